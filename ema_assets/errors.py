@@ -1,0 +1,106 @@
+"""Every error this project raises, in one tree.
+
+    EmaAssetsError
+    ├── ConfigurationError        the user's settings or files need a change; says which
+    │   ├── InvalidKeyError       a symbol, timeframe or series key that cannot be one
+    │   ├── WatchlistError        the watchlist file
+    │   └── BarFileError          a file given to `ingest`
+    ├── ProviderError             a market data provider did not give usable bars
+    │   ├── TransientProviderError    asking again later can help
+    │   │   ├── ProviderUnavailable       no connection, time-out, 5xx
+    │   │   ├── RateLimited               429; carries `retry_after_seconds` when the provider gave it
+    │   │   └── MalformedAnswer           a 200 that cannot be read
+    │   └── PermanentProviderError    asking again the same way cannot help
+    │       ├── Unauthorized              bad or missing key, or a plan that does not include the data
+    │       ├── UnknownSymbol             the provider has no such instrument
+    │       └── RequestRefused            any other 4xx
+    └── StoreError
+        ├── StoreUnavailable      the database cannot be reached
+        └── EmbeddedServerError   the embedded PostgreSQL cannot be started or stopped
+
+The CLI prints any of these as one sentence; anything else is a bug and keeps its traceback.
+"""
+
+
+class EmaAssetsError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class ConfigurationError(EmaAssetsError):
+    """A setting, file or argument is wrong; the message names it and what is allowed."""
+
+
+class InvalidKeyError(ConfigurationError, ValueError):
+    """A symbol, timeframe or series key is malformed."""
+
+
+class WatchlistError(ConfigurationError):
+    """The watchlist file is malformed; the message names the file and the entry."""
+
+
+class BarFileError(ConfigurationError):
+    """A file of bars cannot be read as one; the message names the file and the columns."""
+
+
+class ProviderError(EmaAssetsError):
+    """A provider did not give usable bars. `provider` names it; `symbol` is set when one symbol is to blame."""
+
+    def __init__(self, message: str, *, provider: str, symbol: str | None = None) -> None:
+        super().__init__(message)
+        self.provider = provider
+        self.symbol = symbol
+
+
+class TransientProviderError(ProviderError):
+    """Asking again later can help."""
+
+
+class ProviderUnavailable(TransientProviderError):
+    """No connection, a time-out, or an answer of 5xx."""
+
+
+class RateLimited(TransientProviderError):
+    """The provider said 429. `retry_after_seconds` is None when it did not say for how long."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str,
+        symbol: str | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message, provider=provider, symbol=symbol)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class MalformedAnswer(TransientProviderError):
+    """The provider said 200 and sent something that is not bars."""
+
+
+class PermanentProviderError(ProviderError):
+    """Asking again the same way cannot help."""
+
+
+class Unauthorized(PermanentProviderError):
+    """The key is missing, wrong, or its plan does not include the data asked for."""
+
+
+class UnknownSymbol(PermanentProviderError):
+    """The provider has no such instrument, or no bars for it."""
+
+
+class RequestRefused(PermanentProviderError):
+    """The provider answered with a 4xx that none of the others covers."""
+
+
+class StoreError(EmaAssetsError):
+    """The database or the embedded server."""
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be reached or refuses the login."""
+
+
+class EmbeddedServerError(StoreError):
+    """The embedded PostgreSQL cannot be started, stopped or found."""
