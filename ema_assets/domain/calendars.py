@@ -66,20 +66,20 @@ def exchange_sessions(calendar: str, start: date, end: date) -> pl.DataFrame:
             f"`calendar` must be {ALWAYS_OPEN!r} or a code that exchange_calendars knows, such as 'XNYS' or "
             f"'XLON', received {calendar!r}"
         ) from None
-    schedule = found.schedule
 
-    def column(name: str) -> pl.Series:
-        micros = schedule[name].to_numpy().astype("datetime64[us]")
-        return pl.Series(name, micros, dtype=pl.Datetime("us")).dt.replace_time_zone("UTC")
+    def utc(nanos: object) -> pl.Series:
+        # NaT, which stands for "no break", is the smallest int64.
+        raw = pl.Series(nanos, dtype=pl.Int64)
+        return pl.select(pl.when(raw > 0).then(raw)).to_series().cast(pl.Datetime("ns", "UTC")).cast(UTC_TIME)
 
     return (
         pl.DataFrame(
             {
-                "session": pl.Series(schedule.index.to_numpy().astype("datetime64[us]")).cast(pl.Date),
-                "open": column("open"),
-                "break_start": column("break_start"),
-                "break_end": column("break_end"),
-                "close": column("close"),
+                "session": pl.Series(found.sessions_nanos, dtype=pl.Int64).cast(pl.Datetime("ns")).cast(pl.Date),
+                "open": utc(found.opens_nanos),
+                "break_start": utc(found.break_starts_nanos),
+                "break_end": utc(found.break_ends_nanos),
+                "close": utc(found.closes_nanos),
             }
         )
         .filter(pl.col("session").is_between(start, end))
