@@ -1,0 +1,1 @@
+"""Pure functions from polars frames to polars frames. No I/O, no clock, no Dagster."""

@@ -1,0 +1,161 @@
+"""Settings from the environment, read once at the edge. Secrets stay in the environment and out of reprs."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+from ema_assets.errors import ConfigurationError
+
+PROVIDERS = ("sandbox", "alpaca")
+ALPACA_FEEDS = ("iex", "sip", "delayed_sip", "otc", "boats", "overnight")
+_ALPACA_BASE_URL = "https://data.alpaca.markets"
+
+
+def _integer(env: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    text = env.get(name, "").strip() or str(default)
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if not least <= value <= most:
+        raise ConfigurationError(f"`{name}` must be a whole number from {least} to {most}, received {text!r}")
+    return value
+
+
+def _choice(env: Mapping[str, str], name: str, default: str, allowed: tuple[str, ...]) -> str:
+    value = env.get(name, "").strip() or default
+    if value not in allowed:
+        raise ConfigurationError(f"`{name}` must be one of {', '.join(allowed)}, received {value!r}")
+    return value
+
+
+def _http_url(env: Mapping[str, str], name: str, default: str | None) -> str | None:
+    value = env.get(name, "").strip() or default
+    if value is None:
+        return None
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigurationError(f"`{name}` must be an http or https URL such as {_ALPACA_BASE_URL}, received {value!r}")
+    return value.rstrip("/")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a process of this project must know. Made by `Settings.from_env`.
+
+    `database_url` is None when the embedded server is to be used. `sandbox_url` is set by `up` for its children.
+    """
+
+    home: Path
+    database_url: str | None = field(repr=False)
+    provider: str
+    alpaca_base_url: str
+    alpaca_key_id: str | None = field(repr=False)
+    alpaca_secret_key: str | None = field(repr=False)
+    alpaca_feed: str
+    alpaca_requests_per_minute: int
+    sandbox_url: str | None
+    sandbox_seed: int
+    watchlist_path: Path
+    series_per_run: int
+    publication_delay_seconds: int
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] = os.environ) -> "Settings":
+        """Read and check every `EMA_…` variable.
+
+        Raises:
+            ConfigurationError: naming the variable, what was received and what is allowed.
+        """
+        home = Path(env.get("EMA_HOME", "").strip() or ".ema").expanduser().absolute()
+        key_id = env.get("APCA_API_KEY_ID", "").strip() or None
+        provider = _choice(env, "EMA_PROVIDER", "alpaca" if key_id else "sandbox", PROVIDERS)
+        local_watchlist = Path("watchlist.toml").absolute()
+        named = env.get("EMA_WATCHLIST", "").strip()
+        watchlist = (
+            Path(named).expanduser().absolute()
+            if named
+            else local_watchlist
+            if local_watchlist.exists()
+            else home / "watchlist.toml"
+        )
+        base_url = _http_url(env, "EMA_ALPACA_BASE_URL", _ALPACA_BASE_URL)
+        assert base_url is not None
+        return cls(
+            home=home,
+            database_url=_database_url(env),
+            provider=provider,
+            alpaca_base_url=base_url,
+            alpaca_key_id=key_id,
+            alpaca_secret_key=env.get("APCA_API_SECRET_KEY", "").strip() or None,
+            alpaca_feed=_choice(env, "EMA_ALPACA_FEED", "iex", ALPACA_FEEDS),
+            alpaca_requests_per_minute=_integer(env, "EMA_ALPACA_REQUESTS_PER_MINUTE", 200, 1, 100_000),
+            sandbox_url=_http_url(env, "EMA_SANDBOX_URL", None),
+            sandbox_seed=_integer(env, "EMA_SANDBOX_SEED", 930, 0, 2**31 - 1),
+            watchlist_path=watchlist,
+            series_per_run=_integer(env, "EMA_SERIES_PER_RUN", 1000, 1, 100_000),
+            publication_delay_seconds=_integer(
+                env, "EMA_PUBLICATION_DELAY_SECONDS", 0 if provider == "sandbox" else 3, 0, 3600
+            ),
+        )
+
+    @property
+    def is_synthetic(self) -> bool:
+        """True when prices are made up by the sandbox."""
+        return self.provider == "sandbox"
+
+    @property
+    def postgres_folder(self) -> Path:
+        """Where the embedded server keeps its data."""
+        return self.home / "postgres"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Where Dagster keeps its configuration and run logs."""
+        return self.home / "dagster"
+
+    @property
+    def logs_folder(self) -> Path:
+        """Where `up` sends the output of what it starts."""
+        return self.home / "logs"
+
+
+def _database_url(env: Mapping[str, str]) -> str | None:
+    value = env.get("EMA_DATABASE_URL", "").strip()
+    if not value:
+        return None
+    parts = urlsplit(value)
+    if parts.scheme.split("+")[0] not in ("postgresql", "postgres") or not parts.path.strip("/"):
+        raise ConfigurationError(
+            "`EMA_DATABASE_URL` must read postgresql://USER@HOST:PORT/DATABASE, received one with the scheme "
+            f"{parts.scheme!r} and the database {parts.path.strip('/')!r}"
+        )
+    return libpq_url(value)
+
+
+def libpq_url(url: str) -> str:
+    """`url` as libpq, psql and ADBC read it: scheme `postgresql`, no driver name."""
+    parts = urlsplit(url)
+    return urlunsplit(("postgresql", parts.netloc, parts.path, parts.query, ""))
+
+
+def dagster_url(url: str) -> str:
+    """`url` as Dagster's storage needs it: the psycopg2 driver named, tables in the schema `dagster`.
+
+    SQLAlchemy 2.1 picks psycopg 3 for a bare `postgresql://`, with which dagster-postgres 0.29 fails every run.
+    """
+    parts = urlsplit(url)
+    query = [(key, value) for key, value in parse_qsl(parts.query) if key != "options"]
+    query.append(("options", "-csearch_path=dagster"))
+    return urlunsplit(("postgresql+psycopg2", parts.netloc, parts.path, urlencode(query, quote_via=quote), ""))
+
+
+def masked_url(url: str) -> str:
+    """`url` with its password, if any, replaced by `***`: fit for a log or a screen."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit((parts.scheme, f"{user.split(':')[0]}:***@{host}", parts.path, parts.query, ""))

@@ -1,0 +1,194 @@
+"""The watchlist: a TOML file that says which symbols are kept up to date. Reads and edits that one file."""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+
+from ema_assets.errors import InvalidKeyError, WatchlistError
+from ema_assets.keys import ALWAYS_OPEN, DEFAULT_CALENDAR, Instrument, parse_symbol
+from ema_assets.timeframes import FETCHED, Timeframe
+
+_GROUP_KEYS = ("name", "calendar", "symbols")
+_TOP_KEYS = ("history", "group")
+_DEFAULT_HISTORY_DAYS = {Timeframe.M5: 60, Timeframe.D1: 730}
+
+
+@dataclass(frozen=True, slots=True)
+class Watchlist:
+    """Instruments in the file's order, and how far back their bars are fetched the first time.
+
+    `history_days` has one entry a fetched timeframe, in calendar days.
+    """
+
+    instruments: tuple[Instrument, ...]
+    history_days: Mapping[Timeframe, int]
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """All symbols in the file's order."""
+        return tuple(each.symbol for each in self.instruments)
+
+    @property
+    def calendars(self) -> tuple[str, ...]:
+        """All calendars in use, sorted."""
+        return tuple(sorted({each.calendar for each in self.instruments}))
+
+
+def default_text() -> str:
+    """The watchlist a new installation starts with."""
+    return resources.files("ema_assets").joinpath("default_watchlist.toml").read_text(encoding="utf-8")
+
+
+def ensure(path: Path) -> None:
+    """Write the default watchlist to `path` when no file is there."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(default_text(), encoding="utf-8")
+
+
+def load(path: Path) -> Watchlist:
+    """Read the file at `path`.
+
+    Raises:
+        WatchlistError: naming the file, the entry and what is allowed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise WatchlistError(
+            f"{path}: no such file; `ema-assets up` writes a default watchlist, or set EMA_WATCHLIST to yours"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise WatchlistError(f"{path}: cannot be read: {error}") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, where: str = "watchlist") -> Watchlist:
+    """Read the text of a watchlist; `where` names it in errors.
+
+    Raises:
+        WatchlistError: as `load`.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise WatchlistError(f"{where}: not valid TOML: {error}") from None
+    _only(document, _TOP_KEYS, where)
+    history = _history(document.get("history", {}), where)
+    groups = document.get("group", [])
+    if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
+        raise WatchlistError(f"{where}: groups are written `[[group]]`, with two brackets on each side")
+    instruments: dict[str, Instrument] = {}
+    for number, group in enumerate(groups, start=1):
+        for instrument in _group(group, f"{where}: group {group.get('name', number)!r}"):
+            if instrument.symbol in instruments:
+                raise WatchlistError(f"{where}: the symbol {instrument.symbol!r} is listed twice; keep one of them")
+            instruments[instrument.symbol] = instrument
+    if not instruments:
+        raise WatchlistError(f"{where}: lists no symbol; add a `[[group]]` with `symbols = [\"AAPL\"]`")
+    return Watchlist(tuple(instruments.values()), history)
+
+
+def _only(table: Mapping[str, Any], allowed: Iterable[str], where: str) -> None:
+    for key in table:
+        if key not in allowed:
+            close = difflib.get_close_matches(key, list(allowed), n=1)
+            hint = f"; did you mean `{close[0]}`?" if close else ""
+            raise WatchlistError(f"{where}: unknown key `{key}`, allowed are {', '.join(allowed)}{hint}")
+
+
+def _history(table: Any, where: str) -> dict[Timeframe, int]:
+    if not isinstance(table, dict):
+        raise WatchlistError(f"{where}: `history` must be a table of days, such as `\"5m\" = 60`")
+    _only(table, tuple(FETCHED), f"{where}: history")
+    history = dict(_DEFAULT_HISTORY_DAYS)
+    for key, days in table.items():
+        if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= 20_000:
+            raise WatchlistError(f"{where}: history of {key} must be a whole number of days from 1 to 20000, received {days!r}")
+        history[Timeframe(key)] = days
+    return history
+
+
+def _group(group: Mapping[str, Any], where: str) -> list[Instrument]:
+    _only(group, _GROUP_KEYS, where)
+    calendar = group.get("calendar", DEFAULT_CALENDAR)
+    if not isinstance(calendar, str) or not calendar:
+        raise WatchlistError(f"{where}: `calendar` must be a name such as {DEFAULT_CALENDAR!r} or {ALWAYS_OPEN!r}, received {calendar!r}")
+    symbols = group.get("symbols", [])
+    if not isinstance(symbols, list):
+        raise WatchlistError(f"{where}: `symbols` must be a list such as [\"AAPL\", \"MSFT\"], received {symbols!r}")
+    instruments = []
+    for symbol in symbols:
+        if not isinstance(symbol, str):
+            raise WatchlistError(f"{where}: every symbol must be text in quotes, received {symbol!r}")
+        try:
+            instruments.append(Instrument(parse_symbol(symbol), calendar))
+        except InvalidKeyError as error:
+            raise WatchlistError(f"{where}: {error}") from None
+    return instruments
+
+
+def add_symbols(path: Path, symbols: Iterable[str], calendar: str | None = None) -> list[str]:
+    """Append `symbols` to the file at `path`, keeping its comments; return those that were not there yet.
+
+    They go to the first group with `calendar`, or to a new group when there is none. Without `calendar`, it is
+    `24/7` for a pair such as BTC-USD and `XNYS` for all else.
+
+    Raises:
+        WatchlistError: when the file is malformed. InvalidKeyError: when a symbol is.
+    """
+    known = set(load(path).symbols)
+    document = tomlkit.parse(path.read_text(encoding="utf-8"))
+    added = []
+    for symbol in dict.fromkeys(symbols):
+        parse_symbol(symbol)
+        if symbol in known:
+            continue
+        wanted = calendar or (ALWAYS_OPEN if symbol.endswith(("-USD", "-USDT", "-USDC", "-BTC")) else DEFAULT_CALENDAR)
+        groups = document.setdefault("group", tomlkit.aot())
+        for group in groups:
+            if group.get("calendar", DEFAULT_CALENDAR) == wanted and "symbols" in group:
+                break
+        else:
+            group = tomlkit.table()
+            group["name"] = f"added {wanted}"
+            group["calendar"] = wanted
+            group["symbols"] = tomlkit.array()
+            groups.append(group)
+        group["symbols"].append(symbol)
+        added.append(symbol)
+    _save(path, tomlkit.dumps(document))
+    return added
+
+
+def remove_symbols(path: Path, symbols: Iterable[str]) -> list[str]:
+    """Take `symbols` out of the file at `path`, keeping its comments; return those that were there.
+
+    Raises:
+        WatchlistError: when the file is malformed or would be left without a symbol.
+    """
+    load(path)
+    document = tomlkit.parse(path.read_text(encoding="utf-8"))
+    removed = []
+    for symbol in dict.fromkeys(symbols):
+        for group in document.get("group", []):
+            listed = group.get("symbols", [])
+            if symbol in listed:
+                listed.remove(symbol)
+                removed.append(symbol)
+    _save(path, tomlkit.dumps(document))
+    return removed
+
+
+def _save(path: Path, text: str) -> None:
+    parse(text, str(path))
+    # A reader never sees a half-written file: rename replaces it whole.
+    draft = path.with_suffix(".toml.new")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
