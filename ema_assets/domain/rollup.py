@@ -6,6 +6,8 @@ from ema_assets.domain.bars import BAR_SCHEMA
 from ema_assets.domain.calendars import UTC_TIME, bar_grid
 from ema_assets.timeframes import Timeframe
 
+CODE_VERSION = "1"
+
 
 def buckets_of(times: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> pl.DataFrame:
     """Add to `times` (calendar, ts, …) the bar of `timeframe` that holds each ts: columns bucket, bucket_end.

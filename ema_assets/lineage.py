@@ -1,0 +1,15 @@
+"""The assets' names and who feeds whom. Nothing else lives here."""
+
+OHLC = "ohlc"
+EMA_SIGNALS = "ema_signals"
+EMA_TREND = "ema_trend"
+STRATEGY = "strategy_9_30_ema"
+
+ASSETS = (OHLC, EMA_SIGNALS, EMA_TREND, STRATEGY)
+
+UPSTREAM = {EMA_SIGNALS: OHLC, EMA_TREND: EMA_SIGNALS, STRATEGY: EMA_TREND}
+
+
+def downstream_of(asset: str) -> tuple[str, ...]:
+    """The assets that read `asset` directly, on the same timeframe."""
+    return tuple(name for name, source in UPSTREAM.items() if source == asset)

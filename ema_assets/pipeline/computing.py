@@ -1,0 +1,157 @@
+"""Everything that is computed from stored bars: rolled-up bars, EMA signals, trends, trades."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import polars as pl
+
+from ema_assets.domain.calendars import UTC_TIME
+from ema_assets.domain.ema import FAST, SLOW, ema_signals
+from ema_assets.domain.rollup import roll_up
+from ema_assets.domain.strategy import trades_9_30
+from ema_assets.domain.trend import ema_trend
+from ema_assets.lineage import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
+from ema_assets.pipeline.outcome import Outcome, batches
+from ema_assets.pipeline.watch import CODE_VERSIONS
+from ema_assets.store import ledger, sessions, tables
+from ema_assets.store.database import Database, Transaction
+from ema_assets.store.tables import Table
+from ema_assets.timeframes import BASE, Timeframe
+
+# Input rows read and held at a time: bounds memory whatever the number of series.
+ROWS_A_BATCH = 400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """Rows that replace what a table holds of each series from `starts` on, and the input they came from.
+
+    `starts` has symbol and from_ts, `seen` symbol, first_ts and last_ts of the input read.
+    """
+
+    rows: pl.DataFrame
+    starts: pl.DataFrame
+    seen: pl.DataFrame
+
+
+def _signals(transaction: Transaction, timeframe: Timeframe, starts: pl.DataFrame) -> Computed:
+    state = (FAST, SLOW, "bar_number")
+    carried = tables.read_before(transaction, tables.SIGNALS, timeframe, starts, state).drop_nulls()
+    # A series that is still within its first bars starts again from the first one: the seed is a mean over them.
+    starts = starts.with_columns(
+        pl.when(pl.col("symbol").is_in(carried["symbol"].implode()))
+        .then(pl.col("from_ts"))
+        .otherwise(pl.lit(ledger.BEGINNING, UTC_TIME))
+        .alias("from_ts")
+    )
+    bars = tables.read_since(transaction, tables.BARS, timeframe, starts, ("close",))
+    return Computed(ema_signals(bars, carried), starts, _seen(bars))
+
+
+def _trend(transaction: Transaction, timeframe: Timeframe, starts: pl.DataFrame) -> Computed:
+    carried = tables.read_before(transaction, tables.TREND, timeframe, starts, ("trend", "bars_since_cross"))
+    signals = tables.read_since(transaction, tables.SIGNALS, timeframe, starts, (FAST, SLOW, "bar_number"))
+    return Computed(ema_trend(signals, carried), starts, _seen(signals))
+
+
+def _trades(transaction: Transaction, timeframe: Timeframe, starts: pl.DataFrame) -> Computed:
+    carried = tables.open_trades_before(transaction, timeframe, starts)
+    trend = tables.read_since(transaction, tables.TREND, timeframe, starts, ("crossover", "bar_number"))
+    # Joined here and not in SQL: right after a bulk load Postgres has no statistics and may pick a plan 10 times slower.
+    closes = tables.read_since(transaction, tables.BARS, timeframe, starts, ("close",))
+    bars = trend.join(closes, on=["symbol", "ts"], how="inner", maintain_order="left")
+    return Computed(trades_9_30(bars, carried), starts, _seen(bars))
+
+
+def _seen(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.group_by("symbol").agg(first_ts=pl.col("ts").min(), last_ts=pl.col("ts").max())
+
+
+_STEPS: dict[str, tuple[Table, Callable[[Transaction, Timeframe, pl.DataFrame], Computed]]] = {
+    EMA_SIGNALS: (tables.SIGNALS, _signals),
+    EMA_TREND: (tables.TREND, _trend),
+    STRATEGY: (tables.TRADES, _trades),
+}
+
+
+def refresh_computed(
+    database: Database, asset: str, timeframe: Timeframe, symbols: Sequence[str], *, everything: bool = False
+) -> Outcome:
+    """Bring those of `symbols` up to date whose input changed; with `everything`, all of them from the beginning."""
+    table, step = _STEPS[asset]
+    outcome = Outcome()
+    for batch in _batches(database, asset, timeframe, symbols, everything=everything):
+        with database.transaction() as transaction:
+            claimed = ledger.claim(transaction, asset, timeframe, batch, everything=everything)
+            if claimed.is_empty():
+                continue
+            computed = step(transaction, timeframe, claimed.select("symbol", "from_ts"))
+            changes = tables.write_computed(transaction, table, timeframe, computed.rows, computed.starts)
+            results = (
+                claimed.select("symbol")
+                .join(changes.select("symbol", "changed_from"), on="symbol", how="left")
+                .join(computed.seen, on="symbol", how="left")
+                .with_columns(
+                    pl.lit(None, UTC_TIME).alias(name) for name in ("checked_through", "dirty_from", "dirty_end")
+                )
+            )
+            ledger.complete(transaction, asset, timeframe, results, CODE_VERSIONS[asset])
+        outcome.done += claimed["symbol"].to_list()
+        outcome.add_written(changes)
+    return outcome
+
+
+def refresh_rolled_up(
+    database: Database, timeframe: Timeframe, symbols: Sequence[str], *, everything: bool = False
+) -> Outcome:
+    """Publish the bars of a rolled-up `timeframe` whose 5m bars are complete, where those changed."""
+    outcome = Outcome()
+    for batch in _batches(database, OHLC, timeframe, symbols, everything=everything):
+        with database.transaction() as transaction:
+            claimed = ledger.claim(transaction, OHLC, timeframe, batch, everything=everything)
+            if claimed.is_empty():
+                continue
+            bars = tables.read_since(
+                transaction, tables.BARS, BASE, claimed.select("symbol", "from_ts"), tables.BARS.values
+            )
+            trading = _sessions_of(transaction, claimed, bars)
+            closed, still_open = roll_up(
+                bars.join(claimed.select("symbol", "calendar"), on="symbol", maintain_order="left"),
+                timeframe,
+                trading,
+                claimed.select("symbol", "complete_through"),
+            )
+            changes = tables.write_bars(transaction, timeframe, closed)
+            results = (
+                claimed.select("symbol", checked_through="complete_through")
+                .join(changes.select("symbol", "changed_from"), on="symbol", how="left")
+                .join(_seen(closed), on="symbol", how="left")
+                .join(still_open.rename({"bucket": "dirty_from", "bucket_end": "dirty_end"}), on="symbol", how="left")
+            )
+            ledger.complete(transaction, OHLC, timeframe, results, CODE_VERSIONS[OHLC])
+        outcome.done += claimed["symbol"].to_list()
+        outcome.add_written(changes)
+        outcome.corrected += int(changes["corrected"].sum())
+    return outcome
+
+
+def _sessions_of(transaction: Transaction, claimed: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
+    low, high = bars.select(pl.col("ts").min().alias("low"), pl.col("ts").max().alias("high")).row(0)
+    if low is None:
+        low = high = ledger.BEGINNING
+    return sessions.between(transaction, claimed["calendar"].unique().to_list(), low, high)
+
+
+def _batches(
+    database: Database, asset: str, timeframe: Timeframe, symbols: Sequence[str], *, everything: bool
+) -> list[list[str]]:
+    with database.transaction() as transaction:
+        pending = ledger.pending(transaction, asset, timeframe, symbols, everything=everything)
+    source_minutes = BASE.minutes if asset == OHLC else timeframe.minutes
+    span = pl.col("input_last") - pl.max_horizontal("since", "input_first")
+    # An upper bound: it takes every market for one that never closes.
+    estimates = pending.select(
+        "symbol", rows=(span / timedelta(minutes=source_minutes)).cast(pl.Int64).fill_null(0).clip(lower_bound=0) + 1
+    )
+    return list(batches(estimates, ROWS_A_BATCH))

@@ -1,0 +1,248 @@
+"""Faults on demand: what they are, how one is asked for, and what it does to an answer. No HTTP; app.py asks here.
+
+A fault acts on answers (`delay`, `rate_limit`, `server_error`, `cut_body`) or on data (`missing_symbol`, `late_bar`,
+`corrected_bar`, `split`). Each may name `symbols`, and then concerns only answers that hold one of them, and `times`,
+and then ends after so many answers. Data faults change the five-minute bars, so aggregates always agree with them.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+
+from ema_assets.sandbox.market import Bars
+
+_KIND = "kind"
+_Aware = Annotated[datetime, msgspec.Meta(tz=True)]
+_Positive = Annotated[float, msgspec.Meta(gt=0)]
+_Symbols = Annotated[list[str], msgspec.Meta(min_length=1)]
+
+
+class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field=_KIND):
+    """What every fault may say. `symbols` are spelt as the API spells them: `AAPL`, `BTC/USD`."""
+
+    symbols: _Symbols | None = None
+    times: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
+class Delay(Fault, tag="delay"):
+    """Answer `seconds` later."""
+
+    seconds: Annotated[float, msgspec.Meta(gt=0, le=600)]
+
+
+class RateLimit(Fault, tag="rate_limit"):
+    """Answer 429. With `headers` it says when to come back: after `retry_after_seconds`."""
+
+    headers: bool = True
+    retry_after_seconds: Annotated[float, msgspec.Meta(ge=0)] = 1.0
+
+
+class ServerError(Fault, tag="server_error"):
+    """Answer `status`, from 500 to 599."""
+
+    status: Annotated[int, msgspec.Meta(ge=500, le=599)] = 500
+
+
+class CutBody(Fault, tag="cut_body"):
+    """Close the connection in the middle of the answer's body."""
+
+
+class _DataFault(Fault):
+    symbols: _Symbols
+
+
+class MissingSymbol(_DataFault, tag="missing_symbol"):
+    """Leave the symbols out of the answer."""
+
+
+class LateBar(_DataFault, tag="late_bar"):
+    """Hold back the five-minute bar that opens at `ts` until `seconds` after its close; without them, until cleared."""
+
+    ts: _Aware
+    seconds: _Positive | None = None
+
+
+class CorrectedBar(_DataFault, tag="corrected_bar"):
+    """Give the five-minute bar that opens at `ts` other values."""
+
+    ts: _Aware
+    open: float | None = None
+    high: float | None = None
+    low: float | None = None
+    close: float | None = None
+    volume: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.changes():
+            raise ValueError("a corrected_bar needs at least one of open, high, low, close, volume")
+
+    def changes(self) -> dict[str, float]:
+        """The columns that change, with their new values."""
+        columns = ("open", "high", "low", "close", "volume")
+        return {column: value for column in columns if (value := getattr(self, column)) is not None}
+
+
+class Split(_DataFault, tag="split"):
+    """Divide the prices of all bars before `at` by `ratio` and multiply their volumes. Not seen in raw prices."""
+
+    at: _Aware
+    ratio: _Positive
+
+
+AnyFault = Delay | RateLimit | ServerError | CutBody | MissingSymbol | LateBar | CorrectedBar | Split
+KINDS: dict[str, type[Fault]] = {
+    str(kind.__struct_config__.tag): kind
+    for kind in (Delay, RateLimit, ServerError, CutBody, MissingSymbol, LateBar, CorrectedBar, Split)
+}
+
+
+class InvalidFaultError(ValueError):
+    """A fault cannot be read; the message names the allowed kinds or fields."""
+
+
+def parse_fault(body: bytes) -> AnyFault:
+    """Read one fault from JSON such as `{"kind": "delay", "seconds": 2, "symbols": ["AAPL"], "times": 1}`.
+
+    Raises:
+        InvalidFaultError: naming what is wrong and what is allowed.
+    """
+    try:
+        raw: Any = msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        raise InvalidFaultError(f"a fault must be a JSON object: {error}") from None
+    kinds = ", ".join(KINDS)
+    if not isinstance(raw, dict) or _KIND not in raw:
+        raise InvalidFaultError(f"a fault must be a JSON object with a `kind`, one of: {kinds}")
+    kind = KINDS.get(raw[_KIND]) if isinstance(raw[_KIND], str) else None
+    if kind is None:
+        raise InvalidFaultError(f"`kind` must be one of: {kinds}; received {raw[_KIND]!r}")
+    allowed = kind.__struct_fields__
+    if unknown := sorted(set(raw) - set(allowed) - {_KIND}):
+        raise InvalidFaultError(f"a {raw[_KIND]} has no field {unknown[0]!r}; allowed: {', '.join(allowed)}")
+    try:
+        fault: AnyFault = msgspec.convert(raw, AnyFault)
+    except msgspec.ValidationError as error:
+        raise InvalidFaultError(f"a {raw[_KIND]} cannot be read: {error}; allowed: {', '.join(allowed)}") from None
+    return fault
+
+
+class Active:
+    """A fault that was asked for, and how often it has acted."""
+
+    def __init__(self, number: int, fault: AnyFault) -> None:
+        self.number = number
+        self.fault = fault
+        self.acted = 0
+
+    @property
+    def is_spent(self) -> bool:
+        """True when it has acted as many times as it was asked to."""
+        return self.fault.times is not None and self.acted >= self.fault.times
+
+    def concerns(self, symbols: Iterable[str]) -> bool:
+        """True when it may act on an answer about `symbols`."""
+        return not self.is_spent and (self.fault.symbols is None or not set(self.fault.symbols).isdisjoint(symbols))
+
+    def report(self) -> dict[str, Any]:
+        """The fault as it was asked for, with its `id` and how often it has `acted`."""
+        asked: dict[str, Any] = msgspec.to_builtins(self.fault)
+        return {"id": self.number, **{k: v for k, v in asked.items() if v is not None}, "acted": self.acted}
+
+
+class Faults:
+    """All active faults of one sandbox. Changed only between answers, so one event loop needs no lock."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._active: dict[int, Active] = {}
+
+    def add(self, fault: AnyFault) -> int:
+        """Activate `fault` and return its id."""
+        number = next(self._numbers)
+        self._active[number] = Active(number, fault)
+        return number
+
+    def clear(self, number: int | None = None) -> bool:
+        """End one fault, or all; False when there is no fault `number`."""
+        if number is None:
+            self._active.clear()
+            return True
+        return self._active.pop(number, None) is not None
+
+    def report(self) -> list[dict[str, Any]]:
+        """Every fault that has not been cleared, spent ones included, in the order they were asked for."""
+        return [active.report() for active in list(self._active.values())]
+
+    def concerning(self, symbols: Iterable[str]) -> list[Active]:
+        """The faults that may act on an answer about `symbols`."""
+        symbols = set(symbols)
+        return [active for active in list(self._active.values()) if active.concerns(symbols)]
+
+
+def alteration(
+    faults: Iterable[Active], symbol: str, now: int, *, raw_prices: bool, acted: set[int]
+) -> Callable[[Bars], Bars] | None:
+    """What the data faults do to the five-minute bars of `symbol`; None when nothing. Fills `acted` as they act."""
+    mine = [active for active in faults if active.fault.symbols is not None and symbol in active.fault.symbols]
+    mine = [active for active in mine if isinstance(active.fault, LateBar | CorrectedBar | Split)]
+    if not mine:
+        return None
+
+    def alter(bars: Bars) -> Bars:
+        for active in mine:
+            fault = active.fault
+            if isinstance(fault, Split):
+                changed = _split(bars, fault) if not raw_prices else None
+            elif isinstance(fault, CorrectedBar):
+                changed = _correct(bars, fault)
+            elif isinstance(fault, LateBar):
+                changed = _hold_back(bars, fault, now)
+            else:
+                continue
+            if changed is not None:
+                bars = changed
+                acted.add(active.number)
+        return bars
+
+    return alter
+
+
+def _split(bars: Bars, fault: Split) -> Bars | None:
+    before = bars.ts < fault.at.timestamp()
+    if not before.any():
+        return None
+    divisor = np.where(before, fault.ratio, 1.0)
+
+    def adjust(price: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+        return np.where(before, np.round(price / divisor, 4), price)
+
+    return Bars(
+        ts=bars.ts,
+        end=bars.end,
+        open=adjust(bars.open),
+        high=adjust(bars.high),
+        low=adjust(bars.low),
+        close=adjust(bars.close),
+        volume=np.where(before, np.rint(bars.volume * divisor), bars.volume),
+        trades=bars.trades,
+        vwap=adjust(bars.vwap),
+    )
+
+
+def _correct(bars: Bars, fault: CorrectedBar) -> Bars | None:
+    row = bars.ts == int(fault.ts.timestamp())
+    if not row.any():
+        return None
+    columns = {name: np.where(row, value, getattr(bars, name)) for name, value in fault.changes().items()}
+    return Bars(**{name: columns.get(name, getattr(bars, name)) for name in Bars.__slots__})
+
+
+def _hold_back(bars: Bars, fault: LateBar, now: int) -> Bars | None:
+    row = bars.ts == int(fault.ts.timestamp())
+    if fault.seconds is not None:
+        row &= bars.end + fault.seconds > now
+    return bars.pick(~row) if row.any() else None

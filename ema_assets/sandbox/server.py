@@ -1,0 +1,130 @@
+"""The sandbox on a socket of 127.0.0.1: blocking for the command line, in a thread for tests. No routes here."""
+
+import errno
+import logging
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import uvicorn
+
+from ema_assets.errors import ConfigurationError
+from ema_assets.keys import Instrument
+from ema_assets.sandbox.app import DEFAULT_REQUESTS_PER_MINUTE, Clock, Sandbox, create_app
+
+HOST = "127.0.0.1"
+_START_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunningSandbox:
+    """Where a sandbox listens, and its handle: `handle.faults`, `handle.stats`, `handle.market`."""
+
+    base_url: str
+    handle: Sandbox
+
+
+def serve(
+    port: int,
+    universe: Sequence[Instrument],
+    seed: int,
+    *,
+    clock: Clock | None = None,
+    requests_per_minute: int = DEFAULT_REQUESTS_PER_MINUTE,
+    required_keys: tuple[str, str] | None = None,
+) -> None:
+    """Serve on 127.0.0.1 until SIGINT or SIGTERM. Says nothing but errors.
+
+    Raises:
+        ConfigurationError: when `port` is taken or cannot be had.
+    """
+    with _listen(port) as listener:
+        app = create_app(
+            universe, seed, clock=clock, requests_per_minute=requests_per_minute, required_keys=required_keys
+        )
+        _server(app).run(sockets=[listener])
+
+
+@contextmanager
+def running_sandbox(
+    universe: Sequence[Instrument],
+    seed: int = 7,
+    *,
+    port: int = 0,
+    clock: Clock | None = None,
+    requests_per_minute: int = DEFAULT_REQUESTS_PER_MINUTE,
+    required_keys: tuple[str, str] | None = None,
+) -> Iterator[RunningSandbox]:
+    """Serve from a background thread while the block runs; port 0 takes a free one.
+
+    Raises:
+        ConfigurationError: when `port` is taken, or the server does not start within ten seconds.
+    """
+    app = create_app(universe, seed, clock=clock, requests_per_minute=requests_per_minute, required_keys=required_keys)
+    with serving(app, port) as base_url:
+        yield RunningSandbox(base_url, app.state.sandbox)
+
+
+@contextmanager
+def serving(app: object, port: int = 0) -> Iterator[str]:
+    """Serve any ASGI app on 127.0.0.1 from a background thread, and yield its base URL.
+
+    Raises:
+        ConfigurationError: when `port` is taken, or the server does not start within ten seconds.
+    """
+    with _listen(port) as listener:
+        server = _server(app)
+        thread = threading.Thread(
+            target=server.run, kwargs={"sockets": [listener]}, name="ema-assets-sandbox", daemon=True
+        )
+        thread.start()
+        try:
+            deadline = threading.Event()
+            for _ in range(int(_START_SECONDS / 0.01)):
+                if server.started or not thread.is_alive():
+                    break
+                deadline.wait(0.01)
+            if not server.started:
+                raise ConfigurationError(f"the sandbox did not start on {HOST} within {_START_SECONDS:g} seconds")
+            yield f"http://{HOST}:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(timeout=_START_SECONDS)
+
+
+def _listen(port: int) -> socket.socket:
+    # Bound here and not by uvicorn, which exits the process when the port is taken.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        listener.listen(2048)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            raise ConfigurationError(
+                f"port {port} on {HOST} is already in use: stop what listens there or choose another port"
+            ) from None
+        raise ConfigurationError(f"port {port} on {HOST} cannot be used: {error}") from None
+    return listener
+
+
+def _server(app: object) -> uvicorn.Server:
+    logging.getLogger("uvicorn.error").addFilter(_without_cut_bodies)
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        access_log=False,
+        log_config=None,
+        log_level="error",
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+        ws="none",
+    )
+    return uvicorn.Server(config)
+
+
+def _without_cut_bodies(record: logging.LogRecord) -> bool:
+    """Drop uvicorn's complaint about bodies that are cut on purpose."""
+    return "without completing response" not in record.getMessage()

@@ -1,0 +1,184 @@
+"""The connection to Postgres: transactions, bulk COPY in, Arrow out. SQL of the tables lives beside this file."""
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from typing import Any, Self
+
+import adbc_driver_manager
+import adbc_driver_postgresql.dbapi as adbc
+import polars as pl
+
+from ema_assets.errors import StoreUnavailable
+from ema_assets.settings import masked_url
+
+_ANALYZE_ABOVE_ROWS = 20_000
+_IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]*")
+
+
+class Transaction:
+    """Statements that succeed or fail together. Made by `Database.transaction`."""
+
+    def __init__(self, database: "Database", cursor: Any) -> None:
+        self._database = database
+        self._cursor = cursor
+        self._staged = 0
+
+    def query(self, sql: str, *parameters: Any) -> pl.DataFrame:
+        """Run one statement with `$1`, `$2` … bound and return its rows. A list binds as an array."""
+        self._database.statements += 1
+        if parameters:
+            self._cursor.execute(sql, _bound(parameters))
+        else:
+            self._cursor.execute(sql)
+        return pl.DataFrame(self._cursor.fetch_arrow())
+
+    def execute(self, sql: str, *parameters: Any) -> None:
+        """Run one statement with `$1`, `$2` … bound, for its effect."""
+        self.query(sql, *parameters)
+
+    @contextmanager
+    def staged(self, rows: pl.DataFrame) -> Iterator[str]:
+        """COPY `rows` into a temporary table, yield its name, and drop it."""
+        self._staged += 1
+        name = f"staged_{self._staged}"
+        self._database.statements += 2
+        self._cursor.adbc_ingest(name, rows, mode="create", temporary=True)
+        if rows.height > _ANALYZE_ABOVE_ROWS:
+            # Without statistics the planner takes a new table for a small one and picks nested loops.
+            self.execute(f"ANALYZE pg_temp.{name}")
+        yield name
+        # On an error the rollback takes the table with it.
+        self._cursor.execute(f"DROP TABLE pg_temp.{name}")
+
+
+class Database:
+    """One connection to the database at `url` (libpq form), opened at first use and reopened when it was lost.
+
+    Not for use by two threads at once. `statements` counts what was sent, for benchmarks and run metadata.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: Any = None
+        self.statements = 0
+
+    def __repr__(self) -> str:
+        return f"Database({masked_url(self._url)!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """A transaction, committed at the end of the block and rolled back when it raises.
+
+        Raises:
+            StoreUnavailable: when the database cannot be reached.
+        """
+        connection = self._open()
+        try:
+            cursor = connection.cursor()
+            try:
+                yield Transaction(self, cursor)
+            finally:
+                cursor.close()
+            connection.commit()
+        except BaseException as error:
+            with suppress(Exception):
+                connection.rollback()
+            if isinstance(error, adbc_driver_manager.Error) and _is_lost(error):
+                self.close()
+                raise StoreUnavailable(f"the connection to {masked_url(self._url)} was lost: {_first_line(error)}") from error
+            raise
+
+    def close(self) -> None:
+        """Close the connection; the next transaction opens a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):
+                connection.close()
+
+    def _open(self) -> Any:
+        if self._connection is None:
+            try:
+                self._connection = adbc.connect(self._url, conn_kwargs={"adbc.connection.autocommit": "false"})
+            except adbc_driver_manager.Error as error:
+                raise StoreUnavailable(
+                    f"cannot connect to {masked_url(self._url)}: {_first_line(error)}; "
+                    "is the server running and EMA_DATABASE_URL right?"
+                ) from error
+        return self._connection
+
+    def wait_until_ready(self, timeout_seconds: float) -> None:
+        """Return when the database answers.
+
+        Raises:
+            StoreUnavailable: when it did not within `timeout_seconds`.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            try:
+                with self.transaction() as transaction:
+                    transaction.query("SELECT 1 AS one")
+            except StoreUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
+
+
+def identifier(name: str) -> str:
+    """`name`, checked to be fit for SQL text: for the few places where a table's name is computed."""
+    if not _IDENTIFIER.fullmatch(name):
+        raise ValueError(f"`name` must be a lower-case SQL identifier, received {name!r}")
+    return name
+
+
+def _bound(parameters: tuple[Any, ...]) -> pl.DataFrame:
+    """One row that holds all parameters. A bare None has no type that ADBC could send, so it goes as text."""
+    columns = []
+    for position, value in enumerate(parameters):
+        name = f"p{position}"
+        if value is None:
+            columns.append(pl.Series(name, [None], dtype=pl.String))
+        elif isinstance(value, pl.Series):
+            columns.append(value.alias(name).implode())
+        elif isinstance(value, (list, tuple)):
+            columns.append(_array(name, list(value)))
+        elif isinstance(value, datetime):
+            columns.append(pl.Series(name, [value], dtype=pl.Datetime("us", "UTC")))
+        else:
+            columns.append(pl.Series(name, [value]))
+    return pl.DataFrame(columns)
+
+
+def _array(name: str, values: list[Any]) -> pl.Series:
+    inner = pl.Series(values)
+    if inner.dtype == pl.Null:
+        inner = inner.cast(pl.String)
+    return pl.Series(name, [inner.to_list()], dtype=pl.List(inner.dtype))
+
+
+def _is_lost(error: adbc_driver_manager.Error) -> bool:
+    # Class 08 is a broken connection, 57P a server going down; without a state libpq itself lost the socket.
+    state = error.sqlstate or ""
+    if state:
+        return state.startswith(("08", "57P"))
+    text = str(error)
+    return "connection" in text and ("closed" in text or "terminat" in text or "no connection" in text or "refused" in text)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    for mark in ("FATAL:", "ERROR:", "error:"):
+        if mark in text:
+            text = text.split(mark, 1)[1]
+            break
+    return text.splitlines()[0].strip()

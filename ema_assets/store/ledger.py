@@ -1,0 +1,442 @@
+"""The series ledger: what is stale, who works on it, how far it got. SQL on `market.series_state` only.
+
+Every function takes a Transaction, so that the ledger is written together with the data it speaks of.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+import polars as pl
+
+from ema_assets.keys import Instrument
+from ema_assets.lineage import ASSETS, OHLC, UPSTREAM, downstream_of
+from ema_assets.store.database import Transaction
+from ema_assets.timeframes import BASE, FETCHED, ORDER, ROLLED_UP, Timeframe
+
+# "The beginning of time" for a series to be computed from nothing. Not -infinity, which polars cannot hold.
+BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)
+
+FIRST_PAUSE_SECONDS = 30
+LONGEST_PAUSE_SECONDS = 3600
+# A run tells Dagster within a second or two of its commit; later than this, it died in between.
+RECORDING_GRACE_SECONDS = 60
+
+
+def sync_instruments(transaction: Transaction, instruments: Sequence[Instrument]) -> tuple[list[str], list[str]]:
+    """Make the active instruments equal `instruments`; return the symbols added and those taken off.
+
+    A new symbol gets its ledger rows. One that is taken off keeps its data and its rows, not active.
+    """
+    symbols = [each.symbol for each in instruments]
+    calendars = [each.calendar for each in instruments]
+    before = transaction.query("SELECT symbol FROM market.instrument WHERE is_active")["symbol"].to_list()
+    transaction.execute(
+        """
+        INSERT INTO market.instrument AS i (symbol, calendar)
+        SELECT symbol, calendar FROM unnest($1::text[], $2::text[]) AS n(symbol, calendar) ORDER BY symbol
+        ON CONFLICT (symbol) DO UPDATE SET calendar = excluded.calendar, is_active = true
+        WHERE i.calendar <> excluded.calendar OR NOT i.is_active
+        """,
+        symbols,
+        calendars,
+    )
+    transaction.execute(
+        "UPDATE market.instrument SET is_active = false WHERE is_active AND symbol <> ALL ($1::text[])", symbols
+    )
+    add_rows(transaction, symbols)
+    return sorted(set(symbols) - set(before)), sorted(set(before) - set(symbols))
+
+
+def add_rows(transaction: Transaction, symbols: Iterable[str]) -> None:
+    """Give each of `symbols` its ledger rows where they are missing.
+
+    A row of an asset whose upstream already holds data starts dirty: that is how a new asset computes its past.
+    """
+    transaction.execute(
+        """
+        INSERT INTO market.series_state (asset, symbol, timeframe, dirty_from)
+        SELECT a.asset, s.symbol, t.timeframe,
+               CASE WHEN up.last_ts IS NOT NULL THEN $4::timestamptz END
+        FROM unnest($1::text[]) AS s(symbol)
+        CROSS JOIN unnest($2::text[], $3::text[]) AS a(asset, upstream)
+        CROSS JOIN unnest($5::text[]) AS t(timeframe)
+        LEFT JOIN market.series_state up
+               ON up.asset = a.upstream AND up.symbol = s.symbol AND up.timeframe = t.timeframe
+        ORDER BY a.asset, s.symbol, t.timeframe
+        ON CONFLICT DO NOTHING
+        """,
+        sorted(symbols),
+        list(ASSETS),
+        [UPSTREAM.get(asset, "") for asset in ASSETS],
+        BEGINNING,
+        [timeframe.value for timeframe in ORDER],
+    )
+
+
+def adopt_code_versions(transaction: Transaction, versions: Mapping[str, str]) -> int:
+    """Mark every series dirty from the beginning that another version of its asset's code computed; return how many.
+
+    Fetched bars are not computed by us, so they stay.
+    """
+    changed = transaction.query(
+        """
+        UPDATE market.series_state s
+        SET dirty_from = $3::timestamptz, dirty_end = CASE WHEN s.asset = $4 THEN $3::timestamptz END,
+            code_version = v.version, updated_at = clock_timestamp()
+        FROM unnest($1::text[], $2::text[]) AS v(asset, version)
+        WHERE s.asset = v.asset AND s.code_version <> v.version
+          AND NOT (s.asset = $4 AND s.timeframe = ANY ($5::text[]))
+        RETURNING s.symbol
+        """,
+        list(versions),
+        list(versions.values()),
+        BEGINNING,
+        OHLC,
+        [timeframe.value for timeframe in FETCHED],
+    )
+    return changed.height
+
+
+def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """Every series of every asset that wants work at `now`.
+
+    Args:
+        transaction: any.
+        closed: calendar, timeframe, ts_end: closing time of the last bar of each calendar and timeframe.
+        now: UTC; series whose next attempt is later are left out.
+
+    Returns:
+        asset, symbol, timeframe, reason (`bar closed`, `never asked`, `input changed`, `not recorded`), since (the
+        closing time or dirty_from behind the reason), failures; sorted by asset, timeframe and symbol.
+    """
+    return transaction.query(
+        """
+        WITH closed AS (
+            SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS c(calendar, timeframe, ts_end)
+        )
+        SELECT s.asset, s.symbol, s.timeframe,
+               CASE WHEN s.checked_through IS NULL THEN 'never asked' ELSE 'bar closed' END AS reason,
+               c.ts_end AS since, s.failures
+        FROM closed c
+        JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active
+        JOIN market.series_state s ON s.asset = $5 AND s.symbol = i.symbol AND s.timeframe = c.timeframe
+        WHERE c.timeframe = ANY ($6::text[])
+          AND (s.checked_through IS NULL OR s.checked_through < c.ts_end)
+          AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $4)
+        UNION ALL
+        SELECT s.asset, s.symbol, s.timeframe, 'input changed', s.dirty_from, s.failures
+        FROM market.series_state s
+        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+        LEFT JOIN market.series_state base
+               ON base.asset = $5 AND base.symbol = s.symbol AND base.timeframe = $7
+        WHERE s.dirty_from IS NOT NULL
+          AND (s.asset <> $5 OR (s.timeframe <> ALL ($6::text[]) AND s.dirty_end <= base.checked_through))
+          AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $4)
+        UNION ALL
+        SELECT s.asset, s.symbol, s.timeframe, 'not recorded', s.computed_at, s.failures
+        FROM market.series_state s
+        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+        WHERE s.computed_at < clock_timestamp() - make_interval(secs => $8::float8)
+          AND (s.recorded_at IS NULL OR s.recorded_at < s.computed_at)
+          AND s.dirty_from IS NULL
+        ORDER BY 1, 3, 2
+        """,
+        closed["calendar"],
+        closed["timeframe"],
+        closed["ts_end"],
+        now,
+        OHLC,
+        [timeframe.value for timeframe in FETCHED],
+        BASE.value,
+        float(RECORDING_GRACE_SECONDS),
+    )
+
+
+def expected_rollups(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """Rolled-up series whose bar has just closed but whose last 5m bars are still to be asked for.
+
+    `closed` as in `stale`. A series whose 5m bars fail at present is left out. Returns symbol, timeframe, since.
+    """
+    return transaction.query(
+        """
+        WITH closed AS (
+            SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS c(calendar, timeframe, ts_end)
+        )
+        SELECT i.symbol, c.timeframe, c.ts_end AS since
+        FROM closed c
+        JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active
+        JOIN market.series_state base ON base.asset = $4 AND base.symbol = i.symbol AND base.timeframe = $5
+        WHERE c.timeframe = ANY ($6::text[])
+          AND base.checked_through < c.ts_end
+          AND (base.next_attempt_at IS NULL OR base.next_attempt_at <= $7)
+        ORDER BY 2, 1
+        """,
+        closed["calendar"],
+        closed["timeframe"],
+        closed["ts_end"],
+        OHLC,
+        BASE.value,
+        [timeframe.value for timeframe in ROLLED_UP],
+        now,
+    )
+
+
+def base_behind(transaction: Transaction, symbols: Sequence[str], closed: pl.DataFrame, now: datetime) -> int:
+    """How many of `symbols` still wait for 5m bars up to `closed` (calendar, ts_end). Failing ones do not count."""
+    found = transaction.query(
+        """
+        SELECT count(*) AS n
+        FROM unnest($1::text[], $2::timestamptz[]) AS c(calendar, ts_end)
+        JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.symbol = ANY ($3::text[])
+        JOIN market.series_state base ON base.asset = $4 AND base.symbol = i.symbol AND base.timeframe = $5
+        WHERE (base.checked_through IS NULL OR base.checked_through < c.ts_end)
+          AND (base.next_attempt_at IS NULL OR base.next_attempt_at <= $6)
+        """,
+        closed["calendar"],
+        closed["ts_end"],
+        list(symbols),
+        OHLC,
+        BASE.value,
+        now,
+    )
+    return int(found["n"][0])
+
+
+def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
+    """Ledger of fetched bars: symbol, calendar, checked_through, last_ts, next_attempt_at; sorted by symbol."""
+    return transaction.query(
+        """
+        SELECT s.symbol, i.calendar, s.checked_through, s.last_ts, s.next_attempt_at
+        FROM market.series_state s JOIN market.instrument i USING (symbol)
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[])
+        ORDER BY s.symbol
+        """,
+        OHLC,
+        timeframe.value,
+        list(symbols),
+    )
+
+
+def lock(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str]) -> None:
+    """Hold the ledger rows of `symbols` until the transaction ends, waiting for whoever holds them now."""
+    transaction.execute(
+        """
+        SELECT symbol FROM market.series_state
+        WHERE asset = $1 AND timeframe = $2 AND symbol = ANY ($3::text[]) ORDER BY symbol FOR UPDATE
+        """,
+        asset,
+        timeframe.value,
+        list(symbols),
+    )
+
+
+def pending(
+    transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str], *, everything: bool
+) -> pl.DataFrame:
+    """The work there is for `asset` among `symbols`: symbol and `since`, the first ts to be read; sorted by symbol.
+
+    With `everything`, all symbols that have input, from the beginning. The upstream's first and last ts come along
+    (`input_first`, `input_last`) so that the caller can cut the work into batches of bounded size.
+    """
+    source, source_timeframe = (OHLC, BASE) if asset == OHLC else (UPSTREAM[asset], timeframe)
+    return transaction.query(
+        """
+        SELECT s.symbol,
+               CASE WHEN $6 THEN $7::timestamptz ELSE s.dirty_from END AS since,
+               up.first_ts AS input_first, up.last_ts AS input_last
+        FROM market.series_state s
+        JOIN market.series_state up ON up.asset = $4 AND up.symbol = s.symbol AND up.timeframe = $5
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[])
+          AND ((s.dirty_from IS NOT NULL AND (s.dirty_end IS NULL OR s.dirty_end <= up.checked_through))
+               OR ($6 AND up.last_ts IS NOT NULL))
+        ORDER BY s.symbol
+        """,
+        asset,
+        timeframe.value,
+        list(symbols),
+        source,
+        source_timeframe.value,
+        everything,
+        BEGINNING,
+    )
+
+
+def claim(
+    transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str], *, everything: bool
+) -> pl.DataFrame:
+    """Lock those of `symbols` that want work and that nobody else works on.
+
+    Returns symbol, calendar, from_ts (where to start), and for rolled-up bars `complete_through` of their 5m input;
+    sorted by symbol. With `everything`, from_ts is the beginning and fresh series are claimed too.
+    """
+    return transaction.query(
+        """
+        SELECT s.symbol, i.calendar,
+               CASE WHEN $4 THEN $5::timestamptz ELSE s.dirty_from END AS from_ts,
+               base.checked_through AS complete_through
+        FROM market.series_state s
+        JOIN market.instrument i ON i.symbol = s.symbol
+        JOIN market.series_state base ON base.asset = $6 AND base.symbol = s.symbol AND base.timeframe = $7
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[])
+          AND ($4 OR (s.dirty_from IS NOT NULL AND (s.dirty_end IS NULL OR s.dirty_end <= base.checked_through)))
+        ORDER BY s.symbol
+        FOR UPDATE OF s SKIP LOCKED
+        """,
+        asset,
+        timeframe.value,
+        list(symbols),
+        everything,
+        BEGINNING,
+        OHLC,
+        BASE.value,
+    )
+
+
+def complete(
+    transaction: Transaction, asset: str, timeframe: Timeframe, results: pl.DataFrame, code_version: str
+) -> None:
+    """Write that the series in `results` are up to date.
+
+    `results` has symbol, changed_from (null when nothing changed), first_ts, last_ts, checked_through, dirty_from and
+    dirty_end (what is left dirty, null as a rule). A changed series gets the next revision, and every asset that
+    reads it becomes dirty from `changed_from`.
+    """
+    transaction.execute(
+        """
+        UPDATE market.series_state s
+        SET revision = s.revision + CASE WHEN r.changed_from IS NULL THEN 0 ELSE 1 END,
+            first_ts = least(s.first_ts, r.first_ts),
+            last_ts = greatest(s.last_ts, r.last_ts),
+            checked_through = greatest(s.checked_through, r.checked_through),
+            dirty_from = r.dirty_from, dirty_end = r.dirty_end,
+            code_version = $8, failures = 0, next_attempt_at = NULL, last_error = NULL,
+            computed_at = clock_timestamp(), updated_at = clock_timestamp()
+        FROM unnest($3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[],
+                    $9::timestamptz[], $10::timestamptz[])
+             AS r(symbol, changed_from, first_ts, last_ts, checked_through, dirty_from, dirty_end)
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = r.symbol
+        """,
+        asset,
+        timeframe.value,
+        results["symbol"],
+        results["changed_from"],
+        results["first_ts"],
+        results["last_ts"],
+        results["checked_through"],
+        code_version,
+        results["dirty_from"],
+        results["dirty_end"],
+    )
+    changed = results.filter(pl.col("changed_from").is_not_null()).select(
+        "symbol", dirty_from="changed_from", dirty_end=pl.lit(None, pl.Datetime("us", "UTC"))
+    )
+    for reader in downstream_of(asset):
+        mark_dirty(transaction, reader, timeframe, changed)
+
+
+def mark_dirty(transaction: Transaction, asset: str, timeframe: Timeframe, starts: pl.DataFrame) -> None:
+    """Pull `dirty_from` of `asset` down to `starts` (symbol, dirty_from, dirty_end); never up."""
+    if starts.is_empty():
+        return
+    transaction.execute(
+        """
+        UPDATE market.series_state s
+        SET dirty_end = CASE WHEN s.dirty_from < d.dirty_from THEN s.dirty_end ELSE d.dirty_end END,
+            dirty_from = least(s.dirty_from, d.dirty_from),
+            updated_at = clock_timestamp()
+        FROM unnest($3::text[], $4::timestamptz[], $5::timestamptz[]) AS d(symbol, dirty_from, dirty_end)
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = d.symbol
+        """,
+        asset,
+        timeframe.value,
+        starts["symbol"],
+        starts["dirty_from"],
+        starts["dirty_end"],
+    )
+
+
+def fail(
+    transaction: Transaction, asset: str, timeframe: Timeframe, errors: Mapping[str, str], now: datetime
+) -> None:
+    """Write that the symbols of `errors` could not be brought up to date, and why.
+
+    The next attempt waits 30 s, twice as long after each further failure, an hour at most, give or take a quarter.
+    """
+    if not errors:
+        return
+    transaction.execute(
+        """
+        UPDATE market.series_state s
+        SET failures = s.failures + 1, last_error = e.message, updated_at = clock_timestamp(),
+            next_attempt_at = $5 + make_interval(secs =>
+                least($6::float8 * 2 ^ least(s.failures, 20), $7::float8) * (0.75 + random() / 2))
+        FROM unnest($3::text[], $4::text[]) AS e(symbol, message)
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = e.symbol
+        """,
+        asset,
+        timeframe.value,
+        list(errors),
+        [message[:1000] for message in errors.values()],
+        now,
+        float(FIRST_PAUSE_SECONDS),
+        float(LONGEST_PAUSE_SECONDS),
+    )
+
+
+def unrecorded(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
+    """Series that were brought up to date and that Dagster has not been told of.
+
+    Columns: symbol, revision, first_ts, last_ts, computed_at; sorted by symbol.
+    """
+    return transaction.query(
+        """
+        SELECT symbol, revision, first_ts, last_ts, computed_at FROM market.series_state
+        WHERE asset = $1 AND timeframe = $2 AND symbol = ANY ($3::text[])
+          AND computed_at IS NOT NULL AND (recorded_at IS NULL OR recorded_at < computed_at)
+        ORDER BY symbol
+        """,
+        asset,
+        timeframe.value,
+        list(symbols),
+    )
+
+
+def mark_recorded(transaction: Transaction, asset: str, timeframe: Timeframe, told: pl.DataFrame) -> None:
+    """Write that Dagster has been told of `told` (symbol, computed_at)."""
+    transaction.execute(
+        """
+        UPDATE market.series_state s SET recorded_at = t.computed_at
+        FROM unnest($3::text[], $4::timestamptz[]) AS t(symbol, computed_at)
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = t.symbol
+        """,
+        asset,
+        timeframe.value,
+        told["symbol"],
+        told["computed_at"],
+    )
+
+
+def failing(transaction: Transaction, asset: str | None = None) -> pl.DataFrame:
+    """Series whose last attempt failed: asset, symbol, timeframe, failures, next_attempt_at, last_error."""
+    return transaction.query(
+        """
+        SELECT s.asset, s.symbol, s.timeframe, s.failures, s.next_attempt_at, s.last_error
+        FROM market.series_state s JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+        WHERE s.failures > 0 AND ($1::text IS NULL OR s.asset = $1) ORDER BY 1, 2, 3
+        """,
+        asset,
+    )
+
+
+def summary(transaction: Transaction) -> pl.DataFrame:
+    """Per asset and timeframe of active instruments: series, never_computed, failing, newest_ts."""
+    return transaction.query(
+        """
+        SELECT s.asset, s.timeframe, count(*) AS series,
+               count(*) FILTER (WHERE s.last_ts IS NULL) AS never_computed,
+               count(*) FILTER (WHERE s.failures > 0) AS failing,
+               max(s.last_ts) AS newest_ts
+        FROM market.series_state s JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+        GROUP BY 1, 2
+        """
+    )

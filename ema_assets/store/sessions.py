@@ -1,0 +1,59 @@
+"""Trading sessions kept in the database, so that a run need not import a calendar library. SQL only."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+
+import polars as pl
+
+from ema_assets.store.database import Transaction
+
+
+def covered(transaction: Transaction) -> dict[str, tuple[date, date]]:
+    """First and last stored session of each calendar."""
+    found = transaction.query("SELECT calendar, min(session) AS low, max(session) AS high FROM market.session GROUP BY 1")
+    return {calendar: (low, high) for calendar, low, high in found.iter_rows()}
+
+
+def save(transaction: Transaction, sessions: pl.DataFrame) -> None:
+    """Store `sessions` (SESSION_SCHEMA of domain/calendars), replacing those that changed."""
+    with transaction.staged(sessions) as staged:
+        transaction.execute(
+            f"""
+            INSERT INTO market.session AS t (calendar, session, open, break_start, break_end, close)
+            SELECT calendar, session, open, break_start, break_end, close FROM pg_temp.{staged} ORDER BY 1, 2
+            ON CONFLICT (calendar, session) DO UPDATE
+            SET open = excluded.open, break_start = excluded.break_start, break_end = excluded.break_end,
+                close = excluded.close
+            WHERE (t.open, t.break_start, t.break_end, t.close)
+                  IS DISTINCT FROM (excluded.open, excluded.break_start, excluded.break_end, excluded.close)
+            """
+        )
+
+
+def between(transaction: Transaction, calendars: Sequence[str], start: datetime, end: datetime) -> pl.DataFrame:
+    """Stored sessions of `calendars` that touch the time from `start` to `end` (UTC)."""
+    return transaction.query(
+        """
+        SELECT calendar, session, open, break_start, break_end, close FROM market.session
+        WHERE calendar = ANY ($1::text[]) AND session BETWEEN ($2::timestamptz - interval '2 days')::date
+                                                          AND ($3::timestamptz + interval '2 days')::date
+        ORDER BY calendar, session
+        """,
+        list(calendars),
+        start,
+        end,
+    )
+
+
+def in_use(transaction: Transaction, start: datetime, end: datetime) -> pl.DataFrame:
+    """Stored sessions of every calendar that an active instrument trades on, as `between`."""
+    return transaction.query(
+        """
+        SELECT calendar, session, open, break_start, break_end, close FROM market.session
+        WHERE calendar IN (SELECT DISTINCT calendar FROM market.instrument WHERE is_active)
+          AND session BETWEEN ($1::timestamptz - interval '2 days')::date AND ($2::timestamptz + interval '2 days')::date
+        ORDER BY calendar, session
+        """,
+        start,
+        end,
+    )

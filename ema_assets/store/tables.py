@@ -1,0 +1,209 @@
+"""Reading and writing the tables of bars and of what is computed from them: bulk, incremental. SQL only.
+
+A batch is one timeframe and many symbols, so every statement names the partition (`ohlc_5m`) itself.
+"""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from ema_assets.lineage import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
+from ema_assets.store.database import Transaction, identifier
+from ema_assets.timeframes import Timeframe
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of schema `market`: its name, the time column of its key, and its value columns."""
+
+    name: str
+    time: str
+    values: tuple[str, ...]
+
+    def part(self, timeframe: Timeframe) -> str:
+        """The partition of one timeframe, with its schema."""
+        return f"market.{identifier(self.name)}_{timeframe.value}"
+
+
+BARS = Table(OHLC, "ts", ("open", "high", "low", "close", "volume"))
+SIGNALS = Table(EMA_SIGNALS, "ts", ("ema_9", "ema_30", "bar_number"))
+TREND = Table(EMA_TREND, "ts", ("trend", "crossover", "spread_pct", "bars_since_cross", "bar_number"))
+TRADES = Table(
+    STRATEGY,
+    "entry_ts",
+    ("entry_price", "exit_ts", "exit_price", "last_ts", "last_price", "return_pct", "bars_held", "status"),
+)
+
+
+def read_since(
+    transaction: Transaction, table: Table, timeframe: Timeframe, starts: pl.DataFrame, values: tuple[str, ...]
+) -> pl.DataFrame:
+    """Rows of each symbol of `starts` (symbol, from_ts) from its from_ts on: symbol, ts, `values`; sorted by both."""
+    columns = ", ".join(identifier(name) for name in values)
+    return transaction.query(
+        f"""
+        SELECT d.symbol, r.* FROM unnest($1::text[], $2::timestamptz[]) AS d(symbol, from_ts)
+        CROSS JOIN LATERAL (
+            SELECT {table.time}, {columns} FROM {table.part(timeframe)} t
+            WHERE t.symbol = d.symbol AND t.timeframe = $3 AND t.{table.time} >= d.from_ts ORDER BY t.{table.time}
+        ) r
+        """,
+        starts["symbol"],
+        starts["from_ts"],
+        timeframe.value,
+    ).sort("symbol", table.time)
+
+
+def read_before(
+    transaction: Transaction, table: Table, timeframe: Timeframe, starts: pl.DataFrame, values: tuple[str, ...]
+) -> pl.DataFrame:
+    """The last row of each symbol before its from_ts, where there is one: symbol, `values`."""
+    columns = ", ".join(identifier(name) for name in values)
+    return transaction.query(
+        f"""
+        SELECT d.symbol, r.* FROM unnest($1::text[], $2::timestamptz[]) AS d(symbol, from_ts)
+        CROSS JOIN LATERAL (
+            SELECT {columns} FROM {table.part(timeframe)} t
+            WHERE t.symbol = d.symbol AND t.timeframe = $3 AND t.{table.time} < d.from_ts
+            ORDER BY t.{table.time} DESC LIMIT 1
+        ) r
+        """,
+        starts["symbol"],
+        starts["from_ts"],
+        timeframe.value,
+    )
+
+
+def open_trades_before(transaction: Transaction, timeframe: Timeframe, starts: pl.DataFrame) -> pl.DataFrame:
+    """The trade of each symbol that was open just before its from_ts.
+
+    Columns: symbol, entry_ts, entry_price, entry_bar_number.
+    """
+    return transaction.query(
+        f"""
+        SELECT d.symbol, r.entry_ts, r.entry_price, b.bar_number AS entry_bar_number
+        FROM unnest($1::text[], $2::timestamptz[]) AS d(symbol, from_ts)
+        CROSS JOIN LATERAL (
+            SELECT entry_ts, entry_price, exit_ts FROM {TRADES.part(timeframe)} t
+            WHERE t.symbol = d.symbol AND t.timeframe = $3 AND t.entry_ts < d.from_ts ORDER BY t.entry_ts DESC LIMIT 1
+        ) r
+        JOIN {TREND.part(timeframe)} b ON b.symbol = d.symbol AND b.timeframe = $3 AND b.ts = r.entry_ts
+        WHERE r.exit_ts IS NULL OR r.exit_ts >= d.from_ts
+        """,
+        starts["symbol"],
+        starts["from_ts"],
+        timeframe.value,
+    )
+
+
+def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFrame) -> pl.DataFrame:
+    """Insert or correct `bars` (symbol, ts, open, high, low, close, volume; one row a key).
+
+    The old values of a corrected bar go to `bar_correction`; an equal bar is not touched.
+
+    Returns:
+        One row a symbol that changed: symbol, changed_from (earliest changed ts), written, corrected.
+    """
+    if bars.is_empty():
+        return _no_changes().with_columns(pl.lit(0, pl.Int64).alias("corrected"))
+    part = BARS.part(timeframe)
+    with transaction.staged(bars.select("symbol", "ts", *BARS.values)) as staged:
+        corrected = transaction.query(
+            f"""
+            WITH kept AS (
+                INSERT INTO market.bar_correction (symbol, timeframe, ts, open, high, low, close, volume, corrected_at)
+                SELECT t.symbol, t.timeframe, t.ts, t.open, t.high, t.low, t.close, t.volume, clock_timestamp()
+                FROM pg_temp.{staged} s JOIN {part} t ON t.symbol = s.symbol AND t.timeframe = $1 AND t.ts = s.ts
+                WHERE (t.open, t.high, t.low, t.close, t.volume)
+                      IS DISTINCT FROM (s.open, s.high, s.low, s.close, s.volume)
+                RETURNING symbol
+            )
+            SELECT symbol, count(*) AS corrected FROM kept GROUP BY symbol
+            """,
+            timeframe.value,
+        )
+        written = _upsert(transaction, BARS, timeframe, staged)
+    return written.join(corrected, on="symbol", how="left").with_columns(pl.col("corrected").fill_null(0))
+
+
+def write_computed(
+    transaction: Transaction, table: Table, timeframe: Timeframe, rows: pl.DataFrame, starts: pl.DataFrame
+) -> pl.DataFrame:
+    """Replace the rows of each symbol of `starts` (symbol, from_ts) from its from_ts on by `rows`.
+
+    Equal rows are not touched; rows that no longer exist are deleted.
+
+    Returns:
+        One row a symbol that changed: symbol, changed_from (earliest changed ts), written.
+    """
+    with transaction.staged(rows.select("symbol", table.time, *table.values)) as staged:
+        removed = transaction.query(
+            f"""
+            WITH gone AS (
+                DELETE FROM {table.part(timeframe)} t
+                USING unnest($1::text[], $2::timestamptz[]) AS d(symbol, from_ts)
+                WHERE t.symbol = d.symbol AND t.timeframe = $3 AND t.{table.time} >= d.from_ts
+                  AND NOT EXISTS (
+                      SELECT FROM pg_temp.{staged} s WHERE s.symbol = t.symbol AND s.{table.time} = t.{table.time})
+                RETURNING t.symbol, t.{table.time}
+            )
+            SELECT symbol, min({table.time}) AS changed_from, count(*) AS written FROM gone GROUP BY symbol
+            """,
+            starts["symbol"],
+            starts["from_ts"],
+            timeframe.value,
+        )
+        written = _upsert(transaction, table, timeframe, staged)
+    return (
+        pl.concat([written, removed.match_to_schema(written.schema)])
+        .group_by("symbol")
+        .agg(pl.col("changed_from").min(), pl.col("written").sum())
+        .sort("symbol")
+    )
+
+
+def reject(transaction: Transaction, rejected: pl.DataFrame, source: str) -> None:
+    """Keep `rejected` bars (symbol, timeframe, ts, prices, volume, reason), and where they came from."""
+    if rejected.is_empty():
+        return
+    with transaction.staged(rejected) as staged:
+        # The same bad bar asked for again with the next overlap is the same fact, not a new one.
+        transaction.execute(
+            f"""
+            INSERT INTO market.bar_rejected (symbol, timeframe, ts, open, high, low, close, volume, reason, source)
+            SELECT symbol, timeframe, ts, open, high, low, close, volume, reason, $1 FROM pg_temp.{staged} s
+            WHERE NOT EXISTS (
+                SELECT FROM market.bar_rejected r
+                WHERE r.symbol = s.symbol AND r.timeframe = s.timeframe AND r.ts = s.ts
+                  AND r.reason = s.reason AND r.source = $1
+                  AND (r.open, r.high, r.low, r.close, r.volume)
+                      IS NOT DISTINCT FROM (s.open, s.high, s.low, s.close, s.volume))
+            """,
+            source,
+        )
+
+
+def _upsert(transaction: Transaction, table: Table, timeframe: Timeframe, staged: str) -> pl.DataFrame:
+    names = ", ".join(table.values)
+    # Sorted, because two writers that meet rows in different orders would deadlock.
+    return transaction.query(
+        f"""
+        WITH changed AS (
+            INSERT INTO {table.part(timeframe)} AS t (symbol, timeframe, {table.time}, {names})
+            SELECT symbol, $1, {table.time}, {names} FROM pg_temp.{staged} ORDER BY symbol, {table.time}
+            ON CONFLICT (symbol, timeframe, {table.time}) DO UPDATE
+            SET {", ".join(f"{name} = excluded.{name}" for name in table.values)}
+            WHERE ({", ".join(f"t.{name}" for name in table.values)})
+                  IS DISTINCT FROM ({", ".join(f"excluded.{name}" for name in table.values)})
+            RETURNING t.symbol, t.{table.time}
+        )
+        SELECT symbol, min({table.time}) AS changed_from, count(*) AS written FROM changed GROUP BY symbol ORDER BY 1
+        """,
+        timeframe.value,
+    )
+
+
+def _no_changes() -> pl.DataFrame:
+    return pl.DataFrame(
+        schema={"symbol": pl.String(), "changed_from": pl.Datetime("us", "UTC"), "written": pl.Int64()}
+    )
