@@ -1,4 +1,4 @@
-"""The series ledger: what is stale, who works on it, how far it got. SQL on `market.series_state` only.
+"""The series ledger: what is stale, who works on it, how far it got. SQL around `market.series_state`.
 
 Every function takes a Transaction, so that the ledger is written together with the data it speaks of.
 """
@@ -386,14 +386,16 @@ def fail(
 def unrecorded(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
     """Series that were brought up to date and that Dagster has not been told of.
 
-    Columns: symbol, revision, first_ts, last_ts, computed_at; sorted by symbol.
+    Columns: symbol, revision, first_ts, last_ts, last_close (of the bar at last_ts), computed_at; sorted by symbol.
     """
     return transaction.query(
         """
-        SELECT symbol, revision, first_ts, last_ts, computed_at FROM market.series_state
-        WHERE asset = $1 AND timeframe = $2 AND symbol = ANY ($3::text[])
-          AND computed_at IS NOT NULL AND (recorded_at IS NULL OR recorded_at < computed_at)
-        ORDER BY symbol
+        SELECT s.symbol, s.revision, s.first_ts, s.last_ts, o.close AS last_close, s.computed_at
+        FROM market.series_state s
+        LEFT JOIN market.ohlc o ON o.symbol = s.symbol AND o.timeframe = $2 AND o.ts = s.last_ts
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[])
+          AND s.computed_at IS NOT NULL AND (s.recorded_at IS NULL OR s.recorded_at < s.computed_at)
+        ORDER BY s.symbol
         """,
         asset,
         timeframe.value,

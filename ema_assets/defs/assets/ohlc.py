@@ -1,0 +1,54 @@
+"""The asset `ohlc`: closed bars, fetched for 5m and 1d, rolled up from stored 5m bars for the rest."""
+
+from collections.abc import Sequence
+
+from dagster import AssetExecutionContext, BackfillPolicy, asset
+
+from ema_assets.defs.assets.columns import column_schema
+from ema_assets.defs.batch import refresh_partitions
+from ema_assets.defs.partitions import SERIES
+from ema_assets.defs.resources import MarketResource, StoreResource
+from ema_assets.lineage import OHLC
+from ema_assets.pipeline.computing import refresh_rolled_up
+from ema_assets.pipeline.fetching import refresh_fetched
+from ema_assets.pipeline.outcome import Outcome
+from ema_assets.pipeline.waiting import wait_for_base
+from ema_assets.pipeline.watch import CODE_VERSIONS
+from ema_assets.timeframes import Timeframe
+
+
+@asset(
+    name=OHLC,
+    partitions_def=SERIES,
+    backfill_policy=BackfillPolicy.single_run(),
+    group_name="bars",
+    kinds={"postgres", "polars"},
+    code_version=CODE_VERSIONS[OHLC],
+    metadata={"dagster/column_schema": column_schema(OHLC), "dagster/table_name": "market.ohlc"},
+)
+def ohlc(context: AssetExecutionContext, store: StoreResource, market: MarketResource) -> None:
+    """Closed OHLC bars of every symbol and timeframe.
+
+    **5m** and **1d** bars come from the provider, many symbols a call, from the last stored bar on. **15m**, **30m**,
+    **1h** and **4h** are rolled up from stored 5m bars, anchored to the session's open. Materializing a partition by
+    hand asks for its whole history again and corrects what differs.
+    """
+    with store.open() as database:
+        rules = market.rules()
+
+        def work(timeframe: Timeframe, symbols: Sequence[str], everything: bool) -> Outcome:
+            if timeframe.is_fetched:
+                return refresh_fetched(
+                    database, market.provider, timeframe, symbols, rules, market.now(), everything=everything
+                )
+            if not everything:
+                wait_for_base(database, timeframe, symbols, market.now, rules.publication_delay)
+            return refresh_rolled_up(database, timeframe, symbols, everything=everything)
+
+        refresh_partitions(context, database, work)
+        context.add_output_metadata(
+            {
+                "provider": market.provider_name,
+                "prices": "synthetic, from the sandbox exchange" if market.is_synthetic else "real",
+            }
+        )

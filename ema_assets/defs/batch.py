@@ -1,0 +1,140 @@
+"""What every asset does with the partitions of its run: work, tell Dagster, say what failed."""
+
+from collections.abc import Callable, Sequence
+
+from dagster import AssetExecutionContext, AssetKey, AssetMaterialization, Failure, MetadataValue
+
+from ema_assets.defs.recording import DEFER_TAG, record
+from ema_assets.keys import Series
+from ema_assets.pipeline.outcome import Outcome
+from ema_assets.pipeline.watch import CODE_VERSIONS
+from ema_assets.store import ledger
+from ema_assets.store.database import Database
+from ema_assets.timeframes import ORDER, Timeframe
+
+_NAMED_FAILURES = 20
+
+
+def is_everything(context: AssetExecutionContext) -> bool:
+    """True when a person asked for these partitions, fresh or not; False in a run for stale series only."""
+    return context.run.tags.get(DEFER_TAG) != "true"
+
+
+def series_by_timeframe(context: AssetExecutionContext) -> dict[Timeframe, list[str]]:
+    """The symbols of this run's partitions, by timeframe, shortest first."""
+    found: dict[Timeframe, list[str]] = {timeframe: [] for timeframe in ORDER}
+    for key in context.partition_keys:
+        series = Series.parse(str(key))
+        found[series.timeframe].append(series.symbol)
+    return {timeframe: symbols for timeframe, symbols in found.items() if symbols}
+
+
+def refresh_partitions(
+    context: AssetExecutionContext,
+    database: Database,
+    work: Callable[[Timeframe, Sequence[str], bool], Outcome],
+) -> None:
+    """Do `work` for each timeframe of the run, record what was processed, and name what failed.
+
+    Raises:
+        Failure: in a run for stale series when nothing at all could be done; in a run that a person asked for when
+            any partition failed. What succeeded is stored and recorded before.
+    """
+    asset = context.asset_key.to_user_string()
+    everything = is_everything(context)
+    total = Outcome()
+    failed: dict[str, str] = {}
+    for timeframe, symbols in series_by_timeframe(context).items():
+        outcome = work(timeframe, symbols, everything)
+        failed |= {f"{symbol}|{timeframe.value}": reason for symbol, reason in outcome.errors.items()}
+        total = _sum(total, outcome)
+        if not everything or outcome.errors:
+            _record_processed(context, database, asset, timeframe, symbols, outcome)
+        else:
+            _describe_processed(context, database, asset, timeframe, symbols, outcome)
+        context.log.info(f"{asset} {timeframe.value}: {_sentence(outcome)}")
+    context.add_output_metadata({**total.metadata(), "sql_statements": database.statements})
+    if failed and (everything or not total.done):
+        raise Failure(
+            description=f"{len(failed)} of {len(failed) + len(total.done)} series failed: {_named(failed)}",
+            metadata={"failed": MetadataValue.json(failed)},
+            allow_retries=False,
+        )
+
+
+def _sum(one: Outcome, other: Outcome) -> Outcome:
+    return Outcome(
+        done=one.done + other.done,
+        written={**one.written, **other.written},
+        errors={**one.errors, **other.errors},
+        corrected=one.corrected + other.corrected,
+        rejected=one.rejected + other.rejected,
+        put_aside=one.put_aside + other.put_aside,
+        calls=one.calls + other.calls,
+    )
+
+
+def _sentence(outcome: Outcome) -> str:
+    counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in outcome.metadata().items())
+    return counts or "nothing to do"
+
+
+def _named(failed: dict[str, str]) -> str:
+    named = [f"{series}: {reason}" for series, reason in list(failed.items())[:_NAMED_FAILURES]]
+    more = len(failed) - len(named)
+    return "; ".join(named) + (f"; and {more} more" if more else "")
+
+
+def _partition_metadata(row: dict[str, object], outcome: Outcome) -> dict[str, object]:
+    metadata: dict[str, object] = {"rows_written": outcome.written.get(str(row["symbol"]), 0)}
+    for name in ("first_ts", "last_ts"):
+        if row[name] is not None:
+            metadata[name] = MetadataValue.timestamp(row[name])  # type: ignore[arg-type]
+    if row["last_close"] is not None:
+        metadata["last_close"] = row["last_close"]
+    return metadata
+
+
+def _record_processed(
+    context: AssetExecutionContext,
+    database: Database,
+    asset: str,
+    timeframe: Timeframe,
+    symbols: Sequence[str],
+    outcome: Outcome,
+) -> None:
+    """Log a materialization of each series that Dagster has not been told of, also those of a run that died."""
+    with database.transaction() as transaction:
+        rows = ledger.unrecorded(transaction, asset, timeframe, symbols)
+    record(
+        context,
+        [
+            AssetMaterialization(
+                asset_key=AssetKey(asset),
+                partition=f"{row['symbol']}|{timeframe.value}",
+                metadata=_partition_metadata(row, outcome),
+                tags={"dagster/data_version": str(row["revision"]), "dagster/code_version": CODE_VERSIONS[asset]},
+            )
+            for row in rows.iter_rows(named=True)
+        ],
+    )
+    with database.transaction() as transaction:
+        ledger.mark_recorded(transaction, asset, timeframe, rows)
+
+
+def _describe_processed(
+    context: AssetExecutionContext,
+    database: Database,
+    asset: str,
+    timeframe: Timeframe,
+    symbols: Sequence[str],
+    outcome: Outcome,
+) -> None:
+    """Hand Dagster the metadata of the partitions whose materializations it logs itself at the end of the step."""
+    with database.transaction() as transaction:
+        rows = ledger.unrecorded(transaction, asset, timeframe, symbols)
+        for row in rows.iter_rows(named=True):
+            context.add_asset_metadata(
+                _partition_metadata(row, outcome), asset_key=asset, partition_key=f"{row['symbol']}|{timeframe.value}"
+            )
+        ledger.mark_recorded(transaction, asset, timeframe, rows)

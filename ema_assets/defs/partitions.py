@@ -1,0 +1,9 @@
+"""The partitions every asset shares: symbol, which follows the watchlist, by timeframe."""
+
+from dagster import DynamicPartitionsDefinition, MultiPartitionsDefinition, StaticPartitionsDefinition
+
+from ema_assets.timeframes import ORDER
+
+SYMBOLS = DynamicPartitionsDefinition(name="symbol")
+TIMEFRAMES = StaticPartitionsDefinition([timeframe.value for timeframe in ORDER])
+SERIES = MultiPartitionsDefinition({"symbol": SYMBOLS, "timeframe": TIMEFRAMES})

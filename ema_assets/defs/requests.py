@@ -1,0 +1,63 @@
+"""Planned runs to Dagster's run requests, and queued or running runs back to what they cover."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from dagster import DagsterInstance, DagsterRunStatus, RunRequest, RunsFilter
+
+from ema_assets.defs.jobs import REFRESH_JOB
+from ema_assets.defs.recording import DEFER_TAG
+from ema_assets.domain.planning import PlannedRun, Rectangle
+from ema_assets.keys import Series
+
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
+PRIORITY_TAG = "dagster/priority"
+# `dagster.yaml` limits how many runs of the slow lane run at a time, so that 5m always finds a free slot.
+LANE_TAG = "ema_assets/lane"
+LIVE_LANE, SLOW_LANE = "live", "slow"
+
+_IN_FLIGHT = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+]
+
+
+def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
+    """The run request of `planned`: shorter timeframes first, history after everything live."""
+    rectangle = planned.rectangle
+    first, last = Series(rectangle.first, rectangle.timeframe), Series(rectangle.last, rectangle.timeframe)
+    is_live = rectangle.timeframe.rank == 0 and not planned.is_history
+    priority = -10 * planned.is_history - rectangle.timeframe.rank
+    return RunRequest(
+        run_key=f"{first}..{last}@{now.isoformat(timespec='seconds')}",
+        tags={
+            RANGE_START_TAG: str(first),
+            RANGE_END_TAG: str(last),
+            DEFER_TAG: "true",
+            PRIORITY_TAG: str(priority),
+            LANE_TAG: LIVE_LANE if is_live else SLOW_LANE,
+            "ema_assets/timeframe": rectangle.timeframe.value,
+            "ema_assets/series": str(planned.series),
+            # What a run leaves undone is stale still, and the sweep takes it up; a retry would only do it twice.
+            "dagster/max_retries": "0",
+        },
+    )
+
+
+def in_flight(instance: DagsterInstance) -> list[Rectangle]:
+    """What queued and running refresh runs cover."""
+    runs = instance.get_runs(filters=RunsFilter(job_name=REFRESH_JOB, statuses=_IN_FLIGHT))
+    rectangles = []
+    for run in runs:
+        if RANGE_START_TAG in run.tags and RANGE_END_TAG in run.tags:
+            first, last = Series.parse(run.tags[RANGE_START_TAG]), Series.parse(run.tags[RANGE_END_TAG])
+            rectangles.append(Rectangle(first.timeframe, first.symbol, last.symbol))
+    return rectangles
+
+
+def series_count(planned: Sequence[PlannedRun]) -> int:
+    """Stale series over all runs."""
+    return sum(run.series for run in planned)

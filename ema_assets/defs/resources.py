@@ -1,0 +1,55 @@
+"""What assets, schedules and sensors need from outside: the database and the provider."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+from dagster import ConfigurableResource
+
+from ema_assets import watchlist
+from ema_assets.pipeline.fetching import FetchRules
+from ema_assets.pipeline.providers import open_provider
+from ema_assets.providers.base import Provider
+from ema_assets.settings import Settings
+from ema_assets.store.database import Database
+from ema_assets.store.locate import database_url
+
+
+class StoreResource(ConfigurableResource):
+    """The market database. Each process opens its own connection, when it first needs one."""
+
+    @contextmanager
+    def open(self) -> Iterator[Database]:
+        """A connection for the time of the block."""
+        with Database(database_url(Settings.from_env())) as database:
+            yield database
+
+
+class MarketResource(ConfigurableResource):
+    """The provider of bars and the rules for asking it, from the environment and the watchlist."""
+
+    def provider(self) -> Provider:
+        """A client of the configured provider, to be closed by the caller."""
+        return open_provider(Settings.from_env())
+
+    def rules(self) -> FetchRules:
+        """How far back new series reach and how long the provider needs to publish."""
+        settings = Settings.from_env()
+        return FetchRules(
+            history_days=dict(watchlist.load(settings.watchlist_path).history_days),
+            publication_delay=timedelta(seconds=settings.publication_delay_seconds),
+        )
+
+    @property
+    def is_synthetic(self) -> bool:
+        """True when prices are made up by the sandbox."""
+        return Settings.from_env().is_synthetic
+
+    @property
+    def provider_name(self) -> str:
+        """The provider's name, as users write it."""
+        return Settings.from_env().provider
+
+    def now(self) -> datetime:
+        """The time, UTC."""
+        return datetime.now(UTC)

@@ -1,0 +1,66 @@
+"""One schedule a timeframe, at its bar closes."""
+
+from datetime import datetime
+
+from dagster import (
+    DefaultScheduleStatus,
+    RunRequest,
+    ScheduleDefinition,
+    ScheduleEvaluationContext,
+    SkipReason,
+    schedule,
+)
+
+from ema_assets.defs.jobs import refresh_job
+from ema_assets.defs.partitions import SYMBOLS
+from ema_assets.defs.requests import in_flight, run_request
+from ema_assets.defs.resources import MarketResource, StoreResource
+from ema_assets.domain.planning import plan_runs
+from ema_assets.pipeline.planning import next_closes, stale_on_close
+from ema_assets.settings import Settings
+from ema_assets.timeframes import ORDER, Timeframe
+
+# Sessions open on the quarter hour everywhere, so bars longer than 15 minutes may close on any quarter.
+_CRON = {Timeframe.M5: "*/5 * * * *"}
+_QUARTER_HOURLY = "*/15 * * * *"
+
+
+def _schedule(timeframe: Timeframe) -> ScheduleDefinition:
+    @schedule(
+        name=f"refresh_{timeframe.value}",
+        job=refresh_job,
+        cron_schedule=_CRON.get(timeframe, _QUARTER_HOURLY),
+        execution_timezone="UTC",
+        default_status=DefaultScheduleStatus.RUNNING,
+        description=f"Brings every stale {timeframe.value} series up to date when its bar has closed.",
+    )
+    def refresh(
+        context: ScheduleEvaluationContext, store: StoreResource, market: MarketResource
+    ) -> list[RunRequest] | SkipReason:
+        now = max(context.scheduled_execution_time, market.now())
+        symbols = context.instance.get_dynamic_partitions(str(SYMBOLS.name))
+        with store.open() as database, database.transaction() as transaction:
+            stale = stale_on_close(transaction, timeframe, now)
+            runs = plan_runs(stale, symbols, in_flight(context.instance), Settings.from_env().series_per_run)
+            if runs:
+                return [run_request(run, context.scheduled_execution_time) for run in runs]
+            coming = next_closes(transaction, timeframe, now)
+        if not stale.is_empty():
+            return SkipReason(f"{stale.height} stale {timeframe.value} series are covered by a queued or running run")
+        return SkipReason(_silence(timeframe, coming.rows(), now))
+
+    return refresh
+
+
+def _silence(timeframe: Timeframe, coming: list[tuple[str, datetime, datetime]], now: datetime) -> str:
+    """Why nothing runs: when the next bar closes, and which exchanges are shut until then."""
+    if not coming:
+        return "nothing is on the watchlist yet"
+    parts = []
+    for calendar, opens, closes in coming:
+        shut = f"{calendar} closed until {opens:%Y-%m-%d %H:%M} UTC, " if opens > now else f"{calendar} "
+        parts.append(f"{shut}next {timeframe.value} bar closes {closes:%Y-%m-%d %H:%M} UTC")
+    return "nothing is stale: " + "; ".join(parts)
+
+
+schedules = [_schedule(timeframe) for timeframe in ORDER]

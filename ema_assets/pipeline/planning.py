@@ -1,0 +1,52 @@
+"""From the ledger and the calendars to what should run now."""
+
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from ema_assets.domain.calendars import last_closed, next_close
+from ema_assets.store import ledger, sessions
+from ema_assets.store.database import Transaction
+from ema_assets.timeframes import FETCHED, ORDER, Timeframe
+
+# Long enough to hold the last session before any exchange's longest closure, Chinese New Year.
+_LOOK_BACK = timedelta(days=14)
+
+
+def closed_bars(transaction: Transaction, now: datetime) -> pl.DataFrame:
+    """The last closed bar of every calendar in use and every timeframe: calendar, timeframe, ts, ts_end."""
+    recent = sessions.in_use(transaction, now - _LOOK_BACK, now)
+    return pl.concat(
+        last_closed(recent, timeframe, now).select("calendar", pl.lit(timeframe.value).alias("timeframe"), "ts", "ts_end")
+        for timeframe in ORDER
+    )
+
+
+def stale_on_close(transaction: Transaction, timeframe: Timeframe, now: datetime) -> pl.DataFrame:
+    """Series of `timeframe` for the schedule that fires at its closes: what is stale, and rolled-up bars about to be.
+
+    Columns: symbol, timeframe, reason, since.
+    """
+    closed = closed_bars(transaction, now).filter(pl.col("timeframe") == timeframe.value)
+    columns = ("symbol", "timeframe", "reason", "since")
+    stale = ledger.stale(transaction, closed, now).filter(pl.col("timeframe") == timeframe.value).select(columns)
+    if timeframe in FETCHED:
+        return stale
+    expected = ledger.expected_rollups(transaction, closed, now)
+    return pl.concat([stale, expected.with_columns(pl.lit("bar closed").alias("reason")).select(columns)])
+
+
+def stale_for_sweep(transaction: Transaction, now: datetime, grace: timedelta) -> pl.DataFrame:
+    """Everything stale that the schedules will not see to: asset, symbol, timeframe, reason, since, failures.
+
+    A bar that closed less than `grace` ago belongs to its schedule, unless the series has never been asked for.
+    """
+    stale = ledger.stale(transaction, closed_bars(transaction, now), now)
+    fresh_close = (pl.col("reason") == "bar closed") & (pl.col("failures") == 0) & (pl.col("since") > now - grace)
+    return stale.filter(~fresh_close)
+
+
+def next_closes(transaction: Transaction, timeframe: Timeframe, now: datetime) -> pl.DataFrame:
+    """When the bar in progress or the next one closes: calendar, ts, ts_end; sorted by ts_end."""
+    coming = sessions.in_use(transaction, now, now + _LOOK_BACK)
+    return next_close(coming, timeframe, now).sort("ts_end")
