@@ -8,6 +8,8 @@ from ema_assets.timeframes import ORDER, Timeframe
 
 ALWAYS_OPEN = "24/7"
 DEFAULT_CALENDAR = "XNYS"
+# The provider of a symbol whose bars come only from `ema-assets ingest`.
+FROM_FILES = "file"
 
 # Dagster keeps `|` for multi-partition keys and `,` `[` `]` for key ranges; the rest is what vendors use.
 _SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9.\-_=^/:]{0,31}")
@@ -68,11 +70,18 @@ class Instrument:
     """A symbol and what must be known to trade and fetch it.
 
     `calendar` is an exchange_calendars code (`XNYS`) or `24/7`; an instrument that trades around the clock is
-    crypto to every provider we speak to.
+    crypto to every provider we speak to. `provider` is None for the configured one, or `file` for a symbol that no
+    provider is asked for.
     """
 
     symbol: str
     calendar: str = DEFAULT_CALENDAR
+    provider: str | None = None
+
+    @property
+    def is_fetched(self) -> bool:
+        """True when a provider is asked for its bars."""
+        return self.provider != FROM_FILES
 
     @property
     def is_crypto(self) -> bool:

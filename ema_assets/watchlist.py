@@ -1,6 +1,7 @@
 """The watchlist: a TOML file that says which symbols are kept up to date. Reads and edits that one file."""
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,10 +12,31 @@ from typing import Any
 import tomlkit
 
 from ema_assets.errors import InvalidKeyError, WatchlistError
-from ema_assets.keys import ALWAYS_OPEN, DEFAULT_CALENDAR, Instrument, parse_symbol
+from ema_assets.keys import ALWAYS_OPEN, DEFAULT_CALENDAR, FROM_FILES, Instrument, parse_symbol
 from ema_assets.timeframes import FETCHED, Timeframe
 
-_GROUP_KEYS = ("name", "calendar", "symbols")
+# Pairs as BTC-USD, BTCUSDT, ETHUSD.COINBASE; exchanges by the suffix Yahoo gives a symbol.
+_PAIR = re.compile(r"[A-Z0-9]{2,10}-(USD|USDT|USDC|EUR|BTC|ETH)|[A-Z0-9]{3,6}(USD|USDT|BUSD|USDC)(\.[A-Z]+)?")
+_CALENDAR_BY_SUFFIX = {
+    "L": "XLON",
+    "PA": "XPAR",
+    "AS": "XAMS",
+    "BR": "XBRU",
+    "DE": "XFRA",
+    "SW": "XSWX",
+    "MI": "XMIL",
+    "MC": "XMAD",
+    "TO": "XTSE",
+    "HK": "XHKG",
+    "T": "XTKS",
+    "AX": "XASX",
+    "NS": "XBOM",
+    "BO": "XBOM",
+    "JO": "XJSE",
+    "SA": "BVMF",
+}
+
+_GROUP_KEYS = ("name", "calendar", "provider", "symbols")
 _TOP_KEYS = ("history", "group")
 _DEFAULT_HISTORY_DAYS = {Timeframe.M5: 60, Timeframe.D1: 730}
 
@@ -120,6 +142,12 @@ def _group(group: Mapping[str, Any], where: str) -> list[Instrument]:
     calendar = group.get("calendar", DEFAULT_CALENDAR)
     if not isinstance(calendar, str) or not calendar:
         raise WatchlistError(f"{where}: `calendar` must be a name such as {DEFAULT_CALENDAR!r} or {ALWAYS_OPEN!r}, received {calendar!r}")
+    provider = group.get("provider")
+    if provider not in (None, FROM_FILES):
+        raise WatchlistError(
+            f"{where}: `provider` must be {FROM_FILES!r}, for symbols whose bars come only from `ema-assets ingest`, "
+            f"or be left out; received {provider!r}"
+        )
     symbols = group.get("symbols", [])
     if not isinstance(symbols, list):
         raise WatchlistError(f"{where}: `symbols` must be a list such as [\"AAPL\", \"MSFT\"], received {symbols!r}")
@@ -128,17 +156,27 @@ def _group(group: Mapping[str, Any], where: str) -> list[Instrument]:
         if not isinstance(symbol, str):
             raise WatchlistError(f"{where}: every symbol must be text in quotes, received {symbol!r}")
         try:
-            instruments.append(Instrument(parse_symbol(symbol), calendar))
+            instruments.append(Instrument(parse_symbol(symbol), calendar, provider))
         except InvalidKeyError as error:
             raise WatchlistError(f"{where}: {error}") from None
     return instruments
 
 
-def add_symbols(path: Path, symbols: Iterable[str], calendar: str | None = None) -> list[str]:
+def likely_calendar(symbol: str) -> str:
+    """The calendar a symbol most likely trades on, by the way vendors write symbols."""
+    if _PAIR.fullmatch(symbol):
+        return ALWAYS_OPEN
+    _, dot, suffix = symbol.rpartition(".")
+    return _CALENDAR_BY_SUFFIX.get(suffix, DEFAULT_CALENDAR) if dot else DEFAULT_CALENDAR
+
+
+def add_symbols(
+    path: Path, symbols: Iterable[str], calendar: str | None = None, provider: str | None = None
+) -> list[str]:
     """Append `symbols` to the file at `path`, keeping its comments; return those that were not there yet.
 
-    They go to the first group with `calendar`, or to a new group when there is none. Without `calendar`, it is
-    `24/7` for a pair such as BTC-USD and `XNYS` for all else.
+    They go to the first group with this calendar and provider, or to a new group when there is none. Without
+    `calendar`, it is guessed from the symbol by `likely_calendar`.
 
     Raises:
         WatchlistError: when the file is malformed. InvalidKeyError: when a symbol is.
@@ -150,15 +188,18 @@ def add_symbols(path: Path, symbols: Iterable[str], calendar: str | None = None)
         parse_symbol(symbol)
         if symbol in known:
             continue
-        wanted = calendar or (ALWAYS_OPEN if symbol.endswith(("-USD", "-USDT", "-USDC", "-BTC")) else DEFAULT_CALENDAR)
+        wanted = calendar or likely_calendar(symbol)
         groups = document.setdefault("group", tomlkit.aot())
         for group in groups:
-            if group.get("calendar", DEFAULT_CALENDAR) == wanted and "symbols" in group:
+            same_calendar = group.get("calendar", DEFAULT_CALENDAR) == wanted
+            if same_calendar and group.get("provider") == provider and "symbols" in group:
                 break
         else:
             group = tomlkit.table()
-            group["name"] = f"added {wanted}"
+            group["name"] = f"From files, {wanted}" if provider == FROM_FILES else f"Added, {wanted}"
             group["calendar"] = wanted
+            if provider is not None:
+                group["provider"] = provider
             group["symbols"] = tomlkit.array()
             groups.append(group)
         group["symbols"].append(symbol)

@@ -178,7 +178,6 @@ def store_fetched(
     closed_by = max(request.end for request in answered)
     sifted = sift(bars, timeframe, asked.select("symbol", "calendar"), calendars, closed_by)
     with database.transaction() as transaction:
-        ledger.lock(transaction, OHLC, timeframe, sorted(asked["symbol"]))
         tables.reject(transaction, sifted.rejected, source)
         changes = save_bars(transaction, timeframe, sifted.accepted, asked, calendars)
     outcome.done += asked["symbol"].to_list()
@@ -197,14 +196,16 @@ def save_bars(
 ) -> pl.DataFrame:
     """Write sound `bars` and their ledger rows, and mark what is computed from them; return the changes.
 
-    `asked` has symbol, calendar and checked_through. The ledger rows must be locked.
+    `asked` has symbol, calendar and checked_through.
     """
+    held = ledger.lock(transaction, OHLC, timeframe, sorted(asked["symbol"]))
     changes = tables.write_bars(transaction, timeframe, bars)
     spans = bars.group_by("symbol").agg(first_ts=pl.col("ts").min(), last_ts=pl.col("ts").max())
     results = (
         asked.join(changes.select("symbol", "changed_from"), on="symbol", how="left")
         .join(spans, on="symbol", how="left")
-        .with_columns(dirty_from=pl.lit(None, UTC_TIME), dirty_end=pl.lit(None, UTC_TIME))
+        # Rolled-up bars that were ingested leave what waits to be rolled up as it is.
+        .join(held, on="symbol", how="left")
         .sort("symbol")
     )
     ledger.complete(transaction, OHLC, timeframe, results, CODE_VERSIONS[OHLC])

@@ -35,7 +35,7 @@ def late_series(transaction: Transaction, closed: pl.DataFrame) -> pl.DataFrame:
         """
         SELECT s.symbol, s.timeframe, s.checked_through AS asked_through, s.last_error
         FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS c(calendar, timeframe, late_before)
-        JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active
+        JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.is_fetched
         JOIN market.series_state s ON s.asset = $4 AND s.symbol = i.symbol AND s.timeframe = c.timeframe
         WHERE s.checked_through < c.late_before ORDER BY 1, 2
         """,

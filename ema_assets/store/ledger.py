@@ -28,17 +28,19 @@ def sync_instruments(transaction: Transaction, instruments: Sequence[Instrument]
     A new symbol gets its ledger rows. One that is taken off keeps its data and its rows, not active.
     """
     symbols = [each.symbol for each in instruments]
-    calendars = [each.calendar for each in instruments]
     before = transaction.query("SELECT symbol FROM market.instrument WHERE is_active")["symbol"].to_list()
     transaction.execute(
         """
-        INSERT INTO market.instrument AS i (symbol, calendar)
-        SELECT symbol, calendar FROM unnest($1::text[], $2::text[]) AS n(symbol, calendar) ORDER BY symbol
-        ON CONFLICT (symbol) DO UPDATE SET calendar = excluded.calendar, is_active = true
-        WHERE i.calendar <> excluded.calendar OR NOT i.is_active
+        INSERT INTO market.instrument AS i (symbol, calendar, is_fetched)
+        SELECT symbol, calendar, is_fetched
+        FROM unnest($1::text[], $2::text[], $3::boolean[]) AS n(symbol, calendar, is_fetched) ORDER BY symbol
+        ON CONFLICT (symbol) DO UPDATE
+        SET calendar = excluded.calendar, is_fetched = excluded.is_fetched, is_active = true
+        WHERE (i.calendar, i.is_fetched, i.is_active) IS DISTINCT FROM (excluded.calendar, excluded.is_fetched, true)
         """,
         symbols,
-        calendars,
+        [each.calendar for each in instruments],
+        [each.is_fetched for each in instruments],
     )
     transaction.execute(
         "UPDATE market.instrument SET is_active = false WHERE is_active AND symbol <> ALL ($1::text[])", symbols
@@ -118,7 +120,7 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
                CASE WHEN s.checked_through IS NULL THEN 'never asked' ELSE 'bar closed' END AS reason,
                c.ts_end AS since, s.failures
         FROM closed c
-        JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active
+        JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.is_fetched
         JOIN market.series_state s ON s.asset = $5 AND s.symbol = i.symbol AND s.timeframe = c.timeframe
         WHERE c.timeframe = ANY ($6::text[])
           AND (s.checked_through IS NULL OR s.checked_through < c.ts_end)
@@ -164,7 +166,7 @@ def expected_rollups(transaction: Transaction, closed: pl.DataFrame, now: dateti
         )
         SELECT i.symbol, c.timeframe, c.ts_end AS since
         FROM closed c
-        JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active
+        JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.is_fetched
         JOIN market.series_state base ON base.asset = $4 AND base.symbol = i.symbol AND base.timeframe = $5
         WHERE c.timeframe = ANY ($6::text[])
           AND base.checked_through < c.ts_end
@@ -187,7 +189,7 @@ def base_behind(transaction: Transaction, symbols: Sequence[str], closed: pl.Dat
         """
         SELECT count(*) AS n
         FROM unnest($1::text[], $2::timestamptz[]) AS c(calendar, ts_end)
-        JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.symbol = ANY ($3::text[])
+        JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.is_fetched AND i.symbol = ANY ($3::text[])
         JOIN market.series_state base ON base.asset = $4 AND base.symbol = i.symbol AND base.timeframe = $5
         WHERE (base.checked_through IS NULL OR base.checked_through < c.ts_end)
           AND (base.next_attempt_at IS NULL OR base.next_attempt_at <= $6)
@@ -208,7 +210,7 @@ def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
         """
         SELECT s.symbol, i.calendar, s.checked_through, s.last_ts, s.next_attempt_at
         FROM market.series_state s JOIN market.instrument i USING (symbol)
-        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[])
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) AND i.is_fetched
         ORDER BY s.symbol
         """,
         OHLC,
@@ -217,11 +219,14 @@ def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
     )
 
 
-def lock(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str]) -> None:
-    """Hold the ledger rows of `symbols` until the transaction ends, waiting for whoever holds them now."""
-    transaction.execute(
+def lock(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
+    """Hold the ledger rows of `symbols` until the transaction ends, waiting for whoever holds them now.
+
+    Returns symbol, dirty_from, dirty_end as they stand; sorted by symbol.
+    """
+    return transaction.query(
         """
-        SELECT symbol FROM market.series_state
+        SELECT symbol, dirty_from, dirty_end FROM market.series_state
         WHERE asset = $1 AND timeframe = $2 AND symbol = ANY ($3::text[]) ORDER BY symbol FOR UPDATE
         """,
         asset,

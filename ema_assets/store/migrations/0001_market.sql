@@ -7,9 +7,11 @@ CREATE TABLE market.instrument (
     symbol     text COLLATE "C" PRIMARY KEY,
     calendar   text COLLATE "C" NOT NULL,
     is_active  boolean NOT NULL DEFAULT true,
+    is_fetched boolean NOT NULL DEFAULT true,
     added_at   timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE market.instrument IS 'The watchlist as last synced. A symbol taken off the watchlist stays, not active.';
+COMMENT ON COLUMN market.instrument.is_fetched IS 'False when bars come only from ingested files.';
 
 CREATE TABLE market.session (
     calendar    text COLLATE "C" NOT NULL,

@@ -1,0 +1,190 @@
+"""Bars from files: CSV and Parquet, through the same validation as a provider's, into `ohlc`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from ema_assets.domain.bars import BAR_SCHEMA, sift
+from ema_assets.domain.calendars import UTC_TIME
+from ema_assets.errors import BarFileError, InvalidKeyError
+from ema_assets.keys import parse_symbol, parse_timeframe
+from ema_assets.pipeline.fetching import save_bars
+from ema_assets.pipeline.outcome import batches
+from ema_assets.pipeline.watch import cover
+from ema_assets.store import sessions, tables
+from ema_assets.store.database import Database
+from ema_assets.timeframes import Timeframe
+
+_TIME_NAMES = ("ts", "date", "datetime", "timestamp", "time")
+_REQUIRED = tuple(BAR_SCHEMA)
+_BARS_A_BATCH = 200_000
+
+
+@dataclass(slots=True)
+class IngestedSeries:
+    """What became of one series of a file. `stored` counts new or corrected bars, `equal` those already there."""
+
+    symbol: str
+    timeframe: str
+    read: int = 0
+    stored: int = 0
+    corrected: int = 0
+    equal: int = 0
+    put_aside: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+
+
+def read_file(path: Path, symbol: str | None = None, timeframe: str | None = None) -> pl.DataFrame:
+    """Bars of a CSV or Parquet file, unchecked, following BAR_SCHEMA; values that are not numbers are null.
+
+    Column names are read without regard to case, `date`, `datetime`, `timestamp` and `time` stand for `ts`. A time
+    without a zone is UTC. `symbol` and `timeframe` fill in columns that the file does not have.
+
+    Raises:
+        BarFileError: when the file cannot be read, lacks a column, or holds a malformed symbol, timeframe or time.
+    """
+    frame = _load(path)
+    frame = frame.rename({name: name.strip().lower() for name in frame.columns}, strict=False)
+    for name in _TIME_NAMES:
+        if name in frame.columns:
+            frame = frame.rename({name: "ts"})
+            break
+    for name, value in (("symbol", symbol), ("timeframe", timeframe)):
+        if value is not None and name not in frame.columns:
+            frame = frame.with_columns(pl.lit(value).alias(name))
+    missing = [name for name in _REQUIRED if name not in frame.columns]
+    if missing:
+        options = [f"--{name}" for name in missing if name in ("symbol", "timeframe")]
+        hint = f"; give {' and '.join(options)} on the command line for a file of one series" if options else ""
+        raise BarFileError(
+            f"{path}: lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; needed are "
+            f"{', '.join(_REQUIRED)}, found are {', '.join(frame.columns)}{hint}"
+        )
+    numbers = [name for name, dtype in BAR_SCHEMA.items() if dtype == pl.Float64]
+    frame = frame.select(
+        pl.col("symbol", "timeframe").cast(pl.String).str.strip_chars(),
+        _time(path, frame),
+        *(pl.col(name).cast(pl.Float64, strict=False) for name in numbers),
+    ).select(list(BAR_SCHEMA))
+    _check_keys(path, frame)
+    return frame
+
+
+def _load(path: Path) -> pl.DataFrame:
+    readers: dict[str, Callable[[Path], pl.DataFrame]] = {
+        ".parquet": pl.read_parquet,
+        ".csv": lambda source: pl.read_csv(source, infer_schema=False),
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise BarFileError(f"{path}: bars are read from .csv and .parquet files, not from {path.suffix or 'this'!r}")
+    try:
+        return reader(path)
+    except FileNotFoundError:
+        raise BarFileError(f"{path}: no such file") from None
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise BarFileError(f"{path}: cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}") from None
+
+
+def _time(path: Path, frame: pl.DataFrame) -> pl.Expr:
+    dtype = frame.schema["ts"]
+    column = pl.col("ts")
+    if isinstance(dtype, pl.Datetime):
+        return column.dt.convert_time_zone("UTC").cast(UTC_TIME) if dtype.time_zone else column.dt.replace_time_zone(
+            "UTC"
+        ).cast(UTC_TIME)
+    if dtype == pl.Date:
+        return column.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    if dtype != pl.String:
+        raise BarFileError(f"{path}: `ts` must be a date or a time, found {dtype}")
+    # A zone or none, a space or a T, seconds or none, a date alone: what people and vendors really write.
+    text = column.str.strip_chars().str.replace(" ", "T").str.replace(r"Z$", "+00:00")
+    has_zone = text.str.contains(r"T.*[+-]\d\d:?\d\d$")
+    zoned = text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", time_unit="us", strict=False).dt.convert_time_zone("UTC")
+    plain = pl.coalesce(
+        text.str.to_datetime(form, time_unit="us", strict=False)
+        for form in ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
+    ).dt.replace_time_zone("UTC")
+    parsed = pl.when(has_zone).then(zoned).otherwise(plain)
+    bad = frame.with_row_index("row").filter(column.is_not_null() & parsed.is_null())
+    if not bad.is_empty():
+        row, value = bad.select("row", "ts").row(0)
+        raise BarFileError(
+            f"{path}: line {row + 2}: `ts` must be a time such as 2024-02-14T14:30:00Z, received {value!r}"
+            f" ({bad.height} such line{'s' if bad.height > 1 else ''})"
+        )
+    return parsed.alias("ts")
+
+
+def _check_keys(path: Path, frame: pl.DataFrame) -> None:
+    for name, parse in (("symbol", parse_symbol), ("timeframe", parse_timeframe)):
+        for value in frame[name].unique(maintain_order=True):
+            try:
+                parse(value or "")
+            except InvalidKeyError as error:
+                line = frame[name].to_list().index(value) + 2
+                raise BarFileError(f"{path}: line {line}: {error}") from None
+
+
+def store_bars(database: Database, bars: pl.DataFrame, source: str, now: datetime) -> list[IngestedSeries]:
+    """Store the sound ones of `bars` (BAR_SCHEMA, any number of series), a batch of series a transaction.
+
+    Every symbol must be an instrument already. Bars that have not closed at `now` are put aside, as are bars outside
+    the sessions of the symbol's calendar; invalid ones go to `bar_rejected` with `source`.
+    """
+    summaries = []
+    for (text,), series in bars.partition_by("timeframe", as_dict=True, maintain_order=True).items():
+        timeframe = Timeframe(text)
+        estimates = series.group_by("symbol", maintain_order=True).agg(rows=pl.len())
+        for batch in batches(estimates, _BARS_A_BATCH):
+            part = series.filter(pl.col("symbol").is_in(batch))
+            summaries += _store_batch(database, timeframe, part, source, now)
+    return summaries
+
+
+def _store_batch(
+    database: Database, timeframe: Timeframe, bars: pl.DataFrame, source: str, now: datetime
+) -> list[IngestedSeries]:
+    symbols = bars["symbol"].unique(maintain_order=True).to_list()
+    low, high = bars.select(pl.col("ts").min().alias("low"), pl.col("ts").max().alias("high")).row(0)
+    with database.transaction() as transaction:
+        calendars = transaction.query(
+            "SELECT symbol, calendar FROM market.instrument WHERE symbol = ANY ($1::text[])", symbols
+        )
+        if low is not None:
+            for calendar in calendars["calendar"].unique():
+                cover(transaction, calendar, (low - timedelta(days=14)).date(), now.date())
+        trading = sessions.between(
+            transaction, calendars["calendar"].unique().to_list(), low or now, max(high or now, now)
+        )
+        sifted = sift(bars, timeframe, calendars, trading, now)
+        reached = sifted.accepted.group_by("symbol").agg(checked_through=pl.col("ts_end").max())
+        asked = calendars.join(reached, on="symbol", how="inner").sort("symbol")
+        tables.reject(transaction, sifted.rejected, source)
+        changes = save_bars(transaction, timeframe, sifted.accepted, asked, trading)
+    return _summaries(symbols, timeframe, bars, sifted.accepted, sifted.put_aside, sifted.rejected, changes)
+
+
+def _summaries(
+    symbols: list[str],
+    timeframe: Timeframe,
+    bars: pl.DataFrame,
+    accepted: pl.DataFrame,
+    put_aside: pl.DataFrame,
+    rejected: pl.DataFrame,
+    changes: pl.DataFrame,
+) -> list[IngestedSeries]:
+    found = {symbol: IngestedSeries(symbol, timeframe.value) for symbol in symbols}
+    for frame, name in ((bars, "read"), (accepted, "equal"), (put_aside, "put_aside")):
+        for symbol, count in frame.group_by("symbol").agg(pl.len()).iter_rows():
+            setattr(found[symbol], name, count)
+    for symbol, reason, count in rejected.group_by("symbol", "reason").agg(pl.len()).sort("reason").iter_rows():
+        found[symbol].rejected[reason] = count
+    for symbol, written, corrected in changes.select("symbol", "written", "corrected").iter_rows():
+        found[symbol].stored = written
+        found[symbol].corrected = corrected
+        found[symbol].equal -= written
+    return list(found.values())
