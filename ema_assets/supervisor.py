@@ -473,9 +473,13 @@ def _guard(supervisor_id: str, supervisor_pid: int) -> None:
     families: list[_Family] = []
     orphans: list[_Orphan] = []
     text = b""
-    # A copy of the pipe in a process forked by the supervisor would keep it open: so its pid is watched too.
-    while os.getppid() == supervisor_pid:
-        if not select.select([0], [], [], GUARD_POLL_SECONDS)[0]:
+    while True:
+        # A copy of the pipe in a process forked by the supervisor would keep it open: so its pid is watched too. What
+        # a dead supervisor wrote last is still read.
+        is_orphaned = os.getppid() != supervisor_pid
+        if not select.select([0], [], [], 0 if is_orphaned else GUARD_POLL_SECONDS)[0]:
+            if is_orphaned:
+                break
             continue
         read = os.read(0, 65_536)
         if not read:

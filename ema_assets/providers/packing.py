@@ -4,6 +4,7 @@ A vendor's call takes many symbols but one range, so a symbol that needs sixty d
 others fetch sixty days, and ninety-nine that need two bars should not cost a call each.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,15 +31,17 @@ class Call:
 
 def expected_bars(request: BarRequest, start: datetime) -> int:
     """About how many bars `request` would bring if it began at `start`; never less than 1."""
-    span = max(request.end - start, timedelta())
-    days = span / timedelta(days=1)
-    if request.timeframe is Timeframe.D1:
-        bars = days + 1
-    else:
-        bars = span / request.timeframe.duration
-        if not request.instrument.is_crypto:
-            bars = min(bars, (days + 1) * _SESSION_MINUTES / request.timeframe.minutes)
-    if not request.instrument.is_crypto and days > 7:
+    return _bars_in(request.end - start, request.timeframe, around_the_clock=request.instrument.is_crypto)
+
+
+def _bars_in(span: timedelta, timeframe: Timeframe, *, around_the_clock: bool) -> int:
+    days = max(span, timedelta()) / timedelta(days=1)
+    bars = days * 24 * 60 / timeframe.minutes
+    if timeframe is Timeframe.D1:
+        bars += 1
+    elif not around_the_clock:
+        bars = min(bars, (days + 1) * _SESSION_MINUTES / timeframe.minutes)
+    if not around_the_clock and days > 7:
         bars *= 5 / 7
     return max(1, math.ceil(bars))
 
@@ -69,34 +72,62 @@ def _by_start(requests: Sequence[BarRequest]) -> list[list[BarRequest]]:
     if len(found) <= _MAX_STARTS:
         return found
     width = math.ceil(len(found) / _MAX_STARTS)
-    return [sum(found[i : i + width], []) for i in range(0, len(found), width)]
+    return [list(itertools.chain(*found[i : i + width])) for i in range(0, len(found), width)]
 
 
 def _cheapest_split(
     clusters: list[list[BarRequest]], symbols_per_call: int, page_limit: int
 ) -> list[list[BarRequest]]:
     """Cut the ascending starts into runs of least total cost, by dynamic programming over the cut points."""
-    best: list[float] = [0.0]
-    cut: list[int] = [0]
+    best = [0.0]
+    cut = [0]
     for stop in range(1, len(clusters) + 1):
-        rows = count = 0
         least, at = math.inf, stop - 1
-        last_of = {id(r): r for cluster in clusters[:stop] for r in cluster}
+        count, end = 0, clusters[stop - 1][0].end
         for first in range(stop - 1, -1, -1):
-            start = clusters[first][0].start
-            members = [r for cluster in clusters[first:stop] for r in cluster]
-            count = len(members)
-            rows = sum(expected_bars(r, start) for r in members)
+            count += len(clusters[first])
+            end = max(end, max(request.end for request in clusters[first]))
+            sample = clusters[first][0]
+            rows = count * _bars_in(
+                end - sample.start, sample.timeframe, around_the_clock=sample.instrument.is_crypto
+            )
             pages = max(math.ceil(count / symbols_per_call), math.ceil(rows / page_limit))
             cost = best[first] + pages + rows / page_limit
             if cost < least:
                 least, at = cost, first
         best.append(least)
         cut.append(at)
-        del last_of
     groups: list[list[BarRequest]] = []
     stop = len(clusters)
     while stop:
-        groups.append([r for cluster in clusters[cut[stop] : stop] for r in cluster])
+        groups.append([request for cluster in clusters[cut[stop] : stop] for request in cluster])
         stop = cut[stop]
     return groups[::-1]
+
+
+def _cut(group: list[BarRequest], symbols_per_call: int, rows_per_call: int) -> list[Call]:
+    """Spread a group over calls of a bounded number of symbols and rows; all requests of a symbol share one."""
+    by_symbol: dict[str, list[BarRequest]] = {}
+    for request in sorted(group, key=lambda r: r.instrument.symbol):
+        by_symbol.setdefault(request.instrument.symbol, []).append(request)
+    start = min(request.start for request in group)
+    calls: list[Call] = []
+    members: list[BarRequest] = []
+    symbols = rows = 0
+
+    def close() -> None:
+        nonlocal members, symbols, rows
+        if members:
+            first, last = min(r.start for r in members), max(r.end for r in members)
+            calls.append(Call(members[0].timeframe, first, last, tuple(members), rows))
+        members, symbols, rows = [], 0, 0
+
+    for mine in by_symbol.values():
+        expected = max(expected_bars(request, start) for request in mine)
+        if symbols == symbols_per_call or rows + expected > rows_per_call:
+            close()
+        members.extend(mine)
+        symbols += 1
+        rows += expected
+    close()
+    return calls

@@ -61,12 +61,12 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.url = url
         self._connection: Any = None
         self.statements = 0
 
     def __repr__(self) -> str:
-        return f"Database({masked_url(self._url)!r})"
+        return f"Database({masked_url(self.url)!r})"
 
     def __enter__(self) -> Self:
         return self
@@ -94,7 +94,7 @@ class Database:
                 connection.rollback()
             if isinstance(error, adbc_driver_manager.Error) and _is_lost(error):
                 self.close()
-                raise StoreUnavailable(f"the connection to {masked_url(self._url)} was lost: {_first_line(error)}") from error
+                raise StoreUnavailable(f"the connection to {masked_url(self.url)} was lost: {_first_line(error)}") from error
             raise
 
     def close(self) -> None:
@@ -107,10 +107,10 @@ class Database:
     def _open(self) -> Any:
         if self._connection is None:
             try:
-                self._connection = adbc.connect(self._url, conn_kwargs={"adbc.connection.autocommit": "false"})
+                self._connection = adbc.connect(self.url, conn_kwargs={"adbc.connection.autocommit": "false"})
             except adbc_driver_manager.Error as error:
                 raise StoreUnavailable(
-                    f"cannot connect to {masked_url(self._url)}: {_first_line(error)}; "
+                    f"cannot connect to {masked_url(self.url)}: {_first_line(error)}; "
                     "is the server running and EMA_DATABASE_URL right?"
                 ) from error
         return self._connection

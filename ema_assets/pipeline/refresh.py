@@ -1,0 +1,42 @@
+"""The whole chain in one process, for the command line and for benchmarks; Dagster runs it an asset at a time."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+from ema_assets.lineage import ASSETS, OHLC
+from ema_assets.pipeline.computing import refresh_computed, refresh_rolled_up
+from ema_assets.pipeline.fetching import FetchRules, refresh_fetched
+from ema_assets.pipeline.outcome import Outcome
+from ema_assets.pipeline.watch import sync
+from ema_assets.providers.base import Provider
+from ema_assets.store.database import Database
+from ema_assets.timeframes import Timeframe
+from ema_assets.watchlist import Watchlist
+
+
+def refresh_all(
+    database: Database,
+    watched: Watchlist,
+    open_provider: Callable[[], Provider],
+    publication_delay: timedelta,
+    symbols: Sequence[str],
+    timeframes: Sequence[Timeframe],
+    *,
+    everything: bool = False,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Iterator[tuple[str, Timeframe, Outcome]]:
+    """Bring `symbols` on `timeframes` up to date, asset by asset; yield what came of each as it is done."""
+    now = clock()
+    sync(database, watched, now)
+    rules = FetchRules(dict(watched.history_days), publication_delay)
+    for timeframe in timeframes:
+        for asset in ASSETS:
+            if asset != OHLC:
+                outcome = refresh_computed(database, asset, timeframe, symbols, everything=everything)
+            elif timeframe.is_fetched:
+                outcome = refresh_fetched(
+                    database, open_provider, timeframe, symbols, rules, now, everything=everything
+                )
+            else:
+                outcome = refresh_rolled_up(database, timeframe, symbols, everything=everything)
+            yield asset, timeframe, outcome

@@ -1,0 +1,81 @@
+"""How fresh everything is, in numbers a person or a script can read."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from ema_assets.lineage import ASSETS
+from ema_assets.pipeline.planning import closed_bars
+from ema_assets.store import ledger
+from ema_assets.store.database import Transaction
+from ema_assets.timeframes import ORDER, Timeframe
+
+
+@dataclass(frozen=True, slots=True)
+class AssetStatus:
+    """One asset on one timeframe: how many series, how many of them stale, missing (never computed), failing.
+
+    `newest_ts` is the opening time of the newest bar that the asset has reached in any series, UTC.
+    """
+
+    asset: str
+    timeframe: str
+    series: int
+    stale: int
+    missing: int
+    failing: int
+    newest_ts: datetime | None
+
+
+def by_asset(transaction: Transaction, now: datetime) -> list[AssetStatus]:
+    """The status of every asset and timeframe, in the order of the lineage and of the timeframes."""
+    summary = {(row["asset"], row["timeframe"]): row for row in ledger.summary(transaction).iter_rows(named=True)}
+    stale = ledger.stale(transaction, closed_bars(transaction, now), now)
+    # A series that waits to be told to Dagster is up to date all the same.
+    stale = stale.filter(pl.col("reason") != "not recorded").group_by("asset", "timeframe").agg(n=pl.len())
+    stale_count = {(asset, timeframe): count for asset, timeframe, count in stale.iter_rows()}
+    return [
+        AssetStatus(
+            asset=asset,
+            timeframe=timeframe.value,
+            series=row["series"],
+            stale=stale_count.get((asset, timeframe.value), 0),
+            missing=row["never_computed"],
+            failing=row["failing"],
+            newest_ts=row["newest_ts"],
+        )
+        for asset in ASSETS
+        for timeframe in ORDER
+        if (row := summary.get((asset, timeframe.value))) is not None
+    ]
+
+
+def progress(transaction: Transaction) -> dict[Timeframe, tuple[int, int]]:
+    """Per timeframe, how many series have been computed to the end of the chain and told to Dagster, of how many."""
+    counted = transaction.query(
+        """
+        SELECT timeframe, count(*) FILTER (WHERE is_done) AS done, count(*) AS series
+        FROM (
+            SELECT s.symbol, s.timeframe, bool_and(s.last_ts IS NOT NULL AND s.recorded_at IS NOT NULL) AS is_done
+            FROM market.series_state s
+            JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+            GROUP BY 1, 2
+        ) each_series
+        GROUP BY 1
+        """
+    )
+    found = {timeframe: (done, series) for timeframe, done, series in counted.iter_rows()}
+    return {timeframe: found[timeframe.value] for timeframe in ORDER if timeframe.value in found}
+
+
+def failure_reasons(transaction: Transaction) -> list[str]:
+    """Why series fail at present, the commonest reason first, each with how many series and one of them."""
+    failing = ledger.failing(transaction)
+    grouped = failing.group_by("last_error", maintain_order=True).agg(
+        n=pl.len(), example=pl.format("{}|{}", "symbol", "timeframe").first()
+    )
+    return [
+        f"{example}{f' and {count - 1} more' if count > 1 else ''}: {reason}"
+        for reason, count, example in grouped.sort("n", descending=True).iter_rows()
+    ]

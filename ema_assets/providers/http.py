@@ -1,0 +1,364 @@
+"""GET over HTTP for every vendor: budget, retries, bounded answers, typed errors. What is asked for lives elsewhere.
+
+A request becomes the body of a 200, or one error of the ProviderError tree. Keys travel in headers only, and are
+cut out of whatever a vendor says before it is quoted.
+"""
+
+import asyncio
+import email.utils
+import math
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+import stamina
+
+from ema_assets.errors import (
+    ConfigurationError,
+    MalformedAnswer,
+    PermanentProviderError,
+    ProviderError,
+    ProviderUnavailable,
+    RateLimited,
+    RequestRefused,
+    Unauthorized,
+)
+
+_QUOTE_CHARACTERS = 200
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """How hard and how long to try.
+
+    `requests_per_minute` counts every try in any 60 seconds. One try takes at most `connect_timeout_seconds` to
+    connect and `answer_timeout_seconds` in all; a request is tried at most `attempts` times, with waits that double
+    from `backoff_seconds` and together stay within `waiting_seconds`.
+    """
+
+    max_concurrency: int = 8
+    requests_per_minute: int = 200
+    connect_timeout_seconds: float = 5.0
+    answer_timeout_seconds: float = 30.0
+    attempts: int = 4
+    backoff_seconds: float = 0.5
+    waiting_seconds: float = 45.0
+    max_body_bytes: int = 32 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if not (value > 0 and math.isfinite(value)):
+                raise ConfigurationError(f"`{name}` must be above 0, received {value!r}")
+
+
+class RequestBudget:
+    """At most `requests` in any `window_seconds`, first come, first served. For one event loop.
+
+    Leaky buckets such as aiolimiter's let a full bucket and the drip after it through in one window, which is twice
+    what the vendor allows; this one remembers when each request left.
+    """
+
+    def __init__(self, requests: int, window_seconds: float = 60.0) -> None:
+        self._requests = requests
+        self._window_seconds = window_seconds
+        self._sent: deque[float] = deque()
+        self._closed_until = 0.0
+        self._turn = asyncio.Lock()
+
+    async def take(self) -> None:
+        """Return when one more request may leave."""
+        async with self._turn:
+            while (wait := self._wait_seconds(time.monotonic())) > 0:
+                await asyncio.sleep(wait)
+            self._sent.append(time.monotonic())
+
+    def close_for(self, seconds: float) -> None:
+        """Let nothing leave for `seconds`, because the vendor asked for it."""
+        self._closed_until = max(self._closed_until, time.monotonic() + seconds)
+
+    def _wait_seconds(self, now: float) -> float:
+        while self._sent and self._sent[0] <= now - self._window_seconds:
+            self._sent.popleft()
+        full = self._sent[0] + self._window_seconds - now if len(self._sent) >= self._requests else 0.0
+        return max(full, self._closed_until - now)
+
+
+class Fuse:
+    """Stops the calls of one fetch that cannot succeed any more.
+
+    It blows at once when the vendor cannot be reached, refuses the key or keeps saying 429, and at the second call in
+    a row that ends in a 5xx or a time-out: one may be the call's own fault. `scope` is the part of the vendor that
+    is concerned; None is all of it.
+    """
+
+    def __init__(self) -> None:
+        self._blown: dict[str | None, ProviderError] = {}
+        self._strikes: dict[str, int] = {}
+
+    def error(self, scope: str) -> ProviderError | None:
+        """Why calls to `scope` are pointless, or None."""
+        return self._blown.get(None) or self._blown.get(scope)
+
+    def answered(self, scope: str) -> None:
+        """A call to `scope` succeeded."""
+        self._strikes[scope] = 0
+
+    def failed(self, scope: str, error: ProviderError) -> None:
+        """A call to `scope` failed for good."""
+        if isinstance(error, Unreachable | RateLimited):
+            self._blown.setdefault(None, error)
+        elif isinstance(error, Unauthorized):
+            self._blown.setdefault(scope, error)
+        elif isinstance(error, ProviderUnavailable):
+            self._strikes[scope] = self._strikes.get(scope, 0) + 1
+            if self._strikes[scope] >= 2:
+                self._blown.setdefault(scope, error)
+
+
+class Unreachable(ProviderUnavailable):
+    """No connection could be made at all."""
+
+
+class CutAnswer(MalformedAnswer):
+    """The connection ended in the middle of an answer."""
+
+
+# Turns a 4xx status and what the vendor said into an error of its own, or None for the usual one.
+Explain = Callable[[int, str], ProviderError | None]
+
+
+class HttpSource:
+    """One vendor's HTTP endpoint, with its connections and its budget. Serves one event loop."""
+
+    def __init__(
+        self,
+        name: str,
+        base_url: str,
+        *,
+        headers: Mapping[str, str],
+        secrets: tuple[str, ...],
+        limits: HttpLimits,
+    ) -> None:
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+            raise ConfigurationError(
+                f"`base_url` of {name} must read http(s)://host[:port] without user, password or query"
+            )
+        self.name = name
+        self.host = parts.netloc
+        self.calls = 0
+        self.limits = limits
+        self._secrets = tuple(secret for secret in secrets if secret)
+        self._budget = RequestBudget(limits.requests_per_minute)
+        self._slots = asyncio.Semaphore(limits.max_concurrency)
+        self._client = httpx.AsyncClient(
+            base_url=base_url.rstrip("/"),
+            headers=dict(headers),
+            timeout=httpx.Timeout(limits.answer_timeout_seconds, connect=limits.connect_timeout_seconds),
+            limits=httpx.Limits(
+                max_connections=limits.max_concurrency, max_keepalive_connections=limits.max_concurrency
+            ),
+            follow_redirects=False,
+            # A proxy of the environment must not see calls to this machine.
+            trust_env=parts.hostname not in _LOOPBACK,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def get(
+        self,
+        path: str,
+        params: Mapping[str, str],
+        *,
+        scope: str,
+        fuse: Fuse,
+        explain: Explain,
+    ) -> bytes:
+        """Body of a 200, after as many tries as the limits allow.
+
+        Raises:
+            ProviderError: the last try's error, or the fuse's when it has blown meanwhile.
+        """
+        tries, waited = 0, 0.0
+
+        def pause(error: Exception) -> bool | float:
+            """Seconds until the next try; False when there should be none."""
+            nonlocal waited
+            if not isinstance(error, ProviderUnavailable | RateLimited | CutAnswer) or fuse.error(scope) is not None:
+                return False
+            # Jitter keeps the calls of one fetch from coming back together.
+            seconds = self.limits.backoff_seconds * 2 ** (tries - 1) * random.uniform(0.5, 1.5)
+            if isinstance(error, RateLimited) and error.retry_after_seconds:
+                seconds = error.retry_after_seconds
+            waited += seconds
+            return seconds if waited <= self.limits.waiting_seconds else False
+
+        async for attempt in stamina.retry_context(on=pause, attempts=self.limits.attempts, timeout=None):
+            with attempt:
+                tries += 1
+                return await self._try(path, params, scope, fuse, explain)
+        raise AssertionError("unreachable: the last attempt either returns or raises")
+
+    async def _try(
+        self,
+        path: str,
+        params: Mapping[str, str],
+        scope: str,
+        fuse: Fuse,
+        explain: Explain,
+    ) -> bytes:
+        async with self._slots:
+            await self._budget.take()
+            if (blown := fuse.error(scope)) is not None:
+                raise Blown(blown)
+            self.calls += 1
+            received = bytearray()
+            status: int | None = None
+            try:
+                async with (
+                    asyncio.timeout(self.limits.answer_timeout_seconds),
+                    self._client.stream("GET", path, params=dict(params)) as response,
+                ):
+                    status = response.status_code
+                    async for piece in response.aiter_bytes():
+                        received += piece
+                        if len(received) > self.limits.max_body_bytes:
+                            raise MalformedAnswer(
+                                f"{self.name} sent more than {self.limits.max_body_bytes} bytes in one answer",
+                                provider=self.name,
+                            )
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                raise Unreachable(
+                    f"{self.name} cannot be reached at {self.host}: {_reason(error)}", provider=self.name
+                ) from None
+            except (httpx.TimeoutException, TimeoutError):
+                raise ProviderUnavailable(
+                    f"{self.name} did not answer within {self.limits.answer_timeout_seconds:g} seconds",
+                    provider=self.name,
+                ) from None
+            except httpx.TransportError as error:
+                if status == httpx.codes.OK:
+                    raise CutAnswer(
+                        f"{self.name} cut its answer off after {len(received)} bytes", provider=self.name
+                    ) from None
+                raise ProviderUnavailable(
+                    f"{self.name} broke the connection: {_reason(error)}", provider=self.name
+                ) from None
+            except httpx.DecodingError:
+                raise MalformedAnswer(f"{self.name} sent a body that cannot be unpacked", provider=self.name) from None
+        if status == httpx.codes.OK:
+            return bytes(received)
+        raise self._refusal(response, bytes(received[:4096]), explain)
+
+    def _refusal(
+        self, response: httpx.Response, body: bytes, explain: Explain
+    ) -> ProviderError:
+        status = response.status_code
+        said = self.without_secrets(_message(body, response.headers.get("content-type", "")))
+        if status == httpx.codes.TOO_MANY_REQUESTS:
+            retry_after = _retry_after_seconds(response.headers)
+            if retry_after is not None:
+                self._budget.close_for(min(retry_after, self.limits.waiting_seconds))
+            return RateLimited(
+                f"{self.name} is rate limiting us (429): {said}",
+                provider=self.name,
+                retry_after_seconds=retry_after,
+            )
+        if status >= 500:
+            return ProviderUnavailable(f"{self.name} answered {status}: {said}", provider=self.name)
+        if 300 <= status < 400:
+            target = urlsplit(response.headers.get("location", "")).netloc or "a path of its own"
+            return RequestRefused(
+                f"{self.name} answered {status}, a redirect to {self.without_secrets(target)}, which is not followed: "
+                "check `base_url`",
+                provider=self.name,
+            )
+        if 400 <= status < 500:
+            explained = explain(status, said)
+            if explained is not None:
+                return explained
+            if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+                return Unauthorized(f"{self.name} refused the API key ({status}): {said}", provider=self.name)
+            return RequestRefused(f"{self.name} refused the request ({status}): {said}", provider=self.name)
+        return MalformedAnswer(f"{self.name} answered with the unexpected status {status}", provider=self.name)
+
+    def without_secrets(self, text: str) -> str:
+        """`text` with every key replaced by `***`."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+class Blown(PermanentProviderError):
+    """Carries the error for which a fuse has blown out of the retries; never leaves this package."""
+
+    def __init__(self, error: ProviderError) -> None:
+        super().__init__(str(error), provider=error.provider)
+        self.error = error
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text[:_QUOTE_CHARACTERS]
+
+
+class _ErrorBody(msgspec.Struct):
+    message: str
+
+
+def _message(body: bytes, content_type: str) -> str:
+    """What the vendor says in an error body, on one line and short; never raises."""
+    try:
+        text = msgspec.json.decode(body, type=_ErrorBody).message
+    except msgspec.DecodeError:
+        if "html" in content_type or body.lstrip()[:1] == b"<":
+            return "an HTML page instead of a message"
+        text = body.decode(errors="replace")
+    text = " ".join(text.split())
+    return text[:_QUOTE_CHARACTERS] if text else "no message"
+
+
+def _retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait by `Retry-After` (a number or a date), else by `X-RateLimit-Reset` (unix time), else None."""
+    text = headers.get("retry-after")
+    if text is not None:
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = _seconds_until_date(text)
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
+    try:
+        seconds = float(headers.get("x-ratelimit-reset", "")) - time.time()
+    except ValueError:
+        return None
+    # A reset beyond the budget's window is another unit or another clock.
+    return max(0.0, seconds) if seconds <= 61 else None
+
+
+def _seconds_until_date(text: str) -> float:
+    try:
+        moment: datetime = email.utils.parsedate_to_datetime(text)
+        return moment.timestamp() - time.time()
+    except (ValueError, TypeError):
+        return math.nan

@@ -1,0 +1,278 @@
+"""`ema-assets up`: database, sandbox and Dagster together, in one process tree that ends together.
+
+Not here: what each of them does. Dagster itself is only ever started as a child, never imported.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from signal import Signals
+
+from ema_assets import watchlist
+from ema_assets.errors import ConfigurationError, EmaAssetsError
+from ema_assets.pipeline import status
+from ema_assets.pipeline.watch import sync
+from ema_assets.settings import Settings, masked_url
+from ema_assets.store.database import Database
+from ema_assets.store.embedded import EmbeddedServer, without_libpq_settings
+from ema_assets.store.migrations import migrate
+from ema_assets.supervisor import Child, ChildExit, Supervisor
+from ema_assets.timeframes import ORDER
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = 3000
+_START_SECONDS = 120.0
+_PROGRESS_SECONDS = 3.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What a running `up` tells other commands, in `EMA_HOME/up.json`. Holds no secret."""
+
+    pid: int
+    ui: str
+    provider: str
+    sandbox_url: str | None
+    started_at: str
+
+
+def read_state(settings: Settings) -> Running | None:
+    """The `up` that runs on this EMA_HOME, or None."""
+    try:
+        with _lock_path(settings).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return None
+    except BlockingIOError:
+        try:
+            return Running(**json.loads(_state_path(settings).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            # Locked but not written yet: `up` is in its first second.
+            return None
+    return None
+
+
+def run(settings: Settings, port: int, say: Say) -> int:
+    """Start everything, show progress, wait for a signal, stop everything; return the exit code.
+
+    Raises:
+        EmaAssetsError: when something cannot be started; everything started so far is stopped.
+    """
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with _only_one(settings), Supervisor() as supervisor:
+        _check_port(port)
+        watchlist.ensure(settings.watchlist_path)
+        watched = watchlist.load(settings.watchlist_path)
+        server: EmbeddedServer | None = None
+        try:
+            url = settings.database_url
+            if url is None:
+                say("Starting the embedded PostgreSQL …")
+                server = EmbeddedServer(settings.postgres_folder)
+                server.start()
+                url = server.url
+                if server.pid is not None:
+                    supervisor.on_orphan(server.pid)
+            migrate(url)
+            with Database(url) as database:
+                sync(database, watched, datetime.now(UTC))
+                env = _environment(settings, url)
+                if settings.provider == "sandbox" and settings.sandbox_url is None:
+                    say("Starting the sandbox exchange (synthetic prices) …")
+                    env["EMA_SANDBOX_URL"] = _start_sandbox(supervisor, settings, env)
+                say("Starting Dagster …")
+                ui = _start_dagster(supervisor, settings, env, port)
+                state = Running(
+                    pid=os.getpid(),
+                    ui=ui,
+                    provider=settings.provider,
+                    sandbox_url=env.get("EMA_SANDBOX_URL"),
+                    started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                )
+                _write_state(settings, state)
+                _greet(settings, ui, masked_url(url), len(watched.symbols), say)
+                ended = _watch(supervisor, database, say)
+            if isinstance(ended, ChildExit):
+                raise EmaAssetsError(f"{ended}")
+            say("Stopping …")
+            return 0
+        finally:
+            # Children first: they hold connections to the database.
+            supervisor.close()
+            if server is not None:
+                server.stop()
+            _state_path(settings).unlink(missing_ok=True)
+
+
+def _greet(settings: Settings, ui: str, database: str, symbols: int, say: Say) -> None:
+    say("")
+    say(f"  Dagster UI   {ui}")
+    say(f"  Database     {database}")
+    prices = "sandbox exchange: SYNTHETIC prices, not market data" if settings.is_synthetic else settings.provider
+    say(f"  Provider     {prices}")
+    say(f"  Watchlist    {settings.watchlist_path} ({symbols} symbols)")
+    say(f"  Logs         {settings.logs_folder}")
+    say("")
+    say("Ctrl-C stops everything; the data stays.")
+    say("")
+
+
+def _watch(supervisor: Supervisor, database: Database, say: Say) -> Signals | ChildExit:
+    """Say how loading goes until all is up to date, then only what changes for the worse; until a signal comes."""
+    last = ""
+    told: set[str] = set()
+    is_complete = False
+    while True:
+        ended = supervisor.until_signalled(timeout_seconds=_PROGRESS_SECONDS)
+        if ended is not None:
+            return ended
+        try:
+            with database.transaction() as transaction:
+                progress = status.progress(transaction)
+                reasons = status.failure_reasons(transaction)
+        except EmaAssetsError as error:
+            line = f"The database does not answer: {error}"
+            if line != last:
+                say(line)
+            last = line
+            continue
+        for reason in reasons:
+            if reason not in told:
+                told.add(reason)
+                say(f"  failing: {reason}")
+        if is_complete:
+            continue
+        line = "  ".join(f"{timeframe.value} {done}/{total}" for timeframe, (done, total) in progress.items())
+        if line != last:
+            say(f"  series up to date: {line}")
+            last = line
+        if progress and all(done == total for done, total in progress.values()):
+            is_complete = True
+            say(f"  every series on {len(ORDER)} timeframes is up to date; new bars follow at their closes")
+
+
+def _environment(settings: Settings, url: str) -> dict[str, str]:
+    """The children's environment: explicit where this process decided, so that they decide the same."""
+    return {
+        **without_libpq_settings(dict(os.environ)),
+        "EMA_HOME": str(settings.home),
+        "EMA_DATABASE_URL": url,
+        "EMA_PROVIDER": settings.provider,
+        "EMA_WATCHLIST": str(settings.watchlist_path),
+        "DAGSTER_HOME": str(settings.dagster_home),
+        "PYTHONUNBUFFERED": "1",
+        # Notices of Dagster about itself (beta parameters, `dg dev`) are nothing a user of `up` can act on.
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
+def _start_sandbox(supervisor: Supervisor, settings: Settings, env: dict[str, str]) -> str:
+    port = _free_port()
+    argv = [sys.executable, "-m", "ema_assets", "sandbox", "--port", str(port)]
+    child = supervisor.spawn("the sandbox exchange", argv, env, settings.logs_folder / "sandbox.log")
+    base_url = f"http://{HOST}:{port}"
+    _wait_for(supervisor, child, f"{base_url}/sandbox")
+    return base_url
+
+
+def _start_dagster(supervisor: Supervisor, settings: Settings, env: dict[str, str], port: int) -> str:
+    settings.dagster_home.mkdir(parents=True, exist_ok=True)
+    own = Path("dagster.yaml")
+    text = (
+        own.read_text(encoding="utf-8")
+        if own.exists()
+        else resources.files("ema_assets").joinpath("dagster.yaml").read_text(encoding="utf-8")
+    )
+    (settings.dagster_home / "dagster.yaml").write_text(text, encoding="utf-8")
+    argv = [sys.executable, "-m", "dagster", "dev", "-m", "ema_assets.definitions", "-h", HOST, "-p", str(port)]
+    child = supervisor.spawn(
+        "dagster dev",
+        argv,
+        env,
+        settings.logs_folder / "dagster.log",
+        # Not the current folder: its dagster.yaml would be found beside DAGSTER_HOME and warned about.
+        cwd=settings.dagster_home,
+        stop_signal=Signals.SIGINT,
+        stop_main_only=True,
+        grace_seconds=20.0,
+    )
+    ui = f"http://{HOST}:{port}"
+    _wait_for(supervisor, child, f"{ui}/server_info")
+    return ui
+
+
+def _wait_for(supervisor: Supervisor, child: Child, url: str) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        ended = supervisor.check()
+        if ended is not None:
+            raise EmaAssetsError(f"{ended}")
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            pass
+        time.sleep(0.2)
+    raise EmaAssetsError(f"{child.name} did not answer at {url} within {_START_SECONDS:g} s; see {child.log_path}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            raise ConfigurationError(
+                f"port {port} on {HOST} is in use; stop what listens there, or choose another with "
+                f"`ema-assets up --port {port + 1}`"
+            ) from None
+
+
+def _lock_path(settings: Settings) -> Path:
+    return settings.home / "up.lock"
+
+
+def _state_path(settings: Settings) -> Path:
+    return settings.home / "up.json"
+
+
+@contextmanager
+def _only_one(settings: Settings) -> Iterator[None]:
+    with _lock_path(settings).open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            running = read_state(settings)
+            where = f" (process {running.pid}, UI at {running.ui})" if running else ""
+            raise ConfigurationError(
+                f"`ema-assets up` already runs on {settings.home}{where}; stop it with `ema-assets down`, "
+                "or set EMA_HOME to another folder"
+            ) from None
+        yield
+
+
+def _write_state(settings: Settings, state: Running) -> None:
+    path = _state_path(settings)
+    draft = path.with_suffix(".new")
+    draft.write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
+    draft.replace(path)

@@ -1,0 +1,154 @@
+"""Faults on demand, over the control endpoint as a test or a curious user would ask for them."""
+
+import time
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from ema_assets.sandbox.app import CRYPTO_BARS_PATH
+from ema_assets.sandbox.faults import KINDS
+from ema_assets.sandbox.server import RunningSandbox
+from ema_assets_tests.sandbox.conftest import MIDDAY, VirtualClock
+from ema_assets_tests.sandbox.test_app import get
+
+AT = "2026-07-14T14:05:00Z"
+
+
+def ask(client: httpx.Client, **fault: Any) -> int:
+    answer = client.post("/sandbox/faults", json=fault)
+    assert answer.status_code == 201, answer.text
+    number: int = answer.json()["id"]
+    return number
+
+
+def times(page: Any, symbol: str = "AAPL") -> list[str]:
+    return [bar["t"] for bar in page["bars"].get(symbol, [])]
+
+
+def test_a_delay_holds_answers_back_as_often_as_asked(client: httpx.Client) -> None:
+    ask(client, kind="delay", seconds=0.2, times=1)
+    begin = time.perf_counter()
+    get(client)
+    assert time.perf_counter() - begin >= 0.2
+    begin = time.perf_counter()
+    get(client)
+    assert time.perf_counter() - begin < 0.2
+
+
+def test_a_rate_limit_comes_with_and_without_headers(client: httpx.Client) -> None:
+    ask(client, kind="rate_limit", retry_after_seconds=3, times=1)
+    ask(client, kind="rate_limit", headers=False, times=1)
+    params = {"symbols": "AAPL", "timeframe": "5Min"}
+    told, untold = (client.get("/v2/stocks/bars", params=params) for _ in range(2))
+    assert (told.status_code, untold.status_code) == (429, 429)
+    assert told.headers["Retry-After"] == "3"
+    assert told.headers["X-RateLimit-Remaining"] == "0"
+    assert not {"retry-after", "x-ratelimit-remaining"} & set(untold.headers)
+    get(client)
+
+
+def test_a_fault_of_one_symbol_leaves_answers_without_it_alone(client: httpx.Client) -> None:
+    number = ask(client, kind="server_error", status=503, symbols=["BTC/USD"])
+    get(client)
+    get(client, CRYPTO_BARS_PATH, 503, symbols="BTC/USD,DOGE/USD")
+    get(client, CRYPTO_BARS_PATH, symbols="DOGE/USD")
+    assert client.delete(f"/sandbox/faults/{number}").status_code == 200
+    get(client, CRYPTO_BARS_PATH, symbols="BTC/USD")
+
+
+def test_a_cut_body_ends_the_connection_in_its_middle(client: httpx.Client) -> None:
+    ask(client, kind="cut_body", times=1)
+    with pytest.raises(httpx.RemoteProtocolError):
+        get(client)
+    assert client.get("/sandbox/stats").json()["by_status"] == {"cut": 1}
+    get(client)
+
+
+def test_a_missing_symbol_is_left_out(client: httpx.Client) -> None:
+    ask(client, kind="missing_symbol", symbols=["AAPL"])
+    assert set(get(client, symbols="AAPL,MSFT")["bars"]) == {"MSFT"}
+
+
+def test_a_late_bar_appears_when_its_time_has_come(client: httpx.Client, clock: VirtualClock) -> None:
+    late = "2026-07-15T17:55:00Z"
+    ask(client, kind="late_bar", symbols=["AAPL"], ts=late, seconds=400)
+    params = {"start": "2026-07-15T17:50:00Z", "end": "2026-07-15T17:59:00Z", "symbols": "AAPL,MSFT"}
+    page = get(client, **params)
+    assert late not in times(page)
+    assert late in times(page, "MSFT")
+    clock.now = MIDDAY + timedelta(minutes=4)  # 18:07, and the bar closed at 18:00
+    assert late in times(get(client, **params))
+
+
+def test_a_late_bar_without_seconds_waits_to_be_cleared(client: httpx.Client, clock: VirtualClock) -> None:
+    ask(client, kind="late_bar", symbols=["AAPL"], ts=AT)
+    clock.now = MIDDAY + timedelta(days=1)
+    assert AT not in times(get(client))
+    client.delete("/sandbox/faults")
+    assert AT in times(get(client))
+
+
+def test_a_corrected_bar_changes_its_values_and_the_day_that_holds_it(client: httpx.Client) -> None:
+    before = get(client)["bars"]["AAPL"]
+    ask(client, kind="corrected_bar", symbols=["AAPL"], ts=AT, high=99_999.5, volume=5)
+    after = get(client)["bars"]["AAPL"]
+    changed = [row for row, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
+    assert changed == [1]
+    assert (after[1]["h"], after[1]["v"], after[1]["o"]) == (99_999.5, 5, before[1]["o"])
+    day = get(client, timeframe="1Day", start="2026-07-14", end="2026-07-14")["bars"]["AAPL"][0]
+    assert day["h"] == 99_999.5
+
+
+def test_a_split_rewrites_adjusted_history_and_not_the_raw_one(client: httpx.Client) -> None:
+    before = get(client, adjustment="split")["bars"]["AAPL"]
+    ask(client, kind="split", symbols=["AAPL"], at="2026-07-14T14:30:00Z", ratio=4)
+    after = get(client, adjustment="split")["bars"]["AAPL"]
+    for old, new in zip(before, after, strict=True):
+        early = old["t"] < "2026-07-14T14:30:00Z"
+        assert new["c"] == pytest.approx(old["c"] / (4 if early else 1), abs=1e-4)
+        assert new["v"] == old["v"] * (4 if early else 1)
+    assert get(client, adjustment="raw")["bars"]["AAPL"] == before
+
+
+def test_the_list_tells_what_is_active_and_how_often_it_acted(client: httpx.Client) -> None:
+    number = ask(client, kind="corrected_bar", symbols=["AAPL"], ts=AT, close=1.0, times=3)
+    get(client)
+    get(client, start="2026-07-13", end="2026-07-13")  # does not hold the bar
+    (report,) = client.get("/sandbox/faults").json()["faults"]
+    assert report == {
+        "id": number, "kind": "corrected_bar", "symbols": ["AAPL"], "times": 3, "ts": AT, "close": 1.0, "acted": 1
+    }  # fmt: skip
+    assert client.delete("/sandbox/faults").json() == {"faults": []}
+    assert client.delete("/sandbox/faults/999").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"nonsense", ["JSON object"]),
+        (b"[]", ["JSON object", *KINDS]),
+        (b"{}", ["kind", *KINDS]),
+        (b'{"kind": "earthquake"}', ["earthquake", *KINDS]),
+        (b'{"kind": ["delay"]}', ["kind", *KINDS]),
+        (b'{"kind": "delay", "minutes": 3}', ["minutes", "allowed", "seconds"]),
+        (b'{"kind": "delay"}', ["seconds"]),
+        (b'{"kind": "delay", "seconds": -1}', ["seconds"]),
+        (b'{"kind": "delay", "seconds": 1, "times": 0}', ["times"]),
+        (b'{"kind": "server_error", "status": 200}', ["status"]),
+        (b'{"kind": "missing_symbol"}', ["symbols"]),
+        (b'{"kind": "missing_symbol", "symbols": []}', ["symbols"]),
+        (b'{"kind": "late_bar", "symbols": ["AAPL"], "ts": "2026-07-14T14:05:00"}', ["ts", "timezone"]),
+        (b'{"kind": "corrected_bar", "symbols": ["AAPL"], "ts": "2026-07-14T14:05:00Z"}', ["open", "close"]),
+        (b'{"kind": "split", "symbols": ["AAPL"], "at": "2026-07-14T14:05:00Z", "ratio": 0}', ["ratio"]),
+    ],
+)
+def test_a_fault_that_cannot_be_is_refused_with_what_is_allowed(
+    client: httpx.Client, sandbox: RunningSandbox, body: bytes, words: list[str]
+) -> None:
+    answer = client.post("/sandbox/faults", content=body)
+    assert answer.status_code == 400
+    for word in words:
+        assert word in answer.json()["message"]
+    assert sandbox.handle.faults.report() == []
