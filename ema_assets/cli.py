@@ -27,7 +27,7 @@ from ema_assets.timeframes import ORDER
 class _Commands(click.Group):
     """Commands in the order a newcomer needs them, and errors as one sentence."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> object:
@@ -58,7 +58,7 @@ def main() -> None:
 )
 def up_command(port: int) -> None:
     """Start everything: database, sandbox exchange, Dagster. Ctrl-C stops it; the data stays."""
-    sys.exit(up.run(Settings.from_env(), port, lambda line: click.echo(line)))
+    sys.exit(up.run(Settings.from_env(), port, click.echo))
 
 
 @main.command("down")
@@ -76,7 +76,10 @@ def down_command(timeout_seconds: float) -> None:
     deadline = time.monotonic() + timeout_seconds
     while up.read_state(settings) is not None:
         if time.monotonic() > deadline:
-            raise EmaAssetsError(f"process {running.pid} has not stopped within {timeout_seconds:g} s; its logs are in {settings.logs_folder}")
+            raise EmaAssetsError(
+                f"process {running.pid} has not stopped within {timeout_seconds:g} s; "
+                f"its logs are in {settings.logs_folder}"
+            )
         time.sleep(0.2)
     click.echo("Stopped.")
 
@@ -141,7 +144,9 @@ def _json_time(value: object) -> str:
 @main.command("refresh")
 @click.option("--symbol", "symbols", multiple=True, help="Only this symbol; may be given several times.")
 @click.option("--timeframe", "timeframes", multiple=True, help="Only this timeframe; may be given several times.")
-@click.option("--all", "everything", is_flag=True, help="Also what is fresh: fetch and compute it again from the beginning.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Also what is fresh: fetch and compute it again from the beginning."
+)
 def refresh_command(symbols: Sequence[str], timeframes: Sequence[str], everything: bool) -> None:
     """Bring what is stale up to date now, here, without Dagster.
 
@@ -154,9 +159,7 @@ def refresh_command(symbols: Sequence[str], timeframes: Sequence[str], everythin
     watched = _watchlist(settings)
     unknown = sorted(set(symbols) - set(watched.symbols))
     if unknown:
-        raise ConfigurationError(
-            f"not on the watchlist: {', '.join(unknown)}; `ema-assets symbols list` shows what is"
-        )
+        raise ConfigurationError(f"not on the watchlist: {', '.join(unknown)}; `ema-assets symbols list` shows what is")
     chosen = [parse_timeframe(text) for text in timeframes] or list(ORDER)
     failures = 0
     with _database(settings) as database:
@@ -243,10 +246,10 @@ def _check_calendar(calendar: str) -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--symbol", help="Symbol of a file that has no symbol column.")
 @click.option("--timeframe", help="Timeframe of a file that has no timeframe column.")
-@click.option("--calendar", help="Trading calendar of symbols that are not on the watchlist yet. Guessed when not given.")
-def ingest_command(
-    files: Sequence[Path], symbol: str | None, timeframe: str | None, calendar: str | None
-) -> None:
+@click.option(
+    "--calendar", help="Trading calendar of symbols that are not on the watchlist yet. Guessed when not given."
+)
+def ingest_command(files: Sequence[Path], symbol: str | None, timeframe: str | None, calendar: str | None) -> None:
     """Store the bars of CSV or Parquet FILES.
 
     Columns: symbol, timeframe, ts (opening time; UTC unless it names a zone), open, high, low, close, volume. The bars
@@ -265,9 +268,13 @@ def ingest_command(
         _check_calendar(calendar)
     read = [(path, read_file(path, symbol, timeframe)) for path in files]
     watched = _watchlist(settings)
-    new = [name for _, bars in read for name in bars["symbol"].unique(maintain_order=True) if name not in watched.symbols]
+    new = [
+        name for _, bars in read for name in bars["symbol"].unique(maintain_order=True) if name not in watched.symbols
+    ]
     for name in watchlist.add_symbols(settings.watchlist_path, new, calendar, FROM_FILES):
-        click.echo(f"Added {name} ({calendar or watchlist.likely_calendar(name)}) to the watchlist, its bars from files.")
+        click.echo(
+            f"Added {name} ({calendar or watchlist.likely_calendar(name)}) to the watchlist, its bars from files."
+        )
     watched = watchlist.load(settings.watchlist_path)
     fetched = {each.symbol for each in watched.instruments if each.is_fetched}
     with _database(settings) as database:
@@ -287,20 +294,35 @@ def ingest_command(
                 )
                 for each in summaries
             ]
-            _table(("series", "stored", "of these corrected", "already there", "outside sessions", "rejected", "why"), rows)
-            mixed = sorted({each.symbol for each in summaries if each.symbol in fetched}) if settings.is_synthetic else []
+            _table(
+                ("series", "stored", "of these corrected", "already there", "outside sessions", "rejected", "why"), rows
+            )
+            mixed = (
+                sorted({each.symbol for each in summaries if each.symbol in fetched}) if settings.is_synthetic else []
+            )
             if mixed:
                 click.echo(
                     f"Note: the sandbox is the provider, so newer bars of {', '.join(mixed)} are SYNTHETIC. "
-                    "Take a symbol from files only by giving its group `provider = \"file\"` in the watchlist."
+                    'Take a symbol from files only by giving its group `provider = "file"` in the watchlist.'
                 )
     if up.read_state(settings) is not None:
         click.echo("Dagster computes what follows from it within a minute.")
 
 
 @main.command("sandbox")
-@click.option("--port", type=click.IntRange(0, 65535), default=8930, show_default=True, help="Port on 127.0.0.1; 0 takes a free one.")
-@click.option("--seed", type=click.IntRange(0), default=None, help="Seed of the synthetic prices. [default: EMA_SANDBOX_SEED or 930]")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8930,
+    show_default=True,
+    help="Port on 127.0.0.1; 0 takes a free one.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=None,
+    help="Seed of the synthetic prices. [default: EMA_SANDBOX_SEED or 930]",
+)
 def sandbox_command(port: int, seed: int | None) -> None:
     """Run the sandbox exchange alone: Alpaca's bars API over synthetic prices, on 127.0.0.1."""
     from ema_assets.sandbox.server import serve

@@ -37,7 +37,9 @@ def _http_url(env: Mapping[str, str], name: str, default: str | None) -> str | N
         return None
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError(f"`{name}` must be an http or https URL such as {_ALPACA_BASE_URL}, received {value!r}")
+        raise ConfigurationError(
+            f"`{name}` must be an http or https URL such as {_ALPACA_BASE_URL}, received {value!r}"
+        )
     return value.rstrip("/")
 
 

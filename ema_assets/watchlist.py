@@ -113,7 +113,7 @@ def parse(text: str, where: str = "watchlist") -> Watchlist:
                 raise WatchlistError(f"{where}: the symbol {instrument.symbol!r} is listed twice; keep one of them")
             instruments[instrument.symbol] = instrument
     if not instruments:
-        raise WatchlistError(f"{where}: lists no symbol; add a `[[group]]` with `symbols = [\"AAPL\"]`")
+        raise WatchlistError(f'{where}: lists no symbol; add a `[[group]]` with `symbols = ["AAPL"]`')
     return Watchlist(tuple(instruments.values()), history)
 
 
@@ -127,12 +127,14 @@ def _only(table: Mapping[str, Any], allowed: Iterable[str], where: str) -> None:
 
 def _history(table: Any, where: str) -> dict[Timeframe, int]:
     if not isinstance(table, dict):
-        raise WatchlistError(f"{where}: `history` must be a table of days, such as `\"5m\" = 60`")
+        raise WatchlistError(f'{where}: `history` must be a table of days, such as `"5m" = 60`')
     _only(table, tuple(FETCHED), f"{where}: history")
     history = dict(_DEFAULT_HISTORY_DAYS)
     for key, days in table.items():
         if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= 20_000:
-            raise WatchlistError(f"{where}: history of {key} must be a whole number of days from 1 to 20000, received {days!r}")
+            raise WatchlistError(
+                f"{where}: history of {key} must be a whole number of days from 1 to 20000, received {days!r}"
+            )
         history[Timeframe(key)] = days
     return history
 
@@ -141,7 +143,9 @@ def _group(group: Mapping[str, Any], where: str) -> list[Instrument]:
     _only(group, _GROUP_KEYS, where)
     calendar = group.get("calendar", DEFAULT_CALENDAR)
     if not isinstance(calendar, str) or not calendar:
-        raise WatchlistError(f"{where}: `calendar` must be a name such as {DEFAULT_CALENDAR!r} or {ALWAYS_OPEN!r}, received {calendar!r}")
+        raise WatchlistError(
+            f"{where}: `calendar` must be a name such as {DEFAULT_CALENDAR!r} or {ALWAYS_OPEN!r}, received {calendar!r}"
+        )
     provider = group.get("provider")
     if provider not in (None, FROM_FILES):
         raise WatchlistError(
@@ -150,7 +154,7 @@ def _group(group: Mapping[str, Any], where: str) -> list[Instrument]:
         )
     symbols = group.get("symbols", [])
     if not isinstance(symbols, list):
-        raise WatchlistError(f"{where}: `symbols` must be a list such as [\"AAPL\", \"MSFT\"], received {symbols!r}")
+        raise WatchlistError(f'{where}: `symbols` must be a list such as ["AAPL", "MSFT"], received {symbols!r}')
     instruments = []
     for symbol in symbols:
         if not isinstance(symbol, str):

@@ -78,7 +78,6 @@ def sync_watchlist(
         with store.open() as database:
             sync(database, watched, now)
     except ConfigurationError as error:
-        context.log.error(str(error))
         return SkipReason(f"the watchlist was not synced: {error}")
     return SensorResult(dynamic_partitions_requests=_partition_requests(symbols, known), cursor=mark)
 

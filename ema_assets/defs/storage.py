@@ -23,9 +23,7 @@ class MarketPostgresStorage(DagsterPostgresStorage):
         return {}
 
     @classmethod
-    def from_config_value(
-        cls, inst_data: ConfigurableClassData | None, config_value: Any
-    ) -> "MarketPostgresStorage":
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, _config_value: Any) -> "MarketPostgresStorage":
         """Called by Dagster for each of its processes."""
         url = database_url(Settings.from_env())
         migrate(url)

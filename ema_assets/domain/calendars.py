@@ -6,6 +6,7 @@ A frame of sessions has SESSION_SCHEMA, one row a trading day: `open` and `close
 """
 
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import polars as pl
 
@@ -67,7 +68,7 @@ def exchange_sessions(calendar: str, start: date, end: date) -> pl.DataFrame:
             f"'XLON', received {calendar!r}"
         ) from None
 
-    def utc(nanos: object) -> pl.Series:
+    def utc(nanos: Any) -> pl.Series:
         # NaT, which stands for "no break", is the smallest int64.
         raw = pl.Series(nanos, dtype=pl.Int64)
         return pl.select(pl.when(raw > 0).then(raw)).to_series().cast(pl.Datetime("ns", "UTC")).cast(UTC_TIME)
@@ -116,9 +117,9 @@ def bar_grid(sessions: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
     calendar and ts. Intraday bars are anchored to the open of their segment; a `1d` bar spans the session.
     """
     if timeframe is Timeframe.D1:
-        return sessions.select(
-            "calendar", "session", pl.col("open").alias("ts"), pl.col("close").alias("ts_end")
-        ).sort("calendar", "ts")
+        return sessions.select("calendar", "session", pl.col("open").alias("ts"), pl.col("close").alias("ts_end")).sort(
+            "calendar", "ts"
+        )
     step = f"{timeframe.minutes}m"
     return (
         segments(sessions)

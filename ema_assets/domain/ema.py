@@ -47,12 +47,17 @@ def ema_signals(bars: pl.DataFrame, carried: pl.DataFrame) -> pl.DataFrame:
         .alias(f"_x{n}")
         for n in SPANS
     )
-    stacked = pl.concat([seeds, inputs.select("symbol", "ts", "bar_number", *(f"_x{n}" for n in SPANS))], how="diagonal")
+    stacked = pl.concat(
+        [seeds, inputs.select("symbol", "ts", "bar_number", *(f"_x{n}" for n in SPANS))], how="diagonal"
+    )
     return (
         # The carried row has no ts and so sorts first: it is the value the recurrence starts from.
         stacked.sort("symbol", "ts", nulls_last=False, maintain_order=True)
         .with_columns(
-            pl.col(f"_x{n}").ewm_mean(span=n, adjust=False, ignore_nulls=True, min_samples=1).over("symbol").alias(f"ema_{n}")
+            pl.col(f"_x{n}")
+            .ewm_mean(span=n, adjust=False, ignore_nulls=True, min_samples=1)
+            .over("symbol")
+            .alias(f"ema_{n}")
             for n in SPANS
         )
         .filter(pl.col("ts").is_not_null())

@@ -19,7 +19,12 @@ def buckets_of(times: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame
         times.with_row_index("_row")
         .sort("ts")
         .join_asof(
-            grid, left_on="ts", right_on="bucket", by="calendar", strategy="backward", check_sortedness=False,
+            grid,
+            left_on="ts",
+            right_on="bucket",
+            by="calendar",
+            strategy="backward",
+            check_sortedness=False,
             coalesce=False,
         )
         .with_columns(pl.when(pl.col("ts") < pl.col("bucket_end")).then(pl.col("bucket", "bucket_end")))
@@ -73,9 +78,7 @@ def roll_up(
     return closed, still_open
 
 
-def dirty_buckets(
-    changed: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame
-) -> pl.DataFrame:
+def dirty_buckets(changed: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> pl.DataFrame:
     """Where a rolled-up series must start again after its 5m bars changed.
 
     `changed` has symbol, calendar and changed_from (UTC). Returns symbol, dirty_from and dirty_end: start and end of
@@ -87,4 +90,3 @@ def dirty_buckets(
         .filter(pl.col("bucket").is_not_null())
         .select("symbol", dirty_from="bucket", dirty_end="bucket_end")
     )
-

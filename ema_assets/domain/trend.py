@@ -27,11 +27,9 @@ def ema_trend(signals: pl.DataFrame, carried: pl.DataFrame) -> pl.DataFrame:
     """
     before = carried.select("symbol", _trend="trend", _since="bars_since_cross")
     spread = pl.col(FAST) - pl.col(SLOW)
-    trend = (
-        pl.coalesce(
-            pl.when(spread > 0).then(pl.lit(UP)).when(spread < 0).then(pl.lit(DOWN)).forward_fill().over("symbol"),
-            "_trend",
-        )
+    trend = pl.coalesce(
+        pl.when(spread > 0).then(pl.lit(UP)).when(spread < 0).then(pl.lit(DOWN)).forward_fill().over("symbol"),
+        "_trend",
     )
     previous = pl.coalesce(pl.col("trend").shift(1).over("symbol"), "_trend")
     flipped = (pl.col("trend") != previous).fill_null(False)

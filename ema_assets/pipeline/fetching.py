@@ -36,7 +36,13 @@ class FetchRules:
 
 
 def plan_requests(
-    state: pl.DataFrame, timeframe: Timeframe, closed: pl.DataFrame, rules: FetchRules, now: datetime, *, everything: bool
+    state: pl.DataFrame,
+    timeframe: Timeframe,
+    closed: pl.DataFrame,
+    rules: FetchRules,
+    now: datetime,
+    *,
+    everything: bool,
 ) -> pl.DataFrame:
     """Which bars to ask for: symbol, calendar, start, end (UTC, end excluded), rows (how many at most); sorted.
 

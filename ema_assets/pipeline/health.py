@@ -24,8 +24,9 @@ def rejected_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
 
 
 def late_series(transaction: Transaction, closed: pl.DataFrame) -> pl.DataFrame:
-    """Fetched series asked for no later than two bars before the last close: symbol, timeframe, asked_through, last_error.
+    """Fetched series last asked for two bars before the last close, or earlier.
 
+    Columns: symbol, timeframe, asked_through, last_error.
     `closed` has calendar, timeframe, ts_end. A bar counts its nominal length, so a series is not late overnight.
     """
     two_bars = [2 * Timeframe(text).duration for text in closed["timeframe"]]

@@ -93,9 +93,11 @@ def _time(path: Path, frame: pl.DataFrame) -> pl.Expr:
     dtype = frame.schema["ts"]
     column = pl.col("ts")
     if isinstance(dtype, pl.Datetime):
-        return column.dt.convert_time_zone("UTC").cast(UTC_TIME) if dtype.time_zone else column.dt.replace_time_zone(
-            "UTC"
-        ).cast(UTC_TIME)
+        return (
+            column.dt.convert_time_zone("UTC").cast(UTC_TIME)
+            if dtype.time_zone
+            else column.dt.replace_time_zone("UTC").cast(UTC_TIME)
+        )
     if dtype == pl.Date:
         return column.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     if dtype != pl.String:

@@ -17,7 +17,9 @@ def closed_bars(transaction: Transaction, now: datetime) -> pl.DataFrame:
     """The last closed bar of every calendar in use and every timeframe: calendar, timeframe, ts, ts_end."""
     recent = sessions.in_use(transaction, now - _LOOK_BACK, now)
     return pl.concat(
-        last_closed(recent, timeframe, now).select("calendar", pl.lit(timeframe.value).alias("timeframe"), "ts", "ts_end")
+        last_closed(recent, timeframe, now).select(
+            "calendar", pl.lit(timeframe.value).alias("timeframe"), "ts", "ts_end"
+        )
         for timeframe in ORDER
     )
 

@@ -68,7 +68,11 @@ class Provider(Protocol):
 
     name: str
     is_synthetic: bool
-    calls: int  # HTTP requests sent so far, retries included
+
+    @property
+    def calls(self) -> int:
+        """HTTP requests sent so far, retries included."""
+        ...
 
     def fetch(self, requests: Sequence[BarRequest]) -> AsyncIterator[FetchBatch]:
         """Yield the bars of all `requests`, in parts of bounded size, in as few calls as the vendor allows.

@@ -116,8 +116,6 @@ class Market:
         self.seed = seed
         self.universe = tuple(universe)
         self._profiles = {instrument.symbol: _profile(seed, instrument) for instrument in universe}
-        self._sessions: dict[str, _Sessions] = {}
-        self._lock = threading.Lock()
 
     def bars(
         self,
@@ -137,7 +135,7 @@ class Market:
         the clock counted from that midnight and cut at the session's ends. `alter` sees the five-minute bars,
         before they are aggregated, and may change or drop some.
         """
-        sessions = self._sessions_of(instrument.calendar, now)
+        sessions = _sessions_of(instrument.calendar, now)
         # A bar's label may lie up to a day from its trading: the midnight of an exchange on the other side of the
         # world, or the rest of a clock-aligned bucket. Five-minute bars need no margin.
         margin = 0 if minutes * 60 == STEP_SECONDS else _DAY_SECONDS
@@ -165,12 +163,18 @@ class Market:
             return found[0] if found else NO_BARS
         return Bars(*(np.concatenate([getattr(part, field.name) for part in found]) for field in fields(Bars)))
 
-    def _sessions_of(self, calendar: str, now: int) -> _Sessions:
-        with self._lock:
-            known = self._sessions.get(calendar)
-            if known is None or known.covered_until <= now:
-                known = self._sessions[calendar] = _build_sessions(calendar, now)
-            return known
+
+# By calendar. The same for every market, and half a second of work.
+_known_sessions: dict[str, _Sessions] = {}
+_sessions_lock = threading.Lock()
+
+
+def _sessions_of(calendar: str, now: int) -> _Sessions:
+    with _sessions_lock:
+        known = _known_sessions.get(calendar)
+        if known is None or known.covered_until <= now:
+            known = _known_sessions[calendar] = _build_sessions(calendar, now)
+        return known
 
 
 def _build_sessions(calendar: str, now: int) -> _Sessions:

@@ -94,7 +94,9 @@ class Database:
                 connection.rollback()
             if isinstance(error, adbc_driver_manager.Error) and _is_lost(error):
                 self.close()
-                raise StoreUnavailable(f"the connection to {masked_url(self.url)} was lost: {_first_line(error)}") from error
+                raise StoreUnavailable(
+                    f"the connection to {masked_url(self.url)} was lost: {_first_line(error)}"
+                ) from error
             raise
 
     def close(self) -> None:
@@ -172,7 +174,9 @@ def _is_lost(error: adbc_driver_manager.Error) -> bool:
     if state:
         return state.startswith(("08", "57P"))
     text = str(error)
-    return "connection" in text and ("closed" in text or "terminat" in text or "no connection" in text or "refused" in text)
+    return "connection" in text and (
+        "closed" in text or "terminat" in text or "no connection" in text or "refused" in text
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -189,7 +189,8 @@ def base_behind(transaction: Transaction, symbols: Sequence[str], closed: pl.Dat
         """
         SELECT count(*) AS n
         FROM unnest($1::text[], $2::timestamptz[]) AS c(calendar, ts_end)
-        JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.is_fetched AND i.symbol = ANY ($3::text[])
+        JOIN market.instrument i
+          ON i.calendar = c.calendar AND i.is_active AND i.is_fetched AND i.symbol = ANY ($3::text[])
         JOIN market.series_state base ON base.asset = $4 AND base.symbol = i.symbol AND base.timeframe = $5
         WHERE (base.checked_through IS NULL OR base.checked_through < c.ts_end)
           AND (base.next_attempt_at IS NULL OR base.next_attempt_at <= $6)
@@ -360,9 +361,7 @@ def mark_dirty(transaction: Transaction, asset: str, timeframe: Timeframe, start
     )
 
 
-def fail(
-    transaction: Transaction, asset: str, timeframe: Timeframe, errors: Mapping[str, str], now: datetime
-) -> None:
+def fail(transaction: Transaction, asset: str, timeframe: Timeframe, errors: Mapping[str, str], now: datetime) -> None:
     """Write that the symbols of `errors` could not be brought up to date, and why.
 
     The next attempt waits 30 s, twice as long after each further failure, an hour at most, give or take a quarter.

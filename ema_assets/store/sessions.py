@@ -10,7 +10,9 @@ from ema_assets.store.database import Transaction
 
 def covered(transaction: Transaction) -> dict[str, tuple[date, date]]:
     """First and last stored session of each calendar."""
-    found = transaction.query("SELECT calendar, min(session) AS low, max(session) AS high FROM market.session GROUP BY 1")
+    found = transaction.query(
+        "SELECT calendar, min(session) AS low, max(session) AS high FROM market.session GROUP BY 1"
+    )
     return {calendar: (low, high) for calendar, low, high in found.iter_rows()}
 
 
@@ -51,7 +53,8 @@ def in_use(transaction: Transaction, start: datetime, end: datetime) -> pl.DataF
         """
         SELECT calendar, session, open, break_start, break_end, close FROM market.session
         WHERE calendar IN (SELECT DISTINCT calendar FROM market.instrument WHERE is_active)
-          AND session BETWEEN ($1::timestamptz - interval '2 days')::date AND ($2::timestamptz + interval '2 days')::date
+          AND session BETWEEN ($1::timestamptz - interval '2 days')::date
+                          AND ($2::timestamptz + interval '2 days')::date
         ORDER BY calendar, session
         """,
         start,

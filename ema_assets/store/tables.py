@@ -204,6 +204,4 @@ def _upsert(transaction: Transaction, table: Table, timeframe: Timeframe, staged
 
 
 def _no_changes() -> pl.DataFrame:
-    return pl.DataFrame(
-        schema={"symbol": pl.String(), "changed_from": pl.Datetime("us", "UTC"), "written": pl.Int64()}
-    )
+    return pl.DataFrame(schema={"symbol": pl.String(), "changed_from": pl.Datetime("us", "UTC"), "written": pl.Int64()})

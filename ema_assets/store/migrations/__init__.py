@@ -24,10 +24,11 @@ class Migration:
 
 def all_migrations() -> list[Migration]:
     """Every migration that this version knows, in order."""
-    found = []
-    for entry in resources.files(__name__).iterdir():
-        if match := re.fullmatch(r"(\d{4})_(\w+)\.sql", entry.name):
-            found.append(Migration(int(match[1]), match[2], entry.read_text(encoding="utf-8")))
+    found = [
+        Migration(int(match[1]), match[2], entry.read_text(encoding="utf-8"))
+        for entry in resources.files(__name__).iterdir()
+        if (match := re.fullmatch(r"(\d{4})_(\w+)\.sql", entry.name))
+    ]
     return sorted(found, key=lambda each: each.number)
 
 
@@ -63,8 +64,8 @@ def migrate(url: str) -> list[Migration]:
             (version,) = cursor.fetchone() or (0,)
             if version > known[-1].number:
                 raise StoreError(
-                    f"{masked_url(url)} was migrated to {version} by a newer ema-assets; this one knows {known[-1].number}: "
-                    "install the newer version"
+                    f"{masked_url(url)} was migrated to {version} by a newer ema-assets; this one knows "
+                    f"{known[-1].number}: install the newer version"
                 )
             for migration in known:
                 if migration.number > version:
