@@ -95,11 +95,13 @@ def status_command(as_json: bool) -> None:
     url = settings.database_url or read_running(settings.postgres_folder)
     assets: list[status.AssetStatus] = []
     failing: list[str] = []
+    without_bars: list[str] = []
     if url is not None:
         migrate(url)
         with Database(url) as database, database.transaction() as transaction:
             assets = status.by_asset(transaction, datetime.now(UTC))
             failing = status.failure_reasons(transaction)
+            without_bars = status.without_bars(transaction)
     report = {
         "running": running is not None,
         "pid": running.pid if running else None,
@@ -112,6 +114,7 @@ def status_command(as_json: bool) -> None:
         "watchlist": str(settings.watchlist_path),
         "assets": [asdict(each) for each in assets],
         "failing": failing,
+        "without_bars": without_bars,
     }
     if as_json:
         click.echo(json.dumps(report, indent=2, default=_json_time))
@@ -134,6 +137,8 @@ def status_command(as_json: bool) -> None:
         _table(("asset", "timeframe", "series", "stale", "missing", "failing", "newest bar (UTC)"), rows)
     for reason in failing:
         click.echo(f"failing: {reason}")
+    if without_bars:
+        click.echo(f"the provider has no bars of {', '.join(without_bars)}; are the symbols right?")
 
 
 def _json_time(value: object) -> str:

@@ -10,6 +10,13 @@ from ema_assets.errors import ConfigurationError
 
 PROVIDERS = ("sandbox", "alpaca")
 ALPACA_FEEDS = ("iex", "sip", "delayed_sip", "otc", "boats", "overnight")
+# With the first, dagster-postgres writes a batch of events with one INSERT; with the second, Dagster logs one planned
+# event an asset for a backfill's run instead of one a partition.
+DAGSTER_EVENT_VARIABLES = {
+    "DAGSTER_EVENT_BATCH_SIZE": "1000",
+    "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "1",
+}
+
 _ALPACA_BASE_URL = "https://data.alpaca.markets"
 
 

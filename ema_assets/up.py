@@ -23,12 +23,12 @@ from ema_assets import watchlist
 from ema_assets.errors import ConfigurationError, EmaAssetsError
 from ema_assets.pipeline import status
 from ema_assets.pipeline.watch import sync
-from ema_assets.settings import Settings, masked_url
+from ema_assets.settings import DAGSTER_EVENT_VARIABLES, Settings, masked_url
 from ema_assets.store.database import Database
 from ema_assets.store.embedded import EmbeddedServer, without_libpq_settings
 from ema_assets.store.migrations import migrate
 from ema_assets.supervisor import Child, ChildExit, Supervisor
-from ema_assets.timeframes import ORDER
+from ema_assets.timeframes import ORDER, Timeframe
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 3000
@@ -132,36 +132,45 @@ def _greet(settings: Settings, ui: str, database: str, symbols: int, say: Say) -
 
 def _watch(supervisor: Supervisor, database: Database, say: Say) -> Signals | ChildExit:
     """Say how loading goes until all is up to date, then only what changes for the worse; until a signal comes."""
-    last = ""
-    told: set[str] = set()
-    is_complete = False
+    news = _News(say)
     while True:
         ended = supervisor.until_signalled(timeout_seconds=_PROGRESS_SECONDS)
         if ended is not None:
             return ended
         try:
             with database.transaction() as transaction:
-                progress = status.progress(transaction)
-                reasons = status.failure_reasons(transaction)
+                news.problems(status.failure_reasons(transaction), status.without_bars(transaction))
+                if not news.is_complete:
+                    news.progress(status.progress(transaction))
         except EmaAssetsError as error:
-            line = f"The database does not answer: {error}"
-            if line != last:
-                say(line)
-            last = line
-            continue
-        for reason in reasons:
-            if reason not in told:
-                told.add(reason)
-                say(f"  failing: {reason}")
-        if is_complete:
-            continue
-        line = "  ".join(f"{timeframe.value} {done}/{total}" for timeframe, (done, total) in progress.items())
-        if line != last:
-            say(f"  series up to date: {line}")
-            last = line
+            news.once(f"the database does not answer: {error}")
+
+
+class _News:
+    """Says each thing once."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._told: set[str] = set()
+        self.is_complete = False
+
+    def once(self, line: str) -> None:
+        if line not in self._told:
+            self._told.add(line)
+            self._say(f"  {line}")
+
+    def problems(self, failing: list[str], without_bars: list[str]) -> None:
+        for reason in failing:
+            self.once(f"failing: {reason}")
+        if without_bars:
+            self.once(f"the provider has no bars of {', '.join(without_bars)}; are the symbols right?")
+
+    def progress(self, progress: dict[Timeframe, tuple[int, int]]) -> None:
+        counts = "  ".join(f"{timeframe.value} {done}/{total}" for timeframe, (done, total) in progress.items())
+        self.once(f"series up to date: {counts}")
         if progress and all(done == total for done, total in progress.values()):
-            is_complete = True
-            say(f"  every series on {len(ORDER)} timeframes is up to date; new bars follow at their closes")
+            self.is_complete = True
+            self.once(f"every series on {len(ORDER)} timeframes is up to date; new bars follow at their closes")
 
 
 def _environment(settings: Settings, url: str) -> dict[str, str]:
@@ -173,6 +182,7 @@ def _environment(settings: Settings, url: str) -> dict[str, str]:
         "EMA_PROVIDER": settings.provider,
         "EMA_WATCHLIST": str(settings.watchlist_path),
         "DAGSTER_HOME": str(settings.dagster_home),
+        **DAGSTER_EVENT_VARIABLES,
         "PYTHONUNBUFFERED": "1",
         # Notices of Dagster about itself (beta parameters, `dg dev`) are nothing a user of `up` can act on.
         "PYTHONWARNINGS": "ignore",

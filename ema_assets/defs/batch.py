@@ -1,6 +1,6 @@
 """What every asset does with the partitions of its run: work, tell Dagster, say what failed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from dagster import AssetExecutionContext, AssetKey, AssetMaterialization, Failure, MetadataValue
 
@@ -33,8 +33,11 @@ def refresh_partitions(
     context: AssetExecutionContext,
     database: Database,
     work: Callable[[Timeframe, Sequence[str], bool], Outcome],
+    labels: Mapping[str, str] | None = None,
 ) -> None:
     """Do `work` for each timeframe of the run, record what was processed, and name what failed.
+
+    `labels` are put on every materialization.
 
     Raises:
         Failure: in a run for stale series when nothing at all could be done; in a run that a person asked for when
@@ -49,9 +52,9 @@ def refresh_partitions(
         failed |= {f"{symbol}|{timeframe.value}": reason for symbol, reason in outcome.errors.items()}
         total = _sum(total, outcome)
         if not everything or outcome.errors:
-            _record_processed(context, database, asset, timeframe, symbols, outcome)
+            _record_processed(context, database, asset, timeframe, symbols, outcome, labels or {})
         else:
-            _describe_processed(context, database, asset, timeframe, symbols, outcome)
+            _describe_processed(context, database, asset, timeframe, symbols, outcome, labels or {})
         context.log.info(f"{asset} {timeframe.value}: {_sentence(outcome)}")
     context.add_output_metadata({**total.metadata(), "sql_statements": database.statements})
     if failed and (everything or not total.done):
@@ -85,8 +88,8 @@ def _named(failed: dict[str, str]) -> str:
     return "; ".join(named) + (f"; and {more} more" if more else "")
 
 
-def _partition_metadata(row: dict[str, object], outcome: Outcome) -> dict[str, object]:
-    metadata: dict[str, object] = {"rows_written": outcome.written.get(str(row["symbol"]), 0)}
+def _partition_metadata(row: dict[str, object], outcome: Outcome, labels: Mapping[str, str]) -> dict[str, object]:
+    metadata: dict[str, object] = {**labels, "rows_written": outcome.written.get(str(row["symbol"]), 0)}
     for name in ("first_ts", "last_ts"):
         if row[name] is not None:
             metadata[name] = MetadataValue.timestamp(row[name])  # type: ignore[arg-type]
@@ -102,6 +105,7 @@ def _record_processed(
     timeframe: Timeframe,
     symbols: Sequence[str],
     outcome: Outcome,
+    labels: Mapping[str, str],
 ) -> None:
     """Log a materialization of each series that Dagster has not been told of, also those of a run that died."""
     with database.transaction() as transaction:
@@ -112,7 +116,7 @@ def _record_processed(
             AssetMaterialization(
                 asset_key=AssetKey(asset),
                 partition=f"{row['symbol']}|{timeframe.value}",
-                metadata=_partition_metadata(row, outcome),
+                metadata=_partition_metadata(row, outcome, labels),
                 tags={"dagster/data_version": str(row["revision"]), "dagster/code_version": CODE_VERSIONS[asset]},
             )
             for row in rows.iter_rows(named=True)
@@ -129,12 +133,15 @@ def _describe_processed(
     timeframe: Timeframe,
     symbols: Sequence[str],
     outcome: Outcome,
+    labels: Mapping[str, str],
 ) -> None:
     """Hand Dagster the metadata of the partitions whose materializations it logs itself at the end of the step."""
     with database.transaction() as transaction:
         rows = ledger.unrecorded(transaction, asset, timeframe, symbols)
         for row in rows.iter_rows(named=True):
             context.add_asset_metadata(
-                _partition_metadata(row, outcome), asset_key=asset, partition_key=f"{row['symbol']}|{timeframe.value}"
+                _partition_metadata(row, outcome, labels),
+                asset_key=asset,
+                partition_key=f"{row['symbol']}|{timeframe.value}",
             )
         ledger.mark_recorded(transaction, asset, timeframe, rows)

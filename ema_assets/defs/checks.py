@@ -29,7 +29,7 @@ _SPECS = [
     AssetCheckSpec(
         "series_are_fresh",
         asset=AssetKey(OHLC),
-        description="No series is more than two bars behind the last bar that closed on its calendar.",
+        description="Every series has bars and is at most two bars behind the last one that closed on its calendar.",
     ),
     *(
         AssetCheckSpec(
@@ -61,7 +61,7 @@ def series_checks(store: StoreResource, market: MarketResource) -> Iterator[Asse
         failing = health.failing(transaction)
         waiting = health.waiting_since(transaction, now - timedelta(minutes=15))
     yield _result(OHLC, "bars_are_sound", rejected.to_dicts(), "bars rejected, by reason")
-    yield _result(OHLC, "series_are_fresh", late.to_dicts(), "series more than two bars late")
+    yield _result(OHLC, "series_are_fresh", late.to_dicts(), "series late or without bars")
     for asset in ASSETS:
         rows = [row for row in failing.to_dicts() if row["asset"] == asset]
         yield _result(asset, "no_series_fails", rows, "series failing", AssetCheckSeverity.ERROR)

@@ -14,10 +14,7 @@ from collections.abc import Sequence
 
 from dagster import AssetExecutionContext, AssetMaterialization
 
-# With this variable set, dagster-postgres writes a batch with one INSERT.
-BATCH_SIZE_VARIABLE = "DAGSTER_EVENT_BATCH_SIZE"
-# One planned event an asset for a backfill's run instead of one a partition.
-PLANNED_SUBSET_VARIABLE = "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS"
+from ema_assets.settings import DAGSTER_EVENT_VARIABLES
 
 # A run with this tag logs no asset events of its own.
 DEFER_TAG = "dagster/defer_asset_events"
@@ -25,8 +22,8 @@ DEFER_TAG = "dagster/defer_asset_events"
 
 def set_event_variables() -> None:
     """Set Dagster's batching variables in this process and its children, where the user did not."""
-    os.environ.setdefault(BATCH_SIZE_VARIABLE, "1000")
-    os.environ.setdefault(PLANNED_SUBSET_VARIABLE, "1")
+    for name, value in DAGSTER_EVENT_VARIABLES.items():
+        os.environ.setdefault(name, value)
 
 
 def record(context: AssetExecutionContext, materializations: Sequence[AssetMaterialization]) -> bool:

@@ -24,7 +24,7 @@ def rejected_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
 
 
 def late_series(transaction: Transaction, closed: pl.DataFrame) -> pl.DataFrame:
-    """Fetched series last asked for two bars before the last close, or earlier.
+    """Fetched series last asked for two bars before the last close or earlier, or of which the provider has no bar.
 
     Columns: symbol, timeframe, asked_through, last_error.
     `closed` has calendar, timeframe, ts_end. A bar counts its nominal length, so a series is not late overnight.
@@ -38,7 +38,7 @@ def late_series(transaction: Transaction, closed: pl.DataFrame) -> pl.DataFrame:
         FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS c(calendar, timeframe, late_before)
         JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.is_fetched
         JOIN market.series_state s ON s.asset = $4 AND s.symbol = i.symbol AND s.timeframe = c.timeframe
-        WHERE s.checked_through < c.late_before ORDER BY 1, 2
+        WHERE s.checked_through < c.late_before OR (s.checked_through IS NOT NULL AND s.last_ts IS NULL) ORDER BY 1, 2
         """,
         limits["calendar"],
         limits["timeframe"],

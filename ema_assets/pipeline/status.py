@@ -5,11 +5,11 @@ from datetime import datetime
 
 import polars as pl
 
-from ema_assets.lineage import ASSETS
+from ema_assets.lineage import ASSETS, OHLC
 from ema_assets.pipeline.planning import closed_bars
 from ema_assets.store import ledger
 from ema_assets.store.database import Transaction
-from ema_assets.timeframes import ORDER, Timeframe
+from ema_assets.timeframes import FETCHED, ORDER, Timeframe
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +52,25 @@ def by_asset(transaction: Transaction, now: datetime) -> list[AssetStatus]:
 
 
 def progress(transaction: Transaction) -> dict[Timeframe, tuple[int, int]]:
-    """Per timeframe, how many series have been computed to the end of the chain and told to Dagster, of how many."""
+    """Per timeframe, how many series have been computed to the end of the chain and told to Dagster, of how many.
+
+    A series of which the provider has no bars counts as done; one that is fed from files counts once it has bars.
+    """
     counted = transaction.query(
         """
         SELECT timeframe, count(*) FILTER (WHERE is_done) AS done, count(*) AS series
         FROM (
-            SELECT s.symbol, s.timeframe, bool_and(s.last_ts IS NOT NULL AND s.recorded_at IS NOT NULL) AS is_done
+            SELECT s.symbol, s.timeframe,
+                   bool_and(s.recorded_at IS NOT NULL)
+                   OR bool_or(s.asset = $1 AND s.checked_through IS NOT NULL AND s.last_ts IS NULL) AS is_done
             FROM market.series_state s
             JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
             GROUP BY 1, 2
+            HAVING bool_or(i.is_fetched) OR bool_or(s.asset = $1 AND s.last_ts IS NOT NULL)
         ) each_series
         GROUP BY 1
-        """
+        """,
+        OHLC,
     )
     found = {timeframe: (done, series) for timeframe, done, series in counted.iter_rows()}
     return {timeframe: found[timeframe.value] for timeframe in ORDER if timeframe.value in found}
@@ -79,3 +86,19 @@ def failure_reasons(transaction: Transaction) -> list[str]:
         f"{example}{f' and {count - 1} more' if count > 1 else ''}: {reason}"
         for reason, count, example in grouped.sort("n", descending=True).iter_rows()
     ]
+
+
+def without_bars(transaction: Transaction) -> list[str]:
+    """Series that the provider was asked for and has no bar of: a mistyped symbol, as a rule."""
+    found = transaction.query(
+        """
+        SELECT s.symbol || '|' || s.timeframe AS series
+        FROM market.series_state s
+        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active AND i.is_fetched
+        WHERE s.asset = $1 AND s.timeframe = ANY ($2::text[]) AND s.checked_through IS NOT NULL AND s.last_ts IS NULL
+        ORDER BY 1
+        """,
+        OHLC,
+        [timeframe.value for timeframe in FETCHED],
+    )
+    return found["series"].to_list()

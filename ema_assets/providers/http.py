@@ -6,6 +6,7 @@ cut out of whatever a vendor says before it is quoted.
 
 import asyncio
 import email.utils
+import logging
 import math
 import random
 import time
@@ -19,7 +20,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import msgspec
-import stamina
+import tenacity
 
 from ema_assets.errors import (
     ConfigurationError,
@@ -31,6 +32,8 @@ from ema_assets.errors import (
     RequestRefused,
     Unauthorized,
 )
+
+_log = logging.getLogger(__name__)
 
 _QUOTE_CHARACTERS = 200
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -78,8 +81,8 @@ class RequestBudget:
     async def take(self) -> None:
         """Return when one more request may leave."""
         async with self._turn:
-            while (wait := self._wait_seconds(time.monotonic())) > 0:
-                await asyncio.sleep(wait)
+            while (wait := self._wait_seconds(time.monotonic())) > 0:  # noqa: ASYNC110 - it waits for time to pass
+                await asyncio.sleep(wait)  # the vendor may close the budget again meanwhile
             self._sent.append(time.monotonic())
 
     def close_for(self, seconds: float) -> None:
@@ -199,25 +202,35 @@ class HttpSource:
         Raises:
             ProviderError: the last try's error, or the fuse's when it has blown meanwhile.
         """
-        tries, waited = 0, 0.0
+        waited = pause = 0.0
 
-        def pause(error: Exception) -> bool | float:
-            """Seconds until the next try; False when there should be none."""
-            nonlocal waited
+        def worth_trying_again(error: BaseException) -> bool:
+            nonlocal waited, pause
             if not isinstance(error, ProviderUnavailable | RateLimited | CutAnswer) or fuse.error(scope) is not None:
                 return False
             # Jitter keeps the calls of one fetch from coming back together.
-            seconds = self.limits.backoff_seconds * 2 ** (tries - 1) * random.uniform(0.5, 1.5)
+            pause = self.limits.backoff_seconds * 2 ** (retrying.statistics["attempt_number"] - 1)
+            pause *= random.uniform(0.5, 1.5)  # noqa: S311 - not a secret
             if isinstance(error, RateLimited) and error.retry_after_seconds:
-                seconds = error.retry_after_seconds
-            waited += seconds
-            return seconds if waited <= self.limits.waiting_seconds else False
+                pause = error.retry_after_seconds
+            waited += pause
+            return waited <= self.limits.waiting_seconds
 
-        async for attempt in stamina.retry_context(on=pause, attempts=self.limits.attempts, timeout=None):
+        def say_so(state: tenacity.RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome is not None else None
+            _log.warning("%s; trying again in %.1f seconds", error, pause)
+
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(worth_trying_again),
+            wait=lambda _: pause,
+            stop=tenacity.stop_after_attempt(self.limits.attempts),
+            before_sleep=say_so,
+            reraise=True,
+        )
+        async for attempt in retrying:
             with attempt:
-                tries += 1
                 return await self._try(path, params, scope, fuse, explain)
-        raise AssertionError("unreachable: the last attempt either returns or raises")
+        raise AssertionError("the last attempt either returns or raises")
 
     async def _try(
         self,
@@ -276,31 +289,31 @@ class HttpSource:
         status = response.status_code
         said = self.without_secrets(_message(body, response.headers.get("content-type", "")))
         if status == httpx.codes.TOO_MANY_REQUESTS:
-            retry_after = _retry_after_seconds(response.headers)
-            if retry_after is not None:
-                self._budget.close_for(min(retry_after, self.limits.waiting_seconds))
-            return RateLimited(
-                f"{self.name} is rate limiting us (429): {said}",
-                provider=self.name,
-                retry_after_seconds=retry_after,
-            )
+            return self._rate_limited(response.headers, said)
+        if 400 <= status < 500 and (explained := explain(status, said)) is not None:
+            return explained
+        kind: type[ProviderError]
         if status >= 500:
-            return ProviderUnavailable(f"{self.name} answered {status}: {said}", provider=self.name)
-        if 300 <= status < 400:
+            kind, message = ProviderUnavailable, f"{self.name} answered {status}: {said}"
+        elif status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            kind, message = Unauthorized, f"{self.name} refused the API key ({status}): {said}"
+        elif status >= 400:
+            kind, message = RequestRefused, f"{self.name} refused the request ({status}): {said}"
+        elif status >= 300:
             target = urlsplit(response.headers.get("location", "")).netloc or "a path of its own"
-            return RequestRefused(
-                f"{self.name} answered {status}, a redirect to {self.without_secrets(target)}, which is not followed: "
-                "check `base_url`",
-                provider=self.name,
-            )
-        if 400 <= status < 500:
-            explained = explain(status, said)
-            if explained is not None:
-                return explained
-            if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-                return Unauthorized(f"{self.name} refused the API key ({status}): {said}", provider=self.name)
-            return RequestRefused(f"{self.name} refused the request ({status}): {said}", provider=self.name)
-        return MalformedAnswer(f"{self.name} answered with the unexpected status {status}", provider=self.name)
+            kind = RequestRefused
+            message = f"{self.name} answered {status}, a redirect to {target}, which is not followed: check `base_url`"
+        else:
+            kind, message = MalformedAnswer, f"{self.name} answered with the unexpected status {status}"
+        return kind(self.without_secrets(message), provider=self.name)
+
+    def _rate_limited(self, headers: Mapping[str, str], said: str) -> RateLimited:
+        retry_after = _retry_after_seconds(headers)
+        if retry_after is not None:
+            self._budget.close_for(min(retry_after, self.limits.waiting_seconds))
+        return RateLimited(
+            f"{self.name} is rate limiting us (429): {said}", provider=self.name, retry_after_seconds=retry_after
+        )
 
     def without_secrets(self, text: str) -> str:
         """`text` with every key replaced by `***`."""

@@ -86,7 +86,7 @@ def _cheapest_split(
         count, end = 0, clusters[stop - 1][0].end
         for first in range(stop - 1, -1, -1):
             count += len(clusters[first])
-            end = max(end, max(request.end for request in clusters[first]))
+            end = max(end, *(request.end for request in clusters[first]))
             sample = clusters[first][0]
             rows = count * _bars_in(
                 end - sample.start, sample.timeframe, around_the_clock=sample.instrument.is_crypto

@@ -225,7 +225,7 @@ def _unexpected_error(_request: Request, _error: Exception) -> Response:
 class _CutResponse(Response):
     """Promises the whole body, sends half of it and leaves; the server then closes the connection."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         half = bytes(self.body)[: len(self.body) // 2]
         await send({"type": "http.response.body", "body": half, "more_body": True})
@@ -258,9 +258,9 @@ async def _bars_endpoint(sandbox: Sandbox, request: Request, *, crypto: bool) ->
 
 async def _answer(sandbox: Sandbox, request: Request, *, crypto: bool) -> tuple[Response, str]:
     within, headers = sandbox.spend()
+    if not within:
+        return _Refusal(429, "too many requests.", headers).response(), "429"
     try:
-        if not within:
-            raise _Refusal(429, "too many requests.", headers)
         _check_keys(sandbox, request)
         now = sandbox.now()
         query = _parse(request.query_params, now, crypto=crypto)
@@ -320,8 +320,8 @@ def _parse(params: Mapping[str, str], now: datetime, *, crypto: bool) -> _Query:
             raise _Refusal(400, f"invalid symbol: {symbol}")
     timeframe, minutes = _parse_timeframe(params.get("timeframe"))
     today = datetime.combine(now.astimezone(UTC).date(), datetime.min.time(), UTC)
-    start = _parse_time("start", params.get("start"), today, now, is_end=False)
-    end = _parse_time("end", params.get("end"), now, now, is_end=True)
+    start = _parse_time("start", params.get("start"), today, is_end=False)
+    end = _parse_time("end", params.get("end"), now, is_end=True)
     if end < start:
         raise _Refusal(400, "end should not be before start")
     limit_text = params.get("limit") or str(_DEFAULT_LIMIT)
@@ -361,7 +361,7 @@ def _parse_timeframe(text: str | None) -> tuple[str, int]:
     raise _Refusal(400, f"invalid timeframe: {text} (this sandbox has {', '.join(_TIMEFRAMES)})")
 
 
-def _parse_time(name: str, text: str | None, default: datetime, now: datetime, *, is_end: bool) -> datetime:
+def _parse_time(name: str, text: str | None, default: datetime, *, is_end: bool) -> datetime:
     if not text:
         return default
     try:

@@ -98,6 +98,17 @@ class _Sessions:
 
 
 @dataclass(frozen=True, slots=True)
+class _Question:
+    """What Market.bars was asked, but for the symbol and the limit."""
+
+    minutes: int
+    start: int
+    last: int
+    now: int
+    alter: Alteration | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Profile:
     """What sets one symbol apart: its hash key and its habits."""
 
@@ -142,6 +153,7 @@ class Market:
         first_day = int(np.searchsorted(sessions.day_close, start - margin, side="right"))
         end_day = int(np.searchsorted(sessions.day_open, min(last + margin, now), side="right"))
         profile = self._profiles[instrument.symbol]
+        question = _Question(minutes, start, last, now, alter)
         found: list[Bars] = []
         wanted = limit
         while wanted > 0 and first_day < end_day:
@@ -153,7 +165,7 @@ class Market:
             else:
                 chunk_first, chunk_end = first_day, min(end_day, first_day + days)
                 first_day = chunk_end
-            bars = _chunk(sessions, profile, chunk_first, chunk_end, minutes, start, last, now, alter)
+            bars = _chunk(sessions, profile, chunk_first, chunk_end, question)
             if descending:
                 bars = bars.pick(slice(None, None, -1))
             bars = bars.pick(slice(0, wanted))
@@ -221,13 +233,10 @@ def _chunk(
     profile: _Profile,
     first_day: int,
     end_day: int,
-    minutes: int,
-    start: int,
-    last: int,
-    now: int,
-    alter: Alteration | None,
+    question: _Question,
 ) -> Bars:
-    """Bars of `minutes` of some days, ascending: lay out the steps, choose the bars wanted, compute only those."""
+    """Bars of some days, ascending: lay out the steps, choose the bars wanted, compute only those."""
+    minutes = question.minutes
     a, b = int(sessions.first_segment[first_day]), int(sessions.first_segment[end_day])
     opens, closes = sessions.segment_open[a:b], sessions.segment_close[a:b]
     counts = -((opens - closes) // STEP_SECONDS)  # rounds up: a cut last bar is a bar
@@ -242,7 +251,7 @@ def _chunk(
     label = _labels(ts, sessions.midnight, day, minutes)
     edges = _edges(label)
     lasts = np.append(edges[1:], len(ts)) - 1
-    wanted = (label[edges] >= start) & (label[edges] <= last) & (end[lasts] <= now)
+    wanted = (label[edges] >= question.start) & (label[edges] <= question.last) & (end[lasts] <= question.now)
     if not wanted.any():
         return NO_BARS
     rows = np.repeat(wanted, lasts - edges + 1)
@@ -250,8 +259,8 @@ def _chunk(
     span = sessions.day_close[day] - sessions.day_open[day]
     through_day = (ts - sessions.day_open[day]) / span
     bars = _values(profile, ts, end, through_day, sessions.midnight[day] // _DAY_SECONDS)
-    if alter is not None:
-        bars = alter(bars)
+    if question.alter is not None:
+        bars = question.alter(bars)
     if minutes * 60 == STEP_SECONDS or len(bars) == 0:
         return bars
     # `alter` may have dropped bars, so the labels that are left are looked up again.

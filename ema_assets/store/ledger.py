@@ -435,14 +435,21 @@ def failing(transaction: Transaction, asset: str | None = None) -> pl.DataFrame:
 
 
 def summary(transaction: Transaction) -> pl.DataFrame:
-    """Per asset and timeframe of active instruments: series, never_computed, failing, newest_ts."""
+    """Per asset and timeframe of active instruments: series, never_computed, failing, newest_ts.
+
+    A series that is fed from files counts once it has bars.
+    """
     return transaction.query(
         """
         SELECT s.asset, s.timeframe, count(*) AS series,
                count(*) FILTER (WHERE s.last_ts IS NULL) AS never_computed,
                count(*) FILTER (WHERE s.failures > 0) AS failing,
                max(s.last_ts) AS newest_ts
-        FROM market.series_state s JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+        FROM market.series_state s
+        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+        JOIN market.series_state bars ON bars.asset = $1 AND bars.symbol = s.symbol AND bars.timeframe = s.timeframe
+        WHERE i.is_fetched OR bars.last_ts IS NOT NULL
         GROUP BY 1, 2
-        """
+        """,
+        OHLC,
     )

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from alpaca.common.exceptions import APIError
 from alpaca.data.historical import CryptoHistoricalDataClient, StockHistoricalDataClient
+from alpaca.data.models import BarSet
 from alpaca.data.requests import CryptoBarsRequest, StockBarsRequest
 from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
 
@@ -15,8 +16,8 @@ from ema_assets.sandbox.app import CRYPTO_BARS_PATH, STOCK_BARS_PATH
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets_tests.sandbox.conftest import MIDDAY, VirtualClock
 
-FIVE_MINUTES = TimeFrame(5, TimeFrameUnit.Minute)  # type: ignore[no-untyped-call]
-ONE_DAY = TimeFrame(1, TimeFrameUnit.Day)  # type: ignore[no-untyped-call]
+FIVE_MINUTES = TimeFrame(5, TimeFrameUnit.Minute)
+ONE_DAY = TimeFrame(1, TimeFrameUnit.Day)
 AN_HOUR = {"start": "2026-07-14T14:00:00Z", "end": "2026-07-14T14:59:59Z"}
 
 
@@ -50,11 +51,13 @@ def test_the_vendors_sdk_reads_stocks_of_several_pages(sandbox: RunningSandbox) 
             end=MIDDAY,
         )
     )
+    assert isinstance(bars, BarSet)
     assert set(bars.data) == {"AAPL", "MSFT"}
     assert len(bars.data["AAPL"]) == len(bars.data["MSFT"]) > 9_000
     assert sandbox.handle.stats.total == 2
     bar = bars.data["AAPL"][-1]
     assert bar.timestamp == datetime(2026, 7, 15, 17, 55, tzinfo=UTC)
+    assert bar.vwap is not None
     assert bar.low <= bar.vwap <= bar.high
     assert bar.volume == int(bar.volume)
 
@@ -69,6 +72,7 @@ def test_the_vendors_sdk_reads_crypto_days(sandbox: RunningSandbox) -> None:
             end=MIDDAY,
         )
     )
+    assert isinstance(bars, BarSet)
     assert [bar.timestamp.day for bar in bars.data["BTC/USD"]] == list(range(1, 15))
     assert len(bars.data["DOGE/USD"]) == 14
 
@@ -123,7 +127,7 @@ def test_a_symbol_outside_the_universe_is_just_absent(client: httpx.Client) -> N
 
 
 def test_only_closed_bars_are_served_and_time_brings_the_next(client: httpx.Client, clock: VirtualClock) -> None:
-    params = {"start": "2026-07-15T17:45:00Z", "end": "2026-07-16T00:00:00Z"}
+    params: dict[str, Any] = {"start": "2026-07-15T17:45:00Z", "end": "2026-07-16T00:00:00Z"}
     assert [b["t"][11:16] for b in get(client, **params)["bars"]["AAPL"]] == ["17:45", "17:50", "17:55"]
     clock.now = MIDDAY + timedelta(minutes=2)
     assert get(client, **params)["bars"]["AAPL"][-1]["t"][11:16] == "18:00"

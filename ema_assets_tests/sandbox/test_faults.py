@@ -74,7 +74,7 @@ def test_a_missing_symbol_is_left_out(client: httpx.Client) -> None:
 def test_a_late_bar_appears_when_its_time_has_come(client: httpx.Client, clock: VirtualClock) -> None:
     late = "2026-07-15T17:55:00Z"
     ask(client, kind="late_bar", symbols=["AAPL"], ts=late, seconds=400)
-    params = {"start": "2026-07-15T17:50:00Z", "end": "2026-07-15T17:59:00Z", "symbols": "AAPL,MSFT"}
+    params: dict[str, Any] = {"start": "2026-07-15T17:50:00Z", "end": "2026-07-15T17:59:00Z", "symbols": "AAPL,MSFT"}
     page = get(client, **params)
     assert late not in times(page)
     assert late in times(page, "MSFT")

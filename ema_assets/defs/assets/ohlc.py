@@ -45,10 +45,5 @@ def ohlc(context: AssetExecutionContext, store: StoreResource, market: MarketRes
                 wait_for_base(database, timeframe, symbols, market.now, rules.publication_delay)
             return refresh_rolled_up(database, timeframe, symbols, everything=everything)
 
-        refresh_partitions(context, database, work)
-        context.add_output_metadata(
-            {
-                "provider": market.provider_name,
-                "prices": "synthetic, from the sandbox exchange" if market.is_synthetic else "real",
-            }
-        )
+        prices = "synthetic, from the sandbox exchange" if market.is_synthetic else "market data"
+        refresh_partitions(context, database, work, {"provider": market.provider_name, "prices": prices})

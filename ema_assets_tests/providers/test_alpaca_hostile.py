@@ -1,0 +1,257 @@
+"""Vendors that break the rules in ways the sandbox does not: each ends in a typed outcome after bounded calls."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+from ema_assets.errors import (
+    ConfigurationError,
+    MalformedAnswer,
+    ProviderError,
+    ProviderUnavailable,
+    RequestRefused,
+    Unauthorized,
+)
+from ema_assets.keys import Instrument
+from ema_assets.providers.http import HttpLimits
+from ema_assets_tests.providers.conftest import MIDDAY, QUICK, ask, fetch, vendor
+
+AB = (Instrument("A"), Instrument("B"))
+START = MIDDAY - timedelta(hours=2)
+
+
+def bar(minute: int, **values: Any) -> dict[str, Any]:
+    return {"t": f"2026-07-15T17:{minute:02}:00Z", "o": 1.0, "h": 2.0, "l": 0.5, "c": 1.5, "v": 10, "n": 1, "vw": 1.2} | values
+
+
+def page(bars: dict[str, Any] | None, token: str | None = None) -> Response:
+    return JSONResponse({"bars": bars, "next_page_token": token})
+
+
+def outcome(answer: Callable[[Request], Response], **options: Any) -> tuple[Any, list[dict[str, str]]]:
+    with vendor(answer) as (base_url, seen):
+        return fetch(base_url, ask(AB, START), **options), seen
+
+
+def raw(body: str | bytes, status: int = 200, content_type: str = "application/json") -> Callable[[Request], Response]:
+    return lambda _: Response(body, status, media_type=content_type)
+
+
+ONE_BAR = json.dumps({"bars": {"A": [bar(0)]}, "next_page_token": None})
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("", "truncated"),
+        ("<html>login first</html>", "JSON"),
+        (ONE_BAR[:-20], "truncated"),
+        ("[]", "object"),
+        ("{}", "bars"),
+        ('{"bars": []}', "bars"),
+        ('{"bars": {"A": {}}}', "array"),
+        ('{"bars": {"A": [1]}}', "object"),
+        (ONE_BAR.replace("1.5", '"1.5"'), "float"),
+        (ONE_BAR.replace("1.5", "null"), "float"),
+        (ONE_BAR.replace("1.5", "NaN"), "JSON"),
+        (ONE_BAR.replace("1.5", "1e999"), "range"),
+        (ONE_BAR.replace('"c": 1.5, ', ""), "missing required field `c`"),
+        (ONE_BAR.replace("2026-07-15T17:00:00Z", "yesterday"), "RFC3339"),
+        (ONE_BAR.replace("17:00:00Z", "17:00:00"), "timezone"),
+        (ONE_BAR.replace("null", "7"), "next_page_token"),
+        (ONE_BAR.replace("null", json.dumps("x" * 5_000)), "next_page_token"),
+        ("[" * 200_000, ""),
+        (b"\xff\xfe\x00", "JSON"),
+    ],
+)
+def test_a_200_that_is_not_bars_is_malformed_and_not_asked_again(body: str | bytes, words: str) -> None:
+    got, seen = outcome(raw(body))
+    error = got.only_error()
+    assert isinstance(error, MalformedAnswer)
+    assert words in str(error)
+    assert len(str(error)) < 400
+    assert len(seen) == 1
+
+
+def test_null_bars_are_no_bars() -> None:
+    got, _ = outcome(lambda _: page(None))
+    assert (len(got.completed), got.bars.height) == (2, 0)
+
+
+def test_unsorted_and_duplicated_bars_come_out_sorted_and_once_the_last_winning() -> None:
+    got, _ = outcome(lambda _: page({"B": [bar(5)], "A": [bar(10), bar(0), bar(5), bar(0, c=9.0)]}))
+    assert got.bars.select("symbol", "ts", "close").rows() == [
+        ("A", MIDDAY.replace(hour=17, minute=0), 9.0),
+        ("A", MIDDAY.replace(hour=17, minute=5), 1.5),
+        ("A", MIDDAY.replace(hour=17, minute=10), 1.5),
+        ("B", MIDDAY.replace(hour=17, minute=5), 1.5),
+    ]
+
+
+def test_impossible_prices_pass_because_judging_them_is_not_the_providers_job() -> None:
+    got, _ = outcome(lambda _: page({"A": [bar(0, h=-1.0, l=7.0, v=-3)]}))
+    assert got.bars.select("high", "low", "volume").row(0) == (-1.0, 7.0, -3.0)
+
+
+def test_bars_outside_the_range_are_left_out() -> None:
+    got, _ = outcome(lambda _: page({"A": [bar(0, t="2020-01-01T00:00:00Z"), bar(0), bar(0, t="2027-01-01T00:00:00Z")]}))
+    assert got.bars.height == 1
+
+
+def test_a_symbol_that_was_not_asked_for_is_malformed() -> None:
+    got, _ = outcome(lambda _: page({"A": [bar(0)], "EVIL": [bar(0)]}))
+    assert isinstance(got.only_error(), MalformedAnswer)
+    assert "'EVIL'" in str(got.only_error())
+
+
+def test_a_symbol_that_comes_back_after_a_later_one_is_malformed() -> None:
+    pages = {None: page({"A": [bar(0)], "B": [bar(0)]}, "2"), "2": page({"A": [bar(5)]}, None)}
+    got, _ = outcome(lambda request: pages[request.query_params.get("page_token")])
+    assert [request.instrument.symbol for request in got.completed] == ["A"]
+    assert "again after a later symbol" in str(got.errors["B|5m"])
+
+
+def test_a_token_that_repeats_is_malformed() -> None:
+    got, seen = outcome(lambda _: page({"A": [bar(0)]}, "again"))
+    assert "used before" in str(got.only_error())
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("bars", [None, {"A": [bar(0)]}])
+def test_tokens_that_never_end_without_new_bars_are_malformed(bars: dict[str, Any] | None) -> None:
+    count = iter(range(1_000))
+    got, seen = outcome(lambda _: page(bars, f"token {next(count)}"))
+    assert isinstance(got.only_error(), MalformedAnswer)
+    assert "without new bars" in str(got.only_error())
+    assert len(seen) <= 12
+
+
+def test_more_bars_than_the_range_can_hold_are_malformed() -> None:
+    """Pages that do bring something new, forever."""
+    count = iter(range(100_000))
+
+    def answer(_: Request) -> Response:
+        n = next(count)
+        return page({"A": [bar(0, t=f"2026-07-15T17:00:00.{n:06}Z")]}, f"token {n}")
+
+    got, seen = outcome(answer)
+    assert "more bars than the range can hold" in str(got.only_error())
+    assert len(seen) < 60
+
+
+def test_short_and_empty_pages_with_a_token_are_followed() -> None:
+    pages = {None: page({}, "1"), "1": page({"A": [bar(0)]}, "2"), "2": page({}, "3"), "3": page({"B": [bar(0)]}, None)}
+    got, seen = outcome(lambda request: pages[request.query_params.get("page_token")])
+    assert (got.bars.height, len(got.completed), len(seen)) == (2, 2, 4)
+
+
+def test_an_answer_without_end_is_cut_off_by_size() -> None:
+    limits = HttpLimits(max_body_bytes=100_000)
+    got, seen = outcome(raw(" " * 5_000_000), limits=limits)
+    assert "more than 100000 bytes" in str(got.only_error())
+    assert len(seen) == 1
+
+
+def test_a_packed_body_that_cannot_be_unpacked_is_malformed() -> None:
+    got, _ = outcome(lambda _: Response(b"not gzip", headers={"Content-Encoding": "gzip"}))
+    assert isinstance(got.only_error(), MalformedAnswer)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_elsewhere_is_refused_and_the_keys_stay_here(status: int) -> None:
+    with vendor(lambda _: page({})) as (elsewhere, seen_elsewhere):
+        got, seen = outcome(lambda _: RedirectResponse(f"{elsewhere}/?key=the-secret", status))
+        error = got.only_error()
+        assert isinstance(error, RequestRefused)
+        assert elsewhere.removeprefix("http://") in str(error)
+        assert "the-secret" not in str(error)
+        assert (len(seen), len(seen_elsewhere)) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "words"),
+    [
+        (401, "<html>401 Authorization Required</html>", Unauthorized, "HTML page"),
+        (403, '{"message": "forbidden."}', Unauthorized, "forbidden."),
+        (
+            403,
+            '{"message": "subscription does not permit querying recent SIP data"}',
+            Unauthorized,
+            "set feed=iex",
+        ),
+        (400, '{"message": "invalid timeframe"}', RequestRefused, "invalid timeframe"),
+        (400, '{"message": "invalid symbol: ZZZ"}', ProviderError, "ZZZ"),
+        (404, "", RequestRefused, "no message"),
+        (422, '{"code": 1, "message": "end is too late"}', RequestRefused, "end is too late"),
+        (414, "x" * 10_000, RequestRefused, "xxx"),
+        (204, "", MalformedAnswer, "204"),
+    ],
+)
+def test_a_refusal_is_typed_and_asked_once(status: int, body: str, kind: type[ProviderError], words: str) -> None:
+    got, seen = outcome(raw(body, status, "text/html" if body.startswith("<") else "application/json"))
+    error = got.only_error()
+    assert isinstance(error, kind)
+    assert words in str(error)
+    assert len(str(error)) < 400
+    assert len(seen) == 1
+
+
+def test_a_vendor_that_calls_every_symbol_malformed_ends() -> None:
+    def answer(request: Request) -> Response:
+        first = request.query_params["symbols"].split(",")[0]
+        return JSONResponse({"message": f"invalid symbol: {first}"}, 400)
+
+    got, seen = outcome(answer)
+    assert (len(got.errors), len(seen)) == (2, 2)
+
+
+def test_a_vendor_that_repeats_our_keys_does_not_get_them_into_the_error() -> None:
+    def answer(request: Request) -> Response:
+        told = f"bad key {request.headers['APCA-API-KEY-ID']} with {request.headers['APCA-API-SECRET-KEY']}"
+        return JSONResponse({"message": told}, 403)
+
+    got, _ = outcome(answer)
+    assert "bad key *** with ***" in str(got.only_error())
+
+
+def test_one_failing_call_does_not_stop_the_others_and_two_in_a_row_do() -> None:
+    """A 500 may be the doing of one call; a second one is taken for the vendor's state."""
+
+    def answer(request: Request) -> Response:
+        return Response(status_code=500) if "B" in request.query_params["symbols"] else page({})
+
+    alone = HttpLimits(max_concurrency=1, attempts=2, backoff_seconds=0.01)
+    many = [Instrument(letter) for letter in "ABCDE"]
+    with vendor(answer) as (base_url, seen):
+        got = fetch(base_url, ask(many, START), symbols_per_call=1, limits=alone)
+    assert list(got.errors) == ["B|5m"]
+    assert len(seen) == 4 + 2
+
+    with vendor(raw("", 500)) as (base_url, seen):
+        got = fetch(base_url, ask(many, START), symbols_per_call=1, limits=alone)
+    assert len(got.errors) == 5
+    assert all(isinstance(error, ProviderUnavailable) for error in got.errors.values())
+    assert len(seen) == 2 * 2
+
+
+def test_what_is_asked_for_is_spelt_as_the_vendor_spells_it() -> None:
+    with vendor(lambda _: page({})) as (base_url, seen):
+        fetch(base_url, ask([Instrument("BTC-USD", "24/7")], START), limits=QUICK)
+        fetch(base_url, ask(AB, START), feed="sip")
+    assert seen[0] == {
+        "symbols": "BTC/USD", "timeframe": "5Min", "start": "2026-07-15T16:03:00Z",
+        "end": "2026-07-15T18:02:59.999999Z", "limit": "10000", "sort": "asc",
+    }  # fmt: skip
+    assert (seen[1]["symbols"], seen[1]["feed"], seen[1]["adjustment"]) == ("A,B", "sip", "split")
+
+
+@pytest.mark.parametrize("base_url", ["", "data.alpaca.markets", "ftp://x", "https://user:pw@host", "https://h/?k=1"])
+def test_a_base_url_that_cannot_be_is_a_configuration_error_without_its_password(base_url: str) -> None:
+    with pytest.raises(ConfigurationError, match="base_url") as caught:
+        fetch(base_url, [])
+    assert "pw" not in str(caught.value)
