@@ -335,8 +335,14 @@ def sandbox_command(port: int, seed: int | None) -> None:
     settings = Settings.from_env()
     watchlist.ensure(settings.watchlist_path)
     chosen = settings.sandbox_seed if seed is None else seed
-    click.echo(f"Sandbox exchange, SYNTHETIC prices, on http://127.0.0.1:{port} (seed {chosen}). Ctrl-C stops it.")
-    serve(port, watchlist.load(settings.watchlist_path).instruments, chosen)
+    serve(
+        port,
+        lambda: watchlist.load(settings.watchlist_path).instruments,
+        chosen,
+        started=lambda url: click.echo(
+            f"Sandbox exchange, SYNTHETIC prices, on {url} (seed {chosen}). Ctrl-C stops it."
+        ),
+    )
 
 
 @main.command("migrate")

@@ -70,6 +70,7 @@ class Settings:
     watchlist_path: Path
     series_per_run: int
     publication_delay_seconds: int
+    sweep_seconds: int
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> "Settings":
@@ -108,6 +109,7 @@ class Settings:
             publication_delay_seconds=_integer(
                 env, "EMA_PUBLICATION_DELAY_SECONDS", 0 if provider == "sandbox" else 3, 0, 3600
             ),
+            sweep_seconds=_integer(env, "EMA_SWEEP_SECONDS", 30, 5, 3600),
         )
 
     @property

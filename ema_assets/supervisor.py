@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -154,7 +154,7 @@ class Supervisor:
         with log_path.open("ab") as log:
             begin = log.tell()
             try:
-                process = subprocess.Popen(
+                process = subprocess.Popen(  # noqa: S603 - what to start is the caller's business
                     [str(word) for word in argv],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -283,6 +283,13 @@ class _Orphan:
             return True
         return False
 
+    def stop(self) -> None:
+        if not self.is_gone():
+            _send([self.pid], self.signal)
+            _wait_until(self.is_gone, self.after_seconds)
+        if not self.is_gone():
+            _send([self.pid], self.then)
+
 
 @dataclass(frozen=True, slots=True)
 class _Process:
@@ -295,8 +302,7 @@ class _Process:
 def _read_process(pid: int | str) -> _Process | None:
     """What /proc says of a process. None when there is none, or only its zombie."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
     if fields[0] in (b"Z", b"X"):
@@ -311,14 +317,13 @@ def _started(pid: int) -> int:
 
 
 def _processes() -> dict[int, _Process]:
-    found = ((int(name), _read_process(name)) for name in os.listdir("/proc") if name.isdigit())
+    found = ((int(path.name), _read_process(path.name)) for path in Path("/proc").iterdir() if path.name.isdigit())
     return {pid: process for pid, process in found if process is not None}
 
 
 def _is_marked(pid: int, mark: str) -> bool:
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            environment = file.read().split(b"\0")
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return False
     value = f"{MARK}={mark}".encode()
@@ -430,7 +435,7 @@ class _Guard:
         root = str(Path(__file__).resolve().parent.parent)
         environment = {"PATH": os.defpath, "PYTHONPATH": root, "PYTHONDONTWRITEBYTECODE": "1"}
         # -S: no site-packages, -P: no current folder; the guard needs neither and starts in half the time and memory.
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 - this very module
             [sys.executable, "-S", "-P", "-m", "ema_assets.supervisor", supervisor_id, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -466,42 +471,41 @@ class _Guard:
             self._process.wait()
 
 
+def _listen(supervisor_pid: int) -> Iterator[Any]:
+    """What the supervisor says on stdin, until it is dead."""
+    text = b""
+    while True:
+        # A copy of the pipe in a process forked by the supervisor would keep it open: so its pid is watched too. What
+        # a dead supervisor wrote last is still read.
+        is_orphaned = os.getppid() != supervisor_pid
+        if select.select([0], [], [], 0 if is_orphaned else GUARD_POLL_SECONDS)[0]:
+            read = os.read(0, 65_536)
+            if not read:
+                return
+            *lines, text = (text + read).split(b"\n")
+            yield from map(json.loads, lines)
+        elif is_orphaned:
+            return
+
+
 def _guard(supervisor_id: str, supervisor_pid: int) -> None:
     """Wait for the end of the supervisor. Then stop its children and its mark's bearers, then its orphans."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     families: list[_Family] = []
     orphans: list[_Orphan] = []
-    text = b""
-    while True:
-        # A copy of the pipe in a process forked by the supervisor would keep it open: so its pid is watched too. What
-        # a dead supervisor wrote last is still read.
-        is_orphaned = os.getppid() != supervisor_pid
-        if not select.select([0], [], [], 0 if is_orphaned else GUARD_POLL_SECONDS)[0]:
-            if is_orphaned:
-                break
-            continue
-        read = os.read(0, 65_536)
-        if not read:
-            break
-        *lines, text = (text + read).split(b"\n")
-        for line in lines:
-            message = json.loads(line)
-            if message == "done":
-                return
-            if "family" in message:
-                families.append(_Family(**message["family"]))
-            else:
-                orphans.append(_Orphan(**message["orphan"]))
+    for message in _listen(supervisor_pid):
+        if message == "done":
+            return
+        if "family" in message:
+            families.append(_Family(**message["family"]))
+        else:
+            orphans.append(_Orphan(**message["orphan"]))
     for family in reversed(families):
         _stop(family)
     _kill(lambda: _marked_processes(supervisor_id))
     for orphan in orphans:
-        if not orphan.is_gone():
-            _send([orphan.pid], orphan.signal)
-            _wait_until(orphan.is_gone, orphan.after_seconds)
-        if not orphan.is_gone():
-            _send([orphan.pid], orphan.then)
+        orphan.stop()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The supervisor with real processes: what it starts ends with it, however it ends."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,9 @@ from ema_assets.supervisor import ChildExit, Supervisor
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc to see who is left")
 
 ROOT = Path(supervisor.__file__).parents[1]
-ENV = {"PATH": os.environ.get("PATH", os.defpath)}
+# Tells this run's processes from those of an `ema-assets up` on the same machine.
+RUN = f"EMA_TEST_RUN={os.getpid()}-{time.time_ns()}"
+ENV = {"PATH": os.environ.get("PATH", os.defpath), **dict([RUN.split("=")])}
 
 SLEEPS = "import time; time.sleep(60)"
 IGNORES_SIGTERM = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
@@ -56,25 +60,29 @@ def says_ready(log: Path, times: int = 1) -> Callable[[], bool]:
     return lambda: log.exists() and log.read_text().count("ready") >= times
 
 
+def of_this_run() -> set[int]:
+    """The children of this run's supervisors, and the guards of those in this process."""
+    guard = b"ema_assets.supervisor\0"
+    found = set()
+    for pid in supervisor._processes():
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if RUN.encode() in environment or (guard in command and command.endswith(f"\0{os.getpid()}\0".encode())):
+            found.add(pid)
+    return found
+
+
 @pytest.fixture(autouse=True)
 def no_process_is_left() -> Iterator[None]:
     """Fails the test that leaves a process, and ends it."""
-    before = set(supervisor._processes())
     yield
-    left = {}
-    for pid in set(supervisor._processes()) - before:
-        command = _read(f"/proc/{pid}/cmdline")
-        if b"EMA_SUPERVISOR_ID=" in _read(f"/proc/{pid}/environ") or b"ema_assets.supervisor" in command:
-            left[pid] = command
-            os.kill(pid, signal.SIGKILL)
+    left = of_this_run()
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
     assert not left
-
-
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError:
-        return b""
 
 
 def test_children_run_in_sessions_of_their_own_and_end_with_the_block(tmp_path: Path) -> None:
@@ -247,9 +255,17 @@ def test_a_signal_ends_the_wait_and_is_named(tmp_path: Path, number: signal.Sign
 
 
 def test_a_signal_before_the_wait_ends_the_block_and_the_children(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit) as raised, Supervisor() as group:
-        child = group.spawn("web", python(SLEEPS), ENV, tmp_path / "log")
-        os.kill(os.getpid(), signal.SIGTERM)
+    group = Supervisor()
+
+    def start_and_wait() -> None:
+        with group:
+            group.spawn("web", python(SLEEPS), ENV, tmp_path / "log")
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+
+    with pytest.raises(SystemExit) as raised:
+        start_and_wait()
+    (child,) = group.children
     assert raised.value.code == 128 + signal.SIGTERM
     assert child.exit_code() == -signal.SIGTERM
 
@@ -297,92 +313,104 @@ import os, signal, subprocess, sys, time
 from pathlib import Path
 from ema_assets.supervisor import Supervisor
 
-folder, env = Path(sys.argv[1]), {"PATH": os.environ["PATH"]}
+folder = Path(sys.argv[1])
 def python(code):
     return [sys.executable, "-I", "-S", "-c", code]
 
-database = subprocess.Popen(
-    [sys.executable, "-I", "-S", sys.argv[2], str(folder / "database.log")], start_new_session=True
-)
-while not (folder / "database.log").exists():
-    time.sleep(0.01)
-with Supervisor() as group:
-    group.on_orphan(database.pid, after_seconds=5)
-    group.spawn("plain", python(sys.argv[3]), env, folder / "plain.log", grace_seconds=0.3)
-    group.spawn("stubborn", python(sys.argv[4]), env, folder / "stubborn.log", grace_seconds=0.3)
-    group.spawn("daemon", python(sys.argv[5]), env, folder / "daemon.log", grace_seconds=0.3)
-    for name in ("stubborn", "daemon"):
-        while "ready" not in (folder / f"{name}.log").read_text():
-            time.sleep(0.01)
-    print(group.id, group._guard.pid, database.pid, flush=True)
-    if sys.argv[6] == "raise":
-        sys.stdin.read()
-        raise RuntimeError("as it happens")
-    if sys.argv[6] == "fork" and os.fork() == 0:
-        time.sleep(60)
-    while True:
-        said = group.until_signalled()
-        if isinstance(said, signal.Signals):
-            break
-        time.sleep(0.05)
-database.send_signal(signal.SIGINT)
-database.wait()
+def wait_for(name, text):
+    while not ((folder / name).exists() and text in (folder / name).read_text()):
+        time.sleep(0.01)
+
+database = subprocess.Popen([*python(sys.argv[2]), str(folder)], start_new_session=True)
+wait_for("database", "up")
+try:
+    with Supervisor() as group:
+        (folder / "mark").write_text(group.id)
+        group.on_orphan(database.pid, after_seconds=5)
+        for name, code in zip(("plain", "stubborn", "daemon"), sys.argv[3:6]):
+            group.spawn(name, python(code), os.environ, folder / name, grace_seconds=0.1)
+        wait_for("stubborn", "ready")
+        wait_for("daemon", "ready")
+        if sys.argv[6] == "fork" and os.fork() == 0:
+            time.sleep(60)
+        print(group.id, group._guard.pid, database.pid, flush=True)
+        if sys.argv[6] == "exception":
+            sys.stdin.read()
+            raise RuntimeError("as it happens")
+        while not isinstance(group.until_signalled(), signal.Signals):
+            time.sleep(0.05)
+finally:
+    database.send_signal(signal.SIGINT)
+    database.wait()
 """
 
-# Stands in for a PostgreSQL: says whether it was asked to stop, and whether its clients were gone by then.
+# Stands in for a PostgreSQL: writes down that it was asked to stop, and how many clients it still had.
 DATABASE = """
 import os, signal, sys, time
 def stop(*_):
     left = 0
+    mark = b"EMA_SUPERVISOR_ID=" + open(sys.argv[1] + "/mark", "rb").read()
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            left += b"EMA_SUPERVISOR_ID=" + MARK in open(f"/proc/{pid}/environ", "rb").read()
+            left += mark in open(f"/proc/{pid}/environ", "rb").read()
         except OSError:
             pass
-    with open(sys.argv[1], "a") as file:
-        file.write(f"asked to stop with {left} clients left")
+    with open(sys.argv[1] + "/database", "a") as file:
+        file.write(f", asked to stop with {left} clients")
     sys.exit()
-MARK = b""
-signal.signal(2, stop)
-open(sys.argv[1], "w").close()
+signal.signal(signal.SIGINT, stop)
+with open(sys.argv[1] + "/database", "w") as file:
+    file.write("up")
 while True:
     time.sleep(1)
 """
 
 
-@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "raise", "fork"])
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "exception", "fork"])
 def test_nothing_outlives_the_supervisor(tmp_path: Path, how: str) -> None:
-    database = tmp_path / "database.py"
-    database.write_text(DATABASE)
-    codes = [SLEEPS, IGNORES_SIGTERM, DAEMON_THAT_IGNORES_SIGTERM]
+    codes = [DATABASE, SLEEPS, IGNORES_SIGTERM, DAEMON_THAT_IGNORES_SIGTERM]
     with subprocess.Popen(
-        [sys.executable, "-c", SUPERVISED, tmp_path, database, *codes, how],
+        [sys.executable, "-c", SUPERVISED, tmp_path, *codes, how],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=ENV,
         text=True,
         cwd=ROOT,
         start_new_session=True,
     ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        supervisor_id, guard, postmaster = process.stdout.readline().split()
-        assert len(marked(supervisor_id)) == 3
-        if how == "raise":
-            process.stdin.close()
-        else:
-            number = signal.SIGKILL if how == "fork" else signal.Signals[how]
-            os.kill(process.pid, number)
-        if how == "fork":  # a copy of the pipe lives on in a fork: the guard sees that its parent changed
-            wait_for(lambda: supervisor._read_process(process.pid) is None)
-        wait_for(lambda: not marked(supervisor_id))
-        wait_for(lambda: not any(supervisor._read_process(pid) for pid in (guard, postmaster)) or how == "raise")
-        if how in ("raise", "fork"):
-            for pid in _session(process.pid) | ({int(postmaster)} if how == "raise" else set()):
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            supervisor_id, *others = process.stdout.readline().split()
+            wait_for(lambda: len(marked(supervisor_id)) == 3)
+            if how == "exception":
+                process.stdin.close()
+            else:
+                os.kill(process.pid, signal.SIGKILL if how == "fork" else signal.Signals[how])
+            guard_and_database = {int(pid) for pid in others}
+            wait_for(lambda: not guard_and_database & set(supervisor._processes()))
+            assert not marked(supervisor_id)
+            assert (tmp_path / "database").read_text() == "up, asked to stop with 0 clients"
+        finally:
+            # In "fork", a fork of the supervisor holds its pipe to the guard open, and is nobody's child.
+            for pid in of_this_run() | {process.pid}:
                 os.kill(pid, signal.SIGKILL)
-    if how != "raise":
-        assert (tmp_path / "database.log").read_text() == "asked to stop with 0 clients left"
 
 
-def _session(session: int) -> set[int]:
-    return {pid for pid, process in supervisor._processes().items() if process.session == session}
+def test_the_guard_reads_what_a_supervisor_said_just_before_it_died(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as child:
+        family = supervisor._Family(child.pid, supervisor._started(child.pid), "no mark", signal.SIGTERM, False, 1.0)
+        os.write(write, json.dumps({"family": asdict(family)}).encode() + b"\n")
+        # The write end stays open, as in a fork; 0 is nobody's parent here, as if the supervisor were gone.
+        subprocess.run(
+            [sys.executable, "-S", "-P", "-m", "ema_assets.supervisor", "no-id", "0"],
+            stdin=read,
+            env={"PYTHONPATH": str(ROOT)},
+            timeout=10,
+            check=True,
+        )
+        assert child.wait(timeout=5) == -signal.SIGTERM
+    os.close(read)
+    os.close(write)

@@ -26,7 +26,8 @@ from ema_assets.pipeline.planning import stale_for_sweep
 from ema_assets.pipeline.watch import sync
 from ema_assets.settings import Settings
 
-INTERVAL_SECONDS = 30
+# Dagster wants a sensor's interval when it loads the definitions.
+INTERVAL_SECONDS = Settings.from_env().sweep_seconds
 # A schedule's tick and its run's start take some seconds; before this the sweep would launch the same run twice.
 SCHEDULE_GRACE = timedelta(seconds=90)
 

@@ -161,8 +161,8 @@ def _on_sessions(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Daily bars moved to their session's open, with `ts_end`; and those that no session can be found for.
 
-    Every label in use lies within the 24 hours before the open or inside the session, so the session is the first
-    one that closes after the label; a label on a weekend or holiday is further away and is put aside.
+    Every label in use lies inside the session or before it, at most 24 hours before the close, so the session is the
+    first one that closes after the label; a label on a weekend or holiday is further away and is put aside.
     """
     days = _near(sessions, bars).select("calendar", "open", "close").rename({"open": "session_open"}).sort("close")
     joined = (
@@ -180,7 +180,7 @@ def _on_sessions(
             suffix="_of_session",
         )
     )
-    found = (pl.col("session_open") - pl.col("ts") < timedelta(hours=24)).fill_null(False)
+    found = (pl.col("close_of_session") - pl.col("ts") <= timedelta(hours=24)).fill_null(False)
     placed = joined.filter(found).with_columns(
         pl.col("session_open").alias("ts"), pl.col("close_of_session").alias("ts_end")
     )

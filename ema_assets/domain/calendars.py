@@ -38,10 +38,11 @@ def known_calendars() -> list[str]:
 def exchange_sessions(calendar: str, start: date, end: date) -> pl.DataFrame:
     """Sessions of `calendar` from `start` to `end`, both included, ascending.
 
-    `24/7` has one session a UTC day, from midnight to midnight.
+    `24/7` has one session a UTC day, from midnight to midnight. Some calendars are known for a few decades or to the
+    end of the year only (XBOM, XSHG): there are no sessions beyond that.
 
     Raises:
-        ConfigurationError: when exchange_calendars does not know `calendar`.
+        ConfigurationError: when exchange_calendars does not know `calendar` or cannot build it.
     """
     if calendar == ALWAYS_OPEN:
         days = pl.date_range(start, end, "1d", eager=True).alias("session")
@@ -54,19 +55,9 @@ def exchange_sessions(calendar: str, start: date, end: date) -> pl.DataFrame:
             pl.lit(None, UTC_TIME).alias("break_end"),
             opens.dt.offset_by("1d").alias("close"),
         )
-    import exchange_calendars
-    from exchange_calendars.errors import InvalidCalendarName
-
-    try:
-        # The margin covers the rule that the first and last day asked for must not be holidays.
-        found = exchange_calendars.get_calendar(
-            calendar, start=(start - timedelta(days=14)).isoformat(), end=(end + timedelta(days=14)).isoformat()
-        )
-    except InvalidCalendarName:
-        raise ConfigurationError(
-            f"`calendar` must be {ALWAYS_OPEN!r} or a code that exchange_calendars knows, such as 'XNYS' or "
-            f"'XLON', received {calendar!r}"
-        ) from None
+    found = _library_calendar(calendar, start, end)
+    if found is None:
+        return SESSION_SCHEMA.to_frame()
 
     def utc(nanos: Any) -> pl.Series:
         # NaT, which stands for "no break", is the smallest int64.
@@ -87,6 +78,37 @@ def exchange_sessions(calendar: str, start: date, end: date) -> pl.DataFrame:
         .select(pl.lit(calendar).alias("calendar"), pl.all())
         .match_to_schema(SESSION_SCHEMA)
     )
+
+
+def _library_calendar(calendar: str, start: date, end: date) -> Any | None:
+    """The library's calendar around `start` to `end`, as far as it reaches; None when it does not reach there at all."""
+    import exchange_calendars
+    from exchange_calendars.errors import InvalidCalendarName
+
+    # The margin covers the rule that the first and last day asked for must not be holidays.
+    first, last = start - timedelta(days=14), end + timedelta(days=14)
+    try:
+        try:
+            return exchange_calendars.get_calendar(calendar, start=first.isoformat(), end=last.isoformat())
+        except ValueError:
+            # Perhaps a day beyond what is recorded; only an instance tells how far that is.
+            reach = exchange_calendars.get_calendar(calendar)
+        least, most = reach.bound_min(), reach.bound_max()
+        first = max(first, least.date()) if least is not None else first
+        last = min(last, most.date()) if most is not None else last
+        if first >= last:
+            return None
+        return exchange_calendars.get_calendar(calendar, start=first.isoformat(), end=last.isoformat())
+    except InvalidCalendarName:
+        raise ConfigurationError(
+            f"`calendar` must be {ALWAYS_OPEN!r} or a code that exchange_calendars knows, such as 'XNYS' or "
+            f"'XLON', received {calendar!r}"
+        ) from None
+    except (ValueError, NotImplementedError) as error:
+        # Seen with exchange_calendars 4.13 on pandas 3.1: XBSE, XTAE and a few more.
+        raise ConfigurationError(
+            f"`calendar` {calendar!r} cannot be built by the installed exchange_calendars: {str(error)[:120]}"
+        ) from error
 
 
 def segments(sessions: pl.DataFrame) -> pl.DataFrame:

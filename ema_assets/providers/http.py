@@ -283,9 +283,7 @@ class HttpSource:
             return bytes(received)
         raise self._refusal(response, bytes(received[:4096]), explain)
 
-    def _refusal(
-        self, response: httpx.Response, body: bytes, explain: Explain
-    ) -> ProviderError:
+    def _refusal(self, response: httpx.Response, body: bytes, explain: Explain) -> ProviderError:
         status = response.status_code
         said = self.without_secrets(_message(body, response.headers.get("content-type", "")))
         if status == httpx.codes.TOO_MANY_REQUESTS:

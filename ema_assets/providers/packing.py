@@ -46,9 +46,7 @@ def _bars_in(span: timedelta, timeframe: Timeframe, *, around_the_clock: bool) -
     return max(1, math.ceil(bars))
 
 
-def pack(
-    requests: Sequence[BarRequest], *, symbols_per_call: int, page_limit: int, pages_per_call: int
-) -> list[Call]:
+def pack(requests: Sequence[BarRequest], *, symbols_per_call: int, page_limit: int, pages_per_call: int) -> list[Call]:
     """Group requests of one timeframe and one endpoint into calls, cheapest overall; smallest calls first.
 
     The cost is a page for each `page_limit` rows, at least one a call, plus the transfer of the rows. A call is kept
@@ -75,9 +73,7 @@ def _by_start(requests: Sequence[BarRequest]) -> list[list[BarRequest]]:
     return [list(itertools.chain(*found[i : i + width])) for i in range(0, len(found), width)]
 
 
-def _cheapest_split(
-    clusters: list[list[BarRequest]], symbols_per_call: int, page_limit: int
-) -> list[list[BarRequest]]:
+def _cheapest_split(clusters: list[list[BarRequest]], symbols_per_call: int, page_limit: int) -> list[list[BarRequest]]:
     """Cut the ascending starts into runs of least total cost, by dynamic programming over the cut points."""
     best = [0.0]
     cut = [0]
@@ -88,9 +84,7 @@ def _cheapest_split(
             count += len(clusters[first])
             end = max(end, *(request.end for request in clusters[first]))
             sample = clusters[first][0]
-            rows = count * _bars_in(
-                end - sample.start, sample.timeframe, around_the_clock=sample.instrument.is_crypto
-            )
+            rows = count * _bars_in(end - sample.start, sample.timeframe, around_the_clock=sample.instrument.is_crypto)
             pages = max(math.ceil(count / symbols_per_call), math.ceil(rows / page_limit))
             cost = best[first] + pages + rows / page_limit
             if cost < least:

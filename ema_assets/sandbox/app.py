@@ -113,15 +113,20 @@ class Sandbox:
         requests_per_minute: int,
         required_keys: tuple[str, str] | None,
     ) -> None:
-        self.market = Market(universe, seed)
+        self._seed = seed
+        self.set_universe(universe)
         self.clock = clock
         self.requests_per_minute = requests_per_minute
         self.required_keys = required_keys
         self.faults = Faults()
         self.stats = Stats()
+        self._answered_at: deque[float] = deque()
+
+    def set_universe(self, universe: Sequence[Instrument]) -> None:
+        """Know these symbols from now on. The bars of a symbol do not depend on which others are known."""
+        self.market = Market(universe, self._seed)
         self.stocks = {i.symbol: i for i in universe if not i.is_crypto}
         self.pairs = {crypto_pair(i.symbol): i for i in universe if i.is_crypto}
-        self._answered_at: deque[float] = deque()
 
     def now(self) -> datetime:
         """The sandbox's time, aware.
@@ -207,9 +212,7 @@ def _utc_now() -> datetime:
 
 
 def _json(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(
-        msgspec.json.encode(body), status, {**SANDBOX_HEADER, **(headers or {})}, media_type=_JSON_TYPE
-    )
+    return Response(msgspec.json.encode(body), status, {**SANDBOX_HEADER, **(headers or {})}, media_type=_JSON_TYPE)
 
 
 def _plain_error(_request: Request, error: Exception) -> Response:

@@ -4,8 +4,9 @@ import errno
 import logging
 import socket
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import uvicorn
@@ -16,6 +17,7 @@ from ema_assets.sandbox.app import DEFAULT_REQUESTS_PER_MINUTE, Clock, Sandbox, 
 
 HOST = "127.0.0.1"
 _START_SECONDS = 10.0
+_UNIVERSE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +30,39 @@ class RunningSandbox:
 
 def serve(
     port: int,
-    universe: Sequence[Instrument],
+    universe: Callable[[], Sequence[Instrument]],
     seed: int,
     *,
+    started: Callable[[str], None] = lambda _base_url: None,
     clock: Clock | None = None,
     requests_per_minute: int = DEFAULT_REQUESTS_PER_MINUTE,
     required_keys: tuple[str, str] | None = None,
 ) -> None:
-    """Serve on 127.0.0.1 until SIGINT or SIGTERM. Says nothing but errors.
+    """Serve on 127.0.0.1 until SIGINT or SIGTERM; `started` is told the base URL. Says nothing but errors.
+
+    `universe` is asked again every two seconds, so that a symbol put on the watchlist is known here too. When it
+    raises a ConfigurationError, the last good one stays.
 
     Raises:
         ConfigurationError: when `port` is taken or cannot be had.
     """
     with _listen(port) as listener:
-        app = create_app(
-            universe, seed, clock=clock, requests_per_minute=requests_per_minute, required_keys=required_keys
-        )
+        known = universe()
+        app = create_app(known, seed, clock=clock, requests_per_minute=requests_per_minute, required_keys=required_keys)
+        follower = threading.Thread(target=_follow, args=(app.state.sandbox, known, universe), daemon=True)
+        follower.start()
+        started(f"http://{HOST}:{listener.getsockname()[1]}")
         _server(app).run(sockets=[listener])
+
+
+def _follow(sandbox: Sandbox, known: Sequence[Instrument], universe: Callable[[], Sequence[Instrument]]) -> None:
+    while True:
+        time.sleep(_UNIVERSE_SECONDS)
+        with suppress(ConfigurationError):
+            found = universe()
+            if found != known:
+                known = found
+                sandbox.set_universe(found)
 
 
 @contextmanager

@@ -29,14 +29,16 @@ def enter_namespace(uid: int, gid: int) -> None:
     if libc.unshare(CLONE_NEWUSER) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), "unshare")
+    # Nothing is imported from here on, as `open` would to encode text: the new identity may not be able to read Python.
     # user_namespaces(7): without CAP_SETGID outside, gid_map may be written only once setgroups is denied.
     for name, text in (
         ("setgroups", "deny"),
         ("gid_map", f"{gid} {outside_gid} 1"),
         ("uid_map", f"{uid} {outside_uid} 1"),
     ):
-        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
-            file.write(text)
+        descriptor = os.open(f"/proc/self/{name}", os.O_WRONLY)
+        os.write(descriptor, text.encode())
+        os.close(descriptor)
 
 
 def drop(uid: int, gid: int) -> None:
@@ -57,7 +59,7 @@ def main(arguments: list[str]) -> None:
         os.chdir(folder)
         os.execv(command[0], command)
     except OSError as error:
-        print(f"{mode}: {error}", file=sys.stderr)
+        os.write(2, f"{mode}: {error}\n".encode())
         sys.exit(CANNOT)
 
 

@@ -37,7 +37,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import quote
 
-import psycopg2  # type: ignore[import-untyped]
+import psycopg2
 
 from ema_assets.errors import EmbeddedServerError
 
@@ -146,10 +146,14 @@ class EmbeddedServer:
         """Whether a server of this folder runs, whoever started it."""
         return _postmaster(self._files) is not None
 
-    def start(self) -> None:
+    def start(self, on_started: Callable[[int], object] | None = None) -> None:
         """Start the server and wait until one can log in; make the cluster first when there is none.
 
         A server of this folder that already runs is attached to, and left running by `stop`.
+
+        Args:
+            on_started: called with the pid as soon as this call has started a server, before it is ready: whoever
+                has to stop it if this process is killed must know by then.
 
         Raises:
             EmbeddedServerError: when it does not start; the message ends with the last lines of its log.
@@ -159,13 +163,19 @@ class EmbeddedServer:
         with _locked(self._files.lock):
             if self._attach(deadline):
                 return
+            if self._configured_port is not None and not _is_free(self._configured_port):
+                raise EmbeddedServerError(
+                    f"`port` {self._configured_port} is taken by another program: choose another, or none to have a "
+                    f"free one found"
+                )
             programs = _programs()
             identity = _identity(self._files, programs)
             try:
                 if not self._files.data.exists():
                     _create_cluster(self._files, programs, identity)
                 _check_version(self._files)
-                self._owned_pid = _launch(self._files, programs, identity, self._configured_port, deadline)
+                launch = _Launch(self._files, programs, identity, self._configured_port, deadline, on_started)
+                self._owned_pid = launch.run()
             except OSError as error:
                 raise EmbeddedServerError(f"the PostgreSQL in {self.folder} cannot be started: {error}") from error
             finally:
@@ -203,8 +213,7 @@ class EmbeddedServer:
 
 
 def read_running(folder: Path) -> str | None:
-    """The URL of the server that runs in `folder`, or None when none does or it is not ready. Starts nothing, waits
-    for nothing."""
+    """The URL of the server that runs in `folder`; None when none does, or not yet. Starts and awaits nothing."""
     files = _Files(folder.absolute())
     found = _postmaster(files)
     if found is None or not found.ready:
@@ -325,7 +334,7 @@ def _is_server_of(pid: int, data: Path) -> bool:
     """
     try:
         name = Path(f"/proc/{pid}/comm").read_text().strip()
-        return name == "postgres" and os.path.samefile(f"/proc/{pid}/cwd", data)
+        return name == "postgres" and Path(f"/proc/{pid}/cwd").samefile(data)
     except OSError:
         return False
 
@@ -456,7 +465,9 @@ class _Identity:
             if self.mode == "drop" and files.folder.stat().st_uid != self.uid:
                 files.folder.chmod(0o711)
             command = self.command(files, programs / "postgres", "--version")
-            result = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
+            result = subprocess.run(  # noqa: S603 - a program of the wheel
+                command, capture_output=True, text=True, env=_environment(), check=False
+            )
         except OSError as error:
             reason = str(error)
         else:
@@ -476,7 +487,7 @@ class _Identity:
             return
         for parent, folders, names in os.walk(path):
             for name in (*folders, *names):
-                os.chown(os.path.join(parent, name), uid, gid, follow_symlinks=False)
+                os.chown(Path(parent) / name, uid, gid, follow_symlinks=False)
         os.chown(path, uid, gid, follow_symlinks=False)
 
 
@@ -584,7 +595,7 @@ def _create_cluster(files: _Files, programs: Path, identity: _Identity) -> None:
         *("--encoding", "UTF8", "--locale", "C", "--no-instructions"),
     )
     try:
-        result = subprocess.run(
+        result = subprocess.run(  # noqa: S603 - a program of the wheel
             command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -606,7 +617,7 @@ def _write(path: Path, text: str, mode: int = 0o600) -> None:
     """Write a file that never had a wider mode. It replaces what is there, whole or not at all."""
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -633,22 +644,62 @@ def _check_version(files: _Files) -> None:
         )
 
 
-def _launch(files: _Files, programs: Path, identity: _Identity, configured_port: int | None, deadline: float) -> int:
-    """Start the postmaster, wait for a login, remember the port, return the pid."""
-    refused: set[int] = set()
-    files.log.mkdir(mode=0o700, exist_ok=True)
-    for path in (files.data, files.log):
-        identity.give(path)
-    _remove_old_logs(files)
-    while True:
-        port = _choose_port(files, configured_port, refused)
-        _disarm_stale_pid_file(files)
-        _write_settings(files, port)
-        _write(files.start_log, "")
-        before = files.log_sizes()
+@dataclass(frozen=True, slots=True)
+class _Launch:
+    """One start of the postmaster, in as many attempts as it takes."""
+
+    files: _Files
+    programs: Path
+    identity: _Identity
+    configured_port: int | None
+    deadline: float
+    on_started: Callable[[int], object] | None
+
+    def run(self) -> int:
+        """Start the postmaster, wait for a login, remember the port, return the pid."""
+        files = self.files
+        refused: set[int] = set()
+        files.log.mkdir(mode=0o700, exist_ok=True)
+        for path in (files.data, files.log):
+            self.identity.give(path)
+        _remove_old_logs(files)
+        while True:
+            port = _choose_port(files, self.configured_port, refused)
+            _disarm_stale_pid_file(files)
+            _write_settings(files, port)
+            _write(files.start_log, "")
+            before = files.log_sizes()
+            process = self._spawn()
+            try:
+                if self.on_started is not None:
+                    self.on_started(process.pid)
+                ready = _log_in_and_prepare(files, port, partial(_is_alive, process.pid), self.deadline)
+            except BaseException:
+                _end(process.pid, fast_seconds=0)
+                raise
+            if ready:
+                _write(files.port, f"{port}\n")
+                return process.pid
+            process.wait()
+            said = files.log_tail(before)
+            is_taken = "could not bind" in said and self.configured_port is None
+            is_too_early = (
+                "pre-existing shared memory block" in said
+            )  # a killed postmaster's backends, on their way out
+            if not (is_taken or is_too_early) or time.monotonic() > self.deadline:
+                raise EmbeddedServerError(
+                    f"the PostgreSQL in {files.folder} ended with exit code {process.returncode}:\n{said}"
+                )
+            if is_taken:
+                refused.add(port)
+            time.sleep(0.1)
+
+    def _spawn(self) -> "subprocess.Popen[bytes]":
+        files = self.files
+        argv = (self.programs / "postgres", "-D", files.data, f"--config-file={files.settings}")
         with files.start_log.open("ab") as log:
-            process = subprocess.Popen(
-                identity.command(files, programs / "postgres", "-D", files.data, f"--config-file={files.settings}"),
+            process = subprocess.Popen(  # noqa: S603 - a program of the wheel
+                self.identity.command(files, *argv),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -657,26 +708,7 @@ def _launch(files: _Files, programs: Path, identity: _Identity, configured_port:
                 start_new_session=True,
             )
         _started[process.pid] = process
-        try:
-            ready = _log_in_and_prepare(files, port, partial(_is_alive, process.pid), deadline)
-        except BaseException:
-            _end(process.pid, fast_seconds=0)
-            raise
-        if ready:
-            _write(files.port, f"{port}\n")
-            return process.pid
-        process.wait()
-        said = files.log_tail(before)
-        if time.monotonic() < deadline:
-            if "could not bind" in said and configured_port is None:
-                refused.add(port)
-                continue
-            if "pre-existing shared memory block" in said:  # backends of a killed postmaster, on their way out
-                time.sleep(0.1)
-                continue
-        raise EmbeddedServerError(
-            f"the PostgreSQL in {files.folder} ended with exit code {process.returncode}:\n{said}"
-        )
+        return process
 
 
 def _write_settings(files: _Files, port: int) -> None:
@@ -703,10 +735,6 @@ def _remove_old_logs(files: _Files) -> None:
 
 def _choose_port(files: _Files, configured: int | None, refused: set[int]) -> int:
     if configured is not None:
-        if not _is_free(configured):
-            raise EmbeddedServerError(
-                f"`port` {configured} is taken by another program: choose another, or none to have a free one found"
-            )
         return configured
     with suppress(OSError, ValueError):
         last = int(files.port.read_text())
@@ -747,7 +775,7 @@ def _disarm_stale_pid_file(files: _Files) -> None:
     if written is None:
         files.pid.unlink()
     elif _is_alive(written.pid):
-        with open(os.open(files.pid, os.O_RDWR | os.O_NOFOLLOW), "r+") as file:
+        with os.fdopen(os.open(files.pid, os.O_RDWR | os.O_NOFOLLOW), "r+") as file:
             _, _, rest = file.read().partition("\n")
             file.seek(0)
             file.truncate()

@@ -39,7 +39,9 @@ def expected(sandbox: RunningSandbox, request: BarRequest) -> pl.DataFrame:
         int(MIDDAY.timestamp()),
         100_000,
     )
-    return pl.DataFrame({"ts": bars.ts, "open": bars.open, "high": bars.high, "close": bars.close, "volume": bars.volume})
+    return pl.DataFrame(
+        {"ts": bars.ts, "open": bars.open, "high": bars.high, "close": bars.close, "volume": bars.volume}
+    )
 
 
 def assert_exact(sandbox: RunningSandbox, requests: list[BarRequest], bars: pl.DataFrame) -> None:
@@ -93,9 +95,7 @@ def test_days_are_fetched_with_the_vendors_midnights(sandbox: RunningSandbox) ->
     start, end = datetime(2026, 3, 5, tzinfo=UTC), datetime(2026, 3, 11, tzinfo=UTC)
     requests = ask([STOCKS[0], PAIRS[0]], start, end, Timeframe.D1)
     got = fetch(sandbox.base_url, requests)
-    by_symbol = {
-        symbol[0]: [f"{ts:%d %H}" for ts in frame["ts"]] for symbol, frame in got.bars.group_by(["symbol"])
-    }
+    by_symbol = {symbol[0]: [f"{ts:%d %H}" for ts in frame["ts"]] for symbol, frame in got.bars.group_by(["symbol"])}
     assert by_symbol == {
         STOCKS[0].symbol: ["05 05", "06 05", "09 04", "10 04"],
         PAIRS[0].symbol: ["05 00", "06 00", "07 00", "08 00", "09 00", "10 00"],
@@ -178,7 +178,9 @@ def test_a_refused_key_costs_one_call_an_endpoint_and_no_retry(keys: tuple[str |
 
         async def run() -> None:
             provider = AlpacaProvider(locked.base_url, *keys, limits=HttpLimits(max_concurrency=1))
-            got = await collect(provider, ask([*STOCKS, *PAIRS], ONE_DAY) + ask(STOCKS, ONE_DAY, timeframe=Timeframe.D1))
+            got = await collect(
+                provider, ask([*STOCKS, *PAIRS], ONE_DAY) + ask(STOCKS, ONE_DAY, timeframe=Timeframe.D1)
+            )
             assert len(got.errors) == 190
             assert all(isinstance(error, Unauthorized) for error in got.errors.values())
             assert got.calls == 2

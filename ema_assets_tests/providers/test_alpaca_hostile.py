@@ -26,7 +26,16 @@ START = MIDDAY - timedelta(hours=2)
 
 
 def bar(minute: int, **values: Any) -> dict[str, Any]:
-    return {"t": f"2026-07-15T17:{minute:02}:00Z", "o": 1.0, "h": 2.0, "l": 0.5, "c": 1.5, "v": 10, "n": 1, "vw": 1.2} | values
+    return {
+        "t": f"2026-07-15T17:{minute:02}:00Z",
+        "o": 1.0,
+        "h": 2.0,
+        "l": 0.5,
+        "c": 1.5,
+        "v": 10,
+        "n": 1,
+        "vw": 1.2,
+    } | values
 
 
 def page(bars: dict[str, Any] | None, token: str | None = None) -> Response:
@@ -99,7 +108,9 @@ def test_impossible_prices_pass_because_judging_them_is_not_the_providers_job() 
 
 
 def test_bars_outside_the_range_are_left_out() -> None:
-    got, _ = outcome(lambda _: page({"A": [bar(0, t="2020-01-01T00:00:00Z"), bar(0), bar(0, t="2027-01-01T00:00:00Z")]}))
+    got, _ = outcome(
+        lambda _: page({"A": [bar(0, t="2020-01-01T00:00:00Z"), bar(0), bar(0, t="2027-01-01T00:00:00Z")]})
+    )
     assert got.bars.height == 1
 
 

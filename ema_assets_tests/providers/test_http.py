@@ -49,7 +49,13 @@ def test_a_wait_is_read_from_seconds_a_date_or_the_reset_time() -> None:
 
 @pytest.mark.parametrize(
     "headers",
-    [{}, {"retry-after": "soon"}, {"retry-after": "nan"}, {"x-ratelimit-reset": "99999999999"}, {"x-ratelimit-reset": ""}],
+    [
+        {},
+        {"retry-after": "soon"},
+        {"retry-after": "nan"},
+        {"x-ratelimit-reset": "99999999999"},
+        {"x-ratelimit-reset": ""},
+    ],
 )
 def test_a_wait_that_cannot_be_read_is_none(headers: dict[str, str]) -> None:
     assert _retry_after_seconds(headers) is None

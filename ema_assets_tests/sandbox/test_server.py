@@ -16,7 +16,7 @@ _SERVE = """
 import sys
 from ema_assets.keys import Instrument
 from ema_assets.sandbox.server import serve
-serve(int(sys.argv[1]), [Instrument("AAPL")], 3)
+serve(int(sys.argv[1]), lambda: [Instrument("AAPL")], 3)
 """
 
 
@@ -28,12 +28,12 @@ def test_a_port_in_use_is_one_clear_sentence() -> None:
     with running_sandbox([Instrument("AAPL")]) as sandbox:
         port = _port(sandbox.base_url)
         with pytest.raises(ConfigurationError, match=rf"port {port} on 127.0.0.1 is already in use"):
-            serve(port, [Instrument("AAPL")], 7)
+            serve(port, lambda: [Instrument("AAPL")], 7)
 
 
 def test_a_port_that_cannot_be_is_a_configuration_error() -> None:
     with pytest.raises(ConfigurationError, match="port 70000"):
-        serve(70_000, [], 7)
+        serve(70_000, list, 7)
 
 
 def test_the_port_is_free_again_after_the_block() -> None:

@@ -14,9 +14,9 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
-import adbc_driver_postgresql.dbapi as adbc  # type: ignore[import-untyped]
+import adbc_driver_postgresql.dbapi as adbc
 import polars as pl
-import psycopg2  # type: ignore[import-untyped]
+import psycopg2
 import pytest
 import sqlalchemy
 
@@ -201,8 +201,8 @@ def test_a_setting_is_what_the_store_counts_on(running: EmbeddedServer, name: st
 def test_the_server_has_a_session_of_its_own_and_no_inherited_files(running: EmbeddedServer) -> None:
     pid = pid_of(running)
     assert os.getsid(pid) == pid
-    assert os.readlink(f"/proc/{pid}/fd/0") == "/dev/null"
-    opened = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    assert Path(f"/proc/{pid}/fd/0").readlink() == Path("/dev/null")
+    opened = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
     ours = ("/dev/null", "pipe:", "socket:", "anon_inode:", str(running.folder))
     assert [target for target in opened if not target.startswith(ours)] == []
 
@@ -245,6 +245,13 @@ def test_stop_leaves_the_data_and_the_next_start_takes_the_same_port(server: Emb
     server.start()
     assert server.url == url == read_running(server.folder)
     assert ask(url, "select close from bar") == "42"
+
+
+def test_the_pid_is_told_before_the_server_is_ready_and_only_by_who_starts_it(server: EmbeddedServer) -> None:
+    told = []
+    server.start(lambda pid: told.append((pid, read_running(server.folder))))
+    EmbeddedServer(server.folder).start(lambda pid: told.append((pid, None)))
+    assert told == [(server.pid, None)]
 
 
 def test_another_port_is_found_when_the_last_one_is_taken(server: EmbeddedServer) -> None:

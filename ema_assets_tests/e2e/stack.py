@@ -1,0 +1,197 @@
+"""A real `ema-assets up` on its own EMA_HOME, driven from outside: processes, GraphQL, SQL."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from ema_assets.store.database import Database
+
+ASSETS = ("ohlc", "ema_signals", "ema_trend", "strategy_9_30_ema")
+
+WATCHLIST = """
+[history]
+"5m" = 8
+"1d" = 120
+
+[[group]]
+calendar = "XNYS"
+symbols = ["AAPL", "MSFT", "NVDA", "JPM", "XOM"]
+
+[[group]]
+calendar = "24/7"
+symbols = ["BTC-USD", "ETH-USD"]
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def clean_environment(home: Path, **more: str) -> dict[str, str]:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("EMA_", "APCA_", "DAGSTER_", "PG"))
+    }
+    return {**kept, "EMA_HOME": str(home), **more}
+
+
+def wait_until(is_true: Callable[[], object], seconds: float, what: str, poll: float = 0.5) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = is_true()
+        if found:
+            return found
+        time.sleep(poll)
+    raise AssertionError(f"not within {seconds:g} s: {what}")
+
+
+def processes_mentioning(text: str) -> list[str]:
+    """Command lines or environments of live processes that hold `text`, this process left out."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            words = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if state != "Z" and text.encode() in words:
+            found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
+
+
+class Stack:
+    """One `ema-assets up`."""
+
+    def __init__(self, folder: Path, watchlist: str = WATCHLIST) -> None:
+        self.home = folder / "home"
+        self.home.mkdir(parents=True)
+        (self.home / "watchlist.toml").write_text(watchlist)
+        self.port = free_port()
+        self.folder = folder
+        self.env = clean_environment(self.home, EMA_SWEEP_SECONDS="5")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "ema_assets", *arguments],
+            env=self.env,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        if check:
+            assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def start(self) -> None:
+        with (self.folder / "up.out").open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "ema_assets", "up", "--port", str(self.port)],
+                env=self.env,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        wait_until(lambda: self.process.poll() is not None or self.status()["ui"], 120, f"up\n{self.output()}")
+        assert self.process.poll() is None, self.output()
+        self.url = self.status()["database_url"]
+
+    def output(self) -> str:
+        return (self.folder / "up.out").read_text()
+
+    def logs(self) -> str:
+        return "\n".join(f"== {path}\n{path.read_text()[-5000:]}" for path in (self.home / "logs").glob("*.log"))
+
+    def status(self) -> dict[str, Any]:
+        return json.loads(self.cli("status", "--json").stdout)
+
+    def stop(self) -> int:
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=90)
+
+    def sql(self, statement: str, *parameters: Any) -> pl.DataFrame:
+        with Database(self.url) as database, database.transaction() as transaction:
+            return transaction.query(statement, *parameters)
+
+    def graphql(self, query: str, **variables: Any) -> dict[str, Any]:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/graphql",
+            json.dumps({"query": query, "variables": variables}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            body = json.load(answer)
+        assert "errors" not in body, body
+        return body["data"]
+
+    def materialized(self, asset: str) -> set[str]:
+        """Partition keys that the UI shows as materialized."""
+        data = self.graphql(
+            """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
+                 assetPartitionStatuses { ... on MultiPartitionStatuses { ranges {
+                   primaryDimStartKey primaryDimEndKey
+                   secondaryDim { ... on DefaultPartitionStatuses { materializedPartitions } } } } }
+                 partitionKeysByDimension { name partitionKeys } } } }""",
+            key={"path": [asset]},
+        )["assetNodeOrError"]
+        keys = data["partitionKeysByDimension"][0]["partitionKeys"]
+        found = set()
+        for block in data["assetPartitionStatuses"]["ranges"]:
+            span = keys[keys.index(block["primaryDimStartKey"]) : keys.index(block["primaryDimEndKey"]) + 1]
+            second = block["secondaryDim"]
+            found |= {f"{first}|{timeframe}" for first in span for timeframe in second["materializedPartitions"]}
+        return found
+
+    def runs(self) -> list[dict[str, Any]]:
+        """All runs, oldest first, with their tags as a dict."""
+        data = self.graphql(
+            "{ runsOrError(limit: 1000) { ... on Runs { results { runId status jobName tags { key value } } } } }"
+        )
+        return [
+            {**run, "tags": {tag["key"]: tag["value"] for tag in run["tags"]}}
+            for run in reversed(data["runsOrError"]["results"])
+        ]
+
+    def materializations_of(self, run_ids: list[str]) -> list[tuple[str, str]]:
+        """(asset, partition) of every materialization logged by these runs."""
+        rows = self.sql(
+            """SELECT asset_key, partition FROM dagster.event_logs
+               WHERE dagster_event_type = 'ASSET_MATERIALIZATION' AND run_id = ANY ($1::text[])""",
+            run_ids,
+        )
+        return sorted((json.loads(key)[0], partition) for key, partition in rows.iter_rows())
+
+    def wait_complete(self, symbols: int, seconds: float = 240) -> None:
+        """Until all four assets of `symbols` × 6 partitions are materialized in the UI and nothing runs."""
+
+        def is_complete() -> bool:
+            return all(len(self.materialized(asset)) == symbols * 6 for asset in ASSETS) and not self.unfinished()
+
+        try:
+            wait_until(is_complete, seconds, "every partition materialized", poll=2)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.output()}\n{self.logs()}") from None
+
+    def unfinished(self) -> list[dict[str, Any]]:
+        return [run for run in self.runs() if run["status"] not in ("SUCCESS", "FAILURE", "CANCELED")]

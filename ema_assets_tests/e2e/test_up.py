@@ -1,0 +1,188 @@
+"""The whole product as a newcomer starts it: one real `up`, a real webserver, daemon and database."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from ema_assets.store.database import Database
+from ema_assets_tests.e2e.stack import ASSETS, Stack, processes_mentioning, wait_until
+
+SYMBOLS = ["AAPL", "MSFT", "NVDA", "JPM", "XOM", "BTC-USD", "ETH-USD"]
+TIMEFRAMES = ["5m", "15m", "30m", "1h", "4h", "1d"]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    running = Stack(tmp_path_factory.mktemp("up"))
+    running.start()
+    try:
+        running.wait_complete(len(SYMBOLS))
+        yield running
+    finally:
+        running.stop()
+
+
+def test_every_partition_is_materialized_in_few_runs(stack: Stack) -> None:
+    for asset in ASSETS:
+        assert stack.materialized(asset) == {f"{symbol}|{frame}" for symbol in SYMBOLS for frame in TIMEFRAMES}
+    assert all(run["status"] == "SUCCESS" for run in stack.runs())
+    assert len(stack.runs()) < 30
+
+
+def test_each_partition_carries_its_data_version_and_its_numbers(stack: Stack) -> None:
+    found = stack.graphql(
+        """query($key: AssetKeyInput!, $partitions: [String!]) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
+             assetMaterializations(limit: 1, partitions: $partitions) {
+               tags { key value } metadataEntries { label } } } } }""",
+        key={"path": ["ohlc"]},
+        partitions=["AAPL|1d"],
+    )["assetNodeOrError"]["assetMaterializations"][0]
+    tags = {tag["key"]: tag["value"] for tag in found["tags"]}
+    assert int(tags["dagster/data_version"]) >= 1
+    assert tags["dagster/code_version"]
+    labels = {entry["label"] for entry in found["metadataEntries"]}
+    assert {"rows_written", "first_ts", "last_ts", "last_close", "provider", "prices"} <= labels
+
+
+def test_status_tells_where_everything_is_and_how_fresh(stack: Stack) -> None:
+    status = stack.status()
+    assert status["ui"] == f"http://127.0.0.1:{stack.port}"
+    assert status["provider"] == "sandbox"
+    assert status["synthetic"] is True
+    assert {(row["asset"], row["timeframe"]) for row in status["assets"]} == {
+        (asset, frame) for asset in ASSETS for frame in TIMEFRAMES
+    }
+    for row in status["assets"]:
+        assert row["series"] == len(SYMBOLS)
+        assert row["missing"] == row["failing"] == 0
+        assert row["newest_ts"]
+
+
+def test_a_second_up_on_the_same_folder_says_so(stack: Stack) -> None:
+    second = stack.cli("up", "--port", str(stack.port + 1), check=False)
+    assert second.returncode == 1
+    assert "already runs" in second.stderr
+    assert f"http://127.0.0.1:{stack.port}" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_a_backfill_of_scattered_partitions_recomputes_exactly_these_in_one_run_a_range(stack: Stack) -> None:
+    selected = ["AAPL|5m", "MSFT|5m", "JPM|5m", "AAPL|1d", "BTC-USD|1h", "ETH-USD|1h"]
+    launched = stack.graphql(
+        """mutation($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) {
+             __typename ... on LaunchBackfillSuccess { backfillId } } }""",
+        p={"assetSelection": [{"path": [asset]} for asset in ASSETS], "partitionNames": selected},
+    )["launchPartitionBackfill"]
+    assert launched["__typename"] == "LaunchBackfillSuccess"
+
+    def finished() -> dict[str, object] | None:
+        found = stack.graphql(
+            """query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill {
+                 status runs(limit: 100) { runId status tags { key value } } } } }""",
+            id=launched["backfillId"],
+        )["partitionBackfillOrError"]
+        return found if found["status"] not in ("REQUESTED", "CANCELING") else None
+
+    backfill = wait_until(finished, 180, "the backfill ends", poll=2)
+    assert backfill["status"] == "COMPLETED_SUCCESS"
+    ranges = set()
+    for run in backfill["runs"]:
+        tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+        ranges.add((tags["dagster/asset_partition_range_start"], tags["dagster/asset_partition_range_end"]))
+    assert len(backfill["runs"]) == len(ranges)
+    assert ranges == {
+        ("AAPL|5m", "MSFT|5m"),
+        ("JPM|5m", "JPM|5m"),
+        ("AAPL|1d", "AAPL|1d"),
+        ("BTC-USD|1h", "ETH-USD|1h"),
+    }
+    logged = stack.materializations_of([run["runId"] for run in backfill["runs"]])
+    assert logged == sorted((asset, key) for asset in ASSETS for key in selected)
+
+
+def test_a_killed_run_worker_loses_nothing_and_the_sweep_finishes_its_work(stack: Stack) -> None:
+    """A new symbol's history is slowed down, its worker is killed in the middle, and all of it is there in the end."""
+    sandbox = stack.status()["sandbox_url"]
+    known = {run["runId"] for run in stack.runs()}
+    _post(f"{sandbox}/sandbox/faults", {"kind": "delay", "seconds": 6, "symbols": ["AMD"], "times": 1})
+    assert "AMD" in stack.cli("symbols", "add", "AMD").stdout
+
+    def worker() -> tuple[str, int] | None:
+        for run in stack.runs():
+            covers = "AMD|" in run["tags"].get("dagster/asset_partition_range_end", "")
+            if run["runId"] not in known and covers and run["status"] == "STARTED":
+                rows = stack.sql(
+                    """SELECT event FROM dagster.event_logs WHERE run_id = $1 AND event LIKE '%ENGINE_EVENT%'""",
+                    run["runId"],
+                )
+                for event in rows["event"]:
+                    if match := re.search(r"\(pid: (\d+)\)", event):
+                        return run["runId"], int(match[1])
+        return None
+
+    run_id, pid = wait_until(worker, 120, "a run for AMD", poll=0.2)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(
+        lambda: next(run["status"] for run in stack.runs() if run["runId"] == run_id) == "FAILURE",
+        90,
+        "the killed run is noticed",
+    )
+    stack.wait_complete(len(SYMBOLS) + 1)
+    assert _computed_again(stack, "AMD") == _stored(stack, "AMD")
+
+
+def test_nothing_stale_means_no_run(stack: Stack) -> None:
+    """The stocks' exchange decides nothing here: all that could run is the next 5m bar of the two pairs."""
+
+    def quiet() -> bool:
+        return all(row["stale"] == 0 for row in stack.status()["assets"]) and not stack.unfinished()
+
+    wait_until(quiet, 120, "nothing stale", poll=1)
+    before = len(stack.runs())
+    if time.time() % 300 > 275:  # a 5m bar closes within the wait
+        time.sleep(300 - time.time() % 300 + 30)
+        wait_until(quiet, 60, "nothing stale", poll=1)
+        before = len(stack.runs())
+    time.sleep(20)  # three sweeps
+    assert len(stack.runs()) == before
+
+
+def test_sigterm_leaves_no_process_and_keeps_the_data(stack: Stack) -> None:
+    assert processes_mentioning(str(stack.home))
+    assert stack.stop() == 0
+    wait_until(lambda: not processes_mentioning(str(stack.home)), 5, "no process is left")
+    assert stack.status()["ui"] is None
+    stack.start()
+    assert sum(row["missing"] for row in stack.status()["assets"]) == 0
+
+
+def _post(url: str, body: dict[str, object]) -> None:
+    import json
+    import urllib.request
+
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST")
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.status in (200, 201)
+
+
+def _stored(stack: Stack, symbol: str) -> dict[str, pl.DataFrame]:
+    keys = {"strategy_9_30_ema": "entry_ts"}
+    tables = {}
+    with Database(stack.url) as database, database.transaction() as transaction:
+        for asset in ASSETS:
+            order = keys.get(asset, "ts")
+            tables[asset] = transaction.query(
+                f"SELECT * FROM market.{asset} WHERE symbol = $1 ORDER BY timeframe, {order}", symbol
+            )
+    return {asset: frame.to_dicts() for asset, frame in tables.items()}
+
+
+def _computed_again(stack: Stack, symbol: str) -> dict[str, pl.DataFrame]:
+    stack.cli("refresh", "--symbol", symbol, "--all")
+    return _stored(stack, symbol)
