@@ -82,7 +82,8 @@ def run(settings: Settings, port: int, say: Say) -> int:
             if url is None:
                 say("Starting the embedded PostgreSQL …")
                 server = EmbeddedServer(settings.postgres_folder)
-                server.start()
+                # Known to the supervisor before it is ready: killed at any moment, `up` leaves no server behind.
+                server.start(supervisor.on_orphan)
                 url = server.url
                 if server.pid is not None:
                     supervisor.on_orphan(server.pid)
@@ -113,7 +114,8 @@ def run(settings: Settings, port: int, say: Say) -> int:
             # Children first: they hold connections to the database.
             supervisor.close()
             if server is not None:
-                server.stop()
+                # By force: nobody else may use this EMA_HOME, so a server found running was left by a crash.
+                server.stop(force=True)
             _state_path(settings).unlink(missing_ok=True)
 
 

@@ -58,11 +58,19 @@ class Databases:
         self.execute(f"DROP DATABASE {urlsplit(url).path.strip('/')} WITH (FORCE)")
 
 
+def heavy(share: int = 5) -> settings:
+    """For properties whose example takes seconds: one in `share` of the profile's examples."""
+    return settings(max_examples=max(settings.default.max_examples // share, 1))
+
+
 def empty(database: Database) -> None:
-    """Take every row out of the market tables: a fresh start that costs less than a new database."""
+    """Take every row out of the market tables, but for the sessions, which are the same for every test."""
     with database.transaction() as transaction:
         tables = transaction.query(
-            "SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables WHERE schemaname = 'market'"
+            """
+            SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables
+            WHERE schemaname = 'market' AND tablename <> 'session'
+            """
         )["name"]
         transaction.execute(f"TRUNCATE {', '.join(tables)}")
 

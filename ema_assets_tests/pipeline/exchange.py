@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 
 import numpy as np
 import polars as pl
@@ -31,11 +32,17 @@ def utc(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
+@cache
+def grid_of(calendar: str, timeframe: Timeframe, first: date, last: date) -> pl.DataFrame:
+    """Every bar that should exist from `first` to `last`; kept, because the library takes its time."""
+    return bar_grid(exchange_sessions(calendar, first, last), timeframe)
+
+
 def bars_on(
     calendar: str, symbol: str, timeframe: Timeframe, first: date, last: date, seed: int = 0, missing: float = 0.0
 ) -> pl.DataFrame:
     """A bar at every place of the grid from `first` to `last`, apart from a share of `missing` ones."""
-    grid = bar_grid(exchange_sessions(calendar, first, last), timeframe)
+    grid = grid_of(calendar, timeframe, first, last)
     random = np.random.default_rng(seed)
     grid = grid.filter(pl.Series(random.random(grid.height) >= missing, dtype=pl.Boolean))
     closes = np.round(100 * np.exp(np.cumsum(random.normal(0, 0.02, grid.height))), 4)

@@ -1,0 +1,114 @@
+"""The pipeline this project replaces, as one Dagster run a partition: the baseline of `benchmarks.tick`.
+
+Four functions in a row for one symbol on one timeframe: fetch the whole history in an API call of its own, compute the
+EMAs, the trend and the trades over all of it, and write every table from scratch, row by row as scripts do.
+"""
+
+import json
+import sys
+from datetime import datetime
+
+import httpx
+import polars as pl
+import psycopg2
+from dagster import DagsterInstance, Definitions, StaticPartitionsDefinition, asset, define_asset_job, in_process_executor
+from psycopg2.extras import execute_batch
+
+_EMA = "CREATE TABLE IF NOT EXISTS naive.{name} (symbol text, ts timestamptz, {columns}, PRIMARY KEY (symbol, ts))"
+
+
+def definitions(symbols: list[str], sandbox: str, database: str, start: datetime, end: datetime) -> Definitions:
+    partitions = StaticPartitionsDefinition(symbols)
+
+    def rewrite(table: str, columns: str, symbol: str, rows: pl.DataFrame) -> None:
+        with psycopg2.connect(database) as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE SCHEMA IF NOT EXISTS naive")
+            cursor.execute(_EMA.format(name=table, columns=columns))
+            cursor.execute(f"DELETE FROM naive.{table} WHERE symbol = %s", (symbol,))  # noqa: S608
+            marks = ", ".join(["%s"] * (rows.width + 1))
+            execute_batch(
+                cursor,
+                f"INSERT INTO naive.{table} VALUES ({marks})",  # noqa: S608
+                [(symbol, *row) for row in rows.iter_rows()],
+            )
+
+    def read(table: str, symbol: str) -> pl.DataFrame:
+        with psycopg2.connect(database) as connection, connection.cursor() as cursor:
+            cursor.execute(f"SELECT * FROM naive.{table} WHERE symbol = %s ORDER BY ts", (symbol,))  # noqa: S608
+            names = [column.name for column in cursor.description or ()]
+            return pl.DataFrame(cursor.fetchall(), schema=names, orient="row")
+
+    @asset(partitions_def=partitions)
+    def fetch_ohlc(context) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        symbol, token, bars = context.partition_key, None, []
+        while True:
+            answer = httpx.get(
+                f"{sandbox}/v2/stocks/bars",
+                params={
+                    "symbols": symbol,
+                    "timeframe": "5Min",
+                    "start": start.isoformat(),
+                    "end": end.isoformat(),
+                    "limit": 10_000,
+                    **({"page_token": token} if token else {}),
+                },
+                timeout=60,
+            ).json()
+            bars += answer["bars"].get(symbol, [])
+            token = answer["next_page_token"]
+            if token is None:
+                break
+        rows = pl.DataFrame(
+            [(bar["t"], bar["o"], bar["h"], bar["l"], bar["c"], float(bar["v"])) for bar in bars],
+            schema=["ts", "o", "h", "l", "c", "v"],
+            orient="row",
+        )
+        rewrite("ohlc", "o float8, h float8, l float8, c float8, v float8", symbol, rows)
+
+    @asset(partitions_def=partitions, deps=[fetch_ohlc])
+    def compute_signals(context) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        bars = read("ohlc", context.partition_key)
+        rows = bars.select(
+            "ts", "c", *(pl.col("c").ewm_mean(span=n, adjust=False).alias(f"ema_{n}") for n in (9, 30))
+        )
+        rewrite("signals", "c float8, ema_9 float8, ema_30 float8", context.partition_key, rows)
+
+    @asset(partitions_def=partitions, deps=[compute_signals])
+    def compute_ema_trend(context) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        signals = read("signals", context.partition_key)
+        up = pl.col("ema_9") > pl.col("ema_30")
+        rows = signals.select("ts", "c", up.alias("up"), (up != up.shift(1)).fill_null(value=False).alias("crossed"))
+        rewrite("trend", "c float8, up boolean, crossed boolean", context.partition_key, rows)
+
+    @asset(partitions_def=partitions, deps=[compute_ema_trend])
+    def populate_strategy_9_30_ema(context) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        trend = read("trend", context.partition_key)
+        crossings = trend.filter("crossed").with_columns(exit_price=pl.col("c").shift(-1)).filter("up")
+        rewrite("strategy", "c float8, exit_price float8", context.partition_key, crossings.select("ts", "c", "exit_price"))
+
+    assets = [fetch_ohlc, compute_signals, compute_ema_trend, populate_strategy_9_30_ema]
+    return Definitions(
+        assets=assets, jobs=[define_asset_job("naive", assets, partitions_def=partitions)], executor=in_process_executor
+    )
+
+
+def main() -> None:
+    """One run: arguments as JSON on the command line; what it cost as JSON on stdout."""
+    from benchmarks.measure import Cost
+
+    cost = Cost()
+    given = json.loads(sys.argv[1])
+    defs = definitions(
+        [given["symbol"]],
+        given["sandbox"],
+        given["database"],
+        datetime.fromisoformat(given["start"]),
+        datetime.fromisoformat(given["end"]),
+    )
+    with DagsterInstance.get() as instance:
+        done = defs.get_job_def("naive").execute_in_process(instance=instance, partition_key=given["symbol"])
+    print(json.dumps({"success": done.success, **cost.report()}))
+
+
+if __name__ == "__main__":
+    main()
