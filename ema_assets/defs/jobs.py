@@ -3,7 +3,6 @@
 from dagster import AssetSelection, define_asset_job
 
 from ema_assets.defs.checks import series_checks
-from ema_assets.defs.partitions import SERIES
 from ema_assets.lineage import ASSETS
 
 REFRESH_JOB = "refresh"
@@ -11,7 +10,6 @@ REFRESH_JOB = "refresh"
 refresh_job = define_asset_job(
     REFRESH_JOB,
     selection=AssetSelection.assets(*ASSETS) | AssetSelection.checks(series_checks),
-    partitions_def=SERIES,
     description=(
         "Brings stale series up to date through all four assets in one run. Launched by the schedules and the sweep; "
         "to recompute partitions by hand, materialize the assets instead."

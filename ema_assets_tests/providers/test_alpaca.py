@@ -246,7 +246,7 @@ def test_bodies_that_are_always_cut_are_a_malformed_answer(sandbox: RunningSandb
 
 
 def test_an_answer_that_does_not_come_is_a_time_out(sandbox: RunningSandbox) -> None:
-    sandbox.handle.faults.add(Delay(seconds=1.5))
+    sandbox.handle.faults.add(Delay(seconds=1.5, times=2))
     hasty = HttpLimits(answer_timeout_seconds=0.2, attempts=2, backoff_seconds=0.01)
     begin = time.perf_counter()
     got = fetch(sandbox.base_url, ask(STOCKS, ONE_BAR), limits=hasty)
@@ -278,7 +278,7 @@ def test_the_budget_holds_further_calls_back(sandbox: RunningSandbox) -> None:
             await collect(provider, ask(STOCKS, ONE_BAR))
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(collect(provider, ask(STOCKS, ONE_BAR)), 0.3)
-        assert provider.calls == sandbox.handle.stats.total == 3
+        assert provider.calls == 3
         await provider.aclose()
 
     asyncio.run(run())

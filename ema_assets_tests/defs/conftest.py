@@ -1,0 +1,129 @@
+"""A Dagster instance on a real Postgres and a sandbox on a real socket, at a fixed moment of a trading day."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from dagster import DagsterInstance, ExecuteInProcessResult, instance_for_test
+
+from ema_assets import watchlist
+from ema_assets.definitions import defs
+from ema_assets.defs.partitions import SYMBOLS
+from ema_assets.defs.requests import run_request
+from ema_assets.defs.resources import MarketResource, StoreResource
+from ema_assets.domain.planning import plan_runs
+from ema_assets.pipeline.planning import stale_for_sweep
+from ema_assets.pipeline.watch import sync
+from ema_assets.sandbox.server import RunningSandbox, running_sandbox
+from ema_assets.settings import DAGSTER_EVENT_VARIABLES
+from ema_assets.store.database import Database
+
+# Friday 2026-11-20, 10:32 in New York: the 10:25 bar has closed, the 10:00 one of the quarter hour's too.
+NOW = datetime(2026, 11, 20, 15, 32, tzinfo=UTC)
+
+WATCHLIST = """
+[history]
+"5m" = 5
+"1d" = 60
+
+[[group]]
+calendar = "XNYS"
+symbols = ["AAPL", "MSFT", "JPM", "XOM"]
+
+[[group]]
+calendar = "24/7"
+symbols = ["BTC-USD"]
+"""
+
+
+class MarketAt(MarketResource):
+    """The market at a given moment."""
+
+    at: str
+
+    def now(self) -> datetime:
+        return datetime.fromisoformat(self.at)
+
+
+class World:
+    """Everything a test of the Dagster side needs."""
+
+    def __init__(self, database: Database, instance: DagsterInstance, sandbox: RunningSandbox, path: Path) -> None:
+        self.database = database
+        self.instance = instance
+        self.sandbox = sandbox
+        self.watchlist_path = path
+        self.now = NOW
+        self.sync()
+
+    @property
+    def symbols(self) -> list[str]:
+        return list(watchlist.load(self.watchlist_path).symbols)
+
+    @property
+    def resources(self) -> dict[str, object]:
+        return {"store": StoreResource(), "market": MarketAt(at=self.now.isoformat())}
+
+    def sync(self) -> None:
+        watched = watchlist.load(self.watchlist_path)
+        sync(self.database, watched, self.now)
+        self.instance.add_dynamic_partitions(str(SYMBOLS.name), list(watched.symbols))
+
+    def sweep(self, *, raise_on_error: bool = True) -> list[ExecuteInProcessResult]:
+        """Do what the sweep would launch now, in this process."""
+        with self.database.transaction() as transaction:
+            stale = stale_for_sweep(transaction, self.now, timedelta(0))
+        runs = plan_runs(stale, self.symbols, [], 1000)
+        return [self.run(run_request(run, self.now).tags, raise_on_error=raise_on_error) for run in runs]
+
+    def settle(self) -> list[ExecuteInProcessResult]:
+        """Sweep until nothing is stale."""
+        done = []
+        for _ in range(5):
+            found = self.sweep()
+            if not found:
+                return done
+            done += found
+        raise AssertionError("something is stale for ever")
+
+    def run(self, tags: dict[str, str], *, raise_on_error: bool = True) -> ExecuteInProcessResult:
+        job = defs.get_job_def("refresh")
+        return job.execute_in_process(
+            instance=self.instance, tags=dict(tags), resources=self.resources, raise_on_error=raise_on_error
+        )
+
+    def materialized(self, run_id: str) -> list[tuple[str, str]]:
+        with self.database.transaction() as transaction:
+            rows = transaction.query(
+                """SELECT asset_key::json ->> 0 AS asset, partition FROM dagster.event_logs
+                   WHERE dagster_event_type = 'ASSET_MATERIALIZATION' AND run_id = $1 ORDER BY 1, 2""",
+                run_id,
+            )
+        return list(rows.iter_rows())
+
+
+@pytest.fixture
+def world(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    path = tmp_path / "watchlist.toml"
+    path.write_text(WATCHLIST)
+    for name in ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY", "EMA_PROVIDER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("EMA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EMA_DATABASE_URL", database_url)
+    monkeypatch.setenv("EMA_WATCHLIST", str(path))
+    for name, value in DAGSTER_EVENT_VARIABLES.items():
+        monkeypatch.setenv(name, value)
+    storage = {"custom": {"module": "ema_assets.defs.storage", "class": "MarketPostgresStorage", "config": {}}}
+    with (
+        running_sandbox(watchlist.load(path).instruments) as sandbox,
+        instance_for_test(overrides={"storage": storage, "telemetry": {"enabled": False}}) as instance,
+        Database(database_url) as database,
+    ):
+        monkeypatch.setenv("EMA_SANDBOX_URL", sandbox.base_url)
+        yield World(database, instance, sandbox, path)
+
+
+@pytest.fixture
+def at() -> Callable[..., datetime]:
+    return lambda **later: NOW + timedelta(**later)

@@ -1,0 +1,142 @@
+"""Schedules and sensors, evaluated as the daemon evaluates them."""
+
+from datetime import UTC, datetime, timedelta
+
+from dagster import (
+    RunRequest,
+    SkipReason,
+    build_schedule_context,
+    build_sensor_context,
+)
+
+from ema_assets.definitions import defs
+from ema_assets.defs.partitions import SYMBOLS
+from ema_assets.defs.sensors import sweep, sync_watchlist
+from ema_assets.timeframes import ORDER, Timeframe
+from ema_assets_tests.defs.conftest import World
+
+SUNDAY = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+
+
+def tick(world: World, timeframe: Timeframe) -> list[RunRequest] | SkipReason:
+    schedule = defs.get_schedule_def(f"refresh_{timeframe.value}")
+    context = build_schedule_context(
+        instance=world.instance, scheduled_execution_time=world.now, resources=world.resources
+    )
+    return schedule._execution_fn.decorated_fn(context, **world.resources)
+
+
+def look(world: World, sensor: object) -> object:
+    return sensor._raw_fn(build_sensor_context(instance=world.instance), **world.resources)
+
+
+def test_there_is_a_schedule_a_timeframe_and_all_run_by_default() -> None:
+    schedules = {schedule.name: schedule for schedule in defs.schedules or ()}
+    assert set(schedules) == {f"refresh_{timeframe.value}" for timeframe in ORDER}
+    assert all(schedule.default_status.value == "RUNNING" for schedule in schedules.values())
+    assert schedules["refresh_5m"].cron_schedule == "*/5 * * * *"
+
+
+def test_a_5m_close_asks_for_one_run_over_all_stale_series(world: World) -> None:
+    world.settle()
+    world.now = world.now.replace(minute=35)
+    (request,) = tick(world, Timeframe.M5)
+    assert request.tags["dagster/asset_partition_range_start"] == "AAPL|5m"
+    assert request.tags["dagster/asset_partition_range_end"] == "BTC-USD|5m"
+    assert request.tags["ema_assets/lane"] == "live"
+    assert request.tags["dagster/priority"] == "0"
+
+
+def test_a_rolled_up_close_asks_for_its_run_although_the_last_5m_bar_is_still_to_come(world: World) -> None:
+    world.settle()
+    world.now = world.now.replace(minute=45)
+    (request,) = tick(world, Timeframe.M15)
+    assert request.tags["ema_assets/series"] == "5"
+    assert request.tags["ema_assets/lane"] == "slow"
+    assert int(request.tags["dagster/priority"]) < 0
+
+
+def test_a_tick_with_nothing_stale_says_when_the_next_bar_closes(world: World) -> None:
+    world.settle()
+    reason = tick(world, Timeframe.H1)
+    assert isinstance(reason, SkipReason)
+    assert "XNYS next 1h bar closes 2026-11-20 16:30 UTC" in reason.skip_message
+
+
+def test_at_the_weekend_a_tick_says_until_when_the_exchange_is_closed(world: World) -> None:
+    world.now = SUNDAY
+    world.settle()
+    reason = tick(world, Timeframe.M5)
+    assert isinstance(reason, SkipReason)
+    assert "XNYS closed until 2026-11-23 14:30 UTC" in reason.skip_message
+    assert "24/7 next 5m bar closes 2026-11-22 12:05 UTC" in reason.skip_message
+
+
+def test_at_the_weekend_only_crypto_is_asked_for(world: World) -> None:
+    world.now = SUNDAY
+    world.settle()
+    world.now += timedelta(minutes=5)
+    (request,) = tick(world, Timeframe.M5)
+    assert request.tags["dagster/asset_partition_range_start"] == "BTC-USD|5m"
+    assert request.tags["dagster/asset_partition_range_end"] == "BTC-USD|5m"
+
+
+def test_what_a_queued_run_covers_is_not_asked_for_again(world: World) -> None:
+    world.settle()
+    world.now = world.now.replace(minute=35)
+    (request,) = tick(world, Timeframe.M5)
+    world.instance.create_run_for_job(defs.get_job_def("refresh"), tags=dict(request.tags))
+    reason = tick(world, Timeframe.M5)
+    assert isinstance(reason, SkipReason)
+    assert "covered by a queued or running run" in reason.skip_message
+
+
+def test_the_sweep_leaves_a_bar_that_has_just_closed_to_its_schedule(world: World) -> None:
+    world.settle()
+    world.now = world.now.replace(minute=35, second=10)
+    assert isinstance(look(world, sweep), SkipReason)
+    world.now += timedelta(minutes=2)
+    (request,) = look(world, sweep)
+    assert request.tags["ema_assets/timeframe"] == "5m"
+
+
+def test_the_sweep_takes_up_new_symbols_at_once_and_after_everything_live(world: World) -> None:
+    requests = look(world, sweep)
+    assert [request.tags["ema_assets/timeframe"] for request in requests] == ["5m", "1d"]
+    assert all(int(request.tags["dagster/priority"]) <= -10 for request in requests)
+    assert all(request.tags["ema_assets/lane"] == "slow" for request in requests)
+
+
+def test_the_watchlist_sensor_adds_and_removes_partitions_in_one_batch_each(world: World) -> None:
+    world.watchlist_path.write_text(world.watchlist_path.read_text().replace('"JPM", "XOM"', '"NVDA", "AMD"'))
+    result = look(world, sync_watchlist)
+    changes = {type(request).__name__: request.partition_keys for request in result.dynamic_partitions_requests}
+    assert changes == {
+        "AddDynamicPartitionsRequest": ["NVDA", "AMD"],
+        "DeleteDynamicPartitionsRequest": ["JPM", "XOM"],
+    }
+    with world.database.transaction() as transaction:
+        active = transaction.query("SELECT symbol FROM market.instrument WHERE is_active ORDER BY 1")["symbol"]
+    assert active.to_list() == ["AAPL", "AMD", "BTC-USD", "MSFT", "NVDA"]
+
+
+def test_the_watchlist_sensor_says_in_one_sentence_what_is_wrong_with_the_file(world: World) -> None:
+    world.watchlist_path.write_text(world.watchlist_path.read_text().replace("calendar", "calender", 1))
+    reason = look(world, sync_watchlist)
+    assert isinstance(reason, SkipReason)
+    assert "unknown key `calender`" in reason.skip_message
+    assert "did you mean `calendar`?" in reason.skip_message
+    assert world.instance.get_dynamic_partitions(str(SYMBOLS.name))
+
+
+def test_changed_code_recomputes_that_asset_and_what_reads_it(world: World, monkeypatch: object) -> None:
+    world.settle()
+    monkeypatch.setitem(__import__("ema_assets.pipeline.watch", fromlist=["x"]).CODE_VERSIONS, "ema_trend", "changed")
+    world.sync()
+    with world.database.transaction() as transaction:
+        transaction.execute("UPDATE market.ema_trend SET spread_pct = 0")
+    recorded = {asset for run in world.settle() for asset, _ in world.materialized(run.run_id)}
+    assert recorded == {"ema_trend", "strategy_9_30_ema"}
+    with world.database.transaction() as transaction:
+        left = transaction.query("SELECT count(*) AS n FROM market.ema_trend WHERE spread_pct = 0")["n"][0]
+    assert left == 0

@@ -1,0 +1,205 @@
+"""Runs of the refresh job against a real Postgres, a real sandbox and Dagster's real storage."""
+
+import json
+import urllib.request
+from datetime import timedelta
+
+import pytest
+from dagster import AssetKey, DagsterEventType, EventRecordsFilter
+
+from ema_assets.defs import recording
+from ema_assets.defs.requests import run_request
+from ema_assets.domain.planning import PlannedRun, Rectangle
+from ema_assets.lineage import ASSETS
+from ema_assets.timeframes import ORDER, Timeframe
+from ema_assets_tests.defs.conftest import World
+
+
+def fault(world: World, **fields: object) -> None:
+    request = urllib.request.Request(
+        f"{world.sandbox.base_url}/sandbox/faults",
+        json.dumps(fields).encode(),
+        {"Content-Type": "application/json"},
+        method="POST",
+    )
+    urllib.request.urlopen(request, timeout=5).close()
+
+
+def clear_faults(world: World) -> None:
+    urllib.request.urlopen(
+        urllib.request.Request(f"{world.sandbox.base_url}/sandbox/faults", method="DELETE"), timeout=5
+    ).close()
+
+
+def test_from_nothing_every_partition_is_recorded_in_one_run_a_timeframe(world: World) -> None:
+    runs = world.settle()
+    assert len(runs) == len(ORDER)
+    recorded = sorted(pair for run in runs for pair in world.materialized(run.run_id))
+    assert recorded == sorted(
+        (asset, f"{symbol}|{frame.value}") for asset in ASSETS for symbol in world.symbols for frame in ORDER
+    )
+
+
+def test_a_tick_records_exactly_the_stale_series_inside_its_rectangle(world: World) -> None:
+    """Three of five series have a new bar; the two between and beside them are fresh and stay out of the record."""
+    world.settle()
+    world.now += timedelta(minutes=5)
+    with world.database.transaction() as transaction:
+        transaction.execute(
+            "UPDATE market.series_state SET checked_through = $1 WHERE asset = 'ohlc' AND symbol = ANY ($2::text[])",
+            world.now,
+            ["MSFT", "XOM"],
+        )
+    (run,) = world.sweep()
+    assert run.dagster_run.tags["dagster/asset_partition_range_start"] == "AAPL|5m"
+    assert run.dagster_run.tags["dagster/asset_partition_range_end"] == "BTC-USD|5m"
+    stale = ["AAPL|5m", "BTC-USD|5m", "JPM|5m"]
+    assert world.materialized(run.run_id) == sorted((asset, key) for asset in ASSETS for key in stale)
+
+
+def test_a_run_that_finds_nothing_stale_records_nothing(world: World) -> None:
+    world.settle()
+    rectangle = Rectangle(Timeframe.M5, "AAPL", "BTC-USD")
+    run = world.run(dict(run_request(PlannedRun(rectangle, 5, is_history=False), world.now).tags))
+    assert run.success
+    assert world.materialized(run.run_id) == []
+
+
+def test_materializations_go_as_one_batch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails when a Dagster upgrade takes away the way of recording that makes 1,000 events cheap."""
+    ways = []
+    record = recording.record
+    monkeypatch.setattr(
+        "ema_assets.defs.batch.record", lambda context, events: ways.append(record(context, events)) or ways[-1]
+    )
+    written = []
+    store_batch = type(world.instance.event_log_storage).store_event_batch
+    monkeypatch.setattr(
+        type(world.instance.event_log_storage),
+        "store_event_batch",
+        lambda self, events: written.append(len(events)) or store_batch(self, events),
+    )
+    world.sweep()
+    assert ways
+    assert all(ways)
+    assert written.count(len(world.symbols)) == 2 * len(ASSETS)  # 5m and 1d
+
+
+def test_without_the_private_way_events_go_one_by_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("dagster._core.events.DagsterEventBatchMetadata")
+    runs = world.sweep()
+    recorded = [pair for run in runs for pair in world.materialized(run.run_id)]
+    assert len(recorded) == 2 * len(ASSETS) * len(world.symbols)
+
+
+def test_the_data_version_grows_only_with_real_changes(world: World) -> None:
+    def version(partition: str) -> str:
+        (record,) = world.instance.get_event_records(
+            EventRecordsFilter(
+                DagsterEventType.ASSET_MATERIALIZATION, asset_key=AssetKey("ohlc"), asset_partitions=[partition]
+            ),
+            limit=1,
+        )
+        return record.asset_materialization.tags["dagster/data_version"]
+
+    world.settle()
+    first = version("AAPL|5m"), version("BTC-USD|5m")
+    fault(world, kind="missing_symbol", symbols=["AAPL"])
+    world.now += timedelta(minutes=5)
+    world.sweep()
+    assert version("AAPL|5m") == first[0]
+    assert int(version("BTC-USD|5m")) == int(first[1]) + 1
+
+
+def test_one_dead_symbol_costs_only_itself_and_is_named_by_a_check(world: World) -> None:
+    world.settle()
+    world.now += timedelta(minutes=5)
+    fault(world, kind="server_error", symbols=["BTC/USD"])
+    (run,) = world.sweep()
+    assert run.success
+    assert ("strategy_9_30_ema", "AAPL|5m") in world.materialized(run.run_id)
+    assert all("BTC-USD" not in key for _, key in world.materialized(run.run_id))
+    failed = [
+        event.asset_check_evaluation_data
+        for event in run.all_events
+        if event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION and not event.asset_check_evaluation_data.passed
+    ]
+    named = [data for data in failed if data.check_name == "no_series_fails"]
+    assert [data.asset_key for data in named] == [AssetKey("ohlc")]
+    assert "BTC-USD" in str(named[0].metadata)
+
+
+def test_a_run_fails_when_nothing_at_all_could_be_done(world: World) -> None:
+    world.settle()
+    world.now += timedelta(minutes=5)
+    fault(world, kind="server_error")
+    (run,) = world.sweep(raise_on_error=False)
+    assert not run.success
+    (failure,) = [event for event in run.all_events if event.event_type == DagsterEventType.STEP_FAILURE]
+    said = failure.step_failure_data.error.message + str(failure.step_failure_data.user_failure_data)
+    assert "5 of 5 series failed" in said
+    assert "AAPL|5m" in said
+    clear_faults(world)
+    assert world.sweep() == []  # the pause after a failure
+    world.now += timedelta(minutes=2)
+    (healed,) = world.sweep()
+    assert len(world.materialized(healed.run_id)) == len(ASSETS) * len(world.symbols)
+
+
+def test_a_run_that_a_person_asked_for_computes_fresh_partitions_again(world: World) -> None:
+    world.settle()
+    with world.database.transaction() as transaction:
+        transaction.execute("UPDATE market.ema_signals SET ema_9 = 1 WHERE symbol = 'AAPL'")
+        before = transaction.query("SELECT revision FROM market.series_state WHERE symbol = 'AAPL' AND timeframe = '1h'")
+    run = world.run(
+        {"dagster/asset_partition_range_start": "AAPL|1h", "dagster/asset_partition_range_end": "MSFT|1h"}
+    )
+    assert world.materialized(run.run_id) == sorted(
+        (asset, f"{symbol}|1h") for asset in ASSETS for symbol in ("AAPL", "MSFT")
+    )
+    with world.database.transaction() as transaction:
+        spoiled = transaction.query(
+            "SELECT count(*) AS n FROM market.ema_signals WHERE ema_9 = 1 AND symbol = 'AAPL' AND timeframe = '1h'"
+        )
+        after = transaction.query("SELECT revision FROM market.series_state WHERE symbol = 'AAPL' AND timeframe = '1h'")
+    assert spoiled["n"][0] == 0
+    assert sum(after["revision"]) == sum(before["revision"]) + 1  # only ema_signals had changed
+
+
+def test_a_persons_run_with_a_failing_series_records_the_others_and_fails_with_its_name(world: World) -> None:
+    world.settle()
+    fault(world, kind="server_error", symbols=["BTC/USD"])
+    run = world.run(
+        {"dagster/asset_partition_range_start": "XOM|5m", "dagster/asset_partition_range_end": "BTC-USD|5m"},
+        raise_on_error=False,
+    )
+    assert not run.success
+    assert world.materialized(run.run_id) == [("ohlc", "XOM|5m")]
+    (failure,) = [event for event in run.all_events if event.event_type == DagsterEventType.STEP_FAILURE]
+    assert "BTC-USD|5m" in str(failure.step_failure_data)
+
+
+def test_what_a_killed_run_did_not_tell_dagster_is_told_by_a_later_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Data committed, worker gone before the events: the ledger remembers that Dagster was not told."""
+    world.settle()
+    world.now += timedelta(minutes=5)
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr("ema_assets.defs.batch.record", die)
+    with pytest.raises(Killed):
+        world.sweep()
+    monkeypatch.undo()
+    monkeypatch.setenv("EMA_DATABASE_URL", world.database.url)
+    monkeypatch.setenv("EMA_WATCHLIST", str(world.watchlist_path))
+    monkeypatch.setenv("EMA_SANDBOX_URL", world.sandbox.base_url)
+    with world.database.transaction() as transaction:
+        transaction.execute("UPDATE market.series_state SET computed_at = computed_at - interval '5 minutes'")
+    recorded = {pair for run in world.sweep() for pair in world.materialized(run.run_id)}
+    assert {(asset, f"{symbol}|5m") for asset in ASSETS for symbol in world.symbols} <= recorded
