@@ -106,7 +106,7 @@ def main() -> None:
         datetime.fromisoformat(given["end"]),
     )
     with DagsterInstance.get() as instance:
-        done = defs.get_job_def("naive").execute_in_process(instance=instance, partition_key=given["symbol"])
+        done = defs.resolve_job_def("naive").execute_in_process(instance=instance, partition_key=given["symbol"])
     print(json.dumps({"success": done.success, **cost.report()}))
 
 

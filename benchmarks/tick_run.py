@@ -68,7 +68,7 @@ def tick(now: datetime) -> None:
         runs = plan_runs(stale, symbols, [], Settings.from_env().series_per_run)
         plan_ms = (time.perf_counter() - began) * 1000
     resources = {"store": StoreResource(), "market": MarketAt(at=now.isoformat())}
-    job = defs.get_job_def("refresh")
+    job = defs.resolve_job_def("refresh")
     began = time.perf_counter()
     seconds: dict[str, float] = {}
     sql = calls = 0

@@ -1,10 +1,11 @@
 """Settings from the environment, read once at the edge. Secrets stay in the environment and out of reprs."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from ema_assets.errors import ConfigurationError
 
@@ -42,7 +43,10 @@ def _http_url(env: Mapping[str, str], name: str, default: str | None) -> str | N
     value = env.get(name, "").strip() or default
     if value is None:
         return None
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigurationError(
             f"`{name}` must be an http or https URL such as {_ALPACA_BASE_URL}, received {value!r}"
@@ -137,11 +141,16 @@ def _database_url(env: Mapping[str, str]) -> str | None:
     value = env.get("EMA_DATABASE_URL", "").strip()
     if not value:
         return None
-    parts = urlsplit(value)
-    if parts.scheme.split("+")[0] not in ("postgresql", "postgres") or not parts.path.strip("/"):
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        parts = urlsplit("")
+    # A password with a bare / ? # or [ in it ends up in the wrong part: say so without repeating it.
+    is_one = parts.scheme.split("+")[0] in ("postgresql", "postgres") and re.fullmatch(r"/[^/@]+", parts.path)
+    if not is_one or parts.fragment:
         raise ConfigurationError(
-            "`EMA_DATABASE_URL` must read postgresql://USER@HOST:PORT/DATABASE, received one with the scheme "
-            f"{parts.scheme!r} and the database {parts.path.strip('/')!r}"
+            "`EMA_DATABASE_URL` must read postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with any of / ? # [ ] @ : in "
+            "the password percent-encoded; what was received does not"
         )
     return libpq_url(value)
 
@@ -149,7 +158,7 @@ def _database_url(env: Mapping[str, str]) -> str | None:
 def libpq_url(url: str) -> str:
     """`url` as libpq, psql and ADBC read it: scheme `postgresql`, no driver name."""
     parts = urlsplit(url)
-    return urlunsplit(("postgresql", parts.netloc, parts.path, parts.query, ""))
+    return _joined("postgresql", parts.netloc, parts.path, parts.query)
 
 
 def dagster_url(url: str) -> str:
@@ -160,13 +169,16 @@ def dagster_url(url: str) -> str:
     parts = urlsplit(url)
     query = [(key, value) for key, value in parse_qsl(parts.query) if key != "options"]
     query.append(("options", "-csearch_path=dagster"))
-    return urlunsplit(("postgresql+psycopg2", parts.netloc, parts.path, urlencode(query, quote_via=quote), ""))
+    return _joined("postgresql+psycopg2", parts.netloc, parts.path, urlencode(query, quote_via=quote))
 
 
 def masked_url(url: str) -> str:
     """`url` with its password, if any, replaced by `***`: fit for a log or a screen."""
     parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit((parts.scheme, f"{user.split(':')[0]}:***@{host}", parts.path, parts.query, ""))
+    netloc = re.sub(r"^([^:@]*):.*@", r"\1:***@", parts.netloc)
+    return _joined(parts.scheme, netloc, parts.path, re.sub(r"(?i)(password=)[^&]*", r"\1***", parts.query))
+
+
+def _joined(scheme: str, netloc: str, path: str, query: str) -> str:
+    # Not urlunsplit, which drops the slashes of a URL without a host (a server on a Unix socket).
+    return f"{scheme}://{netloc}{path}{'?' if query else ''}{query}"

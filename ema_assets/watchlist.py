@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import shutil
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -234,6 +235,8 @@ def remove_symbols(path: Path, symbols: Iterable[str]) -> list[str]:
 def _save(path: Path, text: str) -> None:
     parse(text, str(path))
     # A reader never sees a half-written file: rename replaces it whole.
+    path = path.resolve()
     draft = path.with_suffix(".toml.new")
     draft.write_text(text, encoding="utf-8")
+    shutil.copymode(path, draft)
     draft.replace(path)

@@ -81,32 +81,7 @@ def exchange_sessions(calendar: str, start: date, end: date) -> pl.DataFrame:
 
 
 def _library_calendar(calendar: str, start: date, end: date) -> Any | None:
-    """The library's calendar around `start` to `end`, as far as it reaches; None when it does not reach there at all."""
-    found = _exchange_calendar(calendar, start, end)
-
-    def utc(nanos: Any) -> pl.Series:
-        # NaT, which stands for "no break", is the smallest int64.
-        raw = pl.Series(nanos, dtype=pl.Int64)
-        return pl.select(pl.when(raw > 0).then(raw)).to_series().cast(pl.Datetime("ns", "UTC")).cast(UTC_TIME)
-
-    return (
-        pl.DataFrame(
-            {
-                "session": pl.Series(found.sessions_nanos, dtype=pl.Int64).cast(pl.Datetime("ns")).cast(pl.Date),
-                "open": utc(found.opens_nanos),
-                "break_start": utc(found.break_starts_nanos),
-                "break_end": utc(found.break_ends_nanos),
-                "close": utc(found.closes_nanos),
-            }
-        )
-        .filter(pl.col("session").is_between(start, end))
-        .select(pl.lit(calendar).alias("calendar"), pl.all())
-        .match_to_schema(SESSION_SCHEMA)
-    )
-
-
-def _library_calendar(calendar: str, start: date, end: date) -> Any | None:
-    """The library's calendar around `start` to `end`, as far as it reaches; None when it does not reach there at all."""
+    """The library's calendar around `start` to `end`, as far as it reaches; None when it does not reach there."""
     import exchange_calendars
     from exchange_calendars.errors import InvalidCalendarName
 
@@ -134,31 +109,6 @@ def _library_calendar(calendar: str, start: date, end: date) -> Any | None:
         raise ConfigurationError(
             f"`calendar` {calendar!r} cannot be built by the installed exchange_calendars: {str(error)[:120]}"
         ) from error
-
-
-def _exchange_calendar(calendar: str, start: date, end: date) -> Any:
-    import exchange_calendars
-    from exchange_calendars.errors import CalendarError, InvalidCalendarName
-
-    # The margin covers the rule that the first and last day asked for must not be holidays.
-    low, high = start - timedelta(days=14), end + timedelta(days=14)
-    try:
-        try:
-            return exchange_calendars.get_calendar(calendar, start=low.isoformat(), end=high.isoformat())
-        except ValueError:
-            # Holidays that are set from year to year are known only so far back and ahead.
-            known = exchange_calendars.get_calendar(calendar)
-            first, last = known.bound_min(), known.bound_max()
-            low = low if first is None else max(low, first.date())
-            high = high if last is None else min(high, last.date())
-            return exchange_calendars.get_calendar(calendar, start=low.isoformat(), end=high.isoformat())
-    except InvalidCalendarName:
-        raise ConfigurationError(
-            f"`calendar` must be {ALWAYS_OPEN!r} or a code that exchange_calendars knows, such as 'XNYS' or "
-            f"'XLON', received {calendar!r}"
-        ) from None
-    except (ValueError, CalendarError) as error:
-        raise ConfigurationError(f"the sessions of {calendar!r} from {start} to {end} are not known: {error}") from None
 
 
 def segments(sessions: pl.DataFrame) -> pl.DataFrame:

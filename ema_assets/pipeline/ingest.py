@@ -14,7 +14,7 @@ from ema_assets.keys import parse_symbol, parse_timeframe
 from ema_assets.pipeline.fetching import save_bars
 from ema_assets.pipeline.outcome import batches
 from ema_assets.pipeline.watch import cover
-from ema_assets.store import sessions, tables
+from ema_assets.store import ledger, sessions, tables
 from ema_assets.store.database import Database
 from ema_assets.timeframes import Timeframe
 
@@ -47,7 +47,11 @@ def read_file(path: Path, symbol: str | None = None, timeframe: str | None = Non
         BarFileError: when the file cannot be read, lacks a column, or holds a malformed symbol, timeframe or time.
     """
     frame = _load(path)
-    frame = frame.rename({name: name.strip().lower() for name in frame.columns}, strict=False)
+    lowered = [name.strip().lower() for name in frame.columns]
+    for name in lowered:
+        if lowered.count(name) > 1:
+            raise BarFileError(f"{path}: two columns are called {name}; leave one of them")
+    frame = frame.rename(dict(zip(frame.columns, lowered, strict=True)))
     for name in _TIME_NAMES:
         if name in frame.columns:
             frame = frame.rename({name: "ts"})
@@ -153,9 +157,8 @@ def _store_batch(
     symbols = bars["symbol"].unique(maintain_order=True).to_list()
     low, high = bars.select(pl.col("ts").min().alias("low"), pl.col("ts").max().alias("high")).row(0)
     with database.transaction() as transaction:
-        calendars = transaction.query(
-            "SELECT symbol, calendar FROM market.instrument WHERE symbol = ANY ($1::text[])", symbols
-        )
+        known = ledger.instruments(transaction, timeframe, symbols)
+        calendars = known.select("symbol", "calendar")
         if low is not None:
             for calendar in calendars["calendar"].unique():
                 cover(transaction, calendar, (low - timedelta(days=14)).date(), now.date())
@@ -163,8 +166,14 @@ def _store_batch(
             transaction, calendars["calendar"].unique().to_list(), low or now, max(high or now, now)
         )
         sifted = sift(bars, timeframe, calendars, trading, now)
-        reached = sifted.accepted.group_by("symbol").agg(checked_through=pl.col("ts_end").max())
-        asked = calendars.join(reached, on="symbol", how="inner").sort("symbol")
+        reached = sifted.accepted.group_by("symbol").agg(pl.col("ts").min(), pl.col("ts_end").max())
+        # What lies between the bars a provider was asked for and those of the file it must still be asked for.
+        is_asked_for = ~pl.col("is_fetched") | (pl.col("ts") <= pl.col("checked_through")).fill_null(False)
+        asked = (
+            known.join(reached, on="symbol", how="inner")
+            .select("symbol", "calendar", pl.when(is_asked_for).then("ts_end").alias("checked_through"))
+            .sort("symbol")
+        )
         tables.reject(transaction, sifted.rejected, source)
         changes = save_bars(transaction, timeframe, sifted.accepted, asked, trading)
     return _summaries(symbols, timeframe, bars, sifted.accepted, sifted.put_aside, sifted.rejected, changes)

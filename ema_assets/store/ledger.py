@@ -220,6 +220,21 @@ def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
     )
 
 
+def instruments(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
+    """Those of `symbols` that are known: symbol, calendar, is_fetched, and checked_through of their `timeframe` bars."""
+    return transaction.query(
+        """
+        SELECT i.symbol, i.calendar, i.is_fetched, s.checked_through
+        FROM market.instrument i
+        LEFT JOIN market.series_state s ON s.asset = $1 AND s.symbol = i.symbol AND s.timeframe = $2
+        WHERE i.symbol = ANY ($3::text[]) ORDER BY i.symbol
+        """,
+        OHLC,
+        timeframe.value,
+        list(symbols),
+    )
+
+
 def lock(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
     """Hold the ledger rows of `symbols` until the transaction ends, waiting for whoever holds them now.
 

@@ -174,7 +174,8 @@ def reject(transaction: Transaction, rejected: pl.DataFrame, source: str) -> Non
             SELECT symbol, timeframe, ts, open, high, low, close, volume, reason, $1 FROM pg_temp.{staged} s
             WHERE NOT EXISTS (
                 SELECT FROM market.bar_rejected r
-                WHERE r.symbol = s.symbol AND r.timeframe = s.timeframe AND r.ts = s.ts
+                WHERE r.symbol = s.symbol AND r.timeframe = s.timeframe
+                  AND (r.ts = s.ts OR (r.ts IS NULL AND s.ts IS NULL))
                   AND r.reason = s.reason AND r.source = $1
                   AND (r.open, r.high, r.low, r.close, r.volume)
                       IS NOT DISTINCT FROM (s.open, s.high, s.low, s.close, s.volume))

@@ -19,7 +19,7 @@ SUNDAY = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
 def tick(world: World, timeframe: Timeframe) -> list[RunRequest] | SkipReason:
-    schedule = defs.get_schedule_def(f"refresh_{timeframe.value}")
+    schedule = defs.resolve_schedule_def(f"refresh_{timeframe.value}")
     context = build_schedule_context(
         instance=world.instance, scheduled_execution_time=world.now, resources=world.resources
     )
@@ -85,7 +85,7 @@ def test_what_a_queued_run_covers_is_not_asked_for_again(world: World) -> None:
     world.settle()
     world.now = world.now.replace(minute=35)
     (request,) = tick(world, Timeframe.M5)
-    world.instance.create_run_for_job(defs.get_job_def("refresh"), tags=dict(request.tags))
+    world.instance.create_run_for_job(defs.resolve_job_def("refresh"), tags=dict(request.tags))
     reason = tick(world, Timeframe.M5)
     assert isinstance(reason, SkipReason)
     assert "covered by a queued or running run" in reason.skip_message
@@ -135,7 +135,7 @@ def test_changed_code_recomputes_that_asset_and_what_reads_it(world: World, monk
     world.sync()
     with world.database.transaction() as transaction:
         transaction.execute("UPDATE market.ema_trend SET spread_pct = 0")
-    recorded = {asset for run in world.settle() for asset, _ in world.materialized(run.run_id)}
+    recorded = {asset for run in world.sweep_until_fresh() for asset, _ in world.materialized(run.run_id)}
     assert recorded == {"ema_trend", "strategy_9_30_ema"}
     with world.database.transaction() as transaction:
         left = transaction.query("SELECT count(*) AS n FROM market.ema_trend WHERE spread_pct = 0")["n"][0]

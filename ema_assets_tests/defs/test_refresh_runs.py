@@ -32,7 +32,7 @@ def clear_faults(world: World) -> None:
 
 
 def test_from_nothing_every_partition_is_recorded_in_one_run_a_timeframe(world: World) -> None:
-    runs = world.settle()
+    runs = world.sweep_until_fresh()
     assert len(runs) == len(ORDER)
     recorded = sorted(pair for run in runs for pair in world.materialized(run.run_id))
     assert recorded == sorted(

@@ -90,10 +90,10 @@ def test_a_new_bar_costs_one_row_an_asset_and_one_call(database: Database, excha
 
 def test_a_correction_recomputes_from_the_changed_bar_only(database: Database, exchange: MemoryExchange) -> None:
     refresh(database, WATCHED, exchange, NOW)
-    before = versions_of(database)
+    before, trades = versions_of(database), tables_of(database)[STRATEGY]
     changed_at = utc("2026-11-24 18:00")
     changed = exchange.bars.filter(pl.col("symbol") == "AAPL", pl.col("timeframe") == "5m", pl.col("ts") == changed_at)
-    store_bars(database, moved(changed, 1.01), "a file", NOW)
+    store_bars(database, moved(changed, 2.0), "a file", NOW)
     refresh(database, WATCHED, exchange, NOW)
     after = versions_of(database)
     rewritten = {
@@ -109,7 +109,9 @@ def test_a_correction_recomputes_from_the_changed_bar_only(database: Database, e
         for frame, ts in rewritten[asset]:
             assert ts >= utc(f"2026-11-24 {buckets[frame]}")
         assert ("5m", changed_at) in rewritten[asset]
-    assert all(ts < changed_at for _, ts in rewritten[STRATEGY])
+    long_over = trades.filter(pl.col("exit_ts") < utc("2026-11-24 14:30")).select("timeframe", "entry_ts").rows()
+    assert long_over
+    assert not set(long_over) & set(rewritten[STRATEGY])
     with database.transaction() as transaction:
         corrections = transaction.query("SELECT symbol, timeframe, ts, close FROM market.bar_correction ORDER BY timeframe")
     assert ("AAPL", "5m", changed_at, changed["close"].item()) in corrections.rows()

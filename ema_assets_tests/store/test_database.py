@@ -1,0 +1,187 @@
+"""The connection: parameters, transactions, and what is said when the server is gone."""
+
+import re
+from contextlib import closing
+from datetime import UTC, datetime, timedelta, timezone
+from urllib.parse import urlsplit
+
+import adbc_driver_manager
+import polars as pl
+import psycopg2
+import pytest
+from polars.testing import assert_frame_equal
+
+from ema_assets.errors import StoreUnavailable
+from ema_assets.store.database import Database, identifier
+
+MOMENT = datetime(2026, 11, 25, 15, 30, 0, 123456, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("sql", "value", "expected"),
+    [
+        ("$1::text", "a 'quoted' name; DROP TABLE x", "a 'quoted' name; DROP TABLE x"),
+        ("$1::text", None, None),
+        ("$1::float8", None, None),
+        ("$1::timestamptz", None, None),
+        ("$1::boolean", None, None),
+        ("$1::bigint", 2**53 + 1, 2**53 + 1),
+        ("$1::float8", 0.1, 0.1),
+        ("$1::boolean", True, True),
+        ("$1::timestamptz", MOMENT, MOMENT),
+        ("$1::timestamptz", MOMENT.astimezone(timezone(timedelta(hours=-5))), MOMENT),
+        ("cardinality($1::text[])", [], 0),
+        ("cardinality($1::timestamptz[])", [], 0),
+        ("array_to_string($1::text[], '-', 'null')", ["a", None, "b,}"], "a-null-b,}"),
+        ("array_to_string($1::boolean[], '-')", [True, False], "t-f"),
+        ("($1::timestamptz[])[2]", [None, MOMENT], MOMENT),
+        ("($1::float8[])[1]", (0.1, 2.5), 0.1),
+        ("($1::timestamptz[])[1]", pl.Series([MOMENT]), MOMENT),
+        ("($1::timestamptz[])[1]", pl.Series([None], dtype=pl.Datetime("us", "UTC")), None),
+        ("cardinality($1::text[])", pl.Series([], dtype=pl.String), 0),
+    ],
+)
+def test_a_parameter_arrives_as_what_it_is(database: Database, sql: str, value: object, expected: object) -> None:
+    with database.transaction() as transaction:
+        assert transaction.query(f"SELECT {sql} AS found", value)["found"].item() == expected
+
+
+def test_several_parameters_are_bound_by_number(database: Database) -> None:
+    with database.transaction() as transaction:
+        found = transaction.query("SELECT $2::text AS b, $1::text[] AS a, $3::text AS c", ["x", "y"], "z", None)
+    assert found.row(0) == ("z", ["x", "y"], None)
+
+
+def test_a_query_without_rows_keeps_its_columns(database: Database) -> None:
+    with database.transaction() as transaction:
+        found = transaction.query("SELECT symbol, ts FROM market.ohlc WHERE symbol = $1", "NONE")
+    assert found.schema == {"symbol": pl.String(), "ts": pl.Datetime("us", "UTC")}
+
+
+def test_staged_rows_can_be_read_back_as_they_were_and_the_table_goes(database: Database) -> None:
+    rows = pl.DataFrame(
+        {
+            "symbol": ["a", "b", None],
+            "ts": pl.Series([MOMENT, None, MOMENT]),
+            "price": [1e-300, None, 1e300],
+            "n": pl.Series([1, None, -(2**62)], dtype=pl.Int64),
+        }
+    )
+    with database.transaction() as transaction:
+        with transaction.staged(rows) as one, transaction.staged(rows.head(0)) as other:
+            assert one != other
+            assert_frame_equal(transaction.query(f"SELECT * FROM pg_temp.{one}"), rows)
+            assert transaction.query(f"SELECT * FROM pg_temp.{other}").is_empty()
+        assert transaction.query("SELECT to_regclass('pg_temp.staged_1') AS found").item() is None
+
+
+def test_large_staged_tables_get_statistics(database: Database) -> None:
+    rows = pl.DataFrame({"n": range(20_001)})
+    with database.transaction() as transaction, transaction.staged(rows) as name:
+        found = transaction.query("SELECT reltuples FROM pg_class WHERE relname = $1", name)
+    assert found.item() == 20_001
+
+
+def test_an_error_leaves_nothing_behind_and_the_connection_usable(database: Database) -> None:
+    with pytest.raises(ZeroDivisionError), database.transaction() as transaction:
+        transaction.execute("INSERT INTO market.instrument (symbol, calendar) VALUES ('AAPL', 'XNYS')")
+        with transaction.staged(pl.DataFrame({"a": [1]})):
+            raise ZeroDivisionError
+    with pytest.raises(adbc_driver_manager.Error), database.transaction() as transaction:
+        transaction.execute("INSERT INTO market.instrument (symbol, calendar) VALUES ('AAPL', 'XNYS')")
+        transaction.execute("SELECT 1 / 0")
+    with database.transaction() as transaction:
+        assert transaction.query("SELECT * FROM market.instrument").is_empty()
+        assert transaction.query("SELECT to_regclass('pg_temp.staged_1') AS found").item() is None
+
+
+def test_nothing_is_seen_by_others_before_the_end_of_the_block(database: Database, database_url: str) -> None:
+    def seen() -> int:
+        with Database(database_url) as other, other.transaction() as transaction:
+            return transaction.query("SELECT * FROM market.instrument").height
+
+    with database.transaction() as transaction:
+        transaction.execute("INSERT INTO market.instrument (symbol, calendar) VALUES ('AAPL', 'XNYS')")
+        assert seen() == 0
+    assert seen() == 1
+
+
+def test_a_dead_port_is_named_without_the_password() -> None:
+    database = Database("postgresql://ema:s3cret@127.0.0.1:1/market")
+    with pytest.raises(StoreUnavailable) as caught, database.transaction():
+        pass
+    sentence = str(caught.value)
+    assert sentence.startswith("cannot connect to postgresql://ema:***@127.0.0.1:1/market: ")
+    assert sentence.endswith("is the server running and EMA_DATABASE_URL right?")
+    assert "s3cret" not in sentence
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize("where", ["the user part", "the query"])
+def test_a_wrong_password_is_said_without_leaking_it(database_url: str, where: str) -> None:
+    parts = urlsplit(database_url)
+    at = f"{parts.hostname}:{parts.port}{parts.path}"
+    login = f"ema:wr0ng@{at}" if where == "the user part" else f"{at}?user=ema&password=wr0ng"
+    database = Database(f"postgresql://{login}")
+    with pytest.raises(StoreUnavailable, match="password authentication failed") as caught, database.transaction():
+        pass
+    assert "wr0ng" not in str(caught.value)
+    assert "wr0ng" not in repr(database)
+
+
+def test_a_connection_that_was_cut_is_opened_again(database: Database, database_url: str) -> None:
+    with database.transaction() as transaction:
+        pid = transaction.query("SELECT pg_backend_pid() AS pid").item()
+    with closing(psycopg2.connect(database_url)) as other, other, other.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+    with pytest.raises(StoreUnavailable, match=r"the connection to .* was lost"), database.transaction() as transaction:
+        transaction.query("SELECT 1 AS one")
+    with database.transaction() as transaction:
+        assert transaction.query("SELECT pg_backend_pid() AS pid").item() != pid
+
+
+def test_a_connection_cut_in_the_middle_of_a_transaction_says_so(database: Database, database_url: str) -> None:
+    with pytest.raises(StoreUnavailable, match="was lost"), database.transaction() as transaction:
+        transaction.execute("INSERT INTO market.instrument (symbol, calendar) VALUES ('AAPL', 'XNYS')")
+        pid = transaction.query("SELECT pg_backend_pid() AS pid").item()
+        with closing(psycopg2.connect(database_url)) as other, other, other.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+        transaction.query("SELECT 1 AS one")
+    with database.transaction() as transaction:
+        assert transaction.query("SELECT * FROM market.instrument").is_empty()
+
+
+def test_a_mistake_in_sql_is_not_taken_for_a_lost_connection(database: Database) -> None:
+    with pytest.raises(adbc_driver_manager.Error, match="no_such_table"), database.transaction() as transaction:
+        transaction.query("SELECT 'the connection was closed' FROM no_such_table")
+
+
+def test_waiting_until_ready_returns_at_once_or_gives_up_in_time(database: Database) -> None:
+    database.wait_until_ready(0)
+    with pytest.raises(StoreUnavailable):
+        Database("postgresql://ema@127.0.0.1:1/market").wait_until_ready(0.1)
+
+
+def test_closing_twice_is_fine_and_the_next_transaction_opens_again(database: Database) -> None:
+    database.close()
+    database.close()
+    database.wait_until_ready(0)
+
+
+def test_statements_are_counted(database: Database) -> None:
+    before = database.statements
+    with database.transaction() as transaction:
+        transaction.query("SELECT 1 AS one")
+        transaction.execute("SELECT 2 AS two")
+    assert database.statements - before == 2
+
+
+@pytest.mark.parametrize("name", ["ohlc", "ema_9", "_x"])
+def test_an_identifier_is_given_back(name: str) -> None:
+    assert identifier(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "9x", "Ohlc", "a b", "a;", 'a"', "a.b", "ohlc\n"])
+def test_anything_else_is_no_identifier(name: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(repr(name))):
+        identifier(name)

@@ -1,0 +1,89 @@
+"""Migrations against real databases."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+
+import psycopg2
+import pytest
+
+from ema_assets.errors import StoreError, StoreUnavailable
+from ema_assets.store import migrations
+from ema_assets.store.migrations import Migration, all_migrations, migrate
+from ema_assets_tests.conftest import Databases
+
+
+@pytest.fixture
+def new_url(databases: Databases) -> Iterator[str]:
+    """A database in which nothing has happened yet."""
+    url = databases.make(migrated=False)
+    yield url
+    databases.drop(url)
+
+
+def ask(url: str, sql: str) -> list[tuple[object, ...]]:
+    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(sql)
+        return list(cursor.fetchall()) if cursor.description else []
+
+
+def test_a_new_database_gets_every_migration_and_the_schema_for_dagster(new_url: str) -> None:
+    assert migrate(new_url) == all_migrations()
+    assert ask(new_url, "SELECT number, name FROM ema_assets.migration ORDER BY 1") == [
+        (each.number, each.name) for each in all_migrations()
+    ]
+    schemas = {name for (name,) in ask(new_url, "SELECT nspname FROM pg_namespace")}
+    assert {"market", "dagster", "ema_assets"} <= schemas
+
+
+def test_migrating_again_does_nothing(new_url: str) -> None:
+    migrate(new_url)
+    ask(new_url, "INSERT INTO market.instrument (symbol, calendar) VALUES ('AAPL', 'XNYS')")
+    assert migrate(new_url) == []
+    assert ask(new_url, "SELECT symbol FROM market.instrument") == [("AAPL",)]
+
+
+def test_two_processes_that_migrate_at_once_do_it_once(new_url: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        applied = list(pool.map(migrate, [new_url] * 4))
+    assert sorted(applied, key=len) == [[], [], [], all_migrations()]
+
+
+def test_a_database_of_a_newer_version_is_refused_and_left_alone(new_url: str) -> None:
+    migrate(new_url)
+    newest = all_migrations()[-1].number
+    ask(new_url, f"INSERT INTO ema_assets.migration (number, name) VALUES ({newest + 1}, 'future')")
+    with pytest.raises(StoreError, match=rf"was migrated to {newest + 1} by a newer ema-assets; this one knows {newest}"):
+        migrate(new_url)
+
+
+def test_only_what_is_missing_is_applied(new_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    migrate(new_url)
+    known = all_migrations()
+    added = Migration(known[-1].number + 1, "colour", "ALTER TABLE market.instrument ADD COLUMN colour text")
+    monkeypatch.setattr(migrations, "all_migrations", lambda: [*known, added])
+    assert migrate(new_url) == [added]
+    assert ask(new_url, "SELECT colour FROM market.instrument") == []
+
+
+def test_a_migration_that_fails_leaves_the_ones_before_it_and_nothing_of_itself(
+    new_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = all_migrations()
+    broken = replace(known[-1], number=known[-1].number + 1, name="broken", sql="CREATE TABLE market.half (); SELECT 1/0")
+    monkeypatch.setattr(migrations, "all_migrations", lambda: [*known, broken])
+    with pytest.raises(StoreError, match="cannot be migrated: division by zero"):
+        migrate(new_url)
+    assert ask(new_url, "SELECT max(number) FROM ema_assets.migration") == [(known[-1].number,)]
+    assert ask(new_url, "SELECT to_regclass('market.half')::text") == [(None,)]
+
+
+def test_numbers_are_unique_and_without_gaps() -> None:
+    assert [each.number for each in all_migrations()] == list(range(1, len(all_migrations()) + 1))
+
+
+def test_a_server_that_does_not_answer_is_named_without_the_password() -> None:
+    with pytest.raises(StoreUnavailable, match=r"cannot connect to postgresql://ema:\*\*\*@127.0.0.1:1/x: ") as caught:
+        migrate("postgresql://ema:s3cret@127.0.0.1:1/x")
+    assert "s3cret" not in str(caught.value)

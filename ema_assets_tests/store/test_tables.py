@@ -1,0 +1,207 @@
+"""Writing bars and computed rows: what is touched, what is kept, what is reported."""
+
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from ema_assets.domain.bars import BAR_SCHEMA
+from ema_assets.domain.calendars import UTC_TIME
+from ema_assets.store import tables
+from ema_assets.store.database import Database
+from ema_assets.store.tables import BARS, SIGNALS, TRADES, TREND
+from ema_assets.timeframes import ORDER, Timeframe
+
+START = datetime(2026, 11, 25, 14, 30, tzinfo=UTC)
+
+
+def at(bar: int) -> datetime:
+    return START + bar * timedelta(minutes=5)
+
+
+def bars(*rows: tuple[str, int, float]) -> pl.DataFrame:
+    """Bars of (symbol, position, close)."""
+    return pl.DataFrame(
+        [(symbol, "5m", at(bar), close, close + 1, close - 1, close, 10.0) for symbol, bar, close in rows],
+        schema=BAR_SCHEMA,
+        orient="row",
+    )
+
+
+def signals(*rows: tuple[str, int, float | None]) -> pl.DataFrame:
+    schema = {"symbol": pl.String(), "ts": UTC_TIME, "ema_9": pl.Float64(), "ema_30": pl.Float64(), "bar_number": pl.Int64()}
+    return pl.DataFrame([(symbol, at(bar), ema, ema, bar + 1) for symbol, bar, ema in rows], schema=schema, orient="row")
+
+
+def starts(**positions: int) -> pl.DataFrame:
+    rows = [(symbol, at(bar)) for symbol, bar in positions.items()]
+    return pl.DataFrame(rows, schema={"symbol": pl.String(), "from_ts": UTC_TIME}, orient="row")
+
+
+def write_bars(database: Database, frame: pl.DataFrame, timeframe: Timeframe = Timeframe.M5) -> list[tuple[object, ...]]:
+    with database.transaction() as transaction:
+        changes = tables.write_bars(transaction, timeframe, frame)
+    return changes.select("symbol", "changed_from", "written", "corrected").sort("symbol").rows()
+
+
+def write_signals(database: Database, frame: pl.DataFrame, since: pl.DataFrame) -> list[tuple[object, ...]]:
+    with database.transaction() as transaction:
+        changes = tables.write_computed(transaction, SIGNALS, Timeframe.M5, frame, since)
+    return changes.select("symbol", "changed_from", "written").rows()
+
+
+def versions(database: Database, table: str) -> dict[tuple[str, datetime], str]:
+    with database.transaction() as transaction:
+        found = transaction.query(f"SELECT symbol, ts, xmin::text || ctid::text AS version FROM market.{table}")
+    return {(symbol, ts): version for symbol, ts, version in found.iter_rows()}
+
+
+def test_new_bars_are_written_and_the_earliest_of_each_symbol_is_reported(database: Database) -> None:
+    assert write_bars(database, bars(("MSFT", 4, 9.0), ("AAPL", 2, 5.0), ("AAPL", 1, 4.0))) == [
+        ("AAPL", at(1), 2, 0),
+        ("MSFT", at(4), 1, 0),
+    ]
+    with database.transaction() as transaction:
+        stored = transaction.query("SELECT * FROM market.ohlc ORDER BY symbol, ts")
+    assert stored.equals(bars(("AAPL", 1, 4.0), ("AAPL", 2, 5.0), ("MSFT", 4, 9.0)))
+
+
+def test_equal_bars_are_not_rewritten(database: Database) -> None:
+    write_bars(database, bars(("AAPL", 1, 4.0), ("AAPL", 2, 5.0), ("AAPL", 3, 6.0)))
+    before = versions(database, "ohlc")
+    changed = bars(("AAPL", 1, 4.0), ("AAPL", 2, 5.5), ("AAPL", 3, 6.0), ("AAPL", 4, 7.0))
+    assert write_bars(database, changed) == [("AAPL", at(2), 2, 1)]
+    after = versions(database, "ohlc")
+    assert {key for key in before if before[key] == after[key]} == {("AAPL", at(1)), ("AAPL", at(3))}
+    assert write_bars(database, changed) == []
+    assert versions(database, "ohlc") == after
+
+
+@pytest.mark.parametrize("column", ["open", "high", "low", "close", "volume"])
+def test_a_change_of_any_value_is_a_correction_and_the_old_bar_is_kept(database: Database, column: str) -> None:
+    old = bars(("AAPL", 1, 4.0), ("MSFT", 1, 4.0))
+    write_bars(database, old)
+    higher = {"high": 5.5, "low": 2.5, "open": 4.5, "close": 4.5, "volume": 11.0}
+    assert write_bars(database, bars(("AAPL", 1, 4.0)).with_columns(pl.lit(higher[column]).alias(column))) == [
+        ("AAPL", at(1), 1, 1)
+    ]
+    with database.transaction() as transaction:
+        kept = transaction.query("SELECT * FROM market.bar_correction")
+        now = transaction.query(f"SELECT {column} FROM market.ohlc WHERE symbol = 'AAPL'").item()
+    assert kept.drop("corrected_at").equals(old.head(1))
+    assert now == higher[column]
+
+
+def test_every_correction_of_a_bar_is_kept(database: Database) -> None:
+    for close in (4.0, 5.0, 6.0):
+        write_bars(database, bars(("AAPL", 1, close)))
+    with database.transaction() as transaction:
+        kept = transaction.query("SELECT close FROM market.bar_correction ORDER BY corrected_at")
+    assert kept["close"].to_list() == [4.0, 5.0]
+
+
+def test_no_bars_write_nothing(database: Database) -> None:
+    assert write_bars(database, bars()) == []
+
+
+@pytest.mark.parametrize("timeframe", ORDER)
+def test_each_timeframe_goes_to_its_own_partition(database: Database, timeframe: Timeframe) -> None:
+    write_bars(database, bars(("AAPL", 1, 4.0)), timeframe)
+    with database.transaction() as transaction:
+        found = transaction.query(f"SELECT timeframe FROM market.ohlc_{timeframe.value}")
+    assert found["timeframe"].to_list() == [timeframe.value]
+
+
+def test_computed_rows_replace_what_was_there_from_the_start_on(database: Database) -> None:
+    write_signals(database, signals(*(("AAPL", bar, float(bar)) for bar in range(6))), starts(AAPL=0))
+    write_signals(database, signals(("MSFT", 3, 3.0)), starts(MSFT=0))
+    before = versions(database, "ema_signals")
+    # Bar 3 is equal, bar 4 changes, bar 5 is gone, bar 6 is new.
+    rows = signals(("AAPL", 3, 3.0), ("AAPL", 4, 4.5), ("AAPL", 6, 6.0))
+    assert write_signals(database, rows, starts(AAPL=3)) == [("AAPL", at(4), 3)]
+    after = versions(database, "ema_signals")
+    assert sorted(after) == sorted([*(("AAPL", at(bar)) for bar in (0, 1, 2, 3, 4, 6)), ("MSFT", at(3))])
+    assert {key for key in before if before[key] != after.get(key)} == {("AAPL", at(4)), ("AAPL", at(5))}
+
+
+def test_a_deleted_row_can_be_the_earliest_change(database: Database) -> None:
+    write_signals(database, signals(*(("AAPL", bar, float(bar)) for bar in range(4))), starts(AAPL=0))
+    assert write_signals(database, signals(("AAPL", 2, 9.0)), starts(AAPL=1)) == [("AAPL", at(1), 3)]
+    assert write_signals(database, signals(), starts(AAPL=0)) == [("AAPL", at(0), 2)]
+    assert versions(database, "ema_signals") == {}
+
+
+def test_rows_that_turn_null_or_back_are_changes(database: Database) -> None:
+    write_signals(database, signals(("AAPL", 1, None)), starts(AAPL=0))
+    assert write_signals(database, signals(("AAPL", 1, None)), starts(AAPL=0)) == []
+    assert write_signals(database, signals(("AAPL", 1, 2.0)), starts(AAPL=0)) == [("AAPL", at(1), 1)]
+    assert write_signals(database, signals(("AAPL", 1, None)), starts(AAPL=0)) == [("AAPL", at(1), 1)]
+
+
+def test_warming_up_ends_at_the_208th_bar(database: Database) -> None:
+    write_signals(database, signals(("AAPL", 206, 1.0), ("AAPL", 207, 1.0)), starts(AAPL=0))
+    with database.transaction() as transaction:
+        found = transaction.query("SELECT bar_number, warming_up FROM market.ema_signals ORDER BY 1")
+    assert found.rows() == [(207, True), (208, False)]
+
+
+def test_rows_are_read_from_each_symbols_own_start(database: Database) -> None:
+    write_bars(database, bars(*((symbol, bar, bar + 5.0) for symbol in ("AAPL", "MSFT", "TSLA") for bar in range(5))))
+    with database.transaction() as transaction:
+        since = tables.read_since(transaction, BARS, Timeframe.M5, starts(MSFT=3, AAPL=4, NONE=0), ("close",))
+        before = tables.read_before(transaction, BARS, Timeframe.M5, starts(MSFT=3, AAPL=0, TSLA=99), ("close", "volume"))
+    assert since.rows() == [("AAPL", at(4), 9.0), ("MSFT", at(3), 8.0), ("MSFT", at(4), 9.0)]
+    assert sorted(before.rows()) == [("MSFT", 7.0, 10.0), ("TSLA", 9.0, 10.0)]
+
+
+@pytest.mark.parametrize(
+    ("exit_bar", "from_bar", "is_open"),
+    [(None, 5, True), (6, 5, True), (5, 5, True), (4, 5, False), (None, 2, False)],
+    ids=["still open", "left later", "left at the start", "left before", "entered at the start"],
+)
+def test_a_trade_is_carried_when_it_was_open_just_before_the_start(
+    database: Database, exit_bar: int | None, from_bar: int, is_open: bool
+) -> None:
+    exit_ts = None if exit_bar is None else at(exit_bar)
+    trade = pl.DataFrame(
+        {
+            "symbol": ["AAPL"],
+            "entry_ts": [at(2)],
+            "entry_price": [7.0],
+            "exit_ts": pl.Series([exit_ts], dtype=UTC_TIME),
+            "exit_price": pl.Series([None if exit_bar is None else 8.0], dtype=pl.Float64),
+            "last_ts": [exit_ts or at(9)],
+            "last_price": [8.0],
+            "return_pct": [0.0],
+            "bars_held": [3],
+            "status": ["open" if exit_bar is None else "closed"],
+        }
+    )
+    entry = pl.DataFrame(
+        {
+            "symbol": ["AAPL"],
+            "ts": [at(2)],
+            "trend": ["up"],
+            "crossover": ["bullish"],
+            "spread_pct": [1.0],
+            "bars_since_cross": [0],
+            "bar_number": [41],
+        }
+    )
+    with database.transaction() as transaction:
+        tables.write_computed(transaction, TRADES, Timeframe.M5, trade, starts(AAPL=0))
+        tables.write_computed(transaction, TREND, Timeframe.M5, entry, starts(AAPL=0))
+        found = tables.open_trades_before(transaction, Timeframe.M5, starts(AAPL=from_bar, MSFT=from_bar))
+    assert found.rows() == ([("AAPL", at(2), 7.0, 41)] if is_open else [])
+
+
+def test_a_rejected_bar_is_kept_once_a_source(database: Database) -> None:
+    bad = bars(("AAPL", 1, 4.0), ("AAPL", 2, 4.0)).with_columns(reason=pl.lit("high below low"))
+    timeless = bad.head(1).with_columns(ts=pl.lit(None, UTC_TIME), close=pl.lit(None, pl.Float64))
+    with database.transaction() as transaction:
+        for frame, source in ((bad, "memory"), (bad, "memory"), (bad.head(1), "a file"), (timeless, "a file"), (timeless, "a file")):
+            tables.reject(transaction, frame, source)
+        tables.reject(transaction, bad.with_columns(close=pl.lit(4.5)).head(1), "memory")
+        tables.reject(transaction, bad.clear(), "memory")
+        found = transaction.query("SELECT source, count(*) AS n FROM market.bar_rejected GROUP BY 1 ORDER BY 1")
+    assert found.rows() == [("a file", 2), ("memory", 3)]
