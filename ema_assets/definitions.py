@@ -1,6 +1,6 @@
 """The code location: everything Dagster loads, on one screen."""
 
-from dagster import Definitions, colored_console_logger, in_process_executor
+from dagster import Definitions, in_process_executor
 
 from ema_assets.defs.assets.ema_signals import ema_signals
 from ema_assets.defs.assets.ema_trend import ema_trend
@@ -24,6 +24,4 @@ defs = Definitions(
     resources={"store": StoreResource(), "market": MarketResource()},
     # One process for all steps of a run: with the multiprocess executor each step pays the 3 s start again.
     executor=in_process_executor,
-    # At the default DEBUG a run prints a line for every partition it materializes.
-    loggers={"console": colored_console_logger.configured({"log_level": "INFO"})},
 )

@@ -5,7 +5,7 @@ import urllib.request
 from datetime import timedelta
 
 import pytest
-from dagster import AssetKey, DagsterEventType, EventRecordsFilter
+from dagster import AssetKey, AssetRecordsFilter, DagsterEventType
 
 from ema_assets.defs import recording
 from ema_assets.defs.requests import run_request
@@ -94,15 +94,12 @@ def test_without_the_private_way_events_go_one_by_one(world: World, monkeypatch:
 
 def test_the_data_version_grows_only_with_real_changes(world: World) -> None:
     def version(partition: str) -> str:
-        (record,) = world.instance.get_event_records(
-            EventRecordsFilter(
-                DagsterEventType.ASSET_MATERIALIZATION, asset_key=AssetKey("ohlc"), asset_partitions=[partition]
-            ),
-            limit=1,
+        found = world.instance.fetch_materializations(
+            AssetRecordsFilter(asset_key=AssetKey("ohlc"), asset_partitions=[partition]), limit=1
         )
-        return record.asset_materialization.tags["dagster/data_version"]
+        return found.records[0].asset_materialization.tags["dagster/data_version"]
 
-    world.settle()
+    world.sweep()
     first = version("AAPL|5m"), version("BTC-USD|5m")
     fault(world, kind="missing_symbol", symbols=["AAPL"])
     world.now += timedelta(minutes=5)
@@ -200,6 +197,10 @@ def test_what_a_killed_run_did_not_tell_dagster_is_told_by_a_later_one(
     monkeypatch.setenv("EMA_WATCHLIST", str(world.watchlist_path))
     monkeypatch.setenv("EMA_SANDBOX_URL", world.sandbox.base_url)
     with world.database.transaction() as transaction:
-        transaction.execute("UPDATE market.series_state SET computed_at = computed_at - interval '5 minutes'")
+        # Five minutes pass.
+        transaction.execute(
+            """UPDATE market.series_state
+               SET computed_at = computed_at - interval '5 minutes', recorded_at = recorded_at - interval '5 minutes'"""
+        )
     recorded = {pair for run in world.sweep() for pair in world.materialized(run.run_id)}
     assert {(asset, f"{symbol}|5m") for asset in ASSETS for symbol in world.symbols} <= recorded
