@@ -9,6 +9,7 @@ from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.recording import DEFER_TAG
 from ema_assets.domain.planning import PlannedRun, Rectangle
 from ema_assets.keys import Series
+from ema_assets.timeframes import BASE, ROLLED_UP
 
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
@@ -16,6 +17,8 @@ PRIORITY_TAG = "dagster/priority"
 # `dagster.yaml` limits how many runs of the slow lane run at a time, so that 5m always finds a free slot.
 LANE_TAG = "ema_assets/lane"
 LIVE_LANE, SLOW_LANE = "live", "slow"
+# On runs that load the whole history of new series.
+HISTORY_TAG = "ema_assets/history"
 
 _IN_FLIGHT = [
     DagsterRunStatus.QUEUED,
@@ -39,6 +42,7 @@ def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
             DEFER_TAG: "true",
             PRIORITY_TAG: str(priority),
             LANE_TAG: LIVE_LANE if is_live else SLOW_LANE,
+            **({HISTORY_TAG: "true"} if planned.is_history else {}),
             "ema_assets/timeframe": rectangle.timeframe.value,
             "ema_assets/series": str(planned.series),
             # What a run leaves undone is stale still, and the sweep takes it up; a retry would only do it twice.
@@ -48,13 +52,18 @@ def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
 
 
 def in_flight(instance: DagsterInstance) -> list[Rectangle]:
-    """What queued and running refresh runs cover."""
+    """What queued and running refresh runs cover.
+
+    A run that loads 5m history covers the rolled-up timeframes too: they follow in one run each when all of it is
+    there, not in many runs as its series come in.
+    """
     runs = instance.get_runs(filters=RunsFilter(job_name=REFRESH_JOB, statuses=_IN_FLIGHT))
     rectangles = []
     for run in runs:
         if RANGE_START_TAG in run.tags and RANGE_END_TAG in run.tags:
             first, last = Series.parse(run.tags[RANGE_START_TAG]), Series.parse(run.tags[RANGE_END_TAG])
-            rectangles.append(Rectangle(first.timeframe, first.symbol, last.symbol))
+            feeds = ROLLED_UP if HISTORY_TAG in run.tags and first.timeframe is BASE else ()
+            rectangles += [Rectangle(timeframe, first.symbol, last.symbol) for timeframe in (first.timeframe, *feeds)]
     return rectangles
 
 

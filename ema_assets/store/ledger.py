@@ -221,7 +221,7 @@ def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
 
 
 def instruments(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
-    """Those of `symbols` that are known: symbol, calendar, is_fetched, and checked_through of their `timeframe` bars."""
+    """Those of `symbols` that are known: symbol, calendar, is_fetched, checked_through of their bars; sorted."""
     return transaction.query(
         """
         SELECT i.symbol, i.calendar, i.is_fetched, s.checked_through

@@ -107,6 +107,21 @@ def test_the_sweep_takes_up_new_symbols_at_once_and_after_everything_live(world:
     assert all(request.tags["ema_assets/lane"] == "slow" for request in requests)
 
 
+def test_rolled_up_timeframes_wait_for_the_run_that_loads_their_5m_history(world: World) -> None:
+    """Without this, each sweep during a long load would launch four runs for the few series that are in by then."""
+    history = look(world, sweep)
+    world.instance.create_run_for_job(defs.resolve_job_def("refresh"), tags=dict(history[0].tags))
+    world.settle()
+    with world.database.transaction() as transaction:
+        transaction.execute(
+            """UPDATE market.series_state SET dirty_from = first_ts, dirty_end = first_ts
+               WHERE asset = 'ohlc' AND timeframe IN ('15m', '30m', '1h', '4h')"""
+        )
+    reason = look(world, sweep)
+    assert isinstance(reason, SkipReason)
+    assert "covered by queued or running runs" in reason.skip_message
+
+
 def test_the_watchlist_sensor_adds_and_removes_partitions_in_one_batch_each(world: World) -> None:
     world.watchlist_path.write_text(world.watchlist_path.read_text().replace('"JPM", "XOM"', '"NVDA", "AMD"'))
     result = look(world, sync_watchlist)
