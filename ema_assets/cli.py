@@ -68,16 +68,16 @@ def up_command(port: int) -> None:
 def down_command(timeout_seconds: float) -> None:
     """Stop the `ema-assets up` that runs on this EMA_HOME."""
     settings = Settings.from_env()
-    running = up.read_state(settings)
-    if running is None:
+    pid = up.read_pid(settings)
+    if pid is None:
         click.echo(f"Nothing runs on {settings.home}.")
         return
-    os.kill(running.pid, signal.SIGTERM)
+    os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + timeout_seconds
-    while up.read_state(settings) is not None:
+    while up.is_alive(settings):
         if time.monotonic() > deadline:
             raise EmaAssetsError(
-                f"process {running.pid} has not stopped within {timeout_seconds:g} s; "
+                f"process {pid} has not stopped within {timeout_seconds:g} s; "
                 f"its logs are in {settings.logs_folder}"
             )
         time.sleep(0.2)

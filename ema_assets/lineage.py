@@ -17,6 +17,4 @@ _READS_TOO = {STRATEGY: (OHLC,)}
 
 def downstream_of(asset: str) -> tuple[str, ...]:
     """The assets that read `asset` directly, on the same timeframe."""
-    return tuple(
-        name for name, source in UPSTREAM.items() if source == asset or asset in _READS_TOO.get(name, ())
-    )
+    return tuple(name for name, source in UPSTREAM.items() if source == asset or asset in _READS_TOO.get(name, ()))

@@ -49,20 +49,34 @@ class Running:
     started_at: str
 
 
-def read_state(settings: Settings) -> Running | None:
-    """The `up` that runs on this EMA_HOME, or None."""
+def is_alive(settings: Settings) -> bool:
+    """True while any `up` of this EMA_HOME lives, also one that is just starting or stopping."""
     try:
         with _lock_path(settings).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
-        return None
+        return False
     except BlockingIOError:
-        try:
-            return Running(**json.loads(_state_path(settings).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            # Locked but not written yet: `up` is in its first second.
-            return None
-    return None
+        return True
+    return False
+
+
+def read_pid(settings: Settings) -> int | None:
+    """The process of the `up` that lives on this EMA_HOME, also while it is starting or stopping."""
+    if not is_alive(settings):
+        return None
+    text = _lock_path(settings).read_text(encoding="utf-8")
+    return int(text) if text else None
+
+
+def read_state(settings: Settings) -> Running | None:
+    """The `up` that runs on this EMA_HOME, or None; also None while it is still starting."""
+    if not is_alive(settings):
+        return None
+    try:
+        return Running(**json.loads(_state_path(settings).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def run(settings: Settings, port: int, say: Say) -> int:
@@ -270,7 +284,7 @@ def _state_path(settings: Settings) -> Path:
 
 @contextmanager
 def _only_one(settings: Settings) -> Iterator[None]:
-    with _lock_path(settings).open("wb") as lock:
+    with _lock_path(settings).open("a+b") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -280,6 +294,9 @@ def _only_one(settings: Settings) -> Iterator[None]:
                 f"`ema-assets up` already runs on {settings.home}{where}; stop it with `ema-assets down`, "
                 "or set EMA_HOME to another folder"
             ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()).encode())
+        lock.flush()
         yield
 
 

@@ -11,8 +11,38 @@ from ema_assets.keys import Instrument, Series, parse_symbol, parse_timeframe
 from ema_assets.lineage import ASSETS, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY, UPSTREAM, downstream_of
 from ema_assets.timeframes import BASE, FETCHED, ORDER, ROLLED_UP, Timeframe
 
-SYMBOLS = ["AAPL", "BRK.B", "BTC-USD", "^GSPC", "ES=F", "EURUSD=X", "BTC/USD", "0700.HK", "a", "X:BTCUSD", "A_B", "9" * 32]
-NO_SYMBOLS = ["", " ", "AAPL ", " AAPL", "A|B", "A,B", "A[0]", "A\nB", "AAPL\n", "A\x00", ".A", "-A", "/A", "Ä", "A B", "A" * 33]
+SYMBOLS = [
+    "AAPL",
+    "BRK.B",
+    "BTC-USD",
+    "^GSPC",
+    "ES=F",
+    "EURUSD=X",
+    "BTC/USD",
+    "0700.HK",
+    "a",
+    "X:BTCUSD",
+    "A_B",
+    "9" * 32,
+]
+NO_SYMBOLS = [
+    "",
+    " ",
+    "AAPL ",
+    " AAPL",
+    "A|B",
+    "A,B",
+    "A[0]",
+    "A\nB",
+    "AAPL\n",
+    "A\x00",
+    ".A",
+    "-A",
+    "/A",
+    "Ä",
+    "A B",
+    "A" * 33,
+]
 
 
 @pytest.mark.parametrize("text", SYMBOLS)
@@ -79,7 +109,8 @@ def test_every_timeframe_is_either_fetched_or_rolled_up() -> None:
 
 def test_an_instrument_knows_how_it_is_traded_and_fetched() -> None:
     assert Instrument("AAPL") == Instrument("AAPL", "XNYS", None)
-    assert Instrument("AAPL").is_fetched and not Instrument("AAPL").is_crypto
+    assert Instrument("AAPL").is_fetched
+    assert not Instrument("AAPL").is_crypto
     assert Instrument("BTC-USD", "24/7").is_crypto
     assert not Instrument("OLD", provider="file").is_fetched
 

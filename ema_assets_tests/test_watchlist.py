@@ -77,13 +77,19 @@ def test_the_default_watchlist_is_sound_and_is_written_once(tmp_path: Path) -> N
         ("group = 3", "groups are written `[[group]]`"),
         ("group = [3]", "groups are written `[[group]]`"),
         ("[[groups]]\nsymbols = ['A']", "unknown key `groups`, allowed are history, group; did you mean `group`?"),
-        ("[[group]]\nsymbol = ['A']", "group 1: unknown key `symbol`, allowed are name, calendar, provider, symbols; did you mean `symbols`?"),
+        (
+            "[[group]]\nsymbol = ['A']",
+            "group 1: unknown key `symbol`, allowed are name, calendar, provider, symbols; did you mean `symbols`?",
+        ),
         ("[[group]]\nname = 'US'\nsymbols = 'AAPL'", "group 'US': `symbols` must be a list such as"),
         ("[[group]]\nsymbols = [7]", "group 1: every symbol must be text in quotes, received 7"),
         ("[[group]]\nsymbols = ['A B']", "group 1: `symbol` must be 1 to 32 letters"),
         ("[[group]]\nsymbols = ['A']\n[[group]]\nname = 'x'\nsymbols = ['A']", "the symbol 'A' is listed twice"),
         ("[[group]]\nsymbols = ['A', 'A']", "the symbol 'A' is listed twice"),
-        ("[[group]]\ncalendar = 5\nsymbols = ['A']", "group 1: `calendar` must be a name such as 'XNYS' or '24/7', received 5"),
+        (
+            "[[group]]\ncalendar = 5\nsymbols = ['A']",
+            "group 1: `calendar` must be a name such as 'XNYS' or '24/7', received 5",
+        ),
         ("[[group]]\ncalendar = ''\nsymbols = ['A']", "group 1: `calendar` must be a name"),
         ("[[group]]\nprovider = 'yahoo'\nsymbols = ['A']", "group 1: `provider` must be 'file'"),
         ("history = 3\n[[group]]\nsymbols = ['A']", "`history` must be a table of days"),
@@ -176,7 +182,7 @@ def test_removed_symbols_are_gone_and_comments_stay(path: Path) -> None:
     assert watchlist.remove_symbols(path, ["MSFT", "TSLA", "BTC-USD", "MSFT"]) == ["MSFT", "BTC-USD"]
     assert watchlist.load(path).symbols == ("AAPL", "VOD.L")
     text = path.read_text(encoding="utf-8")
-    assert "# My symbols." in text and "# US" in text and "# days" in text
+    assert all(comment in text for comment in ("# My symbols.", "# US", "# days"))
 
 
 def test_the_last_symbol_cannot_be_removed(path: Path) -> None:

@@ -82,7 +82,8 @@ def trades(closes: Sequence[float], crossovers: Sequence[str | None]) -> list[Tr
 def stretches(session: dict[str, datetime | None]) -> list[tuple[datetime, datetime]]:
     """The times of continuous trading in one session (open, break_start, break_end, close)."""
     opens, closes = session["open"], session["close"]
-    assert opens is not None and closes is not None
+    assert opens is not None
+    assert closes is not None
     if session["break_start"] is None or session["break_end"] is None:
         return [(opens, closes)]
     return [(opens, session["break_start"]), (session["break_end"], closes)]
@@ -93,9 +94,10 @@ def buckets(sessions: pl.DataFrame, length: timedelta) -> list[tuple[datetime, d
     result = []
     for session in sessions.iter_rows(named=True):
         for start, end in stretches(session):
-            while start < end:
-                result.append((start, min(start + length, end)))
-                start += length
+            at = start
+            while at < end:
+                result.append((at, min(at + length, end)))
+                at += length
     return result
 
 

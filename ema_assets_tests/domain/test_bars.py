@@ -13,7 +13,9 @@ from ema_assets.timeframes import Timeframe
 NAN, INFINITE = float("nan"), float("inf")
 SOUND = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 11.0, "volume": 100.0}
 CALENDARS = {"AAPL": "XNYS", "HK": "XHKG", "TOKYO": "XTKS", "SYDNEY": "XASX", "BTC-USD": "24/7"}
-SESSIONS = pl.concat(exchange_sessions(calendar, date(2026, 11, 16), date(2026, 12, 4)) for calendar in CALENDARS.values())
+SESSIONS = pl.concat(
+    exchange_sessions(calendar, date(2026, 11, 16), date(2026, 12, 4)) for calendar in CALENDARS.values()
+)
 LATER = datetime(2026, 12, 24, tzinfo=UTC)
 
 
@@ -157,7 +159,9 @@ def test_a_daily_bar_is_given_its_sessions_open(symbol: str, label: str, opens: 
     assert found.accepted["ts"].to_list() == [utc(opens)]
     closes = SESSIONS.filter(calendar=CALENDARS[symbol], open=utc(opens))["close"].item()
     assert found.accepted["ts_end"].to_list() == [closes]
-    assert sifted(bar(label, symbol, "1d"), timeframe=Timeframe.D1, closed_by=closes - timedelta(seconds=1)).accepted.is_empty()
+    assert sifted(
+        bar(label, symbol, "1d"), timeframe=Timeframe.D1, closed_by=closes - timedelta(seconds=1)
+    ).accepted.is_empty()
 
 
 @pytest.mark.parametrize(

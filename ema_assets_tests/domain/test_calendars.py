@@ -181,7 +181,9 @@ def test_during_lunch_the_last_bar_is_the_one_before_it() -> None:
     assert last_closed(HONG_KONG, Timeframe.H1, noon).rows() == [
         ("XHKG", utc("2026-07-08 03:30"), utc("2026-07-08 04:00"))
     ]
-    assert next_close(HONG_KONG, Timeframe.H1, noon).rows() == [("XHKG", utc("2026-07-08 05:00"), utc("2026-07-08 06:00"))]
+    assert next_close(HONG_KONG, Timeframe.H1, noon).rows() == [
+        ("XHKG", utc("2026-07-08 05:00"), utc("2026-07-08 06:00"))
+    ]
 
 
 def test_calendars_are_judged_one_by_one() -> None:

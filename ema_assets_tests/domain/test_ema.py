@@ -65,7 +65,9 @@ def test_the_committed_values_of_talib_are_met_without_talib() -> None:
     assert len(rows) == signals.height == 350
     for span in SPANS:
         for name in series:
-            expected = [float(row[f"ema_{span}"]) if row[f"ema_{span}"] else None for row in rows if row["series"] == name]
+            expected = [
+                float(row[f"ema_{span}"]) if row[f"ema_{span}"] else None for row in rows if row["series"] == name
+            ]
             assert_close(signals.filter(symbol=name)[f"ema_{span}"].to_list(), expected)
 
 

@@ -67,7 +67,10 @@ def test_rolled_up_bars_equal_a_walk_through_the_calendar(
     complete = {symbol: data.draw(st.sampled_from(moments), symbol) for symbol in ("AAPL", "MSFT")}
     bars = {symbol: bars_in(sessions, symbol, seed + n, missing) for n, symbol in enumerate(complete)}
     closed, still_open = roll_up(
-        pl.concat(bars.values()), timeframe, sessions, pl.concat([through(complete[symbol], symbol) for symbol in complete])
+        pl.concat(bars.values()),
+        timeframe,
+        sessions,
+        pl.concat([through(complete[symbol], symbol) for symbol in complete]),
     )
     assert closed.schema == BAR_SCHEMA
     for symbol, moment in complete.items():
@@ -143,7 +146,11 @@ def test_every_time_finds_its_bucket_and_keeps_its_place() -> None:
 def test_a_changed_bar_makes_its_bucket_dirty(timeframe: Timeframe) -> None:
     changed_from = utc("2026-11-27 17:55")
     changed = pl.DataFrame(
-        {"symbol": ["AAPL", "LOST"], "calendar": ["XNYS", "XNYS"], "changed_from": [changed_from, utc("2026-11-26 15:00")]}
+        {
+            "symbol": ["AAPL", "LOST"],
+            "calendar": ["XNYS", "XNYS"],
+            "changed_from": [changed_from, utc("2026-11-26 15:00")],
+        }
     )
     (expected,) = (
         bucket

@@ -91,9 +91,7 @@ def test_computing_in_increments_gives_the_same_trades_as_in_one_go(
 
 
 def test_a_carried_trade_without_a_new_bar_is_marked_to_its_entry() -> None:
-    carried = NOTHING.vstack(
-        pl.DataFrame([("AAPL", START, 50.0, 12)], schema=NOTHING.schema, orient="row")
-    )
+    carried = NOTHING.vstack(pl.DataFrame([("AAPL", START, 50.0, 12)], schema=NOTHING.schema, orient="row"))
     found = trades_9_30(frame_of({"AAPL": []}), carried)
     assert found.rows(named=True) == [
         {

@@ -77,7 +77,9 @@ def test_computing_in_increments_gives_the_same_rows_as_in_one_go(
     [
         pytest.param([(2, 1)], ["up"], [None], [None], id="the first trend is no flip"),
         pytest.param([(1, 1)], [None], [None], [None], id="equal from the start is no trend"),
-        pytest.param([(1, 1), (2, 1)], [None, "up"], [None, None], [None, None], id="equal, then up is the first trend"),
+        pytest.param(
+            [(1, 1), (2, 1)], [None, "up"], [None, None], [None, None], id="equal, then up is the first trend"
+        ),
         pytest.param([(2, 1), (1, 1)], ["up", "up"], [None, None], [None, None], id="equal goes on as before"),
         pytest.param([(2, 1), (1, 1), (2, 1)], ["up"] * 3, [None] * 3, [None] * 3, id="touching is no crossover"),
         pytest.param(

@@ -132,7 +132,9 @@ class MemoryExchange:
         self.closed += 1
 
 
-def watch(calendars: Mapping[str, str], *, m5_days: int = 30, d1_days: int = 120, provider: str | None = None) -> Watchlist:
+def watch(
+    calendars: Mapping[str, str], *, m5_days: int = 30, d1_days: int = 120, provider: str | None = None
+) -> Watchlist:
     """A watchlist of symbols on calendars."""
     instruments = tuple(Instrument(symbol, calendar, provider) for symbol, calendar in calendars.items())
     return Watchlist(instruments, dict(zip(FETCHED, (m5_days, d1_days), strict=True)))

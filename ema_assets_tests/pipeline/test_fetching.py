@@ -20,7 +20,10 @@ LAST = pl.DataFrame({"calendar": ["XNYS"], "ts_end": [CLOSED]})
 
 
 def state(
-    checked_through: datetime | None, next_attempt_at: datetime | None = None, symbol: str = "AAPL", calendar: str = "XNYS"
+    checked_through: datetime | None,
+    next_attempt_at: datetime | None = None,
+    symbol: str = "AAPL",
+    calendar: str = "XNYS",
 ) -> pl.DataFrame:
     schema = {
         "symbol": pl.String(),
@@ -51,7 +54,9 @@ def test_a_request_starts_where_the_series_stands(known: pl.DataFrame, start: da
     assert plan(known).select("symbol", "start", "end").rows() == ([] if start is None else [("AAPL", start, CLOSED)])
 
 
-@pytest.mark.parametrize("known", [state(CLOSED), state(None, NOW + timedelta(hours=1)), state(utc("2026-11-24 00:00"))])
+@pytest.mark.parametrize(
+    "known", [state(CLOSED), state(None, NOW + timedelta(hours=1)), state(utc("2026-11-24 00:00"))]
+)
 def test_everything_starts_at_the_beginning_also_for_fresh_and_pausing_series(known: pl.DataFrame) -> None:
     assert plan(known, everything=True)["start"].to_list() == [utc("2026-11-15 00:00")]
 

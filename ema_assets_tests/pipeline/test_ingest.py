@@ -120,7 +120,9 @@ def test_missing_columns_are_named_with_what_was_found_and_what_to_do(tmp_path: 
     assert "lacks the column volume" in refusal(csv(tmp_path, "1", header=HEADER.removesuffix(",volume")))
 
 
-@pytest.mark.parametrize("text", ["yesterday", "25/11/2026", "2026-13-01", "2026-02-30 15:00", "15:00", "2026-11-25T15:00:00X"])
+@pytest.mark.parametrize(
+    "text", ["yesterday", "25/11/2026", "2026-13-01", "2026-02-30 15:00", "15:00", "2026-11-25T15:00:00X"]
+)
 def test_a_time_that_is_none_is_named_with_its_line(tmp_path: Path, text: str) -> None:
     good = "AAPL,5m,2026-11-25 15:00,1,2,1,2,5"
     sentence = refusal(csv(tmp_path, good, f"AAPL,5m,{text},1,2,1,2,5", f"AAPL,5m,{text},1,2,1,2,5"))
@@ -132,7 +134,10 @@ def test_a_time_that_is_none_is_named_with_its_line(tmp_path: Path, text: str) -
     [
         ("AA|PL,5m,2026-11-25 15:00,1,2,1,2,5", "line 3: `symbol` must be"),
         (",5m,2026-11-25 15:00,1,2,1,2,5", "line 3: `symbol` must be"),
-        ("AAPL,7m,2026-11-25 15:00,1,2,1,2,5", "line 3: `timeframe` must be one of 5m, 15m, 30m, 1h, 4h, 1d, received '7m'"),
+        (
+            "AAPL,7m,2026-11-25 15:00,1,2,1,2,5",
+            "line 3: `timeframe` must be one of 5m, 15m, 30m, 1h, 4h, 1d, received '7m'",
+        ),
         ("AAPL,,2026-11-25 15:00,1,2,1,2,5", "line 3: `timeframe` must be"),
     ],
 )
@@ -310,7 +315,10 @@ def test_series_are_stored_in_batches_of_whole_series(database: Database, monkey
     sync(database, FILES, NOW)
     monkeypatch.setattr(ingest, "_BARS_A_BATCH", 1)
     bars = pl.concat([line("2026-11-25 15:00"), line("2026-11-25 15:00", "BTC-USD"), line("2026-11-25 15:05")])
-    assert [(each.symbol, each.stored) for each in store_bars(database, bars, "x.csv", NOW)] == [("AAPL", 2), ("BTC-USD", 1)]
+    assert [(each.symbol, each.stored) for each in store_bars(database, bars, "x.csv", NOW)] == [
+        ("AAPL", 2),
+        ("BTC-USD", 1),
+    ]
 
 
 def test_a_file_for_a_fetched_symbol_does_not_hide_what_the_provider_was_not_asked_for(database: Database) -> None:

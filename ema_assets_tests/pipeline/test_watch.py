@@ -21,6 +21,8 @@ from ema_assets_tests.pipeline.exchange import watch as watchlist_of
 
 # A Wednesday, half past three in New York; Thursday is a holiday.
 NOW = utc("2026-11-25 20:30")
+# Enough where it does not matter which: both fetched timeframes and a rolled-up one.
+FEW = (Timeframe.M5, Timeframe.H1, Timeframe.D1)
 WATCHED = watchlist_of({"AAPL": "XNYS", "MSFT": "XNYS", "BTC-USD": "24/7"}, m5_days=5, d1_days=60)
 
 
@@ -91,7 +93,10 @@ def test_closed_bars_hold_every_calendar_in_use_and_every_timeframe(database: Da
     with database.transaction() as transaction:
         found = closed_bars(transaction, NOW)
     assert found.height == 2 * len(ORDER)
-    ends = {(calendar, timeframe): end for calendar, timeframe, end in found.select("calendar", "timeframe", "ts_end").rows()}
+    ends = {
+        (calendar, timeframe): end
+        for calendar, timeframe, end in found.select("calendar", "timeframe", "ts_end").rows()
+    }
     assert ends["XNYS", "1h"] == utc("2026-11-25 20:30")
     assert ends["XNYS", "4h"] == utc("2026-11-25 18:30")
     assert ends["XNYS", "1d"] == utc("2026-11-24 21:00")
@@ -113,7 +118,7 @@ def test_on_a_close_the_schedule_gets_what_is_stale_and_the_rolled_up_bars_about
 
 def test_rolled_up_bars_whose_base_bars_fail_are_not_expected(database: Database) -> None:
     exchange = exchange_until()
-    refresh(database, WATCHED, exchange, NOW)
+    refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
     exchange.failing = {"MSFT": "no"}
     later = NOW + timedelta(minutes=30)
     refresh(database, WATCHED, exchange, later, timeframes=[Timeframe.M5])
@@ -128,7 +133,9 @@ def test_rolled_up_bars_whose_base_bars_fail_are_not_expected(database: Database
 def test_the_sweep_leaves_fresh_closes_to_their_schedule_and_takes_the_rest(database: Database) -> None:
     exchange = exchange_until()
     refresh(database, WATCHED, exchange, NOW)
-    watch.sync(database, watchlist_of({**{each.symbol: each.calendar for each in WATCHED.instruments}, "NEW": "XNYS"}), NOW)
+    watch.sync(
+        database, watchlist_of({**{each.symbol: each.calendar for each in WATCHED.instruments}, "NEW": "XNYS"}), NOW
+    )
     later, grace = NOW + timedelta(minutes=5), timedelta(minutes=2)
 
     def swept(now: datetime) -> set[tuple[str, str, str]]:
@@ -219,7 +226,7 @@ def test_waiting_has_an_end_and_says_how_many_are_behind(database: Database) -> 
 def test_status_counts_series_stale_missing_and_failing(database: Database) -> None:
     exchange = exchange_until()
     exchange.failing = {"MSFT": "no such symbol"}
-    refresh(database, WATCHED, exchange, NOW)
+    refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
     later = NOW + timedelta(minutes=5)
     with database.transaction() as transaction:
         found = {(each.asset, each.timeframe): each for each in status.by_asset(transaction, later)}
@@ -248,7 +255,9 @@ def test_progress_counts_series_that_are_computed_to_the_end_and_recorded(databa
     with database.transaction() as transaction:
         assert status.progress(transaction) == dict.fromkeys(ORDER, (0, 3))
         transaction.execute("UPDATE market.series_state SET recorded_at = computed_at WHERE symbol <> 'MSFT'")
-        transaction.execute("UPDATE market.series_state SET recorded_at = NULL WHERE asset = 'ema_trend' AND timeframe = '1h'")
+        transaction.execute(
+            "UPDATE market.series_state SET recorded_at = NULL WHERE asset = 'ema_trend' AND timeframe = '1h'"
+        )
         found = status.progress(transaction)
     assert list(found) == list(ORDER)
     assert (found[Timeframe.M5], found[Timeframe.H1]) == ((2, 3), (0, 3))
@@ -257,7 +266,7 @@ def test_progress_counts_series_that_are_computed_to_the_end_and_recorded(databa
 def test_failures_are_told_once_a_reason_the_commonest_first(database: Database) -> None:
     exchange = exchange_until()
     exchange.failing = {"AAPL": "rate limit", "MSFT": "rate limit", "BTC-USD": "unknown symbol"}
-    refresh(database, WATCHED, exchange, NOW)
+    refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
     with database.transaction() as transaction:
         assert status.failure_reasons(transaction) == [
             "AAPL|1d and 3 more: rate limit",
@@ -267,7 +276,7 @@ def test_failures_are_told_once_a_reason_the_commonest_first(database: Database)
 
 def test_a_series_asked_for_long_before_the_last_close_is_late(database: Database) -> None:
     exchange = exchange_until()
-    refresh(database, WATCHED, exchange, NOW)
+    refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
     exchange.failing = {"MSFT": "no"}
 
     def late(now: datetime) -> list[tuple[str, str]]:
@@ -285,13 +294,16 @@ def test_a_series_asked_for_long_before_the_last_close_is_late(database: Databas
 
 
 def test_computed_series_that_wait_too_long_are_told(database: Database) -> None:
-    refresh(database, WATCHED, exchange_until(), NOW)
+    refresh(database, WATCHED, exchange_until(), NOW, timeframes=FEW)
     with database.transaction() as transaction:
         transaction.execute("UPDATE market.series_state SET updated_at = updated_at - interval '20 minutes'")
         moment = transaction.query("SELECT clock_timestamp() - interval '15 minutes' AS at")["at"].item()
         assert health.waiting_since(transaction, moment).is_empty()
         transaction.execute(
-            "UPDATE market.series_state SET dirty_from = now() WHERE symbol = 'AAPL' AND timeframe = '1h' AND asset IN ('ohlc', 'ema_trend')"
+            """
+            UPDATE market.series_state SET dirty_from = now()
+            WHERE symbol = 'AAPL' AND timeframe = '1h' AND asset IN ('ohlc', 'ema_trend')
+            """
         )
         assert health.waiting_since(transaction, moment).select("asset", "symbol", "timeframe").rows() == [
             ("ema_trend", "AAPL", "1h")
@@ -303,7 +315,7 @@ def test_rejected_bars_are_counted_by_series_and_reason(database: Database) -> N
     exchange.bars = exchange.bars.with_columns(
         low=pl.when(pl.col("symbol") == "AAPL", pl.col("ts") >= utc("2026-11-25 20:00")).then(-1.0).otherwise("low")
     )
-    refresh(database, WATCHED, exchange, NOW)
+    refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
     with database.transaction() as transaction:
         assert health.rejected_since(transaction, utc("2020-01-01 00:00")).rows() == [
             ("AAPL", "5m", "price not above zero", "memory", 6)
@@ -314,7 +326,7 @@ def test_rejected_bars_are_counted_by_series_and_reason(database: Database) -> N
 def test_symbols_taken_off_the_watchlist_are_in_no_count(database: Database) -> None:
     exchange = exchange_until()
     exchange.failing = {"MSFT": "no"}
-    refresh(database, WATCHED, exchange, NOW)
+    refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
     watch.sync(database, watchlist_of({"AAPL": "XNYS"}), NOW)
     later = NOW + timedelta(hours=1)
     with database.transaction() as transaction:

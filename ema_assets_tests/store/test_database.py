@@ -15,6 +15,13 @@ from ema_assets.errors import StoreUnavailable
 from ema_assets.store.database import Database, identifier
 
 MOMENT = datetime(2026, 11, 25, 15, 30, 0, 123456, tzinfo=UTC)
+ADD_AAPL = "INSERT INTO market.instrument (symbol, calendar) VALUES ('AAPL', 'XNYS')"
+
+
+def end_connection(url: str, pid: int) -> None:
+    """End the server's side of a connection and wait until it is gone."""
+    with closing(psycopg2.connect(url)) as other, other, other.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
 
 
 @pytest.mark.parametrize(
@@ -41,8 +48,10 @@ MOMENT = datetime(2026, 11, 25, 15, 30, 0, 123456, tzinfo=UTC)
         ("cardinality($1::text[])", pl.Series([], dtype=pl.String), 0),
     ],
 )
-def test_a_parameter_arrives_as_what_it_is(database: Database, sql: str, value: object, expected: object) -> None:
-    with database.transaction() as transaction:
+def test_a_parameter_arrives_as_what_it_is(
+    module_database: Database, sql: str, value: object, expected: object
+) -> None:
+    with module_database.transaction() as transaction:
         assert transaction.query(f"SELECT {sql} AS found", value)["found"].item() == expected
 
 
@@ -83,13 +92,20 @@ def test_large_staged_tables_get_statistics(database: Database) -> None:
 
 
 def test_an_error_leaves_nothing_behind_and_the_connection_usable(database: Database) -> None:
-    with pytest.raises(ZeroDivisionError), database.transaction() as transaction:
-        transaction.execute("INSERT INTO market.instrument (symbol, calendar) VALUES ('AAPL', 'XNYS')")
-        with transaction.staged(pl.DataFrame({"a": [1]})):
+    def fail_in_python() -> None:
+        with database.transaction() as transaction, transaction.staged(pl.DataFrame({"a": [1]})):
+            transaction.execute(ADD_AAPL)
             raise ZeroDivisionError
-    with pytest.raises(adbc_driver_manager.Error), database.transaction() as transaction:
-        transaction.execute("INSERT INTO market.instrument (symbol, calendar) VALUES ('AAPL', 'XNYS')")
-        transaction.execute("SELECT 1 / 0")
+
+    def fail_in_sql() -> None:
+        with database.transaction() as transaction:
+            transaction.execute(ADD_AAPL)
+            transaction.execute("SELECT 1 / 0")
+
+    with pytest.raises(ZeroDivisionError):
+        fail_in_python()
+    with pytest.raises(adbc_driver_manager.Error, match="division by zero"):
+        fail_in_sql()
     with database.transaction() as transaction:
         assert transaction.query("SELECT * FROM market.instrument").is_empty()
         assert transaction.query("SELECT to_regclass('pg_temp.staged_1') AS found").item() is None
@@ -101,7 +117,7 @@ def test_nothing_is_seen_by_others_before_the_end_of_the_block(database: Databas
             return transaction.query("SELECT * FROM market.instrument").height
 
     with database.transaction() as transaction:
-        transaction.execute("INSERT INTO market.instrument (symbol, calendar) VALUES ('AAPL', 'XNYS')")
+        transaction.execute(ADD_AAPL)
         assert seen() == 0
     assert seen() == 1
 
@@ -132,8 +148,7 @@ def test_a_wrong_password_is_said_without_leaking_it(database_url: str, where: s
 def test_a_connection_that_was_cut_is_opened_again(database: Database, database_url: str) -> None:
     with database.transaction() as transaction:
         pid = transaction.query("SELECT pg_backend_pid() AS pid").item()
-    with closing(psycopg2.connect(database_url)) as other, other, other.cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+    end_connection(database_url, pid)
     with pytest.raises(StoreUnavailable, match=r"the connection to .* was lost"), database.transaction() as transaction:
         transaction.query("SELECT 1 AS one")
     with database.transaction() as transaction:
@@ -141,12 +156,14 @@ def test_a_connection_that_was_cut_is_opened_again(database: Database, database_
 
 
 def test_a_connection_cut_in_the_middle_of_a_transaction_says_so(database: Database, database_url: str) -> None:
-    with pytest.raises(StoreUnavailable, match="was lost"), database.transaction() as transaction:
-        transaction.execute("INSERT INTO market.instrument (symbol, calendar) VALUES ('AAPL', 'XNYS')")
-        pid = transaction.query("SELECT pg_backend_pid() AS pid").item()
-        with closing(psycopg2.connect(database_url)) as other, other, other.cursor() as cursor:
-            cursor.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
-        transaction.query("SELECT 1 AS one")
+    def lose_the_connection() -> None:
+        with database.transaction() as transaction:
+            transaction.execute(ADD_AAPL)
+            end_connection(database_url, transaction.query("SELECT pg_backend_pid() AS pid").item())
+            transaction.query("SELECT 1 AS one")
+
+    with pytest.raises(StoreUnavailable, match="was lost"):
+        lose_the_connection()
     with database.transaction() as transaction:
         assert transaction.query("SELECT * FROM market.instrument").is_empty()
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
+import adbc_driver_manager
 import polars as pl
 import pytest
 
@@ -113,7 +114,10 @@ def test_every_symbol_has_a_row_an_asset_and_timeframe(ready: Database) -> None:
     with ready.transaction() as transaction:
         found = transaction.query("SELECT asset, symbol, timeframe FROM market.series_state")
     assert sorted(found.rows()) == sorted(
-        (asset, symbol, timeframe.value) for asset in ASSETS for symbol in ("AAPL", "MSFT", "BTC-USD") for timeframe in ORDER
+        (asset, symbol, timeframe.value)
+        for asset in ASSETS
+        for symbol in ("AAPL", "MSFT", "BTC-USD")
+        for timeframe in ORDER
     )
 
 
@@ -122,7 +126,9 @@ def test_a_new_asset_starts_dirty_where_its_upstream_holds_data(ready: Database)
         ledger.complete(transaction, EMA_SIGNALS, FIVE, results(["AAPL"], first_ts=NOW, last_ts=NOW), "1")
         transaction.execute("DELETE FROM market.series_state WHERE asset = 'ema_trend'")
         ledger.add_rows(transaction, ["AAPL", "MSFT", "BTC-USD"])
-        dirty = transaction.query("SELECT symbol, timeframe, dirty_from FROM market.series_state WHERE dirty_from IS NOT NULL")
+        dirty = transaction.query(
+            "SELECT symbol, timeframe, dirty_from FROM market.series_state WHERE dirty_from IS NOT NULL"
+        )
         assert dirty.rows() == [("AAPL", "5m", ledger.BEGINNING)]
         assert claimed(transaction, EMA_TREND, FIVE) == ["AAPL"]
 
@@ -286,11 +292,20 @@ def test_marking_dirty_only_ever_pulls_down(
 
 def test_completing_a_changed_series_marks_what_reads_it(ready: Database) -> None:
     with ready.transaction() as transaction:
-        ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], changed_from=NOW, last_ts=NOW, checked_through=NOW), "7")
+        ledger.complete(
+            transaction, OHLC, FIVE, results(["AAPL"], changed_from=NOW, last_ts=NOW, checked_through=NOW), "7"
+        )
         found = row(transaction, OHLC, "AAPL", FIVE)
-        assert (found["revision"], found["code_version"], found["last_ts"], found["checked_through"]) == (1, "7", NOW, NOW)
+        assert (found["revision"], found["code_version"], found["last_ts"], found["checked_through"]) == (
+            1,
+            "7",
+            NOW,
+            NOW,
+        )
         assert found["computed_at"] is not None
-        dirty = transaction.query("SELECT asset, symbol, timeframe, dirty_from FROM market.series_state WHERE dirty_from IS NOT NULL")
+        dirty = transaction.query(
+            "SELECT asset, symbol, timeframe, dirty_from FROM market.series_state WHERE dirty_from IS NOT NULL"
+        )
         # The trades read the bars too.
         assert sorted(dirty.rows()) == [(EMA_SIGNALS, "AAPL", "5m", NOW), (STRATEGY, "AAPL", "5m", NOW)]
         ledger.complete(transaction, EMA_SIGNALS, FIVE, results(["AAPL"], changed_from=NOW + minutes(5)), "1")
@@ -363,9 +378,13 @@ def test_another_code_version_dirties_that_asset_only(ready: Database) -> None:
         versions = dict.fromkeys(ASSETS, "1")
         assert ledger.adopt_code_versions(transaction, versions) == 0
         assert ledger.adopt_code_versions(transaction, {**versions, EMA_TREND: "2"}) == 4
-        dirty = transaction.query("SELECT asset, symbol, timeframe, dirty_from FROM market.series_state WHERE dirty_from IS NOT NULL")
+        dirty = transaction.query(
+            "SELECT asset, symbol, timeframe, dirty_from FROM market.series_state WHERE dirty_from IS NOT NULL"
+        )
         assert sorted(dirty.rows()) == [
-            (EMA_TREND, symbol, timeframe, ledger.BEGINNING) for symbol in ("AAPL", "MSFT") for timeframe in ("1h", "5m")
+            (EMA_TREND, symbol, timeframe, ledger.BEGINNING)
+            for symbol in ("AAPL", "MSFT")
+            for timeframe in ("1h", "5m")
         ]
         assert ledger.adopt_code_versions(transaction, {**versions, EMA_TREND: "2"}) == 0
 
@@ -406,14 +425,16 @@ def test_what_changes_while_dagster_is_told_is_told_again(ready: Database) -> No
 
 
 def test_locking_waits_for_whoever_holds_the_rows(ready: Database, database_url: str) -> None:
-    with Database(database_url) as other, ready.transaction() as one:
-        assert ledger.lock(one, OHLC, FIVE, ["AAPL", "NONE"])["symbol"].to_list() == ["AAPL"]
-        with pytest.raises(Exception, match="lock timeout"), other.transaction() as two:
-            two.execute("SET LOCAL lock_timeout = 100")
-            ledger.lock(two, OHLC, FIVE, ["AAPL"])
-        with other.transaction() as two:
-            two.execute("SET LOCAL lock_timeout = 100")
-            assert ledger.lock(two, OHLC, FIVE, ["MSFT"])["symbol"].to_list() == ["MSFT"]
+    def lock(database: Database, symbol: str) -> list[str]:
+        with database.transaction() as transaction:
+            transaction.execute("SET LOCAL lock_timeout = 100")
+            return ledger.lock(transaction, OHLC, FIVE, [symbol])["symbol"].to_list()
+
+    with Database(database_url) as other, ready.transaction() as held:
+        assert ledger.lock(held, OHLC, FIVE, ["AAPL", "NONE"])["symbol"].to_list() == ["AAPL"]
+        with pytest.raises(adbc_driver_manager.Error, match="lock timeout"):
+            lock(other, "AAPL")
+        assert lock(other, "MSFT") == ["MSFT"]
 
 
 def test_the_state_of_fetched_bars_leaves_out_symbols_from_files(ready: Database) -> None:

@@ -54,7 +54,9 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(new_url: str) -
     migrate(new_url)
     newest = all_migrations()[-1].number
     ask(new_url, f"INSERT INTO ema_assets.migration (number, name) VALUES ({newest + 1}, 'future')")
-    with pytest.raises(StoreError, match=rf"was migrated to {newest + 1} by a newer ema-assets; this one knows {newest}"):
+    with pytest.raises(
+        StoreError, match=rf"was migrated to {newest + 1} by a newer ema-assets; this one knows {newest}"
+    ):
         migrate(new_url)
 
 
@@ -71,7 +73,9 @@ def test_a_migration_that_fails_leaves_the_ones_before_it_and_nothing_of_itself(
     new_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = all_migrations()
-    broken = replace(known[-1], number=known[-1].number + 1, name="broken", sql="CREATE TABLE market.half (); SELECT 1/0")
+    broken = replace(
+        known[-1], number=known[-1].number + 1, name="broken", sql="CREATE TABLE market.half (); SELECT 1/0"
+    )
     monkeypatch.setattr(migrations, "all_migrations", lambda: [*known, broken])
     with pytest.raises(StoreError, match="cannot be migrated: division by zero"):
         migrate(new_url)

@@ -29,8 +29,16 @@ def bars(*rows: tuple[str, int, float]) -> pl.DataFrame:
 
 
 def signals(*rows: tuple[str, int, float | None]) -> pl.DataFrame:
-    schema = {"symbol": pl.String(), "ts": UTC_TIME, "ema_9": pl.Float64(), "ema_30": pl.Float64(), "bar_number": pl.Int64()}
-    return pl.DataFrame([(symbol, at(bar), ema, ema, bar + 1) for symbol, bar, ema in rows], schema=schema, orient="row")
+    schema = {
+        "symbol": pl.String(),
+        "ts": UTC_TIME,
+        "ema_9": pl.Float64(),
+        "ema_30": pl.Float64(),
+        "bar_number": pl.Int64(),
+    }
+    return pl.DataFrame(
+        [(symbol, at(bar), ema, ema, bar + 1) for symbol, bar, ema in rows], schema=schema, orient="row"
+    )
 
 
 def starts(**positions: int) -> pl.DataFrame:
@@ -38,7 +46,9 @@ def starts(**positions: int) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={"symbol": pl.String(), "from_ts": UTC_TIME}, orient="row")
 
 
-def write_bars(database: Database, frame: pl.DataFrame, timeframe: Timeframe = Timeframe.M5) -> list[tuple[object, ...]]:
+def write_bars(
+    database: Database, frame: pl.DataFrame, timeframe: Timeframe = Timeframe.M5
+) -> list[tuple[object, ...]]:
     with database.transaction() as transaction:
         changes = tables.write_bars(transaction, timeframe, frame)
     return changes.select("symbol", "changed_from", "written", "corrected").sort("symbol").rows()
@@ -149,7 +159,9 @@ def test_rows_are_read_from_each_symbols_own_start(database: Database) -> None:
     write_bars(database, bars(*((symbol, bar, bar + 5.0) for symbol in ("AAPL", "MSFT", "TSLA") for bar in range(5))))
     with database.transaction() as transaction:
         since = tables.read_since(transaction, BARS, Timeframe.M5, starts(MSFT=3, AAPL=4, NONE=0), ("close",))
-        before = tables.read_before(transaction, BARS, Timeframe.M5, starts(MSFT=3, AAPL=0, TSLA=99), ("close", "volume"))
+        before = tables.read_before(
+            transaction, BARS, Timeframe.M5, starts(MSFT=3, AAPL=0, TSLA=99), ("close", "volume")
+        )
     assert since.rows() == [("AAPL", at(4), 9.0), ("MSFT", at(3), 8.0), ("MSFT", at(4), 9.0)]
     assert sorted(before.rows()) == [("MSFT", 7.0, 10.0), ("TSLA", 9.0, 10.0)]
 
@@ -199,7 +211,13 @@ def test_a_rejected_bar_is_kept_once_a_source(database: Database) -> None:
     bad = bars(("AAPL", 1, 4.0), ("AAPL", 2, 4.0)).with_columns(reason=pl.lit("high below low"))
     timeless = bad.head(1).with_columns(ts=pl.lit(None, UTC_TIME), close=pl.lit(None, pl.Float64))
     with database.transaction() as transaction:
-        for frame, source in ((bad, "memory"), (bad, "memory"), (bad.head(1), "a file"), (timeless, "a file"), (timeless, "a file")):
+        for frame, source in (
+            (bad, "memory"),
+            (bad, "memory"),
+            (bad.head(1), "a file"),
+            (timeless, "a file"),
+            (timeless, "a file"),
+        ):
             tables.reject(transaction, frame, source)
         tables.reject(transaction, bad.with_columns(close=pl.lit(4.5)).head(1), "memory")
         tables.reject(transaction, bad.clear(), "memory")
