@@ -1,27 +1,33 @@
 """The command line: `ema-assets …`. Reads arguments, prints, and turns every known error into one sentence."""
 
+import errno
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 
+import adbc_driver_manager
 import click
+import psycopg2
 
 from ema_assets import up, watchlist
 from ema_assets.errors import ConfigurationError, EmaAssetsError
 from ema_assets.keys import FROM_FILES, parse_symbol, parse_timeframe
 from ema_assets.settings import Settings, masked_url
-from ema_assets.store.database import Database
+from ema_assets.store.database import Database, first_line
 from ema_assets.store.embedded import EmbeddedServer, read_running
 from ema_assets.store.migrations import migrate
 from ema_assets.timeframes import ORDER
+
+# Of series that failed for one reason, `refresh` names this many.
+_SHOWN_SERIES = 5
 
 
 class _Commands(click.Group):
@@ -34,8 +40,16 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except EmaAssetsError as error:
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(1)
+            sentence = str(error)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever read our output has gone; click ends quietly
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            sentence = f"{where}{error.strerror or error}; EMA_HOME must be a folder that you may write to"
+        except (psycopg2.Error, adbc_driver_manager.Error) as error:
+            sentence = f"the database or its driver refused: {first_line(error)}"
+        click.echo(f"Error: {sentence}", err=True)
+        raise click.exceptions.Exit(1)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -77,8 +91,7 @@ def down_command(timeout_seconds: float) -> None:
     while up.is_alive(settings):
         if time.monotonic() > deadline:
             raise EmaAssetsError(
-                f"process {pid} has not stopped within {timeout_seconds:g} s; "
-                f"its logs are in {settings.logs_folder}"
+                f"process {pid} has not stopped within {timeout_seconds:g} s; its logs are in {settings.logs_folder}"
             )
         time.sleep(0.2)
     click.echo("Stopped.")
@@ -160,7 +173,7 @@ def refresh_command(symbols: Sequence[str], timeframes: Sequence[str], everythin
     from ema_assets.pipeline.providers import open_provider
     from ema_assets.pipeline.refresh import refresh_all
 
-    settings = _with_running_sandbox(Settings.from_env())
+    settings = _with_provider(Settings.from_env())
     watched = _watchlist(settings)
     unknown = sorted(set(symbols) - set(watched.symbols))
     if unknown:
@@ -182,12 +195,22 @@ def refresh_command(symbols: Sequence[str], timeframes: Sequence[str], everythin
                     f"{asset:18} {timeframe.value:>3}  {len(outcome.done)} series, {outcome.rows} rows written"
                     + (f", {len(outcome.errors)} failed" if outcome.errors else "")
                 )
-            for symbol, reason in list(outcome.errors.items())[:5]:
-                click.echo(f"  {symbol}|{timeframe.value}: {reason}", err=True)
+            for reason, failed in _by_reason(outcome.errors).items():
+                shown = ", ".join(f"{symbol}|{timeframe.value}" for symbol in failed[:_SHOWN_SERIES])
+                more = f" and {len(failed) - _SHOWN_SERIES} more" if len(failed) > _SHOWN_SERIES else ""
+                click.echo(f"  {shown}{more}: {reason}", err=True)
             failures += len(outcome.errors)
-    click.echo("Up to date." if not failures else f"{failures} series failed; they are tried again after a pause.")
     if failures:
-        sys.exit(1)
+        raise EmaAssetsError(f"{failures} series failed; they are tried again after a pause")
+    click.echo("Up to date.")
+
+
+def _by_reason(errors: Mapping[str, str]) -> dict[str, list[str]]:
+    """Symbols by what went wrong: when a provider is down, all say the same."""
+    groups: dict[str, list[str]] = {}
+    for symbol, reason in errors.items():
+        groups.setdefault(reason, []).append(symbol)
+    return groups
 
 
 @main.group("symbols", cls=_Commands)
@@ -362,8 +385,13 @@ def _watchlist(settings: Settings) -> watchlist.Watchlist:
     return watchlist.load(settings.watchlist_path)
 
 
-def _with_running_sandbox(settings: Settings) -> Settings:
-    """Settings with the address of the sandbox that a running `up` has started, where none is set."""
+def _with_provider(settings: Settings) -> Settings:
+    """Settings with which a provider can be asked: its keys are there, or the address of the sandbox.
+
+    Where none is set, that is the sandbox which a running `up` has started.
+    """
+    if settings.provider == "alpaca":
+        settings.alpaca_keys()
     running = up.read_state(settings)
     if settings.provider == "sandbox" and settings.sandbox_url is None:
         if running is None or running.sandbox_url is None:

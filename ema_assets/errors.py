@@ -18,7 +18,8 @@
         ├── StoreUnavailable      the database cannot be reached
         └── EmbeddedServerError   the embedded PostgreSQL cannot be started or stopped
 
-The CLI prints any of these as one sentence; anything else is a bug and keeps its traceback.
+The CLI prints any of these, and what the operating system or the database refuses, as one sentence; anything else is a
+bug and keeps its traceback.
 """
 
 

@@ -84,6 +84,8 @@ class Settings:
             ConfigurationError: naming the variable, what was received and what is allowed.
         """
         home = Path(env.get("EMA_HOME", "").strip() or ".ema").expanduser().absolute()
+        if home.is_file():
+            raise ConfigurationError(f"`EMA_HOME` must be a folder, received the file {home}")
         key_id = env.get("APCA_API_KEY_ID", "").strip() or None
         provider = _choice(env, "EMA_PROVIDER", "alpaca" if key_id else "sandbox", PROVIDERS)
         local_watchlist = Path("watchlist.toml").absolute()
@@ -121,6 +123,16 @@ class Settings:
         """True when prices are made up by the sandbox."""
         return self.provider == "sandbox"
 
+    def alpaca_keys(self) -> tuple[str, str]:
+        """Alpaca's key id and secret key.
+
+        Raises:
+            ConfigurationError: when one is missing.
+        """
+        if self.alpaca_key_id is None or self.alpaca_secret_key is None:
+            raise ConfigurationError("EMA_PROVIDER is alpaca: set APCA_API_KEY_ID and APCA_API_SECRET_KEY to your keys")
+        return self.alpaca_key_id, self.alpaca_secret_key
+
     @property
     def postgres_folder(self) -> Path:
         """Where the embedded server keeps its data."""
@@ -147,7 +159,9 @@ def _database_url(env: Mapping[str, str]) -> str | None:
         parts = urlsplit("")
     # A password with a bare / ? # or [ in it ends up in the wrong part: say so without repeating it.
     is_one = parts.scheme.split("+")[0] in ("postgresql", "postgres") and re.fullmatch(r"/[^/@]+", parts.path)
-    if not is_one or parts.fragment:
+    # libpq ends the password at the first @, and quotes a malformed escape in its complaint: either would print it.
+    is_quoted = parts.netloc.count("@") <= 1 and not re.search(r"%(?![0-9A-Fa-f]{2})", value)
+    if not is_one or not is_quoted or parts.fragment:
         raise ConfigurationError(
             "`EMA_DATABASE_URL` must read postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with any of / ? # [ ] @ : in "
             "the password percent-encoded; what was received does not"

@@ -85,6 +85,8 @@ def run(settings: Settings, port: int, say: Say) -> int:
     Raises:
         EmaAssetsError: when something cannot be started; everything started so far is stopped.
     """
+    if settings.provider == "alpaca":
+        settings.alpaca_keys()
     settings.home.mkdir(parents=True, exist_ok=True)
     with _only_one(settings), Supervisor() as supervisor:
         _check_port(port)

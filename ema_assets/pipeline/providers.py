@@ -24,12 +24,11 @@ def open_provider(settings: Settings) -> Provider:
             is_synthetic=True,
             requests_per_minute=10_000,
         )
-    if settings.alpaca_key_id is None or settings.alpaca_secret_key is None:
-        raise ConfigurationError("EMA_PROVIDER is alpaca: set APCA_API_KEY_ID and APCA_API_SECRET_KEY to your keys")
+    key_id, secret_key = settings.alpaca_keys()
     return AlpacaProvider(
         settings.alpaca_base_url,
-        key_id=settings.alpaca_key_id,
-        secret_key=settings.alpaca_secret_key,
+        key_id=key_id,
+        secret_key=secret_key,
         feed=settings.alpaca_feed,
         requests_per_minute=settings.alpaca_requests_per_minute,
     )

@@ -95,7 +95,7 @@ class Database:
             if isinstance(error, adbc_driver_manager.Error) and _is_lost(error):
                 self.close()
                 raise StoreUnavailable(
-                    f"the connection to {masked_url(self.url)} was lost: {_first_line(error)}"
+                    f"the connection to {masked_url(self.url)} was lost: {first_line(error)}"
                 ) from error
             raise
 
@@ -112,7 +112,7 @@ class Database:
                 self._connection = adbc.connect(self.url, conn_kwargs={"adbc.connection.autocommit": "false"})
             except adbc_driver_manager.Error as error:
                 raise StoreUnavailable(
-                    f"cannot connect to {masked_url(self.url)}: {_first_line(error)}; "
+                    f"cannot connect to {masked_url(self.url)}: {first_line(error)}; "
                     "is the server running and EMA_DATABASE_URL right?"
                 ) from error
         return self._connection
@@ -179,7 +179,8 @@ def _is_lost(error: adbc_driver_manager.Error) -> bool:
     )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What a driver's error says, without its prefixes and without the statement that follows."""
     text = str(error).strip()
     for mark in ("FATAL:", "ERROR:", "error:"):
         if mark in text:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from dagster import (
     RunRequest,
     SkipReason,
@@ -12,6 +13,7 @@ from dagster import (
 from ema_assets.definitions import defs
 from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.defs.sensors import sweep, sync_watchlist
+from ema_assets.pipeline.watch import CODE_VERSIONS
 from ema_assets.timeframes import ORDER, Timeframe
 from ema_assets_tests.defs.conftest import World
 
@@ -135,6 +137,21 @@ def test_the_watchlist_sensor_adds_and_removes_partitions_in_one_batch_each(worl
     assert active.to_list() == ["AAPL", "AMD", "BTC-USD", "MSFT", "NVDA"]
 
 
+def test_the_watchlist_sensor_is_silent_until_something_changes_and_then_adopts_changed_code(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cursor = look(world, sync_watchlist).cursor
+    context = build_sensor_context(instance=world.instance, cursor=cursor)
+    quiet = sync_watchlist._raw_fn(context, **world.resources)
+    assert isinstance(quiet, SkipReason)
+    assert "has not changed: 5 symbols" in quiet.skip_message
+    world.settle()
+    monkeypatch.setitem(CODE_VERSIONS, "ema_signals", "changed")
+    assert not isinstance(sync_watchlist._raw_fn(context, **world.resources), SkipReason)
+    requests = look(world, sweep)
+    assert {request.tags["ema_assets/timeframe"] for request in requests} == {frame.value for frame in ORDER}
+
+
 def test_the_watchlist_sensor_says_in_one_sentence_what_is_wrong_with_the_file(world: World) -> None:
     world.watchlist_path.write_text(world.watchlist_path.read_text().replace("calendar", "calender", 1))
     reason = look(world, sync_watchlist)
@@ -144,9 +161,9 @@ def test_the_watchlist_sensor_says_in_one_sentence_what_is_wrong_with_the_file(w
     assert world.instance.get_dynamic_partitions(str(SYMBOLS.name))
 
 
-def test_changed_code_recomputes_that_asset_and_what_reads_it(world: World, monkeypatch: object) -> None:
+def test_changed_code_recomputes_that_asset_and_what_reads_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.settle()
-    monkeypatch.setitem(__import__("ema_assets.pipeline.watch", fromlist=["x"]).CODE_VERSIONS, "ema_trend", "changed")
+    monkeypatch.setitem(CODE_VERSIONS, "ema_trend", "changed")
     world.sync()
     with world.database.transaction() as transaction:
         transaction.execute("UPDATE market.ema_trend SET spread_pct = 0")

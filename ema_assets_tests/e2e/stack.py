@@ -1,4 +1,4 @@
-"""A real `ema-assets up` on its own EMA_HOME, driven from outside: processes, GraphQL, SQL."""
+"""A real Dagster of this project, started by `ema-assets up` or by hand, driven from outside: processes, GraphQL, SQL."""
 
 import json
 import os
@@ -41,9 +41,7 @@ def free_port() -> int:
 
 def clean_environment(home: Path, **more: str) -> dict[str, str]:
     kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("EMA_", "APCA_", "DAGSTER_", "PG"))
+        name: value for name, value in os.environ.items() if not name.startswith(("EMA_", "APCA_", "DAGSTER_", "PG"))
     }
     return {**kept, "EMA_HOME": str(home), **more}
 
@@ -74,61 +72,15 @@ def processes_mentioning(text: str) -> list[str]:
     return found
 
 
-class Stack:
-    """One `ema-assets up`."""
+class Dagster:
+    """A Dagster with its webserver on `port`, its data and the market's in the database at `url`."""
 
-    def __init__(self, folder: Path, watchlist: str = WATCHLIST) -> None:
-        self.home = folder / "home"
-        self.home.mkdir(parents=True)
-        (self.home / "watchlist.toml").write_text(watchlist)
-        self.port = free_port()
-        self.folder = folder
-        self.env = clean_environment(self.home, EMA_SWEEP_SECONDS="5")
-        self.process: subprocess.Popen[bytes] | None = None
+    port: int
+    url: str
 
-    def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "ema_assets", *arguments],
-            env=self.env,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        if check:
-            assert done.returncode == 0, done.stdout + done.stderr
-        return done
-
-    def start(self) -> None:
-        with (self.folder / "up.out").open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "ema_assets", "up", "--port", str(self.port)],
-                env=self.env,
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        wait_until(lambda: self.process.poll() is not None or self.status()["ui"], 120, f"up\n{self.output()}")
-        assert self.process.poll() is None, self.output()
-        self.url = self.status()["database_url"]
-
-    def output(self) -> str:
-        return (self.folder / "up.out").read_text()
-
-    def logs(self) -> str:
-        return "\n".join(f"== {path}\n{path.read_text()[-5000:]}" for path in (self.home / "logs").glob("*.log"))
-
-    def status(self) -> dict[str, Any]:
-        return json.loads(self.cli("status", "--json").stdout)
-
-    def stop(self) -> int:
-        assert self.process is not None
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=90)
+    def evidence(self) -> str:
+        """What its processes have said."""
+        raise NotImplementedError
 
     def sql(self, statement: str, *parameters: Any) -> pl.DataFrame:
         with Database(self.url) as database, database.transaction() as transaction:
@@ -191,7 +143,65 @@ class Stack:
         try:
             wait_until(is_complete, seconds, "every partition materialized", poll=2)
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.output()}\n{self.logs()}") from None
+            raise AssertionError(f"{error}\n{self.evidence()}") from None
 
     def unfinished(self) -> list[dict[str, Any]]:
         return [run for run in self.runs() if run["status"] not in ("SUCCESS", "FAILURE", "CANCELED")]
+
+
+class Stack(Dagster):
+    """One `ema-assets up`."""
+
+    def __init__(self, folder: Path, watchlist: str = WATCHLIST, **env: str) -> None:
+        self.home = folder / "home"
+        self.home.mkdir(parents=True)
+        (self.home / "watchlist.toml").write_text(watchlist)
+        self.port = free_port()
+        self.folder = folder
+        self.env = clean_environment(self.home, EMA_SWEEP_SECONDS="5", **env)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "ema_assets", *arguments],
+            env=self.env,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        if check:
+            assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def start(self) -> None:
+        with (self.folder / "up.out").open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "ema_assets", "up", "--port", str(self.port)],
+                env=self.env,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        wait_until(lambda: self.process.poll() is not None or self.status()["ui"], 120, f"up\n{self.output()}")
+        assert self.process.poll() is None, self.output()
+        self.url = self.status()["database_url"]
+
+    def output(self) -> str:
+        return (self.folder / "up.out").read_text()
+
+    def evidence(self) -> str:
+        logs = "\n".join(f"== {path}\n{path.read_text()[-5000:]}" for path in (self.home / "logs").glob("*.log"))
+        return f"{self.output()}\n{logs}"
+
+    def status(self) -> dict[str, Any]:
+        return json.loads(self.cli("status", "--json").stdout)
+
+    def stop(self) -> int:
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=90)

@@ -149,6 +149,7 @@ def refresh(
     symbols: Sequence[str] | None = None,
     timeframes: Sequence[Timeframe] = ORDER,
     everything: bool = False,
+    delay: timedelta = timedelta(0),
 ) -> dict[tuple[str, Timeframe], Outcome]:
     """One whole refresh of everything watched at `now`."""
     return {
@@ -157,7 +158,7 @@ def refresh(
             database,
             watched,
             exchange,
-            timedelta(0),
+            delay,
             symbols if symbols is not None else watched.symbols,
             timeframes,
             everything=everything,

@@ -304,6 +304,16 @@ def test_hours_cut_by_the_clock_are_stored_as_they_come(database: Database) -> N
     assert tables_of(database)[OHLC].height == 7
 
 
+def test_hours_from_a_file_leave_what_waits_to_be_rolled_up_as_it_is(database: Database) -> None:
+    sync(database, FILES, NOW)
+    store_bars(database, bars_on("XNYS", "AAPL", Timeframe.M5, *WEEK), "bars.csv", NOW)
+    store_bars(database, line("2026-11-25 14:30", timeframe="1h"), "hours.csv", NOW)
+    state = state_of(database, "AAPL", Timeframe.H1)
+    assert (state["dirty_from"], state["dirty_end"]) == (utc("2026-11-23 14:30"), utc("2026-11-23 15:30"))
+    outcomes = refresh(database, FILES, MemoryExchange(), NOW, timeframes=[Timeframe.H1])
+    assert outcomes[OHLC, Timeframe.H1].corrected == 1
+
+
 def test_bars_older_than_any_stored_session_bring_their_sessions(database: Database) -> None:
     sync(database, FILES, NOW)
     old = bars_on("XNYS", "AAPL", Timeframe.D1, date(1999, 11, 22), date(1999, 12, 3))

@@ -324,6 +324,17 @@ def test_a_symbol_taken_off_and_put_back_goes_on_where_it_stopped(database: Data
     assert all(whole[asset].equals(rows) for asset, rows in tables_of(database).items())
 
 
+def test_a_bar_is_asked_for_once_the_provider_has_had_time_to_publish_it(
+    database: Database, exchange: MemoryExchange
+) -> None:
+    delay = timedelta(seconds=10)
+    for seconds, end in ((9, NOW - timedelta(minutes=5)), (10, NOW)):
+        refresh(database, WATCHED, exchange, NOW + timedelta(seconds=seconds), timeframes=FEW, delay=delay)
+        assert {each.end for each in exchange.asked} == {end}
+        assert state_of(database, "AAPL", Timeframe.M5)["checked_through"] == end
+        exchange.asked = []
+
+
 def test_only_the_symbols_and_timeframes_asked_for_are_refreshed(database: Database, exchange: MemoryExchange) -> None:
     refresh(database, WATCHED, exchange, NOW, symbols=["MSFT"], timeframes=[Timeframe.D1])
     tables = tables_of(database)
