@@ -299,6 +299,8 @@ def _only_one(settings: Settings) -> Iterator[None]:
         lock.truncate(0)
         lock.write(str(os.getpid()).encode())
         lock.flush()
+        # One that was killed has left its own behind, and this one is not ready yet.
+        _state_path(settings).unlink(missing_ok=True)
         yield
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from dagster import (
     AddDynamicPartitionsRequest,
@@ -32,32 +32,40 @@ INTERVAL_SECONDS = Settings.from_env().sweep_seconds
 SCHEDULE_GRACE = timedelta(seconds=90)
 
 
+def _requests_for_stale(
+    context: SensorEvaluationContext, store: StoreResource, now: datetime, symbols: Sequence[str]
+) -> tuple[list[RunRequest], int]:
+    """Run requests for all that is stale and not covered yet, and how many series are stale."""
+    with store.open() as database, database.transaction() as transaction:
+        stale = stale_for_sweep(transaction, now, SCHEDULE_GRACE)
+    runs = plan_runs(stale, symbols, in_flight(context.instance), Settings.from_env().series_per_run)
+    return [run_request(run, now) for run in runs], stale.height
+
+
 @sensor(
     job=refresh_job,
     minimum_interval_seconds=INTERVAL_SECONDS,
     default_status=DefaultSensorStatus.RUNNING,
     description=(
-        "Takes up every stale series that no schedule sees to: new symbols, corrections, ingested files, failed "
-        "attempts whose pause is over, changed code, and what a killed run left behind."
+        "Takes up every stale series that no schedule sees to: corrections, ingested files, failed attempts whose "
+        "pause is over, changed code, and what a killed run left behind."
     ),
 )
 def sweep(
     context: SensorEvaluationContext, store: StoreResource, market: MarketResource
 ) -> list[RunRequest] | SkipReason:
-    """Plan runs for all that is stale and not covered yet."""
-    now = market.now()
+    """Launch what is stale."""
     symbols = context.instance.get_dynamic_partitions(str(SYMBOLS.name))
-    with store.open() as database, database.transaction() as transaction:
-        stale = stale_for_sweep(transaction, now, SCHEDULE_GRACE)
-    runs = plan_runs(stale, symbols, in_flight(context.instance), Settings.from_env().series_per_run)
-    if runs:
-        return [run_request(run, now) for run in runs]
-    if stale.is_empty():
+    requests, stale = _requests_for_stale(context, store, market.now(), symbols)
+    if requests:
+        return requests
+    if not stale:
         return SkipReason("nothing is stale that a schedule does not see to")
-    return SkipReason(f"{stale.height} stale series are covered by queued or running runs")
+    return SkipReason(f"{stale} stale series are covered by queued or running runs")
 
 
 @sensor(
+    job=refresh_job,
     minimum_interval_seconds=INTERVAL_SECONDS,
     default_status=DefaultSensorStatus.RUNNING,
     description="Follows the watchlist file: new symbols become partitions and are loaded, removed ones go.",
@@ -65,36 +73,35 @@ def sweep(
 def sync_watchlist(
     context: SensorEvaluationContext, store: StoreResource, market: MarketResource
 ) -> SensorResult | SkipReason:
-    """Sync instruments, ledger rows and dynamic partitions when the file, or what Dagster knows of it, has changed."""
+    """Sync instruments, ledger rows and dynamic partitions when the file, or what Dagster knows of it, has changed.
+
+    The first runs of new symbols are launched at once and not left to the next sweep.
+    """
     path = Settings.from_env().watchlist_path
     try:
         watched = watchlist.load(path)
         now = market.now()
-        symbols = watched.symbols
         known = context.instance.get_dynamic_partitions(str(SYMBOLS.name))
         # With the date, sessions are extended in time; with the versions, changed code is adopted after an upgrade.
         mark = hashlib.sha256(f"{path}\n{now.date()}\n{CODE_VERSIONS}\n{watched}".encode()).hexdigest()
-        if mark == context.cursor and set(symbols) == set(known):
-            return SkipReason(f"{path.name} has not changed: {len(symbols)} symbols")
+        if mark == context.cursor and set(watched.symbols) == set(known):
+            return SkipReason(f"{path.name} has not changed: {len(known)} symbols")
         with store.open() as database:
             sync(database, watched, now)
     except ConfigurationError as error:
         return SkipReason(f"the watchlist was not synced: {error}")
-    return SensorResult(dynamic_partitions_requests=_partition_requests(symbols, known), cursor=mark)
-
-
-def _partition_requests(
-    symbols: Sequence[str], known: Sequence[str]
-) -> list[AddDynamicPartitionsRequest | DeleteDynamicPartitionsRequest]:
-    """What makes Dagster's dynamic partitions equal `symbols`: each kind in one batch."""
-    new = [symbol for symbol in symbols if symbol not in set(known)]
-    gone = [symbol for symbol in known if symbol not in set(symbols)]
-    requests: list[AddDynamicPartitionsRequest | DeleteDynamicPartitionsRequest] = []
+    new = [symbol for symbol in watched.symbols if symbol not in set(known)]
+    gone = [symbol for symbol in known if symbol not in set(watched.symbols)]
+    # Each kind in one batch: every change makes Dagster read the status of all partitions anew.
+    changes: list[AddDynamicPartitionsRequest | DeleteDynamicPartitionsRequest] = []
     if new:
-        requests.append(SYMBOLS.build_add_request(new))
+        changes.append(SYMBOLS.build_add_request(new))
     if gone:
-        requests.append(SYMBOLS.build_delete_request(gone))
-    return requests
+        changes.append(SYMBOLS.build_delete_request(gone))
+    # Dagster changes the partitions before it creates the runs, and appends new ones at the end.
+    symbols = [symbol for symbol in known if symbol not in set(gone)] + new
+    requests, _ = _requests_for_stale(context, store, now, symbols)
+    return SensorResult(run_requests=requests, dynamic_partitions_requests=changes, cursor=mark)
 
 
 sensors = [sweep, sync_watchlist]
