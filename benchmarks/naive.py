@@ -11,7 +11,14 @@ from datetime import datetime
 import httpx
 import polars as pl
 import psycopg2
-from dagster import DagsterInstance, Definitions, StaticPartitionsDefinition, asset, define_asset_job, in_process_executor
+from dagster import (
+    DagsterInstance,
+    Definitions,
+    StaticPartitionsDefinition,
+    asset,
+    define_asset_job,
+    in_process_executor,
+)
 from psycopg2.extras import execute_batch
 
 _EMA = "CREATE TABLE IF NOT EXISTS naive.{name} (symbol text, ts timestamptz, {columns}, PRIMARY KEY (symbol, ts))"
@@ -39,7 +46,7 @@ def definitions(symbols: list[str], sandbox: str, database: str, start: datetime
             return pl.DataFrame(cursor.fetchall(), schema=names, orient="row")
 
     @asset(partitions_def=partitions)
-    def fetch_ohlc(context) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    def fetch_ohlc(context) -> None:  # type: ignore[no-untyped-def]
         symbol, token, bars = context.partition_key, None, []
         while True:
             answer = httpx.get(
@@ -66,25 +73,25 @@ def definitions(symbols: list[str], sandbox: str, database: str, start: datetime
         rewrite("ohlc", "o float8, h float8, l float8, c float8, v float8", symbol, rows)
 
     @asset(partitions_def=partitions, deps=[fetch_ohlc])
-    def compute_signals(context) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    def compute_signals(context) -> None:  # type: ignore[no-untyped-def]
         bars = read("ohlc", context.partition_key)
-        rows = bars.select(
-            "ts", "c", *(pl.col("c").ewm_mean(span=n, adjust=False).alias(f"ema_{n}") for n in (9, 30))
-        )
+        rows = bars.select("ts", "c", *(pl.col("c").ewm_mean(span=n, adjust=False).alias(f"ema_{n}") for n in (9, 30)))
         rewrite("signals", "c float8, ema_9 float8, ema_30 float8", context.partition_key, rows)
 
     @asset(partitions_def=partitions, deps=[compute_signals])
-    def compute_ema_trend(context) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    def compute_ema_trend(context) -> None:  # type: ignore[no-untyped-def]
         signals = read("signals", context.partition_key)
         up = pl.col("ema_9") > pl.col("ema_30")
         rows = signals.select("ts", "c", up.alias("up"), (up != up.shift(1)).fill_null(value=False).alias("crossed"))
         rewrite("trend", "c float8, up boolean, crossed boolean", context.partition_key, rows)
 
     @asset(partitions_def=partitions, deps=[compute_ema_trend])
-    def populate_strategy_9_30_ema(context) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    def populate_strategy_9_30_ema(context) -> None:  # type: ignore[no-untyped-def]
         trend = read("trend", context.partition_key)
         crossings = trend.filter("crossed").with_columns(exit_price=pl.col("c").shift(-1)).filter("up")
-        rewrite("strategy", "c float8, exit_price float8", context.partition_key, crossings.select("ts", "c", "exit_price"))
+        rewrite(
+            "strategy", "c float8, exit_price float8", context.partition_key, crossings.select("ts", "c", "exit_price")
+        )
 
     assets = [fetch_ohlc, compute_signals, compute_ema_trend, populate_strategy_9_30_ema]
     return Definitions(

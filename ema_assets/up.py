@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from signal import Signals
+from typing import IO
 
 from ema_assets import watchlist
 from ema_assets.errors import ConfigurationError, EmaAssetsError
@@ -34,6 +35,7 @@ HOST = "127.0.0.1"
 DEFAULT_PORT = 3000
 _START_SECONDS = 120.0
 _PROGRESS_SECONDS = 3.0
+_LOOK_SECONDS = 0.5
 
 Say = Callable[[str], None]
 
@@ -287,21 +289,33 @@ def _state_path(settings: Settings) -> Path:
 @contextmanager
 def _only_one(settings: Settings) -> Iterator[None]:
     with _lock_path(settings).open("a+b") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _is_won(lock):
             running = read_state(settings)
             where = f" (process {running.pid}, UI at {running.ui})" if running else ""
             raise ConfigurationError(
                 f"`ema-assets up` already runs on {settings.home}{where}; stop it with `ema-assets down`, "
                 "or set EMA_HOME to another folder"
-            ) from None
+            )
         lock.truncate(0)
         lock.write(str(os.getpid()).encode())
         lock.flush()
         # One that was killed has left its own behind, and this one is not ready yet.
         _state_path(settings).unlink(missing_ok=True)
         yield
+
+
+def _is_won(lock: IO[bytes]) -> bool:
+    # `is_alive` of another command holds the lock for an instant, to look.
+    deadline = time.monotonic() + _LOOK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
 
 
 def _write_state(settings: Settings, state: Running) -> None:

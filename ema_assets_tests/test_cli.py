@@ -219,7 +219,10 @@ def test_a_home_that_cannot_be_made_is_named(
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ('[[group]]\nsymbls = ["AAPL"]', "unknown key `symbls`, allowed are name, calendar, provider, symbols; did you mean `symbols`?"),
+        (
+            '[[group]]\nsymbls = ["AAPL"]',
+            "unknown key `symbls`, allowed are name, calendar, provider, symbols; did you mean `symbols`?",
+        ),
         ("[[group]\nsymbols = []", "not valid TOML: "),
         ('[[group]]\nsymbols = ["AAPL", "MSFT", "AAPL"]', "the symbol 'AAPL' is listed twice"),
         ('[[group]]\nsymbols = ["A|B"]', "`symbol` must be 1 to 32 letters"),
@@ -457,7 +460,9 @@ def test_refresh_brings_every_series_up_to_date_and_the_next_one_has_nothing_to_
     assert second.stdout == "Up to date.\n"
     status = json.loads(run("status", "--json", **env).stdout)
     assert len(status["assets"]) == 4 * 6
-    assert all((each["series"], each["stale"], each["missing"], each["failing"]) == (3, 0, 0, 0) for each in status["assets"])
+    assert all(
+        (each["series"], each["stale"], each["missing"], each["failing"]) == (3, 0, 0, 0) for each in status["assets"]
+    )
     assert status["failing"] == status["without_bars"] == []
     one = run("refresh", "--all", "--symbol", "AAPL", "--timeframe", "1d", **env)
     assert [line.split()[:3] for line in one.stdout.splitlines()[:-1]] == [
@@ -468,7 +473,9 @@ def test_refresh_brings_every_series_up_to_date_and_the_next_one_has_nothing_to_
 def test_a_dead_provider_is_named_once_with_the_series_it_cost(run: Run, database_url: str, home: Path) -> None:
     assert run("symbols", "add", "JPM", "XOM", "ETH-USD", "LTC-USD").exit_code == 0
     dead = f"http://127.0.0.1:{_free_port()}"
-    result = run("refresh", "--timeframe", "5m", "--timeframe", "1d", EMA_DATABASE_URL=database_url, EMA_SANDBOX_URL=dead)
+    result = run(
+        "refresh", "--timeframe", "5m", "--timeframe", "1d", EMA_DATABASE_URL=database_url, EMA_SANDBOX_URL=dead
+    )
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
     *groups, last = result.stderr.splitlines()

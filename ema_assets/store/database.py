@@ -92,7 +92,8 @@ class Database:
         except BaseException as error:
             with suppress(Exception):
                 connection.rollback()
-            if isinstance(error, adbc_driver_manager.Error) and _is_lost(error):
+            # Rows stream in while polars reads them: an error of the server then reaches us as one of polars.
+            if isinstance(error, (adbc_driver_manager.Error, pl.exceptions.ComputeError)) and _is_lost(error):
                 self.close()
                 raise StoreUnavailable(
                     f"the connection to {masked_url(self.url)} was lost: {first_line(error)}"
@@ -168,9 +169,9 @@ def _array(name: str, values: list[Any]) -> pl.Series:
     return pl.Series(name, [inner.to_list()], dtype=pl.List(inner.dtype))
 
 
-def _is_lost(error: adbc_driver_manager.Error) -> bool:
+def _is_lost(error: adbc_driver_manager.Error | pl.exceptions.ComputeError) -> bool:
     # Class 08 is a broken connection, 57P a server going down; without a state libpq itself lost the socket.
-    state = error.sqlstate or ""
+    state = getattr(error, "sqlstate", None) or ""
     if state:
         return state.startswith(("08", "57P"))
     text = str(error)

@@ -147,10 +147,10 @@ def test_a_run_that_a_person_asked_for_computes_fresh_partitions_again(world: Wo
     world.settle()
     with world.database.transaction() as transaction:
         transaction.execute("UPDATE market.ema_signals SET ema_9 = 1 WHERE symbol = 'AAPL'")
-        before = transaction.query("SELECT revision FROM market.series_state WHERE symbol = 'AAPL' AND timeframe = '1h'")
-    run = world.run(
-        {"dagster/asset_partition_range_start": "AAPL|1h", "dagster/asset_partition_range_end": "MSFT|1h"}
-    )
+        before = transaction.query(
+            "SELECT revision FROM market.series_state WHERE symbol = 'AAPL' AND timeframe = '1h'"
+        )
+    run = world.run({"dagster/asset_partition_range_start": "AAPL|1h", "dagster/asset_partition_range_end": "MSFT|1h"})
     assert world.materialized(run.run_id) == sorted(
         (asset, f"{symbol}|1h") for asset in ASSETS for symbol in ("AAPL", "MSFT")
     )

@@ -32,6 +32,20 @@ calendar = "24/7"
 symbols = ["BTC-USD", "ETH-USD"]
 """
 
+TWO_SYMBOLS = """
+[history]
+"5m" = 4
+"1d" = 90
+
+[[group]]
+calendar = "XNYS"
+symbols = ["AAPL"]
+
+[[group]]
+calendar = "24/7"
+symbols = ["BTC-USD"]
+"""
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -142,7 +156,7 @@ class Dagster:
 
         try:
             wait_until(is_complete, seconds, "every partition materialized", poll=2)
-        except AssertionError as error:
+        except (AssertionError, OSError) as error:
             raise AssertionError(f"{error}\n{self.evidence()}") from None
 
     def unfinished(self) -> list[dict[str, Any]]:

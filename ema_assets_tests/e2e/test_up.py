@@ -12,6 +12,8 @@ import pytest
 from ema_assets.store.database import Database
 from ema_assets_tests.e2e.stack import ASSETS, Stack, processes_mentioning, wait_until
 
+pytestmark = pytest.mark.e2e
+
 SYMBOLS = ["AAPL", "MSFT", "NVDA", "JPM", "XOM", "BTC-USD", "ETH-USD"]
 TIMEFRAMES = ["5m", "15m", "30m", "1h", "4h", "1d"]
 

@@ -204,7 +204,12 @@ def test_whole_symbols_are_committed_while_later_pages_still_come(
                 seen.append(dict(transaction.query("SELECT symbol, count(*) FROM market.ohlc GROUP BY 1").iter_rows()))
 
         paged.between_pages = look
-        refresh(database, WATCHED, paged, NOW, timeframes=[Timeframe.M5])
+        outcomes = refresh(database, WATCHED, paged, NOW, timeframes=[Timeframe.M5])
+    assert outcomes[OHLC, Timeframe.M5].metadata() == {
+        "series": 3,
+        "rows_written": sum(whole.values()),
+        "provider_calls": 1,
+    }
     assert all(counts[symbol] == whole[symbol] for counts in seen for symbol in counts)
     assert {len(counts) for counts in seen} == {0, 1, 2}
     assert dict(tables_of(database)[OHLC].group_by("symbol").agg(pl.len()).iter_rows()) == whole

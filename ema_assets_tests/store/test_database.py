@@ -1,6 +1,8 @@
 """The connection: parameters, transactions, and what is said when the server is gone."""
 
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from urllib.parse import urlsplit
@@ -166,6 +168,33 @@ def test_a_connection_cut_in_the_middle_of_a_transaction_says_so(database: Datab
         lose_the_connection()
     with database.transaction() as transaction:
         assert transaction.query("SELECT * FROM market.instrument").is_empty()
+
+
+def test_a_statement_that_the_server_ends_is_a_lost_connection(database: Database, database_url: str) -> None:
+    """Here the server still says why (class 57P), which it cannot between two statements."""
+    with database.transaction() as transaction:
+        pid = transaction.query("SELECT pg_backend_pid() AS pid").item()
+
+    def wait() -> None:
+        with database.transaction() as transaction:
+            transaction.query("SELECT 1 FROM pg_sleep(20)")
+
+    def end_once_it_waits() -> None:
+        with closing(psycopg2.connect(database_url)) as other, other.cursor() as cursor:
+            other.autocommit = True
+            for _ in range(500):
+                cursor.execute("SELECT wait_event FROM pg_stat_activity WHERE pid = %s", (pid,))
+                if cursor.fetchone() == ("PgSleep",):
+                    break
+                time.sleep(0.02)
+        end_connection(database_url, pid)
+
+    with ThreadPoolExecutor() as pool:
+        ended = pool.submit(end_once_it_waits)
+        with pytest.raises(StoreUnavailable, match="was lost: terminating connection"):
+            wait()
+        ended.result()
+    database.wait_until_ready(0)
 
 
 def test_a_mistake_in_sql_is_not_taken_for_a_lost_connection(database: Database) -> None:

@@ -1,0 +1,141 @@
+"""A PostgreSQL of the user's own: with plain `dagster dev` as the README describes it, and with `ema-assets up`."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from urllib.error import URLError
+from urllib.parse import parse_qs, quote, urlsplit
+from urllib.request import urlopen
+
+import pytest
+
+from ema_assets.settings import DAGSTER_EVENT_VARIABLES
+from ema_assets_tests.conftest import Databases
+from ema_assets_tests.e2e.stack import (
+    ASSETS,
+    TWO_SYMBOLS,
+    Dagster,
+    Stack,
+    clean_environment,
+    free_port,
+    processes_mentioning,
+    wait_until,
+)
+
+pytestmark = pytest.mark.e2e
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+class PlainDagster(Dagster):
+    """`ema-assets sandbox` and `dagster dev`, each started by hand in `folder`, with no DAGSTER_HOME."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder = folder
+        self.url = url
+        self.port = free_port()
+        self.processes: list[subprocess.Popen[bytes]] = []
+        for name in ("dagster.yaml", "workspace.yaml"):
+            shutil.copy(REPOSITORY / name, folder)
+        (folder / "watchlist.toml").write_text(TWO_SYMBOLS)
+        self.env = clean_environment(
+            folder / "home", EMA_DATABASE_URL=url, EMA_SWEEP_SECONDS="5", **DAGSTER_EVENT_VARIABLES
+        )
+
+    def start(self) -> None:
+        sandbox = self._run("sandbox", "ema_assets", "sandbox", "--port", "0")
+        found = wait_until(lambda: re.search(r" on (http://\S+)", sandbox.read_text()), 30, "the sandbox", poll=0.1)
+        self.env["EMA_SANDBOX_URL"] = found[1]
+        self._run("dagster", "dagster", "dev", "--host", "127.0.0.1", "--port", str(self.port))
+        wait_until(self._answers, 60, f"the webserver\n{self.evidence()}")
+
+    def interrupt(self) -> None:
+        """Ctrl-C in both terminals, the last started first."""
+        for process in reversed(self.processes):
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(timeout=30)
+
+    def kill(self) -> None:
+        """Whatever is left, when a test has failed in between."""
+        for process in self.processes:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(timeout=10)
+
+    def evidence(self) -> str:
+        return "\n".join(f"== {path}\n{path.read_text()[-5000:]}" for path in self.folder.glob("*.out"))
+
+    def _run(self, name: str, module: str, *arguments: str) -> Path:
+        path = self.folder / f"{name}.out"
+        # A test run in the background ignores SIGINT, and what it starts would too; a handler is not inherited.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with path.open("wb") as output:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", module, *arguments],
+                    env=self.env,
+                    cwd=self.folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        finally:
+            signal.signal(signal.SIGINT, before)
+        self.processes.append(process)
+        return path
+
+    def _answers(self) -> bool:
+        assert all(process.poll() is None for process in self.processes), self.evidence()
+        with suppress(URLError, OSError), urlopen(f"http://127.0.0.1:{self.port}/server_info", timeout=5) as answer:
+            return answer.status == 200
+        return False
+
+
+@pytest.fixture
+def own_url(databases: Databases) -> Iterator[str]:
+    """The URL, password and all, of an empty database on a server that nobody of us has started."""
+    url = databases.make(migrated=False)
+    parts = urlsplit(url)
+    (passfile,) = parse_qs(parts.query)["passfile"]
+    password = quote(Path(passfile).read_text().strip().rpartition(":")[2], safe="")
+    yield parts._replace(netloc=parts.netloc.replace("@", f":{password}@"), query="").geturl()
+    databases.drop(url)
+
+
+def test_plain_dagster_dev_beside_a_sandbox_materializes_every_partition_and_ends_clean(
+    own_url: str, tmp_path: Path
+) -> None:
+    dagster = PlainDagster(tmp_path, own_url)
+    try:
+        dagster.start()
+        dagster.wait_complete(2)
+        for asset in ASSETS:
+            assert {key.split("|")[0] for key in dagster.materialized(asset)} == {"AAPL", "BTC-USD"}
+        assert all(run["status"] == "SUCCESS" for run in dagster.runs())
+        dagster.interrupt()
+        wait_until(lambda: not processes_mentioning(str(tmp_path)), 15, "no process is left")
+    finally:
+        dagster.kill()
+    assert not (tmp_path / "home" / "postgres").exists()
+    assert urlsplit(own_url).password not in dagster.evidence()
+
+
+def test_up_on_a_database_of_ones_own_starts_no_server(own_url: str, tmp_path: Path) -> None:
+    stack = Stack(tmp_path, TWO_SYMBOLS, EMA_DATABASE_URL=own_url)
+    stack.start()
+    try:
+        status = stack.status()
+        assert status["database_url"].startswith("postgresql://ema:***@127.0.0.1:")
+        assert not [line for line in processes_mentioning(str(stack.home)) if "postgres" in line.split()[0]]
+        assert not (stack.home / "postgres").exists()
+    finally:
+        assert stack.stop() == 0
+    assert urlsplit(own_url).password not in stack.evidence()
+    wait_until(lambda: not processes_mentioning(str(stack.home)), 5, "no process is left")

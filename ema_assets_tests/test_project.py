@@ -1,0 +1,157 @@
+"""The project holds to what it says of itself: style, types, import contracts, packaging and documentation."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ema_assets import watchlist
+from ema_assets.settings import Settings
+from ema_assets.store.migrations import all_migrations
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def _passes(*command: str, cwd: Path = REPOSITORY) -> None:
+    done = subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _pyproject() -> dict[str, object]:
+    return tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+
+
+def test_ruff_finds_nothing() -> None:
+    _passes("-m", "ruff", "check", "--no-cache", ".")
+
+
+def test_every_file_is_formatted() -> None:
+    _passes("-m", "ruff", "format", "--no-cache", "--check", ".")
+
+
+def test_mypy_finds_nothing() -> None:
+    _passes("-m", "mypy")
+
+
+def test_imports_go_one_way_and_only_defs_know_dagster() -> None:
+    code = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    _passes("-c", code, "--config", "setup.cfg", "--no-cache")
+
+
+def test_every_module_says_what_belongs_there() -> None:
+    for path in (REPOSITORY / "ema_assets").rglob("*.py"):
+        assert ast.get_docstring(ast.parse(path.read_text())), path.relative_to(REPOSITORY)
+
+
+def test_every_end_to_end_test_can_be_left_out_by_its_marker() -> None:
+    for path in (REPOSITORY / "ema_assets_tests/e2e").glob("test_*.py"):
+        assert "\npytestmark = pytest.mark.e2e\n" in path.read_text(), path.name
+
+
+# --- what is said twice is said alike -----------------------------------------------------------------------------------
+
+
+def test_the_dagster_yaml_at_the_top_is_the_one_in_the_package() -> None:
+    assert (REPOSITORY / "dagster.yaml").read_bytes() == (REPOSITORY / "ema_assets/dagster.yaml").read_bytes()
+
+
+def test_dagster_dev_and_dg_find_the_same_definitions() -> None:
+    workspace = yaml.safe_load((REPOSITORY / "workspace.yaml").read_text())
+    assert workspace == {"load_from": [{"python_module": "ema_assets.definitions"}]}
+    assert _pyproject()["tool"]["dg"] == {  # type: ignore[index]
+        "directory_type": "project",
+        "project": {"root_module": "ema_assets", "code_location_target_module": "ema_assets.definitions"},
+    }
+
+
+def test_the_default_watchlist_has_90_stocks_and_10_pairs() -> None:
+    calendars = [each.calendar for each in watchlist.parse(watchlist.default_text()).instruments]
+    assert len(calendars) == 100
+    assert (calendars.count("XNYS"), calendars.count("24/7")) == (90, 10)
+
+
+# --- the README -------------------------------------------------------------------------------------------------------
+
+
+class _Watched(Mapping[str, str]):
+    """An empty environment that remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.asked.add(name)
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+def test_the_readme_lists_exactly_the_variables_that_are_read() -> None:
+    env = _Watched()
+    Settings.from_env(env)
+    section = (REPOSITORY / "README.md").read_text().split("## Configuration", 1)[1].split("\n## ", 1)[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    listed = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == env.asked
+    names = re.findall(r'"((?:EMA|APCA)_[A-Z_]+)"', (REPOSITORY / "ema_assets/settings.py").read_text())
+    assert set(names) == env.asked
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    (command,) = [line for line in _console_lines("README.md") if line.endswith("pytest")]
+    assert command == (REPOSITORY / ".ci/run").read_text().splitlines()[-1]
+    assert command in _console_lines("CONTRIBUTING.md")
+
+
+def test_the_start_command_of_the_readme_differs_from_the_tests_only_in_what_it_starts() -> None:
+    start, test = [line for line in _console_lines("README.md") if line.startswith("python3 -m venv")]
+    assert start.split("ema-assets up")[0] == test.replace("'.[test]'", ".").split("pytest")[0]
+    scripts = _pyproject()["project"]["scripts"]  # type: ignore[index]
+    assert scripts == {"ema-assets": "ema_assets.cli:main"}
+
+
+def _console_lines(name: str) -> list[str]:
+    """The lines of all console blocks of a page."""
+    blocks = re.findall(r"```console\n(.*?)```", (REPOSITORY / name).read_text(), re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_the_files_that_a_page_links_to_exist(name: str) -> None:
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", (REPOSITORY / name).read_text()):
+        assert (REPOSITORY / target).exists(), target
+
+
+# --- the wheel --------------------------------------------------------------------------------------------------------
+
+
+def test_a_wheel_carries_everything_that_the_code_reads(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(REPOSITORY / "ema_assets", source / "ema_assets", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, source)
+    # The build backend itself: no isolated environment, so nothing is downloaded.
+    _passes("-c", f"from setuptools.build_meta import build_wheel; build_wheel({str(tmp_path)!r})", cwd=source)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        packed = set(archive.namelist())
+    modules = {str(path.relative_to(source)) for path in (source / "ema_assets").rglob("*.py")}
+    migrations = {f"ema_assets/store/migrations/{each.number:04}_{each.name}.sql" for each in all_migrations()}
+    data = {f"ema_assets/{name}" for name in ("default_watchlist.toml", "dagster.yaml", "py.typed")}
+    assert modules | migrations | data == {name for name in packed if ".dist-info/" not in name}
