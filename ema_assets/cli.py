@@ -113,7 +113,7 @@ def status_command(as_json: bool) -> None:
         migrate(url)
         with Database(url) as database, database.transaction() as transaction:
             assets = status.by_asset(transaction, datetime.now(UTC))
-            failing = status.failure_reasons(transaction)
+            failing = [str(reason) for reason in status.failure_reasons(transaction)]
             without_bars = status.without_bars(transaction)
     report = {
         "running": running is not None,

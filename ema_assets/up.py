@@ -174,14 +174,15 @@ class _News:
         self._told: set[str] = set()
         self.is_complete = False
 
-    def once(self, line: str) -> None:
-        if line not in self._told:
-            self._told.add(line)
+    def once(self, line: str, topic: str | None = None) -> None:
+        """Say `line`, unless it or another line on the same `topic` has been said."""
+        if (topic or line) not in self._told:
+            self._told.add(topic or line)
             self._say(f"  {line}")
 
-    def problems(self, failing: list[str], without_bars: list[str]) -> None:
-        for reason in failing:
-            self.once(f"failing: {reason}")
+    def problems(self, failing: list[status.FailureReason], without_bars: list[str]) -> None:
+        for failure in failing:
+            self.once(f"failing: {failure}", topic=failure.reason)
         if without_bars:
             self.once(f"the provider has no bars of {', '.join(without_bars)}; are the symbols right?")
 

@@ -9,9 +9,12 @@ import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from ema_assets import watchlist
 from ema_assets.settings import Settings
@@ -25,7 +28,7 @@ def _passes(*command: str, cwd: Path = REPOSITORY) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _pyproject() -> dict[str, object]:
+def _pyproject() -> dict[str, Any]:
     return tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 
 
@@ -69,7 +72,7 @@ def test_the_dagster_yaml_at_the_top_is_the_one_in_the_package() -> None:
 def test_dagster_dev_and_dg_find_the_same_definitions() -> None:
     workspace = yaml.safe_load((REPOSITORY / "workspace.yaml").read_text())
     assert workspace == {"load_from": [{"python_module": "ema_assets.definitions"}]}
-    assert _pyproject()["tool"]["dg"] == {  # type: ignore[index]
+    assert _pyproject()["tool"]["dg"] == {
         "directory_type": "project",
         "project": {"root_module": "ema_assets", "code_location_target_module": "ema_assets.definitions"},
     }
@@ -79,6 +82,17 @@ def test_the_default_watchlist_has_90_stocks_and_10_pairs() -> None:
     calendars = [each.calendar for each in watchlist.parse(watchlist.default_text()).instruments]
     assert len(calendars) == 100
     assert (calendars.count("XNYS"), calendars.count("24/7")) == (90, 10)
+
+
+def test_the_lock_file_has_a_version_of_every_requirement_that_meets_it() -> None:
+    text = (REPOSITORY / "requirements.lock").read_text()
+    locked = {
+        canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==([^\s;]+)", text, re.MULTILINE)
+    }
+    project = _pyproject()["project"]
+    for line in [*project["dependencies"], *project["optional-dependencies"]["test"]]:
+        requirement = Requirement(line)
+        assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)]), line
 
 
 # --- the README -------------------------------------------------------------------------------------------------------
@@ -122,7 +136,7 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 def test_the_start_command_of_the_readme_differs_from_the_tests_only_in_what_it_starts() -> None:
     start, test = [line for line in _console_lines("README.md") if line.startswith("python3 -m venv")]
     assert start.split("ema-assets up")[0] == test.replace("'.[test]'", ".").split("pytest")[0]
-    scripts = _pyproject()["project"]["scripts"]  # type: ignore[index]
+    scripts = _pyproject()["project"]["scripts"]
     assert scripts == {"ema-assets": "ema_assets.cli:main"}
 
 

@@ -16,6 +16,9 @@ from ema_assets.timeframes import Timeframe
 
 UTC_TIME = pl.Datetime("us", "UTC")
 
+# Long enough to hold the last session before any exchange's longest closure, Chinese New Year's 11 days.
+LOOK_BACK = timedelta(days=14)
+
 SESSION_SCHEMA = pl.Schema(
     {
         "calendar": pl.String(),

@@ -1,20 +1,22 @@
 """Fetched bars: ask the provider for what has closed, sift it, store it, say what became dirty."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import polars as pl
 
 from ema_assets.domain.bars import BAR_SCHEMA, sift
-from ema_assets.domain.calendars import UTC_TIME, last_closed
+from ema_assets.domain.calendars import LOOK_BACK, UTC_TIME, last_closed
 from ema_assets.domain.rollup import dirty_buckets
+from ema_assets.errors import ProviderError
 from ema_assets.keys import Instrument
 from ema_assets.lineage import OHLC
 from ema_assets.pipeline.outcome import Outcome, batches
 from ema_assets.pipeline.watch import CODE_VERSIONS
 from ema_assets.providers.base import BarRequest, Provider
+from ema_assets.providers.http import Unreachable
 from ema_assets.store import ledger, sessions, tables
 from ema_assets.store.database import Database, Transaction
 from ema_assets.timeframes import BASE, ROLLED_UP, Timeframe
@@ -88,7 +90,7 @@ def refresh_fetched(
     closed_by = now - rules.publication_delay
     with database.transaction() as transaction:
         state = ledger.fetch_state(transaction, timeframe, symbols)
-        recent = sessions.in_use(transaction, now - timedelta(days=10), now)
+        recent = sessions.in_use(transaction, now - LOOK_BACK, now)
         closed = last_closed(recent, timeframe, closed_by)
         plan = plan_requests(state, timeframe, closed, rules, now, everything=everything)
         if plan.is_empty():
@@ -115,14 +117,19 @@ async def _fetch_all(
     outcome: Outcome,
 ) -> None:
     provider = open_provider()
+    dead: Unreachable | None = None
     try:
         for batch in batches(plan, BARS_A_BATCH):
+            if dead is not None:
+                # Each batch would try in vain for half a minute.
+                _fail(database, timeframe, dict.fromkeys(batch, str(dead)), now, outcome)
+                continue
             part = plan.filter(pl.col("symbol").is_in(batch))
             requests = [
                 BarRequest(Instrument(row["symbol"], row["calendar"]), timeframe, row["start"], row["end"])
                 for row in part.iter_rows(named=True)
             ]
-            await _fetch_batch(database, provider, timeframe, requests, calendars, now, outcome)
+            dead = await _fetch_batch(database, provider, timeframe, requests, calendars, now, outcome)
     finally:
         outcome.calls += provider.calls
         await provider.aclose()
@@ -136,10 +143,11 @@ async def _fetch_batch(
     calendars: pl.DataFrame,
     now: datetime,
     outcome: Outcome,
-) -> None:
+) -> Unreachable | None:
+    """Fetch and store one batch; return the error when the provider could not be reached for any of it."""
     waiting: list[pl.DataFrame] = []
     ready: list[BarRequest] = []
-    errors: dict[str, str] = {}
+    errors: dict[str, ProviderError] = {}
 
     def store() -> None:
         # Bars of a series whose last page has not come yet stay behind: progress is committed a series at a time.
@@ -152,15 +160,21 @@ async def _fetch_batch(
     async for part in provider.fetch(requests):
         waiting.append(part.bars)
         ready.extend(part.completed)
-        errors.update({failure.request.instrument.symbol: str(failure.error) for failure in part.failures})
+        errors.update({failure.request.instrument.symbol: failure.error for failure in part.failures})
         if ready and sum(frame.height for frame in waiting) >= BARS_A_TRANSACTION:
             store()
     if ready:
         store()
     if errors:
-        with database.transaction() as transaction:
-            ledger.fail(transaction, OHLC, timeframe, errors, now)
-        outcome.errors.update(errors)
+        _fail(database, timeframe, {symbol: str(error) for symbol, error in errors.items()}, now, outcome)
+    unreachable = [error for error in errors.values() if isinstance(error, Unreachable)]
+    return unreachable[0] if len(unreachable) == len(requests) else None
+
+
+def _fail(database: Database, timeframe: Timeframe, errors: Mapping[str, str], now: datetime, outcome: Outcome) -> None:
+    with database.transaction() as transaction:
+        ledger.fail(transaction, OHLC, timeframe, errors, now)
+    outcome.errors.update(errors)
 
 
 def store_fetched(

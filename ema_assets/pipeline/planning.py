@@ -4,18 +4,15 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from ema_assets.domain.calendars import last_closed, next_close
+from ema_assets.domain.calendars import LOOK_BACK, last_closed, next_close
 from ema_assets.store import ledger, sessions
 from ema_assets.store.database import Transaction
 from ema_assets.timeframes import FETCHED, ORDER, Timeframe
 
-# Long enough to hold the last session before any exchange's longest closure, Chinese New Year.
-_LOOK_BACK = timedelta(days=14)
-
 
 def closed_bars(transaction: Transaction, now: datetime) -> pl.DataFrame:
     """The last closed bar of every calendar in use and every timeframe: calendar, timeframe, ts, ts_end."""
-    recent = sessions.in_use(transaction, now - _LOOK_BACK, now)
+    recent = sessions.in_use(transaction, now - LOOK_BACK, now)
     return pl.concat(
         last_closed(recent, timeframe, now).select(
             "calendar", pl.lit(timeframe.value).alias("timeframe"), "ts", "ts_end"
@@ -50,5 +47,5 @@ def stale_for_sweep(transaction: Transaction, now: datetime, grace: timedelta) -
 
 def next_closes(transaction: Transaction, timeframe: Timeframe, now: datetime) -> pl.DataFrame:
     """When the bar in progress or the next one closes: calendar, ts, ts_end; sorted by ts_end."""
-    coming = sessions.in_use(transaction, now, now + _LOOK_BACK)
+    coming = sessions.in_use(transaction, now, now + LOOK_BACK)
     return next_close(coming, timeframe, now).sort("ts_end")

@@ -76,14 +76,27 @@ def progress(transaction: Transaction) -> dict[Timeframe, tuple[int, int]]:
     return {timeframe: found[timeframe.value] for timeframe in ORDER if timeframe.value in found}
 
 
-def failure_reasons(transaction: Transaction) -> list[str]:
-    """Why series fail at present, the commonest reason first, each with how many series and one of them."""
+@dataclass(frozen=True, slots=True)
+class FailureReason:
+    """A reason, how many series fail for it at present, and one of them."""
+
+    reason: str
+    count: int
+    example: str
+
+    def __str__(self) -> str:
+        more = f" and {self.count - 1} more" if self.count > 1 else ""
+        return f"{self.example}{more}: {self.reason}"
+
+
+def failure_reasons(transaction: Transaction) -> list[FailureReason]:
+    """Why series fail at present, the commonest reason first."""
     failing = ledger.failing(transaction)
     grouped = failing.group_by("last_error", maintain_order=True).agg(
         n=pl.len(), example=pl.format("{}|{}", "symbol", "timeframe").first()
     )
     return [
-        f"{example}{f' and {count - 1} more' if count > 1 else ''}: {reason}"
+        FailureReason(reason, count, example)
         for reason, count, example in grouped.sort("n", descending=True).iter_rows()
     ]
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from ema_assets.domain.calendars import last_closed
+from ema_assets.domain.calendars import LOOK_BACK, last_closed
 from ema_assets.store import ledger, sessions
 from ema_assets.store.database import Database
 from ema_assets.timeframes import Timeframe
@@ -28,7 +28,7 @@ def wait_for_base(
     deadline = time.monotonic() + LONGEST_WAIT_SECONDS
     now = clock()
     with database.transaction() as transaction:
-        recent = sessions.in_use(transaction, now - timedelta(days=10), now)
+        recent = sessions.in_use(transaction, now - LOOK_BACK, now)
     closed = last_closed(recent, timeframe, now - publication_delay)
     while True:
         with database.transaction() as transaction:

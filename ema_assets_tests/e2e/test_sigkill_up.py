@@ -23,6 +23,7 @@ def test_up_killed_at_work_leaves_no_process_and_the_next_one_goes_on_with_its_d
         wait_until(lambda: not processes_mentioning(str(stack.home)), 60, "no process is left")
         assert stack.status()["running"] is False
         stack.start()
+        assert stack.status()["pid"] == stack.process.pid
         assert _bars(stack) >= stored
         stack.wait_complete(2)
     finally:

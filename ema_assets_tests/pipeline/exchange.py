@@ -9,7 +9,7 @@ import polars as pl
 
 from ema_assets.domain.bars import BAR_SCHEMA
 from ema_assets.domain.calendars import bar_grid, exchange_sessions
-from ema_assets.errors import ProviderUnavailable
+from ema_assets.errors import ProviderError, ProviderUnavailable
 from ema_assets.keys import Instrument
 from ema_assets.lineage import ASSETS
 from ema_assets.pipeline.outcome import Outcome
@@ -77,6 +77,7 @@ class MemoryExchange:
     def __init__(self, *frames: pl.DataFrame, page_rows: int | None = None) -> None:
         self.bars = pl.concat(frames) if frames else BAR_SCHEMA.to_frame()
         self.failing: dict[str, str] = {}
+        self.failure: type[ProviderError] = ProviderUnavailable
         self.silent: set[str] = set()
         self.asked: list[BarRequest] = []
         self.calls = 0
@@ -99,7 +100,7 @@ class MemoryExchange:
         self.calls += 1
         good = [each for each in requests if each.instrument.symbol not in self.failing]
         failures = tuple(
-            SeriesFailure(each, ProviderUnavailable(self.failing[each.instrument.symbol], provider=self.name))
+            SeriesFailure(each, self.failure(self.failing[each.instrument.symbol], provider=self.name))
             for each in requests
             if each not in good
         )

@@ -10,6 +10,7 @@ from ema_assets.lineage import ASSETS, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.pipeline import computing, fetching
 from ema_assets.pipeline.ingest import store_bars
 from ema_assets.pipeline.planning import closed_bars
+from ema_assets.providers.http import Unreachable
 from ema_assets.store import ledger
 from ema_assets.store.database import Database, Transaction
 from ema_assets.timeframes import ORDER, Timeframe
@@ -137,6 +138,19 @@ def test_one_failing_symbol_costs_only_itself(database: Database, exchange: Memo
     for (asset, timeframe), outcome in outcomes.items():
         assert sorted(outcome.done) == ["AAPL", "BTC-USD"], (asset, timeframe)
     assert set(tables_of(database)[STRATEGY]["symbol"]) == {"AAPL", "BTC-USD"}
+
+
+def test_a_provider_that_cannot_be_reached_is_asked_for_one_batch_and_every_series_fails(
+    database: Database, exchange: MemoryExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each further batch would wait for its own retries, while the answer is known."""
+    monkeypatch.setattr(fetching, "BARS_A_BATCH", 1)
+    exchange.failing = dict.fromkeys(SYMBOLS, "no route to host")
+    exchange.failure = Unreachable
+    outcomes = refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
+    assert [request.instrument.symbol for request in exchange.asked] == ["AAPL"]
+    assert outcomes[OHLC, Timeframe.M5].errors == dict.fromkeys(SYMBOLS, "no route to host")
+    assert {state_of(database, symbol, Timeframe.M5)["failures"] for symbol in SYMBOLS} == {1}
 
 
 def test_a_failing_symbol_is_asked_again_after_its_pause_and_then_is_well(

@@ -268,7 +268,7 @@ def test_failures_are_told_once_a_reason_the_commonest_first(database: Database)
     exchange.failing = {"AAPL": "rate limit", "MSFT": "rate limit", "BTC-USD": "unknown symbol"}
     refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
     with database.transaction() as transaction:
-        assert status.failure_reasons(transaction) == [
+        assert [str(reason) for reason in status.failure_reasons(transaction)] == [
             "AAPL|1d and 3 more: rate limit",
             "BTC-USD|1d and 1 more: unknown symbol",
         ]

@@ -122,6 +122,8 @@ COMMENT ON COLUMN market.series_state.computed_at IS 'When the series was last b
 
 CREATE INDEX series_state_dirty ON market.series_state (asset, timeframe) WHERE dirty_from IS NOT NULL;
 CREATE INDEX series_state_checked ON market.series_state (timeframe, checked_through) WHERE asset = 'ohlc';
+CREATE INDEX series_state_unrecorded ON market.series_state (computed_at)
+    WHERE recorded_at IS NULL OR recorded_at < computed_at;
 CREATE INDEX series_state_failing ON market.series_state (asset) WHERE failures > 0;
 
 CREATE TABLE market.bar_correction (
