@@ -209,14 +209,18 @@ class EmbeddedServer:
                 f"received {self._configured_port}"
             )
         self._owned_pid = found.pid if found.pid == self._owned_pid else None
-        return _log_in_and_prepare(self._files, found.port, partial(_is_alive, found.pid), deadline)
+        is_ready = _log_in_and_prepare(self._files, found.port, partial(_is_alive, found.pid), deadline)
+        if is_ready and not self._files.port.exists():
+            _write(self._files.port, f"{found.port}\n")  # whoever started it was killed just before doing so
+        return is_ready
 
 
 def read_running(folder: Path) -> str | None:
     """The URL of the server that runs in `folder`; None when none does, or not yet. Starts and awaits nothing."""
     files = _Files(folder.absolute())
     found = _postmaster(files)
-    if found is None or not found.ready:
+    # Without a port of any earlier start the database may be about to be made.
+    if found is None or not found.ready or not files.port.exists():
         return None
     return f"postgresql://{USER}@{HOST}:{found.port}/{DATABASE}?passfile={quote(str(files.passfile), safe='/')}"
 

@@ -254,6 +254,16 @@ def test_the_pid_is_told_before_the_server_is_ready_and_only_by_who_starts_it(se
     assert told == [(server.pid, None)]
 
 
+def test_a_first_start_is_not_told_of_before_its_database_is_made(server: EmbeddedServer) -> None:
+    server.start()
+    url = server.url
+    (server.folder / "port").unlink()
+    assert server.is_running()
+    assert read_running(server.folder) is None
+    EmbeddedServer(server.folder).start()
+    assert read_running(server.folder) == url
+
+
 def test_another_port_is_found_when_the_last_one_is_taken(server: EmbeddedServer) -> None:
     server.start()
     port = int((server.folder / "port").read_text())
