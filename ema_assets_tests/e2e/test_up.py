@@ -107,6 +107,22 @@ def test_a_backfill_of_scattered_partitions_recomputes_exactly_these_in_one_run_
     assert logged == sorted((asset, key) for asset in ASSETS for key in selected)
 
 
+def test_nothing_stale_means_no_run(stack: Stack) -> None:
+    """The stocks' exchange decides nothing here: all that could run is the next 5m bar of the two pairs."""
+
+    def quiet() -> bool:
+        return all(row["stale"] == 0 for row in stack.status()["assets"]) and not stack.unfinished()
+
+    wait_until(quiet, 120, "nothing stale", poll=1)
+    before = len(stack.runs())
+    if time.time() % 300 > 275:  # a 5m bar closes within the wait
+        time.sleep(300 - time.time() % 300 + 30)
+        wait_until(quiet, 60, "nothing stale", poll=1)
+        before = len(stack.runs())
+    time.sleep(20)  # three sweeps
+    assert len(stack.runs()) == before
+
+
 def test_a_killed_run_worker_loses_nothing_and_the_sweep_finishes_its_work(stack: Stack) -> None:
     """A new symbol's history is slowed down, its worker is killed in the middle, and all of it is there in the end."""
     sandbox = stack.status()["sandbox_url"]
@@ -136,27 +152,6 @@ def test_a_killed_run_worker_loses_nothing_and_the_sweep_finishes_its_work(stack
     )
     stack.wait_complete(len(SYMBOLS) + 1)
     assert _computed_again(stack, "AMD") == _stored(stack, "AMD")
-
-
-def test_nothing_stale_means_no_run(stack: Stack) -> None:
-    """The stocks' exchange decides nothing here: all that could run is the next 5m bar of the two pairs."""
-
-    def quiet() -> bool:
-        # What the command line has refreshed, as the test before this did, Dagster notes in a run of its own.
-        untold = stack.sql(
-            "SELECT 1 AS one FROM market.series_state WHERE computed_at > coalesce(recorded_at, '-infinity') LIMIT 1"
-        )
-        stale = sum(row["stale"] for row in stack.status()["assets"])
-        return untold.is_empty() and stale == 0 and not stack.unfinished()
-
-    wait_until(quiet, 180, "nothing stale or untold", poll=1)
-    before = len(stack.runs())
-    if time.time() % 300 > 275:  # a 5m bar closes within the wait
-        time.sleep(300 - time.time() % 300 + 30)
-        wait_until(quiet, 60, "nothing stale", poll=1)
-        before = len(stack.runs())
-    time.sleep(20)  # three sweeps
-    assert len(stack.runs()) == before
 
 
 def test_sigterm_leaves_no_process_and_keeps_the_data(stack: Stack) -> None:
