@@ -196,8 +196,12 @@ class _News:
 
 def _environment(settings: Settings, url: str) -> dict[str, str]:
     """The children's environment: explicit where this process decided, so that they decide the same."""
+    inherited = dict(os.environ)
+    if settings.database_url is None:
+        # A PGPASSWORD meant for another server would win over the embedded one's passfile.
+        inherited = without_libpq_settings(inherited)
     return {
-        **without_libpq_settings(dict(os.environ)),
+        **inherited,
         "EMA_HOME": str(settings.home),
         "EMA_DATABASE_URL": url,
         "EMA_PROVIDER": settings.provider,
