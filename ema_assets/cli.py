@@ -22,7 +22,7 @@ from ema_assets.errors import ConfigurationError, EmaAssetsError
 from ema_assets.keys import FROM_FILES, parse_symbol, parse_timeframe
 from ema_assets.settings import Settings, masked_url
 from ema_assets.store.database import Database, first_line
-from ema_assets.store.embedded import EmbeddedServer, read_running
+from ema_assets.store.embedded import EmbeddedServer, read_running, without_libpq_settings
 from ema_assets.store.migrations import migrate
 from ema_assets.timeframes import ORDER
 
@@ -60,6 +60,10 @@ def main() -> None:
     Data lives under EMA_HOME (default: .ema in the current folder). Without EMA_DATABASE_URL an embedded PostgreSQL
     is used; without APCA_API_KEY_ID prices come from a local sandbox exchange and are synthetic.
     """
+    if not os.environ.get("EMA_DATABASE_URL", "").strip():
+        # A PGPASSWORD meant for another server would win over the embedded one's passfile.
+        for name in os.environ.keys() - without_libpq_settings(dict(os.environ)).keys():
+            del os.environ[name]
 
 
 @main.command("up")

@@ -26,7 +26,7 @@ from ema_assets.pipeline import status
 from ema_assets.pipeline.watch import sync
 from ema_assets.settings import DAGSTER_EVENT_VARIABLES, Settings, masked_url
 from ema_assets.store.database import Database
-from ema_assets.store.embedded import EmbeddedServer, without_libpq_settings
+from ema_assets.store.embedded import EmbeddedServer
 from ema_assets.store.migrations import migrate
 from ema_assets.supervisor import Child, ChildExit, Supervisor
 from ema_assets.timeframes import ORDER, Timeframe
@@ -196,12 +196,8 @@ class _News:
 
 def _environment(settings: Settings, url: str) -> dict[str, str]:
     """The children's environment: explicit where this process decided, so that they decide the same."""
-    inherited = dict(os.environ)
-    if settings.database_url is None:
-        # A PGPASSWORD meant for another server would win over the embedded one's passfile.
-        inherited = without_libpq_settings(inherited)
     return {
-        **inherited,
+        **os.environ,
         "EMA_HOME": str(settings.home),
         "EMA_DATABASE_URL": url,
         "EMA_PROVIDER": settings.provider,

@@ -368,6 +368,12 @@ def test_a_database_that_refuses_a_statement_is_one_sentence(
     assert "market.series_state" in sentence
 
 
+def test_a_pgpassword_meant_for_another_server_does_not_lock_out_of_the_embedded_one(home: Path) -> None:
+    done = in_a_process("migrate", PGPASSWORD="of another server", PGSSLMODE="require")
+    assert done.returncode == 0, done.stderr
+    assert "Applied 0001 market." in done.stdout
+
+
 def test_an_empty_database_is_migrated_once(run: Run, databases: Databases) -> None:
     url = databases.make(migrated=False)
     first, second = run("migrate", EMA_DATABASE_URL=url), run("migrate", EMA_DATABASE_URL=url)
