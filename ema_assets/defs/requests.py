@@ -1,6 +1,5 @@
 """Planned runs to Dagster's run requests, and queued or running runs back to what they cover."""
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from dagster import DagsterInstance, DagsterRunStatus, RunRequest, RunsFilter
@@ -65,8 +64,3 @@ def in_flight(instance: DagsterInstance) -> list[Rectangle]:
             feeds = ROLLED_UP if HISTORY_TAG in run.tags and first.timeframe is BASE else ()
             rectangles += [Rectangle(timeframe, first.symbol, last.symbol) for timeframe in (first.timeframe, *feeds)]
     return rectangles
-
-
-def series_count(planned: Sequence[PlannedRun]) -> int:
-    """Stale series over all runs."""
-    return sum(run.series for run in planned)
