@@ -1,0 +1,109 @@
+"""benchmarks.compute at a tiny size, and that it does not print a ratio of unlike things."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.compute_run import MINUTES, NEVER, compare, worst_difference
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks.compute", *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_all_ways_come_to_the_same_values_across_batches_a_clock_change_and_early_closes() -> None:
+    pytest.importorskip("talib")
+    # 44 sessions to the end of December hold two that close early, and the clock change of early November.
+    done = call("--series", "2", "3", "--sessions", "44", "--batch-rows", "7000", "--json")
+    assert done.returncode == 0, done.stderr
+    sizes = json.loads(done.stdout)
+    # An early close is 42 bars of five minutes instead of 78.
+    bars_a_series = 44 * 78 - 2 * 36
+    assert [(size["series"], size["batches"], size["bars"]) for size in sizes] == [
+        (2, 1, 2 * bars_a_series),
+        (3, 2, 3 * bars_a_series),
+    ]
+    for size in sizes:
+        ours, *others = size["ways"]
+        assert (ours["name"], ours["times"]) == ("ema-assets", 1)
+        assert [way["name"] for way in others] == ["TA-Lib loop", "pandas", "pandas resample"]
+        for way in size["ways"]:
+            assert set(way["steps_s"]) == {"rollup", "ema", "trend", "trades"}
+            assert way["difference"] < 1e-9
+            assert way["rows_per_s"] > 0
+            assert way["peak_mb"] > 0
+
+
+def test_the_table_has_a_line_for_every_way() -> None:
+    pytest.importorskip("talib")
+    done = call("--series", "1", "--sessions", "2")
+    assert done.returncode == 0, done.stderr
+    assert [line[2:18].rstrip() for line in done.stdout.splitlines()[1:]] == [
+        "seconds",
+        "ema-assets",
+        "TA-Lib loop",
+        "pandas",
+        "pandas resample",
+    ]
+
+
+def test_a_size_of_nothing_is_refused() -> None:
+    done = call("--series", "0")
+    assert done.returncode == 2
+    assert "must be at least 1, received 0" in done.stderr
+
+
+def columns(**changed: Any) -> dict[str, Any]:
+    return {
+        "ts": np.array([1, 2, 3]),
+        "ema_9": np.array([np.nan, 100.0, 101.0]),
+        "exit_ts": np.array([5, 6, NEVER]),
+        **changed,
+    }
+
+
+def test_equal_columns_differ_by_nothing_and_rounding_is_told_apart_from_error() -> None:
+    assert worst_difference(columns(), columns(), "here") == 0.0
+    rounded = columns(ema_9=np.array([np.nan, 100.0, 101.0 * (1 + 1e-12)]))
+    assert worst_difference(columns(), rounded, "here") == pytest.approx(1e-12, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (columns(ema_9=np.array([np.nan, 100.0, 101.0 + 1e-6])), "here, ema_9: 1 of 3 values differ, first in row 2"),
+        (columns(ema_9=np.array([99.0, 100.0, 101.0])), "here, ema_9: 1 of 3 values differ, first in row 0"),
+        (columns(exit_ts=np.array([5, 6, 7])), "here, exit_ts: 1 of 3 values differ, first in row 2"),
+        (columns(ts=np.array([1, 2])), "here, ts: 3 rows against 2"),
+        ({"ts": np.array([1, 2, 3])}, "here: the columns differ: ['ema_9', 'exit_ts']"),
+    ],
+)
+def test_unlike_values_end_the_benchmark_with_the_place_where_they_differ(other: dict[str, Any], message: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        worst_difference(columns(), other, "here")
+    assert message in str(stopped.value)
+
+
+def test_the_comparison_reads_every_timeframe_of_every_batch(tmp_path: Path) -> None:
+    for way in ("ema-assets", "pandas"):
+        for batch in range(2):
+            for timeframe in MINUTES:
+                np.savez(tmp_path / f"{way}-{batch}-{timeframe}.npz", **columns())
+    assert compare(tmp_path, 2, ["pandas"]) == {"pandas": 0.0}
+    np.savez(tmp_path / "pandas-1-4h.npz", **columns(ts=np.array([1, 2, 4])))
+    with pytest.raises(SystemExit, match="pandas, batch 1, 4h, ts: 1 of 3 values differ"):
+        compare(tmp_path, 2, ["pandas"])
