@@ -1,6 +1,7 @@
 """benchmarks.parity on a small file, and its arithmetic against what can be worked out by hand."""
 
 import json
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -44,6 +45,17 @@ def test_agreement_begins_where_the_recurrence_says_it_must() -> None:
         expected = span + next(n for n in range(WINDOW_BARS) if at_first_value * keep**n < AGREED)
         # One bar of play, for the difference is divided by an average that is not yet 1.
         assert abs(found.first.worst[f"ema_{span}"] - expected) <= 1
+
+
+def test_the_bars_that_the_page_gives_for_each_distance_follow_from_the_recurrence() -> None:
+    page = (REPOSITORY / "docs/SIGNALS.md").read_text(encoding="utf-8")
+    (head,) = re.findall(r"^\| distance of the two at the start.*$", page, re.MULTILINE)
+    distances = [float(percent) / 100 for percent in re.findall(r"([\d.]+) %", head)]
+    for span in SPANS:
+        (row,) = re.findall(rf"^\| bars after it, span {span} \|(.*)$", page, re.MULTILINE)
+        keep = 1 - 2 / (span + 1)
+        expected = [next(n for n in range(WINDOW_BARS) if distance * keep**n < AGREED) for distance in distances]
+        assert [int(bars) for bars in row.split("|") if bars.strip()] == expected
 
 
 def test_a_standstill_agrees_from_the_first_bar_that_both_have() -> None:
