@@ -92,7 +92,7 @@ def make(folder: Path, series: int, sessions: int, batch_rows: int | None) -> di
             }
         ).write_parquet(folder / f"bars-{number}.parquet")
         first = np.int64(part[0].removeprefix("S"))
-        np.savez(folder / f"bars-{number}.npz", first=first, begins=begins, **columns)
+        np.savez(folder / f"bars-{number}.npz", first=first, begins=begins, **columns)  # type: ignore[arg-type]
     return {"batches": len(parts), "bars": series * bars_a_series}
 
 

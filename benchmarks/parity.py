@@ -140,7 +140,7 @@ def _agreement(one: pl.DataFrame, other: pl.DataFrame) -> Agreement:
             pl.max_horizontal(pl.col("bar_number").filter(differs).max() + 1, pl.lit(span)).alias("bar")
         )["bar"]
         median[name] = float(agreed.median() or span)  # type: ignore[arg-type]
-        worst[name] = int(agreed.max() or span)  # type: ignore[call-overload]
+        worst[name] = int(agreed.max() or span)  # type: ignore[arg-type]
     converged = pairs.filter(pl.col("bar_number") >= CONVERGED_AFTER_BARS)
     at_converged = converged.select((pl.col(SLOW) / pl.col(f"{SLOW}_other") - 1).abs().max()).item()
     crossings = [
@@ -154,7 +154,7 @@ def _agreement(one: pl.DataFrame, other: pl.DataFrame) -> Agreement:
     unlike = both.filter(pl.col("bar_number") > SLOW_SPAN, pl.col("crossover").ne_missing(pl.col("crossover_other")))[
         "bar_number"
     ]
-    return Agreement(median, worst, float(at_converged), int(unlike.max() or 0))  # type: ignore[call-overload]
+    return Agreement(median, worst, float(at_converged), int(unlike.max() or 0))  # type: ignore[arg-type]
 
 
 def measure(name: str, bars: pl.DataFrame) -> Parity:
@@ -183,7 +183,7 @@ def measure(name: str, bars: pl.DataFrame) -> Parity:
     )
 
 
-def _worst(found: pl.DataFrame, expected: dict[str, np.ndarray]) -> float:  # type: ignore[type-arg]
+def _worst(found: pl.DataFrame, expected: dict[str, np.ndarray]) -> float:
     differences = [
         np.nanmax(np.abs(found[name].fill_null(np.nan).to_numpy() / values - 1), initial=0.0)
         for name, values in expected.items()
