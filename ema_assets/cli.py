@@ -285,10 +285,11 @@ def ingest_command(files: Sequence[Path], symbol: str | None, timeframe: str | N
     """Store the bars of CSV or Parquet FILES.
 
     Columns: symbol, timeframe, ts (opening time; UTC unless it names a zone), open, high, low, close, volume. The bars
-    go through the same checks as a provider's; a summary says what was stored, put aside and rejected. A symbol that
-    is not on the watchlist is added to it as one whose bars come only from files.
+    go through the same checks as a provider's; a summary says what was stored, flagged, put aside and rejected, and how
+    many bars are missing between the first and the last. `ema-assets quality` shows which. A symbol that is not on the
+    watchlist is added to it as one whose bars come only from files.
     """
-    from ema_assets.pipeline.ingest import read_file, store_bars
+    from ema_assets.pipeline.ingest import read_file, store_file
     from ema_assets.pipeline.watch import sync
 
     settings = Settings.from_env()
@@ -312,7 +313,7 @@ def ingest_command(files: Sequence[Path], symbol: str | None, timeframe: str | N
     with _database(settings) as database:
         sync(database, watched, datetime.now(UTC))
         for path, bars in read:
-            summaries = store_bars(database, bars, path.name, datetime.now(UTC))
+            summaries = store_file(database, bars, path.name, datetime.now(UTC))
             click.echo(f"{path}: {bars.height} bars read")
             rows = [
                 (
@@ -320,15 +321,34 @@ def ingest_command(files: Sequence[Path], symbol: str | None, timeframe: str | N
                     str(each.stored),
                     str(each.corrected),
                     str(each.equal),
-                    str(each.put_aside),
+                    str(each.missing),
+                    str(each.flagged),
+                    str(sum(each.put_aside.values())),
                     str(sum(each.rejected.values())),
-                    ", ".join(f"{count} {reason}" for reason, count in each.rejected.items()),
+                    ", ".join(f"{count} {reason}" for reason, count in {**each.put_aside, **each.rejected}.items()),
                 )
                 for each in summaries
             ]
             _table(
-                ("series", "stored", "of these corrected", "already there", "outside sessions", "rejected", "why"), rows
+                (
+                    "series",
+                    "stored",
+                    "of these corrected",
+                    "already there",
+                    "missing",
+                    "flagged",
+                    "put aside",
+                    "rejected",
+                    "why",
+                ),
+                rows,
             )
+            for each in summaries:
+                if each.split is not None:
+                    click.echo(
+                        f"{each.symbol}|{each.timeframe}: the file is adjusted for a {each.split} split; what was "
+                        "stored is on its scale now"
+                    )
             mixed = (
                 sorted({each.symbol for each in summaries if each.symbol in fetched}) if settings.is_synthetic else []
             )
@@ -339,6 +359,39 @@ def ingest_command(files: Sequence[Path], symbol: str | None, timeframe: str | N
                 )
     if up.read_state(settings) is not None:
         click.echo("Dagster computes what follows from it within a minute.")
+
+
+@main.command("quality")
+@click.option("--symbol", "symbols", multiple=True, help="Only this symbol; may be given several times.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Rows shown of each kind.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all rows instead of tables.")
+def quality_command(symbols: Sequence[str], limit: int, as_json: bool) -> None:
+    """Say what is wrong or odd about the stored bars: gaps, revisions, splits, flagged, rejected, put aside."""
+    from ema_assets.pipeline import health
+
+    settings = Settings.from_env()
+    unknown = sorted(set(symbols) - set(_watchlist(settings).symbols))
+    if unknown:
+        raise ConfigurationError(f"not on the watchlist: {', '.join(unknown)}; `ema-assets symbols list` shows what is")
+    with _database(settings) as database, database.transaction() as transaction:
+        report = health.quality(transaction, symbols, None if as_json else limit)
+    if as_json:
+        found = {kind: rows.to_dicts() for kind, (_, rows) in report.items()}
+        click.echo(json.dumps(found, indent=2, default=_json_time))
+        return
+    for number, (kind, (count, rows)) in enumerate(report.items()):
+        if number:
+            click.echo("")
+        shown = f", the newest {rows.height}:" if rows.height < count else ":" if count else ""
+        click.echo(f"{kind}: {count}{shown}")
+        if count:
+            _table(rows.columns, [tuple(_cell(value) for value in row) for row in rows.iter_rows()])
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 @main.command("sandbox")

@@ -8,6 +8,9 @@ from ema_assets.timeframes import ORDER, Timeframe
 
 ALWAYS_OPEN = "24/7"
 DEFAULT_CALENDAR = "XNYS"
+# A calendar with the hours before and after the exchange's own is written with this behind its code.
+EXTENDED_SUFFIX = " extended"
+EXTENDED_CALENDARS = ("XNYS", "XNAS")
 # The provider of a symbol whose bars come only from `ema-assets ingest`.
 FROM_FILES = "file"
 
@@ -69,9 +72,9 @@ class Series:
 class Instrument:
     """A symbol and what must be known to trade and fetch it.
 
-    `calendar` is an exchange_calendars code (`XNYS`) or `24/7`; an instrument that trades around the clock is
-    crypto to every provider we speak to. `provider` is None for the configured one, or `file` for a symbol that no
-    provider is asked for.
+    `calendar` is an exchange_calendars code (`XNYS`), one with extended hours (`XNYS extended`), or `24/7`; an
+    instrument that trades around the clock is crypto to every provider we speak to. `provider` is None for the
+    configured one, or `file` for a symbol that no provider is asked for.
     """
 
     symbol: str

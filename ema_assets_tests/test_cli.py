@@ -529,8 +529,8 @@ def test_ingested_bars_are_in_the_status_and_their_symbol_is_on_the_watchlist(
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("Added OLD (XNYS) to the watchlist, its bars from files.\n")
     rows = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines() if "|1d" in line}
-    assert rows["AAPL|1d"][:5] == ["1", "0", "0", "0", "0"]
-    assert rows["OLD|1d"][:5] == ["1", "0", "0", "0", "1"]
+    assert rows["AAPL|1d"][:7] == ["1", "0", "0", "0", "0", "0", "0"]
+    assert rows["OLD|1d"][:7] == ["1", "0", "0", "0", "0", "0", "1"]
     assert "newer bars of AAPL are SYNTHETIC" in result.stdout
     status = json.loads(run("status", "--json", EMA_DATABASE_URL=database_url).stdout)
     daily = next(each for each in status["assets"] if (each["asset"], each["timeframe"]) == ("ohlc", "1d"))

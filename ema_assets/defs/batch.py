@@ -73,6 +73,10 @@ def _sum(one: Outcome, other: Outcome) -> Outcome:
         corrected=one.corrected + other.corrected,
         rejected=one.rejected + other.rejected,
         put_aside=one.put_aside + other.put_aside,
+        flagged=one.flagged + other.flagged,
+        refetched=one.refetched + other.refetched,
+        recomputed=one.recomputed + other.recomputed,
+        flipped=one.flipped + other.flipped,
         calls=one.calls + other.calls,
     )
 

@@ -32,6 +32,9 @@ HIGH_BELOW_LOW = "high below low"
 OUTSIDE_RANGE = "open or close outside low to high"
 NEGATIVE_VOLUME = "negative volume"
 DUPLICATE = "duplicate ts"
+OUTSIDE_SESSION = "outside the session"
+OFF_GRID = "between two bars"
+NOT_CLOSED = "not closed yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +42,8 @@ class Sifted:
     """Bars sorted into three heaps, none of them lost.
 
     `accepted` follows BAR_SCHEMA plus `ts_end`, sorted by symbol and ts. `rejected` follows BAR_SCHEMA plus
-    `reason`: values that cannot be a bar. `put_aside` follows BAR_SCHEMA: sound bars that are not bars of a session
-    (before and after hours, live ticks at odd seconds) or had not closed yet.
+    `reason`: values that cannot be a bar. `put_aside` follows BAR_SCHEMA plus `reason`: sound bars that are not bars
+    of a session (before and after hours, live ticks at odd seconds) or had not closed yet.
     """
 
     accepted: pl.DataFrame
@@ -110,7 +113,12 @@ def sift(
     return Sifted(
         accepted=placed.filter(closed).select(*columns, "ts_end").sort("symbol", "ts"),
         rejected=rejected.select(*columns, "reason"),
-        put_aside=pl.concat([lost.select(columns), placed.filter(~closed).select(columns)]),
+        put_aside=pl.concat(
+            [
+                lost.select(*columns, "reason"),
+                placed.filter(~closed).select(*columns, reason=pl.lit(NOT_CLOSED)),
+            ]
+        ),
     )
 
 
@@ -125,17 +133,21 @@ def _near(sessions: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
 def _on_grid(
     bars: pl.DataFrame, timeframe: Timeframe, calendars: pl.DataFrame, sessions: pl.DataFrame
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Bars whose ts is exactly one of the grid's, with `ts_end`; and the rest."""
+    """Bars whose ts is exactly one of the grid's, with `ts_end`; and the rest, with a reason."""
     grid = bar_grid(_near(sessions, bars), timeframe).select("calendar", "ts", "ts_end")
     joined = bars.join(calendars, on="symbol", how="left").join(grid, on=["calendar", "ts"], how="left")
-    found = pl.col("ts_end").is_not_null()
-    return joined.filter(found).drop("calendar"), joined.filter(~found)
+    lost = joined.filter(pl.col("ts_end").is_null()).drop("ts_end")
+    _, outside = _in_session(lost.drop("calendar"), timeframe, calendars, sessions)
+    inside = lost.join(outside, on=["symbol", "ts"], how="anti").with_columns(reason=pl.lit(OFF_GRID))
+    return joined.filter(pl.col("ts_end").is_not_null()).drop("calendar"), pl.concat(
+        [outside.select(*BAR_SCHEMA, "reason"), inside.select(*BAR_SCHEMA, "reason")]
+    )
 
 
 def _in_session(
     bars: pl.DataFrame, timeframe: Timeframe, calendars: pl.DataFrame, sessions: pl.DataFrame
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Bars that overlap a stretch of trading, whatever their anchor (vendors also cut hours by the clock)."""
+    """Bars that overlap a stretch of trading, whatever their anchor (vendors also cut hours by the clock); the rest."""
     stretches = segments(_near(sessions, bars)).sort("segment_close")
     full_end = pl.col("ts").dt.offset_by(f"{timeframe.minutes}m")
     joined = (
@@ -153,7 +165,7 @@ def _in_session(
         .with_columns(pl.min_horizontal(full_end, "segment_close").alias("ts_end"))
     )
     overlaps = (pl.col("segment_open") < full_end).fill_null(False)
-    return joined.filter(overlaps), joined.filter(~overlaps)
+    return joined.filter(overlaps), joined.filter(~overlaps).with_columns(reason=pl.lit(OUTSIDE_SESSION))
 
 
 def _on_sessions(
@@ -164,7 +176,7 @@ def _on_sessions(
     Every label in use lies inside the session or before it, at most 24 hours before the close, so the session is the
     first one that closes after the label; a label on a weekend or holiday is further away and is put aside.
     """
-    days = _near(sessions, bars).select("calendar", "open", "close").rename({"open": "session_open"}).sort("close")
+    days = _near(sessions, bars).select("calendar", session_open="regular_open", close="regular_close").sort("close")
     joined = (
         bars.join(calendars, on="symbol", how="left")
         .sort("ts")
@@ -184,4 +196,4 @@ def _on_sessions(
     placed = joined.filter(found).with_columns(
         pl.col("session_open").alias("ts"), pl.col("close_of_session").alias("ts_end")
     )
-    return placed.select(*BAR_SCHEMA, "ts_end"), joined.filter(~found)
+    return placed.select(*BAR_SCHEMA, "ts_end"), joined.filter(~found).with_columns(reason=pl.lit(OUTSIDE_SESSION))

@@ -1,8 +1,10 @@
 """Sessions of exchanges, and the grid of bars that should exist in them. No I/O and no clock.
 
 A frame of sessions has SESSION_SCHEMA, one row a trading day: `open` and `close` are UTC, `break_start` and
-`break_end` are null where the exchange has no lunch break. Everything else here takes such a frame, so that only
-`exchange_sessions` pays for the import of exchange_calendars (about 1.5 CPU seconds).
+`break_end` are null where the exchange has no lunch break. `regular_open` and `regular_close` are the exchange's own
+hours, which a 1d bar spans; they differ from `open` and `close` only where extended hours are wanted. Everything else
+here takes such a frame, so that only `exchange_sessions` pays for the import of exchange_calendars (about 1.5 CPU
+seconds).
 """
 
 from datetime import date, datetime, timedelta
@@ -11,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from ema_assets.errors import ConfigurationError
-from ema_assets.keys import ALWAYS_OPEN
+from ema_assets.keys import ALWAYS_OPEN, EXTENDED_CALENDARS, EXTENDED_SUFFIX
 from ema_assets.timeframes import Timeframe
 
 UTC_TIME = pl.Datetime("us", "UTC")
@@ -27,8 +29,14 @@ SESSION_SCHEMA = pl.Schema(
         "break_start": UTC_TIME,
         "break_end": UTC_TIME,
         "close": UTC_TIME,
+        "regular_open": UTC_TIME,
+        "regular_close": UTC_TIME,
     }
 )
+
+# New York: 04:00 to 20:00 around 09:30 to 16:00, and to 17:00 after an early close at 13:00 (NYSE Arca's and Nasdaq's
+# published hours).
+_EARLY, _LATE = timedelta(hours=5, minutes=30), timedelta(hours=4)
 
 
 def known_calendars() -> list[str]:
@@ -41,8 +49,9 @@ def known_calendars() -> list[str]:
 def exchange_sessions(calendar: str, start: date, end: date) -> pl.DataFrame:
     """Sessions of `calendar` from `start` to `end`, both included, ascending.
 
-    `24/7` has one session a UTC day, from midnight to midnight. Some calendars are known for a few decades or to the
-    end of the year only (XBOM, XSHG): there are no sessions beyond that.
+    `24/7` has one session a UTC day, from midnight to midnight. `XNYS extended` has the sessions of `XNYS` with the
+    hours before and after. Some calendars are known for a few decades or to the end of the year only (XBOM, XSHG):
+    there are no sessions beyond that.
 
     Raises:
         ConfigurationError: when exchange_calendars does not know `calendar` or cannot build it.
@@ -57,7 +66,11 @@ def exchange_sessions(calendar: str, start: date, end: date) -> pl.DataFrame:
             pl.lit(None, UTC_TIME).alias("break_start"),
             pl.lit(None, UTC_TIME).alias("break_end"),
             opens.dt.offset_by("1d").alias("close"),
+            opens.alias("regular_open"),
+            opens.dt.offset_by("1d").alias("regular_close"),
         )
+    if calendar.endswith(EXTENDED_SUFFIX):
+        return _extended(calendar, start, end)
     found = _library_calendar(calendar, start, end)
     if found is None:
         return SESSION_SCHEMA.to_frame()
@@ -78,8 +91,19 @@ def exchange_sessions(calendar: str, start: date, end: date) -> pl.DataFrame:
             }
         )
         .filter(pl.col("session").is_between(start, end))
-        .select(pl.lit(calendar).alias("calendar"), pl.all())
+        .select(pl.lit(calendar).alias("calendar"), pl.all(), regular_open="open", regular_close="close")
         .match_to_schema(SESSION_SCHEMA)
+    )
+
+
+def _extended(calendar: str, start: date, end: date) -> pl.DataFrame:
+    exchange = calendar.removesuffix(EXTENDED_SUFFIX)
+    if exchange not in EXTENDED_CALENDARS:
+        raise ConfigurationError(
+            f"extended hours are known for the calendars {', '.join(EXTENDED_CALENDARS)}, received {exchange!r}"
+        )
+    return exchange_sessions(exchange, start, end).with_columns(
+        pl.lit(calendar).alias("calendar"), pl.col("open") - _EARLY, pl.col("close") + _LATE
     )
 
 
@@ -139,12 +163,11 @@ def bar_grid(sessions: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
     """Every bar that should exist in `sessions`.
 
     Columns: calendar, session, ts (opening time), ts_end (closing time, cut at the end of the segment); sorted by
-    calendar and ts. Intraday bars are anchored to the open of their segment; a `1d` bar spans the session.
+    calendar and ts. Intraday bars are anchored to the open of their segment; a `1d` bar spans the exchange's own
+    hours.
     """
     if timeframe is Timeframe.D1:
-        return sessions.select("calendar", "session", pl.col("open").alias("ts"), pl.col("close").alias("ts_end")).sort(
-            "calendar", "ts"
-        )
+        return sessions.select("calendar", "session", ts="regular_open", ts_end="regular_close").sort("calendar", "ts")
     step = f"{timeframe.minutes}m"
     return (
         segments(sessions)

@@ -4,7 +4,7 @@ import polars as pl
 
 from ema_assets.domain.bars import BAR_SCHEMA
 from ema_assets.domain.calendars import UTC_TIME, bar_grid
-from ema_assets.timeframes import Timeframe
+from ema_assets.timeframes import BASE, Timeframe
 
 CODE_VERSION = "1"
 
@@ -45,9 +45,10 @@ def roll_up(
         complete_through: symbol, complete_through (UTC): up to when 5m bars are known to be complete.
 
     Returns:
-        The closed bars (BAR_SCHEMA): a bucket is published only when its whole time is complete, with the bars that
-        really traded; a bucket in which nothing traded has no bar. Then symbol, bucket, bucket_end of each symbol's
-        first bucket that holds bars but is not complete.
+        The closed bars (BAR_SCHEMA and missing_bars): a bucket is published only when its whole time is complete,
+        with the bars that really traded; a bucket in which nothing traded has no bar. `missing_bars` counts the 5m
+        bars that are not there. Then symbol, bucket, bucket_end of each symbol's first bucket that holds bars but is
+        not complete.
     """
     buckets = (
         buckets_of(bars, timeframe, sessions)
@@ -60,6 +61,7 @@ def roll_up(
             pl.col("low").min(),
             pl.col("close").last(),
             pl.col("volume").sum(),
+            pl.len().alias("traded"),
         )
         .join(complete_through, on="symbol", how="left", maintain_order="left")
     )
@@ -69,6 +71,9 @@ def roll_up(
         pl.lit(timeframe.value).alias("timeframe"),
         pl.col("bucket").alias("ts"),
         *list(BAR_SCHEMA)[3:],
+        # The last bucket of a session is shorter, and so may its last 5m bar be.
+        missing_bars=((pl.col("bucket_end") - pl.col("bucket")).dt.total_minutes() / BASE.minutes).ceil().cast(pl.Int16)
+        - pl.col("traded").cast(pl.Int16),
     )
     still_open = (
         buckets.filter(~is_complete)

@@ -14,7 +14,7 @@ from ema_assets.domain.trend import ema_trend
 from ema_assets.lineage import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.pipeline.outcome import Outcome, batches
 from ema_assets.pipeline.watch import CODE_VERSIONS
-from ema_assets.store import ledger, sessions, tables
+from ema_assets.store import ledger, quality, sessions, tables
 from ema_assets.store.database import Database, Transaction
 from ema_assets.store.tables import Table
 from ema_assets.timeframes import BASE, Timeframe
@@ -87,7 +87,11 @@ def refresh_computed(
             if claimed.is_empty():
                 continue
             computed = step(transaction, timeframe, claimed.select("symbol", "from_ts"))
-            changes = tables.write_computed(transaction, table, timeframe, computed.rows, computed.starts)
+            past, recomputed = _past(claimed, computed.rows, table.time)
+            changes, flipped = tables.write_computed(
+                transaction, table, timeframe, computed.rows, computed.starts, past
+            )
+            _report_impact(transaction, asset, timeframe, recomputed, flipped)
             results = (
                 claimed.select("symbol")
                 .join(changes.select("symbol", "changed_from"), on="symbol", how="left")
@@ -97,9 +101,42 @@ def refresh_computed(
                 )
             )
             ledger.complete(transaction, asset, timeframe, results, CODE_VERSIONS[asset])
-        outcome.done += claimed["symbol"].to_list()
+        outcome.add_done(claimed["symbol"])
         outcome.add_written(changes)
+        outcome.recomputed += int(recomputed["recomputed"].sum())
+        outcome.flipped += int(flipped["flipped"].sum())
     return outcome
+
+
+def _past(claimed: pl.DataFrame, rows: pl.DataFrame, time: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Series whose input changed in the past, and how many of the new `rows` are not new.
+
+    The first frame has symbol, from_ts, last_ts; the second symbol, recomputed. A series that is computed from the
+    beginning, for new code or because a person asked for it, has no part in this: nothing was revised.
+    """
+    past = claimed.filter(pl.col("from_ts") > ledger.BEGINNING, pl.col("from_ts") <= pl.col("last_ts")).select(
+        "symbol", "from_ts", "last_ts"
+    )
+    old = rows.join(past, on="symbol").filter(pl.col(time).is_between("from_ts", "last_ts"))
+    return past, old.group_by("symbol").agg(recomputed=pl.len().cast(pl.Int64))
+
+
+def _report_impact(
+    transaction: Transaction, asset: str, timeframe: Timeframe, recomputed: pl.DataFrame, flipped: pl.DataFrame
+) -> None:
+    """Add to the blast radius of the revisions behind what was computed again."""
+    impact = recomputed.join(flipped, on="symbol", how="full", coalesce=True).fill_null(0)
+    nothing = pl.lit(0, pl.Int64)
+    quality.add_impact(
+        transaction,
+        timeframe,
+        impact.select(
+            "symbol",
+            "recomputed",
+            crossovers=pl.col("flipped") if asset == EMA_TREND else nothing,
+            trades=pl.col("flipped") if asset == STRATEGY else nothing,
+        ),
+    )
 
 
 def refresh_rolled_up(
@@ -123,6 +160,10 @@ def refresh_rolled_up(
                 claimed.select("symbol", "complete_through"),
             )
             changes = tables.write_bars(transaction, timeframe, closed)
+            _, recomputed = _past(claimed, closed, tables.BARS.time)
+            _report_impact(
+                transaction, OHLC, timeframe, recomputed, flipped=recomputed.clear().rename({"recomputed": "flipped"})
+            )
             results = (
                 claimed.select("symbol", checked_through="complete_through")
                 .join(changes.select("symbol", "changed_from"), on="symbol", how="left")
@@ -130,8 +171,9 @@ def refresh_rolled_up(
                 .join(still_open.rename({"bucket": "dirty_from", "bucket_end": "dirty_end"}), on="symbol", how="left")
             )
             ledger.complete(transaction, OHLC, timeframe, results, CODE_VERSIONS[OHLC])
-        outcome.done += claimed["symbol"].to_list()
+        outcome.add_done(claimed["symbol"])
         outcome.add_written(changes)
+        outcome.recomputed += int(recomputed["recomputed"].sum())
         outcome.corrected += int(changes["corrected"].sum())
     return outcome
 

@@ -7,22 +7,28 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from ema_assets.domain.bars import BAR_SCHEMA, sift
+from ema_assets.domain import gaps
+from ema_assets.domain.bars import BAR_SCHEMA
 from ema_assets.domain.calendars import LOOK_BACK, UTC_TIME, last_closed
-from ema_assets.domain.rollup import dirty_buckets
 from ema_assets.errors import ProviderError
 from ema_assets.keys import Instrument
 from ema_assets.lineage import OHLC
 from ema_assets.pipeline.outcome import Outcome, batches
-from ema_assets.pipeline.watch import CODE_VERSIONS
+from ema_assets.pipeline.storing import GAP, PART, WHOLE, Answer, store_bars
 from ema_assets.providers.base import BarRequest, Provider
 from ema_assets.providers.http import Unreachable
-from ema_assets.store import ledger, sessions, tables
-from ema_assets.store.database import Database, Transaction
-from ema_assets.timeframes import BASE, ROLLED_UP, Timeframe
+from ema_assets.store import ledger, quality, sessions
+from ema_assets.store.database import Database
+from ema_assets.timeframes import Timeframe
 
-# Vendors revise bars shortly after they closed, so each request looks at the last few stored ones again.
-OVERLAP = {Timeframe.M5: timedelta(minutes=15), Timeframe.D1: timedelta(days=4)}
+# Vendors revise bars shortly after they closed, so each request looks at the last few stored ones again: three or
+# more, for that is what tells a split from a correction.
+OVERLAP = {Timeframe.M5: timedelta(minutes=15), Timeframe.D1: timedelta(days=7)}
+
+# Gaps of a series that are closer than this are asked for together, and no series is asked more often than this.
+GAPS_APART = {Timeframe.M5: timedelta(days=1), Timeframe.D1: timedelta(days=60)}
+MOST_GAP_ROUNDS = 5
+GAP_PAUSE_AFTER_FAILURE = timedelta(minutes=30)
 
 # Bars asked for and held at a time: bounds memory whatever the number of series.
 BARS_A_BATCH = 400_000
@@ -49,7 +55,7 @@ def plan_requests(
     """Which bars to ask for: symbol, calendar, start, end (UTC, end excluded), rows (how many at most); sorted.
 
     Args:
-        state: symbol, calendar, checked_through, next_attempt_at of the series considered.
+        state: symbol, calendar, checked_through, first_ts, next_attempt_at of the series considered.
         timeframe: a fetched one.
         closed: calendar, ts_end of the last bar that closed.
         rules: the depth of a new series.
@@ -61,15 +67,36 @@ def plan_requests(
     is_stale = (pl.col("checked_through").is_null() | (pl.col("checked_through") < pl.col("ts_end"))) & (
         pl.col("next_attempt_at").is_null() | (pl.col("next_attempt_at") <= now)
     )
-    known = pl.col("checked_through").is_not_null() & pl.lit(not everything)
-    start = pl.when(known).then(pl.col("checked_through") - OVERLAP[timeframe]).otherwise(pl.lit(beginning, UTC_TIME))
+    start = (
+        pl.when(pl.col("checked_through").is_null())
+        .then(pl.lit(beginning, UTC_TIME))
+        .when(pl.lit(everything))
+        .then(pl.min_horizontal(pl.lit(beginning, UTC_TIME), "first_ts"))
+        .otherwise(pl.col("checked_through") - OVERLAP[timeframe])
+    )
     return (
         state.join(closed.select("calendar", "ts_end"), on="calendar", how="inner", maintain_order="left")
         .filter(pl.lit(everything) | is_stale)
         .select("symbol", "calendar", start=start, end="ts_end")
         .filter(pl.col("start") < pl.col("end"))
-        .with_columns(rows=(pl.col("end") - pl.col("start")).dt.total_minutes() // timeframe.minutes + 1)
+        .with_columns(_rows(timeframe))
         .sort("start", "symbol")
+    )
+
+
+def plan_gaps(due: pl.DataFrame, plan: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
+    """Which gaps to ask for beside `plan`: symbol, calendar, start, end, round, rows; a symbol once a round.
+
+    `due` has symbol, calendar, first_ts, last_ts. What `plan` asks for anyway is left out.
+    """
+    wanted = due.select(
+        "symbol", "calendar", start="first_ts", end=pl.col("last_ts") + pl.lit(timeframe.duration)
+    ).join(plan.select("symbol", planned="start"), on="symbol", how="left")
+    apart = wanted.filter((pl.col("start") < pl.col("planned")).fill_null(True)).drop("planned")
+    return (
+        gaps.clusters(apart, GAPS_APART[timeframe], MOST_GAP_ROUNDS)
+        .with_columns(_rows(timeframe))
+        .sort("round", "start", "symbol")
     )
 
 
@@ -83,9 +110,10 @@ def refresh_fetched(
     *,
     everything: bool = False,
 ) -> Outcome:
-    """Ask for every bar of `timeframe` that has closed and was not asked for yet; store what came.
+    """Ask for every bar of `timeframe` that has closed and was not asked for yet, and for gaps; store what came.
 
-    One symbol's failure costs only that symbol: it is in `errors` and in the ledger, with the time of its next attempt.
+    A series whose vendor re-adjusted history for a split is fetched again as a whole. One symbol's failure costs only
+    that symbol: it is in `errors` and in the ledger, with the time of its next attempt.
     """
     closed_by = now - rules.publication_delay
     with database.transaction() as transaction:
@@ -93,12 +121,148 @@ def refresh_fetched(
         recent = sessions.in_use(transaction, now - LOOK_BACK, now)
         closed = last_closed(recent, timeframe, closed_by)
         plan = plan_requests(state, timeframe, closed, rules, now, everything=everything)
-        if plan.is_empty():
+        gap_plan = plan_gaps(quality.due_gaps(transaction, timeframe, symbols, now), plan, timeframe)
+        if plan.is_empty() and gap_plan.is_empty():
             return Outcome()
-        calendars = sessions.between(transaction, plan["calendar"].unique().to_list(), _earliest(plan), now)
+    whole = plan_requests(state, timeframe, closed, rules, now, everything=True)
     outcome = Outcome()
-    asyncio.run(_fetch_all(database, open_provider, timeframe, plan, calendars, now, outcome))
+    fetching = _Fetching(database, timeframe, now, outcome)
+    asyncio.run(fetching.run(open_provider, plan, gap_plan, whole, everything=everything))
     return outcome
+
+
+class _Fetching:
+    """One refresh's talk with the provider: what is planned first, then split series as a whole, then gaps."""
+
+    def __init__(self, database: Database, timeframe: Timeframe, now: datetime, outcome: Outcome) -> None:
+        self._database = database
+        self._timeframe = timeframe
+        self._now = now
+        self._outcome = outcome
+        self._dead: Unreachable | None = None
+        self._suspects: pl.DataFrame | None = None
+
+    async def run(
+        self,
+        open_provider: Callable[[], Provider],
+        plan: pl.DataFrame,
+        gap_plan: pl.DataFrame,
+        whole: pl.DataFrame,
+        *,
+        everything: bool,
+    ) -> None:
+        """Fetch and store `plan`, then the series of `whole` that turned out to be split, then `gap_plan`."""
+        provider = open_provider()
+        try:
+            await self._fetch(provider, plan, WHOLE if everything else PART)
+            if self._suspects is not None:
+                again = whole.join(self._suspects, on="symbol", how="semi")
+                self._outcome.refetched += again.height
+                await self._fetch(provider, again, WHOLE)
+            for each in gap_plan.partition_by("round", maintain_order=True):
+                await self._fetch(provider, each, GAP)
+        finally:
+            self._outcome.calls += provider.calls
+            await provider.aclose()
+
+    async def _fetch(self, provider: Provider, plan: pl.DataFrame, extent: str) -> None:
+        if plan.is_empty():
+            return
+        with self._database.transaction() as transaction:
+            calendars = plan["calendar"].unique().to_list()
+            trading = sessions.between(transaction, calendars, _earliest(plan), self._now)
+        for batch in batches(plan, BARS_A_BATCH):
+            if self._dead is not None:
+                # Each batch would try in vain for half a minute.
+                self._fail(dict.fromkeys(batch, str(self._dead)), extent)
+                continue
+            part = plan.filter(pl.col("symbol").is_in(batch))
+            requests = [
+                BarRequest(Instrument(row["symbol"], row["calendar"]), self._timeframe, row["start"], row["end"])
+                for row in part.iter_rows(named=True)
+            ]
+            self._dead = await self._fetch_batch(provider, requests, trading, extent)
+
+    async def _fetch_batch(
+        self, provider: Provider, requests: Sequence[BarRequest], trading: pl.DataFrame, extent: str
+    ) -> Unreachable | None:
+        """Fetch and store one batch; return the error when the provider could not be reached for any of it."""
+        waiting: list[pl.DataFrame] = []
+        ready: list[BarRequest] = []
+        errors: dict[str, ProviderError] = {}
+
+        def store() -> None:
+            # Bars of a series whose last page has not come yet stay behind: progress is committed a series at a time.
+            held = pl.concat(waiting) if waiting else pl.DataFrame(schema=BAR_SCHEMA)
+            complete = pl.col("symbol").is_in([request.instrument.symbol for request in ready])
+            self._store(held.filter(complete), ready, trading, provider.name, extent)
+            waiting[:] = [held.filter(~complete)]
+            ready.clear()
+
+        async for part in provider.fetch(requests):
+            waiting.append(part.bars)
+            ready.extend(part.completed)
+            errors.update({failure.request.instrument.symbol: failure.error for failure in part.failures})
+            if ready and sum(frame.height for frame in waiting) >= BARS_A_TRANSACTION:
+                store()
+        if ready:
+            store()
+        if errors:
+            self._fail({symbol: str(error) for symbol, error in errors.items()}, extent)
+        unreachable = [error for error in errors.values() if isinstance(error, Unreachable)]
+        return unreachable[0] if len(unreachable) == len(requests) else None
+
+    def _store(
+        self, bars: pl.DataFrame, answered: Sequence[BarRequest], trading: pl.DataFrame, source: str, extent: str
+    ) -> None:
+        """Store `bars`, the whole answer to the requests `answered`, in one transaction."""
+        asked = pl.DataFrame(
+            {
+                "symbol": [request.instrument.symbol for request in answered],
+                "calendar": [request.instrument.calendar for request in answered],
+                "start": [request.start for request in answered],
+                "end": [request.end for request in answered],
+            },
+            schema={"symbol": pl.String(), "calendar": pl.String(), "start": UTC_TIME, "end": UTC_TIME},
+        ).with_columns(is_fetched=True, checked_through="end")
+        with self._database.transaction() as transaction:
+            stored = store_bars(
+                transaction,
+                self._timeframe,
+                Answer(
+                    bars,
+                    source,
+                    closed_by=max(request.end for request in answered),
+                    extent=extent,
+                    suspects=self._suspects if extent == WHOLE else None,
+                ),
+                asked,
+                trading,
+                self._now,
+            )
+            ledger.fail(transaction, OHLC, self._timeframe, stored.refused, self._now)
+        left_out = {*stored.suspected["symbol"], *stored.refused}
+        outcome = self._outcome
+        outcome.add_done(symbol for symbol in asked["symbol"] if symbol not in left_out)
+        outcome.add_written(stored.changes)
+        outcome.corrected += int(stored.changes["corrected"].sum())
+        outcome.rejected += stored.rejected.height
+        outcome.put_aside += stored.put_aside.height
+        outcome.flagged += stored.flags.height
+        outcome.errors.update(stored.refused)
+        if not stored.suspected.is_empty():
+            known = [self._suspects] if self._suspects is not None else []
+            self._suspects = pl.concat([*known, stored.suspected])
+
+    def _fail(self, errors: Mapping[str, str], extent: str) -> None:
+        with self._database.transaction() as transaction:
+            if extent == GAP:
+                # The series itself is up to date: only its gap stays open.
+                until = gaps.next_due_time(self._now + GAP_PAUSE_AFTER_FAILURE)
+                quality.postpone_gaps(transaction, self._timeframe, list(errors), until)
+            else:
+                ledger.fail(transaction, OHLC, self._timeframe, errors, self._now)
+        self._outcome.errors.update(errors)
 
 
 def _earliest(plan: pl.DataFrame) -> datetime:
@@ -107,131 +271,7 @@ def _earliest(plan: pl.DataFrame) -> datetime:
     return earliest
 
 
-async def _fetch_all(
-    database: Database,
-    open_provider: Callable[[], Provider],
-    timeframe: Timeframe,
-    plan: pl.DataFrame,
-    calendars: pl.DataFrame,
-    now: datetime,
-    outcome: Outcome,
-) -> None:
-    provider = open_provider()
-    dead: Unreachable | None = None
-    try:
-        for batch in batches(plan, BARS_A_BATCH):
-            if dead is not None:
-                # Each batch would try in vain for half a minute.
-                _fail(database, timeframe, dict.fromkeys(batch, str(dead)), now, outcome)
-                continue
-            part = plan.filter(pl.col("symbol").is_in(batch))
-            requests = [
-                BarRequest(Instrument(row["symbol"], row["calendar"]), timeframe, row["start"], row["end"])
-                for row in part.iter_rows(named=True)
-            ]
-            dead = await _fetch_batch(database, provider, timeframe, requests, calendars, now, outcome)
-    finally:
-        outcome.calls += provider.calls
-        await provider.aclose()
-
-
-async def _fetch_batch(
-    database: Database,
-    provider: Provider,
-    timeframe: Timeframe,
-    requests: Sequence[BarRequest],
-    calendars: pl.DataFrame,
-    now: datetime,
-    outcome: Outcome,
-) -> Unreachable | None:
-    """Fetch and store one batch; return the error when the provider could not be reached for any of it."""
-    waiting: list[pl.DataFrame] = []
-    ready: list[BarRequest] = []
-    errors: dict[str, ProviderError] = {}
-
-    def store() -> None:
-        # Bars of a series whose last page has not come yet stay behind: progress is committed a series at a time.
-        held = pl.concat(waiting) if waiting else pl.DataFrame(schema=BAR_SCHEMA)
-        complete = pl.col("symbol").is_in([request.instrument.symbol for request in ready])
-        store_fetched(database, timeframe, held.filter(complete), ready, calendars, provider.name, outcome)
-        waiting[:] = [held.filter(~complete)]
-        ready.clear()
-
-    async for part in provider.fetch(requests):
-        waiting.append(part.bars)
-        ready.extend(part.completed)
-        errors.update({failure.request.instrument.symbol: failure.error for failure in part.failures})
-        if ready and sum(frame.height for frame in waiting) >= BARS_A_TRANSACTION:
-            store()
-    if ready:
-        store()
-    if errors:
-        _fail(database, timeframe, {symbol: str(error) for symbol, error in errors.items()}, now, outcome)
-    unreachable = [error for error in errors.values() if isinstance(error, Unreachable)]
-    return unreachable[0] if len(unreachable) == len(requests) else None
-
-
-def _fail(database: Database, timeframe: Timeframe, errors: Mapping[str, str], now: datetime, outcome: Outcome) -> None:
-    with database.transaction() as transaction:
-        ledger.fail(transaction, OHLC, timeframe, errors, now)
-    outcome.errors.update(errors)
-
-
-def store_fetched(
-    database: Database,
-    timeframe: Timeframe,
-    bars: pl.DataFrame,
-    answered: Sequence[BarRequest],
-    calendars: pl.DataFrame,
-    source: str,
-    outcome: Outcome,
-) -> None:
-    """Sift and store `bars`, the whole answer to the requests `answered`, in one transaction."""
-    asked = pl.DataFrame(
-        {
-            "symbol": [request.instrument.symbol for request in answered],
-            "calendar": [request.instrument.calendar for request in answered],
-            "checked_through": [request.end for request in answered],
-        },
-        schema={"symbol": pl.String(), "calendar": pl.String(), "checked_through": UTC_TIME},
-    )
-    closed_by = max(request.end for request in answered)
-    sifted = sift(bars, timeframe, asked.select("symbol", "calendar"), calendars, closed_by)
-    with database.transaction() as transaction:
-        tables.reject(transaction, sifted.rejected, source)
-        changes = save_bars(transaction, timeframe, sifted.accepted, asked, calendars)
-    outcome.done += asked["symbol"].to_list()
-    outcome.add_written(changes)
-    outcome.corrected += int(changes["corrected"].sum())
-    outcome.rejected += sifted.rejected.height
-    outcome.put_aside += sifted.put_aside.height
-
-
-def save_bars(
-    transaction: Transaction,
-    timeframe: Timeframe,
-    bars: pl.DataFrame,
-    asked: pl.DataFrame,
-    calendars: pl.DataFrame,
-) -> pl.DataFrame:
-    """Write sound `bars` and their ledger rows, and mark what is computed from them; return the changes.
-
-    `asked` has symbol, calendar and checked_through.
-    """
-    held = ledger.lock(transaction, OHLC, timeframe, sorted(asked["symbol"]))
-    changes = tables.write_bars(transaction, timeframe, bars)
-    spans = bars.group_by("symbol").agg(first_ts=pl.col("ts").min(), last_ts=pl.col("ts").max())
-    results = (
-        asked.join(changes.select("symbol", "changed_from"), on="symbol", how="left")
-        .join(spans, on="symbol", how="left")
-        # Rolled-up bars that were ingested leave what waits to be rolled up as it is.
-        .join(held, on="symbol", how="left")
-        .sort("symbol")
-    )
-    ledger.complete(transaction, OHLC, timeframe, results, CODE_VERSIONS[OHLC])
-    changed = results.filter(pl.col("changed_from").is_not_null())
-    if timeframe is BASE and not changed.is_empty():
-        for rolled_up in ROLLED_UP:
-            starts = dirty_buckets(changed.select("symbol", "calendar", "changed_from"), rolled_up, calendars)
-            ledger.mark_dirty(transaction, OHLC, rolled_up, starts)
-    return changes
+def _rows(timeframe: Timeframe) -> pl.Expr:
+    """At most how many bars a request brings: it takes every market for one that never closes."""
+    span = pl.col("end") - pl.col("start")
+    return (span.dt.total_minutes() // timeframe.minutes + 1).alias("rows")

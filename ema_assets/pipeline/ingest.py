@@ -7,14 +7,14 @@ from pathlib import Path
 
 import polars as pl
 
-from ema_assets.domain.bars import BAR_SCHEMA, sift
+from ema_assets.domain.bars import BAR_SCHEMA
 from ema_assets.domain.calendars import UTC_TIME
 from ema_assets.errors import BarFileError, InvalidKeyError
 from ema_assets.keys import parse_symbol, parse_timeframe
-from ema_assets.pipeline.fetching import save_bars
 from ema_assets.pipeline.outcome import batches
+from ema_assets.pipeline.storing import WHOLE, Answer, Stored, store_bars
 from ema_assets.pipeline.watch import cover
-from ema_assets.store import ledger, sessions, tables
+from ema_assets.store import ledger, sessions
 from ema_assets.store.database import Database
 from ema_assets.timeframes import Timeframe
 
@@ -25,7 +25,12 @@ _BARS_A_BATCH = 200_000
 
 @dataclass(slots=True)
 class IngestedSeries:
-    """What became of one series of a file. `stored` counts new or corrected bars, `equal` those already there."""
+    """What became of one series of a file.
+
+    `stored` counts new or corrected bars, `equal` those already there, `flagged` the suspicious ones among both,
+    `missing` bars that should be between the file's first and last bar and are nowhere. `split` is the ratio by which
+    what was stored had to be brought to the file's scale.
+    """
 
     symbol: str
     timeframe: str
@@ -33,8 +38,11 @@ class IngestedSeries:
     stored: int = 0
     corrected: int = 0
     equal: int = 0
-    put_aside: int = 0
+    flagged: int = 0
+    missing: int = 0
+    put_aside: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
+    split: str | None = None
 
 
 def read_file(path: Path, symbol: str | None = None, timeframe: str | None = None) -> pl.DataFrame:
@@ -135,11 +143,12 @@ def _check_keys(path: Path, frame: pl.DataFrame) -> None:
                 raise BarFileError(f"{path}: line {line}: {error}") from None
 
 
-def store_bars(database: Database, bars: pl.DataFrame, source: str, now: datetime) -> list[IngestedSeries]:
+def store_file(database: Database, bars: pl.DataFrame, source: str, now: datetime) -> list[IngestedSeries]:
     """Store the sound ones of `bars` (BAR_SCHEMA, any number of series), a batch of series a transaction.
 
     Every symbol must be an instrument already. Bars that have not closed at `now` are put aside, as are bars outside
-    the sessions of the symbol's calendar; invalid ones go to `bar_rejected` with `source`.
+    the sessions of the symbol's calendar; invalid and impossible ones go to `bar_rejected` with `source`. Bars on
+    another scale than the stored ones, by the ratio of a split, bring what is stored of their series to their scale.
     """
     summaries = []
     for (text,), series in bars.partition_by("timeframe", as_dict=True, maintain_order=True).items():
@@ -154,48 +163,53 @@ def store_bars(database: Database, bars: pl.DataFrame, source: str, now: datetim
 def _store_batch(
     database: Database, timeframe: Timeframe, bars: pl.DataFrame, source: str, now: datetime
 ) -> list[IngestedSeries]:
-    symbols = bars["symbol"].unique(maintain_order=True).to_list()
     low, high = bars.select(pl.col("ts").min().alias("low"), pl.col("ts").max().alias("high")).row(0)
+    symbols = bars["symbol"].unique(maintain_order=True).to_list()
+    starts = bars.group_by("symbol").agg(file_start=pl.col("ts").min())
     with database.transaction() as transaction:
-        known = ledger.instruments(transaction, timeframe, symbols)
-        calendars = known.select("symbol", "calendar")
+        known = ledger.instruments(transaction, timeframe, symbols).join(starts, on="symbol")
+        calendars = known["calendar"].unique().to_list()
         if low is not None:
-            for calendar in calendars["calendar"].unique():
+            for calendar in calendars:
                 cover(transaction, calendar, (low - timedelta(days=14)).date(), now.date())
-        trading = sessions.between(
-            transaction, calendars["calendar"].unique().to_list(), low or now, max(high or now, now)
+        trading = sessions.between(transaction, calendars, low or now, max(high or now, now))
+        stored = store_bars(
+            transaction,
+            timeframe,
+            Answer(bars, source, closed_by=now, extent=WHOLE),
+            _asked(known, timeframe),
+            trading,
+            now,
         )
-        sifted = sift(bars, timeframe, calendars, trading, now)
-        reached = sifted.accepted.group_by("symbol").agg(pl.col("ts").min(), pl.col("ts_end").max())
-        # What lies between the bars a provider was asked for and those of the file it must still be asked for.
-        is_asked_for = ~pl.col("is_fetched") | (pl.col("ts") <= pl.col("checked_through")).fill_null(False)
-        asked = (
-            known.join(reached, on="symbol", how="inner")
-            .select("symbol", "calendar", pl.when(is_asked_for).then("ts_end").alias("checked_through"))
-            .sort("symbol")
-        )
-        tables.reject(transaction, sifted.rejected, source)
-        changes = save_bars(transaction, timeframe, sifted.accepted, asked, trading)
-    return _summaries(symbols, timeframe, bars, sifted.accepted, sifted.put_aside, sifted.rejected, changes)
+    return _summaries(symbols, timeframe, bars, stored)
 
 
-def _summaries(
-    symbols: list[str],
-    timeframe: Timeframe,
-    bars: pl.DataFrame,
-    accepted: pl.DataFrame,
-    put_aside: pl.DataFrame,
-    rejected: pl.DataFrame,
-    changes: pl.DataFrame,
-) -> list[IngestedSeries]:
+def _asked(known: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
+    """The series of a file as `store_bars` wants them."""
+    # What lies between the bars a provider was asked for and those of the file it must still be asked for.
+    is_asked_for = ~pl.col("is_fetched") | (pl.col("file_start") <= pl.col("checked_through")).fill_null(False)
+    return known.select(
+        "symbol",
+        "calendar",
+        is_fetched=pl.col("is_fetched") & pl.lit(timeframe.is_fetched),
+        advances=is_asked_for,
+    )
+
+
+def _summaries(symbols: list[str], timeframe: Timeframe, bars: pl.DataFrame, stored: Stored) -> list[IngestedSeries]:
     found = {symbol: IngestedSeries(symbol, timeframe.value) for symbol in symbols}
-    for frame, name in ((bars, "read"), (accepted, "equal"), (put_aside, "put_aside")):
+    for frame, name in ((bars, "read"), (stored.accepted, "equal"), (stored.flags, "flagged")):
         for symbol, count in frame.group_by("symbol").agg(pl.len()).iter_rows():
             setattr(found[symbol], name, count)
-    for symbol, reason, count in rejected.group_by("symbol", "reason").agg(pl.len()).sort("reason").iter_rows():
-        found[symbol].rejected[reason] = count
-    for symbol, written, corrected in changes.select("symbol", "written", "corrected").iter_rows():
+    for frame, reasons in ((stored.rejected, "rejected"), (stored.put_aside, "put_aside")):
+        for symbol, reason, count in frame.group_by("symbol", "reason").agg(pl.len()).sort("reason").iter_rows():
+            getattr(found[symbol], reasons)[reason] = count
+    for symbol, count in stored.missing.iter_rows():
+        found[symbol].missing = count
+    for symbol, written, corrected in stored.changes.select("symbol", "written", "corrected").iter_rows():
         found[symbol].stored = written
         found[symbol].corrected = corrected
         found[symbol].equal -= written
+    for symbol, split in stored.splits.items():
+        found[symbol].split = split
     return list(found.values())

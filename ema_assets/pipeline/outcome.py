@@ -1,6 +1,6 @@
 """What came of a piece of work: counted, never a bare success."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -11,7 +11,9 @@ class Outcome:
     """What was done for some series of one asset and timeframe.
 
     `done` are the symbols that are now up to date; `written` counts rows per changed symbol; `errors` says why a
-    symbol failed. `put_aside`, `rejected` and `corrected` count bars; `calls` counts provider requests.
+    symbol failed. `put_aside`, `rejected`, `flagged` and `corrected` count bars; `refetched` counts series that were
+    fetched again as a whole; `calls` counts provider requests. `recomputed` counts rows that were there before,
+    `flipped` crossovers or trades among them that are not what they were.
     """
 
     done: list[str] = field(default_factory=list)
@@ -20,12 +22,20 @@ class Outcome:
     corrected: int = 0
     rejected: int = 0
     put_aside: int = 0
+    flagged: int = 0
+    refetched: int = 0
+    recomputed: int = 0
+    flipped: int = 0
     calls: int = 0
 
     def add_written(self, changes: pl.DataFrame) -> None:
         """Count the rows of `changes` (symbol, written)."""
         for symbol, rows in changes.select("symbol", "written").iter_rows():
             self.written[symbol] = self.written.get(symbol, 0) + rows
+
+    def add_done(self, symbols: Iterable[str]) -> None:
+        """Count `symbols` as up to date, each once."""
+        self.done = list(dict.fromkeys([*self.done, *symbols]))
 
     @property
     def rows(self) -> int:
@@ -40,6 +50,10 @@ class Outcome:
             "bars_corrected": self.corrected,
             "bars_rejected": self.rejected,
             "bars_put_aside": self.put_aside,
+            "bars_flagged": self.flagged,
+            "series_refetched": self.refetched,
+            "rows_recomputed": self.recomputed,
+            "flipped": self.flipped,
             "series_failed": len(self.errors),
             "provider_calls": self.calls,
         }

@@ -108,8 +108,9 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
         now: UTC; series whose next attempt is later are left out.
 
     Returns:
-        asset, symbol, timeframe, reason (`bar closed`, `never asked`, `input changed`, `not recorded`), since (the
-        closing time or dirty_from behind the reason), failures; sorted by asset, timeframe and symbol.
+        asset, symbol, timeframe, reason (`bar closed`, `never asked`, `bars missing`, `input changed`, `not
+        recorded`), since (the closing time, gap or dirty_from behind the reason), failures; sorted by asset, timeframe
+        and symbol. A series has one row for each reason.
     """
     return transaction.query(
         """
@@ -134,6 +135,14 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
         WHERE s.dirty_from IS NOT NULL
           AND (s.asset <> $5 OR (s.timeframe <> ALL ($6::text[]) AND s.dirty_end <= base.checked_through))
           AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $4)
+        UNION ALL
+        SELECT s.asset, s.symbol, s.timeframe, 'bars missing', min(g.first_ts), s.failures
+        FROM market.bar_gap g
+        JOIN market.instrument i ON i.symbol = g.symbol AND i.is_active AND i.is_fetched
+        JOIN market.series_state s ON s.asset = $5 AND s.symbol = g.symbol AND s.timeframe = g.timeframe
+        WHERE g.status = 'open' AND g.next_attempt_at <= $4 AND g.timeframe = ANY ($2::text[])
+          AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $4)
+        GROUP BY s.asset, s.symbol, s.timeframe, s.failures
         UNION ALL
         SELECT s.asset, s.symbol, s.timeframe, 'not recorded', s.computed_at, s.failures
         FROM market.series_state s
@@ -206,10 +215,10 @@ def base_behind(transaction: Transaction, symbols: Sequence[str], closed: pl.Dat
 
 
 def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
-    """Ledger of fetched bars: symbol, calendar, checked_through, last_ts, next_attempt_at; sorted by symbol."""
+    """Ledger of fetched bars: symbol, calendar, checked_through, first_ts, next_attempt_at; sorted by symbol."""
     return transaction.query(
         """
-        SELECT s.symbol, i.calendar, s.checked_through, s.last_ts, s.next_attempt_at
+        SELECT s.symbol, i.calendar, s.checked_through, s.first_ts, s.next_attempt_at
         FROM market.series_state s JOIN market.instrument i USING (symbol)
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) AND i.is_fetched
         ORDER BY s.symbol
@@ -238,11 +247,11 @@ def instruments(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
 def lock(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
     """Hold the ledger rows of `symbols` until the transaction ends, waiting for whoever holds them now.
 
-    Returns symbol, dirty_from, dirty_end as they stand; sorted by symbol.
+    Returns symbol, dirty_from, dirty_end, first_ts, last_ts as they stand; sorted by symbol.
     """
     return transaction.query(
         """
-        SELECT symbol, dirty_from, dirty_end FROM market.series_state
+        SELECT symbol, dirty_from, dirty_end, first_ts, last_ts FROM market.series_state
         WHERE asset = $1 AND timeframe = $2 AND symbol = ANY ($3::text[]) ORDER BY symbol FOR UPDATE
         """,
         asset,
@@ -287,14 +296,15 @@ def claim(
 ) -> pl.DataFrame:
     """Lock those of `symbols` that want work and that nobody else works on.
 
-    Returns symbol, calendar, from_ts (where to start), and for rolled-up bars `complete_through` of their 5m input;
-    sorted by symbol. With `everything`, from_ts is the beginning and fresh series are claimed too.
+    Returns symbol, calendar, from_ts (where to start), last_ts (up to where it was computed before), and for rolled-up
+    bars `complete_through` of their 5m input; sorted by symbol. With `everything`, from_ts is the beginning and fresh
+    series are claimed too.
     """
     return transaction.query(
         """
         SELECT s.symbol, i.calendar,
                CASE WHEN $4 THEN $5::timestamptz ELSE s.dirty_from END AS from_ts,
-               base.checked_through AS complete_through
+               s.last_ts, base.checked_through AS complete_through
         FROM market.series_state s
         JOIN market.instrument i ON i.symbol = s.symbol
         JOIN market.series_state base ON base.asset = $6 AND base.symbol = s.symbol AND base.timeframe = $7

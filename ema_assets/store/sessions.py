@@ -7,6 +7,8 @@ import polars as pl
 
 from ema_assets.store.database import Transaction
 
+_COLUMNS = "calendar, session, open, break_start, break_end, close, regular_open, regular_close"
+
 
 def covered(transaction: Transaction) -> dict[str, tuple[date, date]]:
     """First and last stored session of each calendar."""
@@ -21,13 +23,14 @@ def save(transaction: Transaction, sessions: pl.DataFrame) -> None:
     with transaction.staged(sessions) as staged:
         transaction.execute(
             f"""
-            INSERT INTO market.session AS t (calendar, session, open, break_start, break_end, close)
-            SELECT calendar, session, open, break_start, break_end, close FROM pg_temp.{staged} ORDER BY 1, 2
+            INSERT INTO market.session AS t ({_COLUMNS})
+            SELECT {_COLUMNS} FROM pg_temp.{staged} ORDER BY 1, 2
             ON CONFLICT (calendar, session) DO UPDATE
             SET open = excluded.open, break_start = excluded.break_start, break_end = excluded.break_end,
-                close = excluded.close
-            WHERE (t.open, t.break_start, t.break_end, t.close)
-                  IS DISTINCT FROM (excluded.open, excluded.break_start, excluded.break_end, excluded.close)
+                close = excluded.close, regular_open = excluded.regular_open, regular_close = excluded.regular_close
+            WHERE (t.open, t.break_start, t.break_end, t.close, t.regular_open, t.regular_close)
+                  IS DISTINCT FROM (excluded.open, excluded.break_start, excluded.break_end, excluded.close,
+                                    excluded.regular_open, excluded.regular_close)
             """
         )
 
@@ -35,8 +38,8 @@ def save(transaction: Transaction, sessions: pl.DataFrame) -> None:
 def between(transaction: Transaction, calendars: Sequence[str], start: datetime, end: datetime) -> pl.DataFrame:
     """Stored sessions of `calendars` that touch the time from `start` to `end` (UTC)."""
     return transaction.query(
-        """
-        SELECT calendar, session, open, break_start, break_end, close FROM market.session
+        f"""
+        SELECT {_COLUMNS} FROM market.session
         WHERE calendar = ANY ($1::text[]) AND session BETWEEN ($2::timestamptz - interval '2 days')::date
                                                           AND ($3::timestamptz + interval '2 days')::date
         ORDER BY calendar, session
@@ -50,8 +53,8 @@ def between(transaction: Transaction, calendars: Sequence[str], start: datetime,
 def in_use(transaction: Transaction, start: datetime, end: datetime) -> pl.DataFrame:
     """Stored sessions of every calendar that an active instrument trades on, as `between`."""
     return transaction.query(
-        """
-        SELECT calendar, session, open, break_start, break_end, close FROM market.session
+        f"""
+        SELECT {_COLUMNS} FROM market.session
         WHERE calendar IN (SELECT DISTINCT calendar FROM market.instrument WHERE is_active)
           AND session BETWEEN ($1::timestamptz - interval '2 days')::date
                           AND ($2::timestamptz + interval '2 days')::date

@@ -26,6 +26,7 @@ class Table:
 
 
 BARS = Table(OHLC, "ts", ("open", "high", "low", "close", "volume"))
+_STORED_BARS = Table(OHLC, "ts", (*BARS.values, "missing_bars"))
 SIGNALS = Table(EMA_SIGNALS, "ts", ("ema_9", "ema_30", "bar_number"))
 TREND = Table(EMA_TREND, "ts", ("trend", "crossover", "spread_pct", "bars_since_cross", "bar_number"))
 TRADES = Table(
@@ -33,6 +34,39 @@ TRADES = Table(
     "entry_ts",
     ("entry_price", "exit_ts", "exit_price", "last_ts", "last_price", "return_pct", "bars_held", "status"),
 )
+
+
+# How many crossovers or trades up to last_ts are not what they were, once what is staged replaces the rows from
+# from_ts on. A trade that goes on, or that a new bar closes, is what it was.
+_FLIPS = {
+    EMA_TREND: """
+        SELECT d.symbol, count(*) AS flipped
+        FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS d(symbol, from_ts, last_ts)
+        JOIN pg_temp.{staged} s ON s.symbol = d.symbol AND s.ts <= d.last_ts
+        LEFT JOIN {part} t ON t.symbol = s.symbol AND t.timeframe = $4 AND t.ts = s.ts
+        WHERE t.crossover IS DISTINCT FROM s.crossover
+        GROUP BY 1
+        """,
+    STRATEGY: """
+        WITH d AS (
+            SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS d(symbol, from_ts, last_ts)
+        )
+        SELECT symbol, count(*) AS flipped
+        FROM (
+            SELECT d.symbol
+            FROM d JOIN {part} t ON t.symbol = d.symbol AND t.timeframe = $4 AND t.entry_ts >= d.from_ts
+            WHERE NOT EXISTS (
+                SELECT FROM pg_temp.{staged} s WHERE s.symbol = t.symbol AND s.entry_ts = t.entry_ts)
+            UNION ALL
+            SELECT d.symbol
+            FROM d JOIN pg_temp.{staged} s ON s.symbol = d.symbol AND s.entry_ts <= d.last_ts
+            LEFT JOIN {part} t ON t.symbol = s.symbol AND t.timeframe = $4 AND t.entry_ts = s.entry_ts
+            WHERE t.entry_ts IS NULL
+               OR (t.exit_ts IS DISTINCT FROM s.exit_ts AND least(t.exit_ts, s.exit_ts) <= d.last_ts)
+        ) trade
+        GROUP BY 1
+        """,
+}
 
 
 def read_since(
@@ -74,6 +108,49 @@ def read_before(
     )
 
 
+def closes_between(transaction: Transaction, timeframe: Timeframe, spans: pl.DataFrame) -> pl.DataFrame:
+    """Stored bars of each symbol of `spans` (symbol, first, last) from first to last, both included.
+
+    Columns: symbol, ts, close; sorted by both.
+    """
+    return transaction.query(
+        f"""
+        SELECT d.symbol, t.ts, t.close
+        FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS d(symbol, first, last)
+        JOIN {BARS.part(timeframe)} t ON t.symbol = d.symbol AND t.timeframe = $4 AND t.ts BETWEEN d.first AND d.last
+        """,
+        spans["symbol"],
+        spans["first"],
+        spans["last"],
+        timeframe.value,
+    ).sort("symbol", "ts")
+
+
+def closes_around(transaction: Transaction, timeframe: Timeframe, spans: pl.DataFrame, bars: int) -> pl.DataFrame:
+    """The `bars` stored bars before each of `spans` (symbol, first, last) and the one after it.
+
+    Columns: symbol, ts, close; sorted by symbol and ts.
+    """
+    return transaction.query(
+        f"""
+        SELECT d.symbol, r.*
+        FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS d(symbol, first, last)
+        CROSS JOIN LATERAL (
+            (SELECT ts, close FROM {BARS.part(timeframe)} t
+             WHERE t.symbol = d.symbol AND t.timeframe = $4 AND t.ts < d.first ORDER BY t.ts DESC LIMIT $5)
+            UNION ALL
+            (SELECT ts, close FROM {BARS.part(timeframe)} t
+             WHERE t.symbol = d.symbol AND t.timeframe = $4 AND t.ts > d.last ORDER BY t.ts LIMIT 1)
+        ) r
+        """,
+        spans["symbol"],
+        spans["first"],
+        spans["last"],
+        timeframe.value,
+        bars,
+    ).sort("symbol", "ts")
+
+
 def open_trades_before(transaction: Transaction, timeframe: Timeframe, starts: pl.DataFrame) -> pl.DataFrame:
     """The trade of each symbol that was open just before its from_ts.
 
@@ -99,15 +176,19 @@ def open_trades_before(transaction: Transaction, timeframe: Timeframe, starts: p
 def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFrame) -> pl.DataFrame:
     """Insert or correct `bars` (symbol, ts, open, high, low, close, volume; one row a key).
 
-    The old values of a corrected bar go to `bar_correction`; an equal bar is not touched.
+    Rolled-up bars have missing_bars too. The old values of a corrected bar go to `bar_correction`; an equal bar is not
+    touched.
 
     Returns:
-        One row a symbol that changed: symbol, changed_from (earliest changed ts), written, corrected.
+        One row a symbol that changed: symbol, changed_from (earliest changed ts), written, corrected, late (how many
+        are new and lie before the last bar the ledger knew of).
     """
     if bars.is_empty():
         return _no_changes().with_columns(pl.lit(0, pl.Int64).alias("corrected"))
     part = BARS.part(timeframe)
-    with transaction.staged(bars.select("symbol", "ts", *BARS.values)) as staged:
+    if "missing_bars" not in bars.columns:
+        bars = bars.with_columns(missing_bars=pl.lit(None, pl.Int16))
+    with transaction.staged(bars.select("symbol", "ts", *_STORED_BARS.values)) as staged:
         corrected = transaction.query(
             f"""
             WITH kept AS (
@@ -122,21 +203,44 @@ def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFram
             """,
             timeframe.value,
         )
-        written = _upsert(transaction, BARS, timeframe, staged)
+        written = _upsert(transaction, _STORED_BARS, timeframe, staged)
     return written.join(corrected, on="symbol", how="left").with_columns(pl.col("corrected").fill_null(0))
 
 
 def write_computed(
-    transaction: Transaction, table: Table, timeframe: Timeframe, rows: pl.DataFrame, starts: pl.DataFrame
-) -> pl.DataFrame:
+    transaction: Transaction,
+    table: Table,
+    timeframe: Timeframe,
+    rows: pl.DataFrame,
+    starts: pl.DataFrame,
+    past: pl.DataFrame | None = None,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Replace the rows of each symbol of `starts` (symbol, from_ts) from its from_ts on by `rows`.
 
     Equal rows are not touched; rows that no longer exist are deleted.
 
+    Args:
+        transaction: any.
+        table: one that is computed.
+        timeframe: of all rows.
+        rows: symbol, the table's time column and values.
+        starts: symbol, from_ts.
+        past: symbol, from_ts, last_ts of series whose rows up to last_ts exist and are computed again.
+
     Returns:
-        One row a symbol that changed: symbol, changed_from (earliest changed ts), written.
+        One row a symbol that changed: symbol, changed_from (earliest changed ts), written. Then one row a symbol of
+        `past` of which crossovers or trades are not what they were: symbol, flipped.
     """
+    flipped = pl.DataFrame(schema={"symbol": pl.String(), "flipped": pl.Int64()})
     with transaction.staged(rows.select("symbol", table.time, *table.values)) as staged:
+        if past is not None and not past.is_empty() and table.name in _FLIPS:
+            flipped = transaction.query(
+                _FLIPS[table.name].format(part=table.part(timeframe), staged=staged),
+                past["symbol"],
+                past["from_ts"],
+                past["last_ts"],
+                timeframe.value,
+            )
         removed = transaction.query(
             f"""
             WITH gone AS (
@@ -154,12 +258,14 @@ def write_computed(
             timeframe.value,
         )
         written = _upsert(transaction, table, timeframe, staged)
-    return (
-        pl.concat([written, removed.match_to_schema(written.schema)])
+    columns = ("symbol", "changed_from", "written")
+    changes = (
+        pl.concat([written.select(columns), removed.match_to_schema(written.select(columns).schema)])
         .group_by("symbol")
         .agg(pl.col("changed_from").min(), pl.col("written").sum())
         .sort("symbol")
     )
+    return changes, flipped
 
 
 def reject(transaction: Transaction, rejected: pl.DataFrame, source: str) -> None:
@@ -196,13 +302,25 @@ def _upsert(transaction: Transaction, table: Table, timeframe: Timeframe, staged
             SET {", ".join(f"{name} = excluded.{name}" for name in table.values)}
             WHERE ({", ".join(f"t.{name}" for name in table.values)})
                   IS DISTINCT FROM ({", ".join(f"excluded.{name}" for name in table.values)})
-            RETURNING t.symbol, t.{table.time}
+            RETURNING t.symbol, t.{table.time} AS changed, xmax = 0 AS is_new
         )
-        SELECT symbol, min({table.time}) AS changed_from, count(*) AS written FROM changed GROUP BY symbol ORDER BY 1
+        SELECT c.symbol, min(changed) AS changed_from, count(*) AS written,
+               count(*) FILTER (WHERE is_new AND changed < k.last_ts) AS late
+        FROM changed c
+        LEFT JOIN market.series_state k ON k.asset = $2 AND k.symbol = c.symbol AND k.timeframe = $1
+        GROUP BY 1 ORDER BY 1
         """,
         timeframe.value,
+        table.name,
     )
 
 
 def _no_changes() -> pl.DataFrame:
-    return pl.DataFrame(schema={"symbol": pl.String(), "changed_from": pl.Datetime("us", "UTC"), "written": pl.Int64()})
+    return pl.DataFrame(
+        schema={
+            "symbol": pl.String(),
+            "changed_from": pl.Datetime("us", "UTC"),
+            "written": pl.Int64(),
+            "late": pl.Int64(),
+        }
+    )

@@ -104,7 +104,10 @@ def buckets(sessions: pl.DataFrame, length: timedelta) -> list[tuple[datetime, d
 def rolled_up(
     bars: Sequence[dict[str, object]], sessions: pl.DataFrame, length: timedelta, complete_through: datetime
 ) -> list[tuple[object, ...]]:
-    """ts, open, high, low, close, volume of every bucket that is complete and in which something traded."""
+    """Every bucket that is complete and in which something traded.
+
+    ts, open, high, low, close, volume, and how many of its 5m bars are not there.
+    """
     result: list[tuple[object, ...]] = []
     for start, end in buckets(sessions, length):
         inside = [bar for bar in bars if start <= bar["ts"] < end]  # type: ignore[operator]
@@ -117,6 +120,7 @@ def rolled_up(
                     min(bar["low"] for bar in inside),  # type: ignore[type-var]
                     inside[-1]["close"],
                     math.fsum(bar["volume"] for bar in inside),  # type: ignore[misc]
+                    math.ceil((end - start) / timedelta(minutes=5)) - len(inside),
                 )
             )
     return result

@@ -34,7 +34,7 @@ def sifted(*frames: pl.DataFrame, timeframe: Timeframe = Timeframe.M5, closed_by
     result = sift(pl.concat(frames), timeframe, calendars, SESSIONS, closed_by)
     assert result.accepted.schema == pl.Schema({**BAR_SCHEMA, "ts_end": BAR_SCHEMA["ts"]})
     assert result.rejected.schema == pl.Schema({**BAR_SCHEMA, "reason": pl.String()})
-    assert result.put_aside.schema == BAR_SCHEMA
+    assert result.put_aside.schema == pl.Schema({**BAR_SCHEMA, "reason": pl.String()})
     assert result.accepted.height + result.rejected.height + result.put_aside.height == sum(f.height for f in frames)
     return result
 

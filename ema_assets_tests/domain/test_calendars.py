@@ -55,6 +55,8 @@ def test_sessions_equal_those_of_the_library_one_by_one(calendar: str, start: da
                 library.session_break_start(session).to_pydatetime() if has_break else None,
                 library.session_break_end(session).to_pydatetime() if has_break else None,
                 library.session_close(session).to_pydatetime(),
+                library.session_open(session).to_pydatetime(),
+                library.session_close(session).to_pydatetime(),
             )
         )
     assert found.rows() == expected

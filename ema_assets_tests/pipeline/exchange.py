@@ -169,10 +169,12 @@ def refresh(
 
 
 def tables_of(database: Database) -> dict[str, pl.DataFrame]:
-    """All rows of the four assets, sorted by key."""
+    """All rows of the four assets, sorted by key, without the time at which they were stored."""
     with database.transaction() as transaction:
         return {
-            asset: transaction.query(f"SELECT * FROM market.{asset}").sort("symbol", "timeframe", TABLES[asset])
+            asset: transaction.query(f"SELECT * FROM market.{asset}")
+            .drop("stored_at", strict=False)
+            .sort("symbol", "timeframe", TABLES[asset])
             for asset in ASSETS
         }
 

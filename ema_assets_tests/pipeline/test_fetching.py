@@ -24,14 +24,17 @@ def state(
     next_attempt_at: datetime | None = None,
     symbol: str = "AAPL",
     calendar: str = "XNYS",
+    first_ts: datetime | None = None,
 ) -> pl.DataFrame:
     schema = {
         "symbol": pl.String(),
         "calendar": pl.String(),
         "checked_through": UTC_TIME,
+        "first_ts": UTC_TIME,
         "next_attempt_at": UTC_TIME,
     }
-    return pl.DataFrame([(symbol, calendar, checked_through, next_attempt_at)], schema=schema, orient="row")
+    row = (symbol, calendar, checked_through, first_ts, next_attempt_at)
+    return pl.DataFrame([row], schema=schema, orient="row")
 
 
 def plan(*states: pl.DataFrame, timeframe: Timeframe = Timeframe.M5, everything: bool = False) -> pl.DataFrame:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from ema_assets.pipeline.ingest import store_bars
+from ema_assets.pipeline.ingest import store_file
 from ema_assets.pipeline.planning import closed_bars
 from ema_assets.store import ledger
 from ema_assets.store.database import Database
@@ -69,7 +69,7 @@ def test_any_order_of_increments_corrections_and_late_bars_ends_as_one_computati
         if happens in ("late bars", "both"):
             exchange.correct(some_of(late, data.draw(SEEDS), 0.5))
         published = exchange.bars.filter(pl.col("ts") < now).sample(fraction=1.0, shuffle=True, seed=moment)
-        store_bars(module_database, published, "a file", now)
+        store_file(module_database, published, "a file", now)
     refresh(module_database, WATCHED, exchange, END)
     assert stale_at(module_database, END).is_empty()
     found = tables_of(module_database)
@@ -90,7 +90,7 @@ def test_a_split_that_halves_every_price_reaches_the_trades(database: Database) 
     before = tables_of(database)
     exchange.bars = moved(bars, 0.5)
     refresh(database, WATCHED, exchange, END)
-    store_bars(database, exchange.bars, "a file", END)
+    store_file(database, exchange.bars, "a file", END)
     refresh(database, WATCHED, exchange, END)
     after = tables_of(database)
     assert_frame_equal(after["ema_trend"], before["ema_trend"], check_exact=True)

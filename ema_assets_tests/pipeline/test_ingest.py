@@ -11,7 +11,7 @@ from ema_assets.domain.bars import BAR_SCHEMA, MISSING_VALUE
 from ema_assets.errors import BarFileError
 from ema_assets.lineage import OHLC, STRATEGY
 from ema_assets.pipeline import ingest
-from ema_assets.pipeline.ingest import IngestedSeries, read_file, store_bars
+from ema_assets.pipeline.ingest import IngestedSeries, read_file, store_file
 from ema_assets.pipeline.watch import sync
 from ema_assets.store.database import Database
 from ema_assets.timeframes import ROLLED_UP, Timeframe
@@ -187,7 +187,7 @@ def test_a_file_that_is_not_there_or_is_a_folder_is_refused(tmp_path: Path) -> N
 def test_a_header_alone_is_a_file_without_bars(tmp_path: Path, database: Database) -> None:
     frame = read_file(csv(tmp_path))
     assert frame.schema == BAR_SCHEMA
-    assert store_bars(database, frame, "empty.csv", NOW) == []
+    assert store_file(database, frame, "empty.csv", NOW) == []
 
 
 # --- what is stored -------------------------------------------------------------------------------------------------
@@ -204,8 +204,8 @@ def line(ts: str | None, symbol: str = "AAPL", timeframe: str = "5m", **values: 
 
 def test_every_line_is_accounted_for(database: Database) -> None:
     sync(database, FILES, NOW)
-    store_bars(database, pl.concat([line("2026-11-25 15:00"), line("2026-11-25 15:05")]), "first.csv", NOW)
-    summaries = store_bars(
+    store_file(database, pl.concat([line("2026-11-25 15:00"), line("2026-11-25 15:05")]), "first.csv", NOW)
+    summaries = store_file(
         database,
         pl.concat(
             [
@@ -235,14 +235,16 @@ def test_every_line_is_accounted_for(database: Database) -> None:
             stored=3,
             corrected=1,
             equal=1,
-            put_aside=3,
+            # Of which one was rejected.
+            missing=2,
+            put_aside={"not closed yet": 1, "outside the session": 2},
             rejected={"duplicate ts": 1, "high below low": 1, MISSING_VALUE: 2},
         ),
         IngestedSeries("BTC-USD", "5m", read=1, stored=1),
         IngestedSeries("AAPL", "1d", read=1, stored=1),
     ]
     for each in summaries:
-        assert each.read == each.stored + each.equal + each.put_aside + sum(each.rejected.values())
+        assert each.read == each.stored + each.equal + sum(each.put_aside.values()) + sum(each.rejected.values())
     with database.transaction() as transaction:
         rejected = transaction.query("SELECT reason, source FROM market.bar_rejected")
     assert rejected.height == 4
@@ -252,9 +254,9 @@ def test_every_line_is_accounted_for(database: Database) -> None:
 def test_the_same_file_again_changes_nothing_and_rejects_nothing_twice(database: Database) -> None:
     sync(database, FILES, NOW)
     bars = pl.concat([line("2026-11-25 15:00"), line("2026-11-25 15:05", close=None), line(None)])
-    store_bars(database, bars, "bars.csv", NOW)
+    store_file(database, bars, "bars.csv", NOW)
     revision = state_of(database, "AAPL", Timeframe.M5)["revision"]
-    (again,) = store_bars(database, bars, "bars.csv", NOW)
+    (again,) = store_file(database, bars, "bars.csv", NOW)
     assert again == IngestedSeries("AAPL", "5m", read=3, equal=1, rejected={MISSING_VALUE: 2})
     assert state_of(database, "AAPL", Timeframe.M5)["revision"] == revision == 1
     with database.transaction() as transaction:
@@ -266,7 +268,7 @@ def test_a_file_of_one_timeframe_only_makes_all_timeframes(database: Database) -
     bars = pl.concat(
         [bars_on("XNYS", "AAPL", Timeframe.M5, *WEEK), bars_on("24/7", "BTC-USD", Timeframe.M5, *WEEK, seed=1)]
     )
-    store_bars(database, bars, "bars.csv", NOW)
+    store_file(database, bars, "bars.csv", NOW)
     exchange = MemoryExchange()
     outcomes = refresh(database, FILES, exchange, NOW)
     assert exchange.asked == []
@@ -274,7 +276,7 @@ def test_a_file_of_one_timeframe_only_makes_all_timeframes(database: Database) -
         assert sorted(outcomes[OHLC, timeframe].done) == ["AAPL", "BTC-USD"]
     assert outcomes[STRATEGY, Timeframe.H1].rows > 0
     whole = tables_of(database)
-    (one, other) = store_bars(database, bars.sample(fraction=1.0, shuffle=True, seed=3), "bars.csv", NOW)
+    (one, other) = store_file(database, bars.sample(fraction=1.0, shuffle=True, seed=3), "bars.csv", NOW)
     assert (one.stored, other.stored) == (0, 0)
     refresh(database, FILES, exchange, NOW)
     assert all(whole[asset].equals(rows) for asset, rows in tables_of(database).items())
@@ -283,9 +285,9 @@ def test_a_file_of_one_timeframe_only_makes_all_timeframes(database: Database) -
 def test_a_corrected_file_is_rolled_up_again_from_the_changed_bucket(database: Database) -> None:
     sync(database, FILES, NOW)
     bars = bars_on("XNYS", "AAPL", Timeframe.M5, *WEEK)
-    store_bars(database, bars, "bars.csv", NOW)
+    store_file(database, bars, "bars.csv", NOW)
     refresh(database, FILES, MemoryExchange(), NOW)
-    store_bars(database, moved(bars.filter(pl.col("ts") == utc("2026-11-25 15:50")), 3.0), "bars.csv", NOW)
+    store_file(database, moved(bars.filter(pl.col("ts") == utc("2026-11-25 15:50")), 3.0), "bars.csv", NOW)
     state = state_of(database, "AAPL", Timeframe.H1)
     assert (state["dirty_from"], state["dirty_end"]) == (utc("2026-11-25 15:30"), utc("2026-11-25 16:30"))
     outcomes = refresh(database, FILES, MemoryExchange(), NOW)
@@ -295,8 +297,8 @@ def test_a_corrected_file_is_rolled_up_again_from_the_changed_bucket(database: D
 def test_hours_cut_by_the_clock_are_stored_as_they_come(database: Database) -> None:
     sync(database, FILES, NOW)
     hours = pl.concat([line(f"2026-11-25 {hour}:00", timeframe="1h") for hour in range(13, 22)])
-    (summary,) = store_bars(database, hours, "hours.csv", NOW)
-    assert (summary.stored, summary.put_aside) == (7, 2)
+    (summary,) = store_file(database, hours, "hours.csv", NOW)
+    assert (summary.stored, summary.put_aside) == (7, {"outside the session": 2})
     stored = tables_of(database)[OHLC]["ts"].to_list()
     assert stored == [utc(f"2026-11-25 {hour}:00") for hour in range(14, 21)]
     outcomes = refresh(database, FILES, MemoryExchange(), NOW)
@@ -306,8 +308,8 @@ def test_hours_cut_by_the_clock_are_stored_as_they_come(database: Database) -> N
 
 def test_hours_from_a_file_leave_what_waits_to_be_rolled_up_as_it_is(database: Database) -> None:
     sync(database, FILES, NOW)
-    store_bars(database, bars_on("XNYS", "AAPL", Timeframe.M5, *WEEK), "bars.csv", NOW)
-    store_bars(database, line("2026-11-25 14:30", timeframe="1h"), "hours.csv", NOW)
+    store_file(database, bars_on("XNYS", "AAPL", Timeframe.M5, *WEEK), "bars.csv", NOW)
+    store_file(database, line("2026-11-25 14:30", timeframe="1h"), "hours.csv", NOW)
     state = state_of(database, "AAPL", Timeframe.H1)
     assert (state["dirty_from"], state["dirty_end"]) == (utc("2026-11-23 14:30"), utc("2026-11-23 15:30"))
     outcomes = refresh(database, FILES, MemoryExchange(), NOW, timeframes=[Timeframe.H1])
@@ -317,15 +319,15 @@ def test_hours_from_a_file_leave_what_waits_to_be_rolled_up_as_it_is(database: D
 def test_bars_older_than_any_stored_session_bring_their_sessions(database: Database) -> None:
     sync(database, FILES, NOW)
     old = bars_on("XNYS", "AAPL", Timeframe.D1, date(1999, 11, 22), date(1999, 12, 3))
-    (summary,) = store_bars(database, old, "old.csv", NOW)
-    assert (summary.stored, summary.put_aside) == (9, 0)
+    (summary,) = store_file(database, old, "old.csv", NOW)
+    assert (summary.stored, summary.put_aside) == (9, {})
 
 
 def test_series_are_stored_in_batches_of_whole_series(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     sync(database, FILES, NOW)
     monkeypatch.setattr(ingest, "_BARS_A_BATCH", 1)
     bars = pl.concat([line("2026-11-25 15:00"), line("2026-11-25 15:00", "BTC-USD"), line("2026-11-25 15:05")])
-    assert [(each.symbol, each.stored) for each in store_bars(database, bars, "x.csv", NOW)] == [
+    assert [(each.symbol, each.stored) for each in store_file(database, bars, "x.csv", NOW)] == [
         ("AAPL", 2),
         ("BTC-USD", 1),
     ]
@@ -337,7 +339,7 @@ def test_a_file_for_a_fetched_symbol_does_not_hide_what_the_provider_was_not_ask
     exchange = MemoryExchange(bars_on("XNYS", "AAPL", Timeframe.M5, *WEEK))
     refresh(database, fetched, exchange, utc("2026-11-24 21:00"))
     friday = exchange.bars.filter(pl.col("ts") > utc("2026-11-27 00:00"))
-    store_bars(database, friday, "friday.csv", NOW)
+    store_file(database, friday, "friday.csv", NOW)
     refresh(database, fetched, exchange, NOW)
     stored = tables_of(database)[OHLC].filter(timeframe="5m")
     assert stored.height == exchange.bars.height
@@ -347,7 +349,7 @@ def test_a_file_for_a_symbol_that_was_never_asked_for_leaves_its_history_to_the_
     fetched = watch({"AAPL": "XNYS"})
     sync(database, fetched, NOW)
     exchange = MemoryExchange(bars_on("XNYS", "AAPL", Timeframe.M5, *WEEK))
-    store_bars(database, exchange.bars.tail(10), "friday.csv", NOW)
+    store_file(database, exchange.bars.tail(10), "friday.csv", NOW)
     outcomes = refresh(database, fetched, exchange, NOW)
     assert outcomes[OHLC, Timeframe.M5].written == {"AAPL": exchange.bars.height - 10}
     assert outcomes[OHLC, Timeframe.H1].done == ["AAPL"]
@@ -357,5 +359,5 @@ def test_a_file_that_goes_on_where_the_store_stands_spares_the_provider(database
     fetched = watch({"AAPL": "XNYS"})
     exchange = MemoryExchange(bars_on("XNYS", "AAPL", Timeframe.M5, *WEEK))
     refresh(database, fetched, exchange, utc("2026-11-24 21:00"))
-    store_bars(database, exchange.bars.filter(pl.col("ts") > utc("2026-11-24 18:00")), "rest.csv", NOW)
+    store_file(database, exchange.bars.filter(pl.col("ts") > utc("2026-11-24 18:00")), "rest.csv", NOW)
     assert state_of(database, "AAPL", Timeframe.M5)["checked_through"] == utc("2026-11-27 18:00")

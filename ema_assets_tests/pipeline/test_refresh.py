@@ -8,7 +8,7 @@ import pytest
 
 from ema_assets.lineage import ASSETS, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.pipeline import computing, fetching
-from ema_assets.pipeline.ingest import store_bars
+from ema_assets.pipeline.ingest import store_file
 from ema_assets.pipeline.planning import closed_bars
 from ema_assets.providers.http import Unreachable
 from ema_assets.store import ledger
@@ -98,7 +98,7 @@ def test_a_correction_recomputes_from_the_changed_bar_only(database: Database, e
     before, trades = versions_of(database), tables_of(database)[STRATEGY]
     changed_at = utc("2026-11-24 18:00")
     changed = exchange.bars.filter(pl.col("symbol") == "AAPL", pl.col("timeframe") == "5m", pl.col("ts") == changed_at)
-    store_bars(database, moved(changed, 2.0), "a file", NOW)
+    store_file(database, moved(changed, 2.0), "a file", NOW)
     refresh(database, WATCHED, exchange, NOW)
     after = versions_of(database)
     rewritten = {

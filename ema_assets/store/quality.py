@@ -1,0 +1,201 @@
+"""What is known about the quality of stored bars: gaps, flags, put-aside bars, revisions. SQL only."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import polars as pl
+
+from ema_assets.store.database import Transaction
+from ema_assets.timeframes import BASE, Timeframe
+
+_GAP_COLUMNS = "first_ts, last_ts, bars, status, asked, next_attempt_at, found_at"
+
+
+def gaps_within(transaction: Transaction, timeframe: Timeframe, windows: pl.DataFrame) -> pl.DataFrame:
+    """Known gaps that touch `windows` (symbol, start, end; end excluded): symbol and the columns of `bar_gap`."""
+    return transaction.query(
+        f"""
+        SELECT DISTINCT g.symbol, {", ".join(f"g.{name.strip()}" for name in _GAP_COLUMNS.split(","))}
+        FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS w(symbol, start_ts, end_ts)
+        JOIN market.bar_gap g ON g.symbol = w.symbol AND g.timeframe = $4 AND g.first_ts < w.end_ts
+                             AND g.last_ts >= w.start_ts
+        ORDER BY 1, 2
+        """,
+        windows["symbol"],
+        windows["start"],
+        windows["end"],
+        timeframe.value,
+    )
+
+
+def replace_gaps(transaction: Transaction, timeframe: Timeframe, known: pl.DataFrame, now_known: pl.DataFrame) -> None:
+    """Put `now_known` in the place of `known`, both as `gaps_within` returns them."""
+    if not known.is_empty():
+        transaction.execute(
+            """
+            DELETE FROM market.bar_gap g USING unnest($1::text[], $2::timestamptz[]) AS k(symbol, first_ts)
+            WHERE g.symbol = k.symbol AND g.timeframe = $3 AND g.first_ts = k.first_ts
+            """,
+            known["symbol"],
+            known["first_ts"],
+            timeframe.value,
+        )
+    if now_known.is_empty():
+        return
+    with transaction.staged(now_known) as staged:
+        transaction.execute(
+            f"""
+            INSERT INTO market.bar_gap (symbol, timeframe, {_GAP_COLUMNS})
+            SELECT symbol, $1, {_GAP_COLUMNS} FROM pg_temp.{staged} ORDER BY symbol, first_ts
+            """,
+            timeframe.value,
+        )
+
+
+def due_gaps(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str], now: datetime) -> pl.DataFrame:
+    """Gaps among `symbols` to be asked for again at `now`: symbol, calendar, first_ts, last_ts; sorted."""
+    return transaction.query(
+        """
+        SELECT g.symbol, i.calendar, g.first_ts, g.last_ts
+        FROM market.bar_gap g
+        JOIN market.instrument i ON i.symbol = g.symbol AND i.is_fetched
+        WHERE g.timeframe = $1 AND g.status = 'open' AND g.next_attempt_at <= $2 AND g.symbol = ANY ($3::text[])
+        ORDER BY 1, 3
+        """,
+        timeframe.value,
+        now,
+        list(symbols),
+    )
+
+
+def postpone_gaps(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str], until: datetime) -> None:
+    """Ask again for the due gaps of `symbols` at `until`, without counting the attempt: it was not answered."""
+    transaction.execute(
+        """
+        UPDATE market.bar_gap SET next_attempt_at = $1
+        WHERE timeframe = $2 AND status = 'open' AND next_attempt_at < $1 AND symbol = ANY ($3::text[])
+        """,
+        until,
+        timeframe.value,
+        list(symbols),
+    )
+
+
+def flag(transaction: Transaction, timeframe: Timeframe, looked_at: pl.DataFrame, flags: pl.DataFrame) -> None:
+    """Make the flags of the bars `looked_at` (symbol, ts) be `flags` (symbol, timeframe, ts, reason, detail)."""
+    if looked_at.is_empty():
+        return
+    spans = looked_at.group_by("symbol").agg(first=pl.col("ts").min(), last=pl.col("ts").max())
+    known = transaction.query(
+        """
+        SELECT f.symbol, f.ts, f.reason, f.detail
+        FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS d(symbol, first, last)
+        JOIN market.bar_flag f ON f.symbol = d.symbol AND f.timeframe = $4 AND f.ts BETWEEN d.first AND d.last
+        """,
+        spans["symbol"],
+        spans["first"],
+        spans["last"],
+        timeframe.value,
+    )
+    key = ["symbol", "ts", "reason", "detail"]
+    gone = known.join(looked_at, on=["symbol", "ts"], how="semi").join(flags, on=key, how="anti")
+    new = flags.join(known, on=key, how="anti")
+    if not gone.is_empty():
+        transaction.execute(
+            """
+            DELETE FROM market.bar_flag f
+            USING unnest($1::text[], $2::timestamptz[], $3::text[]) AS g(symbol, ts, reason)
+            WHERE f.symbol = g.symbol AND f.timeframe = $4 AND f.ts = g.ts AND f.reason = g.reason
+            """,
+            gone["symbol"],
+            gone["ts"],
+            gone["reason"],
+            timeframe.value,
+        )
+    if not new.is_empty():
+        with transaction.staged(new.select("symbol", "timeframe", "ts", "reason", "detail")) as staged:
+            transaction.execute(
+                f"""
+                INSERT INTO market.bar_flag (symbol, timeframe, ts, reason, detail)
+                SELECT symbol, timeframe, ts, reason, detail FROM pg_temp.{staged}
+                """
+            )
+
+
+def put_aside(transaction: Transaction, bars: pl.DataFrame, source: str) -> None:
+    """Count the put-aside `bars` (symbol, timeframe, ts, reason) of `source`."""
+    counts = bars.group_by("symbol", "timeframe", "reason").agg(
+        bars=pl.len().cast(pl.Int64), last_ts=pl.col("ts").max()
+    )
+    if counts.is_empty():
+        return
+    transaction.execute(
+        """
+        INSERT INTO market.bar_put_aside AS p (symbol, timeframe, reason, source, bars, last_ts)
+        SELECT symbol, timeframe, reason, $6, bars, last_ts
+        FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::timestamptz[])
+             AS c(symbol, timeframe, reason, bars, last_ts)
+        ORDER BY 1, 2, 3
+        ON CONFLICT (symbol, timeframe, reason, source) DO UPDATE
+        SET bars = p.bars + excluded.bars, last_ts = greatest(p.last_ts, excluded.last_ts),
+            last_seen_at = clock_timestamp()
+        """,
+        counts["symbol"],
+        counts["timeframe"],
+        counts["reason"],
+        counts["bars"],
+        counts["last_ts"],
+        source,
+    )
+
+
+def record_revisions(transaction: Transaction, timeframe: Timeframe, revisions: pl.DataFrame, source: str) -> None:
+    """Write down that the past of some series changed.
+
+    `revisions` has symbol, kind (`correction`, `late bars`, `split`), detail, changed_from, corrected, late.
+    """
+    if revisions.is_empty():
+        return
+    transaction.execute(
+        """
+        INSERT INTO market.bar_revision
+            (symbol, timeframe, kind, detail, changed_from, bars_corrected, bars_late, source)
+        SELECT symbol, $7, kind, detail, changed_from, corrected, late, $8
+        FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::bigint[], $6::bigint[])
+             AS r(symbol, kind, detail, changed_from, corrected, late)
+        ORDER BY symbol
+        """,
+        revisions["symbol"],
+        revisions["kind"],
+        revisions["detail"],
+        revisions["changed_from"],
+        revisions["corrected"],
+        revisions["late"],
+        timeframe.value,
+        source,
+    )
+
+
+def add_impact(transaction: Transaction, timeframe: Timeframe, impact: pl.DataFrame) -> None:
+    """Add to the newest revision behind each series of `impact` (symbol, recomputed, crossovers, trades).
+
+    A rolled-up series is behind the revision of its 5m bars, unless its own bars came from a file and were revised.
+    """
+    if impact.is_empty():
+        return
+    transaction.execute(
+        """
+        UPDATE market.bar_revision r
+        SET rows_recomputed = r.rows_recomputed + i.recomputed,
+            crossovers_flipped = r.crossovers_flipped + i.crossovers,
+            trades_flipped = r.trades_flipped + i.trades
+        FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) AS i(symbol, recomputed, crossovers, trades)
+        WHERE r.id = (SELECT max(n.id) FROM market.bar_revision n
+                      WHERE n.symbol = i.symbol AND n.timeframe = ANY ($5::text[]))
+        """,
+        impact["symbol"],
+        impact["recomputed"],
+        impact["crossovers"],
+        impact["trades"],
+        [timeframe.value] if timeframe.is_fetched else [timeframe.value, BASE.value],
+    )
