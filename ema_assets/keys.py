@@ -11,6 +11,8 @@ DEFAULT_CALENDAR = "XNYS"
 # A calendar with the hours before and after the exchange's own is written with this behind its code.
 EXTENDED_SUFFIX = " extended"
 EXTENDED_CALENDARS = ("XNYS", "XNAS")
+# The ways an EMA can start: see domain/ema.py, which says what they mean.
+SEEDS = ("sma", "first")
 # The provider of a symbol whose bars come only from `ema-assets ingest`.
 FROM_FILES = "file"
 

@@ -13,7 +13,16 @@ from typing import Any
 import tomlkit
 
 from ema_assets.errors import InvalidKeyError, WatchlistError
-from ema_assets.keys import ALWAYS_OPEN, DEFAULT_CALENDAR, FROM_FILES, Instrument, parse_symbol
+from ema_assets.keys import (
+    ALWAYS_OPEN,
+    DEFAULT_CALENDAR,
+    EXTENDED_CALENDARS,
+    EXTENDED_SUFFIX,
+    FROM_FILES,
+    SEEDS,
+    Instrument,
+    parse_symbol,
+)
 from ema_assets.timeframes import FETCHED, Timeframe
 
 # Pairs as BTC-USD, BTCUSDT, ETHUSD.COINBASE; exchanges by the suffix Yahoo gives a symbol.
@@ -37,20 +46,22 @@ _CALENDAR_BY_SUFFIX = {
     "SA": "BVMF",
 }
 
-_GROUP_KEYS = ("name", "calendar", "provider", "symbols")
-_TOP_KEYS = ("history", "group")
+_GROUP_KEYS = ("name", "calendar", "hours", "provider", "symbols")
+_TOP_KEYS = ("history", "ema", "group")
+_REGULAR, _EXTENDED = "regular", "extended"
 _DEFAULT_HISTORY_DAYS = {Timeframe.M5: 60, Timeframe.D1: 730}
 
 
 @dataclass(frozen=True, slots=True)
 class Watchlist:
-    """Instruments in the file's order, and how far back their bars are fetched the first time.
+    """Instruments in the file's order, how far back their bars are fetched the first time, and how EMAs start.
 
-    `history_days` has one entry a fetched timeframe, in calendar days.
+    `history_days` has one entry a fetched timeframe, in calendar days. `ema_seed` is one of keys.SEEDS.
     """
 
     instruments: tuple[Instrument, ...]
     history_days: Mapping[Timeframe, int]
+    ema_seed: str = SEEDS[0]
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -104,6 +115,7 @@ def parse(text: str, where: str = "watchlist") -> Watchlist:
         raise WatchlistError(f"{where}: not valid TOML: {error}") from None
     _only(document, _TOP_KEYS, where)
     history = _history(document.get("history", {}), where)
+    seed = _seed(document.get("ema", {}), where)
     groups = document.get("group", [])
     if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
         raise WatchlistError(f"{where}: groups are written `[[group]]`, with two brackets on each side")
@@ -115,7 +127,7 @@ def parse(text: str, where: str = "watchlist") -> Watchlist:
             instruments[instrument.symbol] = instrument
     if not instruments:
         raise WatchlistError(f'{where}: lists no symbol; add a `[[group]]` with `symbols = ["AAPL"]`')
-    return Watchlist(tuple(instruments.values()), history)
+    return Watchlist(tuple(instruments.values()), history, seed)
 
 
 def _only(table: Mapping[str, Any], allowed: Iterable[str], where: str) -> None:
@@ -124,6 +136,24 @@ def _only(table: Mapping[str, Any], allowed: Iterable[str], where: str) -> None:
             close = difflib.get_close_matches(key, list(allowed), n=1)
             hint = f"; did you mean `{close[0]}`?" if close else ""
             raise WatchlistError(f"{where}: unknown key `{key}`, allowed are {', '.join(allowed)}{hint}")
+
+
+def _seed(table: Any, where: str) -> str:
+    if not isinstance(table, dict):
+        raise WatchlistError(f'{where}: `ema` must be a table, such as `[ema]` with `seed = "{SEEDS[0]}"`')
+    _only(table, ("seed",), f"{where}: ema")
+    seed = table.get("seed", SEEDS[0])
+    if seed not in SEEDS:
+        raise WatchlistError(f"{where}: ema: `seed` must be one of {', '.join(SEEDS)}, received {seed!r}")
+    return str(seed)
+
+
+def configured_seed(path: Path) -> str:
+    """How EMAs start by the file at `path`; as by default where there is no readable file yet."""
+    try:
+        return load(path).ema_seed
+    except WatchlistError:
+        return SEEDS[0]
 
 
 def _history(table: Any, where: str) -> dict[Timeframe, int]:
@@ -147,6 +177,16 @@ def _group(group: Mapping[str, Any], where: str) -> list[Instrument]:
         raise WatchlistError(
             f"{where}: `calendar` must be a name such as {DEFAULT_CALENDAR!r} or {ALWAYS_OPEN!r}, received {calendar!r}"
         )
+    hours = group.get("hours", _REGULAR)
+    if hours not in (_REGULAR, _EXTENDED):
+        raise WatchlistError(f"{where}: `hours` must be {_REGULAR!r} or {_EXTENDED!r}, received {hours!r}")
+    if hours == _EXTENDED:
+        if calendar not in EXTENDED_CALENDARS:
+            raise WatchlistError(
+                f"{where}: `hours = {_EXTENDED!r}` is known for the calendars {', '.join(EXTENDED_CALENDARS)}, "
+                f"not for {calendar!r}"
+            )
+        calendar += EXTENDED_SUFFIX
     provider = group.get("provider")
     if provider not in (None, FROM_FILES):
         raise WatchlistError(
@@ -197,7 +237,12 @@ def add_symbols(
         groups = document.setdefault("group", tomlkit.aot())
         for group in groups:
             same_calendar = group.get("calendar", DEFAULT_CALENDAR) == wanted
-            if same_calendar and group.get("provider") == provider and "symbols" in group:
+            if (
+                group.get("hours", _REGULAR) == _REGULAR
+                and same_calendar
+                and group.get("provider") == provider
+                and "symbols" in group
+            ):
                 break
         else:
             group = tomlkit.table()

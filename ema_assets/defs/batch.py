@@ -7,7 +7,6 @@ from dagster import AssetExecutionContext, AssetKey, AssetMaterialization, Failu
 from ema_assets.defs.recording import DEFER_TAG, record
 from ema_assets.keys import Series
 from ema_assets.pipeline.outcome import Outcome
-from ema_assets.pipeline.watch import CODE_VERSIONS
 from ema_assets.store import ledger
 from ema_assets.store.database import Database
 from ema_assets.timeframes import ORDER, Timeframe
@@ -121,7 +120,7 @@ def _record_processed(
                 asset_key=AssetKey(asset),
                 partition=f"{row['symbol']}|{timeframe.value}",
                 metadata=_partition_metadata(row, outcome, labels),
-                tags={"dagster/data_version": str(row["revision"]), "dagster/code_version": CODE_VERSIONS[asset]},
+                tags={"dagster/data_version": str(row["revision"]), "dagster/code_version": row["code_version"]},
             )
             for row in rows.iter_rows(named=True)
         ],

@@ -40,6 +40,10 @@ class MarketResource(ConfigurableResource):
             publication_delay=timedelta(seconds=settings.publication_delay_seconds),
         )
 
+    def ema_seed(self) -> str:
+        """How EMAs start, as the watchlist says."""
+        return watchlist.load(Settings.from_env().watchlist_path).ema_seed
+
     @property
     def is_synthetic(self) -> bool:
         """True when prices are made up by the sandbox."""

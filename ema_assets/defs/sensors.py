@@ -23,7 +23,7 @@ from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.domain.planning import plan_runs
 from ema_assets.errors import ConfigurationError
 from ema_assets.pipeline.planning import stale_for_sweep
-from ema_assets.pipeline.watch import CODE_VERSIONS, sync
+from ema_assets.pipeline.watch import code_versions, sync
 from ema_assets.settings import Settings
 
 # Dagster wants a sensor's interval when it loads the definitions.
@@ -83,7 +83,9 @@ def sync_watchlist(
         now = market.now()
         known = context.instance.get_dynamic_partitions(str(SYMBOLS.name))
         # With the date, sessions are extended in time; with the versions, changed code is adopted after an upgrade.
-        mark = hashlib.sha256(f"{path}\n{now.date()}\n{CODE_VERSIONS}\n{watched}".encode()).hexdigest()
+        mark = hashlib.sha256(
+            f"{path}\n{now.date()}\n{code_versions(watched.ema_seed)}\n{watched}".encode()
+        ).hexdigest()
         if mark == context.cursor and set(watched.symbols) == set(known):
             return SkipReason(f"{path.name} has not changed: {len(known)} symbols")
         with store.open() as database:

@@ -2,6 +2,8 @@
 
 import polars as pl
 
+from ema_assets.keys import SEEDS
+
 FAST_SPAN = 9
 SLOW_SPAN = 30
 SPANS = (FAST_SPAN, SLOW_SPAN)
@@ -12,18 +14,30 @@ CONVERGED_AFTER_BARS = 208
 
 CODE_VERSION = "1"
 
+# How the recurrence starts: at the n-th bar from the mean of the first n closes, or at the first bar from its close.
+SMA_SEED, FIRST_SEED = SEEDS
 
-def ema_signals(bars: pl.DataFrame, carried: pl.DataFrame) -> pl.DataFrame:
+
+def code_version(seed: str) -> str:
+    """The version of the code with `seed`: another seed makes other rows, so all are computed again."""
+    return CODE_VERSION if seed == SMA_SEED else f"{CODE_VERSION} seed={seed}"
+
+
+def ema_signals(bars: pl.DataFrame, carried: pl.DataFrame, seed: str = SMA_SEED) -> pl.DataFrame:
     """Exponential moving averages of the close, for all symbols at once.
 
-    EMA of span n: alpha = 2/(n+1), EMA_t = alpha·close_t + (1-alpha)·EMA_(t-1). The first value stands at the n-th
-    bar and is the plain mean of the first n closes; before it the column is null. This is what TA-Lib's EMA and most
-    charting packages draw (TA-Lib, `ta_EMA.c`, compatibility mode default).
+    EMA of span n: alpha = 2/(n+1), EMA_t = alpha·close_t + (1-alpha)·EMA_(t-1), in float64.
+
+    With the seed `sma` the first value stands at the n-th bar and is the plain mean of the first n closes; before it
+    the column is null. This is what TA-Lib's EMA and most charting packages draw (TA-Lib, `ta_EMA.c`, compatibility
+    mode default). With `first` it stands at the first bar and is its close, as `ewm(span=n, adjust=False)` of pandas
+    has it; there is no null. The two agree to 1e-6 after about 62 bars for span 9 and 208 for span 30: docs/SIGNALS.md.
 
     Args:
         bars: symbol, ts, close; sorted by symbol and ts.
         carried: symbol, ema_9, ema_30, bar_number of the row just before the symbol's first bar here. A symbol that
             is absent starts from nothing; one that is present must have no null.
+        seed: `sma` or `first`.
 
     Returns:
         symbol, ts, ema_9, ema_30, bar_number (1 for the first bar of the series), one row a bar, in the same order.
@@ -36,7 +50,9 @@ def ema_signals(bars: pl.DataFrame, carried: pl.DataFrame) -> pl.DataFrame:
             "bar_number"
         )
     )
-    continued = pl.col("_before").is_not_null()
+    if seed not in SEEDS:
+        raise ValueError(f"`seed` must be one of {', '.join(SEEDS)}, received {seed!r}")
+    continued = pl.col("_before").is_not_null() | pl.lit(seed == FIRST_SEED)
     # A running sum gives the same bits however the bars are batched, which a mean over a group does not promise.
     running = pl.col("close").cum_sum().over("symbol")
     inputs = numbered.with_columns(

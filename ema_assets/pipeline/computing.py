@@ -7,13 +7,13 @@ from datetime import timedelta
 import polars as pl
 
 from ema_assets.domain.calendars import UTC_TIME
-from ema_assets.domain.ema import FAST, SLOW, ema_signals
+from ema_assets.domain.ema import FAST, SLOW, SMA_SEED, ema_signals
 from ema_assets.domain.rollup import roll_up
 from ema_assets.domain.strategy import trades_9_30
 from ema_assets.domain.trend import ema_trend
 from ema_assets.lineage import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.pipeline.outcome import Outcome, batches
-from ema_assets.pipeline.watch import CODE_VERSIONS
+from ema_assets.pipeline.watch import CODE_VERSIONS, code_versions
 from ema_assets.store import ledger, quality, sessions, tables
 from ema_assets.store.database import Database, Transaction
 from ema_assets.store.tables import Table
@@ -35,7 +35,7 @@ class Computed:
     seen: pl.DataFrame
 
 
-def _signals(transaction: Transaction, timeframe: Timeframe, starts: pl.DataFrame) -> Computed:
+def _signals(transaction: Transaction, timeframe: Timeframe, starts: pl.DataFrame, seed: str) -> Computed:
     state = (FAST, SLOW, "bar_number")
     carried = tables.read_before(transaction, tables.SIGNALS, timeframe, starts, state).drop_nulls()
     # A series that is still within its first bars starts again from the first one: the seed is a mean over them.
@@ -46,16 +46,16 @@ def _signals(transaction: Transaction, timeframe: Timeframe, starts: pl.DataFram
         .alias("from_ts")
     )
     bars = tables.read_since(transaction, tables.BARS, timeframe, starts, ("close",))
-    return Computed(ema_signals(bars, carried), starts, _seen(bars))
+    return Computed(ema_signals(bars, carried, seed), starts, _seen(bars))
 
 
-def _trend(transaction: Transaction, timeframe: Timeframe, starts: pl.DataFrame) -> Computed:
+def _trend(transaction: Transaction, timeframe: Timeframe, starts: pl.DataFrame, _seed: str) -> Computed:
     carried = tables.read_before(transaction, tables.TREND, timeframe, starts, ("trend", "bars_since_cross"))
     signals = tables.read_since(transaction, tables.SIGNALS, timeframe, starts, (FAST, SLOW, "bar_number"))
     return Computed(ema_trend(signals, carried), starts, _seen(signals))
 
 
-def _trades(transaction: Transaction, timeframe: Timeframe, starts: pl.DataFrame) -> Computed:
+def _trades(transaction: Transaction, timeframe: Timeframe, starts: pl.DataFrame, _seed: str) -> Computed:
     carried = tables.open_trades_before(transaction, timeframe, starts)
     trend = tables.read_since(transaction, tables.TREND, timeframe, starts, ("crossover", "bar_number"))
     # Joined here and not in SQL: right after a bulk load Postgres has no statistics, and the join took 9 s, not 0.3 s.
@@ -68,7 +68,7 @@ def _seen(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.group_by("symbol").agg(first_ts=pl.col("ts").min(), last_ts=pl.col("ts").max())
 
 
-_STEPS: dict[str, tuple[Table, Callable[[Transaction, Timeframe, pl.DataFrame], Computed]]] = {
+_STEPS: dict[str, tuple[Table, Callable[[Transaction, Timeframe, pl.DataFrame, str], Computed]]] = {
     EMA_SIGNALS: (tables.SIGNALS, _signals),
     EMA_TREND: (tables.TREND, _trend),
     STRATEGY: (tables.TRADES, _trades),
@@ -76,9 +76,18 @@ _STEPS: dict[str, tuple[Table, Callable[[Transaction, Timeframe, pl.DataFrame], 
 
 
 def refresh_computed(
-    database: Database, asset: str, timeframe: Timeframe, symbols: Sequence[str], *, everything: bool = False
+    database: Database,
+    asset: str,
+    timeframe: Timeframe,
+    symbols: Sequence[str],
+    *,
+    everything: bool = False,
+    seed: str = SMA_SEED,
 ) -> Outcome:
-    """Bring those of `symbols` up to date whose input changed; with `everything`, all of them from the beginning."""
+    """Bring those of `symbols` up to date whose input changed; with `everything`, all of them from the beginning.
+
+    `seed` is how EMAs start, one of keys.SEEDS.
+    """
     table, step = _STEPS[asset]
     outcome = Outcome()
     for batch in _batches(database, asset, timeframe, symbols, everything=everything):
@@ -86,7 +95,7 @@ def refresh_computed(
             claimed = ledger.claim(transaction, asset, timeframe, batch, everything=everything)
             if claimed.is_empty():
                 continue
-            computed = step(transaction, timeframe, claimed.select("symbol", "from_ts"))
+            computed = step(transaction, timeframe, claimed.select("symbol", "from_ts"), seed)
             past, recomputed = _past(claimed, computed.rows, table.time)
             changes, flipped = tables.write_computed(
                 transaction, table, timeframe, computed.rows, computed.starts, past
@@ -100,7 +109,7 @@ def refresh_computed(
                     pl.lit(None, UTC_TIME).alias(name) for name in ("checked_through", "dirty_from", "dirty_end")
                 )
             )
-            ledger.complete(transaction, asset, timeframe, results, CODE_VERSIONS[asset])
+            ledger.complete(transaction, asset, timeframe, results, code_versions(seed)[asset])
         outcome.add_done(claimed["symbol"])
         outcome.add_written(changes)
         outcome.recomputed += int(recomputed["recomputed"].sum())

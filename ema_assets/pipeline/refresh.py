@@ -32,7 +32,9 @@ def refresh_all(
     for timeframe in timeframes:
         for asset in ASSETS:
             if asset != OHLC:
-                outcome = refresh_computed(database, asset, timeframe, symbols, everything=everything)
+                outcome = refresh_computed(
+                    database, asset, timeframe, symbols, everything=everything, seed=watched.ema_seed
+                )
             elif timeframe.is_fetched:
                 outcome = refresh_fetched(
                     database, open_provider, timeframe, symbols, rules, now, everything=everything

@@ -22,6 +22,12 @@ _AHEAD = timedelta(days=370)
 _LEAST_AHEAD = timedelta(days=180)
 
 
+def code_versions(seed: str) -> dict[str, str]:
+    """The version of each asset's code, with EMAs seeded by `seed`."""
+    seeded = {} if seed == ema.SMA_SEED else {lineage.EMA_SIGNALS: ema.code_version(seed)}
+    return {**CODE_VERSIONS, **seeded}
+
+
 def sync(database: Database, watchlist: Watchlist, now: datetime) -> tuple[list[str], list[str]]:
     """Make the database watch what `watchlist` says; return the symbols added and those taken off.
 
@@ -33,7 +39,7 @@ def sync(database: Database, watchlist: Watchlist, now: datetime) -> tuple[list[
         for calendar in watchlist.calendars:
             cover(transaction, calendar, past, now.date())
         added, removed = ledger.sync_instruments(transaction, watchlist.instruments)
-        ledger.adopt_code_versions(transaction, CODE_VERSIONS)
+        ledger.adopt_code_versions(transaction, code_versions(watchlist.ema_seed))
     return added, removed
 
 

@@ -25,10 +25,19 @@ RECORDING_GRACE_SECONDS = 60
 def sync_instruments(transaction: Transaction, instruments: Sequence[Instrument]) -> tuple[list[str], list[str]]:
     """Make the active instruments equal `instruments`; return the symbols added and those taken off.
 
-    A new symbol gets its ledger rows. One that is taken off keeps its data and its rows, not active.
+    A new symbol gets its ledger rows. One that is taken off keeps its data and its rows, not active. One that moves to
+    another calendar loses the bars that do not exist there, and starts again; sessions must be stored before.
     """
     symbols = [each.symbol for each in instruments]
     before = transaction.query("SELECT symbol FROM market.instrument WHERE is_active")["symbol"].to_list()
+    moved = transaction.query(
+        """
+        SELECT i.symbol FROM unnest($1::text[], $2::text[]) AS n(symbol, calendar)
+        JOIN market.instrument i USING (symbol) WHERE i.calendar <> n.calendar ORDER BY 1
+        """,
+        symbols,
+        [each.calendar for each in instruments],
+    )["symbol"].to_list()
     transaction.execute(
         """
         INSERT INTO market.instrument AS i (symbol, calendar, is_fetched)
@@ -46,7 +55,58 @@ def sync_instruments(transaction: Transaction, instruments: Sequence[Instrument]
         "UPDATE market.instrument SET is_active = false WHERE is_active AND symbol <> ALL ($1::text[])", symbols
     )
     add_rows(transaction, symbols)
+    if moved:
+        _start_again(transaction, moved)
     return sorted(set(symbols) - set(before)), sorted(set(before) - set(symbols))
+
+
+def _start_again(transaction: Transaction, symbols: Sequence[str]) -> None:
+    """Drop the bars of `symbols` that their calendar does not have, and have the rest fetched and computed again."""
+    for timeframe in ORDER:
+        if timeframe.is_fetched:
+            # What is older than any stored session stays: nothing is known against it.
+            is_on = "s.regular_open = o.ts"
+            if timeframe is BASE:
+                is_on = """o.ts >= s.open AND o.ts < s.close
+                           AND NOT coalesce(o.ts >= s.break_start AND o.ts < s.break_end, false)"""
+            transaction.execute(
+                f"""
+                DELETE FROM market.ohlc_{timeframe.value} o USING market.instrument i
+                WHERE i.symbol = o.symbol AND o.symbol = ANY ($1::text[])
+                  AND o.ts >= (SELECT min(s.open) FROM market.session s WHERE s.calendar = i.calendar)
+                  AND NOT EXISTS (SELECT FROM market.session s WHERE s.calendar = i.calendar AND {is_on})
+                """,
+                list(symbols),
+            )
+        else:
+            transaction.execute(
+                f"DELETE FROM market.ohlc_{timeframe.value} WHERE symbol = ANY ($1::text[])", list(symbols)
+            )
+    transaction.execute("DELETE FROM market.bar_gap WHERE symbol = ANY ($1::text[])", list(symbols))
+    transaction.execute(
+        """
+        UPDATE market.series_state s
+        SET checked_through = CASE WHEN i.is_fetched AND s.timeframe = ANY ($3::text[]) THEN NULL
+                                   ELSE s.checked_through END,
+            dirty_from = CASE WHEN s.asset = $2 AND s.timeframe = ANY ($3::text[]) THEN NULL ELSE $4::timestamptz END,
+            dirty_end = CASE WHEN s.asset = $2 AND s.timeframe <> ALL ($3::text[]) THEN $4::timestamptz END,
+            first_ts = CASE WHEN s.asset = $2 THEN b.first_ts ELSE s.first_ts END,
+            last_ts = CASE WHEN s.asset = $2 THEN b.last_ts ELSE s.last_ts END,
+            failures = 0, next_attempt_at = NULL, last_error = NULL, updated_at = clock_timestamp()
+        FROM market.instrument i
+        CROSS JOIN unnest($5::text[]) AS t(timeframe)
+        LEFT JOIN LATERAL (
+            SELECT min(o.ts) AS first_ts, max(o.ts) AS last_ts FROM market.ohlc o
+            WHERE o.symbol = i.symbol AND o.timeframe = t.timeframe
+        ) b ON true
+        WHERE i.symbol = s.symbol AND s.timeframe = t.timeframe AND s.symbol = ANY ($1::text[])
+        """,
+        list(symbols),
+        OHLC,
+        [timeframe.value for timeframe in FETCHED],
+        BEGINNING,
+        [timeframe.value for timeframe in ORDER],
+    )
 
 
 def add_rows(transaction: Transaction, symbols: Iterable[str]) -> None:
@@ -415,11 +475,12 @@ def fail(transaction: Transaction, asset: str, timeframe: Timeframe, errors: Map
 def unrecorded(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
     """Series that were brought up to date and that Dagster has not been told of.
 
-    Columns: symbol, revision, first_ts, last_ts, last_close (of the bar at last_ts), computed_at; sorted by symbol.
+    Columns: symbol, revision, code_version, first_ts, last_ts, last_close (of the bar at last_ts), computed_at; sorted
+    by symbol.
     """
     return transaction.query(
         """
-        SELECT s.symbol, s.revision, s.first_ts, s.last_ts, o.close AS last_close, s.computed_at
+        SELECT s.symbol, s.revision, s.code_version, s.first_ts, s.last_ts, o.close AS last_close, s.computed_at
         FROM market.series_state s
         LEFT JOIN market.ohlc o ON o.symbol = s.symbol AND o.timeframe = $2 AND o.ts = s.last_ts
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[])

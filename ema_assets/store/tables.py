@@ -3,7 +3,9 @@
 A batch is one timeframe and many symbols, so every statement names the partition (`ohlc_5m`) itself.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import polars as pl
 
@@ -106,6 +108,48 @@ def read_before(
         starts["from_ts"],
         timeframe.value,
     )
+
+
+def read_range(
+    transaction: Transaction,
+    table: Table,
+    timeframe: Timeframe,
+    symbols: Sequence[str] | None,
+    start: datetime | None,
+    end: datetime | None,
+) -> pl.DataFrame:
+    """Rows of `symbols` (None: all) from `start` to before `end` (None: all).
+
+    Columns: symbol, the table's time, its values; sorted by symbol and time.
+    """
+    return transaction.query(
+        f"""
+        SELECT symbol, {table.time}, {", ".join(table.values)} FROM {table.part(timeframe)}
+        WHERE ($1 OR symbol = ANY ($2::text[]))
+          AND ($3::timestamptz IS NULL OR {table.time} >= $3::timestamptz)
+          AND ($4::timestamptz IS NULL OR {table.time} < $4::timestamptz)
+        """,
+        symbols is None,
+        list(symbols or ()),
+        start,
+        end,
+    ).sort("symbol", table.time)
+
+
+def bars_as_of(
+    transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str] | None, moment: datetime
+) -> pl.DataFrame:
+    """The bars of `symbols` (None: all) as they stood at `moment`: symbol, ts, and the values of a bar; sorted."""
+    return transaction.query(
+        f"""
+        SELECT symbol, ts, {", ".join(BARS.values)} FROM market.ohlc_as_of($1)
+        WHERE timeframe = $2 AND ($3 OR symbol = ANY ($4::text[]))
+        """,
+        moment,
+        timeframe.value,
+        symbols is None,
+        list(symbols or ()),
+    ).sort("symbol", "ts")
 
 
 def closes_between(transaction: Transaction, timeframe: Timeframe, spans: pl.DataFrame) -> pl.DataFrame:

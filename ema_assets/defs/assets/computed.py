@@ -7,7 +7,7 @@ from dagster import AssetExecutionContext, AssetKey, AssetsDefinition, BackfillP
 from ema_assets.defs.assets.columns import column_schema
 from ema_assets.defs.batch import refresh_partitions
 from ema_assets.defs.partitions import SERIES
-from ema_assets.defs.resources import StoreResource
+from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.pipeline.computing import refresh_computed
 from ema_assets.pipeline.outcome import Outcome
 from ema_assets.pipeline.watch import CODE_VERSIONS
@@ -28,11 +28,12 @@ def computed_asset(name: str, *, reads: Sequence[str], group: str, description: 
         description=description,
         metadata={"dagster/column_schema": column_schema(name), "dagster/table_name": f"market.{name}"},
     )
-    def computed(context: AssetExecutionContext, store: StoreResource) -> None:
+    def computed(context: AssetExecutionContext, store: StoreResource, market: MarketResource) -> None:
+        seed = market.ema_seed()
         with store.open() as database:
 
             def work(timeframe: Timeframe, symbols: Sequence[str], everything: bool) -> Outcome:
-                return refresh_computed(database, name, timeframe, symbols, everything=everything)
+                return refresh_computed(database, name, timeframe, symbols, everything=everything, seed=seed)
 
             refresh_partitions(context, database, work)
 

@@ -84,9 +84,19 @@ COMMENT ON COLUMN market.bar_revision.rows_recomputed IS 'Existing rows that wer
 CREATE INDEX bar_revision_series ON market.bar_revision (symbol, timeframe, id);
 CREATE INDEX bar_revision_age ON market.bar_revision (revised_at);
 
-CREATE FUNCTION market.ohlc_as_of(moment timestamptz)
-RETURNS TABLE (symbol text, timeframe text, ts timestamptz,
-               open float8, high float8, low float8, close float8, volume float8)
+-- A type and not RETURNS TABLE, whose columns cannot have the tables' collation: without it no index is used.
+CREATE TYPE market.bar AS (
+    symbol    text COLLATE "C",
+    timeframe text COLLATE "C",
+    ts        timestamptz,
+    open      float8,
+    high      float8,
+    low       float8,
+    close     float8,
+    volume    float8
+);
+
+CREATE FUNCTION market.ohlc_as_of(moment timestamptz) RETURNS SETOF market.bar
 LANGUAGE sql STABLE
 AS $$
     SELECT o.symbol, o.timeframe, o.ts,

@@ -1,0 +1,137 @@
+"""The public module `read`: what is stored, and what was known at some moment."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from ema_assets import read
+from ema_assets.errors import ConfigurationError, InvalidKeyError, StoreUnavailable
+from ema_assets.lineage import ASSETS, OHLC, STRATEGY
+from ema_assets.pipeline.ingest import store_file
+from ema_assets.store.database import Database
+from ema_assets.timeframes import ORDER, Timeframe
+from ema_assets_tests.pipeline.exchange import MemoryExchange, bars_on, moved, refresh, tables_of, utc, watch
+
+READERS = dict(zip(ASSETS, (read.bars, read.signals, read.trends, read.trades), strict=True))
+WEEK = (date(2026, 11, 23), date(2026, 11, 27))
+# A week has too few bars for a crossover.
+WITHOUT_TRADES = [(STRATEGY, "4h"), (STRATEGY, "1d")]
+WATCHED = watch({"AAPL": "XNYS", "BTC-USD": "24/7"})
+
+
+def exchange() -> MemoryExchange:
+    return MemoryExchange(
+        *(
+            bars_on(calendar, symbol, timeframe, *WEEK, seed=number)
+            for number, (symbol, calendar) in enumerate([("AAPL", "XNYS"), ("BTC-USD", "24/7")])
+            for timeframe in (Timeframe.M5, Timeframe.D1)
+        )
+    )
+
+
+def clock(database: Database) -> datetime:
+    with database.transaction() as transaction:
+        moment = transaction.query("SELECT clock_timestamp() AS now").item()
+    assert isinstance(moment, datetime)
+    return moment
+
+
+def everything(database: Database, as_of: datetime | None = None) -> dict[tuple[str, str], pl.DataFrame]:
+    return {
+        (asset, timeframe.value): READERS[asset](timeframe.value, as_of=as_of, url=database.url)
+        for asset in ASSETS
+        for timeframe in ORDER
+    }
+
+
+def test_what_is_read_is_what_is_stored(database: Database) -> None:
+    refresh(database, WATCHED, exchange(), utc("2026-11-27 12:00"))
+    stored = tables_of(database)
+    for (asset, timeframe), rows in everything(database).items():
+        expected = stored[asset].filter(timeframe=timeframe).select(rows.columns)
+        assert rows.equals(expected), (asset, timeframe)
+        assert rows.height > 0 or (asset, timeframe) in WITHOUT_TRADES
+
+
+def test_what_was_known_at_a_moment_can_be_read_later(database: Database) -> None:
+    """More bars, a late bar, a correction and one more of the same bar, a split: all of it is undone."""
+    source = exchange()
+    hidden = source.bars.filter(pl.col("ts") == utc("2026-11-24 16:00"))
+    source.bars = source.bars.filter(pl.col("ts") != utc("2026-11-24 16:00"))
+    known: list[tuple[datetime, dict[tuple[str, str], pl.DataFrame]]] = []
+
+    def happened(now: str) -> None:
+        store_file(database, source.bars.filter(pl.col("ts") < utc(now)), "a file", utc(now))
+        refresh(database, WATCHED, source, utc(now))
+        known.append((clock(database), everything(database)))
+
+    refresh(database, WATCHED, source, utc("2026-11-25 12:00"))
+    happened("2026-11-25 16:00")
+    source.correct(hidden)
+    happened("2026-11-25 16:30")
+    for factor in (1.02, 0.99):
+        source.correct(moved(source.bars.filter(pl.col("ts") == utc("2026-11-24 15:30")), factor))
+        happened("2026-11-25 17:00")
+    source.bars = moved(source.bars, 0.5)
+    happened("2026-11-27 12:00")
+    assert len({rows[OHLC, "1h"].hash_rows().sum() for _, rows in known}) == len(known)
+    for moment, rows in known:
+        for (asset, timeframe), then in everything(database, moment).items():
+            assert then.equals(rows[asset, timeframe]), (moment, asset, timeframe)
+    before_all = datetime(2020, 1, 1, tzinfo=UTC)
+    assert all(rows.is_empty() for rows in everything(database, before_all).values())
+
+
+def test_the_documented_query_says_what_was_known(database: Database) -> None:
+    source = exchange()
+    refresh(database, WATCHED, source, utc("2026-11-25 16:00"))
+    before = clock(database)
+    old = source.bars.filter(symbol="AAPL", timeframe="5m", ts=utc("2026-11-25 15:50"))
+    source.correct(moved(old, 1.01))
+    refresh(database, WATCHED, source, utc("2026-11-25 16:05"))
+    query = "SELECT close FROM market.ohlc_as_of($1) WHERE symbol = 'AAPL' AND timeframe = '5m' AND ts = $2"
+    with database.transaction() as transaction:
+        then = transaction.query(query, before, utc("2026-11-25 15:50")).item()
+        now = transaction.query(query, clock(database), utc("2026-11-25 15:50")).item()
+        plan = transaction.query(f"EXPLAIN {query}", before, utc("2026-11-25 15:50"))
+    assert then == old["close"].item()
+    assert now == then * 1.01
+    # The function is inlined: the filter reaches the index, and other timeframes are not looked at.
+    text = "\n".join(plan.to_series().to_list())
+    assert "ohlc_5m_pkey" in text
+    assert "ohlc_1d" not in text
+
+
+def test_symbols_and_times_narrow_what_is_read(database: Database) -> None:
+    refresh(database, WATCHED, exchange(), utc("2026-11-27 12:00"))
+    found = read.bars("1h", ["AAPL"], "2026-11-24 15:30", datetime(2026, 11, 24, 17, 30, tzinfo=UTC), url=database.url)
+    assert found["ts"].to_list() == [utc("2026-11-24 15:30"), utc("2026-11-24 16:30")]
+    later = clock(database) + timedelta(seconds=1)
+    assert read.bars("1h", ["AAPL"], "2026-11-24 15:30", "2026-11-24 17:30", as_of=later, url=database.url).equals(
+        found
+    )
+    assert read.bars("5m", [], url=database.url).is_empty()
+    assert read.signals("5m", ["NVDA"], url=database.url).is_empty()
+    assert set(read.trends("4h", url=database.url)["symbol"]) == {"AAPL", "BTC-USD"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"timeframe": "2h"}, InvalidKeyError, "`timeframe` must be one of 5m, 15m, 30m, 1h, 4h, 1d, received '2h'"),
+        ({"symbols": "AAPL"}, ConfigurationError, r"`symbols` must be a list such as \[\"AAPL\"\], received 'AAPL'"),
+        ({"symbols": ["A|B"]}, InvalidKeyError, "`symbol` must be"),
+        ({"start": "yesterday"}, ConfigurationError, "`start` must be a time such as .* received 'yesterday'"),
+        ({"end": datetime(2026, 11, 1)}, ConfigurationError, "`end` must be a datetime with a zone"),
+        ({"as_of": "15:05"}, ConfigurationError, "`as_of` must be a time"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, object], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        read.bars(**{"timeframe": "5m", "url": "postgresql://nobody@127.0.0.1:1/none", **arguments})  # type: ignore[arg-type]
+
+
+def test_a_database_that_is_not_there_is_named() -> None:
+    with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1/none"):
+        read.trades("5m", url="postgresql://nobody:secret@127.0.0.1:1/none")
