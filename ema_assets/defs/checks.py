@@ -1,6 +1,6 @@
 """Asset checks: bars sound, series fresh, failures named. All read the ledger; none reads history."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
 from dagster import (
@@ -31,6 +31,35 @@ _SPECS = [
         asset=AssetKey(OHLC),
         description="Every series has bars and is at most two bars behind the last one that closed on its calendar.",
     ),
+    AssetCheckSpec(
+        "bars_are_plausible",
+        asset=AssetKey(OHLC),
+        description="No bar stored in the last 24 hours was flagged: a jump or a wick far beyond what is usual for it.",
+    ),
+    AssetCheckSpec(
+        "no_bar_is_missing",
+        asset=AssetKey(OHLC),
+        description=(
+            "No bar that the calendar has is missing and still asked for. Bars that the provider kept leaving out did "
+            "not trade, and are counted only."
+        ),
+    ),
+    AssetCheckSpec(
+        "the_past_stands",
+        asset=AssetKey(OHLC),
+        description=(
+            "No stored bar was changed in the last 24 hours: corrections and splits, how many rows were computed again "
+            "for each, and which crossovers and trades are not what they were."
+        ),
+    ),
+    AssetCheckSpec(
+        "calendars_reach_ahead",
+        asset=AssetKey(OHLC),
+        description=(
+            "Every calendar in use has sessions for the next 30 days. exchange_calendars knows some only to the end of "
+            "the year: without sessions nothing looks stale; install its newest release."
+        ),
+    ),
     *(
         AssetCheckSpec(
             "no_series_fails",
@@ -53,15 +82,24 @@ _SPECS = [
 
 @multi_asset_check(name="series_checks", specs=_SPECS)
 def series_checks(store: StoreResource, market: MarketResource) -> Iterator[AssetCheckResult]:
-    """One pass over the ledger for all checks, so that they cost a run one step and not nine."""
+    """One pass over the ledger for all checks, so that they cost a run one step and not thirteen."""
     now = market.now()
     with store.open() as database, database.transaction() as transaction:
         rejected = health.rejected_since(transaction, now - timedelta(hours=24))
+        flagged = health.flagged_since(transaction, now - timedelta(hours=24))
+        gaps = health.open_gaps(transaction)
+        not_traded = health.settled_gaps(transaction)
+        revised = health.revised_since(transaction, now - timedelta(hours=24))
+        ending = health.ending_calendars(transaction, now + timedelta(days=30))
         late = health.late_series(transaction, closed_bars(transaction, now))
         failing = health.failing(transaction)
         waiting = health.waiting_since(transaction, now - timedelta(minutes=15))
     yield _result(OHLC, "bars_are_sound", rejected.to_dicts(), "bars rejected, by reason")
     yield _result(OHLC, "series_are_fresh", late.to_dicts(), "series late or without bars")
+    yield _result(OHLC, "bars_are_plausible", flagged.to_dicts(), "bars flagged")
+    yield _result(OHLC, "no_bar_is_missing", gaps.to_dicts(), "gaps open", also={"bars_not_traded": not_traded})
+    yield _result(OHLC, "the_past_stands", revised.to_dicts(), "revisions")
+    yield _result(OHLC, "calendars_reach_ahead", ending.to_dicts(), "calendars ending")
     for asset in ASSETS:
         rows = [row for row in failing.to_dicts() if row["asset"] == asset]
         yield _result(asset, "no_series_fails", rows, "series failing", AssetCheckSeverity.ERROR)
@@ -76,8 +114,9 @@ def _result(
     rows: list[dict[str, object]],
     what: str,
     severity: AssetCheckSeverity = AssetCheckSeverity.WARN,
+    also: Mapping[str, object] | None = None,
 ) -> AssetCheckResult:
-    metadata: dict[str, object] = {"count": len(rows)}
+    metadata: dict[str, object] = {"count": len(rows), **(also or {})}
     if rows:
         shown = [TableRecord({name: str(value) for name, value in row.items()}) for row in rows[:_ROWS_SHOWN]]
         metadata[what] = MetadataValue.table(shown)

@@ -28,11 +28,11 @@ _IN_FLIGHT = [
 
 
 def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
-    """The run request of `planned`: shorter timeframes first, history after everything live."""
+    """The run request of `planned`: shorter timeframes first, then missing bars, and history after all that."""
     rectangle = planned.rectangle
     first, last = Series(rectangle.first, rectangle.timeframe), Series(rectangle.last, rectangle.timeframe)
-    is_live = rectangle.timeframe.rank == 0 and not planned.is_history
-    priority = -10 * planned.is_history - rectangle.timeframe.rank
+    is_live = rectangle.timeframe.rank == 0 and not planned.is_history and not planned.is_repair
+    priority = -20 * planned.is_history - 10 * planned.is_repair - rectangle.timeframe.rank
     return RunRequest(
         run_key=f"{first}..{last}@{now.isoformat(timespec='seconds')}",
         tags={

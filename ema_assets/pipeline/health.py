@@ -149,3 +149,16 @@ def settled_gaps(transaction: Transaction) -> int:
         "SELECT coalesce(sum(bars), 0)::bigint AS n FROM market.bar_gap WHERE status = 'did not trade'"
     )
     return int(found.item())
+
+
+def ending_calendars(transaction: Transaction, until: datetime) -> pl.DataFrame:
+    """Calendars in use that have no session from `until` on: calendar, last_session."""
+    return transaction.query(
+        """
+        SELECT c.calendar, max(s.session) AS last_session
+        FROM (SELECT DISTINCT calendar FROM market.instrument WHERE is_active AND is_fetched) c
+        LEFT JOIN market.session s USING (calendar)
+        GROUP BY 1 HAVING coalesce(max(s.open) < $1, true) ORDER BY 1
+        """,
+        until,
+    )

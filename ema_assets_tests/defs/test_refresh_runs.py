@@ -126,6 +126,32 @@ def test_one_dead_symbol_costs_only_itself_and_is_named_by_a_check(world: World)
     assert "BTC-USD" in str(named[0].metadata)
 
 
+def test_what_is_odd_about_the_bars_shows_in_the_checks(world: World) -> None:
+    """A hole, a correction, and a calendar that ends: each has its check, which says what it is about."""
+    world.settle()
+    world.now += timedelta(minutes=5)
+    fault(world, kind="corrected_bar", symbols=["AAPL"], ts="2026-11-20T15:20:00Z", volume=1.0)
+    fault(world, kind="late_bar", symbols=["MSFT"], ts="2026-11-20T15:30:00Z")
+    with world.database.transaction() as transaction:
+        transaction.execute("DELETE FROM market.session WHERE calendar = 'XNYS' AND session > '2026-12-04'")
+    (run,) = world.sweep()
+    found = {
+        event.asset_check_evaluation_data.check_name: event.asset_check_evaluation_data
+        for event in run.all_events
+        if event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION
+        and event.asset_check_evaluation_data.asset_key == AssetKey("ohlc")
+    }
+    assert {name for name, data in found.items() if not data.passed} == {
+        "no_bar_is_missing",
+        "the_past_stands",
+        "calendars_reach_ahead",
+    }
+    assert "MSFT" in str(found["no_bar_is_missing"].metadata)
+    assert "'AAPL'" in str(found["the_past_stands"].metadata)
+    assert "correction" in str(found["the_past_stands"].metadata)
+    assert "2026-12-04" in str(found["calendars_reach_ahead"].metadata)
+
+
 def test_a_run_fails_when_nothing_at_all_could_be_done(world: World) -> None:
     world.settle()
     world.now += timedelta(minutes=5)

@@ -93,3 +93,25 @@ def test_every_stale_series_is_in_a_run_or_in_flight_and_no_run_takes_more_than_
             assert any(holds(run.rectangle, symbol, timeframe) and run.is_history == kind for run in planned)
     wanted = {row[:2] + (row[2] == "never asked",) for row in rows if row[0] in SYMBOLS}
     assert sum(run.series for run in planned) <= len(wanted)
+
+
+def test_missing_bars_have_runs_of_their_own_between_what_is_live_and_history() -> None:
+    stale = pl.DataFrame(
+        [
+            ("AAPL", "5m", "bars missing"),
+            ("AAPL", "5m", "bar closed"),
+            ("MSFT", "5m", "bars missing"),
+            ("XOM", "5m", "never asked"),
+            ("JPM", "1d", "bars missing"),
+        ],
+        schema=["symbol", "timeframe", "reason"],
+        orient="row",
+    )
+    runs = plan_runs(stale, ["AAPL", "JPM", "MSFT", "XOM"], [], 10)
+    assert [(run.rectangle.first, run.rectangle.timeframe, run.is_repair, run.is_history) for run in runs] == [
+        ("AAPL", Timeframe.M5, False, False),
+        ("MSFT", Timeframe.M5, True, False),
+        ("JPM", Timeframe.D1, True, False),
+        ("XOM", Timeframe.M5, False, True),
+    ]
+    assert [run.series for run in runs] == [1, 1, 1, 1]
