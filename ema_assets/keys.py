@@ -70,8 +70,8 @@ class Instrument:
     """A symbol and what must be known to trade and fetch it.
 
     `calendar` is an exchange_calendars code (`XNYS`) or `24/7`; an instrument that trades around the clock is
-    crypto to every provider we speak to. `provider` is None for the configured one, or `file` for a symbol that no
-    provider is asked for.
+    crypto to every provider we speak to. `provider` is None for the configured one, the name of another, or `file` for
+    a symbol that no provider is asked for.
     """
 
     symbol: str
