@@ -15,7 +15,7 @@ import numpy as np
 from starlette.requests import Request
 
 from ema_assets.keys import Instrument
-from ema_assets.sandbox.exchange import Budget, Dialect, Refusal, Sandbox, json_refusal
+from ema_assets.sandbox.exchange import Dialect, Refusal, Sandbox, json_refusal
 from ema_assets.sandbox.faults import Active, MissingSymbol, alteration
 from ema_assets.sandbox.market import DAY_MINUTES, Bars
 
@@ -57,8 +57,8 @@ class AlpacaBars(Dialect[_Query]):
 
     exhausted: ClassVar[Mapping[str, str]] = {"X-RateLimit-Remaining": "0"}
 
-    def __init__(self, sandbox: Sandbox, budget: Budget, *, crypto: bool) -> None:
-        super().__init__(sandbox, CRYPTO_BARS_PATH if crypto else STOCK_BARS_PATH, budget)
+    def __init__(self, sandbox: Sandbox, *, crypto: bool) -> None:
+        super().__init__(sandbox, CRYPTO_BARS_PATH if crypto else STOCK_BARS_PATH, sandbox.alpaca_budget)
         self._crypto = crypto
 
     def spelling(self, instrument: Instrument) -> str | None:

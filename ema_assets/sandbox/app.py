@@ -23,8 +23,8 @@ from starlette.routing import Route
 
 from ema_assets.keys import Instrument
 from ema_assets.sandbox.alpaca import AlpacaBars
-from ema_assets.sandbox.binance import PING_PATH, TIME_PATH, WEIGHT_PER_MINUTE, BinanceKlines
-from ema_assets.sandbox.exchange import Budget, Clock, Sandbox, json_response, utc_now
+from ema_assets.sandbox.binance import PING_PATH, TIME_PATH, BinanceKlines
+from ema_assets.sandbox.exchange import Clock, Sandbox, json_response, utc_now
 from ema_assets.sandbox.faults import InvalidFaultError, parse_fault
 from ema_assets.sandbox.yahoo import YahooChart
 
@@ -54,12 +54,11 @@ def create_app(
         requests_per_minute=requests_per_minute,
         required_keys=required_keys,
     )
-    alpaca_budget = Budget(requests_per_minute)
     dialects = (
-        AlpacaBars(sandbox, alpaca_budget, crypto=False),
-        AlpacaBars(sandbox, alpaca_budget, crypto=True),
-        YahooChart(sandbox, Budget(requests_per_minute)),
-        BinanceKlines(sandbox, Budget(WEIGHT_PER_MINUTE)),
+        AlpacaBars(sandbox, crypto=False),
+        AlpacaBars(sandbox, crypto=True),
+        YahooChart(sandbox),
+        BinanceKlines(sandbox),
     )
     app = Starlette(
         routes=[

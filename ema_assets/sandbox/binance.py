@@ -14,21 +14,20 @@ import numpy as np
 from starlette.requests import Request
 
 from ema_assets.keys import Instrument
-from ema_assets.sandbox.exchange import Budget, Dialect, Refusal, Sandbox, json_refusal
+from ema_assets.sandbox.exchange import BINANCE_WEIGHT_PER_MINUTE, Dialect, Refusal, Sandbox, json_refusal
 from ema_assets.sandbox.faults import Active, MissingSymbol, alteration
 from ema_assets.sandbox.market import DAY_MINUTES, Bars
 
 KLINES_PATH = "/api/v3/klines"
 PING_PATH = "/api/v3/ping"
 TIME_PATH = "/api/v3/time"
-WEIGHT_PER_MINUTE = 6_000
 
 _DEFAULT_LIMIT, _MAX_LIMIT = 500, 1_000
 _INTERVALS = {"5m": 5, "15m": 15, "30m": 30, "1h": 60, "4h": 240, "1d": DAY_MINUTES}
 _SYMBOL = re.compile(r"[A-Z0-9_.-]{1,20}")
 _USED_TOO_MUCH = (
     -1003,
-    f"Too much request weight used; current limit is {WEIGHT_PER_MINUTE} request weight per 1 MINUTE.",
+    f"Too much request weight used; current limit is {BINANCE_WEIGHT_PER_MINUTE} request weight per 1 MINUTE.",
 )
 _WORDS = {
     401: (-2014, "API-key format invalid."),
@@ -66,8 +65,8 @@ class BinanceKlines(Dialect[_Query]):
 
     weight = 2
 
-    def __init__(self, sandbox: Sandbox, budget: Budget) -> None:
-        super().__init__(sandbox, KLINES_PATH, budget)
+    def __init__(self, sandbox: Sandbox) -> None:
+        super().__init__(sandbox, KLINES_PATH, sandbox.binance_budget)
 
     def spelling(self, instrument: Instrument) -> str | None:
         """Our `BTC-USD` is `BTCUSDT`; stocks are not traded there."""

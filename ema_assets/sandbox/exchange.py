@@ -25,6 +25,7 @@ from ema_assets.sandbox.market import Market
 JSON_TYPE = "application/json; charset=utf-8"
 SANDBOX_HEADER = {"X-Sandbox": "synthetic"}
 
+BINANCE_WEIGHT_PER_MINUTE = 6_000
 _BUDGET_WINDOW_SECONDS = 60.0
 _HTML = b"<html><head><title>Error</title></head><body><h1>Error</h1></body></html>"
 
@@ -100,6 +101,9 @@ class Sandbox:
         self.clock = clock
         self.requests_per_minute = requests_per_minute
         self.required_keys = required_keys
+        self.alpaca_budget = Budget(requests_per_minute)
+        self.yahoo_budget = Budget(requests_per_minute)
+        self.binance_budget = Budget(BINANCE_WEIGHT_PER_MINUTE)
         self.faults = Faults()
         self.stats = Stats()
 

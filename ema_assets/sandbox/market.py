@@ -179,6 +179,13 @@ class Market:
         day = max(0, int(np.searchsorted(sessions.day_open, now, side="right")) - 1)
         return int(sessions.day_open[day]), int(sessions.day_close[day])
 
+    def sessions(self, instrument: Instrument, start: int, last: int, now: int) -> list[tuple[int, int]]:
+        """Opening and closing times of the sessions that overlap `[start, last]`, as far as `now` and a little more."""
+        sessions = _sessions_of(instrument.calendar, now)
+        first = int(np.searchsorted(sessions.day_close, start, side="right"))
+        until = int(np.searchsorted(sessions.day_open, min(last, now), side="right"))
+        return list(zip(sessions.day_open[first:until].tolist(), sessions.day_close[first:until].tolist(), strict=True))
+
     def session_opens(self, instrument: Instrument, midnights: Ints, now: int) -> Ints:
         """The opening times of the sessions whose bars of a day are labelled with `midnights`."""
         sessions = _sessions_of(instrument.calendar, now)

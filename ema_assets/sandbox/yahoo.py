@@ -15,7 +15,7 @@ import numpy as np
 from starlette.requests import Request
 
 from ema_assets.keys import Instrument
-from ema_assets.sandbox.exchange import Budget, Dialect, Refusal, Sandbox, json_refusal
+from ema_assets.sandbox.exchange import Dialect, Refusal, Sandbox, json_refusal
 from ema_assets.sandbox.faults import Active, MissingSymbol, alteration
 from ema_assets.sandbox.market import DAY_MINUTES, STOCK_HISTORY_START, Bars
 
@@ -66,8 +66,8 @@ class _Row:
 class YahooChart(Dialect[_Query]):
     """A chart of one symbol a call."""
 
-    def __init__(self, sandbox: Sandbox, budget: Budget) -> None:
-        super().__init__(sandbox, CHART_PATH, budget)
+    def __init__(self, sandbox: Sandbox) -> None:
+        super().__init__(sandbox, CHART_PATH, sandbox.yahoo_budget)
 
     def spelling(self, instrument: Instrument) -> str | None:
         """Class shares with a hyphen, `BRK-B`; pairs as ours, `BTC-USD`."""
@@ -147,7 +147,11 @@ class YahooChart(Dialect[_Query]):
             if rows and query.start <= last_trade < query.end and rows[-1].values[3] is not None:
                 price = rows[-1].values[3]
                 rows.append(_Row(last_trade, (price, price, price, price, 0.0)))
-        return _chart(query, rows, opened, closes, last_trade), acted
+        chart = _chart(query, rows, (opened, closes), last_trade)
+        if query.minutes != DAY_MINUTES:
+            sessions = market.sessions(instrument, query.start, query.end - 1, at)
+            chart["meta"]["tradingPeriods"] = [[_period(query, session)] for session in sessions]
+        return {"chart": {"result": [chart], "error": None}}, acted
 
 
 def _span(period1: str | None, period2: str | None, range_: str | None, now: datetime) -> tuple[int, int]:
@@ -173,9 +177,14 @@ def _with_nulls(grid: Bars, served: Bars) -> list[_Row]:
     return [found.get(ts) or _Row(ts, (None,) * len(_COLUMNS)) for ts in grid.ts.tolist()]
 
 
-def _chart(query: _Query, rows: Sequence[_Row], opened: int, closes: int, last_trade: int) -> dict[str, Any]:
+def _period(query: _Query, session: tuple[int, int]) -> dict[str, Any]:
+    zone = "UTC" if query.instrument.is_crypto else "EST"
+    return {"timezone": zone, "start": session[0], "end": session[1], "gmtoffset": 0}
+
+
+def _chart(query: _Query, rows: Sequence[_Row], session: tuple[int, int], last_trade: int) -> dict[str, Any]:
     crypto = query.instrument.is_crypto
-    period = {"timezone": "UTC" if crypto else "EST", "start": opened, "end": closes, "gmtoffset": 0}
+    period = _period(query, session)
     prices = [row.values[3] for row in rows if row.values[3] is not None]
     meta = {
         "currency": "USD",
@@ -186,7 +195,7 @@ def _chart(query: _Query, rows: Sequence[_Row], opened: int, closes: int, last_t
         "regularMarketTime": last_trade,
         "hasPrePostMarketData": not crypto,
         "gmtoffset": 0,
-        "timezone": "UTC" if crypto else "EST",
+        "timezone": period["timezone"],
         "exchangeTimezoneName": "UTC" if crypto else "America/New_York",
         "regularMarketPrice": prices[-1] if prices else None,
         "chartPreviousClose": prices[0] if prices else None,
@@ -203,4 +212,4 @@ def _chart(query: _Query, rows: Sequence[_Row], opened: int, closes: int, last_t
         result["timestamp"] = [row.ts for row in rows]
     if query.minutes == DAY_MINUTES:
         result["indicators"]["adjclose"] = [{"adjclose": quote["close"]} if rows else {}]
-    return {"chart": {"result": [result], "error": None}}
+    return result
