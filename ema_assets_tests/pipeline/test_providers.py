@@ -4,14 +4,19 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from polars.testing import assert_frame_equal
 
+from ema_assets import watchlist
 from ema_assets.errors import ConfigurationError
 from ema_assets.keys import ALWAYS_OPEN, Instrument
 from ema_assets.pipeline.providers import open_provider
+from ema_assets.pipeline.refresh import refresh_all
 from ema_assets.providers.base import BarRequest, FetchBatch
 from ema_assets.sandbox.server import running_sandbox
 from ema_assets.settings import PROVIDERS, Settings
+from ema_assets.store.database import Database
 from ema_assets.timeframes import Timeframe
+from ema_assets_tests.conftest import Databases
 
 PAIR = Instrument("BTC-USD", ALWAYS_OPEN)
 
@@ -54,3 +59,60 @@ def test_another_name_is_refused_with_those_allowed() -> None:
 def test_what_a_provider_lacks_is_named(name: str, variable: str) -> None:
     with pytest.raises(ConfigurationError, match=variable):
         open_provider(Settings.from_env({}), name)
+
+
+WATCHLIST = """
+[history]
+"5m" = 9
+"1d" = 400
+
+[[group]]
+calendar = "XNYS"
+symbols = ["AAPL", "BRK.B"]
+
+[[group]]
+calendar = "24/7"
+symbols = ["BTC-USD", "DOGE-USD"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "symbols"),
+    [
+        ("alpaca", ["AAPL", "BRK.B", "BTC-USD", "DOGE-USD"]),
+        ("yahoo", ["AAPL", "BRK.B", "BTC-USD", "DOGE-USD"]),
+        ("binance", ["BTC-USD", "DOGE-USD"]),
+    ],
+)
+def test_the_whole_chain_runs_on_the_bars_of_each_provider(
+    database: Database, databases: Databases, name: str, symbols: list[str]
+) -> None:
+    """And stores the very bars that the market has, whichever format they came in."""
+    watched = watchlist.parse(WATCHLIST)
+    other_url = databases.make()
+    with running_sandbox(watched.instruments) as sandbox, Database(other_url) as other:
+        bases = {f"EMA_{each}_BASE_URL": sandbox.base_url for each in ("ALPACA", "YAHOO", "BINANCE")}
+        keys = {"APCA_API_KEY_ID": "key", "APCA_API_SECRET_KEY": "secret", "EMA_SANDBOX_URL": sandbox.base_url}
+        settings = Settings.from_env({**bases, **keys})
+        now = datetime.now(UTC)
+        for into, provider in ((database, name), (other, "sandbox")):
+            outcomes = refresh_all(
+                into,
+                watched,
+                lambda provider=provider: open_provider(settings, provider),
+                timedelta(0),
+                symbols,
+                list(Timeframe),
+                clock=lambda: now,
+            )
+            for asset, timeframe, outcome in outcomes:
+                assert (asset, timeframe, outcome.errors) == (asset, timeframe, {})
+                assert sorted(outcome.done) == sorted(symbols)
+        read = "SELECT symbol, timeframe, ts, open, high, low, close FROM market.ohlc ORDER BY 1, 2, 3"
+        with database.transaction() as mine, other.transaction() as theirs:
+            stored = mine.query(read)
+            assert_frame_equal(stored, theirs.query(read))
+            trades = mine.query("SELECT DISTINCT symbol FROM market.strategy_9_30_ema")
+    assert set(stored["timeframe"]) == {timeframe.value for timeframe in Timeframe}
+    assert set(trades["symbol"]) == set(symbols)
+    databases.drop(other_url)
