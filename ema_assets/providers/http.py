@@ -270,9 +270,10 @@ class HttpSource:
         explain: Explain,
     ) -> bytes:
         async with self._slots:
+            # Before as well: a call that is not made takes nothing from the budget, and does not wait for it.
+            self._check(scope, fuse)
             await self._budget.take()
-            if (blown := fuse.error(scope) or self._ban()) is not None:
-                raise Blown(blown)
+            self._check(scope, fuse)
             self.calls += 1
             received = bytearray()
             status: int | None = None
@@ -357,9 +358,10 @@ class HttpSource:
         self._banned, self._banned_until = banned, time.monotonic() + (seconds or _BAN_SECONDS)
         return banned
 
-    def _ban(self) -> Banned | None:
-        """The ban in force, or None."""
-        return self._banned if time.monotonic() < self._banned_until else None
+    def _check(self, scope: str, fuse: Fuse) -> None:
+        ban = self._banned if time.monotonic() < self._banned_until else None
+        if (blown := fuse.error(scope) or ban) is not None:
+            raise Blown(blown)
 
     def without_secrets(self, text: str) -> str:
         """`text` with every key replaced by `***`."""

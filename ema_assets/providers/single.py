@@ -106,9 +106,6 @@ class SingleSymbolProvider(ABC):
         return sorted(asks, key=lambda ask: (ask.end - ask.start) / ask.timeframe.duration)
 
     async def _run(self, ask: Ask, fuse: Fuse) -> AsyncIterator[FetchBatch]:
-        if (blown := fuse.error(self.name)) is not None:
-            yield _failed(ask, blown)
-            return
         page = NO_BARS
         try:
             async for following in self.pages(ask, fuse):

@@ -4,6 +4,7 @@ One symbol of three is hit, the middle one, over one connection at a time. What 
 after it as well; nothing else does.
 """
 
+import asyncio
 import itertools
 import json
 import socket
@@ -28,7 +29,7 @@ from ema_assets.errors import (
     UnknownSymbol,
 )
 from ema_assets.providers.http import CutAnswer, HttpLimits, Unreachable
-from ema_assets_tests.providers.conftest import Drip, Reset, ask, fetch, vendor
+from ema_assets_tests.providers.conftest import Drip, Reset, ask, collect, fetch, vendor
 from ema_assets_tests.providers.speakers import FIELDS, SPEAKERS, Row, Speaker
 
 START, END = datetime(2026, 7, 15, 17, 30, tzinfo=UTC), datetime(2026, 7, 15, 17, 55, tzinfo=UTC)
@@ -314,6 +315,23 @@ def test_many_symbols_over_few_connections_end_in_one_wave_when_the_vendor_shuts
         got = fetch(base_url, ask(many, START, END), speaker.opened, limits=limits)
     assert len(got.errors) == 100
     assert len(seen) <= 4
+
+
+@pytest.mark.parametrize("speaker", SPEAKERS, ids=lambda speaker: speaker.name)
+def test_calls_that_are_pointless_do_not_wait_for_the_budget(speaker: Speaker) -> None:
+    many = [speaker.spells(f"S{chr(65 + n)}") for n in range(20)]
+    limits = HttpLimits(max_concurrency=1, requests_per_minute=2)
+
+    async def run(base_url: str) -> None:
+        provider = speaker.opened(base_url, limits=limits)
+        for _ in range(2):
+            got = await asyncio.wait_for(collect(provider, ask(many, START, END)), 10)
+            assert len(got.errors) == 20
+        await provider.aclose()
+
+    with vendor(lambda _: PlainTextResponse("", 418)) as (base_url, seen):
+        asyncio.run(run(base_url))
+    assert len(seen) == 1
 
 
 @pytest.mark.parametrize("speaker", SPEAKERS, ids=lambda speaker: speaker.name)

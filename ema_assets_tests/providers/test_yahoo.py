@@ -259,6 +259,11 @@ def test_a_live_tick_on_the_grid_is_told_by_the_bar_it_repeats() -> None:
     assert got.bars["close"].to_list() == [1.0, 2.0]
 
 
+def test_a_live_tick_is_found_wherever_it_stands() -> None:
+    got = answered(chart([at(18, 2, 17), at(17, 55), at(17, 50)], [9.0, 2.0, 1.0], regularMarketTime=at(18, 2, 17)))
+    assert got.bars["close"].to_list() == [1.0, 2.0]
+
+
 def test_other_bars_of_one_time_come_once_the_last_winning_and_sorted() -> None:
     got = answered(chart([at(17, 55), at(17, 50), at(17, 50)], [3.0, 1.0, 2.0]))
     assert got.bars.select("ts", "close").rows() == [(ONE_BAR, 2.0), (ONE_BAR + timedelta(minutes=5), 3.0)]
@@ -292,7 +297,16 @@ def test_rows_of_nulls_are_left_out_and_a_missing_volume_or_price_is_passed_on_t
     assert got.bars.select("high", "close", "volume").rows() == [(2.0, 1.0, None), (None, 3.0, 10.0)]
 
 
-@pytest.mark.parametrize("meta", [{}, {"currentTradingPeriod": {"regular": None}}, {"currentTradingPeriod": None}])
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {},
+        {"currentTradingPeriod": None},
+        {"currentTradingPeriod": {"regular": None}},
+        {"currentTradingPeriod": {"regular": {"start": at(20, 0), "end": at(13, 30)}}},
+        {"currentTradingPeriod": {"regular": {"start": at(13, 30), "end": at(20, 0, day=29)}}},
+    ],
+)
 def test_days_without_a_trading_period_wait_for_a_full_day(meta: dict[str, Any]) -> None:
     stamps = [at(13, 30, day=13), at(13, 30, day=14), at(18, 2, 59)]
     got = answered(chart(stamps, **meta), MIDDAY - timedelta(days=9), MIDDAY + timedelta(1), Timeframe.D1)
