@@ -409,7 +409,7 @@ def _cell(value: object) -> str:
     help="Seed of the synthetic prices. [default: EMA_SANDBOX_SEED or 930]",
 )
 def sandbox_command(port: int, seed: int | None) -> None:
-    """Run the sandbox exchange alone: Alpaca's bars API over synthetic prices, on 127.0.0.1."""
+    """Run the sandbox exchange alone: the formats of Alpaca, Yahoo and Binance over synthetic prices, on 127.0.0.1."""
     from ema_assets.sandbox.server import serve
 
     settings = Settings.from_env()

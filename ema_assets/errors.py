@@ -9,9 +9,10 @@
     │   ├── TransientProviderError    asking again later can help
     │   │   ├── ProviderUnavailable       no connection, time-out, 5xx
     │   │   ├── RateLimited               429; carries `retry_after_seconds` when the provider gave it
+    │   │   │   └── Banned                    418, or a vendor's way to say it: nothing may be asked for a while
     │   │   └── MalformedAnswer           a 200 that cannot be read
     │   └── PermanentProviderError    asking again the same way cannot help
-    │       ├── Unauthorized              bad or missing key, or a plan that does not include the data
+    │       ├── Unauthorized              bad or missing key, or a plan or region that does not include the data
     │       ├── UnknownSymbol             the provider has no such instrument
     │       └── RequestRefused            any other 4xx
     └── StoreError
@@ -75,6 +76,10 @@ class RateLimited(TransientProviderError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class Banned(RateLimited):
+    """The provider has shut this address out: each further request makes it longer."""
+
+
 class MalformedAnswer(TransientProviderError):
     """The provider said 200 and sent something that is not bars."""
 
@@ -84,7 +89,7 @@ class PermanentProviderError(ProviderError):
 
 
 class Unauthorized(PermanentProviderError):
-    """The key is missing, wrong, or its plan does not include the data asked for."""
+    """The key is missing or wrong, or its plan or this region does not include the data asked for."""
 
 
 class UnknownSymbol(PermanentProviderError):

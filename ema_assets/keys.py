@@ -76,7 +76,7 @@ class Instrument:
 
     `calendar` is an exchange_calendars code (`XNYS`), one with extended hours (`XNYS extended`), or `24/7`; an
     instrument that trades around the clock is crypto to every provider we speak to. `provider` is None for the
-    configured one, or `file` for a symbol that no provider is asked for.
+    configured one, the name of another, or `file` for a symbol that no provider is asked for.
     """
 
     symbol: str

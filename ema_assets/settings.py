@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from ema_assets.errors import ConfigurationError
 
-PROVIDERS = ("sandbox", "alpaca")
+PROVIDERS = ("sandbox", "alpaca", "yahoo", "binance")
 ALPACA_FEEDS = ("iex", "sip", "delayed_sip", "otc", "boats", "overnight")
 # With the first, dagster-postgres writes a batch of events with one INSERT; with the second, Dagster logs one planned
 # event an asset for a backfill's run instead of one a partition.
@@ -19,6 +19,8 @@ DAGSTER_EVENT_VARIABLES = {
 }
 
 _ALPACA_BASE_URL = "https://data.alpaca.markets"
+_YAHOO_BASE_URL = "https://query1.finance.yahoo.com"
+_BINANCE_BASE_URL = "https://data-api.binance.vision"
 
 
 def _integer(env: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
@@ -39,10 +41,10 @@ def _choice(env: Mapping[str, str], name: str, default: str, allowed: tuple[str,
     return value
 
 
-def _http_url(env: Mapping[str, str], name: str, default: str | None) -> str | None:
+def _http_url(env: Mapping[str, str], name: str, default: str) -> str:
     value = env.get(name, "").strip() or default
-    if value is None:
-        return None
+    if not value:
+        return value
     try:
         parts = urlsplit(value)
     except ValueError:
@@ -69,6 +71,10 @@ class Settings:
     alpaca_secret_key: str | None = field(repr=False)
     alpaca_feed: str
     alpaca_requests_per_minute: int
+    yahoo_base_url: str
+    yahoo_requests_per_minute: int
+    binance_base_url: str
+    binance_requests_per_minute: int
     sandbox_url: str | None
     sandbox_seed: int
     watchlist_path: Path
@@ -97,18 +103,21 @@ class Settings:
             if local_watchlist.exists()
             else home / "watchlist.toml"
         )
-        base_url = _http_url(env, "EMA_ALPACA_BASE_URL", _ALPACA_BASE_URL)
-        assert base_url is not None
         return cls(
             home=home,
             database_url=_database_url(env),
             provider=provider,
-            alpaca_base_url=base_url,
+            alpaca_base_url=_http_url(env, "EMA_ALPACA_BASE_URL", _ALPACA_BASE_URL),
             alpaca_key_id=key_id,
             alpaca_secret_key=env.get("APCA_API_SECRET_KEY", "").strip() or None,
             alpaca_feed=_choice(env, "EMA_ALPACA_FEED", "iex", ALPACA_FEEDS),
             alpaca_requests_per_minute=_integer(env, "EMA_ALPACA_REQUESTS_PER_MINUTE", 200, 1, 100_000),
-            sandbox_url=_http_url(env, "EMA_SANDBOX_URL", None),
+            yahoo_base_url=_http_url(env, "EMA_YAHOO_BASE_URL", _YAHOO_BASE_URL),
+            yahoo_requests_per_minute=_integer(env, "EMA_YAHOO_REQUESTS_PER_MINUTE", 100, 1, 100_000),
+            binance_base_url=_http_url(env, "EMA_BINANCE_BASE_URL", _BINANCE_BASE_URL),
+            # A call weighs 2 of the 6,000 that an address has in a minute; others may use the same address.
+            binance_requests_per_minute=_integer(env, "EMA_BINANCE_REQUESTS_PER_MINUTE", 2_400, 1, 3_000),
+            sandbox_url=_http_url(env, "EMA_SANDBOX_URL", "") or None,
             sandbox_seed=_integer(env, "EMA_SANDBOX_SEED", 930, 0, 2**31 - 1),
             watchlist_path=watchlist,
             series_per_run=_integer(env, "EMA_SERIES_PER_RUN", 1000, 1, 100_000),
@@ -130,7 +139,9 @@ class Settings:
             ConfigurationError: when one is missing.
         """
         if self.alpaca_key_id is None or self.alpaca_secret_key is None:
-            raise ConfigurationError("EMA_PROVIDER is alpaca: set APCA_API_KEY_ID and APCA_API_SECRET_KEY to your keys")
+            raise ConfigurationError(
+                "the provider alpaca needs keys: set APCA_API_KEY_ID and APCA_API_SECRET_KEY to yours"
+            )
         return self.alpaca_key_id, self.alpaca_secret_key
 
     @property

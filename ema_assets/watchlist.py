@@ -23,6 +23,7 @@ from ema_assets.keys import (
     Instrument,
     parse_symbol,
 )
+from ema_assets.settings import PROVIDERS
 from ema_assets.timeframes import FETCHED, Timeframe
 
 # Pairs as BTC-USD, BTCUSDT, ETHUSD.COINBASE; exchanges by the suffix Yahoo gives a symbol.
@@ -188,10 +189,10 @@ def _group(group: Mapping[str, Any], where: str) -> list[Instrument]:
             )
         calendar += EXTENDED_SUFFIX
     provider = group.get("provider")
-    if provider not in (None, FROM_FILES):
+    if provider is not None and provider not in (*PROVIDERS, FROM_FILES):
         raise WatchlistError(
-            f"{where}: `provider` must be {FROM_FILES!r}, for symbols whose bars come only from `ema-assets ingest`, "
-            f"or be left out; received {provider!r}"
+            f"{where}: `provider` must be one of {', '.join(PROVIDERS)}, or {FROM_FILES!r} for symbols whose bars come "
+            f"only from `ema-assets ingest`, or be left out for the one of EMA_PROVIDER; received {provider!r}"
         )
     symbols = group.get("symbols", [])
     if not isinstance(symbols, list):

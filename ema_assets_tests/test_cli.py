@@ -161,7 +161,7 @@ def test_a_command_that_does_not_exist_is_refused_in_one_sentence() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("EMA_PROVIDER", "foo", "`EMA_PROVIDER` must be one of sandbox, alpaca, received 'foo'"),
+        ("EMA_PROVIDER", "foo", "`EMA_PROVIDER` must be one of sandbox, alpaca, yahoo, binance, received 'foo'"),
         (
             "EMA_SERIES_PER_RUN",
             "abc",
@@ -189,7 +189,7 @@ def test_alpaca_without_its_keys_says_which_to_set(
     refused: Callable[..., str], command: str, keys: dict[str, str]
 ) -> None:
     sentence = refused(command, **{"EMA_PROVIDER": "alpaca", **keys}, EMA_DATABASE_URL=DEAD)
-    assert sentence == "EMA_PROVIDER is alpaca: set APCA_API_KEY_ID and APCA_API_SECRET_KEY to your keys"
+    assert sentence == "the provider alpaca needs keys: set APCA_API_KEY_ID and APCA_API_SECRET_KEY to yours"
 
 
 @pytest.mark.parametrize("command", ["up", "down", "status", "refresh", "migrate", "sandbox"])

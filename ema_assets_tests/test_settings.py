@@ -38,6 +38,12 @@ def test_without_any_variable_everything_has_a_default(folder: Path) -> None:
     assert found.watchlist_path == folder / ".ema" / "watchlist.toml"
     assert (found.series_per_run, found.publication_delay_seconds, found.sandbox_seed) == (1000, 0, 930)
     assert (found.alpaca_base_url, found.alpaca_feed) == ("https://data.alpaca.markets", "iex")
+    assert (found.yahoo_base_url, found.binance_base_url) == (
+        "https://query1.finance.yahoo.com",
+        "https://data-api.binance.vision",
+    )
+    rates = (found.alpaca_requests_per_minute, found.yahoo_requests_per_minute, found.binance_requests_per_minute)
+    assert rates == (200, 100, 2_400)
     folders = {found.postgres_folder, found.dagster_home, found.logs_folder}
     assert len(folders) == 3
     assert all(each.parent == found.home for each in folders)
@@ -47,7 +53,8 @@ def test_empty_variables_count_as_not_set() -> None:
     names = (
         "EMA_HOME EMA_DATABASE_URL EMA_PROVIDER EMA_WATCHLIST EMA_ALPACA_BASE_URL EMA_ALPACA_FEED APCA_API_KEY_ID "
         "APCA_API_SECRET_KEY EMA_SANDBOX_URL EMA_SANDBOX_SEED EMA_SERIES_PER_RUN EMA_PUBLICATION_DELAY_SECONDS "
-        "EMA_ALPACA_REQUESTS_PER_MINUTE"
+        "EMA_ALPACA_REQUESTS_PER_MINUTE EMA_YAHOO_BASE_URL EMA_YAHOO_REQUESTS_PER_MINUTE EMA_BINANCE_BASE_URL "
+        "EMA_BINANCE_REQUESTS_PER_MINUTE"
     )
     assert settings(**dict.fromkeys(names.split(), " ")) == settings()
 
@@ -81,6 +88,8 @@ def test_secrets_are_in_no_repr() -> None:
     ("name", "least", "most"),
     [
         ("EMA_ALPACA_REQUESTS_PER_MINUTE", 1, 100_000),
+        ("EMA_YAHOO_REQUESTS_PER_MINUTE", 1, 100_000),
+        ("EMA_BINANCE_REQUESTS_PER_MINUTE", 1, 3_000),
         ("EMA_SANDBOX_SEED", 0, 2**31 - 1),
         ("EMA_SERIES_PER_RUN", 1, 100_000),
         ("EMA_PUBLICATION_DELAY_SECONDS", 0, 3600),
@@ -93,14 +102,18 @@ def test_a_number_out_of_range_is_named_with_its_range(name: str, least: int, mo
         assert refusal(**{name: text}) == f"`{name}` must be a whole number from {least} to {most}, received {text!r}"
 
 
-@pytest.mark.parametrize(("name", "allowed"), [("EMA_PROVIDER", "sandbox, alpaca"), ("EMA_ALPACA_FEED", "iex, sip")])
+@pytest.mark.parametrize(
+    ("name", "allowed"), [("EMA_PROVIDER", "sandbox, alpaca, yahoo, binance"), ("EMA_ALPACA_FEED", "iex, sip")]
+)
 def test_a_wrong_choice_is_named_with_what_is_allowed(name: str, allowed: str) -> None:
-    sentence = refusal(**{name: "yahoo"})
+    sentence = refusal(**{name: "google"})
     assert sentence.startswith(f"`{name}` must be one of {allowed}")
-    assert sentence.endswith("received 'yahoo'")
+    assert sentence.endswith("received 'google'")
 
 
-@pytest.mark.parametrize("name", ["EMA_ALPACA_BASE_URL", "EMA_SANDBOX_URL"])
+@pytest.mark.parametrize(
+    "name", ["EMA_ALPACA_BASE_URL", "EMA_YAHOO_BASE_URL", "EMA_BINANCE_BASE_URL", "EMA_SANDBOX_URL"]
+)
 @pytest.mark.parametrize("text", ["localhost:80", "ftp://host", "http://", "https:///x", "http://[", "x"])
 def test_an_address_that_is_no_http_url_is_refused(name: str, text: str) -> None:
     assert refusal(**{name: text}).startswith(f"`{name}` must be an http or https URL such as https://")

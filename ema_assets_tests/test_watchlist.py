@@ -91,7 +91,11 @@ def test_the_default_watchlist_is_sound_and_is_written_once(tmp_path: Path) -> N
             "group 1: `calendar` must be a name such as 'XNYS' or '24/7', received 5",
         ),
         ("[[group]]\ncalendar = ''\nsymbols = ['A']", "group 1: `calendar` must be a name"),
-        ("[[group]]\nprovider = 'yahoo'\nsymbols = ['A']", "group 1: `provider` must be 'file'"),
+        (
+            "[[group]]\nprovider = 'google'\nsymbols = ['A']",
+            "group 1: `provider` must be one of sandbox, alpaca, yahoo, binance, or 'file' for symbols",
+        ),
+        ("[[group]]\nprovider = ['yahoo']\nsymbols = ['A']", "group 1: `provider` must be one of sandbox"),
         ("history = 3\n[[group]]\nsymbols = ['A']", "`history` must be a table of days"),
         ("[history]\n'1h' = 3", "history: unknown key `1h`, allowed are 5m, 1d"),
         *(

@@ -4,9 +4,9 @@ One call asks for many symbols. Its pages come sorted by symbol, then time, so a
 soon as a later one appears. Daily bars keep the vendor's `ts`: New York midnight for stocks, UTC midnight for crypto.
 """
 
-import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -21,9 +21,11 @@ from ema_assets.errors import (
     UnknownSymbol,
 )
 from ema_assets.keys import Instrument
-from ema_assets.providers.base import RAW_BAR_SCHEMA, BarRequest, FetchBatch, SeriesFailure
+from ema_assets.providers.base import BarRequest, FetchBatch, SeriesFailure, check_request
+from ema_assets.providers.frames import NO_BARS, UTC_TIME, only_asked, ranges
 from ema_assets.providers.http import Blown, Fuse, HttpLimits, HttpSource
 from ema_assets.providers.packing import Call, pack
+from ema_assets.providers.workers import side_by_side
 from ema_assets.timeframes import FETCHED, Timeframe
 
 ALPACA_DATA_URL = "https://data.alpaca.markets"
@@ -57,8 +59,6 @@ _read_page = msgspec.json.Decoder(_Page).decode
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_UTC_TIME = RAW_BAR_SCHEMA["ts"]
-_NO_BARS = RAW_BAR_SCHEMA.to_frame()
 
 
 class AlpacaProvider:
@@ -123,31 +123,17 @@ class AlpacaProvider:
             ValueError: for a timeframe that is rolled up, or times without a zone; never a ProviderError.
         """
         for request in requests:
-            _check(request)
+            check_request(request)
         nothing = tuple(request for request in requests if request.start >= request.end)
         if nothing:
-            yield FetchBatch(_NO_BARS, nothing, ())
+            yield FetchBatch(NO_BARS, nothing, ())
         jobs = self._plan([request for request in requests if request.start < request.end])
-        workers_needed = min(len(jobs), self._http.limits.max_concurrency)
-        # Bounded, so that a slow reader holds back the calls instead of collecting their answers in memory.
-        found: asyncio.Queue[FetchBatch | BaseException | None] = asyncio.Queue(self._http.limits.max_concurrency)
         fuse = Fuse()
-        waiting = iter(jobs)
-        workers = [asyncio.create_task(self._work(waiting, fuse, found)) for _ in range(workers_needed)]
-        try:
-            running = len(workers)
-            while running:
-                item = await found.get()
-                if item is None:
-                    running -= 1
-                elif isinstance(item, BaseException):
-                    raise item
-                else:
-                    yield item
-        finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+        async with aclosing(
+            side_by_side(jobs, lambda job: self._run(job, fuse), self._http.limits.max_concurrency)
+        ) as batches:
+            async for batch in batches:
+                yield batch
 
     def _plan(self, requests: Sequence[BarRequest]) -> list["_Job"]:
         jobs: list[_Job] = []
@@ -163,17 +149,6 @@ class AlpacaProvider:
                 jobs.extend(_Job(endpoint, call) for call in calls)
         # Small calls first, so that the bars just closed do not wait behind a backfill.
         return sorted(jobs, key=lambda job: (job.call.expected_rows > self._page_limit, job.call.timeframe.rank))
-
-    async def _work(
-        self, jobs: Iterator["_Job"], fuse: Fuse, found: "asyncio.Queue[FetchBatch | BaseException | None]"
-    ) -> None:
-        try:
-            for job in jobs:
-                async for batch in self._run(job, fuse):
-                    await found.put(batch)
-            await found.put(None)
-        except Exception as error:  # noqa: BLE001 - a bug must reach the reader, who raises it
-            await found.put(error)
 
     async def _run(self, job: "_Job", fuse: Fuse) -> AsyncIterator[FetchBatch]:
         """Ask for all pages of one call, and again without the symbols that the vendor calls malformed."""
@@ -258,7 +233,7 @@ class _Job:
         """Give up on the pending requests, or on those of one symbol."""
         symbols = list(self.pending) if only is None else [only]
         failures = tuple(SeriesFailure(r, error) for symbol in symbols for r in self.pending.pop(symbol))
-        return FetchBatch(_NO_BARS, (), failures)
+        return FetchBatch(NO_BARS, (), failures)
 
 
 class _Walk:
@@ -268,7 +243,7 @@ class _Walk:
         self._left = dict(pending)
         self._provider = provider
         self._timeframe = call.timeframe
-        self._wanted = _wanted(pending)
+        self._wanted = ranges((vendor, request) for vendor, requests in pending.items() for request in requests)
         self._room = len(pending) * ((call.end - call.start) // call.timeframe.duration + 2)
         self._furthest: tuple[str, datetime] | None = None
         self._tokens: set[str] = set()
@@ -324,58 +299,25 @@ class _Walk:
     def _frame(self, bars: Mapping[str, list[_Bar]]) -> pl.DataFrame:
         """The bars asked for, each once, the last of its `ts` winning; sorted by symbol and ts."""
         if not bars:
-            return _NO_BARS
+            return NO_BARS
         rows = [row for symbol in bars for row in bars[symbol]]
         # Building the column from datetimes takes six times as long.
         microseconds = pl.Series([(row.ts - _EPOCH) // _MICROSECOND for row in rows], dtype=pl.Int64)
-        return (
-            pl.DataFrame(
-                {
-                    "vendor": pl.Series([symbol for symbol in bars for _ in bars[symbol]], dtype=pl.String),
-                    "ts": microseconds.cast(_UTC_TIME),
-                    "open": pl.Series([row.open for row in rows], dtype=pl.Float64),
-                    "high": pl.Series([row.high for row in rows], dtype=pl.Float64),
-                    "low": pl.Series([row.low for row in rows], dtype=pl.Float64),
-                    "close": pl.Series([row.close for row in rows], dtype=pl.Float64),
-                    "volume": pl.Series([row.volume for row in rows], dtype=pl.Float64),
-                }
-            )
-            .join(self._wanted, on="vendor")
-            .filter(pl.col("ts") >= pl.col("start"), pl.col("ts") < pl.col("end"))
-            .with_columns(pl.lit(self._timeframe.value).alias("timeframe"))
-            .select(RAW_BAR_SCHEMA.names())
-            .sort("symbol", "ts", maintain_order=True)
-            # The last of equal neighbours; `unique` hashes every row for what is almost never there.
-            .filter(~pl.struct("symbol", "ts").eq_missing(pl.struct("symbol", "ts").shift(-1)))
+        columns = pl.DataFrame(
+            {
+                "vendor": pl.Series([symbol for symbol in bars for _ in bars[symbol]], dtype=pl.String),
+                "ts": microseconds.cast(UTC_TIME),
+                "open": pl.Series([row.open for row in rows], dtype=pl.Float64),
+                "high": pl.Series([row.high for row in rows], dtype=pl.Float64),
+                "low": pl.Series([row.low for row in rows], dtype=pl.Float64),
+                "close": pl.Series([row.close for row in rows], dtype=pl.Float64),
+                "volume": pl.Series([row.volume for row in rows], dtype=pl.Float64),
+            }
         )
+        return only_asked(columns, self._wanted, self._timeframe)
 
     def _malformed(self, what: str) -> MalformedAnswer:
         return MalformedAnswer(f"{self._provider} sent an answer that is not bars: {what}", provider=self._provider)
-
-
-def _wanted(pending: Mapping[str, list[BarRequest]]) -> pl.DataFrame:
-    """The ranges asked for: columns vendor, symbol, start, end."""
-    asked = [(vendor, request) for vendor, requests in pending.items() for request in requests]
-    return pl.DataFrame(
-        {
-            "vendor": [vendor for vendor, _ in asked],
-            "symbol": [request.instrument.symbol for _, request in asked],
-            "start": [request.start.astimezone(UTC) for _, request in asked],
-            "end": [request.end.astimezone(UTC) for _, request in asked],
-        },
-        schema={"vendor": pl.String(), "symbol": pl.String(), "start": _UTC_TIME, "end": _UTC_TIME},
-    )
-
-
-def _check(request: BarRequest) -> None:
-    if request.timeframe not in _TIMEFRAMES:
-        allowed = ", ".join(timeframe.value for timeframe in _TIMEFRAMES)
-        raise ValueError(
-            f"`timeframe` must be one of {allowed}, received {request.timeframe.value} ({request.series}): "
-            "the others are rolled up"
-        )
-    if request.start.tzinfo is None or request.end.tzinfo is None:
-        raise ValueError(f"`start` and `end` must have a time zone ({request.series})")
 
 
 def _endpoint(instrument: Instrument) -> str:

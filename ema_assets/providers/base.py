@@ -9,7 +9,7 @@ import polars as pl
 
 from ema_assets.errors import ProviderError
 from ema_assets.keys import Instrument, Series
-from ema_assets.timeframes import Timeframe
+from ema_assets.timeframes import FETCHED, Timeframe
 
 # Column order and dtypes of every frame of bars that leaves a provider. `ts` is the bar's opening time in UTC.
 RAW_BAR_SCHEMA = pl.Schema(
@@ -39,6 +39,21 @@ class BarRequest:
     def series(self) -> Series:
         """The series asked for."""
         return Series(self.instrument.symbol, self.timeframe)
+
+
+def check_request(request: BarRequest) -> None:
+    """Refuse what no provider is ever asked for.
+
+    Raises:
+        ValueError: for a timeframe that is rolled up, or times without a zone.
+    """
+    if not request.timeframe.is_fetched:
+        raise ValueError(
+            f"`timeframe` must be one of {', '.join(FETCHED)}, received {request.timeframe.value} "
+            f"({request.series}): the others are rolled up"
+        )
+    if request.start.tzinfo is None or request.end.tzinfo is None:
+        raise ValueError(f"`start` and `end` must have a time zone ({request.series})")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ import msgspec
 import tenacity
 
 from ema_assets.errors import (
+    Banned,
     ConfigurationError,
     MalformedAnswer,
     PermanentProviderError,
@@ -37,6 +38,7 @@ _log = logging.getLogger(__name__)
 
 _QUOTE_CHARACTERS = 200
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_BAN_SECONDS = 300.0  # when the vendor does not say for how long
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +142,25 @@ class CutAnswer(MalformedAnswer):
 Explain = Callable[[int, str], ProviderError | None]
 
 
+class _ErrorBody(msgspec.Struct):
+    message: str
+
+
+def _plain_message(body: bytes) -> str:
+    return msgspec.json.decode(body, type=_ErrorBody).message
+
+
+def _no_hold(_headers: Mapping[str, str]) -> float:
+    return 0.0
+
+
 class HttpSource:
-    """One vendor's HTTP endpoint, with its connections and its budget. Serves one event loop."""
+    """One vendor's HTTP endpoint, with its connections and its budget. Serves one event loop.
+
+    `says` reads an error body in the vendor's format and raises a DecodeError for any other. By the statuses in `bans`
+    the vendor shuts us out: nothing is asked again until the ban is over. `hold_seconds` tells from the headers of any
+    answer for how long nothing more may leave.
+    """
 
     def __init__(
         self,
@@ -149,8 +168,11 @@ class HttpSource:
         base_url: str,
         *,
         headers: Mapping[str, str],
-        secrets: tuple[str, ...],
         limits: HttpLimits,
+        secrets: tuple[str, ...] = (),
+        says: Callable[[bytes], str] = _plain_message,
+        bans: tuple[int, ...] = (418,),
+        hold_seconds: Callable[[Mapping[str, str]], float] = _no_hold,
     ) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
@@ -162,6 +184,11 @@ class HttpSource:
         self.calls = 0
         self.limits = limits
         self._secrets = tuple(secret for secret in secrets if secret)
+        self._says = says
+        self._bans = bans
+        self._hold_seconds = hold_seconds
+        self._banned: Banned | None = None
+        self._banned_until = 0.0
         self._budget = RequestBudget(limits.requests_per_minute)
         self._slots = asyncio.Semaphore(limits.max_concurrency)
         self._client = httpx.AsyncClient(
@@ -206,7 +233,9 @@ class HttpSource:
 
         def worth_trying_again(error: BaseException) -> bool:
             nonlocal waited, pause
-            if not isinstance(error, ProviderUnavailable | RateLimited | CutAnswer) or fuse.error(scope) is not None:
+            if isinstance(error, Banned) or fuse.error(scope) is not None:
+                return False
+            if not isinstance(error, ProviderUnavailable | RateLimited | CutAnswer):
                 return False
             # Jitter keeps the calls of one fetch from coming back together.
             pause = self.limits.backoff_seconds * 2 ** (retrying.statistics["attempt_number"] - 1)
@@ -241,9 +270,10 @@ class HttpSource:
         explain: Explain,
     ) -> bytes:
         async with self._slots:
+            # Before as well: a call that is not made takes nothing from the budget, and does not wait for it.
+            self._check(scope, fuse)
             await self._budget.take()
-            if (blown := fuse.error(scope)) is not None:
-                raise Blown(blown)
+            self._check(scope, fuse)
             self.calls += 1
             received = bytearray()
             status: int | None = None
@@ -279,13 +309,16 @@ class HttpSource:
                 ) from None
             except httpx.DecodingError:
                 raise MalformedAnswer(f"{self.name} sent a body that cannot be unpacked", provider=self.name) from None
+        self._budget.close_for(self._hold_seconds(response.headers))
         if status == httpx.codes.OK:
             return bytes(received)
         raise self._refusal(response, bytes(received[:4096]), explain)
 
     def _refusal(self, response: httpx.Response, body: bytes, explain: Explain) -> ProviderError:
         status = response.status_code
-        said = self.without_secrets(_message(body, response.headers.get("content-type", "")))
+        said = self.without_secrets(_message(body, response.headers.get("content-type", ""), self._says))
+        if status in self._bans:
+            return self._shut_out(status, response.headers, said)
         if status == httpx.codes.TOO_MANY_REQUESTS:
             return self._rate_limited(response.headers, said)
         if 400 <= status < 500 and (explained := explain(status, said)) is not None:
@@ -294,7 +327,10 @@ class HttpSource:
         if status >= 500:
             kind, message = ProviderUnavailable, f"{self.name} answered {status}: {said}"
         elif status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            kind, message = Unauthorized, f"{self.name} refused the API key ({status}): {said}"
+            what = "the API key" if self._secrets else "access"
+            kind, message = Unauthorized, f"{self.name} refused {what} ({status}): {said}"
+        elif status == httpx.codes.UNAVAILABLE_FOR_LEGAL_REASONS:
+            kind, message = Unauthorized, f"{self.name} does not serve this region (451): {said}"
         elif status >= 400:
             kind, message = RequestRefused, f"{self.name} refused the request ({status}): {said}"
         elif status >= 300:
@@ -312,6 +348,20 @@ class HttpSource:
         return RateLimited(
             f"{self.name} is rate limiting us (429): {said}", provider=self.name, retry_after_seconds=retry_after
         )
+
+    def _shut_out(self, status: int, headers: Mapping[str, str], said: str) -> Banned:
+        seconds = _retry_after_seconds(headers)
+        length = "" if seconds is None else f" for {seconds:.0f} seconds"
+        banned = Banned(
+            f"{self.name} has shut us out{length} ({status}): {said}", provider=self.name, retry_after_seconds=seconds
+        )
+        self._banned, self._banned_until = banned, time.monotonic() + (seconds or _BAN_SECONDS)
+        return banned
+
+    def _check(self, scope: str, fuse: Fuse) -> None:
+        ban = self._banned if time.monotonic() < self._banned_until else None
+        if (blown := fuse.error(scope) or ban) is not None:
+            raise Blown(blown)
 
     def without_secrets(self, text: str) -> str:
         """`text` with every key replaced by `***`."""
@@ -333,15 +383,11 @@ def _reason(error: Exception) -> str:
     return text[:_QUOTE_CHARACTERS]
 
 
-class _ErrorBody(msgspec.Struct):
-    message: str
-
-
-def _message(body: bytes, content_type: str) -> str:
+def _message(body: bytes, content_type: str, says: Callable[[bytes], str]) -> str:
     """What the vendor says in an error body, on one line and short; never raises."""
     try:
-        text = msgspec.json.decode(body, type=_ErrorBody).message
-    except msgspec.DecodeError:
+        text = says(body)
+    except (msgspec.DecodeError, RecursionError):
         if "html" in content_type or body.lstrip()[:1] == b"<":
             return "an HTML page instead of a message"
         text = body.decode(errors="replace")

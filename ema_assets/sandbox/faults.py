@@ -1,8 +1,9 @@
-"""Faults on demand: what they are, how one is asked for, and what it does to an answer. No HTTP; app.py asks here.
+"""Faults on demand: what they are, how one is asked for, and what it does to an answer. No HTTP; exchange.py asks here.
 
-A fault acts on answers (`delay`, `rate_limit`, `server_error`, `cut_body`) or on data (`missing_symbol`, `late_bar`,
-`corrected_bar`, `split`). Each may name `symbols`, and then concerns only answers that hold one of them, and `times`,
-and then ends after so many answers. Data faults change the five-minute bars, so aggregates always agree with them.
+A fault acts on answers (`delay`, `rate_limit`, `refuse`, `server_error`, `cut_body`) or on data (`missing_symbol`,
+`late_bar`, `corrected_bar`, `split`). Each may name `symbols`, and then concerns only answers that hold one of them,
+and `times`, and then ends after so many answers. Data faults change the five-minute bars, so aggregates always agree
+with them.
 """
 
 import itertools
@@ -22,7 +23,7 @@ _Symbols = Annotated[list[str], msgspec.Meta(min_length=1)]
 
 
 class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field=_KIND):
-    """What every fault may say. `symbols` are spelt as the API spells them: `AAPL`, `BTC/USD`."""
+    """What every fault may say. `symbols` are spelt as the vendor spells them: `AAPL`; `BTC/USD` or `BTCUSDT`."""
 
     symbols: _Symbols | None = None
     times: Annotated[int, msgspec.Meta(ge=1)] | None = None
@@ -41,10 +42,19 @@ class RateLimit(Fault, tag="rate_limit"):
     retry_after_seconds: Annotated[float, msgspec.Meta(ge=0)] = 1.0
 
 
+class Refuse(Fault, tag="refuse"):
+    """Answer `status`, from 400 to 499, in the vendor's words, or with `html` by a page as a gateway sends it."""
+
+    status: Annotated[int, msgspec.Meta(ge=400, le=499)]
+    html: bool = False
+    retry_after_seconds: Annotated[float, msgspec.Meta(ge=0)] | None = None
+
+
 class ServerError(Fault, tag="server_error"):
-    """Answer `status`, from 500 to 599."""
+    """Answer `status`, from 500 to 599, in the vendor's words, or with `html` by a page as a gateway sends it."""
 
     status: Annotated[int, msgspec.Meta(ge=500, le=599)] = 500
+    html: bool = False
 
 
 class CutBody(Fault, tag="cut_body"):
@@ -93,10 +103,10 @@ class Split(_DataFault, tag="split"):
     ratio: _Positive
 
 
-AnyFault = Delay | RateLimit | ServerError | CutBody | MissingSymbol | LateBar | CorrectedBar | Split
+AnyFault = Delay | RateLimit | Refuse | ServerError | CutBody | MissingSymbol | LateBar | CorrectedBar | Split
 KINDS: dict[str, type[Fault]] = {
     str(kind.__struct_config__.tag): kind
-    for kind in (Delay, RateLimit, ServerError, CutBody, MissingSymbol, LateBar, CorrectedBar, Split)
+    for kind in (Delay, RateLimit, Refuse, ServerError, CutBody, MissingSymbol, LateBar, CorrectedBar, Split)
 }
 
 

@@ -173,6 +173,59 @@ class Market:
             return found[0] if found else NO_BARS
         return Bars(*(np.concatenate([getattr(part, field.name) for part in found]) for field in fields(Bars)))
 
+    def session(self, instrument: Instrument, now: int) -> tuple[int, int]:
+        """Opening and closing time of the session in progress at `now`, or of the one before."""
+        sessions = _sessions_of(instrument.calendar, now)
+        day = max(0, int(np.searchsorted(sessions.day_open, now, side="right")) - 1)
+        return int(sessions.day_open[day]), int(sessions.day_close[day])
+
+    def sessions(self, instrument: Instrument, start: int, last: int, now: int) -> list[tuple[int, int]]:
+        """Opening and closing times of the sessions that overlap `[start, last]`, as far as `now` and a little more."""
+        sessions = _sessions_of(instrument.calendar, now)
+        first = int(np.searchsorted(sessions.day_close, start, side="right"))
+        until = int(np.searchsorted(sessions.day_open, min(last, now), side="right"))
+        return list(zip(sessions.day_open[first:until].tolist(), sessions.day_close[first:until].tolist(), strict=True))
+
+    def session_opens(self, instrument: Instrument, midnights: Ints, now: int) -> Ints:
+        """The opening times of the sessions whose bars of a day are labelled with `midnights`."""
+        sessions = _sessions_of(instrument.calendar, now)
+        opens: Ints = sessions.day_open[np.searchsorted(sessions.midnight, midnights)]
+        return opens
+
+    def forming(self, instrument: Instrument, minutes: int, now: int, alter: Alteration | None = None) -> Bars:
+        """The bar of `minutes` that has opened and not closed at `now`, as far as it has come; one row or none."""
+        span = max(minutes * 60, STEP_SECONDS)
+        whole = self.bars(instrument, minutes, now - span - _DAY_SECONDS, now, now + span + _DAY_SECONDS, 2_000)
+        whole = whole.pick((whole.ts <= now) & (now < whole.end))
+        if len(whole) == 0:
+            return NO_BARS
+        label = int(whole.ts[-1])
+        step = self.bars(instrument, STEP_SECONDS // 60, now - STEP_SECONDS + 1, now, now + STEP_SECONDS, 1)
+        parts = [_begun(step.pick(step.end > now), now)]
+        if minutes * 60 > STEP_SECONDS:
+            parts.insert(0, self.bars(instrument, STEP_SECONDS // 60, label, now, now, 2_000, alter=alter))
+        bars = Bars(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Bars)))
+        if len(bars) == 0:
+            return NO_BARS
+        return _aggregate(bars, np.full(len(bars), label, np.int64))
+
+
+def _begun(bars: Bars, now: int) -> Bars:
+    """Five-minute bars as they look at `now`, before they have closed."""
+    through = (now - bars.ts) / STEP_SECONDS
+    close = np.round(bars.open + (bars.close - bars.open) * through, 8)
+    return Bars(
+        ts=bars.ts,
+        end=bars.end,
+        open=bars.open,
+        high=np.maximum(bars.open, close),
+        low=np.minimum(bars.open, close),
+        close=close,
+        volume=np.maximum(1.0, np.floor(bars.volume * through)),
+        trades=np.maximum(1, (bars.trades * through).astype(np.int64)),
+        vwap=bars.vwap,
+    )
+
 
 # By calendar. The same for every market, and half a second of work.
 _known_sessions: dict[str, _Sessions] = {}

@@ -13,7 +13,8 @@ import uvicorn
 
 from ema_assets.errors import ConfigurationError
 from ema_assets.keys import Instrument
-from ema_assets.sandbox.app import DEFAULT_REQUESTS_PER_MINUTE, Clock, Sandbox, create_app
+from ema_assets.sandbox.app import DEFAULT_REQUESTS_PER_MINUTE, create_app
+from ema_assets.sandbox.exchange import Clock, Sandbox
 
 HOST = "127.0.0.1"
 _START_SECONDS = 10.0

@@ -1,6 +1,8 @@
 """The sandbox on a real socket, and helpers to run a whole fetch and to script a hostile vendor."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -9,16 +11,20 @@ from typing import Any
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from ema_assets.errors import ProviderError
 from ema_assets.keys import ALWAYS_OPEN, Instrument
 from ema_assets.providers.alpaca import AlpacaProvider
-from ema_assets.providers.base import RAW_BAR_SCHEMA, BarRequest, FetchBatch
+from ema_assets.providers.base import RAW_BAR_SCHEMA, BarRequest, FetchBatch, Provider
+from ema_assets.providers.binance import BinanceProvider
 from ema_assets.providers.http import HttpLimits
+from ema_assets.providers.yahoo import YahooProvider
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox, serving
 from ema_assets.timeframes import Timeframe
 
@@ -45,7 +51,7 @@ class Fetched:
         return error
 
 
-async def collect(provider: AlpacaProvider, requests: Sequence[BarRequest]) -> Fetched:
+async def collect(provider: Provider, requests: Sequence[BarRequest]) -> Fetched:
     before = provider.calls
     batches = [batch async for batch in provider.fetch(requests)]
     for batch in batches:
@@ -64,11 +70,25 @@ async def collect(provider: AlpacaProvider, requests: Sequence[BarRequest]) -> F
     )
 
 
-def fetch(base_url: str, requests: Sequence[BarRequest], **options: Any) -> Fetched:
+def alpaca(base_url: str, **options: Any) -> Provider:
+    return AlpacaProvider(base_url, "the-key-id", "the-secret", **{"limits": QUICK, **options})
+
+
+def yahoo(base_url: str, **options: Any) -> Provider:
+    return YahooProvider(base_url, **{"limits": QUICK, "clock": lambda: MIDDAY, **options})
+
+
+def binance(base_url: str, **options: Any) -> Provider:
+    return BinanceProvider(base_url, **{"limits": QUICK, "clock": lambda: MIDDAY, **options})
+
+
+def fetch(
+    base_url: str, requests: Sequence[BarRequest], opened: Callable[..., Provider] = alpaca, **options: Any
+) -> Fetched:
     """One whole fetch by a provider of its own."""
 
     async def run() -> Fetched:
-        provider = AlpacaProvider(base_url, "the-key-id", "the-secret", **{"limits": QUICK, **options})
+        provider = opened(base_url, **options)
         try:
             return await collect(provider, requests)
         finally:
@@ -83,18 +103,72 @@ def ask(
     return [BarRequest(instrument, timeframe, start, end) for instrument in instruments]
 
 
+def expected(sandbox: RunningSandbox, request: BarRequest) -> pl.DataFrame:
+    """The bars of a request straight from the market, without HTTP."""
+    bars = sandbox.handle.market.bars(
+        request.instrument,
+        request.timeframe.minutes,
+        int(request.start.timestamp()),
+        int(request.end.timestamp()) - 1,
+        int(MIDDAY.timestamp()),
+        100_000,
+    )
+    return pl.DataFrame(
+        {"ts": bars.ts, "open": bars.open, "high": bars.high, "close": bars.close, "volume": bars.volume}
+    )
+
+
+def assert_exact(
+    sandbox: RunningSandbox, requests: Sequence[BarRequest], bars: pl.DataFrame, *, tolerance: float = 1e-8
+) -> None:
+    """All bars of `requests` and no other; volumes within `tolerance`, as Binance sends them with eight decimals."""
+    for request in requests:
+        mine = bars.filter(pl.col("symbol") == request.instrument.symbol, pl.col("timeframe") == request.timeframe)
+        got = mine.select(pl.col("ts").dt.epoch("s"), "open", "high", "close", "volume")
+        wanted = expected(sandbox, request)
+        assert_frame_equal(got.drop("volume"), wanted.drop("volume"), check_exact=True)
+        assert_frame_equal(got.select("volume"), wanted.select("volume"), rel_tol=0, abs_tol=tolerance)
+
+
+class Reset(Response):
+    """Half of the body, and then the connection is reset."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": bytes(self.body)[: len(self.body) // 2], "more_body": True})
+        await asyncio.sleep(0.01)
+        transport = scope["transport"]
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+
+
+class Drip(Response):
+    """The body a byte at a time: always alive, never done."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for at in range(100):
+            await send({"type": "http.response.body", "body": bytes(self.body)[at : at + 1], "more_body": True})
+            await asyncio.sleep(0.01)
+
+
 class _Scripted:
     """A vendor of one function, which every test replaces: starting and stopping a server takes 0.2 seconds."""
 
     def __init__(self) -> None:
         self.answer: Callable[[Request], Response] | None = None
-        self.seen: list[dict[str, str]] = []
-        self.app = Starlette(routes=[Route("/{path:path}", self.handle)])
+        self.seen: list[Request] = []
+        self._routes = Starlette(routes=[Route("/{path:path}", self.handle)])
         self.base_url = ""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # uvicorn's own `send`, before Starlette wraps it, is the way to the connection.
+        scope["transport"] = send.__self__.transport  # type: ignore[attr-defined]
+        await self._routes(scope, receive, send)
 
     async def handle(self, request: Request) -> Response:
         assert self.answer is not None
-        self.seen.append(dict(request.query_params))
+        self.seen.append(request)
         return self.answer(request)
 
 
@@ -103,13 +177,13 @@ _servers = ExitStack()
 
 
 @contextmanager
-def vendor(answer: Callable[[Request], Response]) -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """A vendor of one function on a real socket: its base URL, and the parameters of every request so far."""
+def vendor(answer: Callable[[Request], Response]) -> Iterator[tuple[str, list[Request]]]:
+    """A vendor of one function on a real socket: its base URL, and every request so far."""
     if _idle:
         scripted = _idle.pop()
     else:
         scripted = _Scripted()
-        scripted.base_url = _servers.enter_context(serving(scripted.app))
+        scripted.base_url = _servers.enter_context(serving(scripted))
     scripted.answer, scripted.seen = answer, []
     try:
         yield scripted.base_url, scripted.seen

@@ -5,7 +5,6 @@ import logging
 import time
 from datetime import UTC, datetime, timedelta, timezone
 
-import polars as pl
 import pytest
 
 from ema_assets.errors import (
@@ -19,36 +18,14 @@ from ema_assets.keys import ALWAYS_OPEN, Instrument
 from ema_assets.providers.alpaca import AlpacaProvider
 from ema_assets.providers.base import BarRequest, Provider
 from ema_assets.providers.http import HttpLimits
-from ema_assets.sandbox.app import CRYPTO_BARS_PATH, STOCK_BARS_PATH
+from ema_assets.sandbox.alpaca import CRYPTO_BARS_PATH, STOCK_BARS_PATH
 from ema_assets.sandbox.faults import CutBody, Delay, LateBar, MissingSymbol, RateLimit, ServerError
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets.timeframes import Timeframe
-from ema_assets_tests.providers.conftest import MIDDAY, PAIRS, QUICK, STOCKS, ask, collect, fetch
+from ema_assets_tests.providers.conftest import MIDDAY, PAIRS, QUICK, STOCKS, ask, assert_exact, collect, fetch
 
 ONE_BAR = MIDDAY - timedelta(minutes=13)
 ONE_DAY = MIDDAY - timedelta(days=1)
-
-
-def expected(sandbox: RunningSandbox, request: BarRequest) -> pl.DataFrame:
-    """The bars of a request straight from the market, without HTTP."""
-    bars = sandbox.handle.market.bars(
-        request.instrument,
-        request.timeframe.minutes,
-        int(request.start.timestamp()),
-        int(request.end.timestamp()) - 1,
-        int(MIDDAY.timestamp()),
-        100_000,
-    )
-    return pl.DataFrame(
-        {"ts": bars.ts, "open": bars.open, "high": bars.high, "close": bars.close, "volume": bars.volume}
-    )
-
-
-def assert_exact(sandbox: RunningSandbox, requests: list[BarRequest], bars: pl.DataFrame) -> None:
-    for request in requests:
-        mine = bars.filter(pl.col("symbol") == request.instrument.symbol, pl.col("timeframe") == request.timeframe)
-        got = mine.select(pl.col("ts").dt.epoch("s"), "open", "high", "close", "volume")
-        assert got.equals(expected(sandbox, request)), request.series
 
 
 def test_the_provider_keeps_the_protocol(sandbox: RunningSandbox) -> None:

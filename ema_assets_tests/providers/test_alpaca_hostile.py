@@ -42,7 +42,7 @@ def page(bars: dict[str, Any] | None, token: str | None = None) -> Response:
     return JSONResponse({"bars": bars, "next_page_token": token})
 
 
-def outcome(answer: Callable[[Request], Response], **options: Any) -> tuple[Any, list[dict[str, str]]]:
+def outcome(answer: Callable[[Request], Response], **options: Any) -> tuple[Any, list[Request]]:
     with vendor(answer) as (base_url, seen):
         return fetch(base_url, ask(AB, START), **options), seen
 
@@ -254,11 +254,12 @@ def test_what_is_asked_for_is_spelt_as_the_vendor_spells_it() -> None:
     with vendor(lambda _: page({})) as (base_url, seen):
         fetch(base_url, ask([Instrument("BTC-USD", "24/7")], START), limits=QUICK)
         fetch(base_url, ask(AB, START), feed="sip")
-    assert seen[0] == {
+    assert dict(seen[0].query_params) == {
         "symbols": "BTC/USD", "timeframe": "5Min", "start": "2026-07-15T16:03:00Z",
         "end": "2026-07-15T18:02:59.999999Z", "limit": "10000", "sort": "asc",
     }  # fmt: skip
-    assert (seen[1]["symbols"], seen[1]["feed"], seen[1]["adjustment"]) == ("A,B", "sip", "split")
+    params = seen[1].query_params
+    assert (params["symbols"], params["feed"], params["adjustment"]) == ("A,B", "sip", "split")
 
 
 @pytest.mark.parametrize("base_url", ["", "data.alpaca.markets", "ftp://x", "https://user:pw@host", "https://h/?k=1"])

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ema_assets.sandbox.app import CRYPTO_BARS_PATH
+from ema_assets.sandbox.alpaca import CRYPTO_BARS_PATH
 from ema_assets.sandbox.faults import KINDS
 from ema_assets.sandbox.server import RunningSandbox
 from ema_assets_tests.sandbox.conftest import MIDDAY, VirtualClock
@@ -56,6 +56,23 @@ def test_a_fault_of_one_symbol_leaves_answers_without_it_alone(client: httpx.Cli
     get(client, CRYPTO_BARS_PATH, symbols="DOGE/USD")
     assert client.delete(f"/sandbox/faults/{number}").status_code == 200
     get(client, CRYPTO_BARS_PATH, symbols="BTC/USD")
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 418, 422, 451])
+def test_a_refusal_is_in_the_vendors_words_or_a_gateways_page(client: httpx.Client, status: int) -> None:
+    ask(client, kind="refuse", status=status, times=1)
+    ask(client, kind="refuse", status=status, html=True, retry_after_seconds=7, times=1)
+    assert set(get(client, status=status)) == {"message"}
+    page = client.get("/v2/stocks/bars", params={"symbols": "AAPL", "timeframe": "5Min"})
+    assert (page.status_code, page.headers["Retry-After"]) == (status, "7")
+    assert page.text.startswith("<html>")
+    get(client)
+
+
+def test_a_server_error_may_be_a_gateways_page(client: httpx.Client) -> None:
+    ask(client, kind="server_error", status=502, html=True)
+    page = client.get("/v2/stocks/bars", params={"symbols": "AAPL", "timeframe": "5Min"})
+    assert (page.status_code, page.headers["content-type"]) == (502, "text/html; charset=utf-8")
 
 
 def test_a_cut_body_ends_the_connection_in_its_middle(client: httpx.Client) -> None:
@@ -137,6 +154,8 @@ def test_the_list_tells_what_is_active_and_how_often_it_acted(client: httpx.Clie
         (b'{"kind": "delay", "seconds": -1}', ["seconds"]),
         (b'{"kind": "delay", "seconds": 1, "times": 0}', ["times"]),
         (b'{"kind": "server_error", "status": 200}', ["status"]),
+        (b'{"kind": "refuse"}', ["status"]),
+        (b'{"kind": "refuse", "status": 500}', ["status"]),
         (b'{"kind": "missing_symbol"}', ["symbols"]),
         (b'{"kind": "missing_symbol", "symbols": []}', ["symbols"]),
         (b'{"kind": "late_bar", "symbols": ["AAPL"], "ts": "2026-07-14T14:05:00"}', ["ts", "timezone"]),

@@ -1,0 +1,302 @@
+"""Binance against the sandbox and against vendors that break its rules."""
+
+import asyncio
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ema_assets.errors import Banned, MalformedAnswer, RateLimited, RequestRefused, Unauthorized, UnknownSymbol
+from ema_assets.keys import ALWAYS_OPEN, Instrument
+from ema_assets.providers.base import Provider
+from ema_assets.providers.binance import BinanceProvider
+from ema_assets.providers.http import HttpLimits
+from ema_assets.sandbox.binance import KLINES_PATH
+from ema_assets.sandbox.faults import LateBar, MissingSymbol, RateLimit, Refuse, ServerError
+from ema_assets.sandbox.server import RunningSandbox
+from ema_assets.timeframes import Timeframe
+from ema_assets_tests.providers.conftest import (
+    MIDDAY,
+    PAIRS,
+    QUICK,
+    STOCKS,
+    ask,
+    assert_exact,
+    binance,
+    collect,
+    fetch,
+    vendor,
+)
+
+ONE_BAR = MIDDAY - timedelta(minutes=13)
+SIXTY_DAYS = MIDDAY - timedelta(days=60)
+BTC = Instrument("BTC-USD", ALWAYS_OPEN)
+MINUTE_5 = 300_000
+
+
+def at(*clock: int) -> int:
+    return int(datetime(2026, 7, 15, *clock, tzinfo=UTC).timestamp()) * 1_000
+
+
+def kline(opened: int, close: str = "1.5", **more: Any) -> list[Any]:
+    row = {"open": "1.0", "high": "2.0", "low": "0.5", "close": close, "volume": "10", **more}
+    return [opened, *row.values(), opened + MINUTE_5 - 1, "15.0", 7, "5.0", "7.5", "0"]
+
+
+def test_the_provider_keeps_the_protocol_and_has_a_repr() -> None:
+    provider: Provider = BinanceProvider()
+    assert (provider.name, provider.is_synthetic, provider.calls) == ("binance", False, 0)
+    assert repr(provider) == "BinanceProvider(name='binance', host='data-api.binance.vision')"
+    asyncio.run(provider.aclose())
+
+
+def test_a_tick_is_one_call_a_symbol_and_the_forming_kline_is_not_in_it(sandbox: RunningSandbox) -> None:
+    requests = ask(PAIRS, ONE_BAR)
+    got = fetch(sandbox.base_url, requests, binance)
+    assert sandbox.handle.stats.by_path == {KLINES_PATH: 10}
+    assert (got.calls, got.bars.height, len(got.completed)) == (10, 20, 10)
+    assert_exact(sandbox, requests, got.bars)
+
+
+def test_a_long_range_comes_in_pages_of_a_thousand_each_bar_once(sandbox: RunningSandbox) -> None:
+    requests = ask(PAIRS[:3], SIXTY_DAYS)
+    got = fetch(sandbox.base_url, requests, binance)
+    assert_exact(sandbox, requests, got.bars)
+    assert max(batch.bars.height for batch in got.batches) == 1_000
+    assert got.calls == 3 * 18
+    # Only the last page of a series completes it.
+    assert [len(batch.completed) for batch in got.batches].count(1) == 3
+
+
+def test_days_open_at_utc_midnight_and_today_is_not_among_them(sandbox: RunningSandbox) -> None:
+    requests = ask(PAIRS[:2], datetime(2026, 7, 1, tzinfo=UTC), MIDDAY + timedelta(days=1), Timeframe.D1)
+    got = fetch(sandbox.base_url, requests, binance)
+    assert [ts.day for ts in got.bars.filter(symbol=PAIRS[0].symbol)["ts"]] == list(range(1, 15))
+    assert_exact(sandbox, requests, got.bars)
+
+
+def test_a_kline_is_dropped_until_its_closing_time_is_past(sandbox: RunningSandbox) -> None:
+    newest = datetime(2026, 7, 15, 17, 55, tzinfo=UTC)
+    for late, bars in ((timedelta(minutes=4, seconds=59), 0), (timedelta(minutes=5), 1)):
+        got = fetch(sandbox.base_url, ask(PAIRS[:1], newest), binance, clock=lambda late=late: newest + late)
+        assert (got.bars.height, len(got.completed)) == (bars, 1)
+
+
+def test_ranges_are_half_open_and_each_request_has_its_own(sandbox: RunningSandbox) -> None:
+    early = ask(PAIRS[:1], MIDDAY - timedelta(hours=3), MIDDAY - timedelta(hours=2))
+    late = ask(PAIRS[:1], ONE_BAR)
+    got = fetch(sandbox.base_url, [*early, *late, *late], binance)
+    assert (len(got.completed), got.calls) == (3, 1)
+    hours = [f"{ts:%H:%M}" for ts in got.bars["ts"]]
+    assert hours == [*(f"15:{minute:02}" for minute in range(5, 60, 5)), "16:00", "17:50", "17:55"]
+
+
+def test_empty_fetches_and_empty_ranges_cost_no_call(sandbox: RunningSandbox) -> None:
+    assert fetch(sandbox.base_url, [], binance).batches == []
+    got = fetch(sandbox.base_url, ask(PAIRS[:2], MIDDAY, MIDDAY), binance)
+    assert (len(got.completed), got.calls) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "spelt"),
+    [
+        ("BTC-USD", "BTCUSDT"),
+        ("BTC/USD", "BTCUSDT"),
+        ("btc-usd", "BTCUSDT"),
+        ("BTCUSDT", "BTCUSDT"),
+        ("ETH-BTC", "ETHBTC"),
+        ("BTC-EUR", "BTCEUR"),
+        ("ETH-USDC", "ETHUSDC"),
+    ],
+)
+def test_a_symbol_is_spelt_as_the_vendor_spells_it(symbol: str, spelt: str) -> None:
+    with vendor(lambda _: JSONResponse([])) as (base_url, seen):
+        fetch(base_url, ask([Instrument(symbol, ALWAYS_OPEN)], ONE_BAR), binance)
+    assert seen[0].url.path == "/api/v3/klines"
+    assert dict(seen[0].query_params) == {
+        "symbol": spelt, "interval": "5m", "startTime": str(at(17, 50)), "endTime": str(at(18, 3) - 1), "limit": "1000"
+    }  # fmt: skip
+
+
+def test_an_unknown_symbol_costs_only_itself(sandbox: RunningSandbox) -> None:
+    unknown = [Instrument("NO-SUCH", ALWAYS_OPEN), Instrument("A:B", ALWAYS_OPEN), STOCKS[0]]
+    got = fetch(sandbox.base_url, ask([*unknown, *PAIRS], ONE_BAR), binance)
+    assert set(got.errors) == {f"{instrument.symbol}|5m" for instrument in unknown}
+    assert all(isinstance(error, UnknownSymbol) for error in got.errors.values())
+    error = got.errors["NO-SUCH|5m"]
+    assert (error.provider, error.symbol) == ("binance", "NOSUCH")
+    assert str(error) == "binance has no symbol 'NOSUCH': -1121 Invalid symbol."
+    assert (len(got.completed), got.calls) == (10, 13)
+
+
+def test_a_symbol_without_klines_and_one_whose_newest_is_late_are_completed(sandbox: RunningSandbox) -> None:
+    sandbox.handle.faults.add(MissingSymbol(symbols=["CAUSDT"]))
+    sandbox.handle.faults.add(LateBar(symbols=["CBUSDT"], ts=datetime(2026, 7, 15, 17, 55, tzinfo=UTC)))
+    got = fetch(sandbox.base_url, ask(PAIRS[:2], ONE_BAR), binance)
+    assert [(symbol, f"{ts:%H:%M}") for symbol, ts in got.bars.select("symbol", "ts").rows()] == [("CB-USD", "17:50")]
+    assert len(got.completed) == 2
+
+
+def test_a_mirror_of_shorter_pages_loses_no_bar(sandbox: RunningSandbox) -> None:
+    """A page may be shorter than asked for without being the last one."""
+    rows = [kline(at(0, 0) + n * MINUTE_5) for n in range(200)]
+
+    def answer(request: Request) -> Response:
+        start = int(request.query_params["startTime"])
+        return JSONResponse([row for row in rows if row[0] >= start][:50])
+
+    with vendor(answer) as (base_url, seen):
+        got = fetch(base_url, ask([BTC], MIDDAY.replace(hour=0, minute=0), MIDDAY.replace(hour=16, minute=40)), binance)
+    assert (got.bars.height, got.bars["ts"].n_unique(), len(seen)) == (200, 200, 4)
+
+
+def test_pages_of_a_single_kline_are_given_up_on(sandbox: RunningSandbox) -> None:
+    def answer(request: Request) -> Response:
+        return JSONResponse([kline(int(request.query_params["startTime"]))])
+
+    with vendor(answer) as (base_url, seen):
+        got = fetch(base_url, ask([BTC], MIDDAY - timedelta(days=5)), binance)
+    assert isinstance(got.only_error(), MalformedAnswer)
+    assert len(seen) < 30
+
+
+def test_a_ban_ends_the_fetch_with_one_call_and_the_next_one_makes_none(sandbox: RunningSandbox) -> None:
+    sandbox.handle.faults.add(Refuse(status=418, retry_after_seconds=120))
+
+    async def run() -> None:
+        provider = binance(sandbox.base_url, limits=HttpLimits(max_concurrency=1))
+        got = await collect(provider, ask(PAIRS, ONE_BAR))
+        error = got.only_error()
+        assert isinstance(error, Banned)
+        assert error.retry_after_seconds == 120
+        assert "shut us out for 120 seconds (418)" in str(error)
+        assert (len(got.errors), got.calls) == (10, 1)
+        again = await collect(provider, ask(PAIRS, ONE_BAR))
+        assert (len(again.errors), again.calls) == (10, 0)
+        await provider.aclose()
+
+    asyncio.run(run())
+
+
+def test_a_short_rate_limit_is_waited_out_and_a_long_one_ends_the_fetch(sandbox: RunningSandbox) -> None:
+    number = sandbox.handle.faults.add(RateLimit(retry_after_seconds=0.05, times=1))
+    assert fetch(sandbox.base_url, ask(PAIRS, ONE_BAR), binance).calls == 11
+    sandbox.handle.faults.clear(number)
+    sandbox.handle.faults.add(RateLimit(retry_after_seconds=3_600))
+    got = fetch(sandbox.base_url, ask(PAIRS, ONE_BAR), binance)
+    assert all(isinstance(error, RateLimited) and not isinstance(error, Banned) for error in got.errors.values())
+    assert (len(got.errors), got.calls) == (10, min(10, QUICK.max_concurrency))
+
+
+def test_a_region_that_is_not_served_is_told_once(sandbox: RunningSandbox) -> None:
+    sandbox.handle.faults.add(Refuse(status=451))
+    got = fetch(sandbox.base_url, ask(PAIRS, ONE_BAR), binance, limits=HttpLimits(max_concurrency=1))
+    assert isinstance(got.only_error(), Unauthorized)
+    assert "does not serve this region (451)" in str(got.only_error())
+    assert got.calls == 1
+
+
+def test_a_refusal_without_a_key_does_not_speak_of_one(sandbox: RunningSandbox) -> None:
+    sandbox.handle.faults.add(Refuse(status=403, html=True))
+    got = fetch(sandbox.base_url, ask(PAIRS[:1], ONE_BAR), binance)
+    assert str(got.only_error()) == "binance refused access (403): an HTML page instead of a message"
+
+
+def test_one_symbol_that_always_fails_leaves_the_others_alone(sandbox: RunningSandbox) -> None:
+    sandbox.handle.faults.add(ServerError(symbols=["CCUSDT"]))
+    got = fetch(sandbox.base_url, ask(PAIRS, ONE_BAR), binance)
+    assert (list(got.errors), len(got.completed)) == (["CC-USD|5m"], 9)
+    assert got.calls == 9 + QUICK.attempts
+
+
+def test_when_the_weight_is_nearly_used_up_calls_wait_for_the_next_minute() -> None:
+    def answer(_: Request) -> Response:
+        return JSONResponse([], headers={"X-MBX-USED-WEIGHT-1M": "5400"})
+
+    late_in_the_minute = MIDDAY.replace(second=59, microsecond=800_000)
+    limits = HttpLimits(max_concurrency=1, requests_per_minute=1_000)
+    with vendor(answer) as (base_url, seen):
+        begin = time.perf_counter()
+        fetch(base_url, ask(PAIRS[:2], ONE_BAR), binance, clock=lambda: late_in_the_minute, limits=limits)
+        assert time.perf_counter() - begin >= 0.2
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("used", ["5399", "", "-1", "many", "²"])
+def test_a_weight_with_room_or_without_sense_holds_nothing_back(used: str) -> None:
+    with vendor(
+        lambda _: Response(b"[]", headers={b"x-mbx-used-weight-1m".decode(): used.encode().decode("latin-1")})
+    ) as (
+        base_url,
+        _,
+    ):
+        got = fetch(base_url, ask(PAIRS[:3], ONE_BAR), binance)
+    assert len(got.completed) == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("{}", "array"),
+        ('[{"open": 1}]', "array"),
+        ("[[1]]", "length"),
+        (json.dumps([kline(at(17, 50), close=1.5)]), "str"),  # type: ignore[arg-type]
+        (json.dumps([kline(at(17, 50), close="")]), "not a number"),
+        (json.dumps([kline(at(17, 50), close="1,5")]), "not a number"),
+        (json.dumps([kline(at(17, 50), close="NaN")]), "not finite"),
+        (json.dumps([kline(at(17, 50), close="inf")]), "not finite"),
+        (json.dumps([kline(at(17, 50), close="1e999")]), "not finite"),
+        (json.dumps([kline(10**18)]), "int"),
+        (json.dumps([kline(-1)]), "int"),
+        (json.dumps([kline(at(17, 45))]), "brings nothing new"),
+        ("[" * 200_000, ""),
+    ],
+)
+def test_a_200_that_is_not_klines_is_malformed_and_names_provider_and_symbol(body: str, words: str) -> None:
+    with vendor(lambda _: Response(body)) as (base_url, seen):
+        got = fetch(base_url, ask([BTC], ONE_BAR), binance)
+    error = got.only_error()
+    assert isinstance(error, MalformedAnswer)
+    assert (error.provider, error.symbol) == ("binance", "BTCUSDT")
+    assert "binance" in str(error)
+    assert "BTCUSDT" in str(error)
+    assert words in str(error)
+    assert (len(str(error)) < 400, len(seen), got.bars.height) == (True, 1, 0)
+
+
+def test_a_400_that_is_not_about_the_symbol_is_a_refusal_in_the_vendors_words() -> None:
+    with vendor(lambda _: JSONResponse({"code": -1120, "msg": "Invalid interval."}, 400)) as (base_url, _):
+        got = fetch(base_url, ask([BTC], ONE_BAR), binance)
+    assert isinstance(got.only_error(), RequestRefused)
+    assert str(got.only_error()) == "binance refused the request (400): -1120 Invalid interval."
+
+
+@pytest.mark.parametrize("timeframe", [t for t in Timeframe if not t.is_fetched])
+def test_a_rolled_up_timeframe_is_the_callers_mistake(timeframe: Timeframe) -> None:
+    with pytest.raises(ValueError, match=timeframe.value):
+        fetch("http://127.0.0.1:9", ask([BTC], ONE_BAR, timeframe=timeframe), binance)
+
+
+def test_leaving_a_fetch_early_leaves_nothing_running(sandbox: RunningSandbox) -> None:
+    async def run() -> None:
+        provider = binance(sandbox.base_url)
+        parts = provider.fetch(ask(PAIRS, SIXTY_DAYS))
+        async for _ in parts:
+            break
+        await parts.aclose()  # type: ignore[attr-defined]
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        await provider.aclose()
+
+    asyncio.run(run())
+
+
+def test_bars_have_the_vendors_values_as_numbers() -> None:
+    with vendor(lambda _: JSONResponse([kline(at(17, 50), close="0.00000012")])) as (base_url, _):
+        got = fetch(base_url, ask([BTC], ONE_BAR, MIDDAY - timedelta(minutes=8)), binance)
+    assert got.bars.drop("ts").rows() == [("BTC-USD", "5m", 1.0, 2.0, 0.5, 1.2e-7, 10.0)]
+    assert got.bars["ts"].dtype == pl.Datetime("us", "UTC")

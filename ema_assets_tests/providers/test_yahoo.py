@@ -1,0 +1,397 @@
+"""Yahoo against the sandbox, which imitates its oddities, and against answers stranger than those."""
+
+import asyncio
+import copy
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ema_assets.domain.calendars import exchange_sessions
+from ema_assets.errors import Banned, MalformedAnswer, RequestRefused, UnknownSymbol
+from ema_assets.keys import ALWAYS_OPEN, Instrument
+from ema_assets.providers.base import Provider
+from ema_assets.providers.http import HttpLimits
+from ema_assets.providers.yahoo import YahooProvider
+from ema_assets.sandbox.faults import CorrectedBar, CutBody, LateBar, MissingSymbol, RateLimit, Refuse, ServerError
+from ema_assets.sandbox.server import RunningSandbox, running_sandbox
+from ema_assets.sandbox.yahoo import CHART_PATH
+from ema_assets.timeframes import Timeframe
+from ema_assets_tests.providers.conftest import (
+    MIDDAY,
+    PAIRS,
+    QUICK,
+    STOCKS,
+    Fetched,
+    ask,
+    assert_exact,
+    collect,
+    fetch,
+    vendor,
+    yahoo,
+)
+
+ONE_BAR = MIDDAY - timedelta(minutes=13)
+ONE_DAY = MIDDAY - timedelta(days=1)
+AAPL = Instrument("AAPL")
+AFTER_CLOSE = datetime(2026, 7, 15, 20, 0, 3, tzinfo=UTC)
+
+
+def at(hour: int, minute: int, second: int = 0, day: int = 15) -> int:
+    return int(datetime(2026, 7, day, hour, minute, second, tzinfo=UTC).timestamp())
+
+
+def chart(stamps: list[int], closes: list[float | None] | None = None, **meta: Any) -> dict[str, Any]:
+    """An answer about AAPL; open, high and low follow from the close."""
+    closes = [float(n) for n in range(1, len(stamps) + 1)] if closes is None else closes
+    values = [(c, c + 1, c - 0.5, c, 10) if c is not None else (None,) * 5 for c in closes]
+    names = ("open", "high", "low", "close", "volume")
+    return {
+        "chart": {
+            "result": [
+                {
+                    "meta": {"symbol": "AAPL", "currency": "USD", **meta},
+                    "timestamp": stamps,
+                    "indicators": {"quote": [dict(zip(names, map(list, zip(*values, strict=True)), strict=True))]},
+                }
+            ],
+            "error": None,
+        }
+    }
+
+
+def answered(
+    body: Any,
+    start: datetime = ONE_BAR,
+    end: datetime = MIDDAY,
+    timeframe: Timeframe = Timeframe.M5,
+    now: datetime = MIDDAY,
+) -> Fetched:
+    """One fetch of AAPL from a vendor that says only `body`."""
+    with vendor(lambda _: JSONResponse(body)) as (base_url, seen):
+        got = fetch(base_url, ask([AAPL], start, end, timeframe), yahoo, clock=lambda: now)
+        assert len(seen) <= 1
+    return got
+
+
+def clocks(bars: pl.DataFrame) -> list[str]:
+    return [f"{ts:%H:%M}" for ts in bars["ts"]]
+
+
+# --- the sandbox ------------------------------------------------------------------------------------------------------
+
+
+def test_the_provider_keeps_the_protocol_and_has_a_repr() -> None:
+    provider: Provider = YahooProvider()
+    assert (provider.name, provider.is_synthetic, provider.calls) == ("yahoo", False, 0)
+    assert repr(provider) == "YahooProvider(name='yahoo', host='query1.finance.yahoo.com')"
+    asyncio.run(provider.aclose())
+
+
+def test_a_tick_is_one_call_a_symbol_without_the_live_tick_and_the_forming_bar(sandbox: RunningSandbox) -> None:
+    requests = ask([*STOCKS[:20], *PAIRS], ONE_BAR, MIDDAY + timedelta(hours=1))
+    got = fetch(sandbox.base_url, requests, yahoo)
+    assert sandbox.handle.stats.by_path == {CHART_PATH: 30}
+    assert got.bars.height == 60
+    # Yahoo's volumes are whole numbers.
+    assert_exact(sandbox, requests, got.bars, tolerance=1)
+
+
+def test_bars_of_days_carry_their_sessions_open_and_today_is_not_among_them(sandbox: RunningSandbox) -> None:
+    start = datetime(2026, 3, 3, tzinfo=UTC)
+    got = fetch(sandbox.base_url, ask([STOCKS[0], PAIRS[0]], start, timeframe=Timeframe.D1), yahoo)
+    stock = got.bars.filter(symbol=STOCKS[0].symbol)
+    sessions = exchange_sessions("XNYS", date(2026, 3, 3), date(2026, 7, 14))
+    assert stock["ts"].to_list() == sessions["open"].to_list()
+    pair = got.bars.filter(symbol=PAIRS[0].symbol)["ts"]
+    assert (pair.len(), pair[0], pair[-1]) == (134, start, datetime(2026, 7, 14, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("minutes", [0, 1, 60, 11 * 60, 14 * 60, 19 * 60])
+def test_the_day_that_has_closed_is_there_at_once_whatever_its_label(minutes: int) -> None:
+    """For hours after the close the vendor labels it with the last trade; later with the open."""
+    now = AFTER_CLOSE + timedelta(minutes=minutes)
+    with running_sandbox(STOCKS[:1], clock=lambda: now) as closed:
+        start, end = MIDDAY - timedelta(days=5), MIDDAY.replace(hour=20, minute=0)
+        got = fetch(closed.base_url, ask(STOCKS[:1], start, end, Timeframe.D1), yahoo, clock=lambda: now)
+    assert [f"{ts:%d %H:%M}" for ts in got.bars["ts"]] == ["13 13:30", "14 13:30", "15 13:30"]
+
+
+def test_intraday_bars_reach_back_as_far_as_the_vendor_has_them(sandbox: RunningSandbox) -> None:
+    start = (MIDDAY - timedelta(days=90)).replace(hour=0, minute=0)
+    got = fetch(sandbox.base_url, ask(STOCKS[:1], start), yahoo)
+    assert (len(got.completed), got.calls) == (1, 1)
+    assert got.bars["ts"][0] == datetime(2026, 5, 18, 13, 30, tzinfo=UTC)
+    assert_exact(
+        sandbox,
+        ask(STOCKS[:1], MIDDAY - timedelta(days=59)),
+        got.bars.filter(pl.col("ts") > MIDDAY - timedelta(days=59)),
+    )
+
+
+def test_a_range_older_than_that_is_completed_without_a_call(sandbox: RunningSandbox) -> None:
+    got = fetch(sandbox.base_url, ask(STOCKS[:1], MIDDAY - timedelta(days=90), MIDDAY - timedelta(days=61)), yahoo)
+    assert (len(got.completed), got.calls, got.bars.height) == (1, 0, 0)
+
+
+def test_a_bar_that_is_not_there_comes_as_nulls_and_is_left_out(sandbox: RunningSandbox) -> None:
+    sandbox.handle.faults.add(LateBar(symbols=[STOCKS[0].symbol], ts=datetime(2026, 7, 15, 17, 50, tzinfo=UTC)))
+    got = fetch(sandbox.base_url, ask(STOCKS[:1], ONE_BAR), yahoo)
+    assert clocks(got.bars) == ["17:55"]
+    assert len(got.completed) == 1
+
+
+def test_a_range_before_history_is_completed_without_bars(sandbox: RunningSandbox) -> None:
+    for year in (1960, 1970):
+        start = datetime(year, 1, 1, tzinfo=UTC)
+        got = fetch(sandbox.base_url, ask(STOCKS[:1], start, start + timedelta(days=9), Timeframe.D1), yahoo)
+        assert (len(got.completed), got.bars.height) == (1, 0)
+
+
+def test_a_range_without_trading_is_completed_without_bars(sandbox: RunningSandbox) -> None:
+    sunday = datetime(2026, 7, 12, tzinfo=UTC)
+    for timeframe in (Timeframe.M5, Timeframe.D1):
+        got = fetch(sandbox.base_url, ask(STOCKS[:1], sunday, sunday + timedelta(hours=20), timeframe), yahoo)
+        assert (len(got.completed), got.bars.height) == (1, 0)
+
+
+def test_an_unknown_symbol_costs_only_itself(sandbox: RunningSandbox) -> None:
+    sandbox.handle.faults.add(MissingSymbol(symbols=[STOCKS[0].symbol]))
+    unknown = [Instrument("NOSUCH"), Instrument("^GSPC"), Instrument("X/../Y"), STOCKS[0]]
+    got = fetch(sandbox.base_url, ask([*unknown, *STOCKS[1:10]], ONE_BAR), yahoo)
+    assert set(got.errors) == {f"{instrument.symbol}|5m" for instrument in unknown}
+    error = got.errors["NOSUCH|5m"]
+    assert isinstance(error, UnknownSymbol)
+    assert (error.provider, error.symbol) == ("yahoo", "NOSUCH")
+    assert str(error) == "yahoo has no symbol 'NOSUCH': Not Found: No data found, symbol may be delisted"
+    assert len(got.completed) == 9
+
+
+def test_a_block_ends_the_fetch_for_all_symbols_with_one_call_and_the_next_makes_none(sandbox: RunningSandbox) -> None:
+    sandbox.handle.faults.add(RateLimit(headers=False))
+
+    async def run() -> None:
+        provider = yahoo(sandbox.base_url, limits=HttpLimits(max_concurrency=1))
+        got = await collect(provider, ask([*STOCKS, *PAIRS], ONE_BAR))
+        error = got.only_error()
+        assert isinstance(error, Banned)
+        assert str(error) == "yahoo has shut us out (429): Too Many Requests"
+        assert (len(got.errors), got.calls) == (100, 1)
+        again = await collect(provider, ask(STOCKS, ONE_BAR))
+        assert (len(again.errors), again.calls) == (90, 0)
+        await provider.aclose()
+
+    asyncio.run(run())
+
+
+def test_who_does_not_look_like_a_browser_is_shut_out(sandbox: RunningSandbox) -> None:
+    with vendor(lambda _: JSONResponse(chart([]))) as (base_url, seen):
+        fetch(base_url, ask([AAPL], ONE_BAR), yahoo)
+    assert seen[0].headers["user-agent"].startswith("Mozilla/5.0 ")
+
+
+def test_one_symbol_that_always_fails_leaves_the_others_alone(sandbox: RunningSandbox) -> None:
+    sandbox.handle.faults.add(ServerError(symbols=[STOCKS[3].symbol], status=502, html=True))
+    got = fetch(sandbox.base_url, ask(STOCKS[:10], ONE_BAR), yahoo)
+    assert (list(got.errors), len(got.completed)) == ([f"{STOCKS[3].symbol}|5m"], 9)
+    assert got.calls == 9 + QUICK.attempts
+
+
+def test_a_cut_body_is_asked_again(sandbox: RunningSandbox) -> None:
+    sandbox.handle.faults.add(CutBody(times=1))
+    got = fetch(sandbox.base_url, ask(STOCKS[:1], ONE_BAR), yahoo)
+    assert (len(got.completed), got.calls) == (1, 2)
+
+
+def test_a_refusal_is_told_in_the_vendors_words(sandbox: RunningSandbox) -> None:
+    sandbox.handle.faults.add(Refuse(status=422))
+    got = fetch(sandbox.base_url, ask(STOCKS[:1], ONE_BAR), yahoo)
+    assert isinstance(got.only_error(), RequestRefused)
+    assert str(got.only_error()) == "yahoo refused the request (422): Unprocessable Entity: the request was refused"
+
+
+def test_a_correction_of_the_vendor_is_seen(sandbox: RunningSandbox) -> None:
+    ts = datetime(2026, 7, 15, 17, 55, tzinfo=UTC)
+    sandbox.handle.faults.add(CorrectedBar(symbols=[STOCKS[0].symbol], ts=ts, high=99_999.5))
+    got = fetch(sandbox.base_url, ask(STOCKS[:1], ONE_BAR), yahoo)
+    assert got.bars["high"].to_list()[-1] == 99_999.5
+
+
+# --- what is asked for ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("instrument", "spelt"),
+    [
+        (Instrument("AAPL"), "AAPL"),
+        (Instrument("BRK.B"), "BRK-B"),
+        (Instrument("BRK-B"), "BRK-B"),
+        (Instrument("AZN.L", "XLON"), "AZN.L"),
+        (Instrument("7203.T", "XTKS"), "7203.T"),
+        (Instrument("BTC-USD", ALWAYS_OPEN), "BTC-USD"),
+        (Instrument("BTC/USD", ALWAYS_OPEN), "BTC-USD"),
+        (Instrument("^GSPC"), "%5EGSPC"),
+        (Instrument("EURUSD=X", ALWAYS_OPEN), "EURUSD%3DX"),
+        (Instrument("A/../B"), "A%2F..%2FB"),
+    ],
+)
+def test_a_symbol_is_spelt_as_the_vendor_spells_it_and_stays_in_its_place(instrument: Instrument, spelt: str) -> None:
+    with vendor(lambda _: JSONResponse({"message": "no"}, 400)) as (base_url, seen):
+        fetch(base_url, ask([instrument], ONE_BAR), yahoo)
+    assert seen[0].scope["raw_path"].decode().split("?")[0] == f"/v8/finance/chart/{spelt}"
+    assert dict(seen[0].query_params) == {
+        "period1": str(at(17, 50)), "period2": str(at(18, 3)), "interval": "5m", "includePrePost": "false",
+        "events": "div,splits",
+    }  # fmt: skip
+
+
+# --- odd rows ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_live_tick_on_the_grid_is_told_by_the_bar_it_repeats() -> None:
+    now = MIDDAY.replace(hour=20, minute=30)
+    stamps, last_trade = [at(17, 50), at(17, 55), at(17, 55)], at(17, 55)
+    got = answered(chart(stamps, [1.0, 2.0, 9.0], regularMarketTime=last_trade), now=now)
+    assert got.bars["close"].to_list() == [1.0, 2.0]
+
+
+def test_a_live_tick_is_found_wherever_it_stands() -> None:
+    got = answered(chart([at(18, 2, 17), at(17, 55), at(17, 50)], [9.0, 2.0, 1.0], regularMarketTime=at(18, 2, 17)))
+    assert got.bars["close"].to_list() == [1.0, 2.0]
+
+
+def test_other_bars_of_one_time_come_once_the_last_winning_and_sorted() -> None:
+    got = answered(chart([at(17, 55), at(17, 50), at(17, 50)], [3.0, 1.0, 2.0]))
+    assert got.bars.select("ts", "close").rows() == [(ONE_BAR, 2.0), (ONE_BAR + timedelta(minutes=5), 3.0)]
+
+
+@pytest.mark.parametrize(
+    ("minutes_behind", "is_whole"),
+    [
+        # Real time: what has closed by the clock is whole, though the last trade may be a while ago.
+        (3.1, True),
+        (9.9, True),
+        # A delayed exchange: the bar that it has come to is forming.
+        (10.1, False),
+        (15.1, False),
+        # Nobody has traded since.
+        (17.1, True),
+    ],
+)
+def test_a_delayed_exchange_has_come_no_further_than_its_last_trade(minutes_behind: float, is_whole: bool) -> None:
+    last_trade = int((MIDDAY - timedelta(minutes=minutes_behind)).timestamp())
+    bar = last_trade // 300 * 300
+    got = answered(chart([bar - 300, bar, last_trade], regularMarketTime=last_trade), start=ONE_DAY)
+    assert got.bars["ts"].dt.epoch("s").to_list() == [bar - 300, bar][: 1 + is_whole]
+
+
+def test_rows_of_nulls_are_left_out_and_a_missing_volume_or_price_is_passed_on_to_be_judged() -> None:
+    body = chart([at(17, 45), at(17, 50), at(17, 55)], [1.0, None, 3.0])
+    body["chart"]["result"][0]["indicators"]["quote"][0]["volume"][0] = None
+    body["chart"]["result"][0]["indicators"]["quote"][0]["high"][2] = None
+    got = answered(body, start=ONE_BAR - timedelta(hours=1))
+    assert got.bars.select("high", "close", "volume").rows() == [(2.0, 1.0, None), (None, 3.0, 10.0)]
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {},
+        {"currentTradingPeriod": None},
+        {"currentTradingPeriod": {"regular": None}},
+        {"currentTradingPeriod": {"regular": {"start": at(20, 0), "end": at(13, 30)}}},
+        {"currentTradingPeriod": {"regular": {"start": at(13, 30), "end": at(20, 0, day=29)}}},
+    ],
+)
+def test_days_without_a_trading_period_wait_for_a_full_day(meta: dict[str, Any]) -> None:
+    stamps = [at(13, 30, day=13), at(13, 30, day=14), at(18, 2, 59)]
+    got = answered(chart(stamps, **meta), MIDDAY - timedelta(days=9), MIDDAY + timedelta(1), Timeframe.D1)
+    assert [ts.day for ts in got.bars["ts"]] == [13, 14]
+
+
+def test_both_rows_of_a_day_are_one_bar_with_the_later_rows_volume() -> None:
+    period = {"regular": {"start": at(13, 30), "end": at(20, 0)}}
+    body = chart(
+        [at(13, 30, day=14), at(13, 30), at(20, 0, 1)], currentTradingPeriod=period, regularMarketTime=at(20, 0, 1)
+    )
+    body["chart"]["result"][0]["indicators"]["quote"][0]["volume"] = [1, 100, 105]
+    start, end = MIDDAY - timedelta(days=5), MIDDAY + timedelta(hours=5)
+    got = answered(body, start, end, Timeframe.D1, now=AFTER_CLOSE)
+    assert got.bars.select(pl.col("ts").dt.day(), "volume").rows() == [(14, 1.0), (15, 105.0)]
+
+
+def test_bars_outside_the_range_are_left_out() -> None:
+    got = answered(chart([at(17, 45), at(17, 50), at(17, 55)]), end=ONE_BAR + timedelta(minutes=5))
+    assert clocks(got.bars) == ["17:50"]
+
+
+# --- answers that are not charts --------------------------------------------------------------------------------------
+
+
+def _edit(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    body = copy.deepcopy(chart([at(17, 50), at(17, 55)]))
+    change(body["chart"])
+    return body
+
+
+def _quote(part: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = part["result"][0]["indicators"]["quote"][0]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({}, "chart"),
+        ({"chart": {"result": None, "error": None}}, "neither a result nor an error"),
+        ({"chart": {"result": [], "error": None}}, "neither a result nor an error"),
+        ({"chart": {"error": {"code": "Internal", "description": "lost"}, "result": None}}, "Internal: lost"),
+        (_edit(lambda c: _quote(c).pop("high")), "no values of `high`"),
+        (_edit(lambda c: _quote(c)["close"].pop()), "1 values of `close`"),
+        (_edit(lambda c: _quote(c).update(close=["1", "2"])), "float"),
+        (_edit(lambda c: _quote(c).update(close=7)), "array"),
+        (_edit(lambda c: c["result"][0].update(timestamp=[1.5, 2])), "int"),
+        (_edit(lambda c: c["result"][0].update(timestamp=[at(17, 50), 10**15])), "int"),
+        (_edit(lambda c: c["result"][0].pop("meta")), "meta"),
+        (_edit(lambda c: c["result"][0]["indicators"].update(quote=[])), "0 sets of prices"),
+        (_edit(lambda c: c["result"][0]["meta"].update(symbol="EVIL")), "a chart of 'EVIL'"),
+        (_edit(lambda c: c["result"][0]["meta"].update(dataGranularity="1d")), "bars of '1d' instead of '5m'"),
+    ],
+)
+def test_a_200_that_is_not_a_chart_is_malformed_and_names_provider_and_symbol(body: Any, words: str) -> None:
+    error = answered(body).only_error()
+    assert isinstance(error, MalformedAnswer)
+    assert (error.provider, error.symbol) == ("yahoo", "AAPL")
+    assert str(error).startswith("yahoo sent an answer for AAPL that is not bars: ")
+    assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    ("code", "description", "kind"),
+    [("Not Found", "No data found, symbol may be delisted", UnknownSymbol), ("Bad Request", "x", MalformedAnswer)],
+)
+def test_an_error_inside_a_200_is_the_same_error(code: str, description: str, kind: type[Exception]) -> None:
+    error = answered({"chart": {"result": None, "error": {"code": code, "description": description}}}).only_error()
+    assert isinstance(error, kind)
+
+
+def test_no_data_for_a_range_is_no_failure_whatever_the_status() -> None:
+    said = {"code": "Bad Request", "description": "Data doesn't exist for startDate = 1, endDate = 2"}
+    for status in (200, 400):
+
+        def answer(_: Request, status: int = status) -> Response:
+            return JSONResponse({"chart": {"result": None, "error": said}}, status)
+
+        with vendor(answer) as (base_url, _):
+            got = fetch(base_url, ask([AAPL], ONE_BAR), yahoo)
+        assert (len(got.completed), got.bars.height) == (1, 0)
+
+
+def test_two_ranges_of_one_symbol_share_a_call(sandbox: RunningSandbox) -> None:
+    requests = [*ask(STOCKS[:1], ONE_DAY, ONE_DAY + timedelta(minutes=20)), *ask(STOCKS[:1], ONE_BAR)]
+    got = fetch(sandbox.base_url, requests, yahoo)
+    assert (len(got.completed), got.calls, got.bars.height) == (2, 1, 6)
