@@ -43,7 +43,7 @@ def load(now: datetime) -> None:
         for _, _, outcome in refresh_all(
             database,
             watched,
-            lambda: open_provider(settings),
+            lambda name: open_provider(settings, name),
             timedelta(0),
             watched.symbols,
             [Timeframe.M5],

@@ -177,8 +177,8 @@ def refresh_command(symbols: Sequence[str], timeframes: Sequence[str], everythin
     from ema_assets.pipeline.providers import open_provider
     from ema_assets.pipeline.refresh import refresh_all
 
-    settings = _with_provider(Settings.from_env())
-    watched = _watchlist(settings)
+    watched = _watchlist(Settings.from_env())
+    settings = _with_providers(Settings.from_env(), watched)
     unknown = sorted(set(symbols) - set(watched.symbols))
     if unknown:
         raise ConfigurationError(f"not on the watchlist: {', '.join(unknown)}; `ema-assets symbols list` shows what is")
@@ -188,7 +188,7 @@ def refresh_command(symbols: Sequence[str], timeframes: Sequence[str], everythin
         for asset, timeframe, outcome in refresh_all(
             database,
             watched,
-            lambda: open_provider(settings),
+            lambda name: open_provider(settings, name, database=database),
             timedelta(seconds=settings.publication_delay_seconds),
             list(symbols) or list(watched.symbols),
             sorted(chosen, key=lambda each: each.rank),
@@ -442,18 +442,19 @@ def _watchlist(settings: Settings) -> watchlist.Watchlist:
     return watchlist.load(settings.watchlist_path)
 
 
-def _with_provider(settings: Settings) -> Settings:
-    """Settings with which a provider can be asked: its keys are there, or the address of the sandbox.
+def _with_providers(settings: Settings, watched: watchlist.Watchlist) -> Settings:
+    """Settings with which all providers can be asked: their keys are there, and the address of the sandbox.
 
     Where none is set, that is the sandbox which a running `up` has started.
     """
-    if settings.provider == "alpaca":
+    providers = watched.providers(settings.provider)
+    if "alpaca" in providers:
         settings.alpaca_keys()
     running = up.read_state(settings)
-    if settings.provider == "sandbox" and settings.sandbox_url is None:
+    if "sandbox" in providers and settings.sandbox_url is None:
         if running is None or running.sandbox_url is None:
             raise ConfigurationError(
-                "the sandbox exchange is the provider but does not run; start it with `ema-assets up`, or run "
+                "the sandbox exchange is a provider but does not run; start it with `ema-assets up`, or run "
                 "`ema-assets sandbox` and set EMA_SANDBOX_URL to what it prints"
             )
         return Settings.from_env({**os.environ, "EMA_SANDBOX_URL": running.sandbox_url})

@@ -87,13 +87,14 @@ def run(settings: Settings, port: int, say: Say) -> int:
     Raises:
         EmaAssetsError: when something cannot be started; everything started so far is stopped.
     """
-    if settings.provider == "alpaca":
-        settings.alpaca_keys()
     settings.home.mkdir(parents=True, exist_ok=True)
     with _only_one(settings), Supervisor() as supervisor:
         _check_port(port)
         watchlist.ensure(settings.watchlist_path)
         watched = watchlist.load(settings.watchlist_path)
+        providers = watched.providers(settings.provider)
+        if "alpaca" in providers:
+            settings.alpaca_keys()
         server: EmbeddedServer | None = None
         try:
             url = settings.database_url
@@ -109,7 +110,7 @@ def run(settings: Settings, port: int, say: Say) -> int:
             with Database(url) as database:
                 sync(database, watched, datetime.now(UTC))
                 env = _environment(settings, url)
-                if settings.provider == "sandbox" and settings.sandbox_url is None:
+                if "sandbox" in providers and settings.sandbox_url is None:
                     say("Starting the sandbox exchange (synthetic prices) …")
                     env["EMA_SANDBOX_URL"] = _start_sandbox(supervisor, settings, env)
                 say("Starting Dagster …")
@@ -122,7 +123,7 @@ def run(settings: Settings, port: int, say: Say) -> int:
                     started_at=datetime.now(UTC).isoformat(timespec="seconds"),
                 )
                 _write_state(settings, state)
-                _greet(settings, ui, masked_url(url), len(watched.symbols), say)
+                _greet(settings, ui, masked_url(url), watched, say)
                 ended = _watch(supervisor, database, say)
             if isinstance(ended, ChildExit):
                 raise EmaAssetsError(f"{ended}")
@@ -137,13 +138,14 @@ def run(settings: Settings, port: int, say: Say) -> int:
             _state_path(settings).unlink(missing_ok=True)
 
 
-def _greet(settings: Settings, ui: str, database: str, symbols: int, say: Say) -> None:
+def _greet(settings: Settings, ui: str, database: str, watched: watchlist.Watchlist, say: Say) -> None:
     say("")
     say(f"  Dagster UI   {ui}")
     say(f"  Database     {database}")
-    prices = "sandbox exchange: SYNTHETIC prices, not market data" if settings.is_synthetic else settings.provider
-    say(f"  Provider     {prices}")
-    say(f"  Watchlist    {settings.watchlist_path} ({symbols} symbols)")
+    for name in sorted(watched.providers(settings.provider)):
+        prices = "sandbox exchange: SYNTHETIC prices, not market data" if name == "sandbox" else name
+        say(f"  Provider     {prices}")
+    say(f"  Watchlist    {settings.watchlist_path} ({len(watched.symbols)} symbols)")
     say(f"  Logs         {settings.logs_folder}")
     say("")
     say("Ctrl-C stops everything; the data stays.")

@@ -69,6 +69,10 @@ class Watchlist:
         """All symbols in the file's order."""
         return tuple(each.symbol for each in self.instruments)
 
+    def providers(self, default: str) -> set[str]:
+        """All providers that are asked for bars, where `default` is the one of symbols that name none."""
+        return {each.provider or default for each in self.instruments if each.is_fetched}
+
     @property
     def calendars(self) -> tuple[str, ...]:
         """All calendars in use, sorted."""

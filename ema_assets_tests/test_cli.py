@@ -221,7 +221,7 @@ def test_a_home_that_cannot_be_made_is_named(
     [
         (
             '[[group]]\nsymbls = ["AAPL"]',
-            "unknown key `symbls`, allowed are name, calendar, provider, symbols; did you mean `symbols`?",
+            "unknown key `symbls`, allowed are name, calendar, hours, provider, symbols; did you mean `symbols`?",
         ),
         ("[[group]\nsymbols = []", "not valid TOML: "),
         ('[[group]]\nsymbols = ["AAPL", "MSFT", "AAPL"]', "the symbol 'AAPL' is listed twice"),
@@ -436,7 +436,7 @@ def test_down_with_nothing_running_says_so_and_is_content(run: Run, home: Path) 
 
 def test_refresh_without_the_sandbox_says_how_to_start_it(refused: Callable[..., str]) -> None:
     sentence = refused("refresh", EMA_DATABASE_URL=DEAD)
-    assert sentence.startswith("the sandbox exchange is the provider but does not run; start it with `ema-assets up`")
+    assert sentence.startswith("the sandbox exchange is a provider but does not run; start it with `ema-assets up`")
     assert "EMA_SANDBOX_URL" in sentence
 
 

@@ -13,6 +13,13 @@ from ema_assets.timeframes import ORDER, Timeframe
 
 _NAMED_FAILURES = 20
 
+# From the provider of a series (None: the configured one) to the labels of its materializations.
+Labels = Callable[[str | None], Mapping[str, str]]
+
+
+def _no_labels(_provider: str | None) -> Mapping[str, str]:
+    return {}
+
 
 def is_everything(context: AssetExecutionContext) -> bool:
     """True when a person asked for these partitions, fresh or not; False in a run for stale series only."""
@@ -32,11 +39,11 @@ def refresh_partitions(
     context: AssetExecutionContext,
     database: Database,
     work: Callable[[Timeframe, Sequence[str], bool], Outcome],
-    labels: Mapping[str, str] | None = None,
+    labels: Labels = _no_labels,
 ) -> None:
     """Do `work` for each timeframe of the run, record what was processed, and name what failed.
 
-    `labels` are put on every materialization.
+    `labels` makes what every materialization says of the provider of its series.
 
     Raises:
         Failure: in a run for stale series when nothing at all could be done; in a run that a person asked for when
@@ -51,9 +58,9 @@ def refresh_partitions(
         failed |= {f"{symbol}|{timeframe.value}": reason for symbol, reason in outcome.errors.items()}
         total = _sum(total, outcome)
         if not everything or outcome.errors:
-            _record_processed(context, database, asset, timeframe, symbols, outcome, labels or {})
+            _record_processed(context, database, asset, timeframe, symbols, outcome, labels)
         else:
-            _describe_processed(context, database, asset, timeframe, symbols, outcome, labels or {})
+            _describe_processed(context, database, asset, timeframe, symbols, outcome, labels)
         context.log.info(f"{asset} {timeframe.value}: {_sentence(outcome)}")
     context.add_output_metadata({**total.metadata(), "sql_statements": database.statements})
     if failed and (everything or not total.done):
@@ -91,8 +98,12 @@ def _named(failed: dict[str, str]) -> str:
     return "; ".join(named) + (f"; and {more} more" if more else "")
 
 
-def _partition_metadata(row: dict[str, object], outcome: Outcome, labels: Mapping[str, str]) -> dict[str, object]:
-    metadata: dict[str, object] = {**labels, "rows_written": outcome.written.get(str(row["symbol"]), 0)}
+def _partition_metadata(row: dict[str, object], outcome: Outcome, labels: Labels) -> dict[str, object]:
+    provider = row["provider"]
+    metadata: dict[str, object] = {
+        **labels(None if provider is None else str(provider)),
+        "rows_written": outcome.written.get(str(row["symbol"]), 0),
+    }
     for name in ("first_ts", "last_ts"):
         if row[name] is not None:
             metadata[name] = MetadataValue.timestamp(row[name])  # type: ignore[arg-type]
@@ -108,7 +119,7 @@ def _record_processed(
     timeframe: Timeframe,
     symbols: Sequence[str],
     outcome: Outcome,
-    labels: Mapping[str, str],
+    labels: Labels,
 ) -> None:
     """Log a materialization of each series that Dagster has not been told of, also those of a run that died."""
     with database.transaction() as transaction:
@@ -136,7 +147,7 @@ def _describe_processed(
     timeframe: Timeframe,
     symbols: Sequence[str],
     outcome: Outcome,
-    labels: Mapping[str, str],
+    labels: Labels,
 ) -> None:
     """Hand Dagster the metadata of the partitions whose materializations it logs itself at the end of the step."""
     with database.transaction() as transaction:

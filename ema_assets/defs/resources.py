@@ -7,9 +7,8 @@ from datetime import UTC, datetime, timedelta
 from dagster import ConfigurableResource
 
 from ema_assets import watchlist
-from ema_assets.pipeline.fetching import FetchRules
+from ema_assets.pipeline.fetching import FetchRules, OpenProvider
 from ema_assets.pipeline.providers import open_provider
-from ema_assets.providers.base import Provider
 from ema_assets.settings import Settings
 from ema_assets.store.database import Database
 from ema_assets.store.locate import database_url
@@ -28,9 +27,10 @@ class StoreResource(ConfigurableResource):
 class MarketResource(ConfigurableResource):
     """The provider of bars and the rules for asking it, from the environment and the watchlist."""
 
-    def provider(self) -> Provider:
-        """A client of the configured provider, to be closed by the caller."""
-        return open_provider(Settings.from_env())
+    def opener(self, database: Database, share: float) -> OpenProvider:
+        """What makes a client of a provider, to be closed by the caller; it uses up to `share` of the calls allowed."""
+        settings = Settings.from_env()
+        return lambda name: open_provider(settings, name, database=database, share=share)
 
     def rules(self) -> FetchRules:
         """How far back new series reach and how long the provider needs to publish."""
@@ -44,15 +44,11 @@ class MarketResource(ConfigurableResource):
         """How EMAs start, as the watchlist says."""
         return watchlist.load(Settings.from_env().watchlist_path).ema_seed
 
-    @property
-    def is_synthetic(self) -> bool:
-        """True when prices are made up by the sandbox."""
-        return Settings.from_env().is_synthetic
-
-    @property
-    def provider_name(self) -> str:
-        """The provider's name, as users write it."""
-        return Settings.from_env().provider
+    def origin(self, provider: str | None) -> dict[str, str]:
+        """What a materialization of bars says about where they are from; None stands for the configured provider."""
+        name = provider or Settings.from_env().provider
+        prices = "synthetic, from the sandbox exchange" if name == "sandbox" else "market data"
+        return {"provider": name, "prices": prices}
 
     def now(self) -> datetime:
         """The time, UTC."""

@@ -174,10 +174,10 @@ def next_due_time(moment: datetime) -> datetime:
 
 
 def clusters(gaps: pl.DataFrame, apart: timedelta, most: int) -> pl.DataFrame:
-    """Cover the `gaps` of each symbol (symbol, calendar, start, end) by at most `most` windows.
+    """Cover the `gaps` of each symbol (symbol, calendar, provider, start, end) by at most `most` windows.
 
-    Gaps less than `apart` from each other share one. Returns symbol, calendar, start, end, round (0, 1, …: a symbol
-    has one window a round), sorted by round, start and symbol.
+    Gaps less than `apart` from each other share one. Returns symbol, calendar, provider, start, end, round (0, 1, …: a
+    symbol has one window a round), sorted by round, start and symbol.
     """
     ordered = gaps.sort("symbol", "start")
     distance = pl.col("start") - pl.col("end").shift(1).over("symbol")
@@ -186,8 +186,8 @@ def clusters(gaps: pl.DataFrame, apart: timedelta, most: int) -> pl.DataFrame:
     is_cut = (distance >= apart) & (rank < most)
     return (
         ordered.with_columns(round=is_cut.fill_null(False).cast(pl.Int64).cum_sum().over("symbol"))
-        .group_by("symbol", "calendar", "round", maintain_order=True)
+        .group_by("symbol", "calendar", "provider", "round", maintain_order=True)
         .agg(pl.col("start").min(), pl.col("end").max())
-        .select("symbol", "calendar", "start", "end", "round")
+        .select("symbol", "calendar", "provider", "start", "end", "round")
         .sort("round", "start", "symbol")
     )

@@ -10,16 +10,19 @@ import polars as pl
 from ema_assets.domain import gaps
 from ema_assets.domain.bars import BAR_SCHEMA
 from ema_assets.domain.calendars import LOOK_BACK, UTC_TIME, last_closed
-from ema_assets.errors import ProviderError
+from ema_assets.errors import ConfigurationError, ProviderError, ProviderUnavailable, RateLimited, Unauthorized
 from ema_assets.keys import Instrument
 from ema_assets.lineage import OHLC
 from ema_assets.pipeline.outcome import Outcome, batches
 from ema_assets.pipeline.storing import GAP, PART, WHOLE, Answer, store_bars
 from ema_assets.providers.base import BarRequest, Provider
 from ema_assets.providers.http import Unreachable
-from ema_assets.store import ledger, quality, sessions
+from ema_assets.store import ledger, providers, quality, sessions
 from ema_assets.store.database import Database
 from ema_assets.timeframes import Timeframe
+
+# Makes a client of the provider of that name; None stands for the configured one.
+OpenProvider = Callable[[str | None], Provider]
 
 # Vendors revise bars shortly after they closed, so each request looks at the last few stored ones again: three or
 # more, for that is what tells a split from a correction.
@@ -52,10 +55,10 @@ def plan_requests(
     *,
     everything: bool,
 ) -> pl.DataFrame:
-    """Which bars to ask for: symbol, calendar, start, end (UTC, end excluded), rows (how many at most); sorted.
+    """Which bars to ask for: symbol, calendar, provider, start, end (UTC, end excluded), rows (at most); sorted.
 
     Args:
-        state: symbol, calendar, checked_through, first_ts, next_attempt_at of the series considered.
+        state: symbol, calendar, provider, checked_through, first_ts, next_attempt_at of the series considered.
         timeframe: a fetched one.
         closed: calendar, ts_end of the last bar that closed.
         rules: the depth of a new series.
@@ -77,24 +80,32 @@ def plan_requests(
     return (
         state.join(closed.select("calendar", "ts_end"), on="calendar", how="inner", maintain_order="left")
         .filter(pl.lit(everything) | is_stale)
-        .select("symbol", "calendar", start=start, end="ts_end")
+        .select("symbol", "calendar", "provider", start=start, end="ts_end")
         .filter(pl.col("start") < pl.col("end"))
         .with_columns(_rows(timeframe))
         .sort("start", "symbol")
     )
 
 
-def plan_gaps(due: pl.DataFrame, plan: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
-    """Which gaps to ask for beside `plan`: symbol, calendar, start, end, round, rows; a symbol once a round.
+def plan_gaps(due: pl.DataFrame, plan: pl.DataFrame, timeframe: Timeframe, closed: pl.DataFrame) -> pl.DataFrame:
+    """Which gaps to ask for beside `plan`: symbol, calendar, provider, start, end, round, rows; a symbol once a round.
 
-    `due` has symbol, calendar, first_ts, last_ts. What `plan` asks for anyway is left out.
+    `due` has symbol, calendar, provider, first_ts, last_ts. What `plan` asks for anyway is left out. A few stored bars
+    on both sides are asked for as well, up to the last one `closed` (calendar, ts_end): they tell whether the gap would
+    be filled on another scale, after a split.
     """
     wanted = due.select(
-        "symbol", "calendar", start="first_ts", end=pl.col("last_ts") + pl.lit(timeframe.duration)
+        "symbol", "calendar", "provider", start="first_ts", end=pl.col("last_ts") + pl.lit(timeframe.duration)
     ).join(plan.select("symbol", planned="start"), on="symbol", how="left")
     apart = wanted.filter((pl.col("start") < pl.col("planned")).fill_null(True)).drop("planned")
     return (
         gaps.clusters(apart, GAPS_APART[timeframe], MOST_GAP_ROUNDS)
+        .join(closed.select("calendar", "ts_end"), on="calendar")
+        .with_columns(
+            pl.col("start") - OVERLAP[timeframe],
+            pl.min_horizontal(pl.col("end") + OVERLAP[timeframe], "ts_end").alias("end"),
+        )
+        .drop("ts_end")
         .with_columns(_rows(timeframe))
         .sort("round", "start", "symbol")
     )
@@ -102,7 +113,7 @@ def plan_gaps(due: pl.DataFrame, plan: pl.DataFrame, timeframe: Timeframe) -> pl
 
 def refresh_fetched(
     database: Database,
-    open_provider: Callable[[], Provider],
+    open_provider: OpenProvider,
     timeframe: Timeframe,
     symbols: Sequence[str],
     rules: FetchRules,
@@ -112,8 +123,9 @@ def refresh_fetched(
 ) -> Outcome:
     """Ask for every bar of `timeframe` that has closed and was not asked for yet, and for gaps; store what came.
 
-    A series whose vendor re-adjusted history for a split is fetched again as a whole. One symbol's failure costs only
-    that symbol: it is in `errors` and in the ledger, with the time of its next attempt.
+    The providers of the symbols are asked side by side. A series whose vendor re-adjusted history for a split is
+    fetched again as a whole. One symbol's failure costs only that symbol: it is in `errors` and in the ledger, with the
+    time of its next attempt. A provider that does not answer at all is left alone for a while, by every run.
     """
     closed_by = now - rules.publication_delay
     with database.transaction() as transaction:
@@ -121,49 +133,88 @@ def refresh_fetched(
         recent = sessions.in_use(transaction, now - LOOK_BACK, now)
         closed = last_closed(recent, timeframe, closed_by)
         plan = plan_requests(state, timeframe, closed, rules, now, everything=everything)
-        gap_plan = plan_gaps(quality.due_gaps(transaction, timeframe, symbols, now), plan, timeframe)
-        if plan.is_empty() and gap_plan.is_empty():
-            return Outcome()
+        gap_plan = plan_gaps(quality.due_gaps(transaction, timeframe, symbols, now), plan, timeframe, closed)
     whole = plan_requests(state, timeframe, closed, rules, now, everything=True)
     outcome = Outcome()
-    fetching = _Fetching(database, timeframe, now, outcome)
-    asyncio.run(fetching.run(open_provider, plan, gap_plan, whole, everything=everything))
+
+    async def ask_all() -> None:
+        named = pl.concat([plan["provider"], gap_plan["provider"]]).unique(maintain_order=True)
+        talks = [
+            _Fetching(database, timeframe, now, outcome, WHOLE if everything else PART).run(
+                open_provider,
+                name,
+                *(each.filter(pl.col("provider").eq_missing(name)) for each in (plan, gap_plan, whole)),
+            )
+            for name in named
+        ]
+        # A bug in one talk is raised once the others are at an end: what they fetched is stored.
+        for result in await asyncio.gather(*talks, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+
+    asyncio.run(ask_all())
     return outcome
 
 
 class _Fetching:
-    """One refresh's talk with the provider: what is planned first, then split series as a whole, then gaps."""
+    """One refresh's talk with one provider: what is planned first, then gaps, then split series as a whole."""
 
-    def __init__(self, database: Database, timeframe: Timeframe, now: datetime, outcome: Outcome) -> None:
+    def __init__(self, database: Database, timeframe: Timeframe, now: datetime, outcome: Outcome, extent: str) -> None:
         self._database = database
         self._timeframe = timeframe
         self._now = now
         self._outcome = outcome
-        self._dead: Unreachable | None = None
+        self._extent = extent
+        self._dead: str | None = None
+        self._dead_until: datetime | None = None
         self._suspects: pl.DataFrame | None = None
 
     async def run(
         self,
-        open_provider: Callable[[], Provider],
+        open_provider: OpenProvider,
+        name: str | None,
         plan: pl.DataFrame,
         gap_plan: pl.DataFrame,
         whole: pl.DataFrame,
-        *,
-        everything: bool,
     ) -> None:
-        """Fetch and store `plan`, then the series of `whole` that turned out to be split, then `gap_plan`."""
-        provider = open_provider()
+        """Fetch and store `plan`, then `gap_plan`, then those of `whole` that turned out to be split."""
         try:
-            await self._fetch(provider, plan, WHOLE if everything else PART)
+            provider = open_provider(name)
+        except ConfigurationError as error:
+            self._fail(dict.fromkeys(plan["symbol"], str(error)), self._extent)
+            return
+        try:
+            plan = await self._probe(provider, plan)
+            await self._fetch(provider, plan, self._extent)
+            for each in gap_plan.partition_by("round", maintain_order=True):
+                await self._fetch(provider, each.filter(self._is_sound()), GAP)
             if self._suspects is not None:
                 again = whole.join(self._suspects, on="symbol", how="semi")
                 self._outcome.refetched += again.height
                 await self._fetch(provider, again, WHOLE)
-            for each in gap_plan.partition_by("round", maintain_order=True):
-                await self._fetch(provider, each, GAP)
         finally:
             self._outcome.calls += provider.calls
             await provider.aclose()
+
+    async def _probe(self, provider: Provider, plan: pl.DataFrame) -> pl.DataFrame:
+        """Ask a provider that did not answer last time for one series first; return what is left of `plan`."""
+        with self._database.transaction() as transaction:
+            breaker = providers.breaker(transaction, provider.name)
+        if breaker.is_open(self._now):
+            assert breaker.open_until is not None
+            self._dead, self._dead_until = breaker.last_error, breaker.open_until
+        elif breaker.failures:
+            await self._fetch(provider, plan.head(1), self._extent)
+            if self._dead is None:
+                with self._database.transaction() as transaction:
+                    providers.reset(transaction, provider.name)
+            return plan.tail(-1)
+        return plan
+
+    def _is_sound(self) -> pl.Expr:
+        # A gap of a series whose scale is in doubt must not be filled on another one.
+        doubted = [] if self._suspects is None else self._suspects["symbol"].to_list()
+        return ~pl.col("symbol").is_in([*doubted, *self._outcome.errors])
 
     async def _fetch(self, provider: Provider, plan: pl.DataFrame, extent: str) -> None:
         if plan.is_empty():
@@ -174,19 +225,19 @@ class _Fetching:
         for batch in batches(plan, BARS_A_BATCH):
             if self._dead is not None:
                 # Each batch would try in vain for half a minute.
-                self._fail(dict.fromkeys(batch, str(self._dead)), extent)
+                self._fail(dict.fromkeys(batch, self._dead), extent)
                 continue
             part = plan.filter(pl.col("symbol").is_in(batch))
             requests = [
                 BarRequest(Instrument(row["symbol"], row["calendar"]), self._timeframe, row["start"], row["end"])
                 for row in part.iter_rows(named=True)
             ]
-            self._dead = await self._fetch_batch(provider, requests, trading, extent)
+            await self._fetch_batch(provider, requests, trading, extent)
 
     async def _fetch_batch(
         self, provider: Provider, requests: Sequence[BarRequest], trading: pl.DataFrame, extent: str
-    ) -> Unreachable | None:
-        """Fetch and store one batch; return the error when the provider could not be reached for any of it."""
+    ) -> None:
+        """Fetch and store one batch; when the provider answers none of it, let it be left alone for a while."""
         waiting: list[pl.DataFrame] = []
         ready: list[BarRequest] = []
         errors: dict[str, ProviderError] = {}
@@ -207,10 +258,13 @@ class _Fetching:
                 store()
         if ready:
             store()
+        if len(errors) == len(requests) and (outage := _outage(list(errors.values()))) is not None:
+            self._dead = str(outage)
+            with self._database.transaction() as transaction:
+                wait = outage.retry_after_seconds if isinstance(outage, RateLimited) else None
+                self._dead_until = providers.trip(transaction, provider.name, self._dead, self._now, wait)
         if errors:
             self._fail({symbol: str(error) for symbol, error in errors.items()}, extent)
-        unreachable = [error for error in errors.values() if isinstance(error, Unreachable)]
-        return unreachable[0] if len(unreachable) == len(requests) else None
 
     def _store(
         self, bars: pl.DataFrame, answered: Sequence[BarRequest], trading: pl.DataFrame, source: str, extent: str
@@ -261,8 +315,18 @@ class _Fetching:
                 until = gaps.next_due_time(self._now + GAP_PAUSE_AFTER_FAILURE)
                 quality.postpone_gaps(transaction, self._timeframe, list(errors), until)
             else:
-                ledger.fail(transaction, OHLC, self._timeframe, errors, self._now)
+                ledger.fail(transaction, OHLC, self._timeframe, errors, self._now, self._dead_until)
         self._outcome.errors.update(errors)
+
+
+def _outage(errors: Sequence[ProviderError]) -> ProviderError | None:
+    """The error by which a provider that answered no request is out of order as a whole, if it is."""
+    for error in errors:
+        if isinstance(error, Unreachable | RateLimited | Unauthorized):
+            return error
+    # A 5xx for the only series asked for may be that series' own fault.
+    down = [error for error in errors if isinstance(error, ProviderUnavailable)]
+    return down[0] if len(down) == len(errors) > 1 else None
 
 
 def _earliest(plan: pl.DataFrame) -> datetime:

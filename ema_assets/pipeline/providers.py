@@ -1,23 +1,51 @@
 """Settings to a provider client."""
 
 from ema_assets.errors import ConfigurationError
+from ema_assets.pipeline.budget import SharedBudget
 from ema_assets.providers.alpaca import AlpacaProvider
 from ema_assets.providers.base import Provider
 from ema_assets.providers.binance import BinanceProvider
 from ema_assets.providers.yahoo import YahooProvider
 from ema_assets.settings import PROVIDERS, Settings
+from ema_assets.store.database import Database
+
+_SANDBOX_REQUESTS_PER_MINUTE = 10_000
+# What is not urgent leaves a part of a provider's calls to what is.
+SLOW_SHARE = 0.8
 
 
-def open_provider(settings: Settings, name: str | None = None) -> Provider:
+def open_provider(
+    settings: Settings, name: str | None = None, *, database: Database | None = None, share: float = 1.0
+) -> Provider:
     """A client of the provider `name`, one of `settings.PROVIDERS`; by default the configured one. It connects later.
+
+    With `database` its calls a minute are counted there, together with those of all other processes, and this
+    client takes no call once `share` of them is used up.
 
     Raises:
         ConfigurationError: when the provider's address or keys are missing, or there is no such provider.
     """
     name = settings.provider if name is None else name
+
+    def budget(requests_per_minute: int) -> SharedBudget | None:
+        if database is None:
+            return None
+        return SharedBudget(database, name, max(1, int(requests_per_minute * share)))
+
     match name:
         case "sandbox":
-            return _sandbox(settings)
+            if settings.sandbox_url is None:
+                raise ConfigurationError(
+                    "the sandbox exchange is the provider but EMA_SANDBOX_URL is not set; start everything with "
+                    "`ema-assets up`, or run `ema-assets sandbox` and set EMA_SANDBOX_URL to what it prints"
+                )
+            return AlpacaProvider(
+                settings.sandbox_url,
+                name="sandbox",
+                is_synthetic=True,
+                requests_per_minute=_SANDBOX_REQUESTS_PER_MINUTE,
+                budget=budget(_SANDBOX_REQUESTS_PER_MINUTE),
+            )
         case "alpaca":
             key_id, secret_key = settings.alpaca_keys()
             return AlpacaProvider(
@@ -26,29 +54,18 @@ def open_provider(settings: Settings, name: str | None = None) -> Provider:
                 secret_key=secret_key,
                 feed=settings.alpaca_feed,
                 requests_per_minute=settings.alpaca_requests_per_minute,
+                budget=budget(settings.alpaca_requests_per_minute),
             )
         case "yahoo":
             return YahooProvider(
                 settings.yahoo_base_url,
                 requests_per_minute=settings.yahoo_requests_per_minute,
+                budget=budget(settings.yahoo_requests_per_minute),
             )
         case "binance":
             return BinanceProvider(
                 settings.binance_base_url,
                 requests_per_minute=settings.binance_requests_per_minute,
+                budget=budget(settings.binance_requests_per_minute),
             )
     raise ConfigurationError(f"`provider` must be one of {', '.join(PROVIDERS)}, received {name!r}")
-
-
-def _sandbox(settings: Settings) -> Provider:
-    if settings.sandbox_url is None:
-        raise ConfigurationError(
-            "the sandbox exchange is the provider but EMA_SANDBOX_URL is not set; start everything with "
-            "`ema-assets up`, or run `ema-assets sandbox` and set EMA_SANDBOX_URL to what it prints"
-        )
-    return AlpacaProvider(
-        settings.sandbox_url,
-        name="sandbox",
-        is_synthetic=True,
-        requests_per_minute=10_000,
-    )

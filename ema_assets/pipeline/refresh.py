@@ -5,10 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 from ema_assets.lineage import ASSETS, OHLC
 from ema_assets.pipeline.computing import refresh_computed, refresh_rolled_up
-from ema_assets.pipeline.fetching import FetchRules, refresh_fetched
+from ema_assets.pipeline.fetching import FetchRules, OpenProvider, refresh_fetched
 from ema_assets.pipeline.outcome import Outcome
 from ema_assets.pipeline.watch import sync
-from ema_assets.providers.base import Provider
 from ema_assets.store.database import Database
 from ema_assets.timeframes import Timeframe
 from ema_assets.watchlist import Watchlist
@@ -17,7 +16,7 @@ from ema_assets.watchlist import Watchlist
 def refresh_all(
     database: Database,
     watched: Watchlist,
-    open_provider: Callable[[], Provider],
+    open_provider: OpenProvider,
     publication_delay: timedelta,
     symbols: Sequence[str],
     timeframes: Sequence[Timeframe],

@@ -23,7 +23,7 @@ from ema_assets.errors import (
 from ema_assets.keys import Instrument
 from ema_assets.providers.base import BarRequest, FetchBatch, SeriesFailure, check_request
 from ema_assets.providers.frames import NO_BARS, UTC_TIME, only_asked, ranges
-from ema_assets.providers.http import Blown, Fuse, HttpLimits, HttpSource
+from ema_assets.providers.http import Blown, Budget, Fuse, HttpLimits, HttpSource
 from ema_assets.providers.packing import Call, pack
 from ema_assets.providers.workers import side_by_side
 from ema_assets.timeframes import FETCHED, Timeframe
@@ -83,6 +83,7 @@ class AlpacaProvider:
         max_concurrency: int = 8,
         requests_per_minute: int = 200,
         limits: HttpLimits | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.name = name
         self.is_synthetic = is_synthetic
@@ -99,6 +100,7 @@ class AlpacaProvider:
             headers=headers,
             secrets=(key_id or "", secret_key or ""),
             limits=limits or HttpLimits(max_concurrency=max_concurrency, requests_per_minute=requests_per_minute),
+            budget=budget,
         )
 
     def __repr__(self) -> str:

@@ -16,7 +16,7 @@ import polars as pl
 from ema_assets.errors import ProviderError
 from ema_assets.keys import Instrument
 from ema_assets.providers.frames import UTC_TIME, only_asked
-from ema_assets.providers.http import Fuse, HttpLimits, HttpSource
+from ema_assets.providers.http import Budget, Fuse, HttpLimits, HttpSource
 from ema_assets.providers.single import Ask, Clock, SingleSymbolProvider, utc_now
 from ema_assets.timeframes import Timeframe
 
@@ -75,6 +75,7 @@ class BinanceProvider(SingleSymbolProvider):
         requests_per_minute: int = 2_400,
         clock: Clock = utc_now,
         limits: HttpLimits | None = None,
+        budget: Budget | None = None,
     ) -> None:
         http = HttpSource(
             name,
@@ -83,6 +84,7 @@ class BinanceProvider(SingleSymbolProvider):
             limits=limits or HttpLimits(requests_per_minute=requests_per_minute),
             says=_says,
             hold_seconds=self._hold_seconds,
+            budget=budget,
         )
         super().__init__(http, is_synthetic=is_synthetic, clock=clock)
 

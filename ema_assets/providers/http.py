@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -64,6 +64,18 @@ class HttpLimits:
             value = getattr(self, name)
             if not (value > 0 and math.isfinite(value)):
                 raise ConfigurationError(f"`{name}` must be above 0, received {value!r}")
+
+
+class Budget(Protocol):
+    """Who may ask a vendor when."""
+
+    async def take(self) -> None:
+        """Return when one more request may leave."""
+        ...
+
+    def close_for(self, seconds: float) -> None:
+        """Let nothing leave for `seconds`, because the vendor asked for it."""
+        ...
 
 
 class RequestBudget:
@@ -159,10 +171,10 @@ class HttpSource:
 
     `says` reads an error body in the vendor's format and raises a DecodeError for any other. By the statuses in `bans`
     the vendor shuts us out: nothing is asked again until the ban is over. `hold_seconds` tells from the headers of any
-    answer for how long nothing more may leave.
+    answer for how long nothing more may leave. `budget` is one that several processes share; by default it is our own.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what vendors differ in, all by name
         self,
         name: str,
         base_url: str,
@@ -173,6 +185,7 @@ class HttpSource:
         says: Callable[[bytes], str] = _plain_message,
         bans: tuple[int, ...] = (418,),
         hold_seconds: Callable[[Mapping[str, str]], float] = _no_hold,
+        budget: Budget | None = None,
     ) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
@@ -189,7 +202,7 @@ class HttpSource:
         self._hold_seconds = hold_seconds
         self._banned: Banned | None = None
         self._banned_until = 0.0
-        self._budget = RequestBudget(limits.requests_per_minute)
+        self._budget: Budget = budget or RequestBudget(limits.requests_per_minute)
         self._slots = asyncio.Semaphore(limits.max_concurrency)
         self._client = httpx.AsyncClient(
             base_url=base_url.rstrip("/"),

@@ -19,7 +19,7 @@ import polars as pl
 from ema_assets.errors import ProviderError, RequestRefused
 from ema_assets.keys import Instrument
 from ema_assets.providers.frames import NO_BARS, UTC_TIME, only_asked
-from ema_assets.providers.http import Fuse, HttpLimits, HttpSource
+from ema_assets.providers.http import Budget, Fuse, HttpLimits, HttpSource
 from ema_assets.providers.single import Ask, Clock, SingleSymbolProvider, utc_now
 from ema_assets.timeframes import Timeframe
 
@@ -126,6 +126,7 @@ class YahooProvider(SingleSymbolProvider):
         requests_per_minute: int = 100,
         clock: Clock = utc_now,
         limits: HttpLimits | None = None,
+        budget: Budget | None = None,
     ) -> None:
         http = HttpSource(
             name,
@@ -134,6 +135,7 @@ class YahooProvider(SingleSymbolProvider):
             limits=limits or HttpLimits(max_concurrency=4, requests_per_minute=requests_per_minute),
             says=lambda body: _in_words(_read_refused(body).chart.error),
             bans=(418, 429),
+            budget=budget,
         )
         super().__init__(http, is_synthetic=is_synthetic, clock=clock)
 

@@ -40,16 +40,20 @@ def sync_instruments(transaction: Transaction, instruments: Sequence[Instrument]
     )["symbol"].to_list()
     transaction.execute(
         """
-        INSERT INTO market.instrument AS i (symbol, calendar, is_fetched)
-        SELECT symbol, calendar, is_fetched
-        FROM unnest($1::text[], $2::text[], $3::boolean[]) AS n(symbol, calendar, is_fetched) ORDER BY symbol
+        INSERT INTO market.instrument AS i (symbol, calendar, is_fetched, provider)
+        SELECT symbol, calendar, is_fetched, nullif(provider, '')
+        FROM unnest($1::text[], $2::text[], $3::boolean[], $4::text[]) AS n(symbol, calendar, is_fetched, provider)
+        ORDER BY symbol
         ON CONFLICT (symbol) DO UPDATE
-        SET calendar = excluded.calendar, is_fetched = excluded.is_fetched, is_active = true
-        WHERE (i.calendar, i.is_fetched, i.is_active) IS DISTINCT FROM (excluded.calendar, excluded.is_fetched, true)
+        SET calendar = excluded.calendar, is_fetched = excluded.is_fetched, provider = excluded.provider,
+            is_active = true
+        WHERE (i.calendar, i.is_fetched, i.provider, i.is_active)
+              IS DISTINCT FROM (excluded.calendar, excluded.is_fetched, excluded.provider, true)
         """,
         symbols,
         [each.calendar for each in instruments],
         [each.is_fetched for each in instruments],
+        [each.provider or "" for each in instruments],
     )
     transaction.execute(
         "UPDATE market.instrument SET is_active = false WHERE is_active AND symbol <> ALL ($1::text[])", symbols
@@ -275,10 +279,13 @@ def base_behind(transaction: Transaction, symbols: Sequence[str], closed: pl.Dat
 
 
 def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
-    """Ledger of fetched bars: symbol, calendar, checked_through, first_ts, next_attempt_at; sorted by symbol."""
+    """Ledger of fetched bars; sorted by symbol.
+
+    Columns: symbol, calendar, provider (null for the configured one), checked_through, first_ts, next_attempt_at.
+    """
     return transaction.query(
         """
-        SELECT s.symbol, i.calendar, s.checked_through, s.first_ts, s.next_attempt_at
+        SELECT s.symbol, i.calendar, i.provider, s.checked_through, s.first_ts, s.next_attempt_at
         FROM market.series_state s JOIN market.instrument i USING (symbol)
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) AND i.is_fetched
         ORDER BY s.symbol
@@ -446,10 +453,18 @@ def mark_dirty(transaction: Transaction, asset: str, timeframe: Timeframe, start
     )
 
 
-def fail(transaction: Transaction, asset: str, timeframe: Timeframe, errors: Mapping[str, str], now: datetime) -> None:
+def fail(
+    transaction: Transaction,
+    asset: str,
+    timeframe: Timeframe,
+    errors: Mapping[str, str],
+    now: datetime,
+    until: datetime | None = None,
+) -> None:
     """Write that the symbols of `errors` could not be brought up to date, and why.
 
-    The next attempt waits 30 s, twice as long after each further failure, an hour at most, give or take a quarter.
+    The next attempt waits 30 s, twice as long after each further failure, an hour at most, give or take a quarter; or
+    until `until`, when all of them wait for the same thing.
     """
     if not errors:
         return
@@ -457,8 +472,8 @@ def fail(transaction: Transaction, asset: str, timeframe: Timeframe, errors: Map
         """
         UPDATE market.series_state s
         SET failures = s.failures + 1, last_error = e.message, updated_at = clock_timestamp(),
-            next_attempt_at = $5 + make_interval(secs =>
-                least($6::float8 * 2 ^ least(s.failures, 20), $7::float8) * (0.75 + random() / 2))
+            next_attempt_at = coalesce($8::timestamptz, $5 + make_interval(secs =>
+                least($6::float8 * 2 ^ least(s.failures, 20), $7::float8) * (0.75 + random() / 2)))
         FROM unnest($3::text[], $4::text[]) AS e(symbol, message)
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = e.symbol
         """,
@@ -469,19 +484,22 @@ def fail(transaction: Transaction, asset: str, timeframe: Timeframe, errors: Map
         now,
         float(FIRST_PAUSE_SECONDS),
         float(LONGEST_PAUSE_SECONDS),
+        until,
     )
 
 
 def unrecorded(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
     """Series that were brought up to date and that Dagster has not been told of.
 
-    Columns: symbol, revision, code_version, first_ts, last_ts, last_close (of the bar at last_ts), computed_at; sorted
-    by symbol.
+    Columns: symbol, provider, revision, code_version, first_ts, last_ts, last_close (of the bar at last_ts),
+    computed_at; sorted by symbol.
     """
     return transaction.query(
         """
-        SELECT s.symbol, s.revision, s.code_version, s.first_ts, s.last_ts, o.close AS last_close, s.computed_at
+        SELECT s.symbol, i.provider, s.revision, s.code_version, s.first_ts, s.last_ts, o.close AS last_close,
+               s.computed_at
         FROM market.series_state s
+        JOIN market.instrument i ON i.symbol = s.symbol
         LEFT JOIN market.ohlc o ON o.symbol = s.symbol AND o.timeframe = $2 AND o.ts = s.last_ts
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[])
           AND s.computed_at IS NOT NULL AND (s.recorded_at IS NULL OR s.recorded_at < s.computed_at)

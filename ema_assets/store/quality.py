@@ -53,14 +53,14 @@ def replace_gaps(transaction: Transaction, timeframe: Timeframe, known: pl.DataF
 
 
 def due_gaps(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str], now: datetime) -> pl.DataFrame:
-    """Gaps among `symbols` to be asked for again at `now`: symbol, calendar, first_ts, last_ts; sorted."""
+    """Gaps among `symbols` to be asked for again at `now`: symbol, calendar, provider, first_ts, last_ts; sorted."""
     return transaction.query(
         """
-        SELECT g.symbol, i.calendar, g.first_ts, g.last_ts
+        SELECT g.symbol, i.calendar, i.provider, g.first_ts, g.last_ts
         FROM market.bar_gap g
         JOIN market.instrument i ON i.symbol = g.symbol AND i.is_fetched
         WHERE g.timeframe = $1 AND g.status = 'open' AND g.next_attempt_at <= $2 AND g.symbol = ANY ($3::text[])
-        ORDER BY 1, 3
+        ORDER BY g.symbol, g.first_ts
         """,
         timeframe.value,
         now,

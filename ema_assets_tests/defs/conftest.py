@@ -86,7 +86,7 @@ class World:
         for _, _, outcome in refresh_all(
             self.database,
             watchlist.load(self.watchlist_path),
-            lambda: open_provider(settings),
+            lambda name: open_provider(settings, name),
             timedelta(0),
             self.symbols,
             list(Timeframe),

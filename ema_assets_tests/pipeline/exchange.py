@@ -85,7 +85,7 @@ class MemoryExchange:
         self.between_pages: Callable[[], None] | None = None
         self._page_rows = page_rows
 
-    def __call__(self) -> "MemoryExchange":
+    def __call__(self, name: str | None = None) -> "MemoryExchange":
         """Stands for `open_provider`: each run counts its own calls."""
         self.calls = 0
         return self

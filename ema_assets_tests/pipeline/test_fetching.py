@@ -29,11 +29,12 @@ def state(
     schema = {
         "symbol": pl.String(),
         "calendar": pl.String(),
+        "provider": pl.String(),
         "checked_through": UTC_TIME,
         "first_ts": UTC_TIME,
         "next_attempt_at": UTC_TIME,
     }
-    row = (symbol, calendar, checked_through, first_ts, next_attempt_at)
+    row = (symbol, calendar, None, checked_through, first_ts, next_attempt_at)
     return pl.DataFrame([row], schema=schema, orient="row")
 
 

@@ -99,7 +99,7 @@ def test_the_whole_chain_runs_on_the_bars_of_each_provider(
             outcomes = refresh_all(
                 into,
                 watched,
-                lambda provider=provider: open_provider(settings, provider),
+                lambda _, provider=provider: open_provider(settings, provider),
                 timedelta(0),
                 symbols,
                 list(Timeframe),

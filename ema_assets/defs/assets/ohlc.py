@@ -7,11 +7,13 @@ from dagster import AssetExecutionContext, BackfillPolicy, asset
 from ema_assets.defs.assets.columns import column_schema
 from ema_assets.defs.batch import refresh_partitions
 from ema_assets.defs.partitions import SERIES
+from ema_assets.defs.requests import LANE_TAG, LIVE_LANE
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.lineage import OHLC
 from ema_assets.pipeline.computing import refresh_rolled_up
 from ema_assets.pipeline.fetching import refresh_fetched
 from ema_assets.pipeline.outcome import Outcome
+from ema_assets.pipeline.providers import SLOW_SHARE
 from ema_assets.pipeline.waiting import wait_for_base
 from ema_assets.pipeline.watch import CODE_VERSIONS
 from ema_assets.timeframes import Timeframe
@@ -33,17 +35,18 @@ def ohlc(context: AssetExecutionContext, store: StoreResource, market: MarketRes
     **1h** and **4h** are rolled up from stored 5m bars, anchored to the session's open. Materializing a partition by
     hand asks for its whole history again and corrects what differs.
     """
+    is_live = context.run.tags.get(LANE_TAG) == LIVE_LANE
     with store.open() as database:
         rules = market.rules()
+        open_provider = market.opener(database, 1.0 if is_live else SLOW_SHARE)
 
         def work(timeframe: Timeframe, symbols: Sequence[str], everything: bool) -> Outcome:
             if timeframe.is_fetched:
                 return refresh_fetched(
-                    database, market.provider, timeframe, symbols, rules, market.now(), everything=everything
+                    database, open_provider, timeframe, symbols, rules, market.now(), everything=everything
                 )
             if not everything:
                 wait_for_base(database, timeframe, symbols, market.now, rules.publication_delay)
             return refresh_rolled_up(database, timeframe, symbols, everything=everything)
 
-        prices = "synthetic, from the sandbox exchange" if market.is_synthetic else "market data"
-        refresh_partitions(context, database, work, {"provider": market.provider_name, "prices": prices})
+        refresh_partitions(context, database, work, market.origin)

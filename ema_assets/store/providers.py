@@ -1,0 +1,101 @@
+"""What all runs know of the providers together: calls sent in the last minute, and who does not answer. SQL only."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from ema_assets.store.database import Transaction
+
+FIRST_PAUSE_SECONDS = 30
+LONGEST_PAUSE_SECONDS = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """A provider's circuit breaker: how often in a row it did not answer, until when it is left alone, and why."""
+
+    failures: int = 0
+    open_until: datetime | None = None
+    last_error: str | None = None
+
+    def is_open(self, now: datetime) -> bool:
+        """True while the provider is not to be asked at all."""
+        return self.open_until is not None and now < self.open_until
+
+
+def take_call(transaction: Transaction, provider: str, most: int, window_seconds: float) -> float:
+    """Take one of the `most` calls that may leave in a window; return 0.0, or how many seconds to wait for one."""
+    found = transaction.query(
+        "SELECT market.take_call($1, $2::integer, $3::float8) AS wait", provider, most, window_seconds
+    )
+    return float(found.item())
+
+
+def hold_calls(transaction: Transaction, provider: str, seconds: float) -> None:
+    """Let no call to `provider` leave for `seconds`."""
+    transaction.execute(
+        """
+        INSERT INTO market.provider_state AS p (provider, closed_until)
+        VALUES ($1, clock_timestamp() + make_interval(secs => $2::float8))
+        ON CONFLICT (provider) DO UPDATE SET closed_until = greatest(p.closed_until, excluded.closed_until)
+        """,
+        provider,
+        seconds,
+    )
+
+
+def breaker(transaction: Transaction, provider: str) -> Breaker:
+    """The circuit breaker of `provider`."""
+    found = transaction.query(
+        "SELECT failures, open_until, last_error FROM market.provider_state WHERE provider = $1", provider
+    )
+    return Breaker(*found.row(0)) if found.height else Breaker()
+
+
+def trip(
+    transaction: Transaction, provider: str, error: str, now: datetime, least_seconds: float | None = None
+) -> datetime:
+    """Leave `provider` alone for a while, because it did not answer at all; return until when.
+
+    30 s, twice as long after each further failure, a quarter of an hour at most; `least_seconds` when it said so.
+    """
+    found = transaction.query(
+        """
+        INSERT INTO market.provider_state AS p (provider, failures, open_until, last_error)
+        VALUES ($1, 1, $3 + make_interval(secs => greatest($4::float8, $6::float8)), $2)
+        ON CONFLICT (provider) DO UPDATE
+        SET failures = p.failures + 1, last_error = excluded.last_error, updated_at = clock_timestamp(),
+            open_until = $3 + make_interval(secs => greatest(
+                least($4::float8 * 2 ^ least(p.failures, 20), $5::float8), $6::float8))
+        RETURNING open_until
+        """,
+        provider,
+        error[:1000],
+        now,
+        float(FIRST_PAUSE_SECONDS),
+        float(LONGEST_PAUSE_SECONDS),
+        least_seconds or 0.0,
+    )
+    until = found.item()
+    assert isinstance(until, datetime)
+    return until
+
+
+def reset(transaction: Transaction, provider: str) -> None:
+    """`provider` answers again."""
+    transaction.execute(
+        """
+        UPDATE market.provider_state SET failures = 0, open_until = NULL, last_error = NULL,
+               updated_at = clock_timestamp()
+        WHERE provider = $1
+        """,
+        provider,
+    )
+
+
+def not_answering(transaction: Transaction) -> pl.DataFrame:
+    """Providers that did not answer last time: provider, failures, open_until, last_error."""
+    return transaction.query(
+        "SELECT provider, failures, open_until, last_error FROM market.provider_state WHERE failures > 0 ORDER BY 1"
+    )
