@@ -85,6 +85,7 @@ def _let_autovacuum_keep_up(url: str) -> None:
 _HEAD = (
     ("day", "day"),
     ("tick_s", "tick s"),
+    ("cpu_s", "CPU s"),
     ("plan_ms", "plan ms"),
     ("status_ms", "status ms"),
     ("runs", "runs"),
@@ -105,8 +106,8 @@ def _is_trading(row: dict[str, Any]) -> bool:
     return not exchange_sessions("XNYS", day, day).is_empty()
 
 
-def _tick_median(rows: list[dict[str, Any]]) -> float:
-    return statistics.median([row["tick_s"] for row in rows if _is_trading(row)] or [0.0])
+def _tick_median(rows: list[dict[str, Any]], key: str) -> float:
+    return statistics.median([row[key] for row in rows if _is_trading(row)])
 
 
 def main() -> None:
@@ -149,12 +150,13 @@ def main() -> None:
         return
     kept, piled = found["maintained"], found["not_maintained"]
     print("\nwithout maintenance, on the last day, as a multiple of with it:")
-    for key, head in _HEAD[3:7]:
+    for key, head in _HEAD[4:8]:
         print(f"  {head:<12}{piled[-1][key] / kept[-1][key]:6.2f} x")
     week = min(7, len(kept))
     print("a tick on a trading day, the last week's median over the first week's:")
     for name, rows in found.items():
-        print(f"  {name.replace('_', ' '):<16}{_tick_median(rows[-week:]) / _tick_median(rows[:week]):6.2f} x")
+        wall, cpu = (_tick_median(rows[-week:], key) / _tick_median(rows[:week], key) for key in ("tick_s", "cpu_s"))
+        print(f"  {name.replace('_', ' '):<16}{wall:6.2f} x   CPU {cpu:.2f} x")
 
 
 if __name__ == "__main__":

@@ -68,10 +68,12 @@ class Life:
         self.load(moment - TICK_SPACING)
         if self.lived_until is not None:
             self._copy_runs(self.lived_until, moment - TICK_SPACING)
-        seconds, planning, run_ids = [], [], []
+        seconds, planning, cpu, run_ids = [], [], [], []
         for number in range(self.ticks):
             now = moment + number * TICK_SPACING
+            began = time.process_time()
             plan_ms, tick_s, run_id = self._tick(now)
+            cpu.append(time.process_time() - began)
             seconds.append(tick_s)
             planning.append(plan_ms)
             run_ids.append(run_id)
@@ -84,6 +86,7 @@ class Life:
         return {
             "day": moment.date().isoformat(),
             "tick_s": round(statistics.median(seconds), 2),
+            "cpu_s": round(statistics.median(cpu), 2),
             "plan_ms": round(statistics.median(planning), 1),
             "maintenance_s": round(maintenance_s, 1),
             "status_ms": round(status_ms),
@@ -161,8 +164,8 @@ class Life:
             with self.database.transaction() as transaction:
                 waiting = transaction.query(
                     """
-                    SELECT count(*) AS n FROM pg_stat_all_tables
-                    WHERE n_dead_tup > 50 + $1 * n_live_tup AND schemaname IN ('dagster', 'market', 'pg_toast')
+                    SELECT count(*) AS n FROM pg_stat_all_tables s JOIN pg_class c ON c.oid = s.relid
+                    WHERE n_dead_tup > 50 + $1 * reltuples AND schemaname IN ('dagster', 'market', 'pg_toast')
                     """,
                     DEAD_SHARE,
                 )["n"][0]
