@@ -425,6 +425,24 @@ def sandbox_command(port: int, seed: int | None) -> None:
     )
 
 
+@main.command("maintain")
+def maintain_command() -> None:
+    """Delete old runs and old rejected bars now, and refresh statistics. Dagster does it by itself once a day.
+
+    What is old is said by EMA_RUN_RETENTION_DAYS (14), EMA_REJECTED_RETENTION_DAYS (90) and
+    EMA_CORRECTION_RETENTION_DAYS (never). A run that holds the latest event of any partition is kept.
+    """
+    from ema_assets.pipeline.maintenance import Retention, log_folder_remover, maintain
+
+    settings = Settings.from_env()
+    rules = Retention.of(settings)
+    dagster_home = Path(os.environ.get("DAGSTER_HOME") or settings.dagster_home)
+    with _database(settings) as database:
+        done = maintain(database, rules, datetime.now(UTC), log_folder_remover(dagster_home / "storage"))
+    for sentence in done.sentences(rules):
+        click.echo(f"{sentence}.")
+
+
 @main.command("migrate")
 def migrate_command() -> None:
     """Bring the database at EMA_DATABASE_URL to this version. `up` and Dagster do it by themselves."""

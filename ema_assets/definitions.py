@@ -8,6 +8,7 @@ from ema_assets.defs.assets.ohlc import ohlc
 from ema_assets.defs.assets.strategy_9_30_ema import strategy_9_30_ema
 from ema_assets.defs.checks import series_checks
 from ema_assets.defs.jobs import refresh_job
+from ema_assets.defs.maintenance import maintenance_job, maintenance_schedule
 from ema_assets.defs.recording import set_event_variables
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.defs.schedules import schedules
@@ -27,8 +28,8 @@ defs = Definitions(
         [ohlc, ema_signals, ema_trend, strategy_9_30_ema],
     ),
     asset_checks=[series_checks],
-    jobs=[refresh_job],
-    schedules=schedules,
+    jobs=[refresh_job, maintenance_job],
+    schedules=[*schedules, maintenance_schedule],
     sensors=sensors,
     resources={"store": StoreResource(), "market": MarketResource()},
     # One process for all steps of a run: with the multiprocess executor each step pays the 3 s start again.

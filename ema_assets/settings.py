@@ -61,6 +61,7 @@ class Settings:
     """What a process of this project must know. Made by `Settings.from_env`.
 
     `database_url` is None when the embedded server is to be used. `sandbox_url` is set by `up` for its children.
+    `correction_retention_days` is 0 when the old values of corrected bars are kept for ever.
     """
 
     home: Path
@@ -81,6 +82,9 @@ class Settings:
     series_per_run: int
     publication_delay_seconds: int
     sweep_seconds: int
+    run_retention_days: int
+    rejected_retention_days: int
+    correction_retention_days: int
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> "Settings":
@@ -125,6 +129,9 @@ class Settings:
                 env, "EMA_PUBLICATION_DELAY_SECONDS", 0 if provider == "sandbox" else 3, 0, 3600
             ),
             sweep_seconds=_integer(env, "EMA_SWEEP_SECONDS", 30, 5, 3600),
+            run_retention_days=_integer(env, "EMA_RUN_RETENTION_DAYS", 14, 1, 36_500),
+            rejected_retention_days=_integer(env, "EMA_REJECTED_RETENTION_DAYS", 90, 1, 36_500),
+            correction_retention_days=_integer(env, "EMA_CORRECTION_RETENTION_DAYS", 0, 0, 36_500),
         )
 
     @property

@@ -37,6 +37,7 @@ def test_without_any_variable_everything_has_a_default(folder: Path) -> None:
     assert (found.provider, found.is_synthetic) == ("sandbox", True)
     assert found.watchlist_path == folder / ".ema" / "watchlist.toml"
     assert (found.series_per_run, found.publication_delay_seconds, found.sandbox_seed) == (1000, 0, 930)
+    assert (found.run_retention_days, found.rejected_retention_days, found.correction_retention_days) == (14, 90, 0)
     assert (found.alpaca_base_url, found.alpaca_feed) == ("https://data.alpaca.markets", "iex")
     assert (found.yahoo_base_url, found.binance_base_url) == (
         "https://query1.finance.yahoo.com",
@@ -54,7 +55,8 @@ def test_empty_variables_count_as_not_set() -> None:
         "EMA_HOME EMA_DATABASE_URL EMA_PROVIDER EMA_WATCHLIST EMA_ALPACA_BASE_URL EMA_ALPACA_FEED APCA_API_KEY_ID "
         "APCA_API_SECRET_KEY EMA_SANDBOX_URL EMA_SANDBOX_SEED EMA_SERIES_PER_RUN EMA_PUBLICATION_DELAY_SECONDS "
         "EMA_ALPACA_REQUESTS_PER_MINUTE EMA_YAHOO_BASE_URL EMA_YAHOO_REQUESTS_PER_MINUTE EMA_BINANCE_BASE_URL "
-        "EMA_BINANCE_REQUESTS_PER_MINUTE"
+        "EMA_BINANCE_REQUESTS_PER_MINUTE EMA_RUN_RETENTION_DAYS EMA_REJECTED_RETENTION_DAYS "
+        "EMA_CORRECTION_RETENTION_DAYS"
     )
     assert settings(**dict.fromkeys(names.split(), " ")) == settings()
 
@@ -93,6 +95,9 @@ def test_secrets_are_in_no_repr() -> None:
         ("EMA_SANDBOX_SEED", 0, 2**31 - 1),
         ("EMA_SERIES_PER_RUN", 1, 100_000),
         ("EMA_PUBLICATION_DELAY_SECONDS", 0, 3600),
+        ("EMA_RUN_RETENTION_DAYS", 1, 36_500),
+        ("EMA_REJECTED_RETENTION_DAYS", 1, 36_500),
+        ("EMA_CORRECTION_RETENTION_DAYS", 0, 36_500),
     ],
 )
 def test_a_number_out_of_range_is_named_with_its_range(name: str, least: int, most: int) -> None:

@@ -1,0 +1,75 @@
+"""The daily maintenance: one job of one step, and its schedule. What it does is in pipeline/maintenance."""
+
+from datetime import timedelta
+
+from dagster import (
+    DagsterRunStatus,
+    DefaultScheduleStatus,
+    OpExecutionContext,
+    RunRequest,
+    RunsFilter,
+    ScheduleEvaluationContext,
+    SkipReason,
+    job,
+    op,
+    schedule,
+)
+
+from ema_assets.defs.requests import LANE_TAG, PRIORITY_TAG, SLOW_LANE
+from ema_assets.defs.resources import MarketResource, StoreResource
+from ema_assets.pipeline.maintenance import Retention, maintain
+from ema_assets.settings import Settings
+
+MAINTENANCE_JOB = "maintenance"
+
+_UNFINISHED = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+
+
+@op
+def tidy_up(context: OpExecutionContext, store: StoreResource, market: MarketResource) -> None:
+    """Delete old runs with their events and log files, old rejected bars; refresh statistics."""
+    rules = Retention.of(Settings.from_env())
+    logs = context.instance.compute_log_manager
+    with store.open() as database:
+        done = maintain(database, rules, market.now(), lambda run_id: logs.delete_logs(prefix=[run_id]))
+    for sentence in done.sentences(rules):
+        context.log.info(sentence)
+    context.add_output_metadata(done.counts())
+
+
+@job(
+    name=MAINTENANCE_JOB,
+    # After everything live and before the loading of history, and never in the slot that is kept for 5m.
+    tags={LANE_TAG: SLOW_LANE, PRIORITY_TAG: "-6"},
+    description=(
+        "Keeps the database level: deletes old runs in which no event is the latest of its partition, and old bars "
+        "that were rejected; refreshes statistics."
+    ),
+)
+def maintenance_job() -> None:
+    """One step."""
+    tidy_up()
+
+
+@schedule(
+    name=MAINTENANCE_JOB,
+    job=maintenance_job,
+    # Most exchanges are shut then, and no bar closes at that minute.
+    cron_schedule="17 5 * * *",
+    execution_timezone="UTC",
+    default_status=DefaultScheduleStatus.RUNNING,
+    description="Once a day.",
+)
+def maintenance_schedule(context: ScheduleEvaluationContext, market: MarketResource) -> RunRequest | SkipReason:
+    """One run, whatever days were missed and however long the last one takes."""
+    if market.now() - context.scheduled_execution_time >= timedelta(days=1):
+        return SkipReason("a later day's maintenance does this one's work too")
+    if context.instance.get_runs(RunsFilter(job_name=MAINTENANCE_JOB, statuses=_UNFINISHED), limit=1):
+        return SkipReason("the last maintenance is not over yet")
+    return RunRequest(run_key=context.scheduled_execution_time.date().isoformat())
