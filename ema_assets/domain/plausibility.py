@@ -113,8 +113,7 @@ def _walk(closes: Sequence[float], is_context: Sequence[bool]) -> list[str | Non
     right = [place for place, reason in enumerate(reasons) if reason is None]
     if is_context[-1]:
         # Older bars than any that is stored: the stored one tells the unit.
-        before = right[-2] if len(right) > 1 else right[0]
-        is_wrong = _is_unit_step(closes[-1], closes[before])
+        is_wrong = _is_unit_step(closes[-1], closes[right[-2]])
         off.append(len(closes) - 1)
     else:
         # Of two units with equally many bars the later one wins, as a vendor's mistakes are mended with time.

@@ -211,7 +211,7 @@ def test_in_whatever_portions_a_history_comes_the_same_bars_are_kept(
     ends = [*sorted(cut for cut in cuts if cut < len(closes)), len(closes)]
     for start, end in zip([0, *ends], ends, strict=False):
         first = max(start - overlap, 0)
-        before = dict(list(sorted((place, close) for place, close in stored.items() if place < first))[-CONTEXT_BARS:])
+        before = dict(sorted((place, close) for place, close in stored.items() if place < first)[-CONTEXT_BARS:])
         kept = judged(bars(closes[first:end], first=first), context(before)).kept
         stored |= dict(zip(places(kept), kept["close"].to_list(), strict=True))
     assert sorted(stored) == places(whole.kept)
