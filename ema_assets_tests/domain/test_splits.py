@@ -63,7 +63,8 @@ def test_every_split_is_recognised_from_prices_rounded_to_cents(seed: int, price
     assert found["split"].to_list() == found["symbol"].to_list()
     assert found["ratio"].to_list() == [float(Fraction(text.replace(":", "/"))) for text in found["symbol"]]
     assert set(found.select("bars", "agreeing", "older").rows()) == {(bars, bars, bars)}
-    assert confirmed(found).equals(suspected(found)) and half_done(found).is_empty()
+    assert confirmed(found).equals(suspected(found))
+    assert half_done(found).is_empty()
     assert confirmed(found).height == len(after)
 
 
