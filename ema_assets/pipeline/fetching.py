@@ -28,6 +28,8 @@ OVERLAP = {Timeframe.M5: timedelta(minutes=15), Timeframe.D1: timedelta(days=7)}
 # Gaps of a series that are closer than this are asked for together, and no series is asked more often than this.
 GAPS_APART = {Timeframe.M5: timedelta(days=1), Timeframe.D1: timedelta(days=60)}
 MOST_GAP_ROUNDS = 5
+# A vendor's label of a day may lie this long before the session's open: midnight at the exchange, or in UTC.
+LABEL_LEAD = {Timeframe.M5: timedelta(0), Timeframe.D1: timedelta(hours=18)}
 GAP_PAUSE_AFTER_FAILURE = timedelta(minutes=30)
 
 # Bars asked for and held at a time: bounds memory whatever the number of series.
@@ -90,7 +92,10 @@ def plan_gaps(due: pl.DataFrame, plan: pl.DataFrame, timeframe: Timeframe) -> pl
     `due` has symbol, calendar, first_ts, last_ts. What `plan` asks for anyway is left out.
     """
     wanted = due.select(
-        "symbol", "calendar", start="first_ts", end=pl.col("last_ts") + pl.lit(timeframe.duration)
+        "symbol",
+        "calendar",
+        start=pl.col("first_ts") - pl.lit(LABEL_LEAD[timeframe]),
+        end=pl.col("last_ts") + pl.lit(timeframe.duration),
     ).join(plan.select("symbol", planned="start"), on="symbol", how="left")
     apart = wanted.filter((pl.col("start") < pl.col("planned")).fill_null(True)).drop("planned")
     return (
@@ -160,7 +165,9 @@ class _Fetching:
                 self._outcome.refetched += again.height
                 await self._fetch(provider, again, WHOLE)
             for each in gap_plan.partition_by("round", maintain_order=True):
-                await self._fetch(provider, each, GAP)
+                # An answer about a gap would count as the series' own and end the pause of one that has just failed.
+                healthy = ~pl.col("symbol").is_in(list(self._outcome.errors))
+                await self._fetch(provider, each.filter(healthy), GAP)
         finally:
             self._outcome.calls += provider.calls
             await provider.aclose()
