@@ -5,6 +5,7 @@ neighbours is a bad tick: both are rejected. Any other jump may be news, so it i
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -61,29 +62,20 @@ def judge(bars: pl.DataFrame, context: pl.DataFrame) -> Judged:
         ],
         how="diagonal",
     ).sort("symbol", "ts")
-    off = _unit_errors(stacked)
-    rejected = [stacked.filter(off).with_columns(reason=pl.lit(UNIT_ERROR))]
-    stacked = stacked.filter(~off)
-
-    before = pl.col("close") / pl.col("close").shift(1).over("symbol")
-    after = pl.col("close") / pl.col("close").shift(-1).over("symbol")
-    # The further away a bar is, the less its neighbours need to agree for it to be the odd one out.
-    apart, away = (before / after).log().abs(), pl.min_horizontal(before.log().abs(), after.log().abs())
-    around = apart <= pl.max_horizontal(pl.lit(math.log(_AGREEMENT)), away * _AGREEMENT_SHARE)
-    far = (before > _TICK_FACTOR) | (before < 1 / _TICK_FACTOR)
-    far_after = ((before > 1) & (after > _TICK_FACTOR)) | ((before < 1) & (after < 1 / _TICK_FACTOR))
+    # A bar that is in two units at once needs no neighbour to be told.
+    mixed = pl.any_horizontal(_is_unit_ratio(pl.col(name) / pl.col("close")) for name in ("open", "high", "low"))
     stacked = stacked.with_columns(
-        _tick=(~pl.col("_is_context") & far & far_after & around).fill_null(False),
-        _newest=(~pl.col("_is_context") & far & after.is_null()).fill_null(False),
+        reason=pl.when(mixed.fill_null(False)).then(pl.lit(UNIT_ERROR)).otherwise(pl.lit(None, pl.String))
     )
-    rejected.append(stacked.filter("_tick").with_columns(reason=pl.lit(BAD_TICK)))
-    held = stacked.filter("_newest").with_columns(reason=pl.lit(UNCONFIRMED))
-    stacked = stacked.filter(~pl.col("_tick") & ~pl.col("_newest"))
+    off = stacked.filter(pl.col("reason").is_not_null())
+    stacked = _among_neighbours(stacked.filter(pl.col("reason").is_null()))
+    kept = stacked.filter(pl.col("reason").is_null())
+    rejected = pl.concat([off, stacked.filter(pl.col("reason").is_in([UNIT_ERROR, BAD_TICK]))])
     return Judged(
-        kept=stacked.filter(~pl.col("_is_context")).select(columns),
-        rejected=pl.concat(rejected, how="diagonal").select(*columns, "reason"),
-        held=held.select(*columns, "reason"),
-        flags=_flags(stacked),
+        kept=kept.filter(~pl.col("_is_context")).select(columns),
+        rejected=rejected.select(*columns, "reason"),
+        held=stacked.filter(pl.col("reason") == UNCONFIRMED).select(*columns, "reason"),
+        flags=_flags(kept),
     )
 
 
@@ -91,35 +83,80 @@ def _is_unit_ratio(ratio: pl.Expr) -> pl.Expr:
     return ratio.is_between(_UNIT_LOW, _UNIT_HIGH) | (1 / ratio).is_between(_UNIT_LOW, _UNIT_HIGH)
 
 
-def _unit_errors(stacked: pl.DataFrame) -> pl.Series:
-    """True for bars in another unit than the rest of their series.
-
-    Each step of about 100 between two closes moves the following bars to another level of unit. The right level is
-    that of the context, or without one that of most bars.
-    """
+def _among_neighbours(stacked: pl.DataFrame) -> pl.DataFrame:
+    """`stacked` with the `reason` of bars that their neighbours contradict."""
     ratio = pl.col("close") / pl.col("close").shift(1).over("symbol")
-    mixed = pl.any_horizontal(_is_unit_ratio(pl.col(name) / pl.col("close")) for name in ("open", "high", "low"))
-    steps = stacked.with_columns(
-        _step=pl.when(_is_unit_ratio(ratio)).then(pl.when(ratio > 1).then(1).otherwise(-1)).otherwise(0).fill_null(0),
-        _mixed=mixed.fill_null(False),
-    )
-    if not steps.select((pl.col("_step") != 0).any()).item():
-        return steps["_mixed"]
-    levels = steps.with_columns(_level=pl.col("_step").cum_sum().over("symbol"))
-    # Of levels with equally many bars the later one wins, as a vendor's mistakes are mended with time.
-    common = (
-        levels.group_by("symbol", "_level")
-        .agg(bars=pl.len(), latest=pl.col("ts").max())
-        .sort("symbol", "bars", "latest")
-        .group_by("symbol", maintain_order=True)
-        .agg(_most=pl.col("_level").last())
-    )
-    known = levels.filter("_is_context").group_by("symbol", maintain_order=True).agg(_known=pl.col("_level").last())
-    judged = levels.join(common, on="symbol", how="left", maintain_order="left").join(
-        known, on="symbol", how="left", maintain_order="left"
-    )
-    off = ~pl.col("_is_context") & (pl.col("_level") != pl.coalesce("_known", "_most"))
-    return judged.select(_off=off | pl.col("_mixed"))["_off"]
+    restless = stacked.filter((ratio > _TICK_FACTOR) | (1 / ratio > _TICK_FACTOR))["symbol"].unique()
+    if restless.is_empty():
+        return stacked
+    # What is right of a bar depends on which bars before it were: only the few series with a jump are walked.
+    is_restless = pl.col("symbol").is_in(restless.implode())
+    walked = [
+        series.with_columns(
+            pl.Series("reason", _walk(series["close"].to_list(), series["_is_context"].to_list()), dtype=pl.String())
+        )
+        for series in stacked.filter(is_restless).partition_by("symbol")
+    ]
+    return pl.concat([stacked.filter(~is_restless), *walked]).sort("symbol", "ts")
+
+
+def _walk(closes: Sequence[float], is_context: Sequence[bool]) -> list[str | None]:
+    """What is wrong with each bar of one series: UNIT_ERROR, BAD_TICK, UNCONFIRMED, or None.
+
+    Each bar is compared with the last one that was right and with the next one, so that a history gives the same
+    bars in whatever portions it comes.
+    """
+    reasons = _walk_from(0, closes, is_context)
+    off = [place for place, reason in enumerate(reasons) if reason == UNIT_ERROR]
+    if is_context[0]:
+        return reasons
+    right = [place for place, reason in enumerate(reasons) if reason is None]
+    if is_context[-1]:
+        # Older bars than any that is stored: the stored one tells the unit.
+        is_wrong = _is_unit_step(closes[-1], closes[right[-2]])
+        off.append(len(closes) - 1)
+    else:
+        # Of two units with equally many bars the later one wins, as a vendor's mistakes are mended with time.
+        is_wrong = (len(off), off[-1:]) > (len(right), right[-1:])
+    if not is_wrong:
+        return reasons
+    return [UNIT_ERROR] * off[0] + _walk_from(off[0], closes, is_context)
+
+
+def _walk_from(first: int, closes: Sequence[float], is_context: Sequence[bool]) -> list[str | None]:
+    """The reasons of the bars from `first` on, which is taken to be right."""
+    reasons: list[str | None] = []
+    last = closes[first]
+    for place in range(first, len(closes)):
+        reason = None
+        if not is_context[place]:
+            reason = _judged(closes, place, last)
+        reasons.append(reason)
+        if reason is None:
+            last = closes[place]
+    return reasons
+
+
+def _judged(closes: Sequence[float], place: int, last: float) -> str | None:
+    close = closes[place]
+    if _is_unit_step(close, last):
+        return UNIT_ERROR
+    before = math.log(close / last)
+    if abs(before) <= math.log(_TICK_FACTOR):
+        return None
+    later = (closes[each] for each in range(place + 1, len(closes)))
+    following = next((each for each in later if not _is_unit_step(each, last)), None)
+    if following is None:
+        return UNCONFIRMED
+    after = math.log(close / following)
+    # The further away a bar is, the less its neighbours need to agree for it to be the odd one out.
+    allowed = max(math.log(_AGREEMENT), min(abs(before), abs(after)) * _AGREEMENT_SHARE)
+    is_back = before * after > 0 and abs(after) > math.log(_TICK_FACTOR)
+    return BAD_TICK if is_back and abs(before - after) <= allowed else None
+
+
+def _is_unit_step(one: float, other: float) -> bool:
+    return _UNIT_LOW <= max(one / other, other / one) <= _UNIT_HIGH
 
 
 def _flags(stacked: pl.DataFrame) -> pl.DataFrame:

@@ -31,6 +31,7 @@ OVERLAP = {Timeframe.M5: timedelta(minutes=15), Timeframe.D1: timedelta(days=7)}
 # Gaps of a series that are closer than this are asked for together, and no series is asked more often than this.
 GAPS_APART = {Timeframe.M5: timedelta(days=1), Timeframe.D1: timedelta(days=60)}
 MOST_GAP_ROUNDS = 5
+GAP_MARGIN = {Timeframe.M5: timedelta(minutes=15), Timeframe.D1: timedelta(days=4)}
 GAP_PAUSE_AFTER_FAILURE = timedelta(minutes=30)
 
 # Bars asked for and held at a time: bounds memory whatever the number of series.
@@ -92,7 +93,7 @@ def plan_gaps(due: pl.DataFrame, plan: pl.DataFrame, timeframe: Timeframe, close
 
     `due` has symbol, calendar, provider, first_ts, last_ts. What `plan` asks for anyway is left out. A few stored bars
     on both sides are asked for as well, up to the last one `closed` (calendar, ts_end): they tell whether the gap would
-    be filled on another scale, after a split.
+    be filled on another scale, after a split, and hold a vendor's label of a day, which lies before the open.
     """
     wanted = due.select(
         "symbol", "calendar", "provider", start="first_ts", end=pl.col("last_ts") + pl.lit(timeframe.duration)
@@ -102,8 +103,8 @@ def plan_gaps(due: pl.DataFrame, plan: pl.DataFrame, timeframe: Timeframe, close
         gaps.clusters(apart, GAPS_APART[timeframe], MOST_GAP_ROUNDS)
         .join(closed.select("calendar", "ts_end"), on="calendar")
         .with_columns(
-            pl.col("start") - OVERLAP[timeframe],
-            pl.min_horizontal(pl.col("end") + OVERLAP[timeframe], "ts_end").alias("end"),
+            pl.col("start") - GAP_MARGIN[timeframe],
+            pl.min_horizontal(pl.col("end") + GAP_MARGIN[timeframe], "ts_end").alias("end"),
         )
         .drop("ts_end")
         .with_columns(_rows(timeframe))
@@ -212,7 +213,8 @@ class _Fetching:
         return plan
 
     def _is_sound(self) -> pl.Expr:
-        # A gap of a series whose scale is in doubt must not be filled on another one.
+        # A gap of a series whose scale is in doubt must not be filled on another one; and an answer about a gap would
+        # count as the series' own and end the pause of one that has just failed.
         doubted = [] if self._suspects is None else self._suspects["symbol"].to_list()
         return ~pl.col("symbol").is_in([*doubted, *self._outcome.errors])
 

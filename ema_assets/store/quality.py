@@ -5,6 +5,7 @@ from datetime import datetime
 
 import polars as pl
 
+from ema_assets.lineage import OHLC
 from ema_assets.store.database import Transaction
 from ema_assets.timeframes import BASE, Timeframe
 
@@ -53,18 +54,24 @@ def replace_gaps(transaction: Transaction, timeframe: Timeframe, known: pl.DataF
 
 
 def due_gaps(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str], now: datetime) -> pl.DataFrame:
-    """Gaps among `symbols` to be asked for again at `now`: symbol, calendar, provider, first_ts, last_ts; sorted."""
+    """Gaps among `symbols` to be asked for again at `now`: symbol, calendar, provider, first_ts, last_ts; sorted.
+
+    Those of a series that pauses after a failure wait for it.
+    """
     return transaction.query(
         """
         SELECT g.symbol, i.calendar, i.provider, g.first_ts, g.last_ts
         FROM market.bar_gap g
         JOIN market.instrument i ON i.symbol = g.symbol AND i.is_fetched
+        JOIN market.series_state s ON s.asset = $4 AND s.symbol = g.symbol AND s.timeframe = g.timeframe
         WHERE g.timeframe = $1 AND g.status = 'open' AND g.next_attempt_at <= $2 AND g.symbol = ANY ($3::text[])
+          AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $2)
         ORDER BY g.symbol, g.first_ts
         """,
         timeframe.value,
         now,
         list(symbols),
+        OHLC,
     )
 
 

@@ -225,7 +225,7 @@ def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFram
 
     Returns:
         One row a symbol that changed: symbol, changed_from (earliest changed ts), written, corrected, late (how many
-        are new and lie before the last bar the ledger knew of).
+        are new and lie before the last bar the ledger knew of, or had been asked for already).
     """
     if bars.is_empty():
         return _no_changes().with_columns(pl.lit(0, pl.Int64).alias("corrected"))
@@ -349,13 +349,16 @@ def _upsert(transaction: Transaction, table: Table, timeframe: Timeframe, staged
             RETURNING t.symbol, t.{table.time} AS changed, xmax = 0 AS is_new
         )
         SELECT c.symbol, min(changed) AS changed_from, count(*) AS written,
-               count(*) FILTER (WHERE is_new AND changed < k.last_ts) AS late
+               count(*) FILTER (
+                   -- A bar later than any stored one may be late as well: bars were rolled up without it.
+                   WHERE is_new AND changed < greatest(k.last_ts, CASE WHEN $3 THEN k.checked_through END)) AS late
         FROM changed c
         LEFT JOIN market.series_state k ON k.asset = $2 AND k.symbol = c.symbol AND k.timeframe = $1
         GROUP BY 1 ORDER BY 1
         """,
         timeframe.value,
         table.name,
+        timeframe.is_fetched,
     )
 
 

@@ -201,3 +201,9 @@ def state_of(database: Database, symbol: str, timeframe: Timeframe, asset: str =
             symbol,
             timeframe.value,
         ).row(0, named=True)
+
+
+def rows_of(database: Database, sql: str, *values: object) -> list[tuple[object, ...]]:
+    """All rows of one query."""
+    with database.transaction() as transaction:
+        return transaction.query(sql, *values).rows()
