@@ -146,6 +146,7 @@ class _Fetching:
         self._outcome = outcome
         self._dead: Unreachable | None = None
         self._suspects: pl.DataFrame | None = None
+        self._fetched_again: list[str] = []
 
     async def run(
         self,
@@ -156,21 +157,29 @@ class _Fetching:
         *,
         everything: bool,
     ) -> None:
-        """Fetch and store `plan`, then the series of `whole` that turned out to be split, then `gap_plan`."""
+        """Fetch and store `plan` and `gap_plan`, and after each the series of `whole` that turned out to be split."""
         provider = open_provider()
         try:
             await self._fetch(provider, plan, WHOLE if everything else PART)
-            if self._suspects is not None:
-                again = whole.join(self._suspects, on="symbol", how="semi")
-                self._outcome.refetched += again.height
-                await self._fetch(provider, again, WHOLE)
+            await self._fetch_suspects(provider, whole)
             for each in gap_plan.partition_by("round", maintain_order=True):
                 # An answer about a gap would count as the series' own and end the pause of one that has just failed.
-                healthy = ~pl.col("symbol").is_in(list(self._outcome.errors))
+                healthy = ~pl.col("symbol").is_in([*self._outcome.errors, *self._waiting_suspects()])
                 await self._fetch(provider, each.filter(healthy), GAP)
+            await self._fetch_suspects(provider, whole)
         finally:
             self._outcome.calls += provider.calls
             await provider.aclose()
+
+    def _waiting_suspects(self) -> list[str]:
+        suspects = self._suspects["symbol"] if self._suspects is not None else ()
+        return [symbol for symbol in suspects if symbol not in self._fetched_again]
+
+    async def _fetch_suspects(self, provider: Provider, whole: pl.DataFrame) -> None:
+        again = whole.filter(pl.col("symbol").is_in(self._waiting_suspects()))
+        self._fetched_again += again["symbol"].to_list()
+        self._outcome.refetched += again.height
+        await self._fetch(provider, again, WHOLE)
 
     async def _fetch(self, provider: Provider, plan: pl.DataFrame, extent: str) -> None:
         if plan.is_empty():
