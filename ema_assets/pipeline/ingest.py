@@ -12,7 +12,7 @@ from ema_assets.domain.calendars import UTC_TIME
 from ema_assets.errors import BarFileError, InvalidKeyError
 from ema_assets.keys import parse_symbol, parse_timeframe
 from ema_assets.pipeline.outcome import batches
-from ema_assets.pipeline.storing import WHOLE, Answer, Stored, store_bars
+from ema_assets.pipeline.storing import FILE, Answer, Stored, store_bars
 from ema_assets.pipeline.watch import cover
 from ema_assets.store import ledger, sessions
 from ema_assets.store.database import Database
@@ -176,7 +176,7 @@ def _store_batch(
         stored = store_bars(
             transaction,
             timeframe,
-            Answer(bars, source, closed_by=now, extent=WHOLE),
+            Answer(bars, source, closed_by=now, extent=FILE),
             _asked(known, timeframe),
             trading,
             now,
@@ -206,7 +206,10 @@ def _summaries(symbols: list[str], timeframe: Timeframe, bars: pl.DataFrame, sto
             getattr(found[symbol], reasons)[reason] = count
     for symbol, count in stored.missing.iter_rows():
         found[symbol].missing = count
-    for symbol, written, corrected in stored.changes.select("symbol", "written", "corrected").iter_rows():
+    changes = stored.changes.join(stored.rescaled, on="symbol", how="left").with_columns(
+        pl.col("written", "corrected") - pl.col("bars").fill_null(0)
+    )
+    for symbol, written, corrected in changes.select("symbol", "written", "corrected").iter_rows():
         found[symbol].stored = written
         found[symbol].corrected = corrected
         found[symbol].equal -= written

@@ -17,15 +17,16 @@ from ema_assets.store import ledger, quality, sessions, tables
 from ema_assets.store.database import Transaction
 from ema_assets.timeframes import BASE, ROLLED_UP, Timeframe
 
-# How much of a file or an answer is its series' whole history, and what a split in it therefore means.
-PART, WHOLE, GAP = "part", "whole", "gap"
+# How much of its series' history an answer is, and what a split in it therefore means.
+PART, WHOLE, GAP, FILE = "part", "whole", "gap", "file"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """Bars as they came (BAR_SCHEMA, one timeframe) from `source`, and how to take them.
 
-    `extent` says whether they are a PART of each series from some start on, its WHOLE history, or a GAP within it.
+    `extent` says whether they are a PART of each series from some start on, its WHOLE history, a GAP within it, or a
+    FILE: anything from one more bar to all there is, on the scale that all of the series shall have.
     Bars that close after `closed_by` are put aside. `suspects` has symbol, ratio, split of series whose whole history
     is here because a split is suspected.
     """
@@ -44,8 +45,9 @@ class Stored:
     `changes` has symbol, changed_from, written, corrected, late; `rejected` and `put_aside` hold the bars with a
     reason; `flags` symbol, ts, reason, detail. `missing` has symbol, bars: how many bars of the span that was looked
     at do not exist. `suspected` has symbol, ratio, split of series of which nothing was stored, because their vendor
-    seems to have re-adjusted all of history; `splits` are those where that is certain, and the ratio; `refused` says
-    why a series was not stored.
+    seems to have re-adjusted all of history; `splits` are those where that is certain, and the ratio; `rescaled` has
+    symbol, bars: how many of their stored bars, beside those of the answer, were brought to the new scale, which
+    `changes` counts as well. `refused` says why a series was not stored.
     """
 
     accepted: pl.DataFrame
@@ -55,6 +57,7 @@ class Stored:
     flags: pl.DataFrame
     missing: pl.DataFrame
     suspected: pl.DataFrame
+    rescaled: pl.DataFrame
     splits: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
 
@@ -92,8 +95,10 @@ def store_bars(
     compared = splits.compare(stored, judged.kept, answer.suspects)
     suspected = found = compared.clear()
     refused: dict[str, str] = {}
-    if answer.extent == WHOLE:
+    if answer.extent in (WHOLE, FILE):
         found = splits.confirmed(compared)
+        # The bars around a file on another scale are about to be brought to it: they tell nothing.
+        judged = judge(sifted.accepted, context.join(found, on="symbol", how="anti")) if found.height else judged
         if answer.suspects is not None:
             half = splits.half_done(compared).join(answer.suspects, on="symbol", how="semi")
             refused = {row["symbol"]: _half_done(row) for row in half.iter_rows(named=True)}
@@ -123,6 +128,7 @@ def store_bars(
         flags=flags,
         missing=missing,
         suspected=suspected.select("symbol", "ratio", "split"),
+        rescaled=leftover.group_by("symbol").agg(bars=pl.len()),
         splits=dict(found.select("symbol", "split").iter_rows()),
         refused=refused,
     )

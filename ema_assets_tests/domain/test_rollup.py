@@ -88,14 +88,18 @@ def test_rolled_up_bars_equal_a_walk_through_the_calendar(
 @pytest.mark.parametrize("timeframe", ROLLED_UP)
 def test_a_bucket_is_the_same_to_the_bit_whatever_is_rolled_up_with_it(timeframe: Timeframe) -> None:
     """Volumes of crypto are fractions, and the sum of fractions depends on the order in which they are added."""
-    sessions = exchange_sessions("24/7", date(2026, 11, 24), date(2026, 11, 27))
-    bars = bars_in(sessions).with_columns(volume=pl.col("volume") / 7)
-    known = through(utc("2026-11-28 00:00"), "AAPL")
-    whole, _ = roll_up(bars, timeframe, sessions, known)
-    for start in whole["ts"]:
-        inside = pl.col("ts").is_between(start, start + timeframe.duration, closed="left")
-        alone, _ = roll_up(bars.filter(inside), timeframe, sessions, known)
-        assert alone.equals(whole.filter(ts=start))
+    sessions = exchange_sessions("24/7", date(2026, 11, 24), date(2026, 11, 26))
+    known = through(utc("2026-11-28 00:00"), "AAPL", "MSFT")
+    symbols = [
+        bars_in(sessions, symbol, seed).with_columns(volume=pl.col("close") * 7)
+        for seed, symbol in enumerate(("AAPL", "MSFT"))
+    ]
+    whole, _ = roll_up(pl.concat(symbols), timeframe, sessions, known)
+    alone = [roll_up(bars, timeframe, sessions, known)[0] for bars in symbols]
+    assert whole.equals(pl.concat(alone))
+    for start in whole["ts"][:20]:
+        later = pl.col("ts") >= start
+        assert roll_up(symbols[0].filter(later), timeframe, sessions, known)[0].equals(alone[0].filter(later))
 
 
 def test_a_bucket_is_published_at_its_close_and_not_a_moment_earlier() -> None:
