@@ -167,6 +167,8 @@ class _Fetching:
         self._outcome = outcome
         self._extent = extent
         self._dead: str | None = None
+        # A 5xx for the only series asked for may be that series' own fault.
+        self._least_for_outage = 2
         self._dead_until: datetime | None = None
         self._suspects: pl.DataFrame | None = None
 
@@ -183,6 +185,7 @@ class _Fetching:
             provider = open_provider(name)
         except ConfigurationError as error:
             self._fail(dict.fromkeys(plan["symbol"], str(error)), self._extent)
+            self._fail(dict.fromkeys(gap_plan["symbol"], str(error)), GAP)
             return
         try:
             plan = await self._probe(provider, plan)
@@ -205,7 +208,9 @@ class _Fetching:
             assert breaker.open_until is not None
             self._dead, self._dead_until = breaker.last_error, breaker.open_until
         elif breaker.failures:
+            self._least_for_outage = 1
             await self._fetch(provider, plan.head(1), self._extent)
+            self._least_for_outage = 2
             if self._dead is None:
                 with self._database.transaction() as transaction:
                     providers.reset(transaction, provider.name)
@@ -260,7 +265,10 @@ class _Fetching:
                 store()
         if ready:
             store()
-        if len(errors) == len(requests) and (outage := _outage(list(errors.values()))) is not None:
+        if (
+            len(errors) == len(requests)
+            and (outage := _outage(list(errors.values()), self._least_for_outage)) is not None
+        ):
             self._dead = str(outage)
             with self._database.transaction() as transaction:
                 wait = outage.retry_after_seconds if isinstance(outage, RateLimited) else None
@@ -321,14 +329,16 @@ class _Fetching:
         self._outcome.errors.update(errors)
 
 
-def _outage(errors: Sequence[ProviderError]) -> ProviderError | None:
-    """The error by which a provider that answered no request is out of order as a whole, if it is."""
+def _outage(errors: Sequence[ProviderError], least_down: int) -> ProviderError | None:
+    """The error by which a provider that answered no request is out of order as a whole, if it is.
+
+    `least_down` of them must be 5xx or time-outs when all are.
+    """
     for error in errors:
         if isinstance(error, Unreachable | RateLimited | Unauthorized):
             return error
-    # A 5xx for the only series asked for may be that series' own fault.
     down = [error for error in errors if isinstance(error, ProviderUnavailable)]
-    return down[0] if len(down) == len(errors) > 1 else None
+    return down[0] if len(errors) == len(down) >= least_down else None
 
 
 def _earliest(plan: pl.DataFrame) -> datetime:

@@ -1,0 +1,71 @@
+"""Calls a minute that several processes share."""
+
+import asyncio
+import threading
+import time
+
+from ema_assets.pipeline.budget import SharedBudget
+from ema_assets.store import providers
+from ema_assets.store.database import Database
+
+WINDOW = 0.6
+
+
+def take(url: str, provider: str, requests: int, calls: int, left: list[float]) -> None:
+    async def all_of_them() -> None:
+        with Database(url) as database:
+            budget = SharedBudget(database, provider, requests, WINDOW)
+
+            async def one() -> None:
+                await budget.take()
+                left.append(time.monotonic())
+
+            await asyncio.gather(*(one() for _ in range(calls)))
+
+    asyncio.run(all_of_them())
+
+
+def test_several_processes_together_stay_within_the_budget(database: Database) -> None:
+    """Each on a connection of its own; whatever the window, no more calls have left in it than allowed."""
+    left: list[float] = []
+    takers = [threading.Thread(target=take, args=(database.url, "alpaca", 7, 6, left)) for _ in range(4)]
+    for taker in takers:
+        taker.start()
+    for taker in takers:
+        taker.join()
+    left.sort()
+    assert len(left) == 24
+    # A call may leave a moment after it was counted, never before: that is what the margin of the window is for.
+    assert all(later - first > WINDOW - 0.1 for first, later in zip(left, left[7:], strict=False))
+    assert left[6] - left[0] < WINDOW, "the first seven need not wait for each other"
+
+
+def test_each_provider_has_its_own(database: Database) -> None:
+    left: list[float] = []
+    started = time.monotonic()
+    take(database.url, "alpaca", 3, 3, left)
+    take(database.url, "binance", 3, 3, left)
+    assert max(left) - started < WINDOW
+
+
+def test_a_smaller_share_leaves_the_rest_to_whoever_has_a_larger_one(database: Database) -> None:
+    with database.transaction() as transaction:
+        waits = [providers.take_call(transaction, "alpaca", 8, 60.0) for _ in range(9)]
+        assert waits[:8] == [0.0] * 8
+        assert waits[8] > 59
+        assert [providers.take_call(transaction, "alpaca", 10, 60.0) for _ in range(2)] == [0.0, 0.0]
+        assert providers.take_call(transaction, "alpaca", 10, 60.0) > 59
+        # Two more than its share have left: it waits until three of them are a minute old.
+        assert providers.take_call(transaction, "alpaca", 8, 60.0) > 59
+
+
+def test_a_provider_that_asks_for_a_pause_is_left_alone_by_all(database: Database) -> None:
+    budget = SharedBudget(database, "binance", 100, WINDOW)
+    budget.close_for(0.3)
+    budget.close_for(0.1)
+    budget.close_for(0.0)
+    started = time.monotonic()
+    left: list[float] = []
+    take(database.url, "binance", 100, 2, left)
+    assert min(left) - started > 0.2
+    take(database.url, "alpaca", 100, 1, left)
