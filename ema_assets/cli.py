@@ -15,6 +15,7 @@ from pathlib import Path
 
 import adbc_driver_manager
 import click
+import polars as pl
 import psycopg2
 
 from ema_assets import up, watchlist
@@ -112,11 +113,15 @@ def status_command(as_json: bool) -> None:
     url = settings.database_url or read_running(settings.postgres_folder)
     assets: list[status.AssetStatus] = []
     failing: list[str] = []
+    latency: list[dict[str, object]] = []
+    not_answering: list[str] = []
     without_bars: list[str] = []
     if url is not None:
         migrate(url)
         with Database(url) as database, database.transaction() as transaction:
             assets = status.by_asset(transaction, datetime.now(UTC))
+            latency = status.latency(transaction, datetime.now(UTC))
+            not_answering = status.not_answering(transaction)
             failing = [str(reason) for reason in status.failure_reasons(transaction)]
             without_bars = status.without_bars(transaction)
     report = {
@@ -130,6 +135,8 @@ def status_command(as_json: bool) -> None:
         "home": str(settings.home),
         "watchlist": str(settings.watchlist_path),
         "assets": [asdict(each) for each in assets],
+        "latency": latency,
+        "not_answering": not_answering,
         "failing": failing,
         "without_bars": without_bars,
     }
@@ -152,6 +159,23 @@ def status_command(as_json: bool) -> None:
             for each in assets
         ]
         _table(("asset", "timeframe", "series", "stale", "missing", "failing", "newest bar (UTC)"), rows)
+    if latency:
+        click.echo("")
+        _table(
+            ("from close to strategy row, last 7 days", "closes", "series", "p50", "p99"),
+            [
+                (
+                    str(each["timeframe"]),
+                    str(each["closes"]),
+                    str(each["series"]),
+                    f"{each['p50_seconds']:.1f} s",
+                    f"{each['p99_seconds']:.1f} s",
+                )
+                for each in latency
+            ],
+        )
+    for provider in not_answering:
+        click.echo(provider)
     for reason in failing:
         click.echo(f"failing: {reason}")
     if without_bars:
@@ -161,6 +185,43 @@ def status_command(as_json: bool) -> None:
 def _json_time(value: object) -> str:
     assert isinstance(value, datetime)
     return value.isoformat()
+
+
+@main.command("plan")
+@click.option("--series", "each_series", is_flag=True, help="Also why each single series is stale.")
+@click.option("--symbol", "symbols", multiple=True, help="Only this symbol; may be given several times.")
+def plan_command(symbols: Sequence[str], *, each_series: bool) -> None:
+    """Say what would run now, and why. Changes nothing and asks no provider."""
+    from ema_assets.domain.planning import plan_runs
+    from ema_assets.pipeline import planning
+
+    settings = Settings.from_env()
+    watched = _watchlist(settings)
+    _check_on(watched, symbols)
+    now = datetime.now(UTC)
+    with _database(settings) as database, database.transaction() as transaction:
+        stale = planning.stale_for_sweep(transaction, now, timedelta(0)).filter(
+            pl.col("symbol").is_in(list(symbols or watched.symbols))
+        )
+        runs = plan_runs(stale, watched.symbols, [], settings.series_per_run)
+        lines = planning.sentences(stale, runs)
+        if each_series:
+            lines += ["", *planning.series_sentences(transaction, stale)]
+        if not runs:
+            coming = planning.next_closes(transaction, ORDER[0], now)
+            lines = ["Nothing is stale."]
+            lines += [
+                f"{calendar}: the next 5m bar closes {closes:%Y-%m-%d %H:%M} UTC"
+                for calendar, _, closes in coming.rows()
+            ]
+    for line in lines:
+        click.echo(line)
+
+
+def _check_on(watched: watchlist.Watchlist, symbols: Sequence[str]) -> None:
+    unknown = sorted(set(symbols) - set(watched.symbols))
+    if unknown:
+        raise ConfigurationError(f"not on the watchlist: {', '.join(unknown)}; `ema-assets symbols list` shows what is")
 
 
 @main.command("refresh")
@@ -179,9 +240,7 @@ def refresh_command(symbols: Sequence[str], timeframes: Sequence[str], everythin
 
     watched = _watchlist(Settings.from_env())
     settings = _with_providers(Settings.from_env(), watched)
-    unknown = sorted(set(symbols) - set(watched.symbols))
-    if unknown:
-        raise ConfigurationError(f"not on the watchlist: {', '.join(unknown)}; `ema-assets symbols list` shows what is")
+    _check_on(watched, symbols)
     chosen = [parse_timeframe(text) for text in timeframes] or list(ORDER)
     failures = 0
     with _database(settings) as database:
@@ -370,9 +429,7 @@ def quality_command(symbols: Sequence[str], limit: int, as_json: bool) -> None:
     from ema_assets.pipeline import health
 
     settings = Settings.from_env()
-    unknown = sorted(set(symbols) - set(_watchlist(settings).symbols))
-    if unknown:
-        raise ConfigurationError(f"not on the watchlist: {', '.join(unknown)}; `ema-assets symbols list` shows what is")
+    _check_on(_watchlist(settings), symbols)
     with _database(settings) as database, database.transaction() as transaction:
         report = health.quality(transaction, symbols, None if as_json else limit)
     if as_json:

@@ -565,3 +565,29 @@ def _away_from_a_close() -> None:
     left = 300 - time.time() % 300
     if left < 15:
         time.sleep(left + 1)
+
+
+# --- plan -------------------------------------------------------------------------------------------------------------
+
+
+def test_plan_says_what_would_run_and_why_and_changes_nothing(run: Run, database_url: str) -> None:
+    _away_from_a_close()
+    with running_sandbox(watchlist.parse(WATCHLIST).instruments) as sandbox:
+        env = {"EMA_DATABASE_URL": database_url, "EMA_SANDBOX_URL": sandbox.base_url}
+        assert run("refresh", "--timeframe", "1d", **env).exit_code == 0
+        first, second = run("plan", **env), run("plan", **env)
+        assert first.stdout == second.stdout
+        assert "5m: history, one run from AAPL to BTC-USD for 3 series\n  3 never asked" in first.stdout
+        assert "1d:" not in first.stdout.replace("not recorded", "")
+        detailed = run("plan", "--series", "--symbol", "MSFT", **env)
+        assert "MSFT|5m ohlc: never asked" in detailed.stdout
+        assert "AAPL" not in detailed.stdout.split("\n\n")[1]
+        assert run("refresh", **env).exit_code == 0
+        done = run("plan", **env)
+        assert (
+            done.stdout.startswith("Nothing is stale.\n24/7: the next 5m bar closes 20")
+            or "not recorded" in done.stdout
+        )
+    refused_symbol = run("plan", "--symbol", "NOPE", **env)
+    assert refused_symbol.exit_code == 1
+    assert "not on the watchlist: NOPE" in refused_symbol.stderr

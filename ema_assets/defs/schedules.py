@@ -16,7 +16,7 @@ from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.defs.requests import in_flight, run_request
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.domain.planning import plan_runs
-from ema_assets.pipeline.planning import next_closes, stale_on_close
+from ema_assets.pipeline.planning import next_closes, sentences, stale_on_close
 from ema_assets.settings import Settings
 from ema_assets.timeframes import ORDER, Timeframe
 
@@ -43,6 +43,7 @@ def _schedule(timeframe: Timeframe) -> ScheduleDefinition:
             stale = stale_on_close(transaction, timeframe, now)
             runs = plan_runs(stale, symbols, in_flight(context.instance), Settings.from_env().series_per_run)
             if runs:
+                context.log.info("\n".join(sentences(stale, runs)))
                 return [run_request(run, context.scheduled_execution_time) for run in runs]
             coming = next_closes(transaction, timeframe, now)
         if not stale.is_empty():

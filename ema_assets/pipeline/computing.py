@@ -2,19 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import polars as pl
 
 from ema_assets.domain.calendars import UTC_TIME
 from ema_assets.domain.ema import FAST, SLOW, SMA_SEED, ema_signals
-from ema_assets.domain.rollup import roll_up
+from ema_assets.domain.rollup import buckets_of, roll_up
 from ema_assets.domain.strategy import trades_9_30
 from ema_assets.domain.trend import ema_trend
 from ema_assets.lineage import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
+from ema_assets.pipeline.isolating import in_halves
 from ema_assets.pipeline.outcome import Outcome, batches
 from ema_assets.pipeline.watch import CODE_VERSIONS, code_versions
-from ema_assets.store import ledger, quality, sessions, tables
+from ema_assets.store import latency, ledger, quality, sessions, tables
 from ema_assets.store.database import Database, Transaction
 from ema_assets.store.tables import Table
 from ema_assets.timeframes import BASE, Timeframe
@@ -80,21 +81,24 @@ def refresh_computed(
     asset: str,
     timeframe: Timeframe,
     symbols: Sequence[str],
+    now: datetime,
     *,
     everything: bool = False,
     seed: str = SMA_SEED,
 ) -> Outcome:
     """Bring those of `symbols` up to date whose input changed; with `everything`, all of them from the beginning.
 
-    `seed` is how EMAs start, one of keys.SEEDS.
+    `seed` is how EMAs start, one of keys.SEEDS. A series that cannot be computed costs only itself: it is in `errors`
+    and in the ledger, with the time of its next attempt.
     """
     table, step = _STEPS[asset]
     outcome = Outcome()
-    for batch in _batches(database, asset, timeframe, symbols, everything=everything):
+
+    def work(batch: list[str]) -> None:
         with database.transaction() as transaction:
             claimed = ledger.claim(transaction, asset, timeframe, batch, everything=everything)
             if claimed.is_empty():
-                continue
+                return
             computed = step(transaction, timeframe, claimed.select("symbol", "from_ts"), seed)
             past, recomputed = _past(claimed, computed.rows, table.time)
             changes, flipped = tables.write_computed(
@@ -110,11 +114,41 @@ def refresh_computed(
                 )
             )
             ledger.complete(transaction, asset, timeframe, results, code_versions(seed)[asset])
+            if asset == STRATEGY:
+                _measure_latency(transaction, timeframe, claimed, computed.seen)
         outcome.add_done(claimed["symbol"])
         outcome.add_written(changes)
         outcome.recomputed += int(recomputed["recomputed"].sum())
         outcome.flipped += int(flipped["flipped"].sum())
+
+    for batch in _batches(database, asset, timeframe, symbols, everything=everything):
+        _quarantine(database, asset, timeframe, in_halves(batch, work), now, outcome)
     return outcome
+
+
+def _quarantine(
+    database: Database, asset: str, timeframe: Timeframe, errors: dict[str, str], now: datetime, outcome: Outcome
+) -> None:
+    if errors:
+        with database.transaction() as transaction:
+            ledger.fail(transaction, asset, timeframe, errors, now)
+        outcome.errors.update(errors)
+
+
+def _measure_latency(transaction: Transaction, timeframe: Timeframe, claimed: pl.DataFrame, seen: pl.DataFrame) -> None:
+    """Note how long after its close the newest bar has reached the end of the chain, in series that go on."""
+    moved = (
+        claimed.join(seen.select("symbol", newest="last_ts"), on="symbol")
+        .filter(pl.col("newest") > pl.col("last_ts"))
+        .group_by("calendar", ts="newest")
+        .agg(series=pl.len().cast(pl.Int64))
+    )
+    if moved.is_empty():
+        return
+    low, high = moved.select(pl.col("ts").min().alias("low"), pl.col("ts").max().alias("high")).row(0)
+    trading = sessions.between(transaction, moved["calendar"].unique().to_list(), low, high)
+    closed = buckets_of(moved, timeframe, trading).filter(pl.col("bucket_end").is_not_null())
+    latency.record(transaction, timeframe, closed.group_by("bucket_end").agg(pl.col("series").sum()))
 
 
 def _past(claimed: pl.DataFrame, rows: pl.DataFrame, time: str) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -149,15 +183,19 @@ def _report_impact(
 
 
 def refresh_rolled_up(
-    database: Database, timeframe: Timeframe, symbols: Sequence[str], *, everything: bool = False
+    database: Database, timeframe: Timeframe, symbols: Sequence[str], now: datetime, *, everything: bool = False
 ) -> Outcome:
-    """Publish the bars of a rolled-up `timeframe` whose 5m bars are complete, where those changed."""
+    """Publish the bars of a rolled-up `timeframe` whose 5m bars are complete, where those changed.
+
+    A series that cannot be rolled up costs only itself, as in `refresh_computed`.
+    """
     outcome = Outcome()
-    for batch in _batches(database, OHLC, timeframe, symbols, everything=everything):
+
+    def work(batch: list[str]) -> None:
         with database.transaction() as transaction:
             claimed = ledger.claim(transaction, OHLC, timeframe, batch, everything=everything)
             if claimed.is_empty():
-                continue
+                return
             bars = tables.read_since(
                 transaction, tables.BARS, BASE, claimed.select("symbol", "from_ts"), tables.BARS.values
             )
@@ -184,6 +222,9 @@ def refresh_rolled_up(
         outcome.add_written(changes)
         outcome.recomputed += int(recomputed["recomputed"].sum())
         outcome.corrected += int(changes["corrected"].sum())
+
+    for batch in _batches(database, OHLC, timeframe, symbols, everything=everything):
+        _quarantine(database, OHLC, timeframe, in_halves(batch, work), now, outcome)
     return outcome
 
 

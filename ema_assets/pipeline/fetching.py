@@ -13,6 +13,7 @@ from ema_assets.domain.calendars import LOOK_BACK, UTC_TIME, last_closed
 from ema_assets.errors import ConfigurationError, ProviderError, ProviderUnavailable, RateLimited, Unauthorized
 from ema_assets.keys import Instrument
 from ema_assets.lineage import OHLC
+from ema_assets.pipeline.isolating import in_halves
 from ema_assets.pipeline.outcome import Outcome, batches
 from ema_assets.pipeline.storing import GAP, PART, WHOLE, Answer, store_bars
 from ema_assets.providers.base import BarRequest, Provider
@@ -253,7 +254,16 @@ class _Fetching:
             # Bars of a series whose last page has not come yet stay behind: progress is committed a series at a time.
             held = pl.concat(waiting) if waiting else pl.DataFrame(schema=BAR_SCHEMA)
             complete = pl.col("symbol").is_in([request.instrument.symbol for request in ready])
-            self._store(held.filter(complete), ready, trading, provider.name, extent)
+            bars = held.filter(complete)
+
+            def store_part(symbols: list[str]) -> None:
+                answered = [request for request in ready if request.instrument.symbol in set(symbols)]
+                part = bars.filter(pl.col("symbol").is_in(symbols))
+                self._store(part, answered, trading, provider.name, extent)
+
+            spoiled = in_halves([request.instrument.symbol for request in ready], store_part)
+            if spoiled:
+                self._fail(spoiled, extent)
             waiting[:] = [held.filter(~complete)]
             ready.clear()
 

@@ -14,13 +14,15 @@ import polars as pl
 
 from ema_assets.pipeline.outcome import batches
 from ema_assets.settings import Settings
-from ema_assets.store import retention
+from ema_assets.store import latency, retention
 from ema_assets.store.database import Database, Transaction
 
 # One batch of this many events takes about a quarter of a second on two cores.
 ROWS_PER_BATCH = 20_000
 # Ten thousand symbols make about 5,000 runs a day; after a long pause the rest is left to the next day.
 RUNS_AT_MOST = 20_000
+# `status` looks at the last week's.
+LATENCY_DAYS = 30
 
 RemoveLogs = Callable[[str], None]
 
@@ -110,6 +112,8 @@ def maintain(
     done.rejected_bars = _in_batches(
         database, rows_per_batch, lambda each, rows: retention.delete_rejected(each, rejected_before, rows)
     )
+    latency_before = now - timedelta(days=LATENCY_DAYS)
+    _in_batches(database, rows_per_batch, lambda each, rows: latency.delete_before(each, latency_before, rows))
     if rules.correction_days is not None:
         corrected_before = now - timedelta(days=rules.correction_days)
         done.corrections = _in_batches(

@@ -32,12 +32,12 @@ def refresh_all(
         for asset in ASSETS:
             if asset != OHLC:
                 outcome = refresh_computed(
-                    database, asset, timeframe, symbols, everything=everything, seed=watched.ema_seed
+                    database, asset, timeframe, symbols, now, everything=everything, seed=watched.ema_seed
                 )
             elif timeframe.is_fetched:
                 outcome = refresh_fetched(
                     database, open_provider, timeframe, symbols, rules, now, everything=everything
                 )
             else:
-                outcome = refresh_rolled_up(database, timeframe, symbols, everything=everything)
+                outcome = refresh_rolled_up(database, timeframe, symbols, now, everything=everything)
             yield asset, timeframe, outcome

@@ -1,13 +1,14 @@
 """How fresh everything is, in numbers a person or a script can read."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import polars as pl
 
 from ema_assets.lineage import ASSETS, OHLC
 from ema_assets.pipeline.planning import closed_bars
-from ema_assets.store import ledger
+from ema_assets.store import latency as latencies
+from ema_assets.store import ledger, providers
 from ema_assets.store.database import Transaction
 from ema_assets.timeframes import FETCHED, ORDER, Timeframe
 
@@ -115,3 +116,21 @@ def without_bars(transaction: Transaction) -> list[str]:
         [timeframe.value for timeframe in FETCHED],
     )
     return found["series"].to_list()
+
+
+def latency(transaction: Transaction, now: datetime) -> list[dict[str, object]]:
+    """From a bar's close to its strategy row, over the last seven days, in the order of the timeframes.
+
+    Each has timeframe, closes, series, p50_seconds, p99_seconds.
+    """
+    found = {row["timeframe"]: row for row in latencies.summary(transaction, now - timedelta(days=7)).to_dicts()}
+    return [found[timeframe.value] for timeframe in ORDER if timeframe.value in found]
+
+
+def not_answering(transaction: Transaction) -> list[str]:
+    """A sentence for each provider that does not answer at present."""
+    return [
+        f"{row['provider']} does not answer, asked {row['failures']} times, again at {row['open_until']:%H:%M:%S} UTC: "
+        f"{row['last_error']}"
+        for row in providers.not_answering(transaction).iter_rows(named=True)
+    ]

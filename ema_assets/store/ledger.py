@@ -557,3 +557,14 @@ def summary(transaction: Transaction) -> pl.DataFrame:
         """,
         OHLC,
     )
+
+
+def attempts(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
+    """How far each series of `symbols` has got: asset, symbol, timeframe, checked_through, last_error."""
+    return transaction.query(
+        """
+        SELECT asset, symbol, timeframe, checked_through, last_error FROM market.series_state
+        WHERE symbol = ANY ($1::text[])
+        """,
+        list(symbols),
+    )

@@ -384,5 +384,5 @@ def test_series_that_another_run_works_on_are_left_to_it(
     everything: Sequence[str] = SYMBOLS
     with Database(database_url) as other, other.transaction() as held:
         ledger.lock(held, EMA_SIGNALS, Timeframe.M5, ["MSFT"])
-        outcome = computing.refresh_computed(database, EMA_SIGNALS, Timeframe.M5, everything, everything=True)
+        outcome = computing.refresh_computed(database, EMA_SIGNALS, Timeframe.M5, everything, NOW, everything=True)
         assert outcome.done == ["AAPL", "BTC-USD"]

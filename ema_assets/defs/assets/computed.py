@@ -33,7 +33,9 @@ def computed_asset(name: str, *, reads: Sequence[str], group: str, description: 
         with store.open() as database:
 
             def work(timeframe: Timeframe, symbols: Sequence[str], everything: bool) -> Outcome:
-                return refresh_computed(database, name, timeframe, symbols, everything=everything, seed=seed)
+                return refresh_computed(
+                    database, name, timeframe, symbols, market.now(), everything=everything, seed=seed
+                )
 
             refresh_partitions(context, database, work)
 

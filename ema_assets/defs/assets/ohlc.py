@@ -47,6 +47,6 @@ def ohlc(context: AssetExecutionContext, store: StoreResource, market: MarketRes
                 )
             if not everything:
                 wait_for_base(database, timeframe, symbols, market.now, rules.publication_delay)
-            return refresh_rolled_up(database, timeframe, symbols, everything=everything)
+            return refresh_rolled_up(database, timeframe, symbols, market.now(), everything=everything)
 
         refresh_partitions(context, database, work, market.origin)
