@@ -76,7 +76,7 @@ def plan_requests(
         pl.when(pl.col("checked_through").is_null())
         .then(pl.lit(beginning, UTC_TIME))
         .when(pl.lit(everything))
-        .then(pl.min_horizontal(pl.lit(beginning, UTC_TIME), "first_ts"))
+        .then(pl.min_horizontal(pl.lit(beginning, UTC_TIME), pl.col("first_ts") - pl.lit(LABEL_LEAD[timeframe])))
         .otherwise(pl.col("checked_through") - OVERLAP[timeframe])
     )
     return (
