@@ -33,6 +33,8 @@ OVERLAP = {Timeframe.M5: timedelta(minutes=15), Timeframe.D1: timedelta(days=7)}
 GAPS_APART = {Timeframe.M5: timedelta(days=1), Timeframe.D1: timedelta(days=60)}
 MOST_GAP_ROUNDS = 5
 GAP_MARGIN = {Timeframe.M5: timedelta(minutes=15), Timeframe.D1: timedelta(days=4)}
+# A vendor's label of a day may lie this long before the session's open: midnight at the exchange, or in UTC.
+LABEL_LEAD = {Timeframe.M5: timedelta(0), Timeframe.D1: timedelta(hours=18)}
 GAP_PAUSE_AFTER_FAILURE = timedelta(minutes=30)
 
 # Bars asked for and held at a time: bounds memory whatever the number of series.

@@ -27,6 +27,7 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 
 from ema_assets.cli import main
 from ema_assets.definitions import defs
+from ema_assets.defs.checks import series_checks
 from ema_assets.defs.partitions import SERIES
 from ema_assets.defs.requests import run_request
 from ema_assets.domain.planning import PlannedRun, Rectangle
@@ -39,6 +40,7 @@ from ema_assets_tests.defs.test_refresh_runs import clear_faults, fault
 
 RULES = Retention(run_days=14, rejected_days=90, correction_days=None)
 OLD = timedelta(days=20)
+CHECKS = len(list(series_checks.check_keys))
 
 MATERIALIZATION = DagsterEventType.ASSET_MATERIALIZATION
 
@@ -163,7 +165,7 @@ def test_superseded_runs_go_with_all_their_events_and_every_partition_keeps_its_
 
     assert done.runs == len(superseded) == 3
     assert done.events > 3 * 4 * 5
-    assert done.check_records == 3 * 9
+    assert done.check_records == 3 * CHECKS
     assert done.runs_kept == len(first | set(ticks)) - 3
     assert run_ids(world) == (first | set(ticks)) - set(superseded)
     assert (statuses(world), latest(world)) == before
@@ -243,7 +245,7 @@ def test_a_run_that_holds_the_latest_evaluation_of_a_check_is_kept(world: World)
     assert tidy(world).runs == 1
     assert run_ids(world) == {second}
     assert storage.get_latest_asset_check_execution_by_key(keys) == before
-    assert len(before) == 9
+    assert len(before) == CHECKS
 
 
 def test_records_of_checks_whose_run_was_deleted_in_the_ui_go_too_but_the_latest_stay(world: World) -> None:
@@ -251,10 +253,10 @@ def test_records_of_checks_whose_run_was_deleted_in_the_ui_go_too_but_the_latest
     first, second = tick(world), tick(world)
     for run_id in (first, second):
         world.instance.delete_run(run_id)
-    assert traces(world, [first, second]) == {"asset_check_executions": 18}
-    assert tidy(world).check_records == 9
-    assert traces(world, [first, second]) == {"asset_check_executions": 9}
-    assert traces(world, [second]) == {"asset_check_executions": 9}
+    assert traces(world, [first, second]) == {"asset_check_executions": 2 * CHECKS}
+    assert tidy(world).check_records == CHECKS
+    assert traces(world, [first, second]) == {"asset_check_executions": CHECKS}
+    assert traces(world, [second]) == {"asset_check_executions": CHECKS}
 
 
 def test_deletion_stops_at_its_limit_takes_the_oldest_first_and_goes_on_the_next_time(world: World) -> None:
@@ -365,7 +367,9 @@ def test_the_command_does_the_same_without_dagster_and_prints_what_it_deleted(
     result = CliRunner().invoke(main, ["maintain"])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert re.fullmatch(r"Deleted 1 runs with \d+ events and 9 check records, 0 backfills, after 14 days\.", lines[0])
+    assert re.fullmatch(
+        rf"Deleted 1 runs with \d+ events and {CHECKS} check records, 0 backfills, after 14 days\.", lines[0]
+    )
     assert lines[1] == "Kept 1 older runs, for each holds the latest event of a partition or check."
     assert lines[2] == "Deleted 0 rejected bars after 90 days; old values of corrected bars are kept for ever."
     assert re.fullmatch(r"Refreshed the statistics of \d+ tables\.", lines[3])

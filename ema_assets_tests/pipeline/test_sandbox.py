@@ -32,7 +32,7 @@ class _Exchange:
         self.sandbox, self.database = sandbox, database
         self.asked: list[BarRequest] = []
 
-    def open_provider(self) -> AlpacaProvider:
+    def open_provider(self, _name: str | None) -> AlpacaProvider:
         asked = self.asked
 
         class _Noting(AlpacaProvider):
@@ -115,6 +115,7 @@ def test_a_bar_and_a_day_that_are_late_are_found_by_the_requests_for_their_gaps(
     exchange.sandbox.handle.faults.clear(bar)
     exchange.refresh(EVENING + timedelta(minutes=13))
     assert sorted(str(each.series) for each in exchange.asked) == ["AAPL|1d", "AAPL|5m"]
-    assert [each.start for each in exchange.asked if each.timeframe is Timeframe.M5] == [late]
+    margin = timedelta(minutes=15)
+    assert [each.start for each in exchange.asked if each.timeframe is Timeframe.M5] == [late - margin]
     assert rows_of(database, "SELECT * FROM market.bar_gap") == []
     assert {late, day} <= set(tables_of(database)[OHLC].filter(symbol="AAPL")["ts"])

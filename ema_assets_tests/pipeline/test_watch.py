@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 import polars as pl
 import pytest
 
-from ema_assets.errors import ConfigurationError
+from ema_assets.errors import ConfigurationError, RequestRefused
 from ema_assets.keys import Instrument
 from ema_assets.lineage import ASSETS, EMA_SIGNALS, OHLC
 from ema_assets.pipeline import health, planning, status, waiting, watch
@@ -266,6 +266,7 @@ def test_progress_counts_series_that_are_computed_to_the_end_and_recorded(databa
 def test_failures_are_told_once_a_reason_the_commonest_first(database: Database) -> None:
     exchange = exchange_until()
     exchange.failing = {"AAPL": "rate limit", "MSFT": "rate limit", "BTC-USD": "unknown symbol"}
+    exchange.failure = RequestRefused
     refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
     with database.transaction() as transaction:
         assert [str(reason) for reason in status.failure_reasons(transaction)] == [

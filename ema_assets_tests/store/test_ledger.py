@@ -407,7 +407,7 @@ def test_what_was_brought_up_to_date_is_told_once(ready: Database) -> None:
         ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], changed_from=NOW, first_ts=NOW, last_ts=NOW), "1")
         transaction.execute("INSERT INTO market.ohlc VALUES ('AAPL', '5m', $1, 1, 3, 1, 2, 5)", NOW)
         told = ledger.unrecorded(transaction, OHLC, FIVE, ["AAPL", "MSFT"])
-        assert told.drop("computed_at").rows() == [("AAPL", 1, NOW, NOW, 2.0)]
+        assert told.drop("computed_at").rows() == [("AAPL", None, 1, "1", NOW, NOW, 2.0)]
         ledger.mark_recorded(transaction, OHLC, FIVE, told)
         assert ledger.unrecorded(transaction, OHLC, FIVE, ["AAPL", "MSFT"]).is_empty()
 
@@ -441,7 +441,7 @@ def test_the_state_of_fetched_bars_leaves_out_symbols_from_files(ready: Database
     with ready.transaction() as transaction:
         ledger.sync_instruments(transaction, [AAPL, Instrument("MSFT", provider="file")])
         found = ledger.fetch_state(transaction, FIVE, ["AAPL", "MSFT", "NONE"])
-        assert found.rows() == [("AAPL", "XNYS", None, None, None)]
+        assert found.rows() == [("AAPL", "XNYS", None, None, None, None)]
         known = ledger.instruments(transaction, FIVE, ["AAPL", "MSFT", "NONE"])
         assert known.rows() == [("AAPL", "XNYS", True, None), ("MSFT", "XNYS", False, None)]
 
