@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
+import httpx
 import msgspec
 import polars as pl
 
@@ -84,6 +85,7 @@ class AlpacaProvider:
         requests_per_minute: int = 200,
         limits: HttpLimits | None = None,
         budget: Budget | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.name = name
         self.is_synthetic = is_synthetic
@@ -101,6 +103,7 @@ class AlpacaProvider:
             secrets=(key_id or "", secret_key or ""),
             limits=limits or HttpLimits(max_concurrency=max_concurrency, requests_per_minute=requests_per_minute),
             budget=budget,
+            transport=transport,
         )
 
     def __repr__(self) -> str:

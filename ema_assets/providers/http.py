@@ -85,8 +85,11 @@ class RequestBudget:
     what the vendor allows; this one remembers when each request left.
     """
 
-    def __init__(self, requests: int, window_seconds: float = 60.0) -> None:
+    def __init__(
+        self, requests: int, window_seconds: float = 60.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._requests = requests
+        self._clock = clock
         self._window_seconds = window_seconds
         self._sent: deque[float] = deque()
         self._closed_until = 0.0
@@ -95,13 +98,13 @@ class RequestBudget:
     async def take(self) -> None:
         """Return when one more request may leave."""
         async with self._turn:
-            while (wait := self._wait_seconds(time.monotonic())) > 0:  # noqa: ASYNC110 - it waits for time to pass
+            while (wait := self._wait_seconds(self._clock())) > 0:  # noqa: ASYNC110 - it waits for time to pass
                 await asyncio.sleep(wait)  # the vendor may close the budget again meanwhile
-            self._sent.append(time.monotonic())
+            self._sent.append(self._clock())
 
     def close_for(self, seconds: float) -> None:
         """Let nothing leave for `seconds`, because the vendor asked for it."""
-        self._closed_until = max(self._closed_until, time.monotonic() + seconds)
+        self._closed_until = max(self._closed_until, self._clock() + seconds)
 
     def _wait_seconds(self, now: float) -> float:
         while self._sent and self._sent[0] <= now - self._window_seconds:
@@ -172,6 +175,7 @@ class HttpSource:
     `says` reads an error body in the vendor's format and raises a DecodeError for any other. By the statuses in `bans`
     the vendor shuts us out: nothing is asked again until the ban is over. `hold_seconds` tells from the headers of any
     answer for how long nothing more may leave. `budget` is one that several processes share; by default it is our own.
+    `transport` takes the place of the network.
     """
 
     def __init__(  # noqa: PLR0913 - what vendors differ in, all by name
@@ -186,6 +190,7 @@ class HttpSource:
         bans: tuple[int, ...] = (418,),
         hold_seconds: Callable[[Mapping[str, str]], float] = _no_hold,
         budget: Budget | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
@@ -212,6 +217,7 @@ class HttpSource:
                 max_connections=limits.max_concurrency, max_keepalive_connections=limits.max_concurrency
             ),
             follow_redirects=False,
+            transport=transport,
             # A proxy of the environment must not see calls to this machine.
             trust_env=parts.hostname not in _LOOPBACK,
         )
