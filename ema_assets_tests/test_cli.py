@@ -437,6 +437,8 @@ def test_status_with_nothing_running_is_valid_json_that_says_so(run: Run, home: 
         "home": str(home),
         "watchlist": str(home / "watchlist.toml"),
         "assets": [],
+        "latency": [],
+        "not_answering": [],
         "failing": [],
         "without_bars": [],
     }

@@ -128,10 +128,10 @@ def test_a_late_bar_that_is_the_newest_one_still_belongs_to_the_past(
 def test_a_bar_that_never_comes_did_not_trade_and_nobody_asks_again(
     database: Database, exchange: MemoryExchange
 ) -> None:
-    """A day of ticks each quarter of an hour, and of sweeps when gaps fall due."""
+    """A day of ticks at the closes, and of sweeps when gaps fall due."""
     own = []
     refresh(database, WATCHED, exchange, NOW, timeframes=MINUTES)
-    moments = [ts + STEP for ts in minutes_of()["ts"] if NOW <= ts < utc("2026-11-27 14:45")][2::3]
+    moments = [ts + STEP for ts in minutes_of()["ts"] if NOW <= ts < utc("2026-11-27 14:45")]
     while moments:
         now = moments.pop(0)
         assert stale(database, now)

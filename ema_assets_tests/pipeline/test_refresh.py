@@ -6,6 +6,7 @@ from datetime import date, datetime, timedelta
 import polars as pl
 import pytest
 
+from ema_assets.errors import StoreError
 from ema_assets.lineage import ASSETS, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.pipeline import computing, fetching
 from ema_assets.pipeline.ingest import store_file
@@ -242,7 +243,7 @@ def test_work_is_cut_into_batches_without_changing_the_result(
     assert all(whole[asset].equals(rows) for asset, rows in tables_of(database).items())
 
 
-class Crash(Exception):
+class Crash(StoreError):
     """Stands for a killed process."""
 
 
