@@ -235,6 +235,7 @@ def refresh_command(symbols: Sequence[str], timeframes: Sequence[str], everythin
 
     A Dagster that runs on the same database takes note of it within two minutes.
     """
+    from ema_assets.pipeline.graph import build
     from ema_assets.pipeline.providers import open_provider
     from ema_assets.pipeline.refresh import refresh_all
 
@@ -251,6 +252,7 @@ def refresh_command(symbols: Sequence[str], timeframes: Sequence[str], everythin
             timedelta(seconds=settings.publication_delay_seconds),
             list(symbols) or list(watched.symbols),
             sorted(chosen, key=lambda each: each.rank),
+            graph=build(watched, settings.signals_folder),
             everything=everything,
         ):
             if outcome.done or outcome.errors:
@@ -370,7 +372,7 @@ def ingest_command(files: Sequence[Path], symbol: str | None, timeframe: str | N
     watched = watchlist.load(settings.watchlist_path)
     fetched = {each.symbol for each in watched.instruments if each.is_fetched}
     with _database(settings) as database:
-        sync(database, watched, datetime.now(UTC))
+        sync(database, watched, datetime.now(UTC), build(watched, settings.signals_folder))
         for path, bars in read:
             summaries = store_file(database, bars, path.name, datetime.now(UTC))
             click.echo(f"{path}: {bars.height} bars read")

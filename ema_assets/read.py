@@ -23,11 +23,10 @@ import polars as pl
 from ema_assets.errors import ConfigurationError
 from ema_assets.keys import parse_symbol, parse_timeframe
 from ema_assets.lineage import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
-from ema_assets.pipeline import reading
+from ema_assets.pipeline import graph, reading
 from ema_assets.settings import Settings
 from ema_assets.store.database import Database
 from ema_assets.store.locate import database_url
-from ema_assets.watchlist import configured_seed
 
 __all__ = ["bars", "signals", "trades", "trends"]
 
@@ -109,11 +108,11 @@ def _rows(
     frame, first, last = parse_timeframe(timeframe), _utc("start", start), _utc("end", end)
     moment = _utc("as_of", as_of)
     settings = Settings.from_env()
+    known = graph.configured(settings)
     with Database(url or database_url(settings)) as database, database.transaction() as transaction:
         if moment is None:
-            return reading.rows_of(transaction, asset, frame, chosen, first, last)
-        seed = configured_seed(settings.watchlist_path)
-        rows = reading.rows_as_of(transaction, asset, frame, chosen, moment, seed)
+            return reading.rows_of(transaction, known.nodes[asset], frame, chosen, first, last)
+        rows = reading.rows_as_of(transaction, known, asset, frame, chosen, moment)
     within = [pl.lit(True)]
     if first is not None:
         within.append(pl.col(time) >= first)

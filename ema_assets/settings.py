@@ -79,6 +79,7 @@ class Settings:
     sandbox_url: str | None
     sandbox_seed: int
     watchlist_path: Path
+    signals_folder: Path
     series_per_run: int
     publication_delay_seconds: int
     sweep_seconds: int
@@ -124,6 +125,9 @@ class Settings:
             sandbox_url=_http_url(env, "EMA_SANDBOX_URL", "") or None,
             sandbox_seed=_integer(env, "EMA_SANDBOX_SEED", 930, 0, 2**31 - 1),
             watchlist_path=watchlist,
+            signals_folder=(
+                Path(env.get("EMA_SIGNALS_FOLDER", "").strip() or home / "signals").expanduser().absolute()
+            ),
             series_per_run=_integer(env, "EMA_SERIES_PER_RUN", 1000, 1, 100_000),
             publication_delay_seconds=_integer(
                 env, "EMA_PUBLICATION_DELAY_SECONDS", 0 if provider == "sandbox" else 3, 0, 3600

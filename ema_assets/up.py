@@ -108,7 +108,7 @@ def run(settings: Settings, port: int, say: Say) -> int:
                     supervisor.on_orphan(server.pid)
             migrate(url)
             with Database(url) as database:
-                sync(database, watched, datetime.now(UTC))
+                sync(database, watched, datetime.now(UTC), build(watched, settings.signals_folder))
                 env = _environment(settings, url)
                 if "sandbox" in providers and settings.sandbox_url is None:
                     say("Starting the sandbox exchange (synthetic prices) …")

@@ -5,7 +5,7 @@ import re
 import shutil
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ _CALENDAR_BY_SUFFIX = {
 }
 
 _GROUP_KEYS = ("name", "calendar", "hours", "provider", "symbols")
-_TOP_KEYS = ("history", "ema", "group")
+_TOP_KEYS = ("history", "ema", "signals", "strategy", "group")
 _REGULAR, _EXTENDED = "regular", "extended"
 _DEFAULT_HISTORY_DAYS = {Timeframe.M5: 60, Timeframe.D1: 730}
 
@@ -57,12 +57,18 @@ _DEFAULT_HISTORY_DAYS = {Timeframe.M5: 60, Timeframe.D1: 730}
 class Watchlist:
     """Instruments in the file's order, how far back their bars are fetched the first time, and how EMAs start.
 
-    `history_days` has one entry a fetched timeframe, in calendar days. `ema_seed` is one of keys.SEEDS.
+    `history_days` has one entry a fetched timeframe, in calendar days. `ema_seed` is one of keys.SEEDS. `signals_off`,
+    `signal_params` and `strategies` are what the file says of signals and strategies: pipeline/graph makes sense of it
+    and names the file as `where` when it cannot.
     """
 
     instruments: tuple[Instrument, ...]
     history_days: Mapping[Timeframe, int]
     ema_seed: str = SEEDS[0]
+    signals_off: tuple[str, ...] = ()
+    signal_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    strategies: tuple[Mapping[str, Any], ...] = ()
+    where: str = "watchlist"
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -121,9 +127,9 @@ def parse(text: str, where: str = "watchlist") -> Watchlist:
     _only(document, _TOP_KEYS, where)
     history = _history(document.get("history", {}), where)
     seed = _seed(document.get("ema", {}), where)
-    groups = document.get("group", [])
-    if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
-        raise WatchlistError(f"{where}: groups are written `[[group]]`, with two brackets on each side")
+    off, params = _signals(document.get("signals", {}), where)
+    strategies = _tables(document.get("strategy", []), "strategy", "strategies", where)
+    groups = _tables(document.get("group", []), "group", "groups", where)
     instruments: dict[str, Instrument] = {}
     for number, group in enumerate(groups, start=1):
         for instrument in _group(group, f"{where}: group {group.get('name', number)!r}"):
@@ -132,7 +138,7 @@ def parse(text: str, where: str = "watchlist") -> Watchlist:
             instruments[instrument.symbol] = instrument
     if not instruments:
         raise WatchlistError(f'{where}: lists no symbol; add a `[[group]]` with `symbols = ["AAPL"]`')
-    return Watchlist(tuple(instruments.values()), history, seed)
+    return Watchlist(tuple(instruments.values()), history, seed, off, params, tuple(strategies), where)
 
 
 def _only(table: Mapping[str, Any], allowed: Iterable[str], where: str) -> None:
@@ -153,12 +159,27 @@ def _seed(table: Any, where: str) -> str:
     return str(seed)
 
 
-def configured_seed(path: Path) -> str:
-    """How EMAs start by the file at `path`; as by default where there is no readable file yet."""
-    try:
-        return load(path).ema_seed
-    except WatchlistError:
-        return SEEDS[0]
+def _signals(table: Any, where: str) -> tuple[tuple[str, ...], dict[str, dict[str, Any]]]:
+    """The signals that are switched off, and the parameters of others by their name."""
+    if not isinstance(table, dict):
+        raise WatchlistError(f'{where}: `signals` must be a table, such as `[signals]` with `off = ["macd"]`')
+    off = table.get("off", [])
+    if not isinstance(off, list) or not all(isinstance(name, str) for name in off):
+        raise WatchlistError(f'{where}: signals: `off` must be a list such as ["macd"], received {off!r}')
+    params = {name: values for name, values in table.items() if name != "off"}
+    for name, values in params.items():
+        if not isinstance(values, dict):
+            raise WatchlistError(
+                f"{where}: signals: parameters stand in a table of their signal, such as `[signals.rsi]` with "
+                f"`span = 14`, received `{name} = {values!r}`"
+            )
+    return tuple(off), params
+
+
+def _tables(tables: Any, key: str, plural: str, where: str) -> list[dict[str, Any]]:
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise WatchlistError(f"{where}: {plural} are written `[[{key}]]`, with two brackets on each side")
+    return tables
 
 
 def _history(table: Any, where: str) -> dict[Timeframe, int]:

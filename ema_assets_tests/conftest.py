@@ -12,9 +12,13 @@ import psycopg2
 import pytest
 from hypothesis import HealthCheck, settings
 
+from ema_assets.pipeline.graph import build
+from ema_assets.pipeline.watch import adopt_graph
 from ema_assets.store.database import Database
 from ema_assets.store.embedded import EmbeddedServer
 from ema_assets.store.migrations import migrate
+from ema_assets.watchlist import Watchlist
+from ema_assets_tests.core import CORE
 
 _TEMPLATE = "migrated"
 
@@ -36,6 +40,8 @@ class Databases:
         self.execute("SELECT pg_reload_conf()")
         self.execute(f"CREATE DATABASE {_TEMPLATE}")
         migrate(self.url_of(_TEMPLATE))
+        with Database(self.url_of(_TEMPLATE)) as template, template.transaction() as transaction:
+            adopt_graph(transaction, build(Watchlist((), {}, **CORE)))
 
     def url_of(self, name: str) -> str:
         """The URL of the database `name`."""
@@ -68,12 +74,12 @@ def heavy(share: int = 6) -> settings:
 
 
 def empty(database: Database) -> None:
-    """Take every row out of the market tables, but for the sessions, which are the same for every test."""
+    """Take every row out of the market tables, but for the sessions and the graph, which are the same for every test."""
     with database.transaction() as transaction:
         tables = transaction.query(
             """
             SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables
-            WHERE schemaname = 'market' AND tablename <> 'session'
+            WHERE schemaname = 'market' AND tablename NOT IN ('session', 'asset', 'asset_input')
             """
         )["name"]
         transaction.execute(f"TRUNCATE {', '.join(tables)}")

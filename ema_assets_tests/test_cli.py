@@ -19,6 +19,7 @@ from ema_assets import watchlist
 from ema_assets.cli import main
 from ema_assets.sandbox.server import running_sandbox
 from ema_assets_tests.conftest import Databases
+from ema_assets_tests.core import CORE_TEXT
 
 WATCHLIST = """\
 # Mine.
@@ -33,7 +34,7 @@ symbols = ["AAPL", "MSFT"]  # two of them
 [[group]]
 calendar = "24/7"
 symbols = ["BTC-USD"]
-"""
+""" + CORE_TEXT
 
 HEAD = "symbol,timeframe,ts,open,high,low,close,volume"
 SOUND = "AAPL,1d,2024-02-14,10,12,9,11,100"

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from ema_assets.errors import ConfigurationError, InvalidKeyError
 from ema_assets.keys import Instrument, Series, parse_symbol, parse_timeframe
-from ema_assets.lineage import ASSETS, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY, UPSTREAM, downstream_of
 from ema_assets.timeframes import BASE, FETCHED, ORDER, ROLLED_UP, Timeframe
 
 SYMBOLS = [
@@ -113,11 +112,3 @@ def test_an_instrument_knows_how_it_is_traded_and_fetched() -> None:
     assert not Instrument("AAPL").is_crypto
     assert Instrument("BTC-USD", "24/7").is_crypto
     assert not Instrument("OLD", provider="file").is_fetched
-
-
-def test_the_chain_runs_from_bars_to_trades_and_trades_also_read_bars() -> None:
-    assert [UPSTREAM.get(asset) for asset in ASSETS] == [None, OHLC, EMA_SIGNALS, EMA_TREND]
-    assert downstream_of(OHLC) == (EMA_SIGNALS, STRATEGY)
-    assert downstream_of(EMA_SIGNALS) == (EMA_TREND,)
-    assert downstream_of(EMA_TREND) == (STRATEGY,)
-    assert downstream_of(STRATEGY) == ()

@@ -7,13 +7,13 @@ import pytest
 
 from ema_assets import read
 from ema_assets.errors import ConfigurationError, InvalidKeyError, StoreUnavailable
-from ema_assets.lineage import ASSETS, OHLC, STRATEGY
+from ema_assets.lineage import CHAIN, OHLC, STRATEGY
 from ema_assets.pipeline.ingest import store_file
 from ema_assets.store.database import Database
 from ema_assets.timeframes import ORDER, Timeframe
 from ema_assets_tests.pipeline.exchange import MemoryExchange, bars_on, moved, refresh, tables_of, utc, watch
 
-READERS = dict(zip(ASSETS, (read.bars, read.signals, read.trends, read.trades), strict=True))
+READERS = dict(zip(CHAIN, (read.bars, read.signals, read.trends, read.trades), strict=True))
 WEEK = (date(2026, 11, 23), date(2026, 11, 27))
 # A week has too few bars for a crossover.
 WITHOUT_TRADES = [(STRATEGY, "4h"), (STRATEGY, "1d")]
@@ -40,7 +40,7 @@ def clock(database: Database) -> datetime:
 def everything(database: Database, as_of: datetime | None = None) -> dict[tuple[str, str], pl.DataFrame]:
     return {
         (asset, timeframe.value): READERS[asset](timeframe.value, as_of=as_of, url=database.url)
-        for asset in ASSETS
+        for asset in CHAIN
         for timeframe in ORDER
     }
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from dagster import (
     AssetCheckResult,
     AssetCheckSeverity,
+    AssetChecksDefinition,
     AssetCheckSpec,
     AssetKey,
     MetadataValue,
@@ -14,8 +15,9 @@ from dagster import (
 )
 
 from ema_assets.defs.resources import MarketResource, StoreResource
-from ema_assets.lineage import ASSETS, OHLC, UPSTREAM
+from ema_assets.lineage import OHLC
 from ema_assets.pipeline import health
+from ema_assets.pipeline.graph import Graph
 from ema_assets.pipeline.planning import closed_bars
 
 _ROWS_SHOWN = 50
@@ -60,52 +62,63 @@ _SPECS = [
             "the year: without sessions nothing looks stale; install its newest release."
         ),
     ),
-    *(
-        AssetCheckSpec(
-            "no_series_fails",
-            asset=AssetKey(asset),
-            description="The last attempt succeeded for every series; the failing ones are named with the reason.",
-        )
-        for asset in ASSETS
-    ),
-    *(
-        AssetCheckSpec(
-            "keeps_up",
-            asset=AssetKey(asset),
-            description=f"No series waits for more than 15 minutes for its changed {UPSTREAM[asset]} to be computed.",
-        )
-        for asset in ASSETS
-        if asset in UPSTREAM
-    ),
 ]
 
 
-@multi_asset_check(name="series_checks", specs=_SPECS)
-def series_checks(store: StoreResource, market: MarketResource) -> Iterator[AssetCheckResult]:
-    """One pass over the ledger for all checks, so that they cost a run one step and not thirteen."""
-    now = market.now()
-    with store.open() as database, database.transaction() as transaction:
-        rejected = health.rejected_since(transaction, now - timedelta(hours=24))
-        flagged = health.flagged_since(transaction, now - timedelta(hours=24))
-        gaps = health.open_gaps(transaction)
-        not_traded = health.settled_gaps(transaction)
-        revised = health.revised_since(transaction, now - timedelta(hours=24))
-        ending = health.ending_calendars(transaction, now + timedelta(days=30))
-        late = health.late_series(transaction, closed_bars(transaction, now))
-        failing = health.failing(transaction)
-        waiting = health.waiting_since(transaction, now - timedelta(minutes=15))
-    yield _result(OHLC, "bars_are_sound", rejected.to_dicts(), "bars rejected, by reason")
-    yield _result(OHLC, "series_are_fresh", late.to_dicts(), "series late or without bars")
-    yield _result(OHLC, "bars_are_plausible", flagged.to_dicts(), "bars flagged")
-    yield _result(OHLC, "no_bar_is_missing", gaps.to_dicts(), "gaps open", also={"bars_not_traded": not_traded})
-    yield _result(OHLC, "the_past_stands", revised.to_dicts(), "revisions")
-    yield _result(OHLC, "calendars_reach_ahead", ending.to_dicts(), "calendars ending")
-    for asset in ASSETS:
-        rows = [row for row in failing.to_dicts() if row["asset"] == asset]
-        yield _result(asset, "no_series_fails", rows, "series failing", AssetCheckSeverity.ERROR)
-        if asset in UPSTREAM:
-            rows = [row for row in waiting.to_dicts() if row["asset"] == asset]
-            yield _result(asset, "keeps_up", rows, "series waiting")
+def _specs(graph: Graph) -> list[AssetCheckSpec]:
+    return [
+        *_SPECS,
+        *(
+            AssetCheckSpec(
+                "no_series_fails",
+                asset=AssetKey(node.name),
+                description="The last attempt succeeded for every series; the failing ones are named with the reason.",
+            )
+            for node in graph.on
+        ),
+        *(
+            AssetCheckSpec(
+                "keeps_up",
+                asset=AssetKey(node.name),
+                description=(
+                    f"No series waits for more than 15 minutes for its changed {' or '.join(node.reads)} to be computed."
+                ),
+            )
+            for node in graph.computed
+        ),
+    ]
+
+
+def series_checks(graph: Graph) -> AssetChecksDefinition:
+    """One pass over the ledger for all checks of all assets, so that they cost a run one step."""
+
+    @multi_asset_check(name="series_checks", specs=_specs(graph))
+    def checks(store: StoreResource, market: MarketResource) -> Iterator[AssetCheckResult]:
+        now = market.now()
+        with store.open() as database, database.transaction() as transaction:
+            rejected = health.rejected_since(transaction, now - timedelta(hours=24))
+            flagged = health.flagged_since(transaction, now - timedelta(hours=24))
+            gaps = health.open_gaps(transaction)
+            not_traded = health.settled_gaps(transaction)
+            revised = health.revised_since(transaction, now - timedelta(hours=24))
+            ending = health.ending_calendars(transaction, now + timedelta(days=30))
+            late = health.late_series(transaction, closed_bars(transaction, now))
+            failing = health.failing(transaction)
+            waiting = health.waiting_since(transaction, now - timedelta(minutes=15))
+        yield _result(OHLC, "bars_are_sound", rejected.to_dicts(), "bars rejected, by reason")
+        yield _result(OHLC, "series_are_fresh", late.to_dicts(), "series late or without bars")
+        yield _result(OHLC, "bars_are_plausible", flagged.to_dicts(), "bars flagged")
+        yield _result(OHLC, "no_bar_is_missing", gaps.to_dicts(), "gaps open", also={"bars_not_traded": not_traded})
+        yield _result(OHLC, "the_past_stands", revised.to_dicts(), "revisions")
+        yield _result(OHLC, "calendars_reach_ahead", ending.to_dicts(), "calendars ending")
+        for node in graph.on:
+            rows = [row for row in failing.to_dicts() if row["asset"] == node.name]
+            yield _result(node.name, "no_series_fails", rows, "series failing", AssetCheckSeverity.ERROR)
+            if node.name != OHLC:
+                rows = [row for row in waiting.to_dicts() if row["asset"] == node.name]
+                yield _result(node.name, "keeps_up", rows, "series waiting")
+
+    return checks
 
 
 def _result(

@@ -1,19 +1,22 @@
-"""The refresh job: the whole chain for whatever is stale in a rectangle of partitions."""
+"""The refresh job: the whole graph for whatever is stale in a rectangle of partitions."""
 
-from dagster import AssetSelection, define_asset_job
+from dagster import AssetChecksDefinition, AssetSelection, define_asset_job
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from ema_assets.defs.checks import series_checks
-from ema_assets.lineage import ASSETS
+from ema_assets.pipeline.graph import Graph
 
 REFRESH_JOB = "refresh"
 
-refresh_job = define_asset_job(
-    REFRESH_JOB,
-    selection=AssetSelection.assets(*ASSETS) | AssetSelection.checks(series_checks),
-    # At the default, DEBUG, a run prints a line for every partition it materializes.
-    config={"loggers": {"console": {"config": {"log_level": "INFO"}}}},
-    description=(
-        "Brings stale series up to date through all four assets in one run. Launched by the schedules and the sweep; "
-        "to recompute partitions by hand, materialize the assets instead."
-    ),
-)
+
+def refresh_job(graph: Graph, checks: AssetChecksDefinition) -> UnresolvedAssetJobDefinition:
+    """The job over every asset of `graph` that is switched on."""
+    return define_asset_job(
+        REFRESH_JOB,
+        selection=AssetSelection.assets(*(node.name for node in graph.on)) | AssetSelection.checks(checks),
+        # At the default, DEBUG, a run prints a line for every partition it materializes.
+        config={"loggers": {"console": {"config": {"log_level": "INFO"}}}},
+        description=(
+            "Brings stale series up to date through all assets in one run. Launched by the schedules and the sweep; "
+            "to recompute partitions by hand, materialize the assets instead."
+        ),
+    )

@@ -40,10 +40,6 @@ class MarketResource(ConfigurableResource):
             publication_delay=timedelta(seconds=settings.publication_delay_seconds),
         )
 
-    def ema_seed(self) -> str:
-        """How EMAs start, as the watchlist says."""
-        return watchlist.load(Settings.from_env().watchlist_path).ema_seed
-
     def origin(self, provider: str | None) -> dict[str, str]:
         """What a materialization of bars says about where they are from; None stands for the configured provider."""
         name = provider or Settings.from_env().provider

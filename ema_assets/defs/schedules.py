@@ -11,11 +11,13 @@ from dagster import (
     schedule,
 )
 
-from ema_assets.defs.jobs import refresh_job
+from ema_assets.defs.configuration import complaint
+from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.defs.requests import in_flight, run_request
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.domain.planning import plan_runs
+from ema_assets.pipeline.graph import Graph
 from ema_assets.pipeline.planning import next_closes, sentences, stale_on_close
 from ema_assets.settings import Settings
 from ema_assets.timeframes import ORDER, Timeframe
@@ -25,10 +27,10 @@ _CRON = {Timeframe.M5: "*/5 * * * *"}
 _QUARTER_HOURLY = "*/15 * * * *"
 
 
-def _schedule(timeframe: Timeframe) -> ScheduleDefinition:
+def _schedule(timeframe: Timeframe, graph: Graph) -> ScheduleDefinition:
     @schedule(
         name=f"refresh_{timeframe.value}",
-        job=refresh_job,
+        job_name=REFRESH_JOB,
         cron_schedule=_CRON.get(timeframe, _QUARTER_HOURLY),
         execution_timezone="UTC",
         default_status=DefaultScheduleStatus.RUNNING,
@@ -37,6 +39,8 @@ def _schedule(timeframe: Timeframe) -> ScheduleDefinition:
     def refresh(
         context: ScheduleEvaluationContext, store: StoreResource, market: MarketResource
     ) -> list[RunRequest] | SkipReason:
+        if (reason := complaint(graph)) is not None:
+            return SkipReason(reason)
         now = max(context.scheduled_execution_time, market.now())
         symbols = context.instance.get_dynamic_partitions(str(SYMBOLS.name))
         with store.open() as database, database.transaction() as transaction:
@@ -64,4 +68,6 @@ def _silence(timeframe: Timeframe, coming: list[tuple[str, datetime, datetime]],
     return "nothing is stale: " + "; ".join(parts)
 
 
-schedules = [_schedule(timeframe) for timeframe in ORDER]
+def schedules(graph: Graph) -> list[ScheduleDefinition]:
+    """A schedule a timeframe, for a process that was loaded with the assets of `graph`."""
+    return [_schedule(timeframe, graph) for timeframe in ORDER]

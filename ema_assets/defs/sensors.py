@@ -9,6 +9,7 @@ from dagster import (
     DefaultSensorStatus,
     DeleteDynamicPartitionsRequest,
     RunRequest,
+    SensorDefinition,
     SensorEvaluationContext,
     SensorResult,
     SkipReason,
@@ -16,14 +17,16 @@ from dagster import (
 )
 
 from ema_assets import watchlist
-from ema_assets.defs.jobs import refresh_job
+from ema_assets.defs.configuration import complaint
+from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.defs.requests import in_flight, run_request
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.domain.planning import plan_runs
 from ema_assets.errors import ConfigurationError
+from ema_assets.pipeline.graph import Graph
 from ema_assets.pipeline.planning import stale_for_sweep
-from ema_assets.pipeline.watch import code_versions, sync
+from ema_assets.pipeline.watch import sync
 from ema_assets.settings import Settings
 
 # Dagster wants a sensor's interval when it loads the definitions.
@@ -42,68 +45,80 @@ def _requests_for_stale(
     return [run_request(run, now) for run in runs], stale.height
 
 
-@sensor(
-    job=refresh_job,
-    minimum_interval_seconds=INTERVAL_SECONDS,
-    default_status=DefaultSensorStatus.RUNNING,
-    description=(
-        "Takes up every stale series that no schedule sees to: corrections, ingested files, failed attempts whose "
-        "pause is over, changed code, and what a killed run left behind."
-    ),
-)
-def sweep(
-    context: SensorEvaluationContext, store: StoreResource, market: MarketResource
-) -> list[RunRequest] | SkipReason:
-    """Launch what is stale."""
-    symbols = context.instance.get_dynamic_partitions(str(SYMBOLS.name))
-    requests, stale = _requests_for_stale(context, store, market.now(), symbols)
-    if requests:
-        return requests
-    if not stale:
-        return SkipReason("nothing is stale that a schedule does not see to")
-    return SkipReason(f"{stale} stale series are covered by queued or running runs")
+def _sweep(graph: Graph) -> SensorDefinition:
+    @sensor(
+        job_name=REFRESH_JOB,
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        default_status=DefaultSensorStatus.RUNNING,
+        description=(
+            "Takes up every stale series that no schedule sees to: corrections, ingested files, failed attempts whose "
+            "pause is over, changed code, and what a killed run left behind."
+        ),
+    )
+    def sweep(
+        context: SensorEvaluationContext, store: StoreResource, market: MarketResource
+    ) -> list[RunRequest] | SkipReason:
+        """Launch what is stale."""
+        if (reason := complaint(graph)) is not None:
+            return SkipReason(reason)
+        symbols = context.instance.get_dynamic_partitions(str(SYMBOLS.name))
+        requests, stale = _requests_for_stale(context, store, market.now(), symbols)
+        if requests:
+            return requests
+        if not stale:
+            return SkipReason("nothing is stale that a schedule does not see to")
+        return SkipReason(f"{stale} stale series are covered by queued or running runs")
+
+    return sweep
 
 
-@sensor(
-    job=refresh_job,
-    minimum_interval_seconds=INTERVAL_SECONDS,
-    default_status=DefaultSensorStatus.RUNNING,
-    description="Follows the watchlist file: new symbols become partitions and are loaded, removed ones go.",
-)
-def sync_watchlist(
-    context: SensorEvaluationContext, store: StoreResource, market: MarketResource
-) -> SensorResult | SkipReason:
-    """Sync instruments, ledger rows and dynamic partitions when the file, or what Dagster knows of it, has changed.
+def _sync_watchlist(graph: Graph) -> SensorDefinition:
+    @sensor(
+        job_name=REFRESH_JOB,
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        default_status=DefaultSensorStatus.RUNNING,
+        description="Follows the watchlist file: new symbols become partitions and are loaded, removed ones go.",
+    )
+    def sync_watchlist(
+        context: SensorEvaluationContext, store: StoreResource, market: MarketResource
+    ) -> SensorResult | SkipReason:
+        """Sync instruments, ledger rows and dynamic partitions when the file, or what Dagster knows of it, has changed.
 
-    The first runs of new symbols are launched at once and not left to the next sweep.
-    """
-    path = Settings.from_env().watchlist_path
-    try:
-        watched = watchlist.load(path)
-        now = market.now()
-        known = context.instance.get_dynamic_partitions(str(SYMBOLS.name))
-        # With the date, sessions are extended in time; with the versions, changed code is adopted after an upgrade.
-        mark = hashlib.sha256(
-            f"{path}\n{now.date()}\n{code_versions(watched.ema_seed)}\n{watched}".encode()
-        ).hexdigest()
-        if mark == context.cursor and set(watched.symbols) == set(known):
-            return SkipReason(f"{path.name} has not changed: {len(known)} symbols")
-        with store.open() as database:
-            sync(database, watched, now)
-    except ConfigurationError as error:
-        return SkipReason(f"the watchlist was not synced: {error}")
-    new = [symbol for symbol in watched.symbols if symbol not in set(known)]
-    gone = [symbol for symbol in known if symbol not in set(watched.symbols)]
-    # Each kind in one batch: every change makes Dagster read the status of all partitions anew.
-    changes: list[AddDynamicPartitionsRequest | DeleteDynamicPartitionsRequest] = []
-    if new:
-        changes.append(SYMBOLS.build_add_request(new))
-    if gone:
-        changes.append(SYMBOLS.build_delete_request(gone))
-    # Dagster changes the partitions before it creates the runs, and appends new ones at the end.
-    symbols = [symbol for symbol in known if symbol not in set(gone)] + new
-    requests, _ = _requests_for_stale(context, store, now, symbols)
-    return SensorResult(run_requests=requests, dynamic_partitions_requests=changes, cursor=mark)
+        The first runs of new symbols are launched at once and not left to the next sweep.
+        """
+        path = Settings.from_env().watchlist_path
+        if (reason := complaint(graph)) is not None:
+            return SkipReason(reason)
+        try:
+            watched = watchlist.load(path)
+            now = market.now()
+            known = context.instance.get_dynamic_partitions(str(SYMBOLS.name))
+            # With the date, sessions are extended in time; with the graph, changed code is adopted after an upgrade.
+            mark = hashlib.sha256(
+                f"{path}\n{now.date()}\n{graph.fingerprint}\n{watched}".encode()
+            ).hexdigest()
+            if mark == context.cursor and set(watched.symbols) == set(known):
+                return SkipReason(f"{path.name} has not changed: {len(known)} symbols")
+            with store.open() as database:
+                sync(database, watched, now, graph)
+        except ConfigurationError as error:
+            return SkipReason(f"the watchlist was not synced: {error}")
+        new = [symbol for symbol in watched.symbols if symbol not in set(known)]
+        gone = [symbol for symbol in known if symbol not in set(watched.symbols)]
+        # Each kind in one batch: every change makes Dagster read the status of all partitions anew.
+        changes: list[AddDynamicPartitionsRequest | DeleteDynamicPartitionsRequest] = []
+        if new:
+            changes.append(SYMBOLS.build_add_request(new))
+        if gone:
+            changes.append(SYMBOLS.build_delete_request(gone))
+        # Dagster changes the partitions before it creates the runs, and appends new ones at the end.
+        symbols = [symbol for symbol in known if symbol not in set(gone)] + new
+        requests, _ = _requests_for_stale(context, store, now, symbols)
+        return SensorResult(run_requests=requests, dynamic_partitions_requests=changes, cursor=mark)
+
+    return sync_watchlist
 
 
-sensors = [sweep, sync_watchlist]
+def sensors(graph: Graph) -> list[SensorDefinition]:
+    """Both, for a process that was loaded with the assets of `graph`."""
+    return [_sweep(graph), _sync_watchlist(graph)]

@@ -182,6 +182,57 @@ def bar_grid(sessions: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
     )
 
 
+def place(bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> pl.DataFrame:
+    """Add to `bars` (calendar, ts, …) where in its session each lies, in the same order.
+
+    Columns added: session (the session's opening time), ts_end (when the bar closes, the session's close at the latest)
+    and is_session_last (no bar of `timeframe` opens after it in the session). A bar outside all sessions belongs to the
+    one before it.
+    """
+    is_day = timeframe is Timeframe.D1
+    opened = sessions.select("calendar", session="open", shut="regular_close" if is_day else "close").sort("session")
+    full = pl.col("ts") + pl.lit(timeframe.duration)
+    end = pl.col("shut") if is_day else pl.min_horizontal(full, "shut")
+    return (
+        bars.with_row_index("_row")
+        .sort("ts")
+        .join_asof(
+            opened,
+            left_on="ts",
+            right_on="session",
+            by="calendar",
+            strategy="backward",
+            check_sortedness=False,
+            coalesce=False,
+        )
+        .with_columns(
+            ts_end=pl.coalesce(end, full),
+            is_session_last=(full >= pl.col("shut")).fill_null(False),
+        )
+        .sort("_row")
+        .drop("_row", "shut")
+    )
+
+
+def with_trend_of(bars: pl.DataFrame, trend: pl.DataFrame) -> pl.DataFrame:
+    """Add `higher_trend` to `bars` (symbol, ts, ts_end, …; sorted by symbol and ts): what was known at each one's close.
+
+    `trend` has symbol, ts_end, trend of a longer timeframe. A bar of it counts from the moment at which it closes, so that
+    nothing comes from the future.
+    """
+    return (
+        bars.sort("ts_end")
+        .join_asof(
+            trend.rename({"trend": "higher_trend"}).sort("ts_end"),
+            on="ts_end",
+            by="symbol",
+            strategy="backward",
+            check_sortedness=False,
+        )
+        .sort("symbol", "ts")
+    )
+
+
 def last_closed(sessions: pl.DataFrame, timeframe: Timeframe, now: datetime) -> pl.DataFrame:
     """The newest bar of each calendar that has closed at `now`: columns calendar, ts, ts_end."""
     recent = sessions.filter(pl.col("open") <= now).sort("calendar", "open").group_by("calendar").tail(2)

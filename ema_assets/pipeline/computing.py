@@ -1,23 +1,22 @@
-"""Everything that is computed from stored bars: rolled-up bars, EMA signals, trends, trades."""
+"""Everything that is computed from stored bars: rolled-up bars, signals, trades. One engine for all of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import polars as pl
 
-from ema_assets.domain.calendars import UTC_TIME
-from ema_assets.domain.ema import FAST, SLOW, SMA_SEED, ema_signals
-from ema_assets.domain.rollup import buckets_of, roll_up
-from ema_assets.domain.strategy import trades_9_30
-from ema_assets.domain.trend import ema_trend
-from ema_assets.lineage import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
+from ema_assets.domain.calendars import UTC_TIME, place, with_trend_of
+from ema_assets.domain.rollup import CODE_VERSION, buckets_of, roll_up
+from ema_assets.lineage import EMA_TREND, OHLC, STRATEGY
+from ema_assets.pipeline.graph import Node
 from ema_assets.pipeline.isolating import in_halves
 from ema_assets.pipeline.outcome import Outcome, batches
-from ema_assets.pipeline.watch import CODE_VERSIONS, code_versions
 from ema_assets.store import latency, ledger, quality, sessions, tables
 from ema_assets.store.database import Database, Transaction
-from ema_assets.store.tables import Table
+from ema_assets.strategies.bars import NEWEST_STATES, STATE_EVERY
+from ema_assets.strategies.schema import STATE_SCHEMA
+from ema_assets.strategies.simulation import simulate
 from ema_assets.timeframes import BASE, Timeframe
 
 # Input rows read and held at a time: bounds memory whatever the number of series.
@@ -28,83 +27,160 @@ ROWS_A_BATCH = 400_000
 class Computed:
     """Rows that replace what a table holds of each series from `starts` on, and the input they came from.
 
-    `starts` has symbol and from_ts, `seen` symbol, first_ts and last_ts of the input read.
+    `starts` has symbol and from_ts, `seen` symbol, first_ts and last_ts of the input read. `states` is what a strategy
+    goes on from later, of the same series from the same times on.
     """
 
     rows: pl.DataFrame
     starts: pl.DataFrame
     seen: pl.DataFrame
+    states: pl.DataFrame | None = None
 
 
-def _signals(transaction: Transaction, timeframe: Timeframe, starts: pl.DataFrame, seed: str) -> Computed:
-    state = (FAST, SLOW, "bar_number")
-    carried = tables.read_before(transaction, tables.SIGNALS, timeframe, starts, state).drop_nulls()
-    # A series that is still within its first bars starts again from the first one: the seed is a mean over them.
-    starts = starts.with_columns(
-        pl.when(pl.col("symbol").is_in(carried["symbol"].implode()))
-        .then(pl.col("from_ts"))
-        .otherwise(pl.lit(ledger.BEGINNING, UTC_TIME))
-        .alias("from_ts")
+def compute(transaction: Transaction, node: Node, timeframe: Timeframe, claimed: pl.DataFrame) -> Computed:
+    """The rows of `node` for `claimed` (symbol, calendar, from_ts), from the stored input and carried state."""
+    return (_signal if node.signal is not None else _strategy)(transaction, node, timeframe, claimed)
+
+
+def _signal(transaction: Transaction, node: Node, timeframe: Timeframe, claimed: pl.DataFrame) -> Computed:
+    signal, starts = node.signal, claimed.select("symbol", "from_ts")
+    assert signal is not None
+    carried = starts.select("symbol").clear()
+    if signal.carries:
+        carried = tables.read_before(transaction, node.table, timeframe, starts, signal.carries)
+        if not signal.carries_nulls:
+            # A series that is still within its first bars starts again from the first one.
+            carried = carried.drop_nulls()
+            starts = _from_the_beginning(starts, ~pl.col("symbol").is_in(carried["symbol"].implode()))
+    reading = starts
+    if before := signal.bars_before(node.params):
+        reading = tables.earlier(transaction, _source(node), timeframe, starts, before)
+    bars = _read(transaction, node, timeframe, reading)
+    is_new = pl.lit(True)
+    if before:
+        bars = bars.join(starts, on="symbol", how="left", maintain_order="left")
+        is_new = pl.col("ts") >= pl.col("from_ts")
+    bars = bars.with_columns(is_new=is_new)
+    if signal.has_sessions:
+        bars = _placed(transaction, bars, timeframe, claimed)
+    wanted = ["symbol", "ts", *_columns_read(node), "is_new", *(["session"] if signal.has_sessions else [])]
+    bars = bars.select(wanted)
+    rows = signal.compute(bars, carried, node.params)
+    if before:
+        rows = rows.filter(bars["is_new"])
+    return Computed(rows, starts, _seen(bars.filter("is_new")))
+
+
+def _strategy(transaction: Transaction, node: Node, timeframe: Timeframe, claimed: pl.DataFrame) -> Computed:
+    assert node.variant is not None
+    variant, starts = node.variant.on(timeframe), claimed.select("symbol", "from_ts")
+    # A simulation goes on from the newest state that it left before the change.
+    carried = tables.read_before(transaction, node.states, timeframe, starts, ("ts", *node.states.values))
+    starts = (
+        starts.select("symbol")
+        .join(carried.select("symbol", from_ts=pl.col("ts") + timedelta(microseconds=1)), on="symbol", how="left")
+        .with_columns(pl.col("from_ts").fill_null(pl.lit(ledger.BEGINNING, UTC_TIME)))
     )
-    bars = tables.read_since(transaction, tables.BARS, timeframe, starts, ("close",))
-    return Computed(ema_signals(bars, carried, seed), starts, _seen(bars))
+    bars = _placed(transaction, _read(transaction, node, timeframe, starts), timeframe, claimed)
+    if variant.higher_timeframe is not None:
+        bars = _with_trend_of(transaction, bars, variant.higher_timeframe, claimed, starts)
+    done = simulate(bars, carried.select("symbol", *STATE_SCHEMA), variant)
+    states = done.states.join(bars.select("symbol", "ts", "bar_number"), on=["symbol", "ts"], maintain_order="left")
+    return Computed(done.trades, starts, _seen(bars), states)
 
 
-def _trend(transaction: Transaction, timeframe: Timeframe, starts: pl.DataFrame, _seed: str) -> Computed:
-    carried = tables.read_before(transaction, tables.TREND, timeframe, starts, ("trend", "bars_since_cross"))
-    signals = tables.read_since(transaction, tables.SIGNALS, timeframe, starts, (FAST, SLOW, "bar_number"))
-    return Computed(ema_trend(signals, carried), starts, _seen(signals))
+def _source(node: Node) -> tables.Table:
+    """The table of the main input, for its times."""
+    assert node.main_input is not None
+    return tables.Table(node.main_input, "ts", node.reads[node.main_input])
 
 
-def _trades(transaction: Transaction, timeframe: Timeframe, starts: pl.DataFrame, _seed: str) -> Computed:
-    carried = tables.open_trades_before(transaction, timeframe, starts)
-    trend = tables.read_since(transaction, tables.TREND, timeframe, starts, ("crossover", "bar_number"))
-    # Joined here and not in SQL: right after a bulk load Postgres has no statistics, and the join took 9 s, not 0.3 s.
-    closes = tables.read_since(transaction, tables.BARS, timeframe, starts, ("close",))
-    bars = trend.join(closes, on=["symbol", "ts"], how="inner", maintain_order="left")
-    return Computed(trades_9_30(bars, carried), starts, _seen(bars))
+def _columns_read(node: Node) -> list[str]:
+    return [name for columns in node.reads.values() for name in columns]
+
+
+def _read(transaction: Transaction, node: Node, timeframe: Timeframe, starts: pl.DataFrame) -> pl.DataFrame:
+    """Symbol, ts and what `node` reads, from `starts` on, of the bars that all of its inputs have; sorted.
+
+    Joined here and not in SQL: right after a bulk load Postgres has no statistics, and the join took 9 s, not 0.3 s.
+    """
+    parts = [
+        tables.read_since(transaction, tables.Table(asset, "ts", columns), timeframe, starts, columns)
+        for asset, columns in node.reads.items()
+    ]
+    bars = parts[0]
+    for part in parts[1:]:
+        bars = bars.join(part, on=["symbol", "ts"], how="inner", maintain_order="left")
+    return bars
+
+
+def _placed(
+    transaction: Transaction, bars: pl.DataFrame, timeframe: Timeframe, claimed: pl.DataFrame
+) -> pl.DataFrame:
+    """`bars` with session, is_session_last and ts_end."""
+    calendars = claimed.select("symbol", "calendar")
+    trading = _sessions_of(transaction, calendars, bars)
+    return place(bars.join(calendars, on="symbol", how="left", maintain_order="left"), timeframe, trading)
+
+
+def _with_trend_of(
+    transaction: Transaction, bars: pl.DataFrame, higher: Timeframe, claimed: pl.DataFrame, starts: pl.DataFrame
+) -> pl.DataFrame:
+    """`bars` with higher_trend: the trend of the last bar of `higher` that had closed when each bar closed."""
+    columns = ("ts", "trend")
+    trend = tables.Table(EMA_TREND, "ts", columns)
+    early = starts.with_columns(pl.col("from_ts") - pl.lit(higher.duration))
+    rows = pl.concat(
+        [
+            tables.read_before(transaction, trend, higher, early, columns),
+            tables.read_since(transaction, trend, higher, early, ("trend",)),
+        ]
+    )
+    return with_trend_of(bars, _placed(transaction, rows, higher, claimed).select("symbol", "ts_end", "trend"))
+
+
+def _from_the_beginning(starts: pl.DataFrame, which: pl.Expr) -> pl.DataFrame:
+    return starts.with_columns(
+        pl.when(which).then(pl.lit(ledger.BEGINNING, UTC_TIME)).otherwise("from_ts").alias("from_ts")
+    )
 
 
 def _seen(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.group_by("symbol").agg(first_ts=pl.col("ts").min(), last_ts=pl.col("ts").max())
 
 
-_STEPS: dict[str, tuple[Table, Callable[[Transaction, Timeframe, pl.DataFrame, str], Computed]]] = {
-    EMA_SIGNALS: (tables.SIGNALS, _signals),
-    EMA_TREND: (tables.TREND, _trend),
-    STRATEGY: (tables.TRADES, _trades),
-}
-
-
 def refresh_computed(
     database: Database,
-    asset: str,
+    node: Node,
     timeframe: Timeframe,
     symbols: Sequence[str],
     now: datetime,
     *,
     everything: bool = False,
-    seed: str = SMA_SEED,
 ) -> Outcome:
     """Bring those of `symbols` up to date whose input changed; with `everything`, all of them from the beginning.
 
-    `seed` is how EMAs start, one of keys.SEEDS. A series that cannot be computed costs only itself: it is in `errors`
-    and in the ledger, with the time of its next attempt.
+    A series that cannot be computed costs only itself: it is in `errors` and in the ledger, with the time of its next
+    attempt.
     """
-    table, step = _STEPS[asset]
     outcome = Outcome()
 
     def work(batch: list[str]) -> None:
         with database.transaction() as transaction:
-            claimed = ledger.claim(transaction, asset, timeframe, batch, everything=everything)
+            claimed = ledger.claim(transaction, node.name, timeframe, batch, everything=everything)
             if claimed.is_empty():
                 return
-            computed = step(transaction, timeframe, claimed.select("symbol", "from_ts"), seed)
-            past, recomputed = _past(claimed, computed.rows, table.time)
+            computed = compute(transaction, node, timeframe, claimed)
+            past, recomputed = _past(claimed, computed.rows, node.table.time)
             changes, flipped = tables.write_computed(
-                transaction, table, timeframe, computed.rows, computed.starts, past
+                transaction, node.table, timeframe, computed.rows, computed.starts, past
             )
-            _report_impact(transaction, asset, timeframe, recomputed, flipped)
+            if computed.states is not None:
+                tables.write_computed(transaction, node.states, timeframe, computed.states, computed.starts)
+                tables.thin_out(
+                    transaction, node.states, timeframe, claimed["symbol"], NEWEST_STATES, STATE_EVERY
+                )
+            _report_impact(transaction, node.table.flips, timeframe, recomputed, flipped)
             results = (
                 claimed.select("symbol")
                 .join(changes.select("symbol", "changed_from"), on="symbol", how="left")
@@ -113,16 +189,16 @@ def refresh_computed(
                     pl.lit(None, UTC_TIME).alias(name) for name in ("checked_through", "dirty_from", "dirty_end")
                 )
             )
-            ledger.complete(transaction, asset, timeframe, results, code_versions(seed)[asset])
-            if asset == STRATEGY:
+            ledger.complete(transaction, node.name, timeframe, results, node.code_version)
+            if node.name == STRATEGY:
                 _measure_latency(transaction, timeframe, claimed, computed.seen)
         outcome.add_done(claimed["symbol"])
         outcome.add_written(changes)
         outcome.recomputed += int(recomputed["recomputed"].sum())
         outcome.flipped += int(flipped["flipped"].sum())
 
-    for batch in _batches(database, asset, timeframe, symbols, everything=everything):
-        _quarantine(database, asset, timeframe, in_halves(batch, work), now, outcome)
+    for batch in _batches(database, node.name, timeframe, symbols, everything=everything):
+        _quarantine(database, node.name, timeframe, in_halves(batch, work), now, outcome)
     return outcome
 
 
@@ -165,7 +241,11 @@ def _past(claimed: pl.DataFrame, rows: pl.DataFrame, time: str) -> tuple[pl.Data
 
 
 def _report_impact(
-    transaction: Transaction, asset: str, timeframe: Timeframe, recomputed: pl.DataFrame, flipped: pl.DataFrame
+    transaction: Transaction,
+    flips: str | None,
+    timeframe: Timeframe,
+    recomputed: pl.DataFrame,
+    flipped: pl.DataFrame,
 ) -> None:
     """Add to the blast radius of the revisions behind what was computed again."""
     impact = recomputed.join(flipped, on="symbol", how="full", coalesce=True).fill_null(0)
@@ -176,8 +256,8 @@ def _report_impact(
         impact.select(
             "symbol",
             "recomputed",
-            crossovers=pl.col("flipped") if asset == EMA_TREND else nothing,
-            trades=pl.col("flipped") if asset == STRATEGY else nothing,
+            crossovers=pl.col("flipped") if flips == tables.CROSSOVERS else nothing,
+            trades=pl.col("flipped") if flips == tables.TRADES else nothing,
         ),
     )
 
@@ -209,7 +289,7 @@ def refresh_rolled_up(
             changes = tables.write_bars(transaction, timeframe, closed)
             _, recomputed = _past(claimed, closed, tables.BARS.time)
             _report_impact(
-                transaction, OHLC, timeframe, recomputed, flipped=recomputed.clear().rename({"recomputed": "flipped"})
+                transaction, None, timeframe, recomputed, flipped=recomputed.clear().rename({"recomputed": "flipped"})
             )
             results = (
                 claimed.select("symbol", checked_through="complete_through")
@@ -217,7 +297,7 @@ def refresh_rolled_up(
                 .join(_seen(closed), on="symbol", how="left")
                 .join(still_open.rename({"bucket": "dirty_from", "bucket_end": "dirty_end"}), on="symbol", how="left")
             )
-            ledger.complete(transaction, OHLC, timeframe, results, CODE_VERSIONS[OHLC])
+            ledger.complete(transaction, OHLC, timeframe, results, CODE_VERSION)
         outcome.add_done(claimed["symbol"])
         outcome.add_written(changes)
         outcome.recomputed += int(recomputed["recomputed"].sum())

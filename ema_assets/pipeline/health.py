@@ -53,7 +53,9 @@ def waiting_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
     return transaction.query(
         """
         SELECT s.asset, s.symbol, s.timeframe, s.updated_at AS waiting_since
-        FROM market.series_state s JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+        FROM market.series_state s
+        JOIN market.asset a ON a.asset = s.asset AND a.is_on
+        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
         WHERE s.asset <> $1 AND s.dirty_from IS NOT NULL AND s.updated_at < $2 ORDER BY 1, 2, 3
         """,
         OHLC,

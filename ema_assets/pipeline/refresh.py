@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from ema_assets.lineage import ASSETS, OHLC
+from ema_assets.lineage import OHLC
 from ema_assets.pipeline.computing import refresh_computed, refresh_rolled_up
 from ema_assets.pipeline.fetching import FetchRules, OpenProvider, refresh_fetched
+from ema_assets.pipeline.graph import Graph, build
 from ema_assets.pipeline.outcome import Outcome
 from ema_assets.pipeline.watch import sync
 from ema_assets.store.database import Database
@@ -21,23 +22,29 @@ def refresh_all(
     symbols: Sequence[str],
     timeframes: Sequence[Timeframe],
     *,
+    graph: Graph | None = None,
     everything: bool = False,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Iterator[tuple[str, Timeframe, Outcome]]:
-    """Bring `symbols` on `timeframes` up to date, asset by asset; yield what came of each as it is done."""
+    """Bring `symbols` on `timeframes` up to date, asset by asset; yield what came of each as it is done.
+
+    Without `graph`, the one that `watched` makes. What reads a longer timeframe is computed once more when that one is
+    done.
+    """
     now = clock()
-    sync(database, watched, now)
+    graph = graph or build(watched)
+    sync(database, watched, now, graph)
     rules = FetchRules(dict(watched.history_days), publication_delay)
     for timeframe in timeframes:
-        for asset in ASSETS:
-            if asset != OHLC:
-                outcome = refresh_computed(
-                    database, asset, timeframe, symbols, now, everything=everything, seed=watched.ema_seed
-                )
+        for node in graph.on:
+            if node.name != OHLC:
+                outcome = refresh_computed(database, node, timeframe, symbols, now, everything=everything)
             elif timeframe.is_fetched:
                 outcome = refresh_fetched(
                     database, open_provider, timeframe, symbols, rules, now, everything=everything
                 )
             else:
                 outcome = refresh_rolled_up(database, timeframe, symbols, now, everything=everything)
-            yield asset, timeframe, outcome
+            yield node.name, timeframe, outcome
+    for node, timeframe in graph.behind(timeframes):
+        yield node.name, timeframe, refresh_computed(database, node, timeframe, symbols, now)

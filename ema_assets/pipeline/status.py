@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from ema_assets.lineage import ASSETS, OHLC
+from ema_assets.lineage import OHLC
 from ema_assets.pipeline.planning import closed_bars
 from ema_assets.store import latency as latencies
 from ema_assets.store import ledger, providers
@@ -46,7 +46,7 @@ def by_asset(transaction: Transaction, now: datetime) -> list[AssetStatus]:
             failing=row["failing"],
             newest_ts=row["newest_ts"],
         )
-        for asset in ASSETS
+        for asset in ledger.assets(transaction)
         for timeframe in ORDER
         if (row := summary.get((asset, timeframe.value))) is not None
     ]
@@ -65,6 +65,7 @@ def progress(transaction: Transaction) -> dict[Timeframe, tuple[int, int]]:
                    bool_and(s.recorded_at IS NOT NULL)
                    OR bool_or(s.asset = $1 AND s.checked_through IS NOT NULL AND s.last_ts IS NULL) AS is_done
             FROM market.series_state s
+            JOIN market.asset a ON a.asset = s.asset AND a.is_on
             JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
             GROUP BY 1, 2
             HAVING bool_or(i.is_fetched) OR bool_or(s.asset = $1 AND s.last_ts IS NOT NULL)

@@ -10,9 +10,8 @@ from ema_assets.domain import gaps, splits
 from ema_assets.domain.bars import BAR_SCHEMA, PRICES, sift
 from ema_assets.domain.calendars import UTC_TIME
 from ema_assets.domain.plausibility import CONTEXT_BARS, judge
-from ema_assets.domain.rollup import dirty_buckets
+from ema_assets.domain.rollup import CODE_VERSION, dirty_buckets
 from ema_assets.lineage import OHLC
-from ema_assets.pipeline.watch import CODE_VERSIONS
 from ema_assets.store import ledger, quality, sessions, tables
 from ema_assets.store.database import Transaction
 from ema_assets.timeframes import BASE, ROLLED_UP, Timeframe
@@ -156,7 +155,7 @@ def save_bars(
         .join(held.select("symbol", "dirty_from", "dirty_end"), on="symbol", how="left")
         .sort("symbol")
     )
-    ledger.complete(transaction, OHLC, timeframe, results, CODE_VERSIONS[OHLC])
+    ledger.complete(transaction, OHLC, timeframe, results, CODE_VERSION)
     changed = results.filter(pl.col("changed_from").is_not_null())
     if timeframe is BASE and not changed.is_empty():
         # A split rescales bars older than any that was asked for.

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from ema_assets.keys import Instrument
-from ema_assets.lineage import ASSETS, OHLC, UPSTREAM, downstream_of
+from ema_assets.lineage import OHLC
 from ema_assets.store.database import Transaction
 from ema_assets.timeframes import BASE, FETCHED, ORDER, ROLLED_UP, Timeframe
 
@@ -20,6 +20,9 @@ FIRST_PAUSE_SECONDS = 30
 LONGEST_PAUSE_SECONDS = 3600
 # A run tells Dagster within a second or two of its commit; later than this, it died in between.
 RECORDING_GRACE_SECONDS = 60
+
+# Of a dirty series, updated_at says since when it has been waiting.
+_DIRTY_SINCE = "updated_at = CASE WHEN s.dirty_from IS NULL THEN clock_timestamp() ELSE s.updated_at END"
 
 
 def sync_instruments(transaction: Transaction, instruments: Sequence[Instrument]) -> tuple[list[str], list[str]]:
@@ -113,29 +116,85 @@ def _start_again(transaction: Transaction, symbols: Sequence[str]) -> None:
     )
 
 
+def sync_assets(transaction: Transaction, assets: pl.DataFrame, inputs: pl.DataFrame) -> None:
+    """Make the graph of assets the configured one.
+
+    `assets` has asset and is_on, each after what it reads; what is not in it is switched off. `inputs` has asset,
+    timeframe, reads, reads_timeframe and is_main. An asset that is switched off is still marked dirty by its input, so
+    that it has only the difference to compute when it is switched on again.
+    """
+    transaction.execute(
+        """
+        INSERT INTO market.asset AS a (asset, position, is_on)
+        SELECT asset, ordinality::integer - 1, is_on
+        FROM unnest($1::text[], $2::boolean[]) WITH ORDINALITY AS n(asset, is_on, ordinality)
+        ON CONFLICT (asset) DO UPDATE SET position = excluded.position, is_on = excluded.is_on
+        WHERE (a.position, a.is_on) IS DISTINCT FROM (excluded.position, excluded.is_on)
+        """,
+        assets["asset"],
+        assets["is_on"],
+    )
+    transaction.execute(
+        "UPDATE market.asset SET is_on = false WHERE is_on AND asset <> ALL ($1::text[])", assets["asset"]
+    )
+    names = ("asset", "timeframe", "reads", "reads_timeframe")
+    wanted = [inputs[name] for name in names]
+    transaction.execute(
+        """
+        DELETE FROM market.asset_input i
+        WHERE i.asset = ANY ($1::text[]) AND NOT EXISTS (
+            SELECT FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS n(asset, timeframe, reads, frame)
+            WHERE (n.asset, n.timeframe, n.reads, n.frame) = (i.asset, i.timeframe, i.reads, i.reads_timeframe))
+        """,
+        assets["asset"],
+        *wanted,
+    )
+    transaction.execute(
+        f"""
+        INSERT INTO market.asset_input AS i ({", ".join(names)}, is_main)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::boolean[])
+        ON CONFLICT ({", ".join(names)}) DO UPDATE SET is_main = excluded.is_main
+        WHERE i.is_main <> excluded.is_main
+        """,
+        *wanted,
+        inputs["is_main"],
+    )
+
+
 def add_rows(transaction: Transaction, symbols: Iterable[str]) -> None:
     """Give each of `symbols` its ledger rows where they are missing.
 
-    A row of an asset whose upstream already holds data starts dirty: that is how a new asset computes its past.
+    A row of an asset whose input already holds data starts dirty: that is how a new asset computes its past.
     """
     transaction.execute(
         """
         INSERT INTO market.series_state (asset, symbol, timeframe, dirty_from)
         SELECT a.asset, s.symbol, t.timeframe,
-               CASE WHEN up.last_ts IS NOT NULL THEN $4::timestamptz END
+               CASE WHEN up.last_ts IS NOT NULL THEN $2::timestamptz END
         FROM unnest($1::text[]) AS s(symbol)
-        CROSS JOIN unnest($2::text[], $3::text[]) AS a(asset, upstream)
-        CROSS JOIN unnest($5::text[]) AS t(timeframe)
+        CROSS JOIN market.asset a
+        CROSS JOIN unnest($3::text[]) AS t(timeframe)
+        LEFT JOIN market.asset_input i ON i.asset = a.asset AND i.timeframe = t.timeframe AND i.is_main
         LEFT JOIN market.series_state up
-               ON up.asset = a.upstream AND up.symbol = s.symbol AND up.timeframe = t.timeframe
+               ON up.asset = i.reads AND up.symbol = s.symbol AND up.timeframe = i.reads_timeframe
         ORDER BY a.asset, s.symbol, t.timeframe
         ON CONFLICT DO NOTHING
         """,
         sorted(symbols),
-        list(ASSETS),
-        [UPSTREAM.get(asset, "") for asset in ASSETS],
         BEGINNING,
         [timeframe.value for timeframe in ORDER],
+    )
+
+
+def start_again(transaction: Transaction, assets: Sequence[str]) -> None:
+    """Have every series of `assets` computed from the beginning."""
+    transaction.execute(
+        """
+        UPDATE market.series_state SET dirty_from = $2, updated_at = clock_timestamp()
+        WHERE asset = ANY ($1::text[]) AND last_ts IS NOT NULL
+        """,
+        list(assets),
+        BEGINNING,
     )
 
 
@@ -193,6 +252,7 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
         UNION ALL
         SELECT s.asset, s.symbol, s.timeframe, 'input changed', s.dirty_from, s.failures
         FROM market.series_state s
+        JOIN market.asset a ON a.asset = s.asset AND a.is_on
         JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
         LEFT JOIN market.series_state base
                ON base.asset = $5 AND base.symbol = s.symbol AND base.timeframe = $7
@@ -210,6 +270,7 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
         UNION ALL
         SELECT s.asset, s.symbol, s.timeframe, 'not recorded', s.computed_at, s.failures
         FROM market.series_state s
+        JOIN market.asset a ON a.asset = s.asset AND a.is_on
         JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
         WHERE s.computed_at < clock_timestamp() - make_interval(secs => $8::float8)
           AND (s.recorded_at IS NULL OR s.recorded_at < s.computed_at)
@@ -332,17 +393,18 @@ def pending(
 ) -> pl.DataFrame:
     """The work there is for `asset` among `symbols`: symbol and `since`, the first ts to be read; sorted by symbol.
 
-    With `everything`, all symbols that have input, from the beginning. The upstream's first and last ts come along
+    With `everything`, all symbols that have input, from the beginning. The main input's first and last ts come along
     (`input_first`, `input_last`) so that the caller can cut the work into batches of bounded size.
     """
-    source, source_timeframe = (OHLC, BASE) if asset == OHLC else (UPSTREAM[asset], timeframe)
     return transaction.query(
         """
         SELECT s.symbol,
                CASE WHEN $6 THEN $7::timestamptz ELSE s.dirty_from END AS since,
                up.first_ts AS input_first, up.last_ts AS input_last
         FROM market.series_state s
-        JOIN market.series_state up ON up.asset = $4 AND up.symbol = s.symbol AND up.timeframe = $5
+        LEFT JOIN market.asset_input i ON i.asset = s.asset AND i.timeframe = s.timeframe AND i.is_main
+        JOIN market.series_state up
+          ON up.asset = coalesce(i.reads, $4) AND up.symbol = s.symbol AND up.timeframe = coalesce(i.reads_timeframe, $5)
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[])
           AND ((s.dirty_from IS NOT NULL AND (s.dirty_end IS NULL OR s.dirty_end <= up.checked_through))
                OR ($6 AND up.last_ts IS NOT NULL))
@@ -351,8 +413,9 @@ def pending(
         asset,
         timeframe.value,
         list(symbols),
-        source,
-        source_timeframe.value,
+        # Bars that are rolled up have no row in asset_input.
+        OHLC,
+        BASE.value,
         everything,
         BEGINNING,
     )
@@ -425,11 +488,27 @@ def complete(
         results["dirty_from"],
         results["dirty_end"],
     )
-    changed = results.filter(pl.col("changed_from").is_not_null()).select(
-        "symbol", dirty_from="changed_from", dirty_end=pl.lit(None, pl.Datetime("us", "UTC"))
+    changed = results.filter(pl.col("changed_from").is_not_null())
+    if changed.is_empty():
+        return
+    # Also where nothing is pulled down, for the update then waits for a run that computes this series at the moment, and
+    # that may have read the input of before. What is switched off is computed by nobody.
+    transaction.execute(
+        f"""
+        UPDATE market.series_state s
+        SET dirty_from = least(s.dirty_from, c.changed_from), {_DIRTY_SINCE}
+        FROM market.asset_input i
+        JOIN market.asset a ON a.asset = i.asset
+        CROSS JOIN unnest($3::text[], $4::timestamptz[]) AS c(symbol, changed_from)
+        WHERE i.reads = $1 AND i.reads_timeframe = $2
+          AND s.asset = i.asset AND s.timeframe = i.timeframe AND s.symbol = c.symbol
+          AND (a.is_on OR s.dirty_from IS NULL OR s.dirty_from > c.changed_from)
+        """,
+        asset,
+        timeframe.value,
+        changed["symbol"],
+        changed["changed_from"],
     )
-    for reader in downstream_of(asset):
-        mark_dirty(transaction, reader, timeframe, changed)
 
 
 def mark_dirty(transaction: Transaction, asset: str, timeframe: Timeframe, starts: pl.DataFrame) -> None:
@@ -437,11 +516,10 @@ def mark_dirty(transaction: Transaction, asset: str, timeframe: Timeframe, start
     if starts.is_empty():
         return
     transaction.execute(
-        """
+        f"""
         UPDATE market.series_state s
         SET dirty_end = CASE WHEN s.dirty_from < d.dirty_from THEN s.dirty_end ELSE d.dirty_end END,
-            dirty_from = least(s.dirty_from, d.dirty_from),
-            updated_at = clock_timestamp()
+            dirty_from = least(s.dirty_from, d.dirty_from), {_DIRTY_SINCE}
         FROM unnest($3::text[], $4::timestamptz[], $5::timestamptz[]) AS d(symbol, dirty_from, dirty_end)
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = d.symbol
         """,
@@ -531,15 +609,23 @@ def failing(transaction: Transaction, asset: str | None = None) -> pl.DataFrame:
     return transaction.query(
         """
         SELECT s.asset, s.symbol, s.timeframe, s.failures, s.next_attempt_at, s.last_error
-        FROM market.series_state s JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+        FROM market.series_state s
+        JOIN market.asset a ON a.asset = s.asset AND a.is_on
+        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
         WHERE s.failures > 0 AND ($1::text IS NULL OR s.asset = $1) ORDER BY 1, 2, 3
         """,
         asset,
     )
 
 
+def assets(transaction: Transaction) -> list[str]:
+    """The assets that are switched on, each after what it reads."""
+    found = transaction.query("SELECT asset FROM market.asset WHERE is_on ORDER BY position, asset")
+    return [str(asset) for asset in found["asset"]]
+
+
 def summary(transaction: Transaction) -> pl.DataFrame:
-    """Per asset and timeframe of active instruments: series, never_computed, failing, newest_ts.
+    """Per asset that is on and timeframe of active instruments: series, never_computed, failing, newest_ts.
 
     A series that is fed from files counts once it has bars.
     """
@@ -550,6 +636,7 @@ def summary(transaction: Transaction) -> pl.DataFrame:
                count(*) FILTER (WHERE s.failures > 0) AS failing,
                max(s.last_ts) AS newest_ts
         FROM market.series_state s
+        JOIN market.asset a ON a.asset = s.asset AND a.is_on
         JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
         JOIN market.series_state bars ON bars.asset = $1 AND bars.symbol = s.symbol AND bars.timeframe = s.timeframe
         WHERE i.is_fetched OR bars.last_ts IS NOT NULL

@@ -63,3 +63,10 @@ def in_use(transaction: Transaction, start: datetime, end: datetime) -> pl.DataF
         start,
         end,
     )
+
+
+def calendars_of(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
+    """The calendar of each of `symbols` that is known: symbol, calendar."""
+    return transaction.query(
+        "SELECT symbol, calendar FROM market.instrument WHERE symbol = ANY ($1::text[])", list(symbols)
+    )

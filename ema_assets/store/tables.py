@@ -9,39 +9,40 @@ from datetime import datetime
 
 import polars as pl
 
-from ema_assets.lineage import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
+from ema_assets.lineage import OHLC
 from ema_assets.store.database import Transaction, identifier
 from ema_assets.timeframes import Timeframe
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of schema `market`: its name, the time column of its key, and its value columns."""
+    """A table of schema `market`: its name, the time column of its key, and its value columns.
+
+    `kinds` are the types of `values`, where the table is made from its declaration. `flips` says what the blast radius
+    of a correction counts in it: CROSSOVERS, TRADES or nothing.
+    """
 
     name: str
     time: str
     values: tuple[str, ...]
+    kinds: tuple[str, ...] = ()
+    flips: str | None = None
 
     def part(self, timeframe: Timeframe) -> str:
         """The partition of one timeframe, with its schema."""
         return f"market.{identifier(self.name)}_{timeframe.value}"
 
 
+CROSSOVERS, TRADES = "crossovers", "trades"
+
 BARS = Table(OHLC, "ts", ("open", "high", "low", "close", "volume"))
 _STORED_BARS = Table(OHLC, "ts", (*BARS.values, "missing_bars"))
-SIGNALS = Table(EMA_SIGNALS, "ts", ("ema_9", "ema_30", "bar_number"))
-TREND = Table(EMA_TREND, "ts", ("trend", "crossover", "spread_pct", "bars_since_cross", "bar_number"))
-TRADES = Table(
-    STRATEGY,
-    "entry_ts",
-    ("entry_price", "exit_ts", "exit_price", "last_ts", "last_price", "return_pct", "bars_held", "status"),
-)
 
 
 # How many crossovers or trades up to last_ts are not what they were, once what is staged replaces the rows from
 # from_ts on. A trade that goes on, or that a new bar closes, is what it was.
 _FLIPS = {
-    EMA_TREND: """
+    CROSSOVERS: """
         SELECT d.symbol, count(*) AS flipped
         FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS d(symbol, from_ts, last_ts)
         JOIN pg_temp.{staged} s ON s.symbol = d.symbol AND s.ts <= d.last_ts
@@ -49,7 +50,7 @@ _FLIPS = {
         WHERE t.crossover IS DISTINCT FROM s.crossover
         GROUP BY 1
         """,
-    STRATEGY: """
+    TRADES: """
         WITH d AS (
             SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS d(symbol, from_ts, last_ts)
         )
@@ -107,6 +108,28 @@ def read_before(
         starts["symbol"],
         starts["from_ts"],
         timeframe.value,
+    )
+
+
+def earlier(
+    transaction: Transaction, table: Table, timeframe: Timeframe, starts: pl.DataFrame, rows: int
+) -> pl.DataFrame:
+    """`starts` (symbol, from_ts), each moved back by `rows` rows of `table` or to the first one."""
+    return transaction.query(
+        f"""
+        SELECT d.symbol, coalesce(r.from_ts, d.from_ts) AS from_ts
+        FROM unnest($1::text[], $2::timestamptz[]) AS d(symbol, from_ts)
+        CROSS JOIN LATERAL (
+            SELECT min({table.time}) AS from_ts FROM (
+                SELECT {table.time} FROM {table.part(timeframe)} t
+                WHERE t.symbol = d.symbol AND t.timeframe = $3 AND t.{table.time} < d.from_ts
+                ORDER BY t.{table.time} DESC LIMIT $4) before
+        ) r
+        """,
+        starts["symbol"],
+        starts["from_ts"],
+        timeframe.value,
+        rows,
     )
 
 
@@ -195,28 +218,6 @@ def closes_around(transaction: Transaction, timeframe: Timeframe, spans: pl.Data
     ).sort("symbol", "ts")
 
 
-def open_trades_before(transaction: Transaction, timeframe: Timeframe, starts: pl.DataFrame) -> pl.DataFrame:
-    """The trade of each symbol that was open just before its from_ts.
-
-    Columns: symbol, entry_ts, entry_price, entry_bar_number.
-    """
-    return transaction.query(
-        f"""
-        SELECT d.symbol, r.entry_ts, r.entry_price, b.bar_number AS entry_bar_number
-        FROM unnest($1::text[], $2::timestamptz[]) AS d(symbol, from_ts)
-        CROSS JOIN LATERAL (
-            SELECT entry_ts, entry_price, exit_ts FROM {TRADES.part(timeframe)} t
-            WHERE t.symbol = d.symbol AND t.timeframe = $3 AND t.entry_ts < d.from_ts ORDER BY t.entry_ts DESC LIMIT 1
-        ) r
-        JOIN {TREND.part(timeframe)} b ON b.symbol = d.symbol AND b.timeframe = $3 AND b.ts = r.entry_ts
-        WHERE r.exit_ts IS NULL OR r.exit_ts >= d.from_ts
-        """,
-        starts["symbol"],
-        starts["from_ts"],
-        timeframe.value,
-    )
-
-
 def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFrame) -> pl.DataFrame:
     """Insert or correct `bars` (symbol, ts, open, high, low, close, volume; one row a key).
 
@@ -277,9 +278,9 @@ def write_computed(
     """
     flipped = pl.DataFrame(schema={"symbol": pl.String(), "flipped": pl.Int64()})
     with transaction.staged(rows.select("symbol", table.time, *table.values)) as staged:
-        if past is not None and not past.is_empty() and table.name in _FLIPS:
+        if past is not None and not past.is_empty() and table.flips is not None:
             flipped = transaction.query(
-                _FLIPS[table.name].format(part=table.part(timeframe), staged=staged),
+                _FLIPS[table.flips].format(part=table.part(timeframe), staged=staged),
                 past["symbol"],
                 past["from_ts"],
                 past["last_ts"],
@@ -310,6 +311,33 @@ def write_computed(
         .sort("symbol")
     )
     return changes, flipped
+
+
+def thin_out(
+    transaction: Transaction, table: Table, timeframe: Timeframe, symbols: pl.Series, newest: int, every: int
+) -> None:
+    """Delete rows of `symbols` but for the `newest` ones and those whose bar_number is a multiple of `every`.
+
+    Looks at the last few rows only: what lies behind has been thinned out before.
+    """
+    transaction.execute(
+        f"""
+        DELETE FROM {table.part(timeframe)} t
+        USING unnest($1::text[]) AS d(symbol)
+        CROSS JOIN LATERAL (
+            SELECT r.ts FROM (
+                SELECT n.ts, n.bar_number, row_number() OVER (ORDER BY n.ts DESC) AS place
+                FROM (SELECT ts, bar_number FROM {table.part(timeframe)}
+                      WHERE symbol = d.symbol AND timeframe = $2 ORDER BY ts DESC LIMIT 4 * $3) n
+            ) r WHERE r.place > $3 AND r.bar_number % $4 <> 0
+        ) old
+        WHERE t.symbol = d.symbol AND t.timeframe = $2 AND t.ts = old.ts
+        """,
+        symbols,
+        timeframe.value,
+        newest,
+        every,
+    )
 
 
 def reject(transaction: Transaction, rejected: pl.DataFrame, source: str) -> None:

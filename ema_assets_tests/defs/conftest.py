@@ -8,11 +8,12 @@ import pytest
 from dagster import DagsterInstance, ExecuteInProcessResult, instance_for_test
 
 from ema_assets import watchlist
-from ema_assets.definitions import defs
+from ema_assets.definitions import assembled
 from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.defs.requests import run_request
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.domain.planning import plan_runs
+from ema_assets.pipeline.graph import build
 from ema_assets.pipeline.planning import stale_for_sweep
 from ema_assets.pipeline.providers import open_provider
 from ema_assets.pipeline.refresh import refresh_all
@@ -21,6 +22,7 @@ from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets.settings import DAGSTER_EVENT_VARIABLES, Settings
 from ema_assets.store.database import Database
 from ema_assets.timeframes import Timeframe
+from ema_assets_tests.core import CORE_TEXT
 
 # Friday 2026-11-20, 10:32 in New York: the 10:25 bar has closed, the 10:00 one of the quarter hour's too.
 NOW = datetime(2026, 11, 20, 15, 32, tzinfo=UTC)
@@ -37,7 +39,11 @@ symbols = ["AAPL", "MSFT", "JPM", "XOM"]
 [[group]]
 calendar = "24/7"
 symbols = ["BTC-USD"]
-"""
+""" + CORE_TEXT
+
+GRAPH = build(watchlist.parse(WATCHLIST))
+defs = assembled(GRAPH)
+sweep, sync_watchlist = defs.sensors or ()
 
 
 class MarketAt(MarketResource):

@@ -10,12 +10,13 @@ from dagster import (
     build_sensor_context,
 )
 
-from ema_assets.definitions import defs
+from ema_assets import watchlist
+from ema_assets.definitions import assembled
 from ema_assets.defs.partitions import SYMBOLS
-from ema_assets.defs.sensors import sweep, sync_watchlist
-from ema_assets.pipeline.watch import CODE_VERSIONS
+from ema_assets.pipeline.graph import build
 from ema_assets.timeframes import ORDER, Timeframe
-from ema_assets_tests.defs.conftest import World
+from ema_assets_tests.core import rewrite
+from ema_assets_tests.defs.conftest import WATCHLIST, World, defs, sweep, sync_watchlist
 
 SUNDAY = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -146,9 +147,13 @@ def test_the_watchlist_sensor_is_silent_until_something_changes_and_then_adopts_
     assert isinstance(quiet, SkipReason)
     assert "has not changed: 5 symbols" in quiet.skip_message
     world.settle()
-    monkeypatch.setitem(CODE_VERSIONS, "ema_signals", "changed")
-    assert not isinstance(sync_watchlist._raw_fn(context, **world.resources), SkipReason)
-    requests = look(world, sweep)
+    rewrite(monkeypatch, "ema_signals")
+    stopped = sync_watchlist._raw_fn(context, **world.resources)
+    assert isinstance(stopped, SkipReason)
+    assert "reload the code location" in stopped.skip_message
+    new_sweep, new_sync = assembled(build(watchlist.parse(WATCHLIST))).sensors
+    assert not isinstance(new_sync._raw_fn(context, **world.resources), SkipReason)
+    requests = look(world, new_sweep)
     assert {request.tags["ema_assets/timeframe"] for request in requests} == {frame.value for frame in ORDER}
 
 
@@ -163,7 +168,7 @@ def test_the_watchlist_sensor_says_in_one_sentence_what_is_wrong_with_the_file(w
 
 def test_changed_code_recomputes_that_asset_and_what_reads_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.settle()
-    monkeypatch.setitem(CODE_VERSIONS, "ema_trend", "changed")
+    rewrite(monkeypatch, "ema_trend")
     world.sync()
     with world.database.transaction() as transaction:
         transaction.execute("UPDATE market.ema_trend SET spread_pct = 0")

@@ -26,21 +26,19 @@ from dagster._core.storage.compute_log_manager import ComputeIOType
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
 from ema_assets.cli import main
-from ema_assets.definitions import defs
-from ema_assets.defs.checks import series_checks
 from ema_assets.defs.partitions import SERIES
 from ema_assets.defs.requests import run_request
 from ema_assets.domain.planning import PlannedRun, Rectangle
-from ema_assets.lineage import ASSETS
+from ema_assets.lineage import CHAIN
 from ema_assets.pipeline.maintenance import Retention, Tidied, maintain
 from ema_assets.store import retention
 from ema_assets.timeframes import Timeframe
-from ema_assets_tests.defs.conftest import World
+from ema_assets_tests.defs.conftest import World, defs
 from ema_assets_tests.defs.test_refresh_runs import clear_faults, fault
 
 RULES = Retention(run_days=14, rejected_days=90, correction_days=None)
 OLD = timedelta(days=20)
-CHECKS = len(list(series_checks.check_keys))
+CHECKS = len(list(defs.asset_checks[0].check_keys))
 
 MATERIALIZATION = DagsterEventType.ASSET_MATERIALIZATION
 
@@ -83,7 +81,7 @@ def tick(world: World, without: Sequence[str] = ()) -> str:
 def statuses(world: World) -> dict[str, tuple[set[str], set[str], set[str]]]:
     """Materialized, failed and running partitions of each asset, as the UI works them out from nothing."""
     found = {}
-    for asset in ASSETS:
+    for asset in CHAIN:
         world.instance.event_log_storage.wipe_asset_cached_status(AssetKey(asset))
         status = get_and_update_asset_status_cache_value(world.instance, AssetKey(asset), SERIES, world.instance)
         subsets = (
@@ -102,7 +100,7 @@ def statuses(world: World) -> dict[str, tuple[set[str], set[str], set[str]]]:
 def latest(world: World) -> dict[tuple[str, str], tuple[int, str, object]]:
     """Storage id, run and metadata of the latest materialization of every partition."""
     found = {}
-    for asset in ASSETS:
+    for asset in CHAIN:
         ids = world.instance.event_log_storage.get_latest_storage_id_by_partition(AssetKey(asset), MATERIALIZATION)
         records = world.instance.fetch_materializations(
             AssetRecordsFilter(asset_key=AssetKey(asset), storage_ids=sorted(ids.values())), limit=1000

@@ -10,7 +10,7 @@ from dagster import AssetKey, AssetRecordsFilter, DagsterEventType
 from ema_assets.defs import recording
 from ema_assets.defs.requests import run_request
 from ema_assets.domain.planning import PlannedRun, Rectangle
-from ema_assets.lineage import ASSETS
+from ema_assets.lineage import CHAIN
 from ema_assets.timeframes import ORDER, Timeframe
 from ema_assets_tests.defs.conftest import World
 
@@ -36,7 +36,7 @@ def test_from_nothing_every_partition_is_recorded_in_one_run_a_timeframe(world: 
     assert len(runs) == len(ORDER)
     recorded = sorted(pair for run in runs for pair in world.materialized(run.run_id))
     assert recorded == sorted(
-        (asset, f"{symbol}|{frame.value}") for asset in ASSETS for symbol in world.symbols for frame in ORDER
+        (asset, f"{symbol}|{frame.value}") for asset in CHAIN for symbol in world.symbols for frame in ORDER
     )
 
 
@@ -54,7 +54,7 @@ def test_a_tick_records_exactly_the_stale_series_inside_its_rectangle(world: Wor
     assert run.dagster_run.tags["dagster/asset_partition_range_start"] == "AAPL|5m"
     assert run.dagster_run.tags["dagster/asset_partition_range_end"] == "BTC-USD|5m"
     stale = ["AAPL|5m", "BTC-USD|5m", "JPM|5m"]
-    assert world.materialized(run.run_id) == sorted((asset, key) for asset in ASSETS for key in stale)
+    assert world.materialized(run.run_id) == sorted((asset, key) for asset in CHAIN for key in stale)
 
 
 def test_a_run_that_finds_nothing_stale_records_nothing(world: World) -> None:
@@ -82,14 +82,14 @@ def test_materializations_go_as_one_batch(world: World, monkeypatch: pytest.Monk
     world.sweep()
     assert ways
     assert all(ways)
-    assert written.count(len(world.symbols)) == 2 * len(ASSETS)  # 5m and 1d
+    assert written.count(len(world.symbols)) == 2 * len(CHAIN)  # 5m and 1d
 
 
 def test_without_the_private_way_events_go_one_by_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("dagster._core.events.DagsterEventBatchMetadata")
     runs = world.sweep()
     recorded = [pair for run in runs for pair in world.materialized(run.run_id)]
-    assert len(recorded) == 2 * len(ASSETS) * len(world.symbols)
+    assert len(recorded) == 2 * len(CHAIN) * len(world.symbols)
 
 
 def test_the_data_version_grows_only_with_real_changes(world: World) -> None:
@@ -166,7 +166,7 @@ def test_a_run_fails_when_nothing_at_all_could_be_done(world: World) -> None:
     assert world.sweep() == []  # the pause after a failure
     world.now += timedelta(minutes=2)
     (healed,) = world.sweep()
-    assert len(world.materialized(healed.run_id)) == len(ASSETS) * len(world.symbols)
+    assert len(world.materialized(healed.run_id)) == len(CHAIN) * len(world.symbols)
 
 
 def test_a_run_that_a_person_asked_for_computes_fresh_partitions_again(world: World) -> None:
@@ -178,7 +178,7 @@ def test_a_run_that_a_person_asked_for_computes_fresh_partitions_again(world: Wo
         )
     run = world.run({"dagster/asset_partition_range_start": "AAPL|1h", "dagster/asset_partition_range_end": "MSFT|1h"})
     assert world.materialized(run.run_id) == sorted(
-        (asset, f"{symbol}|1h") for asset in ASSETS for symbol in ("AAPL", "MSFT")
+        (asset, f"{symbol}|1h") for asset in CHAIN for symbol in ("AAPL", "MSFT")
     )
     with world.database.transaction() as transaction:
         spoiled = transaction.query(
@@ -229,4 +229,4 @@ def test_what_a_killed_run_did_not_tell_dagster_is_told_by_a_later_one(
                SET computed_at = computed_at - interval '5 minutes', recorded_at = recorded_at - interval '5 minutes'"""
         )
     recorded = {pair for run in world.sweep() for pair in world.materialized(run.run_id)}
-    assert {(asset, f"{symbol}|5m") for asset in ASSETS for symbol in world.symbols} <= recorded
+    assert {(asset, f"{symbol}|5m") for asset in CHAIN for symbol in world.symbols} <= recorded

@@ -11,13 +11,14 @@ from ema_assets.domain.bars import BAR_SCHEMA
 from ema_assets.domain.calendars import bar_grid, exchange_sessions
 from ema_assets.errors import ProviderError, ProviderUnavailable
 from ema_assets.keys import Instrument
-from ema_assets.lineage import ASSETS
+from ema_assets.lineage import CHAIN
 from ema_assets.pipeline.outcome import Outcome
 from ema_assets.pipeline.refresh import refresh_all
 from ema_assets.providers.base import BarRequest, FetchBatch, SeriesFailure
 from ema_assets.store.database import Database
 from ema_assets.timeframes import FETCHED, ORDER, Timeframe
 from ema_assets.watchlist import Watchlist
+from ema_assets_tests.core import CORE
 
 TABLES = {
     "ohlc": "ts",
@@ -136,9 +137,9 @@ class MemoryExchange:
 def watch(
     calendars: Mapping[str, str], *, m5_days: int = 30, d1_days: int = 120, provider: str | None = None
 ) -> Watchlist:
-    """A watchlist of symbols on calendars."""
+    """A watchlist of symbols on calendars, for the chain alone."""
     instruments = tuple(Instrument(symbol, calendar, provider) for symbol, calendar in calendars.items())
-    return Watchlist(instruments, dict(zip(FETCHED, (m5_days, d1_days), strict=True)))
+    return Watchlist(instruments, dict(zip(FETCHED, (m5_days, d1_days), strict=True)), **CORE)
 
 
 def refresh(
@@ -175,7 +176,7 @@ def tables_of(database: Database) -> dict[str, pl.DataFrame]:
             asset: transaction.query(f"SELECT * FROM market.{asset}")
             .drop("stored_at", strict=False)
             .sort("symbol", "timeframe", TABLES[asset])
-            for asset in ASSETS
+            for asset in CHAIN
         }
 
 

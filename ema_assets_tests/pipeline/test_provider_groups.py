@@ -16,6 +16,7 @@ from ema_assets.providers.http import Unreachable
 from ema_assets.store.database import Database
 from ema_assets.timeframes import FETCHED, Timeframe
 from ema_assets.watchlist import Watchlist
+from ema_assets_tests.core import CORE
 from ema_assets_tests.pipeline.exchange import MemoryExchange, bars_on, refresh, rows_of, state_of, utc
 
 WEEK = (date(2026, 11, 23), date(2026, 11, 27))
@@ -30,6 +31,7 @@ WATCHED = Watchlist(
         Instrument("BTC-USD", "24/7", "binance"),
     ),
     DAYS,
+    **CORE,
 )
 STOCKS = ["AAPL", "JPM", "MSFT"]
 
@@ -173,7 +175,7 @@ def test_what_the_others_brought_is_stored_when_a_talk_ends_in_a_bug(market: Mar
 
 def test_a_symbol_that_moves_to_another_provider_is_asked_there(market: Market) -> None:
     refresh(market.database, WATCHED, market, NOW)  # type: ignore[arg-type]
-    moved = Watchlist((*WATCHED.instruments[:2], Instrument("JPM", "XNYS", "binance"), WATCHED.instruments[3]), DAYS)
+    moved = Watchlist((*WATCHED.instruments[:2], Instrument("JPM", "XNYS", "binance"), WATCHED.instruments[3]), DAYS, **CORE)
     market.alpaca.asked, market.binance.asked = [], []
     outcomes = refresh(market.database, moved, market, NOW + STEP, timeframes=[Timeframe.M5])  # type: ignore[arg-type]
     assert market.asked() == (["AAPL", "MSFT"], ["BTC-USD", "JPM"])

@@ -17,6 +17,7 @@ from ema_assets.settings import PROVIDERS, Settings
 from ema_assets.store.database import Database
 from ema_assets.timeframes import Timeframe
 from ema_assets_tests.conftest import Databases
+from ema_assets_tests.core import CORE_TEXT
 
 PAIR = Instrument("BTC-USD", ALWAYS_OPEN)
 
@@ -88,7 +89,7 @@ def test_the_whole_chain_runs_on_the_bars_of_each_provider(
     database: Database, databases: Databases, name: str, symbols: list[str]
 ) -> None:
     """And stores the very bars that the market has, whichever format they came in."""
-    watched = watchlist.parse(WATCHLIST)
+    watched = watchlist.parse(WATCHLIST + CORE_TEXT)
     other_url = databases.make()
     with running_sandbox(watched.instruments) as sandbox, Database(other_url) as other:
         bases = {f"EMA_{each}_BASE_URL": sandbox.base_url for each in ("ALPACA", "YAHOO", "BINANCE")}

@@ -7,14 +7,16 @@ import polars as pl
 import pytest
 
 from ema_assets.errors import StoreError
-from ema_assets.lineage import ASSETS, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
+from ema_assets.lineage import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.pipeline import computing, fetching
+from ema_assets.pipeline.graph import build
 from ema_assets.pipeline.ingest import store_file
 from ema_assets.pipeline.planning import closed_bars
 from ema_assets.providers.http import Unreachable
 from ema_assets.store import ledger
 from ema_assets.store.database import Database, Transaction
 from ema_assets.timeframes import ORDER, Timeframe
+from ema_assets_tests.core import rewrite
 from ema_assets_tests.pipeline.exchange import (
     MemoryExchange,
     bars_on,
@@ -58,7 +60,7 @@ def test_a_first_refresh_fills_every_table_and_leaves_nothing_stale(
     database: Database, exchange: MemoryExchange
 ) -> None:
     outcomes = refresh(database, WATCHED, exchange, NOW)
-    assert list(outcomes) == [(asset, timeframe) for timeframe in ORDER for asset in ASSETS]
+    assert list(outcomes) == [(asset, timeframe) for timeframe in ORDER for asset in CHAIN]
     assert all(sorted(outcome.done) == list(SYMBOLS) for outcome in outcomes.values())
     assert stale_at(database, NOW).is_empty()
     tables = tables_of(database)
@@ -104,9 +106,9 @@ def test_a_correction_recomputes_from_the_changed_bar_only(database: Database, e
     after = versions_of(database)
     rewritten = {
         asset: [(frame, ts) for symbol, frame, ts, _ in before[asset] - after[asset] if symbol == "AAPL"]
-        for asset in ASSETS
+        for asset in CHAIN
     }
-    assert not any(symbol != "AAPL" for asset in ASSETS for symbol, *_ in before[asset] - after[asset])
+    assert not any(symbol != "AAPL" for asset in CHAIN for symbol, *_ in before[asset] - after[asset])
     buckets = {"5m": "18:00", "15m": "18:00", "30m": "18:00", "1h": "17:30", "4h": "14:30"}
     assert sorted(rewritten[OHLC]) == sorted((frame, utc(f"2026-11-24 {opened}")) for frame, opened in buckets.items())
     for asset in (EMA_SIGNALS, EMA_TREND):
@@ -247,7 +249,7 @@ class Crash(StoreError):
     """Stands for a killed process."""
 
 
-@pytest.mark.parametrize(("asset", "timeframe"), [*((asset, Timeframe.M5) for asset in ASSETS), (OHLC, Timeframe.M15)])
+@pytest.mark.parametrize(("asset", "timeframe"), [*((asset, Timeframe.M5) for asset in CHAIN), (OHLC, Timeframe.M15)])
 def test_a_crash_before_the_commit_leaves_ledger_and_data_in_agreement(
     database: Database, monkeypatch: pytest.MonkeyPatch, asset: str, timeframe: Timeframe
 ) -> None:
@@ -368,7 +370,7 @@ def test_another_code_version_recomputes_that_asset_and_then_what_reads_it(
     refresh(database, WATCHED, exchange, NOW, timeframes=[Timeframe.M5])
     with database.transaction() as transaction:
         transaction.execute("UPDATE market.ema_trend SET spread_pct = 7, trend = 'up' WHERE symbol = 'AAPL'")
-    monkeypatch.setitem(computing.CODE_VERSIONS, EMA_TREND, "2")
+    rewrite(monkeypatch, EMA_TREND)
     outcomes = refresh(database, WATCHED, exchange, NOW, timeframes=[Timeframe.M5])
     assert outcomes[OHLC, Timeframe.M5].done == outcomes[EMA_SIGNALS, Timeframe.M5].done == []
     assert outcomes[EMA_TREND, Timeframe.M5].done == list(SYMBOLS)
@@ -385,5 +387,7 @@ def test_series_that_another_run_works_on_are_left_to_it(
     everything: Sequence[str] = SYMBOLS
     with Database(database_url) as other, other.transaction() as held:
         ledger.lock(held, EMA_SIGNALS, Timeframe.M5, ["MSFT"])
-        outcome = computing.refresh_computed(database, EMA_SIGNALS, Timeframe.M5, everything, NOW, everything=True)
+        outcome = computing.refresh_computed(
+            database, build(WATCHED).nodes[EMA_SIGNALS], Timeframe.M5, everything, NOW, everything=True
+        )
         assert outcome.done == ["AAPL", "BTC-USD"]

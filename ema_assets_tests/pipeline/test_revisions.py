@@ -5,11 +5,11 @@ from datetime import date, datetime, timedelta
 import polars as pl
 import pytest
 
-from ema_assets.lineage import ASSETS, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
-from ema_assets.pipeline import computing
+from ema_assets.lineage import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.pipeline.ingest import store_file
 from ema_assets.store.database import Database
 from ema_assets.timeframes import ORDER, Timeframe
+from ema_assets_tests.core import rewrite
 from ema_assets_tests.pipeline.exchange import (
     MemoryExchange,
     bars_on,
@@ -63,7 +63,7 @@ def slow_count(
     recomputed = crossovers = trades = 0
     for timeframe in INTRADAY:
         old, new = (
-            {asset: tables[asset].filter(symbol="AAPL", timeframe=timeframe.value) for asset in ASSETS}
+            {asset: tables[asset].filter(symbol="AAPL", timeframe=timeframe.value) for asset in CHAIN}
             for tables in (before, after)
         )
         last = old[OHLC]["ts"].max()
@@ -130,7 +130,7 @@ def test_a_correction_says_how_far_it_reached(
         for frame in INTRADAY[1:]
     }
     now = versions_of(database)
-    for asset in ASSETS:
+    for asset in CHAIN:
         for symbol, frame, time, _ in versions[asset] - now[asset]:
             assert symbol == "AAPL"
             # A trade that was open is carried on and may end elsewhere.
@@ -225,7 +225,7 @@ def test_computing_all_again_is_no_revision(
     found = rows_of(database, "SELECT * FROM market.bar_revision")
     outcomes = refresh(database, WATCHED, exchange, NOW, everything=True)
     assert sum(outcome.recomputed + outcome.flipped for outcome in outcomes.values()) == 0
-    monkeypatch.setitem(computing.CODE_VERSIONS, EMA_TREND, "2")
+    rewrite(monkeypatch, EMA_TREND)
     refresh(database, WATCHED, exchange, NOW)
     assert rows_of(database, "SELECT * FROM market.bar_revision") == found
 

@@ -10,7 +10,7 @@ import pytest
 
 from ema_assets.errors import ConfigurationError, RequestRefused
 from ema_assets.keys import Instrument
-from ema_assets.lineage import ASSETS, EMA_SIGNALS, OHLC
+from ema_assets.lineage import CHAIN, EMA_SIGNALS, OHLC
 from ema_assets.pipeline import health, planning, status, waiting, watch
 from ema_assets.pipeline.planning import closed_bars
 from ema_assets.store import ledger, sessions
@@ -52,7 +52,7 @@ def test_sync_adds_instruments_their_ledger_rows_and_sessions(database: Database
         ("BTC-USD", "24/7", True, True),
         ("MSFT", "XNYS", True, True),
     ]
-    assert states.height == 3 * len(ASSETS) * len(ORDER)
+    assert states.height == 3 * len(CHAIN) * len(ORDER)
     for calendar in ("24/7", "XNYS"):
         found = days.filter(calendar=calendar)["session"]
         assert found.min() <= NOW.date() - timedelta(days=60)  # type: ignore[operator]
@@ -230,7 +230,7 @@ def test_status_counts_series_stale_missing_and_failing(database: Database) -> N
     later = NOW + timedelta(minutes=5)
     with database.transaction() as transaction:
         found = {(each.asset, each.timeframe): each for each in status.by_asset(transaction, later)}
-    assert list(found) == [(asset, timeframe.value) for asset in ASSETS for timeframe in ORDER]
+    assert list(found) == [(asset, timeframe.value) for asset in CHAIN for timeframe in ORDER]
     m5 = found[OHLC, "5m"]
     assert (m5.series, m5.stale, m5.missing, m5.failing) == (3, 3, 1, 1)
     assert m5.newest_ts == NOW - timedelta(minutes=5)

@@ -10,7 +10,7 @@ import pytest
 
 from ema_assets.domain.calendars import UTC_TIME
 from ema_assets.keys import Instrument
-from ema_assets.lineage import ASSETS, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
+from ema_assets.lineage import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.store import ledger
 from ema_assets.store.database import Database, Transaction
 from ema_assets.timeframes import ORDER, ROLLED_UP, Timeframe
@@ -115,7 +115,7 @@ def test_every_symbol_has_a_row_an_asset_and_timeframe(ready: Database) -> None:
         found = transaction.query("SELECT asset, symbol, timeframe FROM market.series_state")
     assert sorted(found.rows()) == sorted(
         (asset, symbol, timeframe.value)
-        for asset in ASSETS
+        for asset in CHAIN
         for symbol in ("AAPL", "MSFT", "BTC-USD")
         for timeframe in ORDER
     )
@@ -372,10 +372,10 @@ def test_success_forgets_the_failures(ready: Database) -> None:
 
 def test_another_code_version_dirties_that_asset_only(ready: Database) -> None:
     with ready.transaction() as transaction:
-        for asset in ASSETS:
+        for asset in CHAIN:
             for timeframe in (FIVE, HOUR):
                 ledger.complete(transaction, asset, timeframe, results(["AAPL", "MSFT"], last_ts=NOW), "1")
-        versions = dict.fromkeys(ASSETS, "1")
+        versions = dict.fromkeys(CHAIN, "1")
         assert ledger.adopt_code_versions(transaction, versions) == 0
         assert ledger.adopt_code_versions(transaction, {**versions, EMA_TREND: "2"}) == 4
         dirty = transaction.query(

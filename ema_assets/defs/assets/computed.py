@@ -1,41 +1,55 @@
-"""How an asset that is computed from another one is declared: same partitions, same policy, same few lines of work."""
+"""The assets that are computed: one for every signal and strategy of the graph, made from its declaration."""
 
 from collections.abc import Sequence
 
-from dagster import AssetExecutionContext, AssetKey, AssetsDefinition, BackfillPolicy, asset
+from dagster import AssetExecutionContext, AssetKey, AssetsDefinition, BackfillPolicy, TableColumn, TableSchema, asset
 
-from ema_assets.defs.assets.columns import column_schema
 from ema_assets.defs.batch import refresh_partitions
 from ema_assets.defs.partitions import SERIES
 from ema_assets.defs.resources import MarketResource, StoreResource
+from ema_assets.lineage import CHAIN
 from ema_assets.pipeline.computing import refresh_computed
+from ema_assets.pipeline.graph import Graph, Node
 from ema_assets.pipeline.outcome import Outcome
-from ema_assets.pipeline.watch import CODE_VERSIONS
 from ema_assets.timeframes import Timeframe
 
+_KEY = (
+    TableColumn("symbol", "text", "Instrument, such as AAPL or BTC-USD"),
+    TableColumn("timeframe", "text", "5m, 15m, 30m, 1h, 4h or 1d"),
+)
 
-def computed_asset(name: str, *, reads: Sequence[str], group: str, description: str) -> AssetsDefinition:
-    """The asset `name`, which reads the assets `reads` on the same partition and is shown in `group`."""
 
+def column_schema(node: Node) -> TableSchema:
+    """The columns of the table of `node`, for the UI's catalog."""
+    return TableSchema(
+        [*_KEY, *(TableColumn(column.name, column.kind, column.description) for column in node.columns)]
+    )
+
+
+def computed_assets(graph: Graph) -> list[AssetsDefinition]:
+    """An asset for everything in `graph` that is computed and switched on."""
+    return [_computed_asset(node) for node in graph.computed]
+
+
+def _computed_asset(node: Node) -> AssetsDefinition:
     @asset(
-        name=name,
-        deps=[AssetKey(source) for source in reads],
+        name=node.name,
+        deps=[AssetKey(source) for source in node.reads],
         partitions_def=SERIES,
         backfill_policy=BackfillPolicy.single_run(),
-        group_name=group,
+        group_name=node.group,
         kinds={"postgres", "polars"},
-        code_version=CODE_VERSIONS[name],
-        description=description,
-        metadata={"dagster/column_schema": column_schema(name), "dagster/table_name": f"market.{name}"},
+        code_version=node.code_version,
+        description=node.description,
+        metadata={"dagster/column_schema": column_schema(node), "dagster/table_name": f"market.{node.name}"},
+        # Within a run the chain to the trades goes first: that is what a trader waits for.
+        op_tags={"dagster/priority": "1" if node.name in CHAIN else "0"},
     )
     def computed(context: AssetExecutionContext, store: StoreResource, market: MarketResource) -> None:
-        seed = market.ema_seed()
         with store.open() as database:
 
             def work(timeframe: Timeframe, symbols: Sequence[str], everything: bool) -> Outcome:
-                return refresh_computed(
-                    database, name, timeframe, symbols, market.now(), everything=everything, seed=seed
-                )
+                return refresh_computed(database, node, timeframe, symbols, market.now(), everything=everything)
 
             refresh_partitions(context, database, work)
 

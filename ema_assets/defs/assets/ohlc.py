@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from dagster import AssetExecutionContext, BackfillPolicy, asset
 
-from ema_assets.defs.assets.columns import column_schema
+from ema_assets.defs.assets.computed import column_schema
 from ema_assets.defs.batch import refresh_partitions
 from ema_assets.defs.partitions import SERIES
 from ema_assets.defs.requests import LANE_TAG, LIVE_LANE
@@ -12,10 +12,10 @@ from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.lineage import OHLC
 from ema_assets.pipeline.computing import refresh_rolled_up
 from ema_assets.pipeline.fetching import refresh_fetched
+from ema_assets.pipeline.graph import BARS
 from ema_assets.pipeline.outcome import Outcome
 from ema_assets.pipeline.providers import SLOW_SHARE
 from ema_assets.pipeline.waiting import wait_for_base
-from ema_assets.pipeline.watch import CODE_VERSIONS
 from ema_assets.timeframes import Timeframe
 
 
@@ -25,8 +25,8 @@ from ema_assets.timeframes import Timeframe
     backfill_policy=BackfillPolicy.single_run(),
     group_name="bars",
     kinds={"postgres", "polars"},
-    code_version=CODE_VERSIONS[OHLC],
-    metadata={"dagster/column_schema": column_schema(OHLC), "dagster/table_name": "market.ohlc"},
+    code_version=BARS.code_version,
+    metadata={"dagster/column_schema": column_schema(BARS), "dagster/table_name": "market.ohlc"},
 )
 def ohlc(context: AssetExecutionContext, store: StoreResource, market: MarketResource) -> None:
     """Closed OHLC bars of every symbol and timeframe.

@@ -1,0 +1,111 @@
+"""The asset `strategy_performance`, its job and its schedule; and the screener's place in the lineage."""
+
+from dagster import (
+    AssetExecutionContext,
+    AssetKey,
+    AssetsDefinition,
+    AssetSelection,
+    AssetSpec,
+    DagsterRunStatus,
+    DefaultScheduleStatus,
+    MaterializeResult,
+    RunRequest,
+    RunsFilter,
+    ScheduleDefinition,
+    ScheduleEvaluationContext,
+    SkipReason,
+    asset,
+    define_asset_job,
+    schedule,
+)
+
+from ema_assets.defs.configuration import complaint
+from ema_assets.defs.requests import LANE_TAG, PRIORITY_TAG, SLOW_LANE
+from ema_assets.defs.resources import StoreResource
+from ema_assets.lineage import EMA_SIGNALS, EMA_TREND, OHLC
+from ema_assets.pipeline.graph import Graph
+from ema_assets.pipeline.performance import refresh, why_not
+
+PERFORMANCE = "strategy_performance"
+SCREENER = "screener"
+
+_UNFINISHED = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+]
+
+
+def performance_asset(graph: Graph) -> AssetsDefinition:
+    """What each strategy did on each series, added up."""
+
+    @asset(
+        name=PERFORMANCE,
+        deps=[AssetKey(name) for name in graph.strategies],
+        group_name="strategies",
+        kinds={"postgres"},
+        code_version="1",
+        metadata={"dagster/table_name": "results.performance"},
+        description=(
+            "How each strategy has done on each series: trades, win rate, profit factor, returns, drawdown, Sharpe, "
+            "Sortino and Calmar ratios, streaks, beside buy and hold. A materialized view, refreshed when trades have "
+            "changed but at most every five minutes. docs/STRATEGIES.md defines every figure."
+        ),
+    )
+    def strategy_performance(context: AssetExecutionContext, store: StoreResource) -> MaterializeResult[None]:
+        with store.open() as database:
+            done = refresh(database)
+        context.log.info(f"{done.rows} series added up in {done.seconds:.1f} s")
+        return MaterializeResult(metadata={"series": done.rows, "seconds": done.seconds})
+
+    return strategy_performance
+
+
+def screener_spec(graph: Graph) -> AssetSpec:
+    """The screener is a view: always as fresh as what it reads, and never run."""
+    return AssetSpec(
+        SCREENER,
+        deps=[AssetKey(name) for name in (OHLC, EMA_SIGNALS, EMA_TREND, "rsi", "atr", *graph.strategies[:1]) if graph.has(name)],
+        group_name="strategies",
+        kinds={"postgres"},
+        metadata={"dagster/table_name": "results.screener"},
+        description=(
+            "One row a symbol and timeframe: trend on each timeframe, alignment, bars since the cross, spread, RSI, open "
+            "trade, and the next close that would flip the trend. A view, so there is nothing to run: "
+            "`SELECT * FROM results.screener WHERE timeframe = '1h'`, or `ema-assets screen`."
+        ),
+    )
+
+
+performance_job = define_asset_job(
+    PERFORMANCE,
+    selection=AssetSelection.assets(PERFORMANCE),
+    tags={LANE_TAG: SLOW_LANE, PRIORITY_TAG: "-6"},
+    description="Adds up what the strategies did. Launched by its schedule.",
+)
+
+
+def performance_schedule(graph: Graph) -> ScheduleDefinition:
+    """Every five minutes, between the bar closes."""
+
+    @schedule(
+        name=PERFORMANCE,
+        job_name=PERFORMANCE,
+        cron_schedule="2-59/5 * * * *",
+        execution_timezone="UTC",
+        default_status=DefaultScheduleStatus.RUNNING,
+        description="Adds up what the strategies did when their trades have changed.",
+    )
+    def performance(context: ScheduleEvaluationContext, store: StoreResource) -> RunRequest | SkipReason:
+        if (reason := complaint(graph)) is not None:
+            return SkipReason(reason)
+        with store.open() as database, database.transaction() as transaction:
+            reason = why_not(transaction, graph.strategies)
+        if reason is not None:
+            return SkipReason(reason)
+        if context.instance.get_runs(RunsFilter(job_name=PERFORMANCE, statuses=_UNFINISHED), limit=1):
+            return SkipReason("the last run is not over yet")
+        return RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    return performance

@@ -1,0 +1,45 @@
+"""When the performance of strategies is worth adding up again, and doing it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from ema_assets.store import results
+from ema_assets.store.database import Database, Transaction
+
+# Trades change with every 5m bar; nobody reads their sums that often.
+LEAST_PAUSE = timedelta(minutes=5)
+# With many series adding up takes its time: at most a twentieth of the day.
+PAUSE_PER_SECOND = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """How many rows there are now, and how long adding them up took."""
+
+    rows: int
+    seconds: float
+
+
+def why_not(transaction: Transaction, strategies: Sequence[str]) -> str | None:
+    """Why performance need not be added up now; None when it should."""
+    age = results.performance_age(transaction, strategies)
+    if age["computed_at"] is None:
+        return "no strategy has been computed yet"
+    if age["refreshed_at"] is None:
+        return None
+    if age["computed_at"] <= age["refreshed_at"]:
+        return f"no strategy was computed since {age['refreshed_at']:%Y-%m-%d %H:%M:%S} UTC"
+    pause = max(LEAST_PAUSE.total_seconds(), age["seconds"] * PAUSE_PER_SECOND)
+    # A schedule that fires every five minutes must not miss each second time by a moment.
+    if age["seconds_ago"] < pause - 30:
+        return f"added up {age['seconds_ago']:.0f} s ago, which took {age['seconds']:.1f} s; again after {pause:.0f} s"
+    return None
+
+
+def refresh(database: Database) -> Refreshed:
+    """Add up every series of every strategy. Readers see the old figures meanwhile."""
+    with database.transaction() as transaction:
+        rows = results.refresh_performance(transaction)
+        seconds = transaction.query("SELECT seconds FROM market.performance_refresh").item()
+    return Refreshed(rows, float(seconds))

@@ -1,0 +1,178 @@
+"""The schema `results`: views with stable names over what is computed, and who may read them. SQL only.
+
+The views follow the configuration: which signals and strategies there are. They are made anew when that changes.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import polars as pl
+
+from ema_assets.lineage import OHLC, STRATEGY
+from ema_assets.store.database import Transaction, identifier
+from ema_assets.timeframes import ORDER
+
+READER = "ema_reader"
+
+# A ratio of fewer closed trades says nothing.
+FEWEST_TRADES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """What the views are made of: columns of each signal that is on, and of each strategy, by name."""
+
+    signals: Mapping[str, tuple[str, ...]]
+    strategies: Mapping[str, tuple[str, ...]]
+
+
+def ensure(transaction: Transaction, configured: Configured) -> bool:
+    """Make the views fit `configured`; return True when they had to be made."""
+    statements = _statements(configured)
+    signature = hashlib.sha256("\n".join(statements).encode()).hexdigest()
+    found = transaction.query(
+        "SELECT obj_description(to_regclass('results.screener'), 'pg_class') AS signature"
+    )
+    # A strategy's table that was made anew took the views over it along.
+    if found.item() == signature and transaction.query("SELECT to_regclass('market.trade') IS NULL AS gone").item() is False:
+        return False
+    for name in ("results.screener", "results.performance", "results.trades", "results.signals", "results.bars"):
+        transaction.execute(f"DROP VIEW IF EXISTS {name}")
+    transaction.execute("DROP MATERIALIZED VIEW IF EXISTS market.strategy_performance")
+    transaction.execute("DROP VIEW IF EXISTS market.trade")
+    for statement in statements:
+        transaction.execute(statement)
+    transaction.execute(f"COMMENT ON VIEW results.screener IS '{signature}'")
+    _grant(transaction)
+    return True
+
+
+def refresh_performance(transaction: Transaction) -> int:
+    """Bring `strategy_performance` up to date; return its number of rows. Readers are not held up."""
+    transaction.execute("REFRESH MATERIALIZED VIEW CONCURRENTLY market.strategy_performance")
+    transaction.execute("DELETE FROM market.performance_refresh")
+    transaction.execute(
+        """
+        INSERT INTO market.performance_refresh (refreshed_at, seconds)
+        SELECT now(), extract(epoch FROM clock_timestamp() - now())
+        """
+    )
+    return int(transaction.query("SELECT count(*) AS n FROM market.strategy_performance").item())
+
+
+def performance_age(transaction: Transaction, strategies: Sequence[str]) -> Mapping[str, Any]:
+    """When performance was last refreshed and how long that took, and when one of `strategies` was last computed.
+
+    Keys: refreshed_at, seconds, computed_at, seconds_ago; each None while there is none.
+    """
+    return transaction.query(
+        """
+        SELECT r.refreshed_at, r.seconds, c.computed_at,
+               extract(epoch FROM clock_timestamp() - r.refreshed_at)::float8 AS seconds_ago
+        FROM (SELECT max(computed_at) AS computed_at FROM market.series_state WHERE asset = ANY ($1::text[])) c
+        LEFT JOIN market.performance_refresh r ON true
+        """,
+        list(strategies),
+    ).row(0, named=True)
+
+
+def select(
+    transaction: Transaction, view: str, timeframe: str | None, symbols: Sequence[str] | None, strategy: str | None = None
+) -> pl.DataFrame:
+    """Rows of a view of `results` on `timeframe`, of `symbols` and `strategy` (None: all)."""
+    by_strategy = "AND ($4::text IS NULL OR strategy = $4)" if strategy is not None else ""
+    return transaction.query(
+        f"""
+        SELECT * FROM results.{identifier(view)}
+        WHERE ($1::text IS NULL OR timeframe = $1) AND ($2 OR symbol = ANY ($3::text[])) {by_strategy}
+        """,
+        timeframe,
+        symbols is None,
+        list(symbols or ()),
+        *([strategy] if strategy is not None else []),
+    )
+
+
+def _grant(transaction: Transaction) -> None:
+    exists = transaction.query("SELECT count(*) AS n FROM pg_roles WHERE rolname = $1", READER).item()
+    if exists:
+        for schema in ("results", "market"):
+            transaction.execute(f"GRANT USAGE ON SCHEMA {schema} TO {READER}")
+            transaction.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {READER}")
+            transaction.execute(f"ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT ON TABLES TO {READER}")
+
+
+def _statements(configured: Configured) -> list[str]:
+    """What makes the views, in order."""
+    return [
+        f"CREATE VIEW results.bars AS SELECT symbol, timeframe, ts, open, high, low, close, volume FROM market.{OHLC}",
+        _signals(configured.signals),
+        _trades(configured.strategies),
+        "CREATE VIEW results.trades AS SELECT * FROM market.trade",
+        _template("performance").format(fewest=FEWEST_TRADES),
+        "CREATE UNIQUE INDEX ON market.strategy_performance (strategy, symbol, timeframe)",
+        "CREATE VIEW results.performance AS SELECT * FROM market.strategy_performance",
+        _screener(configured),
+    ]
+
+
+def _signals(signals: Mapping[str, tuple[str, ...]]) -> str:
+    """Every signal beside its bar; a name that two of them use is the first one's."""
+    columns: dict[str, str] = {}
+    for name, names in signals.items():
+        for column in names:
+            columns.setdefault(column, name)
+    shown = "".join(f", {identifier(name)}.{identifier(column)}" for column, name in columns.items())
+    joins = "".join(f" LEFT JOIN market.{identifier(name)} USING (symbol, timeframe, ts)" for name in signals)
+    return f"CREATE VIEW results.signals AS SELECT symbol, timeframe, ts, o.close{shown} FROM market.{OHLC} o{joins}"
+
+
+def _trades(strategies: Mapping[str, tuple[str, ...]]) -> str:
+    parts = [
+        f"SELECT '{identifier(name)}'::text AS strategy, symbol, timeframe, {', '.join(map(identifier, columns))} "
+        f"FROM market.{identifier(name)}"
+        for name, columns in strategies.items()
+    ]
+    if not parts:
+        # The views stay there, empty, when every strategy is switched off.
+        parts = [f"SELECT ''::text AS strategy, t.* FROM market.{STRATEGY} t WHERE false"]
+    return f"CREATE VIEW market.trade AS {' UNION ALL '.join(parts)}"
+
+
+def _screener(configured: Configured) -> str:
+    on = configured.signals
+    frames = ", ".join(f"max(trend) FILTER (WHERE timeframe = '{frame.value}') AS trend_{frame.value}" for frame in ORDER)
+    open_trade = (
+        f"""LEFT JOIN LATERAL (
+            SELECT side, entry_ts, entry_price, return_pct, stop_price FROM market.{STRATEGY} o
+            WHERE o.symbol = l.symbol AND o.timeframe = l.timeframe AND o.status = 'open'
+            ORDER BY entry_ts DESC LIMIT 1
+        ) o ON true"""
+        if STRATEGY in configured.strategies
+        else "LEFT JOIN (SELECT ''::text AS side, now() AS entry_ts, 0::float8 AS entry_price, 0::float8 AS return_pct, "
+        "0::float8 AS stop_price) o ON false"
+    )
+    return _template("screener").format(
+        frames=frames,
+        rsi=_latest("rsi", "rsi", on),
+        atr=_latest("atr", "atr_pct", on),
+        open_trade=open_trade,
+        trends=", ".join(f"p.trend_{frame.value}" for frame in ORDER),
+    )
+
+
+def _latest(name: str, column: str, signals: Mapping[str, tuple[str, ...]]) -> str:
+    """A column of another signal at the bar of the row, null when that signal is switched off."""
+    if column not in signals.get(name, ()):
+        return "NULL::float8"
+    return (
+        f"(SELECT x.{identifier(column)} FROM market.{identifier(name)} x "
+        "WHERE x.symbol = l.symbol AND x.timeframe = l.timeframe AND x.ts = l.ts)"
+    )
+
+
+def _template(name: str) -> str:
+    return resources.files(__package__).joinpath("views", f"{name}.sql").read_text(encoding="utf-8")

@@ -1,0 +1,32 @@
+CREATE VIEW results.screener AS
+WITH latest AS (
+    SELECT s.symbol, s.timeframe, s.last_ts AS ts, t.trend, t.bars_since_cross, t.spread_pct
+    FROM market.series_state s
+    JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+    JOIN market.ema_trend t ON t.symbol = s.symbol AND t.timeframe = s.timeframe AND t.ts = s.last_ts
+    WHERE s.asset = 'ema_trend'
+), per_symbol AS (
+    SELECT symbol, {frames},
+           count(*) FILTER (WHERE trend = 'up') - count(*) FILTER (WHERE trend = 'down') AS alignment
+    FROM latest GROUP BY symbol
+), crossing AS (
+    -- The close p at which both EMAs would be equal after the next bar: a9·p + (1-a9)·E9 = a30·p + (1-a30)·E30, with
+    -- a = 2/(n+1).
+    SELECT l.*, b.close, e.ema_9, e.ema_30,
+           ((1 - 2.0::float8 / 31) * e.ema_30 - (1 - 2.0::float8 / 10) * e.ema_9)
+           / (2.0::float8 / 10 - 2.0::float8 / 31) AS cross_at
+    FROM latest l
+    JOIN market.ohlc b ON b.symbol = l.symbol AND b.timeframe = l.timeframe AND b.ts = l.ts
+    JOIN market.ema_signals e ON e.symbol = l.symbol AND e.timeframe = l.timeframe AND e.ts = l.ts
+)
+SELECT l.symbol, l.timeframe, l.ts, l.close, l.trend, l.bars_since_cross, l.spread_pct, l.ema_9, l.ema_30,
+       -- No price is below zero: such a trend cannot flip at the next bar.
+       CASE WHEN l.cross_at > 0 THEN l.cross_at END AS cross_price,
+       CASE WHEN l.cross_at > 0 THEN (l.cross_at / l.close - 1) * 100 END AS cross_distance_pct,
+       p.alignment, {trends},
+       {rsi} AS rsi, {atr} AS atr_pct,
+       o.side AS trade_side, o.entry_ts AS trade_since, o.entry_price AS trade_price, o.return_pct AS trade_return_pct,
+       o.stop_price, (l.close / o.stop_price - 1) * 100 AS stop_distance_pct
+FROM crossing l
+JOIN per_symbol p ON p.symbol = l.symbol
+{open_trade}
