@@ -169,7 +169,8 @@ def _name(table: Mapping[str, Any], where: str) -> str:
     name = table.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ConfigurationError(
-            f"{where}: `name` must be 1 to 24 lower-case letters, digits or _ and start with a letter, received {name!r}"
+            f"{where}: `name` must be 1 to 24 lower-case letters, digits or _ and start with a letter, "
+            f"received {name!r}"
         )
     if f"{_PREFIX}{name}" == DEFAULT_TABLE:
         raise ConfigurationError(
