@@ -1,0 +1,105 @@
+"""Variants as a configuration writes them."""
+
+import pytest
+
+from ema_assets.errors import ConfigurationError
+from ema_assets.strategies.variant import DEFAULT, Variant, code_version, parse_variants, reads
+from ema_assets.timeframes import Timeframe
+
+
+def test_without_rows_there_are_the_two_named_variants() -> None:
+    assert parse_variants([], "watchlist") == (DEFAULT, Variant("strategy_9_30_pullback", "pullback"))
+    assert DEFAULT.name == "strategy_9_30_ema"
+    assert (DEFAULT.side, DEFAULT.fill, DEFAULT.cost_bps) == ("long", "close", 0.0)
+
+
+def test_a_row_says_every_parameter() -> None:
+    row = {
+        "name": "swing",
+        "rule": "pullback",
+        "side": "both",
+        "fill": "next_open",
+        "cost_bps": 5,
+        "min_spread_pct": 0.1,
+        "higher_timeframe": "1h",
+        "atr_stop": 2.0,
+        "atr_target": 3,
+        "exit_at_session_end": True,
+    }
+    assert parse_variants([row], "watchlist")[2] == Variant(
+        "strategy_9_30_swing", "pullback", True, True, "next_open", 5.0, 0.1, Timeframe.H1, 2.0, 3.0, True
+    )
+
+
+def test_a_row_with_the_name_of_a_default_changes_that_one() -> None:
+    crossover, pullback = parse_variants([{"name": "crossover", "side": "short", "cost_bps": 1.5}], "watchlist")
+    assert crossover == Variant("strategy_9_30_ema", allow_long=False, allow_short=True, cost_bps=1.5)
+    assert pullback.rule == "pullback"
+
+
+def test_a_variant_can_be_switched_off() -> None:
+    rows = [{"name": "pullback", "enabled": False}, {"name": "x", "rule": "crossover", "enabled": False}]
+    assert parse_variants(rows, "watchlist") == (DEFAULT,)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"name": "a", "rule": "crossover", "atr_stops": 2}, "unknown key `atr_stops`, allowed are name, .*; did you mean `atr_stop`?"),
+        ({"rule": "crossover"}, "strategy 1: `name` must be 1 to 24 lower-case letters.*, received None"),
+        ({"name": "Big"}, "strategy 'Big': `name` must be .* received 'Big'"),
+        ({"name": "ema", "rule": "crossover"}, "would be the table of the default variant"),
+        ({"name": "a"}, "`rule` must be one of crossover, pullback, it is missing"),
+        ({"name": "a", "rule": "breakout"}, "`rule` must be one of crossover, pullback, received 'breakout'"),
+        ({"name": "pullback", "rule": "crossover"}, "`rule` of the variant 'pullback' is 'pullback', received 'crossover'"),
+        ({"name": "crossover", "side": "up"}, "`side` must be one of long, short, both, received 'up'"),
+        ({"name": "crossover", "fill": 1}, "`fill` must be one of close, next_open, received 1"),
+        ({"name": "crossover", "cost_bps": -1}, "`cost_bps` must be a number from 0 to 1000, received -1"),
+        ({"name": "crossover", "cost_bps": True}, "`cost_bps` must be a number from 0 to 1000, received True"),
+        ({"name": "crossover", "cost_bps": float("nan")}, "`cost_bps` must be a number from 0 to 1000, received nan"),
+        ({"name": "crossover", "min_spread_pct": "1"}, "`min_spread_pct` must be a number from 0 to 100, received '1'"),
+        ({"name": "crossover", "atr_stop": 0}, "`atr_stop` must be a number from 0.01 to 100, received 0"),
+        ({"name": "crossover", "atr_target": 101}, "`atr_target` must be a number from 0.01 to 100, received 101"),
+        ({"name": "crossover", "higher_timeframe": "5m"}, "`higher_timeframe` must be one of 15m, 30m, 1h, 4h, 1d, received '5m'"),
+        ({"name": "crossover", "exit_at_session_end": 1}, "`exit_at_session_end` must be true or false, received 1"),
+        ({"name": "crossover", "enabled": "no"}, "`enabled` must be true or false, received 'no'"),
+    ],
+)  # fmt: skip
+def test_an_error_names_the_row_the_key_and_what_is_allowed(row: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message) as raised:
+        parse_variants([row], "my.toml")
+    assert str(raised.value).startswith("my.toml: strategy ")
+
+
+def test_a_name_is_used_once() -> None:
+    with pytest.raises(ConfigurationError, match="the name 'crossover' is used twice"):
+        parse_variants([{"name": "crossover"}, {"name": "crossover"}], "watchlist")
+
+
+def test_rows_must_be_tables() -> None:
+    with pytest.raises(ConfigurationError, match=r"written `\[\[strategy\]\]`"):
+        parse_variants(["crossover"], "watchlist")  # type: ignore[list-item]
+
+
+def test_only_a_changed_parameter_changes_the_version() -> None:
+    assert code_version(DEFAULT) == "1"
+    assert code_version(Variant("another")) == "1"
+    assert (
+        code_version(Variant("x", "pullback", allow_short=True, atr_stop=2.0))
+        == "1 atr_stop=2.0 rule=pullback side=both"
+    )
+
+
+def test_what_is_read_follows_from_rule_and_stops() -> None:
+    assert set(reads(DEFAULT)) == {"ohlc", "ema_trend"}
+    wanted = reads(Variant("x", "pullback", atr_target=1.0))
+    assert set(wanted) == {"ohlc", "ema_signals", "wma", "ema_trend", "atr"}
+    names = [name for columns in wanted.values() for name in columns]
+    assert len(names) == len(set(names))
+
+
+def test_a_higher_timeframe_counts_below_it_and_sessions_within_a_day() -> None:
+    variant = Variant("x", higher_timeframe=Timeframe.H1, exit_at_session_end=True)
+    assert variant.on(Timeframe.M5) == variant
+    assert variant.on(Timeframe.H1).higher_timeframe is None
+    assert variant.on(Timeframe.D1) == Variant("x")
