@@ -7,14 +7,14 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from ema_assets.domain.calendars import UTC_TIME
-from ema_assets.domain.ema import FAST, SLOW, SMA_SEED, ema_signals
 from ema_assets.domain.rollup import buckets_of, roll_up
 from ema_assets.domain.strategy import trades_9_30
-from ema_assets.domain.trend import ema_trend
 from ema_assets.lineage import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.pipeline.isolating import in_halves
 from ema_assets.pipeline.outcome import Outcome, batches
 from ema_assets.pipeline.watch import CODE_VERSIONS, code_versions
+from ema_assets.signals.ema_signals import FAST, SLOW, SMA_SEED, ema_signals
+from ema_assets.signals.ema_trend import ema_trend
 from ema_assets.store import latency, ledger, quality, sessions, tables
 from ema_assets.store.database import Database, Transaction
 from ema_assets.store.tables import Table

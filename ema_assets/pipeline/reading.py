@@ -5,10 +5,10 @@ from datetime import datetime
 
 import polars as pl
 
-from ema_assets.domain.ema import FAST, SLOW, ema_signals
 from ema_assets.domain.strategy import trades_9_30
-from ema_assets.domain.trend import ema_trend
 from ema_assets.lineage import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
+from ema_assets.signals.ema_signals import FAST, SLOW, ema_signals
+from ema_assets.signals.ema_trend import ema_trend
 from ema_assets.store import tables
 from ema_assets.store.database import Transaction
 from ema_assets.timeframes import Timeframe

@@ -3,8 +3,9 @@
 from datetime import date, datetime, timedelta
 
 from ema_assets import lineage
-from ema_assets.domain import ema, rollup, strategy, trend
+from ema_assets.domain import rollup, strategy
 from ema_assets.domain.calendars import exchange_sessions
+from ema_assets.signals import ema_signals, ema_trend
 from ema_assets.store import ledger, sessions
 from ema_assets.store.database import Database, Transaction
 from ema_assets.watchlist import Watchlist
@@ -12,8 +13,8 @@ from ema_assets.watchlist import Watchlist
 # Changing one of these makes Dagster and the ledger recompute that asset and what reads it.
 CODE_VERSIONS = {
     lineage.OHLC: rollup.CODE_VERSION,
-    lineage.EMA_SIGNALS: ema.CODE_VERSION,
-    lineage.EMA_TREND: trend.CODE_VERSION,
+    lineage.EMA_SIGNALS: ema_signals.SIGNAL.version,
+    lineage.EMA_TREND: ema_trend.SIGNAL.version,
     lineage.STRATEGY: strategy.CODE_VERSION,
 }
 
@@ -24,8 +25,7 @@ _LEAST_AHEAD = timedelta(days=180)
 
 def code_versions(seed: str) -> dict[str, str]:
     """The version of each asset's code, with EMAs seeded by `seed`."""
-    seeded = {} if seed == ema.SMA_SEED else {lineage.EMA_SIGNALS: ema.code_version(seed)}
-    return {**CODE_VERSIONS, **seeded}
+    return {**CODE_VERSIONS, lineage.EMA_SIGNALS: ema_signals.SIGNAL.code_version({"seed": seed})}
 
 
 def sync(database: Database, watchlist: Watchlist, now: datetime) -> tuple[list[str], list[str]]:
