@@ -100,13 +100,13 @@ def make(folder: Path, series: int, sessions: int, batch_rows: int | None) -> di
 
 
 def product(folder: Path) -> Callable[[int, Steps], Any]:
-    """The functions of ema_assets.domain, called as the pipeline calls them, without a database in between."""
+    """The functions of ema_assets.domain and signals as the pipeline calls them, without a database in between."""
     import polars as pl
 
-    from ema_assets.domain.ema import FAST, SLOW, ema_signals
     from ema_assets.domain.rollup import roll_up
     from ema_assets.domain.strategy import trades_9_30
-    from ema_assets.domain.trend import ema_trend
+    from ema_assets.signals.ema_signals import FAST, SLOW, ema_signals
+    from ema_assets.signals.ema_trend import ema_trend
     from ema_assets.timeframes import BASE, ROLLED_UP
 
     sessions = pl.read_parquet(folder / "sessions.parquet")
@@ -154,7 +154,7 @@ def plain_product(found: dict[str, tuple[Any, ...]]) -> Values:
     import polars as pl
 
     from ema_assets.domain.strategy import OPEN
-    from ema_assets.domain.trend import BEARISH, BULLISH, DOWN, UP
+    from ema_assets.keys import BEARISH, BULLISH, DOWN, UP
 
     def number(column: str) -> pl.Expr:
         return pl.col(column).str.slice(1).cast(pl.Int64)

@@ -5,7 +5,7 @@
 FILES are CSV or Parquet as `ema-assets ingest` takes them; without any, the sandbox's market is measured. Each series
 is cut into windows of 500 bars that begin at places spread over it. In each window three averages are compared:
 
-    mean      begun with the window by the mean of the first n closes: ema_assets.domain.ema, TA-Lib
+    mean      begun with the window by the mean of the first n closes: ema_assets.signals.ema_signals, TA-Lib
     first     begun with the window by its first close: polars and pandas `ewm(adjust=False)`
     long      the same recurrence over the whole series: a chart that knows more history
 
@@ -24,12 +24,12 @@ import polars as pl
 
 from ema_assets.domain.bars import BAR_SCHEMA, reject_invalid
 from ema_assets.domain.calendars import exchange_sessions
-from ema_assets.domain.ema import CONVERGED_AFTER_BARS, SLOW, SLOW_SPAN, SPANS, ema_signals
 from ema_assets.domain.rollup import roll_up
-from ema_assets.domain.trend import ema_trend
 from ema_assets.keys import ALWAYS_OPEN, Instrument
 from ema_assets.pipeline.ingest import read_file
 from ema_assets.sandbox.market import DAY_MINUTES, Market
+from ema_assets.signals.ema_signals import CONVERGED_AFTER_BARS, SLOW, SLOW_SPAN, SPANS, ema_signals
+from ema_assets.signals.ema_trend import ema_trend
 from ema_assets.timeframes import BASE, Timeframe
 
 AGREED = 1e-6

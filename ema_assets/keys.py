@@ -11,8 +11,11 @@ DEFAULT_CALENDAR = "XNYS"
 # A calendar with the hours before and after the exchange's own is written with this behind its code.
 EXTENDED_SUFFIX = " extended"
 EXTENDED_CALENDARS = ("XNYS", "XNAS")
-# The ways an EMA can start: see domain/ema.py, which says what they mean.
+# The ways an EMA can start: see signals/ema_signals.py, which says what they mean.
 SEEDS = ("sma", "first")
+# What a trend is called, and its flips: signals say it and strategies read it.
+UP, DOWN = "up", "down"
+BULLISH, BEARISH = "bullish", "bearish"
 # The provider of a symbol whose bars come only from `ema-assets ingest`.
 FROM_FILES = "file"
 

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from ema_assets.domain.trend import BULLISH
+from ema_assets.keys import BULLISH
 
 OPEN, CLOSED = "open", "closed"
 

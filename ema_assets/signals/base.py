@@ -1,4 +1,4 @@
-"""What a signal declares. From it come its table, its asset with checks, its place in the graph and its docs. No I/O."""
+"""What a signal declares. From it come its table, its asset and checks, its place in the graph, its docs. No I/O."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -61,13 +61,14 @@ class Signal:
             as is right for an average that has not had all of its first values yet.
         bars_before: how many bars before the first new one `compute` must see, as windows do; from the parameters.
         has_sessions: True when `compute` wants the column `session`: the opening time of the bar's session, UTC.
+        check: what is wrong with parameters that are each within their limits, in one sentence; None when nothing is.
         group: of assets, in the UI.
 
-    `compute(bars, carried, params)` is pure. `bars` has symbol, ts, the columns of `reads`, `is_new` (False for those of
-    `bars_before`), and `session` when wanted; sorted by symbol and ts. `carried` has symbol and `carries`, the row just
-    before a symbol's first new bar; an absent symbol starts from nothing. It returns symbol, ts and `columns` for every
-    bar in the same order; what it says of bars that are not new is dropped. However a history is cut into increments,
-    the rows must come out the same.
+    `compute(bars, carried, params)` is pure. `bars` has symbol, ts, the columns of `reads`, `is_new` (False for those
+    of `bars_before`), and `session` when wanted; sorted by symbol and ts. `carried` has symbol and `carries`, the row
+    just before a symbol's first new bar; an absent symbol starts from nothing. It returns symbol, ts and `columns` for
+    every bar in the same order; what it says of bars that are not new is dropped. However a history is cut into
+    increments, the rows must come out the same.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Signal:
     carries_nulls: bool = False
     bars_before: Callable[[Params], int] = lambda _: 0
     has_sessions: bool = False
+    check: Callable[[Params], str | None] = lambda _: None
     group: str = "signals"
 
     @property

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.parity import AGREED, WINDOW_BARS, measure
-from ema_assets.domain.ema import SPANS
+from ema_assets.signals.ema_signals import SPANS
 from ema_assets_tests.domain.series import START, random_walk
 
 REPOSITORY = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from ema_assets.domain.trend import ema_trend
+from ema_assets.signals.ema_trend import ema_trend
 from ema_assets_tests.domain import reference
 from ema_assets_tests.domain.series import bars_of, cut
 

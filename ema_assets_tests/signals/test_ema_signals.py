@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from ema_assets.domain import ema as product
-from ema_assets.domain.ema import CONVERGED_AFTER_BARS, SPANS, ema_signals
+from ema_assets.signals import ema_signals as product
+from ema_assets.signals.ema_signals import CONVERGED_AFTER_BARS, SPANS, ema_signals
 from ema_assets_tests.domain import reference
 from ema_assets_tests.domain.series import bars_of, cut, price_series, random_walk, several_series
 from ema_assets_tests.golden.make_ema import FILE

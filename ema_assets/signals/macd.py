@@ -1,0 +1,57 @@
+"""Bars to MACD: the distance of two EMAs, and an EMA of that distance. No I/O."""
+
+import polars as pl
+
+from ema_assets.signals.base import Column, Param, Params, Signal
+from ema_assets.signals.recurrence import averaged, ema
+
+
+def macd(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
+    """Fast EMA of the close less the slow one, that line's own EMA, and the line less its EMA.
+
+    Both EMAs of the close begin at bar `slow`, each with the mean of as many closes as its span, the last of which is
+    that bar's; the signal line begins `signal` - 1 bars later with the mean of as many values of macd. Gerald Appel;
+    TA-Lib, `MACD`, which leaves macd empty until the signal line begins, too.
+    """
+    fast, slow, signal = params["fast"], params["slow"], params["signal"]
+    closes = bars.select("symbol", "ts", "close")
+    lines = averaged(
+        closes, carried, [ema("macd_fast", "close", fast, slow - fast), ema("macd_slow", "close", slow)]
+    ).with_columns(macd=pl.col("macd_fast") - pl.col("macd_slow"))
+    return averaged(lines, carried, [ema("macd_signal", "macd", signal, slow - 1)]).select(
+        "symbol",
+        "ts",
+        "macd",
+        "macd_signal",
+        (pl.col("macd") - pl.col("macd_signal")).alias("macd_hist"),
+        "macd_fast",
+        "macd_slow",
+    )
+
+
+def _check(params: Params) -> str | None:
+    fast, slow = params["fast"], params["slow"]
+    return None if fast < slow else f"`fast` must be less than `slow`, received fast = {fast}, slow = {slow}"
+
+
+SIGNAL = Signal(
+    name="macd",
+    description="Moving average convergence divergence of the close: EMA of 12 less EMA of 26, with its EMA of 9",
+    version="1",
+    reads={"ohlc": ("close",)},
+    columns=(
+        Column("macd", "float8", "macd_fast - macd_slow; null for the first 25 bars"),
+        Column("macd_signal", "float8", "EMA of macd over 9 bars; null for the first 33 bars"),
+        Column("macd_hist", "float8", "macd - macd_signal"),
+        Column("macd_fast", "float8", "EMA of 12 closes, begun at bar 26"),
+        Column("macd_slow", "float8", "EMA of 26 closes, begun at bar 26"),
+    ),
+    compute=macd,
+    params={
+        "fast": Param(12, "Closes in the fast EMA", least=2),
+        "slow": Param(26, "Closes in the slow EMA; more than in the fast one", least=2),
+        "signal": Param(9, "Values of macd in the signal line"),
+    },
+    carries=("macd_signal", "macd_fast", "macd_slow"),
+    check=_check,
+)

@@ -1,0 +1,29 @@
+"""Bars to the volume as a multiple of what is usual. No I/O."""
+
+import polars as pl
+
+from ema_assets.signals.base import Column, Param, Params, Signal
+from ema_assets.signals.windows import is_full, sum_before
+
+
+def relative_volume(bars: pl.DataFrame, _: pl.DataFrame, params: Params) -> pl.DataFrame:
+    """Volume over the mean volume of the `span` bars before; null while there are fewer or nothing traded in them."""
+    span = params["span"]
+    usual = pl.Series(sum_before(bars["volume"].to_numpy(), span)) / span
+    return (
+        bars.select("symbol", "ts", "volume", _usual=pl.when(is_full(span + 1)).then(usual))
+        .with_columns(relative_volume=pl.when(pl.col("_usual") > 0).then(pl.col("volume") / pl.col("_usual")))
+        .select("symbol", "ts", "relative_volume")
+    )
+
+
+SIGNAL = Signal(
+    name="relative_volume",
+    description="Volume as a multiple of the mean volume of the 20 bars before",
+    version="1",
+    reads={"ohlc": ("volume",)},
+    columns=(Column("relative_volume", "float8", "1 when the volume is that mean; null for 20 bars, or when it is 0"),),
+    compute=relative_volume,
+    params={"span": Param(20, "Bars before this one in the mean", most=500)},
+    bars_before=lambda params: int(params["span"]),
+)
