@@ -61,6 +61,7 @@ class Settings:
     """What a process of this project must know. Made by `Settings.from_env`.
 
     `database_url` is None when the embedded server is to be used. `sandbox_url` is set by `up` for its children.
+    `signals_folder` holds signals of the user's own; None when there is no such folder.
     `correction_retention_days` is 0 when the old values of corrected bars are kept for ever.
     """
 
@@ -79,7 +80,7 @@ class Settings:
     sandbox_url: str | None
     sandbox_seed: int
     watchlist_path: Path
-    signals_folder: Path
+    signals_folder: Path | None
     series_per_run: int
     publication_delay_seconds: int
     sweep_seconds: int
@@ -125,9 +126,7 @@ class Settings:
             sandbox_url=_http_url(env, "EMA_SANDBOX_URL", "") or None,
             sandbox_seed=_integer(env, "EMA_SANDBOX_SEED", 930, 0, 2**31 - 1),
             watchlist_path=watchlist,
-            signals_folder=(
-                Path(env.get("EMA_SIGNALS_FOLDER", "").strip() or home / "signals").expanduser().absolute()
-            ),
+            signals_folder=_signals_folder(env, home),
             series_per_run=_integer(env, "EMA_SERIES_PER_RUN", 1000, 1, 100_000),
             publication_delay_seconds=_integer(
                 env, "EMA_PUBLICATION_DELAY_SECONDS", 0 if provider == "sandbox" else 3, 0, 3600
@@ -169,6 +168,16 @@ class Settings:
     def logs_folder(self) -> Path:
         """Where `up` sends the output of what it starts."""
         return self.home / "logs"
+
+
+def _signals_folder(env: Mapping[str, str], home: Path) -> Path | None:
+    named = env.get("EMA_SIGNALS_FOLDER", "").strip()
+    if not named:
+        return home / "signals" if (home / "signals").is_dir() else None
+    folder = Path(named).expanduser().absolute()
+    if not folder.is_dir():
+        raise ConfigurationError(f"`EMA_SIGNALS_FOLDER` must be a folder, received {folder}")
+    return folder
 
 
 def _database_url(env: Mapping[str, str]) -> str | None:

@@ -23,6 +23,7 @@ from typing import IO
 from ema_assets import watchlist
 from ema_assets.errors import ConfigurationError, EmaAssetsError
 from ema_assets.pipeline import status
+from ema_assets.pipeline.graph import build
 from ema_assets.pipeline.watch import sync
 from ema_assets.settings import DAGSTER_EVENT_VARIABLES, Settings, masked_url
 from ema_assets.store.database import Database

@@ -21,7 +21,8 @@ from ema_assets.sandbox.server import running_sandbox
 from ema_assets_tests.conftest import Databases
 from ema_assets_tests.core import CORE_TEXT
 
-WATCHLIST = """\
+WATCHLIST = (
+    """\
 # Mine.
 [history]
 "5m" = 3   # days
@@ -34,7 +35,9 @@ symbols = ["AAPL", "MSFT"]  # two of them
 [[group]]
 calendar = "24/7"
 symbols = ["BTC-USD"]
-""" + CORE_TEXT
+"""
+    + CORE_TEXT
+)
 
 HEAD = "symbol,timeframe,ts,open,high,low,close,volume"
 SOUND = "AAPL,1d,2024-02-14,10,12,9,11,100"

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 from dagster import (
     AssetCheckResult,
-    AssetCheckSeverity,
     AssetChecksDefinition,
+    AssetCheckSeverity,
     AssetCheckSpec,
     AssetKey,
     MetadataValue,
@@ -81,7 +81,8 @@ def _specs(graph: Graph) -> list[AssetCheckSpec]:
                 "keeps_up",
                 asset=AssetKey(node.name),
                 description=(
-                    f"No series waits for more than 15 minutes for its changed {' or '.join(node.reads)} to be computed."
+                    "No series waits for more than 15 minutes to be computed after a change of "
+                    f"{' or '.join(node.reads)}."
                 ),
             )
             for node in graph.computed

@@ -19,6 +19,6 @@ def complaint(loaded: Graph) -> str | None:
     if wanted.fingerprint == loaded.fingerprint:
         return None
     return (
-        f"nothing is launched: the signals or strategies of {settings.watchlist_path.name} have changed; reload the code "
-        "location (Deployment, Reload), or restart"
+        f"nothing is launched: the signals or strategies of {settings.watchlist_path.name} have changed; reload the "
+        "code location (Deployment, Reload), or restart"
     )

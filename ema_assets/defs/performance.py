@@ -66,13 +66,17 @@ def screener_spec(graph: Graph) -> AssetSpec:
     """The screener is a view: always as fresh as what it reads, and never run."""
     return AssetSpec(
         SCREENER,
-        deps=[AssetKey(name) for name in (OHLC, EMA_SIGNALS, EMA_TREND, "rsi", "atr", *graph.strategies[:1]) if graph.has(name)],
+        deps=[
+            AssetKey(name)
+            for name in (OHLC, EMA_SIGNALS, EMA_TREND, "rsi", "atr", *graph.strategies[:1])
+            if graph.has(name)
+        ],
         group_name="strategies",
         kinds={"postgres"},
         metadata={"dagster/table_name": "results.screener"},
         description=(
-            "One row a symbol and timeframe: trend on each timeframe, alignment, bars since the cross, spread, RSI, open "
-            "trade, and the next close that would flip the trend. A view, so there is nothing to run: "
+            "One row a symbol and timeframe: trend on each timeframe, alignment, bars since the cross, spread, RSI, "
+            "open trade, and the next close that would flip the trend. A view, so there is nothing to run: "
             "`SELECT * FROM results.screener WHERE timeframe = '1h'`, or `ema-assets screen`."
         ),
     )

@@ -94,9 +94,7 @@ def _sync_watchlist(graph: Graph) -> SensorDefinition:
             now = market.now()
             known = context.instance.get_dynamic_partitions(str(SYMBOLS.name))
             # With the date, sessions are extended in time; with the graph, changed code is adopted after an upgrade.
-            mark = hashlib.sha256(
-                f"{path}\n{now.date()}\n{graph.fingerprint}\n{watched}".encode()
-            ).hexdigest()
+            mark = hashlib.sha256(f"{path}\n{now.date()}\n{graph.fingerprint}\n{watched}".encode()).hexdigest()
             if mark == context.cursor and set(watched.symbols) == set(known):
                 return SkipReason(f"{path.name} has not changed: {len(known)} symbols")
             with store.open() as database:

@@ -215,10 +215,10 @@ def place(bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> p
 
 
 def with_trend_of(bars: pl.DataFrame, trend: pl.DataFrame) -> pl.DataFrame:
-    """Add `higher_trend` to `bars` (symbol, ts, ts_end, …; sorted by symbol and ts): what was known at each one's close.
+    """Add `higher_trend` to `bars` (symbol, ts, ts_end, …; sorted by symbol and ts): as known at each one's close.
 
-    `trend` has symbol, ts_end, trend of a longer timeframe. A bar of it counts from the moment at which it closes, so that
-    nothing comes from the future.
+    `trend` has symbol, ts_end, trend of a longer timeframe. A bar of it counts from the moment at which it closes, so
+    that nothing comes from the future.
     """
     return (
         bars.sort("ts_end")

@@ -114,9 +114,7 @@ def _read(transaction: Transaction, node: Node, timeframe: Timeframe, starts: pl
     return bars
 
 
-def _placed(
-    transaction: Transaction, bars: pl.DataFrame, timeframe: Timeframe, claimed: pl.DataFrame
-) -> pl.DataFrame:
+def _placed(transaction: Transaction, bars: pl.DataFrame, timeframe: Timeframe, claimed: pl.DataFrame) -> pl.DataFrame:
     """`bars` with session, is_session_last and ts_end."""
     calendars = claimed.select("symbol", "calendar")
     trading = _sessions_of(transaction, calendars, bars)
@@ -177,9 +175,7 @@ def refresh_computed(
             )
             if computed.states is not None:
                 tables.write_computed(transaction, node.states, timeframe, computed.states, computed.starts)
-                tables.thin_out(
-                    transaction, node.states, timeframe, claimed["symbol"], NEWEST_STATES, STATE_EVERY
-                )
+                tables.thin_out(transaction, node.states, timeframe, claimed["symbol"], NEWEST_STATES, STATE_EVERY)
             _report_impact(transaction, node.table.flips, timeframe, recomputed, flipped)
             results = (
                 claimed.select("symbol")

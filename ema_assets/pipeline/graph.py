@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from ema_assets.domain import rollup
-from ema_assets.errors import ConfigurationError, WatchlistError
+from ema_assets.errors import WatchlistError
 from ema_assets.keys import SEEDS
 from ema_assets.lineage import EMA_SIGNALS, EMA_TREND, OHLC
 from ema_assets.settings import Settings
@@ -133,9 +133,9 @@ class Graph:
         return [
             (node, timeframe)
             for node in self.computed
-            if node.variant is not None and (higher := node.variant.higher_timeframe) in timeframes
             for timeframe in ORDER
-            if timeframe in timeframes and timeframe.rank < higher.rank
+            if timeframe in timeframes and node.variant is not None
+            if node.variant.on(timeframe).higher_timeframe in timeframes
         ]
 
     @property
@@ -150,7 +150,7 @@ class Graph:
         return hashlib.sha256(repr(said).encode()).hexdigest()
 
     def assets(self) -> pl.DataFrame:
-        """asset and is_on, for the ledger."""
+        """Asset and is_on, for the ledger."""
         return pl.DataFrame(
             {"asset": list(self.nodes), "is_on": [name not in self.off for name in self.nodes]},
             schema={"asset": pl.String(), "is_on": pl.Boolean()},
@@ -234,9 +234,7 @@ def _check_param(where: str, key: str, value: Any, params: Mapping[str, Param]) 
     param = params[key]
     if isinstance(param.default, str):
         if value not in param.choices:
-            raise WatchlistError(
-                f"{where}: `{key}` must be one of {', '.join(param.choices)}, received {value!r}"
-            )
+            raise WatchlistError(f"{where}: `{key}` must be one of {', '.join(param.choices)}, received {value!r}")
         return
     kind = "a whole number" if isinstance(param.default, int) else "a number"
     allowed = (int,) if isinstance(param.default, int) else (int, float)
@@ -320,8 +318,8 @@ def _strategy(variant: Variant) -> Node:
         code_version=variants.code_version(variant),
         description=(
             f"{title}, one row a trade: {rule}. The open trade is marked to the last close.\n\n"
-            f"Side {variant.side}, filled at the {variant.fill.replace('_', ' ')}, {variant.cost_bps:g} basis points of "
-            "costs a side. An example of a rule, not advice."
+            f"Side {variant.side}, filled at the {variant.fill.replace('_', ' ')}, {variant.cost_bps:g} basis points "
+            "of costs a side. An example of a rule, not advice."
         ),
         group="strategies",
         variant=variant,

@@ -50,9 +50,7 @@ def rows_as_of(
 class _AsOf:
     """What was known at a moment; each asset is computed once for all that read it."""
 
-    def __init__(
-        self, transaction: Transaction, graph: Graph, symbols: Sequence[str] | None, moment: datetime
-    ) -> None:
+    def __init__(self, transaction: Transaction, graph: Graph, symbols: Sequence[str] | None, moment: datetime) -> None:
         self._transaction = transaction
         self._graph = graph
         self._symbols = symbols

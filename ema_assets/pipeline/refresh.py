@@ -14,7 +14,7 @@ from ema_assets.timeframes import Timeframe
 from ema_assets.watchlist import Watchlist
 
 
-def refresh_all(
+def refresh_all(  # noqa: PLR0913 - one call of the whole chain, for those who have no Dagster
     database: Database,
     watched: Watchlist,
     open_provider: OpenProvider,

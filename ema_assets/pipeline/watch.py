@@ -18,7 +18,8 @@ def sync(
 ) -> tuple[list[str], list[str]]:
     """Make the database watch what `watchlist` says and compute `graph`; return the symbols added and those taken off.
 
-    Without `graph`, it is the one that `watchlist` makes. Tables of signals and strategies are made where they are missing.
+    Without `graph`, it is the one that `watchlist` makes. Tables of signals and strategies are made where they are
+    missing.
 
     Raises:
         ConfigurationError: when a calendar is not known; nothing is written then.
@@ -44,9 +45,7 @@ def adopt_graph(transaction: Transaction, graph: Graph) -> list[str]:
         results.Configured(
             signals={node.name: node.table.values for node in graph.computed if node.signal is not None},
             strategies={
-                node.name: (node.table.time, *node.table.values)
-                for node in graph.computed
-                if node.variant is not None
+                node.name: (node.table.time, *node.table.values) for node in graph.computed if node.variant is not None
             },
         ),
     )

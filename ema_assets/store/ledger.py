@@ -162,7 +162,7 @@ def sync_assets(transaction: Transaction, assets: pl.DataFrame, inputs: pl.DataF
 
 
 def add_rows(transaction: Transaction, symbols: Iterable[str]) -> None:
-    """Give each of `symbols` its ledger rows where they are missing.
+    """Give each of `symbols` its ledger rows of every asset that is on, where they are missing.
 
     A row of an asset whose input already holds data starts dirty: that is how a new asset computes its past.
     """
@@ -172,7 +172,7 @@ def add_rows(transaction: Transaction, symbols: Iterable[str]) -> None:
         SELECT a.asset, s.symbol, t.timeframe,
                CASE WHEN up.last_ts IS NOT NULL THEN $2::timestamptz END
         FROM unnest($1::text[]) AS s(symbol)
-        CROSS JOIN market.asset a
+        JOIN market.asset a ON a.is_on
         CROSS JOIN unnest($3::text[]) AS t(timeframe)
         LEFT JOIN market.asset_input i ON i.asset = a.asset AND i.timeframe = t.timeframe AND i.is_main
         LEFT JOIN market.series_state up
@@ -404,7 +404,8 @@ def pending(
         FROM market.series_state s
         LEFT JOIN market.asset_input i ON i.asset = s.asset AND i.timeframe = s.timeframe AND i.is_main
         JOIN market.series_state up
-          ON up.asset = coalesce(i.reads, $4) AND up.symbol = s.symbol AND up.timeframe = coalesce(i.reads_timeframe, $5)
+          ON up.asset = coalesce(i.reads, $4) AND up.timeframe = coalesce(i.reads_timeframe, $5)
+         AND up.symbol = s.symbol
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[])
           AND ((s.dirty_from IS NOT NULL AND (s.dirty_end IS NULL OR s.dirty_end <= up.checked_through))
                OR ($6 AND up.last_ts IS NOT NULL))
@@ -491,8 +492,8 @@ def complete(
     changed = results.filter(pl.col("changed_from").is_not_null())
     if changed.is_empty():
         return
-    # Also where nothing is pulled down, for the update then waits for a run that computes this series at the moment, and
-    # that may have read the input of before. What is switched off is computed by nobody.
+    # Also where nothing is pulled down, for the update then waits for a run that computes this series at the moment,
+    # and that may have read the input of before. What is switched off is computed by nobody.
     transaction.execute(
         f"""
         UPDATE market.series_state s

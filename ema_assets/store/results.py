@@ -33,11 +33,12 @@ def ensure(transaction: Transaction, configured: Configured) -> bool:
     """Make the views fit `configured`; return True when they had to be made."""
     statements = _statements(configured)
     signature = hashlib.sha256("\n".join(statements).encode()).hexdigest()
-    found = transaction.query(
-        "SELECT obj_description(to_regclass('results.screener'), 'pg_class') AS signature"
-    )
+    found = transaction.query("SELECT obj_description(to_regclass('results.screener'), 'pg_class') AS signature")
     # A strategy's table that was made anew took the views over it along.
-    if found.item() == signature and transaction.query("SELECT to_regclass('market.trade') IS NULL AS gone").item() is False:
+    if (
+        found.item() == signature
+        and transaction.query("SELECT to_regclass('market.trade') IS NULL AS gone").item() is False
+    ):
         return False
     for name in ("results.screener", "results.performance", "results.trades", "results.signals", "results.bars"):
         transaction.execute(f"DROP VIEW IF EXISTS {name}")
@@ -80,7 +81,11 @@ def performance_age(transaction: Transaction, strategies: Sequence[str]) -> Mapp
 
 
 def select(
-    transaction: Transaction, view: str, timeframe: str | None, symbols: Sequence[str] | None, strategy: str | None = None
+    transaction: Transaction,
+    view: str,
+    timeframe: str | None,
+    symbols: Sequence[str] | None,
+    strategy: str | None = None,
 ) -> pl.DataFrame:
     """Rows of a view of `results` on `timeframe`, of `symbols` and `strategy` (None: all)."""
     by_strategy = "AND ($4::text IS NULL OR strategy = $4)" if strategy is not None else ""
@@ -144,7 +149,9 @@ def _trades(strategies: Mapping[str, tuple[str, ...]]) -> str:
 
 def _screener(configured: Configured) -> str:
     on = configured.signals
-    frames = ", ".join(f"max(trend) FILTER (WHERE timeframe = '{frame.value}') AS trend_{frame.value}" for frame in ORDER)
+    frames = ", ".join(
+        f"max(trend) FILTER (WHERE timeframe = '{frame.value}') AS trend_{frame.value}" for frame in ORDER
+    )
     open_trade = (
         f"""LEFT JOIN LATERAL (
             SELECT side, entry_ts, entry_price, return_pct, stop_price FROM market.{STRATEGY} o
@@ -152,8 +159,8 @@ def _screener(configured: Configured) -> str:
             ORDER BY entry_ts DESC LIMIT 1
         ) o ON true"""
         if STRATEGY in configured.strategies
-        else "LEFT JOIN (SELECT ''::text AS side, now() AS entry_ts, 0::float8 AS entry_price, 0::float8 AS return_pct, "
-        "0::float8 AS stop_price) o ON false"
+        else "LEFT JOIN (SELECT ''::text AS side, now() AS entry_ts, 0::float8 AS entry_price, 0::float8 AS return_pct,"
+        " 0::float8 AS stop_price) o ON false"
     )
     return _template("screener").format(
         frames=frames,

@@ -55,9 +55,7 @@ def ensure(transaction: Transaction, tables: Iterable[Table]) -> list[str]:
 
 def _differs(table: Table, columns: dict[str, str]) -> bool:
     declared = zip(table.values, table.kinds, strict=True)
-    return table.time not in columns or any(
-        columns[name] != _SHOWN[kind] for name, kind in declared if name in columns
-    )
+    return table.time not in columns or any(columns[name] != _SHOWN[kind] for name, kind in declared if name in columns)
 
 
 def _create(transaction: Transaction, table: Table) -> None:

@@ -27,7 +27,8 @@ from ema_assets_tests.core import CORE_TEXT
 # Friday 2026-11-20, 10:32 in New York: the 10:25 bar has closed, the 10:00 one of the quarter hour's too.
 NOW = datetime(2026, 11, 20, 15, 32, tzinfo=UTC)
 
-WATCHLIST = """
+WATCHLIST = (
+    """
 [history]
 "5m" = 5
 "1d" = 60
@@ -39,7 +40,9 @@ symbols = ["AAPL", "MSFT", "JPM", "XOM"]
 [[group]]
 calendar = "24/7"
 symbols = ["BTC-USD"]
-""" + CORE_TEXT
+"""
+    + CORE_TEXT
+)
 
 GRAPH = build(watchlist.parse(WATCHLIST))
 defs = assembled(GRAPH)

@@ -175,7 +175,9 @@ def test_what_the_others_brought_is_stored_when_a_talk_ends_in_a_bug(market: Mar
 
 def test_a_symbol_that_moves_to_another_provider_is_asked_there(market: Market) -> None:
     refresh(market.database, WATCHED, market, NOW)  # type: ignore[arg-type]
-    moved = Watchlist((*WATCHED.instruments[:2], Instrument("JPM", "XNYS", "binance"), WATCHED.instruments[3]), DAYS, **CORE)
+    moved = Watchlist(
+        (*WATCHED.instruments[:2], Instrument("JPM", "XNYS", "binance"), WATCHED.instruments[3]), DAYS, **CORE
+    )
     market.alpaca.asked, market.binance.asked = [], []
     outcomes = refresh(market.database, moved, market, NOW + STEP, timeframes=[Timeframe.M5])  # type: ignore[arg-type]
     assert market.asked() == (["AAPL", "MSFT"], ["BTC-USD", "JPM"])

@@ -7,11 +7,12 @@ import pytest
 
 from ema_assets.domain.bars import BAR_SCHEMA
 from ema_assets.domain.calendars import UTC_TIME
-from ema_assets.store import tables
+from ema_assets.store import schema, tables
 from ema_assets.store.database import Database
-from ema_assets.store.tables import BARS, SIGNALS, TRADES, TREND
+from ema_assets.store.tables import BARS, Table
 from ema_assets.timeframes import ORDER, Timeframe
 
+SIGNALS = Table("ema_signals", "ts", ("ema_9", "ema_30", "bar_number"))
 START = datetime(2026, 11, 25, 14, 30, tzinfo=UTC)
 
 
@@ -166,45 +167,24 @@ def test_rows_are_read_from_each_symbols_own_start(database: Database) -> None:
     assert sorted(before.rows()) == [("MSFT", 7.0, 10.0), ("TSLA", 9.0, 10.0)]
 
 
-@pytest.mark.parametrize(
-    ("exit_bar", "from_bar", "is_open"),
-    [(None, 5, True), (6, 5, True), (5, 5, True), (4, 5, False), (None, 2, False)],
-    ids=["still open", "left later", "left at the start", "left before", "entered at the start"],
-)
-def test_a_trade_is_carried_when_it_was_open_just_before_the_start(
-    database: Database, exit_bar: int | None, from_bar: int, is_open: bool
-) -> None:
-    exit_ts = None if exit_bar is None else at(exit_bar)
-    trade = pl.DataFrame(
-        {
-            "symbol": ["AAPL"],
-            "entry_ts": [at(2)],
-            "entry_price": [7.0],
-            "exit_ts": pl.Series([exit_ts], dtype=UTC_TIME),
-            "exit_price": pl.Series([None if exit_bar is None else 8.0], dtype=pl.Float64),
-            "last_ts": [exit_ts or at(9)],
-            "last_price": [8.0],
-            "return_pct": [0.0],
-            "bars_held": [3],
-            "status": ["open" if exit_bar is None else "closed"],
-        }
-    )
-    entry = pl.DataFrame(
-        {
-            "symbol": ["AAPL"],
-            "ts": [at(2)],
-            "trend": ["up"],
-            "crossover": ["bullish"],
-            "spread_pct": [1.0],
-            "bars_since_cross": [0],
-            "bar_number": [41],
-        }
+def test_a_start_is_moved_back_by_bars_and_not_by_time(database: Database) -> None:
+    write_bars(
+        database, bars(("AAPL", 0, 1.0), ("AAPL", 2, 1.0), ("AAPL", 9, 1.0), ("AAPL", 10, 1.0), ("MSFT", 1, 1.0))
     )
     with database.transaction() as transaction:
-        tables.write_computed(transaction, TRADES, Timeframe.M5, trade, starts(AAPL=0))
-        tables.write_computed(transaction, TREND, Timeframe.M5, entry, starts(AAPL=0))
-        found = tables.open_trades_before(transaction, Timeframe.M5, starts(AAPL=from_bar, MSFT=from_bar))
-    assert found.rows() == ([("AAPL", at(2), 7.0, 41)] if is_open else [])
+        found = tables.earlier(transaction, BARS, Timeframe.M5, starts(AAPL=10, MSFT=1, NONE=3), 2)
+    assert sorted(found.rows()) == [("AAPL", at(2)), ("MSFT", at(1)), ("NONE", at(3))]
+
+
+def test_states_are_thinned_out_to_the_newest_and_every_so_many_bars(database: Database) -> None:
+    table = Table("thinned", "ts", ("bar_number",), ("int8",))
+    rows = pl.DataFrame({"symbol": ["AAPL"] * 12, "ts": [at(bar) for bar in range(12)], "bar_number": range(1, 13)})
+    with database.transaction() as transaction:
+        schema.ensure(transaction, [table])
+        tables.write_computed(transaction, table, Timeframe.M5, rows, starts(AAPL=0))
+        tables.thin_out(transaction, table, Timeframe.M5, pl.Series(["AAPL", "NONE"]), 3, 4)
+        left = transaction.query("SELECT bar_number FROM market.thinned ORDER BY 1")["bar_number"].to_list()
+    assert left == [4, 8, 10, 11, 12]
 
 
 def test_a_rejected_bar_is_kept_once_a_source(database: Database) -> None:

@@ -21,9 +21,7 @@ _KEY = (
 
 def column_schema(node: Node) -> TableSchema:
     """The columns of the table of `node`, for the UI's catalog."""
-    return TableSchema(
-        [*_KEY, *(TableColumn(column.name, column.kind, column.description) for column in node.columns)]
-    )
+    return TableSchema([*_KEY, *(TableColumn(column.name, column.kind, column.description) for column in node.columns)])
 
 
 def computed_assets(graph: Graph) -> list[AssetsDefinition]:
