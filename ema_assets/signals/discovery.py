@@ -1,0 +1,254 @@
+"""Which signals there are: the modules of this package that declare one, and a user's folder. Reads nothing else."""
+
+import keyword
+import pkgutil
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import module_from_spec
+from pathlib import Path
+from traceback import extract_tb
+from types import CodeType, ModuleType
+
+from ema_assets import signals
+from ema_assets.errors import ConfigurationError
+from ema_assets.signals.base import KINDS, Column, Param, Signal
+from ema_assets.timeframes import ORDER
+
+OHLC = "ohlc"
+OHLC_COLUMNS = ("open", "high", "low", "close", "volume")
+
+# Assets and tables that are no signals; a table's partitions are called by it and a timeframe.
+_TAKEN = re.compile(
+    r"(ohlc|strategy|bar|provider)(_.*)?|instrument|session|series_state|close_latency|migration|screener|watchlist"
+    rf"|.*_({'|'.join(ORDER)})"
+)
+_IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,47}")
+# What Dagster does not take as a name.
+_RESERVED = {
+    *keyword.kwlist,
+    *("arg_dict", "bool", "conf", "config", "context", "dict", "float", "input", "input_arg_dict", "int", "meta"),
+    *("output", "output_arg_dict", "str", "type"),
+}
+# The key of each table, and what the engine adds to what is read.
+_KEY_COLUMNS = ("symbol", "timeframe", "ts", "is_new", "session")
+_FIRST = ("ema_signals", "ema_trend")
+
+
+def discover(folder: Path | None = None) -> dict[str, Signal]:
+    """Every signal by name, each after those it reads; `ema_signals` and `ema_trend` first, the rest by depth and name.
+
+    Args:
+        folder: of a user's own signals, one in each *.py file. A file whose name starts with `_` is left alone.
+
+    Raises:
+        ConfigurationError: when a file cannot be imported or declares no signal, or a declaration cannot be right. It
+            names the file and what is wrong.
+    """
+    origins: dict[str, str] = {}
+    found: dict[str, Signal] = {}
+    for origin, signal in (*_of_package(), *_of_folder(folder)):
+        problem = next(_problems(signal), None)
+        if problem:
+            raise ConfigurationError(f"{origin}: {problem}")
+        if signal.name in found:
+            raise ConfigurationError(
+                f"{origin}: there is a signal `{signal.name}` already, in {origins[signal.name]}; names must differ"
+            )
+        found[signal.name], origins[signal.name] = signal, origin
+    for name, signal in found.items():
+        problem = next(_problems_of_reads(signal, found), None)
+        if problem:
+            raise ConfigurationError(f"{origins[name]}: signal `{name}`: {problem}")
+    depths = {name: _depth(name, found, ()) for name in found}
+    places = {name: place for place, name in enumerate(_FIRST)}
+    order = sorted(found, key=lambda name: (places.get(name, len(_FIRST)), depths[name], name))
+    return {name: found[name] for name in order}
+
+
+# --- modules ----------------------------------------------------------------------------------------------------------
+
+
+def _of_package() -> Iterator[tuple[str, Signal]]:
+    for module in sorted(pkgutil.iter_modules(signals.__path__), key=lambda each: each.name):
+        path = f"{signals.__name__}.{module.name}"
+        declared = getattr(import_module(path), "SIGNAL", None)
+        if declared is not None:
+            yield path, declared
+
+
+def _of_folder(folder: Path | None) -> Iterator[tuple[str, Signal]]:
+    if folder is None:
+        return
+    if not folder.is_dir():
+        raise ConfigurationError(f"{folder}: there is no such folder of signals")
+    for path in sorted(folder.glob("*.py")):
+        if path.name.startswith("_"):
+            continue
+        declared = getattr(_loaded(path), "SIGNAL", None)
+        if not isinstance(declared, Signal):
+            received = "none" if declared is None else f"a {type(declared).__name__}"
+            raise ConfigurationError(
+                f"{path}: must declare `SIGNAL`, a Signal of ema_assets.signals.base; found {received}"
+            )
+        yield str(path), declared
+
+
+class _Loader(SourceFileLoader):
+    """Compiles each time: bytecode would be written beside the user's file, and be taken for newer than it is."""
+
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002 - the caller's signature
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def _loaded(path: Path) -> ModuleType:
+    """The module in the file `path`, under a name of its own: no other module is shadowed by it."""
+    name = f"_ema_assets_signal_{path.stem}"
+    spec = ModuleSpec(name, _Loader(name, str(path)), origin=str(path))
+    spec.has_location = True
+    module = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)  # type: ignore[union-attr]
+    except (Exception, SystemExit) as error:
+        raise ConfigurationError(f"{path}:{_line(error, path)} cannot be imported: {_told(error)}") from error
+    return module
+
+
+def _line(error: BaseException, path: Path) -> str:
+    """` line 3:`, where it is known which line of `path` is to blame."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f" line {error.lineno}:"
+    lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f" line {lines[-1]}:" if lines else ""
+
+
+def _told(error: BaseException) -> str:
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+# --- declarations -----------------------------------------------------------------------------------------------------
+
+
+def _problems(signal: Signal) -> Iterator[str]:
+    """What is wrong with a declaration by itself, worst first."""
+    problem = _of_identifier("`name`", signal.name)
+    if problem:
+        yield problem
+        return
+    if signal.name in _RESERVED or _TAKEN.fullmatch(signal.name):
+        yield f"`name` must not be that of another asset or table, or be reserved; received {signal.name!r}"
+    problems = (
+        *_problems_of_texts(signal),
+        *_problems_of_columns(signal.columns),
+        *_problems_of_carries(signal),
+        *_problems_of_params(signal),
+    )
+    # The functions are called with the defaults, so these are looked at first.
+    for each in problems or _problems_of_functions(signal):
+        yield f"signal `{signal.name}`: {each}"
+
+
+def _of_identifier(what: str, name: object) -> str | None:
+    if isinstance(name, str) and _IDENTIFIER.fullmatch(name):
+        return None
+    return f"{what} must be 1 to 48 lower-case letters, digits or _ and start with a letter, received {name!r}"
+
+
+def _problems_of_texts(signal: Signal) -> Iterator[str]:
+    for name in ("description", "version"):
+        text = getattr(signal, name)
+        if not isinstance(text, str) or not text.strip():
+            yield f"`{name}` must be a text, received {text!r}"
+
+
+def _problems_of_columns(columns: Sequence[Column]) -> Iterator[str]:
+    if not isinstance(columns, tuple) or not all(isinstance(column, Column) for column in columns) or not columns:
+        yield "`columns` must be a tuple of at least one Column"
+        return
+    seen: set[str] = set()
+    for column in columns:
+        problem = _of_identifier("the name of a column", column.name)
+        if problem:
+            yield problem
+            continue
+        if column.name in _KEY_COLUMNS:
+            yield f"a column must not be called {', '.join(_KEY_COLUMNS)}, received {column.name!r}"
+        if column.name in seen:
+            yield f"column {column.name!r} is declared twice"
+        if column.kind not in KINDS:
+            yield f"the kind of column {column.name!r} must be one of {', '.join(KINDS)}, received {column.kind!r}"
+        seen.add(column.name)
+
+
+def _problems_of_carries(signal: Signal) -> Iterator[str]:
+    if isinstance(signal.carries, str):
+        yield f"`carries` must be a tuple of names, received the text {signal.carries!r}"
+        return
+    unknown = [name for name in signal.carries if name not in [column.name for column in signal.columns]]
+    if unknown:
+        yield f"`carries` must name columns of its own, received {', '.join(map(repr, unknown))}"
+
+
+def _problems_of_functions(signal: Signal) -> Iterator[str]:
+    for name in ("compute", "bars_before", "check"):
+        if not callable(getattr(signal, name)):
+            yield f"`{name}` must be a function, received {getattr(signal, name)!r}"
+            return
+    try:
+        bars, conflict = signal.bars_before(signal.defaults), signal.check(signal.defaults)
+    except Exception as error:  # noqa: BLE001 - whatever a user's function raises is told, not a traceback
+        yield f"`bars_before` and `check` must take the defaults: {_told(error)}"
+        return
+    if not isinstance(bars, int) or bars < 0:
+        yield f"`bars_before` must give a number of bars, received {bars!r}"
+    if conflict:
+        yield f"its defaults do not fit together: {conflict}"
+
+
+def _problems_of_params(signal: Signal) -> Iterator[str]:
+    for name, param in signal.params.items():
+        problem = _of_identifier("the name of a parameter", name)
+        if problem:
+            yield problem
+        elif not isinstance(param, Param):
+            yield f"parameter `{name}` must be a Param, received {param!r}"
+            return
+        elif isinstance(param.default, str):
+            if param.default not in param.choices:
+                yield f"the default of `{name}` must be one of {', '.join(param.choices)}, received {param.default!r}"
+        elif not param.least <= param.default <= param.most:
+            yield f"the default of `{name}` must be {param.least} to {param.most}, received {param.default}"
+
+
+def _problems_of_reads(signal: Signal, found: Mapping[str, Signal]) -> Iterator[str]:
+    """What is wrong with what it reads, given all signals there are."""
+    if not isinstance(signal.reads, Mapping) or not signal.reads:
+        yield "`reads` must name at least one asset and its columns"
+        return
+    read: set[str] = set()
+    for asset, columns in signal.reads.items():
+        if asset != OHLC and asset not in found:
+            yield f"`reads` must name assets among {', '.join([OHLC, *sorted(found)])}, received {asset!r}"
+            continue
+        if isinstance(columns, str) or not columns:
+            yield f"`reads` must give a tuple of column names for `{asset}`, received {columns!r}"
+            continue
+        known = OHLC_COLUMNS if asset == OHLC else found[asset].column_names
+        for column in columns:
+            if column not in known:
+                yield f"`{asset}` has no column {column!r} to read; it has {', '.join(known)}"
+            if column in read:
+                yield f"column {column!r} is read twice; names must differ between assets"
+            read.add(column)
+
+
+def _depth(name: str, found: Mapping[str, Signal], above: tuple[str, ...]) -> int:
+    """0 for `ohlc`, 1 for what reads only that, and so on."""
+    if name == OHLC:
+        return 0
+    if name in above:
+        circle = " → ".join([*above[above.index(name) :], name])
+        raise ConfigurationError(f"signals must not read one another in a circle: {circle}")
+    return 1 + max(_depth(asset, found, (*above, name)) for asset in found[name].reads)
