@@ -1,7 +1,7 @@
 """Bars for tests of signals, and what the engine does around `compute`, in the plainest way."""
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import numpy as np
 import polars as pl
@@ -143,13 +143,3 @@ def advanced(
     bars = pl.concat(parts)
     found = signal.compute(engine_inputs(signal, bars), pl.concat(carried), params)
     return pl.concat([*kept, found.filter(bars["is_new"])]).sort("symbol", "ts")
-
-
-def at(found: pl.DataFrame, column: str) -> list[float | None]:
-    """The values of a column."""
-    return found[column].to_list()
-
-
-def moment(hours: float) -> datetime:
-    """So many hours after START."""
-    return START + timedelta(hours=hours)
