@@ -4,6 +4,7 @@ import polars as pl
 
 from ema_assets.signals.base import Column, Params, Signal
 from ema_assets.signals.recurrence import is_first
+from ema_assets.signals.windows import running_sums
 
 
 def vwap(bars: pl.DataFrame, carried: pl.DataFrame, _: Params) -> pl.DataFrame:
@@ -12,7 +13,9 @@ def vwap(bars: pl.DataFrame, carried: pl.DataFrame, _: Params) -> pl.DataFrame:
     Null until something has traded in the session. Sums go on from the bar before, which tells by its session whether
     they do: it is in `bars`, not new, for each symbol in `carried`.
     """
-    traded = ((pl.col("high") + pl.col("low") + pl.col("close")) / 3) * pl.col("volume")
+    # Not divided in polars: it multiplies a column by 1/3 and divides a single value by 3, which are not the same bits.
+    high, low, close, volume = (bars[name].to_numpy() for name in ("high", "low", "close", "volume"))
+    traded = pl.Series((high + low + close) / 3 * volume)
     known = bars.join(
         carried.select("symbol", _value="session_value", _volume="session_volume"),
         on="symbol",
@@ -20,15 +23,19 @@ def vwap(bars: pl.DataFrame, carried: pl.DataFrame, _: Params) -> pl.DataFrame:
         maintain_order="left",
     )
     # The last bar before the new ones stands for all that its session has summed up.
-    opens = is_first() | pl.col("session").ne_missing(pl.col("session").shift(1))
-    summed = (
-        known.with_columns(
-            opens.cum_sum().set_sorted().alias("_group"),
-            pl.when("is_new").then(traded).otherwise("_value").alias("_value"),
-            pl.when("is_new").then("volume").otherwise("_volume").alias("_volume"),
-        )
-        .with_columns(pl.col("_value", "_volume").cum_sum().over("_group"))
-        .select("symbol", "ts", session_value="_value", session_volume="_volume")
+    summands = known.select(
+        "symbol",
+        "ts",
+        _begins=is_first() | pl.col("session").ne_missing(pl.col("session").shift(1)),
+        _value=pl.when("is_new").then(traded).otherwise("_value"),
+        _volume=pl.when("is_new").then("volume").otherwise("_volume"),
+    )
+    begins = summands["_begins"].to_numpy()
+    summed = summands.select(
+        "symbol",
+        "ts",
+        session_value=pl.Series(running_sums(summands["_value"].to_numpy(), begins)),
+        session_volume=pl.Series(running_sums(summands["_volume"].to_numpy(), begins)),
     )
     return summed.select(
         "symbol",

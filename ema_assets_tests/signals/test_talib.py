@@ -1,0 +1,121 @@
+"""Signals against TA-Lib, at every bar where it has a value."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ema_assets.signals.base import Params
+from ema_assets_tests.domain.series import random_walk
+from ema_assets_tests.signals.harness import SIGNALS, bars_from, histories, inputs_of, together, whole
+
+talib = pytest.importorskip("talib")
+
+STOCK = random_walk(400, seed=7)
+TINY = random_walk(300, seed=11, price=1.2e-8, volatility=0.05)
+# A halt, a gap overnight, a split that nobody adjusted, and a coarse tick with many equal neighbours.
+CLOSES: dict[str, list[float]] = {
+    "a stock": STOCK,
+    "tiny prices": TINY,
+    "huge prices": random_walk(300, seed=12, price=4e11),
+    "prices in cents": [round(close, 2) for close in random_walk(400, seed=13, price=3.0)],
+    "a standstill from the first bar": [42.42] * 120,
+    "a standstill in the middle": [*STOCK[:90], *[STOCK[89]] * 70, *STOCK[90:]],
+    "a jump up": [*STOCK[:150], *(close * 1.4 for close in STOCK[150:])],
+    "a split": [*STOCK[:150], *(close / 20 for close in STOCK[150:])],
+    "a coarse tick": [max(round(close * 4 / 100) * 25.0, 25.0) for close in STOCK],
+    "only up": [100 * 1.01**n for n in range(120)],
+    "only down": [100 * 0.99**n for n in range(120)],
+    "one bar": [1.0],
+    "as long as the slowest": random_walk(34, seed=14),
+}
+series = pytest.mark.parametrize("closes", [pytest.param(each, id=name) for name, each in CLOSES.items()])
+
+Arrays = Sequence[np.ndarray]
+
+
+def theirs(bars: pl.DataFrame, function: Callable[..., object], *columns: str, **parameters: object) -> list[Arrays]:
+    values = function(*(bars[name].to_numpy() for name in columns), **parameters)
+    return list(values) if isinstance(values, tuple | list) else [values]  # type: ignore[list-item]
+
+
+def of_talib(name: str, bars: pl.DataFrame, params: Params) -> dict[str, Arrays]:
+    if name == "ema_signals":
+        spans = (9, 30)
+        return {f"ema_{span}": theirs(bars, talib.EMA, "close", timeperiod=span)[0] for span in spans}
+    if name == "rsi":
+        return {"rsi": theirs(bars, talib.RSI, "close", timeperiod=params["span"])[0]}
+    if name == "atr":
+        return {"atr": theirs(bars, talib.ATR, "high", "low", "close", timeperiod=params["span"])[0]}
+    if name == "wma":
+        return {"wma_30": theirs(bars, talib.WMA, "close", timeperiod=30)[0]}
+    if name == "macd":
+        spans = {f"{each}period": params[each] for each in ("fast", "slow", "signal")}
+        return dict(zip(("macd", "macd_signal", "macd_hist"), theirs(bars, talib.MACD, "close", **spans), strict=True))
+    assert name == "bollinger"
+    bands = {"timeperiod": params["span"], "nbdevup": params["deviations"], "nbdevdn": params["deviations"]}
+    return dict(zip(("bb_upper", "bb_middle", "bb_lower"), theirs(bars, talib.BBANDS, "close", **bands), strict=True))
+
+
+NAMES = ("ema_signals", "rsi", "atr", "wma", "macd", "bollinger")
+PARAMS: dict[str, list[Params]] = {
+    "rsi": [{"span": 2}, {"span": 9}],
+    "atr": [{"span": 2}, {"span": 21}],
+    "macd": [{"fast": 5, "slow": 35, "signal": 5}, {"fast": 2, "slow": 3, "signal": 2}],
+    "bollinger": [{"span": 2, "deviations": 1.0}, {"span": 50, "deviations": 2.5}],
+}
+each_with_params = pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        pytest.param(name, params, id=f"{name} {SIGNALS[name].code_version(params)}")
+        for name in NAMES
+        for params in [SIGNALS[name].defaults, *PARAMS.get(name, [])]
+    ],
+)
+
+
+def assert_equal_where_talib_has_a_value(name: str, params: Params, bars: pl.DataFrame) -> None:
+    found = whole(SIGNALS[name], params, inputs_of(SIGNALS[name], bars))
+    for column, expected in of_talib(name, bars, params).items():
+        values = found[column].to_list()
+        for bar, (value, other) in enumerate(zip(values, expected.tolist(), strict=True)):  # type: ignore[attr-defined]
+            if math.isnan(other):
+                # TA-Lib holds MACD back until its signal line begins.
+                assert value is None or column == "macd", (column, bar)
+                continue
+            assert value is not None, (column, bar)
+            # A difference of two averages loses digits where they meet: it is as exact as they are.
+            lost = 1e-14 * max(closes_before(bars, bar)) if name in ("macd", "bollinger") else 0.0
+            assert math.isclose(value, other, rel_tol=1e-9, abs_tol=lost), (column, bar, value, other)
+
+
+def closes_before(bars: pl.DataFrame, bar: int) -> list[float]:
+    return bars["close"][: bar + 1].to_list()
+
+
+@each_with_params
+@series
+def test_every_value_of_talib_is_met(name: str, params: Params, closes: list[float]) -> None:
+    assert_equal_where_talib_has_a_value(name, params, together({"AAPL": bars_from(closes, seed=1)}))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(bars=histories(most=200))
+def test_every_value_of_talib_is_met_on_whatever_is_drawn(name: str, bars: pl.DataFrame) -> None:
+    for alone in bars.partition_by("symbol"):
+        assert_equal_where_talib_has_a_value(name, SIGNALS[name].defaults, alone)
+
+
+@given(st.integers(26, 33))
+def test_macd_is_there_before_its_signal_line_begins(bars: int) -> None:
+    found = whole(
+        SIGNALS["macd"],
+        SIGNALS["macd"].defaults,
+        inputs_of(SIGNALS["macd"], together({"AAPL": bars_from(STOCK[:bars], 1)})),
+    )
+    assert found["macd"].null_count() == 25
+    assert found["macd_signal"].null_count() == found["macd_hist"].null_count() == bars

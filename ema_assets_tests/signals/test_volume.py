@@ -1,0 +1,75 @@
+"""VWAP and relative volume against the plain way, and bar by bar on small examples."""
+
+import math
+from datetime import datetime
+from statistics import fmean
+
+import polars as pl
+import pytest
+from hypothesis import given
+
+from ema_assets_tests.signals.harness import SIGNALS, histories, inputs_of, walks, whole
+
+
+def computed(name: str, bars: pl.DataFrame) -> pl.DataFrame:
+    return whole(SIGNALS[name], SIGNALS[name].defaults, inputs_of(SIGNALS[name], bars))
+
+
+def vwap_of(bars: list[dict[str, float]], sessions: list[datetime]) -> list[float | None]:
+    result: list[float | None] = []
+    for number, session in enumerate(sessions):
+        mine = [bar for bar, other in zip(bars[: number + 1], sessions, strict=False) if other == session]
+        volume = math.fsum(bar["volume"] for bar in mine)
+        value = math.fsum((bar["high"] + bar["low"] + bar["close"]) / 3 * bar["volume"] for bar in mine)
+        result.append(value / volume if volume else None)
+    return result
+
+
+def assert_close(found: list[float | None], expected: list[float | None]) -> None:
+    assert [value is None for value in found] == [value is None for value in expected]
+    for one, other in zip(found, expected, strict=True):
+        if one is not None and other is not None:
+            assert math.isclose(one, other, rel_tol=1e-9), (one, other)
+
+
+@given(histories())
+def test_vwap_is_what_the_session_s_trades_cost_on_average(bars: pl.DataFrame) -> None:
+    found = computed("vwap", bars)
+    for mine in bars.partition_by("symbol"):
+        expected = vwap_of(mine.to_dicts(), mine["session"].to_list())
+        assert_close(found.filter(symbol=mine["symbol"][0])["vwap"].to_list(), expected)
+
+
+@given(histories())
+def test_relative_volume_is_the_volume_over_the_mean_of_the_twenty_bars_before(bars: pl.DataFrame) -> None:
+    found = computed("relative_volume", bars)
+    for mine in bars.partition_by("symbol"):
+        volumes = mine["volume"].to_list()
+        usual = [fmean(volumes[bar - 20 : bar]) if bar >= 20 else 0.0 for bar in range(len(volumes))]
+        expected = [volume / mean if mean else None for volume, mean in zip(volumes, usual, strict=True)]
+        assert_close(found.filter(symbol=mine["symbol"][0])["relative_volume"].to_list(), expected)
+
+
+def test_a_usual_volume_is_exactly_one() -> None:
+    bars = walks(30, symbols=1).with_columns(volume=pl.lit(333.0))
+    assert set(computed("relative_volume", bars)["relative_volume"][20:]) == {1.0}
+
+
+def test_each_session_starts_its_vwap_anew_and_a_session_s_first_bar_is_its_typical_price() -> None:
+    bars = walks(60, symbols=2).with_columns(volume=pl.lit(7.0))
+    found = computed("vwap", bars)
+    firsts = bars.select(pl.struct("symbol", "session").is_first_distinct()).to_series()
+    typical = bars.select((pl.col("high") + pl.col("low") + pl.col("close")) / 3).to_series()
+    assert 4 <= firsts.sum() < 10
+    assert found.filter(firsts)["session_volume"].unique().to_list() == [7.0]
+    assert found.filter(firsts)["vwap"].to_list() == pytest.approx(typical.filter(firsts).to_list(), rel=1e-12)
+
+
+def test_vwap_is_null_until_something_has_traded_in_the_session_and_then_stays() -> None:
+    bars = walks(6, symbols=1).with_columns(
+        volume=pl.Series([5.0, 0.0, 0.0, 0.0, 3.0, 0.0]), session=pl.col("ts").gather([0, 0, 2, 2, 2, 2])
+    )
+    vwap = computed("vwap", bars)["vwap"].to_list()
+    assert [value is None for value in vwap] == [False, False, True, True, False, False]
+    assert vwap[0] == vwap[1]
+    assert vwap[4] == vwap[5]
