@@ -47,16 +47,19 @@ def bars_from(seed: int, bars: int, tick: float = 0.5, step: float = 2.0, missin
     random = np.random.default_rng(seed)
     per_session = int(random.choice([1, 3, 8, 30]))
     result: list[Bar] = []
+    turns = float(random.choice([0.03, 0.15, 0.3]))
     close, trend, slot = 100.0, 1, int(random.integers(0, 4))
     for number in range(1, bars + 1):
         slot += 1
         while random.random() < missing:
             slot += 1
+        if random.random() < missing / 3:
+            slot += per_session - slot % per_session
         jump = random.normal(0, step * (4 if random.random() < 0.1 else 0.5))
         opened = max(close + round(jump / tick) * tick, 5.0)
         moves = np.round(random.normal(0, step, 3) / tick) * tick
         close = max(opened + moves[0], 5.0)
-        if random.random() < 0.15:
+        if random.random() < turns:
             trend = -trend
             crossover = "bullish" if trend > 0 else "bearish"
         else:

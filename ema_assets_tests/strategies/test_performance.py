@@ -127,8 +127,8 @@ def test_trades_add_up_to_the_equity_curve_of_their_bars(bars: list[Bar], varian
 @pytest.mark.parametrize("rule", ["crossover", "pullback"])
 @pytest.mark.parametrize("fill", ["close", "next_open"])
 def test_a_long_history_with_costs_and_reversals_adds_up(rule: str, fill: str) -> None:
-    for seed in range(5):
-        check(bars_from(seed, 1000, step=1.0), Variant("x", rule, True, True, fill, 20.0, atr_stop=2.0))
+    for seed in range(3):
+        check(bars_from(seed, 500, step=1.0), Variant("x", rule, True, True, fill, 20.0, atr_stop=2.0))
 
 
 def test_a_bar_in_which_one_trade_ends_and_another_begins_has_one_return() -> None:
