@@ -350,8 +350,8 @@ def ingest_command(files: Sequence[Path], symbol: str | None, timeframe: str | N
     many bars are missing between the first and the last. `ema-assets quality` shows which. A symbol that is not on the
     watchlist is added to it as one whose bars come only from files.
     """
-    from ema_assets.pipeline.ingest import read_file, store_file
     from ema_assets.pipeline.graph import build
+    from ema_assets.pipeline.ingest import read_file, store_file
     from ema_assets.pipeline.watch import sync
 
     settings = Settings.from_env()

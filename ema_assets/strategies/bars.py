@@ -73,7 +73,10 @@ def read_bars(frame: pl.DataFrame, layout: Layout, variant: Variant) -> Bars:
         dip = _signs(fast - close)
         wanted = np.where(turn == dip, turn, np.int8(0))
     if variant.exit_at_session_end:
-        session, ends = place(times(frame["session"])), place(frame["is_session_last"].to_numpy())
+        session, ends = (
+            place(times(frame["session"])),
+            place(frame["is_session_last"].fill_null(value=False).to_numpy()),
+        )
     else:
         session, ends = np.full(size, NEVER), np.zeros(size, np.bool_)
     atr = place(floats(frame["atr"])) if variant.uses_atr else np.full(size, np.nan)

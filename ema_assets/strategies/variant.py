@@ -17,7 +17,7 @@ LONG, SHORT, BOTH = "long", "short", "both"
 SIDES = (LONG, SHORT, BOTH)
 
 # Raised when `simulate` would give other trades; every series of every variant is then computed again.
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 
 _PREFIX = "strategy_9_30_"
 DEFAULT_TABLE = f"{_PREFIX}ema"

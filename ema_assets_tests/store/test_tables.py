@@ -169,7 +169,7 @@ def test_rows_are_read_from_each_symbols_own_start(database: Database) -> None:
 
 def test_a_start_is_moved_back_by_bars_and_not_by_time(database: Database) -> None:
     write_bars(
-        database, bars(("AAPL", 0, 1.0), ("AAPL", 2, 1.0), ("AAPL", 9, 1.0), ("AAPL", 10, 1.0), ("MSFT", 1, 1.0))
+        database, bars(*(("AAPL", bar, 5.0) for bar in (0, 2, 9, 10)), ("MSFT", 1, 5.0))
     )
     with database.transaction() as transaction:
         found = tables.earlier(transaction, BARS, Timeframe.M5, starts(AAPL=10, MSFT=1, NONE=3), 2)

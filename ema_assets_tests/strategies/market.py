@@ -45,18 +45,21 @@ def bars_from(seed: int, bars: int, tick: float = 0.5, step: float = 2.0, missin
     simulator must not care where its inputs come from.
     """
     random = np.random.default_rng(seed)
-    per_session = int(random.integers(1, 9))
+    per_session = int(random.choice([1, 3, 8, 30]))
     result: list[Bar] = []
+    turns = float(random.choice([0.03, 0.15, 0.3]))
     close, trend, slot = 100.0, 1, int(random.integers(0, 4))
     for number in range(1, bars + 1):
         slot += 1
         while random.random() < missing:
             slot += 1
+        if random.random() < missing / 3:
+            slot += per_session - slot % per_session
         jump = random.normal(0, step * (4 if random.random() < 0.1 else 0.5))
         opened = max(close + round(jump / tick) * tick, 5.0)
         moves = np.round(random.normal(0, step, 3) / tick) * tick
         close = max(opened + moves[0], 5.0)
-        if random.random() < 0.15:
+        if random.random() < turns:
             trend = -trend
             crossover = "bullish" if trend > 0 else "bearish"
         else:
@@ -83,6 +86,27 @@ def bars_from(seed: int, bars: int, tick: float = 0.5, step: float = 2.0, missin
                 "bar_number": number,
             }
         )
+    return result
+
+
+def bars_at(*rows: tuple[float, float, float, float], **columns: Mapping[int, Any] | Sequence[Any]) -> list[Bar]:
+    """Bars with these open, high, low and close, five minutes apart in one session; the others by name.
+
+    A column is given for all bars, or for some, by their place. The session's last bar is not among these.
+    """
+    result = []
+    for place, (opened, high, low, close) in enumerate(rows):
+        bar: Bar = dict.fromkeys(BAR_SCHEMA)
+        del bar["symbol"]
+        bar.update(ts=START + place * MINUTES, open=opened, high=high, low=low, close=close)
+        bar.update(session=START, is_session_last=False, bar_number=place + 1)
+        for name, values in columns.items():
+            if isinstance(values, Mapping):
+                if place in values:
+                    bar[name] = values[place]
+            else:
+                bar[name] = values[place]
+        result.append(bar)
     return result
 
 

@@ -1,5 +1,7 @@
 """The simulator against a trader who walks through the bars one by one, and against itself in pieces."""
 
+from collections import Counter
+from itertools import product
 from typing import Any
 
 import polars as pl
@@ -11,6 +13,7 @@ from polars.testing import assert_frame_equal
 from ema_assets.strategies.schema import STATE_SCHEMA, TRADE_SCHEMA
 from ema_assets.strategies.simulation import simulate
 from ema_assets.strategies.variant import Variant
+from ema_assets_tests.conftest import heavy
 from ema_assets_tests.domain.series import cut
 from ema_assets_tests.strategies import reference
 from ema_assets_tests.strategies.market import (
@@ -45,22 +48,37 @@ def test_trades_equal_those_of_the_reference(drawn: dict[str, list[Bar]], varian
         assert_same(found.filter(symbol=symbol), reference.simulate(bars, variant))
 
 
+REASONS = {
+    "crossover": {"bearish_crossover", "bullish_crossover", "stop", "target", "session_end", "session_missed"},
+    "pullback": {"trend_end", "stop", "trailing_stop", "target", "session_end", "session_missed"},
+}
+
+
 @pytest.mark.parametrize("rule", ["crossover", "pullback"])
 def test_long_histories_of_many_series_equal_the_reference(rule: str) -> None:
-    variant = Variant("x", rule, True, True, "next_open", 5.0, atr_stop=1.5, atr_target=4.0, exit_at_session_end=True)
-    drawn = {f"S{number}": bars_from(number, 40 * number) for number in range(1, 9)}
-    found = simulate(frame_of(drawn), NOTHING, variant).trades
-    assert found.height > 100
-    for symbol, bars in drawn.items():
-        assert_same(found.filter(symbol=symbol), reference.simulate(bars, variant))
+    """With stops, targets, fills and sessions in every combination; each reason to leave occurs, on both sides."""
+    drawn = {f"S{number}": bars_from(number, 100 * number) for number in range(1, 7)}
+    bars = frame_of(drawn)
+    reasons: Counter[tuple[str, str]] = Counter()
+    for fill, atr_stop, atr_target, ends in product(["close", "next_open"], [None, 1.5], [None, 3.0], [False, True]):
+        variant = Variant("x", rule, True, True, fill, 5.0, 0.1, None, atr_stop, atr_target, ends)
+        found = simulate(bars, NOTHING, variant).trades
+        for symbol, rows in drawn.items():
+            assert_same(found.filter(symbol=symbol), reference.simulate(rows, variant))
+        reasons.update(found.filter(status="closed").select("side", "exit_reason").rows())
+    expected = set(product(["long", "short"], REASONS[rule])) - {
+        ("long", "bullish_crossover"),
+        ("short", "bearish_crossover"),
+    }
+    assert set(reasons) == expected
 
 
-@given(several(), variants(), st.data())
+@given(several(50), variants(), st.data())
 def test_increments_give_the_same_trades_and_states_as_one_go(
     drawn: dict[str, list[Bar]], variant: Variant, data: st.DataObject
 ) -> None:
     bars = frame_of(drawn)
-    points = {symbol: sorted(data.draw(st.lists(st.integers(0, 80), max_size=4))) for symbol in drawn}
+    points = {symbol: sorted(data.draw(st.lists(st.integers(0, 50), max_size=4))) for symbol in drawn}
     store = Store(variant)
     for part in cut(bars, points):
         store.go_on(part)
@@ -71,43 +89,38 @@ def test_increments_give_the_same_trades_and_states_as_one_go(
     assert_frame_equal(kept, whole.states, check_exact=True)
 
 
-@given(several(), variants())
+@heavy(2)
+@given(several(20), variants())
 def test_bar_by_bar_gives_the_same_trades_as_one_go(drawn: dict[str, list[Bar]], variant: Variant) -> None:
     bars = frame_of(drawn)
     store = Store(variant)
-    for part in cut(bars, dict.fromkeys(drawn, range(1, 80))):
+    for part in cut(bars, dict.fromkeys(drawn, range(1, 20))):
         store.go_on(part)
     assert_frame_equal(store.trades, simulate(bars, NOTHING, variant).trades, check_exact=True)
 
 
-@given(several(), several(), variants(), st.data())
+@given(several(40), series(40), variants(), st.data())
 def test_a_correction_restarted_from_any_state_gives_the_same_as_from_scratch(
-    drawn: dict[str, list[Bar]], others: dict[str, list[Bar]], variant: Variant, data: st.DataObject
+    drawn: dict[str, list[Bar]], others: list[Bar], variant: Variant, data: st.DataObject
 ) -> None:
-    """The bars from some point on are others; what was computed after the last state before it is computed again."""
-    bars = frame_of(drawn)
+    """From some bar on the bars are others; any state before that bar will do."""
     store = Store(variant)
-    for part in cut(bars, dict.fromkeys(drawn, range(7, 80, 7))):
+    for part in cut(frame_of(drawn), dict.fromkeys(drawn, range(7, 40, 7))):
         store.go_on(part)
-    states = store.states.with_columns(at=pl.col("ts"))
-    corrected = []
+    corrected = {}
     for symbol, old in drawn.items():
         point = data.draw(st.integers(0, len(old)), "first bar that changes")
-        changed = [
-            {**new, "ts": bar["ts"]} for bar, new in zip(old[point:], others.get(symbol, old[point:]), strict=False)
-        ]
-        corrected.append(frame_of({symbol: old[:point] + changed}))
-        before = states.filter(
-            pl.col("symbol") == symbol, pl.col("ts") < (old[point]["ts"] if point < len(old) else pl.lit(None))
-        )
-        chosen = data.draw(st.sampled_from([None, *before["ts"].to_list()]), "state")
-        again = corrected[-1] if chosen is None else corrected[-1].filter(pl.col("ts") > chosen)
-        store.go_on(again)
-        if again.is_empty():
-            corrected[-1] = frame_of({symbol: old}) if chosen is None else corrected[-1]
-    whole = simulate(pl.concat(corrected).sort("symbol", "ts"), NOTHING, variant)
-    gone = [symbol for symbol in drawn if symbol not in whole.states["symbol"].to_list()]
-    assert_frame_equal(store.trades.filter(~pl.col("symbol").is_in(gone)), whole.trades, check_exact=True)
+        kept = ("ts", "session", "is_session_last", "bar_number")
+        new = [{**other, **{name: bar[name] for name in kept}} for bar, other in zip(old, others, strict=False)]
+        corrected[symbol] = old[:point] + new[point:] + old[max(point, len(new)) :]
+        times = store.states.filter(symbol=symbol)["ts"].to_list()
+        before = [ts for ts in times if point == len(old) or ts < old[point]["ts"]]
+        chosen = data.draw(st.sampled_from([None, *before]), "state")
+        store.go_on(frame_of({symbol: [bar for bar in corrected[symbol] if chosen is None or bar["ts"] > chosen]}))
+    whole = simulate(frame_of(corrected), NOTHING, variant)
+    assert_frame_equal(store.trades, whole.trades, check_exact=True)
+    kept_states = store.states.join(whole.states, on=["symbol", "ts"], how="semi")
+    assert_frame_equal(kept_states, whole.states, check_exact=True)
 
 
 @given(several(), variants())
@@ -119,7 +132,7 @@ def test_a_series_is_the_same_alone_and_among_others(drawn: dict[str, list[Bar]]
         assert_frame_equal(together.states.filter(symbol=symbol), alone.states, check_exact=True)
 
 
-@given(series(60), variants())
+@given(series(30), variants())
 def test_nothing_is_known_before_it_happened(bars: list[Bar], variant: Variant) -> None:
     """At every bar, the history up to it has the same closed trades, and its open one as it was then."""
     whole = simulate(frame_of({"AAPL": bars}), NOTHING, variant).trades

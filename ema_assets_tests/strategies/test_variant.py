@@ -82,11 +82,11 @@ def test_rows_must_be_tables() -> None:
 
 
 def test_only_a_changed_parameter_changes_the_version() -> None:
-    assert code_version(DEFAULT) == "1"
-    assert code_version(Variant("another")) == "1"
+    assert code_version(DEFAULT) == "2"
+    assert code_version(Variant("another")) == "2"
     assert (
         code_version(Variant("x", "pullback", allow_short=True, atr_stop=2.0))
-        == "1 atr_stop=2.0 rule=pullback side=both"
+        == "2 atr_stop=2.0 rule=pullback side=both"
     )
 
 
