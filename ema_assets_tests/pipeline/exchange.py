@@ -12,6 +12,7 @@ from ema_assets.domain.calendars import bar_grid, exchange_sessions
 from ema_assets.errors import ProviderError, ProviderUnavailable
 from ema_assets.keys import Instrument
 from ema_assets.lineage import CHAIN
+from ema_assets.pipeline.graph import Graph
 from ema_assets.pipeline.outcome import Outcome
 from ema_assets.pipeline.refresh import refresh_all
 from ema_assets.providers.base import BarRequest, FetchBatch, SeriesFailure
@@ -152,6 +153,7 @@ def refresh(
     timeframes: Sequence[Timeframe] = ORDER,
     everything: bool = False,
     delay: timedelta = timedelta(0),
+    graph: Graph | None = None,
 ) -> dict[tuple[str, Timeframe], Outcome]:
     """One whole refresh of everything watched at `now`."""
     return {
@@ -163,6 +165,7 @@ def refresh(
             delay,
             symbols if symbols is not None else watched.symbols,
             timeframes,
+            graph=graph,
             everything=everything,
             clock=lambda: now,
         )
