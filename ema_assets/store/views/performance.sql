@@ -23,8 +23,8 @@ WITH series AS (
     GROUP BY 1, 2
 ), ordered AS (
     -- What equity was when each trade began, as a multiple of what it was at first, and its highest up to then.
-    SELECT t.*, 1 + net_return_pct / 100 AS factor,
-           market.product(1 + net_return_pct / 100) OVER before AS equity,
+    SELECT t.*, greatest(1 + net_return_pct / 100, 0) AS factor,
+           market.product(greatest(1 + net_return_pct / 100, 0)) OVER before AS equity,
            row_number() OVER (PARTITION BY strategy, symbol, timeframe ORDER BY entry_ts) AS place
     FROM market.trade t
     WINDOW before AS (PARTITION BY strategy, symbol, timeframe ORDER BY entry_ts
@@ -105,8 +105,7 @@ WITH series AS (
     LEFT JOIN streaks k USING (strategy, symbol, timeframe)
 ), judged AS (
     SELECT m.*, m.trades >= {fewest} AS is_enough,
-           -- More than all may be lost with a short: then there is nothing left to grow.
-           CASE WHEN m.growth > 0 THEN (m.growth ^ (m.bars_a_year / m.bars)::float8 - 1) * 100 ELSE -100 END AS annualized
+           (m.growth ^ (m.bars_a_year / m.bars)::float8 - 1) * 100 AS annualized
     FROM measured m
 )
 SELECT strategy, symbol, timeframe, first_ts, last_ts, bars, trades, open_trades,
