@@ -7,7 +7,10 @@ import polars as pl
 
 
 def is_first() -> pl.Expr:
-    """True at each symbol's first row of a frame that is sorted by symbol. One pass; `over` takes 30 times as long."""
+    """True at each symbol's first row of a frame that is sorted by symbol.
+
+    What is made from this for all symbols at once takes 1 to 3 ms for 400,000 rows; `over` each symbol takes 9 or 10.
+    """
     return (pl.col("symbol") != pl.col("symbol").shift(1)).fill_null(True)
 
 
