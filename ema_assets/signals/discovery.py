@@ -21,8 +21,8 @@ OHLC_COLUMNS = ("open", "high", "low", "close", "volume")
 
 # Assets and tables that are no signals; a table's partitions are called by it and a timeframe.
 _TAKEN = re.compile(
-    r"(ohlc|strategy|bar|provider)(_.*)?|instrument|session|series_state|close_latency|migration|screener|watchlist"
-    rf"|.*_({'|'.join(ORDER)})"
+    r"(ohlc|strategy|bar|provider|asset|performance)(_.*)?|instrument|session|close_latency|migration|screener|trade"
+    rf"|watchlist|.*_({'|'.join(ORDER)}|state)"
 )
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,47}")
 # What Dagster does not take as a name.
