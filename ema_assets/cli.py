@@ -12,6 +12,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import adbc_driver_manager
 import click
@@ -26,6 +27,9 @@ from ema_assets.store.database import Database, first_line
 from ema_assets.store.embedded import EmbeddedServer, read_running, without_libpq_settings
 from ema_assets.store.migrations import migrate
 from ema_assets.timeframes import ORDER
+
+# Of pipeline/screening, which a `--help` need not import.
+_SORTS = ("alignment", "atr", "cross", "return", "rsi", "since", "spread", "stop", "symbol")
 
 # Of series that failed for one reason, `refresh` names this many.
 _SHOWN_SERIES = 5
@@ -452,6 +456,90 @@ def _cell(value: object) -> str:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M}"
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+@main.command("screen")
+@click.option("--timeframe", default="1h", show_default=True, help="One of 5m, 15m, 30m, 1h, 4h, 1d.")
+@click.option("--trend", type=click.Choice(["up", "down"]), help="Only symbols whose trend is this.")
+@click.option("--crossed-within", type=click.IntRange(0), help="Only symbols that crossed at most so many bars ago.")
+@click.option("--symbol", "symbols", multiple=True, help="Only this symbol; may be given several times.")
+@click.option("--sort", type=click.Choice(_SORTS), default="spread", show_default=True, help="What to sort by.")
+@click.option("--reverse", is_flag=True, help="The other way round.")
+@click.option("--limit", type=click.IntRange(1), help="Show this many rows at most.")
+@click.option("--json", "as_json", is_flag=True, help="Print every column as a JSON list.")
+def screen_command(
+    timeframe: str,
+    trend: str | None,
+    crossed_within: int | None,
+    symbols: Sequence[str],
+    sort: str,
+    limit: int | None,
+    *,
+    reverse: bool,
+    as_json: bool,
+) -> None:
+    """Show one row a symbol: trends, spread, the price of the next cross, RSI, the open trade.
+
+    `cross at` is the exact next close at which EMA 9 and EMA 30 would meet, `to cross` how far that is from the last.
+    """
+    from ema_assets.pipeline.screening import screen, trends
+
+    settings = Settings.from_env()
+    chosen = parse_timeframe(timeframe)
+    _check_on(_watchlist(settings), symbols)
+    with _database(settings) as database, database.transaction() as transaction:
+        rows = screen(
+            transaction,
+            chosen,
+            symbols=symbols or None,
+            trend=trend,
+            crossed_within=crossed_within,
+            sort=sort,
+            reverse=reverse,
+            limit=limit,
+        )
+    if as_json:
+        click.echo(json.dumps(rows.to_dicts(), indent=2, default=_json_time))
+    elif rows.is_empty():
+        click.echo(f"No symbol on {timeframe} is like that.")
+    else:
+        _table(
+            (
+                "symbol",
+                "bar (UTC)",
+                "close",
+                "trend",
+                "since",
+                "spread",
+                "cross at",
+                "to cross",
+                "5m…1d",
+                "RSI",
+                "trade",
+            ),
+            [_screened(row, trends(row)) for row in rows.iter_rows(named=True)],
+        )
+
+
+def _screened(row: Mapping[str, Any], arrows: str) -> tuple[str, ...]:
+    trade = "" if row["trade_side"] is None else f"{row['trade_side']} {row['trade_return_pct']:+.2f} %"
+    return (
+        row["symbol"],
+        _cell(row["ts"]),
+        _cell(row["close"]),
+        row["trend"] or "",
+        "" if row["bars_since_cross"] is None else f"{row['bars_since_cross']} bars",
+        _percent(row["spread_pct"]),
+        _cell(row["cross_price"]),
+        _percent(row["cross_distance_pct"]),
+        arrows,
+        "" if row["rsi"] is None else f"{row['rsi']:.1f}",
+        trade,
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:+.2f} %"
 
 
 @main.command("sandbox")

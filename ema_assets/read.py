@@ -3,7 +3,9 @@
     from ema_assets import read
 
     read.bars("1h", symbols=["AAPL", "MSFT"], start="2026-11-01")
+    read.signals("1h", ["AAPL"], names=["ema_signals", "rsi"])
     read.trades("5m", as_of="2026-11-20 15:05")
+    read.screener("1h").sort("cross_distance_pct")
 
 Times are UTC: a datetime with a zone, or text such as `2026-11-20 15:05`. Every function opens its own connection to
 the database that the settings name (EMA_DATABASE_URL, or the embedded server that `ema-assets up` runs), or to `url`.
@@ -11,11 +13,13 @@ the database that the settings name (EMA_DATABASE_URL, or the embedded server th
 `as_of` gives what was known then: bars that came later are left out, later corrections are undone, and signals, trends
 and trades are those of the bars known at that moment. It always looks at whole series, since an EMA has no start.
 
+What is too large for memory comes in parts: `for part in read.pages("ohlc", "5m"): …`.
+
 Raises everywhere: InvalidKeyError for a symbol or timeframe that cannot be one, ConfigurationError for a time that is
-none, StoreUnavailable when the database cannot be reached.
+none or a signal or strategy that does not exist, StoreUnavailable when the database cannot be reached.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import polars as pl
@@ -25,10 +29,11 @@ from ema_assets.keys import parse_symbol, parse_timeframe
 from ema_assets.lineage import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.pipeline import graph, reading
 from ema_assets.settings import Settings
+from ema_assets.store import results, tables
 from ema_assets.store.database import Database
 from ema_assets.store.locate import database_url
 
-__all__ = ["bars", "signals", "trades", "trends"]
+__all__ = ["bars", "pages", "performance", "screener", "signals", "trades", "trends"]
 
 Time = datetime | str
 
@@ -46,7 +51,7 @@ def bars(
 
     `ts` is the opening time, from `start` to before `end`; of all symbols when none are named.
     """
-    return _rows(OHLC, "ts", timeframe, symbols, start, end, as_of, url)
+    return _rows(graph.BARS, "ts", timeframe, symbols, start, end, as_of, url)
 
 
 def signals(
@@ -55,11 +60,28 @@ def signals(
     start: Time | None = None,
     end: Time | None = None,
     *,
+    names: Sequence[str] = (EMA_SIGNALS,),
     as_of: Time | None = None,
     url: str | None = None,
 ) -> pl.DataFrame:
-    """EMAs: symbol, ts, ema_9, ema_30, bar_number (1 for the first bar of the series); arguments as `bars`."""
-    return _rows(EMA_SIGNALS, "ts", timeframe, symbols, start, end, as_of, url)
+    """Signals side by side: symbol, ts, and the columns of every one of `names`; other arguments as `bars`.
+
+    `ema_signals` has ema_9, ema_30, bar_number (1 for the first bar of the series). A bar is there when the first of
+    `names` has it; what another does not have is null. Of a column that two of them have, the first one's is given.
+    """
+    if isinstance(names, str) or not names:
+        raise ConfigurationError(f'`names` must be a list such as ["rsi", "atr"], received {names!r}')
+    found: pl.DataFrame | None = None
+    for name in names:
+        rows = _rows(_named(name, "signal"), "ts", timeframe, symbols, start, end, as_of, url)
+        if found is None:
+            found = rows
+        else:
+            new = [column for column in rows.columns if column not in found.columns]
+            rows = rows.select("symbol", "ts", *new)
+            found = found.join(rows, on=["symbol", "ts"], how="left", maintain_order="left")
+    assert found is not None
+    return found
 
 
 def trends(
@@ -72,7 +94,7 @@ def trends(
     url: str | None = None,
 ) -> pl.DataFrame:
     """Trends: symbol, ts, trend, crossover, spread_pct, bars_since_cross, bar_number; arguments as `bars`."""
-    return _rows(EMA_TREND, "ts", timeframe, symbols, start, end, as_of, url)
+    return _rows(_named(EMA_TREND, "signal"), "ts", timeframe, symbols, start, end, as_of, url)
 
 
 def trades(
@@ -81,19 +103,95 @@ def trades(
     start: Time | None = None,
     end: Time | None = None,
     *,
+    strategy: str = STRATEGY,
     as_of: Time | None = None,
     url: str | None = None,
 ) -> pl.DataFrame:
-    """Trades of the 9-30 EMA strategy, entered from `start` to before `end`; sorted by symbol and entry_ts.
+    """Trades of `strategy`, entered from `start` to before `end`; sorted by symbol and entry_ts.
 
-    Columns: symbol, entry_ts, entry_price, exit_ts, exit_price, last_ts, last_price, return_pct, bars_held, status. The
-    open trade has no exit and is marked to the newest bar.
+    Columns: symbol, entry_ts, side, entry_price, entry_reason, exit_ts, exit_price, exit_reason and more, as
+    docs/STRATEGIES.md defines them. The open trade has no exit and is marked to the newest bar.
     """
-    return _rows(STRATEGY, "entry_ts", timeframe, symbols, start, end, as_of, url)
+    return _rows(_named(strategy, "strategy"), "entry_ts", timeframe, symbols, start, end, as_of, url)
+
+
+def screener(
+    timeframe: str | None = None, symbols: Sequence[str] | None = None, *, url: str | None = None
+) -> pl.DataFrame:
+    """One row a symbol on `timeframe` (None: one for each timeframe), as in the view `results.screener`; unsorted."""
+    return _view("screener", timeframe, symbols, None, url)
+
+
+def performance(
+    timeframe: str | None = None,
+    symbols: Sequence[str] | None = None,
+    *,
+    strategy: str | None = None,
+    url: str | None = None,
+) -> pl.DataFrame:
+    """How each strategy, or one, has done on each series, as in the view `results.performance`; unsorted.
+
+    As of its last refresh, a few minutes ago. docs/STRATEGIES.md defines every figure.
+    """
+    chosen = _named(strategy, "strategy").name if strategy is not None else None
+    return _view("performance", timeframe, symbols, chosen, url)
+
+
+def pages(
+    asset: str,
+    timeframe: str,
+    symbols: Sequence[str] | None = None,
+    *,
+    rows: int = 100_000,
+    url: str | None = None,
+) -> Iterator[pl.DataFrame]:
+    """All rows of `asset` (`ohlc`, a signal or a strategy), at most `rows` at a time, sorted by symbol and time.
+
+    All parts are of the same moment: the one at which the first is read.
+    """
+    node = _named(asset, None)
+    if rows < 1:
+        raise ConfigurationError(f"`rows` must be at least 1, received {rows!r}")
+    chosen, frame = _symbols(symbols), parse_timeframe(timeframe)
+    with _database(url) as database, database.transaction() as transaction:
+        transaction.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield from tables.pages(transaction, node.table, frame, chosen, rows)
+
+
+def _named(name: str, kind: str | None) -> graph.Node:
+    """The asset `name`, a signal or a strategy when `kind` says so."""
+    known = graph.configured(Settings.from_env())
+    of_kind = {
+        each.name: each
+        for each in known.nodes.values()
+        if kind is None or ((kind == "signal") == (each.signal is not None) and each.name != OHLC)
+    }
+    if name not in of_kind:
+        raise ConfigurationError(f"`{kind or 'asset'}` must be one of {', '.join(of_kind)}, received {name!r}")
+    return of_kind[name]
+
+
+def _symbols(symbols: Sequence[str] | None) -> list[str] | None:
+    if isinstance(symbols, str):
+        raise ConfigurationError(f'`symbols` must be a list such as ["{symbols}"], received {symbols!r}')
+    return [parse_symbol(symbol) for symbol in symbols] if symbols is not None else None
+
+
+def _database(url: str | None) -> Database:
+    return Database(url or database_url(Settings.from_env()))
+
+
+def _view(
+    view: str, timeframe: str | None, symbols: Sequence[str] | None, strategy: str | None, url: str | None
+) -> pl.DataFrame:
+    frame = parse_timeframe(timeframe).value if timeframe is not None else None
+    chosen = _symbols(symbols)
+    with _database(url) as database, database.transaction() as transaction:
+        return results.select(transaction, view, frame, chosen, strategy)
 
 
 def _rows(
-    asset: str,
+    node: graph.Node,
     time: str,
     timeframe: str,
     symbols: Sequence[str] | None,
@@ -102,17 +200,13 @@ def _rows(
     as_of: Time | None,
     url: str | None,
 ) -> pl.DataFrame:
-    if isinstance(symbols, str):
-        raise ConfigurationError(f'`symbols` must be a list such as ["{symbols}"], received {symbols!r}')
-    chosen = [parse_symbol(symbol) for symbol in symbols] if symbols is not None else None
-    frame, first, last = parse_timeframe(timeframe), _utc("start", start), _utc("end", end)
-    moment = _utc("as_of", as_of)
-    settings = Settings.from_env()
-    known = graph.configured(settings)
-    with Database(url or database_url(settings)) as database, database.transaction() as transaction:
+    chosen, frame = _symbols(symbols), parse_timeframe(timeframe)
+    first, last, moment = _utc("start", start), _utc("end", end), _utc("as_of", as_of)
+    with _database(url) as database, database.transaction() as transaction:
         if moment is None:
-            return reading.rows_of(transaction, known.nodes[asset], frame, chosen, first, last)
-        rows = reading.rows_as_of(transaction, known, asset, frame, chosen, moment)
+            return reading.rows_of(transaction, node, frame, chosen, first, last)
+        known = graph.configured(Settings.from_env())
+        rows = reading.rows_as_of(transaction, known, node.name, frame, chosen, moment)
     within = [pl.lit(True)]
     if first is not None:
         within.append(pl.col(time) >= first)

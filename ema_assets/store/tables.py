@@ -3,9 +3,9 @@
 A batch is one timeframe and many symbols, so every statement names the partition (`ohlc_5m`) itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import polars as pl
 
@@ -157,6 +157,34 @@ def read_range(
         start,
         end,
     ).sort("symbol", table.time)
+
+
+def pages(
+    transaction: Transaction, table: Table, timeframe: Timeframe, symbols: Sequence[str] | None, rows: int
+) -> Iterator[pl.DataFrame]:
+    """The same rows in the same order, at most `rows` at a time: each page goes on in the index where one ended."""
+    after = ("", datetime(1, 1, 1, tzinfo=UTC))
+    while True:
+        page = transaction.query(
+            f"""
+            SELECT symbol, {table.time}, {", ".join(table.values)} FROM {table.part(timeframe)}
+            WHERE (symbol, timeframe, {table.time}) > ($3, $4, $5) AND timeframe = $4
+              AND ($1 OR symbol = ANY ($2::text[]))
+            ORDER BY symbol, timeframe, {table.time} LIMIT $6
+            """,
+            symbols is None,
+            list(symbols or ()),
+            after[0],
+            timeframe.value,
+            after[1],
+            rows,
+        )
+        if not page.is_empty():
+            yield page
+        if page.height < rows:
+            return
+        symbol, moment = page.select("symbol", table.time).row(-1)
+        after = (symbol, moment)
 
 
 def bars_as_of(
