@@ -1,13 +1,17 @@
 """Planned runs to Dagster's run requests, and queued or running runs back to what they cover."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
+import polars as pl
 from dagster import DagsterInstance, DagsterRunStatus, RunRequest, RunsFilter
 
 from ema_assets.defs.jobs import REFRESH_JOB
+from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.defs.recording import DEFER_TAG
-from ema_assets.domain.planning import PlannedRun, Rectangle
+from ema_assets.domain.planning import PlannedRun, Rectangle, plan_runs
 from ema_assets.keys import Series
+from ema_assets.settings import Settings
 from ema_assets.timeframes import BASE, ROLLED_UP
 
 RANGE_START_TAG = "dagster/asset_partition_range_start"
@@ -48,6 +52,18 @@ def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
             "dagster/max_retries": "0",
         },
     )
+
+
+def runs_for(instance: DagsterInstance, stale: pl.DataFrame, symbols: Sequence[str] | None = None) -> list[PlannedRun]:
+    """The runs for what is `stale` and not covered by queued and running ones; Dagster is asked only when something is.
+
+    `symbols` are the partitions in their order, read from Dagster when they are not given.
+    """
+    if stale.is_empty():
+        return []
+    if symbols is None:
+        symbols = instance.get_dynamic_partitions(str(SYMBOLS.name))
+    return plan_runs(stale, symbols, in_flight(instance), Settings.from_env().series_per_run)
 
 
 def in_flight(instance: DagsterInstance) -> list[Rectangle]:

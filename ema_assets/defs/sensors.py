@@ -18,9 +18,8 @@ from dagster import (
 from ema_assets import watchlist
 from ema_assets.defs.jobs import refresh_job
 from ema_assets.defs.partitions import SYMBOLS
-from ema_assets.defs.requests import in_flight, run_request
+from ema_assets.defs.requests import run_request, runs_for
 from ema_assets.defs.resources import MarketResource, StoreResource
-from ema_assets.domain.planning import plan_runs
 from ema_assets.errors import ConfigurationError
 from ema_assets.pipeline.planning import stale_for_sweep
 from ema_assets.pipeline.watch import code_versions, sync
@@ -33,12 +32,15 @@ SCHEDULE_GRACE = timedelta(seconds=90)
 
 
 def _requests_for_stale(
-    context: SensorEvaluationContext, store: StoreResource, now: datetime, symbols: Sequence[str]
+    context: SensorEvaluationContext, store: StoreResource, now: datetime, symbols: Sequence[str] | None = None
 ) -> tuple[list[RunRequest], int]:
-    """Run requests for all that is stale and not covered yet, and how many series are stale."""
+    """Run requests for all that is stale and not covered yet, and how many series are stale.
+
+    `symbols` are the partitions as they will be, where that is not what they are.
+    """
     with store.open() as database, database.transaction() as transaction:
         stale = stale_for_sweep(transaction, now, SCHEDULE_GRACE)
-    runs = plan_runs(stale, symbols, in_flight(context.instance), Settings.from_env().series_per_run)
+    runs = runs_for(context.instance, stale, symbols)
     return [run_request(run, now) for run in runs], stale.height
 
 
@@ -55,8 +57,7 @@ def sweep(
     context: SensorEvaluationContext, store: StoreResource, market: MarketResource
 ) -> list[RunRequest] | SkipReason:
     """Launch what is stale."""
-    symbols = context.instance.get_dynamic_partitions(str(SYMBOLS.name))
-    requests, stale = _requests_for_stale(context, store, market.now(), symbols)
+    requests, stale = _requests_for_stale(context, store, market.now())
     if requests:
         return requests
     if not stale:
