@@ -83,7 +83,8 @@ def tick(now: datetime) -> dict[str, Any]:
         plan_ms, plan_cpu_s = (time.perf_counter() - began) * 1000, _cpu_s() - cpu
     events = _materializations()
     with DagsterInstance.get() as instance:
-        done = [work(instance, _LOCATION, job, run_request(run, now).tags or {}) for run in runs]
+        requests = [run_request(run, now) for run in runs]
+        done = [work(instance, _LOCATION, job, each.tags or {}, each.run_config) for each in requests]
     events = _materializations() - events
     expected = len(ASSETS) * len(symbols)
     if events != expected:

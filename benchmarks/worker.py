@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dagster import DagsterEventType, DagsterInstance, JobDefinition
 from dagster._core.code_pointer import ModuleCodePointer
@@ -25,7 +26,13 @@ class Worked:
     counts: dict[str, int]
 
 
-def work(instance: DagsterInstance, module: str, job: JobDefinition, tags: Mapping[str, str]) -> Worked:
+def work(
+    instance: DagsterInstance,
+    module: str,
+    job: JobDefinition,
+    tags: Mapping[str, str],
+    run_config: Mapping[str, Any] | None = None,
+) -> Worked:
     """Execute `job` of the code location `module` and wait for it.
 
     `module` is loaded again by the worker, as in production, so what it needs must be in the environment.
@@ -37,7 +44,7 @@ def work(instance: DagsterInstance, module: str, job: JobDefinition, tags: Mappi
             code_pointer=ModuleCodePointer(module, "defs", working_directory=str(Path.cwd())),
         ),
     )
-    run = instance.create_run_for_job(job, tags=dict(tags), job_code_origin=origin)
+    run = instance.create_run_for_job(job, tags=dict(tags), run_config=run_config, job_code_origin=origin)
     command = ExecuteRunArgs(origin, run.run_id, instance.get_ref(), set_exit_code_on_failure=True).get_command_args()
     with tempfile.TemporaryDirectory(prefix="ema-bench-") as folder:
         spent = spend(command, os.environ, Path(folder) / "log")

@@ -10,8 +10,6 @@ REFRESH_JOB = "refresh"
 refresh_job = define_asset_job(
     REFRESH_JOB,
     selection=AssetSelection.assets(*ASSETS) | AssetSelection.checks(series_checks),
-    # At the default, DEBUG, a run prints a line for every partition it materializes.
-    config={"loggers": {"console": {"config": {"log_level": "INFO"}}}},
     description=(
         "Brings stale series up to date through all four assets in one run. Launched by the schedules and the sweep; "
         "to recompute partitions by hand, materialize the assets instead."

@@ -20,6 +20,9 @@ PRIORITY_TAG = "dagster/priority"
 # `dagster.yaml` limits how many runs of the slow lane run at a time, so that 5m always finds a free slot.
 LANE_TAG = "ema_assets/lane"
 LIVE_LANE, SLOW_LANE = "live", "slow"
+# At the default, DEBUG, a run prints a line for every partition it materializes. Said with each run: as the config of
+# the job it has no effect, for Dagster drops that of a job over selected assets.
+QUIET_CONFIG = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
 # On runs that load the whole history of new series.
 HISTORY_TAG = "ema_assets/history"
 
@@ -39,6 +42,7 @@ def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
     priority = -20 * planned.is_history - 10 * planned.is_repair - rectangle.timeframe.rank
     return RunRequest(
         run_key=f"{first}..{last}@{now.isoformat(timespec='seconds')}",
+        run_config=QUIET_CONFIG,
         tags={
             RANGE_START_TAG: str(first),
             RANGE_END_TAG: str(last),
