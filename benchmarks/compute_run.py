@@ -104,9 +104,11 @@ def product(folder: Path) -> Callable[[int, Steps], Any]:
     import polars as pl
 
     from ema_assets.domain.rollup import roll_up
-    from ema_assets.domain.strategy import trades_9_30
     from ema_assets.signals.ema_signals import FAST, SLOW, ema_signals
     from ema_assets.signals.ema_trend import ema_trend
+    from ema_assets.strategies.schema import STATE_SCHEMA
+    from ema_assets.strategies.simulation import simulate
+    from ema_assets.strategies.variant import DEFAULT
     from ema_assets.timeframes import BASE, ROLLED_UP
 
     sessions = pl.read_parquet(folder / "sessions.parquet")
@@ -116,14 +118,7 @@ def product(folder: Path) -> Callable[[int, Steps], Any]:
         schema={"symbol": symbol, FAST: pl.Float64(), SLOW: pl.Float64(), "bar_number": pl.Int64()}
     )
     no_trend = pl.DataFrame(schema={"symbol": symbol, "trend": pl.String(), "bars_since_cross": pl.Int64()})
-    no_trades = pl.DataFrame(
-        schema={
-            "symbol": symbol,
-            "entry_ts": sessions.schema["close"],
-            "entry_price": pl.Float64(),
-            "entry_bar_number": pl.Int64(),
-        }
-    )
+    no_trades = pl.DataFrame(schema={"symbol": symbol, **STATE_SCHEMA})
 
     def compute(number: int, step: Steps) -> dict[str, tuple[Any, ...]]:
         bars = pl.read_parquet(folder / f"bars-{number}.parquet")
@@ -139,10 +134,11 @@ def product(folder: Path) -> Callable[[int, Steps], Any]:
             with step("trend"):
                 trend = ema_trend(signals, no_trend)
             with step("trades"):
-                joined = trend.select("symbol", "ts", "crossover", "bar_number").join(
-                    rolled.select("symbol", "ts", "close"), on=["symbol", "ts"], how="inner", maintain_order="left"
+                prices = rolled.select("symbol", "ts", "open", "high", "low", "close")
+                joined = trend.select("symbol", "ts", "crossover", "spread_pct", "bar_number").join(
+                    prices, on=["symbol", "ts"], how="inner", maintain_order="left"
                 )
-                trades = trades_9_30(joined, no_trades)
+                trades = simulate(joined, no_trades, DEFAULT).trades
             found[timeframe.value] = (rolled, signals, trend, trades)
         return found
 
@@ -153,8 +149,8 @@ def plain_product(found: dict[str, tuple[Any, ...]]) -> Values:
     """What `product` computes, in the form that all ways share."""
     import polars as pl
 
-    from ema_assets.domain.strategy import OPEN
     from ema_assets.keys import BEARISH, BULLISH, DOWN, UP
+    from ema_assets.strategies.schema import OPEN
 
     def number(column: str) -> pl.Expr:
         return pl.col(column).str.slice(1).cast(pl.Int64)

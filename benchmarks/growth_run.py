@@ -11,12 +11,11 @@ from datetime import UTC, date, datetime, timedelta
 import polars as pl
 from dagster import AssetKey, DagsterInstance
 
-from benchmarks.tick_run import MarketAt
 from ema_assets import watchlist
 from ema_assets.definitions import defs
 from ema_assets.defs.partitions import SERIES, SYMBOLS
 from ema_assets.defs.requests import run_request
-from ema_assets.defs.resources import StoreResource
+from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.domain.calendars import bar_grid
 from ema_assets.domain.planning import plan_runs
 from ema_assets.lineage import CHAIN
@@ -32,6 +31,15 @@ from ema_assets.timeframes import ORDER, Timeframe
 TICK_SPACING = timedelta(minutes=5)
 # Autovacuum cleans a table when more than this share of it is dead, as PostgreSQL is delivered.
 DEAD_SHARE = 0.2
+
+
+class MarketAt(MarketResource):
+    """The market at a moment of the past."""
+
+    at: str
+
+    def now(self) -> datetime:
+        return datetime.fromisoformat(self.at)
 
 
 class Life:
@@ -51,7 +59,7 @@ class Life:
         found = refresh_all(
             self.database,
             self.watched,
-            lambda: open_provider(self.settings),
+            lambda name: open_provider(self.settings, name),
             timedelta(0),
             self.watched.symbols,
             list(ORDER),

@@ -2,10 +2,16 @@
 
 Four functions in a row for one symbol on one timeframe: fetch the whole history in an API call of its own, compute the
 EMAs, the trend and the trades over all of it, and write every table from scratch, row by row as scripts do.
+
+Run as a process, it executes partitions one after another, each in a run worker of its own. Its job `naive` is what
+Dagster does when nothing is said: the multiprocess executor, a process a step. `naive_in_process` has all steps in the
+worker, which somebody has to know of.
 """
 
 import json
+import os
 import sys
+from dataclasses import asdict
 from datetime import datetime
 
 import httpx
@@ -21,7 +27,11 @@ from dagster import (
 )
 from psycopg2.extras import execute_batch
 
-_EMA = "CREATE TABLE IF NOT EXISTS naive.{name} (symbol text, ts timestamptz, {columns}, PRIMARY KEY (symbol, ts))"
+# What the code location needs to know, as JSON: symbols, sandbox, database, start, end.
+GIVEN_VARIABLE = "EMA_BENCHMARK_NAIVE"
+DEFAULT_JOB, IN_PROCESS_JOB = "naive", "naive_in_process"
+
+_TABLE = "CREATE TABLE IF NOT EXISTS naive.{name} (symbol text, ts timestamptz, {columns}, PRIMARY KEY (symbol, ts))"
 
 
 def definitions(symbols: list[str], sandbox: str, database: str, start: datetime, end: datetime) -> Definitions:
@@ -30,7 +40,7 @@ def definitions(symbols: list[str], sandbox: str, database: str, start: datetime
     def rewrite(table: str, columns: str, symbol: str, rows: pl.DataFrame) -> None:
         with psycopg2.connect(database) as connection, connection.cursor() as cursor:
             cursor.execute("CREATE SCHEMA IF NOT EXISTS naive")
-            cursor.execute(_EMA.format(name=table, columns=columns))
+            cursor.execute(_TABLE.format(name=table, columns=columns))
             cursor.execute(f"DELETE FROM naive.{table} WHERE symbol = %s", (symbol,))  # noqa: S608
             marks = ", ".join(["%s"] * (rows.width + 1))
             execute_batch(
@@ -95,26 +105,40 @@ def definitions(symbols: list[str], sandbox: str, database: str, start: datetime
 
     assets = [fetch_ohlc, compute_signals, compute_ema_trend, populate_strategy_9_30_ema]
     return Definitions(
-        assets=assets, jobs=[define_asset_job("naive", assets, partitions_def=partitions)], executor=in_process_executor
+        assets=assets,
+        jobs=[
+            define_asset_job(DEFAULT_JOB, assets, partitions_def=partitions),
+            define_asset_job(IN_PROCESS_JOB, assets, partitions_def=partitions, executor_def=in_process_executor),
+        ],
     )
+
+
+def location() -> Definitions:
+    """The definitions for what GIVEN_VARIABLE says."""
+    given = json.loads(os.environ[GIVEN_VARIABLE])
+    start, end = (datetime.fromisoformat(given[name]) for name in ("start", "end"))
+    return definitions(given["symbols"], given["sandbox"], given["database"], start, end)
 
 
 def main() -> None:
-    """One run: arguments as JSON on the command line; what it cost as JSON on stdout."""
-    from benchmarks.measure import Cost
+    """Run jobs and symbols as the JSON on the command line says; print what each run cost, as JSON."""
+    from benchmarks.worker import work
 
-    cost = Cost()
     given = json.loads(sys.argv[1])
-    defs = definitions(
-        [given["symbol"]],
-        given["sandbox"],
-        given["database"],
-        datetime.fromisoformat(given["start"]),
-        datetime.fromisoformat(given["end"]),
-    )
+    jobs = location()
     with DagsterInstance.get() as instance:
-        done = defs.resolve_job_def("naive").execute_in_process(instance=instance, partition_key=given["symbol"])
-    print(json.dumps({"success": done.success, **cost.report()}))
+        spent = {
+            name: [
+                asdict(
+                    work(
+                        instance, "benchmarks.naive_location", jobs.resolve_job_def(name), {"dagster/partition": symbol}
+                    ).spent
+                )
+                for symbol in symbols
+            ]
+            for name, symbols in given.items()
+        }
+    print(json.dumps(spent))
 
 
 if __name__ == "__main__":

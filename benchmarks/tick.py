@@ -1,20 +1,27 @@
-"""One 5m tick through all four assets, as a Dagster run really does it, beside the pipeline it replaces.
+"""One 5m tick through all four assets, as Dagster runs it in production, beside the pipeline it replaces.
 
-    python -m benchmarks.tick --symbols 100 1000 [--history-days 10] [--json]
+    python -m benchmarks.tick --symbols 100 1000 10000 [--history-days 10] [--json]
+    python -m benchmarks.tick --compare-history 7 1825 [--compare-symbols 20] [--json]
 
-Everything is real: an embedded PostgreSQL, the sandbox exchange on a socket, and for each size one process that
-executes the `refresh` job with Dagster's storage in Postgres, as the run launcher does. Every series has one new bar.
-The baseline is measured in the same run: a Dagster run a partition that recomputes everything (`benchmarks.naive`), a
-few of them, one process each; its cost at a size is its mean times the number of symbols, as runs do not share work.
+Everything is real: an embedded PostgreSQL, the sandbox exchange on a socket, and a worker process for each planned run,
+`dagster api execute_run`, with Dagster's storage in Postgres. Every series has one new bar. The baseline is measured
+beside it: a Dagster run a partition that recomputes everything (`benchmarks.naive`), in worker processes as well, at
+1, 2 and 4 partitions; its cost at a size is on the line through these, for runs do not share work.
+
+With --compare-history the same symbols tick several times on databases with different histories, and have everything
+computed again, so that time and memory of both can be compared.
 """
 
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +29,7 @@ from typing import Any
 
 import psycopg2
 
+from benchmarks.measure import Line, fit
 from ema_assets.domain.calendars import exchange_sessions
 from ema_assets.settings import DAGSTER_EVENT_VARIABLES
 from ema_assets.store.embedded import EmbeddedServer
@@ -29,25 +37,70 @@ from ema_assets.store.migrations import migrate
 
 _DAGSTER_YAML = Path(__file__).parent.parent / "dagster.yaml"
 
+# Loading ten days of 10,000 symbols takes a quarter of an hour; three days are more bars than any EMA looks back.
+_DAYS, _DAYS_WHEN_MANY, _MANY = 10, 3, 2_000
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What `partitions` runs of the replaced pipeline cost: CPU and wall seconds on lines through what was measured."""
+
+    partitions: list[int]
+    cpu: Line
+    wall: Line
+    cpu_in_process: Line
+
 
 @dataclass(frozen=True)
 class Row:
-    """What one tick of one size costs; `naive_cpu_s` is the baseline's for the same tick."""
+    """What one tick of one size costs, and what the baseline would cost.
+
+    `in_run_s` and `by_asset_s` are seconds by Dagster's record of the runs, one after another; `cpu_s` and `wall_s`
+    are of their processes, from start to end, with all children. `naive_…` are of Dagster's default, a process a step;
+    `…_in_process` of the same with all steps in one process.
+    """
 
     symbols: int
     history_days: int
+    bars: int
+    load_s: float
+    runs: int
     plan_ms: float
     in_run_s: float
     by_asset_s: dict[str, float]
     cpu_s: float
+    wall_s: float
     events: int
     events_per_s: float
     sql_statements: int
     api_calls: int
     peak_mb: float
+    idle_schedule_ms: float
+    idle_sweep_ms: float
+    naive_partitions: list[int]
+    naive_cpu_fixed_s: float
+    naive_cpu_slope_s: float
     naive_cpu_s: float
     naive_wall_s: float
+    naive_cpu_in_process_s: float
     cpu_ratio: float
+    cpu_ratio_in_process: float
+    load_average: float
+
+
+@dataclass(frozen=True)
+class History:
+    """Ticks on one length of history: medians of several; and the computing of all of it in one run, by symbols."""
+
+    history_days: int
+    symbols: int
+    bars: int
+    load_s: float
+    ticks: int
+    in_run_s: float
+    cpu_s: float
+    peak_mb: float
+    full: list[dict[str, float]]
 
 
 def tick_time() -> datetime:
@@ -84,7 +137,7 @@ def _environment(folder: Path, database: str, sandbox: str | None = None) -> dic
     }
 
 
-def _call(module: str, given: dict[str, Any], env: dict[str, str]) -> dict[str, Any]:
+def _call(module: str, given: Mapping[str, Any], env: dict[str, str]) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", module, json.dumps(given)], env=env, capture_output=True, text=True, check=False
     )
@@ -106,9 +159,22 @@ def _new_database(server: EmbeddedServer, name: str) -> str:
     return url
 
 
-def measure(symbols: int, history_days: int, naive_runs: int, say: Any) -> Row:
-    """Load the history, run one tick, run the baseline."""
-    moment = tick_time()
+@dataclass(frozen=True)
+class _World:
+    """A server, an exchange, and how to run a task of `benchmarks.tick_run` on them."""
+
+    server: EmbeddedServer
+    folder: Path
+    database: str
+    sandbox: str
+
+    def run(self, task: str, now: datetime, **given: Any) -> dict[str, Any]:
+        env = _environment(self.folder, self.database, self.sandbox)
+        return _call("benchmarks.tick_run", {"task": task, "now": now.isoformat(), **given}, env)
+
+
+@contextmanager
+def _world(symbols: int, history_days: int) -> Iterator[_World]:
     with tempfile.TemporaryDirectory(prefix="ema-bench-") as name:
         folder = Path(name)
         (folder / "watchlist.toml").write_text(_watchlist(symbols, history_days), encoding="utf-8")
@@ -124,68 +190,210 @@ def measure(symbols: int, history_days: int, naive_runs: int, say: Any) -> Row:
             try:
                 assert exchange.stdout is not None
                 sandbox = next(word for word in exchange.stdout.readline().split() if word.startswith("http"))
-                env = _environment(folder, database, sandbox)
-                say(f"{symbols} symbols: loading {history_days} days of history …")
-                _call("benchmarks.tick_run", {"now": (moment - timedelta(minutes=5)).isoformat(), "load": True}, env)
-                say(f"{symbols} symbols: one tick …")
-                tick = _call("benchmarks.tick_run", {"now": moment.isoformat(), "load": False}, env)
-                say(f"{symbols} symbols: {naive_runs} runs of the baseline …")
-                naive = [
-                    _call(
-                        "benchmarks.naive",
-                        {
-                            "symbol": f"S{number:05}",
-                            "sandbox": sandbox,
-                            "database": database,
-                            "start": (moment - timedelta(days=history_days)).isoformat(),
-                            "end": moment.isoformat(),
-                        },
-                        env,
-                    )
-                    for number in range(naive_runs)
-                ]
+                yield _World(server, folder, database, sandbox)
             finally:
                 exchange.terminate()
                 exchange.wait(timeout=30)
-    naive_cpu = sum(run["cpu_s"] for run in naive) / len(naive) * symbols
+
+
+def measure_baseline(
+    world: _World, history_days: int, partitions: Sequence[int], moment: datetime, say: Callable[[str], None]
+) -> Baseline:
+    """Run the replaced pipeline for each number of `partitions` in turn, a run a partition, one after another."""
+    symbols = [f"S{number:05}" for number in range(max(partitions))]
+    database = _new_database(world.server, "naive")
+    env = {
+        **_environment(world.folder, database, world.sandbox),
+        # benchmarks.naive names the variable; to import it here would cost this process Dagster's start.
+        "EMA_BENCHMARK_NAIVE": json.dumps(
+            {
+                "symbols": symbols,
+                "sandbox": world.sandbox,
+                "database": database,
+                "start": (moment - timedelta(days=history_days)).isoformat(),
+                "end": moment.isoformat(),
+            }
+        ),
+    }
+    cpu: list[tuple[float, float]] = []
+    wall: list[tuple[float, float]] = []
+    in_process: list[tuple[float, float]] = []
+    for number in partitions:
+        say(f"the baseline, {number} of {history_days} days …")
+        some = symbols[:number]
+        spent = _call("benchmarks.naive", {"naive": some, "naive_in_process": some}, env)
+        cpu.append((number, sum(run["cpu_s"] for run in spent["naive"])))
+        wall.append((number, sum(run["wall_s"] for run in spent["naive"])))
+        in_process.append((number, sum(run["cpu_s"] for run in spent["naive_in_process"])))
+    return Baseline(list(partitions), fit(cpu), fit(wall), fit(in_process))
+
+
+def row_of(
+    symbols: int,
+    history_days: int,
+    found: Mapping[str, Any],
+    baseline: Baseline,
+    load_average: float,
+) -> Row:
+    """The row of one size, from what its processes have `found` and the baseline."""
+    naive, in_process = baseline.cpu.at(symbols), baseline.cpu_in_process.at(symbols)
     return Row(
         symbols=symbols,
         history_days=history_days,
-        **{key: tick[key] for key in ("plan_ms", "in_run_s", "by_asset_s", "cpu_s", "events", "events_per_s")},
-        **{key: tick[key] for key in ("sql_statements", "api_calls", "peak_mb")},
-        naive_cpu_s=round(naive_cpu, 1),
-        naive_wall_s=round(sum(run["wall_s"] for run in naive) / len(naive) * symbols, 1),
-        cpu_ratio=round(naive_cpu / tick["cpu_s"], 1),
+        **found,
+        naive_partitions=baseline.partitions,
+        naive_cpu_fixed_s=round(baseline.cpu.fixed, 2),
+        naive_cpu_slope_s=round(baseline.cpu.slope, 2),
+        naive_cpu_s=round(naive, 1),
+        naive_wall_s=round(baseline.wall.at(symbols), 1),
+        naive_cpu_in_process_s=round(in_process, 1),
+        cpu_ratio=round(naive / found["cpu_s"], 1),
+        cpu_ratio_in_process=round(in_process / found["cpu_s"], 1),
+        load_average=round(load_average, 1),
     )
+
+
+def measure(
+    symbols: int,
+    history_days: int,
+    partitions: Sequence[int],
+    baselines: dict[int, Baseline],
+    say: Callable[[str], None],
+) -> Row:
+    """Load the history, run one tick, evaluate idle ticks; and run the baseline where `baselines` has none yet."""
+    moment = tick_time()
+    with _world(symbols, history_days) as world:
+        say(f"{symbols} symbols: loading {history_days} days of history …")
+        loaded = world.run("load", moment - timedelta(minutes=5))
+        say(f"{symbols} symbols: one tick on {loaded['bars']:,} bars, loaded in {loaded['load_s']:.0f} s …")
+        load_average = os.getloadavg()[0]
+        tick = world.run("tick", moment)
+        say(f"{symbols} symbols: idle ticks …")
+        idle = world.run("idle", moment)
+        if history_days not in baselines:
+            baselines[history_days] = measure_baseline(world, history_days, partitions, moment, say)
+    return row_of(symbols, history_days, {**loaded, **tick, **idle}, baselines[history_days], load_average)
+
+
+def compare(
+    days: Sequence[int], symbols: int, ticks: int, full_symbols: Sequence[int], say: Callable[[str], None]
+) -> list[History]:
+    """Ticks and full recomputations of so many symbols on each length of history."""
+    rows = []
+    for history_days in days:
+        moment = tick_time()
+        with _world(symbols, history_days) as world:
+            say(f"{symbols} symbols: loading {history_days} days of history …")
+            loaded = world.run("load", moment - timedelta(minutes=5))
+            say(f"{symbols} symbols: {ticks} ticks on {loaded['bars']:,} bars, loaded in {loaded['load_s']:.0f} s …")
+            done = [world.run("tick", moment + number * timedelta(minutes=5)) for number in range(ticks)]
+            full = []
+            for number in full_symbols:
+                say(f"everything of {number} symbols computed again …")
+                full.append(world.run("full", moment + (ticks - 1) * timedelta(minutes=5), symbols=number))
+        rows.append(
+            History(
+                history_days=history_days,
+                symbols=symbols,
+                **loaded,
+                ticks=ticks,
+                **{name: statistics.median(tick[name] for tick in done) for name in ("in_run_s", "cpu_s", "peak_mb")},
+                full=full,
+            )
+        )
+    return rows
+
+
+def _print_row(row: Row) -> None:
+    by_asset = ", ".join(f"{asset} {seconds:.2f}" for asset, seconds in row.by_asset_s.items())
+    measured = ", ".join(str(number) for number in row.naive_partitions)
+    print(f"{row.symbols} symbols, {row.history_days} days of 5m history ({row.bars:,} bars), one new bar each")
+    print(f"  planning        {row.plan_ms:8.1f} ms")
+    print(f"  in-run          {row.in_run_s:8.2f} s   in {row.runs} run{'s' * (row.runs > 1)} ({by_asset})")
+    print(
+        f"  CPU             {row.cpu_s:8.2f} s   with the start of the run's process; {row.wall_s:.1f} s on the clock"
+    )
+    print(f"  events          {row.events:8}     {row.events_per_s:.0f} a second")
+    print(f"  SQL statements  {row.sql_statements:8}")
+    print(f"  API calls       {row.api_calls:8}")
+    print(f"  peak memory     {row.peak_mb:8.0f} MB")
+    print(
+        f"  nothing stale   {row.idle_schedule_ms:8.0f} ms  for the 5m schedule to say so, "
+        f"{row.idle_sweep_ms:.0f} ms for the sweep"
+    )
+    print(
+        f"  baseline        {row.naive_cpu_s:8.0f} s   CPU, {row.naive_wall_s:.0f} s one after another: "
+        f"{row.naive_cpu_fixed_s:.1f} s + {row.naive_cpu_slope_s:.1f} s a partition, from runs of {measured} partitions"
+    )
+    print(
+        f"  ratio           {row.cpu_ratio:8.1f} x   less CPU; {row.cpu_ratio_in_process:.1f} x less than "
+        "with all its steps in one process"
+    )
+    print(f"  load            {row.load_average:8.1f}     when the tick began")
+
+
+def _print_histories(rows: Sequence[History]) -> None:
+    for row in rows:
+        print(f"{row.history_days} days of 5m history, {row.symbols} symbols ({row.bars:,} bars)")
+        print(f"  a tick          {row.in_run_s:8.2f} s in-run, {row.cpu_s:.2f} s CPU, peak {row.peak_mb:.0f} MB")
+        print(f"                  median of {row.ticks}")
+        for full in row.full:
+            print(
+                f"  all of {full['symbols']:<9}{full['in_run_s']:8.2f} s in-run, {full['cpu_s']:.2f} s CPU, "
+                f"peak {full['peak_mb']:.0f} MB"
+            )
+    first, last = rows[0], rows[-1]
+    print(
+        f"a tick with {last.history_days} days takes {last.in_run_s / first.in_run_s:.2f} x the time, "
+        f"{last.cpu_s / first.cpu_s:.2f} x the CPU and {last.peak_mb / first.peak_mb:.2f} x the memory of one with "
+        f"{first.history_days} days"
+    )
+
+
+def history_days_of(symbols: int, given: int | None) -> int:
+    """The days of history for a size: what was `given`, else fewer where loading would take too long."""
+    return given or (_DAYS if symbols <= _MANY else _DAYS_WHEN_MANY)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tick", description=__doc__.splitlines()[0])
     parser.add_argument("--symbols", type=int, nargs="+", default=[100, 1000], metavar="N", help="sizes to measure")
-    parser.add_argument("--history-days", type=int, default=10, help="calendar days of 5m bars that are there already")
-    parser.add_argument("--naive-runs", type=int, default=3, help="runs of the baseline to measure")
+    parser.add_argument(
+        "--history-days",
+        type=int,
+        help=f"calendar days of 5m bars that are there already: {_DAYS}, and {_DAYS_WHEN_MANY} above {_MANY} symbols",
+    )
+    parser.add_argument(
+        "--naive-partitions", type=int, nargs="+", default=[1, 2, 4], metavar="N", help="sizes of the baseline"
+    )
+    parser.add_argument("--compare-history", type=int, nargs="+", metavar="DAYS", help="compare ticks on histories")
+    parser.add_argument("--compare-symbols", type=int, default=20, metavar="N", help="symbols of that comparison")
+    parser.add_argument("--compare-ticks", type=int, default=5, metavar="N", help="ticks on each history")
     parser.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
     given = parser.parse_args()
 
     def say(line: str) -> None:
         print(f"[{time.strftime('%H:%M:%S')}] {line}", file=sys.stderr, flush=True)
 
-    rows = [measure(size, given.history_days, given.naive_runs, say) for size in given.symbols]
+    if given.compare_history:
+        few = max(given.compare_symbols // 4, 1)
+        sizes = sorted({few, given.compare_symbols})
+        histories = compare(given.compare_history, given.compare_symbols, given.compare_ticks, sizes, say)
+        if given.json:
+            print(json.dumps([asdict(row) for row in histories], indent=2))
+        else:
+            _print_histories(histories)
+        return
+    baselines: dict[int, Baseline] = {}
+    rows = [
+        measure(size, history_days_of(size, given.history_days), given.naive_partitions, baselines, say)
+        for size in given.symbols
+    ]
     if given.json:
         print(json.dumps([asdict(row) for row in rows], indent=2))
-        return
-    for row in rows:
-        by_asset = ", ".join(f"{asset} {seconds:.2f}" for asset, seconds in row.by_asset_s.items())
-        print(f"{row.symbols} symbols, {row.history_days} days of 5m history, one new bar each")
-        print(f"  planning        {row.plan_ms:8.1f} ms")
-        print(f"  in-run          {row.in_run_s:8.2f} s   ({by_asset})")
-        print(f"  CPU             {row.cpu_s:8.2f} s   with the process's start")
-        print(f"  events          {row.events:8}     {row.events_per_s:.0f} a second")
-        print(f"  SQL statements  {row.sql_statements:8}")
-        print(f"  API calls       {row.api_calls:8}")
-        print(f"  peak memory     {row.peak_mb:8.0f} MB")
-        print(f"  baseline        {row.naive_cpu_s:8.1f} s CPU, {row.naive_wall_s:.0f} s one after another")
-        print(f"  ratio           {row.cpu_ratio:8.1f} x less CPU")
+    else:
+        for row in rows:
+            _print_row(row)
 
 
 if __name__ == "__main__":

@@ -1,44 +1,53 @@
-"""The process that `benchmarks.tick` measures: plans one tick and executes it as a Dagster run. Not run by hand."""
+"""The processes of `benchmarks.tick`: load a history, plan and run a tick, evaluate idle ticks. Not run by hand."""
 
-from benchmarks.measure import Cost
+import json
+import os
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
 
-cost = Cost()
+import psycopg2
+from dagster import (
+    DagsterInstance,
+    build_schedule_context,
+    build_sensor_context,
+)
 
-import json  # noqa: E402 - the cost counts from before the imports
-import sys  # noqa: E402
-import time  # noqa: E402
-from datetime import datetime, timedelta  # noqa: E402
+from benchmarks.tick_location import NOW_VARIABLE, defs
+from benchmarks.worker import Worked, work
+from ema_assets import watchlist
+from ema_assets.defs.partitions import SYMBOLS
+from ema_assets.defs.requests import RANGE_END_TAG, RANGE_START_TAG, run_request
+from ema_assets.defs.resources import MarketResource, StoreResource
+from ema_assets.domain.planning import plan_runs
+from ema_assets.keys import Series
+from ema_assets.lineage import ASSETS
+from ema_assets.pipeline.planning import stale_on_close
+from ema_assets.pipeline.providers import open_provider
+from ema_assets.pipeline.refresh import refresh_all
+from ema_assets.settings import Settings
+from ema_assets.store.database import Database
+from ema_assets.store.locate import database_url
+from ema_assets.timeframes import Timeframe
 
-from dagster import DagsterEventType, DagsterInstance  # noqa: E402
-
-from ema_assets import watchlist  # noqa: E402
-from ema_assets.definitions import defs  # noqa: E402
-from ema_assets.defs.partitions import SYMBOLS  # noqa: E402
-from ema_assets.defs.requests import run_request  # noqa: E402
-from ema_assets.defs.resources import MarketResource, StoreResource  # noqa: E402
-from ema_assets.domain.planning import plan_runs  # noqa: E402
-from ema_assets.pipeline.planning import stale_on_close  # noqa: E402
-from ema_assets.pipeline.providers import open_provider  # noqa: E402
-from ema_assets.pipeline.refresh import refresh_all  # noqa: E402
-from ema_assets.settings import Settings  # noqa: E402
-from ema_assets.store.database import Database  # noqa: E402
-from ema_assets.store.locate import database_url  # noqa: E402
-from ema_assets.timeframes import Timeframe  # noqa: E402
-
-
-class MarketAt(MarketResource):
-    """The market at a moment of the past."""
-
-    at: str
-
-    def now(self) -> datetime:
-        return datetime.fromisoformat(self.at)
+_LOCATION = "benchmarks.tick_location"
+_EVALUATIONS = 7
 
 
-def load(now: datetime) -> None:
+def _cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def load(now: datetime) -> dict[str, Any]:
     """Everything up to `now`, without Dagster, and the partitions that Dagster needs to know."""
     settings = Settings.from_env()
     watched = watchlist.load(settings.watchlist_path)
+    began = time.perf_counter()
     with Database(database_url(settings)) as database:
         for _, _, outcome in refresh_all(
             database,
@@ -53,64 +62,140 @@ def load(now: datetime) -> None:
                 raise SystemExit(f"loading failed: {outcome.errors}")
         with database.transaction() as transaction:
             transaction.execute("UPDATE market.series_state SET recorded_at = computed_at")
+            bars = transaction.query("SELECT count(*) AS n FROM market.ohlc_5m")["n"][0]
+    # What autovacuum does within minutes of a load.
+    _execute("VACUUM ANALYZE")
     with DagsterInstance.get() as instance:
         instance.add_dynamic_partitions(str(SYMBOLS.name), list(watched.symbols))
-    print(json.dumps({}))
+    return {"bars": int(bars), "load_s": round(time.perf_counter() - began, 1)}
 
 
-def tick(now: datetime) -> None:
-    """Plan and run; print what it cost."""
-    symbols = watchlist.load(Settings.from_env().watchlist_path).symbols
-    with Database(database_url(Settings.from_env())) as database, database.transaction() as transaction:
-        transaction.query("SELECT 1 AS one")
-        began = time.perf_counter()
-        stale = stale_on_close(transaction, Timeframe.M5, now)
-        runs = plan_runs(stale, symbols, [], Settings.from_env().series_per_run)
-        plan_ms = (time.perf_counter() - began) * 1000
-    resources = {"store": StoreResource(), "market": MarketAt(at=now.isoformat())}
+def tick(now: datetime) -> dict[str, Any]:
+    """Plan, and execute what is planned, one run after another, each in a worker process; return what it cost."""
+    settings = Settings.from_env()
+    symbols = watchlist.load(settings.watchlist_path).symbols
     job = defs.resolve_job_def("refresh")
-    began = time.perf_counter()
-    seconds: dict[str, float] = {}
-    sql = calls = 0
+    with Database(database_url(settings)) as database, database.transaction() as transaction:
+        transaction.query("SELECT 1 AS one")
+        began, cpu = time.perf_counter(), _cpu_s()
+        stale = stale_on_close(transaction, Timeframe.M5, now)
+        runs = plan_runs(stale, symbols, [], settings.series_per_run)
+        plan_ms, plan_cpu_s = (time.perf_counter() - began) * 1000, _cpu_s() - cpu
+    events = _materializations()
     with DagsterInstance.get() as instance:
-        for run in runs:
-            tags = run_request(run, now).tags
-            done = job.execute_in_process(instance=instance, tags=tags, resources=resources)
-            assert done.success
-            for event in done.all_events:
-                if event.event_type == DagsterEventType.STEP_SUCCESS and event.step_key:
-                    took = event.step_success_data.duration_ms / 1000
-                    seconds[event.step_key] = round(seconds.get(event.step_key, 0) + took, 3)
-                if event.event_type == DagsterEventType.STEP_OUTPUT:
-                    metadata = event.step_output_data.metadata
-                    sql += int(metadata["sql_statements"].value) if "sql_statements" in metadata else 0
-                    calls += int(metadata["provider_calls"].value) if "provider_calls" in metadata else 0
-        in_run = time.perf_counter() - began
+        requests = [run_request(run, now) for run in runs]
+        done = [work(instance, _LOCATION, job, each.tags or {}, each.run_config) for each in requests]
+    events = _materializations() - events
+    expected = len(ASSETS) * len(symbols)
+    if events != expected:
+        raise SystemExit(f"{events} materializations were recorded, not {expected}")
+    in_run_s = sum(run.in_run_s for run in done)
+    return {
+        "runs": len(done),
+        "plan_ms": round(plan_ms, 1),
+        "in_run_s": round(in_run_s, 2),
+        "by_asset_s": _by_step(done),
+        # The planner is a daemon that runs for ever, so its start is in no tick; each run worker's start is.
+        "cpu_s": round(plan_cpu_s + sum(run.spent.cpu_s for run in done), 2),
+        "wall_s": round(sum(run.spent.wall_s for run in done), 2),
+        "events": events,
+        "events_per_s": round(events / in_run_s),
+        "sql_statements": sum(run.counts.get("sql_statements", 0) for run in done),
+        "api_calls": sum(run.counts.get("provider_calls", 0) for run in done),
+        "peak_mb": round(max(run.spent.peak_mb for run in done), 1),
+    }
+
+
+def full(_: datetime, symbols: int) -> dict[str, Any]:
+    """One run in which a person has the last `symbols` series asked for and computed again, from the first bar on."""
+    names = watchlist.load(Settings.from_env().watchlist_path).symbols[-symbols:]
+    first, last = (str(Series(names[position], Timeframe.M5)) for position in (0, -1))
+    with DagsterInstance.get() as instance:
+        job = defs.resolve_job_def("refresh")
+        run = work(instance, _LOCATION, job, {RANGE_START_TAG: first, RANGE_END_TAG: last})
+    return {
+        "symbols": symbols,
+        "in_run_s": round(run.in_run_s, 2),
+        "cpu_s": round(run.spent.cpu_s, 2),
+        "peak_mb": round(run.spent.peak_mb, 1),
+    }
+
+
+def idle(now: datetime) -> dict[str, Any]:
+    """What the 5m schedule and the sweep take to find that none of the series of any timeframe is stale, in ms.
+
+    The code server makes an instance for each evaluation; so does this. Median of several after a first one.
+    """
+    # The ledger as it is when all is fresh; only 5m bars were really loaded.
+    _execute(
+        """
+        UPDATE market.series_state SET checked_through = %s, dirty_from = NULL, dirty_end = NULL,
+                                       computed_at = clock_timestamp(), recorded_at = clock_timestamp()
+        """,
+        now,
+    )
+    _execute("VACUUM ANALYZE")
+    time.sleep(0.1)
+    resources = {"store": StoreResource(), "market": MarketResource()}
+    schedule, sensor = defs.resolve_schedule_def("refresh_5m"), defs.resolve_sensor_def("sweep")
+    with DagsterInstance.get() as instance:
+        ref = instance.get_ref()
+
+        def evaluate_schedule() -> str | None:
+            with build_schedule_context(instance_ref=ref, scheduled_execution_time=now, resources=resources) as context:
+                found = schedule.evaluate_tick(context)
+            return found.skip_message if not found.run_requests else None
+
+        def evaluate_sweep() -> str | None:
+            with build_sensor_context(instance_ref=ref, resources=resources, definitions=defs) as context:
+                found = sensor.evaluate_tick(context)
+            return found.skip_message if not found.run_requests else None
+
+        return {
+            "idle_schedule_ms": _median_ms(evaluate_schedule),
+            "idle_sweep_ms": _median_ms(evaluate_sweep),
+        }
+
+
+def _median_ms(evaluate: Callable[[], str | None]) -> float:
+    seconds = []
+    for _ in range(1 + _EVALUATIONS):
+        began = time.perf_counter()
+        said = evaluate()
+        seconds.append(time.perf_counter() - began)
+        if said is None:
+            raise SystemExit("something is stale, so this is no idle tick")
+    return round(statistics.median(seconds[1:]) * 1000, 1)
+
+
+def _by_step(done: list[Worked]) -> dict[str, float]:
+    seconds: dict[str, float] = {}
+    for run in done:
+        for step, took in run.by_step_s.items():
+            seconds[step] = round(seconds.get(step, 0) + took, 3)
+    return seconds
+
+
+def _execute(sql: str, *parameters: Any) -> None:
+    connection = psycopg2.connect(database_url(Settings.from_env()))
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters or None)
+    connection.close()
+
+
+def _materializations() -> int:
     with Database(database_url(Settings.from_env())) as database, database.transaction() as transaction:
         found = transaction.query(
             "SELECT count(*) AS n FROM dagster.event_logs WHERE dagster_event_type = 'ASSET_MATERIALIZATION'"
         )
-        events = int(found["n"][0])
-    expected = 4 * len(symbols)
-    if events != expected:
-        raise SystemExit(f"{events} materializations were recorded, not {expected}")
-    print(
-        json.dumps(
-            {
-                "plan_ms": round(plan_ms, 1),
-                "in_run_s": round(in_run, 2),
-                "by_asset_s": seconds,
-                "events": events,
-                "events_per_s": round(events / in_run),
-                "sql_statements": sql,
-                "api_calls": calls,
-                **{name: round(value, 2) for name, value in cost.report().items()},
-            }
-        )
-    )
+    return int(found["n"][0])
 
+
+_TASKS: Mapping[str, Callable[..., dict[str, Any]]] = {"load": load, "tick": tick, "idle": idle, "full": full}
 
 if __name__ == "__main__":
     given = json.loads(sys.argv[1])
-    moment = datetime.fromisoformat(given["now"])
-    (load if given["load"] else tick)(moment)
+    moment = datetime.fromisoformat(given.pop("now"))
+    os.environ[NOW_VARIABLE] = moment.isoformat()
+    print(json.dumps(_TASKS[given.pop("task")](moment, **given)))

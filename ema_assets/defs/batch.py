@@ -1,6 +1,7 @@
 """What every asset does with the partitions of its run: work, tell Dagster, say what failed."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 from dagster import AssetExecutionContext, AssetKey, AssetMaterialization, Failure, MetadataValue
 
@@ -51,6 +52,7 @@ def refresh_partitions(
     """
     asset = context.asset_key.to_user_string()
     everything = is_everything(context)
+    labels = cache(labels)  # it reads the settings, and a run has thousands of series
     total = Outcome()
     failed: dict[str, str] = {}
     for timeframe, symbols in series_by_timeframe(context).items():

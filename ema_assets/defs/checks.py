@@ -1,9 +1,10 @@
 """Asset checks: bars sound, series fresh, failures named. All read the ledger; none reads history."""
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from dagster import (
+    AssetCheckExecutionContext,
     AssetCheckResult,
     AssetChecksDefinition,
     AssetCheckSeverity,
@@ -14,6 +15,7 @@ from dagster import (
     multi_asset_check,
 )
 
+from ema_assets.defs.recording import check_events
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.lineage import OHLC
 from ema_assets.pipeline import health
@@ -94,32 +96,40 @@ def series_checks(graph: Graph) -> AssetChecksDefinition:
     """One pass over the ledger for all checks of all assets, so that they cost a run one step."""
 
     @multi_asset_check(name="series_checks", specs=_specs(graph))
-    def checks(store: StoreResource, market: MarketResource) -> Iterator[AssetCheckResult]:
-        now = market.now()
-        with store.open() as database, database.transaction() as transaction:
-            rejected = health.rejected_since(transaction, now - timedelta(hours=24))
-            flagged = health.flagged_since(transaction, now - timedelta(hours=24))
-            gaps = health.open_gaps(transaction)
-            not_traded = health.settled_gaps(transaction)
-            revised = health.revised_since(transaction, now - timedelta(hours=24))
-            ending = health.ending_calendars(transaction, now + timedelta(days=30))
-            late = health.late_series(transaction, closed_bars(transaction, now))
-            failing = health.failing(transaction)
-            waiting = health.waiting_since(transaction, now - timedelta(minutes=15))
-        yield _result(OHLC, "bars_are_sound", rejected.to_dicts(), "bars rejected, by reason")
-        yield _result(OHLC, "series_are_fresh", late.to_dicts(), "series late or without bars")
-        yield _result(OHLC, "bars_are_plausible", flagged.to_dicts(), "bars flagged")
-        yield _result(OHLC, "no_bar_is_missing", gaps.to_dicts(), "gaps open", also={"bars_not_traded": not_traded})
-        yield _result(OHLC, "the_past_stands", revised.to_dicts(), "revisions")
-        yield _result(OHLC, "calendars_reach_ahead", ending.to_dicts(), "calendars ending")
-        for node in graph.on:
-            rows = [row for row in failing.to_dicts() if row["asset"] == node.name]
-            yield _result(node.name, "no_series_fails", rows, "series failing", AssetCheckSeverity.ERROR)
-            if node.name != OHLC:
-                rows = [row for row in waiting.to_dicts() if row["asset"] == node.name]
-                yield _result(node.name, "keeps_up", rows, "series waiting")
+    def checks(
+        context: AssetCheckExecutionContext, store: StoreResource, market: MarketResource
+    ) -> Iterator[AssetCheckResult]:
+        yield from check_events(context, _results(graph, store, market.now()))
 
     return checks
+
+
+def _results(graph: Graph, store: StoreResource, now: datetime) -> list[AssetCheckResult]:
+    with store.open() as database, database.transaction() as transaction:
+        rejected = health.rejected_since(transaction, now - timedelta(hours=24))
+        flagged = health.flagged_since(transaction, now - timedelta(hours=24))
+        gaps = health.open_gaps(transaction)
+        not_traded = health.settled_gaps(transaction)
+        revised = health.revised_since(transaction, now - timedelta(hours=24))
+        ending = health.ending_calendars(transaction, now + timedelta(days=30))
+        late = health.late_series(transaction, closed_bars(transaction, now))
+        failing = health.failing(transaction)
+        waiting = health.waiting_since(transaction, now - timedelta(minutes=15))
+    results = [
+        _result(OHLC, "bars_are_sound", rejected.to_dicts(), "bars rejected, by reason"),
+        _result(OHLC, "series_are_fresh", late.to_dicts(), "series late or without bars"),
+        _result(OHLC, "bars_are_plausible", flagged.to_dicts(), "bars flagged"),
+        _result(OHLC, "no_bar_is_missing", gaps.to_dicts(), "gaps open", also={"bars_not_traded": not_traded}),
+        _result(OHLC, "the_past_stands", revised.to_dicts(), "revisions"),
+        _result(OHLC, "calendars_reach_ahead", ending.to_dicts(), "calendars ending"),
+    ]
+    for node in graph.on:
+        rows = [row for row in failing.to_dicts() if row["asset"] == node.name]
+        results.append(_result(node.name, "no_series_fails", rows, "series failing", AssetCheckSeverity.ERROR))
+        if node.name != OHLC:
+            rows = [row for row in waiting.to_dicts() if row["asset"] == node.name]
+            results.append(_result(node.name, "keeps_up", rows, "series waiting"))
+    return results
 
 
 def _result(

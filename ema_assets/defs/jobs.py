@@ -13,8 +13,6 @@ def refresh_job(graph: Graph, checks: AssetChecksDefinition) -> UnresolvedAssetJ
     return define_asset_job(
         REFRESH_JOB,
         selection=AssetSelection.assets(*(node.name for node in graph.on)) | AssetSelection.checks(checks),
-        # At the default, DEBUG, a run prints a line for every partition it materializes.
-        config={"loggers": {"console": {"config": {"log_level": "INFO"}}}},
         description=(
             "Brings stale series up to date through all assets in one run. Launched by the schedules and the sweep; "
             "to recompute partitions by hand, materialize the assets instead."

@@ -10,9 +10,18 @@ reaches behind Dagster's public API to log events.
 
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from dagster import AssetExecutionContext, AssetMaterialization
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckKey,
+    AssetCheckResult,
+    AssetExecutionContext,
+    AssetKey,
+    AssetMaterialization,
+    Output,
+)
 
 from ema_assets.settings import DAGSTER_EVENT_VARIABLES
 
@@ -45,3 +54,48 @@ def record(context: AssetExecutionContext, materializations: Sequence[AssetMater
     for materialization, mark in zip(materializations, marks, strict=True):
         send(step_context, materialization, mark)
     return True
+
+
+def check_events(context: Any, results: Sequence[AssetCheckResult]) -> Iterator[AssetCheckResult | Output[None] | Any]:
+    """The events that Dagster makes of the `results` of unpartitioned checks of partitioned assets, in `context`.
+
+    For each asset Dagster lists all partitions and looks which materialization was its latest; of 10,000 symbols on six
+    timeframes that took 3 s a run. The latest of all is in the asset's record. When the way to it is not as we know it,
+    the results are passed on as they are.
+    """
+    try:
+        from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+            AssetCheckEvaluationTargetMaterializationData,
+        )
+
+        outputs = context.get_step_execution_context().job_def.asset_layer.get_op_output_name
+        names = [outputs(AssetCheckKey(_key(result), str(result.check_name))) for result in results]
+        targets = {}
+        for record in context.instance.get_asset_records(list({_key(result) for result in results})):
+            latest = record.asset_entry.last_materialization_record
+            if latest is not None:
+                targets[record.asset_entry.asset_key] = AssetCheckEvaluationTargetMaterializationData(
+                    run_id=latest.run_id, storage_id=latest.storage_id, timestamp=latest.timestamp
+                )
+    except (ImportError, AttributeError, TypeError):
+        yield from results
+        return
+    if any(name is None for name in names):
+        yield from results
+        return
+    for result, name in zip(results, names, strict=True):
+        yield Output(None, output_name=name)
+        yield AssetCheckEvaluation(
+            asset_key=_key(result),
+            check_name=str(result.check_name),
+            passed=result.passed,
+            metadata=result.metadata,
+            target_materialization_data=targets.get(_key(result)),
+            severity=result.severity,
+            description=result.description,
+        )
+
+
+def _key(result: AssetCheckResult) -> AssetKey:
+    assert result.asset_key is not None
+    return result.asset_key

@@ -1,13 +1,17 @@
 """Planned runs to Dagster's run requests, and queued or running runs back to what they cover."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
+import polars as pl
 from dagster import DagsterInstance, DagsterRunStatus, RunRequest, RunsFilter
 
 from ema_assets.defs.jobs import REFRESH_JOB
+from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.defs.recording import DEFER_TAG
-from ema_assets.domain.planning import PlannedRun, Rectangle
+from ema_assets.domain.planning import PlannedRun, Rectangle, plan_runs
 from ema_assets.keys import Series
+from ema_assets.settings import Settings
 from ema_assets.timeframes import BASE, ROLLED_UP
 
 RANGE_START_TAG = "dagster/asset_partition_range_start"
@@ -16,6 +20,9 @@ PRIORITY_TAG = "dagster/priority"
 # `dagster.yaml` limits how many runs of the slow lane run at a time, so that 5m always finds a free slot.
 LANE_TAG = "ema_assets/lane"
 LIVE_LANE, SLOW_LANE = "live", "slow"
+# At the default, DEBUG, a run prints a line for every partition it materializes. Said with each run: as the config of
+# the job it has no effect, for Dagster drops that of a job over selected assets.
+QUIET_CONFIG = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
 # On runs that load the whole history of new series.
 HISTORY_TAG = "ema_assets/history"
 
@@ -35,6 +42,7 @@ def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
     priority = -20 * planned.is_history - 10 * planned.is_repair - rectangle.timeframe.rank
     return RunRequest(
         run_key=f"{first}..{last}@{now.isoformat(timespec='seconds')}",
+        run_config=QUIET_CONFIG,
         tags={
             RANGE_START_TAG: str(first),
             RANGE_END_TAG: str(last),
@@ -48,6 +56,18 @@ def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
             "dagster/max_retries": "0",
         },
     )
+
+
+def runs_for(instance: DagsterInstance, stale: pl.DataFrame, symbols: Sequence[str] | None = None) -> list[PlannedRun]:
+    """The runs for what is `stale` and not covered by queued and running ones; Dagster is asked only when something is.
+
+    `symbols` are the partitions in their order, read from Dagster when they are not given.
+    """
+    if stale.is_empty():
+        return []
+    if symbols is None:
+        symbols = instance.get_dynamic_partitions(str(SYMBOLS.name))
+    return plan_runs(stale, symbols, in_flight(instance), Settings.from_env().series_per_run)
 
 
 def in_flight(instance: DagsterInstance) -> list[Rectangle]:

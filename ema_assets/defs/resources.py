@@ -1,27 +1,62 @@
 """What assets, schedules and sensors need from outside: the database and the provider."""
 
+import atexit
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 from dagster import ConfigurableResource
 
 from ema_assets import watchlist
+from ema_assets.errors import StoreUnavailable
 from ema_assets.pipeline.fetching import FetchRules, OpenProvider
 from ema_assets.pipeline.providers import open_provider
 from ema_assets.settings import Settings
 from ema_assets.store.database import Database
 from ema_assets.store.locate import database_url
 
+# The connection that nobody uses at present: opening one takes 80 ms, which every asset of a run and every tick of a
+# schedule would pay. At most one, for all but a few processes use one at a time.
+_idle: list[Database] = []
+
 
 class StoreResource(ConfigurableResource):
-    """The market database. Each process opens its own connection, when it first needs one."""
+    """The market database. Each process opens its own connection, when it first needs one, and keeps it."""
 
     @contextmanager
     def open(self) -> Iterator[Database]:
-        """A connection for the time of the block."""
-        with Database(database_url(Settings.from_env())) as database:
+        """A connection for the time of the block, used by nobody else. `statements` counts from here."""
+        database = _take(database_url(Settings.from_env()))
+        try:
             yield database
+        except BaseException:
+            database.close()
+            raise
+        if _idle:
+            database.close()
+        else:
+            _idle.append(database)
+
+
+def _take(url: str) -> Database:
+    try:
+        database = _idle.pop()
+    except IndexError:
+        return Database(url)
+    if database.url != url:
+        database.close()
+        return Database(url)
+    # One that was lost meanwhile, such as by a restart of Postgres, is opened anew by its next transaction.
+    with suppress(StoreUnavailable), database.transaction() as transaction:
+        transaction.query("SELECT 1 AS one")
+    database.statements = 0
+    return database
+
+
+@atexit.register
+def _close_idle() -> None:
+    while _idle:
+        _idle.pop().close()
 
 
 class MarketResource(ConfigurableResource):

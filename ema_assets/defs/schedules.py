@@ -13,13 +13,10 @@ from dagster import (
 
 from ema_assets.defs.configuration import complaint
 from ema_assets.defs.jobs import REFRESH_JOB
-from ema_assets.defs.partitions import SYMBOLS
-from ema_assets.defs.requests import in_flight, run_request
+from ema_assets.defs.requests import run_request, runs_for
 from ema_assets.defs.resources import MarketResource, StoreResource
-from ema_assets.domain.planning import plan_runs
 from ema_assets.pipeline.graph import Graph
 from ema_assets.pipeline.planning import next_closes, sentences, stale_on_close
-from ema_assets.settings import Settings
 from ema_assets.timeframes import ORDER, Timeframe
 
 # Sessions open on the quarter hour everywhere, so bars longer than 15 minutes may close on any quarter.
@@ -42,10 +39,9 @@ def _schedule(timeframe: Timeframe, graph: Graph) -> ScheduleDefinition:
         if (reason := complaint(graph)) is not None:
             return SkipReason(reason)
         now = max(context.scheduled_execution_time, market.now())
-        symbols = context.instance.get_dynamic_partitions(str(SYMBOLS.name))
         with store.open() as database, database.transaction() as transaction:
             stale = stale_on_close(transaction, timeframe, now)
-            runs = plan_runs(stale, symbols, in_flight(context.instance), Settings.from_env().series_per_run)
+            runs = runs_for(context.instance, stale)
             if runs:
                 context.log.info("\n".join(sentences(stale, runs)))
                 return [run_request(run, context.scheduled_execution_time) for run in runs]

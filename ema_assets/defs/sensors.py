@@ -20,9 +20,8 @@ from ema_assets import watchlist
 from ema_assets.defs.configuration import complaint
 from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.partitions import SYMBOLS
-from ema_assets.defs.requests import in_flight, run_request
+from ema_assets.defs.requests import run_request, runs_for
 from ema_assets.defs.resources import MarketResource, StoreResource
-from ema_assets.domain.planning import plan_runs
 from ema_assets.errors import ConfigurationError
 from ema_assets.pipeline.graph import Graph
 from ema_assets.pipeline.planning import stale_for_sweep
@@ -36,12 +35,15 @@ SCHEDULE_GRACE = timedelta(seconds=90)
 
 
 def _requests_for_stale(
-    context: SensorEvaluationContext, store: StoreResource, now: datetime, symbols: Sequence[str]
+    context: SensorEvaluationContext, store: StoreResource, now: datetime, symbols: Sequence[str] | None = None
 ) -> tuple[list[RunRequest], int]:
-    """Run requests for all that is stale and not covered yet, and how many series are stale."""
+    """Run requests for all that is stale and not covered yet, and how many series are stale.
+
+    `symbols` are the partitions as they will be, where that is not what they are.
+    """
     with store.open() as database, database.transaction() as transaction:
         stale = stale_for_sweep(transaction, now, SCHEDULE_GRACE)
-    runs = plan_runs(stale, symbols, in_flight(context.instance), Settings.from_env().series_per_run)
+    runs = runs_for(context.instance, stale, symbols)
     return [run_request(run, now) for run in runs], stale.height
 
 
@@ -61,8 +63,7 @@ def _sweep(graph: Graph) -> SensorDefinition:
         """Launch what is stale."""
         if (reason := complaint(graph)) is not None:
             return SkipReason(reason)
-        symbols = context.instance.get_dynamic_partitions(str(SYMBOLS.name))
-        requests, stale = _requests_for_stale(context, store, market.now(), symbols)
+        requests, stale = _requests_for_stale(context, store, market.now())
         if requests:
             return requests
         if not stale:

@@ -4,6 +4,7 @@
 server, is turned into the form Dagster needs, and the schemas are made before Dagster looks for its tables.
 """
 
+from threading import Lock
 from typing import Any
 
 import sqlalchemy
@@ -25,21 +26,36 @@ class MarketPostgresStorage(DagsterPostgresStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, _config_value: Any) -> "MarketPostgresStorage":
-        """Called by Dagster for each of its processes."""
+        """Called by Dagster for each of its instances: the process of a code location makes one for every tick."""
         url = database_url(Settings.from_env())
-        migrate(url)
-        storage = cls(postgres_url=dagster_url(url), inst_data=inst_data)
+        with _lock:
+            engine = _engines.get(url)
+            if engine is None:
+                migrate(url)
+            # Looking for tables costs three connections and three queries of the catalog; once a process is enough.
+            storage = cls(postgres_url=dagster_url(url), should_autocreate_tables=engine is None, inst_data=inst_data)
+            if engine is None:
+                engine = _new_engine(storage.postgres_url)
+                for other in _engines.values():
+                    other.dispose()
+                _engines.clear()
+                _engines[url] = engine
         for part in (storage.event_log_storage, storage.run_storage, storage.schedule_storage):
-            _hold_connections(part, storage.postgres_url)
+            part._engine = engine  # noqa: SLF001 - there is no public way; a test watches over it
         return storage
 
 
-def _hold_connections(part: Any, url: str) -> None:
-    """Let `part` keep its connection between statements.
+# What all instances of this process share, by URL. One engine is enough: only tests change the database.
+_engines: dict[str, sqlalchemy.Engine] = {}
+_lock = Lock()
+
+
+def _new_engine(url: str) -> sqlalchemy.Engine:
+    """An engine that keeps its connection between statements.
 
     Dagster opens one for every event it stores; for a refresh of 100 series that was half of the run's 6 s. The
     webserver does the same to itself. A connection is tried before each use, so that a restart of Postgres is survived.
     """
-    part._engine = sqlalchemy.create_engine(  # noqa: SLF001 - there is no public way; a test watches over it
+    return sqlalchemy.create_engine(
         url, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=20, pool_recycle=3600, pool_pre_ping=True
     )

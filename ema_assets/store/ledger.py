@@ -244,11 +244,16 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
                CASE WHEN s.checked_through IS NULL THEN 'never asked' ELSE 'bar closed' END AS reason,
                c.ts_end AS since, s.failures
         FROM closed c
-        JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.is_fetched
-        JOIN market.series_state s ON s.asset = $5 AND s.symbol = i.symbol AND s.timeframe = c.timeframe
+        CROSS JOIN LATERAL (
+            SELECT * FROM market.series_state k
+            WHERE k.asset = $5 AND k.timeframe = c.timeframe
+              AND (k.checked_through IS NULL OR k.checked_through < c.ts_end)
+              AND (k.next_attempt_at IS NULL OR k.next_attempt_at <= $4)
+            -- Planned by itself: Postgres takes a third of all series for stale, and would look each of them up.
+            OFFSET 0
+        ) s
+        JOIN market.instrument i ON i.symbol = s.symbol AND i.calendar = c.calendar AND i.is_active AND i.is_fetched
         WHERE c.timeframe = ANY ($6::text[])
-          AND (s.checked_through IS NULL OR s.checked_through < c.ts_end)
-          AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $4)
         UNION ALL
         SELECT s.asset, s.symbol, s.timeframe, 'input changed', s.dirty_from, s.failures
         FROM market.series_state s

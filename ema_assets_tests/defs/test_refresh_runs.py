@@ -1,17 +1,21 @@
 """Runs of the refresh job against a real Postgres, a real sandbox and Dagster's real storage."""
 
 import json
+import random
 import urllib.request
 from datetime import timedelta
 
 import pytest
 from dagster import AssetKey, AssetRecordsFilter, DagsterEventType
 
+from ema_assets import watchlist
 from ema_assets.defs import recording
 from ema_assets.defs.requests import run_request
 from ema_assets.domain.planning import PlannedRun, Rectangle
 from ema_assets.lineage import CHAIN
+from ema_assets.sandbox.server import running_sandbox
 from ema_assets.timeframes import ORDER, Timeframe
+from ema_assets_tests.core import CORE_TEXT
 from ema_assets_tests.defs.conftest import World
 
 
@@ -55,6 +59,35 @@ def test_a_tick_records_exactly_the_stale_series_inside_its_rectangle(world: Wor
     assert run.dagster_run.tags["dagster/asset_partition_range_end"] == "BTC-USD|5m"
     stale = ["AAPL|5m", "BTC-USD|5m", "JPM|5m"]
     assert world.materialized(run.run_id) == sorted((asset, key) for asset in CHAIN for key in stale)
+
+
+def test_of_a_thousand_symbols_the_37_stale_ones_are_recorded_and_no_other_in_one_run_a_timeframe(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"S{number:04}" for number in range(1000)]
+    world.instance.delete_dynamic_partition("symbol", "BTC-USD")
+    world.watchlist_path.write_text(
+        f'[history]\n"5m" = 5\n"1d" = 60\n[[group]]\ncalendar = "XNYS"\nsymbols = {json.dumps(names)}\n{CORE_TEXT}'
+    )
+    world.sync()
+    behind = random.Random(930).sample(names, 37)
+    with world.database.transaction() as transaction:
+        # Asked up to the last close, without a bar: all are fresh then, and nothing had to be loaded for that.
+        transaction.execute("UPDATE market.series_state SET checked_through = $1 WHERE asset = 'ohlc'", world.now)
+        transaction.execute(
+            """UPDATE market.series_state SET checked_through = checked_through - interval '30 minutes'
+               WHERE asset = 'ohlc' AND timeframe = '5m' AND symbol = ANY ($1::text[])""",
+            behind,
+        )
+    with running_sandbox(watchlist.load(world.watchlist_path).instruments) as sandbox:
+        monkeypatch.setenv("EMA_SANDBOX_URL", sandbox.base_url)
+        runs = world.sweep_until_fresh()
+    frames = [run.dagster_run.tags["ema_assets/timeframe"] for run in runs]
+    assert frames == ["5m", "15m", "30m", "1h"]  # a new 5m bar before the first one lies in an hour that is over
+    for run, frame in zip(runs, frames, strict=True):
+        assert world.materialized(run.run_id) == sorted(
+            (asset, f"{symbol}|{frame}") for asset in CHAIN for symbol in behind
+        )
 
 
 def test_a_run_that_finds_nothing_stale_records_nothing(world: World) -> None:
