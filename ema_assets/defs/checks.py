@@ -83,17 +83,18 @@ _SPECS = [
 @multi_asset_check(name="series_checks", specs=_SPECS)
 def series_checks(store: StoreResource, market: MarketResource) -> Iterator[AssetCheckResult]:
     """One pass over the ledger for all checks, so that they cost a run one step and not thirteen."""
-    now = market.now()
+    now, machine_now = market.now(), market.machine_now()
+    day_ago = machine_now - timedelta(hours=24)
     with store.open() as database, database.transaction() as transaction:
-        rejected = health.rejected_since(transaction, now - timedelta(hours=24))
-        flagged = health.flagged_since(transaction, now - timedelta(hours=24))
+        rejected = health.rejected_since(transaction, day_ago)
+        flagged = health.flagged_since(transaction, day_ago)
         gaps = health.open_gaps(transaction)
         not_traded = health.settled_gaps(transaction)
-        revised = health.revised_since(transaction, now - timedelta(hours=24))
+        revised = health.revised_since(transaction, day_ago)
         ending = health.ending_calendars(transaction, now + timedelta(days=30))
         late = health.late_series(transaction, closed_bars(transaction, now))
         failing = health.failing(transaction)
-        waiting = health.waiting_since(transaction, now - timedelta(minutes=15))
+        waiting = health.waiting_since(transaction, machine_now - timedelta(minutes=15))
     yield _result(OHLC, "bars_are_sound", rejected.to_dicts(), "bars rejected, by reason")
     yield _result(OHLC, "series_are_fresh", late.to_dicts(), "series late or without bars")
     yield _result(OHLC, "bars_are_plausible", flagged.to_dicts(), "bars flagged")

@@ -11,6 +11,7 @@ from dagster import (
     schedule,
 )
 
+from ema_assets import clock
 from ema_assets.defs.jobs import refresh_job
 from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.defs.requests import in_flight, run_request
@@ -37,7 +38,7 @@ def _schedule(timeframe: Timeframe) -> ScheduleDefinition:
     def refresh(
         context: ScheduleEvaluationContext, store: StoreResource, market: MarketResource
     ) -> list[RunRequest] | SkipReason:
-        now = max(context.scheduled_execution_time, market.now())
+        now = max(clock.at(context.scheduled_execution_time), market.now())
         symbols = context.instance.get_dynamic_partitions(str(SYMBOLS.name))
         with store.open() as database, database.transaction() as transaction:
             stale = stale_on_close(transaction, timeframe, now)
