@@ -172,7 +172,7 @@ class Settings:
 
 
 def _clock(env: Mapping[str, str], provider: str) -> clock.Clock | None:
-    virtual = clock.parse(env.get(clock.VARIABLE, ""))
+    virtual = clock.parse(env.get("EMA_CLOCK", ""))
     if virtual is not None:
         check_clock(virtual, provider)
     return virtual

@@ -14,6 +14,7 @@ from ema_assets.domain.trend import ema_trend
 from ema_assets.lineage import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.pipeline.isolating import in_halves
 from ema_assets.pipeline.outcome import Outcome, batches
+from ema_assets.pipeline.waiting import take_up_held
 from ema_assets.pipeline.watch import CODE_VERSIONS, code_versions
 from ema_assets.store import latency, ledger, quality, sessions, tables
 from ema_assets.store.database import Database, Transaction
@@ -121,8 +122,13 @@ def refresh_computed(
         outcome.recomputed += int(recomputed["recomputed"].sum())
         outcome.flipped += int(flipped["flipped"].sum())
 
-    for batch in _batches(database, asset, timeframe, symbols, everything=everything):
+    def process(batch: list[str]) -> None:
         _quarantine(database, asset, timeframe, in_halves(batch, work), now, outcome)
+
+    for batch in _batches(database, asset, timeframe, symbols, everything=everything):
+        process(batch)
+        if everything:
+            take_up_held(batch, outcome, process)
     return outcome
 
 
@@ -223,8 +229,13 @@ def refresh_rolled_up(
         outcome.recomputed += int(recomputed["recomputed"].sum())
         outcome.corrected += int(changes["corrected"].sum())
 
-    for batch in _batches(database, OHLC, timeframe, symbols, everything=everything):
+    def process(batch: list[str]) -> None:
         _quarantine(database, OHLC, timeframe, in_halves(batch, work), now, outcome)
+
+    for batch in _batches(database, OHLC, timeframe, symbols, everything=everything):
+        process(batch)
+        if everything:
+            take_up_held(batch, outcome, process)
     return outcome
 
 
