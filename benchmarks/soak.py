@@ -51,10 +51,12 @@ from ema_assets.up import _free_port
 # A Tuesday on which New York is about to open.
 _START = datetime(2026, 11, 17, 14, 0, tzinfo=UTC)
 _KILL_AT, _BACKFILL_AT, _RESTART_AT = 0.3, 0.4, 0.7
-_CORRECT_SECONDS = 20.0
+_CORRECT_SECONDS = 10.0
+# The last 5m bars of a day in New York, of an early one, and of a pair's day: hour and minute, UTC, in winter.
+_LAST_BARS = {(20, 55), (17, 55), (23, 55)}
 _LOAD_SECONDS, _SETTLE_SECONDS = 600.0, 900.0
-# After the fast time the last bar has closed this long ago: the sweep leaves a younger one to its schedule.
-_AFTER_CLOSE = timedelta(seconds=100)
+# After the fast time the last bar has closed this long ago.
+_AFTER_CLOSE = timedelta(seconds=10)
 _NOT_COMPARED = {OHLC: {"stored_at"}}
 _ROW_KEYS = {"strategy_9_30_ema": "entry_ts"}
 
@@ -81,6 +83,7 @@ class Soak:
     started: float = field(default_factory=time.monotonic)
     corrections: list[Correction] = field(default_factory=list)
     withdrawn: int = 0
+    skipped: int = 0
     events: list[str] = field(default_factory=list)
     loads: list[float] = field(default_factory=list)
     backfill: str | None = None
@@ -136,13 +139,17 @@ class Soak:
 
     def correct_a_bar(self) -> None:
         """Let the exchange change the newest stored bar of the next symbol, within its high and low."""
-        symbol = self.symbols[len(self.corrections) % len(self.symbols)]
+        symbol = self.symbols[(len(self.corrections) + self.withdrawn + self.skipped) % len(self.symbols)]
         found = self.sql(
             "SELECT ts, high, low, close FROM market.ohlc_5m WHERE symbol = $1 ORDER BY ts DESC LIMIT 1", symbol
         )
         if found.is_empty():
             return
         ts, high, low, close = found.row(0)
+        if (ts.hour, ts.minute) in _LAST_BARS:
+            # Taken back, because 5m bars were not looked at again, it would still be in the 1d bar.
+            self.skipped += 1
+            return
         changed = round(low + (high - low) * 0.3, 4)
         if low <= changed <= high and changed != close:
             spelt = symbol.replace("-", "/")

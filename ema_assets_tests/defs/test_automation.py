@@ -133,6 +133,17 @@ def test_the_sweep_leaves_a_bar_that_has_just_closed_to_its_schedule(world: Worl
     assert request.tags["ema_assets/timeframe"] == "5m"
 
 
+def test_at_a_virtual_time_the_sweep_takes_up_a_bar_that_has_just_closed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: at 60 times the speed a sweep every 5 s found each time that a bar had closed a moment ago, and left it."""
+    world.settle()
+    world.now = world.now.replace(minute=35, second=10)
+    monkeypatch.setenv("EMA_CLOCK", "2026-11-20T14:30Z x60 since 2026-11-24T20:00Z")
+    (request,) = look(world, sweep)
+    assert request.tags["ema_assets/timeframe"] == "5m"
+
+
 def test_the_sweep_takes_up_new_symbols_at_once_and_after_everything_live(world: World) -> None:
     requests = look(world, sweep)
     assert [request.tags["ema_assets/timeframe"] for request in requests] == ["5m", "1d"]
