@@ -19,7 +19,7 @@ import click
 import polars as pl
 import psycopg2
 
-from ema_assets import up, watchlist
+from ema_assets import clock, up, watchlist
 from ema_assets.errors import ConfigurationError, EmaAssetsError
 from ema_assets.keys import FROM_FILES, parse_symbol, parse_timeframe
 from ema_assets.settings import Settings, masked_url
@@ -69,6 +69,15 @@ def main() -> None:
         # A PGPASSWORD meant for another server would win over the embedded one's passfile.
         for name in os.environ.keys() - without_libpq_settings(dict(os.environ)).keys():
             del os.environ[name]
+    _agree_on_time()
+
+
+def _agree_on_time() -> None:
+    """Go by the clock of the `up` that runs; where none does, this command starts the one that is asked for."""
+    running = up.read_state(Settings.from_env())
+    text = running.clock if running else clock.started(os.environ.get(clock.VARIABLE, ""))
+    if text or clock.VARIABLE in os.environ:
+        os.environ[clock.VARIABLE] = text
 
 
 @main.command("up")
@@ -123,7 +132,7 @@ def status_command(as_json: bool) -> None:
     if url is not None:
         migrate(url)
         with Database(url) as database, database.transaction() as transaction:
-            assets = status.by_asset(transaction, datetime.now(UTC))
+            assets = status.by_asset(transaction, clock.now())
             latency = status.latency(transaction, datetime.now(UTC))
             not_answering = status.not_answering(transaction)
             failing = [str(reason) for reason in status.failure_reasons(transaction)]
@@ -136,6 +145,7 @@ def status_command(as_json: bool) -> None:
         "provider": running.provider if running else settings.provider,
         "synthetic": settings.is_synthetic if running is None else running.provider == "sandbox",
         "sandbox_url": running.sandbox_url if running else settings.sandbox_url,
+        "clock": str(settings.clock) if settings.clock else None,
         "home": str(settings.home),
         "watchlist": str(settings.watchlist_path),
         "assets": [asdict(each) for each in assets],
@@ -150,6 +160,8 @@ def status_command(as_json: bool) -> None:
     click.echo(f"{'Running, UI at ' + running.ui if running else 'Not running; start it with `ema-assets up`'}")
     click.echo(f"Provider   {report['provider']}{' (SYNTHETIC prices)' if report['synthetic'] else ''}")
     click.echo(f"Database   {report['database_url'] or 'embedded, not running'}")
+    if settings.clock is not None:
+        click.echo(f"Clock      {settings.clock}: virtual, now {clock.now():%Y-%m-%d %H:%M:%S} UTC")
     click.echo(f"Home       {settings.home}")
     if assets:
         click.echo("")
@@ -202,7 +214,7 @@ def plan_command(symbols: Sequence[str], *, each_series: bool) -> None:
     settings = Settings.from_env()
     watched = _watchlist(settings)
     _check_on(watched, symbols)
-    now = datetime.now(UTC)
+    now = clock.now()
     with _database(settings) as database, database.transaction() as transaction:
         stale = planning.stale_for_sweep(transaction, now, timedelta(0)).filter(
             pl.col("symbol").is_in(list(symbols or watched.symbols))
@@ -335,7 +347,7 @@ def symbols_remove(symbols: Sequence[str]) -> None:
 def _check_calendar(calendar: str) -> None:
     from ema_assets.domain.calendars import exchange_sessions
 
-    today = datetime.now(UTC).date()
+    today = clock.now().date()
     exchange_sessions(calendar, today, today)
 
 
@@ -377,9 +389,9 @@ def ingest_command(files: Sequence[Path], symbol: str | None, timeframe: str | N
     watched = watchlist.load(settings.watchlist_path)
     fetched = {each.symbol for each in watched.instruments if each.is_fetched}
     with _database(settings) as database:
-        sync(database, watched, datetime.now(UTC), build(watched, settings.signals_folder))
+        sync(database, watched, clock.now(), build(watched, settings.signals_folder))
         for path, bars in read:
-            summaries = store_file(database, bars, path.name, datetime.now(UTC))
+            summaries = store_file(database, bars, path.name, clock.now())
             click.echo(f"{path}: {bars.height} bars read")
             rows = [
                 (
@@ -567,6 +579,7 @@ def sandbox_command(port: int, seed: int | None) -> None:
         port,
         lambda: watchlist.load(settings.watchlist_path).instruments,
         chosen,
+        clock=clock.now,
         started=lambda url: click.echo(
             f"Sandbox exchange, SYNTHETIC prices, on {url} (seed {chosen}). Ctrl-C stops it."
         ),

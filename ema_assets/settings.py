@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
+from ema_assets import clock
 from ema_assets.errors import ConfigurationError
 
 PROVIDERS = ("sandbox", "alpaca", "yahoo", "binance")
@@ -62,7 +63,8 @@ class Settings:
 
     `database_url` is None when the embedded server is to be used. `sandbox_url` is set by `up` for its children.
     `signals_folder` holds signals of the user's own; None when there is no such folder.
-    `correction_retention_days` is 0 when the old values of corrected bars are kept for ever.
+    `correction_retention_days` is 0 when the old values of corrected bars are kept for ever. `clock` is None when the
+    market's time is the machine's.
     """
 
     home: Path
@@ -87,6 +89,7 @@ class Settings:
     run_retention_days: int
     rejected_retention_days: int
     correction_retention_days: int
+    clock: clock.Clock | None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> "Settings":
@@ -135,6 +138,7 @@ class Settings:
             run_retention_days=_integer(env, "EMA_RUN_RETENTION_DAYS", 14, 1, 36_500),
             rejected_retention_days=_integer(env, "EMA_REJECTED_RETENTION_DAYS", 90, 1, 36_500),
             correction_retention_days=_integer(env, "EMA_CORRECTION_RETENTION_DAYS", 0, 0, 36_500),
+            clock=_clock(env, provider),
         )
 
     @property
@@ -168,6 +172,25 @@ class Settings:
     def logs_folder(self) -> Path:
         """Where `up` sends the output of what it starts."""
         return self.home / "logs"
+
+
+def _clock(env: Mapping[str, str], provider: str) -> clock.Clock | None:
+    virtual = clock.parse(env.get("EMA_CLOCK", ""))
+    if virtual is not None:
+        check_clock(virtual, provider)
+    return virtual
+
+
+def check_clock(virtual: clock.Clock | None, provider: str) -> None:
+    """Check that `provider` may be asked at a virtual time: real prices belong to real times.
+
+    Raises:
+        ConfigurationError: when it may not.
+    """
+    if virtual is not None and provider != "sandbox":
+        raise ConfigurationError(
+            f"`{clock.VARIABLE}` is for the sandbox's synthetic prices only, and {provider} is a provider; unset it"
+        )
 
 
 def _signals_folder(env: Mapping[str, str], home: Path) -> Path | None:

@@ -20,12 +20,12 @@ from pathlib import Path
 from signal import Signals
 from typing import IO
 
-from ema_assets import watchlist
+from ema_assets import clock, watchlist
 from ema_assets.errors import ConfigurationError, EmaAssetsError
 from ema_assets.pipeline import status
 from ema_assets.pipeline.graph import build
 from ema_assets.pipeline.watch import sync
-from ema_assets.settings import DAGSTER_EVENT_VARIABLES, Settings, masked_url
+from ema_assets.settings import DAGSTER_EVENT_VARIABLES, Settings, check_clock, masked_url
 from ema_assets.store.database import Database
 from ema_assets.store.embedded import EmbeddedServer
 from ema_assets.store.migrations import migrate
@@ -50,6 +50,7 @@ class Running:
     provider: str
     sandbox_url: str | None
     started_at: str
+    clock: str = ""
 
 
 def is_alive(settings: Settings) -> bool:
@@ -96,6 +97,8 @@ def run(settings: Settings, port: int, say: Say) -> int:
         providers = watched.providers(settings.provider)
         if "alpaca" in providers:
             settings.alpaca_keys()
+        for name in sorted(providers):
+            check_clock(settings.clock, name)
         server: EmbeddedServer | None = None
         try:
             url = settings.database_url
@@ -109,7 +112,8 @@ def run(settings: Settings, port: int, say: Say) -> int:
                     supervisor.on_orphan(server.pid)
             migrate(url)
             with Database(url) as database:
-                sync(database, watched, datetime.now(UTC), build(watched, settings.signals_folder))
+                _check_time(settings, database)
+                sync(database, watched, clock.now(), build(watched, settings.signals_folder))
                 env = _environment(settings, url)
                 if "sandbox" in providers and settings.sandbox_url is None:
                     say("Starting the sandbox exchange (synthetic prices) …")
@@ -122,6 +126,7 @@ def run(settings: Settings, port: int, say: Say) -> int:
                     provider=settings.provider,
                     sandbox_url=env.get("EMA_SANDBOX_URL"),
                     started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                    clock=str(settings.clock or ""),
                 )
                 _write_state(settings, state)
                 _greet(settings, ui, masked_url(url), watched, say)
@@ -146,11 +151,24 @@ def _greet(settings: Settings, ui: str, database: str, watched: watchlist.Watchl
     for name in sorted(watched.providers(settings.provider)):
         prices = "sandbox exchange: SYNTHETIC prices, not market data" if name == "sandbox" else name
         say(f"  Provider     {prices}")
+    if settings.clock is not None:
+        say(f"  Clock        {settings.clock}: virtual, now {clock.now():%Y-%m-%d %H:%M} UTC")
     say(f"  Watchlist    {settings.watchlist_path} ({len(watched.symbols)} symbols)")
     say(f"  Logs         {settings.logs_folder}")
     say("")
     say("Ctrl-C stops everything; the data stays.")
     say("")
+
+
+def _check_time(settings: Settings, database: Database) -> None:
+    """Refuse a time before that of stored bars: until it has caught up nothing would look stale."""
+    with database.transaction() as transaction:
+        newest = transaction.query("SELECT max(checked_through) AS newest FROM market.series_state")["newest"].item()
+    if settings.clock is not None and newest is not None and newest > clock.now():
+        raise ConfigurationError(
+            f"`{clock.VARIABLE}` must not lie before the bars that are stored, received '{settings.clock}'; go on from "
+            f"{newest:%Y-%m-%dT%H:%MZ}, or set EMA_HOME to another folder"
+        )
 
 
 def _watch(supervisor: Supervisor, database: Database, say: Say) -> Signals | ChildExit:

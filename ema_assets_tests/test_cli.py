@@ -438,6 +438,7 @@ def test_status_with_nothing_running_is_valid_json_that_says_so(run: Run, home: 
         "provider": "sandbox",
         "synthetic": True,
         "sandbox_url": None,
+        "clock": None,
         "home": str(home),
         "watchlist": str(home / "watchlist.toml"),
         "assets": [],

@@ -3,16 +3,24 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
-from dagster import AssetExecutionContext, AssetKey, AssetMaterialization, Failure, MetadataValue
+import sqlalchemy.exc
+from dagster import AssetExecutionContext, AssetKey, AssetMaterialization, Failure, MetadataValue, RetryRequested
+from dagster_postgres.utils import DagsterPostgresException
 
 from ema_assets.defs.recording import DEFER_TAG, record
 from ema_assets.keys import Series
+from ema_assets.pipeline.isolating import can_heal
 from ema_assets.pipeline.outcome import Outcome
 from ema_assets.store import ledger
 from ema_assets.store.database import Database
 from ema_assets.timeframes import ORDER, Timeframe
 
 _NAMED_FAILURES = 20
+# A restart of Postgres takes seconds. What outlasts this is left to the sweep, or to the person who asked.
+_RETRIES = 3
+_RETRY_SECONDS = 5.0
+# Tells the daemon whether a run that fails in a step is launched again; dagster.yaml says yes.
+_RETRY_RUN_TAG = "dagster/retry_on_asset_or_op_failure"
 
 # From the provider of a series (None: the configured one) to the labels of its materializations.
 Labels = Callable[[str | None], Mapping[str, str]]
@@ -49,21 +57,44 @@ def refresh_partitions(
     Raises:
         Failure: in a run for stale series when nothing at all could be done; in a run that a person asked for when
             any partition failed. What succeeded is stored and recorded before.
+        RetryRequested: when the database was lost. What was committed is not done again in a run for stale series. When
+            that does not help, a run that a person asked for is launched again by the daemon.
     """
+    try:
+        _refresh_partitions(context, database, work, labels)
+    except Exception as error:
+        # Dagster's own storage is in the same database.
+        if can_heal(error) or isinstance(error, sqlalchemy.exc.OperationalError | DagsterPostgresException):
+            raise RetryRequested(_RETRIES, _RETRY_SECONDS) from error
+        context.instance.add_run_tags(context.run.run_id, {_RETRY_RUN_TAG: "false"})
+        raise
+
+
+def _refresh_partitions(
+    context: AssetExecutionContext,
+    database: Database,
+    work: Callable[[Timeframe, Sequence[str], bool], Outcome],
+    labels: Labels,
+) -> None:
     asset = context.asset_key.to_user_string()
     everything = is_everything(context)
     labels = cache(labels)  # it reads the settings, and a run has thousands of series
     total = Outcome()
     failed: dict[str, str] = {}
+    worked: list[tuple[Timeframe, list[str], Outcome]] = []
     for timeframe, symbols in series_by_timeframe(context).items():
         outcome = work(timeframe, symbols, everything)
+        worked.append((timeframe, symbols, outcome))
         failed |= {f"{symbol}|{timeframe.value}": reason for symbol, reason in outcome.errors.items()}
         total = _sum(total, outcome)
-        if not everything or outcome.errors:
+        if not everything:
             _record_processed(context, database, asset, timeframe, symbols, outcome, labels)
-        else:
-            _describe_processed(context, database, asset, timeframe, symbols, outcome, labels)
         context.log.info(f"{asset} {timeframe.value}: {_sentence(outcome)}")
+    if everything:
+        # When the step ends well Dagster logs all partitions itself; when it fails, none of them.
+        tell = _record_processed if failed else _describe_processed
+        for timeframe, symbols, outcome in worked:
+            tell(context, database, asset, timeframe, symbols, outcome, labels)
     context.add_output_metadata({**total.metadata(), "sql_statements": database.statements})
     if failed and (everything or not total.done):
         raise Failure(

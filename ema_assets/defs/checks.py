@@ -99,22 +99,23 @@ def series_checks(graph: Graph) -> AssetChecksDefinition:
     def checks(
         context: AssetCheckExecutionContext, store: StoreResource, market: MarketResource
     ) -> Iterator[AssetCheckResult]:
-        yield from check_events(context, _results(graph, store, market.now()))
+        yield from check_events(context, _results(graph, store, market.now(), market.machine_now()))
 
     return checks
 
 
-def _results(graph: Graph, store: StoreResource, now: datetime) -> list[AssetCheckResult]:
+def _results(graph: Graph, store: StoreResource, now: datetime, machine_now: datetime) -> list[AssetCheckResult]:
+    day_ago = machine_now - timedelta(hours=24)
     with store.open() as database, database.transaction() as transaction:
-        rejected = health.rejected_since(transaction, now - timedelta(hours=24))
-        flagged = health.flagged_since(transaction, now - timedelta(hours=24))
+        rejected = health.rejected_since(transaction, day_ago)
+        flagged = health.flagged_since(transaction, day_ago)
         gaps = health.open_gaps(transaction)
         not_traded = health.settled_gaps(transaction)
-        revised = health.revised_since(transaction, now - timedelta(hours=24))
+        revised = health.revised_since(transaction, day_ago)
         ending = health.ending_calendars(transaction, now + timedelta(days=30))
         late = health.late_series(transaction, closed_bars(transaction, now))
         failing = health.failing(transaction)
-        waiting = health.waiting_since(transaction, now - timedelta(minutes=15))
+        waiting = health.waiting_since(transaction, machine_now - timedelta(minutes=15))
     results = [
         _result(OHLC, "bars_are_sound", rejected.to_dicts(), "bars rejected, by reason"),
         _result(OHLC, "series_are_fresh", late.to_dicts(), "series late or without bars"),

@@ -37,7 +37,7 @@ def tidy_up(context: OpExecutionContext, store: StoreResource, market: MarketRes
     rules = Retention.of(Settings.from_env())
     logs = context.instance.compute_log_manager
     with store.open() as database:
-        done = maintain(database, rules, market.now(), lambda run_id: logs.delete_logs(prefix=[run_id]))
+        done = maintain(database, rules, market.machine_now(), lambda run_id: logs.delete_logs(prefix=[run_id]))
     for sentence in done.sentences(rules):
         context.log.info(sentence)
     context.add_output_metadata(done.counts())
@@ -68,7 +68,7 @@ def maintenance_job() -> None:
 )
 def maintenance_schedule(context: ScheduleEvaluationContext, market: MarketResource) -> RunRequest | SkipReason:
     """One run, whatever days were missed and however long the last one takes."""
-    if market.now() - context.scheduled_execution_time >= timedelta(days=1):
+    if market.machine_now() - context.scheduled_execution_time >= timedelta(days=1):
         return SkipReason("a later day's maintenance does this one's work too")
     if context.instance.get_runs(RunsFilter(job_name=MAINTENANCE_JOB, statuses=_UNFINISHED), limit=1):
         return SkipReason("the last maintenance is not over yet")

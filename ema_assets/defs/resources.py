@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from dagster import ConfigurableResource
 
-from ema_assets import watchlist
+from ema_assets import clock, watchlist
 from ema_assets.errors import StoreUnavailable
 from ema_assets.pipeline.fetching import FetchRules, OpenProvider
 from ema_assets.pipeline.providers import open_provider
@@ -82,5 +82,9 @@ class MarketResource(ConfigurableResource):
         return {"provider": name, "prices": prices}
 
     def now(self) -> datetime:
-        """The time, UTC."""
+        """The market's time, UTC: which bars have closed, which pauses are over."""
+        return clock.now()
+
+    def machine_now(self) -> datetime:
+        """The machine's time, UTC: how long ago a row was written or a run has ended. The same but for EMA_CLOCK."""
         return datetime.now(UTC)

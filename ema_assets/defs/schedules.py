@@ -11,6 +11,7 @@ from dagster import (
     schedule,
 )
 
+from ema_assets import clock
 from ema_assets.defs.configuration import complaint
 from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.requests import run_request, runs_for
@@ -38,7 +39,7 @@ def _schedule(timeframe: Timeframe, graph: Graph) -> ScheduleDefinition:
     ) -> list[RunRequest] | SkipReason:
         if (reason := complaint(graph)) is not None:
             return SkipReason(reason)
-        now = max(context.scheduled_execution_time, market.now())
+        now = max(clock.at(context.scheduled_execution_time), market.now())
         with store.open() as database, database.transaction() as transaction:
             stale = stale_on_close(transaction, timeframe, now)
             runs = runs_for(context.instance, stale)

@@ -12,6 +12,7 @@ from ema_assets.lineage import EMA_TREND, OHLC, STRATEGY
 from ema_assets.pipeline.graph import Node
 from ema_assets.pipeline.isolating import in_halves
 from ema_assets.pipeline.outcome import Outcome, batches
+from ema_assets.pipeline.waiting import take_up_held
 from ema_assets.store import latency, ledger, quality, sessions, tables
 from ema_assets.store.database import Database, Transaction
 from ema_assets.strategies.bars import NEWEST_STATES, STATE_EVERY
@@ -193,8 +194,13 @@ def refresh_computed(
         outcome.recomputed += int(recomputed["recomputed"].sum())
         outcome.flipped += int(flipped["flipped"].sum())
 
-    for batch in _batches(database, node.name, timeframe, symbols, everything=everything):
+    def process(batch: list[str]) -> None:
         _quarantine(database, node.name, timeframe, in_halves(batch, work), now, outcome)
+
+    for batch in _batches(database, node.name, timeframe, symbols, everything=everything):
+        process(batch)
+        if everything:
+            take_up_held(batch, outcome, process)
     return outcome
 
 
@@ -299,8 +305,13 @@ def refresh_rolled_up(
         outcome.recomputed += int(recomputed["recomputed"].sum())
         outcome.corrected += int(changes["corrected"].sum())
 
-    for batch in _batches(database, OHLC, timeframe, symbols, everything=everything):
+    def process(batch: list[str]) -> None:
         _quarantine(database, OHLC, timeframe, in_halves(batch, work), now, outcome)
+
+    for batch in _batches(database, OHLC, timeframe, symbols, everything=everything):
+        process(batch)
+        if everything:
+            take_up_held(batch, outcome, process)
     return outcome
 
 

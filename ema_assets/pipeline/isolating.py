@@ -11,7 +11,15 @@ _log = logging.getLogger(__name__)
 
 # Classes of SQLSTATE that are no series' fault: lost connection, wrong transaction state, deadlock, out of resources,
 # shutdown, system error. What comes again later can succeed as it is.
-_NOBODYS_FAULT = ("08", "25", "40", "53", "57", "58")
+_CAN_HEAL = ("08", "25", "40", "53", "57", "58")
+
+
+def can_heal(error: BaseException) -> bool:
+    """True when the database is to blame and the same work can succeed a little later."""
+    if isinstance(error, StoreError):
+        return True
+    state = getattr(error, "sqlstate", None)
+    return isinstance(error, adbc_driver_manager.Error) and (state is None or state.startswith(_CAN_HEAL))
 
 
 def in_halves(symbols: Sequence[str], work: Callable[[list[str]], None]) -> dict[str, str]:
@@ -25,7 +33,7 @@ def in_halves(symbols: Sequence[str], work: Callable[[list[str]], None]) -> dict
     try:
         work(list(symbols))
     except Exception as error:
-        if _is_nobodys_fault(error):
+        if can_heal(error) or isinstance(error, MemoryError):
             raise
         if len(symbols) == 1:
             _log.exception("%s cannot be processed", symbols[0])
@@ -33,13 +41,6 @@ def in_halves(symbols: Sequence[str], work: Callable[[list[str]], None]) -> dict
         middle = len(symbols) // 2
         return in_halves(symbols[:middle], work) | in_halves(symbols[middle:], work)
     return {}
-
-
-def _is_nobodys_fault(error: Exception) -> bool:
-    if isinstance(error, StoreError | MemoryError):
-        return True
-    state = getattr(error, "sqlstate", None)
-    return isinstance(error, adbc_driver_manager.Error) and (state is None or state.startswith(_NOBODYS_FAULT))
 
 
 def _described(error: Exception) -> str:

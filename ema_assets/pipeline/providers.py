@@ -6,7 +6,7 @@ from ema_assets.providers.alpaca import AlpacaProvider
 from ema_assets.providers.base import Provider
 from ema_assets.providers.binance import BinanceProvider
 from ema_assets.providers.yahoo import YahooProvider
-from ema_assets.settings import PROVIDERS, Settings
+from ema_assets.settings import PROVIDERS, Settings, check_clock
 from ema_assets.store.database import Database
 
 _SANDBOX_REQUESTS_PER_MINUTE = 10_000
@@ -23,9 +23,11 @@ def open_provider(
     client takes no call once `share` of them is used up.
 
     Raises:
-        ConfigurationError: when the provider's address or keys are missing, or there is no such provider.
+        ConfigurationError: when the provider's address or keys are missing, there is no such provider, or its prices
+            are real and the market's time is not.
     """
     name = settings.provider if name is None else name
+    check_clock(settings.clock, name)
 
     def budget(requests_per_minute: int) -> SharedBudget | None:
         if database is None:

@@ -1,8 +1,9 @@
 """The whole chain in one process, for the command line and for benchmarks; Dagster runs it an asset at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
+from ema_assets import clock as market_clock
 from ema_assets.lineage import OHLC
 from ema_assets.pipeline.computing import refresh_computed, refresh_rolled_up
 from ema_assets.pipeline.fetching import FetchRules, OpenProvider, refresh_fetched
@@ -24,7 +25,7 @@ def refresh_all(  # noqa: PLR0913 - one call of the whole chain, for those who h
     *,
     graph: Graph | None = None,
     everything: bool = False,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    clock: Callable[[], datetime] = market_clock.now,
 ) -> Iterator[tuple[str, Timeframe, Outcome]]:
     """Bring `symbols` on `timeframes` up to date, asset by asset; yield what came of each as it is done.
 

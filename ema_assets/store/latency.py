@@ -4,6 +4,7 @@ from datetime import datetime
 
 import polars as pl
 
+from ema_assets import clock
 from ema_assets.store.database import Transaction
 from ema_assets.timeframes import Timeframe
 
@@ -11,18 +12,20 @@ from ema_assets.timeframes import Timeframe
 def record(transaction: Transaction, timeframe: Timeframe, closed: pl.DataFrame) -> None:
     """Note that the bars that closed at `bucket_end` have come to the end of the chain, of so many `series`.
 
-    `closed` has bucket_end and series. The commit follows within milliseconds.
+    `closed` has bucket_end and series. The commit follows within milliseconds. Seconds are the machine's, however fast
+    the market's clock runs.
     """
     transaction.execute(
         """
         INSERT INTO market.close_latency (timeframe, closed_at, series, seconds)
-        SELECT $1, closed_at, series, extract(epoch FROM clock_timestamp() - closed_at)
-        FROM unnest($2::timestamptz[], $3::bigint[]) AS c(closed_at, series)
-        WHERE closed_at <= clock_timestamp()
+        SELECT $1, closed_at, series, extract(epoch FROM clock_timestamp() - instant)
+        FROM unnest($2::timestamptz[], $3::bigint[], $4::timestamptz[]) AS c(closed_at, series, instant)
+        WHERE instant <= clock_timestamp()
         """,
         timeframe.value,
         closed["bucket_end"],
         closed["series"],
+        [clock.instant_of(moment) for moment in closed["bucket_end"]],
     )
 
 

@@ -4,16 +4,22 @@ import json
 import random
 import urllib.request
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
-from dagster import AssetKey, AssetRecordsFilter, DagsterEventType
+import yaml
+from dagster import AssetKey, AssetRecordsFilter, DagsterEventType, DagsterRunStatus, ExecuteInProcessResult
 
+import ema_assets
 from ema_assets import watchlist
 from ema_assets.defs import recording
 from ema_assets.defs.requests import run_request
 from ema_assets.domain.planning import PlannedRun, Rectangle
-from ema_assets.lineage import CHAIN
+from ema_assets.errors import StoreUnavailable
+from ema_assets.lineage import CHAIN, EMA_SIGNALS
 from ema_assets.sandbox.server import running_sandbox
+from ema_assets.store import ledger
+from ema_assets.store.database import Database
 from ema_assets.timeframes import ORDER, Timeframe
 from ema_assets_tests.core import CORE_TEXT
 from ema_assets_tests.defs.conftest import World
@@ -27,6 +33,17 @@ def fault(world: World, **fields: object) -> None:
         method="POST",
     )
     urllib.request.urlopen(request, timeout=5).close()
+
+
+def is_launched_again(world: World, run: ExecuteInProcessResult) -> bool:
+    """What the daemon decides about a run that failed in a step, with the project's dagster.yaml."""
+    failed = world.instance.get_run_by_id(run.run_id)
+    assert failed is not None
+    assert failed.status is DagsterRunStatus.FAILURE
+    rules = yaml.safe_load((Path(ema_assets.__file__).parent / "dagster.yaml").read_text())["run_retries"]
+    by_tag = failed.tags.get("dagster/retry_on_asset_or_op_failure", str(rules["retry_on_asset_or_op_failure"]))
+    most = int(failed.tags.get("dagster/max_retries", rules["max_retries"]))
+    return rules["enabled"] and by_tag.lower() == "true" and most > 0
 
 
 def clear_faults(world: World) -> None:
@@ -233,6 +250,94 @@ def test_a_persons_run_with_a_failing_series_records_the_others_and_fails_with_i
     assert world.materialized(run.run_id) == [("ohlc", "XOM|5m")]
     (failure,) = [event for event in run.all_events if event.event_type == DagsterEventType.STEP_FAILURE]
     assert "BTC-USD|5m" in str(failure.step_failure_data)
+    assert not is_launched_again(world, run)
+
+
+def test_a_persons_run_over_several_timeframes_records_what_succeeded_on_each(world: World) -> None:
+    world.settle()
+    fault(world, kind="server_error", symbols=["BTC/USD"])
+    run = world.run(
+        {"dagster/asset_partition_range_start": "XOM|5m", "dagster/asset_partition_range_end": "BTC-USD|1d"},
+        raise_on_error=False,
+    )
+    assert not run.success
+    rolled_up = [frame.value for frame in ORDER if not frame.is_fetched]
+    done = {f"XOM|{frame.value}" for frame in ORDER} | {f"BTC-USD|{frame}" for frame in rolled_up}
+    assert world.materialized(run.run_id) == sorted(("ohlc", key) for key in done)
+
+
+def test_a_persons_run_fails_with_the_name_of_a_series_that_another_run_holds(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.settle()
+    monkeypatch.setattr("ema_assets.pipeline.waiting.LONGEST_HOLD_SECONDS", 0.1)
+    with Database(world.database.url) as other, other.transaction() as transaction:
+        assert ledger.lock(transaction, EMA_SIGNALS, Timeframe.H1, ["MSFT"]).height == 1
+        run = world.run(
+            {"dagster/asset_partition_range_start": "AAPL|1h", "dagster/asset_partition_range_end": "JPM|1h"},
+            raise_on_error=False,
+        )
+    assert not run.success
+    recorded = world.materialized(run.run_id)
+    assert [pair for pair in recorded if pair[0] == EMA_SIGNALS] == [(EMA_SIGNALS, "AAPL|1h"), (EMA_SIGNALS, "JPM|1h")]
+    (failure,) = [event for event in run.all_events if event.event_type == DagsterEventType.STEP_FAILURE]
+    assert "1 of 3 series failed: MSFT|1h: another run has held it" in str(failure.step_failure_data)
+
+
+@pytest.mark.parametrize("tags", ["a person's", "the sweep's"])
+def test_a_step_that_loses_the_database_is_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, tags: str
+) -> None:
+    world.settle()
+    world.now += timedelta(minutes=5)
+    monkeypatch.setattr("ema_assets.defs.batch._RETRY_SECONDS", 0.0)
+    connect = Database._open
+    refused = []
+
+    def refuse_twice(database: Database) -> object:
+        if len(refused) < 2:
+            refused.append(database)
+            raise StoreUnavailable("the database system is shutting down")
+        return connect(database)
+
+    wanted = {"dagster/asset_partition_range_start": "AAPL|5m", "dagster/asset_partition_range_end": "BTC-USD|5m"}
+    if tags == "the sweep's":
+        planned = PlannedRun(Rectangle(Timeframe.M5, "AAPL", "BTC-USD"), 5, is_history=False)
+        wanted = dict(run_request(planned, world.now).tags)
+    monkeypatch.setattr(Database, "_open", refuse_twice)
+    run = world.run(wanted)
+    assert run.success
+    restarts = [event for event in run.all_events if event.event_type == DagsterEventType.STEP_UP_FOR_RETRY]
+    assert len(restarts) == 2
+    assert world.materialized(run.run_id) == sorted(
+        (asset, f"{symbol}|5m") for asset in CHAIN for symbol in world.symbols
+    )
+
+
+@pytest.mark.parametrize(
+    ("by_a_person", "error", "expected"),
+    [
+        (True, StoreUnavailable("the database system is shutting down"), True),
+        (True, ValueError("a bug"), False),
+        (False, StoreUnavailable("the database system is shutting down"), False),
+    ],
+)
+def test_only_what_can_heal_and_no_sweep_takes_up_is_launched_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, by_a_person: bool, error: Exception, expected: bool
+) -> None:
+    monkeypatch.setattr("ema_assets.defs.batch._RETRY_SECONDS", 0.0)
+    tags = {"dagster/asset_partition_range_start": "AAPL|5m", "dagster/asset_partition_range_end": "AAPL|5m"}
+    if not by_a_person:
+        planned = PlannedRun(Rectangle(Timeframe.M5, "AAPL", "AAPL"), 1, is_history=False)
+        tags = dict(run_request(planned, world.now).tags)
+
+    def broken(_database: Database) -> object:
+        raise error
+
+    monkeypatch.setattr(Database, "_open", broken)
+    run = world.run(tags, raise_on_error=False)
+    assert not run.success
+    assert is_launched_again(world, run) is expected
 
 
 def test_what_a_killed_run_did_not_tell_dagster_is_told_by_a_later_one(

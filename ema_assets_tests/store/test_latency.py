@@ -33,6 +33,21 @@ def test_each_series_counts_once_a_close(database: Database) -> None:
     assert found[0]["p99_seconds"] == pytest.approx(20, abs=1)
 
 
+def test_seconds_are_the_machines_however_fast_the_markets_clock_runs(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = datetime(2026, 11, 20, 14, 30, tzinfo=UTC)
+    since = datetime.now(UTC) - timedelta(seconds=30)
+    monkeypatch.setenv("EMA_CLOCK", f"{start.isoformat()} x60 since {since.isoformat()}")
+    with database.transaction() as transaction:
+        # At x60 the bar of 14:50 closed ten seconds ago, and that of 15:10 closes in ten.
+        closed = closes((start + timedelta(minutes=20), 7), (start + timedelta(minutes=40), 7))
+        latency.record(transaction, Timeframe.M5, closed)
+        (found,) = status.latency(transaction, datetime.now(UTC))
+    assert (found["closes"], found["series"]) == (1, 7)
+    assert found["p50_seconds"] == pytest.approx(10, abs=1)
+
+
 def test_only_series_that_go_on_are_measured(database: Database) -> None:
     """Not the loading of history, not what is computed again, not a tick without a new bar."""
     today = datetime.now(UTC).date()
