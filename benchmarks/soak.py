@@ -36,8 +36,9 @@ import polars as pl
 from benchmarks.tick import _new_database, _watchlist
 from ema_assets import clock, watchlist
 from ema_assets.errors import EmaAssetsError
-from ema_assets.lineage import ASSETS, OHLC
+from ema_assets.lineage import OHLC
 from ema_assets.pipeline import status
+from ema_assets.pipeline.graph import build
 from ema_assets.pipeline.providers import open_provider
 from ema_assets.pipeline.refresh import refresh_all
 from ema_assets.sandbox.faults import CorrectedBar
@@ -58,7 +59,9 @@ _LOAD_SECONDS, _SETTLE_SECONDS = 600.0, 900.0
 # After the fast time the last bar has closed this long ago.
 _AFTER_CLOSE = timedelta(seconds=10)
 _NOT_COMPARED = {OHLC: {"stored_at"}}
-_ROW_KEYS = {"strategy_9_30_ema": "entry_ts"}
+# Everything that is on by default.
+GRAPH = build(watchlist.Watchlist((), {}))
+ASSETS = tuple(node.name for node in GRAPH.on)
 
 
 @dataclass(slots=True)
@@ -335,7 +338,7 @@ def compare(soak: Soak, settings: Settings) -> dict[str, Any]:
 
 
 def _rows(database: Database, asset: str, timeframe: Timeframe) -> pl.DataFrame:
-    order = _ROW_KEYS.get(asset, "ts")
+    order = GRAPH.nodes[asset].table.time
     with database.transaction() as transaction:
         found = transaction.query(f"SELECT * FROM market.{asset}_{timeframe.value} ORDER BY symbol, {order}")
     return found.drop(_NOT_COMPARED.get(asset, set()))
