@@ -23,7 +23,7 @@ from typing import IO
 from ema_assets import clock, watchlist
 from ema_assets.errors import ConfigurationError, EmaAssetsError
 from ema_assets.pipeline import status
-from ema_assets.pipeline.graph import build
+from ema_assets.pipeline.graph import build, configured
 from ema_assets.pipeline.watch import sync
 from ema_assets.settings import DAGSTER_EVENT_VARIABLES, Settings, check_clock, masked_url
 from ema_assets.store.database import Database
@@ -130,7 +130,7 @@ def run(settings: Settings, port: int, say: Say) -> int:
                 )
                 _write_state(settings, state)
                 _greet(settings, ui, masked_url(url), watched, say)
-                ended = _watch(supervisor, database, say)
+                ended = _watch(supervisor, database, ui, say)
             if isinstance(ended, ChildExit):
                 raise EmaAssetsError(f"{ended}")
             say("Stopping …")
@@ -171,13 +171,18 @@ def _check_time(settings: Settings, database: Database) -> None:
         )
 
 
-def _watch(supervisor: Supervisor, database: Database, say: Say) -> Signals | ChildExit:
+def _watch(supervisor: Supervisor, database: Database, ui: str, say: Say) -> Signals | ChildExit:
     """Say how loading goes until all is up to date, then only what changes for the worse; until a signal comes."""
     news = _News(say)
+    assets = configured(Settings.from_env()).fingerprint
     while True:
         ended = supervisor.until_signalled(timeout_seconds=_PROGRESS_SECONDS)
         if ended is not None:
             return ended
+        try:
+            assets = _reloaded(ui, assets, say)
+        except EmaAssetsError as error:
+            news.once(f"not loaded: {error}")
         try:
             with database.transaction() as transaction:
                 news.problems(status.failure_reasons(transaction), status.without_bars(transaction))
@@ -185,6 +190,25 @@ def _watch(supervisor: Supervisor, database: Database, say: Say) -> Signals | Ch
                     news.progress(status.progress(transaction))
         except EmaAssetsError as error:
             news.once(f"the database does not answer: {error}")
+
+
+def _reloaded(ui: str, known: str, say: Say) -> str:
+    """Have Dagster load its assets again when the configuration makes others than those it has; return their mark.
+
+    Raises:
+        ConfigurationError: when the configuration cannot be loaded; Dagster launches nothing then and says so, too.
+    """
+    wanted = configured(Settings.from_env()).fingerprint
+    if wanted == known:
+        return known
+    query = json.dumps({"query": "mutation { reloadWorkspace { __typename } }"}).encode()
+    request = urllib.request.Request(f"{ui}/graphql", query, {"Content-Type": "application/json"})  # noqa: S310 - ours
+    try:
+        with urllib.request.urlopen(request, timeout=120):  # noqa: S310 - our own http://127.0.0.1 URL
+            say("  signals or strategies have changed: Dagster has loaded its assets again")
+    except (urllib.error.URLError, OSError):
+        return known
+    return wanted
 
 
 class _News:
@@ -224,6 +248,8 @@ def _environment(settings: Settings, url: str) -> dict[str, str]:
         "EMA_PROVIDER": settings.provider,
         "EMA_WATCHLIST": str(settings.watchlist_path),
         "DAGSTER_HOME": str(settings.dagster_home),
+        # The children's current folder is another one.
+        **({"EMA_SIGNALS_FOLDER": str(settings.signals_folder)} if os.environ.get("EMA_SIGNALS_FOLDER") else {}),
         **DAGSTER_EVENT_VARIABLES,
         "PYTHONUNBUFFERED": "1",
         # Notices of Dagster about itself (beta parameters, `dg dev`) are nothing a user of `up` can act on.
