@@ -6,10 +6,17 @@ import urllib.request
 from datetime import timedelta
 
 import pytest
-from dagster import AssetKey, AssetRecordsFilter, DagsterEventType
+from dagster import (
+    AssetCheckEvaluation,
+    AssetKey,
+    AssetRecordsFilter,
+    DagsterEventType,
+    ExecuteInProcessResult,
+)
 
 from ema_assets import watchlist
 from ema_assets.defs import recording
+from ema_assets.defs.checks import series_checks
 from ema_assets.defs.requests import run_request
 from ema_assets.domain.planning import PlannedRun, Rectangle
 from ema_assets.lineage import ASSETS
@@ -156,6 +163,42 @@ def test_one_dead_symbol_costs_only_itself_and_is_named_by_a_check(world: World)
     named = [data for data in failed if data.check_name == "no_series_fails"]
     assert [data.asset_key for data in named] == [AssetKey("ohlc")]
     assert "BTC-USD" in str(named[0].metadata)
+
+
+def checked(run: ExecuteInProcessResult) -> list[AssetCheckEvaluation]:
+    return [
+        event.asset_check_evaluation_data
+        for event in run.all_events
+        if event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION
+    ]
+
+
+def test_checks_name_the_materialization_they_speak_of_without_listing_all_partitions(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when a Dagster upgrade takes away the way by which a check does not cost more with every symbol."""
+    world.settle()
+    world.now += timedelta(minutes=5)
+    listed = []
+    monkeypatch.setattr(
+        "dagster._core.definitions.asset_checks.asset_check_result.AssetCheckResult._get_target_materialization_data",
+        lambda *_: listed.append(1),
+    )
+    (run,) = world.sweep()
+    found = checked(run)
+    assert len(found) == len(list(series_checks.check_keys))
+    assert all(data.target_materialization_data.run_id == run.run_id for data in found)
+    assert listed == []
+
+
+def test_without_the_private_way_checks_go_through_dagsters_own(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.settle()
+    world.now += timedelta(minutes=5)
+    monkeypatch.delattr(
+        "dagster._core.definitions.asset_checks.asset_check_evaluation.AssetCheckEvaluationTargetMaterializationData"
+    )
+    (run,) = world.sweep()
+    assert len(checked(run)) == len(list(series_checks.check_keys))
 
 
 def test_what_is_odd_about_the_bars_shows_in_the_checks(world: World) -> None:
