@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -100,6 +100,7 @@ class History:
     in_run_s: float
     cpu_s: float
     peak_mb: float
+    by_asset_s: dict[str, float]
     full: list[dict[str, float]]
 
 
@@ -278,30 +279,44 @@ def measure(
 def compare(
     days: Sequence[int], symbols: int, ticks: int, full_symbols: Sequence[int], say: Callable[[str], None]
 ) -> list[History]:
-    """Ticks and full recomputations of so many symbols on each length of history."""
-    rows = []
-    for history_days in days:
-        moment = tick_time()
-        with _world(symbols, history_days) as world:
-            say(f"{symbols} symbols: loading {history_days} days of history …")
-            loaded = world.run("load", moment - timedelta(minutes=5))
-            say(f"{symbols} symbols: {ticks} ticks on {loaded['bars']:,} bars, loaded in {loaded['load_s']:.0f} s …")
-            done = [world.run("tick", moment + number * timedelta(minutes=5)) for number in range(ticks)]
-            full = []
+    """Ticks and full recomputations of so many symbols on each length of history.
+
+    The histories take turns, a tick each, so that other work on the machine falls on all of them.
+    """
+    moment = tick_time()
+    moments = [moment + number * timedelta(minutes=5) for number in range(ticks)]
+    loaded: dict[int, dict[str, Any]] = {}
+    done: dict[int, list[dict[str, Any]]] = {each: [] for each in days}
+    full: dict[int, list[dict[str, Any]]] = {each: [] for each in days}
+    with ExitStack() as stack:
+        worlds = {each: stack.enter_context(_world(symbols, each)) for each in days}
+        for each, world in worlds.items():
+            say(f"{symbols} symbols: loading {each} days of history …")
+            loaded[each] = world.run("load", moment - timedelta(minutes=5))
+            say(f"{loaded[each]['bars']:,} bars, loaded in {loaded[each]['load_s']:.0f} s")
+        for number, now in enumerate(moments):
+            say(f"tick {number + 1} of {ticks} on each …")
+            for each, world in worlds.items():
+                done[each].append(world.run("tick", now))
+        for each, world in worlds.items():
             for number in full_symbols:
-                say(f"everything of {number} symbols computed again …")
-                full.append(world.run("full", moment + (ticks - 1) * timedelta(minutes=5), symbols=number))
-        rows.append(
-            History(
-                history_days=history_days,
-                symbols=symbols,
-                **loaded,
-                ticks=ticks,
-                **{name: statistics.median(tick[name] for tick in done) for name in ("in_run_s", "cpu_s", "peak_mb")},
-                full=full,
-            )
+                say(f"{each} days of {number} symbols computed again …")
+                full[each].append(world.run("full", moments[-1], symbols=number))
+    return [
+        History(
+            history_days=each,
+            symbols=symbols,
+            **loaded[each],
+            ticks=ticks,
+            **{name: statistics.median(tick[name] for tick in done[each]) for name in ("in_run_s", "cpu_s", "peak_mb")},
+            by_asset_s={
+                step: statistics.median(tick["by_asset_s"][step] for tick in done[each])
+                for step in done[each][0]["by_asset_s"]
+            },
+            full=full[each],
         )
-    return rows
+        for each in days
+    ]
 
 
 def _print_row(row: Row) -> None:
@@ -336,7 +351,8 @@ def _print_histories(rows: Sequence[History]) -> None:
     for row in rows:
         print(f"{row.history_days} days of 5m history, {row.symbols} symbols ({row.bars:,} bars)")
         print(f"  a tick          {row.in_run_s:8.2f} s in-run, {row.cpu_s:.2f} s CPU, peak {row.peak_mb:.0f} MB")
-        print(f"                  median of {row.ticks}")
+        by_asset = ", ".join(f"{asset} {seconds:.2f}" for asset, seconds in row.by_asset_s.items())
+        print(f"                  medians of {row.ticks} ({by_asset})")
         for full in row.full:
             print(
                 f"  all of {full['symbols']:<9}{full['in_run_s']:8.2f} s in-run, {full['cpu_s']:.2f} s CPU, "

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from dagster import AssetKey, AssetRecordsFilter, DagsterEventType, DagsterRunStatus, ExecuteInProcessResult
+from dagster import (
+    AssetCheckEvaluation,
+    AssetKey,
+    AssetRecordsFilter,
+    DagsterEventType,
+    DagsterRunStatus,
+    ExecuteInProcessResult,
+)
 
 import ema_assets
 from ema_assets import watchlist
@@ -22,7 +29,7 @@ from ema_assets.store import ledger
 from ema_assets.store.database import Database
 from ema_assets.timeframes import ORDER, Timeframe
 from ema_assets_tests.core import CORE_TEXT
-from ema_assets_tests.defs.conftest import World
+from ema_assets_tests.defs.conftest import World, defs
 
 
 def fault(world: World, **fields: object) -> None:
@@ -174,6 +181,42 @@ def test_one_dead_symbol_costs_only_itself_and_is_named_by_a_check(world: World)
     named = [data for data in failed if data.check_name == "no_series_fails"]
     assert [data.asset_key for data in named] == [AssetKey("ohlc")]
     assert "BTC-USD" in str(named[0].metadata)
+
+
+def checked(run: ExecuteInProcessResult) -> list[AssetCheckEvaluation]:
+    return [
+        event.asset_check_evaluation_data
+        for event in run.all_events
+        if event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION
+    ]
+
+
+def test_checks_name_the_materialization_they_speak_of_without_listing_all_partitions(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when a Dagster upgrade takes away the way by which a check does not cost more with every symbol."""
+    world.settle()
+    world.now += timedelta(minutes=5)
+    listed = []
+    monkeypatch.setattr(
+        "dagster._core.definitions.asset_checks.asset_check_result.AssetCheckResult._get_target_materialization_data",
+        lambda *_: listed.append(1),
+    )
+    (run,) = world.sweep()
+    found = checked(run)
+    assert len(found) == len(list(defs.asset_checks[0].check_keys))
+    assert all(data.target_materialization_data.run_id == run.run_id for data in found)
+    assert listed == []
+
+
+def test_without_the_private_way_checks_go_through_dagsters_own(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.settle()
+    world.now += timedelta(minutes=5)
+    monkeypatch.delattr(
+        "dagster._core.definitions.asset_checks.asset_check_evaluation.AssetCheckEvaluationTargetMaterializationData"
+    )
+    (run,) = world.sweep()
+    assert len(checked(run)) == len(list(defs.asset_checks[0].check_keys))
 
 
 def test_what_is_odd_about_the_bars_shows_in_the_checks(world: World) -> None:
