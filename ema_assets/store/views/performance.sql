@@ -1,90 +1,103 @@
 CREATE MATERIALIZED VIEW market.strategy_performance AS
 WITH series AS (
-    -- How long each series has been traded: from its first bar to the newest one that the strategy has seen.
-    SELECT s.asset AS strategy, s.symbol, s.timeframe, s.first_ts, s.last_ts, i.calendar, t.bar_number AS bars,
-           (b.close / a.close - 1) * 100 AS buy_and_hold_pct
+    -- How long each series has been traded: from its first bar to the newest one that the strategy has seen. Bars that
+    -- the ledger names may be gone, when a symbol moved to another exchange: the bars themselves are asked.
+    SELECT s.asset AS strategy, s.symbol, s.timeframe, a.ts AS first_ts, b.ts AS last_ts, i.calendar,
+           t.bar_number AS bars, (b.close / a.close - 1) * 100 AS buy_and_hold_pct
     FROM market.series_state s
     JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
-    JOIN market.ema_trend t ON t.symbol = s.symbol AND t.timeframe = s.timeframe AND t.ts = s.last_ts
-    JOIN market.ohlc a ON a.symbol = s.symbol AND a.timeframe = s.timeframe AND a.ts = s.first_ts
-    JOIN market.ohlc b ON b.symbol = s.symbol AND b.timeframe = s.timeframe AND b.ts = s.last_ts
+    CROSS JOIN LATERAL (
+        SELECT ts, bar_number FROM market.ema_trend x
+        WHERE x.symbol = s.symbol AND x.timeframe = s.timeframe AND x.ts <= s.last_ts ORDER BY ts DESC LIMIT 1
+    ) t
+    CROSS JOIN LATERAL (
+        SELECT ts, close FROM market.ohlc x
+        WHERE x.symbol = s.symbol AND x.timeframe = s.timeframe ORDER BY ts LIMIT 1
+    ) a
+    JOIN market.ohlc b ON b.symbol = s.symbol AND b.timeframe = s.timeframe AND b.ts = t.ts
     WHERE s.asset IN (SELECT asset FROM market.asset WHERE is_on)
       AND s.asset LIKE 'strategy\_%'
 ), calendar_year AS (
-    -- Bars a year, from the stored sessions: a year from the last closed one back, or what there is of it.
+    -- Bars a year: those of the last 365 days that are known of the calendar, or of as many as there are. Not counted
+    -- from today, so that the same history has the same figures tomorrow.
     SELECT s.calendar, f.timeframe,
            sum(CASE WHEN f.minutes >= 1440 THEN 1
-                    ELSE ceil(extract(epoch FROM s.close - s.open
-                                      - coalesce(s.break_end - s.break_start, interval '0')) / 60 / f.minutes) END)
-           / (greatest(extract(epoch FROM max(s.close) - min(s.open)), 86400) / 86400 / 365.25) AS bars
+                    WHEN s.break_start IS NULL THEN ceil(extract(epoch FROM s.close - s.open) / 60 / f.minutes)
+                    -- The first bar after a break opens with the market.
+                    ELSE ceil(extract(epoch FROM s.break_start - s.open) / 60 / f.minutes)
+                         + ceil(extract(epoch FROM s.close - s.break_end) / 60 / f.minutes) END)::float8
+           * 365.25 / least(365, max(k.last) - max(k.first) + 1) AS bars
     FROM market.session s
+    JOIN (SELECT calendar, min(session) AS first, max(session) AS last FROM market.session GROUP BY 1) k USING (calendar)
     CROSS JOIN (VALUES ('5m', 5), ('15m', 15), ('30m', 30), ('1h', 60), ('4h', 240), ('1d', 1440)) AS f(timeframe, minutes)
-    WHERE s.session > current_date AND s.session <= current_date + 365
+    WHERE s.session > k.last - 365
     GROUP BY 1, 2
-), ordered AS (
-    -- What equity was when each trade began, as a multiple of what it was at first, and its highest up to then.
-    SELECT t.*, greatest(1 + net_return_pct / 100, 0) AS factor,
-           market.product(greatest(1 + net_return_pct / 100, 0)) OVER before AS equity,
-           row_number() OVER (PARTITION BY strategy, symbol, timeframe ORDER BY entry_ts) AS place
-    FROM market.trade t
-    WINDOW before AS (PARTITION BY strategy, symbol, timeframe ORDER BY entry_ts
+), levelled AS (
+    -- What equity was when each trade began, as a multiple of what it was at first. The symbol comes first, for by it
+    -- rows are sorted fastest.
+    SELECT strategy, symbol, timeframe, entry_ts, status = 'closed' AS is_closed, net_return_pct,
+           return_pct - net_return_pct AS costs_pct, r_multiple, bars_held,
+           bar_returns_sum, bar_returns_square_sum, bar_returns_negative_square_sum,
+           equity_peak, equity_peak_ts, equity_trough, equity_trough_ts, drawdown, drawdown_peak_ts, drawdown_trough_ts,
+           greatest(1 + net_return_pct / 100, 0) AS factor,
+           coalesce(market.product(greatest(1 + net_return_pct / 100, 0)) OVER before, 1) AS equity,
+           row_number() OVER before AS place
+    FROM market.trade
+    WINDOW before AS (PARTITION BY symbol, timeframe, strategy ORDER BY entry_ts
                       ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
-), equity AS (
-    SELECT o.*, coalesce(o.equity, 1) AS equity_before,
-           greatest(1, max(coalesce(o.equity, 1) * o.equity_peak) OVER before) AS peak_before
-    FROM ordered o
-    WINDOW before AS (PARTITION BY strategy, symbol, timeframe ORDER BY place
+), peaked AS (
+    -- The highest that equity was before each trade, and when, as one array: arrays are compared from the left, so of
+    -- equal peaks the first is the greatest. And the last trade won and lost before, by which streaks are counted.
+    SELECT *, max(ARRAY[equity * equity_peak, -date_part('epoch', equity_peak_ts)]) OVER before AS peak,
+           coalesce(max(place) FILTER (WHERE net_return_pct > 0) OVER before, 0) AS last_won,
+           coalesce(max(place) FILTER (WHERE net_return_pct <= 0) OVER before, 0) AS last_lost
+    FROM levelled
+    WINDOW before AS (PARTITION BY symbol, timeframe, strategy ORDER BY entry_ts
                       ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+), compared AS (
+    -- A peak that is not above the start is none: the start came first. Of nothing there is nothing to lose.
+    SELECT *, greatest(1, peak[1]) AS peak_before,
+           CASE WHEN equity > 0 THEN 1 - equity * equity_trough / greatest(1, peak[1]) ELSE 0 END AS fall_from_before,
+           CASE WHEN equity > 0 THEN drawdown ELSE 0 END AS fall_within
+    FROM peaked
 ), fallen AS (
-    SELECT e.*, 1 - equity_before * equity_trough / peak_before AS fall_from_before,
-           greatest(drawdown, 1 - equity_before * equity_trough / peak_before) AS fall
-    FROM equity e
-), deepest AS (
-    SELECT DISTINCT ON (strategy, symbol, timeframe) strategy, symbol, timeframe, place, fall, peak_before,
-           fall > drawdown AS is_from_before, drawdown_peak_ts, drawdown_trough_ts, equity_trough_ts
-    FROM fallen ORDER BY strategy, symbol, timeframe, fall DESC, place
-), fall_start AS (
-    -- Where the deepest fall began, when that was in an earlier trade.
-    SELECT DISTINCT ON (strategy, symbol, timeframe) strategy, symbol, timeframe, e.equity_peak_ts
-    FROM deepest d JOIN equity e USING (strategy, symbol, timeframe)
-    WHERE d.is_from_before AND e.place < d.place AND e.equity_before * e.equity_peak >= d.peak_before
-    ORDER BY strategy, symbol, timeframe, e.place
-), runs AS (
-    -- Islands of won and of lost trades: within one, both row numbers go on together.
-    SELECT strategy, symbol, timeframe, won, count(*) AS length
-    FROM (
-        SELECT strategy, symbol, timeframe, net_return_pct > 0 AS won,
-               row_number() OVER (PARTITION BY strategy, symbol, timeframe ORDER BY place)
-               - row_number() OVER (PARTITION BY strategy, symbol, timeframe, net_return_pct > 0 ORDER BY place) AS island
-        FROM ordered WHERE status = 'closed'
-    ) each_trade
-    GROUP BY strategy, symbol, timeframe, won, island
-), streaks AS (
-    SELECT strategy, symbol, timeframe, max(length) FILTER (WHERE won) AS most_won,
-           max(length) FILTER (WHERE NOT won) AS most_lost
-    FROM runs GROUP BY 1, 2, 3
+    -- The deeper fall of each trade, from a peak before it or within it. Both are all there was when everything is
+    -- lost: then it began at whichever peak is higher.
+    SELECT *, CASE
+               WHEN greatest(fall_from_before, fall_within) <= 0 THEN NULL
+               WHEN fall_from_before > fall_within
+                    OR (fall_from_before = fall_within AND equity * equity_peak <= peak_before)
+               THEN ARRAY[fall_from_before, -place, CASE WHEN peak[1] > 1 THEN -peak[2] END,
+                          date_part('epoch', equity_trough_ts)]
+               ELSE ARRAY[fall_within, -place, date_part('epoch', drawdown_peak_ts),
+                          date_part('epoch', drawdown_trough_ts)]
+           END AS fall
+    FROM compared
 ), summed AS (
     SELECT strategy, symbol, timeframe,
-           count(*) FILTER (WHERE status = 'closed') AS trades,
-           count(*) FILTER (WHERE status = 'open') AS open_trades,
-           count(*) FILTER (WHERE status = 'closed' AND net_return_pct > 0) AS won,
-           avg(net_return_pct) FILTER (WHERE status = 'closed' AND net_return_pct > 0) AS average_win_pct,
-           avg(net_return_pct) FILTER (WHERE status = 'closed' AND net_return_pct <= 0) AS average_loss_pct,
-           sum(net_return_pct) FILTER (WHERE status = 'closed' AND net_return_pct > 0) AS gained,
-           -sum(net_return_pct) FILTER (WHERE status = 'closed' AND net_return_pct <= 0) AS lost,
-           avg(net_return_pct) FILTER (WHERE status = 'closed') AS expectancy_pct,
-           max(net_return_pct) FILTER (WHERE status = 'closed') AS best_trade_pct,
-           min(net_return_pct) FILTER (WHERE status = 'closed') AS worst_trade_pct,
-           avg(r_multiple) FILTER (WHERE status = 'closed') AS average_r,
-           avg(bars_held) FILTER (WHERE status = 'closed') AS average_bars_held,
-           sum(return_pct - net_return_pct) AS costs_pct,
-           market.product(factor ORDER BY place) AS growth,
+           count(*) FILTER (WHERE is_closed) AS trades,
+           count(*) FILTER (WHERE NOT is_closed) AS open_trades,
+           count(*) FILTER (WHERE is_closed AND net_return_pct > 0) AS won,
+           avg(net_return_pct) FILTER (WHERE is_closed AND net_return_pct > 0) AS average_win_pct,
+           avg(net_return_pct) FILTER (WHERE is_closed AND net_return_pct <= 0) AS average_loss_pct,
+           sum(net_return_pct) FILTER (WHERE is_closed AND net_return_pct > 0) AS gained,
+           -sum(net_return_pct) FILTER (WHERE is_closed AND net_return_pct <= 0) AS lost,
+           avg(net_return_pct) FILTER (WHERE is_closed) AS expectancy_pct,
+           max(net_return_pct) FILTER (WHERE is_closed) AS best_trade_pct,
+           min(net_return_pct) FILTER (WHERE is_closed) AS worst_trade_pct,
+           avg(r_multiple) FILTER (WHERE is_closed) AS average_r,
+           avg(bars_held) FILTER (WHERE is_closed) AS average_bars_held,
+           max(place - last_lost) FILTER (WHERE is_closed AND net_return_pct > 0) AS most_won,
+           max(place - last_won) FILTER (WHERE is_closed AND net_return_pct <= 0) AS most_lost,
+           sum(costs_pct) AS costs_pct,
+           market.product(factor) AS growth,
            sum(bars_held) AS bars_in_trades,
            sum(bar_returns_sum) AS returns, sum(bar_returns_square_sum) AS squares,
-           sum(bar_returns_negative_square_sum) AS negative_squares
-    FROM ordered GROUP BY 1, 2, 3
+           sum(bar_returns_negative_square_sum) AS negative_squares,
+           max(fall) AS fall
+    FROM fallen GROUP BY symbol, timeframe, strategy
 ), measured AS (
-    SELECT s.strategy, s.symbol, s.timeframe, s.first_ts, s.last_ts, s.bars, y.bars AS bars_a_year,
+    SELECT s.*, y.bars AS bars_a_year,
            coalesce(t.trades, 0) AS trades, coalesce(t.open_trades, 0) AS open_trades,
            coalesce(t.won, 0) AS won, t.average_win_pct, t.average_loss_pct, t.gained, t.lost, t.expectancy_pct,
            t.best_trade_pct, t.worst_trade_pct, t.average_r, t.average_bars_held, coalesce(t.costs_pct, 0) AS costs_pct,
@@ -92,20 +105,21 @@ WITH series AS (
            coalesce(t.returns, 0) / s.bars AS mean_return,
            -- The variance of a sample, as for any Sharpe ratio of returns a bar.
            (coalesce(t.squares, 0) - coalesce(t.returns, 0) ^ 2 / s.bars) / nullif(s.bars - 1, 0) AS variance,
-           coalesce(t.negative_squares, 0) / s.bars AS downside,
-           coalesce(d.fall, 0) AS fall,
-           CASE WHEN d.is_from_before THEN coalesce(f.equity_peak_ts, s.first_ts) ELSE d.drawdown_peak_ts END AS fall_from,
-           CASE WHEN d.is_from_before THEN d.equity_trough_ts ELSE d.drawdown_trough_ts END AS fall_to,
-           k.most_won, k.most_lost, s.buy_and_hold_pct
+           greatest(coalesce(t.negative_squares, 0), 0) / s.bars AS downside,
+           coalesce(t.fall[1], 0) AS fall, to_timestamp(t.fall[4]) AS fall_to,
+           CASE WHEN t.fall IS NOT NULL THEN coalesce(to_timestamp(t.fall[3]), s.first_ts) END AS fall_from,
+           coalesce(t.most_won, 0) AS most_won, coalesce(t.most_lost, 0) AS most_lost
     FROM series s
     LEFT JOIN calendar_year y USING (calendar, timeframe)
     LEFT JOIN summed t USING (strategy, symbol, timeframe)
-    LEFT JOIN deepest d USING (strategy, symbol, timeframe)
-    LEFT JOIN fall_start f USING (strategy, symbol, timeframe)
-    LEFT JOIN streaks k USING (strategy, symbol, timeframe)
 ), judged AS (
     SELECT m.*, m.trades >= {fewest} AS is_enough,
-           (m.growth ^ (m.bars_a_year / m.bars)::float8 - 1) * 100 AS annualized
+           -- A few hours that are blown up to a year may not fit into a number: such a figure says nothing.
+           CASE WHEN m.growth = 0 THEN -100
+                WHEN ln(m.growth) * m.bars_a_year / m.bars < 50
+                THEN (exp(ln(m.growth) * m.bars_a_year / m.bars) - 1) * 100 END AS annualized,
+           CASE WHEN ln(1 + buy_and_hold_pct / 100) * m.bars_a_year / m.bars < 50
+                THEN (exp(ln(1 + buy_and_hold_pct / 100) * m.bars_a_year / m.bars) - 1) * 100 END AS held_annualized
     FROM measured m
 )
 SELECT strategy, symbol, timeframe, first_ts, last_ts, bars, trades, open_trades,
@@ -117,11 +131,10 @@ SELECT strategy, symbol, timeframe, first_ts, last_ts, bars, trades, open_trades
        CASE WHEN is_enough THEN annualized END AS annualized_return_pct,
        fall * 100 AS max_drawdown_pct, fall_from AS max_drawdown_from, fall_to AS max_drawdown_to,
        bars_in_trades::float8 / bars * 100 AS exposure_pct,
-       CASE WHEN is_enough THEN mean_return / nullif(sqrt(greatest(variance, 0)), 0) * sqrt(bars_a_year)::float8 END AS sharpe,
-       CASE WHEN is_enough THEN mean_return / nullif(sqrt(downside), 0) * sqrt(bars_a_year)::float8 END AS sortino,
+       CASE WHEN is_enough THEN mean_return / nullif(sqrt(greatest(variance, 0)), 0) * sqrt(bars_a_year) END AS sharpe,
+       CASE WHEN is_enough THEN mean_return / nullif(sqrt(downside), 0) * sqrt(bars_a_year) END AS sortino,
        CASE WHEN is_enough THEN annualized / nullif(fall * 100, 0) END AS calmar,
        most_won, most_lost, costs_pct, buy_and_hold_pct,
-       CASE WHEN buy_and_hold_pct > -100
-            THEN ((1 + buy_and_hold_pct / 100) ^ (bars_a_year / bars)::float8 - 1) * 100 END AS buy_and_hold_annualized_pct,
+       held_annualized AS buy_and_hold_annualized_pct,
        CASE WHEN NOT is_enough THEN 'too few trades' END AS remark
 FROM judged
