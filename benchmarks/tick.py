@@ -2,12 +2,14 @@
 
     python -m benchmarks.tick --symbols 100 1000 10000 [--history-days 10] [--json]
     python -m benchmarks.tick --compare-history 7 1825 [--compare-symbols 20] [--json]
+    python -m benchmarks.tick --compare-assets [--compare-symbols 100] [--json]
 
 Everything is real: an embedded PostgreSQL, the sandbox exchange on a socket, and a worker process for each planned run,
 `dagster api execute_run`, with Dagster's storage in Postgres. Every series has one new bar. The baseline is measured
 beside it: a Dagster run a partition that recomputes everything (`benchmarks.naive`), in worker processes as well, at
 1, 2 and 4 partitions; its cost at a size is on the line through these, for runs do not share work.
 
+With --compare-assets they tick with the chain from bars to trades alone, and with every signal and strategy there is.
 With --compare-history the same symbols tick several times on databases with different histories, and have everything
 computed again, so that time and memory of both can be compared.
 """
@@ -31,7 +33,9 @@ import psycopg2
 
 from benchmarks.measure import Line, fit
 from ema_assets.domain.calendars import exchange_sessions
+from ema_assets.lineage import CHAIN
 from ema_assets.settings import DAGSTER_EVENT_VARIABLES
+from ema_assets.signals.discovery import discover
 from ema_assets.store.embedded import EmbeddedServer
 from ema_assets.store.migrations import migrate
 
@@ -113,11 +117,13 @@ def tick_time() -> datetime:
     return opened + timedelta(hours=2, seconds=1)
 
 
-def _watchlist(symbols: int, history_days: int) -> str:
+def _watchlist(symbols: int, history_days: int, *, everything: bool = False) -> str:
     names = [f"S{number:05}" for number in range(symbols * 9 // 10)]
     pairs = [f"P{number:05}-USD" for number in range(symbols - len(names))]
+    off = [] if everything else [name for name in discover() if name not in CHAIN]
+    chain = f'[signals]\noff = {json.dumps(off)}\n[[strategy]]\nname = "pullback"\nenabled = false\n'
     return (
-        f'[history]\n"5m" = {history_days}\n"1d" = 30\n'
+        f'[history]\n"5m" = {history_days}\n"1d" = 30\n{"" if everything else chain}'
         f'[[group]]\ncalendar = "XNYS"\nsymbols = {json.dumps(names)}\n'
         f'[[group]]\ncalendar = "24/7"\nsymbols = {json.dumps(pairs)}\n'
     )
@@ -175,10 +181,12 @@ class _World:
 
 
 @contextmanager
-def _world(symbols: int, history_days: int) -> Iterator[_World]:
+def _world(symbols: int, history_days: int, *, everything: bool = False) -> Iterator[_World]:
     with tempfile.TemporaryDirectory(prefix="ema-bench-") as name:
         folder = Path(name)
-        (folder / "watchlist.toml").write_text(_watchlist(symbols, history_days), encoding="utf-8")
+        (folder / "watchlist.toml").write_text(
+            _watchlist(symbols, history_days, everything=everything), encoding="utf-8"
+        )
         (folder / "dagster.yaml").write_text(_DAGSTER_YAML.read_text(encoding="utf-8"), encoding="utf-8")
         with EmbeddedServer(folder / "postgres") as server:
             database = _new_database(server, "tick")
@@ -319,6 +327,41 @@ def compare(
     ]
 
 
+def compare_assets(symbols: int, ticks: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Ticks with the chain alone and with every signal and strategy, in turns; medians."""
+    moment = tick_time()
+    found = []
+    with ExitStack() as stack:
+        worlds = {
+            name: stack.enter_context(_world(symbols, _DAYS, everything=name == "all")) for name in ("chain", "all")
+        }
+        for name, world in worlds.items():
+            say(f"{symbols} symbols, {name}: loading {_DAYS} days of history …")
+            world.run("load", moment - timedelta(minutes=5))
+        done: dict[str, list[dict[str, Any]]] = {name: [] for name in worlds}
+        for number in range(ticks):
+            say(f"tick {number + 1} of {ticks} on each …")
+            for name, world in worlds.items():
+                done[name].append(world.run("tick", moment + number * timedelta(minutes=5)))
+    for name, each in done.items():
+        medians = {
+            key: statistics.median(tick[key] for tick in each) for key in ("in_run_s", "cpu_s", "peak_mb", "events")
+        }
+        found.append(
+            {"assets": name, "symbols": symbols, "ticks": ticks, **medians, "by_asset_s": each[-1]["by_asset_s"]}
+        )
+    return found
+
+
+def _print_assets(rows: Sequence[Mapping[str, Any]]) -> None:
+    for row in rows:
+        print(f"{row['symbols']} symbols, {row['assets']}: {row['in_run_s']:.2f} s in-run, {row['cpu_s']:.2f} s CPU, ")
+        print(f"  peak {row['peak_mb']:.0f} MB, {row['events']:.0f} events; medians of {row['ticks']} ticks")
+        print("  last: " + ", ".join(f"{asset} {seconds:.2f}" for asset, seconds in row["by_asset_s"].items()))
+    chain, everything = rows
+    print(f"all take {everything['in_run_s'] / chain['in_run_s']:.2f} x the time of the chain")
+
+
 def _print_row(row: Row) -> None:
     by_asset = ", ".join(f"{asset} {seconds:.2f}" for asset, seconds in row.by_asset_s.items())
     measured = ", ".join(str(number) for number in row.naive_partitions)
@@ -383,7 +426,8 @@ def main() -> None:
         "--naive-partitions", type=int, nargs="+", default=[1, 2, 4], metavar="N", help="sizes of the baseline"
     )
     parser.add_argument("--compare-history", type=int, nargs="+", metavar="DAYS", help="compare ticks on histories")
-    parser.add_argument("--compare-symbols", type=int, default=20, metavar="N", help="symbols of that comparison")
+    parser.add_argument("--compare-assets", action="store_true", help="compare the chain with all signals")
+    parser.add_argument("--compare-symbols", type=int, metavar="N", help="20 for histories, 100 for assets")
     parser.add_argument("--compare-ticks", type=int, default=5, metavar="N", help="ticks on each history")
     parser.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
     given = parser.parse_args()
@@ -391,10 +435,17 @@ def main() -> None:
     def say(line: str) -> None:
         print(f"[{time.strftime('%H:%M:%S')}] {line}", file=sys.stderr, flush=True)
 
+    if given.compare_assets:
+        compared = compare_assets(given.compare_symbols or 100, given.compare_ticks, say)
+        if given.json:
+            print(json.dumps(compared, indent=2))
+        else:
+            _print_assets(compared)
+        return
     if given.compare_history:
-        few = max(given.compare_symbols // 4, 1)
-        sizes = sorted({few, given.compare_symbols})
-        histories = compare(given.compare_history, given.compare_symbols, given.compare_ticks, sizes, say)
+        symbols = given.compare_symbols or 20
+        sizes = sorted({max(symbols // 4, 1), symbols})
+        histories = compare(given.compare_history, symbols, given.compare_ticks, sizes, say)
         if given.json:
             print(json.dumps([asdict(row) for row in histories], indent=2))
         else:

@@ -25,7 +25,7 @@ from ema_assets.defs.requests import RANGE_END_TAG, RANGE_START_TAG, run_request
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.domain.planning import plan_runs
 from ema_assets.keys import Series
-from ema_assets.lineage import CHAIN
+from ema_assets.pipeline.graph import configured
 from ema_assets.pipeline.planning import stale_on_close
 from ema_assets.pipeline.providers import open_provider
 from ema_assets.pipeline.refresh import refresh_all
@@ -86,7 +86,7 @@ def tick(now: datetime) -> dict[str, Any]:
         requests = [run_request(run, now) for run in runs]
         done = [work(instance, _LOCATION, job, each.tags or {}, each.run_config) for each in requests]
     events = _materializations() - events
-    expected = len(CHAIN) * len(symbols)
+    expected = len(configured(settings).on) * len(symbols)
     if events != expected:
         raise SystemExit(f"{events} materializations were recorded, not {expected}")
     in_run_s = sum(run.in_run_s for run in done)

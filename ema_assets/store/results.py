@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from ema_assets.errors import StoreError
 from ema_assets.lineage import OHLC, STRATEGY
 from ema_assets.store.database import Transaction, identifier
 from ema_assets.timeframes import ORDER
@@ -89,7 +90,13 @@ def select(
     symbols: Sequence[str] | None,
     strategy: str | None = None,
 ) -> pl.DataFrame:
-    """Rows of a view of `results` on `timeframe`, of `symbols` and `strategy` (None: all)."""
+    """Rows of a view of `results` on `timeframe`, of `symbols` and `strategy` (None: all).
+
+    Raises:
+        StoreError: when the views have not been made yet.
+    """
+    if transaction.query("SELECT to_regclass($1) IS NULL AS gone", f"results.{identifier(view)}").item():
+        raise StoreError("nothing has been computed in this database yet; start with `ema-assets up`")
     by_strategy = "AND ($4::text IS NULL OR strategy = $4)" if strategy is not None else ""
     return transaction.query(
         f"""
