@@ -490,7 +490,7 @@ def screen_command(
     reverse: bool,
     as_json: bool,
 ) -> None:
-    """Show one row a symbol: trends, spread, the price of the next cross, RSI, the open trade.
+    """Show all symbols by trend, spread or nearness of the next cross.
 
     `cross at` is the exact next close at which EMA 9 and EMA 30 would meet, `to cross` how far that is from the last.
     """
