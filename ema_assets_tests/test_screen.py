@@ -131,7 +131,7 @@ def test_before_anything_was_set_up_it_says_so(run: Run, databases: Databases, m
 
 
 def test_the_help_offers_every_way_to_sort() -> None:
-    assert _SORTS == tuple(SORTS)
+    assert tuple(SORTS) == _SORTS
 
 
 def test_signals_are_read_side_by_side(home: Path) -> None:

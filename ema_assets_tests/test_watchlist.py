@@ -76,7 +76,10 @@ def test_the_default_watchlist_is_sound_and_is_written_once(tmp_path: Path) -> N
         ("[group]\nsymbols = ['A']", "groups are written `[[group]]`, with two brackets on each side"),
         ("group = 3", "groups are written `[[group]]`"),
         ("group = [3]", "groups are written `[[group]]`"),
-        ("[[groups]]\nsymbols = ['A']", "unknown key `groups`, allowed are history, ema, group; did you mean `group`?"),
+        (
+            "[[groups]]\nsymbols = ['A']",
+            "unknown key `groups`, allowed are history, ema, signals, strategy, group; did you mean `group`?",
+        ),
         (
             "[[group]]\nsymbol = ['A']",
             "group 1: unknown key `symbol`, allowed are name, calendar, hours, provider, symbols; did you mean `symbols`?",

@@ -82,8 +82,11 @@ def screener_spec(graph: Graph) -> AssetSpec:
     )
 
 
+# Not the asset's name: Dagster takes jobs and steps of one name for a conflict.
+JOB = "performance"
+
 performance_job = define_asset_job(
-    PERFORMANCE,
+    JOB,
     selection=AssetSelection.assets(PERFORMANCE),
     tags={LANE_TAG: SLOW_LANE, PRIORITY_TAG: "-6"},
     description="Adds up what the strategies did. Launched by its schedule.",
@@ -94,8 +97,8 @@ def performance_schedule(graph: Graph) -> ScheduleDefinition:
     """Every five minutes, between the bar closes."""
 
     @schedule(
-        name=PERFORMANCE,
-        job_name=PERFORMANCE,
+        name=JOB,
+        job_name=JOB,
         cron_schedule="2-59/5 * * * *",
         execution_timezone="UTC",
         default_status=DefaultScheduleStatus.RUNNING,
@@ -108,7 +111,7 @@ def performance_schedule(graph: Graph) -> ScheduleDefinition:
             reason = why_not(transaction, graph.strategies)
         if reason is not None:
             return SkipReason(reason)
-        if context.instance.get_runs(RunsFilter(job_name=PERFORMANCE, statuses=_UNFINISHED), limit=1):
+        if context.instance.get_runs(RunsFilter(job_name=JOB, statuses=_UNFINISHED), limit=1):
             return SkipReason("the last run is not over yet")
         return RunRequest(run_key=context.scheduled_execution_time.isoformat())
 

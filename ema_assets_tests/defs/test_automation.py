@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from dagster import (
+    Definitions,
     RunRequest,
     SkipReason,
     build_schedule_context,
@@ -17,7 +18,7 @@ from ema_assets.definitions import assembled
 from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.pipeline.graph import build
 from ema_assets.timeframes import ORDER, Timeframe
-from ema_assets_tests.core import rewrite
+from ema_assets_tests.core import CORE_TEXT, rewrite
 from ema_assets_tests.defs.conftest import WATCHLIST, World, defs, sweep, sync_watchlist
 
 SUNDAY = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -35,11 +36,16 @@ def look(world: World, sensor: object) -> object:
     return sensor._raw_fn(build_sensor_context(instance=world.instance), **world.resources)
 
 
+def test_dagster_can_load_everything_with_and_without_the_other_signals() -> None:
+    for watched in (WATCHLIST, WATCHLIST.removesuffix(CORE_TEXT)):
+        Definitions.validate_loadable(assembled(build(watchlist.parse(watched))))
+
+
 def test_there_is_a_schedule_a_timeframe_one_of_maintenance_one_of_performance_and_all_run_by_default() -> None:
     schedules = {schedule.name: schedule for schedule in defs.schedules or ()}
     assert set(schedules) == {f"refresh_{timeframe.value}" for timeframe in ORDER} | {
         "maintenance",
-        "strategy_performance",
+        "performance",
     }
     assert all(schedule.default_status.value == "RUNNING" for schedule in schedules.values())
     assert schedules["refresh_5m"].cron_schedule == "*/5 * * * *"

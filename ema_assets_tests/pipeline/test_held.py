@@ -10,6 +10,7 @@ import pytest
 from ema_assets.lineage import EMA_SIGNALS, OHLC
 from ema_assets.pipeline import waiting
 from ema_assets.pipeline.computing import refresh_computed, refresh_rolled_up
+from ema_assets.pipeline.graph import build
 from ema_assets.store import ledger
 from ema_assets.store.database import Database
 from ema_assets.timeframes import Timeframe
@@ -17,6 +18,7 @@ from ema_assets_tests.pipeline.exchange import MemoryExchange, bars_on, refresh,
 
 NOW = utc("2026-11-25 16:00")
 WATCHED = watch({"AAPL": "XNYS", "MSFT": "XNYS", "XOM": "XNYS"}, m5_days=3)
+GRAPH = build(WATCHED)
 SPOILED = "SELECT count(*) FROM market.ema_signals WHERE timeframe = '5m' AND symbol = 'MSFT' AND ema_9 = 1"
 
 
@@ -57,7 +59,7 @@ def test_a_scheduled_run_leaves_a_held_series_to_whoever_holds_it(loaded: Databa
     with loaded.transaction() as transaction:
         transaction.execute("UPDATE market.series_state SET dirty_from = first_ts WHERE asset = 'ema_signals'")
     with held(loaded, EMA_SIGNALS, "MSFT", Timeframe.M5):
-        outcome = refresh_computed(loaded, EMA_SIGNALS, Timeframe.M5, WATCHED.symbols, NOW)
+        outcome = refresh_computed(loaded, GRAPH.nodes[EMA_SIGNALS], Timeframe.M5, WATCHED.symbols, NOW)
     assert (sorted(outcome.done), outcome.errors) == (["AAPL", "XOM"], {})
     assert state_of(loaded, "MSFT", Timeframe.M5, EMA_SIGNALS)["dirty_from"] is not None
 
@@ -67,7 +69,9 @@ def test_a_persons_run_computes_a_held_series_as_soon_as_it_is_free(loaded: Data
         transaction.execute("UPDATE market.ema_signals SET ema_9 = 1 WHERE timeframe = '5m'")
     with held(loaded, EMA_SIGNALS, "MSFT", Timeframe.M5) as let_go:
         threading.Timer(1.0, let_go.set).start()
-        outcome = refresh_computed(loaded, EMA_SIGNALS, Timeframe.M5, WATCHED.symbols, NOW, everything=True)
+        outcome = refresh_computed(
+            loaded, GRAPH.nodes[EMA_SIGNALS], Timeframe.M5, WATCHED.symbols, NOW, everything=True
+        )
     assert (sorted(outcome.done), outcome.errors) == (["AAPL", "MSFT", "XOM"], {})
     assert rows_of(loaded, SPOILED) == [(0,)]
 
@@ -81,7 +85,7 @@ def test_a_persons_run_names_what_it_could_not_compute_and_holds_it_against_nobo
         if asset == OHLC:
             outcome = refresh_rolled_up(loaded, timeframe, WATCHED.symbols, NOW, everything=True)
         else:
-            outcome = refresh_computed(loaded, asset, timeframe, WATCHED.symbols, NOW, everything=True)
+            outcome = refresh_computed(loaded, GRAPH.nodes[asset], timeframe, WATCHED.symbols, NOW, everything=True)
     assert sorted(outcome.done) == ["AAPL", "XOM"]
     assert list(outcome.errors) == ["MSFT"]
     assert "another run has held it" in outcome.errors["MSFT"]

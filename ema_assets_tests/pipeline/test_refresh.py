@@ -1,6 +1,5 @@
 """A refresh from provider to trades: what it touches, what it leaves alone, and what a failure costs."""
 
-from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 
 import polars as pl
@@ -9,7 +8,6 @@ import pytest
 from ema_assets.errors import StoreError
 from ema_assets.lineage import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.pipeline import computing, fetching
-from ema_assets.pipeline.graph import build
 from ema_assets.pipeline.ingest import store_file
 from ema_assets.pipeline.planning import closed_bars
 from ema_assets.providers.http import Unreachable
@@ -378,16 +376,3 @@ def test_another_code_version_recomputes_that_asset_and_then_what_reads_it(
     assert outcomes[STRATEGY, Timeframe.M5].done == ["AAPL"]
     assert state_of(database, "AAPL", Timeframe.M5, EMA_TREND)["code_version"] == "2"
     assert stale_at(database, NOW).filter(timeframe="5m").is_empty()
-
-
-def test_series_that_another_run_works_on_are_left_to_it(
-    database: Database, database_url: str, exchange: MemoryExchange
-) -> None:
-    refresh(database, WATCHED, exchange, NOW, timeframes=[Timeframe.M5])
-    everything: Sequence[str] = SYMBOLS
-    with Database(database_url) as other, other.transaction() as held:
-        ledger.lock(held, EMA_SIGNALS, Timeframe.M5, ["MSFT"])
-        outcome = computing.refresh_computed(
-            database, build(WATCHED).nodes[EMA_SIGNALS], Timeframe.M5, everything, NOW, everything=True
-        )
-        assert outcome.done == ["AAPL", "BTC-USD"]
