@@ -1,6 +1,6 @@
 """What reading the results costs: `strategy_performance` added up and the screener asked, over tables filled by SQL.
 
-    python -m benchmarks.results [--explain]
+python -m benchmarks.results [--explain]
 """
 
 import argparse
@@ -116,9 +116,7 @@ def main() -> None:
             print(f"performance: {done.rows} series x 100 trades in {done.seconds:.2f} s")
         if options.explain:
             with database.transaction() as transaction:
-                sql = transaction.query(
-                    "SELECT pg_get_viewdef('market.strategy_performance'::regclass) AS sql"
-                ).item()
+                sql = transaction.query("SELECT pg_get_viewdef('market.strategy_performance'::regclass) AS sql").item()
             _explain(database, re.sub(r";\s*$", "", sql))
     with filled(options.symbols[1], 1) as database:
         _screener(database, options.explain)

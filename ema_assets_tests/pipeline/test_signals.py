@@ -8,7 +8,7 @@ import pytest
 from ema_assets.keys import Instrument
 from ema_assets.pipeline.graph import Graph, build
 from ema_assets.store.database import Database
-from ema_assets.timeframes import FETCHED, ORDER, Timeframe
+from ema_assets.timeframes import FETCHED, Timeframe
 from ema_assets.watchlist import Watchlist
 from ema_assets_tests.pipeline.exchange import MemoryExchange, bars_on, moved, refresh, rows_of, utc
 

@@ -167,14 +167,22 @@ def assert_figures(row: dict[str, Any], expected: dict[str, Any]) -> None:
         found = row[name]
         if isinstance(value, float) and found is not None:
             # Annualizing raises what is rounded to a large power.
-            assert near(found, value, 1e-6 if "annualized" in name or name == "calmar" else 1e-8), (where, name, found, value)
+            assert near(found, value, 1e-6 if "annualized" in name or name == "calmar" else 1e-8), (
+                where,
+                name,
+                found,
+                value,
+            )
         else:
             assert found == value, (where, name, found, value)
 
 
 def series_of(database: Database, strategy: str, symbol: str, timeframe: str) -> tuple[list[Any], list[Any]]:
     bars = rows(
-        database, "SELECT ts, close FROM market.ohlc WHERE symbol = $1 AND timeframe = $2 ORDER BY ts", symbol, timeframe
+        database,
+        "SELECT ts, close FROM market.ohlc WHERE symbol = $1 AND timeframe = $2 ORDER BY ts",
+        symbol,
+        timeframe,
     )
     trades = rows(
         database,
@@ -189,7 +197,9 @@ def series_of(database: Database, strategy: str, symbol: str, timeframe: str) ->
 def test_every_figure_is_what_trades_and_an_equity_curve_bar_by_bar_give(filled: Database) -> None:
     found = rows(filled, "SELECT * FROM results.performance")
     keys = {(row["strategy"], row["symbol"], row["timeframe"]) for row in found}
-    assert keys == {(strategy, symbol, frame.value) for strategy in GRAPH.strategies for symbol in CALENDARS for frame in ORDER}
+    assert keys == {
+        (strategy, symbol, frame.value) for strategy in GRAPH.strategies for symbol in CALENDARS for frame in ORDER
+    }
     seen = set()
     for row in found:
         bars, trades = series_of(filled, row["strategy"], row["symbol"], row["timeframe"])
@@ -205,7 +215,15 @@ def test_a_series_with_bars_and_no_trade_has_a_row_of_zeros(filled: Database) ->
     row = rows(filled, "SELECT * FROM results.performance WHERE trades = 0 AND open_trades = 0")[0]
     zeros = ("total_return_pct", "max_drawdown_pct", "exposure_pct", "most_won", "most_lost", "costs_pct")
     assert [row[name] for name in zeros] == [0] * len(zeros)
-    for name in ("win_rate_pct", "profit_factor", "sharpe", "sortino", "calmar", "max_drawdown_from", "annualized_return_pct"):
+    for name in (
+        "win_rate_pct",
+        "profit_factor",
+        "sharpe",
+        "sortino",
+        "calmar",
+        "max_drawdown_from",
+        "annualized_return_pct",
+    ):
         assert row[name] is None
     assert row["buy_and_hold_pct"] != 0
     assert row["remark"] == "too few trades"
@@ -228,7 +246,9 @@ def by_hand(
         e = [float(equity_at(np.float64(sign), closes[entry], closes[at], 0.0)) for at in range(entry, last + 1)]
         growths = [b / a - 1 if a else 0.0 for a, b in zip(e, e[1:], strict=False)]
         falls = [
-            (1 - e[low] / e[high] if e[high] else 0.0, -high, -low) for high in range(len(e)) for low in range(high, len(e))
+            (1 - e[low] / e[high] if e[high] else 0.0, -high, -low)
+            for high in range(len(e))
+            for low in range(high, len(e))
         ]
         fall, high, low = max(falls)
         stored.append(
@@ -265,10 +285,14 @@ def by_hand(
                 bar["ts"], bar["close"],
             )  # fmt: skip
             transaction.execute(
-                "INSERT INTO market.ema_trend (symbol, timeframe, ts, bar_number) VALUES ('X', '1d', $1, $2)", bar["ts"], number
+                "INSERT INTO market.ema_trend (symbol, timeframe, ts, bar_number) VALUES ('X', '1d', $1, $2)",
+                bar["ts"],
+                number,
             )
         transaction.execute(
-            "UPDATE market.series_state SET first_ts = $1, last_ts = $2 WHERE timeframe = '1d'", bars[0]["ts"], bars[-1]["ts"]
+            "UPDATE market.series_state SET first_ts = $1, last_ts = $2 WHERE timeframe = '1d'",
+            bars[0]["ts"],
+            bars[-1]["ts"],
         )
         with transaction.staged(frame) as staged:
             columns = ", ".join(frame.columns)
@@ -278,7 +302,8 @@ def by_hand(
             )
     performance.refresh(database)
     (row,) = rows(
-        database, "SELECT * FROM results.performance WHERE strategy = 'strategy_9_30_ema' AND symbol = 'X' AND timeframe = '1d'"
+        database,
+        "SELECT * FROM results.performance WHERE strategy = 'strategy_9_30_ema' AND symbol = 'X' AND timeframe = '1d'",
     )
     if is_checked:
         assert_figures(row, expected_of(bars, stored, 0.0, bars_a_year(database, "24/7", Timeframe.D1)))
@@ -379,7 +404,7 @@ def test_performance_is_added_up_only_when_a_strategy_was_computed_and_not_too_o
             """Make the last refresh that long ago, and the computing before it."""
             with database.transaction() as transaction:
                 transaction.execute(
-                    "UPDATE market.performance_refresh SET refreshed_at = now() - make_interval(mins => $1), seconds = $2",
+                    "UPDATE market.performance_refresh SET refreshed_at = now() - $1::bigint * interval '1 minute', seconds = $2",
                     minutes,
                     seconds,
                 )
@@ -462,7 +487,9 @@ def test_the_cross_price_as_next_close_makes_the_averages_equal_and_a_close_beyo
     for row in rows(filled, "SELECT * FROM results.screener WHERE cross_price IS NOT NULL"):
         ema = emas[row["symbol"], row["timeframe"]]
         carried = pl.DataFrame([{name: ema[name] for name in ("symbol", "ema_9", "ema_30", "bar_number")}])
-        now = pl.DataFrame([{"symbol": row["symbol"], "trend": row["trend"], "bars_since_cross": row["bars_since_cross"]}])
+        now = pl.DataFrame(
+            [{"symbol": row["symbol"], "trend": row["trend"], "bars_since_cross": row["bars_since_cross"]}]
+        )
 
         def after(close: float, carried: pl.DataFrame = carried, row: dict[str, Any] = row) -> pl.DataFrame:
             bar = pl.DataFrame([{"symbol": row["symbol"], "ts": row["ts"] + timedelta(days=7), "close": close}])
@@ -485,7 +512,10 @@ def test_the_screener_has_no_symbol_off_the_watchlist_and_null_for_a_signal_that
     url = databases.make()
     both = (Instrument("BTC-USD", "24/7"), Instrument("ETH-USD", "24/7"))
     market = MemoryExchange(
-        *(bars_on("24/7", each.symbol, Timeframe.M5, date(2026, 11, 18), date(2026, 11, 20), n) for n, each in enumerate(both))
+        *(
+            bars_on("24/7", each.symbol, Timeframe.M5, date(2026, 11, 18), date(2026, 11, 20), n)
+            for n, each in enumerate(both)
+        )
     )
     days = dict(zip(FETCHED, (2, 10), strict=True))
     with Database(url) as database:
@@ -494,11 +524,21 @@ def test_the_screener_has_no_symbol_off_the_watchlist_and_null_for_a_signal_that
         before = rows(database, sql)
         assert [row["symbol"] for row in before] == ["BTC-USD", "ETH-USD"]
         assert before[0]["rsi"] is not None
-        off = Watchlist(both[:1], days, signals_off=("rsi", "macd"), strategies=({"name": "crossover", "enabled": False},))
+        off = Watchlist(
+            both[:1], days, signals_off=("rsi", "macd"), strategies=({"name": "crossover", "enabled": False},)
+        )
         refresh(database, off, market, NOW)
         (row,) = rows(database, sql)
         assert row.keys() == before[0].keys()
-        hidden = {"rsi", "trade_side", "trade_since", "trade_price", "trade_return_pct", "stop_price", "stop_distance_pct"}
+        hidden = {
+            "rsi",
+            "trade_side",
+            "trade_since",
+            "trade_price",
+            "trade_return_pct",
+            "stop_price",
+            "stop_distance_pct",
+        }
         assert {name: None if name in hidden else value for name, value in before[0].items()} == row
         (gone,) = rows(database, "SELECT count(*) AS n FROM results.performance WHERE strategy = 'strategy_9_30_ema'")
         assert gone["n"] == 0
@@ -572,11 +612,11 @@ def test_a_server_on_which_we_may_not_make_roles_is_migrated_all_the_same(databa
     """The role belongs to the server, so a limited user of a server without it is made for a moment."""
     url = databases.make(migrated=False)
     parts = urlsplit(url)
-    databases.execute("CREATE ROLE limited LOGIN PASSWORD 'limited'")
+    databases.execute("CREATE ROLE limited")
     databases.execute(f"ALTER DATABASE {parts.path[1:]} OWNER TO limited")
     databases.execute("ALTER ROLE ema_reader RENAME TO ema_reader_away")
     try:
-        limited = f"postgresql://limited:limited@{parts.hostname}:{parts.port}{parts.path}"
+        limited = f"{url}{'&' if parts.query else '?'}options=-crole%3Dlimited"
         migrate(limited)
         with Database(limited) as database:
             with database.transaction() as transaction:

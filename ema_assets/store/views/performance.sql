@@ -53,25 +53,29 @@ WITH series AS (
 ), peaked AS (
     -- The highest that equity was before each trade, and when, as one array: arrays are compared from the left, so of
     -- equal peaks the first is the greatest. And the last trade won and lost before, by which streaks are counted.
-    SELECT *, max(ARRAY[equity * equity_peak, -date_part('epoch', equity_peak_ts)]) OVER before AS peak,
+    -- A trade that never rose above its start has no peak of its own.
+    SELECT *, max(CASE WHEN equity_peak > 1 + 1e-12
+                       THEN ARRAY[equity * equity_peak, -date_part('epoch', equity_peak_ts)] END) OVER before AS peak,
            coalesce(max(place) FILTER (WHERE net_return_pct > 0) OVER before, 0) AS last_won,
            coalesce(max(place) FILTER (WHERE net_return_pct <= 0) OVER before, 0) AS last_lost
     FROM levelled
     WINDOW before AS (PARTITION BY symbol, timeframe, strategy ORDER BY entry_ts
                       ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
 ), compared AS (
-    -- A peak that is not above the start is none: the start came first. Of nothing there is nothing to lose.
+    -- A peak that is not above the start is none: the start came first. A trade that never fell below its own start
+    -- falls no deeper than what came before. Of nothing there is nothing to lose.
     SELECT *, greatest(1, peak[1]) AS peak_before,
-           CASE WHEN equity > 0 THEN 1 - equity * equity_trough / greatest(1, peak[1]) ELSE 0 END AS fall_from_before,
+           CASE WHEN equity > 0 AND equity_trough < 1 - 1e-12
+                THEN 1 - equity * equity_trough / greatest(1, peak[1]) ELSE 0 END AS fall_from_before,
            CASE WHEN equity > 0 THEN drawdown ELSE 0 END AS fall_within
     FROM peaked
 ), fallen AS (
-    -- The deeper fall of each trade, from a peak before it or within it. Both are all there was when everything is
-    -- lost: then it began at whichever peak is higher.
+    -- The deeper fall of each trade, from a peak before it or within it. Both are the same when they begin at equal
+    -- peaks, and when everything is lost: then it began at whichever peak is higher, of equal ones the one before.
     SELECT *, CASE
                WHEN greatest(fall_from_before, fall_within) <= 0 THEN NULL
-               WHEN fall_from_before > fall_within
-                    OR (fall_from_before = fall_within AND equity * equity_peak <= peak_before)
+               WHEN fall_from_before > fall_within + 1e-12
+                    OR (fall_from_before > fall_within - 1e-12 AND equity * equity_peak <= peak_before * (1 + 1e-12))
                THEN ARRAY[fall_from_before, -place, CASE WHEN peak[1] > 1 THEN -peak[2] END,
                           date_part('epoch', equity_trough_ts)]
                ELSE ARRAY[fall_within, -place, date_part('epoch', drawdown_peak_ts),
