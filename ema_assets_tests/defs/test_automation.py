@@ -35,7 +35,10 @@ def look(world: World, sensor: object) -> object:
 
 def test_there_is_a_schedule_a_timeframe_one_of_maintenance_one_of_performance_and_all_run_by_default() -> None:
     schedules = {schedule.name: schedule for schedule in defs.schedules or ()}
-    assert set(schedules) == {f"refresh_{timeframe.value}" for timeframe in ORDER} | {"maintenance", "strategy_performance"}
+    assert set(schedules) == {f"refresh_{timeframe.value}" for timeframe in ORDER} | {
+        "maintenance",
+        "strategy_performance",
+    }
     assert all(schedule.default_status.value == "RUNNING" for schedule in schedules.values())
     assert schedules["refresh_5m"].cron_schedule == "*/5 * * * *"
 

@@ -42,7 +42,9 @@ def contents(database: Database, graph: Graph = GRAPH) -> dict[str, pl.DataFrame
     """Every row of everything that is computed, sorted by key."""
     with database.transaction() as transaction:
         return {
-            node.name: transaction.query(f"SELECT * FROM market.{node.name}").sort("symbol", "timeframe", node.table.time)
+            node.name: transaction.query(f"SELECT * FROM market.{node.name}").sort(
+                "symbol", "timeframe", node.table.time
+            )
             for node in graph.computed
         }
 
@@ -126,9 +128,10 @@ def test_a_signal_is_added_by_one_file_and_computes_the_past_and_then_only_what_
     assert [column.name for column in node.columns] == ["ts", "below_high_pct"]
     first = refresh(database, few, market, now, timeframes=[Timeframe.M5], graph=graph)
     assert {name for (name, _), outcome in first.items() if outcome.done} == {"below_high"}
-    assert first["below_high", Timeframe.M5].rows == rows_of(
-        database, "SELECT count(*) FROM market.ohlc WHERE timeframe = '5m'"
-    )[0][0]
+    assert (
+        first["below_high", Timeframe.M5].rows
+        == rows_of(database, "SELECT count(*) FROM market.ohlc WHERE timeframe = '5m'")[0][0]
+    )
     later = refresh(database, few, market, now + STEP, timeframes=[Timeframe.M5], graph=graph)
     moved_on = later["ohlc", Timeframe.M5].written
     assert moved_on

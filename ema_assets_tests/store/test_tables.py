@@ -168,9 +168,7 @@ def test_rows_are_read_from_each_symbols_own_start(database: Database) -> None:
 
 
 def test_a_start_is_moved_back_by_bars_and_not_by_time(database: Database) -> None:
-    write_bars(
-        database, bars(*(("AAPL", bar, 5.0) for bar in (0, 2, 9, 10)), ("MSFT", 1, 5.0))
-    )
+    write_bars(database, bars(*(("AAPL", bar, 5.0) for bar in (0, 2, 9, 10)), ("MSFT", 1, 5.0)))
     with database.transaction() as transaction:
         found = tables.earlier(transaction, BARS, Timeframe.M5, starts(AAPL=10, MSFT=1, NONE=3), 2)
     assert sorted(found.rows()) == [("AAPL", at(2)), ("MSFT", at(1)), ("NONE", at(3))]
