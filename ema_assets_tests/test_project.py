@@ -167,6 +167,6 @@ def test_a_wheel_carries_everything_that_the_code_reads(tmp_path: Path) -> None:
         packed = set(archive.namelist())
     modules = {str(path.relative_to(source)) for path in (source / "ema_assets").rglob("*.py")}
     migrations = {f"ema_assets/store/migrations/{each.number:04}_{each.name}.sql" for each in all_migrations()}
-    views = {f"ema_assets/store/views/{name}.sql" for name in ("performance", "screener")}
     data = {f"ema_assets/{name}" for name in ("default_watchlist.toml", "dagster.yaml", "py.typed")}
+    views = {str(path.relative_to(source)) for path in (source / "ema_assets/store/views").glob("*.sql")}
     assert modules | migrations | views | data == {name for name in packed if ".dist-info/" not in name}

@@ -12,6 +12,9 @@ LEAST_PAUSE = timedelta(minutes=5)
 # With many series adding up takes its time: at most a twentieth of the day.
 PAUSE_PER_SECOND = 20
 
+# A strategy says when it was computed before its transaction ends, and what ended after a refresh began is not in it.
+_LONGEST_TRANSACTION = timedelta(minutes=2)
+
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
@@ -28,7 +31,7 @@ def why_not(transaction: Transaction, strategies: Sequence[str]) -> str | None:
         return "no strategy has been computed yet"
     if age["refreshed_at"] is None:
         return None
-    if age["computed_at"] <= age["refreshed_at"]:
+    if age["computed_at"] <= age["refreshed_at"] - _LONGEST_TRANSACTION:
         return f"no strategy was computed since {age['refreshed_at']:%Y-%m-%d %H:%M:%S} UTC"
     pause = max(LEAST_PAUSE.total_seconds(), age["seconds"] * PAUSE_PER_SECOND)
     # A schedule that fires every five minutes must not miss each second time by a moment.

@@ -54,8 +54,8 @@ def ensure(transaction: Transaction, configured: Configured) -> bool:
 
 def refresh_performance(transaction: Transaction) -> int:
     """Bring `strategy_performance` up to date; return its number of rows. Readers are not held up."""
-    # Every trade is sorted: on disk that takes twice as long.
-    transaction.execute("SET LOCAL work_mem = '256MB'")
+    # Where the planner sorts all trades at once, it shall not do so on disk.
+    transaction.execute("SET LOCAL work_mem = '128MB'")
     transaction.execute("REFRESH MATERIALIZED VIEW CONCURRENTLY market.strategy_performance")
     transaction.execute("DELETE FROM market.performance_refresh")
     transaction.execute(

@@ -3,9 +3,6 @@
 CREATE SCHEMA results;
 COMMENT ON SCHEMA results IS 'What ema-assets has computed, in views whose names and columns stay. Made by the sync of the configuration.';
 
--- Equity after a trade is the product of what each trade made of it.
-CREATE AGGREGATE market.product(float8) (sfunc = float8mul, stype = float8, initcond = '1');
-
 CREATE TABLE market.performance_refresh (
     refreshed_at timestamptz NOT NULL,
     seconds      float8 NOT NULL

@@ -39,34 +39,43 @@ WITH series AS (
            return_pct - net_return_pct AS costs_pct, r_multiple, bars_held,
            bar_returns_sum, bar_returns_square_sum, bar_returns_negative_square_sum,
            equity_peak, equity_peak_ts, equity_trough, equity_trough_ts, drawdown, drawdown_peak_ts, drawdown_trough_ts,
-           greatest(1 + net_return_pct / 100, 0) AS factor,
-           coalesce(market.product(greatest(1 + net_return_pct / 100, 0)) OVER before, 1) AS equity,
+           -- A sum of logarithms: Postgres fails when a product becomes too small. Below e^-300 it is as good as nothing.
+           CASE WHEN bool_or(is_lost) OVER before THEN 0
+                ELSE exp(greatest(coalesce(sum(growth_log) OVER before, 0), -300)) END AS equity, growth_log, is_lost,
            row_number() OVER before AS place
-    FROM market.trade
+    FROM (
+        SELECT *, net_return_pct <= -100 AS is_lost,
+               CASE WHEN net_return_pct > -100 THEN ln(1 + net_return_pct / 100) END AS growth_log
+        FROM market.trade
+    ) t
     WINDOW before AS (PARTITION BY symbol, timeframe, strategy ORDER BY entry_ts
                       ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
 ), peaked AS (
     -- The highest that equity was before each trade, and when, as one array: arrays are compared from the left, so of
     -- equal peaks the first is the greatest. And the last trade won and lost before, by which streaks are counted.
-    SELECT *, max(ARRAY[equity * equity_peak, -date_part('epoch', equity_peak_ts)]) OVER before AS peak,
+    -- A trade that never rose above its start has no peak of its own.
+    SELECT *, max(CASE WHEN equity_peak > 1 + 1e-12
+                       THEN ARRAY[equity * equity_peak, -date_part('epoch', equity_peak_ts)] END) OVER before AS peak,
            coalesce(max(place) FILTER (WHERE net_return_pct > 0) OVER before, 0) AS last_won,
            coalesce(max(place) FILTER (WHERE net_return_pct <= 0) OVER before, 0) AS last_lost
     FROM levelled
     WINDOW before AS (PARTITION BY symbol, timeframe, strategy ORDER BY entry_ts
                       ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
 ), compared AS (
-    -- A peak that is not above the start is none: the start came first. Of nothing there is nothing to lose.
+    -- A peak that is not above the start is none: the start came first. A trade that never fell below its own start
+    -- falls no deeper than what came before. Of nothing there is nothing to lose.
     SELECT *, greatest(1, peak[1]) AS peak_before,
-           CASE WHEN equity > 0 THEN 1 - equity * equity_trough / greatest(1, peak[1]) ELSE 0 END AS fall_from_before,
+           CASE WHEN equity > 0 AND equity_trough < 1 - 1e-12
+                THEN 1 - equity * equity_trough / greatest(1, peak[1]) ELSE 0 END AS fall_from_before,
            CASE WHEN equity > 0 THEN drawdown ELSE 0 END AS fall_within
     FROM peaked
 ), fallen AS (
-    -- The deeper fall of each trade, from a peak before it or within it. Both are all there was when everything is
-    -- lost: then it began at whichever peak is higher.
+    -- The deeper fall of each trade, from a peak before it or within it. Both are the same when they begin at equal
+    -- peaks, and when everything is lost: then it began at whichever peak is higher, of equal ones the one before.
     SELECT *, CASE
                WHEN greatest(fall_from_before, fall_within) <= 0 THEN NULL
-               WHEN fall_from_before > fall_within
-                    OR (fall_from_before = fall_within AND equity * equity_peak <= peak_before)
+               WHEN fall_from_before > fall_within + 1e-12
+                    OR (fall_from_before > fall_within - 1e-12 AND equity * equity_peak <= peak_before * (1 + 1e-12))
                THEN ARRAY[fall_from_before, -place, CASE WHEN peak[1] > 1 THEN -peak[2] END,
                           date_part('epoch', equity_trough_ts)]
                ELSE ARRAY[fall_within, -place, date_part('epoch', drawdown_peak_ts),
@@ -90,10 +99,12 @@ WITH series AS (
            max(place - last_lost) FILTER (WHERE is_closed AND net_return_pct > 0) AS most_won,
            max(place - last_won) FILTER (WHERE is_closed AND net_return_pct <= 0) AS most_lost,
            sum(costs_pct) AS costs_pct,
-           market.product(factor) AS growth,
+           CASE WHEN bool_or(is_lost) THEN 0 ELSE exp(greatest(sum(growth_log), -300)) END AS growth,
            sum(bars_held) AS bars_in_trades,
-           sum(bar_returns_sum) AS returns, sum(bar_returns_square_sum) AS squares,
-           sum(bar_returns_negative_square_sum) AS negative_squares,
+           -- Once all is lost, no bar has a return.
+           sum(bar_returns_sum) FILTER (WHERE equity > 0) AS returns,
+           sum(bar_returns_square_sum) FILTER (WHERE equity > 0) AS squares,
+           sum(bar_returns_negative_square_sum) FILTER (WHERE equity > 0) AS negative_squares,
            max(fall) AS fall
     FROM fallen GROUP BY symbol, timeframe, strategy
 ), measured AS (
@@ -117,15 +128,15 @@ WITH series AS (
            -- A few hours that are blown up to a year may not fit into a number: such a figure says nothing.
            CASE WHEN m.growth = 0 THEN -100
                 WHEN ln(m.growth) * m.bars_a_year / m.bars < 50
-                THEN (exp(ln(m.growth) * m.bars_a_year / m.bars) - 1) * 100 END AS annualized,
+                THEN (exp(greatest(ln(m.growth) * m.bars_a_year / m.bars, -50)) - 1) * 100 END AS annualized,
            CASE WHEN ln(1 + buy_and_hold_pct / 100) * m.bars_a_year / m.bars < 50
-                THEN (exp(ln(1 + buy_and_hold_pct / 100) * m.bars_a_year / m.bars) - 1) * 100 END AS held_annualized
+                THEN (exp(greatest(ln(1 + buy_and_hold_pct / 100) * m.bars_a_year / m.bars, -50)) - 1) * 100 END AS held_annualized
     FROM measured m
 )
 SELECT strategy, symbol, timeframe, first_ts, last_ts, bars, trades, open_trades,
        won::float8 / nullif(trades, 0) * 100 AS win_rate_pct, average_win_pct, average_loss_pct,
        best_trade_pct, worst_trade_pct, expectancy_pct,
-       CASE WHEN is_enough THEN gained / nullif(lost, 0) END AS profit_factor,
+       CASE WHEN is_enough THEN coalesce(gained, 0) / nullif(lost, 0) END AS profit_factor,
        average_r, average_bars_held::float8 AS average_bars_held,
        (growth - 1) * 100 AS total_return_pct,
        CASE WHEN is_enough THEN annualized END AS annualized_return_pct,

@@ -1,0 +1,56 @@
+"""The schedule and the asset of performance, as the daemon evaluates them and as a run executes it."""
+
+from dagster import AssetKey, DagsterRunStatus, RunRequest, SkipReason, build_schedule_context
+
+from ema_assets.defs.performance import PERFORMANCE, SCREENER
+from ema_assets_tests.defs.conftest import World, defs
+
+
+def tick(world: World) -> RunRequest | SkipReason:
+    schedule = defs.resolve_schedule_def(PERFORMANCE)
+    context = build_schedule_context(
+        instance=world.instance, scheduled_execution_time=world.now, resources={"store": world.resources["store"]}
+    )
+    return schedule._execution_fn.decorated_fn(context, store=world.resources["store"])
+
+
+def silence(world: World) -> str:
+    reason = tick(world)
+    assert isinstance(reason, SkipReason)
+    assert reason.skip_message is not None
+    return reason.skip_message
+
+
+def test_performance_is_added_up_in_the_slow_lane_once_strategies_are_computed_and_then_not_again(world: World) -> None:
+    assert silence(world) == "no strategy has been computed yet"
+    world.settle()
+    request = tick(world)
+    assert isinstance(request, RunRequest)
+    assert request.run_key == world.now.isoformat()
+    job = defs.resolve_job_def(PERFORMANCE)
+    assert (job.tags["ema_assets/lane"], job.tags["dagster/priority"]) == ("slow", "-6")
+    done = job.execute_in_process(instance=world.instance, resources=world.resources)
+    assert done.success
+    (event,) = done.asset_materializations_for_node(PERFORMANCE)
+    # Five symbols on six timeframes; those without a bar yet have no row.
+    assert event.asset_key == AssetKey(PERFORMANCE)
+    with world.database.transaction() as transaction:
+        rows = transaction.query("SELECT count(*) AS n FROM results.performance").item()
+    assert event.metadata["series"].value == rows == 30
+    assert 0 < float(event.metadata["seconds"].value) < 60  # type: ignore[arg-type]
+    assert silence(world).startswith("added up ")
+
+
+def test_a_run_that_is_not_over_is_waited_for(world: World) -> None:
+    world.settle()
+    world.instance.create_run_for_job(defs.resolve_job_def(PERFORMANCE), status=DagsterRunStatus.STARTED)
+    assert silence(world) == "the last run is not over yet"
+
+
+def test_the_screener_stands_in_the_lineage_and_is_never_run() -> None:
+    graph = defs.resolve_asset_graph()
+    node = graph.get(AssetKey(SCREENER))
+    assert not node.is_executable
+    assert AssetKey("ema_trend") in node.parent_keys
+    # Signals that are off are no parents.
+    assert AssetKey("rsi") not in node.parent_keys

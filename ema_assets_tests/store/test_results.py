@@ -1,0 +1,629 @@
+"""The views of results against plain Python: every figure of performance, every column of the screener, the role."""
+
+import math
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import polars as pl
+import psycopg2
+import pytest
+
+from ema_assets.domain.calendars import bar_grid, exchange_sessions
+from ema_assets.keys import Instrument
+from ema_assets.pipeline import performance
+from ema_assets.pipeline.graph import build
+from ema_assets.pipeline.watch import adopt_graph
+from ema_assets.signals.ema_signals import SIGNAL as EMA_SIGNAL
+from ema_assets.signals.ema_trend import ema_trend
+from ema_assets.store import results
+from ema_assets.store.database import Database
+from ema_assets.store.migrations import migrate
+from ema_assets.strategies.path import equity_at
+from ema_assets.strategies.schema import TRADE_SCHEMA
+from ema_assets.timeframes import FETCHED, ORDER, Timeframe
+from ema_assets.watchlist import Watchlist
+from ema_assets_tests.pipeline.exchange import MemoryExchange, bars_on, refresh, utc
+from ema_assets_tests.strategies.test_performance import curve, of_curve
+
+CALENDARS = {"AAPL": "XNYS", "0700.HK": "XHKG", "BTC-USD": "24/7"}
+STRATEGIES = (
+    {"name": "guarded", "rule": "crossover", "side": "both", "fill": "next_open", "cost_bps": 25, "atr_stop": 1.0},
+    {"name": "bears", "rule": "crossover", "side": "short"},
+    {"name": "intraday", "rule": "pullback", "side": "both", "exit_at_session_end": True, "atr_target": 2.0},
+)
+WATCHED = Watchlist(
+    tuple(Instrument(symbol, calendar) for symbol, calendar in CALENDARS.items()),
+    dict(zip(FETCHED, (12, 400), strict=True)),
+    strategies=STRATEGIES,
+)
+GRAPH = build(WATCHED)
+NOW = utc("2026-11-20 15:00")
+COSTS = {"strategy_9_30_guarded": 0.0025}
+
+
+def exchange() -> MemoryExchange:
+    return MemoryExchange(
+        *(
+            bars_on(
+                calendar,
+                symbol,
+                timeframe,
+                date(2026, 11, 11) if timeframe is Timeframe.M5 else date(2025, 11, 3),
+                date(2026, 11, 20),
+                seed,
+            )
+            for seed, (symbol, calendar) in enumerate(CALENDARS.items())
+            for timeframe in FETCHED
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def filled(databases) -> Iterator[Database]:
+    """Everything computed, and performance added up."""
+    url = databases.make()
+    with Database(url) as database:
+        refresh(database, WATCHED, exchange(), NOW)
+        performance.refresh(database)
+        yield database
+    databases.drop(url)
+
+
+def rows(database: Database, sql: str, *values: object) -> list[dict[str, Any]]:
+    with database.transaction() as transaction:
+        return transaction.query(sql, *values).rows(named=True)
+
+
+def near(found: float | None, expected: float | None, rel: float = 1e-9) -> bool:
+    if found is None or expected is None:
+        return found is expected
+    return math.isclose(found, expected, rel_tol=rel, abs_tol=1e-9)
+
+
+# --- performance ------------------------------------------------------------------------------------------------------
+
+
+def bars_a_year(database: Database, calendar: str, timeframe: Timeframe) -> float:
+    """From the library's sessions of the last 365 days that are stored."""
+    (known,) = rows(database, "SELECT min(session) a, max(session) b FROM market.session WHERE calendar = $1", calendar)
+    days = min(365, (known["b"] - known["a"]).days + 1)
+    sessions = exchange_sessions(calendar, known["b"] - timedelta(days=days - 1), known["b"])
+    return bar_grid(sessions, timeframe).height * 365.25 / days
+
+
+def longest(won: list[bool], wanted: bool) -> int:
+    best = run = 0
+    for each in won:
+        run = run + 1 if each is wanted else 0
+        best = max(best, run)
+    return best
+
+
+def annualized(growth: float, times: float) -> float | None:
+    """In percent; None for what is too large to say anything."""
+    if growth == 0:
+        return -100.0
+    return None if math.log(growth) * times > 50 else (math.exp(math.log(growth) * times) - 1) * 100
+
+
+def expected_of(bars: list[dict[str, Any]], trades: list[dict[str, Any]], cost: float, year: float) -> dict[str, Any]:
+    """Every figure, from trades' prices and a bar-by-bar curve: no column that the strategy added up is read."""
+    returns, points = curve(bars, trades, cost)
+    path = of_curve(returns, points)
+    closed = [each for each in trades if each["exit_ts"] is not None]
+    nets, costs = [], []
+    for each in trades:
+        sign = 1 if each["side"] == "long" else -1
+        last = each["exit_price"] if each["exit_ts"] is not None else each["last_price"]
+        paid = cost * (1 + (last / each["entry_price"] if each["exit_ts"] is not None else 0))
+        costs.append(paid * 100)
+        each["net"] = (sign * (last / each["entry_price"] - 1) - paid) * 100
+        if each["exit_ts"] is not None:
+            nets.append(each["net"])
+    wins, losses = [net for net in nets if net > 0], [net for net in nets if net <= 0]
+    at = {bar["ts"]: number for number, bar in enumerate(bars)}
+    held = sum(at[each["exit_ts"] or bars[-1]["ts"]] - at[each["entry_ts"]] for each in trades)
+    enough = len(closed) >= results.FEWEST_TRADES
+    annual = annualized(path.equity, year / len(bars))
+    hold = bars[-1]["close"] / bars[0]["close"]
+    return {
+        "first_ts": bars[0]["ts"],
+        "last_ts": bars[-1]["ts"],
+        "bars": len(bars),
+        "trades": len(closed),
+        "open_trades": len(trades) - len(closed),
+        "win_rate_pct": len(wins) / len(nets) * 100 if nets else None,
+        "average_win_pct": math.fsum(wins) / len(wins) if wins else None,
+        "average_loss_pct": math.fsum(losses) / len(losses) if losses else None,
+        "best_trade_pct": max(nets, default=None),
+        "worst_trade_pct": min(nets, default=None),
+        "expectancy_pct": math.fsum(nets) / len(nets) if nets else None,
+        "profit_factor": math.fsum(wins) / -math.fsum(losses) if enough and math.fsum(losses) else None,
+        "total_return_pct": (path.equity - 1) * 100,
+        "annualized_return_pct": annual if enough else None,
+        "max_drawdown_pct": path.drawdown * 100,
+        "max_drawdown_from": (path.peak_ts or bars[0]["ts"]) if path.drawdown > 0 else None,
+        "max_drawdown_to": path.trough_ts,
+        "exposure_pct": held / len(bars) * 100,
+        "sharpe": path.mean / path.deviation * math.sqrt(year) if enough and path.deviation else None,
+        "sortino": path.mean / path.downside * math.sqrt(year) if enough and path.downside else None,
+        "calmar": annual / (path.drawdown * 100) if enough and path.drawdown and annual is not None else None,
+        "most_won": longest([net > 0 for net in nets], True),
+        "most_lost": longest([net > 0 for net in nets], False),
+        "costs_pct": math.fsum(costs),
+        "buy_and_hold_pct": (hold - 1) * 100,
+        "buy_and_hold_annualized_pct": annualized(hold, year / len(bars)),
+        "remark": None if enough else "too few trades",
+    }
+
+
+def assert_figures(row: dict[str, Any], expected: dict[str, Any]) -> None:
+    where = f"{row['strategy']} {row['symbol']}|{row['timeframe']}"
+    for name, value in expected.items():
+        found = row[name]
+        if isinstance(value, float) and found is not None:
+            # Annualizing raises what is rounded to a large power.
+            assert near(found, value, 1e-6 if "annualized" in name or name == "calmar" else 1e-8), (
+                where,
+                name,
+                found,
+                value,
+            )
+        else:
+            assert found == value, (where, name, found, value)
+
+
+def series_of(database: Database, strategy: str, symbol: str, timeframe: str) -> tuple[list[Any], list[Any]]:
+    bars = rows(
+        database,
+        "SELECT ts, close FROM market.ohlc WHERE symbol = $1 AND timeframe = $2 ORDER BY ts",
+        symbol,
+        timeframe,
+    )
+    trades = rows(
+        database,
+        f"""SELECT side, entry_ts, entry_price, exit_ts, exit_price, last_price FROM market.{strategy}
+            WHERE symbol = $1 AND timeframe = $2 ORDER BY entry_ts""",
+        symbol,
+        timeframe,
+    )
+    return bars, trades
+
+
+def test_every_figure_is_what_trades_and_an_equity_curve_bar_by_bar_give(filled: Database) -> None:
+    found = rows(filled, "SELECT * FROM results.performance")
+    keys = {(row["strategy"], row["symbol"], row["timeframe"]) for row in found}
+    assert keys == {
+        (strategy, symbol, frame.value) for strategy in GRAPH.strategies for symbol in CALENDARS for frame in ORDER
+    }
+    seen = set()
+    for row in found:
+        bars, trades = series_of(filled, row["strategy"], row["symbol"], row["timeframe"])
+        year = bars_a_year(filled, CALENDARS[row["symbol"]], Timeframe(row["timeframe"]))
+        assert_figures(row, expected_of(bars, trades, COSTS.get(row["strategy"], 0.0), year))
+        seen.add((row["trades"] > 0, row["open_trades"], row["remark"], row["sharpe"] is not None))
+    # Every case is among them: no trade, an open one, too few, enough.
+    assert (False, 0, "too few trades", False) in seen
+    assert {(True, 0, None, True), (True, 1, None, True), (True, 1, "too few trades", False)} <= seen
+
+
+def test_a_series_with_bars_and_no_trade_has_a_row_of_zeros(filled: Database) -> None:
+    row = rows(filled, "SELECT * FROM results.performance WHERE trades = 0 AND open_trades = 0")[0]
+    zeros = ("total_return_pct", "max_drawdown_pct", "exposure_pct", "most_won", "most_lost", "costs_pct")
+    assert [row[name] for name in zeros] == [0] * len(zeros)
+    for name in (
+        "win_rate_pct",
+        "profit_factor",
+        "sharpe",
+        "sortino",
+        "calmar",
+        "max_drawdown_from",
+        "annualized_return_pct",
+    ):
+        assert row[name] is None
+    assert row["buy_and_hold_pct"] != 0
+    assert row["remark"] == "too few trades"
+
+
+TS = datetime(2026, 11, 2, tzinfo=UTC)
+
+
+def by_hand(
+    database: Database, closes: list[float], trades: list[tuple[str, int, int | None]], *, is_checked: bool = True
+) -> dict[str, Any]:
+    """The row of a series on 1d with these closes and trades (side, entry, exit), as the strategy would store them."""
+    watched = Watchlist((Instrument("X", "24/7"),), dict(zip(FETCHED, (5, 30), strict=True)))
+    refresh(database, watched, MemoryExchange(), TS + timedelta(days=30))
+    bars = [{"ts": TS + timedelta(days=number), "close": close} for number, close in enumerate(closes)]
+    stored = []
+    for side, entry, end in trades:
+        sign = 1.0 if side == "long" else -1.0
+        last = len(bars) - 1 if end is None else end
+        e = [float(equity_at(np.float64(sign), closes[entry], closes[at], 0.0)) for at in range(entry, last + 1)]
+        growths = [b / a - 1 if a else 0.0 for a, b in zip(e, e[1:], strict=False)]
+        falls = [
+            (1 - e[low] / e[high] if e[high] else 0.0, -high, -low)
+            for high in range(len(e))
+            for low in range(high, len(e))
+        ]
+        fall, high, low = max(falls)
+        stored.append(
+            {
+                "entry_ts": bars[entry]["ts"],
+                "side": side,
+                "entry_price": closes[entry],
+                "exit_ts": None if end is None else bars[end]["ts"],
+                "exit_price": None if end is None else closes[end],
+                "last_ts": bars[last]["ts"],
+                "last_price": closes[last],
+                "return_pct": sign * (closes[last] / closes[entry] - 1) * 100,
+                "net_return_pct": sign * (closes[last] / closes[entry] - 1) * 100,
+                "bars_held": last - entry,
+                "status": "open" if end is None else "closed",
+                "bar_returns_sum": sum(growths),
+                "bar_returns_square_sum": sum(each**2 for each in growths),
+                "bar_returns_negative_square_sum": sum(min(each, 0) ** 2 for each in growths),
+                "equity_peak": max(e),
+                "equity_peak_ts": bars[entry + e.index(max(e))]["ts"],
+                "equity_trough": min(e),
+                "equity_trough_ts": bars[entry + e.index(min(e))]["ts"],
+                "drawdown": fall,
+                "drawdown_peak_ts": bars[entry - high]["ts"] if fall else None,
+                "drawdown_trough_ts": bars[entry - low]["ts"] if fall else None,
+            }
+        )
+    kinds = {name: kind for name, kind in TRADE_SCHEMA.items() if name in stored[0]}
+    frame = pl.DataFrame(stored, schema=kinds)
+    with database.transaction() as transaction:
+        for number, bar in enumerate(bars, 1):
+            transaction.execute(
+                "INSERT INTO market.ohlc VALUES ('X', '1d', $1, $2::float8, $2::float8, $2::float8, $2::float8, 1)",
+                bar["ts"], bar["close"],
+            )  # fmt: skip
+            transaction.execute(
+                "INSERT INTO market.ema_trend (symbol, timeframe, ts, bar_number) VALUES ('X', '1d', $1, $2)",
+                bar["ts"],
+                number,
+            )
+        transaction.execute(
+            "UPDATE market.series_state SET first_ts = $1, last_ts = $2 WHERE timeframe = '1d'",
+            bars[0]["ts"],
+            bars[-1]["ts"],
+        )
+        with transaction.staged(frame) as staged:
+            columns = ", ".join(frame.columns)
+            transaction.execute(
+                f"INSERT INTO market.strategy_9_30_ema (symbol, timeframe, {columns}) "
+                f"SELECT 'X', '1d', {columns} FROM pg_temp.{staged}"
+            )
+    performance.refresh(database)
+    (row,) = rows(
+        database,
+        "SELECT * FROM results.performance WHERE strategy = 'strategy_9_30_ema' AND symbol = 'X' AND timeframe = '1d'",
+    )
+    if is_checked:
+        assert_figures(row, expected_of(bars, stored, 0.0, bars_a_year(database, "24/7", Timeframe.D1)))
+    return row
+
+
+def test_one_open_trade_counts_as_it_is_marked_and_is_no_closed_one(database: Database) -> None:
+    row = by_hand(database, [10, 11, 12, 9, 12.1], [("long", 1, None)])
+    assert (row["trades"], row["open_trades"], row["win_rate_pct"]) == (0, 1, None)
+    assert near(row["total_return_pct"], 10.0)
+    assert (row["max_drawdown_from"], row["max_drawdown_to"]) == (TS + timedelta(days=2), TS + timedelta(days=3))
+
+
+def test_a_fall_over_several_trades_has_the_dates_of_its_peak_and_of_its_trough(database: Database) -> None:
+    row = by_hand(database, [10, 12, 11, 11, 10, 10, 9.5, 9.9], [("long", 0, 2), ("long", 3, 4), ("long", 5, 7)])
+    assert (row["max_drawdown_from"], row["max_drawdown_to"]) == (TS + timedelta(days=1), TS + timedelta(days=6))
+
+
+def test_a_fall_from_the_start_begins_at_the_first_bar(database: Database) -> None:
+    row = by_hand(database, [10, 10, 10, 9, 9, 8], [("long", 1, 3), ("long", 4, 5)])
+    assert (row["max_drawdown_from"], row["max_drawdown_to"]) == (TS, TS + timedelta(days=5))
+
+
+def test_a_short_that_loses_everything_ends_at_nothing_and_what_follows_changes_nothing(database: Database) -> None:
+    # Ten trades and two, so that the ratios are shown.
+    few = [("long", 2 * n, 2 * n + 1) for n in range(9)]
+    closes = [10, 11] * 9 + [10, 30, 5, 6, 5, 6]
+    row = by_hand(database, closes, [*few, ("short", 18, 19), ("long", 20, 21), ("long", 22, 23)])
+    assert row["total_return_pct"] == -100
+    assert row["annualized_return_pct"] == -100
+    assert row["max_drawdown_pct"] == 100
+    assert row["max_drawdown_to"] == TS + timedelta(days=19)
+    assert row["calmar"] == -1
+    assert row["worst_trade_pct"] == -200
+
+
+def test_equity_that_becomes_too_small_for_a_number_is_no_error(database: Database) -> None:
+    """Postgres refuses numbers below 1e-308."""
+    closes = [100.0, 1e-4] * 60
+    row = by_hand(database, closes, [("long", 2 * n, 2 * n + 1) for n in range(60)], is_checked=False)
+    assert near(row["total_return_pct"], -100)
+    assert near(row["max_drawdown_pct"], 100)
+    assert row["most_lost"] == 60
+
+
+def test_a_streak_of_either_kind_is_counted_over_its_trades(database: Database) -> None:
+    closes = [10, 11, 10, 11, 10, 9, 10, 11, 10, 9, 10, 9, 10, 10]
+    row = by_hand(database, closes, [("long", 2 * n, 2 * n + 1) for n in range(7)])
+    assert (row["most_won"], row["most_lost"]) == (2, 3)
+
+
+def test_a_symbol_off_the_watchlist_and_a_strategy_that_is_off_have_no_performance(filled: Database) -> None:
+    with filled.transaction() as transaction:
+        transaction.execute("SAVEPOINT before")
+        transaction.execute("UPDATE market.instrument SET is_active = false WHERE symbol = 'AAPL'")
+        transaction.execute("UPDATE market.asset SET is_on = false WHERE asset = 'strategy_9_30_bears'")
+        sql = transaction.query("SELECT pg_get_viewdef('market.strategy_performance'::regclass) AS sql").item()
+        found = transaction.query(sql.rstrip("; "))
+        transaction.execute("ROLLBACK TO SAVEPOINT before")
+    assert set(found["symbol"]) == {"0700.HK", "BTC-USD"}
+    assert "strategy_9_30_bears" not in set(found["strategy"])
+
+
+# --- adding up --------------------------------------------------------------------------------------------------------
+
+
+def test_a_reader_in_a_transaction_neither_holds_up_adding_up_nor_sees_it(filled: Database) -> None:
+    with closing(psycopg2.connect(filled.url)) as reader, reader.cursor() as cursor:
+        reader.set_session(isolation_level="REPEATABLE READ")
+        cursor.execute("SELECT count(*) FROM results.performance WHERE trades < 0")
+        with filled.transaction() as transaction:
+            transaction.execute("SET LOCAL lock_timeout = '2s'")
+            transaction.execute(
+                "UPDATE market.strategy_9_30_ema SET net_return_pct = 7 WHERE symbol = 'AAPL' AND timeframe = '5m'"
+            )
+            results.refresh_performance(transaction)
+        sql = """SELECT best_trade_pct FROM results.performance
+                 WHERE strategy = 'strategy_9_30_ema' AND symbol = 'AAPL' AND timeframe = '5m'"""
+        cursor.execute(sql)
+        assert cursor.fetchone() != (7.0,)
+        reader.commit()
+        cursor.execute(sql)
+        assert cursor.fetchone() == (7.0,)
+
+
+def test_performance_is_added_up_only_when_a_strategy_was_computed_and_not_too_often(databases) -> None:
+    url = databases.make()
+    watched = Watchlist((Instrument("BTC-USD", "24/7"),), dict(zip(FETCHED, (2, 10), strict=True)))
+    market = MemoryExchange(bars_on("24/7", "BTC-USD", Timeframe.M5, date(2026, 11, 18), date(2026, 11, 20)))
+    strategies = build(watched).strategies
+    with Database(url) as database:
+
+        def why_not() -> str | None:
+            with database.transaction() as transaction:
+                return performance.why_not(transaction, strategies)
+
+        def age(minutes: int, seconds: float = 1.0) -> None:
+            """Make the last refresh that long ago, and the computing before it."""
+            with database.transaction() as transaction:
+                transaction.execute(
+                    "UPDATE market.performance_refresh SET refreshed_at = now() - $1::bigint * interval '1 minute', seconds = $2",
+                    minutes,
+                    seconds,
+                )
+
+        refresh(database, watched, MemoryExchange(), NOW - timedelta(minutes=5))
+        with database.transaction() as transaction:
+            transaction.execute("UPDATE market.series_state SET computed_at = NULL")
+        assert why_not() == "no strategy has been computed yet"
+        refresh(database, watched, market, NOW)
+        assert why_not() is None
+        performance.refresh(database)
+        reason = why_not()
+        assert reason is not None
+        assert reason.startswith("added up ")
+        assert reason.endswith("again after 300 s")
+        age(6)
+        assert why_not() is None
+        # What took half a minute is not done again after five.
+        age(6, 30.0)
+        assert (reason := why_not()) is not None
+        assert "which took 30.0 s; again after 600 s" in reason
+        with database.transaction() as transaction:
+            transaction.execute("UPDATE market.series_state SET computed_at = now() - interval '1 hour'")
+        age(6)
+        assert (reason := why_not()) is not None
+        assert reason.startswith("no strategy was computed since ")
+        # What was computed in a transaction that ended only after adding up had begun is not in it.
+        with database.transaction() as transaction:
+            transaction.execute("UPDATE market.series_state SET computed_at = now() - interval '6 minutes 30 seconds'")
+        assert why_not() is None
+    databases.drop(url)
+
+
+# --- the screener -----------------------------------------------------------------------------------------------------
+
+
+def newest(database: Database, table: str) -> dict[tuple[str, str], dict[str, Any]]:
+    found = rows(
+        database, f"SELECT DISTINCT ON (symbol, timeframe) * FROM market.{table} ORDER BY symbol, timeframe, ts DESC"
+    )
+    return {(row["symbol"], row["timeframe"]): row for row in found}
+
+
+def test_a_row_of_the_screener_is_what_the_newest_bars_say(filled: Database) -> None:
+    trends, emas, bars = newest(filled, "ema_trend"), newest(filled, "ema_signals"), newest(filled, "ohlc")
+    rsi, atr = newest(filled, "rsi"), newest(filled, "atr")
+    opened = {
+        (row["symbol"], row["timeframe"]): row
+        for row in rows(filled, "SELECT * FROM market.strategy_9_30_ema WHERE status = 'open'")
+    }
+    found = {(row["symbol"], row["timeframe"]): row for row in rows(filled, "SELECT * FROM results.screener")}
+    assert found.keys() == {(symbol, frame.value) for symbol in CALENDARS for frame in ORDER}
+    assert opened
+    for key, row in found.items():
+        trend, ema, close = trends[key], emas[key], bars[key]["close"]
+        expected = {name: trend[name] for name in ("ts", "trend", "bars_since_cross", "spread_pct")}
+        expected |= {"close": close, "ema_9": ema["ema_9"], "ema_30": ema["ema_30"]}
+        expected |= {f"trend_{frame.value}": trends[key[0], frame.value]["trend"] for frame in ORDER}
+        told = [trends[key[0], frame.value]["trend"] for frame in ORDER]
+        expected |= {"alignment": told.count("up") - told.count("down")}
+        expected |= {"rsi": rsi[key]["rsi"], "atr_pct": atr[key]["atr_pct"]}
+        trade = opened.get(key, {})
+        expected |= {"trade_side": trade.get("side"), "trade_since": trade.get("entry_ts")}
+        expected |= {"trade_price": trade.get("entry_price"), "trade_return_pct": trade.get("return_pct")}
+        expected |= {"stop_price": trade.get("stop_price")}
+        assert {name: row[name] for name in expected} == expected, key
+        if ema["ema_30"] is None:
+            assert row["cross_price"] is row["cross_distance_pct"] is None
+            continue
+        at = (ema["ema_30"] * 29 / 31 - ema["ema_9"] * 8 / 10) / (2 / 10 - 2 / 31)
+        assert near(row["cross_price"], at if at > 0 else None), key
+        assert near(row["cross_distance_pct"], (at / close - 1) * 100 if at > 0 else None), key
+
+
+def test_the_cross_price_as_next_close_makes_the_averages_equal_and_a_close_beyond_flips_the_trend(
+    filled: Database,
+) -> None:
+    emas = newest(filled, "ema_signals")
+    flipped = set()
+    for row in rows(filled, "SELECT * FROM results.screener WHERE cross_price IS NOT NULL"):
+        ema = emas[row["symbol"], row["timeframe"]]
+        carried = pl.DataFrame([{name: ema[name] for name in ("symbol", "ema_9", "ema_30", "bar_number")}])
+        now = pl.DataFrame(
+            [{"symbol": row["symbol"], "trend": row["trend"], "bars_since_cross": row["bars_since_cross"]}]
+        )
+
+        def after(close: float, carried: pl.DataFrame = carried, row: dict[str, Any] = row) -> pl.DataFrame:
+            bar = pl.DataFrame([{"symbol": row["symbol"], "ts": row["ts"] + timedelta(days=7), "close": close}])
+            return EMA_SIGNAL.compute(bar, carried, EMA_SIGNAL.defaults)
+
+        both = after(row["cross_price"])
+        assert near(both["ema_9"].item(), both["ema_30"].item(), 1e-12)
+        beyond = 1 - 1e-6 if row["trend"] == "up" else 1 + 1e-6
+        typed = now.cast({"trend": pl.String(), "bars_since_cross": pl.Int64()})
+        kept = ema_trend(after(row["cross_price"] * (2 - beyond)), typed)
+        assert kept["trend"].item() == row["trend"]
+        assert kept["crossover"].item() is None
+        flip = ema_trend(after(row["cross_price"] * beyond), typed)
+        assert flip["trend"].item() == ("down" if row["trend"] == "up" else "up")
+        flipped.add(flip["crossover"].item())
+    assert flipped == {"bullish", "bearish"}
+
+
+def test_the_screener_has_no_symbol_off_the_watchlist_and_null_for_a_signal_that_is_off(databases) -> None:
+    url = databases.make()
+    both = (Instrument("BTC-USD", "24/7"), Instrument("ETH-USD", "24/7"))
+    market = MemoryExchange(
+        *(
+            bars_on("24/7", each.symbol, Timeframe.M5, date(2026, 11, 18), date(2026, 11, 20), n)
+            for n, each in enumerate(both)
+        )
+    )
+    days = dict(zip(FETCHED, (2, 10), strict=True))
+    with Database(url) as database:
+        refresh(database, Watchlist(both, days), market, NOW)
+        sql = "SELECT * FROM results.screener WHERE timeframe = '5m' ORDER BY symbol"
+        before = rows(database, sql)
+        assert [row["symbol"] for row in before] == ["BTC-USD", "ETH-USD"]
+        assert before[0]["rsi"] is not None
+        off = Watchlist(
+            both[:1], days, signals_off=("rsi", "macd"), strategies=({"name": "crossover", "enabled": False},)
+        )
+        refresh(database, off, market, NOW)
+        (row,) = rows(database, sql)
+        assert row.keys() == before[0].keys()
+        hidden = {
+            "rsi",
+            "trade_side",
+            "trade_since",
+            "trade_price",
+            "trade_return_pct",
+            "stop_price",
+            "stop_distance_pct",
+        }
+        assert {name: None if name in hidden else value for name, value in before[0].items()} == row
+        (gone,) = rows(database, "SELECT count(*) AS n FROM results.performance WHERE strategy = 'strategy_9_30_ema'")
+        assert gone["n"] == 0
+    databases.drop(url)
+
+
+def test_the_distance_to_the_stop_is_that_of_the_open_trade(databases) -> None:
+    url = databases.make()
+    watched = Watchlist(
+        WATCHED.instruments, WATCHED.history_days, strategies=({"name": "crossover", "side": "both", "atr_stop": 9.0},)
+    )
+    with Database(url) as database:
+        refresh(database, watched, exchange(), NOW)
+        found = rows(database, "SELECT * FROM results.screener WHERE stop_price IS NOT NULL")
+        assert {row["trade_side"] for row in found} == {"long", "short"}
+        for row in found:
+            assert near(row["stop_distance_pct"], (row["close"] / row["stop_price"] - 1) * 100)
+    databases.drop(url)
+
+
+# --- who may read -----------------------------------------------------------------------------------------------------
+
+
+def refused(cursor: Any, sql: str) -> bool:
+    cursor.execute("SAVEPOINT here")
+    try:
+        cursor.execute(sql)
+    except psycopg2.errors.InsufficientPrivilege:
+        cursor.execute("ROLLBACK TO SAVEPOINT here")
+        return True
+    return False
+
+
+def test_the_reader_reads_results_and_market_and_does_nothing_else(filled: Database) -> None:
+    with closing(psycopg2.connect(filled.url)) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE dagster.secret (n integer)")
+        cursor.execute("SET LOCAL ROLE ema_reader")
+        for name in ("bars", "signals", "trades", "performance", "screener"):
+            cursor.execute(f"SELECT count(*) FROM results.{name}")
+            assert cursor.fetchone() > (0,), name
+        for name in ("ohlc", "series_state", "strategy_9_30_guarded", "strategy_performance"):
+            cursor.execute(f"SELECT count(*) FROM market.{name}")
+            assert cursor.fetchone() > (0,), name
+        for sql in (
+            "SELECT * FROM dagster.secret",
+            "INSERT INTO market.performance_refresh VALUES (now(), 1)",
+            "UPDATE market.ohlc SET close = 1",
+            "DELETE FROM market.strategy_9_30_ema",
+            "TRUNCATE market.ohlc",
+            "CREATE TABLE market.mine (n integer)",
+            "CREATE TABLE results.mine (n integer)",
+            "REFRESH MATERIALIZED VIEW market.strategy_performance",
+            "DROP VIEW results.screener",
+        ):
+            assert refused(cursor, sql), sql
+        connection.rollback()
+
+
+def test_the_reader_sees_tables_that_are_made_later(databases) -> None:
+    url = databases.make()
+    with Database(url) as database:
+        with database.transaction() as transaction:
+            adopt_graph(transaction, GRAPH)
+        with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+            cursor.execute("SET ROLE ema_reader")
+            cursor.execute("SELECT count(*) FROM market.strategy_9_30_intraday, results.screener, market.rsi")
+    databases.drop(url)
+
+
+def test_a_server_on_which_we_may_not_make_roles_is_migrated_all_the_same(databases) -> None:
+    """The role belongs to the server, so a limited user of a server without it is made for a moment."""
+    url = databases.make(migrated=False)
+    parts = urlsplit(url)
+    databases.execute("CREATE ROLE limited")
+    databases.execute(f"ALTER DATABASE {parts.path[1:]} OWNER TO limited")
+    databases.execute("ALTER ROLE ema_reader RENAME TO ema_reader_away")
+    try:
+        limited = f"{url}{'&' if parts.query else '?'}options=-crole%3Dlimited"
+        migrate(limited)
+        with Database(limited) as database:
+            with database.transaction() as transaction:
+                adopt_graph(transaction, GRAPH)
+            assert rows(database, "SELECT * FROM results.screener") == []
+            assert rows(database, "SELECT FROM pg_roles WHERE rolname = 'ema_reader'") == []
+    finally:
+        databases.execute("ALTER ROLE ema_reader_away RENAME TO ema_reader")
+        databases.drop(url)
+        databases.execute("DROP ROLE limited")
