@@ -9,7 +9,9 @@ from collections.abc import Iterator
 import polars as pl
 import pytest
 
+from ema_assets.pipeline.graph import build
 from ema_assets.store.database import Database
+from ema_assets.watchlist import Watchlist
 from ema_assets_tests.e2e.stack import ASSETS, Stack, processes_mentioning, wait_until
 
 pytestmark = pytest.mark.e2e
@@ -56,9 +58,10 @@ def test_status_tells_where_everything_is_and_how_fresh(stack: Stack) -> None:
     assert status["ui"] == f"http://127.0.0.1:{stack.port}"
     assert status["provider"] == "sandbox"
     assert status["synthetic"] is True
-    assert {(row["asset"], row["timeframe"]) for row in status["assets"]} == {
-        (asset, frame) for asset in ASSETS for frame in TIMEFRAMES
-    }
+    everything = [node.name for node in build(Watchlist((), {})).on]
+    assert [(row["asset"], row["timeframe"]) for row in status["assets"]] == [
+        (asset, frame) for asset in everything for frame in TIMEFRAMES
+    ]
     for row in status["assets"]:
         assert row["series"] == len(SYMBOLS)
         assert row["missing"] == row["failing"] == 0
