@@ -22,14 +22,12 @@ import psycopg2
 from ema_assets import clock, up, watchlist
 from ema_assets.errors import ConfigurationError, EmaAssetsError
 from ema_assets.keys import FROM_FILES, parse_symbol, parse_timeframe
+from ema_assets.pipeline.screening import SORTS, screen, trends
 from ema_assets.settings import Settings, masked_url
 from ema_assets.store.database import Database, first_line
 from ema_assets.store.embedded import EmbeddedServer, read_running, without_libpq_settings
 from ema_assets.store.migrations import migrate
 from ema_assets.timeframes import ORDER
-
-# Of pipeline/screening, which a `--help` need not import.
-_SORTS = ("alignment", "atr", "cross", "return", "rsi", "since", "spread", "stop", "symbol")
 
 # Of series that failed for one reason, `refresh` names this many.
 _SHOWN_SERIES = 5
@@ -475,7 +473,7 @@ def _cell(value: object) -> str:
 @click.option("--trend", type=click.Choice(["up", "down"]), help="Only symbols whose trend is this.")
 @click.option("--crossed-within", type=click.IntRange(0), help="Only symbols that crossed at most so many bars ago.")
 @click.option("--symbol", "symbols", multiple=True, help="Only this symbol; may be given several times.")
-@click.option("--sort", type=click.Choice(_SORTS), default="spread", show_default=True, help="What to sort by.")
+@click.option("--sort", type=click.Choice(list(SORTS)), default="spread", show_default=True, help="What to sort by.")
 @click.option("--reverse", is_flag=True, help="The other way round.")
 @click.option("--limit", type=click.IntRange(1), help="Show this many rows at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print every column as a JSON list.")
@@ -494,8 +492,6 @@ def screen_command(
 
     `cross at` is the exact next close at which EMA 9 and EMA 30 would meet, `to cross` how far that is from the last.
     """
-    from ema_assets.pipeline.screening import screen, trends
-
     settings = Settings.from_env()
     chosen = parse_timeframe(timeframe)
     _check_on(_watchlist(settings), symbols)

@@ -51,7 +51,7 @@ def bars(
 
     `ts` is the opening time, from `start` to before `end`; of all symbols when none are named.
     """
-    return _rows(graph.BARS, "ts", timeframe, symbols, start, end, as_of, url)
+    return _rows(graph.BARS, timeframe, symbols, start, end, as_of, url)
 
 
 def signals(
@@ -73,7 +73,7 @@ def signals(
         raise ConfigurationError(f'`names` must be a list such as ["rsi", "atr"], received {names!r}')
     found: pl.DataFrame | None = None
     for name in names:
-        rows = _rows(_named(name, "signal"), "ts", timeframe, symbols, start, end, as_of, url)
+        rows = _rows(_named(name, "signal"), timeframe, symbols, start, end, as_of, url)
         if found is None:
             found = rows
         else:
@@ -94,7 +94,7 @@ def trends(
     url: str | None = None,
 ) -> pl.DataFrame:
     """Trends: symbol, ts, trend, crossover, spread_pct, bars_since_cross, bar_number; arguments as `bars`."""
-    return _rows(_named(EMA_TREND, "signal"), "ts", timeframe, symbols, start, end, as_of, url)
+    return _rows(_named(EMA_TREND, "signal"), timeframe, symbols, start, end, as_of, url)
 
 
 def trades(
@@ -112,7 +112,7 @@ def trades(
     Columns: symbol, entry_ts, side, entry_price, entry_reason, exit_ts, exit_price, exit_reason and more, as
     docs/STRATEGIES.md defines them. The open trade has no exit and is marked to the newest bar.
     """
-    return _rows(_named(strategy, "strategy"), "entry_ts", timeframe, symbols, start, end, as_of, url)
+    return _rows(_named(strategy, "strategy"), timeframe, symbols, start, end, as_of, url)
 
 
 def screener(
@@ -192,7 +192,6 @@ def _view(
 
 def _rows(
     node: graph.Node,
-    time: str,
     timeframe: str,
     symbols: Sequence[str] | None,
     start: Time | None,
@@ -209,9 +208,9 @@ def _rows(
         rows = reading.rows_as_of(transaction, known, node.name, frame, chosen, moment)
     within = [pl.lit(True)]
     if first is not None:
-        within.append(pl.col(time) >= first)
+        within.append(pl.col(node.table.time) >= first)
     if last is not None:
-        within.append(pl.col(time) < last)
+        within.append(pl.col(node.table.time) < last)
     return rows.filter(*within)
 
 

@@ -15,20 +15,12 @@ from dagster import (
     schedule,
 )
 
-from ema_assets.defs.requests import LANE_TAG, PRIORITY_TAG, SLOW_LANE
+from ema_assets.defs.requests import IN_FLIGHT, LANE_TAG, PRIORITY_TAG, SLOW_LANE
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.pipeline.maintenance import Retention, maintain
 from ema_assets.settings import Settings
 
 MAINTENANCE_JOB = "maintenance"
-
-_UNFINISHED = [
-    DagsterRunStatus.QUEUED,
-    DagsterRunStatus.NOT_STARTED,
-    DagsterRunStatus.STARTING,
-    DagsterRunStatus.STARTED,
-    DagsterRunStatus.CANCELING,
-]
 
 
 @op
@@ -70,6 +62,8 @@ def maintenance_schedule(context: ScheduleEvaluationContext, market: MarketResou
     """One run, whatever days were missed and however long the last one takes."""
     if market.machine_now() - context.scheduled_execution_time >= timedelta(days=1):
         return SkipReason("a later day's maintenance does this one's work too")
-    if context.instance.get_runs(RunsFilter(job_name=MAINTENANCE_JOB, statuses=_UNFINISHED), limit=1):
+    if context.instance.get_runs(
+        RunsFilter(job_name=MAINTENANCE_JOB, statuses=[*IN_FLIGHT, DagsterRunStatus.CANCELING]), limit=1
+    ):
         return SkipReason("the last maintenance is not over yet")
     return RunRequest(run_key=context.scheduled_execution_time.date().isoformat())

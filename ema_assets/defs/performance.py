@@ -6,7 +6,6 @@ from dagster import (
     AssetsDefinition,
     AssetSelection,
     AssetSpec,
-    DagsterRunStatus,
     DefaultScheduleStatus,
     MaterializeResult,
     RunRequest,
@@ -20,7 +19,7 @@ from dagster import (
 )
 
 from ema_assets.defs.configuration import complaint
-from ema_assets.defs.requests import LANE_TAG, PRIORITY_TAG, SLOW_LANE
+from ema_assets.defs.requests import IN_FLIGHT, LANE_TAG, PRIORITY_TAG, SLOW_LANE
 from ema_assets.defs.resources import StoreResource
 from ema_assets.lineage import EMA_SIGNALS, EMA_TREND, OHLC
 from ema_assets.pipeline.graph import Graph
@@ -28,13 +27,6 @@ from ema_assets.pipeline.performance import refresh, why_not
 
 PERFORMANCE = "strategy_performance"
 SCREENER = "screener"
-
-_UNFINISHED = [
-    DagsterRunStatus.QUEUED,
-    DagsterRunStatus.NOT_STARTED,
-    DagsterRunStatus.STARTING,
-    DagsterRunStatus.STARTED,
-]
 
 
 def performance_asset(graph: Graph) -> AssetsDefinition:
@@ -111,7 +103,7 @@ def performance_schedule(graph: Graph) -> ScheduleDefinition:
             reason = why_not(transaction, graph.strategies)
         if reason is not None:
             return SkipReason(reason)
-        if context.instance.get_runs(RunsFilter(job_name=JOB, statuses=_UNFINISHED), limit=1):
+        if context.instance.get_runs(RunsFilter(job_name=JOB, statuses=IN_FLIGHT), limit=1):
             return SkipReason("the last run is not over yet")
         return RunRequest(run_key=context.scheduled_execution_time.isoformat())
 

@@ -26,7 +26,8 @@ QUIET_CONFIG = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
 # On runs that load the whole history of new series.
 HISTORY_TAG = "ema_assets/history"
 
-_IN_FLIGHT = [
+# Of a run that is queued or at work.
+IN_FLIGHT = [
     DagsterRunStatus.QUEUED,
     DagsterRunStatus.NOT_STARTED,
     DagsterRunStatus.STARTING,
@@ -76,7 +77,7 @@ def in_flight(instance: DagsterInstance) -> list[Rectangle]:
     A run that loads 5m history covers the rolled-up timeframes too: they follow in one run each when all of it is
     there, not in many runs as its series come in.
     """
-    runs = instance.get_runs(filters=RunsFilter(job_name=REFRESH_JOB, statuses=_IN_FLIGHT))
+    runs = instance.get_runs(filters=RunsFilter(job_name=REFRESH_JOB, statuses=IN_FLIGHT))
     rectangles = []
     for run in runs:
         if RANGE_START_TAG in run.tags and RANGE_END_TAG in run.tags:

@@ -182,6 +182,28 @@ def bar_grid(sessions: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
     )
 
 
+def latest_of(times: pl.DataFrame, known: pl.DataFrame, since: str) -> pl.DataFrame:
+    """Add to `times` (calendar, ts, …) the row of `known` (calendar, `since`, …) that began last before each ts.
+
+    `known` is sorted by `since`. A row may begin at the very ts. Order and all other columns of `times` are kept.
+    """
+    return (
+        times.with_row_index("_row")
+        .sort("ts")
+        .join_asof(
+            known,
+            left_on="ts",
+            right_on=since,
+            by="calendar",
+            strategy="backward",
+            check_sortedness=False,
+            coalesce=False,
+        )
+        .sort("_row")
+        .drop("_row")
+    )
+
+
 def place(bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> pl.DataFrame:
     """Add to `bars` (calendar, ts, …) where in its session each lies, in the same order.
 
@@ -194,23 +216,12 @@ def place(bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> p
     full = pl.col("ts") + pl.lit(timeframe.duration)
     end = pl.col("shut") if is_day else pl.min_horizontal(full, "shut")
     return (
-        bars.with_row_index("_row")
-        .sort("ts")
-        .join_asof(
-            opened,
-            left_on="ts",
-            right_on="session",
-            by="calendar",
-            strategy="backward",
-            check_sortedness=False,
-            coalesce=False,
-        )
+        latest_of(bars, opened, "session")
         .with_columns(
             ts_end=pl.coalesce(end, full),
             is_session_last=(full >= pl.col("shut")).fill_null(False),
         )
-        .sort("_row")
-        .drop("_row", "shut")
+        .drop("shut")
     )
 
 

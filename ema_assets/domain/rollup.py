@@ -3,7 +3,7 @@
 import polars as pl
 
 from ema_assets.domain.bars import BAR_SCHEMA
-from ema_assets.domain.calendars import UTC_TIME, bar_grid
+from ema_assets.domain.calendars import UTC_TIME, bar_grid, latest_of
 from ema_assets.timeframes import BASE, Timeframe
 
 CODE_VERSION = "1"
@@ -15,21 +15,8 @@ def buckets_of(times: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame
     Both are null where no session holds the ts. Order and all other columns are kept.
     """
     grid = bar_grid(sessions, timeframe).select("calendar", bucket="ts", bucket_end="ts_end").sort("bucket")
-    return (
-        times.with_row_index("_row")
-        .sort("ts")
-        .join_asof(
-            grid,
-            left_on="ts",
-            right_on="bucket",
-            by="calendar",
-            strategy="backward",
-            check_sortedness=False,
-            coalesce=False,
-        )
-        .with_columns(pl.when(pl.col("ts") < pl.col("bucket_end")).then(pl.col("bucket", "bucket_end")))
-        .sort("_row")
-        .drop("_row")
+    return latest_of(times, grid, "bucket").with_columns(
+        pl.when(pl.col("ts") < pl.col("bucket_end")).then(pl.col("bucket", "bucket_end"))
     )
 
 

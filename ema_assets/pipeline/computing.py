@@ -109,6 +109,11 @@ def _read(transaction: Transaction, node: Node, timeframe: Timeframe, starts: pl
         tables.read_since(transaction, tables.Table(asset, "ts", columns), timeframe, starts, columns)
         for asset, columns in node.reads.items()
     ]
+    return side_by_side(parts)
+
+
+def side_by_side(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """One frame of the columns of all `parts`, of the bars (symbol, ts) that every one has, in its order."""
     bars = parts[0]
     for part in parts[1:]:
         bars = bars.join(part, on=["symbol", "ts"], how="inner", maintain_order="left")

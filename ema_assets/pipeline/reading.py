@@ -7,6 +7,7 @@ import polars as pl
 
 from ema_assets.domain.calendars import place, with_trend_of
 from ema_assets.lineage import EMA_TREND, OHLC
+from ema_assets.pipeline.computing import side_by_side
 from ema_assets.pipeline.graph import Graph, Node
 from ema_assets.signals.base import KINDS
 from ema_assets.store import sessions, tables
@@ -90,10 +91,7 @@ class _AsOf:
         parts = [
             self.rows(source, timeframe).select("symbol", "ts", *columns) for source, columns in node.reads.items()
         ]
-        bars = parts[0]
-        for part in parts[1:]:
-            bars = bars.join(part, on=["symbol", "ts"], how="inner", maintain_order="left")
-        return bars
+        return side_by_side(parts)
 
     def _placed(self, bars: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
         calendars = sessions.calendars_of(self._transaction, bars["symbol"].unique().to_list())
