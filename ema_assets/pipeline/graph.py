@@ -278,6 +278,7 @@ _TRADE_COLUMNS = {
     "net_return_pct": "The same after the costs of entry and exit",
     "bars_held": "Bars from entry to last_ts",
     "stop_price": "Stop at entry; null without one",
+    "stop_now": "Where the stop is now, or was at the exit: trailing has moved it",
     "target_price": "Target; null without one",
     "r_multiple": "Gain as a multiple of the risk from entry to stop; null without a stop",
     "mae_pct": "Worst excursion against the trade, in percent of the entry price, at most 0",

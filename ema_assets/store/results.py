@@ -163,13 +163,13 @@ def _screener(configured: Configured) -> str:
     )
     open_trade = (
         f"""LEFT JOIN LATERAL (
-            SELECT side, entry_ts, entry_price, return_pct, stop_price FROM market.{STRATEGY} o
+            SELECT side, entry_ts, entry_price, return_pct, stop_now FROM market.{STRATEGY} o
             WHERE o.symbol = l.symbol AND o.timeframe = l.timeframe AND o.status = 'open'
             ORDER BY entry_ts DESC LIMIT 1
         ) o ON true"""
         if STRATEGY in configured.strategies
         else "LEFT JOIN (SELECT ''::text AS side, now() AS entry_ts, 0::float8 AS entry_price, 0::float8 AS return_pct,"
-        " 0::float8 AS stop_price) o ON false"
+        " 0::float8 AS stop_now) o ON false"
     )
     return _template("screener").format(
         frames=frames,

@@ -19,6 +19,7 @@ class Trades:
     """Trades by number. A carried one has the entry row -1; one that is still open the exit row -1.
 
     `rank` is that of the series, rows are places in the order of steps, `how` is one of AT_…, `reason` one of BY_….
+    `stop` is as it was first, `stop_now` as it is or was at the exit.
     """
 
     rank: Ints
@@ -27,6 +28,7 @@ class Trades:
     entry_price: Floats
     entry_how: Sides
     stop: Floats
+    stop_now: Floats
     target: Floats
     exit_row: Ints
     exit_price: Floats
@@ -43,6 +45,7 @@ class Trades:
             entry_price=np.full(size, np.nan),
             entry_how=np.zeros(size, np.int8),
             stop=np.full(size, np.nan),
+            stop_now=np.full(size, np.nan),
             target=np.full(size, np.nan),
             exit_row=np.full(size, -1),
             exit_price=np.full(size, np.nan),
@@ -85,7 +88,7 @@ class Book:
         self.session = np.full(series, NEVER)
         self._count = 0
         self._entries: list[tuple[Ints, Sides, Ints, Floats, Sides, Floats, Floats]] = []
-        self._exits: list[tuple[Ints, Ints, Floats, Sides, Sides]] = []
+        self._exits: list[tuple[Ints, Ints, Floats, Sides, Sides, Floats]] = []
         self._snapshots: list[tuple[Ints, Ints, Floats, Flags, Sides, Floats, Floats, Floats]] = []
 
     def carry(self, ranks: Ints, sides: Sides, prices: Floats, first_stops: Floats, targets: Floats) -> None:
@@ -120,7 +123,9 @@ class Book:
     def leave(self, ranks: Ints, rows: Ints, prices: Floats, how: int, reasons: Sides | int) -> None:
         """Leave the trades of `ranks` at `prices`."""
         reasons = np.broadcast_to(np.asarray(reasons, np.int8), ranks.shape)
-        self._exits.append((self.trade[ranks], rows, prices, np.full(ranks.size, how, np.int8), reasons))
+        self._exits.append(
+            (self.trade[ranks], rows, prices, np.full(ranks.size, how, np.int8), reasons, self.stop_now[ranks])
+        )
         self.side[ranks] = 0
         self.trade[ranks] = -1
         self.stop_now[ranks] = np.nan
@@ -171,11 +176,14 @@ class Book:
                 trades.target,
             ) = (np.concatenate(parts) for parts in zip(*self._entries, strict=True))
         if self._exits:
-            ids, rows, prices, how, reasons = (np.concatenate(parts) for parts in zip(*self._exits, strict=True))
+            ids, rows, prices, how, reasons, stops = (np.concatenate(parts) for parts in zip(*self._exits, strict=True))
             trades.exit_row[ids] = rows
             trades.exit_price[ids] = prices
             trades.exit_how[ids] = how
             trades.reason[ids] = reasons
+            trades.stop_now[ids] = stops
+        held = np.flatnonzero(self.side)
+        trades.stop_now[self.trade[held]] = self.stop_now[held]
         return trades
 
     def snapshots(self) -> Snapshots:

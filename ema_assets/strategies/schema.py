@@ -55,7 +55,8 @@ TRADE_KINDS: Mapping[str, str] = {
     "return_pct": "float8",
     "net_return_pct": "float8",
     "bars_held": "int8",
-    "stop_price": "float8",
+    "stop_price": "float8",  # as it was first
+    "stop_now": "float8",  # as it is after trailing, or was at the exit
     "target_price": "float8",
     "r_multiple": "float8",
     "mae_pct": "float8",
@@ -71,8 +72,8 @@ STATE_KINDS: Mapping[str, str] = {
     "entry_ts": "timestamptz",
     "entry_price": "float8",
     "entry_reason": "text",
-    "stop_price": "float8",  # as it was first
-    "stop_now": "float8",  # as it is after trailing
+    "stop_price": "float8",
+    "stop_now": "float8",
     "target_price": "float8",
     "last_ts": "timestamptz",
     "last_price": "float8",

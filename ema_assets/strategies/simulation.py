@@ -149,7 +149,12 @@ def _path_columns(path: Path) -> list[pl.Series]:
 
 def _trade_rows(entries: pl.DataFrame, trades: Trades, path: Path, variant: Variant) -> pl.DataFrame:
     is_closed = pl.Series("is_closed", trades.exit_row >= 0)
-    frame = entries.with_columns(*_path_columns(path), is_closed, pl.Series("reason", trades.reason, dtype=pl.Int8))
+    frame = entries.with_columns(
+        *_path_columns(path),
+        is_closed,
+        pl.Series("reason", trades.reason, dtype=pl.Int8),
+        float_column("stop_now", trades.stop_now),
+    )
     if variant.rule == CROSSOVER:
         signal = _by_side(schema.BEARISH_CROSSOVER, schema.BULLISH_CROSSOVER)
     else:
@@ -189,6 +194,7 @@ def _figures(frame: pl.DataFrame, cost: float) -> pl.DataFrame:
         ((gain - costs) * 100).alias("net_return_pct"),
         "bars_held",
         "stop_price",
+        "stop_now",
         "target_price",
         pl.when(risk > 0).then(side * (last - entry) / risk + 0.0).alias("r_multiple"),
         (side * (pl.col("worst_price") / entry - 1) * 100 + 0.0).alias("mae_pct"),

@@ -469,7 +469,7 @@ def test_a_row_of_the_screener_is_what_the_newest_bars_say(filled: Database) -> 
         trade = opened.get(key, {})
         expected |= {"trade_side": trade.get("side"), "trade_since": trade.get("entry_ts")}
         expected |= {"trade_price": trade.get("entry_price"), "trade_return_pct": trade.get("return_pct")}
-        expected |= {"stop_price": trade.get("stop_price")}
+        expected |= {"stop_price": trade.get("stop_now")}
         assert {name: row[name] for name in expected} == expected, key
         if ema["ema_30"] is None:
             assert row["cross_price"] is row["cross_distance_pct"] is None

@@ -319,6 +319,7 @@ def row_of(trade: Trade, cost: float, shares: list[tuple[float, float, float]]) 
         "net_return_pct": (gain - costs) * 100,
         "bars_held": trade.bars_held,
         "stop_price": trade.first_stop,
+        "stop_now": trade.stop,
         "target_price": trade.target,
         "r_multiple": sign * (last - entry) / risk if risk else None,
         "mae_pct": sign * (trade.worst / entry - 1) * 100,

@@ -50,6 +50,7 @@ def test_in_at_the_close_of_a_bullish_crossover_out_at_that_of_the_bearish_one()
         "net_return_pct": (9.0 / 10.0 - 1) * 100,
         "bars_held": 3,
         "stop_price": None,
+        "stop_now": None,
         "target_price": None,
         "r_multiple": None,
         # From the bar after the entry on: the low of 8 and the high of 14.

@@ -128,7 +128,7 @@ def test_the_stop_trails_below_later_bars_that_close_below_ema_9_and_never_falls
         (100.0, 101.0, 99.5, 101.0),  # does not
         (99.5, 100.0, 98.5, 99.0),
     )
-    assert picked(trade, "stop_price", *EXIT) == (98.0, at(4), 99.0, "trailing_stop")
+    assert picked(trade, "stop_price", "stop_now", *EXIT) == (98.0, 99.0, at(4), 99.0, "trailing_stop")
     assert trade["r_multiple"] == (99.0 - 102.0) / (102.0 - 98.0), "in units of what was risked first"
 
 

@@ -26,7 +26,7 @@ SELECT l.symbol, l.timeframe, l.ts, l.close, l.trend, l.bars_since_cross, l.spre
        p.alignment, {trends},
        {rsi} AS rsi, {atr} AS atr_pct,
        o.side AS trade_side, o.entry_ts AS trade_since, o.entry_price AS trade_price, o.return_pct AS trade_return_pct,
-       o.stop_price, (l.close / o.stop_price - 1) * 100 AS stop_distance_pct
+       o.stop_now AS stop_price, (l.close / o.stop_now - 1) * 100 AS stop_distance_pct
 FROM crossing l
 JOIN per_symbol p ON p.symbol = l.symbol
 {open_trade}
