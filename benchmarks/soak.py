@@ -513,6 +513,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="A new folder that is kept, with all logs; else a temporary one.")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
+    # Ends like Ctrl-C, so that nothing that was started stays.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="ema-soak-") as name:
         found = soak_for(
             given.minutes, given.symbols, given.speed, given.seed, given.sweep_seconds, given.folder or Path(name)
