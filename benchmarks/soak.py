@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -55,7 +56,7 @@ _KILL_AT, _BACKFILL_AT, _RESTART_AT = 0.3, 0.4, 0.7
 _CORRECT_SECONDS = 10.0
 # The last 5m bars of a day in New York, of an early one, and of a pair's day: hour and minute, UTC, in winter.
 _LAST_BARS = {(20, 55), (17, 55), (23, 55)}
-_LOAD_SECONDS, _SETTLE_SECONDS = 600.0, 900.0
+_LOAD_SECONDS, _SETTLE_SECONDS, _AWAY_SECONDS = 600.0, 900.0, 120.0
 # After the fast time the last bar has closed this long ago.
 _AFTER_CLOSE = timedelta(seconds=10)
 _NOT_COMPARED = {OHLC: {"stored_at"}}
@@ -108,8 +109,11 @@ class Soak:
         request = urllib.request.Request(  # noqa: S310 - our own http://127.0.0.1 URL
             f"{self.ui}/graphql", body, {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-            found = json.load(answer)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+                found = json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise OSError(f"GraphQL: {error.read()[:500].decode()}") from error
         if "errors" in found:
             raise RuntimeError(f"GraphQL: {found['errors']}")
         return found["data"]
@@ -265,16 +269,20 @@ def live(soak: Soak, minutes: float) -> None:
         (_BACKFILL_AT, soak.launch_backfill),
         (_RESTART_AT, soak.restart_postgres),
     ]
-    next_correction = 0.0
+    next_correction = well_at = 0.0
     while (passed := time.monotonic() - began) < seconds:
-        # Whatever asks the database or the UI may meet the restart, as a person would.
-        with suppress(EmaAssetsError, OSError):
+        try:
             if todo and passed >= todo[0][0] * seconds and todo[0][1]() is not False:
                 todo.pop(0)
             if passed >= next_correction:
                 soak.correct_a_bar()
                 next_correction = passed + _CORRECT_SECONDS
             soak.watch_backfill()
+            well_at = passed
+        except (EmaAssetsError, OSError):
+            # Whatever asks the database or the UI may meet the restart, as a person would; for a while.
+            if passed - well_at > _AWAY_SECONDS:
+                raise
         soak.loads.append(os.getloadavg()[0])
         time.sleep(1)
     soak.say(f"{len(soak.corrections)} bars were corrected")
@@ -429,7 +437,7 @@ def soak_for(minutes: float, symbols: int, speed: float, seed: int, sweep_second
     """All of it; what came of it."""
     home = folder / "home"
     home.mkdir(parents=True)
-    (home / "watchlist.toml").write_text(_watchlist(symbols, 10))
+    (home / "watchlist.toml").write_text(_watchlist(symbols, 10, everything=True))
     watched = watchlist.load(home / "watchlist.toml")
     with EmbeddedServer(folder / "server") as server:
         url = _new_database(server, "soak")
