@@ -25,6 +25,8 @@ from ema_assets.store.migrations import migrate
 
 # A connection that was used this long ago is tried before its next use.
 _TRUSTED_SECONDS = 10.0
+# That a partition exists is believed this long; of so many of them.
+_SEEN_SECONDS, _PARTITIONS_KEPT = 5.0, 1000
 
 
 class MarketPostgresStorage(DagsterPostgresStorage):
@@ -44,6 +46,7 @@ class MarketPostgresStorage(DagsterPostgresStorage):
             if engine is None:
                 migrate(url)
                 _tables_seen.clear()
+                _partitions_seen.clear()
             # Looking for tables costs three connections and three queries of the catalog; once a process is enough.
             storage = cls(postgres_url=dagster_url(url), should_autocreate_tables=engine is None, inst_data=inst_data)
             if engine is None:
@@ -68,6 +71,23 @@ class MarketEventLog(PostgresEventLogStorage):
                 return False
             _tables_seen.add(table_name)
         return True
+
+    def has_dynamic_partition(self, partitions_def_name: str, partition_key: str) -> bool:
+        """Asked six times in every step, of the ends of the run's range: a yes holds for a moment."""
+        key, now = (partitions_def_name, partition_key), time.monotonic()
+        if now - _partitions_seen.get(key, -_SEEN_SECONDS) < _SEEN_SECONDS:
+            return True
+        found = super().has_dynamic_partition(partitions_def_name, partition_key)
+        if found:
+            if len(_partitions_seen) >= _PARTITIONS_KEPT:
+                _partitions_seen.clear()
+            _partitions_seen[key] = now
+        return found
+
+    def delete_dynamic_partition(self, partitions_def_name: str, partition_key: str) -> None:
+        """As Dagster's."""
+        super().delete_dynamic_partition(partitions_def_name, partition_key)
+        _partitions_seen.clear()
 
     def prepare_insert_event_batch(self, events: Sequence[EventLogEntry]) -> Any:
         """An INSERT with one parameter a column; Dagster's has one a value, and to compile it takes longer than it."""
@@ -103,6 +123,7 @@ def _insert(table: sqlalchemy.Table, rows: Sequence[Mapping[str, Any]]) -> sqlal
 # What all instances of this process share, by URL. One engine is enough: only tests change the database.
 _engines: dict[str, sqlalchemy.Engine] = {}
 _tables_seen: set[str] = set()
+_partitions_seen: dict[tuple[str, str], float] = {}
 _lock = Lock()
 
 
@@ -131,6 +152,13 @@ def _new_engine(url: str) -> sqlalchemy.Engine:
                 cursor.execute("SELECT 1")
         except psycopg2.Error as error:
             raise DisconnectionError from error
+
+    @sqlalchemy.event.listens_for(engine, "connect")
+    def relax(connection: Any, _record: Any) -> None:
+        # Dagster commits every event by itself. What a crash of the server can take is the last moment's events; those
+        # of a materialization are on disk before the ledger's own commit says that they are recorded.
+        with connection.cursor() as cursor:
+            cursor.execute("SET synchronous_commit = off")
 
     @sqlalchemy.event.listens_for(engine, "checkin")
     def note(_connection: Any, record: Any) -> None:

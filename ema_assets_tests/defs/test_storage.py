@@ -1,9 +1,12 @@
 """Dagster's storage over held connections."""
 
 import psycopg2
-from dagster import DagsterInstance
+from dagster import AssetKey, AssetMaterialization, DagsterEvent, DagsterEventType, DagsterInstance, EventLogEntry
+from dagster._core.events import StepMaterializationData
+from dagster_postgres import PostgresEventLogStorage
 
 from ema_assets.defs.resources import StoreResource
+from ema_assets.settings import dagster_url
 from ema_assets_tests.defs.conftest import World
 
 
@@ -64,3 +67,67 @@ def test_a_restart_of_postgres_is_survived(world: World) -> None:
         cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
     assert world.instance.get_dynamic_partitions("symbol") == world.symbols
     assert world.instance.get_runs(limit=1) == []
+
+
+def materializations(run_id: str) -> list[EventLogEntry]:
+    """Events of one asset with quotes, backslashes and braces in them, and one without tags."""
+    keys = ("A'B|5m", '"C"|5m', "{D,E}|5m", "F\\G|5m")
+    tags = {"dagster/data_version": "7", "dagster/partition/symbol": "{'\"\\", "dagster/partition/timeframe": "5m"}
+    return [
+        EventLogEntry(
+            error_info=None,
+            level=10,
+            user_message="materialized",
+            run_id=run_id,
+            timestamp=1_763_000_000.25 + number,
+            step_key="ohlc",
+            job_name="refresh",
+            dagster_event=DagsterEvent(
+                event_type_value=DagsterEventType.ASSET_MATERIALIZATION.value,
+                job_name="refresh",
+                step_key="ohlc",
+                event_specific_data=StepMaterializationData(
+                    AssetMaterialization(AssetKey("ohlc"), partition=key, tags=tags if number else {}), []
+                ),
+            ),
+        )
+        for number, key in enumerate(keys)
+    ]
+
+
+def test_a_batch_of_events_is_stored_as_dagster_itself_stores_it(world: World) -> None:
+    """Fails when a Dagster upgrade stores other columns or tags than our statement does."""
+    ours = world.instance.event_log_storage
+    theirs = PostgresEventLogStorage(dagster_url(world.database.url), should_autocreate_tables=False)
+    assert type(ours) is not type(theirs)
+    stored = []
+    for storage, run_id in ((ours, "ours"), (theirs, "theirs")):
+        storage.store_event_batch(materializations(run_id))
+        with world.database.transaction() as transaction:
+            events = transaction.query(
+                """
+                SELECT replace(event, $1, '') AS event, dagster_event_type, timestamp, step_key, asset_key, partition
+                FROM dagster.event_logs WHERE run_id = $1 ORDER BY id
+                """,
+                run_id,
+            )
+            tags = transaction.query(
+                """
+                SELECT e.partition, t.asset_key, t.key, t.value, t.event_timestamp
+                FROM dagster.event_logs e JOIN dagster.asset_event_tags t ON t.event_id = e.id
+                WHERE e.run_id = $1 ORDER BY e.id, t.key
+                """,
+                run_id,
+            )
+        stored.append((events.rows(), tags.rows()))
+    assert stored[0] == stored[1]
+    assert [len(rows) for rows in stored[0]] == [4, 9]
+
+
+def test_a_partition_that_was_deleted_is_gone_at_once_and_one_that_is_new_is_there(world: World) -> None:
+    symbol = world.symbols[0]
+    assert world.instance.has_dynamic_partition("symbol", symbol)
+    world.instance.delete_dynamic_partition("symbol", symbol)
+    assert not world.instance.has_dynamic_partition("symbol", symbol)
+    world.instance.add_dynamic_partitions("symbol", [symbol])
+    assert world.instance.has_dynamic_partition("symbol", symbol)
