@@ -58,8 +58,9 @@ def make(folder: Path, series: int, sessions: int, batch_rows: int | None) -> di
     """Write bars of the sandbox's market, a file a batch and form; batches are as large as the product's."""
     import polars as pl
 
-    from ema_assets.domain.calendars import UTC_TIME, exchange_sessions
+    from ema_assets.domain.calendars import exchange_sessions
     from ema_assets.keys import DEFAULT_CALENDAR, Instrument
+    from ema_assets.kinds import UTC_TIME
     from ema_assets.pipeline.computing import ROWS_A_BATCH
     from ema_assets.pipeline.outcome import batches
     from ema_assets.sandbox.market import Market

@@ -23,6 +23,15 @@ The CLI prints any of these, and what the operating system or the database refus
 bug and keeps its traceback.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def did_you_mean(word: str, allowed: Iterable[str]) -> str:
+    """The end of a message about an unknown `word`: the one of `allowed` that it looks like, if any."""
+    close = get_close_matches(word, list(allowed), n=1)
+    return f"; did you mean `{close[0]}`?" if close else ""
+
 
 class EmaAssetsError(Exception):
     """Base of all errors raised on purpose."""

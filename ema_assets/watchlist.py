@@ -1,6 +1,5 @@
 """The watchlist: a TOML file that says which symbols are kept up to date. Reads and edits that one file."""
 
-import difflib
 import re
 import shutil
 import tomllib
@@ -12,7 +11,7 @@ from typing import Any
 
 import tomlkit
 
-from ema_assets.errors import InvalidKeyError, WatchlistError
+from ema_assets.errors import InvalidKeyError, WatchlistError, did_you_mean
 from ema_assets.keys import (
     ALWAYS_OPEN,
     DEFAULT_CALENDAR,
@@ -144,8 +143,7 @@ def parse(text: str, where: str = "watchlist") -> Watchlist:
 def _only(table: Mapping[str, Any], allowed: Iterable[str], where: str) -> None:
     for key in table:
         if key not in allowed:
-            close = difflib.get_close_matches(key, list(allowed), n=1)
-            hint = f"; did you mean `{close[0]}`?" if close else ""
+            hint = did_you_mean(key, allowed)
             raise WatchlistError(f"{where}: unknown key `{key}`, allowed are {', '.join(allowed)}{hint}")
 
 

@@ -7,7 +7,7 @@ import sqlalchemy.exc
 from dagster import AssetExecutionContext, AssetKey, AssetMaterialization, Failure, MetadataValue, RetryRequested
 from dagster_postgres.utils import DagsterPostgresException
 
-from ema_assets.defs.recording import DEFER_TAG, record
+from ema_assets.defs.recording import DEFER_TAG, describe, record
 from ema_assets.keys import Series
 from ema_assets.pipeline.isolating import can_heal
 from ema_assets.pipeline.outcome import Outcome
@@ -185,10 +185,12 @@ def _describe_processed(
     """Hand Dagster the metadata of the partitions whose materializations it logs itself at the end of the step."""
     with database.transaction() as transaction:
         rows = ledger.unrecorded(transaction, asset, timeframe, symbols)
-        for row in rows.iter_rows(named=True):
-            context.add_asset_metadata(
-                _partition_metadata(row, outcome, labels),
-                asset_key=asset,
-                partition_key=f"{row['symbol']}|{timeframe.value}",
-            )
+        describe(
+            context,
+            AssetKey(asset),
+            {
+                f"{row['symbol']}|{timeframe.value}": _partition_metadata(row, outcome, labels)
+                for row in rows.iter_rows(named=True)
+            },
+        )
         ledger.mark_recorded(transaction, asset, timeframe, rows)

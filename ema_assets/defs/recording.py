@@ -10,7 +10,7 @@ reaches behind Dagster's public API to log events.
 
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dagster import (
@@ -53,6 +53,30 @@ def record(context: AssetExecutionContext, materializations: Sequence[AssetMater
         return False
     for materialization, mark in zip(materializations, marks, strict=True):
         send(step_context, materialization, mark)
+    return True
+
+
+def describe(context: AssetExecutionContext, asset: AssetKey, metadata: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Hand Dagster the `metadata` of partitions that it logs itself when the step ends; True when all went at once.
+
+    Dagster's `add_asset_metadata` lists the partitions of the run and copies what it knows for each one it is given: of
+    6,000 partitions that would take minutes.
+    """
+    try:
+        from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
+
+        step_context = context.get_step_execution_context()
+        known = step_context._metadata_accumulator.per_output_metadata  # noqa: SLF001
+        added = {
+            AssetMetadataHandle(asset_key=asset, partition_key=partition): values
+            for partition, values in metadata.items()
+        }
+        described = OutputMetadataAccumulator(per_output_metadata={**known, **added})
+        step_context._metadata_accumulator = described  # noqa: SLF001
+    except (ImportError, AttributeError, TypeError):
+        for partition, values in metadata.items():
+            context.add_asset_metadata(values, asset_key=asset, partition_key=partition)
+        return False
     return True
 
 

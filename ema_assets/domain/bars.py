@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from ema_assets.domain.calendars import UTC_TIME, bar_grid, segments
+from ema_assets.domain.calendars import bar_grid, segments
+from ema_assets.kinds import UTC_TIME
 from ema_assets.timeframes import Timeframe
 
 PRICES = ("open", "high", "low", "close")

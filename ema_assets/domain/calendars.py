@@ -14,9 +14,8 @@ import polars as pl
 
 from ema_assets.errors import ConfigurationError
 from ema_assets.keys import ALWAYS_OPEN, EXTENDED_CALENDARS, EXTENDED_SUFFIX
+from ema_assets.kinds import UTC_TIME
 from ema_assets.timeframes import Timeframe
-
-UTC_TIME = pl.Datetime("us", "UTC")
 
 # Long enough to hold the last session before any exchange's longest closure, Chinese New Year's 11 days.
 LOOK_BACK = timedelta(days=14)

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from ema_assets.domain.calendars import UTC_TIME, bar_grid
+from ema_assets.domain.calendars import bar_grid
+from ema_assets.kinds import UTC_TIME
 from ema_assets.timeframes import Timeframe
 
 OPEN, DID_NOT_TRADE, NOT_IN_FILE = "open", "did not trade", "not in file"

@@ -3,7 +3,8 @@
 import polars as pl
 
 from ema_assets.domain.bars import BAR_SCHEMA
-from ema_assets.domain.calendars import UTC_TIME, bar_grid, latest_of
+from ema_assets.domain.calendars import bar_grid, latest_of
+from ema_assets.kinds import UTC_TIME
 from ema_assets.timeframes import BASE, Timeframe
 
 CODE_VERSION = "1"

@@ -1,13 +1,14 @@
 """Everything that is computed from stored bars: rolled-up bars, signals, trades. One engine for all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import polars as pl
 
-from ema_assets.domain.calendars import UTC_TIME, place, with_trend_of
+from ema_assets.domain.calendars import place, with_trend_of
 from ema_assets.domain.rollup import CODE_VERSION, buckets_of, roll_up
+from ema_assets.kinds import UTC_TIME
 from ema_assets.lineage import EMA_TREND, OHLC, STRATEGY
 from ema_assets.pipeline.graph import Node
 from ema_assets.pipeline.isolating import in_halves
@@ -199,23 +200,34 @@ def refresh_computed(
         outcome.recomputed += int(recomputed["recomputed"].sum())
         outcome.flipped += int(flipped["flipped"].sum())
 
-    def process(batch: list[str]) -> None:
-        _quarantine(database, node.name, timeframe, in_halves(batch, work), now, outcome)
-
-    for batch in _batches(database, node.name, timeframe, symbols, everything=everything):
-        process(batch)
-        if everything:
-            take_up_held(batch, outcome, process)
+    _in_batches(database, node.name, timeframe, symbols, now, work, outcome, everything=everything)
     return outcome
 
 
-def _quarantine(
-    database: Database, asset: str, timeframe: Timeframe, errors: dict[str, str], now: datetime, outcome: Outcome
+def _in_batches(
+    database: Database,
+    asset: str,
+    timeframe: Timeframe,
+    symbols: Sequence[str],
+    now: datetime,
+    work: Callable[[list[str]], None],
+    outcome: Outcome,
+    *,
+    everything: bool,
 ) -> None:
-    if errors:
-        with database.transaction() as transaction:
-            ledger.fail(transaction, asset, timeframe, errors, now)
-        outcome.errors.update(errors)
+    """Do `work` for the pending ones of `symbols`, a bounded number of rows at a time; quarantine what fails in it."""
+
+    def process(batch: list[str]) -> None:
+        errors = in_halves(batch, work)
+        if errors:
+            with database.transaction() as transaction:
+                ledger.fail(transaction, asset, timeframe, errors, now)
+            outcome.errors.update(errors)
+
+    for batch in _batches(database, asset, timeframe, symbols, everything=everything):
+        process(batch)
+        if everything:
+            take_up_held(batch, outcome, process)
 
 
 def _measure_latency(transaction: Transaction, timeframe: Timeframe, claimed: pl.DataFrame, seen: pl.DataFrame) -> None:
@@ -310,13 +322,7 @@ def refresh_rolled_up(
         outcome.recomputed += int(recomputed["recomputed"].sum())
         outcome.corrected += int(changes["corrected"].sum())
 
-    def process(batch: list[str]) -> None:
-        _quarantine(database, OHLC, timeframe, in_halves(batch, work), now, outcome)
-
-    for batch in _batches(database, OHLC, timeframe, symbols, everything=everything):
-        process(batch)
-        if everything:
-            take_up_held(batch, outcome, process)
+    _in_batches(database, OHLC, timeframe, symbols, now, work, outcome, everything=everything)
     return outcome
 
 

@@ -9,9 +9,10 @@ import polars as pl
 
 from ema_assets.domain import gaps
 from ema_assets.domain.bars import BAR_SCHEMA
-from ema_assets.domain.calendars import LOOK_BACK, UTC_TIME, last_closed
+from ema_assets.domain.calendars import LOOK_BACK, last_closed
 from ema_assets.errors import ConfigurationError, ProviderError, ProviderUnavailable, RateLimited, Unauthorized
 from ema_assets.keys import Instrument
+from ema_assets.kinds import UTC_TIME
 from ema_assets.lineage import OHLC
 from ema_assets.pipeline.isolating import in_halves
 from ema_assets.pipeline.outcome import Outcome, batches

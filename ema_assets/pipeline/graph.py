@@ -7,14 +7,13 @@ which the ledger knows what a change makes dirty.
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from ema_assets.domain import rollup
-from ema_assets.errors import WatchlistError
+from ema_assets.errors import WatchlistError, did_you_mean
 from ema_assets.keys import SEEDS
 from ema_assets.lineage import EMA_SIGNALS, EMA_TREND, OHLC
 from ema_assets.settings import Settings
@@ -202,8 +201,7 @@ def build(watched: Watchlist, folder: Path | None = None) -> Graph:
 def _check_known(key: str, names: Collection[str], signals: Mapping[str, Signal], where: str) -> None:
     for name in names:
         if name not in signals:
-            close = get_close_matches(name, signals, n=1)
-            hint = f"; did you mean `{close[0]}`?" if close else ""
+            hint = did_you_mean(name, signals)
             raise WatchlistError(
                 f"{where}: signals: `{key}` names no signal: {name!r}; there are {', '.join(signals)}{hint}"
             )

@@ -8,9 +8,9 @@ from pathlib import Path
 import polars as pl
 
 from ema_assets.domain.bars import BAR_SCHEMA
-from ema_assets.domain.calendars import UTC_TIME
 from ema_assets.errors import BarFileError, InvalidKeyError
 from ema_assets.keys import parse_symbol, parse_timeframe
+from ema_assets.kinds import UTC_TIME
 from ema_assets.pipeline.outcome import batches
 from ema_assets.pipeline.storing import FILE, Answer, Stored, store_bars
 from ema_assets.pipeline.watch import cover

@@ -6,10 +6,10 @@ from datetime import datetime
 import polars as pl
 
 from ema_assets.domain.calendars import place, with_trend_of
+from ema_assets.kinds import KINDS
 from ema_assets.lineage import EMA_TREND, OHLC
 from ema_assets.pipeline.computing import side_by_side
 from ema_assets.pipeline.graph import Graph, Node
-from ema_assets.signals.base import KINDS
 from ema_assets.store import sessions, tables
 from ema_assets.store.database import Transaction
 from ema_assets.strategies.schema import STATE_SCHEMA

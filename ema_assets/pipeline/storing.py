@@ -8,9 +8,9 @@ import polars as pl
 
 from ema_assets.domain import gaps, splits
 from ema_assets.domain.bars import BAR_SCHEMA, PRICES, sift
-from ema_assets.domain.calendars import UTC_TIME
 from ema_assets.domain.plausibility import CONTEXT_BARS, judge
 from ema_assets.domain.rollup import CODE_VERSION, dirty_buckets
+from ema_assets.kinds import UTC_TIME
 from ema_assets.lineage import OHLC
 from ema_assets.store import ledger, quality, sessions, tables
 from ema_assets.store.database import Transaction

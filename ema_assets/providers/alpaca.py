@@ -22,8 +22,9 @@ from ema_assets.errors import (
     UnknownSymbol,
 )
 from ema_assets.keys import Instrument
+from ema_assets.kinds import UTC_TIME
 from ema_assets.providers.base import BarRequest, FetchBatch, SeriesFailure, check_request
-from ema_assets.providers.frames import NO_BARS, UTC_TIME, only_asked, ranges
+from ema_assets.providers.frames import NO_BARS, only_asked, ranges
 from ema_assets.providers.http import Blown, Budget, Fuse, HttpLimits, HttpSource
 from ema_assets.providers.packing import Call, pack
 from ema_assets.providers.workers import side_by_side

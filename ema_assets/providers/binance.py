@@ -15,7 +15,8 @@ import polars as pl
 
 from ema_assets.errors import ProviderError
 from ema_assets.keys import Instrument
-from ema_assets.providers.frames import UTC_TIME, only_asked
+from ema_assets.kinds import UTC_TIME
+from ema_assets.providers.frames import only_asked
 from ema_assets.providers.http import Budget, Fuse, HttpLimits, HttpSource
 from ema_assets.providers.single import Ask, Clock, SingleSymbolProvider, utc_now
 from ema_assets.timeframes import Timeframe

@@ -5,10 +5,10 @@ from datetime import UTC
 
 import polars as pl
 
+from ema_assets.kinds import UTC_TIME
 from ema_assets.providers.base import RAW_BAR_SCHEMA, BarRequest
 from ema_assets.timeframes import Timeframe
 
-UTC_TIME = RAW_BAR_SCHEMA["ts"]
 NO_BARS = RAW_BAR_SCHEMA.to_frame()
 
 

@@ -6,24 +6,13 @@ from typing import Any
 
 import polars as pl
 
-UTC_TIME = pl.Datetime("us", "UTC")
-
-# The kinds of column a signal may have, by the name that Postgres gives them.
-KINDS: Mapping[str, pl.DataType] = {
-    "float8": pl.Float64(),
-    "int8": pl.Int64(),
-    "text": pl.String(),
-    "boolean": pl.Boolean(),
-    "timestamptz": UTC_TIME,
-}
-
 # Parameters by name, as the configuration or the declaration's defaults give them.
 Params = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a signal's table: its name, one of KINDS, and what the UI's catalog says of it."""
+    """A column of a signal's table: its name, one of ema_assets.kinds.KINDS, and what the UI's catalog says of it."""
 
     name: str
     kind: str

@@ -13,7 +13,8 @@ from types import CodeType, ModuleType
 
 from ema_assets import signals
 from ema_assets.errors import ConfigurationError
-from ema_assets.signals.base import KINDS, Column, Param, Signal
+from ema_assets.kinds import KINDS
+from ema_assets.signals.base import Column, Param, Signal
 from ema_assets.timeframes import ORDER
 
 OHLC = "ohlc"

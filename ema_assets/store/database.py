@@ -1,7 +1,6 @@
 """The connection to Postgres: transactions, bulk COPY in, Arrow out. SQL of the tables lives beside this file."""
 
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -117,24 +116,6 @@ class Database:
                     "is the server running and EMA_DATABASE_URL right?"
                 ) from error
         return self._connection
-
-    def wait_until_ready(self, timeout_seconds: float) -> None:
-        """Return when the database answers.
-
-        Raises:
-            StoreUnavailable: when it did not within `timeout_seconds`.
-        """
-        deadline = time.monotonic() + timeout_seconds
-        while True:
-            try:
-                with self.transaction() as transaction:
-                    transaction.query("SELECT 1 AS one")
-            except StoreUnavailable:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
-            else:
-                return
 
 
 def identifier(name: str) -> str:

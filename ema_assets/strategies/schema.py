@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-UTC_TIME = pl.Datetime("us", "UTC")
+from ema_assets.kinds import KINDS
 
 LONG, SHORT = "long", "short"
 OPEN, CLOSED = "open", "closed"
@@ -18,15 +18,6 @@ STOP, TRAILING_STOP, TARGET = "stop", "trailing_stop", "target"
 TREND_END = "trend_end"
 SESSION_END = "session_end"
 SESSION_MISSED = "session_missed"
-
-# By the names that Postgres gives the types.
-_DTYPES: Mapping[str, pl.DataType] = {
-    "float8": pl.Float64(),
-    "int8": pl.Int64(),
-    "text": pl.String(),
-    "boolean": pl.Boolean(),
-    "timestamptz": UTC_TIME,
-}
 
 # What is added up over the bars of a trade: in the trade's row, and in the state while it is open.
 PATH_KINDS: Mapping[str, str] = {
@@ -89,5 +80,5 @@ STATE_KINDS: Mapping[str, str] = {
     "session": "timestamptz",  # of the bar
 }
 
-TRADE_SCHEMA: Mapping[str, pl.DataType] = {name: _DTYPES[kind] for name, kind in TRADE_KINDS.items()}
-STATE_SCHEMA: Mapping[str, pl.DataType] = {name: _DTYPES[kind] for name, kind in STATE_KINDS.items()}
+TRADE_SCHEMA: Mapping[str, pl.DataType] = {name: KINDS[kind] for name, kind in TRADE_KINDS.items()}
+STATE_SCHEMA: Mapping[str, pl.DataType] = {name: KINDS[kind] for name, kind in STATE_KINDS.items()}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from ema_assets.kinds import UTC_TIME
 from ema_assets.strategies import schema
 from ema_assets.strategies.bars import Bars, read_bars
 from ema_assets.strategies.book import (
@@ -21,7 +22,7 @@ from ema_assets.strategies.book import (
 from ema_assets.strategies.engine import run
 from ema_assets.strategies.layout import Ints, Layout, float_column, floats, time_column, times
 from ema_assets.strategies.path import Path, add_up
-from ema_assets.strategies.schema import STATE_SCHEMA, TRADE_SCHEMA, UTC_TIME
+from ema_assets.strategies.schema import STATE_SCHEMA, TRADE_SCHEMA
 from ema_assets.strategies.variant import CROSSOVER, Variant
 
 _REASONS = {

@@ -1,12 +1,11 @@
 """A variant of the strategy: its parameters, what it reads, and how a configuration writes it. No I/O."""
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from ema_assets.errors import ConfigurationError
+from ema_assets.errors import ConfigurationError, did_you_mean
 from ema_assets.timeframes import ORDER, Timeframe
 
 CROSSOVER, PULLBACK = "crossover", "pullback"
@@ -160,8 +159,7 @@ def parse_variants(tables: Sequence[Mapping[str, Any]], where: str) -> tuple[Var
 def _only(table: Mapping[str, Any], allowed: Iterable[str], where: str) -> None:
     for key in table:
         if key not in allowed:
-            close = difflib.get_close_matches(key, list(allowed), n=1)
-            hint = f"; did you mean `{close[0]}`?" if close else ""
+            hint = did_you_mean(key, allowed)
             raise ConfigurationError(f"{where}: unknown key `{key}`, allowed are {', '.join(allowed)}{hint}")
 
 

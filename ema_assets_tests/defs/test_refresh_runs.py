@@ -10,6 +10,7 @@ import pytest
 import yaml
 from dagster import (
     AssetCheckEvaluation,
+    AssetExecutionContext,
     AssetKey,
     AssetRecordsFilter,
     DagsterEventType,
@@ -280,6 +281,34 @@ def test_a_run_that_a_person_asked_for_computes_fresh_partitions_again(world: Wo
         after = transaction.query("SELECT revision FROM market.series_state WHERE symbol = 'AAPL' AND timeframe = '1h'")
     assert spoiled["n"][0] == 0
     assert sum(after["revision"]) == sum(before["revision"]) + 1  # only ema_signals had changed
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_persons_run_says_of_every_partition_what_was_written(
+    world: World, monkeypatch: pytest.MonkeyPatch, is_known: bool
+) -> None:
+    """With is_known it fails when a Dagster upgrade takes away the way that 6,000 partitions need."""
+    world.settle()
+    if not is_known:
+        monkeypatch.delattr(AssetExecutionContext, "get_step_execution_context")
+    ways = []
+    monkeypatch.setattr(
+        "ema_assets.defs.batch.describe", lambda *given: ways.append(recording.describe(*given)) or ways[-1]
+    )
+    run = world.run({"dagster/asset_partition_range_start": "AAPL|5m", "dagster/asset_partition_range_end": "MSFT|5m"})
+    assert ways == [is_known] * len(CHAIN)
+    told = {}
+    for asset in CHAIN:
+        for event in run.asset_materializations_for_node(asset):
+            told[asset, event.partition] = event.metadata
+    assert told.keys() == {(asset, f"{symbol}|5m") for asset in CHAIN for symbol in ("AAPL", "MSFT")}
+    with world.database.transaction() as transaction:
+        closes = transaction.query(
+            "SELECT DISTINCT ON (symbol) symbol || '|5m', close FROM market.ohlc_5m ORDER BY symbol, ts DESC"
+        )
+    last_close = dict(closes.iter_rows())
+    assert {key: said["last_close"].value for key, said in told.items()} == {key: last_close[key[1]] for key in told}
+    assert all({"rows_written", "first_ts", "last_ts"} <= said.keys() for said in told.values())
 
 
 def test_a_persons_run_with_a_failing_series_records_the_others_and_fails_with_its_name(world: World) -> None:

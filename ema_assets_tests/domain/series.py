@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from hypothesis import strategies as st
 
-from ema_assets.domain.calendars import UTC_TIME
+from ema_assets.kinds import UTC_TIME
 
 START = datetime(2026, 7, 1, tzinfo=UTC)
 

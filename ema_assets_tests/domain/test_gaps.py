@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ema_assets.domain.calendars import UTC_TIME, exchange_sessions
+from ema_assets.domain.calendars import exchange_sessions
 from ema_assets.domain.gaps import (
     DID_NOT_TRADE,
     GAP_SCHEMA,
@@ -21,6 +21,7 @@ from ema_assets.domain.gaps import (
     next_due_time,
     reconcile,
 )
+from ema_assets.kinds import UTC_TIME
 from ema_assets.timeframes import Timeframe
 
 STEP = timedelta(minutes=5)

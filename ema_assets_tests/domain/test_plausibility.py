@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ema_assets.domain.bars import BAR_SCHEMA
-from ema_assets.domain.calendars import UTC_TIME
 from ema_assets.domain.plausibility import BAD_TICK, CONTEXT_BARS, JUMP, UNCONFIRMED, UNIT_ERROR, WICK, Judged, judge
+from ema_assets.kinds import UTC_TIME
 from ema_assets_tests.domain.series import START, random_walk
 
 STEP = timedelta(minutes=5)

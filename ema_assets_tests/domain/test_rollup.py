@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ema_assets.domain.bars import BAR_SCHEMA
-from ema_assets.domain.calendars import UTC_TIME, bar_grid, exchange_sessions
+from ema_assets.domain.calendars import bar_grid, exchange_sessions
 from ema_assets.domain.rollup import buckets_of, dirty_buckets, roll_up
+from ema_assets.kinds import UTC_TIME
 from ema_assets.timeframes import ROLLED_UP, Timeframe
 from ema_assets_tests.domain import reference
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ema_assets.domain.calendars import UTC_TIME
+from ema_assets.kinds import UTC_TIME
 from ema_assets.pipeline.fetching import OVERLAP, FetchRules, plan_requests
 from ema_assets.pipeline.outcome import Outcome, batches
 from ema_assets.timeframes import Timeframe

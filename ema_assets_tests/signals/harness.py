@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 from hypothesis import strategies as st
 
-from ema_assets.signals.base import KINDS, UTC_TIME, Params, Signal
+from ema_assets.kinds import KINDS, UTC_TIME
+from ema_assets.signals.base import Params, Signal
 from ema_assets.signals.discovery import discover
 from ema_assets_tests.domain.series import START, price_series, random_walk
 

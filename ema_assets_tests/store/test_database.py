@@ -194,7 +194,8 @@ def test_a_statement_that_the_server_ends_is_a_lost_connection(database: Databas
         with pytest.raises(StoreUnavailable, match="was lost: terminating connection"):
             wait()
         ended.result()
-    database.wait_until_ready(0)
+    with database.transaction() as transaction:
+        assert transaction.query("SELECT 1 AS one").item() == 1
 
 
 def test_a_mistake_in_sql_is_not_taken_for_a_lost_connection(database: Database) -> None:
@@ -202,16 +203,11 @@ def test_a_mistake_in_sql_is_not_taken_for_a_lost_connection(database: Database)
         transaction.query("SELECT 'the connection was closed' FROM no_such_table")
 
 
-def test_waiting_until_ready_returns_at_once_or_gives_up_in_time(database: Database) -> None:
-    database.wait_until_ready(0)
-    with pytest.raises(StoreUnavailable):
-        Database("postgresql://ema@127.0.0.1:1/market").wait_until_ready(0.1)
-
-
 def test_closing_twice_is_fine_and_the_next_transaction_opens_again(database: Database) -> None:
     database.close()
     database.close()
-    database.wait_until_ready(0)
+    with database.transaction() as transaction:
+        assert transaction.query("SELECT 1 AS one").item() == 1
 
 
 def test_statements_are_counted(database: Database) -> None:

@@ -8,8 +8,8 @@ import adbc_driver_manager
 import polars as pl
 import pytest
 
-from ema_assets.domain.calendars import UTC_TIME
 from ema_assets.keys import Instrument
+from ema_assets.kinds import UTC_TIME
 from ema_assets.lineage import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.store import ledger
 from ema_assets.store.database import Database, Transaction

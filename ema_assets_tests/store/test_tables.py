@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from ema_assets.domain.bars import BAR_SCHEMA
-from ema_assets.domain.calendars import UTC_TIME
+from ema_assets.kinds import UTC_TIME
 from ema_assets.store import schema, tables
 from ema_assets.store.database import Database
 from ema_assets.store.tables import BARS, Table

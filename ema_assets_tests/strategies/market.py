@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 from hypothesis import strategies as st
 
-from ema_assets.strategies.schema import STATE_SCHEMA, TRADE_SCHEMA, UTC_TIME
+from ema_assets.kinds import UTC_TIME
+from ema_assets.strategies.schema import STATE_SCHEMA, TRADE_SCHEMA
 from ema_assets.strategies.simulation import Simulated, simulate
 from ema_assets.strategies.variant import Variant
 from ema_assets.timeframes import Timeframe
