@@ -4,21 +4,51 @@ The code server builds the assets once; each run reads the files anew. A run of 
 would fail, so nothing is launched until the code location is reloaded.
 """
 
+from functools import lru_cache
+from pathlib import Path
+
 from ema_assets.errors import ConfigurationError
 from ema_assets.pipeline.graph import Graph, configured
 from ema_assets.settings import Settings
 
+# Of a file: its path, inode, time of last change and size.
+_Stamp = tuple[str, int, int, int]
+
 
 def complaint(loaded: Graph) -> str | None:
-    """Why nothing may be launched by a process that was loaded with the assets of `loaded`; None when all is well."""
+    """Why nothing may be launched by a process that was loaded with the assets of `loaded`; None when all is well.
+
+    Asked in every tick, so the files are read again only when one of them has changed.
+    """
     settings = Settings.from_env()
+    return _complaint(loaded.fingerprint, settings, _stamps(settings))
+
+
+@lru_cache(maxsize=1)
+def _complaint(loaded: str, settings: Settings, _stamps: tuple[_Stamp, ...]) -> str | None:
     try:
         wanted = configured(settings)
     except ConfigurationError as error:
         return f"nothing is launched: {error}"
-    if wanted.fingerprint == loaded.fingerprint:
+    if wanted.fingerprint == loaded:
         return None
     return (
         f"nothing is launched: the signals or strategies of {settings.watchlist_path.name} have changed; reload the "
         "code location (Deployment, Reload), or restart"
     )
+
+
+def _stamps(settings: Settings) -> tuple[_Stamp, ...]:
+    """What tells that the watchlist, or a file of the user's signals or of what they import, is another one."""
+    files: list[Path] = [settings.watchlist_path]
+    if settings.signals_folder is not None:
+        files += sorted(settings.signals_folder.rglob("*.py"))
+    return tuple(_stamp(path) for path in files)
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        found = path.stat()
+    except OSError:
+        return str(path), 0, 0, 0
+    return str(path), found.st_ino, found.st_mtime_ns, found.st_size

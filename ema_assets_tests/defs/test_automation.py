@@ -2,6 +2,7 @@
 
 import warnings
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from dagster import (
@@ -15,8 +16,10 @@ from dagster._core.remote_representation.external_data import ScheduleSnap
 
 from ema_assets import watchlist
 from ema_assets.definitions import assembled
+from ema_assets.defs.configuration import complaint
 from ema_assets.defs.partitions import SYMBOLS
-from ema_assets.pipeline.graph import build
+from ema_assets.pipeline.graph import build, configured
+from ema_assets.settings import Settings
 from ema_assets.timeframes import ORDER, Timeframe
 from ema_assets_tests.core import CORE_TEXT, rewrite
 from ema_assets_tests.defs.conftest import WATCHLIST, World, defs, sweep, sync_watchlist
@@ -201,6 +204,7 @@ def test_the_watchlist_sensor_is_silent_until_something_changes_and_then_adopts_
     assert "has not changed: 5 symbols" in quiet.skip_message
     world.settle()
     rewrite(monkeypatch, "ema_signals")
+    world.watchlist_path.write_text(world.watchlist_path.read_text() + "# saved again\n")
     stopped = sync_watchlist._raw_fn(context, **world.resources)
     assert isinstance(stopped, SkipReason)
     assert "reload the code location" in stopped.skip_message
@@ -208,6 +212,34 @@ def test_the_watchlist_sensor_is_silent_until_something_changes_and_then_adopts_
     assert not isinstance(new_sync._raw_fn(context, **world.resources), SkipReason)
     requests = look(world, new_sweep)
     assert {request.tags["ema_assets/timeframe"] for request in requests} == {frame.value for frame in ORDER}
+
+
+def test_a_tick_reads_the_files_again_only_when_one_of_them_has_changed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "signals"
+    (folder / "helpers").mkdir(parents=True)
+    monkeypatch.setenv("EMA_SIGNALS_FOLDER", str(folder))
+    graph = configured(Settings.from_env())
+    read = []
+    monkeypatch.setattr(
+        "ema_assets.defs.configuration.configured", lambda settings: read.append(settings) or configured(settings)
+    )
+    changes = (
+        lambda: None,
+        lambda: world.watchlist_path.write_text(world.watchlist_path.read_text().replace(CORE_TEXT, "")),
+        lambda: (folder / "helpers" / "numbers.py").write_text("ONE = 1\n"),
+        lambda: (folder / "mine.py").write_text("1 +"),
+        (folder / "mine.py").unlink,
+    )
+    said = []
+    for number, change in enumerate(changes, 1):
+        change()
+        said += [complaint(graph), complaint(graph)]
+        assert len(read) == number
+    assert said[:2] == [None, None]
+    assert all("have changed; reload" in each for each in said[2:6] + said[8:]), said
+    assert all("mine.py: line 1: cannot be imported" in each for each in said[6:8]), said[6]
 
 
 def test_the_watchlist_sensor_says_in_one_sentence_what_is_wrong_with_the_file(world: World) -> None:
