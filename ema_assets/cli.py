@@ -20,7 +20,7 @@ import polars as pl
 import psycopg2
 
 from ema_assets import clock, up, watchlist
-from ema_assets.errors import ConfigurationError, EmaAssetsError
+from ema_assets.errors import ConfigurationError, EmaAssetsError, did_you_mean
 from ema_assets.keys import FROM_FILES, parse_symbol, parse_timeframe
 from ema_assets.pipeline.screening import SORTS, screen, trends
 from ema_assets.settings import Settings, masked_url
@@ -474,15 +474,19 @@ def _cell(value: object) -> str:
 @click.option("--crossed-within", type=click.IntRange(0), help="Only symbols that crossed at most so many bars ago.")
 @click.option("--symbol", "symbols", multiple=True, help="Only this symbol; may be given several times.")
 @click.option("--sort", type=click.Choice(list(SORTS)), default="spread", show_default=True, help="What to sort by.")
+@click.option(
+    "--strategy", help="Whose open trades are shown, such as strategy_9_30_pullback.  [default: strategy_9_30_ema]"
+)
 @click.option("--reverse", is_flag=True, help="The other way round.")
 @click.option("--limit", type=click.IntRange(1), help="Show this many rows at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print every column as a JSON list.")
-def screen_command(
+def screen_command(  # noqa: PLR0913 - the options
     timeframe: str,
     trend: str | None,
     crossed_within: int | None,
     symbols: Sequence[str],
     sort: str,
+    strategy: str | None,
     limit: int | None,
     *,
     reverse: bool,
@@ -491,10 +495,14 @@ def screen_command(
     """Show all symbols by trend, spread or nearness of the next cross.
 
     `cross at` is the exact next close at which EMA 9 and EMA 30 would meet, `to cross` how far that is from the last.
+    `stop` is where the stop of the open trade is now, and how far the last close is from it.
     """
     settings = Settings.from_env()
     chosen = parse_timeframe(timeframe)
-    _check_on(_watchlist(settings), symbols)
+    watched = _watchlist(settings)
+    _check_on(watched, symbols)
+    if strategy is not None:
+        _check_strategy(strategy, watched, settings)
     with _database(settings) as database, database.transaction() as transaction:
         rows = screen(
             transaction,
@@ -505,6 +513,7 @@ def screen_command(
             sort=sort,
             reverse=reverse,
             limit=limit,
+            strategy=strategy,
         )
     if as_json:
         click.echo(json.dumps(rows.to_dicts(), indent=2, default=_json_time))
@@ -524,9 +533,19 @@ def screen_command(
                 "5m…1d",
                 "RSI",
                 "trade",
+                "stop",
             ),
             [_screened(row, trends(row)) for row in rows.iter_rows(named=True)],
         )
+
+
+def _check_strategy(name: str, watched: watchlist.Watchlist, settings: Settings) -> None:
+    from ema_assets.pipeline.graph import build
+
+    known = build(watched, settings.signals_folder).strategies
+    if name not in known:
+        hint = did_you_mean(name, known)
+        raise ConfigurationError(f"`--strategy` must be one of {', '.join(known)}, received {name!r}{hint}")
 
 
 def _screened(row: Mapping[str, Any], arrows: str) -> tuple[str, ...]:
@@ -543,6 +562,7 @@ def _screened(row: Mapping[str, Any], arrows: str) -> tuple[str, ...]:
         arrows,
         "" if row["rsi"] is None else f"{row['rsi']:.1f}",
         trade,
+        "" if row["stop_price"] is None else f"{_cell(row['stop_price'])} ({_percent(row['stop_distance_pct'])})",
     )
 
 

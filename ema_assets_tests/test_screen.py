@@ -85,6 +85,33 @@ def test_about_to_cross_means_the_smallest_move_of_the_price(run: Run) -> None:
     assert moves == sorted(moves)
 
 
+def test_the_trades_are_those_of_the_strategy_that_was_asked_for_and_the_stop_is_where_it_is_now(
+    run: Run, stored: str
+) -> None:
+    name = "strategy_9_30_pullback"
+    with Database(stored) as database, database.transaction() as transaction:
+        trades = transaction.query(f"SELECT * FROM market.{name} WHERE status = 'open'").to_dicts()
+    assert any(trade["stop_now"] != trade["stop_price"] for trade in trades), "no stop was trailed"
+    opened = {(trade["symbol"], trade["timeframe"]): trade for trade in trades}
+    shown = 0
+    for timeframe in Timeframe:
+        default = rows(run("--timeframe", timeframe.value, "--sort", "symbol", "--json"))
+        found = rows(run("--timeframe", timeframe.value, "--sort", "symbol", "--strategy", name, "--json"))
+        assert [row.keys() for row in found] == [row.keys() for row in default]
+        for row in found:
+            trade = opened.get((row["symbol"], timeframe.value), {})
+            assert (row["trade_side"], row["trade_price"]) == (trade.get("side"), trade.get("entry_price"))
+            assert row["stop_price"] == trade.get("stop_now")
+            if trade:
+                shown += 1
+                assert row["stop_distance_pct"] == pytest.approx((row["close"] / trade["stop_now"] - 1) * 100)
+                line = run("--timeframe", timeframe.value, "--strategy", name, "--symbol", str(row["symbol"])).stdout
+                assert f"{trade['stop_now']:.6g} ({row['stop_distance_pct']:+.2f} %)" in line
+        same = run("--timeframe", timeframe.value, "--sort", "symbol", "--strategy", "strategy_9_30_ema", "--json")
+        assert rows(same) == default
+    assert shown == len(opened)
+
+
 @pytest.mark.parametrize("trend", ["up", "down"])
 def test_only_the_trend_that_was_asked_for(run: Run, trend: str) -> None:
     everyone = rows(run("--timeframe", "5m", "--json"))
@@ -113,6 +140,10 @@ def test_a_person_sees_a_table_with_the_trend_on_every_timeframe(run: Run) -> No
         (["--symbol", "NOPE"], "not on the watchlist: NOPE"),
         (["--timeframe", "2h"], "`timeframe` must be one of 5m, 15m, 30m, 1h, 4h, 1d, received '2h'"),
         (["--sort", "beauty"], "'beauty' is not one of"),
+        (
+            ["--strategy", "strategy_9_30_pulback"],
+            "received 'strategy_9_30_pulback'; did you mean `strategy_9_30_pullback`?",
+        ),
     ],
 )
 def test_a_wrong_question_is_answered_with_what_is_allowed(run: Run, arguments: list[str], sentence: str) -> None:

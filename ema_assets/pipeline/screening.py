@@ -23,7 +23,7 @@ SORTS: Mapping[str, tuple[str, bool]] = {
 }
 
 
-def screen(
+def screen(  # noqa: PLR0913 - what one may ask, all by name
     transaction: Transaction,
     timeframe: Timeframe,
     *,
@@ -33,13 +33,22 @@ def screen(
     sort: str = "spread",
     reverse: bool = False,
     limit: int | None = None,
+    strategy: str | None = None,
 ) -> pl.DataFrame:
     """Rows of the screener on `timeframe`, one a symbol; columns as in the view.
 
     `crossed_within` keeps those whose trend flipped at most so many bars ago. `sort` is one of SORTS; what has no value
-    there comes last, and equal ones are in the order of symbols.
+    there comes last, and equal ones are in the order of symbols. Trades are those of `strategy` where it is given.
     """
     rows = results.select(transaction, "screener", timeframe.value, symbols)
+    if strategy is not None:
+        trades = results.open_trades(transaction, strategy, timeframe.value, symbols)
+        rows = (
+            rows.drop(*trades.columns[1:])
+            .join(trades, on="symbol", how="left")
+            .with_columns(stop_distance_pct=(pl.col("close") / pl.col("stop_price") - 1) * 100)
+            .select(rows.columns)
+        )
     if trend is not None:
         rows = rows.filter(pl.col("trend") == trend)
     if crossed_within is not None:

@@ -110,6 +110,23 @@ def select(
     )
 
 
+def open_trades(transaction: Transaction, strategy: str, timeframe: str, symbols: Sequence[str] | None) -> pl.DataFrame:
+    """The open trades of `strategy`, one a symbol: symbol, and what the screener says of a trade."""
+    return transaction.query(
+        """
+        SELECT DISTINCT ON (symbol) symbol, side AS trade_side, entry_ts AS trade_since, entry_price AS trade_price,
+               return_pct AS trade_return_pct, stop_now AS stop_price
+        FROM results.trades
+        WHERE strategy = $1 AND timeframe = $2 AND status = 'open' AND ($3 OR symbol = ANY ($4::text[]))
+        ORDER BY symbol, entry_ts DESC
+        """,
+        strategy,
+        timeframe,
+        symbols is None,
+        list(symbols or ()),
+    )
+
+
 def _grant(transaction: Transaction) -> None:
     exists = transaction.query("SELECT count(*) AS n FROM pg_roles WHERE rolname = $1", READER).item()
     if exists:
