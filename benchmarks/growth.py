@@ -1,6 +1,6 @@
 """Days of ticks on one database, with the daily maintenance and without: do its size and a tick's time stay level?
 
-    python -m benchmarks.growth --symbols 100 --days 30 [--retention-days 14] [--json]
+    python -m benchmarks.growth --symbols 100 --days 30 [--retention-days 14] [--everything] [--json]
 
 Real: an embedded PostgreSQL with its autovacuum, the sandbox exchange on a socket, every bar and what is computed from
 it, the ticks that are timed (three a simulated day, each a run of the job `refresh`), and the daily run of the job
@@ -116,13 +116,16 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=30, metavar="D", help="days that end yesterday")
     parser.add_argument("--retention-days", type=int, default=14, help="EMA_RUN_RETENTION_DAYS")
     parser.add_argument("--ticks", type=int, default=3, help="real ticks a day; their median is printed")
+    parser.add_argument("--everything", action="store_true", help="with every signal and strategy, not the chain alone")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     parsed = parser.parse_args()
     found: dict[str, list[dict[str, Any]]] = {"maintained": [], "not_maintained": []}
     for name, rows in found.items():
         with tempfile.TemporaryDirectory(prefix="ema-growth-") as temporary:
             folder = Path(temporary)
-            (folder / "watchlist.toml").write_text(_watchlist(parsed.symbols, _HISTORY_DAYS), encoding="utf-8")
+            (folder / "watchlist.toml").write_text(
+                _watchlist(parsed.symbols, _HISTORY_DAYS, everything=parsed.everything), encoding="utf-8"
+            )
             (folder / "dagster.yaml").write_text(_DAGSTER_YAML.read_text(encoding="utf-8"), encoding="utf-8")
             given = {
                 "first": first_day(parsed.days).isoformat(),

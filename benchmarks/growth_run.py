@@ -18,7 +18,7 @@ from ema_assets.defs.requests import run_request
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.domain.calendars import bar_grid
 from ema_assets.domain.planning import plan_runs
-from ema_assets.lineage import CHAIN
+from ema_assets.pipeline.graph import configured
 from ema_assets.pipeline.planning import stale_on_close
 from ema_assets.pipeline.providers import open_provider
 from ema_assets.pipeline.refresh import refresh_all
@@ -189,7 +189,7 @@ class Life:
 
         partitions = 0
         began = time.perf_counter()
-        for asset in CHAIN:
+        for asset in (node.name for node in configured(self.settings).on):
             self.instance.event_log_storage.wipe_asset_cached_status(AssetKey(asset))
             status = get_and_update_asset_status_cache_value(self.instance, AssetKey(asset), SERIES, self.instance)
             assert status is not None
