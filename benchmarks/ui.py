@@ -32,7 +32,10 @@ _LIMIT_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of the UI and the texts that tell that it is there; `click` names what is clicked first, if anything."""
+    """A page of the UI and the texts (regular expressions) that are there when it is, and no "Loading" any more.
+
+    `click` names the button that is clicked first, if any.
+    """
 
     name: str
     path: str
@@ -56,14 +59,19 @@ def pages(backfill: str | None) -> list[Page]:
         Page("the 5m schedule", f"{_REPOSITORY}/schedules/refresh_5m", ("Latest tick", "View logs")),
         Page("the sensor sweep", f"{_REPOSITORY}/sensors/sweep", ("Latest tick", "View logs")),
         Page("runs", "/runs", ("refresh", "Success")),
-        Page("lineage", "/asset-groups", ("ohlc", "strategy_9_30_ema")),
+        Page("lineage", "/asset-groups", ("bars", "signals", "strategies")),
         Page("catalog entry of ohlc", "/assets/ohlc", ("Closed OHLC bars",)),
-        Page("partitions of ohlc", "/assets/ohlc?view=partitions", ("Materialized", "5m", "1d")),
+        Page("partitions of ohlc", "/assets/ohlc?view=partitions", (r"Materialized \([1-9]", "5m", "1d")),
         Page("checks of ohlc", "/assets/ohlc?view=checks", ("series_are_fresh",)),
-        Page("the dialog to launch a backfill", "/assets/ohlc?view=partitions", ("Launch",), click="Materialize"),
+        Page(
+            "the dialog to launch a backfill",
+            "/assets/ohlc?view=partitions",
+            ("Launch backfill", "timeframe"),
+            click="Materialize",
+        ),
     ]
     if backfill is not None:
-        found.append(Page("a backfill", f"/runs/b/{backfill}", ("Completed", "ohlc")))
+        found.append(Page("a backfill", f"/runs/b/{backfill}", ("Partitions target", r"\d% completed")))
     return found
 
 
@@ -136,7 +144,10 @@ class _Tab:
 
 
 def _is_there(texts: tuple[str, ...]) -> str:
-    return f"{json.dumps(texts)}.every(text => document.body?.innerText.includes(text))"
+    return (
+        "(() => { const shown = document.body?.innerText ?? ''; return !shown.includes('Loading') && "
+        f"{json.dumps(texts)}.every(text => new RegExp(text).test(shown)); }})()"
+    )
 
 
 def _click(text: str) -> str:
