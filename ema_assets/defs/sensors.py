@@ -30,8 +30,9 @@ from ema_assets.settings import Settings
 
 # Dagster wants a sensor's interval when it loads the definitions.
 INTERVAL_SECONDS = Settings.from_env().sweep_seconds
-# A schedule's tick and its run's start take some seconds; before this the sweep would launch the same run twice.
-SCHEDULE_GRACE = timedelta(seconds=90)
+# A schedule's tick takes some seconds to launch its run; before this the sweep would launch the same one. Not longer: a
+# tick that found its series covered by a run that began before the close leaves the new bar to the sweep.
+SCHEDULE_GRACE = timedelta(seconds=30)
 
 
 def _requests_for_stale(
