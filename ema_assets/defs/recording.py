@@ -3,24 +3,27 @@
 A scheduled run covers a rectangle of partitions but brings only the stale ones up to date. It carries the tag
 `dagster/defer_asset_events`, so that Dagster logs no event for the rectangle, and this module logs one
 AssetMaterialization for each series that was processed. Written one by one, 1,000 events cost 15 s on Postgres; sent
-as one batch, well under one. The batch goes through `DagsterEvent.asset_materialization`, which is not public API: when
-it is not as we know it, events go one by one through the public `context.log_event`. This is the only module that
+as one batch, well under one. The batch is made of Dagster's own events and handed to its instance, which is not public
+API: when that is not as we know it, events go one by one through the public `context.log_event`. Only this module
 reaches behind Dagster's public API to log events.
 """
 
+import logging
 import os
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dagster import (
     AssetCheckEvaluation,
-    AssetCheckKey,
     AssetCheckResult,
     AssetExecutionContext,
     AssetKey,
     AssetMaterialization,
-    Output,
+    DagsterEvent,
+    DagsterEventType,
+    EventLogEntry,
 )
 
 from ema_assets.settings import DAGSTER_EVENT_VARIABLES
@@ -40,20 +43,51 @@ def record(context: AssetExecutionContext, materializations: Sequence[AssetMater
     if not materializations:
         return True
     try:
-        from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata
+        entries = _entries(context, materializations)
+        send = context.instance.handle_new_event
+        from dagster._core.events import DagsterEventBatchMetadata
 
-        step_context = context.get_step_execution_context()
-        send = DagsterEvent.asset_materialization
         batch_id = uuid.uuid4().hex
-        marks = [DagsterEventBatchMetadata(batch_id, False)] * (len(materializations) - 1)
+        marks = [DagsterEventBatchMetadata(batch_id, False)] * (len(entries) - 1)
         marks.append(DagsterEventBatchMetadata(batch_id, True))
     except (ImportError, AttributeError, TypeError):
         for materialization in materializations:
             context.log_event(materialization)
         return False
-    for materialization, mark in zip(materializations, marks, strict=True):
-        send(step_context, materialization, mark)
+    for entry, mark in zip(entries, marks, strict=True):
+        send(entry, batch_metadata=mark)
     return True
+
+
+def _entries(context: AssetExecutionContext, materializations: Sequence[AssetMaterialization]) -> list[EventLogEntry]:
+    """The events that Dagster would log, without the way through Python's logging, a quarter of their cost."""
+    from dagster._core.events import StepMaterializationData
+
+    step = context.get_step_execution_context().step
+    message = f"Materialized value {context.asset_key.to_user_string()}."
+    return [
+        EventLogEntry(
+            error_info=None,
+            level=logging.DEBUG,
+            user_message=message,
+            run_id=context.run.run_id,
+            timestamp=time.time(),
+            step_key=step.key,
+            job_name=context.run.job_name,
+            dagster_event=DagsterEvent(
+                event_type_value=DagsterEventType.ASSET_MATERIALIZATION.value,
+                job_name=context.run.job_name,
+                step_handle=step.handle,
+                node_handle=step.node_handle,
+                step_kind_value=step.kind.value,
+                logging_tags={},
+                event_specific_data=StepMaterializationData(materialization, []),
+                message=message,
+                pid=os.getpid(),
+            ),
+        )
+        for materialization in materializations
+    ]
 
 
 def describe(context: AssetExecutionContext, asset: AssetKey, metadata: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -80,7 +114,7 @@ def describe(context: AssetExecutionContext, asset: AssetKey, metadata: Mapping[
     return True
 
 
-def check_events(context: Any, results: Sequence[AssetCheckResult]) -> Iterator[AssetCheckResult | Output[None] | Any]:
+def check_events(context: Any, results: Sequence[AssetCheckResult]) -> Iterator[AssetCheckResult | Any]:
     """The events that Dagster makes of the `results` of unpartitioned checks of partitioned assets, in `context`.
 
     For each asset Dagster lists all partitions and looks which materialization was its latest; of 10,000 symbols on six
@@ -92,8 +126,6 @@ def check_events(context: Any, results: Sequence[AssetCheckResult]) -> Iterator[
             AssetCheckEvaluationTargetMaterializationData,
         )
 
-        outputs = context.get_step_execution_context().job_def.asset_layer.get_op_output_name
-        names = [outputs(AssetCheckKey(_key(result), str(result.check_name))) for result in results]
         targets = {}
         for record in context.instance.get_asset_records(list({_key(result) for result in results})):
             latest = record.asset_entry.last_materialization_record
@@ -104,11 +136,8 @@ def check_events(context: Any, results: Sequence[AssetCheckResult]) -> Iterator[
     except (ImportError, AttributeError, TypeError):
         yield from results
         return
-    if any(name is None for name in names):
-        yield from results
-        return
-    for result, name in zip(results, names, strict=True):
-        yield Output(None, output_name=name)
+    for result in results:
+        # Without an output of its own, for nothing reads it: that would be one more event.
         yield AssetCheckEvaluation(
             asset_key=_key(result),
             check_name=str(result.check_name),
