@@ -46,6 +46,7 @@ class MarketPostgresStorage(DagsterPostgresStorage):
             if engine is None:
                 migrate(url)
                 _tables_seen.clear()
+                _columns_seen.clear()
                 _partitions_seen.clear()
             # Looking for tables costs three connections and three queries of the catalog; once a process is enough.
             storage = cls(postgres_url=dagster_url(url), should_autocreate_tables=engine is None, inst_data=inst_data)
@@ -70,6 +71,14 @@ class MarketEventLog(PostgresEventLogStorage):
             if not super().has_table(table_name):
                 return False
             _tables_seen.add(table_name)
+        return True
+
+    def has_asset_key_col(self, column_name: str) -> bool:
+        """Asked three times in every step, likewise of a column."""
+        if column_name not in _columns_seen:
+            if not super().has_asset_key_col(column_name):
+                return False
+            _columns_seen.add(column_name)
         return True
 
     def has_dynamic_partition(self, partitions_def_name: str, partition_key: str) -> bool:
@@ -123,6 +132,7 @@ def _insert(table: sqlalchemy.Table, rows: Sequence[Mapping[str, Any]]) -> sqlal
 # What all instances of this process share, by URL. One engine is enough: only tests change the database.
 _engines: dict[str, sqlalchemy.Engine] = {}
 _tables_seen: set[str] = set()
+_columns_seen: set[str] = set()
 _partitions_seen: dict[tuple[str, str], float] = {}
 _lock = Lock()
 
