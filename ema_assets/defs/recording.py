@@ -17,6 +17,7 @@ from typing import Any
 
 from dagster import (
     AssetCheckEvaluation,
+    AssetCheckKey,
     AssetCheckResult,
     AssetExecutionContext,
     AssetKey,
@@ -24,6 +25,7 @@ from dagster import (
     DagsterEvent,
     DagsterEventType,
     EventLogEntry,
+    Output,
 )
 
 from ema_assets.settings import DAGSTER_EVENT_VARIABLES
@@ -114,7 +116,7 @@ def describe(context: AssetExecutionContext, asset: AssetKey, metadata: Mapping[
     return True
 
 
-def check_events(context: Any, results: Sequence[AssetCheckResult]) -> Iterator[AssetCheckResult | Any]:
+def check_events(context: Any, results: Sequence[AssetCheckResult]) -> Iterator[AssetCheckResult | Output[None] | Any]:
     """The events that Dagster makes of the `results` of unpartitioned checks of partitioned assets, in `context`.
 
     For each asset Dagster lists all partitions and looks which materialization was its latest; of 10,000 symbols on six
@@ -126,6 +128,8 @@ def check_events(context: Any, results: Sequence[AssetCheckResult]) -> Iterator[
             AssetCheckEvaluationTargetMaterializationData,
         )
 
+        outputs = context.get_step_execution_context().job_def.asset_layer.get_op_output_name
+        names = [outputs(AssetCheckKey(_key(result), str(result.check_name))) for result in results]
         targets = {}
         for record in context.instance.get_asset_records(list({_key(result) for result in results})):
             latest = record.asset_entry.last_materialization_record
@@ -136,8 +140,11 @@ def check_events(context: Any, results: Sequence[AssetCheckResult]) -> Iterator[
     except (ImportError, AttributeError, TypeError):
         yield from results
         return
-    for result in results:
-        # Without an output of its own, for nothing reads it: that would be one more event.
+    if any(name is None for name in names):
+        yield from results
+        return
+    for result, name in zip(results, names, strict=True):
+        yield Output(None, output_name=name)
         yield AssetCheckEvaluation(
             asset_key=_key(result),
             check_name=str(result.check_name),
