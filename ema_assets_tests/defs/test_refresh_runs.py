@@ -10,6 +10,7 @@ import pytest
 import yaml
 from dagster import (
     AssetCheckEvaluation,
+    AssetCheckSeverity,
     AssetExecutionContext,
     AssetKey,
     AssetRecordsFilter,
@@ -244,6 +245,24 @@ def test_what_is_odd_about_the_bars_shows_in_the_checks(world: World) -> None:
     assert "'AAPL'" in str(found["the_past_stands"].metadata)
     assert "correction" in str(found["the_past_stands"].metadata)
     assert "2026-12-04" in str(found["calendars_reach_ahead"].metadata)
+
+
+def test_a_series_that_waits_to_be_computed_shows_in_the_check_of_its_asset(world: World) -> None:
+    world.settle()
+    with world.database.transaction() as transaction:
+        transaction.execute(
+            """
+            UPDATE market.series_state SET dirty_from = last_ts, updated_at = $1
+            WHERE asset = 'ema_trend' AND symbol = 'MSFT' AND timeframe = '1h'
+            """,
+            world.now - timedelta(minutes=16),
+        )
+    planned = PlannedRun(Rectangle(Timeframe.M5, "AAPL", "BTC-USD"), 5, is_history=False)
+    (late,) = [each for each in checked(world.run(dict(run_request(planned, world.now).tags))) if not each.passed]
+    assert (late.asset_key, late.check_name) == (AssetKey("ema_trend"), "no_series_fails")
+    assert late.severity is AssetCheckSeverity.WARN
+    assert "1 series waiting" in str(late.description)
+    assert "MSFT" in str(late.metadata)
 
 
 def test_a_run_fails_when_nothing_at_all_could_be_done(world: World) -> None:
