@@ -122,11 +122,11 @@ def _results(graph: Graph, store: StoreResource, now: datetime, machine_now: dat
     ]
     for node in graph.on:
         rows = failing.filter(asset=node.name).to_dicts()
-        late = waiting.filter(asset=node.name).to_dicts()
-        if late and not rows:
-            results.append(_result(node.name, "no_series_fails", late, "series waiting"))
+        waits = waiting.filter(asset=node.name).to_dicts()
+        if waits and not rows:
+            results.append(_result(node.name, "no_series_fails", waits, "series waiting"))
         else:
-            also = {"series_waiting": len(late)}
+            also = {"series_waiting": len(waits)}
             results.append(
                 _result(node.name, "no_series_fails", rows, "series failing", AssetCheckSeverity.ERROR, also=also)
             )

@@ -30,6 +30,9 @@ from dagster import (
 
 from ema_assets.settings import DAGSTER_EVENT_VARIABLES
 
+# What it looks like when a part of Dagster that is not public has gone or has changed.
+_NOT_AS_KNOWN = (ImportError, AttributeError, TypeError)
+
 # A run with this tag logs no asset events of its own.
 DEFER_TAG = "dagster/defer_asset_events"
 
@@ -45,14 +48,14 @@ def record(context: AssetExecutionContext, materializations: Sequence[AssetMater
     if not materializations:
         return True
     try:
-        entries = _entries(context, materializations)
-        send = context.instance.handle_new_event
         from dagster._core.events import DagsterEventBatchMetadata
 
+        entries = _entries(context, materializations)
+        send = context.instance.handle_new_event
         batch_id = uuid.uuid4().hex
         marks = [DagsterEventBatchMetadata(batch_id, False)] * (len(entries) - 1)
         marks.append(DagsterEventBatchMetadata(batch_id, True))
-    except (ImportError, AttributeError, TypeError):
+    except _NOT_AS_KNOWN:
         for materialization in materializations:
             context.log_event(materialization)
         return False
@@ -109,7 +112,7 @@ def describe(context: AssetExecutionContext, asset: AssetKey, metadata: Mapping[
         }
         described = OutputMetadataAccumulator(per_output_metadata={**known, **added})
         step_context._metadata_accumulator = described  # noqa: SLF001
-    except (ImportError, AttributeError, TypeError):
+    except _NOT_AS_KNOWN:
         for partition, values in metadata.items():
             context.add_asset_metadata(values, asset_key=asset, partition_key=partition)
         return False
@@ -137,7 +140,7 @@ def check_events(context: Any, results: Sequence[AssetCheckResult]) -> Iterator[
                 targets[record.asset_entry.asset_key] = AssetCheckEvaluationTargetMaterializationData(
                     run_id=latest.run_id, storage_id=latest.storage_id, timestamp=latest.timestamp
                 )
-    except (ImportError, AttributeError, TypeError):
+    except _NOT_AS_KNOWN:
         yield from results
         return
     if any(name is None for name in names):

@@ -67,19 +67,11 @@ class MarketEventLog(PostgresEventLogStorage):
 
     def has_table(self, table_name: str) -> bool:
         """Asked before most statements. A table that is there stays there."""
-        if table_name not in _tables_seen:
-            if not super().has_table(table_name):
-                return False
-            _tables_seen.add(table_name)
-        return True
+        return table_name in _tables_seen or _note(_tables_seen, table_name, super().has_table(table_name))
 
     def has_asset_key_col(self, column_name: str) -> bool:
         """Asked three times in every step, likewise of a column."""
-        if column_name not in _columns_seen:
-            if not super().has_asset_key_col(column_name):
-                return False
-            _columns_seen.add(column_name)
-        return True
+        return column_name in _columns_seen or _note(_columns_seen, column_name, super().has_asset_key_col(column_name))
 
     def has_dynamic_partition(self, partitions_def_name: str, partition_key: str) -> bool:
         """Asked six times in every step, of the ends of the run's range: a yes holds for a moment."""
@@ -118,6 +110,13 @@ class MarketEventLog(PostgresEventLogStorage):
         ]
         if rows:
             conn.execute(_insert(AssetEventTagsTable, rows))
+
+
+def _note(seen: set[str], name: str, is_there: bool) -> bool:
+    """Keep `name` in `seen` when it is there; returns whether it is."""
+    if is_there:
+        seen.add(name)
+    return is_there
 
 
 def _insert(table: sqlalchemy.Table, rows: Sequence[Mapping[str, Any]]) -> sqlalchemy.Insert:
