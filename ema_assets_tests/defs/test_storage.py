@@ -1,5 +1,7 @@
 """Dagster's storage over held connections."""
 
+from contextlib import closing
+
 import psycopg2
 from dagster import AssetKey, AssetMaterialization, DagsterEvent, DagsterEventType, DagsterInstance, EventLogEntry
 from dagster._core.events import StepMaterializationData
@@ -16,6 +18,18 @@ def connections(world: World) -> set[int]:
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
     return set(found["pid"])
+
+
+def end_connections(world: World) -> None:
+    """As a restart of Postgres does, and like one it returns when they have ended, not when they were told to."""
+    with closing(psycopg2.connect(world.database.url)) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT bool_and(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid()
+            """
+        )
+        assert cursor.fetchone() == (True,)
 
 
 def test_a_connection_is_held_from_one_statement_to_the_next(world: World) -> None:
@@ -55,16 +69,14 @@ def test_a_market_connection_that_was_lost_is_replaced(world: World) -> None:
     store = StoreResource()
     with store.open() as database, database.transaction() as transaction:
         transaction.query("SELECT 1 AS one")
-    with psycopg2.connect(world.database.url) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    end_connections(world)
     with store.open() as database, database.transaction() as transaction:
         assert transaction.query("SELECT 1 AS one").item() == 1
 
 
 def test_a_restart_of_postgres_is_survived(world: World) -> None:
     world.instance.get_dynamic_partitions("symbol")
-    with psycopg2.connect(world.database.url) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    end_connections(world)
     assert world.instance.get_dynamic_partitions("symbol") == world.symbols
     assert world.instance.get_runs(limit=1) == []
 

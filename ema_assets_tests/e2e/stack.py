@@ -60,14 +60,22 @@ def clean_environment(home: Path, **more: str) -> dict[str, str]:
     return {**kept, "EMA_HOME": str(home), **more}
 
 
-def wait_until(is_true: Callable[[], object], seconds: float, what: str, poll: float = 0.5) -> Any:
+def wait_until(
+    is_true: Callable[[], object],
+    seconds: float,
+    what: str,
+    evidence: Callable[[], object] | None = None,
+    poll: float = 0.5,
+) -> Any:
+    """What `is_true` found as soon as it found something; `evidence` is asked for when it did not in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = is_true()
         if found:
             return found
         time.sleep(poll)
-    raise AssertionError(f"not within {seconds:g} s: {what}")
+    seen = "" if evidence is None else f"\n{evidence()}"
+    raise AssertionError(f"not within {seconds:g} s: {what}{seen}")
 
 
 def processes_mentioning(text: str) -> list[str]:
@@ -200,7 +208,7 @@ class Stack(Dagster):
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        wait_until(lambda: self.process.poll() is not None or self.status()["ui"], 120, f"up\n{self.output()}")
+        wait_until(lambda: self.process.poll() is not None or self.status()["ui"], 120, "up", self.output)
         assert self.process.poll() is None, self.output()
         self.url = self.status()["database_url"]
 

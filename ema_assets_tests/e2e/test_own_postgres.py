@@ -53,7 +53,7 @@ class PlainDagster(Dagster):
         found = wait_until(lambda: re.search(r" on (http://\S+)", sandbox.read_text()), 30, "the sandbox", poll=0.1)
         self.env["EMA_SANDBOX_URL"] = found[1]
         self._run("dagster", "dagster", "dev", "--host", "127.0.0.1", "--port", str(self.port))
-        wait_until(self._answers, 60, f"the webserver\n{self.evidence()}")
+        wait_until(self._answers, 60, "the webserver", self.evidence)
 
     def interrupt(self) -> None:
         """Ctrl-C in both terminals, the last started first."""
