@@ -20,7 +20,7 @@ import polars as pl
 import psycopg2
 
 from ema_assets import clock, up, watchlist
-from ema_assets.errors import ConfigurationError, EmaAssetsError, did_you_mean
+from ema_assets.errors import ConfigurationError, EmaAssetsError, not_one_of
 from ema_assets.keys import FROM_FILES, parse_symbol, parse_timeframe
 from ema_assets.pipeline.screening import SORTS, screen, trends
 from ema_assets.settings import Settings, masked_url
@@ -544,8 +544,7 @@ def _check_strategy(name: str, watched: watchlist.Watchlist, settings: Settings)
 
     known = build(watched, settings.signals_folder).strategies
     if name not in known:
-        hint = did_you_mean(name, known)
-        raise ConfigurationError(f"`--strategy` must be one of {', '.join(known)}, received {name!r}{hint}")
+        raise not_one_of("--strategy", name, known)
 
 
 def _screened(row: Mapping[str, Any], arrows: str) -> tuple[str, ...]:

@@ -33,6 +33,13 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     return f"; did you mean `{close[0]}`?" if close else ""
 
 
+def not_one_of(argument: str, received: str, allowed: Iterable[str]) -> "ConfigurationError":
+    """The error for an `argument` that is none of those allowed."""
+    names = list(allowed)
+    hint = did_you_mean(received, names)
+    return ConfigurationError(f"`{argument}` must be one of {', '.join(names)}, received {received!r}{hint}")
+
+
 class EmaAssetsError(Exception):
     """Base of all errors raised on purpose."""
 

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from ema_assets.errors import ConfigurationError
+from ema_assets.errors import ConfigurationError, not_one_of
 from ema_assets.keys import parse_symbol, parse_timeframe
 from ema_assets.lineage import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.pipeline import graph, reading
@@ -167,7 +167,7 @@ def _named(name: str, kind: str | None) -> graph.Node:
         if kind is None or ((kind == "signal") == (each.signal is not None) and each.name != OHLC)
     }
     if name not in of_kind:
-        raise ConfigurationError(f"`{kind or 'asset'}` must be one of {', '.join(of_kind)}, received {name!r}")
+        raise not_one_of(kind or "asset", name, of_kind)
     return of_kind[name]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from ema_assets import clock
-from ema_assets.errors import ConfigurationError
+from ema_assets.errors import ConfigurationError, not_one_of
 
 PROVIDERS = ("sandbox", "alpaca", "yahoo", "binance")
 ALPACA_FEEDS = ("iex", "sip", "delayed_sip", "otc", "boats", "overnight")
@@ -38,7 +38,7 @@ def _integer(env: Mapping[str, str], name: str, default: int, least: int, most: 
 def _choice(env: Mapping[str, str], name: str, default: str, allowed: tuple[str, ...]) -> str:
     value = env.get(name, "").strip() or default
     if value not in allowed:
-        raise ConfigurationError(f"`{name}` must be one of {', '.join(allowed)}, received {value!r}")
+        raise not_one_of(name, value, allowed)
     return value
 
 

@@ -214,7 +214,9 @@ def test_pages_are_all_rows_once_in_order(home: Path, rows: int) -> None:
 def test_pages_of_nothing_are_refused(home: Path) -> None:
     with pytest.raises(ConfigurationError, match="`rows` must be at least 1, received 0"):
         next(read.pages("ohlc", "5m", rows=0))
-    with pytest.raises(ConfigurationError, match="`asset` must be one of ohlc, "):
+    with pytest.raises(
+        ConfigurationError, match="`asset` must be one of ohlc, .*, received 'ohcl'; did you mean `ohlc`"
+    ):
         next(read.pages("ohcl", "5m"))
 
 

@@ -1,6 +1,6 @@
 """Settings to a provider client."""
 
-from ema_assets.errors import ConfigurationError
+from ema_assets.errors import ConfigurationError, not_one_of
 from ema_assets.pipeline.budget import SharedBudget
 from ema_assets.providers.alpaca import AlpacaProvider
 from ema_assets.providers.base import Provider
@@ -70,4 +70,4 @@ def open_provider(
                 requests_per_minute=settings.binance_requests_per_minute,
                 budget=budget(settings.binance_requests_per_minute),
             )
-    raise ConfigurationError(f"`provider` must be one of {', '.join(PROVIDERS)}, received {name!r}")
+    raise not_one_of("provider", name, PROVIDERS)
