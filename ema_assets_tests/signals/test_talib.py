@@ -1,7 +1,9 @@
 """Signals against TA-Lib, at every bar where it has a value."""
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 
 import numpy as np
 import polars as pl
@@ -88,13 +90,18 @@ def assert_equal_where_talib_has_a_value(name: str, params: Params, bars: pl.Dat
                 assert value is None or column == "macd", (column, bar)
                 continue
             assert value is not None, (column, bar)
-            # A difference of two averages loses digits where they meet: it is as exact as they are.
-            lost = 1e-14 * max(closes_before(bars, bar)) if name in ("macd", "bollinger") else 0.0
+            lost = lost_by_talib(column, params, bars, found, bar)
             assert math.isclose(value, other, rel_tol=1e-9, abs_tol=lost), (column, bar, value, other)
 
 
-def closes_before(bars: pl.DataFrame, bar: int) -> list[float]:
-    return bars["close"][: bar + 1].to_list()
+def lost_by_talib(column: str, params: Params, bars: pl.DataFrame, found: pl.DataFrame, bar: int) -> float:
+    """How far off a difference of TA-Lib may be where what it subtracts is nearly the same."""
+    largest = max(bars["close"][: bar + 1])
+    if column in ("bb_upper", "bb_lower"):
+        # Its variance is a difference of running sums over all closes so far, with the digits of the largest square.
+        deviation = (found["bb_upper"][bar] - found["bb_middle"][bar]) / params["deviations"]
+        return 1e-14 * largest * min(largest / deviation if deviation else math.inf, 1e7) * params["deviations"]
+    return 1e-14 * largest if column.startswith(("macd", "bb_")) else 0.0
 
 
 @each_with_params
@@ -108,6 +115,20 @@ def test_every_value_of_talib_is_met(name: str, params: Params, closes: list[flo
 def test_every_value_of_talib_is_met_on_whatever_is_drawn(name: str, bars: pl.DataFrame) -> None:
     for alone in bars.partition_by("symbol"):
         assert_equal_where_talib_has_a_value(name, SIGNALS[name].defaults, alone)
+
+
+@given(bars=histories(most=200))
+def test_bollinger_bands_are_those_of_exact_arithmetic(bars: pl.DataFrame) -> None:
+    """Where TA-Lib loses digits: `statistics` computes with fractions."""
+    for alone in bars.partition_by("symbol"):
+        found = whole(SIGNALS["bollinger"], SIGNALS["bollinger"].defaults, inputs_of(SIGNALS["bollinger"], alone))
+        closes = alone["close"].to_list()
+        for bar in range(19, alone.height):
+            window = closes[bar - 19 : bar + 1]
+            mean, width = statistics.mean(map(Fraction, window)), 2 * Fraction(statistics.pstdev(window))
+            for column, exact in (("bb_upper", mean + width), ("bb_middle", mean), ("bb_lower", mean - width)):
+                value = found[column][bar]
+                assert math.isclose(value, exact, rel_tol=1e-9, abs_tol=1e-14 * max(window)), (column, bar, value)
 
 
 @given(st.integers(26, 33))
