@@ -16,11 +16,11 @@ from typing import Any
 
 import httpx
 
-from ema_assets.keys import Instrument
+from ema_assets.model.symbols import Instrument
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.alpaca import AlpacaProvider
 from ema_assets.providers.base import BarRequest
 from ema_assets.providers.http import RequestBudget
-from ema_assets.timeframes import Timeframe
 
 ANSWER_SECONDS = 0.3
 REQUESTS_PER_MINUTE = 200

@@ -58,13 +58,13 @@ def make(folder: Path, series: int, sessions: int, batch_rows: int | None) -> di
     """Write bars of the sandbox's market, a file a batch and form; batches are as large as the product's."""
     import polars as pl
 
-    from ema_assets.domain.calendars import exchange_sessions
-    from ema_assets.keys import DEFAULT_CALENDAR, Instrument
-    from ema_assets.kinds import UTC_TIME
-    from ema_assets.pipeline.computing import ROWS_A_BATCH
-    from ema_assets.pipeline.outcome import batches
+    from ema_assets.market.calendars import exchange_sessions
+    from ema_assets.model.schemas import UTC_TIME
+    from ema_assets.model.symbols import DEFAULT_CALENDAR, Instrument
+    from ema_assets.model.timeframes import BASE
+    from ema_assets.refresh.compute import ROWS_A_BATCH
+    from ema_assets.refresh.outcome import batches
     from ema_assets.sandbox.market import Market
-    from ema_assets.timeframes import BASE
 
     # 252 sessions a year; twice as many days and a fortnight are always enough.
     trading = exchange_sessions(DEFAULT_CALENDAR, LAST_DAY - timedelta(days=2 * sessions + 14), LAST_DAY).tail(sessions)
@@ -101,16 +101,16 @@ def make(folder: Path, series: int, sessions: int, batch_rows: int | None) -> di
 
 
 def product(folder: Path) -> Callable[[int, Steps], Any]:
-    """The functions of ema_assets.domain and signals as the pipeline calls them, without a database in between."""
+    """The functions of ema_assets.market and signals as the pipeline calls them, without a database in between."""
     import polars as pl
 
-    from ema_assets.domain.rollup import roll_up
+    from ema_assets.market.rollups import roll_up
+    from ema_assets.model.timeframes import BASE, ROLLED_UP
     from ema_assets.signals.ema_signals import FAST, SLOW, ema_signals
     from ema_assets.signals.ema_trend import ema_trend
-    from ema_assets.strategies.schema import STATE_SCHEMA
     from ema_assets.strategies.simulation import simulate
+    from ema_assets.strategies.trade_columns import STATE_SCHEMA
     from ema_assets.strategies.variant import DEFAULT
-    from ema_assets.timeframes import BASE, ROLLED_UP
 
     sessions = pl.read_parquet(folder / "sessions.parquet")
     end = sessions["close"][-1]
@@ -150,8 +150,8 @@ def plain_product(found: dict[str, tuple[Any, ...]]) -> Values:
     """What `product` computes, in the form that all ways share."""
     import polars as pl
 
-    from ema_assets.keys import BEARISH, BULLISH, DOWN, UP
-    from ema_assets.strategies.schema import OPEN
+    from ema_assets.model.symbols import BEARISH, BULLISH, DOWN, UP
+    from ema_assets.strategies.trade_columns import OPEN
 
     def number(column: str) -> pl.Expr:
         return pl.col(column).str.slice(1).cast(pl.Int64)

@@ -25,8 +25,8 @@ from typing import Any
 import psycopg2
 
 from benchmarks.tick import _DAGSTER_YAML, _environment, _new_database, _watchlist
-from ema_assets.domain.calendars import exchange_sessions
-from ema_assets.store.embedded import EmbeddedServer
+from ema_assets.market.calendars import exchange_sessions
+from ema_assets.runtime.embedded import EmbeddedServer
 
 _HISTORY_DAYS = 5
 

@@ -11,22 +11,22 @@ from datetime import UTC, date, datetime, timedelta
 import polars as pl
 from dagster import AssetKey, DagsterInstance
 
-from ema_assets import watchlist
+from ema_assets.config import watchlist
+from ema_assets.config.settings import Settings
 from ema_assets.definitions import defs
 from ema_assets.defs.partitions import SERIES, SYMBOLS
 from ema_assets.defs.requests import run_request
 from ema_assets.defs.resources import MarketResource, StoreResource
-from ema_assets.domain.calendars import bar_grid
-from ema_assets.domain.planning import plan_runs
-from ema_assets.pipeline.graph import configured
-from ema_assets.pipeline.planning import stale_on_close
-from ema_assets.pipeline.providers import open_provider
-from ema_assets.pipeline.refresh import refresh_all
-from ema_assets.settings import Settings
+from ema_assets.market.calendars import bar_grid
+from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.operations.refresh_all import refresh_all
+from ema_assets.refresh.clients import open_provider
+from ema_assets.refresh.graph import configured
+from ema_assets.refresh.plan import stale_on_close
+from ema_assets.refresh.runs import plan_runs
+from ema_assets.runtime.locate import database_url
 from ema_assets.store import sessions
 from ema_assets.store.database import Database, Transaction
-from ema_assets.store.locate import database_url
-from ema_assets.timeframes import ORDER, Timeframe
 
 TICK_SPACING = timedelta(minutes=5)
 # Autovacuum cleans a table when more than this share of it is dead, as PostgreSQL is delivered.

@@ -22,15 +22,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from ema_assets.domain.bars import BAR_SCHEMA, reject_invalid
-from ema_assets.domain.calendars import exchange_sessions
-from ema_assets.domain.rollup import roll_up
-from ema_assets.keys import ALWAYS_OPEN, Instrument
-from ema_assets.pipeline.ingest import read_file
+from ema_assets.market.calendars import exchange_sessions
+from ema_assets.market.rollups import roll_up
+from ema_assets.market.validation import BAR_SCHEMA, reject_invalid
+from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
+from ema_assets.model.timeframes import BASE, Timeframe
+from ema_assets.operations.ingest import read_file
 from ema_assets.sandbox.market import DAY_MINUTES, Market
 from ema_assets.signals.ema_signals import CONVERGED_AFTER_BARS, SLOW, SLOW_SPAN, SPANS, ema_signals
 from ema_assets.signals.ema_trend import ema_trend
-from ema_assets.timeframes import BASE, Timeframe
 
 AGREED = 1e-6
 WINDOW_BARS = 500

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import psycopg2
 
-from ema_assets.keys import Instrument
-from ema_assets.pipeline.graph import build
-from ema_assets.pipeline.performance import refresh
-from ema_assets.pipeline.watch import sync
+from ema_assets.config.watchlist import Watchlist
+from ema_assets.model.symbols import Instrument
+from ema_assets.model.timeframes import FETCHED
+from ema_assets.operations.refresh_performance import refresh
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.refresh.graph import build
+from ema_assets.runtime.embedded import EmbeddedServer
 from ema_assets.store.database import Database
-from ema_assets.store.embedded import EmbeddedServer
 from ema_assets.store.migrations import migrate
-from ema_assets.timeframes import FETCHED
-from ema_assets.watchlist import Watchlist
 
 BARS = 2_000
 _FIRST = "timestamptz '2026-01-05 14:30+00'"

@@ -35,20 +35,21 @@ from typing import Any
 import polars as pl
 
 from benchmarks.tick import _new_database, _watchlist
-from ema_assets import clock, watchlist
-from ema_assets.errors import EmaAssetsError
-from ema_assets.lineage import OHLC
-from ema_assets.pipeline import status
-from ema_assets.pipeline.graph import build
-from ema_assets.pipeline.providers import open_provider
-from ema_assets.pipeline.refresh import refresh_all
+from ema_assets.config import watchlist
+from ema_assets.config.settings import Settings
+from ema_assets.model import clock
+from ema_assets.model.asset_names import OHLC
+from ema_assets.model.errors import EmaAssetsError
+from ema_assets.model.timeframes import BASE, FETCHED, ORDER, Timeframe
+from ema_assets.operations.refresh_all import refresh_all
+from ema_assets.refresh.clients import open_provider
+from ema_assets.refresh.graph import build
+from ema_assets.reports import status
+from ema_assets.runtime.embedded import EmbeddedServer
+from ema_assets.runtime.stack import _free_port
 from ema_assets.sandbox.faults import CorrectedBar
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
-from ema_assets.settings import Settings
 from ema_assets.store.database import Database
-from ema_assets.store.embedded import EmbeddedServer
-from ema_assets.timeframes import BASE, FETCHED, ORDER, Timeframe
-from ema_assets.up import _free_port
 
 # A Tuesday on which New York is about to open.
 _START = datetime(2026, 11, 17, 14, 0, tzinfo=UTC)

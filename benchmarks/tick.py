@@ -32,11 +32,11 @@ from typing import Any
 import psycopg2
 
 from benchmarks.measure import Line, fit
-from ema_assets.domain.calendars import exchange_sessions
-from ema_assets.lineage import CHAIN
-from ema_assets.settings import DAGSTER_EVENT_VARIABLES
+from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES
+from ema_assets.market.calendars import exchange_sessions
+from ema_assets.model.asset_names import CHAIN
+from ema_assets.runtime.embedded import EmbeddedServer
 from ema_assets.signals.discovery import discover
-from ema_assets.store.embedded import EmbeddedServer
 from ema_assets.store.migrations import migrate
 
 _DAGSTER_YAML = Path(__file__).parent.parent / "dagster.yaml"

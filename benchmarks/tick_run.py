@@ -19,20 +19,20 @@ from dagster import (
 
 from benchmarks.tick_location import NOW_VARIABLE, defs
 from benchmarks.worker import Worked, work
-from ema_assets import watchlist
+from ema_assets.config import watchlist
+from ema_assets.config.settings import Settings
 from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.defs.requests import RANGE_END_TAG, RANGE_START_TAG, run_request
 from ema_assets.defs.resources import MarketResource, StoreResource
-from ema_assets.domain.planning import plan_runs
-from ema_assets.keys import Series
-from ema_assets.pipeline.graph import configured
-from ema_assets.pipeline.planning import stale_on_close
-from ema_assets.pipeline.providers import open_provider
-from ema_assets.pipeline.refresh import refresh_all
-from ema_assets.settings import Settings
+from ema_assets.model.symbols import Series
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.operations.refresh_all import refresh_all
+from ema_assets.refresh.clients import open_provider
+from ema_assets.refresh.graph import configured
+from ema_assets.refresh.plan import stale_on_close
+from ema_assets.refresh.runs import plan_runs
+from ema_assets.runtime.locate import database_url
 from ema_assets.store.database import Database
-from ema_assets.store.locate import database_url
-from ema_assets.timeframes import Timeframe
 
 _LOCATION = "benchmarks.tick_location"
 _EVALUATIONS = 7

@@ -2,6 +2,7 @@
 
 from dagster import Definitions, in_process_executor
 
+from ema_assets.config.settings import Settings
 from ema_assets.defs.assets.computed import computed_assets
 from ema_assets.defs.assets.ohlc import ohlc
 from ema_assets.defs.checks import series_checks
@@ -12,8 +13,7 @@ from ema_assets.defs.recording import set_event_variables
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.defs.schedules import schedules
 from ema_assets.defs.sensors import sensors
-from ema_assets.pipeline.graph import Graph, configured
-from ema_assets.settings import Settings
+from ema_assets.refresh.graph import Graph, configured
 
 set_event_variables()
 

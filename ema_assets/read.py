@@ -24,14 +24,15 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from ema_assets.errors import ConfigurationError, not_one_of
-from ema_assets.keys import parse_symbol, parse_timeframe
-from ema_assets.lineage import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
-from ema_assets.pipeline import graph, reading
-from ema_assets.settings import Settings
+from ema_assets.config.settings import Settings
+from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
+from ema_assets.model.errors import ConfigurationError, not_one_of
+from ema_assets.model.symbols import parse_symbol, parse_timeframe
+from ema_assets.refresh import graph
+from ema_assets.reports import rows as stored
+from ema_assets.runtime.locate import database_url
 from ema_assets.store import results, tables
 from ema_assets.store.database import Database
-from ema_assets.store.locate import database_url
 
 __all__ = ["bars", "pages", "performance", "screener", "signals", "trades", "trends"]
 
@@ -203,9 +204,9 @@ def _rows(
     first, last, moment = _utc("start", start), _utc("end", end), _utc("as_of", as_of)
     with _database(url) as database, database.transaction() as transaction:
         if moment is None:
-            return reading.rows_of(transaction, node, frame, chosen, first, last)
+            return stored.rows_of(transaction, node, frame, chosen, first, last)
         known = graph.configured(Settings.from_env())
-        rows = reading.rows_as_of(transaction, known, node.name, frame, chosen, moment)
+        rows = stored.rows_as_of(transaction, known, node.name, frame, chosen, moment)
     within = [pl.lit(True)]
     if first is not None:
         within.append(pl.col(node.table.time) >= first)

@@ -12,12 +12,12 @@ import psycopg2
 import pytest
 from hypothesis import HealthCheck, settings
 
-from ema_assets.pipeline.graph import build
-from ema_assets.pipeline.watch import adopt_graph
+from ema_assets.config.watchlist import Watchlist
+from ema_assets.operations.sync_watchlist import adopt_graph
+from ema_assets.refresh.graph import build
+from ema_assets.runtime.embedded import EmbeddedServer
 from ema_assets.store.database import Database
-from ema_assets.store.embedded import EmbeddedServer
 from ema_assets.store.migrations import migrate
-from ema_assets.watchlist import Watchlist
 from ema_assets_tests.core import CORE
 
 _TEMPLATE = "migrated"

@@ -15,8 +15,8 @@ import psycopg2
 import pytest
 from click.testing import CliRunner, Result
 
-from ema_assets import watchlist
 from ema_assets.cli import main
+from ema_assets.config import watchlist
 from ema_assets.sandbox.server import running_sandbox
 from ema_assets_tests.conftest import Databases
 from ema_assets_tests.core import CORE_TEXT

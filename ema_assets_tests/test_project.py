@@ -16,8 +16,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from ema_assets import watchlist
-from ema_assets.settings import Settings
+from ema_assets.config import watchlist
+from ema_assets.config.settings import Settings
 from ema_assets.store.migrations import all_migrations
 
 REPOSITORY = Path(__file__).parents[1]
@@ -123,7 +123,7 @@ def test_the_readme_lists_exactly_the_variables_that_are_read() -> None:
     listed = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
     assert len(listed) == len(set(listed))
     assert set(listed) == env.asked
-    names = re.findall(r'"((?:EMA|APCA)_[A-Z_]+)"', (REPOSITORY / "ema_assets/settings.py").read_text())
+    names = re.findall(r'"((?:EMA|APCA)_[A-Z_]+)"', (REPOSITORY / "ema_assets/config/settings.py").read_text())
     assert set(names) == env.asked
 
 
@@ -167,6 +167,6 @@ def test_a_wheel_carries_everything_that_the_code_reads(tmp_path: Path) -> None:
         packed = set(archive.namelist())
     modules = {str(path.relative_to(source)) for path in (source / "ema_assets").rglob("*.py")}
     migrations = {f"ema_assets/store/migrations/{each.number:04}_{each.name}.sql" for each in all_migrations()}
-    data = {f"ema_assets/{name}" for name in ("default_watchlist.toml", "dagster.yaml", "py.typed")}
+    data = {f"ema_assets/{name}" for name in ("config/default_watchlist.toml", "dagster.yaml", "py.typed")}
     views = {str(path.relative_to(source)) for path in (source / "ema_assets/store/views").glob("*.sql")}
     assert modules | migrations | views | data == {name for name in packed if ".dist-info/" not in name}

@@ -6,12 +6,12 @@ import polars as pl
 import pytest
 
 from ema_assets import read
-from ema_assets.errors import ConfigurationError, InvalidKeyError, StoreUnavailable
-from ema_assets.lineage import CHAIN, OHLC, STRATEGY
-from ema_assets.pipeline.ingest import store_file
+from ema_assets.model.asset_names import CHAIN, OHLC, STRATEGY
+from ema_assets.model.errors import ConfigurationError, InvalidKeyError, StoreUnavailable
+from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.operations.ingest import store_file
 from ema_assets.store.database import Database
-from ema_assets.timeframes import ORDER, Timeframe
-from ema_assets_tests.pipeline.exchange import MemoryExchange, bars_on, moved, refresh, tables_of, utc, watch
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, moved, refresh, tables_of, utc, watch
 
 READERS = dict(zip(CHAIN, (read.bars, read.signals, read.trends, read.trades), strict=True))
 WEEK = (date(2026, 11, 23), date(2026, 11, 27))

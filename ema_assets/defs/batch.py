@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import sqlalchemy.exc
 from dagster import AssetExecutionContext, AssetKey, AssetMaterialization, Failure, MetadataValue, RetryRequested
 from dagster_postgres.utils import DagsterPostgresException
 
 from ema_assets.defs.recording import DEFER_TAG, describe, record
-from ema_assets.keys import Series
-from ema_assets.pipeline.isolating import can_heal
-from ema_assets.pipeline.outcome import Outcome
+from ema_assets.model.symbols import Series
+from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.refresh.isolate import can_heal
+from ema_assets.refresh.outcome import Outcome
 from ema_assets.store import ledger
 from ema_assets.store.database import Database
-from ema_assets.timeframes import ORDER, Timeframe
 
 _NAMED_FAILURES = 20
 # A restart of Postgres takes seconds. What outlasts this is left to the sweep, or to the person who asked.
@@ -131,15 +132,15 @@ def _named(failed: dict[str, str]) -> str:
     return "; ".join(named) + (f"; and {more} more" if more else "")
 
 
-def _partition_metadata(row: dict[str, object], outcome: Outcome, labels: Labels) -> dict[str, object]:
+def _partition_metadata(row: dict[str, Any], outcome: Outcome, labels: Labels) -> dict[str, Any]:
     provider = row["provider"]
-    metadata: dict[str, object] = {
+    metadata: dict[str, Any] = {
         **labels(None if provider is None else str(provider)),
         "rows_written": outcome.written.get(str(row["symbol"]), 0),
     }
     for name in ("first_ts", "last_ts"):
         if row[name] is not None:
-            metadata[name] = MetadataValue.timestamp(row[name])  # type: ignore[arg-type]
+            metadata[name] = MetadataValue.timestamp(row[name])
     if row["last_close"] is not None:
         metadata["last_close"] = row["last_close"]
     return metadata

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from dagster import (
     AssetCheckExecutionContext,
@@ -17,10 +18,10 @@ from dagster import (
 
 from ema_assets.defs.recording import check_events
 from ema_assets.defs.resources import MarketResource, StoreResource
-from ema_assets.lineage import OHLC
-from ema_assets.pipeline import health
-from ema_assets.pipeline.graph import Graph, Node
-from ema_assets.pipeline.planning import closed_bars
+from ema_assets.model.asset_names import OHLC
+from ema_assets.refresh.graph import Graph, Node
+from ema_assets.refresh.plan import closed_bars
+from ema_assets.reports import health
 
 _ROWS_SHOWN = 50
 
@@ -90,9 +91,7 @@ def series_checks(graph: Graph) -> AssetChecksDefinition:
 
     # A backfill of some assets brings the checks of these.
     @multi_asset_check(name="series_checks", specs=_specs(graph), can_subset=True)
-    def checks(
-        context: AssetCheckExecutionContext, store: StoreResource, market: MarketResource
-    ) -> Iterator[AssetCheckResult]:
+    def checks(context: AssetCheckExecutionContext, store: StoreResource, market: MarketResource) -> Iterator[Any]:
         results = _results(graph, store, market.now(), market.machine_now())
         wanted = {(key.asset_key, key.name) for key in context.selected_asset_check_keys}
         yield from check_events(context, [each for each in results if (each.asset_key, each.check_name) in wanted])
@@ -141,7 +140,7 @@ def _result(
     severity: AssetCheckSeverity = AssetCheckSeverity.WARN,
     also: Mapping[str, object] | None = None,
 ) -> AssetCheckResult:
-    metadata: dict[str, object] = {"count": len(rows), **(also or {})}
+    metadata: dict[str, Any] = {"count": len(rows), **(also or {})}
     if rows:
         shown = [TableRecord({name: str(value) for name, value in row.items()}) for row in rows[:_ROWS_SHOWN]]
         metadata[what] = MetadataValue.table(shown)

@@ -7,9 +7,9 @@ would fail, so nothing is launched until the code location is reloaded.
 from functools import lru_cache
 from pathlib import Path
 
-from ema_assets.errors import ConfigurationError
-from ema_assets.pipeline.graph import Graph, configured
-from ema_assets.settings import Settings
+from ema_assets.config.settings import Settings
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.refresh.graph import Graph, configured
 
 # Of a file: its path, inode, time of last change and size.
 _Stamp = tuple[str, int, int, int]

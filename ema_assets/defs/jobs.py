@@ -3,7 +3,7 @@
 from dagster import AssetChecksDefinition, AssetSelection, define_asset_job
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from ema_assets.pipeline.graph import Graph
+from ema_assets.refresh.graph import Graph
 
 REFRESH_JOB = "refresh"
 

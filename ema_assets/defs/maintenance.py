@@ -15,10 +15,10 @@ from dagster import (
     schedule,
 )
 
+from ema_assets.config.settings import Settings
 from ema_assets.defs.requests import IN_FLIGHT, LANE_TAG, PRIORITY_TAG, SLOW_LANE
 from ema_assets.defs.resources import MarketResource, StoreResource
-from ema_assets.pipeline.maintenance import Retention, maintain
-from ema_assets.settings import Settings
+from ema_assets.operations.maintain import Retention, maintain
 
 MAINTENANCE_JOB = "maintenance"
 

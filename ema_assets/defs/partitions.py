@@ -2,7 +2,7 @@
 
 from dagster import DynamicPartitionsDefinition, MultiPartitionsDefinition, StaticPartitionsDefinition
 
-from ema_assets.timeframes import ORDER
+from ema_assets.model.timeframes import ORDER
 
 SYMBOLS = DynamicPartitionsDefinition(name="symbol")
 TIMEFRAMES = StaticPartitionsDefinition([timeframe.value for timeframe in ORDER])

@@ -21,9 +21,9 @@ from dagster import (
 from ema_assets.defs.configuration import complaint
 from ema_assets.defs.requests import IN_FLIGHT, LANE_TAG, PRIORITY_TAG, SLOW_LANE
 from ema_assets.defs.resources import StoreResource
-from ema_assets.lineage import EMA_SIGNALS, EMA_TREND, OHLC
-from ema_assets.pipeline.graph import Graph
-from ema_assets.pipeline.performance import refresh, why_not
+from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
+from ema_assets.operations.refresh_performance import refresh, why_not
+from ema_assets.refresh.graph import Graph
 
 PERFORMANCE = "strategy_performance"
 SCREENER = "screener"

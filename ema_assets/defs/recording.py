@@ -28,7 +28,7 @@ from dagster import (
     Output,
 )
 
-from ema_assets.settings import DAGSTER_EVENT_VARIABLES
+from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES
 
 # What it looks like when a part of Dagster that is not public has gone or has changed.
 _NOT_AS_KNOWN = (ImportError, AttributeError, TypeError)
@@ -71,7 +71,7 @@ def _entries(context: AssetExecutionContext, materializations: Sequence[AssetMat
     step = context.get_step_execution_context().step
     message = f"Materialized value {context.asset_key.to_user_string()}."
     return [
-        EventLogEntry(
+        EventLogEntry(  # type: ignore[no-untyped-call]
             error_info=None,
             level=logging.DEBUG,
             user_message=message,
@@ -106,7 +106,7 @@ def describe(context: AssetExecutionContext, asset: AssetKey, metadata: Mapping[
 
         step_context = context.get_step_execution_context()
         known = step_context._metadata_accumulator.per_output_metadata  # noqa: SLF001
-        added = {
+        added: dict[Any, Mapping[str, Any]] = {
             AssetMetadataHandle(asset_key=asset, partition_key=partition): values
             for partition, values in metadata.items()
         }

@@ -6,13 +6,13 @@ from datetime import datetime
 import polars as pl
 from dagster import DagsterInstance, DagsterRunStatus, RunRequest, RunsFilter
 
+from ema_assets.config.settings import Settings
 from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.defs.recording import DEFER_TAG
-from ema_assets.domain.planning import PlannedRun, Rectangle, plan_runs
-from ema_assets.keys import Series
-from ema_assets.settings import Settings
-from ema_assets.timeframes import BASE, ROLLED_UP
+from ema_assets.model.symbols import Series
+from ema_assets.model.timeframes import BASE, ROLLED_UP
+from ema_assets.refresh.runs import PlannedRun, Rectangle, plan_runs
 
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"

@@ -4,23 +4,25 @@ import atexit
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from dagster import ConfigurableResource
 
-from ema_assets import clock, watchlist
-from ema_assets.errors import StoreUnavailable
-from ema_assets.pipeline.fetching import FetchRules, OpenProvider
-from ema_assets.pipeline.providers import open_provider
-from ema_assets.settings import Settings
+from ema_assets.config import watchlist
+from ema_assets.config.settings import Settings
+from ema_assets.model import clock
+from ema_assets.model.errors import StoreUnavailable
+from ema_assets.refresh.clients import open_provider
+from ema_assets.refresh.fetch import FetchRules, OpenProvider
+from ema_assets.runtime.locate import database_url
 from ema_assets.store.database import Database
-from ema_assets.store.locate import database_url
 
 # The connection that nobody uses at present: opening one takes 80 ms, which every asset of a run and every tick of a
 # schedule would pay. At most one, for all but a few processes use one at a time.
 _idle: list[Database] = []
 
 
-class StoreResource(ConfigurableResource):
+class StoreResource(ConfigurableResource[Any]):
     """The market database. Each process opens its own connection, when it first needs one, and keeps it."""
 
     @contextmanager
@@ -59,7 +61,7 @@ def _close_idle() -> None:
         _idle.pop().close()
 
 
-class MarketResource(ConfigurableResource):
+class MarketResource(ConfigurableResource[Any]):
     """The provider of bars and the rules for asking it, from the environment and the watchlist."""
 
     def opener(self, database: Database, share: float) -> OpenProvider:

@@ -11,14 +11,14 @@ from dagster import (
     schedule,
 )
 
-from ema_assets import clock
 from ema_assets.defs.configuration import complaint
 from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.requests import run_request, runs_for
 from ema_assets.defs.resources import MarketResource, StoreResource
-from ema_assets.pipeline.graph import Graph
-from ema_assets.pipeline.planning import next_closes, sentences, stale_on_close
-from ema_assets.timeframes import ORDER, Timeframe
+from ema_assets.model import clock
+from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.refresh.graph import Graph
+from ema_assets.refresh.plan import next_closes, sentences, stale_on_close
 
 # Sessions open on the quarter hour everywhere, so bars longer than 15 minutes may close on any quarter.
 _CRON = {Timeframe.M5: "*/5 * * * *"}

@@ -16,17 +16,17 @@ from dagster import (
     sensor,
 )
 
-from ema_assets import watchlist
+from ema_assets.config import watchlist
+from ema_assets.config.settings import Settings
 from ema_assets.defs.configuration import complaint
 from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.defs.requests import run_request, runs_for
 from ema_assets.defs.resources import MarketResource, StoreResource
-from ema_assets.errors import ConfigurationError
-from ema_assets.pipeline.graph import Graph
-from ema_assets.pipeline.planning import stale_for_sweep
-from ema_assets.pipeline.watch import sync
-from ema_assets.settings import Settings
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.refresh.graph import Graph
+from ema_assets.refresh.plan import stale_for_sweep
 
 # Dagster wants a sensor's interval when it loads the definitions.
 INTERVAL_SECONDS = Settings.from_env().sweep_seconds

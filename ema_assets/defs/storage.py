@@ -19,8 +19,9 @@ from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DisconnectionError
 
-from ema_assets.settings import Settings, dagster_url
-from ema_assets.store.locate import database_url
+from ema_assets.config.settings import Settings
+from ema_assets.model.urls import dagster_url
+from ema_assets.runtime.locate import database_url
 from ema_assets.store.migrations import migrate
 
 # A connection that was used this long ago is tried before its next use.
@@ -57,7 +58,8 @@ class MarketPostgresStorage(DagsterPostgresStorage):
                 _engines.clear()
                 _engines[url] = engine
         storage._event_log_storage = MarketEventLog(storage.postgres_url, should_autocreate_tables=False)
-        for part in (storage.event_log_storage, storage.run_storage, storage.schedule_storage):
+        parts: tuple[Any, ...] = (storage.event_log_storage, storage.run_storage, storage.schedule_storage)
+        for part in parts:
             part._engine = engine  # noqa: SLF001 - there is no public way; a test watches over it
         return storage
 
@@ -95,7 +97,7 @@ class MarketEventLog(PostgresEventLogStorage):
         return _insert(SqlEventLogStorageTable, [self._event_to_row(event) for event in events])
 
     def _store_asset_event_tags(
-        self, conn: sqlalchemy.Connection, events: Sequence[EventLogEntry], event_ids: Sequence[int]
+        self, conn: sqlalchemy.Connection, events: Sequence[Any], event_ids: Sequence[int]
     ) -> None:
         rows = [
             {
@@ -103,7 +105,7 @@ class MarketEventLog(PostgresEventLogStorage):
                 "asset_key": event.get_dagster_event().asset_key.to_string(),
                 "key": key,
                 "value": value,
-                "event_timestamp": self._event_insert_timestamp(event),
+                "event_timestamp": self._event_insert_timestamp(event),  # type: ignore[no-untyped-call]
             }
             for event_id, event in zip(event_ids, events, strict=True)
             for key, value in self._tags_for_asset_event(event).items()

@@ -15,20 +15,20 @@ import httpx
 import msgspec
 import polars as pl
 
-from ema_assets.errors import (
+from ema_assets.model.errors import (
     MalformedAnswer,
     ProviderError,
     Unauthorized,
     UnknownSymbol,
 )
-from ema_assets.keys import Instrument
-from ema_assets.kinds import UTC_TIME
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.symbols import Instrument
+from ema_assets.model.timeframes import FETCHED, Timeframe
 from ema_assets.providers.base import BarRequest, FetchBatch, SeriesFailure, check_request
 from ema_assets.providers.frames import NO_BARS, only_asked, ranges
 from ema_assets.providers.http import Blown, Budget, Fuse, HttpLimits, HttpSource
 from ema_assets.providers.packing import Call, pack
 from ema_assets.providers.workers import side_by_side
-from ema_assets.timeframes import FETCHED, Timeframe
 
 ALPACA_DATA_URL = "https://data.alpaca.markets"
 

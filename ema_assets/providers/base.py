@@ -7,9 +7,9 @@ from typing import Protocol
 
 import polars as pl
 
-from ema_assets.errors import ProviderError
-from ema_assets.keys import Instrument, Series
-from ema_assets.timeframes import FETCHED, Timeframe
+from ema_assets.model.errors import ProviderError
+from ema_assets.model.symbols import Instrument, Series
+from ema_assets.model.timeframes import FETCHED, Timeframe
 
 # Column order and dtypes of every frame of bars that leaves a provider. `ts` is the bar's opening time in UTC.
 RAW_BAR_SCHEMA = pl.Schema(

@@ -13,13 +13,13 @@ from typing import Annotated
 import msgspec
 import polars as pl
 
-from ema_assets.errors import ProviderError
-from ema_assets.keys import Instrument
-from ema_assets.kinds import UTC_TIME
+from ema_assets.model.errors import ProviderError
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.symbols import Instrument
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.frames import only_asked
 from ema_assets.providers.http import Budget, Fuse, HttpLimits, HttpSource
 from ema_assets.providers.single import Ask, Clock, SingleSymbolProvider, utc_now
-from ema_assets.timeframes import Timeframe
 
 # The mirror for market data alone: the same klines, and no region is turned away.
 BINANCE_URL = "https://data-api.binance.vision"

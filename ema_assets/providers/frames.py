@@ -5,9 +5,9 @@ from datetime import UTC
 
 import polars as pl
 
-from ema_assets.kinds import UTC_TIME
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.base import RAW_BAR_SCHEMA, BarRequest
-from ema_assets.timeframes import Timeframe
 
 NO_BARS = RAW_BAR_SCHEMA.to_frame()
 

@@ -22,7 +22,7 @@ import httpx
 import msgspec
 import tenacity
 
-from ema_assets.errors import (
+from ema_assets.model.errors import (
     Banned,
     ConfigurationError,
     MalformedAnswer,

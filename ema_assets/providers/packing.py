@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.base import BarRequest
-from ema_assets.timeframes import Timeframe
 
 # More distinct starts than this are rounded down together first; the search below is quadratic in them.
 _MAX_STARTS = 64

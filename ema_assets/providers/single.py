@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from ema_assets.errors import MalformedAnswer, ProviderError, UnknownSymbol
-from ema_assets.keys import Instrument
+from ema_assets.model.errors import MalformedAnswer, ProviderError, UnknownSymbol
+from ema_assets.model.symbols import Instrument
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.base import BarRequest, FetchBatch, SeriesFailure, check_request
 from ema_assets.providers.frames import NO_BARS, ranges
 from ema_assets.providers.http import Blown, Fuse, HttpSource
 from ema_assets.providers.workers import side_by_side
-from ema_assets.timeframes import Timeframe
 
 Clock = Callable[[], datetime]
 

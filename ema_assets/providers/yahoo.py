@@ -16,13 +16,13 @@ from urllib.parse import quote
 import msgspec
 import polars as pl
 
-from ema_assets.errors import ProviderError, RequestRefused
-from ema_assets.keys import Instrument
-from ema_assets.kinds import UTC_TIME
+from ema_assets.model.errors import ProviderError, RequestRefused
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.symbols import Instrument
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.frames import NO_BARS, only_asked
 from ema_assets.providers.http import Budget, Fuse, HttpLimits, HttpSource
 from ema_assets.providers.single import Ask, Clock, SingleSymbolProvider, utc_now
-from ema_assets.timeframes import Timeframe
 
 YAHOO_URL = "https://query1.finance.yahoo.com"
 

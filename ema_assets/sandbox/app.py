@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ema_assets.keys import Instrument
+from ema_assets.model.symbols import Instrument
 from ema_assets.sandbox.alpaca import AlpacaBars
 from ema_assets.sandbox.binance import PING_PATH, TIME_PATH, BinanceKlines
 from ema_assets.sandbox.exchange import Clock, Sandbox, json_response, utc_now

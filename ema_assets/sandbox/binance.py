@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from starlette.requests import Request
 
-from ema_assets.keys import Instrument
+from ema_assets.model.symbols import Instrument
 from ema_assets.sandbox.exchange import BINANCE_WEIGHT_PER_MINUTE, Dialect, Refusal, Sandbox, json_refusal
 from ema_assets.sandbox.faults import Active, MissingSymbol, alteration
 from ema_assets.sandbox.market import DAY_MINUTES, Bars

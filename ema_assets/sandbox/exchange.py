@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ema_assets.keys import Instrument
+from ema_assets.model.symbols import Instrument
 from ema_assets.sandbox.faults import Active, CutBody, Delay, Faults, RateLimit, Refuse, ServerError
 from ema_assets.sandbox.market import Market
 

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ema_assets.domain.calendars import exchange_sessions, segments
-from ema_assets.errors import ConfigurationError
-from ema_assets.keys import ALWAYS_OPEN, Instrument
-from ema_assets.timeframes import BASE
+from ema_assets.market.calendars import exchange_sessions, segments
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
+from ema_assets.model.timeframes import BASE
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from ema_assets.errors import ConfigurationError
-from ema_assets.keys import Instrument
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.symbols import Instrument
 from ema_assets.sandbox.app import DEFAULT_REQUESTS_PER_MINUTE, create_app
 from ema_assets.sandbox.exchange import Clock, Sandbox
 

@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from ema_assets.signals.base import Column, Param, Params, Signal
+from ema_assets.signals.declaration import Column, Param, Params, Signal
 from ema_assets.signals.windows import is_full, sum_of_distances, sum_of_squares
 
 

@@ -12,10 +12,10 @@ from traceback import extract_tb
 from types import CodeType, ModuleType
 
 from ema_assets import signals
-from ema_assets.errors import ConfigurationError
-from ema_assets.kinds import KINDS
-from ema_assets.signals.base import Column, Param, Signal
-from ema_assets.timeframes import ORDER
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.schemas import KINDS
+from ema_assets.model.timeframes import ORDER
+from ema_assets.signals.declaration import Column, Param, Signal
 
 OHLC = "ohlc"
 OHLC_COLUMNS = ("open", "high", "low", "close", "volume")
@@ -91,7 +91,7 @@ def _of_folder(folder: Path | None) -> Iterator[tuple[str, Signal]]:
         if not isinstance(declared, Signal):
             received = "none" if declared is None else f"a {type(declared).__name__}"
             raise ConfigurationError(
-                f"{path}: must declare `SIGNAL`, a Signal of ema_assets.signals.base; found {received}"
+                f"{path}: must declare `SIGNAL`, a Signal of ema_assets.signals.declaration; found {received}"
             )
         yield str(path), declared
 

@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from ema_assets.keys import SEEDS
-from ema_assets.signals.base import Column, Param, Params, Signal
+from ema_assets.model.symbols import SEEDS
+from ema_assets.signals.declaration import Column, Param, Params, Signal
 from ema_assets.signals.recurrence import Average, averaged, ema, place
 
 FAST_SPAN = 9

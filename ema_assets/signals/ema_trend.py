@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from ema_assets.keys import BEARISH, BULLISH, DOWN, UP
-from ema_assets.signals.base import Column, Params, Signal
+from ema_assets.model.symbols import BEARISH, BULLISH, DOWN, UP
+from ema_assets.signals.declaration import Column, Params, Signal
 from ema_assets.signals.ema_signals import FAST, SLOW
 from ema_assets.signals.recurrence import is_first
 

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from ema_assets.signals.base import Column, Param, Params, Signal
+from ema_assets.signals.declaration import Column, Param, Params, Signal
 from ema_assets.signals.recurrence import averaged, ema
 
 

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from ema_assets.signals.base import Column, Params, Signal
+from ema_assets.signals.declaration import Column, Params, Signal
 from ema_assets.signals.recurrence import is_first
 from ema_assets.signals.windows import running_sums
 

@@ -10,8 +10,8 @@ import adbc_driver_manager
 import adbc_driver_postgresql.dbapi as adbc
 import polars as pl
 
-from ema_assets.errors import StoreUnavailable
-from ema_assets.settings import masked_url
+from ema_assets.model.errors import StoreUnavailable
+from ema_assets.model.urls import masked_url
 
 _ANALYZE_ABOVE_ROWS = 20_000
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]*")

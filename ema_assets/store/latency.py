@@ -4,9 +4,9 @@ from datetime import datetime
 
 import polars as pl
 
-from ema_assets import clock
+from ema_assets.model import clock
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction
-from ema_assets.timeframes import Timeframe
 
 
 def record(transaction: Transaction, timeframe: Timeframe, closed: pl.DataFrame) -> None:

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from ema_assets.keys import Instrument
-from ema_assets.lineage import OHLC
+from ema_assets.model.asset_names import OHLC
+from ema_assets.model.symbols import Instrument
+from ema_assets.model.timeframes import BASE, FETCHED, ORDER, ROLLED_UP, Timeframe
 from ema_assets.store.database import Transaction
-from ema_assets.timeframes import BASE, FETCHED, ORDER, ROLLED_UP, Timeframe
 
 # "The beginning of time" for a series to be computed from nothing. Not -infinity, which polars cannot hold.
 BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)

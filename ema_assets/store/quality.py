@@ -5,9 +5,9 @@ from datetime import datetime
 
 import polars as pl
 
-from ema_assets.lineage import OHLC
+from ema_assets.model.asset_names import OHLC
+from ema_assets.model.timeframes import BASE, Timeframe
 from ema_assets.store.database import Transaction
-from ema_assets.timeframes import BASE, Timeframe
 
 _GAP_COLUMNS = "first_ts, last_ts, bars, status, asked, next_attempt_at, found_at"
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import polars as pl
 
-from ema_assets.errors import StoreError
-from ema_assets.lineage import OHLC, STRATEGY
+from ema_assets.model.asset_names import OHLC, STRATEGY
+from ema_assets.model.errors import StoreError
+from ema_assets.model.timeframes import ORDER
 from ema_assets.store.database import Transaction, identifier
-from ema_assets.timeframes import ORDER
 
 READER = "ema_reader"
 

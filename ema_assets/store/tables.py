@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from ema_assets.lineage import OHLC
+from ema_assets.model.asset_names import OHLC
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction, identifier
-from ema_assets.timeframes import Timeframe
 
 
 @dataclass(frozen=True, slots=True)

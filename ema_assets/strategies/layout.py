@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ema_assets.kinds import UTC_TIME
+from ema_assets.model.schemas import UTC_TIME
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

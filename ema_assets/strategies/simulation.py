@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from ema_assets.kinds import UTC_TIME
-from ema_assets.strategies import schema
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.strategies import trade_columns
 from ema_assets.strategies.bars import Bars, read_bars
 from ema_assets.strategies.book import (
     BY_SESSION_END,
@@ -22,15 +22,15 @@ from ema_assets.strategies.book import (
 from ema_assets.strategies.engine import run
 from ema_assets.strategies.layout import Ints, Layout, float_column, floats, time_column, times
 from ema_assets.strategies.path import Path, add_up
-from ema_assets.strategies.schema import STATE_SCHEMA, TRADE_SCHEMA
+from ema_assets.strategies.trade_columns import STATE_SCHEMA, TRADE_SCHEMA
 from ema_assets.strategies.variant import CROSSOVER, Variant
 
 _REASONS = {
-    BY_STOP: schema.STOP,
-    BY_TRAILING_STOP: schema.TRAILING_STOP,
-    BY_TARGET: schema.TARGET,
-    BY_SESSION_END: schema.SESSION_END,
-    BY_SESSION_MISSED: schema.SESSION_MISSED,
+    BY_STOP: trade_columns.STOP,
+    BY_TRAILING_STOP: trade_columns.TRAILING_STOP,
+    BY_TARGET: trade_columns.TARGET,
+    BY_SESSION_END: trade_columns.SESSION_END,
+    BY_SESSION_MISSED: trade_columns.SESSION_MISSED,
 }
 _TRADE_COLUMNS = ("symbol", *TRADE_SCHEMA)
 _STATE_COLUMNS = ("symbol", "ts", *STATE_SCHEMA)
@@ -128,9 +128,9 @@ def _entries(bars: Bars, trades: Trades, held: pl.DataFrame, variant: Variant) -
         ]
     )
     if variant.rule == CROSSOVER:
-        reason = _by_side(schema.BULLISH_CROSSOVER, schema.BEARISH_CROSSOVER)
+        reason = _by_side(trade_columns.BULLISH_CROSSOVER, trade_columns.BEARISH_CROSSOVER)
     else:
-        reason = pl.lit(schema.PULLBACK)
+        reason = pl.lit(trade_columns.PULLBACK)
     return frame.with_columns(entry_reason=reason)
 
 
@@ -142,7 +142,7 @@ def _path_columns(path: Path) -> list[pl.Series]:
     columns = [pl.Series("bars_held", path.bars_held, dtype=pl.Int64)]
     columns += [time_column("last_ts", path.last_ts), float_column("last_price", path.last_price)]
     columns += [float_column(name, getattr(path, name)) for name in ("worst_price", "best_price")]
-    for name, kind in schema.PATH_KINDS.items():
+    for name, kind in trade_columns.PATH_KINDS.items():
         make = time_column if kind == "timestamptz" else float_column
         columns.append(make(name, getattr(path, name)))
     return columns
@@ -157,9 +157,9 @@ def _trade_rows(entries: pl.DataFrame, trades: Trades, path: Path, variant: Vari
         float_column("stop_now", trades.stop_now),
     )
     if variant.rule == CROSSOVER:
-        signal = _by_side(schema.BEARISH_CROSSOVER, schema.BULLISH_CROSSOVER)
+        signal = _by_side(trade_columns.BEARISH_CROSSOVER, trade_columns.BULLISH_CROSSOVER)
     else:
-        signal = pl.lit(schema.TREND_END)
+        signal = pl.lit(trade_columns.TREND_END)
     reason = pl.col("reason").replace_strict(_REASONS, default=None, return_dtype=pl.String)
     frame = frame.with_columns(exit_reason=pl.when(pl.col("reason") == BY_SIGNAL).then(signal).otherwise(reason))
     return _figures(frame, _cost(variant))
@@ -183,7 +183,7 @@ def _figures(frame: pl.DataFrame, cost: float) -> pl.DataFrame:
     return frame.select(
         "symbol",
         "entry_ts",
-        _by_side(schema.LONG, schema.SHORT).alias("side"),
+        _by_side(trade_columns.LONG, trade_columns.SHORT).alias("side"),
         "entry_price",
         "entry_reason",
         exits.then("last_ts").alias("exit_ts"),
@@ -200,8 +200,8 @@ def _figures(frame: pl.DataFrame, cost: float) -> pl.DataFrame:
         pl.when(risk > 0).then(side * (last - entry) / risk + 0.0).alias("r_multiple"),
         (side * (pl.col("worst_price") / entry - 1) * 100 + 0.0).alias("mae_pct"),
         (side * (pl.col("best_price") / entry - 1) * 100 + 0.0).alias("mfe_pct"),
-        exits.then(pl.lit(schema.CLOSED)).otherwise(pl.lit(schema.OPEN)).alias("status"),
-        *schema.PATH_KINDS,
+        exits.then(pl.lit(trade_columns.CLOSED)).otherwise(pl.lit(trade_columns.OPEN)).alias("status"),
+        *trade_columns.PATH_KINDS,
     ).select(_TRADE_COLUMNS)
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from ema_assets.errors import ConfigurationError, did_you_mean
-from ema_assets.timeframes import ORDER, Timeframe
+from ema_assets.model.errors import ConfigurationError, did_you_mean
+from ema_assets.model.timeframes import ORDER, Timeframe
 
 CROSSOVER, PULLBACK = "crossover", "pullback"
 RULES = (CROSSOVER, PULLBACK)

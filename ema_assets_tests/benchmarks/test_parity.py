@@ -12,7 +12,7 @@ import polars as pl
 
 from benchmarks.parity import AGREED, WINDOW_BARS, measure
 from ema_assets.signals.ema_signals import SPANS
-from ema_assets_tests.domain.series import START, random_walk
+from ema_assets_tests.market.series import START, random_walk
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 from dagster import DagsterInstance, ExecuteInProcessResult, instance_for_test
 
-from ema_assets import watchlist
+from ema_assets.config import watchlist
+from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES, Settings
 from ema_assets.definitions import assembled
 from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.defs.requests import run_request
 from ema_assets.defs.resources import MarketResource, StoreResource
-from ema_assets.domain.planning import plan_runs
-from ema_assets.pipeline.graph import build
-from ema_assets.pipeline.planning import stale_for_sweep
-from ema_assets.pipeline.providers import open_provider
-from ema_assets.pipeline.refresh import refresh_all
-from ema_assets.pipeline.watch import sync
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.operations.refresh_all import refresh_all
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.refresh.clients import open_provider
+from ema_assets.refresh.graph import build
+from ema_assets.refresh.plan import stale_for_sweep
+from ema_assets.refresh.runs import plan_runs
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
-from ema_assets.settings import DAGSTER_EVENT_VARIABLES, Settings
 from ema_assets.store.database import Database
-from ema_assets.timeframes import Timeframe
 from ema_assets_tests.core import CORE_TEXT
 
 # Friday 2026-11-20, 10:32 in New York: the 10:25 bar has closed, the 10:00 one of the quarter hour's too.

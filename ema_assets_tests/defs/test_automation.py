@@ -14,13 +14,13 @@ from dagster import (
 )
 from dagster._core.remote_representation.external_data import ScheduleSnap
 
-from ema_assets import watchlist
+from ema_assets.config import watchlist
+from ema_assets.config.settings import Settings
 from ema_assets.definitions import assembled
 from ema_assets.defs.configuration import complaint
 from ema_assets.defs.partitions import SYMBOLS
-from ema_assets.pipeline.graph import build, configured
-from ema_assets.settings import Settings
-from ema_assets.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.refresh.graph import build, configured
 from ema_assets_tests.core import CORE_TEXT, rewrite
 from ema_assets_tests.defs.conftest import WATCHLIST, World, defs, sweep, sync_watchlist
 

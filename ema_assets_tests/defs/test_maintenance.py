@@ -28,11 +28,11 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 from ema_assets.cli import main
 from ema_assets.defs.partitions import SERIES
 from ema_assets.defs.requests import run_request
-from ema_assets.domain.planning import PlannedRun, Rectangle
-from ema_assets.lineage import CHAIN
-from ema_assets.pipeline.maintenance import Retention, Tidied, maintain
+from ema_assets.model.asset_names import CHAIN
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.operations.maintain import Retention, Tidied, maintain
+from ema_assets.refresh.runs import PlannedRun, Rectangle
 from ema_assets.store import retention
-from ema_assets.timeframes import Timeframe
 from ema_assets_tests.defs.conftest import World, defs
 from ema_assets_tests.defs.test_refresh_runs import clear_faults, fault
 

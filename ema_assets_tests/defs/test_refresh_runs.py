@@ -20,16 +20,16 @@ from dagster import (
 )
 
 import ema_assets
-from ema_assets import watchlist
+from ema_assets.config import watchlist
 from ema_assets.defs import recording
 from ema_assets.defs.requests import run_request
-from ema_assets.domain.planning import PlannedRun, Rectangle
-from ema_assets.errors import StoreUnavailable
-from ema_assets.lineage import CHAIN, EMA_SIGNALS
+from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS
+from ema_assets.model.errors import StoreUnavailable
+from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.refresh.runs import PlannedRun, Rectangle
 from ema_assets.sandbox.server import running_sandbox
 from ema_assets.store import ledger
 from ema_assets.store.database import Database
-from ema_assets.timeframes import ORDER, Timeframe
 from ema_assets_tests.core import CORE_TEXT
 from ema_assets_tests.defs.conftest import World, defs
 
@@ -361,7 +361,7 @@ def test_a_persons_run_fails_with_the_name_of_a_series_that_another_run_holds(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.settle()
-    monkeypatch.setattr("ema_assets.pipeline.waiting.LONGEST_HOLD_SECONDS", 0.1)
+    monkeypatch.setattr("ema_assets.refresh.waiting.LONGEST_HOLD_SECONDS", 0.1)
     with Database(world.database.url) as other, other.transaction() as transaction:
         assert ledger.lock(transaction, EMA_SIGNALS, Timeframe.H1, ["MSFT"]).height == 1
         run = world.run(

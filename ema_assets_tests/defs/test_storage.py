@@ -8,7 +8,7 @@ from dagster._core.events import StepMaterializationData
 from dagster_postgres import PostgresEventLogStorage
 
 from ema_assets.defs.resources import StoreResource
-from ema_assets.settings import dagster_url
+from ema_assets.model.urls import dagster_url
 from ema_assets_tests.defs.conftest import World
 
 

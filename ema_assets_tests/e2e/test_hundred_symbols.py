@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
-from ema_assets import watchlist
-from ema_assets.errors import StoreError
-from ema_assets.timeframes import ORDER
+from ema_assets.config import watchlist
+from ema_assets.model.errors import StoreError
+from ema_assets.model.timeframes import ORDER
 from ema_assets_tests.e2e.stack import ASSETS, Stack, processes_mentioning, wait_until
 
 pytestmark = pytest.mark.e2e

@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from ema_assets.settings import DAGSTER_EVENT_VARIABLES
+from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES
 from ema_assets_tests.conftest import Databases
 from ema_assets_tests.e2e.stack import (
     ASSETS,

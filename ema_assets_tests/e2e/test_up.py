@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import polars as pl
 import pytest
 
+from ema_assets.config.watchlist import Watchlist
 from ema_assets.defs.jobs import REFRESH_JOB
-from ema_assets.pipeline.graph import build
+from ema_assets.refresh.graph import build
 from ema_assets.store.database import Database
-from ema_assets.watchlist import Watchlist
 from ema_assets_tests.e2e.stack import ASSETS, Stack, processes_mentioning, wait_until
 
 pytestmark = pytest.mark.e2e

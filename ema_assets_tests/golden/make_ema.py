@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ema_assets_tests.domain.series import random_walk
+from ema_assets_tests.market.series import random_walk
 
 FILE = Path(__file__).with_name("ema.csv")
 COLUMNS = ("series", "bar", "close", "ema_9", "ema_30")

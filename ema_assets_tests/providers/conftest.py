@@ -18,15 +18,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from ema_assets.errors import ProviderError
-from ema_assets.keys import ALWAYS_OPEN, Instrument
+from ema_assets.model.errors import ProviderError
+from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.alpaca import AlpacaProvider
 from ema_assets.providers.base import RAW_BAR_SCHEMA, BarRequest, FetchBatch, Provider
 from ema_assets.providers.binance import BinanceProvider
 from ema_assets.providers.http import HttpLimits
 from ema_assets.providers.yahoo import YahooProvider
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox, serving
-from ema_assets.timeframes import Timeframe
 
 # A Wednesday in the middle of a New York session.
 MIDDAY = datetime(2026, 7, 15, 18, 3, tzinfo=UTC)

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from ema_assets.keys import ALWAYS_OPEN, Instrument
+from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.providers.base import Provider
 from ema_assets_tests.providers.conftest import alpaca, binance, yahoo
 

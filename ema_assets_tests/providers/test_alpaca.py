@@ -7,21 +7,21 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from ema_assets.errors import (
+from ema_assets.model.errors import (
     MalformedAnswer,
     ProviderUnavailable,
     RateLimited,
     Unauthorized,
     UnknownSymbol,
 )
-from ema_assets.keys import ALWAYS_OPEN, Instrument
+from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.alpaca import AlpacaProvider
 from ema_assets.providers.base import BarRequest, Provider
 from ema_assets.providers.http import HttpLimits
 from ema_assets.sandbox.alpaca import CRYPTO_BARS_PATH, STOCK_BARS_PATH
 from ema_assets.sandbox.faults import CutBody, Delay, LateBar, MissingSymbol, RateLimit, ServerError
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
-from ema_assets.timeframes import Timeframe
 from ema_assets_tests.providers.conftest import MIDDAY, PAIRS, QUICK, STOCKS, ask, assert_exact, collect, fetch
 
 ONE_BAR = MIDDAY - timedelta(minutes=13)

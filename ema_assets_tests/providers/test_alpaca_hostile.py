@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from ema_assets.errors import (
+from ema_assets.model.errors import (
     ConfigurationError,
     MalformedAnswer,
     ProviderError,
@@ -17,7 +17,7 @@ from ema_assets.errors import (
     RequestRefused,
     Unauthorized,
 )
-from ema_assets.keys import Instrument
+from ema_assets.model.symbols import Instrument
 from ema_assets.providers.http import HttpLimits
 from ema_assets_tests.providers.conftest import MIDDAY, QUICK, ask, fetch, vendor
 

@@ -11,15 +11,15 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ema_assets.errors import Banned, MalformedAnswer, RateLimited, RequestRefused, Unauthorized, UnknownSymbol
-from ema_assets.keys import ALWAYS_OPEN, Instrument
+from ema_assets.model.errors import Banned, MalformedAnswer, RateLimited, RequestRefused, Unauthorized, UnknownSymbol
+from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.base import Provider
 from ema_assets.providers.binance import BinanceProvider
 from ema_assets.providers.http import HttpLimits
 from ema_assets.sandbox.binance import KLINES_PATH
 from ema_assets.sandbox.faults import LateBar, MissingSymbol, RateLimit, Refuse, ServerError
 from ema_assets.sandbox.server import RunningSandbox
-from ema_assets.timeframes import Timeframe
 from ema_assets_tests.providers.conftest import (
     MIDDAY,
     PAIRS,

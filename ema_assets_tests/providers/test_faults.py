@@ -18,7 +18,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from ema_assets.errors import (
+from ema_assets.model.errors import (
     Banned,
     MalformedAnswer,
     ProviderError,

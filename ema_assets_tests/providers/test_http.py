@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ema_assets.errors import ConfigurationError
+from ema_assets.model.errors import ConfigurationError
 from ema_assets.providers.http import HttpLimits, RequestBudget, _retry_after_seconds
 
 

@@ -6,10 +6,10 @@ from datetime import timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ema_assets.keys import Instrument
+from ema_assets.model.symbols import Instrument
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.base import BarRequest
 from ema_assets.providers.packing import Call, pack
-from ema_assets.timeframes import Timeframe
 from ema_assets_tests.providers.conftest import MIDDAY, STOCKS, ask
 
 HOUR = timedelta(hours=1)

@@ -11,16 +11,16 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ema_assets.domain.calendars import exchange_sessions
-from ema_assets.errors import Banned, MalformedAnswer, RequestRefused, UnknownSymbol
-from ema_assets.keys import ALWAYS_OPEN, Instrument
+from ema_assets.market.calendars import exchange_sessions
+from ema_assets.model.errors import Banned, MalformedAnswer, RequestRefused, UnknownSymbol
+from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.base import Provider
 from ema_assets.providers.http import HttpLimits
 from ema_assets.providers.yahoo import YahooProvider
 from ema_assets.sandbox.faults import CorrectedBar, CutBody, LateBar, MissingSymbol, RateLimit, Refuse, ServerError
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets.sandbox.yahoo import CHART_PATH
-from ema_assets.timeframes import Timeframe
 from ema_assets_tests.providers.conftest import (
     MIDDAY,
     PAIRS,

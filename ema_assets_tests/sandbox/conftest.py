@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from ema_assets.keys import ALWAYS_OPEN, Instrument
+from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 
 with warnings.catch_warnings():

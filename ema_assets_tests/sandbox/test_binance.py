@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ema_assets.keys import ALWAYS_OPEN, Instrument
+from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.sandbox.binance import KLINES_PATH
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets_tests.sandbox.conftest import MIDDAY, VirtualClock

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ema_assets.domain.calendars import bar_grid, exchange_sessions
-from ema_assets.errors import ConfigurationError
-from ema_assets.keys import ALWAYS_OPEN, Instrument
+from ema_assets.market.calendars import bar_grid, exchange_sessions
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.sandbox.market import DAY_MINUTES, NO_BARS, Bars, Market
-from ema_assets.timeframes import Timeframe
 
 AAPL, BTC, CHEAP = Instrument("AAPL"), Instrument("BTC-USD", ALWAYS_OPEN), Instrument("DOGE-USD", ALWAYS_OPEN)
 TOKYO = Instrument("7203", "XTKS")

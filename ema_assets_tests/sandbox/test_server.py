@@ -8,13 +8,13 @@ import time
 import httpx
 import pytest
 
-from ema_assets.errors import ConfigurationError
-from ema_assets.keys import Instrument
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.symbols import Instrument
 from ema_assets.sandbox.server import running_sandbox, serve
 
 _SERVE = """
 import sys
-from ema_assets.keys import Instrument
+from ema_assets.model.symbols import Instrument
 from ema_assets.sandbox.server import serve
 serve(int(sys.argv[1]), lambda: [Instrument("AAPL")], 3)
 """

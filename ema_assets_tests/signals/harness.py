@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 from hypothesis import strategies as st
 
-from ema_assets.kinds import KINDS, UTC_TIME
-from ema_assets.signals.base import Params, Signal
+from ema_assets.model.schemas import KINDS, UTC_TIME
+from ema_assets.signals.declaration import Params, Signal
 from ema_assets.signals.discovery import discover
-from ema_assets_tests.domain.series import START, price_series, random_walk
+from ema_assets_tests.market.series import START, price_series, random_walk
 
 SIGNALS = discover()
 BARS_A_SESSION = 26

@@ -7,13 +7,13 @@ from textwrap import dedent
 
 import pytest
 
-from ema_assets.errors import ConfigurationError
+from ema_assets.model.errors import ConfigurationError
 from ema_assets.signals.discovery import discover
 
 TOY = """
     import polars as pl
 
-    from ema_assets.signals.base import Column, Param, Signal
+    from ema_assets.signals.declaration import Column, Param, Signal
 
 
     def compute(bars, carried, params):
@@ -118,7 +118,9 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         pytest.param("def f():\n    1 / 0\n\nf()\n", "line 2: cannot be imported: ZeroDivisionError", id="fails"),
         pytest.param("raise SystemExit(3)\n", "line 1: cannot be imported: SystemExit: 3", id="leaves"),
         pytest.param(
-            "from ema_assets.signals.base import Signal\nSIGNAL = Signal(name='x')\n", "line 2", id="lacks fields"
+            "from ema_assets.signals.declaration import Signal\nSIGNAL = Signal(name='x')\n",
+            "line 2",
+            id="lacks fields",
         ),
     ],
 )

@@ -15,9 +15,9 @@ from polars.testing import assert_frame_equal
 
 from ema_assets.signals import ema_signals as product
 from ema_assets.signals.ema_signals import CONVERGED_AFTER_BARS, SPANS, ema_signals
-from ema_assets_tests.domain import reference
-from ema_assets_tests.domain.series import bars_of, cut, price_series, random_walk, several_series
 from ema_assets_tests.golden.make_ema import FILE
+from ema_assets_tests.market import reference
+from ema_assets_tests.market.series import bars_of, cut, price_series, random_walk, several_series
 
 NOTHING = pl.DataFrame(
     schema={"symbol": pl.String(), "ema_9": pl.Float64(), "ema_30": pl.Float64(), "bar_number": pl.Int64()}

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from ema_assets.signals.ema_trend import ema_trend
-from ema_assets_tests.domain import reference
-from ema_assets_tests.domain.series import bars_of, cut
+from ema_assets_tests.market import reference
+from ema_assets_tests.market.series import bars_of, cut
 
 NOTHING = pl.DataFrame(schema={"symbol": pl.String(), "trend": pl.String(), "bars_since_cross": pl.Int64()})
 

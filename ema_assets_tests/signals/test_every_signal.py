@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from ema_assets.kinds import KINDS, UTC_TIME
-from ema_assets.signals.base import Params, Signal
+from ema_assets.model.schemas import KINDS, UTC_TIME
+from ema_assets.signals.declaration import Params, Signal
 from ema_assets_tests.signals.harness import (
     PRICES,
     SIGNALS,

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ema_assets.signals.base import Params
-from ema_assets_tests.domain.series import random_walk
+from ema_assets.signals.declaration import Params
+from ema_assets_tests.market.series import random_walk
 from ema_assets_tests.signals.harness import SIGNALS, bars_from, histories, inputs_of, together, whole
 
 talib = pytest.importorskip("talib")

@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 from polars.testing import assert_frame_equal
 
-from ema_assets.errors import StoreUnavailable
+from ema_assets.model.errors import StoreUnavailable
 from ema_assets.store.database import Database, identifier
 
 MOMENT = datetime(2026, 11, 25, 15, 30, 0, 123456, tzinfo=UTC)

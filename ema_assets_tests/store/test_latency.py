@@ -5,11 +5,11 @@ from datetime import UTC, date, datetime, timedelta
 import polars as pl
 import pytest
 
-from ema_assets.pipeline import status
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.reports import status
 from ema_assets.store import latency
 from ema_assets.store.database import Database
-from ema_assets.timeframes import Timeframe
-from ema_assets_tests.pipeline.exchange import MemoryExchange, bars_on, refresh, rows_of, watch
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, watch
 
 
 def closes(*rows: tuple[datetime, int]) -> pl.DataFrame:

@@ -8,12 +8,12 @@ import adbc_driver_manager
 import polars as pl
 import pytest
 
-from ema_assets.keys import Instrument
-from ema_assets.kinds import UTC_TIME
-from ema_assets.lineage import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
+from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.symbols import Instrument
+from ema_assets.model.timeframes import ORDER, ROLLED_UP, Timeframe
 from ema_assets.store import ledger
 from ema_assets.store.database import Database, Transaction
-from ema_assets.timeframes import ORDER, ROLLED_UP, Timeframe
 
 NOW = datetime(2026, 11, 25, 15, 30, tzinfo=UTC)
 AAPL, MSFT, COIN = Instrument("AAPL"), Instrument("MSFT"), Instrument("BTC-USD", "24/7")

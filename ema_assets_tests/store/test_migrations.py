@@ -8,7 +8,7 @@ from dataclasses import replace
 import psycopg2
 import pytest
 
-from ema_assets.errors import StoreError, StoreUnavailable
+from ema_assets.model.errors import StoreError, StoreUnavailable
 from ema_assets.store import migrations
 from ema_assets.store.migrations import Migration, all_migrations, migrate
 from ema_assets_tests.conftest import Databases

@@ -12,21 +12,21 @@ import polars as pl
 import psycopg2
 import pytest
 
-from ema_assets.domain.calendars import bar_grid, exchange_sessions
-from ema_assets.keys import Instrument
-from ema_assets.pipeline import performance
-from ema_assets.pipeline.graph import build
-from ema_assets.pipeline.watch import adopt_graph
+from ema_assets.config.watchlist import Watchlist
+from ema_assets.market.calendars import bar_grid, exchange_sessions
+from ema_assets.model.symbols import Instrument
+from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe
+from ema_assets.operations import refresh_performance
+from ema_assets.operations.sync_watchlist import adopt_graph
+from ema_assets.refresh.graph import build
 from ema_assets.signals.ema_signals import SIGNAL as EMA_SIGNAL
 from ema_assets.signals.ema_trend import ema_trend
 from ema_assets.store import results
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
 from ema_assets.strategies.path import equity_at
-from ema_assets.strategies.schema import TRADE_SCHEMA
-from ema_assets.timeframes import FETCHED, ORDER, Timeframe
-from ema_assets.watchlist import Watchlist
-from ema_assets_tests.pipeline.exchange import MemoryExchange, bars_on, refresh, utc
+from ema_assets.strategies.trade_columns import TRADE_SCHEMA
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc
 from ema_assets_tests.strategies.test_performance import curve, of_curve
 
 CALENDARS = {"AAPL": "XNYS", "0700.HK": "XHKG", "BTC-USD": "24/7"}
@@ -68,7 +68,7 @@ def filled(databases) -> Iterator[Database]:
     url = databases.make()
     with Database(url) as database:
         refresh(database, WATCHED, exchange(), NOW)
-        performance.refresh(database)
+        refresh_performance.refresh(database)
         yield database
     databases.drop(url)
 
@@ -300,7 +300,7 @@ def by_hand(
                 f"INSERT INTO market.strategy_9_30_ema (symbol, timeframe, {columns}) "
                 f"SELECT 'X', '1d', {columns} FROM pg_temp.{staged}"
             )
-    performance.refresh(database)
+    refresh_performance.refresh(database)
     (row,) = rows(
         database,
         "SELECT * FROM results.performance WHERE strategy = 'strategy_9_30_ema' AND symbol = 'X' AND timeframe = '1d'",
@@ -398,7 +398,7 @@ def test_performance_is_added_up_only_when_a_strategy_was_computed_and_not_too_o
 
         def why_not() -> str | None:
             with database.transaction() as transaction:
-                return performance.why_not(transaction, strategies)
+                return refresh_performance.why_not(transaction, strategies)
 
         def age(minutes: int, seconds: float = 1.0) -> None:
             """Make the last refresh that long ago, and the computing before it."""
@@ -415,7 +415,7 @@ def test_performance_is_added_up_only_when_a_strategy_was_computed_and_not_too_o
         assert why_not() == "no strategy has been computed yet"
         refresh(database, watched, market, NOW)
         assert why_not() is None
-        performance.refresh(database)
+        refresh_performance.refresh(database)
         reason = why_not()
         assert reason is not None
         assert reason.startswith("added up ")

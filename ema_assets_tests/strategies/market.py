@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 from hypothesis import strategies as st
 
-from ema_assets.kinds import UTC_TIME
-from ema_assets.strategies.schema import STATE_SCHEMA, TRADE_SCHEMA
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.strategies.simulation import Simulated, simulate
+from ema_assets.strategies.trade_columns import STATE_SCHEMA, TRADE_SCHEMA
 from ema_assets.strategies.variant import Variant
-from ema_assets.timeframes import Timeframe
 
 START = datetime(2026, 7, 1, 13, 30, tzinfo=UTC)
 MINUTES = timedelta(minutes=5)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.strategies.simulation import simulate
 from ema_assets.strategies.variant import DEFAULT, Variant
-from ema_assets.timeframes import Timeframe
 from ema_assets_tests.strategies.market import MINUTES, NOTHING, START, Bar, bars_at, frame_of, several
 
 RISE_AND_FALL = ((10.0, 11.0, 9.0, 10.0), (10.0, 13.0, 10.0, 12.0), (12.0, 14.0, 11.0, 13.0), (12.5, 12.5, 8.0, 9.0), (8.5, 9.0, 8.0, 8.0))  # fmt: skip

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.strategies.simulation import simulate
 from ema_assets.strategies.variant import Variant
-from ema_assets.timeframes import Timeframe
 from ema_assets_tests.strategies.market import MINUTES, NOTHING, START, Bar, bars_at, frame_of
 
 LONG = Variant("strategy_9_30_pullback", "pullback")

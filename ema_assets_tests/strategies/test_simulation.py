@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from ema_assets.strategies.schema import STATE_SCHEMA, TRADE_SCHEMA
 from ema_assets.strategies.simulation import simulate
+from ema_assets.strategies.trade_columns import STATE_SCHEMA, TRADE_SCHEMA
 from ema_assets.strategies.variant import Variant
 from ema_assets_tests.conftest import heavy
-from ema_assets_tests.domain.series import cut
+from ema_assets_tests.market.series import cut
 from ema_assets_tests.strategies import reference
 from ema_assets_tests.strategies.market import (
     NOTHING,

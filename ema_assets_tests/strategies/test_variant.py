@@ -2,9 +2,9 @@
 
 import pytest
 
-from ema_assets.errors import ConfigurationError
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.strategies.variant import DEFAULT, Variant, code_version, parse_variants, reads
-from ema_assets.timeframes import Timeframe
 
 
 def test_without_rows_there_are_the_two_named_variants() -> None:

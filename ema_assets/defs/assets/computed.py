@@ -7,11 +7,11 @@ from dagster import AssetExecutionContext, AssetKey, AssetsDefinition, BackfillP
 from ema_assets.defs.batch import refresh_partitions
 from ema_assets.defs.partitions import SERIES
 from ema_assets.defs.resources import MarketResource, StoreResource
-from ema_assets.lineage import CHAIN
-from ema_assets.pipeline.computing import refresh_computed
-from ema_assets.pipeline.graph import Graph, Node
-from ema_assets.pipeline.outcome import Outcome
-from ema_assets.timeframes import Timeframe
+from ema_assets.model.asset_names import CHAIN
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.refresh.compute import refresh_computed
+from ema_assets.refresh.graph import Graph, Node
+from ema_assets.refresh.outcome import Outcome
 
 _KEY = (
     TableColumn("symbol", "text", "Instrument, such as AAPL or BTC-USD"),

@@ -9,14 +9,14 @@ from ema_assets.defs.batch import refresh_partitions
 from ema_assets.defs.partitions import SERIES
 from ema_assets.defs.requests import LANE_TAG, LIVE_LANE
 from ema_assets.defs.resources import MarketResource, StoreResource
-from ema_assets.lineage import OHLC
-from ema_assets.pipeline.computing import refresh_rolled_up
-from ema_assets.pipeline.fetching import refresh_fetched
-from ema_assets.pipeline.graph import BARS
-from ema_assets.pipeline.outcome import Outcome
-from ema_assets.pipeline.providers import SLOW_SHARE
-from ema_assets.pipeline.waiting import wait_for_base
-from ema_assets.timeframes import Timeframe
+from ema_assets.model.asset_names import OHLC
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.refresh.clients import SLOW_SHARE
+from ema_assets.refresh.compute import refresh_rolled_up
+from ema_assets.refresh.fetch import refresh_fetched
+from ema_assets.refresh.graph import BARS
+from ema_assets.refresh.outcome import Outcome
+from ema_assets.refresh.waiting import wait_for_base
 
 
 @asset(

@@ -6,8 +6,8 @@ from importlib import resources
 
 import psycopg2
 
-from ema_assets.errors import StoreError, StoreUnavailable
-from ema_assets.settings import masked_url
+from ema_assets.model.errors import StoreError, StoreUnavailable
+from ema_assets.model.urls import masked_url
 
 # Any constant will do, as long as only migrations take it: two processes that start together migrate once.
 _LOCK = 930_000_001

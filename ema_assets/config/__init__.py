@@ -1,0 +1,1 @@
+"""What the user configures: environment variables and the watchlist file. Parsed once, checked here."""

@@ -1,1 +1,0 @@
-"""Pure functions from polars frames to polars frames. No I/O, no clock, no Dagster."""

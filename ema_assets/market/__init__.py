@@ -1,0 +1,1 @@
+"""Pure knowledge of bars: calendars, validation, outliers, gaps, corporate actions, rollups. No I/O and no clock."""

@@ -1,0 +1,194 @@
+"""Which bars should exist and do not: from the grid, the bars there are, and what was known before. No I/O, no clock.
+
+A gap is a run of bars missing one after the other. It is asked for again with growing pauses; when the provider keeps
+answering without these bars, nothing was traded and the gap is settled.
+"""
+
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from ema_assets.market.calendars import bar_grid
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.timeframes import Timeframe
+
+OPEN, DID_NOT_TRADE, NOT_IN_FILE = "open", "did not trade", "not in file"
+
+# A bar that is missing right after its close may just be late. One of long ago is missing for good, as a rule.
+MOST_ATTEMPTS = 4
+MOST_ATTEMPTS_OLD = 1
+OLD_AFTER = timedelta(days=1)
+FIRST_PAUSE = {Timeframe.M5: timedelta(minutes=5)}
+FIRST_PAUSE_OTHERWISE = timedelta(hours=1)
+PAUSE_FACTOR = 4
+# Attempts fall due at the same few moments for all series, 2:30 after each ten minutes: one run takes them all, and
+# it is not in the way of a bar's close.
+_DUE_EVERY, _DUE_OFFSET = timedelta(minutes=10), timedelta(seconds=150)
+
+GAP_SCHEMA = pl.Schema(
+    {
+        "symbol": pl.String(),
+        "first_ts": UTC_TIME,
+        "last_ts": UTC_TIME,
+        "bars": pl.Int64(),
+        "status": pl.String(),
+        "asked": pl.Int64(),
+        "next_attempt_at": UTC_TIME,
+        "found_at": UTC_TIME,
+    }
+)
+_SHARED = ("status", "asked", "next_attempt_at", "found_at")
+
+
+def grid_with_slots(sessions: pl.DataFrame, timeframe: Timeframe, *, by_clock: bool = False) -> pl.DataFrame:
+    """The bars that should exist in `sessions`, numbered: calendar, ts, ts_end, slot (neighbours differ by one).
+
+    With `by_clock` intraday bars are cut at full multiples of the timeframe UTC, as some vendors do, the first one of
+    a session beginning before its open.
+    """
+    grid = bar_grid(sessions, timeframe)
+    if by_clock and timeframe is not Timeframe.D1:
+        step = f"{timeframe.minutes}m"
+        grid = (
+            sessions.sort("calendar", "open")
+            .with_columns(
+                pl.datetime_ranges(pl.col("open").dt.truncate(step), "close", step, closed="left").alias("ts")
+            )
+            .explode("ts")
+            .select("calendar", "session", "ts", ts_end=pl.min_horizontal(pl.col("ts").dt.offset_by(step), "close"))
+        )
+    return grid.select("calendar", "ts", "ts_end", slot=pl.int_range(pl.len()).over("calendar"))
+
+
+def expected(windows: pl.DataFrame, grid: pl.DataFrame) -> pl.DataFrame:
+    """Every bar that should exist in `windows` (symbol, calendar, start, end; end excluded).
+
+    Columns: symbol, ts, ts_end, slot.
+    """
+    found = []
+    for (calendar,), mine in windows.partition_by("calendar", as_dict=True).items():
+        bars = grid.filter(
+            pl.col("calendar") == calendar, pl.col("ts") >= mine["start"].min(), pl.col("ts") < mine["end"].max()
+        )
+        # A window's bars are one slice of the grid: found by bisection, not by comparing every bar with every window.
+        low, high = bars["ts"].search_sorted(mine["start"]), bars["ts"].search_sorted(mine["end"])
+        places = mine.select("symbol").with_columns(low=low, high=high).filter(pl.col("low") < pl.col("high"))
+        rows = places.select("symbol", row=pl.int_ranges("low", "high")).explode("row")
+        found.append(rows.select("symbol").with_columns(bars.select("ts", "ts_end", "slot")[rows["row"]]))
+    schema = {"symbol": pl.String(), "ts": UTC_TIME, "ts_end": UTC_TIME, "slot": pl.Int64()}
+    return pl.concat([pl.DataFrame(schema=schema), *(frame.match_to_schema(schema) for frame in found)])
+
+
+def reconcile(
+    missing: pl.DataFrame, known: pl.DataFrame, timeframe: Timeframe, now: datetime, *, is_asked: pl.DataFrame
+) -> pl.DataFrame:
+    """The gaps of all symbols after an answer: GAP_SCHEMA, sorted by symbol and first_ts.
+
+    Args:
+        missing: symbol, ts, ts_end, slot of bars that do not exist, among those looked at.
+        known: GAP_SCHEMA, the gaps known before among the bars looked at; they are replaced by what is returned.
+        timeframe: of the bars.
+        now: UTC.
+        is_asked: symbol, is_fetched: whether a provider can be asked for the bars, or they come from files only.
+    """
+    # Of known gaps that overlap a ts, the last that starts at or before it is the one that holds it, as gaps do not
+    # overlap each other.
+    held = (
+        missing.sort("ts")
+        .join_asof(
+            known.select("symbol", gap_start="first_ts", gap_end="last_ts", **{name: name for name in _SHARED}).sort(
+                "gap_start"
+            ),
+            left_on="ts",
+            right_on="gap_start",
+            by="symbol",
+            strategy="backward",
+            check_sortedness=False,
+        )
+        .join(is_asked, on="symbol", how="left")
+    )
+    is_known = (pl.col("ts") <= pl.col("gap_end")).fill_null(False) & (
+        pl.col("is_fetched") != (pl.col("status") == NOT_IN_FILE)
+    )
+    is_due = is_known & (pl.col("status") == OPEN) & (pl.col("next_attempt_at") <= now)
+    asked = pl.when(is_known).then(pl.col("asked") + is_due.cast(pl.Int64)).otherwise(0)
+    found_at = pl.when(is_known).then("found_at").otherwise(pl.lit(now, UTC_TIME))
+    was_settled = is_known & (pl.col("status") != OPEN)
+    is_old = found_at - pl.col("ts_end") > OLD_AFTER
+    exhausted = asked >= pl.when(is_old).then(MOST_ATTEMPTS_OLD).otherwise(MOST_ATTEMPTS)
+    status = (
+        pl.when(~pl.col("is_fetched"))
+        .then(pl.lit(NOT_IN_FILE))
+        .when(was_settled | exhausted)
+        .then(pl.lit(DID_NOT_TRADE))
+        .otherwise(pl.lit(OPEN))
+    )
+    judged = (
+        held.with_columns(_asked=asked, _found_at=found_at, _status=status, _renew=is_due | ~is_known)
+        .with_columns(
+            _next=pl.when(pl.col("_status") == OPEN).then(
+                pl.when("_renew").then(_due_after(pl.col("_asked"), timeframe, now)).otherwise("next_attempt_at")
+            )
+        )
+        .sort("symbol", "slot")
+    )
+    shared = ("_status", "_asked", "_next", "_found_at")
+    breaks = pl.any_horizontal(
+        pl.col("slot") != pl.col("slot").shift(1) + 1,
+        *(pl.col(name).ne_missing(pl.col(name).shift(1)) for name in shared),
+    )
+    return (
+        judged.with_columns(_run=breaks.fill_null(True).cum_sum().over("symbol"))
+        .group_by("symbol", "_run", maintain_order=True)
+        .agg(
+            first_ts=pl.col("ts").first(),
+            last_ts=pl.col("ts").last(),
+            bars=pl.len().cast(pl.Int64),
+            status=pl.col("_status").first(),
+            asked=pl.col("_asked").first(),
+            next_attempt_at=pl.col("_next").first(),
+            found_at=pl.col("_found_at").first(),
+        )
+        .drop("_run")
+        .match_to_schema(GAP_SCHEMA, integer_cast="upcast")
+    )
+
+
+def _due_after(asked: pl.Expr, timeframe: Timeframe, now: datetime) -> pl.Expr:
+    pause = pl.lit(FIRST_PAUSE.get(timeframe, FIRST_PAUSE_OTHERWISE)) * (PAUSE_FACTOR**asked)
+    return next_due(pl.lit(now, UTC_TIME) + pause.cast(pl.Duration("us")))
+
+
+def next_due(moment: pl.Expr) -> pl.Expr:
+    """The first of the common due times that is not before `moment`."""
+    shifted = moment - pl.lit(_DUE_OFFSET)
+    every = f"{int(_DUE_EVERY.total_seconds())}s"
+    start = shifted.dt.truncate(every)
+    return pl.when(start == shifted).then(start).otherwise(start.dt.offset_by(every)) + pl.lit(_DUE_OFFSET)
+
+
+def next_due_time(moment: datetime) -> datetime:
+    """As `next_due`, of one time."""
+    due = pl.select(next_due(pl.lit(moment, UTC_TIME))).item()
+    assert isinstance(due, datetime)
+    return due
+
+
+def clusters(gaps: pl.DataFrame, apart: timedelta, most: int) -> pl.DataFrame:
+    """Cover the `gaps` of each symbol (symbol, calendar, provider, start, end) by at most `most` windows.
+
+    Gaps less than `apart` from each other share one. Returns symbol, calendar, provider, start, end, round (0, 1, …: a
+    symbol has one window a round), sorted by round, start and symbol.
+    """
+    ordered = gaps.sort("symbol", "start")
+    distance = pl.col("start") - pl.col("end").shift(1).over("symbol")
+    # The widest distances are where a symbol's windows are cut.
+    rank = distance.rank("ordinal", descending=True).over("symbol")
+    is_cut = (distance >= apart) & (rank < most)
+    return (
+        ordered.with_columns(round=is_cut.fill_null(False).cast(pl.Int64).cum_sum().over("symbol"))
+        .group_by("symbol", "calendar", "provider", "round", maintain_order=True)
+        .agg(pl.col("start").min(), pl.col("end").max())
+        .select("symbol", "calendar", "provider", "start", "end", "round")
+        .sort("round", "start", "symbol")
+    )

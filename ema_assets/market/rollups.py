@@ -1,0 +1,87 @@
+"""From 5m bars to 15m, 30m, 1h and 4h bars, anchored to the session. No I/O and no clock."""
+
+import polars as pl
+
+from ema_assets.market.calendars import bar_grid, latest_of
+from ema_assets.market.validation import BAR_SCHEMA
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.timeframes import BASE, Timeframe
+
+CODE_VERSION = "1"
+
+
+def buckets_of(times: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> pl.DataFrame:
+    """Add to `times` (calendar, ts, …) the bar of `timeframe` that holds each ts: columns bucket, bucket_end.
+
+    Both are null where no session holds the ts. Order and all other columns are kept.
+    """
+    grid = bar_grid(sessions, timeframe).select("calendar", bucket="ts", bucket_end="ts_end").sort("bucket")
+    return latest_of(times, grid, "bucket").with_columns(
+        pl.when(pl.col("ts") < pl.col("bucket_end")).then(pl.col("bucket", "bucket_end"))
+    )
+
+
+def roll_up(
+    bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame, complete_through: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Bars of `timeframe` from 5m `bars`, and the first bucket of each symbol that is still open.
+
+    Args:
+        bars: BAR_SCHEMA without timeframe, plus `calendar`; sorted by symbol and ts, starting at a bucket's start.
+        timeframe: one of the rolled-up ones.
+        sessions: SESSION_SCHEMA, covering the bars.
+        complete_through: symbol, complete_through (UTC): up to when 5m bars are known to be complete.
+
+    Returns:
+        The closed bars (BAR_SCHEMA and missing_bars): a bucket is published only when its whole time is complete,
+        with the bars that really traded; a bucket in which nothing traded has no bar. `missing_bars` counts the 5m
+        bars that are not there. Then symbol, bucket, bucket_end of each symbol's first bucket that holds bars but is
+        not complete.
+    """
+    buckets = (
+        buckets_of(bars, timeframe, sessions)
+        .filter(pl.col("bucket").is_not_null())
+        .group_by("symbol", "bucket", maintain_order=True)
+        .agg(
+            pl.col("bucket_end").first(),
+            pl.col("open").first(),
+            pl.col("high").max(),
+            pl.col("low").min(),
+            pl.col("close").last(),
+            pl.col("volume"),
+            pl.len().alias("traded"),
+        )
+        # Added up apart: how a sum within group_by rounds depends on the other groups there are.
+        .with_columns(pl.col("volume").list.sum())
+        .join(complete_through, on="symbol", how="left", maintain_order="left")
+    )
+    is_complete = (pl.col("bucket_end") <= pl.col("complete_through")).fill_null(False)
+    closed = buckets.filter(is_complete).select(
+        "symbol",
+        pl.lit(timeframe.value).alias("timeframe"),
+        pl.col("bucket").alias("ts"),
+        *list(BAR_SCHEMA)[3:],
+        # The last bucket of a session is shorter, and so may its last 5m bar be.
+        missing_bars=((pl.col("bucket_end") - pl.col("bucket")).dt.total_minutes() / BASE.minutes).ceil().cast(pl.Int16)
+        - pl.col("traded").cast(pl.Int16),
+    )
+    still_open = (
+        buckets.filter(~is_complete)
+        .group_by("symbol", maintain_order=True)
+        .agg(pl.col("bucket").first(), pl.col("bucket_end").first())
+    )
+    return closed, still_open
+
+
+def dirty_buckets(changed: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> pl.DataFrame:
+    """Where a rolled-up series must start again after its 5m bars changed.
+
+    `changed` has symbol, calendar and changed_from (UTC). Returns symbol, dirty_from and dirty_end: start and end of
+    the bucket that holds `changed_from`.
+    """
+    times = changed.select("symbol", "calendar", pl.col("changed_from").cast(UTC_TIME).alias("ts"))
+    return (
+        buckets_of(times, timeframe, sessions)
+        .filter(pl.col("bucket").is_not_null())
+        .select("symbol", dirty_from="bucket", dirty_end="bucket_end")
+    )

@@ -1,0 +1,97 @@
+"""Symbols, series and instruments: parsed once, at the edge. No I/O."""
+
+import re
+from dataclasses import dataclass
+
+from ema_assets.model.errors import InvalidKeyError
+from ema_assets.model.timeframes import ORDER, Timeframe
+
+ALWAYS_OPEN = "24/7"
+DEFAULT_CALENDAR = "XNYS"
+# A calendar with the hours before and after the exchange's own is written with this behind its code.
+EXTENDED_SUFFIX = " extended"
+EXTENDED_CALENDARS = ("XNYS", "XNAS")
+# The ways an EMA can start: see signals/ema_signals.py, which says what they mean.
+SEEDS = ("sma", "first")
+# What a trend is called, and its flips: signals say it and strategies read it.
+UP, DOWN = "up", "down"
+BULLISH, BEARISH = "bullish", "bearish"
+# The provider of a symbol whose bars come only from `ema-assets ingest`.
+FROM_FILES = "file"
+
+# Dagster keeps `|` for multi-partition keys and `,` `[` `]` for key ranges; the rest is what vendors use.
+_SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9.\-_=^/:]{0,31}")
+
+
+def parse_symbol(text: str) -> str:
+    """Return `text` as a symbol.
+
+    Raises:
+        InvalidKeyError: when it is empty, longer than 32 characters or holds a character that no vendor uses.
+    """
+    if not _SYMBOL.fullmatch(text):
+        raise InvalidKeyError(
+            f"`symbol` must be 1 to 32 letters, digits or . - _ = ^ / : and start with a letter or digit, "
+            f"received {text!r}"
+        )
+    return text
+
+
+def parse_timeframe(text: str) -> Timeframe:
+    """Return `text` as a timeframe.
+
+    Raises:
+        InvalidKeyError: when it is not one of the six.
+    """
+    try:
+        return Timeframe(text)
+    except ValueError:
+        allowed = ", ".join(ORDER)
+        raise InvalidKeyError(f"`timeframe` must be one of {allowed}, received {text!r}") from None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Series:
+    """One symbol on one timeframe, written `AAPL|5m`: exactly one partition of every asset."""
+
+    symbol: str
+    timeframe: Timeframe
+
+    @classmethod
+    def parse(cls, text: str) -> "Series":
+        """Read `AAPL|5m`.
+
+        Raises:
+            InvalidKeyError: when it is not a symbol and a timeframe around one `|`.
+        """
+        symbol, bar, timeframe = text.partition("|")
+        if not bar:
+            raise InvalidKeyError(f"a series must read SYMBOL|TIMEFRAME such as AAPL|5m, received {text!r}")
+        return cls(parse_symbol(symbol), parse_timeframe(timeframe))
+
+    def __str__(self) -> str:
+        return f"{self.symbol}|{self.timeframe.value}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Instrument:
+    """A symbol and what must be known to trade and fetch it.
+
+    `calendar` is an exchange_calendars code (`XNYS`), one with extended hours (`XNYS extended`), or `24/7`; an
+    instrument that trades around the clock is crypto to every provider we speak to. `provider` is None for the
+    configured one, the name of another, or `file` for a symbol that no provider is asked for.
+    """
+
+    symbol: str
+    calendar: str = DEFAULT_CALENDAR
+    provider: str | None = None
+
+    @property
+    def is_fetched(self) -> bool:
+        """True when a provider is asked for its bars."""
+        return self.provider != FROM_FILES
+
+    @property
+    def is_crypto(self) -> bool:
+        """True when it trades around the clock."""
+        return self.calendar == ALWAYS_OPEN

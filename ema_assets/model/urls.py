@@ -1,0 +1,33 @@
+"""Database URLs: the forms that libpq and Dagster need, and one without its password. No I/O."""
+
+import re
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+
+def libpq_url(url: str) -> str:
+    """`url` as libpq, psql and ADBC read it: scheme `postgresql`, no driver name."""
+    parts = urlsplit(url)
+    return _joined("postgresql", parts.netloc, parts.path, parts.query)
+
+
+def dagster_url(url: str) -> str:
+    """`url` as Dagster's storage needs it: the psycopg2 driver named, tables in the schema `dagster`.
+
+    SQLAlchemy 2.1 picks psycopg 3 for a bare `postgresql://`, with which dagster-postgres 0.29 fails every run.
+    """
+    parts = urlsplit(url)
+    query = [(key, value) for key, value in parse_qsl(parts.query) if key != "options"]
+    query.append(("options", "-csearch_path=dagster"))
+    return _joined("postgresql+psycopg2", parts.netloc, parts.path, urlencode(query, quote_via=quote))
+
+
+def masked_url(url: str) -> str:
+    """`url` with its password, if any, replaced by `***`: fit for a log or a screen."""
+    parts = urlsplit(url)
+    netloc = re.sub(r"^([^:@]*):.*@", r"\1:***@", parts.netloc)
+    return _joined(parts.scheme, netloc, parts.path, re.sub(r"(?i)(password=)[^&]*", r"\1***", parts.query))
+
+
+def _joined(scheme: str, netloc: str, path: str, query: str) -> str:
+    # Not urlunsplit, which drops the slashes of a URL without a host (a server on a Unix socket).
+    return f"{scheme}://{netloc}{path}{'?' if query else ''}{query}"

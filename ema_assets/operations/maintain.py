@@ -1,0 +1,181 @@
+"""Keeping the database level: old runs, old rows that were put aside, statistics. What may go is in store/retention.
+
+Every deletion goes in bounded batches, each in a transaction of its own: a kill loses nothing but the rest, which the
+next maintenance takes, and no batch holds its locks for long.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from pathlib import Path
+from shutil import rmtree
+
+import polars as pl
+
+from ema_assets.config.settings import Settings
+from ema_assets.refresh.outcome import batches
+from ema_assets.store import latency, retention
+from ema_assets.store.database import Database, Transaction
+
+# One batch of this many events takes about a quarter of a second on two cores.
+ROWS_PER_BATCH = 20_000
+# Ten thousand symbols make about 5,000 runs a day; after a long pause the rest is left to the next day.
+RUNS_AT_MOST = 20_000
+# `status` looks at the last week's.
+LATENCY_DAYS = 30
+
+RemoveLogs = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """For how many days what is kept. `correction_days` is None when corrected bars keep their old values for ever."""
+
+    run_days: int
+    rejected_days: int
+    correction_days: int | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Retention":
+        """As the environment says."""
+        return cls(
+            run_days=settings.run_retention_days,
+            rejected_days=settings.rejected_retention_days,
+            correction_days=settings.correction_retention_days or None,
+        )
+
+
+@dataclass(slots=True)
+class Tidied:
+    """What a maintenance deleted and what it left.
+
+    `runs_kept` are old runs that hold what is the latest of a partition or check; `runs_left` are old runs that the
+    next maintenance deletes; `logs_left` are deleted runs whose log files could not be removed.
+    """
+
+    runs: int = 0
+    events: int = 0
+    check_records: int = 0
+    backfills: int = 0
+    rejected_bars: int = 0
+    corrections: int = 0
+    tables_analyzed: int = 0
+    runs_kept: int = 0
+    runs_left: int = 0
+    logs_left: int = 0
+    log_error: str = ""
+
+    def counts(self) -> dict[str, int]:
+        """All numbers by name."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "log_error"}
+
+    def sentences(self, rules: Retention) -> list[str]:
+        """The same for a person."""
+        corrections = (
+            f"{self.corrections} old values of corrected bars after {rules.correction_days} days"
+            if rules.correction_days
+            else "old values of corrected bars are kept for ever"
+        )
+        events = f"{self.events} events and {self.check_records} check records"
+        found = [
+            f"Deleted {self.runs} runs with {events}, {self.backfills} backfills, after {rules.run_days} days",
+            f"Kept {self.runs_kept} older runs, for each holds the latest event of a partition or check",
+            f"Deleted {self.rejected_bars} rejected bars after {rules.rejected_days} days; {corrections}",
+            f"Refreshed the statistics of {self.tables_analyzed} tables",
+        ]
+        if self.runs_left:
+            found.append(f"Left {self.runs_left} old runs to the next maintenance")
+        if self.logs_left:
+            found.append(f"The log files of {self.logs_left} deleted runs could not be removed: {self.log_error}")
+        return found
+
+
+def maintain(
+    database: Database,
+    rules: Retention,
+    now: datetime,
+    remove_logs: RemoveLogs,
+    *,
+    runs_at_most: int = RUNS_AT_MOST,
+    rows_per_batch: int = ROWS_PER_BATCH,
+) -> Tidied:
+    """Delete what is older than `rules` allow at `now` and refresh the statistics of tables that changed.
+
+    `remove_logs` removes the log files of a run, given its id. A batch is `rows_per_batch` rows, or one run with more.
+    """
+    done = Tidied()
+    with database.transaction() as transaction:
+        has_runs = retention.dagster_is_here(transaction)
+    if has_runs:
+        _tidy_dagster(database, now - timedelta(days=rules.run_days), remove_logs, runs_at_most, rows_per_batch, done)
+    rejected_before = now - timedelta(days=rules.rejected_days)
+    done.rejected_bars = _in_batches(
+        database, rows_per_batch, lambda each, rows: retention.delete_rejected(each, rejected_before, rows)
+    )
+    latency_before = now - timedelta(days=LATENCY_DAYS)
+    _in_batches(database, rows_per_batch, lambda each, rows: latency.delete_before(each, latency_before, rows))
+    if rules.correction_days is not None:
+        corrected_before = now - timedelta(days=rules.correction_days)
+        done.corrections = _in_batches(
+            database, rows_per_batch, lambda each, rows: retention.delete_corrections(each, corrected_before, rows)
+        )
+    with database.transaction() as transaction:
+        tables = retention.changed_tables(transaction)
+    for table in tables:
+        with database.transaction() as transaction:
+            retention.analyze(transaction, table)
+    done.tables_analyzed = len(tables)
+    return done
+
+
+def log_folder_remover(storage_folder: Path) -> RemoveLogs:
+    """Removes a run's folder below Dagster's storage folder, where its local compute log manager writes."""
+
+    def remove(run_id: str) -> None:
+        folder = storage_folder / run_id
+        # An id that is a path must not lead anywhere else.
+        if folder.parent == storage_folder and run_id != ".." and folder.is_dir():
+            rmtree(folder)
+
+    return remove
+
+
+def _tidy_dagster(
+    database: Database, before: datetime, remove_logs: RemoveLogs, runs_at_most: int, rows_per_batch: int, done: Tidied
+) -> None:
+    with database.transaction() as transaction:
+        runs = retention.removable_runs(transaction, before, runs_at_most)
+    # A run without events is a row all the same.
+    estimates = runs.select(symbol=pl.col("run_id"), rows=pl.col("events") + 1)
+    for run_ids in batches(estimates, rows_per_batch):
+        with database.transaction() as transaction:
+            done.events += retention.delete_runs(transaction, run_ids)
+        done.runs += len(run_ids)
+        _remove_logs(run_ids, remove_logs, done)
+    done.check_records = _in_batches(database, rows_per_batch, retention.delete_check_records)
+    done.backfills = _in_batches(
+        database, rows_per_batch, lambda each, rows: retention.delete_backfills(each, before, rows)
+    )
+    with database.transaction() as transaction:
+        old = retention.count_old_runs(transaction, before)
+        done.runs_left = retention.removable_runs(transaction, before, old).height if done.runs == runs_at_most else 0
+    done.runs_kept = old - done.runs_left
+
+
+def _remove_logs(run_ids: Sequence[str], remove_logs: RemoveLogs, done: Tidied) -> None:
+    for run_id in run_ids:
+        try:
+            remove_logs(run_id)
+        except OSError as error:
+            done.logs_left += 1
+            done.log_error = str(error)
+
+
+def _in_batches(database: Database, rows_per_batch: int, delete: Callable[[Transaction, int], int]) -> int:
+    total = 0
+    while True:
+        with database.transaction() as transaction:
+            deleted = delete(transaction, rows_per_batch)
+        total += deleted
+        if deleted < rows_per_batch:
+            return total

@@ -1,0 +1,51 @@
+"""The whole chain in one process, for the command line and for benchmarks; Dagster runs it an asset at a time."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+
+from ema_assets.config.watchlist import Watchlist
+from ema_assets.model import clock as market_clock
+from ema_assets.model.asset_names import OHLC
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.refresh.compute import refresh_computed, refresh_rolled_up
+from ema_assets.refresh.fetch import FetchRules, OpenProvider, refresh_fetched
+from ema_assets.refresh.graph import Graph, build
+from ema_assets.refresh.outcome import Outcome
+from ema_assets.store.database import Database
+
+
+def refresh_all(  # noqa: PLR0913 - one call of the whole chain, for those who have no Dagster
+    database: Database,
+    watched: Watchlist,
+    open_provider: OpenProvider,
+    publication_delay: timedelta,
+    symbols: Sequence[str],
+    timeframes: Sequence[Timeframe],
+    *,
+    graph: Graph | None = None,
+    everything: bool = False,
+    clock: Callable[[], datetime] = market_clock.now,
+) -> Iterator[tuple[str, Timeframe, Outcome]]:
+    """Bring `symbols` on `timeframes` up to date, asset by asset; yield what came of each as it is done.
+
+    Without `graph`, the one that `watched` makes. What reads a longer timeframe is computed once more when that one is
+    done.
+    """
+    now = clock()
+    graph = graph or build(watched)
+    sync(database, watched, now, graph)
+    rules = FetchRules(dict(watched.history_days), publication_delay)
+    for timeframe in timeframes:
+        for node in graph.on:
+            if node.name != OHLC:
+                outcome = refresh_computed(database, node, timeframe, symbols, now, everything=everything)
+            elif timeframe.is_fetched:
+                outcome = refresh_fetched(
+                    database, open_provider, timeframe, symbols, rules, now, everything=everything
+                )
+            else:
+                outcome = refresh_rolled_up(database, timeframe, symbols, now, everything=everything)
+            yield node.name, timeframe, outcome
+    for node, timeframe in graph.behind(timeframes):
+        yield node.name, timeframe, refresh_computed(database, node, timeframe, symbols, now)

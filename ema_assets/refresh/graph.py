@@ -1,0 +1,325 @@
+"""The graph of assets: bars, the signals that were found, the strategies that are configured. Built, never stored here.
+
+Every process builds it from the same declarations and the same watchlist; `watch.sync` brings it into the database, by
+which the ledger knows what a change makes dirty.
+"""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from ema_assets.config.settings import Settings
+from ema_assets.config.watchlist import Watchlist, load
+from ema_assets.market import rollups
+from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
+from ema_assets.model.errors import WatchlistError, did_you_mean
+from ema_assets.model.symbols import SEEDS
+from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.signals.declaration import Column, Param, Params, Signal
+from ema_assets.signals.discovery import discover
+from ema_assets.store import tables
+from ema_assets.store.tables import Table
+from ema_assets.strategies import variant as variants
+from ema_assets.strategies.trade_columns import STATE_KINDS, TRADE_KINDS
+from ema_assets.strategies.variant import Variant, parse_variants
+
+_BAR_COLUMNS = (
+    Column("ts", "timestamptz", "Opening time of the bar, UTC; a 1d bar carries its session's open"),
+    Column("open", "float8", "First price"),
+    Column("high", "float8", "Highest price"),
+    Column("low", "float8", "Lowest price"),
+    Column("close", "float8", "Last price"),
+    Column("volume", "float8", "Units traded"),
+)
+_TS = Column("ts", "timestamptz", "Opening time of the bar, UTC")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One asset: its table, what it reads on its own timeframe, and how it is computed.
+
+    Bars have neither `signal` nor `variant`. `columns` are those of the table behind symbol and timeframe.
+    """
+
+    name: str
+    table: Table
+    reads: Mapping[str, tuple[str, ...]]
+    columns: tuple[Column, ...]
+    code_version: str
+    description: str
+    group: str
+    signal: Signal | None = None
+    params: Params = field(default_factory=dict)
+    variant: Variant | None = None
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """Its own table, and of a strategy the one of its states."""
+        return (self.table,) if self.variant is None else (self.table, self.states)
+
+    @property
+    def states(self) -> Table:
+        """Where a strategy keeps what it goes on from."""
+        kinds = {**STATE_KINDS, "bar_number": "int8"}
+        return Table(f"{self.name}_state", "ts", tuple(kinds), tuple(kinds.values()))
+
+    def touches(self, tables: Collection[str]) -> bool:
+        """True when one of its tables is among those named."""
+        return any(table.name in tables for table in self.tables)
+
+    @property
+    def main_input(self) -> str | None:
+        """The asset it reads that has a row for every row or so of its own."""
+        return None if not self.reads else EMA_TREND if EMA_TREND in self.reads else next(iter(self.reads))
+
+    def inputs(self) -> list[tuple[str, Timeframe, str, Timeframe, bool]]:
+        """What it reads on every timeframe: asset, timeframe, reads, its timeframe, is_main."""
+        found = [
+            (self.name, timeframe, source, timeframe, source == self.main_input)
+            for timeframe in ORDER
+            for source in self.reads
+        ]
+        if self.variant is not None and (higher := self.variant.higher_timeframe) is not None:
+            found += [
+                (self.name, timeframe, EMA_TREND, higher, False) for timeframe in ORDER if timeframe.rank < higher.rank
+            ]
+        return found
+
+
+BARS = Node(
+    name=OHLC,
+    table=tables.BARS,
+    reads={},
+    columns=_BAR_COLUMNS,
+    code_version=rollups.CODE_VERSION,
+    description="Closed OHLC bars of every symbol and timeframe.",
+    group="bars",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """All assets, each after what it reads; those in `off` are switched off."""
+
+    nodes: Mapping[str, Node]
+    off: frozenset[str] = frozenset()
+
+    @property
+    def on(self) -> tuple[Node, ...]:
+        """The assets that are switched on."""
+        return tuple(node for node in self.nodes.values() if node.name not in self.off)
+
+    @property
+    def strategies(self) -> list[str]:
+        """The names of the strategies."""
+        return [node.name for node in self.on if node.variant is not None]
+
+    def has(self, name: str) -> bool:
+        """True when there is an asset of that name and it is switched on."""
+        return name in self.nodes and name not in self.off
+
+    @property
+    def computed(self) -> tuple[Node, ...]:
+        """The assets that are switched on and computed from others."""
+        return tuple(node for node in self.on if node.name != OHLC)
+
+    def behind(self, timeframes: Collection[Timeframe]) -> list[tuple[Node, Timeframe]]:
+        """What reads a longer timeframe than its own, when `timeframes` are done one after another, shortest first."""
+        return [
+            (node, timeframe)
+            for node in self.computed
+            for timeframe in ORDER
+            if timeframe in timeframes and node.variant is not None
+            if node.variant.on(timeframe).higher_timeframe in timeframes
+        ]
+
+    @property
+    def code_versions(self) -> dict[str, str]:
+        """The version of every asset's code."""
+        return {node.name: node.code_version for node in self.nodes.values()}
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for two graphs exactly when they compute the same assets in the same way."""
+        said = [(node.name, node.code_version, node.table, node.inputs()) for node in self.on]
+        return hashlib.sha256(repr(said).encode()).hexdigest()
+
+    def assets(self) -> pl.DataFrame:
+        """Asset and is_on, for the ledger."""
+        return pl.DataFrame(
+            {"asset": list(self.nodes), "is_on": [name not in self.off for name in self.nodes]},
+            schema={"asset": pl.String(), "is_on": pl.Boolean()},
+        )
+
+    def inputs(self) -> pl.DataFrame:
+        """asset, timeframe, reads, reads_timeframe, is_main, for the ledger."""
+        rows = [
+            (asset, timeframe.value, source, source_timeframe.value, is_main)
+            for node in self.nodes.values()
+            for asset, timeframe, source, source_timeframe, is_main in node.inputs()
+        ]
+        names = ("asset", "timeframe", "reads", "reads_timeframe")
+        return pl.DataFrame(rows, schema={**dict.fromkeys(names, pl.String()), "is_main": pl.Boolean()}, orient="row")
+
+
+def configured(settings: Settings) -> Graph:
+    """The graph that the watchlist and the folder of signals of `settings` make.
+
+    Raises:
+        ConfigurationError: when one of them is wrong. A watchlist that is not there yet is the default one.
+    """
+    watched = load(settings.watchlist_path) if settings.watchlist_path.exists() else Watchlist((), {})
+    return build(watched, settings.signals_folder)
+
+
+def build(watched: Watchlist, folder: Path | None = None) -> Graph:
+    """The graph of what `watched` says about signals and strategies, with the signals of `folder`.
+
+    Raises:
+        ConfigurationError: naming the signal, parameter or strategy and what is allowed.
+    """
+    signals = discover(folder)
+    nodes = {OHLC: BARS}
+    params = _params(watched, signals)
+    nodes |= {name: _signal(signal, params[name]) for name, signal in signals.items()}
+    nodes |= {each.name: _strategy(each) for each in parse_variants(watched.strategies, watched.where)}
+    off = frozenset(watched.signals_off)
+    _check_known("off", off, signals, watched.where)
+    for node in nodes.values():
+        if node.name not in off and (missing := sorted(off & node.reads.keys())):
+            raise WatchlistError(
+                f"{watched.where}: {', '.join(missing)} cannot be switched off while {node.name} reads it; switch "
+                f"{node.name} off too"
+            )
+    return Graph(nodes, off)
+
+
+def _check_known(key: str, names: Collection[str], signals: Mapping[str, Signal], where: str) -> None:
+    for name in names:
+        if name not in signals:
+            hint = did_you_mean(name, signals)
+            raise WatchlistError(
+                f"{where}: signals: `{key}` names no signal: {name!r}; there are {', '.join(signals)}{hint}"
+            )
+
+
+def _params(watched: Watchlist, signals: Mapping[str, Signal]) -> dict[str, Params]:
+    given: dict[str, dict[str, Any]] = {name: dict(values) for name, values in watched.signal_params.items()}
+    for name, values in given.items():
+        _check_known(name, [name], signals, watched.where)
+        if name == EMA_SIGNALS and "seed" in values:
+            raise WatchlistError(f"{watched.where}: how EMAs start is said under `[ema]`, not `[signals.{name}]`")
+    if watched.ema_seed != SEEDS[0]:
+        given.setdefault(EMA_SIGNALS, {})["seed"] = watched.ema_seed
+    found: dict[str, Params] = {}
+    for name, signal in signals.items():
+        values = given.get(name, {})
+        for key, value in values.items():
+            _check_param(f"{watched.where}: signals.{name}", key, value, signal.params)
+        found[name] = {**signal.defaults, **values}
+        if (complaint := signal.check(found[name])) is not None:
+            raise WatchlistError(f"{watched.where}: signals.{name}: {complaint}")
+    return found
+
+
+def _check_param(where: str, key: str, value: Any, params: Mapping[str, Param]) -> None:
+    if key not in params:
+        raise WatchlistError(f"{where}: unknown key `{key}`, allowed are {', '.join(params) or 'none'}")
+    param = params[key]
+    if isinstance(param.default, str):
+        if value not in param.choices:
+            raise WatchlistError(f"{where}: `{key}` must be one of {', '.join(param.choices)}, received {value!r}")
+        return
+    kind = "a whole number" if isinstance(param.default, int) else "a number"
+    allowed = (int,) if isinstance(param.default, int) else (int, float)
+    if isinstance(value, bool) or not isinstance(value, allowed) or not param.least <= value <= param.most:
+        raise WatchlistError(
+            f"{where}: `{key}` must be {kind} from {param.least:g} to {param.most:g}, received {value!r}"
+        )
+
+
+def _signal(signal: Signal, params: Params) -> Node:
+    return Node(
+        name=signal.name,
+        table=Table(
+            signal.name,
+            "ts",
+            signal.column_names,
+            tuple(column.kind for column in signal.columns),
+            flips=tables.CROSSOVERS if signal.name == EMA_TREND else None,
+        ),
+        reads=signal.reads,
+        columns=(_TS, *signal.columns),
+        code_version=signal.code_version(params),
+        description=signal.description,
+        group=signal.group,
+        signal=signal,
+        params=params,
+    )
+
+
+_TRADE_COLUMNS = {
+    "entry_ts": "Opening time of the bar at which the trade was entered, UTC",
+    "side": "long or short",
+    "entry_price": "Price of the entry",
+    "entry_reason": "What led to it",
+    "exit_ts": "Opening time of the bar at which it was left; null while open",
+    "exit_price": "Price of the exit; null while open",
+    "exit_reason": "What led to it; null while open",
+    "last_ts": "Bar the trade is marked to: the exit, or the newest bar",
+    "last_price": "Exit price, or close of that bar",
+    "return_pct": "Gain in percent of the entry price, before costs; of a short when the price falls",
+    "net_return_pct": "The same after the costs of entry and exit",
+    "bars_held": "Bars from entry to last_ts",
+    "stop_price": "Stop at entry; null without one",
+    "stop_now": "Where the stop is now, or was at the exit: trailing has moved it",
+    "target_price": "Target; null without one",
+    "r_multiple": "Gain as a multiple of the risk from entry to stop; null without a stop",
+    "mae_pct": "Worst excursion against the trade, in percent of the entry price, at most 0",
+    "mfe_pct": "Best excursion, at least 0",
+    "status": "open or closed",
+    "bar_returns_sum": "Sum of the returns of equity over the bars of the trade, costs included",
+    "bar_returns_square_sum": "Sum of their squares",
+    "bar_returns_negative_square_sum": "Sum of the squares of the negative ones",
+    "equity_peak": "Highest equity within the trade, as a multiple of that before entry",
+    "equity_peak_ts": "When",
+    "equity_trough": "Lowest equity within the trade, likewise",
+    "equity_trough_ts": "When",
+    "drawdown": "Deepest fall of equity from a peak within the trade, as a fraction",
+    "drawdown_peak_ts": "Where it began",
+    "drawdown_trough_ts": "Where it ended",
+}
+
+_RULES = {
+    variants.CROSSOVER: (
+        "in at the crossover of EMA 9 and EMA 30, out at the next one the other way",
+        "Trades of the 9-30 EMA crossover strategy",
+    ),
+    variants.PULLBACK: (
+        "in when a bar trades beyond the one that closed on the wrong side of EMA 9 while the trend by WMA 30 holds",
+        "Trades of the 9/30 pullback strategy",
+    ),
+}
+
+
+def _strategy(variant: Variant) -> Node:
+    rule, title = _RULES[variant.rule]
+    values = {name: kind for name, kind in TRADE_KINDS.items() if name != "entry_ts"}
+    return Node(
+        name=variant.name,
+        table=Table(variant.name, "entry_ts", tuple(values), tuple(values.values()), flips=tables.TRADES),
+        reads=variants.reads(variant),
+        columns=tuple(Column(name, TRADE_KINDS[name], text) for name, text in _TRADE_COLUMNS.items()),
+        code_version=variants.code_version(variant),
+        description=(
+            f"{title}, one row a trade: {rule}. The open trade is marked to the last close.\n\n"
+            f"Side {variant.side}, filled at the {variant.fill.replace('_', ' ')}, {variant.cost_bps:g} basis points "
+            "of costs a side. An example of a rule, not advice."
+        ),
+        group="strategies",
+        variant=variant,
+    )

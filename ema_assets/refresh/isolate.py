@@ -1,0 +1,48 @@
+"""A batch that one series spoils: find the culprit, let the others finish."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import adbc_driver_manager
+
+from ema_assets.model.errors import StoreError
+
+_log = logging.getLogger(__name__)
+
+# Classes of SQLSTATE that are no series' fault: lost connection, wrong transaction state, deadlock, out of resources,
+# shutdown, system error. What comes again later can succeed as it is.
+_CAN_HEAL = ("08", "25", "40", "53", "57", "58")
+
+
+def can_heal(error: BaseException) -> bool:
+    """True when the database is to blame and the same work can succeed a little later."""
+    if isinstance(error, StoreError):
+        return True
+    state = getattr(error, "sqlstate", None)
+    return isinstance(error, adbc_driver_manager.Error) and (state is None or state.startswith(_CAN_HEAL))
+
+
+def in_halves(symbols: Sequence[str], work: Callable[[list[str]], None]) -> dict[str, str]:
+    """Do `work` for all `symbols` at once; when that fails, for each half, until the culprits stand alone.
+
+    `work` must leave nothing behind when it raises. Returns why each culprit failed.
+
+    Raises:
+        StoreError: and other errors that are no series' own: the database is gone, out of memory, a deadlock.
+    """
+    try:
+        work(list(symbols))
+    except Exception as error:
+        if can_heal(error) or isinstance(error, MemoryError):
+            raise
+        if len(symbols) == 1:
+            _log.exception("%s cannot be processed", symbols[0])
+            return {symbols[0]: _described(error)}
+        middle = len(symbols) // 2
+        return in_halves(symbols[:middle], work) | in_halves(symbols[middle:], work)
+    return {}
+
+
+def _described(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:500]}"

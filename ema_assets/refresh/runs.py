@@ -1,0 +1,79 @@
+"""Stale series to as few runs as possible. No I/O, no clock, no Dagster."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from ema_assets.model.timeframes import ORDER, Timeframe
+
+
+@dataclass(frozen=True, slots=True)
+class Rectangle:
+    """A run's reach: all symbols from `first` to `last`, both included, on one timeframe."""
+
+    timeframe: Timeframe
+    first: str
+    last: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """One run: a rectangle, and how many stale series it is for.
+
+    `is_history` when it loads the whole history of new series, `is_repair` when it only asks again for missing bars.
+    """
+
+    rectangle: Rectangle
+    series: int
+    is_history: bool
+    is_repair: bool = False
+
+
+# Kinds of runs in order of urgency, by the reason for which a series is stale.
+_LIVE, _REPAIR, _HISTORY = range(3)
+_KINDS = {"bars missing": _REPAIR, "never asked": _HISTORY}
+
+
+def plan_runs(
+    stale: pl.DataFrame,
+    symbols: Sequence[str],
+    in_flight: Iterable[Rectangle],
+    series_per_run: int,
+) -> list[PlannedRun]:
+    """Cover the stale series with runs, most urgent first.
+
+    Args:
+        stale: symbol, timeframe, reason; a series may occur once an asset.
+        symbols: all symbols in the order of their partitions; a rectangle spans this order. Others are left out.
+        in_flight: what queued and running runs already cover; series inside are left to them.
+        series_per_run: stale series a run takes at most.
+
+    Returns:
+        Runs in order of timeframe, live ones before those that only ask for missing bars again, and these before the
+        loading of history; none for an empty plan.
+    """
+    position = {symbol: number for number, symbol in enumerate(symbols)}
+    covered: dict[Timeframe, set[int]] = {timeframe: set() for timeframe in ORDER}
+    for rectangle in in_flight:
+        if rectangle.first in position and rectangle.last in position:
+            covered[rectangle.timeframe].update(range(position[rectangle.first], position[rectangle.last] + 1))
+    wanted: dict[tuple[int, Timeframe], set[int]] = {}
+    for symbol, text, reason in stale.select("symbol", "timeframe", "reason").iter_rows():
+        timeframe = Timeframe(text)
+        number = position.get(symbol)
+        if number is not None and number not in covered[timeframe]:
+            wanted.setdefault((_KINDS.get(reason, _LIVE), timeframe), set()).add(number)
+    for timeframe in ORDER:
+        # Any run of a series asks for its missing bars too.
+        others = wanted.get((_LIVE, timeframe), set()) | wanted.get((_HISTORY, timeframe), set())
+        wanted.get((_REPAIR, timeframe), set()).difference_update(others)
+    runs = []
+    for kind in (_LIVE, _REPAIR, _HISTORY):
+        for timeframe in ORDER:
+            numbers = sorted(wanted.get((kind, timeframe), ()))
+            for start in range(0, len(numbers), series_per_run):
+                part = numbers[start : start + series_per_run]
+                rectangle = Rectangle(timeframe, symbols[part[0]], symbols[part[-1]])
+                runs.append(PlannedRun(rectangle, len(part), kind == _HISTORY, kind == _REPAIR))
+    return runs

@@ -1,0 +1,60 @@
+"""What runs wait for: rolled-up bars for their last 5m bar, and a person's run for the run that holds a series.
+
+A rolled-up bar closes at the same moment as its last 5m bar, and the 5m run goes first.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+from ema_assets.market.calendars import LOOK_BACK, last_closed
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.refresh.outcome import Outcome
+from ema_assets.store import ledger, sessions
+from ema_assets.store.database import Database
+
+# A 5m run takes about 10 s from the close on a laptop; what comes later is taken up by the sweep.
+LONGEST_WAIT_SECONDS = 40.0
+# Whoever holds a series is at work on a batch, which takes seconds.
+LONGEST_HOLD_SECONDS = 120.0
+_POLL_SECONDS = 0.5
+
+
+def wait_for_base(
+    database: Database,
+    timeframe: Timeframe,
+    symbols: Sequence[str],
+    clock: Callable[[], datetime],
+    publication_delay: timedelta,
+) -> int:
+    """Return once the 5m bars of the last closed bar of `timeframe` are stored; how many series are still behind.
+
+    Returns after LONGEST_WAIT_SECONDS at the latest. Series whose 5m bars fail at present are not waited for.
+    """
+    deadline = time.monotonic() + LONGEST_WAIT_SECONDS
+    now = clock()
+    with database.transaction() as transaction:
+        recent = sessions.in_use(transaction, now - LOOK_BACK, now)
+    closed = last_closed(recent, timeframe, now - publication_delay)
+    while True:
+        with database.transaction() as transaction:
+            behind = ledger.base_behind(transaction, symbols, closed, now)
+        if behind == 0 or time.monotonic() > deadline:
+            return behind
+        time.sleep(_POLL_SECONDS)
+
+
+def take_up_held(symbols: Sequence[str], outcome: Outcome, process: Callable[[list[str]], None]) -> None:
+    """Process again those of `symbols` that are neither done nor failed because another run holds them.
+
+    For what a person asked to be computed, fresh or not: the other run computes what is stale only. A series that is
+    held for longer than LONGEST_HOLD_SECONDS goes to the errors.
+    """
+    deadline = time.monotonic() + LONGEST_HOLD_SECONDS
+    while held := [symbol for symbol in symbols if symbol not in outcome.done and symbol not in outcome.errors]:
+        if time.monotonic() > deadline:
+            reason = f"another run has held it for {LONGEST_HOLD_SECONDS:g} s; materialize it again when that has ended"
+            outcome.errors.update(dict.fromkeys(held, reason))
+            return
+        time.sleep(_POLL_SECONDS)
+        process(held)

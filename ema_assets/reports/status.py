@@ -1,0 +1,137 @@
+"""How fresh everything is, in numbers a person or a script can read."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from ema_assets.model.asset_names import OHLC
+from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe
+from ema_assets.refresh.plan import closed_bars
+from ema_assets.store import latency as latencies
+from ema_assets.store import ledger, provider_state
+from ema_assets.store.database import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class AssetStatus:
+    """One asset on one timeframe: how many series, how many of them stale, missing (never computed), failing.
+
+    `newest_ts` is the opening time of the newest bar that the asset has reached in any series, UTC.
+    """
+
+    asset: str
+    timeframe: str
+    series: int
+    stale: int
+    missing: int
+    failing: int
+    newest_ts: datetime | None
+
+
+def by_asset(transaction: Transaction, now: datetime) -> list[AssetStatus]:
+    """The status of every asset and timeframe, in the order of the lineage and of the timeframes."""
+    summary = {(row["asset"], row["timeframe"]): row for row in ledger.summary(transaction).iter_rows(named=True)}
+    stale = ledger.stale(transaction, closed_bars(transaction, now), now)
+    # A series that waits to be told to Dagster is up to date all the same.
+    stale = stale.filter(pl.col("reason") != "not recorded").group_by("asset", "timeframe").agg(n=pl.len())
+    stale_count = {(asset, timeframe): count for asset, timeframe, count in stale.iter_rows()}
+    return [
+        AssetStatus(
+            asset=asset,
+            timeframe=timeframe.value,
+            series=row["series"],
+            stale=stale_count.get((asset, timeframe.value), 0),
+            missing=row["never_computed"],
+            failing=row["failing"],
+            newest_ts=row["newest_ts"],
+        )
+        for asset in ledger.assets(transaction)
+        for timeframe in ORDER
+        if (row := summary.get((asset, timeframe.value))) is not None
+    ]
+
+
+def progress(transaction: Transaction) -> dict[Timeframe, tuple[int, int]]:
+    """Per timeframe, how many series have been computed to the end of the chain and told to Dagster, of how many.
+
+    A series of which the provider has no bars counts as done; one that is fed from files counts once it has bars.
+    """
+    counted = transaction.query(
+        """
+        SELECT timeframe, count(*) FILTER (WHERE is_done) AS done, count(*) AS series
+        FROM (
+            SELECT s.symbol, s.timeframe,
+                   bool_and(s.recorded_at IS NOT NULL)
+                   OR bool_or(s.asset = $1 AND s.checked_through IS NOT NULL AND s.last_ts IS NULL) AS is_done
+            FROM market.series_state s
+            JOIN market.asset a ON a.asset = s.asset AND a.is_on
+            JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+            GROUP BY 1, 2
+            HAVING bool_or(i.is_fetched) OR bool_or(s.asset = $1 AND s.last_ts IS NOT NULL)
+        ) each_series
+        GROUP BY 1
+        """,
+        OHLC,
+    )
+    found = {timeframe: (done, series) for timeframe, done, series in counted.iter_rows()}
+    return {timeframe: found[timeframe.value] for timeframe in ORDER if timeframe.value in found}
+
+
+@dataclass(frozen=True, slots=True)
+class FailureReason:
+    """A reason, how many series fail for it at present, and one of them."""
+
+    reason: str
+    count: int
+    example: str
+
+    def __str__(self) -> str:
+        more = f" and {self.count - 1} more" if self.count > 1 else ""
+        return f"{self.example}{more}: {self.reason}"
+
+
+def failure_reasons(transaction: Transaction) -> list[FailureReason]:
+    """Why series fail at present, the commonest reason first."""
+    failing = ledger.failing(transaction)
+    grouped = failing.group_by("last_error", maintain_order=True).agg(
+        n=pl.len(), example=pl.format("{}|{}", "symbol", "timeframe").first()
+    )
+    return [
+        FailureReason(reason, count, example)
+        for reason, count, example in grouped.sort("n", descending=True).iter_rows()
+    ]
+
+
+def without_bars(transaction: Transaction) -> list[str]:
+    """Series that the provider was asked for and has no bar of: a mistyped symbol, as a rule."""
+    found = transaction.query(
+        """
+        SELECT s.symbol || '|' || s.timeframe AS series
+        FROM market.series_state s
+        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active AND i.is_fetched
+        WHERE s.asset = $1 AND s.timeframe = ANY ($2::text[]) AND s.checked_through IS NOT NULL AND s.last_ts IS NULL
+        ORDER BY 1
+        """,
+        OHLC,
+        [timeframe.value for timeframe in FETCHED],
+    )
+    return found["series"].to_list()
+
+
+def latency(transaction: Transaction, now: datetime) -> list[dict[str, object]]:
+    """From a bar's close to its strategy row, over the last seven days, in the order of the timeframes.
+
+    Each has timeframe, closes, series, p50_seconds, p99_seconds.
+    """
+    found = {row["timeframe"]: row for row in latencies.summary(transaction, now - timedelta(days=7)).to_dicts()}
+    return [found[timeframe.value] for timeframe in ORDER if timeframe.value in found]
+
+
+def not_answering(transaction: Transaction) -> list[str]:
+    """A sentence for each provider that does not answer at present."""
+    return [
+        f"{row['provider']} does not answer, asked {row['failures']} times, again at {row['open_until']:%H:%M:%S} UTC: "
+        f"{row['last_error']}"
+        for row in provider_state.not_answering(transaction).iter_rows(named=True)
+    ]

@@ -1,0 +1,1 @@
+"""What `ema-assets up` runs: the process stack, its supervisor and the embedded PostgreSQL."""

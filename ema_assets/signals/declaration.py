@@ -1,0 +1,90 @@
+"""What a signal declares. From it come its table, its asset and checks, its place in the graph, its docs. No I/O."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+# Parameters by name, as the configuration or the declaration's defaults give them.
+Params = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a signal's table: its name, one of schemas.KINDS, and what the UI's catalog says of it."""
+
+    name: str
+    kind: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A parameter: its default, which also tells its type, and what is allowed.
+
+    A number lies between `least` and `most`, a text is one of `choices`.
+    """
+
+    default: int | float | str
+    description: str
+    least: float = 1
+    most: float = 1_000
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One row a bar, computed from the bars and from other signals of the same series.
+
+    Attributes:
+        name: of the asset and of its table in the schema `market`: a lower-case identifier.
+        description: what the UI says of the asset; the first line says what it is.
+        version: raised when `compute` would give other values; every series is then computed again.
+        reads: which columns of which assets: `{"ohlc": ("high", "low", "close")}`. Names must differ between assets.
+        columns: of the table, behind its key (symbol, timeframe, ts).
+        compute: bars, carried, params → rows; see below.
+        params: what the configuration may change. Another value is another version.
+        carries: the columns of a series' last row that `compute` goes on from.
+        carries_nulls: True when a carried row may hold nulls. Otherwise such a series starts again from its first bar,
+            as is right for an average that has not had all of its first values yet.
+        bars_before: how many bars before the first new one `compute` must see, as windows do; from the parameters.
+        has_sessions: True when `compute` wants the column `session`: the opening time of the bar's session, UTC.
+        check: what is wrong with parameters that are each within their limits, in one sentence; None when nothing is.
+        group: of assets, in the UI.
+
+    `compute(bars, carried, params)` is pure. `bars` has symbol, ts, the columns of `reads`, `is_new` (False for those
+    of `bars_before`), and `session` when wanted; sorted by symbol and ts. `carried` has symbol and `carries`, the row
+    just before a symbol's first new bar; an absent symbol starts from nothing. It returns symbol, ts and `columns` for
+    every bar in the same order; what it says of bars that are not new is dropped. However a history is cut into
+    increments, the rows must come out the same.
+    """
+
+    name: str
+    description: str
+    version: str
+    reads: Mapping[str, tuple[str, ...]]
+    columns: tuple[Column, ...]
+    compute: Callable[[pl.DataFrame, pl.DataFrame, Params], pl.DataFrame]
+    params: Mapping[str, Param] = field(default_factory=dict)
+    carries: tuple[str, ...] = ()
+    carries_nulls: bool = False
+    bars_before: Callable[[Params], int] = lambda _: 0
+    has_sessions: bool = False
+    check: Callable[[Params], str | None] = lambda _: None
+    group: str = "signals"
+
+    @property
+    def defaults(self) -> Params:
+        """The parameters as declared."""
+        return {name: param.default for name, param in self.params.items()}
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The names of `columns`."""
+        return tuple(column.name for column in self.columns)
+
+    def code_version(self, params: Params) -> str:
+        """The version with `params`: those that are not the default are named in it."""
+        changed = [f"{name}={value}" for name, value in sorted(params.items()) if value != self.defaults[name]]
+        return " ".join([self.version, *changed])

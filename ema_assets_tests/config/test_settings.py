@@ -1,0 +1,211 @@
+"""Settings from the environment, and the forms of the database's URL."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import psycopg2.extensions
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import make_url
+
+from ema_assets.config.settings import Settings
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.urls import dagster_url, libpq_url, masked_url
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def settings(**env: str) -> Settings:
+    return Settings.from_env(env)
+
+
+def refusal(**env: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        settings(**env)
+    return str(caught.value)
+
+
+def test_without_any_variable_everything_has_a_default(folder: Path) -> None:
+    found = settings()
+    assert found.home == folder / ".ema"
+    assert (found.database_url, found.sandbox_url) == (None, None)
+    assert (found.provider, found.is_synthetic) == ("sandbox", True)
+    assert found.watchlist_path == folder / ".ema" / "watchlist.toml"
+    assert (found.series_per_run, found.publication_delay_seconds, found.sandbox_seed) == (1000, 0, 930)
+    assert (found.run_retention_days, found.rejected_retention_days, found.correction_retention_days) == (14, 90, 0)
+    assert (found.alpaca_base_url, found.alpaca_feed) == ("https://data.alpaca.markets", "iex")
+    assert (found.yahoo_base_url, found.binance_base_url) == (
+        "https://query1.finance.yahoo.com",
+        "https://data-api.binance.vision",
+    )
+    rates = (found.alpaca_requests_per_minute, found.yahoo_requests_per_minute, found.binance_requests_per_minute)
+    assert rates == (200, 100, 2_400)
+    folders = {found.postgres_folder, found.dagster_home, found.logs_folder}
+    assert len(folders) == 3
+    assert all(each.parent == found.home for each in folders)
+
+
+def test_empty_variables_count_as_not_set() -> None:
+    names = (
+        "EMA_HOME EMA_DATABASE_URL EMA_PROVIDER EMA_WATCHLIST EMA_ALPACA_BASE_URL EMA_ALPACA_FEED APCA_API_KEY_ID "
+        "APCA_API_SECRET_KEY EMA_SANDBOX_URL EMA_SANDBOX_SEED EMA_SERIES_PER_RUN EMA_PUBLICATION_DELAY_SECONDS "
+        "EMA_ALPACA_REQUESTS_PER_MINUTE EMA_YAHOO_BASE_URL EMA_YAHOO_REQUESTS_PER_MINUTE EMA_BINANCE_BASE_URL "
+        "EMA_BINANCE_REQUESTS_PER_MINUTE EMA_RUN_RETENTION_DAYS EMA_REJECTED_RETENTION_DAYS "
+        "EMA_CORRECTION_RETENTION_DAYS"
+    )
+    assert settings(**dict.fromkeys(names.split(), " ")) == settings()
+
+
+def test_a_key_makes_alpaca_the_provider_unless_another_is_named() -> None:
+    found = settings(APCA_API_KEY_ID="key", APCA_API_SECRET_KEY="secret")
+    assert (found.provider, found.is_synthetic, found.publication_delay_seconds) == ("alpaca", False, 3)
+    assert settings(APCA_API_KEY_ID="key", EMA_PROVIDER="sandbox").provider == "sandbox"
+
+
+def test_a_watchlist_in_the_current_folder_wins_over_the_one_at_home_and_a_named_one_over_both(folder: Path) -> None:
+    (folder / "watchlist.toml").touch()
+    assert settings().watchlist_path == folder / "watchlist.toml"
+    assert settings(EMA_WATCHLIST="mine.toml").watchlist_path == folder / "mine.toml"
+    assert settings(EMA_HOME="~/x").home == Path.home() / "x"
+
+
+def test_secrets_are_in_no_repr() -> None:
+    found = settings(
+        APCA_API_KEY_ID="the-key", APCA_API_SECRET_KEY="the-secret", EMA_DATABASE_URL="postgresql://u:the-word@h/db"
+    )
+    assert not any(secret in repr(found) for secret in ("the-key", "the-secret", "the-word"))
+    assert {each.name for each in fields(found) if not each.repr} == {
+        "alpaca_key_id",
+        "alpaca_secret_key",
+        "database_url",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [
+        ("EMA_ALPACA_REQUESTS_PER_MINUTE", 1, 100_000),
+        ("EMA_YAHOO_REQUESTS_PER_MINUTE", 1, 100_000),
+        ("EMA_BINANCE_REQUESTS_PER_MINUTE", 1, 3_000),
+        ("EMA_SANDBOX_SEED", 0, 2**31 - 1),
+        ("EMA_SERIES_PER_RUN", 1, 100_000),
+        ("EMA_PUBLICATION_DELAY_SECONDS", 0, 3600),
+        ("EMA_RUN_RETENTION_DAYS", 1, 36_500),
+        ("EMA_REJECTED_RETENTION_DAYS", 1, 36_500),
+        ("EMA_CORRECTION_RETENTION_DAYS", 0, 36_500),
+    ],
+)
+def test_a_number_out_of_range_is_named_with_its_range(name: str, least: int, most: int) -> None:
+    settings(**{name: str(least)})
+    settings(**{name: f" {most} "})
+    for text in (str(least - 1), str(most + 1), "many", "1.5", "-"):
+        assert refusal(**{name: text}) == f"`{name}` must be a whole number from {least} to {most}, received {text!r}"
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"), [("EMA_PROVIDER", "sandbox, alpaca, yahoo, binance"), ("EMA_ALPACA_FEED", "iex, sip")]
+)
+def test_a_wrong_choice_is_named_with_what_is_allowed(name: str, allowed: str) -> None:
+    sentence = refusal(**{name: "google"})
+    assert sentence.startswith(f"`{name}` must be one of {allowed}")
+    assert sentence.endswith("received 'google'")
+
+
+@pytest.mark.parametrize(
+    "name", ["EMA_ALPACA_BASE_URL", "EMA_YAHOO_BASE_URL", "EMA_BINANCE_BASE_URL", "EMA_SANDBOX_URL"]
+)
+@pytest.mark.parametrize("text", ["localhost:80", "ftp://host", "http://", "https:///x", "http://[", "x"])
+def test_an_address_that_is_no_http_url_is_refused(name: str, text: str) -> None:
+    assert refusal(**{name: text}).startswith(f"`{name}` must be an http or https URL such as https://")
+
+
+def test_a_slash_at_the_end_of_an_address_is_dropped() -> None:
+    assert settings(EMA_SANDBOX_URL="http://127.0.0.1:8930/").sandbox_url == "http://127.0.0.1:8930"
+
+
+# --- the database's URL ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mysql://user:s3cret@host/db",
+        "s3cret",
+        "postgresql://user:s3cret@host",
+        "postgresql://user:s3cret@host/",
+        "postgresql://user:s3/cret@host/db",
+        "postgresql://user:s3?cret@host/db",
+        "postgresql://user:s3#cret@host/db",
+        "postgresql://user:s3[cret@host/db",
+        "postgresql://host/a/b",
+        "host=localhost password=s3cret dbname=db",
+    ],
+)
+def test_a_database_url_that_is_none_is_refused_without_repeating_it(text: str) -> None:
+    sentence = refusal(EMA_DATABASE_URL=text)
+    assert "must read postgresql://USER:PASSWORD@HOST:PORT/DATABASE" in sentence
+    assert "percent-encoded" in sentence
+    assert "cret" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("postgresql://u@h/db", "postgresql://u@h/db"),
+        ("postgres://u:p@h:5433/db", "postgresql://u:p@h:5433/db"),
+        ("postgresql+psycopg2://u@h/db?sslmode=require", "postgresql://u@h/db?sslmode=require"),
+        ("postgresql://u:p%2Fw%40x@h/db", "postgresql://u:p%2Fw%40x@h/db"),
+        ("postgresql:///db?host=/run/postgresql", "postgresql:///db?host=/run/postgresql"),
+        ("postgresql://one:5432,two:5432/db", "postgresql://one:5432,two:5432/db"),
+    ],
+)
+def test_a_database_url_is_given_in_the_form_libpq_reads(text: str, expected: str) -> None:
+    found = settings(EMA_DATABASE_URL=text).database_url
+    assert found == expected == libpq_url(text)
+    assert psycopg2.extensions.parse_dsn(expected)["dbname"] == "db"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u@h/db",
+        "postgresql://u:p%2Fw@h:5433/db?sslmode=require",
+        "postgresql:///db?host=%2Frun%2Fpostgresql",
+        "postgresql://u@h/db?options=-csearch_path%3Dother&application_name=x",
+    ],
+)
+def test_dagster_gets_a_driver_and_a_schema_of_its_own(url: str) -> None:
+    found = make_url(dagster_url(url))
+    assert found.drivername == "postgresql+psycopg2"
+    assert found.query["options"] == "-csearch_path=dagster"
+    kept = dict(make_url(url).query)
+    kept.pop("options", None)
+    assert {**found.query} == {**kept, "options": "-csearch_path=dagster"}
+    assert found.set(drivername="postgresql", query={}) == make_url(url).set(query={})
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql://u:p@h:1/db", "postgresql://u:***@h:1/db"),
+        ("postgresql://u:@h/db", "postgresql://u:***@h/db"),
+        ("postgresql://u@h/db", "postgresql://u@h/db"),
+        ("postgresql://h:5432/db", "postgresql://h:5432/db"),
+        ("postgresql:///db?user=u&password=p&host=h", "postgresql:///db?user=u&password=***&host=h"),
+        ("postgresql://u@h/db?sslpassword=p", "postgresql://u@h/db?sslpassword=***"),
+        ("postgresql://u@h/db?passfile=/home/u/pass", "postgresql://u@h/db?passfile=/home/u/pass"),
+    ],
+)
+def test_a_password_is_masked_wherever_it_stands(url: str, expected: str) -> None:
+    assert masked_url(url) == expected
+
+
+@given(st.text("abcXYZ019:@%.-_~!$'()*+;=", min_size=4))
+def test_no_password_gets_past_the_mask(password: str) -> None:
+    assert f"-{password}-" not in masked_url(f"postgresql://user:-{password}-@host:5432/db?sslmode=require")

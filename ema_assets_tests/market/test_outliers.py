@@ -1,0 +1,321 @@
+"""Which sound bars cannot be true, which are only odd, and that it does not matter in what portions they come."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+import polars as pl
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ema_assets.market.outliers import BAD_TICK, CONTEXT_BARS, JUMP, UNCONFIRMED, UNIT_ERROR, WICK, Judged, judge
+from ema_assets.market.validation import BAR_SCHEMA
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets_tests.market.series import START, random_walk
+
+STEP = timedelta(minutes=5)
+NOTHING = pl.DataFrame(schema={"symbol": pl.String(), "ts": UTC_TIME, "close": pl.Float64()})
+
+
+def at(place: int) -> datetime:
+    return START + place * STEP
+
+
+def bars(closes: Sequence[float], symbol: str = "AAPL", first: int = 0, **values: float) -> pl.DataFrame:
+    """Bars that open where they close; `values` are factors of the close, for all of them."""
+    factors = {"open": 1.0, "high": 1.001, "low": 0.999, "close": 1.0, **values}
+    return pl.DataFrame(
+        [
+            {
+                "symbol": symbol,
+                "timeframe": "5m",
+                "ts": at(first + place),
+                **{name: close * factor for name, factor in factors.items()},
+                "volume": 5.0,
+            }
+            for place, close in enumerate(closes)
+        ],
+        schema=BAR_SCHEMA,
+    )
+
+
+def context(closes: Mapping[int, float], symbol: str = "AAPL") -> pl.DataFrame:
+    rows = [(symbol, at(place), close) for place, close in closes.items()]
+    return pl.DataFrame(rows, schema=NOTHING.schema, orient="row")
+
+
+def places(frame: pl.DataFrame) -> list[int]:
+    return [int((ts - START) / STEP) for ts in frame["ts"]]
+
+
+def judged(frame: pl.DataFrame, stored: pl.DataFrame = NOTHING) -> Judged:
+    """`judge`, after which no bar is lost or told twice, and every frame has the columns it promises."""
+    result = judge(frame, stored)
+    assert result.kept.schema == frame.schema
+    assert result.kept.equals(result.kept.sort("symbol", "ts"))
+    for part in (result.rejected, result.held):
+        assert part.schema == pl.Schema({**frame.schema, "reason": pl.String()})
+    parts = [part.select("symbol", "ts") for part in (result.kept, result.rejected, result.held)]
+    assert pl.concat(parts).sort("symbol", "ts").equals(frame.select("symbol", "ts").sort("symbol", "ts"))
+    assert list(result.flags.columns) == ["symbol", "timeframe", "ts", "reason", "detail"]
+    assert result.flags.join(result.kept, on=["symbol", "timeframe", "ts"], how="anti").is_empty()
+    return result
+
+
+def verdicts(closes: Sequence[float], before: Sequence[float] = (), after: Sequence[float] = ()) -> dict[int, str]:
+    """What is wrong with which bar; `before` and `after` are closes of stored bars around them."""
+    stored = {place - len(before): close for place, close in enumerate(before)}
+    stored |= {len(closes) + place: close for place, close in enumerate(after)}
+    found = judged(bars(closes), context(stored))
+    wrong = pl.concat([found.rejected, found.held])
+    return dict(sorted(zip(places(wrong), wrong["reason"], strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("closes", "off"),
+    [
+        pytest.param([100, 101, 10_050, 101, 100], [2], id="in the middle"),
+        pytest.param([100, 101, 1.005, 101, 100], [2], id="pounds among pence"),
+        pytest.param([10_000, 10_100, 100, 101, 102, 103], [0, 1], id="at the start, and most are right"),
+        pytest.param([100, 101, 102, 103, 10_400, 10_500], [4, 5], id="at the end"),
+        pytest.param([100, 101, 102, 103, 1.04], [4], id="the newest one"),
+        pytest.param([100, 10_000, 100, 10_000, 100], [1, 3], id="alternating"),
+        pytest.param([10_000, 100, 10_000, 100, 100], [0, 2], id="alternating from the first one on"),
+        pytest.param([10_000, 100, 10_000, 100], [0, 2], id="as many of each, and the later unit wins"),
+        pytest.param([100, 10_000, 100, 10_000], [0, 2], id="the later unit wins also when it is the larger one"),
+        pytest.param([100, 10_000], [0], id="one of each"),
+        pytest.param([100, 101, 10_200, 10_300, 10_400, 102, 103, 104], [2, 3, 4], id="a stretch"),
+        pytest.param([100, 10_000, 70, 71, 72, 73, 70], [1], id="the market falls meanwhile"),
+        pytest.param([100, 101, 102, 7_700, 103], [3], id="the market fell before"),
+        pytest.param([100, 101, 5_000, 102], [], id="50 times is no unit error but a bad tick"),
+        pytest.param([100.0], [], id="a single bar"),
+    ],
+)
+def test_prices_in_the_wrong_unit_are_rejected(closes: list[float], off: list[int]) -> None:
+    found = verdicts(closes)
+    assert [place for place, reason in found.items() if reason == UNIT_ERROR] == off
+
+
+@pytest.mark.parametrize(
+    ("closes", "before", "after", "off"),
+    [
+        pytest.param([10_000] * 5, [100, 101], [], [0, 1, 2, 3, 4], id="stored bars win over most bars"),
+        pytest.param([10_000, 10_100, 100], [100], [], [0, 1], id="at the start"),
+        pytest.param([101], [100], [], [], id="and the right unit is right"),
+        pytest.param([10_000, 10_000], [], [100], [0, 1], id="a stored bar after them tells as well"),
+        pytest.param([10_000, 10_000, 100], [], [100], [0, 1], id="that the first ones are off"),
+        pytest.param([100, 10_000, 10_000], [], [100], [1, 2], id="that the last ones are off"),
+        pytest.param([10_000], [99] * CONTEXT_BARS, [100], [0], id="within a gap"),
+    ],
+)
+def test_stored_bars_say_which_unit_is_right(
+    closes: list[float], before: list[float], after: list[float], off: list[int]
+) -> None:
+    assert verdicts(closes, before, after) == dict.fromkeys(off, UNIT_ERROR)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"high": 100.0}, {"low": 0.01}, {"open": 100.0, "high": 100.0}, {"open": 0.01, "low": 0.01}, {"low": 1 / 120}],
+)
+def test_a_bar_with_one_price_in_another_unit_is_rejected_and_its_neighbours_are_not(values: dict[str, float]) -> None:
+    frame = pl.concat([bars([100, 101]), bars([102], first=2, **values), bars([103, 104], first=3)])
+    found = judged(frame)
+    assert (places(found.rejected), found.rejected["reason"].to_list()) == ([2], [UNIT_ERROR])
+    assert judged(bars([102], first=2, **values)).rejected.height == 1, "also without any neighbour"
+
+
+def test_a_close_and_high_in_another_unit_leave_the_next_bars_alone() -> None:
+    wrong = bars([10_200], first=2, open=0.01, low=0.01)
+    found = judged(pl.concat([bars([100, 101]), wrong, bars([103, 104], first=3)]))
+    assert places(found.rejected) == [2]
+
+
+@pytest.mark.parametrize(
+    ("closes", "expected"),
+    [
+        pytest.param([100, 101, 400, 101, 100], {2: BAD_TICK}, id="up"),
+        pytest.param([100, 101, 20, 101, 100], {2: BAD_TICK}, id="down"),
+        pytest.param([100, 290, 100], {}, id="less than three times is news"),
+        pytest.param([100, 400, 401, 402], {}, id="two bars at a new level are a new level"),
+        pytest.param([100, 400, 401, 100], {3: UNCONFIRMED}, id="and so are two that come back"),
+        pytest.param([100, 400, 200, 201], {}, id="back half the way is no bad tick"),
+        pytest.param([100, 4_000, 200, 201], {1: BAD_TICK}, id="far away, neighbours need not agree so well"),
+        pytest.param([100, 1_000, 200, 201], {}, id="nearer they do"),
+        pytest.param([400, 100, 101, 102], {}, id="the first of all has nothing before it"),
+        pytest.param([100, 400, 100, 400, 100], {1: BAD_TICK, 3: BAD_TICK}, id="every other one"),
+        pytest.param([100, 101, 400], {2: UNCONFIRMED}, id="the newest one waits"),
+        pytest.param([100, 101, 20], {2: UNCONFIRMED}, id="also when it is down"),
+        pytest.param([100, 400, 10_000, 101, 102], {1: BAD_TICK, 2: UNIT_ERROR}, id="beside a unit error"),
+        pytest.param([100, 101, 400, 10_000], {2: UNCONFIRMED, 3: UNIT_ERROR}, id="a unit error confirms nothing"),
+        pytest.param([100, 400, 40_000, 400], {2: UNIT_ERROR}, id="a unit error on a new level"),
+    ],
+)
+def test_a_single_bad_tick_is_rejected_and_a_new_level_is_kept(closes: list[float], expected: dict[int, str]) -> None:
+    assert verdicts(closes) == expected
+
+
+def test_a_new_level_is_kept_and_flagged() -> None:
+    found = judged(bars([*random_walk(30, 3, volatility=0.002), 400, 401, 402]))
+    assert found.rejected.is_empty()
+    assert [(ts, reason) for _, _, ts, reason, _ in found.flags.rows()] == [(at(30), JUMP)]
+
+
+@pytest.mark.parametrize(
+    ("following", "expected"),
+    [
+        pytest.param([], {0: UNCONFIRMED}, id="nobody knows yet"),
+        pytest.param([101], {0: BAD_TICK}, id="refuted"),
+        pytest.param([402], {}, id="confirmed"),
+        pytest.param([10_000], {0: UNCONFIRMED, 1: UNIT_ERROR}, id="a unit error neither confirms nor refutes"),
+    ],
+)
+def test_the_newest_jump_waits_for_the_next_bar(following: list[float], expected: dict[int, str]) -> None:
+    assert verdicts([400, *following], [99, 100]) == expected
+
+
+def test_a_bar_within_a_gap_is_judged_at_once() -> None:
+    assert verdicts([400], [100], [101]) == {0: BAD_TICK}
+    assert verdicts([400], [100], [390]) == {}
+
+
+@st.composite
+def troubled_history(draw: st.DrawFn) -> list[float]:
+    """A walk with jumps that stay, bad ticks and unit errors, one behind the other or apart; its first bars are good."""
+    closes = random_walk(draw(st.integers(8, 40)), draw(st.integers(0, 2**32 - 1)), volatility=0.01)
+    level = 1.0
+    trouble = st.sampled_from(["none"] * 4 + ["tick", "unit", "level"])
+    result = closes[:6]
+    in_a_row = 0
+    for close in closes[6:]:
+        kind = draw(trouble)
+        # More wrong bars in a row than the overlap holds cannot be told from right ones.
+        kind = "none" if kind in ("tick", "unit") and in_a_row >= 2 else kind
+        in_a_row = in_a_row + 1 if kind in ("tick", "unit") else 0
+        if kind == "level":
+            level *= draw(st.sampled_from([0.2, 0.5, 1.6, 3.5, 5.0]))
+        factors = {"tick": [0.01, 0.1, 0.25, 4.0, 7.0, 30.0, 1000.0], "unit": [0.01, 100.0]}
+        result.append(close * level * draw(st.sampled_from(factors.get(kind, [1.0]))))
+    return result
+
+
+@given(troubled_history(), st.sets(st.integers(6, 40)), st.integers(4, 6))
+@example([100.0] * 6 + [400.0, 100.0, 400.0, 100.0], {7, 8, 9}, 4)
+@example([100.0] * 6 + [400.0, 10_000.0, 100.0, 100.0], {7, 8, 9}, 4)
+def test_in_whatever_portions_a_history_comes_the_same_bars_are_kept(
+    closes: list[float], cuts: set[int], overlap: int
+) -> None:
+    """Each portion begins with the last bars that were served before, as a request's overlap does."""
+    whole = judged(bars(closes))
+    stored: dict[int, float] = {}
+    ends = [*sorted(cut for cut in cuts if cut < len(closes)), len(closes)]
+    for start, end in zip([0, *ends], ends, strict=False):
+        first = max(start - overlap, 0)
+        before = dict(sorted((place, close) for place, close in stored.items() if place < first)[-CONTEXT_BARS:])
+        kept = judged(bars(closes[first:end], first=first), context(before)).kept
+        stored |= dict(zip(places(kept), kept["close"].to_list(), strict=True))
+    assert sorted(stored) == places(whole.kept)
+
+
+@given(st.lists(troubled_history(), min_size=2, max_size=4))
+def test_a_symbol_is_judged_alone(histories: list[list[float]]) -> None:
+    symbols = [f"S{number}" for number in range(len(histories))]
+    frames = [bars(closes, symbol) for symbol, closes in zip(symbols, histories, strict=True)]
+    stored = [context({-1: 100.0}, symbol) for symbol in symbols[::2]]
+    together = judged(pl.concat(frames), pl.concat(stored))
+    for symbol, frame in zip(symbols, frames, strict=True):
+        alone = judged(frame, pl.concat(stored).filter(symbol=symbol))
+        for part in ("kept", "rejected", "held", "flags"):
+            mine = getattr(together, part).filter(symbol=symbol)
+            assert mine.sort("ts", *mine.columns[3:]).equals(getattr(alone, part).sort("ts", *mine.columns[3:])), part
+
+
+def test_no_bars_are_no_bars() -> None:
+    for stored in (NOTHING, context({0: 100.0})):
+        found = judged(bars([]), stored)
+        assert all(part.is_empty() for part in (found.kept, found.rejected, found.held, found.flags))
+
+
+def test_further_columns_come_through() -> None:
+    frame = bars([100, 400, 101]).with_columns(ts_end=pl.col("ts").dt.offset_by("5m"))
+    found = judged(frame)
+    assert found.kept.columns == frame.columns
+    assert found.rejected["ts_end"].to_list() == [at(2)]
+
+
+# --- flags ----------------------------------------------------------------------------------------------------------
+
+
+def flagged(frame: pl.DataFrame, stored: pl.DataFrame = NOTHING) -> dict[int, str]:
+    flags = judged(frame, stored).flags
+    return dict(zip(places(flags), flags["reason"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [(1.0001, {}), (1.09, {}), (1.12, {30: JUMP}), (0.91, {}), (0.88, {30: JUMP})],
+)
+def test_a_price_that_stood_still_is_flagged_for_ten_percent_and_not_for_a_tick(
+    change: float, expected: dict[int, str]
+) -> None:
+    assert flagged(bars([50.0] * 30 + [50.0 * change])) == expected
+
+
+def test_what_is_a_jump_follows_the_usual_moves_of_the_series() -> None:
+    quiet, wild = (random_walk(60, 5, volatility=each) for each in (0.001, 0.03))
+    assert flagged(bars([*quiet, quiet[-1] * 1.2])) == {60: JUMP}
+    assert flagged(bars([*wild, wild[-1] * 1.2])) == {}
+
+
+@pytest.mark.parametrize(("change", "expected"), [(1.4, {}), (1.6, {1: JUMP}), (0.7, {}), (0.6, {1: JUMP})])
+def test_of_a_series_that_is_not_known_yet_only_large_moves_are_flagged(
+    change: float, expected: dict[int, str]
+) -> None:
+    assert flagged(bars([100, 100 * change])) == expected
+
+
+def test_stored_bars_say_what_is_usual() -> None:
+    calm = context({place - 10: 100.0 + place % 2 for place in range(10)})
+    assert flagged(bars([125.0]), calm) == {0: JUMP}
+    assert flagged(bars([125.0])) == {}
+
+
+def test_the_first_jump_of_a_history_is_measured_by_what_follows() -> None:
+    assert flagged(bars([100, 125, *(125 + place % 2 for place in range(20))])) == {1: JUMP}
+
+
+@pytest.mark.parametrize("values", [{"high": 1.5}, {"low": 0.6}])
+def test_a_long_wick_is_flagged(values: dict[str, float]) -> None:
+    calm = bars(random_walk(30, 1, volatility=0.001))
+    frame = pl.concat([calm, bars([calm["close"][-1]], first=30, **values), bars([calm["close"][-1]], first=31)])
+    assert flagged(frame) == {30: WICK}
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [
+        (1 / 7, "like a split of 7:1 not adjusted for"),
+        (0.5, "like a split of 2:1 not adjusted for"),
+        (2 / 3, "like a split of 3:2 not adjusted for"),
+        (10.0, "like a split of 1:10 not adjusted for"),
+        (1 / 1.25, None),
+        (0.28, None),
+    ],
+)
+def test_a_flag_names_the_split_that_a_jump_looks_like(ratio: float, words: str | None) -> None:
+    calm = random_walk(30, 1, price=645.57, volatility=0.001)
+    level = calm[-1] * ratio
+    flags = judged(bars([*calm, level, level * 1.001])).flags
+    assert flags["ts"].to_list() == [at(30)]
+    detail = flags["detail"].item()
+    assert detail.startswith("close ")
+    assert "after 6" in detail
+    assert detail.endswith(words) if words else "split" not in detail
+
+
+def test_a_flag_shows_prices_as_people_write_them() -> None:
+    assert judged(bars([0.1455] * 8 + [0.2, 0.2])).flags["detail"].item() == "close 0.2 after 0.1455"
+
+
+def test_a_rejected_bar_is_not_flagged_and_does_not_make_its_neighbours_suspicious() -> None:
+    assert flagged(bars([*random_walk(30, 2, volatility=0.001), 4_000, 100, 20, 100])) == {}

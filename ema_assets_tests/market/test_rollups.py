@@ -1,0 +1,179 @@
+"""Rolled-up bars against a walk through the calendar."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ema_assets.market.calendars import bar_grid, exchange_sessions
+from ema_assets.market.rollups import buckets_of, dirty_buckets, roll_up
+from ema_assets.market.validation import BAR_SCHEMA
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.timeframes import ROLLED_UP, Timeframe
+from ema_assets_tests.market import reference
+
+# A half day after a holiday, both switches of daylight saving, a lunch break, a market that never closes.
+TIMES = {
+    "half day": exchange_sessions("XNYS", date(2026, 11, 25), date(2026, 11, 30)),
+    "spring forward": exchange_sessions("XNYS", date(2026, 3, 6), date(2026, 3, 9)),
+    "fall back": exchange_sessions("XNYS", date(2026, 10, 30), date(2026, 11, 2)),
+    "lunch break": exchange_sessions("XHKG", date(2026, 7, 6), date(2026, 7, 7)),
+    "24/7": exchange_sessions("24/7", date(2026, 3, 7), date(2026, 3, 8)),
+}
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def bars_in(sessions: pl.DataFrame, symbol: str = "AAPL", seed: int = 0, missing: float = 0.0) -> pl.DataFrame:
+    """A sound 5m bar at every place of the grid, apart from a share of `missing` ones."""
+    grid = bar_grid(sessions, Timeframe.M5)
+    random = np.random.default_rng(seed)
+    grid = grid.filter(pl.Series(random.random(grid.height) >= missing))
+    prices = 100 * np.exp(np.cumsum(random.normal(0, 0.01, (grid.height, 4)), axis=0))
+    return grid.select(
+        pl.lit(symbol).alias("symbol"),
+        pl.lit("5m").alias("timeframe"),
+        "ts",
+        pl.Series("open", prices[:, 0]),
+        pl.Series("high", prices.max(axis=1, initial=0) * 1.01),
+        pl.Series("low", prices.min(axis=1, initial=1e9) * 0.99),
+        pl.Series("close", prices[:, 3]),
+        pl.Series("volume", random.integers(0, 1000, grid.height).astype(float)),
+        "calendar",
+    )
+
+
+def through(moment: datetime, *symbols: str) -> pl.DataFrame:
+    schema = {"symbol": pl.String(), "complete_through": UTC_TIME}
+    return pl.DataFrame([(symbol, moment) for symbol in symbols], schema=schema, orient="row")
+
+
+@given(
+    st.sampled_from(sorted(TIMES)),
+    st.sampled_from(ROLLED_UP),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0.0, 0.1, 0.7, 0.97]),
+    st.data(),
+)
+def test_rolled_up_bars_equal_a_walk_through_the_calendar(
+    when: str, timeframe: Timeframe, seed: int, missing: float, data: st.DataObject
+) -> None:
+    sessions = TIMES[when]
+    moments = sorted({*bar_grid(sessions, Timeframe.M5)["ts_end"]})
+    complete = {symbol: data.draw(st.sampled_from(moments), symbol) for symbol in ("AAPL", "MSFT")}
+    bars = {symbol: bars_in(sessions, symbol, seed + n, missing) for n, symbol in enumerate(complete)}
+    closed, still_open = roll_up(
+        pl.concat(bars.values()),
+        timeframe,
+        sessions,
+        pl.concat([through(complete[symbol], symbol) for symbol in complete]),
+    )
+    assert closed.schema == pl.Schema({**BAR_SCHEMA, "missing_bars": pl.Int16()})
+    for symbol, moment in complete.items():
+        rows = bars[symbol].rows(named=True)
+        expected = reference.rolled_up(rows, sessions, timeframe.duration, moment)
+        assert closed.filter(symbol=symbol).drop("symbol", "timeframe").rows() == expected
+        waiting = [
+            bucket
+            for bucket in reference.buckets(sessions, timeframe.duration)
+            if bucket[1] > moment and any(bucket[0] <= row["ts"] < bucket[1] for row in rows)
+        ]
+        assert still_open.filter(symbol=symbol).select("bucket", "bucket_end").rows() == waiting[:1]
+
+
+@pytest.mark.parametrize("timeframe", ROLLED_UP)
+def test_a_bucket_is_the_same_to_the_bit_whatever_is_rolled_up_with_it(timeframe: Timeframe) -> None:
+    """Volumes of crypto are fractions, and the sum of fractions depends on the order in which they are added."""
+    sessions = exchange_sessions("24/7", date(2026, 11, 24), date(2026, 11, 26))
+    known = through(utc("2026-11-28 00:00"), "AAPL", "MSFT")
+    symbols = [
+        bars_in(sessions, symbol, seed).with_columns(volume=pl.col("close") * 7)
+        for seed, symbol in enumerate(("AAPL", "MSFT"))
+    ]
+    whole, _ = roll_up(pl.concat(symbols), timeframe, sessions, known)
+    alone = [roll_up(bars, timeframe, sessions, known)[0] for bars in symbols]
+    assert whole.equals(pl.concat(alone))
+    for start in whole["ts"][:20]:
+        later = pl.col("ts") >= start
+        assert roll_up(symbols[0].filter(later), timeframe, sessions, known)[0].equals(alone[0].filter(later))
+
+
+def test_a_bucket_is_published_at_its_close_and_not_a_moment_earlier() -> None:
+    sessions = TIMES["half day"].head(1)
+    bars = bars_in(sessions).head(3)
+    end = utc("2026-11-25 14:45")
+    closed, still_open = roll_up(bars, Timeframe.M15, sessions, through(end - timedelta(microseconds=1), "AAPL"))
+    assert closed.is_empty()
+    assert still_open.rows() == [("AAPL", utc("2026-11-25 14:30"), end)]
+    closed, still_open = roll_up(bars, Timeframe.M15, sessions, through(end, "AAPL"))
+    assert closed["ts"].to_list() == [utc("2026-11-25 14:30")]
+    assert still_open.is_empty()
+
+
+def test_a_bucket_whose_last_bars_are_missing_is_published_when_its_time_is_complete() -> None:
+    sessions = TIMES["half day"].head(1)
+    one = bars_in(sessions).head(1)
+    closed, _ = roll_up(one, Timeframe.H4, sessions, through(utc("2026-11-25 18:30"), "AAPL"))
+    assert closed.drop("timeframe", "missing_bars").rows() == one.drop("timeframe", "calendar").rows()
+    assert closed["missing_bars"].to_list() == [47]
+
+
+def test_the_last_bucket_of_a_half_day_closes_with_the_session() -> None:
+    friday = TIMES["half day"].filter(session=date(2026, 11, 27))
+    closed, still_open = roll_up(bars_in(friday), Timeframe.H4, friday, through(utc("2026-11-27 18:00"), "AAPL"))
+    assert closed["ts"].to_list() == [utc("2026-11-27 14:30")]
+    assert still_open.is_empty()
+
+
+def test_a_symbol_whose_bars_were_never_asked_for_has_only_open_buckets() -> None:
+    sessions = TIMES["half day"].head(1)
+    closed, still_open = roll_up(bars_in(sessions), Timeframe.H1, sessions, through(utc("2026-11-25 21:00")))
+    assert closed.is_empty()
+    assert still_open["bucket"].to_list() == [utc("2026-11-25 14:30")]
+
+
+def test_every_time_finds_its_bucket_and_keeps_its_place() -> None:
+    times = pl.DataFrame(
+        {
+            "calendar": ["XHKG", "24/7", "XHKG", "XHKG", "XHKG"],
+            "ts": [
+                utc("2026-07-06 05:00"),
+                utc("2026-03-08 23:55"),
+                utc("2026-07-06 03:59"),
+                utc("2026-07-06 04:30"),
+                utc("2026-07-06 08:00"),
+            ],
+            "note": list("abcde"),
+        }
+    ).cast({"ts": UTC_TIME})
+    found = buckets_of(times, Timeframe.H1, pl.concat([TIMES["lunch break"], TIMES["24/7"]]))
+    assert found.select("note", "bucket", "bucket_end").rows() == [
+        ("a", utc("2026-07-06 05:00"), utc("2026-07-06 06:00")),
+        ("b", utc("2026-03-08 23:00"), utc("2026-03-09 00:00")),
+        ("c", utc("2026-07-06 03:30"), utc("2026-07-06 04:00")),
+        ("d", None, None),
+        ("e", None, None),
+    ]
+
+
+@pytest.mark.parametrize("timeframe", ROLLED_UP)
+def test_a_changed_bar_makes_its_bucket_dirty(timeframe: Timeframe) -> None:
+    changed_from = utc("2026-11-27 17:55")
+    changed = pl.DataFrame(
+        {
+            "symbol": ["AAPL", "LOST"],
+            "calendar": ["XNYS", "XNYS"],
+            "changed_from": [changed_from, utc("2026-11-26 15:00")],
+        }
+    )
+    (expected,) = (
+        bucket
+        for bucket in reference.buckets(TIMES["half day"], timeframe.duration)
+        if bucket[0] <= changed_from < bucket[1]
+    )
+    assert dirty_buckets(changed, timeframe, TIMES["half day"]).rows() == [("AAPL", *expected)]

@@ -1,0 +1,227 @@
+"""What is accepted, what is rejected and what is put aside."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from ema_assets.market import validation as product
+from ema_assets.market.calendars import exchange_sessions
+from ema_assets.market.validation import BAR_SCHEMA, Sifted, reject_invalid, sift
+from ema_assets.model.timeframes import Timeframe
+
+NAN, INFINITE = float("nan"), float("inf")
+SOUND = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 11.0, "volume": 100.0}
+CALENDARS = {"AAPL": "XNYS", "HK": "XHKG", "TOKYO": "XTKS", "SYDNEY": "XASX", "BTC-USD": "24/7"}
+SESSIONS = pl.concat(
+    exchange_sessions(calendar, date(2026, 11, 16), date(2026, 12, 4)) for calendar in CALENDARS.values()
+)
+LATER = datetime(2026, 12, 24, tzinfo=UTC)
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def bar(ts: str | datetime | None, symbol: str = "AAPL", timeframe: str = "5m", **values: float | None) -> pl.DataFrame:
+    moment = utc(ts) if isinstance(ts, str) else ts
+    row = {"symbol": symbol, "timeframe": timeframe, "ts": moment, **SOUND, **values}
+    return pl.DataFrame([row], schema=BAR_SCHEMA)
+
+
+def sifted(*frames: pl.DataFrame, timeframe: Timeframe = Timeframe.M5, closed_by: datetime = LATER) -> Sifted:
+    calendars = pl.DataFrame({"symbol": list(CALENDARS), "calendar": list(CALENDARS.values())})
+    result = sift(pl.concat(frames), timeframe, calendars, SESSIONS, closed_by)
+    assert result.accepted.schema == pl.Schema({**BAR_SCHEMA, "ts_end": BAR_SCHEMA["ts"]})
+    assert result.rejected.schema == pl.Schema({**BAR_SCHEMA, "reason": pl.String()})
+    assert result.put_aside.schema == pl.Schema({**BAR_SCHEMA, "reason": pl.String()})
+    assert result.accepted.height + result.rejected.height + result.put_aside.height == sum(f.height for f in frames)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        *(({name: None}, product.MISSING_VALUE) for name in SOUND),
+        *(({name: NAN}, product.NOT_FINITE) for name in SOUND),
+        *(({name: INFINITE}, product.NOT_FINITE) for name in SOUND),
+        ({"volume": -INFINITE}, product.NOT_FINITE),
+        ({"low": 0.0}, product.NOT_POSITIVE),
+        ({"open": -10.0}, product.NOT_POSITIVE),
+        ({"high": 8.0}, product.HIGH_BELOW_LOW),
+        ({"open": 12.01}, product.OUTSIDE_RANGE),
+        ({"close": 8.99}, product.OUTSIDE_RANGE),
+        ({"volume": -1.0}, product.NEGATIVE_VOLUME),
+    ],
+)
+def test_a_bar_that_cannot_be_one_is_rejected_with_the_reason(values: dict[str, float | None], reason: str) -> None:
+    bad = bar("2026-11-25 15:00", **values)
+    valid, rejected = reject_invalid(pl.concat([bad, bar("2026-11-25 15:05")]))
+    assert rejected.drop("reason").equals(bad)
+    assert rejected["reason"].to_list() == [reason]
+    assert valid["ts"].to_list() == [utc("2026-11-25 15:05")]
+
+
+def test_a_bar_without_a_time_is_rejected() -> None:
+    assert reject_invalid(bar(None))[1]["reason"].to_list() == [product.MISSING_VALUE]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"volume": 0.0},
+        {"open": 9.0, "close": 9.0, "high": 9.0, "low": 9.0},
+        {"open": 12.0, "close": 9.0},
+        {"open": 1e-9, "high": 1e-9, "low": 1e-9, "close": 1e-9},
+    ],
+)
+def test_a_bar_at_the_edge_of_what_is_allowed_is_valid(values: dict[str, float]) -> None:
+    valid, rejected = reject_invalid(bar("2026-11-25 15:00", **values))
+    assert (valid.height, rejected.height) == (1, 0)
+
+
+def test_of_bars_with_the_same_time_the_last_valid_one_is_kept() -> None:
+    found = sifted(
+        bar("2026-11-25 15:00", close=9.5),
+        bar("2026-11-25 15:00", close=9.6),
+        bar("2026-11-25 15:00", close=NAN),
+        bar("2026-11-25 15:00", symbol="BTC-USD"),
+    )
+    assert found.accepted.select("symbol", "close").rows() == [("AAPL", 9.6), ("BTC-USD", 11.0)]
+    assert sorted(found.rejected.select("reason", "close").rows()) == [
+        (product.DUPLICATE, 9.5),
+        (product.NOT_FINITE, pytest.approx(NAN, nan_ok=True)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("symbol", "ts"),
+    [
+        ("AAPL", "2026-11-25 14:25"),
+        ("AAPL", "2026-11-25 21:00"),
+        ("AAPL", "2026-11-25 15:02"),
+        ("AAPL", "2026-11-25 15:00:01"),
+        ("AAPL", "2026-11-26 15:00"),
+        ("AAPL", "2026-11-27 18:00"),
+        ("AAPL", "2026-11-28 15:00"),
+        ("HK", "2026-11-25 04:00"),
+        ("HK", "2026-11-25 04:55"),
+        ("BTC-USD", "2026-11-28 15:02:30"),
+        ("UNKNOWN", "2026-11-25 15:00"),
+    ],
+)
+def test_a_bar_off_the_grid_of_its_calendar_is_put_aside(symbol: str, ts: str) -> None:
+    found = sifted(bar(ts, symbol))
+    assert (found.put_aside.height, found.rejected.height) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "ts", "end"),
+    [
+        ("AAPL", "2026-11-25 14:30", "2026-11-25 14:35"),
+        ("AAPL", "2026-11-25 20:55", "2026-11-25 21:00"),
+        ("AAPL", "2026-11-27 17:55", "2026-11-27 18:00"),
+        ("HK", "2026-11-25 03:55", "2026-11-25 04:00"),
+        ("HK", "2026-11-25 05:00", "2026-11-25 05:05"),
+        ("BTC-USD", "2026-11-28 23:55", "2026-11-29 00:00"),
+    ],
+)
+def test_a_bar_on_the_grid_is_accepted_once_it_has_closed(symbol: str, ts: str, end: str) -> None:
+    assert sifted(bar(ts, symbol), closed_by=utc(end)).accepted["ts_end"].to_list() == [utc(end)]
+    early = sifted(bar(ts, symbol), closed_by=utc(end) - timedelta(seconds=1))
+    assert (early.accepted.height, early.put_aside.height) == (0, 1)
+
+
+# Label of a daily bar, and the session's open, which it is given.
+LABELS = [
+    pytest.param("AAPL", "2026-11-25 00:00", "2026-11-25 14:30", id="midnight UTC"),
+    pytest.param("AAPL", "2026-11-25 05:00", "2026-11-25 14:30", id="midnight in New York"),
+    pytest.param("AAPL", "2026-11-25 14:30", "2026-11-25 14:30", id="open in New York"),
+    pytest.param("AAPL", "2026-11-30 00:00", "2026-11-30 14:30", id="a Monday, midnight UTC"),
+    pytest.param("AAPL", "2026-11-27 05:00", "2026-11-27 14:30", id="a half day, midnight in New York"),
+    pytest.param("HK", "2026-11-25 00:00", "2026-11-25 01:30", id="Hong Kong, midnight UTC"),
+    pytest.param("HK", "2026-11-24 16:00", "2026-11-25 01:30", id="midnight in Hong Kong"),
+    pytest.param("HK", "2026-11-25 01:30", "2026-11-25 01:30", id="open in Hong Kong"),
+    pytest.param("HK", "2026-11-29 16:00", "2026-11-30 01:30", id="Monday, midnight in Hong Kong"),
+    pytest.param("TOKYO", "2026-11-25 00:00", "2026-11-25 00:00", id="Tokyo, midnight UTC is the open"),
+    pytest.param("TOKYO", "2026-11-24 15:00", "2026-11-25 00:00", id="midnight in Tokyo"),
+    pytest.param("TOKYO", "2026-11-29 15:00", "2026-11-30 00:00", id="Monday, midnight in Tokyo"),
+    pytest.param("SYDNEY", "2026-11-25 00:00", "2026-11-24 23:00", id="Sydney, midnight UTC is inside the session"),
+    pytest.param("SYDNEY", "2026-11-24 13:00", "2026-11-24 23:00", id="midnight in Sydney"),
+    pytest.param("SYDNEY", "2026-11-24 23:00", "2026-11-24 23:00", id="open in Sydney"),
+    pytest.param("BTC-USD", "2026-11-28 00:00", "2026-11-28 00:00", id="24/7"),
+]
+
+
+@pytest.mark.parametrize(("symbol", "label", "opens"), LABELS)
+def test_a_daily_bar_is_given_its_sessions_open(symbol: str, label: str, opens: str) -> None:
+    found = sifted(bar(label, symbol, "1d"), timeframe=Timeframe.D1)
+    assert found.accepted["ts"].to_list() == [utc(opens)]
+    closes = SESSIONS.filter(calendar=CALENDARS[symbol], open=utc(opens))["close"].item()
+    assert found.accepted["ts_end"].to_list() == [closes]
+    assert sifted(
+        bar(label, symbol, "1d"), timeframe=Timeframe.D1, closed_by=closes - timedelta(seconds=1)
+    ).accepted.is_empty()
+
+
+@pytest.mark.parametrize(
+    ("symbol", "label"),
+    [
+        pytest.param("AAPL", "2026-11-28 00:00", id="Saturday, midnight UTC"),
+        pytest.param("AAPL", "2026-11-29 00:00", id="Sunday, midnight UTC"),
+        pytest.param("AAPL", "2026-11-29 05:00", id="Sunday, midnight in New York"),
+        pytest.param("AAPL", "2026-11-26 05:00", id="Thanksgiving, midnight in New York"),
+        pytest.param("AAPL", "2026-11-26 00:00", id="Thanksgiving, midnight UTC"),
+        pytest.param("HK", "2026-11-28 16:00", id="Sunday, midnight in Hong Kong"),
+        pytest.param("HK", "2026-11-29 00:00", id="Sunday, midnight UTC in Hong Kong"),
+        pytest.param("TOKYO", "2026-11-23 00:00", id="Labour Thanksgiving Day in Tokyo"),
+        pytest.param("TOKYO", "2026-11-28 15:00", id="Sunday, midnight in Tokyo"),
+        pytest.param("TOKYO", "2026-11-29 00:00", id="Sunday, midnight UTC in Tokyo"),
+        pytest.param("SYDNEY", "2026-11-29 00:00", id="Sunday, midnight UTC in Sydney"),
+    ],
+)
+def test_a_daily_bar_of_a_day_without_a_session_is_put_aside(symbol: str, label: str) -> None:
+    found = sifted(bar(label, symbol, "1d"), timeframe=Timeframe.D1)
+    assert (found.put_aside.height, found.rejected.height) == (1, 0)
+
+
+def test_two_labels_of_one_session_are_one_bar_and_the_later_label_wins() -> None:
+    found = sifted(
+        bar("2026-11-25 14:30", timeframe="1d", close=9.7),
+        bar("2026-11-25 00:00", timeframe="1d", close=9.6),
+        timeframe=Timeframe.D1,
+    )
+    assert found.accepted["close"].to_list() == [9.7]
+    assert found.rejected.select("close", "reason").rows() == [(9.6, product.DUPLICATE)]
+
+
+@pytest.mark.parametrize(
+    ("symbol", "ts", "end"),
+    [
+        pytest.param("AAPL", "2026-11-25 14:00", "2026-11-25 15:00", id="the hour that holds the open"),
+        pytest.param("AAPL", "2026-11-25 14:30", "2026-11-25 15:30", id="anchored to the open"),
+        pytest.param("AAPL", "2026-11-25 20:30", "2026-11-25 21:00", id="cut at the close"),
+        pytest.param("HK", "2026-11-25 03:30", "2026-11-25 04:00", id="cut at lunch"),
+        pytest.param("HK", "2026-11-25 04:00", None, id="lunch"),
+        pytest.param("AAPL", "2026-11-25 21:00", None, id="after hours"),
+        pytest.param("AAPL", "2026-11-25 13:30", None, id="ends at the open"),
+        pytest.param("AAPL", "2026-11-26 15:00", None, id="holiday"),
+    ],
+)
+def test_hours_of_a_file_need_only_overlap_the_session(symbol: str, ts: str, end: str | None) -> None:
+    found = sifted(bar(ts, symbol, "1h"), timeframe=Timeframe.H1)
+    if end is None:
+        assert found.put_aside.height == 1
+    else:
+        assert found.accepted.select("ts", "ts_end").rows() == [(utc(ts), utc(end))]
+        assert sifted(bar(ts, symbol, "1h"), timeframe=Timeframe.H1, closed_by=utc(ts)).accepted.is_empty()
+
+
+def test_accepted_bars_are_sorted_by_symbol_and_time() -> None:
+    found = sifted(bar("2026-11-25 15:05", "BTC-USD"), bar("2026-11-25 15:05"), bar("2026-11-25 15:00"))
+    assert found.accepted.select("symbol", "ts").rows() == sorted(found.accepted.select("symbol", "ts").rows())
+
+
+def test_no_bars_make_three_empty_heaps() -> None:
+    for timeframe in Timeframe:
+        assert sifted(bar("2026-11-25 15:05").clear(), timeframe=timeframe).accepted.is_empty()

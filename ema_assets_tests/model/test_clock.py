@@ -1,0 +1,74 @@
+"""The market's time, the machine's or a virtual one."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ema_assets.config.settings import Settings
+from ema_assets.model import clock
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.refresh.clients import open_provider
+
+START = datetime(2026, 11, 20, 14, 30, tzinfo=UTC)
+SINCE = datetime(2026, 11, 24, 20, 0, tzinfo=UTC)
+FAST = {"EMA_CLOCK": "2026-11-20T14:30Z x60 until 2026-11-20T16:30Z since 2026-11-24T20:00Z"}
+
+
+def test_without_the_variable_the_time_is_the_machines() -> None:
+    before = datetime.now(UTC)
+    for env in ({}, {"EMA_CLOCK": " "}):
+        assert before <= clock.now(env) <= datetime.now(UTC)
+        assert clock.at(SINCE, env) == clock.instant_of(SINCE, env) == SINCE
+
+
+def test_a_virtual_clock_runs_as_many_times_as_fast_and_then_at_the_machines_pace() -> None:
+    assert clock.at(SINCE, FAST) == START
+    assert clock.at(SINCE + timedelta(seconds=5), FAST) == START + timedelta(minutes=5)
+    assert clock.at(SINCE + timedelta(minutes=2), FAST) == START + timedelta(hours=2)
+    assert clock.at(SINCE + timedelta(minutes=3), FAST) == START + timedelta(hours=2, minutes=1)
+
+
+def test_two_processes_that_read_the_same_variable_agree() -> None:
+    text = clock.started("2026-11-20T14:30+01:00 x12.5")
+    assert clock.started(text) == text == str(clock.parse(text))
+    assert clock.at(SINCE, {"EMA_CLOCK": text}) == clock.at(SINCE, {"EMA_CLOCK": str(clock.parse(text))})
+
+
+@given(st.timedeltas(timedelta(days=-2), timedelta(days=2)))
+def test_every_moment_has_its_instant(since_start: timedelta) -> None:
+    moment = START + since_start
+    again = clock.at(clock.instant_of(moment, FAST), FAST)
+    assert abs(again - moment) <= timedelta(microseconds=60)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "soon",
+        "2026-11-20T14:30 x60",
+        "2026-11-20T14:30Z x0.5",
+        "2026-11-20T14:30Z x3601",
+        "2026-11-20T14:30Z 60",
+        "2026-11-20T14:30Z x60 until 2026-11-20T14:00Z",
+        "2026-11-20T14:30Z x60 since yesterday",
+    ],
+)
+def test_what_is_no_clock_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="`EMA_CLOCK` must be a time with its zone.*such as 2026.*received"):
+        Settings.from_env({"EMA_CLOCK": text})
+
+
+def test_a_clock_that_nobody_started_is_no_clock_for_several_processes() -> None:
+    with pytest.raises(ConfigurationError, match=r"must say `since` when.*EMA_CLOCK='2026-11-20T14:30:00Z x60 since"):
+        clock.now({"EMA_CLOCK": "2026-11-20T14:30Z x60"})
+
+
+def test_real_prices_have_no_virtual_time() -> None:
+    with pytest.raises(ConfigurationError, match="`EMA_CLOCK` is for the sandbox's synthetic prices only, and yahoo"):
+        Settings.from_env({**FAST, "EMA_PROVIDER": "yahoo"})
+    settings = Settings.from_env({**FAST, "EMA_SANDBOX_URL": "http://127.0.0.1:1"})
+    assert open_provider(settings).name == "sandbox"
+    with pytest.raises(ConfigurationError, match="and binance is a provider"):
+        open_provider(settings, "binance")

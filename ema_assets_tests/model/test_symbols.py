@@ -1,0 +1,114 @@
+"""Symbols, timeframes and series keys: parsed once, at the edge."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ema_assets.model.errors import ConfigurationError, InvalidKeyError
+from ema_assets.model.symbols import Instrument, Series, parse_symbol, parse_timeframe
+from ema_assets.model.timeframes import BASE, FETCHED, ORDER, ROLLED_UP, Timeframe
+
+SYMBOLS = [
+    "AAPL",
+    "BRK.B",
+    "BTC-USD",
+    "^GSPC",
+    "ES=F",
+    "EURUSD=X",
+    "BTC/USD",
+    "0700.HK",
+    "a",
+    "X:BTCUSD",
+    "A_B",
+    "9" * 32,
+]
+NO_SYMBOLS = [
+    "",
+    " ",
+    "AAPL ",
+    " AAPL",
+    "A|B",
+    "A,B",
+    "A[0]",
+    "A\nB",
+    "AAPL\n",
+    "A\x00",
+    ".A",
+    "-A",
+    "/A",
+    "Ä",
+    "A B",
+    "A" * 33,
+]
+
+
+@pytest.mark.parametrize("text", SYMBOLS)
+def test_what_vendors_use_is_a_symbol(text: str) -> None:
+    assert parse_symbol(text) == text
+
+
+@pytest.mark.parametrize("text", NO_SYMBOLS)
+def test_anything_else_is_no_symbol_and_the_error_says_what_was_received(text: str) -> None:
+    with pytest.raises(InvalidKeyError) as caught:
+        parse_symbol(text)
+    assert "`symbol` must be 1 to 32 letters" in str(caught.value)
+    assert repr(text) in str(caught.value)
+    assert isinstance(caught.value, ConfigurationError)
+
+
+@given(st.text())
+def test_a_symbol_never_holds_what_dagster_keeps_for_itself(text: str) -> None:
+    try:
+        symbol = parse_symbol(text)
+    except InvalidKeyError:
+        return
+    assert not set(symbol) & set("|,[]\n\r\t\x00 ")
+
+
+@given(st.sampled_from(SYMBOLS), st.sampled_from(ORDER))
+def test_a_series_reads_as_it_is_written(symbol: str, timeframe: Timeframe) -> None:
+    series = Series(symbol, timeframe)
+    assert str(series) == f"{symbol}|{timeframe.value}"
+    assert Series.parse(str(series)) == series
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("AAPL", "a series must read SYMBOL|TIMEFRAME such as AAPL|5m, received 'AAPL'"),
+        ("", "a series must read SYMBOL|TIMEFRAME"),
+        ("|5m", "`symbol` must be"),
+        ("AAPL|", "`timeframe` must be one of 5m, 15m, 30m, 1h, 4h, 1d, received ''"),
+        ("AAPL|5M", "`timeframe` must be one of 5m, 15m, 30m, 1h, 4h, 1d, received '5M'"),
+        ("AAPL|5m|1h", "`timeframe` must be one of"),
+    ],
+)
+def test_a_malformed_series_is_refused_with_what_is_allowed(text: str, sentence: str) -> None:
+    with pytest.raises(InvalidKeyError) as caught:
+        Series.parse(text)
+    assert sentence in str(caught.value)
+
+
+def test_timeframes_have_one_order_from_short_to_long() -> None:
+    assert [each.value for each in ORDER] == ["5m", "15m", "30m", "1h", "4h", "1d"]
+    assert [each.rank for each in ORDER] == list(range(6))
+    assert sorted(ORDER, key=lambda each: each.duration) == list(ORDER)
+    assert [each.minutes for each in ORDER] == [5, 15, 30, 60, 240, 1440]
+    assert all(timedelta(minutes=each.minutes) == each.duration for each in ORDER)
+
+
+def test_every_timeframe_is_either_fetched_or_rolled_up() -> None:
+    assert {*FETCHED, *ROLLED_UP} == set(ORDER)
+    assert [each for each in ORDER if each.is_fetched] == list(FETCHED)
+    assert BASE in FETCHED
+    assert parse_timeframe("4h") is Timeframe.H4
+
+
+def test_an_instrument_knows_how_it_is_traded_and_fetched() -> None:
+    assert Instrument("AAPL") == Instrument("AAPL", "XNYS", None)
+    assert Instrument("AAPL").is_fetched
+    assert not Instrument("AAPL").is_crypto
+    assert Instrument("BTC-USD", "24/7").is_crypto
+    assert not Instrument("OLD", provider="file").is_fetched

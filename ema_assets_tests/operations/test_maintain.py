@@ -1,0 +1,164 @@
+"""What maintenance does to the market tables, on a database in which Dagster has never run, and to log files."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ema_assets.operations.maintain import Retention, Tidied, log_folder_remover, maintain
+from ema_assets.store import retention
+from ema_assets.store.database import Database, Transaction
+from ema_assets_tests.conftest import Databases
+
+NOW = datetime(2026, 11, 20, 15, 32, tzinfo=UTC)
+RULES = Retention(run_days=14, rejected_days=90, correction_days=None)
+
+
+def tidy(database: Database, rules: Retention = RULES, rows_per_batch: int = 20_000) -> Tidied:
+    return maintain(database, rules, NOW, lambda run_id: None, rows_per_batch=rows_per_batch)
+
+
+def put(transaction: Transaction, table: str, column: str, days_ago: int, rows: int) -> None:
+    extra = ", reason, source" if table == "bar_rejected" else ""
+    values = ", 'why', 'who'" if table == "bar_rejected" else ""
+    transaction.execute(
+        f"""INSERT INTO market.{table} (symbol, timeframe, ts, open, high, low, close, volume, {column}{extra})
+            SELECT 'AAPL', '5m', $1 + n * interval '5 minutes', 1, 1, 1, 1, 1, $1{values} FROM generate_series(1, $2) n""",
+        NOW - timedelta(days=days_ago),
+        rows,
+    )
+
+
+def days_left(database: Database, table: str, column: str) -> dict[int, int]:
+    with database.transaction() as transaction:
+        found = transaction.query(
+            f"""SELECT extract(day FROM $1 - {column})::bigint AS days, count(*) AS n
+                FROM market.{table} GROUP BY 1 ORDER BY 1""",
+            NOW,
+        )
+    return dict(found.iter_rows())
+
+
+@pytest.fixture
+def filled(database: Database) -> Database:
+    """Rejected bars and old values of corrected ones, 10, 89, 91 and 400 days old, ten of each."""
+    with database.transaction() as transaction:
+        for days in (10, 89, 91, 400):
+            put(transaction, "bar_rejected", "rejected_at", days, 10)
+            put(transaction, "bar_correction", "corrected_at", days, 10)
+    return database
+
+
+def test_rejected_bars_go_after_their_days_and_old_values_of_corrected_bars_stay(filled: Database) -> None:
+    done = tidy(filled)
+    assert (done.rejected_bars, done.corrections, done.runs) == (20, 0, 0)
+    assert days_left(filled, "bar_rejected", "rejected_at") == {10: 10, 89: 10}
+    assert days_left(filled, "bar_correction", "corrected_at") == {10: 10, 89: 10, 91: 10, 400: 10}
+    assert "old values of corrected bars are kept for ever" in "; ".join(done.sentences(RULES))
+    assert tidy(filled).rejected_bars == 0
+
+
+def test_old_values_of_corrected_bars_go_when_days_are_set_for_them(filled: Database) -> None:
+    rules = Retention(run_days=14, rejected_days=1000, correction_days=100)
+    done = tidy(filled, rules)
+    assert (done.rejected_bars, done.corrections) == (0, 10)
+    assert days_left(filled, "bar_correction", "corrected_at") == {10: 10, 89: 10, 91: 10}
+    assert "10 old values of corrected bars after 100 days" in "; ".join(done.sentences(rules))
+
+
+def test_rows_go_in_batches_the_oldest_first(filled: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    left = []
+    delete = retention.delete_rejected
+
+    def watched(transaction: Transaction, before: datetime, at_most: int) -> int:
+        sizes.append(delete(transaction, before, at_most))
+        left.append(transaction.query("SELECT min(rejected_at) AS oldest FROM market.bar_rejected")["oldest"][0])
+        return sizes[-1]
+
+    monkeypatch.setattr(retention, "delete_rejected", watched)
+    assert tidy(filled, rows_per_batch=8).rejected_bars == 20
+    assert sizes == [8, 8, 4]
+    assert left == [NOW - timedelta(days=days) for days in (400, 91, 89)]
+
+
+def test_statistics_of_changed_tables_are_refreshed_and_of_the_whole_table_too(database: Database) -> None:
+    """Autovacuum analyzes a partition but never the table it belongs to."""
+    put_bars(database)
+    assert symbols_known(database, "ohlc") is None
+    assert "ohlc" in changed(database)
+    assert tidy(database).tables_analyzed >= 1
+    assert symbols_known(database, "ohlc") == 7
+    assert symbols_known(database, "ohlc_5m") == 7
+    assert "ohlc" not in changed(database)
+    assert tidy(database).tables_analyzed == 0
+
+
+def test_what_autovacuum_analyzed_by_itself_counts_as_changed(database: Database, databases: Databases) -> None:
+    """It leaves no changed row to count, and the statistics of the whole table as they were."""
+    put_bars(database)
+    try:
+        for setting, value in (("autovacuum", "on"), ("autovacuum_naptime", "1s")):
+            databases.execute(f"ALTER SYSTEM SET {setting} = '{value}'")
+        databases.execute("SELECT pg_reload_conf()")
+        deadline = time.monotonic() + 60
+        while symbols_known(database, "ohlc_5m") is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    finally:
+        databases.execute("ALTER SYSTEM SET autovacuum = off")
+        databases.execute("ALTER SYSTEM RESET autovacuum_naptime")
+        databases.execute("SELECT pg_reload_conf()")
+    assert symbols_known(database, "ohlc") is None
+    assert "ohlc" in changed(database)
+    tidy(database)
+    assert symbols_known(database, "ohlc") == 7
+    assert "ohlc" not in changed(database)
+
+
+def put_bars(database: Database) -> None:
+    with database.transaction() as transaction:
+        transaction.execute(
+            """INSERT INTO market.ohlc (symbol, timeframe, ts, open, high, low, close, volume)
+               SELECT 'S' || n % 7, '5m', $1 + n * interval '5 minutes', 1, 1, 1, 1, 1 FROM generate_series(1, 700) n""",
+            NOW,
+        )
+        transaction.execute("SELECT pg_stat_force_next_flush()")
+
+
+def changed(database: Database) -> list[str]:
+    with database.transaction() as transaction:
+        return retention.changed_tables(transaction)
+
+
+def symbols_known(database: Database, table: str) -> int | None:
+    """How many symbols the planner thinks there are in a table; None when it knows nothing."""
+    with database.transaction() as transaction:
+        found = transaction.query(
+            """SELECT n_distinct::float8 AS n FROM pg_stats
+               WHERE schemaname = 'market' AND tablename = $1 AND attname = 'symbol'""",
+            table,
+        )
+    return None if found.is_empty() else int(found["n"][0])
+
+
+# --- log files --------------------------------------------------------------------------------------------------------
+
+
+def test_a_runs_log_folder_is_removed_and_no_other(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / "storage" / name / "compute_logs").mkdir(parents=True)
+        (tmp_path / "storage" / name / "compute_logs" / "step.err").write_text("a word")
+    remove = log_folder_remover(tmp_path / "storage")
+    remove("one")
+    remove("three")
+    assert [each.name for each in (tmp_path / "storage").iterdir()] == ["two"]
+
+
+@pytest.mark.parametrize("run_id", ["..", ".", "", "../other", "/other"])
+def test_an_id_that_is_a_path_leads_nowhere(tmp_path: Path, run_id: str) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "storage").mkdir()
+    log_folder_remover(tmp_path / "storage")(run_id)
+    assert {each.name for each in tmp_path.iterdir()} == {"other", "storage"}

@@ -1,0 +1,340 @@
+"""The watchlist into the database, what should run now, how fresh everything is, and waiting for base bars."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, OHLC
+from ema_assets.model.errors import ConfigurationError, RequestRefused
+from ema_assets.model.symbols import Instrument
+from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.operations import sync_watchlist
+from ema_assets.refresh import plan, waiting
+from ema_assets.refresh.plan import closed_bars
+from ema_assets.reports import health, status
+from ema_assets.store import ledger, sessions
+from ema_assets.store.database import Database
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, state_of, utc
+from ema_assets_tests.refresh.exchange import watch as watchlist_of
+
+# A Wednesday, half past three in New York; Thursday is a holiday.
+NOW = utc("2026-11-25 20:30")
+# Enough where it does not matter which: both fetched timeframes and a rolled-up one.
+FEW = (Timeframe.M5, Timeframe.H1, Timeframe.D1)
+WATCHED = watchlist_of({"AAPL": "XNYS", "MSFT": "XNYS", "BTC-USD": "24/7"}, m5_days=5, d1_days=60)
+
+
+def exchange_until(last: date = date(2026, 11, 27)) -> MemoryExchange:
+    return MemoryExchange(
+        *(
+            bars_on(calendar, symbol, timeframe, first, last, seed)
+            for seed, (symbol, calendar) in enumerate((("AAPL", "XNYS"), ("MSFT", "XNYS"), ("BTC-USD", "24/7")))
+            for timeframe, first in ((Timeframe.M5, date(2026, 11, 23)), (Timeframe.D1, date(2026, 10, 1)))
+        )
+    )
+
+
+def contents(database: Database) -> list[pl.DataFrame]:
+    with database.transaction() as transaction:
+        return [
+            transaction.query(f"SELECT * FROM market.{table} ORDER BY 1, 2, 3")
+            for table in ("instrument", "session", "series_state")
+        ]
+
+
+def test_sync_adds_instruments_their_ledger_rows_and_sessions(database: Database) -> None:
+    assert sync_watchlist.sync(database, WATCHED, NOW) == (["AAPL", "BTC-USD", "MSFT"], [])
+    instruments, days, states = contents(database)
+    assert instruments.select("symbol", "calendar", "is_active", "is_fetched").rows() == [
+        ("AAPL", "XNYS", True, True),
+        ("BTC-USD", "24/7", True, True),
+        ("MSFT", "XNYS", True, True),
+    ]
+    assert states.height == 3 * len(CHAIN) * len(ORDER)
+    for calendar in ("24/7", "XNYS"):
+        found = days.filter(calendar=calendar)["session"]
+        assert found.min() <= NOW.date() - timedelta(days=60)  # type: ignore[operator]
+        assert found.max() >= NOW.date() + timedelta(days=350)  # type: ignore[operator]
+
+
+def test_sync_again_changes_nothing_and_needs_no_calendar_library(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync_watchlist.sync(database, WATCHED, NOW)
+    before = contents(database)
+    monkeypatch.setattr(sync_watchlist, "exchange_sessions", None)
+    assert sync_watchlist.sync(database, WATCHED, NOW + timedelta(days=30)) == ([], [])
+    assert all(one.equals(other) for one, other in zip(before, contents(database), strict=True))
+
+
+def test_sessions_are_renewed_long_before_they_run_out(database: Database) -> None:
+    sync_watchlist.sync(database, WATCHED, NOW)
+    sync_watchlist.sync(database, WATCHED, NOW + timedelta(days=200))
+    with database.transaction() as transaction:
+        assert sessions.covered(transaction)["XNYS"][1] >= NOW.date() + timedelta(days=560)
+
+
+def test_an_unknown_calendar_leaves_the_database_unchanged(database: Database) -> None:
+    sync_watchlist.sync(database, WATCHED, NOW)
+    before = contents(database)
+    wrong = replace(WATCHED, instruments=(Instrument("NEW", "XLON"), Instrument("ODD", "XXXX")))
+    with pytest.raises(ConfigurationError, match="'XXXX'"):
+        sync_watchlist.sync(database, wrong, NOW)
+    assert all(one.equals(other) for one, other in zip(before, contents(database), strict=True))
+
+
+# --- what should run ------------------------------------------------------------------------------------------------
+
+
+def test_closed_bars_hold_every_calendar_in_use_and_every_timeframe(database: Database) -> None:
+    sync_watchlist.sync(database, WATCHED, NOW)
+    with database.transaction() as transaction:
+        found = closed_bars(transaction, NOW)
+    assert found.height == 2 * len(ORDER)
+    ends = {
+        (calendar, timeframe): end
+        for calendar, timeframe, end in found.select("calendar", "timeframe", "ts_end").rows()
+    }
+    assert ends["XNYS", "1h"] == utc("2026-11-25 20:30")
+    assert ends["XNYS", "4h"] == utc("2026-11-25 18:30")
+    assert ends["XNYS", "1d"] == utc("2026-11-24 21:00")
+    assert ends["24/7", "1d"] == utc("2026-11-25 00:00")
+
+
+def test_on_a_close_the_schedule_gets_what_is_stale_and_the_rolled_up_bars_about_to_be(database: Database) -> None:
+    refresh(database, WATCHED, exchange_until(), NOW)
+    later = NOW + timedelta(minutes=30)
+    with database.transaction() as transaction:
+        for timeframe in (Timeframe.M5, Timeframe.H1, Timeframe.D1):
+            found = plan.stale_on_close(transaction, timeframe, later)
+            stocks = ["AAPL", "MSFT"] if timeframe is Timeframe.D1 else ["AAPL", "BTC-USD", "MSFT"]
+            assert found["symbol"].unique().sort().to_list() == stocks
+            assert set(found["reason"]) == {"bar closed"}
+            assert set(found["timeframe"]) == {timeframe.value}
+        assert plan.stale_on_close(transaction, Timeframe.H4, NOW).is_empty()
+
+
+def test_rolled_up_bars_whose_base_bars_fail_are_not_expected(database: Database) -> None:
+    exchange = exchange_until()
+    refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
+    exchange.failing = {"MSFT": "no"}
+    later = NOW + timedelta(minutes=30)
+    refresh(database, WATCHED, exchange, later, timeframes=[Timeframe.M5])
+    with database.transaction() as transaction:
+        found = plan.stale_on_close(transaction, Timeframe.H1, later)
+    assert found.rows() == [
+        ("AAPL", "1h", "input changed", utc("2026-11-25 20:30")),
+        ("BTC-USD", "1h", "input changed", utc("2026-11-25 20:00")),
+    ]
+
+
+def test_the_sweep_leaves_fresh_closes_to_their_schedule_and_takes_the_rest(database: Database) -> None:
+    exchange = exchange_until()
+    refresh(database, WATCHED, exchange, NOW)
+    sync_watchlist.sync(
+        database, watchlist_of({**{each.symbol: each.calendar for each in WATCHED.instruments}, "NEW": "XNYS"}), NOW
+    )
+    later, grace = NOW + timedelta(minutes=5), timedelta(minutes=2)
+
+    def swept(now: datetime) -> set[tuple[str, str, str]]:
+        with database.transaction() as transaction:
+            return set(plan.stale_for_sweep(transaction, now, grace).select("symbol", "timeframe", "reason").rows())
+
+    assert swept(later) == {("NEW", "5m", "never asked"), ("NEW", "1d", "never asked")}
+    assert ("AAPL", "5m", "bar closed") in swept(later + grace)
+    exchange.failing = {"AAPL": "no"}
+    refresh(database, WATCHED, exchange, later, timeframes=[Timeframe.M5])
+    after_pause = utc("2026-11-25 20:36:30")
+    assert ("AAPL", "5m", "bar closed") in swept(after_pause)
+    assert ("MSFT", "5m", "bar closed") not in swept(after_pause)
+
+
+def test_the_next_close_of_each_calendar_is_told_soonest_first(database: Database) -> None:
+    sync_watchlist.sync(database, WATCHED, NOW)
+    evening = utc("2026-11-25 21:30")
+    with database.transaction() as transaction:
+        found = plan.next_closes(transaction, Timeframe.H1, evening)
+    assert found.select("calendar", "ts_end").rows() == [
+        ("24/7", utc("2026-11-25 22:00")),
+        ("XNYS", utc("2026-11-27 15:30")),
+    ]
+
+
+# --- waiting --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "LONGEST_WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(waiting, "_POLL_SECONDS", 0.02)
+
+
+def clock(now: datetime) -> Callable[[], datetime]:
+    return lambda: now
+
+
+@pytest.mark.usefixtures("impatient")
+def test_base_bars_that_are_there_are_not_waited_for(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    refresh(database, WATCHED, exchange_until(), NOW, timeframes=[Timeframe.M5])
+    monkeypatch.setattr(time, "sleep", None)
+    later = NOW + timedelta(minutes=4)
+    assert waiting.wait_for_base(database, Timeframe.H1, WATCHED.symbols, clock(later), timedelta(0)) == 0
+
+
+@pytest.mark.usefixtures("impatient")
+def test_waiting_ends_when_the_base_bars_come(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange, later = exchange_until(), NOW + timedelta(minutes=30)
+    refresh(database, WATCHED, exchange, NOW, timeframes=[Timeframe.M5])
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 2:
+            with Database(database_url) as other:
+                refresh(other, WATCHED, exchange, later, timeframes=[Timeframe.M5])
+
+    monkeypatch.setattr(waiting, "LONGEST_WAIT_SECONDS", 60)
+    monkeypatch.setattr(waiting.time, "sleep", sleep)
+    assert waiting.wait_for_base(database, Timeframe.M15, WATCHED.symbols, clock(later), timedelta(0)) == 0
+    assert waited == [0.02, 0.02]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_waiting_has_an_end_and_says_how_many_are_behind(database: Database) -> None:
+    exchange, later = exchange_until(), NOW + timedelta(minutes=30)
+    refresh(database, WATCHED, exchange, NOW, timeframes=[Timeframe.M5])
+
+    def behind(symbols: tuple[str, ...], delay: timedelta = timedelta(0)) -> int:
+        return waiting.wait_for_base(database, Timeframe.M15, symbols, clock(later), delay)
+
+    assert behind(WATCHED.symbols) == 3
+    assert behind(("AAPL",)) == 1
+    assert behind(WATCHED.symbols, delay=timedelta(minutes=31)) == 0
+    exchange.failing = {"AAPL": "no", "MSFT": "no"}
+    refresh(database, WATCHED, exchange, later, timeframes=[Timeframe.M5])
+    # Two of three fail, and the third has come.
+    assert behind(WATCHED.symbols) == 0
+
+
+# --- status and health ----------------------------------------------------------------------------------------------
+
+
+def test_status_counts_series_stale_missing_and_failing(database: Database) -> None:
+    exchange = exchange_until()
+    exchange.failing = {"MSFT": "no such symbol"}
+    refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
+    later = NOW + timedelta(minutes=5)
+    with database.transaction() as transaction:
+        found = {(each.asset, each.timeframe): each for each in status.by_asset(transaction, later)}
+    assert list(found) == [(asset, timeframe.value) for asset in CHAIN for timeframe in ORDER]
+    m5 = found[OHLC, "5m"]
+    assert (m5.series, m5.stale, m5.missing, m5.failing) == (3, 3, 1, 1)
+    assert m5.newest_ts == NOW - timedelta(minutes=5)
+    signals = found[EMA_SIGNALS, "1h"]
+    assert (signals.series, signals.stale, signals.missing, signals.failing) == (3, 0, 1, 0)
+    with database.transaction() as transaction:
+        at_once = {(each.asset, each.timeframe): each for each in status.by_asset(transaction, NOW)}
+    # Pausing after a failure is not staleness yet; the failure itself is counted.
+    assert (at_once[OHLC, "5m"].stale, at_once[OHLC, "5m"].failing) == (0, 1)
+
+
+def test_a_series_that_dagster_has_not_been_told_of_is_not_stale_in_the_status(database: Database) -> None:
+    refresh(database, WATCHED, exchange_until(), NOW)
+    with database.transaction() as transaction:
+        transaction.execute("UPDATE market.series_state SET computed_at = computed_at - interval '10 minutes'")
+        assert set(ledger.stale(transaction, closed_bars(transaction, NOW), NOW)["reason"]) == {"not recorded"}
+        assert sum(each.stale for each in status.by_asset(transaction, NOW)) == 0
+
+
+def test_progress_counts_series_that_are_computed_to_the_end_and_recorded(database: Database) -> None:
+    refresh(database, WATCHED, exchange_until(), NOW)
+    with database.transaction() as transaction:
+        assert status.progress(transaction) == dict.fromkeys(ORDER, (0, 3))
+        transaction.execute("UPDATE market.series_state SET recorded_at = computed_at WHERE symbol <> 'MSFT'")
+        transaction.execute(
+            "UPDATE market.series_state SET recorded_at = NULL WHERE asset = 'ema_trend' AND timeframe = '1h'"
+        )
+        found = status.progress(transaction)
+    assert list(found) == list(ORDER)
+    assert (found[Timeframe.M5], found[Timeframe.H1]) == ((2, 3), (0, 3))
+
+
+def test_failures_are_told_once_a_reason_the_commonest_first(database: Database) -> None:
+    exchange = exchange_until()
+    exchange.failing = {"AAPL": "rate limit", "MSFT": "rate limit", "BTC-USD": "unknown symbol"}
+    exchange.failure = RequestRefused
+    refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
+    with database.transaction() as transaction:
+        assert [str(reason) for reason in status.failure_reasons(transaction)] == [
+            "AAPL|1d and 3 more: rate limit",
+            "BTC-USD|1d and 1 more: unknown symbol",
+        ]
+
+
+def test_a_series_asked_for_long_before_the_last_close_is_late(database: Database) -> None:
+    exchange = exchange_until()
+    refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
+    exchange.failing = {"MSFT": "no"}
+
+    def late(now: datetime) -> list[tuple[str, str]]:
+        refresh(database, WATCHED, exchange, now, timeframes=[Timeframe.M5])
+        with database.transaction() as transaction:
+            return health.late_series(transaction, closed_bars(transaction, now)).select("symbol", "timeframe").rows()
+
+    assert late(NOW) == []
+    assert late(NOW + timedelta(minutes=10)) == []
+    assert late(NOW + timedelta(minutes=15)) == [("MSFT", "5m")]
+    # Overnight and over the holiday nothing closes, so nothing gets later.
+    assert late(utc("2026-11-27 14:00")) == [("MSFT", "5m")]
+    exchange.failing = {}
+    assert late(utc("2026-11-27 14:10")) == []
+
+
+def test_computed_series_that_wait_too_long_are_told(database: Database) -> None:
+    refresh(database, WATCHED, exchange_until(), NOW, timeframes=FEW)
+    with database.transaction() as transaction:
+        transaction.execute("UPDATE market.series_state SET updated_at = updated_at - interval '20 minutes'")
+        moment = transaction.query("SELECT clock_timestamp() - interval '15 minutes' AS at")["at"].item()
+        assert health.waiting_since(transaction, moment).is_empty()
+        transaction.execute(
+            """
+            UPDATE market.series_state SET dirty_from = now()
+            WHERE symbol = 'AAPL' AND timeframe = '1h' AND asset IN ('ohlc', 'ema_trend')
+            """
+        )
+        assert health.waiting_since(transaction, moment).select("asset", "symbol", "timeframe").rows() == [
+            ("ema_trend", "AAPL", "1h")
+        ]
+
+
+def test_rejected_bars_are_counted_by_series_and_reason(database: Database) -> None:
+    exchange = exchange_until()
+    exchange.bars = exchange.bars.with_columns(
+        low=pl.when(pl.col("symbol") == "AAPL", pl.col("ts") >= utc("2026-11-25 20:00")).then(-1.0).otherwise("low")
+    )
+    refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
+    with database.transaction() as transaction:
+        assert health.rejected_since(transaction, utc("2020-01-01 00:00")).rows() == [
+            ("AAPL", "5m", "price not above zero", "memory", 6)
+        ]
+        assert health.rejected_since(transaction, utc("2100-01-01 00:00")).is_empty()
+
+
+def test_symbols_taken_off_the_watchlist_are_in_no_count(database: Database) -> None:
+    exchange = exchange_until()
+    exchange.failing = {"MSFT": "no"}
+    refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
+    sync_watchlist.sync(database, watchlist_of({"AAPL": "XNYS"}), NOW)
+    later = NOW + timedelta(hours=1)
+    with database.transaction() as transaction:
+        assert {each.series for each in status.by_asset(transaction, later)} == {1}
+        assert status.failure_reasons(transaction) == []
+        assert set(plan.stale_for_sweep(transaction, later, timedelta(0))["symbol"]) == {"AAPL"}
+        assert health.late_series(transaction, closed_bars(transaction, later))["symbol"].to_list() == ["AAPL"]
+    assert state_of(database, "MSFT", Timeframe.M5)["failures"] == 1

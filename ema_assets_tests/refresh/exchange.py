@@ -1,0 +1,213 @@
+"""A provider at the boundary that holds its bars in memory, and the questions tests ask of a database."""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+
+import numpy as np
+import polars as pl
+
+from ema_assets.config.watchlist import Watchlist
+from ema_assets.market.calendars import bar_grid, exchange_sessions
+from ema_assets.market.validation import BAR_SCHEMA
+from ema_assets.model.asset_names import CHAIN
+from ema_assets.model.errors import ProviderError, ProviderUnavailable
+from ema_assets.model.symbols import Instrument
+from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe
+from ema_assets.operations.refresh_all import refresh_all
+from ema_assets.providers.base import BarRequest, FetchBatch, SeriesFailure
+from ema_assets.refresh.graph import Graph
+from ema_assets.refresh.outcome import Outcome
+from ema_assets.store.database import Database
+from ema_assets_tests.core import CORE
+
+TABLES = {
+    "ohlc": "ts",
+    "ema_signals": "ts",
+    "ema_trend": "ts",
+    "strategy_9_30_ema": "entry_ts",
+}
+
+
+def utc(text: str) -> datetime:
+    """A UTC time from text without a zone."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@cache
+def grid_of(calendar: str, timeframe: Timeframe, first: date, last: date) -> pl.DataFrame:
+    """Every bar that should exist from `first` to `last`; kept, because the library takes its time."""
+    return bar_grid(exchange_sessions(calendar, first, last), timeframe)
+
+
+def bars_on(
+    calendar: str, symbol: str, timeframe: Timeframe, first: date, last: date, seed: int = 0, missing: float = 0.0
+) -> pl.DataFrame:
+    """A bar at every place of the grid from `first` to `last`, apart from a share of `missing` ones."""
+    grid = grid_of(calendar, timeframe, first, last)
+    random = np.random.default_rng(seed)
+    grid = grid.filter(pl.Series(random.random(grid.height) >= missing, dtype=pl.Boolean))
+    closes = np.round(100 * np.exp(np.cumsum(random.normal(0, 0.02, grid.height))), 4)
+    opens = np.concatenate([closes[:1], closes[:-1]])
+    return grid.select(
+        pl.lit(symbol).alias("symbol"),
+        pl.lit(timeframe.value).alias("timeframe"),
+        "ts",
+        pl.Series("open", opens),
+        pl.Series("high", np.maximum(opens, closes) + 1),
+        pl.Series("low", np.minimum(opens, closes) * 0.99),
+        pl.Series("close", closes),
+        pl.Series("volume", random.integers(1, 5000, grid.height).astype(float)),
+    )
+
+
+def moved(bars: pl.DataFrame, factor: float) -> pl.DataFrame:
+    """`bars` with all prices multiplied."""
+    return bars.with_columns(pl.col("open", "high", "low", "close") * factor)
+
+
+class MemoryExchange:
+    """Bars in memory, and a provider that answers from them.
+
+    `bars` (BAR_SCHEMA) may be replaced at any time; `hidden` are those not published yet. `failing` symbols get an
+    error, `silent` ones come without their last page. `asked` are all requests that came in.
+    """
+
+    name = "memory"
+    is_synthetic = True
+
+    def __init__(self, *frames: pl.DataFrame, page_rows: int | None = None) -> None:
+        self.bars = pl.concat(frames) if frames else BAR_SCHEMA.to_frame()
+        self.failing: dict[str, str] = {}
+        self.failure: type[ProviderError] = ProviderUnavailable
+        self.silent: set[str] = set()
+        self.asked: list[BarRequest] = []
+        self.calls = 0
+        self.closed = 0
+        self.between_pages: Callable[[], None] | None = None
+        self._page_rows = page_rows
+
+    def __call__(self, name: str | None = None) -> "MemoryExchange":
+        """Stands for `open_provider`: each run counts its own calls."""
+        self.calls = 0
+        return self
+
+    def correct(self, changed: pl.DataFrame) -> None:
+        """Publish `changed` in place of what had the same keys."""
+        self.bars = pl.concat([self.bars, changed]).unique(["symbol", "timeframe", "ts"], keep="last")
+
+    async def fetch(self, requests: Sequence[BarRequest]) -> AsyncIterator[FetchBatch]:
+        """The bars of all requests; with `page_rows`, in pages that cut through series as a vendor's do."""
+        self.asked += requests
+        self.calls += 1
+        good = [each for each in requests if each.instrument.symbol not in self.failing]
+        failures = tuple(
+            SeriesFailure(each, self.failure(self.failing[each.instrument.symbol], provider=self.name))
+            for each in requests
+            if each not in good
+        )
+        answers = [(each, self._of(each)) for each in sorted(good, key=lambda each: each.instrument.symbol)]
+        if self._page_rows is None:
+            whole = pl.concat([BAR_SCHEMA.to_frame(), *(bars for _, bars in answers)])
+            yield FetchBatch(whole, self._heard(good), failures)
+            return
+        yield FetchBatch(BAR_SCHEMA.to_frame(), (), failures)
+        for request, bars in answers:
+            pages = list(bars.iter_slices(self._page_rows)) or [bars]
+            for number, page in enumerate(pages):
+                if self.between_pages is not None:
+                    self.between_pages()
+                yield FetchBatch(page, self._heard([request]) if number == len(pages) - 1 else (), ())
+
+    def _heard(self, requests: Iterable[BarRequest]) -> tuple[BarRequest, ...]:
+        return tuple(each for each in requests if each.instrument.symbol not in self.silent)
+
+    def _of(self, request: BarRequest) -> pl.DataFrame:
+        return self.bars.filter(
+            pl.col("symbol") == request.instrument.symbol,
+            pl.col("timeframe") == request.timeframe.value,
+            pl.col("ts") >= request.start,
+            pl.col("ts") < request.end,
+        ).sort("ts")
+
+    async def aclose(self) -> None:
+        """Count that it was closed."""
+        self.closed += 1
+
+
+def watch(
+    calendars: Mapping[str, str], *, m5_days: int = 30, d1_days: int = 120, provider: str | None = None
+) -> Watchlist:
+    """A watchlist of symbols on calendars, for the chain alone."""
+    instruments = tuple(Instrument(symbol, calendar, provider) for symbol, calendar in calendars.items())
+    return Watchlist(instruments, dict(zip(FETCHED, (m5_days, d1_days), strict=True)), **CORE)
+
+
+def refresh(
+    database: Database,
+    watched: Watchlist,
+    exchange: MemoryExchange,
+    now: datetime,
+    *,
+    symbols: Sequence[str] | None = None,
+    timeframes: Sequence[Timeframe] = ORDER,
+    everything: bool = False,
+    delay: timedelta = timedelta(0),
+    graph: Graph | None = None,
+) -> dict[tuple[str, Timeframe], Outcome]:
+    """One whole refresh of everything watched at `now`."""
+    return {
+        (asset, timeframe): outcome
+        for asset, timeframe, outcome in refresh_all(
+            database,
+            watched,
+            exchange,
+            delay,
+            symbols if symbols is not None else watched.symbols,
+            timeframes,
+            graph=graph,
+            everything=everything,
+            clock=lambda: now,
+        )
+    }
+
+
+def tables_of(database: Database) -> dict[str, pl.DataFrame]:
+    """All rows of the four assets, sorted by key, without the time at which they were stored."""
+    with database.transaction() as transaction:
+        return {
+            asset: transaction.query(f"SELECT * FROM market.{asset}")
+            .drop("stored_at", strict=False)
+            .sort("symbol", "timeframe", TABLES[asset])
+            for asset in CHAIN
+        }
+
+
+def versions_of(database: Database) -> dict[str, set[tuple[object, ...]]]:
+    """Key and row version of every row: a row that is written again gets another version."""
+    with database.transaction() as transaction:
+        return {
+            asset: set(
+                transaction.query(
+                    f"SELECT symbol, timeframe, {time}, xmin::text || ctid::text AS version FROM market.{asset}"
+                ).rows()
+            )
+            for asset, time in TABLES.items()
+        }
+
+
+def state_of(database: Database, symbol: str, timeframe: Timeframe, asset: str = "ohlc") -> dict[str, object]:
+    """One row of the ledger."""
+    with database.transaction() as transaction:
+        return transaction.query(
+            "SELECT * FROM market.series_state WHERE asset = $1 AND symbol = $2 AND timeframe = $3",
+            asset,
+            symbol,
+            timeframe.value,
+        ).row(0, named=True)
+
+
+def rows_of(database: Database, sql: str, *values: object) -> list[tuple[object, ...]]:
+    """All rows of one query."""
+    with database.transaction() as transaction:
+        return transaction.query(sql, *values).rows()

@@ -1,0 +1,119 @@
+"""Settings to a provider client: every provider by name, and the configured one by default."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from polars.testing import assert_frame_equal
+
+from ema_assets.config import watchlist
+from ema_assets.config.settings import PROVIDERS, Settings
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.operations.refresh_all import refresh_all
+from ema_assets.providers.base import BarRequest, FetchBatch
+from ema_assets.refresh.clients import open_provider
+from ema_assets.sandbox.server import running_sandbox
+from ema_assets.store.database import Database
+from ema_assets_tests.conftest import Databases
+from ema_assets_tests.core import CORE_TEXT
+
+PAIR = Instrument("BTC-USD", ALWAYS_OPEN)
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("is_default", [True, False])
+def test_every_provider_is_opened_by_its_name_at_its_address_and_brings_bars(name: str, is_default: bool) -> None:
+    with running_sandbox([PAIR], required_keys=("key", "secret") if name == "alpaca" else None) as sandbox:
+        variables = [f"EMA_{each.upper()}_BASE_URL" for each in PROVIDERS if each != "sandbox"]
+        settings = Settings.from_env(
+            {
+                **dict.fromkeys([*variables, "EMA_SANDBOX_URL"], sandbox.base_url),
+                "EMA_PROVIDER": name if is_default else "sandbox",
+                "APCA_API_KEY_ID": "key",
+                "APCA_API_SECRET_KEY": "secret",
+            }
+        )
+
+        async def run() -> tuple[str, bool, list[FetchBatch]]:
+            provider = open_provider(settings, None if is_default else name)
+            now = datetime.now(UTC)
+            try:
+                request = BarRequest(PAIR, Timeframe.M5, now - timedelta(hours=1), now)
+                return provider.name, provider.is_synthetic, [part async for part in provider.fetch([request])]
+            finally:
+                await provider.aclose()
+
+        opened, is_synthetic, parts = asyncio.run(run())
+    assert (opened, is_synthetic) == (name, name == "sandbox")
+    assert sum(part.bars.height for part in parts) in (11, 12)
+    assert [len(part.completed) for part in parts if part.completed] == [1]
+
+
+def test_another_name_is_refused_with_those_allowed() -> None:
+    with pytest.raises(ConfigurationError, match="one of sandbox, alpaca, yahoo, binance, received 'google'"):
+        open_provider(Settings.from_env({}), "google")
+
+
+@pytest.mark.parametrize(("name", "variable"), [("alpaca", "APCA_API_KEY_ID"), ("sandbox", "EMA_SANDBOX_URL")])
+def test_what_a_provider_lacks_is_named(name: str, variable: str) -> None:
+    with pytest.raises(ConfigurationError, match=variable):
+        open_provider(Settings.from_env({}), name)
+
+
+WATCHLIST = """
+[history]
+"5m" = 9
+"1d" = 400
+
+[[group]]
+calendar = "XNYS"
+symbols = ["AAPL", "BRK.B"]
+
+[[group]]
+calendar = "24/7"
+symbols = ["BTC-USD", "DOGE-USD"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "symbols"),
+    [
+        ("alpaca", ["AAPL", "BRK.B", "BTC-USD", "DOGE-USD"]),
+        ("yahoo", ["AAPL", "BRK.B", "BTC-USD", "DOGE-USD"]),
+        ("binance", ["BTC-USD", "DOGE-USD"]),
+    ],
+)
+def test_the_whole_chain_runs_on_the_bars_of_each_provider(
+    database: Database, databases: Databases, name: str, symbols: list[str]
+) -> None:
+    """And stores the very bars that the market has, whichever format they came in."""
+    watched = watchlist.parse(WATCHLIST + CORE_TEXT)
+    other_url = databases.make()
+    with running_sandbox(watched.instruments) as sandbox, Database(other_url) as other:
+        bases = {f"EMA_{each}_BASE_URL": sandbox.base_url for each in ("ALPACA", "YAHOO", "BINANCE")}
+        keys = {"APCA_API_KEY_ID": "key", "APCA_API_SECRET_KEY": "secret", "EMA_SANDBOX_URL": sandbox.base_url}
+        settings = Settings.from_env({**bases, **keys})
+        now = datetime.now(UTC)
+        for into, provider in ((database, name), (other, "sandbox")):
+            outcomes = refresh_all(
+                into,
+                watched,
+                lambda _, provider=provider: open_provider(settings, provider),
+                timedelta(0),
+                symbols,
+                list(Timeframe),
+                clock=lambda: now,
+            )
+            for asset, timeframe, outcome in outcomes:
+                assert (asset, timeframe, outcome.errors) == (asset, timeframe, {})
+                assert sorted(outcome.done) == sorted(symbols)
+        read = "SELECT symbol, timeframe, ts, open, high, low, close FROM market.ohlc ORDER BY 1, 2, 3"
+        with database.transaction() as mine, other.transaction() as theirs:
+            stored = mine.query(read)
+            assert_frame_equal(stored, theirs.query(read))
+            trades = mine.query("SELECT DISTINCT symbol FROM market.strategy_9_30_ema")
+    assert set(stored["timeframe"]) == {timeframe.value for timeframe in Timeframe}
+    assert set(trades["symbol"]) == set(symbols)
+    databases.drop(other_url)

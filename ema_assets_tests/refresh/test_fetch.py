@@ -1,0 +1,116 @@
+"""Which bars are asked for, and how work is cut into batches."""
+
+from datetime import datetime, timedelta
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.refresh.fetch import OVERLAP, FetchRules, plan_requests
+from ema_assets.refresh.outcome import Outcome, batches
+from ema_assets_tests.refresh.exchange import utc
+
+NOW = utc("2026-11-25 15:47")
+CLOSED = utc("2026-11-25 15:45")
+RULES = FetchRules({Timeframe.M5: 10, Timeframe.D1: 365})
+LAST = pl.DataFrame({"calendar": ["XNYS"], "ts_end": [CLOSED]})
+
+
+def state(
+    checked_through: datetime | None,
+    next_attempt_at: datetime | None = None,
+    symbol: str = "AAPL",
+    calendar: str = "XNYS",
+    first_ts: datetime | None = None,
+) -> pl.DataFrame:
+    schema = {
+        "symbol": pl.String(),
+        "calendar": pl.String(),
+        "provider": pl.String(),
+        "checked_through": UTC_TIME,
+        "first_ts": UTC_TIME,
+        "next_attempt_at": UTC_TIME,
+    }
+    row = (symbol, calendar, None, checked_through, first_ts, next_attempt_at)
+    return pl.DataFrame([row], schema=schema, orient="row")
+
+
+def plan(*states: pl.DataFrame, timeframe: Timeframe = Timeframe.M5, everything: bool = False) -> pl.DataFrame:
+    return plan_requests(pl.concat(states), timeframe, LAST, RULES, NOW, everything=everything)
+
+
+@pytest.mark.parametrize(
+    ("known", "start"),
+    [
+        pytest.param(state(None), utc("2026-11-15 00:00"), id="a new series starts at midnight, the whole depth back"),
+        pytest.param(state(utc("2026-11-25 15:40")), utc("2026-11-25 15:25"), id="a known one overlaps the last bars"),
+        pytest.param(state(CLOSED), None, id="a fresh one is not asked for"),
+        pytest.param(state(CLOSED + timedelta(minutes=5)), None, id="nor one that is ahead"),
+        pytest.param(state(None, NOW + timedelta(seconds=1)), None, id="one that pauses is left alone"),
+        pytest.param(state(None, NOW), utc("2026-11-15 00:00"), id="until its pause is over"),
+        pytest.param(state(None, calendar="XHKG"), None, id="a calendar without a closed bar has nothing to ask for"),
+    ],
+)
+def test_a_request_starts_where_the_series_stands(known: pl.DataFrame, start: datetime | None) -> None:
+    assert plan(known).select("symbol", "start", "end").rows() == ([] if start is None else [("AAPL", start, CLOSED)])
+
+
+@pytest.mark.parametrize(
+    "known", [state(CLOSED), state(None, NOW + timedelta(hours=1)), state(utc("2026-11-24 00:00"))]
+)
+def test_everything_starts_at_the_beginning_also_for_fresh_and_pausing_series(known: pl.DataFrame) -> None:
+    assert plan(known, everything=True)["start"].to_list() == [utc("2026-11-15 00:00")]
+
+
+def test_daily_bars_overlap_a_long_weekend_and_reach_back_their_own_depth() -> None:
+    checked = utc("2026-11-24 21:00")
+    found = plan(state(checked), state(None, symbol="MSFT"), timeframe=Timeframe.D1)
+    assert found.select("symbol", "start").rows() == [
+        ("MSFT", utc("2025-11-25 00:00")),
+        ("AAPL", checked - OVERLAP[Timeframe.D1]),
+    ]
+    assert OVERLAP[Timeframe.D1] >= timedelta(days=4)
+
+
+def test_requests_with_the_same_start_come_together_so_that_they_can_share_calls() -> None:
+    late, later = utc("2026-11-25 15:30"), utc("2026-11-25 15:40")
+    found = plan(*(state(since, symbol=name) for name, since in (("D", later), ("C", late), ("B", later), ("A", late))))
+    assert found["symbol"].to_list() == ["A", "C", "B", "D"]
+
+
+def test_the_rows_of_a_request_are_never_underestimated() -> None:
+    found = plan(state(None), state(utc("2026-11-25 15:40"), symbol="MSFT"))
+    assert dict(found.select("symbol", "rows").iter_rows()) == {"AAPL": 10 * 288 + 189 + 1, "MSFT": 5}
+
+
+def cut(rows: list[int], most: int) -> list[list[str]]:
+    symbols = [f"S{number:03}" for number in range(len(rows))]
+    return list(batches(pl.DataFrame({"symbol": symbols, "rows": rows}, schema_overrides={"rows": pl.Int64}), most))
+
+
+@given(st.lists(st.integers(1, 50)), st.integers(1, 100))
+def test_batches_keep_order_lose_nothing_and_are_as_large_as_allowed(rows: list[int], most: int) -> None:
+    found = cut(rows, most)
+    assert [symbol for batch in found for symbol in batch] == [f"S{number:03}" for number in range(len(rows))]
+    sizes = [[rows[int(symbol[1:])] for symbol in batch] for batch in found]
+    assert all(sum(batch) <= most or len(batch) == 1 for batch in sizes)
+    assert all(sum(one) + other[0] > most for one, other in zip(sizes, sizes[1:], strict=False))
+
+
+def test_a_symbol_larger_than_a_batch_has_one_to_itself() -> None:
+    assert cut([1, 900, 1, 1], 10) == [["S000"], ["S001"], ["S002", "S003"]]
+    assert cut([], 10) == []
+
+
+def test_an_outcome_says_only_what_happened() -> None:
+    outcome = Outcome()
+    assert outcome.metadata() == {}
+    outcome.done += ["AAPL", "MSFT"]
+    outcome.add_written(pl.DataFrame({"symbol": ["AAPL", "MSFT"], "written": [2, 3]}))
+    outcome.add_written(pl.DataFrame({"symbol": ["AAPL"], "written": [4]}))
+    outcome.errors["TSLA"] = "gone"
+    assert (outcome.written, outcome.rows) == ({"AAPL": 6, "MSFT": 3}, 9)
+    assert outcome.metadata() == {"series": 2, "rows_written": 9, "series_failed": 1}

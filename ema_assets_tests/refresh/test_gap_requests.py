@@ -1,0 +1,326 @@
+"""Bars that should exist and do not: noted, asked for again alone, found or given up, and never held against a series."""
+
+from datetime import date, datetime, timedelta
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from ema_assets.model.asset_names import OHLC
+from ema_assets.model.errors import ProviderUnavailable
+from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.operations.ingest import store_file
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.providers.base import BarRequest
+from ema_assets.refresh.fetch import FetchRules, refresh_fetched
+from ema_assets.refresh.plan import closed_bars
+from ema_assets.store import ledger
+from ema_assets.store.database import Database
+from ema_assets_tests.refresh.exchange import (
+    MemoryExchange,
+    bars_on,
+    refresh,
+    rows_of,
+    state_of,
+    tables_of,
+    utc,
+    watch,
+)
+
+WATCHED = watch({"AAPL": "XNYS"}, m5_days=4, d1_days=60)
+MONDAY, WEDNESDAY, FRIDAY = date(2026, 11, 23), date(2026, 11, 25), date(2026, 11, 27)
+MINUTES = (Timeframe.M5,)
+STEP = timedelta(minutes=5)
+RULES = FetchRules(dict(WATCHED.history_days))
+LOST = utc("2026-11-25 15:40")
+NOW = utc("2026-11-25 15:45")
+
+
+def minutes_of(symbol: str = "AAPL", seed: int = 1, missing: float = 0.0, last: date = FRIDAY) -> pl.DataFrame:
+    return bars_on("XNYS", symbol, Timeframe.M5, MONDAY, last, seed, missing)
+
+
+def gaps(database: Database, symbol: str = "AAPL") -> list[tuple[object, ...]]:
+    """first_ts, bars, status and how often each was asked for."""
+    return rows_of(
+        database, "SELECT first_ts, bars, status, asked FROM market.bar_gap WHERE symbol = $1 ORDER BY 1", symbol
+    )
+
+
+def due(database: Database) -> datetime:
+    ((moment,),) = rows_of(database, "SELECT DISTINCT next_attempt_at FROM market.bar_gap WHERE status = 'open'")
+    assert isinstance(moment, datetime)
+    return moment
+
+
+def spans(asked: list[BarRequest]) -> list[tuple[datetime, datetime]]:
+    return [(each.start, each.end) for each in asked]
+
+
+def stale(database: Database, now: datetime) -> list[tuple[str, str]]:
+    with database.transaction() as transaction:
+        found = ledger.stale(transaction, closed_bars(transaction, now), now)
+    return found.filter(asset=OHLC, timeframe="5m").select("symbol", "reason").rows()
+
+
+@pytest.fixture
+def exchange() -> MemoryExchange:
+    """All bars but the one that opens at LOST."""
+    return MemoryExchange(minutes_of().filter(pl.col("ts") != LOST))
+
+
+def test_a_missing_bar_is_noted_and_asked_for_again_alone(database: Database, exchange: MemoryExchange) -> None:
+    refresh(database, WATCHED, exchange, NOW, timeframes=MINUTES)
+    assert gaps(database) == [(LOST, 1, "open", 0)]
+    moment = due(database)
+    assert moment == utc("2026-11-25 15:52:30")
+    refresh(database, WATCHED, exchange, NOW + STEP, timeframes=MINUTES)
+    assert gaps(database) == [(LOST, 1, "open", 0)], "an overlap that comes before its time is no attempt"
+
+    exchange.asked = []
+    before = moment - timedelta(seconds=1)
+    refresh(database, WATCHED, exchange, before, timeframes=MINUTES)
+    assert (exchange.asked, stale(database, before)) == ([], [])
+    assert ("AAPL", "bars missing") in stale(database, moment)
+    outcomes = refresh(database, WATCHED, exchange, moment, timeframes=MINUTES)
+    assert spans(exchange.asked) == [(LOST - 3 * STEP, LOST + 2 * STEP)], (
+        "with its neighbours, as far as they have closed"
+    )
+    assert outcomes[OHLC, Timeframe.M5].done == ["AAPL"]
+    assert gaps(database) == [(LOST, 1, "open", 1)]
+    assert stale(database, moment) == []
+
+
+@pytest.mark.parametrize("found_by", ["the gap's own request", "the overlap"])
+def test_a_bar_that_is_found_late_closes_the_gap_and_goes_through_all_that_follows(
+    database: Database, exchange: MemoryExchange, found_by: str
+) -> None:
+    refresh(database, WATCHED, exchange, NOW, timeframes=ORDER)
+    exchange.bars = minutes_of()
+    later = due(database) if found_by == "the gap's own request" else NOW + STEP
+    refresh(database, WATCHED, exchange, later, timeframes=ORDER)
+    assert gaps(database) == []
+    found = tables_of(database)
+    assert LOST in found[OHLC].filter(timeframe="5m")["ts"]
+    assert rows_of(database, "SELECT kind, changed_from, bars_late, bars_corrected FROM market.bar_revision") == [
+        ("late bars", LOST, 1, 0)
+    ]
+    refresh(database, WATCHED, exchange, later, timeframes=ORDER, everything=True)
+    for asset, rows in tables_of(database).items():
+        assert_frame_equal(found[asset], rows, check_exact=True)
+    hour = found[OHLC].filter(timeframe="15m", ts=utc("2026-11-25 15:30"))
+    assert hour["missing_bars"].item() == 0
+
+
+def test_a_late_bar_that_is_the_newest_one_still_belongs_to_the_past(
+    database: Database, exchange: MemoryExchange
+) -> None:
+    """The 15m bar that holds it has been published without it, and is published again."""
+    refresh(database, WATCHED, exchange, NOW)
+    assert state_of(database, "AAPL", Timeframe.M5)["last_ts"] == LOST - STEP
+    exchange.bars = minutes_of()
+    refresh(database, WATCHED, exchange, NOW + STEP)
+    assert rows_of(database, "SELECT kind, changed_from, bars_late, rows_recomputed FROM market.bar_revision") == [
+        ("late bars", LOST, 1, 3)
+    ]
+
+
+def test_a_bar_that_never_comes_did_not_trade_and_nobody_asks_again(
+    database: Database, exchange: MemoryExchange
+) -> None:
+    """A day of ticks at the closes, and of sweeps when gaps fall due."""
+    own = []
+    refresh(database, WATCHED, exchange, NOW, timeframes=MINUTES)
+    moments = [ts + STEP for ts in minutes_of()["ts"] if NOW <= ts < utc("2026-11-27 14:45")]
+    while moments:
+        now = moments.pop(0)
+        assert stale(database, now)
+        exchange.asked = []
+        refresh_fetched(database, exchange, Timeframe.M5, ["AAPL"], RULES, now)
+        own += [now for start, end in spans(exchange.asked) if start == LOST - 3 * STEP and end <= LOST + 4 * STEP]
+        coming = [moment for (moment,) in rows_of(database, "SELECT next_attempt_at FROM market.bar_gap") if moment]
+        moments = sorted({*moments, *coming})
+    assert own == [utc(f"2026-11-25 {clock}") for clock in ("15:52:30", "16:12:30", "17:32:30", "22:52:30")]
+    assert gaps(database) == [(LOST, 1, "did not trade", 4)]
+    assert stale(database, now) == []
+
+
+def test_a_symbol_that_hardly_trades_is_never_stale_for_ever(database: Database) -> None:
+    """Half of its bars do not exist. The old ones are asked for once, the new ones four times at the most."""
+    exchange = MemoryExchange(minutes_of(missing=0.5))
+    now = utc("2026-11-27 17:00")
+    refresh(database, WATCHED, exchange, now, timeframes=MINUTES)
+    assert {status for _, _, status, _ in gaps(database)} == {"open"}
+    asked = 0
+    while True:
+        coming = [moment for (moment,) in rows_of(database, "SELECT next_attempt_at FROM market.bar_gap") if moment]
+        if not coming:
+            break
+        now = min(coming)  # type: ignore[type-var]
+        assert stale(database, now)
+        exchange.asked = []
+        refresh_fetched(database, exchange, Timeframe.M5, ["AAPL"], RULES, now)
+        assert len(exchange.asked) <= 6, "the bars since, and a few windows that hold all gaps"
+        asked += 1
+        assert now < utc("2026-11-28 12:00")
+    assert 10 < asked < 30
+    assert {status for _, _, status, _ in gaps(database)} == {"did not trade"}
+    assert stale(database, now) == []
+    stored = tables_of(database)[OHLC].filter(timeframe="5m").height
+    missing = sum(bars for _, bars, _, _ in gaps(database))  # type: ignore[misc]
+    through = state_of(database, "AAPL", Timeframe.M5)["checked_through"]
+    first = state_of(database, "AAPL", Timeframe.M5)["first_ts"]
+    grid = minutes_of().filter(pl.col("ts") >= first, pl.col("ts") < through)
+    assert stored + missing == grid.height
+
+
+def test_an_attempt_that_is_not_answered_does_not_count(database: Database, exchange: MemoryExchange) -> None:
+    refresh(database, WATCHED, exchange, NOW, timeframes=MINUTES)
+    refresh(database, WATCHED, exchange, NOW + STEP, timeframes=MINUTES)
+    exchange.failing, exchange.failure = {"AAPL": "down"}, ProviderUnavailable
+    for _ in range(6):
+        moment = due(database)
+        outcomes = refresh(database, WATCHED, exchange, moment, timeframes=MINUTES, symbols=["AAPL"])
+        assert outcomes[OHLC, Timeframe.M5].errors == {"AAPL": "down"}
+        if state_of(database, "AAPL", Timeframe.M5)["failures"]:
+            break
+        assert timedelta(minutes=30) <= due(database) - moment < timedelta(minutes=41)
+        assert gaps(database)[0] == (LOST, 1, "open", 0)
+        exchange.asked = []
+    exchange.failing = {}
+    exchange.bars = minutes_of()
+    refresh(database, WATCHED, exchange, due(database) + timedelta(hours=2), timeframes=MINUTES)
+    assert gaps(database) == []
+
+
+def test_a_gap_that_cannot_be_asked_for_is_no_failure_of_the_series(
+    database: Database, exchange: MemoryExchange
+) -> None:
+    refresh(database, WATCHED, exchange, NOW, timeframes=MINUTES)
+    exchange.failing = {"AAPL": "down"}
+    moment = NOW + STEP - timedelta(seconds=1)
+    with database.transaction() as transaction:
+        transaction.execute("UPDATE market.bar_gap SET next_attempt_at = $1", moment)
+    refresh(database, WATCHED, exchange, moment, timeframes=MINUTES)
+    state = state_of(database, "AAPL", Timeframe.M5)
+    assert (state["failures"], state["checked_through"]) == (0, NOW)
+    assert gaps(database) == [(LOST, 1, "open", 0)]
+
+
+def test_gaps_of_a_series_that_has_just_failed_or_pauses_wait_for_it(
+    database: Database, exchange: MemoryExchange
+) -> None:
+    """Their answer would count as the series' own, and end its pause."""
+    refresh(database, WATCHED, exchange, NOW, timeframes=MINUTES)
+    moment = due(database)
+    exchange.failing, exchange.asked = {"AAPL": "down"}, []
+    refresh(database, WATCHED, exchange, moment, timeframes=MINUTES)
+    assert len(exchange.asked) == 1
+    state = state_of(database, "AAPL", Timeframe.M5)
+    assert (state["failures"], state["last_error"]) == (1, "down")
+    exchange.failing, exchange.asked = {}, []
+    refresh(database, WATCHED, exchange, moment + timedelta(seconds=5), timeframes=MINUTES)
+    assert exchange.asked == []
+    assert state_of(database, "AAPL", Timeframe.M5)["failures"] == 1
+    exchange.bars = minutes_of()
+    refresh(database, WATCHED, exchange, moment + timedelta(minutes=2), timeframes=MINUTES)
+    assert gaps(database) == []
+
+
+def test_a_missing_day_is_asked_for_under_whatever_label_the_vendor_gives_it(database: Database) -> None:
+    """Midnight at the exchange, as a rule: hours before the session's open."""
+    days = bars_on("XNYS", "AAPL", Timeframe.D1, date(2026, 10, 1), FRIDAY, 5)
+    labelled = days.with_columns(
+        pl.col("ts").dt.convert_time_zone("America/New_York").dt.truncate("1d").dt.convert_time_zone("UTC")
+    )
+    lost = labelled["ts"][-12]
+    exchange = MemoryExchange(labelled.filter(pl.col("ts") != lost))
+    refresh(database, WATCHED, exchange, NOW, timeframes=[Timeframe.D1])
+    assert gaps(database) == [(days["ts"][-12], 1, "open", 0)]
+    exchange.bars, exchange.asked = labelled, []
+    refresh(database, WATCHED, exchange, due(database), timeframes=[Timeframe.D1])
+    assert len(exchange.asked) == 1
+    assert exchange.asked[0].end - exchange.asked[0].start < timedelta(days=10)
+    assert gaps(database) == []
+    assert tables_of(database)[OHLC]["ts"].to_list() == [ts for ts in days["ts"] if ts < utc("2026-11-25 00:00")]
+
+
+def test_many_gaps_of_many_symbols_cost_few_calls(database: Database) -> None:
+    symbols = {f"S{number}": "XNYS" for number in range(4)}
+    watched = watch(symbols, m5_days=4)
+    exchange = MemoryExchange(*(minutes_of(symbol, seed, 0.3) for seed, symbol in enumerate(symbols)))
+    refresh(database, watched, exchange, NOW, timeframes=MINUTES)
+    outcomes = refresh(database, watched, exchange, due(database), timeframes=MINUTES)
+    assert outcomes[OHLC, Timeframe.M5].calls == 2, "one for what closed since, one for all gaps of three days"
+
+
+def test_a_hole_between_two_files_of_a_series_is_a_gap_that_the_second_or_a_third_file_closes(
+    database: Database,
+) -> None:
+    watched = watch({"AAPL": "XNYS"}, provider="file")
+    sync(database, watched, NOW)
+    bars = minutes_of(last=WEDNESDAY)
+    now = utc("2026-11-28 00:00")
+    first, hole = pl.col("ts") < utc("2026-11-24 00:00"), pl.col("ts").is_between(utc("2026-11-24 00:00"), LOST)
+    (one,) = store_file(database, bars.filter(first), "one.csv", now)
+    (two,) = store_file(database, bars.filter(~first & ~hole), "two.csv", now)
+    assert one.missing == 0
+    assert two.missing == bars.filter(hole).height == 78 + 15
+    assert gaps(database) == [(utc("2026-11-24 14:30"), 93, "not in file", 0)]
+    (three,) = store_file(database, bars.filter(hole & (pl.col("ts") > utc("2026-11-25 00:00"))), "three.csv", now)
+    assert three.missing == 78
+    assert gaps(database) == [(utc("2026-11-24 14:30"), 78, "not in file", 0)]
+    store_file(database, bars.filter(hole), "three.csv", now)
+    assert gaps(database) == []
+    refresh(database, watched, MemoryExchange(), now)
+    assert gaps(database) == []
+    assert tables_of(database)[OHLC].filter(timeframe="1h")["missing_bars"].sum() == 0
+
+
+@pytest.mark.parametrize("by_clock", [True, False])
+def test_a_halt_in_a_file_of_hours_is_a_gap_of_the_grid_that_the_file_follows(
+    database: Database, by_clock: bool
+) -> None:
+    sync(database, watch({"AAPL": "XNYS"}, provider="file"), NOW)
+    hours = bars_on("XNYS", "AAPL", Timeframe.H1, MONDAY, WEDNESDAY)
+    if by_clock:
+        hours = hours.with_columns(pl.col("ts").dt.truncate("1h"))
+    start = hours["ts"][9]
+    halted = hours.filter(~pl.col("ts").is_between(start, start + timedelta(hours=1)))
+    (summary,) = store_file(database, halted, "hours.csv", utc("2026-11-28 00:00"))
+    assert (summary.stored, summary.missing) == (halted.height, 2)
+    assert gaps(database) == [(start, 2, "not in file", 0)]
+
+
+def test_a_file_for_a_symbol_that_is_fetched_leaves_gaps_that_are_asked_for(
+    database: Database, exchange: MemoryExchange
+) -> None:
+    sync(database, WATCHED, NOW)
+    store_file(database, exchange.bars.filter(pl.col("ts") < NOW), "a file", NOW)
+    assert gaps(database) == []
+    store_file(database, exchange.bars, "a file", utc("2026-11-26 00:00"))
+    assert gaps(database) == [(LOST, 1, "open", 0)]
+    exchange.bars = minutes_of()
+    refresh(database, WATCHED, exchange, utc("2026-11-26 00:00"), timeframes=MINUTES)
+    assert gaps(database) == []
+
+
+def test_bars_of_a_stock_that_was_not_listed_yet_are_not_missing(database: Database) -> None:
+    exchange = MemoryExchange(minutes_of().filter(pl.col("ts") >= utc("2026-11-24 17:00")))
+    refresh(database, WATCHED, exchange, NOW, timeframes=MINUTES)
+    assert gaps(database) == []
+
+
+def test_a_bar_that_waits_for_its_confirmation_is_missing_until_then(database: Database) -> None:
+    bars = minutes_of()
+    risen = [pl.when(pl.col("ts") >= LOST).then(pl.col(name) * 5).otherwise(pl.col(name)).alias(name) for name in ("open", "high", "low", "close")]  # fmt: skip
+    exchange = MemoryExchange(bars.with_columns(risen))
+    refresh(database, WATCHED, exchange, NOW, timeframes=MINUTES)
+    assert gaps(database) == [(LOST, 1, "open", 0)]
+    assert rows_of(database, "SELECT reason, bars FROM market.bar_put_aside") == [
+        ("jump not confirmed by a next bar yet", 1)
+    ]
+    refresh(database, WATCHED, exchange, NOW + STEP, timeframes=MINUTES)
+    assert gaps(database) == []
+    assert rows_of(database, "SELECT ts, reason FROM market.bar_flag") == [(LOST, "jump")]
+    assert tables_of(database)[OHLC]["ts"].max() == NOW

@@ -1,0 +1,102 @@
+"""One series that spoils its batch costs only itself."""
+
+from datetime import date, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
+from ema_assets.model.errors import StoreUnavailable
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.refresh.isolate import in_halves
+from ema_assets.store.database import Database
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, state_of, utc, watch
+
+SYMBOLS = [f"S{number}" for number in range(9)]
+WATCHED = watch(dict.fromkeys(SYMBOLS, "XNYS"), m5_days=3)
+NOW = utc("2026-11-25 16:00")
+M5 = [Timeframe.M5, Timeframe.M15]
+
+
+@given(st.integers(1, 40), st.sets(st.integers(0, 39), max_size=6))
+def test_the_culprits_and_only_they_are_left_out(size: int, bad: set[int]) -> None:
+    symbols = [str(number) for number in range(size)]
+    done: list[str] = []
+    calls = 0
+
+    def work(part: list[str]) -> None:
+        nonlocal calls
+        calls += 1
+        if any(int(symbol) in bad for symbol in part):
+            raise ValueError("one of these is bad\nand here is more")
+        done.extend(part)
+
+    culprits = {symbol for symbol in symbols if int(symbol) in bad}
+    assert in_halves(symbols, work) == dict.fromkeys(culprits, "ValueError: one of these is bad")
+    assert sorted(done) == sorted(set(symbols) - culprits)
+    assert calls <= 1 + 2 * len(culprits) * size.bit_length()
+
+
+def test_what_is_nobodys_fault_is_raised_at_once() -> None:
+    calls = 0
+
+    def work(_part: list[str]) -> None:
+        nonlocal calls
+        calls += 1
+        raise StoreUnavailable("gone")
+
+    with pytest.raises(StoreUnavailable):
+        in_halves(SYMBOLS, work)
+    assert calls == 1
+
+
+def poison(database: Database, table: str, symbol: str, timeframe: str) -> None:
+    """Let the database refuse every row of one series, as it would for a value that breaks a rule of the table."""
+    with database.transaction() as transaction:
+        transaction.execute(
+            f"ALTER TABLE market.{table} ADD CONSTRAINT poison CHECK (symbol <> '{symbol}' OR timeframe <> '{timeframe}')"
+        )
+
+
+def cure(database: Database, table: str) -> None:
+    with database.transaction() as transaction:
+        transaction.execute(f"ALTER TABLE market.{table} DROP CONSTRAINT poison")
+
+
+@pytest.mark.parametrize(
+    ("asset", "timeframe"),
+    [
+        (OHLC, Timeframe.M5),
+        (OHLC, Timeframe.M15),
+        (EMA_SIGNALS, Timeframe.M5),
+        (EMA_TREND, Timeframe.M15),
+        (STRATEGY, Timeframe.M5),
+    ],
+)
+def test_a_poisoned_series_is_named_and_pauses_and_all_others_finish(
+    database: Database, asset: str, timeframe: Timeframe
+) -> None:
+    exchange = MemoryExchange(
+        *(
+            bars_on("XNYS", symbol, Timeframe.M5, date(2026, 11, 23), date(2026, 11, 25), seed)
+            for seed, symbol in enumerate(SYMBOLS)
+        )
+    )
+    poison(database, asset, "S4", timeframe.value)
+    outcomes = refresh(database, WATCHED, exchange, NOW, timeframes=M5)
+    found = outcomes[asset, timeframe]
+    assert list(found.errors) == ["S4"]
+    assert "poison" in found.errors["S4"]
+    assert sorted(found.done) == [symbol for symbol in SYMBOLS if symbol != "S4"]
+    assert [symbol for (one, _), each in outcomes.items() for symbol in each.errors if one != asset] == []
+    state = state_of(database, "S4", timeframe, asset)
+    assert state["failures"] == 1
+    assert "poison" in str(state["last_error"])
+    assert state["next_attempt_at"] > NOW  # type: ignore[operator]
+    assert {*outcomes[STRATEGY, timeframe].done} - {"S4"} == {*SYMBOLS} - {"S4"}
+
+    cure(database, asset)
+    later = refresh(database, WATCHED, exchange, NOW + timedelta(minutes=2), timeframes=M5)
+    assert later[asset, timeframe].done == ["S4"]
+    assert state_of(database, "S4", timeframe, asset)["failures"] == 0

@@ -1,0 +1,184 @@
+"""Symbols of several providers in one refresh, and providers that do not answer."""
+
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+
+import pytest
+
+from ema_assets.config.watchlist import Watchlist
+from ema_assets.model.asset_names import OHLC, STRATEGY
+from ema_assets.model.errors import Banned, ConfigurationError, ProviderError, ProviderUnavailable, Unauthorized
+from ema_assets.model.symbols import Instrument
+from ema_assets.model.timeframes import FETCHED, Timeframe
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.providers.base import Provider
+from ema_assets.providers.http import Unreachable
+from ema_assets.refresh.fetch import FetchRules, refresh_fetched
+from ema_assets.refresh.outcome import Outcome
+from ema_assets.store.database import Database
+from ema_assets_tests.core import CORE
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, state_of, utc
+
+WEEK = (date(2026, 11, 23), date(2026, 11, 27))
+NOW = utc("2026-11-25 16:00")
+STEP = timedelta(minutes=5)
+DAYS = dict(zip(FETCHED, (4, 60), strict=True))
+WATCHED = Watchlist(
+    (
+        Instrument("AAPL", "XNYS"),
+        Instrument("MSFT", "XNYS"),
+        Instrument("JPM", "XNYS"),
+        Instrument("BTC-USD", "24/7", "binance"),
+    ),
+    DAYS,
+    **CORE,
+)
+STOCKS = ["AAPL", "JPM", "MSFT"]
+
+
+def exchange(name: str) -> MemoryExchange:
+    found = MemoryExchange(
+        *(
+            bars_on(each.calendar, each.symbol, timeframe, *WEEK, seed)
+            for seed, each in enumerate(WATCHED.instruments)
+            for timeframe in FETCHED
+        )
+    )
+    found.name = name
+    return found
+
+
+class Market:
+    """Two providers, and what every refresh asks of them."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.alpaca, self.binance = exchange("alpaca"), exchange("binance")
+        self.wrong: dict[str | None, str] = {}
+
+    def __call__(self, name: str | None) -> Provider:
+        if name in self.wrong:
+            raise ConfigurationError(self.wrong[name])
+        return {None: self.alpaca, "binance": self.binance}[name](name)
+
+    def fetch(self, now: datetime, timeframe: Timeframe = Timeframe.M5) -> Outcome:
+        self.alpaca.asked, self.binance.asked = [], []
+        return refresh_fetched(
+            self.database, self, timeframe, [each.symbol for each in WATCHED.instruments], FetchRules(DAYS), now
+        )
+
+    def asked(self) -> tuple[list[str], list[str]]:
+        """The symbols that each of the two was asked for."""
+        return tuple(sorted(each.instrument.symbol for each in one.asked) for one in (self.alpaca, self.binance))  # type: ignore[return-value]
+
+
+@pytest.fixture
+def market(database: Database) -> Market:
+    sync(database, WATCHED, NOW)
+    return Market(database)
+
+
+def fail_all(one: MemoryExchange, make: Callable[..., ProviderError]) -> None:
+    one.failing = {each.symbol: "it is down" for each in WATCHED.instruments}
+    one.failure = make  # type: ignore[assignment]
+
+
+def test_each_symbol_comes_from_its_own_provider_in_one_refresh(market: Market) -> None:
+    outcome = market.fetch(NOW)
+    assert market.asked() == (STOCKS, ["BTC-USD"])
+    assert sorted(outcome.done) == [*STOCKS[:1], "BTC-USD", *STOCKS[1:]]
+    assert outcome.calls == 2
+    assert (market.alpaca.closed, market.binance.closed) == (1, 1)
+
+
+def test_a_provider_without_its_keys_costs_only_its_own_symbols(market: Market) -> None:
+    market.wrong = {None: "set APCA_API_KEY_ID"}
+    outcome = market.fetch(NOW)
+    assert outcome.done == ["BTC-USD"]
+    assert outcome.errors == dict.fromkeys(STOCKS, "set APCA_API_KEY_ID")
+    state = state_of(market.database, "AAPL", Timeframe.M5)
+    assert (state["failures"], state["last_error"]) == (1, "set APCA_API_KEY_ID")
+    market.wrong = {}
+    assert sorted(market.fetch(NOW + timedelta(minutes=2)).done) == STOCKS
+
+
+@pytest.mark.parametrize("error", [Unreachable, ProviderUnavailable, Unauthorized])
+def test_an_outage_costs_one_probe_a_period_and_the_other_provider_goes_on(
+    market: Market, error: type[ProviderError]
+) -> None:
+    market.fetch(NOW)
+    fail_all(market.alpaca, error)
+    start = NOW + STEP
+    assert market.fetch(start).errors == dict.fromkeys(STOCKS, "it is down")
+    ((failures, until),) = rows_of(market.database, "SELECT failures, open_until FROM market.provider_state")
+    assert (failures, until) == (1, start + timedelta(seconds=30))
+    assert {state_of(market.database, each, Timeframe.M5)["next_attempt_at"] for each in STOCKS} == {until}
+
+    # Daily series know nothing of it yet, and are told without a call.
+    daily = market.fetch(start + timedelta(seconds=10), Timeframe.D1)
+    assert market.asked() == ([], ["BTC-USD"])
+    assert daily.errors == dict.fromkeys(STOCKS, "it is down")
+    assert daily.done == ["BTC-USD"]
+    assert state_of(market.database, "AAPL", Timeframe.D1)["next_attempt_at"] == until
+
+    for number in range(2, 8):
+        now = rows_of(market.database, "SELECT open_until FROM market.provider_state")[0][0]
+        assert isinstance(now, datetime)
+        market.fetch(now)
+        assert len(market.alpaca.asked) == 1
+        ((failures, until),) = rows_of(market.database, "SELECT failures, open_until FROM market.provider_state")
+        assert failures == number
+        assert until == now + timedelta(seconds=min(30 * 2 ** (number - 1), 900))
+
+    market.alpaca.failing = {}
+    assert isinstance(until, datetime)
+    healed = market.fetch(until)
+    assert market.asked()[0] == STOCKS
+    assert sorted(healed.done) == ["AAPL", "BTC-USD", "JPM", "MSFT"]
+    assert rows_of(market.database, "SELECT failures, open_until, last_error FROM market.provider_state") == [
+        (0, None, None)
+    ]
+    assert market.alpaca.calls == 2, "the probe, and all others together"
+
+
+def test_a_ban_lasts_as_long_as_the_provider_says(market: Market) -> None:
+    fail_all(market.binance, lambda text, provider: Banned(text, provider=provider, retry_after_seconds=600.0))
+    market.fetch(NOW)
+    until = NOW + timedelta(seconds=600)
+    assert state_of(market.database, "BTC-USD", Timeframe.M5)["next_attempt_at"] == until
+    market.fetch(until - timedelta(seconds=1), Timeframe.D1)
+    assert market.binance.asked == []
+    market.binance.failing = {}
+    assert "BTC-USD" in market.fetch(until).done
+
+
+def test_one_symbol_that_answers_with_a_server_error_is_no_outage(market: Market) -> None:
+    fail_all(market.binance, ProviderUnavailable)
+    market.alpaca.failing = {"AAPL": "it is down"}
+    outcome = market.fetch(NOW)
+    assert sorted(outcome.errors) == ["AAPL", "BTC-USD"]
+    assert rows_of(market.database, "SELECT * FROM market.provider_state") == []
+
+
+def test_what_the_others_brought_is_stored_when_a_talk_ends_in_a_bug(market: Market) -> None:
+    class Broken(MemoryExchange):
+        async def fetch(self, requests: object):  # type: ignore[no-untyped-def, override]
+            raise ZeroDivisionError("a bug")
+            yield
+
+    market.binance = Broken()
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        market.fetch(NOW)
+    assert all(state_of(market.database, symbol, Timeframe.M5)["last_ts"] is not None for symbol in STOCKS)
+    assert (market.alpaca.closed, market.binance.closed) == (1, 1)
+
+
+def test_a_symbol_that_moves_to_another_provider_is_asked_there(market: Market) -> None:
+    refresh(market.database, WATCHED, market, NOW)  # type: ignore[arg-type]
+    moved = Watchlist(
+        (*WATCHED.instruments[:2], Instrument("JPM", "XNYS", "binance"), WATCHED.instruments[3]), DAYS, **CORE
+    )
+    market.alpaca.asked, market.binance.asked = [], []
+    outcomes = refresh(market.database, moved, market, NOW + STEP, timeframes=[Timeframe.M5])  # type: ignore[arg-type]
+    assert market.asked() == (["AAPL", "MSFT"], ["BTC-USD", "JPM"])
+    assert len(outcomes[OHLC, Timeframe.M5].done) == len(outcomes[STRATEGY, Timeframe.M5].done) == 4

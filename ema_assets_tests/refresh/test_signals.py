@@ -1,0 +1,177 @@
+"""Signals and strategies through the store: from declaration to table, ledger and views."""
+
+from datetime import date, timedelta
+
+import polars as pl
+import pytest
+
+from ema_assets.config.watchlist import Watchlist
+from ema_assets.model.symbols import Instrument
+from ema_assets.model.timeframes import FETCHED, Timeframe
+from ema_assets.refresh.graph import Graph, build
+from ema_assets.store.database import Database
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, moved, refresh, rows_of, utc
+
+STEP = timedelta(minutes=5)
+CALENDARS = {"AAPL": "XNYS", "0700.HK": "XHKG", "BTC-USD": "24/7"}
+# Three variants beside the two defaults, so that every option goes through the store.
+STRATEGIES = (
+    {"name": "guarded", "rule": "crossover", "side": "both", "fill": "next_open", "cost_bps": 5, "atr_stop": 1.0},
+    {"name": "with_the_hour", "rule": "crossover", "side": "both", "higher_timeframe": "1h"},
+    {"name": "intraday", "rule": "pullback", "side": "both", "exit_at_session_end": True, "atr_target": 2.0},
+)
+WATCHED = Watchlist(
+    tuple(Instrument(symbol, calendar) for symbol, calendar in CALENDARS.items()),
+    dict(zip(FETCHED, (12, 60), strict=True)),
+    strategies=STRATEGIES,
+)
+GRAPH = build(WATCHED)
+
+
+def exchange(first: date = date(2026, 11, 16), last: date = date(2026, 11, 20)) -> MemoryExchange:
+    return MemoryExchange(
+        *(
+            bars_on(calendar, symbol, timeframe, first if timeframe is Timeframe.M5 else date(2026, 9, 25), last, seed)
+            for seed, (symbol, calendar) in enumerate(CALENDARS.items())
+            for timeframe in FETCHED
+        )
+    )
+
+
+def contents(database: Database, graph: Graph = GRAPH) -> dict[str, pl.DataFrame]:
+    """Every row of everything that is computed, sorted by key."""
+    with database.transaction() as transaction:
+        return {
+            node.name: transaction.query(f"SELECT * FROM market.{node.name}").sort(
+                "symbol", "timeframe", node.table.time
+            )
+            for node in graph.computed
+        }
+
+
+def assert_same(found: dict[str, pl.DataFrame], expected: dict[str, pl.DataFrame]) -> None:
+    for name, rows in expected.items():
+        assert found[name].equals(rows), name
+
+
+def test_increments_and_corrections_end_as_one_computation_of_everything(database: Database, databases) -> None:
+    market = exchange()
+    moments = [utc("2026-11-18 02:31"), utc("2026-11-18 15:00"), utc("2026-11-18 15:05"), utc("2026-11-19 21:00")]
+    for now in moments:
+        refresh(database, WATCHED, market, now)
+    early = market.bars.filter(symbol="AAPL", timeframe="5m").filter(pl.col("ts") < moments[1])
+    market.correct(moved(early.sample(3, seed=1), 1.07))
+    refresh(database, WATCHED, market, utc("2026-11-20 15:00"), everything=True, timeframes=[Timeframe.M5])
+    end = utc("2026-11-20 22:00")
+    refresh(database, WATCHED, market, end)
+    found = contents(database)
+    assert all(rows.height for name, rows in found.items()), {name: rows.height for name, rows in found.items()}
+    once = databases.make()
+    with Database(once) as whole:
+        refresh(whole, WATCHED, market, end)
+        assert_same(found, contents(whole))
+    databases.drop(once)
+
+
+def test_a_whole_recomputation_writes_nothing_new(database: Database) -> None:
+    market, now = exchange(), utc("2026-11-18 15:00")
+    refresh(database, WATCHED, market, now - STEP)
+    refresh(database, WATCHED, market, now)
+    before = contents(database)
+    again = refresh(database, WATCHED, market, now, everything=True)
+    assert sum(outcome.rows for (name, _), outcome in again.items()) == 0
+    assert_same(contents(database), before)
+
+
+TOY = '''
+"""How far the close is from the highest close of the last three bars, in percent."""
+
+import polars as pl
+
+from ema_assets.signals.declaration import Column, Param, Signal
+
+
+def below_high(bars, carried, params):
+    closes = [pl.col("close").shift(n).over("symbol") for n in range(params["bars"])]
+    return bars.select("symbol", "ts", below_high_pct=(1 - pl.col("close") / pl.max_horizontal(closes)) * 100)
+
+
+SIGNAL = Signal(
+    name="below_high",
+    description="Distance from the highest close.",
+    version="1",
+    reads={"ohlc": ("close",)},
+    columns=(Column("below_high_pct", "float8", "Percent below the highest close"),),
+    compute=below_high,
+    params={"bars": Param(3, "How many closes")},
+    bars_before=lambda params: params["bars"] - 1,
+)
+'''
+
+
+@pytest.fixture
+def folder(tmp_path):
+    found = tmp_path / "signals"
+    found.mkdir()
+    return found
+
+
+def test_a_signal_is_added_by_one_file_and_computes_the_past_and_then_only_what_is_new(
+    database: Database, folder
+) -> None:
+    market, now = exchange(), utc("2026-11-18 15:00")
+    few = Watchlist(WATCHED.instruments, WATCHED.history_days)
+    refresh(database, few, market, now, timeframes=[Timeframe.M5])
+    (folder / "below_high.py").write_text(TOY)
+    graph = build(few, folder)
+    node = graph.nodes["below_high"]
+    assert [column.name for column in node.columns] == ["ts", "below_high_pct"]
+    first = refresh(database, few, market, now, timeframes=[Timeframe.M5], graph=graph)
+    assert {name for (name, _), outcome in first.items() if outcome.done} == {"below_high"}
+    assert (
+        first["below_high", Timeframe.M5].rows
+        == rows_of(database, "SELECT count(*) FROM market.ohlc WHERE timeframe = '5m'")[0][0]
+    )
+    later = refresh(database, few, market, now + STEP, timeframes=[Timeframe.M5], graph=graph)
+    moved_on = later["ohlc", Timeframe.M5].written
+    assert moved_on
+    assert later["below_high", Timeframe.M5].written == moved_on
+    found = contents(database, graph)["below_high"].filter(timeframe="5m")
+    closes = pl.col("close")
+    expected = (
+        market.bars.filter(timeframe="5m")
+        .filter(pl.col("ts") < now + STEP)
+        .sort("symbol", "ts")
+        .select("symbol", "ts", below_high_pct=(1 - closes / closes.rolling_max(3, min_samples=1).over("symbol")) * 100)
+        .join(found, on=["symbol", "ts"], how="semi")
+    )
+    assert found.select("symbol", "ts", "below_high_pct").equals(expected)
+    # It stands beside the others in the view of all signals.
+    assert rows_of(database, "SELECT count(below_high_pct) FROM results.signals")[0][0] == found.height
+
+
+def test_a_signal_that_is_switched_off_is_left_alone_and_catches_up_when_it_is_on_again(
+    database: Database,
+) -> None:
+    market, now = exchange(), utc("2026-11-18 15:00")
+    on = Watchlist(WATCHED.instruments, WATCHED.history_days)
+    off = Watchlist(WATCHED.instruments, WATCHED.history_days, signals_off=("macd",))
+    refresh(database, on, market, now, timeframes=[Timeframe.M5])
+    before = rows_of(database, "SELECT count(*) FROM market.macd")
+    without = refresh(database, off, market, now + STEP, timeframes=[Timeframe.M5])
+    assert "macd" not in {name for name, _ in without}
+    assert rows_of(database, "SELECT count(*) FROM market.macd") == before
+    back = refresh(database, on, market, now + STEP, timeframes=[Timeframe.M5])
+    assert {name for (name, _), outcome in back.items() if outcome.done} == {"macd"}
+    assert back["macd", Timeframe.M5].written == without["ohlc", Timeframe.M5].written
+
+
+def test_a_changed_parameter_recomputes_that_signal_and_what_reads_it_only(database: Database) -> None:
+    market, now = exchange(), utc("2026-11-18 15:00")
+    stops = ({"name": "crossover", "atr_stop": 2.0},)
+    plain = Watchlist(WATCHED.instruments, WATCHED.history_days, strategies=stops)
+    other = Watchlist(WATCHED.instruments, WATCHED.history_days, strategies=stops, signal_params={"atr": {"span": 10}})
+    refresh(database, plain, market, now, timeframes=[Timeframe.M5])
+    outcomes = refresh(database, other, market, now, timeframes=[Timeframe.M5])
+    assert {name for (name, _), outcome in outcomes.items() if outcome.done} == {"atr", "strategy_9_30_ema"}
+    assert build(other).nodes["atr"].code_version == "1 span=10"

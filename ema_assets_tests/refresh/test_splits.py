@@ -1,0 +1,323 @@
+"""A vendor that re-adjusts history for a split: fetched again once, and no trade that was not made."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import date, timedelta
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from ema_assets.model.asset_names import OHLC, STRATEGY
+from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.operations.ingest import store_file
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.providers.base import BarRequest, FetchBatch
+from ema_assets.store.database import Database
+from ema_assets_tests.conftest import empty
+from ema_assets_tests.refresh.exchange import (
+    MemoryExchange,
+    bars_on,
+    moved,
+    refresh,
+    rows_of,
+    state_of,
+    tables_of,
+    utc,
+    versions_of,
+    watch,
+)
+
+WATCHED = watch({"AAPL": "XNYS", "MSFT": "XNYS"}, m5_days=12, d1_days=130)
+MONDAY, FRIDAY = date(2026, 11, 16), date(2026, 11, 27)
+FIRST_DAILY = date(2026, 8, 3)
+# The evening before, and the first bars of the day on which it trades at the new price.
+BEFORE, AFTER = utc("2026-11-24 21:00"), utc("2026-11-25 14:45")
+EX_DATE = utc("2026-11-25 14:30")
+MINUTES = (Timeframe.M5,)
+
+
+def history(symbol: str, seed: int) -> pl.DataFrame:
+    return pl.concat(
+        [
+            bars_on("XNYS", symbol, Timeframe.M5, MONDAY, FRIDAY, seed),
+            bars_on("XNYS", symbol, Timeframe.D1, FIRST_DAILY, FRIDAY, seed + 10),
+        ]
+    )
+
+
+ALL = pl.concat([history("AAPL", 1), history("MSFT", 2)])
+
+
+def adjusted(bars: pl.DataFrame, ratio: float, symbol: str = "AAPL", until: object = EX_DATE) -> pl.DataFrame:
+    """`bars` as a vendor serves them once it has re-adjusted those of `symbol` that opened before `until`."""
+    old = (pl.col("symbol") == symbol) & (pl.col("ts") < until)
+    prices = [
+        pl.when(old).then(pl.col(name) / ratio).otherwise(pl.col(name)).alias(name)
+        for name in ("open", "high", "low", "close")
+    ]
+    return bars.with_columns(*prices, pl.when(old).then(pl.col("volume") * ratio).otherwise("volume").alias("volume"))
+
+
+def raw(ratio: float, bars: pl.DataFrame = ALL) -> pl.DataFrame:
+    """`bars` as they traded: before the split at the old price. Its adjusted form is `bars` to the last bit but one."""
+    return adjusted(bars, 1 / ratio)
+
+
+def revisions(database: Database) -> list[tuple[object, ...]]:
+    return rows_of(
+        database,
+        "SELECT symbol, timeframe, kind, trades_flipped, crossovers_flipped FROM market.bar_revision ORDER BY id",
+    )
+
+
+@pytest.mark.parametrize(
+    ("ratio", "name"), [(7.0, "7:1"), (2.0, "2:1"), (1.5, "3:2"), (0.1, "1:10")], ids=["7:1", "2:1", "3:2", "1:10"]
+)
+def test_a_split_is_one_event_one_fetch_of_the_whole_and_no_trade(database: Database, ratio: float, name: str) -> None:
+    before = raw(ratio)
+    exchange = MemoryExchange(before)
+    refresh(database, WATCHED, exchange, BEFORE)
+    trades = tables_of(database)[STRATEGY]
+    exchange.bars, exchange.asked = adjusted(before, ratio), []
+    outcomes = refresh(database, WATCHED, exchange, AFTER, timeframes=[each for each in ORDER if each != Timeframe.D1])
+    whole = [each for each in exchange.asked if each.start < utc("2026-11-24 00:00")]
+    assert [each.instrument.symbol for each in exchange.asked] == ["AAPL", "MSFT", "AAPL"]
+    assert [(each.instrument.symbol, each.start) for each in whole] == [("AAPL", utc("2026-11-13 00:00"))]
+    assert outcomes[OHLC, Timeframe.M5].refetched == 1
+    assert revisions(database) == [("AAPL", "5m", "split", 0, 0)]
+    assert rows_of(database, "SELECT detail FROM market.bar_revision") == [
+        (f"the vendor re-adjusted history for a {name} split",)
+    ]
+
+    outcomes = refresh(database, WATCHED, exchange, utc("2026-11-25 21:00"))
+    assert outcomes[OHLC, Timeframe.D1].refetched == 1
+    assert outcomes[OHLC, Timeframe.M5].refetched == 0
+    assert revisions(database) == [("AAPL", "5m", "split", 0, 0), ("AAPL", "1d", "split", 0, 0)]
+    assert rows_of(database, "SELECT * FROM market.bar_flag") == []
+    assert rows_of(database, "SELECT * FROM market.bar_rejected") == []
+    found = tables_of(database)
+    was_made = found[STRATEGY].filter(pl.col("entry_ts") < BEFORE)
+    closed = pl.when(pl.col("exit_ts") < BEFORE).then("exit_ts")
+    key = ("symbol", "timeframe", "entry_ts")
+    assert was_made.select(*key, closed).equals(trades.select(*key, closed))
+    refresh(database, WATCHED, exchange, utc("2026-11-25 21:00") + timedelta(minutes=1))
+    assert len(revisions(database)) == 2
+
+    empty(database)
+    refresh(database, WATCHED, exchange, utc("2026-11-25 21:00"))
+    for asset, rows in tables_of(database).items():
+        assert_frame_equal(found[asset], rows, check_exact=True)
+
+
+def test_volume_is_scaled_and_the_old_values_are_kept(database: Database) -> None:
+    before = raw(2.0)
+    exchange = MemoryExchange(before)
+    refresh(database, WATCHED, exchange, BEFORE, timeframes=MINUTES)
+    stored = tables_of(database)[OHLC].filter(symbol="AAPL")
+    exchange.bars = adjusted(before, 2.0)
+    refresh(database, WATCHED, exchange, AFTER, timeframes=MINUTES)
+    found = tables_of(database)[OHLC].filter(pl.col("symbol") == "AAPL", pl.col("ts") < BEFORE)
+    assert (found["volume"] == stored["volume"] * 2).all()
+    assert (found["close"] == stored["close"] / 2).all()
+    kept = rows_of(database, "SELECT symbol, ts, close, volume FROM market.bar_correction ORDER BY ts")
+    assert kept == stored.select("symbol", "ts", "close", "volume").rows()
+
+
+def test_a_split_is_found_whatever_the_vendor_rounds_to(database: Database) -> None:
+    before = raw(7.0)
+    exchange = MemoryExchange(before)
+    refresh(database, WATCHED, exchange, BEFORE, timeframes=MINUTES)
+    prices = ["open", "high", "low", "close"]
+    exchange.bars = pl.concat([adjusted(before, 7.0).filter(symbol="AAPL").with_columns(pl.col(prices).round(2)), before.filter(symbol="MSFT")])  # fmt: skip
+    refresh(database, WATCHED, exchange, AFTER, timeframes=MINUTES)
+    assert [row[:3] for row in revisions(database)] == [("AAPL", "5m", "split")]
+
+
+def test_bars_that_the_vendor_does_not_serve_any_more_are_brought_to_the_new_scale(database: Database) -> None:
+    before = raw(4.0)
+    exchange = MemoryExchange(before)
+    refresh(database, WATCHED, exchange, BEFORE)
+    after = adjusted(before, 4.0)
+    exchange.bars = after.filter((pl.col("ts") >= utc("2026-11-20 00:00")) | (pl.col("symbol") == "MSFT"))
+    timeframes = [each for each in ORDER if each != Timeframe.D1]
+    refresh(database, WATCHED, exchange, AFTER, timeframes=timeframes)
+    found = tables_of(database)
+    assert found[OHLC].filter(symbol="AAPL", timeframe="5m")["ts"].min() == utc("2026-11-16 14:30")
+    assert revisions(database) == [("AAPL", "5m", "split", 0, 0)]
+    assert rows_of(database, "SELECT * FROM market.bar_gap WHERE symbol = 'AAPL' AND timeframe = '5m'") == []
+
+    empty(database)
+    exchange.bars = after
+    refresh(database, WATCHED, exchange, BEFORE, timeframes=timeframes)
+    refresh(database, WATCHED, exchange, AFTER, timeframes=timeframes)
+    for asset, rows in tables_of(database).items():
+        frames = pl.col("timeframe") != "1d"
+        assert_frame_equal(found[asset].filter(frames), rows.filter(frames), check_exact=True)
+
+
+def test_a_history_that_is_re_adjusted_in_part_fails_and_heals_when_the_vendor_has_finished(
+    database: Database,
+) -> None:
+    before = raw(2.0)
+    exchange = MemoryExchange(before)
+    refresh(database, WATCHED, exchange, BEFORE, timeframes=MINUTES)
+    stored = tables_of(database)
+    half = adjusted(before, 2.0)
+    early = pl.col("ts") < utc("2026-11-23 00:00")
+    exchange.bars = pl.concat([before.filter(early), half.filter(~early)])
+    outcomes = refresh(database, WATCHED, exchange, AFTER, timeframes=MINUTES)
+    (sentence,) = outcomes[OHLC, Timeframe.M5].errors.values()
+    assert sentence.startswith("the newest bars are re-adjusted for a 2:1 split, but of 546 stored bars only 156")
+    assert outcomes[OHLC, Timeframe.M5].done == ["MSFT"]
+    state = state_of(database, "AAPL", Timeframe.M5)
+    assert (state["failures"], state["last_error"], state["checked_through"]) == (1, sentence, BEFORE)
+    found = tables_of(database)
+    for asset, rows in found.items():
+        assert rows.filter(symbol="AAPL").equals(stored[asset].filter(symbol="AAPL"))
+    assert found[OHLC].filter(symbol="MSFT").height == stored[OHLC].filter(symbol="MSFT").height + 3
+    assert revisions(database) == []
+    assert rows_of(database, "SELECT * FROM market.bar_put_aside") == []
+
+    exchange.bars = half
+    outcomes = refresh(database, WATCHED, exchange, AFTER + timedelta(minutes=5), timeframes=MINUTES)
+    assert outcomes[OHLC, Timeframe.M5].errors == {}
+    assert revisions(database) == [("AAPL", "5m", "split", 0, 0)]
+    assert state_of(database, "AAPL", Timeframe.M5)["failures"] == 0
+
+
+def test_a_gap_of_a_series_that_waits_for_its_vendor_waits_too(database: Database) -> None:
+    """Its bars would come on the new scale into a series on the old one."""
+    lost = [utc("2026-11-24 16:00"), utc("2026-11-24 16:05")]
+    before = raw(7.0)
+    exchange = MemoryExchange(before.filter(~pl.col("ts").is_in(lost)))
+    refresh(database, WATCHED, exchange, BEFORE, timeframes=MINUTES)
+    early = pl.col("ts") < utc("2026-11-23 00:00")
+    exchange.bars = pl.concat([before.filter(early), adjusted(before, 7.0).filter(~early)])
+    for minutes in (0, 10, 100):
+        refresh(database, WATCHED, exchange, AFTER + timedelta(minutes=minutes), timeframes=MINUTES)
+        stored = tables_of(database)[OHLC].filter(symbol="AAPL")
+        assert not set(lost) & set(stored["ts"])
+        assert state_of(database, "AAPL", Timeframe.M5)["failures"] > 0
+    assert rows_of(database, "SELECT * FROM market.bar_rejected") == []
+
+
+def test_a_split_that_shows_first_in_the_answer_about_a_gap_is_a_split_as_well(database: Database) -> None:
+    """On a weekend no bar closes, so nothing else would be asked for."""
+    before = raw(2.0)
+    lost = utc("2026-11-20 16:00")
+    exchange = MemoryExchange(before.filter(pl.col("ts") != lost, pl.col("ts") != lost + timedelta(minutes=20)))
+    refresh(database, WATCHED, exchange, utc("2026-11-24 20:00"), timeframes=MINUTES)
+    refresh(database, WATCHED, exchange, BEFORE, timeframes=MINUTES, symbols=["MSFT"])
+    with database.transaction() as transaction:
+        transaction.execute(
+            "UPDATE market.bar_gap SET next_attempt_at = $1 WHERE status = 'open'", BEFORE + timedelta(minutes=1)
+        )
+        transaction.execute(
+            "UPDATE market.series_state SET checked_through = $1 WHERE asset = 'ohlc' AND symbol = 'AAPL'", BEFORE
+        )
+    exchange.bars, exchange.asked = adjusted(before, 2.0), []
+    outcomes = refresh(database, WATCHED, exchange, BEFORE + timedelta(minutes=1), timeframes=MINUTES)
+    assert outcomes[OHLC, Timeframe.M5].refetched == 1
+    assert len([each for each in exchange.asked if each.instrument.symbol == "AAPL"]) == 2
+    assert [row[:3] for row in revisions(database)] == [("AAPL", "5m", "split")]
+    assert rows_of(database, "SELECT count(*) FROM market.bar_gap WHERE symbol = 'AAPL'") == [(0,)]
+
+
+@pytest.mark.parametrize("factor", [100.0, 0.01])
+def test_an_overlap_in_another_unit_is_rejected_and_the_stored_bars_stay(database: Database, factor: float) -> None:
+    exchange = MemoryExchange(ALL)
+    refresh(database, WATCHED, exchange, BEFORE, timeframes=MINUTES)
+    before = versions_of(database)
+    off = (pl.col("symbol") == "AAPL") & pl.col("ts").is_between(utc("2026-11-24 20:45"), EX_DATE)
+    exchange.correct(moved(ALL.filter(off), factor))
+    exchange.asked = []
+    outcomes = refresh(database, WATCHED, exchange, AFTER, timeframes=MINUTES)
+    assert (outcomes[OHLC, Timeframe.M5].rejected, outcomes[OHLC, Timeframe.M5].corrected) == (4, 0)
+    assert len(exchange.asked) == 2
+    assert before[OHLC] <= versions_of(database)[OHLC]
+    assert rows_of(database, "SELECT DISTINCT symbol, reason FROM market.bar_rejected") == [
+        ("AAPL", "100 times off the bars around it")
+    ]
+    assert EX_DATE not in tables_of(database)[OHLC].filter(symbol="AAPL")["ts"]
+    assert revisions(database) == []
+
+
+def test_a_dividend_and_a_correction_of_some_bars_are_no_split(database: Database) -> None:
+    exchange = MemoryExchange(ALL)
+    refresh(database, WATCHED, exchange, BEFORE, timeframes=MINUTES)
+    is_apple = pl.col("symbol") == "AAPL"
+    changed = ALL.filter(pl.col("timeframe") == "5m", pl.col("ts").is_between(utc("2026-11-24 20:50"), BEFORE))
+    exchange.correct(pl.concat([moved(changed.filter(is_apple), 0.995), moved(changed.filter(~is_apple).head(1), 2)]))
+    exchange.asked = []
+    refresh(database, WATCHED, exchange, AFTER, timeframes=MINUTES)
+    assert len(exchange.asked) == 2
+    assert [row[:3] for row in revisions(database)] == [("AAPL", "5m", "correction"), ("MSFT", "5m", "correction")]
+
+
+def test_one_stored_bar_that_was_halved_is_looked_into_and_is_a_correction(database: Database) -> None:
+    """A series of which the overlap holds a single bar."""
+    times = [utc("2026-11-24 15:00"), utc("2026-11-24 20:50")]
+    exchange = MemoryExchange(ALL.filter((pl.col("symbol") == "MSFT") | pl.col("ts").is_in(times) | (pl.col("ts") < utc("2026-11-20 00:00")) | (pl.col("ts") >= EX_DATE)))  # fmt: skip
+    refresh(database, WATCHED, exchange, BEFORE, timeframes=MINUTES)
+    exchange.correct(moved(exchange.bars.filter(pl.col("symbol") == "AAPL", pl.col("ts") == times[1]), 0.5))
+    outcomes = refresh(database, WATCHED, exchange, AFTER, timeframes=MINUTES, symbols=["AAPL"])
+    assert outcomes[OHLC, Timeframe.M5].refetched == 1
+    assert outcomes[OHLC, Timeframe.M5].errors == {}
+    assert [row[:3] for row in revisions(database) if row[2] != "late bars"] == [("AAPL", "5m", "correction")]
+
+
+def test_a_provider_that_fails_during_the_whole_fetch_leaves_all_as_it_was_and_is_asked_again(
+    database: Database,
+) -> None:
+    before = raw(7.0)
+    exchange = MemoryExchange(before)
+    refresh(database, WATCHED, exchange, BEFORE, timeframes=MINUTES)
+    stored = tables_of(database)[OHLC].filter(symbol="AAPL")
+    exchange.bars, exchange.asked = adjusted(before, 7.0), []
+
+    class _FailsTheSecondTime(MemoryExchange):
+        async def fetch(self, requests: Sequence[BarRequest]) -> AsyncIterator[FetchBatch]:
+            if self.asked:
+                self.failing = {"AAPL": "out of order"}
+            async for batch in super().fetch(requests):
+                yield batch
+
+    breaking = _FailsTheSecondTime(exchange.bars)
+    outcomes = refresh(database, WATCHED, breaking, AFTER, timeframes=MINUTES)
+    assert outcomes[OHLC, Timeframe.M5].errors == {"AAPL": "out of order"}
+    assert tables_of(database)[OHLC].filter(symbol="AAPL").equals(stored)
+    refresh(database, WATCHED, exchange, AFTER + timedelta(minutes=5), timeframes=MINUTES)
+    assert revisions(database) == [("AAPL", "5m", "split", 0, 0)]
+
+
+def test_a_file_on_another_scale_brings_what_is_stored_to_its_scale(database: Database) -> None:
+    sync(database, watch({"AAPL": "XNYS"}, provider="file"), AFTER)
+    bars = history("AAPL", 1).filter(pl.col("timeframe") == "1d", pl.col("ts") < BEFORE)
+    store_file(database, moved(bars.head(60), 7.0), "old.csv", AFTER)
+    (summary,) = store_file(database, bars.tail(40), "new.csv", AFTER)
+    overlap = 40 - (bars.height - 60)
+    assert (summary.read, summary.split) == (40, "7:1")
+    assert (summary.stored, summary.corrected, summary.equal) == (40, overlap, 0)
+    assert rows_of(database, "SELECT kind, bars_corrected FROM market.bar_revision") == [("split", 60)]
+    assert rows_of(database, "SELECT * FROM market.bar_flag") == []
+    stored = tables_of(database)[OHLC]
+    assert stored["ts"].to_list() == bars["ts"].to_list()
+    assert stored["close"].to_list() == pytest.approx(bars["close"].to_list(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("factor", "outcome"),
+    [
+        (100.0, {"rejected": {"100 times off the bars around it": 1}}),
+        (4.0, {"put_aside": {"jump not confirmed by a next bar yet": 1}}),
+        (1.6, {"flagged": 1}),
+    ],
+)
+def test_a_file_that_goes_on_where_another_ended_is_judged_by_what_is_stored(
+    database: Database, factor: float, outcome: dict[str, object]
+) -> None:
+    sync(database, watch({"AAPL": "XNYS"}, provider="file"), AFTER)
+    bars = bars_on("XNYS", "AAPL", Timeframe.M5, MONDAY, FRIDAY, 1).filter(pl.col("ts") < AFTER)
+    store_file(database, bars.head(60), "old.csv", AFTER)
+    (summary,) = store_file(database, moved(bars[60:61], factor), "new.csv", AFTER)
+    assert {name: getattr(summary, name) for name in outcome} == outcome

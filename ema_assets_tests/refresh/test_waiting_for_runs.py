@@ -1,0 +1,92 @@
+"""Two runs at work on one series: a scheduled one leaves it, a person's waits and never claims what it did not do."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+
+import pytest
+
+from ema_assets.model.asset_names import EMA_SIGNALS, OHLC
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.refresh import waiting
+from ema_assets.refresh.compute import refresh_computed, refresh_rolled_up
+from ema_assets.refresh.graph import build
+from ema_assets.store import ledger
+from ema_assets.store.database import Database
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, state_of, utc, watch
+
+NOW = utc("2026-11-25 16:00")
+WATCHED = watch({"AAPL": "XNYS", "MSFT": "XNYS", "XOM": "XNYS"}, m5_days=3)
+GRAPH = build(WATCHED)
+SPOILED = "SELECT count(*) FROM market.ema_signals WHERE timeframe = '5m' AND symbol = 'MSFT' AND ema_9 = 1"
+
+
+@pytest.fixture
+def loaded(database: Database) -> Database:
+    """Three fresh series on 5m and 15m."""
+    bars = [
+        bars_on("XNYS", symbol, Timeframe.M5, date(2026, 11, 23), date(2026, 11, 25), seed)
+        for seed, symbol in enumerate(WATCHED.symbols)
+    ]
+    refresh(database, WATCHED, MemoryExchange(*bars), NOW, timeframes=[Timeframe.M5, Timeframe.M15])
+    return database
+
+
+@contextmanager
+def held(database: Database, asset: str, symbol: str, timeframe: Timeframe) -> Iterator[threading.Event]:
+    """Another run holds one series until the event is set, or the block is left."""
+    let_go = threading.Event()
+    has_it = threading.Event()
+
+    def hold() -> None:
+        with Database(database.url) as other, other.transaction() as transaction:
+            assert ledger.lock(transaction, asset, timeframe, [symbol]).height == 1
+            has_it.set()
+            let_go.wait(60)
+
+    run = threading.Thread(target=hold)
+    run.start()
+    has_it.wait(30)
+    try:
+        yield let_go
+    finally:
+        let_go.set()
+        run.join()
+
+
+def test_a_scheduled_run_leaves_a_held_series_to_whoever_holds_it(loaded: Database) -> None:
+    with loaded.transaction() as transaction:
+        transaction.execute("UPDATE market.series_state SET dirty_from = first_ts WHERE asset = 'ema_signals'")
+    with held(loaded, EMA_SIGNALS, "MSFT", Timeframe.M5):
+        outcome = refresh_computed(loaded, GRAPH.nodes[EMA_SIGNALS], Timeframe.M5, WATCHED.symbols, NOW)
+    assert (sorted(outcome.done), outcome.errors) == (["AAPL", "XOM"], {})
+    assert state_of(loaded, "MSFT", Timeframe.M5, EMA_SIGNALS)["dirty_from"] is not None
+
+
+def test_a_persons_run_computes_a_held_series_as_soon_as_it_is_free(loaded: Database) -> None:
+    with loaded.transaction() as transaction:
+        transaction.execute("UPDATE market.ema_signals SET ema_9 = 1 WHERE timeframe = '5m'")
+    with held(loaded, EMA_SIGNALS, "MSFT", Timeframe.M5) as let_go:
+        threading.Timer(1.0, let_go.set).start()
+        outcome = refresh_computed(
+            loaded, GRAPH.nodes[EMA_SIGNALS], Timeframe.M5, WATCHED.symbols, NOW, everything=True
+        )
+    assert (sorted(outcome.done), outcome.errors) == (["AAPL", "MSFT", "XOM"], {})
+    assert rows_of(loaded, SPOILED) == [(0,)]
+
+
+@pytest.mark.parametrize(("asset", "timeframe"), [(EMA_SIGNALS, Timeframe.M5), (OHLC, Timeframe.M15)])
+def test_a_persons_run_names_what_it_could_not_compute_and_holds_it_against_nobody(
+    loaded: Database, monkeypatch: pytest.MonkeyPatch, asset: str, timeframe: Timeframe
+) -> None:
+    monkeypatch.setattr(waiting, "LONGEST_HOLD_SECONDS", 0.1)
+    with held(loaded, asset, "MSFT", timeframe):
+        if asset == OHLC:
+            outcome = refresh_rolled_up(loaded, timeframe, WATCHED.symbols, NOW, everything=True)
+        else:
+            outcome = refresh_computed(loaded, GRAPH.nodes[asset], timeframe, WATCHED.symbols, NOW, everything=True)
+    assert sorted(outcome.done) == ["AAPL", "XOM"]
+    assert list(outcome.errors) == ["MSFT"]
+    assert "another run has held it" in outcome.errors["MSFT"]
+    assert state_of(loaded, "MSFT", timeframe, asset)["failures"] == 0

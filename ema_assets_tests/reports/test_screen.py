@@ -1,0 +1,289 @@
+"""`ema-assets screen`, and what `read` gives of signals, strategies, the screener and pages."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+from click.testing import CliRunner, Result
+
+from ema_assets import read
+from ema_assets.cli import main
+from ema_assets.config.settings import Settings
+from ema_assets.config.watchlist import Watchlist, parse
+from ema_assets.model.errors import ConfigurationError, WatchlistError
+from ema_assets.model.symbols import Instrument
+from ema_assets.model.timeframes import FETCHED, Timeframe
+from ema_assets.refresh.graph import build
+from ema_assets.reports.screen import SORTS
+from ema_assets.runtime import stack
+from ema_assets.store.database import Database
+from ema_assets.store.results import refresh_performance
+from ema_assets_tests.conftest import Databases
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc
+
+SYMBOLS = ("AAPL", "MSFT", "JPM", "XOM")
+WATCHED = Watchlist(tuple(Instrument(symbol) for symbol in SYMBOLS), dict(zip(FETCHED, (12, 60), strict=True)))
+FILE = f"[[group]]\nsymbols = {json.dumps(SYMBOLS)}\n"
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def stored(databases: Databases) -> Iterator[str]:
+    """A database with everything computed for four symbols; tests only read it."""
+    url = databases.make()
+    market = MemoryExchange(
+        *(
+            bars_on("XNYS", symbol, frame, date(2026, 11, 10) if frame is Timeframe.M5 else date(2026, 10, 1),
+                    date(2026, 11, 20), seed)
+            for seed, symbol in enumerate(SYMBOLS)
+            for frame in FETCHED
+        )
+    )  # fmt: skip
+    with Database(url) as database:
+        refresh(database, WATCHED, market, utc("2026-11-20 22:00"))
+        with database.transaction() as transaction:
+            refresh_performance(transaction)
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture
+def home(stored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "watchlist.toml").write_text(FILE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EMA_HOME", str(tmp_path))
+    monkeypatch.setenv("EMA_DATABASE_URL", stored)
+    return tmp_path
+
+
+@pytest.fixture
+def run(home: Path) -> Run:
+    return lambda *arguments: CliRunner().invoke(main, ["screen", *arguments], prog_name="ema-assets")
+
+
+def rows(result: Result) -> list[dict[str, object]]:
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert isinstance(found, list)
+    return found
+
+
+def test_one_row_a_symbol_sorted_as_asked(run: Run) -> None:
+    found = rows(run("--timeframe", "15m", "--sort", "rsi", "--json"))
+    assert {row["symbol"] for row in found} == set(SYMBOLS)
+    assert {row["timeframe"] for row in found} == {"15m"}
+    values = [row["rsi"] for row in found]
+    assert values == sorted(values, reverse=True)
+    again = rows(run("--timeframe", "15m", "--sort", "rsi", "--reverse", "--limit", "2", "--json"))
+    assert [row["symbol"] for row in again] == [row["symbol"] for row in reversed(found)][:2]
+
+
+def test_about_to_cross_means_the_smallest_move_of_the_price(run: Run) -> None:
+    moves = [abs(float(str(row["cross_distance_pct"]))) for row in rows(run("--sort", "cross", "--json"))]
+    assert moves == sorted(moves)
+
+
+def test_the_trades_are_those_of_the_strategy_that_was_asked_for_and_the_stop_is_where_it_is_now(
+    run: Run, stored: str
+) -> None:
+    name = "strategy_9_30_pullback"
+    with Database(stored) as database, database.transaction() as transaction:
+        trades = transaction.query(f"SELECT * FROM market.{name} WHERE status = 'open'").to_dicts()
+    assert any(trade["stop_now"] != trade["stop_price"] for trade in trades), "no stop was trailed"
+    opened = {(trade["symbol"], trade["timeframe"]): trade for trade in trades}
+    shown = 0
+    for timeframe in Timeframe:
+        default = rows(run("--timeframe", timeframe.value, "--sort", "symbol", "--json"))
+        found = rows(run("--timeframe", timeframe.value, "--sort", "symbol", "--strategy", name, "--json"))
+        assert [row.keys() for row in found] == [row.keys() for row in default]
+        for row in found:
+            trade = opened.get((row["symbol"], timeframe.value), {})
+            assert (row["trade_side"], row["trade_price"]) == (trade.get("side"), trade.get("entry_price"))
+            assert row["stop_price"] == trade.get("stop_now")
+            if trade:
+                shown += 1
+                assert row["stop_distance_pct"] == pytest.approx((row["close"] / trade["stop_now"] - 1) * 100)
+                line = run("--timeframe", timeframe.value, "--strategy", name, "--symbol", str(row["symbol"])).stdout
+                assert f"{trade['stop_now']:.6g} ({row['stop_distance_pct']:+.2f} %)" in line
+        same = run("--timeframe", timeframe.value, "--sort", "symbol", "--strategy", "strategy_9_30_ema", "--json")
+        assert rows(same) == default
+    assert shown == len(opened)
+
+
+@pytest.mark.parametrize("trend", ["up", "down"])
+def test_only_the_trend_that_was_asked_for(run: Run, trend: str) -> None:
+    everyone = rows(run("--timeframe", "5m", "--json"))
+    found = rows(run("--timeframe", "5m", "--trend", trend, "--json"))
+    assert [row["symbol"] for row in found] == [row["symbol"] for row in everyone if row["trend"] == trend]
+    young = rows(run("--timeframe", "5m", "--crossed-within", "20", "--json"))
+    assert {row["symbol"] for row in young} == {row["symbol"] for row in everyone if row["bars_since_cross"] <= 20}
+
+
+def test_a_person_sees_a_table_with_the_trend_on_every_timeframe(run: Run) -> None:
+    result = run("--symbol", "AAPL")
+    assert result.exit_code == 0, result.output
+    head, line = result.stdout.splitlines()
+    assert head.split()[:2] == ["symbol", "bar"]
+    assert line.split()[0] == "AAPL"
+    assert set(line) & {"↑", "↓"}
+    assert run("--symbol", "AAPL", "--crossed-within", "0", "--trend", "up", "--timeframe", "1d").stdout in (
+        "No symbol on 1d is like that.\n",
+        run("--symbol", "AAPL", "--timeframe", "1d").stdout,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--symbol", "NOPE"], "not on the watchlist: NOPE"),
+        (["--timeframe", "2h"], "`timeframe` must be one of 5m, 15m, 30m, 1h, 4h, 1d, received '2h'"),
+        (["--sort", "beauty"], "'beauty' is not one of"),
+        (
+            ["--strategy", "strategy_9_30_pulback"],
+            "received 'strategy_9_30_pulback'; did you mean `strategy_9_30_pullback`?",
+        ),
+    ],
+)
+def test_a_wrong_question_is_answered_with_what_is_allowed(run: Run, arguments: list[str], sentence: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code != 0
+    assert sentence in result.stderr
+
+
+def test_before_anything_was_set_up_it_says_so(run: Run, databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = databases.make(migrated=False)
+    monkeypatch.setenv("EMA_DATABASE_URL", url)
+    result = run()
+    assert result.exit_code == 1
+    assert "nothing has been computed in this database yet" in result.stderr
+    databases.drop(url)
+
+
+def test_the_help_offers_every_way_to_sort() -> None:
+    (option,) = [each for each in main.commands["screen"].params if each.name == "sort"]
+    assert tuple(option.type.choices) == tuple(SORTS)
+
+
+def test_signals_are_read_side_by_side(home: Path) -> None:
+    found = read.signals("1h", ["AAPL"], names=["ema_signals", "rsi", "ema_trend"])
+    assert found.columns[:5] == ["symbol", "ts", "ema_9", "ema_30", "bar_number"]
+    assert found.columns.count("bar_number") == 1
+    assert {"rsi", "trend", "crossover"} <= set(found.columns)
+    assert found.height == read.bars("1h", ["AAPL"]).height
+    with pytest.raises(ConfigurationError, match="`signal` must be one of ema_signals, ema_trend"):
+        read.signals("1h", names=["rsy"])
+    with pytest.raises(ConfigurationError, match="`names` must be a list"):
+        read.signals("1h", names="rsi")
+
+
+@pytest.mark.parametrize("name", ["rsi", "macd", "atr", "bollinger", "vwap", "relative_volume", "wma"])
+def test_what_was_known_is_computed_as_it_is_stored(home: Path, name: str) -> None:
+    stored = read.signals("30m", names=[name])
+    assert stored.drop_nulls().height
+    assert read.signals("30m", names=[name], as_of="2100-01-01").equals(stored)
+
+
+@pytest.mark.parametrize("strategy", ["strategy_9_30_ema", "strategy_9_30_pullback"])
+def test_trades_of_each_strategy_can_be_read_now_and_as_of_a_moment(home: Path, strategy: str) -> None:
+    stored = read.trades("5m", strategy=strategy)
+    assert stored.height
+    assert read.trades("5m", strategy=strategy, as_of="2100-01-01").select(stored.columns).equals(stored)
+    with pytest.raises(ConfigurationError, match="`strategy` must be one of strategy_9_30_ema, strategy_9_30_pullback"):
+        read.trades("5m", strategy="strategy")
+
+
+def test_the_screener_and_the_performance_are_frames(home: Path) -> None:
+    assert read.screener("1h").height == len(SYMBOLS)
+    assert read.screener(symbols=["AAPL"]).height == 6
+    found = read.performance("5m", strategy="strategy_9_30_ema")
+    assert set(found["symbol"]) == set(SYMBOLS)
+    assert read.performance().height == 2 * 6 * len(SYMBOLS)
+
+
+@pytest.mark.parametrize("rows", [1_000, 77, 1])
+def test_pages_are_all_rows_once_in_order(home: Path, rows: int) -> None:
+    frame = "4h" if rows == 1 else "5m"
+    pages = list(read.pages("ohlc", frame, ["AAPL", "XOM"], rows=rows))
+    assert max(page.height for page in pages) <= rows
+    assert pl.concat(pages).equals(read.bars(frame, ["AAPL", "XOM"]))
+    assert list(read.pages("ohlc", "5m", ["NONE"])) == []
+
+
+def test_pages_of_nothing_are_refused(home: Path) -> None:
+    with pytest.raises(ConfigurationError, match="`rows` must be at least 1, received 0"):
+        next(read.pages("ohlc", "5m", rows=0))
+    with pytest.raises(
+        ConfigurationError, match="`asset` must be one of ohlc, .*, received 'ohcl'; did you mean `ohlc`"
+    ):
+        next(read.pages("ohcl", "5m"))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('[signals]\noff = ["mcd"]', "`off` names no signal: 'mcd'; there are .* did you mean `macd`?"),
+        ('[signals]\noff = "macd"', r"`off` must be a list such as \[\"macd\"\], received 'macd'"),
+        ("signals = 3", r"`signals` must be a table, such as `\[signals\]`"),
+        ("[signals]\nrsi = 3", r"parameters stand in a table of their signal, such as `\[signals.rsi\]`"),
+        ("[signals.rsi]\nspan = 0", "signals.rsi: `span` must be a whole number from .* received 0"),
+        ("[signals.rsi]\nspan = 2.5", "signals.rsi: `span` must be a whole number from .* received 2.5"),
+        ("[signals.rsi]\nlength = 3", "signals.rsi: unknown key `length`, allowed are span"),
+        ("[signals.macd]\nfast = 30\nslow = 20", "signals.macd: "),
+        ('[signals]\noff = ["wma"]', "wma cannot be switched off while strategy_9_30_pullback reads it"),
+        ("[signals.ema_signals]\nseed = 'first'", r"is said under `\[ema\]`"),
+        ("strategy = 3", r"strategies are written `\[\[strategy\]\]`"),
+        ("[[strategy]]\nname = 'x'\nrule = 'cross'", "`rule` must be one of crossover, pullback"),
+    ],
+)
+def test_a_wrong_configuration_is_named_with_what_is_allowed(text: str, sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"mine: .*{sentence}" if "mine" not in sentence else sentence):
+        build(parse(f"{text}\n{FILE}", "mine"))
+
+
+def test_up_has_dagster_load_its_assets_again_when_the_configuration_makes_others(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+    from threading import Thread
+
+    bodies: list[bytes] = []
+
+    class Ui(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Silence."""
+
+    with HTTPServer(("127.0.0.1", 0), Ui) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        ui = f"http://127.0.0.1:{server.server_port}"
+        known = build(WATCHED).fingerprint
+        said: list[str] = []
+        assert stack._reloaded(ui, known, said.append) == known
+        assert not bodies
+        (home / "watchlist.toml").write_text(f'[signals]\noff = ["macd"]\n{FILE}')
+        other = stack._reloaded(ui, known, said.append)
+        assert other != known
+        assert b"reloadWorkspace" in bodies[0]
+        assert said == ["  signals or strategies have changed: Dagster has loaded its assets again"]
+        (home / "watchlist.toml").write_text(f'[signals]\noff = ["mcd"]\n{FILE}')
+        with pytest.raises(WatchlistError, match="mcd"):
+            stack._reloaded(ui, other, said.append)
+        server.shutdown()
+    (home / "watchlist.toml").write_text(FILE)
+    # Dagster does not answer: it is asked again later.
+    assert stack._reloaded(ui, other, said.append) == other
+
+
+def test_a_folder_of_signals_that_is_named_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="`EMA_SIGNALS_FOLDER` must be a folder"):
+        Settings.from_env({"EMA_SIGNALS_FOLDER": str(tmp_path / "none")})
+    assert Settings.from_env({"EMA_HOME": str(tmp_path)}).signals_folder is None
+    (tmp_path / "signals").mkdir()
+    assert Settings.from_env({"EMA_HOME": str(tmp_path)}).signals_folder == tmp_path / "signals"

@@ -1,0 +1,416 @@
+"""The supervisor with real processes: what it starts ends with it, however it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.runtime import supervisor
+from ema_assets.runtime.supervisor import ChildExit, Supervisor
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc to see who is left")
+
+ROOT = Path(supervisor.__file__).parents[2]
+# Tells this run's processes from those of an `ema-assets up` on the same machine.
+RUN = f"EMA_TEST_RUN={os.getpid()}-{time.time_ns()}"
+ENV = {"PATH": os.environ.get("PATH", os.defpath), **dict([RUN.split("=")])}
+
+SLEEPS = "import time; time.sleep(60)"
+IGNORES_SIGTERM = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+# Two forks and a session of its own: its parent is gone, its group and session are unknown to the supervisor.
+DAEMON_THAT_IGNORES_SIGTERM = """
+import os, signal, time
+signal.signal(15, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        print("ready", flush=True)
+        time.sleep(60)
+    os._exit(0)
+os.wait()
+"""
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-I", "-S", "-c", code]
+
+
+def marked(supervisor_id: str) -> set[int]:
+    return supervisor._marked_processes(supervisor_id)
+
+
+def wait_for(is_true: Callable[[], object], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def says_ready(log: Path, times: int = 1) -> Callable[[], bool]:
+    return lambda: log.exists() and log.read_text().count("ready") >= times
+
+
+def of_this_run() -> set[int]:
+    """The children of this run's supervisors, and the guards of those in this process."""
+    guard = b"ema_assets.runtime.supervisor\0"
+    found = set()
+    for pid in supervisor._processes():
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if RUN.encode() in environment or (guard in command and command.endswith(f"\0{os.getpid()}\0".encode())):
+            found.add(pid)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    """Fails the test that leaves a process, and ends it."""
+    yield
+    left = of_this_run()
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left
+
+
+def test_children_run_in_sessions_of_their_own_and_end_with_the_block(tmp_path: Path) -> None:
+    with Supervisor() as group:
+        children = [group.spawn(name, python(SLEEPS), ENV, tmp_path / f"{name}.log") for name in ("web", "daemon")]
+        assert group.check() is None
+        assert [os.getsid(child.pid) for child in children] == [child.pid for child in children]
+        assert marked(group.id) == {child.pid for child in children}
+    assert [child.exit_code() for child in children] == [-signal.SIGTERM, -signal.SIGTERM]
+
+
+def test_children_are_stopped_in_reverse_order(tmp_path: Path) -> None:
+    code = f"""
+    import signal, sys, time
+    def stop(*_):
+        with open({str(tmp_path / "order")!r}, "a") as file:
+            file.write(sys.argv[1])
+        sys.exit()
+    signal.signal(15, stop)
+    print("ready", flush=True)
+    time.sleep(60)
+    """
+    with Supervisor() as group:
+        for name in "abc":
+            group.spawn(name, [*python(textwrap.dedent(code)), name], ENV, tmp_path / name)
+        for name in "abc":
+            wait_for(says_ready(tmp_path / name))
+    assert (tmp_path / "order").read_text() == "cba"
+
+
+def test_output_is_appended_and_nothing_is_read_from_the_terminal(tmp_path: Path) -> None:
+    log = tmp_path / "new folder" / "web.log"
+    log.parent.mkdir()
+    log.write_text("an earlier run\n")
+    with Supervisor() as group:
+        child = group.spawn("web", python("import sys; print(repr(sys.stdin.read()), file=sys.stderr)"), ENV, log)
+        wait_for(child.has_ended)
+        assert log.read_text() == "an earlier run\n''\n"
+        assert child.log_tail() == "''"
+
+
+def test_a_child_that_ignores_sigterm_is_killed_after_its_grace(tmp_path: Path) -> None:
+    with Supervisor() as group:
+        child = group.spawn("web", python(IGNORES_SIGTERM), ENV, tmp_path / "log", grace_seconds=0.5)
+        wait_for(says_ready(tmp_path / "log"))
+        begun = time.monotonic()
+    assert 0.4 < time.monotonic() - begun < 3
+    assert child.exit_code() == -signal.SIGKILL
+
+
+def test_a_child_asked_by_sigint_sees_to_its_own_children(tmp_path: Path) -> None:
+    code = f"""
+    import subprocess, sys
+    child = subprocess.Popen([sys.executable, "-I", "-S", "-c", {SLEEPS!r}])
+    print("ready", flush=True)
+    try:
+        child.wait()
+    except KeyboardInterrupt:
+        child.terminate()
+        print("child ended with", child.wait(), flush=True)
+    """
+    with Supervisor() as group:
+        argv = python(textwrap.dedent(code))
+        child = group.spawn("dagster", argv, ENV, tmp_path / "log", stop_signal=signal.SIGINT, stop_main_only=True)
+        wait_for(says_ready(tmp_path / "log"))
+    assert child.exit_code() == 0
+    assert child.log_tail().endswith("child ended with -15")
+
+
+def test_a_child_hears_sigint_though_this_process_was_started_to_ignore_it(tmp_path: Path) -> None:
+    code = "import signal; print(signal.getsignal(2) is signal.default_int_handler)"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Supervisor() as group:
+            child = group.spawn("dagster", python(code), ENV, tmp_path / "log")
+            wait_for(child.has_ended)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert child.log_tail() == "True"
+
+
+def test_children_of_a_child_that_left_them_are_stopped_too(tmp_path: Path) -> None:
+    code = f"import os, sys; os.spawnv(os.P_NOWAIT, sys.executable, ['x', '-I', '-S', '-c', {SLEEPS!r}])"
+    with Supervisor() as group:
+        child = group.spawn("web", python(code), ENV, tmp_path / "log")
+        wait_for(child.has_ended)
+        assert len(marked(group.id)) == 1
+        supervisor_id = group.id
+    assert not marked(supervisor_id)
+
+
+def test_a_daemon_with_a_session_of_its_own_is_found_and_killed(tmp_path: Path) -> None:
+    with Supervisor() as group:
+        child = group.spawn("web", python(DAEMON_THAT_IGNORES_SIGTERM), ENV, tmp_path / "log", grace_seconds=0.3)
+        wait_for(says_ready(tmp_path / "log"))
+        wait_for(child.has_ended)
+        (daemon,) = marked(group.id)
+        assert os.getsid(daemon) != child.pid
+        supervisor_id = group.id
+    assert not marked(supervisor_id)
+    assert supervisor._read_process(daemon) is None
+
+
+def test_a_descendant_without_the_mark_is_found_by_its_session(tmp_path: Path) -> None:
+    code = f"import os, sys; print('ready', flush=True); os.execve(sys.executable, ['x', '-c', {SLEEPS!r}], {{}})"
+    with Supervisor() as group:
+        child = group.spawn("web", python(f"import os; os.fork()\n{code}"), ENV, tmp_path / "log")
+        wait_for(says_ready(tmp_path / "log", times=2))
+        wait_for(lambda: not marked(group.id))
+        members = supervisor._members(group._families[0])
+        assert len(members) == 2
+        assert child.pid in members
+    assert not any(supervisor._read_process(pid) for pid in members)
+
+
+def test_a_pid_that_now_belongs_to_somebody_else_is_not_signalled(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as stranger:
+        family = supervisor._Family(
+            pid=stranger.pid,
+            started=supervisor._started(stranger.pid) - 1,
+            mark="of a child that ended",
+            stop_signal=signal.SIGTERM,
+            stop_main_only=False,
+            grace_seconds=0.1,
+        )
+        supervisor._stop(family)
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_what_this_process_started_otherwise_is_left_alone(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as other:
+        with Supervisor() as group:
+            group.on_orphan(other.pid)
+            group.spawn("web", python(SLEEPS), ENV, tmp_path / "log")
+        assert other.poll() is None
+        other.kill()
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code", "how"),
+    [
+        ("print('no such table'); raise SystemExit(3)", 3, "exit code 3"),
+        ("import os; print('no such table', flush=True); os.kill(os.getpid(), 9)", -9, "SIGKILL"),
+    ],
+)
+def test_the_end_of_a_child_is_told_with_the_end_of_its_log(
+    tmp_path: Path, code: str, exit_code: int, how: str
+) -> None:
+    with Supervisor() as group:
+        group.spawn("web", python(SLEEPS), ENV, tmp_path / "web.log")
+        group.spawn("daemon", python(code), ENV, tmp_path / "daemon.log")
+        ended = group.until_signalled()
+    log = tmp_path / "daemon.log"
+    assert ended == ChildExit("daemon", exit_code, log, "no such table")
+    assert str(ended) == f"`daemon` ended with {how}; the end of {log}:\nno such table"
+
+
+@pytest.mark.parametrize("number", supervisor.STOP_SIGNALS)
+def test_a_signal_ends_the_wait_and_is_named(tmp_path: Path, number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with Supervisor() as group:
+        child = group.spawn("web", python(SLEEPS), ENV, tmp_path / "log")
+        assert group.until_signalled(timeout_seconds=0) is None
+        threading.Timer(0.1, os.kill, [os.getpid(), number]).start()
+        assert group.until_signalled(timeout_seconds=10) == number
+        assert child.exit_code() is None
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_before_the_wait_ends_the_block_and_the_children(tmp_path: Path) -> None:
+    group = Supervisor()
+
+    def start_and_wait() -> None:
+        with group:
+            group.spawn("web", python(SLEEPS), ENV, tmp_path / "log")
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+
+    with pytest.raises(SystemExit) as raised:
+        start_and_wait()
+    (child,) = group.children
+    assert raised.value.code == 128 + signal.SIGTERM
+    assert child.exit_code() == -signal.SIGTERM
+
+
+def test_a_second_signal_ends_the_patience(tmp_path: Path) -> None:
+    with Supervisor() as group:
+        child = group.spawn("web", python(IGNORES_SIGTERM), ENV, tmp_path / "log", grace_seconds=60)
+        wait_for(says_ready(tmp_path / "log"))
+        threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 5
+    assert child.exit_code() == -signal.SIGKILL
+
+
+def test_a_program_that_does_not_exist_is_a_configuration_error(tmp_path: Path) -> None:
+    with Supervisor() as group, pytest.raises(ConfigurationError, match="`web` cannot be started"):
+        group.spawn("web", [tmp_path / "nothing"], ENV, tmp_path / "log")
+
+
+def test_a_guard_that_was_killed_is_replaced(tmp_path: Path) -> None:
+    with Supervisor() as group:
+        group.spawn("web", python(SLEEPS), ENV, tmp_path / "log")
+        assert group._guard is not None
+        first = group._guard.pid
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: supervisor._read_process(first) is None)
+        assert group.check() is None
+        assert group._guard.pid != first
+
+
+def test_the_guard_is_small(tmp_path: Path) -> None:
+    with Supervisor() as group:
+        assert group._guard is not None
+        guard = Path(f"/proc/{group._guard.pid}")
+        wait_for(lambda: b"ema_assets.runtime.supervisor" in (guard / "cmdline").read_bytes())
+        time.sleep(0.3)
+        (line,) = (line for line in (guard / "status").read_text().splitlines() if line.startswith("VmRSS"))
+        assert int(line.split()[1]) < 25_000, line
+
+
+# ------------------------------------------------------------------------------- the supervisor's own death
+
+SUPERVISED = """
+import os, signal, subprocess, sys, time
+from pathlib import Path
+from ema_assets.runtime.supervisor import Supervisor
+
+folder = Path(sys.argv[1])
+def python(code):
+    return [sys.executable, "-I", "-S", "-c", code]
+
+def wait_for(name, text):
+    while not ((folder / name).exists() and text in (folder / name).read_text()):
+        time.sleep(0.01)
+
+database = subprocess.Popen([*python(sys.argv[2]), str(folder)], start_new_session=True)
+wait_for("database", "up")
+try:
+    with Supervisor() as group:
+        (folder / "mark").write_text(group.id)
+        group.on_orphan(database.pid, after_seconds=5)
+        for name, code in zip(("plain", "stubborn", "daemon"), sys.argv[3:6]):
+            group.spawn(name, python(code), os.environ, folder / name, grace_seconds=0.1)
+        wait_for("stubborn", "ready")
+        wait_for("daemon", "ready")
+        if sys.argv[6] == "fork" and os.fork() == 0:
+            time.sleep(60)
+        print(group.id, group._guard.pid, database.pid, flush=True)
+        if sys.argv[6] == "exception":
+            sys.stdin.read()
+            raise RuntimeError("as it happens")
+        while not isinstance(group.until_signalled(), signal.Signals):
+            time.sleep(0.05)
+finally:
+    database.send_signal(signal.SIGINT)
+    database.wait()
+"""
+
+# Stands in for a PostgreSQL: writes down that it was asked to stop, and how many clients it still had.
+DATABASE = """
+import os, signal, sys, time
+def stop(*_):
+    left = 0
+    mark = b"EMA_SUPERVISOR_ID=" + open(sys.argv[1] + "/mark", "rb").read()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            left += mark in open(f"/proc/{pid}/environ", "rb").read()
+        except OSError:
+            pass
+    with open(sys.argv[1] + "/database", "a") as file:
+        file.write(f", asked to stop with {left} clients")
+    sys.exit()
+signal.signal(signal.SIGINT, stop)
+with open(sys.argv[1] + "/database", "w") as file:
+    file.write("up")
+while True:
+    time.sleep(1)
+"""
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "exception", "fork"])
+def test_nothing_outlives_the_supervisor(tmp_path: Path, how: str) -> None:
+    codes = [DATABASE, SLEEPS, IGNORES_SIGTERM, DAEMON_THAT_IGNORES_SIGTERM]
+    with subprocess.Popen(
+        [sys.executable, "-c", SUPERVISED, tmp_path, *codes, how],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=ENV,
+        text=True,
+        cwd=ROOT,
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            supervisor_id, *others = process.stdout.readline().split()
+            wait_for(lambda: len(marked(supervisor_id)) == 3)
+            if how == "exception":
+                process.stdin.close()
+            else:
+                os.kill(process.pid, signal.SIGKILL if how == "fork" else signal.Signals[how])
+            guard_and_database = {int(pid) for pid in others}
+            wait_for(lambda: not guard_and_database & set(supervisor._processes()))
+            assert not marked(supervisor_id)
+            assert (tmp_path / "database").read_text() == "up, asked to stop with 0 clients"
+        finally:
+            # In "fork", a fork of the supervisor holds its pipe to the guard open, and is nobody's child.
+            for pid in of_this_run() | {process.pid}:
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_the_guard_reads_what_a_supervisor_said_just_before_it_died(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as child:
+        family = supervisor._Family(child.pid, supervisor._started(child.pid), "no mark", signal.SIGTERM, False, 1.0)
+        os.write(write, json.dumps({"family": asdict(family)}).encode() + b"\n")
+        # The write end stays open, as in a fork; 0 is nobody's parent here, as if the supervisor were gone.
+        subprocess.run(
+            [sys.executable, "-S", "-P", "-m", "ema_assets.runtime.supervisor", "no-id", "0"],
+            stdin=read,
+            env={"PYTHONPATH": str(ROOT)},
+            timeout=10,
+            check=True,
+        )
+        assert child.wait(timeout=5) == -signal.SIGTERM
+    os.close(read)
+    os.close(write)
