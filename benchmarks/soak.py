@@ -40,7 +40,7 @@ from ema_assets.config.settings import Settings
 from ema_assets.model import clock
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.errors import EmaAssetsError
-from ema_assets.model.timeframes import BASE, FETCHED, ORDER, Timeframe
+from ema_assets.model.timeframes import BASE, FETCHED, ORDER, Timeframe, by_key
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.refresh.clients import open_provider
 from ema_assets.refresh.graph import build
@@ -316,7 +316,7 @@ def compare(soak: Soak, settings: Settings) -> dict[str, Any]:
     now = asked.item() + timedelta(seconds=1)
     left = soak.stale(now)
     first = soak.sql("SELECT timeframe, min(first_ts) AS ts FROM market.series_state WHERE asset = $1 GROUP BY 1", OHLC)
-    depth = {Timeframe(text): (now.date() - ts.date()).days for text, ts in first.iter_rows()}
+    depth = {by_key(text): (now.date() - ts.date()).days for text, ts in first.iter_rows()}
     watched = watchlist.load(settings.watchlist_path)
     watched = replace(watched, history_days={timeframe: depth[timeframe] for timeframe in FETCHED})
     url = _new_database(soak.server, "again")

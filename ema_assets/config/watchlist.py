@@ -23,7 +23,7 @@ from ema_assets.model.symbols import (
     Instrument,
     parse_symbol,
 )
-from ema_assets.model.timeframes import FETCHED, Timeframe
+from ema_assets.model.timeframes import FETCHED, Timeframe, by_key
 
 # Pairs as BTC-USD, BTCUSDT, ETHUSD.COINBASE; exchanges by the suffix Yahoo gives a symbol.
 _PAIR = re.compile(r"[A-Z0-9]{2,10}-(USD|USDT|USDC|EUR|BTC|ETH)|[A-Z0-9]{3,6}(USD|USDT|BUSD|USDC)(\.[A-Z]+)?")
@@ -49,7 +49,6 @@ _CALENDAR_BY_SUFFIX = {
 _GROUP_KEYS = ("name", "calendar", "hours", "provider", "symbols")
 _TOP_KEYS = ("history", "ema", "signals", "strategy", "group")
 _REGULAR, _EXTENDED = "regular", "extended"
-_DEFAULT_HISTORY_DAYS = {Timeframe.M5: 60, Timeframe.D1: 730}
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +182,14 @@ def _tables(tables: Any, key: str, plural: str, where: str) -> list[dict[str, An
 def _history(table: Any, where: str) -> dict[Timeframe, int]:
     if not isinstance(table, dict):
         raise WatchlistError(f'{where}: `history` must be a table of days, such as `"5m" = 60`')
-    _only(table, tuple(FETCHED), f"{where}: history")
-    history = dict(_DEFAULT_HISTORY_DAYS)
+    _only(table, [each.key for each in FETCHED], f"{where}: history")
+    history = {each: each.fetched.history_days for each in FETCHED}
     for key, days in table.items():
         if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= 20_000:
             raise WatchlistError(
                 f"{where}: history of {key} must be a whole number of days from 1 to 20000, received {days!r}"
             )
-        history[Timeframe(key)] = days
+        history[by_key(key)] = days
     return history
 
 

@@ -11,7 +11,6 @@ from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.defs.recording import DEFER_TAG
 from ema_assets.model.symbols import Series
-from ema_assets.model.timeframes import BASE, ROLLED_UP
 from ema_assets.refresh.runs import PlannedRun, Rectangle, plan_runs
 
 RANGE_START_TAG = "dagster/asset_partition_range_start"
@@ -39,7 +38,7 @@ def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
     """The run request of `planned`: shorter timeframes first, then missing bars, and history after all that."""
     rectangle = planned.rectangle
     first, last = Series(rectangle.first, rectangle.timeframe), Series(rectangle.last, rectangle.timeframe)
-    is_live = rectangle.timeframe.rank == 0 and not planned.is_history and not planned.is_repair
+    is_live = rectangle.timeframe.is_live and not planned.is_history and not planned.is_repair
     priority = -20 * planned.is_history - 10 * planned.is_repair - rectangle.timeframe.rank
     return RunRequest(
         run_key=f"{first}..{last}@{now.isoformat(timespec='seconds')}",
@@ -82,6 +81,6 @@ def in_flight(instance: DagsterInstance) -> list[Rectangle]:
     for run in runs:
         if RANGE_START_TAG in run.tags and RANGE_END_TAG in run.tags:
             first, last = Series.parse(run.tags[RANGE_START_TAG]), Series.parse(run.tags[RANGE_END_TAG])
-            feeds = ROLLED_UP if HISTORY_TAG in run.tags and first.timeframe is BASE else ()
+            feeds = first.timeframe.feeds if HISTORY_TAG in run.tags else ()
             rectangles += [Rectangle(timeframe, first.symbol, last.symbol) for timeframe in (first.timeframe, *feeds)]
     return rectangles

@@ -20,16 +20,12 @@ from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.refresh.graph import Graph
 from ema_assets.refresh.plan import next_closes, sentences, stale_on_close
 
-# Sessions open on the quarter hour everywhere, so bars longer than 15 minutes may close on any quarter.
-_CRON = {Timeframe.M5: "*/5 * * * *"}
-_QUARTER_HOURLY = "*/15 * * * *"
-
 
 def _schedule(timeframe: Timeframe, graph: Graph) -> ScheduleDefinition:
     @schedule(
         name=f"refresh_{timeframe.value}",
         job_name=REFRESH_JOB,
-        cron_schedule=_CRON.get(timeframe, _QUARTER_HOURLY),
+        cron_schedule=timeframe.cron,
         execution_timezone="UTC",
         default_status=DefaultScheduleStatus.RUNNING,
         description=f"Brings every stale {timeframe.value} series up to date when its bar has closed.",

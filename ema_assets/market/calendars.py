@@ -165,7 +165,7 @@ def bar_grid(sessions: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
     calendar and ts. Intraday bars are anchored to the open of their segment; a `1d` bar spans the exchange's own
     hours.
     """
-    if timeframe is Timeframe.D1:
+    if timeframe.is_session:
         return sessions.select("calendar", "session", ts="regular_open", ts_end="regular_close").sort("calendar", "ts")
     step = f"{timeframe.minutes}m"
     return (
@@ -210,7 +210,7 @@ def place(bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> p
     and is_session_last (no bar of `timeframe` opens after it in the session). A bar outside all sessions belongs to the
     one before it.
     """
-    is_day = timeframe is Timeframe.D1
+    is_day = timeframe.is_session
     opened = sessions.select("calendar", session="open", shut="regular_close" if is_day else "close").sort("session")
     full = pl.col("ts") + pl.lit(timeframe.duration)
     end = pl.col("shut") if is_day else pl.min_horizontal(full, "shut")

@@ -18,9 +18,9 @@ OPEN, DID_NOT_TRADE, NOT_IN_FILE = "open", "did not trade", "not in file"
 MOST_ATTEMPTS = 4
 MOST_ATTEMPTS_OLD = 1
 OLD_AFTER = timedelta(days=1)
-FIRST_PAUSE = {Timeframe.M5: timedelta(minutes=5)}
-FIRST_PAUSE_OTHERWISE = timedelta(hours=1)
 PAUSE_FACTOR = 4
+# Gaps of rolled-up timeframes, which only files leave, wait for nobody.
+_ROLLED_UP_PAUSE = timedelta(hours=1)
 # Attempts fall due at the same few moments for all series, 2:30 after each ten minutes: one run takes them all, and
 # it is not in the way of a bar's close.
 _DUE_EVERY, _DUE_OFFSET = timedelta(minutes=10), timedelta(seconds=150)
@@ -47,7 +47,7 @@ def grid_with_slots(sessions: pl.DataFrame, timeframe: Timeframe, *, by_clock: b
     a session beginning before its open.
     """
     grid = bar_grid(sessions, timeframe)
-    if by_clock and timeframe is not Timeframe.D1:
+    if by_clock and not timeframe.is_session:
         step = f"{timeframe.minutes}m"
         grid = (
             sessions.sort("calendar", "open")
@@ -155,7 +155,7 @@ def reconcile(
 
 
 def _due_after(asked: pl.Expr, timeframe: Timeframe, now: datetime) -> pl.Expr:
-    pause = pl.lit(FIRST_PAUSE.get(timeframe, FIRST_PAUSE_OTHERWISE)) * (PAUSE_FACTOR**asked)
+    pause = pl.lit(timeframe.fetched.gap_pause if timeframe.is_fetched else _ROLLED_UP_PAUSE) * (PAUSE_FACTOR**asked)
     return next_due(pl.lit(now, UTC_TIME) + pause.cast(pl.Duration("us")))
 
 

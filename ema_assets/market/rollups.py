@@ -5,7 +5,7 @@ import polars as pl
 from ema_assets.market.calendars import bar_grid, latest_of
 from ema_assets.market.validation import BAR_SCHEMA
 from ema_assets.model.schemas import UTC_TIME
-from ema_assets.model.timeframes import BASE, Timeframe
+from ema_assets.model.timeframes import Timeframe
 
 CODE_VERSION = "1"
 
@@ -62,7 +62,9 @@ def roll_up(
         pl.col("bucket").alias("ts"),
         *list(BAR_SCHEMA)[3:],
         # The last bucket of a session is shorter, and so may its last 5m bar be.
-        missing_bars=((pl.col("bucket_end") - pl.col("bucket")).dt.total_minutes() / BASE.minutes).ceil().cast(pl.Int16)
+        missing_bars=((pl.col("bucket_end") - pl.col("bucket")).dt.total_minutes() / timeframe.source.minutes)
+        .ceil()
+        .cast(pl.Int16)
         - pl.col("traded").cast(pl.Int16),
     )
     still_open = (

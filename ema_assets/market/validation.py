@@ -100,7 +100,7 @@ def sift(
     uses: midnight UTC, midnight at the exchange, or the open.
     """
     valid, rejected = reject_invalid(bars)
-    if timeframe is Timeframe.D1:
+    if timeframe.is_session:
         placed, lost = _on_sessions(valid, calendars, sessions)
         # Two labels of one session (a vendor's midnight and its open) become the same bar here.
         placed, twice = reject_invalid(placed)

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from ema_assets.model.errors import InvalidKeyError
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import KEYS, Timeframe, by_key
 
 ALWAYS_OPEN = "24/7"
 DEFAULT_CALENDAR = "XNYS"
@@ -41,13 +41,12 @@ def parse_timeframe(text: str) -> Timeframe:
     """Return `text` as a timeframe.
 
     Raises:
-        InvalidKeyError: when it is not one of the six.
+        InvalidKeyError: when there is none of that key.
     """
     try:
-        return Timeframe(text)
-    except ValueError:
-        allowed = ", ".join(ORDER)
-        raise InvalidKeyError(f"`timeframe` must be one of {allowed}, received {text!r}") from None
+        return by_key(text)
+    except KeyError:
+        raise InvalidKeyError(f"`timeframe` must be one of {', '.join(KEYS)}, received {text!r}") from None
 
 
 @dataclass(frozen=True, slots=True, order=True)

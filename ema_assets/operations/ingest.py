@@ -11,7 +11,7 @@ from ema_assets.market.validation import BAR_SCHEMA
 from ema_assets.model.errors import BarFileError, InvalidKeyError
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import parse_symbol, parse_timeframe
-from ema_assets.model.timeframes import Timeframe
+from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.operations.sync_watchlist import cover
 from ema_assets.refresh.outcome import batches
 from ema_assets.refresh.store_answer import FILE, Answer, Stored, store_bars
@@ -152,7 +152,7 @@ def store_file(database: Database, bars: pl.DataFrame, source: str, now: datetim
     """
     summaries = []
     for (text,), series in bars.partition_by("timeframe", as_dict=True, maintain_order=True).items():
-        timeframe = Timeframe(text)
+        timeframe = by_key(text)
         estimates = series.group_by("symbol", maintain_order=True).agg(rows=pl.len())
         for batch in batches(estimates, _BARS_A_BATCH):
             part = series.filter(pl.col("symbol").is_in(batch))

@@ -23,7 +23,7 @@ from ema_assets.model.errors import (
 )
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import FETCHED, Timeframe
+from ema_assets.model.timeframes import FETCHED
 from ema_assets.providers.base import BarRequest, FetchBatch, SeriesFailure, check_request
 from ema_assets.providers.frames import NO_BARS, only_asked, ranges
 from ema_assets.providers.http import Blown, Budget, Fuse, HttpLimits, HttpSource
@@ -34,7 +34,7 @@ ALPACA_DATA_URL = "https://data.alpaca.markets"
 
 _STOCKS, _CRYPTO = "stocks", "crypto"
 _PATHS = {_STOCKS: "/v2/stocks/bars", _CRYPTO: "/v1beta3/crypto/us/bars"}
-_TIMEFRAMES = {Timeframe.M5: "5Min", Timeframe.D1: "1Day"}
+_TIMEFRAMES = {"5m": "5Min", "1d": "1Day"}
 # Pages of a call follow each other; five keep the connections busy without costing many half-empty last pages.
 _PAGES_PER_CALL = 5
 _PAGES_WITHOUT_PROGRESS = 10
@@ -184,7 +184,7 @@ class AlpacaProvider:
     async def _pages(self, job: "_Job", walk: "_Walk", fuse: Fuse) -> AsyncIterator[FetchBatch]:
         params = {
             "symbols": ",".join(sorted(job.pending)),
-            "timeframe": _TIMEFRAMES[job.call.timeframe],
+            "timeframe": _TIMEFRAMES[job.call.timeframe.key],
             "start": _rfc3339(job.call.start),
             # The vendor includes the end; the last microsecond before it makes the range half-open.
             "end": _rfc3339(job.call.end - timedelta(microseconds=1)),

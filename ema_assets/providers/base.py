@@ -49,7 +49,7 @@ def check_request(request: BarRequest) -> None:
     """
     if not request.timeframe.is_fetched:
         raise ValueError(
-            f"`timeframe` must be one of {', '.join(FETCHED)}, received {request.timeframe.value} "
+            f"`timeframe` must be one of {', '.join(each.key for each in FETCHED)}, received {request.timeframe.value} "
             f"({request.series}): the others are rolled up"
         )
     if request.start.tzinfo is None or request.end.tzinfo is None:

@@ -16,7 +16,6 @@ import polars as pl
 from ema_assets.model.errors import ProviderError
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.frames import only_asked
 from ema_assets.providers.http import Budget, Fuse, HttpLimits, HttpSource
 from ema_assets.providers.single import Ask, Clock, SingleSymbolProvider, utc_now
@@ -25,7 +24,7 @@ from ema_assets.providers.single import Ask, Clock, SingleSymbolProvider, utc_no
 BINANCE_URL = "https://data-api.binance.vision"
 
 _PATH = "/api/v3/klines"
-_INTERVALS = {Timeframe.M5: "5m", Timeframe.D1: "1d"}
+_INTERVALS = {"5m": "5m", "1d": "1d"}
 _PAGE_LIMIT = 1_000
 # A mirror may send shorter pages than it was asked for; one that sends much shorter ones is not worth the calls.
 _SHORTEST_PAGE = 100
@@ -106,7 +105,7 @@ class BinanceProvider(SingleSymbolProvider):
             calls_left -= 1
             params = {
                 "symbol": ask.symbol,
-                "interval": _INTERVALS[ask.timeframe],
+                "interval": _INTERVALS[ask.timeframe.key],
                 "startTime": str(cursor),
                 # The vendor includes the end.
                 "endTime": str(end - 1),

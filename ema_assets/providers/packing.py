@@ -37,7 +37,7 @@ def expected_bars(request: BarRequest, start: datetime) -> int:
 def _bars_in(span: timedelta, timeframe: Timeframe, *, around_the_clock: bool) -> int:
     days = max(span, timedelta()) / timedelta(days=1)
     bars = days * 24 * 60 / timeframe.minutes
-    if timeframe is Timeframe.D1:
+    if timeframe.is_session:
         bars += 1
     elif not around_the_clock:
         bars = min(bars, (days + 1) * _SESSION_MINUTES / timeframe.minutes)

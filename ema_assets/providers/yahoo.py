@@ -19,7 +19,6 @@ import polars as pl
 from ema_assets.model.errors import ProviderError, RequestRefused
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.frames import NO_BARS, only_asked
 from ema_assets.providers.http import Budget, Fuse, HttpLimits, HttpSource
 from ema_assets.providers.single import Ask, Clock, SingleSymbolProvider, utc_now
@@ -27,9 +26,9 @@ from ema_assets.providers.single import Ask, Clock, SingleSymbolProvider, utc_no
 YAHOO_URL = "https://query1.finance.yahoo.com"
 
 _PATH = "/v8/finance/chart/"
-_INTERVALS = {Timeframe.M5: "5m", Timeframe.D1: "1d"}
+_INTERVALS = {"5m": "5m", "1d": "1d"}
 # Sixty days to the second are refused already, and the clocks may differ.
-_REACH = {Timeframe.M5: timedelta(days=60) - timedelta(hours=1)}
+_REACH = {"5m": timedelta(days=60) - timedelta(hours=1)}
 # Other callers than browsers are shut out.
 _USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
 _US_CALENDARS = ("XNYS", "NYSE", "XNAS", "NASDAQ", "BATS")
@@ -149,13 +148,13 @@ class YahooProvider(SingleSymbolProvider):
     async def pages(self, ask: Ask, fuse: Fuse) -> AsyncIterator[pl.DataFrame]:
         """Yield the whole range as one page."""
         now = self._clock()
-        start = max(ask.start, now - _REACH[ask.timeframe]) if ask.timeframe in _REACH else ask.start
+        start = max(ask.start, now - _REACH[ask.timeframe.key]) if ask.timeframe.key in _REACH else ask.start
         if start >= ask.end:
             return
         params = {
             "period1": str(math.floor(start.timestamp())),
             "period2": str(math.ceil(ask.end.timestamp())),
-            "interval": _INTERVALS[ask.timeframe],
+            "interval": _INTERVALS[ask.timeframe.key],
             "includePrePost": "false",
             "events": "div,splits",
         }
@@ -195,13 +194,13 @@ class YahooProvider(SingleSymbolProvider):
         result = chart.result[0]
         if result.meta.symbol.upper() != ask.symbol.upper():
             raise self.malformed(ask, f"a chart of {result.meta.symbol!r:.40}")
-        interval = _INTERVALS[ask.timeframe]
+        interval = _INTERVALS[ask.timeframe.key]
         if result.meta.data_granularity not in (None, interval):
             raise self.malformed(ask, f"bars of {result.meta.data_granularity!r:.40} instead of {interval!r}")
         rows = self._rows(ask, result)
         if rows.is_empty():
             return NO_BARS
-        rows = _days(rows, result.meta, now) if ask.timeframe is Timeframe.D1 else _ticks(rows, result.meta, ask, now)
+        rows = _days(rows, result.meta, now) if ask.timeframe.is_session else _ticks(rows, result.meta, ask, now)
         rows = rows.with_columns(
             (pl.col("ts") * 1_000_000).cast(UTC_TIME),
             pl.lit(ask.symbol).alias("vendor"),

@@ -10,7 +10,7 @@ from ema_assets.market.calendars import place, with_trend_of
 from ema_assets.market.rollups import CODE_VERSION, buckets_of, roll_up
 from ema_assets.model.asset_names import EMA_TREND, OHLC, STRATEGY
 from ema_assets.model.schemas import UTC_TIME
-from ema_assets.model.timeframes import BASE, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import Node
 from ema_assets.refresh.isolate import in_halves
 from ema_assets.refresh.outcome import Outcome, batches
@@ -296,7 +296,7 @@ def refresh_rolled_up(
             if claimed.is_empty():
                 return
             bars = tables.read_since(
-                transaction, tables.BARS, BASE, claimed.select("symbol", "from_ts"), tables.BARS.values
+                transaction, tables.BARS, timeframe.source, claimed.select("symbol", "from_ts"), tables.BARS.values
             )
             trading = _sessions_of(transaction, claimed, bars)
             closed, still_open = roll_up(
@@ -338,7 +338,7 @@ def _batches(
 ) -> list[list[str]]:
     with database.transaction() as transaction:
         pending = ledger.pending(transaction, asset, timeframe, symbols, everything=everything)
-    source_minutes = BASE.minutes if asset == OHLC else timeframe.minutes
+    source_minutes = (timeframe.source if asset == OHLC else timeframe).minutes
     span = pl.col("input_last") - pl.max_horizontal("since", "input_first")
     # An upper bound: it takes every market for one that never closes.
     estimates = pending.select(

@@ -26,16 +26,8 @@ from ema_assets.store.database import Database
 # Makes a client of the provider of that name; None stands for the configured one.
 OpenProvider = Callable[[str | None], Provider]
 
-# Vendors revise bars shortly after they closed, so each request looks at the last few stored ones again: three or
-# more, for that is what tells a split from a correction.
-OVERLAP = {Timeframe.M5: timedelta(minutes=15), Timeframe.D1: timedelta(days=7)}
-
-# Gaps of a series that are closer than this are asked for together, and no series is asked more often than this.
-GAPS_APART = {Timeframe.M5: timedelta(days=1), Timeframe.D1: timedelta(days=60)}
+# No series is asked more often than this for its gaps.
 MOST_GAP_ROUNDS = 5
-GAP_MARGIN = {Timeframe.M5: timedelta(minutes=15), Timeframe.D1: timedelta(days=4)}
-# A vendor's label of a day may lie this long before the session's open: midnight at the exchange, or in UTC.
-LABEL_LEAD = {Timeframe.M5: timedelta(0), Timeframe.D1: timedelta(hours=18)}
 GAP_PAUSE_AFTER_FAILURE = timedelta(minutes=30)
 
 # Bars asked for and held at a time: bounds memory whatever the number of series.
@@ -79,8 +71,8 @@ def plan_requests(
         pl.when(pl.col("checked_through").is_null())
         .then(pl.lit(beginning, UTC_TIME))
         .when(pl.lit(everything))
-        .then(pl.min_horizontal(pl.lit(beginning, UTC_TIME), pl.col("first_ts") - pl.lit(LABEL_LEAD[timeframe])))
-        .otherwise(pl.col("checked_through") - OVERLAP[timeframe])
+        .then(pl.min_horizontal(pl.lit(beginning, UTC_TIME), pl.col("first_ts") - pl.lit(timeframe.fetched.label_lead)))
+        .otherwise(pl.col("checked_through") - timeframe.fetched.overlap)
     )
     return (
         state.join(closed.select("calendar", "ts_end"), on="calendar", how="inner", maintain_order="left")
@@ -104,11 +96,11 @@ def plan_gaps(due: pl.DataFrame, plan: pl.DataFrame, timeframe: Timeframe, close
     ).join(plan.select("symbol", planned="start"), on="symbol", how="left")
     apart = wanted.filter((pl.col("start") < pl.col("planned")).fill_null(True)).drop("planned")
     return (
-        gaps.clusters(apart, GAPS_APART[timeframe], MOST_GAP_ROUNDS)
+        gaps.clusters(apart, timeframe.fetched.gaps_apart, MOST_GAP_ROUNDS)
         .join(closed.select("calendar", "ts_end"), on="calendar")
         .with_columns(
-            pl.col("start") - GAP_MARGIN[timeframe],
-            pl.min_horizontal(pl.col("end") + GAP_MARGIN[timeframe], "ts_end").alias("end"),
+            pl.col("start") - timeframe.fetched.gap_margin,
+            pl.min_horizontal(pl.col("end") + timeframe.fetched.gap_margin, "ts_end").alias("end"),
         )
         .drop("ts_end")
         .with_columns(_rows(timeframe))

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from ema_assets.market.calendars import LOOK_BACK, last_closed, next_close
-from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe
+from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.refresh.runs import PlannedRun
 from ema_assets.store import ledger, sessions
 from ema_assets.store.database import Transaction
@@ -31,7 +31,7 @@ def stale_on_close(transaction: Transaction, timeframe: Timeframe, now: datetime
     closed = closed_bars(transaction, now).filter(pl.col("timeframe") == timeframe.value)
     columns = ("symbol", "timeframe", "reason", "since")
     stale = ledger.stale(transaction, closed, now).filter(pl.col("timeframe") == timeframe.value).select(columns)
-    if timeframe in FETCHED:
+    if timeframe.is_fetched:
         return stale
     expected = ledger.expected_rollups(transaction, closed, now)
     return pl.concat([stale, expected.with_columns(pl.lit("bar closed").alias("reason")).select(columns)])

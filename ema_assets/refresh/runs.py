@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import ORDER, Timeframe, by_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def plan_runs(
             covered[rectangle.timeframe].update(range(position[rectangle.first], position[rectangle.last] + 1))
     wanted: dict[tuple[int, Timeframe], set[int]] = {}
     for symbol, text, reason in stale.select("symbol", "timeframe", "reason").iter_rows():
-        timeframe = Timeframe(text)
+        timeframe = by_key(text)
         number = position.get(symbol)
         if number is not None and number not in covered[timeframe]:
             wanted.setdefault((_KINDS.get(reason, _LIVE), timeframe), set()).add(number)

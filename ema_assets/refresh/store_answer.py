@@ -12,7 +12,7 @@ from ema_assets.market.rollups import CODE_VERSION, dirty_buckets
 from ema_assets.market.validation import BAR_SCHEMA, PRICES, sift
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import UTC_TIME
-from ema_assets.model.timeframes import BASE, ROLLED_UP, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.store import ledger, quality, sessions, tables
 from ema_assets.store.database import Transaction
 
@@ -157,10 +157,10 @@ def save_bars(
     )
     ledger.complete(transaction, OHLC, timeframe, results, CODE_VERSION)
     changed = results.filter(pl.col("changed_from").is_not_null())
-    if timeframe is BASE and not changed.is_empty():
+    if timeframe.feeds and not changed.is_empty():
         # A split rescales bars older than any that was asked for.
         trading = _reaching(transaction, trading, changed["changed_from"].min(), changed["calendar"])
-        for rolled_up in ROLLED_UP:
+        for rolled_up in timeframe.feeds:
             starts = dirty_buckets(changed.select("symbol", "calendar", "changed_from"), rolled_up, trading)
             ledger.mark_dirty(transaction, OHLC, rolled_up, starts)
     return changes

@@ -38,7 +38,7 @@ def wait_for_base(
     closed = last_closed(recent, timeframe, now - publication_delay)
     while True:
         with database.transaction() as transaction:
-            behind = ledger.base_behind(transaction, symbols, closed, now)
+            behind = ledger.source_behind(transaction, timeframe.source, symbols, closed, now)
         if behind == 0 or time.monotonic() > deadline:
             return behind
         time.sleep(_POLL_SECONDS)

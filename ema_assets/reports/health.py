@@ -6,7 +6,7 @@ from datetime import datetime
 import polars as pl
 
 from ema_assets.model.asset_names import OHLC
-from ema_assets.model.timeframes import FETCHED, Timeframe
+from ema_assets.model.timeframes import FETCHED, by_key
 from ema_assets.store import ledger
 from ema_assets.store.database import Transaction
 
@@ -30,7 +30,7 @@ def late_series(transaction: Transaction, closed: pl.DataFrame) -> pl.DataFrame:
     Columns: symbol, timeframe, asked_through, last_error.
     `closed` has calendar, timeframe, ts_end. A bar counts its nominal length, so a series is not late overnight.
     """
-    two_bars = [2 * Timeframe(text).duration for text in closed["timeframe"]]
+    two_bars = [2 * by_key(text).duration for text in closed["timeframe"]]
     limits = closed.with_columns(late_before=pl.col("ts_end") - pl.Series(two_bars, dtype=pl.Duration("us")))
     limits = limits.filter(pl.col("timeframe").is_in([timeframe.value for timeframe in FETCHED]))
     return transaction.query(

@@ -21,7 +21,7 @@ import polars as pl
 from ema_assets.market.calendars import exchange_sessions, segments
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
-from ema_assets.model.timeframes import BASE
+from ema_assets.model.timeframes import FETCHED
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -31,7 +31,7 @@ Hashes = npt.NDArray[np.uint64]
 STOCK_HISTORY_START = date(1984, 1, 1)
 CRYPTO_HISTORY_START = date(2012, 1, 1)
 
-STEP_SECONDS = int(BASE.duration.total_seconds())
+STEP_SECONDS = int(FETCHED[0].duration.total_seconds())
 DAY_MINUTES = 24 * 60
 _DAY_SECONDS = 86_400
 _NEW_YORK = "America/New_York"

@@ -14,7 +14,7 @@ from types import CodeType, ModuleType
 from ema_assets import signals
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.schemas import KINDS
-from ema_assets.model.timeframes import ORDER
+from ema_assets.model.timeframes import KEYS
 from ema_assets.signals.declaration import Column, Param, Signal
 
 OHLC = "ohlc"
@@ -23,7 +23,7 @@ OHLC_COLUMNS = ("open", "high", "low", "close", "volume")
 # Assets and tables that are no signals; a table's partitions are called by it and a timeframe.
 _TAKEN = re.compile(
     r"(ohlc|strategy|bar|provider|asset|performance)(_.*)?|instrument|session|close_latency|migration|screener|trade"
-    rf"|watchlist|.*_({'|'.join(ORDER)}|state)"
+    rf"|watchlist|.*_({'|'.join(KEYS)}|state)"
 )
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,47}")
 # What Dagster does not take as a name.

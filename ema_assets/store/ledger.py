@@ -10,7 +10,7 @@ import polars as pl
 
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import BASE, FETCHED, ORDER, ROLLED_UP, Timeframe
+from ema_assets.model.timeframes import FETCHED, ORDER, ROLLED_UP, Timeframe
 from ema_assets.store.database import Transaction
 
 # "The beginning of time" for a series to be computed from nothing. Not -infinity, which polars cannot hold.
@@ -73,7 +73,7 @@ def _start_again(transaction: Transaction, symbols: Sequence[str]) -> None:
         if timeframe.is_fetched:
             # What is older than any stored session stays: nothing is known against it.
             is_on = "s.regular_open = o.ts"
-            if timeframe is BASE:
+            if not timeframe.is_session:
                 is_on = """o.ts >= s.open AND o.ts < s.close
                            AND NOT coalesce(o.ts >= s.break_start AND o.ts < s.break_end, false)"""
             transaction.execute(
@@ -168,21 +168,26 @@ def add_rows(transaction: Transaction, symbols: Iterable[str]) -> None:
     """
     transaction.execute(
         """
-        INSERT INTO market.series_state (asset, symbol, timeframe, dirty_from)
+        INSERT INTO market.series_state (asset, symbol, timeframe, dirty_from, dirty_end)
         SELECT a.asset, s.symbol, t.timeframe,
-               CASE WHEN up.last_ts IS NOT NULL THEN $2::timestamptz END
+               CASE WHEN up.last_ts IS NOT NULL THEN $2::timestamptz END,
+               CASE WHEN up.last_ts IS NOT NULL AND a.asset = $4 THEN $2::timestamptz END
         FROM unnest($1::text[]) AS s(symbol)
         JOIN market.asset a ON a.is_on
-        CROSS JOIN unnest($3::text[]) AS t(timeframe)
+        CROSS JOIN unnest($3::text[], $5::text[]) AS t(timeframe, source)
         LEFT JOIN market.asset_input i ON i.asset = a.asset AND i.timeframe = t.timeframe AND i.is_main
+        -- How bars are rolled up from bars is not in asset_input.
         LEFT JOIN market.series_state up
-               ON up.asset = i.reads AND up.symbol = s.symbol AND up.timeframe = i.reads_timeframe
+               ON up.symbol = s.symbol
+              AND (up.asset, up.timeframe) = (coalesce(i.reads, $4), coalesce(i.reads_timeframe, t.source))
         ORDER BY a.asset, s.symbol, t.timeframe
         ON CONFLICT DO NOTHING
         """,
         sorted(symbols),
         BEGINNING,
-        [timeframe.value for timeframe in ORDER],
+        [timeframe.key for timeframe in ORDER],
+        OHLC,
+        ["" if timeframe.is_fetched else timeframe.source.key for timeframe in ORDER],
     )
 
 
@@ -259,8 +264,9 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
         FROM market.series_state s
         JOIN market.asset a ON a.asset = s.asset AND a.is_on
         JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+        LEFT JOIN unnest($7::text[], $9::text[]) AS r(timeframe, source) ON r.timeframe = s.timeframe
         LEFT JOIN market.series_state base
-               ON base.asset = $5 AND base.symbol = s.symbol AND base.timeframe = $7
+               ON base.asset = $5 AND base.symbol = s.symbol AND base.timeframe = r.source
         WHERE s.dirty_from IS NOT NULL
           AND (s.asset <> $5 OR (s.timeframe <> ALL ($6::text[]) AND s.dirty_end <= base.checked_through))
           AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $4)
@@ -288,8 +294,9 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
         now,
         OHLC,
         [timeframe.value for timeframe in FETCHED],
-        BASE.value,
+        [timeframe.key for timeframe in ROLLED_UP],
         float(RECORDING_GRACE_SECONDS),
+        [timeframe.source.key for timeframe in ROLLED_UP],
     )
 
 
@@ -305,10 +312,10 @@ def expected_rollups(transaction: Transaction, closed: pl.DataFrame, now: dateti
         )
         SELECT i.symbol, c.timeframe, c.ts_end AS since
         FROM closed c
+        JOIN unnest($5::text[], $6::text[]) AS r(timeframe, source) ON r.timeframe = c.timeframe
         JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.is_fetched
-        JOIN market.series_state base ON base.asset = $4 AND base.symbol = i.symbol AND base.timeframe = $5
-        WHERE c.timeframe = ANY ($6::text[])
-          AND base.checked_through < c.ts_end
+        JOIN market.series_state base ON base.asset = $4 AND base.symbol = i.symbol AND base.timeframe = r.source
+        WHERE base.checked_through < c.ts_end
           AND (base.next_attempt_at IS NULL OR base.next_attempt_at <= $7)
         ORDER BY 2, 1
         """,
@@ -316,14 +323,16 @@ def expected_rollups(transaction: Transaction, closed: pl.DataFrame, now: dateti
         closed["timeframe"],
         closed["ts_end"],
         OHLC,
-        BASE.value,
-        [timeframe.value for timeframe in ROLLED_UP],
+        [timeframe.key for timeframe in ROLLED_UP],
+        [timeframe.source.key for timeframe in ROLLED_UP],
         now,
     )
 
 
-def base_behind(transaction: Transaction, symbols: Sequence[str], closed: pl.DataFrame, now: datetime) -> int:
-    """How many of `symbols` still wait for 5m bars up to `closed` (calendar, ts_end). Failing ones do not count."""
+def source_behind(
+    transaction: Transaction, source: Timeframe, symbols: Sequence[str], closed: pl.DataFrame, now: datetime
+) -> int:
+    """How many of `symbols` lack `source` bars up to `closed` (calendar, ts_end). Failing ones do not count."""
     found = transaction.query(
         """
         SELECT count(*) AS n
@@ -338,7 +347,7 @@ def base_behind(transaction: Transaction, symbols: Sequence[str], closed: pl.Dat
         closed["ts_end"],
         list(symbols),
         OHLC,
-        BASE.value,
+        source.key,
         now,
     )
     return int(found["n"][0])
@@ -421,7 +430,7 @@ def pending(
         list(symbols),
         # Bars that are rolled up have no row in asset_input.
         OHLC,
-        BASE.value,
+        _source_key(timeframe),
         everything,
         BEGINNING,
     )
@@ -455,7 +464,7 @@ def claim(
         everything,
         BEGINNING,
         OHLC,
-        BASE.value,
+        _source_key(timeframe),
     )
 
 
@@ -661,3 +670,8 @@ def attempts(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
         """,
         list(symbols),
     )
+
+
+def _source_key(timeframe: Timeframe) -> str:
+    """The timeframe whose bars are aggregated to those of `timeframe`; itself where bars are fetched."""
+    return (timeframe if timeframe.is_fetched else timeframe.source).key

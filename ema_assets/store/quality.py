@@ -6,7 +6,7 @@ from datetime import datetime
 import polars as pl
 
 from ema_assets.model.asset_names import OHLC
-from ema_assets.model.timeframes import BASE, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction
 
 _GAP_COLUMNS = "first_ts, last_ts, bars, status, asked, next_attempt_at, found_at"
@@ -204,5 +204,5 @@ def add_impact(transaction: Transaction, timeframe: Timeframe, impact: pl.DataFr
         impact["recomputed"],
         impact["crossovers"],
         impact["trades"],
-        [timeframe.value] if timeframe.is_fetched else [timeframe.value, BASE.value],
+        [timeframe.value] if timeframe.is_fetched else [timeframe.value, timeframe.source.key],
     )

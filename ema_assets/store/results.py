@@ -143,7 +143,10 @@ def _statements(configured: Configured) -> list[str]:
         _signals(configured.signals),
         _trades(configured.strategies),
         "CREATE VIEW results.trades AS SELECT * FROM market.trade",
-        _template("performance").format(fewest=FEWEST_TRADES),
+        _template("performance").format(
+            fewest=FEWEST_TRADES,
+            timeframes=", ".join(f"('{each.key}', {each.minutes})" for each in ORDER),
+        ),
         "CREATE UNIQUE INDEX ON market.strategy_performance (strategy, symbol, timeframe)",
         "CREATE VIEW results.performance AS SELECT * FROM market.strategy_performance",
         _screener(configured),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ema_assets.model.errors import ConfigurationError, did_you_mean
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import ORDER, Timeframe, by_key
 
 CROSSOVER, PULLBACK = "crossover", "pullback"
 RULES = (CROSSOVER, PULLBACK)
@@ -35,7 +35,7 @@ _KEYS = (
     "atr_target",
     "exit_at_session_end",
 )
-_HIGHER = tuple(timeframe.value for timeframe in ORDER[1:])
+_HIGHER = tuple(timeframe.key for timeframe in ORDER[1:])
 # The least and the most that is allowed.
 _NUMBERS = {"cost_bps": (0, 1_000), "min_spread_pct": (0, 100), "atr_stop": (0.01, 100), "atr_target": (0.01, 100)}
 
@@ -93,7 +93,7 @@ class Variant:
         return replace(
             self,
             higher_timeframe=higher if higher is not None and higher.rank > timeframe.rank else None,
-            exit_at_session_end=self.exit_at_session_end and timeframe is not Timeframe.D1,
+            exit_at_session_end=self.exit_at_session_end and not timeframe.is_session,
         )
 
 
@@ -194,7 +194,7 @@ def _variant(table: Mapping[str, Any], name: str, where: str) -> Variant:
         fill=_choice(table, "fill", FILLS, where, CLOSE),
         cost_bps=_number(table, "cost_bps", where) or 0.0,
         min_spread_pct=_number(table, "min_spread_pct", where) or 0.0,
-        higher_timeframe=None if higher is None else Timeframe(higher),
+        higher_timeframe=None if higher is None else by_key(higher),
         atr_stop=_number(table, "atr_stop", where),
         atr_target=_number(table, "atr_target", where),
         exit_at_session_end=_flag(table, "exit_at_session_end", where, default=False),

@@ -13,7 +13,7 @@ from ema_assets.definitions import assembled
 from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.defs.requests import run_request
 from ema_assets.defs.resources import MarketResource, StoreResource
-from ema_assets.model.timeframes import Timeframe
+from ema_assets.model.timeframes import ORDER
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh.clients import open_provider
@@ -101,7 +101,7 @@ class World:
             lambda name: open_provider(settings, name),
             timedelta(0),
             self.symbols,
-            list(Timeframe),
+            list(ORDER),
             clock=lambda: self.now,
         ):
             assert not outcome.errors

@@ -16,7 +16,7 @@ from ema_assets.market.calendars import (
     segments,
 )
 from ema_assets.model.errors import ConfigurationError
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import ORDER, Timeframe, by_key
 from ema_assets_tests.market import reference
 
 
@@ -174,8 +174,8 @@ def test_the_last_closed_bar_and_the_next_one_to_close(
         start, end = (utc(text if " " in text else f"{now[:10]} {text}") for text in pair)
         return ("XNYS", start, end)
 
-    assert last_closed(THANKSGIVING, Timeframe(timeframe), utc(now)).rows() == [moments(last)]
-    assert next_close(THANKSGIVING, Timeframe(timeframe), utc(now)).rows() == [moments(coming)]
+    assert last_closed(THANKSGIVING, by_key(timeframe), utc(now)).rows() == [moments(last)]
+    assert next_close(THANKSGIVING, by_key(timeframe), utc(now)).rows() == [moments(coming)]
 
 
 def test_during_lunch_the_last_bar_is_the_one_before_it() -> None:

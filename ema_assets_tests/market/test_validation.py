@@ -8,7 +8,7 @@ import pytest
 from ema_assets.market import validation as product
 from ema_assets.market.calendars import exchange_sessions
 from ema_assets.market.validation import BAR_SCHEMA, Sifted, reject_invalid, sift
-from ema_assets.model.timeframes import Timeframe
+from ema_assets.model.timeframes import ORDER, Timeframe
 
 NAN, INFINITE = float("nan"), float("inf")
 SOUND = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 11.0, "volume": 100.0}
@@ -223,5 +223,5 @@ def test_accepted_bars_are_sorted_by_symbol_and_time() -> None:
 
 
 def test_no_bars_make_three_empty_heaps() -> None:
-    for timeframe in Timeframe:
+    for timeframe in ORDER:
         assert sifted(bar("2026-11-25 15:05").clear(), timeframe=timeframe).accepted.is_empty()

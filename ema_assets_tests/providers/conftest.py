@@ -123,7 +123,7 @@ def assert_exact(
 ) -> None:
     """All bars of `requests` and no other; volumes within `tolerance`, as Binance sends them with eight decimals."""
     for request in requests:
-        mine = bars.filter(pl.col("symbol") == request.instrument.symbol, pl.col("timeframe") == request.timeframe)
+        mine = bars.filter(pl.col("symbol") == request.instrument.symbol, pl.col("timeframe") == request.timeframe.key)
         got = mine.select(pl.col("ts").dt.epoch("s"), "open", "high", "close", "volume")
         wanted = expected(sandbox, request)
         assert_frame_equal(got.drop("volume"), wanted.drop("volume"), check_exact=True)

@@ -15,7 +15,7 @@ from ema_assets.model.errors import (
     UnknownSymbol,
 )
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
-from ema_assets.model.timeframes import Timeframe
+from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.providers.alpaca import AlpacaProvider
 from ema_assets.providers.base import BarRequest, Provider
 from ema_assets.providers.http import HttpLimits
@@ -277,7 +277,7 @@ def test_leaving_a_fetch_early_leaves_nothing_running(sandbox: RunningSandbox) -
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("timeframe", [t for t in Timeframe if not t.is_fetched])
+@pytest.mark.parametrize("timeframe", [t for t in ORDER if not t.is_fetched])
 def test_a_rolled_up_timeframe_is_the_callers_mistake(sandbox: RunningSandbox, timeframe: Timeframe) -> None:
     with pytest.raises(ValueError, match=timeframe.value):
         fetch(sandbox.base_url, ask(STOCKS[:1], ONE_BAR, timeframe=timeframe))

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from ema_assets.model.errors import Banned, MalformedAnswer, RateLimited, RequestRefused, Unauthorized, UnknownSymbol
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
-from ema_assets.model.timeframes import Timeframe
+from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.providers.base import Provider
 from ema_assets.providers.binance import BinanceProvider
 from ema_assets.providers.http import HttpLimits
@@ -276,7 +276,7 @@ def test_a_400_that_is_not_about_the_symbol_is_a_refusal_in_the_vendors_words() 
     assert str(got.only_error()) == "binance refused the request (400): -1120 Invalid interval."
 
 
-@pytest.mark.parametrize("timeframe", [t for t in Timeframe if not t.is_fetched])
+@pytest.mark.parametrize("timeframe", [t for t in ORDER if not t.is_fetched])
 def test_a_rolled_up_timeframe_is_the_callers_mistake(timeframe: Timeframe) -> None:
     with pytest.raises(ValueError, match=timeframe.value):
         fetch("http://127.0.0.1:9", ask([BTC], ONE_BAR, timeframe=timeframe), binance)

@@ -10,7 +10,7 @@ from ema_assets.config import watchlist
 from ema_assets.config.settings import PROVIDERS, Settings
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
-from ema_assets.model.timeframes import Timeframe
+from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.providers.base import BarRequest, FetchBatch
 from ema_assets.refresh.clients import open_provider
@@ -103,7 +103,7 @@ def test_the_whole_chain_runs_on_the_bars_of_each_provider(
                 lambda _, provider=provider: open_provider(settings, provider),
                 timedelta(0),
                 symbols,
-                list(Timeframe),
+                list(ORDER),
                 clock=lambda: now,
             )
             for asset, timeframe, outcome in outcomes:
@@ -114,6 +114,6 @@ def test_the_whole_chain_runs_on_the_bars_of_each_provider(
             stored = mine.query(read)
             assert_frame_equal(stored, theirs.query(read))
             trades = mine.query("SELECT DISTINCT symbol FROM market.strategy_9_30_ema")
-    assert set(stored["timeframe"]) == {timeframe.value for timeframe in Timeframe}
+    assert set(stored["timeframe"]) == {timeframe.value for timeframe in ORDER}
     assert set(trades["symbol"]) == set(symbols)
     databases.drop(other_url)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.refresh.fetch import OVERLAP, FetchRules, plan_requests
+from ema_assets.refresh.fetch import FetchRules, plan_requests
 from ema_assets.refresh.outcome import Outcome, batches
 from ema_assets_tests.refresh.exchange import utc
 
@@ -70,9 +70,9 @@ def test_daily_bars_overlap_a_long_weekend_and_reach_back_their_own_depth() -> N
     found = plan(state(checked), state(None, symbol="MSFT"), timeframe=Timeframe.D1)
     assert found.select("symbol", "start").rows() == [
         ("MSFT", utc("2025-11-25 00:00")),
-        ("AAPL", checked - OVERLAP[Timeframe.D1]),
+        ("AAPL", checked - Timeframe.D1.fetched.overlap),
     ]
-    assert OVERLAP[Timeframe.D1] >= timedelta(days=4)
+    assert Timeframe.D1.fetched.overlap >= timedelta(days=4)
 
 
 def test_requests_with_the_same_start_come_together_so_that_they_can_share_calls() -> None:

@@ -338,7 +338,7 @@ def test_a_symbol_taken_off_and_put_back_goes_on_where_it_stopped(database: Data
     exchange.asked = []
     refresh(database, WATCHED, exchange, NOW + timedelta(minutes=10), timeframes=FEW)
     starts = {each.instrument.symbol: each.start for each in exchange.asked}
-    assert starts["MSFT"] == NOW - fetch.OVERLAP[Timeframe.M5]
+    assert starts["MSFT"] == NOW - Timeframe.M5.fetched.overlap
     whole = tables_of(database)
     refresh(database, WATCHED, exchange, NOW + timedelta(minutes=10), timeframes=FEW, everything=True)
     assert all(whole[asset].equals(rows) for asset, rows in tables_of(database).items())

@@ -82,7 +82,7 @@ def test_every_stale_series_is_in_a_run_or_in_flight_and_no_run_takes_more_than_
     rows: list[tuple[str, str, str]], in_flight: list[Rectangle], series_per_run: int
 ) -> None:
     def holds(rectangle: Rectangle, symbol: str, timeframe: str) -> bool:
-        return rectangle.timeframe == timeframe and rectangle.first <= symbol <= rectangle.last
+        return rectangle.timeframe.key == timeframe and rectangle.first <= symbol <= rectangle.last
 
     planned = plan_runs(stale_of(*rows), SYMBOLS, in_flight, series_per_run)
     assert all(1 <= run.series <= series_per_run for run in planned)

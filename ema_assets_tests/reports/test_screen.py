@@ -15,7 +15,7 @@ from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist, parse
 from ema_assets.model.errors import ConfigurationError, WatchlistError
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import FETCHED, Timeframe
+from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe
 from ema_assets.refresh.graph import build
 from ema_assets.reports.screen import SORTS
 from ema_assets.runtime import stack
@@ -95,7 +95,7 @@ def test_the_trades_are_those_of_the_strategy_that_was_asked_for_and_the_stop_is
     assert any(trade["stop_now"] != trade["stop_price"] for trade in trades), "no stop was trailed"
     opened = {(trade["symbol"], trade["timeframe"]): trade for trade in trades}
     shown = 0
-    for timeframe in Timeframe:
+    for timeframe in ORDER:
         default = rows(run("--timeframe", timeframe.value, "--sort", "symbol", "--json"))
         found = rows(run("--timeframe", timeframe.value, "--sort", "symbol", "--strategy", name, "--json"))
         assert [row.keys() for row in found] == [row.keys() for row in default]

@@ -34,7 +34,7 @@ def ready(database: Database) -> Database:
 
 def closed(**ends: datetime) -> pl.DataFrame:
     """Closing times of the last bars on XNYS by timeframe: `m5=…`."""
-    rows = [("XNYS", Timeframe[name.upper()].value, end) for name, end in ends.items()]
+    rows = [("XNYS", name[1:] + name[0], end) for name, end in ends.items()]
     schema = {"calendar": pl.String(), "timeframe": pl.String(), "ts_end": UTC_TIME}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
@@ -451,7 +451,7 @@ def test_base_bars_behind_are_counted_without_the_failing_ones(ready: Database) 
     last = pl.DataFrame({"calendar": ["XNYS"], "ts_end": [NOW]})
 
     def behind(transaction: Transaction, *symbols: str) -> int:
-        return ledger.base_behind(transaction, symbols, last, NOW)
+        return ledger.source_behind(transaction, FIVE, symbols, last, NOW)
 
     with ready.transaction() as transaction:
         assert behind(transaction, "AAPL", "MSFT", "BTC-USD") == 2

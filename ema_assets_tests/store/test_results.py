@@ -15,7 +15,7 @@ import pytest
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.market.calendars import bar_grid, exchange_sessions
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe
+from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe, by_key
 from ema_assets.operations import refresh_performance
 from ema_assets.operations.sync_watchlist import adopt_graph
 from ema_assets.refresh.graph import build
@@ -203,7 +203,7 @@ def test_every_figure_is_what_trades_and_an_equity_curve_bar_by_bar_give(filled:
     seen = set()
     for row in found:
         bars, trades = series_of(filled, row["strategy"], row["symbol"], row["timeframe"])
-        year = bars_a_year(filled, CALENDARS[row["symbol"]], Timeframe(row["timeframe"]))
+        year = bars_a_year(filled, CALENDARS[row["symbol"]], by_key(row["timeframe"]))
         assert_figures(row, expected_of(bars, trades, COSTS.get(row["strategy"], 0.0), year))
         seen.add((row["trades"] > 0, row["open_trades"], row["remark"], row["sharpe"] is not None))
     # Every case is among them: no trade, an open one, too few, enough.

@@ -29,7 +29,7 @@ WITH series AS (
            * 365.25 / least(365, max(k.last) - max(k.first) + 1) AS bars
     FROM market.session s
     JOIN (SELECT calendar, min(session) AS first, max(session) AS last FROM market.session GROUP BY 1) k USING (calendar)
-    CROSS JOIN (VALUES ('5m', 5), ('15m', 15), ('30m', 30), ('1h', 60), ('4h', 240), ('1d', 1440)) AS f(timeframe, minutes)
+    CROSS JOIN (VALUES {timeframes}) AS f(timeframe, minutes)
     WHERE s.session > k.last - 365
     GROUP BY 1, 2
 ), levelled AS (
