@@ -28,7 +28,7 @@ from ema_assets.model.timeframes import ORDER
 from ema_assets.model.urls import masked_url
 from ema_assets.reports.screen import SORTS, screen, trends
 from ema_assets.runtime import stack
-from ema_assets.runtime.embedded import EmbeddedServer, read_running, without_libpq_settings
+from ema_assets.runtime.postgres.server import EmbeddedServer, read_running, without_libpq_settings
 from ema_assets.store.database import Database, first_line
 from ema_assets.store.migrations import migrate
 
