@@ -16,10 +16,11 @@ from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist, load
 from ema_assets.market import rollups
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
+from ema_assets.model.declarations import Column, Param, Params
 from ema_assets.model.errors import WatchlistError, did_you_mean
 from ema_assets.model.symbols import SEEDS
 from ema_assets.model.timeframes import ORDER, Timeframe
-from ema_assets.signals.declaration import Column, Param, Params, Signal
+from ema_assets.signals.declaration import Signal
 from ema_assets.signals.discovery import discover
 from ema_assets.store import tables
 from ema_assets.store.tables import Table
@@ -228,18 +229,10 @@ def _params(watched: Watchlist, signals: Mapping[str, Signal]) -> dict[str, Para
 
 def _check_param(where: str, key: str, value: Any, params: Mapping[str, Param]) -> None:
     if key not in params:
-        raise WatchlistError(f"{where}: unknown key `{key}`, allowed are {', '.join(params) or 'none'}")
-    param = params[key]
-    if isinstance(param.default, str):
-        if value not in param.choices:
-            raise WatchlistError(f"{where}: `{key}` must be one of {', '.join(param.choices)}, received {value!r}")
-        return
-    kind = "a whole number" if isinstance(param.default, int) else "a number"
-    allowed = (int,) if isinstance(param.default, int) else (int, float)
-    if isinstance(value, bool) or not isinstance(value, allowed) or not param.least <= value <= param.most:
-        raise WatchlistError(
-            f"{where}: `{key}` must be {kind} from {param.least:g} to {param.most:g}, received {value!r}"
-        )
+        hint = did_you_mean(key, params)
+        raise WatchlistError(f"{where}: unknown key `{key}`, allowed are {', '.join(params) or 'none'}{hint}")
+    if problem := params[key].problem_with(value):
+        raise WatchlistError(f"{where}: `{key}` {problem}")
 
 
 def _signal(signal: Signal, params: Params) -> Node:
