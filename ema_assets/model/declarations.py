@@ -1,7 +1,7 @@
 """What signals and strategy rules declare alike: columns and parameters, and what is wrong with one. No I/O."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,6 +118,25 @@ def problems_with_params(params: Mapping[str, Param]) -> Iterator[str]:
                 yield f"the default of `{name}` must be one of {', '.join(param.choices)}, received {param.default!r}"
         elif not isinstance(param.default, bool) and not param.least <= param.default <= param.most:
             yield f"the default of `{name}` must be {param.least} to {param.most}, received {param.default}"
+
+
+def problems_with_reads(reads: Mapping[str, tuple[str, ...]], known: Mapping[str, Collection[str]]) -> Iterator[str]:
+    """What is wrong with the columns that are read of each asset, where `known` are all columns by asset."""
+    read: set[str] = set()
+    for asset, columns in reads.items():
+        if asset not in known:
+            yield f"`reads` must name assets among {', '.join(known)}, received {asset!r}{did_you_mean(asset, known)}"
+            continue
+        if isinstance(columns, str) or not columns:
+            yield f"`reads` must give a tuple of column names for `{asset}`, received {columns!r}"
+            continue
+        for column in columns:
+            if column not in known[asset]:
+                hint = did_you_mean(column, known[asset])
+                yield f"`{asset}` has no column {column!r} to read; it has {', '.join(known[asset])}{hint}"
+            if column in read:
+                yield f"column {column!r} is read twice; names must differ between assets"
+            read.add(column)
 
 
 def changed_params(params: Params, defaults: Params) -> list[str]:

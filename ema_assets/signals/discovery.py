@@ -16,6 +16,7 @@ from ema_assets.model.declarations import (
     problem_with_identifier,
     problems_with_columns,
     problems_with_params,
+    problems_with_reads,
     problems_with_texts,
 )
 from ema_assets.model.errors import ConfigurationError
@@ -185,21 +186,8 @@ def _problems_of_reads(signal: Signal, found: Mapping[str, Signal]) -> Iterator[
     if not isinstance(signal.reads, Mapping) or not signal.reads:
         yield "`reads` must name at least one asset and its columns"
         return
-    read: set[str] = set()
-    for asset, columns in signal.reads.items():
-        if asset != OHLC and asset not in found:
-            yield f"`reads` must name assets among {', '.join([OHLC, *sorted(found)])}, received {asset!r}"
-            continue
-        if isinstance(columns, str) or not columns:
-            yield f"`reads` must give a tuple of column names for `{asset}`, received {columns!r}"
-            continue
-        known = OHLC_COLUMNS if asset == OHLC else found[asset].column_names
-        for column in columns:
-            if column not in known:
-                yield f"`{asset}` has no column {column!r} to read; it has {', '.join(known)}"
-            if column in read:
-                yield f"column {column!r} is read twice; names must differ between assets"
-            read.add(column)
+    known = {OHLC: OHLC_COLUMNS, **{name: found[name].column_names for name in sorted(found)}}
+    yield from problems_with_reads(signal.reads, known)
 
 
 def _depth(name: str, found: Mapping[str, Signal], above: tuple[str, ...]) -> int:
