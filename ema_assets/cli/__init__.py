@@ -19,7 +19,7 @@ import click
 import polars as pl
 import psycopg2
 
-from ema_assets.config import watchlist
+from ema_assets.config import watchlist, watchlist_edits
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError, EmaAssetsError, not_one_of
@@ -320,7 +320,7 @@ def symbols_add(symbols: Sequence[str], calendar: str | None) -> None:
     wanted = [parse_symbol(symbol.upper()) for symbol in symbols]
     if calendar is not None:
         _check_calendar(calendar)
-    added = watchlist.add_symbols(settings.watchlist_path, wanted, calendar)
+    added = watchlist_edits.add_symbols(settings.watchlist_path, wanted, calendar)
     for instrument in watchlist.load(settings.watchlist_path).instruments:
         if instrument.symbol in added:
             click.echo(f"Added {instrument.symbol} ({instrument.calendar}).")
@@ -337,7 +337,7 @@ def symbols_remove(symbols: Sequence[str]) -> None:
     """Take SYMBOLS off the watchlist; what is stored of them stays."""
     settings = Settings.from_env()
     wanted = [symbol.upper() for symbol in symbols]
-    removed = watchlist.remove_symbols(settings.watchlist_path, wanted)
+    removed = watchlist_edits.remove_symbols(settings.watchlist_path, wanted)
     for symbol in removed:
         click.echo(f"Removed {symbol}; its data stays.")
     missing = [symbol for symbol in wanted if symbol not in removed]
@@ -383,9 +383,9 @@ def ingest_command(files: Sequence[Path], symbol: str | None, timeframe: str | N
     new = [
         name for _, bars in read for name in bars["symbol"].unique(maintain_order=True) if name not in watched.symbols
     ]
-    for name in watchlist.add_symbols(settings.watchlist_path, new, calendar, FROM_FILES):
+    for name in watchlist_edits.add_symbols(settings.watchlist_path, new, calendar, FROM_FILES):
         click.echo(
-            f"Added {name} ({calendar or watchlist.likely_calendar(name)}) to the watchlist, its bars from files."
+            f"Added {name} ({calendar or watchlist_edits.likely_calendar(name)}) to the watchlist, its bars from files."
         )
     watched = watchlist.load(settings.watchlist_path)
     fetched = {each.symbol for each in watched.instruments if each.is_fetched}
