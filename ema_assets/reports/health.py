@@ -86,7 +86,7 @@ _QUALITY = {
     ),
     "skipped": (
         "symbol || '|' || timeframe AS series, reason, bars, last_ts, source",
-        "bar_put_aside",
+        "bar_skipped",
         "last_seen_at",
     ),
 }

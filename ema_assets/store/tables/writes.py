@@ -1,43 +1,10 @@
-"""Reading and writing the tables of bars and of what is computed from them: bulk, incremental. SQL only.
-
-A batch is one timeframe and many symbols, so every statement names the partition (`ohlc_5m`) itself.
-"""
-
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+"""Writing bars and what is computed from them: bulk, incremental, only rows that differ. SQL only."""
 
 import polars as pl
 
-from ema_assets.model.asset_names import OHLC
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.store.database import Transaction, identifier
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table of schema `market`: its name, the time column of its key, and its value columns.
-
-    `kinds` are the types of `values`, where the table is made from its declaration. `flips` says what the blast radius
-    of a correction counts in it: CROSSOVERS, TRADES or nothing.
-    """
-
-    name: str
-    time: str
-    values: tuple[str, ...]
-    kinds: tuple[str, ...] = ()
-    flips: str | None = None
-
-    def part(self, timeframe: Timeframe) -> str:
-        """The partition of one timeframe, with its schema."""
-        return f"market.{identifier(self.name)}_{timeframe.value}"
-
-
-CROSSOVERS, TRADES = "crossovers", "trades"
-
-BARS = Table(OHLC, "ts", ("open", "high", "low", "close", "volume"))
-_STORED_BARS = Table(OHLC, "ts", (*BARS.values, "missing_bars"))
-
+from ema_assets.store.database import Transaction
+from ema_assets.store.tables.table import CROSSOVERS, STORED_BARS, TRADES, Table
 
 # How many crossovers or trades up to last_ts are not what they were, once what is staged replaces the rows from
 # from_ts on. A trade that goes on, or that a new bar closes, is what it was.
@@ -72,180 +39,6 @@ _FLIPS = {
 }
 
 
-def read_since(
-    transaction: Transaction, table: Table, timeframe: Timeframe, starts: pl.DataFrame, values: tuple[str, ...]
-) -> pl.DataFrame:
-    """Rows of each symbol of `starts` (symbol, from_ts) from its from_ts on: symbol, ts, `values`; sorted by both."""
-    columns = ", ".join(identifier(name) for name in values)
-    return transaction.query(
-        f"""
-        SELECT d.symbol, r.* FROM unnest($1::text[], $2::timestamptz[]) AS d(symbol, from_ts)
-        CROSS JOIN LATERAL (
-            SELECT {table.time}, {columns} FROM {table.part(timeframe)} t
-            WHERE t.symbol = d.symbol AND t.timeframe = $3 AND t.{table.time} >= d.from_ts ORDER BY t.{table.time}
-        ) r
-        """,
-        starts["symbol"],
-        starts["from_ts"],
-        timeframe.value,
-    ).sort("symbol", table.time)
-
-
-def read_before(
-    transaction: Transaction, table: Table, timeframe: Timeframe, starts: pl.DataFrame, values: tuple[str, ...]
-) -> pl.DataFrame:
-    """The last row of each symbol before its from_ts, where there is one: symbol, `values`."""
-    columns = ", ".join(identifier(name) for name in values)
-    return transaction.query(
-        f"""
-        SELECT d.symbol, r.* FROM unnest($1::text[], $2::timestamptz[]) AS d(symbol, from_ts)
-        CROSS JOIN LATERAL (
-            SELECT {columns} FROM {table.part(timeframe)} t
-            WHERE t.symbol = d.symbol AND t.timeframe = $3 AND t.{table.time} < d.from_ts
-            ORDER BY t.{table.time} DESC LIMIT 1
-        ) r
-        """,
-        starts["symbol"],
-        starts["from_ts"],
-        timeframe.value,
-    )
-
-
-def earlier(
-    transaction: Transaction, table: Table, timeframe: Timeframe, starts: pl.DataFrame, rows: int
-) -> pl.DataFrame:
-    """`starts` (symbol, from_ts), each moved back by `rows` rows of `table` or to the first one."""
-    return transaction.query(
-        f"""
-        SELECT d.symbol, coalesce(r.from_ts, d.from_ts) AS from_ts
-        FROM unnest($1::text[], $2::timestamptz[]) AS d(symbol, from_ts)
-        CROSS JOIN LATERAL (
-            SELECT min({table.time}) AS from_ts FROM (
-                SELECT {table.time} FROM {table.part(timeframe)} t
-                WHERE t.symbol = d.symbol AND t.timeframe = $3 AND t.{table.time} < d.from_ts
-                ORDER BY t.{table.time} DESC LIMIT $4) before
-        ) r
-        """,
-        starts["symbol"],
-        starts["from_ts"],
-        timeframe.value,
-        rows,
-    )
-
-
-def read_range(
-    transaction: Transaction,
-    table: Table,
-    timeframe: Timeframe,
-    symbols: Sequence[str] | None,
-    start: datetime | None,
-    end: datetime | None,
-) -> pl.DataFrame:
-    """Rows of `symbols` (None: all) from `start` to before `end` (None: all).
-
-    Columns: symbol, the table's time, its values; sorted by symbol and time.
-    """
-    return transaction.query(
-        f"""
-        SELECT symbol, {table.time}, {", ".join(table.values)} FROM {table.part(timeframe)}
-        WHERE ($1 OR symbol = ANY ($2::text[]))
-          AND ($3::timestamptz IS NULL OR {table.time} >= $3::timestamptz)
-          AND ($4::timestamptz IS NULL OR {table.time} < $4::timestamptz)
-        """,
-        symbols is None,
-        list(symbols or ()),
-        start,
-        end,
-    ).sort("symbol", table.time)
-
-
-def pages(
-    transaction: Transaction, table: Table, timeframe: Timeframe, symbols: Sequence[str] | None, rows: int
-) -> Iterator[pl.DataFrame]:
-    """The same rows in the same order, at most `rows` at a time: each page goes on in the index where one ended."""
-    after = ("", datetime(1, 1, 1, tzinfo=UTC))
-    while True:
-        page = transaction.query(
-            f"""
-            SELECT symbol, {table.time}, {", ".join(table.values)} FROM {table.part(timeframe)}
-            WHERE (symbol, timeframe, {table.time}) > ($3, $4, $5) AND timeframe = $4
-              AND ($1 OR symbol = ANY ($2::text[]))
-            ORDER BY symbol, timeframe, {table.time} LIMIT $6
-            """,
-            symbols is None,
-            list(symbols or ()),
-            after[0],
-            timeframe.value,
-            after[1],
-            rows,
-        )
-        if not page.is_empty():
-            yield page
-        if page.height < rows:
-            return
-        symbol, moment = page.select("symbol", table.time).row(-1)
-        after = (symbol, moment)
-
-
-def bars_as_of(
-    transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str] | None, moment: datetime
-) -> pl.DataFrame:
-    """The bars of `symbols` (None: all) as they stood at `moment`: symbol, ts, and the values of a bar; sorted."""
-    return transaction.query(
-        f"""
-        SELECT symbol, ts, {", ".join(BARS.values)} FROM market.ohlc_as_of($1)
-        WHERE timeframe = $2 AND ($3 OR symbol = ANY ($4::text[]))
-        """,
-        moment,
-        timeframe.value,
-        symbols is None,
-        list(symbols or ()),
-    ).sort("symbol", "ts")
-
-
-def closes_between(transaction: Transaction, timeframe: Timeframe, spans: pl.DataFrame) -> pl.DataFrame:
-    """Stored bars of each symbol of `spans` (symbol, first, last) from first to last, both included.
-
-    Columns: symbol, ts, close; sorted by both.
-    """
-    return transaction.query(
-        f"""
-        SELECT d.symbol, t.ts, t.close
-        FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS d(symbol, first, last)
-        JOIN {BARS.part(timeframe)} t ON t.symbol = d.symbol AND t.timeframe = $4 AND t.ts BETWEEN d.first AND d.last
-        """,
-        spans["symbol"],
-        spans["first"],
-        spans["last"],
-        timeframe.value,
-    ).sort("symbol", "ts")
-
-
-def closes_around(transaction: Transaction, timeframe: Timeframe, spans: pl.DataFrame, bars: int) -> pl.DataFrame:
-    """The `bars` stored bars before each of `spans` (symbol, first, last) and the one after it.
-
-    Columns: symbol, ts, close; sorted by symbol and ts.
-    """
-    return transaction.query(
-        f"""
-        SELECT d.symbol, r.*
-        FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS d(symbol, first, last)
-        CROSS JOIN LATERAL (
-            (SELECT ts, close FROM {BARS.part(timeframe)} t
-             WHERE t.symbol = d.symbol AND t.timeframe = $4 AND t.ts < d.first ORDER BY t.ts DESC LIMIT $5)
-            UNION ALL
-            (SELECT ts, close FROM {BARS.part(timeframe)} t
-             WHERE t.symbol = d.symbol AND t.timeframe = $4 AND t.ts > d.last ORDER BY t.ts LIMIT 1)
-        ) r
-        """,
-        spans["symbol"],
-        spans["first"],
-        spans["last"],
-        timeframe.value,
-        bars,
-    ).sort("symbol", "ts")
-
-
 def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFrame) -> pl.DataFrame:
     """Insert or correct `bars` (symbol, ts, open, high, low, close, volume; one row a key).
 
@@ -258,10 +51,10 @@ def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFram
     """
     if bars.is_empty():
         return _no_changes().with_columns(pl.lit(0, pl.Int64).alias("corrected"))
-    part = BARS.part(timeframe)
+    part = STORED_BARS.part(timeframe)
     if "missing_bars" not in bars.columns:
         bars = bars.with_columns(missing_bars=pl.lit(None, pl.Int16))
-    with transaction.staged(bars.select("symbol", "ts", *_STORED_BARS.values)) as staged:
+    with transaction.staged(bars.select("symbol", "ts", *STORED_BARS.values)) as staged:
         corrected = transaction.query(
             f"""
             WITH kept AS (
@@ -276,7 +69,7 @@ def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFram
             """,
             timeframe.value,
         )
-        written = _upsert(transaction, _STORED_BARS, timeframe, staged)
+        written = _upsert(transaction, STORED_BARS, timeframe, staged)
     return written.join(corrected, on="symbol", how="left").with_columns(pl.col("corrected").fill_null(0))
 
 
