@@ -84,6 +84,17 @@ def test_every_path_that_a_page_names_exists(page: Path) -> None:
             assert (REPOSITORY / code).exists(), code
 
 
+@each_page
+def test_no_page_uses_a_word_that_was_replaced(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert (
+        re.findall(
+            r"put[ -_]aside|\bspoil|in halves|complaint|\bfuses?\b|\bblown\b|\bsift|\bheld\b", text, re.IGNORECASE
+        )
+        == []
+    )
+
+
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
