@@ -108,9 +108,10 @@ def product(folder: Path) -> Callable[[int, Steps], Any]:
     from ema_assets.model.timeframes import BASE, ROLLED_UP
     from ema_assets.signals.ema_signals import FAST, SLOW, ema_signals
     from ema_assets.signals.ema_trend import ema_trend
-    from ema_assets.strategies.simulation import simulate
+    from ema_assets.strategies.discovery import discover
+    from ema_assets.strategies.simulator.simulation import simulate
     from ema_assets.strategies.trade_columns import STATE_SCHEMA
-    from ema_assets.strategies.variant import DEFAULT
+    from ema_assets.strategies.watchlist_rows import built_in
 
     sessions = pl.read_parquet(folder / "sessions.parquet")
     end = sessions["close"][-1]
@@ -119,6 +120,7 @@ def product(folder: Path) -> Callable[[int, Steps], Any]:
         schema={"symbol": symbol, FAST: pl.Float64(), SLOW: pl.Float64(), "bar_number": pl.Int64()}
     )
     no_trend = pl.DataFrame(schema={"symbol": symbol, "trend": pl.String(), "bars_since_cross": pl.Int64()})
+    variant = built_in(discover())["crossover"]
     no_trades = pl.DataFrame(schema={"symbol": symbol, **STATE_SCHEMA})
 
     def compute(number: int, step: Steps) -> dict[str, tuple[Any, ...]]:
@@ -139,7 +141,7 @@ def product(folder: Path) -> Callable[[int, Steps], Any]:
                 joined = trend.select("symbol", "ts", "crossover", "spread_pct", "bar_number").join(
                     prices, on=["symbol", "ts"], how="inner", maintain_order="left"
                 )
-                trades = simulate(joined, no_trades, DEFAULT).trades
+                trades = simulate(joined, no_trades, variant).trades
             found[timeframe.value] = (rolled, signals, trend, trades)
         return found
 

@@ -26,7 +26,7 @@ import psycopg2
 
 from benchmarks.tick import _DAGSTER_YAML, _environment, _new_database, _watchlist
 from ema_assets.market.calendars import exchange_sessions
-from ema_assets.runtime.embedded import EmbeddedServer
+from ema_assets.runtime.postgres.server import EmbeddedServer
 
 _HISTORY_DAYS = 5
 

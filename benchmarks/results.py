@@ -20,7 +20,7 @@ from ema_assets.model.timeframes import FETCHED
 from ema_assets.operations.refresh_performance import refresh
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh.graph import build
-from ema_assets.runtime.embedded import EmbeddedServer
+from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
 

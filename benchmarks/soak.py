@@ -45,7 +45,7 @@ from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.refresh.clients import open_provider
 from ema_assets.refresh.graph import build
 from ema_assets.reports import status
-from ema_assets.runtime.embedded import EmbeddedServer
+from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.runtime.stack import _free_port
 from ema_assets.sandbox.faults import CorrectedBar
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox

@@ -12,6 +12,7 @@ from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.model.urls import libpq_url
 
 PROVIDERS = ("sandbox", "alpaca", "yahoo", "binance")
+_SYNTHETIC_PROVIDERS = ("sandbox",)
 ALPACA_FEEDS = ("iex", "sip", "delayed_sip", "otc", "boats", "overnight")
 # With the first, dagster-postgres writes a batch of events with one INSERT; with the second, Dagster logs one planned
 # event an asset for a backfill's run instead of one a partition.
@@ -23,6 +24,16 @@ DAGSTER_EVENT_VARIABLES = {
 _ALPACA_BASE_URL = "https://data.alpaca.markets"
 _YAHOO_BASE_URL = "https://query1.finance.yahoo.com"
 _BINANCE_BASE_URL = "https://data-api.binance.vision"
+
+
+def is_synthetic(provider: str) -> bool:
+    """True when the bars of `provider` are made up and not a market's."""
+    return provider in _SYNTHETIC_PROVIDERS
+
+
+def home_folder(env: Mapping[str, str] = os.environ) -> Path:
+    """The folder of this installation's data, EMA_HOME; not checked."""
+    return Path(env.get("EMA_HOME", "").strip() or ".ema").expanduser().absolute()
 
 
 def _integer(env: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
@@ -99,7 +110,7 @@ class Settings:
         Raises:
             ConfigurationError: naming the variable, what was received and what is allowed.
         """
-        home = Path(env.get("EMA_HOME", "").strip() or ".ema").expanduser().absolute()
+        home = home_folder(env)
         if home.is_file():
             raise ConfigurationError(f"`EMA_HOME` must be a folder, received the file {home}")
         key_id = env.get("APCA_API_KEY_ID", "").strip() or None
@@ -144,8 +155,8 @@ class Settings:
 
     @property
     def is_synthetic(self) -> bool:
-        """True when prices are made up by the sandbox."""
-        return self.provider == "sandbox"
+        """True when the default provider makes its prices up; a symbol may have another provider."""
+        return is_synthetic(self.provider)
 
     def alpaca_keys(self) -> tuple[str, str]:
         """Alpaca's key id and secret key.

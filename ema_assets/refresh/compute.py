@@ -17,8 +17,8 @@ from ema_assets.refresh.outcome import Outcome, batches
 from ema_assets.refresh.waiting import take_up_held
 from ema_assets.store import latency, ledger, quality, sessions, tables
 from ema_assets.store.database import Database, Transaction
-from ema_assets.strategies.bars import NEWEST_STATES, STATE_EVERY
-from ema_assets.strategies.simulation import simulate
+from ema_assets.strategies.simulator.bars import NEWEST_STATES, STATE_EVERY
+from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets.strategies.trade_columns import STATE_SCHEMA
 
 # Input rows read and held at a time: bounds memory whatever the number of series.

@@ -29,7 +29,7 @@ from ema_assets.model.urls import masked_url
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh.graph import build, configured
 from ema_assets.reports import status
-from ema_assets.runtime.embedded import EmbeddedServer
+from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.runtime.supervisor import Child, ChildExit, Supervisor
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate

@@ -2,35 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import polars as pl
 
-# Parameters by name, as the configuration or the declaration's defaults give them.
-Params = Mapping[str, Any]
+from ema_assets.model.declarations import Column, Param, Params, changed_params
 
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a signal's table: its name, one of schemas.KINDS, and what the UI's catalog says of it."""
-
-    name: str
-    kind: str
-    description: str
-
-
-@dataclass(frozen=True, slots=True)
-class Param:
-    """A parameter: its default, which also tells its type, and what is allowed.
-
-    A number lies between `least` and `most`, a text is one of `choices`.
-    """
-
-    default: int | float | str
-    description: str
-    least: float = 1
-    most: float = 1_000
-    choices: tuple[str, ...] = ()
+# Everything that the file of a signal needs.
+__all__ = ["Column", "Param", "Params", "Signal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,5 +64,4 @@ class Signal:
 
     def code_version(self, params: Params) -> str:
         """The version with `params`: those that are not the default are named in it."""
-        changed = [f"{name}={value}" for name, value in sorted(params.items()) if value != self.defaults[name]]
-        return " ".join([self.version, *changed])
+        return " ".join([self.version, *changed_params(params, self.defaults)])

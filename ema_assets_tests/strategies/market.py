@@ -10,12 +10,18 @@ from hypothesis import strategies as st
 
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.strategies.simulation import Simulated, simulate
+from ema_assets.strategies.discovery import discover
+from ema_assets.strategies.simulator.simulation import Simulated, simulate
 from ema_assets.strategies.trade_columns import STATE_SCHEMA, TRADE_SCHEMA
 from ema_assets.strategies.variant import Variant
+from ema_assets.strategies.watchlist_rows import built_in
 
 START = datetime(2026, 7, 1, 13, 30, tzinfo=UTC)
 MINUTES = timedelta(minutes=5)
+
+RULES = discover()
+CROSSOVER, PULLBACK = RULES["crossover"], RULES["pullback"]
+DEFAULT = built_in(RULES)["crossover"]
 
 BAR_SCHEMA = {
     "symbol": pl.String(),
@@ -122,7 +128,7 @@ def variants(draw: st.DrawFn) -> Variant:
     side = draw(st.sampled_from(["long", "short", "both"]))
     return Variant(
         "strategy_9_30_drawn",
-        rule=draw(st.sampled_from(["crossover", "pullback"])),
+        rule=draw(st.sampled_from([CROSSOVER, PULLBACK])),
         allow_long=side != "short",
         allow_short=side != "long",
         fill=draw(st.sampled_from(["close", "next_open"])),

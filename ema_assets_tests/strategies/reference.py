@@ -78,7 +78,7 @@ class Trader:
             self.check_stop_and_target()
         if self.trade is not None and self.is_end():
             self.leave(bar["close"], "session_end", "close")
-        if self.variant.rule == "crossover":
+        if self.variant.rule.name == "crossover":
             self.crossover_at_close()
         else:
             self.pullback_at_close()
@@ -189,7 +189,7 @@ class Trader:
 
     def signal_reason(self) -> str:
         assert self.trade is not None
-        if self.variant.rule == "pullback":
+        if self.variant.rule.name == "pullback":
             return "trend_end"
         return "bearish_crossover" if self.trade.side == "long" else "bullish_crossover"
 
@@ -205,7 +205,7 @@ class Trader:
             assert atr is not None
             target = price + sign * (variant.atr_target * atr)
         reason = "pullback"
-        if variant.rule == "crossover":
+        if variant.rule.name == "crossover":
             reason = "bullish_crossover" if side == "long" else "bearish_crossover"
         trade = Trade(side, self.bar["ts"], price, reason, stop, target, first_stop=stop, worst=price, best=price)
         if at_close:

@@ -13,9 +13,9 @@ import polars as pl
 import pytest
 from backtesting import Backtest, Strategy
 
-from ema_assets.strategies.simulation import simulate
+from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets.strategies.variant import Variant
-from ema_assets_tests.strategies.market import NOTHING, START, bars_from, frame_of
+from ema_assets_tests.strategies.market import CROSSOVER, NOTHING, START, bars_from, frame_of
 from ema_assets_tests.strategies.test_performance import curve, of_curve
 
 CASH = 1e9  # The library trades whole units: with this much, rounding does not show.
@@ -65,7 +65,7 @@ def daily(seed: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("side", ["long", "short"])
 def test_figures_equal_those_of_the_library_where_definitions_match(seed: int, side: str) -> None:
     bars = daily(seed)
-    variant = Variant("x", allow_long=side == "long", allow_short=side == "short")
+    variant = Variant("x", CROSSOVER, allow_long=side == "long", allow_short=side == "short")
     trades = simulate(frame_of({"X": bars}), NOTHING, variant).trades
     closed = trades.filter(status="closed")
     # The library leaves an open trade out of its trades, but not out of its curve.
@@ -99,7 +99,7 @@ def test_figures_equal_those_of_the_library_where_definitions_match(seed: int, s
 
 def test_costs_are_taken_at_both_sides_as_the_library_takes_them() -> None:
     bars = daily(5)
-    trades = simulate(frame_of({"X": bars}), NOTHING, Variant("x", cost_bps=10)).trades
+    trades = simulate(frame_of({"X": bars}), NOTHING, Variant("x", CROSSOVER, cost_bps=10)).trades
     found = library(bars, trades.rows(named=True), 0.001)
     listed = pl.from_pandas(found["_trades"][["Size", "EntryPrice", "ExitPrice", "Commission"]])
     closed = trades.filter(status="closed")

@@ -9,9 +9,19 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.strategies.simulation import simulate
-from ema_assets.strategies.variant import DEFAULT, Variant
-from ema_assets_tests.strategies.market import MINUTES, NOTHING, START, Bar, bars_at, frame_of, several
+from ema_assets.strategies.simulator.simulation import simulate
+from ema_assets.strategies.variant import Variant
+from ema_assets_tests.strategies.market import (
+    CROSSOVER,
+    DEFAULT,
+    MINUTES,
+    NOTHING,
+    START,
+    Bar,
+    bars_at,
+    frame_of,
+    several,
+)
 
 RISE_AND_FALL = ((10.0, 11.0, 9.0, 10.0), (10.0, 13.0, 10.0, 12.0), (12.0, 14.0, 11.0, 13.0), (12.5, 12.5, 8.0, 9.0), (8.5, 9.0, 8.0, 8.0))  # fmt: skip
 UP_THEN_DOWN = {0: "bullish", 3: "bearish"}
@@ -77,7 +87,7 @@ def test_the_open_trade_is_marked_to_the_last_close() -> None:
 
 
 def test_at_the_next_open_a_signal_costs_one_bar() -> None:
-    (trade,) = trades_of(bars_at(*RISE_AND_FALL, crossover=UP_THEN_DOWN), Variant("x", fill="next_open"))
+    (trade,) = trades_of(bars_at(*RISE_AND_FALL, crossover=UP_THEN_DOWN), Variant("x", CROSSOVER, fill="next_open"))
     assert picked(trade, *ENTRY) == ("long", at(1), 10.0, "bullish_crossover")
     assert picked(trade, *EXIT) == (at(4), 8.5, "bearish_crossover", "closed")
     # The whole entry bar counts, of the exit bar only its open.
@@ -85,11 +95,15 @@ def test_at_the_next_open_a_signal_costs_one_bar() -> None:
 
 
 def test_an_order_for_an_open_that_has_not_come_is_no_trade_yet() -> None:
-    assert trades_of(bars_at(*RISE_AND_FALL[:1], crossover=UP_THEN_DOWN), Variant("x", fill="next_open")) == []
+    assert (
+        trades_of(bars_at(*RISE_AND_FALL[:1], crossover=UP_THEN_DOWN), Variant("x", CROSSOVER, fill="next_open")) == []
+    )
 
 
 def test_with_shorts_allowed_the_position_is_reversed_on_one_bar() -> None:
-    first, second = trades_of(bars_at(*RISE_AND_FALL, crossover=UP_THEN_DOWN), Variant("x", allow_short=True))
+    first, second = trades_of(
+        bars_at(*RISE_AND_FALL, crossover=UP_THEN_DOWN), Variant("x", CROSSOVER, allow_short=True)
+    )
     assert picked(first, *EXIT) == (at(3), 9.0, "bearish_crossover", "closed")
     assert picked(second, *ENTRY) == ("short", at(3), 9.0, "bearish_crossover")
     assert second["return_pct"] == -(8.0 / 9.0 - 1) * 100
@@ -98,17 +112,17 @@ def test_with_shorts_allowed_the_position_is_reversed_on_one_bar() -> None:
 
 def test_a_trader_who_only_sells_short_is_out_at_the_bullish_crossover() -> None:
     bars = bars_at(*RISE_AND_FALL, crossover={0: "bearish", 2: "bullish"})
-    (trade,) = trades_of(bars, Variant("x", allow_long=False, allow_short=True))
+    (trade,) = trades_of(bars, Variant("x", CROSSOVER, allow_long=False, allow_short=True))
     assert picked(trade, *EXIT) == (at(2), 13.0, "bullish_crossover", "closed")
     assert trade["return_pct"] == -(13.0 / 10.0 - 1) * 100
 
 
 def test_costs_are_a_part_of_the_traded_value_on_each_side() -> None:
-    (trade,) = trades_of(bars_at(*RISE_AND_FALL, crossover=UP_THEN_DOWN), Variant("x", cost_bps=100))
+    (trade,) = trades_of(bars_at(*RISE_AND_FALL, crossover=UP_THEN_DOWN), Variant("x", CROSSOVER, cost_bps=100))
     assert trade["return_pct"] == (9.0 / 10.0 - 1) * 100
     # 1 % of 10 at entry and 1 % of 9 at exit, of a stake of 10.
     assert abs(trade["net_return_pct"] - (-10 - 1 - 0.9)) < 1e-9
-    (trade,) = trades_of(bars_at(*RISE_AND_FALL[:3], crossover=UP_THEN_DOWN), Variant("x", cost_bps=100))
+    (trade,) = trades_of(bars_at(*RISE_AND_FALL[:3], crossover=UP_THEN_DOWN), Variant("x", CROSSOVER, cost_bps=100))
     assert abs(trade["net_return_pct"] - (30 - 1)) < 1e-9
 
 
@@ -116,14 +130,14 @@ def test_costs_are_a_part_of_the_traded_value_on_each_side() -> None:
 
 
 def test_no_entry_while_the_averages_are_too_near_each_other() -> None:
-    variant = Variant("x", min_spread_pct=0.5)
+    variant = Variant("x", CROSSOVER, min_spread_pct=0.5)
     for spread, trades in ((0.4, 0), (0.5, 1), (None, 0)):
         bars = bars_at(*RISE_AND_FALL, crossover=UP_THEN_DOWN, spread_pct={0: spread, 3: 0.0})
         assert len(trades_of(bars, variant)) == trades, spread
 
 
 def test_no_entry_against_the_trend_of_the_higher_timeframe() -> None:
-    variant = Variant("x", higher_timeframe=Timeframe.H1)
+    variant = Variant("x", CROSSOVER, higher_timeframe=Timeframe.H1)
     for higher, trades in (("up", 1), ("down", 0), (None, 0)):
         bars = bars_at(*RISE_AND_FALL, crossover=UP_THEN_DOWN, higher_trend={0: higher, 3: "up"})
         found = trades_of(bars, variant)
@@ -132,12 +146,12 @@ def test_no_entry_against_the_trend_of_the_higher_timeframe() -> None:
 
 
 def test_no_entry_while_the_atr_is_unknown() -> None:
-    assert trades_of(bars_at(*RISE_AND_FALL, crossover=UP_THEN_DOWN), Variant("x", atr_stop=2.0)) == []
+    assert trades_of(bars_at(*RISE_AND_FALL, crossover=UP_THEN_DOWN), Variant("x", CROSSOVER, atr_stop=2.0)) == []
 
 
 # --- stops and targets ---
 
-STOPPED = Variant("x", atr_stop=1.0, atr_target=2.0)
+STOPPED = Variant("x", CROSSOVER, atr_stop=1.0, atr_target=2.0)
 
 
 def entered_at_100(*following: tuple[float, float, float, float], variant: Variant = STOPPED) -> dict[str, Any]:
@@ -178,21 +192,25 @@ def test_of_stop_and_target_in_one_bar_the_stop_is_taken() -> None:
 
 
 def test_a_trade_entered_at_an_open_can_be_stopped_in_that_bar() -> None:
-    trade = entered_at_100((98.0, 99.0, 93.0, 97.0), variant=Variant("x", fill="next_open", atr_stop=1.0))
+    trade = entered_at_100((98.0, 99.0, 93.0, 97.0), variant=Variant("x", CROSSOVER, fill="next_open", atr_stop=1.0))
     assert picked(trade, *ENTRY) == ("long", at(1), 98.0, "bullish_crossover")
     assert picked(trade, "stop_price", *EXIT, "bars_held") == (93.0, at(1), 93.0, "stop", "closed", 0)
 
 
 def test_a_short_trade_has_its_stop_above_and_its_target_below() -> None:
     bars = bars_at((100, 100, 100, 100), (101, 106, 100, 104), crossover={0: "bearish"}, atr={0: 5.0})
-    (trade,) = trades_of(bars, Variant("x", allow_long=False, allow_short=True, atr_stop=1.0, atr_target=2.0))
+    (trade,) = trades_of(
+        bars, Variant("x", CROSSOVER, allow_long=False, allow_short=True, atr_stop=1.0, atr_target=2.0)
+    )
     assert picked(trade, "stop_price", "target_price", *EXIT) == (105.0, 90.0, at(1), 105.0, "stop", "closed")
     assert trade["r_multiple"] == -1.0
 
 
 def test_after_a_stop_the_next_crossover_enters_again_and_no_bar_before() -> None:
     bars = bars_at((100, 100, 100, 100), (99, 99, 94, 98), (98, 99, 97, 98), (98, 99, 98, 99), (99, 99, 99, 99), crossover={0: "bullish", 3: "bearish", 4: "bullish"}, atr={0: 5.0, 4: 5.0})  # fmt: skip
-    assert [picked(trade, "entry_ts", "exit_reason") for trade in trades_of(bars, Variant("x", atr_stop=1.0))] == [
+    assert [
+        picked(trade, "entry_ts", "exit_reason") for trade in trades_of(bars, Variant("x", CROSSOVER, atr_stop=1.0))
+    ] == [
         (at(0), "stop"),
         (at(4), None),
     ]
@@ -200,7 +218,7 @@ def test_after_a_stop_the_next_crossover_enters_again_and_no_bar_before() -> Non
 
 # --- sessions ---
 
-INTRADAY = Variant("x", exit_at_session_end=True)
+INTRADAY = Variant("x", CROSSOVER, exit_at_session_end=True)
 
 
 def test_no_trade_is_held_over_the_end_of_the_session() -> None:
@@ -213,7 +231,7 @@ def test_no_trade_is_entered_on_the_last_bar_nor_ordered_from_it_nor_for_it() ->
     for last in (0, 1):
         bars = bars_at(*RISE_AND_FALL, crossover=UP_THEN_DOWN, is_session_last=[place == last for place in range(5)])
         assert len(trades_of(bars, INTRADAY)) == last
-        assert trades_of(bars, Variant("x", fill="next_open", exit_at_session_end=True)) == []
+        assert trades_of(bars, Variant("x", CROSSOVER, fill="next_open", exit_at_session_end=True)) == []
 
 
 def test_without_the_last_bar_a_trade_ends_at_the_first_open_of_the_next_session() -> None:
@@ -226,7 +244,7 @@ def test_without_the_last_bar_a_trade_ends_at_the_first_open_of_the_next_session
 def test_without_the_last_bar_an_order_ends_with_its_session() -> None:
     tomorrow = START + timedelta(days=1)
     bars = bars_at(*RISE_AND_FALL, crossover={1: "bullish"}, session=[START, START, tomorrow, tomorrow, tomorrow])
-    assert trades_of(bars, Variant("x", fill="next_open", exit_at_session_end=True)) == []
+    assert trades_of(bars, Variant("x", CROSSOVER, fill="next_open", exit_at_session_end=True)) == []
 
 
 # --- the default variant is the rule that was ---

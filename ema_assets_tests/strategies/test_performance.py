@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from ema_assets.strategies.simulation import simulate
+from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets.strategies.variant import Variant
-from ema_assets_tests.strategies.market import NOTHING, Bar, bars_from, frame_of, series, variants
+from ema_assets_tests.strategies.market import CROSSOVER, NOTHING, RULES, Bar, bars_from, frame_of, series, variants
 
 Point = tuple[datetime | None, float]
 Trade = dict[str, Any]
@@ -130,13 +130,13 @@ def test_trades_add_up_to_the_equity_curve_of_their_bars(bars: list[Bar], varian
 @pytest.mark.parametrize("fill", ["close", "next_open"])
 def test_a_long_history_with_costs_and_reversals_adds_up(rule: str, fill: str) -> None:
     for seed in range(3):
-        check(bars_from(seed, 500, step=1.0), Variant("x", rule, True, True, fill, 20.0, atr_stop=2.0))
+        check(bars_from(seed, 500, step=1.0), Variant("x", RULES[rule], True, True, fill, 20.0, atr_stop=2.0))
 
 
 def test_a_bar_in_which_one_trade_ends_and_another_begins_has_one_return() -> None:
     """Both trades pay costs at that close: what they add to the sum of squares is the square of the bar's return."""
     bars = bars_from(3, 400, step=1.0)
-    trades = simulate(frame_of({"AAPL": bars}), NOTHING, Variant("x", allow_short=True, cost_bps=50)).trades
+    trades = simulate(frame_of({"AAPL": bars}), NOTHING, Variant("x", CROSSOVER, allow_short=True, cost_bps=50)).trades
     assert (trades["entry_ts"][1:] == trades["exit_ts"][:-1]).all()
     returns, _ = curve(bars, trades.rows(named=True), 0.005)
     assert math.isclose(trades["bar_returns_square_sum"].sum(), math.fsum(each**2 for each in returns), rel_tol=1e-9)
@@ -147,7 +147,9 @@ def test_a_short_trade_can_lose_all_and_no_more() -> None:
     for bar, price in zip(bars, (10.0, 25.0, 30.0), strict=True):
         bar.update(open=price, high=price, low=price, close=price, crossover=None)
     bars[0]["crossover"] = "bearish"
-    (trade,) = simulate(frame_of({"AAPL": bars}), NOTHING, Variant("x", allow_short=True)).trades.rows(named=True)
+    (trade,) = simulate(frame_of({"AAPL": bars}), NOTHING, Variant("x", CROSSOVER, allow_short=True)).trades.rows(
+        named=True
+    )
     assert (trade["equity_trough"], trade["equity_trough_ts"], trade["drawdown"]) == (0.0, bars[1]["ts"], 1.0)
     assert trade["bar_returns_sum"] == -1.0
     assert trade["return_pct"] == -200.0

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.strategies.simulation import simulate
+from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets.strategies.variant import Variant
-from ema_assets_tests.strategies.market import MINUTES, NOTHING, START, Bar, bars_at, frame_of
+from ema_assets_tests.strategies.market import MINUTES, NOTHING, PULLBACK, START, Bar, bars_at, frame_of
 
-LONG = Variant("strategy_9_30_pullback", "pullback")
-SHORT = Variant("x", "pullback", allow_long=False, allow_short=True)
+LONG = Variant("strategy_9_30_pullback", PULLBACK)
+SHORT = Variant("x", PULLBACK, allow_long=False, allow_short=True)
 
 # An up trend, EMA 9 at 100 above WMA 30 at 95, and a bar from 101 down to 98 that closes at 99, below EMA 9.
 DIP = (101.0, 102.0, 98.0, 99.0)
@@ -92,10 +92,10 @@ def test_no_order_without_a_pullback_a_trend_or_an_average() -> None:
 
 def test_a_filter_that_fails_at_a_close_takes_the_order_back() -> None:
     still, rise = (100.0, 101.0, 100.0, 101.0), (101.0, 105.0, 100.0, 104.0)
-    near = Variant("x", "pullback", min_spread_pct=1.0)
+    near = Variant("x", PULLBACK, min_spread_pct=1.0)
     assert len(after_a_dip(still, rise, variant=near, spread_pct=[1.0, 1.0, 0.0])) == 1
     assert after_a_dip(still, rise, variant=near, spread_pct=[1.0, 0.9, 1.0]) == []
-    higher = Variant("x", "pullback", higher_timeframe=Timeframe.H1)
+    higher = Variant("x", PULLBACK, higher_timeframe=Timeframe.H1)
     assert len(after_a_dip(still, rise, variant=higher, higher_trend=["up", "up", "down"])) == 1
     assert after_a_dip(still, rise, variant=higher, higher_trend=["up", None, "up"]) == []
 
@@ -136,7 +136,7 @@ def test_the_trade_ends_with_its_trend() -> None:
     rows = ((101.0, 104.0, 100.0, 103.0), (103.0, 104.0, 101.0, 102.0), (101.5, 102.0, 101.0, 102.0))
     (trade,) = after_a_dip(*rows, slow={2: 100.0})
     assert picked(trade, *EXIT) == (at(2), 102.0, "trend_end")
-    (trade,) = after_a_dip(*rows, slow={2: 100.0}, variant=Variant("x", "pullback", fill="next_open"))
+    (trade,) = after_a_dip(*rows, slow={2: 100.0}, variant=Variant("x", PULLBACK, fill="next_open"))
     assert picked(trade, *EXIT) == (at(3), 101.5, "trend_end")
 
 
@@ -146,7 +146,7 @@ def test_an_average_that_is_missing_ends_no_trade() -> None:
 
 
 def test_a_stop_in_atrs_takes_the_place_of_the_low_and_trails_as_well() -> None:
-    variant = Variant("x", "pullback", atr_stop=1.0, atr_target=2.0)
+    variant = Variant("x", PULLBACK, atr_stop=1.0, atr_target=2.0)
     rise, fall = (101.0, 104.0, 100.0, 103.0), (103.0, 103.0, 96.0, 97.0)
     (trade,) = after_a_dip(rise, fall, variant=variant, atr={0: 5.0})
     # The low of 98 is no stop; the bar from 103 to 97 trades through 97.
@@ -165,7 +165,7 @@ def test_after_a_stop_the_same_bar_can_order_the_next_trade() -> None:
 
 
 def test_orders_are_for_the_session_and_not_for_its_last_bar() -> None:
-    variant = Variant("x", "pullback", exit_at_session_end=True)
+    variant = Variant("x", PULLBACK, exit_at_session_end=True)
     still, rise = (100.0, 101.0, 100.0, 101.0), (101.0, 105.0, 100.0, 104.0)
     assert len(after_a_dip(still, rise, variant=variant)) == 1
     assert after_a_dip(still, rise, variant=variant, is_session_last=[False, True, False]) == []
@@ -175,7 +175,7 @@ def test_orders_are_for_the_session_and_not_for_its_last_bar() -> None:
 
 
 def test_no_trade_is_held_over_the_end_of_the_session() -> None:
-    variant = Variant("x", "pullback", exit_at_session_end=True)
+    variant = Variant("x", PULLBACK, exit_at_session_end=True)
     rise, higher = (101.0, 105.0, 100.0, 104.0), (104.0, 106.0, 103.0, 105.0)
     (trade,) = after_a_dip(rise, higher, variant=variant, is_session_last=[False, False, True])
     assert picked(trade, *EXIT) == (at(2), 105.0, "session_end")

@@ -10,14 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from ema_assets.strategies.simulation import simulate
+from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets.strategies.trade_columns import STATE_SCHEMA, TRADE_SCHEMA
 from ema_assets.strategies.variant import Variant
 from ema_assets_tests.conftest import heavy
 from ema_assets_tests.market.series import cut
 from ema_assets_tests.strategies import reference
 from ema_assets_tests.strategies.market import (
+    CROSSOVER,
     NOTHING,
+    PULLBACK,
+    RULES,
     Bar,
     Store,
     bars_from,
@@ -61,7 +64,7 @@ def test_long_histories_of_many_series_equal_the_reference(rule: str) -> None:
     bars = frame_of(drawn)
     reasons: Counter[tuple[str, str]] = Counter()
     for fill, atr_stop, atr_target, ends in product(["close", "next_open"], [None, 1.5], [None, 3.0], [False, True]):
-        variant = Variant("x", rule, True, True, fill, 5.0, 0.1, None, atr_stop, atr_target, ends)
+        variant = Variant("x", RULES[rule], True, True, fill, 5.0, 0.1, None, atr_stop, atr_target, ends)
         found = simulate(bars, NOTHING, variant).trades
         for symbol, rows in drawn.items():
             assert_same(found.filter(symbol=symbol), reference.simulate(rows, variant))
@@ -164,7 +167,7 @@ def test_a_trade_without_a_further_bar_stays_as_it_was(drawn: dict[str, list[Bar
 
 def test_states_are_kept_every_256_bars_and_for_the_last_eight() -> None:
     bars = bars_from(1, 600)
-    states = simulate(frame_of({"AAPL": bars, "MSFT": bars[:5]}), NOTHING, Variant("x")).states
+    states = simulate(frame_of({"AAPL": bars, "MSFT": bars[:5]}), NOTHING, Variant("x", CROSSOVER)).states
     assert states.schema == {"symbol": pl.String, "ts": states.schema["ts"], **STATE_SCHEMA}
     numbers = {bar["ts"]: bar["bar_number"] for bar in bars}
     assert [numbers[ts] for ts in states.filter(symbol="AAPL")["ts"]] == [256, 512, *range(593, 601)]
@@ -172,6 +175,6 @@ def test_states_are_kept_every_256_bars_and_for_the_last_eight() -> None:
 
 
 def test_no_bars_and_nothing_carried_give_empty_tables_of_the_right_types() -> None:
-    found = simulate(frame_of({}), NOTHING, Variant("x", "pullback"))
+    found = simulate(frame_of({}), NOTHING, Variant("x", PULLBACK))
     assert found.trades.schema == {"symbol": pl.String, **TRADE_SCHEMA}
     assert found.states.schema["order_price"] == pl.Float64

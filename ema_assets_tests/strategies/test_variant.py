@@ -4,11 +4,13 @@ import pytest
 
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.strategies.variant import DEFAULT, Variant, code_version, parse_variants, reads
+from ema_assets.strategies.variant import Variant, code_version, reads
+from ema_assets.strategies.watchlist_rows import parse_variants
+from ema_assets_tests.strategies.market import CROSSOVER, DEFAULT, PULLBACK
 
 
 def test_without_rows_there_are_the_two_named_variants() -> None:
-    assert parse_variants([], "watchlist") == (DEFAULT, Variant("strategy_9_30_pullback", "pullback"))
+    assert parse_variants([], "watchlist") == (DEFAULT, Variant("strategy_9_30_pullback", PULLBACK))
     assert DEFAULT.name == "strategy_9_30_ema"
     assert (DEFAULT.side, DEFAULT.fill, DEFAULT.cost_bps) == ("long", "close", 0.0)
 
@@ -27,14 +29,14 @@ def test_a_row_says_every_parameter() -> None:
         "exit_at_session_end": True,
     }
     assert parse_variants([row], "watchlist")[2] == Variant(
-        "strategy_9_30_swing", "pullback", True, True, "next_open", 5.0, 0.1, Timeframe.H1, 2.0, 3.0, True
+        "strategy_9_30_swing", PULLBACK, True, True, "next_open", 5.0, 0.1, Timeframe.H1, 2.0, 3.0, True
     )
 
 
 def test_a_row_with_the_name_of_a_default_changes_that_one() -> None:
     crossover, pullback = parse_variants([{"name": "crossover", "side": "short", "cost_bps": 1.5}], "watchlist")
-    assert crossover == Variant("strategy_9_30_ema", allow_long=False, allow_short=True, cost_bps=1.5)
-    assert pullback.rule == "pullback"
+    assert crossover == Variant("strategy_9_30_ema", CROSSOVER, allow_long=False, allow_short=True, cost_bps=1.5)
+    assert pullback.rule.name == "pullback"
 
 
 def test_a_variant_can_be_switched_off() -> None:
@@ -83,23 +85,22 @@ def test_rows_must_be_tables() -> None:
 
 def test_only_a_changed_parameter_changes_the_version() -> None:
     assert code_version(DEFAULT) == "2"
-    assert code_version(Variant("another")) == "2"
+    assert code_version(Variant("another", CROSSOVER)) == "2"
     assert (
-        code_version(Variant("x", "pullback", allow_short=True, atr_stop=2.0))
-        == "2 atr_stop=2.0 rule=pullback side=both"
+        code_version(Variant("x", PULLBACK, allow_short=True, atr_stop=2.0)) == "2 atr_stop=2.0 rule=pullback side=both"
     )
 
 
 def test_what_is_read_follows_from_rule_and_stops() -> None:
     assert set(reads(DEFAULT)) == {"ohlc", "ema_trend"}
-    wanted = reads(Variant("x", "pullback", atr_target=1.0))
+    wanted = reads(Variant("x", PULLBACK, atr_target=1.0))
     assert set(wanted) == {"ohlc", "ema_signals", "wma", "ema_trend", "atr"}
     names = [name for columns in wanted.values() for name in columns]
     assert len(names) == len(set(names))
 
 
 def test_a_higher_timeframe_counts_below_it_and_sessions_within_a_day() -> None:
-    variant = Variant("x", higher_timeframe=Timeframe.H1, exit_at_session_end=True)
+    variant = Variant("x", CROSSOVER, higher_timeframe=Timeframe.H1, exit_at_session_end=True)
     assert variant.on(Timeframe.M5) == variant
     assert variant.on(Timeframe.H1).higher_timeframe is None
-    assert variant.on(Timeframe.D1) == Variant("x")
+    assert variant.on(Timeframe.D1) == Variant("x", CROSSOVER)

@@ -1,14 +1,14 @@
-"""Goes through time once, for all series together, and keeps the book. No I/O.
+"""Steps through time once, for all series together, and keeps the book. Prices, stops, targets, sessions; no rule.
 
-The order of things within a bar: what was decided at the close before is done at the open; then orders, stops and
-targets within the bar, the worse for the trader first; then what the close says. docs/STRATEGIES.md states the rules.
+The order of events within a bar: first what was decided at the close before is executed at the open; then orders, stops
+and targets within the bar, the worse for the trader first; then the rule decides at the close. docs/STRATEGIES.md has
+the definitions.
 """
 
 import numpy as np
 
-from ema_assets.strategies import crossover, pullback
-from ema_assets.strategies.bars import Bars
-from ema_assets.strategies.book import (
+from ema_assets.strategies.simulator.bars import Bars
+from ema_assets.strategies.simulator.book import (
     AT_CLOSE,
     AT_OPEN,
     AT_STOP,
@@ -21,59 +21,57 @@ from ema_assets.strategies.book import (
     BY_TRAILING_STOP,
     Book,
 )
-from ema_assets.strategies.layout import NEVER, Floats, Ints
-from ema_assets.strategies.variant import CROSSOVER, NEXT_OPEN, Variant
+from ema_assets.strategies.simulator.layout import NEVER, Floats, Ints
+from ema_assets.strategies.variant import Variant
 
 
 def run(bars: Bars, book: Book, variant: Variant) -> None:
     """Take `book` from before the first bars to after the last ones."""
-    at_open, at_close = (
-        (crossover.at_open, crossover.at_close) if variant.rule == CROSSOVER else (pullback.within, pullback.at_close)
-    )
-    fills_at_open = variant.fill == NEXT_OPEN
-    has_stops = variant.uses_atr or variant.rule != CROSSOVER
+    rule = variant.rule
     edges = bars.layout.offsets.tolist()
     keeps = np.logical_or.reduceat(bars.is_kept, bars.layout.offsets[:-1]).tolist()
     for start, end, keep in zip(edges[:-1], edges[1:], keeps, strict=True):
         if variant.exit_at_session_end:
             _begin_session(bars, book, start, end)
-        if fills_at_open:
+        if variant.fills_at_open:
             _exit_at_open(bars, book, start, end)
-        at_open(bars, book, start, end)
-        if has_stops:
+        rule.fill_orders(bars, book, start, end)
+        if variant.has_stops:
             _stops_and_targets(bars, book, start, end)
         if variant.exit_at_session_end:
             _end_session(bars, book, start, end)
-        at_close(bars, book, start, end, fills_at_open=fills_at_open)
+        rule.at_close(bars, book, start, end, variant)
         if keep:
             ranks = np.flatnonzero(bars.is_kept[start:end])
             book.remember(ranks, ranks + start)
 
 
 def _begin_session(bars: Bars, book: Book, start: int, end: int) -> None:
-    """Out of what the last bar of the session before, that does not exist, should have ended."""
+    """Close positions that should have closed at the end of the previous session, whose last bar is missing.
+
+    Orders of that session are cancelled.
+    """
     session, before = bars.session[start:end], book.session[: end - start]
     ranks = np.flatnonzero((session != before) & (before != NEVER))
     book.session[: end - start] = session
     if ranks.size:
         book.cancel(ranks)
-        held = ranks[book.side[ranks] != 0]
-        if held.size:
-            rows = held + start
-            reasons = np.where(book.exit_pending[held], np.int8(BY_SIGNAL), np.int8(BY_SESSION_MISSED))
-            book.leave(held, rows, bars.open[rows], AT_OPEN, reasons)
+        ranks = ranks[book.side[ranks] != 0]
+        if ranks.size:
+            reasons = np.where(book.exit_pending[ranks], np.int8(BY_SIGNAL), np.int8(BY_SESSION_MISSED))
+            book.exit(ranks, ranks + start, bars.open[ranks + start], AT_OPEN, reasons)
 
 
 def _exit_at_open(bars: Bars, book: Book, start: int, end: int) -> None:
     ranks = np.flatnonzero(book.exit_pending[: end - start])
     if ranks.size:
-        book.leave(ranks, ranks + start, bars.open[ranks + start], AT_OPEN, BY_SIGNAL)
+        book.exit(ranks, ranks + start, bars.open[ranks + start], AT_OPEN, BY_SIGNAL)
 
 
 def _stops_and_targets(bars: Bars, book: Book, start: int, end: int) -> None:
-    """Out at the stop, else at the target; a price that gapped over either gives the open.
+    """Exit at the stop, else at the target. After a gap over either, the exit price is the open.
 
-    In the bar of an entry within the bar, the open may lie before it: the entry price stands for the open then.
+    In the bar of an entry within the bar, the open may lie before the entry: the entry price replaces the open there.
     """
     count = end - start
     side = book.side[:count]
@@ -95,7 +93,7 @@ def _stops_and_targets(bars: Bars, book: Book, start: int, end: int) -> None:
             reasons = np.where(moved, np.int8(BY_TRAILING_STOP), np.int8(BY_STOP))
         else:
             reasons = np.full(ranks.size, BY_TARGET, np.int8)
-        book.leave(ranks, rows, prices, how, reasons)
+        book.exit(ranks, rows, prices, how, reasons)
 
 
 def _first_prices(bars: Bars, book: Book, ranks: Ints, rows: Ints) -> Floats:
@@ -105,6 +103,6 @@ def _first_prices(bars: Bars, book: Book, ranks: Ints, rows: Ints) -> Floats:
 def _end_session(bars: Bars, book: Book, start: int, end: int) -> None:
     ranks = np.flatnonzero(bars.ends[start:end])
     if ranks.size:
-        held = ranks[book.side[ranks] != 0]
-        if held.size:
-            book.leave(held, held + start, bars.close[held + start], AT_CLOSE, BY_SESSION_END)
+        ranks = ranks[book.side[ranks] != 0]
+        if ranks.size:
+            book.exit(ranks, ranks + start, bars.close[ranks + start], AT_CLOSE, BY_SESSION_END)

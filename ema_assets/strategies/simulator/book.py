@@ -1,25 +1,25 @@
-"""What is held and ordered in each series at one moment, and the trades so far. No I/O."""
+"""The open trade and the pending order of each series at one moment, and all trades so far. Decides nothing."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from ema_assets.strategies.layout import NEVER, Flags, Floats, Ints, Sides
+from ema_assets.strategies.simulator.layout import NEVER, Flags, Floats, Ints, Sides
 from ema_assets.strategies.variant import Variant
 
-# How a price within a bar came about: which part of the bar's range lies within the trade follows from it.
+# Where in its bar a trade was entered or closed. It decides which part of the bar's range lies within the trade.
 AT_OPEN, AT_CLOSE, AT_ORDER, AT_STOP, AT_TARGET = range(5)
 
-# Why a trade was left, as a number while the simulator runs.
+# Why a trade was closed, as a number while the simulator runs.
 NO_REASON, BY_SIGNAL, BY_STOP, BY_TRAILING_STOP, BY_TARGET, BY_SESSION_END, BY_SESSION_MISSED = range(7)
 
 
 @dataclass(slots=True)
 class Trades:
-    """Trades by number. A carried one has the entry row -1; one that is still open the exit row -1.
+    """All trades, one entry per trade. `rank` is that of the series; rows are places in the order of steps.
 
-    `rank` is that of the series, rows are places in the order of steps, `how` is one of AT_…, `reason` one of BY_….
-    `stop` is as it was first, `stop_now` as it is or was at the exit.
+    A trade that was open before the first bar has the entry row -1, one that is still open the exit row -1. `how` is
+    one of AT_…, `reason` one of BY_…. `stop` is the stop at entry, `stop_now` the stop now or at the exit.
     """
 
     rank: Ints
@@ -37,7 +37,7 @@ class Trades:
 
     @classmethod
     def empty(cls, size: int) -> "Trades":
-        """`size` trades of which nothing is known yet."""
+        """`size` trades of which nothing is filled in yet."""
         return cls(
             rank=np.zeros(size, np.int64),
             side=np.zeros(size, np.int8),
@@ -56,7 +56,7 @@ class Trades:
 
 @dataclass(frozen=True, slots=True)
 class Snapshots:
-    """What the book said after some bars; one entry a bar, `row` is its place. `trade` is -1 when nothing was held."""
+    """The book after some bars; one entry per bar, `row` is its place. `trade` is -1 without an open trade."""
 
     row: Ints
     trade: Ints
@@ -69,7 +69,7 @@ class Snapshots:
 
 
 class Book:
-    """The moment's trades and orders, one entry a series, by rank. NaN is a price that does not exist."""
+    """Open trades and pending orders, one entry per series, by rank. NaN is a price that does not exist."""
 
     def __init__(self, series: int, variant: Variant) -> None:
         self._variant = variant
@@ -92,13 +92,13 @@ class Book:
         self._snapshots: list[tuple[Ints, Ints, Floats, Flags, Sides, Floats, Floats, Floats]] = []
 
     def carry(self, ranks: Ints, sides: Sides, prices: Floats, first_stops: Floats, targets: Floats) -> None:
-        """Take over the trades that are open before the first bar; they get the first numbers."""
+        """Take over the trades that are open before the first bar. They get the first numbers."""
         self._open(ranks, sides, np.full(ranks.size, -1), prices, AT_OPEN, first_stops, targets)
 
     def enter(
         self, ranks: Ints, sides: Sides, rows: Ints, prices: Floats, how: int, atr: Floats, stops: Floats
     ) -> None:
-        """Enter at `prices`. `stops` hold unless the variant has one in ATRs."""
+        """Enter at `prices`. A stop of the variant in ATRs replaces `stops`."""
         variant = self._variant
         if variant.atr_stop is not None:
             stops = prices - sides * (variant.atr_stop * atr)
@@ -120,8 +120,8 @@ class Book:
         self._count += ranks.size
         self._entries.append((ranks, sides, rows, prices, np.full(ranks.size, how, np.int8), stops, targets))
 
-    def leave(self, ranks: Ints, rows: Ints, prices: Floats, how: int, reasons: Sides | int) -> None:
-        """Leave the trades of `ranks` at `prices`."""
+    def exit(self, ranks: Ints, rows: Ints, prices: Floats, how: int, reasons: Sides | int) -> None:
+        """Close the trades of `ranks` at `prices`."""
         reasons = np.broadcast_to(np.asarray(reasons, np.int8), ranks.shape)
         self._exits.append(
             (self.trade[ranks], rows, prices, np.full(ranks.size, how, np.int8), reasons, self.stop_now[ranks])
@@ -132,8 +132,10 @@ class Book:
         self.target[ranks] = np.nan
         self.exit_pending[ranks] = False
 
-    def order(self, ranks: Ints, sides: Sides, atr: Floats, prices: Floats | None, stops: Floats | None) -> None:
-        """Replace what is ordered in the series of `ranks`; without `prices`, at the next open."""
+    def place_order(
+        self, ranks: Ints, sides: Sides, atr: Floats, prices: Floats | None = None, stops: Floats | None = None
+    ) -> None:
+        """Replace the orders of `ranks`. Without `prices` and `stops` they are for the next open."""
         self.order_side[ranks] = sides
         self.order_atr[ranks] = atr
         if prices is not None and stops is not None:
@@ -141,14 +143,14 @@ class Book:
             self.order_stop[ranks] = stops
 
     def cancel(self, ranks: Ints) -> None:
-        """Take back what is ordered in the series of `ranks`."""
+        """Cancel the orders of `ranks`."""
         self.order_side[ranks] = 0
         self.order_price[ranks] = np.nan
         self.order_stop[ranks] = np.nan
         self.order_atr[ranks] = np.nan
 
     def remember(self, ranks: Ints, rows: Ints) -> None:
-        """Keep what the book says of `ranks` after the bars at `rows`."""
+        """Keep a snapshot of `ranks` after the bars at `rows`."""
         self._snapshots.append(
             (
                 rows,
@@ -182,10 +184,10 @@ class Book:
             trades.exit_how[ids] = how
             trades.reason[ids] = reasons
             trades.stop_now[ids] = stops
-        held = np.flatnonzero(self.side)
-        trades.stop_now[self.trade[held]] = self.stop_now[held]
+        ranks = np.flatnonzero(self.side)
+        trades.stop_now[self.trade[ranks]] = self.stop_now[ranks]
         return trades
 
     def snapshots(self) -> Snapshots:
-        """Everything that was remembered."""
+        """All snapshots."""
         return Snapshots(*(np.concatenate(parts) for parts in zip(*self._snapshots, strict=True)))

@@ -1,10 +1,11 @@
-"""Rows of many series in the order in which time passes: first bars first, series side by side. No I/O.
+"""Rows of many series in the order of time: all first bars, then all second bars. Columns to arrays and back.
 
-The simulator goes through time once, for all series together. At step t it sees the t-th bar of each series that has
-one. Series are ranked by length, the longest first, so those are always the first ranks, and their rows are neighbours:
-no padding, whatever the lengths.
+The simulator steps through time once, for all series together. At step t it sees the t-th bar of each series that has
+one. Series are ranked by length, the longest first. So the series of a step are always the first ranks and their rows
+are neighbours; nothing is padded.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.symbols import BEARISH, BULLISH, DOWN, UP
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -24,6 +26,8 @@ _Value = TypeVar("_Value", bound=np.generic)
 # No time: what null is in a column of times as whole microseconds.
 NEVER = np.iinfo(np.int64).min
 
+_SIDES: Mapping[str, int] = {BULLISH: 1, BEARISH: -1, UP: 1, DOWN: -1}
+
 
 def floats(column: pl.Series) -> Floats:
     """The values of `column`, float64; NaN for null."""
@@ -33,6 +37,16 @@ def floats(column: pl.Series) -> Floats:
 def times(column: pl.Series) -> Ints:
     """The times of `column`, microseconds since 1970; NEVER for null."""
     return column.cast(UTC_TIME).to_physical().fill_null(NEVER).to_numpy()
+
+
+def named_sides(column: pl.Series) -> Sides:
+    """1 where `column` reads `bullish` or `up`, -1 where it reads `bearish` or `down`, else 0."""
+    return column.cast(pl.String).replace_strict(_SIDES, default=0, return_dtype=pl.Int8).to_numpy()
+
+
+def signs(values: Floats) -> Sides:
+    """1 where `values` are above 0, -1 where they are below, 0 where they are 0 or NaN."""
+    return (values > 0).astype(np.int8) - (values < 0).astype(np.int8)
 
 
 def float_column(name: str, values: Floats) -> pl.Series:
@@ -48,7 +62,7 @@ def time_column(name: str, values: Ints) -> pl.Series:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where each row of a frame that is sorted by symbol and ts stands in the order of steps.
+    """The place of each row of a frame in the order of steps. The frame is sorted by symbol and ts.
 
     Attributes:
         symbols: by rank.

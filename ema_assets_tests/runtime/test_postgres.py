@@ -21,10 +21,10 @@ import pytest
 import sqlalchemy
 
 from ema_assets.model.errors import EmbeddedServerError
-from ema_assets.runtime import embedded
-from ema_assets.runtime.embedded import EmbeddedServer, read_running, without_libpq_settings
+from ema_assets.runtime.postgres import cluster, identity, postmaster
+from ema_assets.runtime.postgres.server import EmbeddedServer, read_running, without_libpq_settings
 
-ROOT = Path(embedded.__file__).parents[2]
+ROOT = Path(postmaster.__file__).parents[3]
 NOBODY = pwd.getpwnam("nobody")
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -54,7 +54,7 @@ def pid_of(server: EmbeddedServer) -> int:
 
 def wait_until_dead(pid: int) -> None:
     deadline = time.monotonic() + 10
-    while embedded._is_alive(pid):
+    while postmaster.is_alive(pid):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -129,7 +129,7 @@ def test_adbc_logs_in(running: EmbeddedServer) -> None:
 
 def test_psql_logs_in(running: EmbeddedServer) -> None:
     result = subprocess.run(
-        [embedded._programs() / "psql", "-XAtw", running.url, "-c", "select 1"],
+        [cluster.programs() / "psql", "-XAtw", running.url, "-c", "select 1"],
         capture_output=True,
         text=True,
         env={"PATH": os.defpath},
@@ -332,7 +332,7 @@ def test_two_processes_that_start_at_once_share_one_server(new: EmbeddedServer) 
         """
         import sys
         from pathlib import Path
-        from ema_assets.runtime.embedded import EmbeddedServer
+        from ema_assets.runtime.postgres.server import EmbeddedServer
         server = EmbeddedServer(Path(sys.argv[1]))
         server.start()
         print(server.pid, server.owned, server.url)
@@ -420,7 +420,7 @@ def open_folder() -> Iterator[Path]:
     folder.mkdir(mode=0o755)
     folder.chmod(0o755)
     try:
-        if not _reachable_for_others(embedded._programs()):
+        if not _reachable_for_others(cluster.programs()):
             pytest.skip("the PostgreSQL binaries are where other users may not read")
         yield folder
     finally:
@@ -451,7 +451,7 @@ def test_root_without_namespaces_becomes_nobody_and_keeps_the_files_it_writes(
     folder = open_folder / "postgres"
     with EmbeddedServer(folder):
         pass
-    monkeypatch.setattr(embedded, "_namespace", lambda: None)
+    monkeypatch.setattr(identity, "_namespace", lambda: None)
     with EmbeddedServer(folder) as server:
         assert ask(server.url, "select 1") == "1"
         assert Path(f"/proc/{server.pid}").owner() == "nobody"
@@ -465,7 +465,7 @@ def test_root_without_namespaces_becomes_nobody_and_keeps_the_files_it_writes(
 def test_root_with_no_way_to_be_anybody_else_is_told_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "_namespace", lambda: None)
+    monkeypatch.setattr(identity, "_namespace", lambda: None)
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     with pytest.raises(EmbeddedServerError, match="run ema-assets as a normal user, .* or set EMA_DATABASE_URL"):
@@ -483,8 +483,8 @@ def test_a_normal_user_runs_the_server_as_itself(open_folder: Path) -> None:
         f"""
         import os, sys
         from pathlib import Path
-        import psycopg2
-        from ema_assets.runtime.embedded import EmbeddedServer
+        import psutil, psycopg2
+        from ema_assets.runtime.postgres.server import EmbeddedServer
         os.setgroups([]), os.setgid({NOBODY.pw_gid}), os.setuid({NOBODY.pw_uid})
         os.chdir(sys.argv[1])
         with EmbeddedServer(Path("postgres")) as server:
@@ -506,7 +506,7 @@ def test_the_lock_is_given_up_after_a_failure(tmp_path: Path, monkeypatch: pytes
     def fail(*_: object) -> Callable[[], None]:
         raise EmbeddedServerError("no")
 
-    monkeypatch.setattr(embedded, "_programs", fail)
+    monkeypatch.setattr(cluster, "programs", fail)
     for _ in range(2):
         with pytest.raises(EmbeddedServerError, match="^no$"):
             EmbeddedServer(tmp_path / "postgres").start()

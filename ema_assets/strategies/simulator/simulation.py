@@ -1,4 +1,4 @@
-"""Bars to trades of one variant, and the states from which they go on. Pure: no I/O, no clock."""
+"""`simulate`: bars to the trades of one variant, and to the states from which they go on. Frames in, frames out."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 
 from ema_assets.model.schemas import UTC_TIME
-from ema_assets.strategies import trade_columns
-from ema_assets.strategies.bars import Bars, read_bars
-from ema_assets.strategies.book import (
+from ema_assets.strategies.declaration import BySide
+from ema_assets.strategies.simulator.bars import Bars, read_bars
+from ema_assets.strategies.simulator.book import (
     BY_SESSION_END,
     BY_SESSION_MISSED,
     BY_SIGNAL,
@@ -19,18 +19,31 @@ from ema_assets.strategies.book import (
     Snapshots,
     Trades,
 )
-from ema_assets.strategies.engine import run
-from ema_assets.strategies.layout import Ints, Layout, float_column, floats, time_column, times
-from ema_assets.strategies.path import Path, add_up
-from ema_assets.strategies.trade_columns import STATE_SCHEMA, TRADE_SCHEMA
-from ema_assets.strategies.variant import CROSSOVER, Variant
+from ema_assets.strategies.simulator.engine import run
+from ema_assets.strategies.simulator.layout import Ints, Layout, float_column, floats, time_column, times
+from ema_assets.strategies.simulator.path import Path, add_up
+from ema_assets.strategies.trade_columns import (
+    CLOSED,
+    LONG,
+    OPEN,
+    PATH_COLUMNS,
+    SESSION_END,
+    SESSION_MISSED,
+    SHORT,
+    STATE_SCHEMA,
+    STOP,
+    TARGET,
+    TRADE_SCHEMA,
+    TRAILING_STOP,
+)
+from ema_assets.strategies.variant import Variant
 
 _REASONS = {
-    BY_STOP: trade_columns.STOP,
-    BY_TRAILING_STOP: trade_columns.TRAILING_STOP,
-    BY_TARGET: trade_columns.TARGET,
-    BY_SESSION_END: trade_columns.SESSION_END,
-    BY_SESSION_MISSED: trade_columns.SESSION_MISSED,
+    BY_STOP: STOP,
+    BY_TRAILING_STOP: TRAILING_STOP,
+    BY_TARGET: TARGET,
+    BY_SESSION_END: SESSION_END,
+    BY_SESSION_MISSED: SESSION_MISSED,
 }
 _TRADE_COLUMNS = ("symbol", *TRADE_SCHEMA)
 _STATE_COLUMNS = ("symbol", "ts", *STATE_SCHEMA)
@@ -51,20 +64,23 @@ class Simulated:
 def simulate(bars: pl.DataFrame, carried: pl.DataFrame, variant: Variant) -> Simulated:
     """The trades of `variant`, for all symbols at once.
 
-    However a history is cut into calls, the trades are the same to the bit.
+    However a history is cut into calls, the trades are the same, bit for bit.
 
     Args:
         bars: symbol, ts, the columns of `reads(variant)`; with `exit_at_session_end` also session (opening time of the
             bar's session, UTC) and is_session_last (whether the session has no further bar on this timeframe); with
             `higher_timeframe` also higher_trend (`up`, `down` or null, as it was known when the bar closed). Sorted by
             symbol and ts.
-        carried: symbol, STATE_SCHEMA: the state just after the bar before a symbol's first bar here; absent symbols
+        carried: symbol, STATE_SCHEMA: the state just after the bar before a symbol's first bar here. Absent symbols
             start from nothing.
-        variant: what counts of it on the bars' timeframe: `variant.on(timeframe)`.
+        variant: as it trades on the bars' timeframe: `variant.on(timeframe)`.
 
     Returns:
-        The trades that were open before `bars` or are entered in it, and the states after every bar with a bar_number
-        that STATE_EVERY divides and after the NEWEST_STATES last bars of each symbol.
+        The trades that were open before `bars` or are entered in it. The states after every bar whose bar_number is
+        divisible by STATE_EVERY, and after the NEWEST_STATES last bars of each symbol.
+
+    Raises:
+        ValueError: when the rule's `evaluate` returns something else than one entry per bar.
     """
     idle = carried.filter(pl.col("side") != 0).join(bars.select("symbol").unique(), on="symbol", how="anti")
     unmoved = _unmoved(idle, variant)
@@ -80,10 +96,9 @@ def simulate(bars: pl.DataFrame, carried: pl.DataFrame, variant: Variant) -> Sim
     book = _book_of(before, variant)
     run(seen, book, variant)
     trades, snapshots = book.trades(), book.snapshots()
-    held = before.filter(pl.col("side") != 0)
-    carried_path = Path.read(held)
-    path, kept = add_up(seen, trades, carried_path, snapshots, _cost(variant))
-    entries = _entries(seen, trades, held, variant)
+    carried_trades = before.filter(pl.col("side") != 0)
+    path, kept = add_up(seen, trades, Path.read(carried_trades), snapshots, _cost(variant))
+    entries = _entries(seen, trades, carried_trades, variant)
     rows = _trade_rows(entries, trades, path, variant)
     states = _state_rows(seen, entries, snapshots, kept)
     return Simulated(
@@ -97,13 +112,15 @@ def _cost(variant: Variant) -> float:
 
 
 def _book_of(before: pl.DataFrame, variant: Variant) -> Book:
-    """The book that the states `before`, one a series by rank, describe."""
+    """The book that the states `before` describe, one per series by rank."""
     book = Book(before.height, variant)
     ranks = np.flatnonzero(before["side"].to_numpy())
-    held = before[ranks]
-    sides = held["side"].cast(pl.Int8).to_numpy()
-    book.carry(ranks, sides, floats(held["entry_price"]), floats(held["stop_price"]), floats(held["target_price"]))
-    book.stop_now[ranks] = floats(held["stop_now"])
+    trades = before[ranks]
+    sides = trades["side"].cast(pl.Int8).to_numpy()
+    book.carry(
+        ranks, sides, floats(trades["entry_price"]), floats(trades["stop_price"]), floats(trades["target_price"])
+    )
+    book.stop_now[ranks] = floats(trades["stop_now"])
     book.exit_pending[:] = before["exit_pending"].to_numpy()
     book.order_side[:] = before["order_side"].cast(pl.Int8).to_numpy()
     book.order_price[:] = floats(before["order_price"])
@@ -113,10 +130,10 @@ def _book_of(before: pl.DataFrame, variant: Variant) -> Book:
     return book
 
 
-def _entries(bars: Bars, trades: Trades, held: pl.DataFrame, variant: Variant) -> pl.DataFrame:
-    """One row a trade, by number: symbol, side (1 or -1), the columns of its entry, stop_price, target_price."""
+def _entries(bars: Bars, trades: Trades, carried: pl.DataFrame, variant: Variant) -> pl.DataFrame:
+    """One row per trade, by number: symbol, side (1 or -1), the columns of its entry, stop_price, target_price."""
     entry_ts = bars.ts[np.maximum(trades.entry_row, 0)]
-    entry_ts[: held.height] = times(held["entry_ts"])
+    entry_ts[: carried.height] = times(carried["entry_ts"])
     frame = pl.DataFrame(
         [
             bars.layout.symbols.gather(trades.rank).alias("symbol"),
@@ -127,24 +144,20 @@ def _entries(bars: Bars, trades: Trades, held: pl.DataFrame, variant: Variant) -
             float_column("target_price", trades.target),
         ]
     )
-    if variant.rule == CROSSOVER:
-        reason = _by_side(trade_columns.BULLISH_CROSSOVER, trade_columns.BEARISH_CROSSOVER)
-    else:
-        reason = pl.lit(trade_columns.PULLBACK)
-    return frame.with_columns(entry_reason=reason)
+    return frame.with_columns(entry_reason=_by_side(variant.rule.entry_reasons))
 
 
-def _by_side(long: str, short: str) -> pl.Expr:
-    return pl.when(pl.col("side") > 0).then(pl.lit(long)).otherwise(pl.lit(short))
+def _by_side(words: BySide) -> pl.Expr:
+    return pl.when(pl.col("side") > 0).then(pl.lit(words.long)).otherwise(pl.lit(words.short))
 
 
 def _path_columns(path: Path) -> list[pl.Series]:
     columns = [pl.Series("bars_held", path.bars_held, dtype=pl.Int64)]
     columns += [time_column("last_ts", path.last_ts), float_column("last_price", path.last_price)]
     columns += [float_column(name, getattr(path, name)) for name in ("worst_price", "best_price")]
-    for name, kind in trade_columns.PATH_KINDS.items():
-        make = time_column if kind == "timestamptz" else float_column
-        columns.append(make(name, getattr(path, name)))
+    for column in PATH_COLUMNS:
+        make = time_column if column.kind == "timestamptz" else float_column
+        columns.append(make(column.name, getattr(path, column.name)))
     return columns
 
 
@@ -156,24 +169,21 @@ def _trade_rows(entries: pl.DataFrame, trades: Trades, path: Path, variant: Vari
         pl.Series("reason", trades.reason, dtype=pl.Int8),
         float_column("stop_now", trades.stop_now),
     )
-    if variant.rule == CROSSOVER:
-        signal = _by_side(trade_columns.BEARISH_CROSSOVER, trade_columns.BULLISH_CROSSOVER)
-    else:
-        signal = pl.lit(trade_columns.TREND_END)
+    by_rule = _by_side(variant.rule.exit_reasons)
     reason = pl.col("reason").replace_strict(_REASONS, default=None, return_dtype=pl.String)
-    frame = frame.with_columns(exit_reason=pl.when(pl.col("reason") == BY_SIGNAL).then(signal).otherwise(reason))
+    frame = frame.with_columns(exit_reason=pl.when(pl.col("reason") == BY_SIGNAL).then(by_rule).otherwise(reason))
     return _figures(frame, _cost(variant))
 
 
 def _unmoved(states: pl.DataFrame, variant: Variant) -> pl.DataFrame:
-    """The open trades of `states` of which no further bar exists."""
+    """The open trades of `states` whose series have no further bar."""
     return _figures(
         states.with_columns(is_closed=pl.lit(value=False), exit_reason=pl.lit(None, pl.String)), _cost(variant)
     )
 
 
 def _figures(frame: pl.DataFrame, cost: float) -> pl.DataFrame:
-    """Trades in their final columns, from side, entry, last, worst and best price, stop and path."""
+    """Trades in their final columns, from side, entry, last price, worst and best price, stop and path."""
     entry, last, side = pl.col("entry_price"), pl.col("last_price"), pl.col("side")
     # Adding 0 makes the -0 of a short trade that has not moved a plain 0.
     gain = side * (last / entry - 1) + 0.0
@@ -183,7 +193,7 @@ def _figures(frame: pl.DataFrame, cost: float) -> pl.DataFrame:
     return frame.select(
         "symbol",
         "entry_ts",
-        _by_side(trade_columns.LONG, trade_columns.SHORT).alias("side"),
+        _by_side(BySide(LONG, SHORT)).alias("side"),
         "entry_price",
         "entry_reason",
         exits.then("last_ts").alias("exit_ts"),
@@ -200,8 +210,8 @@ def _figures(frame: pl.DataFrame, cost: float) -> pl.DataFrame:
         pl.when(risk > 0).then(side * (last - entry) / risk + 0.0).alias("r_multiple"),
         (side * (pl.col("worst_price") / entry - 1) * 100 + 0.0).alias("mae_pct"),
         (side * (pl.col("best_price") / entry - 1) * 100 + 0.0).alias("mfe_pct"),
-        exits.then(pl.lit(trade_columns.CLOSED)).otherwise(pl.lit(trade_columns.OPEN)).alias("status"),
-        *trade_columns.PATH_KINDS,
+        exits.then(pl.lit(CLOSED)).otherwise(pl.lit(OPEN)).alias("status"),
+        *(column.name for column in PATH_COLUMNS),
     ).select(_TRADE_COLUMNS)
 
 
@@ -221,10 +231,10 @@ def _state_rows(bars: Bars, entries: pl.DataFrame, snapshots: Snapshots, kept: P
             time_column("session", bars.session[rows]),
         ]
     )
-    is_held = pl.Series(snapshots.trade >= 0)
-    picks = pl.Series(snapshots.trade).set(~is_held, None)
+    is_open = pl.Series(snapshots.trade >= 0)
+    picks = pl.Series(snapshots.trade).set(~is_open, None)
     trade = entries.drop("symbol").select(pl.all().gather(picks))
-    path = pl.DataFrame(_path_columns(kept)).select(pl.when(is_held).then(pl.all()))
+    path = pl.DataFrame(_path_columns(kept)).select(pl.when(is_open).then(pl.all()))
     frame = pl.concat([moment, trade, path], how="horizontal")
     return frame.with_columns(pl.col("side").fill_null(0)).select(_STATE_COLUMNS)
 

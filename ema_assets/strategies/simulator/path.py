@@ -1,7 +1,8 @@
-"""What is added up over the bars of a trade: excursions, returns, peaks and troughs of equity. No I/O.
+"""What adds up over the bars of a trade: excursions, returns, peaks and troughs of equity. Decides no trade.
 
-Goes through all trades together by age: first bars first. So each trade is added up in the order of its bars, whatever
-the increments, and many short trades cost as few steps as the longest one has bars. docs/STRATEGIES.md has the algebra.
+All trades are walked together by age: the first bars of all, then the second bars. Each trade is added up in the order
+of its bars, whatever the increments, and there are as many steps as the longest trade has bars. docs/STRATEGIES.md has
+the algebra.
 """
 
 from dataclasses import dataclass, fields
@@ -10,14 +11,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ema_assets.strategies.bars import Bars
-from ema_assets.strategies.book import AT_CLOSE, AT_TARGET, Snapshots, Trades
-from ema_assets.strategies.layout import NEVER, Flags, Floats, Ints, floats, times
+from ema_assets.strategies.simulator.bars import Bars
+from ema_assets.strategies.simulator.book import AT_CLOSE, AT_TARGET, Snapshots, Trades
+from ema_assets.strategies.simulator.layout import NEVER, Flags, Floats, Ints, floats, times
 
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """One entry a trade: what its bars up to `last_ts` add up to. Times are microseconds, NEVER for none."""
+    """What the bars up to `last_ts` add up to, one entry per trade. Times are microseconds, NEVER for none."""
 
     last_ts: Ints
     last_price: Floats
@@ -37,7 +38,7 @@ class Path:
 
     @classmethod
     def before(cls, entry_price: Floats) -> "Path":
-        """The paths of trades that enter now at `entry_price`."""
+        """The paths of trades that are entered now at `entry_price`."""
         size = entry_price.size
         return cls(
             last_ts=np.full(size, NEVER),
@@ -82,9 +83,9 @@ class Path:
 
 
 def equity_at(side: Floats, entry: Floats, price: Floats, costs: Floats | float) -> Floats:
-    """Equity of a trade at `price`, in multiples of that at entry before costs; what is lost is lost at 0.
+    """Equity of a trade at `price`, as a multiple of the equity at entry before costs; never below 0.
 
-    `costs` are in multiples of the same.
+    `costs` are multiples of the same equity.
     """
     return np.maximum(1.0 + side * (price / entry - 1.0) - costs, 0.0)
 
@@ -92,8 +93,8 @@ def equity_at(side: Floats, entry: Floats, price: Floats, costs: Floats | float)
 def add_up(bars: Bars, trades: Trades, carried: Path, snapshots: Snapshots, cost: float) -> tuple[Path, Path]:
     """The paths of `trades` up to their exits or the last bars here, and those of the open trades of `snapshots`.
 
-    The first trades go on from `carried`. `cost` is a fraction of the traded value, for each side. Entries of the
-    second result whose snapshot has no trade mean nothing.
+    The first trades go on from `carried`. `cost` is a fraction of the traded value, per side. Entries of the second
+    result whose snapshot has no trade mean nothing.
     """
     first = np.where(trades.entry_row < 0, trades.rank, trades.entry_row)
     last = np.where(trades.exit_row < 0, bars.layout.last_rows[trades.rank], trades.exit_row)
@@ -125,7 +126,7 @@ def _steps(bars: Bars, rows: Ints) -> Ints:
 
 
 class _Walk:
-    """Trades on their way, all at the same age."""
+    """Trades that are walked together, all at the same age."""
 
     def __init__(self, bars: Bars, trades: Trades, carried: Path, cost: float) -> None:
         self._bars = bars
@@ -133,7 +134,7 @@ class _Walk:
         self._side = trades.side.astype(np.float64)
         self._entry = trades.entry_price
         self._exit_row, self._exit_price, self._exit_how = trades.exit_row, trades.exit_price, trades.exit_how
-        # Of the bar in which a trade is entered at the close, nothing lies within the trade.
+        # Of a bar that a trade is entered at the close of, nothing lies within the trade.
         self._enters_at_close = np.where(trades.entry_how == AT_CLOSE, trades.entry_row, -1)
         self.path = Path.before(self._entry)
         ids = np.arange(carried.last_ts.size)
@@ -150,15 +151,15 @@ class _Walk:
         self._equity, self._factor = self._equity[order], self._factor[order]
 
     def _factors_before(self, trades: Trades) -> Floats:
-        """By how much the bar of an entry has multiplied the account before, in a trade that was left in it."""
+        """The growth that an earlier trade, closed in the bar of the entry, has made in that bar; 1 without one."""
         factors = np.ones(trades.rank.size)
-        left_at = np.full(self._bars.ts.size, -1)
+        closed_at = np.full(self._bars.ts.size, -1)
         ids = np.flatnonzero(trades.exit_row >= 0)
-        # A bar has at most one entry, so of two trades that are left in it the later one is followed by none.
+        # A bar has at most one entry, so of two trades that are closed in it no other follows the later one.
         ids = ids[trades.exit_row[ids] != trades.entry_row[ids]]
-        left_at[trades.exit_row[ids]] = ids
+        closed_at[trades.exit_row[ids]] = ids
         entered = np.flatnonzero(trades.entry_row >= 0)
-        former = left_at[trades.entry_row[entered]]
+        former = closed_at[trades.entry_row[entered]]
         entered, former = entered[former >= 0], former[former >= 0]
         if not entered.size:
             return factors
@@ -176,7 +177,7 @@ class _Walk:
         return factors
 
     def advance(self, rows: Ints) -> Flags:
-        """Take the first trades through their next bars, at `rows`; return which of them are left in it."""
+        """Take the first trades through their next bars, at `rows`; return which of them are closed there."""
         count = rows.size
         is_exit: Flags = self._exit_row[:count] == rows
         price = np.where(is_exit, self._exit_price[:count], self._bars.close[rows])
@@ -201,7 +202,8 @@ class _Walk:
         against, along = np.where(is_long, low, high), np.where(is_long, high, low)
         at_close = np.flatnonzero(self._enters_at_close[:count] == rows)
         against[at_close] = along[at_close] = self._entry[at_close]
-        # Of the bar of an exit within it, only what must have come before counts for, and what may have, against.
+        # In a bar with an exit within it, a favourable price counts only when it must have come before the exit. An
+        # adverse price counts when it may have.
         ids = np.flatnonzero(is_exit & (self._exit_how[:count] != AT_CLOSE))
         along[ids] = price[ids]
         ids = ids[self._exit_how[ids] != AT_TARGET]
@@ -238,7 +240,7 @@ def _add_extremes(path: Path, equity: Floats, ts: Ints) -> None:
     np.copyto(trough, equity, where=lower)
     np.copyto(path.equity_trough_ts[:count], ts, where=lower)
     fall = 1.0 - equity / np.where(peak > 0.0, peak, np.inf)
-    # Of nothing there is nothing to lose.
+    # Without equity there is nothing to lose.
     deeper = (fall > drawdown) & (peak > 0.0)
     np.copyto(drawdown, fall, where=deeper)
     np.copyto(path.drawdown_peak_ts[:count], path.equity_peak_ts[:count], where=deeper)
