@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.strategies.discovery import discover
+from ema_assets.strategies.rule_discovery import discover
 from ema_assets.strategies.simulator.simulation import Simulated, simulate
 from ema_assets.strategies.trade_columns import STATE_SCHEMA, TRADE_SCHEMA
 from ema_assets.strategies.variant import Variant
