@@ -1,7 +1,10 @@
-"""Variants as a configuration writes them."""
+"""Variants as a configuration writes them, their versions, and what they read."""
+
+from dataclasses import replace
 
 import pytest
 
+from ema_assets.model.declarations import Param
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.strategies.variant import Variant, code_version, reads
@@ -83,6 +86,16 @@ def test_rows_must_be_tables() -> None:
         parse_variants(["crossover"], "watchlist")  # type: ignore[list-item]
 
 
+def test_an_unknown_rule_or_side_that_is_nearly_right_gets_a_hint() -> None:
+    for row, hint in (
+        ({"name": "a", "rule": "crosover"}, "received 'crosover'; did you mean `crossover`?"),
+        ({"name": "crossover", "side": "shrt"}, "received 'shrt'; did you mean `short`?"),
+        ({"name": "a", "rul": "crossover"}, "unknown key `rul`, .*; did you mean `rule`?"),
+    ):
+        with pytest.raises(ConfigurationError, match=hint.replace("?", "[?]")):
+            parse_variants([row], "watchlist")
+
+
 def test_only_a_changed_parameter_changes_the_version() -> None:
     assert code_version(DEFAULT) == "2"
     assert code_version(Variant("another", CROSSOVER)) == "2"
@@ -91,10 +104,59 @@ def test_only_a_changed_parameter_changes_the_version() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("row", "version"),
+    [
+        ({"name": "crossover"}, "2"),
+        ({"name": "pullback"}, "2 rule=pullback"),
+        ({"name": "x", "rule": "crossover", "side": "short"}, "2 side=short"),
+        ({"name": "x", "rule": "crossover", "fill": "next_open", "cost_bps": 5}, "2 cost_bps=5.0 fill=next_open"),
+        ({"name": "x", "rule": "crossover", "side": "long", "cost_bps": 0, "exit_at_session_end": False}, "2"),
+        ({"name": "x", "rule": "crossover", "side": "both", "higher_timeframe": "1h"}, "2 higher_timeframe=1h side=both"),
+        ({"name": "x", "rule": "crossover", "min_spread_pct": 0.25, "atr_target": 3}, "2 atr_target=3.0 min_spread_pct=0.25"),
+        (
+            {
+                "name": "x", "rule": "pullback", "side": "both", "fill": "next_open", "cost_bps": 1.5, "min_spread_pct": 1,
+                "higher_timeframe": "1d", "atr_stop": 2, "atr_target": 0.5, "exit_at_session_end": True,
+            },
+            "2 atr_stop=2.0 atr_target=0.5 cost_bps=1.5 exit_at_session_end=True fill=next_open higher_timeframe=1d min_spread_pct=1.0 rule=pullback side=both",
+        ),
+    ],
+)  # fmt: skip
+def test_a_version_reads_as_it_is_stored_so_that_nothing_is_computed_again(
+    row: dict[str, object], version: str
+) -> None:
+    """These are in the ledgers of existing databases. A change of the code that leaves trades alone leaves them alone."""
+    by_name = {variant.name: variant for variant in parse_variants([row], "watchlist")}
+    name = {"crossover": "strategy_9_30_ema"}.get(str(row["name"]), f"strategy_9_30_{row['name']}")
+    assert code_version(by_name[name]) == version
+
+
+def test_a_later_version_of_a_rule_is_another_version_of_its_variants_only() -> None:
+    assert code_version(Variant("x", replace(CROSSOVER, version="2"))) == "2 rule=crossover@2"
+    assert code_version(Variant("x", replace(PULLBACK, version="3"), atr_stop=1.0)) == "2 atr_stop=1.0 rule=pullback@3"
+
+
+def test_a_version_names_the_parameters_of_the_rule_that_were_changed() -> None:
+    rule = replace(PULLBACK, params={"bars": Param(3, "How many"), "eager": Param(False, "At once")})
+    assert code_version(Variant("x", rule)) == "2 rule=pullback"
+    assert code_version(Variant("x", rule, params={"eager": True})) == "2 eager=True rule=pullback"
+    assert Variant("x", rule, params={"eager": True}).params == {"bars": 3, "eager": True}
+
+
 def test_what_is_read_follows_from_rule_and_stops() -> None:
-    assert set(reads(DEFAULT)) == {"ohlc", "ema_trend"}
+    assert reads(DEFAULT) == {
+        "ohlc": ("open", "high", "low", "close"),
+        "ema_trend": ("crossover", "spread_pct", "bar_number"),
+    }
     wanted = reads(Variant("x", PULLBACK, atr_target=1.0))
-    assert set(wanted) == {"ohlc", "ema_signals", "wma", "ema_trend", "atr"}
+    assert wanted == {
+        "ohlc": ("open", "high", "low", "close"),
+        "ema_signals": ("ema_9",),
+        "wma": ("wma_30",),
+        "ema_trend": ("spread_pct", "bar_number"),
+        "atr": ("atr",),
+    }
     names = [name for columns in wanted.values() for name in columns]
     assert len(names) == len(set(names))
 
