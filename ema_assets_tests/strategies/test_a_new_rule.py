@@ -38,6 +38,7 @@ DOCS = (REPOSITORY / "docs/STRATEGIES.md").read_text(encoding="utf-8")
 (ROW,) = re.findall(r"```toml\n([^`]*strong_close[^`]*)```", DOCS)
 WATCHLIST = f'{CORE_TEXT}\n{ROW}\n[[group]]\ncalendar = "24/7"\nsymbols = ["BTC-USD", "ETH-USD"]\n'
 STRENGTH = 0.8
+ALL_RULES = ", ".join(sorted([*RULES, "strong_close"]))
 
 WATCHED = watch({"BTC-USD": "24/7", "ETH-USD": "24/7"}, m5_days=5, d1_days=140)
 FIRST = {Timeframe.M5: date(2026, 11, 12), Timeframe.D1: date(2026, 7, 1)}
@@ -163,7 +164,7 @@ def test_it_trades_in_a_database_that_was_made_without_it(copy: Path, database: 
     assert shown == [(stored.height,)]
 
 
-# --- what is wrong with it is said ---
+# --- errors ---
 
 
 @pytest.fixture
@@ -175,7 +176,7 @@ def rule() -> Rule:
 
 
 def refused(monkeypatch: pytest.MonkeyPatch, rule: Rule, watchlist: str) -> str:
-    monkeypatch.setattr(watchlist_rows, "discover", lambda: {**RULES, rule.name: rule})
+    monkeypatch.setattr(watchlist_rows, "discover", lambda: dict(sorted({**RULES, rule.name: rule}.items())))
     with pytest.raises(ConfigurationError) as caught:
         build(parse(watchlist))
     return str(caught.value)
@@ -186,7 +187,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, rule: Rule, watchlist: str) -> str:
     [
         ("strength = 0.8", "strenght = 0.8", "strategy 'strong': unknown key `strenght`, .*; did you mean `strength`?"),
         ("strength = 0.8", "strength = 2", "strategy 'strong': `strength` must be a number from 0 to 1, received 2"),
-        ('"strong_close"', '"strong_clse"', "strategy 'strong': `rule` must be one of crossover, pullback, strong_close, received 'strong_clse'; did you mean `strong_close`?"),
+        ('"strong_close"', '"strong_clse"', f"strategy 'strong': `rule` must be one of {ALL_RULES}, received 'strong_clse'; did you mean `strong_close`?"),
         ('rule = "strong_close"', 'rule = "crossover"', "strategy 'strong', rule 'crossover': unknown key `strength`, allowed are name, rule, .*"),
     ],
 )  # fmt: skip
@@ -194,8 +195,8 @@ def test_an_error_in_its_row_is_named(
     monkeypatch: pytest.MonkeyPatch, rule: Rule, old: str, new: str, message: str
 ) -> None:
     assert old in WATCHLIST
-    said = refused(monkeypatch, rule, WATCHLIST.replace(old, new))
-    assert re.fullmatch(f"watchlist: {message.replace('?', '[?]')}", said), said
+    received = refused(monkeypatch, rule, WATCHLIST.replace(old, new))
+    assert re.fullmatch(f"watchlist: {message.replace('?', '[?]')}", received), received
 
 
 @pytest.mark.parametrize(
@@ -209,19 +210,21 @@ def test_an_error_in_its_row_is_named(
 def test_an_asset_or_column_that_is_not_there_is_named(
     monkeypatch: pytest.MonkeyPatch, rule: Rule, reads: dict[str, tuple[str, ...]], message: str
 ) -> None:
-    said = refused(monkeypatch, replace(rule, reads=reads), WATCHLIST)
+    received = refused(monkeypatch, replace(rule, reads=reads), WATCHLIST)
     wanted = f"watchlist: strategy strategy_9_30_strong, rule `strong_close`: {message.replace('?', '[?]')}"
-    assert re.fullmatch(wanted, said), said
+    assert re.fullmatch(wanted, received), received
 
 
 def test_its_parameters_are_checked_together(monkeypatch: pytest.MonkeyPatch, rule: Rule) -> None:
-    said = refused(monkeypatch, replace(rule, check=lambda params: f"{params['strength']:g} is too much"), WATCHLIST)
-    assert said == "watchlist: strategy 'strong': 0.8 is too much"
+    received = refused(
+        monkeypatch, replace(rule, check=lambda params: f"{params['strength']:g} is too much"), WATCHLIST
+    )
+    assert received == "watchlist: strategy 'strong': 0.8 is too much"
 
 
 def test_it_cannot_read_a_signal_that_is_switched_off(monkeypatch: pytest.MonkeyPatch, rule: Rule) -> None:
-    said = refused(monkeypatch, replace(rule, reads={"rsi": ("rsi",)}), WATCHLIST)
-    assert "rsi cannot be switched off while strategy_9_30_strong reads it" in said
+    received = refused(monkeypatch, replace(rule, reads={"rsi": ("rsi",)}), WATCHLIST)
+    assert "rsi cannot be switched off while strategy_9_30_strong reads it" in received
 
 
 def test_an_evaluation_of_the_wrong_size_or_type_is_refused(rule: Rule) -> None:

@@ -88,10 +88,10 @@ def test_a_long_history_has_trades_on_both_sides_with_the_reasons_that_are_decla
     bars = with_all_that_is_read({"AAPL": bars_from(3, 1500), "MSFT": bars_from(4, 1500)}, rule)
     trades = simulate(bars, NOTHING, Variant("x", rule, allow_short=True)).trades
     for side, entry, leaving in zip(("long", "short"), rule.entry_reasons, rule.exit_reasons, strict=True):
-        found = trades.filter(side=side)
-        assert found.height > 5
-        assert set(found["entry_reason"]) == {entry}
-        assert leaving in set(found["exit_reason"])
+        of_side = trades.filter(side=side)
+        assert of_side.height > 5
+        assert set(of_side["entry_reason"]) == {entry}
+        assert leaving in set(of_side["exit_reason"])
     if not rule.sets_stops:
         assert trades["stop_price"].is_null().all()
 

@@ -1,4 +1,4 @@
-"""Which rules are found, and what is said of a declaration that cannot be right."""
+"""Which rules are discovered, and how a wrong declaration is refused."""
 
 import sys
 from dataclasses import replace
@@ -11,16 +11,16 @@ from ema_assets.model.declarations import Param
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.strategies import rule_discovery, rules
 from ema_assets.strategies.rule import Rule
-from ema_assets_tests.strategies.market import CROSSOVER, PULLBACK
+from ema_assets_tests.strategies.market import CROSSOVER, PULLBACK, RULES
 
 MINE = replace(CROSSOVER, name="mine", table=None)
 
 
 @pytest.fixture
 def beside(monkeypatch: pytest.MonkeyPatch):
-    """Finds the rules of the package and those of modules that are declared in the test."""
+    """Discovers the rules of the package and of modules that the test declares."""
 
-    def found(**modules: Any) -> dict[str, Rule]:
+    def discover_with(**modules: Any) -> dict[str, Rule]:
         names = [each.name for each in rule_discovery.pkgutil.iter_modules(rules.__path__)]
         for name, rule in modules.items():
             path = f"{rules.__name__}.{name}"
@@ -32,15 +32,18 @@ def beside(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(rule_discovery.pkgutil, "iter_modules", lambda _: listed)
         return rule_discovery.discover()
 
-    return found
+    return discover_with
 
 
-def test_the_rules_of_the_package_are_found_by_name() -> None:
-    assert rule_discovery.discover() == {"crossover": CROSSOVER, "pullback": PULLBACK}
+def test_the_rules_of_the_package_are_discovered_by_name() -> None:
+    rules_by_name = rule_discovery.discover()
+    assert rules_by_name["crossover"] is CROSSOVER
+    assert rules_by_name["pullback"] is PULLBACK
+    assert list(rules_by_name) == sorted(rules_by_name)
 
 
 def test_another_module_adds_a_rule_in_the_order_of_names(beside) -> None:
-    assert list(beside(mine=MINE)) == ["crossover", "mine", "pullback"]
+    assert list(beside(mine=MINE)) == sorted([*RULES, "mine"])
 
 
 @pytest.mark.parametrize(("rule", "received"), [(None, "nothing"), ("crossover", "a str")])
@@ -75,6 +78,6 @@ def test_a_module_that_declares_no_rule_is_named(beside, rule: object, received:
         ({"name": "crossover"}, "there is a rule `crossover` already, in ema_assets.strategies.rules.crossover"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_right_is_refused_with_module_and_reason(beside, changes: dict[str, Any], message: str) -> None:
+def test_a_wrong_declaration_is_refused_with_module_and_reason(beside, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^ema_assets.strategies.rules.mine: {message}"):
         beside(mine=replace(MINE, **changes))

@@ -9,16 +9,18 @@ from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.strategies.variant import Variant, code_version, reads
 from ema_assets.strategies.watchlist_rows import parse_variants
-from ema_assets_tests.strategies.market import CROSSOVER, DEFAULT, PULLBACK
+from ema_assets_tests.strategies.market import CROSSOVER, DEFAULT, PULLBACK, RULES
+
+ALL_RULES = ", ".join(RULES)
 
 
-def test_without_rows_there_are_the_two_named_variants() -> None:
+def test_without_rows_there_are_the_two_built_in_variants() -> None:
     assert parse_variants([], "watchlist") == (DEFAULT, Variant("strategy_9_30_pullback", PULLBACK))
     assert DEFAULT.name == "strategy_9_30_ema"
     assert (DEFAULT.side, DEFAULT.fill, DEFAULT.cost_bps) == ("long", "close", 0.0)
 
 
-def test_a_row_says_every_parameter() -> None:
+def test_a_row_may_have_every_option() -> None:
     row = {
         "name": "swing",
         "rule": "pullback",
@@ -36,7 +38,7 @@ def test_a_row_says_every_parameter() -> None:
     )
 
 
-def test_a_row_with_the_name_of_a_default_changes_that_one() -> None:
+def test_a_row_with_the_name_of_a_built_in_variant_changes_that_variant() -> None:
     crossover, pullback = parse_variants([{"name": "crossover", "side": "short", "cost_bps": 1.5}], "watchlist")
     assert crossover == Variant("strategy_9_30_ema", CROSSOVER, allow_long=False, allow_short=True, cost_bps=1.5)
     assert pullback.rule.name == "pullback"
@@ -54,8 +56,8 @@ def test_a_variant_can_be_switched_off() -> None:
         ({"rule": "crossover"}, "strategy 1: `name` must be 1 to 24 lower-case letters.*, received None"),
         ({"name": "Big"}, "strategy 'Big': `name` must be .* received 'Big'"),
         ({"name": "ema", "rule": "crossover"}, "would be the table of the default variant"),
-        ({"name": "a"}, "`rule` must be one of crossover, pullback, it is missing"),
-        ({"name": "a", "rule": "breakout"}, "`rule` must be one of crossover, pullback, received 'breakout'"),
+        ({"name": "a"}, f"`rule` must be one of {ALL_RULES}, it is missing"),
+        ({"name": "a", "rule": "breakout"}, f"`rule` must be one of {ALL_RULES}, received 'breakout'"),
         ({"name": "pullback", "rule": "crossover"}, "`rule` of the variant 'pullback' is 'pullback', received 'crossover'"),
         ({"name": "crossover", "side": "up"}, "`side` must be one of long, short, both, received 'up'"),
         ({"name": "crossover", "fill": 1}, "`fill` must be one of close, next_open, received 1"),
@@ -96,7 +98,7 @@ def test_an_unknown_rule_or_side_that_is_nearly_right_gets_a_hint() -> None:
             parse_variants([row], "watchlist")
 
 
-def test_only_a_changed_parameter_changes_the_version() -> None:
+def test_a_version_names_the_options_that_were_changed() -> None:
     assert code_version(DEFAULT) == "2"
     assert code_version(Variant("another", CROSSOVER)) == "2"
     assert (
@@ -123,10 +125,8 @@ def test_only_a_changed_parameter_changes_the_version() -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_version_reads_as_it_is_stored_so_that_nothing_is_computed_again(
-    row: dict[str, object], version: str
-) -> None:
-    """These are in the ledgers of existing databases. A change of the code that leaves trades alone leaves them alone."""
+def test_a_version_is_the_text_that_databases_hold(row: dict[str, object], version: str) -> None:
+    """Another text for the same trades would make every series be computed again."""
     by_name = {variant.name: variant for variant in parse_variants([row], "watchlist")}
     name = {"crossover": "strategy_9_30_ema"}.get(str(row["name"]), f"strategy_9_30_{row['name']}")
     assert code_version(by_name[name]) == version
@@ -161,7 +161,7 @@ def test_what_is_read_follows_from_rule_and_stops() -> None:
     assert len(names) == len(set(names))
 
 
-def test_a_higher_timeframe_counts_below_it_and_sessions_within_a_day() -> None:
+def test_a_higher_timeframe_counts_on_lower_ones_and_sessions_count_within_a_day() -> None:
     variant = Variant("x", CROSSOVER, higher_timeframe=Timeframe.H1, exit_at_session_end=True)
     assert variant.on(Timeframe.M5) == variant
     assert variant.on(Timeframe.H1).higher_timeframe is None
