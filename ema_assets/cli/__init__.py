@@ -20,7 +20,7 @@ import polars as pl
 import psycopg2
 
 from ema_assets.config import watchlist
-from ema_assets.config.settings import Settings
+from ema_assets.config.settings import Settings, is_synthetic
 from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError, EmaAssetsError, not_one_of
 from ema_assets.model.symbols import FROM_FILES, parse_symbol, parse_timeframe
@@ -133,7 +133,7 @@ def status_command(as_json: bool) -> None:
     if url is not None:
         migrate(url)
         with Database(url) as database, database.transaction() as transaction:
-            assets = status.by_asset(transaction, clock.now())
+            assets = status.by_asset(transaction, clock.now(), settings.publication_delays)
             latency = status.latency(transaction, datetime.now(UTC))
             not_answering = status.not_answering(transaction)
             failing = [str(reason) for reason in status.failure_reasons(transaction)]
@@ -144,8 +144,8 @@ def status_command(as_json: bool) -> None:
         "ui": running.ui if running else None,
         "database_url": masked_url(url) if url else None,
         "provider": running.provider if running else settings.provider,
-        "synthetic": settings.is_synthetic if running is None else running.provider == "sandbox",
-        "sandbox_url": running.sandbox_url if running else settings.sandbox_url,
+        "synthetic": is_synthetic(running.provider if running else settings.provider),
+        "sandbox_url": (running.provider_urls if running else settings.service_urls).get("sandbox"),
         "clock": str(settings.clock) if settings.clock else None,
         "home": str(settings.home),
         "watchlist": str(settings.watchlist_path),
@@ -217,7 +217,7 @@ def plan_command(symbols: Sequence[str], *, each_series: bool) -> None:
     _check_on(watched, symbols)
     now = clock.now()
     with _database(settings) as database, database.transaction() as transaction:
-        stale = plan.stale_for_sweep(transaction, now, timedelta(0)).filter(
+        stale = plan.stale_for_sweep(transaction, now, timedelta(0), settings.publication_delays).filter(
             pl.col("symbol").is_in(list(symbols or watched.symbols))
         )
         runs = plan_runs(stale, watched.symbols, [], settings.series_per_run)
@@ -254,6 +254,7 @@ def refresh_command(symbols: Sequence[str], timeframes: Sequence[str], everythin
     """
     from ema_assets.operations.refresh_all import refresh_all
     from ema_assets.refresh.clients import open_provider
+    from ema_assets.refresh.fetch import FetchRules
     from ema_assets.refresh.graph import build
 
     watched = _watchlist(Settings.from_env())
@@ -266,7 +267,7 @@ def refresh_command(symbols: Sequence[str], timeframes: Sequence[str], everythin
             database,
             watched,
             lambda name: open_provider(settings, name, database=database),
-            timedelta(seconds=settings.publication_delay_seconds),
+            FetchRules.of(settings, watched),
             list(symbols) or list(watched.symbols),
             sorted(chosen, key=lambda each: each.rank),
             graph=build(watched, settings.signals_folder),
@@ -587,12 +588,13 @@ def _percent(value: float | None) -> str:
     help="Seed of the synthetic prices. [default: EMA_SANDBOX_SEED or 930]",
 )
 def sandbox_command(port: int, seed: int | None) -> None:
-    """Run the sandbox exchange alone: the formats of Alpaca, Yahoo and Binance over synthetic prices, on 127.0.0.1."""
+    """Run the sandbox exchange alone: synthetic prices in the formats of real providers, on 127.0.0.1."""
+    from ema_assets.providers import sandbox
     from ema_assets.sandbox.server import serve
 
     settings = Settings.from_env()
     watchlist.ensure(settings.watchlist_path)
-    chosen = settings.sandbox_seed if seed is None else seed
+    chosen = settings.config_of(sandbox.PROVIDER).seed if seed is None else seed
     serve(
         port,
         lambda: watchlist.load(settings.watchlist_path).instruments,
@@ -640,21 +642,14 @@ def _watchlist(settings: Settings) -> watchlist.Watchlist:
 
 
 def _with_providers(settings: Settings, watched: watchlist.Watchlist) -> Settings:
-    """Settings with which all providers can be asked: their keys are there, and the address of the sandbox.
+    """Settings with which all providers can be asked: their keys are there, and the addresses of those of ours.
 
-    Where none is set, that is the sandbox which a running `up` has started.
+    An address that is not set is that of the server which a running `up` has started.
     """
-    providers = watched.providers(settings.provider)
-    if "alpaca" in providers:
-        settings.alpaca_keys()
     running = stack.read_state(settings)
-    if "sandbox" in providers and settings.sandbox_url is None:
-        if running is None or running.sandbox_url is None:
-            raise ConfigurationError(
-                "the sandbox exchange is a provider but does not run; start it with `ema-assets up`, or run "
-                "`ema-assets sandbox` and set EMA_SANDBOX_URL to what it prints"
-            )
-        return Settings.from_env({**os.environ, "EMA_SANDBOX_URL": running.sandbox_url})
+    settings = settings.with_addresses(running.provider_urls if running else {})
+    for name in sorted(watched.providers(settings.provider)):
+        settings.check_provider(name)
     return settings
 
 
