@@ -14,7 +14,7 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import Node
 from ema_assets.refresh.isolate import in_halves
 from ema_assets.refresh.outcome import Outcome, batches
-from ema_assets.refresh.waiting import take_up_held
+from ema_assets.refresh.waiting import retry_locked
 from ema_assets.store import latency, ledger, quality, sessions, tables
 from ema_assets.store.database import Database, Transaction
 from ema_assets.strategies.simulator.bars import NEWEST_STATES, STATE_EVERY
@@ -227,7 +227,7 @@ def _in_batches(
     for batch in _batches(database, asset, timeframe, symbols, everything=everything):
         process(batch)
         if everything:
-            take_up_held(batch, outcome, process)
+            retry_locked(batch, outcome, process)
 
 
 def _measure_latency(transaction: Transaction, timeframe: Timeframe, claimed: pl.DataFrame, seen: pl.DataFrame) -> None:

@@ -27,8 +27,8 @@ def rejected_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
 def late_series(transaction: Transaction, closed: pl.DataFrame) -> pl.DataFrame:
     """Fetched series last asked for two bars before the last close or earlier, or of which the provider has no bar.
 
-    Columns: symbol, timeframe, asked_through, last_error.
-    `closed` has calendar, timeframe, ts_end. A bar counts its nominal length, so a series is not late overnight.
+    `closed` has calendar, provider, timeframe, ts_end. A bar counts its nominal length, so a series is not late
+    overnight. Columns: symbol, timeframe, asked_through, last_error.
     """
     two_bars = [2 * by_key(text).duration for text in closed["timeframe"]]
     limits = closed.with_columns(late_before=pl.col("ts_end") - pl.Series(two_bars, dtype=pl.Duration("us")))
@@ -36,8 +36,10 @@ def late_series(transaction: Transaction, closed: pl.DataFrame) -> pl.DataFrame:
     return transaction.query(
         """
         SELECT s.symbol, s.timeframe, s.checked_through AS asked_through, s.last_error
-        FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS c(calendar, timeframe, late_before)
+        FROM unnest($1::text[], $2::text[], $3::timestamptz[], $5::text[])
+             AS c(calendar, timeframe, late_before, provider)
         JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.is_fetched
+             AND coalesce(i.provider, '') = c.provider
         JOIN market.series_state s ON s.asset = $4 AND s.symbol = i.symbol AND s.timeframe = c.timeframe
         WHERE s.checked_through < c.late_before OR (s.checked_through IS NOT NULL AND s.last_ts IS NULL) ORDER BY 1, 2
         """,
@@ -45,6 +47,7 @@ def late_series(transaction: Transaction, closed: pl.DataFrame) -> pl.DataFrame:
         limits["timeframe"],
         limits["late_before"],
         OHLC,
+        limits["provider"].fill_null(""),
     )
 
 

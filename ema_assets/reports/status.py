@@ -7,7 +7,7 @@ import polars as pl
 
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe
-from ema_assets.refresh.plan import closed_bars
+from ema_assets.refresh.plan import NO_DELAYS, PublicationDelays, closed_bars
 from ema_assets.store import latency as latencies
 from ema_assets.store import ledger, provider_state
 from ema_assets.store.database import Transaction
@@ -29,10 +29,10 @@ class AssetStatus:
     newest_ts: datetime | None
 
 
-def by_asset(transaction: Transaction, now: datetime) -> list[AssetStatus]:
+def by_asset(transaction: Transaction, now: datetime, delays: PublicationDelays = NO_DELAYS) -> list[AssetStatus]:
     """The status of every asset and timeframe, in the order of the lineage and of the timeframes."""
     summary = {(row["asset"], row["timeframe"]): row for row in ledger.summary(transaction).iter_rows(named=True)}
-    stale = ledger.stale(transaction, closed_bars(transaction, now), now)
+    stale = ledger.stale(transaction, closed_bars(transaction, now, delays), now)
     # A series that waits to be told to Dagster is up to date all the same.
     stale = stale.filter(pl.col("reason") != "not recorded").group_by("asset", "timeframe").agg(n=pl.len())
     stale_count = {(asset, timeframe): count for asset, timeframe, count in stale.iter_rows()}

@@ -1,4 +1,4 @@
-"""`ema-assets up`: database, sandbox and Dagster together, in one process tree that ends together.
+"""`ema-assets up`: database, servers of providers and Dagster together, in one process tree that ends together.
 
 Not here: what each of them does. Dagster itself is only ever started as a child, never imported.
 """
@@ -18,15 +18,17 @@ from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from signal import Signals
-from typing import IO
+from typing import IO, Any
 
 from ema_assets.config import watchlist
-from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES, Settings, check_clock
+from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES, Settings
 from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError, EmaAssetsError
 from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.model.urls import masked_url
 from ema_assets.operations.sync_watchlist import sync
+from ema_assets.providers.declaration import Provider
+from ema_assets.providers.registry import PROVIDERS
 from ema_assets.refresh.graph import build, configured
 from ema_assets.reports import status
 from ema_assets.runtime.postgres.server import EmbeddedServer
@@ -50,7 +52,7 @@ class Running:
     pid: int
     ui: str
     provider: str
-    sandbox_url: str | None
+    provider_urls: dict[str, str]
     started_at: str
     clock: str = ""
 
@@ -97,10 +99,8 @@ def run(settings: Settings, port: int, say: Say) -> int:
         watchlist.ensure(settings.watchlist_path)
         watched = watchlist.load(settings.watchlist_path)
         providers = watched.providers(settings.provider)
-        if "alpaca" in providers:
-            settings.alpaca_keys()
         for name in sorted(providers):
-            check_clock(settings.clock, name)
+            settings.check_provider(name, is_starting=True)
         server: EmbeddedServer | None = None
         try:
             url = settings.database_url
@@ -117,16 +117,18 @@ def run(settings: Settings, port: int, say: Say) -> int:
                 _check_time(settings, database)
                 sync(database, watched, clock.now(), build(watched, settings.signals_folder))
                 env = _environment(settings, url)
-                if "sandbox" in providers and settings.sandbox_url is None:
-                    say("Starting the sandbox exchange (synthetic prices) …")
-                    env["EMA_SANDBOX_URL"] = _start_sandbox(supervisor, settings, env)
+                urls = {
+                    name: _start_service(supervisor, settings, env, PROVIDERS[name], say)
+                    for name in settings.unserved(providers)
+                }
+                settings = settings.with_addresses(urls)
                 say("Starting Dagster …")
                 ui = _start_dagster(supervisor, settings, env, port)
                 state = Running(
                     pid=os.getpid(),
                     ui=ui,
                     provider=settings.provider,
-                    sandbox_url=env.get("EMA_SANDBOX_URL"),
+                    provider_urls=settings.service_urls,
                     started_at=datetime.now(UTC).isoformat(timespec="seconds"),
                     clock=str(settings.clock or ""),
                 )
@@ -151,7 +153,8 @@ def _greet(settings: Settings, ui: str, database: str, watched: watchlist.Watchl
     say(f"  Dagster UI   {ui}")
     say(f"  Database     {database}")
     for name in sorted(watched.providers(settings.provider)):
-        prices = "sandbox exchange: SYNTHETIC prices, not market data" if name == "sandbox" else name
+        is_synthetic = PROVIDERS[name].is_synthetic
+        prices = f"{PROVIDERS[name].title}: SYNTHETIC prices, not market data" if is_synthetic else name
         say(f"  Provider     {prices}")
     if settings.clock is not None:
         say(f"  Clock        {settings.clock}: virtual, now {clock.now():%Y-%m-%d %H:%M} UTC")
@@ -259,12 +262,19 @@ def _environment(settings: Settings, url: str) -> dict[str, str]:
     }
 
 
-def _start_sandbox(supervisor: Supervisor, settings: Settings, env: dict[str, str]) -> str:
+def _start_service(
+    supervisor: Supervisor, settings: Settings, env: dict[str, str], provider: Provider[Any], say: Say
+) -> str:
+    """Start the server of `provider`, give its address to those that are started after it, and return it."""
+    service = provider.service
+    assert service is not None
+    say(f"Starting the {provider.title}{' (synthetic prices)' if provider.is_synthetic else ''} …")
     port = _free_port()
-    argv = [sys.executable, "-m", "ema_assets", "sandbox", "--port", str(port)]
-    child = supervisor.spawn("the sandbox exchange", argv, env, settings.logs_folder / "sandbox.log")
+    argv = [sys.executable, "-m", "ema_assets", service.command, "--port", str(port)]
+    child = supervisor.spawn(f"the {provider.title}", argv, env, settings.logs_folder / f"{provider.name}.log")
     base_url = f"http://{HOST}:{port}"
-    _wait_for(supervisor, child, f"{base_url}/sandbox")
+    _wait_for(supervisor, child, f"{base_url}{service.answers_at}")
+    env[provider.config.variables()["base_url"].name] = base_url
     return base_url
 
 

@@ -232,7 +232,8 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
 
     Args:
         transaction: any.
-        closed: calendar, timeframe, ts_end: closing time of the last bar of each calendar and timeframe.
+        closed: calendar, provider (null for the default one), timeframe, ts_end: closing time of the last bar that can
+            be asked for.
         now: UTC; series whose next attempt is later are left out.
 
     Returns:
@@ -243,7 +244,8 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
     return transaction.query(
         """
         WITH closed AS (
-            SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS c(calendar, timeframe, ts_end)
+            SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $10::text[])
+                          AS c(calendar, timeframe, ts_end, provider)
         )
         SELECT s.asset, s.symbol, s.timeframe,
                CASE WHEN s.checked_through IS NULL THEN 'never asked' ELSE 'bar closed' END AS reason,
@@ -258,6 +260,7 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
             OFFSET 0
         ) s
         JOIN market.instrument i ON i.symbol = s.symbol AND i.calendar = c.calendar AND i.is_active AND i.is_fetched
+             AND coalesce(i.provider, '') = c.provider
         WHERE c.timeframe = ANY ($6::text[])
         UNION ALL
         SELECT s.asset, s.symbol, s.timeframe, 'input changed', s.dirty_from, s.failures
@@ -297,6 +300,7 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
         [timeframe.key for timeframe in ROLLED_UP],
         float(RECORDING_GRACE_SECONDS),
         [timeframe.source.key for timeframe in ROLLED_UP],
+        closed["provider"].fill_null(""),
     )
 
 
@@ -308,12 +312,14 @@ def expected_rollups(transaction: Transaction, closed: pl.DataFrame, now: dateti
     return transaction.query(
         """
         WITH closed AS (
-            SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS c(calendar, timeframe, ts_end)
+            SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $8::text[])
+                          AS c(calendar, timeframe, ts_end, provider)
         )
         SELECT i.symbol, c.timeframe, c.ts_end AS since
         FROM closed c
         JOIN unnest($5::text[], $6::text[]) AS r(timeframe, source) ON r.timeframe = c.timeframe
         JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.is_fetched
+             AND coalesce(i.provider, '') = c.provider
         JOIN market.series_state base ON base.asset = $4 AND base.symbol = i.symbol AND base.timeframe = r.source
         WHERE base.checked_through < c.ts_end
           AND (base.next_attempt_at IS NULL OR base.next_attempt_at <= $7)
@@ -326,19 +332,21 @@ def expected_rollups(transaction: Transaction, closed: pl.DataFrame, now: dateti
         [timeframe.key for timeframe in ROLLED_UP],
         [timeframe.source.key for timeframe in ROLLED_UP],
         now,
+        closed["provider"].fill_null(""),
     )
 
 
 def source_behind(
     transaction: Transaction, source: Timeframe, symbols: Sequence[str], closed: pl.DataFrame, now: datetime
 ) -> int:
-    """How many of `symbols` lack `source` bars up to `closed` (calendar, ts_end). Failing ones do not count."""
+    """How many of `symbols` lack `source` bars up to `closed` (calendar, provider, ts_end), without failing ones."""
     found = transaction.query(
         """
         SELECT count(*) AS n
-        FROM unnest($1::text[], $2::timestamptz[]) AS c(calendar, ts_end)
+        FROM unnest($1::text[], $2::timestamptz[], $7::text[]) AS c(calendar, ts_end, provider)
         JOIN market.instrument i
-          ON i.calendar = c.calendar AND i.is_active AND i.is_fetched AND i.symbol = ANY ($3::text[])
+          ON i.calendar = c.calendar AND coalesce(i.provider, '') = c.provider
+         AND i.is_active AND i.is_fetched AND i.symbol = ANY ($3::text[])
         JOIN market.series_state base ON base.asset = $4 AND base.symbol = i.symbol AND base.timeframe = $5
         WHERE (base.checked_through IS NULL OR base.checked_through < c.ts_end)
           AND (base.next_attempt_at IS NULL OR base.next_attempt_at <= $6)
@@ -349,6 +357,7 @@ def source_behind(
         OHLC,
         source.key,
         now,
+        closed["provider"].fill_null(""),
     )
     return int(found["n"][0])
 
@@ -356,7 +365,7 @@ def source_behind(
 def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
     """Ledger of fetched bars; sorted by symbol.
 
-    Columns: symbol, calendar, provider (null for the configured one), checked_through, first_ts, next_attempt_at.
+    Columns: symbol, calendar, provider (null for the default one), checked_through, first_ts, next_attempt_at.
     """
     return transaction.query(
         """

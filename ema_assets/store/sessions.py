@@ -70,3 +70,10 @@ def calendars_of(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFra
     return transaction.query(
         "SELECT symbol, calendar FROM market.instrument WHERE symbol = ANY ($1::text[])", list(symbols)
     )
+
+
+def markets(transaction: Transaction) -> pl.DataFrame:
+    """Where active instruments are asked for: calendar, provider (null for the default one); each pair once, sorted."""
+    return transaction.query(
+        "SELECT DISTINCT calendar, provider FROM market.instrument WHERE is_active AND is_fetched ORDER BY 1, 2"
+    )

@@ -5,7 +5,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,11 +21,15 @@ from starlette.types import Receive, Scope, Send
 from ema_assets.model.errors import ProviderError
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.providers.alpaca import AlpacaProvider
-from ema_assets.providers.base import RAW_BAR_SCHEMA, BarRequest, FetchBatch, Provider
-from ema_assets.providers.binance import BinanceProvider
-from ema_assets.providers.http import HttpLimits
-from ema_assets.providers.yahoo import YahooProvider
+from ema_assets.providers import alpaca as alpaca_provider
+from ema_assets.providers import binance as binance_provider
+from ema_assets.providers import yahoo as yahoo_provider
+from ema_assets.providers.fetching.base import RAW_BAR_SCHEMA, BarRequest, FetchBatch, ProviderClient
+from ema_assets.providers.http.budget import HttpLimits
+from ema_assets.providers.http.source import HttpOptions
+from ema_assets.providers.vendors.alpaca import AlpacaClient
+from ema_assets.providers.vendors.binance import BinanceClient
+from ema_assets.providers.vendors.yahoo import YahooClient
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox, serving
 
 # A Wednesday in the middle of a New York session.
@@ -51,7 +55,7 @@ class Fetched:
         return error
 
 
-async def collect(provider: Provider, requests: Sequence[BarRequest]) -> Fetched:
+async def collect(provider: ProviderClient, requests: Sequence[BarRequest]) -> Fetched:
     before = provider.calls
     batches = [batch async for batch in provider.fetch(requests)]
     for batch in batches:
@@ -70,20 +74,37 @@ async def collect(provider: Provider, requests: Sequence[BarRequest]) -> Fetched
     )
 
 
-def alpaca(base_url: str, **options: Any) -> Provider:
-    return AlpacaProvider(base_url, "the-key-id", "the-secret", **{"limits": QUICK, **options})
+def alpaca(
+    base_url: str,
+    key_id: str | None = "the-key-id",
+    secret_key: str | None = "the-secret",
+    *,
+    limits: HttpLimits = QUICK,
+    feed: str = "iex",
+    symbols_per_call: int = 200,
+    page_limit: int = 10_000,
+) -> AlpacaClient:
+    config = alpaca_provider.AlpacaConfig(base_url=base_url, key_id=key_id, secret_key=secret_key, feed=feed)
+    provider = replace(alpaca_provider.PROVIDER, symbols_per_call=symbols_per_call)
+    return AlpacaClient(provider, config, HttpOptions(limits=limits), page_limit)
 
 
-def yahoo(base_url: str, **options: Any) -> Provider:
-    return YahooProvider(base_url, **{"limits": QUICK, "clock": lambda: MIDDAY, **options})
+def yahoo(
+    base_url: str, *, limits: HttpLimits = QUICK, clock: Callable[[], datetime] = lambda: MIDDAY
+) -> ProviderClient:
+    config = yahoo_provider.YahooConfig(base_url=base_url)
+    return YahooClient(yahoo_provider.PROVIDER, config, HttpOptions(limits=limits), clock)
 
 
-def binance(base_url: str, **options: Any) -> Provider:
-    return BinanceProvider(base_url, **{"limits": QUICK, "clock": lambda: MIDDAY, **options})
+def binance(
+    base_url: str, *, limits: HttpLimits = QUICK, clock: Callable[[], datetime] = lambda: MIDDAY
+) -> ProviderClient:
+    config = binance_provider.BinanceConfig(base_url=base_url)
+    return BinanceClient(binance_provider.PROVIDER, config, HttpOptions(limits=limits), clock)
 
 
 def fetch(
-    base_url: str, requests: Sequence[BarRequest], opened: Callable[..., Provider] = alpaca, **options: Any
+    base_url: str, requests: Sequence[BarRequest], opened: Callable[..., ProviderClient] = alpaca, **options: Any
 ) -> Fetched:
     """One whole fetch by a provider of its own."""
 

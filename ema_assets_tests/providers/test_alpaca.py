@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from ema_assets.config.settings import Settings
 from ema_assets.model.errors import (
     MalformedAnswer,
     ProviderUnavailable,
@@ -16,21 +17,22 @@ from ema_assets.model.errors import (
 )
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.model.timeframes import ORDER, Timeframe
-from ema_assets.providers.alpaca import AlpacaProvider
-from ema_assets.providers.base import BarRequest, Provider
-from ema_assets.providers.http import HttpLimits
-from ema_assets.sandbox.alpaca import CRYPTO_BARS_PATH, STOCK_BARS_PATH
+from ema_assets.providers.fetching.base import BarRequest, ProviderClient
+from ema_assets.providers.http.budget import HttpLimits
+from ema_assets.providers.registry import PROVIDERS
+from ema_assets.refresh.clients import open_provider
+from ema_assets.sandbox.dialects.alpaca import CRYPTO_BARS_PATH, STOCK_BARS_PATH
 from ema_assets.sandbox.faults import CutBody, Delay, LateBar, MissingSymbol, RateLimit, ServerError
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
-from ema_assets_tests.providers.conftest import MIDDAY, PAIRS, QUICK, STOCKS, ask, assert_exact, collect, fetch
+from ema_assets_tests.providers.conftest import MIDDAY, PAIRS, QUICK, STOCKS, alpaca, ask, assert_exact, collect, fetch
 
 ONE_BAR = MIDDAY - timedelta(minutes=13)
 ONE_DAY = MIDDAY - timedelta(days=1)
 
 
 def test_the_provider_keeps_the_protocol(sandbox: RunningSandbox) -> None:
-    provider: Provider = AlpacaProvider(sandbox.base_url, is_synthetic=True, name="sandbox")
-    assert (provider.name, provider.is_synthetic, provider.calls) == ("sandbox", True, 0)
+    provider: ProviderClient = open_provider(Settings.from_env({"EMA_SANDBOX_URL": sandbox.base_url}))
+    assert (provider.name, PROVIDERS[provider.name].is_synthetic, provider.calls) == ("sandbox", True, 0)
     asyncio.run(provider.aclose())
 
 
@@ -154,7 +156,7 @@ def test_a_refused_key_costs_one_call_an_endpoint_and_no_retry(keys: tuple[str |
     with running_sandbox([*STOCKS, *PAIRS], clock=lambda: MIDDAY, required_keys=("id", "right")) as locked:
 
         async def run() -> None:
-            provider = AlpacaProvider(locked.base_url, *keys, limits=HttpLimits(max_concurrency=1))
+            provider = alpaca(locked.base_url, *keys, limits=HttpLimits(max_concurrency=1))
             got = await collect(
                 provider, ask([*STOCKS, *PAIRS], ONE_DAY) + ask(STOCKS, ONE_DAY, timeframe=Timeframe.D1)
             )
@@ -250,7 +252,7 @@ def test_nobody_listening_ends_soon_with_few_tries() -> None:
 
 def test_the_budget_holds_further_calls_back(sandbox: RunningSandbox) -> None:
     async def run() -> None:
-        provider = AlpacaProvider(sandbox.base_url, limits=HttpLimits(requests_per_minute=3))
+        provider = alpaca(sandbox.base_url, limits=HttpLimits(requests_per_minute=3))
         for _ in range(3):
             await collect(provider, ask(STOCKS, ONE_BAR))
         with pytest.raises(TimeoutError):
@@ -263,7 +265,7 @@ def test_the_budget_holds_further_calls_back(sandbox: RunningSandbox) -> None:
 
 def test_leaving_a_fetch_early_leaves_nothing_running(sandbox: RunningSandbox) -> None:
     async def run() -> None:
-        provider = AlpacaProvider(sandbox.base_url, limits=QUICK, page_limit=10)
+        provider = alpaca(sandbox.base_url, limits=QUICK, page_limit=10)
         parts = provider.fetch(ask(STOCKS[:20], ONE_DAY))
         async for _ in parts:
             break
@@ -292,7 +294,7 @@ def test_keys_are_in_no_repr_and_no_log(sandbox: RunningSandbox, caplog: pytest.
     caplog.set_level(logging.DEBUG)
     sandbox.handle.faults.add(ServerError(times=1))
     got = fetch(sandbox.base_url, ask([*STOCKS[:1], Instrument("B-D")], ONE_BAR))
-    provider = AlpacaProvider(sandbox.base_url, "the-key-id", "the-secret")
+    provider = alpaca(sandbox.base_url, "the-key-id", "the-secret")
     seen = caplog.text + repr(provider) + str(vars(provider)) + "".join(map(repr, got.errors.values()))
     assert "the-key-id" not in seen
     assert "the-secret" not in seen

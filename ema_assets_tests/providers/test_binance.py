@@ -11,13 +11,15 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from ema_assets.config.settings import Settings
 from ema_assets.model.errors import Banned, MalformedAnswer, RateLimited, RequestRefused, Unauthorized, UnknownSymbol
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.model.timeframes import ORDER, Timeframe
-from ema_assets.providers.base import Provider
-from ema_assets.providers.binance import BinanceProvider
-from ema_assets.providers.http import HttpLimits
-from ema_assets.sandbox.binance import KLINES_PATH
+from ema_assets.providers.fetching.base import ProviderClient
+from ema_assets.providers.http.budget import HttpLimits
+from ema_assets.providers.registry import PROVIDERS
+from ema_assets.refresh.clients import open_provider
+from ema_assets.sandbox.dialects.binance import KLINES_PATH
 from ema_assets.sandbox.faults import LateBar, MissingSymbol, RateLimit, Refuse, ServerError
 from ema_assets.sandbox.server import RunningSandbox
 from ema_assets_tests.providers.conftest import (
@@ -49,9 +51,9 @@ def kline(opened: int, close: str = "1.5", **more: Any) -> list[Any]:
 
 
 def test_the_provider_keeps_the_protocol_and_has_a_repr() -> None:
-    provider: Provider = BinanceProvider()
-    assert (provider.name, provider.is_synthetic, provider.calls) == ("binance", False, 0)
-    assert repr(provider) == "BinanceProvider(name='binance', host='data-api.binance.vision')"
+    provider: ProviderClient = open_provider(Settings.from_env({}), "binance")
+    assert (provider.name, PROVIDERS[provider.name].is_synthetic, provider.calls) == ("binance", False, 0)
+    assert repr(provider) == "BinanceClient(name='binance', host='data-api.binance.vision')"
     asyncio.run(provider.aclose())
 
 

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from ema_assets.model.errors import ConfigurationError
-from ema_assets.providers.http import HttpLimits, RequestBudget, _retry_after_seconds
+from ema_assets.providers.http.answers import retry_after_seconds
+from ema_assets.providers.http.budget import HttpLimits, RequestBudget
 
 
 def test_no_window_holds_more_than_the_budget_and_order_is_kept() -> None:
@@ -40,11 +41,11 @@ def test_a_closed_budget_lets_nothing_leave() -> None:
 
 
 def test_a_wait_is_read_from_seconds_a_date_or_the_reset_time() -> None:
-    assert _retry_after_seconds({"retry-after": "7"}) == 7
-    assert _retry_after_seconds({"retry-after": "-7"}) == 0
+    assert retry_after_seconds({"retry-after": "7"}) == 7
+    assert retry_after_seconds({"retry-after": "-7"}) == 0
     date = email.utils.formatdate(time.time() + 30, usegmt=True)
-    assert _retry_after_seconds({"retry-after": date}) == pytest.approx(30, abs=2)
-    assert _retry_after_seconds({"x-ratelimit-reset": str(int(time.time()) + 20)}) == pytest.approx(20, abs=2)
+    assert retry_after_seconds({"retry-after": date}) == pytest.approx(30, abs=2)
+    assert retry_after_seconds({"x-ratelimit-reset": str(int(time.time()) + 20)}) == pytest.approx(20, abs=2)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_a_wait_is_read_from_seconds_a_date_or_the_reset_time() -> None:
     ],
 )
 def test_a_wait_that_cannot_be_read_is_none(headers: dict[str, str]) -> None:
-    assert _retry_after_seconds(headers) is None
+    assert retry_after_seconds(headers) is None
 
 
 @pytest.mark.parametrize("name", list(HttpLimits.__dataclass_fields__))

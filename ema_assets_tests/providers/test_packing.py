@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.providers.base import BarRequest
-from ema_assets.providers.packing import Call, pack
+from ema_assets.providers.fetching.base import BarRequest
+from ema_assets.providers.fetching.packing import Call, pack
 from ema_assets_tests.providers.conftest import MIDDAY, STOCKS, ask
 
 HOUR = timedelta(hours=1)

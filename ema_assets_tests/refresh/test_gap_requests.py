@@ -11,7 +11,7 @@ from ema_assets.model.errors import ProviderUnavailable
 from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.operations.ingest import store_file
 from ema_assets.operations.sync_watchlist import sync
-from ema_assets.providers.base import BarRequest
+from ema_assets.providers.fetching.base import BarRequest
 from ema_assets.refresh.fetch import FetchRules, refresh_fetched
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.store import ledger

@@ -80,7 +80,7 @@ def test_a_persons_run_computes_a_held_series_as_soon_as_it_is_free(loaded: Data
 def test_a_persons_run_names_what_it_could_not_compute_and_holds_it_against_nobody(
     loaded: Database, monkeypatch: pytest.MonkeyPatch, asset: str, timeframe: Timeframe
 ) -> None:
-    monkeypatch.setattr(waiting, "LONGEST_HOLD_SECONDS", 0.1)
+    monkeypatch.setattr(waiting, "LONGEST_LOCK_SECONDS", 0.1)
     with held(loaded, asset, "MSFT", timeframe):
         if asset == OHLC:
             outcome = refresh_rolled_up(loaded, timeframe, WATCHED.symbols, NOW, everything=True)
@@ -88,5 +88,5 @@ def test_a_persons_run_names_what_it_could_not_compute_and_holds_it_against_nobo
             outcome = refresh_computed(loaded, GRAPH.nodes[asset], timeframe, WATCHED.symbols, NOW, everything=True)
     assert sorted(outcome.done) == ["AAPL", "XOM"]
     assert list(outcome.errors) == ["MSFT"]
-    assert "another run has held it" in outcome.errors["MSFT"]
+    assert "another run has locked it" in outcome.errors["MSFT"]
     assert state_of(loaded, "MSFT", timeframe, asset)["failures"] == 0

@@ -12,7 +12,7 @@ from alpaca.data.requests import CryptoBarsRequest, StockBarsRequest
 from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
 
 from ema_assets.model.symbols import Instrument
-from ema_assets.sandbox.alpaca import CRYPTO_BARS_PATH, STOCK_BARS_PATH
+from ema_assets.sandbox.dialects.alpaca import CRYPTO_BARS_PATH, STOCK_BARS_PATH
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets_tests.sandbox.conftest import MIDDAY, VirtualClock
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ema_assets.sandbox.alpaca import CRYPTO_BARS_PATH
+from ema_assets.sandbox.dialects.alpaca import CRYPTO_BARS_PATH
 from ema_assets.sandbox.faults import KINDS
 from ema_assets.sandbox.server import RunningSandbox
 from ema_assets_tests.sandbox.conftest import MIDDAY, VirtualClock
