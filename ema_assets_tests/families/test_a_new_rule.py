@@ -4,9 +4,7 @@ The file is the example of docs/STRATEGIES.md, and so is its row in the watchlis
 """
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -29,6 +27,7 @@ from ema_assets.strategies.rule import Evaluation, Rule
 from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets.strategies.variant import Variant
 from ema_assets_tests.core import CORE_TEXT
+from ema_assets_tests.families.package import package_with, run_python
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, utc, watch
 from ema_assets_tests.strategies.market import NOTHING, RULES, bars_from, frame_of
 
@@ -44,16 +43,13 @@ WATCHED = watch({"BTC-USD": "24/7", "ETH-USD": "24/7"}, m5_days=5, d1_days=140)
 FIRST = {Timeframe.M5: date(2026, 11, 12), Timeframe.D1: date(2026, 7, 1)}
 NOW, LATER = utc("2026-11-18 15:00"), utc("2026-11-18 15:20")
 
-# For a process that imports the copy and is given the text of a watchlist.
+# For a process that imports the copy and has the text of a watchlist in its environment.
 GRAPH = """
-import json, sys
-from pathlib import Path
-import ema_assets
+import json, os
 from ema_assets.config.watchlist import parse
 from ema_assets.refresh.graph import build
 
-assert Path(ema_assets.__file__).is_relative_to(Path.cwd()), ema_assets.__file__
-graph = build(parse(sys.argv[1]))
+graph = build(parse(os.environ["WATCHLIST"]))
 """
 SIMULATE = """
 from ema_assets.model.timeframes import Timeframe
@@ -68,9 +64,9 @@ print(json.dumps({"reads": dict(node.reads), "version": node.code_version, "desc
 REFRESH = """
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import refresh
-from ema_assets_tests.strategies.test_a_new_rule import LATER, NOW, WATCHED, exchange
+from ema_assets_tests.families.test_a_new_rule import LATER, NOW, WATCHED, exchange
 
-with Database(sys.argv[2]) as database:
+with Database(os.environ["URL"]) as database:
     outcomes = [refresh(database, WATCHED, exchange(), now, graph=graph) for now in (NOW, LATER)]
 print(json.dumps([sorted({name for (name, _), outcome in each.items() if outcome.done}) for each in outcomes]))
 """
@@ -79,24 +75,7 @@ print(json.dumps([sorted({name for (name, _), outcome in each.items() if outcome
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """The folder of a copy of the package with one file more."""
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(REPOSITORY / "ema_assets", tmp_path / "ema_assets", ignore=ignored)
-    (tmp_path / "ema_assets/strategies/rules/strong_close.py").write_text(RULE, encoding="utf-8")
-    return tmp_path
-
-
-def run(copy: Path, code: str, *arguments: str) -> Any:
-    """What `code` prints, as JSON, in a process that imports the copy."""
-    done = subprocess.run(
-        [sys.executable, "-c", GRAPH + code, *arguments],
-        cwd=copy,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(copy), str(REPOSITORY)))},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return package_with(tmp_path, new={"strategies/rules/strong_close.py": RULE})
 
 
 def exchange() -> MemoryExchange:
@@ -130,7 +109,7 @@ def trades_in(frame: pl.DataFrame, symbol: str) -> list[tuple[Any, ...]]:
 
 
 def test_it_trades_through_the_graph_of_a_watchlist_that_names_it(copy: Path) -> None:
-    node = run(copy, SIMULATE, WATCHLIST)
+    node = json.loads(run_python(copy, GRAPH + SIMULATE, WATCHLIST=WATCHLIST))
     assert node["reads"] == {"ohlc": ["open", "high", "low", "close"], "ema_trend": ["spread_pct", "bar_number"]}
     assert node["version"] == "2 fill=next_open rule=strong_close strength=0.8"
     assert node["description"].startswith(
@@ -147,7 +126,7 @@ def test_it_trades_through_the_graph_of_a_watchlist_that_names_it(copy: Path) ->
 
 def test_it_trades_in_a_database_that_was_made_without_it(copy: Path, database: Database, database_url: str) -> None:
     refresh(database, WATCHED, exchange(), NOW)
-    first, later = run(copy, REFRESH, WATCHLIST, database_url)
+    first, later = json.loads(run_python(copy, GRAPH + REFRESH, WATCHLIST=WATCHLIST, URL=database_url))
     assert first == ["strategy_9_30_strong"]
     assert "strategy_9_30_strong" in later
     with database.transaction() as transaction:
