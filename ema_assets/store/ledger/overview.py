@@ -1,0 +1,77 @@
+"""How far each series has got, for reports and messages. SQL only."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from ema_assets.model.asset_names import OHLC
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.store.database import Transaction
+
+
+def instruments(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
+    """Those of `symbols` that are known: symbol, calendar, is_fetched, checked_through of their bars; sorted."""
+    return transaction.query(
+        """
+        SELECT i.symbol, i.calendar, i.is_fetched, s.checked_through
+        FROM market.instrument i
+        LEFT JOIN market.series_state s ON s.asset = $1 AND s.symbol = i.symbol AND s.timeframe = $2
+        WHERE i.symbol = ANY ($3::text[]) ORDER BY i.symbol
+        """,
+        OHLC,
+        timeframe.value,
+        list(symbols),
+    )
+
+
+def failing(transaction: Transaction, asset: str | None = None) -> pl.DataFrame:
+    """Series whose last attempt failed: asset, symbol, timeframe, failures, next_attempt_at, last_error."""
+    return transaction.query(
+        """
+        SELECT s.asset, s.symbol, s.timeframe, s.failures, s.next_attempt_at, s.last_error
+        FROM market.series_state s
+        JOIN market.asset a ON a.asset = s.asset AND a.is_on
+        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+        WHERE s.failures > 0 AND ($1::text IS NULL OR s.asset = $1) ORDER BY 1, 2, 3
+        """,
+        asset,
+    )
+
+
+def assets(transaction: Transaction) -> list[str]:
+    """The assets that are switched on, each after what it reads."""
+    found = transaction.query("SELECT asset FROM market.asset WHERE is_on ORDER BY position, asset")
+    return [str(asset) for asset in found["asset"]]
+
+
+def summary(transaction: Transaction) -> pl.DataFrame:
+    """Per asset that is on and timeframe of active instruments: series, never_computed, failing, newest_ts.
+
+    A series that is fed from files counts once it has bars.
+    """
+    return transaction.query(
+        """
+        SELECT s.asset, s.timeframe, count(*) AS series,
+               count(*) FILTER (WHERE s.last_ts IS NULL) AS never_computed,
+               count(*) FILTER (WHERE s.failures > 0) AS failing,
+               max(s.last_ts) AS newest_ts
+        FROM market.series_state s
+        JOIN market.asset a ON a.asset = s.asset AND a.is_on
+        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+        JOIN market.series_state bars ON bars.asset = $1 AND bars.symbol = s.symbol AND bars.timeframe = s.timeframe
+        WHERE i.is_fetched OR bars.last_ts IS NOT NULL
+        GROUP BY 1, 2
+        """,
+        OHLC,
+    )
+
+
+def attempts(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
+    """How far each series of `symbols` has got: asset, symbol, timeframe, checked_through, last_error."""
+    return transaction.query(
+        """
+        SELECT asset, symbol, timeframe, checked_through, last_error FROM market.series_state
+        WHERE symbol = ANY ($1::text[])
+        """,
+        list(symbols),
+    )
