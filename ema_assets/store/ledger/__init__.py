@@ -3,7 +3,17 @@
 Every function takes a Transaction, so that the ledger is written together with the data it speaks of. SQL only.
 """
 
-from ema_assets.store.ledger.overview import assets, attempts, failing, instruments, summary
+from ema_assets.store.ledger.overview import (
+    assets,
+    attempts,
+    failing,
+    instruments,
+    late,
+    progress,
+    summary,
+    waiting_since,
+    without_bars,
+)
 from ema_assets.store.ledger.recording import mark_recorded, unrecorded
 from ema_assets.store.ledger.row import BEGINNING, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
 from ema_assets.store.ledger.staleness import expected_rollups, source_behind, stale
@@ -25,10 +35,12 @@ __all__ = [
     "failing",
     "fetch_state",
     "instruments",
+    "late",
     "lock",
     "mark_dirty",
     "mark_recorded",
     "pending",
+    "progress",
     "source_behind",
     "stale",
     "start_again",
@@ -36,4 +48,6 @@ __all__ = [
     "sync_assets",
     "sync_instruments",
     "unrecorded",
+    "waiting_since",
+    "without_bars",
 ]
