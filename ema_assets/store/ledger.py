@@ -672,6 +672,14 @@ def attempts(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
     )
 
 
+def newest_checked_through(transaction: Transaction) -> datetime | None:
+    """The close, UTC, up to which any series has been checked; None when none has."""
+    found: datetime | None = transaction.query("SELECT max(checked_through) AS newest FROM market.series_state")[
+        "newest"
+    ].item()
+    return found
+
+
 def _source_key(timeframe: Timeframe) -> str:
     """The timeframe whose bars are aggregated to those of `timeframe`; itself where bars are fetched."""
     return (timeframe if timeframe.is_fetched else timeframe.source).key
