@@ -155,3 +155,9 @@ def without_bars(transaction: Transaction) -> list[str]:
         [timeframe.value for timeframe in FETCHED],
     )
     return found["series"].to_list()
+
+
+def newest_checked_through(transaction: Transaction) -> datetime | None:
+    """The close, UTC, up to which any series has been checked; None when none has."""
+    newest: datetime | None = transaction.query("SELECT max(checked_through) AS newest FROM market.series_state").item()
+    return newest
