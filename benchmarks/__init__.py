@@ -1,1 +1,1 @@
-"""What is fast is shown here, never asserted by a timer in a test. Run as `python -m benchmarks.NAME`."""
+"""How fast things are. Tests never assert it. Run as `python -m benchmarks.NAME`; README.md has the figures."""

@@ -1,9 +1,9 @@
-"""Calls and time of one 5m tick within a provider's limit, on a virtual clock: `python -m benchmarks.budget`.
+"""Calls and time of one 5m tick within the limit of a provider, on a virtual clock: `python -m benchmarks.budget`.
 
-AlpacaClient runs as in production: it packs the symbols, keeps its budget, retries, and reads the answers. Only the
-network and the clock are not real: each answer takes 0.3 s of an event loop's time that jumps to the next timer when
-nothing is ready, and holds one bar a symbol. The server counts arrivals itself; more than the limit in any 60 seconds
-ends the benchmark with an error.
+AlpacaClient runs as in production: it packs the symbols, keeps its budget, retries, and reads the answers. The
+network and the clock are simulated: the time of the event loop jumps to the next timer when nothing is ready, each
+answer takes 0.3 s of it and has one bar per symbol. The server counts arrivals itself, and the benchmark ends with an
+error when more than the limit arrive in any 60 seconds.
 """
 
 import argparse
@@ -37,7 +37,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(selectors.DefaultSelector())
 
     def time(self) -> float:
-        """Seconds since the loop was made, of its own clock."""
+        """Seconds on the clock of the loop, since it was made."""
         return self._virtual
 
     def _run_once(self) -> None:
@@ -47,7 +47,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class Server:
-    """Answers in Alpaca's format, and remembers when it was asked. One call in `refuse_every` gets a bare 429."""
+    """Answers in Alpaca's format and records when calls arrive. One call in `refuse_every` gets a bare 429."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, refuse_every: int | None) -> None:
         self._loop = loop
@@ -69,7 +69,7 @@ class Server:
 
 
 async def tick(symbols: int, refuse_every: int | None, budget: int) -> dict[str, Any]:
-    """Fetch one new bar and the overlap of so many symbols."""
+    """Fetch one new bar and the overlap for so many symbols."""
     loop = asyncio.get_running_loop()
     server = Server(loop, refuse_every)
     options = HttpOptions(budget=RequestBudget(budget, clock=loop.time), transport=httpx.MockTransport(server.answer))
@@ -84,9 +84,9 @@ async def tick(symbols: int, refuse_every: int | None, budget: int) -> dict[str,
     await provider.aclose()
     most = server.most_in_a_minute()
     if most > budget:
-        raise SystemExit(f"{most} calls arrived within 60 seconds, allowed are {budget}")
+        raise SystemExit(f"{most} calls arrived within 60 seconds; the limit is {budget}")
     if done != symbols or bars != symbols:
-        raise SystemExit(f"{done} of {symbols} series came, with {bars} bars; {failed} failed")
+        raise SystemExit(f"{done} of {symbols} series were answered, with {bars} bars; {failed} failed")
     return {
         "symbols": symbols,
         "requests_per_minute": budget,
@@ -98,7 +98,7 @@ async def tick(symbols: int, refuse_every: int | None, budget: int) -> dict[str,
 
 
 def simulate(symbols: int, refuse_every: int | None = None, budget: int = REQUESTS_PER_MINUTE) -> dict[str, Any]:
-    """One tick on a clock of its own."""
+    """Run one tick on a clock of its own."""
     loop = VirtualLoop()
     try:
         return loop.run_until_complete(tick(symbols, refuse_every, budget))
@@ -109,8 +109,8 @@ def simulate(symbols: int, refuse_every: int | None = None, budget: int = REQUES
 def _line(row: Mapping[str, Any]) -> str:
     refused = f", one call in {row['refused_every']} refused" if row["refused_every"] else ""
     return (
-        f"{row['symbols']:>7,} symbols at {row['requests_per_minute']} calls a minute{refused}: {row['calls']} calls, "
-        f"{row['seconds']:.1f} s, at most {row['most_in_a_minute']} in any minute"
+        f"{row['symbols']:>7,} symbols at {row['requests_per_minute']} calls per minute{refused}: "
+        f"{row['calls']} calls, {row['seconds']:.1f} s, at most {row['most_in_a_minute']} in 60 s"
     )
 
 

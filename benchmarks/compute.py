@@ -1,10 +1,11 @@
-"""The work of the domain alone, from nothing, beside TA-Lib in a loop over series and pandas by groups.
+"""The computing alone, from nothing, beside a TA-Lib loop over series and pandas over groups.
 
     python -m benchmarks.compute --series 10 100 1000 [--sessions 60] [--json]
 
 5m bars of the sandbox's market on New York's real sessions are rolled up into 15m, 30m, 1h and 4h; EMA 9 and 30, trend
-and trades are computed for all five timeframes. No database, no Dagster. Each way is a process of its own, in batches
-as large as the product's, and must come to the same values, which is checked before any figure is printed.
+and trades are computed for all five timeframes, without a database and without Dagster. Each way is a process of its
+own and works in batches of the same size as the product. All ways must come to the same values, which is checked before
+any figure is printed.
 """
 
 import argparse
@@ -24,7 +25,7 @@ BASELINES = ("TA-Lib loop", "pandas", "pandas resample")
 
 @dataclass(frozen=True)
 class Way:
-    """What one way costs. `times` is its seconds divided by the product's, `difference` the worst relative one."""
+    """What one way costs: `times` the seconds of the product, `difference` the worst relative difference from it."""
 
     name: str
     steps_s: dict[str, float]
@@ -38,7 +39,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Size:
-    """One size: `bars` of 5m go in, `rows` of all five timeframes come out."""
+    """One size: the input is `bars` of 5m, the output is `rows` of all five timeframes."""
 
     series: int
     sessions: int
@@ -50,7 +51,7 @@ class Size:
 
 
 def _call(task: str, folder: str, **given: Any) -> dict[str, Any]:
-    # In processes of their own: a process that has held the bars would pass its peak memory on to its children.
+    # Each task is a process of its own: a process passes its peak memory on to its children.
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.compute_run", json.dumps({"task": task, "folder": folder, **given})],
         capture_output=True,
@@ -65,7 +66,7 @@ def _call(task: str, folder: str, **given: Any) -> dict[str, Any]:
 
 
 def measure(series: int, sessions: int, batch_rows: int | None, say: Callable[[str], None]) -> Size:
-    """Make the bars, compute them in every way, compare."""
+    """Make the bars, compute everything in every way, compare the values."""
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="ema-bench-") as folder:
         say(f"{series} series: making {sessions} sessions of 5m bars …")
@@ -111,8 +112,8 @@ def _positive(text: str) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compute", description=__doc__.splitlines()[0])
     parser.add_argument("--series", type=_positive, nargs="+", default=[100], metavar="N", help="sizes to measure")
-    parser.add_argument("--sessions", type=_positive, default=60, metavar="M", help="sessions of 5m bars a series")
-    parser.add_argument("--batch-rows", type=_positive, help="5m bars in a batch, instead of the product's number")
+    parser.add_argument("--sessions", type=_positive, default=60, metavar="M", help="sessions of 5m bars per series")
+    parser.add_argument("--batch-rows", type=_positive, help="5m bars per batch; default: as many as the product takes")
     parser.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
     given = parser.parse_args()
 

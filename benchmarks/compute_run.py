@@ -1,9 +1,9 @@
 """The processes of `benchmarks.compute`: make the bars, compute them in one way, compare two ways. Not run by hand.
 
 A way is a function from one batch of 5m bars to the values of each timeframe: columns by name, sorted by symbol and
-time, in the plain form that all ways share. Times are microseconds since 1970, a missing time is NEVER, a missing price
-is NaN, a trend is 1 or -1 and 0 where there is none. Each way reads its input in the form it likes best, before the
-clock starts, and imports no library of the others, so that the peak memory of its process is its own.
+time, in a plain form that all ways share. Times are microseconds since 1970, a missing time is NEVER, a missing price
+is NaN, a trend is 1 or -1, and 0 where there is none. Each way reads its input in the form that suits it best, before
+the clock starts. It imports no library of the others, so the peak memory of its process is its own.
 """
 
 from benchmarks.measure import Cost
@@ -25,19 +25,19 @@ import numpy as np  # noqa: E402
 Columns = dict[str, Any]
 Values = dict[str, Columns]
 
-# Minutes of a bar, by timeframe, as the ways that do not know ema_assets need it.
+# Minutes of a bar per timeframe, for the ways that do not know ema_assets.
 MINUTES = {"5m": 5, "15m": 15, "30m": 30, "1h": 60, "4h": 240}
 SPANS = (9, 30)
 PRICES = ("open", "high", "low", "close", "volume")
 NEVER = np.iinfo(np.int64).min
 TOLERANCE = 1e-9
-# The last sessions of this year hold a clock change and two sessions that close early.
+# The last sessions of this year contain a clock change and two sessions that close early.
 LAST_DAY = date(2025, 12, 31)
 SEED = 930
 
 
 class Steps:
-    """Seconds by step, over all batches, and what all steps took of the processor."""
+    """Wall seconds of each step over all batches, and CPU seconds of all steps together."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(("rollup", "ema", "trend", "trades"), 0.0)
@@ -55,7 +55,7 @@ class Steps:
 
 
 def make(folder: Path, series: int, sessions: int, batch_rows: int | None) -> dict[str, Any]:
-    """Write bars of the sandbox's market, a file a batch and form; batches are as large as the product's."""
+    """Write bars of the sandbox's market, one file per batch and form, in batches of the product's size."""
     import polars as pl
 
     from ema_assets.market.calendars import exchange_sessions
@@ -66,7 +66,7 @@ def make(folder: Path, series: int, sessions: int, batch_rows: int | None) -> di
     from ema_assets.refresh.outcome import batches
     from ema_assets.sandbox.market import Market
 
-    # 252 sessions a year; twice as many days and a fortnight are always enough.
+    # A year has 252 sessions; twice as many days and a fortnight are always enough.
     trading = exchange_sessions(DEFAULT_CALENDAR, LAST_DAY - timedelta(days=2 * sessions + 14), LAST_DAY).tail(sessions)
     trading.write_parquet(folder / "sessions.parquet")
     opens, closes = (trading[name].dt.epoch("us").to_numpy() for name in ("open", "close"))
@@ -101,16 +101,17 @@ def make(folder: Path, series: int, sessions: int, batch_rows: int | None) -> di
 
 
 def product(folder: Path) -> Callable[[int, Steps], Any]:
-    """The functions of ema_assets.market and signals as the pipeline calls them, without a database in between."""
+    """The functions of `market`, `signals` and `strategies` as a refresh calls them, without a database in between."""
     import polars as pl
 
     from ema_assets.market.rollups import roll_up
     from ema_assets.model.timeframes import BASE, ROLLED_UP
     from ema_assets.signals.ema_signals import FAST, SLOW, ema_signals
     from ema_assets.signals.ema_trend import ema_trend
-    from ema_assets.strategies.simulation import simulate
+    from ema_assets.strategies.rule_discovery import discover
+    from ema_assets.strategies.simulator.simulation import simulate
     from ema_assets.strategies.trade_columns import STATE_SCHEMA
-    from ema_assets.strategies.variant import DEFAULT
+    from ema_assets.strategies.watchlist_rows import built_in
 
     sessions = pl.read_parquet(folder / "sessions.parquet")
     end = sessions["close"][-1]
@@ -119,6 +120,7 @@ def product(folder: Path) -> Callable[[int, Steps], Any]:
         schema={"symbol": symbol, FAST: pl.Float64(), SLOW: pl.Float64(), "bar_number": pl.Int64()}
     )
     no_trend = pl.DataFrame(schema={"symbol": symbol, "trend": pl.String(), "bars_since_cross": pl.Int64()})
+    variant = built_in(discover())["crossover"]
     no_trades = pl.DataFrame(schema={"symbol": symbol, **STATE_SCHEMA})
 
     def compute(number: int, step: Steps) -> dict[str, tuple[Any, ...]]:
@@ -139,7 +141,7 @@ def product(folder: Path) -> Callable[[int, Steps], Any]:
                 joined = trend.select("symbol", "ts", "crossover", "spread_pct", "bar_number").join(
                     prices, on=["symbol", "ts"], how="inner", maintain_order="left"
                 )
-                trades = simulate(joined, no_trades, DEFAULT).trades
+                trades = simulate(joined, no_trades, variant).trades
             found[timeframe.value] = (rolled, signals, trend, trades)
         return found
 
@@ -147,7 +149,7 @@ def product(folder: Path) -> Callable[[int, Steps], Any]:
 
 
 def plain_product(found: dict[str, tuple[Any, ...]]) -> Values:
-    """What `product` computes, in the form that all ways share."""
+    """The values of `product` in the form that all ways share."""
     import polars as pl
 
     from ema_assets.model.symbols import BEARISH, BULLISH, DOWN, UP
@@ -196,7 +198,7 @@ def plain_product(found: dict[str, tuple[Any, ...]]) -> Values:
 
 
 def talib_loop(folder: Path) -> Callable[[int, Steps], Values]:
-    """One series after another: TA-Lib for the EMAs, numpy for all else."""
+    """One series after another: TA-Lib for the EMAs, numpy for everything else."""
     import talib
 
     opens = np.load(folder / "opens.npy")
@@ -215,7 +217,7 @@ def talib_loop(folder: Path) -> Callable[[int, Steps], Values]:
         }
 
     def last_place(marked: Any, position: Any) -> Any:
-        """Position of the last marked bar up to each bar; -1 before the first."""
+        """For each bar, the position of the last marked bar up to it; -1 before the first."""
         return np.maximum.accumulate(np.where(marked, position, -1))
 
     def trend_of(fast: Any, slow: Any) -> Columns:
@@ -362,10 +364,10 @@ def _trades_of(bars: Any) -> Any:
 
 
 def pandas_groups(folder: Path, *, resample: bool) -> Callable[[int, Steps], Any]:
-    """All series of a batch at once by groupby: ewm for the EMAs, shift for trend and trades.
+    """All series of a batch at once with groupby: ewm for the EMAs, shift for trend and trades.
 
-    Bars are rolled up by `groupby().resample()`, in New York's time so that it is anchored to the open all year, or by
-    a computed key of buckets, which is what a reader of a profile writes next.
+    Bars are rolled up by `groupby().resample()`, in New York time so that the anchor is the open all year; or by a
+    computed key of buckets, which is the next step after a look at a profile.
     """
     import pandas as pd
 
@@ -406,7 +408,7 @@ def pandas_groups(folder: Path, *, resample: bool) -> Callable[[int, Steps], Any
 
 
 def plain_pandas(found: dict[str, tuple[Any, Any]]) -> Values:
-    """What `pandas_groups` computes, in the form that all ways share."""
+    """The values of `pandas_groups` in the form that all ways share."""
 
     def plain(column: Any) -> Any:
         return column.dt.as_unit("us").astype("int64").to_numpy() if column.name.endswith("ts") else column.to_numpy()
@@ -433,14 +435,14 @@ WAYS: dict[str, tuple[Callable[[Path], Callable[[int, Steps], Any]], Callable[[A
 
 
 def run(folder: Path, way: str, batches: int) -> dict[str, Any]:
-    """Compute every batch; write the values of each for the comparison, with the clock stopped."""
+    """Compute every batch. The clock stands still while the values are written for the comparison."""
     prepare, plain = WAYS[way]
     compute = prepare(folder)
-    # Once unseen: threads, and parts of libraries that are loaded when they are first used.
+    # Once without the clock: threads start, and libraries load parts of themselves at their first use.
     compute(0, Steps())
     steps = Steps()
     rows = 0
-    # Before the results are turned into the shared form. The first batch is as large as any.
+    # Before results are converted to the shared form. No batch is larger than the first.
     peak_mb = cost.report()["peak_mb"]
     for number in range(batches):
         values = plain(compute(number, steps))
@@ -457,9 +459,9 @@ def run(folder: Path, way: str, batches: int) -> dict[str, Any]:
 
 
 def worst_difference(ours: Columns, theirs: Columns, where: str) -> float:
-    """The largest relative difference of two ways' columns of numbers; times, counts and signs must be the same.
+    """The largest relative difference between the numbers of two ways; times, counts and signs must be the same.
 
-    `spread_pct` and `return_pct` are differences themselves, so theirs is counted against the price (100 %).
+    `spread_pct` and `return_pct` are differences themselves, so their difference is relative to the price (100 %).
 
     Raises:
         SystemExit: when anything differs by more than TOLERANCE.
@@ -476,7 +478,7 @@ def worst_difference(ours: Columns, theirs: Columns, where: str) -> float:
         else:
             scale = np.full(len(mine), 100.0) if name.endswith("_pct") else np.maximum(np.abs(mine), np.abs(other))
             difference = np.abs(mine - other) / scale
-            # NaN, no value, equals nothing but NaN.
+            # NaN stands for no value and equals only NaN.
             differs = (np.isnan(mine) != np.isnan(other)) | (difference > TOLERANCE)
         if differs.any():
             row = int(np.flatnonzero(differs)[0])
@@ -489,7 +491,7 @@ def worst_difference(ours: Columns, theirs: Columns, where: str) -> float:
 
 
 def compare(folder: Path, batches: int, ways: list[str]) -> dict[str, float]:
-    """By way, the worst difference from ema-assets over all batches and timeframes."""
+    """For each way, the worst difference from ema-assets over all batches and timeframes."""
     found = dict.fromkeys(ways, 0.0)
     for number in range(batches):
         for timeframe in MINUTES:

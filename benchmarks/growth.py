@@ -1,13 +1,13 @@
-"""Days of ticks on one database, with the daily maintenance and without: do its size and a tick's time stay level?
+"""Days of ticks on one database, with the daily maintenance and without. Do its size and the time of a tick stay level?
 
     python -m benchmarks.growth --symbols 100 --days 30 [--retention-days 14] [--everything] [--json]
 
-Real: an embedded PostgreSQL with its autovacuum, the sandbox exchange on a socket, every bar and what is computed from
-it, the ticks that are timed (three a simulated day, each a run of the job `refresh`), and the daily run of the job
-`maintenance`. Simulated: the other runs, one at each close of each timeframe, about 470 a day. They would take half an
-hour a day, so they are copies of the rows that a real tick left in Dagster's tables, with the partitions and times of
-their close. Left out: the ticks of schedules and sensors, which Dagster prunes by itself (dagster.yaml). Autovacuum
-looks every second and works without pauses instead of looking every minute, for here a day lasts seconds.
+Real: an embedded PostgreSQL with its autovacuum, the sandbox exchange on a socket, every bar and everything computed
+from it, the ticks that are timed (three per simulated day, each a run of the job `refresh`), and the daily run of the
+job `maintenance`. Simulated: the other runs, one at each close of each timeframe, about 470 per day. They would take
+half an hour per day, so they are copies of the rows that a real tick left in Dagster's tables, with the partitions and
+times of their close. Left out: the ticks of schedules and sensors, which Dagster prunes itself (dagster.yaml). A day
+lasts seconds here, so autovacuum looks every second, not every minute, and works without pauses.
 """
 
 import argparse
@@ -26,13 +26,13 @@ import psycopg2
 
 from benchmarks.tick import _DAGSTER_YAML, _environment, _new_database, _watchlist
 from ema_assets.market.calendars import exchange_sessions
-from ema_assets.runtime.embedded import EmbeddedServer
+from ema_assets.runtime.postgres.server import EmbeddedServer
 
 _HISTORY_DAYS = 5
 
 
 def first_day(days: int) -> date:
-    """The first of `days` days that end yesterday, or the last day before it on which New York traded."""
+    """The first of the `days` days up to yesterday, or the last trading day of New York before it."""
     wanted = datetime.now(UTC).date() - timedelta(days=days)
     traded = exchange_sessions("XNYS", wanted - timedelta(days=10), wanted)["session"][-1]
     assert isinstance(traded, date)
@@ -40,7 +40,7 @@ def first_day(days: int) -> date:
 
 
 def live(server: EmbeddedServer, folder: Path, name: str, given: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The days of one database, as they pass."""
+    """Run the days of one database; yield the figures of each day."""
     database = _new_database(server, name)
     exchange = subprocess.Popen(
         [sys.executable, "-m", "ema_assets", "sandbox", "--port", "0"],
@@ -113,9 +113,9 @@ def _tick_median(rows: list[dict[str, Any]], key: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__.splitlines()[0])
     parser.add_argument("--symbols", type=int, default=100, metavar="N")
-    parser.add_argument("--days", type=int, default=30, metavar="D", help="days that end yesterday")
+    parser.add_argument("--days", type=int, default=30, metavar="D", help="how many days, up to yesterday")
     parser.add_argument("--retention-days", type=int, default=14, help="EMA_RUN_RETENTION_DAYS")
-    parser.add_argument("--ticks", type=int, default=3, help="real ticks a day; their median is printed")
+    parser.add_argument("--ticks", type=int, default=3, help="real ticks per day; their median is printed")
     parser.add_argument("--everything", action="store_true", help="with every signal and strategy, not the chain alone")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     parsed = parser.parse_args()
@@ -137,9 +137,8 @@ def main() -> None:
             with EmbeddedServer(folder / "postgres") as server:
                 _let_autovacuum_keep_up(server.url)
                 if not parsed.json:
-                    print(
-                        f"\n{name.replace('_', ' ')}: {parsed.symbols} symbols, runs kept {parsed.retention_days} days"
-                    )
+                    kept_for = f"runs kept for {parsed.retention_days} days"
+                    print(f"\n{name.replace('_', ' ')}: {parsed.symbols} symbols, {kept_for}")
                     print(_line([head for _, head in _HEAD]))
                 began = time.perf_counter()
                 for row in live(server, folder, name, given):
@@ -152,11 +151,11 @@ def main() -> None:
         print(json.dumps(found, indent=2))
         return
     kept, piled = found["maintained"], found["not_maintained"]
-    print("\nwithout maintenance, on the last day, as a multiple of with it:")
+    print("\nlast day without maintenance, as a multiple of the last day with it:")
     for key, head in _HEAD[4:8]:
         print(f"  {head:<12}{piled[-1][key] / kept[-1][key]:6.2f} x")
     week = min(7, len(kept))
-    print("a tick on a trading day, the last week's median over the first week's:")
+    print("tick on a trading day, median of the last week over that of the first week:")
     for name, rows in found.items():
         wall, cpu = (_tick_median(rows[-week:], key) / _tick_median(rows[:week], key) for key in ("tick_s", "cpu_s"))
         print(f"  {name.replace('_', ' '):<16}{wall:6.2f} x   CPU {cpu:.2f} x")

@@ -1,4 +1,4 @@
-"""The process that `benchmarks.growth` watches: lives through simulated days on one database. Not run by hand."""
+"""The process of `benchmarks.growth`: simulated days on one database. Not run by hand."""
 
 import json
 import statistics
@@ -30,7 +30,7 @@ from ema_assets.store import sessions
 from ema_assets.store.database import Database, Transaction
 
 TICK_SPACING = timedelta(minutes=5)
-# Autovacuum cleans a table when more than this share of it is dead, as PostgreSQL is delivered.
+# By default, autovacuum cleans a table when more than this share of it is dead.
 DEAD_SHARE = 0.2
 
 
@@ -44,7 +44,7 @@ class MarketAt(MarketResource):
 
 
 class Life:
-    """A database and what happens to it."""
+    """A database, and what happens to it day by day."""
 
     def __init__(self, database: Database, instance: DagsterInstance, *, is_maintained: bool, ticks: int) -> None:
         self.database = database
@@ -56,7 +56,7 @@ class Life:
         self.lived_until: datetime | None = None
 
     def load(self, now: datetime) -> None:
-        """Everything up to `now`, without Dagster: bars, what is computed from them, the ledger."""
+        """Load everything up to `now` without Dagster: bars, everything computed from them, the ledger."""
         found = refresh_all(
             self.database,
             self.watched,
@@ -73,7 +73,7 @@ class Life:
             transaction.execute("UPDATE market.series_state SET recorded_at = computed_at")
 
     def day(self, moment: datetime) -> dict[str, object]:
-        """The day that ends with the real ticks at `moment`: what Dagster recorded, the ticks, the maintenance."""
+        """Run the day that ends with the real ticks at `moment`: copied runs, then the ticks, then maintenance."""
         self.load(moment - TICK_SPACING)
         if self.lived_until is not None:
             self._copy_runs(self.lived_until, moment - TICK_SPACING)
@@ -104,7 +104,7 @@ class Life:
         }
 
     def _tick(self, now: datetime) -> tuple[float, float, str]:
-        """One real 5m tick, as its schedule plans it and a run executes it."""
+        """One real 5m tick, planned as its schedule plans it and executed as a run."""
         symbols = self.watched.symbols
         began = time.perf_counter()
         with self.database.transaction() as transaction:
@@ -120,7 +120,7 @@ class Life:
         took = time.perf_counter() - began
         assert done.success
         with self.database.transaction() as transaction:
-            # It ran today; in the simulation it ran at `now`.
+            # It ran today. In the simulation it ran at `now`.
             transaction.execute(
                 """
                 UPDATE dagster.runs
@@ -138,7 +138,7 @@ class Life:
         return self._execute("maintenance", now, {})[0]
 
     def _keep_template(self, run_id: str) -> None:
-        """Set aside the rows of a real run over all series: maintenance will delete the run itself one day."""
+        """Keep a copy of the rows of a real run over all series: maintenance will delete the run itself."""
         with self.database.transaction() as transaction:
             transaction.execute("CREATE SCHEMA growth")
             for table, column in (("runs", "run_id"), ("run_tags", "run_id"), ("event_logs", "run_id")):
@@ -158,7 +158,7 @@ class Life:
                 transaction.execute(f"ANALYZE growth.{table}")
 
     def _copy_runs(self, after: datetime, until: datetime) -> None:
-        """What Dagster records between two moments, a run at each close: copies of the template, chronologically."""
+        """Copy the template for each close between two moments, in order, as if Dagster had recorded a run."""
         with self.database.transaction() as transaction:
             closes = _closes(transaction, after, until)
             copies = closes.with_columns(run_id=pl.Series([str(uuid.uuid4()) for _ in range(closes.height)]))
@@ -167,7 +167,7 @@ class Life:
                     transaction.execute(sql.format(copies=f"pg_temp.{staged}"))
 
     def _wait_for_autovacuum(self) -> None:
-        """Until autovacuum has done what it had a day for: `benchmarks.growth` lets it look every second."""
+        """Wait until autovacuum has done the work of a day: `benchmarks.growth` lets it look every second."""
         for _ in range(120):
             time.sleep(1)
             with self.database.transaction() as transaction:
@@ -182,9 +182,9 @@ class Life:
                 return
 
     def _partition_status(self) -> tuple[float, int]:
-        """How long Dagster takes to work out which partitions are materialized, from nothing, and how many they are.
+        """How long Dagster takes to compute which partitions are materialized, from nothing, and how many they are.
 
-        The UI does it once after each change of the watchlist.
+        The UI does this once after each change of the watchlist.
         """
         from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
@@ -218,10 +218,10 @@ class Life:
 
 
 def _closes(transaction: Transaction, after: datetime, until: datetime) -> pl.DataFrame:
-    """Every bar close in that time: timeframe, ended, pairs, stocks. One run each, over what trades then."""
-    held = sessions.in_use(transaction, after, until)
+    """Every bar close in that time, one row per run: timeframe, ended, and whether pairs and stocks trade then."""
+    trading = sessions.in_use(transaction, after, until)
     grids = [
-        bar_grid(held, timeframe).select(
+        bar_grid(trading, timeframe).select(
             "calendar", timeframe=pl.lit(timeframe.value), rank=pl.lit(timeframe.rank), ended="ts_end"
         )
         for timeframe in ORDER
@@ -235,7 +235,7 @@ def _closes(transaction: Transaction, after: datetime, until: datetime) -> pl.Da
     )
 
 
-# The pairs' symbols begin with P, the stocks' with S (benchmarks.tick makes them so).
+# benchmarks.tick gives pairs symbols that begin with P, and stocks symbols that begin with S.
 _IS_IN = "(t.partition IS NULL OR CASE WHEN t.partition LIKE 'P%' THEN c.pairs ELSE c.stocks END)"
 _TEXT = "replace(replace({column}, t.run_id, c.run_id), '|5m', '|' || c.timeframe)"
 _COPIES = (
@@ -277,13 +277,13 @@ _COPIES = (
 
 
 def moments(first: date, days: int) -> Iterator[datetime]:
-    """17:55 UTC of each day: New York trades then, summer and winter."""
+    """17:55 UTC of each day, when New York trades in summer and in winter."""
     for number in range(days):
         yield datetime(first.year, first.month, first.day, 17, 55, 1, tzinfo=UTC) + timedelta(days=number)
 
 
 def main(given: dict[str, object]) -> None:
-    """Live; print a line of JSON a day."""
+    """Run the days; print one line of JSON per day."""
     with Database(database_url(Settings.from_env())) as database, DagsterInstance.get() as instance:
         life = Life(database, instance, is_maintained=bool(given["maintain"]), ticks=int(str(given["ticks"])))
         instance.add_dynamic_partitions(str(SYMBOLS.name), list(life.watched.symbols))

@@ -1,4 +1,4 @@
-"""What a process costs: CPU seconds with all it started and waited for, wall seconds, peak memory."""
+"""What a process costs: CPU seconds including the processes it waited for, wall seconds, peak memory."""
 
 import os
 import resource
@@ -17,7 +17,7 @@ def _megabytes(usage: Any) -> float:
 
 
 class Cost:
-    """Counts from the start of the process, so that imports are in it, as they are in a Dagster run."""
+    """Counts from the start of the process, so that imports are included, as in a Dagster run."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
@@ -33,7 +33,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a program cost from its start to its end. `peak_mb` is that of the largest of its processes."""
+    """What a program cost from start to end. `peak_mb` is the peak of the largest of its processes."""
 
     cpu_s: float
     wall_s: float
@@ -43,15 +43,15 @@ class Spent:
 def spend(command: Sequence[str], env: Mapping[str, str], log: Path) -> Spent:
     """Run `command` to its end and return what it cost, with every process that it started and waited for.
 
-    What it prints goes to `log`, not into a pipe that somebody would have to read meanwhile.
+    Its output goes to `log`, because somebody would have to read from a pipe meanwhile.
 
     Raises:
-        SystemExit: when it failed; with the end of what it printed.
+        SystemExit: when it failed, with the end of its output.
     """
     began = time.perf_counter()
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=dict(env), stdout=output, stderr=subprocess.STDOUT)
-        # Of this child alone: RUSAGE_CHILDREN would add up all children that this process ever had.
+        # For this child alone: RUSAGE_CHILDREN adds up all children that this process ever had.
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     wall = time.perf_counter() - began
@@ -62,7 +62,7 @@ def spend(command: Sequence[str], env: Mapping[str, str], log: Path) -> Spent:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A cost that grows with a number: `fixed` and `slope` for each."""
+    """A cost that grows with a number: `fixed` + `slope` · number."""
 
     fixed: float
     slope: float
@@ -73,7 +73,7 @@ class Line:
 
 
 def fit(points: Sequence[tuple[float, float]]) -> Line:
-    """The line of least squares through `points` of (number, cost); through the origin when only one number occurs.
+    """The least-squares line through `points` of (number, cost); through the origin when there is only one number.
 
     Raises:
         ValueError: when there are no points.

@@ -1,11 +1,11 @@
-"""The pipeline this project replaces, as one Dagster run a partition: the baseline of `benchmarks.tick`.
+"""The pipeline that this project replaces, as one Dagster run per partition: the baseline of `benchmarks.tick`.
 
-Four functions in a row for one symbol on one timeframe: fetch the whole history in an API call of its own, compute the
-EMAs, the trend and the trades over all of it, and write every table from scratch, row by row as scripts do.
+Four functions in a row for one symbol on one timeframe: fetch the whole history with an API call of its own, compute
+the EMAs, the trend and the trades over all of it, and write every table from scratch, row by row as scripts do.
 
-Run as a process, it executes partitions one after another, each in a run worker of its own. Its job `naive` is what
-Dagster does when nothing is said: the multiprocess executor, a process a step. `naive_in_process` has all steps in the
-worker, which somebody has to know of.
+Run as a process, it executes partitions one after another, each in its own run worker. The job `naive` uses Dagster's
+defaults: the multiprocess executor, one process per step. `naive_in_process` has all steps in the worker, which is an
+option that one has to know.
 """
 
 import json
@@ -27,7 +27,7 @@ from dagster import (
 )
 from psycopg2.extras import execute_batch
 
-# What the code location needs to know, as JSON: symbols, sandbox, database, start, end.
+# The input of the code location, as JSON: symbols, sandbox, database, start, end.
 GIVEN_VARIABLE = "EMA_BENCHMARK_NAIVE"
 DEFAULT_JOB, IN_PROCESS_JOB = "naive", "naive_in_process"
 
@@ -114,14 +114,14 @@ def definitions(symbols: list[str], sandbox: str, database: str, start: datetime
 
 
 def location() -> Definitions:
-    """The definitions for what GIVEN_VARIABLE says."""
+    """The definitions for the input in GIVEN_VARIABLE."""
     given = json.loads(os.environ[GIVEN_VARIABLE])
     start, end = (datetime.fromisoformat(given[name]) for name in ("start", "end"))
     return definitions(given["symbols"], given["sandbox"], given["database"], start, end)
 
 
 def main() -> None:
-    """Run jobs and symbols as the JSON on the command line says; print what each run cost, as JSON."""
+    """Run the jobs and symbols of the JSON on the command line; print the cost of each run as JSON."""
     from benchmarks.worker import work
 
     given = json.loads(sys.argv[1])

@@ -1,4 +1,4 @@
-"""The baseline's code location, as its run workers and their steps load it."""
+"""The code location of the baseline: its run workers and their steps load it."""
 
 from benchmarks.naive import location
 

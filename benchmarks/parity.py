@@ -1,15 +1,16 @@
-"""After how many bars two EMAs of the same closes agree that were begun differently. Figures for docs/SIGNALS.md.
+"""After how many bars do two EMAs of the same closes agree that were begun differently? Figures for docs/SIGNALS.md.
 
     python -m benchmarks.parity [FILE …] [--symbol AAPL --timeframe 1d] [--json]
 
-FILES are CSV or Parquet as `ema-assets ingest` takes them; without any, the sandbox's market is measured. Each series
-is cut into windows of 500 bars that begin at places spread over it. In each window three averages are compared:
+FILES are CSV or Parquet, as `ema-assets ingest` takes them. Without any, the market of the sandbox is measured. Each
+series is cut into windows of 500 bars, spread evenly over it. In each window three averages are compared:
 
-    mean      begun with the window by the mean of the first n closes: ema_assets.signals.ema_signals, TA-Lib
-    first     begun with the window by its first close: polars and pandas `ewm(adjust=False)`
-    long      the same recurrence over the whole series: a chart that knows more history
+    mean      begins with the mean of the first n closes of the window: ema_assets.signals.ema_signals, TA-Lib
+    first     begins with the first close of the window: polars and pandas `ewm(adjust=False)`
+    long      begins with the series: a chart that knows more history
 
-Two agree from the bar on, counted from the window's first, where their relative difference stays below 1e-6.
+Two averages agree from the bar on, counted from the first of the window, where their relative difference stays below
+1e-6.
 """
 
 import argparse
@@ -55,11 +56,11 @@ _NO_TREND = pl.DataFrame(schema={"symbol": pl.String(), "trend": pl.String(), "b
 
 @dataclass(frozen=True)
 class Agreement:
-    """Bars, counted from the first of a window, from which on two averages agree: the median and the worst window.
+    """From which bar of a window on two averages agree: the median and the worst window.
 
     `at_converged` is the worst relative difference of the slow averages from bar CONVERGED_AFTER_BARS on.
-    `crossover_differs_until` is the last bar of any window at which one has a crossover and the other has not; 0 when
-    all are alike. A bar where only one of the two has a value yet is not counted.
+    `crossover_differs_until` is the last bar of any window at which only one of the two has a crossover; 0 for none.
+    Bars at which only one of the two has a value yet do not count.
     """
 
     median: dict[str, float]
@@ -72,7 +73,7 @@ class Agreement:
 class Parity:
     """One series. `long` is None when no window begins 500 bars into it.
 
-    `talib` and `pandas` are the worst relative differences from the whole series computed by them.
+    `talib` and `pandas` are the worst relative differences from what these libraries compute over the whole series.
     """
 
     series: str
@@ -120,7 +121,7 @@ def _frame(market: Market, instrument: Instrument, timeframe: Timeframe, start: 
 
 
 def _first(closes: pl.DataFrame) -> pl.DataFrame:
-    """As `ema_signals`, but begun by the first close; there is a value at every bar."""
+    """As `ema_signals`, but with the first close as the first value, so that every bar has one."""
     return closes.with_columns(
         *(pl.col("close").ewm_mean(span=n, adjust=False).over("symbol").alias(f"ema_{n}") for n in SPANS),
         bar_number=pl.int_range(1, pl.len() + 1).over("symbol"),
@@ -128,7 +129,7 @@ def _first(closes: pl.DataFrame) -> pl.DataFrame:
 
 
 def _agreement(one: pl.DataFrame, other: pl.DataFrame) -> Agreement:
-    """Compare two frames of signals over the same windows, which are called `symbol`."""
+    """Compare two frames of signals over the same windows; the column `symbol` has the names of the windows."""
     keys = ["symbol", "ts"]
     pairs = one.join(other.drop("bar_number"), on=keys, how="inner", maintain_order="left", suffix="_other")
     median, worst = {}, {}
@@ -136,7 +137,7 @@ def _agreement(one: pl.DataFrame, other: pl.DataFrame) -> Agreement:
         name = f"ema_{span}"
         differs = (pl.col(name) / pl.col(f"{name}_other") - 1).abs() >= AGREED
         agreed = pairs.group_by("symbol").agg(
-            # The first bar that both have, if they agree at once.
+            # When they agree at once, it is the first bar that both have.
             pl.max_horizontal(pl.col("bar_number").filter(differs).max() + 1, pl.lit(span)).alias("bar")
         )["bar"]
         median[name] = float(agreed.median() or span)  # type: ignore[arg-type]
@@ -150,7 +151,7 @@ def _agreement(one: pl.DataFrame, other: pl.DataFrame) -> Agreement:
         for each in (one, other)
     ]
     both = crossings[0].join(crossings[1], on=keys, suffix="_other")
-    # At the slow EMA's first bar a trend begins, which is no crossover on either side.
+    # The first bar of the slow EMA begins a trend, which is no crossover on either side.
     unlike = both.filter(pl.col("bar_number") > SLOW_SPAN, pl.col("crossover").ne_missing(pl.col("crossover_other")))[
         "bar_number"
     ]
@@ -158,7 +159,7 @@ def _agreement(one: pl.DataFrame, other: pl.DataFrame) -> Agreement:
 
 
 def measure(name: str, bars: pl.DataFrame) -> Parity:
-    """Compare the ways to begin over windows of one series (ts, close; ascending)."""
+    """Compare the ways to begin an average, over windows of one series (ts, close; ascending)."""
     closes = bars.select(pl.lit("").alias("symbol"), "ts", "close")
     last_start = max(bars.height - WINDOW_BARS, 0)
     starts = np.unique(np.linspace(0, last_start, min(MOST_WINDOWS, last_start + 1)).astype(int)).tolist()
@@ -167,7 +168,7 @@ def measure(name: str, bars: pl.DataFrame) -> Parity:
     )
     mean, first = ema_signals(windows, _NO_STATE), _first(windows)
     whole = ema_signals(closes, _NO_STATE)
-    # Only windows before which the long history has itself forgotten how it began.
+    # Only windows that begin where the long history has forgotten its own beginning.
     late = mean.filter(pl.col("symbol").cast(pl.Int64) >= WINDOW_BARS)
     long = late.select("symbol", "ts", "bar_number").join(
         whole.drop("symbol", "bar_number"), on="ts", how="left", maintain_order="left"
@@ -253,7 +254,7 @@ def main() -> None:
     ).items():
         name = f"{symbol}|{timeframe}"
         if series.height < WINDOW_BARS:
-            print(f"{name}: left out, for it has {series.height} bars of at least {WINDOW_BARS}", file=sys.stderr)
+            print(f"{name}: left out, because it has {series.height} bars of at least {WINDOW_BARS}", file=sys.stderr)
             continue
         found.append(measure(name, series))
     if not found:

@@ -1,4 +1,4 @@
-"""What reading the results costs: `strategy_performance` added up and the screener asked, over tables filled by SQL.
+"""What reading the results costs: refresh `strategy_performance`, read the screener, over tables filled by SQL.
 
 python -m benchmarks.results [--explain]
 """
@@ -20,21 +20,21 @@ from ema_assets.model.timeframes import FETCHED
 from ema_assets.operations.refresh_performance import refresh
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh.graph import build
-from ema_assets.runtime.embedded import EmbeddedServer
+from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
 
 BARS = 2_000
 _FIRST = "timestamptz '2026-01-05 14:30+00'"
 _SERIES = "market.instrument i CROSS JOIN unnest(ARRAY['5m', '15m', '30m', '1h', '4h', '1d']) AS f(timeframe)"
-# A series of its first and its newest bar: nothing else of bars and signals is read here.
+# A series has its first and its newest bar here: no other bars and signals are read.
 _ENDS = f"FROM {_SERIES} CROSS JOIN (VALUES (1), ({BARS})) AS b(n)"
 _TS = f"{_FIRST} + n * interval '5 minutes'"
 
 
 @contextmanager
 def filled(symbols: int, trades: int) -> Iterator[Database]:
-    """A database with the ends of `symbols` x 6 series, and `trades` trades of two strategies on each."""
+    """A database with the first and newest bar of `symbols` x 6 series, and `trades` trades per strategy on each."""
     instruments = tuple(Instrument(f"S{number:05}", "XNYS") for number in range(symbols))
     watched = Watchlist(instruments, dict.fromkeys(FETCHED, 300))
     with tempfile.TemporaryDirectory() as folder, EmbeddedServer(Path(folder) / "postgres") as server:
@@ -85,7 +85,7 @@ def _fill(database: Database, trades: int, strategies: list[str]) -> None:
 
 
 def _explain(database: Database, sql: str) -> None:
-    # The database's own way of reading wraps a statement into COPY, which cannot explain.
+    # `Database` wraps a statement into COPY, which cannot explain.
     with closing(psycopg2.connect(database.url)) as connection, connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS) {sql}")
         print("\n".join(line for (line,) in cursor.fetchall()))

@@ -1,16 +1,16 @@
-"""Hours of a fast virtual market under a real `ema-assets up`, with everything that may go wrong, and a reckoning.
+"""Hours of a fast virtual market under a real `ema-assets up`, with faults, and a comparison at the end.
 
     python -m benchmarks.soak --minutes 60 [--symbols 20] [--speed 60] [--seed 930] [--sweep-seconds 5] [--json]
 
-Real: `ema-assets up` (`dagster dev` with webserver, daemon, code server and a process a run) on a PostgreSQL of the
-script's own, the sandbox exchange on a socket, GraphQL. Virtual: the market's time (EMA_CLOCK); at 60 times a 5m bar
-closes every 5 s. Schedules tick by the machine's clock, so most runs are launched by the sweep.
+Real: `ema-assets up` (`dagster dev` with webserver, daemon, code server and one process per run) on its own PostgreSQL,
+the sandbox exchange on a socket, GraphQL. Virtual: the time of the market (EMA_CLOCK). At 60 times the speed, a 5m bar
+closes every 5 s. Schedules fire by the machine's clock, so the sweep launches most runs.
 
-What happens, at a share of the time: bars are corrected by the exchange all along; at 30 % the worker of a run is
-killed; at 40 % a person launches a backfill of everything, as the UI does; at 70 % Postgres is killed (an immediate
-stop, as in a crash) and started again. Then the market slows down to the machine's pace, and when nothing is stale
-any more all is stopped. The same symbols are then loaded from the exchange into an empty database, without Dagster,
-and every table of every series must be equal, column by column. Exit code 1 when anything is not, or stays stale.
+The exchange corrects bars all the time. At 30 % of the time the worker of a run is killed. At 40 % a person launches a
+backfill of everything, as the UI does. At 70 % PostgreSQL is killed (an immediate stop, as in a crash) and started
+again. Then the market slows down to the pace of the machine, and when nothing is stale any more, everything is stopped.
+The same symbols are loaded from the exchange into an empty database without Dagster, and every table of every series
+must be equal, column by column. The exit code is 1 when a row differs or a series stays stale.
 """
 
 import argparse
@@ -46,7 +46,7 @@ from ema_assets.refresh.clients import open_provider
 from ema_assets.refresh.fetch import FetchRules
 from ema_assets.refresh.graph import build
 from ema_assets.reports import status
-from ema_assets.runtime.embedded import EmbeddedServer
+from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.runtime.stack import _free_port
 from ema_assets.sandbox.faults import CorrectedBar
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
@@ -56,10 +56,10 @@ from ema_assets.store.database import Database
 _START = datetime(2026, 11, 17, 14, 0, tzinfo=UTC)
 _KILL_AT, _BACKFILL_AT, _RESTART_AT = 0.3, 0.4, 0.7
 _CORRECT_SECONDS = 10.0
-# The last 5m bars of a day in New York, of an early one, and of a pair's day: hour and minute, UTC, in winter.
+# The last 5m bar of a day in New York, of a day with an early close, and of a pair: hour and minute, UTC, in winter.
 _LAST_BARS = {(20, 55), (17, 55), (23, 55)}
 _LOAD_SECONDS, _SETTLE_SECONDS, _AWAY_SECONDS = 600.0, 900.0, 120.0
-# After the fast time the last bar has closed this long ago.
+# The fast time ends this long after the close of a bar.
 _AFTER_CLOSE = timedelta(seconds=10)
 _NOT_COMPARED = {OHLC: {"stored_at"}}
 # Everything that is on by default.
@@ -69,7 +69,7 @@ ASSETS = tuple(node.name for node in GRAPH.on)
 
 @dataclass(slots=True)
 class Correction:
-    """A bar that the exchange has changed after its close."""
+    """A bar that the exchange changed after its close."""
 
     number: int
     symbol: str
@@ -79,7 +79,7 @@ class Correction:
 
 @dataclass(slots=True)
 class Soak:
-    """One soak: what runs, and what has happened so far."""
+    """One soak: what is running, and what has happened so far."""
 
     server: EmbeddedServer
     url: str
@@ -97,7 +97,7 @@ class Soak:
     disturbed: list[tuple[datetime, datetime]] = field(default_factory=list)
 
     def say(self, line: str) -> None:
-        """Print what happens on stderr, and remember it."""
+        """Print an event on stderr, and keep it for the report."""
         stamp = f"{time.monotonic() - self.started:7.1f} s  {clock.now():%a %H:%M}  {line}"
         self.events.append(stamp)
         print(stamp, file=sys.stderr, flush=True)
@@ -140,7 +140,7 @@ class Soak:
         return self.runs().filter(~pl.col("status").is_in(["SUCCESS", "FAILURE", "CANCELED"])).height
 
     def stale(self, now: datetime) -> int:
-        """Series of any asset that are stale or failing or have never been computed."""
+        """How many series of all assets are stale, failing, or never computed."""
         with Database(self.url) as database, database.transaction() as transaction:
             rows = status.by_asset(transaction, now)
         full = len(ASSETS) * len(ORDER)
@@ -156,7 +156,7 @@ class Soak:
             return
         ts, high, low, close = found.row(0)
         if (ts.hour, ts.minute) in _LAST_BARS:
-            # Taken back, because 5m bars were not looked at again, it would still be in the 1d bar.
+            # When nobody requests the 5m bar again the correction is withdrawn, but the 1d bar would still contain it.
             self.skipped += 1
             return
         changed = round(low + (high - low) * 0.3, 4)
@@ -166,7 +166,7 @@ class Soak:
             self.corrections.append(Correction(number, symbol, ts, changed))
 
     def withdraw_unseen(self) -> None:
-        """Take back corrections that came when the bar was not looked at again any more, and nobody can know of."""
+        """Withdraw corrections that came too late: the bar was not requested again, so nobody can know them."""
         for each in list(self.corrections):
             found = self.sql("SELECT close FROM market.ohlc_5m WHERE symbol = $1 AND ts = $2", each.symbol, each.ts)
             if found.item() != each.close:
@@ -203,7 +203,7 @@ class Soak:
             self.say(f"backfill ended: {found}")
 
     def kill_a_worker(self) -> bool:
-        """Send SIGKILL to the process of a run that is at work; False when there is none at the moment."""
+        """Send SIGKILL to the process of a running run; False when none is running."""
         running = self.runs().filter(pl.col("status") == "STARTED")
         for run_id, kind in running.select("run_id", "kind").iter_rows():
             said = self.sql("SELECT event FROM dagster.event_logs WHERE run_id = $1 AND event LIKE '%(pid: %'", run_id)[
@@ -228,7 +228,7 @@ class Soak:
         time.sleep(2)
         self.server.start()
         self.disturbed.append((began, datetime.now(UTC) + timedelta(seconds=60)))
-        self.say(f"Postgres was away for {(datetime.now(UTC) - began).total_seconds():.1f} s")
+        self.say(f"PostgreSQL was away for {(datetime.now(UTC) - began).total_seconds():.1f} s")
 
 
 @contextmanager
@@ -262,7 +262,7 @@ def _wait(is_true: Callable[[], object], seconds: float, what: str) -> None:
 
 
 def live(soak: Soak, minutes: float) -> None:
-    """Load, then let time pass and things go wrong, until the fast time is over."""
+    """Wait for the history, then cause the faults while time passes, until the fast time is over."""
     _wait(lambda: soak.stale(clock.now()) <= 4 * len(soak.symbols), _LOAD_SECONDS, "history loaded")
     soak.say("history loaded")
     began, seconds = time.monotonic(), minutes * 60
@@ -282,7 +282,7 @@ def live(soak: Soak, minutes: float) -> None:
             soak.watch_backfill()
             well_at = passed
         except (EmaAssetsError, OSError):
-            # Whatever asks the database or the UI may meet the restart, as a person would; for a while.
+            # The database and the UI may be away for a while during the restart.
             if passed - well_at > _AWAY_SECONDS:
                 raise
         soak.loads.append(os.getloadavg()[0])
@@ -291,7 +291,7 @@ def live(soak: Soak, minutes: float) -> None:
 
 
 def settle(soak: Soak) -> bool:
-    """Wait until nothing is stale and nothing runs; False when that does not come."""
+    """Wait until nothing is stale and nothing runs; False when that does not happen in time."""
     deadline = time.monotonic() + _SETTLE_SECONDS
     while time.monotonic() < deadline:
         with suppress(EmaAssetsError, OSError):
@@ -362,10 +362,10 @@ def _first_difference(mine: pl.DataFrame, again: pl.DataFrame) -> str:
 
 
 def latency(soak: Soak) -> list[dict[str, Any]]:
-    """From close to strategy row in the machine's seconds: p50 and p99, during the backfill and outside.
+    """Seconds of the machine from close to strategy row: p50 and p99, during the backfill and outside of it.
 
-    `newest` as `status` counts: the newest bar of each run, each series once. `every` counts every close of a pair that
-    trades around the clock: until a run has taken it to the end of the chain, alone or with later ones.
+    `newest` counts as `status` does: the newest bar of each run, each series once. `every` counts every close of a pair
+    that trades around the clock, until a run has taken it to the end of the chain, alone or with later closes.
     """
     rows = soak.sql("SELECT timeframe, closed_at, series, seconds, committed_at FROM market.close_latency ORDER BY 5")
     found = []
@@ -407,7 +407,7 @@ def latency(soak: Soak) -> list[dict[str, Any]]:
 
 
 def history(soak: Soak) -> dict[str, Any]:
-    """Runs by kind and status, the failed ones with what they say, sweeps."""
+    """Runs by kind and status, the errors of those that failed, and the ticks of schedules and sensors."""
     runs = soak.runs()
     counted = Counter((kind, status) for kind, status in runs.select("kind", "status").iter_rows())
     failed = []
@@ -436,14 +436,14 @@ def history(soak: Soak) -> dict[str, Any]:
 
 
 def soak_for(minutes: float, symbols: int, speed: float, seed: int, sweep_seconds: int, folder: Path) -> dict[str, Any]:
-    """All of it; what came of it."""
+    """Run the whole soak; return its figures."""
     home = folder / "home"
     home.mkdir(parents=True)
     (home / "watchlist.toml").write_text(_watchlist(symbols, 10, everything=True))
     watched = watchlist.load(home / "watchlist.toml")
     with EmbeddedServer(folder / "server") as server:
         url = _new_database(server, "soak")
-        # Loading takes a while before the minutes begin; the fast time ends a little after a bar has closed.
+        # Loading takes a while before the minutes begin. The fast time ends shortly after the close of a bar.
         load_minutes = 1 + symbols / 50
         fast = timedelta(minutes=(minutes + load_minutes) * speed)
         until = _START + fast - fast % BASE.duration + _AFTER_CLOSE
@@ -466,11 +466,11 @@ def soak_for(minutes: float, symbols: int, speed: float, seed: int, sweep_second
                 live(soak, minutes)
                 while clock.now() < until:
                     time.sleep(1)
-                soak.say("the market runs at the machine's pace now")
+                soak.say("the market now runs at the pace of the machine")
                 is_settled = settle(soak)
             soak.withdraw_unseen()
             if soak.withdrawn:
-                soak.say(f"{soak.withdrawn} corrections came too late to be looked at, and are taken back")
+                soak.say(f"{soak.withdrawn} corrections came too late to be requested, and are withdrawn")
             found = compare(soak, Settings.from_env(env))
             return {
                 "minutes": minutes,
@@ -489,13 +489,13 @@ def soak_for(minutes: float, symbols: int, speed: float, seed: int, sweep_second
 
 
 def report(found: dict[str, Any]) -> None:
-    """Print it for people."""
+    """Print the figures for people."""
     print(f"load {found['load']:.1f} on {os.cpu_count()} cores; the backfill took {found['backfill_s']:.0f} s")
     for name in ("runs", "ticks"):
         print(f"{name}: " + ", ".join(f"{count} {what}" for what, count in found[name].items()))
     for run in found["not_successful"]:
         print(f"  {run}")
-    print("from close to strategy row, seconds: p50 / p99 of the newest bar of each run; of every bar of the pairs")
+    print("seconds from close to strategy row, p50 / p99: of the newest bar of each run; of every bar of the pairs")
     for row in found["latency"]:
         newest, every = (
             " / ".join("   -  " if row[f"{kind}_{p}"] is None else f"{row[f'{kind}_{p}']:6.1f}" for p in ("p50", "p99"))
@@ -514,16 +514,20 @@ def report(found: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="A fast virtual market under a real Dagster, and what came of it.")
+    parser = argparse.ArgumentParser(
+        description="A fast virtual market under a real Dagster, with faults, and a comparison at the end."
+    )
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--symbols", type=int, default=20)
     parser.add_argument("--speed", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=930)
     parser.add_argument("--sweep-seconds", type=int, default=5)
-    parser.add_argument("--folder", type=Path, help="A new folder that is kept, with all logs; else a temporary one.")
+    parser.add_argument(
+        "--folder", type=Path, help="A new folder that is kept, with all logs. [default: a temporary one]"
+    )
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    # Ends like Ctrl-C, so that nothing that was started stays.
+    # End as with Ctrl-C, so that everything that was started is stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="ema-soak-") as name:
         found = soak_for(

@@ -4,14 +4,13 @@
     python -m benchmarks.tick --compare-history 7 1825 [--compare-symbols 20] [--json]
     python -m benchmarks.tick --compare-assets [--compare-symbols 100] [--json]
 
-Everything is real: an embedded PostgreSQL, the sandbox exchange on a socket, and a worker process for each planned run,
-`dagster api execute_run`, with Dagster's storage in Postgres. Every series has one new bar. The baseline is measured
-beside it: a Dagster run a partition that recomputes everything (`benchmarks.naive`), in worker processes as well, at
-1, 2 and 4 partitions; its cost at a size is on the line through these, for runs do not share work.
+Everything is real: an embedded PostgreSQL, the sandbox exchange on a socket, and one worker process per planned run
+(`dagster api execute_run`), with Dagster's storage in PostgreSQL. Every series has one new bar. The baseline is
+measured beside it: one Dagster run per partition that recomputes everything (`benchmarks.naive`), also in worker
+processes, for 1, 2 and 4 partitions. Its runs share no work, so its cost at a size lies on the line through these.
 
-With --compare-assets they tick with the chain from bars to trades alone, and with every signal and strategy there is.
-With --compare-history the same symbols tick several times on databases with different histories, and have everything
-computed again, so that time and memory of both can be compared.
+--compare-assets compares ticks with the chain from bars to trades alone and ticks with every signal and strategy.
+--compare-history compares ticks on databases with different histories, and full recomputations on them.
 """
 
 import argparse
@@ -35,19 +34,19 @@ from benchmarks.measure import Line, fit
 from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES
 from ema_assets.market.calendars import exchange_sessions
 from ema_assets.model.asset_names import CHAIN
-from ema_assets.runtime.embedded import EmbeddedServer
+from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.signals.discovery import discover
 from ema_assets.store.migrations import migrate
 
 _DAGSTER_YAML = Path(__file__).parent.parent / "dagster.yaml"
 
-# Loading ten days of 10,000 symbols takes a quarter of an hour; three days are more bars than any EMA looks back.
+# Loading ten days of 10,000 symbols takes a quarter of an hour. Three days have more bars than any EMA looks back.
 _DAYS, _DAYS_WHEN_MANY, _MANY = 10, 3, 2_000
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What `partitions` runs of the replaced pipeline cost: CPU and wall seconds on lines through what was measured."""
+    """The cost of the replaced pipeline, CPU and wall seconds: lines through what runs of `partitions` took."""
 
     partitions: list[int]
     cpu: Line
@@ -59,9 +58,9 @@ class Baseline:
 class Row:
     """What one tick of one size costs, and what the baseline would cost.
 
-    `in_run_s` and `by_asset_s` are seconds by Dagster's record of the runs, one after another; `cpu_s` and `wall_s`
-    are of their processes, from start to end, with all children. `naive_…` are of Dagster's default, a process a step;
-    `…_in_process` of the same with all steps in one process.
+    `in_run_s` and `by_asset_s` are seconds in Dagster's record of the runs, added up. `cpu_s` and `wall_s` are those of
+    their processes from start to end, with all children. `naive_…` is the baseline with Dagster's default, one process
+    per step; `…_in_process` is the same with all steps in one process.
     """
 
     symbols: int
@@ -94,7 +93,7 @@ class Row:
 
 @dataclass(frozen=True)
 class History:
-    """Ticks on one length of history: medians of several; and the computing of all of it in one run, by symbols."""
+    """One length of history: medians of several ticks, and full recomputations in one run (`full`, by symbols)."""
 
     history_days: int
     symbols: int
@@ -109,7 +108,7 @@ class History:
 
 
 def tick_time() -> datetime:
-    """A moment two hours into the last New York session that is over: every series has a bar that has just closed."""
+    """Two hours into the last New York session that is over, when every series has a bar that has just closed."""
     today = datetime.now(UTC).date()
     past = exchange_sessions("XNYS", today - timedelta(days=10), today - timedelta(days=1))
     opened = past["open"][-1]
@@ -168,7 +167,7 @@ def _new_database(server: EmbeddedServer, name: str) -> str:
 
 @dataclass(frozen=True)
 class _World:
-    """A server, an exchange, and how to run a task of `benchmarks.tick_run` on them."""
+    """A server, an exchange, and a way to run a task of `benchmarks.tick_run` on them."""
 
     server: EmbeddedServer
     folder: Path
@@ -208,12 +207,12 @@ def _world(symbols: int, history_days: int, *, everything: bool = False) -> Iter
 def measure_baseline(
     world: _World, history_days: int, partitions: Sequence[int], moment: datetime, say: Callable[[str], None]
 ) -> Baseline:
-    """Run the replaced pipeline for each number of `partitions` in turn, a run a partition, one after another."""
+    """Run the replaced pipeline for each number of `partitions`: one run per partition, one after another."""
     symbols = [f"S{number:05}" for number in range(max(partitions))]
     database = _new_database(world.server, "naive")
     env = {
         **_environment(world.folder, database, world.sandbox),
-        # benchmarks.naive names the variable; to import it here would cost this process Dagster's start.
+        # benchmarks.naive has a name for this variable, but importing it would import Dagster into this process.
         "EMA_BENCHMARK_NAIVE": json.dumps(
             {
                 "symbols": symbols,
@@ -244,7 +243,7 @@ def row_of(
     baseline: Baseline,
     load_average: float,
 ) -> Row:
-    """The row of one size, from what its processes have `found` and the baseline."""
+    """The row of one size, from the figures `found` by its processes and from the baseline."""
     naive, in_process = baseline.cpu.at(symbols), baseline.cpu_in_process.at(symbols)
     return Row(
         symbols=symbols,
@@ -269,7 +268,7 @@ def measure(
     baselines: dict[int, Baseline],
     say: Callable[[str], None],
 ) -> Row:
-    """Load the history, run one tick, evaluate idle ticks; and run the baseline where `baselines` has none yet."""
+    """Load the history, run one tick, evaluate idle ticks. Run the baseline when `baselines` has none yet."""
     moment = tick_time()
     with _world(symbols, history_days) as world:
         say(f"{symbols} symbols: loading {history_days} days of history …")
@@ -289,7 +288,7 @@ def compare(
 ) -> list[History]:
     """Ticks and full recomputations of so many symbols on each length of history.
 
-    The histories take turns, a tick each, so that other work on the machine falls on all of them.
+    The histories take turns, one tick each, so that other work on the machine affects all of them.
     """
     moment = tick_time()
     moments = [moment + number * timedelta(minutes=5) for number in range(ticks)]
@@ -328,7 +327,7 @@ def compare(
 
 
 def compare_assets(symbols: int, ticks: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Ticks with the chain alone and with every signal and strategy, in turns; medians."""
+    """Medians of ticks with the chain alone and with every signal and strategy, in turns."""
     moment = tick_time()
     found = []
     with ExitStack() as stack:
@@ -359,7 +358,7 @@ def _print_assets(rows: Sequence[Mapping[str, Any]]) -> None:
         print(f"  peak {row['peak_mb']:.0f} MB, {row['events']:.0f} events; medians of {row['ticks']} ticks")
         print("  last: " + ", ".join(f"{asset} {seconds:.2f}" for asset, seconds in row["by_asset_s"].items()))
     chain, everything = rows
-    print(f"all take {everything['in_run_s'] / chain['in_run_s']:.2f} x the time of the chain")
+    print(f"everything takes {everything['in_run_s'] / chain['in_run_s']:.2f} x the time of the chain")
 
 
 def _print_row(row: Row) -> None:
@@ -368,20 +367,18 @@ def _print_row(row: Row) -> None:
     print(f"{row.symbols} symbols, {row.history_days} days of 5m history ({row.bars:,} bars), one new bar each")
     print(f"  planning        {row.plan_ms:8.1f} ms")
     print(f"  in-run          {row.in_run_s:8.2f} s   in {row.runs} run{'s' * (row.runs > 1)} ({by_asset})")
-    print(
-        f"  CPU             {row.cpu_s:8.2f} s   with the start of the run's process; {row.wall_s:.1f} s on the clock"
-    )
-    print(f"  events          {row.events:8}     {row.events_per_s:.0f} a second")
+    print(f"  CPU             {row.cpu_s:8.2f} s   with the start of the processes; {row.wall_s:.1f} s on the clock")
+    print(f"  events          {row.events:8}     {row.events_per_s:.0f} per second")
     print(f"  SQL statements  {row.sql_statements:8}")
     print(f"  API calls       {row.api_calls:8}")
     print(f"  peak memory     {row.peak_mb:8.0f} MB")
     print(
-        f"  nothing stale   {row.idle_schedule_ms:8.0f} ms  for the 5m schedule to say so, "
-        f"{row.idle_sweep_ms:.0f} ms for the sweep"
+        f"  nothing stale   {row.idle_schedule_ms:8.0f} ms  until the 5m schedule says so, "
+        f"{row.idle_sweep_ms:.0f} ms until the sweep does"
     )
     print(
         f"  baseline        {row.naive_cpu_s:8.0f} s   CPU, {row.naive_wall_s:.0f} s one after another: "
-        f"{row.naive_cpu_fixed_s:.1f} s + {row.naive_cpu_slope_s:.1f} s a partition, from runs of {measured} partitions"
+        f"{row.naive_cpu_fixed_s:.1f} s + {row.naive_cpu_slope_s:.1f} s per partition, measured with {measured}"
     )
     print(
         f"  ratio           {row.cpu_ratio:8.1f} x   less CPU; {row.cpu_ratio_in_process:.1f} x less than "
@@ -403,14 +400,14 @@ def _print_histories(rows: Sequence[History]) -> None:
             )
     first, last = rows[0], rows[-1]
     print(
-        f"a tick with {last.history_days} days takes {last.in_run_s / first.in_run_s:.2f} x the time, "
-        f"{last.cpu_s / first.cpu_s:.2f} x the CPU and {last.peak_mb / first.peak_mb:.2f} x the memory of one with "
+        f"A tick with {last.history_days} days takes {last.in_run_s / first.in_run_s:.2f} x the time, "
+        f"{last.cpu_s / first.cpu_s:.2f} x the CPU and {last.peak_mb / first.peak_mb:.2f} x the memory of a tick with "
         f"{first.history_days} days"
     )
 
 
 def history_days_of(symbols: int, given: int | None) -> int:
-    """The days of history for a size: what was `given`, else fewer where loading would take too long."""
+    """The days of history for a size: as `given`, else the default, which is smaller for many symbols."""
     return given or (_DAYS if symbols <= _MANY else _DAYS_WHEN_MANY)
 
 
@@ -420,14 +417,19 @@ def main() -> None:
     parser.add_argument(
         "--history-days",
         type=int,
-        help=f"calendar days of 5m bars that are there already: {_DAYS}, and {_DAYS_WHEN_MANY} above {_MANY} symbols",
+        help=f"days of 5m bars before the tick [default: {_DAYS}, and {_DAYS_WHEN_MANY} above {_MANY} symbols]",
     )
     parser.add_argument(
         "--naive-partitions", type=int, nargs="+", default=[1, 2, 4], metavar="N", help="sizes of the baseline"
     )
-    parser.add_argument("--compare-history", type=int, nargs="+", metavar="DAYS", help="compare ticks on histories")
+    parser.add_argument("--compare-history", type=int, nargs="+", metavar="DAYS", help="compare lengths of history")
     parser.add_argument("--compare-assets", action="store_true", help="compare the chain with all signals")
-    parser.add_argument("--compare-symbols", type=int, metavar="N", help="20 for histories, 100 for assets")
+    parser.add_argument(
+        "--compare-symbols",
+        type=int,
+        metavar="N",
+        help="symbols of a comparison [default: 20 for histories, 100 for assets]",
+    )
     parser.add_argument("--compare-ticks", type=int, default=5, metavar="N", help="ticks on each history")
     parser.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
     given = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The product's code location at a moment of the past: what the run workers of `benchmarks.tick` load."""
+"""The code location of the product at a moment of the past: the run workers of `benchmarks.tick` load it."""
 
 import os
 from datetime import datetime
@@ -15,5 +15,5 @@ def _now(_: MarketResource) -> datetime:
     return datetime.fromisoformat(os.environ[NOW_VARIABLE])
 
 
-# The resource is replaced nowhere else, so that the workers load exactly what production loads.
+# Only this method is replaced: otherwise the workers load exactly what production loads.
 MarketResource.now = _now  # type: ignore[method-assign]

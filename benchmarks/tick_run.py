@@ -45,7 +45,7 @@ def _cpu_s() -> float:
 
 
 def load(now: datetime) -> dict[str, Any]:
-    """Everything up to `now`, without Dagster, and the partitions that Dagster needs to know."""
+    """Load everything up to `now` without Dagster, and add the partitions to Dagster."""
     settings = Settings.from_env()
     watched = watchlist.load(settings.watchlist_path)
     began = time.perf_counter()
@@ -64,7 +64,7 @@ def load(now: datetime) -> dict[str, Any]:
         with database.transaction() as transaction:
             transaction.execute("UPDATE market.series_state SET recorded_at = computed_at")
             bars = transaction.query("SELECT count(*) AS n FROM market.ohlc_5m")["n"][0]
-    # What autovacuum does within minutes of a load.
+    # Autovacuum does this within minutes of a load.
     _execute("VACUUM ANALYZE")
     with DagsterInstance.get() as instance:
         instance.add_dynamic_partitions(str(SYMBOLS.name), list(watched.symbols))
@@ -72,7 +72,7 @@ def load(now: datetime) -> dict[str, Any]:
 
 
 def tick(now: datetime) -> dict[str, Any]:
-    """Plan, and execute what is planned, one run after another, each in a worker process; return what it cost."""
+    """Plan a tick and execute its runs one after another, each in a worker process; return what it cost."""
     settings = Settings.from_env()
     symbols = watchlist.load(settings.watchlist_path).symbols
     job = defs.resolve_job_def("refresh")
@@ -89,14 +89,14 @@ def tick(now: datetime) -> dict[str, Any]:
     events = _materializations() - events
     expected = len(configured(settings).on) * len(symbols)
     if events != expected:
-        raise SystemExit(f"{events} materializations were recorded, not {expected}")
+        raise SystemExit(f"{events} materializations were recorded, expected {expected}")
     in_run_s = sum(run.in_run_s for run in done)
     return {
         "runs": len(done),
         "plan_ms": round(plan_ms, 1),
         "in_run_s": round(in_run_s, 2),
         "by_asset_s": _by_step(done),
-        # The planner is a daemon that runs for ever, so its start is in no tick; each run worker's start is.
+        # The planner is part of a daemon, so its start is not in a tick. The start of each worker is.
         "cpu_s": round(plan_cpu_s + sum(run.spent.cpu_s for run in done), 2),
         "wall_s": round(sum(run.spent.wall_s for run in done), 2),
         "events": events,
@@ -108,7 +108,7 @@ def tick(now: datetime) -> dict[str, Any]:
 
 
 def full(_: datetime, symbols: int) -> dict[str, Any]:
-    """One run in which a person has the last `symbols` series asked for and computed again, from the first bar on."""
+    """One run as a person launches it: the last `symbols` series are requested and computed from the first bar on."""
     names = watchlist.load(Settings.from_env().watchlist_path).symbols[-symbols:]
     first, last = (str(Series(names[position], Timeframe.M5)) for position in (0, -1))
     with DagsterInstance.get() as instance:
@@ -123,11 +123,11 @@ def full(_: datetime, symbols: int) -> dict[str, Any]:
 
 
 def idle(now: datetime) -> dict[str, Any]:
-    """What the 5m schedule and the sweep take to find that none of the series of any timeframe is stale, in ms.
+    """How long the 5m schedule and the sweep take to find that nothing is stale, in milliseconds.
 
-    The code server makes an instance for each evaluation; so does this. Median of several after a first one.
+    As in the code server, each evaluation makes an instance. Median of several evaluations after a first one.
     """
-    # The ledger as it is when all is fresh; only 5m bars were really loaded.
+    # Make the ledger look as when everything is fresh; only 5m bars were really loaded.
     _execute(
         """
         UPDATE market.series_state SET checked_through = %s, dirty_from = NULL, dirty_end = NULL,
@@ -165,7 +165,7 @@ def _median_ms(evaluate: Callable[[], str | None]) -> float:
         said = evaluate()
         seconds.append(time.perf_counter() - began)
         if said is None:
-            raise SystemExit("something is stale, so this is no idle tick")
+            raise SystemExit("something is stale, so this is not an idle tick")
     return round(statistics.median(seconds[1:]) * 1000, 1)
 
 

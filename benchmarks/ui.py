@@ -1,11 +1,11 @@
-"""How long the pages of the Dagster UI take to show what one looks for in them, in a headless Chromium.
+"""How long the pages of the Dagster UI take to show their content, in a headless Chromium.
 
     python -m benchmarks.ui --url http://127.0.0.1:3000 [--folder shots] [--chromium chromium] [--json]
 
-The UI runs already (`ema-assets up`). Each page is opened twice in a new browser: the first time as after a login, the
-second time with what the browser has kept. The clock runs from the navigation, or from the click for a dialog, until
-the text of the page has what a user came for; screenshots show what that was. Needs `websockets`, which
-dagster-webserver brings, and a Chromium.
+The UI must be running (`ema-assets up`). Each page is opened twice in a new browser: the first time as after a login,
+the second time with the cache of the browser. The clock runs from the navigation, or from the click for a dialog, until
+the text of the page has what a user came for. Screenshots show it. Needs a Chromium, and `websockets`, which
+dagster-webserver brings.
 """
 
 import argparse
@@ -32,9 +32,9 @@ _LIMIT_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of the UI and the texts (regular expressions) that are there when it is, and no "Loading" any more.
+    """A page of the UI. It is there when all `texts` (regular expressions) are, and no "Loading" is left.
 
-    `click` names the button that is clicked first, if any.
+    `click` is the button that is clicked first, if any.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Seconds until a page was there, at the first and at the second time; None when it never was."""
+    """Seconds until a page was there, for the first and the second visit; None when it never was."""
 
     page: str
     first_s: float | None
@@ -53,7 +53,7 @@ class Shown:
 
 
 def pages(backfill: str | None) -> list[Page]:
-    """What is looked at: automation, runs, assets, and the newest backfill if there is one."""
+    """The pages: automation, runs, assets, and the newest backfill if there is one."""
     found = [
         Page("automation: schedules and sensors", "/automation", ("refresh_5m", "sweep", " ago")),
         Page("the 5m schedule", f"{_REPOSITORY}/schedules/refresh_5m", ("Latest tick", "View logs")),
@@ -77,7 +77,7 @@ def pages(backfill: str | None) -> list[Page]:
 
 @contextmanager
 def _chromium(command: str) -> Iterator[str]:
-    """A browser of its own; the address of its one tab."""
+    """Start a new browser; yield the address of its only tab."""
     with tempfile.TemporaryDirectory(prefix="ema-ui-") as folder:
         browser = subprocess.Popen(
             [
@@ -103,7 +103,7 @@ def _chromium(command: str) -> Iterator[str]:
 
 
 class _Tab:
-    """A tab of the browser, spoken to by its DevTools protocol."""
+    """A tab of the browser, driven by its DevTools protocol."""
 
     def __init__(self, socket: Any) -> None:
         self._socket = socket
@@ -122,7 +122,7 @@ class _Tab:
         return said.get("result", {}).get("value")
 
     async def open(self, url: str, page: Page) -> float | None:
-        """Seconds until `page` is there; None when it is not within the limit."""
+        """Seconds until `page` is there; None when it is not there within the limit."""
         await self.call("Page.navigate", url="about:blank")
         await asyncio.sleep(0.3)
         began = time.monotonic()
@@ -130,7 +130,7 @@ class _Tab:
         clicked = page.click is None
         while (took := time.monotonic() - began) < _LIMIT_SECONDS:
             if not clicked:
-                # The clock of a dialog runs from the click.
+                # For a dialog, the clock runs from the click.
                 clicked = bool(await self.value(_click(str(page.click))))
                 if clicked:
                     began = time.monotonic()
@@ -175,7 +175,7 @@ async def _look(socket_url: str, url: str, wanted: list[Page], folder: Path | No
 
 
 def newest_backfill(url: str) -> str | None:
-    """The id of the last backfill that was launched."""
+    """The id of the newest backfill."""
     query = "{ partitionBackfillsOrError(limit: 1) { ... on PartitionBackfills { results { id } } } }"
     results = httpx.post(f"{url}/graphql", json={"query": query}, timeout=60).json()["data"][
         "partitionBackfillsOrError"

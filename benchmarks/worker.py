@@ -1,4 +1,4 @@
-"""A Dagster run in a worker process of its own, the way Dagster's DefaultRunLauncher starts it, and what it cost."""
+"""Execute a Dagster run in its own worker process, as Dagster's DefaultRunLauncher does, and measure the cost."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ from benchmarks.measure import Spent, spend
 
 @dataclass(frozen=True, slots=True)
 class Worked:
-    """A run that succeeded: its process, its seconds by Dagster's own record, seconds and counts of its steps."""
+    """A run that succeeded: the cost of its process, seconds in Dagster's record, seconds and counts of its steps."""
 
     spent: Spent
     in_run_s: float
@@ -35,7 +35,7 @@ def work(
 ) -> Worked:
     """Execute `job` of the code location `module` and wait for it.
 
-    `module` is loaded again by the worker, as in production, so what it needs must be in the environment.
+    The worker loads `module` again, as in production, so the input of the module must be in the environment.
     """
     origin = JobPythonOrigin(
         job.name,

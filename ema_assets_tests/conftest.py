@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.operations.sync_watchlist import adopt_graph
 from ema_assets.refresh.graph import build
-from ema_assets.runtime.embedded import EmbeddedServer
+from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
 from ema_assets_tests.core import CORE

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -96,7 +95,7 @@ def test_the_lock_file_has_a_version_of_every_requirement_that_meets_it() -> Non
         assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)]), line
 
 
-# --- the README -------------------------------------------------------------------------------------------------------
+# --- the pages (their links and the code in them: test_pages.py) ------------------------------------------------------
 
 
 class _Watched(Mapping[str, str]):
@@ -116,14 +115,12 @@ class _Watched(Mapping[str, str]):
         return 0
 
 
-def test_the_readme_lists_exactly_the_variables_that_are_read() -> None:
+def test_the_documentation_lists_exactly_the_variables_that_are_read() -> None:
     env = _Watched()
     Settings.from_env(env)
-    pages = [
-        page.read_text() for name in ("README.md", "docs/CONFIGURATION.md") if (page := REPOSITORY / name).exists()
-    ]
-    lines = [line for page in pages for line in page.splitlines()]
-    rows = [line.split("|")[1] for line in lines if re.match(r"\| `(EMA|APCA)_", line)]
+    page = (REPOSITORY / "docs/CONFIGURATION.md").read_text()
+    section = page.split("## Environment variables", 1)[1].split("\n## ", 1)[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
     listed = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
     assert len(listed) == len(set(listed))
     assert set(listed) == env.asked
@@ -165,12 +162,6 @@ def _console_lines(name: str) -> list[str]:
     """The lines of all console blocks of a page."""
     blocks = re.findall(r"```console\n(.*?)```", (REPOSITORY / name).read_text(), re.DOTALL)
     return [line for block in blocks for line in block.splitlines()]
-
-
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
-def test_the_files_that_a_page_links_to_exist(name: str) -> None:
-    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", (REPOSITORY / name).read_text()):
-        assert (REPOSITORY / target).exists(), target
 
 
 # --- the wheel --------------------------------------------------------------------------------------------------------

@@ -26,6 +26,11 @@ DAGSTER_EVENT_VARIABLES = {
 }
 
 
+def home_folder(env: Mapping[str, str] = os.environ) -> Path:
+    """The folder of this installation's data, EMA_HOME; not checked."""
+    return Path(text_of(env, "EMA_HOME") or ".ema").expanduser().absolute()
+
+
 def is_synthetic(provider: str) -> bool:
     """True when the bars of `provider` are made up and not a market's."""
     return registry.PROVIDERS[provider].is_synthetic
@@ -64,7 +69,7 @@ class Settings:
         Raises:
             ConfigurationError: naming the variable, what was received and what is allowed.
         """
-        home = Path(text_of(env, "EMA_HOME") or ".ema").expanduser().absolute()
+        home = home_folder(env)
         if home.is_file():
             raise ConfigurationError(f"`EMA_HOME` must be a folder, received the file {home}")
         # Before everything else, so that a misspelt provider is what the error is about.

@@ -1,7 +1,5 @@
-"""The watchlist: a TOML file that says which symbols are kept up to date. Reads and edits that one file."""
+"""The watchlist: a TOML file that says which symbols are kept up to date. Reads and checks it; does not edit it."""
 
-import re
-import shutil
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,9 +7,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import tomlkit
-
-from ema_assets.config.settings import PROVIDERS
+from ema_assets.config import shared_files
+from ema_assets.config.settings import PROVIDERS, is_synthetic
 from ema_assets.model.errors import InvalidKeyError, WatchlistError, did_you_mean
 from ema_assets.model.symbols import (
     ALWAYS_OPEN,
@@ -25,39 +22,18 @@ from ema_assets.model.symbols import (
 )
 from ema_assets.model.timeframes import FETCHED, Timeframe, by_key
 
-# Pairs as BTC-USD, BTCUSDT, ETHUSD.COINBASE; exchanges by the suffix Yahoo gives a symbol.
-_PAIR = re.compile(r"[A-Z0-9]{2,10}-(USD|USDT|USDC|EUR|BTC|ETH)|[A-Z0-9]{3,6}(USD|USDT|BUSD|USDC)(\.[A-Z]+)?")
-_CALENDAR_BY_SUFFIX = {
-    "L": "XLON",
-    "PA": "XPAR",
-    "AS": "XAMS",
-    "BR": "XBRU",
-    "DE": "XFRA",
-    "SW": "XSWX",
-    "MI": "XMIL",
-    "MC": "XMAD",
-    "TO": "XTSE",
-    "HK": "XHKG",
-    "T": "XTKS",
-    "AX": "XASX",
-    "NS": "XBOM",
-    "BO": "XBOM",
-    "JO": "XJSE",
-    "SA": "BVMF",
-}
-
 _GROUP_KEYS = ("name", "calendar", "hours", "provider", "symbols")
 _TOP_KEYS = ("history", "ema", "signals", "strategy", "group")
-_REGULAR, _EXTENDED = "regular", "extended"
+REGULAR_HOURS, _EXTENDED_HOURS = "regular", "extended"
 
 
 @dataclass(frozen=True, slots=True)
 class Watchlist:
     """Instruments in the file's order, how far back their bars are fetched the first time, and how EMAs start.
 
-    `history_days` has one entry a fetched timeframe, in calendar days. `ema_seed` is one of keys.SEEDS. `signals_off`,
-    `signal_params` and `strategies` are what the file says of signals and strategies: pipeline/graph makes sense of it
-    and names the file as `where` when it cannot.
+    `history_days` has one entry per fetched timeframe, in calendar days. `ema_seed` is one of `symbols.SEEDS`.
+    `signals_off`, `signal_params` and `strategies` are what the file says about signals and strategies. Whoever builds
+    the graph of assets checks them and names the file as `where` in errors.
     """
 
     instruments: tuple[Instrument, ...]
@@ -75,7 +51,27 @@ class Watchlist:
 
     def providers(self, default: str) -> set[str]:
         """All providers that are asked for bars, where `default` is the one of symbols that name none."""
-        return {each.provider or default for each in self.instruments if each.is_fetched}
+        return set(self.by_provider(default))
+
+    def by_provider(self, default: str) -> dict[str, tuple[str, ...]]:
+        """Symbols by the provider that is asked for their bars, providers sorted; symbols from files are left out.
+
+        `default` is the provider of symbols that name none.
+        """
+        found: dict[str, list[str]] = {}
+        for each in self.instruments:
+            if each.is_fetched:
+                found.setdefault(each.provider or default, []).append(each.symbol)
+        return {provider: tuple(found[provider]) for provider in sorted(found)}
+
+    def synthetic_symbols(self, default: str) -> frozenset[str]:
+        """Symbols whose bars are made up by their provider, which is `default` where they name none."""
+        return frozenset(
+            symbol
+            for provider, symbols in self.by_provider(default).items()
+            if is_synthetic(provider)
+            for symbol in symbols
+        )
 
     @property
     def calendars(self) -> tuple[str, ...]:
@@ -90,9 +86,13 @@ def default_text() -> str:
 
 def ensure(path: Path) -> None:
     """Write the default watchlist to `path` when no file is there."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(default_text(), encoding="utf-8")
+    if path.exists():
+        return
+    path.resolve().parent.mkdir(parents=True, exist_ok=True)
+    with shared_files.locked(path) as target:
+        # Another process may have written it meanwhile, and a third one may have edited that.
+        if not target.exists():
+            shared_files.replace_text(target, default_text())
 
 
 def load(path: Path) -> Watchlist:
@@ -101,15 +101,25 @@ def load(path: Path) -> Watchlist:
     Raises:
         WatchlistError: naming the file, the entry and what is allowed.
     """
+    return parse(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """The text of the file at `path`, not checked yet.
+
+    Raises:
+        WatchlistError: naming the file, when it is missing or cannot be read.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise WatchlistError(
             f"{path}: no such file; `ema-assets up` writes a default watchlist, or set EMA_WATCHLIST to yours"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise WatchlistError(f"{path}: cannot be read: {error}") from None
-    return parse(text, str(path))
+    except OSError as error:
+        raise WatchlistError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def parse(text: str, where: str = "watchlist") -> Watchlist:
@@ -195,21 +205,7 @@ def _history(table: Any, where: str) -> dict[Timeframe, int]:
 
 def _group(group: Mapping[str, Any], where: str) -> list[Instrument]:
     _only(group, _GROUP_KEYS, where)
-    calendar = group.get("calendar", DEFAULT_CALENDAR)
-    if not isinstance(calendar, str) or not calendar:
-        raise WatchlistError(
-            f"{where}: `calendar` must be a name such as {DEFAULT_CALENDAR!r} or {ALWAYS_OPEN!r}, received {calendar!r}"
-        )
-    hours = group.get("hours", _REGULAR)
-    if hours not in (_REGULAR, _EXTENDED):
-        raise WatchlistError(f"{where}: `hours` must be {_REGULAR!r} or {_EXTENDED!r}, received {hours!r}")
-    if hours == _EXTENDED:
-        if calendar not in EXTENDED_CALENDARS:
-            raise WatchlistError(
-                f"{where}: `hours = {_EXTENDED!r}` is known for the calendars {', '.join(EXTENDED_CALENDARS)}, "
-                f"not for {calendar!r}"
-            )
-        calendar += EXTENDED_SUFFIX
+    calendar = _calendar(group, where)
     provider = group.get("provider")
     if provider is not None and provider not in (*PROVIDERS, FROM_FILES):
         raise WatchlistError(
@@ -219,92 +215,33 @@ def _group(group: Mapping[str, Any], where: str) -> list[Instrument]:
     symbols = group.get("symbols", [])
     if not isinstance(symbols, list):
         raise WatchlistError(f'{where}: `symbols` must be a list such as ["AAPL", "MSFT"], received {symbols!r}')
-    instruments = []
-    for symbol in symbols:
-        if not isinstance(symbol, str):
-            raise WatchlistError(f"{where}: every symbol must be text in quotes, received {symbol!r}")
-        try:
-            instruments.append(Instrument(parse_symbol(symbol), calendar, provider))
-        except InvalidKeyError as error:
-            raise WatchlistError(f"{where}: {error}") from None
-    return instruments
+    return [Instrument(_symbol(symbol, where), calendar, provider) for symbol in symbols]
 
 
-def likely_calendar(symbol: str) -> str:
-    """The calendar a symbol most likely trades on, by the way vendors write symbols."""
-    if _PAIR.fullmatch(symbol):
-        return ALWAYS_OPEN
-    _, dot, suffix = symbol.rpartition(".")
-    return _CALENDAR_BY_SUFFIX.get(suffix, DEFAULT_CALENDAR) if dot else DEFAULT_CALENDAR
+def _calendar(group: Mapping[str, Any], where: str) -> str:
+    """The calendar of a group, with its extended hours where the group asks for them."""
+    calendar = group.get("calendar", DEFAULT_CALENDAR)
+    if not isinstance(calendar, str) or not calendar:
+        raise WatchlistError(
+            f"{where}: `calendar` must be a name such as {DEFAULT_CALENDAR!r} or {ALWAYS_OPEN!r}, received {calendar!r}"
+        )
+    hours = group.get("hours", REGULAR_HOURS)
+    if hours not in (REGULAR_HOURS, _EXTENDED_HOURS):
+        raise WatchlistError(f"{where}: `hours` must be {REGULAR_HOURS!r} or {_EXTENDED_HOURS!r}, received {hours!r}")
+    if hours == REGULAR_HOURS:
+        return calendar
+    if calendar not in EXTENDED_CALENDARS:
+        raise WatchlistError(
+            f"{where}: `hours = {_EXTENDED_HOURS!r}` is known for the calendars {', '.join(EXTENDED_CALENDARS)}, "
+            f"not for {calendar!r}"
+        )
+    return calendar + EXTENDED_SUFFIX
 
 
-def add_symbols(
-    path: Path, symbols: Iterable[str], calendar: str | None = None, provider: str | None = None
-) -> list[str]:
-    """Append `symbols` to the file at `path`, keeping its comments; return those that were not there yet.
-
-    They go to the first group with this calendar and provider, or to a new group when there is none. Without
-    `calendar`, it is guessed from the symbol by `likely_calendar`.
-
-    Raises:
-        WatchlistError: when the file is malformed. InvalidKeyError: when a symbol is.
-    """
-    known = set(load(path).symbols)
-    document = tomlkit.parse(path.read_text(encoding="utf-8"))
-    added = []
-    for symbol in dict.fromkeys(symbols):
-        parse_symbol(symbol)
-        if symbol in known:
-            continue
-        wanted = calendar or likely_calendar(symbol)
-        groups = document.setdefault("group", tomlkit.aot())
-        for group in groups:
-            same_calendar = group.get("calendar", DEFAULT_CALENDAR) == wanted
-            if (
-                group.get("hours", _REGULAR) == _REGULAR
-                and same_calendar
-                and group.get("provider") == provider
-                and "symbols" in group
-            ):
-                break
-        else:
-            group = tomlkit.table()
-            group["name"] = f"From files, {wanted}" if provider == FROM_FILES else f"Added, {wanted}"
-            group["calendar"] = wanted
-            if provider is not None:
-                group["provider"] = provider
-            group["symbols"] = tomlkit.array()
-            groups.append(group)
-        group["symbols"].append(symbol)
-        added.append(symbol)
-    _save(path, tomlkit.dumps(document))
-    return added
-
-
-def remove_symbols(path: Path, symbols: Iterable[str]) -> list[str]:
-    """Take `symbols` out of the file at `path`, keeping its comments; return those that were there.
-
-    Raises:
-        WatchlistError: when the file is malformed or would be left without a symbol.
-    """
-    load(path)
-    document = tomlkit.parse(path.read_text(encoding="utf-8"))
-    removed = []
-    for symbol in dict.fromkeys(symbols):
-        for group in document.get("group", []):
-            listed = group.get("symbols", [])
-            if symbol in listed:
-                listed.remove(symbol)
-                removed.append(symbol)
-    _save(path, tomlkit.dumps(document))
-    return removed
-
-
-def _save(path: Path, text: str) -> None:
-    parse(text, str(path))
-    # A reader never sees a half-written file: rename replaces it whole.
-    path = path.resolve()
-    draft = path.with_suffix(".toml.new")
-    draft.write_text(text, encoding="utf-8")
-    shutil.copymode(path, draft)
-    draft.replace(path)
+def _symbol(symbol: Any, where: str) -> str:
+    if not isinstance(symbol, str):
+        raise WatchlistError(f"{where}: every symbol must be text in quotes, received {symbol!r}")
+    try:
+        return parse_symbol(symbol)
+    except InvalidKeyError as error:
+        raise WatchlistError(f"{where}: {error}") from None

@@ -16,25 +16,20 @@ from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist, load
 from ema_assets.market import rollups
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
+from ema_assets.model.declarations import Column, Param, Params, problems_with_reads
 from ema_assets.model.errors import WatchlistError, did_you_mean
 from ema_assets.model.symbols import SEEDS
 from ema_assets.model.timeframes import ORDER, Timeframe
-from ema_assets.signals.declaration import Column, Param, Params, Signal
+from ema_assets.signals.declaration import Signal
 from ema_assets.signals.discovery import discover
 from ema_assets.store import tables
 from ema_assets.store.tables import Table
 from ema_assets.strategies import variant as variants
-from ema_assets.strategies.trade_columns import STATE_KINDS, TRADE_KINDS
-from ema_assets.strategies.variant import Variant, parse_variants
+from ema_assets.strategies.trade_columns import BAR_NUMBER, ENTRY_TIME, STATE_COLUMNS, TRADE_COLUMNS
+from ema_assets.strategies.variant import Variant
+from ema_assets.strategies.watchlist_rows import parse_variants
 
-_BAR_COLUMNS = (
-    Column("ts", "timestamptz", "Opening time of the bar, UTC; a 1d bar carries its session's open"),
-    Column("open", "float8", "First price"),
-    Column("high", "float8", "Highest price"),
-    Column("low", "float8", "Lowest price"),
-    Column("close", "float8", "Last price"),
-    Column("volume", "float8", "Units traded"),
-)
+_BAR_TS = Column("ts", "timestamptz", "Opening time of the bar, UTC; a 1d bar carries its session's open")
 _TS = Column("ts", "timestamptz", "Opening time of the bar, UTC")
 
 
@@ -58,14 +53,15 @@ class Node:
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        """Its own table, and of a strategy the one of its states."""
+        """The tables that it is stored in: its own, and of a strategy the one of its states."""
+        if self.name == OHLC:
+            return (tables.STORED_BARS,)
         return (self.table,) if self.variant is None else (self.table, self.states)
 
     @property
     def states(self) -> Table:
         """Where a strategy keeps what it goes on from."""
-        kinds = {**STATE_KINDS, "bar_number": "int8"}
-        return Table(f"{self.name}_state", "ts", tuple(kinds), tuple(kinds.values()))
+        return Table(f"{self.name}_state", "ts", (*STATE_COLUMNS, BAR_NUMBER))
 
     def touches(self, tables: Collection[str]) -> bool:
         """True when one of its tables is among those named."""
@@ -94,7 +90,7 @@ BARS = Node(
     name=OHLC,
     table=tables.BARS,
     reads={},
-    columns=_BAR_COLUMNS,
+    columns=(_BAR_TS, *tables.BARS.columns),
     code_version=rollups.CODE_VERSION,
     description="Closed OHLC bars of every symbol and timeframe.",
     group="bars",
@@ -187,6 +183,7 @@ def build(watched: Watchlist, folder: Path | None = None) -> Graph:
     params = _params(watched, signals)
     nodes |= {name: _signal(signal, params[name]) for name, signal in signals.items()}
     nodes |= {each.name: _strategy(each) for each in parse_variants(watched.strategies, watched.where)}
+    _check_reads(nodes, watched.where)
     off = frozenset(watched.signals_off)
     _check_known("off", off, signals, watched.where)
     for node in nodes.values():
@@ -228,30 +225,23 @@ def _params(watched: Watchlist, signals: Mapping[str, Signal]) -> dict[str, Para
 
 def _check_param(where: str, key: str, value: Any, params: Mapping[str, Param]) -> None:
     if key not in params:
-        raise WatchlistError(f"{where}: unknown key `{key}`, allowed are {', '.join(params) or 'none'}")
-    param = params[key]
-    if isinstance(param.default, str):
-        if value not in param.choices:
-            raise WatchlistError(f"{where}: `{key}` must be one of {', '.join(param.choices)}, received {value!r}")
-        return
-    kind = "a whole number" if isinstance(param.default, int) else "a number"
-    allowed = (int,) if isinstance(param.default, int) else (int, float)
-    if isinstance(value, bool) or not isinstance(value, allowed) or not param.least <= value <= param.most:
-        raise WatchlistError(
-            f"{where}: `{key}` must be {kind} from {param.least:g} to {param.most:g}, received {value!r}"
-        )
+        hint = did_you_mean(key, params)
+        raise WatchlistError(f"{where}: unknown key `{key}`, allowed are {', '.join(params) or 'none'}{hint}")
+    if problem := params[key].problem_with(value):
+        raise WatchlistError(f"{where}: `{key}` {problem}")
 
 
 def _signal(signal: Signal, params: Params) -> Node:
+    table = Table(
+        signal.name,
+        "ts",
+        signal.columns,
+        flips=tables.CROSSOVERS if signal.name == EMA_TREND else None,
+        comment=signal.description.partition("\n")[0],
+    )
     return Node(
         name=signal.name,
-        table=Table(
-            signal.name,
-            "ts",
-            signal.column_names,
-            tuple(column.kind for column in signal.columns),
-            flips=tables.CROSSOVERS if signal.name == EMA_TREND else None,
-        ),
+        table=table if signal.converged_after is None else tables.converging(table, signal.converged_after),
         reads=signal.reads,
         columns=(_TS, *signal.columns),
         code_version=signal.code_version(params),
@@ -262,64 +252,39 @@ def _signal(signal: Signal, params: Params) -> Node:
     )
 
 
-_TRADE_COLUMNS = {
-    "entry_ts": "Opening time of the bar at which the trade was entered, UTC",
-    "side": "long or short",
-    "entry_price": "Price of the entry",
-    "entry_reason": "What led to it",
-    "exit_ts": "Opening time of the bar at which it was left; null while open",
-    "exit_price": "Price of the exit; null while open",
-    "exit_reason": "What led to it; null while open",
-    "last_ts": "Bar the trade is marked to: the exit, or the newest bar",
-    "last_price": "Exit price, or close of that bar",
-    "return_pct": "Gain in percent of the entry price, before costs; of a short when the price falls",
-    "net_return_pct": "The same after the costs of entry and exit",
-    "bars_held": "Bars from entry to last_ts",
-    "stop_price": "Stop at entry; null without one",
-    "stop_now": "Where the stop is now, or was at the exit: trailing has moved it",
-    "target_price": "Target; null without one",
-    "r_multiple": "Gain as a multiple of the risk from entry to stop; null without a stop",
-    "mae_pct": "Worst excursion against the trade, in percent of the entry price, at most 0",
-    "mfe_pct": "Best excursion, at least 0",
-    "status": "open or closed",
-    "bar_returns_sum": "Sum of the returns of equity over the bars of the trade, costs included",
-    "bar_returns_square_sum": "Sum of their squares",
-    "bar_returns_negative_square_sum": "Sum of the squares of the negative ones",
-    "equity_peak": "Highest equity within the trade, as a multiple of that before entry",
-    "equity_peak_ts": "When",
-    "equity_trough": "Lowest equity within the trade, likewise",
-    "equity_trough_ts": "When",
-    "drawdown": "Deepest fall of equity from a peak within the trade, as a fraction",
-    "drawdown_peak_ts": "Where it began",
-    "drawdown_trough_ts": "Where it ended",
-}
-
-_RULES = {
-    variants.CROSSOVER: (
-        "in at the crossover of EMA 9 and EMA 30, out at the next one the other way",
-        "Trades of the 9-30 EMA crossover strategy",
-    ),
-    variants.PULLBACK: (
-        "in when a bar trades beyond the one that closed on the wrong side of EMA 9 while the trend by WMA 30 holds",
-        "Trades of the 9/30 pullback strategy",
-    ),
-}
-
-
 def _strategy(variant: Variant) -> Node:
-    rule, title = _RULES[variant.rule]
-    values = {name: kind for name, kind in TRADE_KINDS.items() if name != "entry_ts"}
+    rule = variant.rule
+    options = "".join(f", {name} {value}" for name, value in variant.params.items())
     return Node(
         name=variant.name,
-        table=Table(variant.name, "entry_ts", tuple(values), tuple(values.values()), flips=tables.TRADES),
+        table=Table(
+            variant.name,
+            ENTRY_TIME,
+            tuple(column for column in TRADE_COLUMNS if column.name != ENTRY_TIME),
+            flips=tables.TRADES,
+            comment="One row per trade; the open trade has no exit and is marked to the last close.",
+        ),
         reads=variants.reads(variant),
-        columns=tuple(Column(name, TRADE_KINDS[name], text) for name, text in _TRADE_COLUMNS.items()),
+        columns=TRADE_COLUMNS,
         code_version=variants.code_version(variant),
         description=(
-            f"{title}, one row a trade: {rule}. The open trade is marked to the last close.\n\n"
-            f"Side {variant.side}, filled at the {variant.fill.replace('_', ' ')}, {variant.cost_bps:g} basis points "
-            "of costs a side. An example of a rule, not advice."
+            f"Trades of the {rule.title} strategy, one row per trade. {rule.description} The open trade is marked to "
+            "the last close.\n\n"
+            f"Side {variant.side}, filled at the {variant.fill.replace('_', ' ')}, costs of {variant.cost_bps:g} basis "
+            f"points per side{options}. An example of a rule, not advice."
         ),
         group="strategies",
         variant=variant,
     )
+
+
+def _check_reads(nodes: Mapping[str, Node], where: str) -> None:
+    """Refuse strategies that read what no asset has."""
+    known = {
+        name: [column.name for column in node.columns if column.name != "ts"]
+        for name, node in nodes.items()
+        if node.variant is None
+    }
+    for node in nodes.values():
+        if node.variant is not None and (problem := next(problems_with_reads(node.reads, known), None)):
+            raise WatchlistError(f"{where}: strategy {node.name}, rule `{node.variant.rule.name}`: {problem}")

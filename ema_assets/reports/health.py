@@ -87,9 +87,9 @@ _QUALITY = {
         "bar_rejected",
         "ts",
     ),
-    "put aside": (
+    "skipped": (
         "symbol || '|' || timeframe AS series, reason, bars, last_ts, source",
-        "bar_put_aside",
+        "bar_skipped",
         "last_seen_at",
     ),
 }
@@ -98,7 +98,7 @@ _QUALITY = {
 def quality(transaction: Transaction, symbols: Sequence[str], limit: int | None) -> dict[str, tuple[int, pl.DataFrame]]:
     """What is wrong or odd about the bars of `symbols`, or of all: by kind, how many rows and the newest ones.
 
-    Kinds: gaps, revisions, flagged, rejected, put aside. At most `limit` rows of each, None for all.
+    Kinds: gaps, revisions, flagged, rejected, skipped. At most `limit` rows of each, None for all.
     """
     found = {}
     for kind, (columns, table, newest) in _QUALITY.items():

@@ -13,7 +13,7 @@ from ema_assets.refresh.compute import side_by_side
 from ema_assets.refresh.graph import Graph, Node
 from ema_assets.store import sessions, tables
 from ema_assets.store.database import Transaction
-from ema_assets.strategies.simulation import simulate
+from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets.strategies.trade_columns import STATE_SCHEMA
 
 

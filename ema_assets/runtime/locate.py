@@ -2,7 +2,7 @@
 
 from ema_assets.config.settings import Settings
 from ema_assets.model.errors import StoreUnavailable
-from ema_assets.runtime.embedded import read_running
+from ema_assets.runtime.postgres.server import read_running
 
 
 def database_url(settings: Settings) -> str:

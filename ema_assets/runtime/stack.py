@@ -31,7 +31,7 @@ from ema_assets.providers.declaration import Provider
 from ema_assets.providers.registry import PROVIDERS
 from ema_assets.refresh.graph import build, configured
 from ema_assets.reports import status
-from ema_assets.runtime.embedded import EmbeddedServer
+from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.runtime.supervisor import Child, ChildExit, Supervisor
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate

@@ -2,35 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import polars as pl
 
-# Parameters by name, as the configuration or the declaration's defaults give them.
-Params = Mapping[str, Any]
+from ema_assets.model.declarations import Column, Param, Params, changed_params
 
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a signal's table: its name, one of schemas.KINDS, and what the UI's catalog says of it."""
-
-    name: str
-    kind: str
-    description: str
-
-
-@dataclass(frozen=True, slots=True)
-class Param:
-    """A parameter: its default, which also tells its type, and what is allowed.
-
-    A number lies between `least` and `most`, a text is one of `choices`.
-    """
-
-    default: int | float | str
-    description: str
-    least: float = 1
-    most: float = 1_000
-    choices: tuple[str, ...] = ()
+# Everything that the file of a signal needs.
+__all__ = ["Column", "Param", "Params", "Signal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +28,8 @@ class Signal:
             as is right for an average that has not had all of its first values yet.
         bars_before: how many bars before the first new one `compute` must see, as windows do; from the parameters.
         has_sessions: True when `compute` wants the column `session`: the opening time of the bar's session, UTC.
+        converged_after: after how many bars its beginning weighs less than a millionth, where that is known: until then
+            the table marks a row as `warming_up`. Needs the column `bar_number`.
         check: what is wrong with parameters that are each within their limits, in one sentence; None when nothing is.
         group: of assets, in the UI.
 
@@ -71,6 +51,7 @@ class Signal:
     carries_nulls: bool = False
     bars_before: Callable[[Params], int] = lambda _: 0
     has_sessions: bool = False
+    converged_after: int | None = None
     check: Callable[[Params], str | None] = lambda _: None
     group: str = "signals"
 
@@ -86,5 +67,4 @@ class Signal:
 
     def code_version(self, params: Params) -> str:
         """The version with `params`: those that are not the default are named in it."""
-        changed = [f"{name}={value}" for name, value in sorted(params.items()) if value != self.defaults[name]]
-        return " ".join([self.version, *changed])
+        return " ".join([self.version, *changed_params(params, self.defaults)])

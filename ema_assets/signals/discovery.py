@@ -3,7 +3,7 @@
 import keyword
 import pkgutil
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import module_from_spec
@@ -12,10 +12,16 @@ from traceback import extract_tb
 from types import CodeType, ModuleType
 
 from ema_assets import signals
+from ema_assets.model.declarations import (
+    problem_with_identifier,
+    problems_with_columns,
+    problems_with_params,
+    problems_with_reads,
+    problems_with_texts,
+)
 from ema_assets.model.errors import ConfigurationError
-from ema_assets.model.schemas import KINDS
 from ema_assets.model.timeframes import KEYS
-from ema_assets.signals.declaration import Column, Param, Signal
+from ema_assets.signals.declaration import Signal
 
 OHLC = "ohlc"
 OHLC_COLUMNS = ("open", "high", "low", "close", "volume")
@@ -25,7 +31,6 @@ _TAKEN = re.compile(
     r"(ohlc|strategy|bar|provider|asset|performance)(_.*)?|instrument|session|close_latency|migration|screener|trade"
     rf"|watchlist|.*_({'|'.join(KEYS)}|state)"
 )
-_IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,47}")
 # What Dagster does not take as a name.
 _RESERVED = {
     *keyword.kwlist,
@@ -134,53 +139,21 @@ def _told(error: BaseException) -> str:
 
 def _problems(signal: Signal) -> Iterator[str]:
     """What is wrong with a declaration by itself, worst first."""
-    problem = _of_identifier("`name`", signal.name)
+    problem = problem_with_identifier("`name`", signal.name)
     if problem:
         yield problem
         return
     if signal.name in _RESERVED or _TAKEN.fullmatch(signal.name):
         yield f"`name` must not be that of another asset or table, or be reserved; received {signal.name!r}"
     problems = (
-        *_problems_of_texts(signal),
-        *_problems_of_columns(signal.columns),
+        *problems_with_texts({"description": signal.description, "version": signal.version}),
+        *problems_with_columns(signal.columns, taken=_KEY_COLUMNS),
         *_problems_of_carries(signal),
-        *_problems_of_params(signal),
+        *problems_with_params(signal.params),
     )
     # The functions are called with the defaults, so these are looked at first.
     for each in problems or _problems_of_functions(signal):
         yield f"signal `{signal.name}`: {each}"
-
-
-def _of_identifier(what: str, name: object) -> str | None:
-    if isinstance(name, str) and _IDENTIFIER.fullmatch(name):
-        return None
-    return f"{what} must be 1 to 48 lower-case letters, digits or _ and start with a letter, received {name!r}"
-
-
-def _problems_of_texts(signal: Signal) -> Iterator[str]:
-    for name in ("description", "version"):
-        text = getattr(signal, name)
-        if not isinstance(text, str) or not text.strip():
-            yield f"`{name}` must be a text, received {text!r}"
-
-
-def _problems_of_columns(columns: Sequence[Column]) -> Iterator[str]:
-    if not isinstance(columns, tuple) or not all(isinstance(column, Column) for column in columns) or not columns:
-        yield "`columns` must be a tuple of at least one Column"
-        return
-    seen: set[str] = set()
-    for column in columns:
-        problem = _of_identifier("the name of a column", column.name)
-        if problem:
-            yield problem
-            continue
-        if column.name in _KEY_COLUMNS:
-            yield f"a column must not be called {', '.join(_KEY_COLUMNS)}, received {column.name!r}"
-        if column.name in seen:
-            yield f"column {column.name!r} is declared twice"
-        if column.kind not in KINDS:
-            yield f"the kind of column {column.name!r} must be one of {', '.join(KINDS)}, received {column.kind!r}"
-        seen.add(column.name)
 
 
 def _problems_of_carries(signal: Signal) -> Iterator[str]:
@@ -208,41 +181,13 @@ def _problems_of_functions(signal: Signal) -> Iterator[str]:
         yield f"its defaults do not fit together: {conflict}"
 
 
-def _problems_of_params(signal: Signal) -> Iterator[str]:
-    for name, param in signal.params.items():
-        problem = _of_identifier("the name of a parameter", name)
-        if problem:
-            yield problem
-        elif not isinstance(param, Param):
-            yield f"parameter `{name}` must be a Param, received {param!r}"
-            return
-        elif isinstance(param.default, str):
-            if param.default not in param.choices:
-                yield f"the default of `{name}` must be one of {', '.join(param.choices)}, received {param.default!r}"
-        elif not param.least <= param.default <= param.most:
-            yield f"the default of `{name}` must be {param.least} to {param.most}, received {param.default}"
-
-
 def _problems_of_reads(signal: Signal, found: Mapping[str, Signal]) -> Iterator[str]:
     """What is wrong with what it reads, given all signals there are."""
     if not isinstance(signal.reads, Mapping) or not signal.reads:
         yield "`reads` must name at least one asset and its columns"
         return
-    read: set[str] = set()
-    for asset, columns in signal.reads.items():
-        if asset != OHLC and asset not in found:
-            yield f"`reads` must name assets among {', '.join([OHLC, *sorted(found)])}, received {asset!r}"
-            continue
-        if isinstance(columns, str) or not columns:
-            yield f"`reads` must give a tuple of column names for `{asset}`, received {columns!r}"
-            continue
-        known = OHLC_COLUMNS if asset == OHLC else found[asset].column_names
-        for column in columns:
-            if column not in known:
-                yield f"`{asset}` has no column {column!r} to read; it has {', '.join(known)}"
-            if column in read:
-                yield f"column {column!r} is read twice; names must differ between assets"
-            read.add(column)
+    known = {OHLC: OHLC_COLUMNS, **{name: found[name].column_names for name in sorted(found)}}
+    yield from problems_with_reads(signal.reads, known)
 
 
 def _depth(name: str, found: Mapping[str, Signal], above: tuple[str, ...]) -> int:

@@ -138,7 +138,7 @@ def put_aside(transaction: Transaction, bars: pl.DataFrame, source: str) -> None
         return
     transaction.execute(
         """
-        INSERT INTO market.bar_put_aside AS p (symbol, timeframe, reason, source, bars, last_ts)
+        INSERT INTO market.bar_skipped AS p (symbol, timeframe, reason, source, bars, last_ts)
         SELECT symbol, timeframe, reason, $6, bars, last_ts
         FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::timestamptz[])
              AS c(symbol, timeframe, reason, bars, last_ts)

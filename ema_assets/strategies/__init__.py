@@ -1,1 +1,1 @@
-"""Strategies of the 9-30 family: what a variant is, and the simulator that turns bars into trades. No I/O, no clock."""
+"""Trading strategies: one module per rule, variants of the rules, and one simulator. No I/O, no clock."""

@@ -1,84 +1,96 @@
-"""The columns of trades and of the state between bars, and the words in them. Nothing is computed here."""
+"""The columns of trades and of the state between two bars, and the words in them. Nothing is computed here."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import polars as pl
 
+from ema_assets.model.declarations import Column
 from ema_assets.model.schemas import KINDS
 
 LONG, SHORT = "long", "short"
 OPEN, CLOSED = "open", "closed"
 
-# Why a trade was entered.
-BULLISH_CROSSOVER, BEARISH_CROSSOVER = "bullish_crossover", "bearish_crossover"
-PULLBACK = "pullback"
-
-# Why a trade was left; both crossovers are reasons to leave, too.
+# Why a trade was closed, where it was not by its rule: those are in the rule's declaration.
 STOP, TRAILING_STOP, TARGET = "stop", "trailing_stop", "target"
-TREND_END = "trend_end"
 SESSION_END = "session_end"
 SESSION_MISSED = "session_missed"
 
-# What is added up over the bars of a trade: in the trade's row, and in the state while it is open.
-PATH_KINDS: Mapping[str, str] = {
-    "bar_returns_sum": "float8",
-    "bar_returns_square_sum": "float8",
-    "bar_returns_negative_square_sum": "float8",
-    "equity_peak": "float8",
-    "equity_peak_ts": "timestamptz",
-    "equity_trough": "float8",
-    "equity_trough_ts": "timestamptz",
-    "drawdown": "float8",
-    "drawdown_peak_ts": "timestamptz",
-    "drawdown_trough_ts": "timestamptz",
-}
+# The time column in the key of a table of trades.
+ENTRY_TIME = "entry_ts"
 
-TRADE_KINDS: Mapping[str, str] = {
-    "entry_ts": "timestamptz",
-    "side": "text",
-    "entry_price": "float8",
-    "entry_reason": "text",
-    "exit_ts": "timestamptz",
-    "exit_price": "float8",
-    "exit_reason": "text",
-    "last_ts": "timestamptz",
-    "last_price": "float8",
-    "return_pct": "float8",
-    "net_return_pct": "float8",
-    "bars_held": "int8",
-    "stop_price": "float8",  # as it was first
-    "stop_now": "float8",  # as it is after trailing, or was at the exit
-    "target_price": "float8",
-    "r_multiple": "float8",
-    "mae_pct": "float8",
-    "mfe_pct": "float8",
-    "status": "text",
-    **PATH_KINDS,
-}
+# What is added up over the bars of a trade: in the trade's row, and in the state while the trade is open.
+PATH_COLUMNS = (
+    Column("bar_returns_sum", "float8", "Sum of the returns of equity over the bars of the trade, costs included"),
+    Column("bar_returns_square_sum", "float8", "Sum of the squares of these returns"),
+    Column("bar_returns_negative_square_sum", "float8", "Sum of the squares of the negative ones"),
+    Column("equity_peak", "float8", "Highest equity within the trade, as a multiple of the equity before entry"),
+    Column("equity_peak_ts", "timestamptz", "Bar of the highest equity, UTC"),
+    Column("equity_trough", "float8", "Lowest equity within the trade, as a multiple of the equity before entry"),
+    Column("equity_trough_ts", "timestamptz", "Bar of the lowest equity, UTC"),
+    Column("drawdown", "float8", "Deepest fall of equity from a peak within the trade, as a fraction"),
+    Column("drawdown_peak_ts", "timestamptz", "Bar in which that fall began, UTC; null without one"),
+    Column("drawdown_trough_ts", "timestamptz", "Bar in which that fall ended, UTC; null without one"),
+)
 
-# The state just after a bar. Without a trade the columns up to the path are null, but for `side`, which is 0; without
-# an order those of the order are, but for `order_side`. `side` and `order_side` are 1 for long, -1 for short.
-STATE_KINDS: Mapping[str, str] = {
-    "side": "int8",
-    "entry_ts": "timestamptz",
-    "entry_price": "float8",
-    "entry_reason": "text",
-    "stop_price": "float8",
-    "stop_now": "float8",
-    "target_price": "float8",
-    "last_ts": "timestamptz",
-    "last_price": "float8",
-    "bars_held": "int8",
-    "worst_price": "float8",  # since entry, by highs and lows
-    "best_price": "float8",
-    **PATH_KINDS,
-    "exit_pending": "boolean",  # a signal said so; it is done at the next open
-    "order_side": "int8",
-    "order_price": "float8",  # null: at the next open
-    "order_stop": "float8",
-    "order_atr": "float8",
-    "session": "timestamptz",  # of the bar
-}
+TRADE_COLUMNS = (
+    Column(ENTRY_TIME, "timestamptz", "Opening time of the bar of the entry, UTC", is_nullable=False),
+    Column("side", "text", "long or short"),
+    Column("entry_price", "float8", "Price of the entry", is_nullable=False),
+    Column("entry_reason", "text", "Why the trade was entered"),
+    Column("exit_ts", "timestamptz", "Opening time of the bar of the exit, UTC; null while open"),
+    Column("exit_price", "float8", "Price of the exit; null while open"),
+    Column("exit_reason", "text", "Why the trade was closed; null while open"),
+    Column("last_ts", "timestamptz", "Bar the trade is marked to, UTC: the exit, or the newest bar", is_nullable=False),
+    Column("last_price", "float8", "Exit price, or close of that bar", is_nullable=False),
+    Column(
+        "return_pct",
+        "float8",
+        "Gain in percent of the entry price, before costs; positive for a short trade when the price falls",
+        is_nullable=False,
+    ),
+    Column("net_return_pct", "float8", "The same after the costs of entry and exit"),
+    Column("bars_held", "int8", "Bars from entry to last_ts", is_nullable=False),
+    Column("stop_price", "float8", "Stop at entry; null without one"),
+    Column("stop_now", "float8", "Stop after trailing, now or at the exit; null without one"),
+    Column("target_price", "float8", "Target; null without one"),
+    Column("r_multiple", "float8", "Gain as a multiple of the risk from entry to stop; null without a stop"),
+    Column("mae_pct", "float8", "Maximum adverse excursion in percent of the entry price, at most 0"),
+    Column("mfe_pct", "float8", "Maximum favourable excursion in percent of the entry price, at least 0"),
+    Column("status", "text", "open or closed", is_nullable=False, choices=(OPEN, CLOSED)),
+    *PATH_COLUMNS,
+)
 
-TRADE_SCHEMA: Mapping[str, pl.DataType] = {name: KINDS[kind] for name, kind in TRADE_KINDS.items()}
-STATE_SCHEMA: Mapping[str, pl.DataType] = {name: KINDS[kind] for name, kind in STATE_KINDS.items()}
+# The state just after a bar, to go on from. Without an open trade the columns of the trade are null, but for `side`,
+# which is 0; without an order those of the order are, but for `order_side`.
+STATE_COLUMNS = (
+    Column("side", "int8", "1 for an open long trade, -1 for a short one, 0 without one"),
+    Column(ENTRY_TIME, "timestamptz", "Opening time of the bar of the entry, UTC"),
+    Column("entry_price", "float8", "Price of the entry"),
+    Column("entry_reason", "text", "Why the trade was entered"),
+    Column("stop_price", "float8", "Stop at entry"),
+    Column("stop_now", "float8", "Stop after trailing"),
+    Column("target_price", "float8", "Target"),
+    Column("last_ts", "timestamptz", "Bar the trade is marked to, UTC"),
+    Column("last_price", "float8", "Close of that bar"),
+    Column("bars_held", "int8", "Bars from entry to last_ts"),
+    Column("worst_price", "float8", "Worst price since entry, by highs and lows"),
+    Column("best_price", "float8", "Best price since entry, by highs and lows"),
+    *PATH_COLUMNS,
+    Column("exit_pending", "boolean", "True when the rule has closed the trade and the exit waits for the next open"),
+    Column("order_side", "int8", "1 for a pending order to buy, -1 to sell, 0 without one"),
+    Column("order_price", "float8", "Price of the order; null when it is for the next open"),
+    Column("order_stop", "float8", "Stop of the trade that the order would open"),
+    Column("order_atr", "float8", "ATR of the bar that placed the order"),
+    Column("session", "timestamptz", "Opening time of the bar's session, UTC; null unless trades end with it"),
+)
+
+# Stored with each state: it decides which states are kept.
+BAR_NUMBER = Column("bar_number", "int8", "1 for the first bar of the series")
+
+
+def _schema(columns: Iterable[Column]) -> Mapping[str, pl.DataType]:
+    return {column.name: KINDS[column.kind] for column in columns}
+
+
+TRADE_SCHEMA = _schema(TRADE_COLUMNS)
+STATE_SCHEMA = _schema(STATE_COLUMNS)

@@ -1,67 +1,76 @@
-"""A variant of the strategy: its parameters, what it reads, and how a configuration writes it. No I/O."""
+"""A variant: one rule with its parameters and the options that every variant has; its version and what it reads."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ema_assets.model.errors import ConfigurationError, did_you_mean
-from ema_assets.model.timeframes import ORDER, Timeframe, by_key
+from ema_assets.model.asset_names import EMA_TREND, OHLC
+from ema_assets.model.declarations import Param, Params, changed_params
+from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.strategies.rule import Rule
+from ema_assets.strategies.trade_columns import LONG, SHORT
 
-CROSSOVER, PULLBACK = "crossover", "pullback"
-RULES = (CROSSOVER, PULLBACK)
 CLOSE, NEXT_OPEN = "close", "next_open"
 FILLS = (CLOSE, NEXT_OPEN)
-LONG, SHORT, BOTH = "long", "short", "both"
+BOTH = "both"
 SIDES = (LONG, SHORT, BOTH)
 
-# Raised when `simulate` would give other trades; every series of every variant is then computed again.
+# The options of every variant, as a `[[strategy]]` row writes them. A default that means "none" is an empty text or 0.
+OPTIONS: Mapping[str, Param] = {
+    "side": Param(LONG, "Which trades are made", choices=SIDES),
+    "fill": Param(CLOSE, "Where a signal is executed", choices=FILLS),
+    "cost_bps": Param(0.0, "Costs per side of a trade, in basis points of the traded value", least=0),
+    "min_spread_pct": Param(0.0, "Least distance of EMA 9 from EMA 30, in percent", least=0, most=100),
+    "higher_timeframe": Param("", "Timeframe whose trend must agree", choices=tuple(each.key for each in ORDER[1:])),
+    "atr_stop": Param(0.0, "Distance of the stop from the entry, in ATRs", least=0.01, most=100),
+    "atr_target": Param(0.0, "Distance of the target from the entry, in ATRs", least=0.01, most=100),
+    "exit_at_session_end": Param(False, "No trade stays open overnight"),
+}
+# All keys of such a row, but for the parameters of its rule.
+ROW_KEYS = ("name", "rule", "enabled", *OPTIONS)
+
+# Raised when the simulator would make other trades; every series of every variant is then computed again.
 CODE_VERSION = "2"
 
-_PREFIX = "strategy_9_30_"
-DEFAULT_TABLE = f"{_PREFIX}ema"
-# With the prefix, a timeframe and a suffix it must fit into the 63 characters of an identifier.
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
-_KEYS = (
-    "name",
-    "rule",
-    "enabled",
-    "side",
-    "fill",
-    "cost_bps",
-    "min_spread_pct",
-    "higher_timeframe",
-    "atr_stop",
-    "atr_target",
-    "exit_at_session_end",
-)
-_HIGHER = tuple(timeframe.key for timeframe in ORDER[1:])
-# The least and the most that is allowed.
-_NUMBERS = {"cost_bps": (0, 1_000), "min_spread_pct": (0, 100), "atr_stop": (0.01, 100), "atr_target": (0.01, 100)}
+# What a code version leaves out. A change here changes the versions of all variants that have such a value.
+_NOT_NAMED: Mapping[str, Any] = {
+    "rule": "crossover",
+    "side": LONG,
+    "fill": CLOSE,
+    "cost_bps": 0.0,
+    "min_spread_pct": 0.0,
+    "higher_timeframe": None,
+    "atr_stop": None,
+    "atr_target": None,
+    "exit_at_session_end": False,
+}
 
+# What the simulator itself reads, whatever the rule.
+_READ_BY_ALL: Mapping[str, tuple[str, ...]] = {EMA_TREND: ("spread_pct", "bar_number")}
 _PRICES = ("open", "high", "low", "close")
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One way to trade the 9-30 strategy. docs/STRATEGIES.md says what each parameter does.
+    """One way to trade a rule. docs/STRATEGIES.md says what each option does.
 
     Attributes:
         name: of the asset and of its table.
-        rule: `crossover` or `pullback`.
+        rule: decides when to enter and to exit.
         allow_long: a trade may be long.
         allow_short: a trade may be short.
-        fill: what a signal is done at: the `close` of its bar, or the `next_open`.
-        cost_bps: of the traded value, for each side of a trade, in hundredths of a per cent.
-        min_spread_pct: entries only while ema_9 is at least this far from ema_30, in per cent of ema_30.
+        fill: where a signal is executed: at the `close` of its bar, or at the `next_open`.
+        cost_bps: of the traded value, per side of a trade, in hundredths of a percent.
+        min_spread_pct: entries only while ema_9 is at least this far from ema_30, in percent of ema_30.
         higher_timeframe: entries only in the direction of this timeframe's trend.
         atr_stop: distance of the stop from the entry price, in ATRs of the signal bar.
         atr_target: the same for the target.
-        exit_at_session_end: no trade is held overnight.
+        exit_at_session_end: no trade stays open overnight.
+        params: of the rule. Those that are not given have the rule's defaults.
     """
 
     name: str
-    rule: str = CROSSOVER
+    rule: Rule
     allow_long: bool = True
     allow_short: bool = False
     fill: str = CLOSE
@@ -71,6 +80,10 @@ class Variant:
     atr_stop: float | None = None
     atr_target: float | None = None
     exit_at_session_end: bool = False
+    params: Params = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "params", {**self.rule.defaults, **self.params})
 
     @property
     def side(self) -> str:
@@ -80,14 +93,24 @@ class Variant:
         return SHORT
 
     @property
+    def fills_at_open(self) -> bool:
+        """True when a signal is executed at the open of the next bar."""
+        return self.fill == NEXT_OPEN
+
+    @property
     def uses_atr(self) -> bool:
         """True when a stop or a target is a multiple of the ATR."""
         return self.atr_stop is not None or self.atr_target is not None
 
-    def on(self, timeframe: Timeframe) -> "Variant":
-        """What of it counts on `timeframe`: a higher timeframe only when it is higher, sessions not on `1d`.
+    @property
+    def has_stops(self) -> bool:
+        """True when its trades may have a stop or a target."""
+        return self.uses_atr or self.rule.sets_stops
 
-        A daily bar is a session: a trade that ends with it could not begin.
+    def on(self, timeframe: Timeframe) -> "Variant":
+        """The variant as it trades on `timeframe`: without a higher timeframe that is not higher.
+
+        Where a bar is a whole session, trades do not end with the session: such a trade could not begin.
         """
         higher = self.higher_timeframe
         return replace(
@@ -97,129 +120,28 @@ class Variant:
         )
 
 
-DEFAULT = Variant(DEFAULT_TABLE)
-_NAMED = {CROSSOVER: DEFAULT, PULLBACK: Variant(f"{_PREFIX}{PULLBACK}", PULLBACK)}
-
-
 def code_version(variant: Variant) -> str:
-    """The version with the parameters of `variant`: those that are not the default are named in it."""
-    changed = [
-        f"{field.name}={getattr(variant, field.name)}"
-        for field in fields(Variant)
-        if field.name not in ("name", "allow_long", "allow_short")
-        and getattr(variant, field.name) != getattr(DEFAULT, field.name)
-    ]
-    if variant.side != DEFAULT.side:
-        changed.append(f"side={variant.side}")
-    return " ".join([CODE_VERSION, *sorted(changed)])
+    """The version of the simulator, then whatever of the rule and of the options is not the default."""
+    named = {
+        "rule": variant.rule.versioned_name,
+        "side": variant.side,
+        "fill": variant.fill,
+        "cost_bps": variant.cost_bps,
+        "min_spread_pct": variant.min_spread_pct,
+        "higher_timeframe": variant.higher_timeframe,
+        "atr_stop": variant.atr_stop,
+        "atr_target": variant.atr_target,
+        "exit_at_session_end": variant.exit_at_session_end,
+        **variant.params,
+    }
+    return " ".join([CODE_VERSION, *changed_params(named, {**variant.rule.defaults, **_NOT_NAMED})])
 
 
 def reads(variant: Variant) -> Mapping[str, tuple[str, ...]]:
-    """Which columns of which assets `simulate` wants to see, of the same series. Their names differ between assets."""
-    if variant.rule == CROSSOVER:
-        wanted = {"ohlc": _PRICES, "ema_trend": ("crossover", "spread_pct", "bar_number")}
-    else:
-        wanted = {
-            "ohlc": _PRICES,
-            "ema_signals": ("ema_9",),
-            "wma": ("wma_30",),
-            "ema_trend": ("spread_pct", "bar_number"),
-        }
-    return {**wanted, "atr": ("atr",)} if variant.uses_atr else wanted
-
-
-def parse_variants(tables: Sequence[Mapping[str, Any]], where: str) -> tuple[Variant, ...]:
-    """Read the `[[strategy]]` rows of a configuration; `where` names it in errors.
-
-    A row with the name `crossover` or `pullback` changes the parameters of that one, another name adds a variant, and
-    `enabled = false` switches one off.
-
-    Returns:
-        `crossover`, `pullback`, then the others in the order of the rows; without those that are switched off.
-
-    Raises:
-        ConfigurationError: naming the row, the key, what was received and what is allowed.
-    """
-    found: dict[str, Variant | None] = dict(_NAMED)
-    seen: set[str] = set()
-    for number, table in enumerate(tables, start=1):
-        if not isinstance(table, Mapping):
-            raise ConfigurationError(f"{where}: strategies are written `[[strategy]]`, with two brackets on each side")
-        row = f"{where}: strategy {table.get('name', number)!r}"
-        _only(table, _KEYS, row)
-        name = _name(table, row)
-        if name in seen:
-            raise ConfigurationError(f"{row}: the name {name!r} is used twice; keep one of them")
-        seen.add(name)
-        variant = _variant(table, name, row)
-        found[name] = variant if _flag(table, "enabled", row, default=True) else None
-    return tuple(variant for variant in found.values() if variant is not None)
-
-
-def _only(table: Mapping[str, Any], allowed: Iterable[str], where: str) -> None:
-    for key in table:
-        if key not in allowed:
-            hint = did_you_mean(key, allowed)
-            raise ConfigurationError(f"{where}: unknown key `{key}`, allowed are {', '.join(allowed)}{hint}")
-
-
-def _name(table: Mapping[str, Any], where: str) -> str:
-    name = table.get("name")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ConfigurationError(
-            f"{where}: `name` must be 1 to 24 lower-case letters, digits or _ and start with a letter, "
-            f"received {name!r}"
-        )
-    if f"{_PREFIX}{name}" == DEFAULT_TABLE:
-        raise ConfigurationError(
-            f"{where}: `name` {name!r} would be the table of the default variant, which is called {CROSSOVER!r}"
-        )
-    return name
-
-
-def _variant(table: Mapping[str, Any], name: str, where: str) -> Variant:
-    named = _NAMED.get(name)
-    rule = _choice(table, "rule", RULES, where, None if named is None else named.rule)
-    if named is not None and rule != named.rule:
-        raise ConfigurationError(
-            f"{where}: `rule` of the variant {name!r} is {named.rule!r}, received {rule!r}; give it another name"
-        )
-    side = _choice(table, "side", SIDES, where, LONG)
-    higher = _choice(table, "higher_timeframe", _HIGHER, where, "") if "higher_timeframe" in table else None
-    return Variant(
-        name=f"{_PREFIX}{name}" if named is None else named.name,
-        rule=rule,
-        allow_long=side != SHORT,
-        allow_short=side != LONG,
-        fill=_choice(table, "fill", FILLS, where, CLOSE),
-        cost_bps=_number(table, "cost_bps", where) or 0.0,
-        min_spread_pct=_number(table, "min_spread_pct", where) or 0.0,
-        higher_timeframe=None if higher is None else by_key(higher),
-        atr_stop=_number(table, "atr_stop", where),
-        atr_target=_number(table, "atr_target", where),
-        exit_at_session_end=_flag(table, "exit_at_session_end", where, default=False),
-    )
-
-
-def _choice(table: Mapping[str, Any], key: str, allowed: Sequence[str], where: str, default: str | None) -> str:
-    value = table.get(key, default)
-    if value not in allowed:
-        received = f"received {value!r}" if key in table else "it is missing"
-        raise ConfigurationError(f"{where}: `{key}` must be one of {', '.join(allowed)}, {received}")
-    return str(value)
-
-
-def _number(table: Mapping[str, Any], key: str, where: str) -> float | None:
-    if key not in table:
-        return None
-    value, (least, most) = table[key], _NUMBERS[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise ConfigurationError(f"{where}: `{key}` must be a number from {least} to {most}, received {value!r}")
-    return float(value)
-
-
-def _flag(table: Mapping[str, Any], key: str, where: str, *, default: bool) -> bool:
-    value = table.get(key, default)
-    if not isinstance(value, bool):
-        raise ConfigurationError(f"{where}: `{key}` must be true or false, received {value!r}")
-    return value
+    """Which columns of which assets `simulate` needs, of the same series: first prices, then what the rule reads."""
+    atr = {"atr": ("atr",)} if variant.uses_atr else {}
+    wanted: dict[str, tuple[str, ...]] = {OHLC: _PRICES}
+    for source in (variant.rule.reads, _READ_BY_ALL, atr):
+        for asset, columns in source.items():
+            wanted[asset] = tuple(dict.fromkeys((*wanted.get(asset, ()), *columns)))
+    return wanted

@@ -86,7 +86,7 @@ def test_a_file_is_measured_as_ingest_reads_it_and_short_series_are_named(tmp_pa
     for agreement in (series["first"], series["long"]):
         assert 9 < agreement["median"]["ema_9"] <= agreement["worst"]["ema_9"] < 100
         assert 30 < agreement["median"]["ema_30"] <= agreement["worst"]["ema_30"] < 250
-    assert "KO|1h: left out, for it has 100 bars" in done.stderr
+    assert "KO|1h: left out, because it has 100 bars" in done.stderr
     assert "AAPL|1h" in call(str(file)).stdout
 
 

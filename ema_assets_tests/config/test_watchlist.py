@@ -1,11 +1,11 @@
-"""The watchlist file: read, refused, edited."""
+"""The watchlist file: read or refused; and which of its symbols have made-up bars."""
 
 from pathlib import Path
 
 import pytest
 
 from ema_assets.config import watchlist
-from ema_assets.model.errors import InvalidKeyError, WatchlistError
+from ema_assets.model.errors import WatchlistError
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import Timeframe
 
@@ -67,6 +67,30 @@ def test_the_default_watchlist_is_sound_and_is_written_once(tmp_path: Path) -> N
     assert path.read_text(encoding="utf-8") == TEXT
 
 
+def test_the_default_watchlist_is_written_where_a_link_leads_with_the_usual_permissions(tmp_path: Path) -> None:
+    link, path = tmp_path / "link.toml", tmp_path / "folder" / "watchlist.toml"
+    link.symlink_to(path)
+    watchlist.ensure(link)
+    assert link.is_symlink()
+    assert path.read_text(encoding="utf-8") == watchlist.default_text()
+    usual = tmp_path / "usual"
+    usual.touch()
+    assert path.stat().st_mode == usual.stat().st_mode
+    assert [each.name for each in path.parent.iterdir()] == ["watchlist.toml"]
+
+
+def test_symbols_belong_to_the_provider_of_their_group_or_to_the_default(path: Path) -> None:
+    path.write_text(TEXT + '[[group]]\nprovider = "binance"\ncalendar = "24/7"\nsymbols = ["ETHUSDT"]\n')
+    found = watchlist.load(path)
+    assert found.by_provider("sandbox") == {"binance": ("ETHUSDT",), "sandbox": ("AAPL", "MSFT", "BTC-USD")}
+    assert found.by_provider("binance") == {"binance": ("AAPL", "MSFT", "BTC-USD", "ETHUSDT")}
+    assert found.providers("sandbox") == {"binance", "sandbox"}
+    assert found.synthetic_symbols("sandbox") == {"AAPL", "MSFT", "BTC-USD"}
+    assert found.synthetic_symbols("yahoo") == frozenset()
+    path.write_text(TEXT.replace('"24/7"', '"24/7"\nprovider = "sandbox"'))
+    assert watchlist.load(path).synthetic_symbols("yahoo") == {"BTC-USD"}
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -120,102 +144,3 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     latin.write_bytes("# Grüße".encode("latin-1"))
     with pytest.raises(WatchlistError, match=r"latin\.toml: cannot be read"):
         watchlist.load(latin)
-
-
-@pytest.mark.parametrize(
-    ("symbol", "calendar"),
-    [
-        ("AAPL", "XNYS"),
-        ("BRK.B", "XNYS"),
-        ("BTC-USD", "24/7"),
-        ("ETHUSDT", "24/7"),
-        ("ETHUSD.COINBASE", "24/7"),
-        ("VOD.L", "XLON"),
-        ("0700.HK", "XHKG"),
-        ("7203.T", "XTKS"),
-        ("SAP.DE", "XFRA"),
-        ("^GSPC", "XNYS"),
-        ("X.UNKNOWN", "XNYS"),
-    ],
-)
-def test_the_calendar_is_guessed_from_how_vendors_write_symbols(symbol: str, calendar: str) -> None:
-    assert watchlist.likely_calendar(symbol) == calendar
-
-
-def test_every_calendar_that_may_be_guessed_exists() -> None:
-    from ema_assets.market.calendars import known_calendars
-
-    assert set(watchlist._CALENDAR_BY_SUFFIX.values()) <= set(known_calendars())
-
-
-def test_added_symbols_go_to_the_group_of_their_calendar_and_comments_stay(path: Path) -> None:
-    assert watchlist.add_symbols(path, ["NVDA", "AAPL", "ETH-USD", "NVDA"]) == ["NVDA", "ETH-USD"]
-    text = path.read_text(encoding="utf-8")
-    assert text == TEXT.replace('"MSFT"]', '"MSFT", "NVDA"]').replace('"BTC-USD"]', '"BTC-USD", "ETH-USD"]')
-
-
-def test_a_calendar_without_a_group_gets_one(path: Path) -> None:
-    assert watchlist.add_symbols(path, ["0700.HK", "9988.HK"]) == ["0700.HK", "9988.HK"]
-    found = watchlist.load(path)
-    assert found.instruments[-2:] == (Instrument("0700.HK", "XHKG"), Instrument("9988.HK", "XHKG"))
-    assert path.read_text(encoding="utf-8").startswith(TEXT.rstrip())
-    assert path.read_text(encoding="utf-8").count("[[group]]") == 4
-
-
-def test_symbols_from_files_never_go_to_a_group_that_is_fetched(path: Path) -> None:
-    watchlist.add_symbols(path, ["OLD"], provider="file")
-    watchlist.add_symbols(path, ["BP.L"])
-    watchlist.add_symbols(path, ["BP2.L"], provider="file")
-    assert watchlist.load(path).instruments == (
-        *(Instrument("AAPL"), Instrument("MSFT"), Instrument("BTC-USD", "24/7")),
-        *(Instrument("VOD.L", "XLON", "file"), Instrument("BP2.L", "XLON", "file")),
-        Instrument("OLD", "XNYS", "file"),
-        Instrument("BP.L", "XLON"),
-    )
-
-
-def test_a_named_calendar_wins_over_the_guess(path: Path) -> None:
-    watchlist.add_symbols(path, ["BTC-USD.X"], calendar="XLON")
-    assert Instrument("BTC-USD.X", "XLON") in watchlist.load(path).instruments
-
-
-def test_a_malformed_symbol_changes_nothing(path: Path) -> None:
-    with pytest.raises(InvalidKeyError):
-        watchlist.add_symbols(path, ["NVDA", "A|B"])
-    assert path.read_text(encoding="utf-8") == TEXT
-
-
-def test_removed_symbols_are_gone_and_comments_stay(path: Path) -> None:
-    assert watchlist.remove_symbols(path, ["MSFT", "TSLA", "BTC-USD", "MSFT"]) == ["MSFT", "BTC-USD"]
-    assert watchlist.load(path).symbols == ("AAPL", "VOD.L")
-    text = path.read_text(encoding="utf-8")
-    assert all(comment in text for comment in ("# My symbols.", "# US", "# days"))
-
-
-def test_the_last_symbol_cannot_be_removed(path: Path) -> None:
-    with pytest.raises(WatchlistError, match="lists no symbol"):
-        watchlist.remove_symbols(path, ["AAPL", "MSFT", "BTC-USD", "VOD.L"])
-    assert path.read_text(encoding="utf-8") == TEXT
-
-
-@pytest.mark.parametrize("edit", [watchlist.add_symbols, watchlist.remove_symbols])
-def test_a_malformed_file_is_not_edited(path: Path, edit: object) -> None:
-    path.write_text("[[group]]\nsymbol = ['A']\n", encoding="utf-8")
-    with pytest.raises(WatchlistError, match="unknown key `symbol`"):
-        edit(path, ["B"])  # type: ignore[operator]
-    assert path.read_text(encoding="utf-8") == "[[group]]\nsymbol = ['A']\n"
-
-
-def test_an_edit_leaves_no_draft_behind(path: Path) -> None:
-    watchlist.add_symbols(path, ["NVDA"])
-    assert [each.name for each in path.parent.iterdir()] == ["watchlist.toml"]
-
-
-def test_an_edit_follows_a_link_and_keeps_the_files_permissions(path: Path, tmp_path: Path) -> None:
-    path.chmod(0o640)
-    link = tmp_path / "link.toml"
-    link.symlink_to(path)
-    watchlist.add_symbols(link, ["NVDA"])
-    assert link.is_symlink()
-    assert "NVDA" in watchlist.load(path).symbols
-    assert path.stat().st_mode & 0o777 == 0o640

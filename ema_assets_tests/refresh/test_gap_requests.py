@@ -317,7 +317,7 @@ def test_a_bar_that_waits_for_its_confirmation_is_missing_until_then(database: D
     exchange = MemoryExchange(bars.with_columns(risen))
     refresh(database, WATCHED, exchange, NOW, timeframes=MINUTES)
     assert gaps(database) == [(LOST, 1, "open", 0)]
-    assert rows_of(database, "SELECT reason, bars FROM market.bar_put_aside") == [
+    assert rows_of(database, "SELECT reason, bars FROM market.bar_skipped") == [
         ("jump not confirmed by a next bar yet", 1)
     ]
     refresh(database, WATCHED, exchange, NOW + STEP, timeframes=MINUTES)

@@ -71,7 +71,7 @@ def rows(result: Result) -> list[dict[str, object]]:
     return found
 
 
-def test_one_row_a_symbol_sorted_as_asked(run: Run) -> None:
+def test_one_row_per_symbol_sorted_as_asked(run: Run) -> None:
     found = rows(run("--timeframe", "15m", "--sort", "rsi", "--json"))
     assert {row["symbol"] for row in found} == set(SYMBOLS)
     assert {row["timeframe"] for row in found} == {"15m"}
@@ -116,6 +116,7 @@ def test_the_trades_are_those_of_the_strategy_that_was_asked_for_and_the_stop_is
 @pytest.mark.parametrize("trend", ["up", "down"])
 def test_only_the_trend_that_was_asked_for(run: Run, trend: str) -> None:
     everyone = rows(run("--timeframe", "5m", "--json"))
+    assert trend in {row["trend"] for row in everyone}
     found = rows(run("--timeframe", "5m", "--trend", trend, "--json"))
     assert [row["symbol"] for row in found] == [row["symbol"] for row in everyone if row["trend"] == trend]
     young = rows(run("--timeframe", "5m", "--crossed-within", "20", "--json"))
@@ -127,12 +128,21 @@ def test_a_person_sees_a_table_with_the_trend_on_every_timeframe(run: Run) -> No
     assert result.exit_code == 0, result.output
     head, line = result.stdout.splitlines()
     assert head.split()[:2] == ["symbol", "bar"]
+    assert f"{ORDER[0].value}…{ORDER[-1].value}" in head.split()
     assert line.split()[0] == "AAPL"
     assert set(line) & {"↑", "↓"}
-    assert run("--symbol", "AAPL", "--crossed-within", "0", "--trend", "up", "--timeframe", "1d").stdout in (
-        "No symbol on 1d is like that.\n",
-        run("--symbol", "AAPL", "--timeframe", "1d").stdout,
-    )
+
+
+def test_a_symbol_is_shown_only_while_all_that_was_asked_for_is_so(run: Run) -> None:
+    row = next(row for row in rows(run("--timeframe", "5m", "--json")) if row["bars_since_cross"])
+    symbol, trend, since = str(row["symbol"]), str(row["trend"]), int(str(row["bars_since_cross"]))
+    asked = ("--timeframe", "5m", "--symbol", symbol)
+    alone = run(*asked).stdout
+    assert len(alone.splitlines()) == 2
+    assert run(*asked, "--trend", trend, "--crossed-within", str(since)).stdout == alone
+    nothing = "No symbol on 5m is like that.\n"
+    assert run(*asked, "--trend", trend, "--crossed-within", str(since - 1)).stdout == nothing
+    assert run(*asked, "--trend", "down" if trend == "up" else "up").stdout == nothing
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ema_assets.model.errors import ConfigurationError
-from ema_assets.runtime import supervisor
+from ema_assets.runtime import processes
+from ema_assets.runtime.guard import STOP_SIGNALS
 from ema_assets.runtime.supervisor import ChildExit, Supervisor
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc to see who is left")
 
-ROOT = Path(supervisor.__file__).parents[2]
+ROOT = Path(processes.__file__).parents[2]
 # Tells this run's processes from those of an `ema-assets up` on the same machine.
 RUN = f"EMA_TEST_RUN={os.getpid()}-{time.time_ns()}"
 ENV = {"PATH": os.environ.get("PATH", os.defpath), **dict([RUN.split("=")])}
@@ -46,7 +48,7 @@ def python(code: str) -> list[str]:
 
 
 def marked(supervisor_id: str) -> set[int]:
-    return supervisor._marked_processes(supervisor_id)
+    return processes.marked(supervisor_id)
 
 
 def wait_for(is_true: Callable[[], object], seconds: float = 10) -> None:
@@ -62,9 +64,9 @@ def says_ready(log: Path, times: int = 1) -> Callable[[], bool]:
 
 def of_this_run() -> set[int]:
     """The children of this run's supervisors, and the guards of those in this process."""
-    guard = b"ema_assets.runtime.supervisor\0"
+    guard = b"ema_assets.runtime.guard\0"
     found = set()
-    for pid in supervisor._processes():
+    for pid in processes.table():
         try:
             environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -184,7 +186,7 @@ def test_a_daemon_with_a_session_of_its_own_is_found_and_killed(tmp_path: Path) 
         assert os.getsid(daemon) != child.pid
         supervisor_id = group.id
     assert not marked(supervisor_id)
-    assert supervisor._read_process(daemon) is None
+    assert processes.read(daemon) is None
 
 
 def test_a_descendant_without_the_mark_is_found_by_its_session(tmp_path: Path) -> None:
@@ -193,23 +195,23 @@ def test_a_descendant_without_the_mark_is_found_by_its_session(tmp_path: Path) -
         child = group.spawn("web", python(f"import os; os.fork()\n{code}"), ENV, tmp_path / "log")
         wait_for(says_ready(tmp_path / "log", times=2))
         wait_for(lambda: not marked(group.id))
-        members = supervisor._members(group._families[0])
+        members = processes.members(group._families[0])
         assert len(members) == 2
         assert child.pid in members
-    assert not any(supervisor._read_process(pid) for pid in members)
+    assert not any(processes.read(pid) for pid in members)
 
 
 def test_a_pid_that_now_belongs_to_somebody_else_is_not_signalled(tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as stranger:
-        family = supervisor._Family(
+        family = processes.Family(
             pid=stranger.pid,
-            started=supervisor._started(stranger.pid) - 1,
+            started=processes.started(stranger.pid) - 1,
             mark="of a child that ended",
             stop_signal=signal.SIGTERM,
             stop_main_only=False,
             grace_seconds=0.1,
         )
-        supervisor._stop(family)
+        processes.stop(family)
         assert stranger.poll() is None
         stranger.kill()
 
@@ -242,7 +244,7 @@ def test_the_end_of_a_child_is_told_with_the_end_of_its_log(
     assert str(ended) == f"`daemon` ended with {how}; the end of {log}:\nno such table"
 
 
-@pytest.mark.parametrize("number", supervisor.STOP_SIGNALS)
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_signal_ends_the_wait_and_is_named(tmp_path: Path, number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with Supervisor() as group:
@@ -291,7 +293,7 @@ def test_a_guard_that_was_killed_is_replaced(tmp_path: Path) -> None:
         assert group._guard is not None
         first = group._guard.pid
         os.kill(first, signal.SIGKILL)
-        wait_for(lambda: supervisor._read_process(first) is None)
+        wait_for(lambda: processes.read(first) is None)
         assert group.check() is None
         assert group._guard.pid != first
 
@@ -300,7 +302,7 @@ def test_the_guard_is_small(tmp_path: Path) -> None:
     with Supervisor() as group:
         assert group._guard is not None
         guard = Path(f"/proc/{group._guard.pid}")
-        wait_for(lambda: b"ema_assets.runtime.supervisor" in (guard / "cmdline").read_bytes())
+        wait_for(lambda: b"ema_assets.runtime.guard" in (guard / "cmdline").read_bytes())
         time.sleep(0.3)
         (line,) = (line for line in (guard / "status").read_text().splitlines() if line.startswith("VmRSS"))
         assert int(line.split()[1]) < 25_000, line
@@ -389,7 +391,7 @@ def test_nothing_outlives_the_supervisor(tmp_path: Path, how: str) -> None:
             else:
                 os.kill(process.pid, signal.SIGKILL if how == "fork" else signal.Signals[how])
             guard_and_database = {int(pid) for pid in others}
-            wait_for(lambda: not guard_and_database & set(supervisor._processes()))
+            wait_for(lambda: not guard_and_database & set(processes.table()))
             assert not marked(supervisor_id)
             assert (tmp_path / "database").read_text() == "up, asked to stop with 0 clients"
         finally:
@@ -401,13 +403,13 @@ def test_nothing_outlives_the_supervisor(tmp_path: Path, how: str) -> None:
 def test_the_guard_reads_what_a_supervisor_said_just_before_it_died(tmp_path: Path) -> None:
     read, write = os.pipe()
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as child:
-        family = supervisor._Family(child.pid, supervisor._started(child.pid), "no mark", signal.SIGTERM, False, 1.0)
+        family = processes.Family(child.pid, processes.started(child.pid), "no mark", signal.SIGTERM, False, 1.0)
         os.write(write, json.dumps({"family": asdict(family)}).encode() + b"\n")
         # The write end stays open, as in a fork; 0 is nobody's parent here, as if the supervisor were gone.
         subprocess.run(
-            [sys.executable, "-S", "-P", "-m", "ema_assets.runtime.supervisor", "no-id", "0"],
+            [sys.executable, "-S", "-P", "-m", "ema_assets.runtime.guard", "no-id", "0"],
             stdin=read,
-            env={"PYTHONPATH": str(ROOT)},
+            env={"PYTHONPATH": os.pathsep.join((str(ROOT), str(Path(psutil.__file__).parents[1])))},
             timeout=10,
             check=True,
         )

@@ -24,7 +24,7 @@ from ema_assets.signals.ema_trend import ema_trend
 from ema_assets.store import results
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
-from ema_assets.strategies.path import equity_at
+from ema_assets.strategies.simulator.path import equity_at
 from ema_assets.strategies.trade_columns import TRADE_SCHEMA
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc
 from ema_assets_tests.strategies.test_performance import curve, of_curve

@@ -1,0 +1,35 @@
+"""How every command behaves: the order of help, what happens before a command runs, and how errors are shown."""
+
+import click
+
+from ema_assets.cli import environment, failures
+
+
+class Command(click.Command):
+    """A command that looks at its environment only when it runs: its help works in every environment."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Prepare the process, then run the command."""
+        environment.prepare()
+        return super().invoke(ctx)
+
+
+class Commands(click.Group):
+    """A group whose commands are listed in the order in which they were added. Errors are printed as one sentence."""
+
+    command_class = Command
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """The names of all commands, in the order in which a newcomer needs them."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; an error that its user can understand ends it with exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            sentence = failures.sentence(error)
+            if sentence is None:
+                raise
+        click.echo(f"Error: {sentence}", err=True)
+        raise click.exceptions.Exit(1)

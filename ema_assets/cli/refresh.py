@@ -1,0 +1,111 @@
+"""The commands `plan` and `refresh`: what is stale, and bringing it up to date without Dagster."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import click
+import polars as pl
+
+from ema_assets.cli import environment
+from ema_assets.cli.commands import Command
+from ema_assets.cli.options import symbols_option
+from ema_assets.cli.rendering import minute, timeframe_key
+from ema_assets.config.settings import Settings
+from ema_assets.model import clock
+from ema_assets.model.errors import EmaAssetsError
+from ema_assets.model.symbols import Series, parse_timeframe
+from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.refresh.outcome import Outcome
+
+# Of series that failed for one reason, `refresh` names this many.
+_SHOWN_SERIES = 5
+
+
+@click.command("plan", cls=Command)
+@click.option("--series", "each_series", is_flag=True, help="Also why each single series is stale.")
+@symbols_option
+def plan_command(symbols: Sequence[str], *, each_series: bool) -> None:
+    """Say what would run now, and why. Changes nothing and asks no provider."""
+    from ema_assets.refresh import plan
+    from ema_assets.refresh.runs import plan_runs
+
+    settings = Settings.from_env()
+    watched = environment.load_watchlist(settings)
+    environment.check_on_watchlist(watched, symbols)
+    now = clock.now()
+    with environment.open_database(settings) as database, database.transaction() as transaction:
+        stale = plan.stale_for_sweep(transaction, now, timedelta(0), settings.publication_delays).filter(
+            pl.col("symbol").is_in(list(symbols or watched.symbols))
+        )
+        runs = plan_runs(stale, watched.symbols, [], settings.series_per_run)
+        lines = plan.sentences(stale, runs)
+        if each_series:
+            lines += ["", *plan.series_sentences(transaction, stale)]
+        if not runs:
+            shortest = ORDER[0]
+            lines = ["Nothing is stale."]
+            lines += [
+                f"{calendar}: the next {timeframe_key(shortest)} bar closes {minute(closes)} UTC"
+                for calendar, _, closes in plan.next_closes(transaction, shortest, now).rows()
+            ]
+    for line in lines:
+        click.echo(line)
+
+
+@click.command("refresh", cls=Command)
+@symbols_option
+@click.option("--timeframe", "timeframes", multiple=True, help="Only this timeframe; may be given several times.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Also what is fresh: fetch and compute it again from the beginning."
+)
+def refresh_command(symbols: Sequence[str], timeframes: Sequence[str], everything: bool) -> None:
+    """Bring what is stale up to date now, here, without Dagster.
+
+    A Dagster that runs on the same database takes note of it within two minutes.
+    """
+    from ema_assets.operations.refresh_all import refresh_all
+    from ema_assets.refresh.clients import open_provider
+    from ema_assets.refresh.fetch import FetchRules
+    from ema_assets.refresh.graph import build
+
+    watched = environment.load_watchlist(Settings.from_env())
+    settings = environment.with_providers(Settings.from_env(), watched)
+    environment.check_on_watchlist(watched, symbols)
+    chosen = [parse_timeframe(text) for text in timeframes] or list(ORDER)
+    failures = 0
+    with environment.open_database(settings) as database:
+        for asset, timeframe, outcome in refresh_all(
+            database,
+            watched,
+            lambda name: open_provider(settings, name, database=database),
+            FetchRules.of(settings, watched),
+            list(symbols) or list(watched.symbols),
+            sorted(chosen, key=lambda each: each.rank),
+            graph=build(watched, settings.signals_folder),
+            everything=everything,
+        ):
+            _print_outcome(asset, timeframe, outcome)
+            failures += len(outcome.errors)
+    if failures:
+        raise EmaAssetsError(f"{failures} series failed; they are tried again after a pause")
+    click.echo("Up to date.")
+
+
+def _print_outcome(asset: str, timeframe: Timeframe, outcome: Outcome) -> None:
+    if outcome.done or outcome.errors:
+        failed = f", {len(outcome.errors)} failed" if outcome.errors else ""
+        click.echo(
+            f"{asset:18} {timeframe_key(timeframe):>3}  {len(outcome.done)} series, {outcome.rows} rows written{failed}"
+        )
+    for reason, symbols in _by_reason(outcome.errors).items():
+        shown = ", ".join(str(Series(symbol, timeframe)) for symbol in symbols[:_SHOWN_SERIES])
+        more = f" and {len(symbols) - _SHOWN_SERIES} more" if len(symbols) > _SHOWN_SERIES else ""
+        click.echo(f"  {shown}{more}: {reason}", err=True)
+
+
+def _by_reason(errors: Mapping[str, str]) -> dict[str, list[str]]:
+    """Symbols by what went wrong: when a provider is down, it is the same for all."""
+    groups: dict[str, list[str]] = {}
+    for symbol, reason in errors.items():
+        groups.setdefault(reason, []).append(symbol)
+    return groups

@@ -1,0 +1,111 @@
+"""The command `screen`: all symbols by trend, spread or nearness of the next cross. Rows come from `reports.screen`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from ema_assets.cli import environment, rendering
+from ema_assets.cli.commands import Command
+from ema_assets.cli.options import symbols_option
+from ema_assets.cli.rendering import cell, percent
+from ema_assets.config.settings import Settings
+from ema_assets.config.watchlist import Watchlist
+from ema_assets.model.errors import not_one_of
+from ema_assets.model.symbols import parse_timeframe
+from ema_assets.reports.screen import SORTS, screen, trends
+
+_HEAD = (
+    "symbol",
+    "bar (UTC)",
+    "close",
+    "trend",
+    "since",
+    "spread",
+    "cross at",
+    "to cross",
+    rendering.TIMEFRAME_SPAN,
+    "RSI",
+    "trade",
+    "stop",
+)
+
+
+@click.command("screen", cls=Command)
+@click.option("--timeframe", default="1h", show_default=True, help=f"One of {rendering.ALL_TIMEFRAMES}.")
+@click.option("--trend", type=click.Choice(["up", "down"]), help="Only symbols whose trend is this.")
+@click.option("--crossed-within", type=click.IntRange(0), help="Only symbols that crossed at most so many bars ago.")
+@symbols_option
+@click.option("--sort", type=click.Choice(list(SORTS)), default="spread", show_default=True, help="What to sort by.")
+@click.option(
+    "--strategy", help="Whose open trades are shown, such as strategy_9_30_pullback.  [default: strategy_9_30_ema]"
+)
+@click.option("--reverse", is_flag=True, help="The other way round.")
+@click.option("--limit", type=click.IntRange(1), help="Show this many rows at most.")
+@click.option("--json", "as_json", is_flag=True, help="Print every column as a JSON list.")
+def screen_command(  # noqa: PLR0913 - the options
+    timeframe: str,
+    trend: str | None,
+    crossed_within: int | None,
+    symbols: Sequence[str],
+    sort: str,
+    strategy: str | None,
+    limit: int | None,
+    *,
+    reverse: bool,
+    as_json: bool,
+) -> None:
+    """Show all symbols by trend, spread or nearness of the next cross.
+
+    `cross at` is the exact next close at which EMA 9 and EMA 30 would meet, `to cross` how far that is from the last.
+    `stop` is where the stop of the open trade is now, and how far the last close is from it.
+    """
+    settings = Settings.from_env()
+    chosen = parse_timeframe(timeframe)
+    watched = environment.load_watchlist(settings)
+    environment.check_on_watchlist(watched, symbols)
+    if strategy is not None:
+        _check_strategy(strategy, watched, settings)
+    with environment.open_database(settings) as database, database.transaction() as transaction:
+        rows = screen(
+            transaction,
+            chosen,
+            symbols=symbols or None,
+            trend=trend,
+            crossed_within=crossed_within,
+            sort=sort,
+            reverse=reverse,
+            limit=limit,
+            strategy=strategy,
+        )
+    if as_json:
+        rendering.print_json(rows.to_dicts())
+    elif rows.is_empty():
+        click.echo(f"No symbol on {timeframe} is like that.")
+    else:
+        rendering.print_table(_HEAD, [_row(row) for row in rows.iter_rows(named=True)])
+
+
+def _check_strategy(name: str, watched: Watchlist, settings: Settings) -> None:
+    from ema_assets.refresh.graph import build
+
+    known = build(watched, settings.signals_folder).strategies
+    if name not in known:
+        raise not_one_of("--strategy", name, known)
+
+
+def _row(found: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        found["symbol"],
+        cell(found["ts"]),
+        cell(found["close"]),
+        found["trend"] or "",
+        "" if found["bars_since_cross"] is None else f"{found['bars_since_cross']} bars",
+        percent(found["spread_pct"]),
+        cell(found["cross_price"]),
+        percent(found["cross_distance_pct"]),
+        trends(found),
+        "" if found["rsi"] is None else f"{found['rsi']:.1f}",
+        "" if found["trade_side"] is None else f"{found['trade_side']} {percent(found['trade_return_pct'])}",
+        "" if found["stop_price"] is None else f"{cell(found['stop_price'])} ({percent(found['stop_distance_pct'])})",
+    )

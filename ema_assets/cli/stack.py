@@ -1,0 +1,108 @@
+"""The commands `up`, `down` and `sandbox`: start and stop what serves the other commands."""
+
+import os
+import pwd
+import signal
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from ema_assets.cli.commands import Command
+from ema_assets.config import watchlist
+from ema_assets.config.settings import Settings
+from ema_assets.model import clock
+from ema_assets.model.errors import EmaAssetsError
+from ema_assets.runtime import stack
+
+
+@click.command("up", cls=Command)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=stack.DEFAULT_PORT,
+    show_default=True,
+    help="Port of the Dagster UI on 127.0.0.1.",
+)
+def up_command(port: int) -> None:
+    """Start everything: database, sandbox exchange, Dagster. Ctrl-C stops it; the data stays."""
+    sys.exit(stack.run(Settings.from_env(), port, click.echo))
+
+
+@click.command("down", cls=Command)
+@click.option(
+    "--timeout", "timeout_seconds", type=float, default=60.0, show_default=True, help="Seconds to wait for the end."
+)
+def down_command(timeout_seconds: float) -> None:
+    """Stop the `ema-assets up` that runs on this EMA_HOME."""
+    settings = Settings.from_env()
+    pid = stack.read_pid(settings)
+    if pid is None:
+        click.echo(f"Nothing runs on {settings.home}.")
+        return
+    _ask_to_stop(pid)
+    deadline = time.monotonic() + timeout_seconds
+    while stack.is_alive(settings):
+        if time.monotonic() > deadline:
+            raise EmaAssetsError(
+                f"process {pid} has not stopped within {timeout_seconds:g} s; its logs are in {settings.logs_folder}"
+            )
+        time.sleep(0.2)
+    click.echo("Stopped.")
+
+
+def _ask_to_stop(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass  # it has ended since its number was read
+    except PermissionError:
+        raise EmaAssetsError(
+            f"process {pid} belongs to {_owner(pid)} and you may not stop it; its owner can, with `ema-assets down`"
+        ) from None
+
+
+def _owner(pid: int) -> str:
+    """Who runs process `pid`, as far as the system says so."""
+    try:
+        uid = Path(f"/proc/{pid}").stat().st_uid
+    except OSError:
+        return "another user"
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"the user with the number {uid}"
+
+
+@click.command("sandbox", cls=Command)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8930,
+    show_default=True,
+    help="Port on 127.0.0.1; 0 takes a free one.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=None,
+    help="Seed of the synthetic prices. [default: EMA_SANDBOX_SEED or 930]",
+)
+def sandbox_command(port: int, seed: int | None) -> None:
+    """Run the sandbox exchange alone: synthetic prices in the formats of real providers, on 127.0.0.1."""
+    from ema_assets.providers import sandbox
+    from ema_assets.sandbox.server import serve
+
+    settings = Settings.from_env()
+    watchlist.ensure(settings.watchlist_path)
+    chosen = settings.config_of(sandbox.PROVIDER).seed if seed is None else seed
+    serve(
+        port,
+        lambda: watchlist.load(settings.watchlist_path).instruments,
+        chosen,
+        clock=clock.now,
+        started=lambda url: click.echo(
+            f"Sandbox exchange, SYNTHETIC prices, on {url} (seed {chosen}). Ctrl-C stops it."
+        ),
+    )

@@ -1,0 +1,203 @@
+"""The command `status`: what runs, where, and how fresh every asset is. The numbers come from `reports.status`."""
+
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+
+import click
+
+from ema_assets.cli import environment, rendering
+from ema_assets.cli.commands import Command
+from ema_assets.config import watchlist
+from ema_assets.config.settings import Settings, is_synthetic
+from ema_assets.config.watchlist import Watchlist
+from ema_assets.model import clock
+from ema_assets.model.errors import WatchlistError
+from ema_assets.model.urls import masked_url
+from ema_assets.reports import status
+from ema_assets.runtime import stack
+from ema_assets.store.database import Database
+from ema_assets.store.migrations import migrate
+
+
+@click.command("status", cls=Command)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+def status_command(as_json: bool) -> None:
+    """Say what runs, where, and how fresh every asset is."""
+    settings = Settings.from_env()
+    running = stack.read_state(settings)
+    url = environment.running_database_url(settings)
+    providers = _providers(settings, environment.default_provider(settings, running))
+    freshness = _freshness(url, settings) if url is not None else _Freshness()
+    surroundings = _Surroundings(settings, running, masked_url(url) if url else None, providers)
+    if as_json:
+        rendering.print_json({**surroundings.as_json(), **asdict(freshness)})
+        return
+    _print_surroundings(surroundings)
+    _print_freshness(freshness)
+
+
+@dataclass(frozen=True, slots=True)
+class _Providers:
+    """The providers in use and how many symbols each of them is asked for.
+
+    `watchlist_error` says why the watchlist cannot be used; `symbols` is empty then.
+    """
+
+    default: str
+    symbols: dict[str, int]
+    watchlist_error: str | None = None
+
+    @property
+    def is_synthetic(self) -> bool:
+        """True when the bars of any symbol are made up."""
+        in_use = [self.default] if self.watchlist_error else self.symbols
+        return any(is_synthetic(provider) for provider in in_use)
+
+
+def _providers(settings: Settings, default: str) -> _Providers:
+    try:
+        watched = _read_watchlist(settings)
+    except WatchlistError as error:
+        return _Providers(default, {}, str(error))
+    return _Providers(default, {provider: len(symbols) for provider, symbols in watched.by_provider(default).items()})
+
+
+def _read_watchlist(settings: Settings) -> Watchlist:
+    """The watchlist, or the default one where none has been written yet: `status` writes nothing."""
+    if settings.watchlist_path.exists():
+        return watchlist.load(settings.watchlist_path)
+    return watchlist.parse(watchlist.default_text())
+
+
+@dataclass(frozen=True, slots=True)
+class _Surroundings:
+    """What runs and where. `database_url` holds no password; None when no database runs."""
+
+    settings: Settings
+    running: stack.Running | None
+    database_url: str | None
+    providers: _Providers
+
+    def as_json(self) -> dict[str, object]:
+        """The same for a script."""
+        settings, running = self.settings, self.running
+        return {
+            "running": running is not None,
+            "pid": running.pid if running else None,
+            "ui": running.ui if running else None,
+            "database_url": self.database_url,
+            "provider": self.providers.default,
+            "synthetic": self.providers.is_synthetic,
+            "providers": [
+                {"provider": provider, "synthetic": is_synthetic(provider), "symbols": symbols}
+                for provider, symbols in self.providers.symbols.items()
+            ],
+            "sandbox_url": (running.provider_urls if running else settings.service_urls).get("sandbox"),
+            "clock": str(settings.clock) if settings.clock else None,
+            "home": str(settings.home),
+            "watchlist": str(settings.watchlist_path),
+            "watchlist_error": self.providers.watchlist_error,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Freshness:
+    """How fresh everything is, as `reports.status` says; nothing where no database runs."""
+
+    assets: list[status.AssetStatus] = field(default_factory=list)
+    latency: list[dict[str, object]] = field(default_factory=list)
+    not_answering: list[str] = field(default_factory=list)
+    failing: list[str] = field(default_factory=list)
+    without_bars: list[str] = field(default_factory=list)
+
+
+def _freshness(url: str, settings: Settings) -> _Freshness:
+    migrate(url)
+    with Database(url) as database, database.transaction() as transaction:
+        return _Freshness(
+            assets=status.by_asset(transaction, clock.now(), settings.publication_delays),
+            latency=status.latency(transaction, datetime.now(UTC)),
+            not_answering=status.not_answering(transaction),
+            failing=[str(reason) for reason in status.failure_reasons(transaction)],
+            without_bars=status.without_bars(transaction),
+        )
+
+
+def _print_surroundings(found: _Surroundings) -> None:
+    settings, running = found.settings, found.running
+    click.echo(f"Running, UI at {running.ui}" if running else "Not running; start it with `ema-assets up`")
+    for line in _provider_lines(found.providers):
+        click.echo(f"Provider   {line}")
+    click.echo(f"Database   {found.database_url or 'embedded, not running'}")
+    if settings.clock is not None:
+        click.echo(f"Clock      {settings.clock}: virtual, now {clock.now():%Y-%m-%d %H:%M:%S} UTC")
+    click.echo(f"Home       {settings.home}")
+    if found.providers.watchlist_error is not None:
+        click.echo(f"Watchlist  {found.providers.watchlist_error}")
+
+
+def _provider_lines(providers: _Providers) -> list[str]:
+    """The providers in use, and how many symbols each has where there are several."""
+    if providers.watchlist_error is not None:
+        return [_marked(providers.default)]
+    if not providers.symbols:
+        return ["none: all bars come from files"]
+    if len(providers.symbols) == 1:
+        return [_marked(*providers.symbols)]
+    return [
+        _marked(provider, f", {symbols} symbol{'' if symbols == 1 else 's'}")
+        for provider, symbols in providers.symbols.items()
+    ]
+
+
+def _marked(provider: str, details: str = "") -> str:
+    return f"{provider}{details}{' (SYNTHETIC prices)' if is_synthetic(provider) else ''}"
+
+
+def _print_freshness(freshness: _Freshness) -> None:
+    if freshness.assets:
+        _print_assets(freshness.assets)
+    if freshness.latency:
+        _print_latency(freshness.latency)
+    for provider in freshness.not_answering:
+        click.echo(provider)
+    for reason in freshness.failing:
+        click.echo(f"failing: {reason}")
+    if freshness.without_bars:
+        click.echo(f"the provider has no bars of {', '.join(freshness.without_bars)}; are the symbols right?")
+
+
+def _print_assets(assets: list[status.AssetStatus]) -> None:
+    click.echo("")
+    rendering.print_table(
+        ("asset", "timeframe", "series", "stale", "missing", "failing", "newest bar (UTC)"),
+        [
+            tuple(
+                rendering.cell(value)
+                for value in (
+                    each.asset,
+                    each.timeframe,
+                    each.series,
+                    each.stale,
+                    each.missing,
+                    each.failing,
+                    each.newest_ts,
+                )
+            )
+            for each in assets
+        ],
+    )
+
+
+def _print_latency(latency: list[dict[str, object]]) -> None:
+    click.echo("")
+    rendering.print_table(
+        ("from close to strategy row, last 7 days", "closes", "series", "p50", "p99"),
+        [
+            (
+                *(str(each[name]) for name in ("timeframe", "closes", "series")),
+                *(f"{each[name]:.1f} s" for name in ("p50_seconds", "p99_seconds")),
+            )
+            for each in latency
+        ],
+    )

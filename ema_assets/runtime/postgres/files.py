@@ -1,0 +1,179 @@
+"""The files of one server's folder: where they are, how they are written, its lock and its leases."""
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ema_assets.model.errors import EmbeddedServerError
+
+LOCK_SECONDS = 120.0
+POLL_SECONDS = 0.02
+INSTEAD = "or set EMA_DATABASE_URL to a PostgreSQL of your own"
+
+
+class Files:
+    """The paths below `folder`; see the package's docstring for what each of them is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self.data = self.folder / "data"
+        self.pid = self.data / "postmaster.pid"
+        self.passfile = self.folder / "passfile"
+        self.port = self.folder / "port"
+        self.lock = self.folder / "lock"
+        self.leases = self.folder / "leases"
+        self.settings = self.folder / "server.conf"
+        self.logins = self.folder / "pg_hba.conf"
+        self.log = self.folder / "log"
+        self.start_log = self.folder / "start.log"
+
+    def logs(self) -> list[Path]:
+        """What the server writes: first what it says before its log is open, then its log of each weekday."""
+        return [self.start_log, *self.log.glob("*.log")]
+
+    def log_sizes(self) -> dict[Path, int]:
+        """Where each log ends now, in bytes."""
+        sizes = {}
+        for path in self.logs():
+            with suppress(FileNotFoundError):
+                sizes[path] = path.stat().st_size
+        return sizes
+
+    def log_tail(self, since: dict[Path, int] | None = None, lines: int = 15) -> str:
+        """The last lines the server wrote, since `log_sizes()` when given."""
+        text = ""
+        for path in self.logs():
+            with suppress(FileNotFoundError), path.open("rb") as file:
+                begin = (since or {}).get(path, 0)
+                file.seek(begin if begin <= path.stat().st_size else 0)
+                text += file.read().decode(errors="replace")
+        return "\n".join(text.splitlines()[-lines:]) or "(its log is empty)"
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder`, for its owner only.
+
+    Raises:
+        EmbeddedServerError: when that cannot be.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.stat().st_mode & 0o066:
+            folder.chmod(0o700)
+    except OSError as error:
+        raise EmbeddedServerError(f"{folder} cannot hold a PostgreSQL: {error}; choose another, {INSTEAD}") from error
+
+
+def write(path: Path, text: str, mode: int = 0o600) -> None:
+    """Write a file that never had a wider mode. It replaces what is there, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.chmod(mode)
+    temporary.replace(path)
+
+
+def give_to_the_owner(files: Files) -> None:
+    """After `sudo ema-assets …` in a user's folder, that user still has to open what root wrote there."""
+    owner = files.folder.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    for path in files.folder.iterdir():
+        if not path.is_dir():
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise EmbeddedServerError(f"{path.parent} cannot be used by uid {os.geteuid()}: {error}") from error
+
+
+def _lock_now(descriptor: int, how: int) -> bool:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True
+
+
+@contextmanager
+def locked(files: Files) -> Iterator[None]:
+    """Lock the folder: one process at a time starts or stops its server.
+
+    Raises:
+        EmbeddedServerError: when another process keeps the lock for LOCK_SECONDS.
+    """
+    descriptor = _open(files.lock)
+    try:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while not _lock_now(descriptor, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                raise EmbeddedServerError(
+                    f"another process has been starting or stopping PostgreSQL for {LOCK_SECONDS:.0f} s: it has "
+                    f"locked {files.lock}"
+                )
+            time.sleep(POLL_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class Lease:
+    """This process's right to find the server running: a shared lock, which the kernel takes back at the process's end.
+
+    No list of pids has to be kept true for that: a process that was killed holds no lock, whoever has its pid now.
+    """
+
+    def __init__(self, files: Files) -> None:
+        self._path = files.leases
+        self._descriptor: int | None = None
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether this object holds the lease."""
+        return self._descriptor is not None
+
+    def take(self) -> None:
+        """Take the lease. Called with the folder locked, so that nobody looks for the last lease meanwhile."""
+        if self._descriptor is not None:
+            return
+        descriptor = _open(self._path)
+        while not _lock_now(descriptor, fcntl.LOCK_SH):  # a guard looks whether there are leases, for an instant
+            time.sleep(POLL_SECONDS)
+        # For a person who wonders why the server still runs. Pids of processes that ended stay until nobody is left.
+        os.lseek(descriptor, 0, os.SEEK_END)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        self._descriptor = descriptor
+
+    def give_back(self) -> bool:
+        """Give the lease back; True when no other process holds one. Called with the folder locked."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+        return not is_leased(self._path)
+
+
+def is_leased(path: Path) -> bool:
+    """Whether any process holds a lease in the file `path`. Empties the file when none does."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        if not _lock_now(descriptor, fcntl.LOCK_EX):
+            return True
+        os.ftruncate(descriptor, 0)
+        return False
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,127 @@
+"""One start of the server: the port it gets, and as many attempts as it takes."""
+
+import errno
+import random
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ema_assets.model.errors import EmbeddedServerError
+from ema_assets.runtime.postgres import postmaster
+from ema_assets.runtime.postgres.cluster import write_settings
+from ema_assets.runtime.postgres.files import Files, write
+from ema_assets.runtime.postgres.identity import Identity, environment
+from ema_assets.runtime.postgres.postmaster import HOST
+
+# Below the ranges that Linux (32768-) and macOS (49152-) hand out to outgoing connections: a port remembered from
+# there is often taken by some client at the next start.
+PORTS = range(20_000, 30_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One start of the postmaster, in as many attempts as it takes."""
+
+    files: Files
+    programs: Path
+    identity: Identity
+    configured_port: int | None
+    deadline: float
+    on_started: Callable[[int], object] | None
+
+    def run(self) -> int:
+        """Start the postmaster, wait for a login, remember the port, return the pid."""
+        files = self.files
+        refused: set[int] = set()
+        files.log.mkdir(mode=0o700, exist_ok=True)
+        for path in (files.data, files.log):
+            self.identity.give(path)
+        _remove_old_logs(files)
+        while True:
+            port = _choose_port(files, self.configured_port, refused)
+            postmaster.disarm_stale_pid_file(files)
+            write_settings(files, port)
+            write(files.start_log, "")
+            before = files.log_sizes()
+            process = self._spawn()
+            try:
+                if self.on_started is not None:
+                    self.on_started(process.pid)
+                ready = postmaster.log_in_and_prepare(
+                    files, port, partial(postmaster.is_alive, process.pid), self.deadline
+                )
+            except BaseException:
+                postmaster.end(process.pid, fast_seconds=0)
+                raise
+            if ready:
+                write(files.port, f"{port}\n")
+                return process.pid
+            process.wait()
+            said = files.log_tail(before)
+            is_taken = "could not bind" in said and self.configured_port is None
+            is_too_early = (
+                "pre-existing shared memory block" in said
+            )  # a killed postmaster's backends, on their way out
+            if not (is_taken or is_too_early) or time.monotonic() > self.deadline:
+                raise EmbeddedServerError(
+                    f"the PostgreSQL in {files.folder} ended with exit code {process.returncode}:\n{said}"
+                )
+            if is_taken:
+                refused.add(port)
+            time.sleep(0.1)
+
+    def _spawn(self) -> "subprocess.Popen[bytes]":
+        files = self.files
+        argv = (self.programs / "postgres", "-D", files.data, f"--config-file={files.settings}")
+        with files.start_log.open("ab") as log:
+            process = subprocess.Popen(  # noqa: S603 - a program of the wheel
+                self.identity.command(files, *argv),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment(),
+                cwd=files.folder,
+                start_new_session=True,
+            )
+        postmaster.started[process.pid] = process
+        return process
+
+
+def _remove_old_logs(files: Files) -> None:
+    """The server overwrites a week-old log when it is up at midnight, and would append to it at a start."""
+    for path in files.logs():
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > 6 * 86_400:
+                path.unlink()
+
+
+def _choose_port(files: Files, configured: int | None, refused: set[int]) -> int:
+    if configured is not None:
+        return configured
+    with suppress(OSError, ValueError):
+        last = int(files.port.read_text())
+        if last not in refused and is_free(last):
+            return last
+    for port in random.sample(PORTS, 100):
+        if port not in refused and is_free(port):
+            return port
+    raise EmbeddedServerError(f"no free TCP port on {HOST} between {PORTS[0]} and {PORTS[-1]}")
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on `port` of 127.0.0.1."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As PostgreSQL binds: connections of the last server in TIME_WAIT do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
+                return False
+            raise
+        return True

@@ -1,0 +1,197 @@
+"""The running server of a folder: who it is, whether it answers, its first login, and its end."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+
+from ema_assets.model.errors import EmbeddedServerError
+from ema_assets.runtime.postgres.files import POLL_SECONDS, Files
+
+HOST = "127.0.0.1"
+USER = "ema"
+DATABASE = "ema"
+
+FAST_STOP_SECONDS = 30.0
+IMMEDIATE_STOP_SECONDS = 10.0
+_NO_PROCESS = 2_147_483_646
+
+# Started by this process and perhaps still running. Kept here, not in an EmbeddedServer, so that any of them can reap
+# the process and none that is collected warns about it.
+started: "dict[int, subprocess.Popen[bytes]]" = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Postmaster:
+    """What postmaster.pid says of a server."""
+
+    pid: int
+    port: int
+    is_ready: bool
+
+
+def _read_pid_file(path: Path) -> Postmaster | None:
+    """What postmaster.pid says, true or not. Line 1 is the pid, line 4 the port, line 8 the status."""
+    try:
+        lines = path.read_text().splitlines()
+        is_ready = len(lines) > 7 and lines[7].strip() == "ready"
+        return Postmaster(pid=int(lines[0]), port=int(lines[3]), is_ready=is_ready)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def find(files: Files) -> Postmaster | None:
+    """The live server of the folder. A postmaster.pid alone proves nothing: its pid may be another program's by now."""
+    written = _read_pid_file(files.pid)
+    if written is None:
+        return None
+    return written if _is_server_of(written.pid, files.data) or _answers(files, written.port) else None
+
+
+def _is_server_of(pid: int, data: Path) -> bool:
+    """Whether `pid` is a postgres in `data`, where every PostgreSQL process has its current folder.
+
+    False also for the process of another user, which does not show its folder.
+    """
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return process.name() == "postgres" and Path(process.cwd()).samefile(data)
+    except (psutil.Error, OSError):
+        return False
+
+
+def _answers(files: Files, port: int) -> bool:
+    """Whether the server on `port` takes the folder's password and is not that of a copy of this folder."""
+    try:
+        with closing(_log_in(files, port, seconds=2)) as connection, connection.cursor() as cursor:
+            cursor.execute("show data_directory")
+            theirs = Path(cursor.fetchone()[0])
+    except (psycopg2.Error, OSError, EmbeddedServerError):
+        return False
+    # A path that does not exist here is this folder seen from another mount namespace: running, and not to be
+    # started a second time.
+    return not theirs.exists() or theirs.samefile(files.data)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether `pid` is a process that is not a zombie."""
+    import psutil
+
+    child = started.get(pid)
+    if child is not None and child.poll() is not None:
+        del started[pid]
+        return False
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def _password(files: Files) -> str:
+    try:
+        return files.passfile.read_text().strip().rpartition(":")[2]
+    except FileNotFoundError:
+        raise EmbeddedServerError(
+            f"{files.passfile} is missing, and without it nothing can log in: put it back, or remove {files.folder} "
+            f"to begin with an empty database"
+        ) from None
+
+
+def _log_in(files: Files, port: int, *, seconds: int) -> Any:
+    """A psycopg2 connection to the maintenance database, whatever PG… variables are set."""
+    return psycopg2.connect(
+        host=HOST,
+        hostaddr=HOST,
+        port=port,
+        user=USER,
+        password=_password(files),
+        dbname="postgres",
+        sslmode="disable",
+        gssencmode="disable",
+        options="",
+        application_name="ema-assets start",
+        connect_timeout=seconds,
+    )
+
+
+def log_in_and_prepare(files: Files, port: int, is_running: Callable[[], bool], deadline: float) -> bool:
+    """Wait for a login and make the database when it is missing. False when the server ended meanwhile.
+
+    Raises:
+        EmbeddedServerError: when it refuses the password, or lets nobody log in before `deadline`.
+    """
+    while True:
+        was_running = is_running()
+        try:
+            connection = _log_in(files, port, seconds=5)
+        except psycopg2.OperationalError as error:
+            if not was_running:
+                return False
+            if "password authentication failed" in str(error):
+                raise EmbeddedServerError(f"the PostgreSQL in {files.folder} refuses {files.passfile}") from error
+            if time.monotonic() > deadline:
+                raise EmbeddedServerError(
+                    f"the PostgreSQL in {files.folder} let nobody log in: {str(error).strip()}\n{files.log_tail()}"
+                ) from error
+            time.sleep(POLL_SECONDS)
+            continue
+        with closing(connection):
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("select 1 from pg_database where datname = %s", (DATABASE,))
+                if cursor.fetchone() is None:
+                    cursor.execute(f'create database "{DATABASE}"')
+        return True
+
+
+def disarm_stale_pid_file(files: Files) -> None:
+    """Keep a leftover postmaster.pid from stopping the start. Called with the folder locked and no server running.
+
+    PostgreSQL itself replaces one whose pid is dead, after checking by the shared memory named in the file that no
+    backend of the dead server is left. It gives up when the pid belongs to any other process of the user: then the
+    number is replaced by one that no process can have, which keeps that check.
+    """
+    if not files.pid.exists():
+        return
+    written = _read_pid_file(files.pid)
+    if written is None:
+        files.pid.unlink()
+    elif is_alive(written.pid):
+        with os.fdopen(os.open(files.pid, os.O_RDWR | os.O_NOFOLLOW), "r+") as file:
+            _, _, rest = file.read().partition("\n")
+            file.seek(0)
+            file.truncate()
+            file.write(f"{_NO_PROCESS}\n{rest}")
+
+
+def end(pid: int, fast_seconds: float = FAST_STOP_SECONDS) -> None:
+    """Shut the server down: fast, then at once.
+
+    Raises:
+        EmbeddedServerError: when it belongs to another user, or is still there afterwards.
+    """
+    for number, seconds in ((signal.SIGINT, fast_seconds), (signal.SIGQUIT, IMMEDIATE_STOP_SECONDS)):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass
+        except PermissionError as error:
+            raise EmbeddedServerError(f"the PostgreSQL with pid {pid} belongs to another user: {error}") from error
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if not is_alive(pid):
+                return
+            time.sleep(POLL_SECONDS)
+    if is_alive(pid):
+        raise EmbeddedServerError(f"the PostgreSQL with pid {pid} does not stop")

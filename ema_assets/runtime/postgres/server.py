@@ -1,0 +1,179 @@
+"""The embedded server as the rest of the project sees it: start or attach, its URL, the lease, stop."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+from ema_assets.model.errors import EmbeddedServerError
+from ema_assets.runtime.postgres import cluster, identity, postmaster
+from ema_assets.runtime.postgres.files import Files, Lease, give_to_the_owner, locked, make_folder, write
+from ema_assets.runtime.postgres.launch import Launch, is_free
+from ema_assets.runtime.postgres.postmaster import DATABASE, HOST, USER
+
+
+class EmbeddedServer:
+    """The PostgreSQL server of one folder, shared by all processes that use it.
+
+    Whoever calls `start` holds a lease until `stop`; the last one to give it back ends the server.
+
+    Args:
+        folder: where everything of the server lives; made when missing. May hold spaces.
+        port: the TCP port on 127.0.0.1. None takes the one of the last start when it is free, else any free one.
+        start_timeout_seconds: how long `start` waits for the first login, crash recovery included.
+    """
+
+    def __init__(self, folder: Path, *, port: int | None = None, start_timeout_seconds: float = 120.0) -> None:
+        self._files = Files(folder)
+        self.folder = self._files.folder
+        self._lease = Lease(self._files)
+        self._configured_port = port
+        self._start_timeout_seconds = start_timeout_seconds
+        self._owned_pid: int | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def owned(self) -> bool:
+        """Whether this object started the server."""
+        return self._owned_pid is not None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the running postmaster, None when there is none."""
+        running = postmaster.find(self._files)
+        return running.pid if running else None
+
+    @property
+    def url(self) -> str:
+        """`postgresql://ema@127.0.0.1:PORT/ema?passfile=…` of the running server.
+
+        It holds no password, only the path of the file that does. A PGPASSWORD in the environment would win over that
+        file: `without_libpq_settings` gives an environment free of it.
+
+        Raises:
+            EmbeddedServerError: when no server of this folder is running.
+        """
+        url = read_running(self.folder)
+        if url is None:
+            raise EmbeddedServerError(f"no PostgreSQL is running in {self.folder}")
+        return url
+
+    def is_running(self) -> bool:
+        """Whether a server of this folder runs, whoever started it."""
+        return postmaster.find(self._files) is not None
+
+    def start(self, on_started: Callable[[int], object] | None = None) -> None:
+        """Take a lease on the server: start it where it does not run, and wait until one can log in.
+
+        The cluster is made when there is none. A lease that this object holds already stays the same one, so that a
+        server that has died can be started again.
+
+        Args:
+            on_started: called with the pid as soon as this call has started a server, before it is ready: whoever
+                has to stop it if this process is killed must know by then.
+
+        Raises:
+            EmbeddedServerError: when it does not start; the message ends with the last lines of its log.
+        """
+        deadline = time.monotonic() + self._start_timeout_seconds
+        make_folder(self.folder)
+        with locked(self._files):
+            try:
+                if not self._attach(deadline):
+                    self._owned_pid = self._launch(deadline, on_started)
+                self._lease.take()
+            except OSError as error:
+                raise EmbeddedServerError(f"the PostgreSQL in {self.folder} cannot be started: {error}") from error
+            finally:
+                give_to_the_owner(self._files)
+
+    def keep_port(self) -> None:
+        """Have later starts take the port of the running server or fail: others go by its URL."""
+        running = postmaster.find(self._files)
+        if running is not None:
+            self._configured_port = running.port
+
+    def stop(self, *, force: bool = False) -> None:
+        """Give the lease back, and end the server when nobody else holds one. Data stays.
+
+        With `force`, end it whoever uses it. Clients are disconnected and their transactions rolled back (a fast
+        shutdown); after 30 s the server is told to stop at once and recovers at its next start.
+
+        Raises:
+            EmbeddedServerError: when it cannot be signalled, or does not end.
+        """
+        if not (self._lease.is_taken or force) or not self.folder.exists():
+            return
+        with locked(self._files):
+            self._owned_pid = None
+            is_last = self._lease.give_back()
+            running = postmaster.find(self._files)
+            if running is not None and (is_last or force):
+                postmaster.end(running.pid)
+
+    def _launch(self, deadline: float, on_started: Callable[[int], object] | None) -> int:
+        """Start the server; return its pid."""
+        if self._configured_port is not None and not is_free(self._configured_port):
+            raise EmbeddedServerError(
+                f"`port` {self._configured_port} is taken by another program: choose another, or none to have a "
+                f"free one found"
+            )
+        programs = cluster.programs()
+        user = identity.choose(self._files, programs)
+        if not self._files.data.exists():
+            cluster.create(self._files, programs, user)
+        cluster.check_version(self._files)
+        return Launch(self._files, programs, user, self._configured_port, deadline, on_started).run()
+
+    def _attach(self, deadline: float) -> bool:
+        """Whether a server is already running. One that is on its way down is waited for."""
+        running = postmaster.find(self._files)
+        if running is None:
+            return False
+        if self._configured_port is not None and running.port != self._configured_port:
+            raise EmbeddedServerError(
+                f"`port` must be {running.port} while the PostgreSQL in {self.folder} is running on it, "
+                f"received {self._configured_port}"
+            )
+        self._owned_pid = running.pid if running.pid == self._owned_pid else None
+        is_running = partial(postmaster.is_alive, running.pid)
+        is_ready = postmaster.log_in_and_prepare(self._files, running.port, is_running, deadline)
+        if is_ready and not self._files.port.exists():
+            write(self._files.port, f"{running.port}\n")  # whoever started it was killed just before doing so
+        return is_ready
+
+
+def read_running(folder: Path) -> str | None:
+    """The URL of the server that runs in `folder`; None when none does, or not yet. Starts and awaits nothing."""
+    files = Files(folder)
+    running = postmaster.find(files)
+    # Without a port of any earlier start the database may be about to be made.
+    if running is None or not running.is_ready or not files.port.exists():
+        return None
+    return f"postgresql://{USER}@{HOST}:{running.port}/{DATABASE}?passfile={quote(str(files.passfile), safe='/')}"
+
+
+def without_libpq_settings(environment: dict[str, str]) -> dict[str, str]:
+    """A copy of `environment` without the PG… variables that would change what the URL says.
+
+    PGPASSWORD wins over a passfile, PGHOSTADDR over the host, and PGSSLMODE=require fails on a server without TLS.
+    """
+    return {name: value for name, value in environment.items() if name not in _LIBPQ_VARIABLES}
+
+
+_LIBPQ_VARIABLES = {
+    *("PGHOSTADDR", "PGPASSWORD", "PGSERVICE", "PGSERVICEFILE", "PGREQUIREAUTH", "PGCHANNELBINDING"),
+    *("PGSSLMODE", "PGREQUIRESSL", "PGSSLNEGOTIATION", "PGGSSENCMODE", "PGTARGETSESSIONATTRS"),
+    *("PGOPTIONS", "PGCLIENTENCODING", "PGTZ", "PGDATESTYLE"),
+}

@@ -1,0 +1,151 @@
+"""Process families: which processes belong to a child, and how all of them are stopped. Knows no supervisor.
+
+A family is the child, its descendants, all in their sessions and groups, and all that carry its mark in the
+environment: so also daemons that left the session and the family tree.
+"""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import psutil
+
+MARK = "EMA_SUPERVISOR_ID"
+POLL_SECONDS = 0.05
+TERM_SECONDS = 5.0
+KILL_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A child and how it is stopped. `started` is its start time, which tells it from a later owner of its pid."""
+
+    pid: int
+    started: float
+    mark: str
+    stop_signal: int
+    stop_main_only: bool
+    grace_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One row of the table of processes. `started` is in seconds since 1970."""
+
+    parent: int
+    group: int
+    session: int
+    started: float
+
+
+def read(pid: int) -> Process | None:
+    """What the system says of a process. None when there is none, or only its zombie."""
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+                return None
+            return Process(process.ppid(), os.getpgid(pid), os.getsid(pid), process.create_time())
+    except (psutil.Error, OSError):
+        return None
+
+
+def started(pid: int) -> float:
+    """Start time of a process, 0 when there is none."""
+    process = read(pid)
+    return process.started if process else 0.0
+
+
+def is_same(process: Process, started_at: float) -> bool:
+    """Whether `process` is the one that started then, and not a later owner of its pid."""
+    return abs(process.started - started_at) < 0.5
+
+
+def table() -> dict[int, Process]:
+    """All live processes by pid."""
+    return {pid: process for pid in psutil.pids() if (process := read(pid)) is not None}
+
+
+def marked(mark: str) -> set[int]:
+    """All processes but this one that carry `mark`, or a mark below it."""
+    return {pid for pid in psutil.pids() if pid != os.getpid() and _is_marked(pid, mark)}
+
+
+def _is_marked(pid: int, mark: str) -> bool:
+    try:
+        value = str(psutil.Process(pid).environ().get(MARK, ""))
+    except (psutil.Error, OSError):
+        return False
+    return (value == mark or value.startswith(f"{mark}.")) and read(pid) is not None
+
+
+def members(family: Family) -> set[int]:
+    """The living members of `family`, this process left out."""
+    processes = table()
+    first = processes.get(family.pid)
+    is_reused = first is not None and not is_same(first, family.started)
+    ids = set() if is_reused else {family.pid}
+    found = {pid for pid in processes if _is_marked(pid, family.mark)}
+    mine = os.getpid()
+    while True:
+        ids |= {number for pid in found for number in (processes[pid].group, processes[pid].session)}
+        ids -= {0, processes[mine].session, processes[mine].group}  # 0 stands for one outside of a container
+        more = {
+            pid
+            for pid, process in processes.items()
+            if pid in found or process.parent in found or process.group in ids or process.session in ids
+        } - {mine}
+        if more == found:
+            return found
+        found = more
+
+
+def send(targets: Iterable[int], number: int) -> None:
+    """Send a signal to all `targets` that are still there."""
+    for target in targets:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(target, number)
+
+
+def _never() -> bool:
+    return False
+
+
+def wait_until(is_true: Callable[[], bool], seconds: float, is_hurried: Callable[[], bool] = _never) -> None:
+    """Wait until something is true, for `seconds` at most, or until there is hurry."""
+    deadline = time.monotonic() + seconds
+    while not is_true() and not is_hurried() and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+
+
+def stop(family: Family, is_hurried: Callable[[], bool] = _never) -> None:
+    """Ask as the family wants to be asked, then SIGTERM, then SIGKILL, each only while somebody is left."""
+    left = members(family)
+    if not left:
+        return
+    send([family.pid] if family.stop_main_only and family.pid in left else left, family.stop_signal)
+    deadline = time.monotonic() + family.grace_seconds
+    while left and not is_hurried() and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+        left = members(family)
+        if family.pid not in left:
+            # Nobody is left to see to the others: they get what it takes for them to end by themselves, no more.
+            wait_until(lambda: not members(family), min(1.0, deadline - time.monotonic()), is_hurried)
+            break
+    asked_all = not family.stop_main_only and family.stop_signal == signal.SIGTERM
+    left = members(family)
+    if left and not (asked_all and family.pid in left):
+        send(left, signal.SIGTERM)
+        wait_until(lambda: not members(family), min(TERM_SECONDS, family.grace_seconds), is_hurried)
+    kill(lambda: members(family))
+
+
+def kill(who: Callable[[], set[int]]) -> None:
+    """SIGKILL until nobody is left: a process may fork between being seen and being killed."""
+    deadline = time.monotonic() + KILL_SECONDS
+    while (left := who()) and time.monotonic() < deadline:
+        send(left, signal.SIGKILL)
+        time.sleep(POLL_SECONDS / 5)

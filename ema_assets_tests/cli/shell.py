@@ -1,0 +1,116 @@
+"""What the tests of the command line share: a watchlist, files of bars, the command as a shell starts it."""
+
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
+
+import pytest
+
+from ema_assets_tests.core import CORE_TEXT
+
+WATCHLIST = (
+    """\
+# Mine.
+[history]
+"5m" = 3   # days
+"1d" = 30
+
+[[group]]
+name = "Shares"
+symbols = ["AAPL", "MSFT"]  # two of them
+
+[[group]]
+calendar = "24/7"
+symbols = ["BTC-USD"]
+"""
+    + CORE_TEXT
+)
+
+HEAD = "symbol,timeframe,ts,open,high,low,close,volume"
+SOUND = "AAPL,1d,2024-02-14,10,12,9,11,100"
+DEAD = "postgresql://trader:ge%21heim@127.0.0.1:9/market"
+
+NOBODY = 65_534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def sentence_of(stderr: str) -> str:
+    """What follows `Error: ` on the only line of `stderr`."""
+    (line,) = stderr.splitlines()
+    assert line.startswith("Error: ")
+    return line.removeprefix("Error: ")
+
+
+def start(*arguments: str, **env: str) -> "subprocess.Popen[str]":
+    """The command line as a shell starts it, not waited for."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "ema_assets", *arguments],
+        env={**os.environ, **env},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def in_a_process(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
+    """The command line as a shell starts it, to its end."""
+    with start(*arguments, **env) as process:
+        stdout, stderr = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
+
+
+def with_password(url: str) -> tuple[str, str]:
+    """`url` of the test server with its password inside instead of its passfile, and that password."""
+    parts = urlsplit(url)
+    (passfile,) = parse_qs(parts.query)["passfile"]
+    password = Path(passfile).read_text().strip().rpartition(":")[2]
+    netloc = parts.netloc.replace("@", f":{quote(password, safe='')}@")
+    return parts._replace(netloc=netloc, query="").geturl(), password
+
+
+def bars_file(folder: Path, *lines: str, name: str = "bars.csv") -> str:
+    (folder / name).write_text("\n".join(lines) + "\n")
+    return str(folder / name)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def an_up(home: Path, pid: int, **state: object) -> Iterator[None]:
+    """What other commands see of an `up` that lives on `home` as process `pid`; with `state`, of one that is ready."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "up.lock").open("a+b") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock.truncate(0)
+        lock.write(str(pid).encode())
+        lock.flush()
+        if state:
+            ready = {"pid": pid, "ui": "http://127.0.0.1:3000", "sandbox_url": None, "started_at": "", **state}
+            (home / "up.json").write_text(json.dumps(ready))
+        yield
+    (home / "up.json").unlink(missing_ok=True)
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Whoever runs the tests is no root while the block runs."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.setresuid(NOBODY, NOBODY, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)

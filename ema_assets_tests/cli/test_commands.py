@@ -1,0 +1,118 @@
+"""Every command: listed in order, with help that works in any environment."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from ema_assets.cli import main
+from ema_assets_tests.cli.conftest import Run
+from ema_assets_tests.cli.shell import in_a_process
+
+
+def _all_commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _all_commands(command, (*path, name))
+        else:
+            yield (*path, name)
+
+
+COMMANDS = list(_all_commands(main))
+every_command = pytest.mark.parametrize("path", COMMANDS, ids=lambda path: " ".join(path) or "ema-assets")
+
+# Each makes settings, the watchlist or the home unusable; FILE and FOLDER stand for a file and a folder.
+BROKEN = [
+    {"EMA_PROVIDER": "foo"},
+    {"EMA_CLOCK": "yesterday"},
+    {"EMA_DATABASE_URL": "mysql://trader@127.0.0.1/market"},
+    {"EMA_HOME": "FILE"},
+    {"EMA_WATCHLIST": "FOLDER"},
+    {"EMA_SIGNALS_FOLDER": "FILE"},
+    {"EMA_SERIES_PER_RUN": "many", "APCA_API_KEY_ID": "the-key"},
+]
+
+
+@every_command
+def test_every_command_says_what_it_does_and_how_it_is_used(run: Run, path: tuple[str, ...]) -> None:
+    for option in ("--help", "-h"):
+        shown = run(*path, option)
+        assert shown.exit_code == 0
+        assert shown.stdout.startswith(f"Usage: {' '.join(('ema-assets', *path))} ")
+        assert len(shown.stdout.split("Options:")[0].split("\n\n")[1].split()) >= 4
+
+
+@every_command
+def test_help_is_the_same_in_every_environment(run: Run, tmp_path: Path, path: tuple[str, ...]) -> None:
+    places = {"FILE": tmp_path / "file", "FOLDER": tmp_path / "folder"}
+    places["FILE"].touch()
+    places["FOLDER"].mkdir()
+    sound = run(*path, "--help").stdout
+    for settings in BROKEN:
+        env = {name: str(places.get(value, value)) for name, value in settings.items()}
+        shown = run(*path, "--help", **env)
+        assert (shown.exit_code, shown.stderr, shown.stdout) == (0, "", sound), env
+
+
+def test_help_and_version_need_nothing_that_works(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "watchlist.toml").write_bytes(b"\xff")
+    (tmp_path / "file").touch()
+    broken = {name: value for settings in BROKEN for name, value in settings.items()}
+    env = {**broken, "EMA_HOME": str(tmp_path / "file"), "EMA_SIGNALS_FOLDER": str(tmp_path / "file")}
+    for arguments in (("--help",), ("up", "--help"), ("symbols", "add", "-h"), ("--version",)):
+        shown = in_a_process(*arguments, **env)
+        assert (shown.returncode, shown.stderr) == (0, ""), shown.stderr
+        assert shown.stdout.startswith(("Usage: ", "ema-assets, version "))
+
+
+def test_a_wrong_option_is_named_before_a_wrong_setting(run: Run) -> None:
+    result = run("up", "--prot", "3000", EMA_PROVIDER="foo")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith("Error: No such option '--prot'")
+    assert "EMA_PROVIDER" not in result.output
+
+
+def test_commands_are_listed_in_the_order_in_which_a_newcomer_needs_them(run: Run) -> None:
+    listed = run("--help").stdout.split("Commands:\n")[1].splitlines()
+    assert [line.split()[0] for line in listed if line.startswith("  ") and line[2] != " "] == [
+        *("up", "down", "status", "plan", "refresh", "symbols", "ingest", "quality", "screen"),
+        *("sandbox", "maintain", "migrate"),
+    ]
+    assert list(COMMANDS)[6:10] == [("symbols",), ("symbols", "list"), ("symbols", "add"), ("symbols", "remove")]
+
+
+def test_a_command_that_does_not_exist_is_refused_in_one_sentence() -> None:
+    done = in_a_process("refersh")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("Error: No such command 'refersh'")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bug_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(**_: object) -> None:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr("ema_assets.cli.status.status_command.callback", broken)
+    assert isinstance(run("status").exception, LookupError)
+
+
+def test_a_reader_that_has_gone_ends_a_command_quietly(home: Path) -> None:
+    """As `ema-assets symbols list | head -1` does."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as gone:
+        done = subprocess.run(
+            [sys.executable, "-m", "ema_assets", "symbols", "list"],
+            stdout=gone,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == ""

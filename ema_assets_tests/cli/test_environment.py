@@ -1,0 +1,129 @@
+"""What a command finds when it runs: settings and databases that are wrong are named, and no password is ever printed."""
+
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import psycopg2
+import pytest
+
+from ema_assets_tests.cli.conftest import Refused, Run
+from ema_assets_tests.cli.shell import DEAD, free_port, in_a_process, sentence_of, with_password
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("EMA_PROVIDER", "foo", "`EMA_PROVIDER` must be one of sandbox, alpaca, yahoo, binance, received 'foo'"),
+        (
+            "EMA_SERIES_PER_RUN",
+            "abc",
+            "`EMA_SERIES_PER_RUN` must be a whole number from 1 to 100000, received 'abc'",
+        ),
+        (
+            "EMA_ALPACA_BASE_URL",
+            "nonsense",
+            "`EMA_ALPACA_BASE_URL` must be an http or https URL such as https://data.alpaca.markets, received 'nonsense'",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["up", "down", "status", "refresh", "migrate", "sandbox"])
+def test_a_wrong_setting_is_named_with_what_is_allowed(
+    refused: Refused, command: str, name: str, value: str, sentence: str
+) -> None:
+    assert refused(command, **{name: value}) == sentence
+
+
+@pytest.mark.parametrize("command", ["refresh", "up"])
+@pytest.mark.parametrize(
+    "keys", [{"EMA_PROVIDER": "alpaca"}, {"APCA_API_KEY_ID": "the-key"}, {"APCA_API_SECRET_KEY": "the-secret"}]
+)
+def test_alpaca_without_its_keys_says_which_to_set(refused: Refused, command: str, keys: dict[str, str]) -> None:
+    sentence = refused(command, **{"EMA_PROVIDER": "alpaca", **keys}, EMA_DATABASE_URL=DEAD)
+    assert sentence == "the provider alpaca needs keys: set APCA_API_KEY_ID and APCA_API_SECRET_KEY to yours"
+
+
+@pytest.mark.parametrize("command", ["up", "down", "status", "refresh", "migrate", "sandbox"])
+def test_a_home_that_is_a_file_is_named(refused: Refused, tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").touch()
+    sentence = refused(command, EMA_HOME=str(tmp_path / "file"))
+    assert sentence == f"`EMA_HOME` must be a folder, received the file {tmp_path / 'file'}"
+
+
+@pytest.mark.parametrize("command", [("status",), ("status", "--json"), ("refresh",), ("migrate",), ("up",)])
+def test_a_database_that_is_not_there_is_named_without_its_password(command: tuple[str, ...], home: Path) -> None:
+    port = ("--port", str(free_port())) if command == ("up",) else ()
+    done = in_a_process(*command, *port, EMA_DATABASE_URL=DEAD, EMA_SANDBOX_URL="http://127.0.0.1:9")
+    assert done.returncode == 1
+    sentence = sentence_of(done.stderr)
+    assert sentence.startswith("cannot connect to postgresql://trader:***@127.0.0.1:9/market: ")
+    assert "refused" in sentence
+    assert sentence.endswith("; is the server running and EMA_DATABASE_URL right?")
+    assert "heim" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://trader:geheim@127.0.0.1:9/market",
+        "postgresql://trader:geheim@127.0.0.1:9",
+        "postgresql://trader:g@geheim@127.0.0.1:9/market",
+        "postgresql://trader:%zzgeheim@127.0.0.1:9/market",
+        "postgresql://trader:/geheim@127.0.0.1:9/market",
+        "geheim",
+    ],
+)
+@pytest.mark.parametrize("command", [("status", "--json"), ("up",)])
+def test_a_malformed_database_url_is_refused_and_not_repeated(
+    refused: Refused, command: tuple[str, ...], url: str
+) -> None:
+    sentence = refused(*command, EMA_DATABASE_URL=url)
+    assert sentence.startswith("`EMA_DATABASE_URL` must read postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+    assert "geheim" not in sentence
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://trader:geheim@127.0.0.1:nine/market",
+        "postgresql://trader:geheim@127.0.0.1:9/market?sslmod=require",
+        "postgresql://trader@127.0.0.1:9/market?password=geheim",
+        "postgresql://trader:geheim@no-such-host.invalid/market?connect_timeout=2",
+    ],
+)
+def test_what_only_the_driver_can_refuse_is_one_sentence_without_the_password(refused: Refused, url: str) -> None:
+    assert "geheim" not in refused("status", EMA_DATABASE_URL=url)
+
+
+def test_a_wrong_password_and_a_missing_database_are_named(refused: Refused, database_url: str) -> None:
+    url, password = with_password(database_url)
+    wrong = refused("status", EMA_DATABASE_URL=url.replace(quote(password, safe=""), "geheim"))
+    assert "password authentication failed" in wrong
+    missing = refused("status", EMA_DATABASE_URL=url.replace(urlsplit(url).path, "/nothing"))
+    assert 'database "nothing" does not exist' in missing
+    assert not any(secret in wrong + missing for secret in (password, "geheim"))
+
+
+def test_the_password_is_in_nothing_that_is_printed(run: Run, database_url: str) -> None:
+    url, password = with_password(database_url)
+    for command in (("status",), ("status", "--json"), ("migrate",)):
+        shown = run(*command, EMA_DATABASE_URL=url)
+        assert shown.exit_code == 0, shown.output
+        assert password not in shown.output
+    assert "postgresql://ema:***@127.0.0.1:" in run("status", EMA_DATABASE_URL=url).stdout
+
+
+def test_a_database_that_refuses_a_statement_is_one_sentence(refused: Refused, database_url: str) -> None:
+    """A newer version's tables; a table that somebody has dropped."""
+    connection = psycopg2.connect(database_url)
+    with connection, connection.cursor() as cursor:
+        cursor.execute("DROP TABLE market.series_state CASCADE")
+    connection.close()
+    sentence = refused("status", EMA_DATABASE_URL=database_url)
+    assert sentence.startswith("the database or its driver refused: ")
+    assert "market.series_state" in sentence
+
+
+def test_a_pgpassword_meant_for_another_server_does_not_lock_out_of_the_embedded_one(home: Path) -> None:
+    done = in_a_process("migrate", PGPASSWORD="of another server", PGSSLMODE="require")
+    assert done.returncode == 0, done.stderr
+    assert "Applied 0001 market." in done.stdout

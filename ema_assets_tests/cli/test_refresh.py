@@ -1,0 +1,87 @@
+"""`ema-assets plan` and `refresh`: what is stale, and what becomes of it."""
+
+import json
+from pathlib import Path
+
+from ema_assets_tests.cli.conftest import Refused, Run
+from ema_assets_tests.cli.shell import DEAD, free_port
+
+
+def test_refresh_without_the_sandbox_says_how_to_start_it(refused: Refused) -> None:
+    sentence = refused("refresh", EMA_DATABASE_URL=DEAD)
+    assert sentence.startswith("the sandbox exchange is a provider but does not run; start it with `ema-assets up`")
+    assert "EMA_SANDBOX_URL" in sentence
+
+
+def test_refresh_refuses_what_is_not_on_the_watchlist_or_no_timeframe(refused: Refused) -> None:
+    env = {"EMA_SANDBOX_URL": "http://127.0.0.1:9", "EMA_DATABASE_URL": DEAD}
+    assert refused("refresh", "--symbol", "NVDA", **env) == (
+        "not on the watchlist: NVDA; `ema-assets symbols list` shows what is"
+    )
+    assert refused("refresh", "--timeframe", "7m", **env) == (
+        "`timeframe` must be one of 5m, 15m, 30m, 1h, 4h, 1d, received '7m'"
+    )
+
+
+def test_refresh_brings_every_series_up_to_date_and_the_next_one_has_nothing_to_do(
+    run: Run, database_url: str, exchange: dict[str, str]
+) -> None:
+    env = {"EMA_DATABASE_URL": database_url, **exchange}
+    first = run("refresh", **env)
+    assert first.exit_code == 0, first.output
+    assert first.stdout.splitlines()[-1] == "Up to date."
+    assert len(first.stdout.splitlines()) == 4 * 6 + 1
+    second = run("refresh", **env)
+    assert second.stdout == "Up to date.\n"
+    status = json.loads(run("status", "--json", **env).stdout)
+    assert len(status["assets"]) == 4 * 6
+    assert all(
+        (each["series"], each["stale"], each["missing"], each["failing"]) == (3, 0, 0, 0) for each in status["assets"]
+    )
+    assert status["failing"] == status["without_bars"] == []
+    one = run("refresh", "--all", "--symbol", "AAPL", "--timeframe", "1d", **env)
+    assert [line.split()[:3] for line in one.stdout.splitlines()[:-1]] == [
+        [asset, "1d", "1"] for asset in ("ohlc", "ema_signals", "ema_trend", "strategy_9_30_ema")
+    ]
+
+
+def test_a_dead_provider_is_named_once_with_the_series_it_cost(run: Run, database_url: str, home: Path) -> None:
+    assert run("symbols", "add", "JPM", "XOM", "ETH-USD", "LTC-USD").exit_code == 0
+    dead = f"http://127.0.0.1:{free_port()}"
+    result = run(
+        "refresh", "--timeframe", "5m", "--timeframe", "1d", EMA_DATABASE_URL=database_url, EMA_SANDBOX_URL=dead
+    )
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    *groups, last = result.stderr.splitlines()
+    assert last == "Error: 14 series failed; they are tried again after a pause"
+    assert len(groups) == 2
+    for group, timeframe in zip(groups, ("5m", "1d"), strict=True):
+        named, reason = group.strip().split(": ", 1)
+        assert named.endswith(" and 2 more")
+        assert all(series.endswith(f"|{timeframe}") for series in named.removesuffix(" and 2 more").split(", "))
+        assert reason.startswith(f"sandbox cannot be reached at {dead.removeprefix('http://')}: ")
+    failing = json.loads(run("status", "--json", EMA_DATABASE_URL=database_url).stdout)["failing"]
+    assert any("cannot be reached" in reason for reason in failing)
+
+
+def test_plan_says_what_would_run_and_why_and_changes_nothing(
+    run: Run, refused: Refused, database_url: str, exchange: dict[str, str]
+) -> None:
+    env = {"EMA_DATABASE_URL": database_url, **exchange}
+    assert run("refresh", "--timeframe", "1d", **env).exit_code == 0
+    first, second = run("plan", **env), run("plan", **env)
+    assert first.stdout == second.stdout
+    assert first.stdout == (
+        "5m: history, one run from AAPL to BTC-USD for 3 series\n  3 never asked, since 2026-11-20 15:00\n"
+    )
+    detailed = run("plan", "--series", "--symbol", "MSFT", **env)
+    assert detailed.stdout.startswith("5m: history, one run from MSFT to MSFT for 1 series\n")
+    assert detailed.stdout.split("\n\n")[1] == "MSFT|5m ohlc: never asked, since 2026-11-20 15:00\n"
+    assert run("refresh", **env).exit_code == 0
+    assert run("plan", **env).stdout == (
+        "Nothing is stale.\n"
+        "24/7: the next 5m bar closes 2026-11-20 15:05 UTC\n"
+        "XNYS: the next 5m bar closes 2026-11-20 15:05 UTC\n"
+    )
+    assert refused("plan", "--symbol", "NOPE", **env).startswith("not on the watchlist: NOPE")

@@ -1,0 +1,98 @@
+"""`ema-assets up`, `down` and `sandbox` as far as nothing has to run for it; the end-to-end tests start everything."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ema_assets_tests.cli.conftest import Refused, Run
+from ema_assets_tests.cli.shell import an_up, as_root, in_a_process, sentence_of, unprivileged
+
+
+def test_a_taken_ui_port_is_named_with_the_way_out(home: Path, taken_port: int) -> None:
+    done = in_a_process("up", "--port", str(taken_port))
+    assert done.returncode == 1
+    sentence = sentence_of(done.stderr)
+    assert f"port {taken_port} on 127.0.0.1 is in use" in sentence
+    assert f"`ema-assets up --port {taken_port + 1}`" in sentence
+    assert not (home / "postgres").exists()
+
+
+def test_a_taken_sandbox_port_is_named(refused: Refused, taken_port: int) -> None:
+    assert refused("sandbox", "--port", str(taken_port)).startswith(f"port {taken_port} on 127.0.0.1 is already in use")
+
+
+@pytest.mark.parametrize(("command", "port"), [("up", "0"), ("up", "65536"), ("sandbox", "-1"), ("up", "http")])
+def test_a_port_that_is_none_is_refused(run: Run, command: str, port: str) -> None:
+    result = run(command, "--port", port)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith("Error: Invalid value for '--port'")
+
+
+def test_down_with_nothing_running_says_so_and_is_content(run: Run, home: Path) -> None:
+    result = run("down")
+    assert result.exit_code == 0
+    assert result.stdout == f"Nothing runs on {home}.\n"
+
+
+def test_down_stops_the_up_that_lives(run: Run, home: Path) -> None:
+    """Whoever holds the lock and has written its number into it is taken for an `up`."""
+    code = (
+        "import fcntl, os, signal, sys\n"
+        "lock = open(sys.argv[1], 'w')\n"
+        "fcntl.flock(lock, fcntl.LOCK_EX)\n"
+        "print(os.getpid(), file=lock, flush=True)\n"
+        "print('ready', flush=True)\n"
+        "signal.pause()\n"
+    )
+    argv = [sys.executable, "-c", code, str(home / "up.lock")]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        result = run("down")
+        assert (result.exit_code, result.stdout) == (0, "Stopped.\n")
+        assert process.wait() == -signal.SIGTERM
+
+
+@as_root
+@pytest.mark.parametrize(("user", "called"), [(0, "root"), (54_321, "the user with the number 54321")])
+def test_down_that_may_not_stop_the_process_of_another_user_says_whose_it_is(
+    refused: Refused, reachable: Path, user: int, called: str
+) -> None:
+    with subprocess.Popen(["sleep", "60"], user=user) as process:
+        try:
+            with an_up(reachable / "home", process.pid), unprivileged():
+                sentence = refused("down")
+            assert process.poll() is None
+        finally:
+            process.kill()
+    assert sentence == (
+        f"process {process.pid} belongs to {called} and you may not stop it; its owner can, with `ema-assets down`"
+    )
+
+
+def test_down_that_may_not_signal_says_so_and_nothing_of_the_home(
+    refused: Refused, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(pid: int, number: int) -> None:
+        assert (pid, number) == (os.getpid(), signal.SIGTERM)
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    with an_up(home, os.getpid()), monkeypatch.context() as patched:
+        patched.setattr(os, "kill", refuse)
+        sentence = refused("down")
+    assert sentence.startswith(f"process {os.getpid()} belongs to ")
+    assert sentence.endswith(" and you may not stop it; its owner can, with `ema-assets down`")
+
+
+def test_down_names_a_process_that_does_not_stop(refused: Refused, home: Path) -> None:
+    """It has ended already here, and something else keeps its lock."""
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    with an_up(home, process.pid):
+        sentence = refused("down", "--timeout", "0.1")
+    assert sentence == f"process {process.pid} has not stopped within 0.1 s; its logs are in {home / 'logs'}"

@@ -1,0 +1,120 @@
+"""`ema-assets status`: what runs, from which providers, and how fresh everything is."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ema_assets_tests.cli.conftest import Run
+from ema_assets_tests.cli.shell import WATCHLIST, an_up
+
+
+def test_status_with_nothing_running_is_valid_json_that_says_so(run: Run, home: Path) -> None:
+    shown = run("status", "--json")
+    assert shown.exit_code == 0
+    assert json.loads(shown.stdout) == {
+        "running": False,
+        "pid": None,
+        "ui": None,
+        "database_url": None,
+        "provider": "sandbox",
+        "synthetic": True,
+        "providers": [{"provider": "sandbox", "synthetic": True, "symbols": 3}],
+        "sandbox_url": None,
+        "clock": None,
+        "home": str(home),
+        "watchlist": str(home / "watchlist.toml"),
+        "watchlist_error": None,
+        "assets": [],
+        "latency": [],
+        "not_answering": [],
+        "failing": [],
+        "without_bars": [],
+    }
+    assert "Not running; start it with `ema-assets up`" in run("status").stdout
+
+
+BINANCE = """
+[[group]]
+name = "Real"
+calendar = "24/7"
+provider = "binance"
+symbols = ["ETHUSDT", "SOLUSDT"]
+"""
+FILES = """
+[[group]]
+provider = "file"
+symbols = ["OLD"]
+"""
+
+
+def provider_lines(shown: str) -> list[str]:
+    return [line.removeprefix("Provider").strip() for line in shown.splitlines() if line.startswith("Provider")]
+
+
+@pytest.mark.parametrize(
+    ("text", "env", "synthetic", "providers", "lines"),
+    [
+        (
+            WATCHLIST + BINANCE + FILES,
+            {},
+            True,
+            [("binance", False, 2), ("sandbox", True, 3)],
+            ["binance, 2 symbols", "sandbox, 3 symbols (SYNTHETIC prices)"],
+        ),
+        (WATCHLIST + FILES, {}, True, [("sandbox", True, 3)], ["sandbox (SYNTHETIC prices)"]),
+        (BINANCE + FILES, {}, False, [("binance", False, 2)], ["binance"]),
+        (
+            WATCHLIST.replace('name = "Shares"', 'provider = "sandbox"'),
+            {"EMA_PROVIDER": "yahoo"},
+            True,
+            [("sandbox", True, 2), ("yahoo", False, 1)],
+            ["sandbox, 2 symbols (SYNTHETIC prices)", "yahoo, 1 symbol"],
+        ),
+        (FILES, {}, False, [], ["none: all bars come from files"]),
+    ],
+    ids=["both", "sandbox", "binance", "a real default", "files"],
+)
+def test_each_provider_in_use_is_named_and_synthetic_is_one_that_makes_its_prices_up(
+    run: Run,
+    home: Path,
+    text: str,
+    env: dict[str, str],
+    synthetic: bool,
+    providers: list[tuple[str, bool, int]],
+    lines: list[str],
+) -> None:
+    (home / "watchlist.toml").write_text(text)
+    found = json.loads(run("status", "--json", **env).stdout)
+    assert found["provider"] == env.get("EMA_PROVIDER", "sandbox")
+    assert found["synthetic"] is synthetic
+    assert [(each["provider"], each["synthetic"], each["symbols"]) for each in found["providers"]] == providers
+    assert provider_lines(run("status", **env).stdout) == lines
+
+
+def test_the_default_provider_is_that_of_the_up_that_runs(run: Run, home: Path) -> None:
+    with an_up(home, 4711, provider="yahoo"):
+        found = json.loads(run("status", "--json").stdout)
+        shown = run("status").stdout
+    assert (found["running"], found["pid"], found["provider"], found["synthetic"]) == (True, 4711, "yahoo", False)
+    assert found["providers"] == [{"provider": "yahoo", "synthetic": False, "symbols": 3}]
+    assert shown.startswith("Running, UI at http://127.0.0.1:3000\nProvider   yahoo\n")
+
+
+def test_a_watchlist_that_cannot_be_used_is_named_and_the_rest_is_shown(run: Run, home: Path) -> None:
+    (home / "watchlist.toml").write_text("[[group]]\nsymbls = []")
+    shown = run("status")
+    assert shown.exit_code == 0
+    assert provider_lines(shown.stdout) == ["sandbox (SYNTHETIC prices)"]
+    assert f"Watchlist  {home / 'watchlist.toml'}: group 1: unknown key `symbls`" in shown.stdout
+    found = json.loads(run("status", "--json").stdout)
+    assert found["watchlist_error"].startswith(f"{home / 'watchlist.toml'}: group 1: unknown key `symbls`")
+    assert (found["provider"], found["synthetic"], found["providers"]) == ("sandbox", True, [])
+
+
+def test_status_writes_nothing(run: Run, home: Path) -> None:
+    (home / "watchlist.toml").unlink()
+    found = json.loads(run("status", "--json").stdout)
+    assert found["providers"] == [{"provider": "sandbox", "synthetic": True, "symbols": 100}]
+    assert found["watchlist_error"] is None
+    assert list(home.iterdir()) == []

@@ -1,0 +1,217 @@
+"""The watchlist file edited: by one process or by ten, with its comments kept."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from ema_assets.config import watchlist, watchlist_edits
+from ema_assets.config.watchlist_edits import add_symbols, likely_calendar, remove_symbols
+from ema_assets.market.calendars import known_calendars
+from ema_assets.model.errors import InvalidKeyError, WatchlistError
+from ema_assets.model.symbols import Instrument
+
+Edit = Callable[[Path, Iterable[str]], list[str]]
+
+TEXT = """\
+# My symbols.
+[history]
+"5m" = 20  # days
+
+[[group]]
+name = "Stocks"
+symbols = ["AAPL", "MSFT"]  # US
+
+[[group]]
+name = "Crypto"
+calendar = "24/7"
+symbols = ["BTC-USD"]
+
+[[group]]
+name = "Files"
+calendar = "XLON"
+provider = "file"
+symbols = ["VOD.L"]
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    found = tmp_path / "watchlist.toml"
+    found.write_text(TEXT, encoding="utf-8")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("symbol", "calendar"),
+    [
+        ("AAPL", "XNYS"),
+        ("BRK.B", "XNYS"),
+        ("BTC-USD", "24/7"),
+        ("ETHUSDT", "24/7"),
+        ("ETHUSD.COINBASE", "24/7"),
+        ("VOD.L", "XLON"),
+        ("0700.HK", "XHKG"),
+        ("7203.T", "XTKS"),
+        ("SAP.DE", "XFRA"),
+        ("^GSPC", "XNYS"),
+        ("X.UNKNOWN", "XNYS"),
+    ],
+)
+def test_the_calendar_is_guessed_from_how_vendors_write_symbols(symbol: str, calendar: str) -> None:
+    assert likely_calendar(symbol) == calendar
+
+
+def test_every_calendar_that_may_be_guessed_exists() -> None:
+    assert set(watchlist_edits._CALENDAR_BY_SUFFIX.values()) <= set(known_calendars())
+
+
+def test_added_symbols_go_to_the_group_of_their_calendar_and_comments_stay(path: Path) -> None:
+    assert add_symbols(path, ["NVDA", "AAPL", "ETH-USD", "NVDA"]) == ["NVDA", "ETH-USD"]
+    text = path.read_text(encoding="utf-8")
+    assert text == TEXT.replace('"MSFT"]', '"MSFT", "NVDA"]').replace('"BTC-USD"]', '"BTC-USD", "ETH-USD"]')
+
+
+def test_a_calendar_without_a_group_gets_one(path: Path) -> None:
+    assert add_symbols(path, ["0700.HK", "9988.HK"]) == ["0700.HK", "9988.HK"]
+    found = watchlist.load(path)
+    assert found.instruments[-2:] == (Instrument("0700.HK", "XHKG"), Instrument("9988.HK", "XHKG"))
+    assert path.read_text(encoding="utf-8").startswith(TEXT.rstrip())
+    assert path.read_text(encoding="utf-8").count("[[group]]") == 4
+
+
+def test_symbols_from_files_never_go_to_a_group_that_is_fetched(path: Path) -> None:
+    add_symbols(path, ["OLD"], provider="file")
+    add_symbols(path, ["BP.L"])
+    add_symbols(path, ["BP2.L"], provider="file")
+    assert watchlist.load(path).instruments == (
+        *(Instrument("AAPL"), Instrument("MSFT"), Instrument("BTC-USD", "24/7")),
+        *(Instrument("VOD.L", "XLON", "file"), Instrument("BP2.L", "XLON", "file")),
+        Instrument("OLD", "XNYS", "file"),
+        Instrument("BP.L", "XLON"),
+    )
+
+
+def test_a_named_calendar_wins_over_the_guess(path: Path) -> None:
+    add_symbols(path, ["BTC-USD.X"], calendar="XLON")
+    assert Instrument("BTC-USD.X", "XLON") in watchlist.load(path).instruments
+
+
+def test_a_malformed_symbol_changes_nothing(path: Path) -> None:
+    with pytest.raises(InvalidKeyError):
+        add_symbols(path, ["NVDA", "A|B"])
+    assert path.read_text(encoding="utf-8") == TEXT
+
+
+def test_removed_symbols_are_gone_and_comments_stay(path: Path) -> None:
+    assert remove_symbols(path, ["MSFT", "TSLA", "BTC-USD", "MSFT"]) == ["MSFT", "BTC-USD"]
+    assert watchlist.load(path).symbols == ("AAPL", "VOD.L")
+    text = path.read_text(encoding="utf-8")
+    assert all(comment in text for comment in ("# My symbols.", "# US", "# days"))
+
+
+def test_the_last_symbol_cannot_be_removed(path: Path) -> None:
+    with pytest.raises(WatchlistError, match="lists no symbol"):
+        remove_symbols(path, ["AAPL", "MSFT", "BTC-USD", "VOD.L"])
+    assert path.read_text(encoding="utf-8") == TEXT
+
+
+@pytest.mark.parametrize("edit", [add_symbols, remove_symbols])
+def test_a_malformed_file_is_not_edited(path: Path, edit: Edit) -> None:
+    path.write_text("[[group]]\nsymbol = ['A']\n", encoding="utf-8")
+    with pytest.raises(WatchlistError, match="unknown key `symbol`"):
+        edit(path, ["B"])
+    assert path.read_text(encoding="utf-8") == "[[group]]\nsymbol = ['A']\n"
+
+
+def test_an_edit_leaves_no_draft_behind(path: Path) -> None:
+    add_symbols(path, ["NVDA"])
+    assert [each.name for each in path.parent.iterdir()] == ["watchlist.toml"]
+
+
+def test_an_edit_follows_a_link_and_keeps_the_files_permissions(path: Path, tmp_path: Path) -> None:
+    path.chmod(0o640)
+    link = tmp_path / "link.toml"
+    link.symlink_to(path)
+    add_symbols(link, ["NVDA"])
+    assert link.is_symlink()
+    assert "NVDA" in watchlist.load(path).symbols
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_that_is_not_there_is_named_and_nothing_is_made(tmp_path: Path) -> None:
+    for edit in (add_symbols, remove_symbols):
+        with pytest.raises(WatchlistError, match=r"none/watchlist\.toml: no such file; "):
+            edit(tmp_path / "none" / "watchlist.toml", ["B"])
+    assert list(tmp_path.iterdir()) == []
+
+
+# Adds and removes symbols of its own once the file `go` is there: python -c EDITS WATCHLIST GO NAME
+EDITS = """
+import sys, time
+from pathlib import Path
+from ema_assets.config import watchlist
+from ema_assets.config.watchlist_edits import add_symbols, remove_symbols
+
+path, go, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+while not go.exists():
+    time.sleep(0.001)
+watchlist.ensure(path)
+for number in range(5):
+    assert add_symbols(path, [f"{name}{number}", f"{name}.GONE"]) == [f"{name}{number}", f"{name}.GONE"]
+    assert remove_symbols(path, [f"{name}.GONE"]) == [f"{name}.GONE"]
+"""
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_ten_processes_that_add_and_remove_at_once_lose_nothing_and_a_reader_sees_whole_files(
+    path: Path, is_there: bool
+) -> None:
+    if not is_there:
+        path.unlink()
+    before = path.read_text() if is_there else watchlist.default_text()
+    go = path.with_name("go")
+    names = [f"P{number}X" for number in range(10)]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", EDITS, str(path), str(go), name], stderr=subprocess.PIPE, text=True)
+        for name in names
+    ]
+    go.touch()
+    while any(process.poll() is None for process in processes):
+        if path.exists():
+            watchlist.load(path)
+    for process in processes:
+        with process:
+            assert process.wait() == 0, process.communicate()[1]
+    wanted = [f"{name}{number}" for name in names for number in range(5)]
+    assert sorted(watchlist.load(path).symbols) == sorted([*watchlist.parse(before).symbols, *wanted])
+    comments = [line.partition("#")[2] for line in before.splitlines() if "#" in line]
+    assert [line.partition("#")[2] for line in path.read_text().splitlines() if "#" in line] == comments
+    go.unlink()
+    assert [each.name for each in path.parent.iterdir()] == ["watchlist.toml"]
+
+
+def test_an_edit_by_a_process_that_was_killed_keeps_nobody_waiting(path: Path) -> None:
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from ema_assets.config.shared_files import locked\n"
+        "with locked(Path(sys.argv[1])):\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert [each.name for each in path.parent.iterdir() if each != path] == [".watchlist.toml.lock"]
+    assert add_symbols(path, ["NVDA"]) == ["NVDA"]
+    assert [each.name for each in path.parent.iterdir()] == ["watchlist.toml"]
+
+
+def test_an_edit_that_changes_nothing_writes_nothing(path: Path) -> None:
+    before = path.stat()
+    assert add_symbols(path, ["AAPL"]) == []
+    assert remove_symbols(path, ["TSLA"]) == []
+    after = path.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)

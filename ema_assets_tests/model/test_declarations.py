@@ -1,0 +1,51 @@
+"""Columns and parameters as signals and rules declare them."""
+
+import pytest
+
+from ema_assets.model.declarations import Column, Param, changed_params, problems_with_columns, problems_with_params
+
+
+@pytest.mark.parametrize(
+    ("param", "value"),
+    [
+        (Param(3, ""), 1),
+        (Param(3, ""), 1000),
+        (Param(0.5, "", least=0), 0),
+        (Param(0.5, "", least=0), 0.25),
+        (Param("sma", "", choices=("sma", "first")), "first"),
+        (Param(False, ""), True),
+    ],
+)
+def test_a_value_within_the_limits_is_taken(param: Param, value: object) -> None:
+    assert param.problem_with(value) is None
+
+
+@pytest.mark.parametrize(
+    ("param", "value", "said"),
+    [
+        (Param(3, ""), 0, "must be a whole number from 1 to 1000, received 0"),
+        (Param(3, ""), 2.0, "must be a whole number from 1 to 1000, received 2.0"),
+        (Param(3, ""), True, "must be a whole number from 1 to 1000, received True"),
+        (Param(3, ""), "3", "must be a whole number from 1 to 1000, received '3'"),
+        (Param(0.5, "", least=0.01, most=1), 1.5, "must be a number from 0.01 to 1, received 1.5"),
+        (Param(0.5, "", least=0), float("nan"), "must be a number from 0 to 1000, received nan"),
+        (Param("sma", "", choices=("sma", "first")), "firts", "must be one of sma, first, received 'firts'; did you mean `first`?"),
+        (Param("sma", "", choices=("sma", "first")), 1, "must be one of sma, first, received 1"),
+        (Param(True, ""), 1, "must be true or false, received 1"),
+    ],
+)  # fmt: skip
+def test_any_other_value_is_refused_with_what_is_allowed(param: Param, value: object, said: str) -> None:
+    assert param.problem_with(value) == said
+
+
+def test_a_flag_may_be_a_default() -> None:
+    assert list(problems_with_params({"flag": Param(False, "a flag")})) == []
+
+
+def test_only_a_text_has_choices() -> None:
+    columns = (Column("a", "text", "", choices=("x", "y")), Column("b", "float8", "", choices=("1",)))
+    assert list(problems_with_columns(columns)) == ["column 'b' must be a text to have `choices`, received the kind 'float8'"]  # fmt: skip
+
+
+def test_a_version_names_the_parameters_that_were_changed() -> None:
+    assert changed_params({"b": 2, "a": 5, "c": "x"}, {"a": 1, "b": 2, "c": "y"}) == ["a=5", "c=x"]
