@@ -46,7 +46,7 @@ class FetchRules:
         publication_delays: per provider, how long after its close a bar is asked for at the earliest.
         settling_times: per provider, how long after its close a bar may still change.
 
-    None stands for the default provider; a provider that is in neither publishes at once and changes nothing.
+    None stands for the default provider. A provider that is in neither publishes at once and changes nothing later.
     """
 
     history_days: Mapping[Timeframe, int]
@@ -55,8 +55,13 @@ class FetchRules:
 
     @classmethod
     def of(cls, settings: Settings, watched: Watchlist) -> "FetchRules":
-        """The rules that the settings and the watchlist make."""
-        return cls(watched.history_days, settings.publication_delays, settings.settling_times)
+        """The rules that the settings make for the providers of the watchlist."""
+        used = {each.provider for each in watched.instruments if each.is_fetched}
+        return cls(
+            watched.history_days,
+            {name: delay for name, delay in settings.publication_delays.items() if name in used},
+            {name: time for name, time in settings.settling_times.items() if name in used},
+        )
 
     def overlaps(self, timeframe: Timeframe) -> pl.DataFrame:
         """How far before the last stored bar a request begins, where it is not the timeframe's: provider, overlap."""
