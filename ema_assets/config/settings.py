@@ -217,7 +217,7 @@ def _database_url(env: Mapping[str, str]) -> str | None:
         parts = urlsplit("")
     # A password with a bare / ? # or [ in it ends up in the wrong part: say so without repeating it.
     is_one = parts.scheme.split("+")[0] in ("postgresql", "postgres") and re.fullmatch(r"/[^/@]+", parts.path)
-    # libpq ends the password at the first @, and quotes a malformed escape in its complaint: either would print it.
+    # libpq ends the password at the first @, and quotes a malformed escape in its error: either would print it.
     is_quoted = parts.netloc.count("@") <= 1 and not re.search(r"%(?![0-9A-Fa-f]{2})", value)
     if not is_one or not is_quoted or parts.fragment:
         raise ConfigurationError(

@@ -16,9 +16,9 @@ from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.fetching.base import BarRequest, ProviderClient
-from ema_assets.providers.http.answers import Unreachable
+from ema_assets.providers.http.refusals import Unreachable
 from ema_assets.refresh.answers import Answer, Extent
-from ema_assets.refresh.isolate import in_halves
+from ema_assets.refresh.isolate import bisect
 from ema_assets.refresh.outcome import Outcome, batches
 from ema_assets.refresh.plan import PublicationDelays, closed_bars
 from ema_assets.refresh.store_answer import store_bars
@@ -286,7 +286,7 @@ class _Fetching:
                 part = bars.filter(pl.col("symbol").is_in(symbols))
                 self._store(part, answered, trading, provider.name, extent)
 
-            poison = in_halves([request.instrument.symbol for request in ready], store_part)
+            poison = bisect([request.instrument.symbol for request in ready], store_part)
             if poison:
                 self._fail(poison, extent)
             waiting[:] = [received.filter(~complete)]

@@ -145,5 +145,5 @@ def _server(app: object) -> uvicorn.Server:
 
 
 def _without_cut_bodies(record: logging.LogRecord) -> bool:
-    """Drop uvicorn's complaint about bodies that are cut on purpose."""
+    """Drop uvicorn's warning about bodies that are cut on purpose."""
     return "without completing response" not in record.getMessage()

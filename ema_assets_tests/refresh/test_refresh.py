@@ -9,7 +9,7 @@ from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC, ST
 from ema_assets.model.errors import StoreError
 from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.operations.ingest import store_file
-from ema_assets.providers.http.answers import Unreachable
+from ema_assets.providers.http.refusals import Unreachable
 from ema_assets.refresh import compute, fetch
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.store import ledger

@@ -24,9 +24,9 @@ from ema_assets.model.errors import (
     ProviderUnavailable,
     RateLimited,
 )
-from ema_assets.providers.http.answers import CutAnswer, Explain, Manners, Refusal, Unreachable, reason
 from ema_assets.providers.http.budget import Budget, HttpLimits, RequestBudget
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker, CircuitOpen
+from ema_assets.providers.http.refusals import CutAnswer, Explain, Manners, Refusal, Unreachable, reason
 
 _log = logging.getLogger(__name__)
 

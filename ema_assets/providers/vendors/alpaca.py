@@ -29,9 +29,9 @@ from ema_assets.providers.fetching.base import NO_BARS, BarRequest, FetchBatch, 
 from ema_assets.providers.fetching.frames import only_asked, ranges
 from ema_assets.providers.fetching.packing import Call, pack
 from ema_assets.providers.fetching.workers import side_by_side
-from ema_assets.providers.http.answers import Manners
 from ema_assets.providers.http.budget import HttpLimits
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker, CircuitOpen
+from ema_assets.providers.http.refusals import Manners
 from ema_assets.providers.http.source import HttpCall, HttpOptions, HttpSource
 
 _STOCKS, _CRYPTO = "stocks", "crypto"

@@ -20,9 +20,9 @@ from ema_assets.providers.binance import BinanceConfig
 from ema_assets.providers.declaration import Provider
 from ema_assets.providers.fetching.frames import only_asked
 from ema_assets.providers.fetching.single_symbol import Clock, SeriesQuery, SingleSymbolClient, utc_now
-from ema_assets.providers.http.answers import Manners
 from ema_assets.providers.http.budget import HttpLimits
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker
+from ema_assets.providers.http.refusals import Manners
 from ema_assets.providers.http.source import HttpCall, HttpOptions, HttpSource
 
 _PATH = "/api/v3/klines"
