@@ -47,7 +47,7 @@ from ema_assets.refresh.fetch import FetchRules
 from ema_assets.refresh.graph import build
 from ema_assets.reports import status
 from ema_assets.runtime.postgres.server import EmbeddedServer
-from ema_assets.runtime.stack import _free_port
+from ema_assets.runtime.services import free_port
 from ema_assets.sandbox.faults import CorrectedBar
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets.store.database import Database
@@ -460,7 +460,7 @@ def soak_for(minutes: float, symbols: int, speed: float, seed: int, sweep_second
                 "EMA_SWEEP_SECONDS": str(sweep_seconds),
                 clock.VARIABLE: str(virtual),
             }
-            with _up(folder, port := _free_port(), env) as ui:
+            with _up(folder, port := free_port(), env) as ui:
                 soak = Soak(server, url, sandbox, ui, watched.symbols)
                 soak.say(f"up on port {port}; {symbols} symbols, a 5m bar every {300 / speed:g} s")
                 live(soak, minutes)

@@ -2,7 +2,7 @@
 
 import atexit
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +11,6 @@ from dagster import ConfigurableResource
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock
-from ema_assets.model.errors import StoreUnavailable
 from ema_assets.providers.registry import PROVIDERS
 from ema_assets.refresh.clients import open_provider
 from ema_assets.refresh.fetch import FetchRules, OpenProvider
@@ -51,9 +50,7 @@ def _take(url: str) -> Database:
         database.close()
         return Database(url)
     # One that was lost meanwhile, such as by a restart of Postgres, is opened anew by its next transaction.
-    with suppress(StoreUnavailable), database.transaction() as transaction:
-        transaction.query("SELECT 1 AS one")
-    database.statements = 0
+    database.try_connection()
     return database
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,6 +26,7 @@ from ema_assets_tests.providers.conftest import (
     PAIRS,
     QUICK,
     STOCKS,
+    NotedBudget,
     ask,
     assert_exact,
     binance,
@@ -220,25 +220,22 @@ def test_when_the_weight_is_nearly_used_up_calls_wait_for_the_next_minute() -> N
     def answer(_: Request) -> Response:
         return JSONResponse([], headers={"X-MBX-USED-WEIGHT-1M": "5400"})
 
-    late_in_the_minute = MIDDAY.replace(second=59, microsecond=800_000)
-    limits = HttpLimits(max_concurrency=1, requests_per_minute=1_000)
+    late_in_the_minute = MIDDAY.replace(second=59, microsecond=750_000)
+    budget = NotedBudget()
     with vendor(answer) as (base_url, seen):
-        begin = time.perf_counter()
-        fetch(base_url, ask(PAIRS[:2], ONE_BAR), binance, clock=lambda: late_in_the_minute, limits=limits)
-        assert time.perf_counter() - begin >= 0.2
+        fetch(base_url, ask(PAIRS[:2], ONE_BAR), binance, clock=lambda: late_in_the_minute, budget=budget)
     assert len(seen) == 2
+    assert budget.pauses == [0.25, 0.25]
 
 
 @pytest.mark.parametrize("used", ["5399", "", "-1", "many", "²"])
 def test_a_weight_with_room_or_without_sense_holds_nothing_back(used: str) -> None:
-    with vendor(
-        lambda _: Response(b"[]", headers={b"x-mbx-used-weight-1m".decode(): used.encode().decode("latin-1")})
-    ) as (
-        base_url,
-        _,
-    ):
-        got = fetch(base_url, ask(PAIRS[:3], ONE_BAR), binance)
+    headers = {"x-mbx-used-weight-1m": used.encode().decode("latin-1")}
+    budget = NotedBudget()
+    with vendor(lambda _: Response(b"[]", headers=headers)) as (base_url, _):
+        got = fetch(base_url, ask(PAIRS[:3], ONE_BAR), binance, budget=budget)
     assert len(got.completed) == 3
+    assert budget.pauses == []
 
 
 @pytest.mark.parametrize(

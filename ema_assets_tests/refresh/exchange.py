@@ -9,9 +9,9 @@ import polars as pl
 
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.market.calendars import bar_grid, exchange_sessions
-from ema_assets.market.validation import BAR_SCHEMA
 from ema_assets.model.asset_names import CHAIN
 from ema_assets.model.errors import ProviderError, ProviderUnavailable
+from ema_assets.model.schemas import BAR_SCHEMA
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe
 from ema_assets.operations.refresh_all import refresh_all

@@ -309,7 +309,7 @@ def test_a_file_on_another_scale_brings_what_is_stored_to_its_scale(database: Da
     ("factor", "outcome"),
     [
         (100.0, {"rejected": {"100 times off the bars around it": 1}}),
-        (4.0, {"put_aside": {"jump not confirmed by a next bar yet": 1}}),
+        (4.0, {"skipped": {"jump not confirmed by a next bar yet": 1}}),
         (1.6, {"flagged": 1}),
     ],
 )

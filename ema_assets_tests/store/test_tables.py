@@ -5,9 +5,8 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from ema_assets.market.validation import BAR_SCHEMA
 from ema_assets.model.declarations import Column
-from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.signals.discovery import discover
 from ema_assets.store import tables
