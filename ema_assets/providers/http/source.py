@@ -131,7 +131,7 @@ class HttpSource:
             self._check(call.scope, breaker)
             self.calls += 1
             status, headers, body = await self._receive(call)
-        self._budget.close_for(self._manners.hold_seconds(headers))
+        self._budget.close_for(self._manners.pause_seconds(headers))
         if status == httpx.codes.OK:
             return body
         error = Refusal(status, headers, body[:_QUOTED_BYTES]).error(self.name, self._manners, call.explain)

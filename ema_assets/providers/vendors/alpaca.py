@@ -1,4 +1,4 @@
-"""The client of Alpaca's Market Data v2 API, stocks and crypto. How HTTP is done is not here.
+"""The client of Alpaca's Market Data v2 API, stocks and crypto. Budget and retries are in `http`.
 
 One call asks for many symbols. Its pages come sorted by symbol, then time, so a symbol is answered to the end as
 soon as a later one appears. Daily bars keep the vendor's `ts`: New York midnight for stocks, UTC midnight for crypto.

@@ -1,4 +1,4 @@
-"""The client of Yahoo Finance's chart endpoint. How HTTP is done is not here.
+"""The client of Yahoo Finance's chart endpoint. Budget and retries are in `http`.
 
 Best effort, for up to about a hundred symbols: the endpoint is not documented, promises nothing, and shuts an address
 out for minutes that asks too much. One call answers one symbol. Prices are adjusted for splits, not for dividends.
