@@ -201,15 +201,25 @@ def start_again(transaction: Transaction, assets: Sequence[str]) -> None:
 def adopt_code_versions(transaction: Transaction, versions: Mapping[str, str]) -> int:
     """Mark every series dirty from the beginning that another version of its asset's code computed; return how many.
 
-    Fetched bars are not computed by us, so they stay.
+    A row keeps the version that computed it until it is computed again. Fetched bars are not computed by us: they take
+    the new version over as they are, and Dagster is told of that.
     """
+    transaction.execute(
+        """
+        UPDATE market.series_state SET code_version = $1, recorded_at = NULL
+        WHERE asset = $2 AND timeframe = ANY ($3::text[]) AND code_version <> $1
+        """,
+        versions.get(OHLC),
+        OHLC,
+        [timeframe.value for timeframe in FETCHED],
+    )
     changed = transaction.query(
         """
         UPDATE market.series_state s
         SET dirty_from = $3::timestamptz, dirty_end = CASE WHEN s.asset = $4 THEN $3::timestamptz END,
-            code_version = v.version, updated_at = clock_timestamp()
+            updated_at = clock_timestamp()
         FROM unnest($1::text[], $2::text[]) AS v(asset, version)
-        WHERE s.asset = v.asset AND s.code_version <> v.version
+        WHERE s.asset = v.asset AND s.code_version <> v.version AND s.dirty_from IS DISTINCT FROM $3::timestamptz
           AND NOT (s.asset = $4 AND s.timeframe = ANY ($5::text[]))
         RETURNING s.symbol
         """,
@@ -470,8 +480,18 @@ def complete(
     """
     transaction.execute(
         """
+        WITH read AS (
+            -- A change of an input waits for the lock on this series before it is committed, so these are the revisions
+            -- that were read.
+            SELECT up.symbol, jsonb_object_agg(i.reads || '|' || i.reads_timeframe, up.revision) AS inputs
+            FROM market.asset_input i
+            JOIN market.series_state up ON up.asset = i.reads AND up.timeframe = i.reads_timeframe
+            WHERE i.asset = $1 AND i.timeframe = $2 AND up.symbol = ANY ($3::text[])
+            GROUP BY up.symbol
+        )
         UPDATE market.series_state s
         SET revision = s.revision + CASE WHEN r.changed_from IS NULL THEN 0 ELSE 1 END,
+            inputs = read.inputs,
             first_ts = least(s.first_ts, r.first_ts),
             last_ts = greatest(s.last_ts, r.last_ts),
             checked_through = greatest(s.checked_through, r.checked_through),
@@ -481,6 +501,7 @@ def complete(
         FROM unnest($3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[],
                     $9::timestamptz[], $10::timestamptz[])
              AS r(symbol, changed_from, first_ts, last_ts, checked_through, dirty_from, dirty_end)
+        LEFT JOIN read ON read.symbol = r.symbol
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = r.symbol
         """,
         asset,
@@ -572,41 +593,95 @@ def fail(
     )
 
 
-def unrecorded(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
-    """Series that were brought up to date and that Dagster has not been told of.
+def lock_recording(transaction: Transaction, asset: str, timeframe: Timeframe) -> None:
+    """Wait until nobody else tells Dagster of `asset` on `timeframe`, and keep others waiting until the end.
 
-    Columns: symbol, provider, revision, code_version, first_ts, last_ts, last_close (of the bar at last_ts),
-    computed_at; sorted by symbol.
+    Without it an older revision could be logged after a newer one.
+    """
+    transaction.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended('ema_assets recording ' || $1 || '|' || $2, 0))",
+        asset,
+        timeframe.value,
+    )
+
+
+def to_record(
+    transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str], *, everything: bool = False
+) -> pl.DataFrame:
+    """Those of `symbols` that were brought up to date and that Dagster has not been told of; with `everything`, all.
+
+    Returns:
+        symbol, provider, revision, code_version (null when it was never computed), first_ts, last_ts, last_close (of
+        the bar at last_ts), computed_at; what it was computed from as lists: reads (assets), read_versions (their
+        revisions, two with a comma where it reads two timeframes of one), read_events (a place in Dagster's event log
+        behind the event of what was read, and before the next one that is different); untold (`ohlc|5m`: inputs of
+        which Dagster is to be told first). Sorted by symbol.
     """
     return transaction.query(
         """
-        SELECT s.symbol, i.provider, s.revision, s.code_version, s.first_ts, s.last_ts, o.close AS last_close,
-               s.computed_at
-        FROM market.series_state s
-        JOIN market.instrument i ON i.symbol = s.symbol
-        LEFT JOIN market.ohlc o ON o.symbol = s.symbol AND o.timeframe = $2 AND o.ts = s.last_ts
-        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[])
-          AND s.computed_at IS NOT NULL AND (s.recorded_at IS NULL OR s.recorded_at < s.computed_at)
-        ORDER BY s.symbol
+        WITH chosen AS (
+            SELECT s.*, coalesce(s.inputs, CASE WHEN s.computed_at IS NULL THEN (
+                       SELECT jsonb_object_agg(i.reads || '|' || i.reads_timeframe, 0) FROM market.asset_input i
+                       WHERE i.asset = $1 AND i.timeframe = $2
+                   ) END) AS was_read
+            FROM market.series_state s
+            WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[])
+              AND ($4 OR (s.computed_at IS NOT NULL AND (s.recorded_at IS NULL OR s.recorded_at < s.computed_at)))
+        ), each AS (
+            SELECT c.symbol, split_part(e.key, '|', 1) AS asset, split_part(e.key, '|', 2) AS timeframe, e.key,
+                   e.value::bigint AS revision
+            FROM chosen c CROSS JOIN LATERAL jsonb_each_text(c.was_read) AS e(key, value)
+        ), per_asset AS (
+            SELECT each.symbol, each.asset,
+                   string_agg(each.revision::text, ',' ORDER BY each.timeframe <> $2, each.timeframe) AS version,
+                   -- An input that has changed since makes the series stale, so the place is before that change.
+                   coalesce(min(up.recorded_first_event - 1) FILTER (WHERE up.recorded_revision > each.revision),
+                            max(up.recorded_event), 1) AS event,
+                   array_agg(each.key) FILTER (
+                       WHERE up.computed_at IS NOT NULL AND coalesce(up.recorded_revision < each.revision, true)
+                   ) AS untold
+            FROM each
+            LEFT JOIN market.series_state up
+                   ON up.asset = each.asset AND up.symbol = each.symbol AND up.timeframe = each.timeframe
+            GROUP BY each.symbol, each.asset
+        ), per_symbol AS (
+            SELECT symbol, array_agg(asset ORDER BY asset) AS reads, array_agg(version ORDER BY asset) AS read_versions,
+                   array_agg(event ORDER BY asset) AS read_events,
+                   string_to_array(string_agg(array_to_string(untold, ' '), ' '), ' ') AS untold
+            FROM per_asset GROUP BY symbol
+        )
+        SELECT c.symbol, i.provider, c.revision, c.code_version, c.first_ts, c.last_ts, o.close AS last_close,
+               c.computed_at, p.reads, p.read_versions, p.read_events, p.untold
+        FROM chosen c
+        JOIN market.instrument i ON i.symbol = c.symbol
+        LEFT JOIN market.ohlc o ON o.symbol = c.symbol AND o.timeframe = $2 AND o.ts = c.last_ts
+        LEFT JOIN per_symbol p ON p.symbol = c.symbol
+        ORDER BY c.symbol
         """,
         asset,
         timeframe.value,
         list(symbols),
+        everything,
     )
 
 
 def mark_recorded(transaction: Transaction, asset: str, timeframe: Timeframe, told: pl.DataFrame) -> None:
-    """Write that Dagster has been told of `told` (symbol, computed_at)."""
+    """Write that Dagster has been told of `told`: symbol, computed_at, revision, and event, its id in Dagster's log."""
     transaction.execute(
         """
-        UPDATE market.series_state s SET recorded_at = t.computed_at
-        FROM unnest($3::text[], $4::timestamptz[]) AS t(symbol, computed_at)
+        UPDATE market.series_state s
+        SET recorded_at = t.computed_at, recorded_revision = t.revision, recorded_event = t.event,
+            recorded_first_event = CASE WHEN s.recorded_revision = t.revision THEN s.recorded_first_event
+                                        ELSE t.event END
+        FROM unnest($3::text[], $4::timestamptz[], $5::bigint[], $6::bigint[]) AS t(symbol, computed_at, revision, event)
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = t.symbol
         """,
         asset,
         timeframe.value,
         told["symbol"],
         told["computed_at"],
+        told["revision"],
+        told["event"],
     )
 
 
