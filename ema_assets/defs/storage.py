@@ -6,7 +6,9 @@ server, is turned into the form Dagster needs, and the schemas are made before D
 
 import select
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from threading import Lock
 from typing import Any
 
@@ -112,6 +114,26 @@ class MarketEventLog(PostgresEventLogStorage):
         ]
         if rows:
             conn.execute(_insert(AssetEventTagsTable, rows))
+        noted = _noted.get()
+        if noted is not None:
+            for event_id, event in zip(event_ids, events, strict=True):
+                dagster_event = event.get_dagster_event()
+                noted[dagster_event.asset_key.to_string(), dagster_event.partition] = event_id
+
+
+# By asset key, as Dagster stores it, and partition.
+_noted: ContextVar[dict[tuple[str, str], int] | None] = ContextVar("noted", default=None)
+
+
+@contextmanager
+def noted_event_ids() -> Iterator[Mapping[tuple[str, str], int]]:
+    """The ids of the asset events that this thread stores within the block, by asset key and partition."""
+    noted: dict[tuple[str, str], int] = {}
+    token = _noted.set(noted)
+    try:
+        yield noted
+    finally:
+        _noted.reset(token)
 
 
 def _note(seen: set[str], name: str, is_there: bool) -> bool:

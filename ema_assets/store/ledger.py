@@ -673,7 +673,8 @@ def mark_recorded(transaction: Transaction, asset: str, timeframe: Timeframe, to
         SET recorded_at = t.computed_at, recorded_revision = t.revision, recorded_event = t.event,
             recorded_first_event = CASE WHEN s.recorded_revision = t.revision THEN s.recorded_first_event
                                         ELSE t.event END
-        FROM unnest($3::text[], $4::timestamptz[], $5::bigint[], $6::bigint[]) AS t(symbol, computed_at, revision, event)
+        FROM unnest($3::text[], $4::timestamptz[], $5::bigint[], $6::bigint[])
+             AS t(symbol, computed_at, revision, event)
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = t.symbol
         """,
         asset,

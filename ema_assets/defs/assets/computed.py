@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from dagster import AssetExecutionContext, AssetKey, AssetsDefinition, BackfillPolicy, TableColumn, TableSchema, asset
 
-from ema_assets.defs.batch import refresh_partitions
+from ema_assets.defs.assets.step import refresh_partitions
 from ema_assets.defs.partitions import SERIES
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.model.asset_names import CHAIN
@@ -49,6 +49,6 @@ def _computed_asset(node: Node) -> AssetsDefinition:
             def work(timeframe: Timeframe, symbols: Sequence[str], everything: bool) -> Outcome:
                 return refresh_computed(database, node, timeframe, symbols, market.now(), everything=everything)
 
-            refresh_partitions(context, database, work)
+            refresh_partitions(context, node, database, work, market.origin)
 
     return computed
