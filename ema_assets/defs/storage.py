@@ -101,24 +101,26 @@ class MarketEventLog(PostgresEventLogStorage):
     def _store_asset_event_tags(
         self, conn: sqlalchemy.Connection, events: Sequence[Any], event_ids: Sequence[int]
     ) -> None:
-        rows = [
-            {
-                "event_id": event_id,
-                "asset_key": event.get_dagster_event().asset_key.to_string(),
-                "key": key,
-                "value": value,
-                "event_timestamp": self._event_insert_timestamp(event),  # type: ignore[no-untyped-call]
-            }
-            for event_id, event in zip(event_ids, events, strict=True)
-            for key, value in self._tags_for_asset_event(event).items()
-        ]
+        rows = []
+        noted = _noted.get()
+        for event_id, event in zip(event_ids, events, strict=True):
+            dagster_event = event.get_dagster_event()
+            asset_key = dagster_event.asset_key.to_string()
+            timestamp = self._event_insert_timestamp(event)  # type: ignore[no-untyped-call]
+            rows += [
+                {
+                    "event_id": event_id,
+                    "asset_key": asset_key,
+                    "key": key,
+                    "value": value,
+                    "event_timestamp": timestamp,
+                }
+                for key, value in self._tags_for_asset_event(event).items()
+            ]
+            if noted is not None:
+                noted[asset_key, dagster_event.partition] = event_id
         if rows:
             conn.execute(_insert(AssetEventTagsTable, rows))
-        noted = _noted.get()
-        if noted is not None:
-            for event_id, event in zip(event_ids, events, strict=True):
-                dagster_event = event.get_dagster_event()
-                noted[dagster_event.asset_key.to_string(), dagster_event.partition] = event_id
 
 
 # By asset key, as Dagster stores it, and partition.

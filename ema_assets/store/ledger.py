@@ -641,8 +641,13 @@ def to_record(
                        WHERE up.computed_at IS NOT NULL AND coalesce(up.recorded_revision < each.revision, true)
                    ) AS untold
             FROM each
-            LEFT JOIN market.series_state up
-                   ON up.asset = each.asset AND up.symbol = each.symbol AND up.timeframe = each.timeframe
+            LEFT JOIN LATERAL (
+                SELECT k.computed_at, k.recorded_revision, k.recorded_event, k.recorded_first_event
+                FROM market.series_state k
+                WHERE k.asset = each.asset AND k.symbol = each.symbol AND k.timeframe = each.timeframe
+                -- Row by row: Postgres takes the inputs for a hundred times as many and would read the whole ledger.
+                OFFSET 0
+            ) up ON true
             GROUP BY each.symbol, each.asset
         ), per_symbol AS (
             SELECT symbol, array_agg(asset ORDER BY asset) AS reads, array_agg(version ORDER BY asset) AS read_versions,
