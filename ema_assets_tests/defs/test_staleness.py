@@ -12,6 +12,7 @@ from ema_assets.definitions import assembled
 from ema_assets.defs.materializations import Recorder
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.model.timeframes import ORDER
+from ema_assets.operations.maintain import Retention, maintain
 from ema_assets.refresh.graph import Node, build
 from ema_assets_tests.core import rewrite
 from ema_assets_tests.defs import conftest
@@ -30,15 +31,6 @@ def backfill(world: World, first: str, last: str, assets: Sequence[str] = CHAIN)
         tags={RANGE_START: first, RANGE_END: last, "dagster/backfill": "abcdefgh"},
         resources=world.resources,
     )
-
-
-def settle_and_tell(world: World) -> None:
-    """Bring everything up to date without Dagster, and let the runs that follow tell Dagster."""
-    world.settle()
-    with world.database.transaction() as transaction:
-        transaction.execute("UPDATE market.series_state SET recorded_at = NULL")
-    world.let_grace_pass()
-    world.sweep_until_fresh()
 
 
 def correct(world: World, symbol: str, close: float = 1.001) -> None:
@@ -94,7 +86,7 @@ def test_what_was_computed_without_dagster_is_missing_until_a_run_has_told_of_it
 
 
 def test_after_backfills_every_partition_is_fresh(world: World) -> None:
-    settle_and_tell(world)
+    world.settle_and_tell()
     backfill(world, "AAPL|5m", "BTC-USD|1h")
     assert stale(world.instance, CHAIN) == {}
     for assets in ([EMA_TREND], [OHLC], [EMA_SIGNALS, STRATEGY]):
@@ -110,7 +102,7 @@ def test_after_backfills_every_partition_is_fresh(world: World) -> None:
 
 
 def test_a_corrected_bar_makes_its_downstream_partitions_stale_until_they_are_computed(world: World) -> None:
-    settle_and_tell(world)
+    world.settle_and_tell()
     correct(world, "AAPL")
     backfill(world, "AAPL|5m", "BTC-USD|5m", [OHLC])
     assert stale(world.instance, CHAIN) == {(EMA_SIGNALS, "AAPL|5m"): "DATA ohlc", (STRATEGY, "AAPL|5m"): "DATA ohlc"}
@@ -122,7 +114,7 @@ def test_a_corrected_bar_makes_its_downstream_partitions_stale_until_they_are_co
 def test_changed_code_is_stale_because_of_code_and_what_reads_it_when_its_data_has_changed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settle_and_tell(world)
+    world.settle_and_tell()
     rewrite(monkeypatch, EMA_SIGNALS)
     monkeypatch.setattr(conftest, "defs", assembled(build(watchlist.parse(WATCHLIST))))
     partitions = [f"{symbol}|{timeframe.value}" for symbol in world.symbols for timeframe in ORDER]
@@ -144,7 +136,7 @@ def test_an_input_that_moved_on_before_dagster_was_told_is_named_as_it_was_read(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another run corrects and records bars between the computing of signals from them and their recording."""
-    settle_and_tell(world)
+    world.settle_and_tell()
     read = tags(world, OHLC, "AAPL|5m")["dagster/data_version"]
     record = Recorder.record
 
@@ -162,4 +154,42 @@ def test_an_input_that_moved_on_before_dagster_was_told_is_named_as_it_was_read(
     assert tags(world, EMA_SIGNALS, "AAPL|5m")["dagster/input_data_version/ohlc"] == read
     assert stale(world.instance, CHAIN) == {(EMA_SIGNALS, "AAPL|5m"): "DATA ohlc", (STRATEGY, "AAPL|5m"): "DATA ohlc"}
     world.sweep_until_fresh()
+    assert stale(world.instance, CHAIN) == {}
+
+
+def test_a_variant_that_reads_a_longer_timeframe_is_stale_when_that_has_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filtered = "strategy_9_30_filtered"
+    text = f'{WATCHLIST}\n[[strategy]]\nname = "filtered"\nrule = "crossover"\nhigher_timeframe = "1h"\n'
+    world.watchlist_path.write_text(text)
+    monkeypatch.setattr(conftest, "defs", assembled(build(watchlist.parse(text))))
+    world.sync()
+    world.settle_and_tell(conftest.defs)
+    assert stale(world.instance, [*CHAIN, filtered]) == {}
+    assert tags(world, filtered, "JPM|5m")["dagster/input_data_version/ema_trend"] == "1,1"
+    with world.database.transaction() as transaction:
+        transaction.execute("UPDATE market.ema_trend SET spread_pct = 9 WHERE symbol = 'JPM' AND timeframe = '1h'")
+    backfill(world, "JPM|1h", "JPM|1h", [EMA_TREND])
+    reads_it = {(filtered, f"JPM|{frame}"): f"DATA {EMA_TREND}" for frame in ("5m", "15m", "30m", "1h")}
+    assert stale(world.instance, [filtered]) == reads_it
+    backfill(world, "JPM|5m", "JPM|1h", [filtered])
+    assert stale(world.instance, [filtered]) == {}
+
+
+def test_maintenance_keeps_the_event_that_a_series_without_new_bars_was_computed_from(world: World) -> None:
+    world.settle_and_tell()
+    (first,) = world.instance.get_runs()
+    # Asked for at each close and never a bar: told again and again, and what was computed from it is not.
+    fault(world, kind="missing_symbol", symbols=["AAPL"])
+    later = []
+    for _ in range(2):
+        world.now += timedelta(minutes=5)
+        later += world.sweep()
+    with world.database.transaction() as transaction:
+        transaction.execute("UPDATE dagster.runs SET end_time = 1")
+    done = maintain(world.database, Retention(14, 90, None), world.now, lambda run_id: None)
+    left = {run.run_id for run in world.instance.get_runs()}
+    assert first.run_id in left
+    assert done.runs == 1
     assert stale(world.instance, CHAIN) == {}
