@@ -3,6 +3,7 @@
 import json
 import random
 import urllib.request
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,7 +22,6 @@ from dagster import (
 
 import ema_assets
 from ema_assets.config import watchlist
-from ema_assets.defs import recording
 from ema_assets.defs.requests import run_request
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS
 from ema_assets.model.errors import StoreUnavailable
@@ -32,6 +32,7 @@ from ema_assets.store import ledger
 from ema_assets.store.database import Database
 from ema_assets_tests.core import CORE_TEXT
 from ema_assets_tests.defs.conftest import World, defs
+from ema_assets_tests.defs.staleness import stale
 
 
 def fault(world: World, **fields: object) -> None:
@@ -124,31 +125,51 @@ def test_a_run_that_finds_nothing_stale_records_nothing(world: World) -> None:
     assert world.materialized(run.run_id) == []
 
 
-def test_materializations_go_as_one_batch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_materializations_go_as_one_batch_and_their_ids_come_back_with_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Fails when a Dagster upgrade takes away the way of recording that makes 1,000 events cheap."""
-    ways = []
-    record = recording.record
-    monkeypatch.setattr(
-        "ema_assets.defs.batch.record", lambda context, events: ways.append(record(context, events)) or ways[-1]
-    )
     written = []
-    store_batch = type(world.instance.event_log_storage).store_event_batch
+    storage = type(world.instance.event_log_storage)
+    store_batch = storage.store_event_batch
     monkeypatch.setattr(
-        type(world.instance.event_log_storage),
-        "store_event_batch",
-        lambda self, events: written.append(len(events)) or store_batch(self, events),
+        storage, "store_event_batch", lambda self, events: written.append(len(events)) or store_batch(self, events)
     )
+    monkeypatch.setattr(storage, "get_latest_storage_id_by_partition", None)
     world.sweep()
-    assert ways
-    assert all(ways)
     assert written.count(len(world.symbols)) == 2 * len(CHAIN)  # 5m and 1d
+    assert named_events(world) == latest_events(world)
 
 
-def test_without_the_private_way_events_go_one_by_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_private_ways_events_go_one_by_one_and_their_ids_are_asked_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delattr("dagster._core.events.DagsterEventBatchMetadata")
+    monkeypatch.setattr("ema_assets.defs.recording.noted_event_ids", lambda: nullcontext({}))
     runs = world.sweep()
     recorded = [pair for run in runs for pair in world.materialized(run.run_id)]
     assert len(recorded) == 2 * len(CHAIN) * len(world.symbols)
+    assert named_events(world) == latest_events(world)
+
+
+def named_events(world: World) -> list[tuple[str, str, int]]:
+    """Asset, partition and the event that the ledger names, of every series that was recorded."""
+    with world.database.transaction() as transaction:
+        found = transaction.query(
+            """SELECT asset, symbol || '|' || timeframe AS partition, recorded_event FROM market.series_state
+               WHERE recorded_at IS NOT NULL ORDER BY 1, 2"""
+        )
+    return found.rows()
+
+
+def latest_events(world: World) -> list[tuple[str, str, int]]:
+    """Asset, partition and id of the newest materialization of each partition in Dagster's event log."""
+    with world.database.transaction() as transaction:
+        found = transaction.query(
+            """SELECT asset_key::json ->> 0 AS asset, partition, max(id) AS id FROM dagster.event_logs
+               WHERE dagster_event_type = 'ASSET_MATERIALIZATION' GROUP BY 1, 2 ORDER BY 1, 2"""
+        )
+    return found.rows()
 
 
 def test_the_data_version_grows_only_with_real_changes(world: World) -> None:
@@ -302,24 +323,15 @@ def test_a_run_that_a_person_asked_for_computes_fresh_partitions_again(world: Wo
     assert sum(after["revision"]) == sum(before["revision"]) + 1  # only ema_signals had changed
 
 
-@pytest.mark.parametrize("is_known", [True, False])
-def test_a_persons_run_says_of_every_partition_what_was_written(
-    world: World, monkeypatch: pytest.MonkeyPatch, is_known: bool
-) -> None:
-    """With is_known it fails when a Dagster upgrade takes away the way that 6,000 partitions need."""
+def test_a_persons_run_says_of_every_partition_what_was_written(world: World) -> None:
     world.settle()
-    if not is_known:
-        monkeypatch.delattr(AssetExecutionContext, "get_step_execution_context")
-    ways = []
-    monkeypatch.setattr(
-        "ema_assets.defs.batch.describe", lambda *given: ways.append(recording.describe(*given)) or ways[-1]
-    )
     run = world.run({"dagster/asset_partition_range_start": "AAPL|5m", "dagster/asset_partition_range_end": "MSFT|5m"})
-    assert ways == [is_known] * len(CHAIN)
+    records = world.instance.get_records_for_run(run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION).records
     told = {}
-    for asset in CHAIN:
-        for event in run.asset_materializations_for_node(asset):
-            told[asset, event.partition] = event.metadata
+    for record in records:
+        event = record.event_log_entry.asset_materialization
+        told[event.asset_key.to_user_string(), event.partition] = event.metadata
+    assert len(records) == len(told)
     assert told.keys() == {(asset, f"{symbol}|5m") for asset in CHAIN for symbol in ("AAPL", "MSFT")}
     with world.database.transaction() as transaction:
         closes = transaction.query(
@@ -328,6 +340,38 @@ def test_a_persons_run_says_of_every_partition_what_was_written(
     last_close = dict(closes.iter_rows())
     assert {key: said["last_close"].value for key, said in told.items()} == {key: last_close[key[1]] for key in told}
     assert all({"rows_written", "first_ts", "last_ts"} <= said.keys() for said in told.values())
+
+
+def test_a_persons_run_materializes_partitions_without_bars_too(world: World) -> None:
+    """Dagster fails a backfill whose run has succeeded and left a partition out."""
+    world.settle()
+    text = world.watchlist_path.read_text()
+    world.watchlist_path.write_text(f'{text}[[group]]\nprovider = "file"\nsymbols = ["MINE"]\n')
+    world.sync()
+    run = world.run(
+        {"dagster/asset_partition_range_start": "BTC-USD|1h", "dagster/asset_partition_range_end": "MINE|1h"}
+    )
+    assert world.materialized(run.run_id) == sorted(
+        (asset, f"{symbol}|1h") for asset in CHAIN for symbol in ("BTC-USD", "MINE")
+    )
+    assert stale(world.instance, CHAIN, ["BTC-USD|1h", "MINE|1h"]) == {}
+
+
+def test_what_dagster_insists_on_logging_itself_is_told_again_by_the_next_run_for_stale_series(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a Dagster upgrade takes away the way to keep it from that."""
+    world.settle()
+    with monkeypatch.context() as other:
+        other.delattr(AssetExecutionContext, "get_step_execution_context")
+        run = world.run(
+            {"dagster/asset_partition_range_start": "AAPL|5m", "dagster/asset_partition_range_end": "MSFT|5m"}
+        )
+    keys = sorted((asset, f"{symbol}|5m") for asset in CHAIN for symbol in ("AAPL", "MSFT"))
+    assert world.materialized(run.run_id) == keys
+    world.let_grace_pass()
+    assert [pair for run in world.sweep() for pair in world.materialized(run.run_id)] == keys
+    assert stale(world.instance, CHAIN, ["AAPL|5m", "MSFT|5m"]) == {}
 
 
 def test_a_persons_run_with_a_failing_series_records_the_others_and_fails_with_its_name(world: World) -> None:
@@ -381,7 +425,7 @@ def test_a_step_that_loses_the_database_is_tried_again(
 ) -> None:
     world.settle()
     world.now += timedelta(minutes=5)
-    monkeypatch.setattr("ema_assets.defs.batch._RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("ema_assets.defs.assets.step._RETRY_SECONDS", 0.0)
     connect = Database._open
     refused = []
 
@@ -416,7 +460,7 @@ def test_a_step_that_loses_the_database_is_tried_again(
 def test_only_what_can_heal_and_no_sweep_takes_up_is_launched_again(
     world: World, monkeypatch: pytest.MonkeyPatch, by_a_person: bool, error: Exception, expected: bool
 ) -> None:
-    monkeypatch.setattr("ema_assets.defs.batch._RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("ema_assets.defs.assets.step._RETRY_SECONDS", 0.0)
     tags = {"dagster/asset_partition_range_start": "AAPL|5m", "dagster/asset_partition_range_end": "AAPL|5m"}
     if not by_a_person:
         planned = PlannedRun(Rectangle(Timeframe.M5, "AAPL", "AAPL"), 1, is_history=False)
@@ -444,18 +488,13 @@ def test_what_a_killed_run_did_not_tell_dagster_is_told_by_a_later_one(
     def die(*_: object) -> None:
         raise Killed
 
-    monkeypatch.setattr("ema_assets.defs.batch.record", die)
+    monkeypatch.setattr("ema_assets.defs.materializations.log_materializations", die)
     with pytest.raises(Killed):
         world.sweep()
     monkeypatch.undo()
     monkeypatch.setenv("EMA_DATABASE_URL", world.database.url)
     monkeypatch.setenv("EMA_WATCHLIST", str(world.watchlist_path))
     monkeypatch.setenv("EMA_SANDBOX_URL", world.sandbox.base_url)
-    with world.database.transaction() as transaction:
-        # Five minutes pass.
-        transaction.execute(
-            """UPDATE market.series_state
-               SET computed_at = computed_at - interval '5 minutes', recorded_at = recorded_at - interval '5 minutes'"""
-        )
+    world.let_grace_pass()
     recorded = {pair for run in world.sweep() for pair in world.materialized(run.run_id)}
     assert {(asset, f"{symbol}|5m") for asset in CHAIN for symbol in world.symbols} <= recorded

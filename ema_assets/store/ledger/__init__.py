@@ -15,7 +15,7 @@ from ema_assets.store.ledger.overview import (
     waiting_since,
     without_bars,
 )
-from ema_assets.store.ledger.recording import mark_recorded, unrecorded
+from ema_assets.store.ledger.recording import lock_recording, mark_recorded, to_record
 from ema_assets.store.ledger.row import (
     BEGINNING,
     FIRST_PAUSE_SECONDS,
@@ -44,6 +44,7 @@ __all__ = [
     "instruments",
     "late",
     "lock",
+    "lock_recording",
     "mark_dirty",
     "mark_recorded",
     "newest_checked_through",
@@ -55,7 +56,7 @@ __all__ = [
     "summary",
     "sync_assets",
     "sync_instruments",
-    "unrecorded",
+    "to_record",
     "waiting_since",
     "without_bars",
 ]

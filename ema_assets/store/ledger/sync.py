@@ -192,15 +192,25 @@ def start_again(transaction: Transaction, assets: Sequence[str]) -> None:
 def adopt_code_versions(transaction: Transaction, versions: Mapping[str, str]) -> int:
     """Mark every series dirty from the beginning that another version of its asset's code computed; return how many.
 
-    Fetched bars are not computed by us, so they stay.
+    A row keeps the version that computed it until it is computed again. Fetched bars are not computed by us: they take
+    the new version over as they are, and Dagster is told of that.
     """
+    transaction.execute(
+        """
+        UPDATE market.series_state SET code_version = $1, recorded_at = NULL
+        WHERE asset = $2 AND timeframe = ANY ($3::text[]) AND code_version <> $1
+        """,
+        versions.get(OHLC),
+        OHLC,
+        [timeframe.value for timeframe in FETCHED],
+    )
     changed = transaction.query(
         """
         UPDATE market.series_state s
         SET dirty_from = $3::timestamptz, dirty_end = CASE WHEN s.asset = $4 THEN $3::timestamptz END,
-            code_version = v.version, updated_at = clock_timestamp()
+            updated_at = clock_timestamp()
         FROM unnest($1::text[], $2::text[]) AS v(asset, version)
-        WHERE s.asset = v.asset AND s.code_version <> v.version
+        WHERE s.asset = v.asset AND s.code_version <> v.version AND s.dirty_from IS DISTINCT FROM $3::timestamptz
           AND NOT (s.asset = $4 AND s.timeframe = ANY ($5::text[]))
         RETURNING s.symbol
         """,

@@ -122,8 +122,18 @@ def complete(
     """
     transaction.execute(
         """
+        WITH read AS (
+            -- A change of an input waits for the lock on this series before it is committed, so these are the revisions
+            -- that were read.
+            SELECT up.symbol, jsonb_object_agg(i.reads || '|' || i.reads_timeframe, up.revision) AS inputs
+            FROM market.asset_input i
+            JOIN market.series_state up ON up.asset = i.reads AND up.timeframe = i.reads_timeframe
+            WHERE i.asset = $1 AND i.timeframe = $2 AND up.symbol = ANY ($3::text[])
+            GROUP BY up.symbol
+        )
         UPDATE market.series_state s
         SET revision = s.revision + CASE WHEN r.changed_from IS NULL THEN 0 ELSE 1 END,
+            inputs = read.inputs,
             first_ts = least(s.first_ts, r.first_ts),
             last_ts = greatest(s.last_ts, r.last_ts),
             checked_through = greatest(s.checked_through, r.checked_through),
@@ -133,6 +143,7 @@ def complete(
         FROM unnest($3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[],
                     $9::timestamptz[], $10::timestamptz[])
              AS r(symbol, changed_from, first_ts, last_ts, checked_through, dirty_from, dirty_end)
+        LEFT JOIN read ON read.symbol = r.symbol
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = r.symbol
         """,
         asset,
