@@ -25,7 +25,7 @@ from ema_assets.providers import alpaca as alpaca_provider
 from ema_assets.providers import binance as binance_provider
 from ema_assets.providers import yahoo as yahoo_provider
 from ema_assets.providers.fetching.base import RAW_BAR_SCHEMA, BarRequest, FetchBatch, ProviderClient
-from ema_assets.providers.http.budget import HttpLimits
+from ema_assets.providers.http.budget import Budget, HttpLimits
 from ema_assets.providers.http.source import HttpOptions
 from ema_assets.providers.vendors.alpaca import AlpacaClient
 from ema_assets.providers.vendors.binance import BinanceClient
@@ -81,27 +81,36 @@ def alpaca(
     secret_key: str | None = "the-secret",
     *,
     limits: HttpLimits = QUICK,
+    budget: Budget | None = None,
     feed: str = "iex",
     symbols_per_call: int = 200,
     page_limit: int = 10_000,
 ) -> AlpacaClient:
     config = alpaca_provider.AlpacaConfig(base_url=base_url, key_id=key_id, secret_key=secret_key, feed=feed)
     provider = replace(alpaca_provider.PROVIDER, symbols_per_call=symbols_per_call)
-    return AlpacaClient(provider, config, HttpOptions(limits=limits), page_limit)
+    return AlpacaClient(provider, config, HttpOptions(limits=limits, budget=budget), page_limit)
 
 
 def yahoo(
-    base_url: str, *, limits: HttpLimits = QUICK, clock: Callable[[], datetime] = lambda: MIDDAY
+    base_url: str,
+    *,
+    limits: HttpLimits = QUICK,
+    budget: Budget | None = None,
+    clock: Callable[[], datetime] = lambda: MIDDAY,
 ) -> ProviderClient:
     config = yahoo_provider.YahooConfig(base_url=base_url)
-    return YahooClient(yahoo_provider.PROVIDER, config, HttpOptions(limits=limits), clock)
+    return YahooClient(yahoo_provider.PROVIDER, config, HttpOptions(limits=limits, budget=budget), clock)
 
 
 def binance(
-    base_url: str, *, limits: HttpLimits = QUICK, clock: Callable[[], datetime] = lambda: MIDDAY
+    base_url: str,
+    *,
+    limits: HttpLimits = QUICK,
+    budget: Budget | None = None,
+    clock: Callable[[], datetime] = lambda: MIDDAY,
 ) -> ProviderClient:
     config = binance_provider.BinanceConfig(base_url=base_url)
-    return BinanceClient(binance_provider.PROVIDER, config, HttpOptions(limits=limits), clock)
+    return BinanceClient(binance_provider.PROVIDER, config, HttpOptions(limits=limits, budget=budget), clock)
 
 
 def fetch(
