@@ -25,7 +25,8 @@ import polars as pl
 
 from ema_assets.market.calendars import exchange_sessions
 from ema_assets.market.rollups import roll_up
-from ema_assets.market.validation import BAR_SCHEMA, reject_invalid
+from ema_assets.market.validation import reject_invalid
+from ema_assets.model.schemas import BAR_SCHEMA
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.model.timeframes import BASE, Timeframe
 from ema_assets.operations.ingest import read_file

@@ -43,6 +43,7 @@ from ema_assets.model.errors import EmaAssetsError
 from ema_assets.model.timeframes import BASE, FETCHED, ORDER, Timeframe, by_key
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.refresh.clients import open_provider
+from ema_assets.refresh.fetch import FetchRules
 from ema_assets.refresh.graph import build
 from ema_assets.reports import status
 from ema_assets.runtime.postgres.server import EmbeddedServer
@@ -326,7 +327,7 @@ def compare(soak: Soak, settings: Settings) -> dict[str, Any]:
             database,
             watched,
             lambda name: open_provider(settings, name),
-            timedelta(0),
+            FetchRules(watched.history_days),
             soak.symbols,
             list(ORDER),
             clock=lambda: now,

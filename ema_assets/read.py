@@ -156,7 +156,7 @@ def pages(
         raise ConfigurationError(f"`rows` must be at least 1, received {rows!r}")
     chosen, frame = _symbols(symbols), parse_timeframe(timeframe)
     with _database(url) as database, database.transaction() as transaction:
-        transaction.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        transaction.read_one_moment()
         yield from tables.pages(transaction, node.table, frame, chosen, rows)
 
 

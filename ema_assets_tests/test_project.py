@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
+from ema_assets.providers.registry import PROVIDERS
 from ema_assets.store.migrations import all_migrations
 
 REPOSITORY = Path(__file__).parents[1]
@@ -123,8 +124,25 @@ def test_the_documentation_lists_exactly_the_variables_that_are_read() -> None:
     listed = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
     assert len(listed) == len(set(listed))
     assert set(listed) == env.asked
-    names = re.findall(r'"((?:EMA|APCA)_[A-Z_]+)"', (REPOSITORY / "ema_assets/config/settings.py").read_text())
-    assert set(names) == env.asked
+    sources = ("config/settings.py", "model/clock.py", *(f"providers/{each}" for each in _modules("providers")))
+    texts = [(REPOSITORY / "ema_assets" / name).read_text() for name in sources]
+    assert {name for text in texts for name in re.findall(r'"((?:EMA|APCA)_[A-Z_]+)"', text)} == env.asked
+
+
+def _modules(folder: str) -> list[str]:
+    return [path.name for path in (REPOSITORY / "ema_assets" / folder).glob("*.py")]
+
+
+def test_nothing_but_its_own_module_and_the_sandbox_that_speaks_like_it_knows_a_vendor_by_name() -> None:
+    """So that the next one is one new file."""
+    vendors = [name for name, provider in PROVIDERS.items() if provider.is_asked and provider.service is None]
+    assert set(vendors) == {"alpaca", "yahoo", "binance"}
+    at_home = ("providers", "sandbox/dialects")
+    for path in (REPOSITORY / "ema_assets").rglob("*.py"):
+        where = path.relative_to(REPOSITORY / "ema_assets").as_posix()
+        if not where.startswith(at_home):
+            named = re.findall("|".join([*vendors, "apca"]), path.read_text(), re.IGNORECASE)
+            assert not named, where
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:

@@ -59,21 +59,14 @@ def default_provider(settings: Settings, running: state.Running | None) -> str:
 
 
 def with_providers(settings: Settings, watched: Watchlist) -> Settings:
-    """Settings with which all providers can be asked: their keys are there, and the address of the sandbox.
+    """Settings with which all providers can be asked: keys are there, and addresses of those that `up` starts.
 
-    Where no address is set, it is that of the sandbox which a running `up` has started.
+    An address that is not set is that of the server which a running `up` has started.
     """
-    providers = watched.providers(settings.provider)
-    if "alpaca" in providers:
-        settings.alpaca_keys()
     running = state.read_state(settings)
-    if "sandbox" in providers and settings.sandbox_url is None:
-        if running is None or running.sandbox_url is None:
-            raise ConfigurationError(
-                "the sandbox exchange is a provider but does not run; start it with `ema-assets up`, or run "
-                "`ema-assets sandbox` and set EMA_SANDBOX_URL to what it prints"
-            )
-        return Settings.from_env({**os.environ, "EMA_SANDBOX_URL": running.sandbox_url})
+    settings = settings.with_addresses(running.provider_urls if running else {})
+    for name in sorted(watched.providers(settings.provider)):
+        settings.check_provider(name)
     return settings
 
 

@@ -99,7 +99,7 @@ def _print_summaries(summaries: "Sequence[IngestedSeries]") -> None:
 
 
 def _row(summary: "IngestedSeries") -> tuple[str, ...]:
-    reasons = {**summary.put_aside, **summary.rejected}
+    reasons = {**summary.skipped, **summary.rejected}
     return (
         f"{summary.symbol}|{summary.timeframe}",
         str(summary.stored),
@@ -107,7 +107,7 @@ def _row(summary: "IngestedSeries") -> tuple[str, ...]:
         str(summary.equal),
         str(summary.missing),
         str(summary.flagged),
-        str(sum(summary.put_aside.values())),
+        str(sum(summary.skipped.values())),
         str(sum(summary.rejected.values())),
         ", ".join(f"{count} {reason}" for reason, count in reasons.items()),
     )

@@ -95,12 +95,13 @@ def _owner(pid: int) -> str:
     help="Seed of the synthetic prices. [default: EMA_SANDBOX_SEED or 930]",
 )
 def sandbox_command(port: int, seed: int | None) -> None:
-    """Run the sandbox exchange alone: the formats of Alpaca, Yahoo and Binance over synthetic prices, on 127.0.0.1."""
+    """Run the sandbox exchange alone: synthetic prices in the formats of real providers, on 127.0.0.1."""
+    from ema_assets.providers import sandbox
     from ema_assets.sandbox.server import serve
 
     settings = Settings.from_env()
     watchlist.ensure(settings.watchlist_path)
-    chosen = settings.sandbox_seed if seed is None else seed
+    chosen = settings.config_of(sandbox.PROVIDER).seed if seed is None else seed
     serve(
         port,
         lambda: watchlist.load(settings.watchlist_path).instruments,

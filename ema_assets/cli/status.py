@@ -27,7 +27,7 @@ def status_command(as_json: bool) -> None:
     running = state.read_state(settings)
     providers = _providers(settings, environment.default_provider(settings, running))
     with locate.running_database(settings) as url:
-        freshness = _freshness(url) if url is not None else _Freshness()
+        freshness = _freshness(url, settings) if url is not None else _Freshness()
     surroundings = _Surroundings(settings, running, masked_url(url) if url else None, providers)
     if as_json:
         rendering.print_json({**surroundings.as_json(), **asdict(freshness)})
@@ -92,7 +92,7 @@ class _Surroundings:
                 {"provider": provider, "synthetic": is_synthetic(provider), "symbols": symbols}
                 for provider, symbols in self.providers.symbols.items()
             ],
-            "sandbox_url": running.sandbox_url if running else settings.sandbox_url,
+            "sandbox_url": (running.provider_urls if running else settings.service_urls).get("sandbox"),
             "clock": str(settings.clock) if settings.clock else None,
             "home": str(settings.home),
             "watchlist": str(settings.watchlist_path),
@@ -111,11 +111,11 @@ class _Freshness:
     without_bars: list[str] = field(default_factory=list)
 
 
-def _freshness(url: str) -> _Freshness:
+def _freshness(url: str, settings: Settings) -> _Freshness:
     migrate(url)
     with Database(url) as database, database.transaction() as transaction:
         return _Freshness(
-            assets=status.by_asset(transaction, clock.now()),
+            assets=status.by_asset(transaction, clock.now(), settings.publication_delays),
             latency=status.latency(transaction, datetime.now(UTC)),
             not_answering=status.not_answering(transaction),
             failing=[str(reason) for reason in status.failure_reasons(transaction)],

@@ -112,7 +112,7 @@ def _sum(one: Outcome, other: Outcome) -> Outcome:
         errors={**one.errors, **other.errors},
         corrected=one.corrected + other.corrected,
         rejected=one.rejected + other.rejected,
-        put_aside=one.put_aside + other.put_aside,
+        skipped=one.skipped + other.skipped,
         flagged=one.flagged + other.flagged,
         refetched=one.refetched + other.refetched,
         recomputed=one.recomputed + other.recomputed,

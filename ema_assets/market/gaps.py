@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from ema_assets.market.calendars import bar_grid
-from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.schemas import GAP_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe
 
 OPEN, DID_NOT_TRADE, NOT_IN_FILE = "open", "did not trade", "not in file"
@@ -25,18 +25,6 @@ _ROLLED_UP_PAUSE = timedelta(hours=1)
 # it is not in the way of a bar's close.
 _DUE_EVERY, _DUE_OFFSET = timedelta(minutes=10), timedelta(seconds=150)
 
-GAP_SCHEMA = pl.Schema(
-    {
-        "symbol": pl.String(),
-        "first_ts": UTC_TIME,
-        "last_ts": UTC_TIME,
-        "bars": pl.Int64(),
-        "status": pl.String(),
-        "asked": pl.Int64(),
-        "next_attempt_at": UTC_TIME,
-        "found_at": UTC_TIME,
-    }
-)
 _SHARED = ("status", "asked", "next_attempt_at", "found_at")
 
 
@@ -93,7 +81,7 @@ def reconcile(
     """
     # Of known gaps that overlap a ts, the last that starts at or before it is the one that holds it, as gaps do not
     # overlap each other.
-    held = (
+    matched = (
         missing.sort("ts")
         .join_asof(
             known.select("symbol", gap_start="first_ts", gap_end="last_ts", **{name: name for name in _SHARED}).sort(
@@ -123,8 +111,8 @@ def reconcile(
         .then(pl.lit(DID_NOT_TRADE))
         .otherwise(pl.lit(OPEN))
     )
-    judged = (
-        held.with_columns(_asked=asked, _found_at=found_at, _status=status, _renew=is_due | ~is_known)
+    updated = (
+        matched.with_columns(_asked=asked, _found_at=found_at, _status=status, _renew=is_due | ~is_known)
         .with_columns(
             _next=pl.when(pl.col("_status") == OPEN).then(
                 pl.when("_renew").then(_due_after(pl.col("_asked"), timeframe, now)).otherwise("next_attempt_at")
@@ -138,7 +126,7 @@ def reconcile(
         *(pl.col(name).ne_missing(pl.col(name).shift(1)) for name in shared),
     )
     return (
-        judged.with_columns(_run=breaks.fill_null(True).cum_sum().over("symbol"))
+        updated.with_columns(_run=breaks.fill_null(True).cum_sum().over("symbol"))
         .group_by("symbol", "_run", maintain_order=True)
         .agg(
             first_ts=pl.col("ts").first(),

@@ -3,8 +3,7 @@
 import polars as pl
 
 from ema_assets.market.calendars import bar_grid, latest_of
-from ema_assets.market.validation import BAR_SCHEMA
-from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe
 
 CODE_VERSION = "1"

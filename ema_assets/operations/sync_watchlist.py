@@ -5,7 +5,7 @@ from datetime import date, datetime, timedelta
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.market.calendars import exchange_sessions
 from ema_assets.refresh.graph import Graph, build
-from ema_assets.store import ledger, results, sessions, table_definitions
+from ema_assets.store import ledger, results, sessions, tables
 from ema_assets.store.database import Database, Transaction
 
 _AHEAD = timedelta(days=370)
@@ -38,7 +38,7 @@ def sync(
 
 def adopt_graph(transaction: Transaction, graph: Graph) -> list[str]:
     """Make tables and views fit `graph`; return the assets whose tables were made anew or have new columns."""
-    remade = table_definitions.ensure(transaction, [table for node in graph.computed for table in node.tables])
+    remade = tables.ensure(transaction, [table for node in graph.on for table in node.tables])
     ledger.sync_assets(transaction, graph.assets(), graph.inputs())
     results.ensure(
         transaction,

@@ -12,9 +12,9 @@ from ema_assets.model.asset_names import EMA_TREND, OHLC, STRATEGY
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import Node
-from ema_assets.refresh.isolate import in_halves
+from ema_assets.refresh.isolate import bisect
 from ema_assets.refresh.outcome import Outcome, batches
-from ema_assets.refresh.waiting import take_up_held
+from ema_assets.refresh.waiting import retry_locked
 from ema_assets.store import latency, ledger, quality, sessions, tables
 from ema_assets.store.database import Database, Transaction
 from ema_assets.strategies.simulator.bars import NEWEST_STATES, STATE_EVERY
@@ -94,7 +94,7 @@ def _strategy(transaction: Transaction, node: Node, timeframe: Timeframe, claime
 def _source(node: Node) -> tables.Table:
     """The table of the main input, for its times."""
     assert node.main_input is not None
-    return tables.Table(node.main_input, "ts", node.reads[node.main_input])
+    return tables.Table(node.main_input, "ts")
 
 
 def _columns_read(node: Node) -> list[str]:
@@ -107,7 +107,7 @@ def _read(transaction: Transaction, node: Node, timeframe: Timeframe, starts: pl
     Joined here and not in SQL: right after a bulk load Postgres has no statistics, and the join took 9 s, not 0.3 s.
     """
     parts = [
-        tables.read_since(transaction, tables.Table(asset, "ts", columns), timeframe, starts, columns)
+        tables.read_since(transaction, tables.Table(asset, "ts"), timeframe, starts, columns)
         for asset, columns in node.reads.items()
     ]
     return side_by_side(parts)
@@ -133,7 +133,7 @@ def _with_trend_of(
 ) -> pl.DataFrame:
     """`bars` with higher_trend: the trend of the last bar of `higher` that had closed when each bar closed."""
     columns = ("ts", "trend")
-    trend = tables.Table(EMA_TREND, "ts", columns)
+    trend = tables.Table(EMA_TREND, "ts")
     early = starts.with_columns(pl.col("from_ts") - pl.lit(higher.duration))
     rows = pl.concat(
         [
@@ -218,7 +218,7 @@ def _in_batches(
     """Do `work` for the pending ones of `symbols`, a bounded number of rows at a time; quarantine what fails in it."""
 
     def process(batch: list[str]) -> None:
-        errors = in_halves(batch, work)
+        errors = bisect(batch, work)
         if errors:
             with database.transaction() as transaction:
                 ledger.fail(transaction, asset, timeframe, errors, now)
@@ -227,7 +227,7 @@ def _in_batches(
     for batch in _batches(database, asset, timeframe, symbols, everything=everything):
         process(batch)
         if everything:
-            take_up_held(batch, outcome, process)
+            retry_locked(batch, outcome, process)
 
 
 def _measure_latency(transaction: Transaction, timeframe: Timeframe, claimed: pl.DataFrame, seen: pl.DataFrame) -> None:

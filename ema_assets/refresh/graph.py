@@ -29,14 +29,7 @@ from ema_assets.strategies.trade_columns import BAR_NUMBER, ENTRY_TIME, STATE_CO
 from ema_assets.strategies.variant import Variant
 from ema_assets.strategies.watchlist_rows import parse_variants
 
-_BAR_COLUMNS = (
-    Column("ts", "timestamptz", "Opening time of the bar, UTC; a 1d bar carries its session's open"),
-    Column("open", "float8", "First price"),
-    Column("high", "float8", "Highest price"),
-    Column("low", "float8", "Lowest price"),
-    Column("close", "float8", "Last price"),
-    Column("volume", "float8", "Units traded"),
-)
+_BAR_TS = Column("ts", "timestamptz", "Opening time of the bar, UTC; a 1d bar carries its session's open")
 _TS = Column("ts", "timestamptz", "Opening time of the bar, UTC")
 
 
@@ -60,19 +53,15 @@ class Node:
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        """Its own table, and of a strategy the one of its states."""
+        """The tables that it is stored in: its own, and of a strategy the one of its states."""
+        if self.name == OHLC:
+            return (tables.STORED_BARS,)
         return (self.table,) if self.variant is None else (self.table, self.states)
 
     @property
     def states(self) -> Table:
         """Where a strategy keeps what it goes on from."""
-        columns = (*STATE_COLUMNS, BAR_NUMBER)
-        return Table(
-            f"{self.name}_state",
-            "ts",
-            tuple(column.name for column in columns),
-            tuple(column.kind for column in columns),
-        )
+        return Table(f"{self.name}_state", "ts", (*STATE_COLUMNS, BAR_NUMBER))
 
     def touches(self, tables: Collection[str]) -> bool:
         """True when one of its tables is among those named."""
@@ -101,7 +90,7 @@ BARS = Node(
     name=OHLC,
     table=tables.BARS,
     reads={},
-    columns=_BAR_COLUMNS,
+    columns=(_BAR_TS, *tables.BARS.columns),
     code_version=rollups.CODE_VERSION,
     description="Closed OHLC bars of every symbol and timeframe.",
     group="bars",
@@ -229,8 +218,8 @@ def _params(watched: Watchlist, signals: Mapping[str, Signal]) -> dict[str, Para
         for key, value in values.items():
             _check_param(f"{watched.where}: signals.{name}", key, value, signal.params)
         found[name] = {**signal.defaults, **values}
-        if (complaint := signal.check(found[name])) is not None:
-            raise WatchlistError(f"{watched.where}: signals.{name}: {complaint}")
+        if (conflict := signal.check(found[name])) is not None:
+            raise WatchlistError(f"{watched.where}: signals.{name}: {conflict}")
     return found
 
 
@@ -243,15 +232,16 @@ def _check_param(where: str, key: str, value: Any, params: Mapping[str, Param]) 
 
 
 def _signal(signal: Signal, params: Params) -> Node:
+    table = Table(
+        signal.name,
+        "ts",
+        signal.columns,
+        flips=tables.CROSSOVERS if signal.name == EMA_TREND else None,
+        comment=signal.description.partition("\n")[0],
+    )
     return Node(
         name=signal.name,
-        table=Table(
-            signal.name,
-            "ts",
-            signal.column_names,
-            tuple(column.kind for column in signal.columns),
-            flips=tables.CROSSOVERS if signal.name == EMA_TREND else None,
-        ),
+        table=table if signal.converged_after is None else tables.converging(table, signal.converged_after),
         reads=signal.reads,
         columns=(_TS, *signal.columns),
         code_version=signal.code_version(params),
@@ -263,7 +253,6 @@ def _signal(signal: Signal, params: Params) -> Node:
 
 
 def _strategy(variant: Variant) -> Node:
-    values = [column for column in TRADE_COLUMNS if column.name != ENTRY_TIME]
     rule = variant.rule
     options = "".join(f", {name} {value}" for name, value in variant.params.items())
     return Node(
@@ -271,9 +260,9 @@ def _strategy(variant: Variant) -> Node:
         table=Table(
             variant.name,
             ENTRY_TIME,
-            tuple(column.name for column in values),
-            tuple(column.kind for column in values),
+            tuple(column for column in TRADE_COLUMNS if column.name != ENTRY_TIME),
             flips=tables.TRADES,
+            comment="One row per trade; the open trade has no exit and is marked to the last close.",
         ),
         reads=variants.reads(variant),
         columns=TRADE_COLUMNS,

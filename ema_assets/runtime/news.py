@@ -7,6 +7,7 @@ from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import clock
 from ema_assets.model.errors import EmaAssetsError
 from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.providers.registry import PROVIDERS
 from ema_assets.reports import status
 from ema_assets.store.database import Database
 
@@ -19,7 +20,8 @@ def greet(settings: Settings, ui: str, database: str, watched: Watchlist, say: S
     say(f"  Dagster UI   {ui}")
     say(f"  Database     {database}")
     for name in sorted(watched.providers(settings.provider)):
-        prices = "sandbox exchange: SYNTHETIC prices, not market data" if name == "sandbox" else name
+        provider = PROVIDERS[name]
+        prices = f"{provider.title}: SYNTHETIC prices, not market data" if provider.is_synthetic else name
         say(f"  Provider     {prices}")
     if settings.clock is not None:
         say(f"  Clock        {settings.clock}: virtual, now {clock.now():%Y-%m-%d %H:%M} UTC")

@@ -1,4 +1,4 @@
-"""`ema-assets up`: database, sandbox and Dagster together, in one process tree that ends together.
+"""`ema-assets up`: database, servers of providers and Dagster together, in one process tree that ends together.
 
 The order in which they start and end. What each of them is stands in `services` and `dagster_dev`, what happens when
 one ends by itself in `restarts`.
@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from signal import Signals
+from typing import Any
 
 from ema_assets.config import watchlist
-from ema_assets.config.settings import Settings, check_clock
+from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError, EmaAssetsError
 from ema_assets.model.urls import masked_url
 from ema_assets.operations.sync_watchlist import sync
+from ema_assets.providers.declaration import Provider
+from ema_assets.providers.registry import PROVIDERS
 from ema_assets.refresh.graph import build, configured
 from ema_assets.runtime import dagster_dev, state
 from ema_assets.runtime.code_location import CodeLocation
@@ -90,17 +93,17 @@ def _serve(start: _Start) -> Signals:
         _prepare(start, database)
         env = environment(start.settings, url)
         parts: list[Part] = [] if start.postgres is None else [start.postgres]
-        providers = start.watched.providers(start.settings.provider)
-        if "sandbox" in providers and start.settings.sandbox_url is None:
-            start.say("Starting the sandbox exchange (synthetic prices) …")
-            sandbox, env["EMA_SANDBOX_URL"] = _start_sandbox(start, env)
-            parts.append(sandbox)
+        settings = start.settings
+        for name in settings.unserved(start.watched.providers(settings.provider)):
+            service, address = _start_service(start, env, PROVIDERS[name])
+            settings = settings.with_addresses({name: address})
+            parts.append(service)
         start.say("Starting Dagster …")
         ui = f"http://{HOST}:{start.options.port}"
         location = CodeLocation(ui, lambda: configured(Settings.from_env()).fingerprint, start.say)
         parts.append(_start_dagster(start, env, ui, location))
-        _tell_commands(start.settings, ui, env.get("EMA_SANDBOX_URL"))
-        greet(start.settings, ui, masked_url(url), start.watched, start.say)
+        _tell_commands(settings, ui)
+        greet(settings, ui, masked_url(url), start.watched, start.say)
         return _watch(start, database, parts, location)
 
 
@@ -135,11 +138,8 @@ def _checked_watchlist(settings: Settings) -> Watchlist:
     """The watchlist, whose providers can all be asked."""
     watchlist.ensure(settings.watchlist_path)
     watched = watchlist.load(settings.watchlist_path)
-    providers = watched.providers(settings.provider)
-    if "alpaca" in providers:
-        settings.alpaca_keys()
-    for name in sorted(providers):
-        check_clock(settings.clock, name)
+    for name in sorted(watched.providers(settings.provider)):
+        settings.check_provider(name, is_starting=True)
     return watched
 
 
@@ -154,15 +154,24 @@ def _check_time(settings: Settings, database: Database) -> None:
         )
 
 
-def _start_sandbox(start: _Start, env: dict[str, str]) -> tuple[Service, str]:
-    """The sandbox exchange and its address. A new start takes the same port: the children go by its address."""
+def _start_service(start: _Start, env: dict[str, str], provider: Provider[Any]) -> tuple[Service, str]:
+    """The server of `provider` and its address, which `env` gets for all that is started after it.
+
+    A new start takes the same port: the others go by its address.
+    """
+    declared = provider.service
+    assert declared is not None
+    start.say(f"Starting the {provider.title}{' (synthetic prices)' if provider.is_synthetic else ''} …")
     port = free_port()
-    argv = [sys.executable, "-m", "ema_assets", "sandbox", "--port", str(port)]
-    program = Program("the sandbox exchange", argv, dict(env), start.settings.logs_folder / "sandbox.log")
+    argv = [sys.executable, "-m", "ema_assets", declared.command, "--port", str(port)]
+    log = start.settings.logs_folder / f"{provider.name}.log"
     base_url = f"http://{HOST}:{port}"
-    sandbox = Service(start.supervisor, program, f"{base_url}/sandbox")
-    sandbox.start()
-    return sandbox, base_url
+    service = Service(
+        start.supervisor, Program(f"the {provider.title}", argv, dict(env), log), f"{base_url}{declared.answers_at}"
+    )
+    service.start()
+    env[provider.config.variables()["base_url"].name] = base_url
+    return service, base_url
 
 
 def _start_dagster(start: _Start, env: dict[str, str], ui: str, location: CodeLocation) -> DagsterDev:
@@ -173,12 +182,12 @@ def _start_dagster(start: _Start, env: dict[str, str], ui: str, location: CodeLo
     return dagster
 
 
-def _tell_commands(settings: Settings, ui: str, sandbox_url: str | None) -> None:
+def _tell_commands(settings: Settings, ui: str) -> None:
     running = state.Running(
         pid=os.getpid(),
         ui=ui,
         provider=settings.provider,
-        sandbox_url=sandbox_url,
+        provider_urls=settings.service_urls,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         clock=str(settings.clock or ""),
     )

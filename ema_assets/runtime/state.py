@@ -23,7 +23,7 @@ class Running:
     pid: int
     ui: str
     provider: str
-    sandbox_url: str | None
+    provider_urls: dict[str, str]
     started_at: str
     clock: str = ""
 

@@ -28,6 +28,8 @@ class Signal:
             as is right for an average that has not had all of its first values yet.
         bars_before: how many bars before the first new one `compute` must see, as windows do; from the parameters.
         has_sessions: True when `compute` wants the column `session`: the opening time of the bar's session, UTC.
+        converged_after: after how many bars its beginning weighs less than a millionth, where that is known: until then
+            the table marks a row as `warming_up`. Needs the column `bar_number`.
         check: what is wrong with parameters that are each within their limits, in one sentence; None when nothing is.
         group: of assets, in the UI.
 
@@ -49,6 +51,7 @@ class Signal:
     carries_nulls: bool = False
     bars_before: Callable[[Params], int] = lambda _: 0
     has_sessions: bool = False
+    converged_after: int | None = None
     check: Callable[[Params], str | None] = lambda _: None
     group: str = "signals"
 

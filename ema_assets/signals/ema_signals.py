@@ -66,7 +66,7 @@ SIGNAL = Signal(
     columns=(
         Column(FAST, "float8", "EMA of 9 closes, seeded with their mean; null for the first 8 bars"),
         Column(SLOW, "float8", "EMA of 30 closes, seeded with their mean; null for the first 29 bars"),
-        Column("bar_number", "int8", "1 for the first bar of the series"),
+        Column("bar_number", "int8", "1 for the first bar of the series", is_nullable=False),
     ),
     compute=_compute,
     params={
@@ -77,4 +77,5 @@ SIGNAL = Signal(
         )
     },
     carries=(FAST, SLOW, "bar_number"),
+    converged_after=CONVERGED_AFTER_BARS,
 )

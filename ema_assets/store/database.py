@@ -34,6 +34,10 @@ class Transaction:
             self._cursor.execute(sql)
         return pl.DataFrame(self._cursor.fetch_arrow())
 
+    def read_one_moment(self) -> None:
+        """Have all statements see the database as it was at the first one, and write nothing."""
+        self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
     def execute(self, sql: str, *parameters: Any) -> None:
         """Run one statement with `$1`, `$2` … bound, for its effect."""
         self.query(sql, *parameters)
@@ -98,6 +102,12 @@ class Database:
                     f"the connection to {masked_url(self.url)} was lost: {first_line(error)}"
                 ) from error
             raise
+
+    def try_connection(self) -> None:
+        """Use the connection once, so that one that was lost meanwhile is noticed and opened anew by what follows."""
+        with suppress(StoreUnavailable), self.transaction() as transaction:
+            transaction.execute("SELECT 1 AS one")
+        self.statements = 0
 
     def close(self) -> None:
         """Close the connection; the next transaction opens a new one."""

@@ -1,4 +1,4 @@
-"""What is known about the quality of stored bars: gaps, flags, put-aside bars, revisions. SQL only."""
+"""What is known about the quality of stored bars: gaps, flags, skipped bars, revisions. SQL only."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -129,8 +129,8 @@ def flag(transaction: Transaction, timeframe: Timeframe, looked_at: pl.DataFrame
             )
 
 
-def put_aside(transaction: Transaction, bars: pl.DataFrame, source: str) -> None:
-    """Count the put-aside `bars` (symbol, timeframe, ts, reason) of `source`."""
+def count_skipped(transaction: Transaction, bars: pl.DataFrame, source: str) -> None:
+    """Count the skipped `bars` (symbol, timeframe, ts, reason) of `source`."""
     counts = bars.group_by("symbol", "timeframe", "reason").agg(
         bars=pl.len().cast(pl.Int64), last_ts=pl.col("ts").max()
     )
@@ -138,7 +138,7 @@ def put_aside(transaction: Transaction, bars: pl.DataFrame, source: str) -> None
         return
     transaction.execute(
         """
-        INSERT INTO market.bar_put_aside AS p (symbol, timeframe, reason, source, bars, last_ts)
+        INSERT INTO market.bar_skipped AS p (symbol, timeframe, reason, source, bars, last_ts)
         SELECT symbol, timeframe, reason, $6, bars, last_ts
         FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::timestamptz[])
              AS c(symbol, timeframe, reason, bars, last_ts)

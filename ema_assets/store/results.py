@@ -52,19 +52,20 @@ def ensure(transaction: Transaction, configured: Configured) -> bool:
     return True
 
 
-def refresh_performance(transaction: Transaction) -> int:
-    """Bring `strategy_performance` up to date; return its number of rows. Readers are not held up."""
+def refresh_performance(transaction: Transaction) -> tuple[int, float]:
+    """Bring `strategy_performance` up to date; return its rows and the seconds it took. Readers do not wait."""
     # Where the planner sorts all trades at once, it shall not do so on disk.
     transaction.execute("SET LOCAL work_mem = '128MB'")
     transaction.execute("REFRESH MATERIALIZED VIEW CONCURRENTLY market.strategy_performance")
     transaction.execute("DELETE FROM market.performance_refresh")
-    transaction.execute(
+    rows = transaction.query("SELECT count(*) AS n FROM market.strategy_performance").item()
+    seconds = transaction.query(
         """
         INSERT INTO market.performance_refresh (refreshed_at, seconds)
-        SELECT now(), extract(epoch FROM clock_timestamp() - now())
+        SELECT now(), extract(epoch FROM clock_timestamp() - now()) RETURNING seconds
         """
-    )
-    return int(transaction.query("SELECT count(*) AS n FROM market.strategy_performance").item())
+    ).item()
+    return int(rows), float(seconds)
 
 
 def performance_age(transaction: Transaction, strategies: Sequence[str]) -> Mapping[str, Any]:

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from ema_assets.market.calendars import bar_grid, exchange_sessions
 from ema_assets.market.rollups import buckets_of, dirty_buckets, roll_up
-from ema_assets.market.validation import BAR_SCHEMA
-from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import ROLLED_UP, Timeframe
 from ema_assets_tests.market import reference
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ema_assets.market.validation import BAR_SCHEMA, MISSING_VALUE
+from ema_assets.market.validation import MISSING_VALUE
 from ema_assets.model.asset_names import OHLC, STRATEGY
 from ema_assets.model.errors import BarFileError
+from ema_assets.model.schemas import BAR_SCHEMA
 from ema_assets.model.timeframes import ROLLED_UP, Timeframe
 from ema_assets.operations import ingest
 from ema_assets.operations.ingest import IngestedSeries, read_file, store_file
@@ -237,14 +238,14 @@ def test_every_line_is_accounted_for(database: Database) -> None:
             equal=1,
             # Of which one was rejected.
             missing=2,
-            put_aside={"not closed yet": 1, "outside the session": 2},
+            skipped={"not closed yet": 1, "outside the session": 2},
             rejected={"duplicate ts": 1, "high below low": 1, MISSING_VALUE: 2},
         ),
         IngestedSeries("BTC-USD", "5m", read=1, stored=1),
         IngestedSeries("AAPL", "1d", read=1, stored=1),
     ]
     for each in summaries:
-        assert each.read == each.stored + each.equal + sum(each.put_aside.values()) + sum(each.rejected.values())
+        assert each.read == each.stored + each.equal + sum(each.skipped.values()) + sum(each.rejected.values())
     with database.transaction() as transaction:
         rejected = transaction.query("SELECT reason, source FROM market.bar_rejected")
     assert rejected.height == 4
@@ -298,7 +299,7 @@ def test_hours_cut_by_the_clock_are_stored_as_they_come(database: Database) -> N
     sync(database, FILES, NOW)
     hours = pl.concat([line(f"2026-11-25 {hour}:00", timeframe="1h") for hour in range(13, 22)])
     (summary,) = store_file(database, hours, "hours.csv", NOW)
-    assert (summary.stored, summary.put_aside) == (7, {"outside the session": 2})
+    assert (summary.stored, summary.skipped) == (7, {"outside the session": 2})
     stored = tables_of(database)[OHLC]["ts"].to_list()
     assert stored == [utc(f"2026-11-25 {hour}:00") for hour in range(14, 21)]
     outcomes = refresh(database, FILES, MemoryExchange(), NOW)
@@ -320,7 +321,7 @@ def test_bars_older_than_any_stored_session_bring_their_sessions(database: Datab
     sync(database, FILES, NOW)
     old = bars_on("XNYS", "AAPL", Timeframe.D1, date(1999, 11, 22), date(1999, 12, 3))
     (summary,) = store_file(database, old, "old.csv", NOW)
-    assert (summary.stored, summary.put_aside) == (9, {})
+    assert (summary.stored, summary.skipped) == (9, {})
 
 
 def test_series_are_stored_in_batches_of_whole_series(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

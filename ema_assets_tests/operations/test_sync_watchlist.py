@@ -182,7 +182,7 @@ def test_base_bars_that_are_there_are_not_waited_for(database: Database, monkeyp
     refresh(database, WATCHED, exchange_until(), NOW, timeframes=[Timeframe.M5])
     monkeypatch.setattr(time, "sleep", None)
     later = NOW + timedelta(minutes=4)
-    assert waiting.wait_for_base(database, Timeframe.H1, WATCHED.symbols, clock(later), timedelta(0)) == 0
+    assert waiting.wait_for_base(database, Timeframe.H1, WATCHED.symbols, clock(later)) == 0
 
 
 @pytest.mark.usefixtures("impatient")
@@ -201,7 +201,7 @@ def test_waiting_ends_when_the_base_bars_come(
 
     monkeypatch.setattr(waiting, "LONGEST_WAIT_SECONDS", 60)
     monkeypatch.setattr(waiting.time, "sleep", sleep)
-    assert waiting.wait_for_base(database, Timeframe.M15, WATCHED.symbols, clock(later), timedelta(0)) == 0
+    assert waiting.wait_for_base(database, Timeframe.M15, WATCHED.symbols, clock(later)) == 0
     assert waited == [0.02, 0.02]
 
 
@@ -211,7 +211,7 @@ def test_waiting_has_an_end_and_says_how_many_are_behind(database: Database) -> 
     refresh(database, WATCHED, exchange, NOW, timeframes=[Timeframe.M5])
 
     def behind(symbols: tuple[str, ...], delay: timedelta = timedelta(0)) -> int:
-        return waiting.wait_for_base(database, Timeframe.M15, symbols, clock(later), delay)
+        return waiting.wait_for_base(database, Timeframe.M15, symbols, clock(later), {None: delay})
 
     assert behind(WATCHED.symbols) == 3
     assert behind(("AAPL",)) == 1

@@ -11,7 +11,7 @@ from ema_assets.model.errors import ProviderUnavailable
 from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.operations.ingest import store_file
 from ema_assets.operations.sync_watchlist import sync
-from ema_assets.providers.base import BarRequest
+from ema_assets.providers.fetching.base import BarRequest
 from ema_assets.refresh.fetch import FetchRules, refresh_fetched
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.store import ledger
@@ -317,7 +317,7 @@ def test_a_bar_that_waits_for_its_confirmation_is_missing_until_then(database: D
     exchange = MemoryExchange(bars.with_columns(risen))
     refresh(database, WATCHED, exchange, NOW, timeframes=MINUTES)
     assert gaps(database) == [(LOST, 1, "open", 0)]
-    assert rows_of(database, "SELECT reason, bars FROM market.bar_put_aside") == [
+    assert rows_of(database, "SELECT reason, bars FROM market.bar_skipped") == [
         ("jump not confirmed by a next bar yet", 1)
     ]
     refresh(database, WATCHED, exchange, NOW + STEP, timeframes=MINUTES)

@@ -11,7 +11,7 @@ from ema_assets.model.asset_names import OHLC, STRATEGY
 from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.operations.ingest import store_file
 from ema_assets.operations.sync_watchlist import sync
-from ema_assets.providers.base import BarRequest, FetchBatch
+from ema_assets.providers.fetching.base import BarRequest, FetchBatch
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import empty
 from ema_assets_tests.refresh.exchange import (
@@ -176,7 +176,7 @@ def test_a_history_that_is_re_adjusted_in_part_fails_and_heals_when_the_vendor_h
         assert rows.filter(symbol="AAPL").equals(stored[asset].filter(symbol="AAPL"))
     assert found[OHLC].filter(symbol="MSFT").height == stored[OHLC].filter(symbol="MSFT").height + 3
     assert revisions(database) == []
-    assert rows_of(database, "SELECT * FROM market.bar_put_aside") == []
+    assert rows_of(database, "SELECT * FROM market.bar_skipped") == []
 
     exchange.bars = half
     outcomes = refresh(database, WATCHED, exchange, AFTER + timedelta(minutes=5), timeframes=MINUTES)
@@ -309,7 +309,7 @@ def test_a_file_on_another_scale_brings_what_is_stored_to_its_scale(database: Da
     ("factor", "outcome"),
     [
         (100.0, {"rejected": {"100 times off the bars around it": 1}}),
-        (4.0, {"put_aside": {"jump not confirmed by a next bar yet": 1}}),
+        (4.0, {"skipped": {"jump not confirmed by a next bar yet": 1}}),
         (1.6, {"flagged": 1}),
     ],
 )

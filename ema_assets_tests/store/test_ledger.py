@@ -34,8 +34,8 @@ def ready(database: Database) -> Database:
 
 def closed(**ends: datetime) -> pl.DataFrame:
     """Closing times of the last bars on XNYS by timeframe: `m5=…`."""
-    rows = [("XNYS", name[1:] + name[0], end) for name, end in ends.items()]
-    schema = {"calendar": pl.String(), "timeframe": pl.String(), "ts_end": UTC_TIME}
+    rows = [("XNYS", None, name[1:] + name[0], end) for name, end in ends.items()]
+    schema = {"calendar": pl.String(), "provider": pl.String(), "timeframe": pl.String(), "ts_end": UTC_TIME}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
@@ -448,7 +448,7 @@ def test_the_state_of_fetched_bars_leaves_out_symbols_from_files(ready: Database
 
 
 def test_base_bars_behind_are_counted_without_the_failing_ones(ready: Database) -> None:
-    last = pl.DataFrame({"calendar": ["XNYS"], "ts_end": [NOW]})
+    last = closed(m5=NOW)
 
     def behind(transaction: Transaction, *symbols: str) -> int:
         return ledger.source_behind(transaction, FIVE, symbols, last, NOW)

@@ -53,7 +53,7 @@ def test_two_processes_that_migrate_at_once_do_it_once(new_url: str) -> None:
 def test_a_database_of_a_newer_version_is_refused_and_left_alone(new_url: str) -> None:
     migrate(new_url)
     newest = all_migrations()[-1].number
-    ask(new_url, f"INSERT INTO ema_assets.migration (number, name) VALUES ({newest + 1}, 'future')")
+    ask(new_url, f"INSERT INTO ema_assets.migration (number, name, sha256) VALUES ({newest + 1}, 'future', '')")
     with pytest.raises(
         StoreError, match=rf"was migrated to {newest + 1} by a newer ema-assets; this one knows {newest}"
     ):
@@ -81,6 +81,53 @@ def test_a_migration_that_fails_leaves_the_ones_before_it_and_nothing_of_itself(
         migrate(new_url)
     assert ask(new_url, "SELECT max(number) FROM ema_assets.migration") == [(known[-1].number,)]
     assert ask(new_url, "SELECT to_regclass('market.half')::text") == [(None,)]
+
+
+def test_a_file_that_was_edited_after_it_had_been_applied_is_refused_and_named(
+    new_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(new_url)
+    edited = replace(all_migrations()[0], sql=all_migrations()[0].sql + "-- one more word\n")
+    monkeypatch.setattr(migrations, "all_migrations", lambda: [edited, *all_migrations()[1:]])
+    with pytest.raises(StoreError, match="0001_baseline.sql was edited after it had been applied to postgresql://"):
+        migrate(new_url)
+
+
+def test_a_database_from_before_the_baseline_is_refused_and_left_as_it_is(new_url: str) -> None:
+    ask(
+        new_url,
+        """
+        CREATE SCHEMA ema_assets;
+        CREATE TABLE ema_assets.migration (
+            number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now());
+        INSERT INTO ema_assets.migration (number, name)
+        SELECT n, name FROM unnest(ARRAY['market', 'quality', 'providers', 'latency', 'assets', 'results'])
+               WITH ORDINALITY AS m(name, n);
+        CREATE SCHEMA market;
+        CREATE TABLE market.ohlc (symbol text, timeframe text, ts timestamptz, close float8);
+        INSERT INTO market.ohlc VALUES ('AAPL', '5m', now(), 42);
+        """,
+    )
+    before = _everything(new_url)
+    for _ in range(2):
+        with pytest.raises(
+            StoreError, match=r"made by ema-assets before 0\.1\.0.*To load anew, set EMA_HOME to another"
+        ):
+            migrate(new_url)
+    assert _everything(new_url) == before
+    assert ask(new_url, "SELECT close FROM market.ohlc") == [(42.0,)]
+
+
+def _everything(url: str) -> list[tuple[object, ...]]:
+    """Every schema, relation and column of a database."""
+    return ask(
+        url,
+        """
+        SELECT n.nspname, c.relname, a.attname FROM pg_namespace n
+        LEFT JOIN pg_class c ON c.relnamespace = n.oid LEFT JOIN pg_attribute a ON a.attrelid = c.oid
+        WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' ORDER BY 1, 2, 3
+        """,
+    )
 
 
 def test_numbers_are_unique_and_without_gaps() -> None:

@@ -5,14 +5,15 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from ema_assets.market.validation import BAR_SCHEMA
-from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.declarations import Column
+from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import ORDER, Timeframe
-from ema_assets.store import table_definitions, tables
+from ema_assets.signals.discovery import discover
+from ema_assets.store import tables
 from ema_assets.store.database import Database
 from ema_assets.store.tables import BARS, Table
 
-SIGNALS = Table("ema_signals", "ts", ("ema_9", "ema_30", "bar_number"))
+SIGNALS = Table("ema_signals", "ts", discover()["ema_signals"].columns)
 START = datetime(2026, 11, 25, 14, 30, tzinfo=UTC)
 
 
@@ -175,10 +176,10 @@ def test_a_start_is_moved_back_by_bars_and_not_by_time(database: Database) -> No
 
 
 def test_states_are_thinned_out_to_the_newest_and_every_so_many_bars(database: Database) -> None:
-    table = Table("thinned", "ts", ("bar_number",), ("int8",))
+    table = Table("thinned", "ts", (Column("bar_number", "int8", "1 for the first bar"),))
     rows = pl.DataFrame({"symbol": ["AAPL"] * 12, "ts": [at(bar) for bar in range(12)], "bar_number": range(1, 13)})
     with database.transaction() as transaction:
-        table_definitions.ensure(transaction, [table])
+        tables.ensure(transaction, [table])
         tables.write_computed(transaction, table, Timeframe.M5, rows, starts(AAPL=0))
         tables.thin_out(transaction, table, Timeframe.M5, pl.Series(["AAPL", "NONE"]), 3, 4)
         left = transaction.query("SELECT bar_number FROM market.thinned ORDER BY 1")["bar_number"].to_list()

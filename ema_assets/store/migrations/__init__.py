@@ -1,16 +1,39 @@
-"""Numbered SQL files, applied in order, each in a transaction of its own. Never edit one that has been released."""
+"""Numbered SQL files, applied in order, each in a transaction of its own. A file that was applied is never edited."""
 
+import hashlib
 import re
+from contextlib import closing
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 import psycopg2
 
 from ema_assets.model.errors import StoreError, StoreUnavailable
 from ema_assets.model.urls import masked_url
+from ema_assets.store import tables
+from ema_assets.store.database import Database
 
 # Any constant will do, as long as only migrations take it: two processes that start together migrate once.
 _LOCK = 930_000_001
+
+_OWN_TABLES = """
+CREATE SCHEMA IF NOT EXISTS dagster;
+CREATE SCHEMA IF NOT EXISTS ema_assets;
+CREATE TABLE IF NOT EXISTS ema_assets.migration (
+    number     integer PRIMARY KEY,
+    name       text NOT NULL,
+    sha256     text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+-- What the tables that are made from declarations were made of: see store/tables/ddl.py.
+CREATE TABLE IF NOT EXISTS ema_assets.declaration (
+    table_name text COLLATE "C" NOT NULL,
+    part       text COLLATE "C" NOT NULL,
+    sql        text NOT NULL,
+    PRIMARY KEY (table_name, part)
+);
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +43,14 @@ class Migration:
     number: int
     name: str
     sql: str
+
+    @property
+    def sha256(self) -> str:
+        """The hash of its text, by which an edited file is recognised."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+    def __str__(self) -> str:
+        return f"{self.number:04}_{self.name}.sql"
 
 
 def all_migrations() -> list[Migration]:
@@ -35,11 +66,12 @@ def all_migrations() -> list[Migration]:
 def migrate(url: str) -> list[Migration]:
     """Bring the database at `url` (libpq form) to this version; return what was applied.
 
-    Also makes the schema `dagster`, in which Dagster's own storage makes its tables.
+    Also makes the schema `dagster`, in which Dagster's own storage makes its tables, and the table of bars.
 
     Raises:
         StoreUnavailable: when the database cannot be reached.
-        StoreError: when the database is newer than this version, or refuses a migration.
+        StoreError: when the database is of another version, when a file was edited after it had been applied, or when
+            the database refuses a migration.
     """
     try:
         connection = psycopg2.connect(url, connect_timeout=10)
@@ -48,37 +80,61 @@ def migrate(url: str) -> list[Migration]:
         raise StoreUnavailable(
             f"cannot connect to {masked_url(url)}: {reason}; is the server running and EMA_DATABASE_URL right?"
         ) from None
-    known = all_migrations()
-    applied = []
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
-            cursor.execute("CREATE SCHEMA IF NOT EXISTS dagster")
-            cursor.execute("CREATE SCHEMA IF NOT EXISTS ema_assets")
-            cursor.execute(
-                "CREATE TABLE IF NOT EXISTS ema_assets.migration "
-                "(number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
-            )
-            connection.commit()
-            cursor.execute("SELECT coalesce(max(number), 0) FROM ema_assets.migration")
-            (version,) = cursor.fetchone() or (0,)
-            if version > known[-1].number:
-                raise StoreError(
-                    f"{masked_url(url)} was migrated to {version} by a newer ema-assets; this one knows "
-                    f"{known[-1].number}: install the newer version"
-                )
-            for migration in known:
-                if migration.number > version:
+    # The lock goes with the connection.
+    with closing(connection):
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+                _check_age(cursor, url)
+                cursor.execute(_OWN_TABLES)
+                connection.commit()
+                missing = _missing(cursor, url)
+                for migration in missing:
                     cursor.execute(migration.sql)
                     cursor.execute(
-                        "INSERT INTO ema_assets.migration (number, name) VALUES (%s, %s)",
-                        (migration.number, migration.name),
+                        "INSERT INTO ema_assets.migration (number, name, sha256) VALUES (%s, %s, %s)",
+                        (migration.number, migration.name, migration.sha256),
                     )
                     connection.commit()
-                    applied.append(migration)
-    except psycopg2.Error as error:
-        raise StoreError(f"{masked_url(url)} cannot be migrated: {str(error).strip()}") from error
-    finally:
-        # The lock goes with the connection.
-        connection.close()
-    return applied
+        except psycopg2.Error as error:
+            raise StoreError(f"{masked_url(url)} cannot be migrated: {str(error).strip()}") from error
+        if missing:
+            with Database(url) as database, database.transaction() as transaction:
+                tables.ensure(transaction, [tables.STORED_BARS])
+    return missing
+
+
+def _check_age(cursor: Any, url: str) -> None:
+    """Refuse a database from before the baseline, whose files were numbered in another way."""
+    cursor.execute(
+        """
+        SELECT count(*) FILTER (WHERE attname = 'sha256') FROM pg_attribute
+        WHERE attrelid = to_regclass('ema_assets.migration') HAVING count(*) > 0
+        """
+    )
+    if cursor.fetchone() == (0,):
+        raise StoreError(
+            f"{masked_url(url)} was made by ema-assets before 0.1.0, whose tables this one cannot take over; "
+            "nothing was changed. To load anew, set EMA_HOME to another folder, or EMA_DATABASE_URL to an empty "
+            "database, and start `ema-assets up`"
+        )
+
+
+def _missing(cursor: Any, url: str) -> list[Migration]:
+    """The migrations that are still to be applied."""
+    known = all_migrations()
+    cursor.execute("SELECT number, sha256 FROM ema_assets.migration ORDER BY number")
+    applied = dict(cursor.fetchall())
+    version = max(applied, default=0)
+    if version > known[-1].number:
+        raise StoreError(
+            f"{masked_url(url)} was migrated to {version} by a newer ema-assets; this one knows "
+            f"{known[-1].number}: install the newer version"
+        )
+    for migration in known:
+        if applied.get(migration.number, migration.sha256) != migration.sha256:
+            raise StoreError(
+                f"{migration} was edited after it had been applied to {masked_url(url)}: put the file back as it was "
+                "and write what is new into another one"
+            )
+    return [migration for migration in known if migration.number not in applied]

@@ -1,0 +1,77 @@
+"""What a table of series is: its key, its columns, its indexes. Tables are made from these records and nothing else."""
+
+from dataclasses import dataclass, replace
+
+from ema_assets.model.asset_names import OHLC
+from ema_assets.model.declarations import Column
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.store.database import identifier
+
+# What the blast radius of a correction counts in a table.
+CROSSOVERS, TRADES = "crossovers", "trades"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of schema `market`, partitioned by timeframe, with the key (symbol, timeframe, `time`).
+
+    Attributes:
+        name: of the table and of its asset.
+        time: the time column of the key.
+        columns: behind the key. Empty for a table that is only read from.
+        flips: what the blast radius of a correction counts in it: CROSSOVERS, TRADES or nothing.
+        checks: conditions that hold for every row, as SQL.
+        filled: columns that the database itself fills, as SQL.
+        comment: what the table holds, in one sentence.
+        is_computed: False when its rows cannot be computed again: such a table is never dropped.
+    """
+
+    name: str
+    time: str
+    columns: tuple[Column, ...] = ()
+    flips: str | None = None
+    checks: tuple[str, ...] = ()
+    filled: tuple[str, ...] = ()
+    comment: str = ""
+    is_computed: bool = True
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The names of `columns`."""
+        return tuple(column.name for column in self.columns)
+
+    def part(self, timeframe: Timeframe) -> str:
+        """The partition of one timeframe, with its schema."""
+        return f"market.{identifier(self.name)}_{timeframe.key}"
+
+
+# What readers see of a bar, and what is stored of it.
+BARS = Table(
+    OHLC,
+    "ts",
+    (
+        Column("open", "float8", "First price", is_nullable=False),
+        Column("high", "float8", "Highest price", is_nullable=False),
+        Column("low", "float8", "Lowest price", is_nullable=False),
+        Column("close", "float8", "Last price", is_nullable=False),
+        Column("volume", "float8", "Units traded", is_nullable=False),
+    ),
+    checks=("low > 0 AND low <= open AND low <= close AND high >= open AND high >= close AND volume >= 0",),
+    # When the bar was first stored; corrections do not change it.
+    filled=("stored_at timestamptz NOT NULL DEFAULT statement_timestamp()",),
+    comment="Closed bars. ts is the opening time, UTC; a 1d bar carries its session's open.",
+    is_computed=False,
+)
+STORED_BARS = replace(
+    BARS,
+    columns=(
+        *BARS.columns,
+        Column("missing_bars", "int2", "Rolled-up bars only: bars of the bucket that did not trade or did not come"),
+    ),
+)
+
+
+def converging(table: Table, bars: int) -> Table:
+    """`table` with the column `warming_up`: true for a series' rows before bar number `bars`."""
+    filled = f"warming_up boolean NOT NULL GENERATED ALWAYS AS (bar_number < {int(bars)}) STORED"
+    return replace(table, filled=(*table.filled, filled))

@@ -1,0 +1,112 @@
+"""Which rules there are: every module of `strategies.rules` declares one. What is wrong with a declaration."""
+
+import pkgutil
+import re
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+
+from ema_assets.model.declarations import problem_with_identifier, problems_with_params, problems_with_texts
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.strategies import rules
+from ema_assets.strategies.rule import BySide, Rule
+from ema_assets.strategies.variant import ROW_KEYS
+
+# The tables of all variants are called by it and a name.
+TABLE_PREFIX = "strategy_9_30_"
+# With the prefix, a timeframe and a suffix a name must fit into the 63 characters of an identifier.
+VARIANT_NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
+
+# Columns that the engine adds to what is read, or joins by.
+_ADDED_COLUMNS = ("symbol", "timeframe", "ts", "calendar", "ts_end", "session", "is_session_last", "higher_trend")
+
+
+def discover() -> dict[str, Rule]:
+    """Every rule by name, sorted by name.
+
+    Raises:
+        ConfigurationError: when a module declares no rule, or a declaration cannot be right. It names the module and
+            what is wrong.
+    """
+    found: dict[str, Rule] = {}
+    origins: dict[str, str] = {}
+    for module in pkgutil.iter_modules(rules.__path__):
+        path = f"{rules.__name__}.{module.name}"
+        rule = getattr(import_module(path), "RULE", None)
+        if not isinstance(rule, Rule):
+            received = "nothing" if rule is None else f"a {type(rule).__name__}"
+            raise ConfigurationError(
+                f"{path}: must declare `RULE`, a Rule of ema_assets.strategies.rule; it declares {received}"
+            )
+        problem = next(_problems(rule), None) or _clash(rule, found, origins)
+        if problem:
+            raise ConfigurationError(f"{path}: {problem}")
+        found[rule.name], origins[rule.name] = rule, path
+    return dict(sorted(found.items()))
+
+
+def _clash(rule: Rule, found: Mapping[str, Rule], origins: Mapping[str, str]) -> str | None:
+    if rule.name in found:
+        return f"there is a rule `{rule.name}` already, in {origins[rule.name]}; names must differ"
+    for other in found.values():
+        if rule.table is not None and rule.table == other.table:
+            return f"the table {rule.table!r} is that of the rule `{other.name}` already, in {origins[other.name]}"
+    return None
+
+
+def _problems(rule: Rule) -> Iterator[str]:
+    """What is wrong with a declaration by itself, worst first."""
+    if not isinstance(rule.name, str) or not VARIANT_NAME.fullmatch(rule.name):
+        yield (
+            f"`name` must be 1 to 24 lower-case letters, digits or _ and start with a letter, received {rule.name!r}"
+        )
+        return
+    problems = (
+        *problems_with_texts({name: getattr(rule, name) for name in ("title", "description", "version")}),
+        *_problems_with_reads(rule),
+        *problems_with_params(rule.params),
+        *_problems_with_names(rule),
+    )
+    # The functions are called with the defaults, so these are checked first.
+    for each in problems or _problems_with_functions(rule):
+        yield f"rule `{rule.name}`: {each}"
+
+
+def _problems_with_reads(rule: Rule) -> Iterator[str]:
+    if not isinstance(rule.reads, Mapping):
+        yield f"`reads` must give columns by asset, received {rule.reads!r}"
+        return
+    for asset, columns in rule.reads.items():
+        if isinstance(columns, str) or not columns:
+            yield f"`reads` must give a tuple of column names for `{asset}`, received {columns!r}"
+        for column in columns:
+            if column in _ADDED_COLUMNS:
+                yield f"`reads` must not name {', '.join(_ADDED_COLUMNS)}, received {column!r} of `{asset}`"
+
+
+def _problems_with_names(rule: Rule) -> Iterator[str]:
+    for name in rule.params:
+        if name in ROW_KEYS:
+            yield f"a parameter must not have the name of a key of every variant, received {name!r}"
+    for field in ("entry_reasons", "exit_reasons"):
+        reasons = getattr(rule, field)
+        if not isinstance(reasons, BySide):
+            yield f"`{field}` must be a BySide, received {reasons!r}"
+            continue
+        for reason in reasons:
+            problem = problem_with_identifier(f"a word of `{field}`", reason)
+            if problem:
+                yield problem
+    if rule.table is not None and not (
+        rule.table.startswith(TABLE_PREFIX) and VARIANT_NAME.fullmatch(rule.table.removeprefix(TABLE_PREFIX))
+    ):
+        yield f"`table` must be {TABLE_PREFIX} and a name of 1 to 24 characters, received {rule.table!r}"
+
+
+def _problems_with_functions(rule: Rule) -> Iterator[str]:
+    for name in ("evaluate", "fill_orders", "at_close", "check"):
+        if not callable(getattr(rule, name)):
+            yield f"`{name}` must be a function, received {getattr(rule, name)!r}"
+            return
+    conflict = rule.check(rule.defaults)
+    if conflict:
+        yield f"its defaults do not fit together: {conflict}"
