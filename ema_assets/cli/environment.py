@@ -9,8 +9,8 @@ from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.urls import without_libpq_settings
 from ema_assets.runtime import locate, state
-from ema_assets.runtime.postgres.server import without_libpq_settings
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
 

@@ -39,23 +39,10 @@ class Orphan:
 
     def stop(self) -> None:
         """Stop it, unless somebody else uses it."""
-        if self.folder is None or not Path(self.folder).exists():
-            self._stop()
-            return
-        files = Files(Path(self.folder))
-        with locked(files):
-            if not is_leased(files.leases):
-                self._stop()
-
-    def _stop(self) -> None:
-        for number in (signal.SIGINT, signal.SIGQUIT):  # the fast shutdown, then the immediate one
-            if not self._is_gone():
-                processes.send([self.pid], number)
-                processes.wait_until(self._is_gone, self.after_seconds)
-
-    def _is_gone(self) -> bool:
-        found = processes.identity(self.pid)
-        return found == 0 or found != self.identity
+        files = Files(Path(self.folder)) if self.folder and Path(self.folder).exists() else None
+        with locked(files) if files else contextlib.nullcontext():
+            if not (files and is_leased(files)) and processes.identity(self.pid) == self.identity != 0:
+                processes.end(self.pid, {signal.SIGINT: self.after_seconds, signal.SIGQUIT: self.after_seconds})
 
 
 class Guard:
@@ -65,11 +52,6 @@ class Guard:
         self._supervisor_id = supervisor_id
         self._told: list[bytes] = []
         self._process = self._start()
-
-    @property
-    def pid(self) -> int:
-        """Process id of the guard."""
-        return self._process.pid
 
     def tell(self, what: Family | Orphan) -> None:
         """Have it stopped when the supervisor dies; it replaces what had the same mark or folder."""

@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -124,20 +124,32 @@ def stop(family: Family, is_hurried: Callable[[], bool] = _never) -> None:
     if not left:
         return
     send([family.pid] if family.stop_main_only and family.pid in left else left, family.stop_signal)
-    deadline = time.monotonic() + family.grace_seconds
-    while left and not is_hurried() and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
-        left = members(family)
-        if family.pid not in left:
-            # Nobody is left to see to the others: they get what it takes for them to end by themselves, no more.
-            wait_until(lambda: not members(family), min(1.0, deadline - time.monotonic()), is_hurried)
-            break
+    wait_until(lambda: family.pid not in members(family), family.grace_seconds, is_hurried)
+    left = members(family)
+    if left and family.pid not in left:
+        # Nobody is left to see to the others: they get what it takes for them to end by themselves, no more.
+        wait_until(lambda: not members(family), min(1.0, family.grace_seconds), is_hurried)
     asked_all = not family.stop_main_only and family.stop_signal == signal.SIGTERM
     left = members(family)
     if left and not (asked_all and family.pid in left):
         send(left, signal.SIGTERM)
         wait_until(lambda: not members(family), min(TERM_SECONDS, family.grace_seconds), is_hurried)
     kill(lambda: members(family))
+
+
+def end(pid: int, signals: Mapping[int, float]) -> bool:
+    """Send one process signals, each with the seconds that it has to work; whether the process is gone.
+
+    Raises:
+        PermissionError: when it belongs to another user.
+    """
+    for number, seconds in signals.items():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        wait_until(lambda: read(pid) is None, seconds)
+        if read(pid) is None:
+            return True
+    return False
 
 
 def kill(who: Callable[[], set[int]]) -> None:

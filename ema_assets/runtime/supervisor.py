@@ -24,27 +24,16 @@ from ema_assets.runtime.processes import MARK, Family
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What a supervisor starts, and how it is stopped.
+    """What a supervisor starts, and how it is stopped."""
 
-    Attributes:
-        name: what messages call it.
-        argv: the program and its arguments.
-        env: its whole environment; the supervisor's mark is added.
-        log_path: where stdout and stderr are appended; parent folders are made.
-        cwd: its current folder, None for this process's.
-        stop_signal: how it is asked to stop.
-        stop_main_only: ask only the child itself, which then sees to its own children (`dagster dev`).
-        grace_seconds: how long it has before its whole family gets SIGTERM, and 5 s later SIGKILL.
-    """
-
-    name: str
+    name: str  # what messages call it
     argv: Sequence[str | Path]
-    env: Mapping[str, str]
-    log_path: Path
+    env: Mapping[str, str]  # all of it; the supervisor's mark is added
+    log_path: Path  # stdout and stderr are appended; parent folders are made
     cwd: Path | None = None
     stop_signal: signal.Signals = signal.SIGTERM
-    stop_main_only: bool = False
-    grace_seconds: float = 10.0
+    stop_main_only: bool = False  # ask only the child itself, which then sees to its own children (`dagster dev`)
+    grace_seconds: float = 10.0  # after them its whole family gets SIGTERM, and 5 s later SIGKILL
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +144,7 @@ class Supervisor:
         place = len(self.children)
         if instead_of is not None:
             processes.stop(instead_of.family, self._is_hurried)
+            processes.wait_until(instead_of.has_ended, 1.0)
             place = self.children.index(instead_of)
         child = Child(program, f"{self.id}.{place}")
         self.children[place : place + 1] = [child]

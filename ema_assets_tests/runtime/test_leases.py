@@ -232,3 +232,15 @@ def test_a_server_that_was_started_again_keeps_its_port(folder: Path) -> None:
 def guards_of(pid: int) -> list[int]:
     found = [child for child, process in processes.table().items() if process.parent == pid]
     return [child for child in found if b"ema_assets.runtime.guard" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def test_a_run_imports_nothing_of_the_embedded_server() -> None:
+    """Each of Dagster's runs is a process: what it imports is paid for at every tick."""
+    code = (
+        "import sys, ema_assets.definitions, ema_assets.read\n"
+        "print(sorted(name for name in sys.modules if name.startswith(('psutil', 'ema_assets.runtime.'))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert done.stdout == "['ema_assets.runtime.locate']\n"

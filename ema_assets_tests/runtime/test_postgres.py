@@ -21,8 +21,10 @@ import pytest
 import sqlalchemy
 
 from ema_assets.model.errors import EmbeddedServerError
+from ema_assets.model.urls import without_libpq_settings
+from ema_assets.runtime import processes
 from ema_assets.runtime.postgres import cluster, identity, postmaster
-from ema_assets.runtime.postgres.server import EmbeddedServer, read_running, without_libpq_settings
+from ema_assets.runtime.postgres.server import EmbeddedServer, read_running
 
 ROOT = Path(postmaster.__file__).parents[3]
 NOBODY = pwd.getpwnam("nobody")
@@ -54,7 +56,7 @@ def pid_of(server: EmbeddedServer) -> int:
 
 def wait_until_dead(pid: int) -> None:
     deadline = time.monotonic() + 10
-    while postmaster.is_alive(pid):
+    while processes.read(pid) is not None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 

@@ -296,17 +296,17 @@ def test_a_guard_that_was_killed_is_replaced(tmp_path: Path) -> None:
     with Supervisor() as group:
         spawn(group, "web", python(SLEEPS), ENV, tmp_path / "log")
         assert group._guard is not None
-        first = group._guard.pid
+        first = group._guard._process.pid
         os.kill(first, signal.SIGKILL)
         wait_for(lambda: processes.read(first) is None)
         assert group.check() is None
-        assert group._guard.pid != first
+        assert group._guard._process.pid != first
 
 
 def test_the_guard_is_small(tmp_path: Path) -> None:
     with Supervisor() as group:
         assert group._guard is not None
-        guard = Path(f"/proc/{group._guard.pid}")
+        guard = Path(f"/proc/{group._guard._process.pid}")
         wait_for(lambda: b"ema_assets.runtime.guard" in (guard / "cmdline").read_bytes())
         time.sleep(0.3)
         (line,) = (line for line in (guard / "status").read_text().splitlines() if line.startswith("VmRSS"))
@@ -340,7 +340,7 @@ try:
         wait_for("daemon", "ready")
         if sys.argv[6] == "fork" and os.fork() == 0:
             time.sleep(60)
-        print(group.id, group._guard.pid, database.pid, flush=True)
+        print(group.id, group._guard._process.pid, database.pid, flush=True)
         if sys.argv[6] == "exception":
             sys.stdin.read()
             raise RuntimeError("as it happens")
