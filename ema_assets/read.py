@@ -31,8 +31,9 @@ from ema_assets.model.symbols import parse_symbol, parse_timeframe
 from ema_assets.refresh import graph
 from ema_assets.reports import rows as stored
 from ema_assets.runtime.locate import database_url
-from ema_assets.store import results, tables
+from ema_assets.store import results
 from ema_assets.store.database import Database
+from ema_assets.store.tables import reads
 
 __all__ = ["bars", "pages", "performance", "screener", "signals", "trades", "trends"]
 
@@ -155,8 +156,8 @@ def pages(
         raise ConfigurationError(f"`rows` must be at least 1, received {rows!r}")
     chosen, frame = _symbols(symbols), parse_timeframe(timeframe)
     with _database(url) as database, database.transaction() as transaction:
-        transaction.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        yield from tables.pages(transaction, node.table, frame, chosen, rows)
+        transaction.use_snapshot()
+        yield from reads.pages(transaction, node.table, frame, chosen, rows)
 
 
 def _named(name: str, kind: str | None) -> graph.Node:

@@ -12,7 +12,7 @@ from ema_assets.model.errors import ConfigurationError
 from ema_assets.runtime import stack
 from ema_assets.runtime.postgres.server import EmbeddedServer, read_running, without_libpq_settings
 from ema_assets.store.database import Database
-from ema_assets.store.migrations import migrate
+from ema_assets.store.setup import prepare_database
 
 
 def prepare() -> None:
@@ -94,7 +94,7 @@ def open_database(settings: Settings, *, migrated: bool = True) -> Iterator[Data
         url = server.url
     try:
         if migrated:
-            migrate(url)
+            prepare_database(url)
         with Database(url) as database:
             yield database
     finally:

@@ -16,7 +16,7 @@ from ema_assets.model.urls import masked_url
 from ema_assets.reports import status
 from ema_assets.runtime import stack
 from ema_assets.store.database import Database
-from ema_assets.store.migrations import migrate
+from ema_assets.store.setup import prepare_database
 
 
 @click.command("status", cls=Command)
@@ -112,7 +112,7 @@ class _Freshness:
 
 
 def _freshness(url: str) -> _Freshness:
-    migrate(url)
+    prepare_database(url)
     with Database(url) as database, database.transaction() as transaction:
         return _Freshness(
             assets=status.by_asset(transaction, clock.now()),

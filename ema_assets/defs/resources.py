@@ -49,8 +49,8 @@ def _take(url: str) -> Database:
         database.close()
         return Database(url)
     # One that was lost meanwhile, such as by a restart of Postgres, is opened anew by its next transaction.
-    with suppress(StoreUnavailable), database.transaction() as transaction:
-        transaction.query("SELECT 1 AS one")
+    with suppress(StoreUnavailable):
+        database.check()
     database.statements = 0
     return database
 

@@ -20,8 +20,9 @@ from ema_assets.refresh.answers import Answer, Extent
 from ema_assets.refresh.isolate import in_halves
 from ema_assets.refresh.outcome import Outcome, batches
 from ema_assets.refresh.store_answer import store_bars
-from ema_assets.store import ledger, provider_state, quality, sessions
+from ema_assets.store import provider_state, quality, sessions
 from ema_assets.store.database import Database
+from ema_assets.store.ledger import work
 
 # Makes a client of the provider of that name; None stands for the configured one.
 OpenProvider = Callable[[str | None], Provider]
@@ -126,7 +127,7 @@ def refresh_fetched(
     """
     closed_by = now - rules.publication_delay
     with database.transaction() as transaction:
-        state = ledger.fetch_state(transaction, timeframe, symbols)
+        state = work.fetch_state(transaction, timeframe, symbols)
         recent = sessions.in_use(transaction, now - LOOK_BACK, now)
         closed = last_closed(recent, timeframe, closed_by)
         plan = plan_requests(state, timeframe, closed, rules, now, everything=everything)
@@ -311,7 +312,7 @@ class _Fetching:
                 trading,
                 self._now,
             )
-            ledger.fail(transaction, OHLC, self._timeframe, stored.refused, self._now)
+            work.fail(transaction, OHLC, self._timeframe, stored.refused, self._now)
         left_out = {*stored.suspected["symbol"], *stored.refused}
         outcome = self._outcome
         outcome.add_done(symbol for symbol in asked["symbol"] if symbol not in left_out)
@@ -332,7 +333,7 @@ class _Fetching:
                 until = gaps.next_due_time(self._now + GAP_PAUSE_AFTER_FAILURE)
                 quality.postpone_gaps(transaction, self._timeframe, list(errors), until)
             else:
-                ledger.fail(transaction, OHLC, self._timeframe, errors, self._now, self._dead_until)
+                work.fail(transaction, OHLC, self._timeframe, errors, self._now, self._dead_until)
         self._outcome.errors.update(errors)
 
 

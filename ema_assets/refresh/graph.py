@@ -1,7 +1,7 @@
 """The graph of assets: bars, the signals that were found, the strategies that are configured. Built, never stored here.
 
-Every process builds it from the same declarations and the same watchlist; `watch.sync` brings it into the database, by
-which the ledger knows what a change makes dirty.
+Every process builds it from the same declarations and the same watchlist; `operations.sync_watchlist` brings it into
+the database, by which the ledger knows what a change makes dirty.
 """
 
 import hashlib
@@ -18,25 +18,25 @@ from ema_assets.market import rollups
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
 from ema_assets.model.declarations import Column, Param, Params, problems_with_reads
 from ema_assets.model.errors import WatchlistError, did_you_mean
+from ema_assets.model.schemas import ASSET_INPUT_SCHEMA, ASSET_SCHEMA
 from ema_assets.model.symbols import SEEDS
 from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.signals.declaration import Signal
 from ema_assets.signals.discovery import discover
-from ema_assets.store import tables
-from ema_assets.store.tables import Table
+from ema_assets.store.tables.table import BARS as BAR_TABLE
+from ema_assets.store.tables.table import CROSSOVERS, TRADES, Table
 from ema_assets.strategies import variant as variants
-from ema_assets.strategies.trade_columns import BAR_NUMBER, ENTRY_TIME, STATE_COLUMNS, TRADE_COLUMNS
+from ema_assets.strategies.trade_columns import (
+    BAR_NUMBER,
+    ENTRY_TIME,
+    OPEN_TRADES,
+    STATE_COLUMNS,
+    TRADE_COLUMNS,
+)
 from ema_assets.strategies.variant import Variant
 from ema_assets.strategies.watchlist_rows import parse_variants
 
-_BAR_COLUMNS = (
-    Column("ts", "timestamptz", "Opening time of the bar, UTC; a 1d bar carries its session's open"),
-    Column("open", "float8", "First price"),
-    Column("high", "float8", "Highest price"),
-    Column("low", "float8", "Lowest price"),
-    Column("close", "float8", "Last price"),
-    Column("volume", "float8", "Units traded"),
-)
+_BAR_TS = Column("ts", "timestamptz", "Opening time of the bar, UTC; a 1d bar carries its session's open")
 _TS = Column("ts", "timestamptz", "Opening time of the bar, UTC")
 
 
@@ -66,13 +66,8 @@ class Node:
     @property
     def states(self) -> Table:
         """Where a strategy keeps what it goes on from."""
-        columns = (*STATE_COLUMNS, BAR_NUMBER)
-        return Table(
-            f"{self.name}_state",
-            "ts",
-            tuple(column.name for column in columns),
-            tuple(column.kind for column in columns),
-        )
+        description = f"What {self.name} goes on from: its state just after some of the bars."
+        return Table(f"{self.name}_state", "ts", (*STATE_COLUMNS, BAR_NUMBER), description)
 
     def touches(self, tables: Collection[str]) -> bool:
         """True when one of its tables is among those named."""
@@ -99,9 +94,9 @@ class Node:
 
 BARS = Node(
     name=OHLC,
-    table=tables.BARS,
+    table=BAR_TABLE,
     reads={},
-    columns=_BAR_COLUMNS,
+    columns=(_BAR_TS, *BAR_TABLE.columns),
     code_version=rollups.CODE_VERSION,
     description="Closed OHLC bars of every symbol and timeframe.",
     group="bars",
@@ -159,7 +154,7 @@ class Graph:
         """Asset and is_on, for the ledger."""
         return pl.DataFrame(
             {"asset": list(self.nodes), "is_on": [name not in self.off for name in self.nodes]},
-            schema={"asset": pl.String(), "is_on": pl.Boolean()},
+            schema=ASSET_SCHEMA,
         )
 
     def inputs(self) -> pl.DataFrame:
@@ -169,8 +164,7 @@ class Graph:
             for node in self.nodes.values()
             for asset, timeframe, source, source_timeframe, is_main in node.inputs()
         ]
-        names = ("asset", "timeframe", "reads", "reads_timeframe")
-        return pl.DataFrame(rows, schema={**dict.fromkeys(names, pl.String()), "is_main": pl.Boolean()}, orient="row")
+        return pl.DataFrame(rows, schema=ASSET_INPUT_SCHEMA, orient="row")
 
 
 def configured(settings: Settings) -> Graph:
@@ -248,9 +242,11 @@ def _signal(signal: Signal, params: Params) -> Node:
         table=Table(
             signal.name,
             "ts",
-            signal.column_names,
-            tuple(column.kind for column in signal.columns),
-            flips=tables.CROSSOVERS if signal.name == EMA_TREND else None,
+            signal.columns,
+            signal.description,
+            derived=signal.derived,
+            indexes=signal.indexes,
+            flips=CROSSOVERS if signal.name == EMA_TREND else None,
         ),
         reads=signal.reads,
         columns=(_TS, *signal.columns),
@@ -263,27 +259,28 @@ def _signal(signal: Signal, params: Params) -> Node:
 
 
 def _strategy(variant: Variant) -> Node:
-    values = [column for column in TRADE_COLUMNS if column.name != ENTRY_TIME]
     rule = variant.rule
     options = "".join(f", {name} {value}" for name, value in variant.params.items())
+    description = (
+        f"Trades of the {rule.title} strategy, one row per trade. {rule.description} The open trade is marked to "
+        "the last close.\n\n"
+        f"Side {variant.side}, filled at the {variant.fill.replace('_', ' ')}, costs of {variant.cost_bps:g} basis "
+        f"points per side{options}. An example of a rule, not advice."
+    )
     return Node(
         name=variant.name,
         table=Table(
             variant.name,
             ENTRY_TIME,
-            tuple(column.name for column in values),
-            tuple(column.kind for column in values),
-            flips=tables.TRADES,
+            tuple(column for column in TRADE_COLUMNS if column.name != ENTRY_TIME),
+            description,
+            indexes=(OPEN_TRADES,),
+            flips=TRADES,
         ),
         reads=variants.reads(variant),
         columns=TRADE_COLUMNS,
         code_version=variants.code_version(variant),
-        description=(
-            f"Trades of the {rule.title} strategy, one row per trade. {rule.description} The open trade is marked to "
-            "the last close.\n\n"
-            f"Side {variant.side}, filled at the {variant.fill.replace('_', ' ')}, costs of {variant.cost_bps:g} basis "
-            f"points per side{options}. An example of a rule, not advice."
-        ),
+        description=description,
         group="strategies",
         variant=variant,
     )

@@ -8,8 +8,9 @@ import polars as pl
 from ema_assets.market.calendars import LOOK_BACK, last_closed, next_close
 from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.refresh.runs import PlannedRun
-from ema_assets.store import ledger, sessions
+from ema_assets.store import sessions
 from ema_assets.store.database import Transaction
+from ema_assets.store.ledger import BEGINNING, staleness, summary
 
 
 def closed_bars(transaction: Transaction, now: datetime) -> pl.DataFrame:
@@ -30,10 +31,10 @@ def stale_on_close(transaction: Transaction, timeframe: Timeframe, now: datetime
     """
     closed = closed_bars(transaction, now).filter(pl.col("timeframe") == timeframe.value)
     columns = ("symbol", "timeframe", "reason", "since")
-    stale = ledger.stale(transaction, closed, now).filter(pl.col("timeframe") == timeframe.value).select(columns)
+    stale = staleness.stale(transaction, closed, now).filter(pl.col("timeframe") == timeframe.value).select(columns)
     if timeframe.is_fetched:
         return stale
-    expected = ledger.expected_rollups(transaction, closed, now)
+    expected = staleness.expected_rollups(transaction, closed, now)
     return pl.concat([stale, expected.with_columns(pl.lit("bar closed").alias("reason")).select(columns)])
 
 
@@ -42,7 +43,7 @@ def stale_for_sweep(transaction: Transaction, now: datetime, grace: timedelta) -
 
     A bar that closed less than `grace` ago belongs to its schedule, unless the series has never been asked for.
     """
-    stale = ledger.stale(transaction, closed_bars(transaction, now), now)
+    stale = staleness.stale(transaction, closed_bars(transaction, now), now)
     fresh_close = (pl.col("reason") == "bar closed") & (pl.col("failures") == 0) & (pl.col("since") > now - grace)
     return stale.filter(~fresh_close)
 
@@ -75,7 +76,7 @@ def sentences(stale: pl.DataFrame, planned: Sequence[PlannedRun]) -> list[str]:
 def _since(moment: datetime | None) -> str:
     if moment is None:
         return ""
-    return ", from the first bar on" if moment <= ledger.BEGINNING else f", since {moment:%Y-%m-%d %H:%M}"
+    return ", from the first bar on" if moment <= BEGINNING else f", since {moment:%Y-%m-%d %H:%M}"
 
 
 def series_sentences(transaction: Transaction, stale: pl.DataFrame) -> list[str]:
@@ -85,7 +86,7 @@ def series_sentences(transaction: Transaction, stale: pl.DataFrame) -> list[str]
     """
     if stale.is_empty():
         return []
-    state = ledger.attempts(transaction, stale["symbol"].unique().to_list())
+    state = summary.attempts(transaction, stale["symbol"].unique().to_list())
     rows = stale.join(state, on=["asset", "symbol", "timeframe"], how="left").sort("timeframe", "symbol", "asset")
     lines = []
     for row in rows.iter_rows(named=True):

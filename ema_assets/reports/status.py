@@ -5,12 +5,12 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from ema_assets.model.asset_names import OHLC
-from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe
+from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.store import latency as latencies
-from ema_assets.store import ledger, provider_state
+from ema_assets.store import provider_state
 from ema_assets.store.database import Transaction
+from ema_assets.store.ledger import staleness, summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +31,24 @@ class AssetStatus:
 
 def by_asset(transaction: Transaction, now: datetime) -> list[AssetStatus]:
     """The status of every asset and timeframe, in the order of the lineage and of the timeframes."""
-    summary = {(row["asset"], row["timeframe"]): row for row in ledger.summary(transaction).iter_rows(named=True)}
-    stale = ledger.stale(transaction, closed_bars(transaction, now), now)
+    counts = {(row["asset"], row["timeframe"]): row for row in summary.counts(transaction).iter_rows(named=True)}
+    stale = staleness.stale(transaction, closed_bars(transaction, now), now)
     # A series that waits to be told to Dagster is up to date all the same.
     stale = stale.filter(pl.col("reason") != "not recorded").group_by("asset", "timeframe").agg(n=pl.len())
     stale_count = {(asset, timeframe): count for asset, timeframe, count in stale.iter_rows()}
     return [
         AssetStatus(
             asset=asset,
-            timeframe=timeframe.value,
+            timeframe=timeframe.key,
             series=row["series"],
-            stale=stale_count.get((asset, timeframe.value), 0),
+            stale=stale_count.get((asset, timeframe.key), 0),
             missing=row["never_computed"],
             failing=row["failing"],
             newest_ts=row["newest_ts"],
         )
-        for asset in ledger.assets(transaction)
+        for asset in summary.assets(transaction)
         for timeframe in ORDER
-        if (row := summary.get((asset, timeframe.value))) is not None
+        if (row := counts.get((asset, timeframe.key))) is not None
     ]
 
 
@@ -57,25 +57,8 @@ def progress(transaction: Transaction) -> dict[Timeframe, tuple[int, int]]:
 
     A series of which the provider has no bars counts as done; one that is fed from files counts once it has bars.
     """
-    counted = transaction.query(
-        """
-        SELECT timeframe, count(*) FILTER (WHERE is_done) AS done, count(*) AS series
-        FROM (
-            SELECT s.symbol, s.timeframe,
-                   bool_and(s.recorded_at IS NOT NULL)
-                   OR bool_or(s.asset = $1 AND s.checked_through IS NOT NULL AND s.last_ts IS NULL) AS is_done
-            FROM market.series_state s
-            JOIN market.asset a ON a.asset = s.asset AND a.is_on
-            JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
-            GROUP BY 1, 2
-            HAVING bool_or(i.is_fetched) OR bool_or(s.asset = $1 AND s.last_ts IS NOT NULL)
-        ) each_series
-        GROUP BY 1
-        """,
-        OHLC,
-    )
-    found = {timeframe: (done, series) for timeframe, done, series in counted.iter_rows()}
-    return {timeframe: found[timeframe.value] for timeframe in ORDER if timeframe.value in found}
+    counts = {timeframe: (done, series) for timeframe, done, series in summary.progress(transaction).iter_rows()}
+    return {timeframe: counts[timeframe.key] for timeframe in ORDER if timeframe.key in counts}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +76,7 @@ class FailureReason:
 
 def failure_reasons(transaction: Transaction) -> list[FailureReason]:
     """Why series fail at present, the commonest reason first."""
-    failing = ledger.failing(transaction)
+    failing = summary.failing(transaction)
     grouped = failing.group_by("last_error", maintain_order=True).agg(
         n=pl.len(), example=pl.format("{}|{}", "symbol", "timeframe").first()
     )
@@ -105,18 +88,7 @@ def failure_reasons(transaction: Transaction) -> list[FailureReason]:
 
 def without_bars(transaction: Transaction) -> list[str]:
     """Series that the provider was asked for and has no bar of: a mistyped symbol, as a rule."""
-    found = transaction.query(
-        """
-        SELECT s.symbol || '|' || s.timeframe AS series
-        FROM market.series_state s
-        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active AND i.is_fetched
-        WHERE s.asset = $1 AND s.timeframe = ANY ($2::text[]) AND s.checked_through IS NOT NULL AND s.last_ts IS NULL
-        ORDER BY 1
-        """,
-        OHLC,
-        [timeframe.value for timeframe in FETCHED],
-    )
-    return found["series"].to_list()
+    return summary.without_bars(transaction)
 
 
 def latency(transaction: Transaction, now: datetime) -> list[dict[str, object]]:
@@ -124,8 +96,8 @@ def latency(transaction: Transaction, now: datetime) -> list[dict[str, object]]:
 
     Each has timeframe, closes, series, p50_seconds, p99_seconds.
     """
-    found = {row["timeframe"]: row for row in latencies.summary(transaction, now - timedelta(days=7)).to_dicts()}
-    return [found[timeframe.value] for timeframe in ORDER if timeframe.value in found]
+    by_timeframe = {row["timeframe"]: row for row in latencies.summary(transaction, now - timedelta(days=7)).to_dicts()}
+    return [by_timeframe[timeframe.key] for timeframe in ORDER if timeframe.key in by_timeframe]
 
 
 def not_answering(transaction: Transaction) -> list[str]:

@@ -32,7 +32,8 @@ from ema_assets.reports import status
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.runtime.supervisor import Child, ChildExit, Supervisor
 from ema_assets.store.database import Database
-from ema_assets.store.migrations import migrate
+from ema_assets.store.ledger import summary
+from ema_assets.store.setup import prepare_database
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 3000
@@ -112,7 +113,7 @@ def run(settings: Settings, port: int, say: Say) -> int:
                 url = server.url
                 if server.pid is not None:
                     supervisor.on_orphan(server.pid)
-            migrate(url)
+            prepare_database(url)
             with Database(url) as database:
                 _check_time(settings, database)
                 sync(database, watched, clock.now(), build(watched, settings.signals_folder))
@@ -165,7 +166,7 @@ def _greet(settings: Settings, ui: str, database: str, watched: watchlist.Watchl
 def _check_time(settings: Settings, database: Database) -> None:
     """Refuse a time before that of stored bars: until it has caught up nothing would look stale."""
     with database.transaction() as transaction:
-        newest = transaction.query("SELECT max(checked_through) AS newest FROM market.series_state")["newest"].item()
+        newest = summary.newest_check(transaction)
     if settings.clock is not None and newest is not None and newest > clock.now():
         raise ConfigurationError(
             f"`{clock.VARIABLE}` must not lie before the bars that are stored, received '{settings.clock}'; go on from "

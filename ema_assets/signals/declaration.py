@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from ema_assets.model.declarations import Column, Param, Params, changed_params
+from ema_assets.model.declarations import Column, Index, IsBelow, Param, Params, changed_params
 
 # Everything that the file of a signal needs.
-__all__ = ["Column", "Param", "Params", "Signal"]
+__all__ = ["Column", "Index", "IsBelow", "Param", "Params", "Signal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class Signal:
         has_sessions: True when `compute` wants the column `session`: the opening time of the bar's session, UTC.
         check: what is wrong with parameters that are each within their limits, in one sentence; None when nothing is.
         group: of assets, in the UI.
+        derived: columns of the table that the database derives from `columns`.
+        indexes: of the table, beside that of its key.
 
     `compute(bars, carried, params)` is pure. `bars` has symbol, ts, the columns of `reads`, `is_new` (False for those
     of `bars_before`), and `session` when wanted; sorted by symbol and ts. `carried` has symbol and `carries`, the row
@@ -51,6 +53,8 @@ class Signal:
     has_sessions: bool = False
     check: Callable[[Params], str | None] = lambda _: None
     group: str = "signals"
+    derived: tuple[IsBelow, ...] = ()
+    indexes: tuple[Index, ...] = ()
 
     @property
     def defaults(self) -> Params:

@@ -1,9 +1,9 @@
-"""Bars to EMA columns. No I/O; which rows are read and written is decided in store/ and pipeline/."""
+"""Bars to EMA columns. No I/O; which rows are read and written is decided in store/ and refresh/."""
 
 import polars as pl
 
 from ema_assets.model.symbols import SEEDS
-from ema_assets.signals.declaration import Column, Param, Params, Signal
+from ema_assets.signals.declaration import Column, IsBelow, Param, Params, Signal
 from ema_assets.signals.recurrence import Average, averaged, ema, place
 
 FAST_SPAN = 9
@@ -66,7 +66,7 @@ SIGNAL = Signal(
     columns=(
         Column(FAST, "float8", "EMA of 9 closes, seeded with their mean; null for the first 8 bars"),
         Column(SLOW, "float8", "EMA of 30 closes, seeded with their mean; null for the first 29 bars"),
-        Column("bar_number", "int8", "1 for the first bar of the series"),
+        Column("bar_number", "int8", "1 for the first bar of the series", is_nullable=False),
     ),
     compute=_compute,
     params={
@@ -77,4 +77,7 @@ SIGNAL = Signal(
         )
     },
     carries=(FAST, SLOW, "bar_number"),
+    derived=(
+        IsBelow("warming_up", "bar_number", CONVERGED_AFTER_BARS, "The seed of ema_30 still weighs more than 1e-6"),
+    ),
 )

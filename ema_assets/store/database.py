@@ -34,6 +34,10 @@ class Transaction:
             self._cursor.execute(sql)
         return pl.DataFrame(self._cursor.fetch_arrow())
 
+    def use_snapshot(self) -> None:
+        """Read everything as it stands at the first statement, and write nothing. Before any other statement."""
+        self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
     def execute(self, sql: str, *parameters: Any) -> None:
         """Run one statement with `$1`, `$2` … bound, for its effect."""
         self.query(sql, *parameters)
@@ -98,6 +102,15 @@ class Database:
                     f"the connection to {masked_url(self.url)} was lost: {first_line(error)}"
                 ) from error
             raise
+
+    def check(self) -> None:
+        """Ask the server for an answer.
+
+        Raises:
+            StoreUnavailable: when there is none.
+        """
+        with self.transaction() as transaction:
+            transaction.query("SELECT 1 AS one")
 
     def close(self) -> None:
         """Close the connection; the next transaction opens a new one."""

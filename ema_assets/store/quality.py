@@ -25,7 +25,7 @@ def gaps_within(transaction: Transaction, timeframe: Timeframe, windows: pl.Data
         windows["symbol"],
         windows["start"],
         windows["end"],
-        timeframe.value,
+        timeframe.key,
     )
 
 
@@ -39,7 +39,7 @@ def replace_gaps(transaction: Transaction, timeframe: Timeframe, known: pl.DataF
             """,
             known["symbol"],
             known["first_ts"],
-            timeframe.value,
+            timeframe.key,
         )
     if now_known.is_empty():
         return
@@ -49,7 +49,7 @@ def replace_gaps(transaction: Transaction, timeframe: Timeframe, known: pl.DataF
             INSERT INTO market.bar_gap (symbol, timeframe, {_GAP_COLUMNS})
             SELECT symbol, $1, {_GAP_COLUMNS} FROM pg_temp.{staged} ORDER BY symbol, first_ts
             """,
-            timeframe.value,
+            timeframe.key,
         )
 
 
@@ -68,7 +68,7 @@ def due_gaps(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[s
           AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $2)
         ORDER BY g.symbol, g.first_ts
         """,
-        timeframe.value,
+        timeframe.key,
         now,
         list(symbols),
         OHLC,
@@ -83,7 +83,7 @@ def postpone_gaps(transaction: Transaction, timeframe: Timeframe, symbols: Seque
         WHERE timeframe = $2 AND status = 'open' AND next_attempt_at < $1 AND symbol = ANY ($3::text[])
         """,
         until,
-        timeframe.value,
+        timeframe.key,
         list(symbols),
     )
 
@@ -102,7 +102,7 @@ def flag(transaction: Transaction, timeframe: Timeframe, looked_at: pl.DataFrame
         spans["symbol"],
         spans["first"],
         spans["last"],
-        timeframe.value,
+        timeframe.key,
     )
     key = ["symbol", "ts", "reason", "detail"]
     gone = known.join(looked_at, on=["symbol", "ts"], how="semi").join(flags, on=key, how="anti")
@@ -117,7 +117,7 @@ def flag(transaction: Transaction, timeframe: Timeframe, looked_at: pl.DataFrame
             gone["symbol"],
             gone["ts"],
             gone["reason"],
-            timeframe.value,
+            timeframe.key,
         )
     if not new.is_empty():
         with transaction.staged(new.select("symbol", "timeframe", "ts", "reason", "detail")) as staged:
@@ -129,6 +129,28 @@ def flag(transaction: Transaction, timeframe: Timeframe, looked_at: pl.DataFrame
             )
 
 
+def reject(transaction: Transaction, rejected: pl.DataFrame, source: str) -> None:
+    """Keep `rejected` bars (symbol, timeframe, ts, prices, volume, reason), and where they came from."""
+    if rejected.is_empty():
+        return
+    with transaction.staged(rejected) as staged:
+        # The same bad bar asked for again with the next overlap is the same fact, not a new one.
+        transaction.execute(
+            f"""
+            INSERT INTO market.bar_rejected (symbol, timeframe, ts, open, high, low, close, volume, reason, source)
+            SELECT symbol, timeframe, ts, open, high, low, close, volume, reason, $1 FROM pg_temp.{staged} s
+            WHERE NOT EXISTS (
+                SELECT FROM market.bar_rejected r
+                WHERE r.symbol = s.symbol AND r.timeframe = s.timeframe
+                  AND (r.ts = s.ts OR (r.ts IS NULL AND s.ts IS NULL))
+                  AND r.reason = s.reason AND r.source = $1
+                  AND (r.open, r.high, r.low, r.close, r.volume)
+                      IS NOT DISTINCT FROM (s.open, s.high, s.low, s.close, s.volume))
+            """,
+            source,
+        )
+
+
 def count_skipped(transaction: Transaction, bars: pl.DataFrame, source: str) -> None:
     """Count the skipped `bars` (symbol, timeframe, ts, reason) of `source`."""
     counts = bars.group_by("symbol", "timeframe", "reason").agg(
@@ -138,7 +160,7 @@ def count_skipped(transaction: Transaction, bars: pl.DataFrame, source: str) -> 
         return
     transaction.execute(
         """
-        INSERT INTO market.bar_put_aside AS p (symbol, timeframe, reason, source, bars, last_ts)
+        INSERT INTO market.bar_skipped AS p (symbol, timeframe, reason, source, bars, last_ts)
         SELECT symbol, timeframe, reason, $6, bars, last_ts
         FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::timestamptz[])
              AS c(symbol, timeframe, reason, bars, last_ts)
@@ -178,7 +200,7 @@ def record_revisions(transaction: Transaction, timeframe: Timeframe, revisions: 
         revisions["changed_from"],
         revisions["corrected"],
         revisions["late"],
-        timeframe.value,
+        timeframe.key,
         source,
     )
 
@@ -204,5 +226,5 @@ def add_impact(transaction: Transaction, timeframe: Timeframe, impact: pl.DataFr
         impact["recomputed"],
         impact["crossovers"],
         impact["trades"],
-        [timeframe.value] if timeframe.is_fetched else [timeframe.value, timeframe.source.key],
+        [timeframe.key] if timeframe.is_fetched else [timeframe.key, timeframe.source.key],
     )

@@ -12,14 +12,14 @@ _COLUMNS = "calendar, session, open, break_start, break_end, close, regular_open
 
 def covered(transaction: Transaction) -> dict[str, tuple[date, date]]:
     """First and last stored session of each calendar."""
-    found = transaction.query(
+    spans = transaction.query(
         "SELECT calendar, min(session) AS low, max(session) AS high FROM market.session GROUP BY 1"
     )
-    return {calendar: (low, high) for calendar, low, high in found.iter_rows()}
+    return {calendar: (low, high) for calendar, low, high in spans.iter_rows()}
 
 
 def save(transaction: Transaction, sessions: pl.DataFrame) -> None:
-    """Store `sessions` (SESSION_SCHEMA of domain/calendars), replacing those that changed."""
+    """Store `sessions` (SESSION_SCHEMA), replacing those that changed."""
     with transaction.staged(sessions) as staged:
         transaction.execute(
             f"""
@@ -69,4 +69,17 @@ def calendars_of(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFra
     """The calendar of each of `symbols` that is known: symbol, calendar."""
     return transaction.query(
         "SELECT symbol, calendar FROM market.instrument WHERE symbol = ANY ($1::text[])", list(symbols)
+    )
+
+
+def ending_calendars(transaction: Transaction, until: datetime) -> pl.DataFrame:
+    """Calendars in use that have no session from `until` on: calendar, last_session."""
+    return transaction.query(
+        """
+        SELECT c.calendar, max(s.session) AS last_session
+        FROM (SELECT DISTINCT calendar FROM market.instrument WHERE is_active AND is_fetched) c
+        LEFT JOIN market.session s USING (calendar)
+        GROUP BY 1 HAVING coalesce(max(s.open) < $1, true) ORDER BY 1
+        """,
+        until,
     )

@@ -28,8 +28,8 @@ from ema_assets.model.errors import StoreUnavailable
 from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.refresh.runs import PlannedRun, Rectangle
 from ema_assets.sandbox.server import running_sandbox
-from ema_assets.store import ledger
 from ema_assets.store.database import Database
+from ema_assets.store.ledger import work
 from ema_assets_tests.core import CORE_TEXT
 from ema_assets_tests.defs.conftest import World, defs
 
@@ -361,9 +361,9 @@ def test_a_persons_run_fails_with_the_name_of_a_series_that_another_run_holds(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.settle()
-    monkeypatch.setattr("ema_assets.refresh.waiting.LONGEST_HOLD_SECONDS", 0.1)
+    monkeypatch.setattr("ema_assets.refresh.waiting.LONGEST_LOCK_SECONDS", 0.1)
     with Database(world.database.url) as other, other.transaction() as transaction:
-        assert ledger.lock(transaction, EMA_SIGNALS, Timeframe.H1, ["MSFT"]).height == 1
+        assert work.lock(transaction, EMA_SIGNALS, Timeframe.H1, ["MSFT"]).height == 1
         run = world.run(
             {"dagster/asset_partition_range_start": "AAPL|1h", "dagster/asset_partition_range_end": "JPM|1h"},
             raise_on_error=False,
@@ -372,7 +372,7 @@ def test_a_persons_run_fails_with_the_name_of_a_series_that_another_run_holds(
     recorded = world.materialized(run.run_id)
     assert [pair for pair in recorded if pair[0] == EMA_SIGNALS] == [(EMA_SIGNALS, "AAPL|1h"), (EMA_SIGNALS, "JPM|1h")]
     (failure,) = [event for event in run.all_events if event.event_type == DagsterEventType.STEP_FAILURE]
-    assert "1 of 3 series failed: MSFT|1h: another run has held it" in str(failure.step_failure_data)
+    assert "1 of 3 series failed: MSFT|1h: another run has locked it" in str(failure.step_failure_data)
 
 
 @pytest.mark.parametrize("tags", ["a person's", "the sweep's"])

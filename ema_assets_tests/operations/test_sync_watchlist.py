@@ -16,8 +16,9 @@ from ema_assets.operations import sync_watchlist
 from ema_assets.refresh import plan, waiting
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.reports import health, status
-from ema_assets.store import ledger, sessions
+from ema_assets.store import sessions
 from ema_assets.store.database import Database
+from ema_assets.store.ledger import staleness
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, state_of, utc
 from ema_assets_tests.refresh.exchange import watch as watchlist_of
 
@@ -248,7 +249,7 @@ def test_a_series_that_dagster_has_not_been_told_of_is_not_stale_in_the_status(d
     refresh(database, WATCHED, exchange_until(), NOW)
     with database.transaction() as transaction:
         transaction.execute("UPDATE market.series_state SET computed_at = computed_at - interval '10 minutes'")
-        assert set(ledger.stale(transaction, closed_bars(transaction, NOW), NOW)["reason"]) == {"not recorded"}
+        assert set(staleness.stale(transaction, closed_bars(transaction, NOW), NOW)["reason"]) == {"not recorded"}
         assert sum(each.stale for each in status.by_asset(transaction, NOW)) == 0
 
 

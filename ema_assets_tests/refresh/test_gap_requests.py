@@ -14,8 +14,8 @@ from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.base import BarRequest
 from ema_assets.refresh.fetch import FetchRules, refresh_fetched
 from ema_assets.refresh.plan import closed_bars
-from ema_assets.store import ledger
 from ema_assets.store.database import Database
+from ema_assets.store.ledger import staleness
 from ema_assets_tests.refresh.exchange import (
     MemoryExchange,
     bars_on,
@@ -59,7 +59,7 @@ def spans(asked: list[BarRequest]) -> list[tuple[datetime, datetime]]:
 
 def stale(database: Database, now: datetime) -> list[tuple[str, str]]:
     with database.transaction() as transaction:
-        found = ledger.stale(transaction, closed_bars(transaction, now), now)
+        found = staleness.stale(transaction, closed_bars(transaction, now), now)
     return found.filter(asset=OHLC, timeframe="5m").select("symbol", "reason").rows()
 
 
@@ -317,7 +317,7 @@ def test_a_bar_that_waits_for_its_confirmation_is_missing_until_then(database: D
     exchange = MemoryExchange(bars.with_columns(risen))
     refresh(database, WATCHED, exchange, NOW, timeframes=MINUTES)
     assert gaps(database) == [(LOST, 1, "open", 0)]
-    assert rows_of(database, "SELECT reason, bars FROM market.bar_put_aside") == [
+    assert rows_of(database, "SELECT reason, bars FROM market.bar_skipped") == [
         ("jump not confirmed by a next bar yet", 1)
     ]
     refresh(database, WATCHED, exchange, NOW + STEP, timeframes=MINUTES)

@@ -12,8 +12,8 @@ from ema_assets.operations.ingest import store_file
 from ema_assets.providers.http import Unreachable
 from ema_assets.refresh import compute, fetch
 from ema_assets.refresh.plan import closed_bars
-from ema_assets.store import ledger
 from ema_assets.store.database import Database, Transaction
+from ema_assets.store.ledger import staleness, work
 from ema_assets_tests.core import rewrite
 from ema_assets_tests.refresh.exchange import (
     MemoryExchange,
@@ -51,7 +51,7 @@ def exchange() -> MemoryExchange:
 
 def stale_at(database: Database, now: datetime) -> pl.DataFrame:
     with database.transaction() as transaction:
-        return ledger.stale(transaction, closed_bars(transaction, now), now)
+        return staleness.stale(transaction, closed_bars(transaction, now), now)
 
 
 def test_a_first_refresh_fills_every_table_and_leaves_nothing_stale(
@@ -256,14 +256,14 @@ def test_a_crash_before_the_commit_leaves_ledger_and_data_in_agreement(
     refresh(database, watched, exchange, NOW - timedelta(days=1), timeframes=FEW)
     states = state_of(database, "AAPL", timeframe, asset)
     before = tables_of(database)
-    complete = ledger.complete
+    complete = work.complete
 
     def crash(transaction: Transaction, at: str, frame: Timeframe, results: pl.DataFrame, code_version: str) -> None:
         complete(transaction, at, frame, results, code_version)
         if (at, frame) == (asset, timeframe):
             raise Crash
 
-    monkeypatch.setattr(ledger, "complete", crash)
+    monkeypatch.setattr(work, "complete", crash)
     with pytest.raises(Crash):
         refresh(database, watched, exchange, NOW, timeframes=FEW)
     monkeypatch.undo()

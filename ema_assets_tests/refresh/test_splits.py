@@ -176,7 +176,7 @@ def test_a_history_that_is_re_adjusted_in_part_fails_and_heals_when_the_vendor_h
         assert rows.filter(symbol="AAPL").equals(stored[asset].filter(symbol="AAPL"))
     assert found[OHLC].filter(symbol="MSFT").height == stored[OHLC].filter(symbol="MSFT").height + 3
     assert revisions(database) == []
-    assert rows_of(database, "SELECT * FROM market.bar_put_aside") == []
+    assert rows_of(database, "SELECT * FROM market.bar_skipped") == []
 
     exchange.bars = half
     outcomes = refresh(database, WATCHED, exchange, AFTER + timedelta(minutes=5), timeframes=MINUTES)

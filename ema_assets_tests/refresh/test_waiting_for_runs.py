@@ -12,8 +12,8 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh import waiting
 from ema_assets.refresh.compute import refresh_computed, refresh_rolled_up
 from ema_assets.refresh.graph import build
-from ema_assets.store import ledger
 from ema_assets.store.database import Database
+from ema_assets.store.ledger import work
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, state_of, utc, watch
 
 NOW = utc("2026-11-25 16:00")
@@ -41,7 +41,7 @@ def held(database: Database, asset: str, symbol: str, timeframe: Timeframe) -> I
 
     def hold() -> None:
         with Database(database.url) as other, other.transaction() as transaction:
-            assert ledger.lock(transaction, asset, timeframe, [symbol]).height == 1
+            assert work.lock(transaction, asset, timeframe, [symbol]).height == 1
             has_it.set()
             let_go.wait(60)
 
@@ -80,7 +80,7 @@ def test_a_persons_run_computes_a_held_series_as_soon_as_it_is_free(loaded: Data
 def test_a_persons_run_names_what_it_could_not_compute_and_holds_it_against_nobody(
     loaded: Database, monkeypatch: pytest.MonkeyPatch, asset: str, timeframe: Timeframe
 ) -> None:
-    monkeypatch.setattr(waiting, "LONGEST_HOLD_SECONDS", 0.1)
+    monkeypatch.setattr(waiting, "LONGEST_LOCK_SECONDS", 0.1)
     with held(loaded, asset, "MSFT", timeframe):
         if asset == OHLC:
             outcome = refresh_rolled_up(loaded, timeframe, WATCHED.symbols, NOW, everything=True)
@@ -88,5 +88,5 @@ def test_a_persons_run_names_what_it_could_not_compute_and_holds_it_against_nobo
             outcome = refresh_computed(loaded, GRAPH.nodes[asset], timeframe, WATCHED.symbols, NOW, everything=True)
     assert sorted(outcome.done) == ["AAPL", "XOM"]
     assert list(outcome.errors) == ["MSFT"]
-    assert "another run has held it" in outcome.errors["MSFT"]
+    assert "another run has locked it" in outcome.errors["MSFT"]
     assert state_of(loaded, "MSFT", timeframe, asset)["failures"] == 0

@@ -1,0 +1,184 @@
+"""Reading tables of bars and of what is computed from them. Statements name the partition of their timeframe."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+import polars as pl
+
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.store.database import Transaction, identifier
+from ema_assets.store.tables.table import BARS, Table
+
+
+def read_since(
+    transaction: Transaction, table: Table, timeframe: Timeframe, starts: pl.DataFrame, values: tuple[str, ...]
+) -> pl.DataFrame:
+    """Rows of each symbol of `starts` (symbol, from_ts) from its from_ts on: symbol, ts, `values`; sorted by both."""
+    columns = ", ".join(identifier(name) for name in values)
+    return transaction.query(
+        f"""
+        SELECT d.symbol, r.* FROM unnest($1::text[], $2::timestamptz[]) AS d(symbol, from_ts)
+        CROSS JOIN LATERAL (
+            SELECT {table.time}, {columns} FROM {table.part(timeframe)} t
+            WHERE t.symbol = d.symbol AND t.timeframe = $3 AND t.{table.time} >= d.from_ts ORDER BY t.{table.time}
+        ) r
+        """,
+        starts["symbol"],
+        starts["from_ts"],
+        timeframe.key,
+    ).sort("symbol", table.time)
+
+
+def read_before(
+    transaction: Transaction, table: Table, timeframe: Timeframe, starts: pl.DataFrame, values: tuple[str, ...]
+) -> pl.DataFrame:
+    """The last row of each symbol before its from_ts, where there is one: symbol, `values`."""
+    columns = ", ".join(identifier(name) for name in values)
+    return transaction.query(
+        f"""
+        SELECT d.symbol, r.* FROM unnest($1::text[], $2::timestamptz[]) AS d(symbol, from_ts)
+        CROSS JOIN LATERAL (
+            SELECT {columns} FROM {table.part(timeframe)} t
+            WHERE t.symbol = d.symbol AND t.timeframe = $3 AND t.{table.time} < d.from_ts
+            ORDER BY t.{table.time} DESC LIMIT 1
+        ) r
+        """,
+        starts["symbol"],
+        starts["from_ts"],
+        timeframe.key,
+    )
+
+
+def earlier(
+    transaction: Transaction, table: Table, timeframe: Timeframe, starts: pl.DataFrame, rows: int
+) -> pl.DataFrame:
+    """`starts` (symbol, from_ts), each moved back by `rows` rows of `table` or to the first one."""
+    return transaction.query(
+        f"""
+        SELECT d.symbol, coalesce(r.from_ts, d.from_ts) AS from_ts
+        FROM unnest($1::text[], $2::timestamptz[]) AS d(symbol, from_ts)
+        CROSS JOIN LATERAL (
+            SELECT min({table.time}) AS from_ts FROM (
+                SELECT {table.time} FROM {table.part(timeframe)} t
+                WHERE t.symbol = d.symbol AND t.timeframe = $3 AND t.{table.time} < d.from_ts
+                ORDER BY t.{table.time} DESC LIMIT $4) before
+        ) r
+        """,
+        starts["symbol"],
+        starts["from_ts"],
+        timeframe.key,
+        rows,
+    )
+
+
+def read_range(
+    transaction: Transaction,
+    table: Table,
+    timeframe: Timeframe,
+    symbols: Sequence[str] | None,
+    start: datetime | None,
+    end: datetime | None,
+) -> pl.DataFrame:
+    """Rows of `symbols` (None: all) from `start` to before `end` (None: all).
+
+    Columns: symbol, the table's time, its values; sorted by symbol and time.
+    """
+    return transaction.query(
+        f"""
+        SELECT symbol, {table.time}, {", ".join(table.values)} FROM {table.part(timeframe)}
+        WHERE ($1 OR symbol = ANY ($2::text[]))
+          AND ($3::timestamptz IS NULL OR {table.time} >= $3::timestamptz)
+          AND ($4::timestamptz IS NULL OR {table.time} < $4::timestamptz)
+        """,
+        symbols is None,
+        list(symbols or ()),
+        start,
+        end,
+    ).sort("symbol", table.time)
+
+
+def pages(
+    transaction: Transaction, table: Table, timeframe: Timeframe, symbols: Sequence[str] | None, rows: int
+) -> Iterator[pl.DataFrame]:
+    """The same rows in the same order, at most `rows` at a time: each page goes on in the index where one ended."""
+    after = ("", datetime(1, 1, 1, tzinfo=UTC))
+    while True:
+        page = transaction.query(
+            f"""
+            SELECT symbol, {table.time}, {", ".join(table.values)} FROM {table.part(timeframe)}
+            WHERE (symbol, timeframe, {table.time}) > ($3, $4, $5) AND timeframe = $4
+              AND ($1 OR symbol = ANY ($2::text[]))
+            ORDER BY symbol, timeframe, {table.time} LIMIT $6
+            """,
+            symbols is None,
+            list(symbols or ()),
+            after[0],
+            timeframe.key,
+            after[1],
+            rows,
+        )
+        if not page.is_empty():
+            yield page
+        if page.height < rows:
+            return
+        symbol, moment = page.select("symbol", table.time).row(-1)
+        after = (symbol, moment)
+
+
+def bars_as_of(
+    transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str] | None, moment: datetime
+) -> pl.DataFrame:
+    """The bars of `symbols` (None: all) as they stood at `moment`: symbol, ts, and the values of a bar; sorted."""
+    return transaction.query(
+        f"""
+        SELECT symbol, ts, {", ".join(BARS.values)} FROM market.ohlc_as_of($1)
+        WHERE timeframe = $2 AND ($3 OR symbol = ANY ($4::text[]))
+        """,
+        moment,
+        timeframe.key,
+        symbols is None,
+        list(symbols or ()),
+    ).sort("symbol", "ts")
+
+
+def closes_between(transaction: Transaction, timeframe: Timeframe, spans: pl.DataFrame) -> pl.DataFrame:
+    """Stored bars of each symbol of `spans` (symbol, first, last) from first to last, both included.
+
+    Columns: symbol, ts, close; sorted by both.
+    """
+    return transaction.query(
+        f"""
+        SELECT d.symbol, t.ts, t.close
+        FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS d(symbol, first, last)
+        JOIN {BARS.part(timeframe)} t ON t.symbol = d.symbol AND t.timeframe = $4 AND t.ts BETWEEN d.first AND d.last
+        """,
+        spans["symbol"],
+        spans["first"],
+        spans["last"],
+        timeframe.key,
+    ).sort("symbol", "ts")
+
+
+def closes_around(transaction: Transaction, timeframe: Timeframe, spans: pl.DataFrame, bars: int) -> pl.DataFrame:
+    """The `bars` stored bars before each of `spans` (symbol, first, last) and the one after it.
+
+    Columns: symbol, ts, close; sorted by symbol and ts.
+    """
+    return transaction.query(
+        f"""
+        SELECT d.symbol, r.*
+        FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS d(symbol, first, last)
+        CROSS JOIN LATERAL (
+            (SELECT ts, close FROM {BARS.part(timeframe)} t
+             WHERE t.symbol = d.symbol AND t.timeframe = $4 AND t.ts < d.first ORDER BY t.ts DESC LIMIT $5)
+            UNION ALL
+            (SELECT ts, close FROM {BARS.part(timeframe)} t
+             WHERE t.symbol = d.symbol AND t.timeframe = $4 AND t.ts > d.last ORDER BY t.ts LIMIT 1)
+        ) r
+        """,
+        spans["symbol"],
+        spans["first"],
+        spans["last"],
+        timeframe.key,
+        bars,
+    ).sort("symbol", "ts")

@@ -1,0 +1,205 @@
+"""Writing bars and computed rows: in bulk, only what changed. Statements name the partition of their timeframe."""
+
+from dataclasses import replace
+
+import polars as pl
+
+from ema_assets.model.schemas import BAR_CHANGE_SCHEMA, CHANGE_SCHEMA, WRITTEN_BAR_SCHEMA, check_frame
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.store.database import Transaction, identifier
+from ema_assets.store.tables.table import BARS, CROSSOVERS, TRADES, Table
+
+_STORED_BARS = replace(BARS, columns=(*BARS.columns, *BARS.extra))
+
+# How many crossovers or trades up to last_ts are not what they were, once what is staged replaces the rows from
+# from_ts on. A trade that goes on, or that a new bar closes, is what it was.
+_FLIPS = {
+    CROSSOVERS: """
+        SELECT d.symbol, count(*) AS flipped
+        FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS d(symbol, from_ts, last_ts)
+        JOIN pg_temp.{staged} s ON s.symbol = d.symbol AND s.ts <= d.last_ts
+        LEFT JOIN {part} t ON t.symbol = s.symbol AND t.timeframe = $4 AND t.ts = s.ts
+        WHERE t.crossover IS DISTINCT FROM s.crossover
+        GROUP BY 1
+        """,
+    TRADES: """
+        WITH d AS (
+            SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS d(symbol, from_ts, last_ts)
+        )
+        SELECT symbol, count(*) AS flipped
+        FROM (
+            SELECT d.symbol
+            FROM d JOIN {part} t ON t.symbol = d.symbol AND t.timeframe = $4 AND t.entry_ts >= d.from_ts
+            WHERE NOT EXISTS (
+                SELECT FROM pg_temp.{staged} s WHERE s.symbol = t.symbol AND s.entry_ts = t.entry_ts)
+            UNION ALL
+            SELECT d.symbol
+            FROM d JOIN pg_temp.{staged} s ON s.symbol = d.symbol AND s.entry_ts <= d.last_ts
+            LEFT JOIN {part} t ON t.symbol = s.symbol AND t.timeframe = $4 AND t.entry_ts = s.entry_ts
+            WHERE t.entry_ts IS NULL
+               OR (t.exit_ts IS DISTINCT FROM s.exit_ts AND least(t.exit_ts, s.exit_ts) <= d.last_ts)
+        ) trade
+        GROUP BY 1
+        """,
+}
+
+
+_KEEP_CORRECTED_BARS = """
+    WITH kept AS (
+        INSERT INTO market.bar_correction (symbol, timeframe, ts, open, high, low, close, volume, corrected_at)
+        SELECT t.symbol, t.timeframe, t.ts, t.open, t.high, t.low, t.close, t.volume, clock_timestamp()
+        FROM pg_temp.{staged} s JOIN {part} t ON t.symbol = s.symbol AND t.timeframe = $1 AND t.ts = s.ts
+        WHERE (t.open, t.high, t.low, t.close, t.volume)
+              IS DISTINCT FROM (s.open, s.high, s.low, s.close, s.volume)
+        RETURNING symbol
+    )
+    SELECT symbol, count(*) AS corrected FROM kept GROUP BY symbol
+"""
+
+_DELETE_ROWS_NOT_STAGED = """
+    WITH gone AS (
+        DELETE FROM {part} t
+        USING unnest($1::text[], $2::timestamptz[]) AS d(symbol, from_ts)
+        WHERE t.symbol = d.symbol AND t.timeframe = $3 AND t.{time} >= d.from_ts
+          AND NOT EXISTS (SELECT FROM pg_temp.{staged} s WHERE s.symbol = t.symbol AND s.{time} = t.{time})
+        RETURNING t.symbol, t.{time}
+    )
+    SELECT symbol, min({time}) AS changed_from, count(*) AS written FROM gone GROUP BY symbol
+"""
+
+
+def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFrame) -> pl.DataFrame:
+    """Insert or correct `bars` (WRITTEN_BAR_SCHEMA; one row per key).
+
+    Rolled-up bars have missing_bars too. The old values of a corrected bar go to `bar_correction`; an equal bar is not
+    touched.
+
+    Returns:
+        BAR_CHANGE_SCHEMA, one row per symbol that changed. `late` bars are new and lie before the last bar the ledger
+        knew of, or had been asked for already.
+    """
+    check_frame(f"bars to write on {timeframe.key}", bars, WRITTEN_BAR_SCHEMA)
+    if bars.is_empty():
+        return BAR_CHANGE_SCHEMA.to_frame()
+    if "missing_bars" not in bars.columns:
+        bars = bars.with_columns(missing_bars=pl.lit(None, pl.Int64))
+    with transaction.staged(bars.select("symbol", "ts", *_STORED_BARS.values)) as staged:
+        corrected = transaction.query(
+            _KEEP_CORRECTED_BARS.format(staged=staged, part=BARS.part(timeframe)), timeframe.key
+        )
+        written = _upsert(transaction, _STORED_BARS, timeframe, staged)
+    return written.join(corrected, on="symbol", how="left").with_columns(pl.col("corrected").fill_null(0))
+
+
+def write_computed(
+    transaction: Transaction,
+    table: Table,
+    timeframe: Timeframe,
+    rows: pl.DataFrame,
+    starts: pl.DataFrame,
+    past: pl.DataFrame | None = None,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Replace the rows of each symbol of `starts` (symbol, from_ts) from its from_ts on by `rows`.
+
+    Equal rows are not touched; rows that no longer exist are deleted.
+
+    Args:
+        transaction: any.
+        table: one that is computed.
+        timeframe: of all rows.
+        rows: the table's schema.
+        starts: symbol, from_ts.
+        past: symbol, from_ts, last_ts of series whose rows up to last_ts exist and are computed again.
+
+    Returns:
+        CHANGE_SCHEMA, one row per symbol that changed. Then one row per symbol of `past` of which crossovers or trades
+        are not what they were: symbol, flipped.
+    """
+    check_frame(f"rows of {table.name}", rows, table.schema)
+    with transaction.staged(rows.select("symbol", table.time, *table.values)) as staged:
+        flipped = _count_flips(transaction, table, timeframe, staged, past)
+        removed = transaction.query(
+            _DELETE_ROWS_NOT_STAGED.format(part=table.part(timeframe), time=identifier(table.time), staged=staged),
+            starts["symbol"],
+            starts["from_ts"],
+            timeframe.key,
+        )
+        written = _upsert(transaction, table, timeframe, staged)
+    columns = list(CHANGE_SCHEMA)
+    changes = (
+        pl.concat([written.select(columns), removed.match_to_schema(written.select(columns).schema)])
+        .group_by("symbol")
+        .agg(pl.col("changed_from").min(), pl.col("written").sum())
+        .sort("symbol")
+    )
+    return changes, flipped
+
+
+def _count_flips(
+    transaction: Transaction, table: Table, timeframe: Timeframe, staged: str, past: pl.DataFrame | None
+) -> pl.DataFrame:
+    """How many crossovers or trades of `past` the staged rows change: symbol, flipped."""
+    if past is None or past.is_empty() or table.flips is None:
+        return pl.DataFrame(schema={"symbol": pl.String(), "flipped": pl.Int64()})
+    return transaction.query(
+        _FLIPS[table.flips].format(part=table.part(timeframe), staged=staged),
+        past["symbol"],
+        past["from_ts"],
+        past["last_ts"],
+        timeframe.key,
+    )
+
+
+def thin_out(
+    transaction: Transaction, table: Table, timeframe: Timeframe, symbols: pl.Series, newest: int, every: int
+) -> None:
+    """Delete rows of `symbols` but for the `newest` ones and those whose bar_number is a multiple of `every`.
+
+    Looks at the last few rows only: what lies behind has been thinned out before.
+    """
+    transaction.execute(
+        f"""
+        DELETE FROM {table.part(timeframe)} t
+        USING unnest($1::text[]) AS d(symbol)
+        CROSS JOIN LATERAL (
+            SELECT r.ts FROM (
+                SELECT n.ts, n.bar_number, row_number() OVER (ORDER BY n.ts DESC) AS place
+                FROM (SELECT ts, bar_number FROM {table.part(timeframe)}
+                      WHERE symbol = d.symbol AND timeframe = $2 ORDER BY ts DESC LIMIT 4 * $3) n
+            ) r WHERE r.place > $3 AND r.bar_number % $4 <> 0
+        ) old
+        WHERE t.symbol = d.symbol AND t.timeframe = $2 AND t.ts = old.ts
+        """,
+        symbols,
+        timeframe.key,
+        newest,
+        every,
+    )
+
+
+def _upsert(transaction: Transaction, table: Table, timeframe: Timeframe, staged: str) -> pl.DataFrame:
+    names = ", ".join(table.values)
+    # Sorted, because two writers that meet rows in different orders would deadlock.
+    return transaction.query(
+        f"""
+        WITH changed AS (
+            INSERT INTO {table.part(timeframe)} AS t (symbol, timeframe, {table.time}, {names})
+            SELECT symbol, $1, {table.time}, {names} FROM pg_temp.{staged} ORDER BY symbol, {table.time}
+            ON CONFLICT (symbol, timeframe, {table.time}) DO UPDATE
+            SET {", ".join(f"{name} = excluded.{name}" for name in table.values)}
+            WHERE ({", ".join(f"t.{name}" for name in table.values)})
+                  IS DISTINCT FROM ({", ".join(f"excluded.{name}" for name in table.values)})
+            RETURNING t.symbol, t.{table.time} AS changed, xmax = 0 AS is_new
+        )
+        SELECT c.symbol, min(changed) AS changed_from, count(*) AS written,
+               count(*) FILTER (
+                   -- A bar later than any stored one may be late as well: bars were rolled up without it.
+                   WHERE is_new AND changed < greatest(k.last_ts, CASE WHEN $3 THEN k.checked_through END)) AS late
+        FROM changed c
+        LEFT JOIN market.series_state k ON k.asset = $2 AND k.symbol = c.symbol AND k.timeframe = $1
+        GROUP BY 1 ORDER BY 1
+        """,
+        timeframe.key,
+        table.name,
+        timeframe.is_fetched,
+    )
