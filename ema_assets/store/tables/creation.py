@@ -67,17 +67,20 @@ class _Existing:
     partitions: set[str] = field(default_factory=set)
 
 
-def ensure(transaction: Transaction, tables: Iterable[Table], timeframes: Sequence[Timeframe] = ORDER) -> list[str]:
+def ensure(
+    transaction: Transaction, tables: Iterable[Table], timeframes: Sequence[Timeframe] | None = None
+) -> list[str]:
     """Make every one of `tables` as declared; return the names of those whose rows must be computed again.
 
-    A table gets the columns, indexes and partitions it lacks. One that cannot be altered, because a column has another
-    kind or must have a value in every row, is dropped and made anew: all it holds can be computed again. Columns that
-    are no longer declared stay, empty in new rows; partitions of other timeframes stay with their rows.
+    A table gets the columns and indexes it lacks, and the partitions of `timeframes`, or of all that are configured.
+    One that cannot be altered, because a column has another kind or must have a value in every row, is dropped and made
+    anew: all it holds can be computed again. Columns that are no longer declared stay, empty in new rows; partitions of
+    other timeframes stay with their rows.
 
     Raises:
         StoreError: when the table of bars cannot be altered, for bars cannot be computed again.
     """
-    wanted = list(tables)
+    wanted, timeframes = list(tables), ORDER if timeframes is None else timeframes
     existing = _read_existing(transaction, wanted)
     if not any(_statements(table, existing.get(table.name), timeframes) for table in wanted):
         return []
