@@ -1,6 +1,6 @@
 """Calls and time of one 5m tick within the limit of a provider, on a virtual clock: `python -m benchmarks.budget`.
 
-AlpacaProvider runs as in production: it packs the symbols, keeps its budget, retries, and reads the answers. The
+AlpacaClient runs as in production: it packs the symbols, keeps its budget, retries, and reads the answers. The
 network and the clock are simulated: the time of the event loop jumps to the next timer when nothing is ready, each
 answer takes 0.3 s of it and has one bar per symbol. The server counts arrivals itself, and the benchmark ends with an
 error when more than the limit arrive in any 60 seconds.
@@ -18,9 +18,11 @@ import httpx
 
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.providers.alpaca import AlpacaProvider
-from ema_assets.providers.base import BarRequest
-from ema_assets.providers.http import RequestBudget
+from ema_assets.providers import alpaca
+from ema_assets.providers.fetching.base import BarRequest
+from ema_assets.providers.http.budget import RequestBudget
+from ema_assets.providers.http.source import HttpOptions
+from ema_assets.providers.vendors.alpaca import AlpacaClient
 
 ANSWER_SECONDS = 0.3
 REQUESTS_PER_MINUTE = 200
@@ -70,11 +72,8 @@ async def tick(symbols: int, refuse_every: int | None, budget: int) -> dict[str,
     """Fetch one new bar and the overlap for so many symbols."""
     loop = asyncio.get_running_loop()
     server = Server(loop, refuse_every)
-    provider = AlpacaProvider(
-        "http://alpaca.test",
-        budget=RequestBudget(budget, clock=loop.time),
-        transport=httpx.MockTransport(server.answer),
-    )
+    options = HttpOptions(budget=RequestBudget(budget, clock=loop.time), transport=httpx.MockTransport(server.answer))
+    provider = AlpacaClient(alpaca.PROVIDER, alpaca.AlpacaConfig(base_url="http://alpaca.test"), options)
     start = CLOSED - timedelta(minutes=20)
     requests = [BarRequest(Instrument(f"S{n:05}"), Timeframe.M5, start, CLOSED) for n in range(symbols)]
     done = failed = bars = 0

@@ -108,7 +108,7 @@ def product(folder: Path) -> Callable[[int, Steps], Any]:
     from ema_assets.model.timeframes import BASE, ROLLED_UP
     from ema_assets.signals.ema_signals import FAST, SLOW, ema_signals
     from ema_assets.signals.ema_trend import ema_trend
-    from ema_assets.strategies.discovery import discover
+    from ema_assets.strategies.rule_discovery import discover
     from ema_assets.strategies.simulator.simulation import simulate
     from ema_assets.strategies.trade_columns import STATE_SCHEMA
     from ema_assets.strategies.watchlist_rows import built_in

@@ -21,6 +21,7 @@ from ema_assets.market.calendars import bar_grid
 from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.refresh.clients import open_provider
+from ema_assets.refresh.fetch import FetchRules
 from ema_assets.refresh.graph import configured
 from ema_assets.refresh.plan import stale_on_close
 from ema_assets.refresh.runs import plan_runs
@@ -60,7 +61,7 @@ class Life:
             self.database,
             self.watched,
             lambda name: open_provider(self.settings, name),
-            timedelta(0),
+            FetchRules(self.watched.history_days),
             self.watched.symbols,
             list(ORDER),
             clock=lambda: now,

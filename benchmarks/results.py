@@ -22,7 +22,7 @@ from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh.graph import build
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.store.database import Database
-from ema_assets.store.setup import prepare_database
+from ema_assets.store.migrations import migrate
 
 BARS = 2_000
 _FIRST = "timestamptz '2026-01-05 14:30+00'"
@@ -38,7 +38,7 @@ def filled(symbols: int, trades: int) -> Iterator[Database]:
     instruments = tuple(Instrument(f"S{number:05}", "XNYS") for number in range(symbols))
     watched = Watchlist(instruments, dict.fromkeys(FETCHED, 300))
     with tempfile.TemporaryDirectory() as folder, EmbeddedServer(Path(folder) / "postgres") as server:
-        prepare_database(server.url)
+        migrate(server.url)
         with Database(server.url) as database:
             sync(database, watched, datetime(2026, 11, 20, tzinfo=UTC))
             _fill(database, trades, build(watched).strategies)

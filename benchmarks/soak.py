@@ -43,10 +43,11 @@ from ema_assets.model.errors import EmaAssetsError
 from ema_assets.model.timeframes import BASE, FETCHED, ORDER, Timeframe, by_key
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.refresh.clients import open_provider
+from ema_assets.refresh.fetch import FetchRules
 from ema_assets.refresh.graph import build
 from ema_assets.reports import status
 from ema_assets.runtime.postgres.server import EmbeddedServer
-from ema_assets.runtime.stack import _free_port
+from ema_assets.runtime.services import free_port
 from ema_assets.sandbox.faults import CorrectedBar
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets.store.database import Database
@@ -326,7 +327,7 @@ def compare(soak: Soak, settings: Settings) -> dict[str, Any]:
             database,
             watched,
             lambda name: open_provider(settings, name),
-            timedelta(0),
+            FetchRules(watched.history_days),
             soak.symbols,
             list(ORDER),
             clock=lambda: now,
@@ -459,7 +460,7 @@ def soak_for(minutes: float, symbols: int, speed: float, seed: int, sweep_second
                 "EMA_SWEEP_SECONDS": str(sweep_seconds),
                 clock.VARIABLE: str(virtual),
             }
-            with _up(folder, port := _free_port(), env) as ui:
+            with _up(folder, port := free_port(), env) as ui:
                 soak = Soak(server, url, sandbox, ui, watched.symbols)
                 soak.say(f"up on port {port}; {symbols} symbols, a 5m bar every {300 / speed:g} s")
                 live(soak, minutes)

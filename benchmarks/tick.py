@@ -36,7 +36,7 @@ from ema_assets.market.calendars import exchange_sessions
 from ema_assets.model.asset_names import CHAIN
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.signals.discovery import discover
-from ema_assets.store.setup import prepare_database
+from ema_assets.store.migrations import migrate
 
 _DAGSTER_YAML = Path(__file__).parent.parent / "dagster.yaml"
 
@@ -161,7 +161,7 @@ def _new_database(server: EmbeddedServer, name: str) -> str:
         cursor.execute(f"CREATE DATABASE {name}")
     connection.close()
     url = server.url.replace("/ema?", f"/{name}?")
-    prepare_database(url)
+    migrate(url)
     return url
 
 

@@ -7,7 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import psycopg2
@@ -28,6 +28,7 @@ from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.refresh.clients import open_provider
+from ema_assets.refresh.fetch import FetchRules
 from ema_assets.refresh.graph import configured
 from ema_assets.refresh.plan import stale_on_close
 from ema_assets.refresh.runs import plan_runs
@@ -53,7 +54,7 @@ def load(now: datetime) -> dict[str, Any]:
             database,
             watched,
             lambda name: open_provider(settings, name),
-            timedelta(0),
+            FetchRules(watched.history_days),
             watched.symbols,
             [Timeframe.M5],
             clock=lambda: now,

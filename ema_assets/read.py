@@ -20,6 +20,7 @@ none or a signal or strategy that does not exist, StoreUnavailable when the data
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 
 import polars as pl
@@ -30,10 +31,9 @@ from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.model.symbols import parse_symbol, parse_timeframe
 from ema_assets.refresh import graph
 from ema_assets.reports import rows as stored
-from ema_assets.runtime.locate import database_url
-from ema_assets.store import results
+from ema_assets.runtime.locate import required_database
+from ema_assets.store import results, tables
 from ema_assets.store.database import Database
-from ema_assets.store.tables import reads
 
 __all__ = ["bars", "pages", "performance", "screener", "signals", "trades", "trends"]
 
@@ -156,8 +156,8 @@ def pages(
         raise ConfigurationError(f"`rows` must be at least 1, received {rows!r}")
     chosen, frame = _symbols(symbols), parse_timeframe(timeframe)
     with _database(url) as database, database.transaction() as transaction:
-        transaction.use_snapshot()
-        yield from reads.pages(transaction, node.table, frame, chosen, rows)
+        transaction.read_one_moment()
+        yield from tables.pages(transaction, node.table, frame, chosen, rows)
 
 
 def _named(name: str, kind: str | None) -> graph.Node:
@@ -179,8 +179,10 @@ def _symbols(symbols: Sequence[str] | None) -> list[str] | None:
     return [parse_symbol(symbol) for symbol in symbols] if symbols is not None else None
 
 
-def _database(url: str | None) -> Database:
-    return Database(url or database_url(Settings.from_env()))
+@contextmanager
+def _database(url: str | None) -> Iterator[Database]:
+    with nullcontext(url) if url else required_database(Settings.from_env()) as found, Database(found) as database:
+        yield database
 
 
 def _view(

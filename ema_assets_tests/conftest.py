@@ -17,7 +17,7 @@ from ema_assets.operations.sync_watchlist import adopt_graph
 from ema_assets.refresh.graph import build
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.store.database import Database
-from ema_assets.store.setup import prepare_database
+from ema_assets.store.migrations import migrate
 from ema_assets_tests.core import CORE
 
 _TEMPLATE = "migrated"
@@ -39,7 +39,7 @@ class Databases:
             self.execute(f"ALTER SYSTEM SET {setting} = off")
         self.execute("SELECT pg_reload_conf()")
         self.execute(f"CREATE DATABASE {_TEMPLATE}")
-        prepare_database(self.url_of(_TEMPLATE))
+        migrate(self.url_of(_TEMPLATE))
         with Database(self.url_of(_TEMPLATE)) as template, template.transaction() as transaction:
             adopt_graph(transaction, build(Watchlist((), {}, **CORE)))
 

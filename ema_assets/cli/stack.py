@@ -14,7 +14,7 @@ from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock
 from ema_assets.model.errors import EmaAssetsError
-from ema_assets.runtime import stack
+from ema_assets.runtime import stack, state
 
 
 @click.command("up", cls=Command)
@@ -25,9 +25,14 @@ from ema_assets.runtime import stack
     show_default=True,
     help="Port of the Dagster UI on 127.0.0.1.",
 )
-def up_command(port: int) -> None:
+@click.option(
+    "--dagster-yaml",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Settings of Dagster.  [default: dagster.yaml of the current folder if made from ours, else the built-in]",
+)
+def up_command(port: int, dagster_yaml: Path | None) -> None:
     """Start everything: database, sandbox exchange, Dagster. Ctrl-C stops it; the data stays."""
-    sys.exit(stack.run(Settings.from_env(), port, click.echo))
+    sys.exit(stack.run(Settings.from_env(), stack.Options(port, dagster_yaml), click.echo))
 
 
 @click.command("down", cls=Command)
@@ -37,13 +42,13 @@ def up_command(port: int) -> None:
 def down_command(timeout_seconds: float) -> None:
     """Stop the `ema-assets up` that runs on this EMA_HOME."""
     settings = Settings.from_env()
-    pid = stack.read_pid(settings)
+    pid = state.read_pid(settings)
     if pid is None:
         click.echo(f"Nothing runs on {settings.home}.")
         return
     _ask_to_stop(pid)
     deadline = time.monotonic() + timeout_seconds
-    while stack.is_alive(settings):
+    while state.is_alive(settings):
         if time.monotonic() > deadline:
             raise EmaAssetsError(
                 f"process {pid} has not stopped within {timeout_seconds:g} s; its logs are in {settings.logs_folder}"
@@ -90,12 +95,13 @@ def _owner(pid: int) -> str:
     help="Seed of the synthetic prices. [default: EMA_SANDBOX_SEED or 930]",
 )
 def sandbox_command(port: int, seed: int | None) -> None:
-    """Run the sandbox exchange alone: the formats of Alpaca, Yahoo and Binance over synthetic prices, on 127.0.0.1."""
+    """Run the sandbox exchange alone: synthetic prices in the formats of real providers, on 127.0.0.1."""
+    from ema_assets.providers import sandbox
     from ema_assets.sandbox.server import serve
 
     settings = Settings.from_env()
     watchlist.ensure(settings.watchlist_path)
-    chosen = settings.sandbox_seed if seed is None else seed
+    chosen = settings.config_of(sandbox.PROVIDER).seed if seed is None else seed
     serve(
         port,
         lambda: watchlist.load(settings.watchlist_path).instruments,

@@ -14,9 +14,9 @@ from ema_assets.model import clock
 from ema_assets.model.errors import WatchlistError
 from ema_assets.model.urls import masked_url
 from ema_assets.reports import status
-from ema_assets.runtime import stack
+from ema_assets.runtime import locate, state
 from ema_assets.store.database import Database
-from ema_assets.store.setup import prepare_database
+from ema_assets.store.migrations import migrate
 
 
 @click.command("status", cls=Command)
@@ -24,10 +24,10 @@ from ema_assets.store.setup import prepare_database
 def status_command(as_json: bool) -> None:
     """Say what runs, where, and how fresh every asset is."""
     settings = Settings.from_env()
-    running = stack.read_state(settings)
-    url = environment.running_database_url(settings)
+    running = state.read_state(settings)
     providers = _providers(settings, environment.default_provider(settings, running))
-    freshness = _freshness(url) if url is not None else _Freshness()
+    with locate.running_database(settings) as url:
+        freshness = _freshness(url, settings) if url is not None else _Freshness()
     surroundings = _Surroundings(settings, running, masked_url(url) if url else None, providers)
     if as_json:
         rendering.print_json({**surroundings.as_json(), **asdict(freshness)})
@@ -74,7 +74,7 @@ class _Surroundings:
     """What runs and where. `database_url` holds no password; None when no database runs."""
 
     settings: Settings
-    running: stack.Running | None
+    running: state.Running | None
     database_url: str | None
     providers: _Providers
 
@@ -92,7 +92,7 @@ class _Surroundings:
                 {"provider": provider, "synthetic": is_synthetic(provider), "symbols": symbols}
                 for provider, symbols in self.providers.symbols.items()
             ],
-            "sandbox_url": running.sandbox_url if running else settings.sandbox_url,
+            "sandbox_url": (running.provider_urls if running else settings.service_urls).get("sandbox"),
             "clock": str(settings.clock) if settings.clock else None,
             "home": str(settings.home),
             "watchlist": str(settings.watchlist_path),
@@ -111,11 +111,11 @@ class _Freshness:
     without_bars: list[str] = field(default_factory=list)
 
 
-def _freshness(url: str) -> _Freshness:
-    prepare_database(url)
+def _freshness(url: str, settings: Settings) -> _Freshness:
+    migrate(url)
     with Database(url) as database, database.transaction() as transaction:
         return _Freshness(
-            assets=status.by_asset(transaction, clock.now()),
+            assets=status.by_asset(transaction, clock.now(), settings.publication_delays),
             latency=status.latency(transaction, datetime.now(UTC)),
             not_answering=status.not_answering(transaction),
             failing=[str(reason) for reason in status.failure_reasons(transaction)],

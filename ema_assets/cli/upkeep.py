@@ -9,7 +9,7 @@ import click
 from ema_assets.cli import environment
 from ema_assets.cli.commands import Command
 from ema_assets.config.settings import Settings
-from ema_assets.store.setup import prepare_database
+from ema_assets.store.migrations import migrate
 
 
 @click.command("maintain", cls=Command)
@@ -35,7 +35,7 @@ def migrate_command() -> None:
     """Bring the database at EMA_DATABASE_URL to this version. `up` and Dagster do it by themselves."""
     settings = Settings.from_env()
     with environment.open_database(settings, migrated=False) as database:
-        applied = prepare_database(database.url)
+        applied = migrate(database.url)
     for migration in applied:
         click.echo(f"Applied {migration.number:04} {migration.name}.")
     if not applied:

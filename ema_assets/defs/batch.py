@@ -13,8 +13,8 @@ from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.refresh.isolate import can_heal
 from ema_assets.refresh.outcome import Outcome
+from ema_assets.store import ledger
 from ema_assets.store.database import Database
-from ema_assets.store.ledger import recording
 
 _NAMED_FAILURES = 20
 # A restart of Postgres takes seconds. What outlasts this is left to the sweep, or to the person who asked.
@@ -157,7 +157,7 @@ def _record_processed(
 ) -> None:
     """Log a materialization of each series that Dagster has not been told of, also those of a run that died."""
     with database.transaction() as transaction:
-        rows = recording.unrecorded(transaction, asset, timeframe, symbols)
+        rows = ledger.unrecorded(transaction, asset, timeframe, symbols)
     record(
         context,
         [
@@ -171,7 +171,7 @@ def _record_processed(
         ],
     )
     with database.transaction() as transaction:
-        recording.mark_recorded(transaction, asset, timeframe, rows)
+        ledger.mark_recorded(transaction, asset, timeframe, rows)
 
 
 def _describe_processed(
@@ -185,7 +185,7 @@ def _describe_processed(
 ) -> None:
     """Hand Dagster the metadata of the partitions whose materializations it logs itself at the end of the step."""
     with database.transaction() as transaction:
-        rows = recording.unrecorded(transaction, asset, timeframe, symbols)
+        rows = ledger.unrecorded(transaction, asset, timeframe, symbols)
         describe(
             context,
             AssetKey(asset),
@@ -194,4 +194,4 @@ def _describe_processed(
                 for row in rows.iter_rows(named=True)
             },
         )
-        recording.mark_recorded(transaction, asset, timeframe, rows)
+        ledger.mark_recorded(transaction, asset, timeframe, rows)

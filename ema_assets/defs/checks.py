@@ -1,7 +1,7 @@
 """Asset checks: bars sound, series fresh, failures named. All read the ledger; none reads history."""
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from dagster import (
@@ -34,7 +34,7 @@ _SPECS = [
     AssetCheckSpec(
         "series_are_fresh",
         asset=AssetKey(OHLC),
-        description="Every series has bars and is at most two bars behind the last one that closed on its calendar.",
+        description="Every series has bars and is at most two bars behind the last one that can be asked for.",
     ),
     AssetCheckSpec(
         "bars_are_plausible",
@@ -92,14 +92,15 @@ def series_checks(graph: Graph) -> AssetChecksDefinition:
     # A backfill of some assets brings the checks of these.
     @multi_asset_check(name="series_checks", specs=_specs(graph), can_subset=True)
     def checks(context: AssetCheckExecutionContext, store: StoreResource, market: MarketResource) -> Iterator[Any]:
-        results = _results(graph, store, market.now(), market.machine_now())
+        results = _results(graph, store, market)
         wanted = {(key.asset_key, key.name) for key in context.selected_asset_check_keys}
         yield from check_events(context, [each for each in results if (each.asset_key, each.check_name) in wanted])
 
     return checks
 
 
-def _results(graph: Graph, store: StoreResource, now: datetime, machine_now: datetime) -> list[AssetCheckResult]:
+def _results(graph: Graph, store: StoreResource, market: MarketResource) -> list[AssetCheckResult]:
+    now, machine_now = market.now(), market.machine_now()
     day_ago = machine_now - timedelta(hours=24)
     with store.open() as database, database.transaction() as transaction:
         rejected = health.rejected_since(transaction, day_ago)
@@ -108,7 +109,7 @@ def _results(graph: Graph, store: StoreResource, now: datetime, machine_now: dat
         not_traded = health.settled_gaps(transaction)
         revised = health.revised_since(transaction, day_ago)
         ending = health.ending_calendars(transaction, now + timedelta(days=30))
-        late = health.late_series(transaction, closed_bars(transaction, now))
+        late = health.late_series(transaction, closed_bars(transaction, now, market.publication_delays()))
         failing = health.failing(transaction)
         waiting = health.waiting_since(transaction, machine_now - timedelta(minutes=15))
     results = [

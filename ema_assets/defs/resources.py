@@ -1,9 +1,9 @@
-"""What assets, schedules and sensors need from outside: the database and the provider."""
+"""What assets, schedules and sensors need from outside: the database and the providers."""
 
 import atexit
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from dagster import ConfigurableResource
@@ -11,9 +11,10 @@ from dagster import ConfigurableResource
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock
-from ema_assets.model.errors import StoreUnavailable
+from ema_assets.providers.registry import PROVIDERS
 from ema_assets.refresh.clients import open_provider
 from ema_assets.refresh.fetch import FetchRules, OpenProvider
+from ema_assets.refresh.plan import PublicationDelays
 from ema_assets.runtime.locate import database_url
 from ema_assets.store.database import Database
 
@@ -49,9 +50,7 @@ def _take(url: str) -> Database:
         database.close()
         return Database(url)
     # One that was lost meanwhile, such as by a restart of Postgres, is opened anew by its next transaction.
-    with suppress(StoreUnavailable):
-        database.check()
-    database.statements = 0
+    database.try_connection()
     return database
 
 
@@ -62,7 +61,7 @@ def _close_idle() -> None:
 
 
 class MarketResource(ConfigurableResource[Any]):
-    """The provider of bars and the rules for asking it, from the environment and the watchlist."""
+    """The providers of bars and the rules for asking them, from the environment and the watchlist."""
 
     def opener(self, database: Database, share: float) -> OpenProvider:
         """What makes a client of a provider, to be closed by the caller; it uses up to `share` of the calls allowed."""
@@ -70,18 +69,19 @@ class MarketResource(ConfigurableResource[Any]):
         return lambda name: open_provider(settings, name, database=database, share=share)
 
     def rules(self) -> FetchRules:
-        """How far back new series reach and how long the provider needs to publish."""
+        """How far back new series reach, and when each provider's bars can be asked for."""
         settings = Settings.from_env()
-        return FetchRules(
-            history_days=dict(watchlist.load(settings.watchlist_path).history_days),
-            publication_delay=timedelta(seconds=settings.publication_delay_seconds),
-        )
+        return FetchRules.of(settings, watchlist.load(settings.watchlist_path))
+
+    def publication_delays(self) -> PublicationDelays:
+        """How long after its close a bar of each provider can be asked for."""
+        return Settings.from_env().publication_delays
 
     def origin(self, provider: str | None) -> dict[str, str]:
-        """What a materialization of bars says about where they are from; None stands for the configured provider."""
-        name = provider or Settings.from_env().provider
-        prices = "synthetic, from the sandbox exchange" if name == "sandbox" else "market data"
-        return {"provider": name, "prices": prices}
+        """What a materialization of bars says about where they are from; None stands for the default provider."""
+        source = PROVIDERS[provider or Settings.from_env().provider]
+        prices = f"synthetic, from the {source.title}" if source.is_synthetic else "market data"
+        return {"provider": source.name, "prices": prices}
 
     def now(self) -> datetime:
         """The market's time, UTC: which bars have closed, which pauses are over."""

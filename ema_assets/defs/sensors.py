@@ -18,7 +18,7 @@ from dagster import (
 
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
-from ema_assets.defs.configuration import complaint
+from ema_assets.defs.configuration import configuration_drift
 from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.defs.requests import run_request, runs_for
@@ -26,13 +26,14 @@ from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh.graph import Graph
-from ema_assets.refresh.plan import stale_for_sweep
+from ema_assets.refresh.plan import SCHEDULE_REACH, stale_for_sweep
 
 # Dagster wants a sensor's interval when it loads the definitions.
 INTERVAL_SECONDS = Settings.from_env().sweep_seconds
 # A schedule's tick takes some seconds to launch its run; before this the sweep would launch the same one. Not longer: a
-# tick that found its series covered by a run that began before the close leaves the new bar to the sweep.
-SCHEDULE_GRACE = timedelta(seconds=30)
+# tick that found its series covered by a run that began before the close leaves the new bar to the sweep, and so does
+# one whose reach ends before the bar is published.
+SCHEDULE_GRACE = SCHEDULE_REACH
 
 
 def _requests_for_stale(
@@ -43,9 +44,10 @@ def _requests_for_stale(
     `symbols` are the partitions as they will be, where that is not what they are.
     """
     # Schedules tick by the machine's clock, so that at a virtual time no close has its schedule.
-    grace = SCHEDULE_GRACE if Settings.from_env().clock is None else timedelta(0)
+    settings = Settings.from_env()
+    grace = SCHEDULE_GRACE if settings.clock is None else timedelta(0)
     with store.open() as database, database.transaction() as transaction:
-        stale = stale_for_sweep(transaction, now, grace)
+        stale = stale_for_sweep(transaction, now, grace, settings.publication_delays)
     runs = runs_for(context.instance, stale, symbols)
     return [run_request(run, now) for run in runs], stale.height
 
@@ -64,7 +66,7 @@ def _sweep(graph: Graph) -> SensorDefinition:
         context: SensorEvaluationContext, store: StoreResource, market: MarketResource
     ) -> list[RunRequest] | SkipReason:
         """Launch what is stale."""
-        if (reason := complaint(graph)) is not None:
+        if (reason := configuration_drift(graph)) is not None:
             return SkipReason(reason)
         requests, stale = _requests_for_stale(context, store, market.now())
         if requests:
@@ -91,7 +93,7 @@ def _sync_watchlist(graph: Graph) -> SensorDefinition:
         The first runs of new symbols are launched at once and not left to the next sweep.
         """
         path = Settings.from_env().watchlist_path
-        if (reason := complaint(graph)) is not None:
+        if (reason := configuration_drift(graph)) is not None:
             return SkipReason(reason)
         try:
             watched = watchlist.load(path)

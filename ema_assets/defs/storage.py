@@ -22,7 +22,7 @@ from sqlalchemy.exc import DisconnectionError
 from ema_assets.config.settings import Settings
 from ema_assets.model.urls import dagster_url
 from ema_assets.runtime.locate import database_url
-from ema_assets.store.setup import prepare_database
+from ema_assets.store.migrations import migrate
 
 # A connection that was used this long ago is tried before its next use.
 _TRUSTED_SECONDS = 10.0
@@ -45,7 +45,7 @@ class MarketPostgresStorage(DagsterPostgresStorage):
         with _lock:
             engine = _engines.get(url)
             if engine is None:
-                prepare_database(url)
+                migrate(url)
                 _tables_seen.clear()
                 _columns_seen.clear()
                 _partitions_seen.clear()

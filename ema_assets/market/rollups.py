@@ -63,8 +63,8 @@ def roll_up(
         # The last bucket of a session is shorter, and so may its last 5m bar be.
         missing_bars=((pl.col("bucket_end") - pl.col("bucket")).dt.total_minutes() / timeframe.source.minutes)
         .ceil()
-        .cast(pl.Int64)
-        - pl.col("traded").cast(pl.Int64),
+        .cast(pl.Int16)
+        - pl.col("traded").cast(pl.Int16),
     )
     still_open = (
         buckets.filter(~is_complete)

@@ -34,31 +34,6 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class IsBelow:
-    """A column `name` that the database derives: true in rows in which `column`, a whole number, is below `limit`."""
-
-    name: str
-    column: str
-    limit: int
-    description: str
-
-
-@dataclass(frozen=True, slots=True)
-class Index:
-    """An index of a table, for questions about all series at once.
-
-    Attributes:
-        columns: what it is sorted by.
-        only: the column that decides which rows are in it.
-        value: rows are in it when `only` has this text; None: when it has any value.
-    """
-
-    columns: tuple[str, ...]
-    only: str
-    value: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Param:
     """A parameter: its default, which also tells its type, and what is allowed.
 
@@ -127,26 +102,6 @@ def problems_with_columns(columns: Sequence[Column], taken: Sequence[str] = ()) 
         elif column.choices and column.kind != "text":
             yield f"column {column.name!r} must be a text to have `choices`, received the kind {column.kind!r}"
         seen.add(column.name)
-
-
-def problems_with_table(
-    columns: Sequence[Column], derived: Sequence[IsBelow], indexes: Sequence[Index], keys: Sequence[str]
-) -> Iterator[str]:
-    """What is wrong with the derived columns and the indexes of a table of `columns`, beside its `keys`."""
-    kinds = {column.name: column.kind for column in columns}
-    for each in derived:
-        if problem := problem_with_identifier("the name of a derived column", each.name):
-            yield problem
-        if each.name in (*kinds, *keys):
-            yield f"column {each.name!r} is declared twice"
-        if kinds.get(each.column) != "int8":
-            yield f"the derived column {each.name!r} must read a column of kind int8, received {each.column!r}"
-    for index in indexes:
-        unknown = [name for name in (*index.columns, index.only) if name not in (*kinds, *keys)]
-        if unknown:
-            yield f"an index must be of columns of its table, received {', '.join(map(repr, unknown))}"
-        elif index.value is not None and problem_with_identifier("", index.value):
-            yield f"the `value` of an index must be a lower-case word, received {index.value!r}"
 
 
 def problems_with_params(params: Mapping[str, Param]) -> Iterator[str]:

@@ -186,4 +186,5 @@ def by_key(key: str) -> Timeframe:
 
 
 BASE = by_key("5m")
-Timeframe.M5, Timeframe.M15, Timeframe.M30, Timeframe.H1, Timeframe.H4, Timeframe.D1 = ORDER
+Timeframe.M5, Timeframe.M15, Timeframe.M30 = by_key("5m"), by_key("15m"), by_key("30m")
+Timeframe.H1, Timeframe.H4, Timeframe.D1 = by_key("1h"), by_key("4h"), by_key("1d")

@@ -15,9 +15,8 @@ from ema_assets.operations.sync_watchlist import cover
 from ema_assets.refresh.answers import Answer, Extent, Stored
 from ema_assets.refresh.outcome import batches
 from ema_assets.refresh.store_answer import store_bars
-from ema_assets.store import sessions
+from ema_assets.store import ledger, sessions
 from ema_assets.store.database import Database
-from ema_assets.store.ledger import summary
 
 _TIME_NAMES = ("ts", "date", "datetime", "timestamp", "time")
 _REQUIRED = tuple(BAR_SCHEMA)
@@ -168,7 +167,7 @@ def _store_batch(
     symbols = bars["symbol"].unique(maintain_order=True).to_list()
     starts = bars.group_by("symbol").agg(file_start=pl.col("ts").min())
     with database.transaction() as transaction:
-        known = summary.instruments(transaction, timeframe, symbols).join(starts, on="symbol")
+        known = ledger.instruments(transaction, timeframe, symbols).join(starts, on="symbol")
         calendars = known["calendar"].unique().to_list()
         if low is not None:
             for calendar in calendars:

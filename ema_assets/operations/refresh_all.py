@@ -1,7 +1,7 @@
 """The whole chain in one process, for the command line and for benchmarks; Dagster runs it an asset at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import clock as market_clock
@@ -19,7 +19,7 @@ def refresh_all(  # noqa: PLR0913 - one call of the whole chain, for those who h
     database: Database,
     watched: Watchlist,
     open_provider: OpenProvider,
-    publication_delay: timedelta,
+    rules: FetchRules,
     symbols: Sequence[str],
     timeframes: Sequence[Timeframe],
     *,
@@ -35,7 +35,6 @@ def refresh_all(  # noqa: PLR0913 - one call of the whole chain, for those who h
     now = clock()
     graph = graph or build(watched)
     sync(database, watched, now, graph)
-    rules = FetchRules(dict(watched.history_days), publication_delay)
     for timeframe in timeframes:
         for node in graph.on:
             if node.name != OHLC:

@@ -43,5 +43,4 @@ def why_not(transaction: Transaction, strategies: Sequence[str]) -> str | None:
 def refresh(database: Database) -> Refreshed:
     """Add up every series of every strategy. Readers see the old figures meanwhile."""
     with database.transaction() as transaction:
-        rows, seconds = results.refresh_performance(transaction)
-    return Refreshed(rows, seconds)
+        return Refreshed(*results.refresh_performance(transaction))

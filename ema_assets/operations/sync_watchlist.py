@@ -5,10 +5,8 @@ from datetime import date, datetime, timedelta
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.market.calendars import exchange_sessions
 from ema_assets.refresh.graph import Graph, build
-from ema_assets.store import results, sessions
+from ema_assets.store import ledger, results, sessions, tables
 from ema_assets.store.database import Database, Transaction
-from ema_assets.store.ledger import sync as ledger_sync
-from ema_assets.store.tables import creation
 
 _AHEAD = timedelta(days=370)
 # Sessions are computed again when fewer than this many days are left, so that the calendar never runs dry.
@@ -32,16 +30,16 @@ def sync(
         for calendar in watchlist.calendars:
             cover(transaction, calendar, past, now.date())
         remade = adopt_graph(transaction, graph)
-        added, removed = ledger_sync.sync_instruments(transaction, watchlist.instruments)
-        ledger_sync.recompute(transaction, remade)
-        ledger_sync.adopt_code_versions(transaction, graph.code_versions)
+        added, removed = ledger.sync_instruments(transaction, watchlist.instruments)
+        ledger.start_again(transaction, remade)
+        ledger.adopt_code_versions(transaction, graph.code_versions)
     return added, removed
 
 
 def adopt_graph(transaction: Transaction, graph: Graph) -> list[str]:
     """Make tables and views fit `graph`; return the assets whose tables were made anew or have new columns."""
-    remade = creation.ensure(transaction, [table for node in graph.on for table in node.tables])
-    ledger_sync.sync_assets(transaction, graph.assets(), graph.inputs())
+    remade = tables.ensure(transaction, [table for node in graph.on for table in node.tables])
+    ledger.sync_assets(transaction, graph.assets(), graph.inputs())
     results.ensure(
         transaction,
         results.Configured(

@@ -1,1 +1,1 @@
-"""Bars over HTTP: one module a vendor, and what they share. Nothing here knows tables or assets."""
+"""Where bars come from. A module here declares one provider and is found by itself; what is heavy is in the folders."""

@@ -1,178 +1,49 @@
-"""Bars from Binance's spot klines, and from anything that speaks them. HTTP lives in http.py.
+"""Binance: crypto pairs over its public spot klines. The declaration; the client is in vendors."""
 
-One call answers one symbol with at most 1,000 klines; further ones are asked for from the last one on. Neither key nor
-account is needed. A pair against the dollar stands for the pair against USDT: `BTC-USD` asks for `BTCUSDT`, because
-Binance has hardly any dollar pairs; the two differ by what a USDT is off a dollar, a few hundredths of a percent.
-"""
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import re
-from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import datetime
-from typing import Annotated
+from ema_assets.model.variables import HttpUrl, Number
+from ema_assets.providers.declaration import Provider, ProviderConfig, setting
 
-import msgspec
-import polars as pl
-
-from ema_assets.model.errors import ProviderError
-from ema_assets.model.schemas import UTC_TIME
-from ema_assets.model.symbols import Instrument
-from ema_assets.providers.frames import only_asked
-from ema_assets.providers.http import Budget, Fuse, HttpLimits, HttpSource
-from ema_assets.providers.single import Ask, Clock, SingleSymbolProvider, utc_now
-
-# The mirror for market data alone: the same klines, and no region is turned away.
-BINANCE_URL = "https://data-api.binance.vision"
-
-_PATH = "/api/v3/klines"
-_INTERVALS = {"5m": "5m", "1d": "1d"}
-_PAGE_LIMIT = 1_000
-# A mirror may send shorter pages than it was asked for; one that sends much shorter ones is not worth the calls.
-_SHORTEST_PAGE = 100
-_WEIGHT_PER_MINUTE = 6_000
-# At this use of the address's weight, ours or others', calls wait for the next minute.
-_WEIGHT_TO_HOLD_AT = 0.9 * _WEIGHT_PER_MINUTE
-_STANDS_FOR = {"USD": "USDT"}
-# No such symbol; and a symbol with characters that none has.
-_UNKNOWN_SYMBOL = re.compile(r"-1121\b|-1100\b.*'symbol'")
-
-# To the year 9999.
-_Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
+if TYPE_CHECKING:
+    from ema_assets.providers.fetching.base import ProviderClient
+    from ema_assets.providers.http.budget import Budget
 
 
-class _Kline(msgspec.Struct, array_like=True):
-    """One row; the vendor adds five columns that are not read."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BinanceConfig(ProviderConfig):
+    """Where Binance is asked, and how often."""
 
-    opened: _Milliseconds
-    open: str
-    high: str
-    low: str
-    close: str
-    volume: str
-    closed: _Milliseconds
-
-
-class _ErrorBody(msgspec.Struct):
-    code: int
-    msg: str
-
-
-_read_klines = msgspec.json.Decoder(list[_Kline]).decode
-_read_error = msgspec.json.Decoder(_ErrorBody).decode
-
-
-class BinanceProvider(SingleSymbolProvider):
-    """Binance's klines as a Provider. One object serves one event loop and is closed with `aclose`.
-
-    A call weighs 2 of the 6,000 that an address may use in a minute; `requests_per_minute` leaves room for others.
-    """
-
-    def __init__(
-        self,
-        base_url: str = BINANCE_URL,
-        *,
-        name: str = "binance",
-        is_synthetic: bool = False,
-        requests_per_minute: int = 2_400,
-        clock: Clock = utc_now,
-        limits: HttpLimits | None = None,
-        budget: Budget | None = None,
-    ) -> None:
-        http = HttpSource(
-            name,
-            base_url,
-            headers={"Accept": "application/json"},
-            limits=limits or HttpLimits(requests_per_minute=requests_per_minute),
-            says=_says,
-            hold_seconds=self._hold_seconds,
-            budget=budget,
+    # The mirror for market data alone: the same klines, and no region is turned away.
+    base_url: str = setting(
+        HttpUrl(
+            "EMA_BINANCE_BASE_URL",
+            "https://data-api.binance.vision",
+            "Binance's public market data, or `https://api.binance.com`",
         )
-        super().__init__(http, is_synthetic=is_synthetic, clock=clock)
-
-    def vendor_symbol(self, instrument: Instrument) -> str:
-        """`BTC-USD` and `BTC/USD` are the vendor's `BTCUSDT`, `ETH-BTC` is `ETHBTC`; the rest is spelt alike."""
-        base, _, quote = instrument.symbol.upper().replace("/", "-").partition("-")
-        return base + _STANDS_FOR.get(quote, quote)
-
-    async def pages(self, ask: Ask, fuse: Fuse) -> AsyncIterator[pl.DataFrame]:
-        """Yield up to 1,000 klines at a time. Those whose closing time is not past are left out."""
-        step = int(ask.timeframe.duration.total_seconds() * 1_000)
-        cursor, end = -(-_microseconds(ask.start) // 1_000), -(-_microseconds(ask.end) // 1_000)
-        calls_left = (end - cursor) // step // _SHORTEST_PAGE + 10
-        wanted = ask.ranges()
-        while cursor < end:
-            if not calls_left:
-                raise self.malformed(ask, "pages of a few klines each, without end")
-            calls_left -= 1
-            params = {
-                "symbol": ask.symbol,
-                "interval": _INTERVALS[ask.timeframe.key],
-                "startTime": str(cursor),
-                # The vendor includes the end.
-                "endTime": str(end - 1),
-                "limit": str(_PAGE_LIMIT),
-            }
-            body = await self._http.get(
-                _PATH,
-                params,
-                scope=self.name,
-                fuse=fuse,
-                explain=lambda _status, said: self._explain(ask, said),
-            )
-            klines = self._read(ask, body)
-            fuse.answered(self.name)
-            inside = [kline for kline in klines if cursor <= kline.opened < end]
-            if inside:
-                yield self._frame(ask, inside, step, wanted)
-                # Only an empty page or one that reaches the end says that there are no more.
-                cursor = max(kline.opened for kline in inside) + step
-            elif klines and max(kline.opened for kline in klines) < cursor:
-                raise self.malformed(ask, "a page that brings nothing new")
-            else:
-                return
-
-    def _read(self, ask: Ask, body: bytes) -> list[_Kline]:
-        try:
-            return _read_klines(body)
-        except msgspec.DecodeError as error:
-            raise self.malformed(ask, str(error)) from None
-        except RecursionError:
-            raise self.malformed(ask, "JSON nested too deep") from None
-
-    def _frame(self, ask: Ask, klines: Sequence[_Kline], step: int, wanted: pl.DataFrame) -> pl.DataFrame:
-        now = _microseconds(self._clock()) // 1_000
-        past = [kline for kline in klines if max(kline.closed, kline.opened + step - 1) < now]
-        try:
-            values = pl.DataFrame(
-                {
-                    name: pl.Series([getattr(kline, name) for kline in past], dtype=pl.String)
-                    for name in ("open", "high", "low", "close", "volume")
-                }
-            ).cast(pl.Float64)
-        except pl.exceptions.InvalidOperationError:
-            raise self.malformed(ask, "a price or volume that is not a number") from None
-        if not values.select(pl.all_horizontal(pl.all().is_finite().all())).item():
-            raise self.malformed(ask, "a price or volume that is not finite")
-        rows = values.with_columns(
-            pl.lit(ask.symbol).alias("vendor"),
-            (pl.Series([kline.opened for kline in past], dtype=pl.Int64) * 1_000).cast(UTC_TIME).alias("ts"),
+    )
+    # A call weighs 2 of the 6,000 that an address has per minute; others may use the same address.
+    requests_per_minute: int = setting(
+        Number(
+            "EMA_BINANCE_REQUESTS_PER_MINUTE", 2_400, 1, 3_000, "of the 3,000 that an address has; others may share it"
         )
-        return only_asked(rows, wanted, ask.timeframe)
-
-    def _explain(self, ask: Ask, said: str) -> ProviderError | None:
-        return self.unknown(ask, said) if _UNKNOWN_SYMBOL.match(said) else None
-
-    def _hold_seconds(self, headers: Mapping[str, str]) -> float:
-        """To the end of the minute when the weight of this one is nearly used up, else 0."""
-        used = headers.get("x-mbx-used-weight-1m", "")
-        if not used.isascii() or not used.isdigit() or int(used[:9]) < _WEIGHT_TO_HOLD_AT:
-            return 0.0
-        return 60 - self._clock().timestamp() % 60
+    )
 
 
-def _says(body: bytes) -> str:
-    error = _read_error(body)
-    return f"{error.code} {error.msg}"
+def _open(config: BinanceConfig, budget: "Budget | None") -> "ProviderClient":
+    from ema_assets.providers.http.source import HttpOptions
+    from ema_assets.providers.vendors.binance import BinanceClient
+
+    return BinanceClient(PROVIDER, config, HttpOptions(budget=budget))
 
 
-def _microseconds(moment: datetime) -> int:
-    return round(moment.timestamp() * 1_000_000)
+PROVIDER = Provider(
+    name="binance",
+    title="Binance",
+    covers="crypto pairs; BTC-USD stands for BTCUSDT, for there are hardly any dollar pairs",
+    open=_open,
+    config=BinanceConfig,
+    timeframes={"5m": "5m", "1d": "1d"},
+    asset_classes=frozenset({"crypto"}),
+)

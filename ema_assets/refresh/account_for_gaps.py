@@ -5,8 +5,7 @@ import polars as pl
 from ema_assets.market import gaps
 from ema_assets.model.schemas import GAP_SCHEMA
 from ema_assets.refresh.answers import Storing, spans_of
-from ema_assets.store import quality
-from ema_assets.store.tables import reads
+from ema_assets.store import quality, tables
 
 
 def account_for_gaps(storing: Storing, accepted: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
@@ -23,7 +22,7 @@ def account_for_gaps(storing: Storing, accepted: pl.DataFrame, asked: pl.DataFra
     candidates = expected.join(accepted, on=["symbol", "ts"], how="anti")
     if candidates.is_empty() and known.is_empty():
         return nothing
-    present = reads.closes_between(transaction, timeframe, spans_of(candidates))
+    present = tables.closes_between(transaction, timeframe, spans_of(candidates))
     missing = candidates.join(present, on=["symbol", "ts"], how="anti")
     is_asked = windows.select("symbol", "is_fetched")
     updated = gaps.reconcile(missing, known, timeframe, storing.now, is_asked=is_asked)

@@ -1,4 +1,4 @@
-"""A provider's calls a minute, counted in the database: all runs and commands together stay within them."""
+"""The calls per minute of a provider, counted in the database: all runs and commands together stay within them."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ WINDOW_SECONDS = 61.0
 
 
 class SharedBudget:
-    """A Budget (providers/http.py) in the tables of `database`, whose connection it uses. For one event loop.
+    """A `Budget` (`providers.http.budget`) in the tables of `database`, whose connection it uses. For one event loop.
 
     Its statements take a millisecond and run between two awaits, so that they never meet another transaction of the
     same connection.

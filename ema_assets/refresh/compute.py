@@ -12,14 +12,11 @@ from ema_assets.model.asset_names import EMA_TREND, OHLC, STRATEGY
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import Node
-from ema_assets.refresh.isolate import in_halves
+from ema_assets.refresh.isolate import bisect
 from ema_assets.refresh.outcome import Outcome, batches
-from ema_assets.refresh.waiting import take_up_locked
-from ema_assets.store import latency, quality, sessions
+from ema_assets.refresh.waiting import retry_locked
+from ema_assets.store import latency, ledger, quality, sessions, tables
 from ema_assets.store.database import Database, Transaction
-from ema_assets.store.ledger import BEGINNING, work
-from ema_assets.store.tables import reads, writes
-from ema_assets.store.tables.table import BARS, CROSSOVERS, TRADES, Table
 from ema_assets.strategies.simulator.bars import NEWEST_STATES, STATE_EVERY
 from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets.strategies.trade_columns import STATE_SCHEMA
@@ -42,24 +39,24 @@ class Computed:
     states: pl.DataFrame | None = None
 
 
-def compute(transaction: Transaction, node: Node, timeframe: Timeframe, locked: pl.DataFrame) -> Computed:
-    """The rows of `node` for `locked` (symbol, calendar, from_ts), from the stored input and carried state."""
-    return (_signal if node.signal is not None else _strategy)(transaction, node, timeframe, locked)
+def compute(transaction: Transaction, node: Node, timeframe: Timeframe, claimed: pl.DataFrame) -> Computed:
+    """The rows of `node` for `claimed` (symbol, calendar, from_ts), from the stored input and carried state."""
+    return (_signal if node.signal is not None else _strategy)(transaction, node, timeframe, claimed)
 
 
-def _signal(transaction: Transaction, node: Node, timeframe: Timeframe, locked: pl.DataFrame) -> Computed:
-    signal, starts = node.signal, locked.select("symbol", "from_ts")
+def _signal(transaction: Transaction, node: Node, timeframe: Timeframe, claimed: pl.DataFrame) -> Computed:
+    signal, starts = node.signal, claimed.select("symbol", "from_ts")
     assert signal is not None
     carried = starts.select("symbol").clear()
     if signal.carries:
-        carried = reads.read_before(transaction, node.table, timeframe, starts, signal.carries)
+        carried = tables.read_before(transaction, node.table, timeframe, starts, signal.carries)
         if not signal.carries_nulls:
             # A series that is still within its first bars starts again from the first one.
             carried = carried.drop_nulls()
             starts = _from_the_beginning(starts, ~pl.col("symbol").is_in(carried["symbol"].implode()))
     reading = starts
     if before := signal.bars_before(node.params):
-        reading = reads.earlier(transaction, _source(node), timeframe, starts, before)
+        reading = tables.earlier(transaction, _source(node), timeframe, starts, before)
     bars = _read(transaction, node, timeframe, reading)
     is_new = pl.lit(True)
     if before:
@@ -67,7 +64,7 @@ def _signal(transaction: Transaction, node: Node, timeframe: Timeframe, locked: 
         is_new = pl.col("ts") >= pl.col("from_ts")
     bars = bars.with_columns(is_new=is_new)
     if signal.has_sessions:
-        bars = _placed(transaction, bars, timeframe, locked)
+        bars = _placed(transaction, bars, timeframe, claimed)
     wanted = ["symbol", "ts", *_columns_read(node), "is_new", *(["session"] if signal.has_sessions else [])]
     bars = bars.select(wanted)
     rows = signal.compute(bars, carried, node.params)
@@ -76,28 +73,28 @@ def _signal(transaction: Transaction, node: Node, timeframe: Timeframe, locked: 
     return Computed(rows, starts, _seen(bars.filter("is_new")))
 
 
-def _strategy(transaction: Transaction, node: Node, timeframe: Timeframe, locked: pl.DataFrame) -> Computed:
+def _strategy(transaction: Transaction, node: Node, timeframe: Timeframe, claimed: pl.DataFrame) -> Computed:
     assert node.variant is not None
-    variant, starts = node.variant.on(timeframe), locked.select("symbol", "from_ts")
+    variant, starts = node.variant.on(timeframe), claimed.select("symbol", "from_ts")
     # A simulation goes on from the newest state that it left before the change.
-    carried = reads.read_before(transaction, node.states, timeframe, starts, ("ts", *node.states.values))
+    carried = tables.read_before(transaction, node.states, timeframe, starts, ("ts", *node.states.values))
     starts = (
         starts.select("symbol")
         .join(carried.select("symbol", from_ts=pl.col("ts") + timedelta(microseconds=1)), on="symbol", how="left")
-        .with_columns(pl.col("from_ts").fill_null(pl.lit(BEGINNING, UTC_TIME)))
+        .with_columns(pl.col("from_ts").fill_null(pl.lit(ledger.BEGINNING, UTC_TIME)))
     )
-    bars = _placed(transaction, _read(transaction, node, timeframe, starts), timeframe, locked)
+    bars = _placed(transaction, _read(transaction, node, timeframe, starts), timeframe, claimed)
     if variant.higher_timeframe is not None:
-        bars = _with_trend_of(transaction, bars, variant.higher_timeframe, locked, starts)
+        bars = _with_trend_of(transaction, bars, variant.higher_timeframe, claimed, starts)
     done = simulate(bars, carried.select("symbol", *STATE_SCHEMA), variant)
     states = done.states.join(bars.select("symbol", "ts", "bar_number"), on=["symbol", "ts"], maintain_order="left")
     return Computed(done.trades, starts, _seen(bars), states)
 
 
-def _source(node: Node) -> Table:
+def _source(node: Node) -> tables.Table:
     """The table of the main input, for its times."""
     assert node.main_input is not None
-    return Table(node.main_input, "ts")
+    return tables.Table(node.main_input, "ts")
 
 
 def _columns_read(node: Node) -> list[str]:
@@ -110,7 +107,7 @@ def _read(transaction: Transaction, node: Node, timeframe: Timeframe, starts: pl
     Joined here and not in SQL: right after a bulk load Postgres has no statistics, and the join took 9 s, not 0.3 s.
     """
     parts = [
-        reads.read_since(transaction, Table(asset, "ts"), timeframe, starts, columns)
+        tables.read_since(transaction, tables.Table(asset, "ts"), timeframe, starts, columns)
         for asset, columns in node.reads.items()
     ]
     return side_by_side(parts)
@@ -124,31 +121,33 @@ def side_by_side(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     return bars
 
 
-def _placed(transaction: Transaction, bars: pl.DataFrame, timeframe: Timeframe, locked: pl.DataFrame) -> pl.DataFrame:
+def _placed(transaction: Transaction, bars: pl.DataFrame, timeframe: Timeframe, claimed: pl.DataFrame) -> pl.DataFrame:
     """`bars` with session, is_session_last and ts_end."""
-    calendars = locked.select("symbol", "calendar")
+    calendars = claimed.select("symbol", "calendar")
     trading = _sessions_of(transaction, calendars, bars)
     return place(bars.join(calendars, on="symbol", how="left", maintain_order="left"), timeframe, trading)
 
 
 def _with_trend_of(
-    transaction: Transaction, bars: pl.DataFrame, higher: Timeframe, locked: pl.DataFrame, starts: pl.DataFrame
+    transaction: Transaction, bars: pl.DataFrame, higher: Timeframe, claimed: pl.DataFrame, starts: pl.DataFrame
 ) -> pl.DataFrame:
     """`bars` with higher_trend: the trend of the last bar of `higher` that had closed when each bar closed."""
     columns = ("ts", "trend")
-    trend = Table(EMA_TREND, "ts")
+    trend = tables.Table(EMA_TREND, "ts")
     early = starts.with_columns(pl.col("from_ts") - pl.lit(higher.duration))
     rows = pl.concat(
         [
-            reads.read_before(transaction, trend, higher, early, columns),
-            reads.read_since(transaction, trend, higher, early, ("trend",)),
+            tables.read_before(transaction, trend, higher, early, columns),
+            tables.read_since(transaction, trend, higher, early, ("trend",)),
         ]
     )
-    return with_trend_of(bars, _placed(transaction, rows, higher, locked).select("symbol", "ts_end", "trend"))
+    return with_trend_of(bars, _placed(transaction, rows, higher, claimed).select("symbol", "ts_end", "trend"))
 
 
 def _from_the_beginning(starts: pl.DataFrame, which: pl.Expr) -> pl.DataFrame:
-    return starts.with_columns(pl.when(which).then(pl.lit(BEGINNING, UTC_TIME)).otherwise("from_ts").alias("from_ts"))
+    return starts.with_columns(
+        pl.when(which).then(pl.lit(ledger.BEGINNING, UTC_TIME)).otherwise("from_ts").alias("from_ts")
+    )
 
 
 def _seen(rows: pl.DataFrame) -> pl.DataFrame:
@@ -171,37 +170,37 @@ def refresh_computed(
     """
     outcome = Outcome()
 
-    def refresh_batch(batch: list[str]) -> None:
+    def work(batch: list[str]) -> None:
         with database.transaction() as transaction:
-            locked = work.lock_pending(transaction, node.name, timeframe, batch, everything=everything)
-            if locked.is_empty():
+            claimed = ledger.claim(transaction, node.name, timeframe, batch, everything=everything)
+            if claimed.is_empty():
                 return
-            computed = compute(transaction, node, timeframe, locked)
-            past, recomputed = _past(locked, computed.rows, node.table.time)
-            changes, flipped = writes.write_computed(
+            computed = compute(transaction, node, timeframe, claimed)
+            past, recomputed = _past(claimed, computed.rows, node.table.time)
+            changes, flipped = tables.write_computed(
                 transaction, node.table, timeframe, computed.rows, computed.starts, past
             )
             if computed.states is not None:
-                writes.write_computed(transaction, node.states, timeframe, computed.states, computed.starts)
-                writes.thin_out(transaction, node.states, timeframe, locked["symbol"], NEWEST_STATES, STATE_EVERY)
+                tables.write_computed(transaction, node.states, timeframe, computed.states, computed.starts)
+                tables.thin_out(transaction, node.states, timeframe, claimed["symbol"], NEWEST_STATES, STATE_EVERY)
             _report_impact(transaction, node.table.flips, timeframe, recomputed, flipped)
             results = (
-                locked.select("symbol")
+                claimed.select("symbol")
                 .join(changes.select("symbol", "changed_from"), on="symbol", how="left")
                 .join(computed.seen, on="symbol", how="left")
                 .with_columns(
                     pl.lit(None, UTC_TIME).alias(name) for name in ("checked_through", "dirty_from", "dirty_end")
                 )
             )
-            work.complete(transaction, node.name, timeframe, results, node.code_version)
+            ledger.complete(transaction, node.name, timeframe, results, node.code_version)
             if node.name == STRATEGY:
-                _measure_latency(transaction, timeframe, locked, computed.seen)
-        outcome.add_done(locked["symbol"])
+                _measure_latency(transaction, timeframe, claimed, computed.seen)
+        outcome.add_done(claimed["symbol"])
         outcome.add_written(changes)
         outcome.recomputed += int(recomputed["recomputed"].sum())
         outcome.flipped += int(flipped["flipped"].sum())
 
-    _in_batches(database, node.name, timeframe, symbols, now, refresh_batch, outcome, everything=everything)
+    _in_batches(database, node.name, timeframe, symbols, now, work, outcome, everything=everything)
     return outcome
 
 
@@ -211,30 +210,30 @@ def _in_batches(
     timeframe: Timeframe,
     symbols: Sequence[str],
     now: datetime,
-    process: Callable[[list[str]], None],
+    work: Callable[[list[str]], None],
     outcome: Outcome,
     *,
     everything: bool,
 ) -> None:
-    """Call `process` for the pending ones of `symbols`, a bounded number of rows at a time; isolate what fails."""
+    """Do `work` for the pending ones of `symbols`, a bounded number of rows at a time; quarantine what fails in it."""
 
-    def attempt(batch: list[str]) -> None:
-        errors = in_halves(batch, process)
+    def process(batch: list[str]) -> None:
+        errors = bisect(batch, work)
         if errors:
             with database.transaction() as transaction:
-                work.fail(transaction, asset, timeframe, errors, now)
+                ledger.fail(transaction, asset, timeframe, errors, now)
             outcome.errors.update(errors)
 
     for batch in _batches(database, asset, timeframe, symbols, everything=everything):
-        attempt(batch)
+        process(batch)
         if everything:
-            take_up_locked(batch, outcome, attempt)
+            retry_locked(batch, outcome, process)
 
 
-def _measure_latency(transaction: Transaction, timeframe: Timeframe, locked: pl.DataFrame, seen: pl.DataFrame) -> None:
+def _measure_latency(transaction: Transaction, timeframe: Timeframe, claimed: pl.DataFrame, seen: pl.DataFrame) -> None:
     """Note how long after its close the newest bar has reached the end of the chain, in series that go on."""
     moved = (
-        locked.join(seen.select("symbol", newest="last_ts"), on="symbol")
+        claimed.join(seen.select("symbol", newest="last_ts"), on="symbol")
         .filter(pl.col("newest") > pl.col("last_ts"))
         .group_by("calendar", ts="newest")
         .agg(series=pl.len().cast(pl.Int64))
@@ -247,13 +246,13 @@ def _measure_latency(transaction: Transaction, timeframe: Timeframe, locked: pl.
     latency.record(transaction, timeframe, closed.group_by("bucket_end").agg(pl.col("series").sum()))
 
 
-def _past(locked: pl.DataFrame, rows: pl.DataFrame, time: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _past(claimed: pl.DataFrame, rows: pl.DataFrame, time: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Series whose input changed in the past, and how many of the new `rows` are not new.
 
     The first frame has symbol, from_ts, last_ts; the second symbol, recomputed. A series that is computed from the
     beginning, for new code or because a person asked for it, has no part in this: nothing was revised.
     """
-    past = locked.filter(pl.col("from_ts") > BEGINNING, pl.col("from_ts") <= pl.col("last_ts")).select(
+    past = claimed.filter(pl.col("from_ts") > ledger.BEGINNING, pl.col("from_ts") <= pl.col("last_ts")).select(
         "symbol", "from_ts", "last_ts"
     )
     old = rows.join(past, on="symbol").filter(pl.col(time).is_between("from_ts", "last_ts"))
@@ -276,8 +275,8 @@ def _report_impact(
         impact.select(
             "symbol",
             "recomputed",
-            crossovers=pl.col("flipped") if flips == CROSSOVERS else nothing,
-            trades=pl.col("flipped") if flips == TRADES else nothing,
+            crossovers=pl.col("flipped") if flips == tables.CROSSOVERS else nothing,
+            trades=pl.col("flipped") if flips == tables.TRADES else nothing,
         ),
     )
 
@@ -291,54 +290,54 @@ def refresh_rolled_up(
     """
     outcome = Outcome()
 
-    def refresh_batch(batch: list[str]) -> None:
+    def work(batch: list[str]) -> None:
         with database.transaction() as transaction:
-            locked = work.lock_pending(transaction, OHLC, timeframe, batch, everything=everything)
-            if locked.is_empty():
+            claimed = ledger.claim(transaction, OHLC, timeframe, batch, everything=everything)
+            if claimed.is_empty():
                 return
-            bars = reads.read_since(
-                transaction, BARS, timeframe.source, locked.select("symbol", "from_ts"), BARS.values
+            bars = tables.read_since(
+                transaction, tables.BARS, timeframe.source, claimed.select("symbol", "from_ts"), tables.BARS.values
             )
-            trading = _sessions_of(transaction, locked, bars)
+            trading = _sessions_of(transaction, claimed, bars)
             closed, still_open = roll_up(
-                bars.join(locked.select("symbol", "calendar"), on="symbol", maintain_order="left"),
+                bars.join(claimed.select("symbol", "calendar"), on="symbol", maintain_order="left"),
                 timeframe,
                 trading,
-                locked.select("symbol", "complete_through"),
+                claimed.select("symbol", "complete_through"),
             )
-            changes = writes.write_bars(transaction, timeframe, closed)
-            _, recomputed = _past(locked, closed, BARS.time)
+            changes = tables.write_bars(transaction, timeframe, closed)
+            _, recomputed = _past(claimed, closed, tables.BARS.time)
             _report_impact(
                 transaction, None, timeframe, recomputed, flipped=recomputed.clear().rename({"recomputed": "flipped"})
             )
             results = (
-                locked.select("symbol", checked_through="complete_through")
+                claimed.select("symbol", checked_through="complete_through")
                 .join(changes.select("symbol", "changed_from"), on="symbol", how="left")
                 .join(_seen(closed), on="symbol", how="left")
                 .join(still_open.rename({"bucket": "dirty_from", "bucket_end": "dirty_end"}), on="symbol", how="left")
             )
-            work.complete(transaction, OHLC, timeframe, results, CODE_VERSION)
-        outcome.add_done(locked["symbol"])
+            ledger.complete(transaction, OHLC, timeframe, results, CODE_VERSION)
+        outcome.add_done(claimed["symbol"])
         outcome.add_written(changes)
         outcome.recomputed += int(recomputed["recomputed"].sum())
         outcome.corrected += int(changes["corrected"].sum())
 
-    _in_batches(database, OHLC, timeframe, symbols, now, refresh_batch, outcome, everything=everything)
+    _in_batches(database, OHLC, timeframe, symbols, now, work, outcome, everything=everything)
     return outcome
 
 
-def _sessions_of(transaction: Transaction, locked: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
+def _sessions_of(transaction: Transaction, claimed: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
     low, high = bars.select(pl.col("ts").min().alias("low"), pl.col("ts").max().alias("high")).row(0)
     if low is None:
-        low = high = BEGINNING
-    return sessions.between(transaction, locked["calendar"].unique().to_list(), low, high)
+        low = high = ledger.BEGINNING
+    return sessions.between(transaction, claimed["calendar"].unique().to_list(), low, high)
 
 
 def _batches(
     database: Database, asset: str, timeframe: Timeframe, symbols: Sequence[str], *, everything: bool
 ) -> list[list[str]]:
     with database.transaction() as transaction:
-        pending = work.pending(transaction, asset, timeframe, symbols, everything=everything)
+        pending = ledger.pending(transaction, asset, timeframe, symbols, everything=everything)
     source_minutes = (timeframe.source if asset == OHLC else timeframe).minutes
     span = pl.col("input_last") - pl.max_horizontal("since", "input_first")
     # An upper bound: it takes every market for one that never closes.

@@ -1,47 +1,75 @@
-"""Fetched bars: ask the provider for what has closed, store it, and account for what came of it."""
+"""Fetched bars: ask the providers for what has closed and is missing, and store it. How it is stored is not here."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import polars as pl
 
+from ema_assets.config.settings import Settings
+from ema_assets.config.watchlist import Watchlist
 from ema_assets.market import gaps
-from ema_assets.market.calendars import LOOK_BACK, last_closed
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.errors import ConfigurationError, ProviderError, ProviderUnavailable, RateLimited, Unauthorized
 from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.providers.base import BarRequest, Provider
-from ema_assets.providers.http import Unreachable
+from ema_assets.providers.fetching.base import BarRequest, ProviderClient
+from ema_assets.providers.http.refusals import Unreachable
 from ema_assets.refresh.answers import Answer, Extent
-from ema_assets.refresh.isolate import in_halves
+from ema_assets.refresh.isolate import bisect
 from ema_assets.refresh.outcome import Outcome, batches
+from ema_assets.refresh.plan import PublicationDelays, closed_bars
 from ema_assets.refresh.store_answer import store_bars
-from ema_assets.store import provider_state, quality, sessions
+from ema_assets.store import ledger, provider_state, quality, sessions
 from ema_assets.store.database import Database
-from ema_assets.store.ledger import work
 
-# Makes a client of the provider of that name; None stands for the configured one.
-OpenProvider = Callable[[str | None], Provider]
+# Makes a client of the provider of that name; None stands for the default one.
+OpenProvider = Callable[[str | None], ProviderClient]
 
 # No series is asked more often than this for its gaps.
 MOST_GAP_ROUNDS = 5
 GAP_PAUSE_AFTER_FAILURE = timedelta(minutes=30)
 
-# Bars asked for and held at a time: bounds memory whatever the number of series.
-BARS_A_BATCH = 400_000
-BARS_A_TRANSACTION = 100_000
+# Bars asked for and kept in memory at a time: bounds memory whatever the number of series.
+BARS_PER_BATCH = 400_000
+BARS_PER_TRANSACTION = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class FetchRules:
-    """How far back a new series reaches, per fetched timeframe in days, and how long the provider needs to publish."""
+    """How bars are asked for.
 
-    history_days: dict[Timeframe, int]
-    publication_delay: timedelta = timedelta(0)
+    Attributes:
+        history_days: per fetched timeframe, how many days a new series reaches back.
+        publication_delays: per provider, how long after its close a bar is asked for at the earliest.
+        settling_times: per provider, how long after its close a bar may still change.
+
+    None stands for the default provider. A provider that is in neither publishes at once and changes nothing later.
+    """
+
+    history_days: Mapping[Timeframe, int]
+    publication_delays: PublicationDelays = field(default_factory=dict)
+    settling_times: Mapping[str | None, timedelta] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, settings: Settings, watched: Watchlist) -> "FetchRules":
+        """The rules that the settings make for the providers of the watchlist."""
+        used = {each.provider for each in watched.instruments if each.is_fetched}
+        return cls(
+            watched.history_days,
+            {name: delay for name, delay in settings.publication_delays.items() if name in used},
+            {name: time for name, time in settings.settling_times.items() if name in used},
+        )
+
+    def overlaps(self, timeframe: Timeframe) -> pl.DataFrame:
+        """How far before the last stored bar a request begins, where it is not the timeframe's: provider, overlap."""
+        longer = {name: time for name, time in self.settling_times.items() if time > timeframe.fetched.overlap}
+        return pl.DataFrame(
+            {"provider": list(longer), "overlap": list(longer.values())},
+            schema={"provider": pl.String(), "overlap": pl.Duration("us")},
+        )
 
 
 def plan_requests(
@@ -58,8 +86,8 @@ def plan_requests(
     Args:
         state: symbol, calendar, provider, checked_through, first_ts, next_attempt_at of the series considered.
         timeframe: a fetched one.
-        closed: calendar, ts_end of the last bar that closed.
-        rules: the depth of a new series.
+        closed: calendar, provider, ts_end of the last bar that can be asked for.
+        rules: the depth of a new series, and the overlaps.
         now: UTC.
         everything: ask for the whole depth again, also of series that are fresh or are pausing after a failure.
     """
@@ -73,10 +101,11 @@ def plan_requests(
         .then(pl.lit(beginning, UTC_TIME))
         .when(pl.lit(everything))
         .then(pl.min_horizontal(pl.lit(beginning, UTC_TIME), pl.col("first_ts") - pl.lit(timeframe.fetched.label_lead)))
-        .otherwise(pl.col("checked_through") - timeframe.fetched.overlap)
+        .otherwise(pl.col("checked_through") - pl.col("overlap").fill_null(timeframe.fetched.overlap))
     )
     return (
-        state.join(closed.select("calendar", "ts_end"), on="calendar", how="inner", maintain_order="left")
+        _until(state, closed)
+        .join(rules.overlaps(timeframe), on="provider", how="left", nulls_equal=True, maintain_order="left")
         .filter(pl.lit(everything) | is_stale)
         .select("symbol", "calendar", "provider", start=start, end="ts_end")
         .filter(pl.col("start") < pl.col("end"))
@@ -86,19 +115,19 @@ def plan_requests(
 
 
 def plan_gaps(due: pl.DataFrame, plan: pl.DataFrame, timeframe: Timeframe, closed: pl.DataFrame) -> pl.DataFrame:
-    """Which gaps to ask for beside `plan`: symbol, calendar, provider, start, end, round, rows; a symbol once a round.
+    """Which gaps to ask for beside `plan`: symbol, calendar, provider, start, end, round, rows.
 
-    `due` has symbol, calendar, provider, first_ts, last_ts. What `plan` asks for anyway is left out. A few stored bars
-    on both sides are asked for as well, up to the last one `closed` (calendar, ts_end): they tell whether the gap would
-    be filled on another scale, after a split, and hold a vendor's label of a day, which lies before the open.
+    A symbol occurs once per round. `due` has symbol, calendar, provider, first_ts, last_ts. What `plan` asks for anyway
+    is left out. A few stored bars on both sides are asked for as well, up to the last one `closed` (calendar, provider,
+    ts_end): they tell whether the gap would be filled on another scale, after a split, and hold a vendor's label of a
+    day, which lies before the open.
     """
     wanted = due.select(
         "symbol", "calendar", "provider", start="first_ts", end=pl.col("last_ts") + pl.lit(timeframe.duration)
     ).join(plan.select("symbol", planned="start"), on="symbol", how="left")
     apart = wanted.filter((pl.col("start") < pl.col("planned")).fill_null(True)).drop("planned")
     return (
-        gaps.clusters(apart, timeframe.fetched.gaps_apart, MOST_GAP_ROUNDS)
-        .join(closed.select("calendar", "ts_end"), on="calendar")
+        _until(gaps.clusters(apart, timeframe.fetched.gaps_apart, MOST_GAP_ROUNDS), closed)
         .with_columns(
             pl.col("start") - timeframe.fetched.gap_margin,
             pl.min_horizontal(pl.col("end") + timeframe.fetched.gap_margin, "ts_end").alias("end"),
@@ -125,11 +154,9 @@ def refresh_fetched(
     fetched again as a whole. One symbol's failure costs only that symbol: it is in `errors` and in the ledger, with the
     time of its next attempt. A provider that does not answer at all is left alone for a while, by every run.
     """
-    closed_by = now - rules.publication_delay
     with database.transaction() as transaction:
-        state = work.fetch_state(transaction, timeframe, symbols)
-        recent = sessions.in_use(transaction, now - LOOK_BACK, now)
-        closed = last_closed(recent, timeframe, closed_by)
+        state = ledger.fetch_state(transaction, timeframe, symbols)
+        closed = closed_bars(transaction, now, rules.publication_delays, timeframes=[timeframe])
         plan = plan_requests(state, timeframe, closed, rules, now, everything=everything)
         gap_plan = plan_gaps(quality.due_gaps(transaction, timeframe, symbols, now), plan, timeframe, closed)
     whole = plan_requests(state, timeframe, closed, rules, now, everything=True)
@@ -199,7 +226,7 @@ class _Fetching:
             self._outcome.calls += provider.calls
             await provider.aclose()
 
-    async def _probe(self, provider: Provider, plan: pl.DataFrame) -> pl.DataFrame:
+    async def _probe(self, provider: ProviderClient, plan: pl.DataFrame) -> pl.DataFrame:
         """Ask a provider that did not answer last time for one series first; return what is left of `plan`."""
         with self._database.transaction() as transaction:
             breaker = provider_state.breaker(transaction, provider.name)
@@ -222,13 +249,13 @@ class _Fetching:
         doubted = [] if self._suspects is None else self._suspects["symbol"].to_list()
         return ~pl.col("symbol").is_in([*doubted, *self._outcome.errors])
 
-    async def _fetch(self, provider: Provider, plan: pl.DataFrame, extent: Extent) -> None:
+    async def _fetch(self, provider: ProviderClient, plan: pl.DataFrame, extent: Extent) -> None:
         if plan.is_empty():
             return
         with self._database.transaction() as transaction:
             calendars = plan["calendar"].unique().to_list()
             trading = sessions.between(transaction, calendars, _earliest(plan), self._now)
-        for batch in batches(plan, BARS_A_BATCH):
+        for batch in batches(plan, BARS_PER_BATCH):
             if self._dead is not None:
                 # Each batch would try in vain for half a minute.
                 self._fail(dict.fromkeys(batch, self._dead), extent)
@@ -241,7 +268,7 @@ class _Fetching:
             await self._fetch_batch(provider, requests, trading, extent)
 
     async def _fetch_batch(
-        self, provider: Provider, requests: Sequence[BarRequest], trading: pl.DataFrame, extent: Extent
+        self, provider: ProviderClient, requests: Sequence[BarRequest], trading: pl.DataFrame, extent: Extent
     ) -> None:
         """Fetch and store one batch; when the provider answers none of it, let it be left alone for a while."""
         waiting: list[pl.DataFrame] = []
@@ -249,27 +276,27 @@ class _Fetching:
         errors: dict[str, ProviderError] = {}
 
         def store() -> None:
-            # Bars of a series whose last page has not come yet stay behind: progress is committed a series at a time.
-            held = pl.concat(waiting) if waiting else pl.DataFrame(schema=BAR_SCHEMA)
+            # Bars of a series whose last page has not come yet stay behind: progress is committed series by series.
+            received = pl.concat(waiting) if waiting else pl.DataFrame(schema=BAR_SCHEMA)
             complete = pl.col("symbol").is_in([request.instrument.symbol for request in ready])
-            bars = held.filter(complete)
+            bars = received.filter(complete)
 
             def store_part(symbols: list[str]) -> None:
                 answered = [request for request in ready if request.instrument.symbol in set(symbols)]
                 part = bars.filter(pl.col("symbol").is_in(symbols))
                 self._store(part, answered, trading, provider.name, extent)
 
-            spoiled = in_halves([request.instrument.symbol for request in ready], store_part)
-            if spoiled:
-                self._fail(spoiled, extent)
-            waiting[:] = [held.filter(~complete)]
+            poison = bisect([request.instrument.symbol for request in ready], store_part)
+            if poison:
+                self._fail(poison, extent)
+            waiting[:] = [received.filter(~complete)]
             ready.clear()
 
         async for part in provider.fetch(requests):
             waiting.append(part.bars)
             ready.extend(part.completed)
             errors.update({failure.request.instrument.symbol: failure.error for failure in part.failures})
-            if ready and sum(frame.height for frame in waiting) >= BARS_A_TRANSACTION:
+            if ready and sum(frame.height for frame in waiting) >= BARS_PER_TRANSACTION:
                 store()
         if ready:
             store()
@@ -312,7 +339,7 @@ class _Fetching:
                 trading,
                 self._now,
             )
-            work.fail(transaction, OHLC, self._timeframe, stored.refused, self._now)
+            ledger.fail(transaction, OHLC, self._timeframe, stored.refused, self._now)
         left_out = {*stored.suspected["symbol"], *stored.refused}
         outcome = self._outcome
         outcome.add_done(symbol for symbol in asked["symbol"] if symbol not in left_out)
@@ -333,7 +360,7 @@ class _Fetching:
                 until = gaps.next_due_time(self._now + GAP_PAUSE_AFTER_FAILURE)
                 quality.postpone_gaps(transaction, self._timeframe, list(errors), until)
             else:
-                work.fail(transaction, OHLC, self._timeframe, errors, self._now, self._dead_until)
+                ledger.fail(transaction, OHLC, self._timeframe, errors, self._now, self._dead_until)
         self._outcome.errors.update(errors)
 
 
@@ -347,6 +374,12 @@ def _outage(errors: Sequence[ProviderError], least_down: int) -> ProviderError |
             return error
     down = [error for error in errors if isinstance(error, ProviderUnavailable)]
     return down[0] if len(errors) == len(down) >= least_down else None
+
+
+def _until(series: pl.DataFrame, closed: pl.DataFrame) -> pl.DataFrame:
+    """`series` (calendar, provider, …) with `ts_end`, up to where each can be asked for; without those that cannot."""
+    last = closed.select("calendar", "provider", "ts_end")
+    return series.join(last, on=["calendar", "provider"], how="inner", nulls_equal=True, maintain_order="left")
 
 
 def _earliest(plan: pl.DataFrame) -> datetime:

@@ -1,7 +1,7 @@
 """The graph of assets: bars, the signals that were found, the strategies that are configured. Built, never stored here.
 
-Every process builds it from the same declarations and the same watchlist; `operations.sync_watchlist` brings it into
-the database, by which the ledger knows what a change makes dirty.
+Every process builds it from the same declarations and the same watchlist; `watch.sync` brings it into the database, by
+which the ledger knows what a change makes dirty.
 """
 
 import hashlib
@@ -18,21 +18,14 @@ from ema_assets.market import rollups
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
 from ema_assets.model.declarations import Column, Param, Params, problems_with_reads
 from ema_assets.model.errors import WatchlistError, did_you_mean
-from ema_assets.model.schemas import ASSET_INPUT_SCHEMA, ASSET_SCHEMA
 from ema_assets.model.symbols import SEEDS
 from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.signals.declaration import Signal
 from ema_assets.signals.discovery import discover
-from ema_assets.store.tables.table import BARS as BAR_TABLE
-from ema_assets.store.tables.table import CROSSOVERS, TRADES, Table
+from ema_assets.store import tables
+from ema_assets.store.tables import Table
 from ema_assets.strategies import variant as variants
-from ema_assets.strategies.trade_columns import (
-    BAR_NUMBER,
-    ENTRY_TIME,
-    OPEN_TRADES,
-    STATE_COLUMNS,
-    TRADE_COLUMNS,
-)
+from ema_assets.strategies.trade_columns import BAR_NUMBER, ENTRY_TIME, STATE_COLUMNS, TRADE_COLUMNS
 from ema_assets.strategies.variant import Variant
 from ema_assets.strategies.watchlist_rows import parse_variants
 
@@ -60,14 +53,15 @@ class Node:
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        """Its own table, and of a strategy the one of its states."""
+        """The tables that it is stored in: its own, and of a strategy the one of its states."""
+        if self.name == OHLC:
+            return (tables.STORED_BARS,)
         return (self.table,) if self.variant is None else (self.table, self.states)
 
     @property
     def states(self) -> Table:
         """Where a strategy keeps what it goes on from."""
-        description = f"What {self.name} goes on from: its state just after some of the bars."
-        return Table(f"{self.name}_state", "ts", (*STATE_COLUMNS, BAR_NUMBER), description)
+        return Table(f"{self.name}_state", "ts", (*STATE_COLUMNS, BAR_NUMBER))
 
     def touches(self, tables: Collection[str]) -> bool:
         """True when one of its tables is among those named."""
@@ -94,9 +88,9 @@ class Node:
 
 BARS = Node(
     name=OHLC,
-    table=BAR_TABLE,
+    table=tables.BARS,
     reads={},
-    columns=(_BAR_TS, *BAR_TABLE.columns),
+    columns=(_BAR_TS, *tables.BARS.columns),
     code_version=rollups.CODE_VERSION,
     description="Closed OHLC bars of every symbol and timeframe.",
     group="bars",
@@ -154,7 +148,7 @@ class Graph:
         """Asset and is_on, for the ledger."""
         return pl.DataFrame(
             {"asset": list(self.nodes), "is_on": [name not in self.off for name in self.nodes]},
-            schema=ASSET_SCHEMA,
+            schema={"asset": pl.String(), "is_on": pl.Boolean()},
         )
 
     def inputs(self) -> pl.DataFrame:
@@ -164,7 +158,8 @@ class Graph:
             for node in self.nodes.values()
             for asset, timeframe, source, source_timeframe, is_main in node.inputs()
         ]
-        return pl.DataFrame(rows, schema=ASSET_INPUT_SCHEMA, orient="row")
+        names = ("asset", "timeframe", "reads", "reads_timeframe")
+        return pl.DataFrame(rows, schema={**dict.fromkeys(names, pl.String()), "is_main": pl.Boolean()}, orient="row")
 
 
 def configured(settings: Settings) -> Graph:
@@ -223,8 +218,8 @@ def _params(watched: Watchlist, signals: Mapping[str, Signal]) -> dict[str, Para
         for key, value in values.items():
             _check_param(f"{watched.where}: signals.{name}", key, value, signal.params)
         found[name] = {**signal.defaults, **values}
-        if (complaint := signal.check(found[name])) is not None:
-            raise WatchlistError(f"{watched.where}: signals.{name}: {complaint}")
+        if (conflict := signal.check(found[name])) is not None:
+            raise WatchlistError(f"{watched.where}: signals.{name}: {conflict}")
     return found
 
 
@@ -237,17 +232,16 @@ def _check_param(where: str, key: str, value: Any, params: Mapping[str, Param]) 
 
 
 def _signal(signal: Signal, params: Params) -> Node:
+    table = Table(
+        signal.name,
+        "ts",
+        signal.columns,
+        flips=tables.CROSSOVERS if signal.name == EMA_TREND else None,
+        comment=signal.description.partition("\n")[0],
+    )
     return Node(
         name=signal.name,
-        table=Table(
-            signal.name,
-            "ts",
-            signal.columns,
-            signal.description,
-            derived=signal.derived,
-            indexes=signal.indexes,
-            flips=CROSSOVERS if signal.name == EMA_TREND else None,
-        ),
+        table=table if signal.converged_after is None else tables.converging(table, signal.converged_after),
         reads=signal.reads,
         columns=(_TS, *signal.columns),
         code_version=signal.code_version(params),
@@ -261,26 +255,24 @@ def _signal(signal: Signal, params: Params) -> Node:
 def _strategy(variant: Variant) -> Node:
     rule = variant.rule
     options = "".join(f", {name} {value}" for name, value in variant.params.items())
-    description = (
-        f"Trades of the {rule.title} strategy, one row per trade. {rule.description} The open trade is marked to "
-        "the last close.\n\n"
-        f"Side {variant.side}, filled at the {variant.fill.replace('_', ' ')}, costs of {variant.cost_bps:g} basis "
-        f"points per side{options}. An example of a rule, not advice."
-    )
     return Node(
         name=variant.name,
         table=Table(
             variant.name,
             ENTRY_TIME,
             tuple(column for column in TRADE_COLUMNS if column.name != ENTRY_TIME),
-            description,
-            indexes=(OPEN_TRADES,),
-            flips=TRADES,
+            flips=tables.TRADES,
+            comment="One row per trade; the open trade has no exit and is marked to the last close.",
         ),
         reads=variants.reads(variant),
         columns=TRADE_COLUMNS,
         code_version=variants.code_version(variant),
-        description=description,
+        description=(
+            f"Trades of the {rule.title} strategy, one row per trade. {rule.description} The open trade is marked to "
+            "the last close.\n\n"
+            f"Side {variant.side}, filled at the {variant.fill.replace('_', ' ')}, costs of {variant.cost_bps:g} basis "
+            f"points per side{options}. An example of a rule, not advice."
+        ),
         group="strategies",
         variant=variant,
     )

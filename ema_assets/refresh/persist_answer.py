@@ -8,10 +8,7 @@ from ema_assets.market.rollups import CODE_VERSION, dirty_buckets
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import BAR_SCHEMA, PRICES, UTC_TIME
 from ema_assets.refresh.answers import Storing
-from ema_assets.store import quality
-from ema_assets.store.ledger import BEGINNING, work
-from ema_assets.store.tables import reads, writes
-from ema_assets.store.tables.table import BARS
+from ema_assets.store import ledger, quality, tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ def persist(storing: Storing, checked: Checked, asked: pl.DataFrame, splits: pl.
     transaction, timeframe, source = storing.transaction, storing.timeframe, storing.answer.source
     # What the vendor no longer serves is brought to the new scale by ourselves: a cliff would be a false trade.
     leftover = _rescale_leftover_bars(storing, splits, checked.accepted)
-    quality.reject(transaction, checked.rejected, source)
+    tables.reject(transaction, checked.rejected, source)
     quality.count_skipped(transaction, checked.skipped, source)
     looked_at = pl.concat([checked.accepted, checked.rejected, checked.skipped], how="diagonal")
     quality.flag(transaction, timeframe, looked_at.select("symbol", "ts"), checked.flags)
@@ -53,7 +50,7 @@ def persist(storing: Storing, checked: Checked, asked: pl.DataFrame, splits: pl.
 def _write_bars(storing: Storing, bars: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
     """Write `bars` and their ledger rows, and mark what is computed from them; return the changes."""
     transaction, timeframe = storing.transaction, storing.timeframe
-    changes = writes.write_bars(transaction, timeframe, bars)
+    changes = tables.write_bars(transaction, timeframe, bars)
     spans = bars.group_by("symbol").agg(first_ts=pl.col("ts").min(), last_ts=pl.col("ts").max())
     completed = (
         asked.select("symbol", "calendar", "checked_through")
@@ -63,14 +60,14 @@ def _write_bars(storing: Storing, bars: pl.DataFrame, asked: pl.DataFrame) -> pl
         .join(storing.locked.select("symbol", "dirty_from", "dirty_end"), on="symbol", how="left")
         .sort("symbol")
     )
-    work.complete(transaction, OHLC, timeframe, completed, CODE_VERSION)
+    ledger.complete(transaction, OHLC, timeframe, completed, CODE_VERSION)
     changed = completed.filter(pl.col("changed_from").is_not_null())
     if timeframe.feeds and not changed.is_empty():
         # A split rescales bars older than any that was asked for.
         trading = storing.sessions_from(changed["changed_from"].min(), changed["calendar"])
         for rolled_up in timeframe.feeds:
             starts = dirty_buckets(changed.select("symbol", "calendar", "changed_from"), rolled_up, trading)
-            work.mark_dirty(transaction, OHLC, rolled_up, starts)
+            ledger.mark_dirty(transaction, OHLC, rolled_up, starts)
     return changes
 
 
@@ -78,8 +75,8 @@ def _rescale_leftover_bars(storing: Storing, splits: pl.DataFrame, accepted: pl.
     """Stored bars of the series in `splits` that the vendor did not serve, on the new scale: BAR_SCHEMA."""
     if splits.is_empty():
         return accepted.clear()
-    starts = splits.select("symbol", from_ts=pl.lit(BEGINNING, UTC_TIME))
-    stored = reads.read_since(storing.transaction, BARS, storing.timeframe, starts, BARS.values)
+    starts = splits.select("symbol", from_ts=pl.lit(ledger.BEGINNING, UTC_TIME))
+    stored = tables.read_since(storing.transaction, tables.BARS, storing.timeframe, starts, tables.BARS.values)
     return (
         stored.join(accepted, on=["symbol", "ts"], how="anti")
         .join(splits.select("symbol", "ratio", "last_ts"), on="symbol")

@@ -1,49 +1,98 @@
-"""From the ledger and the calendars to what should run now."""
+"""From the ledger, the calendars and the providers' delays to what should run now. Asks no provider."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 import polars as pl
 
 from ema_assets.market.calendars import LOOK_BACK, last_closed, next_close
+from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.refresh.runs import PlannedRun
-from ema_assets.store import sessions
+from ema_assets.store import ledger, sessions
 from ema_assets.store.database import Transaction
-from ema_assets.store.ledger import BEGINNING, staleness, summary
+
+# Per provider, how long after its close a bar can be asked for; None stands for the default provider.
+PublicationDelays = Mapping[str | None, timedelta]
+NO_DELAYS: PublicationDelays = MappingProxyType({})
+
+# A bar that can be asked for within this time after a schedule's tick belongs to that tick: its run waits for the rest
+# of the delay. A bar with a longer delay belongs to the sweep, or to a later tick.
+SCHEDULE_REACH = timedelta(seconds=30)
+
+_CLOSED_SCHEMA = {
+    "calendar": pl.String(),
+    "provider": pl.String(),
+    "timeframe": pl.String(),
+    "ts": UTC_TIME,
+    "ts_end": UTC_TIME,
+    "published_at": UTC_TIME,
+}
 
 
-def closed_bars(transaction: Transaction, now: datetime) -> pl.DataFrame:
-    """The last closed bar of every calendar in use and every timeframe: calendar, timeframe, ts, ts_end."""
-    recent = sessions.in_use(transaction, now - LOOK_BACK, now)
-    return pl.concat(
-        last_closed(recent, timeframe, now).select(
-            "calendar", pl.lit(timeframe.value).alias("timeframe"), "ts", "ts_end"
-        )
-        for timeframe in ORDER
-    )
+def closed_bars(
+    transaction: Transaction,
+    now: datetime,
+    delays: PublicationDelays = NO_DELAYS,
+    *,
+    ahead: timedelta = timedelta(0),
+    timeframes: Iterable[Timeframe] = ORDER,
+) -> pl.DataFrame:
+    """The last bar that can be asked for, per calendar and provider in use and timeframe.
 
-
-def stale_on_close(transaction: Transaction, timeframe: Timeframe, now: datetime) -> pl.DataFrame:
-    """Series of `timeframe` for the schedule that fires at its closes: what is stale, and rolled-up bars about to be.
-
-    Columns: symbol, timeframe, reason, since.
+    It has closed at `now`, and the publication delay of its provider is over, or will be within `ahead`. Columns:
+    calendar, provider (null for the default one), timeframe, ts, ts_end, published_at (when the delay is over).
     """
-    closed = closed_bars(transaction, now).filter(pl.col("timeframe") == timeframe.value)
+    recent = sessions.in_use(transaction, now - LOOK_BACK, now)
+    markets = sessions.markets(transaction)
+    by_delay: dict[timedelta, set[str | None]] = {}
+    for provider in markets["provider"].unique():
+        by_delay.setdefault(delays.get(provider, timedelta(0)), set()).add(provider)
+    parts = [pl.DataFrame(schema=_CLOSED_SCHEMA)]
+    for timeframe in timeframes:
+        for delay, providers in by_delay.items():
+            closed = last_closed(recent, timeframe, now - max(delay - ahead, timedelta(0)))
+            mine = markets.filter(pl.col("provider").is_in(list(providers), nulls_equal=True))
+            parts.append(
+                mine.join(closed, on="calendar").select(
+                    "calendar",
+                    "provider",
+                    pl.lit(timeframe.key).alias("timeframe"),
+                    "ts",
+                    "ts_end",
+                    published_at=pl.col("ts_end") + delay,
+                )
+            )
+    return pl.concat(parts)
+
+
+def stale_on_close(
+    transaction: Transaction, timeframe: Timeframe, now: datetime, delays: PublicationDelays = NO_DELAYS
+) -> pl.DataFrame:
+    """Series of `timeframe` for the schedule that fires at its closes: what is stale, and what is about to be.
+
+    About to be stale are bars whose publication delay ends within SCHEDULE_REACH, and rolled-up bars whose last 5m bars
+    are still to come. Columns: symbol, timeframe, reason, since.
+    """
+    closed = closed_bars(transaction, now, delays, ahead=SCHEDULE_REACH, timeframes=[timeframe])
     columns = ("symbol", "timeframe", "reason", "since")
-    stale = staleness.stale(transaction, closed, now).filter(pl.col("timeframe") == timeframe.value).select(columns)
+    stale = ledger.stale(transaction, closed, now).filter(pl.col("timeframe") == timeframe.key).select(columns)
     if timeframe.is_fetched:
         return stale
-    expected = staleness.expected_rollups(transaction, closed, now)
+    expected = ledger.expected_rollups(transaction, closed, now)
     return pl.concat([stale, expected.with_columns(pl.lit("bar closed").alias("reason")).select(columns)])
 
 
-def stale_for_sweep(transaction: Transaction, now: datetime, grace: timedelta) -> pl.DataFrame:
-    """Everything stale that the schedules will not see to: asset, symbol, timeframe, reason, since, failures.
+def stale_for_sweep(
+    transaction: Transaction, now: datetime, grace: timedelta, delays: PublicationDelays = NO_DELAYS
+) -> pl.DataFrame:
+    """Everything stale that the schedules do not take: asset, symbol, timeframe, reason, since, failures.
 
-    A bar that closed less than `grace` ago belongs to its schedule, unless the series has never been asked for.
+    A bar that closed less than `grace` ago belongs to its schedule, unless the series has never been asked for. With a
+    `grace` of SCHEDULE_REACH or less no bar is left to a schedule that did not take it.
     """
-    stale = staleness.stale(transaction, closed_bars(transaction, now), now)
+    stale = ledger.stale(transaction, closed_bars(transaction, now, delays), now)
     fresh_close = (pl.col("reason") == "bar closed") & (pl.col("failures") == 0) & (pl.col("since") > now - grace)
     return stale.filter(~fresh_close)
 
@@ -55,15 +104,13 @@ def next_closes(transaction: Transaction, timeframe: Timeframe, now: datetime) -
 
 
 def sentences(stale: pl.DataFrame, planned: Sequence[PlannedRun]) -> list[str]:
-    """What would run, one line a run and, below it, for which reasons how many series of it are stale."""
+    """What would run: one line per run and, below it, for which reasons how many of its series are stale."""
     lines = []
     for run in planned:
         where = run.rectangle
         kind = "history, " if run.is_history else "missing bars, " if run.is_repair else ""
-        lines.append(
-            f"{where.timeframe.value}: {kind}one run from {where.first} to {where.last} for {run.series} series"
-        )
-        mine = stale.filter(pl.col("timeframe") == where.timeframe.value)
+        lines.append(f"{where.timeframe.key}: {kind}one run from {where.first} to {where.last} for {run.series} series")
+        mine = stale.filter(pl.col("timeframe") == where.timeframe.key)
         reasons = (
             mine.group_by("reason")
             .agg(series=pl.col("symbol").n_unique(), since=pl.col("since").min())
@@ -76,17 +123,17 @@ def sentences(stale: pl.DataFrame, planned: Sequence[PlannedRun]) -> list[str]:
 def _since(moment: datetime | None) -> str:
     if moment is None:
         return ""
-    return ", from the first bar on" if moment <= BEGINNING else f", since {moment:%Y-%m-%d %H:%M}"
+    return ", from the first bar on" if moment <= ledger.BEGINNING else f", since {moment:%Y-%m-%d %H:%M}"
 
 
 def series_sentences(transaction: Transaction, stale: pl.DataFrame) -> list[str]:
-    """Why each series of `stale` is so, a line each.
+    """Why each series of `stale` is so, one line each.
 
     Such as `AAPL|5m ohlc: bar closed, since 2026-11-25 15:35; asked up to 2026-11-25 15:30; failed 2 times: …`.
     """
     if stale.is_empty():
         return []
-    state = summary.attempts(transaction, stale["symbol"].unique().to_list())
+    state = ledger.attempts(transaction, stale["symbol"].unique().to_list())
     rows = stale.join(state, on=["asset", "symbol", "timeframe"], how="left").sort("timeframe", "symbol", "asset")
     lines = []
     for row in rows.iter_rows(named=True):

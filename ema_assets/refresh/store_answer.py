@@ -22,9 +22,8 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.account_for_gaps import account_for_gaps
 from ema_assets.refresh.answers import Answer, Extent, Stored, Storing, spans_of
 from ema_assets.refresh.persist_answer import Checked, persist
+from ema_assets.store import ledger, tables
 from ema_assets.store.database import Transaction
-from ema_assets.store.ledger import work
-from ema_assets.store.tables import reads
 
 
 def store_bars(
@@ -38,7 +37,7 @@ def store_bars(
         SchemaMismatch: when a frame has not the columns it must have.
     """
     _check(answer, trading)
-    locked = work.lock(transaction, OHLC, timeframe, sorted(answer.asked["symbol"]))
+    locked = ledger.lock(transaction, OHLC, timeframe, sorted(answer.asked["symbol"]))
     storing = Storing(transaction, timeframe, answer, trading, now, locked)
 
     validated = validate(answer.bars, timeframe, answer.asked.select("symbol", "calendar"), trading, answer.closed_by)
@@ -95,9 +94,9 @@ def _read_stored_bars(storing: Storing, accepted: pl.DataFrame) -> _StoredBars:
     spans = spans_of(accepted).filter(pl.col("symbol").is_in(known.implode()))
     within = context = pl.DataFrame(schema={"symbol": pl.String(), "ts": UTC_TIME, "close": pl.Float64()})
     if not spans.is_empty():
-        within = reads.closes_between(storing.transaction, storing.timeframe, spans)
+        within = tables.closes_between(storing.transaction, storing.timeframe, spans)
         if storing.answer.extent is not Extent.WHOLE:
-            context = reads.closes_around(storing.transaction, storing.timeframe, spans, CONTEXT_BARS)
+            context = tables.closes_around(storing.transaction, storing.timeframe, spans, CONTEXT_BARS)
     return _StoredBars(within, context)
 
 

@@ -1,24 +1,54 @@
-"""What runs wait for: rolled-up bars for their last source bar, a person's run for another that has locked a series.
+"""What runs wait for: bars to be published, rolled-up bars for their last 5m bar, and a series for another run.
 
-A rolled-up bar closes at the same moment as its last source bar, and the run of the source goes first.
+A rolled-up bar closes at the same moment as its last 5m bar, and the 5m run goes first.
 """
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from ema_assets.market.calendars import LOOK_BACK, last_closed
+import polars as pl
+
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.outcome import Outcome
-from ema_assets.store import sessions
+from ema_assets.refresh.plan import NO_DELAYS, SCHEDULE_REACH, PublicationDelays, closed_bars
+from ema_assets.store import ledger
 from ema_assets.store.database import Database
-from ema_assets.store.ledger import staleness
 
 # A 5m run takes about 10 s from the close on a laptop; what comes later is taken up by the sweep.
 LONGEST_WAIT_SECONDS = 40.0
-# A run locks a series while it works on a batch, which takes seconds.
+# Whoever has locked a series is at work on a batch, which takes seconds.
 LONGEST_LOCK_SECONDS = 120.0
 _POLL_SECONDS = 0.5
+
+
+def wait_for_publication(
+    database: Database,
+    timeframe: Timeframe,
+    symbols: Sequence[str],
+    clock: Callable[[], datetime],
+    delays: PublicationDelays,
+) -> None:
+    """Return once the bars of `timeframe` for which a schedule has launched this run can be asked for.
+
+    That is SCHEDULE_REACH after the call at the latest.
+    """
+    if not any(delays.values()):
+        return
+    now = clock()
+    with database.transaction() as transaction:
+        closed = closed_bars(transaction, now, delays, ahead=SCHEDULE_REACH, timeframes=[timeframe])
+        state = ledger.fetch_state(transaction, timeframe, symbols)
+    stale = state.join(closed, on=["calendar", "provider"], nulls_equal=True).filter(
+        pl.col("checked_through").is_null() | (pl.col("checked_through") < pl.col("ts_end"))
+    )
+    published_at = stale["published_at"].max()
+    if not isinstance(published_at, datetime):
+        return
+    deadline = time.monotonic() + SCHEDULE_REACH.total_seconds()
+    # More than once, for the machine's clock may be set while this sleeps.
+    while (left := (published_at - clock()).total_seconds()) > 0 and time.monotonic() < deadline:
+        time.sleep(left)
 
 
 def wait_for_base(
@@ -26,37 +56,34 @@ def wait_for_base(
     timeframe: Timeframe,
     symbols: Sequence[str],
     clock: Callable[[], datetime],
-    publication_delay: timedelta,
+    delays: PublicationDelays = NO_DELAYS,
 ) -> int:
-    """Wait until the source bars of the last closed bar of `timeframe` are stored; return how many series lack them.
+    """Return once the 5m bars of the last closed bar of `timeframe` are stored; how many series are still behind.
 
-    Waits LONGEST_WAIT_SECONDS at most, and not for series whose source bars fail at present.
+    Returns after LONGEST_WAIT_SECONDS at the latest. Series whose 5m bars fail at present are not waited for.
     """
     deadline = time.monotonic() + LONGEST_WAIT_SECONDS
     now = clock()
     with database.transaction() as transaction:
-        recent = sessions.in_use(transaction, now - LOOK_BACK, now)
-    closed = last_closed(recent, timeframe, now - publication_delay)
+        closed = closed_bars(transaction, now, delays, ahead=SCHEDULE_REACH, timeframes=[timeframe])
     while True:
         with database.transaction() as transaction:
-            behind = staleness.source_behind(transaction, timeframe.source, symbols, closed, now)
+            behind = ledger.source_behind(transaction, timeframe.source, symbols, closed, now)
         if behind == 0 or time.monotonic() > deadline:
             return behind
         time.sleep(_POLL_SECONDS)
 
 
-def take_up_locked(symbols: Sequence[str], outcome: Outcome, process: Callable[[list[str]], None]) -> None:
+def retry_locked(symbols: Sequence[str], outcome: Outcome, process: Callable[[list[str]], None]) -> None:
     """Process again those of `symbols` that are neither done nor failed because another run has locked them.
 
-    For what a person asked to be computed, fresh or not: the other run computes what is stale only. A series that stays
+    For what a person asked to be computed, fresh or not: the other run computes only what is stale. A series that is
     locked for longer than LONGEST_LOCK_SECONDS goes to the errors.
     """
     deadline = time.monotonic() + LONGEST_LOCK_SECONDS
     while locked := [symbol for symbol in symbols if symbol not in outcome.done and symbol not in outcome.errors]:
         if time.monotonic() > deadline:
-            reason = (
-                f"another run has locked it for {LONGEST_LOCK_SECONDS:g} s; materialize it again when that has ended"
-            )
+            reason = f"another run has locked it for {LONGEST_LOCK_SECONDS:g} s; materialize it again when it has ended"
             outcome.errors.update(dict.fromkeys(locked, reason))
             return
         time.sleep(_POLL_SECONDS)

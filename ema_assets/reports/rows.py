@@ -11,9 +11,8 @@ from ema_assets.model.schemas import KINDS
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.compute import side_by_side
 from ema_assets.refresh.graph import Graph, Node
-from ema_assets.store import sessions
+from ema_assets.store import sessions, tables
 from ema_assets.store.database import Transaction
-from ema_assets.store.tables import reads
 from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets.strategies.trade_columns import STATE_SCHEMA
 
@@ -30,7 +29,7 @@ def rows_of(
 
     Columns: symbol, the time column of the table's key, its values.
     """
-    return reads.read_range(transaction, node.table, timeframe, symbols, start, end)
+    return tables.read_range(transaction, node.table, timeframe, symbols, start, end)
 
 
 def rows_as_of(
@@ -64,7 +63,7 @@ class _AsOf:
             node = self._graph.nodes[asset]
             compute = self._signal if node.signal is not None else self._trades
             self._known[asset, timeframe] = (
-                reads.bars_as_of(self._transaction, timeframe, self._symbols, self._moment)
+                tables.bars_as_of(self._transaction, timeframe, self._symbols, self._moment)
                 if asset == OHLC
                 else compute(node, timeframe)
             )

@@ -6,11 +6,10 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from ema_assets.model.timeframes import ORDER, Timeframe
-from ema_assets.refresh.plan import closed_bars
+from ema_assets.refresh.plan import NO_DELAYS, PublicationDelays, closed_bars
 from ema_assets.store import latency as latencies
-from ema_assets.store import provider_state
+from ema_assets.store import ledger, provider_state
 from ema_assets.store.database import Transaction
-from ema_assets.store.ledger import staleness, summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +28,26 @@ class AssetStatus:
     newest_ts: datetime | None
 
 
-def by_asset(transaction: Transaction, now: datetime) -> list[AssetStatus]:
+def by_asset(transaction: Transaction, now: datetime, delays: PublicationDelays = NO_DELAYS) -> list[AssetStatus]:
     """The status of every asset and timeframe, in the order of the lineage and of the timeframes."""
-    counts = {(row["asset"], row["timeframe"]): row for row in summary.counts(transaction).iter_rows(named=True)}
-    stale = staleness.stale(transaction, closed_bars(transaction, now), now)
+    summary = {(row["asset"], row["timeframe"]): row for row in ledger.summary(transaction).iter_rows(named=True)}
+    stale = ledger.stale(transaction, closed_bars(transaction, now, delays), now)
     # A series that waits to be told to Dagster is up to date all the same.
     stale = stale.filter(pl.col("reason") != "not recorded").group_by("asset", "timeframe").agg(n=pl.len())
     stale_count = {(asset, timeframe): count for asset, timeframe, count in stale.iter_rows()}
     return [
         AssetStatus(
             asset=asset,
-            timeframe=timeframe.key,
+            timeframe=timeframe.value,
             series=row["series"],
-            stale=stale_count.get((asset, timeframe.key), 0),
+            stale=stale_count.get((asset, timeframe.value), 0),
             missing=row["never_computed"],
             failing=row["failing"],
             newest_ts=row["newest_ts"],
         )
-        for asset in summary.assets(transaction)
+        for asset in ledger.assets(transaction)
         for timeframe in ORDER
-        if (row := counts.get((asset, timeframe.key))) is not None
+        if (row := summary.get((asset, timeframe.value))) is not None
     ]
 
 
@@ -57,8 +56,8 @@ def progress(transaction: Transaction) -> dict[Timeframe, tuple[int, int]]:
 
     A series of which the provider has no bars counts as done; one that is fed from files counts once it has bars.
     """
-    counts = {timeframe: (done, series) for timeframe, done, series in summary.progress(transaction).iter_rows()}
-    return {timeframe: counts[timeframe.key] for timeframe in ORDER if timeframe.key in counts}
+    counted = {timeframe: (done, series) for timeframe, done, series in ledger.progress(transaction).iter_rows()}
+    return {timeframe: counted[timeframe.key] for timeframe in ORDER if timeframe.key in counted}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class FailureReason:
 
 def failure_reasons(transaction: Transaction) -> list[FailureReason]:
     """Why series fail at present, the commonest reason first."""
-    failing = summary.failing(transaction)
+    failing = ledger.failing(transaction)
     grouped = failing.group_by("last_error", maintain_order=True).agg(
         n=pl.len(), example=pl.format("{}|{}", "symbol", "timeframe").first()
     )
@@ -86,9 +85,7 @@ def failure_reasons(transaction: Transaction) -> list[FailureReason]:
     ]
 
 
-def without_bars(transaction: Transaction) -> list[str]:
-    """Series that the provider was asked for and has no bar of: a mistyped symbol, as a rule."""
-    return summary.without_bars(transaction)
+without_bars = ledger.without_bars
 
 
 def latency(transaction: Transaction, now: datetime) -> list[dict[str, object]]:
@@ -96,8 +93,8 @@ def latency(transaction: Transaction, now: datetime) -> list[dict[str, object]]:
 
     Each has timeframe, closes, series, p50_seconds, p99_seconds.
     """
-    by_timeframe = {row["timeframe"]: row for row in latencies.summary(transaction, now - timedelta(days=7)).to_dicts()}
-    return [by_timeframe[timeframe.key] for timeframe in ORDER if timeframe.key in by_timeframe]
+    found = {row["timeframe"]: row for row in latencies.summary(transaction, now - timedelta(days=7)).to_dicts()}
+    return [found[timeframe.value] for timeframe in ORDER if timeframe.value in found]
 
 
 def not_answering(transaction: Transaction) -> list[str]:

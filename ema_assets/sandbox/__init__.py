@@ -1,1 +1,1 @@
-"""A local exchange over synthetic bars, speaking a real vendor's wire format. Never a source of real prices."""
+"""A local exchange over synthetic bars that speaks the formats of real vendors. Never a source of real prices."""

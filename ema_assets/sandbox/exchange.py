@@ -1,6 +1,6 @@
-"""The running sandbox, and what every vendor's endpoint does with a request. How a vendor words it: alpaca.py, ….
+"""The running sandbox, and what every vendor's endpoint does with a request. How a vendor words it is in `dialects`.
 
-An answer passes the budget, the vendor's checks, the faults that are active, and is counted.
+An answer passes the budget, the vendor's checks and the active faults, and is counted.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from ema_assets.model.symbols import Instrument
@@ -25,7 +26,6 @@ from ema_assets.sandbox.market import Market
 JSON_TYPE = "application/json; charset=utf-8"
 SANDBOX_HEADER = {"X-Sandbox": "synthetic"}
 
-BINANCE_WEIGHT_PER_MINUTE = 6_000
 _BUDGET_WINDOW_SECONDS = 60.0
 _HTML = b"<html><head><title>Error</title></head><body><h1>Error</h1></body></html>"
 
@@ -72,7 +72,7 @@ class Budget:
 
     @property
     def frees_in_seconds(self) -> float:
-        """Until the oldest request counts no more; 0 when there is none."""
+        """Until the oldest request no longer counts; 0 when there is none."""
         return self._spent[0][0] + _BUDGET_WINDOW_SECONDS - time.monotonic() if self._spent else 0.0
 
     def spend(self, weight: int = 1) -> bool:
@@ -85,7 +85,10 @@ class Budget:
 
 
 class Sandbox:
-    """The handle of a running sandbox: its market, clock, faults and counters; `app.state.sandbox`."""
+    """The handle of a running sandbox: its market, clock, faults, budgets and counters; `app.state.sandbox`.
+
+    `required_keys` are a key id and a secret that a vendor which has keys wants to see; None when any will do.
+    """
 
     def __init__(
         self,
@@ -101,15 +104,17 @@ class Sandbox:
         self.clock = clock
         self.requests_per_minute = requests_per_minute
         self.required_keys = required_keys
-        self.alpaca_budget = Budget(requests_per_minute)
-        self.yahoo_budget = Budget(requests_per_minute)
-        self.binance_budget = Budget(BINANCE_WEIGHT_PER_MINUTE)
+        self.budgets: dict[str, Budget] = {}
         self.faults = Faults()
         self.stats = Stats()
 
     def set_universe(self, universe: Sequence[Instrument]) -> None:
         """Know these symbols from now on. The bars of a symbol do not depend on which others are known."""
         self.market = Market(universe, self._seed)
+
+    def budget(self, vendor: str, limit: int) -> Budget:
+        """The budget that the endpoints of `vendor` share; `limit` counts when it is asked for the first time."""
+        return self.budgets.setdefault(vendor, Budget(limit))
 
     def now(self) -> datetime:
         """The sandbox's time, aware.
@@ -221,6 +226,10 @@ class Dialect(ABC, Generic[Query]):
             self._known = {spelling: instrument for spelling, instrument in spelt.items() if spelling is not None}
             self._known_of = market
         return self._known
+
+    def routes(self) -> list[Route]:
+        """The endpoint, and those that a vendor has beside it."""
+        return [Route(self.path, self.handle)]
 
     async def handle(self, request: Request) -> Response:
         """Answer, and count the answer."""

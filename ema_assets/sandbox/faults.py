@@ -1,4 +1,4 @@
-"""Faults on demand: what they are, how one is asked for, and what it does to an answer. No HTTP; exchange.py asks here.
+"""Faults on demand: what they are, how one is asked for, and what it does to an answer. No HTTP.
 
 A fault acts on answers (`delay`, `rate_limit`, `refuse`, `server_error`, `cut_body`) or on data (`missing_symbol`,
 `late_bar`, `corrected_bar`, `split`). Each may name `symbols`, and then concerns only answers that hold one of them,
@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from ema_assets.sandbox.market import Bars
+from ema_assets.sandbox.synthetic_bars import Bars
 
 _KIND = "kind"
 _Aware = Annotated[datetime, msgspec.Meta(tz=True)]

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from ema_assets.model.declarations import Column, Index, IsBelow, Param, Params, changed_params
+from ema_assets.model.declarations import Column, Param, Params, changed_params
 
 # Everything that the file of a signal needs.
-__all__ = ["Column", "Index", "IsBelow", "Param", "Params", "Signal"]
+__all__ = ["Column", "Param", "Params", "Signal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,10 @@ class Signal:
             as is right for an average that has not had all of its first values yet.
         bars_before: how many bars before the first new one `compute` must see, as windows do; from the parameters.
         has_sessions: True when `compute` wants the column `session`: the opening time of the bar's session, UTC.
+        converged_after: after how many bars its beginning weighs less than a millionth, where that is known: until then
+            the table marks a row as `warming_up`. Needs the column `bar_number`.
         check: what is wrong with parameters that are each within their limits, in one sentence; None when nothing is.
         group: of assets, in the UI.
-        derived: columns of the table that the database derives from `columns`.
-        indexes: of the table, beside that of its key.
 
     `compute(bars, carried, params)` is pure. `bars` has symbol, ts, the columns of `reads`, `is_new` (False for those
     of `bars_before`), and `session` when wanted; sorted by symbol and ts. `carried` has symbol and `carries`, the row
@@ -51,10 +51,9 @@ class Signal:
     carries_nulls: bool = False
     bars_before: Callable[[Params], int] = lambda _: 0
     has_sessions: bool = False
+    converged_after: int | None = None
     check: Callable[[Params], str | None] = lambda _: None
     group: str = "signals"
-    derived: tuple[IsBelow, ...] = ()
-    indexes: tuple[Index, ...] = ()
 
     @property
     def defaults(self) -> Params:

@@ -17,7 +17,6 @@ from ema_assets.model.declarations import (
     problems_with_columns,
     problems_with_params,
     problems_with_reads,
-    problems_with_table,
     problems_with_texts,
 )
 from ema_assets.model.errors import ConfigurationError
@@ -149,21 +148,12 @@ def _problems(signal: Signal) -> Iterator[str]:
     problems = (
         *problems_with_texts({"description": signal.description, "version": signal.version}),
         *problems_with_columns(signal.columns, taken=_KEY_COLUMNS),
-        *_problems_of_table(signal),
         *_problems_of_carries(signal),
         *problems_with_params(signal.params),
     )
     # The functions are called with the defaults, so these are looked at first.
     for each in problems or _problems_of_functions(signal):
         yield f"signal `{signal.name}`: {each}"
-
-
-def _problems_of_table(signal: Signal) -> Iterator[str]:
-    # With columns that are wrong themselves it cannot be told.
-    if next(problems_with_columns(signal.columns), None) is None:
-        yield from problems_with_table(
-            signal.columns, signal.derived, signal.indexes, keys=("symbol", "timeframe", "ts")
-        )
 
 
 def _problems_of_carries(signal: Signal) -> Iterator[str]:

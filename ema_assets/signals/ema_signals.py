@@ -1,9 +1,9 @@
-"""Bars to EMA columns. No I/O; which rows are read and written is decided in store/ and refresh/."""
+"""Bars to EMA columns. No I/O; which rows are read and written is decided in store/ and pipeline/."""
 
 import polars as pl
 
 from ema_assets.model.symbols import SEEDS
-from ema_assets.signals.declaration import Column, IsBelow, Param, Params, Signal
+from ema_assets.signals.declaration import Column, Param, Params, Signal
 from ema_assets.signals.recurrence import Average, averaged, ema, place
 
 FAST_SPAN = 9
@@ -77,7 +77,5 @@ SIGNAL = Signal(
         )
     },
     carries=(FAST, SLOW, "bar_number"),
-    derived=(
-        IsBelow("warming_up", "bar_number", CONVERGED_AFTER_BARS, "The seed of ema_30 still weighs more than 1e-6"),
-    ),
+    converged_after=CONVERGED_AFTER_BARS,
 )

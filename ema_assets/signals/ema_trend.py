@@ -3,7 +3,7 @@
 import polars as pl
 
 from ema_assets.model.symbols import BEARISH, BULLISH, DOWN, UP
-from ema_assets.signals.declaration import Column, Index, Params, Signal
+from ema_assets.signals.declaration import Column, Params, Signal
 from ema_assets.signals.ema_signals import FAST, SLOW
 from ema_assets.signals.recurrence import is_first
 
@@ -80,12 +80,7 @@ SIGNAL = Signal(
     reads={"ema_signals": (FAST, SLOW, "bar_number")},
     columns=(
         Column("trend", "text", "up when ema_9 > ema_30, down when below, carried on when equal", choices=(UP, DOWN)),
-        Column(
-            "crossover",
-            "text",
-            "bullish or bearish on the bar where the trend flips",
-            choices=(BULLISH, BEARISH),
-        ),
+        Column("crossover", "text", "bullish or bearish on the bar where the trend flips", choices=(BULLISH, BEARISH)),
         Column("spread_pct", "float8", "(ema_9 - ema_30) / ema_30 in percent"),
         Column("bars_since_cross", "int8", "0 on a crossover, counting up from it"),
         Column("bar_number", "int8", "1 for the first bar of the series", is_nullable=False),
@@ -93,6 +88,4 @@ SIGNAL = Signal(
     compute=_compute,
     carries=("trend", "bars_since_cross"),
     carries_nulls=True,
-    # Which symbols crossed lately is asked of all series at once.
-    indexes=(Index(("ts",), only="crossover"),),
 )

@@ -34,8 +34,8 @@ class Transaction:
             self._cursor.execute(sql)
         return pl.DataFrame(self._cursor.fetch_arrow())
 
-    def use_snapshot(self) -> None:
-        """Read everything as it stands at the first statement, and write nothing. Before any other statement."""
+    def read_one_moment(self) -> None:
+        """Have all statements see the database as it was at the first one, and write nothing."""
         self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
     def execute(self, sql: str, *parameters: Any) -> None:
@@ -103,14 +103,11 @@ class Database:
                 ) from error
             raise
 
-    def check(self) -> None:
-        """Ask the server for an answer.
-
-        Raises:
-            StoreUnavailable: when there is none.
-        """
-        with self.transaction() as transaction:
-            transaction.query("SELECT 1 AS one")
+    def try_connection(self) -> None:
+        """Use the connection once, so that one that was lost meanwhile is noticed and opened anew by what follows."""
+        with suppress(StoreUnavailable), self.transaction() as transaction:
+            transaction.execute("SELECT 1 AS one")
+        self.statements = 0
 
     def close(self) -> None:
         """Close the connection; the next transaction opens a new one."""

@@ -25,7 +25,7 @@ def gaps_within(transaction: Transaction, timeframe: Timeframe, windows: pl.Data
         windows["symbol"],
         windows["start"],
         windows["end"],
-        timeframe.key,
+        timeframe.value,
     )
 
 
@@ -39,7 +39,7 @@ def replace_gaps(transaction: Transaction, timeframe: Timeframe, known: pl.DataF
             """,
             known["symbol"],
             known["first_ts"],
-            timeframe.key,
+            timeframe.value,
         )
     if now_known.is_empty():
         return
@@ -49,7 +49,7 @@ def replace_gaps(transaction: Transaction, timeframe: Timeframe, known: pl.DataF
             INSERT INTO market.bar_gap (symbol, timeframe, {_GAP_COLUMNS})
             SELECT symbol, $1, {_GAP_COLUMNS} FROM pg_temp.{staged} ORDER BY symbol, first_ts
             """,
-            timeframe.key,
+            timeframe.value,
         )
 
 
@@ -68,7 +68,7 @@ def due_gaps(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[s
           AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $2)
         ORDER BY g.symbol, g.first_ts
         """,
-        timeframe.key,
+        timeframe.value,
         now,
         list(symbols),
         OHLC,
@@ -83,7 +83,7 @@ def postpone_gaps(transaction: Transaction, timeframe: Timeframe, symbols: Seque
         WHERE timeframe = $2 AND status = 'open' AND next_attempt_at < $1 AND symbol = ANY ($3::text[])
         """,
         until,
-        timeframe.key,
+        timeframe.value,
         list(symbols),
     )
 
@@ -102,7 +102,7 @@ def flag(transaction: Transaction, timeframe: Timeframe, looked_at: pl.DataFrame
         spans["symbol"],
         spans["first"],
         spans["last"],
-        timeframe.key,
+        timeframe.value,
     )
     key = ["symbol", "ts", "reason", "detail"]
     gone = known.join(looked_at, on=["symbol", "ts"], how="semi").join(flags, on=key, how="anti")
@@ -117,7 +117,7 @@ def flag(transaction: Transaction, timeframe: Timeframe, looked_at: pl.DataFrame
             gone["symbol"],
             gone["ts"],
             gone["reason"],
-            timeframe.key,
+            timeframe.value,
         )
     if not new.is_empty():
         with transaction.staged(new.select("symbol", "timeframe", "ts", "reason", "detail")) as staged:
@@ -127,28 +127,6 @@ def flag(transaction: Transaction, timeframe: Timeframe, looked_at: pl.DataFrame
                 SELECT symbol, timeframe, ts, reason, detail FROM pg_temp.{staged}
                 """
             )
-
-
-def reject(transaction: Transaction, rejected: pl.DataFrame, source: str) -> None:
-    """Keep `rejected` bars (symbol, timeframe, ts, prices, volume, reason), and where they came from."""
-    if rejected.is_empty():
-        return
-    with transaction.staged(rejected) as staged:
-        # The same bad bar asked for again with the next overlap is the same fact, not a new one.
-        transaction.execute(
-            f"""
-            INSERT INTO market.bar_rejected (symbol, timeframe, ts, open, high, low, close, volume, reason, source)
-            SELECT symbol, timeframe, ts, open, high, low, close, volume, reason, $1 FROM pg_temp.{staged} s
-            WHERE NOT EXISTS (
-                SELECT FROM market.bar_rejected r
-                WHERE r.symbol = s.symbol AND r.timeframe = s.timeframe
-                  AND (r.ts = s.ts OR (r.ts IS NULL AND s.ts IS NULL))
-                  AND r.reason = s.reason AND r.source = $1
-                  AND (r.open, r.high, r.low, r.close, r.volume)
-                      IS NOT DISTINCT FROM (s.open, s.high, s.low, s.close, s.volume))
-            """,
-            source,
-        )
 
 
 def count_skipped(transaction: Transaction, bars: pl.DataFrame, source: str) -> None:
@@ -200,7 +178,7 @@ def record_revisions(transaction: Transaction, timeframe: Timeframe, revisions: 
         revisions["changed_from"],
         revisions["corrected"],
         revisions["late"],
-        timeframe.key,
+        timeframe.value,
         source,
     )
 
@@ -226,5 +204,5 @@ def add_impact(transaction: Transaction, timeframe: Timeframe, impact: pl.DataFr
         impact["recomputed"],
         impact["crossovers"],
         impact["trades"],
-        [timeframe.key] if timeframe.is_fetched else [timeframe.key, timeframe.source.key],
+        [timeframe.value] if timeframe.is_fetched else [timeframe.value, timeframe.source.key],
     )

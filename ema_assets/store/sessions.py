@@ -12,14 +12,14 @@ _COLUMNS = "calendar, session, open, break_start, break_end, close, regular_open
 
 def covered(transaction: Transaction) -> dict[str, tuple[date, date]]:
     """First and last stored session of each calendar."""
-    spans = transaction.query(
+    found = transaction.query(
         "SELECT calendar, min(session) AS low, max(session) AS high FROM market.session GROUP BY 1"
     )
-    return {calendar: (low, high) for calendar, low, high in spans.iter_rows()}
+    return {calendar: (low, high) for calendar, low, high in found.iter_rows()}
 
 
 def save(transaction: Transaction, sessions: pl.DataFrame) -> None:
-    """Store `sessions` (SESSION_SCHEMA), replacing those that changed."""
+    """Store `sessions` (SESSION_SCHEMA of domain/calendars), replacing those that changed."""
     with transaction.staged(sessions) as staged:
         transaction.execute(
             f"""
@@ -69,6 +69,13 @@ def calendars_of(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFra
     """The calendar of each of `symbols` that is known: symbol, calendar."""
     return transaction.query(
         "SELECT symbol, calendar FROM market.instrument WHERE symbol = ANY ($1::text[])", list(symbols)
+    )
+
+
+def markets(transaction: Transaction) -> pl.DataFrame:
+    """Where active instruments are asked for: calendar, provider (null for the default one); each pair once, sorted."""
+    return transaction.query(
+        "SELECT DISTINCT calendar, provider FROM market.instrument WHERE is_active AND is_fetched ORDER BY 1, 2"
     )
 
 

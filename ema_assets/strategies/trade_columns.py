@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import polars as pl
 
-from ema_assets.model.declarations import Column, Index
+from ema_assets.model.declarations import Column
 from ema_assets.model.schemas import KINDS
 
 LONG, SHORT = "long", "short"
@@ -85,10 +85,7 @@ STATE_COLUMNS = (
 )
 
 # Stored with each state: it decides which states are kept.
-BAR_NUMBER = Column("bar_number", "int8", "1 for the first bar of the series", is_nullable=False)
-
-# The screener asks for the open trade of each symbol.
-OPEN_TRADES = Index(("symbol",), only="status", value=OPEN)
+BAR_NUMBER = Column("bar_number", "int8", "1 for the first bar of the series")
 
 
 def _schema(columns: Iterable[Column]) -> Mapping[str, pl.DataType]:

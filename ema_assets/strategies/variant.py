@@ -7,7 +7,7 @@ from typing import Any
 from ema_assets.model.asset_names import EMA_TREND, OHLC
 from ema_assets.model.declarations import Param, Params, changed_params
 from ema_assets.model.timeframes import ORDER, Timeframe
-from ema_assets.strategies.declaration import Rule
+from ema_assets.strategies.rule import Rule
 from ema_assets.strategies.trade_columns import LONG, SHORT
 
 CLOSE, NEXT_OPEN = "close", "next_open"

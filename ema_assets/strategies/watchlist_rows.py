@@ -6,8 +6,8 @@ from typing import Any
 from ema_assets.model.declarations import Param
 from ema_assets.model.errors import ConfigurationError, did_you_mean, not_one_of
 from ema_assets.model.timeframes import by_key
-from ema_assets.strategies.declaration import Rule
-from ema_assets.strategies.discovery import TABLE_PREFIX, VARIANT_NAME, discover
+from ema_assets.strategies.rule import Rule
+from ema_assets.strategies.rule_discovery import TABLE_PREFIX, VARIANT_NAME, discover
 from ema_assets.strategies.trade_columns import LONG, SHORT
 from ema_assets.strategies.variant import OPTIONS, ROW_KEYS, Variant
 

@@ -97,7 +97,7 @@ def an_up(home: Path, pid: int, **state: object) -> Iterator[None]:
         lock.write(str(pid).encode())
         lock.flush()
         if state:
-            ready = {"pid": pid, "ui": "http://127.0.0.1:3000", "sandbox_url": None, "started_at": "", **state}
+            ready = {"pid": pid, "ui": "http://127.0.0.1:3000", "provider_urls": {}, "started_at": "", **state}
             (home / "up.json").write_text(json.dumps(ready))
         yield
     (home / "up.json").unlink(missing_ok=True)

@@ -1,7 +1,10 @@
 """Settings from the environment, and the forms of the database's URL."""
 
 from dataclasses import fields
+from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import psycopg2.extensions
 import pytest
@@ -12,6 +15,7 @@ from sqlalchemy import make_url
 from ema_assets.config.settings import Settings
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.urls import dagster_url, libpq_url, masked_url
+from ema_assets.providers import alpaca, binance, sandbox, yahoo
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +29,11 @@ def settings(**env: str) -> Settings:
     return Settings.from_env(env)
 
 
+def config(found: Settings, module: ModuleType) -> Any:
+    """The configuration of the provider that `module` declares."""
+    return found.config_of(module.PROVIDER)
+
+
 def refusal(**env: str) -> str:
     with pytest.raises(ConfigurationError) as caught:
         settings(**env)
@@ -34,18 +43,21 @@ def refusal(**env: str) -> str:
 def test_without_any_variable_everything_has_a_default(folder: Path) -> None:
     found = settings()
     assert found.home == folder / ".ema"
-    assert (found.database_url, found.sandbox_url) == (None, None)
+    assert (found.database_url, config(found, sandbox).base_url) == (None, None)
     assert (found.provider, found.is_synthetic) == ("sandbox", True)
     assert found.watchlist_path == folder / ".ema" / "watchlist.toml"
-    assert (found.series_per_run, found.publication_delay_seconds, found.sandbox_seed) == (1000, 0, 930)
+    assert (found.series_per_run, found.publication_delay("sandbox"), config(found, sandbox).seed) == (
+        1000,
+        timedelta(0),
+        930,
+    )
     assert (found.run_retention_days, found.rejected_retention_days, found.correction_retention_days) == (14, 90, 0)
-    assert (found.alpaca_base_url, found.alpaca_feed) == ("https://data.alpaca.markets", "iex")
-    assert (found.yahoo_base_url, found.binance_base_url) == (
+    assert (config(found, alpaca).base_url, config(found, alpaca).feed) == ("https://data.alpaca.markets", "iex")
+    assert (config(found, yahoo).base_url, config(found, binance).base_url) == (
         "https://query1.finance.yahoo.com",
         "https://data-api.binance.vision",
     )
-    rates = (found.alpaca_requests_per_minute, found.yahoo_requests_per_minute, found.binance_requests_per_minute)
-    assert rates == (200, 100, 2_400)
+    assert [config(found, each).requests_per_minute for each in (alpaca, yahoo, binance)] == [200, 100, 2_400]
     folders = {found.postgres_folder, found.dagster_home, found.logs_folder}
     assert len(folders) == 3
     assert all(each.parent == found.home for each in folders)
@@ -64,7 +76,8 @@ def test_empty_variables_count_as_not_set() -> None:
 
 def test_a_key_makes_alpaca_the_provider_unless_another_is_named() -> None:
     found = settings(APCA_API_KEY_ID="key", APCA_API_SECRET_KEY="secret")
-    assert (found.provider, found.is_synthetic, found.publication_delay_seconds) == ("alpaca", False, 3)
+    assert (found.provider, found.is_synthetic) == ("alpaca", False)
+    assert found.publication_delays[None] == timedelta(seconds=3)
     assert settings(APCA_API_KEY_ID="key", EMA_PROVIDER="sandbox").provider == "sandbox"
 
 
@@ -80,11 +93,8 @@ def test_secrets_are_in_no_repr() -> None:
         APCA_API_KEY_ID="the-key", APCA_API_SECRET_KEY="the-secret", EMA_DATABASE_URL="postgresql://u:the-word@h/db"
     )
     assert not any(secret in repr(found) for secret in ("the-key", "the-secret", "the-word"))
-    assert {each.name for each in fields(found) if not each.repr} == {
-        "alpaca_key_id",
-        "alpaca_secret_key",
-        "database_url",
-    }
+    assert {each.name for each in fields(found) if not each.repr} == {"database_url"}
+    assert {each.name for each in fields(config(found, alpaca)) if not each.repr} == {"key_id", "secret_key"}
 
 
 @pytest.mark.parametrize(
@@ -126,7 +136,8 @@ def test_an_address_that_is_no_http_url_is_refused(name: str, text: str) -> None
 
 
 def test_a_slash_at_the_end_of_an_address_is_dropped() -> None:
-    assert settings(EMA_SANDBOX_URL="http://127.0.0.1:8930/").sandbox_url == "http://127.0.0.1:8930"
+    found = settings(EMA_SANDBOX_URL="http://127.0.0.1:8930/")
+    assert config(found, sandbox).base_url == "http://127.0.0.1:8930"
 
 
 # --- the database's URL ---------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from ema_assets.model.timeframes import ORDER
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh.clients import open_provider
+from ema_assets.refresh.fetch import FetchRules
 from ema_assets.refresh.graph import build
 from ema_assets.refresh.plan import stale_for_sweep
 from ema_assets.refresh.runs import plan_runs
@@ -99,7 +100,7 @@ class World:
             self.database,
             watchlist.load(self.watchlist_path),
             lambda name: open_provider(settings, name),
-            timedelta(0),
+            FetchRules.of(settings, watchlist.load(self.watchlist_path)),
             self.symbols,
             list(ORDER),
             clock=lambda: self.now,

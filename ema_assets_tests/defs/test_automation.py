@@ -1,8 +1,10 @@
 """Schedules and sensors, evaluated as the daemon evaluates them."""
 
+import time
 import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from dagster import (
@@ -19,10 +21,12 @@ from ema_assets.config.settings import Settings
 from ema_assets.definitions import assembled
 from ema_assets.defs.configuration import complaint
 from ema_assets.defs.partitions import SYMBOLS
+from ema_assets.defs.resources import MarketResource
 from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.refresh import waiting
 from ema_assets.refresh.graph import build, configured
 from ema_assets_tests.core import CORE_TEXT, rewrite
-from ema_assets_tests.defs.conftest import WATCHLIST, World, defs, sweep, sync_watchlist
+from ema_assets_tests.defs.conftest import WATCHLIST, MarketAt, World, defs, sweep, sync_watchlist
 
 SUNDAY = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -262,3 +266,75 @@ def test_changed_code_recomputes_that_asset_and_what_reads_it(world: World, monk
     with world.database.transaction() as transaction:
         left = transaction.query("SELECT count(*) AS n FROM market.ema_trend WHERE spread_pct = 0")["n"][0]
     assert left == 0
+
+
+def test_no_tick_and_no_sweep_launches_a_run_for_bars_that_their_provider_has_not_published(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a provider that is twenty minutes late there was a run that asked nobody at each close and at each sweep."""
+    monkeypatch.setenv("EMA_BINANCE_BASE_URL", world.sandbox.base_url)
+    monkeypatch.setenv("EMA_PUBLICATION_DELAY_SECONDS", str(22 * 60))
+    path = world.watchlist_path
+    path.write_text(path.read_text().replace('calendar = "24/7"', 'calendar = "24/7"\nprovider = "binance"'))
+    world.sync()
+    world.settle()
+
+    world.now = world.now.replace(minute=35, second=1)
+    (request,) = tick(world, Timeframe.M5)
+    assert request.tags["dagster/asset_partition_range_start"] == "AAPL|5m"
+    assert request.tags["dagster/asset_partition_range_end"] == "XOM|5m"
+    world.settle()
+    # The bar that closed at 15:15 comes at 15:37.
+    world.now = world.now.replace(minute=36, second=59)
+    assert isinstance(look(world, sweep), SkipReason)
+    world.now = world.now.replace(minute=37, second=0)
+    (request,) = look(world, sweep)
+    assert request.tags["dagster/asset_partition_range_start"] == "BTC-USD|5m"
+    assert world.run(request.tags).success
+    with world.database.transaction() as transaction:
+        checked = transaction.query(
+            "SELECT checked_through FROM market.series_state WHERE asset = 'ohlc' AND symbol = 'BTC-USD' AND timeframe = '5m'"
+        ).item()
+    assert checked == world.now.replace(minute=15)
+    # Nothing but the quarter of an hour that is complete now.
+    (request,) = look(world, sweep)
+    assert request.tags["dagster/asset_partition_range_start"] == "BTC-USD|15m"
+
+
+def test_a_run_launched_at_the_close_waits_until_its_provider_has_published(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMA_BINANCE_BASE_URL", world.sandbox.base_url)
+    monkeypatch.setenv("EMA_PUBLICATION_DELAY_SECONDS", "10")
+    path = world.watchlist_path
+    path.write_text(path.read_text().replace('calendar = "24/7"', 'calendar = "24/7"\nprovider = "binance"'))
+    world.sync()
+    world.settle()
+    close = world.now.replace(minute=35)
+    now, slept = [close + timedelta(seconds=3)], list[float]()
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += timedelta(seconds=seconds)
+
+    world.now = close
+    (request,) = tick(world, Timeframe.M5)
+    assert request.tags["ema_assets/series"] == "5"
+    monkeypatch.setattr(MarketAt, "now", lambda self: now[0])
+    # Not the module's own `sleep`, which others use meanwhile.
+    monkeypatch.setattr(waiting, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    run = world.run(request.tags)
+    assert slept == [7.0]
+    assert len([each for each in world.materialized(run.run_id) if each[0] == "ohlc"]) == 5
+    with world.database.transaction() as transaction:
+        checked = transaction.query(
+            "SELECT DISTINCT checked_through FROM market.series_state WHERE asset = 'ohlc' AND timeframe = '5m'"
+        )
+    assert checked.rows() == [(close,)]
+
+
+def test_bars_say_by_their_own_provider_whether_they_are_synthetic() -> None:
+    market = MarketResource()
+    assert market.origin(None) == {"provider": "sandbox", "prices": "synthetic, from the sandbox exchange"}
+    assert market.origin("binance") == {"provider": "binance", "prices": "market data"}
+    assert market.origin("file") == {"provider": "file", "prices": "market data"}

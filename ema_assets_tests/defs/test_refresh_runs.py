@@ -28,8 +28,8 @@ from ema_assets.model.errors import StoreUnavailable
 from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.refresh.runs import PlannedRun, Rectangle
 from ema_assets.sandbox.server import running_sandbox
+from ema_assets.store import ledger
 from ema_assets.store.database import Database
-from ema_assets.store.ledger import work
 from ema_assets_tests.core import CORE_TEXT
 from ema_assets_tests.defs.conftest import World, defs
 
@@ -363,7 +363,7 @@ def test_a_persons_run_fails_with_the_name_of_a_series_that_another_run_holds(
     world.settle()
     monkeypatch.setattr("ema_assets.refresh.waiting.LONGEST_LOCK_SECONDS", 0.1)
     with Database(world.database.url) as other, other.transaction() as transaction:
-        assert work.lock(transaction, EMA_SIGNALS, Timeframe.H1, ["MSFT"]).height == 1
+        assert ledger.lock(transaction, EMA_SIGNALS, Timeframe.H1, ["MSFT"]).height == 1
         run = world.run(
             {"dagster/asset_partition_range_start": "AAPL|1h", "dagster/asset_partition_range_end": "JPM|1h"},
             raise_on_error=False,

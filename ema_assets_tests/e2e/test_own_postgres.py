@@ -1,4 +1,4 @@
-"""A PostgreSQL of the user's own: with plain `dagster dev` as the README describes it, and with `ema-assets up`."""
+"""A PostgreSQL of the user's own: with plain `dagster dev` as docs/OPERATIONS.md describes it, and with `ema-assets up`."""
 
 import os
 import re

@@ -66,7 +66,7 @@ def test_a_clock_that_nobody_started_is_no_clock_for_several_processes() -> None
 
 
 def test_real_prices_have_no_virtual_time() -> None:
-    with pytest.raises(ConfigurationError, match="`EMA_CLOCK` is for the sandbox's synthetic prices only, and yahoo"):
+    with pytest.raises(ConfigurationError, match="`EMA_CLOCK` is for synthetic prices only, and yahoo"):
         Settings.from_env({**FAST, "EMA_PROVIDER": "yahoo"})
     settings = Settings.from_env({**FAST, "EMA_SANDBOX_URL": "http://127.0.0.1:1"})
     assert open_provider(settings).name == "sandbox"

@@ -2,16 +2,7 @@
 
 import pytest
 
-from ema_assets.model.declarations import (
-    Column,
-    Index,
-    IsBelow,
-    Param,
-    changed_params,
-    problems_with_columns,
-    problems_with_params,
-    problems_with_table,
-)
+from ema_assets.model.declarations import Column, Param, changed_params, problems_with_columns, problems_with_params
 
 
 @pytest.mark.parametrize(
@@ -58,33 +49,3 @@ def test_only_a_text_has_choices() -> None:
 
 def test_a_version_names_the_parameters_that_were_changed() -> None:
     assert changed_params({"b": 2, "a": 5, "c": "x"}, {"a": 1, "b": 2, "c": "y"}) == ["a=5", "c=x"]
-
-
-@pytest.mark.parametrize(
-    ("derived", "index", "said"),
-    [
-        (IsBelow("is_new", "n", 3, ""), Index(("ts",), only="side"), None),
-        (IsBelow("is_new", "n", 3, ""), Index(("symbol", "n"), only="side", value="long"), None),
-        (IsBelow("n", "n", 3, ""), Index(("ts",), only="side"), "column 'n' is declared twice"),
-        (
-            IsBelow("is_new", "side", 3, ""),
-            Index(("ts",), only="side"),
-            "the derived column 'is_new' must read a column of kind int8, received 'side'",
-        ),
-        (
-            IsBelow("is_new", "n", 3, ""),
-            Index(("when",), only="side"),
-            "an index must be of columns of its table, received 'when'",
-        ),
-        (
-            IsBelow("is_new", "n", 3, ""),
-            Index(("ts",), only="side", value="it's"),
-            'the `value` of an index must be a lower-case word, received "it\'s"',
-        ),
-    ],
-)
-def test_derived_columns_and_indexes_are_of_columns_of_the_table(
-    derived: IsBelow, index: Index, said: str | None
-) -> None:
-    columns = (Column("n", "int8", ""), Column("side", "text", ""))
-    assert next(problems_with_table(columns, (derived,), (index,), ("symbol", "ts")), None) == said

@@ -16,9 +16,8 @@ from ema_assets.operations import sync_watchlist
 from ema_assets.refresh import plan, waiting
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.reports import health, status
-from ema_assets.store import sessions
+from ema_assets.store import ledger, sessions
 from ema_assets.store.database import Database
-from ema_assets.store.ledger import staleness
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, state_of, utc
 from ema_assets_tests.refresh.exchange import watch as watchlist_of
 
@@ -183,7 +182,7 @@ def test_base_bars_that_are_there_are_not_waited_for(database: Database, monkeyp
     refresh(database, WATCHED, exchange_until(), NOW, timeframes=[Timeframe.M5])
     monkeypatch.setattr(time, "sleep", None)
     later = NOW + timedelta(minutes=4)
-    assert waiting.wait_for_base(database, Timeframe.H1, WATCHED.symbols, clock(later), timedelta(0)) == 0
+    assert waiting.wait_for_base(database, Timeframe.H1, WATCHED.symbols, clock(later)) == 0
 
 
 @pytest.mark.usefixtures("impatient")
@@ -202,7 +201,7 @@ def test_waiting_ends_when_the_base_bars_come(
 
     monkeypatch.setattr(waiting, "LONGEST_WAIT_SECONDS", 60)
     monkeypatch.setattr(waiting.time, "sleep", sleep)
-    assert waiting.wait_for_base(database, Timeframe.M15, WATCHED.symbols, clock(later), timedelta(0)) == 0
+    assert waiting.wait_for_base(database, Timeframe.M15, WATCHED.symbols, clock(later)) == 0
     assert waited == [0.02, 0.02]
 
 
@@ -212,7 +211,7 @@ def test_waiting_has_an_end_and_says_how_many_are_behind(database: Database) -> 
     refresh(database, WATCHED, exchange, NOW, timeframes=[Timeframe.M5])
 
     def behind(symbols: tuple[str, ...], delay: timedelta = timedelta(0)) -> int:
-        return waiting.wait_for_base(database, Timeframe.M15, symbols, clock(later), delay)
+        return waiting.wait_for_base(database, Timeframe.M15, symbols, clock(later), {None: delay})
 
     assert behind(WATCHED.symbols) == 3
     assert behind(("AAPL",)) == 1
@@ -249,7 +248,7 @@ def test_a_series_that_dagster_has_not_been_told_of_is_not_stale_in_the_status(d
     refresh(database, WATCHED, exchange_until(), NOW)
     with database.transaction() as transaction:
         transaction.execute("UPDATE market.series_state SET computed_at = computed_at - interval '10 minutes'")
-        assert set(staleness.stale(transaction, closed_bars(transaction, NOW), NOW)["reason"]) == {"not recorded"}
+        assert set(ledger.stale(transaction, closed_bars(transaction, NOW), NOW)["reason"]) == {"not recorded"}
         assert sum(each.stale for each in status.by_asset(transaction, NOW)) == 0
 
 

@@ -4,8 +4,8 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,19 +21,24 @@ from starlette.types import Receive, Scope, Send
 from ema_assets.model.errors import ProviderError
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.providers.alpaca import AlpacaProvider
-from ema_assets.providers.base import RAW_BAR_SCHEMA, BarRequest, FetchBatch, Provider
-from ema_assets.providers.binance import BinanceProvider
-from ema_assets.providers.http import HttpLimits
-from ema_assets.providers.yahoo import YahooProvider
+from ema_assets.providers import alpaca as alpaca_provider
+from ema_assets.providers import binance as binance_provider
+from ema_assets.providers import yahoo as yahoo_provider
+from ema_assets.providers.fetching.base import RAW_BAR_SCHEMA, BarRequest, FetchBatch, ProviderClient
+from ema_assets.providers.http.budget import HttpLimits
+from ema_assets.providers.http.source import HttpOptions
+from ema_assets.providers.vendors.alpaca import AlpacaClient
+from ema_assets.providers.vendors.binance import BinanceClient
+from ema_assets.providers.vendors.yahoo import YahooClient
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox, serving
+from ema_assets_tests.waiting import LeapingLoop
 
 # A Wednesday in the middle of a New York session.
 MIDDAY = datetime(2026, 7, 15, 18, 3, tzinfo=UTC)
 STOCKS = tuple(Instrument(f"S{chr(65 + i // 26)}{chr(65 + i % 26)}") for i in range(90))
 PAIRS = tuple(Instrument(f"C{chr(65 + i)}-USD", ALWAYS_OPEN) for i in range(10))
-# Retries without the waiting.
-QUICK = HttpLimits(requests_per_minute=10_000, backoff_seconds=0.01, answer_timeout_seconds=5, waiting_seconds=5)
+# Retries without the waiting. No answer of a healthy server takes a minute, on however busy a machine.
+QUICK = HttpLimits(requests_per_minute=10_000, backoff_seconds=0.01, answer_timeout_seconds=60, waiting_seconds=5)
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Fetched:
         return error
 
 
-async def collect(provider: Provider, requests: Sequence[BarRequest]) -> Fetched:
+async def collect(provider: ProviderClient, requests: Sequence[BarRequest]) -> Fetched:
     before = provider.calls
     batches = [batch async for batch in provider.fetch(requests)]
     for batch in batches:
@@ -70,22 +75,43 @@ async def collect(provider: Provider, requests: Sequence[BarRequest]) -> Fetched
     )
 
 
-def alpaca(base_url: str, **options: Any) -> Provider:
-    return AlpacaProvider(base_url, "the-key-id", "the-secret", **{"limits": QUICK, **options})
+def alpaca(
+    base_url: str,
+    key_id: str | None = "the-key-id",
+    secret_key: str | None = "the-secret",
+    *,
+    limits: HttpLimits = QUICK,
+    feed: str = "iex",
+    symbols_per_call: int = 200,
+    page_limit: int = 10_000,
+) -> AlpacaClient:
+    config = alpaca_provider.AlpacaConfig(base_url=base_url, key_id=key_id, secret_key=secret_key, feed=feed)
+    provider = replace(alpaca_provider.PROVIDER, symbols_per_call=symbols_per_call)
+    return AlpacaClient(provider, config, HttpOptions(limits=limits), page_limit)
 
 
-def yahoo(base_url: str, **options: Any) -> Provider:
-    return YahooProvider(base_url, **{"limits": QUICK, "clock": lambda: MIDDAY, **options})
+def yahoo(
+    base_url: str, *, limits: HttpLimits = QUICK, clock: Callable[[], datetime] = lambda: MIDDAY
+) -> ProviderClient:
+    config = yahoo_provider.YahooConfig(base_url=base_url)
+    return YahooClient(yahoo_provider.PROVIDER, config, HttpOptions(limits=limits), clock)
 
 
-def binance(base_url: str, **options: Any) -> Provider:
-    return BinanceProvider(base_url, **{"limits": QUICK, "clock": lambda: MIDDAY, **options})
+def binance(
+    base_url: str, *, limits: HttpLimits = QUICK, clock: Callable[[], datetime] = lambda: MIDDAY
+) -> ProviderClient:
+    config = binance_provider.BinanceConfig(base_url=base_url)
+    return BinanceClient(binance_provider.PROVIDER, config, HttpOptions(limits=limits), clock)
 
 
 def fetch(
-    base_url: str, requests: Sequence[BarRequest], opened: Callable[..., Provider] = alpaca, **options: Any
+    base_url: str,
+    requests: Sequence[BarRequest],
+    opened: Callable[..., ProviderClient] = alpaca,
+    loop: asyncio.AbstractEventLoop | None = None,
+    **options: Any,
 ) -> Fetched:
-    """One whole fetch by a provider of its own."""
+    """One whole fetch by a provider of its own; `loop` is closed afterwards."""
 
     async def run() -> Fetched:
         provider = opened(base_url, **options)
@@ -94,7 +120,8 @@ def fetch(
         finally:
             await provider.aclose()
 
-    return asyncio.run(run())
+    with asyncio.Runner(loop_factory=None if loop is None else lambda: loop) as runner:
+        return runner.run(run())
 
 
 def ask(
@@ -143,13 +170,43 @@ class Reset(Response):
 
 
 class Drip(Response):
-    """The body a byte at a time: always alive, never done."""
+    """The body a byte at a time, for longer than a client waits in all: always alive, never done.
+
+    `waiting` is the client's loop, which waits for ten minutes; its clock goes on by two of them with every byte.
+    """
+
+    def __init__(self, body: str, waiting: LeapingLoop) -> None:
+        super().__init__(body)
+        self._waiting = waiting
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        for at in range(100):
+        for at in range(5):
             await send({"type": "http.response.body", "body": bytes(self.body)[at : at + 1], "more_body": True})
+            self._waiting.leap(120)
             await asyncio.sleep(0.01)
+        # The client leaves; one that does not gets a body that is cut off.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(_left(receive), 60)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class NotedBudget:
+    """Lets every request leave at once, and notes for how long the vendor asked for a pause."""
+
+    def __init__(self) -> None:
+        self.pauses: list[float] = []
+
+    async def take(self) -> None:
+        """Nothing to wait for."""
+
+    def close_for(self, seconds: float) -> None:
+        if seconds > 0:
+            self.pauses.append(seconds)
 
 
 class _Scripted:

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import Request
 
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
-from ema_assets.providers.base import Provider
+from ema_assets.providers.fetching.base import ProviderClient
 from ema_assets_tests.providers.conftest import alpaca, binance, yahoo
 
 # ts in seconds, open, high, low, close, volume.
@@ -25,7 +25,7 @@ class Speaker:
     """
 
     name: str
-    opened: Callable[..., Provider]
+    opened: Callable[..., ProviderClient]
     spells: Callable[[str], Instrument]
     symbol: Callable[[Request], str]
     document: Callable[[str, Sequence[Row]], Any]

@@ -18,7 +18,7 @@ from ema_assets.model.errors import (
     Unauthorized,
 )
 from ema_assets.model.symbols import Instrument
-from ema_assets.providers.http import HttpLimits
+from ema_assets.providers.http.budget import HttpLimits
 from ema_assets_tests.providers.conftest import MIDDAY, QUICK, ask, fetch, vendor
 
 AB = (Instrument("A"), Instrument("B"))

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,13 +10,15 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from ema_assets.config.settings import Settings
 from ema_assets.model.errors import Banned, MalformedAnswer, RateLimited, RequestRefused, Unauthorized, UnknownSymbol
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.model.timeframes import ORDER, Timeframe
-from ema_assets.providers.base import Provider
-from ema_assets.providers.binance import BinanceProvider
-from ema_assets.providers.http import HttpLimits
-from ema_assets.sandbox.binance import KLINES_PATH
+from ema_assets.providers.fetching.base import ProviderClient
+from ema_assets.providers.http.budget import HttpLimits
+from ema_assets.providers.registry import PROVIDERS
+from ema_assets.refresh.clients import open_provider
+from ema_assets.sandbox.dialects.binance import KLINES_PATH
 from ema_assets.sandbox.faults import LateBar, MissingSymbol, RateLimit, Refuse, ServerError
 from ema_assets.sandbox.server import RunningSandbox
 from ema_assets_tests.providers.conftest import (
@@ -25,6 +26,7 @@ from ema_assets_tests.providers.conftest import (
     PAIRS,
     QUICK,
     STOCKS,
+    NotedBudget,
     ask,
     assert_exact,
     binance,
@@ -49,9 +51,9 @@ def kline(opened: int, close: str = "1.5", **more: Any) -> list[Any]:
 
 
 def test_the_provider_keeps_the_protocol_and_has_a_repr() -> None:
-    provider: Provider = BinanceProvider()
-    assert (provider.name, provider.is_synthetic, provider.calls) == ("binance", False, 0)
-    assert repr(provider) == "BinanceProvider(name='binance', host='data-api.binance.vision')"
+    provider: ProviderClient = open_provider(Settings.from_env({}), "binance")
+    assert (provider.name, PROVIDERS[provider.name].is_synthetic, provider.calls) == ("binance", False, 0)
+    assert repr(provider) == "BinanceClient(name='binance', host='data-api.binance.vision')"
     asyncio.run(provider.aclose())
 
 
@@ -218,25 +220,22 @@ def test_when_the_weight_is_nearly_used_up_calls_wait_for_the_next_minute() -> N
     def answer(_: Request) -> Response:
         return JSONResponse([], headers={"X-MBX-USED-WEIGHT-1M": "5400"})
 
-    late_in_the_minute = MIDDAY.replace(second=59, microsecond=800_000)
-    limits = HttpLimits(max_concurrency=1, requests_per_minute=1_000)
+    late_in_the_minute = MIDDAY.replace(second=59, microsecond=750_000)
+    budget = NotedBudget()
     with vendor(answer) as (base_url, seen):
-        begin = time.perf_counter()
-        fetch(base_url, ask(PAIRS[:2], ONE_BAR), binance, clock=lambda: late_in_the_minute, limits=limits)
-        assert time.perf_counter() - begin >= 0.2
+        fetch(base_url, ask(PAIRS[:2], ONE_BAR), binance, clock=lambda: late_in_the_minute, budget=budget)
     assert len(seen) == 2
+    assert budget.pauses == [0.25, 0.25]
 
 
 @pytest.mark.parametrize("used", ["5399", "", "-1", "many", "²"])
 def test_a_weight_with_room_or_without_sense_holds_nothing_back(used: str) -> None:
-    with vendor(
-        lambda _: Response(b"[]", headers={b"x-mbx-used-weight-1m".decode(): used.encode().decode("latin-1")})
-    ) as (
-        base_url,
-        _,
-    ):
-        got = fetch(base_url, ask(PAIRS[:3], ONE_BAR), binance)
+    headers = {"x-mbx-used-weight-1m": used.encode().decode("latin-1")}
+    budget = NotedBudget()
+    with vendor(lambda _: Response(b"[]", headers=headers)) as (base_url, _):
+        got = fetch(base_url, ask(PAIRS[:3], ONE_BAR), binance, budget=budget)
     assert len(got.completed) == 3
+    assert budget.pauses == []
 
 
 @pytest.mark.parametrize(

@@ -11,16 +11,18 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from ema_assets.config.settings import Settings
 from ema_assets.market.calendars import exchange_sessions
 from ema_assets.model.errors import Banned, MalformedAnswer, RequestRefused, UnknownSymbol
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.providers.base import Provider
-from ema_assets.providers.http import HttpLimits
-from ema_assets.providers.yahoo import YahooProvider
+from ema_assets.providers.fetching.base import ProviderClient
+from ema_assets.providers.http.budget import HttpLimits
+from ema_assets.providers.registry import PROVIDERS
+from ema_assets.refresh.clients import open_provider
+from ema_assets.sandbox.dialects.yahoo import CHART_PATH
 from ema_assets.sandbox.faults import CorrectedBar, CutBody, LateBar, MissingSymbol, RateLimit, Refuse, ServerError
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
-from ema_assets.sandbox.yahoo import CHART_PATH
 from ema_assets_tests.providers.conftest import (
     MIDDAY,
     PAIRS,
@@ -86,9 +88,9 @@ def clocks(bars: pl.DataFrame) -> list[str]:
 
 
 def test_the_provider_keeps_the_protocol_and_has_a_repr() -> None:
-    provider: Provider = YahooProvider()
-    assert (provider.name, provider.is_synthetic, provider.calls) == ("yahoo", False, 0)
-    assert repr(provider) == "YahooProvider(name='yahoo', host='query1.finance.yahoo.com')"
+    provider: ProviderClient = open_provider(Settings.from_env({}), "yahoo")
+    assert (provider.name, PROVIDERS[provider.name].is_synthetic, provider.calls) == ("yahoo", False, 0)
+    assert repr(provider) == "YahooClient(name='yahoo', host='query1.finance.yahoo.com')"
     asyncio.run(provider.aclose())
 
 

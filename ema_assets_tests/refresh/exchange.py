@@ -15,7 +15,8 @@ from ema_assets.model.schemas import BAR_SCHEMA
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe
 from ema_assets.operations.refresh_all import refresh_all
-from ema_assets.providers.base import BarRequest, FetchBatch, SeriesFailure
+from ema_assets.providers.fetching.base import BarRequest, FetchBatch, SeriesFailure
+from ema_assets.refresh.fetch import FetchRules
 from ema_assets.refresh.graph import Graph
 from ema_assets.refresh.outcome import Outcome
 from ema_assets.store.database import Database
@@ -74,7 +75,6 @@ class MemoryExchange:
     """
 
     name = "memory"
-    is_synthetic = True
 
     def __init__(self, *frames: pl.DataFrame, page_rows: int | None = None) -> None:
         self.bars = pl.concat(frames) if frames else BAR_SCHEMA.to_frame()
@@ -162,7 +162,7 @@ def refresh(
             database,
             watched,
             exchange,
-            delay,
+            FetchRules(watched.history_days, {None: delay}),
             symbols if symbols is not None else watched.symbols,
             timeframes,
             graph=graph,

@@ -12,8 +12,10 @@ from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.operations.refresh_all import refresh_all
-from ema_assets.providers.base import BarRequest, FetchBatch
+from ema_assets.providers.fetching.base import BarRequest, FetchBatch
+from ema_assets.providers.registry import PROVIDERS as PROVIDER_RECORDS
 from ema_assets.refresh.clients import open_provider
+from ema_assets.refresh.fetch import FetchRules
 from ema_assets.sandbox.server import running_sandbox
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import Databases
@@ -41,7 +43,11 @@ def test_every_provider_is_opened_by_its_name_at_its_address_and_brings_bars(nam
             now = datetime.now(UTC)
             try:
                 request = BarRequest(PAIR, Timeframe.M5, now - timedelta(hours=1), now)
-                return provider.name, provider.is_synthetic, [part async for part in provider.fetch([request])]
+                return (
+                    provider.name,
+                    PROVIDER_RECORDS[provider.name].is_synthetic,
+                    [part async for part in provider.fetch([request])],
+                )
             finally:
                 await provider.aclose()
 
@@ -101,7 +107,7 @@ def test_the_whole_chain_runs_on_the_bars_of_each_provider(
                 into,
                 watched,
                 lambda _, provider=provider: open_provider(settings, provider),
-                timedelta(0),
+                FetchRules(watched.history_days),
                 symbols,
                 list(ORDER),
                 clock=lambda: now,

@@ -16,7 +16,9 @@ from ema_assets_tests.refresh.exchange import utc
 NOW = utc("2026-11-25 15:47")
 CLOSED = utc("2026-11-25 15:45")
 RULES = FetchRules({Timeframe.M5: 10, Timeframe.D1: 365})
-LAST = pl.DataFrame({"calendar": ["XNYS"], "ts_end": [CLOSED]})
+LAST = pl.DataFrame(
+    {"calendar": ["XNYS"], "provider": [None], "ts_end": [CLOSED]}, schema_overrides={"provider": pl.String()}
+)
 
 
 def state(

@@ -11,11 +11,11 @@ from ema_assets.model.errors import ProviderUnavailable
 from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.operations.ingest import store_file
 from ema_assets.operations.sync_watchlist import sync
-from ema_assets.providers.base import BarRequest
+from ema_assets.providers.fetching.base import BarRequest
 from ema_assets.refresh.fetch import FetchRules, refresh_fetched
 from ema_assets.refresh.plan import closed_bars
+from ema_assets.store import ledger
 from ema_assets.store.database import Database
-from ema_assets.store.ledger import staleness
 from ema_assets_tests.refresh.exchange import (
     MemoryExchange,
     bars_on,
@@ -59,7 +59,7 @@ def spans(asked: list[BarRequest]) -> list[tuple[datetime, datetime]]:
 
 def stale(database: Database, now: datetime) -> list[tuple[str, str]]:
     with database.transaction() as transaction:
-        found = staleness.stale(transaction, closed_bars(transaction, now), now)
+        found = ledger.stale(transaction, closed_bars(transaction, now), now)
     return found.filter(asset=OHLC, timeframe="5m").select("symbol", "reason").rows()
 
 

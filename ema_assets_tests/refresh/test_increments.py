@@ -11,8 +11,8 @@ from polars.testing import assert_frame_equal
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.ingest import store_file
 from ema_assets.refresh.plan import closed_bars
+from ema_assets.store import ledger
 from ema_assets.store.database import Database
-from ema_assets.store.ledger import staleness
 from ema_assets_tests.conftest import empty, heavy
 from ema_assets_tests.refresh.exchange import (
     MemoryExchange,
@@ -60,7 +60,7 @@ def some_of(bars: pl.DataFrame, seed: int, share: float) -> pl.DataFrame:
 
 def stale_at(database: Database, now: datetime) -> pl.DataFrame:
     with database.transaction() as transaction:
-        return staleness.stale(transaction, closed_bars(transaction, now), now)
+        return ledger.stale(transaction, closed_bars(transaction, now), now)
 
 
 def runs_of(bars: pl.DataFrame, seed: int, runs: int) -> pl.DataFrame:

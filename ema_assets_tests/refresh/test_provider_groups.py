@@ -11,8 +11,8 @@ from ema_assets.model.errors import Banned, ConfigurationError, ProviderError, P
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import FETCHED, Timeframe
 from ema_assets.operations.sync_watchlist import sync
-from ema_assets.providers.base import Provider
-from ema_assets.providers.http import Unreachable
+from ema_assets.providers.fetching.base import ProviderClient
+from ema_assets.providers.http.refusals import Unreachable
 from ema_assets.refresh.fetch import FetchRules, refresh_fetched
 from ema_assets.refresh.outcome import Outcome
 from ema_assets.store.database import Database
@@ -56,7 +56,7 @@ class Market:
         self.alpaca, self.binance = exchange("alpaca"), exchange("binance")
         self.wrong: dict[str | None, str] = {}
 
-    def __call__(self, name: str | None) -> Provider:
+    def __call__(self, name: str | None) -> ProviderClient:
         if name in self.wrong:
             raise ConfigurationError(self.wrong[name])
         return {None: self.alpaca, "binance": self.binance}[name](name)

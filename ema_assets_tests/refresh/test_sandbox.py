@@ -7,11 +7,13 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from ema_assets.config.settings import Settings
 from ema_assets.model.asset_names import OHLC, STRATEGY
 from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe
 from ema_assets.operations.refresh_all import refresh_all
-from ema_assets.providers.alpaca import AlpacaProvider
-from ema_assets.providers.base import BarRequest, FetchBatch
+from ema_assets.providers.fetching.base import BarRequest, FetchBatch, ProviderClient
+from ema_assets.refresh.clients import open_provider
+from ema_assets.refresh.fetch import FetchRules
 from ema_assets.refresh.outcome import Outcome
 from ema_assets.sandbox.faults import LateBar, Split
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
@@ -32,21 +34,28 @@ class _Exchange:
         self.sandbox, self.database = sandbox, database
         self.asked: list[BarRequest] = []
 
-    def open_provider(self, _name: str | None) -> AlpacaProvider:
-        asked = self.asked
+    def open_provider(self, name: str | None) -> ProviderClient:
+        client = open_provider(Settings.from_env({"EMA_SANDBOX_URL": self.sandbox.base_url}), name)
+        fetch = client.fetch
 
-        class _Noting(AlpacaProvider):
-            def fetch(self, requests: Sequence[BarRequest]) -> AsyncIterator[FetchBatch]:
-                asked.extend(requests)
-                return super().fetch(requests)
+        def noting(requests: Sequence[BarRequest]) -> AsyncIterator[FetchBatch]:
+            self.asked.extend(requests)
+            return fetch(requests)
 
-        return _Noting(self.sandbox.base_url, name="sandbox", is_synthetic=True, requests_per_minute=10_000)
+        client.fetch = noting  # type: ignore[method-assign]
+        return client
 
     def refresh(self, now: datetime) -> dict[tuple[str, Timeframe], Outcome]:
         _Clock.now = now
         self.asked.clear()
         found = refresh_all(
-            self.database, WATCHED, self.open_provider, timedelta(0), WATCHED.symbols, ORDER, clock=lambda: now
+            self.database,
+            WATCHED,
+            self.open_provider,
+            FetchRules(WATCHED.history_days),
+            WATCHED.symbols,
+            ORDER,
+            clock=lambda: now,
         )
         return {(asset, timeframe): outcome for asset, timeframe, outcome in found}
 

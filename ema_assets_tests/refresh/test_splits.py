@@ -11,7 +11,7 @@ from ema_assets.model.asset_names import OHLC, STRATEGY
 from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.operations.ingest import store_file
 from ema_assets.operations.sync_watchlist import sync
-from ema_assets.providers.base import BarRequest, FetchBatch
+from ema_assets.providers.fetching.base import BarRequest, FetchBatch
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import empty
 from ema_assets_tests.refresh.exchange import (

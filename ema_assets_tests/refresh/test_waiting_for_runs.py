@@ -1,6 +1,7 @@
 """Two runs at work on one series: a scheduled one leaves it, a person's waits and never claims what it did not do."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -12,8 +13,8 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh import waiting
 from ema_assets.refresh.compute import refresh_computed, refresh_rolled_up
 from ema_assets.refresh.graph import build
+from ema_assets.store import ledger
 from ema_assets.store.database import Database
-from ema_assets.store.ledger import work
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, state_of, utc, watch
 
 NOW = utc("2026-11-25 16:00")
@@ -41,13 +42,13 @@ def held(database: Database, asset: str, symbol: str, timeframe: Timeframe) -> I
 
     def hold() -> None:
         with Database(database.url) as other, other.transaction() as transaction:
-            assert work.lock(transaction, asset, timeframe, [symbol]).height == 1
+            assert ledger.lock(transaction, asset, timeframe, [symbol]).height == 1
             has_it.set()
-            let_go.wait(60)
+            let_go.wait(180)
 
     run = threading.Thread(target=hold)
     run.start()
-    has_it.wait(30)
+    assert has_it.wait(180)
     try:
         yield let_go
     finally:
@@ -64,15 +65,27 @@ def test_a_scheduled_run_leaves_a_held_series_to_whoever_holds_it(loaded: Databa
     assert state_of(loaded, "MSFT", Timeframe.M5, EMA_SIGNALS)["dirty_from"] is not None
 
 
-def test_a_persons_run_computes_a_held_series_as_soon_as_it_is_free(loaded: Database) -> None:
+def test_a_persons_run_computes_a_held_series_as_soon_as_it_is_free(
+    loaded: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with loaded.transaction() as transaction:
         transaction.execute("UPDATE market.ema_signals SET ema_9 = 1 WHERE timeframe = '5m'")
     with held(loaded, EMA_SIGNALS, "MSFT", Timeframe.M5) as let_go:
-        threading.Timer(1.0, let_go.set).start()
+        pauses: list[float] = []
+        pause = time.sleep
+
+        def sleep(seconds: float) -> None:
+            """The other run ends while this one waits for it."""
+            pauses.append(seconds)
+            let_go.set()
+            pause(0.02)
+
+        monkeypatch.setattr(waiting.time, "sleep", sleep)
         outcome = refresh_computed(
             loaded, GRAPH.nodes[EMA_SIGNALS], Timeframe.M5, WATCHED.symbols, NOW, everything=True
         )
     assert (sorted(outcome.done), outcome.errors) == (["AAPL", "MSFT", "XOM"], {})
+    assert pauses
     assert rows_of(loaded, SPOILED) == [(0,)]
 
 
@@ -81,6 +94,7 @@ def test_a_persons_run_names_what_it_could_not_compute_and_holds_it_against_nobo
     loaded: Database, monkeypatch: pytest.MonkeyPatch, asset: str, timeframe: Timeframe
 ) -> None:
     monkeypatch.setattr(waiting, "LONGEST_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(waiting, "_POLL_SECONDS", 0.02)
     with held(loaded, asset, "MSFT", timeframe):
         if asset == OHLC:
             outcome = refresh_rolled_up(loaded, timeframe, WATCHED.symbols, NOW, everything=True)

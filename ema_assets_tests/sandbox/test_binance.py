@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
-from ema_assets.sandbox.binance import KLINES_PATH
+from ema_assets.sandbox.dialects.binance import KLINES_PATH
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets_tests.sandbox.conftest import MIDDAY, VirtualClock
 
@@ -87,13 +87,13 @@ def test_a_wrong_parameter_is_refused_by_code(client: httpx.Client, params: dict
 def test_a_call_weighs_two_and_the_headers_tell_what_is_used() -> None:
     with (
         running_sandbox([Instrument("BTC-USD", ALWAYS_OPEN)]) as fresh,
-        httpx.Client(base_url=fresh.base_url, trust_env=False) as client,
+        httpx.Client(base_url=fresh.base_url, trust_env=False, timeout=60) as client,
     ):
         params = {"symbol": "BTCUSDT", "interval": "5m", "limit": 1}
         used = [client.get(KLINES_PATH, params=params).headers["X-MBX-USED-WEIGHT-1M"] for _ in range(3)]
         assert used == ["2", "4", "6"]
         # As if 2,997 more calls had been made in this minute.
-        assert fresh.handle.binance_budget.spend(5_994)
+        assert fresh.handle.budgets["binance"].spend(5_994)
         last = client.get(KLINES_PATH, params=params)
         assert (last.status_code, last.json()["code"]) == (429, -1003)
         assert 0 < int(last.headers["Retry-After"]) <= 60

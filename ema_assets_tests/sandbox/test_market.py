@@ -12,7 +12,8 @@ from ema_assets.market.calendars import bar_grid, exchange_sessions
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.sandbox.market import DAY_MINUTES, NO_BARS, Bars, Market
+from ema_assets.sandbox.market import DAY_MINUTES, Market
+from ema_assets.sandbox.synthetic_bars import NO_BARS, Bars
 
 AAPL, BTC, CHEAP = Instrument("AAPL"), Instrument("BTC-USD", ALWAYS_OPEN), Instrument("DOGE-USD", ALWAYS_OPEN)
 TOKYO = Instrument("7203", "XTKS")

@@ -17,7 +17,7 @@ OPEN, CLOSE = (int(MIDDAY.replace(hour=h, minute=m).timestamp()) for h, m in ((1
 @pytest.fixture
 def browser(sandbox: RunningSandbox) -> Iterator[httpx.Client]:
     headers = {"User-Agent": "Mozilla/5.0"}
-    with httpx.Client(base_url=sandbox.base_url, trust_env=False, headers=headers, timeout=10) as client:
+    with httpx.Client(base_url=sandbox.base_url, trust_env=False, headers=headers, timeout=60) as client:
         yield client
 
 

@@ -2,9 +2,6 @@
 
 import csv
 import math
-import re
-from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -15,6 +12,7 @@ from polars.testing import assert_frame_equal
 
 from ema_assets.signals import ema_signals as product
 from ema_assets.signals.ema_signals import CONVERGED_AFTER_BARS, SPANS, ema_signals
+from ema_assets.store.database import Database
 from ema_assets_tests.golden.make_ema import FILE
 from ema_assets_tests.market import reference
 from ema_assets_tests.market.series import bars_of, cut, price_series, random_walk, several_series
@@ -119,11 +117,13 @@ def test_a_series_has_converged_at_the_first_bar_whose_seed_weighs_less_than_a_m
     assert keep**CONVERGED_AFTER_BARS < 1e-6 <= keep ** (CONVERGED_AFTER_BARS - 1)
 
 
-def test_the_database_marks_warming_up_by_the_same_number_of_bars() -> None:
-    migrations = Path(str(resources.files("ema_assets.store.migrations")))
-    found = [
-        int(number)
-        for file in sorted(migrations.glob("*.sql"))
-        for number in re.findall(r"warming_up.*bar_number < (\d+)", file.read_text(encoding="utf-8"))
-    ]
-    assert found[-1] == CONVERGED_AFTER_BARS
+def test_the_database_marks_warming_up_by_the_same_number_of_bars(database: Database) -> None:
+    with database.transaction() as transaction:
+        found = transaction.query(
+            """
+            SELECT pg_get_expr(d.adbin, d.adrelid) AS expression FROM pg_attrdef d
+            JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+            WHERE d.adrelid = 'market.ema_signals'::regclass AND a.attname = 'warming_up'
+            """
+        )
+    assert found.item() == f"(bar_number < {CONVERGED_AFTER_BARS})"

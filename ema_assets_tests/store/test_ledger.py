@@ -12,9 +12,8 @@ from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC, ST
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import ORDER, ROLLED_UP, Timeframe
+from ema_assets.store import ledger
 from ema_assets.store.database import Database, Transaction
-from ema_assets.store.ledger import BEGINNING, recording, staleness, summary, work
-from ema_assets.store.ledger import sync as ledger_sync
 
 NOW = datetime(2026, 11, 25, 15, 30, tzinfo=UTC)
 AAPL, MSFT, COIN = Instrument("AAPL"), Instrument("MSFT"), Instrument("BTC-USD", "24/7")
@@ -29,14 +28,14 @@ def minutes(number: float) -> timedelta:
 def ready(database: Database) -> Database:
     """Three instruments whose bars were never asked for."""
     with database.transaction() as transaction:
-        ledger_sync.sync_instruments(transaction, [AAPL, MSFT, COIN])
+        ledger.sync_instruments(transaction, [AAPL, MSFT, COIN])
     return database
 
 
 def closed(**ends: datetime) -> pl.DataFrame:
     """Closing times of the last bars on XNYS by timeframe: `m5=…`."""
-    rows = [("XNYS", name[1:] + name[0], end) for name, end in ends.items()]
-    schema = {"calendar": pl.String(), "timeframe": pl.String(), "ts_end": UTC_TIME}
+    rows = [("XNYS", None, name[1:] + name[0], end) for name, end in ends.items()]
+    schema = {"calendar": pl.String(), "provider": pl.String(), "timeframe": pl.String(), "ts_end": UTC_TIME}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
@@ -63,12 +62,12 @@ def row(transaction: Transaction, asset: str, symbol: str, timeframe: Timeframe)
 
 
 def stale(transaction: Transaction, last: pl.DataFrame, now: datetime = NOW) -> list[tuple[object, ...]]:
-    return staleness.stale(transaction, last, now).select("asset", "symbol", "timeframe", "reason", "since").rows()
+    return ledger.stale(transaction, last, now).select("asset", "symbol", "timeframe", "reason", "since").rows()
 
 
 def claimed(transaction: Transaction, asset: str, timeframe: Timeframe, *, everything: bool = False) -> list[str]:
     symbols = ["AAPL", "BTC-USD", "MSFT", "NONE"]
-    return work.lock_pending(transaction, asset, timeframe, symbols, everything=everything)["symbol"].to_list()
+    return ledger.claim(transaction, asset, timeframe, symbols, everything=everything)["symbol"].to_list()
 
 
 # --- instruments ----------------------------------------------------------------------------------------------------
@@ -77,7 +76,7 @@ def claimed(transaction: Transaction, asset: str, timeframe: Timeframe, *, every
 def test_instruments_are_added_taken_off_and_put_back(database: Database) -> None:
     def sync(*instruments: Instrument) -> tuple[list[str], list[str]]:
         with database.transaction() as transaction:
-            return ledger_sync.sync_instruments(transaction, instruments)
+            return ledger.sync_instruments(transaction, instruments)
 
     def active() -> list[str]:
         with database.transaction() as transaction:
@@ -87,7 +86,7 @@ def test_instruments_are_added_taken_off_and_put_back(database: Database) -> Non
     assert sync(MSFT, AAPL) == (["AAPL", "MSFT"], [])
     assert sync(MSFT, AAPL) == ([], [])
     with database.transaction() as transaction:
-        work.complete(transaction, OHLC, FIVE, results(["MSFT"], checked_through=NOW), "1")
+        ledger.complete(transaction, OHLC, FIVE, results(["MSFT"], checked_through=NOW), "1")
     assert sync(AAPL, COIN) == (["BTC-USD"], ["MSFT"])
     assert active() == ["AAPL", "BTC-USD"]
     assert sync(AAPL, MSFT) == (["MSFT"], ["BTC-USD"])
@@ -103,7 +102,7 @@ def test_a_changed_instrument_is_updated_and_an_equal_one_is_not_written(ready: 
 
     with ready.transaction() as transaction:
         before = versions(transaction)
-        ledger_sync.sync_instruments(transaction, [AAPL, Instrument("MSFT", "XLON", "file"), COIN])
+        ledger.sync_instruments(transaction, [AAPL, Instrument("MSFT", "XLON", "file"), COIN])
         found = transaction.query("SELECT calendar, is_fetched FROM market.instrument WHERE symbol = 'MSFT'")
         assert found.row(0) == ("XLON", False)
     with ready.transaction() as transaction:
@@ -124,13 +123,13 @@ def test_every_symbol_has_a_row_an_asset_and_timeframe(ready: Database) -> None:
 
 def test_a_new_asset_starts_dirty_where_its_upstream_holds_data(ready: Database) -> None:
     with ready.transaction() as transaction:
-        work.complete(transaction, EMA_SIGNALS, FIVE, results(["AAPL"], first_ts=NOW, last_ts=NOW), "1")
+        ledger.complete(transaction, EMA_SIGNALS, FIVE, results(["AAPL"], first_ts=NOW, last_ts=NOW), "1")
         transaction.execute("DELETE FROM market.series_state WHERE asset = 'ema_trend'")
-        ledger_sync.add_rows(transaction, ["AAPL", "MSFT", "BTC-USD"])
+        ledger.add_rows(transaction, ["AAPL", "MSFT", "BTC-USD"])
         dirty = transaction.query(
             "SELECT symbol, timeframe, dirty_from FROM market.series_state WHERE dirty_from IS NOT NULL"
         )
-        assert dirty.rows() == [("AAPL", "5m", BEGINNING)]
+        assert dirty.rows() == [("AAPL", "5m", ledger.BEGINNING)]
         assert claimed(transaction, EMA_TREND, FIVE) == ["AAPL"]
 
 
@@ -147,7 +146,7 @@ def test_a_series_never_asked_for_is_stale(ready: Database) -> None:
 
 def test_a_fetched_series_is_stale_once_a_bar_has_closed_that_was_not_asked_for(ready: Database) -> None:
     with ready.transaction() as transaction:
-        work.complete(transaction, OHLC, FIVE, results(["AAPL", "MSFT"], checked_through=NOW), "1")
+        ledger.complete(transaction, OHLC, FIVE, results(["AAPL", "MSFT"], checked_through=NOW), "1")
         assert stale(transaction, closed(m5=NOW)) == []
         later = NOW + minutes(5)
         assert [each[1:4] for each in stale(transaction, closed(m5=later), later)] == [
@@ -158,65 +157,63 @@ def test_a_fetched_series_is_stale_once_a_bar_has_closed_that_was_not_asked_for(
 
 def test_a_series_whose_next_attempt_is_later_is_not_stale_yet(ready: Database) -> None:
     with ready.transaction() as transaction:
-        work.fail(transaction, OHLC, FIVE, {"AAPL": "no"}, NOW)
+        ledger.fail(transaction, OHLC, FIVE, {"AAPL": "no"}, NOW)
         next_attempt = row(transaction, OHLC, "AAPL", FIVE)["next_attempt_at"]
         assert isinstance(next_attempt, datetime)
         just_before = next_attempt - timedelta(microseconds=1)
         assert [each[1] for each in stale(transaction, closed(m5=NOW), just_before)] == ["MSFT"]
         assert [each[1] for each in stale(transaction, closed(m5=NOW), next_attempt)] == ["AAPL", "MSFT"]
-        failures = staleness.stale(transaction, closed(m5=NOW), next_attempt)["failures"].to_list()
+        failures = ledger.stale(transaction, closed(m5=NOW), next_attempt)["failures"].to_list()
         assert failures == [1, 0]
 
 
 def test_a_computed_series_is_stale_while_its_input_has_changed(ready: Database) -> None:
     with ready.transaction() as transaction:
-        work.mark_dirty(transaction, EMA_TREND, HOUR, starts("AAPL", NOW))
+        ledger.mark_dirty(transaction, EMA_TREND, HOUR, starts("AAPL", NOW))
         assert stale(transaction, closed()) == [(EMA_TREND, "AAPL", "1h", "input changed", NOW)]
-        work.complete(transaction, EMA_TREND, HOUR, results(["AAPL"]), "1")
+        ledger.complete(transaction, EMA_TREND, HOUR, results(["AAPL"]), "1")
         assert stale(transaction, closed()) == []
 
 
 def test_a_rolled_up_series_is_stale_only_when_a_dirty_bucket_has_closed(ready: Database) -> None:
     with ready.transaction() as transaction:
-        work.mark_dirty(transaction, OHLC, HOUR, starts("AAPL", NOW, NOW + minutes(60)))
+        ledger.mark_dirty(transaction, OHLC, HOUR, starts("AAPL", NOW, NOW + minutes(60)))
         assert stale(transaction, closed()) == []
         for checked, expected in ((59, []), (60, [(OHLC, "AAPL", "1h", "input changed", NOW)])):
-            work.complete(transaction, OHLC, FIVE, results(["AAPL"], checked_through=NOW + minutes(checked)), "1")
+            ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], checked_through=NOW + minutes(checked)), "1")
             assert stale(transaction, closed()) == expected
             assert claimed(transaction, OHLC, HOUR) == [symbol for _, symbol, *_ in expected]
 
 
 def test_a_series_dagster_was_not_told_of_is_stale_after_a_grace(ready: Database) -> None:
     with ready.transaction() as transaction:
-        work.complete(transaction, EMA_TREND, HOUR, results(["AAPL"], last_ts=NOW), "1")
+        ledger.complete(transaction, EMA_TREND, HOUR, results(["AAPL"], last_ts=NOW), "1")
         assert stale(transaction, closed()) == []
         transaction.execute(
             "UPDATE market.series_state SET computed_at = computed_at - make_interval(secs => $1)",
-            float(staleness.RECORDING_GRACE_SECONDS + 1),
+            float(ledger.RECORDING_GRACE_SECONDS + 1),
         )
         assert [each[:4] for each in stale(transaction, closed())] == [(EMA_TREND, "AAPL", "1h", "not recorded")]
-        recording.mark_recorded(
-            transaction, EMA_TREND, HOUR, recording.unrecorded(transaction, EMA_TREND, HOUR, ["AAPL"])
-        )
+        ledger.mark_recorded(transaction, EMA_TREND, HOUR, ledger.unrecorded(transaction, EMA_TREND, HOUR, ["AAPL"]))
         assert stale(transaction, closed()) == []
 
 
 def test_symbols_off_the_watchlist_or_from_files_only_are_not_asked_for(ready: Database) -> None:
     with ready.transaction() as transaction:
-        ledger_sync.sync_instruments(transaction, [Instrument("MSFT", provider="file")])
-        work.mark_dirty(transaction, EMA_TREND, HOUR, starts("AAPL", NOW))
-        work.mark_dirty(transaction, EMA_TREND, HOUR, starts("MSFT", NOW))
+        ledger.sync_instruments(transaction, [Instrument("MSFT", provider="file")])
+        ledger.mark_dirty(transaction, EMA_TREND, HOUR, starts("AAPL", NOW))
+        ledger.mark_dirty(transaction, EMA_TREND, HOUR, starts("MSFT", NOW))
         assert stale(transaction, closed(m5=NOW)) == [(EMA_TREND, "MSFT", "1h", "input changed", NOW)]
 
 
 def test_the_search_for_stale_series_uses_indexes(database: Database) -> None:
     """With 1,000 fresh symbols it must not read all 24,000 rows of the ledger."""
     with database.transaction() as transaction:
-        ledger_sync.sync_instruments(transaction, [Instrument(f"S{number:04}") for number in range(1000)])
+        ledger.sync_instruments(transaction, [Instrument(f"S{number:04}") for number in range(1000)])
         transaction.execute(
             "UPDATE market.series_state SET checked_through = $1, computed_at = $1, recorded_at = $1", NOW
         )
-        work.mark_dirty(transaction, EMA_TREND, HOUR, starts("S0500", NOW))
+        ledger.mark_dirty(transaction, EMA_TREND, HOUR, starts("S0500", NOW))
     with database.transaction() as transaction:
         transaction.execute("ANALYZE market.series_state")
         transaction.execute("ANALYZE market.instrument")
@@ -226,7 +223,7 @@ def test_the_search_for_stale_series_uses_indexes(database: Database) -> None:
             return super().query(f"EXPLAIN (ANALYZE, FORMAT TEXT) {sql}", *parameters)
 
     with database.transaction() as transaction:
-        plan = staleness.stale(Explaining(database, transaction._cursor), closed(m5=NOW, d1=NOW), NOW)
+        plan = ledger.stale(Explaining(database, transaction._cursor), closed(m5=NOW, d1=NOW), NOW)
         text = "\n".join(plan.to_series())
     assert "Index Scan using series_state_dirty" in text, text
     assert "Bitmap Index Scan on series_state_checked" in text, text
@@ -241,34 +238,34 @@ def test_the_search_for_stale_series_uses_indexes(database: Database) -> None:
 def test_two_workers_never_claim_the_same_series(ready: Database, database_url: str) -> None:
     for symbol in ("AAPL", "MSFT", "BTC-USD"):
         with ready.transaction() as transaction:
-            work.mark_dirty(transaction, EMA_SIGNALS, FIVE, starts(symbol, NOW))
+            ledger.mark_dirty(transaction, EMA_SIGNALS, FIVE, starts(symbol, NOW))
     with Database(database_url) as other:
         with ready.transaction() as one, other.transaction() as two:
-            first = work.lock_pending(one, EMA_SIGNALS, FIVE, ["AAPL", "MSFT"], everything=False)
+            first = ledger.claim(one, EMA_SIGNALS, FIVE, ["AAPL", "MSFT"], everything=False)
             assert first.select("symbol", "from_ts").rows() == [("AAPL", NOW), ("MSFT", NOW)]
             assert claimed(two, EMA_SIGNALS, FIVE) == ["BTC-USD"]
             assert claimed(two, EMA_SIGNALS, FIVE, everything=True) == ["BTC-USD"]
-            work.complete(one, EMA_SIGNALS, FIVE, results(["AAPL"]), "1")
+            ledger.complete(one, EMA_SIGNALS, FIVE, results(["AAPL"]), "1")
         with other.transaction() as two:
             assert claimed(two, EMA_SIGNALS, FIVE) == ["BTC-USD", "MSFT"]
 
 
 def test_everything_claims_fresh_series_from_the_beginning(ready: Database) -> None:
     with ready.transaction() as transaction:
-        found = work.lock_pending(transaction, EMA_SIGNALS, FIVE, ["AAPL", "MSFT"], everything=True)
-        assert found.select("symbol", "from_ts").rows() == [("AAPL", BEGINNING), ("MSFT", BEGINNING)]
+        found = ledger.claim(transaction, EMA_SIGNALS, FIVE, ["AAPL", "MSFT"], everything=True)
+        assert found.select("symbol", "from_ts").rows() == [("AAPL", ledger.BEGINNING), ("MSFT", ledger.BEGINNING)]
 
 
 def test_pending_work_says_where_to_start_and_how_much_input_there_is(ready: Database) -> None:
     with ready.transaction() as transaction:
         bars = results(["AAPL", "MSFT"], first_ts=NOW - minutes(500), last_ts=NOW, changed_from=NOW - minutes(10))
-        work.complete(transaction, OHLC, FIVE, bars, "1")
+        ledger.complete(transaction, OHLC, FIVE, bars, "1")
 
         def pending(*, everything: bool) -> list[tuple[object, ...]]:
-            return work.pending(transaction, EMA_SIGNALS, FIVE, ["AAPL", "BTC-USD"], everything=everything).rows()
+            return ledger.pending(transaction, EMA_SIGNALS, FIVE, ["AAPL", "BTC-USD"], everything=everything).rows()
 
         assert pending(everything=False) == [("AAPL", NOW - minutes(10), NOW - minutes(500), NOW)]
-        assert pending(everything=True) == [("AAPL", BEGINNING, NOW - minutes(500), NOW)]
+        assert pending(everything=True) == [("AAPL", ledger.BEGINNING, NOW - minutes(500), NOW)]
 
 
 @pytest.mark.parametrize(
@@ -287,7 +284,7 @@ def test_marking_dirty_only_ever_pulls_down(
     with ready.transaction() as transaction:
         for each in (held, mark):
             if each is not None:
-                work.mark_dirty(transaction, OHLC, HOUR, starts("AAPL", *(NOW + minutes(number) for number in each)))
+                ledger.mark_dirty(transaction, OHLC, HOUR, starts("AAPL", *(NOW + minutes(number) for number in each)))
         found = row(transaction, OHLC, "AAPL", HOUR)
         assert (found["dirty_from"], found["dirty_end"]) == tuple(NOW + minutes(number) for number in expected)
         assert row(transaction, OHLC, "MSFT", HOUR)["dirty_from"] is None
@@ -296,7 +293,7 @@ def test_marking_dirty_only_ever_pulls_down(
 
 def test_completing_a_changed_series_marks_what_reads_it(ready: Database) -> None:
     with ready.transaction() as transaction:
-        work.complete(
+        ledger.complete(
             transaction, OHLC, FIVE, results(["AAPL"], changed_from=NOW, last_ts=NOW, checked_through=NOW), "7"
         )
         found = row(transaction, OHLC, "AAPL", FIVE)
@@ -312,7 +309,7 @@ def test_completing_a_changed_series_marks_what_reads_it(ready: Database) -> Non
         )
         # The trades read the bars too.
         assert sorted(dirty.rows()) == [(EMA_SIGNALS, "AAPL", "5m", NOW), (STRATEGY, "AAPL", "5m", NOW)]
-        work.complete(transaction, EMA_SIGNALS, FIVE, results(["AAPL"], changed_from=NOW + minutes(5)), "1")
+        ledger.complete(transaction, EMA_SIGNALS, FIVE, results(["AAPL"], changed_from=NOW + minutes(5)), "1")
         assert row(transaction, EMA_SIGNALS, "AAPL", FIVE)["dirty_from"] is None
         assert row(transaction, EMA_TREND, "AAPL", FIVE)["dirty_from"] == NOW + minutes(5)
         assert row(transaction, STRATEGY, "AAPL", FIVE)["dirty_from"] == NOW
@@ -320,7 +317,7 @@ def test_completing_a_changed_series_marks_what_reads_it(ready: Database) -> Non
 
 def test_completing_an_unchanged_series_keeps_its_revision_and_marks_nothing(ready: Database) -> None:
     with ready.transaction() as transaction:
-        work.complete(transaction, EMA_SIGNALS, FIVE, results(["AAPL"]), "1")
+        ledger.complete(transaction, EMA_SIGNALS, FIVE, results(["AAPL"]), "1")
         assert row(transaction, EMA_SIGNALS, "AAPL", FIVE)["revision"] == 0
         assert row(transaction, EMA_TREND, "AAPL", FIVE)["dirty_from"] is None
 
@@ -328,9 +325,9 @@ def test_completing_an_unchanged_series_keeps_its_revision_and_marks_nothing(rea
 def test_completing_never_moves_what_is_known_backwards(ready: Database) -> None:
     with ready.transaction() as transaction:
         known = {"first_ts": NOW, "last_ts": NOW, "checked_through": NOW}
-        work.complete(transaction, OHLC, FIVE, results(["AAPL"], **known), "1")
-        work.complete(transaction, OHLC, FIVE, results(["AAPL"], **{name: NOW - minutes(5) for name in known}), "1")
-        work.complete(transaction, OHLC, FIVE, results(["AAPL"]), "1")
+        ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], **known), "1")
+        ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], **{name: NOW - minutes(5) for name in known}), "1")
+        ledger.complete(transaction, OHLC, FIVE, results(["AAPL"]), "1")
         found = row(transaction, OHLC, "AAPL", FIVE)
         assert (found["first_ts"], found["last_ts"], found["checked_through"]) == (NOW - minutes(5), NOW, NOW)
 
@@ -342,13 +339,13 @@ def test_the_pause_doubles_with_each_failure_up_to_an_hour(ready: Database) -> N
     pauses = []
     with ready.transaction() as transaction:
         for number in range(1, 31):
-            work.fail(transaction, OHLC, FIVE, {"AAPL": f"failure {number}"}, NOW)
+            ledger.fail(transaction, OHLC, FIVE, {"AAPL": f"failure {number}"}, NOW)
             found = row(transaction, OHLC, "AAPL", FIVE)
             assert (found["failures"], found["last_error"]) == (number, f"failure {number}")
             pauses.append((found["next_attempt_at"] - NOW).total_seconds())  # type: ignore[operator]
         assert row(transaction, OHLC, "MSFT", FIVE)["failures"] == 0
     for number, pause in enumerate(pauses):
-        middle = min(work.FIRST_PAUSE_SECONDS * 2**number, work.LONGEST_PAUSE_SECONDS)
+        middle = min(ledger.FIRST_PAUSE_SECONDS * 2**number, ledger.LONGEST_PAUSE_SECONDS)
         assert 0.75 * middle <= pause <= 1.25 * middle
     # Not all at the same moment again.
     assert len(set(pauses[-10:])) > 1
@@ -356,19 +353,19 @@ def test_the_pause_doubles_with_each_failure_up_to_an_hour(ready: Database) -> N
 
 def test_success_forgets_the_failures(ready: Database) -> None:
     with ready.transaction() as transaction:
-        work.fail(transaction, OHLC, FIVE, {"AAPL": "no", "MSFT": "x" * 5000}, NOW)
-        work.fail(transaction, OHLC, FIVE, {}, NOW)
-        failing = summary.failing(transaction)
+        ledger.fail(transaction, OHLC, FIVE, {"AAPL": "no", "MSFT": "x" * 5000}, NOW)
+        ledger.fail(transaction, OHLC, FIVE, {}, NOW)
+        failing = ledger.failing(transaction)
         assert failing.select("asset", "symbol", "timeframe", "failures").rows() == [
             (OHLC, "AAPL", "5m", 1),
             (OHLC, "MSFT", "5m", 1),
         ]
         assert failing["last_error"].to_list() == ["no", "x" * 1000]
-        assert summary.failing(transaction, EMA_SIGNALS).is_empty()
-        work.complete(transaction, OHLC, FIVE, results(["AAPL"]), "1")
+        assert ledger.failing(transaction, EMA_SIGNALS).is_empty()
+        ledger.complete(transaction, OHLC, FIVE, results(["AAPL"]), "1")
         found = row(transaction, OHLC, "AAPL", FIVE)
         assert (found["failures"], found["last_error"], found["next_attempt_at"]) == (0, None, None)
-        assert summary.failing(transaction, OHLC)["symbol"].to_list() == ["MSFT"]
+        assert ledger.failing(transaction, OHLC)["symbol"].to_list() == ["MSFT"]
 
 
 # --- code versions --------------------------------------------------------------------------------------------------
@@ -378,24 +375,26 @@ def test_another_code_version_dirties_that_asset_only(ready: Database) -> None:
     with ready.transaction() as transaction:
         for asset in CHAIN:
             for timeframe in (FIVE, HOUR):
-                work.complete(transaction, asset, timeframe, results(["AAPL", "MSFT"], last_ts=NOW), "1")
+                ledger.complete(transaction, asset, timeframe, results(["AAPL", "MSFT"], last_ts=NOW), "1")
         versions = dict.fromkeys(CHAIN, "1")
-        assert ledger_sync.adopt_code_versions(transaction, versions) == 0
-        assert ledger_sync.adopt_code_versions(transaction, {**versions, EMA_TREND: "2"}) == 4
+        assert ledger.adopt_code_versions(transaction, versions) == 0
+        assert ledger.adopt_code_versions(transaction, {**versions, EMA_TREND: "2"}) == 4
         dirty = transaction.query(
             "SELECT asset, symbol, timeframe, dirty_from FROM market.series_state WHERE dirty_from IS NOT NULL"
         )
         assert sorted(dirty.rows()) == [
-            (EMA_TREND, symbol, timeframe, BEGINNING) for symbol in ("AAPL", "MSFT") for timeframe in ("1h", "5m")
+            (EMA_TREND, symbol, timeframe, ledger.BEGINNING)
+            for symbol in ("AAPL", "MSFT")
+            for timeframe in ("1h", "5m")
         ]
-        assert ledger_sync.adopt_code_versions(transaction, {**versions, EMA_TREND: "2"}) == 0
+        assert ledger.adopt_code_versions(transaction, {**versions, EMA_TREND: "2"}) == 0
 
 
 def test_another_version_of_the_roll_up_leaves_fetched_bars_alone(ready: Database) -> None:
     with ready.transaction() as transaction:
         for timeframe in ORDER:
-            work.complete(transaction, OHLC, timeframe, results(["AAPL"], last_ts=NOW, checked_through=NOW), "1")
-        assert ledger_sync.adopt_code_versions(transaction, {OHLC: "2"}) == len(ROLLED_UP)
+            ledger.complete(transaction, OHLC, timeframe, results(["AAPL"], last_ts=NOW, checked_through=NOW), "1")
+        assert ledger.adopt_code_versions(transaction, {OHLC: "2"}) == len(ROLLED_UP)
         assert {each[2] for each in stale(transaction, closed())} == {timeframe.value for timeframe in ROLLED_UP}
         assert claimed(transaction, OHLC, HOUR) == ["AAPL"]
 
@@ -405,22 +404,22 @@ def test_another_version_of_the_roll_up_leaves_fetched_bars_alone(ready: Databas
 
 def test_what_was_brought_up_to_date_is_told_once(ready: Database) -> None:
     with ready.transaction() as transaction:
-        assert recording.unrecorded(transaction, OHLC, FIVE, ["AAPL", "MSFT"]).is_empty()
-        work.complete(transaction, OHLC, FIVE, results(["AAPL"], changed_from=NOW, first_ts=NOW, last_ts=NOW), "1")
+        assert ledger.unrecorded(transaction, OHLC, FIVE, ["AAPL", "MSFT"]).is_empty()
+        ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], changed_from=NOW, first_ts=NOW, last_ts=NOW), "1")
         transaction.execute("INSERT INTO market.ohlc VALUES ('AAPL', '5m', $1, 1, 3, 1, 2, 5)", NOW)
-        told = recording.unrecorded(transaction, OHLC, FIVE, ["AAPL", "MSFT"])
+        told = ledger.unrecorded(transaction, OHLC, FIVE, ["AAPL", "MSFT"])
         assert told.drop("computed_at").rows() == [("AAPL", None, 1, "1", NOW, NOW, 2.0)]
-        recording.mark_recorded(transaction, OHLC, FIVE, told)
-        assert recording.unrecorded(transaction, OHLC, FIVE, ["AAPL", "MSFT"]).is_empty()
+        ledger.mark_recorded(transaction, OHLC, FIVE, told)
+        assert ledger.unrecorded(transaction, OHLC, FIVE, ["AAPL", "MSFT"]).is_empty()
 
 
 def test_what_changes_while_dagster_is_told_is_told_again(ready: Database) -> None:
     with ready.transaction() as transaction:
-        work.complete(transaction, OHLC, FIVE, results(["AAPL"], changed_from=NOW), "1")
-        told = recording.unrecorded(transaction, OHLC, FIVE, ["AAPL"])
-        work.complete(transaction, OHLC, FIVE, results(["AAPL"], changed_from=NOW), "1")
-        recording.mark_recorded(transaction, OHLC, FIVE, told)
-        assert recording.unrecorded(transaction, OHLC, FIVE, ["AAPL"])["revision"].to_list() == [2]
+        ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], changed_from=NOW), "1")
+        told = ledger.unrecorded(transaction, OHLC, FIVE, ["AAPL"])
+        ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], changed_from=NOW), "1")
+        ledger.mark_recorded(transaction, OHLC, FIVE, told)
+        assert ledger.unrecorded(transaction, OHLC, FIVE, ["AAPL"])["revision"].to_list() == [2]
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -430,10 +429,10 @@ def test_locking_waits_for_whoever_holds_the_rows(ready: Database, database_url:
     def lock(database: Database, symbol: str) -> list[str]:
         with database.transaction() as transaction:
             transaction.execute("SET LOCAL lock_timeout = 100")
-            return work.lock(transaction, OHLC, FIVE, [symbol])["symbol"].to_list()
+            return ledger.lock(transaction, OHLC, FIVE, [symbol])["symbol"].to_list()
 
     with Database(database_url) as other, ready.transaction() as held:
-        assert work.lock(held, OHLC, FIVE, ["AAPL", "NONE"])["symbol"].to_list() == ["AAPL"]
+        assert ledger.lock(held, OHLC, FIVE, ["AAPL", "NONE"])["symbol"].to_list() == ["AAPL"]
         with pytest.raises(adbc_driver_manager.Error, match="lock timeout"):
             lock(other, "AAPL")
         assert lock(other, "MSFT") == ["MSFT"]
@@ -441,41 +440,41 @@ def test_locking_waits_for_whoever_holds_the_rows(ready: Database, database_url:
 
 def test_the_state_of_fetched_bars_leaves_out_symbols_from_files(ready: Database) -> None:
     with ready.transaction() as transaction:
-        ledger_sync.sync_instruments(transaction, [AAPL, Instrument("MSFT", provider="file")])
-        found = work.fetch_state(transaction, FIVE, ["AAPL", "MSFT", "NONE"])
+        ledger.sync_instruments(transaction, [AAPL, Instrument("MSFT", provider="file")])
+        found = ledger.fetch_state(transaction, FIVE, ["AAPL", "MSFT", "NONE"])
         assert found.rows() == [("AAPL", "XNYS", None, None, None, None)]
-        known = summary.instruments(transaction, FIVE, ["AAPL", "MSFT", "NONE"])
+        known = ledger.instruments(transaction, FIVE, ["AAPL", "MSFT", "NONE"])
         assert known.rows() == [("AAPL", "XNYS", True, None), ("MSFT", "XNYS", False, None)]
 
 
 def test_base_bars_behind_are_counted_without_the_failing_ones(ready: Database) -> None:
-    last = pl.DataFrame({"calendar": ["XNYS"], "ts_end": [NOW]})
+    last = closed(m5=NOW)
 
     def behind(transaction: Transaction, *symbols: str) -> int:
-        return staleness.source_behind(transaction, FIVE, symbols, last, NOW)
+        return ledger.source_behind(transaction, FIVE, symbols, last, NOW)
 
     with ready.transaction() as transaction:
         assert behind(transaction, "AAPL", "MSFT", "BTC-USD") == 2
-        work.complete(transaction, OHLC, FIVE, results(["AAPL"], checked_through=NOW), "1")
+        ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], checked_through=NOW), "1")
         assert behind(transaction, "AAPL", "MSFT") == 1
-        work.fail(transaction, OHLC, FIVE, {"MSFT": "no"}, NOW)
+        ledger.fail(transaction, OHLC, FIVE, {"MSFT": "no"}, NOW)
         assert behind(transaction, "AAPL", "MSFT") == 0
 
 
 def test_roll_ups_whose_base_bars_are_still_to_come_are_expected(ready: Database) -> None:
     with ready.transaction() as transaction:
-        assert staleness.expected_rollups(transaction, closed(h1=NOW, m5=NOW), NOW).is_empty()
-        work.complete(transaction, OHLC, FIVE, results(["AAPL", "MSFT"], checked_through=NOW - minutes(5)), "1")
-        work.fail(transaction, OHLC, FIVE, {"MSFT": "no"}, NOW)
-        assert staleness.expected_rollups(transaction, closed(h1=NOW, m5=NOW), NOW).rows() == [("AAPL", "1h", NOW)]
-        work.complete(transaction, OHLC, FIVE, results(["AAPL"], checked_through=NOW), "1")
-        assert staleness.expected_rollups(transaction, closed(h1=NOW), NOW).is_empty()
+        assert ledger.expected_rollups(transaction, closed(h1=NOW, m5=NOW), NOW).is_empty()
+        ledger.complete(transaction, OHLC, FIVE, results(["AAPL", "MSFT"], checked_through=NOW - minutes(5)), "1")
+        ledger.fail(transaction, OHLC, FIVE, {"MSFT": "no"}, NOW)
+        assert ledger.expected_rollups(transaction, closed(h1=NOW, m5=NOW), NOW).rows() == [("AAPL", "1h", NOW)]
+        ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], checked_through=NOW), "1")
+        assert ledger.expected_rollups(transaction, closed(h1=NOW), NOW).is_empty()
 
 
 def test_the_summary_counts_active_series(ready: Database) -> None:
     with ready.transaction() as transaction:
-        work.complete(transaction, OHLC, FIVE, results(["AAPL"], last_ts=NOW), "1")
-        work.fail(transaction, OHLC, FIVE, {"MSFT": "no"}, NOW)
-        ledger_sync.sync_instruments(transaction, [AAPL, MSFT])
-        found = summary.counts(transaction).filter(asset=OHLC, timeframe="5m")
+        ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], last_ts=NOW), "1")
+        ledger.fail(transaction, OHLC, FIVE, {"MSFT": "no"}, NOW)
+        ledger.sync_instruments(transaction, [AAPL, MSFT])
+        found = ledger.summary(transaction).filter(asset=OHLC, timeframe="5m")
         assert found.rows() == [(OHLC, "5m", 2, 1, 1, NOW)]

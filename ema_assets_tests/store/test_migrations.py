@@ -9,10 +9,8 @@ import psycopg2
 import pytest
 
 from ema_assets.model.errors import StoreError, StoreUnavailable
-from ema_assets.model.timeframes import ORDER
 from ema_assets.store import migrations
 from ema_assets.store.migrations import Migration, all_migrations, migrate
-from ema_assets.store.setup import prepare_database
 from ema_assets_tests.conftest import Databases
 
 
@@ -46,89 +44,6 @@ def test_migrating_again_does_nothing(new_url: str) -> None:
     assert ask(new_url, "SELECT symbol FROM market.instrument") == [("AAPL",)]
 
 
-def catalog(url: str) -> list[tuple[object, ...]]:
-    """Every relation and schema of ours, and what is written down of migrations."""
-    return [
-        *ask(url, "SELECT oid::regclass::text, relkind::text FROM pg_class WHERE oid > 16384 ORDER BY 1"),
-        *ask(url, "SELECT nspname::text, '' FROM pg_namespace WHERE oid > 16384 ORDER BY 1"),
-    ]
-
-
-def test_an_applied_migration_that_was_edited_is_named_and_nothing_is_changed(
-    new_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    migrate(new_url)
-    baseline = all_migrations()[0]
-    edited = replace(baseline, sql=f"{baseline.sql}\n-- a comment")
-    added = Migration(baseline.number + 1, "colour", "ALTER TABLE market.instrument ADD COLUMN colour text")
-    monkeypatch.setattr(migrations, "all_migrations", lambda: [edited, added])
-    before = catalog(new_url)
-    with pytest.raises(
-        StoreError, match=r"the migration 0001_baseline.sql is not the one that was applied to postgres"
-    ):
-        migrate(new_url)
-    assert catalog(new_url) == before
-    assert ask(new_url, "SELECT number FROM ema_assets.migration") == [(1,)]
-
-
-# What the six migrations of development versions have left, as far as it tells them from the baseline.
-_DEVELOPMENT_VERSION = """
-    CREATE SCHEMA dagster;
-    CREATE SCHEMA ema_assets;
-    CREATE TABLE ema_assets.migration (
-        number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now()
-    );
-    INSERT INTO ema_assets.migration (number, name)
-    VALUES (1, 'market'), (2, 'quality'), (3, 'providers'), (4, 'latency'), (5, 'assets'), (6, 'results');
-    CREATE SCHEMA market;
-    CREATE TABLE market.instrument (symbol text COLLATE "C" PRIMARY KEY, calendar text COLLATE "C" NOT NULL);
-    INSERT INTO market.instrument VALUES ('AAPL', 'XNYS');
-    CREATE TABLE market.ohlc (
-        symbol text COLLATE "C" NOT NULL, timeframe text COLLATE "C" NOT NULL, ts timestamptz NOT NULL,
-        PRIMARY KEY (symbol, timeframe, ts)
-    ) PARTITION BY LIST (timeframe);
-    CREATE TABLE market.ohlc_5m PARTITION OF market.ohlc FOR VALUES IN ('5m');
-"""
-
-
-@pytest.mark.parametrize("version", [1, 6, 7])
-def test_a_database_of_a_development_version_is_refused_in_one_sentence_and_left_as_it_is(
-    new_url: str, version: int
-) -> None:
-    ask(new_url, _DEVELOPMENT_VERSION)
-    ask(new_url, f"DELETE FROM ema_assets.migration WHERE number > {version}")
-    if version == 7:
-        ask(new_url, "INSERT INTO ema_assets.migration (number, name) VALUES (7, 'later')")
-    before = catalog(new_url)
-    with pytest.raises(StoreError, match="was made by a development version of ema-assets") as caught:
-        prepare_database(new_url)
-    assert "load anew with `EMA_HOME=… ema-assets up`" in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert catalog(new_url) == before
-    assert ask(new_url, "SELECT count(*) FROM ema_assets.migration") == [(version,)]
-    assert ask(new_url, "SELECT symbol FROM market.instrument") == [("AAPL",)]
-
-
-def test_a_prepared_database_has_the_table_of_bars_also_when_that_was_interrupted(new_url: str) -> None:
-    assert migrate(new_url) == all_migrations()
-    assert ask(new_url, "SELECT to_regclass('market.ohlc')") == [(None,)]
-    assert prepare_database(new_url) == []
-    assert ask(new_url, "SELECT * FROM market.ohlc_as_of(now())") == []
-    partitions = ask(
-        new_url, "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'market.ohlc'::regclass"
-    )
-    assert {name for (name,) in partitions} == {f"market.ohlc_{timeframe.key}" for timeframe in ORDER}
-
-
-def test_processes_that_prepare_a_database_at_once_all_find_it_ready(new_url: str) -> None:
-    def prepare(_: int) -> tuple[int, list[tuple[object, ...]]]:
-        return len(prepare_database(new_url)), ask(new_url, "SELECT count(*) FROM market.ohlc")
-
-    with ThreadPoolExecutor(4) as pool:
-        done = sorted(pool.map(prepare, range(4)))
-    assert done == [(0, [(0,)]), (0, [(0,)]), (0, [(0,)]), (len(all_migrations()), [(0,)])]
-
-
 def test_two_processes_that_migrate_at_once_do_it_once(new_url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         applied = list(pool.map(migrate, [new_url] * 4))
@@ -138,7 +53,7 @@ def test_two_processes_that_migrate_at_once_do_it_once(new_url: str) -> None:
 def test_a_database_of_a_newer_version_is_refused_and_left_alone(new_url: str) -> None:
     migrate(new_url)
     newest = all_migrations()[-1].number
-    ask(new_url, f"INSERT INTO ema_assets.migration VALUES ({newest + 1}, 'future', 'a hash')")
+    ask(new_url, f"INSERT INTO ema_assets.migration (number, name, sha256) VALUES ({newest + 1}, 'future', '')")
     with pytest.raises(
         StoreError, match=rf"was migrated to {newest + 1} by a newer ema-assets; this one knows {newest}"
     ):
@@ -166,6 +81,53 @@ def test_a_migration_that_fails_leaves_the_ones_before_it_and_nothing_of_itself(
         migrate(new_url)
     assert ask(new_url, "SELECT max(number) FROM ema_assets.migration") == [(known[-1].number,)]
     assert ask(new_url, "SELECT to_regclass('market.half')::text") == [(None,)]
+
+
+def test_a_file_that_was_edited_after_it_had_been_applied_is_refused_and_named(
+    new_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(new_url)
+    edited = replace(all_migrations()[0], sql=all_migrations()[0].sql + "-- one more word\n")
+    monkeypatch.setattr(migrations, "all_migrations", lambda: [edited, *all_migrations()[1:]])
+    with pytest.raises(StoreError, match="0001_baseline.sql was edited after it had been applied to postgresql://"):
+        migrate(new_url)
+
+
+def test_a_database_from_before_the_baseline_is_refused_and_left_as_it_is(new_url: str) -> None:
+    ask(
+        new_url,
+        """
+        CREATE SCHEMA ema_assets;
+        CREATE TABLE ema_assets.migration (
+            number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now());
+        INSERT INTO ema_assets.migration (number, name)
+        SELECT n, name FROM unnest(ARRAY['market', 'quality', 'providers', 'latency', 'assets', 'results'])
+               WITH ORDINALITY AS m(name, n);
+        CREATE SCHEMA market;
+        CREATE TABLE market.ohlc (symbol text, timeframe text, ts timestamptz, close float8);
+        INSERT INTO market.ohlc VALUES ('AAPL', '5m', now(), 42);
+        """,
+    )
+    before = _everything(new_url)
+    for _ in range(2):
+        with pytest.raises(
+            StoreError, match=r"made by ema-assets before 0\.1\.0.*To load anew, set EMA_HOME to another"
+        ):
+            migrate(new_url)
+    assert _everything(new_url) == before
+    assert ask(new_url, "SELECT close FROM market.ohlc") == [(42.0,)]
+
+
+def _everything(url: str) -> list[tuple[object, ...]]:
+    """Every schema, relation and column of a database."""
+    return ask(
+        url,
+        """
+        SELECT n.nspname, c.relname, a.attname FROM pg_namespace n
+        LEFT JOIN pg_class c ON c.relnamespace = n.oid LEFT JOIN pg_attribute a ON a.attrelid = c.oid
+        WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' ORDER BY 1, 2, 3
+        """,
+    )
 
 
 def test_numbers_are_unique_and_without_gaps() -> None:

@@ -23,7 +23,7 @@ from ema_assets.signals.ema_signals import SIGNAL as EMA_SIGNAL
 from ema_assets.signals.ema_trend import ema_trend
 from ema_assets.store import results
 from ema_assets.store.database import Database
-from ema_assets.store.setup import prepare_database
+from ema_assets.store.migrations import migrate
 from ema_assets.strategies.simulator.path import equity_at
 from ema_assets.strategies.trade_columns import TRADE_SCHEMA
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc
@@ -617,7 +617,7 @@ def test_a_server_on_which_we_may_not_make_roles_is_migrated_all_the_same(databa
     databases.execute("ALTER ROLE ema_reader RENAME TO ema_reader_away")
     try:
         limited = f"{url}{'&' if parts.query else '?'}options=-crole%3Dlimited"
-        prepare_database(limited)
+        migrate(limited)
         with Database(limited) as database:
             with database.transaction() as transaction:
                 adopt_graph(transaction, GRAPH)

@@ -8,13 +8,12 @@ import pytest
 from ema_assets.model.declarations import Column
 from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import ORDER, Timeframe
-from ema_assets.signals.ema_signals import SIGNAL as EMA_SIGNALS
-from ema_assets.store import quality
+from ema_assets.signals.discovery import discover
+from ema_assets.store import tables
 from ema_assets.store.database import Database
-from ema_assets.store.tables import creation, reads, writes
-from ema_assets.store.tables.table import BARS, Table
+from ema_assets.store.tables import BARS, Table
 
-SIGNALS = Table("ema_signals", "ts", EMA_SIGNALS.columns)
+SIGNALS = Table("ema_signals", "ts", discover()["ema_signals"].columns)
 START = datetime(2026, 11, 25, 14, 30, tzinfo=UTC)
 
 
@@ -53,13 +52,13 @@ def write_bars(
     database: Database, frame: pl.DataFrame, timeframe: Timeframe = Timeframe.M5
 ) -> list[tuple[object, ...]]:
     with database.transaction() as transaction:
-        changes = writes.write_bars(transaction, timeframe, frame)
+        changes = tables.write_bars(transaction, timeframe, frame)
     return changes.select("symbol", "changed_from", "written", "corrected").sort("symbol").rows()
 
 
 def write_signals(database: Database, frame: pl.DataFrame, since: pl.DataFrame) -> list[tuple[object, ...]]:
     with database.transaction() as transaction:
-        changes, _ = writes.write_computed(transaction, SIGNALS, Timeframe.M5, frame, since)
+        changes, _ = tables.write_computed(transaction, SIGNALS, Timeframe.M5, frame, since)
     return changes.select("symbol", "changed_from", "written").rows()
 
 
@@ -161,8 +160,8 @@ def test_warming_up_ends_at_the_208th_bar(database: Database) -> None:
 def test_rows_are_read_from_each_symbols_own_start(database: Database) -> None:
     write_bars(database, bars(*((symbol, bar, bar + 5.0) for symbol in ("AAPL", "MSFT", "TSLA") for bar in range(5))))
     with database.transaction() as transaction:
-        since = reads.read_since(transaction, BARS, Timeframe.M5, starts(MSFT=3, AAPL=4, NONE=0), ("close",))
-        before = reads.read_before(
+        since = tables.read_since(transaction, BARS, Timeframe.M5, starts(MSFT=3, AAPL=4, NONE=0), ("close",))
+        before = tables.read_before(
             transaction, BARS, Timeframe.M5, starts(MSFT=3, AAPL=0, TSLA=99), ("close", "volume")
         )
     assert since.rows() == [("AAPL", at(4), 9.0), ("MSFT", at(3), 8.0), ("MSFT", at(4), 9.0)]
@@ -172,17 +171,17 @@ def test_rows_are_read_from_each_symbols_own_start(database: Database) -> None:
 def test_a_start_is_moved_back_by_bars_and_not_by_time(database: Database) -> None:
     write_bars(database, bars(*(("AAPL", bar, 5.0) for bar in (0, 2, 9, 10)), ("MSFT", 1, 5.0)))
     with database.transaction() as transaction:
-        found = reads.earlier(transaction, BARS, Timeframe.M5, starts(AAPL=10, MSFT=1, NONE=3), 2)
+        found = tables.earlier(transaction, BARS, Timeframe.M5, starts(AAPL=10, MSFT=1, NONE=3), 2)
     assert sorted(found.rows()) == [("AAPL", at(2)), ("MSFT", at(1)), ("NONE", at(3))]
 
 
 def test_states_are_thinned_out_to_the_newest_and_every_so_many_bars(database: Database) -> None:
-    table = Table("thinned", "ts", (Column("bar_number", "int8", ""),))
+    table = Table("thinned", "ts", (Column("bar_number", "int8", "1 for the first bar"),))
     rows = pl.DataFrame({"symbol": ["AAPL"] * 12, "ts": [at(bar) for bar in range(12)], "bar_number": range(1, 13)})
     with database.transaction() as transaction:
-        creation.ensure(transaction, [table])
-        writes.write_computed(transaction, table, Timeframe.M5, rows, starts(AAPL=0))
-        writes.thin_out(transaction, table, Timeframe.M5, pl.Series(["AAPL", "NONE"]), 3, 4)
+        tables.ensure(transaction, [table])
+        tables.write_computed(transaction, table, Timeframe.M5, rows, starts(AAPL=0))
+        tables.thin_out(transaction, table, Timeframe.M5, pl.Series(["AAPL", "NONE"]), 3, 4)
         left = transaction.query("SELECT bar_number FROM market.thinned ORDER BY 1")["bar_number"].to_list()
     assert left == [4, 8, 10, 11, 12]
 
@@ -198,8 +197,8 @@ def test_a_rejected_bar_is_kept_once_a_source(database: Database) -> None:
             (timeless, "a file"),
             (timeless, "a file"),
         ):
-            quality.reject(transaction, frame, source)
-        quality.reject(transaction, bad.with_columns(close=pl.lit(4.5)).head(1), "memory")
-        quality.reject(transaction, bad.clear(), "memory")
+            tables.reject(transaction, frame, source)
+        tables.reject(transaction, bad.with_columns(close=pl.lit(4.5)).head(1), "memory")
+        tables.reject(transaction, bad.clear(), "memory")
         found = transaction.query("SELECT source, count(*) AS n FROM market.bar_rejected GROUP BY 1 ORDER BY 1")
     assert found.rows() == [("a file", 2), ("memory", 3)]

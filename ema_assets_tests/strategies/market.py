@@ -1,4 +1,4 @@
-"""Made-up bars with everything a variant may read, variants, and a store that goes on from states."""
+"""Synthetic bars with every column that a variant reads, random variants, and a store that goes on from states."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.strategies.discovery import discover
+from ema_assets.strategies.rule_discovery import discover
 from ema_assets.strategies.simulator.simulation import Simulated, simulate
 from ema_assets.strategies.trade_columns import STATE_SCHEMA, TRADE_SCHEMA
 from ema_assets.strategies.variant import Variant
@@ -46,7 +46,7 @@ Bar = dict[str, Any]
 
 
 def bars_from(seed: int, bars: int, tick: float = 0.5, step: float = 2.0, missing: float = 0.1) -> list[Bar]:
-    """`bars` bars on a coarse grid of prices, so that prices meet levels exactly; every so often one is missing.
+    """`bars` bars on a coarse grid of prices, so that prices meet levels exactly; some bars are missing.
 
     Averages lie near the close, on either side of it and of each other for some bars in a row. All of it is noise: the
     simulator must not care where its inputs come from.
@@ -157,7 +157,7 @@ def several(most: int = 80) -> st.SearchStrategy[dict[str, list[Bar]]]:
 
 
 class Store:
-    """Keeps trades and states as the pipeline does: what is computed again replaces what was there from then on."""
+    """Stores trades and states as a refresh does: computed rows replace the stored ones from their start on."""
 
     def __init__(self, variant: Variant) -> None:
         self.variant = variant
@@ -165,7 +165,7 @@ class Store:
         self.states = pl.DataFrame(schema={"symbol": pl.String(), "ts": UTC_TIME, **STATE_SCHEMA})
 
     def go_on(self, bars: pl.DataFrame) -> Simulated:
-        """Compute `bars` again or anew, from the newest state before them."""
+        """Compute `bars`, for the first time or again, from the newest state before them."""
         starts = bars.group_by("symbol").agg(from_ts=pl.col("ts").min())
         self.states = self.states.join(starts, on="symbol", how="left").filter(
             pl.col("from_ts").is_null() | (pl.col("ts") < pl.col("from_ts"))
@@ -174,8 +174,8 @@ class Store:
             pl.col("from_ts").is_null() | (pl.col("entry_ts") < pl.col("from_ts"))
         ).drop("from_ts")  # fmt: skip
         carried = self.states.join(starts, on="symbol", how="semi").sort("ts").group_by("symbol").last().drop("ts")
-        found = simulate(bars, carried, self.variant)
+        result = simulate(bars, carried, self.variant)
         key = ["symbol", "entry_ts"]
-        self.trades = pl.concat([self.trades, found.trades]).unique(key, keep="last").sort(key)
-        self.states = pl.concat([self.states, found.states]).sort("symbol", "ts")
-        return found
+        self.trades = pl.concat([self.trades, result.trades]).unique(key, keep="last").sort(key)
+        self.states = pl.concat([self.states, result.states]).sort("symbol", "ts")
+        return result

@@ -1,6 +1,6 @@
-"""A trader who walks through the bars of one series, one by one, in plain Python.
+"""The reference for the simulator: plain Python that sees the bars of one series one at a time.
 
-Slow and obvious. Nothing here imports the simulator; a variant is looked at, and the words in trades are written out.
+Slow and obvious. It reads a variant, writes out the words in trades, and shares no code with the simulator.
 """
 
 import math
@@ -16,7 +16,7 @@ SIGN = {"long": 1, "short": -1}
 
 @dataclass
 class Trade:
-    """One trade. `marks` are its equity at the end of each of its bars; `shares` what it adds to the bars' figures."""
+    """One trade. `marks` are its equity at the end of each of its bars, `growths` its growth within each."""
 
     side: str
     entry_ts: datetime
@@ -44,7 +44,7 @@ class Trade:
 
 @dataclass
 class Order:
-    """To buy or sell: at the next open, or when the market trades beyond `price`."""
+    """An order to enter: at the next open, or when the market trades beyond `price`."""
 
     side: str
     price: float | None
@@ -53,7 +53,7 @@ class Order:
 
 
 class Trader:
-    """Call `see` with one bar after the other."""
+    """Trades one series. Call `see` with one bar after the other."""
 
     def __init__(self, variant: Variant) -> None:
         self.variant = variant
@@ -72,12 +72,12 @@ class Trader:
         if self.variant.exit_at_session_end:
             self.begin_session()
         if self.trade is not None and self.trade.exit_pending:
-            self.leave(bar["open"], self.signal_reason(), "open")
+            self.exit(bar["open"], self.signal_reason(), "open")
         self.fill_order()
         if self.trade is not None:
             self.check_stop_and_target()
         if self.trade is not None and self.is_end():
-            self.leave(bar["close"], "session_end", "close")
+            self.exit(bar["close"], "session_end", "close")
         if self.variant.rule.name == "crossover":
             self.crossover_at_close()
         else:
@@ -95,7 +95,7 @@ class Trader:
         self.order = None
         if self.trade is not None:
             reason = self.signal_reason() if self.trade.exit_pending else "session_missed"
-            self.leave(self.bar["open"], reason, "open")
+            self.exit(self.bar["open"], reason, "open")
 
     def fill_order(self) -> None:
         order, bar = self.order, self.bar
@@ -122,23 +122,23 @@ class Trader:
         long = trade.side == "long"
         if trade.stop is not None and (bar["low"] <= trade.stop if long else bar["high"] >= trade.stop):
             price = min(first, trade.stop) if long else max(first, trade.stop)
-            self.leave(price, "stop" if trade.stop == trade.first_stop else "trailing_stop", "stop")
+            self.exit(price, "stop" if trade.stop == trade.first_stop else "trailing_stop", "stop")
         elif trade.target is not None and (bar["high"] >= trade.target if long else bar["low"] <= trade.target):
             price = max(first, trade.target) if long else min(first, trade.target)
-            self.leave(price, "target", "target")
+            self.exit(price, "target", "target")
 
-    # --- what a close says ---
+    # --- decisions at the close ---
 
     def crossover_at_close(self) -> None:
         side = {"bullish": "long", "bearish": "short", None: None}[self.bar["crossover"]]
         if side is None:
             return
-        held = self.trade.side if self.trade is not None else None
-        if held == side:
+        open_side = self.trade.side if self.trade is not None else None
+        if open_side == side:
             return
         if self.trade is not None:
             if self.variant.fill == "close":
-                self.leave(self.bar["close"], self.signal_reason(), "close")
+                self.exit(self.bar["close"], self.signal_reason(), "close")
             else:
                 self.trade.exit_pending = True
         if self.may_enter(side) and self.has_atr():
@@ -162,7 +162,7 @@ class Trader:
                 trade.stop = max(trade.stop, bar["low"]) if dip == "long" else min(trade.stop, bar["high"])
             if fast is not None and slow is not None and trend != trade.side:
                 if self.variant.fill == "close":
-                    self.leave(bar["close"], "trend_end", "close")
+                    self.exit(bar["close"], "trend_end", "close")
                 else:
                     trade.exit_pending = True
         allowed = trend is not None and self.may_enter(trend)
@@ -193,7 +193,7 @@ class Trader:
             return "trend_end"
         return "bearish_crossover" if self.trade.side == "long" else "bullish_crossover"
 
-    # --- in and out ---
+    # --- entries and exits ---
 
     def enter(self, side: str, price: float, atr: float | None, stop: float | None, *, at_close: bool = False) -> None:
         sign, variant = SIGN[side], self.variant
@@ -215,7 +215,7 @@ class Trader:
         self.present.append(trade)
 
     def equity(self, trade: Trade, price: float, *, is_exit: bool) -> float:
-        """In multiples of the equity at entry before costs."""
+        """Equity at `price` as a multiple of the equity at entry before costs."""
         gain = trade.sign * (price / trade.entry_price - 1)
         costs = self.cost + (self.cost * price / trade.entry_price if is_exit else 0)
         return max(1 + gain - costs, 0.0)
@@ -245,7 +245,7 @@ class Trader:
             self.stretch(trade, self.bar["low"], self.bar["high"])
         self.mark(trade, self.bar["close"], is_exit=False)
 
-    def leave(self, price: float, reason: str, how: str) -> None:
+    def exit(self, price: float, reason: str, how: str) -> None:
         trade = self.trade
         assert trade is not None
         if how == "close":
@@ -269,9 +269,9 @@ def simulate(bars: list[Bar], variant: Variant) -> list[dict[str, Any]]:
 
 
 def shares_of(trades: list[Trade]) -> list[list[tuple[float, float, float]]]:
-    """What each trade adds to sum, sum of squares and sum of negative squares of the returns of the bars it is in.
+    """The share of each trade in the sum, the sum of squares and the sum of negative squares of its bars' returns.
 
-    A bar has one return, though one trade may end in it and another begin.
+    A bar has one return, even when one trade closes in it and another opens.
     """
     factors: dict[datetime, float] = {}
     result = []
@@ -288,12 +288,12 @@ def shares_of(trades: list[Trade]) -> list[list[tuple[float, float, float]]]:
 
 def deepest(marks: list[tuple[datetime, float]]) -> tuple[float, datetime | None, datetime | None]:
     """The deepest fall of `marks` from a peak, as a fraction, with the times of peak and trough."""
-    found: tuple[float, datetime | None, datetime | None] = (0.0, None, None)
+    deepest: tuple[float, datetime | None, datetime | None] = (0.0, None, None)
     for at, (low_ts, low) in enumerate(marks):
         peak_ts, peak = max(marks[: at + 1], key=lambda mark: mark[1])
-        if peak > 0 and 1 - low / peak > found[0]:
-            found = (1 - low / peak, peak_ts, low_ts)
-    return found
+        if peak > 0 and 1 - low / peak > deepest[0]:
+            deepest = (1 - low / peak, peak_ts, low_ts)
+    return deepest
 
 
 def row_of(trade: Trade, cost: float, shares: list[tuple[float, float, float]]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Performance figures beside those of the library backtesting.py, over the same bars and the same trades.
+"""Performance figures compared with those of the library backtesting.py, over the same bars and the same trades.
 
-docs/STRATEGIES.md says which definitions differ; those are computed here by the library's definition, from our curve.
+docs/STRATEGIES.md says which definitions differ. Those are computed here by the library's definition, from our curve.
 """
 
 import math
@@ -22,7 +22,7 @@ CASH = 1e9  # The library trades whole units: with this much, rounding does not 
 
 
 def library(bars: list[dict[str, Any]], trades: list[dict[str, Any]], cost: float) -> pd.Series:
-    """The library's figures when it buys and sells at the very closes that our trades name."""
+    """The library's figures when it buys and sells at the closes of our trades."""
     frame = pd.DataFrame(
         {name.capitalize(): [bar[name] for bar in bars] for name in ("open", "high", "low", "close")},
         index=pd.DatetimeIndex([bar["ts"] for bar in bars]).tz_localize(None),
@@ -40,19 +40,19 @@ def library(bars: list[dict[str, Any]], trades: list[dict[str, Any]], cost: floa
             if now in exits:
                 self.position.close()
             if now in entries:
-                # Units worth all there is, less what the entry costs.
+                # Units worth all equity, less the costs of the entry.
                 units = int(self.equity * (1 - 2 * cost) / bars[now]["close"])
                 (self.buy if entries[now]["side"] == "long" else self.sell)(size=units)
 
     test = Backtest(frame, AsTold, cash=CASH, commission=cost, trade_on_close=True, finalize_trades=False)
     with warnings.catch_warnings():
-        # It warns of the trade that is open at the end: that one is meant to stay out of its trades.
+        # It warns of the trade that is open at the end, which is meant to stay out of its trades.
         warnings.filterwarnings("ignore", "Some trades remain open", UserWarning)
         return test.run()
 
 
 def daily(seed: int) -> list[dict[str, Any]]:
-    """A bar a day. On the first two and the last two nothing happens: the library acts on neither end."""
+    """One bar per day, without crossovers on the first two and the last two: the library does not trade there."""
     bars = bars_from(seed, 600, step=0.5, missing=0.0)
     for number, bar in enumerate(bars):
         bar["ts"] = START + number * timedelta(days=1)
@@ -68,18 +68,18 @@ def test_figures_equal_those_of_the_library_where_definitions_match(seed: int, s
     variant = Variant("x", CROSSOVER, allow_long=side == "long", allow_short=side == "short")
     trades = simulate(frame_of({"X": bars}), NOTHING, variant).trades
     closed = trades.filter(status="closed")
-    # The library leaves an open trade out of its trades, but not out of its curve.
+    # The library has an open trade in its curve, but not among its trades.
     rows = trades.rows(named=True)
-    found = library(bars, rows, 0.0)
+    figures = library(bars, rows, 0.0)
     nets = closed["net_return_pct"]
     wins, losses = nets.filter(nets > 0), nets.filter(nets < 0)
     returns, points = curve(bars, rows, 0.0)
     path = of_curve(returns, points)
 
     def same(name: str, value: float, rel: float = 1e-5) -> None:
-        assert math.isclose(found[name], value, rel_tol=rel, abs_tol=1e-6), (name, found[name], value)
+        assert math.isclose(figures[name], value, rel_tol=rel, abs_tol=1e-6), (name, figures[name], value)
 
-    assert found["# Trades"] == closed.height > 5
+    assert figures["# Trades"] == closed.height > 5
     same("Win Rate [%]", wins.len() / nets.len() * 100)
     same("Best Trade [%]", float(nets.max()))  # type: ignore[arg-type]
     same("Worst Trade [%]", float(nets.min()))  # type: ignore[arg-type]
@@ -92,21 +92,21 @@ def test_figures_equal_those_of_the_library_where_definitions_match(seed: int, s
     # Differs: the geometric mean of the trades, where our expectancy is the arithmetic one.
     geometric = math.exp(sum(math.log(1 + net / 100) for net in nets) / nets.len()) - 1
     same("Avg. Trade [%]", geometric * 100)
-    # Differs: the library counts the bar of the entry as one in the trade, and leaves the open trade out.
-    held = (closed["bars_held"] + 1).sum()
-    same("Exposure Time [%]", held / len(bars) * 100)
+    # Differs: the library counts the bar of the entry, and leaves the open trade out.
+    bars_in_trades = (closed["bars_held"] + 1).sum()
+    same("Exposure Time [%]", bars_in_trades / len(bars) * 100)
 
 
 def test_costs_are_taken_at_both_sides_as_the_library_takes_them() -> None:
     bars = daily(5)
     trades = simulate(frame_of({"X": bars}), NOTHING, Variant("x", CROSSOVER, cost_bps=10)).trades
-    found = library(bars, trades.rows(named=True), 0.001)
-    listed = pl.from_pandas(found["_trades"][["Size", "EntryPrice", "ExitPrice", "Commission"]])
+    figures = library(bars, trades.rows(named=True), 0.001)
+    listed = pl.from_pandas(figures["_trades"][["Size", "EntryPrice", "ExitPrice", "Commission"]])
     closed = trades.filter(status="closed")
     assert listed.height == closed.height
     paid = listed["Commission"] / (listed["Size"] * listed["EntryPrice"]) * 100
     ours = closed["return_pct"] - closed["net_return_pct"]
     assert (paid - ours).abs().max() < 1e-6  # type: ignore[operator]
-    # Whatever is put into a trade, its return is on that: rounding and the reserve for costs do not show here.
+    # Returns are relative to the size of each trade: rounding and the reserve for costs do not show here.
     total = (trades["net_return_pct"] / 100 + 1).product() - 1
-    assert math.isclose(found["Return [%]"] / 100, total, rel_tol=0.01, abs_tol=0.002)
+    assert math.isclose(figures["Return [%]"] / 100, total, rel_tol=0.01, abs_tol=0.002)

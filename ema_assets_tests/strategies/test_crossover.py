@@ -1,4 +1,4 @@
-"""The crossover rule, case by case, as a trader reads it."""
+"""The crossover rule, case by case: entries, exits, filters, stops and sessions."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -43,7 +43,7 @@ ENTRY = ("side", "entry_ts", "entry_price", "entry_reason")
 EXIT = ("exit_ts", "exit_price", "exit_reason", "status")
 
 
-def test_in_at_the_close_of_a_bullish_crossover_out_at_that_of_the_bearish_one() -> None:
+def test_a_trade_opens_at_the_close_of_a_bullish_crossover_and_closes_at_that_of_the_bearish_one() -> None:
     (trade,) = trades_of(bars_at(*RISE_AND_FALL, crossover=UP_THEN_DOWN), DEFAULT)
     assert trade == {
         "symbol": "AAPL",
@@ -86,21 +86,21 @@ def test_the_open_trade_is_marked_to_the_last_close() -> None:
     assert picked(trade, "last_ts", "last_price", "return_pct", "bars_held") == (at(2), 13.0, 30.000000000000004, 2)
 
 
-def test_at_the_next_open_a_signal_costs_one_bar() -> None:
+def test_with_fills_at_the_next_open_entry_and_exit_are_one_bar_later() -> None:
     (trade,) = trades_of(bars_at(*RISE_AND_FALL, crossover=UP_THEN_DOWN), Variant("x", CROSSOVER, fill="next_open"))
     assert picked(trade, *ENTRY) == ("long", at(1), 10.0, "bullish_crossover")
     assert picked(trade, *EXIT) == (at(4), 8.5, "bearish_crossover", "closed")
-    # The whole entry bar counts, of the exit bar only its open.
+    # The whole entry bar counts, and only the open of the exit bar.
     assert picked(trade, "bars_held", "mae_pct", "mfe_pct") == (3, (8.0 / 10.0 - 1) * 100, (14.0 / 10.0 - 1) * 100)
 
 
-def test_an_order_for_an_open_that_has_not_come_is_no_trade_yet() -> None:
+def test_an_order_without_a_next_bar_is_not_yet_a_trade() -> None:
     assert (
         trades_of(bars_at(*RISE_AND_FALL[:1], crossover=UP_THEN_DOWN), Variant("x", CROSSOVER, fill="next_open")) == []
     )
 
 
-def test_with_shorts_allowed_the_position_is_reversed_on_one_bar() -> None:
+def test_with_shorts_allowed_a_crossover_reverses_the_position() -> None:
     first, second = trades_of(
         bars_at(*RISE_AND_FALL, crossover=UP_THEN_DOWN), Variant("x", CROSSOVER, allow_short=True)
     )
@@ -110,14 +110,14 @@ def test_with_shorts_allowed_the_position_is_reversed_on_one_bar() -> None:
     assert picked(second, "mae_pct", "mfe_pct") == (0.0, -(8.0 / 9.0 - 1) * 100)
 
 
-def test_a_trader_who_only_sells_short_is_out_at_the_bullish_crossover() -> None:
+def test_a_variant_that_only_sells_short_exits_at_the_bullish_crossover() -> None:
     bars = bars_at(*RISE_AND_FALL, crossover={0: "bearish", 2: "bullish"})
     (trade,) = trades_of(bars, Variant("x", CROSSOVER, allow_long=False, allow_short=True))
     assert picked(trade, *EXIT) == (at(2), 13.0, "bullish_crossover", "closed")
     assert trade["return_pct"] == -(13.0 / 10.0 - 1) * 100
 
 
-def test_costs_are_a_part_of_the_traded_value_on_each_side() -> None:
+def test_costs_are_a_fraction_of_the_traded_value_per_side() -> None:
     (trade,) = trades_of(bars_at(*RISE_AND_FALL, crossover=UP_THEN_DOWN), Variant("x", CROSSOVER, cost_bps=100))
     assert trade["return_pct"] == (9.0 / 10.0 - 1) * 100
     # 1 % of 10 at entry and 1 % of 9 at exit, of a stake of 10.
@@ -129,23 +129,23 @@ def test_costs_are_a_part_of_the_traded_value_on_each_side() -> None:
 # --- filters ---
 
 
-def test_no_entry_while_the_averages_are_too_near_each_other() -> None:
+def test_there_is_no_entry_while_the_averages_are_too_close() -> None:
     variant = Variant("x", CROSSOVER, min_spread_pct=0.5)
     for spread, trades in ((0.4, 0), (0.5, 1), (None, 0)):
         bars = bars_at(*RISE_AND_FALL, crossover=UP_THEN_DOWN, spread_pct={0: spread, 3: 0.0})
         assert len(trades_of(bars, variant)) == trades, spread
 
 
-def test_no_entry_against_the_trend_of_the_higher_timeframe() -> None:
+def test_there_is_no_entry_against_the_trend_of_the_higher_timeframe() -> None:
     variant = Variant("x", CROSSOVER, higher_timeframe=Timeframe.H1)
     for higher, trades in (("up", 1), ("down", 0), (None, 0)):
         bars = bars_at(*RISE_AND_FALL, crossover=UP_THEN_DOWN, higher_trend={0: higher, 3: "up"})
-        found = trades_of(bars, variant)
-        assert len(found) == trades, higher
-        assert all(trade["exit_reason"] == "bearish_crossover" for trade in found), "filters are for entries"
+        actual = trades_of(bars, variant)
+        assert len(actual) == trades, higher
+        assert all(trade["exit_reason"] == "bearish_crossover" for trade in actual), "filters are for entries"
 
 
-def test_no_entry_while_the_atr_is_unknown() -> None:
+def test_there_is_no_entry_while_the_atr_is_unknown() -> None:
     assert trades_of(bars_at(*RISE_AND_FALL, crossover=UP_THEN_DOWN), Variant("x", CROSSOVER, atr_stop=2.0)) == []
 
 
@@ -161,25 +161,25 @@ def entered_at_100(*following: tuple[float, float, float, float], variant: Varia
     return trade
 
 
-def test_stop_and_target_are_multiples_of_the_atr_and_wait_for_the_bar_after_the_close() -> None:
+def test_stop_and_target_are_multiples_of_the_atr_and_active_from_the_next_bar() -> None:
     trade = entered_at_100((101.0, 109.0, 96.0, 100.0))
     assert picked(trade, "stop_price", "target_price", "status") == (95.0, 110.0, "open")
 
 
-def test_a_stop_that_is_touched_is_done_at_its_price() -> None:
+def test_a_stop_that_is_touched_executes_at_its_price() -> None:
     trade = entered_at_100((99.0, 104.0, 95.0, 103.0))
     assert picked(trade, *EXIT) == (at(1), 95.0, "stop", "closed")
     assert picked(trade, "r_multiple", "return_pct") == (-1.0, (95.0 / 100.0 - 1) * 100)
-    # Whether the high came before the stop is not known: it does not count for the trade.
+    # The high may have come after the stop: it does not count.
     assert picked(trade, "mae_pct", "mfe_pct") == ((95.0 / 100.0 - 1) * 100, 0.0)
 
 
-def test_a_gap_below_the_stop_is_done_at_the_open() -> None:
+def test_a_gap_below_the_stop_executes_at_the_open() -> None:
     trade = entered_at_100((90.0, 104.0, 85.0, 103.0))
     assert picked(trade, *EXIT, "r_multiple") == (at(1), 90.0, "stop", "closed", -2.0)
 
 
-def test_a_target_that_is_touched_is_done_at_its_price_and_a_gap_above_it_at_the_open() -> None:
+def test_a_target_that_is_touched_executes_at_its_price_and_a_gap_above_it_at_the_open() -> None:
     trade = entered_at_100((101.0, 110.0, 97.0, 103.0))
     assert picked(trade, *EXIT, "r_multiple") == (at(1), 110.0, "target", "closed", 2.0)
     # The low may have come before the target: it counts against the trade.
@@ -187,7 +187,7 @@ def test_a_target_that_is_touched_is_done_at_its_price_and_a_gap_above_it_at_the
     assert picked(entered_at_100((112.0, 115.0, 111.0, 113.0)), "exit_price", "exit_reason") == (112.0, "target")
 
 
-def test_of_stop_and_target_in_one_bar_the_stop_is_taken() -> None:
+def test_a_bar_that_touches_stop_and_target_executes_the_stop() -> None:
     assert picked(entered_at_100((100.0, 111.0, 94.0, 100.0)), "exit_price", "exit_reason") == (95.0, "stop")
 
 
@@ -206,7 +206,7 @@ def test_a_short_trade_has_its_stop_above_and_its_target_below() -> None:
     assert trade["r_multiple"] == -1.0
 
 
-def test_after_a_stop_the_next_crossover_enters_again_and_no_bar_before() -> None:
+def test_after_a_stop_the_next_entry_is_the_next_crossover() -> None:
     bars = bars_at((100, 100, 100, 100), (99, 99, 94, 98), (98, 99, 97, 98), (98, 99, 98, 99), (99, 99, 99, 99), crossover={0: "bullish", 3: "bearish", 4: "bullish"}, atr={0: 5.0, 4: 5.0})  # fmt: skip
     assert [
         picked(trade, "entry_ts", "exit_reason") for trade in trades_of(bars, Variant("x", CROSSOVER, atr_stop=1.0))
@@ -221,20 +221,20 @@ def test_after_a_stop_the_next_crossover_enters_again_and_no_bar_before() -> Non
 INTRADAY = Variant("x", CROSSOVER, exit_at_session_end=True)
 
 
-def test_no_trade_is_held_over_the_end_of_the_session() -> None:
+def test_no_trade_stays_open_over_the_end_of_the_session() -> None:
     bars = bars_at(*RISE_AND_FALL, crossover=UP_THEN_DOWN, is_session_last=[False, False, True, False, False])
     (trade,) = trades_of(bars, INTRADAY)
     assert picked(trade, *EXIT) == (at(2), 13.0, "session_end", "closed")
 
 
-def test_no_trade_is_entered_on_the_last_bar_nor_ordered_from_it_nor_for_it() -> None:
+def test_the_last_bar_of_a_session_has_no_entry_and_neither_places_nor_fills_an_order() -> None:
     for last in (0, 1):
         bars = bars_at(*RISE_AND_FALL, crossover=UP_THEN_DOWN, is_session_last=[place == last for place in range(5)])
         assert len(trades_of(bars, INTRADAY)) == last
         assert trades_of(bars, Variant("x", CROSSOVER, fill="next_open", exit_at_session_end=True)) == []
 
 
-def test_without_the_last_bar_a_trade_ends_at_the_first_open_of_the_next_session() -> None:
+def test_without_the_last_bar_a_trade_closes_at_the_first_open_of_the_next_session() -> None:
     tomorrow = START + timedelta(days=1)
     bars = bars_at(*RISE_AND_FALL, crossover={0: "bullish"}, session=[START, START, tomorrow, tomorrow, tomorrow])
     (trade,) = trades_of(bars, INTRADAY)
@@ -247,11 +247,11 @@ def test_without_the_last_bar_an_order_ends_with_its_session() -> None:
     assert trades_of(bars, Variant("x", CROSSOVER, fill="next_open", exit_at_session_end=True)) == []
 
 
-# --- the default variant is the rule that was ---
+# --- the default variant ---
 
 
 def long_at_crossovers(bars: pl.DataFrame) -> pl.DataFrame:
-    """Each bullish crossover and the next crossover of its series, whichever side, make a trade; in one expression."""
+    """The trades from each bullish crossover to the next crossover of the series, by one polars expression."""
     marks = bars.group_by("symbol").agg(pl.col("ts", "close", "bar_number").last().name.prefix("mark_"))
     last = pl.coalesce("exit_close", "mark_close")
     return (

@@ -21,10 +21,10 @@ def test_the_documented_query_finds_the_deepest_fall_of_the_equity_curve(databas
     drawn = {f"S{seed}": bars_from(seed, 300, step=1.0) for seed in range(8)}
     trades = simulate(frame_of(drawn), NOTHING, variant).trades
     with database.transaction() as transaction, transaction.staged(trades) as staged:
-        found = transaction.query(sql.replace("FROM trades", f"FROM pg_temp.{staged}"))
-    assert found["symbol"].to_list() == sorted(drawn)
+        falls = transaction.query(sql.replace("FROM trades", f"FROM pg_temp.{staged}"))
+    assert falls["symbol"].to_list() == sorted(drawn)
     for symbol, bars in drawn.items():
-        (row,) = found.filter(symbol=symbol).rows(named=True)
+        (row,) = falls.filter(symbol=symbol).rows(named=True)
         rows = trades.filter(pl.col("symbol") == symbol).rows(named=True)
         expected = of_curve(*curve(bars, rows, 0.002))
         assert math.isclose(row["max_drawdown"], expected.drawdown, rel_tol=1e-9)

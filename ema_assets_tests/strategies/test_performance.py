@@ -1,4 +1,4 @@
-"""The rows of trades alone give what the bar-by-bar equity curve gives: mean, deviation, drawdown and its dates."""
+"""The rows of trades give the figures of the bar-by-bar equity curve: mean, deviation, drawdown and its dates."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ Trade = dict[str, Any]
 
 @dataclass
 class Performance:
-    """Simple returns a bar, and the deepest fall of equity from a peak."""
+    """Figures of simple returns per bar, and the deepest fall of equity from a peak."""
 
     equity: float
     mean: float
@@ -34,7 +34,7 @@ class Performance:
 
 
 def curve(bars: Sequence[Bar], trades: Sequence[Trade], cost: float) -> tuple[list[float], list[Point]]:
-    """The return of each bar, and equity at each close and at each exit, in multiples of what there was at first.
+    """The return of each bar, and equity at each close and at each exit, as multiples of the equity at the start.
 
     Everything is put into each trade: a number of shares worth all there is before costs, costs paid from the rest.
     """
@@ -83,7 +83,7 @@ def of_curve(returns: Sequence[float], points: Sequence[Point]) -> Performance:
 
 
 def of_trades(trades: Sequence[Trade], count: int) -> Performance:
-    """The same from the trades in order, and the number of bars: as a view of the table does it."""
+    """The same from the trades in order and the number of bars, as the view in the database computes it."""
     level, drawdown, peak_ts, trough_ts = 1.0, 0.0, None, None
     peak: Point = (None, 1.0)
     for trade in trades:
@@ -106,17 +106,17 @@ def of_trades(trades: Sequence[Trade], count: int) -> Performance:
 def check(bars: list[Bar], variant: Variant) -> None:
     trades = simulate(frame_of({"AAPL": bars}), NOTHING, variant).trades.rows(named=True)
     returns, points = curve(bars, trades, variant.cost_bps / 10_000)
-    expected, found = of_curve(returns, points), of_trades(trades, len(bars))
-    # Who has lost all has no returns after it; trades know nothing of those before them and go on.
+    expected, actual = of_curve(returns, points), of_trades(trades, len(bars))
+    # After a total loss the curve has no returns; trades do not know of earlier trades and go on.
     is_lost = min(equity for _, equity in points) == 0
     for name in ("equity", "drawdown") if is_lost else ("equity", "drawdown", "mean", "downside"):
-        assert math.isclose(getattr(found, name), getattr(expected, name), rel_tol=1e-9, abs_tol=1e-12), name
-    # A difference of squares: a standstill comes out within rounding of none.
-    assert is_lost or math.isclose(found.deviation, expected.deviation, rel_tol=1e-7, abs_tol=1e-8)
+        assert math.isclose(getattr(actual, name), getattr(expected, name), rel_tol=1e-9, abs_tol=1e-12), name
+    # A difference of squares: without any movement it is 0 only up to rounding.
+    assert is_lost or math.isclose(actual.deviation, expected.deviation, rel_tol=1e-7, abs_tol=1e-8)
     if expected.drawdown > 1e-9:
-        # Of equal falls either may be named: what counts is that the curve falls as deep between these dates.
-        lows = [equity for ts, equity in points if ts == found.trough_ts]
-        peaks = [equity for ts, equity in points if ts == found.peak_ts]
+        # Either of two equal falls may be named. The curve must fall as deep between the named dates.
+        lows = [equity for ts, equity in points if ts == actual.trough_ts]
+        peaks = [equity for ts, equity in points if ts == actual.peak_ts]
         falls = [1 - low / peak for low in lows for peak in peaks]
         assert any(math.isclose(fall, expected.drawdown, rel_tol=1e-9) for fall in falls)
 
@@ -133,8 +133,8 @@ def test_a_long_history_with_costs_and_reversals_adds_up(rule: str, fill: str) -
         check(bars_from(seed, 500, step=1.0), Variant("x", RULES[rule], True, True, fill, 20.0, atr_stop=2.0))
 
 
-def test_a_bar_in_which_one_trade_ends_and_another_begins_has_one_return() -> None:
-    """Both trades pay costs at that close: what they add to the sum of squares is the square of the bar's return."""
+def test_a_bar_in_which_one_trade_closes_and_another_opens_has_one_return() -> None:
+    """Both trades pay costs at that close. Together they add the square of the bar's return to the sum of squares."""
     bars = bars_from(3, 400, step=1.0)
     trades = simulate(frame_of({"AAPL": bars}), NOTHING, Variant("x", CROSSOVER, allow_short=True, cost_bps=50)).trades
     assert (trades["entry_ts"][1:] == trades["exit_ts"][:-1]).all()
@@ -142,7 +142,7 @@ def test_a_bar_in_which_one_trade_ends_and_another_begins_has_one_return() -> No
     assert math.isclose(trades["bar_returns_square_sum"].sum(), math.fsum(each**2 for each in returns), rel_tol=1e-9)
 
 
-def test_a_short_trade_can_lose_all_and_no_more() -> None:
+def test_a_short_trade_loses_all_equity_at_most() -> None:
     bars = bars_from(1, 3)
     for bar, price in zip(bars, (10.0, 25.0, 30.0), strict=True):
         bar.update(open=price, high=price, low=price, close=price, crossover=None)

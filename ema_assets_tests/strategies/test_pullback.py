@@ -1,4 +1,4 @@
-"""The pullback rule, case by case, as a trader reads it."""
+"""The pullback rule, case by case: orders, entries, stops, exits and sessions."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,7 +25,7 @@ def at(place: int) -> datetime:
 def after_a_dip(
     *following: tuple[float, float, float, float], variant: Variant = LONG, fast: float = FAST, **columns: Any
 ) -> list[dict[str, Any]]:
-    """Trades of DIP and the bars after it. `columns` say what differs, by place."""
+    """Trades of DIP and the bars after it. `columns` replace values by the place of their bar."""
     rows = [DIP, *following]
     if "slow" in columns:
         slow = {**dict.fromkeys(range(len(rows)), SLOW), **columns.pop("slow")}
@@ -46,27 +46,27 @@ ENTRY = ("side", "entry_ts", "entry_price", "entry_reason", "stop_price")
 EXIT = ("exit_ts", "exit_price", "exit_reason")
 
 
-# --- in ---
+# --- entries ---
 
 
-def test_bought_where_the_market_trades_above_the_high_of_the_bar_that_pulled_back() -> None:
+def test_a_trade_opens_where_the_market_trades_above_the_high_of_the_bar_that_pulled_back() -> None:
     (trade,) = after_a_dip((100.0, 104.0, 99.5, 103.0))
     assert picked(trade, *ENTRY, "status") == ("long", at(1), 102.0, "pullback", 98.0, "open")
-    # The low of the entry bar may have come after the entry; its high has.
+    # The low of the entry bar may have come after the entry; its high must have.
     assert picked(trade, "mae_pct", "mfe_pct") == ((99.5 / 102.0 - 1) * 100, (104.0 / 102.0 - 1) * 100)
     assert trade["r_multiple"] == (103.0 - 102.0) / (102.0 - 98.0)
 
 
-def test_a_high_that_is_only_touched_buys_nothing() -> None:
+def test_touching_the_high_does_not_fill_the_order() -> None:
     assert after_a_dip((100.0, 102.0, 99.5, 101.0)) == []
 
 
-def test_an_open_above_the_high_is_what_is_paid() -> None:
+def test_an_open_above_the_high_is_the_entry_price() -> None:
     (trade,) = after_a_dip((103.0, 104.0, 102.5, 103.0))
     assert picked(trade, *ENTRY) == ("long", at(1), 103.0, "pullback", 98.0)
 
 
-def test_the_order_waits_while_the_trend_holds() -> None:
+def test_the_order_stays_while_the_trend_lasts() -> None:
     (trade,) = after_a_dip((101, 102, 100, 101), (101, 101, 100, 101), (101, 105, 100, 104))
     assert picked(trade, *ENTRY) == ("long", at(3), 102.0, "pullback", 98.0)
 
@@ -77,12 +77,12 @@ def test_a_later_bar_that_pulls_back_replaces_the_order() -> None:
 
 
 @pytest.mark.parametrize("slow", [FAST, 101.0, None])
-def test_the_order_is_taken_back_when_ema_9_is_no_longer_above_wma_30(slow: float | None) -> None:
+def test_the_order_is_cancelled_when_ema_9_is_no_longer_above_wma_30(slow: float | None) -> None:
     assert after_a_dip((100, 101, 100, 101), (101, 105, 100, 104), slow={1: slow}) == []
     assert len(after_a_dip((100, 101, 100, 101), (101, 105, 100, 104))) == 1
 
 
-def test_no_order_without_a_pullback_a_trend_or_an_average() -> None:
+def test_there_is_no_order_without_a_pullback_a_trend_or_an_average() -> None:
     rise = (100.0, 104.0, 99.5, 103.0)
     assert after_a_dip(rise, fast=99.0) == [], "a close at EMA 9 is not below it"
     assert after_a_dip(rise, slow={0: FAST}) == []
@@ -90,7 +90,7 @@ def test_no_order_without_a_pullback_a_trend_or_an_average() -> None:
     assert after_a_dip(rise, variant=SHORT) == []
 
 
-def test_a_filter_that_fails_at_a_close_takes_the_order_back() -> None:
+def test_a_filter_that_fails_at_a_close_cancels_the_order() -> None:
     still, rise = (100.0, 101.0, 100.0, 101.0), (101.0, 105.0, 100.0, 104.0)
     near = Variant("x", PULLBACK, min_spread_pct=1.0)
     assert len(after_a_dip(still, rise, variant=near, spread_pct=[1.0, 1.0, 0.0])) == 1
@@ -100,7 +100,7 @@ def test_a_filter_that_fails_at_a_close_takes_the_order_back() -> None:
     assert after_a_dip(still, rise, variant=higher, higher_trend=["up", None, "up"]) == []
 
 
-def test_the_mirror_sells_short_below_the_low_of_a_bar_that_closed_above_ema_9() -> None:
+def test_a_short_trade_opens_below_the_low_of_a_bar_that_closed_above_ema_9() -> None:
     rows = ((99.0, 102.0, 98.0, 101.0), (99.0, 100.0, 96.0, 97.0), (97.0, 103.0, 97.0, 102.0))
     (trade,) = trades_of(bars_at(*rows, ema_9=[100.0] * 3, wma_30=[105.0] * 3), SHORT)
     assert picked(trade, *ENTRY) == ("short", at(1), 98.0, "pullback", 102.0)
@@ -108,10 +108,10 @@ def test_the_mirror_sells_short_below_the_low_of_a_bar_that_closed_above_ema_9()
     assert trade["return_pct"] == -(102.0 / 98.0 - 1) * 100
 
 
-# --- out ---
+# --- exits ---
 
 
-def test_of_entry_and_stop_in_one_bar_both_are_done() -> None:
+def test_a_bar_that_reaches_entry_and_stop_executes_both() -> None:
     (trade,) = after_a_dip((97.0, 104.0, 96.0, 103.0))
     assert picked(trade, "entry_price", *EXIT, "bars_held") == (102.0, at(1), 98.0, "stop", 0)
 
@@ -132,7 +132,7 @@ def test_the_stop_trails_below_later_bars_that_close_below_ema_9_and_never_falls
     assert trade["r_multiple"] == (99.0 - 102.0) / (102.0 - 98.0), "in units of what was risked first"
 
 
-def test_the_trade_ends_with_its_trend() -> None:
+def test_the_trade_closes_when_its_trend_ends() -> None:
     rows = ((101.0, 104.0, 100.0, 103.0), (103.0, 104.0, 101.0, 102.0), (101.5, 102.0, 101.0, 102.0))
     (trade,) = after_a_dip(*rows, slow={2: 100.0})
     assert picked(trade, *EXIT) == (at(2), 102.0, "trend_end")
@@ -140,12 +140,12 @@ def test_the_trade_ends_with_its_trend() -> None:
     assert picked(trade, *EXIT) == (at(3), 101.5, "trend_end")
 
 
-def test_an_average_that_is_missing_ends_no_trade() -> None:
+def test_a_missing_average_does_not_close_a_trade() -> None:
     (trade,) = after_a_dip((101.0, 104.0, 100.0, 103.0), (103.0, 104.0, 101.0, 102.0), slow={2: None})
     assert trade["status"] == "open"
 
 
-def test_a_stop_in_atrs_takes_the_place_of_the_low_and_trails_as_well() -> None:
+def test_a_stop_in_atrs_replaces_the_low_and_trails_too() -> None:
     variant = Variant("x", PULLBACK, atr_stop=1.0, atr_target=2.0)
     rise, fall = (101.0, 104.0, 100.0, 103.0), (103.0, 103.0, 96.0, 97.0)
     (trade,) = after_a_dip(rise, fall, variant=variant, atr={0: 5.0})
@@ -155,7 +155,7 @@ def test_a_stop_in_atrs_takes_the_place_of_the_low_and_trails_as_well() -> None:
     assert picked(trade, "stop_price", *EXIT) == (97.0, at(3), 98.0, "trailing_stop")
 
 
-def test_after_a_stop_the_same_bar_can_order_the_next_trade() -> None:
+def test_the_bar_of_a_stop_can_place_the_next_order() -> None:
     first, second = after_a_dip((101, 104, 100, 103), (101, 101, 97, 98), (98, 102, 98, 102))
     assert picked(first, *EXIT) == (at(2), 98.0, "stop")
     assert picked(second, *ENTRY) == ("long", at(3), 101.0, "pullback", 97.0)
@@ -164,7 +164,7 @@ def test_after_a_stop_the_same_bar_can_order_the_next_trade() -> None:
 # --- sessions ---
 
 
-def test_orders_are_for_the_session_and_not_for_its_last_bar() -> None:
+def test_orders_end_with_the_session_and_are_not_filled_in_its_last_bar() -> None:
     variant = Variant("x", PULLBACK, exit_at_session_end=True)
     still, rise = (100.0, 101.0, 100.0, 101.0), (101.0, 105.0, 100.0, 104.0)
     assert len(after_a_dip(still, rise, variant=variant)) == 1
@@ -174,7 +174,7 @@ def test_orders_are_for_the_session_and_not_for_its_last_bar() -> None:
     assert after_a_dip(still, rise, variant=variant, session=[START, START, tomorrow]) == []
 
 
-def test_no_trade_is_held_over_the_end_of_the_session() -> None:
+def test_no_trade_stays_open_over_the_end_of_the_session() -> None:
     variant = Variant("x", PULLBACK, exit_at_session_end=True)
     rise, higher = (101.0, 105.0, 100.0, 104.0), (104.0, 106.0, 103.0, 105.0)
     (trade,) = after_a_dip(rise, higher, variant=variant, is_session_last=[False, False, True])

@@ -1,4 +1,4 @@
-"""The simulator against a trader who walks through the bars one by one, and against itself in pieces."""
+"""The simulator against a plain reference that sees one bar at a time, and against itself in increments."""
 
 from collections import Counter
 from itertools import product
@@ -33,22 +33,22 @@ from ema_assets_tests.strategies.market import (
 KEY = ["symbol", "entry_ts"]
 
 
-def assert_same(found: pl.DataFrame, expected: list[dict[str, Any]]) -> None:
-    """Words, times and prices of trades are equal, figures to 1e-9."""
-    assert found.columns == ["symbol", *TRADE_SCHEMA]
+def assert_same(actual: pl.DataFrame, expected: list[dict[str, Any]]) -> None:
+    """Words, times and prices of trades are equal, other figures to 1e-9."""
+    assert actual.columns == ["symbol", *TRADE_SCHEMA]
     wanted = pl.DataFrame(expected, schema=TRADE_SCHEMA)
-    found = found.drop("symbol")
-    exact = [name for name in found.columns if found.schema[name] != pl.Float64 or name.endswith("_price")]
-    assert_frame_equal(found.select(exact), wanted.select(exact), check_exact=True)
-    assert_frame_equal(found, wanted, rel_tol=1e-9, abs_tol=1e-9)
+    actual = actual.drop("symbol")
+    exact = [name for name in actual.columns if actual.schema[name] != pl.Float64 or name.endswith("_price")]
+    assert_frame_equal(actual.select(exact), wanted.select(exact), check_exact=True)
+    assert_frame_equal(actual, wanted, rel_tol=1e-9, abs_tol=1e-9)
 
 
 @given(several(), variants())
 def test_trades_equal_those_of_the_reference(drawn: dict[str, list[Bar]], variant: Variant) -> None:
-    found = simulate(frame_of(drawn), NOTHING, variant).trades
-    assert found["symbol"].is_sorted()
+    actual = simulate(frame_of(drawn), NOTHING, variant).trades
+    assert actual["symbol"].is_sorted()
     for symbol, bars in drawn.items():
-        assert_same(found.filter(symbol=symbol), reference.simulate(bars, variant))
+        assert_same(actual.filter(symbol=symbol), reference.simulate(bars, variant))
 
 
 REASONS = {
@@ -59,16 +59,16 @@ REASONS = {
 
 @pytest.mark.parametrize("rule", ["crossover", "pullback"])
 def test_long_histories_of_many_series_equal_the_reference(rule: str) -> None:
-    """With stops, targets, fills and sessions in every combination; each reason to leave occurs, on both sides."""
+    """With stops, targets, fills and sessions in every combination; every exit reason occurs, on both sides."""
     drawn = {f"S{number}": bars_from(number, 100 * number) for number in range(1, 7)}
     bars = frame_of(drawn)
     reasons: Counter[tuple[str, str]] = Counter()
     for fill, atr_stop, atr_target, ends in product(["close", "next_open"], [None, 1.5], [None, 3.0], [False, True]):
         variant = Variant("x", RULES[rule], True, True, fill, 5.0, 0.1, None, atr_stop, atr_target, ends)
-        found = simulate(bars, NOTHING, variant).trades
+        actual = simulate(bars, NOTHING, variant).trades
         for symbol, rows in drawn.items():
-            assert_same(found.filter(symbol=symbol), reference.simulate(rows, variant))
-        reasons.update(found.filter(status="closed").select("side", "exit_reason").rows())
+            assert_same(actual.filter(symbol=symbol), reference.simulate(rows, variant))
+        reasons.update(actual.filter(status="closed").select("side", "exit_reason").rows())
     expected = set(product(["long", "short"], REASONS[rule])) - {
         ("long", "bullish_crossover"),
         ("short", "bearish_crossover"),
@@ -87,7 +87,7 @@ def test_increments_give_the_same_trades_and_states_as_one_go(
         store.go_on(part)
     whole = simulate(bars, NOTHING, variant)
     assert_frame_equal(store.trades, whole.trades, check_exact=True)
-    # In pieces more states are kept.
+    # More states are kept with increments.
     kept = store.states.join(whole.states, on=["symbol", "ts"], how="semi")
     assert_frame_equal(kept, whole.states, check_exact=True)
 
@@ -103,10 +103,10 @@ def test_bar_by_bar_gives_the_same_trades_as_one_go(drawn: dict[str, list[Bar]],
 
 
 @given(several(40), series(40), variants(), st.data())
-def test_a_correction_restarted_from_any_state_gives_the_same_as_from_scratch(
+def test_a_correction_gives_the_same_from_any_earlier_state_as_from_the_first_bar(
     drawn: dict[str, list[Bar]], others: list[Bar], variant: Variant, data: st.DataObject
 ) -> None:
-    """From some bar on the bars are others; any state before that bar will do."""
+    """The bars differ from some bar on; the computation may go on from any state before it."""
     store = Store(variant)
     for part in cut(frame_of(drawn), dict.fromkeys(drawn, range(7, 40, 7))):
         store.go_on(part)
@@ -136,8 +136,8 @@ def test_a_series_is_the_same_alone_and_among_others(drawn: dict[str, list[Bar]]
 
 
 @given(series(30), variants())
-def test_nothing_is_known_before_it_happened(bars: list[Bar], variant: Variant) -> None:
-    """At every bar, the history up to it has the same closed trades, and its open one as it was then."""
+def test_no_trade_depends_on_later_bars(bars: list[Bar], variant: Variant) -> None:
+    """The history up to each bar has the closed trades of the whole history, and the open one as it was then."""
     whole = simulate(frame_of({"AAPL": bars}), NOTHING, variant).trades
     fixed = ["entry_ts", "side", "entry_price", "entry_reason", "stop_price", "target_price"]
     for count in range(1, len(bars)):
@@ -174,7 +174,7 @@ def test_states_are_kept_every_256_bars_and_for_the_last_eight() -> None:
     assert [numbers[ts] for ts in states.filter(symbol="MSFT")["ts"]] == [1, 2, 3, 4, 5]
 
 
-def test_no_bars_and_nothing_carried_give_empty_tables_of_the_right_types() -> None:
-    found = simulate(frame_of({}), NOTHING, Variant("x", PULLBACK))
-    assert found.trades.schema == {"symbol": pl.String, **TRADE_SCHEMA}
-    assert found.states.schema["order_price"] == pl.Float64
+def test_no_bars_and_no_carried_state_give_empty_frames_of_the_right_types() -> None:
+    actual = simulate(frame_of({}), NOTHING, Variant("x", PULLBACK))
+    assert actual.trades.schema == {"symbol": pl.String, **TRADE_SCHEMA}
+    assert actual.states.schema["order_price"] == pl.Float64

@@ -1,21 +1,26 @@
-"""Variants as a configuration writes them."""
+"""Variants as a configuration writes them, their versions, and what they read."""
+
+from dataclasses import replace
 
 import pytest
 
+from ema_assets.model.declarations import Param
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.strategies.variant import Variant, code_version, reads
 from ema_assets.strategies.watchlist_rows import parse_variants
-from ema_assets_tests.strategies.market import CROSSOVER, DEFAULT, PULLBACK
+from ema_assets_tests.strategies.market import CROSSOVER, DEFAULT, PULLBACK, RULES
+
+ALL_RULES = ", ".join(RULES)
 
 
-def test_without_rows_there_are_the_two_named_variants() -> None:
+def test_without_rows_there_are_the_two_built_in_variants() -> None:
     assert parse_variants([], "watchlist") == (DEFAULT, Variant("strategy_9_30_pullback", PULLBACK))
     assert DEFAULT.name == "strategy_9_30_ema"
     assert (DEFAULT.side, DEFAULT.fill, DEFAULT.cost_bps) == ("long", "close", 0.0)
 
 
-def test_a_row_says_every_parameter() -> None:
+def test_a_row_may_have_every_option() -> None:
     row = {
         "name": "swing",
         "rule": "pullback",
@@ -33,7 +38,7 @@ def test_a_row_says_every_parameter() -> None:
     )
 
 
-def test_a_row_with_the_name_of_a_default_changes_that_one() -> None:
+def test_a_row_with_the_name_of_a_built_in_variant_changes_that_variant() -> None:
     crossover, pullback = parse_variants([{"name": "crossover", "side": "short", "cost_bps": 1.5}], "watchlist")
     assert crossover == Variant("strategy_9_30_ema", CROSSOVER, allow_long=False, allow_short=True, cost_bps=1.5)
     assert pullback.rule.name == "pullback"
@@ -51,8 +56,8 @@ def test_a_variant_can_be_switched_off() -> None:
         ({"rule": "crossover"}, "strategy 1: `name` must be 1 to 24 lower-case letters.*, received None"),
         ({"name": "Big"}, "strategy 'Big': `name` must be .* received 'Big'"),
         ({"name": "ema", "rule": "crossover"}, "would be the table of the default variant"),
-        ({"name": "a"}, "`rule` must be one of crossover, pullback, it is missing"),
-        ({"name": "a", "rule": "breakout"}, "`rule` must be one of crossover, pullback, received 'breakout'"),
+        ({"name": "a"}, f"`rule` must be one of {ALL_RULES}, it is missing"),
+        ({"name": "a", "rule": "breakout"}, f"`rule` must be one of {ALL_RULES}, received 'breakout'"),
         ({"name": "pullback", "rule": "crossover"}, "`rule` of the variant 'pullback' is 'pullback', received 'crossover'"),
         ({"name": "crossover", "side": "up"}, "`side` must be one of long, short, both, received 'up'"),
         ({"name": "crossover", "fill": 1}, "`fill` must be one of close, next_open, received 1"),
@@ -83,7 +88,17 @@ def test_rows_must_be_tables() -> None:
         parse_variants(["crossover"], "watchlist")  # type: ignore[list-item]
 
 
-def test_only_a_changed_parameter_changes_the_version() -> None:
+def test_an_unknown_rule_or_side_that_is_nearly_right_gets_a_hint() -> None:
+    for row, hint in (
+        ({"name": "a", "rule": "crosover"}, "received 'crosover'; did you mean `crossover`?"),
+        ({"name": "crossover", "side": "shrt"}, "received 'shrt'; did you mean `short`?"),
+        ({"name": "a", "rul": "crossover"}, "unknown key `rul`, .*; did you mean `rule`?"),
+    ):
+        with pytest.raises(ConfigurationError, match=hint.replace("?", "[?]")):
+            parse_variants([row], "watchlist")
+
+
+def test_a_version_names_the_options_that_were_changed() -> None:
     assert code_version(DEFAULT) == "2"
     assert code_version(Variant("another", CROSSOVER)) == "2"
     assert (
@@ -91,15 +106,62 @@ def test_only_a_changed_parameter_changes_the_version() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("row", "version"),
+    [
+        ({"name": "crossover"}, "2"),
+        ({"name": "pullback"}, "2 rule=pullback"),
+        ({"name": "x", "rule": "crossover", "side": "short"}, "2 side=short"),
+        ({"name": "x", "rule": "crossover", "fill": "next_open", "cost_bps": 5}, "2 cost_bps=5.0 fill=next_open"),
+        ({"name": "x", "rule": "crossover", "side": "long", "cost_bps": 0, "exit_at_session_end": False}, "2"),
+        ({"name": "x", "rule": "crossover", "side": "both", "higher_timeframe": "1h"}, "2 higher_timeframe=1h side=both"),
+        ({"name": "x", "rule": "crossover", "min_spread_pct": 0.25, "atr_target": 3}, "2 atr_target=3.0 min_spread_pct=0.25"),
+        (
+            {
+                "name": "x", "rule": "pullback", "side": "both", "fill": "next_open", "cost_bps": 1.5, "min_spread_pct": 1,
+                "higher_timeframe": "1d", "atr_stop": 2, "atr_target": 0.5, "exit_at_session_end": True,
+            },
+            "2 atr_stop=2.0 atr_target=0.5 cost_bps=1.5 exit_at_session_end=True fill=next_open higher_timeframe=1d min_spread_pct=1.0 rule=pullback side=both",
+        ),
+    ],
+)  # fmt: skip
+def test_a_version_is_the_text_that_databases_hold(row: dict[str, object], version: str) -> None:
+    """Another text for the same trades would make every series be computed again."""
+    by_name = {variant.name: variant for variant in parse_variants([row], "watchlist")}
+    name = {"crossover": "strategy_9_30_ema"}.get(str(row["name"]), f"strategy_9_30_{row['name']}")
+    assert code_version(by_name[name]) == version
+
+
+def test_a_later_version_of_a_rule_is_another_version_of_its_variants_only() -> None:
+    assert code_version(Variant("x", replace(CROSSOVER, version="2"))) == "2 rule=crossover@2"
+    assert code_version(Variant("x", replace(PULLBACK, version="3"), atr_stop=1.0)) == "2 atr_stop=1.0 rule=pullback@3"
+
+
+def test_a_version_names_the_parameters_of_the_rule_that_were_changed() -> None:
+    rule = replace(PULLBACK, params={"bars": Param(3, "How many"), "eager": Param(False, "At once")})
+    assert code_version(Variant("x", rule)) == "2 rule=pullback"
+    assert code_version(Variant("x", rule, params={"eager": True})) == "2 eager=True rule=pullback"
+    assert Variant("x", rule, params={"eager": True}).params == {"bars": 3, "eager": True}
+
+
 def test_what_is_read_follows_from_rule_and_stops() -> None:
-    assert set(reads(DEFAULT)) == {"ohlc", "ema_trend"}
+    assert reads(DEFAULT) == {
+        "ohlc": ("open", "high", "low", "close"),
+        "ema_trend": ("crossover", "spread_pct", "bar_number"),
+    }
     wanted = reads(Variant("x", PULLBACK, atr_target=1.0))
-    assert set(wanted) == {"ohlc", "ema_signals", "wma", "ema_trend", "atr"}
+    assert wanted == {
+        "ohlc": ("open", "high", "low", "close"),
+        "ema_signals": ("ema_9",),
+        "wma": ("wma_30",),
+        "ema_trend": ("spread_pct", "bar_number"),
+        "atr": ("atr",),
+    }
     names = [name for columns in wanted.values() for name in columns]
     assert len(names) == len(set(names))
 
 
-def test_a_higher_timeframe_counts_below_it_and_sessions_within_a_day() -> None:
+def test_a_higher_timeframe_counts_on_lower_ones_and_sessions_count_within_a_day() -> None:
     variant = Variant("x", CROSSOVER, higher_timeframe=Timeframe.H1, exit_at_session_end=True)
     assert variant.on(Timeframe.M5) == variant
     assert variant.on(Timeframe.H1).higher_timeframe is None

@@ -16,7 +16,7 @@ from ema_assets.refresh.compute import refresh_rolled_up
 from ema_assets.refresh.fetch import refresh_fetched
 from ema_assets.refresh.graph import BARS
 from ema_assets.refresh.outcome import Outcome
-from ema_assets.refresh.waiting import wait_for_base
+from ema_assets.refresh.waiting import wait_for_base, wait_for_publication
 
 
 @asset(
@@ -42,11 +42,13 @@ def ohlc(context: AssetExecutionContext, store: StoreResource, market: MarketRes
 
         def work(timeframe: Timeframe, symbols: Sequence[str], everything: bool) -> Outcome:
             if timeframe.is_fetched:
+                if not everything:
+                    wait_for_publication(database, timeframe, symbols, market.now, rules.publication_delays)
                 return refresh_fetched(
                     database, open_provider, timeframe, symbols, rules, market.now(), everything=everything
                 )
             if not everything:
-                wait_for_base(database, timeframe, symbols, market.now, rules.publication_delay)
+                wait_for_base(database, timeframe, symbols, market.now, rules.publication_delays)
             return refresh_rolled_up(database, timeframe, symbols, market.now(), everything=everything)
 
         refresh_partitions(context, database, work, market.origin)

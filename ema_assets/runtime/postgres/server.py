@@ -98,6 +98,21 @@ class EmbeddedServer:
             finally:
                 give_to_the_owner(self._files)
 
+    def attach(self) -> bool:
+        """Take a lease where the server runs, and say whether it does. Starts none.
+
+        Raises:
+            EmbeddedServerError: when a server runs that lets nobody log in.
+        """
+        if not self.folder.exists():
+            return False
+        with locked(self._files):
+            is_running = self._attach(time.monotonic() + self._start_timeout_seconds)
+            if is_running:
+                self._lease.take()
+            give_to_the_owner(self._files)
+            return is_running
+
     def keep_port(self) -> None:
         """Have later starts take the port of the running server or fail: others go by its URL."""
         running = postmaster.find(self._files)

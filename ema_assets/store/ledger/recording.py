@@ -1,4 +1,4 @@
-"""What Dagster has been told of the series that were brought up to date, and what not yet."""
+"""Which series were brought up to date and Dagster has not been told of. SQL only."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ def unrecorded(transaction: Transaction, asset: str, timeframe: Timeframe, symbo
         ORDER BY s.symbol
         """,
         asset,
-        timeframe.key,
+        timeframe.value,
         list(symbols),
     )
 
@@ -40,7 +40,7 @@ def mark_recorded(transaction: Transaction, asset: str, timeframe: Timeframe, to
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = t.symbol
         """,
         asset,
-        timeframe.key,
+        timeframe.value,
         told["symbol"],
         told["computed_at"],
     )

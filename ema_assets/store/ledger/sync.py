@@ -1,16 +1,14 @@
-"""What the configuration makes of the ledger: instruments, the graph of assets, rows, code versions."""
+"""The ledger follows the configuration: instruments, assets and their inputs, rows, code versions. SQL only."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
 from ema_assets.model.asset_names import OHLC
-from ema_assets.model.schemas import ASSET_INPUT_SCHEMA, ASSET_SCHEMA, check_frame
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe
+from ema_assets.model.timeframes import FETCHED, ORDER
 from ema_assets.store.database import Transaction
-from ema_assets.store.ledger import BEGINNING
-from ema_assets.store.tables.table import BARS
+from ema_assets.store.ledger.row import BEGINNING
 
 
 def sync_instruments(transaction: Transaction, instruments: Sequence[Instrument]) -> tuple[list[str], list[str]]:
@@ -51,17 +49,32 @@ def sync_instruments(transaction: Transaction, instruments: Sequence[Instrument]
     )
     add_rows(transaction, symbols)
     if moved:
-        _reload(transaction, moved)
+        _start_again(transaction, moved)
     return sorted(set(symbols) - set(before)), sorted(set(before) - set(symbols))
 
 
-def _reload(transaction: Transaction, symbols: Sequence[str]) -> None:
+def _start_again(transaction: Transaction, symbols: Sequence[str]) -> None:
     """Drop the bars of `symbols` that their calendar does not have, and have the rest fetched and computed again."""
     for timeframe in ORDER:
         if timeframe.is_fetched:
-            _delete_bars_outside_sessions(transaction, timeframe, symbols)
+            # What is older than any stored session stays: nothing is known against it.
+            is_on = "s.regular_open = o.ts"
+            if not timeframe.is_session:
+                is_on = """o.ts >= s.open AND o.ts < s.close
+                           AND NOT coalesce(o.ts >= s.break_start AND o.ts < s.break_end, false)"""
+            transaction.execute(
+                f"""
+                DELETE FROM market.ohlc_{timeframe.value} o USING market.instrument i
+                WHERE i.symbol = o.symbol AND o.symbol = ANY ($1::text[])
+                  AND o.ts >= (SELECT min(s.open) FROM market.session s WHERE s.calendar = i.calendar)
+                  AND NOT EXISTS (SELECT FROM market.session s WHERE s.calendar = i.calendar AND {is_on})
+                """,
+                list(symbols),
+            )
         else:
-            transaction.execute(f"DELETE FROM {BARS.part(timeframe)} WHERE symbol = ANY ($1::text[])", list(symbols))
+            transaction.execute(
+                f"DELETE FROM market.ohlc_{timeframe.value} WHERE symbol = ANY ($1::text[])", list(symbols)
+            )
     transaction.execute("DELETE FROM market.bar_gap WHERE symbol = ANY ($1::text[])", list(symbols))
     transaction.execute(
         """
@@ -83,40 +96,19 @@ def _reload(transaction: Transaction, symbols: Sequence[str]) -> None:
         """,
         list(symbols),
         OHLC,
-        [timeframe.key for timeframe in FETCHED],
+        [timeframe.value for timeframe in FETCHED],
         BEGINNING,
-        [timeframe.key for timeframe in ORDER],
-    )
-
-
-def _delete_bars_outside_sessions(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str]) -> None:
-    """Delete the bars of `symbols` that open in no session. What is older than any stored session stays."""
-    is_on = (
-        "s.regular_open = o.ts"
-        if timeframe.is_session
-        else """o.ts >= s.open AND o.ts < s.close
-                AND NOT coalesce(o.ts >= s.break_start AND o.ts < s.break_end, false)"""
-    )
-    transaction.execute(
-        f"""
-        DELETE FROM {BARS.part(timeframe)} o USING market.instrument i
-        WHERE i.symbol = o.symbol AND o.symbol = ANY ($1::text[])
-          AND o.ts >= (SELECT min(s.open) FROM market.session s WHERE s.calendar = i.calendar)
-          AND NOT EXISTS (SELECT FROM market.session s WHERE s.calendar = i.calendar AND {is_on})
-        """,
-        list(symbols),
+        [timeframe.value for timeframe in ORDER],
     )
 
 
 def sync_assets(transaction: Transaction, assets: pl.DataFrame, inputs: pl.DataFrame) -> None:
     """Make the graph of assets the configured one.
 
-    `assets` follows ASSET_SCHEMA, each after what it reads; what is not in it is switched off. `inputs` follows
-    ASSET_INPUT_SCHEMA. An asset that is switched off is still marked dirty by its input, so that it has only the
-    difference to compute when it is switched on again.
+    `assets` has asset and is_on, each after what it reads; what is not in it is switched off. `inputs` has asset,
+    timeframe, reads, reads_timeframe and is_main. An asset that is switched off is still marked dirty by its input, so
+    that it has only the difference to compute when it is switched on again.
     """
-    check_frame("assets", assets, ASSET_SCHEMA)
-    check_frame("inputs of assets", inputs, ASSET_INPUT_SCHEMA)
     transaction.execute(
         """
         INSERT INTO market.asset AS a (asset, position, is_on)
@@ -185,7 +177,7 @@ def add_rows(transaction: Transaction, symbols: Iterable[str]) -> None:
     )
 
 
-def recompute(transaction: Transaction, assets: Sequence[str]) -> None:
+def start_again(transaction: Transaction, assets: Sequence[str]) -> None:
     """Have every series of `assets` computed from the beginning."""
     transaction.execute(
         """
@@ -216,6 +208,6 @@ def adopt_code_versions(transaction: Transaction, versions: Mapping[str, str]) -
         list(versions.values()),
         BEGINNING,
         OHLC,
-        [timeframe.key for timeframe in FETCHED],
+        [timeframe.value for timeframe in FETCHED],
     )
     return changed.height

@@ -1,4 +1,4 @@
-"""How work on series is taken up and finished: lock, complete, mark dirty, fail. Which series are stale: staleness."""
+"""The work on series: locked, claimed, completed, failed, and marked dirty for what reads them. SQL only."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -6,117 +6,43 @@ from datetime import datetime
 import polars as pl
 
 from ema_assets.model.asset_names import OHLC
-from ema_assets.model.schemas import COMPLETED_SCHEMA, check_frame
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction
-from ema_assets.store.ledger import BEGINNING
-
-FIRST_PAUSE_SECONDS = 30
-LONGEST_PAUSE_SECONDS = 3600
-
-# Of a dirty series, updated_at says since when it has been waiting.
-_DIRTY_SINCE = "updated_at = CASE WHEN s.dirty_from IS NULL THEN clock_timestamp() ELSE s.updated_at END"
-
-_FETCH_STATE = """
-    SELECT s.symbol, i.calendar, i.provider, s.checked_through, s.first_ts, s.next_attempt_at
-    FROM market.series_state s JOIN market.instrument i USING (symbol)
-    WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) AND i.is_fetched
-    ORDER BY s.symbol
-"""
-
-_LOCK = """
-    SELECT symbol, dirty_from, dirty_end, first_ts, last_ts FROM market.series_state
-    WHERE asset = $1 AND timeframe = $2 AND symbol = ANY ($3::text[]) ORDER BY symbol FOR UPDATE
-"""
-
-_PENDING = """
-    SELECT s.symbol,
-           CASE WHEN $6 THEN $7::timestamptz ELSE s.dirty_from END AS since,
-           up.first_ts AS input_first, up.last_ts AS input_last
-    FROM market.series_state s
-    LEFT JOIN market.asset_input i ON i.asset = s.asset AND i.timeframe = s.timeframe AND i.is_main
-    JOIN market.series_state up
-      ON up.asset = coalesce(i.reads, $4) AND up.timeframe = coalesce(i.reads_timeframe, $5)
-     AND up.symbol = s.symbol
-    WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[])
-      AND ((s.dirty_from IS NOT NULL AND (s.dirty_end IS NULL OR s.dirty_end <= up.checked_through))
-           OR ($6 AND up.last_ts IS NOT NULL))
-    ORDER BY s.symbol
-"""
-
-_LOCK_PENDING = """
-    SELECT s.symbol, i.calendar,
-           CASE WHEN $4 THEN $5::timestamptz ELSE s.dirty_from END AS from_ts,
-           s.last_ts, base.checked_through AS complete_through
-    FROM market.series_state s
-    JOIN market.instrument i ON i.symbol = s.symbol
-    JOIN market.series_state base ON base.asset = $6 AND base.symbol = s.symbol AND base.timeframe = $7
-    WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[])
-      AND ($4 OR (s.dirty_from IS NOT NULL AND (s.dirty_end IS NULL OR s.dirty_end <= base.checked_through)))
-    ORDER BY s.symbol
-    FOR UPDATE OF s SKIP LOCKED
-"""
-
-_COMPLETE = """
-    UPDATE market.series_state s
-    SET revision = s.revision + CASE WHEN r.changed_from IS NULL THEN 0 ELSE 1 END,
-        first_ts = least(s.first_ts, r.first_ts),
-        last_ts = greatest(s.last_ts, r.last_ts),
-        checked_through = greatest(s.checked_through, r.checked_through),
-        dirty_from = r.dirty_from, dirty_end = r.dirty_end,
-        code_version = $8, failures = 0, next_attempt_at = NULL, last_error = NULL,
-        computed_at = clock_timestamp(), updated_at = clock_timestamp()
-    FROM unnest($3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[],
-                $9::timestamptz[], $10::timestamptz[])
-         AS r(symbol, changed_from, first_ts, last_ts, checked_through, dirty_from, dirty_end)
-    WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = r.symbol
-"""
-
-# Also where nothing is pulled down, for the update then waits for a run that computes this series at the moment, and
-# that may have read the input of before. What is switched off is computed by nobody.
-_MARK_READERS_DIRTY = f"""
-    UPDATE market.series_state s
-    SET dirty_from = least(s.dirty_from, c.changed_from), {_DIRTY_SINCE}
-    FROM market.asset_input i
-    JOIN market.asset a ON a.asset = i.asset
-    CROSS JOIN unnest($3::text[], $4::timestamptz[]) AS c(symbol, changed_from)
-    WHERE i.reads = $1 AND i.reads_timeframe = $2
-      AND s.asset = i.asset AND s.timeframe = i.timeframe AND s.symbol = c.symbol
-      AND (a.is_on OR s.dirty_from IS NULL OR s.dirty_from > c.changed_from)
-"""
-
-_MARK_DIRTY = f"""
-    UPDATE market.series_state s
-    SET dirty_end = CASE WHEN s.dirty_from < d.dirty_from THEN s.dirty_end ELSE d.dirty_end END,
-        dirty_from = least(s.dirty_from, d.dirty_from), {_DIRTY_SINCE}
-    FROM unnest($3::text[], $4::timestamptz[], $5::timestamptz[]) AS d(symbol, dirty_from, dirty_end)
-    WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = d.symbol
-"""
-
-_FAIL = """
-    UPDATE market.series_state s
-    SET failures = s.failures + 1, last_error = e.message, updated_at = clock_timestamp(),
-        next_attempt_at = coalesce($8::timestamptz, $5 + make_interval(secs =>
-            least($6::float8 * 2 ^ least(s.failures, 20), $7::float8) * (0.75 + random() / 2)))
-    FROM unnest($3::text[], $4::text[]) AS e(symbol, message)
-    WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = e.symbol
-"""
+from ema_assets.store.ledger.row import BEGINNING, DIRTY_SINCE, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
 
 
 def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
     """Ledger of fetched bars; sorted by symbol.
 
-    Columns: symbol, calendar, provider (null for the configured one), checked_through, first_ts, next_attempt_at.
+    Columns: symbol, calendar, provider (null for the default one), checked_through, first_ts, next_attempt_at.
     """
-    return transaction.query(_FETCH_STATE, OHLC, timeframe.key, list(symbols))
+    return transaction.query(
+        """
+        SELECT s.symbol, i.calendar, i.provider, s.checked_through, s.first_ts, s.next_attempt_at
+        FROM market.series_state s JOIN market.instrument i USING (symbol)
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) AND i.is_fetched
+        ORDER BY s.symbol
+        """,
+        OHLC,
+        timeframe.value,
+        list(symbols),
+    )
 
 
 def lock(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
-    """Lock the ledger rows of `symbols` until the transaction ends, waiting for whoever has locked them now.
+    """Hold the ledger rows of `symbols` until the transaction ends, waiting for whoever holds them now.
 
     Returns symbol, dirty_from, dirty_end, first_ts, last_ts as they stand; sorted by symbol.
     """
-    return transaction.query(_LOCK, asset, timeframe.key, list(symbols))
+    return transaction.query(
+        """
+        SELECT symbol, dirty_from, dirty_end, first_ts, last_ts FROM market.series_state
+        WHERE asset = $1 AND timeframe = $2 AND symbol = ANY ($3::text[]) ORDER BY symbol FOR UPDATE
+        """,
+        asset,
+        timeframe.value,
+        list(symbols),
+    )
 
 
 def pending(
@@ -127,58 +53,140 @@ def pending(
     With `everything`, all symbols that have input, from the beginning. The main input's first and last ts come along
     (`input_first`, `input_last`) so that the caller can cut the work into batches of bounded size.
     """
-    # Bars that are rolled up have no row in asset_input.
     return transaction.query(
-        _PENDING, asset, timeframe.key, list(symbols), OHLC, _source_key(timeframe), everything, BEGINNING
+        """
+        SELECT s.symbol,
+               CASE WHEN $6 THEN $7::timestamptz ELSE s.dirty_from END AS since,
+               up.first_ts AS input_first, up.last_ts AS input_last
+        FROM market.series_state s
+        LEFT JOIN market.asset_input i ON i.asset = s.asset AND i.timeframe = s.timeframe AND i.is_main
+        JOIN market.series_state up
+          ON up.asset = coalesce(i.reads, $4) AND up.timeframe = coalesce(i.reads_timeframe, $5)
+         AND up.symbol = s.symbol
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[])
+          AND ((s.dirty_from IS NOT NULL AND (s.dirty_end IS NULL OR s.dirty_end <= up.checked_through))
+               OR ($6 AND up.last_ts IS NOT NULL))
+        ORDER BY s.symbol
+        """,
+        asset,
+        timeframe.value,
+        list(symbols),
+        # Bars that are rolled up have no row in asset_input.
+        OHLC,
+        _source_key(timeframe),
+        everything,
+        BEGINNING,
     )
 
 
-def lock_pending(
+def claim(
     transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str], *, everything: bool
 ) -> pl.DataFrame:
-    """Lock those of `symbols` that want work and that nobody else has locked.
+    """Lock those of `symbols` that want work and that nobody else works on.
 
     Returns symbol, calendar, from_ts (where to start), last_ts (up to where it was computed before), and for rolled-up
-    bars `complete_through` of their source bars; sorted by symbol. With `everything`, from_ts is the beginning and
-    fresh series are locked too.
+    bars `complete_through` of their 5m input; sorted by symbol. With `everything`, from_ts is the beginning and fresh
+    series are claimed too.
     """
     return transaction.query(
-        _LOCK_PENDING, asset, timeframe.key, list(symbols), everything, BEGINNING, OHLC, _source_key(timeframe)
+        """
+        SELECT s.symbol, i.calendar,
+               CASE WHEN $4 THEN $5::timestamptz ELSE s.dirty_from END AS from_ts,
+               s.last_ts, base.checked_through AS complete_through
+        FROM market.series_state s
+        JOIN market.instrument i ON i.symbol = s.symbol
+        JOIN market.series_state base ON base.asset = $6 AND base.symbol = s.symbol AND base.timeframe = $7
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[])
+          AND ($4 OR (s.dirty_from IS NOT NULL AND (s.dirty_end IS NULL OR s.dirty_end <= base.checked_through)))
+        ORDER BY s.symbol
+        FOR UPDATE OF s SKIP LOCKED
+        """,
+        asset,
+        timeframe.value,
+        list(symbols),
+        everything,
+        BEGINNING,
+        OHLC,
+        _source_key(timeframe),
     )
 
 
 def complete(
-    transaction: Transaction, asset: str, timeframe: Timeframe, completed: pl.DataFrame, code_version: str
+    transaction: Transaction, asset: str, timeframe: Timeframe, results: pl.DataFrame, code_version: str
 ) -> None:
-    """Write that the series in `completed` (COMPLETED_SCHEMA) are up to date.
+    """Write that the series in `results` are up to date.
 
-    A changed series gets the next revision, and every asset that reads it becomes dirty from `changed_from`.
+    `results` has symbol, changed_from (null when nothing changed), first_ts, last_ts, checked_through, dirty_from and
+    dirty_end (what is left dirty, null as a rule). A changed series gets the next revision, and every asset that
+    reads it becomes dirty from `changed_from`.
     """
-    check_frame(f"completed series of {asset}", completed, COMPLETED_SCHEMA)
     transaction.execute(
-        _COMPLETE,
+        """
+        UPDATE market.series_state s
+        SET revision = s.revision + CASE WHEN r.changed_from IS NULL THEN 0 ELSE 1 END,
+            first_ts = least(s.first_ts, r.first_ts),
+            last_ts = greatest(s.last_ts, r.last_ts),
+            checked_through = greatest(s.checked_through, r.checked_through),
+            dirty_from = r.dirty_from, dirty_end = r.dirty_end,
+            code_version = $8, failures = 0, next_attempt_at = NULL, last_error = NULL,
+            computed_at = clock_timestamp(), updated_at = clock_timestamp()
+        FROM unnest($3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[],
+                    $9::timestamptz[], $10::timestamptz[])
+             AS r(symbol, changed_from, first_ts, last_ts, checked_through, dirty_from, dirty_end)
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = r.symbol
+        """,
         asset,
-        timeframe.key,
-        completed["symbol"],
-        completed["changed_from"],
-        completed["first_ts"],
-        completed["last_ts"],
-        completed["checked_through"],
+        timeframe.value,
+        results["symbol"],
+        results["changed_from"],
+        results["first_ts"],
+        results["last_ts"],
+        results["checked_through"],
         code_version,
-        completed["dirty_from"],
-        completed["dirty_end"],
+        results["dirty_from"],
+        results["dirty_end"],
     )
-    changed = completed.filter(pl.col("changed_from").is_not_null())
-    if not changed.is_empty():
-        transaction.execute(_MARK_READERS_DIRTY, asset, timeframe.key, changed["symbol"], changed["changed_from"])
+    changed = results.filter(pl.col("changed_from").is_not_null())
+    if changed.is_empty():
+        return
+    # Also where nothing is pulled down, for the update then waits for a run that computes this series at the moment,
+    # and that may have read the input of before. What is switched off is computed by nobody.
+    transaction.execute(
+        f"""
+        UPDATE market.series_state s
+        SET dirty_from = least(s.dirty_from, c.changed_from), {DIRTY_SINCE}
+        FROM market.asset_input i
+        JOIN market.asset a ON a.asset = i.asset
+        CROSS JOIN unnest($3::text[], $4::timestamptz[]) AS c(symbol, changed_from)
+        WHERE i.reads = $1 AND i.reads_timeframe = $2
+          AND s.asset = i.asset AND s.timeframe = i.timeframe AND s.symbol = c.symbol
+          AND (a.is_on OR s.dirty_from IS NULL OR s.dirty_from > c.changed_from)
+        """,
+        asset,
+        timeframe.value,
+        changed["symbol"],
+        changed["changed_from"],
+    )
 
 
 def mark_dirty(transaction: Transaction, asset: str, timeframe: Timeframe, starts: pl.DataFrame) -> None:
     """Pull `dirty_from` of `asset` down to `starts` (symbol, dirty_from, dirty_end); never up."""
-    if not starts.is_empty():
-        transaction.execute(
-            _MARK_DIRTY, asset, timeframe.key, starts["symbol"], starts["dirty_from"], starts["dirty_end"]
-        )
+    if starts.is_empty():
+        return
+    transaction.execute(
+        f"""
+        UPDATE market.series_state s
+        SET dirty_end = CASE WHEN s.dirty_from < d.dirty_from THEN s.dirty_end ELSE d.dirty_end END,
+            dirty_from = least(s.dirty_from, d.dirty_from), {DIRTY_SINCE}
+        FROM unnest($3::text[], $4::timestamptz[], $5::timestamptz[]) AS d(symbol, dirty_from, dirty_end)
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = d.symbol
+        """,
+        asset,
+        timeframe.value,
+        starts["symbol"],
+        starts["dirty_from"],
+        starts["dirty_end"],
+    )
 
 
 def fail(
@@ -194,18 +202,26 @@ def fail(
     The next attempt waits 30 s, twice as long after each further failure, an hour at most, give or take a quarter; or
     until `until`, when all of them wait for the same thing.
     """
-    if errors:
-        transaction.execute(
-            _FAIL,
-            asset,
-            timeframe.key,
-            list(errors),
-            [message[:1000] for message in errors.values()],
-            now,
-            float(FIRST_PAUSE_SECONDS),
-            float(LONGEST_PAUSE_SECONDS),
-            until,
-        )
+    if not errors:
+        return
+    transaction.execute(
+        """
+        UPDATE market.series_state s
+        SET failures = s.failures + 1, last_error = e.message, updated_at = clock_timestamp(),
+            next_attempt_at = coalesce($8::timestamptz, $5 + make_interval(secs =>
+                least($6::float8 * 2 ^ least(s.failures, 20), $7::float8) * (0.75 + random() / 2)))
+        FROM unnest($3::text[], $4::text[]) AS e(symbol, message)
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = e.symbol
+        """,
+        asset,
+        timeframe.value,
+        list(errors),
+        [message[:1000] for message in errors.values()],
+        now,
+        float(FIRST_PAUSE_SECONDS),
+        float(LONGEST_PAUSE_SECONDS),
+        until,
+    )
 
 
 def _source_key(timeframe: Timeframe) -> str:

@@ -1,12 +1,8 @@
--- The schemas, and every table that is not made from a declaration: instruments, sessions, the ledger, the quality of
--- bars, providers. Tables of bars, signals, trades and states are made by ema_assets/store/tables/creation.py.
+-- Everything but the tables of bars, signals, trades and states: those are made from their declarations (store/tables).
 
 CREATE SCHEMA market;
 
-CREATE SCHEMA results;
-COMMENT ON SCHEMA results IS 'What ema-assets has computed, in views whose names and columns stay. Made by the sync of the configuration.';
-
--- Instruments and sessions.
+-- The watchlist and its calendars.
 
 CREATE TABLE market.instrument (
     symbol     text COLLATE "C" PRIMARY KEY,
@@ -32,29 +28,9 @@ CREATE TABLE market.session (
     PRIMARY KEY (calendar, session)
 );
 COMMENT ON TABLE market.session IS 'Trading sessions, copied from exchange_calendars so that a run need not import it.';
-COMMENT ON COLUMN market.session.regular_open IS 'The exchange''s own hours, which a 1d bar spans; a session of extended hours is longer.';
+COMMENT ON COLUMN market.session.regular_open IS 'A session of extended hours is longer than the exchange''s own; a 1d bar spans the exchange''s own.';
 
--- The graph of assets, and the ledger.
-
-CREATE TABLE market.asset (
-    asset    text COLLATE "C" PRIMARY KEY,
-    position integer NOT NULL,
-    is_on    boolean NOT NULL DEFAULT true
-);
-COMMENT ON TABLE market.asset IS 'Every asset that was ever computed here. One that is switched off keeps its rows and its marks in the ledger.';
-COMMENT ON COLUMN market.asset.position IS 'An asset comes after everything that it reads.';
-
-CREATE TABLE market.asset_input (
-    asset           text COLLATE "C" NOT NULL REFERENCES market.asset (asset),
-    timeframe       text COLLATE "C" NOT NULL,
-    reads           text COLLATE "C" NOT NULL,
-    reads_timeframe text COLLATE "C" NOT NULL,
-    is_main         boolean NOT NULL DEFAULT false,
-    PRIMARY KEY (asset, timeframe, reads, reads_timeframe)
-);
-COMMENT ON TABLE market.asset_input IS 'A change of a series of `reads` makes that of `asset` dirty. How bars are rolled up from bars is not in it.';
-COMMENT ON COLUMN market.asset_input.is_main IS 'The input that has a row for every row or so of the asset.';
-CREATE INDEX asset_input_reads ON market.asset_input (reads, reads_timeframe);
+-- The ledger: how fresh each series of each asset is.
 
 CREATE TABLE market.series_state (
     asset           text COLLATE "C" NOT NULL,
@@ -75,7 +51,7 @@ CREATE TABLE market.series_state (
     updated_at      timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (asset, symbol, timeframe)
 ) WITH (fillfactor = 70);
-COMMENT ON TABLE market.series_state IS 'The ledger: one row per partition of an asset, written in the transaction of its data.';
+COMMENT ON TABLE market.series_state IS 'The ledger: one row a partition of an asset, written in the transaction of its data.';
 COMMENT ON COLUMN market.series_state.dirty_from IS 'The earliest ts whose input changed since this series was computed; null when nothing did.';
 COMMENT ON COLUMN market.series_state.dirty_end IS 'Rolled-up ohlc only: closing time of the bucket at dirty_from.';
 COMMENT ON COLUMN market.series_state.checked_through IS 'ohlc only: bars that closed up to here have been asked for.';
@@ -86,8 +62,6 @@ CREATE INDEX series_state_checked ON market.series_state (timeframe, checked_thr
 CREATE INDEX series_state_unrecorded ON market.series_state (computed_at)
     WHERE recorded_at IS NULL OR recorded_at < computed_at;
 CREATE INDEX series_state_failing ON market.series_state (asset) WHERE failures > 0;
-
--- The quality of bars.
 
 CREATE TABLE market.bar_correction (
     symbol       text COLLATE "C" NOT NULL,
@@ -120,17 +94,7 @@ COMMENT ON TABLE market.bar_rejected IS 'Bars that cannot be bars, as the source
 CREATE INDEX bar_rejected_series ON market.bar_rejected (symbol, timeframe, ts);
 CREATE INDEX bar_rejected_age ON market.bar_rejected (rejected_at);
 
-CREATE TABLE market.bar_skipped (
-    symbol       text COLLATE "C" NOT NULL,
-    timeframe    text COLLATE "C" NOT NULL,
-    reason       text COLLATE "C" NOT NULL,
-    source       text COLLATE "C" NOT NULL,
-    bars         bigint NOT NULL,
-    last_ts      timestamptz NOT NULL,
-    last_seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (symbol, timeframe, reason, source)
-);
-COMMENT ON TABLE market.bar_skipped IS 'Sound bars that are not bars of a session. A bar counts each time the source sends it.';
+-- The quality of bars: gaps, flags, what was skipped, and what the vendor changed afterwards.
 
 CREATE TABLE market.bar_gap (
     symbol          text COLLATE "C" NOT NULL,
@@ -160,6 +124,18 @@ CREATE TABLE market.bar_flag (
 );
 COMMENT ON TABLE market.bar_flag IS 'Stored bars that look suspicious, and why.';
 CREATE INDEX bar_flag_age ON market.bar_flag (flagged_at);
+
+CREATE TABLE market.bar_skipped (
+    symbol       text COLLATE "C" NOT NULL,
+    timeframe    text COLLATE "C" NOT NULL,
+    reason       text COLLATE "C" NOT NULL,
+    source       text COLLATE "C" NOT NULL,
+    bars         bigint NOT NULL,
+    last_ts      timestamptz NOT NULL,
+    last_seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (symbol, timeframe, reason, source)
+);
+COMMENT ON TABLE market.bar_skipped IS 'Sound bars that are not bars of a session. A bar counts each time the source sends it.';
 
 CREATE TABLE market.bar_revision (
     id                 bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -193,7 +169,7 @@ CREATE TYPE market.bar AS (
     volume    float8
 );
 
--- The table of bars is made from its declaration, after this.
+-- The table of bars is made after this file.
 SET LOCAL check_function_bodies = off;
 
 CREATE FUNCTION market.ohlc_as_of(moment timestamptz) RETURNS SETOF market.bar
@@ -263,7 +239,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION market.take_call IS 'Take one of the calls that a provider allows in a window: 0 when it may leave, else seconds to wait.';
 
--- Figures about the work itself.
+-- From a bar's close to its strategy row: what a trader waits for.
 
 CREATE TABLE market.close_latency (
     timeframe    text COLLATE "C" NOT NULL,
@@ -275,13 +251,39 @@ CREATE TABLE market.close_latency (
 COMMENT ON TABLE market.close_latency IS 'Seconds from the close of a bar to the commit of the strategy rows it led to, of so many series at once.';
 CREATE INDEX close_latency_age ON market.close_latency (committed_at);
 
+-- The graph of assets: which there are, which of them are switched on, and what each one reads. Written by the sync of
+-- the configuration; the ledger follows it to say what becomes dirty.
+
+CREATE TABLE market.asset (
+    asset    text COLLATE "C" PRIMARY KEY,
+    position integer NOT NULL,
+    is_on    boolean NOT NULL DEFAULT true
+);
+COMMENT ON TABLE market.asset IS 'Every asset that was ever computed here. One that is switched off keeps its rows and its marks in the ledger.';
+COMMENT ON COLUMN market.asset.position IS 'An asset comes after everything that it reads.';
+
+CREATE TABLE market.asset_input (
+    asset           text COLLATE "C" NOT NULL REFERENCES market.asset (asset),
+    timeframe       text COLLATE "C" NOT NULL,
+    reads           text COLLATE "C" NOT NULL,
+    reads_timeframe text COLLATE "C" NOT NULL,
+    is_main         boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (asset, timeframe, reads, reads_timeframe)
+);
+COMMENT ON TABLE market.asset_input IS 'A change of a series of `reads` makes that of `asset` dirty. How bars are rolled up from bars is not in it.';
+COMMENT ON COLUMN market.asset_input.is_main IS 'The input that has a row for every row or so of the asset.';
+CREATE INDEX asset_input_reads ON market.asset_input (reads, reads_timeframe);
+
+-- What people read: views with stable names, and a role that may read and nothing else.
+
+CREATE SCHEMA results;
+COMMENT ON SCHEMA results IS 'What ema-assets has computed, in views whose names and columns stay. Made by the sync of the configuration.';
+
 CREATE TABLE market.performance_refresh (
     refreshed_at timestamptz NOT NULL,
     seconds      float8 NOT NULL
 );
 COMMENT ON TABLE market.performance_refresh IS 'When strategy_performance was last brought up to date, and how long that took: one row at most.';
-
--- A role that may read and nothing else.
 
 DO $$
 BEGIN

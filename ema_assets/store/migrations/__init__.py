@@ -1,9 +1,9 @@
-"""Numbered SQL files, applied in order, each in its own transaction. A file is never edited once it was applied."""
+"""Numbered SQL files, applied in order, each in a transaction of its own. A file that was applied is never edited."""
 
+import hashlib
 import re
 from contextlib import closing
 from dataclasses import dataclass
-from hashlib import sha256
 from importlib import resources
 from typing import Any
 
@@ -11,9 +11,29 @@ import psycopg2
 
 from ema_assets.model.errors import StoreError, StoreUnavailable
 from ema_assets.model.urls import masked_url
+from ema_assets.store import tables
+from ema_assets.store.database import Database
 
 # Any constant will do, as long as only migrations take it: two processes that start together migrate once.
 _LOCK = 930_000_001
+
+_OWN_TABLES = """
+CREATE SCHEMA IF NOT EXISTS dagster;
+CREATE SCHEMA IF NOT EXISTS ema_assets;
+CREATE TABLE IF NOT EXISTS ema_assets.migration (
+    number     integer PRIMARY KEY,
+    name       text NOT NULL,
+    sha256     text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+-- What the tables that are made from declarations were made of: see store/tables/ddl.py.
+CREATE TABLE IF NOT EXISTS ema_assets.declaration (
+    table_name text COLLATE "C" NOT NULL,
+    part       text COLLATE "C" NOT NULL,
+    sql        text NOT NULL,
+    PRIMARY KEY (table_name, part)
+);
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,115 +45,96 @@ class Migration:
     sql: str
 
     @property
-    def file_name(self) -> str:
-        """The name of the file."""
-        return f"{self.number:04}_{self.name}.sql"
-
-    @property
     def sha256(self) -> str:
-        """The hash of its text, by which an edit is seen."""
-        return sha256(self.sql.encode()).hexdigest()
+        """The hash of its text, by which an edited file is recognised."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+    def __str__(self) -> str:
+        return f"{self.number:04}_{self.name}.sql"
 
 
 def all_migrations() -> list[Migration]:
     """Every migration that this version knows, in order."""
-    migrations = [
+    found = [
         Migration(int(match[1]), match[2], entry.read_text(encoding="utf-8"))
         for entry in resources.files(__name__).iterdir()
         if (match := re.fullmatch(r"(\d{4})_(\w+)\.sql", entry.name))
     ]
-    return sorted(migrations, key=lambda each: each.number)
+    return sorted(found, key=lambda each: each.number)
 
 
 def migrate(url: str) -> list[Migration]:
-    """Bring the database at `url` (libpq form) to this version; return what was applied. Raises as `apply_missing`."""
-    with closing(connect(url)) as connection:
-        return apply_missing(connection, url)
+    """Bring the database at `url` (libpq form) to this version; return what was applied.
 
-
-def connect(url: str) -> Any:
-    """A connection to the database at `url`.
+    Also makes the schema `dagster`, in which Dagster's own storage makes its tables, and the table of bars.
 
     Raises:
         StoreUnavailable: when the database cannot be reached.
+        StoreError: when the database is of another version, when a file was edited after it had been applied, or when
+            the database refuses a migration.
     """
     try:
-        return psycopg2.connect(url, connect_timeout=10)
+        connection = psycopg2.connect(url, connect_timeout=10)
     except psycopg2.OperationalError as error:
         reason = str(error).strip().splitlines()[0]
         raise StoreUnavailable(
             f"cannot connect to {masked_url(url)}: {reason}; is the server running and EMA_DATABASE_URL right?"
         ) from None
-
-
-def apply_missing(connection: Any, url: str) -> list[Migration]:
-    """Apply what the database lacks; return it. Other processes wait for the lock until the connection is closed.
-
-    Also makes the schema `dagster`, in which Dagster's own storage makes its tables.
-
-    Raises:
-        StoreError: when the database is newer than this version, or older than its first migration, or refuses a
-            migration; or when a migration was edited after it was applied. Nothing is changed then, but for migrations
-            before one that is refused.
-    """
-    applied = []
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
-            _refuse_unreleased(cursor, url)
-            cursor.execute("CREATE SCHEMA IF NOT EXISTS dagster")
-            cursor.execute("CREATE SCHEMA IF NOT EXISTS ema_assets")
-            cursor.execute(
-                "CREATE TABLE IF NOT EXISTS ema_assets.migration (number integer PRIMARY KEY, name text NOT NULL, "
-                "sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
-            )
-            connection.commit()
-            for migration in _missing(cursor, url):
-                cursor.execute(migration.sql)
-                cursor.execute(
-                    "INSERT INTO ema_assets.migration (number, name, sha256) VALUES (%s, %s, %s)",
-                    (migration.number, migration.name, migration.sha256),
-                )
+    # The lock goes with the connection.
+    with closing(connection):
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+                _check_age(cursor, url)
+                cursor.execute(_OWN_TABLES)
                 connection.commit()
-                applied.append(migration)
-    except psycopg2.Error as error:
-        raise StoreError(f"{masked_url(url)} cannot be migrated: {str(error).strip()}") from error
-    return applied
+                missing = _missing(cursor, url)
+                for migration in missing:
+                    cursor.execute(migration.sql)
+                    cursor.execute(
+                        "INSERT INTO ema_assets.migration (number, name, sha256) VALUES (%s, %s, %s)",
+                        (migration.number, migration.name, migration.sha256),
+                    )
+                    connection.commit()
+        except psycopg2.Error as error:
+            raise StoreError(f"{masked_url(url)} cannot be migrated: {str(error).strip()}") from error
+        if missing:
+            with Database(url) as database, database.transaction() as transaction:
+                tables.ensure(transaction, [tables.STORED_BARS])
+    return missing
 
 
-def _refuse_unreleased(cursor: Any, url: str) -> None:
-    """Refuse a database from before the first release, whose six migrations the baseline has replaced.
-
-    They kept no hashes.
-    """
+def _check_age(cursor: Any, url: str) -> None:
+    """Refuse a database from before the baseline, whose files were numbered in another way."""
     cursor.execute(
-        "SELECT count(*) > 0, count(*) FILTER (WHERE attname = 'sha256') > 0 FROM pg_attribute "
-        "WHERE attrelid = to_regclass('ema_assets.migration') AND attnum > 0 AND NOT attisdropped"
+        """
+        SELECT count(*) FILTER (WHERE attname = 'sha256') FROM pg_attribute
+        WHERE attrelid = to_regclass('ema_assets.migration') HAVING count(*) > 0
+        """
     )
-    is_there, has_hashes = cursor.fetchone()
-    if is_there and not has_hashes:
+    if cursor.fetchone() == (0,):
         raise StoreError(
-            f"{masked_url(url)} was made by a development version of ema-assets, cannot be brought to this one, and is "
-            "left as it is; load anew with `EMA_HOME=… ema-assets up` into a new folder, or into an empty database at "
-            "EMA_DATABASE_URL"
+            f"{masked_url(url)} was made by ema-assets before 0.1.0, whose tables this one cannot take over; "
+            "nothing was changed. To load anew, set EMA_HOME to another folder, or EMA_DATABASE_URL to an empty "
+            "database, and start `ema-assets up`"
         )
 
 
 def _missing(cursor: Any, url: str) -> list[Migration]:
-    """The migrations that are still to be applied, once those that were are what they were."""
+    """The migrations that are still to be applied."""
+    known = all_migrations()
     cursor.execute("SELECT number, sha256 FROM ema_assets.migration ORDER BY number")
     applied = dict(cursor.fetchall())
-    known = all_migrations()
     version = max(applied, default=0)
     if version > known[-1].number:
         raise StoreError(
-            f"{masked_url(url)} was migrated to {version} by a newer ema-assets; this one knows {known[-1].number}: "
-            "install the newer version"
+            f"{masked_url(url)} was migrated to {version} by a newer ema-assets; this one knows "
+            f"{known[-1].number}: install the newer version"
         )
     for migration in known:
-        if migration.number <= version and applied.get(migration.number) != migration.sha256:
+        if applied.get(migration.number, migration.sha256) != migration.sha256:
             raise StoreError(
-                f"the migration {migration.file_name} is not the one that was applied to {masked_url(url)}: a "
-                "migration must not be edited, a change needs a new one; restore the file or install ema-assets again"
+                f"{migration} was edited after it had been applied to {masked_url(url)}: put the file back as it was "
+                "and write what is new into another one"
             )
-    return [migration for migration in known if migration.number > version]
+    return [migration for migration in known if migration.number not in applied]

@@ -1,1 +1,37 @@
-"""The tables of bars, signals, trades and states: declared in table, made in creation, reads and writes. SQL only."""
+"""The tables of bars, signals, trades and states: declared, made, read and written. SQL only."""
+
+from ema_assets.store.tables.ddl import ensure
+from ema_assets.store.tables.reads import (
+    bars_as_of,
+    closes_around,
+    closes_between,
+    earlier,
+    pages,
+    read_before,
+    read_range,
+    read_since,
+)
+from ema_assets.store.tables.table import BARS, CROSSOVERS, STORED_BARS, TRADES, Table, converging
+from ema_assets.store.tables.writes import reject, thin_out, write_bars, write_computed
+
+__all__ = [
+    "BARS",
+    "CROSSOVERS",
+    "STORED_BARS",
+    "TRADES",
+    "Table",
+    "bars_as_of",
+    "closes_around",
+    "closes_between",
+    "converging",
+    "earlier",
+    "ensure",
+    "pages",
+    "read_before",
+    "read_range",
+    "read_since",
+    "reject",
+    "thin_out",
+    "write_bars",
+    "write_computed",
+]

@@ -1,4 +1,7 @@
-"""Reading tables of bars and of what is computed from them. Statements name the partition of their timeframe."""
+"""Reading bars and what is computed from them: deltas, ranges, pages, as of a moment. SQL only.
+
+A batch is one timeframe and many symbols, so every statement names the partition (`ohlc_5m`) itself.
+"""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -25,7 +28,7 @@ def read_since(
         """,
         starts["symbol"],
         starts["from_ts"],
-        timeframe.key,
+        timeframe.value,
     ).sort("symbol", table.time)
 
 
@@ -45,7 +48,7 @@ def read_before(
         """,
         starts["symbol"],
         starts["from_ts"],
-        timeframe.key,
+        timeframe.value,
     )
 
 
@@ -66,7 +69,7 @@ def earlier(
         """,
         starts["symbol"],
         starts["from_ts"],
-        timeframe.key,
+        timeframe.value,
         rows,
     )
 
@@ -113,7 +116,7 @@ def pages(
             symbols is None,
             list(symbols or ()),
             after[0],
-            timeframe.key,
+            timeframe.value,
             after[1],
             rows,
         )
@@ -135,7 +138,7 @@ def bars_as_of(
         WHERE timeframe = $2 AND ($3 OR symbol = ANY ($4::text[]))
         """,
         moment,
-        timeframe.key,
+        timeframe.value,
         symbols is None,
         list(symbols or ()),
     ).sort("symbol", "ts")
@@ -155,7 +158,7 @@ def closes_between(transaction: Transaction, timeframe: Timeframe, spans: pl.Dat
         spans["symbol"],
         spans["first"],
         spans["last"],
-        timeframe.key,
+        timeframe.value,
     ).sort("symbol", "ts")
 
 
@@ -179,6 +182,6 @@ def closes_around(transaction: Transaction, timeframe: Timeframe, spans: pl.Data
         spans["symbol"],
         spans["first"],
         spans["last"],
-        timeframe.key,
+        timeframe.value,
         bars,
     ).sort("symbol", "ts")

@@ -1,15 +1,10 @@
-"""Writing bars and computed rows: in bulk, only what changed. Statements name the partition of their timeframe."""
-
-from dataclasses import replace
+"""Writing bars and what is computed from them: bulk, incremental, only rows that differ. SQL only."""
 
 import polars as pl
 
-from ema_assets.model.schemas import BAR_CHANGE_SCHEMA, CHANGE_SCHEMA, WRITTEN_BAR_SCHEMA, check_frame
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.store.database import Transaction, identifier
-from ema_assets.store.tables.table import BARS, CROSSOVERS, TRADES, Table
-
-_STORED_BARS = replace(BARS, columns=(*BARS.columns, *BARS.extra))
+from ema_assets.store.database import Transaction
+from ema_assets.store.tables.table import CROSSOVERS, STORED_BARS, TRADES, Table
 
 # How many crossovers or trades up to last_ts are not what they were, once what is staged replaces the rows from
 # from_ts on. A trade that goes on, or that a new bar closes, is what it was.
@@ -44,50 +39,37 @@ _FLIPS = {
 }
 
 
-_KEEP_CORRECTED_BARS = """
-    WITH kept AS (
-        INSERT INTO market.bar_correction (symbol, timeframe, ts, open, high, low, close, volume, corrected_at)
-        SELECT t.symbol, t.timeframe, t.ts, t.open, t.high, t.low, t.close, t.volume, clock_timestamp()
-        FROM pg_temp.{staged} s JOIN {part} t ON t.symbol = s.symbol AND t.timeframe = $1 AND t.ts = s.ts
-        WHERE (t.open, t.high, t.low, t.close, t.volume)
-              IS DISTINCT FROM (s.open, s.high, s.low, s.close, s.volume)
-        RETURNING symbol
-    )
-    SELECT symbol, count(*) AS corrected FROM kept GROUP BY symbol
-"""
-
-_DELETE_ROWS_NOT_STAGED = """
-    WITH gone AS (
-        DELETE FROM {part} t
-        USING unnest($1::text[], $2::timestamptz[]) AS d(symbol, from_ts)
-        WHERE t.symbol = d.symbol AND t.timeframe = $3 AND t.{time} >= d.from_ts
-          AND NOT EXISTS (SELECT FROM pg_temp.{staged} s WHERE s.symbol = t.symbol AND s.{time} = t.{time})
-        RETURNING t.symbol, t.{time}
-    )
-    SELECT symbol, min({time}) AS changed_from, count(*) AS written FROM gone GROUP BY symbol
-"""
-
-
 def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFrame) -> pl.DataFrame:
-    """Insert or correct `bars` (WRITTEN_BAR_SCHEMA; one row per key).
+    """Insert or correct `bars` (symbol, ts, open, high, low, close, volume; one row a key).
 
     Rolled-up bars have missing_bars too. The old values of a corrected bar go to `bar_correction`; an equal bar is not
     touched.
 
     Returns:
-        BAR_CHANGE_SCHEMA, one row per symbol that changed. `late` bars are new and lie before the last bar the ledger
-        knew of, or had been asked for already.
+        One row a symbol that changed: symbol, changed_from (earliest changed ts), written, corrected, late (how many
+        are new and lie before the last bar the ledger knew of, or had been asked for already).
     """
-    check_frame(f"bars to write on {timeframe.key}", bars, WRITTEN_BAR_SCHEMA)
     if bars.is_empty():
-        return BAR_CHANGE_SCHEMA.to_frame()
+        return _no_changes().with_columns(pl.lit(0, pl.Int64).alias("corrected"))
+    part = STORED_BARS.part(timeframe)
     if "missing_bars" not in bars.columns:
-        bars = bars.with_columns(missing_bars=pl.lit(None, pl.Int64))
-    with transaction.staged(bars.select("symbol", "ts", *_STORED_BARS.values)) as staged:
+        bars = bars.with_columns(missing_bars=pl.lit(None, pl.Int16))
+    with transaction.staged(bars.select("symbol", "ts", *STORED_BARS.values)) as staged:
         corrected = transaction.query(
-            _KEEP_CORRECTED_BARS.format(staged=staged, part=BARS.part(timeframe)), timeframe.key
+            f"""
+            WITH kept AS (
+                INSERT INTO market.bar_correction (symbol, timeframe, ts, open, high, low, close, volume, corrected_at)
+                SELECT t.symbol, t.timeframe, t.ts, t.open, t.high, t.low, t.close, t.volume, clock_timestamp()
+                FROM pg_temp.{staged} s JOIN {part} t ON t.symbol = s.symbol AND t.timeframe = $1 AND t.ts = s.ts
+                WHERE (t.open, t.high, t.low, t.close, t.volume)
+                      IS DISTINCT FROM (s.open, s.high, s.low, s.close, s.volume)
+                RETURNING symbol
+            )
+            SELECT symbol, count(*) AS corrected FROM kept GROUP BY symbol
+            """,
+            timeframe.value,
         )
-        written = _upsert(transaction, _STORED_BARS, timeframe, staged)
+        written = _upsert(transaction, STORED_BARS, timeframe, staged)
     return written.join(corrected, on="symbol", how="left").with_columns(pl.col("corrected").fill_null(0))
 
 
@@ -107,25 +89,42 @@ def write_computed(
         transaction: any.
         table: one that is computed.
         timeframe: of all rows.
-        rows: the table's schema.
+        rows: symbol, the table's time column and values.
         starts: symbol, from_ts.
         past: symbol, from_ts, last_ts of series whose rows up to last_ts exist and are computed again.
 
     Returns:
-        CHANGE_SCHEMA, one row per symbol that changed. Then one row per symbol of `past` of which crossovers or trades
-        are not what they were: symbol, flipped.
+        One row a symbol that changed: symbol, changed_from (earliest changed ts), written. Then one row a symbol of
+        `past` of which crossovers or trades are not what they were: symbol, flipped.
     """
-    check_frame(f"rows of {table.name}", rows, table.schema)
+    flipped = pl.DataFrame(schema={"symbol": pl.String(), "flipped": pl.Int64()})
     with transaction.staged(rows.select("symbol", table.time, *table.values)) as staged:
-        flipped = _count_flips(transaction, table, timeframe, staged, past)
+        if past is not None and not past.is_empty() and table.flips is not None:
+            flipped = transaction.query(
+                _FLIPS[table.flips].format(part=table.part(timeframe), staged=staged),
+                past["symbol"],
+                past["from_ts"],
+                past["last_ts"],
+                timeframe.value,
+            )
         removed = transaction.query(
-            _DELETE_ROWS_NOT_STAGED.format(part=table.part(timeframe), time=identifier(table.time), staged=staged),
+            f"""
+            WITH gone AS (
+                DELETE FROM {table.part(timeframe)} t
+                USING unnest($1::text[], $2::timestamptz[]) AS d(symbol, from_ts)
+                WHERE t.symbol = d.symbol AND t.timeframe = $3 AND t.{table.time} >= d.from_ts
+                  AND NOT EXISTS (
+                      SELECT FROM pg_temp.{staged} s WHERE s.symbol = t.symbol AND s.{table.time} = t.{table.time})
+                RETURNING t.symbol, t.{table.time}
+            )
+            SELECT symbol, min({table.time}) AS changed_from, count(*) AS written FROM gone GROUP BY symbol
+            """,
             starts["symbol"],
             starts["from_ts"],
-            timeframe.key,
+            timeframe.value,
         )
         written = _upsert(transaction, table, timeframe, staged)
-    columns = list(CHANGE_SCHEMA)
+    columns = ("symbol", "changed_from", "written")
     changes = (
         pl.concat([written.select(columns), removed.match_to_schema(written.select(columns).schema)])
         .group_by("symbol")
@@ -133,21 +132,6 @@ def write_computed(
         .sort("symbol")
     )
     return changes, flipped
-
-
-def _count_flips(
-    transaction: Transaction, table: Table, timeframe: Timeframe, staged: str, past: pl.DataFrame | None
-) -> pl.DataFrame:
-    """How many crossovers or trades of `past` the staged rows change: symbol, flipped."""
-    if past is None or past.is_empty() or table.flips is None:
-        return pl.DataFrame(schema={"symbol": pl.String(), "flipped": pl.Int64()})
-    return transaction.query(
-        _FLIPS[table.flips].format(part=table.part(timeframe), staged=staged),
-        past["symbol"],
-        past["from_ts"],
-        past["last_ts"],
-        timeframe.key,
-    )
 
 
 def thin_out(
@@ -171,10 +155,32 @@ def thin_out(
         WHERE t.symbol = d.symbol AND t.timeframe = $2 AND t.ts = old.ts
         """,
         symbols,
-        timeframe.key,
+        timeframe.value,
         newest,
         every,
     )
+
+
+def reject(transaction: Transaction, rejected: pl.DataFrame, source: str) -> None:
+    """Keep `rejected` bars (symbol, timeframe, ts, prices, volume, reason), and where they came from."""
+    if rejected.is_empty():
+        return
+    with transaction.staged(rejected) as staged:
+        # The same bad bar asked for again with the next overlap is the same fact, not a new one.
+        transaction.execute(
+            f"""
+            INSERT INTO market.bar_rejected (symbol, timeframe, ts, open, high, low, close, volume, reason, source)
+            SELECT symbol, timeframe, ts, open, high, low, close, volume, reason, $1 FROM pg_temp.{staged} s
+            WHERE NOT EXISTS (
+                SELECT FROM market.bar_rejected r
+                WHERE r.symbol = s.symbol AND r.timeframe = s.timeframe
+                  AND (r.ts = s.ts OR (r.ts IS NULL AND s.ts IS NULL))
+                  AND r.reason = s.reason AND r.source = $1
+                  AND (r.open, r.high, r.low, r.close, r.volume)
+                      IS NOT DISTINCT FROM (s.open, s.high, s.low, s.close, s.volume))
+            """,
+            source,
+        )
 
 
 def _upsert(transaction: Transaction, table: Table, timeframe: Timeframe, staged: str) -> pl.DataFrame:
@@ -199,7 +205,18 @@ def _upsert(transaction: Transaction, table: Table, timeframe: Timeframe, staged
         LEFT JOIN market.series_state k ON k.asset = $2 AND k.symbol = c.symbol AND k.timeframe = $1
         GROUP BY 1 ORDER BY 1
         """,
-        timeframe.key,
+        timeframe.value,
         table.name,
         timeframe.is_fetched,
+    )
+
+
+def _no_changes() -> pl.DataFrame:
+    return pl.DataFrame(
+        schema={
+            "symbol": pl.String(),
+            "changed_from": pl.Datetime("us", "UTC"),
+            "written": pl.Int64(),
+            "late": pl.Int64(),
+        }
     )

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 
 from ema_assets.model.asset_names import EMA_TREND, STRATEGY
-from ema_assets.strategies.declaration import BySide, Evaluation, Params, Rule
+from ema_assets.strategies.rule import BySide, Evaluation, Params, Rule
 from ema_assets.strategies.simulator.bars import Bars
 from ema_assets.strategies.simulator.book import Book
 from ema_assets.strategies.simulator.layout import named_sides

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ema_assets.strategies.declaration import Evaluation, Rule
+from ema_assets.strategies.rule import Evaluation, Rule
 from ema_assets.strategies.simulator.layout import (
     NEVER,
     Flags,

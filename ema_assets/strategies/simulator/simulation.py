@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from ema_assets.model.schemas import UTC_TIME
-from ema_assets.strategies.declaration import BySide
+from ema_assets.strategies.rule import BySide
 from ema_assets.strategies.simulator.bars import Bars, read_bars
 from ema_assets.strategies.simulator.book import (
     BY_SESSION_END,

@@ -1,4 +1,4 @@
-"""Rows as a vendor sends them to frames of bars: only what was asked for, each bar once, sorted. No HTTP."""
+"""From the rows that a vendor sends to a frame of bars: only what was asked for, each bar once, sorted. No HTTP."""
 
 from collections.abc import Iterable
 from datetime import UTC
@@ -7,9 +7,7 @@ import polars as pl
 
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.providers.base import RAW_BAR_SCHEMA, BarRequest
-
-NO_BARS = RAW_BAR_SCHEMA.to_frame()
+from ema_assets.providers.fetching.base import RAW_BAR_SCHEMA, BarRequest
 
 
 def ranges(asked: Iterable[tuple[str, BarRequest]]) -> pl.DataFrame:
@@ -34,7 +32,7 @@ def only_asked(rows: pl.DataFrame, wanted: pl.DataFrame, timeframe: Timeframe) -
     return (
         rows.join(wanted, on="vendor")
         .filter(pl.col("ts") >= pl.col("start"), pl.col("ts") < pl.col("end"))
-        .with_columns(pl.lit(timeframe.value).alias("timeframe"))
+        .with_columns(pl.lit(timeframe.key).alias("timeframe"))
         .select(RAW_BAR_SCHEMA.names())
         .sort("symbol", "ts", maintain_order=True)
         # The last of equal neighbours; `unique` hashes every row for what is almost never there.

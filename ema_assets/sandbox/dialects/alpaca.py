@@ -15,15 +15,25 @@ import numpy as np
 from starlette.requests import Request
 
 from ema_assets.model.symbols import Instrument
+from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.sandbox.exchange import Dialect, Refusal, Sandbox, json_refusal
 from ema_assets.sandbox.faults import Active, MissingSymbol, alteration
-from ema_assets.sandbox.market import DAY_MINUTES, Bars
+from ema_assets.sandbox.market import DAY_MINUTES
+from ema_assets.sandbox.synthetic_bars import Bars
 
 STOCK_BARS_PATH = "/v2/stocks/bars"
 CRYPTO_BARS_PATH = "/v1beta3/crypto/us/bars"
 
 _DEFAULT_LIMIT, _MAX_LIMIT = 1_000, 10_000
-_TIMEFRAMES = {"5Min": 5, "15Min": 15, "30Min": 30, "1Hour": 60, "4Hour": 240, "1Day": DAY_MINUTES}
+
+
+def _spelling(timeframe: Timeframe) -> str:
+    if timeframe.is_session:
+        return "1Day"
+    return f"{timeframe.minutes}Min" if timeframe.minutes < 60 else f"{timeframe.minutes // 60}Hour"
+
+
+_TIMEFRAMES = {_spelling(timeframe): timeframe.minutes for timeframe in ORDER}
 _UNIT_MINUTES = {"Min": 1, "T": 1, "Hour": 60, "H": 60, "Day": DAY_MINUTES, "D": DAY_MINUTES}
 _TIMEFRAME = re.compile(r"([0-9]{1,3})(Min|T|Hour|H|Day|D)")
 _STOCK_SYMBOL = re.compile(r"[A-Z0-9]+(\.[A-Z0-9]+)*")
@@ -53,12 +63,13 @@ class _Query:
 
 
 class AlpacaBars(Dialect[_Query]):
-    """Bars of many symbols a call, in pages. One object an endpoint: stocks, or with `crypto` pairs."""
+    """Bars of many symbols per call, in pages. One object per endpoint: stocks, or with `crypto` pairs."""
 
     exhausted: ClassVar[Mapping[str, str]] = {"X-RateLimit-Remaining": "0"}
 
     def __init__(self, sandbox: Sandbox, *, crypto: bool) -> None:
-        super().__init__(sandbox, CRYPTO_BARS_PATH if crypto else STOCK_BARS_PATH, sandbox.alpaca_budget)
+        budget = sandbox.budget("alpaca", sandbox.requests_per_minute)
+        super().__init__(sandbox, CRYPTO_BARS_PATH if crypto else STOCK_BARS_PATH, budget)
         self._crypto = crypto
 
     def spelling(self, instrument: Instrument) -> str | None:
@@ -140,7 +151,7 @@ class AlpacaBars(Dialect[_Query]):
             start, last = query.start, query.last
             if query.after is not None and symbol == query.after[0]:
                 start, last = (start, query.after[1] - 1) if query.descending else (query.after[1] + 1, last)
-            found = self.sandbox.market.bars(
+            served = self.sandbox.market.bars(
                 instrument,
                 query.minutes,
                 start,
@@ -151,17 +162,17 @@ class AlpacaBars(Dialect[_Query]):
                 descending=query.descending,
                 alter=alteration(faults, symbol, now_seconds, raw_prices=query.raw_prices, acted=acted),
             )
-            if len(found) > room:
+            if len(served) > room:
                 if room:
-                    bars[symbol] = _rows(found.pick(slice(0, room)), whole_volumes=not self._crypto)
-                    last_served = symbol, int(found.ts[room - 1])
+                    bars[symbol] = _rows(served.pick(slice(0, room)), whole_volumes=not self._crypto)
+                    last_served = symbol, int(served.ts[room - 1])
                 assert last_served is not None
                 token = _token(last_served[0], query.timeframe, last_served[1])
                 return {"bars": bars, "next_page_token": token}, acted
-            if len(found):
-                bars[symbol] = _rows(found, whole_volumes=not self._crypto)
-                last_served = symbol, int(found.ts[-1])
-                room -= len(found)
+            if len(served):
+                bars[symbol] = _rows(served, whole_volumes=not self._crypto)
+                last_served = symbol, int(served.ts[-1])
+                room -= len(served)
         return {"bars": bars, "next_page_token": None}, acted
 
     def _check_keys(self, request: Request) -> None:
@@ -173,6 +184,11 @@ class AlpacaBars(Dialect[_Query]):
         for received, expected in zip(given, self.sandbox.required_keys, strict=True):
             if not secrets.compare_digest((received or "").encode(), expected.encode()):
                 raise self.refusal(403)
+
+
+def dialects(sandbox: Sandbox) -> tuple[AlpacaBars, AlpacaBars]:
+    """The endpoints for stocks and for crypto pairs, which share a budget."""
+    return AlpacaBars(sandbox, crypto=False), AlpacaBars(sandbox, crypto=True)
 
 
 def _parse_timeframe(text: str | None) -> tuple[str, int]:

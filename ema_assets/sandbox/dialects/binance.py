@@ -12,22 +12,26 @@ from typing import Any
 
 import numpy as np
 from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from ema_assets.model.symbols import Instrument
-from ema_assets.sandbox.exchange import BINANCE_WEIGHT_PER_MINUTE, Dialect, Refusal, Sandbox, json_refusal
+from ema_assets.model.timeframes import ORDER
+from ema_assets.sandbox.exchange import Dialect, Refusal, Sandbox, json_refusal, json_response
 from ema_assets.sandbox.faults import Active, MissingSymbol, alteration
-from ema_assets.sandbox.market import DAY_MINUTES, Bars
+from ema_assets.sandbox.synthetic_bars import Bars
 
 KLINES_PATH = "/api/v3/klines"
 PING_PATH = "/api/v3/ping"
 TIME_PATH = "/api/v3/time"
 
 _DEFAULT_LIMIT, _MAX_LIMIT = 500, 1_000
-_INTERVALS = {"5m": 5, "15m": 15, "30m": 30, "1h": 60, "4h": 240, "1d": DAY_MINUTES}
+_INTERVALS = {timeframe.key: timeframe.minutes for timeframe in ORDER}
+_WEIGHT_PER_MINUTE = 6_000
 _SYMBOL = re.compile(r"[A-Z0-9_.-]{1,20}")
 _USED_TOO_MUCH = (
     -1003,
-    f"Too much request weight used; current limit is {BINANCE_WEIGHT_PER_MINUTE} request weight per 1 MINUTE.",
+    f"Too much request weight used; current limit is {_WEIGHT_PER_MINUTE} request weight per 1 MINUTE.",
 )
 _WORDS = {
     401: (-2014, "API-key format invalid."),
@@ -61,12 +65,22 @@ class _Query:
 
 
 class BinanceKlines(Dialect[_Query]):
-    """Klines of one symbol a call."""
+    """Klines of one symbol per call."""
 
     weight = 2
 
     def __init__(self, sandbox: Sandbox) -> None:
-        super().__init__(sandbox, KLINES_PATH, sandbox.binance_budget)
+        super().__init__(sandbox, KLINES_PATH, sandbox.budget("binance", _WEIGHT_PER_MINUTE))
+
+    def routes(self) -> list[Route]:
+        """Klines, whether anybody is there, and the time."""
+        return [*super().routes(), Route(PING_PATH, self._ping), Route(TIME_PATH, self._time)]
+
+    async def _ping(self, _request: Request) -> Response:
+        return json_response({})
+
+    async def _time(self, _request: Request) -> Response:
+        return json_response({"serverTime": int(self.sandbox.now().timestamp() * 1_000)})
 
     def spelling(self, instrument: Instrument) -> str | None:
         """Our `BTC-USD` is `BTCUSDT`; stocks are not traded there."""
@@ -135,6 +149,11 @@ class BinanceKlines(Dialect[_Query]):
         if len(forming) and (query.start or 0) <= forming.ts[0] <= last:
             rows += _rows(forming, query.minutes)
         return rows[-query.limit :] if from_end else rows[: query.limit], acted
+
+
+def dialects(sandbox: Sandbox) -> tuple[BinanceKlines]:
+    """The one endpoint for bars, and what is beside it."""
+    return (BinanceKlines(sandbox),)
 
 
 def _rows(bars: Bars, minutes: int) -> list[list[Any]]:

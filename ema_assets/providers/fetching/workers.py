@@ -1,13 +1,13 @@
-"""The calls of one fetch, side by side. What a call asks for is its vendor's business."""
+"""Runs the calls of one fetch side by side. What a call asks for is its vendor's business."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from typing import TypeVar
 
-from ema_assets.providers.base import FetchBatch
+from ema_assets.providers.fetching.base import FetchBatch
 
 Job = TypeVar("Job")
-_Found = asyncio.Queue[FetchBatch | BaseException | None]
+_Answers = asyncio.Queue[FetchBatch | BaseException | None]
 
 
 async def side_by_side(
@@ -19,13 +19,13 @@ async def side_by_side(
     """
     needed = min(len(jobs), workers)
     # Bounded, so that a slow reader holds back the calls instead of collecting their answers in memory.
-    found = _Found(workers)
+    answers = _Answers(workers)
     waiting = iter(jobs)
-    tasks = [asyncio.create_task(_work(waiting, run, found)) for _ in range(needed)]
+    tasks = [asyncio.create_task(_work(waiting, run, answers)) for _ in range(needed)]
     try:
         running = len(tasks)
         while running:
-            item = await found.get()
+            item = await answers.get()
             if item is None:
                 running -= 1
             elif isinstance(item, BaseException):
@@ -38,11 +38,11 @@ async def side_by_side(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _work(jobs: Iterator[Job], run: Callable[[Job], AsyncIterator[FetchBatch]], found: _Found) -> None:
+async def _work(jobs: Iterator[Job], run: Callable[[Job], AsyncIterator[FetchBatch]], answers: _Answers) -> None:
     try:
         for job in jobs:
             async for batch in run(job):
-                await found.put(batch)
-        await found.put(None)
+                await answers.put(batch)
+        await answers.put(None)
     except Exception as error:  # noqa: BLE001 - a bug must reach the reader, who raises it
-        await found.put(error)
+        await answers.put(error)

@@ -15,15 +15,17 @@ import numpy as np
 from starlette.requests import Request
 
 from ema_assets.model.symbols import Instrument
+from ema_assets.model.timeframes import ORDER
 from ema_assets.sandbox.exchange import Dialect, Refusal, Sandbox, json_refusal
 from ema_assets.sandbox.faults import Active, MissingSymbol, alteration
-from ema_assets.sandbox.market import DAY_MINUTES, STOCK_HISTORY_START, Bars
+from ema_assets.sandbox.market import DAY_MINUTES
+from ema_assets.sandbox.synthetic_bars import Bars
+from ema_assets.sandbox.trading_days import STOCK_HISTORY_START
 
 CHART_PATH = "/v8/finance/chart/{symbol}"
 
-_INTERVALS = {"5m": 5, "15m": 15, "30m": 30, "60m": 60, "1h": 60, "1d": DAY_MINUTES}
+_INTERVALS = {timeframe.key: timeframe.minutes for timeframe in ORDER} | {"60m": 60}
 _VALID = "[1m, 2m, 5m, 15m, 30m, 60m, 90m, 1h, 4h, 1d, 5d, 1wk, 1mo, 3mo]"
-_REACH_DAYS = {5: 60, 15: 60, 30: 60, 60: 730}
 _RANGES_DAYS = {"1d": 1, "5d": 5, "1mo": 31, "3mo": 92, "6mo": 183, "1y": 366, "2y": 731, "5y": 1_827, "10y": 3_653}
 _CODES = {400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 422: "Unprocessable Entity"}
 _NOT_FOUND = "No data found, symbol may be delisted"
@@ -64,10 +66,10 @@ class _Row:
 
 
 class YahooChart(Dialect[_Query]):
-    """A chart of one symbol a call."""
+    """A chart of one symbol per call."""
 
     def __init__(self, sandbox: Sandbox) -> None:
-        super().__init__(sandbox, CHART_PATH, sandbox.yahoo_budget)
+        super().__init__(sandbox, CHART_PATH, sandbox.budget("yahoo", sandbox.requests_per_minute))
 
     def spelling(self, instrument: Instrument) -> str | None:
         """Class shares with a hyphen, `BRK-B`; pairs as ours, `BTC-USD`."""
@@ -107,7 +109,7 @@ class YahooChart(Dialect[_Query]):
             raise _refused(400, said)
         if end <= _HISTORY_START:
             raise _refused(400, f"Data doesn't exist for startDate = {start}, endDate = {end}")
-        reach = _REACH_DAYS.get(minutes)
+        reach = _reach_days(minutes)
         if reach is not None and start <= (now - timedelta(days=reach)).timestamp():
             said = (
                 f"{interval} data not available for startTime={start} and endTime={end}. The requested range must be "
@@ -154,6 +156,16 @@ class YahooChart(Dialect[_Query]):
         return {"chart": {"result": [chart], "error": None}}, acted
 
 
+def dialects(sandbox: Sandbox) -> tuple[YahooChart]:
+    """The one endpoint."""
+    return (YahooChart(sandbox),)
+
+
+def _reach_days(minutes: int) -> int | None:
+    """How many days back bars of so many minutes reach; None when there is no limit."""
+    return None if minutes == DAY_MINUTES else 730 if minutes >= 60 else 60
+
+
 def _span(period1: str | None, period2: str | None, range_: str | None, now: datetime) -> tuple[int, int]:
     at = int(now.timestamp())
     if period1 is not None:
@@ -173,8 +185,8 @@ def _rows(bars: Bars) -> list[_Row]:
 
 def _with_nulls(grid: Bars, served: Bars) -> list[_Row]:
     """The rows of `served`, and a row of nulls for each bar of `grid` that is not among them."""
-    found = {row.ts: row for row in _rows(served)}
-    return [found.get(ts) or _Row(ts, (None,) * len(_COLUMNS)) for ts in grid.ts.tolist()]
+    by_time = {row.ts: row for row in _rows(served)}
+    return [by_time.get(ts) or _Row(ts, (None,) * len(_COLUMNS)) for ts in grid.ts.tolist()]
 
 
 def _period(query: _Query, session: tuple[int, int]) -> dict[str, Any]:

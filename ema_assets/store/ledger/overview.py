@@ -1,4 +1,4 @@
-"""What people and checks ask of the ledger: counts, failures, how far each series has got. Reads only."""
+"""How far each series has got, for reports and messages. SQL only."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -6,7 +6,7 @@ from datetime import datetime
 import polars as pl
 
 from ema_assets.model.asset_names import OHLC
-from ema_assets.model.timeframes import FETCHED, KEYS, Timeframe
+from ema_assets.model.timeframes import FETCHED, Timeframe
 from ema_assets.store.database import Transaction
 
 
@@ -20,21 +20,35 @@ def instruments(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
         WHERE i.symbol = ANY ($3::text[]) ORDER BY i.symbol
         """,
         OHLC,
-        timeframe.key,
+        timeframe.value,
         list(symbols),
+    )
+
+
+def failing(transaction: Transaction, asset: str | None = None) -> pl.DataFrame:
+    """Series whose last attempt failed: asset, symbol, timeframe, failures, next_attempt_at, last_error."""
+    return transaction.query(
+        """
+        SELECT s.asset, s.symbol, s.timeframe, s.failures, s.next_attempt_at, s.last_error
+        FROM market.series_state s
+        JOIN market.asset a ON a.asset = s.asset AND a.is_on
+        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+        WHERE s.failures > 0 AND ($1::text IS NULL OR s.asset = $1) ORDER BY 1, 2, 3
+        """,
+        asset,
     )
 
 
 def assets(transaction: Transaction) -> list[str]:
     """The assets that are switched on, each after what it reads."""
-    rows = transaction.query("SELECT asset FROM market.asset WHERE is_on ORDER BY position, asset")
-    return [str(asset) for asset in rows["asset"]]
+    found = transaction.query("SELECT asset FROM market.asset WHERE is_on ORDER BY position, asset")
+    return [str(asset) for asset in found["asset"]]
 
 
-def counts(transaction: Transaction) -> pl.DataFrame:
+def summary(transaction: Transaction) -> pl.DataFrame:
     """Per asset that is on and timeframe of active instruments: series, never_computed, failing, newest_ts.
 
-    Columns: asset, timeframe and these. A series that is fed from files counts once it has bars.
+    A series that is fed from files counts once it has bars.
     """
     return transaction.query(
         """
@@ -53,8 +67,58 @@ def counts(transaction: Transaction) -> pl.DataFrame:
     )
 
 
+def attempts(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
+    """How far each series of `symbols` has got: asset, symbol, timeframe, checked_through, last_error."""
+    return transaction.query(
+        """
+        SELECT asset, symbol, timeframe, checked_through, last_error FROM market.series_state
+        WHERE symbol = ANY ($1::text[])
+        """,
+        list(symbols),
+    )
+
+
+def late(transaction: Transaction, limits: pl.DataFrame) -> pl.DataFrame:
+    """Fetched series last asked for before their limit, or of which the provider has no bar.
+
+    `limits` has calendar, provider (null for the default one), timeframe, late_before. Columns: symbol, timeframe,
+    asked_through, last_error.
+    """
+    return transaction.query(
+        """
+        SELECT s.symbol, s.timeframe, s.checked_through AS asked_through, s.last_error
+        FROM unnest($1::text[], $2::text[], $3::timestamptz[], $5::text[])
+             AS c(calendar, timeframe, late_before, provider)
+        JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.is_fetched
+             AND coalesce(i.provider, '') = c.provider
+        JOIN market.series_state s ON s.asset = $4 AND s.symbol = i.symbol AND s.timeframe = c.timeframe
+        WHERE s.checked_through < c.late_before OR (s.checked_through IS NOT NULL AND s.last_ts IS NULL) ORDER BY 1, 2
+        """,
+        limits["calendar"],
+        limits["timeframe"],
+        limits["late_before"],
+        OHLC,
+        limits["provider"].fill_null(""),
+    )
+
+
+def waiting_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
+    """Computed series that have been dirty since then or longer: asset, symbol, timeframe, waiting_since."""
+    return transaction.query(
+        """
+        SELECT s.asset, s.symbol, s.timeframe, s.updated_at AS waiting_since
+        FROM market.series_state s
+        JOIN market.asset a ON a.asset = s.asset AND a.is_on
+        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+        WHERE s.asset <> $1 AND s.dirty_from IS NOT NULL AND s.updated_at < $2 ORDER BY 1, 2, 3
+        """,
+        OHLC,
+        since,
+    )
+
+
 def progress(transaction: Transaction) -> pl.DataFrame:
-    """Per timeframe, how many series are computed to the end of the chain and told to Dagster: timeframe, done, series.
+    """How many series of each timeframe have been computed to the end and recorded: timeframe, done, series.
 
     A series of which the provider has no bars counts as done; one that is fed from files counts once it has bars.
     """
@@ -77,81 +141,9 @@ def progress(transaction: Transaction) -> pl.DataFrame:
     )
 
 
-def failing(transaction: Transaction, asset: str | None = None) -> pl.DataFrame:
-    """Series whose last attempt failed: asset, symbol, timeframe, failures, next_attempt_at, last_error."""
-    return transaction.query(
-        """
-        SELECT s.asset, s.symbol, s.timeframe, s.failures, s.next_attempt_at, s.last_error
-        FROM market.series_state s
-        JOIN market.asset a ON a.asset = s.asset AND a.is_on
-        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
-        WHERE s.failures > 0 AND s.timeframe = ANY ($2::text[]) AND ($1::text IS NULL OR s.asset = $1)
-        ORDER BY 1, 2, 3
-        """,
-        asset,
-        list(KEYS),
-    )
-
-
-def attempts(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
-    """How far each series of `symbols` has got: asset, symbol, timeframe, checked_through, last_error."""
-    return transaction.query(
-        """
-        SELECT asset, symbol, timeframe, checked_through, last_error FROM market.series_state
-        WHERE symbol = ANY ($1::text[])
-        """,
-        list(symbols),
-    )
-
-
-def newest_check(transaction: Transaction) -> datetime | None:
-    """Up to when the furthest series was asked for, UTC; None when none was."""
-    newest = transaction.query("SELECT max(checked_through) AS newest FROM market.series_state").item()
-    assert newest is None or isinstance(newest, datetime)
-    return newest
-
-
-def behind(transaction: Transaction, limits: pl.DataFrame) -> pl.DataFrame:
-    """Fetched series that were last asked for before `limits`, or of which the provider has no bar.
-
-    `limits` has calendar, timeframe and late_before. Returns symbol, timeframe, asked_through, last_error; sorted by
-    symbol and timeframe.
-    """
-    return transaction.query(
-        """
-        SELECT s.symbol, s.timeframe, s.checked_through AS asked_through, s.last_error
-        FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS c(calendar, timeframe, late_before)
-        JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.is_fetched
-        JOIN market.series_state s ON s.asset = $4 AND s.symbol = i.symbol AND s.timeframe = c.timeframe
-        WHERE s.checked_through < c.late_before OR (s.checked_through IS NOT NULL AND s.last_ts IS NULL) ORDER BY 1, 2
-        """,
-        limits["calendar"],
-        limits["timeframe"],
-        limits["late_before"],
-        OHLC,
-    )
-
-
-def waiting_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
-    """Computed series that have been dirty since then or longer: asset, symbol, timeframe, waiting_since."""
-    return transaction.query(
-        """
-        SELECT s.asset, s.symbol, s.timeframe, s.updated_at AS waiting_since
-        FROM market.series_state s
-        JOIN market.asset a ON a.asset = s.asset AND a.is_on
-        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
-        WHERE s.asset <> $1 AND s.dirty_from IS NOT NULL AND s.updated_at < $2 AND s.timeframe = ANY ($3::text[])
-        ORDER BY 1, 2, 3
-        """,
-        OHLC,
-        since,
-        list(KEYS),
-    )
-
-
 def without_bars(transaction: Transaction) -> list[str]:
-    """Series, such as `AAPL|5m`, that the provider was asked for and has no bar of: a mistyped symbol, as a rule."""
-    rows = transaction.query(
+    """Series that the provider was asked for and has no bar of: a mistyped symbol, as a rule."""
+    found = transaction.query(
         """
         SELECT s.symbol || '|' || s.timeframe AS series
         FROM market.series_state s
@@ -160,6 +152,12 @@ def without_bars(transaction: Transaction) -> list[str]:
         ORDER BY 1
         """,
         OHLC,
-        [timeframe.key for timeframe in FETCHED],
+        [timeframe.value for timeframe in FETCHED],
     )
-    return rows["series"].to_list()
+    return found["series"].to_list()
+
+
+def newest_checked_through(transaction: Transaction) -> datetime | None:
+    """The close, UTC, up to which any series has been checked; None when none has."""
+    newest: datetime | None = transaction.query("SELECT max(checked_through) AS newest FROM market.series_state").item()
+    return newest

@@ -8,7 +8,7 @@ from importlib import import_module
 from ema_assets.model.declarations import problem_with_identifier, problems_with_params, problems_with_texts
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.strategies import rules
-from ema_assets.strategies.declaration import BySide, Rule
+from ema_assets.strategies.rule import BySide, Rule
 from ema_assets.strategies.variant import ROW_KEYS
 
 # The tables of all variants are called by it and a name.
@@ -35,7 +35,7 @@ def discover() -> dict[str, Rule]:
         if not isinstance(rule, Rule):
             received = "nothing" if rule is None else f"a {type(rule).__name__}"
             raise ConfigurationError(
-                f"{path}: must declare `RULE`, a Rule of ema_assets.strategies.declaration; it declares {received}"
+                f"{path}: must declare `RULE`, a Rule of ema_assets.strategies.rule; it declares {received}"
             )
         problem = next(_problems(rule), None) or _clash(rule, found, origins)
         if problem:

@@ -1,6 +1,6 @@
-"""What vendors have in common whose call answers one symbol: who is asked in which order, and what a failure costs.
+"""The base of clients whose vendor answers one symbol per call: the order of calls, and what a failure costs.
 
-A vendor's module says how a symbol is spelt, and turns one `Ask` into pages of bars.
+A vendor's module says how a symbol is spelt, and turns one `SeriesQuery` into pages of bars.
 """
 
 from abc import ABC, abstractmethod
@@ -8,16 +8,19 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import polars as pl
 
 from ema_assets.model.errors import MalformedAnswer, ProviderError, UnknownSymbol
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.providers.base import BarRequest, FetchBatch, SeriesFailure, check_request
-from ema_assets.providers.frames import NO_BARS, ranges
-from ema_assets.providers.http import Blown, Fuse, HttpSource
-from ema_assets.providers.workers import side_by_side
+from ema_assets.providers.declaration import Provider
+from ema_assets.providers.fetching.base import NO_BARS, BarRequest, FetchBatch, SeriesFailure, without_calls
+from ema_assets.providers.fetching.frames import ranges
+from ema_assets.providers.fetching.workers import side_by_side
+from ema_assets.providers.http.circuit_breaker import CircuitBreaker, CircuitOpen
+from ema_assets.providers.http.source import HttpSource
 
 Clock = Callable[[], datetime]
 
@@ -28,7 +31,7 @@ def utc_now() -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class SeriesQuery:
     """One series over `[start, end)`, UTC, in the vendor's spelling, and the requests that it answers."""
 
     symbol: str
@@ -42,15 +45,15 @@ class Ask:
         return ranges((self.symbol, request) for request in self.requests)
 
 
-class SingleSymbolProvider(ABC):
-    """A Provider whose vendor answers one symbol a call. Calls run side by side over connections that are kept.
+class SingleSymbolClient(ABC):
+    """A client whose vendor answers one symbol per call. Calls run side by side over connections that are kept.
 
     `clock` tells which bars have closed.
     """
 
-    def __init__(self, http: HttpSource, *, is_synthetic: bool, clock: Clock) -> None:
-        self.name = http.name
-        self.is_synthetic = is_synthetic
+    def __init__(self, provider: Provider[Any], http: HttpSource, clock: Clock) -> None:
+        self.name = provider.name
+        self._provider = provider
         self._http = http
         self._clock = clock
 
@@ -75,25 +78,22 @@ class SingleSymbolProvider(ABC):
         Raises:
             ValueError: for a timeframe that is rolled up, or times without a zone; never a ProviderError.
         """
-        for request in requests:
-            check_request(request)
-        nothing = tuple(request for request in requests if request.start >= request.end)
-        if nothing:
-            yield FetchBatch(NO_BARS, nothing, ())
-        fuse = Fuse()
-        asks = self._plan([request for request in requests if request.start < request.end])
+        answered, asked = without_calls(requests, self._provider)
+        if answered.completed or answered.failures:
+            yield answered
+        breaker = CircuitBreaker()
         async with aclosing(
-            side_by_side(asks, lambda ask: self._run(ask, fuse), self._http.limits.max_concurrency)
+            side_by_side(self._plan(asked), lambda query: self._run(query, breaker), self._http.limits.max_concurrency)
         ) as batches:
             async for batch in batches:
                 yield batch
 
-    def _plan(self, requests: Sequence[BarRequest]) -> list[Ask]:
+    def _plan(self, requests: Sequence[BarRequest]) -> list[SeriesQuery]:
         by_series: dict[tuple[Instrument, Timeframe], list[BarRequest]] = {}
         for request in requests:
             by_series.setdefault((request.instrument, request.timeframe), []).append(request)
-        asks = [
-            Ask(
+        queries = [
+            SeriesQuery(
                 self.vendor_symbol(instrument),
                 timeframe,
                 min(request.start for request in mine).astimezone(UTC),
@@ -103,54 +103,56 @@ class SingleSymbolProvider(ABC):
             for (instrument, timeframe), mine in by_series.items()
         ]
         # So that the bars just closed do not wait behind a backfill.
-        return sorted(asks, key=lambda ask: (ask.end - ask.start) / ask.timeframe.duration)
+        return sorted(queries, key=lambda query: (query.end - query.start) / query.timeframe.duration)
 
-    async def _run(self, ask: Ask, fuse: Fuse) -> AsyncIterator[FetchBatch]:
+    async def _run(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[FetchBatch]:
         page = NO_BARS
         try:
-            async for following in self.pages(ask, fuse):
+            async for following in self.pages(query, breaker):
                 if len(page):
                     yield FetchBatch(page, (), ())
                 page = following
-        except Blown as stop:
-            yield _failed(ask, stop.error)
+        except CircuitOpen as stop:
+            yield _failed(query, stop.error)
         except ProviderError as error:
-            fuse.failed(self.name, error)
-            yield _failed(ask, _naming(ask, error))
+            breaker.failed(self.name, error)
+            yield _failed(query, _naming(query, error))
         else:
-            yield FetchBatch(page, ask.requests, ())
+            yield FetchBatch(page, query.requests, ())
 
     @abstractmethod
     def vendor_symbol(self, instrument: Instrument) -> str:
         """The vendor's spelling of a symbol."""
 
     @abstractmethod
-    def pages(self, ask: Ask, fuse: Fuse) -> AsyncIterator[pl.DataFrame]:
-        """Yield the bars of `ask` in RAW_BAR_SCHEMA, no bar twice, and end when all have come.
+    def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[pl.DataFrame]:
+        """Yield the bars of `query` in RAW_BAR_SCHEMA, no bar twice, and end when all have come.
 
         Raises:
             ProviderError: for whatever keeps the bars from coming.
         """
 
-    def malformed(self, ask: Ask, what: str) -> MalformedAnswer:
-        """The error of an answer that is not bars."""
+    def malformed(self, query: SeriesQuery, what: str) -> MalformedAnswer:
+        """The error for an answer that is not bars."""
         return MalformedAnswer(
-            f"{self.name} sent an answer for {ask.symbol} that is not bars: {what}",
+            f"{self.name} sent an answer for {query.symbol} that is not bars: {what}",
             provider=self.name,
-            symbol=ask.symbol,
+            symbol=query.symbol,
         )
 
-    def unknown(self, ask: Ask, said: str) -> UnknownSymbol:
-        """The error of a symbol that the vendor does not have."""
-        return UnknownSymbol(f"{self.name} has no symbol {ask.symbol!r}: {said}", provider=self.name, symbol=ask.symbol)
+    def unknown(self, query: SeriesQuery, said: str) -> UnknownSymbol:
+        """The error for a symbol that the vendor does not have."""
+        return UnknownSymbol(
+            f"{self.name} has no symbol {query.symbol!r}: {said}", provider=self.name, symbol=query.symbol
+        )
 
 
-def _failed(ask: Ask, error: ProviderError) -> FetchBatch:
-    return FetchBatch(NO_BARS, (), tuple(SeriesFailure(request, error) for request in ask.requests))
+def _failed(query: SeriesQuery, error: ProviderError) -> FetchBatch:
+    return FetchBatch(NO_BARS, (), tuple(SeriesFailure(request, error) for request in query.requests))
 
 
-def _naming(ask: Ask, error: ProviderError) -> ProviderError:
+def _naming(query: SeriesQuery, error: ProviderError) -> ProviderError:
     """An unreadable answer is one symbol's, also where it broke before it was parsed."""
     if isinstance(error, MalformedAnswer) and error.symbol is None:
-        return type(error)(f"{error} ({ask.symbol})", provider=error.provider, symbol=ask.symbol)
+        return type(error)(f"{error} ({query.symbol})", provider=error.provider, symbol=query.symbol)
     return error

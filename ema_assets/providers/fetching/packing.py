@@ -1,4 +1,4 @@
-"""Which requests share a call. Pure arithmetic; sending the calls is the vendor's module.
+"""Which requests share a call. Pure arithmetic; sending the calls is the client's business.
 
 A vendor's call takes many symbols but one range, so a symbol that needs sixty days should not make ninety-nine
 others fetch sixty days, and ninety-nine that need two bars should not cost a call each.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.providers.base import BarRequest
+from ema_assets.providers.fetching.base import BarRequest
 
 # More distinct starts than this are rounded down together first; the search below is quadratic in them.
 _MAX_STARTS = 64
@@ -49,8 +49,8 @@ def _bars_in(span: timedelta, timeframe: Timeframe, *, around_the_clock: bool) -
 def pack(requests: Sequence[BarRequest], *, symbols_per_call: int, page_limit: int, pages_per_call: int) -> list[Call]:
     """Group requests of one timeframe and one endpoint into calls, cheapest overall; smallest calls first.
 
-    The cost is a page for each `page_limit` rows, at least one a call, plus the transfer of the rows. A call is kept
-    to about `pages_per_call` pages, because its pages follow each other while calls run side by side.
+    The cost is one page per `page_limit` rows, at least one per call, plus the transfer of the rows. A call is kept to
+    about `pages_per_call` pages, because its pages follow each other while calls run side by side.
     """
     if not requests:
         return []
@@ -66,11 +66,11 @@ def _by_start(requests: Sequence[BarRequest]) -> list[list[BarRequest]]:
     clusters: dict[datetime, list[BarRequest]] = {}
     for request in sorted(requests, key=lambda r: r.start):
         clusters.setdefault(request.start, []).append(request)
-    found = list(clusters.values())
-    if len(found) <= _MAX_STARTS:
-        return found
-    width = math.ceil(len(found) / _MAX_STARTS)
-    return [list(itertools.chain(*found[i : i + width])) for i in range(0, len(found), width)]
+    by_start = list(clusters.values())
+    if len(by_start) <= _MAX_STARTS:
+        return by_start
+    width = math.ceil(len(by_start) / _MAX_STARTS)
+    return [list(itertools.chain(*by_start[i : i + width])) for i in range(0, len(by_start), width)]
 
 
 def _cheapest_split(clusters: list[list[BarRequest]], symbols_per_call: int, page_limit: int) -> list[list[BarRequest]]:

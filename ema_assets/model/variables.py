@@ -1,0 +1,130 @@
+"""Environment variables: one record each, with default, limits and meaning. An empty variable counts as not set."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from ema_assets.model.errors import ConfigurationError, not_one_of
+
+
+class Variable(Protocol):
+    """An environment variable and how its text is read."""
+
+    @property
+    def name(self) -> str:
+        """Such as `EMA_HOME`."""
+        ...
+
+    @property
+    def meaning(self) -> str:
+        """What a table of variables says about it."""
+        ...
+
+    @property
+    def default(self) -> object:
+        """Its value where it is not set."""
+        ...
+
+    def read(self, env: Mapping[str, str]) -> object:
+        """Its value.
+
+        Raises:
+            ConfigurationError: naming the variable, what was received and what is allowed.
+        """
+        ...
+
+
+def text_of(env: Mapping[str, str], name: str) -> str:
+    """The text of the variable `name` without blanks around it; empty when it is not set."""
+    return env.get(name, "").strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A whole number from `least` to `most`."""
+
+    name: str
+    default: int
+    least: int
+    most: int
+    meaning: str = ""
+
+    def read(self, env: Mapping[str, str]) -> int:
+        """The number; the default where it is not set."""
+        value = self.read_if_set(env)
+        return self.default if value is None else value
+
+    def read_if_set(self, env: Mapping[str, str]) -> int | None:
+        """The number; None where it is not set."""
+        text = text_of(env, self.name)
+        if not text:
+            return None
+        try:
+            value = int(text)
+        except ValueError:
+            value = self.least - 1
+        if not self.least <= value <= self.most:
+            raise ConfigurationError(
+                f"`{self.name}` must be a whole number from {self.least} to {self.most}, received {text!r}"
+            )
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of `choices`."""
+
+    name: str
+    default: str
+    choices: tuple[str, ...]
+    meaning: str = ""
+
+    def read(self, env: Mapping[str, str]) -> str:
+        """The choice; the default where it is not set."""
+        value = text_of(env, self.name) or self.default
+        if value not in self.choices:
+            raise not_one_of(self.name, value, self.choices)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class HttpUrl:
+    """The address of a server, http or https. No default: None where it is not set."""
+
+    name: str
+    default: str | None
+    meaning: str = ""
+
+    def read(self, env: Mapping[str, str]) -> str | None:
+        """The address without a slash at its end; the default where it is not set."""
+        value = text_of(env, self.name) or self.default
+        if value is None:
+            return None
+        try:
+            parts = urlsplit(value)
+        except ValueError:
+            parts = urlsplit("")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            example = self.default or "https://example.com"
+            raise ConfigurationError(
+                f"`{self.name}` must be an http or https URL such as {example}, received {value!r}"
+            )
+        return value.rstrip("/")
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A key or password: no default, and out of every repr."""
+
+    name: str
+    meaning: str = ""
+
+    @property
+    def default(self) -> None:
+        """None: there is no key until one is set."""
+        return None
+
+    def read(self, env: Mapping[str, str]) -> str | None:
+        """The secret; None where it is not set."""
+        return text_of(env, self.name) or None

@@ -1,0 +1,145 @@
+"""What a provider declares: its capabilities, its configuration, and how its client is made. Imports nothing heavy."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
+
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.variables import Secret, Variable
+
+if TYPE_CHECKING:
+    from ema_assets.providers.fetching.base import ProviderClient
+    from ema_assets.providers.http.budget import Budget
+
+AssetClass = Literal["stocks", "funds", "indices", "crypto"]
+
+_VARIABLE, _IS_NEEDED = "variable", "is_needed"
+
+
+def setting(variable: Variable, *, is_needed: bool = False) -> Any:
+    """A field of a config record that is read from an environment variable. Secrets are left out of its repr.
+
+    `is_needed` when the provider cannot be asked without it.
+    """
+    return field(
+        default=variable.default,
+        repr=not isinstance(variable, Secret),
+        metadata={_VARIABLE: variable, _IS_NEEDED: is_needed},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderConfig:
+    """The configuration of one provider. A provider with more of it declares a subclass, its fields with `setting`.
+
+    `base_url` is None when it has no address, or when none is set.
+    """
+
+    base_url: str | None = None
+    requests_per_minute: int = 200
+
+    @classmethod
+    def variables(cls) -> dict[str, Variable]:
+        """The environment variables that are read, by the name of their field."""
+        return {each.name: each.metadata[_VARIABLE] for each in fields(cls) if _VARIABLE in each.metadata}
+
+    @classmethod
+    def needed(cls) -> dict[str, Variable]:
+        """Those of the variables without which the provider cannot be asked."""
+        needed = {each.name for each in fields(cls) if each.metadata.get(_IS_NEEDED)}
+        return {name: variable for name, variable in cls.variables().items() if name in needed}
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Self:
+        """The configuration that `env` makes.
+
+        Raises:
+            ConfigurationError: naming the variable, what was received and what is allowed.
+        """
+        values: dict[str, Any] = {name: variable.read(env) for name, variable in cls.variables().items()}
+        return cls(**values)
+
+
+Config = TypeVar("Config", bound=ProviderConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A server of this project from which a provider's bars come. `up` starts it when no address is set.
+
+    Attributes:
+        command: the command of `ema-assets` that runs it; it takes `--port` and prints its address.
+        answers_at: the path that answers once the server is ready.
+    """
+
+    command: str
+    answers_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider(Generic[Config]):
+    """One source of bars.
+
+    Attributes:
+        name: what a watchlist and EMA_PROVIDER call it.
+        title: its name in a sentence.
+        covers: which symbols it has and how they are spelt, in one sentence.
+        open: makes a client from its configuration and a budget of calls that processes share, or None for one of the
+            client's own. None for a source that nobody asks. Imports what is heavy when it is called.
+        config: the type of its configuration.
+        timeframes: the fetched timeframes that it serves: our key, and its own word for it.
+        asset_classes: what it has bars of.
+        depth: how far back the bars of a timeframe reach. A timeframe that is not in it has no known limit.
+        symbols_per_call: how many symbols one call can ask for.
+        publication_delay: how long after its close a bar is asked for at the earliest.
+        settling_time: how long after its close a bar may still change. Requests reach back at least so far.
+        is_synthetic: True when its prices are made up.
+        is_fallback: True for the one provider that is the default when no other is.
+        default_when_set: the field of its configuration that makes it the default provider once it is set.
+        service: the server that must run before it can be asked, if it is one of ours.
+    """
+
+    name: str
+    title: str
+    covers: str
+    open: "Callable[[Config, Budget | None], ProviderClient] | None"
+    config: type[Config]
+    timeframes: Mapping[str, str]
+    asset_classes: frozenset[AssetClass]
+    depth: Mapping[str, timedelta] = field(default_factory=dict)
+    symbols_per_call: int = 1
+    publication_delay: timedelta = timedelta(seconds=3)
+    settling_time: timedelta = timedelta(0)
+    is_synthetic: bool = False
+    is_fallback: bool = False
+    default_when_set: str | None = None
+    service: Service | None = None
+
+    @property
+    def is_asked(self) -> bool:
+        """True when bars can be asked for, False when they only come from files."""
+        return self.open is not None
+
+    def check(self, config: Config, *, is_starting: bool = False) -> None:
+        """Check that everything is set without which the provider cannot be asked.
+
+        Args:
+            config: its configuration.
+            is_starting: True when its service is about to be started, which gives it its address.
+
+        Raises:
+            ConfigurationError: naming the variables to set.
+        """
+        needed = {name: variable.name for name, variable in config.needed().items()}
+        if self.service is not None:
+            variable = needed.pop("base_url")
+            if config.base_url is None and not is_starting:
+                raise ConfigurationError(
+                    f"the {self.title} is a provider but does not run; start it with `ema-assets up`, or run "
+                    f"`ema-assets {self.service.command}` and set {variable} to what it prints"
+                )
+        if any(getattr(config, name) is None for name in needed):
+            raise ConfigurationError(
+                f"the provider {self.name} needs keys: set {' and '.join(needed.values())} to yours"
+            )

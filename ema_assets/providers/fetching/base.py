@@ -1,0 +1,127 @@
+"""Requests for bars, their answers, and what every client of a provider can do. No HTTP here."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import polars as pl
+
+from ema_assets.model.errors import ProviderError, RequestRefused
+from ema_assets.model.symbols import Instrument, Series
+from ema_assets.model.timeframes import FETCHED, Timeframe
+from ema_assets.providers.declaration import Provider
+
+# Column order and dtypes of every frame of bars that leaves a provider. `ts` is the bar's opening time in UTC.
+RAW_BAR_SCHEMA = pl.Schema(
+    {
+        "symbol": pl.String(),
+        "timeframe": pl.String(),
+        "ts": pl.Datetime("us", "UTC"),
+        "open": pl.Float64(),
+        "high": pl.Float64(),
+        "low": pl.Float64(),
+        "close": pl.Float64(),
+        "volume": pl.Float64(),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BarRequest:
+    """All bars of one series whose opening time is in `[start, end)`, both UTC and timezone-aware."""
+
+    instrument: Instrument
+    timeframe: Timeframe
+    start: datetime
+    end: datetime
+
+    @property
+    def series(self) -> Series:
+        """The series asked for."""
+        return Series(self.instrument.symbol, self.timeframe)
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesFailure:
+    """One request that could not be answered, and why."""
+
+    request: BarRequest
+    error: ProviderError
+
+
+@dataclass(frozen=True, slots=True)
+class FetchBatch:
+    """A part of the answer to a fetch.
+
+    `bars` follows RAW_BAR_SCHEMA, sorted by symbol and ts, as the vendor sent them: unchecked values, and only
+    timestamps inside the requests. `completed` are the requests answered to the end by this part together with
+    the parts before it; a request is in exactly one `completed` or one `failures` of a whole fetch.
+    """
+
+    bars: pl.DataFrame
+    completed: tuple[BarRequest, ...]
+    failures: tuple[SeriesFailure, ...]
+
+
+class ProviderClient(Protocol):
+    """What asks one provider for bars. One object serves one event loop and is closed with `aclose`."""
+
+    name: str
+
+    @property
+    def calls(self) -> int:
+        """Calls made so far, retries included."""
+        ...
+
+    def fetch(self, requests: Sequence[BarRequest]) -> AsyncIterator[FetchBatch]:
+        """Yield the bars of all `requests`, in parts of bounded size, in as few calls as the provider allows.
+
+        A failure of one symbol costs only that symbol. Never raises a ProviderError: failures are in the parts.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...
+
+
+NO_BARS = RAW_BAR_SCHEMA.to_frame()
+
+
+def without_calls(requests: Sequence[BarRequest], provider: Provider[Any]) -> tuple[FetchBatch, list[BarRequest]]:
+    """The answer to those of `requests` that need no call, and the others.
+
+    An empty range is completed without bars. A timeframe that `provider` does not serve is a failure.
+
+    Raises:
+        ValueError: for a timeframe that is rolled up, or times without a zone.
+    """
+    for request in requests:
+        _check(request)
+    empty = tuple(request for request in requests if request.start >= request.end)
+    asked = [request for request in requests if request.start < request.end]
+    failures = tuple(
+        SeriesFailure(request, _not_served(request, provider))
+        for request in asked
+        if request.timeframe.key not in provider.timeframes
+    )
+    return FetchBatch(NO_BARS, empty, failures), [each for each in asked if each.timeframe.key in provider.timeframes]
+
+
+def _check(request: BarRequest) -> None:
+    if not request.timeframe.is_fetched:
+        raise ValueError(
+            f"`timeframe` must be one of {', '.join(each.key for each in FETCHED)}, received {request.timeframe.key} "
+            f"({request.series}): the others are rolled up"
+        )
+    if request.start.tzinfo is None or request.end.tzinfo is None:
+        raise ValueError(f"`start` and `end` must have a time zone ({request.series})")
+
+
+def _not_served(request: BarRequest, provider: Provider[Any]) -> RequestRefused:
+    return RequestRefused(
+        f"{provider.name} has no {request.timeframe.key} bars; it serves {', '.join(provider.timeframes)}",
+        provider=provider.name,
+        symbol=request.instrument.symbol,
+    )

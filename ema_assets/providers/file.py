@@ -1,0 +1,14 @@
+"""Files: bars that come only from `ema-assets ingest`. Nobody is asked for them."""
+
+from ema_assets.model.symbols import FROM_FILES
+from ema_assets.providers.declaration import Provider, ProviderConfig
+
+PROVIDER = Provider(
+    name=FROM_FILES,
+    title="your files",
+    covers="whatever the files hold, as they spell it",
+    open=None,
+    config=ProviderConfig,
+    timeframes={},
+    asset_classes=frozenset({"stocks", "funds", "indices", "crypto"}),
+)

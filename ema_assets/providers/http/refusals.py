@@ -1,0 +1,169 @@
+"""From an answer that is not a 200 to one error of the ProviderError tree. No calls here.
+
+Keys are cut out of whatever a vendor says before it is quoted.
+"""
+
+import email.utils
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ema_assets.model.errors import (
+    Banned,
+    MalformedAnswer,
+    ProviderError,
+    ProviderUnavailable,
+    RateLimited,
+    RequestRefused,
+    Unauthorized,
+)
+
+_QUOTE_CHARACTERS = 200
+
+
+class Unreachable(ProviderUnavailable):
+    """No connection could be made at all."""
+
+
+class CutAnswer(MalformedAnswer):
+    """The connection ended in the middle of an answer."""
+
+
+# Turns a 4xx status and what the vendor said into an error of its own, or None for the usual one.
+Explain = Callable[[int, str], ProviderError | None]
+
+
+class _ErrorBody(msgspec.Struct):
+    message: str
+
+
+def _plain_message(body: bytes) -> str:
+    return msgspec.json.decode(body, type=_ErrorBody).message
+
+
+def _no_pause(_headers: Mapping[str, str]) -> float:
+    return 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manners:
+    """What a vendor's HTTP is like.
+
+    Attributes:
+        headers: of every request.
+        secrets: what must never be quoted.
+        says: reads an error body in the vendor's format; raises a DecodeError for any other.
+        bans: the statuses by which the vendor shuts us out: nothing is asked again until the ban is over.
+        pause_seconds: from the headers of any answer, for how long nothing more may leave.
+    """
+
+    headers: Mapping[str, str] = field(repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    says: Callable[[bytes], str] = _plain_message
+    bans: tuple[int, ...] = (418,)
+    pause_seconds: Callable[[Mapping[str, str]], float] = _no_pause
+
+    def without_secrets(self, text: str) -> str:
+        """`text` with every key replaced by `***`."""
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer that is not a 200: its status, headers and the beginning of its body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def error(self, provider: str, manners: Manners, explain: Explain) -> ProviderError:
+        """The error that it stands for, in the vendor's words."""
+        said = manners.without_secrets(_message(self.body, self.headers.get("content-type", ""), manners.says))
+        if self.status in manners.bans:
+            return self._banned(provider, said)
+        if self.status == 429:
+            return RateLimited(
+                f"{provider} is rate limiting us (429): {said}",
+                provider=provider,
+                retry_after_seconds=retry_after_seconds(self.headers),
+            )
+        if 400 <= self.status < 500 and (explained := explain(self.status, said)) is not None:
+            return explained
+        kind, message = self._usual(provider, said, has_keys=bool(manners.secrets))
+        return kind(manners.without_secrets(message), provider=provider)
+
+    def _banned(self, provider: str, said: str) -> Banned:
+        seconds = retry_after_seconds(self.headers)
+        length = "" if seconds is None else f" for {seconds:.0f} seconds"
+        return Banned(
+            f"{provider} has shut us out{length} ({self.status}): {said}",
+            provider=provider,
+            retry_after_seconds=seconds,
+        )
+
+    def _usual(self, provider: str, said: str, *, has_keys: bool) -> tuple[type[ProviderError], str]:
+        if self.status >= 500:
+            return ProviderUnavailable, f"{provider} answered {self.status}: {said}"
+        if self.status in (401, 403):
+            what = "the API key" if has_keys else "access"
+            return Unauthorized, f"{provider} refused {what} ({self.status}): {said}"
+        if self.status == 451:
+            return Unauthorized, f"{provider} does not serve this region (451): {said}"
+        if self.status >= 400:
+            return RequestRefused, f"{provider} refused the request ({self.status}): {said}"
+        if self.status >= 300:
+            target = urlsplit(self.headers.get("location", "")).netloc or "a path of its own"
+            redirect = f"{provider} answered {self.status}, a redirect to {target}, which is not followed"
+            return RequestRefused, f"{redirect}: check `base_url`"
+        return MalformedAnswer, f"{provider} answered with the unexpected status {self.status}"
+
+
+def reason(error: Exception) -> str:
+    """What an error of the HTTP library says, short."""
+    text = str(error).strip() or type(error).__name__
+    return text[:_QUOTE_CHARACTERS]
+
+
+def _message(body: bytes, content_type: str, says: Callable[[bytes], str]) -> str:
+    """What the vendor says in an error body, on one line and short; never raises."""
+    try:
+        text = says(body)
+    except (msgspec.DecodeError, RecursionError):
+        if "html" in content_type or body.lstrip()[:1] == b"<":
+            return "an HTML page instead of a message"
+        text = body.decode(errors="replace")
+    text = " ".join(text.split())
+    return text[:_QUOTE_CHARACTERS] if text else "no message"
+
+
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait by `Retry-After` (a number or a date), else by `X-RateLimit-Reset` (unix time), else None."""
+    text = headers.get("retry-after")
+    if text is not None:
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = _seconds_until_date(text)
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
+    try:
+        seconds = float(headers.get("x-ratelimit-reset", "")) - time.time()
+    except ValueError:
+        return None
+    # A reset beyond the budget's window is another unit or another clock.
+    return max(0.0, seconds) if seconds <= 61 else None
+
+
+def _seconds_until_date(text: str) -> float:
+    try:
+        moment: datetime = email.utils.parsedate_to_datetime(text)
+        return moment.timestamp() - time.time()
+    except (ValueError, TypeError):
+        return math.nan

@@ -1,0 +1,105 @@
+"""Which providers there are: the modules of this package that declare one. Imports their declarations only."""
+
+import pkgutil
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from importlib import import_module
+from typing import Any
+
+from ema_assets import providers
+from ema_assets.model.errors import ConfigurationError, not_one_of
+from ema_assets.model.timeframes import FETCHED
+from ema_assets.providers.declaration import Provider, ProviderConfig
+
+_IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,31}")
+
+
+def discover() -> dict[str, Provider[Any]]:
+    """Every provider by name.
+
+    The fallback is first, then those that become the default once they are configured, then by how much they cover.
+
+    Raises:
+        ConfigurationError: when a declaration cannot be right; it names the module and what is wrong.
+    """
+    known: dict[str, Provider[Any]] = {}
+    origins: dict[str, str] = {}
+    for origin, provider in _declared():
+        for problem in _problems(provider):
+            raise ConfigurationError(f"{origin}: {problem}")
+        if provider.name in known:
+            raise ConfigurationError(
+                f"{origin}: there is a provider `{provider.name}` already, in {origins[provider.name]}; "
+                "names must differ"
+            )
+        known[provider.name], origins[provider.name] = provider, origin
+    fallbacks = [name for name, provider in known.items() if provider.is_fallback]
+    if len(fallbacks) != 1:
+        raise ConfigurationError(
+            f"exactly one provider must be the fallback, received {', '.join(fallbacks) or 'none'}"
+        )
+    return {provider.name: provider for provider in sorted(known.values(), key=_place)}
+
+
+def _declared() -> Iterator[tuple[str, Provider[Any]]]:
+    for module in pkgutil.iter_modules(providers.__path__):
+        if not module.ispkg:
+            path = f"{providers.__name__}.{module.name}"
+            declared = getattr(import_module(path), "PROVIDER", None)
+            if declared is not None:
+                yield path, declared
+
+
+def _place(provider: Provider[Any]) -> tuple[bool, bool, int, str]:
+    is_default_once_set = provider.default_when_set is not None
+    return not provider.is_fallback, not is_default_once_set, -len(provider.asset_classes), provider.name
+
+
+def _problems(provider: Provider[Any]) -> Iterator[str]:
+    """What is wrong with a declaration by itself."""
+    if not isinstance(provider, Provider):
+        yield f"`PROVIDER` must be a Provider of ema_assets.providers.declaration, received {provider!r}"
+        return
+    if not _IDENTIFIER.fullmatch(provider.name):
+        yield f"`name` must be 1 to 32 lower-case letters, digits or _, received {provider.name!r}"
+    fetched = [timeframe.key for timeframe in FETCHED]
+    if unknown := [key for key in provider.timeframes if key not in fetched]:
+        yield f"`timeframes` must be among those that are fetched, {', '.join(fetched)}, received {unknown[0]!r}"
+    if provider.is_asked and not provider.timeframes:
+        yield "`timeframes` must name at least one timeframe that it serves"
+    if unknown := [key for key in provider.depth if key not in provider.timeframes]:
+        yield f"`depth` must be of timeframes that it serves, received {unknown[0]!r}"
+    for name in ("publication_delay", "settling_time"):
+        if getattr(provider, name) < timedelta(0):
+            yield f"`{name}` must not be below zero, received {getattr(provider, name)}"
+    if provider.symbols_per_call < 1:
+        yield f"`symbols_per_call` must be at least 1, received {provider.symbols_per_call}"
+    field = provider.default_when_set
+    if field is not None and field not in provider.config.variables():
+        yield f"`default_when_set` must be a setting of {provider.config.__name__}, received {field!r}"
+
+
+PROVIDERS: Mapping[str, Provider[Any]] = discover()
+# Those that can be asked: the values of EMA_PROVIDER.
+ASKED: tuple[str, ...] = tuple(name for name, provider in PROVIDERS.items() if provider.is_asked)
+
+
+def by_name(name: str) -> Provider[Any]:
+    """The provider called `name`, which must be one that can be asked.
+
+    Raises:
+        ConfigurationError: naming those that there are.
+    """
+    if name not in ASKED:
+        raise not_one_of("provider", name, ASKED)
+    return PROVIDERS[name]
+
+
+def default_name(configs: Mapping[str, ProviderConfig]) -> str:
+    """The provider of symbols that name none when EMA_PROVIDER is not set: one that is configured, or the fallback."""
+    for name, provider in PROVIDERS.items():
+        field = provider.default_when_set
+        if field is not None and getattr(configs[name], field) is not None:
+            return name
+    return next(name for name, provider in PROVIDERS.items() if provider.is_fallback)

@@ -1,0 +1,50 @@
+"""The sandbox: synthetic bars of any symbol, from a server of this project. The declaration; the server is elsewhere.
+
+The server is the package `sandbox`. It is asked in the format of Alpaca, which is one of those that it speaks.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from ema_assets.model.variables import HttpUrl, Number
+from ema_assets.providers import alpaca
+from ema_assets.providers.declaration import Provider, ProviderConfig, Service, setting
+
+if TYPE_CHECKING:
+    from ema_assets.providers.fetching.base import ProviderClient
+    from ema_assets.providers.http.budget import Budget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxConfig(ProviderConfig):
+    """Where the sandbox listens; `seed` is for whoever starts it."""
+
+    base_url: str | None = setting(HttpUrl("EMA_SANDBOX_URL", None, "a sandbox you run yourself"), is_needed=True)
+    requests_per_minute: int = 10_000
+    seed: int = setting(Number("EMA_SANDBOX_SEED", 930, 0, 2**31 - 1, "another seed, other synthetic prices"))
+
+
+def _open(config: SandboxConfig, budget: "Budget | None") -> "ProviderClient":
+    from ema_assets.providers.http.source import HttpOptions
+    from ema_assets.providers.vendors.alpaca import AlpacaClient
+
+    assert config.base_url is not None, "checked before"
+    spoken = alpaca.AlpacaConfig(base_url=config.base_url, requests_per_minute=config.requests_per_minute)
+    return AlpacaClient(PROVIDER, spoken, HttpOptions(budget=budget))
+
+
+PROVIDER = Provider(
+    name="sandbox",
+    title="sandbox exchange",
+    covers="every symbol on the watchlist, as it is spelt there",
+    open=_open,
+    config=SandboxConfig,
+    timeframes=alpaca.PROVIDER.timeframes,
+    asset_classes=alpaca.PROVIDER.asset_classes,
+    symbols_per_call=alpaca.PROVIDER.symbols_per_call,
+    publication_delay=timedelta(0),
+    is_synthetic=True,
+    is_fallback=True,
+    service=Service("sandbox", answers_at="/sandbox"),
+)

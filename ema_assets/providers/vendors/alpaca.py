@@ -1,0 +1,325 @@
+"""The client of Alpaca's Market Data v2 API, stocks and crypto. Budget and retries are in `http`.
+
+One call asks for many symbols. Its pages come sorted by symbol, then time, so a symbol is answered to the end as
+soon as a later one appears. Daily bars keep the vendor's `ts`: New York midnight for stocks, UTC midnight for crypto.
+"""
+
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import msgspec
+import polars as pl
+
+from ema_assets.model.errors import (
+    MalformedAnswer,
+    ProviderError,
+    Unauthorized,
+    UnknownSymbol,
+)
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.symbols import Instrument
+from ema_assets.model.timeframes import FETCHED
+from ema_assets.providers.alpaca import AlpacaConfig
+from ema_assets.providers.declaration import Provider
+from ema_assets.providers.fetching.base import NO_BARS, BarRequest, FetchBatch, SeriesFailure, without_calls
+from ema_assets.providers.fetching.frames import only_asked, ranges
+from ema_assets.providers.fetching.packing import Call, pack
+from ema_assets.providers.fetching.workers import side_by_side
+from ema_assets.providers.http.budget import HttpLimits
+from ema_assets.providers.http.circuit_breaker import CircuitBreaker, CircuitOpen
+from ema_assets.providers.http.refusals import Manners
+from ema_assets.providers.http.source import HttpCall, HttpOptions, HttpSource
+
+_STOCKS, _CRYPTO = "stocks", "crypto"
+_PATHS = {_STOCKS: "/v2/stocks/bars", _CRYPTO: "/v1beta3/crypto/us/bars"}
+# The largest page that the vendor sends.
+_PAGE_LIMIT = 10_000
+# A split rewrites history instead of cutting it.
+_ADJUSTMENT = "split"
+# Pages of a call follow each other; five keep the connections busy without costing many half-empty last pages.
+_PAGES_PER_CALL = 5
+_PAGES_WITHOUT_PROGRESS = 10
+_LONGEST_TOKEN = 2_048
+_INVALID_SYMBOL = re.compile(r"invalid symbol:\s*(\S+)", re.IGNORECASE)
+_RECENT_SIP = "subscription does not permit"
+
+
+class _Bar(msgspec.Struct, rename={"ts": "t", "open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}):
+    ts: Annotated[datetime, msgspec.Meta(tz=True)]
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+
+
+class _Page(msgspec.Struct):
+    bars: dict[str, list[_Bar]] | None
+    next_page_token: str | None = None
+
+
+_read_page = msgspec.json.Decoder(_Page).decode
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class AlpacaClient:
+    """Asks Alpaca, or whoever speaks its format, for bars. One object serves one event loop, closed with `aclose`.
+
+    Without keys only crypto, or a sandbox, will answer.
+    """
+
+    def __init__(
+        self,
+        provider: Provider[Any],
+        config: AlpacaConfig,
+        options: HttpOptions | None = None,
+        page_limit: int = _PAGE_LIMIT,
+    ) -> None:
+        self.name = provider.name
+        self._provider = provider
+        self._feed = config.feed
+        self._page_limit = page_limit
+        headers = {"Accept": "application/json"}
+        if config.key_id is not None and config.secret_key is not None:
+            headers |= {"APCA-API-KEY-ID": config.key_id, "APCA-API-SECRET-KEY": config.secret_key}
+        secrets = tuple(secret for secret in (config.key_id, config.secret_key) if secret)
+        limits = HttpLimits(requests_per_minute=config.requests_per_minute)
+        self._http = HttpSource(
+            provider.name, config.base_url, Manners(headers=headers, secrets=secrets), limits, options
+        )
+
+    def __repr__(self) -> str:
+        return f"AlpacaClient(name={self.name!r}, host={self._http.host!r})"
+
+    @property
+    def calls(self) -> int:
+        """HTTP requests sent so far, retries included."""
+        return self._http.calls
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def fetch(self, requests: Sequence[BarRequest]) -> AsyncIterator[FetchBatch]:
+        """Yield the bars of `requests`, a page of at most `page_limit` rows at a time, in as few calls as possible.
+
+        Small calls and short timeframes go first. A bar belongs to a request when the vendor's `ts` is in its
+        `[start, end)`. A symbol of which the vendor has no bars is completed without any.
+
+        Raises:
+            ValueError: for a timeframe that is rolled up, or times without a zone; never a ProviderError.
+        """
+        answered, asked = without_calls(requests, self._provider)
+        if answered.completed or answered.failures:
+            yield answered
+        breaker = CircuitBreaker()
+        async with aclosing(
+            side_by_side(self._plan(asked), lambda job: self._run(job, breaker), self._http.limits.max_concurrency)
+        ) as batches:
+            async for batch in batches:
+                yield batch
+
+    def _plan(self, requests: Sequence[BarRequest]) -> list["_Job"]:
+        jobs: list[_Job] = []
+        for timeframe in FETCHED:
+            for endpoint in (_STOCKS, _CRYPTO):
+                mine = [r for r in requests if r.timeframe is timeframe and _endpoint(r.instrument) == endpoint]
+                calls = pack(
+                    mine,
+                    symbols_per_call=self._provider.symbols_per_call,
+                    page_limit=self._page_limit,
+                    pages_per_call=_PAGES_PER_CALL,
+                )
+                jobs.extend(_Job(endpoint, call) for call in calls)
+        # Small calls first, so that the bars just closed do not wait behind a backfill.
+        return sorted(jobs, key=lambda job: (job.call.expected_rows > self._page_limit, job.call.timeframe.rank))
+
+    async def _run(self, job: "_Job", breaker: CircuitBreaker) -> AsyncIterator[FetchBatch]:
+        """Ask for all pages of one call, and again without the symbols that the vendor calls malformed."""
+        while job.pending:
+            walk = _Walk(job.pending, job.call, self.name)
+            if (hopeless := breaker.error(job.endpoint)) is not None:
+                yield job.fail(hopeless)
+                return
+            try:
+                async for batch in self._pages(job, walk, breaker):
+                    yield batch
+                return
+            except CircuitOpen as stop:
+                yield job.fail(stop.error)
+                return
+            except UnknownSymbol as error:
+                if error.symbol in job.pending:
+                    yield job.fail(error, error.symbol)
+                    continue
+                yield job.fail(error)
+                return
+            except ProviderError as error:
+                breaker.failed(job.endpoint, error)
+                yield job.fail(error)
+                return
+
+    async def _pages(self, job: "_Job", walk: "_Walk", breaker: CircuitBreaker) -> AsyncIterator[FetchBatch]:
+        params = self._params(job)
+        while True:
+            body = await self._http.get(HttpCall(_PATHS[job.endpoint], params, job.endpoint, self._explain), breaker)
+            bars, finished, token = walk.read(body)
+            breaker.answered(job.endpoint)
+            completed = tuple(request for symbol in finished for request in job.pending.pop(symbol))
+            if completed or len(bars):
+                yield FetchBatch(bars, completed, ())
+            if token is None:
+                return
+            params["page_token"] = token
+
+    def _params(self, job: "_Job") -> dict[str, str]:
+        params = {
+            "symbols": ",".join(sorted(job.pending)),
+            "timeframe": self._provider.timeframes[job.call.timeframe.key],
+            "start": _rfc3339(job.call.start),
+            # The vendor includes the end; the last microsecond before it makes the range half-open.
+            "end": _rfc3339(job.call.end - timedelta(microseconds=1)),
+            "limit": str(self._page_limit),
+            "sort": "asc",
+        }
+        if job.endpoint == _STOCKS:
+            params |= {"feed": self._feed, "adjustment": _ADJUSTMENT}
+        return params
+
+    def _explain(self, status: int, said: str) -> ProviderError | None:
+        if status in (400, 422) and (match := _INVALID_SYMBOL.search(said)):
+            symbol = match[1].strip("\"',;")
+            hint = "; class shares are spelt BRK.B and crypto pairs BTC-USD" if "-" in symbol else ""
+            return UnknownSymbol(
+                f"{self.name} says that {symbol!r} is not a symbol{hint}", provider=self.name, symbol=symbol
+            )
+        if status == 403 and _RECENT_SIP in said.lower():
+            return Unauthorized(
+                f"{self.name}: the plan of this key does not include recent bars of the {self._feed!r} feed ({said}): "
+                "set feed=iex, or ask for a plan that has them",
+                provider=self.name,
+            )
+        return None
+
+
+@dataclass(slots=True)
+class _Job:
+    """One call and its requests that are neither completed nor failed, by the vendor's spelling of their symbol."""
+
+    endpoint: str
+    call: Call
+    pending: dict[str, list[BarRequest]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pending = {}
+        for request in self.call.requests:
+            self.pending.setdefault(_vendor_symbol(request.instrument), []).append(request)
+
+    def fail(self, error: ProviderError, only: str | None = None) -> FetchBatch:
+        """Give up on the pending requests, or on those of one symbol."""
+        symbols = list(self.pending) if only is None else [only]
+        failures = tuple(SeriesFailure(r, error) for symbol in symbols for r in self.pending.pop(symbol))
+        return FetchBatch(NO_BARS, (), failures)
+
+
+class _Walk:
+    """Reads the pages of one call in turn, and refuses any that cannot be part of an honest walk through its range."""
+
+    def __init__(self, pending: Mapping[str, list[BarRequest]], call: Call, provider: str) -> None:
+        self._left = dict(pending)
+        self._provider = provider
+        self._timeframe = call.timeframe
+        self._wanted = ranges((vendor, request) for vendor, requests in pending.items() for request in requests)
+        self._room = len(pending) * ((call.end - call.start) // call.timeframe.duration + 2)
+        self._furthest: tuple[str, datetime] | None = None
+        self._tokens: set[str] = set()
+        self._idle_pages = 0
+
+    def read(self, body: bytes) -> tuple[pl.DataFrame, list[str], str | None]:
+        """Bars of one page in RAW_BAR_SCHEMA, the symbols finished by it, and the token of the next page.
+
+        Raises:
+            MalformedAnswer: naming what is wrong.
+        """
+        try:
+            page = _read_page(body)
+        except msgspec.DecodeError as error:
+            raise self._malformed(str(error)) from None
+        except RecursionError:
+            raise self._malformed("JSON nested too deep") from None
+        bars = {symbol: rows for symbol, rows in (page.bars or {}).items() if rows}
+        token = page.next_page_token or None
+        self._check_walk(bars, token)
+        if token is None:
+            finished = list(self._left)
+        else:
+            finished = [s for s in self._left if self._furthest is not None and s < self._furthest[0]]
+        for symbol in finished:
+            del self._left[symbol]
+        return self._frame(bars), finished, token
+
+    def _check_walk(self, bars: Mapping[str, list[_Bar]], token: str | None) -> None:
+        for symbol in bars:
+            if symbol not in self._left:
+                why = "again after a later symbol" if symbol in self._wanted["vendor"] else "which was not asked for"
+                raise self._malformed(f"bars of {symbol!r:.40}, {why}")
+        self._room -= sum(map(len, bars.values()))
+        if self._room < 0:
+            raise self._malformed("more bars than the range can hold")
+        furthest = max(((symbol, max(row.ts for row in rows)) for symbol, rows in bars.items()), default=None)
+        if furthest is not None and (self._furthest is None or furthest > self._furthest):
+            self._furthest = furthest
+            self._idle_pages = 0
+        else:
+            self._idle_pages += 1
+        if token is None:
+            return
+        if len(token) > _LONGEST_TOKEN:
+            raise self._malformed(f"a `next_page_token` of {len(token)} characters")
+        if token in self._tokens:
+            raise self._malformed("a `next_page_token` that was used before")
+        if self._idle_pages >= _PAGES_WITHOUT_PROGRESS:
+            raise self._malformed(f"{_PAGES_WITHOUT_PROGRESS} pages in a row without new bars and yet another token")
+        self._tokens.add(token)
+
+    def _frame(self, bars: Mapping[str, list[_Bar]]) -> pl.DataFrame:
+        """The bars asked for, each once, the last of its `ts` winning; sorted by symbol and ts."""
+        if not bars:
+            return NO_BARS
+        rows = [row for symbol in bars for row in bars[symbol]]
+        # Building the column from datetimes takes six times as long.
+        microseconds = pl.Series([(row.ts - _EPOCH) // _MICROSECOND for row in rows], dtype=pl.Int64)
+        columns = pl.DataFrame(
+            {
+                "vendor": pl.Series([symbol for symbol in bars for _ in bars[symbol]], dtype=pl.String),
+                "ts": microseconds.cast(UTC_TIME),
+                "open": pl.Series([row.open for row in rows], dtype=pl.Float64),
+                "high": pl.Series([row.high for row in rows], dtype=pl.Float64),
+                "low": pl.Series([row.low for row in rows], dtype=pl.Float64),
+                "close": pl.Series([row.close for row in rows], dtype=pl.Float64),
+                "volume": pl.Series([row.volume for row in rows], dtype=pl.Float64),
+            }
+        )
+        return only_asked(columns, self._wanted, self._timeframe)
+
+    def _malformed(self, what: str) -> MalformedAnswer:
+        return MalformedAnswer(f"{self._provider} sent an answer that is not bars: {what}", provider=self._provider)
+
+
+def _endpoint(instrument: Instrument) -> str:
+    return _CRYPTO if instrument.is_crypto else _STOCKS
+
+
+def _vendor_symbol(instrument: Instrument) -> str:
+    """Our `BTC-USD` is the vendor's `BTC/USD`; stocks are spelt alike."""
+    return instrument.symbol.replace("-", "/", 1) if instrument.is_crypto else instrument.symbol
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,261 @@
+"""The client of Yahoo Finance's chart endpoint. Budget and retries are in `http`.
+
+Best effort, for up to about a hundred symbols: the endpoint is not documented, promises nothing, and shuts an address
+out for minutes that asks too much. One call answers one symbol. Prices are adjusted for splits, not for dividends.
+
+What it sends beside closed bars goes: rows of nulls, the live tick behind the last bar, and the bar still forming.
+"""
+
+import math
+import re
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import msgspec
+import polars as pl
+
+from ema_assets.model.errors import ProviderError, RequestRefused
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.symbols import Instrument
+from ema_assets.providers.declaration import Provider
+from ema_assets.providers.fetching.base import NO_BARS
+from ema_assets.providers.fetching.frames import only_asked
+from ema_assets.providers.fetching.single_symbol import Clock, SeriesQuery, SingleSymbolClient, utc_now
+from ema_assets.providers.http.budget import HttpLimits
+from ema_assets.providers.http.circuit_breaker import CircuitBreaker
+from ema_assets.providers.http.refusals import Manners
+from ema_assets.providers.http.source import HttpCall, HttpOptions, HttpSource
+from ema_assets.providers.yahoo import YahooConfig
+
+_PATH = "/v8/finance/chart/"
+# Other callers than browsers are shut out.
+_USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
+_US_CALENDARS = ("XNYS", "NYSE", "XNAS", "NASDAQ", "BATS")
+_CLASS_SHARE = re.compile(r"([A-Z]+)\.([A-Z])")
+_VALUES = ("open", "high", "low", "close", "volume")
+_DAY_SECONDS = 86_400
+# Exchanges without real-time prices are fifteen minutes behind. A last trade longer ago than that, or only just, is
+# what happened; one in between may be where a delayed exchange has come to.
+_DELAY_SECONDS = (10 * 60, 17 * 60)
+
+# Years 1 to 9999; indices reach back beyond 1970.
+_Seconds = Annotated[int, msgspec.Meta(ge=-62_135_596_800, le=253_402_300_799)]
+
+
+class _Period(msgspec.Struct):
+    start: _Seconds
+    end: _Seconds
+
+
+class _Periods(msgspec.Struct):
+    regular: _Period | None = None
+
+
+class _Meta(msgspec.Struct, rename="camel"):
+    symbol: str
+    data_granularity: str | None = None
+    regular_market_time: _Seconds | None = None
+    current_trading_period: _Periods | None = None
+
+
+_Column = list[float | None] | None
+
+
+class _Quote(msgspec.Struct):
+    open: _Column = None
+    high: _Column = None
+    low: _Column = None
+    close: _Column = None
+    volume: _Column = None
+
+
+class _Indicators(msgspec.Struct):
+    quote: list[_Quote]
+
+
+class _Result(msgspec.Struct):
+    meta: _Meta
+    indicators: _Indicators
+    timestamp: list[_Seconds] | None = None
+
+
+class _Error(msgspec.Struct):
+    code: str
+    description: str | None = None
+
+
+class _Chart(msgspec.Struct):
+    result: list[_Result] | None
+    error: _Error | None = None
+
+
+class _Answer(msgspec.Struct):
+    chart: _Chart
+
+
+class _RefusedChart(msgspec.Struct):
+    error: _Error
+
+
+class _Refused(msgspec.Struct):
+    chart: _RefusedChart
+
+
+_read_answer = msgspec.json.Decoder(_Answer).decode
+_read_refused = msgspec.json.Decoder(_Refused).decode
+
+
+class _NothingThere(RequestRefused):
+    """The vendor's way to say that a range holds no bars; never leaves this module."""
+
+
+class YahooClient(SingleSymbolClient):
+    """Asks Yahoo for charts. One object serves one event loop and is closed with `aclose`.
+
+    What was asked for before the reach of a timeframe is completed without bars. A 429 ends the fetch for all symbols
+    at once: it is no hint to slow down but a block of several minutes.
+    """
+
+    def __init__(
+        self,
+        provider: Provider[Any],
+        config: YahooConfig,
+        options: HttpOptions | None = None,
+        clock: Clock = utc_now,
+    ) -> None:
+        manners = Manners(
+            headers={"Accept": "application/json", "User-Agent": _USER_AGENT},
+            says=lambda body: _in_words(_read_refused(body).chart.error),
+            bans=(418, 429),
+        )
+        limits = HttpLimits(max_concurrency=4, requests_per_minute=config.requests_per_minute)
+        super().__init__(provider, HttpSource(provider.name, config.base_url, manners, limits, options), clock)
+
+    def vendor_symbol(self, instrument: Instrument) -> str:
+        """`BRK.B` of a US exchange is the vendor's `BRK-B` and `BTC/USD` is `BTC-USD`; the rest is spelt alike."""
+        if instrument.calendar in _US_CALENDARS and (share := _CLASS_SHARE.fullmatch(instrument.symbol)):
+            return f"{share[1]}-{share[2]}"
+        return instrument.symbol.replace("/", "-", 1) if instrument.is_crypto else instrument.symbol
+
+    async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[pl.DataFrame]:
+        """Yield the whole range as one page."""
+        now = self._clock()
+        reach = self._provider.depth.get(query.timeframe.key)
+        start = query.start if reach is None else max(query.start, now - reach)
+        if start >= query.end:
+            return
+        call = HttpCall(
+            _PATH + quote(query.symbol, safe=""),
+            {
+                "period1": str(math.floor(start.timestamp())),
+                "period2": str(math.ceil(query.end.timestamp())),
+                "interval": self._interval(query),
+                "includePrePost": "false",
+                "events": "div,splits",
+            },
+            scope=self.name,
+            explain=lambda _status, said: self._explain(query, said),
+        )
+        try:
+            bars = self._read(query, await self._http.get(call, breaker), now)
+        except _NothingThere:
+            bars = NO_BARS
+        breaker.answered(self.name)
+        yield bars
+
+    def _interval(self, query: SeriesQuery) -> str:
+        return self._provider.timeframes[query.timeframe.key]
+
+    def _explain(self, query: SeriesQuery, said: str) -> ProviderError | None:
+        if said.startswith("Not Found"):
+            return self.unknown(query, said)
+        if "Data doesn't exist for startDate" in said:
+            return _NothingThere(said, provider=self.name, symbol=query.symbol)
+        return None
+
+    def _read(self, query: SeriesQuery, body: bytes, now: datetime) -> pl.DataFrame:
+        try:
+            chart = _read_answer(body).chart
+        except msgspec.DecodeError as error:
+            raise self.malformed(query, str(error)) from None
+        except RecursionError:
+            raise self.malformed(query, "JSON nested too deep") from None
+        if chart.error is not None:
+            said = self._http.without_secrets(_in_words(chart.error))[:200]
+            raise self._explain(query, said) or self.malformed(query, said)
+        if not chart.result:
+            raise self.malformed(query, "neither a result nor an error")
+        result = chart.result[0]
+        if result.meta.symbol.upper() != query.symbol.upper():
+            raise self.malformed(query, f"a chart of {result.meta.symbol!r:.40}")
+        interval = self._interval(query)
+        if result.meta.data_granularity not in (None, interval):
+            raise self.malformed(query, f"bars of {result.meta.data_granularity!r:.40} instead of {interval!r}")
+        rows = self._rows(query, result)
+        if rows.is_empty():
+            return NO_BARS
+        rows = _days(rows, result.meta, now) if query.timeframe.is_session else _ticks(rows, result.meta, query, now)
+        rows = rows.with_columns(
+            (pl.col("ts") * 1_000_000).cast(UTC_TIME),
+            pl.lit(query.symbol).alias("vendor"),
+        )
+        return only_asked(rows, query.ranges(), query.timeframe)
+
+    def _rows(self, query: SeriesQuery, result: _Result) -> pl.DataFrame:
+        """The rows that hold a price, by ts (seconds)."""
+        stamps = result.timestamp or []
+        if not stamps:
+            return pl.DataFrame()
+        if len(result.indicators.quote) != 1:
+            raise self.malformed(query, f"{len(result.indicators.quote)} sets of prices")
+        columns = {name: getattr(result.indicators.quote[0], name) for name in _VALUES}
+        for name, column in columns.items():
+            if column is None or len(column) != len(stamps):
+                received = "no" if column is None else len(column)
+                raise self.malformed(query, f"{len(stamps)} times and {received} values of `{name}`")
+        return (
+            pl.DataFrame({"ts": stamps, **columns}, schema={"ts": pl.Int64, **dict.fromkeys(_VALUES, pl.Float64)})
+            .filter(pl.any_horizontal(pl.col(*_VALUES[:4]).is_not_null()))
+            .sort("ts", maintain_order=True)
+        )
+
+
+def _ticks(rows: pl.DataFrame, meta: _Meta, query: SeriesQuery, now: datetime) -> pl.DataFrame:
+    """`rows` of an intraday timeframe without the live tick and the bar still forming."""
+    seconds = int(query.timeframe.duration.total_seconds())
+    last = rows["ts"][-1]
+    # A tick that falls on the grid is told by the bar of the same ts before it.
+    is_repeated = rows.height > 1 and last == rows["ts"][-2] == meta.regular_market_time
+    if last % seconds or is_repeated:
+        rows = rows[:-1]
+    return rows.filter(pl.col("ts") + seconds <= _complete_through(meta, now))
+
+
+def _days(rows: pl.DataFrame, meta: _Meta, now: datetime) -> pl.DataFrame:
+    """`rows` of days without the one still forming.
+
+    The session of the day is labelled with its last trade instead of its open, in place of or behind the row it
+    repeats; it is given its open here, and then the later row wins.
+    """
+    period = meta.current_trading_period.regular if meta.current_trading_period else None
+    if period is None or not 0 < period.end - period.start <= _DAY_SECONDS:
+        period = _Period(0, _DAY_SECONDS)
+    last = rows["ts"][-1]
+    if last == meta.regular_market_time or last % 300:
+        opened = last - (last - period.start) % _DAY_SECONDS
+        rows = rows.with_columns(pl.when(pl.col("ts") == last).then(opened).otherwise(pl.col("ts")).alias("ts"))
+    return rows.filter(pl.col("ts") + (period.end - period.start) <= _complete_through(meta, now))
+
+
+def _complete_through(meta: _Meta, now: datetime) -> float:
+    """The unix time up to which the vendor has all trades."""
+    at = now.timestamp()
+    last_trade = meta.regular_market_time
+    is_delayed = last_trade is not None and _DELAY_SECONDS[0] <= at - last_trade <= _DELAY_SECONDS[1]
+    return last_trade if is_delayed and last_trade is not None else at
+
+
+def _in_words(error: _Error) -> str:
+    return f"{error.code}: {error.description}" if error.description else error.code

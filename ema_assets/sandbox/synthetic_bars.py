@@ -1,0 +1,91 @@
+"""Columns of synthetic bars, and bars made of shorter ones. Where prices come from is not here.
+
+Times are whole seconds since 1970, UTC, in int64 arrays.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from ema_assets.model.timeframes import FETCHED
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+STEP_SECONDS = int(FETCHED[0].duration.total_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """Columns of equal length, one row per bar. `end` is the second at which the bar closes."""
+
+    ts: Ints
+    end: Ints
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Floats
+    trades: Ints
+    vwap: Floats
+
+    def __len__(self) -> int:
+        return len(self.ts)
+
+    def pick(self, rows: slice | npt.NDArray[np.bool_]) -> "Bars":
+        """Return only `rows`, a mask or a slice."""
+        return Bars(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+Alteration = Callable[[Bars], Bars]
+
+_NO_INTS = np.empty(0, np.int64)
+_NO_FLOATS = np.empty(0, np.float64)
+NO_BARS = Bars(_NO_INTS, _NO_INTS, _NO_FLOATS, _NO_FLOATS, _NO_FLOATS, _NO_FLOATS, _NO_FLOATS, _NO_INTS, _NO_FLOATS)
+
+
+def joined(parts: Sequence[Bars]) -> Bars:
+    """`parts` one behind the other."""
+    return Bars(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Bars)))
+
+
+def edges(label: Ints) -> Ints:
+    """Index of the first row of each run of equal labels."""
+    return np.concatenate([np.zeros(1, np.int64), np.flatnonzero(label[1:] != label[:-1]) + 1])
+
+
+def aggregate(bars: Bars, label: Ints) -> Bars:
+    """One bar per run of equal labels, opening at the label."""
+    firsts = edges(label)
+    lasts = np.append(firsts[1:], len(label)) - 1
+    volume = np.add.reduceat(bars.volume, firsts)
+    return Bars(
+        ts=label[firsts],
+        end=bars.end[lasts],
+        open=bars.open[firsts],
+        high=np.maximum.reduceat(bars.high, firsts),
+        low=np.minimum.reduceat(bars.low, firsts),
+        close=bars.close[lasts],
+        volume=volume,
+        trades=np.add.reduceat(bars.trades, firsts),
+        vwap=np.round(np.add.reduceat(bars.vwap * bars.volume, firsts) / volume, 6),
+    )
+
+
+def begun(bars: Bars, now: int) -> Bars:
+    """Five-minute bars as they look at `now`, before they have closed."""
+    through = (now - bars.ts) / STEP_SECONDS
+    close = np.round(bars.open + (bars.close - bars.open) * through, 8)
+    return Bars(
+        ts=bars.ts,
+        end=bars.end,
+        open=bars.open,
+        high=np.maximum(bars.open, close),
+        low=np.minimum(bars.open, close),
+        close=close,
+        volume=np.maximum(1.0, np.floor(bars.volume * through)),
+        trades=np.maximum(1, (bars.trades * through).astype(np.int64)),
+        vwap=bars.vwap,
+    )

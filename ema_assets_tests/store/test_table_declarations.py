@@ -1,0 +1,178 @@
+"""A table is the same whether it was made at once, got columns later, or got a partition later: the catalogs say so."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from ema_assets.model import timeframes
+from ema_assets.model.declarations import Column
+from ema_assets.model.errors import StoreError
+from ema_assets.model.timeframes import ORDER
+from ema_assets.store import tables
+from ema_assets.store.database import Database
+from ema_assets.store.tables import Table, ddl
+from ema_assets_tests.conftest import Databases
+
+WHOLE = Table(
+    "toy",
+    "ts",
+    (
+        Column("level", "float8", "A number", is_nullable=False),
+        Column("side", "text", "long or short", choices=("long", "short")),
+        Column("crossover", "text", "Where the trend flips"),
+        Column("bar_number", "int8", "1 for the first bar", is_nullable=False),
+    ),
+    flips=tables.CROSSOVERS,
+    checks=("level > 0",),
+    filled=("doubled float8 GENERATED ALWAYS AS (level * 2) STORED",),
+    comment="A toy's rows.",
+)
+FEWER = replace(WHOLE, columns=tuple(column for column in WHOLE.columns if column.name != "side"))
+
+
+def catalog(database: Database, name: str) -> dict[str, list[tuple[object, ...]]]:
+    """What the catalogs say of the table `name` and its partitions: columns, constraints, indexes, comments."""
+    questions = {
+        "columns": """
+            SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod) AS kind, a.attnotnull,
+                   a.attgenerated::text, pg_get_expr(d.adbin, d.adrelid) AS filled_with, l.collname::text
+            FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+            LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+            LEFT JOIN pg_collation l ON l.oid = a.attcollation
+            """,
+        "constraints": """
+            SELECT c.relname::text, k.conname::text, k.contype::text, pg_get_constraintdef(k.oid) AS definition
+            FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid
+            """,
+        "indexes": """
+            SELECT c.relname::text, i.relname::text AS index, pg_get_indexdef(i.oid) AS definition
+            FROM pg_class c JOIN pg_index x ON x.indrelid = c.oid JOIN pg_class i ON i.oid = x.indexrelid
+            """,
+        "comments": """
+            SELECT c.relname::text, a.attname::text, d.description
+            FROM pg_class c JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass
+            LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.objsubid AND a.attnum > 0
+            """,
+    }
+    with database.transaction() as transaction:
+        return {
+            what: transaction.query(
+                f"""
+                {sql} WHERE c.relnamespace = 'market'::regnamespace AND c.relkind IN ('r', 'p')
+                        AND (c.relname = $1 OR c.relname = ANY ($2::text[])) ORDER BY 1, 2
+                """,
+                name,
+                [f"{name}_{timeframe.key}" for timeframe in ORDER],
+            ).rows()
+            for what, sql in questions.items()
+        }
+
+
+def ensure(database: Database, *declared: Table) -> list[str]:
+    with database.transaction() as transaction:
+        return tables.ensure(transaction, declared)
+
+
+def names(rows: Sequence[tuple[object, ...]]) -> set[object]:
+    return {row[0] for row in rows}
+
+
+def test_a_table_is_made_with_everything_that_is_declared(database: Database) -> None:
+    assert ensure(database, WHOLE) == ["toy"]
+    found = catalog(database, "toy")
+    everywhere = {"toy", *(f"toy_{timeframe.key}" for timeframe in ORDER)}
+    assert names(found["columns"]) == names(found["constraints"]) == names(found["indexes"]) == everywhere
+    assert ("toy_5m", "level", "double precision", True, "", None, None) in found["columns"]
+    assert ("toy", "doubled", "double precision", False, "s", "(level * (2)::double precision)", None) in found[
+        "columns"
+    ]
+    checks = [row[3] for row in found["constraints"] if row[0] == "toy" and row[2] == "c"]
+    assert len(checks) == 2
+    assert ("toy", None, "A toy's rows.") in found["comments"]
+    assert ensure(database, WHOLE) == []
+
+
+def test_columns_that_are_declared_later_make_the_same_table(database: Database, databases: Databases) -> None:
+    ensure(database, FEWER)
+    with database.transaction() as transaction:
+        transaction.execute(
+            "INSERT INTO market.toy (symbol, timeframe, ts, level, bar_number) VALUES ('A', '5m', now(), 1, 1)"
+        )
+    assert ensure(database, WHOLE) == ["toy"]
+    with database.transaction() as transaction:
+        assert transaction.query("SELECT side, doubled FROM market.toy").rows() == [(None, 2.0)]
+    url = databases.make()
+    with Database(url) as other:
+        ensure(other, WHOLE)
+        assert catalog(database, "toy") == catalog(other, "toy")
+    databases.drop(url)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        replace(WHOLE, columns=(replace(WHOLE.columns[0], kind="int8"), *WHOLE.columns[1:])),
+        replace(WHOLE, columns=(*WHOLE.columns, Column("needed", "int8", "Never null", is_nullable=False))),
+        replace(WHOLE, columns=(WHOLE.columns[0], replace(WHOLE.columns[1], choices=("long",)), *WHOLE.columns[2:])),
+        replace(WHOLE, checks=("level > 1",)),
+        replace(WHOLE, filled=("doubled float8 GENERATED ALWAYS AS (level * 3) STORED",)),
+        replace(WHOLE, flips=None),
+    ],
+    ids=["kind", "not null", "choices", "check", "generated", "index"],
+)
+def test_what_cannot_be_added_makes_the_table_anew(database: Database, databases: Databases, changed: Table) -> None:
+    ensure(database, WHOLE)
+    assert ensure(database, changed) == ["toy"]
+    url = databases.make()
+    with Database(url) as other:
+        ensure(other, changed)
+        assert catalog(database, "toy") == catalog(other, "toy")
+    databases.drop(url)
+
+
+def test_a_column_that_is_no_longer_declared_stays_and_may_be_null(database: Database) -> None:
+    ensure(database, WHOLE)
+    without = replace(WHOLE, columns=tuple(column for column in WHOLE.columns if column.name != "bar_number"))
+    assert ensure(database, without) == []
+    with database.transaction() as transaction:
+        transaction.execute("INSERT INTO market.toy (symbol, timeframe, ts, level) VALUES ('A', '5m', now(), 1)")
+        assert transaction.query("SELECT bar_number FROM market.toy").rows() == [(None,)]
+
+
+def test_a_table_of_what_cannot_be_computed_again_is_never_dropped(database: Database) -> None:
+    changed = replace(tables.STORED_BARS, checks=("close > 1",))
+    with pytest.raises(StoreError, match=r"market\.ohlc is not made as this version declares it; it needs a migration"):
+        ensure(database, changed)
+
+
+def test_a_partition_of_a_later_timeframe_is_the_same_as_those_from_the_start(
+    database: Database, databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = databases.make()
+    with Database(url) as other:
+        monkeypatch.setattr(ddl, "ORDER", tuple(each for each in ORDER if each is not timeframes.by_key("1h")))
+        ensure(other, WHOLE)
+        monkeypatch.undo()
+        assert catalog(other, "toy") != {}
+        assert "toy_1h" not in names(catalog(other, "toy")["columns"])
+        assert ensure(other, WHOLE) == []
+        ensure(database, WHOLE)
+        assert catalog(database, "toy") == catalog(other, "toy")
+    databases.drop(url)
+
+
+def test_a_text_in_a_declaration_is_quoted(database: Database) -> None:
+    quoted = replace(
+        WHOLE,
+        columns=(Column("level", "float8", "A trader's number"), Column("side", "text", "x", choices=("o'clock", "b"))),
+        checks=(),
+        flips=None,
+        comment="It's a toy.",
+    )
+    ensure(database, quoted)
+    with database.transaction() as transaction:
+        transaction.execute(
+            "INSERT INTO market.toy (symbol, timeframe, ts, side) VALUES ('A', '5m', now(), 'o''clock')"
+        )
+    assert ("toy", None, "It's a toy.") in catalog(database, "toy")["comments"]

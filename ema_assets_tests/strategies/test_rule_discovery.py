@@ -1,0 +1,83 @@
+"""Which rules are discovered, and how a wrong declaration is refused."""
+
+import sys
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from ema_assets.model.declarations import Param
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.strategies import rule_discovery, rules
+from ema_assets.strategies.rule import Rule
+from ema_assets_tests.strategies.market import CROSSOVER, PULLBACK, RULES
+
+MINE = replace(CROSSOVER, name="mine", table=None)
+
+
+@pytest.fixture
+def beside(monkeypatch: pytest.MonkeyPatch):
+    """Discovers the rules of the package and of modules that the test declares."""
+
+    def discover_with(**modules: Any) -> dict[str, Rule]:
+        names = [each.name for each in rule_discovery.pkgutil.iter_modules(rules.__path__)]
+        for name, rule in modules.items():
+            path = f"{rules.__name__}.{name}"
+            module = ModuleType(path)
+            if rule is not None:
+                module.RULE = rule  # type: ignore[attr-defined]
+            monkeypatch.setitem(sys.modules, path, module)
+        listed = [type("Module", (), {"name": name}) for name in (*names, *modules)]
+        monkeypatch.setattr(rule_discovery.pkgutil, "iter_modules", lambda _: listed)
+        return rule_discovery.discover()
+
+    return discover_with
+
+
+def test_the_rules_of_the_package_are_discovered_by_name() -> None:
+    rules_by_name = rule_discovery.discover()
+    assert rules_by_name["crossover"] is CROSSOVER
+    assert rules_by_name["pullback"] is PULLBACK
+    assert list(rules_by_name) == sorted(rules_by_name)
+
+
+def test_another_module_adds_a_rule_in_the_order_of_names(beside) -> None:
+    assert list(beside(mine=MINE)) == sorted([*RULES, "mine"])
+
+
+@pytest.mark.parametrize(("rule", "received"), [(None, "nothing"), ("crossover", "a str")])
+def test_a_module_that_declares_no_rule_is_named(beside, rule: object, received: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match=f"strategies.rules.mine: must declare `RULE`.*; it declares {received}$"
+    ):
+        beside(mine=rule)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "Mine"}, "`name` must be 1 to 24 lower-case letters, digits or _ and start with a letter, received 'Mine'"),
+        ({"name": "m" * 25}, "`name` must be 1 to 24 lower-case letters"),
+        ({"title": ""}, "rule `mine`: `title` must be a text, received ''"),
+        ({"description": None}, "rule `mine`: `description` must be a text, received None"),
+        ({"version": 2}, "rule `mine`: `version` must be a text, received 2"),
+        ({"reads": ("ema_trend",)}, "rule `mine`: `reads` must give columns by asset"),
+        ({"reads": {"ema_trend": "trend"}}, "rule `mine`: `reads` must give a tuple of column names for `ema_trend`, received 'trend'"),
+        ({"reads": {"vwap": ("session",)}}, "rule `mine`: `reads` must not name symbol, .*, received 'session' of `vwap`"),
+        ({"params": {"bars": 3}}, "rule `mine`: parameter `bars` must be a Param, received 3"),
+        ({"params": {"bars": Param(0, "")}}, "rule `mine`: the default of `bars` must be 1 to 1000, received 0"),
+        ({"params": {"fill": Param(1, "")}}, "rule `mine`: a parameter must not have the name of a key of every variant, received 'fill'"),
+        ({"params": {"bars": Param(3, "")}, "check": lambda params: f"{params['bars']} is odd"}, "rule `mine`: its defaults do not fit together: 3 is odd"),
+        ({"entry_reasons": ("a", "b")}, "rule `mine`: `entry_reasons` must be a BySide, received "),
+        ({"exit_reasons": CROSSOVER.exit_reasons._replace(long="Too Late")}, "rule `mine`: a word of `exit_reasons` must be 1 to 48 lower-case"),
+        ({"evaluate": None}, "rule `mine`: `evaluate` must be a function, received None"),
+        ({"at_close": 5}, "rule `mine`: `at_close` must be a function, received 5"),
+        ({"table": "mine"}, "rule `mine`: `table` must be strategy_9_30_ and a name of 1 to 24 characters, received 'mine'"),
+        ({"table": "strategy_9_30_ema"}, "the table 'strategy_9_30_ema' is that of the rule `crossover` already, in .*rules.crossover"),
+        ({"name": "crossover"}, "there is a rule `crossover` already, in ema_assets.strategies.rules.crossover"),
+    ],
+)  # fmt: skip
+def test_a_wrong_declaration_is_refused_with_module_and_reason(beside, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^ema_assets.strategies.rules.mine: {message}"):
+        beside(mine=replace(MINE, **changes))
