@@ -61,7 +61,8 @@ class Node:
     @property
     def states(self) -> Table:
         """Where a strategy keeps what it goes on from."""
-        return Table(f"{self.name}_state", "ts", (*STATE_COLUMNS, BAR_NUMBER))
+        comment = f"What {self.name} goes on from: its state just after some of the bars."
+        return Table(f"{self.name}_state", "ts", (*STATE_COLUMNS, BAR_NUMBER), comment=comment)
 
     def touches(self, tables: Collection[str]) -> bool:
         """True when one of its tables is among those named."""

@@ -18,6 +18,13 @@ from ema_assets.store.database import Transaction, identifier
 
 READER = "ema_reader"
 
+_PERFORMANCE = "market.strategy_performance"
+# Each before those that it reads.
+_VIEWS = (
+    *("results.screener", "results.performance", "results.trades", "results.signals", "results.bars"),
+    *(_PERFORMANCE, "market.trade"),
+)
+
 # A ratio of fewer closed trades says nothing.
 FEWEST_TRADES = 10
 
@@ -34,17 +41,18 @@ def ensure(transaction: Transaction, configured: Configured) -> bool:
     """Make the views fit `configured`; return True when they had to be made."""
     statements = _statements(configured)
     signature = hashlib.sha256("\n".join(statements).encode()).hexdigest()
-    found = transaction.query("SELECT obj_description(to_regclass('results.screener'), 'pg_class') AS signature")
-    # A strategy's table that was made anew took the views over it along.
-    if (
-        found.item() == signature
-        and transaction.query("SELECT to_regclass('market.trade') IS NULL AS gone").item() is False
-    ):
+    # A table that was made anew took the views over it along.
+    state = transaction.query(
+        """
+        SELECT obj_description(to_regclass('results.screener'), 'pg_class') AS signature,
+               (SELECT bool_and(to_regclass(name) IS NOT NULL) FROM unnest($1::text[]) AS v(name)) AS is_whole
+        """,
+        list(_VIEWS),
+    )
+    if state.row(0) == (signature, True):
         return False
-    for name in ("results.screener", "results.performance", "results.trades", "results.signals", "results.bars"):
-        transaction.execute(f"DROP VIEW IF EXISTS {name}")
-    transaction.execute("DROP MATERIALIZED VIEW IF EXISTS market.strategy_performance")
-    transaction.execute("DROP VIEW IF EXISTS market.trade")
+    for name in _VIEWS:
+        transaction.execute(f"DROP {'MATERIALIZED VIEW' if name == _PERFORMANCE else 'VIEW'} IF EXISTS {name}")
     for statement in statements:
         transaction.execute(statement)
     transaction.execute(f"COMMENT ON VIEW results.screener IS '{signature}'")
