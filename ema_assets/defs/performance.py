@@ -18,7 +18,7 @@ from dagster import (
     schedule,
 )
 
-from ema_assets.defs.configuration import complaint
+from ema_assets.defs.configuration import configuration_drift
 from ema_assets.defs.requests import IN_FLIGHT, LANE_TAG, PRIORITY_TAG, SLOW_LANE
 from ema_assets.defs.resources import StoreResource
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
@@ -97,7 +97,7 @@ def performance_schedule(graph: Graph) -> ScheduleDefinition:
         description="Adds up what the strategies did when their trades have changed.",
     )
     def performance(context: ScheduleEvaluationContext, store: StoreResource) -> RunRequest | SkipReason:
-        if (reason := complaint(graph)) is not None:
+        if (reason := configuration_drift(graph)) is not None:
             return SkipReason(reason)
         with store.open() as database, database.transaction() as transaction:
             reason = why_not(transaction, graph.strategies)

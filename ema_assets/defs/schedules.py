@@ -11,7 +11,7 @@ from dagster import (
     schedule,
 )
 
-from ema_assets.defs.configuration import complaint
+from ema_assets.defs.configuration import configuration_drift
 from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.requests import run_request, runs_for
 from ema_assets.defs.resources import MarketResource, StoreResource
@@ -33,7 +33,7 @@ def _schedule(timeframe: Timeframe, graph: Graph) -> ScheduleDefinition:
     def refresh(
         context: ScheduleEvaluationContext, store: StoreResource, market: MarketResource
     ) -> list[RunRequest] | SkipReason:
-        if (reason := complaint(graph)) is not None:
+        if (reason := configuration_drift(graph)) is not None:
             return SkipReason(reason)
         now = max(clock.at(context.scheduled_execution_time), market.now())
         with store.open() as database, database.transaction() as transaction:

@@ -18,7 +18,7 @@ from dagster import (
 
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
-from ema_assets.defs.configuration import complaint
+from ema_assets.defs.configuration import configuration_drift
 from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.defs.requests import run_request, runs_for
@@ -66,7 +66,7 @@ def _sweep(graph: Graph) -> SensorDefinition:
         context: SensorEvaluationContext, store: StoreResource, market: MarketResource
     ) -> list[RunRequest] | SkipReason:
         """Launch what is stale."""
-        if (reason := complaint(graph)) is not None:
+        if (reason := configuration_drift(graph)) is not None:
             return SkipReason(reason)
         requests, stale = _requests_for_stale(context, store, market.now())
         if requests:
@@ -93,7 +93,7 @@ def _sync_watchlist(graph: Graph) -> SensorDefinition:
         The first runs of new symbols are launched at once and not left to the next sweep.
         """
         path = Settings.from_env().watchlist_path
-        if (reason := complaint(graph)) is not None:
+        if (reason := configuration_drift(graph)) is not None:
             return SkipReason(reason)
         try:
             watched = watchlist.load(path)

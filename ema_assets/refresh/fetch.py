@@ -16,9 +16,9 @@ from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.fetching.base import BarRequest, ProviderClient
-from ema_assets.providers.http.answers import Unreachable
+from ema_assets.providers.http.refusals import Unreachable
 from ema_assets.refresh.answers import Answer, Extent
-from ema_assets.refresh.isolate import in_halves
+from ema_assets.refresh.isolate import bisect
 from ema_assets.refresh.outcome import Outcome, batches
 from ema_assets.refresh.plan import PublicationDelays, closed_bars
 from ema_assets.refresh.store_answer import store_bars
@@ -33,8 +33,8 @@ MOST_GAP_ROUNDS = 5
 GAP_PAUSE_AFTER_FAILURE = timedelta(minutes=30)
 
 # Bars asked for and kept in memory at a time: bounds memory whatever the number of series.
-BARS_A_BATCH = 400_000
-BARS_A_TRANSACTION = 100_000
+BARS_PER_BATCH = 400_000
+BARS_PER_TRANSACTION = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +255,7 @@ class _Fetching:
         with self._database.transaction() as transaction:
             calendars = plan["calendar"].unique().to_list()
             trading = sessions.between(transaction, calendars, _earliest(plan), self._now)
-        for batch in batches(plan, BARS_A_BATCH):
+        for batch in batches(plan, BARS_PER_BATCH):
             if self._dead is not None:
                 # Each batch would try in vain for half a minute.
                 self._fail(dict.fromkeys(batch, self._dead), extent)
@@ -286,7 +286,7 @@ class _Fetching:
                 part = bars.filter(pl.col("symbol").is_in(symbols))
                 self._store(part, answered, trading, provider.name, extent)
 
-            poison = in_halves([request.instrument.symbol for request in ready], store_part)
+            poison = bisect([request.instrument.symbol for request in ready], store_part)
             if poison:
                 self._fail(poison, extent)
             waiting[:] = [received.filter(~complete)]
@@ -296,7 +296,7 @@ class _Fetching:
             waiting.append(part.bars)
             ready.extend(part.completed)
             errors.update({failure.request.instrument.symbol: failure.error for failure in part.failures})
-            if ready and sum(frame.height for frame in waiting) >= BARS_A_TRANSACTION:
+            if ready and sum(frame.height for frame in waiting) >= BARS_PER_TRANSACTION:
                 store()
         if ready:
             store()

@@ -218,8 +218,8 @@ def _params(watched: Watchlist, signals: Mapping[str, Signal]) -> dict[str, Para
         for key, value in values.items():
             _check_param(f"{watched.where}: signals.{name}", key, value, signal.params)
         found[name] = {**signal.defaults, **values}
-        if (complaint := signal.check(found[name])) is not None:
-            raise WatchlistError(f"{watched.where}: signals.{name}: {complaint}")
+        if (conflict := signal.check(found[name])) is not None:
+            raise WatchlistError(f"{watched.where}: signals.{name}: {conflict}")
     return found
 
 

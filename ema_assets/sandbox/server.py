@@ -60,10 +60,10 @@ def _follow(sandbox: Sandbox, known: Sequence[Instrument], universe: Callable[[]
     while True:
         time.sleep(_UNIVERSE_SECONDS)
         with suppress(ConfigurationError):
-            found = universe()
-            if found != known:
-                known = found
-                sandbox.set_universe(found)
+            newest = universe()
+            if newest != known:
+                known = newest
+                sandbox.set_universe(newest)
 
 
 @contextmanager
@@ -145,5 +145,5 @@ def _server(app: object) -> uvicorn.Server:
 
 
 def _without_cut_bodies(record: logging.LogRecord) -> bool:
-    """Drop uvicorn's complaint about bodies that are cut on purpose."""
+    """Drop uvicorn's messages about bodies that are cut on purpose."""
     return "without completing response" not in record.getMessage()

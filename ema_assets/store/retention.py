@@ -1,4 +1,4 @@
-"""What may go: Dagster's old runs with their events, and old rows that were put aside. SQL only.
+"""What may go: Dagster's old runs with their events, and old rejected bars. SQL only.
 
 Runs are chosen and deleted in Dagster's own tables (schema `dagster`), in one transaction a batch. Dagster's API
 (`instance.delete_run`) deletes a run and then its events, so that a kill in between leaves events that no run leads to;

@@ -138,7 +138,7 @@ def test_a_database_that_refuses_a_statement_is_one_sentence(refused: Refused, d
 def test_a_pgpassword_meant_for_another_server_does_not_lock_out_of_the_embedded_one(home: Path) -> None:
     done = in_a_process("migrate", PGPASSWORD="of another server", PGSSLMODE="require")
     assert done.returncode == 0, done.stderr
-    assert "Applied 0001 market." in done.stdout
+    assert "Applied 0001 baseline." in done.stdout
 
 
 def test_commands_at_once_share_the_embedded_server_and_the_last_one_stops_it(home: Path, tmp_path: Path) -> None:

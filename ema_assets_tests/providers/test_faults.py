@@ -28,8 +28,8 @@ from ema_assets.model.errors import (
     Unauthorized,
     UnknownSymbol,
 )
-from ema_assets.providers.http.answers import CutAnswer, Unreachable
 from ema_assets.providers.http.budget import HttpLimits
+from ema_assets.providers.http.refusals import CutAnswer, Unreachable
 from ema_assets_tests.providers.conftest import Drip, Reset, ask, collect, fetch, vendor
 from ema_assets_tests.providers.speakers import FIELDS, SPEAKERS, Row, Speaker
 from ema_assets_tests.waiting import LeapingLoop

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from ema_assets.model.errors import ConfigurationError
-from ema_assets.providers.http.answers import retry_after_seconds
 from ema_assets.providers.http.budget import HttpLimits, RequestBudget
+from ema_assets.providers.http.refusals import retry_after_seconds
 from ema_assets_tests.waiting import run_virtually
 
 

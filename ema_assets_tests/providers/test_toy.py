@@ -1,6 +1,7 @@
 """A provider of one's own is one new file: nothing else is touched, and its bars go through the whole chain."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,75 +10,13 @@ from pathlib import Path
 from ema_assets.model.timeframes import ORDER
 from ema_assets.store.database import Database
 
-PACKAGE = Path(__file__).parents[2] / "ema_assets"
-
-TOY = '''"""Toy: bars that are made up in memory. A declaration and a client in one file."""
-
-import math
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING
-
-from ema_assets.model.variables import Number
-from ema_assets.providers.declaration import Provider, ProviderConfig, setting
-
-if TYPE_CHECKING:
-    from ema_assets.providers.fetching.base import BarRequest, FetchBatch
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToyConfig(ProviderConfig):
-    """How far prices swing."""
-
-    swing: int = setting(Number("EMA_TOY_SWING", 10, 1, 50, "how far prices swing, in percent"))
-
-
-class ToyClient:
-    """Prices that swing around 100."""
-
-    name = "toy"
-
-    def __init__(self, config: ToyConfig) -> None:
-        self.calls = 0
-        self._swing = config.swing
-
-    async def fetch(self, requests: "Sequence[BarRequest]") -> "AsyncIterator[FetchBatch]":
-        import polars as pl
-
-        from ema_assets.providers.fetching.base import RAW_BAR_SCHEMA, FetchBatch
-
-        for request in requests:
-            self.calls += 1
-            step = int(request.timeframe.duration.total_seconds())
-            first = -(-int(request.start.timestamp()) // step) * step
-            rows = [
-                (request.instrument.symbol, request.timeframe.key, ts * 1_000_000, *self._prices(ts), 1.0)
-                for ts in range(first, int(request.end.timestamp()), step)
-            ]
-            raw = {**RAW_BAR_SCHEMA, "ts": pl.Int64()}
-            bars = pl.DataFrame(rows, schema=raw, orient="row").cast({"ts": RAW_BAR_SCHEMA["ts"]})
-            yield FetchBatch(bars, (request,), ())
-
-    def _prices(self, ts: int) -> tuple[float, float, float, float]:
-        open_, close = (100 + self._swing * math.sin(at / 9_000) for at in (ts, ts + 300))
-        return open_, max(open_, close) + 0.1, min(open_, close) - 0.1, close
-
-    async def aclose(self) -> None:
-        pass
-
-
-PROVIDER = Provider(
-    name="toy",
-    title="Toy",
-    covers="any symbol",
-    open=lambda config, budget: ToyClient(config),
-    config=ToyConfig,
-    timeframes={"5m": "5m", "1d": "1d"},
-    asset_classes=frozenset({"crypto"}),
-    publication_delay=timedelta(seconds=1),
-)
-'''
+REPOSITORY = Path(__file__).parents[2]
+# The example of the page on providers, as it stands there.
+(TOY,) = [
+    block
+    for block in re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs/PROVIDERS.md").read_text(), re.DOTALL)
+    if "PROVIDER = " in block
+]
 
 WATCHLIST = """
 [history]
@@ -106,7 +45,7 @@ def run(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProces
 
 
 def test_a_provider_in_one_new_file_serves_bars_through_the_whole_chain(database: Database, tmp_path: Path) -> None:
-    shutil.copytree(PACKAGE, tmp_path / "ema_assets", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(REPOSITORY / "ema_assets", tmp_path / "ema_assets", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "ema_assets/providers/toy.py").write_text(TOY)
     (tmp_path / "watchlist.toml").write_text(WATCHLIST)
     done = run(tmp_path, "refresh", EMA_DATABASE_URL=database.url)
@@ -129,7 +68,7 @@ def test_a_provider_in_one_new_file_serves_bars_through_the_whole_chain(database
 
 
 def test_its_variables_and_its_name_are_checked_as_those_of_any_other(database: Database, tmp_path: Path) -> None:
-    shutil.copytree(PACKAGE, tmp_path / "ema_assets", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(REPOSITORY / "ema_assets", tmp_path / "ema_assets", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "ema_assets/providers/toy.py").write_text(TOY)
     wrong = run(tmp_path, "plan", EMA_DATABASE_URL=database.url, EMA_TOY_SWING="51")
     assert wrong.stderr == "Error: `EMA_TOY_SWING` must be a whole number from 1 to 50, received '51'\n"

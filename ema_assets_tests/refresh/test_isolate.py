@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.model.errors import StoreUnavailable
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.refresh.isolate import in_halves
+from ema_assets.refresh.isolate import bisect
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, state_of, utc, watch
 
@@ -33,7 +33,7 @@ def test_the_culprits_and_only_they_are_left_out(size: int, bad: set[int]) -> No
         done.extend(part)
 
     culprits = {symbol for symbol in symbols if int(symbol) in bad}
-    assert in_halves(symbols, work) == dict.fromkeys(culprits, "ValueError: one of these is bad")
+    assert bisect(symbols, work) == dict.fromkeys(culprits, "ValueError: one of these is bad")
     assert sorted(done) == sorted(set(symbols) - culprits)
     assert calls <= 1 + 2 * len(culprits) * size.bit_length()
 
@@ -47,7 +47,7 @@ def test_what_is_nobodys_fault_is_raised_at_once() -> None:
         raise StoreUnavailable("gone")
 
     with pytest.raises(StoreUnavailable):
-        in_halves(SYMBOLS, work)
+        bisect(SYMBOLS, work)
     assert calls == 1
 
 

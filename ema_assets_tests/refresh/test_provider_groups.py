@@ -12,7 +12,7 @@ from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import FETCHED, Timeframe
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.fetching.base import ProviderClient
-from ema_assets.providers.http.answers import Unreachable
+from ema_assets.providers.http.refusals import Unreachable
 from ema_assets.refresh.fetch import FetchRules, refresh_fetched
 from ema_assets.refresh.outcome import Outcome
 from ema_assets.store.database import Database

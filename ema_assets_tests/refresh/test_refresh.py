@@ -9,7 +9,7 @@ from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC, ST
 from ema_assets.model.errors import StoreError
 from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.operations.ingest import store_file
-from ema_assets.providers.http.answers import Unreachable
+from ema_assets.providers.http.refusals import Unreachable
 from ema_assets.refresh import compute, fetch
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.store import ledger
@@ -145,7 +145,7 @@ def test_a_provider_that_cannot_be_reached_is_asked_for_one_batch_and_every_seri
     database: Database, exchange: MemoryExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each further batch would wait for its own retries, while the answer is known."""
-    monkeypatch.setattr(fetch, "BARS_A_BATCH", 1)
+    monkeypatch.setattr(fetch, "BARS_PER_BATCH", 1)
     exchange.failing = dict.fromkeys(SYMBOLS, "no route to host")
     exchange.failure = Unreachable
     outcomes = refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
@@ -206,7 +206,7 @@ def test_bars_of_a_symbol_whose_last_page_has_not_come_are_not_stored(
 def test_whole_symbols_are_committed_while_later_pages_still_come(
     database: Database, database_url: str, exchange: MemoryExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "BARS_A_TRANSACTION", 100)
+    monkeypatch.setattr(fetch, "BARS_PER_TRANSACTION", 100)
     paged = MemoryExchange(exchange.bars, page_rows=60)
     expected = exchange.bars.filter(pl.col("timeframe") == "5m", pl.col("ts") < NOW).group_by("symbol").agg(pl.len())
     whole = dict(expected.iter_rows())
@@ -235,7 +235,7 @@ def test_work_is_cut_into_batches_without_changing_the_result(
 ) -> None:
     refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
     whole = tables_of(database)
-    monkeypatch.setattr(fetch, "BARS_A_BATCH", 1)
+    monkeypatch.setattr(fetch, "BARS_PER_BATCH", 1)
     monkeypatch.setattr(compute, "ROWS_A_BATCH", 1)
     outcomes = refresh(database, WATCHED, exchange, NOW, timeframes=FEW, everything=True)
     assert outcomes[OHLC, Timeframe.M5].calls == 3

@@ -16,7 +16,12 @@ from ema_assets.store.ledger.overview import (
     without_bars,
 )
 from ema_assets.store.ledger.recording import mark_recorded, unrecorded
-from ema_assets.store.ledger.row import BEGINNING, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
+from ema_assets.store.ledger.row import (
+    BEGINNING,
+    FIRST_PAUSE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    RECORDING_GRACE_SECONDS,
+)
 from ema_assets.store.ledger.staleness import expected_rollups, source_behind, stale
 from ema_assets.store.ledger.sync import add_rows, adopt_code_versions, start_again, sync_assets, sync_instruments
 from ema_assets.store.ledger.work import claim, complete, fail, fetch_state, lock, mark_dirty, pending
@@ -25,6 +30,7 @@ __all__ = [
     "BEGINNING",
     "FIRST_PAUSE_SECONDS",
     "LONGEST_PAUSE_SECONDS",
+    "RECORDING_GRACE_SECONDS",
     "add_rows",
     "adopt_code_versions",
     "assets",
