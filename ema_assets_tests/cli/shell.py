@@ -63,7 +63,7 @@ def start(*arguments: str, **env: str) -> "subprocess.Popen[str]":
 def in_a_process(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
     """The command line as a shell starts it, to its end."""
     with start(*arguments, **env) as process:
-        stdout, stderr = process.communicate(timeout=60)
+        stdout, stderr = process.communicate(timeout=180)
     return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
 

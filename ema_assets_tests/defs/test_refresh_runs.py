@@ -42,7 +42,7 @@ def fault(world: World, **fields: object) -> None:
         {"Content-Type": "application/json"},
         method="POST",
     )
-    urllib.request.urlopen(request, timeout=5).close()
+    urllib.request.urlopen(request, timeout=60).close()
 
 
 def is_launched_again(world: World, run: ExecuteInProcessResult) -> bool:
@@ -58,7 +58,7 @@ def is_launched_again(world: World, run: ExecuteInProcessResult) -> bool:
 
 def clear_faults(world: World) -> None:
     urllib.request.urlopen(
-        urllib.request.Request(f"{world.sandbox.base_url}/sandbox/faults", method="DELETE"), timeout=5
+        urllib.request.Request(f"{world.sandbox.base_url}/sandbox/faults", method="DELETE"), timeout=60
     ).close()
 
 

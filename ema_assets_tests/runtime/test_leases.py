@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from ema_assets.model.errors import StoreUnavailable
 from ema_assets.runtime import locate, processes
 from ema_assets.runtime.postgres import postmaster
 from ema_assets.runtime.postgres.server import EmbeddedServer, read_running
+from ema_assets_tests.waiting import wait_until
 
 ROOT = Path(postmaster.__file__).parents[3]
 
@@ -85,14 +85,11 @@ def process(code: str, folder: Path) -> Iterator[tuple["subprocess.Popen[str]", 
 def let_go(started: "subprocess.Popen[str]") -> None:
     assert started.stdin is not None
     started.stdin.close()
-    assert started.wait(timeout=60) == 0
+    assert started.wait(timeout=180) == 0
 
 
 def wait_for_the_end(pid: int) -> None:
-    deadline = time.monotonic() + 60
-    while processes.read(pid) is not None:
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
+    wait_until(lambda: processes.read(pid) is None, "the end of a process")
 
 
 def answer(url: str) -> int:
@@ -144,7 +141,7 @@ def test_a_server_whose_last_user_was_killed_is_stopped_by_the_next_one(folder: 
 
 def test_a_program_that_a_user_has_started_holds_no_lease(folder: Path) -> None:
     with EmbeddedServer(folder) as server:
-        sleeper = subprocess.Popen(["sleep", "60"], close_fds=False)
+        sleeper = subprocess.Popen(["sleep", "600"], close_fds=False)
     assert not server.is_running()
     sleeper.kill()
     sleeper.wait()

@@ -8,7 +8,6 @@ import signal
 import socket
 import sys
 import textwrap
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -23,6 +22,7 @@ from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.runtime.restarts import Restarts
 from ema_assets.runtime.services import Postgres, Service, free_port
 from ema_assets.runtime.supervisor import Program, Supervisor
+from ema_assets_tests.waiting import wait_until
 
 SERVES = """
 import sys
@@ -56,10 +56,7 @@ class Fake:
 
 
 def wait_for_the_end(pid: int) -> None:
-    deadline = time.monotonic() + 60
-    while processes.read(pid) is not None:
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
+    wait_until(lambda: processes.read(pid) is None, "the end of a process")
 
 
 def look_for_ever(keeper: Restarts, before: Callable[[float], object] = lambda _now: None) -> None:
@@ -213,7 +210,7 @@ def test_a_killed_child_is_started_again_on_its_port_and_stopped_in_the_end(tmp_
         assert keeper.look(2.0)
         (second,) = supervisor.children
         assert second.pid != first.pid
-        with urllib.request.urlopen(url, timeout=10) as answered:
+        with urllib.request.urlopen(url, timeout=180) as answered:
             assert answered.status == 200
     assert second.exit_code() == -signal.SIGTERM
     assert said[0].startswith("  `web` ended with SIGKILL")
@@ -221,15 +218,13 @@ def test_a_killed_child_is_started_again_on_its_port_and_stopped_in_the_end(tmp_
 
 
 def test_what_a_child_left_behind_is_gone_before_it_is_started_again(tmp_path: Path) -> None:
-    code = "import os, time; os.fork(); open(f'{os.getpid()}', 'w'); time.sleep(60)"
+    code = "import os, time; os.fork(); open(f'{os.getpid()}', 'w'); time.sleep(600)"
     argv = [sys.executable, "-I", "-c", code]
     with Supervisor() as supervisor:
         program = Program("web", argv, ENV, tmp_path / "log", cwd=tmp_path, grace_seconds=0.2)
         first = supervisor.spawn(program)
-        deadline = time.monotonic() + 60
-        while len(found := [int(path.name) for path in tmp_path.glob("[0-9]*")]) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: len(list(tmp_path.glob("[0-9]*"))) == 2, "both processes")
+        found = [int(path.name) for path in tmp_path.glob("[0-9]*")]
         os.kill(first.pid, signal.SIGKILL)
         second = supervisor.spawn(program, instead_of=first)
         assert not any(processes.read(pid) for pid in found)
@@ -241,10 +236,10 @@ def test_a_signal_ends_the_wait_for_a_part_that_does_not_answer(tmp_path: Path) 
         sys.executable,
         "-I",
         "-c",
-        "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)",
+        "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(600)",
     ]
     with Supervisor() as supervisor:
         assert supervisor.until_signalled(timeout_seconds=0) is None
         silent = Service(supervisor, Program("web", argv, ENV, tmp_path / "log"), f"http://127.0.0.1:{free_port()}")
         supervisor.interruptibly(silent.start)
-        assert supervisor.until_signalled(timeout_seconds=60) == signal.SIGTERM
+        assert supervisor.until_signalled(timeout_seconds=180) == signal.SIGTERM

@@ -8,7 +8,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ema_assets.model.errors import ConfigurationError
 from ema_assets.runtime import processes
 from ema_assets.runtime.guard import STOP_SIGNALS
 from ema_assets.runtime.supervisor import Child, ChildExit, Program, Supervisor
+from ema_assets_tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc to see who is left")
 
@@ -28,8 +29,8 @@ ROOT = Path(processes.__file__).parents[2]
 RUN = f"EMA_TEST_RUN={os.getpid()}-{time.time_ns()}"
 ENV = {"PATH": os.environ.get("PATH", os.defpath), **dict([RUN.split("=")])}
 
-SLEEPS = "import time; time.sleep(60)"
-IGNORES_SIGTERM = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+SLEEPS = "import time; time.sleep(600)"
+IGNORES_SIGTERM = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
 # Two forks and a session of its own: its parent is gone, its group and session are unknown to the supervisor.
 DAEMON_THAT_IGNORES_SIGTERM = """
 import os, signal, time
@@ -38,7 +39,7 @@ if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         print("ready", flush=True)
-        time.sleep(60)
+        time.sleep(600)
     os._exit(0)
 os.wait()
 """
@@ -56,11 +57,40 @@ def marked(supervisor_id: str) -> set[int]:
     return processes.marked(supervisor_id)
 
 
-def wait_for(is_true: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
+def wait_for(is_true: Callable[[], object]) -> None:
+    wait_until(is_true, "what this test waits for", poll_seconds=0.02)
+
+
+class StopWatch:
+    """The clock by which families are stopped, as fast as the machine allows, and every signal with its second on it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.sent: list[tuple[float, int]] = []
+        self.meanwhile: Callable[[], object] = lambda: None
+        self._sleep, self._send = time.sleep, processes.send
+        monkeypatch.setattr(processes, "time", self)
+        monkeypatch.setattr(processes, "send", self.send)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self._sleep(0.01)
+        self.meanwhile()
+
+    def send(self, targets: Iterable[int], number: int) -> None:
+        self.sent.append((self.now, number))
+        self._send(targets, number)
+
+    def first(self, number: int) -> float:
+        return next(second for second, sent in self.sent if sent == number)
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> StopWatch:
+    return StopWatch(monkeypatch)
 
 
 def says_ready(log: Path, times: int = 1) -> Callable[[], bool]:
@@ -110,7 +140,7 @@ def test_children_are_stopped_in_reverse_order(tmp_path: Path) -> None:
         sys.exit()
     signal.signal(15, stop)
     print("ready", flush=True)
-    time.sleep(60)
+    time.sleep(600)
     """
     with Supervisor() as group:
         for name in "abc":
@@ -131,12 +161,12 @@ def test_output_is_appended_and_nothing_is_read_from_the_terminal(tmp_path: Path
         assert child.log_tail() == "''"
 
 
-def test_a_child_that_ignores_sigterm_is_killed_after_its_grace(tmp_path: Path) -> None:
+def test_a_child_that_ignores_sigterm_is_killed_after_its_grace(tmp_path: Path, watch: StopWatch) -> None:
     with Supervisor() as group:
-        child = spawn(group, "web", python(IGNORES_SIGTERM), ENV, tmp_path / "log", grace_seconds=0.5)
+        child = spawn(group, "web", python(IGNORES_SIGTERM), ENV, tmp_path / "log", grace_seconds=2)
         wait_for(says_ready(tmp_path / "log"))
-        begun = time.monotonic()
-    assert 0.4 < time.monotonic() - begun < 3
+    assert watch.first(signal.SIGTERM) == 0
+    assert watch.first(signal.SIGKILL) == pytest.approx(2, abs=processes.POLL_SECONDS)
     assert child.exit_code() == -signal.SIGKILL
 
 
@@ -207,7 +237,7 @@ def test_a_descendant_without_the_mark_is_found_by_its_session(tmp_path: Path) -
 
 
 def test_a_pid_that_now_belongs_to_somebody_else_is_not_signalled(tmp_path: Path) -> None:
-    with subprocess.Popen(["sleep", "60"], start_new_session=True) as stranger:
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as stranger:
         family = processes.Family(
             pid=stranger.pid,
             identity=processes.identity(stranger.pid) - 1,
@@ -222,7 +252,7 @@ def test_a_pid_that_now_belongs_to_somebody_else_is_not_signalled(tmp_path: Path
 
 
 def test_what_this_process_started_otherwise_is_left_alone(tmp_path: Path) -> None:
-    with subprocess.Popen(["sleep", "60"]) as other:
+    with subprocess.Popen(["sleep", "600"]) as other:
         with Supervisor() as group:
             group.on_orphan(other.pid)
             spawn(group, "web", python(SLEEPS), ENV, tmp_path / "log")
@@ -256,7 +286,7 @@ def test_a_signal_ends_the_wait_and_is_named(tmp_path: Path, number: signal.Sign
         child = spawn(group, "web", python(SLEEPS), ENV, tmp_path / "log")
         assert group.until_signalled(timeout_seconds=0) is None
         threading.Timer(0.1, os.kill, [os.getpid(), number]).start()
-        assert group.until_signalled(timeout_seconds=10) == number
+        assert group.until_signalled(timeout_seconds=180) == number
         assert child.exit_code() is None
     assert signal.getsignal(number) == before
 
@@ -268,7 +298,7 @@ def test_a_signal_before_the_wait_ends_the_block_and_the_children(tmp_path: Path
         with group:
             spawn(group, "web", python(SLEEPS), ENV, tmp_path / "log")
             os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(10)
+            time.sleep(180)
 
     with pytest.raises(SystemExit) as raised:
         start_and_wait()
@@ -277,13 +307,17 @@ def test_a_signal_before_the_wait_ends_the_block_and_the_children(tmp_path: Path
     assert child.exit_code() == -signal.SIGTERM
 
 
-def test_a_second_signal_ends_the_patience(tmp_path: Path) -> None:
+def test_a_second_signal_ends_the_patience(tmp_path: Path, watch: StopWatch) -> None:
+    def interrupt() -> None:
+        if watch.now > 0.5:
+            watch.meanwhile = lambda: None
+            os.kill(os.getpid(), signal.SIGINT)
+
     with Supervisor() as group:
         child = spawn(group, "web", python(IGNORES_SIGTERM), ENV, tmp_path / "log", grace_seconds=60)
         wait_for(says_ready(tmp_path / "log"))
-        threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
-        begun = time.monotonic()
-    assert time.monotonic() - begun < 5
+        watch.meanwhile = interrupt
+    assert 0.5 < watch.first(signal.SIGKILL) < 1
     assert child.exit_code() == -signal.SIGKILL
 
 
@@ -339,7 +373,7 @@ try:
         wait_for("stubborn", "ready")
         wait_for("daemon", "ready")
         if sys.argv[6] == "fork" and os.fork() == 0:
-            time.sleep(60)
+            time.sleep(600)
         print(group.id, group._guard._process.pid, database.pid, flush=True)
         if sys.argv[6] == "exception":
             sys.stdin.read()
@@ -407,7 +441,7 @@ def test_nothing_outlives_the_supervisor(tmp_path: Path, how: str) -> None:
 
 def test_the_guard_reads_what_a_supervisor_said_just_before_it_died(tmp_path: Path) -> None:
     read, write = os.pipe()
-    with subprocess.Popen(["sleep", "60"], start_new_session=True) as child:
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as child:
         family = processes.Family(child.pid, processes.identity(child.pid), "no mark", signal.SIGTERM, False, 1.0)
         os.write(write, json.dumps({"Family": asdict(family)}).encode() + b"\n")
         # The write end stays open, as in a fork; 0 is nobody's parent here, as if the supervisor were gone.
@@ -415,9 +449,9 @@ def test_the_guard_reads_what_a_supervisor_said_just_before_it_died(tmp_path: Pa
             [sys.executable, "-S", "-P", "-m", "ema_assets.runtime.guard", "no-id", "0"],
             stdin=read,
             env={"PYTHONPATH": os.pathsep.join((str(ROOT), str(Path(psutil.__file__).parents[1])))},
-            timeout=10,
+            timeout=180,
             check=True,
         )
-        assert child.wait(timeout=5) == -signal.SIGTERM
+        assert child.wait(timeout=180) == -signal.SIGTERM
     os.close(read)
     os.close(write)

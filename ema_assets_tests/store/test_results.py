@@ -375,7 +375,7 @@ def test_a_reader_in_a_transaction_neither_holds_up_adding_up_nor_sees_it(filled
         reader.set_session(isolation_level="REPEATABLE READ")
         cursor.execute("SELECT count(*) FROM results.performance WHERE trades < 0")
         with filled.transaction() as transaction:
-            transaction.execute("SET LOCAL lock_timeout = '2s'")
+            transaction.execute("SET LOCAL lock_timeout = '60s'")
             transaction.execute(
                 "UPDATE market.strategy_9_30_ema SET net_return_pct = 7 WHERE symbol = 'AAPL' AND timeframe = '5m'"
             )
