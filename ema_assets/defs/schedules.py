@@ -38,7 +38,7 @@ def _schedule(timeframe: Timeframe, graph: Graph) -> ScheduleDefinition:
         now = max(clock.at(context.scheduled_execution_time), market.now())
         with store.open() as database, database.transaction() as transaction:
             stale = stale_on_close(transaction, timeframe, now, market.publication_delays())
-            runs = runs_for(context.instance, stale)
+            runs = runs_for(context.instance, transaction, stale, market.machine_now())
             if runs:
                 context.log.info("\n".join(sentences(stale, runs)))
                 return [run_request(run, context.scheduled_execution_time) for run in runs]

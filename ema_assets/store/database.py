@@ -103,12 +103,6 @@ class Database:
                 ) from error
             raise
 
-    def try_connection(self) -> None:
-        """Use the connection once, so that one that was lost meanwhile is noticed and opened anew by what follows."""
-        with suppress(StoreUnavailable), self.transaction() as transaction:
-            transaction.execute("SELECT 1 AS one")
-        self.statements = 0
-
     def close(self) -> None:
         """Close the connection; the next transaction opens a new one."""
         connection, self._connection = self._connection, None
