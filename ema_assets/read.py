@@ -188,7 +188,7 @@ def _database(url: str | None) -> Iterator[Database]:
 def _view(
     view: str, timeframe: str | None, symbols: Sequence[str] | None, strategy: str | None, url: str | None
 ) -> pl.DataFrame:
-    frame = parse_timeframe(timeframe).value if timeframe is not None else None
+    frame = parse_timeframe(timeframe).key if timeframe is not None else None
     chosen = _symbols(symbols)
     with _database(url) as database, database.transaction() as transaction:
         return results.select(transaction, view, frame, chosen, strategy)

@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
+from ema_assets.model import timeframes
 from ema_assets.providers.registry import PROVIDERS
 from ema_assets.store.migrations import all_migrations
 
@@ -55,6 +56,49 @@ def test_imports_go_one_way_and_only_defs_know_dagster() -> None:
 def test_every_module_says_what_belongs_there() -> None:
     for path in (REPOSITORY / "ema_assets").rglob("*.py"):
         assert ast.get_docstring(ast.parse(path.read_text())), path.relative_to(REPOSITORY)
+
+
+# A statement begins so, in capitals, with something behind it.
+_STATEMENT = re.compile(
+    r"\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH|CREATE|ALTER|DROP|TRUNCATE|COMMENT ON|GRANT|ANALYZE|REFRESH|SET|"
+    r"LOCK|COPY|VACUUM|DO|CALL|SHOW)\s+[\w.\"*(%$]"
+)
+# What else speaks to PostgreSQL, and why that is not the store's.
+_SPEAKS_SQL = {
+    "ema_assets/runtime/postgres/postmaster.py": "makes the database that the store is in",
+    "ema_assets/defs/storage.py": "keeps the connections of Dagster's own tables",
+}
+
+
+def _speaks_sql(source: str) -> bool:
+    """True when a module has a text that begins as a statement does, or hands any text to a cursor or transaction."""
+    tree = ast.parse(source)
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str(text)) if id(node) not in docstrings and _STATEMENT.match(text):
+                return True
+            case ast.Call(func=ast.Attribute(attr="query" | "execute"), args=[ast.Constant() | ast.JoinedStr(), *_]):
+                return True
+    return False
+
+
+def test_sql_stands_in_the_store_only() -> None:
+    speaking = {
+        path.relative_to(REPOSITORY).as_posix()
+        for path in (REPOSITORY / "ema_assets").rglob("*.py")
+        if _speaks_sql(path.read_text())
+    }
+    assert {name for name in speaking if not name.startswith("ema_assets/store/")} == set(_SPEAKS_SQL)
+    # It sees the store's own statements, so that it would see others.
+    assert {"ema_assets/store/quality.py", "ema_assets/store/ledger/work.py"} <= speaking
+
+
+def test_no_statement_lists_timeframes() -> None:
+    keys = "|".join(timeframes.KEYS)
+    for path in (REPOSITORY / "ema_assets/store").rglob("*"):
+        if path.suffix in (".sql", ".py"):
+            assert not re.search(rf"'({keys})'|_({keys})\b", path.read_text()), path.relative_to(REPOSITORY)
 
 
 def test_every_end_to_end_test_can_be_left_out_by_its_marker() -> None:

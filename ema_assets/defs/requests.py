@@ -52,7 +52,7 @@ def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
             PRIORITY_TAG: str(priority),
             LANE_TAG: LIVE_LANE if is_live else SLOW_LANE,
             **({HISTORY_TAG: "true"} if planned.is_history else {}),
-            "ema_assets/timeframe": rectangle.timeframe.value,
+            "ema_assets/timeframe": rectangle.timeframe.key,
             "ema_assets/series": str(planned.series),
             # What a run leaves undone is stale still, and the sweep takes it up; a retry would only do it twice.
             "dagster/max_retries": "0",

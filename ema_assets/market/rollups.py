@@ -57,7 +57,7 @@ def roll_up(
     is_complete = (pl.col("bucket_end") <= pl.col("complete_through")).fill_null(False)
     closed = buckets.filter(is_complete).select(
         "symbol",
-        pl.lit(timeframe.value).alias("timeframe"),
+        pl.lit(timeframe.key).alias("timeframe"),
         pl.col("bucket").alias("ts"),
         *list(BAR_SCHEMA)[3:],
         # The last bucket of a session is shorter, and so may its last 5m bar be.

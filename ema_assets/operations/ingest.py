@@ -198,7 +198,7 @@ def _asked(known: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
 
 
 def _summaries(symbols: list[str], timeframe: Timeframe, bars: pl.DataFrame, stored: Stored) -> list[IngestedSeries]:
-    found = {symbol: IngestedSeries(symbol, timeframe.value) for symbol in symbols}
+    found = {symbol: IngestedSeries(symbol, timeframe.key) for symbol in symbols}
     for frame, name in ((bars, "read"), (stored.accepted, "equal"), (stored.flags, "flagged")):
         for symbol, count in frame.group_by("symbol").agg(pl.len()).iter_rows():
             setattr(found[symbol], name, count)

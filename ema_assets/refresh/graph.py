@@ -155,7 +155,7 @@ class Graph:
     def inputs(self) -> pl.DataFrame:
         """asset, timeframe, reads, reads_timeframe, is_main, for the ledger."""
         rows = [
-            (asset, timeframe.value, source, source_timeframe.value, is_main)
+            (asset, timeframe.key, source, source_timeframe.key, is_main)
             for node in self.nodes.values()
             for asset, timeframe, source, source_timeframe, is_main in node.inputs()
         ]

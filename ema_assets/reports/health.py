@@ -25,5 +25,5 @@ def late_series(transaction: Transaction, closed: pl.DataFrame) -> pl.DataFrame:
     """
     two_bars = [2 * by_key(text).duration for text in closed["timeframe"]]
     limits = closed.with_columns(late_before=pl.col("ts_end") - pl.Series(two_bars, dtype=pl.Duration("us")))
-    limits = limits.filter(pl.col("timeframe").is_in([timeframe.value for timeframe in FETCHED]))
+    limits = limits.filter(pl.col("timeframe").is_in([timeframe.key for timeframe in FETCHED]))
     return ledger.late(transaction, limits)

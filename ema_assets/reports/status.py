@@ -38,16 +38,16 @@ def by_asset(transaction: Transaction, now: datetime, delays: PublicationDelays 
     return [
         AssetStatus(
             asset=asset,
-            timeframe=timeframe.value,
+            timeframe=timeframe.key,
             series=row["series"],
-            stale=stale_count.get((asset, timeframe.value), 0),
+            stale=stale_count.get((asset, timeframe.key), 0),
             missing=row["never_computed"],
             failing=row["failing"],
             newest_ts=row["newest_ts"],
         )
         for asset in ledger.assets(transaction)
         for timeframe in ORDER
-        if (row := summary.get((asset, timeframe.value))) is not None
+        if (row := summary.get((asset, timeframe.key))) is not None
     ]
 
 
@@ -94,7 +94,7 @@ def latency(transaction: Transaction, now: datetime) -> list[dict[str, object]]:
     Each has timeframe, closes, series, p50_seconds, p99_seconds.
     """
     found = {row["timeframe"]: row for row in latencies.summary(transaction, now - timedelta(days=7)).to_dicts()}
-    return [found[timeframe.value] for timeframe in ORDER if timeframe.value in found]
+    return [found[timeframe.key] for timeframe in ORDER if timeframe.key in found]
 
 
 def not_answering(transaction: Transaction) -> list[str]:

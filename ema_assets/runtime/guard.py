@@ -79,7 +79,9 @@ class Guard:
             self._process.wait()
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        search = os.pathsep.join((str(Path(__file__).resolve().parents[2]), str(Path(psutil.__file__).resolve().parents[1])))
+        search = os.pathsep.join(
+            (str(Path(__file__).resolve().parents[2]), str(Path(psutil.__file__).resolve().parents[1]))
+        )
         # -S: no site-packages, -P: no current folder; the guard needs neither and starts in half the time and memory.
         return subprocess.Popen(  # noqa: S603 - this very module
             [sys.executable, "-S", "-P", "-m", "ema_assets.runtime.guard", self._supervisor_id, str(os.getpid())],

@@ -63,7 +63,7 @@ class News:
             self.once(f"the provider has no bars of {', '.join(without_bars)}; are the symbols right?")
 
     def _progress(self, progress: dict[Timeframe, tuple[int, int]]) -> None:
-        counts = "  ".join(f"{timeframe.value} {done}/{total}" for timeframe, (done, total) in progress.items())
+        counts = "  ".join(f"{timeframe.key} {done}/{total}" for timeframe, (done, total) in progress.items())
         self.once(f"series up to date: {counts}")
         if progress and all(done == total for done, total in progress.values()):
             self.is_complete = True

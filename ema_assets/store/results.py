@@ -187,9 +187,7 @@ def _trades(strategies: Mapping[str, tuple[str, ...]]) -> str:
 
 def _screener(configured: Configured) -> str:
     on = configured.signals
-    frames = ", ".join(
-        f"max(trend) FILTER (WHERE timeframe = '{frame.value}') AS trend_{frame.value}" for frame in ORDER
-    )
+    frames = ", ".join(f"max(trend) FILTER (WHERE timeframe = '{frame.key}') AS trend_{frame.key}" for frame in ORDER)
     open_trade = (
         f"""LEFT JOIN LATERAL (
             SELECT side, entry_ts, entry_price, return_pct, stop_now FROM market.{STRATEGY} o
@@ -205,7 +203,7 @@ def _screener(configured: Configured) -> str:
         rsi=_latest("rsi", "rsi", on),
         atr=_latest("atr", "atr_pct", on),
         open_trade=open_trade,
-        trends=", ".join(f"p.trend_{frame.value}" for frame in ORDER),
+        trends=", ".join(f"p.trend_{frame.key}" for frame in ORDER),
     )
 
 

@@ -1,6 +1,6 @@
 """A Dagster instance on a real Postgres and a sandbox on a real socket, at a fixed moment of a trading day."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -123,12 +123,12 @@ class World:
         self.settle()
         with self.database.transaction() as transaction:
             transaction.execute("UPDATE market.series_state SET recorded_at = NULL")
-        first, last = f"{self.symbols[0]}|{ORDER[0].value}", f"{self.symbols[-1]}|{ORDER[-1].value}"
+        first, last = f"{self.symbols[0]}|{ORDER[0].key}", f"{self.symbols[-1]}|{ORDER[-1].key}"
         self.run({RANGE_START_TAG: first, RANGE_END_TAG: last, DEFER_TAG: "true"}, loaded=loaded)
 
     def sweep_until_fresh(self) -> list[ExecuteInProcessResult]:
         """Sweep until nothing is stale."""
-        done = []
+        done: list[ExecuteInProcessResult] = []
         for _ in range(5):
             found = self.sweep()
             if not found:
@@ -137,7 +137,7 @@ class World:
         raise AssertionError("something is stale for ever")
 
     def run(
-        self, tags: dict[str, str], *, raise_on_error: bool = True, loaded: Definitions | None = None
+        self, tags: Mapping[str, str], *, raise_on_error: bool = True, loaded: Definitions | None = None
     ) -> ExecuteInProcessResult:
         """A run of the refresh job of this code location, or of another one that is `loaded`."""
         job = (loaded or defs).resolve_job_def("refresh")

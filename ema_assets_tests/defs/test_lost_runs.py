@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from dagster import DagsterRun, DagsterRunStatus, SkipReason, build_sensor_context
@@ -22,15 +22,15 @@ from dagster_graphql.test.utils import execute_dagster_graphql
 from ema_assets.defs.jobs import MAINTENANCE_JOB
 from ema_assets.defs.lost_runs import fail_lost_runs, session_name
 from ema_assets.defs.requests import RANGE_END_TAG, RANGE_START_TAG, in_flight, run_request
-from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.runs import PlannedRun, Rectangle
 from ema_assets.store import worker_sessions
 from ema_assets.store.database import Database
 from ema_assets_tests.defs.conftest import World, defs, sweep
 from ema_assets_tests.defs.test_maintenance import age
 from ema_assets_tests.defs.test_refresh_runs import fault
+from ema_assets_tests.timeframes import M5
 
-AAPL = Rectangle(Timeframe.M5, "AAPL", "AAPL")
+AAPL = Rectangle(M5, "AAPL", "AAPL")
 
 
 T = TypeVar("T")
@@ -99,9 +99,10 @@ def test_a_lost_run_covers_nothing_and_the_sweep_takes_up_its_series(world: Worl
     run = left_behind(world, DagsterRunStatus.STARTED, {**gone(tmp_path), RANGE_END_TAG: "BTC-USD|5m"})
     said = sweep._raw_fn(build_sensor_context(instance=world.instance), **world.resources)
     assert isinstance(said, SkipReason)
-    assert "covered by queued or running runs" in said.skip_message
+    assert "covered by queued or running runs" in (said.skip_message or "")
     age(world, [run.run_id], timedelta(minutes=1))
-    (request,) = sweep._raw_fn(build_sensor_context(instance=world.instance), **world.resources)
+    requests: Any = sweep._raw_fn(build_sensor_context(instance=world.instance), **world.resources)
+    (request,) = requests
     assert request.tags[RANGE_START_TAG] == "AAPL|5m"
     assert request.tags[RANGE_END_TAG] == "BTC-USD|5m"
     assert status(world, run) is DagsterRunStatus.FAILURE
@@ -187,6 +188,7 @@ def test_a_real_run_covers_as_long_as_its_process_lives_and_no_longer(world: Wor
     with code_server(world) as workspace:
         run_id = launched(world, workspace, run_request(PlannedRun(AAPL, 1, is_history=False), world.now).tags)
         worker = wait_until(lambda: process_of(world, run_id))
+        assert worker is not None
         try:
             # Its code server knows it, before it has a session.
             assert look(world) == []

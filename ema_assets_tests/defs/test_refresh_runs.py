@@ -25,7 +25,7 @@ from ema_assets.config import watchlist
 from ema_assets.defs.requests import run_request
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS
 from ema_assets.model.errors import StoreUnavailable
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import ORDER
 from ema_assets.refresh.runs import PlannedRun, Rectangle
 from ema_assets.sandbox.server import running_sandbox
 from ema_assets.store import ledger
@@ -33,6 +33,7 @@ from ema_assets.store.database import Database
 from ema_assets_tests.core import CORE_TEXT
 from ema_assets_tests.defs.conftest import World, defs
 from ema_assets_tests.defs.staleness import stale
+from ema_assets_tests.timeframes import H1, M5
 
 
 def fault(world: World, **fields: object) -> None:
@@ -67,7 +68,7 @@ def test_from_nothing_every_partition_is_recorded_in_one_run_a_timeframe(world: 
     assert len(runs) == len(ORDER)
     recorded = sorted(pair for run in runs for pair in world.materialized(run.run_id))
     assert recorded == sorted(
-        (asset, f"{symbol}|{frame.value}") for asset in CHAIN for symbol in world.symbols for frame in ORDER
+        (asset, f"{symbol}|{frame.key}") for asset in CHAIN for symbol in world.symbols for frame in ORDER
     )
 
 
@@ -119,7 +120,7 @@ def test_of_a_thousand_symbols_the_37_stale_ones_are_recorded_and_no_other_in_on
 
 def test_a_run_that_finds_nothing_stale_records_nothing(world: World) -> None:
     world.settle()
-    rectangle = Rectangle(Timeframe.M5, "AAPL", "BTC-USD")
+    rectangle = Rectangle(M5, "AAPL", "BTC-USD")
     run = world.run(dict(run_request(PlannedRun(rectangle, 5, is_history=False), world.now).tags))
     assert run.success
     assert world.materialized(run.run_id) == []
@@ -177,7 +178,7 @@ def test_the_data_version_grows_only_with_real_changes(world: World) -> None:
         found = world.instance.fetch_materializations(
             AssetRecordsFilter(asset_key=AssetKey("ohlc"), asset_partitions=[partition]), limit=1
         )
-        return found.records[0].asset_materialization.tags["dagster/data_version"]
+        return dict(found.records[0].asset_materialization.tags or {})["dagster/data_version"]
 
     world.sweep()
     first = version("AAPL|5m"), version("BTC-USD|5m")
@@ -227,7 +228,7 @@ def test_checks_name_the_materialization_they_speak_of_without_listing_all_parti
     )
     (run,) = world.sweep()
     found = checked(run)
-    assert len(found) == len(list(defs.asset_checks[0].check_keys))
+    assert len(found) == len(list(defs.resolve_asset_graph().asset_check_keys))
     assert all(data.target_materialization_data.run_id == run.run_id for data in found)
     assert listed == []
 
@@ -239,7 +240,7 @@ def test_without_the_private_way_checks_go_through_dagsters_own(world: World, mo
         "dagster._core.definitions.asset_checks.asset_check_evaluation.AssetCheckEvaluationTargetMaterializationData"
     )
     (run,) = world.sweep()
-    assert len(checked(run)) == len(list(defs.asset_checks[0].check_keys))
+    assert len(checked(run)) == len(list(defs.resolve_asset_graph().asset_check_keys))
 
 
 def test_what_is_odd_about_the_bars_shows_in_the_checks(world: World) -> None:
@@ -278,7 +279,7 @@ def test_a_series_that_waits_to_be_computed_shows_in_the_check_of_its_asset(worl
             """,
             world.now - timedelta(minutes=16),
         )
-    planned = PlannedRun(Rectangle(Timeframe.M5, "AAPL", "BTC-USD"), 5, is_history=False)
+    planned = PlannedRun(Rectangle(M5, "AAPL", "BTC-USD"), 5, is_history=False)
     (late,) = [each for each in checked(world.run(dict(run_request(planned, world.now).tags))) if not each.passed]
     assert (late.asset_key, late.check_name) == (AssetKey("ema_trend"), "no_series_fails")
     assert late.severity is AssetCheckSeverity.WARN
@@ -396,8 +397,8 @@ def test_a_persons_run_over_several_timeframes_records_what_succeeded_on_each(wo
         raise_on_error=False,
     )
     assert not run.success
-    rolled_up = [frame.value for frame in ORDER if not frame.is_fetched]
-    done = {f"XOM|{frame.value}" for frame in ORDER} | {f"BTC-USD|{frame}" for frame in rolled_up}
+    rolled_up = [frame.key for frame in ORDER if not frame.is_fetched]
+    done = {f"XOM|{frame.key}" for frame in ORDER} | {f"BTC-USD|{frame}" for frame in rolled_up}
     assert world.materialized(run.run_id) == sorted(("ohlc", key) for key in done)
 
 
@@ -407,7 +408,7 @@ def test_a_persons_run_fails_with_the_name_of_a_series_that_another_run_holds(
     world.settle()
     monkeypatch.setattr("ema_assets.refresh.waiting.LONGEST_LOCK_SECONDS", 0.1)
     with Database(world.database.url) as other, other.transaction() as transaction:
-        assert ledger.lock(transaction, EMA_SIGNALS, Timeframe.H1, ["MSFT"]).height == 1
+        assert ledger.lock(transaction, EMA_SIGNALS, H1, ["MSFT"]).height == 1
         run = world.run(
             {"dagster/asset_partition_range_start": "AAPL|1h", "dagster/asset_partition_range_end": "JPM|1h"},
             raise_on_error=False,
@@ -427,7 +428,7 @@ def test_a_step_that_loses_the_database_is_tried_again(
     world.now += timedelta(minutes=5)
     monkeypatch.setattr("ema_assets.defs.assets.step._RETRY_SECONDS", 0.0)
     connect = Database._open
-    refused = []
+    refused: list[Database] = []
 
     def refuse_twice(database: Database) -> object:
         if len(refused) < 2:
@@ -437,7 +438,7 @@ def test_a_step_that_loses_the_database_is_tried_again(
 
     wanted = {"dagster/asset_partition_range_start": "AAPL|5m", "dagster/asset_partition_range_end": "BTC-USD|5m"}
     if tags == "the sweep's":
-        planned = PlannedRun(Rectangle(Timeframe.M5, "AAPL", "BTC-USD"), 5, is_history=False)
+        planned = PlannedRun(Rectangle(M5, "AAPL", "BTC-USD"), 5, is_history=False)
         wanted = dict(run_request(planned, world.now).tags)
     monkeypatch.setattr(Database, "_open", refuse_twice)
     run = world.run(wanted)
@@ -463,7 +464,7 @@ def test_only_what_can_heal_and_no_sweep_takes_up_is_launched_again(
     monkeypatch.setattr("ema_assets.defs.assets.step._RETRY_SECONDS", 0.0)
     tags = {"dagster/asset_partition_range_start": "AAPL|5m", "dagster/asset_partition_range_end": "AAPL|5m"}
     if not by_a_person:
-        planned = PlannedRun(Rectangle(Timeframe.M5, "AAPL", "AAPL"), 1, is_history=False)
+        planned = PlannedRun(Rectangle(M5, "AAPL", "AAPL"), 1, is_history=False)
         tags = dict(run_request(planned, world.now).tags)
 
     def broken(_database: Database) -> object:

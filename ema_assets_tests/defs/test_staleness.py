@@ -52,7 +52,9 @@ def tags(world: World, asset: str, partition: str) -> dict[str, str]:
     found = world.instance.fetch_materializations(
         AssetRecordsFilter(asset_key=AssetKey(asset), asset_partitions=[partition]), limit=1
     )
-    return dict(found.records[0].asset_materialization.tags)
+    materialization = found.records[0].asset_materialization
+    assert materialization is not None
+    return dict(materialization.tags or {})
 
 
 def test_after_refreshes_every_partition_is_fresh(world: World) -> None:
@@ -117,7 +119,7 @@ def test_changed_code_is_stale_because_of_code_and_what_reads_it_when_its_data_h
     world.settle_and_tell()
     rewrite(monkeypatch, EMA_SIGNALS)
     monkeypatch.setattr(conftest, "defs", assembled(build(watchlist.parse(WATCHLIST))))
-    partitions = [f"{symbol}|{timeframe.value}" for symbol in world.symbols for timeframe in ORDER]
+    partitions = [f"{symbol}|{timeframe.key}" for symbol in world.symbols for timeframe in ORDER]
     changed = {(EMA_SIGNALS, partition): f"CODE {EMA_SIGNALS}" for partition in partitions}
     assert stale(world.instance, CHAIN) == changed
     # Adopting the new version does not make the old rows new ones, not even when Dagster is told of them once more.

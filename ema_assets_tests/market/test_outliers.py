@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import polars as pl
 import pytest
@@ -29,7 +30,7 @@ def at(place: int) -> datetime:
     return START + place * STEP
 
 
-def bars(closes: Sequence[float], symbol: str = "AAPL", first: int = 0, **values: float) -> pl.DataFrame:
+def bars(closes: Sequence[float], symbol: str = "AAPL", first: int = 0, **values: Any) -> pl.DataFrame:
     """Bars that open where they close; `values` are factors of the close, for all of them."""
     factors = {"open": 1.0, "high": 1.001, "low": 0.999, "close": 1.0, **values}
     return pl.DataFrame(
@@ -126,7 +127,7 @@ def test_stored_bars_say_which_unit_is_right(
     "values",
     [{"high": 100.0}, {"low": 0.01}, {"open": 100.0, "high": 100.0}, {"open": 0.01, "low": 0.01}, {"low": 1 / 120}],
 )
-def test_a_bar_with_one_price_in_another_unit_is_rejected_and_its_neighbours_are_not(values: dict[str, float]) -> None:
+def test_a_bar_with_one_price_in_another_unit_is_rejected_and_its_neighbours_are_not(values: dict[str, Any]) -> None:
     frame = pl.concat([bars([100, 101]), bars([102], first=2, **values), bars([103, 104], first=3)])
     found = screened(frame)
     assert (places(found.rejected), found.rejected["reason"].to_list()) == ([2], [UNIT_ERROR])
@@ -293,7 +294,7 @@ def test_the_first_jump_of_a_history_is_measured_by_what_follows() -> None:
 
 
 @pytest.mark.parametrize("values", [{"high": 1.5}, {"low": 0.6}])
-def test_a_long_wick_is_flagged(values: dict[str, float]) -> None:
+def test_a_long_wick_is_flagged(values: dict[str, Any]) -> None:
     calm = bars(random_walk(30, 1, volatility=0.001))
     frame = pl.concat([calm, bars([calm["close"][-1]], first=30, **values), bars([calm["close"][-1]], first=31)])
     assert flagged(frame) == {30: WICK}

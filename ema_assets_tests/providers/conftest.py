@@ -31,6 +31,7 @@ from ema_assets.providers.vendors.alpaca import AlpacaClient
 from ema_assets.providers.vendors.binance import BinanceClient
 from ema_assets.providers.vendors.yahoo import YahooClient
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox, serving
+from ema_assets_tests.timeframes import M5
 from ema_assets_tests.waiting import LeapingLoop
 
 # A Wednesday in the middle of a New York session.
@@ -134,7 +135,7 @@ def fetch(
 
 
 def ask(
-    instruments: Sequence[Instrument], start: datetime, end: datetime = MIDDAY, timeframe: Timeframe = Timeframe.M5
+    instruments: Sequence[Instrument], start: datetime, end: datetime = MIDDAY, timeframe: Timeframe = M5
 ) -> list[BarRequest]:
     return [BarRequest(instrument, timeframe, start, end) for instrument in instruments]
 

@@ -35,6 +35,7 @@ from ema_assets_tests.providers.conftest import (
     collect,
     fetch,
 )
+from ema_assets_tests.timeframes import D1, M5
 
 ONE_BAR = MIDDAY - timedelta(minutes=13)
 ONE_DAY = MIDDAY - timedelta(days=1)
@@ -82,7 +83,7 @@ def test_a_symbol_is_completed_when_a_later_one_appears_and_not_before(sandbox: 
 
 def test_days_are_fetched_with_the_vendors_midnights(sandbox: RunningSandbox) -> None:
     start, end = datetime(2026, 3, 5, tzinfo=UTC), datetime(2026, 3, 11, tzinfo=UTC)
-    requests = ask([STOCKS[0], PAIRS[0]], start, end, Timeframe.D1)
+    requests = ask([STOCKS[0], PAIRS[0]], start, end, D1)
     got = fetch(sandbox.base_url, requests)
     by_symbol = {symbol[0]: [f"{ts:%d %H}" for ts in frame["ts"]] for symbol, frame in got.bars.group_by(["symbol"])}
     assert by_symbol == {
@@ -100,7 +101,7 @@ def test_a_range_is_half_open_and_may_be_in_any_zone(sandbox: RunningSandbox, zo
 
 def test_each_request_gets_its_own_range_though_calls_are_shared(sandbox: RunningSandbox) -> None:
     requests = [
-        BarRequest(instrument, Timeframe.M5, MIDDAY - timedelta(minutes=20 + 10 * i), MIDDAY - timedelta(minutes=i))
+        BarRequest(instrument, M5, MIDDAY - timedelta(minutes=20 + 10 * i), MIDDAY - timedelta(minutes=i))
         for i, instrument in enumerate(STOCKS[:20])
     ]
     got = fetch(sandbox.base_url, requests)
@@ -116,8 +117,8 @@ def test_one_long_backfill_does_not_lengthen_the_others(sandbox: RunningSandbox)
 
 
 def test_two_ranges_of_one_symbol_and_one_asked_twice_all_end(sandbox: RunningSandbox) -> None:
-    early = BarRequest(STOCKS[0], Timeframe.M5, ONE_DAY, ONE_DAY + timedelta(minutes=15))
-    late = BarRequest(STOCKS[0], Timeframe.M5, ONE_BAR, MIDDAY)
+    early = BarRequest(STOCKS[0], M5, ONE_DAY, ONE_DAY + timedelta(minutes=15))
+    late = BarRequest(STOCKS[0], M5, ONE_BAR, MIDDAY)
     got = fetch(sandbox.base_url, [early, late, late])
     assert len(got.completed) == 3
     assert got.bars.height == 5
@@ -167,9 +168,7 @@ def test_a_refused_key_costs_one_call_an_endpoint_and_no_retry(keys: tuple[str |
 
         async def run() -> None:
             provider = alpaca(locked.base_url, *keys, limits=HttpLimits(max_concurrency=1))
-            got = await collect(
-                provider, ask([*STOCKS, *PAIRS], ONE_DAY) + ask(STOCKS, ONE_DAY, timeframe=Timeframe.D1)
-            )
+            got = await collect(provider, ask([*STOCKS, *PAIRS], ONE_DAY) + ask(STOCKS, ONE_DAY, timeframe=D1))
             assert len(got.errors) == 190
             assert all(isinstance(error, Unauthorized) for error in got.errors.values())
             assert got.calls == 2
@@ -288,7 +287,7 @@ def test_leaving_a_fetch_early_leaves_nothing_running(sandbox: RunningSandbox) -
 
 @pytest.mark.parametrize("timeframe", [t for t in ORDER if not t.is_fetched])
 def test_a_rolled_up_timeframe_is_the_callers_mistake(sandbox: RunningSandbox, timeframe: Timeframe) -> None:
-    with pytest.raises(ValueError, match=timeframe.value):
+    with pytest.raises(ValueError, match=timeframe.key):
         fetch(sandbox.base_url, ask(STOCKS[:1], ONE_BAR, timeframe=timeframe))
 
 

@@ -34,6 +34,7 @@ from ema_assets_tests.providers.conftest import (
     fetch,
     vendor,
 )
+from ema_assets_tests.timeframes import D1
 
 ONE_BAR = MIDDAY - timedelta(minutes=13)
 SIXTY_DAYS = MIDDAY - timedelta(days=60)
@@ -41,8 +42,8 @@ BTC = Instrument("BTC-USD", ALWAYS_OPEN)
 MINUTE_5 = 300_000
 
 
-def at(*clock: int) -> int:
-    return int(datetime(2026, 7, 15, *clock, tzinfo=UTC).timestamp()) * 1_000
+def at(hour: int, minute: int) -> int:
+    return int(datetime(2026, 7, 15, hour, minute, tzinfo=UTC).timestamp()) * 1_000
 
 
 def kline(opened: int, close: str = "1.5", **more: Any) -> list[Any]:
@@ -76,7 +77,7 @@ def test_a_long_range_comes_in_pages_of_a_thousand_each_bar_once(sandbox: Runnin
 
 
 def test_days_open_at_utc_midnight_and_today_is_not_among_them(sandbox: RunningSandbox) -> None:
-    requests = ask(PAIRS[:2], datetime(2026, 7, 1, tzinfo=UTC), MIDDAY + timedelta(days=1), Timeframe.D1)
+    requests = ask(PAIRS[:2], datetime(2026, 7, 1, tzinfo=UTC), MIDDAY + timedelta(days=1), D1)
     got = fetch(sandbox.base_url, requests, binance)
     assert [ts.day for ts in got.bars.filter(symbol=PAIRS[0].symbol)["ts"]] == list(range(1, 15))
     assert_exact(sandbox, requests, got.bars)
@@ -277,7 +278,7 @@ def test_a_400_that_is_not_about_the_symbol_is_a_refusal_in_the_vendors_words() 
 
 @pytest.mark.parametrize("timeframe", [t for t in ORDER if not t.is_fetched])
 def test_a_rolled_up_timeframe_is_the_callers_mistake(timeframe: Timeframe) -> None:
-    with pytest.raises(ValueError, match=timeframe.value):
+    with pytest.raises(ValueError, match=timeframe.key):
         fetch("http://127.0.0.1:9", ask([BTC], ONE_BAR, timeframe=timeframe), binance)
 
 

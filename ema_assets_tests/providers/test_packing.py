@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.fetching.base import BarRequest
 from ema_assets.providers.fetching.packing import Call, pack
 from ema_assets_tests.providers.conftest import MIDDAY, STOCKS, ask
+from ema_assets_tests.timeframes import M5
 
 HOUR = timedelta(hours=1)
 
@@ -59,7 +59,7 @@ def test_every_request_is_in_exactly_one_call_that_covers_it(asked: list[tuple[i
     requests = [
         BarRequest(
             Instrument(f"S{symbol}"),
-            Timeframe.M5,
+            M5,
             MIDDAY - timedelta(minutes=back + length),
             MIDDAY - timedelta(minutes=back),
         )
@@ -76,8 +76,7 @@ def test_every_request_is_in_exactly_one_call_that_covers_it(asked: list[tuple[i
 def work_of(starts: int) -> int:
     """How many calls of functions it takes to pack requests with so many different starts; generators count per step."""
     requests = [
-        BarRequest(Instrument(f"S{i}"), Timeframe.M5, MIDDAY - timedelta(minutes=10 + 17 * i), MIDDAY)
-        for i in range(starts)
+        BarRequest(Instrument(f"S{i}"), M5, MIDDAY - timedelta(minutes=10 + 17 * i), MIDDAY) for i in range(starts)
     ]
     counted = itertools.count()
     before = sys.getprofile()

@@ -59,7 +59,9 @@ def test_serve_answers_silently_and_ends_at_sigterm() -> None:
                     return found
                 return None
 
-            assert wait_until(about, "an answer")["seed"] == 3
+            told = wait_until(about, "an answer")
+        assert told is not None
+        assert told["seed"] == 3
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=180)
     finally:

@@ -14,10 +14,11 @@ from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import ORDER, ROLLED_UP, Timeframe
 from ema_assets.store import ledger
 from ema_assets.store.database import Database, Transaction
+from ema_assets_tests.timeframes import H1, M5, M30
 
 NOW = datetime(2026, 11, 25, 15, 30, tzinfo=UTC)
 AAPL, MSFT, COIN = Instrument("AAPL"), Instrument("MSFT"), Instrument("BTC-USD", "24/7")
-FIVE, HOUR = Timeframe.M5, Timeframe.H1
+FIVE, HOUR = M5, H1
 
 
 def minutes(number: float) -> timedelta:
@@ -57,7 +58,7 @@ def row(transaction: Transaction, asset: str, symbol: str, timeframe: Timeframe)
         "SELECT * FROM market.series_state WHERE asset = $1 AND symbol = $2 AND timeframe = $3",
         asset,
         symbol,
-        timeframe.value,
+        timeframe.key,
     ).row(0, named=True)
 
 
@@ -114,7 +115,7 @@ def test_every_symbol_has_a_row_an_asset_and_timeframe(ready: Database) -> None:
     with ready.transaction() as transaction:
         found = transaction.query("SELECT asset, symbol, timeframe FROM market.series_state")
     assert sorted(found.rows()) == sorted(
-        (asset, symbol, timeframe.value)
+        (asset, symbol, timeframe.key)
         for asset in CHAIN
         for symbol in ("AAPL", "MSFT", "BTC-USD")
         for timeframe in ORDER
@@ -288,7 +289,7 @@ def test_marking_dirty_only_ever_pulls_down(
         found = row(transaction, OHLC, "AAPL", HOUR)
         assert (found["dirty_from"], found["dirty_end"]) == tuple(NOW + minutes(number) for number in expected)
         assert row(transaction, OHLC, "MSFT", HOUR)["dirty_from"] is None
-        assert row(transaction, OHLC, "AAPL", Timeframe.M30)["dirty_from"] is None
+        assert row(transaction, OHLC, "AAPL", M30)["dirty_from"] is None
 
 
 def test_completing_a_changed_series_marks_what_reads_it(ready: Database) -> None:
@@ -401,7 +402,7 @@ def test_another_version_of_the_roll_up_leaves_fetched_bars_alone(ready: Databas
             each: ledger.to_record(transaction, OHLC, each, ["AAPL"])["code_version"].to_list() for each in ORDER
         }
         assert to_tell == {each: ["2"] if each.is_fetched else [] for each in ORDER}
-        assert {each[2] for each in stale(transaction, closed())} == {timeframe.value for timeframe in ROLLED_UP}
+        assert {each[2] for each in stale(transaction, closed())} == {timeframe.key for timeframe in ROLLED_UP}
         assert claimed(transaction, OHLC, HOUR) == ["AAPL"]
 
 

@@ -51,7 +51,7 @@ def test_the_table_of_bars_is_made_also_when_the_process_before_was_killed_in_be
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patches:
-        patches.setattr(migrations.tables, "ensure", die)
+        patches.setattr("ema_assets.store.migrations.tables.ensure", die)
         with pytest.raises(KeyboardInterrupt):
             migrate(new_url)
     assert ask(new_url, "SELECT to_regclass('market.ohlc')::text") == [(None,)]

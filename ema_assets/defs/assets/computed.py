@@ -49,7 +49,7 @@ def _deps(node: Node) -> list[AssetDep]:
         read_by: dict[str, list[str]] = {}
         for _, timeframe, reads, source_timeframe, _ in node.inputs():
             if reads == source:
-                read_by.setdefault(source_timeframe.value, []).append(timeframe.value)
+                read_by.setdefault(source_timeframe.key, []).append(timeframe.key)
         if all(timeframes == [own] for own, timeframes in read_by.items()):
             deps.append(AssetDep(AssetKey(source)))
             continue

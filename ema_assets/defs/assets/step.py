@@ -79,7 +79,7 @@ def _refresh_partitions(
         failed |= {str(Series(symbol, timeframe)): reason for symbol, reason in outcome.errors.items()}
         done += len(outcome.done)
         counts.update(outcome.metadata())
-        context.log.info(f"{node.name} {timeframe.value}: {_sentence(outcome)}")
+        context.log.info(f"{node.name} {timeframe.key}: {_sentence(outcome)}")
     context.add_output_metadata({**counts, "sql_statements": database.statements})
     if failed and (everything or not done):
         raise Failure(

@@ -6,7 +6,7 @@ from datetime import datetime
 import polars as pl
 
 from ema_assets.model.asset_names import OHLC
-from ema_assets.model.timeframes import FETCHED, Timeframe
+from ema_assets.model.timeframes import FETCHED, KEYS, Timeframe
 from ema_assets.store.database import Transaction
 
 
@@ -20,7 +20,7 @@ def instruments(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
         WHERE i.symbol = ANY ($3::text[]) ORDER BY i.symbol
         """,
         OHLC,
-        timeframe.value,
+        timeframe.key,
         list(symbols),
     )
 
@@ -33,9 +33,11 @@ def failing(transaction: Transaction, asset: str | None = None) -> pl.DataFrame:
         FROM market.series_state s
         JOIN market.asset a ON a.asset = s.asset AND a.is_on
         JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
-        WHERE s.failures > 0 AND ($1::text IS NULL OR s.asset = $1) ORDER BY 1, 2, 3
+        WHERE s.failures > 0 AND s.timeframe = ANY ($2::text[]) AND ($1::text IS NULL OR s.asset = $1)
+        ORDER BY 1, 2, 3
         """,
         asset,
+        list(KEYS),
     )
 
 
@@ -110,10 +112,12 @@ def waiting_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
         FROM market.series_state s
         JOIN market.asset a ON a.asset = s.asset AND a.is_on
         JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
-        WHERE s.asset <> $1 AND s.dirty_from IS NOT NULL AND s.updated_at < $2 ORDER BY 1, 2, 3
+        WHERE s.asset <> $1 AND s.dirty_from IS NOT NULL AND s.updated_at < $2 AND s.timeframe = ANY ($3::text[])
+        ORDER BY 1, 2, 3
         """,
         OHLC,
         since,
+        list(KEYS),
     )
 
 
@@ -152,7 +156,7 @@ def without_bars(transaction: Transaction) -> list[str]:
         ORDER BY 1
         """,
         OHLC,
-        [timeframe.value for timeframe in FETCHED],
+        [timeframe.key for timeframe in FETCHED],
     )
     return found["series"].to_list()
 

@@ -16,7 +16,7 @@ def lock_recording(transaction: Transaction, asset: str, timeframe: Timeframe) -
     transaction.execute(
         "SELECT pg_advisory_xact_lock(hashtextextended('ema_assets recording ' || $1 || '|' || $2, 0))",
         asset,
-        timeframe.value,
+        timeframe.key,
     )
 
 
@@ -79,7 +79,7 @@ def to_record(
         ORDER BY c.symbol
         """,
         asset,
-        timeframe.value,
+        timeframe.key,
         list(symbols),
         everything,
     )
@@ -98,7 +98,7 @@ def mark_recorded(transaction: Transaction, asset: str, timeframe: Timeframe, to
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = t.symbol
         """,
         asset,
-        timeframe.value,
+        timeframe.key,
         told["symbol"],
         told["computed_at"],
         told["revision"],

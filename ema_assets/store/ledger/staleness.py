@@ -6,7 +6,7 @@ from datetime import datetime
 import polars as pl
 
 from ema_assets.model.asset_names import OHLC
-from ema_assets.model.timeframes import FETCHED, ROLLED_UP, Timeframe
+from ema_assets.model.timeframes import FETCHED, KEYS, ROLLED_UP, Timeframe
 from ema_assets.store.database import Transaction
 from ema_assets.store.ledger.row import RECORDING_GRACE_SECONDS
 
@@ -38,7 +38,7 @@ JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
 LEFT JOIN unnest($7::text[], $9::text[]) AS r(timeframe, source) ON r.timeframe = s.timeframe
 LEFT JOIN market.series_state base
        ON base.asset = $5 AND base.symbol = s.symbol AND base.timeframe = r.source
-WHERE s.dirty_from IS NOT NULL
+WHERE s.dirty_from IS NOT NULL AND s.timeframe = ANY ($11::text[])
   AND (s.asset <> $5 OR (s.timeframe <> ALL ($6::text[]) AND s.dirty_end <= base.checked_through))
   AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $4)
 UNION ALL
@@ -56,7 +56,7 @@ JOIN market.asset a ON a.asset = s.asset AND a.is_on
 JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
 WHERE s.computed_at < clock_timestamp() - make_interval(secs => $8::float8)
   AND (s.recorded_at IS NULL OR s.recorded_at < s.computed_at)
-  AND s.dirty_from IS NULL
+  AND s.dirty_from IS NULL AND s.timeframe = ANY ($11::text[])
 ORDER BY 1, 3, 2
 """
 
@@ -82,11 +82,13 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
         closed["ts_end"],
         now,
         OHLC,
-        [timeframe.value for timeframe in FETCHED],
+        [timeframe.key for timeframe in FETCHED],
         [timeframe.key for timeframe in ROLLED_UP],
         float(RECORDING_GRACE_SECONDS),
         [timeframe.source.key for timeframe in ROLLED_UP],
         closed["provider"].fill_null(""),
+        # A timeframe that is gone keeps its rows, and nobody works on them.
+        list(KEYS),
     )
 
 

@@ -64,7 +64,7 @@ def _start_again(transaction: Transaction, symbols: Sequence[str]) -> None:
                            AND NOT coalesce(o.ts >= s.break_start AND o.ts < s.break_end, false)"""
             transaction.execute(
                 f"""
-                DELETE FROM market.ohlc_{timeframe.value} o USING market.instrument i
+                DELETE FROM market.ohlc_{timeframe.key} o USING market.instrument i
                 WHERE i.symbol = o.symbol AND o.symbol = ANY ($1::text[])
                   AND o.ts >= (SELECT min(s.open) FROM market.session s WHERE s.calendar = i.calendar)
                   AND NOT EXISTS (SELECT FROM market.session s WHERE s.calendar = i.calendar AND {is_on})
@@ -73,7 +73,7 @@ def _start_again(transaction: Transaction, symbols: Sequence[str]) -> None:
             )
         else:
             transaction.execute(
-                f"DELETE FROM market.ohlc_{timeframe.value} WHERE symbol = ANY ($1::text[])", list(symbols)
+                f"DELETE FROM market.ohlc_{timeframe.key} WHERE symbol = ANY ($1::text[])", list(symbols)
             )
     transaction.execute("DELETE FROM market.bar_gap WHERE symbol = ANY ($1::text[])", list(symbols))
     transaction.execute(
@@ -96,9 +96,9 @@ def _start_again(transaction: Transaction, symbols: Sequence[str]) -> None:
         """,
         list(symbols),
         OHLC,
-        [timeframe.value for timeframe in FETCHED],
+        [timeframe.key for timeframe in FETCHED],
         BEGINNING,
-        [timeframe.value for timeframe in ORDER],
+        [timeframe.key for timeframe in ORDER],
     )
 
 
@@ -202,7 +202,7 @@ def adopt_code_versions(transaction: Transaction, versions: Mapping[str, str]) -
         """,
         versions.get(OHLC),
         OHLC,
-        [timeframe.value for timeframe in FETCHED],
+        [timeframe.key for timeframe in FETCHED],
     )
     changed = transaction.query(
         """
@@ -218,6 +218,6 @@ def adopt_code_versions(transaction: Transaction, versions: Mapping[str, str]) -
         list(versions.values()),
         BEGINNING,
         OHLC,
-        [timeframe.value for timeframe in FETCHED],
+        [timeframe.key for timeframe in FETCHED],
     )
     return changed.height

@@ -24,7 +24,7 @@ def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
         ORDER BY s.symbol
         """,
         OHLC,
-        timeframe.value,
+        timeframe.key,
         list(symbols),
     )
 
@@ -40,7 +40,7 @@ def lock(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Se
         WHERE asset = $1 AND timeframe = $2 AND symbol = ANY ($3::text[]) ORDER BY symbol FOR UPDATE
         """,
         asset,
-        timeframe.value,
+        timeframe.key,
         list(symbols),
     )
 
@@ -69,7 +69,7 @@ def pending(
         ORDER BY s.symbol
         """,
         asset,
-        timeframe.value,
+        timeframe.key,
         list(symbols),
         # Bars that are rolled up have no row in asset_input.
         OHLC,
@@ -102,7 +102,7 @@ def claim(
         FOR UPDATE OF s SKIP LOCKED
         """,
         asset,
-        timeframe.value,
+        timeframe.key,
         list(symbols),
         everything,
         BEGINNING,
@@ -147,7 +147,7 @@ def complete(
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = r.symbol
         """,
         asset,
-        timeframe.value,
+        timeframe.key,
         results["symbol"],
         results["changed_from"],
         results["first_ts"],
@@ -174,7 +174,7 @@ def complete(
           AND (a.is_on OR s.dirty_from IS NULL OR s.dirty_from > c.changed_from)
         """,
         asset,
-        timeframe.value,
+        timeframe.key,
         changed["symbol"],
         changed["changed_from"],
     )
@@ -193,7 +193,7 @@ def mark_dirty(transaction: Transaction, asset: str, timeframe: Timeframe, start
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = d.symbol
         """,
         asset,
-        timeframe.value,
+        timeframe.key,
         starts["symbol"],
         starts["dirty_from"],
         starts["dirty_end"],
@@ -225,7 +225,7 @@ def fail(
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = e.symbol
         """,
         asset,
-        timeframe.value,
+        timeframe.key,
         list(errors),
         [message[:1000] for message in errors.values()],
         now,
