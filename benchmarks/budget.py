@@ -17,12 +17,12 @@ from typing import Any
 import httpx
 
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers import alpaca
 from ema_assets.providers.fetching.base import BarRequest
 from ema_assets.providers.http.budget import RequestBudget
 from ema_assets.providers.http.source import HttpOptions
 from ema_assets.providers.vendors.alpaca import AlpacaClient
+from ema_assets_tests.timeframes import M5
 
 ANSWER_SECONDS = 0.3
 REQUESTS_PER_MINUTE = 200
@@ -75,7 +75,7 @@ async def tick(symbols: int, refuse_every: int | None, budget: int) -> dict[str,
     options = HttpOptions(budget=RequestBudget(budget, clock=loop.time), transport=httpx.MockTransport(server.answer))
     provider = AlpacaClient(alpaca.PROVIDER, alpaca.AlpacaConfig(base_url="http://alpaca.test"), options)
     start = CLOSED - timedelta(minutes=20)
-    requests = [BarRequest(Instrument(f"S{n:05}"), Timeframe.M5, start, CLOSED) for n in range(symbols)]
+    requests = [BarRequest(Instrument(f"S{n:05}"), M5, start, CLOSED) for n in range(symbols)]
     done = failed = bars = 0
     async for part in provider.fetch(requests):
         done += len(part.completed)

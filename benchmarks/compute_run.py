@@ -61,10 +61,10 @@ def make(folder: Path, series: int, sessions: int, batch_rows: int | None) -> di
     from ema_assets.market.calendars import exchange_sessions
     from ema_assets.model.schemas import UTC_TIME
     from ema_assets.model.symbols import DEFAULT_CALENDAR, Instrument
-    from ema_assets.model.timeframes import BASE
     from ema_assets.refresh.compute import ROWS_A_BATCH
     from ema_assets.refresh.outcome import batches
     from ema_assets.sandbox.market import Market
+    from ema_assets_tests.timeframes import M5
 
     # A year has 252 sessions; twice as many days and a fortnight are always enough.
     trading = exchange_sessions(DEFAULT_CALENDAR, LAST_DAY - timedelta(days=2 * sessions + 14), LAST_DAY).tail(sessions)
@@ -75,11 +75,11 @@ def make(folder: Path, series: int, sessions: int, batch_rows: int | None) -> di
     names = [f"S{number:05}" for number in range(series)]
     market = Market([Instrument(name) for name in names], SEED)
     since, last = int(opens[0]) // 1_000_000, int(closes[-1]) // 1_000_000
-    bars_a_series = len(market.bars(Instrument(names[0]), BASE.minutes, since, last, last, sys.maxsize))
+    bars_a_series = len(market.bars(Instrument(names[0]), M5.minutes, since, last, last, sys.maxsize))
     estimates = pl.DataFrame({"symbol": names}).with_columns(rows=pl.lit(bars_a_series))
     parts = list(batches(estimates, batch_rows or ROWS_A_BATCH))
     for number, part in enumerate(parts):
-        found = {name: market.bars(Instrument(name), BASE.minutes, since, last, last, sys.maxsize) for name in part}
+        found = {name: market.bars(Instrument(name), M5.minutes, since, last, last, sys.maxsize) for name in part}
         begins = np.cumsum([0, *(len(bars) for bars in found.values())])
         columns = {name: np.concatenate([getattr(bars, name) for bars in found.values()]) for name in ("ts", *PRICES)}
         columns["ts"] = columns["ts"] * 1_000_000
@@ -105,13 +105,14 @@ def product(folder: Path) -> Callable[[int, Steps], Any]:
     import polars as pl
 
     from ema_assets.market.rollups import roll_up
-    from ema_assets.model.timeframes import BASE, ROLLED_UP
+    from ema_assets.model.timeframes import ROLLED_UP
     from ema_assets.signals.ema_signals import FAST, SLOW, ema_signals
     from ema_assets.signals.ema_trend import ema_trend
     from ema_assets.strategies.rule_discovery import discover
     from ema_assets.strategies.simulator.simulation import simulate
     from ema_assets.strategies.trade_columns import STATE_SCHEMA
     from ema_assets.strategies.watchlist_rows import built_in
+    from ema_assets_tests.timeframes import M5
 
     sessions = pl.read_parquet(folder / "sessions.parquet")
     end = sessions["close"][-1]
@@ -129,9 +130,9 @@ def product(folder: Path) -> Callable[[int, Steps], Any]:
             pl.lit(end).alias("complete_through")
         )
         found = {}
-        for timeframe in (BASE, *ROLLED_UP):
+        for timeframe in (M5, *ROLLED_UP):
             with step("rollup"):
-                rolled = bars if timeframe is BASE else roll_up(bars, timeframe, sessions, complete)[0]
+                rolled = bars if timeframe is M5 else roll_up(bars, timeframe, sessions, complete)[0]
             with step("ema"):
                 signals = ema_signals(rolled.select("symbol", "ts", "close"), no_signals)
             with step("trend"):
@@ -142,7 +143,7 @@ def product(folder: Path) -> Callable[[int, Steps], Any]:
                     prices, on=["symbol", "ts"], how="inner", maintain_order="left"
                 )
                 trades = simulate(joined, no_trades, variant).trades
-            found[timeframe.value] = (rolled, signals, trend, trades)
+            found[timeframe.key] = (rolled, signals, trend, trades)
         return found
 
     return compute

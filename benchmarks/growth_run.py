@@ -18,7 +18,7 @@ from ema_assets.defs.partitions import SERIES, SYMBOLS
 from ema_assets.defs.requests import run_request
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.market.calendars import bar_grid
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import ORDER
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.refresh.clients import open_provider
 from ema_assets.refresh.fetch import FetchRules
@@ -28,6 +28,7 @@ from ema_assets.refresh.runs import plan_runs
 from ema_assets.runtime.locate import database_url
 from ema_assets.store import sessions
 from ema_assets.store.database import Database, Transaction
+from ema_assets_tests.timeframes import M5
 
 TICK_SPACING = timedelta(minutes=5)
 # By default, autovacuum cleans a table when more than this share of it is dead.
@@ -108,7 +109,7 @@ class Life:
         symbols = self.watched.symbols
         began = time.perf_counter()
         with self.database.transaction() as transaction:
-            stale = stale_on_close(transaction, Timeframe.M5, now)
+            stale = stale_on_close(transaction, M5, now)
         (run,) = plan_runs(stale, symbols, [], self.settings.series_per_run)
         plan_ms = (time.perf_counter() - began) * 1000
         return plan_ms, *self._execute("refresh", now, run_request(run, now).tags)
@@ -222,7 +223,7 @@ def _closes(transaction: Transaction, after: datetime, until: datetime) -> pl.Da
     trading = sessions.in_use(transaction, after, until)
     grids = [
         bar_grid(trading, timeframe).select(
-            "calendar", timeframe=pl.lit(timeframe.value), rank=pl.lit(timeframe.rank), ended="ts_end"
+            "calendar", timeframe=pl.lit(timeframe.key), rank=pl.lit(timeframe.rank), ended="ts_end"
         )
         for timeframe in ORDER
     ]

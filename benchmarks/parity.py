@@ -25,13 +25,15 @@ import polars as pl
 
 from ema_assets.market.calendars import exchange_sessions
 from ema_assets.market.rollups import roll_up
-from ema_assets.market.validation import BAR_SCHEMA, reject_invalid
+from ema_assets.market.validation import reject_invalid
+from ema_assets.model.schemas import BAR_SCHEMA
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
-from ema_assets.model.timeframes import BASE, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.ingest import read_file
 from ema_assets.sandbox.market import DAY_MINUTES, Market
 from ema_assets.signals.ema_signals import CONVERGED_AFTER_BARS, SLOW, SLOW_SPAN, SPANS, ema_signals
 from ema_assets.signals.ema_trend import ema_trend
+from ema_assets_tests.timeframes import D1, H1, H4, M5
 
 AGREED = 1e-6
 WINDOW_BARS = 500
@@ -92,7 +94,7 @@ def sandbox_bars() -> pl.DataFrame:
     parts = []
     for each in _INSTRUMENTS:
         start = int((_END - timedelta(days=365 * _YEARS_OF_5M)).timestamp())
-        fine = _frame(market, each, BASE, start, end)
+        fine = _frame(market, each, M5, start, end)
         sessions = exchange_sessions(each.calendar, date(_END.year - _YEARS_OF_5M - 1, 12, 1), _END.date())
         complete = pl.DataFrame({"symbol": [each.symbol], "complete_through": [_END]}).cast(
             {"complete_through": fine.schema["ts"]}
@@ -100,21 +102,21 @@ def sandbox_bars() -> pl.DataFrame:
         parts.append(fine)
         parts += [
             roll_up(fine.with_columns(calendar=pl.lit(each.calendar)), timeframe, sessions, complete)[0]
-            for timeframe in (Timeframe.H1, Timeframe.H4)
+            for timeframe in (H1, H4)
         ]
         start = int((_END - timedelta(days=365 * _YEARS_OF_1D)).timestamp())
-        parts.append(_frame(market, each, Timeframe.D1, start, end))
+        parts.append(_frame(market, each, D1, start, end))
     columns = ("symbol", "timeframe", "ts", "close")
     return pl.concat([part.select(columns) for part in parts])
 
 
 def _frame(market: Market, instrument: Instrument, timeframe: Timeframe, start: int, end: int) -> pl.DataFrame:
-    minutes = DAY_MINUTES if timeframe is Timeframe.D1 else timeframe.minutes
+    minutes = DAY_MINUTES if timeframe is D1 else timeframe.minutes
     bars = market.bars(instrument, minutes, start, end, end, 10**9)
     values = {name: getattr(bars, name) for name in ("open", "high", "low", "close", "volume")}
     return pl.DataFrame({"ts": bars.ts * 1_000_000, **values}).select(
         pl.lit(instrument.symbol).alias("symbol"),
-        pl.lit(timeframe.value).alias("timeframe"),
+        pl.lit(timeframe.key).alias("timeframe"),
         pl.col("ts").cast(BAR_SCHEMA["ts"]),
         *values,
     )

@@ -40,17 +40,18 @@ from ema_assets.config.settings import Settings
 from ema_assets.model import clock
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.errors import EmaAssetsError
-from ema_assets.model.timeframes import BASE, FETCHED, ORDER, Timeframe, by_key
+from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe, by_key
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.refresh.clients import open_provider
 from ema_assets.refresh.fetch import FetchRules
 from ema_assets.refresh.graph import build
 from ema_assets.reports import status
 from ema_assets.runtime.postgres.server import EmbeddedServer
-from ema_assets.runtime.stack import _free_port
+from ema_assets.runtime.services import free_port
 from ema_assets.sandbox.faults import CorrectedBar
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets.store.database import Database
+from ema_assets_tests.timeframes import M5
 
 # A Tuesday on which New York is about to open.
 _START = datetime(2026, 11, 17, 14, 0, tzinfo=UTC)
@@ -176,7 +177,7 @@ class Soak:
 
     def launch_backfill(self) -> None:
         """Select every partition of all assets in the UI, and launch."""
-        keys = [f"{symbol}|{timeframe.value}" for symbol in self.symbols for timeframe in ORDER]
+        keys = [f"{symbol}|{timeframe.key}" for symbol in self.symbols for timeframe in ORDER]
         launched = self.graphql(
             """mutation($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) {
                  __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }""",
@@ -297,7 +298,7 @@ def settle(soak: Soak) -> bool:
         with suppress(EmaAssetsError, OSError):
             soak.watch_backfill()
             now = clock.now()
-            until_close = BASE.duration - timedelta(seconds=now.timestamp() % BASE.duration.total_seconds())
+            until_close = M5.duration - timedelta(seconds=now.timestamp() % M5.duration.total_seconds())
             has_room = until_close > timedelta(seconds=20)
             if has_room and len(soak.backfill_span) != 1 and not soak.unfinished() and not soak.stale(now):
                 soak.say("nothing is stale, nothing runs")
@@ -312,7 +313,7 @@ def compare(soak: Soak, settings: Settings) -> dict[str, Any]:
     asked = soak.sql(
         "SELECT max(checked_through) AS now FROM market.series_state WHERE asset = $1 AND timeframe = $2",
         OHLC,
-        BASE.value,
+        M5.key,
     )
     now = asked.item() + timedelta(seconds=1)
     left = soak.stale(now)
@@ -343,14 +344,14 @@ def compare(soak: Soak, settings: Settings) -> dict[str, Any]:
                 for symbol in soak.symbols:
                     mine, again = (frame.filter(pl.col("symbol") == symbol) for frame in (one, other))
                     if not mine.equals(again):
-                        different.append(f"{asset} {symbol}|{timeframe.value}: {_first_difference(mine, again)}")
+                        different.append(f"{asset} {symbol}|{timeframe.key}: {_first_difference(mine, again)}")
     return {"rows_compared": rows, "different": different, "stale": left, "failed_again": failed}
 
 
 def _rows(database: Database, asset: str, timeframe: Timeframe) -> pl.DataFrame:
     order = GRAPH.nodes[asset].table.time
     with database.transaction() as transaction:
-        found = transaction.query(f"SELECT * FROM market.{asset}_{timeframe.value} ORDER BY symbol, {order}")
+        found = transaction.query(f"SELECT * FROM market.{asset}_{timeframe.key} ORDER BY symbol, {order}")
     return found.drop(_NOT_COMPARED.get(asset, set()))
 
 
@@ -370,7 +371,7 @@ def latency(soak: Soak) -> list[dict[str, Any]]:
     rows = soak.sql("SELECT timeframe, closed_at, series, seconds, committed_at FROM market.close_latency ORDER BY 5")
     found = []
     for timeframe in ORDER:
-        mine = rows.filter(pl.col("timeframe") == timeframe.value)
+        mine = rows.filter(pl.col("timeframe") == timeframe.key)
         if mine.is_empty():
             continue
         closes = mine.group_by("closed_at").agg(pl.col("committed_at").min()).sort("closed_at")
@@ -393,7 +394,7 @@ def latency(soak: Soak) -> list[dict[str, Any]]:
             alone = every.filter(when)["seconds"]
             found.append(
                 {
-                    "timeframe": timeframe.value,
+                    "timeframe": timeframe.key,
                     "backfill": label,
                     "runs": newest.height,
                     "newest_p50": each.quantile(0.5, "higher"),
@@ -446,7 +447,7 @@ def soak_for(minutes: float, symbols: int, speed: float, seed: int, sweep_second
         # Loading takes a while before the minutes begin. The fast time ends shortly after the close of a bar.
         load_minutes = 1 + symbols / 50
         fast = timedelta(minutes=(minutes + load_minutes) * speed)
-        until = _START + fast - fast % BASE.duration + _AFTER_CLOSE
+        until = _START + fast - fast % M5.duration + _AFTER_CLOSE
         virtual = clock.Clock(_START, speed, until, datetime.now(UTC))
         os.environ[clock.VARIABLE] = str(virtual)
         with running_sandbox(watched.instruments, seed, clock=clock.now) as sandbox:
@@ -460,7 +461,7 @@ def soak_for(minutes: float, symbols: int, speed: float, seed: int, sweep_second
                 "EMA_SWEEP_SECONDS": str(sweep_seconds),
                 clock.VARIABLE: str(virtual),
             }
-            with _up(folder, port := _free_port(), env) as ui:
+            with _up(folder, port := free_port(), env) as ui:
                 soak = Soak(server, url, sandbox, ui, watched.symbols)
                 soak.say(f"up on port {port}; {symbols} symbols, a 5m bar every {300 / speed:g} s")
                 live(soak, minutes)

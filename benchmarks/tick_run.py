@@ -25,7 +25,6 @@ from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.defs.requests import RANGE_END_TAG, RANGE_START_TAG, run_request
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.model.symbols import Series
-from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.refresh.clients import open_provider
 from ema_assets.refresh.fetch import FetchRules
@@ -34,6 +33,7 @@ from ema_assets.refresh.plan import stale_on_close
 from ema_assets.refresh.runs import plan_runs
 from ema_assets.runtime.locate import database_url
 from ema_assets.store.database import Database
+from ema_assets_tests.timeframes import M5
 
 _LOCATION = "benchmarks.tick_location"
 _EVALUATIONS = 7
@@ -56,7 +56,7 @@ def load(now: datetime) -> dict[str, Any]:
             lambda name: open_provider(settings, name),
             FetchRules(watched.history_days),
             watched.symbols,
-            [Timeframe.M5],
+            [M5],
             clock=lambda: now,
         ):
             if outcome.errors:
@@ -79,7 +79,7 @@ def tick(now: datetime) -> dict[str, Any]:
     with Database(database_url(settings)) as database, database.transaction() as transaction:
         transaction.query("SELECT 1 AS one")
         began, cpu = time.perf_counter(), _cpu_s()
-        stale = stale_on_close(transaction, Timeframe.M5, now)
+        stale = stale_on_close(transaction, M5, now)
         runs = plan_runs(stale, symbols, [], settings.series_per_run)
         plan_ms, plan_cpu_s = (time.perf_counter() - began) * 1000, _cpu_s() - cpu
     events = _materializations()
@@ -110,7 +110,7 @@ def tick(now: datetime) -> dict[str, Any]:
 def full(_: datetime, symbols: int) -> dict[str, Any]:
     """One run as a person launches it: the last `symbols` series are requested and computed from the first bar on."""
     names = watchlist.load(Settings.from_env().watchlist_path).symbols[-symbols:]
-    first, last = (str(Series(names[position], Timeframe.M5)) for position in (0, -1))
+    first, last = (str(Series(names[position], M5)) for position in (0, -1))
     with DagsterInstance.get() as instance:
         job = defs.resolve_job_def("refresh")
         run = work(instance, _LOCATION, job, {RANGE_START_TAG: first, RANGE_END_TAG: last})

@@ -20,6 +20,7 @@ none or a signal or strategy that does not exist, StoreUnavailable when the data
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 
 import polars as pl
@@ -30,7 +31,7 @@ from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.model.symbols import parse_symbol, parse_timeframe
 from ema_assets.refresh import graph
 from ema_assets.reports import rows as stored
-from ema_assets.runtime.locate import database_url
+from ema_assets.runtime.locate import required_database
 from ema_assets.store import results, tables
 from ema_assets.store.database import Database
 
@@ -155,7 +156,7 @@ def pages(
         raise ConfigurationError(f"`rows` must be at least 1, received {rows!r}")
     chosen, frame = _symbols(symbols), parse_timeframe(timeframe)
     with _database(url) as database, database.transaction() as transaction:
-        transaction.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        transaction.read_one_moment()
         yield from tables.pages(transaction, node.table, frame, chosen, rows)
 
 
@@ -178,14 +179,16 @@ def _symbols(symbols: Sequence[str] | None) -> list[str] | None:
     return [parse_symbol(symbol) for symbol in symbols] if symbols is not None else None
 
 
-def _database(url: str | None) -> Database:
-    return Database(url or database_url(Settings.from_env()))
+@contextmanager
+def _database(url: str | None) -> Iterator[Database]:
+    with nullcontext(url) if url else required_database(Settings.from_env()) as found, Database(found) as database:
+        yield database
 
 
 def _view(
     view: str, timeframe: str | None, symbols: Sequence[str] | None, strategy: str | None, url: str | None
 ) -> pl.DataFrame:
-    frame = parse_timeframe(timeframe).value if timeframe is not None else None
+    frame = parse_timeframe(timeframe).key if timeframe is not None else None
     chosen = _symbols(symbols)
     with _database(url) as database, database.transaction() as transaction:
         return results.select(transaction, view, frame, chosen, strategy)

@@ -17,6 +17,8 @@ from packaging.utils import canonicalize_name
 
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
+from ema_assets.model import timeframes
+from ema_assets.providers.registry import PROVIDERS
 from ema_assets.store.migrations import all_migrations
 
 REPOSITORY = Path(__file__).parents[1]
@@ -54,6 +56,49 @@ def test_imports_go_one_way_and_only_defs_know_dagster() -> None:
 def test_every_module_says_what_belongs_there() -> None:
     for path in (REPOSITORY / "ema_assets").rglob("*.py"):
         assert ast.get_docstring(ast.parse(path.read_text())), path.relative_to(REPOSITORY)
+
+
+# A statement begins so, in capitals, with something behind it.
+_STATEMENT = re.compile(
+    r"\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH|CREATE|ALTER|DROP|TRUNCATE|COMMENT ON|GRANT|ANALYZE|REFRESH|SET|"
+    r"LOCK|COPY|VACUUM|DO|CALL|SHOW)\s+[\w.\"*(%$]"
+)
+# What else speaks to PostgreSQL, and why that is not the store's.
+_SPEAKS_SQL = {
+    "ema_assets/runtime/postgres/postmaster.py": "makes the database that the store is in",
+    "ema_assets/defs/storage.py": "keeps the connections of Dagster's own tables",
+}
+
+
+def _speaks_sql(source: str) -> bool:
+    """True when a module has a text that begins as a statement does, or hands any text to a cursor or transaction."""
+    tree = ast.parse(source)
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str(text)) if id(node) not in docstrings and _STATEMENT.match(text):
+                return True
+            case ast.Call(func=ast.Attribute(attr="query" | "execute"), args=[ast.Constant() | ast.JoinedStr(), *_]):
+                return True
+    return False
+
+
+def test_sql_stands_in_the_store_only() -> None:
+    speaking = {
+        path.relative_to(REPOSITORY).as_posix()
+        for path in (REPOSITORY / "ema_assets").rglob("*.py")
+        if _speaks_sql(path.read_text())
+    }
+    assert {name for name in speaking if not name.startswith("ema_assets/store/")} == set(_SPEAKS_SQL)
+    # It sees the store's own statements, so that it would see others.
+    assert {"ema_assets/store/quality.py", "ema_assets/store/ledger/work.py"} <= speaking
+
+
+def test_no_statement_lists_timeframes() -> None:
+    keys = "|".join(timeframes.KEYS)
+    for path in (REPOSITORY / "ema_assets/store").rglob("*"):
+        if path.suffix in (".sql", ".py"):
+            assert not re.search(rf"'({keys})'|_({keys})\b", path.read_text()), path.relative_to(REPOSITORY)
 
 
 def test_every_end_to_end_test_can_be_left_out_by_its_marker() -> None:
@@ -123,8 +168,25 @@ def test_the_documentation_lists_exactly_the_variables_that_are_read() -> None:
     listed = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
     assert len(listed) == len(set(listed))
     assert set(listed) == env.asked
-    names = re.findall(r'"((?:EMA|APCA)_[A-Z_]+)"', (REPOSITORY / "ema_assets/config/settings.py").read_text())
-    assert set(names) == env.asked
+    sources = ("config/settings.py", "model/clock.py", *(f"providers/{each}" for each in _modules("providers")))
+    texts = [(REPOSITORY / "ema_assets" / name).read_text() for name in sources]
+    assert {name for text in texts for name in re.findall(r'"((?:EMA|APCA)_[A-Z_]+)"', text)} == env.asked
+
+
+def _modules(folder: str) -> list[str]:
+    return [path.name for path in (REPOSITORY / "ema_assets" / folder).glob("*.py")]
+
+
+def test_nothing_but_its_own_module_and_the_sandbox_that_speaks_like_it_knows_a_vendor_by_name() -> None:
+    """So that the next one is one new file."""
+    vendors = [name for name, provider in PROVIDERS.items() if provider.is_asked and provider.service is None]
+    assert set(vendors) == {"alpaca", "yahoo", "binance"}
+    at_home = ("providers", "sandbox/dialects")
+    for path in (REPOSITORY / "ema_assets").rglob("*.py"):
+        where = path.relative_to(REPOSITORY / "ema_assets").as_posix()
+        if not where.startswith(at_home):
+            named = re.findall("|".join([*vendors, "apca"]), path.read_text(), re.IGNORECASE)
+            assert not named, where
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:

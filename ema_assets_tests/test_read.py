@@ -8,10 +8,11 @@ import pytest
 from ema_assets import read
 from ema_assets.model.asset_names import CHAIN, OHLC, STRATEGY
 from ema_assets.model.errors import ConfigurationError, InvalidKeyError, StoreUnavailable
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import ORDER
 from ema_assets.operations.ingest import store_file
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, moved, refresh, tables_of, utc, watch
+from ema_assets_tests.timeframes import D1, M5
 
 READERS = dict(zip(CHAIN, (read.bars, read.signals, read.trends, read.trades), strict=True))
 WEEK = (date(2026, 11, 23), date(2026, 11, 27))
@@ -25,7 +26,7 @@ def exchange() -> MemoryExchange:
         *(
             bars_on(calendar, symbol, timeframe, *WEEK, seed=number)
             for number, (symbol, calendar) in enumerate([("AAPL", "XNYS"), ("BTC-USD", "24/7")])
-            for timeframe in (Timeframe.M5, Timeframe.D1)
+            for timeframe in (M5, D1)
         )
     )
 
@@ -39,7 +40,7 @@ def clock(database: Database) -> datetime:
 
 def everything(database: Database, as_of: datetime | None = None) -> dict[tuple[str, str], pl.DataFrame]:
     return {
-        (asset, timeframe.value): READERS[asset](timeframe.value, as_of=as_of, url=database.url)
+        (asset, timeframe.key): READERS[asset](timeframe.key, as_of=as_of, url=database.url)
         for asset in CHAIN
         for timeframe in ORDER
     }

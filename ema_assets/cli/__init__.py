@@ -36,5 +36,5 @@ def main() -> None:
     """OHLC bars, EMA signals, EMA trends and a 9-30 EMA strategy as Dagster assets.
 
     Data lives under EMA_HOME (default: .ema in the current folder). Without EMA_DATABASE_URL an embedded PostgreSQL
-    is used; without APCA_API_KEY_ID prices come from a local sandbox exchange and are synthetic.
+    is used; without a provider's keys prices come from a local sandbox exchange and are synthetic.
     """

@@ -9,8 +9,8 @@ from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError
-from ema_assets.runtime import stack
-from ema_assets.runtime.postgres.server import EmbeddedServer, read_running, without_libpq_settings
+from ema_assets.model.urls import without_libpq_settings
+from ema_assets.runtime import locate, state
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
 
@@ -26,7 +26,7 @@ def prepare() -> None:
 
 def _agree_on_time() -> None:
     """Use the clock of the `up` that runs; where none runs, start the clock that is asked for."""
-    running = stack.read_state(Settings.from_env())
+    running = state.read_state(Settings.from_env())
     text = running.clock if running else clock.started(os.environ.get(clock.VARIABLE, ""))
     if text or clock.VARIABLE in os.environ:
         os.environ[clock.VARIABLE] = text
@@ -53,7 +53,7 @@ def check_calendar(calendar: str) -> None:
     exchange_sessions(calendar, today, today)
 
 
-def default_provider(settings: Settings, running: stack.Running | None) -> str:
+def default_provider(settings: Settings, running: state.Running | None) -> str:
     """The provider of symbols that name none: that of the `up` that runs, else the one of the settings."""
     return running.provider if running else settings.provider
 
@@ -63,33 +63,18 @@ def with_providers(settings: Settings, watched: Watchlist) -> Settings:
 
     An address that is not set is that of the server which a running `up` has started.
     """
-    running = stack.read_state(settings)
+    running = state.read_state(settings)
     settings = settings.with_addresses(running.provider_urls if running else {})
     for name in sorted(watched.providers(settings.provider)):
         settings.check_provider(name)
     return settings
 
 
-def running_database_url(settings: Settings) -> str | None:
-    """The URL of the database in use; None where that is the embedded server and it does not run."""
-    return settings.database_url or read_running(settings.postgres_folder)
-
-
 @contextmanager
 def open_database(settings: Settings, *, migrated: bool = True) -> Iterator[Database]:
-    """The database in use. An embedded server that does not run is started, and stopped after the block."""
-    url = running_database_url(settings)
-    server: EmbeddedServer | None = None
-    if url is None:
-        settings.home.mkdir(parents=True, exist_ok=True)
-        server = EmbeddedServer(settings.postgres_folder)
-        server.start()
-        url = server.url
-    try:
+    """The database in use. An embedded server is started where none runs, and stays until the end of the block."""
+    with locate.started_database(settings) as url:
         if migrated:
             migrate(url)
         with Database(url) as database:
             yield database
-    finally:
-        if server is not None:
-            server.stop()

@@ -14,7 +14,7 @@ from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import clock
 from ema_assets.model.symbols import FROM_FILES, parse_symbol, parse_timeframe
-from ema_assets.runtime import stack
+from ema_assets.runtime import state
 
 if TYPE_CHECKING:
     from ema_assets.operations.ingest import IngestedSeries
@@ -52,7 +52,7 @@ def ingest_command(files: Sequence[Path], symbol: str | None, timeframe: str | N
     from ema_assets.refresh.graph import build
 
     settings = Settings.from_env()
-    running = stack.read_state(settings)
+    running = state.read_state(settings)
     _check_options(symbol, timeframe, calendar)
     read = [(path, read_file(path, symbol, timeframe)) for path in files]
     watched = _with_symbols_of([bars for _, bars in read], settings, calendar)
@@ -99,7 +99,7 @@ def _print_summaries(summaries: "Sequence[IngestedSeries]") -> None:
 
 
 def _row(summary: "IngestedSeries") -> tuple[str, ...]:
-    reasons = {**summary.put_aside, **summary.rejected}
+    reasons = {**summary.skipped, **summary.rejected}
     return (
         f"{summary.symbol}|{summary.timeframe}",
         str(summary.stored),
@@ -107,7 +107,7 @@ def _row(summary: "IngestedSeries") -> tuple[str, ...]:
         str(summary.equal),
         str(summary.missing),
         str(summary.flagged),
-        str(sum(summary.put_aside.values())),
+        str(sum(summary.skipped.values())),
         str(sum(summary.rejected.values())),
         ", ".join(f"{count} {reason}" for reason, count in reasons.items()),
     )

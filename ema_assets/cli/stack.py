@@ -14,7 +14,7 @@ from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock
 from ema_assets.model.errors import EmaAssetsError
-from ema_assets.runtime import stack
+from ema_assets.runtime import stack, state
 
 
 @click.command("up", cls=Command)
@@ -25,9 +25,14 @@ from ema_assets.runtime import stack
     show_default=True,
     help="Port of the Dagster UI on 127.0.0.1.",
 )
-def up_command(port: int) -> None:
+@click.option(
+    "--dagster-yaml",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Settings of Dagster.  [default: dagster.yaml of the current folder if made from ours, else the built-in]",
+)
+def up_command(port: int, dagster_yaml: Path | None) -> None:
     """Start everything: database, sandbox exchange, Dagster. Ctrl-C stops it; the data stays."""
-    sys.exit(stack.run(Settings.from_env(), port, click.echo))
+    sys.exit(stack.run(Settings.from_env(), stack.Options(port, dagster_yaml), click.echo))
 
 
 @click.command("down", cls=Command)
@@ -37,13 +42,13 @@ def up_command(port: int) -> None:
 def down_command(timeout_seconds: float) -> None:
     """Stop the `ema-assets up` that runs on this EMA_HOME."""
     settings = Settings.from_env()
-    pid = stack.read_pid(settings)
+    pid = state.read_pid(settings)
     if pid is None:
         click.echo(f"Nothing runs on {settings.home}.")
         return
     _ask_to_stop(pid)
     deadline = time.monotonic() + timeout_seconds
-    while stack.is_alive(settings):
+    while state.is_alive(settings):
         if time.monotonic() > deadline:
             raise EmaAssetsError(
                 f"process {pid} has not stopped within {timeout_seconds:g} s; its logs are in {settings.logs_folder}"

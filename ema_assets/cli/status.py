@@ -14,7 +14,7 @@ from ema_assets.model import clock
 from ema_assets.model.errors import WatchlistError
 from ema_assets.model.urls import masked_url
 from ema_assets.reports import status
-from ema_assets.runtime import stack
+from ema_assets.runtime import locate, state
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
 
@@ -24,10 +24,10 @@ from ema_assets.store.migrations import migrate
 def status_command(as_json: bool) -> None:
     """Say what runs, where, and how fresh every asset is."""
     settings = Settings.from_env()
-    running = stack.read_state(settings)
-    url = environment.running_database_url(settings)
+    running = state.read_state(settings)
     providers = _providers(settings, environment.default_provider(settings, running))
-    freshness = _freshness(url, settings) if url is not None else _Freshness()
+    with locate.running_database(settings) as url:
+        freshness = _freshness(url, settings) if url is not None else _Freshness()
     surroundings = _Surroundings(settings, running, masked_url(url) if url else None, providers)
     if as_json:
         rendering.print_json({**surroundings.as_json(), **asdict(freshness)})
@@ -74,7 +74,7 @@ class _Surroundings:
     """What runs and where. `database_url` holds no password; None when no database runs."""
 
     settings: Settings
-    running: stack.Running | None
+    running: state.Running | None
     database_url: str | None
     providers: _Providers
 

@@ -10,7 +10,7 @@ from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.symbols import parse_symbol
-from ema_assets.runtime import stack
+from ema_assets.runtime import state
 
 
 @click.group("symbols", cls=Commands)
@@ -47,7 +47,7 @@ def symbols_add(symbols: Sequence[str], calendar: str | None) -> None:
     for symbol in dict.fromkeys(wanted):
         if symbol not in added:
             click.echo(f"{symbol} is on the watchlist already.")
-    if added and stack.read_state(settings) is not None:
+    if added and state.read_state(settings) is not None:
         click.echo("Dagster picks this up within 30 seconds and loads the history.")
 
 

@@ -138,11 +138,11 @@ class Settings:
 
     def with_addresses(self, urls: Mapping[str, str]) -> "Settings":
         """These settings with the addresses of services that run, by provider. One that is set is kept."""
-        found = {
+        configs = {
             name: replace(config, base_url=urls[name]) if name in urls and config.base_url is None else config
             for name, config in self.providers.items()
         }
-        return replace(self, providers=MappingProxyType(found))
+        return replace(self, providers=MappingProxyType(configs))
 
     def publication_delay(self, provider: str) -> timedelta:
         """How long after its close a bar of `provider` is asked for at the earliest.
@@ -217,7 +217,7 @@ def _database_url(env: Mapping[str, str]) -> str | None:
         parts = urlsplit("")
     # A password with a bare / ? # or [ in it ends up in the wrong part: say so without repeating it.
     is_one = parts.scheme.split("+")[0] in ("postgresql", "postgres") and re.fullmatch(r"/[^/@]+", parts.path)
-    # libpq ends the password at the first @, and quotes a malformed escape in its complaint: either would print it.
+    # libpq ends the password at the first @, and quotes a malformed escape in its message: either would print it.
     is_quoted = parts.netloc.count("@") <= 1 and not re.search(r"%(?![0-9A-Fa-f]{2})", value)
     if not is_one or not is_quoted or parts.fragment:
         raise ConfigurationError(

@@ -15,17 +15,17 @@ from ema_assets.refresh.graph import Graph, configured
 _Stamp = tuple[str, int, int, int]
 
 
-def complaint(loaded: Graph) -> str | None:
+def configuration_drift(loaded: Graph) -> str | None:
     """Why nothing may be launched by a process that was loaded with the assets of `loaded`; None when all is well.
 
     Asked in every tick, so the files are read again only when one of them has changed.
     """
     settings = Settings.from_env()
-    return _complaint(loaded.fingerprint, settings, _stamps(settings))
+    return _drift(loaded.fingerprint, settings, _stamps(settings))
 
 
 @lru_cache(maxsize=1)
-def _complaint(loaded: str, settings: Settings, _stamps: tuple[_Stamp, ...]) -> str | None:
+def _drift(loaded: str, settings: Settings, _stamps: tuple[_Stamp, ...]) -> str | None:
     try:
         wanted = configured(settings)
     except ConfigurationError as error:

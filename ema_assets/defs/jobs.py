@@ -1,4 +1,4 @@
-"""The refresh job: the whole graph for whatever is stale in a rectangle of partitions."""
+"""The names of all jobs, and the refresh job: the whole graph for whatever is stale in a rectangle of partitions."""
 
 from dagster import AssetChecksDefinition, AssetSelection, define_asset_job
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -6,6 +6,10 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from ema_assets.refresh.graph import Graph
 
 REFRESH_JOB = "refresh"
+MAINTENANCE_JOB = "maintenance"
+# Not the name of its asset: Dagster takes jobs and steps of one name for a conflict.
+PERFORMANCE_JOB = "performance"
+JOBS = (REFRESH_JOB, MAINTENANCE_JOB, PERFORMANCE_JOB)
 
 
 def refresh_job(graph: Graph, checks: AssetChecksDefinition) -> UnresolvedAssetJobDefinition:

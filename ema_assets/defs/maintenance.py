@@ -1,4 +1,4 @@
-"""The daily maintenance: one job of one step, and its schedule. What it does is in pipeline/maintenance."""
+"""The daily maintenance: one job of one step, and its schedule. What it does is in operations/maintain."""
 
 from datetime import timedelta
 
@@ -16,11 +16,10 @@ from dagster import (
 )
 
 from ema_assets.config.settings import Settings
+from ema_assets.defs.jobs import MAINTENANCE_JOB
 from ema_assets.defs.requests import IN_FLIGHT, LANE_TAG, PRIORITY_TAG, SLOW_LANE
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.operations.maintain import Retention, maintain
-
-MAINTENANCE_JOB = "maintenance"
 
 
 @op

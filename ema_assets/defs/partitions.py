@@ -5,5 +5,5 @@ from dagster import DynamicPartitionsDefinition, MultiPartitionsDefinition, Stat
 from ema_assets.model.timeframes import ORDER
 
 SYMBOLS = DynamicPartitionsDefinition(name="symbol")
-TIMEFRAMES = StaticPartitionsDefinition([timeframe.value for timeframe in ORDER])
+TIMEFRAMES = StaticPartitionsDefinition([timeframe.key for timeframe in ORDER])
 SERIES = MultiPartitionsDefinition({"symbol": SYMBOLS, "timeframe": TIMEFRAMES})

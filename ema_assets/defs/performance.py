@@ -18,7 +18,8 @@ from dagster import (
     schedule,
 )
 
-from ema_assets.defs.configuration import complaint
+from ema_assets.defs.configuration import configuration_drift
+from ema_assets.defs.jobs import PERFORMANCE_JOB
 from ema_assets.defs.requests import IN_FLIGHT, LANE_TAG, PRIORITY_TAG, SLOW_LANE
 from ema_assets.defs.resources import StoreResource
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
@@ -74,11 +75,8 @@ def screener_spec(graph: Graph) -> AssetSpec:
     )
 
 
-# Not the asset's name: Dagster takes jobs and steps of one name for a conflict.
-JOB = "performance"
-
 performance_job = define_asset_job(
-    JOB,
+    PERFORMANCE_JOB,
     selection=AssetSelection.assets(PERFORMANCE),
     tags={LANE_TAG: SLOW_LANE, PRIORITY_TAG: "-6"},
     description="Adds up what the strategies did. Launched by its schedule.",
@@ -89,21 +87,21 @@ def performance_schedule(graph: Graph) -> ScheduleDefinition:
     """Every five minutes, between the bar closes."""
 
     @schedule(
-        name=JOB,
-        job_name=JOB,
+        name=PERFORMANCE_JOB,
+        job_name=PERFORMANCE_JOB,
         cron_schedule="2-59/5 * * * *",
         execution_timezone="UTC",
         default_status=DefaultScheduleStatus.RUNNING,
         description="Adds up what the strategies did when their trades have changed.",
     )
     def performance(context: ScheduleEvaluationContext, store: StoreResource) -> RunRequest | SkipReason:
-        if (reason := complaint(graph)) is not None:
+        if (reason := configuration_drift(graph)) is not None:
             return SkipReason(reason)
         with store.open() as database, database.transaction() as transaction:
             reason = why_not(transaction, graph.strategies)
         if reason is not None:
             return SkipReason(reason)
-        if context.instance.get_runs(RunsFilter(job_name=JOB, statuses=IN_FLIGHT), limit=1):
+        if context.instance.get_runs(RunsFilter(job_name=PERFORMANCE_JOB, statuses=IN_FLIGHT), limit=1):
             return SkipReason("the last run is not over yet")
         return RunRequest(run_key=context.scheduled_execution_time.isoformat())
 

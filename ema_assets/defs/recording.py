@@ -29,11 +29,12 @@ from dagster import (
 )
 
 from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES
+from ema_assets.defs.storage import noted_event_ids
 
 # What it looks like when a part of Dagster that is not public has gone or has changed.
 _NOT_AS_KNOWN = (ImportError, AttributeError, TypeError)
 
-# A run with this tag logs no asset events of its own.
+# Dagster logs no materializations for a run with this tag.
 DEFER_TAG = "dagster/defer_asset_events"
 
 
@@ -43,10 +44,46 @@ def set_event_variables() -> None:
         os.environ.setdefault(name, value)
 
 
-def record(context: AssetExecutionContext, materializations: Sequence[AssetMaterialization]) -> bool:
-    """Log all `materializations`; return True when they went as one batch, False when one by one."""
-    if not materializations:
+def keep_events_for_us(context: AssetExecutionContext) -> bool:
+    """Keep Dagster from logging materializations of its own when this step ends; True when it will not.
+
+    Dagster's own events would carry one data version for all partitions, which is none of the ledger's. A run that is
+    launched with DEFER_TAG logs none anyway; for others the step's view of its run gets that tag.
+    """
+    if context.run.tags.get(DEFER_TAG) == "true":
         return True
+    try:
+        from dagster._core.storage.dagster_run import assets_are_externally_managed
+
+        step = context.get_step_execution_context()
+        run = step.dagster_run.with_tags({**step.dagster_run.tags, DEFER_TAG: "true"})
+        step._plan_data = step._plan_data._replace(dagster_run=run)  # noqa: SLF001 - of this step alone
+        return assets_are_externally_managed(step.dagster_run)
+    except _NOT_AS_KNOWN:
+        return False
+
+
+def log_materializations(
+    context: AssetExecutionContext, asset: AssetKey, materializations: Sequence[AssetMaterialization]
+) -> Mapping[str, int]:
+    """Log all `materializations`, of partitions of `asset`; return the id that each partition's event got.
+
+    They go as one batch; one by one when the way to do that is not as we know it.
+    """
+    if not materializations:
+        return {}
+    with noted_event_ids() as noted:
+        _log(context, materializations)
+    ids = {partition: event for (key, partition), event in noted.items() if key == asset.to_string()}
+    missing = {str(each.partition) for each in materializations} - ids.keys()
+    if missing:
+        # Dagster's events are in a storage that is not ours.
+        latest = context.instance.event_log_storage.get_latest_storage_id_by_partition
+        ids.update(latest(asset, DagsterEventType.ASSET_MATERIALIZATION, missing))
+    return ids
+
+
+def _log(context: AssetExecutionContext, materializations: Sequence[AssetMaterialization]) -> None:
     try:
         from dagster._core.events import DagsterEventBatchMetadata
 
@@ -58,10 +95,9 @@ def record(context: AssetExecutionContext, materializations: Sequence[AssetMater
     except _NOT_AS_KNOWN:
         for materialization in materializations:
             context.log_event(materialization)
-        return False
+        return
     for entry, mark in zip(entries, marks, strict=True):
         send(entry, batch_metadata=mark)
-    return True
 
 
 def _entries(context: AssetExecutionContext, materializations: Sequence[AssetMaterialization]) -> list[EventLogEntry]:
@@ -69,7 +105,7 @@ def _entries(context: AssetExecutionContext, materializations: Sequence[AssetMat
     from dagster._core.events import StepMaterializationData
 
     step = context.get_step_execution_context().step
-    message = f"Materialized value {context.asset_key.to_user_string()}."
+    message = f"Materialized value {materializations[0].asset_key.to_user_string()}."
     return [
         EventLogEntry(  # type: ignore[no-untyped-call]
             error_info=None,
@@ -93,30 +129,6 @@ def _entries(context: AssetExecutionContext, materializations: Sequence[AssetMat
         )
         for materialization in materializations
     ]
-
-
-def describe(context: AssetExecutionContext, asset: AssetKey, metadata: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Hand Dagster the `metadata` of partitions that it logs itself when the step ends; True when all went at once.
-
-    Dagster's `add_asset_metadata` lists the partitions of the run and copies what it knows for each one it is given: of
-    6,000 partitions that would take minutes.
-    """
-    try:
-        from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
-
-        step_context = context.get_step_execution_context()
-        known = step_context._metadata_accumulator.per_output_metadata  # noqa: SLF001
-        added: dict[Any, Mapping[str, Any]] = {
-            AssetMetadataHandle(asset_key=asset, partition_key=partition): values
-            for partition, values in metadata.items()
-        }
-        described = OutputMetadataAccumulator(per_output_metadata={**known, **added})
-        step_context._metadata_accumulator = described  # noqa: SLF001
-    except _NOT_AS_KNOWN:
-        for partition, values in metadata.items():
-            context.add_asset_metadata(values, asset_key=asset, partition_key=partition)
-        return False
-    return True
 
 
 def check_events(context: Any, results: Sequence[AssetCheckResult]) -> Iterator[AssetCheckResult | Output[None] | Any]:

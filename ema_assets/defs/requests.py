@@ -8,10 +8,12 @@ from dagster import DagsterInstance, DagsterRunStatus, RunRequest, RunsFilter
 
 from ema_assets.config.settings import Settings
 from ema_assets.defs.jobs import REFRESH_JOB
+from ema_assets.defs.lost_runs import fail_lost_runs
 from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.defs.recording import DEFER_TAG
 from ema_assets.model.symbols import Series
 from ema_assets.refresh.runs import PlannedRun, Rectangle, plan_runs
+from ema_assets.store.database import Transaction
 
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
@@ -50,7 +52,7 @@ def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
             PRIORITY_TAG: str(priority),
             LANE_TAG: LIVE_LANE if is_live else SLOW_LANE,
             **({HISTORY_TAG: "true"} if planned.is_history else {}),
-            "ema_assets/timeframe": rectangle.timeframe.value,
+            "ema_assets/timeframe": rectangle.timeframe.key,
             "ema_assets/series": str(planned.series),
             # What a run leaves undone is stale still, and the sweep takes it up; a retry would only do it twice.
             "dagster/max_retries": "0",
@@ -58,24 +60,31 @@ def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
     )
 
 
-def runs_for(instance: DagsterInstance, stale: pl.DataFrame, symbols: Sequence[str] | None = None) -> list[PlannedRun]:
+def runs_for(
+    instance: DagsterInstance,
+    transaction: Transaction,
+    stale: pl.DataFrame,
+    now: datetime,
+    symbols: Sequence[str] | None = None,
+) -> list[PlannedRun]:
     """The runs for what is `stale` and not covered by queued and running ones; Dagster is asked only when something is.
 
-    `symbols` are the partitions in their order, read from Dagster when they are not given.
+    `now` is the machine's time. `symbols` are the partitions in their order, read from Dagster when they are not given.
     """
     if stale.is_empty():
         return []
     if symbols is None:
         symbols = instance.get_dynamic_partitions(str(SYMBOLS.name))
-    return plan_runs(stale, symbols, in_flight(instance), Settings.from_env().series_per_run)
+    return plan_runs(stale, symbols, in_flight(instance, transaction, now), Settings.from_env().series_per_run)
 
 
-def in_flight(instance: DagsterInstance) -> list[Rectangle]:
-    """What queued and running refresh runs cover.
+def in_flight(instance: DagsterInstance, transaction: Transaction, now: datetime) -> list[Rectangle]:
+    """What queued and running refresh runs cover, when those whose process is gone have been failed.
 
     A run that loads 5m history covers the rolled-up timeframes too: they follow in one run each when all of it is
     there, not in many runs as its series come in.
     """
+    fail_lost_runs(instance, transaction, now)
     runs = instance.get_runs(filters=RunsFilter(job_name=REFRESH_JOB, statuses=IN_FLIGHT))
     rectangles = []
     for run in runs:

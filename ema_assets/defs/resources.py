@@ -6,10 +6,12 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from dagster import ConfigurableResource
+from dagster import ConfigurableResource, InitResourceContext
+from pydantic import PrivateAttr
 
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
+from ema_assets.defs.lost_runs import session_name
 from ema_assets.model import clock
 from ema_assets.model.errors import StoreUnavailable
 from ema_assets.providers.registry import PROVIDERS
@@ -17,6 +19,7 @@ from ema_assets.refresh.clients import open_provider
 from ema_assets.refresh.fetch import FetchRules, OpenProvider
 from ema_assets.refresh.plan import PublicationDelays
 from ema_assets.runtime.locate import database_url
+from ema_assets.store import worker_sessions
 from ema_assets.store.database import Database
 
 # The connection that nobody uses at present: opening one takes 80 ms, which every asset of a run and every tick of a
@@ -25,12 +28,22 @@ _idle: list[Database] = []
 
 
 class StoreResource(ConfigurableResource[Any]):
-    """The market database. Each process opens its own connection, when it first needs one, and keeps it."""
+    """The market database. Each process opens its own connection, when it first needs one, and keeps it.
+
+    In the process of a run its sessions carry the run's name, by which others see that the process lives.
+    """
+
+    _session_name: str = PrivateAttr(default="ema-assets")
+
+    def setup_for_execution(self, context: InitResourceContext) -> None:
+        """Called by Dagster before the first step of a run, and before each tick of a schedule or sensor."""
+        if context.run is not None:
+            self._session_name = session_name(context.run.run_id)
 
     @contextmanager
     def open(self) -> Iterator[Database]:
         """A connection for the time of the block, used by nobody else. `statements` counts from here."""
-        database = _take(database_url(Settings.from_env()))
+        database = _take(database_url(Settings.from_env()), self._session_name)
         try:
             yield database
         except BaseException:
@@ -42,17 +55,14 @@ class StoreResource(ConfigurableResource[Any]):
             _idle.append(database)
 
 
-def _take(url: str) -> Database:
-    try:
-        database = _idle.pop()
-    except IndexError:
-        return Database(url)
+def _take(url: str, session: str) -> Database:
+    database = _idle.pop() if _idle else Database(url)
     if database.url != url:
         database.close()
-        return Database(url)
+        database = Database(url)
     # One that was lost meanwhile, such as by a restart of Postgres, is opened anew by its next transaction.
     with suppress(StoreUnavailable), database.transaction() as transaction:
-        transaction.query("SELECT 1 AS one")
+        worker_sessions.name_session(transaction, session)
     database.statements = 0
     return database
 

@@ -11,7 +11,7 @@ from dagster import (
     schedule,
 )
 
-from ema_assets.defs.configuration import complaint
+from ema_assets.defs.configuration import configuration_drift
 from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.requests import run_request, runs_for
 from ema_assets.defs.resources import MarketResource, StoreResource
@@ -23,28 +23,28 @@ from ema_assets.refresh.plan import next_closes, sentences, stale_on_close
 
 def _schedule(timeframe: Timeframe, graph: Graph) -> ScheduleDefinition:
     @schedule(
-        name=f"refresh_{timeframe.value}",
+        name=f"refresh_{timeframe.key}",
         job_name=REFRESH_JOB,
         cron_schedule=timeframe.cron,
         execution_timezone="UTC",
         default_status=DefaultScheduleStatus.RUNNING,
-        description=f"Brings every stale {timeframe.value} series up to date when its bar has closed.",
+        description=f"Brings every stale {timeframe.key} series up to date when its bar has closed.",
     )
     def refresh(
         context: ScheduleEvaluationContext, store: StoreResource, market: MarketResource
     ) -> list[RunRequest] | SkipReason:
-        if (reason := complaint(graph)) is not None:
+        if (reason := configuration_drift(graph)) is not None:
             return SkipReason(reason)
         now = max(clock.at(context.scheduled_execution_time), market.now())
         with store.open() as database, database.transaction() as transaction:
             stale = stale_on_close(transaction, timeframe, now, market.publication_delays())
-            runs = runs_for(context.instance, stale)
+            runs = runs_for(context.instance, transaction, stale, market.machine_now())
             if runs:
                 context.log.info("\n".join(sentences(stale, runs)))
                 return [run_request(run, context.scheduled_execution_time) for run in runs]
             coming = next_closes(transaction, timeframe, now)
         if not stale.is_empty():
-            return SkipReason(f"{stale.height} stale {timeframe.value} series are covered by a queued or running run")
+            return SkipReason(f"{stale.height} stale {timeframe.key} series are covered by a queued or running run")
         return SkipReason(_silence(timeframe, coming.rows(), now))
 
     return refresh
@@ -57,7 +57,7 @@ def _silence(timeframe: Timeframe, coming: list[tuple[str, datetime, datetime]],
     parts = []
     for calendar, opens, closes in coming:
         shut = f"{calendar} closed until {opens:%Y-%m-%d %H:%M} UTC, " if opens > now else f"{calendar} "
-        parts.append(f"{shut}next {timeframe.value} bar closes {closes:%Y-%m-%d %H:%M} UTC")
+        parts.append(f"{shut}next {timeframe.key} bar closes {closes:%Y-%m-%d %H:%M} UTC")
     return "nothing is stale: " + "; ".join(parts)
 
 

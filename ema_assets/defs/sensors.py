@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from dagster import (
     AddDynamicPartitionsRequest,
@@ -18,8 +18,9 @@ from dagster import (
 
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
-from ema_assets.defs.configuration import complaint
+from ema_assets.defs.configuration import configuration_drift
 from ema_assets.defs.jobs import REFRESH_JOB
+from ema_assets.defs.lost_runs import fail_lost_runs
 from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.defs.requests import run_request, runs_for
 from ema_assets.defs.resources import MarketResource, StoreResource
@@ -37,18 +38,22 @@ SCHEDULE_GRACE = SCHEDULE_REACH
 
 
 def _requests_for_stale(
-    context: SensorEvaluationContext, store: StoreResource, now: datetime, symbols: Sequence[str] | None = None
+    context: SensorEvaluationContext,
+    store: StoreResource,
+    market: MarketResource,
+    symbols: Sequence[str] | None = None,
 ) -> tuple[list[RunRequest], int]:
     """Run requests for all that is stale and not covered yet, and how many series are stale.
 
     `symbols` are the partitions as they will be, where that is not what they are.
     """
+    now = market.now()
     # Schedules tick by the machine's clock, so that at a virtual time no close has its schedule.
     settings = Settings.from_env()
     grace = SCHEDULE_GRACE if settings.clock is None else timedelta(0)
     with store.open() as database, database.transaction() as transaction:
         stale = stale_for_sweep(transaction, now, grace, settings.publication_delays)
-    runs = runs_for(context.instance, stale, symbols)
+        runs = runs_for(context.instance, transaction, stale, market.machine_now(), symbols)
     return [run_request(run, now) for run in runs], stale.height
 
 
@@ -65,10 +70,12 @@ def _sweep(graph: Graph) -> SensorDefinition:
     def sweep(
         context: SensorEvaluationContext, store: StoreResource, market: MarketResource
     ) -> list[RunRequest] | SkipReason:
-        """Launch what is stale."""
-        if (reason := complaint(graph)) is not None:
+        """Fail runs whose process is gone, and launch what is stale."""
+        with store.open() as database, database.transaction() as transaction:
+            fail_lost_runs(context.instance, transaction, market.machine_now())
+        if (reason := configuration_drift(graph)) is not None:
             return SkipReason(reason)
-        requests, stale = _requests_for_stale(context, store, market.now())
+        requests, stale = _requests_for_stale(context, store, market)
         if requests:
             return requests
         if not stale:
@@ -93,7 +100,7 @@ def _sync_watchlist(graph: Graph) -> SensorDefinition:
         The first runs of new symbols are launched at once and not left to the next sweep.
         """
         path = Settings.from_env().watchlist_path
-        if (reason := complaint(graph)) is not None:
+        if (reason := configuration_drift(graph)) is not None:
             return SkipReason(reason)
         try:
             watched = watchlist.load(path)
@@ -117,7 +124,7 @@ def _sync_watchlist(graph: Graph) -> SensorDefinition:
             changes.append(SYMBOLS.build_delete_request(gone))
         # Dagster changes the partitions before it creates the runs, and appends new ones at the end.
         symbols = [symbol for symbol in known if symbol not in set(gone)] + new
-        requests, _ = _requests_for_stale(context, store, now, symbols)
+        requests, _ = _requests_for_stale(context, store, market, symbols)
         return SensorResult(run_requests=requests, dynamic_partitions_requests=changes, cursor=mark)
 
     return sync_watchlist

@@ -6,7 +6,9 @@ server, is turned into the form Dagster needs, and the schemas are made before D
 
 import select
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from threading import Lock
 from typing import Any
 
@@ -99,19 +101,41 @@ class MarketEventLog(PostgresEventLogStorage):
     def _store_asset_event_tags(
         self, conn: sqlalchemy.Connection, events: Sequence[Any], event_ids: Sequence[int]
     ) -> None:
-        rows = [
-            {
-                "event_id": event_id,
-                "asset_key": event.get_dagster_event().asset_key.to_string(),
-                "key": key,
-                "value": value,
-                "event_timestamp": self._event_insert_timestamp(event),  # type: ignore[no-untyped-call]
-            }
-            for event_id, event in zip(event_ids, events, strict=True)
-            for key, value in self._tags_for_asset_event(event).items()
-        ]
+        rows = []
+        noted = _noted.get()
+        for event_id, event in zip(event_ids, events, strict=True):
+            dagster_event = event.get_dagster_event()
+            asset_key = dagster_event.asset_key.to_string()
+            timestamp = self._event_insert_timestamp(event)  # type: ignore[no-untyped-call]
+            rows += [
+                {
+                    "event_id": event_id,
+                    "asset_key": asset_key,
+                    "key": key,
+                    "value": value,
+                    "event_timestamp": timestamp,
+                }
+                for key, value in self._tags_for_asset_event(event).items()
+            ]
+            if noted is not None:
+                noted[asset_key, dagster_event.partition] = event_id
         if rows:
             conn.execute(_insert(AssetEventTagsTable, rows))
+
+
+# By asset key, as Dagster stores it, and partition.
+_noted: ContextVar[dict[tuple[str, str], int] | None] = ContextVar("noted", default=None)
+
+
+@contextmanager
+def noted_event_ids() -> Iterator[Mapping[tuple[str, str], int]]:
+    """The ids of the asset events that this thread stores within the block, by asset key and partition."""
+    noted: dict[tuple[str, str], int] = {}
+    token = _noted.set(noted)
+    try:
+        yield noted
+    finally:
+        _noted.reset(token)
 
 
 def _note(seen: set[str], name: str, is_there: bool) -> bool:

@@ -13,25 +13,12 @@ from typing import Any
 import polars as pl
 
 from ema_assets.model.errors import ConfigurationError
-from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.schemas import SESSION_SCHEMA, UTC_TIME
 from ema_assets.model.symbols import ALWAYS_OPEN, EXTENDED_CALENDARS, EXTENDED_SUFFIX
 from ema_assets.model.timeframes import Timeframe
 
 # Long enough to hold the last session before any exchange's longest closure, Chinese New Year's 11 days.
 LOOK_BACK = timedelta(days=14)
-
-SESSION_SCHEMA = pl.Schema(
-    {
-        "calendar": pl.String(),
-        "session": pl.Date(),
-        "open": UTC_TIME,
-        "break_start": UTC_TIME,
-        "break_end": UTC_TIME,
-        "close": UTC_TIME,
-        "regular_open": UTC_TIME,
-        "regular_close": UTC_TIME,
-    }
-)
 
 # New York: 04:00 to 20:00 around 09:30 to 16:00, and to 17:00 after an early close at 13:00 (NYSE Arca's and Nasdaq's
 # published hours).

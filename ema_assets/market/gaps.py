@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from ema_assets.market.calendars import bar_grid
-from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.schemas import GAP_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe
 
 OPEN, DID_NOT_TRADE, NOT_IN_FILE = "open", "did not trade", "not in file"
@@ -25,18 +25,6 @@ _ROLLED_UP_PAUSE = timedelta(hours=1)
 # it is not in the way of a bar's close.
 _DUE_EVERY, _DUE_OFFSET = timedelta(minutes=10), timedelta(seconds=150)
 
-GAP_SCHEMA = pl.Schema(
-    {
-        "symbol": pl.String(),
-        "first_ts": UTC_TIME,
-        "last_ts": UTC_TIME,
-        "bars": pl.Int64(),
-        "status": pl.String(),
-        "asked": pl.Int64(),
-        "next_attempt_at": UTC_TIME,
-        "found_at": UTC_TIME,
-    }
-)
 _SHARED = ("status", "asked", "next_attempt_at", "found_at")
 
 
@@ -91,22 +79,7 @@ def reconcile(
         now: UTC.
         is_asked: symbol, is_fetched: whether a provider can be asked for the bars, or they come from files only.
     """
-    # Of known gaps that overlap a ts, the last that starts at or before it is the one that holds it, as gaps do not
-    # overlap each other.
-    held = (
-        missing.sort("ts")
-        .join_asof(
-            known.select("symbol", gap_start="first_ts", gap_end="last_ts", **{name: name for name in _SHARED}).sort(
-                "gap_start"
-            ),
-            left_on="ts",
-            right_on="gap_start",
-            by="symbol",
-            strategy="backward",
-            check_sortedness=False,
-        )
-        .join(is_asked, on="symbol", how="left")
-    )
+    matched = _match_known_gaps(missing, known).join(is_asked, on="symbol", how="left")
     is_known = (pl.col("ts") <= pl.col("gap_end")).fill_null(False) & (
         pl.col("is_fetched") != (pl.col("status") == NOT_IN_FILE)
     )
@@ -123,31 +96,54 @@ def reconcile(
         .then(pl.lit(DID_NOT_TRADE))
         .otherwise(pl.lit(OPEN))
     )
-    judged = (
-        held.with_columns(_asked=asked, _found_at=found_at, _status=status, _renew=is_due | ~is_known)
-        .with_columns(
-            _next=pl.when(pl.col("_status") == OPEN).then(
-                pl.when("_renew").then(_due_after(pl.col("_asked"), timeframe, now)).otherwise("next_attempt_at")
-            )
+    updated = matched.select(
+        "symbol",
+        "ts",
+        "slot",
+        "next_attempt_at",
+        asked=asked,
+        found_at=found_at,
+        status=status,
+        renew=is_due | ~is_known,
+    ).with_columns(
+        next_attempt_at=pl.when(pl.col("status") == OPEN).then(
+            pl.when("renew").then(_due_after(pl.col("asked"), timeframe, now)).otherwise("next_attempt_at")
         )
-        .sort("symbol", "slot")
     )
-    shared = ("_status", "_asked", "_next", "_found_at")
+    return _runs_of_bars(updated)
+
+
+def _match_known_gaps(missing: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """`missing` with gap_end, status, asked, next_attempt_at and found_at of the last known gap before each bar.
+
+    Gaps do not overlap each other, so that is the gap which holds the bar, where one does.
+    """
+    gaps = known.select("symbol", gap_start="first_ts", gap_end="last_ts", **{name: name for name in _SHARED})
+    return missing.sort("ts").join_asof(
+        gaps.sort("gap_start"),
+        left_on="ts",
+        right_on="gap_start",
+        by="symbol",
+        strategy="backward",
+        check_sortedness=False,
+    )
+
+
+def _runs_of_bars(missing: pl.DataFrame) -> pl.DataFrame:
+    """One gap (GAP_SCHEMA) for each run of neighbouring `missing` bars that agree in everything gaps keep."""
+    ordered = missing.sort("symbol", "slot")
     breaks = pl.any_horizontal(
         pl.col("slot") != pl.col("slot").shift(1) + 1,
-        *(pl.col(name).ne_missing(pl.col(name).shift(1)) for name in shared),
+        *(pl.col(name).ne_missing(pl.col(name).shift(1)) for name in _SHARED),
     )
     return (
-        judged.with_columns(_run=breaks.fill_null(True).cum_sum().over("symbol"))
+        ordered.with_columns(_run=breaks.fill_null(True).cum_sum().over("symbol"))
         .group_by("symbol", "_run", maintain_order=True)
         .agg(
             first_ts=pl.col("ts").first(),
             last_ts=pl.col("ts").last(),
             bars=pl.len().cast(pl.Int64),
-            status=pl.col("_status").first(),
-            asked=pl.col("_asked").first(),
-            next_attempt_at=pl.col("_next").first(),
-            found_at=pl.col("_found_at").first(),
+            **{name: pl.col(name).first() for name in _SHARED},
         )
         .drop("_run")
         .match_to_schema(GAP_SCHEMA, integer_cast="upcast")

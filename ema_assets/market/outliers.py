@@ -12,7 +12,7 @@ import polars as pl
 
 from ema_assets.market.corporate_actions import describe_ratio
 
-# What `bar_rejected.reason`, the reason of a put-aside bar, and `bar_flag.reason` may say here.
+# What `bar_rejected.reason`, the reason of a skipped bar, and `bar_flag.reason` may say here.
 UNIT_ERROR = "100 times off the bars around it"
 BAD_TICK = "single bad tick"
 UNCONFIRMED = "jump not confirmed by a next bar yet"
@@ -35,24 +35,24 @@ _SIGMA_OF_MEDIAN = 1.4826
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Screened:
     """Bars sorted by plausibility, all with the columns that came in.
 
-    `rejected` and `held` have a `reason`; `held` are newest bars whose jump no later bar confirms or refutes yet.
-    `flags` has symbol, timeframe, ts, reason and detail of bars that are in `kept`.
+    `rejected` and `unconfirmed` have a `reason`; `unconfirmed` are newest bars whose jump no later bar confirms or
+    refutes yet. `flags` has symbol, timeframe, ts, reason and detail of bars that are in `kept`.
     """
 
     kept: pl.DataFrame
     rejected: pl.DataFrame
-    held: pl.DataFrame
+    unconfirmed: pl.DataFrame
     flags: pl.DataFrame
 
 
-def judge(bars: pl.DataFrame, context: pl.DataFrame) -> Judged:
+def screen_outliers(bars: pl.DataFrame, context: pl.DataFrame) -> Screened:
     """Sort sound `bars` (BAR_SCHEMA and whatever else, one timeframe, sorted by symbol and ts) by plausibility.
 
     `context` has symbol, ts and close of the last few stored bars before each symbol's first bar here, about
-    CONTEXT_BARS of them; a symbol without any is judged by its own bars. Stored bars are taken to be right.
+    CONTEXT_BARS of them; a symbol without any is screened by its own bars. Stored bars are taken to be right.
     """
     columns = bars.columns
     stacked = pl.concat(
@@ -71,10 +71,10 @@ def judge(bars: pl.DataFrame, context: pl.DataFrame) -> Judged:
     stacked = _among_neighbours(stacked.filter(pl.col("reason").is_null()))
     kept = stacked.filter(pl.col("reason").is_null())
     rejected = pl.concat([off, stacked.filter(pl.col("reason").is_in([UNIT_ERROR, BAD_TICK]))])
-    return Judged(
+    return Screened(
         kept=kept.filter(~pl.col("_is_context")).select(columns),
         rejected=rejected.select(*columns, "reason"),
-        held=stacked.filter(pl.col("reason") == UNCONFIRMED).select(*columns, "reason"),
+        unconfirmed=stacked.filter(pl.col("reason") == UNCONFIRMED).select(*columns, "reason"),
         flags=_flags(kept),
     )
 
@@ -130,14 +130,14 @@ def _walk_from(first: int, closes: Sequence[float], is_context: Sequence[bool]) 
     for place in range(first, len(closes)):
         reason = None
         if not is_context[place]:
-            reason = _judged(closes, place, last)
+            reason = _reason_of(closes, place, last)
         reasons.append(reason)
         if reason is None:
             last = closes[place]
     return reasons
 
 
-def _judged(closes: Sequence[float], place: int, last: float) -> str | None:
+def _reason_of(closes: Sequence[float], place: int, last: float) -> str | None:
     close = closes[place]
     if _is_unit_step(close, last):
         return UNIT_ERROR

@@ -3,8 +3,7 @@
 import polars as pl
 
 from ema_assets.market.calendars import bar_grid, latest_of
-from ema_assets.market.validation import BAR_SCHEMA
-from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe
 
 CODE_VERSION = "1"
@@ -58,7 +57,7 @@ def roll_up(
     is_complete = (pl.col("bucket_end") <= pl.col("complete_through")).fill_null(False)
     closed = buckets.filter(is_complete).select(
         "symbol",
-        pl.lit(timeframe.value).alias("timeframe"),
+        pl.lit(timeframe.key).alias("timeframe"),
         pl.col("bucket").alias("ts"),
         *list(BAR_SCHEMA)[3:],
         # The last bucket of a session is shorter, and so may its last 5m bar be.

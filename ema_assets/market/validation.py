@@ -6,26 +6,10 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from ema_assets.market.calendars import bar_grid, segments
-from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.schemas import BAR_SCHEMA, PRICES
 from ema_assets.model.timeframes import Timeframe
 
-PRICES = ("open", "high", "low", "close")
-
-# One home for the columns of a bar and their dtypes; `ts` is the opening time, UTC.
-BAR_SCHEMA = pl.Schema(
-    {
-        "symbol": pl.String(),
-        "timeframe": pl.String(),
-        "ts": UTC_TIME,
-        "open": pl.Float64(),
-        "high": pl.Float64(),
-        "low": pl.Float64(),
-        "close": pl.Float64(),
-        "volume": pl.Float64(),
-    }
-)
-
-# What `bar_rejected.reason` and the counts of put-aside bars may say.
+# What `bar_rejected.reason` and the counts of skipped bars may say.
 MISSING_VALUE = "missing value"
 NOT_FINITE = "not a finite number"
 NOT_POSITIVE = "price not above zero"
@@ -39,17 +23,17 @@ NOT_CLOSED = "not closed yet"
 
 
 @dataclass(frozen=True, slots=True)
-class Sifted:
-    """Bars sorted into three heaps, none of them lost.
+class Validated:
+    """Bars sorted by whether they can be stored; none is lost.
 
     `accepted` follows BAR_SCHEMA plus `ts_end`, sorted by symbol and ts. `rejected` follows BAR_SCHEMA plus
-    `reason`: values that cannot be a bar. `put_aside` follows BAR_SCHEMA plus `reason`: sound bars that are not bars
+    `reason`: values that cannot be a bar. `skipped` follows BAR_SCHEMA plus `reason`: sound bars that are not bars
     of a session (before and after hours, live ticks at odd seconds) or had not closed yet.
     """
 
     accepted: pl.DataFrame
     rejected: pl.DataFrame
-    put_aside: pl.DataFrame
+    skipped: pl.DataFrame
 
 
 def reject_invalid(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -78,22 +62,22 @@ def reject_invalid(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         .when(pl.col("volume") < 0)
         .then(pl.lit(NEGATIVE_VOLUME))
     )
-    judged = bars.with_columns(reason.alias("reason"))
-    sound = judged.filter(pl.col("reason").is_null())
+    checked = bars.with_columns(reason.alias("reason"))
+    sound = checked.filter(pl.col("reason").is_null())
     is_last = pl.int_range(pl.len()).over("symbol", "ts") == pl.len().over("symbol", "ts") - 1
     sound = sound.with_columns(pl.when(~is_last).then(pl.lit(DUPLICATE)).alias("reason"))
-    rejected = pl.concat([judged.filter(pl.col("reason").is_not_null()), sound.filter(pl.col("reason").is_not_null())])
+    rejected = pl.concat([checked.filter(pl.col("reason").is_not_null()), sound.filter(pl.col("reason").is_not_null())])
     return sound.filter(pl.col("reason").is_null()).drop("reason"), rejected
 
 
-def sift(
+def validate(
     bars: pl.DataFrame,
     timeframe: Timeframe,
     calendars: pl.DataFrame,
     sessions: pl.DataFrame,
     closed_by: datetime,
-) -> Sifted:
-    """Sort `bars` (BAR_SCHEMA, all of one `timeframe`) into accepted, rejected and put aside.
+) -> Validated:
+    """Sort `bars` (BAR_SCHEMA, all of one `timeframe`) into accepted, rejected and skipped.
 
     `calendars` maps symbol to calendar; `sessions` (SESSION_SCHEMA) must cover the bars. A bar is accepted once its
     closing time is not after `closed_by`. A `1d` bar is given its session's open as `ts`, whatever label the vendor
@@ -111,10 +95,10 @@ def sift(
         placed, lost = _in_session(valid, timeframe, calendars, sessions)
     closed = pl.col("ts_end") <= closed_by
     columns = list(BAR_SCHEMA)
-    return Sifted(
+    return Validated(
         accepted=placed.filter(closed).select(*columns, "ts_end").sort("symbol", "ts"),
         rejected=rejected.select(*columns, "reason"),
-        put_aside=pl.concat(
+        skipped=pl.concat(
             [
                 lost.select(*columns, "reason"),
                 placed.filter(~closed).select(*columns, reason=pl.lit(NOT_CLOSED)),
@@ -175,7 +159,7 @@ def _on_sessions(
     """Daily bars moved to their session's open, with `ts_end`; and those that no session can be found for.
 
     Every label in use lies inside the session or before it, at most 24 hours before the close, so the session is the
-    first one that closes after the label; a label on a weekend or holiday is further away and is put aside.
+    first one that closes after the label; a label on a weekend or holiday is further away and is skipped.
     """
     days = _near(sessions, bars).select("calendar", session_open="regular_open", close="regular_close").sort("close")
     joined = (

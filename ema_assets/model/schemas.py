@@ -1,4 +1,4 @@
-"""The kinds of column that tables have, by the names that Postgres gives them, and what polars calls each."""
+"""Schemas of the frames that packages hand to one another, and the check that a frame has one. Computes nothing."""
 
 from collections.abc import Mapping
 
@@ -6,6 +6,7 @@ import polars as pl
 
 UTC_TIME = pl.Datetime("us", "UTC")
 
+# The kinds of column that tables have, by the names that Postgres gives them, and what polars calls each.
 KINDS: Mapping[str, pl.DataType] = {
     "float8": pl.Float64(),
     "int8": pl.Int64(),
@@ -14,3 +15,132 @@ KINDS: Mapping[str, pl.DataType] = {
     "boolean": pl.Boolean(),
     "timestamptz": UTC_TIME,
 }
+
+PRICES = ("open", "high", "low", "close")
+
+# Bars; `ts` is the opening time, UTC.
+BAR_SCHEMA = pl.Schema(
+    {
+        "symbol": pl.String(),
+        "timeframe": pl.String(),
+        "ts": UTC_TIME,
+        "open": pl.Float64(),
+        "high": pl.Float64(),
+        "low": pl.Float64(),
+        "close": pl.Float64(),
+        "volume": pl.Float64(),
+    }
+)
+
+# Bars of one timeframe, as they are written. Rolled-up bars have `missing_bars` (Int64) as well.
+WRITTEN_BAR_SCHEMA = pl.Schema({name: dtype for name, dtype in BAR_SCHEMA.items() if name != "timeframe"})
+
+# Bars that are not stored, and why.
+REFUSED_BAR_SCHEMA = pl.Schema({**BAR_SCHEMA, "reason": pl.String()})
+
+# Trading sessions, one row per day and calendar, UTC. `break_start` and `break_end` are null without a lunch break;
+# `regular_open` and `regular_close` are the exchange's own hours, which extended hours surround.
+SESSION_SCHEMA = pl.Schema(
+    {
+        "calendar": pl.String(),
+        "session": pl.Date(),
+        "open": UTC_TIME,
+        "break_start": UTC_TIME,
+        "break_end": UTC_TIME,
+        "close": UTC_TIME,
+        "regular_open": UTC_TIME,
+        "regular_close": UTC_TIME,
+    }
+)
+
+# Runs of missing bars, from `first_ts` to `last_ts`, both missing.
+GAP_SCHEMA = pl.Schema(
+    {
+        "symbol": pl.String(),
+        "first_ts": UTC_TIME,
+        "last_ts": UTC_TIME,
+        "bars": pl.Int64(),
+        "status": pl.String(),
+        "asked": pl.Int64(),
+        "next_attempt_at": UTC_TIME,
+        "found_at": UTC_TIME,
+    }
+)
+
+# Suspicious bars that are stored all the same, and why.
+FLAG_SCHEMA = pl.Schema(
+    {"symbol": pl.String(), "timeframe": pl.String(), "ts": UTC_TIME, "reason": pl.String(), "detail": pl.String()}
+)
+
+# Series that seem to have been split: `ratio` is the stored price over the served one, `split` its name, such as `7:1`.
+SUSPECT_SCHEMA = pl.Schema({"symbol": pl.String(), "ratio": pl.Float64(), "split": pl.String()})
+
+# The series that an answer is about, one row per symbol. It holds all bars that exist from `start` to before `end`
+# (UTC); both are null where the bars themselves say how far they reach. `is_fetched`: a provider can be asked again
+# for what is missing. `advances`: the ledger is told that bars up to `end` have been asked for.
+ASKED_SCHEMA = pl.Schema(
+    {
+        "symbol": pl.String(),
+        "calendar": pl.String(),
+        "is_fetched": pl.Boolean(),
+        "start": UTC_TIME,
+        "end": UTC_TIME,
+        "advances": pl.Boolean(),
+    }
+)
+
+# What a write changed, one row per symbol with a change: the earliest changed time, and how many rows were written.
+CHANGE_SCHEMA = pl.Schema({"symbol": pl.String(), "changed_from": UTC_TIME, "written": pl.Int64()})
+
+# Of bars also how many of the written ones replaced another value, and how many were added in the past.
+BAR_CHANGE_SCHEMA = pl.Schema({**CHANGE_SCHEMA, "corrected": pl.Int64(), "late": pl.Int64()})
+
+# Series that were brought up to date, one row per symbol. `changed_from` is null where nothing changed; `dirty_from`
+# and `dirty_end` say what stays dirty, and are null as a rule.
+COMPLETED_SCHEMA = pl.Schema(
+    {
+        "symbol": pl.String(),
+        "changed_from": UTC_TIME,
+        "first_ts": UTC_TIME,
+        "last_ts": UTC_TIME,
+        "checked_through": UTC_TIME,
+        "dirty_from": UTC_TIME,
+        "dirty_end": UTC_TIME,
+    }
+)
+
+# The assets, each after what it reads, and whether each is switched on.
+ASSET_SCHEMA = pl.Schema({"asset": pl.String(), "is_on": pl.Boolean()})
+
+# What each asset reads on each timeframe. `is_main`: the input has a row for every row or so of the asset.
+ASSET_INPUT_SCHEMA = pl.Schema(
+    {
+        "asset": pl.String(),
+        "timeframe": pl.String(),
+        "reads": pl.String(),
+        "reads_timeframe": pl.String(),
+        "is_main": pl.Boolean(),
+    }
+)
+
+
+class SchemaMismatch(TypeError):
+    """A frame lacks columns or has other dtypes than its receiver expects."""
+
+
+def check_frame(name: str, frame: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> None:
+    """Check that `frame` has the columns of `schema`, with these dtypes; it may have more, in any order.
+
+    Takes about ten microseconds, whatever the number of rows.
+
+    Raises:
+        SchemaMismatch: with the `name` of the frame, what was received and what is expected.
+    """
+    received = dict(zip(frame.columns, frame.dtypes, strict=True))
+    wrong = [column for column, dtype in schema.items() if received.get(column) != dtype]
+    if wrong:
+        differences = ", ".join(
+            f"`{column}` must be {schema[column]}, received {received.get(column, 'no such column')}"
+            for column in wrong
+        )
+        raise SchemaMismatch(f"{name}: {differences}; the columns are {', '.join(received) or 'none'}")

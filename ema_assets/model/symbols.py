@@ -69,7 +69,7 @@ class Series:
         return cls(parse_symbol(symbol), parse_timeframe(timeframe))
 
     def __str__(self) -> str:
-        return f"{self.symbol}|{self.timeframe.value}"
+        return f"{self.symbol}|{self.timeframe.key}"
 
 
 @dataclass(frozen=True, slots=True, order=True)

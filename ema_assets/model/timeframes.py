@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +55,6 @@ class Timeframe:
     cron: str
     is_session: bool = False
     is_live: bool = False
-
-    M5: "ClassVar[Timeframe]"
-    M15: "ClassVar[Timeframe]"
-    M30: "ClassVar[Timeframe]"
-    H1: "ClassVar[Timeframe]"
-    H4: "ClassVar[Timeframe]"
-    D1: "ClassVar[Timeframe]"
-
-    @property
-    def value(self) -> str:
-        """The key."""
-        return self.key
 
     def __str__(self) -> str:
         return self.key
@@ -183,8 +170,3 @@ def by_key(key: str) -> Timeframe:
         KeyError: when there is none. For what a person wrote, see `symbols.parse_timeframe`.
     """
     return _BY_KEY[key]
-
-
-BASE = by_key("5m")
-Timeframe.M5, Timeframe.M15, Timeframe.M30 = by_key("5m"), by_key("15m"), by_key("30m")
-Timeframe.H1, Timeframe.H4, Timeframe.D1 = by_key("1h"), by_key("4h"), by_key("1d")

@@ -31,3 +31,18 @@ def masked_url(url: str) -> str:
 def _joined(scheme: str, netloc: str, path: str, query: str) -> str:
     # Not urlunsplit, which drops the slashes of a URL without a host (a server on a Unix socket).
     return f"{scheme}://{netloc}{path}{'?' if query else ''}{query}"
+
+
+def without_libpq_settings(environment: dict[str, str]) -> dict[str, str]:
+    """A copy of `environment` without the PG… variables that would change what the URL says.
+
+    PGPASSWORD wins over a passfile, PGHOSTADDR over the host, and PGSSLMODE=require fails on a server without TLS.
+    """
+    return {name: value for name, value in environment.items() if name not in _LIBPQ_VARIABLES}
+
+
+_LIBPQ_VARIABLES = {
+    *("PGHOSTADDR", "PGPASSWORD", "PGSERVICE", "PGSERVICEFILE", "PGREQUIREAUTH", "PGCHANNELBINDING"),
+    *("PGSSLMODE", "PGREQUIRESSL", "PGSSLNEGOTIATION", "PGGSSENCMODE", "PGTARGETSESSIONATTRS"),
+    *("PGOPTIONS", "PGCLIENTENCODING", "PGTZ", "PGDATESTYLE"),
+}

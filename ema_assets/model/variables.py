@@ -52,8 +52,8 @@ class Number:
 
     def read(self, env: Mapping[str, str]) -> int:
         """The number; the default where it is not set."""
-        found = self.read_if_set(env)
-        return self.default if found is None else found
+        value = self.read_if_set(env)
+        return self.default if value is None else value
 
     def read_if_set(self, env: Mapping[str, str]) -> int | None:
         """The number; None where it is not set."""

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import polars as pl
 
-from ema_assets.market.validation import BAR_SCHEMA
 from ema_assets.model.errors import BarFileError, InvalidKeyError
-from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.symbols import parse_symbol, parse_timeframe
 from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.operations.sync_watchlist import cover
+from ema_assets.refresh.answers import Answer, Extent, Stored
 from ema_assets.refresh.outcome import batches
-from ema_assets.refresh.store_answer import FILE, Answer, Stored, store_bars
+from ema_assets.refresh.store_answer import store_bars
 from ema_assets.store import ledger, sessions
 from ema_assets.store.database import Database
 
@@ -40,7 +40,7 @@ class IngestedSeries:
     equal: int = 0
     flagged: int = 0
     missing: int = 0
-    put_aside: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
     split: str | None = None
 
@@ -146,7 +146,7 @@ def _check_keys(path: Path, frame: pl.DataFrame) -> None:
 def store_file(database: Database, bars: pl.DataFrame, source: str, now: datetime) -> list[IngestedSeries]:
     """Store the sound ones of `bars` (BAR_SCHEMA, any number of series), a batch of series a transaction.
 
-    Every symbol must be an instrument already. Bars that have not closed at `now` are put aside, as are bars outside
+    Every symbol must be an instrument already. Bars that have not closed at `now` are skipped, as are bars outside
     the sessions of the symbol's calendar; invalid and impossible ones go to `bar_rejected` with `source`. Bars on
     another scale than the stored ones, by the ratio of a split, bring what is stored of their series to their scale.
     """
@@ -176,8 +176,7 @@ def _store_batch(
         stored = store_bars(
             transaction,
             timeframe,
-            Answer(bars, source, closed_by=now, extent=FILE),
-            _asked(known, timeframe),
+            Answer(bars, _asked(known, timeframe), source, closed_by=now, extent=Extent.FILE),
             trading,
             now,
         )
@@ -185,23 +184,25 @@ def _store_batch(
 
 
 def _asked(known: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
-    """The series of a file as `store_bars` wants them."""
+    """The series of a file (ASKED_SCHEMA). Its bars say how far it reaches."""
     # What lies between the bars a provider was asked for and those of the file it must still be asked for.
     is_asked_for = ~pl.col("is_fetched") | (pl.col("file_start") <= pl.col("checked_through")).fill_null(False)
     return known.select(
         "symbol",
         "calendar",
         is_fetched=pl.col("is_fetched") & pl.lit(timeframe.is_fetched),
+        start=pl.lit(None, UTC_TIME),
+        end=pl.lit(None, UTC_TIME),
         advances=is_asked_for,
     )
 
 
 def _summaries(symbols: list[str], timeframe: Timeframe, bars: pl.DataFrame, stored: Stored) -> list[IngestedSeries]:
-    found = {symbol: IngestedSeries(symbol, timeframe.value) for symbol in symbols}
+    found = {symbol: IngestedSeries(symbol, timeframe.key) for symbol in symbols}
     for frame, name in ((bars, "read"), (stored.accepted, "equal"), (stored.flags, "flagged")):
         for symbol, count in frame.group_by("symbol").agg(pl.len()).iter_rows():
             setattr(found[symbol], name, count)
-    for frame, reasons in ((stored.rejected, "rejected"), (stored.put_aside, "put_aside")):
+    for frame, reasons in ((stored.rejected, "rejected"), (stored.skipped, "skipped")):
         for symbol, reason, count in frame.group_by("symbol", "reason").agg(pl.len()).sort("reason").iter_rows():
             getattr(found[symbol], reasons)[reason] = count
     for symbol, count in stored.missing.iter_rows():

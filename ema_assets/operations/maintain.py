@@ -1,4 +1,4 @@
-"""Keeping the database level: old runs, old rows that were put aside, statistics. What may go is in store/retention.
+"""Maintenance: delete old runs and old rejected bars, refresh statistics. What may go is in store/retention.
 
 Every deletion goes in bounded batches, each in a transaction of its own: a kill loses nothing but the rest, which the
 next maintenance takes, and no batch holds its locks for long.

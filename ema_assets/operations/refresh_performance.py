@@ -43,6 +43,4 @@ def why_not(transaction: Transaction, strategies: Sequence[str]) -> str | None:
 def refresh(database: Database) -> Refreshed:
     """Add up every series of every strategy. Readers see the old figures meanwhile."""
     with database.transaction() as transaction:
-        rows = results.refresh_performance(transaction)
-        seconds = transaction.query("SELECT seconds FROM market.performance_refresh").item()
-    return Refreshed(rows, float(seconds))
+        return Refreshed(*results.refresh_performance(transaction))

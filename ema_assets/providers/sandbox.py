@@ -1,6 +1,6 @@
-"""The sandbox: synthetic bars of any symbol, from a server of this project. The declaration; it speaks Alpaca's format.
+"""The sandbox: synthetic bars of any symbol, from a server of this project. The declaration; the server is elsewhere.
 
-What the server itself does is in the package `sandbox`.
+The server is the package `sandbox`. It is asked in the format of Alpaca, which is one of those that it speaks.
 """
 
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ from ema_assets.model.asset_names import EMA_TREND, OHLC, STRATEGY
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import Node
-from ema_assets.refresh.isolate import in_halves
+from ema_assets.refresh.isolate import bisect
 from ema_assets.refresh.outcome import Outcome, batches
 from ema_assets.refresh.waiting import retry_locked
 from ema_assets.store import latency, ledger, quality, sessions, tables
@@ -218,7 +218,7 @@ def _in_batches(
     """Do `work` for the pending ones of `symbols`, a bounded number of rows at a time; quarantine what fails in it."""
 
     def process(batch: list[str]) -> None:
-        errors = in_halves(batch, work)
+        errors = bisect(batch, work)
         if errors:
             with database.transaction() as transaction:
                 ledger.fail(transaction, asset, timeframe, errors, now)

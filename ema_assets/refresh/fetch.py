@@ -10,18 +10,18 @@ import polars as pl
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.market import gaps
-from ema_assets.market.validation import BAR_SCHEMA
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.errors import ConfigurationError, ProviderError, ProviderUnavailable, RateLimited, Unauthorized
-from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.fetching.base import BarRequest, ProviderClient
-from ema_assets.providers.http.answers import Unreachable
-from ema_assets.refresh.isolate import in_halves
+from ema_assets.providers.http.refusals import Unreachable
+from ema_assets.refresh.answers import Answer, Extent
+from ema_assets.refresh.isolate import bisect
 from ema_assets.refresh.outcome import Outcome, batches
 from ema_assets.refresh.plan import PublicationDelays, closed_bars
-from ema_assets.refresh.store_answer import GAP, PART, WHOLE, Answer, store_bars
+from ema_assets.refresh.store_answer import store_bars
 from ema_assets.store import ledger, provider_state, quality, sessions
 from ema_assets.store.database import Database
 
@@ -33,8 +33,8 @@ MOST_GAP_ROUNDS = 5
 GAP_PAUSE_AFTER_FAILURE = timedelta(minutes=30)
 
 # Bars asked for and kept in memory at a time: bounds memory whatever the number of series.
-BARS_A_BATCH = 400_000
-BARS_A_TRANSACTION = 100_000
+BARS_PER_BATCH = 400_000
+BARS_PER_TRANSACTION = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class FetchRules:
         publication_delays: per provider, how long after its close a bar is asked for at the earliest.
         settling_times: per provider, how long after its close a bar may still change.
 
-    None stands for the default provider; a provider that is in neither publishes at once and changes nothing.
+    None stands for the default provider. A provider that is in neither publishes at once and changes nothing later.
     """
 
     history_days: Mapping[Timeframe, int]
@@ -55,8 +55,13 @@ class FetchRules:
 
     @classmethod
     def of(cls, settings: Settings, watched: Watchlist) -> "FetchRules":
-        """The rules that the settings and the watchlist make."""
-        return cls(watched.history_days, settings.publication_delays, settings.settling_times)
+        """The rules that the settings make for the providers of the watchlist."""
+        used = {each.provider for each in watched.instruments if each.is_fetched}
+        return cls(
+            watched.history_days,
+            {name: delay for name, delay in settings.publication_delays.items() if name in used},
+            {name: time for name, time in settings.settling_times.items() if name in used},
+        )
 
     def overlaps(self, timeframe: Timeframe) -> pl.DataFrame:
         """How far before the last stored bar a request begins, where it is not the timeframe's: provider, overlap."""
@@ -160,7 +165,7 @@ def refresh_fetched(
     async def ask_all() -> None:
         named = pl.concat([plan["provider"], gap_plan["provider"]]).unique(maintain_order=True)
         talks = [
-            _Fetching(database, timeframe, now, outcome, WHOLE if everything else PART).run(
+            _Fetching(database, timeframe, now, outcome, Extent.WHOLE if everything else Extent.PART).run(
                 open_provider,
                 name,
                 *(each.filter(pl.col("provider").eq_missing(name)) for each in (plan, gap_plan, whole)),
@@ -179,7 +184,9 @@ def refresh_fetched(
 class _Fetching:
     """One refresh's talk with one provider: what is planned first, then gaps, then split series as a whole."""
 
-    def __init__(self, database: Database, timeframe: Timeframe, now: datetime, outcome: Outcome, extent: str) -> None:
+    def __init__(
+        self, database: Database, timeframe: Timeframe, now: datetime, outcome: Outcome, extent: Extent
+    ) -> None:
         self._database = database
         self._timeframe = timeframe
         self._now = now
@@ -204,17 +211,17 @@ class _Fetching:
             provider = open_provider(name)
         except ConfigurationError as error:
             self._fail(dict.fromkeys(plan["symbol"], str(error)), self._extent)
-            self._fail(dict.fromkeys(gap_plan["symbol"], str(error)), GAP)
+            self._fail(dict.fromkeys(gap_plan["symbol"], str(error)), Extent.GAP)
             return
         try:
             plan = await self._probe(provider, plan)
             await self._fetch(provider, plan, self._extent)
             for each in gap_plan.partition_by("round", maintain_order=True):
-                await self._fetch(provider, each.filter(self._is_sound()), GAP)
+                await self._fetch(provider, each.filter(self._is_sound()), Extent.GAP)
             if self._suspects is not None:
                 again = whole.join(self._suspects, on="symbol", how="semi")
                 self._outcome.refetched += again.height
-                await self._fetch(provider, again, WHOLE)
+                await self._fetch(provider, again, Extent.WHOLE)
         finally:
             self._outcome.calls += provider.calls
             await provider.aclose()
@@ -242,13 +249,13 @@ class _Fetching:
         doubted = [] if self._suspects is None else self._suspects["symbol"].to_list()
         return ~pl.col("symbol").is_in([*doubted, *self._outcome.errors])
 
-    async def _fetch(self, provider: ProviderClient, plan: pl.DataFrame, extent: str) -> None:
+    async def _fetch(self, provider: ProviderClient, plan: pl.DataFrame, extent: Extent) -> None:
         if plan.is_empty():
             return
         with self._database.transaction() as transaction:
             calendars = plan["calendar"].unique().to_list()
             trading = sessions.between(transaction, calendars, _earliest(plan), self._now)
-        for batch in batches(plan, BARS_A_BATCH):
+        for batch in batches(plan, BARS_PER_BATCH):
             if self._dead is not None:
                 # Each batch would try in vain for half a minute.
                 self._fail(dict.fromkeys(batch, self._dead), extent)
@@ -261,7 +268,7 @@ class _Fetching:
             await self._fetch_batch(provider, requests, trading, extent)
 
     async def _fetch_batch(
-        self, provider: ProviderClient, requests: Sequence[BarRequest], trading: pl.DataFrame, extent: str
+        self, provider: ProviderClient, requests: Sequence[BarRequest], trading: pl.DataFrame, extent: Extent
     ) -> None:
         """Fetch and store one batch; when the provider answers none of it, let it be left alone for a while."""
         waiting: list[pl.DataFrame] = []
@@ -279,7 +286,7 @@ class _Fetching:
                 part = bars.filter(pl.col("symbol").is_in(symbols))
                 self._store(part, answered, trading, provider.name, extent)
 
-            poison = in_halves([request.instrument.symbol for request in ready], store_part)
+            poison = bisect([request.instrument.symbol for request in ready], store_part)
             if poison:
                 self._fail(poison, extent)
             waiting[:] = [received.filter(~complete)]
@@ -289,7 +296,7 @@ class _Fetching:
             waiting.append(part.bars)
             ready.extend(part.completed)
             errors.update({failure.request.instrument.symbol: failure.error for failure in part.failures})
-            if ready and sum(frame.height for frame in waiting) >= BARS_A_TRANSACTION:
+            if ready and sum(frame.height for frame in waiting) >= BARS_PER_TRANSACTION:
                 store()
         if ready:
             store()
@@ -305,7 +312,7 @@ class _Fetching:
             self._fail({symbol: str(error) for symbol, error in errors.items()}, extent)
 
     def _store(
-        self, bars: pl.DataFrame, answered: Sequence[BarRequest], trading: pl.DataFrame, source: str, extent: str
+        self, bars: pl.DataFrame, answered: Sequence[BarRequest], trading: pl.DataFrame, source: str, extent: Extent
     ) -> None:
         """Store `bars`, the whole answer to the requests `answered`, in one transaction."""
         asked = pl.DataFrame(
@@ -316,19 +323,19 @@ class _Fetching:
                 "end": [request.end for request in answered],
             },
             schema={"symbol": pl.String(), "calendar": pl.String(), "start": UTC_TIME, "end": UTC_TIME},
-        ).with_columns(is_fetched=True, checked_through="end")
+        ).select("symbol", "calendar", pl.lit(True).alias("is_fetched"), "start", "end", advances=True)
         with self._database.transaction() as transaction:
             stored = store_bars(
                 transaction,
                 self._timeframe,
                 Answer(
                     bars,
+                    asked,
                     source,
                     closed_by=max(request.end for request in answered),
                     extent=extent,
-                    suspects=self._suspects if extent == WHOLE else None,
+                    suspects=self._suspects if extent is Extent.WHOLE else None,
                 ),
-                asked,
                 trading,
                 self._now,
             )
@@ -339,16 +346,16 @@ class _Fetching:
         outcome.add_written(stored.changes)
         outcome.corrected += int(stored.changes["corrected"].sum())
         outcome.rejected += stored.rejected.height
-        outcome.put_aside += stored.put_aside.height
+        outcome.skipped += stored.skipped.height
         outcome.flagged += stored.flags.height
         outcome.errors.update(stored.refused)
         if not stored.suspected.is_empty():
             known = [self._suspects] if self._suspects is not None else []
             self._suspects = pl.concat([*known, stored.suspected])
 
-    def _fail(self, errors: Mapping[str, str], extent: str) -> None:
+    def _fail(self, errors: Mapping[str, str], extent: Extent) -> None:
         with self._database.transaction() as transaction:
-            if extent == GAP:
+            if extent is Extent.GAP:
                 # The series itself is up to date: only its gap stays open.
                 until = gaps.next_due_time(self._now + GAP_PAUSE_AFTER_FAILURE)
                 quality.postpone_gaps(transaction, self._timeframe, list(errors), until)

@@ -61,7 +61,8 @@ class Node:
     @property
     def states(self) -> Table:
         """Where a strategy keeps what it goes on from."""
-        return Table(f"{self.name}_state", "ts", (*STATE_COLUMNS, BAR_NUMBER))
+        comment = f"What {self.name} goes on from: its state just after some of the bars."
+        return Table(f"{self.name}_state", "ts", (*STATE_COLUMNS, BAR_NUMBER), comment=comment)
 
     def touches(self, tables: Collection[str]) -> bool:
         """True when one of its tables is among those named."""
@@ -154,7 +155,7 @@ class Graph:
     def inputs(self) -> pl.DataFrame:
         """asset, timeframe, reads, reads_timeframe, is_main, for the ledger."""
         rows = [
-            (asset, timeframe.value, source, source_timeframe.value, is_main)
+            (asset, timeframe.key, source, source_timeframe.key, is_main)
             for node in self.nodes.values()
             for asset, timeframe, source, source_timeframe, is_main in node.inputs()
         ]
@@ -218,8 +219,8 @@ def _params(watched: Watchlist, signals: Mapping[str, Signal]) -> dict[str, Para
         for key, value in values.items():
             _check_param(f"{watched.where}: signals.{name}", key, value, signal.params)
         found[name] = {**signal.defaults, **values}
-        if (complaint := signal.check(found[name])) is not None:
-            raise WatchlistError(f"{watched.where}: signals.{name}: {complaint}")
+        if (conflict := signal.check(found[name])) is not None:
+            raise WatchlistError(f"{watched.where}: signals.{name}: {conflict}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""A batch that one series spoils: find the culprit, let the others finish."""
+"""A batch that one poison series makes fail: bisect it, so that only that series fails and the others finish."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ def can_heal(error: BaseException) -> bool:
     return isinstance(error, adbc_driver_manager.Error) and (state is None or state.startswith(_CAN_HEAL))
 
 
-def in_halves(symbols: Sequence[str], work: Callable[[list[str]], None]) -> dict[str, str]:
+def bisect(symbols: Sequence[str], work: Callable[[list[str]], None]) -> dict[str, str]:
     """Do `work` for all `symbols` at once; when that fails, for each half, until the culprits stand alone.
 
     `work` must leave nothing behind when it raises. Returns why each culprit failed.
@@ -39,7 +39,7 @@ def in_halves(symbols: Sequence[str], work: Callable[[list[str]], None]) -> dict
             _log.exception("%s cannot be processed", symbols[0])
             return {symbols[0]: _described(error)}
         middle = len(symbols) // 2
-        return in_halves(symbols[:middle], work) | in_halves(symbols[middle:], work)
+        return bisect(symbols[:middle], work) | bisect(symbols[middle:], work)
     return {}
 
 

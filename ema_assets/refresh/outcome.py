@@ -11,7 +11,7 @@ class Outcome:
     """What was done for some series of one asset and timeframe.
 
     `done` are the symbols that are now up to date; `written` counts rows per changed symbol; `errors` says why a
-    symbol failed. `put_aside`, `rejected`, `flagged` and `corrected` count bars; `refetched` counts series that were
+    symbol failed. `skipped`, `rejected`, `flagged` and `corrected` count bars; `refetched` counts series that were
     fetched again as a whole; `calls` counts provider requests. `recomputed` counts rows that were there before,
     `flipped` crossovers or trades among them that are not what they were.
     """
@@ -21,7 +21,7 @@ class Outcome:
     errors: dict[str, str] = field(default_factory=dict)
     corrected: int = 0
     rejected: int = 0
-    put_aside: int = 0
+    skipped: int = 0
     flagged: int = 0
     refetched: int = 0
     recomputed: int = 0
@@ -49,7 +49,7 @@ class Outcome:
             "rows_written": self.rows,
             "bars_corrected": self.corrected,
             "bars_rejected": self.rejected,
-            "bars_put_aside": self.put_aside,
+            "bars_skipped": self.skipped,
             "bars_flagged": self.flagged,
             "series_refetched": self.refetched,
             "rows_recomputed": self.recomputed,

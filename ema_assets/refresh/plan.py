@@ -46,22 +46,24 @@ def closed_bars(
     """
     recent = sessions.in_use(transaction, now - LOOK_BACK, now)
     markets = sessions.markets(transaction)
-    timeframes = list(timeframes)
+    by_delay: dict[timedelta, set[str | None]] = {}
+    for provider in markets["provider"].unique():
+        by_delay.setdefault(delays.get(provider, timedelta(0)), set()).add(provider)
     parts = [pl.DataFrame(schema=_CLOSED_SCHEMA)]
-    for (provider,), market in markets.group_by("provider", maintain_order=True):
-        delay = delays.get(None if provider is None else str(provider), timedelta(0))
-        closed_by = now - max(delay - ahead, timedelta(0))
-        parts += [
-            market.join(last_closed(recent, timeframe, closed_by), on="calendar").select(
-                "calendar",
-                "provider",
-                pl.lit(timeframe.key).alias("timeframe"),
-                "ts",
-                "ts_end",
-                published_at=pl.col("ts_end") + delay,
+    for timeframe in timeframes:
+        for delay, providers in by_delay.items():
+            closed = last_closed(recent, timeframe, now - max(delay - ahead, timedelta(0)))
+            mine = markets.filter(pl.col("provider").is_in(list(providers), nulls_equal=True))
+            parts.append(
+                mine.join(closed, on="calendar").select(
+                    "calendar",
+                    "provider",
+                    pl.lit(timeframe.key).alias("timeframe"),
+                    "ts",
+                    "ts_end",
+                    published_at=pl.col("ts_end") + delay,
+                )
             )
-            for timeframe in timeframes
-        ]
     return pl.concat(parts)
 
 

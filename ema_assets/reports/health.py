@@ -1,27 +1,20 @@
-"""Questions about the health of all series, answered from the ledger."""
-
-from collections.abc import Sequence
-from datetime import datetime
+"""What is wrong with the data now: late, failing and waiting series, gaps, flags, corrections. For the checks."""
 
 import polars as pl
 
-from ema_assets.model.asset_names import OHLC
 from ema_assets.model.timeframes import FETCHED, by_key
-from ema_assets.store import ledger
+from ema_assets.store import ledger, quality_reports, sessions
 from ema_assets.store.database import Transaction
 
 failing = ledger.failing
-
-
-def rejected_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
-    """Bars rejected since then: symbol, timeframe, reason, source, bars."""
-    return transaction.query(
-        """
-        SELECT symbol, timeframe, reason, source, count(*) AS bars FROM market.bar_rejected
-        WHERE rejected_at >= $1 GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC, 1, 2
-        """,
-        since,
-    )
+waiting_since = ledger.waiting_since
+rejected_since = quality_reports.rejected_since
+flagged_since = quality_reports.flagged_since
+revised_since = quality_reports.revised_since
+open_gaps = quality_reports.open_gaps
+settled_gaps = quality_reports.settled_gaps
+quality = quality_reports.quality
+ending_calendars = sessions.ending_calendars
 
 
 def late_series(transaction: Transaction, closed: pl.DataFrame) -> pl.DataFrame:
@@ -32,138 +25,5 @@ def late_series(transaction: Transaction, closed: pl.DataFrame) -> pl.DataFrame:
     """
     two_bars = [2 * by_key(text).duration for text in closed["timeframe"]]
     limits = closed.with_columns(late_before=pl.col("ts_end") - pl.Series(two_bars, dtype=pl.Duration("us")))
-    limits = limits.filter(pl.col("timeframe").is_in([timeframe.value for timeframe in FETCHED]))
-    return transaction.query(
-        """
-        SELECT s.symbol, s.timeframe, s.checked_through AS asked_through, s.last_error
-        FROM unnest($1::text[], $2::text[], $3::timestamptz[], $5::text[])
-             AS c(calendar, timeframe, late_before, provider)
-        JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.is_fetched
-             AND coalesce(i.provider, '') = c.provider
-        JOIN market.series_state s ON s.asset = $4 AND s.symbol = i.symbol AND s.timeframe = c.timeframe
-        WHERE s.checked_through < c.late_before OR (s.checked_through IS NOT NULL AND s.last_ts IS NULL) ORDER BY 1, 2
-        """,
-        limits["calendar"],
-        limits["timeframe"],
-        limits["late_before"],
-        OHLC,
-        limits["provider"].fill_null(""),
-    )
-
-
-def waiting_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
-    """Computed series that have been dirty since then or longer: asset, symbol, timeframe, waiting_since."""
-    return transaction.query(
-        """
-        SELECT s.asset, s.symbol, s.timeframe, s.updated_at AS waiting_since
-        FROM market.series_state s
-        JOIN market.asset a ON a.asset = s.asset AND a.is_on
-        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
-        WHERE s.asset <> $1 AND s.dirty_from IS NOT NULL AND s.updated_at < $2 ORDER BY 1, 2, 3
-        """,
-        OHLC,
-        since,
-    )
-
-
-# What `quality` reports, newest first: its name, the columns that are shown, the table, and what it is sorted by.
-_QUALITY = {
-    "gaps": (
-        "symbol || '|' || timeframe AS series, first_ts, last_ts, bars, status, asked, next_attempt_at",
-        "bar_gap",
-        "last_ts",
-    ),
-    "revisions": (
-        """
-        symbol || '|' || timeframe AS series, kind, detail, changed_from, bars_corrected, bars_late, rows_recomputed,
-        crossovers_flipped, trades_flipped, source, revised_at
-        """,
-        "bar_revision",
-        "id",
-    ),
-    "flagged": ("symbol || '|' || timeframe AS series, ts, reason, detail", "bar_flag", "ts"),
-    "rejected": (
-        "symbol || '|' || timeframe AS series, ts, reason, open, high, low, close, volume, source",
-        "bar_rejected",
-        "ts",
-    ),
-    "skipped": (
-        "symbol || '|' || timeframe AS series, reason, bars, last_ts, source",
-        "bar_skipped",
-        "last_seen_at",
-    ),
-}
-
-
-def quality(transaction: Transaction, symbols: Sequence[str], limit: int | None) -> dict[str, tuple[int, pl.DataFrame]]:
-    """What is wrong or odd about the bars of `symbols`, or of all: by kind, how many rows and the newest ones.
-
-    Kinds: gaps, revisions, flagged, rejected, skipped. At most `limit` rows of each, None for all.
-    """
-    found = {}
-    for kind, (columns, table, newest) in _QUALITY.items():
-        where = f"FROM market.{table} WHERE $1 = 0 OR symbol = ANY ($2::text[])"
-        count = transaction.query(f"SELECT count(*) AS n {where}", len(symbols), list(symbols)).item()
-        rows = transaction.query(
-            f"SELECT {columns} {where} ORDER BY {newest} DESC NULLS LAST, symbol LIMIT $3",
-            len(symbols),
-            list(symbols),
-            count if limit is None else limit,
-        )
-        found[kind] = (count, rows)
-    return found
-
-
-def revised_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
-    """Corrections and splits since then, and how far they reached."""
-    return transaction.query(
-        """
-        SELECT symbol, timeframe, kind, changed_from, bars_corrected, rows_recomputed, crossovers_flipped,
-               trades_flipped, source, revised_at
-        FROM market.bar_revision WHERE revised_at >= $1 AND kind <> 'late bars' ORDER BY id DESC
-        """,
-        since,
-    )
-
-
-def flagged_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
-    """Suspicious bars that were flagged since then: symbol, timeframe, ts, reason, detail."""
-    return transaction.query(
-        """
-        SELECT symbol, timeframe, ts, reason, detail FROM market.bar_flag
-        WHERE flagged_at >= $1 ORDER BY ts DESC, symbol
-        """,
-        since,
-    )
-
-
-def open_gaps(transaction: Transaction) -> pl.DataFrame:
-    """Gaps that are asked for again: symbol, timeframe, first_ts, last_ts, bars, asked, next_attempt_at."""
-    return transaction.query(
-        """
-        SELECT g.symbol, g.timeframe, g.first_ts, g.last_ts, g.bars, g.asked, g.next_attempt_at
-        FROM market.bar_gap g JOIN market.instrument i ON i.symbol = g.symbol AND i.is_active
-        WHERE g.status = 'open' ORDER BY g.first_ts DESC, 1, 2
-        """
-    )
-
-
-def settled_gaps(transaction: Transaction) -> int:
-    """How many bars are accepted as not traded."""
-    found = transaction.query(
-        "SELECT coalesce(sum(bars), 0)::bigint AS n FROM market.bar_gap WHERE status = 'did not trade'"
-    )
-    return int(found.item())
-
-
-def ending_calendars(transaction: Transaction, until: datetime) -> pl.DataFrame:
-    """Calendars in use that have no session from `until` on: calendar, last_session."""
-    return transaction.query(
-        """
-        SELECT c.calendar, max(s.session) AS last_session
-        FROM (SELECT DISTINCT calendar FROM market.instrument WHERE is_active AND is_fetched) c
-        LEFT JOIN market.session s USING (calendar)
-        GROUP BY 1 HAVING coalesce(max(s.open) < $1, true) ORDER BY 1
-        """,
-        until,
-    )
+    limits = limits.filter(pl.col("timeframe").is_in([timeframe.key for timeframe in FETCHED]))
+    return ledger.late(transaction, limits)

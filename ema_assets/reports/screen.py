@@ -40,9 +40,9 @@ def screen(  # noqa: PLR0913 - what one may ask, all by name
     `crossed_within` keeps those whose trend flipped at most so many bars ago. `sort` is one of SORTS; what has no value
     there comes last, and equal ones are in the order of symbols. Trades are those of `strategy` where it is given.
     """
-    rows = results.select(transaction, "screener", timeframe.value, symbols)
+    rows = results.select(transaction, "screener", timeframe.key, symbols)
     if strategy is not None:
-        trades = results.open_trades(transaction, strategy, timeframe.value, symbols)
+        trades = results.open_trades(transaction, strategy, timeframe.key, symbols)
         rows = (
             rows.drop(*trades.columns[1:])
             .join(trades, on="symbol", how="left")
@@ -63,4 +63,4 @@ def screen(  # noqa: PLR0913 - what one may ask, all by name
 
 def trends(row: Mapping[str, object]) -> str:
     """The trend on each timeframe, shortest first: one arrow each, a dot where there is none."""
-    return "".join({"up": "↑", "down": "↓"}.get(str(row[f"trend_{frame.value}"]), "·") for frame in ORDER)
+    return "".join({"up": "↑", "down": "↓"}.get(str(row[f"trend_{frame.key}"]), "·") for frame in ORDER)

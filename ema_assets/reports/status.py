@@ -5,8 +5,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from ema_assets.model.asset_names import OHLC
-from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe
+from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.refresh.plan import NO_DELAYS, PublicationDelays, closed_bars
 from ema_assets.store import latency as latencies
 from ema_assets.store import ledger, provider_state
@@ -39,16 +38,16 @@ def by_asset(transaction: Transaction, now: datetime, delays: PublicationDelays 
     return [
         AssetStatus(
             asset=asset,
-            timeframe=timeframe.value,
+            timeframe=timeframe.key,
             series=row["series"],
-            stale=stale_count.get((asset, timeframe.value), 0),
+            stale=stale_count.get((asset, timeframe.key), 0),
             missing=row["never_computed"],
             failing=row["failing"],
             newest_ts=row["newest_ts"],
         )
         for asset in ledger.assets(transaction)
         for timeframe in ORDER
-        if (row := summary.get((asset, timeframe.value))) is not None
+        if (row := summary.get((asset, timeframe.key))) is not None
     ]
 
 
@@ -57,25 +56,8 @@ def progress(transaction: Transaction) -> dict[Timeframe, tuple[int, int]]:
 
     A series of which the provider has no bars counts as done; one that is fed from files counts once it has bars.
     """
-    counted = transaction.query(
-        """
-        SELECT timeframe, count(*) FILTER (WHERE is_done) AS done, count(*) AS series
-        FROM (
-            SELECT s.symbol, s.timeframe,
-                   bool_and(s.recorded_at IS NOT NULL)
-                   OR bool_or(s.asset = $1 AND s.checked_through IS NOT NULL AND s.last_ts IS NULL) AS is_done
-            FROM market.series_state s
-            JOIN market.asset a ON a.asset = s.asset AND a.is_on
-            JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
-            GROUP BY 1, 2
-            HAVING bool_or(i.is_fetched) OR bool_or(s.asset = $1 AND s.last_ts IS NOT NULL)
-        ) each_series
-        GROUP BY 1
-        """,
-        OHLC,
-    )
-    found = {timeframe: (done, series) for timeframe, done, series in counted.iter_rows()}
-    return {timeframe: found[timeframe.value] for timeframe in ORDER if timeframe.value in found}
+    counted = {timeframe: (done, series) for timeframe, done, series in ledger.progress(transaction).iter_rows()}
+    return {timeframe: counted[timeframe.key] for timeframe in ORDER if timeframe.key in counted}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +85,7 @@ def failure_reasons(transaction: Transaction) -> list[FailureReason]:
     ]
 
 
-def without_bars(transaction: Transaction) -> list[str]:
-    """Series that the provider was asked for and has no bar of: a mistyped symbol, as a rule."""
-    found = transaction.query(
-        """
-        SELECT s.symbol || '|' || s.timeframe AS series
-        FROM market.series_state s
-        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active AND i.is_fetched
-        WHERE s.asset = $1 AND s.timeframe = ANY ($2::text[]) AND s.checked_through IS NOT NULL AND s.last_ts IS NULL
-        ORDER BY 1
-        """,
-        OHLC,
-        [timeframe.value for timeframe in FETCHED],
-    )
-    return found["series"].to_list()
+without_bars = ledger.without_bars
 
 
 def latency(transaction: Transaction, now: datetime) -> list[dict[str, object]]:
@@ -125,7 +94,7 @@ def latency(transaction: Transaction, now: datetime) -> list[dict[str, object]]:
     Each has timeframe, closes, series, p50_seconds, p99_seconds.
     """
     found = {row["timeframe"]: row for row in latencies.summary(transaction, now - timedelta(days=7)).to_dicts()}
-    return [found[timeframe.value] for timeframe in ORDER if timeframe.value in found]
+    return [found[timeframe.key] for timeframe in ORDER if timeframe.key in found]
 
 
 def not_answering(transaction: Transaction) -> list[str]:

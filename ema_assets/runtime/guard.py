@@ -12,13 +12,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib.util import find_spec
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from ema_assets.runtime import processes
 from ema_assets.runtime.postgres.files import Files, is_leased, locked
+from ema_assets.runtime.processes import Family
 
 GUARD_POLL_SECONDS = 2.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -26,84 +28,47 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """A process that is stopped once the supervisor is dead and its children are gone.
+    """A process that is stopped once the supervisor is dead and its children are gone, as PostgreSQL wants it.
 
     `folder` is that of an embedded server: it is left alone while another process holds a lease on it.
     """
 
     pid: int
-    started: float
-    signal: int
-    then: int
+    identity: int
     after_seconds: float
     folder: str | None
 
-    def is_gone(self) -> bool:
-        """Whether it has ended."""
-        process = processes.read(self.pid)
-        return process is None or not processes.is_same(process, self.started)
-
     def stop(self) -> None:
         """Stop it, unless somebody else uses it."""
-        if self.folder is None or not Path(self.folder).exists():
-            self._stop()
-            return
-        files = Files(Path(self.folder))
-        with locked(files):
-            if not is_leased(files.leases):
-                self._stop()
-
-    def _stop(self) -> None:
-        if not self.is_gone():
-            processes.send([self.pid], self.signal)
-            processes.wait_until(self.is_gone, self.after_seconds)
-        if not self.is_gone():
-            processes.send([self.pid], self.then)
+        files = Files(Path(self.folder)) if self.folder and Path(self.folder).exists() else None
+        with locked(files) if files else contextlib.nullcontext():
+            if not (files and is_leased(files)) and processes.identity(self.pid) == self.identity != 0:
+                processes.end(self.pid, {signal.SIGINT: self.after_seconds, signal.SIGQUIT: self.after_seconds})
 
 
 class Guard:
-    """The supervisor's end of the guard process."""
+    """The supervisor's end of the guard process. All that was told is told again to one that replaces it."""
 
     def __init__(self, supervisor_id: str) -> None:
-        psutil = find_spec("psutil")
-        assert psutil is not None
-        assert psutil.origin is not None
-        paths = [Path(__file__).resolve().parents[2], Path(psutil.origin).resolve().parents[1]]
-        environment = {
-            "PATH": os.defpath,
-            "PYTHONPATH": os.pathsep.join(map(str, paths)),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-        # -S: no site-packages, -P: no current folder; the guard needs neither and starts in half the time and memory.
-        self._process = subprocess.Popen(  # noqa: S603 - this very module
-            [sys.executable, "-S", "-P", "-m", "ema_assets.runtime.guard", supervisor_id, str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            cwd="/",
-            start_new_session=True,
-        )
+        self._supervisor_id = supervisor_id
+        self._told: list[bytes] = []
+        self._process = self._start()
 
-    @property
-    def pid(self) -> int:
-        """Process id of the guard."""
-        return self._process.pid
+    def tell(self, what: Family | Orphan) -> None:
+        """Have it stopped when the supervisor dies; it replaces what had the same mark or folder."""
+        self._told.append(json.dumps({type(what).__name__: asdict(what)}).encode())
+        self._send(self._told[-1])
 
-    def is_alive(self) -> bool:
-        """Whether the guard still waits."""
-        return self._process.poll() is None
-
-    def tell(self, message: dict[str, Any] | str) -> None:
-        """Send one message; a guard that is dead is replaced by the supervisor."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
-            self._process.stdin.flush()
+    def replace_if_dead(self) -> None:
+        """See to it that there is a guard."""
+        if self._process.poll() is not None:
+            self.dismiss()
+            self._process = self._start()
+            self._send(*self._told)
 
     def dismiss(self) -> None:
         """Have it end without doing anything."""
-        self.tell("done")
+        self._send(b'"done"')
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
@@ -112,6 +77,27 @@ class Guard:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        search = os.pathsep.join(
+            (str(Path(__file__).resolve().parents[2]), str(Path(psutil.__file__).resolve().parents[1]))
+        )
+        # -S: no site-packages, -P: no current folder; the guard needs neither and starts in half the time and memory.
+        return subprocess.Popen(  # noqa: S603 - this very module
+            [sys.executable, "-S", "-P", "-m", "ema_assets.runtime.guard", self._supervisor_id, str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={"PATH": os.defpath, "PYTHONPATH": search, "PYTHONDONTWRITEBYTECODE": "1"},
+            cwd="/",
+            start_new_session=True,
+        )
+
+    def _send(self, *lines: bytes) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # one that is dead is replaced sooner or later
+            self._process.stdin.write(b"".join(line + b"\n" for line in lines))
+            self._process.stdin.flush()
 
 
 def _listen(supervisor_pid: int) -> Iterator[Any]:
@@ -135,19 +121,21 @@ def main(supervisor_id: str, supervisor_pid: int) -> None:
     """Wait for the end of the supervisor. Then stop its children and all that carry its mark, then its orphans."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    families: list[processes.Family] = []
-    orphans: list[Orphan] = []
+    families: dict[str, Family] = {}
+    orphans: dict[str, Orphan] = {}
     for message in _listen(supervisor_pid):
         if message == "done":
             return
-        if "family" in message:
-            families.append(processes.Family(**message["family"]))
+        if "Family" in message:
+            family = Family(**message["Family"])
+            families[family.mark] = family
         else:
-            orphans.append(Orphan(**message["orphan"]))
-    for family in reversed(families):
+            orphan = Orphan(**message["Orphan"])
+            orphans[orphan.folder or str(orphan.pid)] = orphan
+    for family in reversed(families.values()):
         processes.stop(family)
     processes.kill(lambda: processes.marked(supervisor_id))
-    for orphan in orphans:
+    for orphan in orphans.values():
         orphan.stop()
 
 

@@ -1,8 +1,13 @@
-"""Where the database is: the user's own, or the embedded server that `ema-assets up` started."""
+"""Where the database is: the user's own, or the embedded server, which runs as long as somebody holds a lease on it.
+
+Processes that `up` starts get its URL in EMA_DATABASE_URL. They hold no lease: `up` holds one until they have ended.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ema_assets.config.settings import Settings
 from ema_assets.model.errors import StoreUnavailable
-from ema_assets.runtime.postgres.server import read_running
 
 
 def database_url(settings: Settings) -> str:
@@ -13,7 +18,51 @@ def database_url(settings: Settings) -> str:
     """
     if settings.database_url is not None:
         return settings.database_url
-    url = read_running(settings.postgres_folder)
+    from ema_assets.runtime.postgres.server import read_running
+
+    return _found(read_running(settings.postgres_folder), settings)
+
+
+@contextmanager
+def started_database(settings: Settings) -> Iterator[str]:
+    """The URL of the database in use. An embedded server is started where none runs, and stays during the block."""
+    if settings.database_url is not None:
+        yield settings.database_url
+        return
+    from ema_assets.runtime.postgres.server import EmbeddedServer
+
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with EmbeddedServer(settings.postgres_folder) as server:
+        yield server.url
+
+
+@contextmanager
+def running_database(settings: Settings) -> Iterator[str | None]:
+    """The URL of the database in use, None when no embedded server runs. One that runs stays during the block."""
+    if settings.database_url is not None:
+        yield settings.database_url
+        return
+    from ema_assets.runtime.postgres.server import EmbeddedServer
+
+    server = EmbeddedServer(settings.postgres_folder)
+    try:
+        yield server.url if server.attach() else None
+    finally:
+        server.stop()
+
+
+@contextmanager
+def required_database(settings: Settings) -> Iterator[str]:
+    """As `running_database`, for whoever can do nothing without one.
+
+    Raises:
+        StoreUnavailable: when EMA_DATABASE_URL is not set and no embedded server of this EMA_HOME runs.
+    """
+    with running_database(settings) as url:
+        yield _found(url, settings)
+
+
+def _found(url: str | None, settings: Settings) -> str:
     if url is None:
         raise StoreUnavailable(
             f"no database: EMA_DATABASE_URL is not set and no embedded PostgreSQL runs for {settings.home}; "

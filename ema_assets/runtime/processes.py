@@ -8,8 +8,9 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import psutil
 
@@ -21,47 +22,44 @@ KILL_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A child and how it is stopped. `started` is its start time, which tells it from a later owner of its pid."""
+    """A child and how it is stopped. `identity` tells it from a later owner of its pid."""
 
     pid: int
-    started: float
+    identity: int
     mark: str
     stop_signal: int
     stop_main_only: bool
     grace_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
-    """One row of the table of processes. `started` is in seconds since 1970."""
+class Process(NamedTuple):
+    """Where a process belongs."""
 
     parent: int
     group: int
     session: int
-    started: float
 
 
 def read(pid: int) -> Process | None:
     """What the system says of a process. None when there is none, or only its zombie."""
     try:
         process = psutil.Process(pid)
-        with process.oneshot():
-            if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
-                return None
-            return Process(process.ppid(), os.getpgid(pid), os.getsid(pid), process.create_time())
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return None
+        return Process(process.ppid(), os.getpgid(pid), os.getsid(pid))
     except (psutil.Error, OSError):
         return None
 
 
-def started(pid: int) -> float:
-    """Start time of a process, 0 when there is none."""
-    process = read(pid)
-    return process.started if process else 0.0
+def identity(pid: int) -> int:
+    """A number of a process's pid and start time, the same in every process that asks; 0 when there is none.
 
-
-def is_same(process: Process, started_at: float) -> bool:
-    """Whether `process` is the one that started then, and not a later owner of its pid."""
-    return abs(process.started - started_at) < 0.5
+    psutil counts the start from boot where it can, so that setting the system's clock makes nobody a stranger.
+    """
+    try:
+        return hash(psutil.Process(pid)) if read(pid) is not None else 0
+    except psutil.Error:
+        return 0
 
 
 def table() -> dict[int, Process]:
@@ -85,8 +83,7 @@ def _is_marked(pid: int, mark: str) -> bool:
 def members(family: Family) -> set[int]:
     """The living members of `family`, this process left out."""
     processes = table()
-    first = processes.get(family.pid)
-    is_reused = first is not None and not is_same(first, family.started)
+    is_reused = family.pid in processes and identity(family.pid) != family.identity
     ids = set() if is_reused else {family.pid}
     found = {pid for pid in processes if _is_marked(pid, family.mark)}
     mine = os.getpid()
@@ -127,20 +124,32 @@ def stop(family: Family, is_hurried: Callable[[], bool] = _never) -> None:
     if not left:
         return
     send([family.pid] if family.stop_main_only and family.pid in left else left, family.stop_signal)
-    deadline = time.monotonic() + family.grace_seconds
-    while left and not is_hurried() and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
-        left = members(family)
-        if family.pid not in left:
-            # Nobody is left to see to the others: they get what it takes for them to end by themselves, no more.
-            wait_until(lambda: not members(family), min(1.0, deadline - time.monotonic()), is_hurried)
-            break
+    wait_until(lambda: family.pid not in members(family), family.grace_seconds, is_hurried)
+    left = members(family)
+    if left and family.pid not in left:
+        # Nobody is left to see to the others: they get what it takes for them to end by themselves, no more.
+        wait_until(lambda: not members(family), min(1.0, family.grace_seconds), is_hurried)
     asked_all = not family.stop_main_only and family.stop_signal == signal.SIGTERM
     left = members(family)
     if left and not (asked_all and family.pid in left):
         send(left, signal.SIGTERM)
         wait_until(lambda: not members(family), min(TERM_SECONDS, family.grace_seconds), is_hurried)
     kill(lambda: members(family))
+
+
+def end(pid: int, signals: Mapping[int, float]) -> bool:
+    """Send one process signals, each with the seconds that it has to work; whether the process is gone.
+
+    Raises:
+        PermissionError: when it belongs to another user.
+    """
+    for number, seconds in signals.items():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        wait_until(lambda: read(pid) is None, seconds)
+        if read(pid) is None:
+            return True
+    return False
 
 
 def kill(who: Callable[[], set[int]]) -> None:

@@ -1,174 +1,152 @@
 """`ema-assets up`: database, servers of providers and Dagster together, in one process tree that ends together.
 
-Not here: what each of them does. Dagster itself is only ever started as a child, never imported.
+The order in which they start and end. What each of them is stands in `services` and `dagster_dev`, what happens when
+one ends by itself in `restarts`.
 """
 
-import fcntl
-import json
 import os
 import socket
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from signal import Signals
-from typing import IO, Any
+from typing import Any
 
 from ema_assets.config import watchlist
-from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES, Settings
+from ema_assets.config.settings import Settings
+from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError, EmaAssetsError
-from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.model.urls import masked_url
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.declaration import Provider
 from ema_assets.providers.registry import PROVIDERS
 from ema_assets.refresh.graph import build, configured
-from ema_assets.reports import status
-from ema_assets.runtime.postgres.server import EmbeddedServer
-from ema_assets.runtime.supervisor import Child, ChildExit, Supervisor
+from ema_assets.runtime import dagster_dev, state
+from ema_assets.runtime.code_location import CodeLocation
+from ema_assets.runtime.dagster_dev import DagsterDev
+from ema_assets.runtime.news import News, Say, greet
+from ema_assets.runtime.restarts import Part, Restarts
+from ema_assets.runtime.services import HOST, Postgres, Service, environment, free_port
+from ema_assets.runtime.supervisor import Program, Supervisor
 from ema_assets.store.database import Database
+from ema_assets.store.ledger import newest_checked_through
 from ema_assets.store.migrations import migrate
 
-HOST = "127.0.0.1"
 DEFAULT_PORT = 3000
-_START_SECONDS = 120.0
-_PROGRESS_SECONDS = 3.0
-_LOOK_SECONDS = 0.5
-
-Say = Callable[[str], None]
+_LOOK_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """What a running `up` tells other commands, in `EMA_HOME/up.json`. Holds no secret."""
+class Options:
+    """What `up` is asked for: the port of the UI, and a dagster.yaml to use instead of ours."""
 
-    pid: int
-    ui: str
-    provider: str
-    provider_urls: dict[str, str]
-    started_at: str
-    clock: str = ""
+    port: int = DEFAULT_PORT
+    dagster_yaml: Path | None = None
 
 
-def is_alive(settings: Settings) -> bool:
-    """True while any `up` of this EMA_HOME lives, also one that is just starting or stopping."""
-    try:
-        with _lock_path(settings).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
-
-
-def read_pid(settings: Settings) -> int | None:
-    """The process of the `up` that lives on this EMA_HOME, also while it is starting or stopping."""
-    if not is_alive(settings):
-        return None
-    text = _lock_path(settings).read_text(encoding="utf-8")
-    return int(text) if text else None
-
-
-def read_state(settings: Settings) -> Running | None:
-    """The `up` that runs on this EMA_HOME, or None; also None while it is still starting."""
-    if not is_alive(settings):
-        return None
-    try:
-        return Running(**json.loads(_state_path(settings).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def run(settings: Settings, port: int, say: Say) -> int:
+def run(settings: Settings, options: Options, say: Say) -> int:
     """Start everything, show progress, wait for a signal, stop everything; return the exit code.
 
     Raises:
-        EmaAssetsError: when something cannot be started; everything started so far is stopped.
+        EmaAssetsError: when something cannot be started or does not stay up; everything started so far is stopped.
     """
     settings.home.mkdir(parents=True, exist_ok=True)
-    with _only_one(settings), Supervisor() as supervisor:
-        _check_port(port)
-        watchlist.ensure(settings.watchlist_path)
-        watched = watchlist.load(settings.watchlist_path)
-        providers = watched.providers(settings.provider)
-        for name in sorted(providers):
-            settings.check_provider(name, is_starting=True)
-        server: EmbeddedServer | None = None
+    with state.only_one(settings), Supervisor() as supervisor:
+        _check_port(options.port)
+        watched = _checked_watchlist(settings)
+        postgres = Postgres(settings.postgres_folder, supervisor) if settings.database_url is None else None
         try:
-            url = settings.database_url
-            if url is None:
+            if postgres is not None:
                 say("Starting the embedded PostgreSQL …")
-                server = EmbeddedServer(settings.postgres_folder)
-                # Known to the supervisor before it is ready: killed at any moment, `up` leaves no server behind.
-                server.start(supervisor.on_orphan)
-                url = server.url
-                if server.pid is not None:
-                    supervisor.on_orphan(server.pid)
-            migrate(url)
-            with Database(url) as database:
-                _check_time(settings, database)
-                sync(database, watched, clock.now(), build(watched, settings.signals_folder))
-                env = _environment(settings, url)
-                urls = {
-                    name: _start_service(supervisor, settings, env, PROVIDERS[name], say)
-                    for name in settings.unserved(providers)
-                }
-                settings = settings.with_addresses(urls)
-                say("Starting Dagster …")
-                ui = _start_dagster(supervisor, settings, env, port)
-                state = Running(
-                    pid=os.getpid(),
-                    ui=ui,
-                    provider=settings.provider,
-                    provider_urls=settings.service_urls,
-                    started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-                    clock=str(settings.clock or ""),
-                )
-                _write_state(settings, state)
-                _greet(settings, ui, masked_url(url), watched, say)
-                ended = _watch(supervisor, database, ui, say)
-            if isinstance(ended, ChildExit):
-                raise EmaAssetsError(f"{ended}")
+                postgres.start()
+            _serve(_Start(settings, options, say, supervisor, watched, postgres))
             say("Stopping …")
             return 0
         finally:
             # Children first: they hold connections to the database.
             supervisor.close()
-            if server is not None:
-                # By force: nobody else may use this EMA_HOME, so a server found running was left by a crash.
-                server.stop(force=True)
-            _state_path(settings).unlink(missing_ok=True)
+            if postgres is not None and postgres.stop():
+                say("PostgreSQL keeps running for another command that uses it, which will stop it.")
 
 
-def _greet(settings: Settings, ui: str, database: str, watched: watchlist.Watchlist, say: Say) -> None:
-    say("")
-    say(f"  Dagster UI   {ui}")
-    say(f"  Database     {database}")
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What the parts are started from."""
+
+    settings: Settings
+    options: Options
+    say: Say
+    supervisor: Supervisor
+    watched: Watchlist
+    postgres: Postgres | None
+
+
+def _serve(start: _Start) -> Signals:
+    """Everything beside the database, until a signal comes: which one."""
+    url = start.postgres.url if start.postgres is not None else start.settings.database_url
+    assert url is not None
+    migrate(url)
+    with Database(url) as database:
+        _prepare(start, database)
+        env = environment(start.settings, url)
+        parts: list[Part] = [] if start.postgres is None else [start.postgres]
+        settings = start.settings
+        for name in settings.unserved(start.watched.providers(settings.provider)):
+            service, address = _start_service(start, env, PROVIDERS[name])
+            settings = settings.with_addresses({name: address})
+            parts.append(service)
+        start.say("Starting Dagster …")
+        ui = f"http://{HOST}:{start.options.port}"
+        location = CodeLocation(ui, lambda: configured(Settings.from_env()).fingerprint, start.say)
+        parts.append(_start_dagster(start, env, ui, location))
+        _tell_commands(settings, ui)
+        greet(settings, ui, masked_url(url), start.watched, start.say)
+        return _watch(start, database, parts, location)
+
+
+def _prepare(start: _Start, database: Database) -> None:
+    """What has to be true of the database before Dagster starts on it."""
+    _check_time(start.settings, database)
+    sync(database, start.watched, clock.now(), build(start.watched, start.settings.signals_folder))
+
+
+def _watch(start: _Start, database: Database, parts: list[Part], location: CodeLocation) -> Signals:
+    """Keep the parts running and say how loading goes, until a signal comes."""
+    news = News(start.say)
+    restarts = Restarts(parts, start.say)
+
+    def look() -> None:
+        if not restarts.look(time.monotonic()):
+            return
+        try:
+            location.look(time.monotonic())
+        except EmaAssetsError as error:
+            news.once(f"not loaded: {error}")
+        news.look(database)
+
+    while True:
+        signalled = start.supervisor.until_signalled(timeout_seconds=_LOOK_SECONDS)
+        if isinstance(signalled, Signals):
+            return signalled
+        start.supervisor.interruptibly(look)
+
+
+def _checked_watchlist(settings: Settings) -> Watchlist:
+    """The watchlist, whose providers can all be asked."""
+    watchlist.ensure(settings.watchlist_path)
+    watched = watchlist.load(settings.watchlist_path)
     for name in sorted(watched.providers(settings.provider)):
-        is_synthetic = PROVIDERS[name].is_synthetic
-        prices = f"{PROVIDERS[name].title}: SYNTHETIC prices, not market data" if is_synthetic else name
-        say(f"  Provider     {prices}")
-    if settings.clock is not None:
-        say(f"  Clock        {settings.clock}: virtual, now {clock.now():%Y-%m-%d %H:%M} UTC")
-    say(f"  Watchlist    {settings.watchlist_path} ({len(watched.symbols)} symbols)")
-    say(f"  Logs         {settings.logs_folder}")
-    say("")
-    say("Ctrl-C stops everything; the data stays.")
-    say("")
+        settings.check_provider(name, is_starting=True)
+    return watched
 
 
 def _check_time(settings: Settings, database: Database) -> None:
     """Refuse a time before that of stored bars: until it has caught up nothing would look stale."""
     with database.transaction() as transaction:
-        newest = transaction.query("SELECT max(checked_through) AS newest FROM market.series_state")["newest"].item()
+        newest = newest_checked_through(transaction)
     if settings.clock is not None and newest is not None and newest > clock.now():
         raise ConfigurationError(
             f"`{clock.VARIABLE}` must not lie before the bars that are stored, received '{settings.clock}'; go on from "
@@ -176,154 +154,44 @@ def _check_time(settings: Settings, database: Database) -> None:
         )
 
 
-def _watch(supervisor: Supervisor, database: Database, ui: str, say: Say) -> Signals | ChildExit:
-    """Say how loading goes until all is up to date, then only what changes for the worse; until a signal comes."""
-    news = _News(say)
-    assets = configured(Settings.from_env()).fingerprint
-    while True:
-        ended = supervisor.until_signalled(timeout_seconds=_PROGRESS_SECONDS)
-        if ended is not None:
-            return ended
-        try:
-            assets = _reloaded(ui, assets, say)
-        except EmaAssetsError as error:
-            news.once(f"not loaded: {error}")
-        try:
-            with database.transaction() as transaction:
-                news.problems(status.failure_reasons(transaction), status.without_bars(transaction))
-                if not news.is_complete:
-                    news.progress(status.progress(transaction))
-        except EmaAssetsError as error:
-            news.once(f"the database does not answer: {error}")
+def _start_service(start: _Start, env: dict[str, str], provider: Provider[Any]) -> tuple[Service, str]:
+    """The server of `provider` and its address, which `env` gets for all that is started after it.
 
-
-def _reloaded(ui: str, known: str, say: Say) -> str:
-    """Have Dagster load its assets again when the configuration makes others than those it has; return their mark.
-
-    Raises:
-        ConfigurationError: when the configuration cannot be loaded; Dagster launches nothing then and says so, too.
+    A new start takes the same port: the others go by its address.
     """
-    wanted = configured(Settings.from_env()).fingerprint
-    if wanted == known:
-        return known
-    query = json.dumps({"query": "mutation { reloadWorkspace { __typename } }"}).encode()
-    request = urllib.request.Request(f"{ui}/graphql", query, {"Content-Type": "application/json"})  # noqa: S310 - ours
-    try:
-        with urllib.request.urlopen(request, timeout=120):  # noqa: S310 - our own http://127.0.0.1 URL
-            say("  signals or strategies have changed: Dagster has loaded its assets again")
-    except (urllib.error.URLError, OSError):
-        return known
-    return wanted
-
-
-class _News:
-    """Says each thing once."""
-
-    def __init__(self, say: Say) -> None:
-        self._say = say
-        self._told: set[str] = set()
-        self.is_complete = False
-
-    def once(self, line: str, topic: str | None = None) -> None:
-        """Say `line`, unless it or another line on the same `topic` has been said."""
-        if (topic or line) not in self._told:
-            self._told.add(topic or line)
-            self._say(f"  {line}")
-
-    def problems(self, failing: list[status.FailureReason], without_bars: list[str]) -> None:
-        for failure in failing:
-            self.once(f"failing: {failure}", topic=failure.reason)
-        if without_bars:
-            self.once(f"the provider has no bars of {', '.join(without_bars)}; are the symbols right?")
-
-    def progress(self, progress: dict[Timeframe, tuple[int, int]]) -> None:
-        counts = "  ".join(f"{timeframe.value} {done}/{total}" for timeframe, (done, total) in progress.items())
-        self.once(f"series up to date: {counts}")
-        if progress and all(done == total for done, total in progress.values()):
-            self.is_complete = True
-            self.once(f"every series on {len(ORDER)} timeframes is up to date; new bars follow at their closes")
-
-
-def _environment(settings: Settings, url: str) -> dict[str, str]:
-    """The children's environment: explicit where this process decided, so that they decide the same."""
-    return {
-        **os.environ,
-        "EMA_HOME": str(settings.home),
-        "EMA_DATABASE_URL": url,
-        "EMA_PROVIDER": settings.provider,
-        "EMA_WATCHLIST": str(settings.watchlist_path),
-        "DAGSTER_HOME": str(settings.dagster_home),
-        # The children's current folder is another one.
-        **({"EMA_SIGNALS_FOLDER": str(settings.signals_folder)} if os.environ.get("EMA_SIGNALS_FOLDER") else {}),
-        **DAGSTER_EVENT_VARIABLES,
-        "PYTHONUNBUFFERED": "1",
-        # Notices of Dagster about itself (beta parameters, `dg dev`) are nothing a user of `up` can act on.
-        "PYTHONWARNINGS": "ignore",
-    }
-
-
-def _start_service(
-    supervisor: Supervisor, settings: Settings, env: dict[str, str], provider: Provider[Any], say: Say
-) -> str:
-    """Start the server of `provider`, give its address to those that are started after it, and return it."""
-    service = provider.service
-    assert service is not None
-    say(f"Starting the {provider.title}{' (synthetic prices)' if provider.is_synthetic else ''} …")
-    port = _free_port()
-    argv = [sys.executable, "-m", "ema_assets", service.command, "--port", str(port)]
-    child = supervisor.spawn(f"the {provider.title}", argv, env, settings.logs_folder / f"{provider.name}.log")
+    declared = provider.service
+    assert declared is not None
+    start.say(f"Starting the {provider.title}{' (synthetic prices)' if provider.is_synthetic else ''} …")
+    port = free_port()
+    argv = [sys.executable, "-m", "ema_assets", declared.command, "--port", str(port)]
+    log = start.settings.logs_folder / f"{provider.name}.log"
     base_url = f"http://{HOST}:{port}"
-    _wait_for(supervisor, child, f"{base_url}{service.answers_at}")
+    service = Service(
+        start.supervisor, Program(f"the {provider.title}", argv, dict(env), log), f"{base_url}{declared.answers_at}"
+    )
+    service.start()
     env[provider.config.variables()["base_url"].name] = base_url
-    return base_url
+    return service, base_url
 
 
-def _start_dagster(supervisor: Supervisor, settings: Settings, env: dict[str, str], port: int) -> str:
-    settings.dagster_home.mkdir(parents=True, exist_ok=True)
-    own = Path("dagster.yaml")
-    text = (
-        own.read_text(encoding="utf-8")
-        if own.exists()
-        else resources.files("ema_assets").joinpath("dagster.yaml").read_text(encoding="utf-8")
+def _start_dagster(start: _Start, env: dict[str, str], ui: str, location: CodeLocation) -> DagsterDev:
+    dagster_dev.write_instance_file(start.settings, start.options.dagster_yaml, start.say)
+    program = dagster_dev.program(start.settings, env, start.options.port)
+    dagster = DagsterDev(start.supervisor, program, ui, location)
+    dagster.start()
+    return dagster
+
+
+def _tell_commands(settings: Settings, ui: str) -> None:
+    running = state.Running(
+        pid=os.getpid(),
+        ui=ui,
+        provider=settings.provider,
+        provider_urls=settings.service_urls,
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        clock=str(settings.clock or ""),
     )
-    (settings.dagster_home / "dagster.yaml").write_text(text, encoding="utf-8")
-    argv = [sys.executable, "-m", "dagster", "dev", "-m", "ema_assets.definitions", "-h", HOST, "-p", str(port)]
-    child = supervisor.spawn(
-        "dagster dev",
-        argv,
-        env,
-        settings.logs_folder / "dagster.log",
-        # Not the current folder: its dagster.yaml would be found beside DAGSTER_HOME and warned about.
-        cwd=settings.dagster_home,
-        stop_signal=Signals.SIGINT,
-        stop_main_only=True,
-        grace_seconds=20.0,
-    )
-    ui = f"http://{HOST}:{port}"
-    _wait_for(supervisor, child, f"{ui}/server_info")
-    return ui
-
-
-def _wait_for(supervisor: Supervisor, child: Child, url: str) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        ended = supervisor.check()
-        if ended is not None:
-            raise EmaAssetsError(f"{ended}")
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own http://127.0.0.1 URL
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, OSError):
-            pass
-        time.sleep(0.2)
-    raise EmaAssetsError(f"{child.name} did not answer at {url} within {_START_SECONDS:g} s; see {child.log_path}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    state.write_state(settings, running)
 
 
 def _check_port(port: int) -> None:
@@ -336,50 +204,3 @@ def _check_port(port: int) -> None:
                 f"port {port} on {HOST} is in use; stop what listens there, or choose another with "
                 f"`ema-assets up --port {port + 1}`"
             ) from None
-
-
-def _lock_path(settings: Settings) -> Path:
-    return settings.home / "up.lock"
-
-
-def _state_path(settings: Settings) -> Path:
-    return settings.home / "up.json"
-
-
-@contextmanager
-def _only_one(settings: Settings) -> Iterator[None]:
-    with _lock_path(settings).open("a+b") as lock:
-        if not _is_won(lock):
-            running = read_state(settings)
-            where = f" (process {running.pid}, UI at {running.ui})" if running else ""
-            raise ConfigurationError(
-                f"`ema-assets up` already runs on {settings.home}{where}; stop it with `ema-assets down`, "
-                "or set EMA_HOME to another folder"
-            )
-        lock.truncate(0)
-        lock.write(str(os.getpid()).encode())
-        lock.flush()
-        # One that was killed has left its own behind, and this one is not ready yet.
-        _state_path(settings).unlink(missing_ok=True)
-        yield
-
-
-def _is_won(lock: IO[bytes]) -> bool:
-    # `is_alive` of another command holds the lock for an instant, to look.
-    deadline = time.monotonic() + _LOOK_SECONDS
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.02)
-        else:
-            return True
-
-
-def _write_state(settings: Settings, state: Running) -> None:
-    path = _state_path(settings)
-    draft = path.with_suffix(".new")
-    draft.write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
-    draft.replace(path)

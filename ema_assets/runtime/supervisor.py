@@ -1,4 +1,4 @@
-"""Child processes that never outlive this one. What is started is the caller's business.
+"""Child processes that never outlive this one. What is started, and what follows its end, is the caller's business.
 
 A supervisor marks all it starts with an environment variable, which every descendant inherits, and keeps a guard: a
 small process that does nothing but wait for the supervisor to end without having said goodbye, then stops what it left.
@@ -10,16 +10,30 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.runtime import processes
 from ema_assets.runtime.guard import STOP_SIGNALS, Guard, Orphan
 from ema_assets.runtime.processes import MARK, Family
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a supervisor starts, and how it is stopped."""
+
+    name: str  # what messages call it
+    argv: Sequence[str | Path]
+    env: Mapping[str, str]  # all of it; the supervisor's mark is added
+    log_path: Path  # stdout and stderr are appended; parent folders are made
+    cwd: Path | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_main_only: bool = False  # ask only the child itself, which then sees to its own children (`dagster dev`)
+    grace_seconds: float = 10.0  # after them its whole family gets SIGTERM, and 5 s later SIGKILL
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +56,29 @@ class ChildExit:
 
 
 class Child:
-    """One process started by a supervisor, in its own session, its output appended to `log_path`."""
+    """A program that a supervisor has started, in a session of its own. `pid` is also the id of that session."""
 
-    def __init__(self, name: str, process: "subprocess.Popen[bytes]", log_path: Path, log_begin: int) -> None:
-        self.name = name
-        self.log_path = log_path
-        self._process = process
-        self._log_begin = log_begin
-
-    @property
-    def pid(self) -> int:
-        """Process id, also the id of its session and group."""
-        return self._process.pid
+    def __init__(self, program: Program, mark: str) -> None:
+        self.program = program
+        self.is_told = False
+        program.log_path.parent.mkdir(parents=True, exist_ok=True)
+        with program.log_path.open("ab") as log:
+            self._log_begin = log.tell()
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - what to start is the caller's business
+                    [str(word) for word in program.argv],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env={**program.env, MARK: mark},
+                    cwd=program.cwd,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise ConfigurationError(f"`{program.name}` cannot be started: {error}") from error
+        self.pid = self._process.pid
+        stopping = (int(program.stop_signal), program.stop_main_only, program.grace_seconds)
+        self.family = Family(self.pid, processes.identity(self.pid), mark, *stopping)
 
     def exit_code(self) -> int | None:
         """None while it runs; negative when a signal ended it."""
@@ -63,11 +88,16 @@ class Child:
         """Whether it has an exit code."""
         return self.exit_code() is not None
 
+    def exit(self) -> ChildExit | None:
+        """How it ended; None while it runs."""
+        code, program = self.exit_code(), self.program
+        return None if code is None else ChildExit(program.name, code, program.log_path, self.log_tail())
+
     def log_tail(self, lines: int = 20) -> str:
         """The last lines of its output, none of an earlier run's."""
         try:
-            with self.log_path.open("rb") as file:
-                file.seek(max(self._log_begin, self.log_path.stat().st_size - 64_000))
+            with self.program.log_path.open("rb") as file:
+                file.seek(max(self._log_begin, self.program.log_path.stat().st_size - 64_000))
                 return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
         except OSError:
             return ""
@@ -86,8 +116,6 @@ class Supervisor:
     def __init__(self) -> None:
         self.id = os.urandom(16).hex()
         self.children: list[Child] = []
-        self._families: list[Family] = []
-        self._orphans: list[Orphan] = []
         self._guard: Guard | None = None
         self._received: list[signal.Signals] = []
         self._keeps_signals = False
@@ -103,101 +131,43 @@ class Supervisor:
                     self._handlers[number] = signal.signal(number, self._receive)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def spawn(
-        self,
-        name: str,
-        argv: Sequence[str | Path],
-        env: Mapping[str, str],
-        log_path: Path,
-        cwd: Path | None = None,
-        *,
-        stop_signal: signal.Signals = signal.SIGTERM,
-        stop_main_only: bool = False,
-        grace_seconds: float = 10.0,
-    ) -> Child:
-        """Start a child.
-
-        Args:
-            name: what messages call it.
-            argv: the program and its arguments.
-            env: its whole environment; the supervisor's mark is added.
-            log_path: where stdout and stderr are appended; parent folders are made.
-            cwd: its current folder, None for this process's.
-            stop_signal: how it is asked to stop.
-            stop_main_only: ask only the child itself, which then sees to its own children (`dagster dev`).
-            grace_seconds: how long it has before its whole family gets SIGTERM, and 5 s later SIGKILL.
+    def spawn(self, program: Program, instead_of: Child | None = None) -> Child:
+        """Start a child. One that it replaces is stopped first, with all of its family.
 
         Raises:
             ConfigurationError: when the program cannot be started.
         """
-        if self._guard is None:
-            raise RuntimeError("a Supervisor starts children only inside its `with` block")
-        mark = f"{self.id}.{len(self.children)}"
-        log_path.parent.mkdir(parents=True, exist_ok=True)
-        with log_path.open("ab") as log:
-            begin = log.tell()
-            try:
-                process = subprocess.Popen(  # noqa: S603 - what to start is the caller's business
-                    [str(word) for word in argv],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env={**env, MARK: mark},
-                    cwd=cwd,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise ConfigurationError(f"`{name}` cannot be started: {error}") from error
-        family = Family(
-            process.pid, processes.started(process.pid), mark, int(stop_signal), stop_main_only, grace_seconds
-        )
-        child = Child(name, process, log_path, begin)
-        self.children.append(child)
-        self._families.append(family)
-        self._guard.tell({"family": asdict(family)})
+        guard = self._living_guard()
+        place = len(self.children)
+        if instead_of is not None:
+            processes.stop(instead_of.family, self._is_hurried)
+            processes.wait_until(instead_of.has_ended, 1.0)
+            place = self.children.index(instead_of)
+        child = Child(program, f"{self.id}.{place}")
+        self.children[place : place + 1] = [child]
+        guard.tell(child.family)
         return child
 
-    def on_orphan(
-        self,
-        pid: int,
-        number: signal.Signals = signal.SIGINT,
-        *,
-        then: signal.Signals = signal.SIGQUIT,
-        after_seconds: float = 30.0,
-        folder: Path | None = None,
-    ) -> None:
-        """Have `pid` signalled when this process dies without `close()`, after all children are gone.
+    def on_orphan(self, pid: int, *, after_seconds: float = 30.0, folder: Path | None = None) -> None:
+        """Have `pid` stopped when this process dies without `close()`, after all children are gone.
 
-        `then` follows when it is still there `after_seconds` later. The defaults are PostgreSQL's fast and immediate
-        shutdown. An orderly `close()` does not touch it. With the `folder` of an embedded server it is left running
-        while another process holds a lease there.
+        It gets SIGINT, and SIGQUIT when it is still there `after_seconds` later: PostgreSQL's fast and immediate
+        shutdown. With the `folder` of an embedded server it is left running while another process holds a lease
+        there. An orderly `close()` does not touch it.
         """
-        if self._guard is None:
-            raise RuntimeError("a Supervisor takes orphans only inside its `with` block")
-        orphan = Orphan(
-            pid, processes.started(pid), int(number), int(then), after_seconds, str(folder) if folder else None
-        )
-        self._orphans.append(orphan)
-        self._guard.tell({"orphan": asdict(orphan)})
+        guard = self._living_guard()
+        guard.tell(Orphan(pid, processes.identity(pid), after_seconds, str(folder) if folder else None))
 
     def check(self) -> ChildExit | None:
-        """The first child that has ended, or None when all run."""
-        if self._guard is not None and not self._guard.is_alive():
-            self._guard.dismiss()
-            self._guard = Guard(self.id)
-            for family in self._families:
-                self._guard.tell({"family": asdict(family)})
-            for orphan in self._orphans:
-                self._guard.tell({"orphan": asdict(orphan)})
+        """How a child has ended, each end told once; None when there is nothing new."""
+        self._living_guard().replace_if_dead()
         for child in self.children:
-            code = child.exit_code()
-            if code is not None:
-                return ChildExit(child.name, code, child.log_path, child.log_tail())
+            if not child.is_told and child.has_ended():
+                child.is_told = True
+                return child.exit()
         return None
 
     def until_signalled(self, timeout_seconds: float | None = None) -> signal.Signals | ChildExit | None:
@@ -214,14 +184,26 @@ class Supervisor:
                 return None
             time.sleep(0.2)
 
+    def interruptibly(self, action: Callable[[], None]) -> None:
+        """Do something that a signal ends at once; `until_signalled()` returns that signal next."""
+        try:
+            self._keeps_signals = False
+            if not self._received:
+                action()
+        except (KeyboardInterrupt, SystemExit):
+            if not self._received:
+                raise
+        finally:
+            self._keeps_signals = True
+
     def close(self) -> None:
         """Stop all children, the last started first, and return when no process of any family is left."""
         if self._guard is None:
             return
         self._keeps_signals = True
         self._received.clear()
-        for family in reversed(self._families):
-            processes.stop(family, self._is_hurried)
+        for child in reversed(self.children):
+            processes.stop(child.family, self._is_hurried)
         processes.kill(lambda: processes.marked(self.id))
         for child in self.children:
             processes.wait_until(child.has_ended, 1.0)
@@ -231,12 +213,17 @@ class Supervisor:
             signal.signal(number, handler)
         self._handlers.clear()
 
+    def _living_guard(self) -> Guard:
+        if self._guard is None:
+            raise RuntimeError("a Supervisor works only inside its `with` block")
+        return self._guard
+
     def _receive(self, number: int, _frame: FrameType | None) -> None:
+        self._received.append(signal.Signals(number))
         if not self._keeps_signals:
             if number == signal.SIGINT:
                 raise KeyboardInterrupt
             raise SystemExit(128 + number)
-        self._received.append(signal.Signals(number))
 
     def _is_hurried(self) -> bool:
         for child in self.children:

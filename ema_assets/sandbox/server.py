@@ -17,7 +17,7 @@ from ema_assets.sandbox.app import DEFAULT_REQUESTS_PER_MINUTE, create_app
 from ema_assets.sandbox.exchange import Clock, Sandbox
 
 HOST = "127.0.0.1"
-_START_SECONDS = 10.0
+_START_SECONDS = 60.0  # on a machine that is busy with something else
 _UNIVERSE_SECONDS = 2.0
 
 
@@ -60,10 +60,10 @@ def _follow(sandbox: Sandbox, known: Sequence[Instrument], universe: Callable[[]
     while True:
         time.sleep(_UNIVERSE_SECONDS)
         with suppress(ConfigurationError):
-            found = universe()
-            if found != known:
-                known = found
-                sandbox.set_universe(found)
+            newest = universe()
+            if newest != known:
+                known = newest
+                sandbox.set_universe(newest)
 
 
 @contextmanager
@@ -79,7 +79,7 @@ def running_sandbox(
     """Serve from a background thread while the block runs; port 0 takes a free one.
 
     Raises:
-        ConfigurationError: when `port` is taken, or the server does not start within ten seconds.
+        ConfigurationError: when `port` is taken, or the server does not start within a minute.
     """
     app = create_app(universe, seed, clock=clock, requests_per_minute=requests_per_minute, required_keys=required_keys)
     with serving(app, port) as base_url:
@@ -91,7 +91,7 @@ def serving(app: object, port: int = 0) -> Iterator[str]:
     """Serve any ASGI app on 127.0.0.1 from a background thread, and yield its base URL.
 
     Raises:
-        ConfigurationError: when `port` is taken, or the server does not start within ten seconds.
+        ConfigurationError: when `port` is taken, or the server does not start within a minute.
     """
     with _listen(port) as listener:
         server = _server(app)
@@ -145,5 +145,5 @@ def _server(app: object) -> uvicorn.Server:
 
 
 def _without_cut_bodies(record: logging.LogRecord) -> bool:
-    """Drop uvicorn's complaint about bodies that are cut on purpose."""
+    """Drop uvicorn's messages about bodies that are cut on purpose."""
     return "without completing response" not in record.getMessage()

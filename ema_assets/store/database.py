@@ -34,6 +34,10 @@ class Transaction:
             self._cursor.execute(sql)
         return pl.DataFrame(self._cursor.fetch_arrow())
 
+    def read_one_moment(self) -> None:
+        """Have all statements see the database as it was at the first one, and write nothing."""
+        self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
     def execute(self, sql: str, *parameters: Any) -> None:
         """Run one statement with `$1`, `$2` … bound, for its effect."""
         self.query(sql, *parameters)

@@ -22,7 +22,7 @@ def record(transaction: Transaction, timeframe: Timeframe, closed: pl.DataFrame)
         FROM unnest($2::timestamptz[], $3::bigint[], $4::timestamptz[]) AS c(closed_at, series, instant)
         WHERE instant <= clock_timestamp()
         """,
-        timeframe.value,
+        timeframe.key,
         closed["bucket_end"],
         closed["series"],
         [clock.instant_of(moment) for moment in closed["bucket_end"]],

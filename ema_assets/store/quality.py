@@ -1,4 +1,4 @@
-"""What is known about the quality of stored bars: gaps, flags, put-aside bars, revisions. SQL only."""
+"""What is known about the quality of stored bars: gaps, flags, skipped bars, revisions. SQL only."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -25,7 +25,7 @@ def gaps_within(transaction: Transaction, timeframe: Timeframe, windows: pl.Data
         windows["symbol"],
         windows["start"],
         windows["end"],
-        timeframe.value,
+        timeframe.key,
     )
 
 
@@ -39,7 +39,7 @@ def replace_gaps(transaction: Transaction, timeframe: Timeframe, known: pl.DataF
             """,
             known["symbol"],
             known["first_ts"],
-            timeframe.value,
+            timeframe.key,
         )
     if now_known.is_empty():
         return
@@ -49,7 +49,7 @@ def replace_gaps(transaction: Transaction, timeframe: Timeframe, known: pl.DataF
             INSERT INTO market.bar_gap (symbol, timeframe, {_GAP_COLUMNS})
             SELECT symbol, $1, {_GAP_COLUMNS} FROM pg_temp.{staged} ORDER BY symbol, first_ts
             """,
-            timeframe.value,
+            timeframe.key,
         )
 
 
@@ -68,7 +68,7 @@ def due_gaps(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[s
           AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $2)
         ORDER BY g.symbol, g.first_ts
         """,
-        timeframe.value,
+        timeframe.key,
         now,
         list(symbols),
         OHLC,
@@ -83,7 +83,7 @@ def postpone_gaps(transaction: Transaction, timeframe: Timeframe, symbols: Seque
         WHERE timeframe = $2 AND status = 'open' AND next_attempt_at < $1 AND symbol = ANY ($3::text[])
         """,
         until,
-        timeframe.value,
+        timeframe.key,
         list(symbols),
     )
 
@@ -102,7 +102,7 @@ def flag(transaction: Transaction, timeframe: Timeframe, looked_at: pl.DataFrame
         spans["symbol"],
         spans["first"],
         spans["last"],
-        timeframe.value,
+        timeframe.key,
     )
     key = ["symbol", "ts", "reason", "detail"]
     gone = known.join(looked_at, on=["symbol", "ts"], how="semi").join(flags, on=key, how="anti")
@@ -117,7 +117,7 @@ def flag(transaction: Transaction, timeframe: Timeframe, looked_at: pl.DataFrame
             gone["symbol"],
             gone["ts"],
             gone["reason"],
-            timeframe.value,
+            timeframe.key,
         )
     if not new.is_empty():
         with transaction.staged(new.select("symbol", "timeframe", "ts", "reason", "detail")) as staged:
@@ -129,8 +129,8 @@ def flag(transaction: Transaction, timeframe: Timeframe, looked_at: pl.DataFrame
             )
 
 
-def put_aside(transaction: Transaction, bars: pl.DataFrame, source: str) -> None:
-    """Count the put-aside `bars` (symbol, timeframe, ts, reason) of `source`."""
+def count_skipped(transaction: Transaction, bars: pl.DataFrame, source: str) -> None:
+    """Count the skipped `bars` (symbol, timeframe, ts, reason) of `source`."""
     counts = bars.group_by("symbol", "timeframe", "reason").agg(
         bars=pl.len().cast(pl.Int64), last_ts=pl.col("ts").max()
     )
@@ -178,7 +178,7 @@ def record_revisions(transaction: Transaction, timeframe: Timeframe, revisions: 
         revisions["changed_from"],
         revisions["corrected"],
         revisions["late"],
-        timeframe.value,
+        timeframe.key,
         source,
     )
 
@@ -204,5 +204,5 @@ def add_impact(transaction: Transaction, timeframe: Timeframe, impact: pl.DataFr
         impact["recomputed"],
         impact["crossovers"],
         impact["trades"],
-        [timeframe.value] if timeframe.is_fetched else [timeframe.value, timeframe.source.key],
+        [timeframe.key] if timeframe.is_fetched else [timeframe.key, timeframe.source.key],
     )

@@ -18,6 +18,13 @@ from ema_assets.store.database import Transaction, identifier
 
 READER = "ema_reader"
 
+_PERFORMANCE = "market.strategy_performance"
+# Each before those that it reads.
+_VIEWS = (
+    *("results.screener", "results.performance", "results.trades", "results.signals", "results.bars"),
+    *(_PERFORMANCE, "market.trade"),
+)
+
 # A ratio of fewer closed trades says nothing.
 FEWEST_TRADES = 10
 
@@ -34,17 +41,18 @@ def ensure(transaction: Transaction, configured: Configured) -> bool:
     """Make the views fit `configured`; return True when they had to be made."""
     statements = _statements(configured)
     signature = hashlib.sha256("\n".join(statements).encode()).hexdigest()
-    found = transaction.query("SELECT obj_description(to_regclass('results.screener'), 'pg_class') AS signature")
-    # A strategy's table that was made anew took the views over it along.
-    if (
-        found.item() == signature
-        and transaction.query("SELECT to_regclass('market.trade') IS NULL AS gone").item() is False
-    ):
+    # A table that was made anew took the views over it along.
+    state = transaction.query(
+        """
+        SELECT obj_description(to_regclass('results.screener'), 'pg_class') AS signature,
+               (SELECT bool_and(to_regclass(name) IS NOT NULL) FROM unnest($1::text[]) AS v(name)) AS is_whole
+        """,
+        list(_VIEWS),
+    )
+    if state.row(0) == (signature, True):
         return False
-    for name in ("results.screener", "results.performance", "results.trades", "results.signals", "results.bars"):
-        transaction.execute(f"DROP VIEW IF EXISTS {name}")
-    transaction.execute("DROP MATERIALIZED VIEW IF EXISTS market.strategy_performance")
-    transaction.execute("DROP VIEW IF EXISTS market.trade")
+    for name in _VIEWS:
+        transaction.execute(f"DROP {'MATERIALIZED VIEW' if name == _PERFORMANCE else 'VIEW'} IF EXISTS {name}")
     for statement in statements:
         transaction.execute(statement)
     transaction.execute(f"COMMENT ON VIEW results.screener IS '{signature}'")
@@ -52,19 +60,20 @@ def ensure(transaction: Transaction, configured: Configured) -> bool:
     return True
 
 
-def refresh_performance(transaction: Transaction) -> int:
-    """Bring `strategy_performance` up to date; return its number of rows. Readers are not held up."""
+def refresh_performance(transaction: Transaction) -> tuple[int, float]:
+    """Bring `strategy_performance` up to date; return its rows and the seconds it took. Readers do not wait."""
     # Where the planner sorts all trades at once, it shall not do so on disk.
     transaction.execute("SET LOCAL work_mem = '128MB'")
     transaction.execute("REFRESH MATERIALIZED VIEW CONCURRENTLY market.strategy_performance")
     transaction.execute("DELETE FROM market.performance_refresh")
-    transaction.execute(
+    rows = transaction.query("SELECT count(*) AS n FROM market.strategy_performance").item()
+    seconds = transaction.query(
         """
         INSERT INTO market.performance_refresh (refreshed_at, seconds)
-        SELECT now(), extract(epoch FROM clock_timestamp() - now())
+        SELECT now(), extract(epoch FROM clock_timestamp() - now()) RETURNING seconds
         """
-    )
-    return int(transaction.query("SELECT count(*) AS n FROM market.strategy_performance").item())
+    ).item()
+    return int(rows), float(seconds)
 
 
 def performance_age(transaction: Transaction, strategies: Sequence[str]) -> Mapping[str, Any]:
@@ -178,9 +187,7 @@ def _trades(strategies: Mapping[str, tuple[str, ...]]) -> str:
 
 def _screener(configured: Configured) -> str:
     on = configured.signals
-    frames = ", ".join(
-        f"max(trend) FILTER (WHERE timeframe = '{frame.value}') AS trend_{frame.value}" for frame in ORDER
-    )
+    frames = ", ".join(f"max(trend) FILTER (WHERE timeframe = '{frame.key}') AS trend_{frame.key}" for frame in ORDER)
     open_trade = (
         f"""LEFT JOIN LATERAL (
             SELECT side, entry_ts, entry_price, return_pct, stop_now FROM market.{STRATEGY} o
@@ -196,7 +203,7 @@ def _screener(configured: Configured) -> str:
         rsi=_latest("rsi", "rsi", on),
         atr=_latest("atr", "atr_pct", on),
         open_trade=open_trade,
-        trends=", ".join(f"p.trend_{frame.value}" for frame in ORDER),
+        trends=", ".join(f"p.trend_{frame.key}" for frame in ORDER),
     )
 
 

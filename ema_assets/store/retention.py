@@ -1,4 +1,4 @@
-"""What may go: Dagster's old runs with their events, and old rows that were put aside. SQL only.
+"""What may go: Dagster's old runs with their events, and old rejected bars. SQL only.
 
 Runs are chosen and deleted in Dagster's own tables (schema `dagster`), in one transaction a batch. Dagster's API
 (`instance.delete_run`) deletes a run and then its events, so that a kill in between leaves events that no run leads to;
@@ -13,7 +13,8 @@ import polars as pl
 
 from ema_assets.store.database import Transaction, identifier
 
-# The runs of all events that Dagster reads as "the latest": of an asset, of a partition of it, of a check of it. The
+# The runs of all events that Dagster reads as "the latest": of an asset, of a partition of it, of a check of it. And of
+# the first event of a series that has not changed since: what was computed from it names that event. The
 # recursion hops through an index from one partition to the next: its cost follows the number of partitions, not of
 # events (24,000 partitions with a million events: 0.6 s).
 _LATEST = """
@@ -54,6 +55,9 @@ _LATEST = """
             WHERE e.asset_key = w.asset_key AND e.dagster_event_type = w.dagster_event_type
             ORDER BY e.id DESC LIMIT 1
         ) newest
+        UNION SELECT e.run_id FROM market.series_state s
+        JOIN dagster.event_logs e ON e.id = s.recorded_first_event AND e.id <> s.recorded_event
+        WHERE EXISTS (SELECT FROM market.asset_input i WHERE i.reads = s.asset AND i.reads_timeframe = s.timeframe)
         UNION SELECT last_run_id FROM dagster.asset_keys
         UNION SELECT c.run_id FROM dagster.asset_check_executions c JOIN latest_check USING (id)
     )
@@ -73,7 +77,7 @@ def dagster_is_here(transaction: Transaction) -> bool:
 
 
 def removable_runs(transaction: Transaction, ended_before: datetime, at_most: int) -> pl.DataFrame:
-    """Finished runs that ended before then and hold nothing that is the latest of its kind: run_id, events.
+    """Finished runs that ended before then and hold nothing that Dagster still reads: run_id, events.
 
     The oldest `at_most` come, oldest first. What is removable once stays so: "latest" only ever moves to newer runs.
     """

@@ -77,3 +77,16 @@ def markets(transaction: Transaction) -> pl.DataFrame:
     return transaction.query(
         "SELECT DISTINCT calendar, provider FROM market.instrument WHERE is_active AND is_fetched ORDER BY 1, 2"
     )
+
+
+def ending_calendars(transaction: Transaction, until: datetime) -> pl.DataFrame:
+    """Calendars in use that have no session from `until` on: calendar, last_session."""
+    return transaction.query(
+        """
+        SELECT c.calendar, max(s.session) AS last_session
+        FROM (SELECT DISTINCT calendar FROM market.instrument WHERE is_active AND is_fetched) c
+        LEFT JOIN market.session s USING (calendar)
+        GROUP BY 1 HAVING coalesce(max(s.open) < $1, true) ORDER BY 1
+        """,
+        until,
+    )

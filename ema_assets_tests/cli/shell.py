@@ -63,7 +63,7 @@ def start(*arguments: str, **env: str) -> "subprocess.Popen[str]":
 def in_a_process(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
     """The command line as a shell starts it, to its end."""
     with start(*arguments, **env) as process:
-        stdout, stderr = process.communicate(timeout=60)
+        stdout, stderr = process.communicate(timeout=180)
     return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
 
@@ -97,7 +97,7 @@ def an_up(home: Path, pid: int, **state: object) -> Iterator[None]:
         lock.write(str(pid).encode())
         lock.flush()
         if state:
-            ready = {"pid": pid, "ui": "http://127.0.0.1:3000", "sandbox_url": None, "started_at": "", **state}
+            ready = {"pid": pid, "ui": "http://127.0.0.1:3000", "provider_urls": {}, "started_at": "", **state}
             (home / "up.json").write_text(json.dumps(ready))
         yield
     (home / "up.json").unlink(missing_ok=True)

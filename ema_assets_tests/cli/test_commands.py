@@ -111,7 +111,7 @@ def test_a_reader_that_has_gone_ends_a_command_quietly(home: Path) -> None:
             stdout=gone,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
     assert done.returncode == 1

@@ -1,13 +1,25 @@
 """What a command finds when it runs: settings and databases that are wrong are named, and no password is ever printed."""
 
+from datetime import date, timedelta
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import psycopg2
 import pytest
 
+from ema_assets.runtime.postgres.server import EmbeddedServer, read_running
+from ema_assets.store.database import Database
 from ema_assets_tests.cli.conftest import Refused, Run
-from ema_assets_tests.cli.shell import DEAD, free_port, in_a_process, sentence_of, with_password
+from ema_assets_tests.cli.shell import (
+    DEAD,
+    HEAD,
+    bars_file,
+    free_port,
+    in_a_process,
+    sentence_of,
+    start,
+    with_password,
+)
 
 
 @pytest.mark.parametrize(
@@ -126,4 +138,34 @@ def test_a_database_that_refuses_a_statement_is_one_sentence(refused: Refused, d
 def test_a_pgpassword_meant_for_another_server_does_not_lock_out_of_the_embedded_one(home: Path) -> None:
     done = in_a_process("migrate", PGPASSWORD="of another server", PGSSLMODE="require")
     assert done.returncode == 0, done.stderr
-    assert "Applied 0001 market." in done.stdout
+    assert "Applied 0001 baseline." in done.stdout
+
+
+def test_commands_at_once_share_the_embedded_server_and_the_last_one_stops_it(home: Path, tmp_path: Path) -> None:
+    """Whoever started it had stopped it under the others."""
+    days = [date(2020, 1, 1) + timedelta(number) for number in range(1500)]
+    counts = {"AAPL": 3, "MSFT": 1500, "BTC-USD": 700}
+    files = {
+        symbol: bars_file(
+            tmp_path, HEAD, *(f"{symbol},1d,{day},10,12,9,11,100" for day in days[:count]), name=f"{symbol}.csv"
+        )
+        for symbol, count in counts.items()
+    }
+    started = [start("ingest", path) for path in files.values()]
+    done = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], done
+    assert read_running(home / "postgres") is None
+    with (
+        EmbeddedServer(home / "postgres") as server,
+        Database(server.url) as database,
+        database.transaction() as transaction,
+    ):
+        stored = transaction.query("SELECT symbol, count(*) AS bars FROM market.ohlc GROUP BY 1")
+    assert set(stored["symbol"]) == set(counts)
+    assert dict(stored.iter_rows())["AAPL"] == 2  # New York was closed on one of the three days
+
+
+def test_a_dagster_yaml_that_does_not_exist_is_refused(run: Run, tmp_path: Path) -> None:
+    result = run("up", "--dagster-yaml", str(tmp_path / "none.yaml"))
+    assert result.exit_code == 2
+    assert "Invalid value for '--dagster-yaml'" in result.stderr

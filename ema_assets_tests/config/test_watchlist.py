@@ -7,7 +7,7 @@ import pytest
 from ema_assets.config import watchlist
 from ema_assets.model.errors import WatchlistError
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import Timeframe
+from ema_assets_tests.timeframes import D1, M5
 
 TEXT = """\
 # My symbols.
@@ -55,7 +55,7 @@ def test_a_file_is_read_in_its_own_order(path: Path) -> None:
     )
     assert found.symbols == ("AAPL", "MSFT", "BTC-USD", "VOD.L")
     assert found.calendars == ("24/7", "XLON", "XNYS")
-    assert found.history_days == {Timeframe.M5: 20, Timeframe.D1: 730}
+    assert found.history_days == {M5: 20, D1: 730}
 
 
 def test_the_default_watchlist_is_sound_and_is_written_once(tmp_path: Path) -> None:

@@ -1,17 +1,18 @@
 """A Dagster instance on a real Postgres and a sandbox on a real socket, at a fixed moment of a trading day."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from dagster import DagsterInstance, ExecuteInProcessResult, instance_for_test
+from dagster import DagsterInstance, Definitions, ExecuteInProcessResult, instance_for_test
 
 from ema_assets.config import watchlist
 from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES, Settings
 from ema_assets.definitions import assembled
 from ema_assets.defs.partitions import SYMBOLS
-from ema_assets.defs.requests import run_request
+from ema_assets.defs.recording import DEFER_TAG
+from ema_assets.defs.requests import RANGE_END_TAG, RANGE_START_TAG, run_request
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.model.timeframes import ORDER
 from ema_assets.operations.refresh_all import refresh_all
@@ -109,9 +110,25 @@ class World:
         with self.database.transaction() as transaction:
             transaction.execute("UPDATE market.series_state SET recorded_at = computed_at")
 
+    def let_grace_pass(self) -> None:
+        """Let so much time pass that a run that has not told Dagster must have died."""
+        with self.database.transaction() as transaction:
+            transaction.execute(
+                """UPDATE market.series_state
+                   SET computed_at = computed_at - interval '5 minutes', recorded_at = recorded_at - interval '5 minutes'"""
+            )
+
+    def settle_and_tell(self, loaded: Definitions | None = None) -> None:
+        """Bring everything up to date without Dagster, and let one run tell Dagster of all of it."""
+        self.settle()
+        with self.database.transaction() as transaction:
+            transaction.execute("UPDATE market.series_state SET recorded_at = NULL")
+        first, last = f"{self.symbols[0]}|{ORDER[0].key}", f"{self.symbols[-1]}|{ORDER[-1].key}"
+        self.run({RANGE_START_TAG: first, RANGE_END_TAG: last, DEFER_TAG: "true"}, loaded=loaded)
+
     def sweep_until_fresh(self) -> list[ExecuteInProcessResult]:
         """Sweep until nothing is stale."""
-        done = []
+        done: list[ExecuteInProcessResult] = []
         for _ in range(5):
             found = self.sweep()
             if not found:
@@ -119,8 +136,11 @@ class World:
             done += found
         raise AssertionError("something is stale for ever")
 
-    def run(self, tags: dict[str, str], *, raise_on_error: bool = True) -> ExecuteInProcessResult:
-        job = defs.resolve_job_def("refresh")
+    def run(
+        self, tags: Mapping[str, str], *, raise_on_error: bool = True, loaded: Definitions | None = None
+    ) -> ExecuteInProcessResult:
+        """A run of the refresh job of this code location, or of another one that is `loaded`."""
+        job = (loaded or defs).resolve_job_def("refresh")
         return job.execute_in_process(
             instance=self.instance, tags=dict(tags), resources=self.resources, raise_on_error=raise_on_error
         )

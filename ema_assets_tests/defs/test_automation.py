@@ -1,13 +1,15 @@
 """Schedules and sensors, evaluated as the daemon evaluates them."""
 
+import time
 import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from dagster import (
     Definitions,
-    RunRequest,
     SkipReason,
     build_schedule_context,
     build_sensor_context,
@@ -17,25 +19,28 @@ from dagster._core.remote_representation.external_data import ScheduleSnap
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.definitions import assembled
-from ema_assets.defs.configuration import complaint
+from ema_assets.defs.configuration import configuration_drift
 from ema_assets.defs.partitions import SYMBOLS
+from ema_assets.defs.resources import MarketResource
 from ema_assets.model.timeframes import ORDER, Timeframe
-from ema_assets.refresh.graph import build, configured
+from ema_assets.refresh import waiting
+from ema_assets.refresh.graph import Graph, build, configured
 from ema_assets_tests.core import CORE_TEXT, rewrite
-from ema_assets_tests.defs.conftest import WATCHLIST, World, defs, sweep, sync_watchlist
+from ema_assets_tests.defs.conftest import WATCHLIST, MarketAt, World, defs, sweep, sync_watchlist
+from ema_assets_tests.timeframes import H1, M5, M15
 
 SUNDAY = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
-def tick(world: World, timeframe: Timeframe) -> list[RunRequest] | SkipReason:
-    schedule = defs.resolve_schedule_def(f"refresh_{timeframe.value}")
+def tick(world: World, timeframe: Timeframe) -> Any:
+    schedule = defs.resolve_schedule_def(f"refresh_{timeframe.key}")
     context = build_schedule_context(
         instance=world.instance, scheduled_execution_time=world.now, resources=world.resources
     )
     return schedule._execution_fn.decorated_fn(context, **world.resources)
 
 
-def look(world: World, sensor: object) -> object:
+def look(world: World, sensor: Any) -> Any:
     return sensor._raw_fn(build_sensor_context(instance=world.instance), **world.resources)
 
 
@@ -46,7 +51,7 @@ def test_dagster_can_load_everything_with_and_without_the_other_signals() -> Non
 
 def test_there_is_a_schedule_a_timeframe_one_of_maintenance_one_of_performance_and_all_run_by_default() -> None:
     schedules = {schedule.name: schedule for schedule in defs.schedules or ()}
-    assert set(schedules) == {f"refresh_{timeframe.value}" for timeframe in ORDER} | {
+    assert set(schedules) == {f"refresh_{timeframe.key}" for timeframe in ORDER} | {
         "maintenance",
         "performance",
     }
@@ -57,7 +62,7 @@ def test_there_is_a_schedule_a_timeframe_one_of_maintenance_one_of_performance_a
 def test_a_5m_close_asks_for_one_run_over_all_stale_series(world: World) -> None:
     world.settle()
     world.now = world.now.replace(minute=35)
-    (request,) = tick(world, Timeframe.M5)
+    (request,) = tick(world, M5)
     assert request.tags["dagster/asset_partition_range_start"] == "AAPL|5m"
     assert request.tags["dagster/asset_partition_range_end"] == "BTC-USD|5m"
     assert request.tags["ema_assets/lane"] == "live"
@@ -69,7 +74,7 @@ def test_a_5m_close_asks_for_one_run_over_all_stale_series(world: World) -> None
 def test_a_rolled_up_close_asks_for_its_run_although_the_last_5m_bar_is_still_to_come(world: World) -> None:
     world.settle()
     world.now = world.now.replace(minute=45)
-    (request,) = tick(world, Timeframe.M15)
+    (request,) = tick(world, M15)
     assert request.tags["ema_assets/series"] == "5"
     assert request.tags["ema_assets/lane"] == "slow"
     assert int(request.tags["dagster/priority"]) < 0
@@ -77,25 +82,25 @@ def test_a_rolled_up_close_asks_for_its_run_although_the_last_5m_bar_is_still_to
 
 def test_a_tick_with_nothing_stale_says_when_the_next_bar_closes(world: World) -> None:
     world.settle()
-    reason = tick(world, Timeframe.H1)
+    reason = tick(world, H1)
     assert isinstance(reason, SkipReason)
-    assert "XNYS next 1h bar closes 2026-11-20 16:30 UTC" in reason.skip_message
+    assert "XNYS next 1h bar closes 2026-11-20 16:30 UTC" in str(reason.skip_message)
 
 
 def test_at_the_weekend_a_tick_says_until_when_the_exchange_is_closed(world: World) -> None:
     world.now = SUNDAY
     world.settle()
-    reason = tick(world, Timeframe.M5)
+    reason = tick(world, M5)
     assert isinstance(reason, SkipReason)
-    assert "XNYS closed until 2026-11-23 14:30 UTC" in reason.skip_message
-    assert "24/7 next 5m bar closes 2026-11-22 12:05 UTC" in reason.skip_message
+    assert "XNYS closed until 2026-11-23 14:30 UTC" in str(reason.skip_message)
+    assert "24/7 next 5m bar closes 2026-11-22 12:05 UTC" in str(reason.skip_message)
 
 
 def test_at_the_weekend_only_crypto_is_asked_for(world: World) -> None:
     world.now = SUNDAY
     world.settle()
     world.now += timedelta(minutes=5)
-    (request,) = tick(world, Timeframe.M5)
+    (request,) = tick(world, M5)
     assert request.tags["dagster/asset_partition_range_start"] == "BTC-USD|5m"
     assert request.tags["dagster/asset_partition_range_end"] == "BTC-USD|5m"
 
@@ -103,11 +108,11 @@ def test_at_the_weekend_only_crypto_is_asked_for(world: World) -> None:
 def test_what_a_queued_run_covers_is_not_asked_for_again(world: World) -> None:
     world.settle()
     world.now = world.now.replace(minute=35)
-    (request,) = tick(world, Timeframe.M5)
+    (request,) = tick(world, M5)
     world.instance.create_run_for_job(defs.resolve_job_def("refresh"), tags=dict(request.tags))
-    reason = tick(world, Timeframe.M5)
+    reason = tick(world, M5)
     assert isinstance(reason, SkipReason)
-    assert "covered by a queued or running run" in reason.skip_message
+    assert "covered by a queued or running run" in str(reason.skip_message)
 
 
 def test_a_persons_backfill_does_not_keep_a_close_from_its_run(world: World) -> None:
@@ -122,7 +127,7 @@ def test_a_persons_backfill_does_not_keep_a_close_from_its_run(world: World) -> 
             "dagster/backfill": "abcdefgh",
         },
     )
-    (request,) = tick(world, Timeframe.M5)
+    (request,) = tick(world, M5)
     assert request.tags["ema_assets/series"] == "5"
 
 
@@ -135,7 +140,7 @@ def test_of_overdue_ticks_the_daemon_evaluates_the_last_one_only(world: World) -
             assert known.partition_set_name is None
     world.settle()
     world.now += timedelta(hours=2)
-    (request,) = tick(world, Timeframe.M5)
+    (request,) = tick(world, M5)
     assert request.tags["ema_assets/series"] == "5"
 
 
@@ -178,7 +183,7 @@ def test_rolled_up_timeframes_wait_for_the_run_that_loads_their_5m_history(world
         )
     reason = look(world, sweep)
     assert isinstance(reason, SkipReason)
-    assert "covered by queued or running runs" in reason.skip_message
+    assert "covered by queued or running runs" in str(reason.skip_message)
 
 
 def test_the_watchlist_sensor_adds_and_removes_partitions_in_one_batch_each(world: World) -> None:
@@ -201,17 +206,17 @@ def test_the_watchlist_sensor_is_silent_until_something_changes_and_then_adopts_
     context = build_sensor_context(instance=world.instance, cursor=cursor)
     quiet = sync_watchlist._raw_fn(context, **world.resources)
     assert isinstance(quiet, SkipReason)
-    assert "has not changed: 5 symbols" in quiet.skip_message
+    assert "has not changed: 5 symbols" in str(quiet.skip_message)
     world.settle()
     rewrite(monkeypatch, "ema_signals")
     world.watchlist_path.write_text(world.watchlist_path.read_text() + "# saved again\n")
     stopped = sync_watchlist._raw_fn(context, **world.resources)
     assert isinstance(stopped, SkipReason)
-    assert "reload the code location" in stopped.skip_message
-    new_sweep, new_sync = assembled(build(watchlist.parse(WATCHLIST))).sensors
+    assert "reload the code location" in str(stopped.skip_message)
+    new_sweep, new_sync = assembled(build(watchlist.parse(WATCHLIST))).sensors or ()
     assert not isinstance(new_sync._raw_fn(context, **world.resources), SkipReason)
     requests = look(world, new_sweep)
-    assert {request.tags["ema_assets/timeframe"] for request in requests} == {frame.value for frame in ORDER}
+    assert {request.tags["ema_assets/timeframe"] for request in requests} == {frame.key for frame in ORDER}
 
 
 def test_a_tick_reads_the_files_again_only_when_one_of_them_has_changed(
@@ -221,10 +226,13 @@ def test_a_tick_reads_the_files_again_only_when_one_of_them_has_changed(
     (folder / "helpers").mkdir(parents=True)
     monkeypatch.setenv("EMA_SIGNALS_FOLDER", str(folder))
     graph = configured(Settings.from_env())
-    read = []
-    monkeypatch.setattr(
-        "ema_assets.defs.configuration.configured", lambda settings: read.append(settings) or configured(settings)
-    )
+    read: list[Settings] = []
+
+    def noted(settings: Settings) -> Graph:
+        read.append(settings)
+        return configured(settings)
+
+    monkeypatch.setattr("ema_assets.defs.configuration.configured", noted)
     changes = (
         lambda: None,
         lambda: world.watchlist_path.write_text(world.watchlist_path.read_text().replace(CORE_TEXT, "")),
@@ -232,22 +240,23 @@ def test_a_tick_reads_the_files_again_only_when_one_of_them_has_changed(
         lambda: (folder / "mine.py").write_text("1 +"),
         (folder / "mine.py").unlink,
     )
-    said = []
+    said: list[str | None] = []
     for number, change in enumerate(changes, 1):
         change()
-        said += [complaint(graph), complaint(graph)]
+        said += [configuration_drift(graph), configuration_drift(graph)]
         assert len(read) == number
     assert said[:2] == [None, None]
-    assert all("have changed; reload" in each for each in said[2:6] + said[8:]), said
-    assert all("mine.py: line 1: cannot be imported" in each for each in said[6:8]), said[6]
+    assert len(said) == 10
+    assert all("have changed; reload" in str(each) for each in said[2:6] + said[8:]), said
+    assert all("mine.py: line 1: cannot be imported" in str(each) for each in said[6:8]), said[6]
 
 
 def test_the_watchlist_sensor_says_in_one_sentence_what_is_wrong_with_the_file(world: World) -> None:
     world.watchlist_path.write_text(world.watchlist_path.read_text().replace("calendar", "calender", 1))
     reason = look(world, sync_watchlist)
     assert isinstance(reason, SkipReason)
-    assert "unknown key `calender`" in reason.skip_message
-    assert "did you mean `calendar`?" in reason.skip_message
+    assert "unknown key `calender`" in str(reason.skip_message)
+    assert "did you mean `calendar`?" in str(reason.skip_message)
     assert world.instance.get_dynamic_partitions(str(SYMBOLS.name))
 
 
@@ -262,3 +271,75 @@ def test_changed_code_recomputes_that_asset_and_what_reads_it(world: World, monk
     with world.database.transaction() as transaction:
         left = transaction.query("SELECT count(*) AS n FROM market.ema_trend WHERE spread_pct = 0")["n"][0]
     assert left == 0
+
+
+def test_no_tick_and_no_sweep_launches_a_run_for_bars_that_their_provider_has_not_published(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a provider that is twenty minutes late there was a run that asked nobody at each close and at each sweep."""
+    monkeypatch.setenv("EMA_BINANCE_BASE_URL", world.sandbox.base_url)
+    monkeypatch.setenv("EMA_PUBLICATION_DELAY_SECONDS", str(22 * 60))
+    path = world.watchlist_path
+    path.write_text(path.read_text().replace('calendar = "24/7"', 'calendar = "24/7"\nprovider = "binance"'))
+    world.sync()
+    world.settle()
+
+    world.now = world.now.replace(minute=35, second=1)
+    (request,) = tick(world, M5)
+    assert request.tags["dagster/asset_partition_range_start"] == "AAPL|5m"
+    assert request.tags["dagster/asset_partition_range_end"] == "XOM|5m"
+    world.settle()
+    # The bar that closed at 15:15 comes at 15:37.
+    world.now = world.now.replace(minute=36, second=59)
+    assert isinstance(look(world, sweep), SkipReason)
+    world.now = world.now.replace(minute=37, second=0)
+    (request,) = look(world, sweep)
+    assert request.tags["dagster/asset_partition_range_start"] == "BTC-USD|5m"
+    assert world.run(request.tags).success
+    with world.database.transaction() as transaction:
+        checked = transaction.query(
+            "SELECT checked_through FROM market.series_state WHERE asset = 'ohlc' AND symbol = 'BTC-USD' AND timeframe = '5m'"
+        ).item()
+    assert checked == world.now.replace(minute=15)
+    # Nothing but the quarter of an hour that is complete now.
+    (request,) = look(world, sweep)
+    assert request.tags["dagster/asset_partition_range_start"] == "BTC-USD|15m"
+
+
+def test_a_run_launched_at_the_close_waits_until_its_provider_has_published(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMA_BINANCE_BASE_URL", world.sandbox.base_url)
+    monkeypatch.setenv("EMA_PUBLICATION_DELAY_SECONDS", "10")
+    path = world.watchlist_path
+    path.write_text(path.read_text().replace('calendar = "24/7"', 'calendar = "24/7"\nprovider = "binance"'))
+    world.sync()
+    world.settle()
+    close = world.now.replace(minute=35)
+    now, slept = [close + timedelta(seconds=3)], list[float]()
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += timedelta(seconds=seconds)
+
+    world.now = close
+    (request,) = tick(world, M5)
+    assert request.tags["ema_assets/series"] == "5"
+    monkeypatch.setattr(MarketAt, "now", lambda self: now[0])
+    # Not the module's own `sleep`, which others use meanwhile.
+    monkeypatch.setattr(waiting, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    run = world.run(request.tags)
+    assert slept == [7.0]
+    assert len([each for each in world.materialized(run.run_id) if each[0] == "ohlc"]) == 5
+    with world.database.transaction() as transaction:
+        checked = transaction.query(
+            "SELECT DISTINCT checked_through FROM market.series_state WHERE asset = 'ohlc' AND timeframe = '5m'"
+        )
+    assert checked.rows() == [(close,)]
+
+
+def test_bars_say_by_their_own_provider_whether_they_are_synthetic() -> None:
+    market = MarketResource()
+    assert market.origin(None) == {"provider": "sandbox", "prices": "synthetic, from the sandbox exchange"}
+    assert market.origin("binance") == {"provider": "binance", "prices": "market data"}
+    assert market.origin("file") == {"provider": "file", "prices": "market data"}

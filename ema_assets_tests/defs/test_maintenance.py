@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
@@ -29,16 +30,17 @@ from ema_assets.cli import main
 from ema_assets.defs.partitions import SERIES
 from ema_assets.defs.requests import run_request
 from ema_assets.model.asset_names import CHAIN
-from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.maintain import Retention, Tidied, maintain
 from ema_assets.refresh.runs import PlannedRun, Rectangle
 from ema_assets.store import retention
+from ema_assets.store.database import Transaction
 from ema_assets_tests.defs.conftest import World, defs
 from ema_assets_tests.defs.test_refresh_runs import clear_faults, fault
+from ema_assets_tests.timeframes import D1, M5
 
 RULES = Retention(run_days=14, rejected_days=90, correction_days=None)
 OLD = timedelta(days=20)
-CHECKS = len(list(defs.asset_checks[0].check_keys))
+CHECKS = len(list(defs.resolve_asset_graph().asset_check_keys))
 
 MATERIALIZATION = DagsterEventType.ASSET_MATERIALIZATION
 
@@ -74,7 +76,7 @@ def tick(world: World, without: Sequence[str] = ()) -> str:
             world.now,
             list(without),
         )
-    rectangle = Rectangle(Timeframe.M5, "AAPL", "BTC-USD")
+    rectangle = Rectangle(M5, "AAPL", "BTC-USD")
     return world.run(dict(run_request(PlannedRun(rectangle, 5, is_history=False), world.now).tags)).run_id
 
 
@@ -93,11 +95,12 @@ def statuses(world: World) -> dict[str, tuple[set[str], set[str], set[str]]]:
             if status
             else ()
         )
-        found[asset] = tuple(set(subset.get_partition_keys()) for subset in subsets)
+        materialized, failed, running = (set(subset.get_partition_keys()) for subset in subsets)
+        found[asset] = (materialized, failed, running)
     return found
 
 
-def latest(world: World) -> dict[tuple[str, str], tuple[int, str, object]]:
+def latest(world: World) -> dict[tuple[str, str | None], tuple[int, str, object]]:
     """Storage id, run and metadata of the latest materialization of every partition."""
     found = {}
     for asset in CHAIN:
@@ -276,7 +279,7 @@ def test_runs_are_deleted_in_batches_and_a_kill_between_two_of_them_loses_only_t
     sizes: list[int] = []
     delete = retention.delete_runs
 
-    def killed_at_the_second(transaction: object, batch: Sequence[str]) -> int:
+    def killed_at_the_second(transaction: Transaction, batch: Sequence[str]) -> int:
         sizes.append(len(batch))
         events = delete(transaction, batch)
         if len(sizes) == 2:
@@ -394,7 +397,8 @@ def test_the_job_says_what_it_deleted_removes_the_logs_and_does_not_pile_up(worl
     for run_id in (first, second):
         logs = world.instance.compute_log_manager
         with logs.open_log_stream([run_id, "compute_logs", "step"], ComputeIOType.STDERR) as stream:
-            stream.write("a word")
+            assert stream is not None
+            stream.write(b"a word")
         folders[run_id] = Path(world.instance.storage_directory()) / run_id
     assert all(folder.is_dir() for folder in folders.values())
     run_id = maintenance(world)
@@ -421,7 +425,7 @@ def test_the_environment_says_after_how_many_days(world: World, monkeypatch: pyt
     assert run_id not in run_ids(world)
 
 
-def evaluate(world: World, due: datetime) -> RunRequest | SkipReason:
+def evaluate(world: World, due: datetime) -> Any:
     schedule = defs.resolve_schedule_def("maintenance")
     context = build_schedule_context(instance=world.instance, scheduled_execution_time=due, resources=world.resources)
     return schedule._execution_fn.decorated_fn(context, market=world.resources["market"])
@@ -431,7 +435,7 @@ def test_the_schedule_asks_for_one_run_for_all_days_that_were_missed(world: Worl
     due = world.now.replace(hour=5, minute=17)
     missed = evaluate(world, due - timedelta(days=1))
     assert isinstance(missed, SkipReason)
-    assert "later day's maintenance" in missed.skip_message
+    assert "later day's maintenance" in str(missed.skip_message)
     assert isinstance(evaluate(world, due), RunRequest)
 
 
@@ -440,13 +444,13 @@ def test_the_schedule_waits_for_the_last_maintenance_to_end(world: World, status
     empty_run(world, status)
     reason = evaluate(world, world.now)
     assert isinstance(reason, SkipReason)
-    assert "not over yet" in reason.skip_message
+    assert "not over yet" in str(reason.skip_message)
 
 
 def test_the_run_is_in_the_slow_lane_after_everything_live_and_before_history(world: World) -> None:
     tags = defs.resolve_job_def("maintenance").tags
-    history = run_request(PlannedRun(Rectangle(Timeframe.M5, "A", "B"), 1, is_history=True), world.now).tags
-    slowest = run_request(PlannedRun(Rectangle(Timeframe.D1, "A", "B"), 1, is_history=False), world.now).tags
+    history = run_request(PlannedRun(Rectangle(M5, "A", "B"), 1, is_history=True), world.now).tags
+    slowest = run_request(PlannedRun(Rectangle(D1, "A", "B"), 1, is_history=False), world.now).tags
     assert tags["ema_assets/lane"] == slowest["ema_assets/lane"]
     priorities = [int(each["dagster/priority"]) for each in (slowest, tags, history)]
     assert priorities == sorted(priorities, reverse=True)

@@ -1,13 +1,16 @@
 """The schedule and the asset of performance, as the daemon evaluates them and as a run executes it."""
 
+from typing import Any
+
 from dagster import AssetKey, DagsterRunStatus, RunRequest, SkipReason, build_schedule_context
 
-from ema_assets.defs.performance import JOB, PERFORMANCE, SCREENER
+from ema_assets.defs.jobs import PERFORMANCE_JOB
+from ema_assets.defs.performance import PERFORMANCE, SCREENER
 from ema_assets_tests.defs.conftest import World, defs
 
 
-def tick(world: World) -> RunRequest | SkipReason:
-    schedule = defs.resolve_schedule_def(JOB)
+def tick(world: World) -> Any:
+    schedule = defs.resolve_schedule_def(PERFORMANCE_JOB)
     context = build_schedule_context(
         instance=world.instance, scheduled_execution_time=world.now, resources={"store": world.resources["store"]}
     )
@@ -27,7 +30,7 @@ def test_performance_is_added_up_in_the_slow_lane_once_strategies_are_computed_a
     request = tick(world)
     assert isinstance(request, RunRequest)
     assert request.run_key == world.now.isoformat()
-    job = defs.resolve_job_def(JOB)
+    job = defs.resolve_job_def(PERFORMANCE_JOB)
     assert (job.tags["ema_assets/lane"], job.tags["dagster/priority"]) == ("slow", "-6")
     done = job.execute_in_process(instance=world.instance, resources=world.resources)
     assert done.success
@@ -43,7 +46,7 @@ def test_performance_is_added_up_in_the_slow_lane_once_strategies_are_computed_a
 
 def test_a_run_that_is_not_over_is_waited_for(world: World) -> None:
     world.settle()
-    world.instance.create_run_for_job(defs.resolve_job_def(JOB), status=DagsterRunStatus.STARTED)
+    world.instance.create_run_for_job(defs.resolve_job_def(PERFORMANCE_JOB), status=DagsterRunStatus.STARTED)
     assert silence(world) == "the last run is not over yet"
 
 

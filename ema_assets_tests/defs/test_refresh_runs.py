@@ -3,6 +3,7 @@
 import json
 import random
 import urllib.request
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,17 +22,18 @@ from dagster import (
 
 import ema_assets
 from ema_assets.config import watchlist
-from ema_assets.defs import recording
 from ema_assets.defs.requests import run_request
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS
 from ema_assets.model.errors import StoreUnavailable
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import ORDER
 from ema_assets.refresh.runs import PlannedRun, Rectangle
 from ema_assets.sandbox.server import running_sandbox
 from ema_assets.store import ledger
 from ema_assets.store.database import Database
 from ema_assets_tests.core import CORE_TEXT
 from ema_assets_tests.defs.conftest import World, defs
+from ema_assets_tests.defs.staleness import stale
+from ema_assets_tests.timeframes import H1, M5
 
 
 def fault(world: World, **fields: object) -> None:
@@ -41,7 +43,7 @@ def fault(world: World, **fields: object) -> None:
         {"Content-Type": "application/json"},
         method="POST",
     )
-    urllib.request.urlopen(request, timeout=5).close()
+    urllib.request.urlopen(request, timeout=60).close()
 
 
 def is_launched_again(world: World, run: ExecuteInProcessResult) -> bool:
@@ -57,7 +59,7 @@ def is_launched_again(world: World, run: ExecuteInProcessResult) -> bool:
 
 def clear_faults(world: World) -> None:
     urllib.request.urlopen(
-        urllib.request.Request(f"{world.sandbox.base_url}/sandbox/faults", method="DELETE"), timeout=5
+        urllib.request.Request(f"{world.sandbox.base_url}/sandbox/faults", method="DELETE"), timeout=60
     ).close()
 
 
@@ -66,7 +68,7 @@ def test_from_nothing_every_partition_is_recorded_in_one_run_a_timeframe(world: 
     assert len(runs) == len(ORDER)
     recorded = sorted(pair for run in runs for pair in world.materialized(run.run_id))
     assert recorded == sorted(
-        (asset, f"{symbol}|{frame.value}") for asset in CHAIN for symbol in world.symbols for frame in ORDER
+        (asset, f"{symbol}|{frame.key}") for asset in CHAIN for symbol in world.symbols for frame in ORDER
     )
 
 
@@ -118,37 +120,57 @@ def test_of_a_thousand_symbols_the_37_stale_ones_are_recorded_and_no_other_in_on
 
 def test_a_run_that_finds_nothing_stale_records_nothing(world: World) -> None:
     world.settle()
-    rectangle = Rectangle(Timeframe.M5, "AAPL", "BTC-USD")
+    rectangle = Rectangle(M5, "AAPL", "BTC-USD")
     run = world.run(dict(run_request(PlannedRun(rectangle, 5, is_history=False), world.now).tags))
     assert run.success
     assert world.materialized(run.run_id) == []
 
 
-def test_materializations_go_as_one_batch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_materializations_go_as_one_batch_and_their_ids_come_back_with_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Fails when a Dagster upgrade takes away the way of recording that makes 1,000 events cheap."""
-    ways = []
-    record = recording.record
-    monkeypatch.setattr(
-        "ema_assets.defs.batch.record", lambda context, events: ways.append(record(context, events)) or ways[-1]
-    )
     written = []
-    store_batch = type(world.instance.event_log_storage).store_event_batch
+    storage = type(world.instance.event_log_storage)
+    store_batch = storage.store_event_batch
     monkeypatch.setattr(
-        type(world.instance.event_log_storage),
-        "store_event_batch",
-        lambda self, events: written.append(len(events)) or store_batch(self, events),
+        storage, "store_event_batch", lambda self, events: written.append(len(events)) or store_batch(self, events)
     )
+    monkeypatch.setattr(storage, "get_latest_storage_id_by_partition", None)
     world.sweep()
-    assert ways
-    assert all(ways)
     assert written.count(len(world.symbols)) == 2 * len(CHAIN)  # 5m and 1d
+    assert named_events(world) == latest_events(world)
 
 
-def test_without_the_private_way_events_go_one_by_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_private_ways_events_go_one_by_one_and_their_ids_are_asked_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delattr("dagster._core.events.DagsterEventBatchMetadata")
+    monkeypatch.setattr("ema_assets.defs.recording.noted_event_ids", lambda: nullcontext({}))
     runs = world.sweep()
     recorded = [pair for run in runs for pair in world.materialized(run.run_id)]
     assert len(recorded) == 2 * len(CHAIN) * len(world.symbols)
+    assert named_events(world) == latest_events(world)
+
+
+def named_events(world: World) -> list[tuple[str, str, int]]:
+    """Asset, partition and the event that the ledger names, of every series that was recorded."""
+    with world.database.transaction() as transaction:
+        found = transaction.query(
+            """SELECT asset, symbol || '|' || timeframe AS partition, recorded_event FROM market.series_state
+               WHERE recorded_at IS NOT NULL ORDER BY 1, 2"""
+        )
+    return found.rows()
+
+
+def latest_events(world: World) -> list[tuple[str, str, int]]:
+    """Asset, partition and id of the newest materialization of each partition in Dagster's event log."""
+    with world.database.transaction() as transaction:
+        found = transaction.query(
+            """SELECT asset_key::json ->> 0 AS asset, partition, max(id) AS id FROM dagster.event_logs
+               WHERE dagster_event_type = 'ASSET_MATERIALIZATION' GROUP BY 1, 2 ORDER BY 1, 2"""
+        )
+    return found.rows()
 
 
 def test_the_data_version_grows_only_with_real_changes(world: World) -> None:
@@ -156,7 +178,7 @@ def test_the_data_version_grows_only_with_real_changes(world: World) -> None:
         found = world.instance.fetch_materializations(
             AssetRecordsFilter(asset_key=AssetKey("ohlc"), asset_partitions=[partition]), limit=1
         )
-        return found.records[0].asset_materialization.tags["dagster/data_version"]
+        return dict(found.records[0].asset_materialization.tags or {})["dagster/data_version"]
 
     world.sweep()
     first = version("AAPL|5m"), version("BTC-USD|5m")
@@ -206,7 +228,7 @@ def test_checks_name_the_materialization_they_speak_of_without_listing_all_parti
     )
     (run,) = world.sweep()
     found = checked(run)
-    assert len(found) == len(list(defs.asset_checks[0].check_keys))
+    assert len(found) == len(list(defs.resolve_asset_graph().asset_check_keys))
     assert all(data.target_materialization_data.run_id == run.run_id for data in found)
     assert listed == []
 
@@ -218,7 +240,7 @@ def test_without_the_private_way_checks_go_through_dagsters_own(world: World, mo
         "dagster._core.definitions.asset_checks.asset_check_evaluation.AssetCheckEvaluationTargetMaterializationData"
     )
     (run,) = world.sweep()
-    assert len(checked(run)) == len(list(defs.asset_checks[0].check_keys))
+    assert len(checked(run)) == len(list(defs.resolve_asset_graph().asset_check_keys))
 
 
 def test_what_is_odd_about_the_bars_shows_in_the_checks(world: World) -> None:
@@ -257,7 +279,7 @@ def test_a_series_that_waits_to_be_computed_shows_in_the_check_of_its_asset(worl
             """,
             world.now - timedelta(minutes=16),
         )
-    planned = PlannedRun(Rectangle(Timeframe.M5, "AAPL", "BTC-USD"), 5, is_history=False)
+    planned = PlannedRun(Rectangle(M5, "AAPL", "BTC-USD"), 5, is_history=False)
     (late,) = [each for each in checked(world.run(dict(run_request(planned, world.now).tags))) if not each.passed]
     assert (late.asset_key, late.check_name) == (AssetKey("ema_trend"), "no_series_fails")
     assert late.severity is AssetCheckSeverity.WARN
@@ -302,24 +324,15 @@ def test_a_run_that_a_person_asked_for_computes_fresh_partitions_again(world: Wo
     assert sum(after["revision"]) == sum(before["revision"]) + 1  # only ema_signals had changed
 
 
-@pytest.mark.parametrize("is_known", [True, False])
-def test_a_persons_run_says_of_every_partition_what_was_written(
-    world: World, monkeypatch: pytest.MonkeyPatch, is_known: bool
-) -> None:
-    """With is_known it fails when a Dagster upgrade takes away the way that 6,000 partitions need."""
+def test_a_persons_run_says_of_every_partition_what_was_written(world: World) -> None:
     world.settle()
-    if not is_known:
-        monkeypatch.delattr(AssetExecutionContext, "get_step_execution_context")
-    ways = []
-    monkeypatch.setattr(
-        "ema_assets.defs.batch.describe", lambda *given: ways.append(recording.describe(*given)) or ways[-1]
-    )
     run = world.run({"dagster/asset_partition_range_start": "AAPL|5m", "dagster/asset_partition_range_end": "MSFT|5m"})
-    assert ways == [is_known] * len(CHAIN)
+    records = world.instance.get_records_for_run(run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION).records
     told = {}
-    for asset in CHAIN:
-        for event in run.asset_materializations_for_node(asset):
-            told[asset, event.partition] = event.metadata
+    for record in records:
+        event = record.event_log_entry.asset_materialization
+        told[event.asset_key.to_user_string(), event.partition] = event.metadata
+    assert len(records) == len(told)
     assert told.keys() == {(asset, f"{symbol}|5m") for asset in CHAIN for symbol in ("AAPL", "MSFT")}
     with world.database.transaction() as transaction:
         closes = transaction.query(
@@ -328,6 +341,38 @@ def test_a_persons_run_says_of_every_partition_what_was_written(
     last_close = dict(closes.iter_rows())
     assert {key: said["last_close"].value for key, said in told.items()} == {key: last_close[key[1]] for key in told}
     assert all({"rows_written", "first_ts", "last_ts"} <= said.keys() for said in told.values())
+
+
+def test_a_persons_run_materializes_partitions_without_bars_too(world: World) -> None:
+    """Dagster fails a backfill whose run has succeeded and left a partition out."""
+    world.settle()
+    text = world.watchlist_path.read_text()
+    world.watchlist_path.write_text(f'{text}[[group]]\nprovider = "file"\nsymbols = ["MINE"]\n')
+    world.sync()
+    run = world.run(
+        {"dagster/asset_partition_range_start": "BTC-USD|1h", "dagster/asset_partition_range_end": "MINE|1h"}
+    )
+    assert world.materialized(run.run_id) == sorted(
+        (asset, f"{symbol}|1h") for asset in CHAIN for symbol in ("BTC-USD", "MINE")
+    )
+    assert stale(world.instance, CHAIN, ["BTC-USD|1h", "MINE|1h"]) == {}
+
+
+def test_what_dagster_insists_on_logging_itself_is_told_again_by_the_next_run_for_stale_series(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a Dagster upgrade takes away the way to keep it from that."""
+    world.settle()
+    with monkeypatch.context() as other:
+        other.delattr(AssetExecutionContext, "get_step_execution_context")
+        run = world.run(
+            {"dagster/asset_partition_range_start": "AAPL|5m", "dagster/asset_partition_range_end": "MSFT|5m"}
+        )
+    keys = sorted((asset, f"{symbol}|5m") for asset in CHAIN for symbol in ("AAPL", "MSFT"))
+    assert world.materialized(run.run_id) == keys
+    world.let_grace_pass()
+    assert [pair for run in world.sweep() for pair in world.materialized(run.run_id)] == keys
+    assert stale(world.instance, CHAIN, ["AAPL|5m", "MSFT|5m"]) == {}
 
 
 def test_a_persons_run_with_a_failing_series_records_the_others_and_fails_with_its_name(world: World) -> None:
@@ -352,8 +397,8 @@ def test_a_persons_run_over_several_timeframes_records_what_succeeded_on_each(wo
         raise_on_error=False,
     )
     assert not run.success
-    rolled_up = [frame.value for frame in ORDER if not frame.is_fetched]
-    done = {f"XOM|{frame.value}" for frame in ORDER} | {f"BTC-USD|{frame}" for frame in rolled_up}
+    rolled_up = [frame.key for frame in ORDER if not frame.is_fetched]
+    done = {f"XOM|{frame.key}" for frame in ORDER} | {f"BTC-USD|{frame}" for frame in rolled_up}
     assert world.materialized(run.run_id) == sorted(("ohlc", key) for key in done)
 
 
@@ -363,7 +408,7 @@ def test_a_persons_run_fails_with_the_name_of_a_series_that_another_run_holds(
     world.settle()
     monkeypatch.setattr("ema_assets.refresh.waiting.LONGEST_LOCK_SECONDS", 0.1)
     with Database(world.database.url) as other, other.transaction() as transaction:
-        assert ledger.lock(transaction, EMA_SIGNALS, Timeframe.H1, ["MSFT"]).height == 1
+        assert ledger.lock(transaction, EMA_SIGNALS, H1, ["MSFT"]).height == 1
         run = world.run(
             {"dagster/asset_partition_range_start": "AAPL|1h", "dagster/asset_partition_range_end": "JPM|1h"},
             raise_on_error=False,
@@ -381,9 +426,9 @@ def test_a_step_that_loses_the_database_is_tried_again(
 ) -> None:
     world.settle()
     world.now += timedelta(minutes=5)
-    monkeypatch.setattr("ema_assets.defs.batch._RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("ema_assets.defs.assets.step._RETRY_SECONDS", 0.0)
     connect = Database._open
-    refused = []
+    refused: list[Database] = []
 
     def refuse_twice(database: Database) -> object:
         if len(refused) < 2:
@@ -393,7 +438,7 @@ def test_a_step_that_loses_the_database_is_tried_again(
 
     wanted = {"dagster/asset_partition_range_start": "AAPL|5m", "dagster/asset_partition_range_end": "BTC-USD|5m"}
     if tags == "the sweep's":
-        planned = PlannedRun(Rectangle(Timeframe.M5, "AAPL", "BTC-USD"), 5, is_history=False)
+        planned = PlannedRun(Rectangle(M5, "AAPL", "BTC-USD"), 5, is_history=False)
         wanted = dict(run_request(planned, world.now).tags)
     monkeypatch.setattr(Database, "_open", refuse_twice)
     run = world.run(wanted)
@@ -416,10 +461,10 @@ def test_a_step_that_loses_the_database_is_tried_again(
 def test_only_what_can_heal_and_no_sweep_takes_up_is_launched_again(
     world: World, monkeypatch: pytest.MonkeyPatch, by_a_person: bool, error: Exception, expected: bool
 ) -> None:
-    monkeypatch.setattr("ema_assets.defs.batch._RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("ema_assets.defs.assets.step._RETRY_SECONDS", 0.0)
     tags = {"dagster/asset_partition_range_start": "AAPL|5m", "dagster/asset_partition_range_end": "AAPL|5m"}
     if not by_a_person:
-        planned = PlannedRun(Rectangle(Timeframe.M5, "AAPL", "AAPL"), 1, is_history=False)
+        planned = PlannedRun(Rectangle(M5, "AAPL", "AAPL"), 1, is_history=False)
         tags = dict(run_request(planned, world.now).tags)
 
     def broken(_database: Database) -> object:
@@ -444,18 +489,13 @@ def test_what_a_killed_run_did_not_tell_dagster_is_told_by_a_later_one(
     def die(*_: object) -> None:
         raise Killed
 
-    monkeypatch.setattr("ema_assets.defs.batch.record", die)
+    monkeypatch.setattr("ema_assets.defs.materializations.log_materializations", die)
     with pytest.raises(Killed):
         world.sweep()
     monkeypatch.undo()
     monkeypatch.setenv("EMA_DATABASE_URL", world.database.url)
     monkeypatch.setenv("EMA_WATCHLIST", str(world.watchlist_path))
     monkeypatch.setenv("EMA_SANDBOX_URL", world.sandbox.base_url)
-    with world.database.transaction() as transaction:
-        # Five minutes pass.
-        transaction.execute(
-            """UPDATE market.series_state
-               SET computed_at = computed_at - interval '5 minutes', recorded_at = recorded_at - interval '5 minutes'"""
-        )
+    world.let_grace_pass()
     recorded = {pair for run in world.sweep() for pair in world.materialized(run.run_id)}
     assert {(asset, f"{symbol}|5m") for asset in CHAIN for symbol in world.symbols} <= recorded

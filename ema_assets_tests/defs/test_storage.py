@@ -25,7 +25,7 @@ def end_connections(world: World) -> None:
     with closing(psycopg2.connect(world.database.url)) as connection, connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT bool_and(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity
+            SELECT bool_and(pg_terminate_backend(pid, 60000)) FROM pg_stat_activity
             WHERE datname = current_database() AND pid <> pg_backend_pid()
             """
         )

@@ -92,7 +92,7 @@ def _launch_backfill(stack: Stack) -> None:
         """mutation($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) { __typename } }""",
         p={
             "assetSelection": [{"path": [asset]} for asset in ASSETS],
-            "partitionNames": [f"{symbol}|{timeframe.value}" for symbol in symbols for timeframe in ORDER],
+            "partitionNames": [f"{symbol}|{timeframe.key}" for symbol in symbols for timeframe in ORDER],
         },
     )
     assert launched["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess"

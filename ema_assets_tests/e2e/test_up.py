@@ -5,13 +5,16 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-import polars as pl
 import pytest
 
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.refresh.graph import build
+from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.store.database import Database
 from ema_assets_tests.e2e.stack import ASSETS, Stack, processes_mentioning, wait_until
 
@@ -161,7 +164,59 @@ def test_a_killed_run_worker_loses_nothing_and_the_sweep_finishes_its_work(stack
         "the killed run is noticed",
     )
     stack.wait_complete(len(SYMBOLS) + 1)
-    assert _computed_again(stack, "AMD") == _stored(stack, "AMD")
+    before = _stored(stack, "AMD")
+    assert {asset for asset, _, _ in before} == set(ASSETS)
+    stack.cli("refresh", "--symbol", "AMD", "--all")
+    after = _stored(stack, "AMD")
+    assert {key: after.get(key) for key in before} == before
+
+
+def test_what_ends_in_a_running_up_is_started_again_where_it_was(stack: Stack) -> None:
+    """PostgreSQL, the sandbox, Dagster's code server, which Dagster itself never starts again, and its webserver."""
+    before = stack.status()
+    server = int((stack.home / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
+    (sandbox,) = _pids(stack, "ema_assets sandbox")
+    for name, pid in (("PostgreSQL", server), ("the sandbox exchange", sandbox)):
+        os.kill(pid, signal.SIGKILL)
+        line = f"  {name} runs again\n"
+        wait_until(partial(_has_said, stack, line), 120, f"{name} again", stack.evidence)
+    (code_server,) = _pids(stack, "dagster api grpc")
+    os.kill(code_server, signal.SIGKILL)
+    wait_until(
+        lambda: "  Dagster has loaded its assets again\n" in stack.output(),
+        180,
+        "the code server again",
+        stack.evidence,
+    )
+    (webserver,) = _pids(stack, "dagster_webserver")
+    os.kill(webserver, signal.SIGKILL)
+    wait_until(lambda: "  dagster dev runs again\n" in stack.output(), 180, "Dagster again", stack.evidence)
+    after = stack.status()
+    assert {name: after[name] for name in ("pid", "ui", "database_url", "sandbox_url")} == {
+        name: before[name] for name in ("pid", "ui", "database_url", "sandbox_url")
+    }
+    # All of them work together again: a new symbol is seen, asked of the sandbox, computed and stored.
+    stack.cli("symbols", "add", "TSLA")
+    wait_until(
+        lambda: {f"TSLA|{frame}" for frame in TIMEFRAMES} <= stack.materialized("strategy_9_30_ema"),
+        240,
+        "a new symbol is loaded",
+        stack.evidence,
+        poll=2,
+    )
+
+
+def test_up_that_ends_leaves_the_database_to_another_command(stack: Stack) -> None:
+    server = EmbeddedServer(stack.home / "postgres")
+    assert server.attach()
+    try:
+        assert stack.stop() == 0
+        assert "PostgreSQL keeps running for another command that uses it" in stack.output()
+        assert stack.sql("SELECT count(*) AS bars FROM market.ohlc")["bars"].item() > 0
+    finally:
+        server.stop()
+    wait_until(lambda: not processes_mentioning(str(stack.home)), 5, "no process is left")
+    stack.start()
 
 
 def test_sigterm_leaves_no_process_and_keeps_the_data(stack: Stack) -> None:
@@ -171,6 +226,23 @@ def test_sigterm_leaves_no_process_and_keeps_the_data(stack: Stack) -> None:
     assert stack.status()["ui"] is None
     stack.start()
     assert sum(row["missing"] for row in stack.status()["assets"]) == 0
+
+
+def _has_said(stack: Stack, line: str) -> bool:
+    return line in stack.output()
+
+
+def _pids(stack: Stack, words: str) -> list[int]:
+    """The processes of this `up` whose command line holds `words`."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if words in command and str(stack.home).encode() in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
 
 
 def _post(url: str, body: dict[str, object]) -> None:
@@ -184,18 +256,13 @@ def _post(url: str, body: dict[str, object]) -> None:
         assert answer.status in (200, 201)
 
 
-def _stored(stack: Stack, symbol: str) -> dict[str, pl.DataFrame]:
-    keys = {"strategy_9_30_ema": "entry_ts"}
-    tables = {}
+def _stored(stack: Stack, symbol: str) -> dict[tuple[object, ...], dict[str, Any]]:
+    """Every row of `symbol` that later bars leave as it is, by asset, timeframe and time."""
+    rows: dict[tuple[object, ...], dict[str, Any]] = {}
     with Database(stack.url) as database, database.transaction() as transaction:
         for asset in ASSETS:
-            order = keys.get(asset, "ts")
-            tables[asset] = transaction.query(
-                f"SELECT * FROM market.{asset} WHERE symbol = $1 ORDER BY timeframe, {order}", symbol
-            )
-    return {asset: frame.to_dicts() for asset, frame in tables.items()}
-
-
-def _computed_again(stack: Stack, symbol: str) -> dict[str, pl.DataFrame]:
-    stack.cli("refresh", "--symbol", symbol, "--all")
-    return _stored(stack, symbol)
+            time_column = "entry_ts" if asset == "strategy_9_30_ema" else "ts"
+            for row in transaction.query(f"SELECT * FROM market.{asset} WHERE symbol = $1", symbol).to_dicts():
+                if row.get("status") != "open":
+                    rows[asset, row["timeframe"], row[time_column]] = row
+    return rows

@@ -19,7 +19,6 @@ import pytest
 
 from ema_assets.config.watchlist import parse
 from ema_assets.model.errors import ConfigurationError
-from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import build
 from ema_assets.store.database import Database
 from ema_assets.strategies import watchlist_rows
@@ -30,6 +29,7 @@ from ema_assets_tests.core import CORE_TEXT
 from ema_assets_tests.families.package import package_with, run_python
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, utc, watch
 from ema_assets_tests.strategies.market import NOTHING, RULES, bars_from, frame_of
+from ema_assets_tests.timeframes import D1, M5
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = (REPOSITORY / "docs/STRATEGIES.md").read_text(encoding="utf-8")
@@ -40,7 +40,7 @@ STRENGTH = 0.8
 ALL_RULES = ", ".join(sorted([*RULES, "strong_close"]))
 
 WATCHED = watch({"BTC-USD": "24/7", "ETH-USD": "24/7"}, m5_days=5, d1_days=140)
-FIRST = {Timeframe.M5: date(2026, 11, 12), Timeframe.D1: date(2026, 7, 1)}
+FIRST = {M5: date(2026, 11, 12), D1: date(2026, 7, 1)}
 NOW, LATER = utc("2026-11-18 15:00"), utc("2026-11-18 15:20")
 
 # For a process that imports the copy and has the text of a watchlist in its environment.
@@ -58,7 +58,7 @@ from ema_assets_tests.strategies.market import NOTHING, bars_from, frame_of
 
 node = graph.nodes["strategy_9_30_strong"]
 bars = frame_of({"A": bars_from(7, 400), "B": bars_from(8, 300)})
-simulate(bars, NOTHING, node.variant.on(Timeframe.M5)).trades.write_parquet("trades.parquet")
+simulate(bars, NOTHING, node.variant.on(M5)).trades.write_parquet("trades.parquet")
 print(json.dumps({"reads": dict(node.reads), "version": node.code_version, "description": node.description}))
 """
 REFRESH = """

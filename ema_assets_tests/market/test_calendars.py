@@ -7,7 +7,6 @@ import polars as pl
 import pytest
 
 from ema_assets.market.calendars import (
-    SESSION_SCHEMA,
     bar_grid,
     exchange_sessions,
     known_calendars,
@@ -16,8 +15,10 @@ from ema_assets.market.calendars import (
     segments,
 )
 from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.schemas import SESSION_SCHEMA
 from ema_assets.model.timeframes import ORDER, Timeframe, by_key
 from ema_assets_tests.market import reference
+from ema_assets_tests.timeframes import D1, H1, H4, M5
 
 
 def utc(text: str) -> datetime:
@@ -93,13 +94,13 @@ def test_an_unknown_calendar_is_named_with_what_is_allowed() -> None:
 def test_sessions_end_where_the_library_knows_no_further_holidays() -> None:
     last = exchange_calendars.get_calendar("XBOM").bound_max().date()
     found = exchange_sessions("XBOM", last - timedelta(days=60), last + timedelta(days=400))
-    assert last - timedelta(days=7) <= found["session"].max() <= last  # type: ignore[operator]
+    assert last - timedelta(days=7) <= found["session"].max() <= last
 
 
 def test_sessions_begin_where_the_library_knows_no_earlier_holidays() -> None:
     first = exchange_calendars.get_calendar("XTKS").bound_min().date()
     found = exchange_sessions("XTKS", first - timedelta(days=4000), first + timedelta(days=60))
-    assert first <= found["session"].min() <= first + timedelta(days=14)  # type: ignore[operator]
+    assert first <= found["session"].min() <= first + timedelta(days=14)
 
 
 def test_a_time_entirely_outside_what_the_library_knows_has_no_session() -> None:
@@ -131,23 +132,21 @@ def test_a_lunch_break_splits_a_session_in_two() -> None:
 
 
 @pytest.mark.parametrize("sessions", [THANKSGIVING, HONG_KONG, CRYPTO], ids=["half day", "lunch break", "24/7"])
-@pytest.mark.parametrize("timeframe", [each for each in ORDER if each is not Timeframe.D1])
+@pytest.mark.parametrize("timeframe", [each for each in ORDER if each is not D1])
 def test_the_grid_equals_a_walk_through_the_sessions(sessions: pl.DataFrame, timeframe: Timeframe) -> None:
     grid = bar_grid(sessions, timeframe).select("ts", "ts_end").rows()
     assert grid == reference.buckets(sessions, timeframe.duration)
 
 
 def test_a_daily_bar_spans_its_session() -> None:
-    assert bar_grid(THANKSGIVING, Timeframe.D1).select("ts", "ts_end").rows() == list(
+    assert bar_grid(THANKSGIVING, D1).select("ts", "ts_end").rows() == list(
         THANKSGIVING.select("open", "close").iter_rows()
     )
 
 
 def test_the_last_four_hour_bar_is_cut_at_the_close() -> None:
     friday = THANKSGIVING.filter(session=date(2026, 11, 27))
-    assert bar_grid(friday, Timeframe.H4).select("ts", "ts_end").rows() == [
-        (utc("2026-11-27 14:30"), utc("2026-11-27 18:00"))
-    ]
+    assert bar_grid(friday, H4).select("ts", "ts_end").rows() == [(utc("2026-11-27 14:30"), utc("2026-11-27 18:00"))]
 
 
 # Each case: now, the last closed bar, the next bar to close.
@@ -180,17 +179,13 @@ def test_the_last_closed_bar_and_the_next_one_to_close(
 
 def test_during_lunch_the_last_bar_is_the_one_before_it() -> None:
     noon = utc("2026-07-08 04:30")
-    assert last_closed(HONG_KONG, Timeframe.H1, noon).rows() == [
-        ("XHKG", utc("2026-07-08 03:30"), utc("2026-07-08 04:00"))
-    ]
-    assert next_close(HONG_KONG, Timeframe.H1, noon).rows() == [
-        ("XHKG", utc("2026-07-08 05:00"), utc("2026-07-08 06:00"))
-    ]
+    assert last_closed(HONG_KONG, H1, noon).rows() == [("XHKG", utc("2026-07-08 03:30"), utc("2026-07-08 04:00"))]
+    assert next_close(HONG_KONG, H1, noon).rows() == [("XHKG", utc("2026-07-08 05:00"), utc("2026-07-08 06:00"))]
 
 
 def test_calendars_are_judged_one_by_one() -> None:
     both = pl.concat([THANKSGIVING, CRYPTO])
-    found = last_closed(both, Timeframe.M5, utc("2026-11-26 12:01"))
+    found = last_closed(both, M5, utc("2026-11-26 12:01"))
     assert found.rows() == [
         ("24/7", utc("2026-11-26 11:55"), utc("2026-11-26 12:00")),
         ("XNYS", utc("2026-11-25 20:55"), utc("2026-11-25 21:00")),
@@ -199,10 +194,10 @@ def test_calendars_are_judged_one_by_one() -> None:
 
 def test_at_midnight_the_day_of_a_market_that_never_closes_has_closed() -> None:
     midnight = utc("2026-11-27 00:00")
-    assert last_closed(CRYPTO, Timeframe.D1, midnight).rows() == [("24/7", utc("2026-11-26 00:00"), midnight)]
-    assert next_close(CRYPTO, Timeframe.D1, midnight).rows() == [("24/7", midnight, utc("2026-11-28 00:00"))]
+    assert last_closed(CRYPTO, D1, midnight).rows() == [("24/7", utc("2026-11-26 00:00"), midnight)]
+    assert next_close(CRYPTO, D1, midnight).rows() == [("24/7", midnight, utc("2026-11-28 00:00"))]
 
 
 def test_no_session_yet_means_nothing_has_closed() -> None:
-    assert last_closed(THANKSGIVING, Timeframe.M5, utc("2026-11-01 00:00")).is_empty()
-    assert next_close(THANKSGIVING, Timeframe.M5, utc("2026-12-25 00:00")).is_empty()
+    assert last_closed(THANKSGIVING, M5, utc("2026-11-01 00:00")).is_empty()
+    assert next_close(THANKSGIVING, M5, utc("2026-12-25 00:00")).is_empty()

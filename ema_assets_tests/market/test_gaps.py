@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from ema_assets.market.calendars import exchange_sessions
 from ema_assets.market.gaps import (
     DID_NOT_TRADE,
-    GAP_SCHEMA,
     MOST_ATTEMPTS,
     NOT_IN_FILE,
     OPEN,
@@ -21,8 +20,9 @@ from ema_assets.market.gaps import (
     next_due_time,
     reconcile,
 )
-from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.schemas import GAP_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe
+from ema_assets_tests.timeframes import D1, H1, H4, M5
 
 STEP = timedelta(minutes=5)
 
@@ -51,12 +51,12 @@ def times(frame: pl.DataFrame) -> list[str]:
 @pytest.mark.parametrize(
     ("calendar", "first", "last", "timeframe", "bars"),
     [
-        pytest.param("XNYS", "2026-11-25", "2026-11-27", Timeframe.M5, 78 + 42, id="a holiday and a half day"),
-        pytest.param("XNYS", "2026-11-25", "2026-11-30", Timeframe.D1, 3, id="days around a holiday and a weekend"),
-        pytest.param("XHKG", "2026-02-13", "2026-02-20", Timeframe.M5, 66 + 30 + 66, id="lunch and the Lunar New Year"),
-        pytest.param("XNYS", "2026-03-06", "2026-03-09", Timeframe.M5, 2 * 78, id="the clocks go forward"),
-        pytest.param("XLON", "2026-10-23", "2026-10-26", Timeframe.H1, 2 * 9, id="the clocks go back"),
-        pytest.param("24/7", "2026-11-27", "2026-11-29", Timeframe.H4, 18, id="no weekend"),
+        pytest.param("XNYS", "2026-11-25", "2026-11-27", M5, 78 + 42, id="a holiday and a half day"),
+        pytest.param("XNYS", "2026-11-25", "2026-11-30", D1, 3, id="days around a holiday and a weekend"),
+        pytest.param("XHKG", "2026-02-13", "2026-02-20", M5, 66 + 30 + 66, id="lunch and the Lunar New Year"),
+        pytest.param("XNYS", "2026-03-06", "2026-03-09", M5, 2 * 78, id="the clocks go forward"),
+        pytest.param("XLON", "2026-10-23", "2026-10-26", H1, 2 * 9, id="the clocks go back"),
+        pytest.param("24/7", "2026-11-27", "2026-11-29", H4, 18, id="no weekend"),
     ],
 )
 def test_neighbours_on_the_grid_differ_by_one_whatever_lies_between(
@@ -68,17 +68,17 @@ def test_neighbours_on_the_grid_differ_by_one_whatever_lies_between(
 
 
 def test_hours_by_the_clock_begin_before_the_open_and_end_at_the_close() -> None:
-    grid = grid_with_slots(sessions("XNYS", "2026-11-27", "2026-11-27"), Timeframe.H1, by_clock=True)
+    grid = grid_with_slots(sessions("XNYS", "2026-11-27", "2026-11-27"), H1, by_clock=True)
     assert times(grid) == [f"11-27 {hour}:00" for hour in (14, 15, 16, 17)]
     assert grid["ts_end"].to_list() == [utc(f"2026-11-27 {hour}:00") for hour in (15, 16, 17, 18)]
     days = sessions("XNYS", "2026-11-25", "2026-11-27")
-    by_day = grid_with_slots(days, Timeframe.D1, by_clock=True)
-    assert by_day.equals(grid_with_slots(days, Timeframe.D1))
+    by_day = grid_with_slots(days, D1, by_clock=True)
+    assert by_day.equals(grid_with_slots(days, D1))
 
 
 def test_a_window_holds_the_bars_that_open_in_it() -> None:
     trading = pl.concat([sessions("XNYS", "2026-11-25", "2026-11-27"), sessions("24/7", "2026-11-25", "2026-11-27")])
-    grid = grid_with_slots(trading, Timeframe.M5)
+    grid = grid_with_slots(trading, M5)
     found = expected(
         windows(
             ("AAPL", "XNYS", "2026-11-25 20:50", "2026-11-27 14:35"),
@@ -104,7 +104,7 @@ class Account:
     """The gaps of one symbol: what is missing is told again and again, and what is known is kept."""
 
     def __init__(self, calendar: str = "XNYS", days: Sequence[str] = ("2026-11-25", "2026-11-27")) -> None:
-        self.grid = grid_with_slots(sessions(calendar, *days), Timeframe.M5)
+        self.grid = grid_with_slots(sessions(calendar, *days), M5)
         self.known = GAP_SCHEMA.to_frame()
 
     def hears(self, now: str | datetime, *missing: str, fetched: bool = True) -> list[tuple[str, str, int, str, int]]:
@@ -116,9 +116,7 @@ class Account:
         wanted = pl.any_horizontal(pl.lit(False), *(pl.col("ts").is_between(low, high) for low, high in ranges))
         frame = self.grid.filter(wanted).select(pl.lit("AAPL").alias("symbol"), "ts", "ts_end", "slot")
         asked = pl.DataFrame({"symbol": ["AAPL"], "is_fetched": [fetched]})
-        found = reconcile(
-            frame.sample(fraction=1.0, shuffle=True, seed=1), self.known, Timeframe.M5, moment, is_asked=asked
-        )
+        found = reconcile(frame.sample(fraction=1.0, shuffle=True, seed=1), self.known, M5, moment, is_asked=asked)
         assert found.schema == GAP_SCHEMA
         assert found["bars"].sum() == frame.height
         assert found.select((pl.col("next_attempt_at").is_not_null() == (pl.col("status") == OPEN)).all()).item()
@@ -228,12 +226,12 @@ def test_gaps_of_several_symbols_do_not_mix() -> None:
          grid[3:5].select(pl.lit("MSFT").alias("symbol"), "ts", "ts_end", "slot")]
     )  # fmt: skip
     asked = pl.DataFrame({"symbol": ["AAPL", "MSFT"], "is_fetched": [True, False]})
-    found = reconcile(missing, GAP_SCHEMA.to_frame(), Timeframe.M5, utc("2026-11-25 15:00"), is_asked=asked)
+    found = reconcile(missing, GAP_SCHEMA.to_frame(), M5, utc("2026-11-25 15:00"), is_asked=asked)
     assert found.select("symbol", "bars", "status").rows() == [("AAPL", 3, OPEN), ("MSFT", 2, NOT_IN_FILE)]
     known = found
-    again = reconcile(missing, known, Timeframe.M5, utc("2026-11-25 15:01"), is_asked=asked)
+    again = reconcile(missing, known, M5, utc("2026-11-25 15:01"), is_asked=asked)
     assert again.equals(known)
-    nothing = reconcile(missing.clear(), known, Timeframe.M5, utc("2026-11-25 15:01"), is_asked=asked)
+    nothing = reconcile(missing.clear(), known, M5, utc("2026-11-25 15:01"), is_asked=asked)
     assert nothing.schema == GAP_SCHEMA
     assert nothing.is_empty()
 

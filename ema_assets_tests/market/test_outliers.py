@@ -2,15 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import polars as pl
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ema_assets.market.outliers import BAD_TICK, CONTEXT_BARS, JUMP, UNCONFIRMED, UNIT_ERROR, WICK, Judged, judge
-from ema_assets.market.validation import BAR_SCHEMA
-from ema_assets.model.schemas import UTC_TIME
+from ema_assets.market.outliers import (
+    BAD_TICK,
+    CONTEXT_BARS,
+    JUMP,
+    UNCONFIRMED,
+    UNIT_ERROR,
+    WICK,
+    Screened,
+    screen_outliers,
+)
+from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets_tests.market.series import START, random_walk
 
 STEP = timedelta(minutes=5)
@@ -21,7 +30,7 @@ def at(place: int) -> datetime:
     return START + place * STEP
 
 
-def bars(closes: Sequence[float], symbol: str = "AAPL", first: int = 0, **values: float) -> pl.DataFrame:
+def bars(closes: Sequence[float], symbol: str = "AAPL", first: int = 0, **values: Any) -> pl.DataFrame:
     """Bars that open where they close; `values` are factors of the close, for all of them."""
     factors = {"open": 1.0, "high": 1.001, "low": 0.999, "close": 1.0, **values}
     return pl.DataFrame(
@@ -48,14 +57,14 @@ def places(frame: pl.DataFrame) -> list[int]:
     return [int((ts - START) / STEP) for ts in frame["ts"]]
 
 
-def judged(frame: pl.DataFrame, stored: pl.DataFrame = NOTHING) -> Judged:
-    """`judge`, after which no bar is lost or told twice, and every frame has the columns it promises."""
-    result = judge(frame, stored)
+def screened(frame: pl.DataFrame, stored: pl.DataFrame = NOTHING) -> Screened:
+    """`screen_outliers`, after which no bar is lost or told twice, and every frame has the columns it promises."""
+    result = screen_outliers(frame, stored)
     assert result.kept.schema == frame.schema
     assert result.kept.equals(result.kept.sort("symbol", "ts"))
-    for part in (result.rejected, result.held):
+    for part in (result.rejected, result.unconfirmed):
         assert part.schema == pl.Schema({**frame.schema, "reason": pl.String()})
-    parts = [part.select("symbol", "ts") for part in (result.kept, result.rejected, result.held)]
+    parts = [part.select("symbol", "ts") for part in (result.kept, result.rejected, result.unconfirmed)]
     assert pl.concat(parts).sort("symbol", "ts").equals(frame.select("symbol", "ts").sort("symbol", "ts"))
     assert list(result.flags.columns) == ["symbol", "timeframe", "ts", "reason", "detail"]
     assert result.flags.join(result.kept, on=["symbol", "timeframe", "ts"], how="anti").is_empty()
@@ -66,8 +75,8 @@ def verdicts(closes: Sequence[float], before: Sequence[float] = (), after: Seque
     """What is wrong with which bar; `before` and `after` are closes of stored bars around them."""
     stored = {place - len(before): close for place, close in enumerate(before)}
     stored |= {len(closes) + place: close for place, close in enumerate(after)}
-    found = judged(bars(closes), context(stored))
-    wrong = pl.concat([found.rejected, found.held])
+    found = screened(bars(closes), context(stored))
+    wrong = pl.concat([found.rejected, found.unconfirmed])
     return dict(sorted(zip(places(wrong), wrong["reason"], strict=True)))
 
 
@@ -118,16 +127,16 @@ def test_stored_bars_say_which_unit_is_right(
     "values",
     [{"high": 100.0}, {"low": 0.01}, {"open": 100.0, "high": 100.0}, {"open": 0.01, "low": 0.01}, {"low": 1 / 120}],
 )
-def test_a_bar_with_one_price_in_another_unit_is_rejected_and_its_neighbours_are_not(values: dict[str, float]) -> None:
+def test_a_bar_with_one_price_in_another_unit_is_rejected_and_its_neighbours_are_not(values: dict[str, Any]) -> None:
     frame = pl.concat([bars([100, 101]), bars([102], first=2, **values), bars([103, 104], first=3)])
-    found = judged(frame)
+    found = screened(frame)
     assert (places(found.rejected), found.rejected["reason"].to_list()) == ([2], [UNIT_ERROR])
-    assert judged(bars([102], first=2, **values)).rejected.height == 1, "also without any neighbour"
+    assert screened(bars([102], first=2, **values)).rejected.height == 1, "also without any neighbour"
 
 
 def test_a_close_and_high_in_another_unit_leave_the_next_bars_alone() -> None:
     wrong = bars([10_200], first=2, open=0.01, low=0.01)
-    found = judged(pl.concat([bars([100, 101]), wrong, bars([103, 104], first=3)]))
+    found = screened(pl.concat([bars([100, 101]), wrong, bars([103, 104], first=3)]))
     assert places(found.rejected) == [2]
 
 
@@ -156,7 +165,7 @@ def test_a_single_bad_tick_is_rejected_and_a_new_level_is_kept(closes: list[floa
 
 
 def test_a_new_level_is_kept_and_flagged() -> None:
-    found = judged(bars([*random_walk(30, 3, volatility=0.002), 400, 401, 402]))
+    found = screened(bars([*random_walk(30, 3, volatility=0.002), 400, 401, 402]))
     assert found.rejected.is_empty()
     assert [(ts, reason) for _, _, ts, reason, _ in found.flags.rows()] == [(at(30), JUMP)]
 
@@ -174,7 +183,7 @@ def test_the_newest_jump_waits_for_the_next_bar(following: list[float], expected
     assert verdicts([400, *following], [99, 100]) == expected
 
 
-def test_a_bar_within_a_gap_is_judged_at_once() -> None:
+def test_a_bar_within_a_gap_is_screened_at_once() -> None:
     assert verdicts([400], [100], [101]) == {0: BAD_TICK}
     assert verdicts([400], [100], [390]) == {}
 
@@ -206,39 +215,39 @@ def test_in_whatever_portions_a_history_comes_the_same_bars_are_kept(
     closes: list[float], cuts: set[int], overlap: int
 ) -> None:
     """Each portion begins with the last bars that were served before, as a request's overlap does."""
-    whole = judged(bars(closes))
+    whole = screened(bars(closes))
     stored: dict[int, float] = {}
     ends = [*sorted(cut for cut in cuts if cut < len(closes)), len(closes)]
     for start, end in zip([0, *ends], ends, strict=False):
         first = max(start - overlap, 0)
         before = dict(sorted((place, close) for place, close in stored.items() if place < first)[-CONTEXT_BARS:])
-        kept = judged(bars(closes[first:end], first=first), context(before)).kept
+        kept = screened(bars(closes[first:end], first=first), context(before)).kept
         stored |= dict(zip(places(kept), kept["close"].to_list(), strict=True))
     assert sorted(stored) == places(whole.kept)
 
 
 @given(st.lists(troubled_history(), min_size=2, max_size=4))
-def test_a_symbol_is_judged_alone(histories: list[list[float]]) -> None:
+def test_a_symbol_is_screened_alone(histories: list[list[float]]) -> None:
     symbols = [f"S{number}" for number in range(len(histories))]
     frames = [bars(closes, symbol) for symbol, closes in zip(symbols, histories, strict=True)]
     stored = [context({-1: 100.0}, symbol) for symbol in symbols[::2]]
-    together = judged(pl.concat(frames), pl.concat(stored))
+    together = screened(pl.concat(frames), pl.concat(stored))
     for symbol, frame in zip(symbols, frames, strict=True):
-        alone = judged(frame, pl.concat(stored).filter(symbol=symbol))
-        for part in ("kept", "rejected", "held", "flags"):
+        alone = screened(frame, pl.concat(stored).filter(symbol=symbol))
+        for part in ("kept", "rejected", "unconfirmed", "flags"):
             mine = getattr(together, part).filter(symbol=symbol)
             assert mine.sort("ts", *mine.columns[3:]).equals(getattr(alone, part).sort("ts", *mine.columns[3:])), part
 
 
 def test_no_bars_are_no_bars() -> None:
     for stored in (NOTHING, context({0: 100.0})):
-        found = judged(bars([]), stored)
-        assert all(part.is_empty() for part in (found.kept, found.rejected, found.held, found.flags))
+        found = screened(bars([]), stored)
+        assert all(part.is_empty() for part in (found.kept, found.rejected, found.unconfirmed, found.flags))
 
 
 def test_further_columns_come_through() -> None:
     frame = bars([100, 400, 101]).with_columns(ts_end=pl.col("ts").dt.offset_by("5m"))
-    found = judged(frame)
+    found = screened(frame)
     assert found.kept.columns == frame.columns
     assert found.rejected["ts_end"].to_list() == [at(2)]
 
@@ -247,7 +256,7 @@ def test_further_columns_come_through() -> None:
 
 
 def flagged(frame: pl.DataFrame, stored: pl.DataFrame = NOTHING) -> dict[int, str]:
-    flags = judged(frame, stored).flags
+    flags = screened(frame, stored).flags
     return dict(zip(places(flags), flags["reason"], strict=True))
 
 
@@ -285,7 +294,7 @@ def test_the_first_jump_of_a_history_is_measured_by_what_follows() -> None:
 
 
 @pytest.mark.parametrize("values", [{"high": 1.5}, {"low": 0.6}])
-def test_a_long_wick_is_flagged(values: dict[str, float]) -> None:
+def test_a_long_wick_is_flagged(values: dict[str, Any]) -> None:
     calm = bars(random_walk(30, 1, volatility=0.001))
     frame = pl.concat([calm, bars([calm["close"][-1]], first=30, **values), bars([calm["close"][-1]], first=31)])
     assert flagged(frame) == {30: WICK}
@@ -305,7 +314,7 @@ def test_a_long_wick_is_flagged(values: dict[str, float]) -> None:
 def test_a_flag_names_the_split_that_a_jump_looks_like(ratio: float, words: str | None) -> None:
     calm = random_walk(30, 1, price=645.57, volatility=0.001)
     level = calm[-1] * ratio
-    flags = judged(bars([*calm, level, level * 1.001])).flags
+    flags = screened(bars([*calm, level, level * 1.001])).flags
     assert flags["ts"].to_list() == [at(30)]
     detail = flags["detail"].item()
     assert detail.startswith("close ")
@@ -314,7 +323,7 @@ def test_a_flag_names_the_split_that_a_jump_looks_like(ratio: float, words: str 
 
 
 def test_a_flag_shows_prices_as_people_write_them() -> None:
-    assert judged(bars([0.1455] * 8 + [0.2, 0.2])).flags["detail"].item() == "close 0.2 after 0.1455"
+    assert screened(bars([0.1455] * 8 + [0.2, 0.2])).flags["detail"].item() == "close 0.2 after 0.1455"
 
 
 def test_a_rejected_bar_is_not_flagged_and_does_not_make_its_neighbours_suspicious() -> None:

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from ema_assets.market.calendars import bar_grid, exchange_sessions
 from ema_assets.market.rollups import buckets_of, dirty_buckets, roll_up
-from ema_assets.market.validation import BAR_SCHEMA
-from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import ROLLED_UP, Timeframe
 from ema_assets_tests.market import reference
+from ema_assets_tests.timeframes import H1, H4, M5, M15
 
 # A half day after a holiday, both switches of daylight saving, a lunch break, a market that never closes.
 TIMES = {
@@ -31,7 +31,7 @@ def utc(text: str) -> datetime:
 
 def bars_in(sessions: pl.DataFrame, symbol: str = "AAPL", seed: int = 0, missing: float = 0.0) -> pl.DataFrame:
     """A sound 5m bar at every place of the grid, apart from a share of `missing` ones."""
-    grid = bar_grid(sessions, Timeframe.M5)
+    grid = bar_grid(sessions, M5)
     random = np.random.default_rng(seed)
     grid = grid.filter(pl.Series(random.random(grid.height) >= missing))
     prices = 100 * np.exp(np.cumsum(random.normal(0, 0.01, (grid.height, 4)), axis=0))
@@ -64,7 +64,7 @@ def test_rolled_up_bars_equal_a_walk_through_the_calendar(
     when: str, timeframe: Timeframe, seed: int, missing: float, data: st.DataObject
 ) -> None:
     sessions = TIMES[when]
-    moments = sorted({*bar_grid(sessions, Timeframe.M5)["ts_end"]})
+    moments = sorted({*bar_grid(sessions, M5)["ts_end"]})
     complete = {symbol: data.draw(st.sampled_from(moments), symbol) for symbol in ("AAPL", "MSFT")}
     bars = {symbol: bars_in(sessions, symbol, seed + n, missing) for n, symbol in enumerate(complete)}
     closed, still_open = roll_up(
@@ -107,10 +107,10 @@ def test_a_bucket_is_published_at_its_close_and_not_a_moment_earlier() -> None:
     sessions = TIMES["half day"].head(1)
     bars = bars_in(sessions).head(3)
     end = utc("2026-11-25 14:45")
-    closed, still_open = roll_up(bars, Timeframe.M15, sessions, through(end - timedelta(microseconds=1), "AAPL"))
+    closed, still_open = roll_up(bars, M15, sessions, through(end - timedelta(microseconds=1), "AAPL"))
     assert closed.is_empty()
     assert still_open.rows() == [("AAPL", utc("2026-11-25 14:30"), end)]
-    closed, still_open = roll_up(bars, Timeframe.M15, sessions, through(end, "AAPL"))
+    closed, still_open = roll_up(bars, M15, sessions, through(end, "AAPL"))
     assert closed["ts"].to_list() == [utc("2026-11-25 14:30")]
     assert still_open.is_empty()
 
@@ -118,21 +118,21 @@ def test_a_bucket_is_published_at_its_close_and_not_a_moment_earlier() -> None:
 def test_a_bucket_whose_last_bars_are_missing_is_published_when_its_time_is_complete() -> None:
     sessions = TIMES["half day"].head(1)
     one = bars_in(sessions).head(1)
-    closed, _ = roll_up(one, Timeframe.H4, sessions, through(utc("2026-11-25 18:30"), "AAPL"))
+    closed, _ = roll_up(one, H4, sessions, through(utc("2026-11-25 18:30"), "AAPL"))
     assert closed.drop("timeframe", "missing_bars").rows() == one.drop("timeframe", "calendar").rows()
     assert closed["missing_bars"].to_list() == [47]
 
 
 def test_the_last_bucket_of_a_half_day_closes_with_the_session() -> None:
     friday = TIMES["half day"].filter(session=date(2026, 11, 27))
-    closed, still_open = roll_up(bars_in(friday), Timeframe.H4, friday, through(utc("2026-11-27 18:00"), "AAPL"))
+    closed, still_open = roll_up(bars_in(friday), H4, friday, through(utc("2026-11-27 18:00"), "AAPL"))
     assert closed["ts"].to_list() == [utc("2026-11-27 14:30")]
     assert still_open.is_empty()
 
 
 def test_a_symbol_whose_bars_were_never_asked_for_has_only_open_buckets() -> None:
     sessions = TIMES["half day"].head(1)
-    closed, still_open = roll_up(bars_in(sessions), Timeframe.H1, sessions, through(utc("2026-11-25 21:00")))
+    closed, still_open = roll_up(bars_in(sessions), H1, sessions, through(utc("2026-11-25 21:00")))
     assert closed.is_empty()
     assert still_open["bucket"].to_list() == [utc("2026-11-25 14:30")]
 
@@ -151,7 +151,7 @@ def test_every_time_finds_its_bucket_and_keeps_its_place() -> None:
             "note": list("abcde"),
         }
     ).cast({"ts": UTC_TIME})
-    found = buckets_of(times, Timeframe.H1, pl.concat([TIMES["lunch break"], TIMES["24/7"]]))
+    found = buckets_of(times, H1, pl.concat([TIMES["lunch break"], TIMES["24/7"]]))
     assert found.select("note", "bucket", "bucket_end").rows() == [
         ("a", utc("2026-07-06 05:00"), utc("2026-07-06 06:00")),
         ("b", utc("2026-03-08 23:00"), utc("2026-03-09 00:00")),

@@ -1,14 +1,17 @@
-"""What is accepted, what is rejected and what is put aside."""
+"""What is accepted, what is rejected and what is skipped."""
 
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import polars as pl
 import pytest
 
 from ema_assets.market import validation as product
 from ema_assets.market.calendars import exchange_sessions
-from ema_assets.market.validation import BAR_SCHEMA, Sifted, reject_invalid, sift
+from ema_assets.market.validation import Validated, reject_invalid, validate
+from ema_assets.model.schemas import BAR_SCHEMA
 from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets_tests.timeframes import D1, H1, M5
 
 NAN, INFINITE = float("nan"), float("inf")
 SOUND = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 11.0, "volume": 100.0}
@@ -23,19 +26,19 @@ def utc(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def bar(ts: str | datetime | None, symbol: str = "AAPL", timeframe: str = "5m", **values: float | None) -> pl.DataFrame:
+def bar(ts: str | datetime | None, symbol: str = "AAPL", timeframe: str = "5m", **values: Any) -> pl.DataFrame:
     moment = utc(ts) if isinstance(ts, str) else ts
     row = {"symbol": symbol, "timeframe": timeframe, "ts": moment, **SOUND, **values}
     return pl.DataFrame([row], schema=BAR_SCHEMA)
 
 
-def sifted(*frames: pl.DataFrame, timeframe: Timeframe = Timeframe.M5, closed_by: datetime = LATER) -> Sifted:
+def validated(*frames: pl.DataFrame, timeframe: Timeframe = M5, closed_by: datetime = LATER) -> Validated:
     calendars = pl.DataFrame({"symbol": list(CALENDARS), "calendar": list(CALENDARS.values())})
-    result = sift(pl.concat(frames), timeframe, calendars, SESSIONS, closed_by)
+    result = validate(pl.concat(frames), timeframe, calendars, SESSIONS, closed_by)
     assert result.accepted.schema == pl.Schema({**BAR_SCHEMA, "ts_end": BAR_SCHEMA["ts"]})
     assert result.rejected.schema == pl.Schema({**BAR_SCHEMA, "reason": pl.String()})
-    assert result.put_aside.schema == pl.Schema({**BAR_SCHEMA, "reason": pl.String()})
-    assert result.accepted.height + result.rejected.height + result.put_aside.height == sum(f.height for f in frames)
+    assert result.skipped.schema == pl.Schema({**BAR_SCHEMA, "reason": pl.String()})
+    assert result.accepted.height + result.rejected.height + result.skipped.height == sum(f.height for f in frames)
     return result
 
 
@@ -54,7 +57,7 @@ def sifted(*frames: pl.DataFrame, timeframe: Timeframe = Timeframe.M5, closed_by
         ({"volume": -1.0}, product.NEGATIVE_VOLUME),
     ],
 )
-def test_a_bar_that_cannot_be_one_is_rejected_with_the_reason(values: dict[str, float | None], reason: str) -> None:
+def test_a_bar_that_cannot_be_one_is_rejected_with_the_reason(values: dict[str, Any], reason: str) -> None:
     bad = bar("2026-11-25 15:00", **values)
     valid, rejected = reject_invalid(pl.concat([bad, bar("2026-11-25 15:05")]))
     assert rejected.drop("reason").equals(bad)
@@ -75,13 +78,13 @@ def test_a_bar_without_a_time_is_rejected() -> None:
         {"open": 1e-9, "high": 1e-9, "low": 1e-9, "close": 1e-9},
     ],
 )
-def test_a_bar_at_the_edge_of_what_is_allowed_is_valid(values: dict[str, float]) -> None:
+def test_a_bar_at_the_edge_of_what_is_allowed_is_valid(values: dict[str, Any]) -> None:
     valid, rejected = reject_invalid(bar("2026-11-25 15:00", **values))
     assert (valid.height, rejected.height) == (1, 0)
 
 
 def test_of_bars_with_the_same_time_the_last_valid_one_is_kept() -> None:
-    found = sifted(
+    found = validated(
         bar("2026-11-25 15:00", close=9.5),
         bar("2026-11-25 15:00", close=9.6),
         bar("2026-11-25 15:00", close=NAN),
@@ -110,9 +113,9 @@ def test_of_bars_with_the_same_time_the_last_valid_one_is_kept() -> None:
         ("UNKNOWN", "2026-11-25 15:00"),
     ],
 )
-def test_a_bar_off_the_grid_of_its_calendar_is_put_aside(symbol: str, ts: str) -> None:
-    found = sifted(bar(ts, symbol))
-    assert (found.put_aside.height, found.rejected.height) == (1, 0)
+def test_a_bar_off_the_grid_of_its_calendar_is_skipped(symbol: str, ts: str) -> None:
+    found = validated(bar(ts, symbol))
+    assert (found.skipped.height, found.rejected.height) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +130,9 @@ def test_a_bar_off_the_grid_of_its_calendar_is_put_aside(symbol: str, ts: str) -
     ],
 )
 def test_a_bar_on_the_grid_is_accepted_once_it_has_closed(symbol: str, ts: str, end: str) -> None:
-    assert sifted(bar(ts, symbol), closed_by=utc(end)).accepted["ts_end"].to_list() == [utc(end)]
-    early = sifted(bar(ts, symbol), closed_by=utc(end) - timedelta(seconds=1))
-    assert (early.accepted.height, early.put_aside.height) == (0, 1)
+    assert validated(bar(ts, symbol), closed_by=utc(end)).accepted["ts_end"].to_list() == [utc(end)]
+    early = validated(bar(ts, symbol), closed_by=utc(end) - timedelta(seconds=1))
+    assert (early.accepted.height, early.skipped.height) == (0, 1)
 
 
 # Label of a daily bar, and the session's open, which it is given.
@@ -155,12 +158,12 @@ LABELS = [
 
 @pytest.mark.parametrize(("symbol", "label", "opens"), LABELS)
 def test_a_daily_bar_is_given_its_sessions_open(symbol: str, label: str, opens: str) -> None:
-    found = sifted(bar(label, symbol, "1d"), timeframe=Timeframe.D1)
+    found = validated(bar(label, symbol, "1d"), timeframe=D1)
     assert found.accepted["ts"].to_list() == [utc(opens)]
     closes = SESSIONS.filter(calendar=CALENDARS[symbol], open=utc(opens))["close"].item()
     assert found.accepted["ts_end"].to_list() == [closes]
-    assert sifted(
-        bar(label, symbol, "1d"), timeframe=Timeframe.D1, closed_by=closes - timedelta(seconds=1)
+    assert validated(
+        bar(label, symbol, "1d"), timeframe=D1, closed_by=closes - timedelta(seconds=1)
     ).accepted.is_empty()
 
 
@@ -180,16 +183,16 @@ def test_a_daily_bar_is_given_its_sessions_open(symbol: str, label: str, opens: 
         pytest.param("SYDNEY", "2026-11-29 00:00", id="Sunday, midnight UTC in Sydney"),
     ],
 )
-def test_a_daily_bar_of_a_day_without_a_session_is_put_aside(symbol: str, label: str) -> None:
-    found = sifted(bar(label, symbol, "1d"), timeframe=Timeframe.D1)
-    assert (found.put_aside.height, found.rejected.height) == (1, 0)
+def test_a_daily_bar_of_a_day_without_a_session_is_skipped(symbol: str, label: str) -> None:
+    found = validated(bar(label, symbol, "1d"), timeframe=D1)
+    assert (found.skipped.height, found.rejected.height) == (1, 0)
 
 
 def test_two_labels_of_one_session_are_one_bar_and_the_later_label_wins() -> None:
-    found = sifted(
+    found = validated(
         bar("2026-11-25 14:30", timeframe="1d", close=9.7),
         bar("2026-11-25 00:00", timeframe="1d", close=9.6),
-        timeframe=Timeframe.D1,
+        timeframe=D1,
     )
     assert found.accepted["close"].to_list() == [9.7]
     assert found.rejected.select("close", "reason").rows() == [(9.6, product.DUPLICATE)]
@@ -209,19 +212,19 @@ def test_two_labels_of_one_session_are_one_bar_and_the_later_label_wins() -> Non
     ],
 )
 def test_hours_of_a_file_need_only_overlap_the_session(symbol: str, ts: str, end: str | None) -> None:
-    found = sifted(bar(ts, symbol, "1h"), timeframe=Timeframe.H1)
+    found = validated(bar(ts, symbol, "1h"), timeframe=H1)
     if end is None:
-        assert found.put_aside.height == 1
+        assert found.skipped.height == 1
     else:
         assert found.accepted.select("ts", "ts_end").rows() == [(utc(ts), utc(end))]
-        assert sifted(bar(ts, symbol, "1h"), timeframe=Timeframe.H1, closed_by=utc(ts)).accepted.is_empty()
+        assert validated(bar(ts, symbol, "1h"), timeframe=H1, closed_by=utc(ts)).accepted.is_empty()
 
 
 def test_accepted_bars_are_sorted_by_symbol_and_time() -> None:
-    found = sifted(bar("2026-11-25 15:05", "BTC-USD"), bar("2026-11-25 15:05"), bar("2026-11-25 15:00"))
+    found = validated(bar("2026-11-25 15:05", "BTC-USD"), bar("2026-11-25 15:05"), bar("2026-11-25 15:00"))
     assert found.accepted.select("symbol", "ts").rows() == sorted(found.accepted.select("symbol", "ts").rows())
 
 
 def test_no_bars_make_three_empty_heaps() -> None:
     for timeframe in ORDER:
-        assert sifted(bar("2026-11-25 15:05").clear(), timeframe=timeframe).accepted.is_empty()
+        assert validated(bar("2026-11-25 15:05").clear(), timeframe=timeframe).accepted.is_empty()

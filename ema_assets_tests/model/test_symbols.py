@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from ema_assets.model.errors import ConfigurationError, InvalidKeyError
 from ema_assets.model.symbols import Instrument, Series, parse_symbol, parse_timeframe
-from ema_assets.model.timeframes import BASE, FETCHED, ORDER, ROLLED_UP, Timeframe
+from ema_assets.model.timeframes import FETCHED, ORDER, ROLLED_UP, Timeframe
+from ema_assets_tests.timeframes import H4, M5
 
 SYMBOLS = [
     "AAPL",
@@ -70,7 +71,7 @@ def test_a_symbol_never_holds_what_dagster_keeps_for_itself(text: str) -> None:
 @given(st.sampled_from(SYMBOLS), st.sampled_from(ORDER))
 def test_a_series_reads_as_it_is_written(symbol: str, timeframe: Timeframe) -> None:
     series = Series(symbol, timeframe)
-    assert str(series) == f"{symbol}|{timeframe.value}"
+    assert str(series) == f"{symbol}|{timeframe.key}"
     assert Series.parse(str(series)) == series
 
 
@@ -92,7 +93,7 @@ def test_a_malformed_series_is_refused_with_what_is_allowed(text: str, sentence:
 
 
 def test_timeframes_have_one_order_from_short_to_long() -> None:
-    assert [each.value for each in ORDER] == ["5m", "15m", "30m", "1h", "4h", "1d"]
+    assert [each.key for each in ORDER] == ["5m", "15m", "30m", "1h", "4h", "1d"]
     assert [each.rank for each in ORDER] == list(range(6))
     assert sorted(ORDER, key=lambda each: each.duration) == list(ORDER)
     assert [each.minutes for each in ORDER] == [5, 15, 30, 60, 240, 1440]
@@ -102,8 +103,8 @@ def test_timeframes_have_one_order_from_short_to_long() -> None:
 def test_every_timeframe_is_either_fetched_or_rolled_up() -> None:
     assert {*FETCHED, *ROLLED_UP} == set(ORDER)
     assert [each for each in ORDER if each.is_fetched] == list(FETCHED)
-    assert BASE in FETCHED
-    assert parse_timeframe("4h") is Timeframe.H4
+    assert M5 in FETCHED
+    assert parse_timeframe("4h") is H4
 
 
 def test_an_instrument_knows_how_it_is_traded_and_fetched() -> None:

@@ -7,15 +7,17 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ema_assets.market.validation import BAR_SCHEMA, MISSING_VALUE
+from ema_assets.market.validation import MISSING_VALUE
 from ema_assets.model.asset_names import OHLC, STRATEGY
 from ema_assets.model.errors import BarFileError
-from ema_assets.model.timeframes import ROLLED_UP, Timeframe
+from ema_assets.model.schemas import BAR_SCHEMA
+from ema_assets.model.timeframes import ROLLED_UP
 from ema_assets.operations import ingest
 from ema_assets.operations.ingest import IngestedSeries, read_file, store_file
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, moved, refresh, state_of, tables_of, utc, watch
+from ema_assets_tests.timeframes import D1, H1, M5
 
 HEADER = "symbol,timeframe,ts,open,high,low,close,volume"
 NOW = utc("2026-11-28 12:00")
@@ -237,14 +239,14 @@ def test_every_line_is_accounted_for(database: Database) -> None:
             equal=1,
             # Of which one was rejected.
             missing=2,
-            put_aside={"not closed yet": 1, "outside the session": 2},
+            skipped={"not closed yet": 1, "outside the session": 2},
             rejected={"duplicate ts": 1, "high below low": 1, MISSING_VALUE: 2},
         ),
         IngestedSeries("BTC-USD", "5m", read=1, stored=1),
         IngestedSeries("AAPL", "1d", read=1, stored=1),
     ]
     for each in summaries:
-        assert each.read == each.stored + each.equal + sum(each.put_aside.values()) + sum(each.rejected.values())
+        assert each.read == each.stored + each.equal + sum(each.skipped.values()) + sum(each.rejected.values())
     with database.transaction() as transaction:
         rejected = transaction.query("SELECT reason, source FROM market.bar_rejected")
     assert rejected.height == 4
@@ -255,26 +257,24 @@ def test_the_same_file_again_changes_nothing_and_rejects_nothing_twice(database:
     sync(database, FILES, NOW)
     bars = pl.concat([line("2026-11-25 15:00"), line("2026-11-25 15:05", close=None), line(None)])
     store_file(database, bars, "bars.csv", NOW)
-    revision = state_of(database, "AAPL", Timeframe.M5)["revision"]
+    revision = state_of(database, "AAPL", M5)["revision"]
     (again,) = store_file(database, bars, "bars.csv", NOW)
     assert again == IngestedSeries("AAPL", "5m", read=3, equal=1, rejected={MISSING_VALUE: 2})
-    assert state_of(database, "AAPL", Timeframe.M5)["revision"] == revision == 1
+    assert state_of(database, "AAPL", M5)["revision"] == revision == 1
     with database.transaction() as transaction:
         assert transaction.query("SELECT count(*) AS n FROM market.bar_rejected").item() == 2
 
 
 def test_a_file_of_one_timeframe_only_makes_all_timeframes(database: Database) -> None:
     sync(database, FILES, NOW)
-    bars = pl.concat(
-        [bars_on("XNYS", "AAPL", Timeframe.M5, *WEEK), bars_on("24/7", "BTC-USD", Timeframe.M5, *WEEK, seed=1)]
-    )
+    bars = pl.concat([bars_on("XNYS", "AAPL", M5, *WEEK), bars_on("24/7", "BTC-USD", M5, *WEEK, seed=1)])
     store_file(database, bars, "bars.csv", NOW)
     exchange = MemoryExchange()
     outcomes = refresh(database, FILES, exchange, NOW)
     assert exchange.asked == []
     for timeframe in ROLLED_UP:
         assert sorted(outcomes[OHLC, timeframe].done) == ["AAPL", "BTC-USD"]
-    assert outcomes[STRATEGY, Timeframe.H1].rows > 0
+    assert outcomes[STRATEGY, H1].rows > 0
     whole = tables_of(database)
     (one, other) = store_file(database, bars.sample(fraction=1.0, shuffle=True, seed=3), "bars.csv", NOW)
     assert (one.stored, other.stored) == (0, 0)
@@ -284,43 +284,43 @@ def test_a_file_of_one_timeframe_only_makes_all_timeframes(database: Database) -
 
 def test_a_corrected_file_is_rolled_up_again_from_the_changed_bucket(database: Database) -> None:
     sync(database, FILES, NOW)
-    bars = bars_on("XNYS", "AAPL", Timeframe.M5, *WEEK)
+    bars = bars_on("XNYS", "AAPL", M5, *WEEK)
     store_file(database, bars, "bars.csv", NOW)
     refresh(database, FILES, MemoryExchange(), NOW)
     store_file(database, moved(bars.filter(pl.col("ts") == utc("2026-11-25 15:50")), 3.0), "bars.csv", NOW)
-    state = state_of(database, "AAPL", Timeframe.H1)
+    state = state_of(database, "AAPL", H1)
     assert (state["dirty_from"], state["dirty_end"]) == (utc("2026-11-25 15:30"), utc("2026-11-25 16:30"))
     outcomes = refresh(database, FILES, MemoryExchange(), NOW)
-    assert outcomes[OHLC, Timeframe.H1].written == {"AAPL": 1}
+    assert outcomes[OHLC, H1].written == {"AAPL": 1}
 
 
 def test_hours_cut_by_the_clock_are_stored_as_they_come(database: Database) -> None:
     sync(database, FILES, NOW)
     hours = pl.concat([line(f"2026-11-25 {hour}:00", timeframe="1h") for hour in range(13, 22)])
     (summary,) = store_file(database, hours, "hours.csv", NOW)
-    assert (summary.stored, summary.put_aside) == (7, {"outside the session": 2})
+    assert (summary.stored, summary.skipped) == (7, {"outside the session": 2})
     stored = tables_of(database)[OHLC]["ts"].to_list()
     assert stored == [utc(f"2026-11-25 {hour}:00") for hour in range(14, 21)]
     outcomes = refresh(database, FILES, MemoryExchange(), NOW)
-    assert outcomes["ema_signals", Timeframe.H1].written == {"AAPL": 7}
+    assert outcomes["ema_signals", H1].written == {"AAPL": 7}
     assert tables_of(database)[OHLC].height == 7
 
 
 def test_hours_from_a_file_leave_what_waits_to_be_rolled_up_as_it_is(database: Database) -> None:
     sync(database, FILES, NOW)
-    store_file(database, bars_on("XNYS", "AAPL", Timeframe.M5, *WEEK), "bars.csv", NOW)
+    store_file(database, bars_on("XNYS", "AAPL", M5, *WEEK), "bars.csv", NOW)
     store_file(database, line("2026-11-25 14:30", timeframe="1h"), "hours.csv", NOW)
-    state = state_of(database, "AAPL", Timeframe.H1)
+    state = state_of(database, "AAPL", H1)
     assert (state["dirty_from"], state["dirty_end"]) == (utc("2026-11-23 14:30"), utc("2026-11-23 15:30"))
-    outcomes = refresh(database, FILES, MemoryExchange(), NOW, timeframes=[Timeframe.H1])
-    assert outcomes[OHLC, Timeframe.H1].corrected == 1
+    outcomes = refresh(database, FILES, MemoryExchange(), NOW, timeframes=[H1])
+    assert outcomes[OHLC, H1].corrected == 1
 
 
 def test_bars_older_than_any_stored_session_bring_their_sessions(database: Database) -> None:
     sync(database, FILES, NOW)
-    old = bars_on("XNYS", "AAPL", Timeframe.D1, date(1999, 11, 22), date(1999, 12, 3))
+    old = bars_on("XNYS", "AAPL", D1, date(1999, 11, 22), date(1999, 12, 3))
     (summary,) = store_file(database, old, "old.csv", NOW)
-    assert (summary.stored, summary.put_aside) == (9, {})
+    assert (summary.stored, summary.skipped) == (9, {})
 
 
 def test_series_are_stored_in_batches_of_whole_series(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,7 +336,7 @@ def test_series_are_stored_in_batches_of_whole_series(database: Database, monkey
 def test_a_file_for_a_fetched_symbol_does_not_hide_what_the_provider_was_not_asked_for(database: Database) -> None:
     """The store stands at Tuesday; a file brings Friday. Wednesday must still be asked for."""
     fetched = watch({"AAPL": "XNYS"})
-    exchange = MemoryExchange(bars_on("XNYS", "AAPL", Timeframe.M5, *WEEK))
+    exchange = MemoryExchange(bars_on("XNYS", "AAPL", M5, *WEEK))
     refresh(database, fetched, exchange, utc("2026-11-24 21:00"))
     friday = exchange.bars.filter(pl.col("ts") > utc("2026-11-27 00:00"))
     store_file(database, friday, "friday.csv", NOW)
@@ -348,16 +348,16 @@ def test_a_file_for_a_fetched_symbol_does_not_hide_what_the_provider_was_not_ask
 def test_a_file_for_a_symbol_that_was_never_asked_for_leaves_its_history_to_the_provider(database: Database) -> None:
     fetched = watch({"AAPL": "XNYS"})
     sync(database, fetched, NOW)
-    exchange = MemoryExchange(bars_on("XNYS", "AAPL", Timeframe.M5, *WEEK))
+    exchange = MemoryExchange(bars_on("XNYS", "AAPL", M5, *WEEK))
     store_file(database, exchange.bars.tail(10), "friday.csv", NOW)
     outcomes = refresh(database, fetched, exchange, NOW)
-    assert outcomes[OHLC, Timeframe.M5].written == {"AAPL": exchange.bars.height - 10}
-    assert outcomes[OHLC, Timeframe.H1].done == ["AAPL"]
+    assert outcomes[OHLC, M5].written == {"AAPL": exchange.bars.height - 10}
+    assert outcomes[OHLC, H1].done == ["AAPL"]
 
 
 def test_a_file_that_goes_on_where_the_store_stands_spares_the_provider(database: Database) -> None:
     fetched = watch({"AAPL": "XNYS"})
-    exchange = MemoryExchange(bars_on("XNYS", "AAPL", Timeframe.M5, *WEEK))
+    exchange = MemoryExchange(bars_on("XNYS", "AAPL", M5, *WEEK))
     refresh(database, fetched, exchange, utc("2026-11-24 21:00"))
     store_file(database, exchange.bars.filter(pl.col("ts") > utc("2026-11-24 18:00")), "rest.csv", NOW)
-    assert state_of(database, "AAPL", Timeframe.M5)["checked_through"] == utc("2026-11-27 18:00")
+    assert state_of(database, "AAPL", M5)["checked_through"] == utc("2026-11-27 18:00")

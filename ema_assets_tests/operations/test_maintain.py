@@ -1,6 +1,5 @@
 """What maintenance does to the market tables, on a database in which Dagster has never run, and to log files."""
 
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from ema_assets.operations.maintain import Retention, Tidied, log_folder_remover
 from ema_assets.store import retention
 from ema_assets.store.database import Database, Transaction
 from ema_assets_tests.conftest import Databases
+from ema_assets_tests.waiting import wait_until
 
 NOW = datetime(2026, 11, 20, 15, 32, tzinfo=UTC)
 RULES = Retention(run_days=14, rejected_days=90, correction_days=None)
@@ -102,10 +102,7 @@ def test_what_autovacuum_analyzed_by_itself_counts_as_changed(database: Database
         for setting, value in (("autovacuum", "on"), ("autovacuum_naptime", "1s")):
             databases.execute(f"ALTER SYSTEM SET {setting} = '{value}'")
         databases.execute("SELECT pg_reload_conf()")
-        deadline = time.monotonic() + 60
-        while symbols_known(database, "ohlc_5m") is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        wait_until(lambda: symbols_known(database, "ohlc_5m") is not None, "autovacuum", poll_seconds=0.2)
     finally:
         databases.execute("ALTER SYSTEM SET autovacuum = off")
         databases.execute("ALTER SYSTEM RESET autovacuum_naptime")

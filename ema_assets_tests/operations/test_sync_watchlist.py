@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, OHLC
 from ema_assets.model.errors import ConfigurationError, RequestRefused
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import ORDER
 from ema_assets.operations import sync_watchlist
 from ema_assets.refresh import plan, waiting
 from ema_assets.refresh.plan import closed_bars
@@ -20,11 +21,12 @@ from ema_assets.store import ledger, sessions
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, state_of, utc
 from ema_assets_tests.refresh.exchange import watch as watchlist_of
+from ema_assets_tests.timeframes import D1, H1, H4, M5, M15
 
 # A Wednesday, half past three in New York; Thursday is a holiday.
 NOW = utc("2026-11-25 20:30")
 # Enough where it does not matter which: both fetched timeframes and a rolled-up one.
-FEW = (Timeframe.M5, Timeframe.H1, Timeframe.D1)
+FEW = (M5, H1, D1)
 WATCHED = watchlist_of({"AAPL": "XNYS", "MSFT": "XNYS", "BTC-USD": "24/7"}, m5_days=5, d1_days=60)
 
 
@@ -33,7 +35,7 @@ def exchange_until(last: date = date(2026, 11, 27)) -> MemoryExchange:
         *(
             bars_on(calendar, symbol, timeframe, first, last, seed)
             for seed, (symbol, calendar) in enumerate((("AAPL", "XNYS"), ("MSFT", "XNYS"), ("BTC-USD", "24/7")))
-            for timeframe, first in ((Timeframe.M5, date(2026, 11, 23)), (Timeframe.D1, date(2026, 10, 1)))
+            for timeframe, first in ((M5, date(2026, 11, 23)), (D1, date(2026, 10, 1)))
         )
     )
 
@@ -109,13 +111,13 @@ def test_on_a_close_the_schedule_gets_what_is_stale_and_the_rolled_up_bars_about
     refresh(database, WATCHED, exchange_until(), NOW)
     later = NOW + timedelta(minutes=30)
     with database.transaction() as transaction:
-        for timeframe in (Timeframe.M5, Timeframe.H1, Timeframe.D1):
+        for timeframe in (M5, H1, D1):
             found = plan.stale_on_close(transaction, timeframe, later)
-            stocks = ["AAPL", "MSFT"] if timeframe is Timeframe.D1 else ["AAPL", "BTC-USD", "MSFT"]
+            stocks = ["AAPL", "MSFT"] if timeframe is D1 else ["AAPL", "BTC-USD", "MSFT"]
             assert found["symbol"].unique().sort().to_list() == stocks
             assert set(found["reason"]) == {"bar closed"}
-            assert set(found["timeframe"]) == {timeframe.value}
-        assert plan.stale_on_close(transaction, Timeframe.H4, NOW).is_empty()
+            assert set(found["timeframe"]) == {timeframe.key}
+        assert plan.stale_on_close(transaction, H4, NOW).is_empty()
 
 
 def test_rolled_up_bars_whose_base_bars_fail_are_not_expected(database: Database) -> None:
@@ -123,9 +125,9 @@ def test_rolled_up_bars_whose_base_bars_fail_are_not_expected(database: Database
     refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
     exchange.failing = {"MSFT": "no"}
     later = NOW + timedelta(minutes=30)
-    refresh(database, WATCHED, exchange, later, timeframes=[Timeframe.M5])
+    refresh(database, WATCHED, exchange, later, timeframes=[M5])
     with database.transaction() as transaction:
-        found = plan.stale_on_close(transaction, Timeframe.H1, later)
+        found = plan.stale_on_close(transaction, H1, later)
     assert found.rows() == [
         ("AAPL", "1h", "input changed", utc("2026-11-25 20:30")),
         ("BTC-USD", "1h", "input changed", utc("2026-11-25 20:00")),
@@ -147,7 +149,7 @@ def test_the_sweep_leaves_fresh_closes_to_their_schedule_and_takes_the_rest(data
     assert swept(later) == {("NEW", "5m", "never asked"), ("NEW", "1d", "never asked")}
     assert ("AAPL", "5m", "bar closed") in swept(later + grace)
     exchange.failing = {"AAPL": "no"}
-    refresh(database, WATCHED, exchange, later, timeframes=[Timeframe.M5])
+    refresh(database, WATCHED, exchange, later, timeframes=[M5])
     after_pause = utc("2026-11-25 20:36:30")
     assert ("AAPL", "5m", "bar closed") in swept(after_pause)
     assert ("MSFT", "5m", "bar closed") not in swept(after_pause)
@@ -157,7 +159,7 @@ def test_the_next_close_of_each_calendar_is_told_soonest_first(database: Databas
     sync_watchlist.sync(database, WATCHED, NOW)
     evening = utc("2026-11-25 21:30")
     with database.transaction() as transaction:
-        found = plan.next_closes(transaction, Timeframe.H1, evening)
+        found = plan.next_closes(transaction, H1, evening)
     assert found.select("calendar", "ts_end").rows() == [
         ("24/7", utc("2026-11-25 22:00")),
         ("XNYS", utc("2026-11-27 15:30")),
@@ -179,10 +181,10 @@ def clock(now: datetime) -> Callable[[], datetime]:
 
 @pytest.mark.usefixtures("impatient")
 def test_base_bars_that_are_there_are_not_waited_for(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    refresh(database, WATCHED, exchange_until(), NOW, timeframes=[Timeframe.M5])
+    refresh(database, WATCHED, exchange_until(), NOW, timeframes=[M5])
     monkeypatch.setattr(time, "sleep", None)
     later = NOW + timedelta(minutes=4)
-    assert waiting.wait_for_base(database, Timeframe.H1, WATCHED.symbols, clock(later)) == 0
+    assert waiting.wait_for_base(database, H1, WATCHED.symbols, clock(later)) == 0
 
 
 @pytest.mark.usefixtures("impatient")
@@ -190,34 +192,34 @@ def test_waiting_ends_when_the_base_bars_come(
     database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exchange, later = exchange_until(), NOW + timedelta(minutes=30)
-    refresh(database, WATCHED, exchange, NOW, timeframes=[Timeframe.M5])
+    refresh(database, WATCHED, exchange, NOW, timeframes=[M5])
     waited: list[float] = []
 
     def sleep(seconds: float) -> None:
         waited.append(seconds)
         if len(waited) == 2:
             with Database(database_url) as other:
-                refresh(other, WATCHED, exchange, later, timeframes=[Timeframe.M5])
+                refresh(other, WATCHED, exchange, later, timeframes=[M5])
 
     monkeypatch.setattr(waiting, "LONGEST_WAIT_SECONDS", 60)
-    monkeypatch.setattr(waiting.time, "sleep", sleep)
-    assert waiting.wait_for_base(database, Timeframe.M15, WATCHED.symbols, clock(later)) == 0
+    monkeypatch.setattr(waiting, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    assert waiting.wait_for_base(database, M15, WATCHED.symbols, clock(later)) == 0
     assert waited == [0.02, 0.02]
 
 
 @pytest.mark.usefixtures("impatient")
 def test_waiting_has_an_end_and_says_how_many_are_behind(database: Database) -> None:
     exchange, later = exchange_until(), NOW + timedelta(minutes=30)
-    refresh(database, WATCHED, exchange, NOW, timeframes=[Timeframe.M5])
+    refresh(database, WATCHED, exchange, NOW, timeframes=[M5])
 
     def behind(symbols: tuple[str, ...], delay: timedelta = timedelta(0)) -> int:
-        return waiting.wait_for_base(database, Timeframe.M15, symbols, clock(later), {None: delay})
+        return waiting.wait_for_base(database, M15, symbols, clock(later), {None: delay})
 
     assert behind(WATCHED.symbols) == 3
     assert behind(("AAPL",)) == 1
     assert behind(WATCHED.symbols, delay=timedelta(minutes=31)) == 0
     exchange.failing = {"AAPL": "no", "MSFT": "no"}
-    refresh(database, WATCHED, exchange, later, timeframes=[Timeframe.M5])
+    refresh(database, WATCHED, exchange, later, timeframes=[M5])
     # Two of three fail, and the third has come.
     assert behind(WATCHED.symbols) == 0
 
@@ -232,7 +234,7 @@ def test_status_counts_series_stale_missing_and_failing(database: Database) -> N
     later = NOW + timedelta(minutes=5)
     with database.transaction() as transaction:
         found = {(each.asset, each.timeframe): each for each in status.by_asset(transaction, later)}
-    assert list(found) == [(asset, timeframe.value) for asset in CHAIN for timeframe in ORDER]
+    assert list(found) == [(asset, timeframe.key) for asset in CHAIN for timeframe in ORDER]
     m5 = found[OHLC, "5m"]
     assert (m5.series, m5.stale, m5.missing, m5.failing) == (3, 3, 1, 1)
     assert m5.newest_ts == NOW - timedelta(minutes=5)
@@ -262,7 +264,7 @@ def test_progress_counts_series_that_are_computed_to_the_end_and_recorded(databa
         )
         found = status.progress(transaction)
     assert list(found) == list(ORDER)
-    assert (found[Timeframe.M5], found[Timeframe.H1]) == ((2, 3), (0, 3))
+    assert (found[M5], found[H1]) == ((2, 3), (0, 3))
 
 
 def test_failures_are_told_once_a_reason_the_commonest_first(database: Database) -> None:
@@ -283,7 +285,7 @@ def test_a_series_asked_for_long_before_the_last_close_is_late(database: Databas
     exchange.failing = {"MSFT": "no"}
 
     def late(now: datetime) -> list[tuple[str, str]]:
-        refresh(database, WATCHED, exchange, now, timeframes=[Timeframe.M5])
+        refresh(database, WATCHED, exchange, now, timeframes=[M5])
         with database.transaction() as transaction:
             return health.late_series(transaction, closed_bars(transaction, now)).select("symbol", "timeframe").rows()
 
@@ -337,4 +339,4 @@ def test_symbols_taken_off_the_watchlist_are_in_no_count(database: Database) -> 
         assert status.failure_reasons(transaction) == []
         assert set(plan.stale_for_sweep(transaction, later, timedelta(0))["symbol"]) == {"AAPL"}
         assert health.late_series(transaction, closed_bars(transaction, later))["symbol"].to_list() == ["AAPL"]
-    assert state_of(database, "MSFT", Timeframe.M5)["failures"] == 1
+    assert state_of(database, "MSFT", M5)["failures"] == 1

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -25,19 +25,21 @@ from ema_assets.providers import alpaca as alpaca_provider
 from ema_assets.providers import binance as binance_provider
 from ema_assets.providers import yahoo as yahoo_provider
 from ema_assets.providers.fetching.base import RAW_BAR_SCHEMA, BarRequest, FetchBatch, ProviderClient
-from ema_assets.providers.http.budget import HttpLimits
+from ema_assets.providers.http.budget import Budget, HttpLimits
 from ema_assets.providers.http.source import HttpOptions
 from ema_assets.providers.vendors.alpaca import AlpacaClient
 from ema_assets.providers.vendors.binance import BinanceClient
 from ema_assets.providers.vendors.yahoo import YahooClient
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox, serving
+from ema_assets_tests.timeframes import M5
+from ema_assets_tests.waiting import LeapingLoop
 
 # A Wednesday in the middle of a New York session.
 MIDDAY = datetime(2026, 7, 15, 18, 3, tzinfo=UTC)
 STOCKS = tuple(Instrument(f"S{chr(65 + i // 26)}{chr(65 + i % 26)}") for i in range(90))
 PAIRS = tuple(Instrument(f"C{chr(65 + i)}-USD", ALWAYS_OPEN) for i in range(10))
-# Retries without the waiting.
-QUICK = HttpLimits(requests_per_minute=10_000, backoff_seconds=0.01, answer_timeout_seconds=5, waiting_seconds=5)
+# Retries without the waiting. No answer of a healthy server takes a minute, on however busy a machine.
+QUICK = HttpLimits(requests_per_minute=10_000, backoff_seconds=0.01, answer_timeout_seconds=60, waiting_seconds=5)
 
 
 @dataclass(frozen=True)
@@ -80,33 +82,46 @@ def alpaca(
     secret_key: str | None = "the-secret",
     *,
     limits: HttpLimits = QUICK,
+    budget: Budget | None = None,
     feed: str = "iex",
     symbols_per_call: int = 200,
     page_limit: int = 10_000,
 ) -> AlpacaClient:
     config = alpaca_provider.AlpacaConfig(base_url=base_url, key_id=key_id, secret_key=secret_key, feed=feed)
     provider = replace(alpaca_provider.PROVIDER, symbols_per_call=symbols_per_call)
-    return AlpacaClient(provider, config, HttpOptions(limits=limits), page_limit)
+    return AlpacaClient(provider, config, HttpOptions(limits=limits, budget=budget), page_limit)
 
 
 def yahoo(
-    base_url: str, *, limits: HttpLimits = QUICK, clock: Callable[[], datetime] = lambda: MIDDAY
+    base_url: str,
+    *,
+    limits: HttpLimits = QUICK,
+    budget: Budget | None = None,
+    clock: Callable[[], datetime] = lambda: MIDDAY,
 ) -> ProviderClient:
     config = yahoo_provider.YahooConfig(base_url=base_url)
-    return YahooClient(yahoo_provider.PROVIDER, config, HttpOptions(limits=limits), clock)
+    return YahooClient(yahoo_provider.PROVIDER, config, HttpOptions(limits=limits, budget=budget), clock)
 
 
 def binance(
-    base_url: str, *, limits: HttpLimits = QUICK, clock: Callable[[], datetime] = lambda: MIDDAY
+    base_url: str,
+    *,
+    limits: HttpLimits = QUICK,
+    budget: Budget | None = None,
+    clock: Callable[[], datetime] = lambda: MIDDAY,
 ) -> ProviderClient:
     config = binance_provider.BinanceConfig(base_url=base_url)
-    return BinanceClient(binance_provider.PROVIDER, config, HttpOptions(limits=limits), clock)
+    return BinanceClient(binance_provider.PROVIDER, config, HttpOptions(limits=limits, budget=budget), clock)
 
 
 def fetch(
-    base_url: str, requests: Sequence[BarRequest], opened: Callable[..., ProviderClient] = alpaca, **options: Any
+    base_url: str,
+    requests: Sequence[BarRequest],
+    opened: Callable[..., ProviderClient] = alpaca,
+    loop: asyncio.AbstractEventLoop | None = None,
+    **options: Any,
 ) -> Fetched:
-    """One whole fetch by a provider of its own."""
+    """One whole fetch by a provider of its own; `loop` is closed afterwards."""
 
     async def run() -> Fetched:
         provider = opened(base_url, **options)
@@ -115,11 +130,12 @@ def fetch(
         finally:
             await provider.aclose()
 
-    return asyncio.run(run())
+    with asyncio.Runner(loop_factory=None if loop is None else lambda: loop) as runner:
+        return runner.run(run())
 
 
 def ask(
-    instruments: Sequence[Instrument], start: datetime, end: datetime = MIDDAY, timeframe: Timeframe = Timeframe.M5
+    instruments: Sequence[Instrument], start: datetime, end: datetime = MIDDAY, timeframe: Timeframe = M5
 ) -> list[BarRequest]:
     return [BarRequest(instrument, timeframe, start, end) for instrument in instruments]
 
@@ -164,13 +180,43 @@ class Reset(Response):
 
 
 class Drip(Response):
-    """The body a byte at a time: always alive, never done."""
+    """The body a byte at a time, for longer than a client waits in all: always alive, never done.
+
+    `waiting` is the client's loop, which waits for ten minutes; its clock goes on by two of them with every byte.
+    """
+
+    def __init__(self, body: str, waiting: LeapingLoop) -> None:
+        super().__init__(body)
+        self._waiting = waiting
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        for at in range(100):
+        for at in range(5):
             await send({"type": "http.response.body", "body": bytes(self.body)[at : at + 1], "more_body": True})
+            self._waiting.leap(120)
             await asyncio.sleep(0.01)
+        # The client leaves; one that does not gets a body that is cut off.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(_left(receive), 60)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class NotedBudget:
+    """Lets every request leave at once, and notes for how long the vendor asked for a pause."""
+
+    def __init__(self) -> None:
+        self.pauses: list[float] = []
+
+    async def take(self) -> None:
+        """Nothing to wait for."""
+
+    def close_for(self, seconds: float) -> None:
+        if seconds > 0:
+            self.pauses.append(seconds)
 
 
 class _Scripted:

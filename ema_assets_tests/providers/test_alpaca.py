@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -24,7 +23,19 @@ from ema_assets.refresh.clients import open_provider
 from ema_assets.sandbox.dialects.alpaca import CRYPTO_BARS_PATH, STOCK_BARS_PATH
 from ema_assets.sandbox.faults import CutBody, Delay, LateBar, MissingSymbol, RateLimit, ServerError
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
-from ema_assets_tests.providers.conftest import MIDDAY, PAIRS, QUICK, STOCKS, alpaca, ask, assert_exact, collect, fetch
+from ema_assets_tests.providers.conftest import (
+    MIDDAY,
+    PAIRS,
+    QUICK,
+    STOCKS,
+    NotedBudget,
+    alpaca,
+    ask,
+    assert_exact,
+    collect,
+    fetch,
+)
+from ema_assets_tests.timeframes import D1, M5
 
 ONE_BAR = MIDDAY - timedelta(minutes=13)
 ONE_DAY = MIDDAY - timedelta(days=1)
@@ -72,7 +83,7 @@ def test_a_symbol_is_completed_when_a_later_one_appears_and_not_before(sandbox: 
 
 def test_days_are_fetched_with_the_vendors_midnights(sandbox: RunningSandbox) -> None:
     start, end = datetime(2026, 3, 5, tzinfo=UTC), datetime(2026, 3, 11, tzinfo=UTC)
-    requests = ask([STOCKS[0], PAIRS[0]], start, end, Timeframe.D1)
+    requests = ask([STOCKS[0], PAIRS[0]], start, end, D1)
     got = fetch(sandbox.base_url, requests)
     by_symbol = {symbol[0]: [f"{ts:%d %H}" for ts in frame["ts"]] for symbol, frame in got.bars.group_by(["symbol"])}
     assert by_symbol == {
@@ -90,7 +101,7 @@ def test_a_range_is_half_open_and_may_be_in_any_zone(sandbox: RunningSandbox, zo
 
 def test_each_request_gets_its_own_range_though_calls_are_shared(sandbox: RunningSandbox) -> None:
     requests = [
-        BarRequest(instrument, Timeframe.M5, MIDDAY - timedelta(minutes=20 + 10 * i), MIDDAY - timedelta(minutes=i))
+        BarRequest(instrument, M5, MIDDAY - timedelta(minutes=20 + 10 * i), MIDDAY - timedelta(minutes=i))
         for i, instrument in enumerate(STOCKS[:20])
     ]
     got = fetch(sandbox.base_url, requests)
@@ -106,8 +117,8 @@ def test_one_long_backfill_does_not_lengthen_the_others(sandbox: RunningSandbox)
 
 
 def test_two_ranges_of_one_symbol_and_one_asked_twice_all_end(sandbox: RunningSandbox) -> None:
-    early = BarRequest(STOCKS[0], Timeframe.M5, ONE_DAY, ONE_DAY + timedelta(minutes=15))
-    late = BarRequest(STOCKS[0], Timeframe.M5, ONE_BAR, MIDDAY)
+    early = BarRequest(STOCKS[0], M5, ONE_DAY, ONE_DAY + timedelta(minutes=15))
+    late = BarRequest(STOCKS[0], M5, ONE_BAR, MIDDAY)
     got = fetch(sandbox.base_url, [early, late, late])
     assert len(got.completed) == 3
     assert got.bars.height == 5
@@ -157,9 +168,7 @@ def test_a_refused_key_costs_one_call_an_endpoint_and_no_retry(keys: tuple[str |
 
         async def run() -> None:
             provider = alpaca(locked.base_url, *keys, limits=HttpLimits(max_concurrency=1))
-            got = await collect(
-                provider, ask([*STOCKS, *PAIRS], ONE_DAY) + ask(STOCKS, ONE_DAY, timeframe=Timeframe.D1)
-            )
+            got = await collect(provider, ask([*STOCKS, *PAIRS], ONE_DAY) + ask(STOCKS, ONE_DAY, timeframe=D1))
             assert len(got.errors) == 190
             assert all(isinstance(error, Unauthorized) for error in got.errors.values())
             assert got.calls == 2
@@ -168,12 +177,14 @@ def test_a_refused_key_costs_one_call_an_endpoint_and_no_retry(keys: tuple[str |
         asyncio.run(run())
 
 
-def test_a_short_rate_limit_is_waited_out(sandbox: RunningSandbox) -> None:
+def test_a_short_rate_limit_is_waited_out(sandbox: RunningSandbox, caplog: pytest.LogCaptureFixture) -> None:
+    """By the call itself, and by all others through the budget."""
     sandbox.handle.faults.add(RateLimit(retry_after_seconds=0.3, times=1))
-    begin = time.perf_counter()
-    got = fetch(sandbox.base_url, ask(STOCKS, ONE_BAR))
-    assert time.perf_counter() - begin >= 0.3
+    budget = NotedBudget()
+    got = fetch(sandbox.base_url, ask(STOCKS, ONE_BAR), budget=budget)
     assert (len(got.completed), got.calls) == (90, 2)
+    assert budget.pauses == [0.3]
+    assert "trying again in 0.3 seconds" in caplog.text
 
 
 def test_a_long_rate_limit_ends_the_fetch_and_tells_how_long(sandbox: RunningSandbox) -> None:
@@ -227,9 +238,7 @@ def test_bodies_that_are_always_cut_are_a_malformed_answer(sandbox: RunningSandb
 def test_an_answer_that_does_not_come_is_a_time_out(sandbox: RunningSandbox) -> None:
     sandbox.handle.faults.add(Delay(seconds=1.5, times=2))
     hasty = HttpLimits(answer_timeout_seconds=0.2, attempts=2, backoff_seconds=0.01)
-    begin = time.perf_counter()
     got = fetch(sandbox.base_url, ask(STOCKS, ONE_BAR), limits=hasty)
-    assert time.perf_counter() - begin < 1.4
     assert isinstance(got.only_error(), ProviderUnavailable)
     assert "0.2 seconds" in str(got.only_error())
     assert got.calls == 2
@@ -240,9 +249,7 @@ def test_nobody_listening_ends_soon_with_few_tries() -> None:
     with running_sandbox([]) as gone:
         base_url = gone.base_url
     requests = ask([Instrument(f"X{i}") for i in range(600)], MIDDAY - timedelta(days=60))
-    begin = time.perf_counter()
     got = fetch(base_url, requests, symbols_per_call=10)
-    assert time.perf_counter() - begin < 3
     assert len(got.errors) == 600
     for error in got.errors.values():
         assert isinstance(error, ProviderUnavailable)
@@ -270,10 +277,9 @@ def test_leaving_a_fetch_early_leaves_nothing_running(sandbox: RunningSandbox) -
         async for _ in parts:
             break
         await parts.aclose()  # type: ignore[attr-defined]
-        calls = provider.calls
-        await asyncio.sleep(0.2)
-        assert provider.calls == calls < 30, "a reader that stops holds the calls back"
+        # Nothing is left that could make another call.
         assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert provider.calls < 30, "a reader that stops holds the calls back"
         await provider.aclose()
 
     asyncio.run(run())
@@ -281,7 +287,7 @@ def test_leaving_a_fetch_early_leaves_nothing_running(sandbox: RunningSandbox) -
 
 @pytest.mark.parametrize("timeframe", [t for t in ORDER if not t.is_fetched])
 def test_a_rolled_up_timeframe_is_the_callers_mistake(sandbox: RunningSandbox, timeframe: Timeframe) -> None:
-    with pytest.raises(ValueError, match=timeframe.value):
+    with pytest.raises(ValueError, match=timeframe.key):
         fetch(sandbox.base_url, ask(STOCKS[:1], ONE_BAR, timeframe=timeframe))
 
 

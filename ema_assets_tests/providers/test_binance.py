@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,6 +26,7 @@ from ema_assets_tests.providers.conftest import (
     PAIRS,
     QUICK,
     STOCKS,
+    NotedBudget,
     ask,
     assert_exact,
     binance,
@@ -34,6 +34,7 @@ from ema_assets_tests.providers.conftest import (
     fetch,
     vendor,
 )
+from ema_assets_tests.timeframes import D1
 
 ONE_BAR = MIDDAY - timedelta(minutes=13)
 SIXTY_DAYS = MIDDAY - timedelta(days=60)
@@ -41,8 +42,8 @@ BTC = Instrument("BTC-USD", ALWAYS_OPEN)
 MINUTE_5 = 300_000
 
 
-def at(*clock: int) -> int:
-    return int(datetime(2026, 7, 15, *clock, tzinfo=UTC).timestamp()) * 1_000
+def at(hour: int, minute: int) -> int:
+    return int(datetime(2026, 7, 15, hour, minute, tzinfo=UTC).timestamp()) * 1_000
 
 
 def kline(opened: int, close: str = "1.5", **more: Any) -> list[Any]:
@@ -76,7 +77,7 @@ def test_a_long_range_comes_in_pages_of_a_thousand_each_bar_once(sandbox: Runnin
 
 
 def test_days_open_at_utc_midnight_and_today_is_not_among_them(sandbox: RunningSandbox) -> None:
-    requests = ask(PAIRS[:2], datetime(2026, 7, 1, tzinfo=UTC), MIDDAY + timedelta(days=1), Timeframe.D1)
+    requests = ask(PAIRS[:2], datetime(2026, 7, 1, tzinfo=UTC), MIDDAY + timedelta(days=1), D1)
     got = fetch(sandbox.base_url, requests, binance)
     assert [ts.day for ts in got.bars.filter(symbol=PAIRS[0].symbol)["ts"]] == list(range(1, 15))
     assert_exact(sandbox, requests, got.bars)
@@ -220,25 +221,22 @@ def test_when_the_weight_is_nearly_used_up_calls_wait_for_the_next_minute() -> N
     def answer(_: Request) -> Response:
         return JSONResponse([], headers={"X-MBX-USED-WEIGHT-1M": "5400"})
 
-    late_in_the_minute = MIDDAY.replace(second=59, microsecond=800_000)
-    limits = HttpLimits(max_concurrency=1, requests_per_minute=1_000)
+    late_in_the_minute = MIDDAY.replace(second=59, microsecond=750_000)
+    budget = NotedBudget()
     with vendor(answer) as (base_url, seen):
-        begin = time.perf_counter()
-        fetch(base_url, ask(PAIRS[:2], ONE_BAR), binance, clock=lambda: late_in_the_minute, limits=limits)
-        assert time.perf_counter() - begin >= 0.2
+        fetch(base_url, ask(PAIRS[:2], ONE_BAR), binance, clock=lambda: late_in_the_minute, budget=budget)
     assert len(seen) == 2
+    assert budget.pauses == [0.25, 0.25]
 
 
 @pytest.mark.parametrize("used", ["5399", "", "-1", "many", "²"])
 def test_a_weight_with_room_or_without_sense_holds_nothing_back(used: str) -> None:
-    with vendor(
-        lambda _: Response(b"[]", headers={b"x-mbx-used-weight-1m".decode(): used.encode().decode("latin-1")})
-    ) as (
-        base_url,
-        _,
-    ):
-        got = fetch(base_url, ask(PAIRS[:3], ONE_BAR), binance)
+    headers = {"x-mbx-used-weight-1m": used.encode().decode("latin-1")}
+    budget = NotedBudget()
+    with vendor(lambda _: Response(b"[]", headers=headers)) as (base_url, _):
+        got = fetch(base_url, ask(PAIRS[:3], ONE_BAR), binance, budget=budget)
     assert len(got.completed) == 3
+    assert budget.pauses == []
 
 
 @pytest.mark.parametrize(
@@ -280,7 +278,7 @@ def test_a_400_that_is_not_about_the_symbol_is_a_refusal_in_the_vendors_words() 
 
 @pytest.mark.parametrize("timeframe", [t for t in ORDER if not t.is_fetched])
 def test_a_rolled_up_timeframe_is_the_callers_mistake(timeframe: Timeframe) -> None:
-    with pytest.raises(ValueError, match=timeframe.value):
+    with pytest.raises(ValueError, match=timeframe.key):
         fetch("http://127.0.0.1:9", ask([BTC], ONE_BAR, timeframe=timeframe), binance)
 
 

@@ -28,10 +28,11 @@ from ema_assets.model.errors import (
     Unauthorized,
     UnknownSymbol,
 )
-from ema_assets.providers.http.answers import CutAnswer, Unreachable
 from ema_assets.providers.http.budget import HttpLimits
+from ema_assets.providers.http.refusals import CutAnswer, Unreachable
 from ema_assets_tests.providers.conftest import Drip, Reset, ask, collect, fetch, vendor
 from ema_assets_tests.providers.speakers import FIELDS, SPEAKERS, Row, Speaker
+from ema_assets_tests.waiting import LeapingLoop
 
 START, END = datetime(2026, 7, 15, 17, 30, tzinfo=UTC), datetime(2026, 7, 15, 17, 55, tzinfo=UTC)
 FIRST = int(START.timestamp())
@@ -44,18 +45,28 @@ LIMITS = HttpLimits(
     attempts=ATTEMPTS,
     backoff_seconds=0.01,
     waiting_seconds=1,
-    answer_timeout_seconds=0.25,
+    answer_timeout_seconds=600,
     max_body_bytes=100_000,
 )
 HTML = "<html><body>Sorry</body></html>"
 
-# What the sick symbol is answered: by vendor, request and how many times it has asked before.
-Answer = Callable[[Speaker, Request, int], Response]
+
+@dataclass(frozen=True)
+class Asked:
+    """A request about the sick symbol, how many times it has asked before, and the loop in which it waits."""
+
+    request: Request
+    before: int
+    loop: LeapingLoop
+
+
+Answer = Callable[[Speaker, Asked], Response]
 
 
 @dataclass(frozen=True)
 class Case:
-    """`error` is the sick symbol's, None when it recovers or its bars are sound; `bars` what comes of them.
+    """`error` is the sick symbol's, None when it recovers or its bars are sound; `bars` what comes of them, of which
+    `nulls` lack a value.
 
     `calls` are the sick symbol's requests. With `stops`, the symbol after it is not asked any more. `other` replaces
     fields for a vendor for which the fault means something else; None is a fault that it cannot have.
@@ -65,6 +76,7 @@ class Case:
     answer: Answer
     error: type[ProviderError] | None = MalformedAnswer
     bars: int = 0
+    nulls: int = 0
     calls: int = 1
     stops: bool = False
     words: str = ""
@@ -73,26 +85,26 @@ class Case:
 
 def status(code: int, body: str = "", content_type: str = "application/json", **headers: str) -> Answer:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return lambda _speaker, _request, _asked: Response(body, code, named, content_type)
+    return lambda _speaker, _asked: Response(body, code, named, content_type)
 
 
 def once(answer: Answer) -> Answer:
     """The first time only."""
 
-    def healing(speaker: Speaker, request: Request, asked: int) -> Response:
-        return answer(speaker, request, asked) if asked == 0 else Response(speaker.says(SICK, GOOD))
+    def healing(speaker: Speaker, asked: Asked) -> Response:
+        return answer(speaker, asked) if asked.before == 0 else Response(speaker.says(SICK, GOOD))
 
     return healing
 
 
 def text(change: Callable[[str], str]) -> Answer:
     """A 200 with the body of the good bars, changed."""
-    return lambda speaker, _request, _asked: Response(change(speaker.says(SICK, GOOD)))
+    return lambda speaker, _asked: Response(change(speaker.says(SICK, GOOD)))
 
 
 def rows(change: Callable[[list[Row]], list[Row]]) -> Answer:
     """A 200 with the good bars, changed."""
-    return lambda speaker, _request, _asked: Response(speaker.says(SICK, change([list(row) for row in GOOD])))
+    return lambda speaker, _asked: Response(speaker.says(SICK, change([list(row) for row in GOOD])))
 
 
 def value(column: str, wrong: Any) -> Answer:
@@ -110,11 +122,13 @@ def raw_number(token: str) -> Answer:
     return text(lambda body: body.replace("12.5", token))
 
 
-def without_end(speaker: Speaker, _request: Request, asked: int) -> Response:
+def without_end(speaker: Speaker, asked: Asked) -> Response:
     """Alpaca: ever new tokens and nothing else. Binance: the same page whatever is asked for."""
     if speaker.name == "binance":
         return Response(speaker.says(SICK, GOOD[:2]))
-    return Response(json.dumps({**speaker.document(SICK, GOOD[: 0 if asked else 2]), "next_page_token": f"{asked}"}))
+    return Response(
+        json.dumps({**speaker.document(SICK, GOOD[: 0 if asked.before else 2]), "next_page_token": f"{asked.before}"})
+    )
 
 
 def outside(bars: list[Row]) -> list[Row]:
@@ -129,18 +143,18 @@ def unsorted(bars: list[Row]) -> list[Row]:
 CASES = (
     Case(
         "reset in the middle of the body, once",
-        once(lambda speaker, _request, _asked: Reset(speaker.says(SICK, GOOD))),
+        once(lambda speaker, _asked: Reset(speaker.says(SICK, GOOD))),
         error=None, bars=5, calls=2,
     ),
     Case(
         "reset in the middle of the body, always",
-        lambda speaker, _request, _asked: Reset(speaker.says(SICK, GOOD)),
+        lambda speaker, _asked: Reset(speaker.says(SICK, GOOD)),
         error=CutAnswer, calls=ATTEMPTS, words="cut its answer off",
     ),
     Case(
         "slow loris",
-        lambda speaker, _request, _asked: Drip(speaker.says(SICK, GOOD)),
-        error=ProviderUnavailable, calls=ATTEMPTS, words="did not answer within 0.25 seconds",
+        lambda speaker, asked: Drip(speaker.says(SICK, GOOD), asked.loop),
+        error=ProviderUnavailable, calls=ATTEMPTS, words="did not answer within 600 seconds",
     ),
     Case(
         "429 with a short Retry-After, once",
@@ -198,7 +212,7 @@ CASES = (
     Case("text where a price should be", value("close", "dear")),
     Case("text where a time should be", text(lambda body: body.replace(str(FIRST), '"x"').replace("2026-07-15T", "x"))),
     # A bar of Yahoo's that lacks a value is passed on, to be rejected with the reason.
-    Case("null where a price should be", value("close", None), other={"yahoo": {"error": None, "bars": 5}}),
+    Case("null where a price should be", value("close", None), other={"yahoo": {"error": None, "bars": 5, "nulls": 1}}),
     Case("a bar of nulls", rows(lambda bars: [*bars[:2], [bars[2][0], *[None] * 5], *bars[3:]]),
          other={"yahoo": {"error": None, "bars": 4}}),
     Case("NaN", raw_number("NaN")),
@@ -230,17 +244,18 @@ def _applied() -> list[Any]:
 def test_a_fault_ends_in_a_typed_outcome_and_costs_only_what_it_must(case: Case, speaker: Speaker) -> None:
     expected = {**vars(case), **(case.other.get(speaker.name) or {})}
     asked: Counter[str] = Counter()
+    loop = LeapingLoop()
 
     def answer(request: Request) -> Response:
         symbol = speaker.symbol(request)
         asked[symbol] += 1
         if symbol != SICK:
             return Response(speaker.says(symbol, GOOD))
-        return case.answer(speaker, request, asked[symbol] - 1)
+        return case.answer(speaker, Asked(request, asked[symbol] - 1, loop))
 
     instruments = {root: speaker.spells(root) for root in (BEFORE, SICK, AFTER)}
     with vendor(answer) as (base_url, _):
-        got = fetch(base_url, ask(list(instruments.values()), START, END), speaker.opened, limits=LIMITS)
+        got = fetch(base_url, ask(list(instruments.values()), START, END), speaker.opened, loop, limits=LIMITS)
 
     assert asked[SICK] == expected["calls"]
     healthy = [BEFORE] if expected["stops"] else [BEFORE, AFTER]
@@ -250,8 +265,10 @@ def test_a_fault_ends_in_a_typed_outcome_and_costs_only_what_it_must(case: Case,
         assert bars.select("open", "high", "low", "close", "volume").rows() == [tuple(row[1:]) for row in GOOD]
     sick = got.bars.filter(symbol=instruments[SICK].symbol)
     assert sick.height == expected["bars"]
-    whole = set(sick.select("open", "high", "low", "close", "volume").rows())
-    assert whole <= {tuple(row[1:]) for row in GOOD} or case.name.startswith("null")
+    # A value that is missing is passed on by some; what comes beside it is what was sent.
+    values = sick.drop_nulls().select("open", "high", "low", "close", "volume").rows()
+    assert len(set(values)) == len(values) == expected["bars"] - expected["nulls"]
+    assert set(values) <= {tuple(row[1:]) for row in GOOD}
     assert sick["ts"].is_between(START, END, closed="left").all()
 
     completed = {request.instrument for request in got.completed}
@@ -289,7 +306,7 @@ def test_a_refused_connection_is_found_out_by_one_symbol_for_all(speaker: Speake
 
 @pytest.mark.parametrize("speaker", SPEAKERS, ids=lambda speaker: speaker.name)
 @pytest.mark.parametrize(
-    ("answer", "most"),
+    ("answer", "calls"),
     [
         # Two symbols try in vain before the vendor is taken to be down; a refusal is known at once.
         (PlainTextResponse("", 503), 2 * ATTEMPTS),
@@ -299,12 +316,14 @@ def test_a_refused_connection_is_found_out_by_one_symbol_for_all(speaker: Speake
     ],
     ids=lambda answer: str(getattr(answer, "status_code", "")),
 )
-def test_a_vendor_that_is_down_or_shuts_us_out_is_not_stormed(speaker: Speaker, answer: Response, most: int) -> None:
+def test_a_vendor_that_is_down_or_shuts_us_out_is_not_stormed(speaker: Speaker, answer: Response, calls: int) -> None:
+    if (speaker.name, answer.status_code) == ("yahoo", 429):
+        calls = 1  # it says so when it has shut us out
     many = [speaker.spells(f"{chr(65 + n // 26)}{chr(65 + n % 26)}") for n in range(100)]
     with vendor(lambda _: answer) as (base_url, seen):
         got = fetch(base_url, ask(many, START, END), speaker.opened, limits=LIMITS)
     assert len(got.errors) == 100
-    assert len(seen) <= most
+    assert len(seen) == calls
 
 
 @pytest.mark.parametrize("speaker", SPEAKERS, ids=lambda speaker: speaker.name)
@@ -315,7 +334,7 @@ def test_many_symbols_over_few_connections_end_in_one_wave_when_the_vendor_shuts
     with vendor(lambda _: PlainTextResponse("", 418)) as (base_url, seen):
         got = fetch(base_url, ask(many, START, END), speaker.opened, limits=limits)
     assert len(got.errors) == 100
-    assert len(seen) <= 4
+    assert 1 <= len(seen) <= 4
 
 
 @pytest.mark.parametrize("speaker", SPEAKERS, ids=lambda speaker: speaker.name)
@@ -326,7 +345,7 @@ def test_calls_that_are_pointless_do_not_wait_for_the_budget(speaker: Speaker) -
     async def run(base_url: str) -> None:
         provider = speaker.opened(base_url, limits=limits)
         for _ in range(2):
-            got = await asyncio.wait_for(collect(provider, ask(many, START, END)), 10)
+            got = await collect(provider, ask(many, START, END))
             assert len(got.errors) == 20
         await provider.aclose()
 

@@ -3,49 +3,67 @@
 import asyncio
 import email.utils
 import time
+from collections.abc import Callable
 
 import pytest
 
 from ema_assets.model.errors import ConfigurationError
-from ema_assets.providers.http.answers import retry_after_seconds
 from ema_assets.providers.http.budget import HttpLimits, RequestBudget
+from ema_assets.providers.http.refusals import retry_after_seconds
+from ema_assets_tests.waiting import run_virtually
 
 
 def test_no_window_holds_more_than_the_budget_and_order_is_kept() -> None:
-    async def run() -> tuple[list[int], list[float]]:
-        budget, order, left = RequestBudget(5, window_seconds=0.2), list[int](), list[float]()
+    async def run(clock: Callable[[], float]) -> tuple[list[int], list[float]]:
+        budget, order, left = RequestBudget(5, clock=clock), list[int](), list[float]()
+        began = clock()
 
         async def one(number: int) -> None:
+            await asyncio.sleep(number)  # one call per second wants to leave
             await budget.take()
             order.append(number)
-            left.append(time.monotonic())
+            left.append(clock() - began)
 
         await asyncio.gather(*(one(number) for number in range(17)))
         return order, left
 
-    order, left = asyncio.run(run())
+    order, left = run_virtually(run)
     assert order == list(range(17))
-    assert all(later - earlier >= 0.199 for earlier, later in zip(left, left[5:], strict=False))
-    assert left[-1] - left[0] < 1.5
+    assert left == [60.0 * (number // 5) + number % 5 for number in range(17)]
 
 
-def test_a_closed_budget_lets_nothing_leave() -> None:
-    async def run() -> float:
-        budget = RequestBudget(5)
-        budget.close_for(0.2)
-        begin = time.monotonic()
+def test_a_closed_budget_lets_nothing_leave_until_the_longest_wait_is_over() -> None:
+    async def run(clock: Callable[[], float]) -> float:
+        budget, began = RequestBudget(5, clock=clock), clock()
+        for seconds in (20.0, 30.0, 10.0):
+            budget.close_for(seconds)
         await budget.take()
-        return time.monotonic() - begin
+        return clock() - began
 
-    assert asyncio.run(run()) >= 0.2
+    assert run_virtually(run) == 30
 
 
-def test_a_wait_is_read_from_seconds_a_date_or_the_reset_time() -> None:
+def test_a_budget_that_is_closed_while_a_call_waits_for_it_keeps_the_call() -> None:
+    async def run(clock: Callable[[], float]) -> float:
+        budget, began = RequestBudget(1, clock=clock), clock()
+        await budget.take()
+        waiting = asyncio.create_task(budget.take())
+        await asyncio.sleep(50)
+        budget.close_for(30)
+        await waiting
+        return clock() - began
+
+    assert run_virtually(run) == 80
+
+
+def test_a_wait_is_read_from_seconds_a_date_or_the_reset_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_784_138_580
+    monkeypatch.setattr(time, "time", lambda: float(now))
     assert retry_after_seconds({"retry-after": "7"}) == 7
     assert retry_after_seconds({"retry-after": "-7"}) == 0
-    date = email.utils.formatdate(time.time() + 30, usegmt=True)
-    assert retry_after_seconds({"retry-after": date}) == pytest.approx(30, abs=2)
-    assert retry_after_seconds({"x-ratelimit-reset": str(int(time.time()) + 20)}) == pytest.approx(20, abs=2)
+    date = email.utils.formatdate(now + 30, usegmt=True)
+    assert retry_after_seconds({"retry-after": date}) == 30
+    assert retry_after_seconds({"x-ratelimit-reset": str(now + 20)}) == 20
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ from ema_assets_tests.providers.conftest import (
     vendor,
     yahoo,
 )
+from ema_assets_tests.timeframes import D1, M5
 
 ONE_BAR = MIDDAY - timedelta(minutes=13)
 ONE_DAY = MIDDAY - timedelta(days=1)
@@ -70,7 +71,7 @@ def answered(
     body: Any,
     start: datetime = ONE_BAR,
     end: datetime = MIDDAY,
-    timeframe: Timeframe = Timeframe.M5,
+    timeframe: Timeframe = M5,
     now: datetime = MIDDAY,
 ) -> Fetched:
     """One fetch of AAPL from a vendor that says only `body`."""
@@ -105,7 +106,7 @@ def test_a_tick_is_one_call_a_symbol_without_the_live_tick_and_the_forming_bar(s
 
 def test_bars_of_days_carry_their_sessions_open_and_today_is_not_among_them(sandbox: RunningSandbox) -> None:
     start = datetime(2026, 3, 3, tzinfo=UTC)
-    got = fetch(sandbox.base_url, ask([STOCKS[0], PAIRS[0]], start, timeframe=Timeframe.D1), yahoo)
+    got = fetch(sandbox.base_url, ask([STOCKS[0], PAIRS[0]], start, timeframe=D1), yahoo)
     stock = got.bars.filter(symbol=STOCKS[0].symbol)
     sessions = exchange_sessions("XNYS", date(2026, 3, 3), date(2026, 7, 14))
     assert stock["ts"].to_list() == sessions["open"].to_list()
@@ -119,7 +120,7 @@ def test_the_day_that_has_closed_is_there_at_once_whatever_its_label(minutes: in
     now = AFTER_CLOSE + timedelta(minutes=minutes)
     with running_sandbox(STOCKS[:1], clock=lambda: now) as closed:
         start, end = MIDDAY - timedelta(days=5), MIDDAY.replace(hour=20, minute=0)
-        got = fetch(closed.base_url, ask(STOCKS[:1], start, end, Timeframe.D1), yahoo, clock=lambda: now)
+        got = fetch(closed.base_url, ask(STOCKS[:1], start, end, D1), yahoo, clock=lambda: now)
     assert [f"{ts:%d %H:%M}" for ts in got.bars["ts"]] == ["13 13:30", "14 13:30", "15 13:30"]
 
 
@@ -150,13 +151,13 @@ def test_a_bar_that_is_not_there_comes_as_nulls_and_is_left_out(sandbox: Running
 def test_a_range_before_history_is_completed_without_bars(sandbox: RunningSandbox) -> None:
     for year in (1960, 1970):
         start = datetime(year, 1, 1, tzinfo=UTC)
-        got = fetch(sandbox.base_url, ask(STOCKS[:1], start, start + timedelta(days=9), Timeframe.D1), yahoo)
+        got = fetch(sandbox.base_url, ask(STOCKS[:1], start, start + timedelta(days=9), D1), yahoo)
         assert (len(got.completed), got.bars.height) == (1, 0)
 
 
 def test_a_range_without_trading_is_completed_without_bars(sandbox: RunningSandbox) -> None:
     sunday = datetime(2026, 7, 12, tzinfo=UTC)
-    for timeframe in (Timeframe.M5, Timeframe.D1):
+    for timeframe in (M5, D1):
         got = fetch(sandbox.base_url, ask(STOCKS[:1], sunday, sunday + timedelta(hours=20), timeframe), yahoo)
         assert (len(got.completed), got.bars.height) == (1, 0)
 
@@ -311,7 +312,7 @@ def test_rows_of_nulls_are_left_out_and_a_missing_volume_or_price_is_passed_on_t
 )
 def test_days_without_a_trading_period_wait_for_a_full_day(meta: dict[str, Any]) -> None:
     stamps = [at(13, 30, day=13), at(13, 30, day=14), at(18, 2, 59)]
-    got = answered(chart(stamps, **meta), MIDDAY - timedelta(days=9), MIDDAY + timedelta(1), Timeframe.D1)
+    got = answered(chart(stamps, **meta), MIDDAY - timedelta(days=9), MIDDAY + timedelta(1), D1)
     assert [ts.day for ts in got.bars["ts"]] == [13, 14]
 
 
@@ -322,7 +323,7 @@ def test_both_rows_of_a_day_are_one_bar_with_the_later_rows_volume() -> None:
     )
     body["chart"]["result"][0]["indicators"]["quote"][0]["volume"] = [1, 100, 105]
     start, end = MIDDAY - timedelta(days=5), MIDDAY + timedelta(hours=5)
-    got = answered(body, start, end, Timeframe.D1, now=AFTER_CLOSE)
+    got = answered(body, start, end, D1, now=AFTER_CLOSE)
     assert got.bars.select(pl.col("ts").dt.day(), "volume").rows() == [(14, 1.0), (15, 105.0)]
 
 

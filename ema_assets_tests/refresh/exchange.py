@@ -3,15 +3,16 @@
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.market.calendars import bar_grid, exchange_sessions
-from ema_assets.market.validation import BAR_SCHEMA
 from ema_assets.model.asset_names import CHAIN
 from ema_assets.model.errors import ProviderError, ProviderUnavailable
+from ema_assets.model.schemas import BAR_SCHEMA
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe
 from ema_assets.operations.refresh_all import refresh_all
@@ -52,7 +53,7 @@ def bars_on(
     opens = np.concatenate([closes[:1], closes[:-1]])
     return grid.select(
         pl.lit(symbol).alias("symbol"),
-        pl.lit(timeframe.value).alias("timeframe"),
+        pl.lit(timeframe.key).alias("timeframe"),
         "ts",
         pl.Series("open", opens),
         pl.Series("high", np.maximum(opens, closes) + 1),
@@ -125,7 +126,7 @@ class MemoryExchange:
     def _of(self, request: BarRequest) -> pl.DataFrame:
         return self.bars.filter(
             pl.col("symbol") == request.instrument.symbol,
-            pl.col("timeframe") == request.timeframe.value,
+            pl.col("timeframe") == request.timeframe.key,
             pl.col("ts") >= request.start,
             pl.col("ts") < request.end,
         ).sort("ts")
@@ -183,7 +184,7 @@ def tables_of(database: Database) -> dict[str, pl.DataFrame]:
         }
 
 
-def versions_of(database: Database) -> dict[str, set[tuple[object, ...]]]:
+def versions_of(database: Database) -> dict[str, set[tuple[Any, ...]]]:
     """Key and row version of every row: a row that is written again gets another version."""
     with database.transaction() as transaction:
         return {
@@ -196,18 +197,18 @@ def versions_of(database: Database) -> dict[str, set[tuple[object, ...]]]:
         }
 
 
-def state_of(database: Database, symbol: str, timeframe: Timeframe, asset: str = "ohlc") -> dict[str, object]:
+def state_of(database: Database, symbol: str, timeframe: Timeframe, asset: str = "ohlc") -> dict[str, Any]:
     """One row of the ledger."""
     with database.transaction() as transaction:
         return transaction.query(
             "SELECT * FROM market.series_state WHERE asset = $1 AND symbol = $2 AND timeframe = $3",
             asset,
             symbol,
-            timeframe.value,
+            timeframe.key,
         ).row(0, named=True)
 
 
-def rows_of(database: Database, sql: str, *values: object) -> list[tuple[object, ...]]:
+def rows_of(database: Database, sql: str, *values: object) -> list[tuple[Any, ...]]:
     """All rows of one query."""
     with database.transaction() as transaction:
         return transaction.query(sql, *values).rows()

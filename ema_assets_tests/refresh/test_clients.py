@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from polars.testing import assert_frame_equal
@@ -10,9 +11,9 @@ from ema_assets.config import watchlist
 from ema_assets.config.settings import PROVIDERS, Settings
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import ORDER
 from ema_assets.operations.refresh_all import refresh_all
-from ema_assets.providers.fetching.base import BarRequest, FetchBatch
+from ema_assets.providers.fetching.base import BarRequest, FetchBatch, ProviderClient
 from ema_assets.providers.registry import PROVIDERS as PROVIDER_RECORDS
 from ema_assets.refresh.clients import open_provider
 from ema_assets.refresh.fetch import FetchRules
@@ -20,6 +21,7 @@ from ema_assets.sandbox.server import running_sandbox
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import Databases
 from ema_assets_tests.core import CORE_TEXT
+from ema_assets_tests.timeframes import M5
 
 PAIR = Instrument("BTC-USD", ALWAYS_OPEN)
 
@@ -42,7 +44,7 @@ def test_every_provider_is_opened_by_its_name_at_its_address_and_brings_bars(nam
             provider = open_provider(settings, None if is_default else name)
             now = datetime.now(UTC)
             try:
-                request = BarRequest(PAIR, Timeframe.M5, now - timedelta(hours=1), now)
+                request = BarRequest(PAIR, M5, now - timedelta(hours=1), now)
                 return (
                     provider.name,
                     PROVIDER_RECORDS[provider.name].is_synthetic,
@@ -83,6 +85,11 @@ symbols = ["BTC-USD", "DOGE-USD"]
 """
 
 
+def _opened(settings: Settings, provider: str, _group: str | None) -> ProviderClient:
+    """Whatever a group of the watchlist says, this provider."""
+    return open_provider(settings, provider)
+
+
 @pytest.mark.parametrize(
     ("name", "symbols"),
     [
@@ -106,7 +113,7 @@ def test_the_whole_chain_runs_on_the_bars_of_each_provider(
             outcomes = refresh_all(
                 into,
                 watched,
-                lambda _, provider=provider: open_provider(settings, provider),
+                partial(_opened, settings, provider),
                 FetchRules(watched.history_days),
                 symbols,
                 list(ORDER),
@@ -120,6 +127,6 @@ def test_the_whole_chain_runs_on_the_bars_of_each_provider(
             stored = mine.query(read)
             assert_frame_equal(stored, theirs.query(read))
             trades = mine.query("SELECT DISTINCT symbol FROM market.strategy_9_30_ema")
-    assert set(stored["timeframe"]) == {timeframe.value for timeframe in ORDER}
+    assert set(stored["timeframe"]) == {timeframe.key for timeframe in ORDER}
     assert set(trades["symbol"]) == set(symbols)
     databases.drop(other_url)

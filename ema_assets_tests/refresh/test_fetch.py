@@ -12,10 +12,11 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.fetch import FetchRules, plan_requests
 from ema_assets.refresh.outcome import Outcome, batches
 from ema_assets_tests.refresh.exchange import utc
+from ema_assets_tests.timeframes import D1, M5
 
 NOW = utc("2026-11-25 15:47")
 CLOSED = utc("2026-11-25 15:45")
-RULES = FetchRules({Timeframe.M5: 10, Timeframe.D1: 365})
+RULES = FetchRules({M5: 10, D1: 365})
 LAST = pl.DataFrame(
     {"calendar": ["XNYS"], "provider": [None], "ts_end": [CLOSED]}, schema_overrides={"provider": pl.String()}
 )
@@ -40,7 +41,7 @@ def state(
     return pl.DataFrame([row], schema=schema, orient="row")
 
 
-def plan(*states: pl.DataFrame, timeframe: Timeframe = Timeframe.M5, everything: bool = False) -> pl.DataFrame:
+def plan(*states: pl.DataFrame, timeframe: Timeframe = M5, everything: bool = False) -> pl.DataFrame:
     return plan_requests(pl.concat(states), timeframe, LAST, RULES, NOW, everything=everything)
 
 
@@ -69,12 +70,12 @@ def test_everything_starts_at_the_beginning_also_for_fresh_and_pausing_series(kn
 
 def test_daily_bars_overlap_a_long_weekend_and_reach_back_their_own_depth() -> None:
     checked = utc("2026-11-24 21:00")
-    found = plan(state(checked), state(None, symbol="MSFT"), timeframe=Timeframe.D1)
+    found = plan(state(checked), state(None, symbol="MSFT"), timeframe=D1)
     assert found.select("symbol", "start").rows() == [
         ("MSFT", utc("2025-11-25 00:00")),
-        ("AAPL", checked - Timeframe.D1.fetched.overlap),
+        ("AAPL", checked - D1.fetched.overlap),
     ]
-    assert Timeframe.D1.fetched.overlap >= timedelta(days=4)
+    assert D1.fetched.overlap >= timedelta(days=4)
 
 
 def test_requests_with_the_same_start_come_together_so_that_they_can_share_calls() -> None:

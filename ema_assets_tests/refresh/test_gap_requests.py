@@ -8,7 +8,7 @@ from polars.testing import assert_frame_equal
 
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.errors import ProviderUnavailable
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import ORDER
 from ema_assets.operations.ingest import store_file
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.fetching.base import BarRequest
@@ -26,10 +26,11 @@ from ema_assets_tests.refresh.exchange import (
     utc,
     watch,
 )
+from ema_assets_tests.timeframes import D1, H1, M5
 
 WATCHED = watch({"AAPL": "XNYS"}, m5_days=4, d1_days=60)
 MONDAY, WEDNESDAY, FRIDAY = date(2026, 11, 23), date(2026, 11, 25), date(2026, 11, 27)
-MINUTES = (Timeframe.M5,)
+MINUTES = (M5,)
 STEP = timedelta(minutes=5)
 RULES = FetchRules(dict(WATCHED.history_days))
 LOST = utc("2026-11-25 15:40")
@@ -37,7 +38,7 @@ NOW = utc("2026-11-25 15:45")
 
 
 def minutes_of(symbol: str = "AAPL", seed: int = 1, missing: float = 0.0, last: date = FRIDAY) -> pl.DataFrame:
-    return bars_on("XNYS", symbol, Timeframe.M5, MONDAY, last, seed, missing)
+    return bars_on("XNYS", symbol, M5, MONDAY, last, seed, missing)
 
 
 def gaps(database: Database, symbol: str = "AAPL") -> list[tuple[object, ...]]:
@@ -86,7 +87,7 @@ def test_a_missing_bar_is_noted_and_asked_for_again_alone(database: Database, ex
     assert spans(exchange.asked) == [(LOST - 3 * STEP, LOST + 2 * STEP)], (
         "with its neighbours, as far as they have closed"
     )
-    assert outcomes[OHLC, Timeframe.M5].done == ["AAPL"]
+    assert outcomes[OHLC, M5].done == ["AAPL"]
     assert gaps(database) == [(LOST, 1, "open", 1)]
     assert stale(database, moment) == []
 
@@ -117,7 +118,7 @@ def test_a_late_bar_that_is_the_newest_one_still_belongs_to_the_past(
 ) -> None:
     """The 15m bar that holds it has been published without it, and is published again."""
     refresh(database, WATCHED, exchange, NOW)
-    assert state_of(database, "AAPL", Timeframe.M5)["last_ts"] == LOST - STEP
+    assert state_of(database, "AAPL", M5)["last_ts"] == LOST - STEP
     exchange.bars = minutes_of()
     refresh(database, WATCHED, exchange, NOW + STEP)
     assert rows_of(database, "SELECT kind, changed_from, bars_late, rows_recomputed FROM market.bar_revision") == [
@@ -136,7 +137,7 @@ def test_a_bar_that_never_comes_did_not_trade_and_nobody_asks_again(
         now = moments.pop(0)
         assert stale(database, now)
         exchange.asked = []
-        refresh_fetched(database, exchange, Timeframe.M5, ["AAPL"], RULES, now)
+        refresh_fetched(database, exchange, M5, ["AAPL"], RULES, now)
         own += [now for start, end in spans(exchange.asked) if start == LOST - 3 * STEP and end <= LOST + 4 * STEP]
         coming = [moment for (moment,) in rows_of(database, "SELECT next_attempt_at FROM market.bar_gap") if moment]
         moments = sorted({*moments, *coming})
@@ -156,10 +157,10 @@ def test_a_symbol_that_hardly_trades_is_never_stale_for_ever(database: Database)
         coming = [moment for (moment,) in rows_of(database, "SELECT next_attempt_at FROM market.bar_gap") if moment]
         if not coming:
             break
-        now = min(coming)  # type: ignore[type-var]
+        now = min(coming)
         assert stale(database, now)
         exchange.asked = []
-        refresh_fetched(database, exchange, Timeframe.M5, ["AAPL"], RULES, now)
+        refresh_fetched(database, exchange, M5, ["AAPL"], RULES, now)
         assert len(exchange.asked) <= 6, "the bars since, and a few windows that hold all gaps"
         asked += 1
         assert now < utc("2026-11-28 12:00")
@@ -168,8 +169,8 @@ def test_a_symbol_that_hardly_trades_is_never_stale_for_ever(database: Database)
     assert stale(database, now) == []
     stored = tables_of(database)[OHLC].filter(timeframe="5m").height
     missing = sum(bars for _, bars, _, _ in gaps(database))  # type: ignore[misc]
-    through = state_of(database, "AAPL", Timeframe.M5)["checked_through"]
-    first = state_of(database, "AAPL", Timeframe.M5)["first_ts"]
+    through = state_of(database, "AAPL", M5)["checked_through"]
+    first = state_of(database, "AAPL", M5)["first_ts"]
     grid = minutes_of().filter(pl.col("ts") >= first, pl.col("ts") < through)
     assert stored + missing == grid.height
 
@@ -181,8 +182,8 @@ def test_an_attempt_that_is_not_answered_does_not_count(database: Database, exch
     for _ in range(6):
         moment = due(database)
         outcomes = refresh(database, WATCHED, exchange, moment, timeframes=MINUTES, symbols=["AAPL"])
-        assert outcomes[OHLC, Timeframe.M5].errors == {"AAPL": "down"}
-        if state_of(database, "AAPL", Timeframe.M5)["failures"]:
+        assert outcomes[OHLC, M5].errors == {"AAPL": "down"}
+        if state_of(database, "AAPL", M5)["failures"]:
             break
         assert timedelta(minutes=30) <= due(database) - moment < timedelta(minutes=41)
         assert gaps(database)[0] == (LOST, 1, "open", 0)
@@ -202,7 +203,7 @@ def test_a_gap_that_cannot_be_asked_for_is_no_failure_of_the_series(
     with database.transaction() as transaction:
         transaction.execute("UPDATE market.bar_gap SET next_attempt_at = $1", moment)
     refresh(database, WATCHED, exchange, moment, timeframes=MINUTES)
-    state = state_of(database, "AAPL", Timeframe.M5)
+    state = state_of(database, "AAPL", M5)
     assert (state["failures"], state["checked_through"]) == (0, NOW)
     assert gaps(database) == [(LOST, 1, "open", 0)]
 
@@ -216,12 +217,12 @@ def test_gaps_of_a_series_that_has_just_failed_or_pauses_wait_for_it(
     exchange.failing, exchange.asked = {"AAPL": "down"}, []
     refresh(database, WATCHED, exchange, moment, timeframes=MINUTES)
     assert len(exchange.asked) == 1
-    state = state_of(database, "AAPL", Timeframe.M5)
+    state = state_of(database, "AAPL", M5)
     assert (state["failures"], state["last_error"]) == (1, "down")
     exchange.failing, exchange.asked = {}, []
     refresh(database, WATCHED, exchange, moment + timedelta(seconds=5), timeframes=MINUTES)
     assert exchange.asked == []
-    assert state_of(database, "AAPL", Timeframe.M5)["failures"] == 1
+    assert state_of(database, "AAPL", M5)["failures"] == 1
     exchange.bars = minutes_of()
     refresh(database, WATCHED, exchange, moment + timedelta(minutes=2), timeframes=MINUTES)
     assert gaps(database) == []
@@ -229,16 +230,16 @@ def test_gaps_of_a_series_that_has_just_failed_or_pauses_wait_for_it(
 
 def test_a_missing_day_is_asked_for_under_whatever_label_the_vendor_gives_it(database: Database) -> None:
     """Midnight at the exchange, as a rule: hours before the session's open."""
-    days = bars_on("XNYS", "AAPL", Timeframe.D1, date(2026, 10, 1), FRIDAY, 5)
+    days = bars_on("XNYS", "AAPL", D1, date(2026, 10, 1), FRIDAY, 5)
     labelled = days.with_columns(
         pl.col("ts").dt.convert_time_zone("America/New_York").dt.truncate("1d").dt.convert_time_zone("UTC")
     )
     lost = labelled["ts"][-12]
     exchange = MemoryExchange(labelled.filter(pl.col("ts") != lost))
-    refresh(database, WATCHED, exchange, NOW, timeframes=[Timeframe.D1])
+    refresh(database, WATCHED, exchange, NOW, timeframes=[D1])
     assert gaps(database) == [(days["ts"][-12], 1, "open", 0)]
     exchange.bars, exchange.asked = labelled, []
-    refresh(database, WATCHED, exchange, due(database), timeframes=[Timeframe.D1])
+    refresh(database, WATCHED, exchange, due(database), timeframes=[D1])
     assert len(exchange.asked) == 1
     assert exchange.asked[0].end - exchange.asked[0].start < timedelta(days=10)
     assert gaps(database) == []
@@ -251,7 +252,7 @@ def test_many_gaps_of_many_symbols_cost_few_calls(database: Database) -> None:
     exchange = MemoryExchange(*(minutes_of(symbol, seed, 0.3) for seed, symbol in enumerate(symbols)))
     refresh(database, watched, exchange, NOW, timeframes=MINUTES)
     outcomes = refresh(database, watched, exchange, due(database), timeframes=MINUTES)
-    assert outcomes[OHLC, Timeframe.M5].calls == 2, "one for what closed since, one for all gaps of three days"
+    assert outcomes[OHLC, M5].calls == 2, "one for what closed since, one for all gaps of three days"
 
 
 def test_a_hole_between_two_files_of_a_series_is_a_gap_that_the_second_or_a_third_file_closes(
@@ -282,7 +283,7 @@ def test_a_halt_in_a_file_of_hours_is_a_gap_of_the_grid_that_the_file_follows(
     database: Database, by_clock: bool
 ) -> None:
     sync(database, watch({"AAPL": "XNYS"}, provider="file"), NOW)
-    hours = bars_on("XNYS", "AAPL", Timeframe.H1, MONDAY, WEDNESDAY)
+    hours = bars_on("XNYS", "AAPL", H1, MONDAY, WEDNESDAY)
     if by_clock:
         hours = hours.with_columns(pl.col("ts").dt.truncate("1h"))
     start = hours["ts"][9]

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.ingest import store_file
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.store import ledger
@@ -25,6 +24,7 @@ from ema_assets_tests.refresh.exchange import (
     versions_of,
     watch,
 )
+from ema_assets_tests.timeframes import D1, M5
 
 CALENDARS = {"AAPL": "XNYS", "MSFT": "XNYS", "0700.HK": "XHKG", "BTC-USD": "24/7"}
 # Nine days each: half days, holidays of one exchange and not of the other, and clocks that are changed meanwhile.
@@ -47,7 +47,7 @@ def history(seed: int, missing: float, first: date = FIRST) -> pl.DataFrame:
     return pl.concat(
         bars_on(calendar, symbol, timeframe, start, first + timedelta(days=8), seed + number, missing)
         for number, (symbol, calendar) in enumerate(CALENDARS.items())
-        for timeframe, start in ((Timeframe.M5, first), (Timeframe.D1, first - timedelta(days=80)))
+        for timeframe, start in ((M5, first), (D1, first - timedelta(days=80)))
     ).with_columns(
         # Fractions, as of crypto: their sum depends on the order in which they are added.
         volume=pl.when(pl.col("symbol") == "BTC-USD").then(pl.col("volume") / 7).otherwise("volume")

@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.model.errors import StoreUnavailable
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.refresh.isolate import in_halves
+from ema_assets.refresh.isolate import bisect
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, state_of, utc, watch
+from ema_assets_tests.timeframes import M5, M15
 
 SYMBOLS = [f"S{number}" for number in range(9)]
 WATCHED = watch(dict.fromkeys(SYMBOLS, "XNYS"), m5_days=3)
 NOW = utc("2026-11-25 16:00")
-M5 = [Timeframe.M5, Timeframe.M15]
+FEW = [M5, M15]
 
 
 @given(st.integers(1, 40), st.sets(st.integers(0, 39), max_size=6))
@@ -33,7 +34,7 @@ def test_the_culprits_and_only_they_are_left_out(size: int, bad: set[int]) -> No
         done.extend(part)
 
     culprits = {symbol for symbol in symbols if int(symbol) in bad}
-    assert in_halves(symbols, work) == dict.fromkeys(culprits, "ValueError: one of these is bad")
+    assert bisect(symbols, work) == dict.fromkeys(culprits, "ValueError: one of these is bad")
     assert sorted(done) == sorted(set(symbols) - culprits)
     assert calls <= 1 + 2 * len(culprits) * size.bit_length()
 
@@ -47,7 +48,7 @@ def test_what_is_nobodys_fault_is_raised_at_once() -> None:
         raise StoreUnavailable("gone")
 
     with pytest.raises(StoreUnavailable):
-        in_halves(SYMBOLS, work)
+        bisect(SYMBOLS, work)
     assert calls == 1
 
 
@@ -67,11 +68,11 @@ def cure(database: Database, table: str) -> None:
 @pytest.mark.parametrize(
     ("asset", "timeframe"),
     [
-        (OHLC, Timeframe.M5),
-        (OHLC, Timeframe.M15),
-        (EMA_SIGNALS, Timeframe.M5),
-        (EMA_TREND, Timeframe.M15),
-        (STRATEGY, Timeframe.M5),
+        (OHLC, M5),
+        (OHLC, M15),
+        (EMA_SIGNALS, M5),
+        (EMA_TREND, M15),
+        (STRATEGY, M5),
     ],
 )
 def test_a_poisoned_series_is_named_and_pauses_and_all_others_finish(
@@ -79,12 +80,12 @@ def test_a_poisoned_series_is_named_and_pauses_and_all_others_finish(
 ) -> None:
     exchange = MemoryExchange(
         *(
-            bars_on("XNYS", symbol, Timeframe.M5, date(2026, 11, 23), date(2026, 11, 25), seed)
+            bars_on("XNYS", symbol, M5, date(2026, 11, 23), date(2026, 11, 25), seed)
             for seed, symbol in enumerate(SYMBOLS)
         )
     )
-    poison(database, asset, "S4", timeframe.value)
-    outcomes = refresh(database, WATCHED, exchange, NOW, timeframes=M5)
+    poison(database, asset, "S4", timeframe.key)
+    outcomes = refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
     found = outcomes[asset, timeframe]
     assert list(found.errors) == ["S4"]
     assert "poison" in found.errors["S4"]
@@ -93,10 +94,10 @@ def test_a_poisoned_series_is_named_and_pauses_and_all_others_finish(
     state = state_of(database, "S4", timeframe, asset)
     assert state["failures"] == 1
     assert "poison" in str(state["last_error"])
-    assert state["next_attempt_at"] > NOW  # type: ignore[operator]
+    assert state["next_attempt_at"] > NOW
     assert {*outcomes[STRATEGY, timeframe].done} - {"S4"} == {*SYMBOLS} - {"S4"}
 
     cure(database, asset)
-    later = refresh(database, WATCHED, exchange, NOW + timedelta(minutes=2), timeframes=M5)
+    later = refresh(database, WATCHED, exchange, NOW + timedelta(minutes=2), timeframes=FEW)
     assert later[asset, timeframe].done == ["S4"]
     assert state_of(database, "S4", timeframe, asset)["failures"] == 0

@@ -12,12 +12,13 @@ from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import FETCHED, Timeframe
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.fetching.base import ProviderClient
-from ema_assets.providers.http.answers import Unreachable
+from ema_assets.providers.http.refusals import Unreachable
 from ema_assets.refresh.fetch import FetchRules, refresh_fetched
 from ema_assets.refresh.outcome import Outcome
 from ema_assets.store.database import Database
 from ema_assets_tests.core import CORE
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, state_of, utc
+from ema_assets_tests.timeframes import D1, M5
 
 WEEK = (date(2026, 11, 23), date(2026, 11, 27))
 NOW = utc("2026-11-25 16:00")
@@ -61,7 +62,7 @@ class Market:
             raise ConfigurationError(self.wrong[name])
         return {None: self.alpaca, "binance": self.binance}[name](name)
 
-    def fetch(self, now: datetime, timeframe: Timeframe = Timeframe.M5) -> Outcome:
+    def fetch(self, now: datetime, timeframe: Timeframe = M5) -> Outcome:
         self.alpaca.asked, self.binance.asked = [], []
         return refresh_fetched(
             self.database, self, timeframe, [each.symbol for each in WATCHED.instruments], FetchRules(DAYS), now
@@ -96,7 +97,7 @@ def test_a_provider_without_its_keys_costs_only_its_own_symbols(market: Market) 
     outcome = market.fetch(NOW)
     assert outcome.done == ["BTC-USD"]
     assert outcome.errors == dict.fromkeys(STOCKS, "set APCA_API_KEY_ID")
-    state = state_of(market.database, "AAPL", Timeframe.M5)
+    state = state_of(market.database, "AAPL", M5)
     assert (state["failures"], state["last_error"]) == (1, "set APCA_API_KEY_ID")
     market.wrong = {}
     assert sorted(market.fetch(NOW + timedelta(minutes=2)).done) == STOCKS
@@ -112,14 +113,14 @@ def test_an_outage_costs_one_probe_a_period_and_the_other_provider_goes_on(
     assert market.fetch(start).errors == dict.fromkeys(STOCKS, "it is down")
     ((failures, until),) = rows_of(market.database, "SELECT failures, open_until FROM market.provider_state")
     assert (failures, until) == (1, start + timedelta(seconds=30))
-    assert {state_of(market.database, each, Timeframe.M5)["next_attempt_at"] for each in STOCKS} == {until}
+    assert {state_of(market.database, each, M5)["next_attempt_at"] for each in STOCKS} == {until}
 
     # Daily series know nothing of it yet, and are told without a call.
-    daily = market.fetch(start + timedelta(seconds=10), Timeframe.D1)
+    daily = market.fetch(start + timedelta(seconds=10), D1)
     assert market.asked() == ([], ["BTC-USD"])
     assert daily.errors == dict.fromkeys(STOCKS, "it is down")
     assert daily.done == ["BTC-USD"]
-    assert state_of(market.database, "AAPL", Timeframe.D1)["next_attempt_at"] == until
+    assert state_of(market.database, "AAPL", D1)["next_attempt_at"] == until
 
     for number in range(2, 8):
         now = rows_of(market.database, "SELECT open_until FROM market.provider_state")[0][0]
@@ -145,8 +146,8 @@ def test_a_ban_lasts_as_long_as_the_provider_says(market: Market) -> None:
     fail_all(market.binance, lambda text, provider: Banned(text, provider=provider, retry_after_seconds=600.0))
     market.fetch(NOW)
     until = NOW + timedelta(seconds=600)
-    assert state_of(market.database, "BTC-USD", Timeframe.M5)["next_attempt_at"] == until
-    market.fetch(until - timedelta(seconds=1), Timeframe.D1)
+    assert state_of(market.database, "BTC-USD", M5)["next_attempt_at"] == until
+    market.fetch(until - timedelta(seconds=1), D1)
     assert market.binance.asked == []
     market.binance.failing = {}
     assert "BTC-USD" in market.fetch(until).done
@@ -162,14 +163,14 @@ def test_one_symbol_that_answers_with_a_server_error_is_no_outage(market: Market
 
 def test_what_the_others_brought_is_stored_when_a_talk_ends_in_a_bug(market: Market) -> None:
     class Broken(MemoryExchange):
-        async def fetch(self, requests: object):  # type: ignore[no-untyped-def, override]
+        async def fetch(self, requests: object):
             raise ZeroDivisionError("a bug")
             yield
 
     market.binance = Broken()
     with pytest.raises(ZeroDivisionError, match="a bug"):
         market.fetch(NOW)
-    assert all(state_of(market.database, symbol, Timeframe.M5)["last_ts"] is not None for symbol in STOCKS)
+    assert all(state_of(market.database, symbol, M5)["last_ts"] is not None for symbol in STOCKS)
     assert (market.alpaca.closed, market.binance.closed) == (1, 1)
 
 
@@ -179,6 +180,6 @@ def test_a_symbol_that_moves_to_another_provider_is_asked_there(market: Market) 
         (*WATCHED.instruments[:2], Instrument("JPM", "XNYS", "binance"), WATCHED.instruments[3]), DAYS, **CORE
     )
     market.alpaca.asked, market.binance.asked = [], []
-    outcomes = refresh(market.database, moved, market, NOW + STEP, timeframes=[Timeframe.M5])  # type: ignore[arg-type]
+    outcomes = refresh(market.database, moved, market, NOW + STEP, timeframes=[M5])  # type: ignore[arg-type]
     assert market.asked() == (["AAPL", "MSFT"], ["BTC-USD", "JPM"])
-    assert len(outcomes[OHLC, Timeframe.M5].done) == len(outcomes[STRATEGY, Timeframe.M5].done) == 4
+    assert len(outcomes[OHLC, M5].done) == len(outcomes[STRATEGY, M5].done) == 4

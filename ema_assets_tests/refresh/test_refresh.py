@@ -9,7 +9,7 @@ from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC, ST
 from ema_assets.model.errors import StoreError
 from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.operations.ingest import store_file
-from ema_assets.providers.http.answers import Unreachable
+from ema_assets.providers.http.refusals import Unreachable
 from ema_assets.refresh import compute, fetch
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.store import ledger
@@ -26,6 +26,7 @@ from ema_assets_tests.refresh.exchange import (
     versions_of,
     watch,
 )
+from ema_assets_tests.timeframes import D1, H1, M5, M15
 
 SYMBOLS = ("AAPL", "BTC-USD", "MSFT")
 WATCHED = watch({"AAPL": "XNYS", "MSFT": "XNYS", "BTC-USD": "24/7"}, m5_days=10, d1_days=90)
@@ -33,14 +34,14 @@ MONDAY, WEDNESDAY = date(2026, 11, 23), date(2026, 11, 25)
 # A quarter to eleven in New York.
 NOW = utc("2026-11-25 15:45")
 # Enough where it does not matter which: a fetched and a rolled-up timeframe.
-FEW = (Timeframe.M5, Timeframe.M15)
+FEW = (M5, M15)
 
 
 def all_bars(last: date = WEDNESDAY) -> pl.DataFrame:
     return pl.concat(
         bars_on(calendar, symbol, timeframe, first, last, seed)
         for seed, (symbol, calendar) in enumerate((("AAPL", "XNYS"), ("MSFT", "XNYS"), ("BTC-USD", "24/7")))
-        for timeframe, first in ((Timeframe.M5, MONDAY), (Timeframe.D1, date(2026, 9, 1)))
+        for timeframe, first in ((M5, MONDAY), (D1, date(2026, 9, 1)))
     )
 
 
@@ -63,7 +64,7 @@ def test_a_first_refresh_fills_every_table_and_leaves_nothing_stale(
     assert stale_at(database, NOW).is_empty()
     tables = tables_of(database)
     for (asset, timeframe), outcome in outcomes.items():
-        assert outcome.rows == tables[asset].filter(timeframe=timeframe.value).height
+        assert outcome.rows == tables[asset].filter(timeframe=timeframe.key).height
     # Only closed bars: 14:30 to 15:45 in New York is 15 bars of 5m and one of 1h, and no day yet.
     today = tables[OHLC].filter(pl.col("symbol") == "AAPL", pl.col("ts") >= utc("2026-11-25 00:00"))
     assert dict(today.group_by("timeframe").agg(pl.len()).iter_rows()) == {"5m": 15, "15m": 5, "30m": 2, "1h": 1}
@@ -83,15 +84,18 @@ def test_when_nothing_is_stale_the_provider_is_not_asked_and_nothing_is_written(
 def test_a_new_bar_costs_one_row_an_asset_and_one_call(database: Database, exchange: MemoryExchange) -> None:
     refresh(database, WATCHED, exchange, NOW)
     before = versions_of(database)
+    is_open = (pl.col("status") == "open") & (pl.col("timeframe") == "5m")
+    opened = tables_of(database)[STRATEGY].filter(is_open).select("symbol", "timeframe", "entry_ts").rows()
     outcomes = refresh(database, WATCHED, exchange, NOW + timedelta(minutes=5))
     assert sum(outcome.calls for outcome in outcomes.values()) == 1
     for asset in (OHLC, EMA_SIGNALS, EMA_TREND):
-        assert outcomes[asset, Timeframe.M5].written == dict.fromkeys(SYMBOLS, 1)
-        assert outcomes[asset, Timeframe.H1].written == {}
+        assert outcomes[asset, M5].written == dict.fromkeys(SYMBOLS, 1)
+        assert outcomes[asset, H1].written == {}
         assert before[asset] - versions_of(database)[asset] == set()
     # A trade that is open is marked to the new bar; every other trade stays as it was.
     rewritten = before[STRATEGY] - versions_of(database)[STRATEGY]
-    assert len(rewritten) <= len(SYMBOLS)
+    assert opened
+    assert sorted(row[:3] for row in rewritten) == sorted(opened)
 
 
 def test_a_correction_recomputes_from_the_changed_bar_only(database: Database, exchange: MemoryExchange) -> None:
@@ -129,11 +133,11 @@ def test_a_correction_recomputes_from_the_changed_bar_only(database: Database, e
 def test_one_failing_symbol_costs_only_itself(database: Database, exchange: MemoryExchange) -> None:
     exchange.failing = {"MSFT": "the exchange is on fire"}
     outcomes = refresh(database, WATCHED, exchange, NOW)
-    for timeframe in (Timeframe.M5, Timeframe.D1):
+    for timeframe in (M5, D1):
         assert outcomes[OHLC, timeframe].errors == {"MSFT": "the exchange is on fire"}
         state = state_of(database, "MSFT", timeframe)
         assert (state["failures"], state["last_error"]) == (1, "the exchange is on fire")
-        pause = state["next_attempt_at"] - NOW  # type: ignore[operator]
+        pause = state["next_attempt_at"] - NOW
         assert timedelta(seconds=22) < pause < timedelta(seconds=38)
         assert (state["checked_through"], state["last_ts"]) == (None, None)
     for (asset, timeframe), outcome in outcomes.items():
@@ -145,13 +149,13 @@ def test_a_provider_that_cannot_be_reached_is_asked_for_one_batch_and_every_seri
     database: Database, exchange: MemoryExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each further batch would wait for its own retries, while the answer is known."""
-    monkeypatch.setattr(fetch, "BARS_A_BATCH", 1)
+    monkeypatch.setattr(fetch, "BARS_PER_BATCH", 1)
     exchange.failing = dict.fromkeys(SYMBOLS, "no route to host")
     exchange.failure = Unreachable
     outcomes = refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
     assert [request.instrument.symbol for request in exchange.asked] == ["AAPL"]
-    assert outcomes[OHLC, Timeframe.M5].errors == dict.fromkeys(SYMBOLS, "no route to host")
-    assert {state_of(database, symbol, Timeframe.M5)["failures"] for symbol in SYMBOLS} == {1}
+    assert outcomes[OHLC, M5].errors == dict.fromkeys(SYMBOLS, "no route to host")
+    assert {state_of(database, symbol, M5)["failures"] for symbol in SYMBOLS} == {1}
 
 
 def test_a_failing_symbol_is_asked_again_after_its_pause_and_then_is_well(
@@ -164,8 +168,8 @@ def test_a_failing_symbol_is_asked_again_after_its_pause_and_then_is_well(
     assert exchange.asked == []
     outcomes = refresh(database, WATCHED, exchange, NOW + timedelta(seconds=60), timeframes=FEW)
     assert {each.instrument.symbol for each in exchange.asked} == {"MSFT"}
-    assert outcomes[EMA_SIGNALS, Timeframe.M15].done == ["MSFT"]
-    state = state_of(database, "MSFT", Timeframe.M5)
+    assert outcomes[EMA_SIGNALS, M15].done == ["MSFT"]
+    state = state_of(database, "MSFT", M5)
     assert (state["failures"], state["last_error"], state["next_attempt_at"]) == (0, None, None)
 
 
@@ -175,20 +179,18 @@ def test_everything_asks_again_for_the_whole_depth_and_finds_old_corrections(
     refresh(database, WATCHED, exchange, NOW)
     exchange.bars = moved(exchange.bars, 1.5)
     exchange.asked = []
-    outcomes = refresh(
-        database, WATCHED, exchange, NOW, symbols=["AAPL"], timeframes=[Timeframe.M5, Timeframe.M15], everything=True
-    )
+    outcomes = refresh(database, WATCHED, exchange, NOW, symbols=["AAPL"], timeframes=[M5, M15], everything=True)
     assert [(each.instrument.symbol, each.start) for each in exchange.asked] == [("AAPL", utc("2026-11-15 00:00"))]
-    assert outcomes[OHLC, Timeframe.M5].corrected == outcomes[OHLC, Timeframe.M5].written["AAPL"] > 150
-    assert outcomes[OHLC, Timeframe.M15].corrected > 50
-    assert outcomes[STRATEGY, Timeframe.M5].done == ["AAPL"]
+    assert outcomes[OHLC, M5].corrected == outcomes[OHLC, M5].written["AAPL"] > 150
+    assert outcomes[OHLC, M15].corrected > 50
+    assert outcomes[STRATEGY, M5].done == ["AAPL"]
 
 
 def test_an_empty_answer_is_an_answer(database: Database, exchange: MemoryExchange) -> None:
     """A holiday of one stock, or a symbol that does not trade: asked for, so not stale, but without any bar."""
     exchange.bars = exchange.bars.filter(pl.col("symbol") != "MSFT")
     refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
-    state = state_of(database, "MSFT", Timeframe.M5)
+    state = state_of(database, "MSFT", M5)
     assert (state["checked_through"], state["last_ts"], state["revision"]) == (NOW, None, 0)
     assert "MSFT" not in stale_at(database, NOW).filter(timeframe="5m")["symbol"]
 
@@ -197,16 +199,16 @@ def test_bars_of_a_symbol_whose_last_page_has_not_come_are_not_stored(
     database: Database, exchange: MemoryExchange
 ) -> None:
     exchange.silent = {"MSFT"}
-    outcomes = refresh(database, WATCHED, exchange, NOW, timeframes=[Timeframe.M5])
-    assert sorted(outcomes[OHLC, Timeframe.M5].done) == ["AAPL", "BTC-USD"]
+    outcomes = refresh(database, WATCHED, exchange, NOW, timeframes=[M5])
+    assert sorted(outcomes[OHLC, M5].done) == ["AAPL", "BTC-USD"]
     assert set(tables_of(database)[OHLC]["symbol"]) == {"AAPL", "BTC-USD"}
-    assert state_of(database, "MSFT", Timeframe.M5)["checked_through"] is None
+    assert state_of(database, "MSFT", M5)["checked_through"] is None
 
 
 def test_whole_symbols_are_committed_while_later_pages_still_come(
     database: Database, database_url: str, exchange: MemoryExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "BARS_A_TRANSACTION", 100)
+    monkeypatch.setattr(fetch, "BARS_PER_TRANSACTION", 100)
     paged = MemoryExchange(exchange.bars, page_rows=60)
     expected = exchange.bars.filter(pl.col("timeframe") == "5m", pl.col("ts") < NOW).group_by("symbol").agg(pl.len())
     whole = dict(expected.iter_rows())
@@ -219,8 +221,8 @@ def test_whole_symbols_are_committed_while_later_pages_still_come(
                 seen.append(dict(transaction.query("SELECT symbol, count(*) FROM market.ohlc GROUP BY 1").iter_rows()))
 
         paged.between_pages = look
-        outcomes = refresh(database, WATCHED, paged, NOW, timeframes=[Timeframe.M5])
-    assert outcomes[OHLC, Timeframe.M5].metadata() == {
+        outcomes = refresh(database, WATCHED, paged, NOW, timeframes=[M5])
+    assert outcomes[OHLC, M5].metadata() == {
         "series": 3,
         "rows_written": sum(whole.values()),
         "provider_calls": 1,
@@ -235,10 +237,10 @@ def test_work_is_cut_into_batches_without_changing_the_result(
 ) -> None:
     refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
     whole = tables_of(database)
-    monkeypatch.setattr(fetch, "BARS_A_BATCH", 1)
+    monkeypatch.setattr(fetch, "BARS_PER_BATCH", 1)
     monkeypatch.setattr(compute, "ROWS_A_BATCH", 1)
     outcomes = refresh(database, WATCHED, exchange, NOW, timeframes=FEW, everything=True)
-    assert outcomes[OHLC, Timeframe.M5].calls == 3
+    assert outcomes[OHLC, M5].calls == 3
     assert all(sorted(outcome.done) == list(SYMBOLS) and outcome.rows == 0 for outcome in outcomes.values())
     assert all(whole[asset].equals(rows) for asset, rows in tables_of(database).items())
 
@@ -247,12 +249,12 @@ class Crash(StoreError):
     """Stands for a killed process."""
 
 
-@pytest.mark.parametrize(("asset", "timeframe"), [*((asset, Timeframe.M5) for asset in CHAIN), (OHLC, Timeframe.M15)])
+@pytest.mark.parametrize(("asset", "timeframe"), [*((asset, M5) for asset in CHAIN), (OHLC, M15)])
 def test_a_crash_before_the_commit_leaves_ledger_and_data_in_agreement(
     database: Database, monkeypatch: pytest.MonkeyPatch, asset: str, timeframe: Timeframe
 ) -> None:
     watched = watch({"AAPL": "XNYS"}, m5_days=3, d1_days=10)
-    exchange = MemoryExchange(bars_on("XNYS", "AAPL", Timeframe.M5, MONDAY, WEDNESDAY))
+    exchange = MemoryExchange(bars_on("XNYS", "AAPL", M5, MONDAY, WEDNESDAY))
     refresh(database, watched, exchange, NOW - timedelta(days=1), timeframes=FEW)
     states = state_of(database, "AAPL", timeframe, asset)
     before = tables_of(database)
@@ -267,7 +269,7 @@ def test_a_crash_before_the_commit_leaves_ledger_and_data_in_agreement(
     with pytest.raises(Crash):
         refresh(database, watched, exchange, NOW, timeframes=FEW)
     monkeypatch.undo()
-    mine = pl.col("timeframe") == timeframe.value
+    mine = pl.col("timeframe") == timeframe.key
     assert tables_of(database)[asset].filter(mine).equals(before[asset].filter(mine))
     kept = state_of(database, "AAPL", timeframe, asset)
     for column in ("revision", "last_ts", "checked_through", "computed_at"):
@@ -295,7 +297,7 @@ def test_a_provider_that_breaks_down_is_closed_and_nothing_is_lost(
         refresh(database, WATCHED, paged, NOW)
     assert paged.closed == 1
     assert tables_of(database)[OHLC].is_empty()
-    assert state_of(database, "AAPL", Timeframe.M5)["checked_through"] is None
+    assert state_of(database, "AAPL", M5)["checked_through"] is None
     paged.between_pages = None
     refresh(database, WATCHED, paged, NOW)
     assert stale_at(database, NOW).is_empty()
@@ -307,7 +309,7 @@ def test_bars_that_cannot_be_bars_are_kept_aside_with_their_reason_and_once(
     bad = exchange.bars.filter(pl.col("symbol") == "AAPL", pl.col("ts") == utc("2026-11-25 15:40"))
     exchange.correct(bad.with_columns(low=pl.col("high") + 1))
     outcomes = refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
-    assert outcomes[OHLC, Timeframe.M5].rejected == 1
+    assert outcomes[OHLC, M5].rejected == 1
     refresh(database, WATCHED, exchange, NOW + timedelta(minutes=5), timeframes=FEW)
     with database.transaction() as transaction:
         rejected = transaction.query("SELECT symbol, timeframe, ts, reason, source FROM market.bar_rejected")
@@ -323,12 +325,12 @@ def test_a_rolled_up_bar_waits_for_its_last_base_bar(database: Database, exchang
 
     refresh(database, WATCHED, exchange, utc("2026-11-25 15:29"), timeframes=FEW)
     assert newest("15m") == utc("2026-11-25 15:00")
-    state = state_of(database, "AAPL", Timeframe.M15)
+    state = state_of(database, "AAPL", M15)
     assert (state["dirty_from"], state["dirty_end"]) == (utc("2026-11-25 15:15"), utc("2026-11-25 15:30"))
     assert stale_at(database, utc("2026-11-25 15:29")).filter(timeframe="15m").is_empty()
     refresh(database, WATCHED, exchange, utc("2026-11-25 15:30"), timeframes=FEW)
     assert newest("15m") == utc("2026-11-25 15:15")
-    assert state_of(database, "AAPL", Timeframe.M15)["dirty_from"] is None
+    assert state_of(database, "AAPL", M15)["dirty_from"] is None
 
 
 def test_a_symbol_taken_off_and_put_back_goes_on_where_it_stopped(database: Database, exchange: MemoryExchange) -> None:
@@ -338,7 +340,7 @@ def test_a_symbol_taken_off_and_put_back_goes_on_where_it_stopped(database: Data
     exchange.asked = []
     refresh(database, WATCHED, exchange, NOW + timedelta(minutes=10), timeframes=FEW)
     starts = {each.instrument.symbol: each.start for each in exchange.asked}
-    assert starts["MSFT"] == NOW - Timeframe.M5.fetched.overlap
+    assert starts["MSFT"] == NOW - M5.fetched.overlap
     whole = tables_of(database)
     refresh(database, WATCHED, exchange, NOW + timedelta(minutes=10), timeframes=FEW, everything=True)
     assert all(whole[asset].equals(rows) for asset, rows in tables_of(database).items())
@@ -351,12 +353,12 @@ def test_a_bar_is_asked_for_once_the_provider_has_had_time_to_publish_it(
     for seconds, end in ((9, NOW - timedelta(minutes=5)), (10, NOW)):
         refresh(database, WATCHED, exchange, NOW + timedelta(seconds=seconds), timeframes=FEW, delay=delay)
         assert {each.end for each in exchange.asked} == {end}
-        assert state_of(database, "AAPL", Timeframe.M5)["checked_through"] == end
+        assert state_of(database, "AAPL", M5)["checked_through"] == end
         exchange.asked = []
 
 
 def test_only_the_symbols_and_timeframes_asked_for_are_refreshed(database: Database, exchange: MemoryExchange) -> None:
-    refresh(database, WATCHED, exchange, NOW, symbols=["MSFT"], timeframes=[Timeframe.D1])
+    refresh(database, WATCHED, exchange, NOW, symbols=["MSFT"], timeframes=[D1])
     tables = tables_of(database)
     for asset in (OHLC, EMA_SIGNALS, EMA_TREND):
         assert tables[asset].select("symbol", "timeframe").unique().rows() == [("MSFT", "1d")]
@@ -365,14 +367,14 @@ def test_only_the_symbols_and_timeframes_asked_for_are_refreshed(database: Datab
 def test_another_code_version_recomputes_that_asset_and_then_what_reads_it(
     database: Database, exchange: MemoryExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refresh(database, WATCHED, exchange, NOW, timeframes=[Timeframe.M5])
+    refresh(database, WATCHED, exchange, NOW, timeframes=[M5])
     with database.transaction() as transaction:
         transaction.execute("UPDATE market.ema_trend SET spread_pct = 7, trend = 'up' WHERE symbol = 'AAPL'")
     rewrite(monkeypatch, EMA_TREND)
-    outcomes = refresh(database, WATCHED, exchange, NOW, timeframes=[Timeframe.M5])
-    assert outcomes[OHLC, Timeframe.M5].done == outcomes[EMA_SIGNALS, Timeframe.M5].done == []
-    assert outcomes[EMA_TREND, Timeframe.M5].done == list(SYMBOLS)
-    assert list(outcomes[EMA_TREND, Timeframe.M5].written) == ["AAPL"]
-    assert outcomes[STRATEGY, Timeframe.M5].done == ["AAPL"]
-    assert state_of(database, "AAPL", Timeframe.M5, EMA_TREND)["code_version"] == "2"
+    outcomes = refresh(database, WATCHED, exchange, NOW, timeframes=[M5])
+    assert outcomes[OHLC, M5].done == outcomes[EMA_SIGNALS, M5].done == []
+    assert outcomes[EMA_TREND, M5].done == list(SYMBOLS)
+    assert list(outcomes[EMA_TREND, M5].written) == ["AAPL"]
+    assert outcomes[STRATEGY, M5].done == ["AAPL"]
+    assert state_of(database, "AAPL", M5, EMA_TREND)["code_version"] == "2"
     assert stale_at(database, NOW).filter(timeframe="5m").is_empty()

@@ -21,15 +21,16 @@ from ema_assets_tests.refresh.exchange import (
     versions_of,
     watch,
 )
+from ema_assets_tests.timeframes import D1, M5
 
 WATCHED = watch({"AAPL": "XNYS", "MSFT": "XNYS"}, m5_days=20, d1_days=60)
 BARS = pl.concat(
     bars_on("XNYS", symbol, timeframe, first, date(2026, 11, 27), seed)
     for symbol, seed in (("AAPL", 1), ("MSFT", 2))
-    for timeframe, first in ((Timeframe.M5, date(2026, 11, 9)), (Timeframe.D1, date(2026, 9, 1)))
+    for timeframe, first in ((M5, date(2026, 11, 9)), (D1, date(2026, 9, 1)))
 )
 NOW = utc("2026-11-25 15:45")
-INTRADAY = tuple(each for each in ORDER if each != Timeframe.D1)
+INTRADAY = tuple(each for each in ORDER if each != D1)
 TIME = {OHLC: "ts", EMA_SIGNALS: "ts", EMA_TREND: "ts", STRATEGY: "entry_ts"}
 COUNTS = "rows_recomputed, crossovers_flipped, trades_flipped"
 
@@ -39,8 +40,8 @@ def exchange() -> MemoryExchange:
     return MemoryExchange(BARS)
 
 
-def bar_at(moment: datetime, symbol: str = "AAPL", timeframe: Timeframe = Timeframe.M5) -> pl.DataFrame:
-    return BARS.filter(symbol=symbol, timeframe=timeframe.value, ts=moment)
+def bar_at(moment: datetime, symbol: str = "AAPL", timeframe: Timeframe = M5) -> pl.DataFrame:
+    return BARS.filter(symbol=symbol, timeframe=timeframe.key, ts=moment)
 
 
 def earliest_difference(before: pl.DataFrame, after: pl.DataFrame, time: str) -> datetime | None:
@@ -63,7 +64,7 @@ def slow_count(
     recomputed = crossovers = trades = 0
     for timeframe in INTRADAY:
         old, new = (
-            {asset: tables[asset].filter(symbol="AAPL", timeframe=timeframe.value) for asset in CHAIN}
+            {asset: tables[asset].filter(symbol="AAPL", timeframe=timeframe.key) for asset in CHAIN}
             for tables in (before, after)
         )
         last = old[OHLC]["ts"].max()
@@ -76,7 +77,7 @@ def slow_count(
         }
         turned = earliest_difference(old[EMA_TREND], known[EMA_TREND], "ts")
         starts[STRATEGY] = min((each for each in (starts[EMA_SIGNALS], turned) if each is not None), default=None)
-        if timeframe is Timeframe.M5:
+        if timeframe is M5:
             del starts[OHLC]
         for asset, start in starts.items():
             if start is not None:
@@ -84,7 +85,7 @@ def slow_count(
         was = dict(old[EMA_TREND].select("ts", "crossover").iter_rows())
         crossovers += sum(was.get(ts) != crossover for ts, crossover in known[EMA_TREND].select("ts", "crossover").iter_rows())  # fmt: skip
         exits, now = (dict(rows[STRATEGY].select("entry_ts", "exit_ts").iter_rows()) for rows in (old, known))
-        now = {entry: leaving if leaving is not None and leaving <= last else None for entry, leaving in now.items()}  # type: ignore[operator]
+        now = {entry: leaving if leaving is not None and leaving <= last else None for entry, leaving in now.items()}
         trades += len(exits.keys() ^ now.keys())
         trades += sum(exits[entry] != now[entry] for entry in exits.keys() & now.keys())
     return recomputed, crossovers, trades
@@ -124,9 +125,7 @@ def test_a_correction_says_how_far_it_reached(
     assert sum(outcome.flipped for outcome in outcomes.values()) == expected[1] + expected[2]
 
     opened = {"5m": changed_from} | {
-        frame.value: max(
-            ts for ts in before[OHLC].filter(symbol="AAPL", timeframe=frame.value)["ts"] if ts <= changed_from
-        )
+        frame.key: max(ts for ts in before[OHLC].filter(symbol="AAPL", timeframe=frame.key)["ts"] if ts <= changed_from)
         for frame in INTRADAY[1:]
     }
     now = versions_of(database)
@@ -134,7 +133,7 @@ def test_a_correction_says_how_far_it_reached(
         for symbol, frame, time, _ in versions[asset] - now[asset]:
             assert symbol == "AAPL"
             # A trade that was open is carried on and may end elsewhere.
-            assert asset == STRATEGY or time >= opened[frame]  # type: ignore[operator]
+            assert asset == STRATEGY or time >= opened[frame]
     closed = before[STRATEGY].filter(symbol="AAPL").rows(named=True)
     rewritten = {row[1:3] for row in versions[STRATEGY] - now[STRATEGY]}
     over = {
@@ -186,7 +185,7 @@ def test_a_corrected_volume_reaches_no_signal_and_flips_nothing(database: Databa
         assert after[asset].equals(before[asset])
         assert versions[asset] == versions_of(database)[asset]
     assert len(versions[OHLC] - versions_of(database)[OHLC]) == 5
-    assert outcomes[EMA_TREND, Timeframe.M5].done == []
+    assert outcomes[EMA_TREND, M5].done == []
     (counts,) = rows_of(database, f"SELECT {COUNTS} FROM market.bar_revision")
     assert counts == slow_count(before, after, moment)
     assert counts[1:] == (0, 0)
@@ -200,15 +199,15 @@ def test_the_reach_of_two_corrections_goes_to_each_of_them(database: Database, e
         refresh(database, WATCHED, exchange, NOW)
     found = rows_of(database, f"SELECT symbol, {COUNTS} FROM market.bar_revision ORDER BY id")
     assert [row[0] for row in found] == ["AAPL", "MSFT", "AAPL"]
-    assert all(row[1] > 100 for row in found)  # type: ignore[operator]
-    assert found[0][2] > 0  # type: ignore[operator]
+    assert all(row[1] > 100 for row in found)
+    assert found[0][2] > 0
     assert found[1][2:] == (0, 0)
 
 
 def test_a_corrected_day_is_a_revision_of_the_days(database: Database, exchange: MemoryExchange) -> None:
     refresh(database, WATCHED, exchange, NOW)
     moment = utc("2026-11-20 14:30")
-    exchange.correct(moved(bar_at(moment, timeframe=Timeframe.D1), 1.3))
+    exchange.correct(moved(bar_at(moment, timeframe=D1), 1.3))
     refresh(database, WATCHED, exchange, utc("2026-11-25 21:00"))
     assert rows_of(database, "SELECT symbol, timeframe, changed_from, bars_corrected, source FROM market.bar_revision") == [
         ("AAPL", "1d", moment, 1, "memory")
@@ -238,7 +237,7 @@ def test_bars_as_of_a_moment_are_those_that_were_known_then(database: Database, 
             moment,
         )
 
-    minutes = (Timeframe.M5,)
+    minutes = (M5,)
     moment = utc("2026-11-25 15:40")
     stands = []
     for minute, factor in ((0, 1.0), (5, 1.1), (10, 1.2)):

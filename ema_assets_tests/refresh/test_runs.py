@@ -4,8 +4,9 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import ORDER
 from ema_assets.refresh.runs import PlannedRun, Rectangle, plan_runs
+from ema_assets_tests.timeframes import D1, H1, M5
 
 SYMBOLS = [f"S{number:02}" for number in range(12)]
 
@@ -23,39 +24,39 @@ def test_runs_come_in_order_of_timeframe_and_history_after_everything_live() -> 
         ("S05", "1h", "input changed"),
     )
     assert plan_runs(stale, SYMBOLS, [], 100) == [
-        PlannedRun(Rectangle(Timeframe.M5, "S03", "S03"), 1, False),
-        PlannedRun(Rectangle(Timeframe.H1, "S05", "S05"), 1, False),
-        PlannedRun(Rectangle(Timeframe.D1, "S01", "S01"), 1, False),
-        PlannedRun(Rectangle(Timeframe.M5, "S02", "S02"), 1, True),
-        PlannedRun(Rectangle(Timeframe.D1, "S04", "S04"), 1, True),
+        PlannedRun(Rectangle(M5, "S03", "S03"), 1, False),
+        PlannedRun(Rectangle(H1, "S05", "S05"), 1, False),
+        PlannedRun(Rectangle(D1, "S01", "S01"), 1, False),
+        PlannedRun(Rectangle(M5, "S02", "S02"), 1, True),
+        PlannedRun(Rectangle(D1, "S04", "S04"), 1, True),
     ]
 
 
 def test_a_series_stale_in_several_assets_counts_once() -> None:
     stale = stale_of(("S01", "5m", "input changed"), ("S01", "5m", "bar closed"), ("S01", "5m", "not recorded"))
-    assert plan_runs(stale, SYMBOLS, [], 100) == [PlannedRun(Rectangle(Timeframe.M5, "S01", "S01"), 1, False)]
+    assert plan_runs(stale, SYMBOLS, [], 100) == [PlannedRun(Rectangle(M5, "S01", "S01"), 1, False)]
 
 
 def test_more_series_than_a_run_takes_are_cut_in_the_order_of_the_symbols() -> None:
     stale = stale_of(*((symbol, "5m", "bar closed") for symbol in ("S09", "S00", "S04", "S02", "S07")))
     assert plan_runs(stale, SYMBOLS, [], 2) == [
-        PlannedRun(Rectangle(Timeframe.M5, "S00", "S02"), 2, False),
-        PlannedRun(Rectangle(Timeframe.M5, "S04", "S07"), 2, False),
-        PlannedRun(Rectangle(Timeframe.M5, "S09", "S09"), 1, False),
+        PlannedRun(Rectangle(M5, "S00", "S02"), 2, False),
+        PlannedRun(Rectangle(M5, "S04", "S07"), 2, False),
+        PlannedRun(Rectangle(M5, "S09", "S09"), 1, False),
     ]
 
 
 def test_series_that_a_run_in_flight_covers_are_left_to_it_on_that_timeframe_only() -> None:
     stale = stale_of(*((symbol, frame, "bar closed") for symbol in ("S01", "S03", "S06") for frame in ("5m", "1d")))
-    in_flight = [Rectangle(Timeframe.M5, "S00", "S03")]
+    in_flight = [Rectangle(M5, "S00", "S03")]
     assert plan_runs(stale, SYMBOLS, in_flight, 100) == [
-        PlannedRun(Rectangle(Timeframe.M5, "S06", "S06"), 1, False),
-        PlannedRun(Rectangle(Timeframe.D1, "S01", "S06"), 3, False),
+        PlannedRun(Rectangle(M5, "S06", "S06"), 1, False),
+        PlannedRun(Rectangle(D1, "S01", "S06"), 3, False),
     ]
 
 
 def test_a_run_in_flight_for_symbols_no_longer_watched_covers_nothing() -> None:
-    planned = plan_runs(stale_of(("S01", "5m", "bar closed")), SYMBOLS, [Rectangle(Timeframe.M5, "GONE", "S05")], 9)
+    planned = plan_runs(stale_of(("S01", "5m", "bar closed")), SYMBOLS, [Rectangle(M5, "GONE", "S05")], 9)
     assert [run.rectangle.first for run in planned] == ["S01"]
 
 
@@ -71,7 +72,7 @@ def test_nothing_stale_plans_nothing() -> None:
     st.lists(
         st.tuples(
             st.sampled_from([*SYMBOLS, "NEW"]),
-            st.sampled_from([frame.value for frame in ORDER]),
+            st.sampled_from([frame.key for frame in ORDER]),
             st.sampled_from(["never asked", "bar closed", "input changed"]),
         )
     ),
@@ -109,9 +110,9 @@ def test_missing_bars_have_runs_of_their_own_between_what_is_live_and_history() 
     )
     runs = plan_runs(stale, ["AAPL", "JPM", "MSFT", "XOM"], [], 10)
     assert [(run.rectangle.first, run.rectangle.timeframe, run.is_repair, run.is_history) for run in runs] == [
-        ("AAPL", Timeframe.M5, False, False),
-        ("MSFT", Timeframe.M5, True, False),
-        ("JPM", Timeframe.D1, True, False),
-        ("XOM", Timeframe.M5, False, True),
+        ("AAPL", M5, False, False),
+        ("MSFT", M5, True, False),
+        ("JPM", D1, True, False),
+        ("XOM", M5, False, True),
     ]
     assert [run.series for run in runs] == [1, 1, 1, 1]

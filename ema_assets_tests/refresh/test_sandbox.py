@@ -20,6 +20,7 @@ from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import empty
 from ema_assets_tests.refresh.exchange import rows_of, tables_of, watch
+from ema_assets_tests.timeframes import M5
 
 # A Wednesday: the close of the session before, and half an hour into this one.
 EVENING = datetime(2026, 7, 14, 20, 0, tzinfo=UTC)
@@ -125,6 +126,6 @@ def test_a_bar_and_a_day_that_are_late_are_found_by_the_requests_for_their_gaps(
     exchange.refresh(EVENING + timedelta(minutes=13))
     assert sorted(str(each.series) for each in exchange.asked) == ["AAPL|1d", "AAPL|5m"]
     margin = timedelta(minutes=15)
-    assert [each.start for each in exchange.asked if each.timeframe is Timeframe.M5] == [late - margin]
+    assert [each.start for each in exchange.asked if each.timeframe is M5] == [late - margin]
     assert rows_of(database, "SELECT * FROM market.bar_gap") == []
     assert {late, day} <= set(tables_of(database)[OHLC].filter(symbol="AAPL")["ts"])

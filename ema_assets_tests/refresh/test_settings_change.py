@@ -8,19 +8,17 @@ import pandas as pd
 import polars as pl
 
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
-from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import empty
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, state_of, tables_of, utc, watch
+from ema_assets_tests.timeframes import D1, M5
 
 
 def test_extended_hours_switched_on_and_off_again_end_as_if_they_had_always_been_so(database: Database) -> None:
     """Early and late bars come when they are wanted and go when they are not; rolled-up bars move with the session."""
     week = (date(2026, 11, 23), date(2026, 11, 27))
     now = utc("2026-11-28 12:00")
-    exchange = MemoryExchange(
-        bars_on("XNYS extended", "AAPL", Timeframe.M5, *week), bars_on("XNYS", "AAPL", Timeframe.D1, *week)
-    )
+    exchange = MemoryExchange(bars_on("XNYS extended", "AAPL", M5, *week), bars_on("XNYS", "AAPL", D1, *week))
     regular, extended = watch({"AAPL": "XNYS"}), watch({"AAPL": "XNYS extended"})
     tables = {}
     for name, steps in (("regular", [regular]), ("extended", [regular, extended]), ("back", [extended, regular])):
@@ -45,15 +43,13 @@ def test_extended_hours_switched_on_and_off_again_end_as_if_they_had_always_been
 def test_an_ema_that_starts_otherwise_is_computed_again_with_all_that_reads_it(database: Database) -> None:
     week = (date(2026, 11, 23), date(2026, 11, 27))
     now = utc("2026-11-28 12:00")
-    exchange = MemoryExchange(
-        bars_on("XNYS", "AAPL", Timeframe.M5, *week), bars_on("XNYS", "AAPL", Timeframe.D1, *week)
-    )
+    exchange = MemoryExchange(bars_on("XNYS", "AAPL", M5, *week), bars_on("XNYS", "AAPL", D1, *week))
     watched = watch({"AAPL": "XNYS"})
     refresh(database, watched, exchange, now)
     seeded_by_mean = tables_of(database)
     outcomes = refresh(database, replace(watched, ema_seed="first"), exchange, now)
-    assert outcomes[OHLC, Timeframe.M5].done == []
-    assert outcomes[EMA_SIGNALS, Timeframe.M5].done == outcomes[EMA_TREND, Timeframe.M5].done == ["AAPL"]
+    assert outcomes[OHLC, M5].done == []
+    assert outcomes[EMA_SIGNALS, M5].done == outcomes[EMA_TREND, M5].done == ["AAPL"]
     signals = (
         tables_of(database)["ema_signals"]
         .filter(timeframe="5m")
@@ -62,6 +58,6 @@ def test_an_ema_that_starts_otherwise_is_computed_again_with_all_that_reads_it(d
     for span in (9, 30):
         theirs = pd.Series(signals["close"].to_list()).ewm(span=span, adjust=False).mean()
         assert np.allclose(signals[f"ema_{span}"].to_numpy(), theirs.to_numpy(), rtol=1e-12, atol=0)
-    assert state_of(database, "AAPL", Timeframe.M5, EMA_SIGNALS)["code_version"] == "1 seed=first"
+    assert state_of(database, "AAPL", M5, EMA_SIGNALS)["code_version"] == "1 seed=first"
     refresh(database, watched, exchange, now)
     assert all(rows.equals(tables_of(database)[asset]) for asset, rows in seeded_by_mean.items())

@@ -7,10 +7,11 @@ import pytest
 
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import FETCHED, Timeframe
+from ema_assets.model.timeframes import FETCHED
 from ema_assets.refresh.graph import Graph, build
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, moved, refresh, rows_of, utc
+from ema_assets_tests.timeframes import M5
 
 STEP = timedelta(minutes=5)
 CALENDARS = {"AAPL": "XNYS", "0700.HK": "XHKG", "BTC-USD": "24/7"}
@@ -31,7 +32,7 @@ GRAPH = build(WATCHED)
 def exchange(first: date = date(2026, 11, 16), last: date = date(2026, 11, 20)) -> MemoryExchange:
     return MemoryExchange(
         *(
-            bars_on(calendar, symbol, timeframe, first if timeframe is Timeframe.M5 else date(2026, 9, 25), last, seed)
+            bars_on(calendar, symbol, timeframe, first if timeframe is M5 else date(2026, 9, 25), last, seed)
             for seed, (symbol, calendar) in enumerate(CALENDARS.items())
             for timeframe in FETCHED
         )
@@ -61,7 +62,7 @@ def test_increments_and_corrections_end_as_one_computation_of_everything(databas
         refresh(database, WATCHED, market, now)
     early = market.bars.filter(symbol="AAPL", timeframe="5m").filter(pl.col("ts") < moments[1])
     market.correct(moved(early.sample(3, seed=1), 1.07))
-    refresh(database, WATCHED, market, utc("2026-11-20 15:00"), everything=True, timeframes=[Timeframe.M5])
+    refresh(database, WATCHED, market, utc("2026-11-20 15:00"), everything=True, timeframes=[M5])
     end = utc("2026-11-20 22:00")
     refresh(database, WATCHED, market, end)
     found = contents(database)
@@ -121,21 +122,21 @@ def test_a_signal_is_added_by_one_file_and_computes_the_past_and_then_only_what_
 ) -> None:
     market, now = exchange(), utc("2026-11-18 15:00")
     few = Watchlist(WATCHED.instruments, WATCHED.history_days)
-    refresh(database, few, market, now, timeframes=[Timeframe.M5])
+    refresh(database, few, market, now, timeframes=[M5])
     (folder / "below_high.py").write_text(TOY)
     graph = build(few, folder)
     node = graph.nodes["below_high"]
     assert [column.name for column in node.columns] == ["ts", "below_high_pct"]
-    first = refresh(database, few, market, now, timeframes=[Timeframe.M5], graph=graph)
+    first = refresh(database, few, market, now, timeframes=[M5], graph=graph)
     assert {name for (name, _), outcome in first.items() if outcome.done} == {"below_high"}
     assert (
-        first["below_high", Timeframe.M5].rows
+        first["below_high", M5].rows
         == rows_of(database, "SELECT count(*) FROM market.ohlc WHERE timeframe = '5m'")[0][0]
     )
-    later = refresh(database, few, market, now + STEP, timeframes=[Timeframe.M5], graph=graph)
-    moved_on = later["ohlc", Timeframe.M5].written
+    later = refresh(database, few, market, now + STEP, timeframes=[M5], graph=graph)
+    moved_on = later["ohlc", M5].written
     assert moved_on
-    assert later["below_high", Timeframe.M5].written == moved_on
+    assert later["below_high", M5].written == moved_on
     found = contents(database, graph)["below_high"].filter(timeframe="5m")
     closes = pl.col("close")
     expected = (
@@ -156,14 +157,14 @@ def test_a_signal_that_is_switched_off_is_left_alone_and_catches_up_when_it_is_o
     market, now = exchange(), utc("2026-11-18 15:00")
     on = Watchlist(WATCHED.instruments, WATCHED.history_days)
     off = Watchlist(WATCHED.instruments, WATCHED.history_days, signals_off=("macd",))
-    refresh(database, on, market, now, timeframes=[Timeframe.M5])
+    refresh(database, on, market, now, timeframes=[M5])
     before = rows_of(database, "SELECT count(*) FROM market.macd")
-    without = refresh(database, off, market, now + STEP, timeframes=[Timeframe.M5])
+    without = refresh(database, off, market, now + STEP, timeframes=[M5])
     assert "macd" not in {name for name, _ in without}
     assert rows_of(database, "SELECT count(*) FROM market.macd") == before
-    back = refresh(database, on, market, now + STEP, timeframes=[Timeframe.M5])
+    back = refresh(database, on, market, now + STEP, timeframes=[M5])
     assert {name for (name, _), outcome in back.items() if outcome.done} == {"macd"}
-    assert back["macd", Timeframe.M5].written == without["ohlc", Timeframe.M5].written
+    assert back["macd", M5].written == without["ohlc", M5].written
 
 
 def test_a_changed_parameter_recomputes_that_signal_and_what_reads_it_only(database: Database) -> None:
@@ -171,7 +172,7 @@ def test_a_changed_parameter_recomputes_that_signal_and_what_reads_it_only(datab
     stops = ({"name": "crossover", "atr_stop": 2.0},)
     plain = Watchlist(WATCHED.instruments, WATCHED.history_days, strategies=stops)
     other = Watchlist(WATCHED.instruments, WATCHED.history_days, strategies=stops, signal_params={"atr": {"span": 10}})
-    refresh(database, plain, market, now, timeframes=[Timeframe.M5])
-    outcomes = refresh(database, other, market, now, timeframes=[Timeframe.M5])
+    refresh(database, plain, market, now, timeframes=[M5])
+    outcomes = refresh(database, other, market, now, timeframes=[M5])
     assert {name for (name, _), outcome in outcomes.items() if outcome.done} == {"atr", "strategy_9_30_ema"}
     assert build(other).nodes["atr"].code_version == "1 span=10"

@@ -1,14 +1,14 @@
 """A vendor that re-adjusts history for a split: fetched again once, and no trade that was not made."""
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from ema_assets.model.asset_names import OHLC, STRATEGY
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import ORDER
 from ema_assets.operations.ingest import store_file
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.fetching.base import BarRequest, FetchBatch
@@ -26,6 +26,7 @@ from ema_assets_tests.refresh.exchange import (
     versions_of,
     watch,
 )
+from ema_assets_tests.timeframes import D1, M5
 
 WATCHED = watch({"AAPL": "XNYS", "MSFT": "XNYS"}, m5_days=12, d1_days=130)
 MONDAY, FRIDAY = date(2026, 11, 16), date(2026, 11, 27)
@@ -33,14 +34,14 @@ FIRST_DAILY = date(2026, 8, 3)
 # The evening before, and the first bars of the day on which it trades at the new price.
 BEFORE, AFTER = utc("2026-11-24 21:00"), utc("2026-11-25 14:45")
 EX_DATE = utc("2026-11-25 14:30")
-MINUTES = (Timeframe.M5,)
+MINUTES = (M5,)
 
 
 def history(symbol: str, seed: int) -> pl.DataFrame:
     return pl.concat(
         [
-            bars_on("XNYS", symbol, Timeframe.M5, MONDAY, FRIDAY, seed),
-            bars_on("XNYS", symbol, Timeframe.D1, FIRST_DAILY, FRIDAY, seed + 10),
+            bars_on("XNYS", symbol, M5, MONDAY, FRIDAY, seed),
+            bars_on("XNYS", symbol, D1, FIRST_DAILY, FRIDAY, seed + 10),
         ]
     )
 
@@ -48,7 +49,7 @@ def history(symbol: str, seed: int) -> pl.DataFrame:
 ALL = pl.concat([history("AAPL", 1), history("MSFT", 2)])
 
 
-def adjusted(bars: pl.DataFrame, ratio: float, symbol: str = "AAPL", until: object = EX_DATE) -> pl.DataFrame:
+def adjusted(bars: pl.DataFrame, ratio: float, symbol: str = "AAPL", until: datetime = EX_DATE) -> pl.DataFrame:
     """`bars` as a vendor serves them once it has re-adjusted those of `symbol` that opened before `until`."""
     old = (pl.col("symbol") == symbol) & (pl.col("ts") < until)
     prices = [
@@ -79,19 +80,19 @@ def test_a_split_is_one_event_one_fetch_of_the_whole_and_no_trade(database: Data
     refresh(database, WATCHED, exchange, BEFORE)
     trades = tables_of(database)[STRATEGY]
     exchange.bars, exchange.asked = adjusted(before, ratio), []
-    outcomes = refresh(database, WATCHED, exchange, AFTER, timeframes=[each for each in ORDER if each != Timeframe.D1])
+    outcomes = refresh(database, WATCHED, exchange, AFTER, timeframes=[each for each in ORDER if each != D1])
     whole = [each for each in exchange.asked if each.start < utc("2026-11-24 00:00")]
     assert [each.instrument.symbol for each in exchange.asked] == ["AAPL", "MSFT", "AAPL"]
     assert [(each.instrument.symbol, each.start) for each in whole] == [("AAPL", utc("2026-11-13 00:00"))]
-    assert outcomes[OHLC, Timeframe.M5].refetched == 1
+    assert outcomes[OHLC, M5].refetched == 1
     assert revisions(database) == [("AAPL", "5m", "split", 0, 0)]
     assert rows_of(database, "SELECT detail FROM market.bar_revision") == [
         (f"the vendor re-adjusted history for a {name} split",)
     ]
 
     outcomes = refresh(database, WATCHED, exchange, utc("2026-11-25 21:00"))
-    assert outcomes[OHLC, Timeframe.D1].refetched == 1
-    assert outcomes[OHLC, Timeframe.M5].refetched == 0
+    assert outcomes[OHLC, D1].refetched == 1
+    assert outcomes[OHLC, M5].refetched == 0
     assert revisions(database) == [("AAPL", "5m", "split", 0, 0), ("AAPL", "1d", "split", 0, 0)]
     assert rows_of(database, "SELECT * FROM market.bar_flag") == []
     assert rows_of(database, "SELECT * FROM market.bar_rejected") == []
@@ -139,7 +140,7 @@ def test_bars_that_the_vendor_does_not_serve_any_more_are_brought_to_the_new_sca
     refresh(database, WATCHED, exchange, BEFORE)
     after = adjusted(before, 4.0)
     exchange.bars = after.filter((pl.col("ts") >= utc("2026-11-20 00:00")) | (pl.col("symbol") == "MSFT"))
-    timeframes = [each for each in ORDER if each != Timeframe.D1]
+    timeframes = [each for each in ORDER if each != D1]
     refresh(database, WATCHED, exchange, AFTER, timeframes=timeframes)
     found = tables_of(database)
     assert found[OHLC].filter(symbol="AAPL", timeframe="5m")["ts"].min() == utc("2026-11-16 14:30")
@@ -166,10 +167,10 @@ def test_a_history_that_is_re_adjusted_in_part_fails_and_heals_when_the_vendor_h
     early = pl.col("ts") < utc("2026-11-23 00:00")
     exchange.bars = pl.concat([before.filter(early), half.filter(~early)])
     outcomes = refresh(database, WATCHED, exchange, AFTER, timeframes=MINUTES)
-    (sentence,) = outcomes[OHLC, Timeframe.M5].errors.values()
+    (sentence,) = outcomes[OHLC, M5].errors.values()
     assert sentence.startswith("the newest bars are re-adjusted for a 2:1 split, but of 546 stored bars only 156")
-    assert outcomes[OHLC, Timeframe.M5].done == ["MSFT"]
-    state = state_of(database, "AAPL", Timeframe.M5)
+    assert outcomes[OHLC, M5].done == ["MSFT"]
+    state = state_of(database, "AAPL", M5)
     assert (state["failures"], state["last_error"], state["checked_through"]) == (1, sentence, BEFORE)
     found = tables_of(database)
     for asset, rows in found.items():
@@ -180,9 +181,9 @@ def test_a_history_that_is_re_adjusted_in_part_fails_and_heals_when_the_vendor_h
 
     exchange.bars = half
     outcomes = refresh(database, WATCHED, exchange, AFTER + timedelta(minutes=5), timeframes=MINUTES)
-    assert outcomes[OHLC, Timeframe.M5].errors == {}
+    assert outcomes[OHLC, M5].errors == {}
     assert revisions(database) == [("AAPL", "5m", "split", 0, 0)]
-    assert state_of(database, "AAPL", Timeframe.M5)["failures"] == 0
+    assert state_of(database, "AAPL", M5)["failures"] == 0
 
 
 def test_a_gap_of_a_series_that_waits_for_its_vendor_waits_too(database: Database) -> None:
@@ -197,7 +198,7 @@ def test_a_gap_of_a_series_that_waits_for_its_vendor_waits_too(database: Databas
         refresh(database, WATCHED, exchange, AFTER + timedelta(minutes=minutes), timeframes=MINUTES)
         stored = tables_of(database)[OHLC].filter(symbol="AAPL")
         assert not set(lost) & set(stored["ts"])
-        assert state_of(database, "AAPL", Timeframe.M5)["failures"] > 0
+        assert state_of(database, "AAPL", M5)["failures"] > 0
     assert rows_of(database, "SELECT * FROM market.bar_rejected") == []
 
 
@@ -217,7 +218,7 @@ def test_a_split_that_shows_first_in_the_answer_about_a_gap_is_a_split_as_well(d
         )
     exchange.bars, exchange.asked = adjusted(before, 2.0), []
     outcomes = refresh(database, WATCHED, exchange, BEFORE + timedelta(minutes=1), timeframes=MINUTES)
-    assert outcomes[OHLC, Timeframe.M5].refetched == 1
+    assert outcomes[OHLC, M5].refetched == 1
     assert len([each for each in exchange.asked if each.instrument.symbol == "AAPL"]) == 2
     assert [row[:3] for row in revisions(database)] == [("AAPL", "5m", "split")]
     assert rows_of(database, "SELECT count(*) FROM market.bar_gap WHERE symbol = 'AAPL'") == [(0,)]
@@ -232,7 +233,7 @@ def test_an_overlap_in_another_unit_is_rejected_and_the_stored_bars_stay(databas
     exchange.correct(moved(ALL.filter(off), factor))
     exchange.asked = []
     outcomes = refresh(database, WATCHED, exchange, AFTER, timeframes=MINUTES)
-    assert (outcomes[OHLC, Timeframe.M5].rejected, outcomes[OHLC, Timeframe.M5].corrected) == (4, 0)
+    assert (outcomes[OHLC, M5].rejected, outcomes[OHLC, M5].corrected) == (4, 0)
     assert len(exchange.asked) == 2
     assert before[OHLC] <= versions_of(database)[OHLC]
     assert rows_of(database, "SELECT DISTINCT symbol, reason FROM market.bar_rejected") == [
@@ -261,8 +262,8 @@ def test_one_stored_bar_that_was_halved_is_looked_into_and_is_a_correction(datab
     refresh(database, WATCHED, exchange, BEFORE, timeframes=MINUTES)
     exchange.correct(moved(exchange.bars.filter(pl.col("symbol") == "AAPL", pl.col("ts") == times[1]), 0.5))
     outcomes = refresh(database, WATCHED, exchange, AFTER, timeframes=MINUTES, symbols=["AAPL"])
-    assert outcomes[OHLC, Timeframe.M5].refetched == 1
-    assert outcomes[OHLC, Timeframe.M5].errors == {}
+    assert outcomes[OHLC, M5].refetched == 1
+    assert outcomes[OHLC, M5].errors == {}
     assert [row[:3] for row in revisions(database) if row[2] != "late bars"] == [("AAPL", "5m", "correction")]
 
 
@@ -284,7 +285,7 @@ def test_a_provider_that_fails_during_the_whole_fetch_leaves_all_as_it_was_and_i
 
     breaking = _FailsTheSecondTime(exchange.bars)
     outcomes = refresh(database, WATCHED, breaking, AFTER, timeframes=MINUTES)
-    assert outcomes[OHLC, Timeframe.M5].errors == {"AAPL": "out of order"}
+    assert outcomes[OHLC, M5].errors == {"AAPL": "out of order"}
     assert tables_of(database)[OHLC].filter(symbol="AAPL").equals(stored)
     refresh(database, WATCHED, exchange, AFTER + timedelta(minutes=5), timeframes=MINUTES)
     assert revisions(database) == [("AAPL", "5m", "split", 0, 0)]
@@ -309,7 +310,7 @@ def test_a_file_on_another_scale_brings_what_is_stored_to_its_scale(database: Da
     ("factor", "outcome"),
     [
         (100.0, {"rejected": {"100 times off the bars around it": 1}}),
-        (4.0, {"put_aside": {"jump not confirmed by a next bar yet": 1}}),
+        (4.0, {"skipped": {"jump not confirmed by a next bar yet": 1}}),
         (1.6, {"flagged": 1}),
     ],
 )
@@ -317,7 +318,7 @@ def test_a_file_that_goes_on_where_another_ended_is_judged_by_what_is_stored(
     database: Database, factor: float, outcome: dict[str, object]
 ) -> None:
     sync(database, watch({"AAPL": "XNYS"}, provider="file"), AFTER)
-    bars = bars_on("XNYS", "AAPL", Timeframe.M5, MONDAY, FRIDAY, 1).filter(pl.col("ts") < AFTER)
+    bars = bars_on("XNYS", "AAPL", M5, MONDAY, FRIDAY, 1).filter(pl.col("ts") < AFTER)
     store_file(database, bars.head(60), "old.csv", AFTER)
     (summary,) = store_file(database, moved(bars[60:61], factor), "new.csv", AFTER)
     assert {name: getattr(summary, name) for name in outcome} == outcome

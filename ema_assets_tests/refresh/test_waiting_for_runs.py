@@ -1,9 +1,11 @@
 """Two runs at work on one series: a scheduled one leaves it, a person's waits and never claims what it did not do."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +17,7 @@ from ema_assets.refresh.graph import build
 from ema_assets.store import ledger
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, state_of, utc, watch
+from ema_assets_tests.timeframes import M5, M15
 
 NOW = utc("2026-11-25 16:00")
 WATCHED = watch({"AAPL": "XNYS", "MSFT": "XNYS", "XOM": "XNYS"}, m5_days=3)
@@ -26,10 +29,10 @@ SPOILED = "SELECT count(*) FROM market.ema_signals WHERE timeframe = '5m' AND sy
 def loaded(database: Database) -> Database:
     """Three fresh series on 5m and 15m."""
     bars = [
-        bars_on("XNYS", symbol, Timeframe.M5, date(2026, 11, 23), date(2026, 11, 25), seed)
+        bars_on("XNYS", symbol, M5, date(2026, 11, 23), date(2026, 11, 25), seed)
         for seed, symbol in enumerate(WATCHED.symbols)
     ]
-    refresh(database, WATCHED, MemoryExchange(*bars), NOW, timeframes=[Timeframe.M5, Timeframe.M15])
+    refresh(database, WATCHED, MemoryExchange(*bars), NOW, timeframes=[M5, M15])
     return database
 
 
@@ -43,11 +46,11 @@ def held(database: Database, asset: str, symbol: str, timeframe: Timeframe) -> I
         with Database(database.url) as other, other.transaction() as transaction:
             assert ledger.lock(transaction, asset, timeframe, [symbol]).height == 1
             has_it.set()
-            let_go.wait(60)
+            let_go.wait(180)
 
     run = threading.Thread(target=hold)
     run.start()
-    has_it.wait(30)
+    assert has_it.wait(180)
     try:
         yield let_go
     finally:
@@ -58,29 +61,40 @@ def held(database: Database, asset: str, symbol: str, timeframe: Timeframe) -> I
 def test_a_scheduled_run_leaves_a_held_series_to_whoever_holds_it(loaded: Database) -> None:
     with loaded.transaction() as transaction:
         transaction.execute("UPDATE market.series_state SET dirty_from = first_ts WHERE asset = 'ema_signals'")
-    with held(loaded, EMA_SIGNALS, "MSFT", Timeframe.M5):
-        outcome = refresh_computed(loaded, GRAPH.nodes[EMA_SIGNALS], Timeframe.M5, WATCHED.symbols, NOW)
+    with held(loaded, EMA_SIGNALS, "MSFT", M5):
+        outcome = refresh_computed(loaded, GRAPH.nodes[EMA_SIGNALS], M5, WATCHED.symbols, NOW)
     assert (sorted(outcome.done), outcome.errors) == (["AAPL", "XOM"], {})
-    assert state_of(loaded, "MSFT", Timeframe.M5, EMA_SIGNALS)["dirty_from"] is not None
+    assert state_of(loaded, "MSFT", M5, EMA_SIGNALS)["dirty_from"] is not None
 
 
-def test_a_persons_run_computes_a_held_series_as_soon_as_it_is_free(loaded: Database) -> None:
+def test_a_persons_run_computes_a_held_series_as_soon_as_it_is_free(
+    loaded: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with loaded.transaction() as transaction:
         transaction.execute("UPDATE market.ema_signals SET ema_9 = 1 WHERE timeframe = '5m'")
-    with held(loaded, EMA_SIGNALS, "MSFT", Timeframe.M5) as let_go:
-        threading.Timer(1.0, let_go.set).start()
-        outcome = refresh_computed(
-            loaded, GRAPH.nodes[EMA_SIGNALS], Timeframe.M5, WATCHED.symbols, NOW, everything=True
-        )
+    with held(loaded, EMA_SIGNALS, "MSFT", M5) as let_go:
+        pauses: list[float] = []
+        pause = time.sleep
+
+        def sleep(seconds: float) -> None:
+            """The other run ends while this one waits for it."""
+            pauses.append(seconds)
+            let_go.set()
+            pause(0.02)
+
+        monkeypatch.setattr(waiting, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+        outcome = refresh_computed(loaded, GRAPH.nodes[EMA_SIGNALS], M5, WATCHED.symbols, NOW, everything=True)
     assert (sorted(outcome.done), outcome.errors) == (["AAPL", "MSFT", "XOM"], {})
+    assert pauses
     assert rows_of(loaded, SPOILED) == [(0,)]
 
 
-@pytest.mark.parametrize(("asset", "timeframe"), [(EMA_SIGNALS, Timeframe.M5), (OHLC, Timeframe.M15)])
+@pytest.mark.parametrize(("asset", "timeframe"), [(EMA_SIGNALS, M5), (OHLC, M15)])
 def test_a_persons_run_names_what_it_could_not_compute_and_holds_it_against_nobody(
     loaded: Database, monkeypatch: pytest.MonkeyPatch, asset: str, timeframe: Timeframe
 ) -> None:
     monkeypatch.setattr(waiting, "LONGEST_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(waiting, "_POLL_SECONDS", 0.02)
     with held(loaded, asset, "MSFT", timeframe):
         if asset == OHLC:
             outcome = refresh_rolled_up(loaded, timeframe, WATCHED.symbols, NOW, everything=True)

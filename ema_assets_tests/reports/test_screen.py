@@ -4,7 +4,9 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 
+import click
 import polars as pl
 import pytest
 from click.testing import CliRunner, Result
@@ -13,16 +15,16 @@ from ema_assets import read
 from ema_assets.cli import main
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist, parse
-from ema_assets.model.errors import ConfigurationError, WatchlistError
+from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe
+from ema_assets.model.timeframes import FETCHED, ORDER
 from ema_assets.refresh.graph import build
 from ema_assets.reports.screen import SORTS
-from ema_assets.runtime import stack
 from ema_assets.store.database import Database
 from ema_assets.store.results import refresh_performance
 from ema_assets_tests.conftest import Databases
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc
+from ema_assets_tests.timeframes import M5
 
 SYMBOLS = ("AAPL", "MSFT", "JPM", "XOM")
 WATCHED = Watchlist(tuple(Instrument(symbol) for symbol in SYMBOLS), dict(zip(FETCHED, (12, 60), strict=True)))
@@ -36,7 +38,7 @@ def stored(databases: Databases) -> Iterator[str]:
     url = databases.make()
     market = MemoryExchange(
         *(
-            bars_on("XNYS", symbol, frame, date(2026, 11, 10) if frame is Timeframe.M5 else date(2026, 10, 1),
+            bars_on("XNYS", symbol, frame, date(2026, 11, 10) if frame is M5 else date(2026, 10, 1),
                     date(2026, 11, 20), seed)
             for seed, symbol in enumerate(SYMBOLS)
             for frame in FETCHED
@@ -64,7 +66,7 @@ def run(home: Path) -> Run:
     return lambda *arguments: CliRunner().invoke(main, ["screen", *arguments], prog_name="ema-assets")
 
 
-def rows(result: Result) -> list[dict[str, object]]:
+def rows(result: Result) -> list[dict[str, Any]]:
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert isinstance(found, list)
@@ -96,19 +98,19 @@ def test_the_trades_are_those_of_the_strategy_that_was_asked_for_and_the_stop_is
     opened = {(trade["symbol"], trade["timeframe"]): trade for trade in trades}
     shown = 0
     for timeframe in ORDER:
-        default = rows(run("--timeframe", timeframe.value, "--sort", "symbol", "--json"))
-        found = rows(run("--timeframe", timeframe.value, "--sort", "symbol", "--strategy", name, "--json"))
+        default = rows(run("--timeframe", timeframe.key, "--sort", "symbol", "--json"))
+        found = rows(run("--timeframe", timeframe.key, "--sort", "symbol", "--strategy", name, "--json"))
         assert [row.keys() for row in found] == [row.keys() for row in default]
         for row in found:
-            trade = opened.get((row["symbol"], timeframe.value), {})
+            trade = opened.get((row["symbol"], timeframe.key), {})
             assert (row["trade_side"], row["trade_price"]) == (trade.get("side"), trade.get("entry_price"))
             assert row["stop_price"] == trade.get("stop_now")
             if trade:
                 shown += 1
                 assert row["stop_distance_pct"] == pytest.approx((row["close"] / trade["stop_now"] - 1) * 100)
-                line = run("--timeframe", timeframe.value, "--strategy", name, "--symbol", str(row["symbol"])).stdout
+                line = run("--timeframe", timeframe.key, "--strategy", name, "--symbol", str(row["symbol"])).stdout
                 assert f"{trade['stop_now']:.6g} ({row['stop_distance_pct']:+.2f} %)" in line
-        same = run("--timeframe", timeframe.value, "--sort", "symbol", "--strategy", "strategy_9_30_ema", "--json")
+        same = run("--timeframe", timeframe.key, "--sort", "symbol", "--strategy", "strategy_9_30_ema", "--json")
         assert rows(same) == default
     assert shown == len(opened)
 
@@ -128,7 +130,7 @@ def test_a_person_sees_a_table_with_the_trend_on_every_timeframe(run: Run) -> No
     assert result.exit_code == 0, result.output
     head, line = result.stdout.splitlines()
     assert head.split()[:2] == ["symbol", "bar"]
-    assert f"{ORDER[0].value}…{ORDER[-1].value}" in head.split()
+    assert f"{ORDER[0].key}…{ORDER[-1].key}" in head.split()
     assert line.split()[0] == "AAPL"
     assert set(line) & {"↑", "↓"}
 
@@ -174,6 +176,7 @@ def test_before_anything_was_set_up_it_says_so(run: Run, databases: Databases, m
 
 def test_the_help_offers_every_way_to_sort() -> None:
     (option,) = [each for each in main.commands["screen"].params if each.name == "sort"]
+    assert isinstance(option.type, click.Choice)
     assert tuple(option.type.choices) == tuple(SORTS)
 
 
@@ -251,44 +254,6 @@ def test_pages_of_nothing_are_refused(home: Path) -> None:
 def test_a_wrong_configuration_is_named_with_what_is_allowed(text: str, sentence: str) -> None:
     with pytest.raises(ConfigurationError, match=f"mine: .*{sentence}" if "mine" not in sentence else sentence):
         build(parse(f"{text}\n{FILE}", "mine"))
-
-
-def test_up_has_dagster_load_its_assets_again_when_the_configuration_makes_others(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from http.server import BaseHTTPRequestHandler, HTTPServer
-    from threading import Thread
-
-    bodies: list[bytes] = []
-
-    class Ui(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Silence."""
-
-    with HTTPServer(("127.0.0.1", 0), Ui) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        ui = f"http://127.0.0.1:{server.server_port}"
-        known = build(WATCHED).fingerprint
-        said: list[str] = []
-        assert stack._reloaded(ui, known, said.append) == known
-        assert not bodies
-        (home / "watchlist.toml").write_text(f'[signals]\noff = ["macd"]\n{FILE}')
-        other = stack._reloaded(ui, known, said.append)
-        assert other != known
-        assert b"reloadWorkspace" in bodies[0]
-        assert said == ["  signals or strategies have changed: Dagster has loaded its assets again"]
-        (home / "watchlist.toml").write_text(f'[signals]\noff = ["mcd"]\n{FILE}')
-        with pytest.raises(WatchlistError, match="mcd"):
-            stack._reloaded(ui, other, said.append)
-        server.shutdown()
-    (home / "watchlist.toml").write_text(FILE)
-    # Dagster does not answer: it is asked again later.
-    assert stack._reloaded(ui, other, said.append) == other
 
 
 def test_a_folder_of_signals_that_is_named_must_exist(tmp_path: Path) -> None:

@@ -58,5 +58,5 @@ def sandbox(_served: tuple[RunningSandbox, VirtualClock], clock: VirtualClock) -
 
 @pytest.fixture
 def client(sandbox: RunningSandbox) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=sandbox.base_url, trust_env=False, timeout=10) as client:
+    with httpx.Client(base_url=sandbox.base_url, trust_env=False, timeout=60) as client:
         yield client

@@ -178,7 +178,7 @@ def test_the_info_page_says_that_all_is_synthetic(client: httpx.Client) -> None:
 def test_answers_count_down_a_budget_and_429_ends_it() -> None:
     with (
         running_sandbox([Instrument("AAPL")], requests_per_minute=2) as limited,
-        httpx.Client(base_url=limited.base_url, trust_env=False) as client,
+        httpx.Client(base_url=limited.base_url, trust_env=False, timeout=60) as client,
     ):
         params = {"symbols": "AAPL", "timeframe": "1Day"}
         first, second, third = (client.get(STOCK_BARS_PATH, params=params) for _ in range(3))
@@ -191,7 +191,7 @@ def test_answers_count_down_a_budget_and_429_ends_it() -> None:
 def test_required_keys_are_checked() -> None:
     with (
         running_sandbox([Instrument("AAPL")], required_keys=("id", "secret")) as locked,
-        httpx.Client(base_url=locked.base_url, trust_env=False) as client,
+        httpx.Client(base_url=locked.base_url, trust_env=False, timeout=60) as client,
     ):
 
         def status(**keys: str) -> int:

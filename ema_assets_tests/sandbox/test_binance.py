@@ -87,9 +87,9 @@ def test_a_wrong_parameter_is_refused_by_code(client: httpx.Client, params: dict
 def test_a_call_weighs_two_and_the_headers_tell_what_is_used() -> None:
     with (
         running_sandbox([Instrument("BTC-USD", ALWAYS_OPEN)]) as fresh,
-        httpx.Client(base_url=fresh.base_url, trust_env=False) as client,
+        httpx.Client(base_url=fresh.base_url, trust_env=False, timeout=60) as client,
     ):
-        params = {"symbol": "BTCUSDT", "interval": "5m", "limit": 1}
+        params: dict[str, Any] = {"symbol": "BTCUSDT", "interval": "5m", "limit": 1}
         used = [client.get(KLINES_PATH, params=params).headers["X-MBX-USED-WEIGHT-1M"] for _ in range(3)]
         assert used == ["2", "4", "6"]
         # As if 2,997 more calls had been made in this minute.

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from ema_assets.market.calendars import bar_grid, exchange_sessions
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
-from ema_assets.model.timeframes import Timeframe
 from ema_assets.sandbox.market import DAY_MINUTES, Market
 from ema_assets.sandbox.synthetic_bars import NO_BARS, Bars
+from ema_assets_tests.timeframes import M5
 
 AAPL, BTC, CHEAP = Instrument("AAPL"), Instrument("BTC-USD", ALWAYS_OPEN), Instrument("DOGE-USD", ALWAYS_OPEN)
 TOKYO = Instrument("7203", "XTKS")
@@ -152,7 +152,7 @@ def test_the_grid_of_five_minute_bars_is_the_calendars(calendar: str) -> None:
     first, last = date(2025, 11, 24), date(2025, 12, 2)
     instrument = Instrument("X", calendar)
     bars = Market([instrument], 1).bars(instrument, 5, at(2025, 11, 24), at(2025, 12, 3) - 1, NOW, 10_000)
-    grid = bar_grid(exchange_sessions(calendar, first, last), Timeframe.M5)
+    grid = bar_grid(exchange_sessions(calendar, first, last), M5)
     assert bars.ts.tolist() == grid["ts"].dt.epoch("s").to_list()
     assert bars.end.tolist() == grid["ts_end"].dt.epoch("s").to_list()
 

@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-import time
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.symbols import Instrument
 from ema_assets.sandbox.server import running_sandbox, serve
+from ema_assets_tests.waiting import wait_until
 
 _SERVE = """
 import sys
@@ -51,15 +52,18 @@ def test_serve_answers_silently_and_ends_at_sigterm() -> None:
     )
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-            for _ in range(200):
-                try:
-                    about = client.get("/sandbox").json()
-                    break
-                except httpx.TransportError:
-                    time.sleep(0.05)
-        assert about["seed"] == 3
+
+            def about() -> dict[str, object] | None:
+                with suppress(httpx.TransportError):
+                    found: dict[str, object] = client.get("/sandbox").json()
+                    return found
+                return None
+
+            told = wait_until(about, "an answer")
+        assert told is not None
+        assert told["seed"] == 3
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=180)
     finally:
         process.kill()
     assert (out, err) == (b"", b"")

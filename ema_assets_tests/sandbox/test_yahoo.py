@@ -17,12 +17,12 @@ OPEN, CLOSE = (int(MIDDAY.replace(hour=h, minute=m).timestamp()) for h, m in ((1
 @pytest.fixture
 def browser(sandbox: RunningSandbox) -> Iterator[httpx.Client]:
     headers = {"User-Agent": "Mozilla/5.0"}
-    with httpx.Client(base_url=sandbox.base_url, trust_env=False, headers=headers, timeout=10) as client:
+    with httpx.Client(base_url=sandbox.base_url, trust_env=False, headers=headers, timeout=60) as client:
         yield client
 
 
 def get(client: httpx.Client, symbol: str = "AAPL", status: int = 200, **params: Any) -> Any:
-    span = {"period1": NOW - 20 * 60, "period2": NOW + 3_600, "interval": "5m"}
+    span: dict[str, Any] = {"period1": NOW - 20 * 60, "period2": NOW + 3_600, "interval": "5m"}
     answer = client.get(f"/v8/finance/chart/{symbol}", params={**span, **params})
     assert answer.status_code == status, answer.text
     assert answer.headers["X-Sandbox"] == "synthetic"
@@ -66,7 +66,7 @@ def test_after_the_close_only_the_live_tick_is_left(browser: httpx.Client, clock
 def test_days_are_labelled_with_the_open_and_the_newest_one_for_hours_with_the_last_trade(
     browser: httpx.Client, clock: VirtualClock
 ) -> None:
-    span = {"interval": "1d", "period1": OPEN - 86_400, "period2": NOW + 86_400}
+    span: dict[str, Any] = {"interval": "1d", "period1": OPEN - 86_400, "period2": NOW + 86_400}
     assert get(browser, **span)["timestamp"] == [OPEN - 86_400, OPEN, NOW]
     clock.now = MIDDAY.replace(hour=22)
     assert get(browser, **span)["timestamp"] == [OPEN - 86_400, CLOSE]

@@ -47,8 +47,7 @@ def theirs(bars: pl.DataFrame, function: Callable[..., object], *columns: str, *
 
 def of_talib(name: str, bars: pl.DataFrame, params: Params) -> dict[str, Arrays]:
     if name == "ema_signals":
-        spans = (9, 30)
-        return {f"ema_{span}": theirs(bars, talib.EMA, "close", timeperiod=span)[0] for span in spans}
+        return {f"ema_{span}": theirs(bars, talib.EMA, "close", timeperiod=span)[0] for span in (9, 30)}
     if name == "rsi":
         return {"rsi": theirs(bars, talib.RSI, "close", timeperiod=params["span"])[0]}
     if name == "atr":

@@ -1,7 +1,6 @@
 """The connection: parameters, transactions, and what is said when the server is gone."""
 
 import re
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
@@ -15,6 +14,7 @@ from polars.testing import assert_frame_equal
 
 from ema_assets.model.errors import StoreUnavailable
 from ema_assets.store.database import Database, identifier
+from ema_assets_tests.waiting import wait_until
 
 MOMENT = datetime(2026, 11, 25, 15, 30, 0, 123456, tzinfo=UTC)
 ADD_AAPL = "INSERT INTO market.instrument (symbol, calendar) VALUES ('AAPL', 'XNYS')"
@@ -23,7 +23,7 @@ ADD_AAPL = "INSERT INTO market.instrument (symbol, calendar) VALUES ('AAPL', 'XN
 def end_connection(url: str, pid: int) -> None:
     """End the server's side of a connection and wait until it is gone."""
     with closing(psycopg2.connect(url)) as other, other, other.cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+        cursor.execute("SELECT pg_terminate_backend(%s, 60000)", (pid,))
 
 
 @pytest.mark.parametrize(
@@ -177,16 +177,17 @@ def test_a_statement_that_the_server_ends_is_a_lost_connection(database: Databas
 
     def wait() -> None:
         with database.transaction() as transaction:
-            transaction.query("SELECT 1 FROM pg_sleep(20)")
+            transaction.query("SELECT 1 FROM pg_sleep(600)")
 
     def end_once_it_waits() -> None:
         with closing(psycopg2.connect(database_url)) as other, other.cursor() as cursor:
             other.autocommit = True
-            for _ in range(500):
+
+            def waits() -> bool:
                 cursor.execute("SELECT wait_event FROM pg_stat_activity WHERE pid = %s", (pid,))
-                if cursor.fetchone() == ("PgSleep",):
-                    break
-                time.sleep(0.02)
+                return cursor.fetchone() == ("PgSleep",)
+
+            wait_until(waits, "the statement at work", poll_seconds=0.02)
         end_connection(database_url, pid)
 
     with ThreadPoolExecutor() as pool:

@@ -14,10 +14,11 @@ from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import ORDER, ROLLED_UP, Timeframe
 from ema_assets.store import ledger
 from ema_assets.store.database import Database, Transaction
+from ema_assets_tests.timeframes import H1, M5, M30
 
 NOW = datetime(2026, 11, 25, 15, 30, tzinfo=UTC)
 AAPL, MSFT, COIN = Instrument("AAPL"), Instrument("MSFT"), Instrument("BTC-USD", "24/7")
-FIVE, HOUR = Timeframe.M5, Timeframe.H1
+FIVE, HOUR = M5, H1
 
 
 def minutes(number: float) -> timedelta:
@@ -57,7 +58,7 @@ def row(transaction: Transaction, asset: str, symbol: str, timeframe: Timeframe)
         "SELECT * FROM market.series_state WHERE asset = $1 AND symbol = $2 AND timeframe = $3",
         asset,
         symbol,
-        timeframe.value,
+        timeframe.key,
     ).row(0, named=True)
 
 
@@ -114,7 +115,7 @@ def test_every_symbol_has_a_row_an_asset_and_timeframe(ready: Database) -> None:
     with ready.transaction() as transaction:
         found = transaction.query("SELECT asset, symbol, timeframe FROM market.series_state")
     assert sorted(found.rows()) == sorted(
-        (asset, symbol, timeframe.value)
+        (asset, symbol, timeframe.key)
         for asset in CHAIN
         for symbol in ("AAPL", "MSFT", "BTC-USD")
         for timeframe in ORDER
@@ -194,7 +195,7 @@ def test_a_series_dagster_was_not_told_of_is_stale_after_a_grace(ready: Database
             float(ledger.RECORDING_GRACE_SECONDS + 1),
         )
         assert [each[:4] for each in stale(transaction, closed())] == [(EMA_TREND, "AAPL", "1h", "not recorded")]
-        ledger.mark_recorded(transaction, EMA_TREND, HOUR, ledger.unrecorded(transaction, EMA_TREND, HOUR, ["AAPL"]))
+        record(transaction, EMA_TREND, HOUR, ["AAPL"], 7)
         assert stale(transaction, closed()) == []
 
 
@@ -288,7 +289,7 @@ def test_marking_dirty_only_ever_pulls_down(
         found = row(transaction, OHLC, "AAPL", HOUR)
         assert (found["dirty_from"], found["dirty_end"]) == tuple(NOW + minutes(number) for number in expected)
         assert row(transaction, OHLC, "MSFT", HOUR)["dirty_from"] is None
-        assert row(transaction, OHLC, "AAPL", Timeframe.M30)["dirty_from"] is None
+        assert row(transaction, OHLC, "AAPL", M30)["dirty_from"] is None
 
 
 def test_completing_a_changed_series_marks_what_reads_it(ready: Database) -> None:
@@ -394,32 +395,98 @@ def test_another_version_of_the_roll_up_leaves_fetched_bars_alone(ready: Databas
     with ready.transaction() as transaction:
         for timeframe in ORDER:
             ledger.complete(transaction, OHLC, timeframe, results(["AAPL"], last_ts=NOW, checked_through=NOW), "1")
+            record(transaction, OHLC, timeframe, ["AAPL"], 7)
         assert ledger.adopt_code_versions(transaction, {OHLC: "2"}) == len(ROLLED_UP)
-        assert {each[2] for each in stale(transaction, closed())} == {timeframe.value for timeframe in ROLLED_UP}
+        # They take the version over as they are, and Dagster is told.
+        to_tell = {
+            each: ledger.to_record(transaction, OHLC, each, ["AAPL"])["code_version"].to_list() for each in ORDER
+        }
+        assert to_tell == {each: ["2"] if each.is_fetched else [] for each in ORDER}
+        assert {each[2] for each in stale(transaction, closed())} == {timeframe.key for timeframe in ROLLED_UP}
         assert claimed(transaction, OHLC, HOUR) == ["AAPL"]
 
 
 # --- recording ------------------------------------------------------------------------------------------------------
 
 
+def record(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: list[str], event: int) -> pl.DataFrame:
+    """Tell Dagster of what it has not been told, by events from the id `event` on; return what was told."""
+    told = ledger.to_record(transaction, asset, timeframe, symbols)
+    told = told.with_columns(event=pl.int_range(event, event + told.height, dtype=pl.Int64()))
+    ledger.mark_recorded(transaction, asset, timeframe, told)
+    return told
+
+
+def inputs(
+    transaction: Transaction, asset: str, timeframe: Timeframe, symbol: str = "AAPL"
+) -> list[tuple[object, ...]]:
+    """What a series was computed from: asset, revisions, place in Dagster's log."""
+    found = ledger.to_record(transaction, asset, timeframe, [symbol], everything=True)
+    return list(zip(*(found[name].item() for name in ("reads", "read_versions", "read_events")), strict=True))
+
+
 def test_what_was_brought_up_to_date_is_told_once(ready: Database) -> None:
     with ready.transaction() as transaction:
-        assert ledger.unrecorded(transaction, OHLC, FIVE, ["AAPL", "MSFT"]).is_empty()
+        assert ledger.to_record(transaction, OHLC, FIVE, ["AAPL", "MSFT"]).is_empty()
         ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], changed_from=NOW, first_ts=NOW, last_ts=NOW), "1")
         transaction.execute("INSERT INTO market.ohlc VALUES ('AAPL', '5m', $1, 1, 3, 1, 2, 5)", NOW)
-        told = ledger.unrecorded(transaction, OHLC, FIVE, ["AAPL", "MSFT"])
-        assert told.drop("computed_at").rows() == [("AAPL", None, 1, "1", NOW, NOW, 2.0)]
-        ledger.mark_recorded(transaction, OHLC, FIVE, told)
-        assert ledger.unrecorded(transaction, OHLC, FIVE, ["AAPL", "MSFT"]).is_empty()
+        told = record(transaction, OHLC, FIVE, ["AAPL", "MSFT"], 7)
+        assert told.select(
+            "symbol", "provider", "revision", "code_version", "first_ts", "last_ts", "last_close"
+        ).rows() == [("AAPL", None, 1, "1", NOW, NOW, 2.0)]
+        assert ledger.to_record(transaction, OHLC, FIVE, ["AAPL", "MSFT"]).is_empty()
+        everything = ledger.to_record(transaction, OHLC, FIVE, ["AAPL", "MSFT"], everything=True)
+        assert everything.select("symbol", "revision").rows() == [("AAPL", 1), ("MSFT", 0)]
 
 
 def test_what_changes_while_dagster_is_told_is_told_again(ready: Database) -> None:
     with ready.transaction() as transaction:
         ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], changed_from=NOW), "1")
-        told = ledger.unrecorded(transaction, OHLC, FIVE, ["AAPL"])
+        told = ledger.to_record(transaction, OHLC, FIVE, ["AAPL"]).with_columns(event=pl.lit(7, pl.Int64()))
         ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], changed_from=NOW), "1")
         ledger.mark_recorded(transaction, OHLC, FIVE, told)
-        assert ledger.unrecorded(transaction, OHLC, FIVE, ["AAPL"])["revision"].to_list() == [2]
+        assert ledger.to_record(transaction, OHLC, FIVE, ["AAPL"])["revision"].to_list() == [2]
+
+
+def test_a_series_names_the_revision_that_it_was_computed_from_and_a_place_before_the_next_one(ready: Database) -> None:
+    with ready.transaction() as transaction:
+        ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], changed_from=NOW), "1")
+        ledger.complete(transaction, EMA_SIGNALS, FIVE, results(["AAPL"], changed_from=NOW), "1")
+        # Its input must be told first.
+        untold = ledger.to_record(transaction, EMA_SIGNALS, FIVE, ["AAPL"])["untold"].item()
+        assert untold.to_list() == ["ohlc|5m"]
+        record(transaction, OHLC, FIVE, ["AAPL"], 10)
+        assert ledger.to_record(transaction, EMA_SIGNALS, FIVE, ["AAPL"])["untold"].item() is None
+        assert inputs(transaction, EMA_SIGNALS, FIVE) == [(OHLC, "1", 10)]
+        # Told again, and not changed: any place behind the newest event does.
+        ledger.complete(transaction, OHLC, FIVE, results(["AAPL"]), "1")
+        record(transaction, OHLC, FIVE, ["AAPL"], 20)
+        assert inputs(transaction, EMA_SIGNALS, FIVE) == [(OHLC, "1", 20)]
+        # Changed, and told twice of that: the place is before the first of the two.
+        ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], changed_from=NOW), "1")
+        assert inputs(transaction, EMA_SIGNALS, FIVE) == [(OHLC, "1", 20)]
+        record(transaction, OHLC, FIVE, ["AAPL"], 30)
+        ledger.complete(transaction, OHLC, FIVE, results(["AAPL"]), "1")
+        record(transaction, OHLC, FIVE, ["AAPL"], 40)
+        assert inputs(transaction, EMA_SIGNALS, FIVE) == [(OHLC, "1", 29)]
+        ledger.complete(transaction, EMA_SIGNALS, FIVE, results(["AAPL"], changed_from=NOW), "1")
+        assert inputs(transaction, EMA_SIGNALS, FIVE) == [(OHLC, "2", 40)]
+
+
+def test_a_series_that_reads_two_timeframes_of_an_asset_names_both(ready: Database) -> None:
+    with ready.transaction() as transaction:
+        transaction.execute("INSERT INTO market.asset_input VALUES ($1, '5m', $2, '1h', false)", STRATEGY, EMA_TREND)
+        for timeframe, event in ((FIVE, 50), (HOUR, 60)):
+            ledger.complete(transaction, EMA_TREND, timeframe, results(["AAPL"], changed_from=NOW), "1")
+            record(transaction, EMA_TREND, timeframe, ["AAPL"], event)
+        ledger.complete(transaction, EMA_TREND, HOUR, results(["AAPL"], changed_from=NOW), "1")
+        record(transaction, EMA_TREND, HOUR, ["AAPL"], 70)
+        ledger.complete(transaction, STRATEGY, FIVE, results(["AAPL"], changed_from=NOW), "1")
+        assert inputs(transaction, STRATEGY, FIVE) == [(EMA_TREND, "1,2", 70), (OHLC, "0", 1)]
+        # A change of either one comes behind the place.
+        ledger.complete(transaction, EMA_TREND, FIVE, results(["AAPL"], changed_from=NOW), "1")
+        record(transaction, EMA_TREND, FIVE, ["AAPL"], 80)
+        assert inputs(transaction, STRATEGY, FIVE) == [(EMA_TREND, "1,2", 79), (OHLC, "0", 1)]
 
 
 # --- reading --------------------------------------------------------------------------------------------------------

@@ -44,6 +44,21 @@ def test_migrating_again_does_nothing(new_url: str) -> None:
     assert ask(new_url, "SELECT symbol FROM market.instrument") == [("AAPL",)]
 
 
+def test_the_table_of_bars_is_made_also_when_the_process_before_was_killed_in_between(
+    new_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patches:
+        patches.setattr("ema_assets.store.migrations.tables.ensure", die)
+        with pytest.raises(KeyboardInterrupt):
+            migrate(new_url)
+    assert ask(new_url, "SELECT to_regclass('market.ohlc')::text") == [(None,)]
+    assert migrate(new_url) == []
+    assert ask(new_url, "SELECT * FROM market.ohlc_as_of(now())") == []
+
+
 def test_two_processes_that_migrate_at_once_do_it_once(new_url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         applied = list(pool.map(migrate, [new_url] * 4))

@@ -1,7 +1,7 @@
 """The views of results against plain Python: every figure of performance, every column of the screener, the role."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -28,6 +28,7 @@ from ema_assets.strategies.simulator.path import equity_at
 from ema_assets.strategies.trade_columns import TRADE_SCHEMA
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc
 from ema_assets_tests.strategies.test_performance import curve, of_curve
+from ema_assets_tests.timeframes import D1, M5
 
 CALENDARS = {"AAPL": "XNYS", "0700.HK": "XHKG", "BTC-USD": "24/7"}
 STRATEGIES = (
@@ -52,7 +53,7 @@ def exchange() -> MemoryExchange:
                 calendar,
                 symbol,
                 timeframe,
-                date(2026, 11, 11) if timeframe is Timeframe.M5 else date(2025, 11, 3),
+                date(2026, 11, 11) if timeframe is M5 else date(2025, 11, 3),
                 date(2026, 11, 20),
                 seed,
             )
@@ -198,7 +199,7 @@ def test_every_figure_is_what_trades_and_an_equity_curve_bar_by_bar_give(filled:
     found = rows(filled, "SELECT * FROM results.performance")
     keys = {(row["strategy"], row["symbol"], row["timeframe"]) for row in found}
     assert keys == {
-        (strategy, symbol, frame.value) for strategy in GRAPH.strategies for symbol in CALENDARS for frame in ORDER
+        (strategy, symbol, frame.key) for strategy in GRAPH.strategies for symbol in CALENDARS for frame in ORDER
     }
     seen = set()
     for row in found:
@@ -233,7 +234,11 @@ TS = datetime(2026, 11, 2, tzinfo=UTC)
 
 
 def by_hand(
-    database: Database, closes: list[float], trades: list[tuple[str, int, int | None]], *, is_checked: bool = True
+    database: Database,
+    closes: Sequence[float],
+    trades: Sequence[tuple[str, int, int | None]],
+    *,
+    is_checked: bool = True,
 ) -> dict[str, Any]:
     """The row of a series on 1d with these closes and trades (side, entry, exit), as the strategy would store them."""
     watched = Watchlist((Instrument("X", "24/7"),), dict(zip(FETCHED, (5, 30), strict=True)))
@@ -243,7 +248,8 @@ def by_hand(
     for side, entry, end in trades:
         sign = 1.0 if side == "long" else -1.0
         last = len(bars) - 1 if end is None else end
-        e = [float(equity_at(np.float64(sign), closes[entry], closes[at], 0.0)) for at in range(entry, last + 1)]
+        entered = np.full(last + 1 - entry, float(closes[entry]))
+        e = equity_at(np.full_like(entered, sign), entered, np.array(closes[entry : last + 1], float), 0.0).tolist()
         growths = [b / a - 1 if a else 0.0 for a, b in zip(e, e[1:], strict=False)]
         falls = [
             (1 - e[low] / e[high] if e[high] else 0.0, -high, -low)
@@ -306,7 +312,7 @@ def by_hand(
         "SELECT * FROM results.performance WHERE strategy = 'strategy_9_30_ema' AND symbol = 'X' AND timeframe = '1d'",
     )
     if is_checked:
-        assert_figures(row, expected_of(bars, stored, 0.0, bars_a_year(database, "24/7", Timeframe.D1)))
+        assert_figures(row, expected_of(bars, stored, 0.0, bars_a_year(database, "24/7", D1)))
     return row
 
 
@@ -375,7 +381,7 @@ def test_a_reader_in_a_transaction_neither_holds_up_adding_up_nor_sees_it(filled
         reader.set_session(isolation_level="REPEATABLE READ")
         cursor.execute("SELECT count(*) FROM results.performance WHERE trades < 0")
         with filled.transaction() as transaction:
-            transaction.execute("SET LOCAL lock_timeout = '2s'")
+            transaction.execute("SET LOCAL lock_timeout = '60s'")
             transaction.execute(
                 "UPDATE market.strategy_9_30_ema SET net_return_pct = 7 WHERE symbol = 'AAPL' AND timeframe = '5m'"
             )
@@ -392,7 +398,7 @@ def test_a_reader_in_a_transaction_neither_holds_up_adding_up_nor_sees_it(filled
 def test_performance_is_added_up_only_when_a_strategy_was_computed_and_not_too_often(databases) -> None:
     url = databases.make()
     watched = Watchlist((Instrument("BTC-USD", "24/7"),), dict(zip(FETCHED, (2, 10), strict=True)))
-    market = MemoryExchange(bars_on("24/7", "BTC-USD", Timeframe.M5, date(2026, 11, 18), date(2026, 11, 20)))
+    market = MemoryExchange(bars_on("24/7", "BTC-USD", M5, date(2026, 11, 18), date(2026, 11, 20)))
     strategies = build(watched).strategies
     with Database(url) as database:
 
@@ -456,14 +462,14 @@ def test_a_row_of_the_screener_is_what_the_newest_bars_say(filled: Database) -> 
         for row in rows(filled, "SELECT * FROM market.strategy_9_30_ema WHERE status = 'open'")
     }
     found = {(row["symbol"], row["timeframe"]): row for row in rows(filled, "SELECT * FROM results.screener")}
-    assert found.keys() == {(symbol, frame.value) for symbol in CALENDARS for frame in ORDER}
+    assert found.keys() == {(symbol, frame.key) for symbol in CALENDARS for frame in ORDER}
     assert opened
     for key, row in found.items():
         trend, ema, close = trends[key], emas[key], bars[key]["close"]
         expected = {name: trend[name] for name in ("ts", "trend", "bars_since_cross", "spread_pct")}
         expected |= {"close": close, "ema_9": ema["ema_9"], "ema_30": ema["ema_30"]}
-        expected |= {f"trend_{frame.value}": trends[key[0], frame.value]["trend"] for frame in ORDER}
-        told = [trends[key[0], frame.value]["trend"] for frame in ORDER]
+        expected |= {f"trend_{frame.key}": trends[key[0], frame.key]["trend"] for frame in ORDER}
+        told = [trends[key[0], frame.key]["trend"] for frame in ORDER]
         expected |= {"alignment": told.count("up") - told.count("down")}
         expected |= {"rsi": rsi[key]["rsi"], "atr_pct": atr[key]["atr_pct"]}
         trade = opened.get(key, {})
@@ -512,10 +518,7 @@ def test_the_screener_has_no_symbol_off_the_watchlist_and_null_for_a_signal_that
     url = databases.make()
     both = (Instrument("BTC-USD", "24/7"), Instrument("ETH-USD", "24/7"))
     market = MemoryExchange(
-        *(
-            bars_on("24/7", each.symbol, Timeframe.M5, date(2026, 11, 18), date(2026, 11, 20), n)
-            for n, each in enumerate(both)
-        )
+        *(bars_on("24/7", each.symbol, M5, date(2026, 11, 18), date(2026, 11, 20), n) for n, each in enumerate(both))
     )
     days = dict(zip(FETCHED, (2, 10), strict=True))
     with Database(url) as database:

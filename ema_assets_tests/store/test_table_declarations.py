@@ -1,19 +1,25 @@
 """A table is the same whether it was made at once, got columns later, or got a partition later: the catalogs say so."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
+from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import timeframes
 from ema_assets.model.declarations import Column
 from ema_assets.model.errors import StoreError
 from ema_assets.model.timeframes import ORDER
+from ema_assets.operations.sync_watchlist import adopt_graph
+from ema_assets.refresh.graph import build
 from ema_assets.store import tables
 from ema_assets.store.database import Database
-from ema_assets.store.tables import Table, ddl
+from ema_assets.store.tables import Filled, Table, ddl
 from ema_assets_tests.conftest import Databases
 
+# All tables of a new installation, and those of a strategy of one's own.
+GRAPH = build(Watchlist((), {}, strategies=({"name": "guarded", "rule": "crossover", "atr_stop": 1.0},)))
 WHOLE = Table(
     "toy",
     "ts",
@@ -25,7 +31,7 @@ WHOLE = Table(
     ),
     flips=tables.CROSSOVERS,
     checks=("level > 0",),
-    filled=("doubled float8 GENERATED ALWAYS AS (level * 2) STORED",),
+    filled=(Filled("doubled", "float8 GENERATED ALWAYS AS (level * 2) STORED", "Twice the level"),),
     comment="A toy's rows.",
 )
 FEWER = replace(WHOLE, columns=tuple(column for column in WHOLE.columns if column.name != "side"))
@@ -116,7 +122,7 @@ def test_columns_that_are_declared_later_make_the_same_table(database: Database,
         replace(WHOLE, columns=(*WHOLE.columns, Column("needed", "int8", "Never null", is_nullable=False))),
         replace(WHOLE, columns=(WHOLE.columns[0], replace(WHOLE.columns[1], choices=("long",)), *WHOLE.columns[2:])),
         replace(WHOLE, checks=("level > 1",)),
-        replace(WHOLE, filled=("doubled float8 GENERATED ALWAYS AS (level * 3) STORED",)),
+        replace(WHOLE, filled=(Filled("doubled", "float8 GENERATED ALWAYS AS (level * 3) STORED", ""),)),
         replace(WHOLE, flips=None),
     ],
     ids=["kind", "not null", "choices", "check", "generated", "index"],
@@ -138,6 +144,105 @@ def test_a_column_that_is_no_longer_declared_stays_and_may_be_null(database: Dat
     with database.transaction() as transaction:
         transaction.execute("INSERT INTO market.toy (symbol, timeframe, ts, level) VALUES ('A', '5m', now(), 1)")
         assert transaction.query("SELECT bar_number FROM market.toy").rows() == [(None,)]
+
+
+def test_a_column_that_is_declared_again_is_empty_and_computed_again(database: Database, databases: Databases) -> None:
+    ensure(database, WHOLE)
+    with database.transaction() as transaction:
+        transaction.execute(
+            "INSERT INTO market.toy (symbol, timeframe, ts, level, side, bar_number)"
+            " VALUES ('A', '5m', now(), 1, 'long', 1)"
+        )
+    assert ensure(database, FEWER) == []
+    assert ensure(database, WHOLE) == ["toy"]
+    with database.transaction() as transaction:
+        assert transaction.query("SELECT side, bar_number FROM market.toy").rows() == [(None, 1)]
+    url = databases.make()
+    with Database(url) as other:
+        ensure(other, WHOLE)
+        assert catalog(database, "toy") == catalog(other, "toy")
+    databases.drop(url)
+
+
+def test_other_descriptions_reach_the_catalog_and_leave_the_rows(database: Database, databases: Databases) -> None:
+    ensure(database, WHOLE)
+    with database.transaction() as transaction:
+        transaction.execute(
+            "INSERT INTO market.toy (symbol, timeframe, ts, level, bar_number) VALUES ('A', '5m', now(), 1, 1)"
+        )
+    level, *others = WHOLE.columns
+    described = replace(
+        WHOLE,
+        columns=(replace(level, description="Another number"), *others),
+        filled=(replace(WHOLE.filled[0], description="Two of them"),),
+        comment="Another toy's rows.",
+    )
+    assert ensure(database, described) == []
+    assert {
+        ("toy", "level", "Another number"),
+        ("toy", "doubled", "Two of them"),
+        ("toy", None, "Another toy's rows."),
+    } <= set(catalog(database, "toy")["comments"])
+    with database.transaction() as transaction:
+        assert transaction.query("SELECT level FROM market.toy").rows() == [(1.0,)]
+    url = databases.make()
+    with Database(url) as other:
+        ensure(other, described)
+        assert catalog(database, "toy") == catalog(other, "toy")
+    databases.drop(url)
+
+
+def test_processes_that_make_tables_at_once_make_them_once(database: Database) -> None:
+    toys = [replace(WHOLE, name=f"toy_{number}") for number in range(3)]
+
+    def make(_: int) -> list[str]:
+        with Database(database.url) as other:
+            return ensure(other, *toys)
+
+    with ThreadPoolExecutor(3) as pool:
+        assert sorted(pool.map(make, range(3))) == [[], [], ["toy_0", "toy_1", "toy_2"]]
+
+
+def test_tables_that_fit_cost_two_statements(database: Database) -> None:
+    every = [table for node in GRAPH.on for table in node.tables]
+    ensure(database, *every)
+    before = database.statements
+    assert ensure(database, *every) == []
+    assert database.statements == before + 2
+
+
+@pytest.mark.parametrize("table", [table for node in GRAPH.on for table in node.tables], ids=lambda table: table.name)
+def test_every_partition_is_as_strict_as_its_table(database: Database, table: Table) -> None:
+    ensure(database, table)
+    found = catalog(database, table.name)
+
+    def of(what: str, relation: str) -> set[tuple[object, ...]]:
+        # Names of constraints and indexes hold that of the partition.
+        first = 1 if what == "columns" else 2
+        return {row[first:] for row in found[what] if row[0] == relation}
+
+    for timeframe in ORDER:
+        partition = f"{table.name}_{timeframe.key}"
+        assert of("columns", partition) == of("columns", table.name)
+        assert of("constraints", partition) == of("constraints", table.name)
+        assert len(of("indexes", partition)) == len(of("indexes", table.name))
+
+
+def test_the_views_come_back_when_a_table_below_any_of_them_is_made_anew(database: Database) -> None:
+    views = """
+        SELECT oid::regclass::text FROM pg_class WHERE relkind IN ('v', 'm')
+        AND relnamespace IN ('results'::regnamespace, 'market'::regnamespace) ORDER BY 1
+    """
+    with database.transaction() as transaction:
+        adopt_graph(transaction, GRAPH)
+        before = transaction.query(views).rows()
+    (macd,) = GRAPH.nodes["macd"].tables
+    with database.transaction() as transaction:
+        assert tables.ensure(transaction, [replace(macd, checks=("macd < 7",))]) == ["macd"]
+        assert transaction.query(views).rows() != before
+    with database.transaction() as transaction:
+        assert adopt_graph(transaction, GRAPH) == ["macd"]
+        assert transaction.query(views).rows() == before
 
 
 def test_a_table_of_what_cannot_be_computed_again_is_never_dropped(database: Database) -> None:

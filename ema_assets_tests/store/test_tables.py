@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from ema_assets.market.validation import BAR_SCHEMA
 from ema_assets.model.declarations import Column
-from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.signals.discovery import discover
 from ema_assets.store import tables
 from ema_assets.store.database import Database
 from ema_assets.store.tables import BARS, Table
+from ema_assets_tests.timeframes import M5
 
 SIGNALS = Table("ema_signals", "ts", discover()["ema_signals"].columns)
 START = datetime(2026, 11, 25, 14, 30, tzinfo=UTC)
@@ -49,9 +49,7 @@ def starts(**positions: int) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={"symbol": pl.String(), "from_ts": UTC_TIME}, orient="row")
 
 
-def write_bars(
-    database: Database, frame: pl.DataFrame, timeframe: Timeframe = Timeframe.M5
-) -> list[tuple[object, ...]]:
+def write_bars(database: Database, frame: pl.DataFrame, timeframe: Timeframe = M5) -> list[tuple[object, ...]]:
     with database.transaction() as transaction:
         changes = tables.write_bars(transaction, timeframe, frame)
     return changes.select("symbol", "changed_from", "written", "corrected").sort("symbol").rows()
@@ -59,7 +57,7 @@ def write_bars(
 
 def write_signals(database: Database, frame: pl.DataFrame, since: pl.DataFrame) -> list[tuple[object, ...]]:
     with database.transaction() as transaction:
-        changes, _ = tables.write_computed(transaction, SIGNALS, Timeframe.M5, frame, since)
+        changes, _ = tables.write_computed(transaction, SIGNALS, M5, frame, since)
     return changes.select("symbol", "changed_from", "written").rows()
 
 
@@ -121,8 +119,8 @@ def test_no_bars_write_nothing(database: Database) -> None:
 def test_each_timeframe_goes_to_its_own_partition(database: Database, timeframe: Timeframe) -> None:
     write_bars(database, bars(("AAPL", 1, 4.0)), timeframe)
     with database.transaction() as transaction:
-        found = transaction.query(f"SELECT timeframe FROM market.ohlc_{timeframe.value}")
-    assert found["timeframe"].to_list() == [timeframe.value]
+        found = transaction.query(f"SELECT timeframe FROM market.ohlc_{timeframe.key}")
+    assert found["timeframe"].to_list() == [timeframe.key]
 
 
 def test_computed_rows_replace_what_was_there_from_the_start_on(database: Database) -> None:
@@ -161,10 +159,8 @@ def test_warming_up_ends_at_the_208th_bar(database: Database) -> None:
 def test_rows_are_read_from_each_symbols_own_start(database: Database) -> None:
     write_bars(database, bars(*((symbol, bar, bar + 5.0) for symbol in ("AAPL", "MSFT", "TSLA") for bar in range(5))))
     with database.transaction() as transaction:
-        since = tables.read_since(transaction, BARS, Timeframe.M5, starts(MSFT=3, AAPL=4, NONE=0), ("close",))
-        before = tables.read_before(
-            transaction, BARS, Timeframe.M5, starts(MSFT=3, AAPL=0, TSLA=99), ("close", "volume")
-        )
+        since = tables.read_since(transaction, BARS, M5, starts(MSFT=3, AAPL=4, NONE=0), ("close",))
+        before = tables.read_before(transaction, BARS, M5, starts(MSFT=3, AAPL=0, TSLA=99), ("close", "volume"))
     assert since.rows() == [("AAPL", at(4), 9.0), ("MSFT", at(3), 8.0), ("MSFT", at(4), 9.0)]
     assert sorted(before.rows()) == [("MSFT", 7.0, 10.0), ("TSLA", 9.0, 10.0)]
 
@@ -172,7 +168,7 @@ def test_rows_are_read_from_each_symbols_own_start(database: Database) -> None:
 def test_a_start_is_moved_back_by_bars_and_not_by_time(database: Database) -> None:
     write_bars(database, bars(*(("AAPL", bar, 5.0) for bar in (0, 2, 9, 10)), ("MSFT", 1, 5.0)))
     with database.transaction() as transaction:
-        found = tables.earlier(transaction, BARS, Timeframe.M5, starts(AAPL=10, MSFT=1, NONE=3), 2)
+        found = tables.earlier(transaction, BARS, M5, starts(AAPL=10, MSFT=1, NONE=3), 2)
     assert sorted(found.rows()) == [("AAPL", at(2)), ("MSFT", at(1)), ("NONE", at(3))]
 
 
@@ -181,8 +177,8 @@ def test_states_are_thinned_out_to_the_newest_and_every_so_many_bars(database: D
     rows = pl.DataFrame({"symbol": ["AAPL"] * 12, "ts": [at(bar) for bar in range(12)], "bar_number": range(1, 13)})
     with database.transaction() as transaction:
         tables.ensure(transaction, [table])
-        tables.write_computed(transaction, table, Timeframe.M5, rows, starts(AAPL=0))
-        tables.thin_out(transaction, table, Timeframe.M5, pl.Series(["AAPL", "NONE"]), 3, 4)
+        tables.write_computed(transaction, table, M5, rows, starts(AAPL=0))
+        tables.thin_out(transaction, table, M5, pl.Series(["AAPL", "NONE"]), 3, 4)
         left = transaction.query("SELECT bar_number FROM market.thinned ORDER BY 1")["bar_number"].to_list()
     assert left == [4, 8, 10, 11, 12]
 

@@ -9,12 +9,12 @@ import polars as pl
 from hypothesis import strategies as st
 
 from ema_assets.model.schemas import UTC_TIME
-from ema_assets.model.timeframes import Timeframe
 from ema_assets.strategies.rule_discovery import discover
 from ema_assets.strategies.simulator.simulation import Simulated, simulate
 from ema_assets.strategies.trade_columns import STATE_SCHEMA, TRADE_SCHEMA
 from ema_assets.strategies.variant import Variant
 from ema_assets.strategies.watchlist_rows import built_in
+from ema_assets_tests.timeframes import H1
 
 START = datetime(2026, 7, 1, 13, 30, tzinfo=UTC)
 MINUTES = timedelta(minutes=5)
@@ -134,7 +134,7 @@ def variants(draw: st.DrawFn) -> Variant:
         fill=draw(st.sampled_from(["close", "next_open"])),
         cost_bps=draw(st.sampled_from([0.0, 5.0, 100.0])),
         min_spread_pct=draw(st.sampled_from([0.0, 0.2])),
-        higher_timeframe=draw(st.sampled_from([None, None, Timeframe.H1])),
+        higher_timeframe=draw(st.sampled_from([None, None, H1])),
         atr_stop=draw(st.sampled_from([None, 0.5, 1.5])),
         atr_target=draw(st.sampled_from([None, 1.0, 2.5])),
         exit_at_session_end=draw(st.booleans()),

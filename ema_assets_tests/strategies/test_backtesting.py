@@ -84,7 +84,7 @@ def test_figures_equal_those_of_the_library_where_definitions_match(seed: int, s
     same("Best Trade [%]", float(nets.max()))  # type: ignore[arg-type]
     same("Worst Trade [%]", float(nets.min()))  # type: ignore[arg-type]
     same("Expectancy [%]", float(nets.mean()))  # type: ignore[arg-type]
-    same("Profit Factor", wins.sum() / -losses.sum())
+    same("Profit Factor", float(wins.sum()) / -float(losses.sum()))
     if side == "long":
         same("Return [%]", (path.equity - 1) * 100)
         same("Max. Drawdown [%]", -path.drawdown * 100)
@@ -93,7 +93,7 @@ def test_figures_equal_those_of_the_library_where_definitions_match(seed: int, s
     geometric = math.exp(sum(math.log(1 + net / 100) for net in nets) / nets.len()) - 1
     same("Avg. Trade [%]", geometric * 100)
     # Differs: the library counts the bar of the entry, and leaves the open trade out.
-    bars_in_trades = (closed["bars_held"] + 1).sum()
+    bars_in_trades = int((closed["bars_held"] + 1).sum())
     same("Exposure Time [%]", bars_in_trades / len(bars) * 100)
 
 

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from ema_assets.model.timeframes import Timeframe
 from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets.strategies.variant import Variant
 from ema_assets_tests.strategies.market import (
@@ -22,6 +21,7 @@ from ema_assets_tests.strategies.market import (
     frame_of,
     several,
 )
+from ema_assets_tests.timeframes import H1
 
 RISE_AND_FALL = ((10.0, 11.0, 9.0, 10.0), (10.0, 13.0, 10.0, 12.0), (12.0, 14.0, 11.0, 13.0), (12.5, 12.5, 8.0, 9.0), (8.5, 9.0, 8.0, 8.0))  # fmt: skip
 UP_THEN_DOWN = {0: "bullish", 3: "bearish"}
@@ -137,7 +137,7 @@ def test_there_is_no_entry_while_the_averages_are_too_close() -> None:
 
 
 def test_there_is_no_entry_against_the_trend_of_the_higher_timeframe() -> None:
-    variant = Variant("x", CROSSOVER, higher_timeframe=Timeframe.H1)
+    variant = Variant("x", CROSSOVER, higher_timeframe=H1)
     for higher, trades in (("up", 1), ("down", 0), (None, 0)):
         bars = bars_at(*RISE_AND_FALL, crossover=UP_THEN_DOWN, higher_trend={0: higher, 3: "up"})
         actual = trades_of(bars, variant)

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from ema_assets.model.timeframes import Timeframe
 from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets.strategies.variant import Variant
 from ema_assets_tests.strategies.market import MINUTES, NOTHING, PULLBACK, START, Bar, bars_at, frame_of
+from ema_assets_tests.timeframes import H1
 
 LONG = Variant("strategy_9_30_pullback", PULLBACK)
 SHORT = Variant("x", PULLBACK, allow_long=False, allow_short=True)
@@ -95,7 +95,7 @@ def test_a_filter_that_fails_at_a_close_cancels_the_order() -> None:
     near = Variant("x", PULLBACK, min_spread_pct=1.0)
     assert len(after_a_dip(still, rise, variant=near, spread_pct=[1.0, 1.0, 0.0])) == 1
     assert after_a_dip(still, rise, variant=near, spread_pct=[1.0, 0.9, 1.0]) == []
-    higher = Variant("x", PULLBACK, higher_timeframe=Timeframe.H1)
+    higher = Variant("x", PULLBACK, higher_timeframe=H1)
     assert len(after_a_dip(still, rise, variant=higher, higher_trend=["up", "up", "down"])) == 1
     assert after_a_dip(still, rise, variant=higher, higher_trend=["up", None, "up"]) == []
 

@@ -1,5 +1,6 @@
 """Which rules are discovered, and how a wrong declaration is refused."""
 
+import pkgutil
 import sys
 from dataclasses import replace
 from types import ModuleType
@@ -21,7 +22,7 @@ def beside(monkeypatch: pytest.MonkeyPatch):
     """Discovers the rules of the package and of modules that the test declares."""
 
     def discover_with(**modules: Any) -> dict[str, Rule]:
-        names = [each.name for each in rule_discovery.pkgutil.iter_modules(rules.__path__)]
+        names = [each.name for each in pkgutil.iter_modules(rules.__path__)]
         for name, rule in modules.items():
             path = f"{rules.__name__}.{name}"
             module = ModuleType(path)
@@ -29,7 +30,7 @@ def beside(monkeypatch: pytest.MonkeyPatch):
                 module.RULE = rule  # type: ignore[attr-defined]
             monkeypatch.setitem(sys.modules, path, module)
         listed = [type("Module", (), {"name": name}) for name in (*names, *modules)]
-        monkeypatch.setattr(rule_discovery.pkgutil, "iter_modules", lambda _: listed)
+        monkeypatch.setattr(pkgutil, "iter_modules", lambda _: listed)
         return rule_discovery.discover()
 
     return discover_with

@@ -6,10 +6,10 @@ import pytest
 
 from ema_assets.model.declarations import Param
 from ema_assets.model.errors import ConfigurationError
-from ema_assets.model.timeframes import Timeframe
 from ema_assets.strategies.variant import Variant, code_version, reads
 from ema_assets.strategies.watchlist_rows import parse_variants
 from ema_assets_tests.strategies.market import CROSSOVER, DEFAULT, PULLBACK, RULES
+from ema_assets_tests.timeframes import D1, H1, M5
 
 ALL_RULES = ", ".join(RULES)
 
@@ -34,7 +34,7 @@ def test_a_row_may_have_every_option() -> None:
         "exit_at_session_end": True,
     }
     assert parse_variants([row], "watchlist")[2] == Variant(
-        "strategy_9_30_swing", PULLBACK, True, True, "next_open", 5.0, 0.1, Timeframe.H1, 2.0, 3.0, True
+        "strategy_9_30_swing", PULLBACK, True, True, "next_open", 5.0, 0.1, H1, 2.0, 3.0, True
     )
 
 
@@ -162,7 +162,7 @@ def test_what_is_read_follows_from_rule_and_stops() -> None:
 
 
 def test_a_higher_timeframe_counts_on_lower_ones_and_sessions_count_within_a_day() -> None:
-    variant = Variant("x", CROSSOVER, higher_timeframe=Timeframe.H1, exit_at_session_end=True)
-    assert variant.on(Timeframe.M5) == variant
-    assert variant.on(Timeframe.H1).higher_timeframe is None
-    assert variant.on(Timeframe.D1) == Variant("x", CROSSOVER)
+    variant = Variant("x", CROSSOVER, higher_timeframe=H1, exit_at_session_end=True)
+    assert variant.on(M5) == variant
+    assert variant.on(H1).higher_timeframe is None
+    assert variant.on(D1) == Variant("x", CROSSOVER)

@@ -2,9 +2,22 @@
 
 from collections.abc import Sequence
 
-from dagster import AssetExecutionContext, AssetKey, AssetsDefinition, BackfillPolicy, TableColumn, TableSchema, asset
+from dagster import (
+    AssetDep,
+    AssetExecutionContext,
+    AssetKey,
+    AssetsDefinition,
+    BackfillPolicy,
+    DimensionPartitionMapping,
+    IdentityPartitionMapping,
+    MultiPartitionMapping,
+    StaticPartitionMapping,
+    TableColumn,
+    TableSchema,
+    asset,
+)
 
-from ema_assets.defs.batch import refresh_partitions
+from ema_assets.defs.assets.step import refresh_partitions
 from ema_assets.defs.partitions import SERIES
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.model.asset_names import CHAIN
@@ -29,10 +42,31 @@ def computed_assets(graph: Graph) -> list[AssetsDefinition]:
     return [_computed_asset(node) for node in graph.computed]
 
 
+def _deps(node: Node) -> list[AssetDep]:
+    """What `node` reads, and which partitions of it: its own symbol, on its own timeframe and perhaps a longer one."""
+    deps = []
+    for source in node.reads:
+        read_by: dict[str, list[str]] = {}
+        for _, timeframe, reads, source_timeframe, _ in node.inputs():
+            if reads == source:
+                read_by.setdefault(source_timeframe.key, []).append(timeframe.key)
+        if all(timeframes == [own] for own, timeframes in read_by.items()):
+            deps.append(AssetDep(AssetKey(source)))
+            continue
+        mapping = MultiPartitionMapping(
+            {
+                "symbol": DimensionPartitionMapping("symbol", IdentityPartitionMapping()),
+                "timeframe": DimensionPartitionMapping("timeframe", StaticPartitionMapping(read_by)),
+            }
+        )
+        deps.append(AssetDep(AssetKey(source), partition_mapping=mapping))
+    return deps
+
+
 def _computed_asset(node: Node) -> AssetsDefinition:
     @asset(
         name=node.name,
-        deps=[AssetKey(source) for source in node.reads],
+        deps=_deps(node),
         partitions_def=SERIES,
         backfill_policy=BackfillPolicy.single_run(),
         group_name=node.group,
@@ -49,6 +83,6 @@ def _computed_asset(node: Node) -> AssetsDefinition:
             def work(timeframe: Timeframe, symbols: Sequence[str], everything: bool) -> Outcome:
                 return refresh_computed(database, node, timeframe, symbols, market.now(), everything=everything)
 
-            refresh_partitions(context, database, work)
+            refresh_partitions(context, node, database, work, market.origin)
 
     return computed

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dagster import AssetExecutionContext, BackfillPolicy, asset
 
 from ema_assets.defs.assets.computed import column_schema
-from ema_assets.defs.batch import refresh_partitions
+from ema_assets.defs.assets.step import refresh_partitions
 from ema_assets.defs.partitions import SERIES
 from ema_assets.defs.requests import LANE_TAG, LIVE_LANE
 from ema_assets.defs.resources import MarketResource, StoreResource
@@ -51,4 +51,4 @@ def ohlc(context: AssetExecutionContext, store: StoreResource, market: MarketRes
                 wait_for_base(database, timeframe, symbols, market.now, rules.publication_delays)
             return refresh_rolled_up(database, timeframe, symbols, market.now(), everything=everything)
 
-        refresh_partitions(context, database, work, market.origin)
+        refresh_partitions(context, BARS, database, work, market.origin)

@@ -10,7 +10,7 @@ from ema_assets.model.errors import (
     RateLimited,
     Unauthorized,
 )
-from ema_assets.providers.http.answers import Unreachable
+from ema_assets.providers.http.refusals import Unreachable
 
 
 class CircuitBreaker:

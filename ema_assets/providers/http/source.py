@@ -24,9 +24,9 @@ from ema_assets.model.errors import (
     ProviderUnavailable,
     RateLimited,
 )
-from ema_assets.providers.http.answers import CutAnswer, Explain, Manners, Refusal, Unreachable, reason
 from ema_assets.providers.http.budget import Budget, HttpLimits, RequestBudget
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker, CircuitOpen
+from ema_assets.providers.http.refusals import CutAnswer, Explain, Manners, Refusal, Unreachable, reason
 
 _log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class HttpSource:
             self._check(call.scope, breaker)
             self.calls += 1
             status, headers, body = await self._receive(call)
-        self._budget.close_for(self._manners.hold_seconds(headers))
+        self._budget.close_for(self._manners.pause_seconds(headers))
         if status == httpx.codes.OK:
             return body
         error = Refusal(status, headers, body[:_QUOTED_BYTES]).error(self.name, self._manners, call.explain)

@@ -1,4 +1,4 @@
-"""The client of Alpaca's Market Data v2 API, stocks and crypto. How HTTP is done is not here.
+"""The client of Alpaca's Market Data v2 API, stocks and crypto. Budget and retries are in `http`.
 
 One call asks for many symbols. Its pages come sorted by symbol, then time, so a symbol is answered to the end as
 soon as a later one appears. Daily bars keep the vendor's `ts`: New York midnight for stocks, UTC midnight for crypto.
@@ -29,9 +29,9 @@ from ema_assets.providers.fetching.base import NO_BARS, BarRequest, FetchBatch, 
 from ema_assets.providers.fetching.frames import only_asked, ranges
 from ema_assets.providers.fetching.packing import Call, pack
 from ema_assets.providers.fetching.workers import side_by_side
-from ema_assets.providers.http.answers import Manners
 from ema_assets.providers.http.budget import HttpLimits
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker, CircuitOpen
+from ema_assets.providers.http.refusals import Manners
 from ema_assets.providers.http.source import HttpCall, HttpOptions, HttpSource
 
 _STOCKS, _CRYPTO = "stocks", "crypto"

@@ -1,4 +1,4 @@
-"""The client of Binance's spot klines. How HTTP is done is not here.
+"""The client of Binance's spot klines. Budget and retries are in `http`.
 
 One call answers one symbol with at most 1,000 klines; further ones are asked for from the last one on. Neither key nor
 account is needed. A pair against the dollar stands for the pair against USDT: `BTC-USD` asks for `BTCUSDT`, because
@@ -20,9 +20,9 @@ from ema_assets.providers.binance import BinanceConfig
 from ema_assets.providers.declaration import Provider
 from ema_assets.providers.fetching.frames import only_asked
 from ema_assets.providers.fetching.single_symbol import Clock, SeriesQuery, SingleSymbolClient, utc_now
-from ema_assets.providers.http.answers import Manners
 from ema_assets.providers.http.budget import HttpLimits
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker
+from ema_assets.providers.http.refusals import Manners
 from ema_assets.providers.http.source import HttpCall, HttpOptions, HttpSource
 
 _PATH = "/api/v3/klines"
@@ -31,7 +31,7 @@ _PAGE_LIMIT = 1_000
 _SHORTEST_PAGE = 100
 _WEIGHT_PER_MINUTE = 6_000
 # At this use of the address's weight, ours or others', calls wait for the next minute.
-_WEIGHT_TO_HOLD_AT = 0.9 * _WEIGHT_PER_MINUTE
+_WEIGHT_TO_PAUSE_AT = 0.9 * _WEIGHT_PER_MINUTE
 _STANDS_FOR = {"USD": "USDT"}
 # No such symbol; and a symbol with characters that none has.
 _UNKNOWN_SYMBOL = re.compile(r"-1121\b|-1100\b.*'symbol'")
@@ -74,7 +74,7 @@ class BinanceClient(SingleSymbolClient):
         options: HttpOptions | None = None,
         clock: Clock = utc_now,
     ) -> None:
-        manners = Manners(headers={"Accept": "application/json"}, says=_says, hold_seconds=self._hold_seconds)
+        manners = Manners(headers={"Accept": "application/json"}, says=_says, pause_seconds=self._pause_seconds)
         limits = HttpLimits(requests_per_minute=config.requests_per_minute)
         super().__init__(provider, HttpSource(provider.name, config.base_url, manners, limits, options), clock)
 
@@ -152,10 +152,10 @@ class BinanceClient(SingleSymbolClient):
     def _explain(self, query: SeriesQuery, said: str) -> ProviderError | None:
         return self.unknown(query, said) if _UNKNOWN_SYMBOL.match(said) else None
 
-    def _hold_seconds(self, headers: Mapping[str, str]) -> float:
+    def _pause_seconds(self, headers: Mapping[str, str]) -> float:
         """To the end of the minute when the weight of this one is nearly used up, else 0."""
         used = headers.get("x-mbx-used-weight-1m", "")
-        if not used.isascii() or not used.isdigit() or int(used[:9]) < _WEIGHT_TO_HOLD_AT:
+        if not used.isascii() or not used.isdigit() or int(used[:9]) < _WEIGHT_TO_PAUSE_AT:
             return 0.0
         return 60 - self._clock().timestamp() % 60
 

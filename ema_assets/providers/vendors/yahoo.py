@@ -1,4 +1,4 @@
-"""The client of Yahoo Finance's chart endpoint. How HTTP is done is not here.
+"""The client of Yahoo Finance's chart endpoint. Budget and retries are in `http`.
 
 Best effort, for up to about a hundred symbols: the endpoint is not documented, promises nothing, and shuts an address
 out for minutes that asks too much. One call answers one symbol. Prices are adjusted for splits, not for dividends.
@@ -23,9 +23,9 @@ from ema_assets.providers.declaration import Provider
 from ema_assets.providers.fetching.base import NO_BARS
 from ema_assets.providers.fetching.frames import only_asked
 from ema_assets.providers.fetching.single_symbol import Clock, SeriesQuery, SingleSymbolClient, utc_now
-from ema_assets.providers.http.answers import Manners
 from ema_assets.providers.http.budget import HttpLimits
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker
+from ema_assets.providers.http.refusals import Manners
 from ema_assets.providers.http.source import HttpCall, HttpOptions, HttpSource
 from ema_assets.providers.yahoo import YahooConfig
 

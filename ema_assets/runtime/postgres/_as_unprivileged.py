@@ -19,11 +19,7 @@ CANNOT = 71  # EX_OSERR of sysexits.h; no PostgreSQL program ends with it
 
 
 def enter_namespace(uid: int, gid: int) -> None:
-    """Make the current process `uid`:`gid` inside a new user namespace, unchanged outside.
-
-    Raises:
-        OSError: when the kernel or the container does not allow user namespaces.
-    """
+    """Make the current process `uid`:`gid` inside a new user namespace, unchanged outside, where that is allowed."""
     outside_uid, outside_gid = os.geteuid(), os.getegid()
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWUSER) != 0:
@@ -31,22 +27,15 @@ def enter_namespace(uid: int, gid: int) -> None:
         raise OSError(number, os.strerror(number), "unshare")
     # Nothing is imported from here on, as `open` would to encode text: the new identity may not be able to read Python.
     # user_namespaces(7): without CAP_SETGID outside, gid_map may be written only once setgroups is denied.
-    for name, text in (
-        ("setgroups", "deny"),
-        ("gid_map", f"{gid} {outside_gid} 1"),
-        ("uid_map", f"{uid} {outside_uid} 1"),
-    ):
+    maps = {"setgroups": "deny", "gid_map": f"{gid} {outside_gid} 1", "uid_map": f"{uid} {outside_uid} 1"}
+    for name, text in maps.items():
         descriptor = os.open(f"/proc/self/{name}", os.O_WRONLY)
         os.write(descriptor, text.encode())
         os.close(descriptor)
 
 
 def drop(uid: int, gid: int) -> None:
-    """Become `uid`:`gid` with no supplementary groups.
-
-    Raises:
-        OSError: when the caller may not change its uid.
-    """
+    """Become `uid`:`gid` with no supplementary groups."""
     os.setgroups([])
     os.setgid(gid)
     os.setuid(uid)

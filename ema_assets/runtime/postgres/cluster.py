@@ -3,12 +3,11 @@
 import importlib.util
 import secrets
 import shutil
-import subprocess
 from pathlib import Path
 
 from ema_assets.model.errors import EmbeddedServerError
 from ema_assets.runtime.postgres.files import INSTEAD, Files, write
-from ema_assets.runtime.postgres.identity import Identity, environment
+from ema_assets.runtime.postgres.identity import Identity
 from ema_assets.runtime.postgres.postmaster import HOST, USER
 
 MAJOR_VERSION = "18"
@@ -68,9 +67,7 @@ def create(files: Files, folder: Path, identity: Identity) -> None:
     first_password = files.folder / "first-password"
     write(first_password, password)
     identity.give(first_password)
-    command = identity.command(
-        files,
-        folder / "initdb",
+    options = (
         *("--pgdata", unfinished, "--username", USER, "--pwfile", first_password, "--auth", "scram-sha-256"),
         *("--encoding", "UTF8", "--locale", "C", "--no-instructions"),
         # Rounds that slow down guessing are for passwords that people think of; ours has 256 random bits, and 4,096
@@ -78,16 +75,7 @@ def create(files: Files, folder: Path, identity: Identity) -> None:
         *("-c", "scram_iterations=1"),
     )
     try:
-        result = subprocess.run(  # noqa: S603 - a program of the wheel
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            env=environment(),
-            cwd=files.folder,
-            start_new_session=True,
-            check=False,
-        )
+        result = identity.run(files, folder / "initdb", *options)
     finally:
         first_password.unlink()
     if result.returncode != 0:

@@ -1,6 +1,5 @@
 """The files of one server's folder: where they are, how they are written, its lock and its leases."""
 
-import errno
 import fcntl
 import os
 import time
@@ -31,27 +30,14 @@ class Files:
         self.log = self.folder / "log"
         self.start_log = self.folder / "start.log"
 
-    def logs(self) -> list[Path]:
-        """What the server writes: first what it says before its log is open, then its log of each weekday."""
-        return [self.start_log, *self.log.glob("*.log")]
-
     def log_sizes(self) -> dict[Path, int]:
-        """Where each log ends now, in bytes."""
-        sizes = {}
-        for path in self.logs():
-            with suppress(FileNotFoundError):
-                sizes[path] = path.stat().st_size
-        return sizes
+        """Where each log ends now, in bytes. What the server says before it opens one is in `start_log`."""
+        return {path: path.stat().st_size for path in (self.start_log, *self.log.glob("*.log")) if path.exists()}
 
     def log_tail(self, since: dict[Path, int] | None = None, lines: int = 15) -> str:
         """The last lines the server wrote, since `log_sizes()` when given."""
-        text = ""
-        for path in self.logs():
-            with suppress(FileNotFoundError), path.open("rb") as file:
-                begin = (since or {}).get(path, 0)
-                file.seek(begin if begin <= path.stat().st_size else 0)
-                text += file.read().decode(errors="replace")
-        return "\n".join(text.splitlines()[-lines:]) or "(its log is empty)"
+        written = b"".join(path.read_bytes()[(since or {}).get(path, 0) :] for path in self.log_sizes())
+        return "\n".join(written.decode(errors="replace").splitlines()[-lines:]) or "(its log is empty)"
 
 
 def make_folder(folder: Path) -> None:
@@ -98,13 +84,10 @@ def _open(path: Path) -> int:
 
 
 def _lock_now(descriptor: int, how: int) -> bool:
-    try:
+    with suppress(BlockingIOError):
         fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            return False
-        raise
-    return True
+        return True
+    return False
 
 
 @contextmanager
@@ -145,35 +128,28 @@ class Lease:
         return self._descriptor is not None
 
     def take(self) -> None:
-        """Take the lease. Called with the folder locked, so that nobody looks for the last lease meanwhile."""
-        if self._descriptor is not None:
-            return
-        descriptor = _open(self._path)
-        while not _lock_now(descriptor, fcntl.LOCK_SH):  # a guard looks whether there are leases, for an instant
-            time.sleep(POLL_SECONDS)
-        # For a person who wonders why the server still runs. Pids of processes that ended stay until nobody is left.
-        os.lseek(descriptor, 0, os.SEEK_END)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
-        self._descriptor = descriptor
+        """Take the lease, unless it is taken. Called with the folder locked: nobody looks for the last lease then."""
+        if self._descriptor is None:
+            self._descriptor = _open(self._path)
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+            # For a person who wonders why the server still runs. Who has ended is in it until nobody is left.
+            os.lseek(self._descriptor, 0, os.SEEK_END)
+            os.write(self._descriptor, f"{os.getpid()}\n".encode())
 
-    def give_back(self) -> bool:
-        """Give the lease back; True when no other process holds one. Called with the folder locked."""
+    def give_back(self) -> None:
+        """Give the lease back, if it is taken. Called with the folder locked."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-        return not is_leased(self._path)
 
 
-def is_leased(path: Path) -> bool:
-    """Whether any process holds a lease in the file `path`. Empties the file when none does."""
+def is_leased(files: Files) -> bool:
+    """Whether any process holds a lease. Empties the file when none does. Called with the folder locked."""
+    descriptor = _open(files.leases)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return False
-    try:
-        if not _lock_now(descriptor, fcntl.LOCK_EX):
-            return True
-        os.ftruncate(descriptor, 0)
-        return False
+        is_free = _lock_now(descriptor, fcntl.LOCK_EX)
+        if is_free:
+            os.ftruncate(descriptor, 0)
+        return not is_free
     finally:
         os.close(descriptor)

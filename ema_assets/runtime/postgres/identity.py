@@ -35,15 +35,25 @@ class Identity:
         options = [self.mode, str(self.uid), str(self.gid), str(files.folder)]
         return [sys.executable, "-I", "-S", str(launcher), *options, *words]
 
+    def run(self, files: Files, *argv: str | Path) -> "subprocess.CompletedProcess[str]":
+        """Run a program of the wheel as this identity, to its end."""
+        return subprocess.run(  # noqa: S603
+            self.command(files, *argv),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=environment(),
+            cwd=files.folder,
+            start_new_session=True,
+            check=False,
+        )
+
     def is_usable(self, files: Files, programs: Path) -> str | None:
         """None when this identity can run PostgreSQL in the folder, else why it cannot."""
         try:
             if self.mode == "drop" and files.folder.stat().st_uid != self.uid:
                 files.folder.chmod(0o711)
-            command = self.command(files, programs / "postgres", "--version")
-            result = subprocess.run(  # noqa: S603 - a program of the wheel
-                command, capture_output=True, text=True, env=environment(), check=False
-            )
+            result = self.run(files, programs / "postgres", "--version")
         except OSError as error:
             reason = str(error)
         else:

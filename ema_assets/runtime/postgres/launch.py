@@ -1,6 +1,5 @@
 """One start of the server: the port it gets, and as many attempts as it takes."""
 
-import errno
 import random
 import socket
 import subprocess
@@ -8,7 +7,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from ema_assets.model.errors import EmbeddedServerError
@@ -21,6 +19,9 @@ from ema_assets.runtime.postgres.postmaster import HOST
 # Below the ranges that Linux (32768-) and macOS (49152-) hand out to outgoing connections: a port remembered from
 # there is often taken by some client at the next start.
 PORTS = range(20_000, 30_000)
+
+# Started by this process and perhaps still running: reaped at the next start, and not warned about when collected.
+_started: "list[subprocess.Popen[bytes]]" = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,7 @@ class Launch:
             try:
                 if self.on_started is not None:
                     self.on_started(process.pid)
-                ready = postmaster.log_in_and_prepare(
-                    files, port, partial(postmaster.is_alive, process.pid), self.deadline
-                )
+                ready = postmaster.log_in_and_prepare(files, port, process.pid, self.deadline)
             except BaseException:
                 postmaster.end(process.pid, fast_seconds=0)
                 raise
@@ -64,9 +63,8 @@ class Launch:
             process.wait()
             said = files.log_tail(before)
             is_taken = "could not bind" in said and self.configured_port is None
-            is_too_early = (
-                "pre-existing shared memory block" in said
-            )  # a killed postmaster's backends, on their way out
+            # Backends of a postmaster that was killed are on their way out.
+            is_too_early = "pre-existing shared memory block" in said
             if not (is_taken or is_too_early) or time.monotonic() > self.deadline:
                 raise EmbeddedServerError(
                     f"the PostgreSQL in {files.folder} ended with exit code {process.returncode}:\n{said}"
@@ -88,26 +86,24 @@ class Launch:
                 cwd=files.folder,
                 start_new_session=True,
             )
-        postmaster.started[process.pid] = process
+        _started[:] = [each for each in (*_started, process) if each.poll() is None]
         return process
 
 
 def _remove_old_logs(files: Files) -> None:
     """The server overwrites a week-old log when it is up at midnight, and would append to it at a start."""
-    for path in files.logs():
-        with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > 6 * 86_400:
-                path.unlink()
+    for path in files.log_sizes():
+        if time.time() - path.stat().st_mtime > 6 * 86_400:
+            path.unlink()
 
 
 def _choose_port(files: Files, configured: int | None, refused: set[int]) -> int:
     if configured is not None:
         return configured
+    candidates = random.sample(PORTS, 100)
     with suppress(OSError, ValueError):
-        last = int(files.port.read_text())
-        if last not in refused and is_free(last):
-            return last
-    for port in random.sample(PORTS, 100):
+        candidates.insert(0, int(files.port.read_text()))
+    for port in candidates:
         if port not in refused and is_free(port):
             return port
     raise EmbeddedServerError(f"no free TCP port on {HOST} between {PORTS[0]} and {PORTS[-1]}")
@@ -115,13 +111,9 @@ def _choose_port(files: Files, configured: int | None, refused: set[int]) -> int
 
 def is_free(port: int) -> bool:
     """Whether a server could listen on `port` of 127.0.0.1."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, suppress(OSError):
         # As PostgreSQL binds: connections of the last server in TIME_WAIT do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            if error.errno in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
-                return False
-            raise
+        probe.bind((HOST, port))
         return True
+    return False

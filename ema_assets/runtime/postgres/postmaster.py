@@ -2,17 +2,17 @@
 
 import os
 import signal
-import subprocess
 import time
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg2
 
 from ema_assets.model.errors import EmbeddedServerError
+from ema_assets.runtime import processes
 from ema_assets.runtime.postgres.files import POLL_SECONDS, Files
 
 HOST = "127.0.0.1"
@@ -22,10 +22,6 @@ DATABASE = "ema"
 FAST_STOP_SECONDS = 30.0
 IMMEDIATE_STOP_SECONDS = 10.0
 _NO_PROCESS = 2_147_483_646
-
-# Started by this process and perhaps still running. Kept here, not in an EmbeddedServer, so that any of them can reap
-# the process and none that is collected warns about it.
-started: "dict[int, subprocess.Popen[bytes]]" = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +56,6 @@ def _is_server_of(pid: int, data: Path) -> bool:
 
     False also for the process of another user, which does not show its folder.
     """
-    import psutil
-
     try:
         process = psutil.Process(pid)
         return process.name() == "postgres" and Path(process.cwd()).samefile(data)
@@ -80,22 +74,6 @@ def _answers(files: Files, port: int) -> bool:
     # A path that does not exist here is this folder seen from another mount namespace: running, and not to be
     # started a second time.
     return not theirs.exists() or theirs.samefile(files.data)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether `pid` is a process that is not a zombie."""
-    import psutil
-
-    child = started.get(pid)
-    if child is not None and child.poll() is not None:
-        del started[pid]
-        return False
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
 
 
 def _password(files: Files) -> str:
@@ -125,14 +103,14 @@ def _log_in(files: Files, port: int, *, seconds: int) -> Any:
     )
 
 
-def log_in_and_prepare(files: Files, port: int, is_running: Callable[[], bool], deadline: float) -> bool:
-    """Wait for a login and make the database when it is missing. False when the server ended meanwhile.
+def log_in_and_prepare(files: Files, port: int, pid: int, deadline: float) -> bool:
+    """Wait for a login and make the database when it is missing. False when the server `pid` ended meanwhile.
 
     Raises:
         EmbeddedServerError: when it refuses the password, or lets nobody log in before `deadline`.
     """
     while True:
-        was_running = is_running()
+        was_running = processes.read(pid) is not None
         try:
             connection = _log_in(files, port, seconds=5)
         except psycopg2.OperationalError as error:
@@ -167,7 +145,7 @@ def disarm_stale_pid_file(files: Files) -> None:
     written = _read_pid_file(files.pid)
     if written is None:
         files.pid.unlink()
-    elif is_alive(written.pid):
+    elif processes.read(written.pid) is not None:
         with os.fdopen(os.open(files.pid, os.O_RDWR | os.O_NOFOLLOW), "r+") as file:
             _, _, rest = file.read().partition("\n")
             file.seek(0)
@@ -181,17 +159,9 @@ def end(pid: int, fast_seconds: float = FAST_STOP_SECONDS) -> None:
     Raises:
         EmbeddedServerError: when it belongs to another user, or is still there afterwards.
     """
-    for number, seconds in ((signal.SIGINT, fast_seconds), (signal.SIGQUIT, IMMEDIATE_STOP_SECONDS)):
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            pass
-        except PermissionError as error:
-            raise EmbeddedServerError(f"the PostgreSQL with pid {pid} belongs to another user: {error}") from error
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if not is_alive(pid):
-                return
-            time.sleep(POLL_SECONDS)
-    if is_alive(pid):
+    try:
+        is_gone = processes.end(pid, {signal.SIGINT: fast_seconds, signal.SIGQUIT: IMMEDIATE_STOP_SECONDS})
+    except PermissionError as error:
+        raise EmbeddedServerError(f"the PostgreSQL with pid {pid} belongs to another user: {error}") from error
+    if not is_gone:
         raise EmbeddedServerError(f"the PostgreSQL with pid {pid} does not stop")

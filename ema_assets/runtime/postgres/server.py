@@ -4,13 +4,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
 from ema_assets.model.errors import EmbeddedServerError
 from ema_assets.runtime.postgres import cluster, identity, postmaster
-from ema_assets.runtime.postgres.files import Files, Lease, give_to_the_owner, locked, make_folder, write
+from ema_assets.runtime.postgres.files import Files, Lease, give_to_the_owner, is_leased, locked, make_folder, write
 from ema_assets.runtime.postgres.launch import Launch, is_free
 from ema_assets.runtime.postgres.postmaster import DATABASE, HOST, USER
 
@@ -38,9 +37,7 @@ class EmbeddedServer:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property
@@ -56,10 +53,7 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """`postgresql://ema@127.0.0.1:PORT/ema?passfile=…` of the running server.
-
-        It holds no password, only the path of the file that does. A PGPASSWORD in the environment would win over that
-        file: `without_libpq_settings` gives an environment free of it.
+        """`postgresql://ema@127.0.0.1:PORT/ema?passfile=…`: no password, only the path of the file that holds it.
 
         Raises:
             EmbeddedServerError: when no server of this folder is running.
@@ -86,17 +80,12 @@ class EmbeddedServer:
         Raises:
             EmbeddedServerError: when it does not start; the message ends with the last lines of its log.
         """
-        deadline = time.monotonic() + self._start_timeout_seconds
         make_folder(self.folder)
-        with locked(self._files):
-            try:
-                if not self._attach(deadline):
-                    self._owned_pid = self._launch(deadline, on_started)
-                self._lease.take()
-            except OSError as error:
-                raise EmbeddedServerError(f"the PostgreSQL in {self.folder} cannot be started: {error}") from error
-            finally:
-                give_to_the_owner(self._files)
+        self._hold(partial(self._launch, on_started=on_started))
+
+    def attach(self) -> bool:
+        """Take a lease where the server runs, and say whether it does. Starts none."""
+        return self.folder.exists() and self._hold(None)
 
     def keep_port(self) -> None:
         """Have later starts take the port of the running server or fail: others go by its URL."""
@@ -117,10 +106,26 @@ class EmbeddedServer:
             return
         with locked(self._files):
             self._owned_pid = None
-            is_last = self._lease.give_back()
+            self._lease.give_back()
             running = postmaster.find(self._files)
-            if running is not None and (is_last or force):
+            if running is not None and (force or not is_leased(self._files)):
                 postmaster.end(running.pid)
+
+    def _hold(self, launch: Callable[[float], int] | None) -> bool:
+        """Take a lease on the server, started by `launch` where it does not run; whether there is one."""
+        deadline = time.monotonic() + self._start_timeout_seconds
+        with locked(self._files):
+            try:
+                is_running = self._is_up(deadline)
+                if not is_running and launch is not None:
+                    self._owned_pid, is_running = launch(deadline), True
+                if is_running:
+                    self._lease.take()
+            except OSError as error:
+                raise EmbeddedServerError(f"the PostgreSQL in {self.folder} cannot be started: {error}") from error
+            finally:
+                give_to_the_owner(self._files)
+            return is_running
 
     def _launch(self, deadline: float, on_started: Callable[[int], object] | None) -> int:
         """Start the server; return its pid."""
@@ -136,7 +141,7 @@ class EmbeddedServer:
         cluster.check_version(self._files)
         return Launch(self._files, programs, user, self._configured_port, deadline, on_started).run()
 
-    def _attach(self, deadline: float) -> bool:
+    def _is_up(self, deadline: float) -> bool:
         """Whether a server is already running. One that is on its way down is waited for."""
         running = postmaster.find(self._files)
         if running is None:
@@ -147,8 +152,7 @@ class EmbeddedServer:
                 f"received {self._configured_port}"
             )
         self._owned_pid = running.pid if running.pid == self._owned_pid else None
-        is_running = partial(postmaster.is_alive, running.pid)
-        is_ready = postmaster.log_in_and_prepare(self._files, running.port, is_running, deadline)
+        is_ready = postmaster.log_in_and_prepare(self._files, running.port, running.pid, deadline)
         if is_ready and not self._files.port.exists():
             write(self._files.port, f"{running.port}\n")  # whoever started it was killed just before doing so
         return is_ready
@@ -162,18 +166,3 @@ def read_running(folder: Path) -> str | None:
     if running is None or not running.is_ready or not files.port.exists():
         return None
     return f"postgresql://{USER}@{HOST}:{running.port}/{DATABASE}?passfile={quote(str(files.passfile), safe='/')}"
-
-
-def without_libpq_settings(environment: dict[str, str]) -> dict[str, str]:
-    """A copy of `environment` without the PG… variables that would change what the URL says.
-
-    PGPASSWORD wins over a passfile, PGHOSTADDR over the host, and PGSSLMODE=require fails on a server without TLS.
-    """
-    return {name: value for name, value in environment.items() if name not in _LIBPQ_VARIABLES}
-
-
-_LIBPQ_VARIABLES = {
-    *("PGHOSTADDR", "PGPASSWORD", "PGSERVICE", "PGSERVICEFILE", "PGREQUIREAUTH", "PGCHANNELBINDING"),
-    *("PGSSLMODE", "PGREQUIRESSL", "PGSSLNEGOTIATION", "PGGSSENCMODE", "PGTARGETSESSIONATTRS"),
-    *("PGOPTIONS", "PGCLIENTENCODING", "PGTZ", "PGDATESTYLE"),
-}

@@ -151,7 +151,7 @@ class AlpacaBars(Dialect[_Query]):
             start, last = query.start, query.last
             if query.after is not None and symbol == query.after[0]:
                 start, last = (start, query.after[1] - 1) if query.descending else (query.after[1] + 1, last)
-            found = self.sandbox.market.bars(
+            served = self.sandbox.market.bars(
                 instrument,
                 query.minutes,
                 start,
@@ -162,17 +162,17 @@ class AlpacaBars(Dialect[_Query]):
                 descending=query.descending,
                 alter=alteration(faults, symbol, now_seconds, raw_prices=query.raw_prices, acted=acted),
             )
-            if len(found) > room:
+            if len(served) > room:
                 if room:
-                    bars[symbol] = _rows(found.pick(slice(0, room)), whole_volumes=not self._crypto)
-                    last_served = symbol, int(found.ts[room - 1])
+                    bars[symbol] = _rows(served.pick(slice(0, room)), whole_volumes=not self._crypto)
+                    last_served = symbol, int(served.ts[room - 1])
                 assert last_served is not None
                 token = _token(last_served[0], query.timeframe, last_served[1])
                 return {"bars": bars, "next_page_token": token}, acted
-            if len(found):
-                bars[symbol] = _rows(found, whole_volumes=not self._crypto)
-                last_served = symbol, int(found.ts[-1])
-                room -= len(found)
+            if len(served):
+                bars[symbol] = _rows(served, whole_volumes=not self._crypto)
+                last_served = symbol, int(served.ts[-1])
+                room -= len(served)
         return {"bars": bars, "next_page_token": None}, acted
 
     def _check_keys(self, request: Request) -> None:

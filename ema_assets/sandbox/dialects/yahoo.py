@@ -185,8 +185,8 @@ def _rows(bars: Bars) -> list[_Row]:
 
 def _with_nulls(grid: Bars, served: Bars) -> list[_Row]:
     """The rows of `served`, and a row of nulls for each bar of `grid` that is not among them."""
-    found = {row.ts: row for row in _rows(served)}
-    return [found.get(ts) or _Row(ts, (None,) * len(_COLUMNS)) for ts in grid.ts.tolist()]
+    by_time = {row.ts: row for row in _rows(served)}
+    return [by_time.get(ts) or _Row(ts, (None,) * len(_COLUMNS)) for ts in grid.ts.tolist()]
 
 
 def _period(query: _Query, session: tuple[int, int]) -> dict[str, Any]:

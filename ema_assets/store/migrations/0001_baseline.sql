@@ -48,6 +48,10 @@ CREATE TABLE market.series_state (
     last_error      text,
     computed_at     timestamptz,
     recorded_at     timestamptz,
+    inputs               jsonb,
+    recorded_revision    bigint,
+    recorded_event       bigint,
+    recorded_first_event bigint,
     updated_at      timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (asset, symbol, timeframe)
 ) WITH (fillfactor = 70);
@@ -56,6 +60,11 @@ COMMENT ON COLUMN market.series_state.dirty_from IS 'The earliest ts whose input
 COMMENT ON COLUMN market.series_state.dirty_end IS 'Rolled-up ohlc only: closing time of the bucket at dirty_from.';
 COMMENT ON COLUMN market.series_state.checked_through IS 'ohlc only: bars that closed up to here have been asked for.';
 COMMENT ON COLUMN market.series_state.computed_at IS 'When the series was last brought up to date; later than recorded_at while Dagster has not been told.';
+
+COMMENT ON COLUMN market.series_state.inputs IS 'The revisions it was computed from, such as {"ohlc|5m": 12}: asset and timeframe of each input.';
+COMMENT ON COLUMN market.series_state.recorded_revision IS 'The revision that Dagster was told of last; null when it was never told.';
+COMMENT ON COLUMN market.series_state.recorded_event IS 'Id of the newest materialization of recorded_revision in Dagster''s event log.';
+COMMENT ON COLUMN market.series_state.recorded_first_event IS 'Id of the first one: every event before it has an older revision.';
 
 CREATE INDEX series_state_dirty ON market.series_state (asset, timeframe) WHERE dirty_from IS NOT NULL;
 CREATE INDEX series_state_checked ON market.series_state (timeframe, checked_through) WHERE asset = 'ohlc';

@@ -96,9 +96,12 @@ def migrate(url: str) -> list[Migration]:
                         (migration.number, migration.name, migration.sha256),
                     )
                     connection.commit()
+                # Also when a process was killed between its migrations and this.
+                cursor.execute("SELECT to_regclass(%s) IS NULL", (f"market.{tables.STORED_BARS.name}",))
+                (lacks_bars,) = cursor.fetchone() or (True,)
         except psycopg2.Error as error:
             raise StoreError(f"{masked_url(url)} cannot be migrated: {str(error).strip()}") from error
-        if missing:
+        if lacks_bars:
             with Database(url) as database, database.transaction() as transaction:
                 tables.ensure(transaction, [tables.STORED_BARS])
     return missing

@@ -11,7 +11,7 @@ from ema_assets.store.tables.reads import (
     read_range,
     read_since,
 )
-from ema_assets.store.tables.table import BARS, CROSSOVERS, STORED_BARS, TRADES, Table, converging
+from ema_assets.store.tables.table import BARS, CROSSOVERS, STORED_BARS, TRADES, Filled, Table, converging
 from ema_assets.store.tables.writes import reject, thin_out, write_bars, write_computed
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "CROSSOVERS",
     "STORED_BARS",
     "TRADES",
+    "Filled",
     "Table",
     "bars_as_of",
     "closes_around",

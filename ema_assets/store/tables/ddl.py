@@ -4,9 +4,12 @@ from collections.abc import Iterable, Mapping
 
 from ema_assets.model.declarations import Column
 from ema_assets.model.errors import StoreError
-from ema_assets.model.timeframes import ORDER
+from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.store.database import Transaction, identifier
 from ema_assets.store.tables.table import CROSSOVERS, TRADES, Table
+
+# Any constant will do, as long as only this module takes it: of two processes one makes the tables.
+_LOCK = 930_000_002
 
 # "Which symbols crossed lately" and "which trades are open" are what a trader asks of all series at once.
 _INDEXES = {
@@ -18,17 +21,27 @@ _INDEXES = {
 def ensure(transaction: Transaction, tables: Iterable[Table]) -> list[str]:
     """Make every one of `tables` as declared; return the names of those whose rows must be computed again.
 
-    A table that lacks columns that may be null gets them. One that differs in any other way is dropped and made anew,
-    for all it holds can be computed again. Columns that are no longer declared stay, null in new rows. A timeframe that
-    has no partition yet gets one.
+    A table that lacks columns that may be null gets them, and one whose descriptions have changed gets these. One that
+    differs in any other way is dropped and made anew, for all it holds can be computed again. Columns that are no
+    longer declared stay, null in new rows. A timeframe that has no partition yet gets one.
 
     Raises:
         StoreError: when a table that cannot be computed again is declared in another way than it was made.
     """
     wanted = list(tables)
     declared = _declared(transaction, wanted)
+    lacking = _missing_partitions(transaction, wanted)
+    if not lacking and all(declared.get(table.name) == {**_parts(table), **_comments(table)} for table in wanted):
+        return []
+    transaction.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+    # Another process may have made them while this one waited.
+    declared = _declared(transaction, wanted)
     changed = [table.name for table in wanted if _ensure(transaction, table, declared.get(table.name))]
-    _add_partitions(transaction, wanted)
+    for table, timeframe in _missing_partitions(transaction, wanted):
+        transaction.execute(
+            f"CREATE TABLE {table.part(timeframe)} PARTITION OF market.{identifier(table.name)} "
+            f"FOR VALUES IN ({_literal(timeframe.key)})"
+        )
     return changed
 
 
@@ -49,12 +62,12 @@ def _declared(transaction: Transaction, tables: Iterable[Table]) -> dict[str, di
 
 def _ensure(transaction: Transaction, table: Table, made_of: Mapping[str, str] | None) -> bool:
     """Make `table` as declared; True when its rows must be computed again."""
-    parts = _parts(table)
-    if made_of == parts:
-        return False
+    parts, comments = _parts(table), _comments(table)
     if made_of is None:
-        _create(transaction, table, parts)
+        _create(transaction, table)
         return True
+    said = {name: text for name, text in made_of.items() if name.startswith(_COMMENT)}
+    made_of = {name: sql for name, sql in made_of.items() if name not in said}
     columns = {column.name: column for column in table.columns}
     missing = [name for name in parts if name not in made_of]
     gone = [name for name in made_of if name not in parts]
@@ -65,33 +78,46 @@ def _ensure(transaction: Transaction, table: Table, made_of: Mapping[str, str] |
     )
     name = identifier(table.name)
     if is_extensible:
-        added = [f"ADD COLUMN {parts[column]}" for column in missing]
+        # One that was declared before is still there, with what it held then.
+        added = [f"DROP COLUMN IF EXISTS {identifier(column)}, ADD COLUMN {parts[column]}" for column in missing]
         freed = [f"ALTER COLUMN {identifier(column)} DROP NOT NULL" for column in gone if "NOT NULL" in made_of[column]]
         if added or freed:
             transaction.execute(f"ALTER TABLE market.{name} {', '.join([*added, *freed])}")
-        _comment(transaction, table, missing)
+        # A column that is made again has lost its comment.
+        new = [each for each, text in comments.items() if missing or said.get(each) != text]
+        _comment(transaction, table, {each: comments[each] for each in new})
     elif not table.is_computed:
         raise StoreError(f"the table market.{name} is not made as this version declares it; it needs a migration")
     else:
         transaction.execute(f"DROP TABLE market.{name} CASCADE")
-        _create(transaction, table, parts)
-    _remember(transaction, table, parts)
+        _create(transaction, table)
+    _remember(transaction, table)
     return bool(missing) or not is_extensible
 
 
-# Parts that are no column are called by a number or a word in brackets.
+# Parts that are no column are called by a number or a word in brackets; so are comments, which change no row.
 _NO_COLUMN = "("
+_COMMENT = f"{_NO_COLUMN}comment"
 
 
 def _parts(table: Table) -> dict[str, str]:
     """The SQL of everything that `table` is made of: its columns by their names, the rest by what it is."""
     parts = {column.name: _column(column) for column in table.columns}
-    parts |= {f"{_NO_COLUMN}filled {number})": sql for number, sql in enumerate(table.filled)}
+    parts |= {f"{_NO_COLUMN}filled {number})": f"{each.name} {each.rule}" for number, each in enumerate(table.filled)}
     parts |= {f"{_NO_COLUMN}check {number})": f"CHECK ({sql})" for number, sql in enumerate(table.checks)}
     parts[f"{_NO_COLUMN}time)"] = table.time
     if table.flips is not None:
         parts[f"{_NO_COLUMN}index)"] = " ".join(_INDEXES[table.flips])
     return parts
+
+
+def _comments(table: Table) -> dict[str, str]:
+    """What is said of `table` and its columns."""
+    described = {
+        **{column.name: column.description for column in table.columns},
+        **{each.name: each.description for each in table.filled},
+    }
+    return {f"{_COMMENT})": table.comment, **{f"{_COMMENT} {name})": text for name, text in described.items()}}
 
 
 def _column(column: Column) -> str:
@@ -101,8 +127,8 @@ def _column(column: Column) -> str:
     return f"{name} {_type(column.kind)}{not_null}{f' CHECK ({name} IN ({choices}))' if choices else ''}"
 
 
-def _create(transaction: Transaction, table: Table, parts: Mapping[str, str]) -> None:
-    name = identifier(table.name)
+def _create(transaction: Transaction, table: Table) -> None:
+    name, parts = identifier(table.name), _parts(table)
     rows = [sql for part, sql in parts.items() if part not in (f"{_NO_COLUMN}time)", f"{_NO_COLUMN}index)")]
     transaction.execute(
         f"""
@@ -118,20 +144,20 @@ def _create(transaction: Transaction, table: Table, parts: Mapping[str, str]) ->
     if table.flips is not None:
         suffix, column, condition = _INDEXES[table.flips]
         transaction.execute(f"CREATE INDEX {name}_{suffix} ON market.{name} ({column}) WHERE {condition}")
-    if table.comment:
-        transaction.execute(f"COMMENT ON TABLE market.{name} IS {_literal(table.comment)}")
-    _comment(transaction, table, table.values)
-    _remember(transaction, table, parts)
+    _comment(transaction, table, _comments(table))
+    _remember(transaction, table)
 
 
-def _comment(transaction: Transaction, table: Table, columns: Iterable[str]) -> None:
-    described = {column.name: column.description for column in table.columns}
-    for column in columns:
-        where = f"market.{identifier(table.name)}.{identifier(column)}"
-        transaction.execute(f"COMMENT ON COLUMN {where} IS {_literal(described[column])}")
+def _comment(transaction: Transaction, table: Table, comments: Mapping[str, str]) -> None:
+    name = f"market.{identifier(table.name)}"
+    for what, text in comments.items():
+        column = what.removeprefix(_COMMENT).removesuffix(")").strip()
+        where = f"COLUMN {name}.{identifier(column)}" if column else f"TABLE {name}"
+        transaction.execute(f"COMMENT ON {where} IS {_literal(text)}")
 
 
-def _remember(transaction: Transaction, table: Table, parts: Mapping[str, str]) -> None:
+def _remember(transaction: Transaction, table: Table) -> None:
+    parts = {**_parts(table), **_comments(table)}
     transaction.execute("DELETE FROM ema_assets.declaration WHERE table_name = $1", table.name)
     transaction.execute(
         """
@@ -144,19 +170,14 @@ def _remember(transaction: Transaction, table: Table, parts: Mapping[str, str]) 
     )
 
 
-def _add_partitions(transaction: Transaction, tables: Iterable[Table]) -> None:
-    """Give each of `tables` a partition for every timeframe; those of timeframes that are gone stay."""
+def _missing_partitions(transaction: Transaction, tables: Iterable[Table]) -> list[tuple[Table, Timeframe]]:
+    """The partitions that `tables` lack; those of timeframes that are gone stay."""
     wanted = {f"{table.name}_{timeframe.key}": (table, timeframe) for table in tables for timeframe in ORDER}
     existing = transaction.query(
         "SELECT relname::text FROM pg_class WHERE relnamespace = 'market'::regnamespace AND relname = ANY ($1::text[])",
         list(wanted),
     )["relname"].to_list()
-    for name, (table, timeframe) in wanted.items():
-        if name not in existing:
-            transaction.execute(
-                f"CREATE TABLE {table.part(timeframe)} PARTITION OF market.{identifier(table.name)} "
-                f"FOR VALUES IN ({_literal(timeframe.key)})"
-            )
+    return [part for name, part in wanted.items() if name not in existing]
 
 
 def _type(kind: str) -> str:

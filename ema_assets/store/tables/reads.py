@@ -1,6 +1,6 @@
 """Reading bars and what is computed from them: deltas, ranges, pages, as of a moment. SQL only.
 
-A batch is one timeframe and many symbols, so every statement names the partition (`ohlc_5m`) itself.
+A batch is one timeframe and many symbols, so every statement names the partition itself.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ def read_since(
         """,
         starts["symbol"],
         starts["from_ts"],
-        timeframe.value,
+        timeframe.key,
     ).sort("symbol", table.time)
 
 
@@ -48,7 +48,7 @@ def read_before(
         """,
         starts["symbol"],
         starts["from_ts"],
-        timeframe.value,
+        timeframe.key,
     )
 
 
@@ -69,7 +69,7 @@ def earlier(
         """,
         starts["symbol"],
         starts["from_ts"],
-        timeframe.value,
+        timeframe.key,
         rows,
     )
 
@@ -116,7 +116,7 @@ def pages(
             symbols is None,
             list(symbols or ()),
             after[0],
-            timeframe.value,
+            timeframe.key,
             after[1],
             rows,
         )
@@ -138,7 +138,7 @@ def bars_as_of(
         WHERE timeframe = $2 AND ($3 OR symbol = ANY ($4::text[]))
         """,
         moment,
-        timeframe.value,
+        timeframe.key,
         symbols is None,
         list(symbols or ()),
     ).sort("symbol", "ts")
@@ -158,7 +158,7 @@ def closes_between(transaction: Transaction, timeframe: Timeframe, spans: pl.Dat
         spans["symbol"],
         spans["first"],
         spans["last"],
-        timeframe.value,
+        timeframe.key,
     ).sort("symbol", "ts")
 
 
@@ -182,6 +182,6 @@ def closes_around(transaction: Transaction, timeframe: Timeframe, spans: pl.Data
         spans["symbol"],
         spans["first"],
         spans["last"],
-        timeframe.value,
+        timeframe.key,
         bars,
     ).sort("symbol", "ts")

@@ -12,6 +12,15 @@ CROSSOVERS, TRADES = "crossovers", "trades"
 
 
 @dataclass(frozen=True, slots=True)
+class Filled:
+    """A column that the database itself fills. `rule` is its type, and its default or how it is generated, as SQL."""
+
+    name: str
+    rule: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A table of schema `market`, partitioned by timeframe, with the key (symbol, timeframe, `time`).
 
@@ -21,7 +30,7 @@ class Table:
         columns: behind the key. Empty for a table that is only read from.
         flips: what the blast radius of a correction counts in it: CROSSOVERS, TRADES or nothing.
         checks: conditions that hold for every row, as SQL.
-        filled: columns that the database itself fills, as SQL.
+        filled: columns that the database itself fills.
         comment: what the table holds, in one sentence.
         is_computed: False when its rows cannot be computed again: such a table is never dropped.
     """
@@ -31,7 +40,7 @@ class Table:
     columns: tuple[Column, ...] = ()
     flips: str | None = None
     checks: tuple[str, ...] = ()
-    filled: tuple[str, ...] = ()
+    filled: tuple[Filled, ...] = ()
     comment: str = ""
     is_computed: bool = True
 
@@ -57,8 +66,13 @@ BARS = Table(
         Column("volume", "float8", "Units traded", is_nullable=False),
     ),
     checks=("low > 0 AND low <= open AND low <= close AND high >= open AND high >= close AND volume >= 0",),
-    # When the bar was first stored; corrections do not change it.
-    filled=("stored_at timestamptz NOT NULL DEFAULT statement_timestamp()",),
+    filled=(
+        Filled(
+            "stored_at",
+            "timestamptz NOT NULL DEFAULT statement_timestamp()",
+            "When the bar was first stored; corrections do not change it",
+        ),
+    ),
     comment="Closed bars. ts is the opening time, UTC; a 1d bar carries its session's open.",
     is_computed=False,
 )
@@ -73,5 +87,9 @@ STORED_BARS = replace(
 
 def converging(table: Table, bars: int) -> Table:
     """`table` with the column `warming_up`: true for a series' rows before bar number `bars`."""
-    filled = f"warming_up boolean NOT NULL GENERATED ALWAYS AS (bar_number < {int(bars)}) STORED"
-    return replace(table, filled=(*table.filled, filled))
+    warming_up = Filled(
+        "warming_up",
+        f"boolean NOT NULL GENERATED ALWAYS AS (bar_number < {int(bars)}) STORED",
+        "How the series began still weighs more than a millionth",
+    )
+    return replace(table, filled=(*table.filled, warming_up))

@@ -67,7 +67,7 @@ def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFram
             )
             SELECT symbol, count(*) AS corrected FROM kept GROUP BY symbol
             """,
-            timeframe.value,
+            timeframe.key,
         )
         written = _upsert(transaction, STORED_BARS, timeframe, staged)
     return written.join(corrected, on="symbol", how="left").with_columns(pl.col("corrected").fill_null(0))
@@ -105,7 +105,7 @@ def write_computed(
                 past["symbol"],
                 past["from_ts"],
                 past["last_ts"],
-                timeframe.value,
+                timeframe.key,
             )
         removed = transaction.query(
             f"""
@@ -121,7 +121,7 @@ def write_computed(
             """,
             starts["symbol"],
             starts["from_ts"],
-            timeframe.value,
+            timeframe.key,
         )
         written = _upsert(transaction, table, timeframe, staged)
     columns = ("symbol", "changed_from", "written")
@@ -155,7 +155,7 @@ def thin_out(
         WHERE t.symbol = d.symbol AND t.timeframe = $2 AND t.ts = old.ts
         """,
         symbols,
-        timeframe.value,
+        timeframe.key,
         newest,
         every,
     )
@@ -205,7 +205,7 @@ def _upsert(transaction: Transaction, table: Table, timeframe: Timeframe, staged
         LEFT JOIN market.series_state k ON k.asset = $2 AND k.symbol = c.symbol AND k.timeframe = $1
         GROUP BY 1 ORDER BY 1
         """,
-        timeframe.value,
+        timeframe.key,
         table.name,
         timeframe.is_fetched,
     )

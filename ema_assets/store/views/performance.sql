@@ -125,7 +125,7 @@ WITH series AS (
     LEFT JOIN summed t USING (strategy, symbol, timeframe)
 ), judged AS (
     SELECT m.*, m.trades >= {fewest} AS is_enough,
-           -- A few hours that are blown up to a year may not fit into a number: such a figure says nothing.
+           -- A few hours scaled up to a year may not fit into a number: such a figure says nothing.
            CASE WHEN m.growth = 0 THEN -100
                 WHEN ln(m.growth) * m.bars_a_year / m.bars < 50
                 THEN (exp(greatest(ln(m.growth) * m.bars_a_year / m.bars, -50)) - 1) * 100 END AS annualized,

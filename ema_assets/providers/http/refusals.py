@@ -46,7 +46,7 @@ def _plain_message(body: bytes) -> str:
     return msgspec.json.decode(body, type=_ErrorBody).message
 
 
-def _no_hold(_headers: Mapping[str, str]) -> float:
+def _no_pause(_headers: Mapping[str, str]) -> float:
     return 0.0
 
 
@@ -59,14 +59,14 @@ class Manners:
         secrets: what must never be quoted.
         says: reads an error body in the vendor's format; raises a DecodeError for any other.
         bans: the statuses by which the vendor shuts us out: nothing is asked again until the ban is over.
-        hold_seconds: from the headers of any answer, for how long nothing more may leave.
+        pause_seconds: from the headers of any answer, for how long nothing more may leave.
     """
 
     headers: Mapping[str, str] = field(repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
     says: Callable[[bytes], str] = _plain_message
     bans: tuple[int, ...] = (418,)
-    hold_seconds: Callable[[Mapping[str, str]], float] = _no_hold
+    pause_seconds: Callable[[Mapping[str, str]], float] = _no_pause
 
     def without_secrets(self, text: str) -> str:
         """`text` with every key replaced by `***`."""

@@ -1,0 +1,100 @@
+"""The step of a partitioned asset: do the work of its run's partitions, tell Dagster, name what failed."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import sqlalchemy.exc
+from dagster import AssetExecutionContext, Failure, MetadataValue, RetryRequested
+from dagster_postgres.utils import DagsterPostgresException
+
+from ema_assets.defs.materializations import Labels, Recorder
+from ema_assets.defs.recording import DEFER_TAG, keep_events_for_us
+from ema_assets.model.symbols import Series
+from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.refresh.graph import Node
+from ema_assets.refresh.isolate import can_heal
+from ema_assets.refresh.outcome import Outcome
+from ema_assets.store.database import Database
+
+_NAMED_FAILURES = 20
+# A restart of Postgres takes seconds. What outlasts this is left to the sweep, or to the person who asked.
+_RETRIES = 3
+_RETRY_SECONDS = 5.0
+# Tells the daemon whether a run that fails in a step is launched again; dagster.yaml says yes.
+_RETRY_RUN_TAG = "dagster/retry_on_asset_or_op_failure"
+
+# From a timeframe, its symbols and whether fresh ones are wanted too to what came of them.
+Work = Callable[[Timeframe, Sequence[str], bool], Outcome]
+
+
+def series_by_timeframe(context: AssetExecutionContext) -> dict[Timeframe, list[str]]:
+    """The symbols of this run's partitions per timeframe, shortest timeframe first."""
+    found: dict[Timeframe, list[str]] = {timeframe: [] for timeframe in ORDER}
+    for key in context.partition_keys:
+        series = Series.parse(str(key))
+        found[series.timeframe].append(series.symbol)
+    return {timeframe: symbols for timeframe, symbols in found.items() if symbols}
+
+
+def refresh_partitions(
+    context: AssetExecutionContext, node: Node, database: Database, work: Work, labels: Labels
+) -> None:
+    """Do `work` for each timeframe of the run, tell Dagster what was processed, and name what failed.
+
+    A run with the tag `dagster/defer_asset_events` processes stale series only and records those. In any other run a
+    person asked for the partitions: all are processed and recorded, fresh or not.
+
+    `labels` makes what a materialization of bars says of their provider.
+
+    Raises:
+        Failure: in a run for stale series when nothing at all could be done; in a run that a person asked for when
+            any partition failed. What succeeded is stored and recorded before.
+        RetryRequested: when the database was lost. What was committed is not done again in a run for stale series. When
+            that does not help, a run that a person asked for is launched again by the daemon.
+    """
+    try:
+        _refresh_partitions(context, node, database, work, labels)
+    except Exception as error:
+        # Dagster's own storage is in the same database.
+        if can_heal(error) or isinstance(error, sqlalchemy.exc.OperationalError | DagsterPostgresException):
+            raise RetryRequested(_RETRIES, _RETRY_SECONDS) from error
+        context.instance.add_run_tags(context.run.run_id, {_RETRY_RUN_TAG: "false"})
+        raise
+
+
+def _refresh_partitions(
+    context: AssetExecutionContext, node: Node, database: Database, work: Work, labels: Labels
+) -> None:
+    everything = context.run.tags.get(DEFER_TAG) != "true"
+    # When Dagster cannot be kept from logging events without inputs, the next run for stale series logs ours behind it.
+    is_told_here = keep_events_for_us(context)
+    recorder = Recorder(context, database, labels)
+    counts: Counter[str] = Counter()
+    failed: dict[str, str] = {}
+    done = 0
+    for timeframe, symbols in series_by_timeframe(context).items():
+        outcome = work(timeframe, symbols, everything)
+        if is_told_here:
+            recorder.record(node, timeframe, symbols, outcome, everything=everything)
+        failed |= {str(Series(symbol, timeframe)): reason for symbol, reason in outcome.errors.items()}
+        done += len(outcome.done)
+        counts.update(outcome.metadata())
+        context.log.info(f"{node.name} {timeframe.key}: {_sentence(outcome)}")
+    context.add_output_metadata({**counts, "sql_statements": database.statements})
+    if failed and (everything or not done):
+        raise Failure(
+            description=f"{len(failed)} of {len(failed) + done} series failed: {_named(failed)}",
+            metadata={"failed": MetadataValue.json(failed)},
+            allow_retries=False,
+        )
+
+
+def _sentence(outcome: Outcome) -> str:
+    counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in outcome.metadata().items())
+    return counts or "nothing to do"
+
+
+def _named(failed: dict[str, str]) -> str:
+    named = [f"{series}: {reason}" for series, reason in list(failed.items())[:_NAMED_FAILURES]]
+    more = len(failed) - len(named)
+    return "; ".join(named) + (f"; and {more} more" if more else "")

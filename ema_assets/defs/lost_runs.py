@@ -1,0 +1,81 @@
+"""Runs whose process is gone although Dagster takes them for running: found and failed.
+
+Dagster's code server notices when the process of a run dies. When both die together, nobody does: the run stays
+STARTED, takes one of the few slots for runs, and its series look as if somebody was at work on them.
+"""
+
+import json
+from datetime import datetime, timedelta
+
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
+
+from ema_assets.defs.jobs import JOBS
+from ema_assets.store import ledger, worker_sessions
+from ema_assets.store.database import Transaction
+
+# From its launch to its first connection a run takes some seconds, and its code server vouches for it.
+GRACE = timedelta(seconds=15)
+# How long a code server may take to answer; one that is gone refuses at once.
+_ANSWER_SECONDS = 5
+
+_AT_WORK = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
+# Where the launcher of `dagster dev` and `ema-assets up` notes the code server that has started the process.
+_SERVER_TAG = ".dagster/grpc_info"
+
+_MESSAGE = (
+    "The process of this run is gone: its code server does not know it, and it has no connection to the database. "
+    "What it has stored stays; its other series are still stale and are taken up by the next run."
+)
+
+
+def session_name(run_id: str) -> str:
+    """What the process of a run calls its sessions of the market database."""
+    return f"ema-assets run {run_id}"
+
+
+def fail_lost_runs(instance: DagsterInstance, transaction: Transaction, now: datetime) -> list[str]:
+    """Fail every run of this code location whose process is gone; return their ids. `now` is the machine's time."""
+    records = instance.get_run_records(RunsFilter(statuses=_AT_WORK))
+    old = [record.dagster_run for record in records if now - record.update_timestamp > GRACE]
+    if not old:
+        return []
+    # The process of another code location has no session here.
+    assets = set(ledger.assets(transaction))
+    ours = [run for run in old if run.job_name in JOBS or _assets_of(run) & assets]
+    alive = worker_sessions.living(transaction, [session_name(run.run_id) for run in ours])
+    lost = [run for run in ours if session_name(run.run_id) not in alive and not _is_elsewhere(run)]
+    for run in lost:
+        if run.status is DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run, _MESSAGE)
+        else:
+            instance.report_run_failed(run, _MESSAGE)
+    return [run.run_id for run in lost]
+
+
+def _assets_of(run: DagsterRun) -> set[str]:
+    return {key.to_user_string() for key in run.asset_selection or ()}
+
+
+def _is_elsewhere(run: DagsterRun) -> bool:
+    """True when somebody else answers for `run`, which has no session of the database: the server that started it.
+
+    Before a run has started, another launcher than Dagster's default one may keep it in a queue of its own.
+    """
+    if _SERVER_TAG not in run.tags:
+        return run.status is DagsterRunStatus.STARTING
+    try:
+        from dagster._core.errors import DagsterUserCodeUnreachableError
+        from dagster._grpc.client import DagsterGrpcClient
+        from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
+        from dagster._serdes import deserialize_value
+
+        try:
+            answer = DagsterGrpcClient(**json.loads(run.tags[_SERVER_TAG])).can_cancel_execution(
+                CanCancelExecutionRequest(run_id=run.run_id), timeout=_ANSWER_SECONDS
+            )
+        except DagsterUserCodeUnreachableError:
+            return False
+        return deserialize_value(answer, CanCancelExecutionResult).can_cancel
+    except (ImportError, AttributeError, TypeError, KeyError, ValueError):
+        # Not as we know Dagster: rather a run that is lost than one that is failed while it works.
+        return True

@@ -1,0 +1,127 @@
+"""Materializations: from the ledger's rows to events that tell Dagster what was computed from what.
+
+Dagster takes a partition for stale when its newest event names other inputs than there are now. So each event carries
+its own data version, which is the ledger's revision, and per input two tags: the data version that was read, and a
+place in Dagster's event log up to which the input has not changed since. How events are logged is in `recording`.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import polars as pl
+from dagster import AssetExecutionContext, AssetKey, AssetMaterialization, MetadataValue
+
+from ema_assets.defs.recording import log_materializations
+from ema_assets.model.asset_names import OHLC
+from ema_assets.model.symbols import Series
+from ema_assets.model.timeframes import Timeframe, by_key
+from ema_assets.refresh.graph import Node
+from ema_assets.refresh.outcome import Outcome
+from ema_assets.store import ledger
+from ema_assets.store.database import Database, Transaction
+
+# From the provider of a series (None: the configured one) to what its materializations say about the prices.
+Labels = Callable[[str | None], Mapping[str, str]]
+
+
+class Recorder:
+    """Tells Dagster, in the step of `context`, what the ledger of `database` says."""
+
+    def __init__(self, context: AssetExecutionContext, database: Database, labels: Labels) -> None:
+        self._context = context
+        self._database = database
+        self._labels = cache(labels)  # it reads the settings, and a run has thousands of series
+
+    def record(
+        self, node: Node, timeframe: Timeframe, symbols: Sequence[str], outcome: Outcome, *, everything: bool
+    ) -> None:
+        """Log a materialization of each series that Dagster has not been told of, also those of a run that died.
+
+        With `everything`, one of each of `symbols` that has not failed: Dagster fails a backfill that leaves a
+        partition out, even one without any bars.
+        """
+        wanted = [symbol for symbol in symbols if symbol not in outcome.errors] if everything else symbols
+        with self._database.transaction() as transaction:
+            self._record(transaction, node.name, timeframe, wanted, _Told(outcome, node.code_version, everything))
+
+    def _record(
+        self, transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str], told: "_Told"
+    ) -> None:
+        ledger.lock_recording(transaction, asset, timeframe)
+        rows = ledger.to_record(transaction, asset, timeframe, symbols, everything=told.everything)
+        if untold := _untold(rows):
+            # An event must be there before it can be named.
+            for (source, source_timeframe), names in untold.items():
+                self._record(transaction, source, source_timeframe, names, _Told())
+            rows = ledger.to_record(transaction, asset, timeframe, symbols, everything=told.everything)
+        ids = log_materializations(
+            self._context,
+            AssetKey(asset),
+            [self._materialization(asset, timeframe, row, told) for row in rows.iter_rows(named=True)],
+        )
+        events = [ids.get(str(Series(symbol, timeframe))) for symbol in rows["symbol"]]
+        ledger.mark_recorded(transaction, asset, timeframe, rows.with_columns(event=pl.Series(events, dtype=pl.Int64)))
+
+    def _materialization(
+        self, asset: str, timeframe: Timeframe, row: Mapping[str, Any], told: "_Told"
+    ) -> AssetMaterialization:
+        provider = None if row["provider"] is None else str(row["provider"])
+        metadata: dict[str, Any] = dict(self._labels(provider)) if asset == OHLC else {}
+        if told.outcome is not None:
+            metadata["rows_written"] = told.outcome.written.get(str(row["symbol"]), 0)
+        for name in ("first_ts", "last_ts"):
+            if row[name] is not None:
+                metadata[name] = MetadataValue.timestamp(row[name])
+        if row["last_close"] is not None:
+            metadata["last_close"] = row["last_close"]
+        return AssetMaterialization(
+            asset_key=AssetKey(asset),
+            partition=str(Series(row["symbol"], timeframe)),
+            metadata=metadata,
+            tags={
+                "dagster/data_version": str(row["revision"]),
+                "dagster/code_version": row["code_version"] or told.code_version,
+                **_input_tags(row),
+            },
+        )
+
+
+class _Told:
+    """What is told of a group of series beside the ledger's rows.
+
+    Without an outcome: series that another run, or a command without Dagster, has computed.
+    """
+
+    __slots__ = ("code_version", "everything", "outcome")
+
+    def __init__(self, outcome: Outcome | None = None, code_version: str = "", everything: bool = False) -> None:
+        self.outcome = outcome
+        self.code_version = code_version
+        self.everything = everything
+
+
+def _untold(rows: pl.DataFrame) -> dict[tuple[str, Timeframe], list[str]]:
+    """The inputs of `rows` of which Dagster was not told yet: their symbols per asset and timeframe."""
+    found: dict[tuple[str, Timeframe], list[str]] = defaultdict(list)
+    for symbol, keys in rows.select("symbol", "untold").drop_nulls().iter_rows():
+        for key in keys:
+            asset, _, timeframe = key.partition("|")
+            found[asset, by_key(timeframe)].append(symbol)
+    return found
+
+
+def _input_tags(row: Mapping[str, Any]) -> dict[str, str]:
+    """The tags by which Dagster compares what was read with what there is now.
+
+    To Dagster a place in the event log is the id of an event: of all events of the input's partition, those up to it
+    were read.
+    """
+    tags = {}
+    for asset, version, event in zip(
+        row["reads"] or (), row["read_versions"] or (), row["read_events"] or (), strict=True
+    ):
+        tags[f"dagster/input_data_version/{asset}"] = version
+        tags[f"dagster/input_event_pointer/{asset}"] = str(event)
+    return tags

@@ -1,0 +1,116 @@
+"""What a provider or a file answered, and what became of it. Records only; the work is in store_answer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+import polars as pl
+
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.store import sessions
+from ema_assets.store.database import Transaction
+
+
+class Extent(StrEnum):
+    """How much of the history of its series an answer holds. It decides what the ratio of a split in it means."""
+
+    PART = "part"
+    """The bars from some time on: a split is suspected, and the whole history is asked for."""
+
+    WHOLE = "whole"
+    """The whole history, as far as the provider serves it: a split is confirmed or refuted."""
+
+    GAP = "gap"
+    """The bars in and around a gap: a split is suspected, as for a part."""
+
+    FILE = "file"
+    """Anything from one bar to the whole history, on the scale that the whole series shall have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Bars as they came, and how to take them.
+
+    Attributes:
+        bars: BAR_SCHEMA, all of one timeframe, unchecked.
+        asked: ASKED_SCHEMA; `bars` are all there is about these spans.
+        source: the provider or the file.
+        closed_by: bars that close later are skipped.
+        extent: how much of the history of each series the bars are.
+        suspects: SUSPECT_SCHEMA, the series whose whole history is here because a split is suspected.
+    """
+
+    bars: pl.DataFrame
+    asked: pl.DataFrame
+    source: str
+    closed_by: datetime
+    extent: Extent
+    suspects: pl.DataFrame | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of the bars of an answer.
+
+    Attributes:
+        accepted: BAR_SCHEMA and ts_end: bars that are stored now, new or not.
+        changes: BAR_CHANGE_SCHEMA.
+        rejected: REFUSED_BAR_SCHEMA: bars that cannot be true.
+        skipped: REFUSED_BAR_SCHEMA: sound bars that do not belong into the table.
+        flags: FLAG_SCHEMA of accepted bars that look suspicious.
+        missing: symbol, bars: how many bars of the spans asked for do not exist.
+        suspected: SUSPECT_SCHEMA: series of which nothing was stored, because their vendor seems to have re-adjusted
+            their history.
+        rescaled: symbol, bars: how many stored bars that are not in the answer were brought to the scale of a split.
+            `changes` counts them as well.
+        splits: the split by symbol, such as `7:1`, where it is confirmed.
+        refused: by symbol, why nothing of the series was stored.
+    """
+
+    accepted: pl.DataFrame
+    changes: pl.DataFrame
+    rejected: pl.DataFrame
+    skipped: pl.DataFrame
+    flags: pl.DataFrame
+    missing: pl.DataFrame
+    suspected: pl.DataFrame
+    rescaled: pl.DataFrame
+    splits: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Storing:
+    """What every step of storing an answer needs.
+
+    Attributes:
+        transaction: everything is read and written in this one.
+        timeframe: of all bars.
+        answer: the answer to be stored.
+        trading: SESSION_SCHEMA, covering the bars of the answer.
+        now: UTC.
+        locked: symbol, dirty_from, dirty_end, first_ts, last_ts of the ledger rows, locked until the transaction ends.
+    """
+
+    transaction: Transaction
+    timeframe: Timeframe
+    answer: Answer
+    trading: pl.DataFrame
+    now: datetime
+    locked: pl.DataFrame
+
+    def sessions_from(self, start: object, calendars: pl.Series) -> pl.DataFrame:
+        """`trading`; when it does not reach back to `start`, the stored sessions of `calendars` that do."""
+        assert isinstance(start, datetime)
+        trading = self.trading
+        if not trading.is_empty() and trading["open"].min() <= start:  # type: ignore[operator]
+            return trading
+        latest = trading["close"].max() if not trading.is_empty() else start
+        assert isinstance(latest, datetime)
+        return sessions.between(self.transaction, calendars.unique().to_list(), start, max(latest, start))
+
+
+def spans_of(bars: pl.DataFrame) -> pl.DataFrame:
+    """The first and the last bar of each symbol: symbol, first, last; sorted."""
+    return bars.group_by("symbol").agg(first=pl.col("ts").min(), last=pl.col("ts").max()).sort("symbol")

@@ -1,0 +1,115 @@
+"""Writing a checked answer: bars, the bars that were refused, flags, the ledger and revisions."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from ema_assets.market.rollups import CODE_VERSION, dirty_buckets
+from ema_assets.model.asset_names import OHLC
+from ema_assets.model.schemas import BAR_SCHEMA, PRICES, UTC_TIME
+from ema_assets.refresh.answers import Storing
+from ema_assets.store import ledger, quality, tables
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The bars of an answer, by whether they are to be stored; schemas as in `Stored`."""
+
+    accepted: pl.DataFrame
+    rejected: pl.DataFrame
+    skipped: pl.DataFrame
+    flags: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Persisted:
+    """What writing an answer changed; both as in `Stored`."""
+
+    changes: pl.DataFrame
+    rescaled: pl.DataFrame
+
+
+def persist(storing: Storing, checked: Checked, asked: pl.DataFrame, splits: pl.DataFrame) -> Persisted:
+    """Write the `checked` bars and everything that is known about them.
+
+    `asked` has symbol, calendar and checked_through of each series; `splits` has symbol, ratio, split and last_ts of
+    those whose split is confirmed.
+    """
+    transaction, timeframe, source = storing.transaction, storing.timeframe, storing.answer.source
+    # What the vendor no longer serves is brought to the new scale by ourselves: a cliff would be a false trade.
+    leftover = _rescale_leftover_bars(storing, splits, checked.accepted)
+    tables.reject(transaction, checked.rejected, source)
+    quality.count_skipped(transaction, checked.skipped, source)
+    looked_at = pl.concat([checked.accepted, checked.rejected, checked.skipped], how="diagonal")
+    quality.flag(transaction, timeframe, looked_at.select("symbol", "ts"), checked.flags)
+    changes = _write_bars(storing, pl.concat([checked.accepted, leftover], how="diagonal"), asked)
+    quality.record_revisions(transaction, timeframe, _revisions(changes, splits), source)
+    return Persisted(changes, leftover.group_by("symbol").agg(bars=pl.len()))
+
+
+def _write_bars(storing: Storing, bars: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
+    """Write `bars` and their ledger rows, and mark what is computed from them; return the changes."""
+    transaction, timeframe = storing.transaction, storing.timeframe
+    changes = tables.write_bars(transaction, timeframe, bars)
+    spans = bars.group_by("symbol").agg(first_ts=pl.col("ts").min(), last_ts=pl.col("ts").max())
+    completed = (
+        asked.select("symbol", "calendar", "checked_through")
+        .join(changes.select("symbol", "changed_from"), on="symbol", how="left")
+        .join(spans, on="symbol", how="left")
+        # Rolled-up bars that were ingested leave what waits to be rolled up as it is.
+        .join(storing.locked.select("symbol", "dirty_from", "dirty_end"), on="symbol", how="left")
+        .sort("symbol")
+    )
+    ledger.complete(transaction, OHLC, timeframe, completed, CODE_VERSION)
+    changed = completed.filter(pl.col("changed_from").is_not_null())
+    if timeframe.feeds and not changed.is_empty():
+        # A split rescales bars older than any that was asked for.
+        trading = storing.sessions_from(changed["changed_from"].min(), changed["calendar"])
+        for rolled_up in timeframe.feeds:
+            starts = dirty_buckets(changed.select("symbol", "calendar", "changed_from"), rolled_up, trading)
+            ledger.mark_dirty(transaction, OHLC, rolled_up, starts)
+    return changes
+
+
+def _rescale_leftover_bars(storing: Storing, splits: pl.DataFrame, accepted: pl.DataFrame) -> pl.DataFrame:
+    """Stored bars of the series in `splits` that the vendor did not serve, on the new scale: BAR_SCHEMA."""
+    if splits.is_empty():
+        return accepted.clear()
+    starts = splits.select("symbol", from_ts=pl.lit(ledger.BEGINNING, UTC_TIME))
+    stored = tables.read_since(storing.transaction, tables.BARS, storing.timeframe, starts, tables.BARS.values)
+    return (
+        stored.join(accepted, on=["symbol", "ts"], how="anti")
+        .join(splits.select("symbol", "ratio", "last_ts"), on="symbol")
+        .filter(pl.col("ts") <= pl.col("last_ts"))
+        .select(
+            "symbol",
+            pl.lit(storing.timeframe.key).alias("timeframe"),
+            "ts",
+            *(pl.col(name) / pl.col("ratio") for name in PRICES),
+            pl.col("volume") * pl.col("ratio"),
+        )
+        .select(list(BAR_SCHEMA))
+    )
+
+
+def _revisions(changes: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame:
+    """The changes of the past: symbol, changed_from, corrected, late, kind and detail."""
+    past = changes.filter((pl.col("corrected") > 0) | (pl.col("late") > 0))
+    is_split = pl.col("split").is_not_null()
+    is_correction = pl.col("corrected") > 0
+    return past.join(splits.select("symbol", "split"), on="symbol", how="left").select(
+        "symbol",
+        "changed_from",
+        "corrected",
+        "late",
+        kind=pl.when(is_split)
+        .then(pl.lit("split"))
+        .when(is_correction)
+        .then(pl.lit("correction"))
+        .otherwise(pl.lit("late bars")),
+        detail=pl.when(is_split)
+        .then(pl.format("the vendor re-adjusted history for a {} split", "split"))
+        .when(is_correction)
+        .then(pl.lit("the source changed bars that were stored"))
+        .otherwise(pl.lit("the source sent bars that were missing")),
+    )

@@ -1,0 +1,128 @@
+"""Dagster's code location, asked and reloaded over GraphQL. Knows nothing of what it defines."""
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+_CALM_SECONDS = 10.0
+_FIRST_PAUSE_SECONDS = 5.0
+_LONGEST_PAUSE_SECONDS = 60.0
+_RELOADS = 4
+_TIMEOUT_SECONDS = 120.0
+_UNREACHABLE = "DagsterUserCodeUnreachableError"
+_ANSWER = """{ __typename ... on Error { message } ... on Workspace { locationEntries { loadStatus
+    locationOrLoadError { __typename ... on PythonError { className message cause { message } } } } } }"""
+_ASK = f"query {{ answer: workspaceOrError {_ANSWER} }}"
+_RELOAD = f"mutation {{ answer: reloadWorkspace {_ANSWER} }}"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why the code location is not loaded. `load_error` is the class of the error that loading it ended with."""
+
+    sentence: str
+    load_error: str | None = None
+
+
+class CodeLocation:
+    """Keeps the location at `ui` loaded, with the assets that the configuration makes now.
+
+    `wanted` names those assets; it is called at each look and may raise what is wrong with the configuration.
+    """
+
+    def __init__(self, ui: str, wanted: Callable[[], str], say: Callable[[str], None]) -> None:
+        self._ui = ui
+        self._wanted = wanted
+        self._say = say
+        self._loaded = wanted()
+        self._asked_for = self._loaded
+        self._due_at: float | None = None
+        self._failures: list[Problem] = []
+
+    def look(self, now: float) -> None:
+        """Reload when other assets are wanted, or when the location is not loaded. `now` is in seconds of any clock.
+
+        A reload that fails is tried again after a growing pause, at once when something else is wanted.
+        """
+        wanted = self._wanted()
+        is_new = wanted != self._asked_for
+        self._asked_for = wanted
+        if self._due_at is not None and now < self._due_at and not is_new:
+            return
+        if wanted == self._loaded and not self._failures:
+            problem = _request(self._ui, _ASK)
+            self._due_at = now + _CALM_SECONDS
+            if problem is None or problem.load_error is None:
+                return
+            self._say(f"  Dagster has lost its assets, asking it to load them again: {problem.sentence}")
+        self._reload(wanted, now)
+
+    def lost(self) -> str | None:
+        """That reloads do not bring the code server back; None while there is hope."""
+        if len(self._failures) < _RELOADS or any(each.load_error != _UNREACHABLE for each in self._failures):
+            return None
+        return f"Dagster's code server does not come back: {self._failures[-1].sentence}"
+
+    def forget_trouble(self) -> None:
+        """Begin anew with a Dagster that was just started."""
+        self._failures.clear()
+        self._due_at = None
+
+    def _reload(self, wanted: str, now: float) -> None:
+        problem = _request(self._ui, _RELOAD)
+        if problem is None:
+            changed = "signals or strategies have changed: " if wanted != self._loaded else ""
+            self._say(f"  {changed}Dagster has loaded its assets again")
+            self._loaded = wanted
+            self.forget_trouble()
+            return
+        if problem not in self._failures:
+            self._say(f"  Dagster has not loaded its assets again: {problem.sentence}; trying again")
+        self._failures.append(problem)
+        self._due_at = now + min(_FIRST_PAUSE_SECONDS * 2 ** (len(self._failures) - 1), _LONGEST_PAUSE_SECONDS)
+
+
+def _request(ui: str, query: str) -> Problem | None:
+    """Ask Dagster, and say what is wrong; None when every location is loaded."""
+    body = json.dumps({"query": query}).encode()
+    request = urllib.request.Request(f"{ui}/graphql", body, {"Content-Type": "application/json"})  # noqa: S310 - ours
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 - http://127.0.0.1
+            return _problem(json.load(answer))
+    except (OSError, ValueError) as error:  # URLError and TimeoutError are among them
+        return Problem(f"no answer at {ui}/graphql: {error}")
+
+
+def _problem(body: Any) -> Problem | None:
+    """What an answer says: one of Workspace, PythonError and UnauthorizedError, or errors beside it."""
+    try:
+        if body.get("errors"):
+            return Problem(_first_line(body["errors"][0]["message"]))
+        answer = body["data"]["answer"]
+        if answer["__typename"] != "Workspace":
+            return Problem(_first_line(answer["message"]))
+        found = [_problem_of(entry) for entry in answer["locationEntries"]]
+    except (AttributeError, LookupError, TypeError):
+        return Problem(f"an answer that is none of Dagster's: {str(body)[:200]}")
+    if not found:
+        return Problem("it has no code location")
+    return next((problem for problem in found if problem is not None), None)
+
+
+def _problem_of(entry: Any) -> Problem | None:
+    loaded = entry["locationOrLoadError"]
+    if entry["loadStatus"] != "LOADED" or loaded is None:
+        return Problem("it is still loading")
+    if loaded["__typename"] != "PythonError":
+        return None
+    sentence = _first_line(loaded["message"])
+    if loaded.get("cause"):
+        sentence += f" ({_first_line(loaded['cause']['message'])})"
+    return Problem(sentence, load_error=str(loaded["className"]))
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0] or "an error without a message"

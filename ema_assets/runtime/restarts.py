@@ -1,0 +1,81 @@
+"""What happens when a part of the stack ends: it is started again after a growing pause, and given up at last."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ema_assets.model.errors import EmaAssetsError
+
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 60.0
+ATTEMPTS = 8
+# A part that has run this long begins with the first pause again.
+SOUND_SECONDS = 300.0
+
+
+class Part(Protocol):
+    """A part of the stack that can end by itself."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    def start(self) -> None:
+        """Start it, the first time or again, and wait until it is of use.
+
+        Raises:
+            EmaAssetsError: when that does not work.
+        """
+
+    def failure(self) -> str | None:
+        """Why it has to be started again; None while all is well."""
+
+
+@dataclass(slots=True)
+class _Trouble:
+    failures: int = 0
+    is_due_at: float | None = None
+    ran_from: float = -math.inf
+
+
+class Restarts:
+    """Starts parts that have ended again. Each part needs those before it: it waits until they run."""
+
+    def __init__(self, parts: Sequence[Part], say: Callable[[str], None]) -> None:
+        self._parts = [(part, _Trouble()) for part in parts]
+        self._say = say
+
+    def look(self, now: float) -> bool:
+        """Start what has ended and whose pause is over; True when all parts run. `now` is in seconds of any clock.
+
+        Raises:
+            EmaAssetsError: when a part has failed too often in a row.
+        """
+        for part, trouble in self._parts:
+            if trouble.is_due_at is None:
+                reason = part.failure()
+                if reason is None:
+                    continue
+                self._note(part, trouble, reason, now)
+                return False
+            if now < trouble.is_due_at:
+                return False
+            try:
+                part.start()
+            except EmaAssetsError as error:
+                self._note(part, trouble, str(error), now)
+                return False
+            trouble.is_due_at, trouble.ran_from = None, now
+            self._say(f"  {part.name} runs again")
+        return True
+
+    def _note(self, part: Part, trouble: _Trouble, reason: str, now: float) -> None:
+        if trouble.is_due_at is None and now - trouble.ran_from > SOUND_SECONDS:
+            trouble.failures = 0
+        trouble.failures += 1
+        if trouble.failures > ATTEMPTS:
+            raise EmaAssetsError(f"{part.name} does not stay up, given up after {ATTEMPTS} new starts: {reason}")
+        pause = min(FIRST_PAUSE_SECONDS * 2 ** (trouble.failures - 1), LONGEST_PAUSE_SECONDS)
+        trouble.is_due_at = now + pause
+        self._say(f"  {reason}\n  {part.name} is started again in {pause:g} s")

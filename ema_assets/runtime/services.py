@@ -1,0 +1,125 @@
+"""The parts of the stack: PostgreSQL, and children that answer over HTTP. How each is started, and whether it runs."""
+
+import os
+import socket
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES, Settings
+from ema_assets.model.errors import EmaAssetsError
+from ema_assets.runtime.postgres.server import EmbeddedServer
+from ema_assets.runtime.supervisor import Child, Program, Supervisor
+
+HOST = "127.0.0.1"
+_START_SECONDS = 120.0
+
+
+class Postgres:
+    """The embedded server as a part of the stack. A new start keeps its port: the children go by its URL."""
+
+    name = "PostgreSQL"
+
+    def __init__(self, folder: Path, supervisor: Supervisor) -> None:
+        self._server = EmbeddedServer(folder)
+        self._supervisor = supervisor
+        self._pid: int | None = None
+
+    @property
+    def url(self) -> str:
+        """Its URL, the same after every start."""
+        return self._server.url
+
+    def start(self) -> None:
+        """Start it, or take a lease on one that another process has started."""
+        # Known to the supervisor before it is ready: killed at any moment, `up` leaves no server behind.
+        self._server.start(self._use)
+        self._server.keep_port()
+        self._use(self._server.pid)
+
+    def failure(self) -> str | None:
+        """Why it does not run."""
+        pid = self._server.pid
+        if pid is None:
+            return f"PostgreSQL (process {self._pid}) has ended; its log is in {self._server.folder / 'log'}"
+        self._use(pid)
+        return None
+
+    def stop(self) -> bool:
+        """Give the lease back; True when other processes keep the server running."""
+        self._server.stop()
+        return self._server.is_running()
+
+    def _use(self, pid: int | None) -> None:
+        """Remember the process; it is another one when a command has started the server again."""
+        if pid is not None and pid != self._pid:
+            self._pid = pid
+            self._supervisor.on_orphan(pid, folder=self._server.folder)
+
+
+class Service:
+    """A child that answers at `probe_url` as soon as it is of use."""
+
+    def __init__(self, supervisor: Supervisor, program: Program, probe_url: str) -> None:
+        self.name = program.name
+        self._supervisor = supervisor
+        self._program = program
+        self._probe_url = probe_url
+        self._child: Child | None = None
+
+    def start(self) -> None:
+        """Start it and wait for its answer; what is left of it is stopped first.
+
+        Raises:
+            EmaAssetsError: when it ends instead, or does not answer in time.
+        """
+        self._child = self._supervisor.spawn(self._program, instead_of=self._child)
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            reason = self.failure()
+            if reason is not None:
+                raise EmaAssetsError(reason)
+            if self._answers():
+                return
+            time.sleep(0.2)
+        raise EmaAssetsError(
+            f"{self.name} did not answer at {self._probe_url} within {_START_SECONDS:g} s; see {self._program.log_path}"
+        )
+
+    def failure(self) -> str | None:
+        """How it has ended."""
+        ended = self._child.exit() if self._child is not None else None
+        return str(ended) if ended is not None else None
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(self._probe_url, timeout=5) as answer:  # noqa: S310 - http://127.0.0.1
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+
+def environment(settings: Settings, url: str) -> dict[str, str]:
+    """The children's environment: explicit where this process decided, so that they decide the same."""
+    return {
+        **os.environ,
+        "EMA_HOME": str(settings.home),
+        "EMA_DATABASE_URL": url,
+        "EMA_PROVIDER": settings.provider,
+        "EMA_WATCHLIST": str(settings.watchlist_path),
+        "DAGSTER_HOME": str(settings.dagster_home),
+        # The children's current folder is another one.
+        **({"EMA_SIGNALS_FOLDER": str(settings.signals_folder)} if os.environ.get("EMA_SIGNALS_FOLDER") else {}),
+        **DAGSTER_EVENT_VARIABLES,
+        "PYTHONUNBUFFERED": "1",
+        # Notices of Dagster about itself (beta parameters, `dg dev`) are nothing a user of `up` can act on.
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])

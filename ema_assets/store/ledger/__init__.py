@@ -1,0 +1,62 @@
+"""The ledger: one row per series of an asset, which says how fresh it is and from which bar on its input has changed.
+
+Every function takes a Transaction, so that the ledger is written together with the data it speaks of. SQL only.
+"""
+
+from ema_assets.store.ledger.overview import (
+    assets,
+    attempts,
+    failing,
+    instruments,
+    late,
+    newest_checked_through,
+    progress,
+    summary,
+    waiting_since,
+    without_bars,
+)
+from ema_assets.store.ledger.recording import lock_recording, mark_recorded, to_record
+from ema_assets.store.ledger.row import (
+    BEGINNING,
+    FIRST_PAUSE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    RECORDING_GRACE_SECONDS,
+)
+from ema_assets.store.ledger.staleness import expected_rollups, source_behind, stale
+from ema_assets.store.ledger.sync import add_rows, adopt_code_versions, start_again, sync_assets, sync_instruments
+from ema_assets.store.ledger.work import claim, complete, fail, fetch_state, lock, mark_dirty, pending
+
+__all__ = [
+    "BEGINNING",
+    "FIRST_PAUSE_SECONDS",
+    "LONGEST_PAUSE_SECONDS",
+    "RECORDING_GRACE_SECONDS",
+    "add_rows",
+    "adopt_code_versions",
+    "assets",
+    "attempts",
+    "claim",
+    "complete",
+    "expected_rollups",
+    "fail",
+    "failing",
+    "fetch_state",
+    "instruments",
+    "late",
+    "lock",
+    "lock_recording",
+    "mark_dirty",
+    "mark_recorded",
+    "newest_checked_through",
+    "pending",
+    "progress",
+    "source_behind",
+    "stale",
+    "start_again",
+    "summary",
+    "sync_assets",
+    "sync_instruments",
+    "to_record",
+    "waiting_since",
+    "without_bars",
+]

@@ -1,0 +1,167 @@
+"""How far each series has got, for reports and messages. SQL only."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import polars as pl
+
+from ema_assets.model.asset_names import OHLC
+from ema_assets.model.timeframes import FETCHED, KEYS, Timeframe
+from ema_assets.store.database import Transaction
+
+
+def instruments(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
+    """Those of `symbols` that are known: symbol, calendar, is_fetched, checked_through of their bars; sorted."""
+    return transaction.query(
+        """
+        SELECT i.symbol, i.calendar, i.is_fetched, s.checked_through
+        FROM market.instrument i
+        LEFT JOIN market.series_state s ON s.asset = $1 AND s.symbol = i.symbol AND s.timeframe = $2
+        WHERE i.symbol = ANY ($3::text[]) ORDER BY i.symbol
+        """,
+        OHLC,
+        timeframe.key,
+        list(symbols),
+    )
+
+
+def failing(transaction: Transaction, asset: str | None = None) -> pl.DataFrame:
+    """Series whose last attempt failed: asset, symbol, timeframe, failures, next_attempt_at, last_error."""
+    return transaction.query(
+        """
+        SELECT s.asset, s.symbol, s.timeframe, s.failures, s.next_attempt_at, s.last_error
+        FROM market.series_state s
+        JOIN market.asset a ON a.asset = s.asset AND a.is_on
+        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+        WHERE s.failures > 0 AND s.timeframe = ANY ($2::text[]) AND ($1::text IS NULL OR s.asset = $1)
+        ORDER BY 1, 2, 3
+        """,
+        asset,
+        list(KEYS),
+    )
+
+
+def assets(transaction: Transaction) -> list[str]:
+    """The assets that are switched on, each after what it reads."""
+    found = transaction.query("SELECT asset FROM market.asset WHERE is_on ORDER BY position, asset")
+    return [str(asset) for asset in found["asset"]]
+
+
+def summary(transaction: Transaction) -> pl.DataFrame:
+    """Per asset that is on and timeframe of active instruments: series, never_computed, failing, newest_ts.
+
+    A series that is fed from files counts once it has bars.
+    """
+    return transaction.query(
+        """
+        SELECT s.asset, s.timeframe, count(*) AS series,
+               count(*) FILTER (WHERE s.last_ts IS NULL) AS never_computed,
+               count(*) FILTER (WHERE s.failures > 0) AS failing,
+               max(s.last_ts) AS newest_ts
+        FROM market.series_state s
+        JOIN market.asset a ON a.asset = s.asset AND a.is_on
+        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+        JOIN market.series_state bars ON bars.asset = $1 AND bars.symbol = s.symbol AND bars.timeframe = s.timeframe
+        WHERE i.is_fetched OR bars.last_ts IS NOT NULL
+        GROUP BY 1, 2
+        """,
+        OHLC,
+    )
+
+
+def attempts(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
+    """How far each series of `symbols` has got: asset, symbol, timeframe, checked_through, last_error."""
+    return transaction.query(
+        """
+        SELECT asset, symbol, timeframe, checked_through, last_error FROM market.series_state
+        WHERE symbol = ANY ($1::text[])
+        """,
+        list(symbols),
+    )
+
+
+def late(transaction: Transaction, limits: pl.DataFrame) -> pl.DataFrame:
+    """Fetched series last asked for before their limit, or of which the provider has no bar.
+
+    `limits` has calendar, provider (null for the default one), timeframe, late_before. Columns: symbol, timeframe,
+    asked_through, last_error.
+    """
+    return transaction.query(
+        """
+        SELECT s.symbol, s.timeframe, s.checked_through AS asked_through, s.last_error
+        FROM unnest($1::text[], $2::text[], $3::timestamptz[], $5::text[])
+             AS c(calendar, timeframe, late_before, provider)
+        JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.is_fetched
+             AND coalesce(i.provider, '') = c.provider
+        JOIN market.series_state s ON s.asset = $4 AND s.symbol = i.symbol AND s.timeframe = c.timeframe
+        WHERE s.checked_through < c.late_before OR (s.checked_through IS NOT NULL AND s.last_ts IS NULL) ORDER BY 1, 2
+        """,
+        limits["calendar"],
+        limits["timeframe"],
+        limits["late_before"],
+        OHLC,
+        limits["provider"].fill_null(""),
+    )
+
+
+def waiting_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
+    """Computed series that have been dirty since then or longer: asset, symbol, timeframe, waiting_since."""
+    return transaction.query(
+        """
+        SELECT s.asset, s.symbol, s.timeframe, s.updated_at AS waiting_since
+        FROM market.series_state s
+        JOIN market.asset a ON a.asset = s.asset AND a.is_on
+        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+        WHERE s.asset <> $1 AND s.dirty_from IS NOT NULL AND s.updated_at < $2 AND s.timeframe = ANY ($3::text[])
+        ORDER BY 1, 2, 3
+        """,
+        OHLC,
+        since,
+        list(KEYS),
+    )
+
+
+def progress(transaction: Transaction) -> pl.DataFrame:
+    """How many series of each timeframe have been computed to the end and recorded: timeframe, done, series.
+
+    A series of which the provider has no bars counts as done; one that is fed from files counts once it has bars.
+    """
+    return transaction.query(
+        """
+        SELECT timeframe, count(*) FILTER (WHERE is_done) AS done, count(*) AS series
+        FROM (
+            SELECT s.symbol, s.timeframe,
+                   bool_and(s.recorded_at IS NOT NULL)
+                   OR bool_or(s.asset = $1 AND s.checked_through IS NOT NULL AND s.last_ts IS NULL) AS is_done
+            FROM market.series_state s
+            JOIN market.asset a ON a.asset = s.asset AND a.is_on
+            JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+            GROUP BY 1, 2
+            HAVING bool_or(i.is_fetched) OR bool_or(s.asset = $1 AND s.last_ts IS NOT NULL)
+        ) each_series
+        GROUP BY 1
+        """,
+        OHLC,
+    )
+
+
+def without_bars(transaction: Transaction) -> list[str]:
+    """Series that the provider was asked for and has no bar of: a mistyped symbol, as a rule."""
+    found = transaction.query(
+        """
+        SELECT s.symbol || '|' || s.timeframe AS series
+        FROM market.series_state s
+        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active AND i.is_fetched
+        WHERE s.asset = $1 AND s.timeframe = ANY ($2::text[]) AND s.checked_through IS NOT NULL AND s.last_ts IS NULL
+        ORDER BY 1
+        """,
+        OHLC,
+        [timeframe.key for timeframe in FETCHED],
+    )
+    return found["series"].to_list()
+
+
+def newest_checked_through(transaction: Transaction) -> datetime | None:
+    """The close, UTC, up to which any series has been checked; None when none has."""
+    newest: datetime | None = transaction.query("SELECT max(checked_through) AS newest FROM market.series_state").item()
+    return newest

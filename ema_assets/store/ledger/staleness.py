@@ -1,0 +1,150 @@
+"""What is stale and why, and what still waits for the bars that it is rolled up from. SQL only."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import polars as pl
+
+from ema_assets.model.asset_names import OHLC
+from ema_assets.model.timeframes import FETCHED, KEYS, ROLLED_UP, Timeframe
+from ema_assets.store.database import Transaction
+from ema_assets.store.ledger.row import RECORDING_GRACE_SECONDS
+
+_STALE = """
+WITH closed AS (
+    SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $10::text[])
+                  AS c(calendar, timeframe, ts_end, provider)
+)
+SELECT s.asset, s.symbol, s.timeframe,
+       CASE WHEN s.checked_through IS NULL THEN 'never asked' ELSE 'bar closed' END AS reason,
+       c.ts_end AS since, s.failures
+FROM closed c
+CROSS JOIN LATERAL (
+    SELECT * FROM market.series_state k
+    WHERE k.asset = $5 AND k.timeframe = c.timeframe
+      AND (k.checked_through IS NULL OR k.checked_through < c.ts_end)
+      AND (k.next_attempt_at IS NULL OR k.next_attempt_at <= $4)
+    -- Planned by itself: Postgres takes a third of all series for stale, and would look each of them up.
+    OFFSET 0
+) s
+JOIN market.instrument i ON i.symbol = s.symbol AND i.calendar = c.calendar AND i.is_active AND i.is_fetched
+     AND coalesce(i.provider, '') = c.provider
+WHERE c.timeframe = ANY ($6::text[])
+UNION ALL
+SELECT s.asset, s.symbol, s.timeframe, 'input changed', s.dirty_from, s.failures
+FROM market.series_state s
+JOIN market.asset a ON a.asset = s.asset AND a.is_on
+JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+LEFT JOIN unnest($7::text[], $9::text[]) AS r(timeframe, source) ON r.timeframe = s.timeframe
+LEFT JOIN market.series_state base
+       ON base.asset = $5 AND base.symbol = s.symbol AND base.timeframe = r.source
+WHERE s.dirty_from IS NOT NULL AND s.timeframe = ANY ($11::text[])
+  AND (s.asset <> $5 OR (s.timeframe <> ALL ($6::text[]) AND s.dirty_end <= base.checked_through))
+  AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $4)
+UNION ALL
+SELECT s.asset, s.symbol, s.timeframe, 'bars missing', min(g.first_ts), s.failures
+FROM market.bar_gap g
+JOIN market.instrument i ON i.symbol = g.symbol AND i.is_active AND i.is_fetched
+JOIN market.series_state s ON s.asset = $5 AND s.symbol = g.symbol AND s.timeframe = g.timeframe
+WHERE g.status = 'open' AND g.next_attempt_at <= $4 AND g.timeframe = ANY ($2::text[])
+  AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $4)
+GROUP BY s.asset, s.symbol, s.timeframe, s.failures
+UNION ALL
+SELECT s.asset, s.symbol, s.timeframe, 'not recorded', s.computed_at, s.failures
+FROM market.series_state s
+JOIN market.asset a ON a.asset = s.asset AND a.is_on
+JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+WHERE s.computed_at < clock_timestamp() - make_interval(secs => $8::float8)
+  AND (s.recorded_at IS NULL OR s.recorded_at < s.computed_at)
+  AND s.dirty_from IS NULL AND s.timeframe = ANY ($11::text[])
+ORDER BY 1, 3, 2
+"""
+
+
+def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """Every series of every asset that wants work at `now`.
+
+    Args:
+        transaction: any.
+        closed: calendar, provider (null for the default one), timeframe, ts_end: closing time of the last bar that can
+            be asked for.
+        now: UTC; series whose next attempt is later are left out.
+
+    Returns:
+        asset, symbol, timeframe, reason (`bar closed`, `never asked`, `bars missing`, `input changed`, `not
+        recorded`), since (the closing time, gap or dirty_from behind the reason), failures; sorted by asset, timeframe
+        and symbol. A series has one row for each reason.
+    """
+    return transaction.query(
+        _STALE,
+        closed["calendar"],
+        closed["timeframe"],
+        closed["ts_end"],
+        now,
+        OHLC,
+        [timeframe.key for timeframe in FETCHED],
+        [timeframe.key for timeframe in ROLLED_UP],
+        float(RECORDING_GRACE_SECONDS),
+        [timeframe.source.key for timeframe in ROLLED_UP],
+        closed["provider"].fill_null(""),
+        # A timeframe that is gone keeps its rows, and nobody works on them.
+        list(KEYS),
+    )
+
+
+def expected_rollups(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """Rolled-up series whose bar has just closed but whose last 5m bars are still to be asked for.
+
+    `closed` as in `stale`. A series whose 5m bars fail at present is left out. Returns symbol, timeframe, since.
+    """
+    return transaction.query(
+        """
+        WITH closed AS (
+            SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $8::text[])
+                          AS c(calendar, timeframe, ts_end, provider)
+        )
+        SELECT i.symbol, c.timeframe, c.ts_end AS since
+        FROM closed c
+        JOIN unnest($5::text[], $6::text[]) AS r(timeframe, source) ON r.timeframe = c.timeframe
+        JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.is_fetched
+             AND coalesce(i.provider, '') = c.provider
+        JOIN market.series_state base ON base.asset = $4 AND base.symbol = i.symbol AND base.timeframe = r.source
+        WHERE base.checked_through < c.ts_end
+          AND (base.next_attempt_at IS NULL OR base.next_attempt_at <= $7)
+        ORDER BY 2, 1
+        """,
+        closed["calendar"],
+        closed["timeframe"],
+        closed["ts_end"],
+        OHLC,
+        [timeframe.key for timeframe in ROLLED_UP],
+        [timeframe.source.key for timeframe in ROLLED_UP],
+        now,
+        closed["provider"].fill_null(""),
+    )
+
+
+def source_behind(
+    transaction: Transaction, source: Timeframe, symbols: Sequence[str], closed: pl.DataFrame, now: datetime
+) -> int:
+    """How many of `symbols` lack `source` bars up to `closed` (calendar, provider, ts_end), without failing ones."""
+    found = transaction.query(
+        """
+        SELECT count(*) AS n
+        FROM unnest($1::text[], $2::timestamptz[], $7::text[]) AS c(calendar, ts_end, provider)
+        JOIN market.instrument i
+          ON i.calendar = c.calendar AND coalesce(i.provider, '') = c.provider
+         AND i.is_active AND i.is_fetched AND i.symbol = ANY ($3::text[])
+        JOIN market.series_state base ON base.asset = $4 AND base.symbol = i.symbol AND base.timeframe = $5
+        WHERE (base.checked_through IS NULL OR base.checked_through < c.ts_end)
+          AND (base.next_attempt_at IS NULL OR base.next_attempt_at <= $6)
+        """,
+        closed["calendar"],
+        closed["ts_end"],
+        list(symbols),
+        OHLC,
+        source.key,
+        now,
+        closed["provider"].fill_null(""),
+    )
+    return int(found["n"][0])

@@ -1,0 +1,223 @@
+"""The ledger follows the configuration: instruments, assets and their inputs, rows, code versions. SQL only."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import polars as pl
+
+from ema_assets.model.asset_names import OHLC
+from ema_assets.model.symbols import Instrument
+from ema_assets.model.timeframes import FETCHED, ORDER
+from ema_assets.store.database import Transaction
+from ema_assets.store.ledger.row import BEGINNING
+
+
+def sync_instruments(transaction: Transaction, instruments: Sequence[Instrument]) -> tuple[list[str], list[str]]:
+    """Make the active instruments equal `instruments`; return the symbols added and those taken off.
+
+    A new symbol gets its ledger rows. One that is taken off keeps its data and its rows, not active. One that moves to
+    another calendar loses the bars that do not exist there, and starts again; sessions must be stored before.
+    """
+    symbols = [each.symbol for each in instruments]
+    before = transaction.query("SELECT symbol FROM market.instrument WHERE is_active")["symbol"].to_list()
+    moved = transaction.query(
+        """
+        SELECT i.symbol FROM unnest($1::text[], $2::text[]) AS n(symbol, calendar)
+        JOIN market.instrument i USING (symbol) WHERE i.calendar <> n.calendar ORDER BY 1
+        """,
+        symbols,
+        [each.calendar for each in instruments],
+    )["symbol"].to_list()
+    transaction.execute(
+        """
+        INSERT INTO market.instrument AS i (symbol, calendar, is_fetched, provider)
+        SELECT symbol, calendar, is_fetched, nullif(provider, '')
+        FROM unnest($1::text[], $2::text[], $3::boolean[], $4::text[]) AS n(symbol, calendar, is_fetched, provider)
+        ORDER BY symbol
+        ON CONFLICT (symbol) DO UPDATE
+        SET calendar = excluded.calendar, is_fetched = excluded.is_fetched, provider = excluded.provider,
+            is_active = true
+        WHERE (i.calendar, i.is_fetched, i.provider, i.is_active)
+              IS DISTINCT FROM (excluded.calendar, excluded.is_fetched, excluded.provider, true)
+        """,
+        symbols,
+        [each.calendar for each in instruments],
+        [each.is_fetched for each in instruments],
+        [each.provider or "" for each in instruments],
+    )
+    transaction.execute(
+        "UPDATE market.instrument SET is_active = false WHERE is_active AND symbol <> ALL ($1::text[])", symbols
+    )
+    add_rows(transaction, symbols)
+    if moved:
+        _start_again(transaction, moved)
+    return sorted(set(symbols) - set(before)), sorted(set(before) - set(symbols))
+
+
+def _start_again(transaction: Transaction, symbols: Sequence[str]) -> None:
+    """Drop the bars of `symbols` that their calendar does not have, and have the rest fetched and computed again."""
+    for timeframe in ORDER:
+        if timeframe.is_fetched:
+            # What is older than any stored session stays: nothing is known against it.
+            is_on = "s.regular_open = o.ts"
+            if not timeframe.is_session:
+                is_on = """o.ts >= s.open AND o.ts < s.close
+                           AND NOT coalesce(o.ts >= s.break_start AND o.ts < s.break_end, false)"""
+            transaction.execute(
+                f"""
+                DELETE FROM market.ohlc_{timeframe.key} o USING market.instrument i
+                WHERE i.symbol = o.symbol AND o.symbol = ANY ($1::text[])
+                  AND o.ts >= (SELECT min(s.open) FROM market.session s WHERE s.calendar = i.calendar)
+                  AND NOT EXISTS (SELECT FROM market.session s WHERE s.calendar = i.calendar AND {is_on})
+                """,
+                list(symbols),
+            )
+        else:
+            transaction.execute(
+                f"DELETE FROM market.ohlc_{timeframe.key} WHERE symbol = ANY ($1::text[])", list(symbols)
+            )
+    transaction.execute("DELETE FROM market.bar_gap WHERE symbol = ANY ($1::text[])", list(symbols))
+    transaction.execute(
+        """
+        UPDATE market.series_state s
+        SET checked_through = CASE WHEN i.is_fetched AND s.timeframe = ANY ($3::text[]) THEN NULL
+                                   ELSE s.checked_through END,
+            dirty_from = CASE WHEN s.asset = $2 AND s.timeframe = ANY ($3::text[]) THEN NULL ELSE $4::timestamptz END,
+            dirty_end = CASE WHEN s.asset = $2 AND s.timeframe <> ALL ($3::text[]) THEN $4::timestamptz END,
+            first_ts = CASE WHEN s.asset = $2 THEN b.first_ts ELSE s.first_ts END,
+            last_ts = CASE WHEN s.asset = $2 THEN b.last_ts ELSE s.last_ts END,
+            failures = 0, next_attempt_at = NULL, last_error = NULL, updated_at = clock_timestamp()
+        FROM market.instrument i
+        CROSS JOIN unnest($5::text[]) AS t(timeframe)
+        LEFT JOIN LATERAL (
+            SELECT min(o.ts) AS first_ts, max(o.ts) AS last_ts FROM market.ohlc o
+            WHERE o.symbol = i.symbol AND o.timeframe = t.timeframe
+        ) b ON true
+        WHERE i.symbol = s.symbol AND s.timeframe = t.timeframe AND s.symbol = ANY ($1::text[])
+        """,
+        list(symbols),
+        OHLC,
+        [timeframe.key for timeframe in FETCHED],
+        BEGINNING,
+        [timeframe.key for timeframe in ORDER],
+    )
+
+
+def sync_assets(transaction: Transaction, assets: pl.DataFrame, inputs: pl.DataFrame) -> None:
+    """Make the graph of assets the configured one.
+
+    `assets` has asset and is_on, each after what it reads; what is not in it is switched off. `inputs` has asset,
+    timeframe, reads, reads_timeframe and is_main. An asset that is switched off is still marked dirty by its input, so
+    that it has only the difference to compute when it is switched on again.
+    """
+    transaction.execute(
+        """
+        INSERT INTO market.asset AS a (asset, position, is_on)
+        SELECT asset, ordinality::integer - 1, is_on
+        FROM unnest($1::text[], $2::boolean[]) WITH ORDINALITY AS n(asset, is_on, ordinality)
+        ON CONFLICT (asset) DO UPDATE SET position = excluded.position, is_on = excluded.is_on
+        WHERE (a.position, a.is_on) IS DISTINCT FROM (excluded.position, excluded.is_on)
+        """,
+        assets["asset"],
+        assets["is_on"],
+    )
+    transaction.execute(
+        "UPDATE market.asset SET is_on = false WHERE is_on AND asset <> ALL ($1::text[])", assets["asset"]
+    )
+    names = ("asset", "timeframe", "reads", "reads_timeframe")
+    wanted = [inputs[name] for name in names]
+    transaction.execute(
+        """
+        DELETE FROM market.asset_input i
+        WHERE i.asset = ANY ($1::text[]) AND NOT EXISTS (
+            SELECT FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS n(asset, timeframe, reads, frame)
+            WHERE (n.asset, n.timeframe, n.reads, n.frame) = (i.asset, i.timeframe, i.reads, i.reads_timeframe))
+        """,
+        assets["asset"],
+        *wanted,
+    )
+    transaction.execute(
+        f"""
+        INSERT INTO market.asset_input AS i ({", ".join(names)}, is_main)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::boolean[])
+        ON CONFLICT ({", ".join(names)}) DO UPDATE SET is_main = excluded.is_main
+        WHERE i.is_main <> excluded.is_main
+        """,
+        *wanted,
+        inputs["is_main"],
+    )
+
+
+def add_rows(transaction: Transaction, symbols: Iterable[str]) -> None:
+    """Give each of `symbols` its ledger rows of every asset that is on, where they are missing.
+
+    A row of an asset whose input already holds data starts dirty: that is how a new asset computes its past.
+    """
+    transaction.execute(
+        """
+        INSERT INTO market.series_state (asset, symbol, timeframe, dirty_from, dirty_end)
+        SELECT a.asset, s.symbol, t.timeframe,
+               CASE WHEN up.last_ts IS NOT NULL THEN $2::timestamptz END,
+               CASE WHEN up.last_ts IS NOT NULL AND a.asset = $4 THEN $2::timestamptz END
+        FROM unnest($1::text[]) AS s(symbol)
+        JOIN market.asset a ON a.is_on
+        CROSS JOIN unnest($3::text[], $5::text[]) AS t(timeframe, source)
+        LEFT JOIN market.asset_input i ON i.asset = a.asset AND i.timeframe = t.timeframe AND i.is_main
+        -- How bars are rolled up from bars is not in asset_input.
+        LEFT JOIN market.series_state up
+               ON up.symbol = s.symbol
+              AND (up.asset, up.timeframe) = (coalesce(i.reads, $4), coalesce(i.reads_timeframe, t.source))
+        ORDER BY a.asset, s.symbol, t.timeframe
+        ON CONFLICT DO NOTHING
+        """,
+        sorted(symbols),
+        BEGINNING,
+        [timeframe.key for timeframe in ORDER],
+        OHLC,
+        ["" if timeframe.is_fetched else timeframe.source.key for timeframe in ORDER],
+    )
+
+
+def start_again(transaction: Transaction, assets: Sequence[str]) -> None:
+    """Have every series of `assets` computed from the beginning."""
+    transaction.execute(
+        """
+        UPDATE market.series_state SET dirty_from = $2, updated_at = clock_timestamp()
+        WHERE asset = ANY ($1::text[]) AND last_ts IS NOT NULL
+        """,
+        list(assets),
+        BEGINNING,
+    )
+
+
+def adopt_code_versions(transaction: Transaction, versions: Mapping[str, str]) -> int:
+    """Mark every series dirty from the beginning that another version of its asset's code computed; return how many.
+
+    A row keeps the version that computed it until it is computed again. Fetched bars are not computed by us: they take
+    the new version over as they are, and Dagster is told of that.
+    """
+    transaction.execute(
+        """
+        UPDATE market.series_state SET code_version = $1, recorded_at = NULL
+        WHERE asset = $2 AND timeframe = ANY ($3::text[]) AND code_version <> $1
+        """,
+        versions.get(OHLC),
+        OHLC,
+        [timeframe.key for timeframe in FETCHED],
+    )
+    changed = transaction.query(
+        """
+        UPDATE market.series_state s
+        SET dirty_from = $3::timestamptz, dirty_end = CASE WHEN s.asset = $4 THEN $3::timestamptz END,
+            updated_at = clock_timestamp()
+        FROM unnest($1::text[], $2::text[]) AS v(asset, version)
+        WHERE s.asset = v.asset AND s.code_version <> v.version AND s.dirty_from IS DISTINCT FROM $3::timestamptz
+          AND NOT (s.asset = $4 AND s.timeframe = ANY ($5::text[]))
+        RETURNING s.symbol
+        """,
+        list(versions),
+        list(versions.values()),
+        BEGINNING,
+        OHLC,
+        [timeframe.key for timeframe in FETCHED],
+    )
+    return changed.height

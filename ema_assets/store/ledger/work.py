@@ -1,0 +1,240 @@
+"""The work on series: locked, claimed, completed, failed, and marked dirty for what reads them. SQL only."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import polars as pl
+
+from ema_assets.model.asset_names import OHLC
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.store.database import Transaction
+from ema_assets.store.ledger.row import BEGINNING, DIRTY_SINCE, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
+
+
+def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
+    """Ledger of fetched bars; sorted by symbol.
+
+    Columns: symbol, calendar, provider (null for the default one), checked_through, first_ts, next_attempt_at.
+    """
+    return transaction.query(
+        """
+        SELECT s.symbol, i.calendar, i.provider, s.checked_through, s.first_ts, s.next_attempt_at
+        FROM market.series_state s JOIN market.instrument i USING (symbol)
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) AND i.is_fetched
+        ORDER BY s.symbol
+        """,
+        OHLC,
+        timeframe.key,
+        list(symbols),
+    )
+
+
+def lock(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
+    """Hold the ledger rows of `symbols` until the transaction ends, waiting for whoever holds them now.
+
+    Returns symbol, dirty_from, dirty_end, first_ts, last_ts as they stand; sorted by symbol.
+    """
+    return transaction.query(
+        """
+        SELECT symbol, dirty_from, dirty_end, first_ts, last_ts FROM market.series_state
+        WHERE asset = $1 AND timeframe = $2 AND symbol = ANY ($3::text[]) ORDER BY symbol FOR UPDATE
+        """,
+        asset,
+        timeframe.key,
+        list(symbols),
+    )
+
+
+def pending(
+    transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str], *, everything: bool
+) -> pl.DataFrame:
+    """The work there is for `asset` among `symbols`: symbol and `since`, the first ts to be read; sorted by symbol.
+
+    With `everything`, all symbols that have input, from the beginning. The main input's first and last ts come along
+    (`input_first`, `input_last`) so that the caller can cut the work into batches of bounded size.
+    """
+    return transaction.query(
+        """
+        SELECT s.symbol,
+               CASE WHEN $6 THEN $7::timestamptz ELSE s.dirty_from END AS since,
+               up.first_ts AS input_first, up.last_ts AS input_last
+        FROM market.series_state s
+        LEFT JOIN market.asset_input i ON i.asset = s.asset AND i.timeframe = s.timeframe AND i.is_main
+        JOIN market.series_state up
+          ON up.asset = coalesce(i.reads, $4) AND up.timeframe = coalesce(i.reads_timeframe, $5)
+         AND up.symbol = s.symbol
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[])
+          AND ((s.dirty_from IS NOT NULL AND (s.dirty_end IS NULL OR s.dirty_end <= up.checked_through))
+               OR ($6 AND up.last_ts IS NOT NULL))
+        ORDER BY s.symbol
+        """,
+        asset,
+        timeframe.key,
+        list(symbols),
+        # Bars that are rolled up have no row in asset_input.
+        OHLC,
+        _source_key(timeframe),
+        everything,
+        BEGINNING,
+    )
+
+
+def claim(
+    transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str], *, everything: bool
+) -> pl.DataFrame:
+    """Lock those of `symbols` that want work and that nobody else works on.
+
+    Returns symbol, calendar, from_ts (where to start), last_ts (up to where it was computed before), and for rolled-up
+    bars `complete_through` of their 5m input; sorted by symbol. With `everything`, from_ts is the beginning and fresh
+    series are claimed too.
+    """
+    return transaction.query(
+        """
+        SELECT s.symbol, i.calendar,
+               CASE WHEN $4 THEN $5::timestamptz ELSE s.dirty_from END AS from_ts,
+               s.last_ts, base.checked_through AS complete_through
+        FROM market.series_state s
+        JOIN market.instrument i ON i.symbol = s.symbol
+        JOIN market.series_state base ON base.asset = $6 AND base.symbol = s.symbol AND base.timeframe = $7
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[])
+          AND ($4 OR (s.dirty_from IS NOT NULL AND (s.dirty_end IS NULL OR s.dirty_end <= base.checked_through)))
+        ORDER BY s.symbol
+        FOR UPDATE OF s SKIP LOCKED
+        """,
+        asset,
+        timeframe.key,
+        list(symbols),
+        everything,
+        BEGINNING,
+        OHLC,
+        _source_key(timeframe),
+    )
+
+
+def complete(
+    transaction: Transaction, asset: str, timeframe: Timeframe, results: pl.DataFrame, code_version: str
+) -> None:
+    """Write that the series in `results` are up to date.
+
+    `results` has symbol, changed_from (null when nothing changed), first_ts, last_ts, checked_through, dirty_from and
+    dirty_end (what is left dirty, null as a rule). A changed series gets the next revision, and every asset that
+    reads it becomes dirty from `changed_from`.
+    """
+    transaction.execute(
+        """
+        WITH read AS (
+            -- A change of an input waits for the lock on this series before it is committed, so these are the revisions
+            -- that were read.
+            SELECT up.symbol, jsonb_object_agg(i.reads || '|' || i.reads_timeframe, up.revision) AS inputs
+            FROM market.asset_input i
+            JOIN market.series_state up ON up.asset = i.reads AND up.timeframe = i.reads_timeframe
+            WHERE i.asset = $1 AND i.timeframe = $2 AND up.symbol = ANY ($3::text[])
+            GROUP BY up.symbol
+        )
+        UPDATE market.series_state s
+        SET revision = s.revision + CASE WHEN r.changed_from IS NULL THEN 0 ELSE 1 END,
+            inputs = read.inputs,
+            first_ts = least(s.first_ts, r.first_ts),
+            last_ts = greatest(s.last_ts, r.last_ts),
+            checked_through = greatest(s.checked_through, r.checked_through),
+            dirty_from = r.dirty_from, dirty_end = r.dirty_end,
+            code_version = $8, failures = 0, next_attempt_at = NULL, last_error = NULL,
+            computed_at = clock_timestamp(), updated_at = clock_timestamp()
+        FROM unnest($3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[],
+                    $9::timestamptz[], $10::timestamptz[])
+             AS r(symbol, changed_from, first_ts, last_ts, checked_through, dirty_from, dirty_end)
+        LEFT JOIN read ON read.symbol = r.symbol
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = r.symbol
+        """,
+        asset,
+        timeframe.key,
+        results["symbol"],
+        results["changed_from"],
+        results["first_ts"],
+        results["last_ts"],
+        results["checked_through"],
+        code_version,
+        results["dirty_from"],
+        results["dirty_end"],
+    )
+    changed = results.filter(pl.col("changed_from").is_not_null())
+    if changed.is_empty():
+        return
+    # Also where nothing is pulled down, for the update then waits for a run that computes this series at the moment,
+    # and that may have read the input of before. What is switched off is computed by nobody.
+    transaction.execute(
+        f"""
+        UPDATE market.series_state s
+        SET dirty_from = least(s.dirty_from, c.changed_from), {DIRTY_SINCE}
+        FROM market.asset_input i
+        JOIN market.asset a ON a.asset = i.asset
+        CROSS JOIN unnest($3::text[], $4::timestamptz[]) AS c(symbol, changed_from)
+        WHERE i.reads = $1 AND i.reads_timeframe = $2
+          AND s.asset = i.asset AND s.timeframe = i.timeframe AND s.symbol = c.symbol
+          AND (a.is_on OR s.dirty_from IS NULL OR s.dirty_from > c.changed_from)
+        """,
+        asset,
+        timeframe.key,
+        changed["symbol"],
+        changed["changed_from"],
+    )
+
+
+def mark_dirty(transaction: Transaction, asset: str, timeframe: Timeframe, starts: pl.DataFrame) -> None:
+    """Pull `dirty_from` of `asset` down to `starts` (symbol, dirty_from, dirty_end); never up."""
+    if starts.is_empty():
+        return
+    transaction.execute(
+        f"""
+        UPDATE market.series_state s
+        SET dirty_end = CASE WHEN s.dirty_from < d.dirty_from THEN s.dirty_end ELSE d.dirty_end END,
+            dirty_from = least(s.dirty_from, d.dirty_from), {DIRTY_SINCE}
+        FROM unnest($3::text[], $4::timestamptz[], $5::timestamptz[]) AS d(symbol, dirty_from, dirty_end)
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = d.symbol
+        """,
+        asset,
+        timeframe.key,
+        starts["symbol"],
+        starts["dirty_from"],
+        starts["dirty_end"],
+    )
+
+
+def fail(
+    transaction: Transaction,
+    asset: str,
+    timeframe: Timeframe,
+    errors: Mapping[str, str],
+    now: datetime,
+    until: datetime | None = None,
+) -> None:
+    """Write that the symbols of `errors` could not be brought up to date, and why.
+
+    The next attempt waits 30 s, twice as long after each further failure, an hour at most, give or take a quarter; or
+    until `until`, when all of them wait for the same thing.
+    """
+    if not errors:
+        return
+    transaction.execute(
+        """
+        UPDATE market.series_state s
+        SET failures = s.failures + 1, last_error = e.message, updated_at = clock_timestamp(),
+            next_attempt_at = coalesce($8::timestamptz, $5 + make_interval(secs =>
+                least($6::float8 * 2 ^ least(s.failures, 20), $7::float8) * (0.75 + random() / 2)))
+        FROM unnest($3::text[], $4::text[]) AS e(symbol, message)
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = e.symbol
+        """,
+        asset,
+        timeframe.key,
+        list(errors),
+        [message[:1000] for message in errors.values()],
+        now,
+        float(FIRST_PAUSE_SECONDS),
+        float(LONGEST_PAUSE_SECONDS),
+        until,
+    )
+
+
+def _source_key(timeframe: Timeframe) -> str:
+    """The timeframe whose bars are aggregated to those of `timeframe`; itself where bars are fetched."""
+    return (timeframe if timeframe.is_fetched else timeframe.source).key

@@ -1,0 +1,111 @@
+"""What is known about the quality of bars, for checks and reports: rejected, flagged, revised, missing. SQL only."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import polars as pl
+
+from ema_assets.model.timeframes import KEYS
+from ema_assets.store.database import Transaction
+
+
+def rejected_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
+    """Bars rejected since then: symbol, timeframe, reason, source, bars."""
+    return transaction.query(
+        """
+        SELECT symbol, timeframe, reason, source, count(*) AS bars FROM market.bar_rejected
+        WHERE rejected_at >= $1 GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC, 1, 2
+        """,
+        since,
+    )
+
+
+def flagged_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
+    """Suspicious bars that were flagged since then: symbol, timeframe, ts, reason, detail."""
+    return transaction.query(
+        """
+        SELECT symbol, timeframe, ts, reason, detail FROM market.bar_flag
+        WHERE flagged_at >= $1 ORDER BY ts DESC, symbol
+        """,
+        since,
+    )
+
+
+def revised_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
+    """Corrections and splits since then, and how far they reached."""
+    return transaction.query(
+        """
+        SELECT symbol, timeframe, kind, changed_from, bars_corrected, rows_recomputed, crossovers_flipped,
+               trades_flipped, source, revised_at
+        FROM market.bar_revision WHERE revised_at >= $1 AND kind <> 'late bars' ORDER BY id DESC
+        """,
+        since,
+    )
+
+
+def open_gaps(transaction: Transaction) -> pl.DataFrame:
+    """Gaps that are asked for again: symbol, timeframe, first_ts, last_ts, bars, asked, next_attempt_at."""
+    return transaction.query(
+        """
+        SELECT g.symbol, g.timeframe, g.first_ts, g.last_ts, g.bars, g.asked, g.next_attempt_at
+        FROM market.bar_gap g JOIN market.instrument i ON i.symbol = g.symbol AND i.is_active
+        WHERE g.status = 'open' AND g.timeframe = ANY ($1::text[]) ORDER BY g.first_ts DESC, 1, 2
+        """,
+        list(KEYS),
+    )
+
+
+def settled_gaps(transaction: Transaction) -> int:
+    """How many bars are accepted as not traded."""
+    found = transaction.query(
+        "SELECT coalesce(sum(bars), 0)::bigint AS n FROM market.bar_gap WHERE status = 'did not trade'"
+    )
+    return int(found.item())
+
+
+# What `quality` reports, newest first: its name, the columns that are shown, the table, and what it is sorted by.
+_QUALITY = {
+    "gaps": (
+        "symbol || '|' || timeframe AS series, first_ts, last_ts, bars, status, asked, next_attempt_at",
+        "bar_gap",
+        "last_ts",
+    ),
+    "revisions": (
+        """
+        symbol || '|' || timeframe AS series, kind, detail, changed_from, bars_corrected, bars_late, rows_recomputed,
+        crossovers_flipped, trades_flipped, source, revised_at
+        """,
+        "bar_revision",
+        "id",
+    ),
+    "flagged": ("symbol || '|' || timeframe AS series, ts, reason, detail", "bar_flag", "ts"),
+    "rejected": (
+        "symbol || '|' || timeframe AS series, ts, reason, open, high, low, close, volume, source",
+        "bar_rejected",
+        "ts",
+    ),
+    "skipped": (
+        "symbol || '|' || timeframe AS series, reason, bars, last_ts, source",
+        "bar_skipped",
+        "last_seen_at",
+    ),
+}
+
+
+def quality(transaction: Transaction, symbols: Sequence[str], limit: int | None) -> dict[str, tuple[int, pl.DataFrame]]:
+    """What is wrong or odd about the bars of `symbols`, or of all: by kind, how many rows and the newest ones.
+
+    Kinds: gaps, revisions, flagged, rejected, skipped. At most `limit` rows of each, None for all.
+    """
+    found = {}
+    for kind, (columns, table, newest) in _QUALITY.items():
+        where = f"FROM market.{table} WHERE $1 = 0 OR symbol = ANY ($2::text[])"
+        count = transaction.query(f"SELECT count(*) AS n {where}", len(symbols), list(symbols)).item()
+        rows = transaction.query(
+            f"SELECT {columns} {where} ORDER BY {newest} DESC NULLS LAST, symbol LIMIT $3",
+            len(symbols),
+            list(symbols),
+            count if limit is None else limit,
+        )
+        found[kind] = (count, rows)
+    return found

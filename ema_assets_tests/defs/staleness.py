@@ -1,0 +1,56 @@
+"""What Dagster itself says about staleness, asked as its UI asks: through GraphQL."""
+
+import sys
+import warnings
+from collections.abc import Sequence
+
+from dagster import DagsterInstance
+from dagster._core.test_utils import in_process_test_workspace
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster_graphql.test.utils import execute_dagster_graphql
+
+from ema_assets.defs.partitions import SERIES
+
+_QUERY = """
+    query ($keys: [AssetKeyInput!], $partitions: [String!]) {
+        assetNodes(assetKeys: $keys) {
+            assetKey { path }
+            staleStatusByPartition(partitions: $partitions)
+            staleCausesByPartition(partitions: $partitions) { category key { path } }
+        }
+    }
+"""
+
+
+def statuses(
+    instance: DagsterInstance, assets: Sequence[str], partitions: Sequence[str] | None = None
+) -> dict[tuple[str, str], str]:
+    """Asset and partition to FRESH, MISSING, or why the partition is stale, such as `DATA ohlc` when
+    that input has changed; by default of all partitions."""
+    wanted = SERIES.get_partition_keys(dynamic_partitions_store=instance) if partitions is None else partitions
+    origin = LoadableTargetOrigin(
+        executable_path=sys.executable, module_name="ema_assets_tests.defs.conftest", attribute="defs"
+    )
+    # Dagster reads properties of schedules that it has deprecated itself.
+    with (
+        warnings.catch_warnings(action="ignore", category=DeprecationWarning),
+        in_process_test_workspace(instance, origin) as workspace,
+    ):
+        keys = [{"path": [asset]} for asset in assets]
+        answer = execute_dagster_graphql(workspace, _QUERY, {"keys": keys, "partitions": list(wanted)})
+    found = {}
+    for node in answer.data["assetNodes"]:
+        (asset,) = node["assetKey"]["path"]
+        said = zip(wanted, node["staleStatusByPartition"], node["staleCausesByPartition"], strict=True)
+        for partition, status, causes in said:
+            reasons = ", ".join(f"{cause['category']} {'.'.join(cause['key']['path'])}" for cause in causes)
+            found[asset, partition] = reasons if status == "STALE" else status
+    assert {asset for asset, _ in found} == set(assets)
+    return found
+
+
+def stale(
+    instance: DagsterInstance, assets: Sequence[str], partitions: Sequence[str] | None = None
+) -> dict[tuple[str, str], str]:
+    """Those that are not FRESH."""
+    return {key: status for key, status in statuses(instance, assets, partitions).items() if status != "FRESH"}

@@ -1,0 +1,205 @@
+"""Runs whose process is gone: they are failed and cover nothing. Runs that live are left alone, whoever started them."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from dagster import DagsterRun, DagsterRunStatus, SkipReason, build_sensor_context
+from dagster._core.workspace.context import WorkspaceProcessContext, WorkspaceRequestContext
+from dagster._core.workspace.load_target import ModuleTarget
+from dagster_graphql.test.utils import execute_dagster_graphql
+
+from ema_assets.defs.jobs import MAINTENANCE_JOB
+from ema_assets.defs.lost_runs import fail_lost_runs, session_name
+from ema_assets.defs.requests import RANGE_END_TAG, RANGE_START_TAG, in_flight, run_request
+from ema_assets.refresh.runs import PlannedRun, Rectangle
+from ema_assets.store import worker_sessions
+from ema_assets.store.database import Database
+from ema_assets_tests.defs.conftest import World, defs, sweep
+from ema_assets_tests.defs.test_maintenance import age
+from ema_assets_tests.defs.test_refresh_runs import fault
+from ema_assets_tests.timeframes import M5
+
+AAPL = Rectangle(M5, "AAPL", "AAPL")
+
+
+T = TypeVar("T")
+
+
+def wait_until(found: Callable[[], T]) -> T:
+    """What `found` returns once it returns something; for a minute at most."""
+    deadline = time.monotonic() + 60
+    while not (result := found()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return result
+
+
+def gone(tmp_path: Path) -> dict[str, str]:
+    """The tag of a run whose code server is gone."""
+    return {".dagster/grpc_info": json.dumps({"host": "localhost", "socket": str(tmp_path / "gone")})}
+
+
+def left_behind(world: World, status: DagsterRunStatus, tags: dict[str, str], job: str = "refresh") -> DagsterRun:
+    return world.instance.create_run_for_job(
+        defs.resolve_job_def(job),
+        status=status,
+        tags={**run_request(PlannedRun(AAPL, 1, is_history=False), world.now).tags, **tags},
+    )
+
+
+def look(world: World, later: timedelta = timedelta(minutes=1)) -> list[str]:
+    """What is found to be lost when so much time has passed."""
+    with world.database.transaction() as transaction:
+        return fail_lost_runs(world.instance, transaction, datetime.now(UTC) + later)
+
+
+def covered(world: World) -> list[Rectangle]:
+    with world.database.transaction() as transaction:
+        return in_flight(world.instance, transaction, datetime.now(UTC) + timedelta(minutes=1))
+
+
+def status(world: World, run: DagsterRun) -> DagsterRunStatus:
+    return world.instance.get_run_by_id(run.run_id).status
+
+
+@pytest.mark.parametrize("at", [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED])
+@pytest.mark.parametrize("job", ["refresh", MAINTENANCE_JOB, "performance"])
+def test_a_run_whose_server_and_process_are_gone_is_failed(
+    world: World, tmp_path: Path, at: DagsterRunStatus, job: str
+) -> None:
+    run = left_behind(world, at, gone(tmp_path), job)
+    assert look(world, timedelta(seconds=1)) == []
+    assert look(world) == [run.run_id]
+    assert status(world, run) is DagsterRunStatus.FAILURE
+    said = [log.message for log in world.instance.all_logs(run.run_id)]
+    assert any("The process of this run is gone" in each for each in said)
+    assert look(world) == []
+
+
+def test_a_run_that_was_being_canceled_is_canceled(world: World, tmp_path: Path) -> None:
+    run = left_behind(world, DagsterRunStatus.CANCELING, gone(tmp_path))
+    assert look(world) == [run.run_id]
+    assert status(world, run) is DagsterRunStatus.CANCELED
+
+
+def test_a_lost_run_covers_nothing_and_the_sweep_takes_up_its_series(world: World, tmp_path: Path) -> None:
+    world.settle()
+    world.now += timedelta(minutes=4)
+    run = left_behind(world, DagsterRunStatus.STARTED, {**gone(tmp_path), RANGE_END_TAG: "BTC-USD|5m"})
+    said = sweep._raw_fn(build_sensor_context(instance=world.instance), **world.resources)
+    assert isinstance(said, SkipReason)
+    assert "covered by queued or running runs" in (said.skip_message or "")
+    age(world, [run.run_id], timedelta(minutes=1))
+    requests: Any = sweep._raw_fn(build_sensor_context(instance=world.instance), **world.resources)
+    (request,) = requests
+    assert request.tags[RANGE_START_TAG] == "AAPL|5m"
+    assert request.tags[RANGE_END_TAG] == "BTC-USD|5m"
+    assert status(world, run) is DagsterRunStatus.FAILURE
+
+
+def test_a_run_that_waits_in_the_queue_or_with_another_launcher_is_left_alone(world: World, tmp_path: Path) -> None:
+    left_behind(world, DagsterRunStatus.NOT_STARTED, {})
+    left_behind(world, DagsterRunStatus.STARTING, {})
+    assert look(world) == []
+    assert covered(world) == [AAPL, AAPL]
+
+
+def test_a_run_with_a_session_of_the_database_lives_wherever_it_runs(world: World, tmp_path: Path) -> None:
+    """Such as one of another machine, whose code server cannot be asked."""
+    run = left_behind(world, DagsterRunStatus.STARTED, gone(tmp_path))
+    with Database(world.database.url) as elsewhere:
+        with elsewhere.transaction() as transaction:
+            worker_sessions.name_session(transaction, session_name(run.run_id))
+        assert look(world) == []
+        assert covered(world) == [AAPL]
+    wait_until(lambda: look(world) == [run.run_id])
+
+
+def test_a_run_of_another_code_location_is_none_of_our_business(world: World, tmp_path: Path) -> None:
+    run = world.instance.create_run_for_job(
+        defs.resolve_implicit_global_asset_job_def(), status=DagsterRunStatus.STARTED, tags=gone(tmp_path)
+    )
+    assert run.asset_selection is None
+    assert look(world) == []
+
+
+_LAUNCH = """
+    mutation ($params: ExecutionParams!) {
+        launchPipelineExecution(executionParams: $params) {
+            __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+        }
+    }
+"""
+
+
+@contextmanager
+def code_server(world: World) -> Iterator[WorkspaceRequestContext]:
+    """The product's code location in a server process, as `dagster dev` starts it."""
+    target = ModuleTarget("ema_assets.definitions", None, None, "product")
+    with (
+        warnings.catch_warnings(action="ignore", category=DeprecationWarning),
+        WorkspaceProcessContext(world.instance, target) as process,
+    ):
+        yield process.create_request_context()
+
+
+def launched(world: World, workspace: WorkspaceRequestContext, tags: Mapping[str, str]) -> str:
+    selector = {
+        "repositoryLocationName": "product",
+        "repositoryName": "__repository__",
+        "jobName": "refresh",
+    }
+    metadata = {"tags": [{"key": key, "value": value} for key, value in tags.items()]}
+    answer = execute_dagster_graphql(
+        workspace, _LAUNCH, {"params": {"selector": selector, "executionMetadata": metadata}}
+    )
+    said = answer.data["launchPipelineExecution"]
+    assert said["__typename"] == "LaunchRunSuccess", said
+    # There is no daemon that takes it from the queue.
+    return world.instance.launch_run(said["run"]["runId"], workspace).run_id
+
+
+def process_of(world: World, run_id: str) -> int | None:
+    for log in world.instance.all_logs(run_id):
+        if (found := re.search(r"Started process for run \(pid: (\d+)\)", str(log))) is not None:
+            return int(found[1])
+    return None
+
+
+def has_session(world: World, run_id: str) -> bool:
+    with world.database.transaction() as transaction:
+        return bool(worker_sessions.living(transaction, [session_name(run_id)]))
+
+
+def test_a_real_run_covers_as_long_as_its_process_lives_and_no_longer(world: World) -> None:
+    # The exchange takes its time, and so does the run.
+    fault(world, kind="delay", seconds=600)
+    with code_server(world) as workspace:
+        run_id = launched(world, workspace, run_request(PlannedRun(AAPL, 1, is_history=False), world.now).tags)
+        worker = wait_until(lambda: process_of(world, run_id))
+        assert worker is not None
+        try:
+            # Its code server knows it, before it has a session.
+            assert look(world) == []
+            wait_until(lambda: has_session(world, run_id))
+            server = int(subprocess.check_output(["ps", "-o", "ppid=", "-p", str(worker)]))
+            os.kill(server, signal.SIGKILL)
+            # Without its server it goes on, and says so by its session.
+            assert look(world) == []
+            assert covered(world) == [AAPL]
+        finally:
+            os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: not has_session(world, run_id))
+        assert covered(world) == []
+        assert world.instance.get_run_by_id(run_id).status is DagsterRunStatus.FAILURE

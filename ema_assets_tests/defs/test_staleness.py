@@ -1,0 +1,197 @@
+"""What Dagster's UI says about staleness, after each way in which a partition can be brought up to date."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from dagster import AssetKey, AssetRecordsFilter, ExecuteInProcessResult
+
+from ema_assets.config import watchlist
+from ema_assets.definitions import assembled
+from ema_assets.defs.materializations import Recorder
+from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
+from ema_assets.model.timeframes import ORDER
+from ema_assets.operations.maintain import Retention, maintain
+from ema_assets.refresh.graph import Node, build
+from ema_assets_tests.core import rewrite
+from ema_assets_tests.defs import conftest
+from ema_assets_tests.defs.conftest import WATCHLIST, World
+from ema_assets_tests.defs.staleness import stale, statuses
+from ema_assets_tests.defs.test_refresh_runs import fault
+
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+
+
+def backfill(world: World, first: str, last: str, assets: Sequence[str] = CHAIN) -> ExecuteInProcessResult:
+    """A run as Dagster launches it for a backfill of a range, of all assets or of some."""
+    job = conftest.defs.resolve_implicit_global_asset_job_def()
+    return job.get_subset(asset_selection=frozenset(AssetKey(asset) for asset in assets)).execute_in_process(
+        instance=world.instance,
+        tags={RANGE_START: first, RANGE_END: last, "dagster/backfill": "abcdefgh"},
+        resources=world.resources,
+    )
+
+
+def correct(world: World, symbol: str, close: float = 1.001) -> None:
+    """Let the provider change the last stored 5m bar of `symbol`."""
+    with world.database.transaction() as transaction:
+        bar = transaction.query(
+            "SELECT ts, high FROM market.ohlc_5m WHERE symbol = $1 ORDER BY ts DESC LIMIT 1", symbol
+        )
+    fault(
+        world,
+        kind="corrected_bar",
+        symbols=[symbol],
+        ts=bar["ts"].item().isoformat(),
+        high=bar["high"].item() * close,
+    )
+
+
+def tags(world: World, asset: str, partition: str) -> dict[str, str]:
+    found = world.instance.fetch_materializations(
+        AssetRecordsFilter(asset_key=AssetKey(asset), asset_partitions=[partition]), limit=1
+    )
+    materialization = found.records[0].asset_materialization
+    assert materialization is not None
+    return dict(materialization.tags or {})
+
+
+def test_after_refreshes_every_partition_is_fresh(world: World) -> None:
+    world.sweep_until_fresh()
+    found = statuses(world.instance, CHAIN)
+    assert len(found) == len(CHAIN) * 30
+    assert set(found.values()) == {"FRESH"}
+    # One series gets no bar and so keeps its data version, the others get one.
+    before = tags(world, OHLC, "AAPL|5m")["dagster/data_version"]
+    fault(world, kind="missing_symbol", symbols=["AAPL"])
+    world.now += timedelta(minutes=5)
+    world.sweep_until_fresh()
+    assert tags(world, OHLC, "AAPL|5m")["dagster/data_version"] == before
+    assert stale(world.instance, CHAIN) == {}
+
+
+def test_what_was_computed_without_dagster_is_missing_until_a_run_has_told_of_it(world: World) -> None:
+    world.settle()
+    with world.database.transaction() as transaction:
+        transaction.execute("UPDATE market.series_state SET recorded_at = NULL")
+    assert set(statuses(world.instance, CHAIN).values()) == {"MISSING"}
+    # A backfill of one asset tells of what it has read, before.
+    backfill(world, "AAPL|1h", "MSFT|1h", [EMA_TREND])
+    partitions = ["AAPL|1h", "MSFT|1h"]
+    told = statuses(world.instance, CHAIN, partitions)
+    assert {key for key, status in told.items() if status == "MISSING"} == {(STRATEGY, each) for each in partitions}
+    assert set(told.values()) == {"FRESH", "MISSING"}
+    world.let_grace_pass()
+    world.sweep_until_fresh()
+    assert stale(world.instance, CHAIN) == {}
+
+
+def test_after_backfills_every_partition_is_fresh(world: World) -> None:
+    world.settle_and_tell()
+    backfill(world, "AAPL|5m", "BTC-USD|1h")
+    assert stale(world.instance, CHAIN) == {}
+    for assets in ([EMA_TREND], [OHLC], [EMA_SIGNALS, STRATEGY]):
+        backfill(world, "MSFT|1h", "XOM|1h", assets)
+        assert stale(world.instance, CHAIN) == {}
+    # What a backfill has changed is stale further down.
+    with world.database.transaction() as transaction:
+        transaction.execute("UPDATE market.ema_signals SET ema_9 = 1 WHERE symbol = 'JPM' AND timeframe = '1h'")
+    backfill(world, "MSFT|1h", "XOM|1h", [EMA_SIGNALS])
+    assert stale(world.instance, CHAIN) == {(EMA_TREND, "JPM|1h"): f"DATA {EMA_SIGNALS}"}
+    backfill(world, "MSFT|1h", "XOM|1h", [EMA_TREND, STRATEGY])
+    assert stale(world.instance, CHAIN) == {}
+
+
+def test_a_corrected_bar_makes_its_downstream_partitions_stale_until_they_are_computed(world: World) -> None:
+    world.settle_and_tell()
+    correct(world, "AAPL")
+    backfill(world, "AAPL|5m", "BTC-USD|5m", [OHLC])
+    assert stale(world.instance, CHAIN) == {(EMA_SIGNALS, "AAPL|5m"): "DATA ohlc", (STRATEGY, "AAPL|5m"): "DATA ohlc"}
+    # Bars that are rolled up from it are another partition of the same asset, which Dagster cannot take for an input.
+    world.sweep_until_fresh()
+    assert stale(world.instance, CHAIN) == {}
+
+
+def test_changed_code_is_stale_because_of_code_and_what_reads_it_when_its_data_has_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.settle_and_tell()
+    rewrite(monkeypatch, EMA_SIGNALS)
+    monkeypatch.setattr(conftest, "defs", assembled(build(watchlist.parse(WATCHLIST))))
+    partitions = [f"{symbol}|{timeframe.key}" for symbol in world.symbols for timeframe in ORDER]
+    changed = {(EMA_SIGNALS, partition): f"CODE {EMA_SIGNALS}" for partition in partitions}
+    assert stale(world.instance, CHAIN) == changed
+    # Adopting the new version does not make the old rows new ones, not even when Dagster is told of them once more.
+    world.sync()
+    with world.database.transaction() as transaction:
+        transaction.execute("UPDATE market.series_state SET recorded_at = NULL, next_attempt_at = '2100-01-01Z'")
+    backfill(world, "AAPL|1h", "BTC-USD|1h", [EMA_TREND])
+    assert stale(world.instance, CHAIN) == changed
+    with world.database.transaction() as transaction:
+        transaction.execute("UPDATE market.ema_signals SET ema_9 = 1 WHERE symbol = 'JPM' AND timeframe = '1h'")
+    backfill(world, "AAPL|5m", "BTC-USD|1d", [EMA_SIGNALS])
+    assert stale(world.instance, CHAIN) == {(EMA_TREND, "JPM|1h"): f"DATA {EMA_SIGNALS}"}
+
+
+def test_an_input_that_moved_on_before_dagster_was_told_is_named_as_it_was_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run corrects and records bars between the computing of signals from them and their recording."""
+    world.settle_and_tell()
+    read = tags(world, OHLC, "AAPL|5m")["dagster/data_version"]
+    record = Recorder.record
+
+    def meanwhile(recorder: Recorder, node: Node, *given: Any, **named: Any) -> None:
+        if node.name == EMA_SIGNALS:
+            patch.undo()
+            correct(world, "AAPL")
+            backfill(world, "AAPL|5m", "AAPL|5m", [OHLC])
+        record(recorder, node, *given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "record", meanwhile)
+        backfill(world, "AAPL|5m", "MSFT|5m", [EMA_SIGNALS])
+    assert int(tags(world, OHLC, "AAPL|5m")["dagster/data_version"]) == int(read) + 1
+    assert tags(world, EMA_SIGNALS, "AAPL|5m")["dagster/input_data_version/ohlc"] == read
+    assert stale(world.instance, CHAIN) == {(EMA_SIGNALS, "AAPL|5m"): "DATA ohlc", (STRATEGY, "AAPL|5m"): "DATA ohlc"}
+    world.sweep_until_fresh()
+    assert stale(world.instance, CHAIN) == {}
+
+
+def test_a_variant_that_reads_a_longer_timeframe_is_stale_when_that_has_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filtered = "strategy_9_30_filtered"
+    text = f'{WATCHLIST}\n[[strategy]]\nname = "filtered"\nrule = "crossover"\nhigher_timeframe = "1h"\n'
+    world.watchlist_path.write_text(text)
+    monkeypatch.setattr(conftest, "defs", assembled(build(watchlist.parse(text))))
+    world.sync()
+    world.settle_and_tell(conftest.defs)
+    assert stale(world.instance, [*CHAIN, filtered]) == {}
+    assert tags(world, filtered, "JPM|5m")["dagster/input_data_version/ema_trend"] == "1,1"
+    with world.database.transaction() as transaction:
+        transaction.execute("UPDATE market.ema_trend SET spread_pct = 9 WHERE symbol = 'JPM' AND timeframe = '1h'")
+    backfill(world, "JPM|1h", "JPM|1h", [EMA_TREND])
+    reads_it = {(filtered, f"JPM|{frame}"): f"DATA {EMA_TREND}" for frame in ("5m", "15m", "30m", "1h")}
+    assert stale(world.instance, [filtered]) == reads_it
+    backfill(world, "JPM|5m", "JPM|1h", [filtered])
+    assert stale(world.instance, [filtered]) == {}
+
+
+def test_maintenance_keeps_the_event_that_a_series_without_new_bars_was_computed_from(world: World) -> None:
+    world.settle_and_tell()
+    (first,) = world.instance.get_runs()
+    # Asked for at each close and never a bar: told again and again, and what was computed from it is not.
+    fault(world, kind="missing_symbol", symbols=["AAPL"])
+    later = []
+    for _ in range(2):
+        world.now += timedelta(minutes=5)
+        later += world.sweep()
+    with world.database.transaction() as transaction:
+        transaction.execute("UPDATE dagster.runs SET end_time = 1")
+    done = maintain(world.database, Retention(14, 90, None), world.now, lambda run_id: None)
+    left = {run.run_id for run in world.instance.get_runs()}
+    assert first.run_id in left
+    assert done.runs == 1
+    assert stale(world.instance, CHAIN) == {}

@@ -1,0 +1,262 @@
+"""Providers that publish their bars at different times: each is asked for what it has, and nobody for nothing."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+
+from ema_assets.config.settings import Settings
+from ema_assets.config.watchlist import Watchlist
+from ema_assets.model.symbols import Instrument
+from ema_assets.model.timeframes import FETCHED, Timeframe, by_key
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.providers.fetching.base import ProviderClient
+from ema_assets.refresh import plan, waiting
+from ema_assets.refresh.fetch import FetchRules, refresh_fetched
+from ema_assets.reports import health, status
+from ema_assets.store.database import Database
+from ema_assets_tests.core import CORE
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, state_of, utc
+
+M5, M15, D1 = by_key("5m"), by_key("15m"), by_key("1d")
+WEEK = (date(2026, 11, 23), date(2026, 11, 27))
+NOW = utc("2026-11-25 16:00")
+DAYS = dict(zip(FETCHED, (4, 60), strict=True))
+# Two providers on one calendar.
+WATCHED = Watchlist((Instrument("AAPL", "XNYS"), Instrument("MSFT", "XNYS", "slow")), DAYS, **CORE)
+SYMBOLS = list(WATCHED.symbols)
+SECOND = timedelta(seconds=1)
+
+
+def minutes(number: float) -> timedelta:
+    return timedelta(minutes=number)
+
+
+class Market:
+    """A provider that publishes at once, and one that takes `delay`."""
+
+    def __init__(self, database: Database, delay: timedelta) -> None:
+        self.database = database
+        bars = [
+            bars_on("XNYS", symbol, timeframe, *WEEK, seed)
+            for seed, symbol in enumerate(SYMBOLS)
+            for timeframe in FETCHED
+        ]
+        self.quick, self.slow = MemoryExchange(*bars), MemoryExchange(*bars)
+        self.rules = FetchRules(DAYS, {None: timedelta(0), "slow": delay})
+        sync(database, WATCHED, NOW)
+        self.fetch(NOW)
+
+    @property
+    def delays(self) -> plan.PublicationDelays:
+        return self.rules.publication_delays
+
+    def __call__(self, name: str | None) -> ProviderClient:
+        return {None: self.quick, "slow": self.slow}[name](name)
+
+    def fetch(self, now: datetime) -> None:
+        self.quick.asked, self.slow.asked = [], []
+        for timeframe in FETCHED:
+            assert not refresh_fetched(self.database, self, timeframe, SYMBOLS, self.rules, now).errors
+
+    def asked(self, timeframe: Timeframe = M5) -> dict[str, datetime]:
+        """Up to when each symbol was asked for by the last fetch."""
+        requests = [*self.quick.asked, *self.slow.asked]
+        return {each.instrument.symbol: each.end for each in requests if each.timeframe is timeframe}
+
+    def swept(self, now: datetime) -> list[str]:
+        """The symbols for which the sweep would launch a run of fetched bars."""
+        with self.database.transaction() as transaction:
+            stale = plan.stale_for_sweep(transaction, now, plan.SCHEDULE_REACH, self.delays)
+        return self._fetched(stale)
+
+    def on_close(self, now: datetime, timeframe: Timeframe = M5) -> list[str]:
+        """The symbols for which the schedule of `timeframe` would launch a run."""
+        with self.database.transaction() as transaction:
+            return self._fetched(plan.stale_on_close(transaction, timeframe, now, self.delays))
+
+    @staticmethod
+    def _fetched(stale: pl.DataFrame) -> list[str]:
+        return stale.filter(pl.col("reason") == "bar closed")["symbol"].sort().to_list()
+
+
+@pytest.fixture
+def market(database: Database) -> Callable[..., Market]:
+    return lambda **delay: Market(database, timedelta(**delay))
+
+
+def test_one_refresh_asks_each_provider_for_what_it_has_published(market: Callable[..., Market]) -> None:
+    both = market(minutes=22)
+    assert both.asked() == {"AAPL": NOW, "MSFT": NOW - minutes(25)}
+    both.fetch(NOW + minutes(5))
+    assert both.asked() == {"AAPL": NOW + minutes(5), "MSFT": NOW - minutes(20)}
+    assert state_of(both.database, "MSFT", M5)["checked_through"] == NOW - minutes(20)
+    assert state_of(both.database, "MSFT", M5)["last_ts"] == NOW - minutes(25)
+
+
+def test_the_last_day_of_a_slow_provider_is_asked_for_when_it_is_there(market: Callable[..., Market]) -> None:
+    both = market(minutes=50)
+    evening = utc("2026-11-25 21:00")
+    both.fetch(evening + minutes(49))
+    assert both.asked(D1) == {"AAPL": evening}
+    both.fetch(evening + minutes(50))
+    assert both.asked(D1) == {"MSFT": evening}
+
+
+def test_nobody_launches_a_run_for_bars_that_are_not_published_yet(market: Callable[..., Market]) -> None:
+    both = market(minutes=22)
+    # The bar that closed at 15:40 comes at 16:02: neither a tick before that nor a sweep takes it up.
+    assert both.on_close(NOW + SECOND) == both.swept(NOW + SECOND) == []
+    assert both.swept(NOW + minutes(2) - SECOND) == []
+    assert both.swept(NOW + minutes(2)) == ["MSFT"]
+    both.fetch(NOW + minutes(2))
+    assert both.asked() == {"MSFT": NOW - minutes(20)}
+    assert both.swept(NOW + minutes(5) - SECOND) == []
+    assert both.on_close(NOW + minutes(5)) == ["AAPL"]
+
+
+def test_a_bar_that_comes_in_a_moment_belongs_to_the_tick_of_its_close(market: Callable[..., Market]) -> None:
+    both = market(seconds=20)
+    both.fetch(NOW + 20 * SECOND)
+    close = NOW + minutes(5)
+    assert both.on_close(close) == ["AAPL", "MSFT"]
+    assert both.swept(close + 29 * SECOND) == []
+    # Had no run come of it, the sweep would take both up.
+    assert both.swept(close + 30 * SECOND) == ["AAPL", "MSFT"]
+
+
+def test_a_schedule_reaches_as_far_as_the_sweep_leaves_it_alone(market: Callable[..., Market]) -> None:
+    """One second more, and the bar is the sweep's: from its publication on, not from the next tick on."""
+    both = market(seconds=31)
+    both.fetch(NOW + 31 * SECOND)
+    close = NOW + minutes(5)
+    assert both.on_close(close) == ["AAPL"]
+    assert both.swept(close + 30 * SECOND) == ["AAPL"]
+    assert both.swept(close + 31 * SECOND) == ["AAPL", "MSFT"]
+
+
+def test_rolled_up_bars_are_expected_when_their_5m_bars_can_be_asked_for(market: Callable[..., Market]) -> None:
+    both = market(minutes=22)
+    both.fetch(utc("2026-11-25 16:14"))
+    assert both.on_close(utc("2026-11-25 16:15"), M15) == ["AAPL"]
+    # The bar that closed at 16:00 comes at 16:22.
+    assert both.on_close(utc("2026-11-25 16:30"), M15) == ["AAPL", "MSFT"]
+
+
+class Sleeper:
+    """A clock that only sleeping moves."""
+
+    def __init__(self, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = now
+        self.slept: list[float] = []
+        monkeypatch.setattr(waiting, "time", SimpleNamespace(sleep=self.sleep, monotonic=time.monotonic))
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += timedelta(seconds=seconds)
+
+
+def test_a_run_waits_for_the_rest_of_the_delay_and_then_asks(
+    market: Callable[..., Market], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = market(seconds=20)
+    both.fetch(NOW + 20 * SECOND)
+    clock = Sleeper(NOW + minutes(5) + 2.5 * SECOND, monkeypatch)
+    waiting.wait_for_publication(both.database, M5, SYMBOLS, clock, both.delays)
+    assert clock.slept == [17.5]
+    both.fetch(clock())
+    assert both.asked() == dict.fromkeys(SYMBOLS, NOW + minutes(5))
+    waiting.wait_for_publication(both.database, M5, SYMBOLS, clock, both.delays)
+    assert clock.slept == [17.5]
+
+
+@pytest.mark.parametrize(
+    ("symbols", "delay", "later"),
+    [
+        pytest.param(["AAPL"], 20, 2, id="its own provider publishes at once"),
+        pytest.param(SYMBOLS, 20, 20, id="the delay is over"),
+        pytest.param(SYMBOLS, 300, 2, id="the delay is longer than a schedule reaches"),
+        pytest.param([], 20, 2, id="there is no series"),
+    ],
+)
+def test_a_run_that_can_ask_at_once_does_not_wait(
+    market: Callable[..., Market], monkeypatch: pytest.MonkeyPatch, symbols: list[str], delay: int, later: int
+) -> None:
+    both = market(seconds=delay)
+    both.fetch(NOW + delay * SECOND)
+    clock = Sleeper(NOW + minutes(5) + later * SECOND, monkeypatch)
+    waiting.wait_for_publication(both.database, M5, symbols, clock, both.delays)
+    assert clock.slept == []
+
+
+def test_a_clock_that_is_set_back_while_a_run_waits_does_not_hold_it_up_for_ever(
+    market: Callable[..., Market], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = market(seconds=20)
+    passed = iter(range(0, 1000, 10))
+    slept: list[float] = []
+    monkeypatch.setattr(waiting, "time", SimpleNamespace(sleep=slept.append, monotonic=lambda: float(next(passed))))
+    waiting.wait_for_publication(both.database, M5, SYMBOLS, lambda: NOW + minutes(5), both.delays)
+    assert slept == [20.0, 20.0]
+
+
+def test_rolled_up_bars_wait_for_5m_bars_by_the_delay_of_each_provider(
+    market: Callable[..., Market], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = market(minutes=22)
+    both.fetch(NOW + minutes(7))
+    monkeypatch.setattr(waiting, "LONGEST_WAIT_SECONDS", 0.0)
+    later = NOW + minutes(15)
+
+    def behind(delays: plan.PublicationDelays) -> int:
+        return waiting.wait_for_base(both.database, M15, SYMBOLS, lambda: later, delays)
+
+    assert behind(both.delays) == 1
+    assert behind({}) == 2
+    both.fetch(later)
+    assert behind(both.delays) == 0
+
+
+def test_a_slow_provider_is_neither_late_nor_stale_until_its_bars_are_there(market: Callable[..., Market]) -> None:
+    both = market(minutes=22)
+
+    def judged(now: datetime) -> tuple[list[tuple[str, str]], int]:
+        with both.database.transaction() as transaction:
+            closed = plan.closed_bars(transaction, now, both.delays)
+            late = health.late_series(transaction, closed).select("symbol", "timeframe").rows()
+            found = {(each.asset, each.timeframe): each for each in status.by_asset(transaction, now, both.delays)}
+        return late, found["ohlc", "5m"].stale
+
+    assert judged(NOW + minutes(1)) == ([], 0)
+    assert judged(NOW + minutes(2)) == ([], 1)
+    # More than two bars behind is late: MSFT was asked up to 15:35, and its bar of 15:50 comes at 16:12.
+    assert judged(NOW + minutes(12) - SECOND) == ([], 2)
+    assert judged(NOW + minutes(12)) == ([("MSFT", "5m")], 2)
+    assert judged(NOW + minutes(15)) == ([("AAPL", "5m"), ("MSFT", "5m")], 2)
+
+
+def test_requests_reach_back_over_the_time_in_which_a_provider_still_changes_its_bars(
+    market: Callable[..., Market],
+) -> None:
+    both = market(seconds=0)
+    both.rules = replace(both.rules, settling_times={None: minutes(40), "slow": minutes(1)})
+    both.fetch(NOW + minutes(5))
+    starts = {each.instrument.symbol: each.start for each in [*both.quick.asked, *both.slow.asked]}
+    assert starts == {"AAPL": NOW - minutes(40), "MSFT": NOW - M5.fetched.overlap}
+
+
+def test_the_rules_are_those_of_the_providers_on_the_watchlist() -> None:
+    watched = Watchlist(
+        (Instrument("AAPL", "XNYS"), Instrument("BTC-USD", "24/7", "binance"), Instrument("X", "XNYS", "file")), DAYS
+    )
+    found = FetchRules.of(Settings.from_env({"APCA_API_KEY_ID": "key"}), watched)
+    assert found.publication_delays == {None: 3 * SECOND, "binance": 3 * SECOND}
+    found = FetchRules.of(Settings.from_env({"EMA_PUBLICATION_DELAY_SECONDS": "7"}), watched)
+    assert found.publication_delays == {None: timedelta(0), "binance": 7 * SECOND}

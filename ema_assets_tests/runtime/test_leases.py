@@ -1,0 +1,243 @@
+"""Who may stop the embedded PostgreSQL: the last process that holds a lease on it, however the others ended."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from ema_assets.config.settings import Settings
+from ema_assets.model.errors import StoreUnavailable
+from ema_assets.runtime import locate, processes
+from ema_assets.runtime.postgres import postmaster
+from ema_assets.runtime.postgres.server import EmbeddedServer, read_running
+from ema_assets_tests.waiting import wait_until
+
+ROOT = Path(postmaster.__file__).parents[3]
+
+HOLDER = """
+import sys
+from pathlib import Path
+from ema_assets.runtime.postgres.server import EmbeddedServer
+with EmbeddedServer(Path(sys.argv[1])) as server:
+    print(server.pid, flush=True)
+    sys.stdin.read()
+"""
+
+# What `up` does: it has the server stopped when it is killed, and the children before.
+SUPERVISED = """
+import sys, time
+from pathlib import Path
+from ema_assets.runtime.services import Postgres
+from ema_assets.runtime.supervisor import Supervisor
+with Supervisor() as supervisor:
+    postgres = Postgres(Path(sys.argv[1]), supervisor)
+    postgres.start()
+    print(postgres._pid, flush=True)
+    sys.stdin.read()
+    print("nobody comes here")
+"""
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose server ran once: a copy is there sooner than a new cluster."""
+    folder = tmp_path_factory.mktemp("stopped") / "home" / "postgres"
+    with EmbeddedServer(folder):
+        return folder
+
+
+@pytest.fixture
+def folder(stopped: Path, tmp_path: Path) -> Iterator[Path]:
+    """A server's folder below an EMA_HOME, with data and without a server; stopped at the end whoever uses it."""
+    copy = tmp_path / "home" / "postgres"
+    shutil.copytree(stopped, copy)
+    (copy / "port").unlink()
+    yield copy
+    EmbeddedServer(copy).stop(force=True)
+
+
+@contextmanager
+def process(code: str, folder: Path) -> Iterator[tuple["subprocess.Popen[str]", int]]:
+    """A process that runs `code`, and the server's pid that it has printed. It goes on when its input ends."""
+    with subprocess.Popen(
+        [sys.executable, "-c", code, folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        start_new_session=True,
+    ) as started:
+        assert started.stdout is not None
+        try:
+            yield started, int(started.stdout.readline())
+        finally:
+            if started.poll() is None:
+                started.kill()
+
+
+def let_go(started: "subprocess.Popen[str]") -> None:
+    assert started.stdin is not None
+    started.stdin.close()
+    assert started.wait(timeout=180) == 0
+
+
+def wait_for_the_end(pid: int) -> None:
+    wait_until(lambda: processes.read(pid) is None, "the end of a process")
+
+
+def answer(url: str) -> int:
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("select 42")
+        return int(cursor.fetchone()[0])
+
+
+def test_who_started_the_server_leaves_it_to_who_uses_it_and_the_last_one_stops_it(folder: Path) -> None:
+    with process(HOLDER, folder) as (starter, pid):
+        with EmbeddedServer(folder) as server:
+            assert (server.pid, server.owned) == (pid, False)
+            let_go(starter)
+            assert server.pid == pid
+            assert answer(server.url) == 42
+        assert not server.is_running()
+
+
+def test_a_connection_survives_that_the_starter_ends(folder: Path) -> None:
+    with (
+        process(HOLDER, folder) as (starter, _),
+        EmbeddedServer(folder) as server,
+        closing(psycopg2.connect(server.url)) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("create temp table bar as select 42 as close")
+        let_go(starter)
+        cursor.execute("select close from bar")
+        assert cursor.fetchone() == (42,)
+
+
+def test_a_killed_process_holds_no_lease(folder: Path) -> None:
+    with process(HOLDER, folder) as (killed, _), EmbeddedServer(folder) as server:
+        killed.kill()
+        killed.wait()
+        assert server.is_running()
+    assert not server.is_running()
+
+
+def test_a_server_whose_last_user_was_killed_is_stopped_by_the_next_one(folder: Path) -> None:
+    with process(HOLDER, folder) as (killed, pid):
+        killed.kill()
+        killed.wait()
+    assert read_running(folder) is not None
+    with EmbeddedServer(folder) as server:
+        assert server.pid == pid
+    assert not server.is_running()
+
+
+def test_a_program_that_a_user_has_started_holds_no_lease(folder: Path) -> None:
+    with EmbeddedServer(folder) as server:
+        sleeper = subprocess.Popen(["sleep", "600"], close_fds=False)
+    assert not server.is_running()
+    sleeper.kill()
+    sleeper.wait()
+
+
+def test_two_leases_of_one_process_are_two(folder: Path) -> None:
+    with EmbeddedServer(folder) as first:
+        with EmbeddedServer(folder):
+            pass
+        assert first.is_running()
+        first.start()
+    assert not first.is_running()
+
+
+def test_attaching_takes_a_lease_where_a_server_runs_and_starts_none(folder: Path) -> None:
+    other = EmbeddedServer(folder)
+    assert not other.attach()
+    assert not EmbeddedServer(folder / "nothing").attach()
+    assert not (folder / "nothing").exists()
+    with process(HOLDER, folder) as (starter, _):
+        assert other.attach()
+        let_go(starter)
+        assert answer(other.url) == 42
+    other.stop()
+    assert not other.is_running()
+
+
+def test_a_reader_keeps_the_server_that_it_found_and_is_told_where_none_runs(folder: Path) -> None:
+    settings = Settings.from_env({"EMA_HOME": str(folder.parent)})
+    with pytest.raises(StoreUnavailable, match="no embedded PostgreSQL runs"), locate.required_database(settings):
+        pass
+    with locate.running_database(settings) as url:
+        assert url is None
+    with process(HOLDER, folder) as (starter, _), locate.required_database(settings) as url:
+        let_go(starter)
+        assert answer(url) == 42
+    assert read_running(folder) is None
+
+
+def test_who_is_killed_while_another_one_uses_the_server_leaves_it_running(folder: Path) -> None:
+    """The guard of a killed `up` waits for nobody, and stops nothing under an `ingest`."""
+    with process(SUPERVISED, folder) as (up, pid):
+        with EmbeddedServer(folder) as server:
+            guards = guards_of(up.pid)
+            up.kill()
+            up.wait()
+            for guard in guards:
+                wait_for_the_end(guard)
+            assert server.pid == pid
+            assert answer(server.url) == 42
+        assert not server.is_running()
+
+
+def test_who_is_killed_as_the_last_user_has_its_server_stopped(folder: Path) -> None:
+    with process(SUPERVISED, folder) as (up, pid):
+        up.kill()
+        up.wait()
+        wait_for_the_end(pid)
+    assert read_running(folder) is None
+
+
+def test_who_is_killed_after_it_has_taken_over_the_server_of_another_one_has_it_stopped(folder: Path) -> None:
+    """`refresh`, then `up`, then kill -9 of `up`: it had not started the server."""
+    with process(HOLDER, folder) as (starter, pid), process(SUPERVISED, folder) as (up, seen):
+        assert seen == pid
+        let_go(starter)
+        up.kill()
+        up.wait()
+        wait_for_the_end(pid)
+
+
+def test_a_server_that_was_started_again_keeps_its_port(folder: Path) -> None:
+    with EmbeddedServer(folder) as server:
+        server.keep_port()
+        url, pid = server.url, server.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        wait_for_the_end(pid)
+        server.start()
+        assert server.url == url
+        assert answer(url) == 42
+    assert not server.is_running()
+
+
+def guards_of(pid: int) -> list[int]:
+    found = [child for child, process in processes.table().items() if process.parent == pid]
+    return [child for child in found if b"ema_assets.runtime.guard" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def test_a_run_imports_nothing_of_the_embedded_server() -> None:
+    """Each of Dagster's runs is a process: what it imports is paid for at every tick."""
+    code = (
+        "import sys, ema_assets.definitions, ema_assets.read\n"
+        "print(sorted(name for name in sys.modules if name.startswith(('psutil', 'ema_assets.runtime.'))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert done.stdout == "['ema_assets.runtime.locate']\n"

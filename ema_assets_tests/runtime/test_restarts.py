@@ -1,0 +1,246 @@
+"""What follows when a part of the stack ends: real processes that are killed, on a clock that the test holds."""
+
+import itertools
+import os
+import re
+import shutil
+import signal
+import socket
+import sys
+import textwrap
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from ema_assets.model.errors import EmaAssetsError
+from ema_assets.runtime import processes, restarts
+from ema_assets.runtime.postgres.server import EmbeddedServer
+from ema_assets.runtime.restarts import Restarts
+from ema_assets.runtime.services import Postgres, Service, free_port
+from ema_assets.runtime.supervisor import Program, Supervisor
+from ema_assets_tests.waiting import wait_until
+
+SERVES = """
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+ENV = {"PATH": os.environ.get("PATH", os.defpath)}
+
+
+class Fake:
+    """A part that fails as it is told to."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.reason: str | None = None
+        self.starts = 0
+        self.starts_in_vain = False
+
+    def start(self) -> None:
+        self.starts += 1
+        if self.starts_in_vain:
+            raise EmaAssetsError(f"{self.name} does not start")
+        self.reason = None
+
+    def failure(self) -> str | None:
+        return self.reason
+
+
+def wait_for_the_end(pid: int) -> None:
+    wait_until(lambda: processes.read(pid) is None, "the end of a process")
+
+
+def look_for_ever(keeper: Restarts, before: Callable[[float], object] = lambda _now: None) -> None:
+    for second in itertools.count():
+        before(float(second))
+        keeper.look(float(second))
+
+
+def test_pauses_grow_and_the_end_is_one_sentence() -> None:
+    part, said, starts = Fake("web"), list[str](), dict[int, float]()
+    part.reason, part.starts_in_vain = "`web` ended", True
+    with pytest.raises(EmaAssetsError) as raised:
+        look_for_ever(Restarts([part], said.append), lambda now: starts.setdefault(part.starts, now))
+    assert str(raised.value) == "web does not stay up, given up after 8 new starts: web does not start"
+    assert said[0] == "  `web` ended\n  web is started again in 1 s"
+    pauses = [re.search(r"started again in (\d+) s", line) for line in said]
+    assert [int(pause[1]) for pause in pauses if pause] == [1, 2, 4, 8, 16, 32, 60, 60]
+    # The first look after each new start, a second later: the starts themselves are as far apart as was said.
+    assert [after - before for before, after in itertools.pairwise(starts.values())][1:] == [2, 4, 8, 16, 32, 60]
+
+
+def test_a_part_that_ran_for_long_begins_with_the_first_pause_again() -> None:
+    part, said = Fake("web"), list[str]()
+    keeper = Restarts([part], said.append)
+    now = 0.0
+    for _ in range(restarts.ATTEMPTS * 3):
+        part.reason = "ended"
+        assert not keeper.look(now)
+        assert keeper.look(now + restarts.FIRST_PAUSE_SECONDS)
+        now += restarts.SOUND_SECONDS + 2 * restarts.FIRST_PAUSE_SECONDS
+    assert part.starts == restarts.ATTEMPTS * 3
+
+
+def test_a_part_that_ends_soon_after_each_start_is_given_up() -> None:
+    part = Fake("web")
+    keeper = Restarts([part], lambda _line: None)
+    with pytest.raises(EmaAssetsError, match="web does not stay up, given up after 8 new starts: ended at once"):
+        look_for_ever(keeper, lambda _now: setattr(part, "reason", "ended at once"))
+    assert part.starts == restarts.ATTEMPTS
+
+
+def test_a_part_waits_for_those_that_it_needs() -> None:
+    database, web = Fake("database"), Fake("web")
+    keeper = Restarts([database, web], lambda _line: None)
+    database.reason = web.reason = "ended"
+    database.starts_in_vain = True
+    for now in range(10):
+        keeper.look(float(now))
+    assert (database.starts > 1, web.starts) == (True, 0)
+    database.starts_in_vain = False
+    for now in range(20, 60):
+        keeper.look(float(now))
+    assert [(part.failure(), part.starts > 0) for part in (database, web)] == [(None, True)] * 2
+    assert web.starts == 1
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stopped") / "postgres"
+    with EmbeddedServer(folder):
+        return folder
+
+
+@pytest.fixture
+def folder(stopped: Path, tmp_path: Path) -> Iterator[Path]:
+    copy = tmp_path / "postgres"
+    shutil.copytree(stopped, copy)
+    (copy / "port").unlink()
+    yield copy
+    EmbeddedServer(copy).stop(force=True)
+
+
+def answer(url: str) -> int:
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("select 42")
+        return int(cursor.fetchone()[0])
+
+
+def test_a_killed_postmaster_is_started_again_on_its_port(folder: Path) -> None:
+    said = list[str]()
+    with Supervisor() as supervisor:
+        postgres = Postgres(folder, supervisor)
+        postgres.start()
+        url, first = postgres.url, postgres._pid
+        keeper = Restarts([postgres], said.append)
+        assert keeper.look(0.0)
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        wait_for_the_end(first)
+        assert not keeper.look(1.0)
+        assert keeper.look(2.0)
+        assert postgres.url == url
+        assert answer(url) == 42
+        assert postgres.stop() is False
+    assert said == [
+        f"  PostgreSQL (process {first}) has ended; its log is in {folder / 'log'}\n  PostgreSQL is started again in 1 s",
+        "  PostgreSQL runs again",
+    ]
+
+
+def test_a_postmaster_that_cannot_start_again_is_given_up_with_the_reason(folder: Path) -> None:
+    """Its port now belongs to another program, which the children would talk to."""
+    with Supervisor() as supervisor:
+        postgres = Postgres(folder, supervisor)
+        postgres.start()
+        port, pid = int((folder / "port").read_text()), postgres._pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        wait_for_the_end(pid)
+        keeper = Restarts([postgres], lambda _line: None)
+        taken = rf"PostgreSQL does not stay up, given up after 8 new starts: `port` {port} is taken by another program"
+        with socket.create_server(("127.0.0.1", port)), pytest.raises(EmaAssetsError, match=taken):
+            look_for_ever(keeper)
+
+
+def test_a_server_that_a_command_has_started_again_is_adopted(folder: Path) -> None:
+    with Supervisor() as supervisor:
+        postgres = Postgres(folder, supervisor)
+        postgres.start()
+        keeper, first = Restarts([postgres], lambda _line: None), postgres._pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        wait_for_the_end(first)
+        with EmbeddedServer(folder) as other:
+            assert keeper.look(0.0)
+            assert postgres._pid == other.pid != first
+        assert answer(postgres.url) == 42
+        assert postgres.stop() is False
+
+
+def service(supervisor: Supervisor, tmp_path: Path) -> tuple[Service, str]:
+    port = free_port()
+    argv = [sys.executable, "-I", "-c", textwrap.dedent(SERVES), str(port)]
+    url = f"http://127.0.0.1:{port}"
+    return Service(supervisor, Program("web", argv, ENV, tmp_path / "web.log"), url), url
+
+
+def test_a_killed_child_is_started_again_on_its_port_and_stopped_in_the_end(tmp_path: Path) -> None:
+    said = list[str]()
+    with Supervisor() as supervisor:
+        web, url = service(supervisor, tmp_path)
+        web.start()
+        (first,) = supervisor.children
+        keeper = Restarts([web], said.append)
+        assert keeper.look(0.0)
+        os.kill(first.pid, signal.SIGKILL)
+        ended = supervisor.until_signalled()
+        assert "`web` ended with SIGKILL" in str(ended)
+        # An end is told once: waiting goes on while the pause lasts.
+        assert supervisor.until_signalled(timeout_seconds=0) is None
+        assert not keeper.look(1.0)
+        assert keeper.look(2.0)
+        (second,) = supervisor.children
+        assert second.pid != first.pid
+        with urllib.request.urlopen(url, timeout=180) as answered:
+            assert answered.status == 200
+    assert second.exit_code() == -signal.SIGTERM
+    assert said[0].startswith("  `web` ended with SIGKILL")
+    assert said[1] == "  web runs again"
+
+
+def test_what_a_child_left_behind_is_gone_before_it_is_started_again(tmp_path: Path) -> None:
+    code = "import os, time; os.fork(); open(f'{os.getpid()}', 'w'); time.sleep(600)"
+    argv = [sys.executable, "-I", "-c", code]
+    with Supervisor() as supervisor:
+        program = Program("web", argv, ENV, tmp_path / "log", cwd=tmp_path, grace_seconds=0.2)
+        first = supervisor.spawn(program)
+        wait_until(lambda: len(list(tmp_path.glob("[0-9]*"))) == 2, "both processes")
+        found = [int(path.name) for path in tmp_path.glob("[0-9]*")]
+        os.kill(first.pid, signal.SIGKILL)
+        second = supervisor.spawn(program, instead_of=first)
+        assert not any(processes.read(pid) for pid in found)
+        assert supervisor.children == [second]
+
+
+def test_a_signal_ends_the_wait_for_a_part_that_does_not_answer(tmp_path: Path) -> None:
+    argv = [
+        sys.executable,
+        "-I",
+        "-c",
+        "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(600)",
+    ]
+    with Supervisor() as supervisor:
+        assert supervisor.until_signalled(timeout_seconds=0) is None
+        silent = Service(supervisor, Program("web", argv, ENV, tmp_path / "log"), f"http://127.0.0.1:{free_port()}")
+        supervisor.interruptibly(silent.start)
+        assert supervisor.until_signalled(timeout_seconds=180) == signal.SIGTERM
