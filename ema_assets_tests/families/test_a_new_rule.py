@@ -52,9 +52,9 @@ from ema_assets.refresh.graph import build
 graph = build(parse(os.environ["WATCHLIST"]))
 """
 SIMULATE = """
-from ema_assets.model.timeframes import Timeframe
 from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets_tests.strategies.market import NOTHING, bars_from, frame_of
+from ema_assets_tests.timeframes import M5
 
 node = graph.nodes["strategy_9_30_strong"]
 bars = frame_of({"A": bars_from(7, 400), "B": bars_from(8, 300)})
