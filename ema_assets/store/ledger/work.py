@@ -158,8 +158,12 @@ def complete(
         results["dirty_end"],
     )
     changed = results.filter(pl.col("changed_from").is_not_null())
-    if changed.is_empty():
-        return
+    if not changed.is_empty():
+        _mark_readers_dirty(transaction, asset, timeframe, changed)
+
+
+def _mark_readers_dirty(transaction: Transaction, asset: str, timeframe: Timeframe, changed: pl.DataFrame) -> None:
+    """Mark what reads `asset` dirty from where it changed: `changed` has symbol and changed_from."""
     # Also where nothing is pulled down, for the update then waits for a run that computes this series at the moment,
     # and that may have read the input of before. What is switched off is computed by nobody.
     transaction.execute(
