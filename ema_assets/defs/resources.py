@@ -56,13 +56,15 @@ class StoreResource(ConfigurableResource[Any]):
 
 
 def _take(url: str, session: str) -> Database:
-    database = _idle.pop() if _idle else Database(url)
-    if database.url != url:
+    if not _idle:
+        return Database(url, session)
+    database = _idle.pop()
+    if (database.url, database.name) != (url, session):
         database.close()
-        database = Database(url)
+        return Database(url, session)
     # One that was lost meanwhile, such as by a restart of Postgres, is opened anew by its next transaction.
     with suppress(StoreUnavailable), database.transaction() as transaction:
-        worker_sessions.name_session(transaction, session)
+        worker_sessions.living(transaction, [])
     database.statements = 0
     return database
 

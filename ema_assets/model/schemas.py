@@ -10,7 +10,6 @@ UTC_TIME = pl.Datetime("us", "UTC")
 KINDS: Mapping[str, pl.DataType] = {
     "float8": pl.Float64(),
     "int8": pl.Int64(),
-    "int2": pl.Int16(),
     "text": pl.String(),
     "boolean": pl.Boolean(),
     "timestamptz": UTC_TIME,

@@ -21,6 +21,16 @@ def dagster_url(url: str) -> str:
     return _joined("postgresql+psycopg2", parts.netloc, parts.path, urlencode(query, quote_via=quote))
 
 
+def named_url(url: str, name: str | None) -> str:
+    """`url` (libpq form) whose sessions are called `name`; as it is without one."""
+    if name is None:
+        return url
+    parts = urlsplit(url)
+    query = [(key, value) for key, value in parse_qsl(parts.query) if key != "application_name"]
+    query.append(("application_name", name))
+    return _joined(parts.scheme, parts.netloc, parts.path, urlencode(query, quote_via=quote))
+
+
 def masked_url(url: str) -> str:
     """`url` with its password, if any, replaced by `***`: fit for a log or a screen."""
     parts = urlsplit(url)

@@ -11,7 +11,7 @@ import adbc_driver_postgresql.dbapi as adbc
 import polars as pl
 
 from ema_assets.model.errors import StoreUnavailable
-from ema_assets.model.urls import masked_url
+from ema_assets.model.urls import masked_url, named_url
 
 _ANALYZE_ABOVE_ROWS = 20_000
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]*")
@@ -60,11 +60,14 @@ class Transaction:
 class Database:
     """One connection to the database at `url` (libpq form), opened at first use and reopened when it was lost.
 
+    With `name` every session of it carries that name, also after the connection was lost: see worker_sessions.
+
     Not for use by two threads at once. `statements` counts what was sent, for benchmarks and run metadata.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, name: str | None = None) -> None:
         self.url = url
+        self.name = name
         self._connection: Any = None
         self.statements = 0
 
@@ -113,7 +116,9 @@ class Database:
     def _open(self) -> Any:
         if self._connection is None:
             try:
-                self._connection = adbc.connect(self.url, conn_kwargs={"adbc.connection.autocommit": "false"})
+                self._connection = adbc.connect(
+                    named_url(self.url, self.name), conn_kwargs={"adbc.connection.autocommit": "false"}
+                )
             except adbc_driver_manager.Error as error:
                 raise StoreUnavailable(
                     f"cannot connect to {masked_url(self.url)}: {first_line(error)}; "

@@ -1,13 +1,11 @@
-"""Sessions of the database that carry a name: by them others see that the process behind one lives."""
+"""Sessions of the database that carry a name: by them others see that the process behind one lives.
+
+A session gets its name when it is opened (`Database(url, name)`), and ends with its process, however that ends.
+"""
 
 from collections.abc import Sequence
 
 from ema_assets.store.database import Transaction
-
-
-def name_session(transaction: Transaction, name: str) -> None:
-    """Give the session of this connection `name`; it ends with the process, however that ends."""
-    transaction.execute("SELECT set_config('application_name', $1, false)", name)
 
 
 def living(transaction: Transaction, names: Sequence[str]) -> set[str]:
