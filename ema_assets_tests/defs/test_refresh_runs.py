@@ -499,3 +499,42 @@ def test_what_a_killed_run_did_not_tell_dagster_is_told_by_a_later_one(
     world.let_grace_pass()
     recorded = {pair for run in world.sweep() for pair in world.materialized(run.run_id)}
     assert {(asset, f"{symbol}|5m") for asset in CHAIN for symbol in world.symbols} <= recorded
+
+
+def test_a_run_over_several_timeframes_counts_the_rows_and_failures_of_all_of_them(world: World) -> None:
+    fault(world, kind="server_error", symbols=["BTC/USD"])
+    run = world.run(
+        {"dagster/asset_partition_range_start": "XOM|5m", "dagster/asset_partition_range_end": "BTC-USD|1d"},
+        raise_on_error=False,
+    )
+    with world.database.transaction() as transaction:
+        stored = transaction.query(
+            "SELECT timeframe, count(*) AS rows FROM market.ohlc WHERE symbol = 'XOM' GROUP BY 1"
+        )
+    rows = dict(stored.iter_rows())
+    assert set(rows) == {timeframe.key for timeframe in ORDER}
+    told = world.instance.fetch_materializations(AssetRecordsFilter(asset_key=AssetKey("ohlc")), limit=100).records
+    written = {}
+    for record in told:
+        assert record.asset_materialization is not None
+        written[record.asset_materialization.partition] = record.asset_materialization.metadata["rows_written"].value
+    assert {f"XOM|{frame}": count for frame, count in rows.items()}.items() <= written.items()
+    (failure,) = [event for event in run.all_events if event.event_type == DagsterEventType.STEP_FAILURE]
+    # Both fetched timeframes of the failing symbol are named, the rolled-up ones have nothing to do.
+    assert "BTC-USD|5m" in str(failure.step_failure_data)
+    assert "BTC-USD|1d" in str(failure.step_failure_data)
+    assert "2 of 8 series failed" in str(failure.step_failure_data)
+
+
+def test_the_step_of_a_run_over_several_timeframes_adds_up_all_of_them(world: World) -> None:
+    run = world.run({"dagster/asset_partition_range_start": "XOM|5m", "dagster/asset_partition_range_end": "XOM|1d"})
+    with world.database.transaction() as transaction:
+        rows = transaction.query("SELECT count(*) AS rows FROM market.ohlc WHERE symbol = 'XOM'").item()
+    (output,) = [
+        event.step_output_data
+        for event in run.all_events
+        if event.event_type == DagsterEventType.STEP_OUTPUT and event.step_key == "ohlc"
+    ]
+    assert rows > 500
+    assert output.metadata["rows_written"].value == rows
+    assert output.metadata["series"].value == len(ORDER)
