@@ -120,7 +120,7 @@ def trades(
 def screener(
     timeframe: str | None = None, symbols: Sequence[str] | None = None, *, url: str | None = None
 ) -> pl.DataFrame:
-    """One row a symbol on `timeframe` (None: one for each timeframe), as in the view `results.screener`; unsorted."""
+    """One row per symbol on `timeframe` (None: one for each timeframe), as in the view `results.screener`; unsorted."""
     return _view("screener", timeframe, symbols, None, url)
 
 

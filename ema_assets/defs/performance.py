@@ -68,7 +68,7 @@ def screener_spec(graph: Graph) -> AssetSpec:
         kinds={"postgres"},
         metadata={"dagster/table_name": "results.screener"},
         description=(
-            "One row a symbol and timeframe: trend on each timeframe, alignment, bars since the cross, spread, RSI, "
+            "One row per symbol and timeframe: trend on each timeframe, alignment, bars since the cross, spread, RSI, "
             "open trade, and the next close that would flip the trend. A view, so there is nothing to run: "
             "`SELECT * FROM results.screener WHERE timeframe = '1h'`, or `ema-assets screen`."
         ),

@@ -135,7 +135,7 @@ def check_events(context: Any, results: Sequence[AssetCheckResult]) -> Iterator[
     """The events that Dagster makes of the `results` of unpartitioned checks of partitioned assets, in `context`.
 
     For each asset Dagster lists all partitions and looks which materialization was its latest; of 10,000 symbols on six
-    timeframes that took 3 s a run. The latest of all is in the asset's record. When the way to it is not as we know it,
+    timeframes that took 3 s per run. The latest of all is in the record of the asset. When that is not as we know it,
     the results are passed on as they are.
     """
     try:

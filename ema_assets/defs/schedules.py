@@ -1,4 +1,4 @@
-"""One schedule a timeframe, at its bar closes."""
+"""One schedule per timeframe, at its bar closes."""
 
 from datetime import datetime
 
@@ -62,5 +62,5 @@ def _silence(timeframe: Timeframe, coming: list[tuple[str, datetime, datetime]],
 
 
 def schedules(graph: Graph) -> list[ScheduleDefinition]:
-    """A schedule a timeframe, for a process that was loaded with the assets of `graph`."""
+    """One schedule per timeframe, for a process that was loaded with the assets of `graph`."""
     return [_schedule(timeframe, graph) for timeframe in ORDER]

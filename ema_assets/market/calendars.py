@@ -125,7 +125,7 @@ def _library_calendar(calendar: str, start: date, end: date) -> Any | None:
 
 
 def segments(sessions: pl.DataFrame) -> pl.DataFrame:
-    """Continuous stretches of trading: one row a session, two where there is a lunch break.
+    """Continuous stretches of trading: one row per session, two where there is a lunch break.
 
     Columns: calendar, session, segment_open, segment_close; sorted by calendar and segment_open.
     """

@@ -30,7 +30,7 @@ _TABLE = pl.DataFrame(
 
 
 def compare(stored: pl.DataFrame, served: pl.DataFrame, suspects: pl.DataFrame | None = None) -> pl.DataFrame:
-    """How the served closes relate to the stored ones: one row a symbol that differs by the ratio of a split.
+    """How the served closes relate to the stored ones: one row per symbol that differs by the ratio of a split.
 
     Args:
         stored: symbol, ts, close as they are stored.

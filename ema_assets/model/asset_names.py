@@ -1,6 +1,6 @@
 """The names of the assets that the rest of the code speaks of. Nothing else lives here.
 
-Which assets there are besides, and who reads whom, is declared by the signals and strategies: pipeline/graph.
+Which assets there are besides, and who reads whom, is declared by the signals and strategies: refresh/graph.
 """
 
 OHLC = "ohlc"

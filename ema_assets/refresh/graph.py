@@ -1,7 +1,7 @@
 """The graph of assets: bars, the signals that were found, the strategies that are configured. Built, never stored here.
 
-Every process builds it from the same declarations and the same watchlist; `watch.sync` brings it into the database, by
-which the ledger knows what a change makes dirty.
+Every process builds it from the same declarations and the same watchlist. The sync of the watchlist writes it into the
+database, so that the ledger knows what a change makes dirty.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Bars to Wilder's average true range. No I/O."""
+"""Signal `atr`: Wilder's average true range. No I/O."""
 
 import polars as pl
 

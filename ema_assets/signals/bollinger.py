@@ -1,4 +1,4 @@
-"""Bars to Bollinger bands. No I/O."""
+"""Signal `bollinger`: Bollinger bands of the close. No I/O."""
 
 import numpy as np
 import polars as pl

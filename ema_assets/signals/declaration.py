@@ -13,7 +13,7 @@ __all__ = ["Column", "Param", "Params", "Signal"]
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """One row a bar, computed from the bars and from other signals of the same series.
+    """One row per bar, computed from the bars and from other signals of the same series.
 
     Attributes:
         name: of the asset and of its table in the schema `market`: a lower-case identifier.

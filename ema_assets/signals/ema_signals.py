@@ -1,4 +1,4 @@
-"""Bars to EMA columns. No I/O; which rows are read and written is decided in store/ and pipeline/."""
+"""Signal `ema_signals`: the exponential moving averages of the close. No I/O."""
 
 import polars as pl
 
@@ -35,7 +35,7 @@ def ema_signals(bars: pl.DataFrame, carried: pl.DataFrame, seed: str = SMA_SEED)
         seed: `sma` or `first`.
 
     Returns:
-        symbol, ts, ema_9, ema_30, bar_number (1 for the first bar of the series), one row a bar, in the same order.
+        symbol, ts, ema_9, ema_30, bar_number (1 for the first bar of the series), one row per bar, in the same order.
     """
     if seed == SMA_SEED:
         averages = [ema(name, "close", span) for name, span in zip((FAST, SLOW), SPANS, strict=True)]
@@ -58,7 +58,7 @@ def _compute(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.Da
 SIGNAL = Signal(
     name="ema_signals",
     description=(
-        "Exponential moving averages of the close, spans 9 and 30, one row a bar.\n\n"
+        "Exponential moving averages of the close, spans 9 and 30, one row per bar.\n\n"
         "Each is seeded with the plain mean of its first closes, as TA-Lib and most charts do, and null before."
     ),
     version="1",

@@ -1,4 +1,4 @@
-"""EMA columns to trend, crossovers and spread. No I/O."""
+"""Signal `ema_trend`: trend, crossovers and spread of the two EMAs. No I/O."""
 
 import polars as pl
 
@@ -71,7 +71,7 @@ def _compute(bars: pl.DataFrame, carried: pl.DataFrame, _: Params) -> pl.DataFra
 SIGNAL = Signal(
     name="ema_trend",
     description=(
-        "Where the two EMAs stand, one row a bar: `up` when ema_9 is above ema_30, `down` when it is below, the "
+        "Where the two EMAs stand, one row per bar: `up` when ema_9 is above ema_30, `down` when it is below, the "
         "previous trend when they are equal.\n\n"
         "A crossover marks the bar where the trend flips. Spread in percent, and how many bars ago the last crossover "
         "was."

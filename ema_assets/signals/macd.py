@@ -1,4 +1,4 @@
-"""Bars to MACD: the distance of two EMAs, and an EMA of that distance. No I/O."""
+"""Signal `macd`: the distance of two EMAs of the close, and an EMA of that distance. No I/O."""
 
 import polars as pl
 

@@ -1,4 +1,4 @@
-"""Bars to the volume as a multiple of what is usual. No I/O."""
+"""Signal `relative_volume`: volume as a multiple of its recent mean. No I/O."""
 
 import polars as pl
 

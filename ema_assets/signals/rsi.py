@@ -1,4 +1,4 @@
-"""Bars to Wilder's relative strength index. No I/O."""
+"""Signal `rsi`: Wilder's relative strength index of the close. No I/O."""
 
 import polars as pl
 

@@ -1,4 +1,4 @@
-"""Bars to the volume-weighted average price since the session's open. No I/O."""
+"""Signal `vwap`: the volume-weighted average price since the session's open. No I/O."""
 
 import polars as pl
 

@@ -48,7 +48,7 @@ def sum_before(values: Values, bars: int) -> Values:
 def running_sums(values: Values, begins: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Values:
     """Each value added to the sum so far, which begins anew where `begins` says so, as it must at the first row.
 
-    One addition a row: going on from a sum gives the same bits. Over 400,000 stretches of one bar, which daily bars
+    One addition per row: going on from a sum gives the same bits. Over 400,000 stretches of one bar, which daily bars
     are, `cum_sum` over each stretch takes 0.36 s and this 0.013 s; over stretches of 78 bars both take 5 ms.
     """
     result = values.copy()

@@ -1,4 +1,4 @@
-"""Bars to the linearly weighted moving average that the 9-30 pullback reads. No I/O."""
+"""Signal `wma`: the linearly weighted moving average that the 9-30 pullback reads. No I/O."""
 
 import polars as pl
 

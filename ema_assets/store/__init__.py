@@ -1,1 +1,1 @@
-"""SQL only: connection, migrations, bulk writes, delta reads, the ledger, the embedded server."""
+"""SQL and nothing else: the connection, migrations, tables of series, the ledger, quality of bars, views of results."""

@@ -1,4 +1,4 @@
-"""How long after a bar's close its last row is committed: one row a close and timeframe. SQL only."""
+"""How long after a bar's close its last row is committed: one row per close and timeframe. SQL only."""
 
 from datetime import datetime
 

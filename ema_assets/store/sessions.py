@@ -19,7 +19,7 @@ def covered(transaction: Transaction) -> dict[str, tuple[date, date]]:
 
 
 def save(transaction: Transaction, sessions: pl.DataFrame) -> None:
-    """Store `sessions` (SESSION_SCHEMA of domain/calendars), replacing those that changed."""
+    """Store `sessions` (SESSION_SCHEMA), replacing those that changed."""
     with transaction.staged(sessions) as staged:
         transaction.execute(
             f"""

@@ -1,1 +1,1 @@
-"""One module an asset. An asset locks, reads the delta, computes, writes and records; the work is in pipeline/."""
+"""One module per asset. An asset locks, reads the delta, computes, writes and records; the work is in refresh/."""

@@ -55,7 +55,7 @@ CREATE TABLE market.series_state (
     updated_at      timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (asset, symbol, timeframe)
 ) WITH (fillfactor = 70);
-COMMENT ON TABLE market.series_state IS 'The ledger: one row a partition of an asset, written in the transaction of its data.';
+COMMENT ON TABLE market.series_state IS 'The ledger: one row per partition of an asset, written in the transaction of its data.';
 COMMENT ON COLUMN market.series_state.dirty_from IS 'The earliest ts whose input changed since this series was computed; null when nothing did.';
 COMMENT ON COLUMN market.series_state.dirty_end IS 'Rolled-up ohlc only: closing time of the bucket at dirty_from.';
 COMMENT ON COLUMN market.series_state.checked_through IS 'ohlc only: bars that closed up to here have been asked for.';

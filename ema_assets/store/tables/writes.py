@@ -40,13 +40,13 @@ _FLIPS = {
 
 
 def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFrame) -> pl.DataFrame:
-    """Insert or correct `bars` (symbol, ts, open, high, low, close, volume; one row a key).
+    """Insert or correct `bars` (symbol, ts, open, high, low, close, volume; one row per key).
 
     Rolled-up bars have missing_bars too. The old values of a corrected bar go to `bar_correction`; an equal bar is not
     touched.
 
     Returns:
-        One row a symbol that changed: symbol, changed_from (earliest changed ts), written, corrected, late (how many
+        One row per symbol that changed: symbol, changed_from (earliest changed ts), written, corrected, late (how many
         are new and lie before the last bar the ledger knew of, or had been asked for already).
     """
     if bars.is_empty():
@@ -94,7 +94,7 @@ def write_computed(
         past: symbol, from_ts, last_ts of series whose rows up to last_ts exist and are computed again.
 
     Returns:
-        One row a symbol that changed: symbol, changed_from (earliest changed ts), written. Then one row a symbol of
+        One row per symbol that changed: symbol, changed_from (earliest changed ts), written. Then one row per symbol of
         `past` of which crossovers or trades are not what they were: symbol, flipped.
     """
     flipped = pl.DataFrame(schema={"symbol": pl.String(), "flipped": pl.Int64()})
