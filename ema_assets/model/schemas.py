@@ -31,9 +31,6 @@ BAR_SCHEMA = pl.Schema(
     }
 )
 
-# Bars of one timeframe, as they are written. Rolled-up bars have `missing_bars` (Int64) as well.
-WRITTEN_BAR_SCHEMA = pl.Schema({name: dtype for name, dtype in BAR_SCHEMA.items() if name != "timeframe"})
-
 # Bars that are not stored, and why.
 REFUSED_BAR_SCHEMA = pl.Schema({**BAR_SCHEMA, "reason": pl.String()})
 
@@ -93,34 +90,6 @@ CHANGE_SCHEMA = pl.Schema({"symbol": pl.String(), "changed_from": UTC_TIME, "wri
 
 # Of bars also how many of the written ones replaced another value, and how many were added in the past.
 BAR_CHANGE_SCHEMA = pl.Schema({**CHANGE_SCHEMA, "corrected": pl.Int64(), "late": pl.Int64()})
-
-# Series that were brought up to date, one row per symbol. `changed_from` is null where nothing changed; `dirty_from`
-# and `dirty_end` say what stays dirty, and are null as a rule.
-COMPLETED_SCHEMA = pl.Schema(
-    {
-        "symbol": pl.String(),
-        "changed_from": UTC_TIME,
-        "first_ts": UTC_TIME,
-        "last_ts": UTC_TIME,
-        "checked_through": UTC_TIME,
-        "dirty_from": UTC_TIME,
-        "dirty_end": UTC_TIME,
-    }
-)
-
-# The assets, each after what it reads, and whether each is switched on.
-ASSET_SCHEMA = pl.Schema({"asset": pl.String(), "is_on": pl.Boolean()})
-
-# What each asset reads on each timeframe. `is_main`: the input has a row for every row or so of the asset.
-ASSET_INPUT_SCHEMA = pl.Schema(
-    {
-        "asset": pl.String(),
-        "timeframe": pl.String(),
-        "reads": pl.String(),
-        "reads_timeframe": pl.String(),
-        "is_main": pl.Boolean(),
-    }
-)
 
 
 class SchemaMismatch(TypeError):
