@@ -4,8 +4,11 @@
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 import psycopg2
@@ -21,6 +24,8 @@ from ema_assets.store.migrations import migrate
 from ema_assets_tests.core import CORE
 
 _TEMPLATE = "migrated"
+# What the server of one worker of pytest needs, several times over.
+_ROOM = 2 * 1024**3
 
 # A slow machine is no bug: neither the time of an example nor the time of drawing one decides.
 settings.register_profile("default", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
@@ -29,7 +34,7 @@ settings.load_profile(os.environ.get("EMA_HYPOTHESIS", "default"))
 
 
 class Databases:
-    """Makes and drops databases of one server. A copy of the migrated template takes about 0.05 s."""
+    """Makes and drops databases of one server. A copy of the migrated template takes 0.01 s in memory."""
 
     def __init__(self, server_url: str) -> None:
         self._server_url = server_url
@@ -54,11 +59,11 @@ class Databases:
             with connection.cursor() as cursor:
                 cursor.execute(sql)
 
-    def make(self, *, migrated: bool = True) -> str:
-        """Make a database and return its URL; an empty one without `migrated`."""
+    def make(self, *, migrated: bool = True, like: str | None = None) -> str:
+        """Make a database and return its URL: a copy of the one at the URL `like`, an empty one without `migrated`."""
         self._made += 1
         name = f"test_{self._made}"
-        template = _TEMPLATE if migrated else "template0"
+        template = urlsplit(like).path.strip("/") if like else _TEMPLATE if migrated else "template0"
         # With fsync off a copy of the files is twice as fast as a copy through the log.
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         return self.url_of(name)
@@ -86,10 +91,24 @@ def empty(database: Database) -> None:
 
 
 @pytest.fixture(scope="session")
-def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+def databases() -> Iterator[Databases]:
     """The server of the whole run."""
-    with EmbeddedServer(tmp_path_factory.mktemp("server") / "postgres") as server:
+    with (
+        TemporaryDirectory(prefix="ema_assets_tests_", dir=_quickest_folder(), ignore_cleanup_errors=True) as folder,
+        EmbeddedServer(Path(folder) / "postgres") as server,
+    ):
         yield Databases(server.url)
+
+
+def _quickest_folder() -> Path | None:
+    """A folder in memory where there is one with room, else None for the usual one.
+
+    ext4 does not give out an inode again for some seconds after its file was deleted and looks for others one by one: of
+    the half second that a new database takes after one was dropped, that is nine tenths.
+    """
+    in_memory = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
+    has_room = in_memory.is_dir() and os.access(in_memory, os.W_OK) and shutil.disk_usage(in_memory).free > _ROOM
+    return in_memory if has_room else None
 
 
 @pytest.fixture

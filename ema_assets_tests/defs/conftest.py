@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from dagster import DagsterInstance, Definitions, ExecuteInProcessResult, instance_for_test
+from dagster_postgres import DagsterPostgresStorage
 
 from ema_assets.config import watchlist
 from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES, Settings
@@ -15,6 +16,7 @@ from ema_assets.defs.recording import DEFER_TAG
 from ema_assets.defs.requests import RANGE_END_TAG, RANGE_START_TAG, run_request
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.model.timeframes import ORDER
+from ema_assets.model.urls import dagster_url
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh.clients import open_provider
@@ -24,6 +26,7 @@ from ema_assets.refresh.plan import stale_for_sweep
 from ema_assets.refresh.runs import plan_runs
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets.store.database import Database
+from ema_assets_tests.conftest import Databases
 from ema_assets_tests.core import CORE_TEXT
 
 # Friday 2026-11-20, 10:32 in New York: the 10:25 bar has closed, the 10:00 one of the quarter hour's too.
@@ -153,6 +156,24 @@ class World:
                 run_id,
             )
         return list(rows.iter_rows())
+
+
+@pytest.fixture(scope="session")
+def synced_database(databases: Databases) -> str:
+    """The URL of a database with Dagster's tables and the watchlist, to be copied: to make them takes most of a second."""
+    url = databases.make()
+    DagsterPostgresStorage(postgres_url=dagster_url(url), should_autocreate_tables=True)
+    with Database(url) as database:
+        sync(database, watchlist.parse(WATCHLIST), NOW)
+    return url
+
+
+@pytest.fixture
+def database_url(databases: Databases, synced_database: str) -> Iterator[str]:
+    """A database for one test."""
+    url = databases.make(like=synced_database)
+    yield url
+    databases.drop(url)
 
 
 @pytest.fixture

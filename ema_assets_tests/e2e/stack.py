@@ -147,6 +147,18 @@ class Dagster:
             for run in reversed(data["runsOrError"]["results"])
         ]
 
+    def ticks(self, sensor: str) -> list[dict[str, Any]]:
+        """The newest ticks of `sensor`: timestamp and endTimestamp (seconds), skipReason."""
+        return self.graphql(
+            """query($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) { ... on Sensor {
+                 sensorState { ticks(limit: 20) { timestamp endTimestamp skipReason } } } } }""",
+            selector={
+                "repositoryLocationName": "ema_assets",
+                "repositoryName": "__repository__",
+                "sensorName": sensor,
+            },
+        )["sensorOrError"]["sensorState"]["ticks"]
+
     def materializations_of(self, run_ids: list[str]) -> list[tuple[str, str]]:
         """(asset, partition) of every materialization logged by these runs."""
         rows = self.sql(
@@ -211,6 +223,10 @@ class Stack(Dagster):
         wait_until(lambda: self.process.poll() is not None or self.status()["ui"], 120, "up", self.output)
         assert self.process.poll() is None, self.output()
         self.url = self.status()["database_url"]
+
+    def wait_until_nothing_is_left(self) -> None:
+        """Until no process lives that was started for this `up`; the database leaves last."""
+        wait_until(lambda: not processes_mentioning(str(self.home)), 60, "no process is left", self.evidence)
 
     def output(self) -> str:
         return (self.folder / "up.out").read_text()

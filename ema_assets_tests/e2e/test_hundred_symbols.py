@@ -14,7 +14,7 @@ import pytest
 from ema_assets.config import watchlist
 from ema_assets.model.errors import StoreError
 from ema_assets.model.timeframes import ORDER
-from ema_assets_tests.e2e.stack import ASSETS, Stack, processes_mentioning, wait_until
+from ema_assets_tests.e2e.stack import ASSETS, Stack, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -32,15 +32,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
     finally:
         running.stop()
-    wait_until(lambda: not processes_mentioning(str(running.home)), 5, "no process is left")
+    running.wait_until_nothing_is_left()
 
 
 def test_up_killed_at_work_leaves_no_process_and_the_next_one_goes_on_with_its_data(stack: Stack) -> None:
-    stored = wait_until(lambda: _bars(stack), 60, "the first bars", stack.evidence)
+    stored = wait_until(lambda: _bars(stack), 180, "the first bars", stack.evidence)
     assert stack.process is not None
     os.kill(stack.process.pid, signal.SIGKILL)
     stack.process.wait(timeout=10)
-    wait_until(lambda: not processes_mentioning(str(stack.home)), 60, "no process is left")
+    stack.wait_until_nothing_is_left()
     assert stack.status()["running"] is False
     stack.start()
     assert stack.status()["pid"] == stack.process.pid

@@ -50,16 +50,16 @@ class PlainDagster(Dagster):
 
     def start(self) -> None:
         sandbox = self._run("sandbox", "ema_assets", "sandbox", "--port", "0")
-        found = wait_until(lambda: re.search(r" on (http://\S+)", sandbox.read_text()), 30, "the sandbox", poll=0.1)
+        found = wait_until(lambda: re.search(r" on (http://\S+)", sandbox.read_text()), 120, "the sandbox", poll=0.1)
         self.env["EMA_SANDBOX_URL"] = found[1]
         self._run("dagster", "dagster", "dev", "--host", "127.0.0.1", "--port", str(self.port))
-        wait_until(self._answers, 60, "the webserver", self.evidence)
+        wait_until(self._answers, 180, "the webserver", self.evidence)
 
     def interrupt(self) -> None:
         """Ctrl-C in both terminals, the last started first."""
         for process in reversed(self.processes):
             os.killpg(process.pid, signal.SIGINT)
-            process.wait(timeout=30)
+            process.wait(timeout=120)
 
     def kill(self) -> None:
         """Whatever is left, when a test has failed in between."""
@@ -120,7 +120,7 @@ def test_plain_dagster_dev_beside_a_sandbox_materializes_every_partition_and_end
             assert {key.split("|")[0] for key in dagster.materialized(asset)} == {"AAPL", "BTC-USD"}
         assert all(run["status"] == "SUCCESS" for run in dagster.runs())
         dagster.interrupt()
-        wait_until(lambda: not processes_mentioning(str(tmp_path)), 15, "no process is left")
+        wait_until(lambda: not processes_mentioning(str(tmp_path)), 60, "no process is left")
     finally:
         dagster.kill()
     assert not (tmp_path / "home" / "postgres").exists()
@@ -138,4 +138,4 @@ def test_up_on_a_database_of_ones_own_starts_no_server(own_url: str, tmp_path: P
     finally:
         assert stack.stop() == 0
     assert str(urlsplit(own_url).password) not in stack.evidence()
-    wait_until(lambda: not processes_mentioning(str(stack.home)), 5, "no process is left")
+    stack.wait_until_nothing_is_left()

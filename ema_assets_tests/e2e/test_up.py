@@ -16,7 +16,7 @@ from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.refresh.graph import build
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.store.database import Database
-from ema_assets_tests.e2e.stack import ASSETS, Stack, processes_mentioning, wait_until
+from ema_assets_tests.e2e.stack import ASSETS, Stack, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -33,6 +33,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
     finally:
         running.stop()
+    running.wait_until_nothing_is_left()
 
 
 def test_every_partition_is_materialized_in_few_runs(stack: Stack) -> None:
@@ -81,7 +82,7 @@ def test_a_second_up_on_the_same_folder_says_so(stack: Stack) -> None:
 
 
 def test_a_backfill_of_scattered_partitions_recomputes_exactly_these_in_one_run_a_range(stack: Stack) -> None:
-    selected = ["AAPL|5m", "MSFT|5m", "JPM|5m", "AAPL|1d", "BTC-USD|1h", "ETH-USD|1h"]
+    selected = ["AAPL|5m", "MSFT|5m", "JPM|5m", "BTC-USD|1h", "ETH-USD|1h"]
     launched = stack.graphql(
         """mutation($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) {
              __typename ... on LaunchBackfillSuccess { backfillId } } }""",
@@ -107,7 +108,6 @@ def test_a_backfill_of_scattered_partitions_recomputes_exactly_these_in_one_run_
     assert ranges == {
         ("AAPL|5m", "MSFT|5m"),
         ("JPM|5m", "JPM|5m"),
-        ("AAPL|1d", "AAPL|1d"),
         ("BTC-USD|1h", "ETH-USD|1h"),
     }
     logged = stack.materializations_of([run["runId"] for run in backfill["runs"]])
@@ -127,17 +127,52 @@ def test_nothing_stale_means_no_run(stack: Stack) -> None:
         return all(row["stale"] == 0 for row in stack.status()["assets"]) and not stack.unfinished()
 
     wait_until(quiet, 120, "nothing stale", poll=1)
-    before = refreshes()
-    if time.time() % 300 > 275:  # a 5m bar closes within the wait
+    if time.time() % 300 > 240:  # a 5m bar closes while the sweep looks
         time.sleep(300 - time.time() % 300 + 30)
-        wait_until(quiet, 60, "nothing stale", poll=1)
-        before = refreshes()
-    time.sleep(20)  # three sweeps
+        wait_until(quiet, 120, "nothing stale", poll=1)
+    before, since = refreshes(), time.time()
+
+    def silent_sweeps() -> list[str]:
+        return [
+            tick["skipReason"] for tick in stack.ticks("sweep") if tick["timestamp"] > since and tick["endTimestamp"]
+        ]
+
+    reasons = wait_until(lambda: len(silent_sweeps()) >= 2 and silent_sweeps(), 120, "two sweeps", stack.evidence)
+    assert all(reasons), reasons
     assert refreshes() == before
 
 
+def test_what_ends_in_a_running_up_is_started_again_where_it_was(stack: Stack) -> None:
+    """PostgreSQL, the sandbox, Dagster's code server, which Dagster itself never starts again, and its webserver."""
+    before = stack.status()
+    server = int((stack.home / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
+    (sandbox,) = _pids(stack, "ema_assets sandbox")
+    for name, pid in (("PostgreSQL", server), ("the sandbox exchange", sandbox)):
+        os.kill(pid, signal.SIGKILL)
+        line = f"  {name} runs again\n"
+        wait_until(partial(_has_said, stack, line), 120, f"{name} again", stack.evidence)
+    (code_server,) = _pids(stack, "dagster api grpc")
+    os.kill(code_server, signal.SIGKILL)
+    wait_until(
+        lambda: "  Dagster has loaded its assets again\n" in stack.output(),
+        180,
+        "the code server again",
+        stack.evidence,
+    )
+    (webserver,) = _pids(stack, "dagster_webserver")
+    os.kill(webserver, signal.SIGKILL)
+    wait_until(lambda: "  dagster dev runs again\n" in stack.output(), 180, "Dagster again", stack.evidence)
+    after = stack.status()
+    assert {name: after[name] for name in ("pid", "ui", "database_url", "sandbox_url")} == {
+        name: before[name] for name in ("pid", "ui", "database_url", "sandbox_url")
+    }
+
+
 def test_a_killed_run_worker_loses_nothing_and_the_sweep_finishes_its_work(stack: Stack) -> None:
-    """A new symbol's history is slowed down, its worker is killed in the middle, and all of it is there in the end."""
+    """A new symbol's history is slowed down, its worker is killed in the middle, and all of it is there in the end.
+
+    This comes after every part was started again: they work together as before.
+    """
     sandbox = stack.status()["sandbox_url"]
     known = {run["runId"] for run in stack.runs()}
     _post(f"{sandbox}/sandbox/faults", {"kind": "delay", "seconds": 6, "symbols": ["AMD"], "times": 1})
@@ -171,42 +206,7 @@ def test_a_killed_run_worker_loses_nothing_and_the_sweep_finishes_its_work(stack
     assert {key: after.get(key) for key in before} == before
 
 
-def test_what_ends_in_a_running_up_is_started_again_where_it_was(stack: Stack) -> None:
-    """PostgreSQL, the sandbox, Dagster's code server, which Dagster itself never starts again, and its webserver."""
-    before = stack.status()
-    server = int((stack.home / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
-    (sandbox,) = _pids(stack, "ema_assets sandbox")
-    for name, pid in (("PostgreSQL", server), ("the sandbox exchange", sandbox)):
-        os.kill(pid, signal.SIGKILL)
-        line = f"  {name} runs again\n"
-        wait_until(partial(_has_said, stack, line), 120, f"{name} again", stack.evidence)
-    (code_server,) = _pids(stack, "dagster api grpc")
-    os.kill(code_server, signal.SIGKILL)
-    wait_until(
-        lambda: "  Dagster has loaded its assets again\n" in stack.output(),
-        180,
-        "the code server again",
-        stack.evidence,
-    )
-    (webserver,) = _pids(stack, "dagster_webserver")
-    os.kill(webserver, signal.SIGKILL)
-    wait_until(lambda: "  dagster dev runs again\n" in stack.output(), 180, "Dagster again", stack.evidence)
-    after = stack.status()
-    assert {name: after[name] for name in ("pid", "ui", "database_url", "sandbox_url")} == {
-        name: before[name] for name in ("pid", "ui", "database_url", "sandbox_url")
-    }
-    # All of them work together again: a new symbol is seen, asked of the sandbox, computed and stored.
-    stack.cli("symbols", "add", "TSLA")
-    wait_until(
-        lambda: {f"TSLA|{frame}" for frame in TIMEFRAMES} <= stack.materialized("strategy_9_30_ema"),
-        240,
-        "a new symbol is loaded",
-        stack.evidence,
-        poll=2,
-    )
-
-
-def test_up_that_ends_leaves_the_database_to_another_command(stack: Stack) -> None:
+def test_up_that_is_told_to_end_leaves_the_database_to_another_command_and_the_next_one_goes_on(stack: Stack) -> None:
     server = EmbeddedServer(stack.home / "postgres")
     assert server.attach()
     try:
@@ -215,14 +215,7 @@ def test_up_that_ends_leaves_the_database_to_another_command(stack: Stack) -> No
         assert stack.sql("SELECT count(*) AS bars FROM market.ohlc")["bars"].item() > 0
     finally:
         server.stop()
-    wait_until(lambda: not processes_mentioning(str(stack.home)), 5, "no process is left")
-    stack.start()
-
-
-def test_sigterm_leaves_no_process_and_keeps_the_data(stack: Stack) -> None:
-    assert processes_mentioning(str(stack.home))
-    assert stack.stop() == 0
-    wait_until(lambda: not processes_mentioning(str(stack.home)), 5, "no process is left")
+    stack.wait_until_nothing_is_left()
     assert stack.status()["ui"] is None
     stack.start()
     assert sum(row["missing"] for row in stack.status()["assets"]) == 0

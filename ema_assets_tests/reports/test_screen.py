@@ -79,6 +79,7 @@ def test_one_row_per_symbol_sorted_as_asked(run: Run) -> None:
     assert {row["timeframe"] for row in found} == {"15m"}
     values = [row["rsi"] for row in found]
     assert values == sorted(values, reverse=True)
+    assert len(set(values)) == len(SYMBOLS)
     again = rows(run("--timeframe", "15m", "--sort", "rsi", "--reverse", "--limit", "2", "--json"))
     assert [row["symbol"] for row in again] == [row["symbol"] for row in reversed(found)][:2]
 
@@ -86,6 +87,7 @@ def test_one_row_per_symbol_sorted_as_asked(run: Run) -> None:
 def test_about_to_cross_means_the_smallest_move_of_the_price(run: Run) -> None:
     moves = [abs(float(str(row["cross_distance_pct"]))) for row in rows(run("--sort", "cross", "--json"))]
     assert moves == sorted(moves)
+    assert len(set(moves)) == len(SYMBOLS)
 
 
 def test_the_trades_are_those_of_the_strategy_that_was_asked_for_and_the_stop_is_where_it_is_now(
@@ -121,8 +123,14 @@ def test_only_the_trend_that_was_asked_for(run: Run, trend: str) -> None:
     assert trend in {row["trend"] for row in everyone}
     found = rows(run("--timeframe", "5m", "--trend", trend, "--json"))
     assert [row["symbol"] for row in found] == [row["symbol"] for row in everyone if row["trend"] == trend]
-    young = rows(run("--timeframe", "5m", "--crossed-within", "20", "--json"))
-    assert {row["symbol"] for row in young} == {row["symbol"] for row in everyone if row["bars_since_cross"] <= 20}
+
+
+def test_only_crossovers_that_are_as_young_as_was_asked_for(run: Run) -> None:
+    everyone = rows(run("--timeframe", "5m", "--json"))
+    ages = sorted({row["bars_since_cross"] for row in everyone})
+    assert len(ages) > 1
+    young = rows(run("--timeframe", "5m", "--crossed-within", str(ages[0]), "--json"))
+    assert {row["symbol"] for row in young} == {row["symbol"] for row in everyone if row["bars_since_cross"] == ages[0]}
 
 
 def test_a_person_sees_a_table_with_the_trend_on_every_timeframe(run: Run) -> None:

@@ -168,7 +168,7 @@ def test_a_trade_without_a_further_bar_stays_as_it_was(drawn: dict[str, list[Bar
 def test_states_are_kept_every_256_bars_and_for_the_last_eight() -> None:
     bars = bars_from(1, 600)
     states = simulate(frame_of({"AAPL": bars, "MSFT": bars[:5]}), NOTHING, Variant("x", CROSSOVER)).states
-    assert states.schema == {"symbol": pl.String, "ts": states.schema["ts"], **STATE_SCHEMA}
+    assert states.schema == {"symbol": pl.String, "ts": pl.Datetime("us", "UTC"), **STATE_SCHEMA}
     numbers = {bar["ts"]: bar["bar_number"] for bar in bars}
     assert [numbers[ts] for ts in states.filter(symbol="AAPL")["ts"]] == [256, 512, *range(593, 601)]
     assert [numbers[ts] for ts in states.filter(symbol="MSFT")["ts"]] == [1, 2, 3, 4, 5]
