@@ -92,6 +92,33 @@ CHANGE_SCHEMA = pl.Schema({"symbol": pl.String(), "changed_from": UTC_TIME, "wri
 BAR_CHANGE_SCHEMA = pl.Schema({**CHANGE_SCHEMA, "corrected": pl.Int64(), "late": pl.Int64()})
 
 
+# What a piece of work left of each series: from when on it changed (null when it did not), how far it reaches, and what
+# is still to be done of it (null as a rule).
+COMPLETED_SCHEMA = pl.Schema(
+    {
+        "symbol": pl.String(),
+        "changed_from": UTC_TIME,
+        "first_ts": UTC_TIME,
+        "last_ts": UTC_TIME,
+        "checked_through": UTC_TIME,
+        "dirty_from": UTC_TIME,
+        "dirty_end": UTC_TIME,
+    }
+)
+
+# The graph of assets, and what each asset reads on each timeframe.
+GRAPH_ASSETS_SCHEMA = pl.Schema({"asset": pl.String(), "is_on": pl.Boolean()})
+GRAPH_INPUTS_SCHEMA = pl.Schema(
+    {
+        "asset": pl.String(),
+        "timeframe": pl.String(),
+        "reads": pl.String(),
+        "reads_timeframe": pl.String(),
+        "is_main": pl.Boolean(),
+    }
+)
+
+
 class SchemaMismatch(TypeError):
     """A frame lacks columns or has other dtypes than its receiver expects."""
 

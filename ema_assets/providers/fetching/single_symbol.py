@@ -126,7 +126,7 @@ class SingleSymbolClient(ABC):
 
     @abstractmethod
     def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[pl.DataFrame]:
-        """Yield the bars of `query` in RAW_BAR_SCHEMA, no bar twice, and end when all have come.
+        """Yield the bars of `query` in no bar twice, and end when all have come.
 
         Raises:
             ProviderError: for whatever keeps the bars from coming.

@@ -6,6 +6,7 @@ from datetime import datetime
 import polars as pl
 
 from ema_assets.model.asset_names import OHLC
+from ema_assets.model.schemas import COMPLETED_SCHEMA, check_frame
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction
 from ema_assets.store.ledger.row import BEGINNING, DIRTY_SINCE, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
@@ -114,12 +115,14 @@ def claim(
 def complete(
     transaction: Transaction, asset: str, timeframe: Timeframe, results: pl.DataFrame, code_version: str
 ) -> None:
-    """Write that the series in `results` are up to date.
+    """Write that the series in `results` (COMPLETED_SCHEMA) are up to date.
 
-    `results` has symbol, changed_from (null when nothing changed), first_ts, last_ts, checked_through, dirty_from and
-    dirty_end (what is left dirty, null as a rule). A changed series gets the next revision, and every asset that
-    reads it becomes dirty from `changed_from`.
+    A changed series gets the next revision, and every asset that reads it becomes dirty from `changed_from`.
+
+    Raises:
+        SchemaMismatch: when `results` has not the columns it must have.
     """
+    check_frame(f"completed series of {asset}", results, COMPLETED_SCHEMA)
     transaction.execute(
         """
         WITH read AS (

@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from ema_assets.model.schemas import BAR_SCHEMA, KINDS, UTC_TIME, check_frame
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction
 from ema_assets.store.tables.table import CROSSOVERS, STORED_BARS, TRADES, Table
@@ -39,6 +40,9 @@ _FLIPS = {
 }
 
 
+_WRITTEN_BAR_SCHEMA = pl.Schema({name: dtype for name, dtype in BAR_SCHEMA.items() if name != "timeframe"})
+
+
 def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFrame) -> pl.DataFrame:
     """Insert or correct `bars` (symbol, ts, open, high, low, close, volume; one row per key).
 
@@ -48,7 +52,11 @@ def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFram
     Returns:
         One row per symbol that changed: symbol, changed_from (earliest changed ts), written, corrected, late (how many
         are new and lie before the last bar the ledger knew of, or had been asked for already).
+
+    Raises:
+        SchemaMismatch: when `bars` has not the columns it must have.
     """
+    check_frame("bars to be stored", bars, _WRITTEN_BAR_SCHEMA)
     if bars.is_empty():
         return _no_changes().with_columns(pl.lit(0, pl.Int64).alias("corrected"))
     part = STORED_BARS.part(timeframe)
@@ -96,7 +104,11 @@ def write_computed(
     Returns:
         One row per symbol that changed: symbol, changed_from (earliest changed ts), written. Then one row per symbol of
         `past` of which crossovers or trades are not what they were: symbol, flipped.
+
+    Raises:
+        SchemaMismatch: when `rows` has not the columns of `table`.
     """
+    check_frame(f"rows of {table.name}", rows, _schema_of(table))
     flipped = pl.DataFrame(schema={"symbol": pl.String(), "flipped": pl.Int64()})
     with transaction.staged(rows.select("symbol", table.time, *table.values)) as staged:
         if past is not None and not past.is_empty() and table.flips is not None:
@@ -132,6 +144,11 @@ def write_computed(
         .sort("symbol")
     )
     return changes, flipped
+
+
+def _schema_of(table: Table) -> dict[str, pl.DataType]:
+    columns = {column.name: KINDS[column.kind] for column in table.columns}
+    return {"symbol": pl.String(), table.time: UTC_TIME, **columns}
 
 
 def thin_out(
