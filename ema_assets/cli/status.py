@@ -115,7 +115,7 @@ def _freshness(url: str, settings: Settings) -> _Freshness:
     migrate(url)
     with Database(url) as database, database.transaction() as transaction:
         return _Freshness(
-            assets=status.by_asset(transaction, clock.now(), settings.publication_delays),
+            assets=status.by_asset(transaction, clock.now(), settings.publications),
             latency=status.latency(transaction, datetime.now(UTC)),
             not_answering=status.not_answering(transaction),
             failing=[str(reason) for reason in status.failure_reasons(transaction)],

@@ -14,7 +14,7 @@ from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.model.urls import libpq_url
 from ema_assets.model.variables import Number, text_of
 from ema_assets.providers import registry
-from ema_assets.providers.declaration import Config, Provider, ProviderConfig
+from ema_assets.providers.declaration import Config, Provider, ProviderConfig, Publication
 
 # The names that EMA_PROVIDER may have.
 PROVIDERS = registry.ASKED
@@ -155,16 +155,13 @@ class Settings:
         return timedelta(seconds=self.publication_delay_seconds)
 
     @property
-    def publication_delays(self) -> Mapping[str | None, timedelta]:
-        """The publication delay of every provider that can be asked; None stands for the default provider."""
-        delays: dict[str | None, timedelta] = {name: self.publication_delay(name) for name in PROVIDERS}
-        return {None: delays[self.provider], **delays}
-
-    @property
-    def settling_times(self) -> Mapping[str | None, timedelta]:
-        """The settling time of every provider that can be asked; None stands for the default provider."""
-        times: dict[str | None, timedelta] = {name: registry.PROVIDERS[name].settling_time for name in PROVIDERS}
-        return {None: times[self.provider], **times}
+    def publications(self) -> Mapping[str | None, Publication]:
+        """When the bars of every provider can be asked for; None stands for the default provider."""
+        declared = {name: registry.PROVIDERS[name].publication for name in PROVIDERS}
+        found: dict[str | None, Publication] = {
+            name: replace(publication, delay=self.publication_delay(name)) for name, publication in declared.items()
+        }
+        return {None: found[self.provider], **found}
 
     @property
     def postgres_folder(self) -> Path:

@@ -171,10 +171,10 @@ def next_due_time(moment: datetime) -> datetime:
 
 
 def clusters(gaps: pl.DataFrame, apart: timedelta, most: int) -> pl.DataFrame:
-    """Cover the `gaps` of each symbol (symbol, calendar, provider, start, end) by at most `most` windows.
+    """Cover the `gaps` of each symbol (symbol, start, end, and what else is the same for a symbol) by `most` windows.
 
-    Gaps less than `apart` from each other share one. Returns symbol, calendar, provider, start, end, round (0, 1, …: a
-    symbol has one window a round), sorted by round, start and symbol.
+    Gaps less than `apart` from each other share one. Returns the columns of `gaps` and round (0, 1, …: a symbol has one
+    window per round), sorted by round, start and symbol.
     """
     ordered = gaps.sort("symbol", "start")
     distance = pl.col("start") - pl.col("end").shift(1).over("symbol")
@@ -183,8 +183,8 @@ def clusters(gaps: pl.DataFrame, apart: timedelta, most: int) -> pl.DataFrame:
     is_cut = (distance >= apart) & (rank < most)
     return (
         ordered.with_columns(round=is_cut.fill_null(False).cast(pl.Int64).cum_sum().over("symbol"))
-        .group_by("symbol", "calendar", "provider", "round", maintain_order=True)
+        .group_by(pl.exclude("start", "end"), maintain_order=True)
         .agg(pl.col("start").min(), pl.col("end").max())
-        .select("symbol", "calendar", "provider", "start", "end", "round")
+        .select(*gaps.columns, "round")
         .sort("round", "start", "symbol")
     )

@@ -50,5 +50,7 @@ PROVIDER = Provider(
     symbols_per_call=200,
     # Trades that are reported late change a bar for some minutes after its close.
     settling_time=timedelta(minutes=15),
+    # The close is followed by the closing auction, and in the evening by what was reported late.
+    day_settling=(timedelta(minutes=20), timedelta(hours=4)),
     default_when_set="key_id",
 )

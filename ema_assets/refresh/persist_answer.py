@@ -53,7 +53,7 @@ def _write_bars(storing: Storing, bars: pl.DataFrame, asked: pl.DataFrame) -> pl
     changes = tables.write_bars(transaction, timeframe, bars)
     spans = bars.group_by("symbol").agg(first_ts=pl.col("ts").min(), last_ts=pl.col("ts").max())
     completed = (
-        asked.select("symbol", "calendar", "checked_through")
+        asked.select("symbol", "calendar", "checked_through", "asked_at", "final_through")
         .join(changes.select("symbol", "changed_from"), on="symbol", how="left")
         .join(spans, on="symbol", how="left")
         # Rolled-up bars that were ingested leave what waits to be rolled up as it is.

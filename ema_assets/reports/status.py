@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from ema_assets.model.timeframes import ORDER, Timeframe
-from ema_assets.refresh.plan import NO_DELAYS, PublicationDelays, closed_bars
+from ema_assets.refresh.plan import AT_ONCE, Publications, closed_bars
 from ema_assets.store import latency as latencies
 from ema_assets.store import ledger, provider_state
 from ema_assets.store.database import Transaction
@@ -28,10 +28,10 @@ class AssetStatus:
     newest_ts: datetime | None
 
 
-def by_asset(transaction: Transaction, now: datetime, delays: PublicationDelays = NO_DELAYS) -> list[AssetStatus]:
+def by_asset(transaction: Transaction, now: datetime, publications: Publications = AT_ONCE) -> list[AssetStatus]:
     """The status of every asset and timeframe, in the order of the lineage and of the timeframes."""
     summary = {(row["asset"], row["timeframe"]): row for row in ledger.summary(transaction).iter_rows(named=True)}
-    stale = ledger.stale(transaction, closed_bars(transaction, now, delays), now)
+    stale = ledger.stale(transaction, closed_bars(transaction, now, publications), now)
     # A series that waits to be told to Dagster is up to date all the same.
     stale = stale.filter(pl.col("reason") != "not recorded").group_by("asset", "timeframe").agg(n=pl.len())
     stale_count = {(asset, timeframe): count for asset, timeframe, count in stale.iter_rows()}

@@ -54,13 +54,14 @@ def replace_gaps(transaction: Transaction, timeframe: Timeframe, known: pl.DataF
 
 
 def due_gaps(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str], now: datetime) -> pl.DataFrame:
-    """Gaps among `symbols` to be asked for again at `now`: symbol, calendar, provider, first_ts, last_ts; sorted.
+    """Gaps among `symbols` to be asked for again at `now`, sorted.
 
-    Those of a series that pauses after a failure wait for it.
+    Columns: symbol, calendar, provider, delay_seconds, first_ts, last_ts. Those of a series that pauses after a failure
+    wait for it.
     """
     return transaction.query(
         """
-        SELECT g.symbol, i.calendar, i.provider, g.first_ts, g.last_ts
+        SELECT g.symbol, i.calendar, i.provider, i.delay_seconds::bigint AS delay_seconds, g.first_ts, g.last_ts
         FROM market.bar_gap g
         JOIN market.instrument i ON i.symbol = g.symbol AND i.is_fetched
         JOIN market.series_state s ON s.asset = $4 AND s.symbol = g.symbol AND s.timeframe = g.timeframe

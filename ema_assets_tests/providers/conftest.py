@@ -50,6 +50,7 @@ class Fetched:
     batches: list[FetchBatch]
     bars: pl.DataFrame
     completed: list[BarRequest]
+    complete_through: dict[BarRequest, datetime]
     errors: dict[str, ProviderError]
     calls: int
 
@@ -72,6 +73,7 @@ async def collect(provider: ProviderClient, requests: Sequence[BarRequest]) -> F
         batches=batches,
         bars=pl.concat([BAR_SCHEMA.to_frame(), *(batch.bars for batch in batches)]),
         completed=completed,
+        complete_through={request: at for batch in batches for request, at in batch.complete_through.items()},
         errors={str(failure.request.series): failure.error for failure in failures},
         calls=provider.calls - before,
     )

@@ -12,8 +12,9 @@ from ema_assets.model.timeframes import ORDER
 from ema_assets.operations.ingest import store_file
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.fetching.base import BarRequest
-from ema_assets.refresh.fetch import FetchRules, refresh_fetched
+from ema_assets.refresh.fetch import refresh_fetched
 from ema_assets.refresh.plan import closed_bars
+from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.store import ledger
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import (

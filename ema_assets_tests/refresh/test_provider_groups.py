@@ -13,8 +13,9 @@ from ema_assets.model.timeframes import FETCHED, Timeframe
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.fetching.base import ProviderClient
 from ema_assets.providers.http.refusals import Unreachable
-from ema_assets.refresh.fetch import FetchRules, refresh_fetched
+from ema_assets.refresh.fetch import refresh_fetched
 from ema_assets.refresh.outcome import Outcome
+from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.store.database import Database
 from ema_assets_tests.core import CORE
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, state_of, utc

@@ -13,8 +13,8 @@ from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.providers.fetching.base import BarRequest, FetchBatch, ProviderClient
 from ema_assets.refresh.clients import open_provider
-from ema_assets.refresh.fetch import FetchRules
 from ema_assets.refresh.outcome import Outcome
+from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.sandbox.faults import LateBar, Split
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets.store.database import Database

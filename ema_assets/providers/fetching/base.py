@@ -1,7 +1,7 @@
 """Requests for bars, their answers, and what every client of a provider can do. No HTTP here."""
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -44,11 +44,15 @@ class FetchBatch:
     `bars` follows BAR_SCHEMA, sorted by symbol and ts, as the vendor sent them: unchecked values, and only
     timestamps inside the requests. `completed` are the requests answered to the end by this part together with
     the parts before it; a request is in exactly one `completed` or one `failures` of a whole fetch.
+
+    `complete_through` is the time, UTC, up to which the vendor said that it has all trades, of those completed requests
+    about which it said so. It is later than the end of the request where nothing is missing.
     """
 
     bars: pl.DataFrame
     completed: tuple[BarRequest, ...]
     failures: tuple[SeriesFailure, ...]
+    complete_through: Mapping[BarRequest, datetime] = field(default_factory=dict)
 
 
 class ProviderClient(Protocol):

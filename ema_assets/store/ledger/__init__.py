@@ -24,7 +24,7 @@ from ema_assets.store.ledger.row import (
 )
 from ema_assets.store.ledger.staleness import expected_rollups, source_behind, stale
 from ema_assets.store.ledger.sync import add_rows, adopt_code_versions, start_again, sync_assets, sync_instruments
-from ema_assets.store.ledger.work import claim, complete, fail, fetch_state, lock, mark_dirty, pending
+from ema_assets.store.ledger.work import claim, complete, fail, fetch_state, lock, mark_dirty, note_delays, pending
 
 __all__ = [
     "BEGINNING",
@@ -48,6 +48,7 @@ __all__ = [
     "mark_dirty",
     "mark_recorded",
     "newest_checked_through",
+    "note_delays",
     "pending",
     "progress",
     "source_behind",

@@ -12,8 +12,8 @@ from ema_assets.store.ledger.row import RECORDING_GRACE_SECONDS
 
 _STALE = """
 WITH closed AS (
-    SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $10::text[])
-                  AS c(calendar, timeframe, ts_end, provider)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $10::text[], $12::bigint[], $13::timestamptz[])
+                  AS c(calendar, timeframe, ts_end, provider, delay_seconds, recheck_at)
 )
 SELECT s.asset, s.symbol, s.timeframe,
        CASE WHEN s.checked_through IS NULL THEN 'never asked' ELSE 'bar closed' END AS reason,
@@ -28,8 +28,19 @@ CROSS JOIN LATERAL (
     OFFSET 0
 ) s
 JOIN market.instrument i ON i.symbol = s.symbol AND i.calendar = c.calendar AND i.is_active AND i.is_fetched
-     AND coalesce(i.provider, '') = c.provider
+     AND coalesce(i.provider, '') = c.provider AND i.delay_seconds = c.delay_seconds
 WHERE c.timeframe = ANY ($6::text[])
+UNION ALL
+SELECT s.asset, s.symbol, s.timeframe, 'to be confirmed', c.recheck_at, s.failures
+FROM closed c
+CROSS JOIN LATERAL (
+    SELECT * FROM market.series_state k
+    WHERE k.asset = $5 AND k.timeframe = c.timeframe AND k.asked_at < c.recheck_at
+      AND (k.next_attempt_at IS NULL OR k.next_attempt_at <= $4)
+    OFFSET 0
+) s
+JOIN market.instrument i ON i.symbol = s.symbol AND i.calendar = c.calendar AND i.is_active AND i.is_fetched
+     AND coalesce(i.provider, '') = c.provider AND i.delay_seconds = c.delay_seconds
 UNION ALL
 SELECT s.asset, s.symbol, s.timeframe, 'input changed', s.dirty_from, s.failures
 FROM market.series_state s
@@ -66,14 +77,15 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
 
     Args:
         transaction: any.
-        closed: calendar, provider (null for the default one), timeframe, ts_end: closing time of the last bar that can
-            be asked for.
+        closed: calendar, provider (null for the default one), delay_seconds, timeframe, ts_end: closing time of the
+            last bar that can be asked for; recheck_at: a series that was asked before is asked again. `closed_bars`
+            makes it.
         now: UTC; series whose next attempt is later are left out.
 
     Returns:
-        asset, symbol, timeframe, reason (`bar closed`, `never asked`, `bars missing`, `input changed`, `not
-        recorded`), since (the closing time, gap or dirty_from behind the reason), failures; sorted by asset, timeframe
-        and symbol. A series has one row for each reason.
+        asset, symbol, timeframe, reason (`bar closed`, `never asked`, `to be confirmed`, `bars missing`, `input
+        changed`, `not recorded`), since (the closing time, gap or dirty_from behind the reason), failures; sorted by
+        asset, timeframe and symbol. A series has one row for each reason.
     """
     return transaction.query(
         _STALE,
@@ -89,6 +101,8 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
         closed["provider"].fill_null(""),
         # A timeframe that is gone keeps its rows, and nobody works on them.
         list(KEYS),
+        closed["delay_seconds"],
+        closed["recheck_at"],
     )
 
 
@@ -100,14 +114,14 @@ def expected_rollups(transaction: Transaction, closed: pl.DataFrame, now: dateti
     return transaction.query(
         """
         WITH closed AS (
-            SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $8::text[])
-                          AS c(calendar, timeframe, ts_end, provider)
+            SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $8::text[], $9::bigint[])
+                          AS c(calendar, timeframe, ts_end, provider, delay_seconds)
         )
         SELECT i.symbol, c.timeframe, c.ts_end AS since
         FROM closed c
         JOIN unnest($5::text[], $6::text[]) AS r(timeframe, source) ON r.timeframe = c.timeframe
         JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.is_fetched
-             AND coalesce(i.provider, '') = c.provider
+             AND coalesce(i.provider, '') = c.provider AND i.delay_seconds = c.delay_seconds
         JOIN market.series_state base ON base.asset = $4 AND base.symbol = i.symbol AND base.timeframe = r.source
         WHERE base.checked_through < c.ts_end
           AND (base.next_attempt_at IS NULL OR base.next_attempt_at <= $7)
@@ -121,19 +135,21 @@ def expected_rollups(transaction: Transaction, closed: pl.DataFrame, now: dateti
         [timeframe.source.key for timeframe in ROLLED_UP],
         now,
         closed["provider"].fill_null(""),
+        closed["delay_seconds"],
     )
 
 
 def source_behind(
     transaction: Transaction, source: Timeframe, symbols: Sequence[str], closed: pl.DataFrame, now: datetime
 ) -> int:
-    """How many of `symbols` lack `source` bars up to `closed` (calendar, provider, ts_end), without failing ones."""
+    """How many of `symbols` lack `source` bars up to what is `closed` (as in `stale`), without failing ones."""
     found = transaction.query(
         """
         SELECT count(*) AS n
-        FROM unnest($1::text[], $2::timestamptz[], $7::text[]) AS c(calendar, ts_end, provider)
+        FROM unnest($1::text[], $2::timestamptz[], $7::text[], $8::bigint[])
+             AS c(calendar, ts_end, provider, delay_seconds)
         JOIN market.instrument i
-          ON i.calendar = c.calendar AND coalesce(i.provider, '') = c.provider
+          ON i.calendar = c.calendar AND coalesce(i.provider, '') = c.provider AND i.delay_seconds = c.delay_seconds
          AND i.is_active AND i.is_fetched AND i.symbol = ANY ($3::text[])
         JOIN market.series_state base ON base.asset = $4 AND base.symbol = i.symbol AND base.timeframe = $5
         WHERE (base.checked_through IS NULL OR base.checked_through < c.ts_end)
@@ -146,5 +162,6 @@ def source_behind(
         source.key,
         now,
         closed["provider"].fill_null(""),
+        closed["delay_seconds"],
     )
     return int(found["n"][0])

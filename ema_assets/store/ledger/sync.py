@@ -36,6 +36,7 @@ def sync_instruments(transaction: Transaction, instruments: Sequence[Instrument]
         ORDER BY symbol
         ON CONFLICT (symbol) DO UPDATE
         SET calendar = excluded.calendar, is_fetched = excluded.is_fetched, provider = excluded.provider,
+            delay_seconds = CASE WHEN i.provider IS DISTINCT FROM excluded.provider THEN 0 ELSE i.delay_seconds END,
             is_active = true
         WHERE (i.calendar, i.is_fetched, i.provider, i.is_active)
               IS DISTINCT FROM (excluded.calendar, excluded.is_fetched, excluded.provider, true)

@@ -15,11 +15,13 @@ from ema_assets.store.ledger.row import BEGINNING, DIRTY_SINCE, FIRST_PAUSE_SECO
 def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
     """Ledger of fetched bars; sorted by symbol.
 
-    Columns: symbol, calendar, provider (null for the default one), checked_through, first_ts, next_attempt_at.
+    Columns: symbol, calendar, provider (null for the default one), delay_seconds, checked_through, asked_at, first_ts,
+    next_attempt_at.
     """
     return transaction.query(
         """
-        SELECT s.symbol, i.calendar, i.provider, s.checked_through, s.first_ts, s.next_attempt_at
+        SELECT s.symbol, i.calendar, i.provider, i.delay_seconds::bigint AS delay_seconds,
+               s.checked_through, s.asked_at, s.first_ts, s.next_attempt_at
         FROM market.series_state s JOIN market.instrument i USING (symbol)
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) AND i.is_fetched
         ORDER BY s.symbol
@@ -140,12 +142,15 @@ def complete(
             first_ts = least(s.first_ts, r.first_ts),
             last_ts = greatest(s.last_ts, r.last_ts),
             checked_through = greatest(s.checked_through, r.checked_through),
+            asked_at = coalesce(r.asked_at, s.asked_at),
+            final_through = greatest(s.final_through, r.final_through),
             dirty_from = r.dirty_from, dirty_end = r.dirty_end,
             code_version = $8, failures = 0, next_attempt_at = NULL, last_error = NULL,
             computed_at = clock_timestamp(), updated_at = clock_timestamp()
         FROM unnest($3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[],
-                    $9::timestamptz[], $10::timestamptz[])
-             AS r(symbol, changed_from, first_ts, last_ts, checked_through, dirty_from, dirty_end)
+                    $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[])
+             AS r(symbol, changed_from, first_ts, last_ts, checked_through, dirty_from, dirty_end, asked_at,
+                  final_through)
         LEFT JOIN read ON read.symbol = r.symbol
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = r.symbol
         """,
@@ -159,6 +164,8 @@ def complete(
         code_version,
         results["dirty_from"],
         results["dirty_end"],
+        results["asked_at"],
+        results["final_through"],
     )
     changed = results.filter(pl.col("changed_from").is_not_null())
     if not changed.is_empty():
@@ -185,6 +192,19 @@ def _mark_readers_dirty(transaction: Transaction, asset: str, timeframe: Timefra
         changed["symbol"],
         changed["changed_from"],
     )
+
+
+def note_delays(transaction: Transaction, seconds: Mapping[str, int]) -> None:
+    """Write by how many `seconds` the provider of each symbol is behind its exchange."""
+    if seconds:
+        transaction.execute(
+            """
+            UPDATE market.instrument i SET delay_seconds = least(d.seconds, 86400)
+            FROM unnest($1::text[], $2::bigint[]) AS d(symbol, seconds) WHERE i.symbol = d.symbol
+            """,
+            list(seconds),
+            list(seconds.values()),
+        )
 
 
 def mark_dirty(transaction: Transaction, asset: str, timeframe: Timeframe, starts: pl.DataFrame) -> None:
