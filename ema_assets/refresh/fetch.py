@@ -248,6 +248,8 @@ class _Fetching:
                 self._now,
             )
             ledger.fail(transaction, OHLC, self._timeframe, stored.refused, self._now)
+            if self._timeframe.is_session:
+                ledger.note_silence(transaction, self._timeframe, asked["symbol"].to_list())
         left_out = {*stored.suspected["symbol"], *stored.refused}
         outcome = self._outcome
         outcome.add_done(symbol for symbol in asked["symbol"] if symbol not in left_out)

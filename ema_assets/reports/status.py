@@ -88,6 +88,14 @@ def failure_reasons(transaction: Transaction) -> list[FailureReason]:
 without_bars = ledger.without_bars
 
 
+def silent(transaction: Transaction) -> list[str]:
+    """A sentence for each symbol that has no bars any more."""
+    return [
+        f"{symbol}: no bar since {since:%Y-%m-%d}; it has ended, was renamed or is halted, and is asked for once a day"
+        for symbol, since in ledger.silent(transaction).iter_rows()
+    ]
+
+
 def latency(transaction: Transaction, now: datetime) -> list[dict[str, object]]:
     """From a bar's close to its strategy row, over the last seven days, in the order of the timeframes.
 

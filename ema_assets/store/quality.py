@@ -57,13 +57,13 @@ def due_gaps(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[s
     """Gaps among `symbols` to be asked for again at `now`, sorted.
 
     Columns: symbol, calendar, provider, delay_seconds, first_ts, last_ts. Those of a series that pauses after a failure
-    wait for it.
+    wait for it, and those of a silent symbol until it trades again.
     """
     return transaction.query(
         """
         SELECT g.symbol, i.calendar, i.provider, i.delay_seconds::bigint AS delay_seconds, g.first_ts, g.last_ts
         FROM market.bar_gap g
-        JOIN market.instrument i ON i.symbol = g.symbol AND i.is_fetched
+        JOIN market.instrument i ON i.symbol = g.symbol AND i.is_fetched AND i.silent_since IS NULL
         JOIN market.series_state s ON s.asset = $4 AND s.symbol = g.symbol AND s.timeframe = g.timeframe
         WHERE g.timeframe = $1 AND g.status = 'open' AND g.next_attempt_at <= $2 AND g.symbol = ANY ($3::text[])
           AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $2)

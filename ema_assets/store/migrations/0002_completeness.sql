@@ -1,8 +1,10 @@
 -- How far and how finally a provider has answered: each series goes by its own answers.
 
 ALTER TABLE market.instrument
-    ADD COLUMN delay_seconds integer NOT NULL DEFAULT 0 CHECK (delay_seconds BETWEEN 0 AND 86400);
+    ADD COLUMN delay_seconds integer NOT NULL DEFAULT 0 CHECK (delay_seconds BETWEEN 0 AND 86400),
+    ADD COLUMN silent_since timestamptz;
 COMMENT ON COLUMN market.instrument.delay_seconds IS 'How far its provider was behind the exchange at the last answer that said so. Reset with the provider.';
+COMMENT ON COLUMN market.instrument.silent_since IS 'Opening time of its last day, when several sessions have closed since and its provider has no bar of them.';
 
 ALTER TABLE market.series_state
     ADD COLUMN asked_at      timestamptz,
