@@ -29,6 +29,38 @@ def gaps_within(transaction: Transaction, timeframe: Timeframe, windows: pl.Data
     )
 
 
+def missed_by_all(transaction: Transaction, timeframe: Timeframe, missing: pl.DataFrame) -> pl.DataFrame:
+    """Those of the `missing` bars (symbol, ts) that no symbol of the same calendar and provider has: symbol, ts.
+
+    Where there is only one symbol, nothing can be said.
+    """
+    if missing.is_empty() or not timeframe.is_fetched:
+        return missing.select("symbol", "ts").clear()
+    return transaction.query(
+        f"""
+        WITH missing AS (
+            SELECT m.symbol, m.ts, i.calendar, i.provider
+            FROM unnest($1::text[], $2::timestamptz[]) AS m(symbol, ts) JOIN market.instrument i USING (symbol)
+        ), crowd AS (
+            SELECT calendar, provider FROM market.instrument
+            WHERE is_active AND is_fetched AND silent_since IS NULL GROUP BY 1, 2 HAVING count(*) > 1
+        ), missed AS (
+            SELECT w.* FROM (SELECT DISTINCT calendar, provider, ts FROM missing) w
+            JOIN crowd c ON c.calendar = w.calendar AND c.provider IS NOT DISTINCT FROM w.provider
+            WHERE NOT EXISTS (
+                SELECT FROM market.instrument k
+                JOIN market.ohlc_{timeframe.key} o ON o.symbol = k.symbol AND o.timeframe = $3 AND o.ts = w.ts
+                WHERE k.calendar = w.calendar AND k.provider IS NOT DISTINCT FROM w.provider AND k.is_active)
+        )
+        SELECT m.symbol, m.ts FROM missing m
+        JOIN missed w ON w.calendar = m.calendar AND w.provider IS NOT DISTINCT FROM m.provider AND w.ts = m.ts
+        """,
+        missing["symbol"],
+        missing["ts"],
+        timeframe.key,
+    )
+
+
 def replace_gaps(transaction: Transaction, timeframe: Timeframe, known: pl.DataFrame, now_known: pl.DataFrame) -> None:
     """Put `now_known` in the place of `known`, both as `gaps_within` returns them."""
     if not known.is_empty():
