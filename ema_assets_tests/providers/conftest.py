@@ -23,12 +23,14 @@ from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers import alpaca as alpaca_provider
 from ema_assets.providers import binance as binance_provider
+from ema_assets.providers import coinbase as coinbase_provider
 from ema_assets.providers import yahoo as yahoo_provider
 from ema_assets.providers.fetching.base import RAW_BAR_SCHEMA, BarRequest, FetchBatch, ProviderClient
 from ema_assets.providers.http.budget import Budget, HttpLimits
 from ema_assets.providers.http.source import HttpOptions
 from ema_assets.providers.vendors.alpaca import AlpacaClient
 from ema_assets.providers.vendors.binance import BinanceClient
+from ema_assets.providers.vendors.coinbase import CoinbaseClient
 from ema_assets.providers.vendors.yahoo import YahooClient
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox, serving
 from ema_assets_tests.timeframes import M5
@@ -112,6 +114,17 @@ def binance(
 ) -> ProviderClient:
     config = binance_provider.BinanceConfig(base_url=base_url)
     return BinanceClient(binance_provider.PROVIDER, config, HttpOptions(limits=limits, budget=budget), clock)
+
+
+def coinbase(
+    base_url: str,
+    *,
+    limits: HttpLimits = QUICK,
+    budget: Budget | None = None,
+    clock: Callable[[], datetime] = lambda: MIDDAY,
+) -> ProviderClient:
+    config = coinbase_provider.CoinbaseConfig(base_url=base_url)
+    return CoinbaseClient(coinbase_provider.PROVIDER, config, HttpOptions(limits=limits, budget=budget), clock)
 
 
 def fetch(

@@ -187,13 +187,13 @@ CASES = (
     Case("404", status(404, "nothing here", "text/plain"), error=RequestRefused, words="404"),
     Case(
         "404 of a symbol",
-        status(404, json.dumps({"chart": {"result": None, "error": {"code": "Not Found", "description": "gone"}}})),
-        error=UnknownSymbol, words="no symbol 'MM'", other={"alpaca": None, "binance": None},
+        status(404, json.dumps({"message": "NotFound", "chart": {"error": {"code": "Not Found", "description": "gone"}}})),
+        error=UnknownSymbol, words="no symbol 'MM", other={"alpaca": None, "binance": None},
     ),
     Case(
         "400 of a symbol",
         status(400, json.dumps({"code": -1121, "msg": "Invalid symbol.", "message": "invalid symbol: MM"})),
-        error=UnknownSymbol, words="MM", other={"yahoo": None},
+        error=UnknownSymbol, words="MM", other={"yahoo": None, "coinbase": None},
     ),
     Case("422", status(422, '{"message": "too far back"}'), error=RequestRefused, words="422"),
     Case("451", status(451, '{"code": 0, "msg": "restricted"}'), error=Unauthorized, stops=True, words="this region (451)"),
@@ -226,7 +226,7 @@ CASES = (
     Case("no bars", rows(lambda _: []), error=None),
     Case(
         "pages without end", without_end, words="without new bars", calls=11, bars=2,
-        other={"yahoo": None, "binance": {"calls": 2, "words": "nothing new", "bars": 0}},
+        other={"yahoo": None, "coinbase": None, "binance": {"calls": 2, "words": "nothing new", "bars": 0}},
     ),
 )  # fmt: skip
 

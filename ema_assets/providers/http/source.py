@@ -78,6 +78,7 @@ class HttpSource:
         self._ban: Banned | None = None
         self._banned_until = 0.0
         self._budget: Budget = options.budget or RequestBudget(self.limits.requests_per_minute)
+        self._pace = RequestBudget(self.limits.requests_per_second, window_seconds=1.0)
         self._slots = asyncio.Semaphore(self.limits.max_concurrency)
         self._client = httpx.AsyncClient(
             base_url=base_url.rstrip("/"),
@@ -128,6 +129,7 @@ class HttpSource:
             # Before as well: a call that is not made takes nothing from the budget, and does not wait for it.
             self._check(call.scope, breaker)
             await self._budget.take()
+            await self._pace.take()
             self._check(call.scope, breaker)
             self.calls += 1
             status, headers, body = await self._receive(call)
