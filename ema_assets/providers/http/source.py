@@ -26,7 +26,16 @@ from ema_assets.model.errors import (
 )
 from ema_assets.providers.http.budget import Budget, HttpLimits, RequestBudget
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker, CircuitOpen
-from ema_assets.providers.http.refusals import CutAnswer, Explain, Manners, Refusal, Unreachable, reason
+from ema_assets.providers.http.refusals import (
+    CutAnswer,
+    Explain,
+    Manners,
+    NotTheApi,
+    Refusal,
+    Unreachable,
+    reason,
+    web_page,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -135,6 +144,8 @@ class HttpSource:
             status, headers, body = await self._receive(call)
         self._budget.close_for(self._manners.pause_seconds(headers))
         if status == httpx.codes.OK:
+            if (page := web_page(self.name, headers, body)) is not None:
+                raise page
             return body
         error = Refusal(status, headers, body[:_QUOTED_BYTES]).error(self.name, self._manners, call.explain)
         self._heed(error)
@@ -208,7 +219,7 @@ class _Patience:
 
     def is_worth_another_try(self, error: BaseException) -> bool:
         """True when trying again can help and does not take too long; it is told of every failed try."""
-        if isinstance(error, Banned) or self._breaker.error(self._scope) is not None:
+        if isinstance(error, Banned | NotTheApi) or self._breaker.error(self._scope) is not None:
             return False
         if not isinstance(error, ProviderUnavailable | RateLimited | CutAnswer):
             return False
