@@ -52,7 +52,8 @@ def test_without_any_variable_everything_has_a_default(folder: Path) -> None:
         930,
     )
     assert (found.run_retention_days, found.rejected_retention_days, found.correction_retention_days) == (14, 90, 0)
-    assert (config(found, alpaca).base_url, config(found, alpaca).feed) == ("https://data.alpaca.markets", "iex")
+    assert config(found, alpaca).base_url == "https://data.alpaca.markets"
+    assert (config(found, alpaca).feed, config(found, alpaca).history_feed) == ("iex", "sip")
     assert (config(found, yahoo).base_url, config(found, binance).base_url) == (
         "https://query1.finance.yahoo.com",
         "https://data-api.binance.vision",
@@ -67,7 +68,7 @@ def test_without_any_variable_everything_has_a_default(folder: Path) -> None:
 
 def test_empty_variables_count_as_not_set() -> None:
     names = (
-        "EMA_HOME EMA_DATABASE_URL EMA_PROVIDER EMA_WATCHLIST EMA_ALPACA_BASE_URL EMA_ALPACA_FEED APCA_API_KEY_ID "
+        "EMA_HOME EMA_DATABASE_URL EMA_PROVIDER EMA_WATCHLIST EMA_ALPACA_BASE_URL EMA_ALPACA_FEED EMA_ALPACA_HISTORY_FEED APCA_API_KEY_ID "
         "APCA_API_SECRET_KEY EMA_SANDBOX_URL EMA_SANDBOX_SEED EMA_SERIES_PER_RUN EMA_PUBLICATION_DELAY_SECONDS "
         "EMA_ALPACA_REQUESTS_PER_MINUTE EMA_YAHOO_BASE_URL EMA_YAHOO_REQUESTS_PER_MINUTE EMA_BINANCE_BASE_URL "
         "EMA_BINANCE_REQUESTS_PER_MINUTE EMA_COINBASE_BASE_URL EMA_COINBASE_REQUESTS_PER_MINUTE EMA_RUN_RETENTION_DAYS EMA_REJECTED_RETENTION_DAYS "
@@ -123,7 +124,11 @@ def test_a_number_out_of_range_is_named_with_its_range(name: str, least: int, mo
 
 @pytest.mark.parametrize(
     ("name", "allowed"),
-    [("EMA_PROVIDER", "sandbox, alpaca, yahoo, binance, coinbase"), ("EMA_ALPACA_FEED", "iex, sip")],
+    [
+        ("EMA_PROVIDER", "sandbox, alpaca, yahoo, binance, coinbase"),
+        ("EMA_ALPACA_FEED", "iex, sip"),
+        ("EMA_ALPACA_HISTORY_FEED", "sip, iex"),
+    ],
 )
 def test_a_wrong_choice_is_named_with_what_is_allowed(name: str, allowed: str) -> None:
     sentence = refusal(**{name: "google"})

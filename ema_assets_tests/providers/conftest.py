@@ -86,12 +86,16 @@ def alpaca(
     limits: HttpLimits = QUICK,
     budget: Budget | None = None,
     feed: str = "iex",
+    history_feed: str = "iex",
+    clock: Callable[[], datetime] = lambda: MIDDAY,
     symbols_per_call: int = 200,
     page_limit: int = 10_000,
 ) -> AlpacaClient:
-    config = alpaca_provider.AlpacaConfig(base_url=base_url, key_id=key_id, secret_key=secret_key, feed=feed)
+    config = alpaca_provider.AlpacaConfig(
+        base_url=base_url, key_id=key_id, secret_key=secret_key, feed=feed, history_feed=history_feed
+    )
     provider = replace(alpaca_provider.PROVIDER, symbols_per_call=symbols_per_call)
-    return AlpacaClient(provider, config, HttpOptions(limits=limits, budget=budget), page_limit)
+    return AlpacaClient(provider, config, HttpOptions(limits=limits, budget=budget), page_limit, clock)
 
 
 def yahoo(
