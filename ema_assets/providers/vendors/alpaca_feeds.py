@@ -4,7 +4,7 @@ The free plan has the consolidated tape (SIP) as well, but not the last 15 minut
 which is one exchange and 2 % of the volume. A request that reaches into them is asked for in two parts.
 
 Sources: "About Market Data API" (historical data delay of the free plan) and "Market Data FAQ" of docs.alpaca.markets,
-and Alpaca's own words in issue 548 of alpacahq/alpaca-trade-api-python: it goes by the `end` of the request.
+and what Alpaca answered the users of alpacahq/alpaca-trade-api-python: it goes by the `end` of a request.
 """
 
 from collections.abc import Sequence

@@ -51,7 +51,7 @@ class _Candle(msgspec.Struct, array_like=True):
 _read_candles = msgspec.json.Decoder(list[_Candle]).decode
 
 
-class CoinbaseClient(SingleSymbolClient):
+class CoinbaseClient(SingleSymbolClient[HttpSource]):
     """Asks Coinbase Exchange for candles. One object serves one event loop and is closed with `aclose`.
 
     Neither key nor account is needed. `requests_per_minute` is shared by all processes; beside it this one lets at most
