@@ -28,7 +28,7 @@ from ema_assets_tests.cli.shell import (
         (
             "EMA_PROVIDER",
             "foo",
-            "`EMA_PROVIDER` must be one of sandbox, alpaca, yahoo, binance, coinbase, received 'foo'",
+            "`EMA_PROVIDER` must be one of sandbox, alpaca, yahoo, binance, coinbase, ccxt:<exchange>, received 'foo'",
         ),
         (
             "EMA_SERIES_PER_RUN",

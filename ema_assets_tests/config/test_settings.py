@@ -71,7 +71,7 @@ def test_empty_variables_count_as_not_set() -> None:
         "EMA_HOME EMA_DATABASE_URL EMA_PROVIDER EMA_WATCHLIST EMA_ALPACA_BASE_URL EMA_ALPACA_FEED EMA_ALPACA_HISTORY_FEED APCA_API_KEY_ID "
         "APCA_API_SECRET_KEY EMA_SANDBOX_URL EMA_SANDBOX_SEED EMA_SERIES_PER_RUN EMA_PUBLICATION_DELAY_SECONDS "
         "EMA_ALPACA_REQUESTS_PER_MINUTE EMA_YAHOO_BASE_URL EMA_YAHOO_REQUESTS_PER_MINUTE EMA_BINANCE_BASE_URL "
-        "EMA_BINANCE_REQUESTS_PER_MINUTE EMA_COINBASE_BASE_URL EMA_COINBASE_REQUESTS_PER_MINUTE EMA_RUN_RETENTION_DAYS EMA_REJECTED_RETENTION_DAYS "
+        "EMA_BINANCE_REQUESTS_PER_MINUTE EMA_COINBASE_BASE_URL EMA_COINBASE_REQUESTS_PER_MINUTE EMA_CCXT_REQUESTS_PER_MINUTE EMA_RUN_RETENTION_DAYS EMA_REJECTED_RETENTION_DAYS "
         "EMA_CORRECTION_RETENTION_DAYS"
     )
     assert settings(**dict.fromkeys(names.split(), " ")) == settings()
@@ -107,6 +107,7 @@ def test_secrets_are_in_no_repr() -> None:
         ("EMA_YAHOO_REQUESTS_PER_MINUTE", 1, 100_000),
         ("EMA_BINANCE_REQUESTS_PER_MINUTE", 1, 3_000),
         ("EMA_COINBASE_REQUESTS_PER_MINUTE", 1, 600),
+        ("EMA_CCXT_REQUESTS_PER_MINUTE", 1, 100_000),
         ("EMA_SANDBOX_SEED", 0, 2**31 - 1),
         ("EMA_SERIES_PER_RUN", 1, 100_000),
         ("EMA_PUBLICATION_DELAY_SECONDS", 0, 3600),
@@ -125,7 +126,7 @@ def test_a_number_out_of_range_is_named_with_its_range(name: str, least: int, mo
 @pytest.mark.parametrize(
     ("name", "allowed"),
     [
-        ("EMA_PROVIDER", "sandbox, alpaca, yahoo, binance, coinbase"),
+        ("EMA_PROVIDER", "sandbox, alpaca, yahoo, binance, coinbase, ccxt:<exchange>"),
         ("EMA_ALPACA_FEED", "iex, sip"),
         ("EMA_ALPACA_HISTORY_FEED", "sip, iex"),
     ],

@@ -63,7 +63,8 @@ def test_settings_are_read_without_any_library_for_http_or_frames() -> None:
 def test_a_provider_that_is_not_there_or_that_nobody_asks_is_refused_with_those_that_are() -> None:
     for name in ("yaho", "file"):
         with pytest.raises(
-            ConfigurationError, match="`provider` must be one of sandbox, alpaca, yahoo, binance, coinbase"
+            ConfigurationError,
+            match="`provider` must be one of sandbox, alpaca, yahoo, binance, coinbase, ccxt:<exchange>",
         ) as told:
             registry.by_name(name)
     with pytest.raises(ConfigurationError, match="did you mean `yahoo`"):

@@ -60,7 +60,9 @@ def test_every_provider_is_opened_by_its_name_at_its_address_and_brings_bars(nam
 
 
 def test_another_name_is_refused_with_those_allowed() -> None:
-    with pytest.raises(ConfigurationError, match="one of sandbox, alpaca, yahoo, binance, coinbase, received 'google'"):
+    with pytest.raises(
+        ConfigurationError, match="one of sandbox, alpaca, yahoo, binance, coinbase, ccxt:<exchange>, received 'google'"
+    ):
         open_provider(Settings.from_env({}), "google")
 
 

@@ -91,5 +91,13 @@ def test_a_rate_limit_is_told_as_the_vendor_does(client: httpx.Client, sandbox: 
     assert get(client, 429) == {"message": "Public rate limit exceeded"}
 
 
+def test_the_products_are_the_pairs_and_no_stock(client: httpx.Client) -> None:
+    rows = client.get("/products").json()
+    assert [(row["id"], row["base_currency"], row["quote_currency"], row["status"]) for row in rows] == [
+        ("BTC-USD", "BTC", "USD", "online"),
+        ("DOGE-USD", "DOGE", "USD", "online"),
+    ]
+
+
 def test_the_time_is_told(client: httpx.Client) -> None:
     assert client.get("/time").json() == {"iso": "2026-07-15T18:03:00.000Z", "epoch": float(NOW)}

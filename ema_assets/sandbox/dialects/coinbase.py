@@ -21,6 +21,7 @@ from ema_assets.sandbox.faults import Active, MissingSymbol, alteration
 from ema_assets.sandbox.synthetic_bars import STEP_SECONDS, Bars
 
 CANDLES_PATH = "/products/{product}/candles"
+PRODUCTS_PATH = "/products"
 TIME_PATH = "/time"
 
 _MAX_CANDLES = 300
@@ -65,8 +66,25 @@ class CoinbaseCandles(Dialect[_Query]):
         super().__init__(sandbox, CANDLES_PATH, sandbox.budget("coinbase", sandbox.requests_per_minute))
 
     def routes(self) -> list[Route]:
-        """Candles, and the time."""
-        return [*super().routes(), Route(TIME_PATH, self._time)]
+        """Candles, the list of products, and the time."""
+        return [*super().routes(), Route(PRODUCTS_PATH, self._products), Route(TIME_PATH, self._time)]
+
+    async def _products(self, _request: Request) -> Response:
+        pairs = [(symbol, *symbol.partition("-")[::2]) for symbol in self.known()]
+        return json_response(
+            [
+                {
+                    "id": symbol,
+                    "base_currency": base,
+                    "quote_currency": quote,
+                    "quote_increment": "0.00000001",
+                    "base_increment": "0.00000001",
+                    "display_name": f"{base}/{quote}",
+                    "status": "online",
+                }
+                for symbol, base, quote in pairs
+            ]
+        )
 
     async def _time(self, _request: Request) -> Response:
         now = self.sandbox.now()
