@@ -88,6 +88,7 @@ class Sandbox:
     """The handle of a running sandbox: its market, clock, faults, budgets and counters; `app.state.sandbox`.
 
     `required_keys` are a key id and a secret that a vendor which has keys wants to see; None when any will do.
+    `is_free_plan` may be set: a vendor that has plans then serves what its free one includes.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Sandbox:
         self.clock = clock
         self.requests_per_minute = requests_per_minute
         self.required_keys = required_keys
+        self.is_free_plan = False
         self.budgets: dict[str, Budget] = {}
         self.faults = Faults()
         self.stats = Stats()

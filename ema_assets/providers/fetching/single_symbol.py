@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import polars as pl
 
@@ -19,10 +19,12 @@ from ema_assets.providers.declaration import Provider
 from ema_assets.providers.fetching.base import NO_BARS, BarRequest, FetchBatch, SeriesFailure, without_calls
 from ema_assets.providers.fetching.frames import ranges
 from ema_assets.providers.fetching.workers import side_by_side
+from ema_assets.providers.http.calls import CallSource
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker, CircuitOpen
-from ema_assets.providers.http.source import HttpSource
 
 Clock = Callable[[], datetime]
+# What makes its calls.
+Source = TypeVar("Source", bound=CallSource[Any, Any])
 
 
 def utc_now() -> datetime:
@@ -53,13 +55,13 @@ class Page:
     complete_through: datetime | None = None
 
 
-class SingleSymbolClient(ABC):
+class SingleSymbolClient(ABC, Generic[Source]):
     """A client whose vendor answers one symbol per call. Calls run side by side over connections that are kept.
 
     `clock` tells which bars have closed.
     """
 
-    def __init__(self, provider: Provider[Any], http: HttpSource, clock: Clock) -> None:
+    def __init__(self, provider: Provider[Any], http: Source, clock: Clock) -> None:
         self.name = provider.name
         self._provider = provider
         self._http = http

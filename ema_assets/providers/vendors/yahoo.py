@@ -111,7 +111,7 @@ class _NothingThere(RequestRefused):
     """The vendor's way to say that a range holds no bars; never leaves this module."""
 
 
-class YahooClient(SingleSymbolClient):
+class YahooClient(SingleSymbolClient[HttpSource]):
     """Asks Yahoo for charts. One object serves one event loop and is closed with `aclose`.
 
     What was asked for before the reach of a timeframe is completed without bars. A 429 ends the fetch for all symbols
