@@ -21,9 +21,9 @@ from ema_assets.market.calendars import bar_grid
 from ema_assets.model.timeframes import ORDER
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.refresh.clients import open_provider
-from ema_assets.refresh.fetch import FetchRules
 from ema_assets.refresh.graph import configured
 from ema_assets.refresh.plan import stale_on_close
+from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.refresh.runs import plan_runs
 from ema_assets.runtime.locate import database_url
 from ema_assets.store import sessions

@@ -43,8 +43,8 @@ from ema_assets.model.errors import EmaAssetsError
 from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe, by_key
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.refresh.clients import open_provider
-from ema_assets.refresh.fetch import FetchRules
 from ema_assets.refresh.graph import build
+from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.reports import status
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.runtime.services import free_port

@@ -34,7 +34,7 @@ def plan_command(symbols: Sequence[str], *, each_series: bool) -> None:
     environment.check_on_watchlist(watched, symbols)
     now = clock.now()
     with environment.open_database(settings) as database, database.transaction() as transaction:
-        stale = plan.stale_for_sweep(transaction, now, timedelta(0), settings.publication_delays).filter(
+        stale = plan.stale_for_sweep(transaction, now, timedelta(0), settings.publications).filter(
             pl.col("symbol").is_in(list(symbols or watched.symbols))
         )
         runs = plan_runs(stale, watched.symbols, [], settings.series_per_run)
@@ -65,8 +65,8 @@ def refresh_command(symbols: Sequence[str], timeframes: Sequence[str], everythin
     """
     from ema_assets.operations.refresh_all import refresh_all
     from ema_assets.refresh.clients import open_provider
-    from ema_assets.refresh.fetch import FetchRules
     from ema_assets.refresh.graph import build
+    from ema_assets.refresh.plan_requests import FetchRules
 
     watched = environment.load_watchlist(Settings.from_env())
     settings = environment.with_providers(Settings.from_env(), watched)

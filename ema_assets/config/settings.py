@@ -14,7 +14,7 @@ from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.model.urls import libpq_url
 from ema_assets.model.variables import Number, text_of
 from ema_assets.providers import registry
-from ema_assets.providers.declaration import Config, Provider, ProviderConfig
+from ema_assets.providers.declaration import Config, Provider, ProviderConfig, Publication
 
 # The names that EMA_PROVIDER may have, beside those of members of families.
 PROVIDERS = registry.ASKED
@@ -156,14 +156,12 @@ class Settings:
         return timedelta(seconds=self.publication_delay_seconds)
 
     @property
-    def publication_delays(self) -> Mapping[str | None, timedelta]:
-        """The publication delay of every provider that can be asked; None stands for the default provider."""
-        return _PerProvider(self.provider, self.publication_delay)
+    def publications(self) -> Mapping[str | None, Publication]:
+        """When the bars of every provider can be asked for; None stands for the default provider."""
+        return _PerProvider(self.provider, self._publication)
 
-    @property
-    def settling_times(self) -> Mapping[str | None, timedelta]:
-        """The settling time of every provider that can be asked; None stands for the default provider."""
-        return _PerProvider(self.provider, lambda name: registry.declared(name).settling_time)
+    def _publication(self, name: str) -> Publication:
+        return replace(registry.declared(name).publication, delay=self.publication_delay(name))
 
     @property
     def postgres_folder(self) -> Path:
@@ -182,16 +180,16 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _PerProvider(Mapping[str | None, timedelta]):
-    """A time per provider. It knows the members of families as well, but lists none: there is no end of them."""
+class _PerProvider(Mapping[str | None, Publication]):
+    """When bars can be asked for, per provider. It knows the members of families but lists none: there is no end."""
 
     default: str
-    time_of: Callable[[str], timedelta]
+    publication_of: Callable[[str], Publication]
 
-    def __getitem__(self, name: str | None) -> timedelta:
+    def __getitem__(self, name: str | None) -> Publication:
         if name is not None and not registry.is_asked(name):
             raise KeyError(name)
-        return self.time_of(self.default if name is None else name)
+        return self.publication_of(self.default if name is None else name)
 
     def __iter__(self) -> Iterator[str | None]:
         return iter((None, *PROVIDERS))

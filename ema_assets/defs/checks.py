@@ -109,7 +109,7 @@ def _results(graph: Graph, store: StoreResource, market: MarketResource) -> list
         not_traded = health.settled_gaps(transaction)
         revised = health.revised_since(transaction, day_ago)
         ending = health.ending_calendars(transaction, now + timedelta(days=30))
-        late = health.late_series(transaction, closed_bars(transaction, now, market.publication_delays()))
+        late = health.late_series(transaction, closed_bars(transaction, now, market.publications()))
         failing = health.failing(transaction)
         waiting = health.waiting_since(transaction, machine_now - timedelta(minutes=15))
     results = [

@@ -16,8 +16,9 @@ from ema_assets.model import clock
 from ema_assets.model.errors import StoreUnavailable
 from ema_assets.providers import registry
 from ema_assets.refresh.clients import open_provider
-from ema_assets.refresh.fetch import FetchRules, OpenProvider
-from ema_assets.refresh.plan import PublicationDelays
+from ema_assets.refresh.fetch import OpenProvider
+from ema_assets.refresh.plan import Publications
+from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.runtime.locate import database_url
 from ema_assets.store import worker_sessions
 from ema_assets.store.database import Database
@@ -88,9 +89,9 @@ class MarketResource(ConfigurableResource[Any]):
         settings = Settings.from_env()
         return FetchRules.of(settings, watchlist.load(settings.watchlist_path))
 
-    def publication_delays(self) -> PublicationDelays:
+    def publications(self) -> Publications:
         """How long after its close a bar of each provider can be asked for."""
-        return Settings.from_env().publication_delays
+        return Settings.from_env().publications
 
     def origin(self, provider: str | None) -> dict[str, str]:
         """What a materialization of bars says about where they are from; None stands for the default provider."""

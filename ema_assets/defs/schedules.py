@@ -37,7 +37,7 @@ def _schedule(timeframe: Timeframe, graph: Graph) -> ScheduleDefinition:
             return SkipReason(reason)
         now = max(clock.at(context.scheduled_execution_time), market.now())
         with store.open() as database, database.transaction() as transaction:
-            stale = stale_on_close(transaction, timeframe, now, market.publication_delays())
+            stale = stale_on_close(transaction, timeframe, now, market.publications())
             runs = runs_for(context.instance, transaction, stale, market.machine_now())
             if runs:
                 context.log.info("\n".join(sentences(stale, runs)))

@@ -52,7 +52,7 @@ def _requests_for_stale(
     settings = Settings.from_env()
     grace = SCHEDULE_GRACE if settings.clock is None else timedelta(0)
     with store.open() as database, database.transaction() as transaction:
-        stale = stale_for_sweep(transaction, now, grace, settings.publication_delays)
+        stale = stale_for_sweep(transaction, now, grace, settings.publications)
         runs = runs_for(context.instance, transaction, stale, market.machine_now(), symbols)
     return [run_request(run, now) for run in runs], stale.height
 

@@ -73,7 +73,8 @@ SUSPECT_SCHEMA = pl.Schema({"symbol": pl.String(), "ratio": pl.Float64(), "split
 
 # The series that an answer is about, one row per symbol. It holds all bars that exist from `start` to before `end`
 # (UTC); both are null where the bars themselves say how far they reach. `is_fetched`: a provider can be asked again
-# for what is missing. `advances`: the ledger is told that bars up to `end` have been asked for.
+# for what is missing. `advances`: the ledger is told that bars up to `end` have been asked for. `asked_at` and
+# `final_through` are as in COMPLETED_SCHEMA.
 ASKED_SCHEMA = pl.Schema(
     {
         "symbol": pl.String(),
@@ -82,6 +83,8 @@ ASKED_SCHEMA = pl.Schema(
         "start": UTC_TIME,
         "end": UTC_TIME,
         "advances": pl.Boolean(),
+        "asked_at": UTC_TIME,
+        "final_through": UTC_TIME,
     }
 )
 
@@ -90,6 +93,35 @@ CHANGE_SCHEMA = pl.Schema({"symbol": pl.String(), "changed_from": UTC_TIME, "wri
 
 # Of bars also how many of the written ones replaced another value, and how many were added in the past.
 BAR_CHANGE_SCHEMA = pl.Schema({**CHANGE_SCHEMA, "corrected": pl.Int64(), "late": pl.Int64()})
+
+
+# What a piece of work left of each series: from when on it changed (null when it did not), how far it reaches, what is
+# still to be done of it (null as a rule), and of fetched bars when they were asked for and which are final.
+COMPLETED_SCHEMA = pl.Schema(
+    {
+        "symbol": pl.String(),
+        "changed_from": UTC_TIME,
+        "first_ts": UTC_TIME,
+        "last_ts": UTC_TIME,
+        "checked_through": UTC_TIME,
+        "dirty_from": UTC_TIME,
+        "dirty_end": UTC_TIME,
+        "asked_at": UTC_TIME,
+        "final_through": UTC_TIME,
+    }
+)
+
+# The graph of assets, and what each asset reads on each timeframe.
+GRAPH_ASSETS_SCHEMA = pl.Schema({"asset": pl.String(), "is_on": pl.Boolean()})
+GRAPH_INPUTS_SCHEMA = pl.Schema(
+    {
+        "asset": pl.String(),
+        "timeframe": pl.String(),
+        "reads": pl.String(),
+        "reads_timeframe": pl.String(),
+        "is_main": pl.Boolean(),
+    }
+)
 
 
 class SchemaMismatch(TypeError):

@@ -194,6 +194,8 @@ def _asked(known: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
         start=pl.lit(None, UTC_TIME),
         end=pl.lit(None, UTC_TIME),
         advances=is_asked_for,
+        asked_at=pl.lit(None, UTC_TIME),
+        final_through=pl.lit(None, UTC_TIME),
     )
 
 

@@ -9,9 +9,10 @@ from ema_assets.model.asset_names import OHLC
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh.compute import refresh_computed, refresh_rolled_up
-from ema_assets.refresh.fetch import FetchRules, OpenProvider, refresh_fetched
+from ema_assets.refresh.fetch import OpenProvider, refresh_fetched
 from ema_assets.refresh.graph import Graph, build
 from ema_assets.refresh.outcome import Outcome
+from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.store.database import Database
 
 

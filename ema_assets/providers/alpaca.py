@@ -59,5 +59,7 @@ PROVIDER = Provider(
     # Trades that are reported late change a bar for some minutes after its close. And with feed `iex` the bars of the
     # last 21 minutes (16, and the length of one) come from one exchange: they are asked for again once SIP has them.
     settling_time=timedelta(minutes=25),
+    # The close is followed by the closing auction, and in the evening by what was reported late.
+    day_settling=(timedelta(minutes=20), timedelta(hours=4)),
     default_when_set="key_id",
 )

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.timeframes import by_key
 from ema_assets.model.variables import Secret, Variable
 
 if TYPE_CHECKING:
@@ -66,6 +67,32 @@ Config = TypeVar("Config", bound=ProviderConfig)
 
 
 @dataclass(frozen=True, slots=True)
+class Publication:
+    """When the bars of a provider can be asked for, and when they are asked for again. Times count from a bar's close.
+
+    Attributes:
+        delay: a bar is asked for so long after its close at the earliest.
+        settling: by timeframe, when a bar is asked for again; after the last of these times it is final.
+        overlap: requests reach back so far before what was asked for last, at least.
+        reread_after: so long after the close of a session the last REREAD_SESSIONS are asked for once more, for
+            corrections that come late. None for never.
+    """
+
+    delay: timedelta = timedelta(0)
+    settling: Mapping[str, tuple[timedelta, ...]] = field(default_factory=dict)
+    overlap: timedelta = timedelta(0)
+    reread_after: timedelta | None = None
+
+    def final_after(self, timeframe: str) -> timedelta:
+        """How long after its close a bar of `timeframe` is final."""
+        return max(self.settling.get(timeframe, ()), default=timedelta(0))
+
+
+# How many sessions are read again at night: vendors correct up to a week and more later.
+REREAD_SESSIONS = 10
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """A server of this project from which a provider's bars come. `up` starts it when no address is set.
 
@@ -95,6 +122,8 @@ class Provider(Generic[Config]):
         symbols_per_call: how many symbols one call can ask for.
         publication_delay: how long after its close a bar is asked for at the earliest.
         settling_time: how long after its close a bar may still change. Requests reach back at least so far.
+        day_settling: when a 1d bar is asked for again after the session's close; after the last time it is final.
+        reread_after: how long after the close of a session the last ones are read again, or None for never.
         is_synthetic: True when its prices are made up.
         is_fallback: True for the one provider that is the default when no other is.
         default_when_set: the field of its configuration that makes it the default provider once it is set.
@@ -113,6 +142,8 @@ class Provider(Generic[Config]):
     symbols_per_call: int = 1
     publication_delay: timedelta = timedelta(seconds=3)
     settling_time: timedelta = timedelta(0)
+    day_settling: tuple[timedelta, ...] = ()
+    reread_after: timedelta | None = timedelta(hours=5)
     is_synthetic: bool = False
     is_fallback: bool = False
     default_when_set: str | None = None
@@ -123,6 +154,16 @@ class Provider(Generic[Config]):
     def is_asked(self) -> bool:
         """True when bars can be asked for, False when they only come from files."""
         return self.open is not None
+
+    @property
+    def publication(self) -> Publication:
+        """When its bars can be asked for, and when again."""
+        intraday = (self.settling_time,) if self.settling_time else ()
+        settling = {
+            key: self.day_settling if by_key(key).is_session and self.day_settling else intraday
+            for key in self.timeframes
+        }
+        return Publication(self.publication_delay, settling, self.settling_time, self.reread_after)
 
     def check(self, config: Config, *, is_starting: bool = False) -> None:
         """Check that everything is set without which the provider cannot be asked.

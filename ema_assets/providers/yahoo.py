@@ -52,4 +52,6 @@ PROVIDER = Provider(
     # Sixty days to the second are refused already, and the clocks may differ.
     depth={"5m": timedelta(days=60) - timedelta(hours=1)},
     settling_time=timedelta(minutes=15),
+    # The close is followed by the closing auction, and in the evening by what was reported late.
+    day_settling=(timedelta(minutes=20), timedelta(hours=4)),
 )

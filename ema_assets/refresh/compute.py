@@ -9,7 +9,7 @@ import polars as pl
 from ema_assets.market.calendars import place, with_trend_of
 from ema_assets.market.rollups import CODE_VERSION, buckets_of, roll_up
 from ema_assets.model.asset_names import EMA_TREND, OHLC, STRATEGY
-from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.schemas import COMPLETED_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import Node
 from ema_assets.refresh.isolate import bisect
@@ -189,7 +189,9 @@ def refresh_computed(
                 .join(changes.select("symbol", "changed_from"), on="symbol", how="left")
                 .join(computed.seen, on="symbol", how="left")
                 .with_columns(
-                    pl.lit(None, UTC_TIME).alias(name) for name in ("checked_through", "dirty_from", "dirty_end")
+                    pl.lit(None, UTC_TIME).alias(name)
+                    for name in COMPLETED_SCHEMA
+                    if name not in ("symbol", "changed_from", "first_ts", "last_ts")
                 )
             )
             ledger.complete(transaction, node.name, timeframe, results, node.code_version)
@@ -305,7 +307,7 @@ def refresh_rolled_up(
                 trading,
                 claimed.select("symbol", "complete_through"),
             )
-            changes = tables.write_bars(transaction, timeframe, closed)
+            changes = tables.write_bars(transaction, timeframe, closed, f"rolled up from {timeframe.source.key}")
             _, recomputed = _past(claimed, closed, tables.BARS.time)
             _report_impact(
                 transaction, None, timeframe, recomputed, flipped=recomputed.clear().rename({"recomputed": "flipped"})
@@ -315,6 +317,7 @@ def refresh_rolled_up(
                 .join(changes.select("symbol", "changed_from"), on="symbol", how="left")
                 .join(_seen(closed), on="symbol", how="left")
                 .join(still_open.rename({"bucket": "dirty_from", "bucket_end": "dirty_end"}), on="symbol", how="left")
+                .with_columns(pl.lit(None, UTC_TIME).alias(name) for name in ("asked_at", "final_through"))
             )
             ledger.complete(transaction, OHLC, timeframe, results, CODE_VERSION)
         outcome.add_done(claimed["symbol"])

@@ -1,6 +1,7 @@
 """From the ledger, the calendars and the providers' delays to what should run now. Asks no provider."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
@@ -9,73 +10,112 @@ import polars as pl
 from ema_assets.market.calendars import LOOK_BACK, last_closed, next_close
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.providers.declaration import REREAD_SESSIONS, Publication
 from ema_assets.refresh.runs import PlannedRun
 from ema_assets.store import ledger, sessions
 from ema_assets.store.database import Transaction
 
-# Per provider, how long after its close a bar can be asked for; None stands for the default provider.
-PublicationDelays = Mapping[str | None, timedelta]
-NO_DELAYS: PublicationDelays = MappingProxyType({})
+# Of each provider, when its bars can be asked for; None stands for the default provider. One that is not in it
+# publishes at once and changes nothing later.
+Publications = Mapping[str | None, Publication]
+AT_ONCE: Publications = MappingProxyType({})
 
 # A bar that can be asked for within this time after a schedule's tick belongs to that tick: its run waits for the rest
 # of the delay. A bar with a longer delay belongs to the sweep, or to a later tick.
 SCHEDULE_REACH = timedelta(seconds=30)
 
+# What bars have in common that can be asked for at the same time.
+MARKET = ("calendar", "provider", "delay_seconds")
+
 _CLOSED_SCHEMA = {
     "calendar": pl.String(),
     "provider": pl.String(),
+    "delay_seconds": pl.Int64(),
     "timeframe": pl.String(),
     "ts": UTC_TIME,
     "ts_end": UTC_TIME,
     "published_at": UTC_TIME,
+    "recheck_at": UTC_TIME,
+    "reread_at": UTC_TIME,
+    "reread_from": UTC_TIME,
 }
 
 
 def closed_bars(
     transaction: Transaction,
     now: datetime,
-    delays: PublicationDelays = NO_DELAYS,
+    publications: Publications = AT_ONCE,
     *,
     ahead: timedelta = timedelta(0),
     timeframes: Iterable[Timeframe] = ORDER,
 ) -> pl.DataFrame:
-    """The last bar that can be asked for, per calendar and provider in use and timeframe.
+    """The last bar that can be asked for, per market in use and timeframe.
 
-    It has closed at `now`, and the publication delay of its provider is over, or will be within `ahead`. Columns:
-    calendar, provider (null for the default one), timeframe, ts, ts_end, published_at (when the delay is over).
+    It has closed at `now`, and its provider has published it, or will have within `ahead`. A market is a calendar, a
+    provider and how far that provider was behind when it said so last.
+
+    Columns: calendar, provider (null for the default one), delay_seconds, timeframe, ts, ts_end, published_at (when it
+    can be asked for). Of fetched timeframes also, null where there is none: recheck_at, the last time by which a series
+    should have been asked for again; reread_at, the one of these times at which whole sessions are, from reread_from.
     """
     recent = sessions.in_use(transaction, now - LOOK_BACK, now)
-    markets = sessions.markets(transaction)
-    by_delay: dict[timedelta, set[str | None]] = {}
-    for provider in markets["provider"].unique():
-        by_delay.setdefault(delays.get(provider, timedelta(0)), set()).add(provider)
     parts = [pl.DataFrame(schema=_CLOSED_SCHEMA)]
-    for timeframe in timeframes:
-        for delay, providers in by_delay.items():
-            closed = last_closed(recent, timeframe, now - max(delay - ahead, timedelta(0)))
-            mine = markets.filter(pl.col("provider").is_in(list(providers), nulls_equal=True))
-            parts.append(
-                mine.join(closed, on="calendar").select(
-                    "calendar",
-                    "provider",
-                    pl.lit(timeframe.key).alias("timeframe"),
-                    "ts",
-                    "ts_end",
-                    published_at=pl.col("ts_end") + delay,
-                )
+    for (delay_seconds, provider), market in sessions.markets(transaction).group_by("delay_seconds", "provider"):
+        publication = publications.get(provider, Publication())
+        delay = max(publication.delay, timedelta(seconds=delay_seconds))
+        trading = recent.filter(pl.col("calendar").is_in(market["calendar"].implode()))
+        for timeframe in timeframes:
+            closed = last_closed(trading, timeframe, now - max(delay - ahead, timedelta(0)))
+            closed = market.join(closed, on="calendar").with_columns(
+                timeframe=pl.lit(timeframe.key), published_at=pl.col("ts_end") + delay
             )
+            parts.append(_with_rechecks(closed, trading, timeframe, now, replace(publication, delay=delay)))
     return pl.concat(parts)
 
 
+def _with_rechecks(
+    closed: pl.DataFrame, trading: pl.DataFrame, timeframe: Timeframe, now: datetime, publication: Publication
+) -> pl.DataFrame:
+    """`closed` with recheck_at, reread_at and reread_from."""
+    found = closed.with_columns(pl.lit(None, UTC_TIME).alias(name) for name in ("reread_at", "reread_from"))
+    moments = ["reread_at"]
+    if timeframe.is_fetched and publication.reread_after is not None:
+        after = publication.reread_after + publication.delay
+        found = found.drop("reread_at", "reread_from").join(
+            _last_sessions(trading, now, after), on="calendar", how="left", maintain_order="left"
+        )
+    for after in publication.settling.get(timeframe.key, ()) if timeframe.is_fetched else ():
+        whole = after + publication.delay
+        moment = f"_{whole}"
+        settled = last_closed(trading, timeframe, now - whole).select(
+            "calendar", (pl.col("ts_end") + whole).alias(moment)
+        )
+        found = found.join(settled, on="calendar", how="left", maintain_order="left")
+        moments.append(moment)
+    return found.with_columns(recheck_at=pl.max_horizontal(moments)).select(list(_CLOSED_SCHEMA))
+
+
+def _last_sessions(trading: pl.DataFrame, now: datetime, after: timedelta) -> pl.DataFrame:
+    """The last REREAD_SESSIONS that closed `after` ago or earlier: calendar, reread_at, reread_from."""
+    return (
+        trading.filter(pl.col("close") + after <= now)
+        .sort("close")
+        .group_by("calendar")
+        .tail(REREAD_SESSIONS)
+        .group_by("calendar")
+        .agg(reread_at=pl.col("close").max() + after, reread_from=pl.col("open").min())
+    )
+
+
 def stale_on_close(
-    transaction: Transaction, timeframe: Timeframe, now: datetime, delays: PublicationDelays = NO_DELAYS
+    transaction: Transaction, timeframe: Timeframe, now: datetime, publications: Publications = AT_ONCE
 ) -> pl.DataFrame:
     """Series of `timeframe` for the schedule that fires at its closes: what is stale, and what is about to be.
 
     About to be stale are bars whose publication delay ends within SCHEDULE_REACH, and rolled-up bars whose last 5m bars
     are still to come. Columns: symbol, timeframe, reason, since.
     """
-    closed = closed_bars(transaction, now, delays, ahead=SCHEDULE_REACH, timeframes=[timeframe])
+    closed = closed_bars(transaction, now, publications, ahead=SCHEDULE_REACH, timeframes=[timeframe])
     columns = ("symbol", "timeframe", "reason", "since")
     stale = ledger.stale(transaction, closed, now).filter(pl.col("timeframe") == timeframe.key).select(columns)
     if timeframe.is_fetched:
@@ -85,14 +125,14 @@ def stale_on_close(
 
 
 def stale_for_sweep(
-    transaction: Transaction, now: datetime, grace: timedelta, delays: PublicationDelays = NO_DELAYS
+    transaction: Transaction, now: datetime, grace: timedelta, publications: Publications = AT_ONCE
 ) -> pl.DataFrame:
     """Everything stale that the schedules do not take: asset, symbol, timeframe, reason, since, failures.
 
     A bar that closed less than `grace` ago belongs to its schedule, unless the series has never been asked for. With a
     `grace` of SCHEDULE_REACH or less no bar is left to a schedule that did not take it.
     """
-    stale = ledger.stale(transaction, closed_bars(transaction, now, delays), now)
+    stale = ledger.stale(transaction, closed_bars(transaction, now, publications), now)
     fresh_close = (pl.col("reason") == "bar closed") & (pl.col("failures") == 0) & (pl.col("since") > now - grace)
     return stale.filter(~fresh_close)
 
@@ -108,7 +148,7 @@ def sentences(stale: pl.DataFrame, planned: Sequence[PlannedRun]) -> list[str]:
     lines = []
     for run in planned:
         where = run.rectangle
-        kind = "history, " if run.is_history else "missing bars, " if run.is_repair else ""
+        kind = "history, " if run.is_history else "asked again, " if run.is_repair else ""
         lines.append(f"{where.timeframe.key}: {kind}one run from {where.first} to {where.last} for {run.series} series")
         mine = stale.filter(pl.col("timeframe") == where.timeframe.key)
         reasons = (

@@ -21,7 +21,8 @@ class Rectangle:
 class PlannedRun:
     """One run: a rectangle, and how many stale series it is for.
 
-    `is_history` when it loads the whole history of new series, `is_repair` when it only asks again for missing bars.
+    `is_history` when it loads the whole history of new series, `is_repair` when it only asks again for bars that are
+    missing or may have changed.
     """
 
     rectangle: Rectangle
@@ -32,7 +33,7 @@ class PlannedRun:
 
 # Kinds of runs in order of urgency, by the reason for which a series is stale.
 _LIVE, _REPAIR, _HISTORY = range(3)
-_KINDS = {"bars missing": _REPAIR, "never asked": _HISTORY}
+_KINDS = {"bars missing": _REPAIR, "to be confirmed": _REPAIR, "never asked": _HISTORY}
 
 
 def plan_runs(
@@ -50,7 +51,7 @@ def plan_runs(
         series_per_run: stale series a run takes at most.
 
     Returns:
-        Runs in order of timeframe, live ones before those that only ask for missing bars again, and these before the
+        Runs in order of timeframe, live ones before those that only ask again for bars, and these before the
         loading of history; none for an empty plan.
     """
     position = {symbol: number for number, symbol in enumerate(symbols)}

@@ -11,7 +11,7 @@ import polars as pl
 
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.outcome import Outcome
-from ema_assets.refresh.plan import NO_DELAYS, SCHEDULE_REACH, PublicationDelays, closed_bars
+from ema_assets.refresh.plan import AT_ONCE, MARKET, SCHEDULE_REACH, Publications, closed_bars
 from ema_assets.store import ledger
 from ema_assets.store.database import Database
 
@@ -27,19 +27,19 @@ def wait_for_publication(
     timeframe: Timeframe,
     symbols: Sequence[str],
     clock: Callable[[], datetime],
-    delays: PublicationDelays,
+    publications: Publications,
 ) -> None:
     """Return once the bars of `timeframe` for which a schedule has launched this run can be asked for.
 
     That is SCHEDULE_REACH after the call at the latest.
     """
-    if not any(delays.values()):
+    if not any(each.delay for each in publications.values()):
         return
     now = clock()
     with database.transaction() as transaction:
-        closed = closed_bars(transaction, now, delays, ahead=SCHEDULE_REACH, timeframes=[timeframe])
+        closed = closed_bars(transaction, now, publications, ahead=SCHEDULE_REACH, timeframes=[timeframe])
         state = ledger.fetch_state(transaction, timeframe, symbols)
-    stale = state.join(closed, on=["calendar", "provider"], nulls_equal=True).filter(
+    stale = state.join(closed, on=list(MARKET), nulls_equal=True).filter(
         pl.col("checked_through").is_null() | (pl.col("checked_through") < pl.col("ts_end"))
     )
     published_at = stale["published_at"].max()
@@ -56,7 +56,7 @@ def wait_for_base(
     timeframe: Timeframe,
     symbols: Sequence[str],
     clock: Callable[[], datetime],
-    delays: PublicationDelays = NO_DELAYS,
+    publications: Publications = AT_ONCE,
 ) -> int:
     """Return once the 5m bars of the last closed bar of `timeframe` are stored; how many series are still behind.
 
@@ -65,7 +65,7 @@ def wait_for_base(
     deadline = time.monotonic() + LONGEST_WAIT_SECONDS
     now = clock()
     with database.transaction() as transaction:
-        closed = closed_bars(transaction, now, delays, ahead=SCHEDULE_REACH, timeframes=[timeframe])
+        closed = closed_bars(transaction, now, publications, ahead=SCHEDULE_REACH, timeframes=[timeframe])
     while True:
         with database.transaction() as transaction:
             behind = ledger.source_behind(transaction, timeframe.source, symbols, closed, now)

@@ -73,9 +73,12 @@ def calendars_of(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFra
 
 
 def markets(transaction: Transaction) -> pl.DataFrame:
-    """Where active instruments are asked for: calendar, provider (null for the default one); each pair once, sorted."""
+    """Where active instruments are asked for: calendar, provider (null for the default one), delay_seconds; sorted."""
     return transaction.query(
-        "SELECT DISTINCT calendar, provider FROM market.instrument WHERE is_active AND is_fetched ORDER BY 1, 2"
+        """
+        SELECT DISTINCT calendar, provider, delay_seconds::bigint AS delay_seconds
+        FROM market.instrument WHERE is_active AND is_fetched ORDER BY 1, 2, 3
+        """
     )
 
 

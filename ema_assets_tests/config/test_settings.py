@@ -80,7 +80,7 @@ def test_empty_variables_count_as_not_set() -> None:
 def test_a_key_makes_alpaca_the_provider_unless_another_is_named() -> None:
     found = settings(APCA_API_KEY_ID="key", APCA_API_SECRET_KEY="secret")
     assert (found.provider, found.is_synthetic) == ("alpaca", False)
-    assert found.publication_delays[None] == timedelta(seconds=3)
+    assert found.publications[None].delay == timedelta(seconds=3)
     assert settings(APCA_API_KEY_ID="key", EMA_PROVIDER="sandbox").provider == "sandbox"
 
 

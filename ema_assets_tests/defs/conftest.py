@@ -20,9 +20,9 @@ from ema_assets.model.urls import dagster_url
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh.clients import open_provider
-from ema_assets.refresh.fetch import FetchRules
 from ema_assets.refresh.graph import build
 from ema_assets.refresh.plan import stale_for_sweep
+from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.refresh.runs import plan_runs
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets.store.database import Database

@@ -149,15 +149,20 @@ class Dagster:
 
     def ticks(self, sensor: str) -> list[dict[str, Any]]:
         """The newest ticks of `sensor`: timestamp and endTimestamp (seconds), skipReason."""
-        return self.graphql(
+        (location,) = self.graphql("{ workspaceOrError { ... on Workspace { locationEntries { name } } } }")[
+            "workspaceOrError"
+        ]["locationEntries"]
+        selector = {
+            "repositoryLocationName": location["name"],
+            "repositoryName": "__repository__",
+            "sensorName": sensor,
+        }
+        found = self.graphql(
             """query($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) { ... on Sensor {
                  sensorState { ticks(limit: 20) { timestamp endTimestamp skipReason } } } } }""",
-            selector={
-                "repositoryLocationName": "ema_assets",
-                "repositoryName": "__repository__",
-                "sensorName": sensor,
-            },
-        )["sensorOrError"]["sensorState"]["ticks"]
+            selector=selector,
+        )["sensorOrError"]
+        return list(found["sensorState"]["ticks"])
 
     def materializations_of(self, run_ids: list[str]) -> list[tuple[str, str]]:
         """(asset, partition) of every materialization logged by these runs."""

@@ -14,6 +14,7 @@ from ema_assets.model.errors import ConfigurationError, RequestRefused
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import ORDER
 from ema_assets.operations import sync_watchlist
+from ema_assets.providers.declaration import Publication
 from ema_assets.refresh import plan, waiting
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.reports import health, status
@@ -213,7 +214,7 @@ def test_waiting_has_an_end_and_says_how_many_are_behind(database: Database) -> 
     refresh(database, WATCHED, exchange, NOW, timeframes=[M5])
 
     def behind(symbols: tuple[str, ...], delay: timedelta = timedelta(0)) -> int:
-        return waiting.wait_for_base(database, M15, symbols, clock(later), {None: delay})
+        return waiting.wait_for_base(database, M15, symbols, clock(later), {None: Publication(delay)})
 
     assert behind(WATCHED.symbols) == 3
     assert behind(("AAPL",)) == 1

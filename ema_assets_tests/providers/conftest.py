@@ -19,13 +19,14 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from ema_assets.model.errors import ProviderError
+from ema_assets.model.schemas import BAR_SCHEMA
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers import alpaca as alpaca_provider
 from ema_assets.providers import binance as binance_provider
 from ema_assets.providers import coinbase as coinbase_provider
 from ema_assets.providers import yahoo as yahoo_provider
-from ema_assets.providers.fetching.base import RAW_BAR_SCHEMA, BarRequest, FetchBatch, ProviderClient
+from ema_assets.providers.fetching.base import BarRequest, FetchBatch, ProviderClient
 from ema_assets.providers.http.budget import Budget, HttpLimits
 from ema_assets.providers.http.source import HttpOptions
 from ema_assets.providers.vendors.alpaca import AlpacaClient
@@ -51,6 +52,7 @@ class Fetched:
     batches: list[FetchBatch]
     bars: pl.DataFrame
     completed: list[BarRequest]
+    complete_through: dict[BarRequest, datetime]
     errors: dict[str, ProviderError]
     calls: int
 
@@ -63,7 +65,7 @@ async def collect(provider: ProviderClient, requests: Sequence[BarRequest]) -> F
     before = provider.calls
     batches = [batch async for batch in provider.fetch(requests)]
     for batch in batches:
-        assert batch.bars.schema == RAW_BAR_SCHEMA
+        assert batch.bars.schema == BAR_SCHEMA
         assert batch.bars.equals(batch.bars.sort("symbol", "ts"))
     completed = [request for batch in batches for request in batch.completed]
     failures = [failure for batch in batches for failure in batch.failures]
@@ -71,8 +73,9 @@ async def collect(provider: ProviderClient, requests: Sequence[BarRequest]) -> F
     assert sorted(map(repr, answered)) == sorted(map(repr, requests)), "each request ends exactly once"
     return Fetched(
         batches=batches,
-        bars=pl.concat([RAW_BAR_SCHEMA.to_frame(), *(batch.bars for batch in batches)]),
+        bars=pl.concat([BAR_SCHEMA.to_frame(), *(batch.bars for batch in batches)]),
         completed=completed,
+        complete_through={request: at for batch in batches for request, at in batch.complete_through.items()},
         errors={str(failure.request.series): failure.error for failure in failures},
         calls=provider.calls - before,
     )

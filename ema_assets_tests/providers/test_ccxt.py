@@ -230,10 +230,9 @@ def test_each_exchange_is_a_provider_of_its_own_and_shares_the_configuration() -
 
 def test_times_of_an_exchange_are_known_though_they_are_not_listed() -> None:
     settings = Settings.from_env({"EMA_PUBLICATION_DELAY_SECONDS": "60"})
-    assert settings.publication_delays["ccxt:okx"] == timedelta(minutes=1)
-    assert settings.settling_times.get("ccxt:okx", timedelta(days=1)) == timedelta(0)
-    assert "ccxt:okx" not in list(settings.publication_delays)
-    assert settings.publication_delays.get("google") is None
+    assert settings.publications["ccxt:okx"].delay == timedelta(minutes=1)
+    assert "ccxt:okx" not in list(settings.publications)
+    assert settings.publications.get("google") is None
 
 
 @pytest.mark.parametrize("name", ["ccxt", "ccxt:", "ccxt:Bit Stamp", "ccxt:a:b", "yahoo:x", "binance:", ":okx"])

@@ -168,10 +168,10 @@ def test_an_address_that_is_set_is_kept() -> None:
 
 
 def test_the_delay_of_a_provider_is_its_own_unless_one_is_set_for_all_real_prices() -> None:
-    seconds = {name: delay.total_seconds() for name, delay in Settings.from_env({}).publication_delays.items()}
+    seconds = {name: each.delay.total_seconds() for name, each in Settings.from_env({}).publications.items()}
     assert seconds == {None: 0, "sandbox": 0, "alpaca": 3, "yahoo": 3, "binance": 3, "coinbase": 3}
-    found = Settings.from_env({"EMA_PUBLICATION_DELAY_SECONDS": "1200", **KEYS}).publication_delays
-    seconds = {name: delay.total_seconds() for name, delay in found.items()}
+    found = Settings.from_env({"EMA_PUBLICATION_DELAY_SECONDS": "1200", **KEYS}).publications
+    seconds = {name: each.delay.total_seconds() for name, each in found.items()}
     assert seconds == {None: 1200, "sandbox": 0, "alpaca": 1200, "yahoo": 1200, "binance": 1200, "coinbase": 1200}
 
 

@@ -73,10 +73,12 @@ def answered(
     end: datetime = MIDDAY,
     timeframe: Timeframe = M5,
     now: datetime = MIDDAY,
+    calendar: str = "XNYS",
 ) -> Fetched:
-    """One fetch of AAPL from a vendor that says only `body`."""
+    """One fetch of AAPL, as if it traded on `calendar`, from a vendor that says only `body`."""
     with vendor(lambda _: JSONResponse(body)) as (base_url, seen):
-        got = fetch(base_url, ask([AAPL], start, end, timeframe), yahoo, clock=lambda: now)
+        asked = ask([Instrument("AAPL", calendar)], start, end, timeframe)
+        got = fetch(base_url, asked, yahoo, clock=lambda: now)
         assert len(seen) <= 1
     return got
 
@@ -273,23 +275,37 @@ def test_other_bars_of_one_time_come_once_the_last_winning_and_sorted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("minutes_behind", "is_whole"),
+    ("minutes_behind", "is_whole", "through"),
     [
         # Real time: what has closed by the clock is whole, though the last trade may be a while ago.
-        (3.1, True),
-        (9.9, True),
+        (3.1, True, MIDDAY),
+        (7.9, True, MIDDAY),
         # A delayed exchange: the bar that it has come to is forming.
-        (10.1, False),
-        (15.1, False),
-        # Nobody has traded since.
-        (17.1, True),
+        (10.1, False, MIDDAY - timedelta(minutes=10.1)),
+        (15.1, False, MIDDAY - timedelta(minutes=15.1)),
+        (31.1, False, MIDDAY - timedelta(minutes=31.1)),
+        # So long ago that it tells nothing: the market may have closed.
+        (33.1, True, None),
     ],
 )
-def test_a_delayed_exchange_has_come_no_further_than_its_last_trade(minutes_behind: float, is_whole: bool) -> None:
+def test_a_delayed_exchange_has_come_no_further_than_its_last_trade(
+    minutes_behind: float, is_whole: bool, through: datetime | None
+) -> None:
     last_trade = int((MIDDAY - timedelta(minutes=minutes_behind)).timestamp())
     bar = last_trade // 300 * 300
-    got = answered(chart([bar - 300, bar, last_trade], regularMarketTime=last_trade), start=ONE_DAY)
+    body = chart([bar - 300, bar, last_trade], regularMarketTime=last_trade)
+    got = answered(body, start=ONE_DAY, calendar="XLON")
     assert got.bars["ts"].dt.epoch("s").to_list() == [bar - 300, bar][: 1 + is_whole]
+    assert list(got.complete_through.values()) == ([] if through is None else [through])
+
+
+@pytest.mark.parametrize("calendar", ["XNYS", "24/7"])
+def test_where_prices_are_never_delayed_an_old_trade_means_that_nobody_has_traded(calendar: str) -> None:
+    last_trade = int((MIDDAY - timedelta(minutes=15)).timestamp())
+    bar = last_trade // 300 * 300
+    got = answered(chart([bar, last_trade], regularMarketTime=last_trade), start=ONE_DAY, calendar=calendar)
+    assert got.bars["ts"].dt.epoch("s").to_list() == [bar]
+    assert list(got.complete_through.values()) == [MIDDAY]
 
 
 def test_rows_of_nulls_are_left_out_and_a_missing_volume_or_price_is_passed_on_to_be_judged() -> None:

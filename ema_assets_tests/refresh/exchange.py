@@ -16,10 +16,11 @@ from ema_assets.model.schemas import BAR_SCHEMA
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe
 from ema_assets.operations.refresh_all import refresh_all
+from ema_assets.providers.declaration import Publication
 from ema_assets.providers.fetching.base import BarRequest, FetchBatch, SeriesFailure
-from ema_assets.refresh.fetch import FetchRules
 from ema_assets.refresh.graph import Graph
 from ema_assets.refresh.outcome import Outcome
+from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.store.database import Database
 from ema_assets_tests.core import CORE
 
@@ -163,7 +164,7 @@ def refresh(
             database,
             watched,
             exchange,
-            FetchRules(watched.history_days, {None: delay}),
+            FetchRules(watched.history_days, {None: Publication(delay)}),
             symbols if symbols is not None else watched.symbols,
             timeframes,
             graph=graph,

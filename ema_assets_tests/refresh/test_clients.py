@@ -16,7 +16,7 @@ from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.providers.fetching.base import BarRequest, FetchBatch, ProviderClient
 from ema_assets.providers.registry import PROVIDERS as PROVIDER_RECORDS
 from ema_assets.refresh.clients import open_provider
-from ema_assets.refresh.fetch import FetchRules
+from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.sandbox.server import running_sandbox
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import Databases

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.refresh.fetch import FetchRules, plan_requests
 from ema_assets.refresh.outcome import Outcome, batches
+from ema_assets.refresh.plan_requests import FetchRules, plan_requests
 from ema_assets_tests.refresh.exchange import utc
 from ema_assets_tests.timeframes import D1, M5
 
@@ -18,7 +18,14 @@ NOW = utc("2026-11-25 15:47")
 CLOSED = utc("2026-11-25 15:45")
 RULES = FetchRules({M5: 10, D1: 365})
 LAST = pl.DataFrame(
-    {"calendar": ["XNYS"], "provider": [None], "ts_end": [CLOSED]}, schema_overrides={"provider": pl.String()}
+    [("XNYS", None, 0, CLOSED, None, None, None)],
+    schema={
+        "calendar": pl.String(),
+        "provider": pl.String(),
+        "delay_seconds": pl.Int64(),
+        **dict.fromkeys(("ts_end", "recheck_at", "reread_at", "reread_from"), UTC_TIME),
+    },
+    orient="row",
 )
 
 
@@ -28,16 +35,19 @@ def state(
     symbol: str = "AAPL",
     calendar: str = "XNYS",
     first_ts: datetime | None = None,
+    asked_at: datetime | None = None,
 ) -> pl.DataFrame:
     schema = {
         "symbol": pl.String(),
         "calendar": pl.String(),
         "provider": pl.String(),
+        "delay_seconds": pl.Int64(),
         "checked_through": UTC_TIME,
+        "asked_at": UTC_TIME,
         "first_ts": UTC_TIME,
         "next_attempt_at": UTC_TIME,
     }
-    row = (symbol, calendar, None, checked_through, first_ts, next_attempt_at)
+    row = (symbol, calendar, None, 0, checked_through, asked_at, first_ts, next_attempt_at)
     return pl.DataFrame([row], schema=schema, orient="row")
 
 

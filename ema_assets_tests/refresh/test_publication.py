@@ -14,9 +14,11 @@ from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import FETCHED, Timeframe, by_key
 from ema_assets.operations.sync_watchlist import sync
+from ema_assets.providers.declaration import Publication
 from ema_assets.providers.fetching.base import ProviderClient
 from ema_assets.refresh import plan, waiting
-from ema_assets.refresh.fetch import FetchRules, refresh_fetched
+from ema_assets.refresh.fetch import refresh_fetched
+from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.reports import health, status
 from ema_assets.store.database import Database
 from ema_assets_tests.core import CORE
@@ -47,13 +49,13 @@ class Market:
             for timeframe in FETCHED
         ]
         self.quick, self.slow = MemoryExchange(*bars), MemoryExchange(*bars)
-        self.rules = FetchRules(DAYS, {None: timedelta(0), "slow": delay})
+        self.rules = FetchRules(DAYS, {None: Publication(), "slow": Publication(delay)})
         sync(database, WATCHED, NOW)
         self.fetch(NOW)
 
     @property
-    def delays(self) -> plan.PublicationDelays:
-        return self.rules.publication_delays
+    def publications(self) -> plan.Publications:
+        return self.rules.publications
 
     def __call__(self, name: str | None) -> ProviderClient:
         return {None: self.quick, "slow": self.slow}[name](name)
@@ -71,13 +73,13 @@ class Market:
     def swept(self, now: datetime) -> list[str]:
         """The symbols for which the sweep would launch a run of fetched bars."""
         with self.database.transaction() as transaction:
-            stale = plan.stale_for_sweep(transaction, now, plan.SCHEDULE_REACH, self.delays)
+            stale = plan.stale_for_sweep(transaction, now, plan.SCHEDULE_REACH, self.publications)
         return self._fetched(stale)
 
     def on_close(self, now: datetime, timeframe: Timeframe = M5) -> list[str]:
         """The symbols for which the schedule of `timeframe` would launch a run."""
         with self.database.transaction() as transaction:
-            return self._fetched(plan.stale_on_close(transaction, timeframe, now, self.delays))
+            return self._fetched(plan.stale_on_close(transaction, timeframe, now, self.publications))
 
     @staticmethod
     def _fetched(stale: pl.DataFrame) -> list[str]:
@@ -169,11 +171,11 @@ def test_a_run_waits_for_the_rest_of_the_delay_and_then_asks(
     both = market(seconds=20)
     both.fetch(NOW + 20 * SECOND)
     clock = Sleeper(NOW + minutes(5) + 2.5 * SECOND, monkeypatch)
-    waiting.wait_for_publication(both.database, M5, SYMBOLS, clock, both.delays)
+    waiting.wait_for_publication(both.database, M5, SYMBOLS, clock, both.publications)
     assert clock.slept == [17.5]
     both.fetch(clock())
     assert both.asked() == dict.fromkeys(SYMBOLS, NOW + minutes(5))
-    waiting.wait_for_publication(both.database, M5, SYMBOLS, clock, both.delays)
+    waiting.wait_for_publication(both.database, M5, SYMBOLS, clock, both.publications)
     assert clock.slept == [17.5]
 
 
@@ -192,7 +194,7 @@ def test_a_run_that_can_ask_at_once_does_not_wait(
     both = market(seconds=delay)
     both.fetch(NOW + delay * SECOND)
     clock = Sleeper(NOW + minutes(5) + later * SECOND, monkeypatch)
-    waiting.wait_for_publication(both.database, M5, symbols, clock, both.delays)
+    waiting.wait_for_publication(both.database, M5, symbols, clock, both.publications)
     assert clock.slept == []
 
 
@@ -203,7 +205,7 @@ def test_a_clock_that_is_set_back_while_a_run_waits_does_not_hold_it_up_for_ever
     passed = iter(range(0, 1000, 10))
     slept: list[float] = []
     monkeypatch.setattr(waiting, "time", SimpleNamespace(sleep=slept.append, monotonic=lambda: float(next(passed))))
-    waiting.wait_for_publication(both.database, M5, SYMBOLS, lambda: NOW + minutes(5), both.delays)
+    waiting.wait_for_publication(both.database, M5, SYMBOLS, lambda: NOW + minutes(5), both.publications)
     assert slept == [20.0, 20.0]
 
 
@@ -215,13 +217,13 @@ def test_rolled_up_bars_wait_for_5m_bars_by_the_delay_of_each_provider(
     monkeypatch.setattr(waiting, "LONGEST_WAIT_SECONDS", 0.0)
     later = NOW + minutes(15)
 
-    def behind(delays: plan.PublicationDelays) -> int:
+    def behind(delays: plan.Publications) -> int:
         return waiting.wait_for_base(both.database, M15, SYMBOLS, lambda: later, delays)
 
-    assert behind(both.delays) == 1
+    assert behind(both.publications) == 1
     assert behind({}) == 2
     both.fetch(later)
-    assert behind(both.delays) == 0
+    assert behind(both.publications) == 0
 
 
 def test_a_slow_provider_is_neither_late_nor_stale_until_its_bars_are_there(market: Callable[..., Market]) -> None:
@@ -229,9 +231,11 @@ def test_a_slow_provider_is_neither_late_nor_stale_until_its_bars_are_there(mark
 
     def judged(now: datetime) -> tuple[list[tuple[str, str]], int]:
         with both.database.transaction() as transaction:
-            closed = plan.closed_bars(transaction, now, both.delays)
+            closed = plan.closed_bars(transaction, now, both.publications)
             late = health.late_series(transaction, closed).select("symbol", "timeframe").rows()
-            found = {(each.asset, each.timeframe): each for each in status.by_asset(transaction, now, both.delays)}
+            found = {
+                (each.asset, each.timeframe): each for each in status.by_asset(transaction, now, both.publications)
+            }
         return late, found["ohlc", "5m"].stale
 
     assert judged(NOW + minutes(1)) == ([], 0)
@@ -246,10 +250,16 @@ def test_requests_reach_back_over_the_time_in_which_a_provider_still_changes_its
     market: Callable[..., Market],
 ) -> None:
     both = market(seconds=0)
-    both.rules = replace(both.rules, settling_times={None: minutes(40), "slow": minutes(1)})
+    both.rules = replace(
+        both.rules, publications={None: Publication(overlap=minutes(40)), "slow": Publication(overlap=minutes(1))}
+    )
     both.fetch(NOW + minutes(5))
     starts = {each.instrument.symbol: each.start for each in [*both.quick.asked, *both.slow.asked]}
     assert starts == {"AAPL": NOW - minutes(40), "MSFT": NOW - M5.fetched.overlap}
+
+
+def delays_of(rules: FetchRules) -> dict[str | None, timedelta]:
+    return {name: each.delay for name, each in rules.publications.items()}
 
 
 def test_the_rules_are_those_of_the_providers_on_the_watchlist() -> None:
@@ -257,6 +267,6 @@ def test_the_rules_are_those_of_the_providers_on_the_watchlist() -> None:
         (Instrument("AAPL", "XNYS"), Instrument("BTC-USD", "24/7", "binance"), Instrument("X", "XNYS", "file")), DAYS
     )
     found = FetchRules.of(Settings.from_env({"APCA_API_KEY_ID": "key"}), watched)
-    assert found.publication_delays == {None: 3 * SECOND, "binance": 3 * SECOND}
+    assert delays_of(found) == {None: 3 * SECOND, "binance": 3 * SECOND}
     found = FetchRules.of(Settings.from_env({"EMA_PUBLICATION_DELAY_SECONDS": "7"}), watched)
-    assert found.publication_delays == {None: timedelta(0), "binance": 7 * SECOND}
+    assert delays_of(found) == {None: timedelta(0), "binance": 7 * SECOND}

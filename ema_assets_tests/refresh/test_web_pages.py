@@ -19,8 +19,9 @@ from ema_assets.providers.fetching.base import ProviderClient
 from ema_assets.providers.http.budget import HttpLimits
 from ema_assets.providers.http.source import HttpOptions
 from ema_assets.providers.vendors.yahoo import YahooClient
-from ema_assets.refresh.fetch import FetchRules, refresh_fetched
+from ema_assets.refresh.fetch import refresh_fetched
 from ema_assets.refresh.outcome import Outcome
+from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.sandbox.server import serving
 from ema_assets.store.database import Database
 from ema_assets_tests.core import CORE

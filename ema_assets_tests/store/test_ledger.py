@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
-from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.schemas import COMPLETED_SCHEMA, UTC_TIME
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import ORDER, ROLLED_UP, Timeframe
 from ema_assets.store import ledger
@@ -35,16 +35,22 @@ def ready(database: Database) -> Database:
 
 def closed(**ends: datetime) -> pl.DataFrame:
     """Closing times of the last bars on XNYS by timeframe: `m5=…`."""
-    rows = [("XNYS", None, name[1:] + name[0], end) for name, end in ends.items()]
-    schema = {"calendar": pl.String(), "provider": pl.String(), "timeframe": pl.String(), "ts_end": UTC_TIME}
+    rows = [("XNYS", None, 0, name[1:] + name[0], end, None) for name, end in ends.items()]
+    schema = {
+        "calendar": pl.String(),
+        "provider": pl.String(),
+        "delay_seconds": pl.Int64(),
+        "timeframe": pl.String(),
+        "ts_end": UTC_TIME,
+        "recheck_at": UTC_TIME,
+    }
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def results(symbols: list[str], **values: datetime | None) -> pl.DataFrame:
-    columns = ("changed_from", "first_ts", "last_ts", "checked_through", "dirty_from", "dirty_end")
+    columns = [name for name in COMPLETED_SCHEMA if name != "symbol"]
     return pl.DataFrame(
-        {"symbol": symbols, **{name: [values.get(name)] * len(symbols) for name in columns}},
-        schema={"symbol": pl.String(), **dict.fromkeys(columns, UTC_TIME)},
+        {"symbol": symbols, **{name: [values.get(name)] * len(symbols) for name in columns}}, schema=COMPLETED_SCHEMA
     )
 
 
@@ -509,7 +515,7 @@ def test_the_state_of_fetched_bars_leaves_out_symbols_from_files(ready: Database
     with ready.transaction() as transaction:
         ledger.sync_instruments(transaction, [AAPL, Instrument("MSFT", provider="file")])
         found = ledger.fetch_state(transaction, FIVE, ["AAPL", "MSFT", "NONE"])
-        assert found.rows() == [("AAPL", "XNYS", None, None, None, None)]
+        assert found.rows() == [("AAPL", "XNYS", None, 0, None, None, None, None)]
         known = ledger.instruments(transaction, FIVE, ["AAPL", "MSFT", "NONE"])
         assert known.rows() == [("AAPL", "XNYS", True, None), ("MSFT", "XNYS", False, None)]
 

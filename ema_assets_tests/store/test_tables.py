@@ -51,7 +51,7 @@ def starts(**positions: int) -> pl.DataFrame:
 
 def write_bars(database: Database, frame: pl.DataFrame, timeframe: Timeframe = M5) -> list[tuple[object, ...]]:
     with database.transaction() as transaction:
-        changes = tables.write_bars(transaction, timeframe, frame)
+        changes = tables.write_bars(transaction, timeframe, frame, "a test")
     return changes.select("symbol", "changed_from", "written", "corrected").sort("symbol").rows()
 
 

@@ -43,12 +43,12 @@ def ohlc(context: AssetExecutionContext, store: StoreResource, market: MarketRes
         def work(timeframe: Timeframe, symbols: Sequence[str], everything: bool) -> Outcome:
             if timeframe.is_fetched:
                 if not everything:
-                    wait_for_publication(database, timeframe, symbols, market.now, rules.publication_delays)
+                    wait_for_publication(database, timeframe, symbols, market.now, rules.publications)
                 return refresh_fetched(
                     database, open_provider, timeframe, symbols, rules, market.now(), everything=everything
                 )
             if not everything:
-                wait_for_base(database, timeframe, symbols, market.now, rules.publication_delays)
+                wait_for_base(database, timeframe, symbols, market.now, rules.publications)
             return refresh_rolled_up(database, timeframe, symbols, market.now(), everything=everything)
 
         refresh_partitions(context, BARS, database, work, market.origin)

@@ -1,30 +1,17 @@
 """Requests for bars, their answers, and what every client of a provider can do. No HTTP here."""
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
 import polars as pl
 
 from ema_assets.model.errors import ProviderError, RequestRefused
+from ema_assets.model.schemas import BAR_SCHEMA
 from ema_assets.model.symbols import Instrument, Series
 from ema_assets.model.timeframes import FETCHED, Timeframe
 from ema_assets.providers.declaration import Provider
-
-# Column order and dtypes of every frame of bars that leaves a provider. `ts` is the bar's opening time in UTC.
-RAW_BAR_SCHEMA = pl.Schema(
-    {
-        "symbol": pl.String(),
-        "timeframe": pl.String(),
-        "ts": pl.Datetime("us", "UTC"),
-        "open": pl.Float64(),
-        "high": pl.Float64(),
-        "low": pl.Float64(),
-        "close": pl.Float64(),
-        "volume": pl.Float64(),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +41,18 @@ class SeriesFailure:
 class FetchBatch:
     """A part of the answer to a fetch.
 
-    `bars` follows RAW_BAR_SCHEMA, sorted by symbol and ts, as the vendor sent them: unchecked values, and only
+    `bars` follows BAR_SCHEMA, sorted by symbol and ts, as the vendor sent them: unchecked values, and only
     timestamps inside the requests. `completed` are the requests answered to the end by this part together with
     the parts before it; a request is in exactly one `completed` or one `failures` of a whole fetch.
+
+    `complete_through` is the time, UTC, up to which the vendor said that it has all trades, of those completed requests
+    about which it said so. It is later than the end of the request where nothing is missing.
     """
 
     bars: pl.DataFrame
     completed: tuple[BarRequest, ...]
     failures: tuple[SeriesFailure, ...]
+    complete_through: Mapping[BarRequest, datetime] = field(default_factory=dict)
 
 
 class ProviderClient(Protocol):
@@ -86,7 +77,7 @@ class ProviderClient(Protocol):
         ...
 
 
-NO_BARS = RAW_BAR_SCHEMA.to_frame()
+NO_BARS = BAR_SCHEMA.to_frame()
 
 
 def without_calls(requests: Sequence[BarRequest], provider: Provider[Any]) -> tuple[FetchBatch, list[BarRequest]]:

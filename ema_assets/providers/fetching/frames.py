@@ -5,9 +5,9 @@ from datetime import UTC
 
 import polars as pl
 
-from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.providers.fetching.base import RAW_BAR_SCHEMA, BarRequest
+from ema_assets.providers.fetching.base import BarRequest
 
 
 def ranges(asked: Iterable[tuple[str, BarRequest]]) -> pl.DataFrame:
@@ -25,7 +25,7 @@ def ranges(asked: Iterable[tuple[str, BarRequest]]) -> pl.DataFrame:
 
 
 def only_asked(rows: pl.DataFrame, wanted: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
-    """`rows` (vendor, ts, open, high, low, close, volume) as bars in RAW_BAR_SCHEMA, sorted by symbol and ts.
+    """`rows` (vendor, ts, open, high, low, close, volume) as bars in sorted by symbol and ts.
 
     A row is left out when its `ts` is in none of the ranges `wanted`; of rows with the same `ts` the last one wins.
     """
@@ -33,7 +33,7 @@ def only_asked(rows: pl.DataFrame, wanted: pl.DataFrame, timeframe: Timeframe) -
         rows.join(wanted, on="vendor")
         .filter(pl.col("ts") >= pl.col("start"), pl.col("ts") < pl.col("end"))
         .with_columns(pl.lit(timeframe.key).alias("timeframe"))
-        .select(RAW_BAR_SCHEMA.names())
+        .select(BAR_SCHEMA.names())
         .sort("symbol", "ts", maintain_order=True)
         # The last of equal neighbours; `unique` hashes every row for what is almost never there.
         .filter(~pl.struct("symbol", "ts").eq_missing(pl.struct("symbol", "ts").shift(-1)))

@@ -47,6 +47,14 @@ class SeriesQuery:
         return ranges((self.symbol, request) for request in self.requests)
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of the answer to one query: bars in BAR_SCHEMA, and up to when the vendor said that it has all trades."""
+
+    bars: pl.DataFrame
+    complete_through: datetime | None = None
+
+
 class SingleSymbolClient(ABC, Generic[Source]):
     """A client whose vendor answers one symbol per call. Calls run side by side over connections that are kept.
 
@@ -108,11 +116,11 @@ class SingleSymbolClient(ABC, Generic[Source]):
         return sorted(queries, key=lambda query: (query.end - query.start) / query.timeframe.duration)
 
     async def _run(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[FetchBatch]:
-        page = NO_BARS
+        page = Page(NO_BARS)
         try:
             async for following in self.pages(query, breaker):
-                if len(page):
-                    yield FetchBatch(page, (), ())
+                if len(page.bars):
+                    yield FetchBatch(page.bars, (), ())
                 page = following
         except CircuitOpen as stop:
             yield _failed(query, stop.error)
@@ -120,15 +128,17 @@ class SingleSymbolClient(ABC, Generic[Source]):
             breaker.failed(self.name, error)
             yield _failed(query, _naming(query, error))
         else:
-            yield FetchBatch(page, query.requests, ())
+            through = page.complete_through
+            said = {} if through is None else dict.fromkeys(query.requests, through)
+            yield FetchBatch(page.bars, query.requests, (), said)
 
     @abstractmethod
     def vendor_symbol(self, instrument: Instrument) -> str:
         """The vendor's spelling of a symbol."""
 
     @abstractmethod
-    def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[pl.DataFrame]:
-        """Yield the bars of `query` in RAW_BAR_SCHEMA, no bar twice, and end when all have come.
+    def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[Page]:
+        """Yield the bars of `query`, no bar twice, and end when all have come. What the last page says counts for all.
 
         Raises:
             ProviderError: for whatever keeps the bars from coming.

@@ -19,7 +19,7 @@ from ema_assets.model.symbols import Instrument
 from ema_assets.providers.binance import BinanceConfig
 from ema_assets.providers.declaration import Provider
 from ema_assets.providers.fetching.frames import only_asked
-from ema_assets.providers.fetching.single_symbol import Clock, SeriesQuery, SingleSymbolClient, utc_now
+from ema_assets.providers.fetching.single_symbol import Clock, Page, SeriesQuery, SingleSymbolClient, utc_now
 from ema_assets.providers.http.budget import HttpLimits
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker
 from ema_assets.providers.http.refusals import Manners
@@ -83,7 +83,7 @@ class BinanceClient(SingleSymbolClient[HttpSource]):
         base, _, quote = instrument.symbol.upper().replace("/", "-").partition("-")
         return base + _STANDS_FOR.get(quote, quote)
 
-    async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[pl.DataFrame]:
+    async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[Page]:
         """Yield up to 1,000 klines at a time. Those whose closing time is not past are left out."""
         step = int(query.timeframe.duration.total_seconds() * 1_000)
         cursor, end = -(-_microseconds(query.start) // 1_000), -(-_microseconds(query.end) // 1_000)
@@ -97,7 +97,7 @@ class BinanceClient(SingleSymbolClient[HttpSource]):
             breaker.answered(self.name)
             inside = [kline for kline in klines if cursor <= kline.opened < end]
             if inside:
-                yield self._frame(query, inside, step, wanted)
+                yield Page(self._frame(query, inside, step, wanted))
                 # Only an empty page or one that reaches the end says that there are no more.
                 cursor = max(kline.opened for kline in inside) + step
             elif klines and max(kline.opened for kline in klines) < cursor:

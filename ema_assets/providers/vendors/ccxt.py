@@ -31,7 +31,7 @@ from ema_assets.model.symbols import Instrument
 from ema_assets.providers.ccxt import CcxtConfig
 from ema_assets.providers.declaration import Provider
 from ema_assets.providers.fetching.frames import only_asked
-from ema_assets.providers.fetching.single_symbol import Clock, SeriesQuery, SingleSymbolClient, utc_now
+from ema_assets.providers.fetching.single_symbol import Clock, Page, SeriesQuery, SingleSymbolClient, utc_now
 from ema_assets.providers.http.budget import HttpLimits, RequestBudget
 from ema_assets.providers.http.calls import CallSource
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker
@@ -220,7 +220,7 @@ class CcxtClient(SingleSymbolClient[ExchangeSource]):
         symbol = instrument.symbol.upper()
         return symbol if "/" in symbol else symbol.replace("-", "/", 1)
 
-    async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[pl.DataFrame]:
+    async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[Page]:
         """Yield a page of candles at a time, oldest first. Those that have not closed are left out."""
         step = int(query.timeframe.duration.total_seconds() * 1_000)
         cursor, end = _round_up(query.start, step), _round_up(query.end, step)
@@ -236,7 +236,7 @@ class CcxtClient(SingleSymbolClient[ExchangeSource]):
             breaker.answered(self.name)
             inside = [candle for candle in candles if cursor <= candle.opened < end]
             if inside:
-                yield self._frame(query, inside, step, wanted)
+                yield Page(self._frame(query, inside, step, wanted))
                 cursor = max(candle.opened for candle in inside) + step
             elif candles and min(candle.opened for candle in candles) >= end:
                 return

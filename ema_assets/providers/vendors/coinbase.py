@@ -21,7 +21,7 @@ from ema_assets.model.symbols import Instrument
 from ema_assets.providers.coinbase import CoinbaseConfig
 from ema_assets.providers.declaration import Provider
 from ema_assets.providers.fetching.frames import only_asked
-from ema_assets.providers.fetching.single_symbol import Clock, SeriesQuery, SingleSymbolClient, utc_now
+from ema_assets.providers.fetching.single_symbol import Clock, Page, SeriesQuery, SingleSymbolClient, utc_now
 from ema_assets.providers.http.budget import HttpLimits
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker
 from ema_assets.providers.http.refusals import Manners
@@ -73,7 +73,7 @@ class CoinbaseClient(SingleSymbolClient[HttpSource]):
         """`BTC/USD` is the vendor's `BTC-USD`; the rest is spelt alike, in capitals."""
         return instrument.symbol.upper().replace("/", "-", 1)
 
-    async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[pl.DataFrame]:
+    async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[Page]:
         """Yield up to 300 candles at a time, oldest first. Those that have not closed are left out."""
         step = int(query.timeframe.duration.total_seconds())
         first, end = _round_up(query.start, step), _round_up(query.end, step)
@@ -83,7 +83,7 @@ class CoinbaseClient(SingleSymbolClient[HttpSource]):
             last = min(start + _PAGE_LIMIT * step, end) - step
             candles = self._read(query, await self._http.get(self._call(query, start, last), breaker))
             breaker.answered(self.name)
-            yield self._frame(query, [each for each in candles if start <= each.opened <= last], step, wanted)
+            yield Page(self._frame(query, [each for each in candles if start <= each.opened <= last], step, wanted))
 
     def _call(self, query: SeriesQuery, start: int, last: int) -> HttpCall:
         """The call for the candles that open from `start` to `last`, both included, in seconds since 1970."""

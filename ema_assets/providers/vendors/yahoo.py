@@ -9,7 +9,7 @@ What it sends beside closed bars goes: rows of nulls, the live tick behind the l
 import math
 import re
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -22,7 +22,7 @@ from ema_assets.model.symbols import Instrument
 from ema_assets.providers.declaration import Provider
 from ema_assets.providers.fetching.base import NO_BARS
 from ema_assets.providers.fetching.frames import only_asked
-from ema_assets.providers.fetching.single_symbol import Clock, SeriesQuery, SingleSymbolClient, utc_now
+from ema_assets.providers.fetching.single_symbol import Clock, Page, SeriesQuery, SingleSymbolClient, utc_now
 from ema_assets.providers.http.budget import HttpLimits
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker
 from ema_assets.providers.http.refusals import Manners
@@ -37,9 +37,9 @@ _US_CALENDARS = ("XNYS", "NYSE", "XNAS", "NASDAQ", "BATS")
 _CLASS_SHARE = re.compile(r"([A-Z]+)\.([A-Z])")
 _VALUES = ("open", "high", "low", "close", "volume")
 _DAY_SECONDS = 86_400
-# Exchanges without real-time prices are fifteen minutes behind. A last trade longer ago than that, or only just, is
-# what happened; one in between may be where a delayed exchange has come to.
-_DELAY_SECONDS = (10 * 60, 17 * 60)
+# Exchanges without real-time prices are ten to thirty minutes behind. A last trade longer ago than that says nothing;
+# one in between is where a delayed exchange has come to; a younger one shows that the exchange is not delayed.
+_DELAY_SECONDS = (8 * 60, 32 * 60)
 
 # Years 1 to 9999; indices reach back beyond 1970.
 _Seconds = Annotated[int, msgspec.Meta(ge=-62_135_596_800, le=253_402_300_799)]
@@ -140,7 +140,7 @@ class YahooClient(SingleSymbolClient[HttpSource]):
             return f"{share[1]}-{share[2]}"
         return instrument.symbol.replace("/", "-", 1) if instrument.is_crypto else instrument.symbol
 
-    async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[pl.DataFrame]:
+    async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[Page]:
         """Yield the whole range as one page."""
         now = self._clock()
         reach = self._provider.depth.get(query.timeframe.key)
@@ -160,11 +160,11 @@ class YahooClient(SingleSymbolClient[HttpSource]):
             explain=lambda _status, said: self._explain(query, said),
         )
         try:
-            bars = self._read(query, await self._http.get(call, breaker), now)
+            page = self._read(query, await self._http.get(call, breaker), now)
         except _NothingThere:
-            bars = NO_BARS
+            page = Page(NO_BARS)
         breaker.answered(self.name)
-        yield bars
+        yield page
 
     def _interval(self, query: SeriesQuery) -> str:
         return self._provider.timeframes[query.timeframe.key]
@@ -176,7 +176,7 @@ class YahooClient(SingleSymbolClient[HttpSource]):
             return _NothingThere(said, provider=self.name, symbol=query.symbol)
         return None
 
-    def _read(self, query: SeriesQuery, body: bytes, now: datetime) -> pl.DataFrame:
+    def _read(self, query: SeriesQuery, body: bytes, now: datetime) -> Page:
         try:
             chart = _read_answer(body).chart
         except msgspec.DecodeError as error:
@@ -194,15 +194,17 @@ class YahooClient(SingleSymbolClient[HttpSource]):
         interval = self._interval(query)
         if result.meta.data_granularity not in (None, interval):
             raise self.malformed(query, f"bars of {result.meta.data_granularity!r:.40} instead of {interval!r}")
+        complete = _complete_through(query, result.meta, now)
         rows = self._rows(query, result)
         if rows.is_empty():
-            return NO_BARS
-        rows = _days(rows, result.meta, now) if query.timeframe.is_session else _ticks(rows, result.meta, query, now)
+            return Page(NO_BARS, complete)
+        through = (complete or now).timestamp()
+        rows = (_days if query.timeframe.is_session else _ticks)(rows, result.meta, query, through)
         rows = rows.with_columns(
             (pl.col("ts") * 1_000_000).cast(UTC_TIME),
             pl.lit(query.symbol).alias("vendor"),
         )
-        return only_asked(rows, query.ranges(), query.timeframe)
+        return Page(only_asked(rows, query.ranges(), query.timeframe), complete)
 
     def _rows(self, query: SeriesQuery, result: _Result) -> pl.DataFrame:
         """The rows that hold a price, by ts (seconds)."""
@@ -223,19 +225,19 @@ class YahooClient(SingleSymbolClient[HttpSource]):
         )
 
 
-def _ticks(rows: pl.DataFrame, meta: _Meta, query: SeriesQuery, now: datetime) -> pl.DataFrame:
-    """`rows` of an intraday timeframe without the live tick and the bar still forming."""
+def _ticks(rows: pl.DataFrame, meta: _Meta, query: SeriesQuery, through: float) -> pl.DataFrame:
+    """`rows` of an intraday timeframe, complete `through` a time, without the live tick and the bar still forming."""
     seconds = int(query.timeframe.duration.total_seconds())
     last = rows["ts"][-1]
     # A tick that falls on the grid is told by the bar of the same ts before it.
     is_repeated = rows.height > 1 and last == rows["ts"][-2] == meta.regular_market_time
     if last % seconds or is_repeated:
         rows = rows[:-1]
-    return rows.filter(pl.col("ts") + seconds <= _complete_through(meta, now))
+    return rows.filter(pl.col("ts") + seconds <= through)
 
 
-def _days(rows: pl.DataFrame, meta: _Meta, now: datetime) -> pl.DataFrame:
-    """`rows` of days without the one still forming.
+def _days(rows: pl.DataFrame, meta: _Meta, _query: SeriesQuery, through: float) -> pl.DataFrame:
+    """`rows` of days, complete `through` a time, without the one still forming.
 
     The session of the day is labelled with its last trade instead of its open, in place of or behind the row it
     repeats; it is given its open here, and then the later row wins.
@@ -247,15 +249,20 @@ def _days(rows: pl.DataFrame, meta: _Meta, now: datetime) -> pl.DataFrame:
     if last == meta.regular_market_time or last % 300:
         opened = last - (last - period.start) % _DAY_SECONDS
         rows = rows.with_columns(pl.when(pl.col("ts") == last).then(opened).otherwise(pl.col("ts")).alias("ts"))
-    return rows.filter(pl.col("ts") + (period.end - period.start) <= _complete_through(meta, now))
+    return rows.filter(pl.col("ts") + (period.end - period.start) <= through)
 
 
-def _complete_through(meta: _Meta, now: datetime) -> float:
-    """The unix time up to which the vendor has all trades."""
-    at = now.timestamp()
-    last_trade = meta.regular_market_time
-    is_delayed = last_trade is not None and _DELAY_SECONDS[0] <= at - last_trade <= _DELAY_SECONDS[1]
-    return last_trade if is_delayed and last_trade is not None else at
+def _complete_through(query: SeriesQuery, meta: _Meta, now: datetime) -> datetime | None:
+    """Up to when the vendor has all trades; None when its last trade does not tell."""
+    instrument = query.requests[0].instrument
+    if instrument.is_crypto or instrument.calendar in _US_CALENDARS:
+        return now
+    if meta.regular_market_time is None:
+        return None
+    seconds = now.timestamp() - meta.regular_market_time
+    if seconds < _DELAY_SECONDS[0]:
+        return now
+    return now - timedelta(seconds=seconds) if seconds <= _DELAY_SECONDS[1] else None
 
 
 def _in_words(error: _Error) -> str:

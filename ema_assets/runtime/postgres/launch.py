@@ -20,7 +20,7 @@ from ema_assets.runtime.postgres.postmaster import HOST
 # there is often taken by some client at the next start.
 PORTS = range(20_000, 30_000)
 
-# Started by this process and perhaps still running: reaped at the next start, and not warned about when collected.
+# Started by this process and perhaps still running.
 _started: "list[subprocess.Popen[bytes]]" = []
 
 
@@ -86,8 +86,14 @@ class Launch:
                 cwd=files.folder,
                 start_new_session=True,
             )
-        _started[:] = [each for each in (*_started, process) if each.poll() is None]
+        _started.append(process)
+        reap()
         return process
+
+
+def reap() -> None:
+    """Take note of servers of this process that have ended: Python warns of those that nobody asked after."""
+    _started[:] = [each for each in _started if each.poll() is None]
 
 
 def _remove_old_logs(files: Files) -> None:

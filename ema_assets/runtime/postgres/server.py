@@ -10,7 +10,7 @@ from urllib.parse import quote
 from ema_assets.model.errors import EmbeddedServerError
 from ema_assets.runtime.postgres import cluster, identity, postmaster
 from ema_assets.runtime.postgres.files import Files, Lease, give_to_the_owner, is_leased, locked, make_folder, write
-from ema_assets.runtime.postgres.launch import Launch, is_free
+from ema_assets.runtime.postgres.launch import Launch, is_free, reap
 from ema_assets.runtime.postgres.postmaster import DATABASE, HOST, USER
 
 
@@ -110,6 +110,7 @@ class EmbeddedServer:
             running = postmaster.find(self._files)
             if running is not None and (force or not is_leased(self._files)):
                 postmaster.end(running.pid)
+                reap()
 
     def _hold(self, launch: Callable[[float], int] | None) -> bool:
         """Take a lease on the server, started by `launch` where it does not run; whether there is one."""

@@ -8,12 +8,12 @@ import polars as pl
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.timeframes import FETCHED, KEYS, ROLLED_UP, Timeframe
 from ema_assets.store.database import Transaction
-from ema_assets.store.ledger.row import RECORDING_GRACE_SECONDS
+from ema_assets.store.ledger.row import RECORDING_GRACE_SECONDS, SILENT_PAUSE_HOURS
 
 _STALE = """
 WITH closed AS (
-    SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $10::text[])
-                  AS c(calendar, timeframe, ts_end, provider)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $10::text[], $12::bigint[], $13::timestamptz[])
+                  AS c(calendar, timeframe, ts_end, provider, delay_seconds, recheck_at)
 )
 SELECT s.asset, s.symbol, s.timeframe,
        CASE WHEN s.checked_through IS NULL THEN 'never asked' ELSE 'bar closed' END AS reason,
@@ -28,8 +28,21 @@ CROSS JOIN LATERAL (
     OFFSET 0
 ) s
 JOIN market.instrument i ON i.symbol = s.symbol AND i.calendar = c.calendar AND i.is_active AND i.is_fetched
-     AND coalesce(i.provider, '') = c.provider
+     AND coalesce(i.provider, '') = c.provider AND i.delay_seconds = c.delay_seconds
+     AND (i.silent_since IS NULL OR s.asked_at < $4 - make_interval(hours => $14::integer))
 WHERE c.timeframe = ANY ($6::text[])
+UNION ALL
+SELECT s.asset, s.symbol, s.timeframe, 'to be confirmed', c.recheck_at, s.failures
+FROM closed c
+CROSS JOIN LATERAL (
+    SELECT * FROM market.series_state k
+    WHERE k.asset = $5 AND k.timeframe = c.timeframe AND k.asked_at < c.recheck_at
+      AND (k.next_attempt_at IS NULL OR k.next_attempt_at <= $4)
+    OFFSET 0
+) s
+JOIN market.instrument i ON i.symbol = s.symbol AND i.calendar = c.calendar AND i.is_active AND i.is_fetched
+     AND coalesce(i.provider, '') = c.provider AND i.delay_seconds = c.delay_seconds
+     AND (i.silent_since IS NULL OR s.asked_at < $4 - make_interval(hours => $14::integer))
 UNION ALL
 SELECT s.asset, s.symbol, s.timeframe, 'input changed', s.dirty_from, s.failures
 FROM market.series_state s
@@ -44,7 +57,7 @@ WHERE s.dirty_from IS NOT NULL AND s.timeframe = ANY ($11::text[])
 UNION ALL
 SELECT s.asset, s.symbol, s.timeframe, 'bars missing', min(g.first_ts), s.failures
 FROM market.bar_gap g
-JOIN market.instrument i ON i.symbol = g.symbol AND i.is_active AND i.is_fetched
+JOIN market.instrument i ON i.symbol = g.symbol AND i.is_active AND i.is_fetched AND i.silent_since IS NULL
 JOIN market.series_state s ON s.asset = $5 AND s.symbol = g.symbol AND s.timeframe = g.timeframe
 WHERE g.status = 'open' AND g.next_attempt_at <= $4 AND g.timeframe = ANY ($2::text[])
   AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $4)
@@ -66,14 +79,15 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
 
     Args:
         transaction: any.
-        closed: calendar, provider (null for the default one), timeframe, ts_end: closing time of the last bar that can
-            be asked for.
+        closed: calendar, provider (null for the default one), delay_seconds, timeframe, ts_end: closing time of the
+            last bar that can be asked for; recheck_at: a series that was asked before is asked again. `closed_bars`
+            makes it.
         now: UTC; series whose next attempt is later are left out.
 
     Returns:
-        asset, symbol, timeframe, reason (`bar closed`, `never asked`, `bars missing`, `input changed`, `not
-        recorded`), since (the closing time, gap or dirty_from behind the reason), failures; sorted by asset, timeframe
-        and symbol. A series has one row for each reason.
+        asset, symbol, timeframe, reason (`bar closed`, `never asked`, `to be confirmed`, `bars missing`, `input
+        changed`, `not recorded`), since (the closing time, gap or dirty_from behind the reason), failures; sorted by
+        asset, timeframe and symbol. A series has one row for each reason.
     """
     return transaction.query(
         _STALE,
@@ -89,6 +103,9 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
         closed["provider"].fill_null(""),
         # A timeframe that is gone keeps its rows, and nobody works on them.
         list(KEYS),
+        closed["delay_seconds"],
+        closed["recheck_at"],
+        SILENT_PAUSE_HOURS,
     )
 
 
@@ -100,14 +117,14 @@ def expected_rollups(transaction: Transaction, closed: pl.DataFrame, now: dateti
     return transaction.query(
         """
         WITH closed AS (
-            SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $8::text[])
-                          AS c(calendar, timeframe, ts_end, provider)
+            SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $8::text[], $9::bigint[])
+                          AS c(calendar, timeframe, ts_end, provider, delay_seconds)
         )
         SELECT i.symbol, c.timeframe, c.ts_end AS since
         FROM closed c
         JOIN unnest($5::text[], $6::text[]) AS r(timeframe, source) ON r.timeframe = c.timeframe
         JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.is_fetched
-             AND coalesce(i.provider, '') = c.provider
+             AND coalesce(i.provider, '') = c.provider AND i.delay_seconds = c.delay_seconds AND i.silent_since IS NULL
         JOIN market.series_state base ON base.asset = $4 AND base.symbol = i.symbol AND base.timeframe = r.source
         WHERE base.checked_through < c.ts_end
           AND (base.next_attempt_at IS NULL OR base.next_attempt_at <= $7)
@@ -121,20 +138,22 @@ def expected_rollups(transaction: Transaction, closed: pl.DataFrame, now: dateti
         [timeframe.source.key for timeframe in ROLLED_UP],
         now,
         closed["provider"].fill_null(""),
+        closed["delay_seconds"],
     )
 
 
 def source_behind(
     transaction: Transaction, source: Timeframe, symbols: Sequence[str], closed: pl.DataFrame, now: datetime
 ) -> int:
-    """How many of `symbols` lack `source` bars up to `closed` (calendar, provider, ts_end), without failing ones."""
+    """How many of `symbols` lack `source` bars up to what is `closed` (as in `stale`), without failing ones."""
     found = transaction.query(
         """
         SELECT count(*) AS n
-        FROM unnest($1::text[], $2::timestamptz[], $7::text[]) AS c(calendar, ts_end, provider)
+        FROM unnest($1::text[], $2::timestamptz[], $7::text[], $8::bigint[])
+             AS c(calendar, ts_end, provider, delay_seconds)
         JOIN market.instrument i
-          ON i.calendar = c.calendar AND coalesce(i.provider, '') = c.provider
-         AND i.is_active AND i.is_fetched AND i.symbol = ANY ($3::text[])
+          ON i.calendar = c.calendar AND coalesce(i.provider, '') = c.provider AND i.delay_seconds = c.delay_seconds
+         AND i.is_active AND i.is_fetched AND i.silent_since IS NULL AND i.symbol = ANY ($3::text[])
         JOIN market.series_state base ON base.asset = $4 AND base.symbol = i.symbol AND base.timeframe = $5
         WHERE (base.checked_through IS NULL OR base.checked_through < c.ts_end)
           AND (base.next_attempt_at IS NULL OR base.next_attempt_at <= $6)
@@ -146,5 +165,6 @@ def source_behind(
         source.key,
         now,
         closed["provider"].fill_null(""),
+        closed["delay_seconds"],
     )
     return int(found["n"][0])

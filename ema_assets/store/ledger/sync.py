@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import polars as pl
 
 from ema_assets.model.asset_names import OHLC
+from ema_assets.model.schemas import GRAPH_ASSETS_SCHEMA, GRAPH_INPUTS_SCHEMA, check_frame
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import FETCHED, ORDER
 from ema_assets.store.database import Transaction
@@ -35,6 +36,7 @@ def sync_instruments(transaction: Transaction, instruments: Sequence[Instrument]
         ORDER BY symbol
         ON CONFLICT (symbol) DO UPDATE
         SET calendar = excluded.calendar, is_fetched = excluded.is_fetched, provider = excluded.provider,
+            delay_seconds = CASE WHEN i.provider IS DISTINCT FROM excluded.provider THEN 0 ELSE i.delay_seconds END,
             is_active = true
         WHERE (i.calendar, i.is_fetched, i.provider, i.is_active)
               IS DISTINCT FROM (excluded.calendar, excluded.is_fetched, excluded.provider, true)
@@ -105,10 +107,15 @@ def _start_again(transaction: Transaction, symbols: Sequence[str]) -> None:
 def sync_assets(transaction: Transaction, assets: pl.DataFrame, inputs: pl.DataFrame) -> None:
     """Make the graph of assets the configured one.
 
-    `assets` has asset and is_on, each after what it reads; what is not in it is switched off. `inputs` has asset,
-    timeframe, reads, reads_timeframe and is_main. An asset that is switched off is still marked dirty by its input, so
-    that it has only the difference to compute when it is switched on again.
+    In `assets` (GRAPH_ASSETS_SCHEMA) each asset comes after what it reads; what is not in it is switched off. `inputs`
+    follows GRAPH_INPUTS_SCHEMA. An asset that is switched off is still marked dirty by its input, so that it has only
+    the difference to compute when it is switched on again.
+
+    Raises:
+        SchemaMismatch: when a frame has not the columns it must have.
     """
+    check_frame("assets", assets, GRAPH_ASSETS_SCHEMA)
+    check_frame("inputs of assets", inputs, GRAPH_INPUTS_SCHEMA)
     transaction.execute(
         """
         INSERT INTO market.asset AS a (asset, position, is_on)

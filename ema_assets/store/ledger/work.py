@@ -6,19 +6,32 @@ from datetime import datetime
 import polars as pl
 
 from ema_assets.model.asset_names import OHLC
+from ema_assets.model.schemas import COMPLETED_SCHEMA, check_frame
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction
-from ema_assets.store.ledger.row import BEGINNING, DIRTY_SINCE, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
+from ema_assets.store.ledger.row import (
+    BEGINNING,
+    DIRTY_SINCE,
+    FIRST_PAUSE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    SILENT_PAUSE_HOURS,
+    SILENT_SESSIONS,
+)
 
 
 def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
     """Ledger of fetched bars; sorted by symbol.
 
-    Columns: symbol, calendar, provider (null for the default one), checked_through, first_ts, next_attempt_at.
+    Columns: symbol, calendar, provider (null for the default one), delay_seconds, checked_through, asked_at, first_ts,
+    next_attempt_at (no earlier than SILENT_PAUSE_HOURS after the last attempt for a silent symbol).
     """
     return transaction.query(
         """
-        SELECT s.symbol, i.calendar, i.provider, s.checked_through, s.first_ts, s.next_attempt_at
+        SELECT s.symbol, i.calendar, i.provider, i.delay_seconds::bigint AS delay_seconds,
+               s.checked_through, s.asked_at, s.first_ts,
+               greatest(s.next_attempt_at, CASE WHEN i.silent_since IS NOT NULL
+                                                THEN s.asked_at + make_interval(hours => $4::integer) END)
+               AS next_attempt_at
         FROM market.series_state s JOIN market.instrument i USING (symbol)
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) AND i.is_fetched
         ORDER BY s.symbol
@@ -26,6 +39,7 @@ def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
         OHLC,
         timeframe.key,
         list(symbols),
+        SILENT_PAUSE_HOURS,
     )
 
 
@@ -114,12 +128,14 @@ def claim(
 def complete(
     transaction: Transaction, asset: str, timeframe: Timeframe, results: pl.DataFrame, code_version: str
 ) -> None:
-    """Write that the series in `results` are up to date.
+    """Write that the series in `results` (COMPLETED_SCHEMA) are up to date.
 
-    `results` has symbol, changed_from (null when nothing changed), first_ts, last_ts, checked_through, dirty_from and
-    dirty_end (what is left dirty, null as a rule). A changed series gets the next revision, and every asset that
-    reads it becomes dirty from `changed_from`.
+    A changed series gets the next revision, and every asset that reads it becomes dirty from `changed_from`.
+
+    Raises:
+        SchemaMismatch: when `results` has not the columns it must have.
     """
+    check_frame(f"completed series of {asset}", results, COMPLETED_SCHEMA)
     transaction.execute(
         """
         WITH read AS (
@@ -137,12 +153,15 @@ def complete(
             first_ts = least(s.first_ts, r.first_ts),
             last_ts = greatest(s.last_ts, r.last_ts),
             checked_through = greatest(s.checked_through, r.checked_through),
+            asked_at = coalesce(r.asked_at, s.asked_at),
+            final_through = greatest(s.final_through, r.final_through),
             dirty_from = r.dirty_from, dirty_end = r.dirty_end,
             code_version = $8, failures = 0, next_attempt_at = NULL, last_error = NULL,
             computed_at = clock_timestamp(), updated_at = clock_timestamp()
         FROM unnest($3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[],
-                    $9::timestamptz[], $10::timestamptz[])
-             AS r(symbol, changed_from, first_ts, last_ts, checked_through, dirty_from, dirty_end)
+                    $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[])
+             AS r(symbol, changed_from, first_ts, last_ts, checked_through, dirty_from, dirty_end, asked_at,
+                  final_through)
         LEFT JOIN read ON read.symbol = r.symbol
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = r.symbol
         """,
@@ -156,6 +175,8 @@ def complete(
         code_version,
         results["dirty_from"],
         results["dirty_end"],
+        results["asked_at"],
+        results["final_through"],
     )
     changed = results.filter(pl.col("changed_from").is_not_null())
     if not changed.is_empty():
@@ -181,6 +202,45 @@ def _mark_readers_dirty(transaction: Transaction, asset: str, timeframe: Timefra
         timeframe.key,
         changed["symbol"],
         changed["changed_from"],
+    )
+
+
+def note_delays(transaction: Transaction, seconds: Mapping[str, int]) -> None:
+    """Write by how many `seconds` the provider of each symbol is behind its exchange."""
+    if seconds:
+        transaction.execute(
+            """
+            UPDATE market.instrument i SET delay_seconds = least(d.seconds, 86400)
+            FROM unnest($1::text[], $2::bigint[]) AS d(symbol, seconds) WHERE i.symbol = d.symbol
+            """,
+            list(seconds),
+            list(seconds.values()),
+        )
+
+
+def note_silence(transaction: Transaction, days: Timeframe, symbols: Sequence[str]) -> None:
+    """Write which of `symbols` are silent: SILENT_SESSIONS or more have closed since the last bar of `days`.
+
+    Only sessions count that the provider was asked for. One that trades again is no longer silent.
+    """
+    transaction.execute(
+        """
+        UPDATE market.instrument i SET silent_since = CASE WHEN n.sessions >= $4 THEN n.last_ts END
+        FROM (
+            SELECT s.symbol, s.last_ts,
+                   (SELECT count(*) FROM market.session c
+                    WHERE c.calendar = k.calendar AND c.session >= (s.last_ts - interval '2 days')::date
+                      AND c.regular_open > s.last_ts AND c.regular_close <= s.checked_through) AS sessions
+            FROM market.series_state s JOIN market.instrument k USING (symbol)
+            WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) AND k.is_fetched
+        ) n
+        WHERE i.symbol = n.symbol
+          AND i.silent_since IS DISTINCT FROM CASE WHEN n.sessions >= $4 THEN n.last_ts END
+        """,
+        OHLC,
+        days.key,
+        list(symbols),
+        SILENT_SESSIONS,
     )
 
 

@@ -2,9 +2,10 @@
 
 import polars as pl
 
+from ema_assets.model.schemas import BAR_SCHEMA, KINDS, UTC_TIME, check_frame
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction
-from ema_assets.store.tables.table import CROSSOVERS, STORED_BARS, TRADES, Table
+from ema_assets.store.tables.table import CROSSOVERS, SOURCE_ID, STORED_BARS, TRADES, Table
 
 # How many crossovers or trades up to last_ts are not what they were, once what is staged replaces the rows from
 # from_ts on. A trade that goes on, or that a new bar closes, is what it was.
@@ -39,8 +40,11 @@ _FLIPS = {
 }
 
 
-def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFrame) -> pl.DataFrame:
-    """Insert or correct `bars` (symbol, ts, open, high, low, close, volume; one row per key).
+_WRITTEN_BAR_SCHEMA = pl.Schema({name: dtype for name, dtype in BAR_SCHEMA.items() if name != "timeframe"})
+
+
+def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFrame, source: str) -> pl.DataFrame:
+    """Insert or correct `bars` (symbol, ts, open, high, low, close, volume; one row per key), brought by `source`.
 
     Rolled-up bars have missing_bars too. The old values of a corrected bar go to `bar_correction`; an equal bar is not
     touched.
@@ -48,12 +52,17 @@ def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFram
     Returns:
         One row per symbol that changed: symbol, changed_from (earliest changed ts), written, corrected, late (how many
         are new and lie before the last bar the ledger knew of, or had been asked for already).
+
+    Raises:
+        SchemaMismatch: when `bars` has not the columns it must have.
     """
+    check_frame("bars to be stored", bars, _WRITTEN_BAR_SCHEMA)
     if bars.is_empty():
         return _no_changes().with_columns(pl.lit(0, pl.Int64).alias("corrected"))
     part = STORED_BARS.part(timeframe)
     if "missing_bars" not in bars.columns:
         bars = bars.with_columns(missing_bars=pl.lit(None, pl.Int16))
+    bars = bars.with_columns(pl.lit(_source_id(transaction, source), pl.Int16).alias(SOURCE_ID))
     with transaction.staged(bars.select("symbol", "ts", *STORED_BARS.values)) as staged:
         corrected = transaction.query(
             f"""
@@ -96,7 +105,11 @@ def write_computed(
     Returns:
         One row per symbol that changed: symbol, changed_from (earliest changed ts), written. Then one row per symbol of
         `past` of which crossovers or trades are not what they were: symbol, flipped.
+
+    Raises:
+        SchemaMismatch: when `rows` has not the columns of `table`.
     """
+    check_frame(f"rows of {table.name}", rows, _schema_of(table))
     flipped = pl.DataFrame(schema={"symbol": pl.String(), "flipped": pl.Int64()})
     with transaction.staged(rows.select("symbol", table.time, *table.values)) as staged:
         if past is not None and not past.is_empty() and table.flips is not None:
@@ -132,6 +145,11 @@ def write_computed(
         .sort("symbol")
     )
     return changes, flipped
+
+
+def _schema_of(table: Table) -> dict[str, pl.DataType]:
+    columns = {column.name: KINDS[column.kind] for column in table.columns}
+    return {"symbol": pl.String(), table.time: UTC_TIME, **columns}
 
 
 def thin_out(
@@ -183,8 +201,17 @@ def reject(transaction: Transaction, rejected: pl.DataFrame, source: str) -> Non
         )
 
 
+def _source_id(transaction: Transaction, name: str) -> int:
+    known = transaction.query("SELECT id FROM market.source WHERE name = $1", name)
+    if known.is_empty():
+        transaction.execute("INSERT INTO market.source (name) VALUES ($1) ON CONFLICT DO NOTHING", name)
+        known = transaction.query("SELECT id FROM market.source WHERE name = $1", name)
+    return int(known.item())
+
+
 def _upsert(transaction: Transaction, table: Table, timeframe: Timeframe, staged: str) -> pl.DataFrame:
     names = ", ".join(table.values)
+    compared = [name for name in table.values if name != SOURCE_ID]
     # Sorted, because two writers that meet rows in different orders would deadlock.
     return transaction.query(
         f"""
@@ -193,8 +220,8 @@ def _upsert(transaction: Transaction, table: Table, timeframe: Timeframe, staged
             SELECT symbol, $1, {table.time}, {names} FROM pg_temp.{staged} ORDER BY symbol, {table.time}
             ON CONFLICT (symbol, timeframe, {table.time}) DO UPDATE
             SET {", ".join(f"{name} = excluded.{name}" for name in table.values)}
-            WHERE ({", ".join(f"t.{name}" for name in table.values)})
-                  IS DISTINCT FROM ({", ".join(f"excluded.{name}" for name in table.values)})
+            WHERE ({", ".join(f"t.{name}" for name in compared)})
+                  IS DISTINCT FROM ({", ".join(f"excluded.{name}" for name in compared)})
             RETURNING t.symbol, t.{table.time} AS changed, xmax = 0 AS is_new
         )
         SELECT c.symbol, min(changed) AS changed_from, count(*) AS written,

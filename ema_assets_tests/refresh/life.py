@@ -1,0 +1,92 @@
+"""A market that lives on a virtual clock: a sweep every so often, and what it finds stale is brought up to date."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from ema_assets.config.watchlist import Watchlist
+from ema_assets.model.timeframes import ORDER
+from ema_assets.operations.refresh_all import refresh_all
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.providers.fetching.base import BarRequest, FetchBatch
+from ema_assets.refresh.plan import stale_for_sweep
+from ema_assets.refresh.plan_requests import FetchRules
+from ema_assets.reports import status
+from ema_assets.store.database import Database
+from ema_assets_tests.refresh.exchange import MemoryExchange
+
+
+class LivingExchange(MemoryExchange):
+    """Bars become visible once they have closed and `lag` has passed; `says_how_far` it is complete, or does not."""
+
+    def __init__(self, *frames: pl.DataFrame, lag: timedelta = timedelta(0), says_how_far: bool = True) -> None:
+        super().__init__(*frames)
+        self.lag = lag
+        self.says_how_far = says_how_far
+        self.now = datetime.max
+        # What other values a bar has until a time: closes of (timeframe, ts).
+        self.until: list[tuple[datetime, pl.DataFrame]] = []
+
+    def _of(self, request: BarRequest) -> pl.DataFrame:
+        visible = super()._of(request)
+        if not request.timeframe.is_session:
+            visible = visible.filter(pl.col("ts") + request.timeframe.duration <= self.now - self.lag)
+        for end, values in self.until:
+            if self.now < end:
+                visible = visible.update(values, on=["symbol", "timeframe", "ts"])
+        return visible
+
+    async def fetch(self, requests: Sequence[BarRequest]) -> AsyncIterator[FetchBatch]:
+        """As any, and saying how far it is complete."""
+        async for batch in super().fetch(requests):
+            said = dict.fromkeys(batch.completed, self.now - self.lag) if self.says_how_far else {}
+            yield replace(batch, complete_through=said)
+
+
+class Life:
+    """A database that a sweep keeps up to date."""
+
+    def __init__(
+        self, database: Database, watched: Watchlist, exchange: LivingExchange, rules: FetchRules, now: datetime
+    ) -> None:
+        self.database, self.watched, self.exchange, self.rules = database, watched, exchange, rules
+        # When something was stale, and how many requests that led to.
+        self.runs: list[tuple[datetime, int]] = []
+        sync(database, watched, now)
+        self.sweep(now)
+
+    def sweep(self, now: datetime) -> bool:
+        """Bring up to date what is stale at `now`; whether there was anything."""
+        with self.database.transaction() as transaction:
+            stale = stale_for_sweep(transaction, now, timedelta(0), self.rules.publications)
+        stale = stale.filter(pl.col("reason") != "not recorded")
+        if stale.is_empty():
+            return False
+        self.exchange.now, before = now, len(self.exchange.asked)
+        for asset, timeframe, outcome in refresh_all(
+            self.database,
+            self.watched,
+            self.exchange,
+            self.rules,
+            self.watched.symbols,
+            list(ORDER),
+            clock=lambda: now,
+        ):
+            assert not outcome.errors, (asset, timeframe, outcome.errors)
+        self.runs.append((now, len(self.exchange.asked) - before))
+        return True
+
+    def live(self, start: datetime, end: datetime, every: timedelta) -> None:
+        """Sweep from `start` to `end`; after each run nothing is stale."""
+        now = start
+        while now <= end:
+            if self.sweep(now):
+                assert self.stale(now) == 0, now
+            now += every
+
+    def stale(self, now: datetime) -> int:
+        """How many series the status calls stale."""
+        with self.database.transaction() as transaction:
+            return sum(each.stale for each in status.by_asset(transaction, now, self.rules.publications))

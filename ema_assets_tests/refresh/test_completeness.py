@@ -1,0 +1,192 @@
+"""How far a provider is complete, and when its bars are final: each series goes by what its provider says."""
+
+from datetime import date, timedelta
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ema_assets.model.timeframes import FETCHED
+from ema_assets.providers.declaration import Publication
+from ema_assets.refresh.plan import closed_bars
+from ema_assets.refresh.plan_requests import FetchRules
+from ema_assets.reports import health, status
+from ema_assets.store.database import Database
+from ema_assets_tests.conftest import empty, heavy
+from ema_assets_tests.refresh.exchange import bars_on, rows_of, state_of, utc, watch
+from ema_assets_tests.refresh.life import Life, LivingExchange
+from ema_assets_tests.timeframes import D1, H1, M5
+
+WEEKS = (date(2026, 11, 2), date(2026, 11, 27))
+HALF_A_MINUTE, MINUTE, DAY = timedelta(seconds=30), timedelta(minutes=1), timedelta(days=1)
+DAYS = dict(zip(FETCHED, (3, 60), strict=True))
+LATE_DAY = Publication(timedelta(seconds=3), {"1d": (timedelta(minutes=20), timedelta(hours=4))})
+
+
+def frames(calendar: str, symbol: str) -> list[pl.DataFrame]:
+    return [bars_on(calendar, symbol, timeframe, *WEEKS, seed) for seed, timeframe in enumerate(FETCHED)]
+
+
+def close_of(database: Database, ts: object, timeframe: str) -> float:
+    ((close,),) = rows_of(
+        database, "SELECT close FROM market.ohlc WHERE ts = $1::timestamptz AND timeframe = $2", ts, timeframe
+    )
+    return float(close)
+
+
+@pytest.mark.parametrize(
+    ("lag", "says_how_far", "publication"),
+    [
+        pytest.param(15, True, Publication(timedelta(seconds=3)), id="the vendor says that it is behind"),
+        pytest.param(20, False, Publication(timedelta(minutes=20)), id="all bars of the provider come that late"),
+        pytest.param(20, True, Publication(timedelta(minutes=20)), id="both"),
+    ],
+)
+def test_a_delayed_exchange_is_asked_once_per_bar_never_for_nothing_and_no_bar_repaints(
+    database: Database, lag: int, says_how_far: bool, publication: Publication
+) -> None:
+    start = utc("2026-11-25 09:00")
+    exchange = LivingExchange(*frames("XLON", "AZN.L"), lag=timedelta(minutes=lag), says_how_far=says_how_far)
+    life = Life(database, watch({"AZN.L": "XLON"}), exchange, FetchRules(DAYS, {None: publication}), start)
+    life.runs.clear()
+    life.live(start + HALF_A_MINUTE, start + timedelta(minutes=90), HALF_A_MINUTE)
+    assert [calls for _, calls in life.runs if calls == 0] == []
+    # 18 bars of 5m close in that time.
+    assert 17 <= len(life.runs) <= 19
+    assert rows_of(database, "SELECT count(*) FROM market.bar_correction") == [(0,)]
+    assert rows_of(database, "SELECT count(*) FROM market.bar_gap") == [(0,)]
+    newest = state_of(database, "AZN.L", M5)["last_ts"]
+    assert newest == start + timedelta(minutes=90 - lag - 5)
+    # The hour that is complete at the vendor is there, the next one is not.
+    assert state_of(database, "AZN.L", H1)["last_ts"] == start
+
+
+def test_what_a_vendor_is_behind_is_known_from_then_on_and_forgotten_when_it_catches_up(database: Database) -> None:
+    def delay() -> int:
+        return int(rows_of(database, "SELECT delay_seconds FROM market.instrument")[0][0])
+
+    start = utc("2026-11-25 10:00")
+    exchange = LivingExchange(*frames("XLON", "AZN.L"), lag=timedelta(minutes=15))
+    life = Life(database, watch({"AZN.L": "XLON"}), exchange, FetchRules(DAYS), start)
+    assert delay() == 15 * 60
+    assert state_of(database, "AZN.L", M5)["checked_through"] == start - timedelta(minutes=15)
+    assert not life.sweep(start + timedelta(minutes=4))
+    assert life.sweep(start + timedelta(minutes=5))
+    exchange.lag = timedelta(0)
+    assert life.sweep(start + timedelta(minutes=10))
+    assert delay() == 0
+    # Without the delay the last three bars are due at once.
+    assert life.sweep(start + timedelta(minutes=10))
+    assert state_of(database, "AZN.L", M5)["checked_through"] == start + timedelta(minutes=10)
+
+
+def test_a_day_is_asked_for_again_until_it_is_final_and_its_signals_follow(database: Database) -> None:
+    """Seen at a vendor: 96.73 at the close, 97.09 after the auction."""
+    close = utc("2026-11-25 21:00")
+    days, opened = frames("XNYS", "AAPL"), utc("2026-11-25 14:30")
+    exchange = LivingExchange(*days)
+    (final,) = exchange.bars.filter(pl.col("timeframe") == "1d", pl.col("ts") == opened)["close"]
+    preliminary = days[1].filter(pl.col("ts") == opened).with_columns(close=pl.col("close") * 0.999)
+    exchange.until = [(close + timedelta(minutes=15), preliminary)]
+    life = Life(
+        database, watch({"AAPL": "XNYS"}), exchange, FetchRules(DAYS, {None: LATE_DAY}), close - timedelta(hours=1)
+    )
+    exchange.asked.clear()
+
+    life.live(close + timedelta(seconds=5), close + timedelta(minutes=19), MINUTE)
+    assert close_of(database, opened, "1d") == preliminary["close"][0]
+    assert state_of(database, "AAPL", D1)["final_through"] < close
+    life.live(close + timedelta(minutes=20), close + timedelta(minutes=25), MINUTE)
+    assert close_of(database, opened, "1d") == final
+    assert state_of(database, "AAPL", D1)["final_through"] < close
+    life.live(close + timedelta(hours=4), close + timedelta(hours=12), 10 * MINUTE)
+    assert state_of(database, "AAPL", D1)["final_through"] == close
+    asked = [each for each in exchange.asked if each.timeframe is D1]
+    assert len(asked) == 3
+    assert rows_of(database, "SELECT count(*) FROM market.bar_correction WHERE timeframe = '1d'") == [(1,)]
+    signals = rows_of(
+        database,
+        """SELECT o.close FROM market.ema_signals s JOIN market.ohlc o USING (symbol, timeframe, ts)
+           WHERE s.timeframe = '1d' AND s.ts = $1""",
+        opened,
+    )
+    assert signals == [(final,)]
+
+
+@pytest.fixture(scope="module")
+def kept(module_database: Database) -> Database:
+    return module_database
+
+
+@heavy()
+@given(days_ago=st.integers(0, 9), bar=st.integers(0, 77), hours=st.floats(0.6, 3.9))
+def test_whatever_is_corrected_in_the_last_sessions_is_seen_the_night_after(
+    kept: Database, days_ago: int, bar: int, hours: float
+) -> None:
+    empty(kept)
+    close = utc("2026-11-24 21:00")
+    exchange = LivingExchange(*frames("XNYS", "AAPL"))
+    rules = FetchRules(dict(zip(FETCHED, (20, 60), strict=True)), {None: Publication(reread_after=timedelta(hours=5))})
+    life = Life(kept, watch({"AAPL": "XNYS"}), exchange, rules, close)
+    bars = exchange.bars.filter(pl.col("timeframe") == "5m", pl.col("ts") < close)
+    sessions = bars["ts"].dt.date().unique().sort()
+    wrong = bars.filter(pl.col("ts").dt.date() == sessions[-1 - days_ago])[bar : bar + 1]
+    exchange.correct(wrong.with_columns(pl.col("close", "low") * 0.9))
+    life.live(close + timedelta(hours=hours), close + timedelta(hours=12), timedelta(minutes=30))
+    assert close_of(kept, wrong["ts"][0], "5m") == pytest.approx(wrong["close"][0] * 0.9)
+    # Once a night and no more: each fetched timeframe was asked once.
+    assert [calls for _, calls in life.runs[1:]] == [2]
+
+
+def test_a_symbol_that_ended_is_told_by_its_last_bar_asked_once_a_day_and_taken_up_again(database: Database) -> None:
+    """A coin is taken off an exchange, which goes on to answer with nothing."""
+    end, later = utc("2026-11-10 12:00"), utc("2026-11-20 06:00")
+    both = [*frames("24/7", "BTC-USD"), *frames("24/7", "XMR-USD")]
+    exchange = LivingExchange(*both)
+    alive = exchange.bars
+    exchange.bars = alive.filter((pl.col("symbol") == "BTC-USD") | (pl.col("ts") < end))
+    life = Life(database, watch({"BTC-USD": "24/7", "XMR-USD": "24/7"}), exchange, FetchRules(DAYS), end)
+    days = []
+    for day in range(1, 6):
+        life.live(end + timedelta(days=day), end + timedelta(days=day, hours=2), timedelta(minutes=20))
+        with database.transaction() as transaction:
+            days.append(status.silent(transaction))
+    said = "XMR-USD: no bar since 2026-11-10; it has ended, was renamed or is halted, and is asked for once a day"
+    assert days == [[], [], [], [said], [said]]
+    screened = rows_of(database, "SELECT symbol, silent_since FROM results.screener WHERE timeframe = '1h' ORDER BY 1")
+    assert screened == [("BTC-USD", None), ("XMR-USD", utc("2026-11-10 00:00"))]
+    with database.transaction() as transaction:
+        late = health.late_series(transaction, closed_bars(transaction, end + timedelta(days=5, hours=2)))
+    assert [row for row in late.select("symbol", "timeframe").rows() if row[0] == "BTC-USD"] == []
+    assert late.filter(pl.col("symbol") == "XMR-USD")["timeframe"].to_list() == ["1d", "5m"]
+
+    asked = [each for each in exchange.asked if each.instrument.symbol == "XMR-USD" and each.end > end + 4 * DAY]
+    assert len(asked) <= 6
+    exchange.bars = alive
+    life.sweep(later)
+    life.sweep(later)
+    with database.transaction() as transaction:
+        assert status.silent(transaction) == []
+    assert state_of(database, "XMR-USD", M5)["checked_through"] == later
+
+
+def test_the_screener_says_which_rows_rest_on_a_bar_that_is_not_final(database: Database) -> None:
+    close = utc("2026-11-25 21:00")
+    late = Publication(timedelta(seconds=3), {"5m": (timedelta(minutes=15),), "1d": (timedelta(hours=4),)})
+    life = Life(
+        database,
+        watch({"AAPL": "XNYS"}),
+        LivingExchange(*frames("XNYS", "AAPL")),
+        FetchRules(DAYS, {None: late}),
+        close + timedelta(seconds=5),
+    )
+
+    def preliminary() -> set[str]:
+        return {frame for (frame,) in rows_of(database, "SELECT timeframe FROM results.screener WHERE is_preliminary")}
+
+    assert preliminary() == {"5m", "15m", "30m", "1h", "4h", "1d"}
+    life.sweep(close + timedelta(minutes=16))
+    assert preliminary() == {"1d"}
+    life.sweep(close + timedelta(hours=4, minutes=1))
+    assert preliminary() == set()
