@@ -70,7 +70,7 @@ def test_empty_variables_count_as_not_set() -> None:
     names = (
         "EMA_HOME EMA_DATABASE_URL EMA_PROVIDER EMA_WATCHLIST EMA_ALPACA_BASE_URL EMA_ALPACA_FEED EMA_ALPACA_HISTORY_FEED APCA_API_KEY_ID "
         "APCA_API_SECRET_KEY EMA_SANDBOX_URL EMA_SANDBOX_SEED EMA_SERIES_PER_RUN EMA_PUBLICATION_DELAY_SECONDS "
-        "EMA_ALPACA_REQUESTS_PER_MINUTE EMA_YAHOO_BASE_URL EMA_YAHOO_REQUESTS_PER_MINUTE EMA_BINANCE_BASE_URL "
+        "EMA_ALPACA_REQUESTS_PER_MINUTE EMA_YAHOO_BASE_URL EMA_YAHOO_TRANSPORT EMA_YAHOO_REQUESTS_PER_MINUTE EMA_BINANCE_BASE_URL "
         "EMA_BINANCE_REQUESTS_PER_MINUTE EMA_COINBASE_BASE_URL EMA_COINBASE_REQUESTS_PER_MINUTE EMA_CCXT_REQUESTS_PER_MINUTE EMA_RUN_RETENTION_DAYS EMA_REJECTED_RETENTION_DAYS "
         "EMA_CORRECTION_RETENTION_DAYS"
     )
@@ -129,6 +129,7 @@ def test_a_number_out_of_range_is_named_with_its_range(name: str, least: int, mo
         ("EMA_PROVIDER", "sandbox, alpaca, yahoo, binance, coinbase, ccxt:<exchange>"),
         ("EMA_ALPACA_FEED", "iex, sip"),
         ("EMA_ALPACA_HISTORY_FEED", "sip, iex"),
+        ("EMA_YAHOO_TRANSPORT", "httpx, curl_cffi"),
     ],
 )
 def test_a_wrong_choice_is_named_with_what_is_allowed(name: str, allowed: str) -> None:
