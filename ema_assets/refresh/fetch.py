@@ -14,7 +14,7 @@ from ema_assets.model.schemas import ASKED_SCHEMA, BAR_SCHEMA
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.fetching.base import BarRequest, ProviderClient
-from ema_assets.providers.http.refusals import Unreachable
+from ema_assets.providers.http.refusals import Unreachable, shared_failure
 from ema_assets.refresh.answers import Answer, Extent, Stored
 from ema_assets.refresh.isolate import bisect
 from ema_assets.refresh.outcome import Outcome, batches
@@ -342,13 +342,13 @@ class _Fetching:
 def _outage(errors: Sequence[ProviderError], least_down: int) -> ProviderError | None:
     """The error by which a provider that answered no request is out of order as a whole, if it is.
 
-    `least_down` of them must be 5xx or time-outs when all are.
+    `least_down` of them must be 5xx or time-outs when all are. The same unreadable answer of several series counts too.
     """
     for error in errors:
         if isinstance(error, Unreachable | RateLimited | Unauthorized):
             return error
     down = [error for error in errors if isinstance(error, ProviderUnavailable)]
-    return down[0] if len(errors) == len(down) >= least_down else None
+    return down[0] if len(errors) == len(down) >= least_down else shared_failure(errors)
 
 
 def _latest(asked: pl.DataFrame) -> datetime:

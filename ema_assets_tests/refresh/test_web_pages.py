@@ -42,6 +42,7 @@ class Consent:
     """Yahoo's charts behind a page that asks for consent, for the symbols `behind` it."""
 
     behind: set[str] = field(default_factory=lambda: set(SYMBOLS))
+    is_new_format: bool = False
     calls: int = 0
 
     async def answer(self, request: Request) -> Response:
@@ -49,6 +50,8 @@ class Consent:
         self.calls += 1
         if symbol in self.behind:
             return HTMLResponse("<!DOCTYPE html><html><body>We value your privacy</body></html>")
+        if self.is_new_format:
+            return JSONResponse({"data": {"symbol": symbol, "candles": []}})
         result: dict[str, object] = {"meta": {"symbol": symbol}, "timestamp": None, "indicators": {"quote": [{}]}}
         return JSONResponse({"chart": {"result": [result], "error": None}})
 
@@ -66,7 +69,7 @@ def served() -> Iterator[tuple[Consent, str]]:
 
 @pytest.fixture
 def consent(served: tuple[Consent, str]) -> Consent:
-    served[0].behind, served[0].calls = set(SYMBOLS), 0
+    served[0].behind, served[0].calls, served[0].is_new_format = set(SYMBOLS), 0, False
     return served[0]
 
 
@@ -113,3 +116,17 @@ def test_a_page_for_one_symbol_costs_only_that_symbol(
     assert outcome.errors == {SYMBOLS[7]: SAID}
     assert len(outcome.done) == 29
     assert breaker(database) == []
+
+
+def test_the_same_unreadable_answer_for_every_symbol_opens_the_breaker_as_well(
+    database: Database, served: tuple[Consent, str], consent: Consent
+) -> None:
+    """The vendor has another format since last night: no symbol is at fault."""
+    consent.behind, consent.is_new_format = set(), True
+    assert set(fetched(database, served, NOW).errors) == set(SYMBOLS)
+    ((failures, until, said),) = breaker(database)
+    assert (failures, until) == (1, NOW + timedelta(seconds=30))
+    assert "that is not bars" in str(said)
+    asked = consent.calls
+    fetched(database, served, NOW + timedelta(seconds=29))
+    assert consent.calls == asked
