@@ -1,93 +1,242 @@
-"""Has the vendor re-adjusted a series for a split? Told from bars that are stored and served again. No I/O.
+"""Has the vendor put a series on another scale? Told from bars that are stored and served again. No I/O.
 
-After a split a vendor divides the whole history by its ratio, so that every bar served again differs from the stored
-one by one constant factor. Storing only the new bars would leave a cliff in the series and a false trade.
+After a split a vendor divides the whole history by its ratio, after a spin-off by some other number, so that every bar
+served again differs from the stored one by one constant factor. Storing only the new bars would leave a cliff in the
+series and a false trade.
 """
 
+import math
 from fractions import Fraction
 
 import polars as pl
 
+from ema_assets.model.schemas import PRICES, UTC_TIME
+
 # Shares after for shares before, as companies have split: forward, stock dividends, and the reverse of each. 100 for 1
-# is left out on purpose: what looks like it is pence for pounds, and a company that does it can be fetched by hand.
+# is left out on purpose: one bar that looks like it is pence for pounds.
 _FORWARD = [Fraction(n) for n in (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50)]
 _SMALL = [Fraction(text) for text in ("3/2", "4/3", "5/2", "5/3", "5/4", "6/5", "7/2", "7/5", "8/5", "9/4", "11/10")]
 _REVERSE_ONLY = [Fraction(1, n) for n in (35, 60)]
 RATIOS = tuple(sorted([*_FORWARD, *_SMALL, *(1 / ratio for ratio in [*_FORWARD, *_SMALL]), *_REVERSE_ONLY]))
 
-# A ratio is confirmed on this many bars at least, and on nearly all that are compared.
+# A factor is suspected on this many bars at least, unless it is a ratio that splits have or that is known as a fact.
+SUSPECTING_BARS = 2
+# It is confirmed on this many bars at least, and on nearly all that are compared.
 CONFIRMING_BARS = 3
 CONFIRMING_SHARE = 0.98
-# Vendors round adjusted prices, to cents as a rule: that much, relative and absolute, a ratio may be off.
-_RELATIVE, _CENT, _MOST_OFF = 0.002, 0.01, 0.04
 
-_TABLE = pl.DataFrame(
+# What `kind` may say: a ratio that splits have, any other factor, and a level that was left for good while the vendor
+# still serves the old bars as they were. A fact brings a kind of its own, such as `spin-off`.
+SPLIT, RESCALED, LEVEL_SHIFT = "split", "rescaled", "level shift"
+
+# Prices of one factor agree within this much and what rounding does to both; more than _MOST_OFF is no rounding.
+_RELATIVE, _MOST_OFF = 1e-4, 0.04
+# Fewer bars than these do not tell that prices are rounded to more than a cent.
+_TELLING_BARS, _CENT = 8, 0.01
+# Prices with more decimals than these are not rounded at all.
+_MOST_DECIMALS = 10
+# Bars are taken for the suspected factor when they are nearer to it than to no change, by far.
+_WINDOW = 0.25
+# A factor is named after a fraction that is so near; a fact may be further away, for vendors round their factors.
+_NAMED_WITHIN, _FACT_WITHIN, _MOST_DENOMINATOR = 1e-4, 2e-3, 20
+# Where no bar is served again, a step is like a split when it is so near to its ratio: prices move over night.
+_STEP_WITHIN = math.log(1.1)
+_STEPS = (Fraction(3, 2), *_FORWARD)
+
+COMPARED_SCHEMA = pl.Schema(
     {
-        "ratio": [float(ratio) for ratio in RATIOS],
-        "split": [f"{ratio.numerator}:{ratio.denominator}" for ratio in RATIOS],
+        "symbol": pl.String(),
+        "ratio": pl.Float64(),
+        "split": pl.String(),
+        "kind": pl.String(),
+        "volume_ratio": pl.Float64(),
+        "bars": pl.UInt32(),
+        "agreeing": pl.UInt32(),
+        "unchanged": pl.UInt32(),
+        "last_ts": UTC_TIME,
+        "older": pl.UInt32(),
     }
-).sort("ratio")
+)
+
+# Facts that explain a factor: symbol, ratio (old price over new), kind.
+NO_FACTS = pl.DataFrame(schema={"symbol": pl.String(), "ratio": pl.Float64(), "kind": pl.String()})
 
 
-def compare(stored: pl.DataFrame, served: pl.DataFrame, suspects: pl.DataFrame | None = None) -> pl.DataFrame:
-    """How the served closes relate to the stored ones: one row per symbol that differs by the ratio of a split.
+def compare(
+    stored: pl.DataFrame, served: pl.DataFrame, suspects: pl.DataFrame | None = None, facts: pl.DataFrame = NO_FACTS
+) -> pl.DataFrame:
+    """How the served closes relate to the stored ones: one row per symbol on another scale (COMPARED_SCHEMA).
 
     Args:
-        stored: symbol, ts, close as they are stored.
-        served: symbol, ts, close as the vendor serves them now.
-        suspects: symbol, ratio, split of symbols whose ratio is known already; for all others it is the one nearest
-            to the median.
+        stored: symbol, ts, close, volume as they are stored.
+        served: symbol, ts, close, volume as the vendor serves them now.
+        suspects: symbol, ratio, split of symbols whose factor is known already, roughly; for all others it is the
+            median one of the bars that differ.
+        facts: symbol, ratio, kind of what is known of corporate actions. A factor near the ratio of one is that ratio.
 
     Returns:
-        symbol, ratio (stored close over served close, one of RATIOS), split (`7:1`: seven shares for one), bars (how
-        many were compared), agreeing (how many of them differ by that ratio, at least one), last_ts (the newest of
-        these), older (how many were compared up to last_ts).
+        symbol, ratio (stored close over served close), split (its name: `7:1`, `1253:1000` or `factor 1.0046`), kind,
+        volume_ratio (by what volumes are multiplied), bars (how many were compared), agreeing (how many of them differ
+        by that ratio, at least one), unchanged (how many up to last_ts do not differ), last_ts (the newest that
+        agrees), older (how many were compared up to last_ts).
     """
     both = (
-        stored.select("symbol", "ts", before="close")
-        .join(served.select("symbol", "ts", now="close"), on=["symbol", "ts"], how="inner")
-        .with_columns(factor=pl.col("before") / pl.col("now"))
+        stored.select("symbol", "ts", before="close", volume_before="volume")
+        .join(served.select("symbol", "ts", now="close", volume_now="volume"), on=["symbol", "ts"], how="inner")
+        .filter((pl.col("before") != pl.col("now")).any().over("symbol"))
     )
-    guessed = (
-        both.group_by("symbol")
-        .agg(middle=pl.col("factor").median())
-        .sort("middle")
-        .join_asof(_TABLE, left_on="middle", right_on="ratio", strategy="nearest", coalesce=False)
-        .select("symbol", "ratio", "split")
+    if both.is_empty():
+        return COMPARED_SCHEMA.to_frame()
+    both = both.with_columns(
+        (pl.col("before") / pl.col("now")).log().alias("factor"),
+        *((_half_step(name) / pl.col(name)).alias(f"{name}_rounding") for name in ("before", "now")),
+    ).with_columns(
+        rounding=(_RELATIVE + pl.col("before_rounding") + pl.col("now_rounding")).clip(upper_bound=_MOST_OFF)
     )
-    if suspects is not None:
-        guessed = pl.concat(
-            [guessed.join(suspects, on="symbol", how="anti"), suspects.select("symbol", "ratio", "split")]
-        )
-    # Prices are rounded after the division: a cent weighs more on the smaller of the two.
-    allowed = pl.col("ratio") * (_RELATIVE + _CENT / pl.min_horizontal("before", "now")).clip(upper_bound=_MOST_OFF)
-    agrees = (pl.col("factor") - pl.col("ratio")).abs() <= allowed
-    return (
-        both.join(guessed, on="symbol")
-        .with_columns(agrees=agrees)
+    ratios = _ratios(both, suspects, facts)
+    agrees = (pl.col("factor") - pl.col("ratio").log()).abs() <= 2 * pl.col("rounding")
+    traded = pl.col("volume_before") > 0, pl.col("volume_now") > 0, pl.col("agrees")
+    compared = (
+        both.join(ratios, on="symbol")
+        .with_columns(agrees=agrees, is_unchanged=pl.col("factor").abs() <= pl.col("rounding"))
         .with_columns(newest=pl.col("ts").filter("agrees").max().over("symbol"))
-        .group_by("symbol", "ratio", "split")
+        .group_by("symbol", "ratio", "split", "kind")
         .agg(
+            volumes=(pl.col("volume_now") / pl.col("volume_before")).filter(*traded).median(),
             bars=pl.len(),
             agreeing=pl.col("agrees").sum(),
+            unchanged=(pl.col("is_unchanged") & ~pl.col("agrees") & (pl.col("ts") <= pl.col("newest"))).sum(),
             last_ts=pl.col("newest").first(),
             older=(pl.col("ts") <= pl.col("newest")).sum(),
         )
         .filter(pl.col("agreeing") > 0)
         .sort("symbol")
     )
+    volumes = [volume_ratio(*row) for row in compared.select("ratio", "kind", "volumes").iter_rows()]
+    return (
+        compared.with_columns(volume_ratio=pl.Series(volumes, dtype=pl.Float64()))
+        .select(list(COMPARED_SCHEMA))
+        .match_to_schema(COMPARED_SCHEMA)
+    )
+
+
+def volume_ratio(ratio: float, kind: str, measured: float | None) -> float:
+    """By what the volumes of a series are multiplied whose prices are divided by `ratio`: that, or nothing.
+
+    A split multiplies shares; a spin-off and another currency do not. `measured` is the volume after over before.
+    """
+    if measured is None:
+        return ratio if kind == SPLIT else 1.0
+    return ratio if abs(math.log(measured / ratio)) < abs(math.log(measured)) else 1.0
+
+
+def rescaled(bars: pl.DataFrame, scales: pl.DataFrame) -> pl.DataFrame:
+    """`bars` (symbol, ts, prices, volume), those up to last_ts of `scales` (COMPARED_SCHEMA) on the new scale."""
+    columns = bars.columns
+    joined = bars.join(
+        scales.select("symbol", "ratio", "volume_ratio", "last_ts"), on="symbol", how="left", maintain_order="left"
+    )
+    is_old = pl.col("ts") <= pl.col("last_ts")
+    return joined.with_columns(
+        *(pl.when(is_old).then(pl.col(name) / pl.col("ratio")).otherwise(pl.col(name)).alias(name) for name in PRICES),
+        pl.when(is_old).then(pl.col("volume") * pl.col("volume_ratio")).otherwise("volume").alias("volume"),
+    ).select(columns)
+
+
+def _half_step(name: str) -> pl.Expr:
+    """Half a unit in the last decimal that the prices of a symbol have: as much as rounding changes them."""
+    price = pl.col(name)
+    step = pl.lit(0.0)
+    for decimals in reversed(range(_MOST_DECIMALS + 1)):
+        scaled = price * 10.0**decimals
+        # A float has sixteen figures: what is a whole number but for the last ones was written with so few decimals.
+        is_whole = (scaled - scaled.round()).abs() <= 1e-12 * scaled.abs() + 1e-9
+        step = pl.when(is_whole.all().over("symbol")).then(pl.lit(10.0**-decimals)).otherwise(step)
+    # A few bars may all be whole by chance.
+    is_few = pl.len().over("symbol") < _TELLING_BARS
+    return pl.when(is_few).then(step.clip(upper_bound=_CENT)).otherwise(step) / 2
+
+
+def _ratios(both: pl.DataFrame, suspects: pl.DataFrame | None, facts: pl.DataFrame) -> pl.DataFrame:
+    """The factor of each symbol that is on another scale: symbol, ratio, split, kind."""
+    guesses = suspects if suspects is not None else pl.DataFrame(schema={"symbol": pl.String(), "ratio": pl.Float64()})
+    guess = pl.col("guess").log()
+    is_near = (pl.col("factor") - guess).abs() <= pl.max_horizontal("rounding", _WINDOW * guess.abs())
+    differs = pl.col("factor").abs() > pl.col("rounding")
+    estimates = (
+        both.join(guesses.select("symbol", guess="ratio"), on="symbol", how="left")
+        .filter(is_near.fill_null(differs))
+        .with_columns(middle=pl.col("factor").median().over("symbol"))
+        .filter((pl.col("factor") - pl.col("middle")).abs() <= 2 * pl.col("rounding"))
+        .group_by("symbol")
+        .agg(
+            # Of sums, since rounding up and down evens out.
+            ratio=pl.col("before").sum() / pl.col("now").sum(),
+            # At most so much both sums are off.
+            off=_RELATIVE
+            + (pl.col("before") * pl.col("before_rounding")).sum() / pl.col("before").sum()
+            + (pl.col("now") * pl.col("now_rounding")).sum() / pl.col("now").sum(),
+        )
+        .filter(pl.col("ratio").log().abs() > pl.col("off"))
+    )
+    known: dict[str, list[tuple[float, str]]] = {}
+    for symbol, ratio, kind in facts.select("symbol", "ratio", "kind").iter_rows():
+        known.setdefault(symbol, []).append((ratio, kind))
+    rows = [(symbol, *_recognised(ratio, off, known.get(symbol, []))) for symbol, ratio, off in estimates.iter_rows()]
+    schema = {name: COMPARED_SCHEMA[name] for name in ("symbol", "ratio", "split", "kind")}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _recognised(ratio: float, off: float, facts: list[tuple[float, str]]) -> tuple[float, str, str]:
+    """The ratio, its name and its kind, of a measured `ratio` that may be `off` by so much."""
+    for fact, kind in facts:
+        if abs(math.log(ratio / fact)) <= max(off, _FACT_WITHIN):
+            return fact, name_of(fact), kind
+    nearest = min(RATIOS, key=lambda each: abs(math.log(ratio / each)))
+    if abs(math.log(ratio / nearest)) <= off:
+        return float(nearest), f"{nearest.numerator}:{nearest.denominator}", SPLIT
+    named = _fraction(ratio)
+    return (float(named), name_of(ratio), RESCALED) if named is not None else (ratio, name_of(ratio), RESCALED)
+
+
+def name_of(ratio: float) -> str:
+    """The name of any ratio: `7:1`, `1253:1000`, or `factor 1.00463` when it is near no fraction."""
+    named = _fraction(ratio)
+    if named is None:
+        return f"factor {ratio:.5g}"
+    forward = max(named, 1 / named)
+    if forward.denominator > _MOST_DENOMINATOR:
+        forward_terms = (int(forward * 1000), 1000)
+    else:
+        forward_terms = (forward.numerator, forward.denominator)
+    return "{}:{}".format(*(forward_terms if named > 1 else forward_terms[::-1]))
+
+
+def _fraction(ratio: float) -> Fraction | None:
+    """The fraction of small numbers, or of a thousand, that `ratio` or its inverse is."""
+    forward = max(ratio, 1 / ratio)
+    for candidate in (Fraction(forward).limit_denominator(_MOST_DENOMINATOR), Fraction(round(forward * 1000), 1000)):
+        if candidate != 1 and abs(math.log(forward / candidate)) <= _NAMED_WITHIN:
+            return candidate if ratio > 1 else 1 / candidate
+    return None
 
 
 def suspected(compared: pl.DataFrame) -> pl.DataFrame:
-    """Those rows of `compare` in which every bar differs by the ratio: reason to look at the whole history."""
-    return compared.filter(pl.col("agreeing") == pl.col("bars"))
+    """Those rows of `compare` in which the bars differ by the ratio: reason to look at the whole history.
+
+    All of them, or all up to some time, where newer ones were stored on the new scale already. A single bar with
+    another value is a correction, unless it is the only one and its ratio is one that splits have or that is a fact.
+    """
+    is_known = (pl.col("bars") == 1) & (pl.col("kind") != RESCALED)
+    is_enough = (pl.col("agreeing") >= SUSPECTING_BARS) | is_known
+    return compared.filter((pl.col("agreeing") == pl.col("older")) & is_enough)
 
 
 _IS_CONFIRMED = (pl.col("agreeing") >= CONFIRMING_BARS) & (pl.col("agreeing") >= CONFIRMING_SHARE * pl.col("older"))
 
 
 def confirmed(compared: pl.DataFrame) -> pl.DataFrame:
-    """Those rows of `compare`, made of the whole history, that are a split.
+    """Those rows of `compare`, made of the whole history, that are a change of the scale.
 
     Newer bars may be stored on the new scale already; up to the newest one on the old scale, all must agree.
     """
@@ -95,8 +244,54 @@ def confirmed(compared: pl.DataFrame) -> pl.DataFrame:
 
 
 def half_done(compared: pl.DataFrame) -> pl.DataFrame:
-    """Those rows of `compare`, made of the whole history, in which the vendor re-adjusted only a part of it."""
-    return compared.filter((pl.col("agreeing") >= CONFIRMING_BARS) & ~_IS_CONFIRMED)
+    """Those rows of `compare`, made of the whole history, in which the vendor left a part of it on the old scale."""
+    is_left = pl.col("unchanged") > (1 - CONFIRMING_SHARE) * pl.col("older")
+    return compared.filter((pl.col("agreeing") >= CONFIRMING_BARS) & ~_IS_CONFIRMED & is_left)
+
+
+def steps_like_splits(stored: pl.DataFrame, served: pl.DataFrame, facts: pl.DataFrame = NO_FACTS) -> pl.DataFrame:
+    """Symbols that step by the ratio of a split from the last stored close to the first served open.
+
+    For symbols of which no stored bar was served again: nothing else tells.
+
+    Args:
+        stored: symbol, ts, close of stored bars before the served ones.
+        served: symbol, ts, open.
+        facts: symbol, effective_at, ratio, kind. One that took effect in between needs no step to be seen.
+
+    Returns:
+        symbol, ratio (roughly), split (its name).
+    """
+    first = served.group_by("symbol").agg(pl.col("ts", "open").sort_by("ts").first())
+    last = (
+        stored.join(first.select("symbol", first_ts="ts"), on="symbol")
+        .filter(pl.col("ts") < pl.col("first_ts"))
+        .group_by("symbol")
+        .agg(last_ts=pl.col("ts").max(), close=pl.col("close").sort_by("ts").last())
+    )
+    between = first.join(last, on="symbol").with_columns(step=pl.col("close") / pl.col("open"))
+    rows = [_like_a_split(symbol, step) for symbol, step in between.select("symbol", "step").iter_rows()]
+    schema = {"symbol": pl.String(), "ratio": pl.Float64(), "split": pl.String()}
+    steps = pl.DataFrame([row for row in rows if row is not None], schema=schema, orient="row")
+    if facts.is_empty() or "effective_at" not in facts.columns:
+        return steps
+    known = (
+        facts.join(between, on="symbol")
+        .filter(pl.col("effective_at") > pl.col("last_ts"), pl.col("effective_at").dt.date() <= pl.col("ts").dt.date())
+        .unique("symbol", keep="last", maintain_order=True)
+        .with_columns(split=pl.col("ratio").map_elements(name_of, pl.String))
+        .select(list(schema))
+    )
+    return pl.concat([known, steps.join(known, on="symbol", how="anti")]).sort("symbol")
+
+
+def _like_a_split(symbol: str, step: float) -> tuple[str, float, str] | None:
+    forward = max(step, 1 / step)
+    nearest = min(_STEPS, key=lambda each: abs(math.log(forward / each)))
+    if abs(math.log(forward / nearest)) > _STEP_WITHIN:
+        return None
+    ratio = nearest if step > 1 else 1 / nearest
+    return symbol, float(ratio), f"{ratio.numerator}:{ratio.denominator}"
 
 
 def describe_ratio(ratio: pl.Expr) -> pl.Expr:

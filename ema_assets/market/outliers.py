@@ -1,19 +1,24 @@
 """Which sound bars cannot be true, and which only look suspicious. No I/O and no clock.
 
 A price that is a hundred times off is a vendor's mix-up of pence and pounds, and one bar far away from both its
-neighbours is a bad tick: both are rejected. Any other jump may be news, so it is kept and flagged.
+neighbours is a bad tick: both are rejected. A level a hundred times off that persists is a level shift: a reverse
+split, or another currency. Any other jump may be news, so it is kept and flagged; one that many traded at is news.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 
 import polars as pl
 
 from ema_assets.market.corporate_actions import describe_ratio
+from ema_assets.model.schemas import UTC_TIME
 
 # What `bar_rejected.reason`, the reason of a skipped bar, and `bar_flag.reason` may say here.
 UNIT_ERROR = "100 times off the bars around it"
+OFF_SCALE = "more than 100 times off the bars around it"
 BAD_TICK = "single bad tick"
 UNCONFIRMED = "jump not confirmed by a next bar yet"
 JUMP, WICK = "jump", "wick"
@@ -26,6 +31,12 @@ _UNIT_LOW, _UNIT_HIGH = 75.0, 133.0
 # A bar this many times away from its neighbours, which agree within the second figure or within a quarter of its
 # distance (both in logarithms), is a bad tick.
 _TICK_FACTOR, _AGREEMENT, _AGREEMENT_SHARE = 3.0, 1.5, 0.25
+# So many bars on a level that is at least _UNIT_LOW times away, up to the end of what is known, are a level shift. Of
+# them so many, the first and the last ones included, must be on that level.
+SHIFT_BARS, _SHIFT_SHARE = 4, 0.9
+# A bar far away is news when so many times the usual volume was traded, or this many when its open was where the bar
+# before ended: usual is the median of the bars before, of which at least so many must be known.
+_VOLUME_OF_NEWS, _VOLUME_OF_NEWS_IN_ONE_BAR, _LEAST_VOLUMES = 10.0, 3.0, 5
 # A move is suspicious when it is ten times the typical recent one, and ten percent at the least; half as much again
 # when nothing is known of the series yet.
 _TYPICAL_MOVES, _LEAST_MOVE, _LEAST_MOVE_OF_THE_UNKNOWN = 10.0, math.log(1.10), math.log(1.5)
@@ -39,43 +50,55 @@ class Screened:
     """Bars sorted by plausibility, all with the columns that came in.
 
     `rejected` and `unconfirmed` have a `reason`; `unconfirmed` are newest bars whose jump no later bar confirms or
-    refutes yet. `flags` has symbol, timeframe, ts, reason and detail of bars that are in `kept`.
+    refutes yet. `flags` has symbol, timeframe, ts, reason and detail of bars that are in `kept`. `shifts` are level
+    shifts: symbol, ratio (price before over price after, roughly), first_ts (the first bar on the new level, which is
+    `kept`); one per symbol, the last.
     """
 
     kept: pl.DataFrame
     rejected: pl.DataFrame
     unconfirmed: pl.DataFrame
     flags: pl.DataFrame
+    shifts: pl.DataFrame
 
 
-def screen_outliers(bars: pl.DataFrame, context: pl.DataFrame) -> Screened:
+SHIFT_SCHEMA = pl.Schema({"symbol": pl.String(), "ratio": pl.Float64(), "first_ts": UTC_TIME})
+
+
+def screen_outliers(bars: pl.DataFrame, context: pl.DataFrame, confirmed: pl.DataFrame | None = None) -> Screened:
     """Sort sound `bars` (BAR_SCHEMA and whatever else, one timeframe, sorted by symbol and ts) by plausibility.
 
-    `context` has symbol, ts and close of the last few stored bars before each symbol's first bar here, about
+    `context` has symbol, ts, close and volume of the last few stored bars before each symbol's first bar here, about
     CONTEXT_BARS of them; a symbol without any is screened by its own bars. Stored bars are taken to be right.
+    `confirmed` (symbol, ts) are bars that other evidence shows to be news, however far away they are.
     """
     columns = bars.columns
+    sure = confirmed if confirmed is not None else bars.select("symbol", "ts").clear()
     stacked = pl.concat(
         [
-            context.select("symbol", "ts", "close", _is_context=pl.lit(True)),
+            context.select("symbol", "ts", "close", "volume", _is_context=pl.lit(True)),
             bars.with_columns(_is_context=pl.lit(False)),
         ],
         how="diagonal",
     ).sort("symbol", "ts")
+    stacked = stacked.join(
+        sure.select("symbol", "ts", _is_news=pl.lit(True)), on=["symbol", "ts"], how="left", maintain_order="left"
+    ).with_columns(pl.col("_is_news").fill_null(False))
     # A bar that is in two units at once needs no neighbour to be told.
     mixed = pl.any_horizontal(_is_unit_ratio(pl.col(name) / pl.col("close")) for name in ("open", "high", "low"))
     stacked = stacked.with_columns(
         reason=pl.when(mixed.fill_null(False)).then(pl.lit(UNIT_ERROR)).otherwise(pl.lit(None, pl.String))
     )
     off = stacked.filter(pl.col("reason").is_not_null())
-    stacked = _among_neighbours(stacked.filter(pl.col("reason").is_null()))
+    stacked, shifts = _among_neighbours(stacked.filter(pl.col("reason").is_null()))
     kept = stacked.filter(pl.col("reason").is_null())
-    rejected = pl.concat([off, stacked.filter(pl.col("reason").is_in([UNIT_ERROR, BAD_TICK]))])
+    rejected = pl.concat([off, stacked.filter(pl.col("reason").is_in([UNIT_ERROR, OFF_SCALE, BAD_TICK]))])
     return Screened(
         kept=kept.filter(~pl.col("_is_context")).select(columns),
         rejected=rejected.select(*columns, "reason"),
         unconfirmed=stacked.filter(pl.col("reason") == UNCONFIRMED).select(*columns, "reason"),
         flags=_flags(kept),
+        shifts=shifts,
     )
 
 
@@ -83,80 +106,133 @@ def _is_unit_ratio(ratio: pl.Expr) -> pl.Expr:
     return ratio.is_between(_UNIT_LOW, _UNIT_HIGH) | (1 / ratio).is_between(_UNIT_LOW, _UNIT_HIGH)
 
 
-def _among_neighbours(stacked: pl.DataFrame) -> pl.DataFrame:
-    """`stacked` with the `reason` of bars that their neighbours contradict."""
+def _among_neighbours(stacked: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """`stacked` with the `reason` of bars that their neighbours contradict; and the level shifts (SHIFT_SCHEMA)."""
     ratio = pl.col("close") / pl.col("close").shift(1).over("symbol")
     restless = stacked.filter((ratio > _TICK_FACTOR) | (1 / ratio > _TICK_FACTOR))["symbol"].unique()
     if restless.is_empty():
-        return stacked
+        return stacked, SHIFT_SCHEMA.to_frame()
     # What is right of a bar depends on which bars before it were: only the few series with a jump are walked.
     is_restless = pl.col("symbol").is_in(restless.implode())
-    walked = [
-        series.with_columns(
-            pl.Series("reason", _walk(series["close"].to_list(), series["_is_context"].to_list()), dtype=pl.String())
-        )
-        for series in stacked.filter(is_restless).partition_by("symbol")
-    ]
-    return pl.concat([stacked.filter(~is_restless), *walked]).sort("symbol", "ts")
+    parts, shifts = [stacked.filter(~is_restless)], []
+    for series in stacked.filter(is_restless).partition_by("symbol"):
+        closes, opens, volumes = (series[name].to_list() for name in ("close", "open", "volume"))
+        walk = _Walk(closes, opens, volumes, series["_is_context"].to_list(), series["_is_news"].to_list())
+        parts.append(series.with_columns(pl.Series("reason", walk.reasons(), dtype=pl.String())))
+        if walk.shift is not None:
+            place, ratio_of_shift = walk.shift
+            shifts.append((series["symbol"][0], ratio_of_shift, series["ts"][place]))
+    return pl.concat(parts).sort("symbol", "ts"), pl.DataFrame(shifts, schema=SHIFT_SCHEMA, orient="row")
 
 
-def _walk(closes: Sequence[float], is_context: Sequence[bool]) -> list[str | None]:
-    """What is wrong with each bar of one series: UNIT_ERROR, BAD_TICK, UNCONFIRMED, or None.
+@dataclass(slots=True)
+class _Walk:
+    """One series, bar by bar. `shift` is, after the walk, where a new level begins, and price before over after."""
 
-    Each bar is compared with the last one that was right and with the next one, so that a history gives the same
-    bars in whatever portions it comes.
-    """
-    reasons = _walk_from(0, closes, is_context)
-    off = [place for place, reason in enumerate(reasons) if reason == UNIT_ERROR]
-    if is_context[0]:
+    closes: Sequence[float]
+    opens: Sequence[float | None]
+    volumes: Sequence[float | None]
+    is_context: Sequence[bool]
+    is_news: Sequence[bool]
+    shift: tuple[int, float] | None = None
+
+    def reasons(self) -> list[str | None]:
+        """What is wrong with each bar: UNIT_ERROR, OFF_SCALE, BAD_TICK, UNCONFIRMED, or None.
+
+        Each bar is compared with the last one that was right and with the next one, so that a history gives the same
+        bars in whatever portions it comes.
+        """
+        reasons = self._from(0)
+        off = [place for place, reason in enumerate(reasons) if reason in (UNIT_ERROR, OFF_SCALE)]
+        if self.is_context[0]:
+            return reasons
+        right = [place for place, reason in enumerate(reasons) if reason is None]
+        if self.is_context[-1]:
+            # Older bars than any that is stored: the stored one tells the unit.
+            is_wrong = _is_off_scale(self.closes[-1], self.closes[right[-2]])
+            off.append(len(self.closes) - 1)
+        else:
+            # Of two units with equally many bars the later one wins, as a vendor's mistakes are mended with time.
+            is_wrong = self.shift is None and (len(off), off[-1:]) > (len(right), right[-1:])
+        if not is_wrong:
+            return reasons
+        self.shift = None
+        return [UNIT_ERROR] * off[0] + self._from(off[0])
+
+    def _from(self, first: int) -> list[str | None]:
+        """The reasons of the bars from `first` on, which is taken to be right."""
+        reasons: list[str | None] = []
+        last, right = self.closes[first], 0
+        usual: list[float] = []
+        for place in range(first, len(self.closes)):
+            reason = None
+            if not self.is_context[place]:
+                reason = self._reason_of(place, last, usual)
+                if reason in (UNIT_ERROR, OFF_SCALE) and self._persists(place, last, right):
+                    self.shift, reason = (place, last / self.closes[place]), None
+            reasons.append(reason)
+            if reason is None:
+                last = self.closes[place]
+                right += SHIFT_BARS if self.is_context[place] else 1
+                usual = [*usual[1 - CONTEXT_BARS :], self.volumes[place] or 0.0]
         return reasons
-    right = [place for place, reason in enumerate(reasons) if reason is None]
-    if is_context[-1]:
-        # Older bars than any that is stored: the stored one tells the unit.
-        is_wrong = _is_unit_step(closes[-1], closes[right[-2]])
-        off.append(len(closes) - 1)
-    else:
-        # Of two units with equally many bars the later one wins, as a vendor's mistakes are mended with time.
-        is_wrong = (len(off), off[-1:]) > (len(right), right[-1:])
-    if not is_wrong:
-        return reasons
-    return [UNIT_ERROR] * off[0] + _walk_from(off[0], closes, is_context)
+
+    def _reason_of(self, place: int, last: float, usual: Sequence[float]) -> str | None:
+        close = self.closes[place]
+        if self.is_news[place]:
+            return None
+        if _is_off_scale(close, last):
+            return UNIT_ERROR if max(close / last, last / close) <= _UNIT_HIGH else OFF_SCALE
+        before = math.log(close / last)
+        if abs(before) <= math.log(_TICK_FACTOR) or self._is_traded(place, last, usual):
+            return None
+        later = (self.closes[each] for each in range(place + 1, len(self.closes)))
+        following = next((each for each in later if not _is_off_scale(each, last)), None)
+        if following is None:
+            return UNCONFIRMED
+        after = math.log(close / following)
+        # The further away a bar is, the less its neighbours need to agree for it to be the odd one out.
+        allowed = max(math.log(_AGREEMENT), min(abs(before), abs(after)) * _AGREEMENT_SHARE)
+        is_back = before * after > 0 and abs(after) > math.log(_TICK_FACTOR)
+        return BAD_TICK if is_back and abs(before - after) <= allowed else None
+
+    def _is_traded(self, place: int, last: float, usual: Sequence[float]) -> bool:
+        """Whether so much was traded that the bar is news and no bad tick."""
+        if len(usual) < _LEAST_VOLUMES or (typical := median(usual)) <= 0:
+            return False
+        opened = self.opens[place]
+        is_continuous = opened is not None and max(opened / last, last / opened) <= _AGREEMENT
+        needed = _VOLUME_OF_NEWS_IN_ONE_BAR if is_continuous else _VOLUME_OF_NEWS
+        return (self.volumes[place] or 0.0) >= needed * typical
+
+    def _persists(self, place: int, last: float, right: int) -> bool:
+        """Whether the bars from `place` on stay away from the level of `last`, up to the end of what is known.
+
+        Without stored bars, and with less than SHIFT_BARS `right` ones before, nothing tells which level is the new
+        one.
+        """
+        run = self.closes[place:]
+        if len(run) < SHIFT_BARS or right < SHIFT_BARS or any(self.is_context[place:]):
+            return False
+        is_up = run[0] > last
+        if not (_is_one_level(run[:SHIFT_BARS], last, is_up) and _is_one_level(run[-SHIFT_BARS:], last, is_up)):
+            return False
+        return sum(_is_away(close, last, is_up) for close in run) >= _SHIFT_SHARE * len(run)
 
 
-def _walk_from(first: int, closes: Sequence[float], is_context: Sequence[bool]) -> list[str | None]:
-    """The reasons of the bars from `first` on, which is taken to be right."""
-    reasons: list[str | None] = []
-    last = closes[first]
-    for place in range(first, len(closes)):
-        reason = None
-        if not is_context[place]:
-            reason = _reason_of(closes, place, last)
-        reasons.append(reason)
-        if reason is None:
-            last = closes[place]
-    return reasons
+def _is_away(close: float, last: float, is_up: bool) -> bool:
+    return (close / last if is_up else last / close) > _TICK_FACTOR
 
 
-def _reason_of(closes: Sequence[float], place: int, last: float) -> str | None:
-    close = closes[place]
-    if _is_unit_step(close, last):
-        return UNIT_ERROR
-    before = math.log(close / last)
-    if abs(before) <= math.log(_TICK_FACTOR):
-        return None
-    later = (closes[each] for each in range(place + 1, len(closes)))
-    following = next((each for each in later if not _is_unit_step(each, last)), None)
-    if following is None:
-        return UNCONFIRMED
-    after = math.log(close / following)
-    # The further away a bar is, the less its neighbours need to agree for it to be the odd one out.
-    allowed = max(math.log(_AGREEMENT), min(abs(before), abs(after)) * _AGREEMENT_SHARE)
-    is_back = before * after > 0 and abs(after) > math.log(_TICK_FACTOR)
-    return BAD_TICK if is_back and abs(before - after) <= allowed else None
+def _is_one_level(run: Sequence[float], last: float, is_up: bool) -> bool:
+    steps = pairwise(run)
+    return all(_is_away(close, last, is_up) for close in run) and all(
+        max(one / other, other / one) <= _TICK_FACTOR for one, other in steps
+    )
 
 
-def _is_unit_step(one: float, other: float) -> bool:
-    return _UNIT_LOW <= max(one / other, other / one) <= _UNIT_HIGH
+def _is_off_scale(one: float, other: float) -> bool:
+    return max(one / other, other / one) >= _UNIT_LOW
 
 
 def _flags(stacked: pl.DataFrame) -> pl.DataFrame:

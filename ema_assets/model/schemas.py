@@ -68,7 +68,26 @@ FLAG_SCHEMA = pl.Schema(
     {"symbol": pl.String(), "timeframe": pl.String(), "ts": UTC_TIME, "reason": pl.String(), "detail": pl.String()}
 )
 
-# Series that seem to have been split: `ratio` is the stored price over the served one, `split` its name, such as `7:1`.
+# The last stored prices of a series, by which served ones are judged.
+STORED_CLOSE_SCHEMA = pl.Schema({"symbol": pl.String(), "ts": UTC_TIME, "close": pl.Float64(), "volume": pl.Float64()})
+
+# What happened to instruments. `kind`: split, spin-off, dividend, currency change, rename, delisting. `effective_at`:
+# the first moment at which it trades in the new way. `ratio` (old price over new), `amount` (of a dividend, per share)
+# and `value` (the new symbol or currency) are null where the kind has none.
+ACTION_SCHEMA = pl.Schema(
+    {
+        "symbol": pl.String(),
+        "kind": pl.String(),
+        "effective_at": UTC_TIME,
+        "ratio": pl.Float64(),
+        "amount": pl.Float64(),
+        "value": pl.String(),
+    }
+)
+ACTION_KINDS = ("split", "spin-off", "dividend", "currency change", "rename", "delisting")
+
+# Series that seem to be on another scale: `ratio` is the stored price over the served one, `split` its name, such as
+# `7:1`.
 SUSPECT_SCHEMA = pl.Schema({"symbol": pl.String(), "ratio": pl.Float64(), "split": pl.String()})
 
 # The series that an answer is about, one row per symbol. It holds all bars that exist from `start` to before `end`

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from ema_assets.market import corporate_actions
+from ema_assets.market.corporate_actions import rescaled
 from ema_assets.market.rollups import CODE_VERSION, dirty_buckets
 from ema_assets.model.asset_names import OHLC
-from ema_assets.model.schemas import BAR_SCHEMA, PRICES, UTC_TIME
+from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.refresh.answers import Storing
 from ema_assets.store import ledger, quality, tables
 
@@ -32,8 +34,8 @@ class Persisted:
 def persist(storing: Storing, checked: Checked, asked: pl.DataFrame, splits: pl.DataFrame) -> Persisted:
     """Write the `checked` bars and everything that is known about them.
 
-    `asked` has symbol, calendar and checked_through of each series; `splits` has symbol, ratio, split and last_ts of
-    those whose split is confirmed.
+    `asked` has symbol, calendar and checked_through of each series; `splits` (COMPARED_SCHEMA) are
+    those whose scale has changed.
     """
     transaction, timeframe, source = storing.transaction, storing.timeframe, storing.answer.source
     # What the vendor no longer serves is brought to the new scale by ourselves: a cliff would be a false trade.
@@ -77,38 +79,35 @@ def _rescale_leftover_bars(storing: Storing, splits: pl.DataFrame, accepted: pl.
         return accepted.clear()
     starts = splits.select("symbol", from_ts=pl.lit(ledger.BEGINNING, UTC_TIME))
     stored = tables.read_since(storing.transaction, tables.BARS, storing.timeframe, starts, tables.BARS.values)
-    return (
-        stored.join(accepted, on=["symbol", "ts"], how="anti")
-        .join(splits.select("symbol", "ratio", "last_ts"), on="symbol")
-        .filter(pl.col("ts") <= pl.col("last_ts"))
-        .select(
-            "symbol",
-            pl.lit(storing.timeframe.key).alias("timeframe"),
-            "ts",
-            *(pl.col(name) / pl.col("ratio") for name in PRICES),
-            pl.col("volume") * pl.col("ratio"),
-        )
-        .select(list(BAR_SCHEMA))
+    leftover = stored.join(accepted, on=["symbol", "ts"], how="anti").with_columns(
+        timeframe=pl.lit(storing.timeframe.key)
     )
+    is_old = leftover.join(splits.select("symbol", "last_ts"), on="symbol").filter(pl.col("ts") <= pl.col("last_ts"))
+    return rescaled(is_old.select(list(BAR_SCHEMA)), splits)
+
+
+# What a change of the scale is called where the past of a series is told.
+_SAID = {
+    corporate_actions.RESCALED: "the vendor re-adjusted history by {}",
+    corporate_actions.LEVEL_SHIFT: "the price level changed by {} for good; the bars before it were brought to it",
+}
 
 
 def _revisions(changes: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame:
     """The changes of the past: symbol, changed_from, corrected, late, kind and detail."""
     past = changes.filter((pl.col("corrected") > 0) | (pl.col("late") > 0))
-    is_split = pl.col("split").is_not_null()
     is_correction = pl.col("corrected") > 0
-    return past.join(splits.select("symbol", "split"), on="symbol", how="left").select(
+    scaled = pl.format("the vendor re-adjusted history for a {} {}", "split", "scale")
+    for kind, sentence in _SAID.items():
+        scaled = pl.when(pl.col("scale") == kind).then(pl.format(sentence, "split")).otherwise(scaled)
+    return past.join(splits.select("symbol", "split", scale="kind"), on="symbol", how="left").select(
         "symbol",
         "changed_from",
         "corrected",
         "late",
-        kind=pl.when(is_split)
-        .then(pl.lit("split"))
-        .when(is_correction)
-        .then(pl.lit("correction"))
-        .otherwise(pl.lit("late bars")),
-        detail=pl.when(is_split)
-        .then(pl.format("the vendor re-adjusted history for a {} split", "split"))
+        kind=pl.coalesce("scale", pl.when(is_correction).then(pl.lit("correction")).otherwise(pl.lit("late bars"))),
+        detail=pl.when(pl.col("scale").is_not_null())
+        .then(scaled)
         .when(is_correction)
         .then(pl.lit("the source changed bars that were stored"))
         .otherwise(pl.lit("the source sent bars that were missing")),

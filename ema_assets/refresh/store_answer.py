@@ -1,13 +1,11 @@
 """Storing an answer in four steps: validate, recognise corporate actions, persist, account for gaps."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 
 import polars as pl
 
-from ema_assets.market import corporate_actions
-from ema_assets.market.outliers import CONTEXT_BARS, Screened, screen_outliers
+from ema_assets.market.corporate_actions import rescaled
+from ema_assets.market.outliers import Screened, screen_outliers
 from ema_assets.market.validation import Validated, validate
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import (
@@ -15,14 +13,15 @@ from ema_assets.model.schemas import (
     BAR_SCHEMA,
     SESSION_SCHEMA,
     SUSPECT_SCHEMA,
-    UTC_TIME,
     check_frame,
 )
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.account_for_gaps import account_for_gaps
-from ema_assets.refresh.answers import Answer, Extent, Stored, Storing, spans_of
+from ema_assets.refresh.answers import Answer, Stored, Storing
 from ema_assets.refresh.persist_answer import Checked, persist
-from ema_assets.store import ledger, tables
+from ema_assets.refresh.recognise_actions import recognise_actions
+from ema_assets.refresh.screen_answer import read_stored_bars, screen
+from ema_assets.store import ledger
 from ema_assets.store.database import Transaction
 
 
@@ -41,14 +40,15 @@ def store_bars(
     storing = Storing(transaction, timeframe, answer, trading, now, locked)
 
     validated = validate(answer.bars, timeframe, answer.asked.select("symbol", "calendar"), trading, answer.closed_by)
-    stored_bars = _read_stored_bars(storing, validated.accepted)
-    screened = screen_outliers(validated.accepted, stored_bars.context)
+    stored_bars = read_stored_bars(storing, validated.accepted)
+    screening = screen(storing, validated, stored_bars.context)
+    screened = screening.screened
 
-    actions = _recognise_corporate_actions(answer, stored_bars, screened)
+    actions = recognise_actions(storing, stored_bars, screening)
     if not actions.confirmed.is_empty():
-        # The bars around a file on another scale are about to be brought to it: they tell nothing.
+        # The bars around an answer on another scale are about to be brought to it: they tell nothing.
         context = stored_bars.context.join(actions.confirmed, on="symbol", how="anti")
-        screened = screen_outliers(validated.accepted, context)
+        screened = screen_outliers(rescaled(screening.bars, actions.shifted), context, screening.news)
 
     checked = _merge(validated, screened, ~pl.col("symbol").is_in(actions.left_out))
     asked = _with_reach(answer.asked.filter(~pl.col("symbol").is_in(actions.left_out)), checked.accepted)
@@ -77,29 +77,6 @@ def _check(answer: Answer, trading: pl.DataFrame) -> None:
         check_frame("suspected splits", answer.suspects, SUSPECT_SCHEMA)
 
 
-# --- validate ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _StoredBars:
-    """Stored closes (symbol, ts, close): those in the span of the answer, and a few around it."""
-
-    within: pl.DataFrame
-    context: pl.DataFrame
-
-
-def _read_stored_bars(storing: Storing, accepted: pl.DataFrame) -> _StoredBars:
-    """What is stored in and around the spans of the `accepted` bars. The whole history has nothing around it."""
-    known = storing.locked.filter(pl.col("last_ts").is_not_null())["symbol"]
-    spans = spans_of(accepted).filter(pl.col("symbol").is_in(known.implode()))
-    within = context = pl.DataFrame(schema={"symbol": pl.String(), "ts": UTC_TIME, "close": pl.Float64()})
-    if not spans.is_empty():
-        within = tables.closes_between(storing.transaction, storing.timeframe, spans)
-        if storing.answer.extent is not Extent.WHOLE:
-            context = tables.closes_around(storing.transaction, storing.timeframe, spans, CONTEXT_BARS)
-    return _StoredBars(within, context)
-
-
 def _merge(validated: Validated, screened: Screened, is_kept: pl.Expr) -> Checked:
     """The bars of all series that are kept, by whether they are to be stored."""
     columns = validated.rejected.columns
@@ -125,44 +102,3 @@ def _with_reach(asked: pl.DataFrame, accepted: pl.DataFrame) -> pl.DataFrame:
             .select(list(ASKED_SCHEMA))
         )
     return asked.with_columns(checked_through=pl.when("advances").then("end"))
-
-
-# --- recognise corporate actions --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _CorporateActions:
-    """Splits that show between the stored and the served bars, as rows of `corporate_actions.compare`.
-
-    `confirmed` series are stored on their new scale. Of `suspected` and `refused` ones nothing is stored: the former
-    are asked for as a whole, the latter failed, and why.
-    """
-
-    suspected: pl.DataFrame
-    confirmed: pl.DataFrame
-    refused: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def left_out(self) -> list[str]:
-        """The symbols of which nothing is stored."""
-        return [*self.suspected["symbol"], *self.refused]
-
-
-def _recognise_corporate_actions(answer: Answer, stored_bars: _StoredBars, screened: Screened) -> _CorporateActions:
-    compared = corporate_actions.compare(stored_bars.within, screened.kept, answer.suspects)
-    if answer.extent in (Extent.PART, Extent.GAP):
-        return _CorporateActions(suspected=corporate_actions.suspected(compared), confirmed=compared.clear())
-    refused: dict[str, str] = {}
-    if answer.suspects is not None:
-        half_done = corporate_actions.half_done(compared).join(answer.suspects, on="symbol", how="semi")
-        refused = {row["symbol"]: _half_done_sentence(row) for row in half_done.iter_rows(named=True)}
-    return _CorporateActions(
-        suspected=compared.clear(), confirmed=corporate_actions.confirmed(compared), refused=refused
-    )
-
-
-def _half_done_sentence(row: Mapping[str, object]) -> str:
-    return (
-        f"the newest bars are re-adjusted for a {row['split']} split, but of {row['older']} stored bars only "
-        f"{row['agreeing']}; all is kept as it was and asked for again later"
-    )

@@ -189,10 +189,31 @@ def count_skipped(transaction: Transaction, bars: pl.DataFrame, source: str) -> 
     )
 
 
+def rejected_after(
+    transaction: Transaction, timeframe: Timeframe, since: pl.DataFrame, reasons: Sequence[str]
+) -> pl.DataFrame:
+    """Bars of each symbol of `since` (symbol, from_ts) later than its from_ts that were rejected for one of `reasons`.
+
+    BAR_SCHEMA, each bar once, as it came last; sorted by symbol and ts.
+    """
+    return transaction.query(
+        """
+        SELECT DISTINCT ON (r.symbol, r.ts) r.symbol, r.timeframe, r.ts, r.open, r.high, r.low, r.close, r.volume
+        FROM unnest($1::text[], $2::timestamptz[]) AS d(symbol, from_ts)
+        JOIN market.bar_rejected r ON r.symbol = d.symbol AND r.timeframe = $3 AND r.ts > d.from_ts
+        WHERE r.reason = ANY ($4::text[]) ORDER BY r.symbol, r.ts, r.rejected_at DESC
+        """,
+        since["symbol"],
+        since["from_ts"],
+        timeframe.key,
+        list(reasons),
+    )
+
+
 def record_revisions(transaction: Transaction, timeframe: Timeframe, revisions: pl.DataFrame, source: str) -> None:
     """Write down that the past of some series changed.
 
-    `revisions` has symbol, kind (`correction`, `late bars`, `split`), detail, changed_from, corrected, late.
+    `revisions` has symbol, kind (one that `bar_revision` allows), detail, changed_from, corrected, late.
     """
     if revisions.is_empty():
         return

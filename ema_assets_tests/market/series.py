@@ -19,7 +19,7 @@ def random_walk(bars: int, seed: int, price: float = 100.0, volatility: float = 
 
 
 def bars_of(closes: Mapping[str, Sequence[float]], **columns: pl.Expr) -> pl.DataFrame:
-    """symbol, ts, close of several symbols, a bar every five minutes from START, sorted."""
+    """symbol, ts, close, volume of several symbols, a bar every five minutes from START, sorted."""
     return pl.concat(
         [
             pl.DataFrame(
@@ -27,6 +27,7 @@ def bars_of(closes: Mapping[str, Sequence[float]], **columns: pl.Expr) -> pl.Dat
                     "symbol": pl.Series([symbol] * len(series), dtype=pl.String),
                     "ts": pl.Series([START + n * timedelta(minutes=5) for n in range(len(series))], dtype=UTC_TIME),
                     "close": pl.Series(list(series), dtype=pl.Float64),
+                    "volume": pl.Series([5.0] * len(series), dtype=pl.Float64),
                 }
             )
             for symbol, series in sorted(closes.items())

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ema_assets.market import corporate_actions
-from ema_assets.market.corporate_actions import RATIOS, compare, confirmed, half_done, suspected
+from ema_assets.market.corporate_actions import (
+    COMPARED_SCHEMA,
+    RATIOS,
+    compare,
+    confirmed,
+    half_done,
+    name_of,
+    steps_like_splits,
+    suspected,
+)
 from ema_assets_tests.market.series import bars_of, random_walk
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -23,7 +32,7 @@ def compared(before: Sequence[float], now: Sequence[float], suspects: pl.DataFra
     """One symbol's bars as stored and as served; None is a bar that is not there."""
     stored, served = (bars_of({"AAPL": closes}).filter(pl.col("close") > 0) for closes in (before, now))
     result = compare(stored, served, suspects)
-    assert result.columns == ["symbol", "ratio", "split", "bars", "agreeing", "last_ts", "older"]
+    assert result.schema == COMPARED_SCHEMA
     assert result.height <= 1
     return result
 
@@ -68,10 +77,103 @@ def test_every_split_is_recognised_from_prices_rounded_to_cents(seed: int, price
     assert confirmed(found).height == len(after)
 
 
-@given(SEEDS, st.sampled_from([1.0, 0.995, 0.98, 1.004, 0.01, 100.0, 1 / 100.5, 0.93]), st.integers(1, 30))
-def test_what_differs_by_another_ratio_is_no_split(seed: int, factor: float, bars: int) -> None:
-    before = random_walk(bars, seed, 100.0, 0.01)
-    assert verdict(before, [close * factor for close in before]) == []
+# Any factor but those so near to one that rounding to cents may hide them.
+FACTORS = st.floats(0.004, 0.998) | st.floats(1.002, 250.0)
+
+
+@given(SEEDS, FACTORS, st.integers(3, 40), st.booleans())
+def test_any_constant_factor_over_all_bars_is_recognised(seed: int, factor: float, bars: int, is_rounded: bool) -> None:
+    # Dear enough that a cent is less than two hundredths of a percent, on either scale.
+    before = random_walk(bars, seed, 60.0 * max(factor, 1.0), 0.01)
+    now = [close / factor for close in before]
+    if is_rounded:
+        before, now = cents(before), cents(now)
+    found = compared(before, now)
+    assert verdict(before, now) == ["suspected", "confirmed"]
+    assert found["ratio"].item() == pytest.approx(factor, rel=4e-4)
+    assert found.select("bars", "agreeing", "unchanged", "older").row(0) == (bars, bars, 0, bars)
+
+
+@pytest.mark.parametrize(
+    ("factor", "name", "kind"),
+    [
+        (1.253, "1253:1000", "rescaled"),
+        (1 / 1.253, "1000:1253", "rescaled"),
+        (1.324, "1324:1000", "rescaled"),
+        (1.05, "21:20", "rescaled"),
+        (1.0046, "factor 1.0046", "rescaled"),
+        (100.0, "100:1", "rescaled"),
+        (1 / 190, "1:190", "rescaled"),
+        (1.5, "3:2", "split"),
+    ],
+)
+def test_a_factor_is_named_as_people_name_it(factor: float, name: str, kind: str) -> None:
+    before = cents(random_walk(40, 3, 170.0 * max(factor, 1.0), 0.01))
+    found = compared(before, cents([close / factor for close in before]))
+    assert found.select("split", "kind").row(0) == (name, kind)
+    assert found["ratio"].item() == pytest.approx(factor, rel=3e-5)
+    assert name_of(factor) == name
+
+
+@given(SEEDS, st.integers(1, 30), st.sampled_from([3.0, 35.0, 700.0]))
+def test_rounding_and_noise_are_no_factor(seed: int, bars: int, price: float) -> None:
+    before = random_walk(bars, seed, price, 0.01)
+    assert verdict(before, before) == []
+    assert verdict(before, cents(before)) == []
+    assert verdict(cents(before), before) == []
+    assert verdict(before, [close * (1 + 1e-6) for close in before]) == []
+
+
+def test_one_bar_with_any_other_value_is_a_correction_unless_a_fact_says_otherwise() -> None:
+    assert verdict([141.0], [141.0 / 1.253]) == []
+    fact = pl.DataFrame({"symbol": ["AAPL"], "ratio": [1.253], "kind": ["spin-off"]})
+    found = compare(bars_of({"AAPL": [141.0]}), bars_of({"AAPL": [112.53]}), facts=fact)
+    assert suspected(found).select("ratio", "split", "kind").row(0) == (1.253, "1253:1000", "spin-off")
+    assert verdict([141.0, 143.5], [141.0 / 1.253, 143.5 / 1.253]) == ["suspected"]
+
+
+def test_a_fact_says_what_the_factor_is_when_rounding_blurs_it() -> None:
+    fact = pl.DataFrame({"symbol": ["AAPL"], "ratio": [1.2532], "kind": ["spin-off"]})
+    before = cents(random_walk(30, 3, 20.0, 0.01))
+    found = compare(
+        bars_of({"AAPL": before}), bars_of({"AAPL": cents([close / 1.2532 for close in before])}), facts=fact
+    )
+    assert confirmed(found).select("ratio", "kind").row(0) == (1.2532, "spin-off")
+
+
+def test_a_history_that_the_vendor_replaced_by_several_factors_is_not_half_done() -> None:
+    before = random_walk(100, 9)
+    now = [close / (2.506 if place < 40 else 1.253) for place, close in enumerate(before)]
+    suspects = pl.DataFrame({"symbol": ["AAPL"], "ratio": [1.253], "split": ["1253:1000"]})
+    assert half_done(compared(before, now, suspects)).is_empty()
+
+
+STEPS = [(2.0, "2:1"), (0.5, "1:2"), (10.0, "10:1"), (1.5, "3:2")]
+
+
+@pytest.mark.parametrize(("ratio", "name"), STEPS)
+@given(move=st.floats(0.95, 1.05))
+def test_a_step_like_a_split_is_suspected_where_no_bar_is_served_again(ratio: float, name: str, move: float) -> None:
+    stored = bars_of({"AAPL": [79.0, 80.4]})
+    served = bars_of({"AAPL": [0.0, 0.0, 80.4 / ratio * move]}).filter(pl.col("close") > 0).rename({"close": "open"})
+    assert steps_like_splits(stored, served).rows() == [("AAPL", float(Fraction(name.replace(":", "/"))), name)]
+
+
+@given(st.floats(0.75, 1.33))
+def test_an_ordinary_move_over_night_is_no_step_like_a_split(move: float) -> None:
+    served = bars_of({"AAPL": [0.0, 0.0, 80.4 * move]}).filter(pl.col("close") > 0).rename({"close": "open"})
+    assert steps_like_splits(bars_of({"AAPL": [79.0, 80.4]}), served).is_empty()
+
+
+def test_a_fact_between_the_last_stored_and_the_first_served_bar_needs_no_step() -> None:
+    stored = bars_of({"AAPL": [79.0, 80.4]})
+    served = bars_of({"AAPL": [0.0, 0.0, 81.0]}).filter(pl.col("close") > 0).rename({"close": "open"})
+    columns = {"symbol": ["AAPL"], "ratio": [1.253], "kind": ["spin-off"]}
+    between, before = served["ts"], stored["ts"].head(1)
+    assert steps_like_splits(stored, served, pl.DataFrame({**columns, "effective_at": between})).rows() == [
+        ("AAPL", 1.253, "1253:1000")
+    ]
+    assert steps_like_splits(stored, served, pl.DataFrame({**columns, "effective_at": before})).is_empty()
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6])
@@ -103,20 +205,26 @@ def test_newer_bars_may_be_stored_on_the_new_scale_already() -> None:
     before = random_walk(40, 9)
     stored = [close if place < 30 else close / 7 for place, close in enumerate(before)]
     found = compared(stored, [close / 7 for close in before])
-    assert verdict(stored, [close / 7 for close in before]) == ["confirmed"]
+    assert verdict(stored, [close / 7 for close in before]) == ["suspected", "confirmed"]
     assert found.select("bars", "agreeing", "older").row(0) == (40, 30, 30)
     assert found["last_ts"].item() == bars_of({"AAPL": before})["ts"][29]
 
 
-def test_a_history_of_which_most_is_stored_on_the_new_scale_is_told_by_the_suspicion() -> None:
-    """The median would say that nothing has changed."""
+def test_most_of_a_history_may_be_stored_on_the_new_scale_already() -> None:
     before = random_walk(40, 9)
     stored = [close if place < 10 else close / 7 for place, close in enumerate(before)]
     now = [close / 7 for close in before]
-    assert verdict(stored, now) == []
     suspects = pl.DataFrame({"symbol": ["AAPL"], "ratio": [7.0], "split": ["7:1"]})
-    found = confirmed(compared(stored, now, suspects))
-    assert found.select("split", "bars", "agreeing", "older").row(0) == ("7:1", 40, 10, 10)
+    for found in (compared(stored, now), compared(stored, now, suspects)):
+        assert confirmed(found).select("split", "bars", "agreeing", "older").row(0) == ("7:1", 40, 10, 10)
+
+
+@given(SEEDS, st.integers(2, 30), st.integers(0, 30), FACTORS)
+def test_any_overlap_of_old_and_new_bars_raises_suspicion(seed: int, old: int, new: int, factor: float) -> None:
+    """The new ones were stored before the vendor re-adjusted the old ones."""
+    before = random_walk(old + new, seed, 100.0, 0.01)
+    stored = [close if place < old else close / factor for place, close in enumerate(before)]
+    assert verdict(stored, [close / factor for close in before])[0] == "suspected"
 
 
 def test_a_history_that_is_re_adjusted_in_part_is_half_done() -> None:

@@ -13,6 +13,8 @@ from ema_assets.market.outliers import (
     BAD_TICK,
     CONTEXT_BARS,
     JUMP,
+    OFF_SCALE,
+    SHIFT_BARS,
     UNCONFIRMED,
     UNIT_ERROR,
     WICK,
@@ -23,7 +25,7 @@ from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets_tests.market.series import START, random_walk
 
 STEP = timedelta(minutes=5)
-NOTHING = pl.DataFrame(schema={"symbol": pl.String(), "ts": UTC_TIME, "close": pl.Float64()})
+NOTHING = pl.DataFrame(schema={"symbol": pl.String(), "ts": UTC_TIME, "close": pl.Float64(), "volume": pl.Float64()})
 
 
 def at(place: int) -> datetime:
@@ -49,7 +51,7 @@ def bars(closes: Sequence[float], symbol: str = "AAPL", first: int = 0, **values
 
 
 def context(closes: Mapping[int, float], symbol: str = "AAPL") -> pl.DataFrame:
-    rows = [(symbol, at(place), close) for place, close in closes.items()]
+    rows = [(symbol, at(place), close, 5.0) for place, close in closes.items()]
     return pl.DataFrame(rows, schema=NOTHING.schema, orient="row")
 
 
@@ -108,7 +110,9 @@ def test_prices_in_the_wrong_unit_are_rejected(closes: list[float], off: list[in
 @pytest.mark.parametrize(
     ("closes", "before", "after", "off"),
     [
-        pytest.param([10_000] * 5, [100, 101], [], [0, 1, 2, 3, 4], id="stored bars win over most bars"),
+        pytest.param([10_000] * 3, [100, 101], [], [0, 1, 2], id="stored bars win over most bars"),
+        pytest.param([10_000] * 4, [100, 101], [], [], id="until enough bars persist on the new level"),
+        pytest.param([10_000] * 9, [100, 101], [100], list(range(9)), id="and they do not when a stored one follows"),
         pytest.param([10_000, 10_100, 100], [100], [], [0, 1], id="at the start"),
         pytest.param([101], [100], [], [], id="and the right unit is right"),
         pytest.param([10_000, 10_000], [], [100], [0, 1], id="a stored bar after them tells as well"),
@@ -186,6 +190,99 @@ def test_the_newest_jump_waits_for_the_next_bar(following: list[float], expected
 def test_a_bar_within_a_gap_is_screened_at_once() -> None:
     assert verdicts([400], [100], [101]) == {0: BAD_TICK}
     assert verdicts([400], [100], [390]) == {}
+
+
+def shifts_of(closes: Sequence[float], before: Sequence[float] = ()) -> list[tuple[int, float]]:
+    """Where a new level begins, and the price before over the price after."""
+    found = screened(bars(closes), context({place - len(before): close for place, close in enumerate(before)}))
+    first = [int((ts - START) / STEP) for ts in found.shifts["first_ts"]]
+    return list(zip(first, found.shifts["ratio"].to_list(), strict=True))
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.floats(0.0001, 1 / 78) | st.floats(78, 10_000),
+    st.integers(SHIFT_BARS, 40),
+    st.integers(SHIFT_BARS, 30),
+    st.booleans(),
+)
+def test_a_level_that_persists_is_a_shift_whatever_its_factor(
+    seed: int, factor: float, old: int, new: int, is_stored: bool
+) -> None:
+    closes = random_walk(old + new, seed, volatility=0.005)
+    after = [close * factor for close in closes[old:]]
+    if is_stored:
+        assert verdicts(after, closes[:old]) == {}
+        found = shifts_of(after, closes[:old])
+    else:
+        assert verdicts([*closes[:old], *after]) == {}
+        found = [(place - old, ratio) for place, ratio in shifts_of([*closes[:old], *after])]
+    assert [place for place, _ in found] == [0]
+    assert found[0][1] == pytest.approx(1 / factor, rel=0.03)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(78, 10_000), st.integers(1, SHIFT_BARS - 1))
+def test_fewer_bars_on_another_level_are_rejected_until_they_persist(seed: int, factor: float, new: int) -> None:
+    closes = random_walk(20 + new, seed, volatility=0.005)
+    found = screened(bars([close * factor for close in closes[20:]]), context(dict(enumerate(closes[:20], start=-20))))
+    assert places(found.rejected) == list(range(new))
+    assert set(found.rejected["reason"]) <= {UNIT_ERROR, OFF_SCALE}
+    assert found.shifts.is_empty()
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.01, 100.0]), st.integers(1, 30))
+def test_a_spike_that_returns_is_no_shift_however_long_it_took(seed: int, factor: float, spike: int) -> None:
+    closes = random_walk(30 + spike, seed, volatility=0.005)
+    bad = [close * factor if 15 <= place < 15 + spike else close for place, close in enumerate(closes)]
+    assert list(verdicts(bad, [100.0] * 5)) == list(range(15, 15 + spike))
+    assert shifts_of(bad, [100.0] * 5) == []
+
+
+def test_a_real_reverse_split_falls_further_after_it_and_is_a_shift_all_the_same() -> None:
+    assert shifts_of([2.51, 1.96, 1.56, 1.43, 1.40], [0.024] * 12) == [(0, 0.024 / 2.51)]
+
+
+def test_a_bad_tick_within_a_new_level_does_not_hide_it() -> None:
+    closes = [100.0] * 10 + [10_000.0] * 8 + [99.0] + [10_000.0] * 8
+    assert shifts_of(closes) == [(10, 0.01)]
+    assert verdicts(closes) == {18: UNIT_ERROR}
+
+
+@pytest.mark.parametrize(
+    ("volume", "opened", "expected"),
+    [
+        pytest.param(450.0, 0.72, {}, id="ninety times the volume"),
+        pytest.param(50.0, 0.72, {}, id="ten times"),
+        pytest.param(45.0, 0.72, {0: UNCONFIRMED}, id="nine times, and a gap at the open"),
+        pytest.param(16.0, 9.0, {}, id="three times, and it opened where the bar before ended"),
+        pytest.param(14.0, 9.0, {0: UNCONFIRMED}, id="the open alone is how bad closes look"),
+    ],
+)
+def test_a_crash_that_many_traded_at_is_stored_at_once_and_flagged(
+    volume: float, opened: float, expected: dict[int, str]
+) -> None:
+    stored = context(dict.fromkeys(range(-12, 0), 952.5))
+    frame = bars([102.25], open=opened, high=max(opened, 1.2), low=0.53).with_columns(volume=pl.lit(volume))
+    found = screened(frame, stored)
+    assert dict(zip(places(found.unconfirmed), found.unconfirmed["reason"], strict=True)) == expected
+    assert (JUMP in found.flags["reason"]) == (not expected)
+    # The next bar does not make a bad tick of it.
+    both = screened(pl.concat([frame, bars([940.0], first=1)]), stored)
+    assert list(both.rejected["reason"]) == ([] if not expected else [BAD_TICK])
+
+
+def test_volume_tells_nothing_where_hardly_any_is_known() -> None:
+    frame = bars([102.25]).with_columns(volume=pl.lit(900.0))
+    assert screened(frame, context(dict.fromkeys(range(-4, 0), 952.5))).unconfirmed.height == 1
+    silent = context(dict.fromkeys(range(-12, 0), 952.5)).with_columns(volume=pl.lit(0.0))
+    assert screened(frame, silent).unconfirmed.height == 1
+
+
+def test_other_evidence_confirms_a_bar() -> None:
+    stored = context(dict.fromkeys(range(-12, 0), 952.5))
+    frame = bars([102.25])
+    assert places(screen_outliers(frame, stored).unconfirmed) == [0]
+    assert places(screen_outliers(frame, stored, frame.select("symbol", "ts")).kept) == [0]
 
 
 @st.composite

@@ -265,7 +265,7 @@ def test_what_is_asked_for_is_spelt_as_the_vendor_spells_it() -> None:
         "end": "2026-07-15T18:02:59.999999Z", "limit": "10000", "sort": "asc",
     }  # fmt: skip
     params = seen[1].query_params
-    assert (params["symbols"], params["feed"], params["adjustment"]) == ("A,B", "sip", "split")
+    assert (params["symbols"], params["feed"], params["adjustment"]) == ("A,B", "sip", "split,spin-off")
 
 
 @pytest.mark.parametrize("base_url", ["", "data.alpaca.markets", "ftp://x", "https://user:pw@host", "https://h/?k=1"])

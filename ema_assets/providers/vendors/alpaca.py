@@ -45,8 +45,8 @@ _STOCKS, _CRYPTO = "stocks", "crypto"
 _PATHS = {_STOCKS: "/v2/stocks/bars", _CRYPTO: "/v1beta3/crypto/us/bars"}
 # The largest page that the vendor sends.
 _PAGE_LIMIT = 10_000
-# A split rewrites history instead of cutting it.
-_ADJUSTMENT = "split"
+# A split or a spin-off rewrites history instead of cutting it; dividends leave it as it traded.
+_ADJUSTMENT = "split,spin-off"
 # Pages of a call follow each other; five keep the connections busy without costing many half-empty last pages.
 _PAGES_PER_CALL = 5
 _PAGES_WITHOUT_PROGRESS = 10

@@ -147,11 +147,11 @@ def bars_as_of(
 def closes_between(transaction: Transaction, timeframe: Timeframe, spans: pl.DataFrame) -> pl.DataFrame:
     """Stored bars of each symbol of `spans` (symbol, first, last) from first to last, both included.
 
-    Columns: symbol, ts, close; sorted by both.
+    STORED_CLOSE_SCHEMA, sorted by symbol and ts.
     """
     return transaction.query(
         f"""
-        SELECT d.symbol, t.ts, t.close
+        SELECT d.symbol, t.ts, t.close, t.volume
         FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS d(symbol, first, last)
         JOIN {BARS.part(timeframe)} t ON t.symbol = d.symbol AND t.timeframe = $4 AND t.ts BETWEEN d.first AND d.last
         """,
@@ -165,17 +165,17 @@ def closes_between(transaction: Transaction, timeframe: Timeframe, spans: pl.Dat
 def closes_around(transaction: Transaction, timeframe: Timeframe, spans: pl.DataFrame, bars: int) -> pl.DataFrame:
     """The `bars` stored bars before each of `spans` (symbol, first, last) and the one after it.
 
-    Columns: symbol, ts, close; sorted by symbol and ts.
+    STORED_CLOSE_SCHEMA, sorted by symbol and ts.
     """
     return transaction.query(
         f"""
         SELECT d.symbol, r.*
         FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS d(symbol, first, last)
         CROSS JOIN LATERAL (
-            (SELECT ts, close FROM {BARS.part(timeframe)} t
+            (SELECT ts, close, volume FROM {BARS.part(timeframe)} t
              WHERE t.symbol = d.symbol AND t.timeframe = $4 AND t.ts < d.first ORDER BY t.ts DESC LIMIT $5)
             UNION ALL
-            (SELECT ts, close FROM {BARS.part(timeframe)} t
+            (SELECT ts, close, volume FROM {BARS.part(timeframe)} t
              WHERE t.symbol = d.symbol AND t.timeframe = $4 AND t.ts > d.last ORDER BY t.ts LIMIT 1)
         ) r
         """,

@@ -1,0 +1,133 @@
+"""Corporate actions that show between the stored and the served bars, and what follows for the answer."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import polars as pl
+
+from ema_assets.market import corporate_actions
+from ema_assets.market.corporate_actions import COMPARED_SCHEMA, LEVEL_SHIFT, RESCALED
+from ema_assets.model.schemas import SUSPECT_SCHEMA
+from ema_assets.refresh.answers import Extent, Storing
+from ema_assets.refresh.screen_answer import Screening, StoredBars
+from ema_assets.store import action_facts
+
+# A level shift is explained by a fact that took effect so near to it: vendors and calendars differ by some days.
+_FACT_NEAR = timedelta(days=5)
+# Currencies have hundredths: a step so near to 100 is one, whatever the price did meanwhile.
+_HUNDRED, _HUNDRED_WITHIN = 100.0, math.log(1.1)
+
+
+@dataclass(frozen=True, slots=True)
+class RecognisedActions:
+    """Changes of scale, as rows of `corporate_actions.compare`.
+
+    `confirmed` series are stored on their new scale; `shifted` are those of them whose answer has bars of both levels.
+    Of `suspected` (SUSPECT_SCHEMA) and `refused` ones nothing is stored: the former are asked for as a whole, the
+    latter failed, and why.
+    """
+
+    suspected: pl.DataFrame
+    confirmed: pl.DataFrame
+    shifted: pl.DataFrame
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def left_out(self) -> list[str]:
+        """The symbols of which nothing is stored."""
+        return [*self.suspected["symbol"], *self.refused]
+
+
+def recognise_actions(storing: Storing, stored: StoredBars, screening: Screening) -> RecognisedActions:
+    """What the bars of an answer, or a fact, say about the scale of their series."""
+    answer, kept = storing.answer, screening.screened.kept
+    compared = corporate_actions.compare(stored.within, kept, answer.suspects)
+    if not compared.is_empty():
+        facts = action_facts.factors(storing.transaction, compared["symbol"].to_list())
+        if not facts.is_empty():
+            compared = corporate_actions.compare(stored.within, kept, answer.suspects, facts)
+    if answer.extent in (Extent.PART, Extent.GAP):
+        found = pl.concat(
+            [
+                corporate_actions.suspected(compared).select(list(SUSPECT_SCHEMA)),
+                _shifted(storing, stored, screening).select(list(SUSPECT_SCHEMA)),
+                _steps(storing, stored, screening),
+            ]
+        )
+        suspected = found.unique("symbol", keep="first").sort("symbol")
+        return RecognisedActions(suspected, compared.clear(), compared.clear())
+    refused: dict[str, str] = {}
+    if answer.suspects is not None:
+        half_done = corporate_actions.half_done(compared).join(answer.suspects, on="symbol", how="semi")
+        refused = {row["symbol"]: _half_done_sentence(row) for row in half_done.iter_rows(named=True)}
+    confirmed = corporate_actions.confirmed(compared)
+    shifted = _shifted(storing, stored, screening).join(confirmed, on="symbol", how="anti")
+    shifted = shifted.filter(~pl.col("symbol").is_in(list(refused)))
+    return RecognisedActions(
+        suspected=SUSPECT_SCHEMA.to_frame(),
+        confirmed=pl.concat([confirmed, shifted]).sort("symbol"),
+        shifted=shifted,
+        refused=refused,
+    )
+
+
+def _steps(storing: Storing, stored: StoredBars, screening: Screening) -> pl.DataFrame:
+    """Series of which no stored bar was served again and whose price stepped as by a split: SUSPECT_SCHEMA."""
+    nothing = SUSPECT_SCHEMA.to_frame()
+    if storing.answer.extent is not Extent.PART:
+        return nothing
+    served = screening.bars.join(stored.within.select("symbol").unique(), on="symbol", how="anti")
+    served = served.join(stored.context.select("symbol").unique(), on="symbol", how="semi")
+    if served.is_empty():
+        return nothing
+    facts = action_facts.factors(storing.transaction, served["symbol"].unique().to_list())
+    return corporate_actions.steps_like_splits(stored.context, served, facts).select(list(SUSPECT_SCHEMA))
+
+
+def _shifted(storing: Storing, stored: StoredBars, screening: Screening) -> pl.DataFrame:
+    """The level shifts within an answer, or between it and what is stored: COMPARED_SCHEMA."""
+    shifts = screening.screened.shifts
+    if shifts.is_empty():
+        return COMPARED_SCHEMA.to_frame()
+    facts = action_facts.factors(storing.transaction, shifts["symbol"].to_list())
+    columns = ("symbol", "ts", "close", "volume")
+    around = pl.concat([stored.context.select(columns), screening.screened.kept.select(columns)])
+    rows = []
+    for symbol, by_closes, first_ts in shifts.iter_rows():
+        mine = around.filter(pl.col("symbol") == symbol)
+        before, after = mine.filter(pl.col("ts") < first_ts), mine.filter(pl.col("ts") >= first_ts)
+        opened = screening.bars.filter(symbol=symbol, ts=first_ts)["open"].item()
+        step = by_closes * after["close"][0] / opened
+        near = facts.filter(pl.col("symbol") == symbol, (pl.col("effective_at") - pl.lit(first_ts)).abs() <= _FACT_NEAR)
+        ratio, name, kind = _explained(step, near)
+        volume = _quotient(after["volume"].median(), before["volume"].median())
+        scaled = corporate_actions.volume_ratio(ratio, kind, volume)
+        last_ts = first_ts - timedelta(microseconds=1)
+        rows.append((symbol, ratio, name, kind, scaled, after.height, before.height, 0, last_ts, before.height))
+    return pl.DataFrame(rows, schema=COMPARED_SCHEMA, orient="row")
+
+
+def _explained(step: float, facts: pl.DataFrame) -> tuple[float, str, str]:
+    """The ratio of a level shift, its name and its kind, from the `step` of the price and the facts of those days."""
+    if not facts.is_empty():
+        ratio, kind = facts.select("ratio", "kind").row(0)
+        return ratio, corporate_actions.name_of(ratio), kind
+    for hundred in (_HUNDRED, 1 / _HUNDRED):
+        if abs(math.log(step / hundred)) <= _HUNDRED_WITHIN:
+            return hundred, corporate_actions.name_of(hundred), LEVEL_SHIFT
+    name = f"about {step:.3g}:1" if step > 1 else f"about 1:{1 / step:.3g}"
+    return step, name, LEVEL_SHIFT
+
+
+def _quotient(after: object, before: object) -> float | None:
+    return after / before if isinstance(after, float) and isinstance(before, float) and before > 0 < after else None
+
+
+def _half_done_sentence(row: Mapping[str, object]) -> str:
+    what = "" if row["kind"] == RESCALED else f" {row['kind']}"
+    return (
+        f"the newest bars are re-adjusted for a {row['split']}{what}, but of {row['older']} stored bars only "
+        f"{row['agreeing']}; all is kept as it was and asked for again later"
+    )

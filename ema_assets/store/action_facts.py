@@ -1,0 +1,66 @@
+"""Corporate actions as facts: what happened to an instrument, when, and who says so. SQL only."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from ema_assets.model.schemas import ACTION_SCHEMA, check_frame
+from ema_assets.store.database import Transaction
+
+
+def record(transaction: Transaction, actions: pl.DataFrame, source: str) -> int:
+    """Record `actions` (ACTION_SCHEMA) as `source` knows them; return how many are new or changed.
+
+    The same action from another source is another row. When a source changes what it says, its later word counts.
+    """
+    check_frame(f"corporate actions of {source}", actions, ACTION_SCHEMA)
+    if actions.is_empty():
+        return 0
+    rows = actions.unique(["symbol", "kind", "effective_at"], keep="last")
+    with transaction.staged(rows.select(list(ACTION_SCHEMA))) as staged:
+        return int(
+            transaction.query(
+                f"""
+                WITH changed AS (
+                    INSERT INTO market.corporate_action AS a (symbol, kind, effective_at, ratio, amount, value, source)
+                    SELECT symbol, kind, effective_at, ratio, amount, value, $1 FROM pg_temp.{staged}
+                    ORDER BY symbol, kind, effective_at
+                    ON CONFLICT (symbol, kind, effective_at, source) DO UPDATE
+                    SET ratio = excluded.ratio, amount = excluded.amount, value = excluded.value,
+                        known_at = clock_timestamp()
+                    WHERE (a.ratio, a.amount, a.value)
+                          IS DISTINCT FROM (excluded.ratio, excluded.amount, excluded.value)
+                    RETURNING 1
+                )
+                SELECT count(*) AS n FROM changed
+                """,
+                source,
+            ).item()
+        )
+
+
+def known(transaction: Transaction, symbols: Sequence[str] | None = None) -> pl.DataFrame:
+    """What is known about `symbols` (None: all): ACTION_SCHEMA, source, known_at; sorted by symbol and effective_at."""
+    return transaction.query(
+        """
+        SELECT symbol, kind, effective_at, ratio, amount, value, source, known_at FROM market.corporate_action
+        WHERE $1 OR symbol = ANY ($2::text[]) ORDER BY symbol, effective_at, kind, source
+        """,
+        symbols is None,
+        list(symbols or ()),
+    )
+
+
+def factors(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
+    """What changed the scale of `symbols`: symbol, effective_at, ratio (old price over new), kind; sorted.
+
+    One row per action and day, of the source that knew it first.
+    """
+    return transaction.query(
+        """
+        SELECT DISTINCT ON (symbol, kind, effective_at::date) symbol, effective_at, ratio, kind
+        FROM market.corporate_action WHERE ratio IS NOT NULL AND symbol = ANY ($1::text[])
+        ORDER BY symbol, kind, effective_at::date, known_at
+        """,
+        list(symbols),
+    ).sort("symbol", "effective_at")
