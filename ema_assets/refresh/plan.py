@@ -1,7 +1,6 @@
 """From the ledger, the calendars and the providers' delays to what should run now. Asks no provider."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
@@ -60,39 +59,49 @@ def closed_bars(
     """
     recent = sessions.in_use(transaction, now - LOOK_BACK, now)
     parts = [pl.DataFrame(schema=_CLOSED_SCHEMA)]
-    for (delay_seconds, provider), market in sessions.markets(transaction).group_by("delay_seconds", "provider"):
+    wanted = list(timeframes)
+    groups = sessions.markets(transaction).group_by("delay_seconds", "provider", maintain_order=True)
+    for (delay_seconds, provider), market in groups:
         publication = publications.get(provider, Publication())
         delay = max(publication.delay, timedelta(seconds=delay_seconds))
         trading = recent.filter(pl.col("calendar").is_in(market["calendar"].implode()))
-        for timeframe in timeframes:
+        reread = None
+        if publication.reread_after is not None and any(each.is_fetched for each in wanted):
+            reread = _last_sessions(trading, now, publication.reread_after + delay)
+        for timeframe in wanted:
             closed = last_closed(trading, timeframe, now - max(delay - ahead, timedelta(0)))
             closed = market.join(closed, on="calendar").with_columns(
                 timeframe=pl.lit(timeframe.key), published_at=pl.col("ts_end") + delay
             )
-            parts.append(_with_rechecks(closed, trading, timeframe, now, replace(publication, delay=delay)))
-    return pl.concat(parts)
+            if timeframe.is_fetched:
+                after = [each + delay for each in publication.settling.get(timeframe.key, ())]
+                closed = _with_rechecks(closed, trading, timeframe, now, reread, after)
+            parts.append(closed)
+    return pl.concat(parts, how="diagonal")
 
 
 def _with_rechecks(
-    closed: pl.DataFrame, trading: pl.DataFrame, timeframe: Timeframe, now: datetime, publication: Publication
+    closed: pl.DataFrame,
+    trading: pl.DataFrame,
+    timeframe: Timeframe,
+    now: datetime,
+    reread: pl.DataFrame | None,
+    settling: Sequence[timedelta],
 ) -> pl.DataFrame:
-    """`closed` with recheck_at, reread_at and reread_from."""
-    found = closed.with_columns(pl.lit(None, UTC_TIME).alias(name) for name in ("reread_at", "reread_from"))
-    moments = ["reread_at"]
-    if timeframe.is_fetched and publication.reread_after is not None:
-        after = publication.reread_after + publication.delay
-        found = found.drop("reread_at", "reread_from").join(
-            _last_sessions(trading, now, after), on="calendar", how="left", maintain_order="left"
-        )
-    for after in publication.settling.get(timeframe.key, ()) if timeframe.is_fetched else ():
-        whole = after + publication.delay
-        moment = f"_{whole}"
-        settled = last_closed(trading, timeframe, now - whole).select(
-            "calendar", (pl.col("ts_end") + whole).alias(moment)
-        )
-        found = found.join(settled, on="calendar", how="left", maintain_order="left")
+    """`closed` with recheck_at, and reread_at and reread_from where there is something to be read again."""
+    moments = []
+    if reread is not None:
+        closed = closed.join(reread, on="calendar", how="left", maintain_order="left")
+        moments.append("reread_at")
+    for after in settling:
+        moment = f"_{after}"
+        settled = last_closed(trading, timeframe, now - after)
+        settled = settled.select("calendar", (pl.col("ts_end") + after).alias(moment))
+        closed = closed.join(settled, on="calendar", how="left", maintain_order="left")
         moments.append(moment)
-    return found.with_columns(recheck_at=pl.max_horizontal(moments)).select(list(_CLOSED_SCHEMA))
+    if moments:
+        closed = closed.with_columns(recheck_at=pl.max_horizontal(moments))
+    return closed.select(name for name in _CLOSED_SCHEMA if name in closed.columns)
 
 
 def _last_sessions(trading: pl.DataFrame, now: datetime, after: timedelta) -> pl.DataFrame:
