@@ -57,8 +57,8 @@ def bars(
 
     `adjust` says which corporate actions the prices allow for: `splits` gives bars as they are stored, adjusted for
     splits and what else their vendor rescales for; `none` undoes what `actions` knows of that, which gives prices as
-    they traded; `all` also multiplies by 1 - amount / previous close before each dividend, as Yahoo does for its
-    adjusted close (https://help.yahoo.com/kb/SLN28256.html). With `as_of` only `splits` is possible.
+    they traded; `all` also multiplies by 1 - amount / previous close before each dividend, as CRSP does
+    (docs/CORPORATE_ACTIONS.md names the sources). With `as_of` only `splits` is possible.
     """
     adjustment.check_adjustment(adjust)
     if adjust == adjustment.SPLITS:

@@ -45,10 +45,9 @@ def undoing(applied: pl.DataFrame) -> pl.DataFrame:
 def of_dividends(dividends: pl.DataFrame, applied: pl.DataFrame) -> pl.DataFrame:
     """The factors (FACTOR_SCHEMA) of `dividends` (symbol, effective_at, amount, known_at, previous_close).
 
-    A dividend multiplies what came before by 1 - amount / previous close, the close of the bar before the ex-date: as
-    Yahoo does for its adjusted close (https://help.yahoo.com/kb/SLN28256.html), after CRSP. `amount` counts shares as
-    they were at known_at, the stored close as they are now: splits of `applied` in between divide it. A dividend as
-    large as the price changes nothing.
+    A dividend multiplies what came before by 1 - amount / previous close, the close of the bar before the ex-date, as
+    CRSP does (docs/CORPORATE_ACTIONS.md names the sources). `amount` counts shares as they were at known_at, the stored
+    close as they are now: splits of `applied` in between divide it. A dividend as large as the price changes nothing.
     """
     splits = applied.filter(pl.col("kind") == "split").select("symbol", "ratio", split_at="effective_at")
     later = (

@@ -72,6 +72,13 @@ def test_a_dividend_takes_its_share_of_the_previous_close_from_what_came_before(
     assert found["volume"].to_list() == [5.0] * 4
 
 
+def test_the_published_example_of_an_adjusted_close_comes_out() -> None:
+    """A split of 2:1 before the third bar, a dividend of 0.08 before the fourth, after the standards of CRSP."""
+    stored = bars([46.99 / 2, 48.30 / 2, 24.96, 24.53])
+    found = adjusted(stored, of_dividends(dividends((3, 0.08, 24.96, START + 4 * STEP)), factors((2, 2.0, "split"))))
+    assert found["close"].round(2).to_list() == [23.42, 24.07, 24.88, 24.53]
+
+
 def test_a_dividend_that_was_known_before_a_split_is_counted_in_new_shares() -> None:
     paid = dividends((1, 4.0, 50.0, START))
     factor = of_dividends(paid, factors((3, 4.0, "split")))["price_factor"].item()
