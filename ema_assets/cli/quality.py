@@ -1,30 +1,59 @@
 """The command `quality`: what is wrong or odd about the stored bars. The rows come from `reports.health`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 import click
+import polars as pl
 
 from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command
 from ema_assets.cli.options import symbols_option
 from ema_assets.config.settings import Settings
+from ema_assets.model.symbols import Series, parse_timeframe
 
 
 @click.command("quality", cls=Command)
 @symbols_option
+@click.option("--timeframe", help=f"With --bar: one of {rendering.ALL_TIMEFRAMES}.")
+@click.option("--bar", "opened", help="The story of one bar: when it opens, UTC, such as 2026-11-25T14:30.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Rows shown of each kind.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all rows instead of tables.")
-def quality_command(symbols: Sequence[str], limit: int, as_json: bool) -> None:
-    """Say what is wrong or odd about the stored bars: gaps, revisions, splits, flagged, rejected, skipped."""
-    from ema_assets.reports import health
+def quality_command(
+    symbols: Sequence[str], timeframe: str | None, opened: str | None, limit: int, *, as_json: bool
+) -> None:
+    """Say what is wrong or odd about the stored bars: gaps, revisions, splits, flagged, rejected, skipped.
+
+    With --symbol, first the story of each symbol: who brought its bars, how far they are complete and final. With --bar
+    and --timeframe, that of one bar and nothing else.
+    """
+    from ema_assets.reports import health, story
 
     settings = Settings.from_env()
     environment.check_on_watchlist(environment.load_watchlist(settings), symbols)
+    bar = _bar(symbols, timeframe, opened)
     with environment.open_database(settings) as database, database.transaction() as transaction:
+        if bar is not None:
+            _tell(story.of_bar(transaction, *bar), as_json=as_json)
+            return
         report = health.quality(transaction, symbols, None if as_json else limit)
+        told = [line for symbol in symbols for line in story.of_symbol(transaction, symbol)]
     if as_json:
         rendering.print_json({kind: rows.to_dicts() for kind, (_, rows) in report.items()})
         return
+    _tell([*told, ""] if told else [], as_json=False)
+    _print_tables(report)
+
+
+def _tell(lines: Sequence[str], *, as_json: bool) -> None:
+    if as_json:
+        rendering.print_json(list(lines))
+        return
+    for line in lines:
+        click.echo(line)
+
+
+def _print_tables(report: Mapping[str, tuple[int, pl.DataFrame]]) -> None:
     for number, (kind, (count, rows)) in enumerate(report.items()):
         if number:
             click.echo("")
@@ -32,3 +61,19 @@ def quality_command(symbols: Sequence[str], limit: int, as_json: bool) -> None:
         click.echo(f"{kind}: {count}{shown}")
         if count:
             rendering.print_table(rows.columns, [tuple(map(rendering.cell, row)) for row in rows.iter_rows()])
+
+
+def _bar(symbols: Sequence[str], timeframe: str | None, opened: str | None) -> tuple[Series, datetime] | None:
+    """The bar that is asked for, if one is."""
+    if opened is None:
+        if timeframe is not None:
+            raise click.UsageError("--timeframe goes with --bar")
+        return None
+    if timeframe is None or len(symbols) != 1:
+        raise click.UsageError("--bar needs one --symbol and a --timeframe")
+    try:
+        moment = datetime.fromisoformat(opened)
+    except ValueError:
+        raise click.UsageError(f"--bar must be a time such as 2026-11-25T14:30, received {opened!r}") from None
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return Series(symbols[0], parse_timeframe(timeframe)), moment

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
+import polars as pl
 
 from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command
@@ -80,10 +81,24 @@ def screen_command(  # noqa: PLR0913 - the options
         )
     if as_json:
         rendering.print_json(rows.to_dicts())
-    elif rows.is_empty():
-        click.echo(f"No symbol on {timeframe} is like that.")
     else:
-        rendering.print_table(_HEAD, [_row(row) for row in rows.iter_rows(named=True)])
+        _print(rows if symbols else rows.filter(pl.col("silent_since").is_null()), timeframe)
+        _print_silent(rows, is_left_out=not symbols)
+
+
+def _print(rows: pl.DataFrame, timeframe: str) -> None:
+    if rows.is_empty():
+        click.echo(f"No symbol on {timeframe} is like that.")
+        return
+    rendering.print_table(_HEAD, [_row(row) for row in rows.iter_rows(named=True)])
+    if rows["is_preliminary"].any():
+        click.echo("* not final: the provider may still change this bar")
+
+
+def _print_silent(rows: pl.DataFrame, *, is_left_out: bool) -> None:
+    """Say which of `rows` are of symbols that have no bars any more."""
+    for symbol, since in rows.select("symbol", "silent_since").drop_nulls().iter_rows():
+        click.echo(f"{'Left out: ' if is_left_out else ''}{symbol} has had no bar since {since:%Y-%m-%d}", err=True)
 
 
 def _check_strategy(name: str, watched: Watchlist, settings: Settings) -> None:
@@ -97,7 +112,7 @@ def _check_strategy(name: str, watched: Watchlist, settings: Settings) -> None:
 def _row(found: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         found["symbol"],
-        cell(found["ts"]),
+        cell(found["ts"]) + ("*" if found["is_preliminary"] else ""),
         cell(found["close"]),
         found["trend"] or "",
         "" if found["bars_since_cross"] is None else f"{found['bars_since_cross']} bars",

@@ -109,6 +109,7 @@ class _Freshness:
     not_answering: list[str] = field(default_factory=list)
     failing: list[str] = field(default_factory=list)
     without_bars: list[str] = field(default_factory=list)
+    silent: list[str] = field(default_factory=list)
 
 
 def _freshness(url: str, settings: Settings) -> _Freshness:
@@ -120,6 +121,7 @@ def _freshness(url: str, settings: Settings) -> _Freshness:
             not_answering=status.not_answering(transaction),
             failing=[str(reason) for reason in status.failure_reasons(transaction)],
             without_bars=status.without_bars(transaction),
+            silent=status.silent(transaction),
         )
 
 
@@ -163,6 +165,8 @@ def _print_freshness(freshness: _Freshness) -> None:
         click.echo(provider)
     for reason in freshness.failing:
         click.echo(f"failing: {reason}")
+    for symbol in freshness.silent:
+        click.echo(symbol)
     if freshness.without_bars:
         click.echo(f"the provider has no bars of {', '.join(freshness.without_bars)}; are the symbols right?")
 

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ from ema_assets.model.variables import Number, text_of
 from ema_assets.providers import registry
 from ema_assets.providers.declaration import Config, Provider, ProviderConfig, Publication
 
-# The names that EMA_PROVIDER may have.
+# The names that EMA_PROVIDER may have, beside those of members of families.
 PROVIDERS = registry.ASKED
 # With the first, dagster-postgres writes a batch of events with one INSERT; with the second, Dagster logs one planned
 # event per asset for a backfill's run instead of one per partition.
@@ -33,7 +33,7 @@ def home_folder(env: Mapping[str, str] = os.environ) -> Path:
 
 def is_synthetic(provider: str) -> bool:
     """True when the bars of `provider` are made up and not a market's."""
-    return registry.PROVIDERS[provider].is_synthetic
+    return registry.declared(provider).is_synthetic
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Settings:
             raise ConfigurationError(f"`EMA_HOME` must be a folder, received the file {home}")
         # Before everything else, so that a misspelt provider is what the error is about.
         named = _named_provider(env)
-        providers = {name: each.config.from_env(env) for name, each in registry.PROVIDERS.items()}
+        providers = {name: config.from_env(env) for name, config in registry.CONFIGS.items()}
         settings = cls(
             home=home,
             database_url=_database_url(env),
@@ -100,7 +100,7 @@ class Settings:
 
     def config_of(self, provider: Provider[Config]) -> Config:
         """The configuration of `provider`, in its own type."""
-        config = self.providers[provider.name]
+        config = self.providers[registry.config_name(provider.name)]
         assert isinstance(config, provider.config)
         return config
 
@@ -113,7 +113,8 @@ class Settings:
             ConfigurationError: saying what to set.
         """
         self._check_clock(name)
-        registry.by_name(name).check(self.providers[name], is_starting=is_starting)
+        provider = registry.by_name(name)
+        provider.check(self.config_of(provider), is_starting=is_starting)
 
     def _check_clock(self, provider: str) -> None:
         """Refuse real prices at a virtual time."""
@@ -149,7 +150,7 @@ class Settings:
 
         EMA_PUBLICATION_DELAY_SECONDS replaces the delay of every provider whose prices are not synthetic.
         """
-        declared = registry.PROVIDERS[provider]
+        declared = registry.declared(provider)
         if self.publication_delay_seconds is None or declared.is_synthetic:
             return declared.publication_delay
         return timedelta(seconds=self.publication_delay_seconds)
@@ -157,11 +158,10 @@ class Settings:
     @property
     def publications(self) -> Mapping[str | None, Publication]:
         """When the bars of every provider can be asked for; None stands for the default provider."""
-        declared = {name: registry.PROVIDERS[name].publication for name in PROVIDERS}
-        found: dict[str | None, Publication] = {
-            name: replace(publication, delay=self.publication_delay(name)) for name, publication in declared.items()
-        }
-        return {None: found[self.provider], **found}
+        return _PerProvider(self.provider, self._publication)
+
+    def _publication(self, name: str) -> Publication:
+        return replace(registry.declared(name).publication, delay=self.publication_delay(name))
 
     @property
     def postgres_folder(self) -> Path:
@@ -179,10 +179,29 @@ class Settings:
         return self.home / "logs"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _PerProvider(Mapping[str | None, Publication]):
+    """When bars can be asked for, per provider. It knows the members of families but lists none: there is no end."""
+
+    default: str
+    publication_of: Callable[[str], Publication]
+
+    def __getitem__(self, name: str | None) -> Publication:
+        if name is not None and not registry.is_asked(name):
+            raise KeyError(name)
+        return self.publication_of(self.default if name is None else name)
+
+    def __iter__(self) -> Iterator[str | None]:
+        return iter((None, *PROVIDERS))
+
+    def __len__(self) -> int:
+        return 1 + len(PROVIDERS)
+
+
 def _named_provider(env: Mapping[str, str]) -> str | None:
     named = text_of(env, "EMA_PROVIDER")
-    if named and named not in PROVIDERS:
-        raise not_one_of("EMA_PROVIDER", named, PROVIDERS)
+    if named and not registry.is_asked(named):
+        raise not_one_of("EMA_PROVIDER", named, registry.ALLOWED)
     return named or None
 
 

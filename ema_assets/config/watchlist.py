@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ema_assets.config import shared_files
-from ema_assets.config.settings import PROVIDERS, is_synthetic
+from ema_assets.config.settings import is_synthetic
 from ema_assets.model.errors import InvalidKeyError, WatchlistError, did_you_mean
 from ema_assets.model.symbols import (
     ALWAYS_OPEN,
@@ -21,6 +21,7 @@ from ema_assets.model.symbols import (
     parse_symbol,
 )
 from ema_assets.model.timeframes import FETCHED, Timeframe, by_key
+from ema_assets.providers import registry
 
 _GROUP_KEYS = ("name", "calendar", "hours", "provider", "symbols")
 _TOP_KEYS = ("history", "ema", "signals", "strategy", "group")
@@ -207,10 +208,11 @@ def _group(group: Mapping[str, Any], where: str) -> list[Instrument]:
     _only(group, _GROUP_KEYS, where)
     calendar = _calendar(group, where)
     provider = group.get("provider")
-    if provider is not None and provider not in (*PROVIDERS, FROM_FILES):
+    if provider is not None and provider != FROM_FILES and not registry.is_asked(provider):
         raise WatchlistError(
-            f"{where}: `provider` must be one of {', '.join(PROVIDERS)}, or {FROM_FILES!r} for symbols whose bars come "
-            f"only from `ema-assets ingest`, or be left out for the one of EMA_PROVIDER; received {provider!r}"
+            f"{where}: `provider` must be one of {', '.join(registry.ALLOWED)}, or {FROM_FILES!r} for symbols whose "
+            "bars come only from `ema-assets ingest`, or be left out for the one of EMA_PROVIDER; "
+            f"received {provider!r}"
         )
     symbols = group.get("symbols", [])
     if not isinstance(symbols, list):

@@ -10,7 +10,7 @@ import tomlkit
 from ema_assets.config import shared_files, watchlist
 from ema_assets.model.symbols import ALWAYS_OPEN, DEFAULT_CALENDAR, FROM_FILES, parse_symbol
 
-# Pairs as BTC-USD, BTCUSDT, ETHUSD.COINBASE; exchanges by the suffix that a symbol has.
+# Pairs as BTC-USD, BTCUSDT, ETHUSD.KRAKEN; exchanges by the suffix that a symbol has.
 _PAIR = re.compile(r"[A-Z0-9]{2,10}-(USD|USDT|USDC|EUR|BTC|ETH)|[A-Z0-9]{3,6}(USD|USDT|BUSD|USDC)(\.[A-Z]+)?")
 _CALENDAR_BY_SUFFIX = {
     "L": "XLON",

@@ -14,7 +14,7 @@ from ema_assets.config.settings import Settings
 from ema_assets.defs.lost_runs import session_name
 from ema_assets.model import clock
 from ema_assets.model.errors import StoreUnavailable
-from ema_assets.providers.registry import PROVIDERS
+from ema_assets.providers import registry
 from ema_assets.refresh.clients import open_provider
 from ema_assets.refresh.fetch import OpenProvider
 from ema_assets.refresh.plan import Publications
@@ -95,7 +95,7 @@ class MarketResource(ConfigurableResource[Any]):
 
     def origin(self, provider: str | None) -> dict[str, str]:
         """What a materialization of bars says about where they are from; None stands for the default provider."""
-        source = PROVIDERS[provider or Settings.from_env().provider]
+        source = registry.declared(provider or Settings.from_env().provider)
         prices = f"synthetic, from the {source.title}" if source.is_synthetic else "market data"
         return {"provider": source.name, "prices": prices}
 

@@ -1,7 +1,8 @@
 """Which bars should exist and do not: from the grid, the bars there are, and what was known before. No I/O, no clock.
 
 A gap is a run of bars missing one after the other. It is asked for again with growing pauses; when the provider keeps
-answering without these bars, nothing was traded and the gap is settled.
+answering without these bars, nothing was traded and the gap is settled. Where that is not to be believed, because every
+symbol misses the same bars or a whole day is missing, it is asked for again over the next days and weeks.
 """
 
 from datetime import datetime, timedelta
@@ -14,11 +15,14 @@ from ema_assets.model.timeframes import Timeframe
 
 OPEN, DID_NOT_TRADE, NOT_IN_FILE = "open", "did not trade", "not in file"
 
-# A bar that is missing right after its close may just be late. One of long ago is missing for good, as a rule.
+# A bar that is missing right after its close may just be late. One that was missing a day later is not asked for again.
 MOST_ATTEMPTS = 4
-MOST_ATTEMPTS_OLD = 1
 OLD_AFTER = timedelta(days=1)
 PAUSE_FACTOR = 4
+# A vendor mends its own outages within days or weeks: attempts after the first four are days apart.
+MOST_PATIENT_ATTEMPTS = 8
+PATIENT_FOR = timedelta(days=21)
+_PATIENT_PAUSE = timedelta(days=1)
 # Gaps of rolled-up timeframes, which only files leave, wait for nobody.
 _ROLLED_UP_PAUSE = timedelta(hours=1)
 # Attempts fall due at the same few moments for all series, 2:30 after each ten minutes: one run takes them all, and
@@ -68,7 +72,14 @@ def expected(windows: pl.DataFrame, grid: pl.DataFrame) -> pl.DataFrame:
 
 
 def reconcile(
-    missing: pl.DataFrame, known: pl.DataFrame, timeframe: Timeframe, now: datetime, *, is_asked: pl.DataFrame
+    missing: pl.DataFrame,
+    known: pl.DataFrame,
+    timeframe: Timeframe,
+    now: datetime,
+    *,
+    is_asked: pl.DataFrame,
+    outage: pl.DataFrame,
+    is_answered: bool,
 ) -> pl.DataFrame:
     """The gaps of all symbols after an answer: GAP_SCHEMA, sorted by symbol and first_ts.
 
@@ -78,8 +89,15 @@ def reconcile(
         timeframe: of the bars.
         now: UTC.
         is_asked: symbol, is_fetched: whether a provider can be asked for the bars, or they come from files only.
+        outage: symbol, ts of those bars that every symbol misses.
+        is_answered: a provider has just been asked for these bars, so that old ones need not be asked for again.
     """
-    matched = _match_known_gaps(missing, known).join(is_asked, on="symbol", how="left")
+    everyone = outage.select("symbol", "ts", is_outage=pl.lit(True))
+    matched = (
+        _match_known_gaps(missing, known)
+        .join(is_asked, on="symbol", how="left")
+        .join(everyone, on=["symbol", "ts"], how="left")
+    )
     is_known = (pl.col("ts") <= pl.col("gap_end")).fill_null(False) & (
         pl.col("is_fetched") != (pl.col("status") == NOT_IN_FILE)
     )
@@ -88,7 +106,11 @@ def reconcile(
     found_at = pl.when(is_known).then("found_at").otherwise(pl.lit(now, UTC_TIME))
     was_settled = is_known & (pl.col("status") != OPEN)
     is_old = found_at - pl.col("ts_end") > OLD_AFTER
-    exhausted = asked >= pl.when(is_old).then(MOST_ATTEMPTS_OLD).otherwise(MOST_ATTEMPTS)
+    doubted = pl.lit(True) if timeframe.is_session else pl.col("is_outage").fill_null(False)
+    is_patient = doubted & (pl.lit(now, UTC_TIME) - pl.col("ts_end") < PATIENT_FOR)
+    most_old = 0 if is_answered else 1
+    most = pl.when(is_patient).then(MOST_PATIENT_ATTEMPTS).when(is_old).then(most_old).otherwise(MOST_ATTEMPTS)
+    exhausted = asked >= most
     status = (
         pl.when(~pl.col("is_fetched"))
         .then(pl.lit(NOT_IN_FILE))
@@ -104,10 +126,13 @@ def reconcile(
         asked=asked,
         found_at=found_at,
         status=status,
+        is_slow=is_patient & is_old,
         renew=is_due | ~is_known,
     ).with_columns(
         next_attempt_at=pl.when(pl.col("status") == OPEN).then(
-            pl.when("renew").then(_due_after(pl.col("asked"), timeframe, now)).otherwise("next_attempt_at")
+            pl.when("renew")
+            .then(_due_after(pl.col("asked"), pl.col("is_slow"), timeframe, now))
+            .otherwise("next_attempt_at")
         )
     )
     return _runs_of_bars(updated)
@@ -150,8 +175,11 @@ def _runs_of_bars(missing: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _due_after(asked: pl.Expr, timeframe: Timeframe, now: datetime) -> pl.Expr:
-    pause = pl.lit(timeframe.fetched.gap_pause if timeframe.is_fetched else _ROLLED_UP_PAUSE) * (PAUSE_FACTOR**asked)
+def _due_after(asked: pl.Expr, is_slow: pl.Expr, timeframe: Timeframe, now: datetime) -> pl.Expr:
+    first = timeframe.fetched.gap_pause if timeframe.is_fetched else _ROLLED_UP_PAUSE
+    quick = pl.lit(first) * (PAUSE_FACTOR**asked)
+    slow = pl.lit(_PATIENT_PAUSE) * (2 ** (asked - MOST_ATTEMPTS).clip(lower_bound=0))
+    pause = pl.when(is_slow | (asked >= MOST_ATTEMPTS)).then(slow).otherwise(quick)
     return next_due(pl.lit(now, UTC_TIME) + pause.cast(pl.Duration("us")))
 
 

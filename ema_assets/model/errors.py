@@ -8,7 +8,7 @@
     │   └── ActionFileError       a file given to `actions import`
     ├── ProviderError             a market data provider did not give usable bars
     │   ├── TransientProviderError    asking again later can help
-    │   │   ├── ProviderUnavailable       no connection, time-out, 5xx
+    │   │   ├── ProviderUnavailable       no connection, time-out, 5xx, a web page where data is due
     │   │   ├── RateLimited               429; carries `retry_after_seconds` when the provider gave it
     │   │   │   └── Banned                    418, or a vendor's way to say it: nothing may be asked for a while
     │   │   └── MalformedAnswer           a 200 that cannot be read
@@ -79,7 +79,7 @@ class TransientProviderError(ProviderError):
 
 
 class ProviderUnavailable(TransientProviderError):
-    """No connection, a time-out, or an answer of 5xx."""
+    """No connection, a time-out, an answer of 5xx, or one that does not come from the provider's API."""
 
 
 class RateLimited(TransientProviderError):

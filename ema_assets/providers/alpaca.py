@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlpacaConfig(ProviderConfig):
-    """Where and with which keys Alpaca is asked. `feed` concerns stocks."""
+    """Where and with which keys Alpaca is asked. `feed` and `history_feed` concern stocks."""
 
     base_url: str = setting(HttpUrl("EMA_ALPACA_BASE_URL", "https://data.alpaca.markets", "Alpaca's data API"))
     key_id: str | None = setting(Secret("APCA_API_KEY_ID", "Alpaca's key id; never written anywhere"), is_needed=True)
@@ -27,6 +27,14 @@ class AlpacaConfig(ProviderConfig):
             "iex",
             ("iex", "sip", "delayed_sip", "otc", "boats", "overnight"),
             "`iex` is free; `sip` needs a paid plan for recent bars",
+        )
+    )
+    history_feed: str = setting(
+        Choice(
+            "EMA_ALPACA_HISTORY_FEED",
+            "sip",
+            ("sip", "iex"),
+            "with feed `iex`, where bars older than 16 minutes come from: `sip` has all of the volume",
         )
     )
     requests_per_minute: int = setting(Number("EMA_ALPACA_REQUESTS_PER_MINUTE", 200, 1, 100_000, "your plan's limit"))
@@ -48,8 +56,9 @@ PROVIDER = Provider(
     timeframes={"5m": "5Min", "1d": "1Day"},
     asset_classes=frozenset({"stocks", "funds", "crypto"}),
     symbols_per_call=200,
-    # Trades that are reported late change a bar for some minutes after its close.
-    settling_time=timedelta(minutes=15),
+    # Trades that are reported late change a bar for some minutes after its close. And with feed `iex` the bars of the
+    # last 21 minutes (16, and the length of one) come from one exchange: they are asked for again once SIP has them.
+    settling_time=timedelta(minutes=25),
     # The close is followed by the closing auction, and in the evening by what was reported late.
     day_settling=(timedelta(minutes=20), timedelta(hours=4)),
     default_when_set="key_id",

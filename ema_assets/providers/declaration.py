@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 from ema_assets.model.errors import ConfigurationError
@@ -127,6 +128,7 @@ class Provider(Generic[Config]):
         is_fallback: True for the one provider that is the default when no other is.
         default_when_set: the field of its configuration that makes it the default provider once it is set.
         service: the server that must run before it can be asked, if it is one of ours.
+        extra: the package that it needs beside those of the project, which an extra of the same name installs.
     """
 
     name: str
@@ -146,6 +148,7 @@ class Provider(Generic[Config]):
     is_fallback: bool = False
     default_when_set: str | None = None
     service: Service | None = None
+    extra: str | None = None
 
     @property
     def is_asked(self) -> bool:
@@ -170,8 +173,12 @@ class Provider(Generic[Config]):
             is_starting: True when its service is about to be started, which gives it its address.
 
         Raises:
-            ConfigurationError: naming the variables to set.
+            ConfigurationError: naming the variables to set, or the extra to install.
         """
+        if self.extra is not None and find_spec(self.extra) is None:
+            raise ConfigurationError(
+                f"the provider {self.name} needs the package {self.extra}: pip install 'ema-assets[{self.extra}]'"
+            )
         needed = {name: variable.name for name, variable in config.needed().items()}
         if self.service is not None:
             variable = needed.pop("base_url")
@@ -184,3 +191,25 @@ class Provider(Generic[Config]):
             raise ConfigurationError(
                 f"the provider {self.name} needs keys: set {' and '.join(needed.values())} to yours"
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderFamily(Generic[Config]):
+    """Providers that differ in one word of their names, such as `name:word`: there are as many as there are words.
+
+    Attributes:
+        name: what stands before the colon.
+        parameter: what the word behind it is, in one word.
+        config: the type of the configuration that its members share.
+        member: the provider of a word. Cheap: it does not find out whether there is such a one.
+    """
+
+    name: str
+    parameter: str
+    config: type[Config]
+    member: Callable[[str], Provider[Config]]
+
+    @property
+    def form(self) -> str:
+        """How the names of its members read."""
+        return f"{self.name}:<{self.parameter}>"

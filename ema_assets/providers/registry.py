@@ -1,4 +1,4 @@
-"""Which providers there are: the modules of this package that declare one. Imports their declarations only."""
+"""Which providers there are: the modules of this package that declare one, or a family. Imports declarations only."""
 
 import pkgutil
 import re
@@ -10,7 +10,7 @@ from typing import Any
 from ema_assets import providers
 from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.model.timeframes import FETCHED
-from ema_assets.providers.declaration import Provider, ProviderConfig
+from ema_assets.providers.declaration import Provider, ProviderConfig, ProviderFamily
 
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
@@ -42,11 +42,21 @@ def discover() -> dict[str, Provider[Any]]:
     return {provider.name: provider for provider in sorted(known.values(), key=_place)}
 
 
+def families() -> dict[str, ProviderFamily[Any]]:
+    """Every family of providers by name."""
+    return {family.name: family for _, family in _named("FAMILY")}
+
+
 def _declared() -> Iterator[tuple[str, Provider[Any]]]:
+    return _named("PROVIDER")
+
+
+def _named(attribute: str) -> Iterator[tuple[str, Any]]:
+    """What the modules of the package hold under `attribute`, with their paths."""
     for module in pkgutil.iter_modules(providers.__path__):
         if not module.ispkg:
             path = f"{providers.__name__}.{module.name}"
-            declared = getattr(import_module(path), "PROVIDER", None)
+            declared = getattr(import_module(path), attribute, None)
             if declared is not None:
                 yield path, declared
 
@@ -81,8 +91,44 @@ def _problems(provider: Provider[Any]) -> Iterator[str]:
 
 
 PROVIDERS: Mapping[str, Provider[Any]] = discover()
-# Those that can be asked: the values of EMA_PROVIDER.
+FAMILIES: Mapping[str, ProviderFamily[Any]] = families()
+# Those that can be asked, without the members of families.
 ASKED: tuple[str, ...] = tuple(name for name, provider in PROVIDERS.items() if provider.is_asked)
+# What a message says that EMA_PROVIDER may be.
+ALLOWED: tuple[str, ...] = (*ASKED, *(family.form for family in FAMILIES.values()))
+# The types of all configurations, by what `config_name` says of a provider.
+CONFIGS: Mapping[str, type[ProviderConfig]] = {
+    **{name: provider.config for name, provider in PROVIDERS.items()},
+    **{name: family.config for name, family in FAMILIES.items()},
+}
+
+
+def find(name: object) -> Provider[Any] | None:
+    """The provider called `name`, a member of a family among them; None when there is none."""
+    if not isinstance(name, str):
+        return None
+    family, colon, word = name.partition(":")
+    if colon and family in FAMILIES and _IDENTIFIER.fullmatch(word):
+        return FAMILIES[family].member(word)
+    return PROVIDERS.get(name)
+
+
+def declared(name: str) -> Provider[Any]:
+    """The provider of a name that was checked before, also one that nobody asks."""
+    provider = find(name)
+    assert provider is not None, name
+    return provider
+
+
+def is_asked(name: object) -> bool:
+    """True when `name` is that of a provider that can be asked."""
+    provider = find(name)
+    return provider is not None and provider.is_asked
+
+
+def config_name(provider: str) -> str:
+    """By which name the configuration of a provider is kept: the members of a family share one."""
+    return provider.partition(":")[0]
 
 
 def by_name(name: str) -> Provider[Any]:
@@ -91,9 +137,10 @@ def by_name(name: str) -> Provider[Any]:
     Raises:
         ConfigurationError: naming those that there are.
     """
-    if name not in ASKED:
-        raise not_one_of("provider", name, ASKED)
-    return PROVIDERS[name]
+    provider = find(name)
+    if provider is None or not provider.is_asked:
+        raise not_one_of("provider", name, ALLOWED)
+    return provider
 
 
 def default_name(configs: Mapping[str, ProviderConfig]) -> str:

@@ -30,7 +30,8 @@ def _open(config: SandboxConfig, budget: "Budget | None") -> "ProviderClient":
     from ema_assets.providers.vendors.alpaca import AlpacaClient
 
     assert config.base_url is not None, "checked before"
-    spoken = alpaca.AlpacaConfig(base_url=config.base_url, requests_per_minute=config.requests_per_minute)
+    # Its bars are the same whichever feed is named, so there is no reason to ask for two.
+    spoken = alpaca.AlpacaConfig(base_url=config.base_url, requests_per_minute=config.requests_per_minute, feed="sip")
     return AlpacaClient(PROVIDER, spoken, HttpOptions(budget=budget))
 
 

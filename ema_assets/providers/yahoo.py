@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ema_assets.model.variables import HttpUrl, Number
+from ema_assets.model.variables import Choice, HttpUrl, Number
 from ema_assets.providers.declaration import Provider, ProviderConfig, setting
 
 if TYPE_CHECKING:
@@ -20,13 +20,25 @@ class YahooConfig(ProviderConfig):
     requests_per_minute: int = setting(
         Number("EMA_YAHOO_REQUESTS_PER_MINUTE", 100, 1, 100_000, "Yahoo names no limit, but blocks who asks too much")
     )
+    transport: str = setting(
+        Choice(
+            "EMA_YAHOO_TRANSPORT",
+            "httpx",
+            ("httpx", "curl_cffi"),
+            "`curl_cffi`, an extra, begins its TLS as a browser does, where others are refused",
+        )
+    )
 
 
 def _open(config: YahooConfig, budget: "Budget | None") -> "ProviderClient":
     from ema_assets.providers.http.source import HttpOptions
-    from ema_assets.providers.vendors.yahoo import YahooClient
+    from ema_assets.providers.vendors.yahoo import MAX_CONCURRENCY, YahooClient
 
-    return YahooClient(PROVIDER, config, HttpOptions(budget=budget))
+    if config.transport == "httpx":
+        return YahooClient(PROVIDER, config, HttpOptions(budget=budget))
+    from ema_assets.providers.http.curl_transport import CurlTransport
+
+    return YahooClient(PROVIDER, config, HttpOptions(budget=budget, transport=CurlTransport(MAX_CONCURRENCY)))
 
 
 PROVIDER = Provider(

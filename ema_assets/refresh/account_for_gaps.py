@@ -4,7 +4,7 @@ import polars as pl
 
 from ema_assets.market import gaps
 from ema_assets.model.schemas import GAP_SCHEMA
-from ema_assets.refresh.answers import Storing, spans_of
+from ema_assets.refresh.answers import Extent, Storing, spans_of
 from ema_assets.store import quality, tables
 
 
@@ -25,7 +25,17 @@ def account_for_gaps(storing: Storing, accepted: pl.DataFrame, asked: pl.DataFra
     present = tables.closes_between(transaction, timeframe, spans_of(candidates))
     missing = candidates.join(present, on=["symbol", "ts"], how="anti")
     is_asked = windows.select("symbol", "is_fetched")
-    updated = gaps.reconcile(missing, known, timeframe, storing.now, is_asked=is_asked)
+    recent = missing.filter(pl.col("ts_end") > storing.now - gaps.PATIENT_FOR)
+    outage = quality.missed_by_all(transaction, timeframe, recent)
+    updated = gaps.reconcile(
+        missing,
+        known,
+        timeframe,
+        storing.now,
+        is_asked=is_asked,
+        outage=outage,
+        is_answered=storing.answer.extent is not Extent.FILE,
+    )
     known = known.match_to_schema(GAP_SCHEMA, integer_cast="upcast")
     columns = list(GAP_SCHEMA)
     quality.replace_gaps(

@@ -12,8 +12,8 @@ WINDOW_SECONDS = 61.0
 class SharedBudget:
     """A `Budget` (`providers.http.budget`) in the tables of `database`, whose connection it uses. For one event loop.
 
-    Its statements take a millisecond and run between two awaits, so that they never meet another transaction of the
-    same connection.
+    The connection may be busy with storing what has come. A call then waits for its turn, and the loop does not:
+    answers go on coming in.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class SharedBudget:
     async def take(self) -> None:
         """Return when one more request may leave, of those of all processes."""
         async with self._turn:
-            while (wait := self._take()) > 0:  # noqa: ASYNC110 - it waits for time to pass
+            while (wait := await asyncio.to_thread(self._take)) > 0:  # noqa: ASYNC110 - it waits for time to pass
                 await asyncio.sleep(wait)
 
     def close_for(self, seconds: float) -> None:

@@ -307,7 +307,7 @@ def refresh_rolled_up(
                 trading,
                 claimed.select("symbol", "complete_through"),
             )
-            changes = tables.write_bars(transaction, timeframe, closed)
+            changes = tables.write_bars(transaction, timeframe, closed, f"rolled up from {timeframe.source.key}")
             _, recomputed = _past(claimed, closed, tables.BARS.time)
             _report_impact(
                 transaction, None, timeframe, recomputed, flipped=recomputed.clear().rename({"recomputed": "flipped"})

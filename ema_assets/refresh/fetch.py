@@ -14,8 +14,8 @@ from ema_assets.model.schemas import ASKED_SCHEMA, BAR_SCHEMA
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.fetching.base import NO_ACTIONS, BarRequest, ProviderClient
-from ema_assets.providers.http.refusals import Unreachable
-from ema_assets.refresh.answers import Answer, Extent
+from ema_assets.providers.http.refusals import Unreachable, shared_failure
+from ema_assets.refresh.answers import Answer, Extent, Stored
 from ema_assets.refresh.isolate import bisect
 from ema_assets.refresh.outcome import Outcome, batches
 from ema_assets.refresh.plan import closed_bars
@@ -121,11 +121,11 @@ class _Fetching:
         try:
             provider = open_provider(name)
         except ConfigurationError as error:
-            self._fail(dict.fromkeys(plan["symbol"], str(error)), self._extent)
-            self._fail(dict.fromkeys(gap_plan["symbol"], str(error)), Extent.GAP)
+            await self._fail(dict.fromkeys(plan["symbol"], str(error)), self._extent)
+            await self._fail(dict.fromkeys(gap_plan["symbol"], str(error)), Extent.GAP)
             return
         try:
-            plan = await self._probe(provider, plan)
+            plan, gap_plan = await self._probe(provider, plan, gap_plan)
             await self._fetch(provider, plan, self._extent)
             for each in gap_plan.partition_by("round", maintain_order=True):
                 await self._fetch(provider, each.filter(self._is_sound()), Extent.GAP)
@@ -137,22 +137,44 @@ class _Fetching:
             self._outcome.calls += provider.calls
             await provider.aclose()
 
-    async def _probe(self, provider: ProviderClient, plan: pl.DataFrame) -> pl.DataFrame:
-        """Ask a provider that did not answer last time for one series first; return what is left of `plan`."""
-        with self._database.transaction() as transaction:
-            breaker = provider_state.breaker(transaction, provider.name)
+    async def _probe(
+        self, provider: ProviderClient, plan: pl.DataFrame, gap_plan: pl.DataFrame
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Ask a provider that did not answer last time for one series first; return what is left of both plans.
+
+        A gap is as good as anything else to find out: nothing but gaps may be due.
+        """
+        breaker = await asyncio.to_thread(self._breaker, provider.name)
         if breaker.is_open(self._now):
             assert breaker.open_until is not None
             self._dead, self._dead_until = breaker.last_error, breaker.open_until
         elif breaker.failures:
             self._least_for_outage = 1
-            await self._fetch(provider, plan.head(1), self._extent)
+            if plan.is_empty():
+                await self._fetch(provider, gap_plan.head(1), Extent.GAP)
+                gap_plan = gap_plan.tail(-1)
+            else:
+                await self._fetch(provider, plan.head(1), self._extent)
+                plan = plan.tail(-1)
             self._least_for_outage = 2
             if self._dead is None:
-                with self._database.transaction() as transaction:
-                    provider_state.reset(transaction, provider.name)
-            return plan.tail(-1)
-        return plan
+                await asyncio.to_thread(self._reset, provider.name)
+        return plan, gap_plan
+
+    def _breaker(self, provider: str) -> provider_state.Breaker:
+        with self._database.transaction() as transaction:
+            return provider_state.breaker(transaction, provider)
+
+    def _reset(self, provider: str) -> None:
+        with self._database.transaction() as transaction:
+            provider_state.reset(transaction, provider)
+
+    def _trip(self, provider: str, outage: ProviderError) -> None:
+        """Have the provider left alone by every run."""
+        wait = outage.retry_after_seconds if isinstance(outage, RateLimited) else None
+        with self._database.transaction() as transaction:
+            self._dead_until = provider_state.trip(transaction, provider, str(outage), self._now, wait)
+        self._dead = str(outage)
 
     def _is_sound(self) -> pl.Expr:
         # A gap of a series whose scale is in doubt must not be filled on another one; and an answer about a gap would
@@ -163,9 +185,7 @@ class _Fetching:
     async def _fetch(self, provider: ProviderClient, plan: pl.DataFrame, extent: Extent) -> None:
         if plan.is_empty():
             return
-        with self._database.transaction() as transaction:
-            calendars = plan["calendar"].unique().to_list()
-            trading = sessions.between(transaction, calendars, _earliest(plan), self._now)
+        trading = await asyncio.to_thread(self._sessions, plan)
         self._delays.update(
             (symbol, timedelta(seconds=seconds))
             for symbol, seconds in plan.select("symbol", "delay_seconds").iter_rows()
@@ -173,7 +193,7 @@ class _Fetching:
         for batch in batches(plan, BARS_PER_BATCH):
             if self._dead is not None:
                 # Each batch would try in vain for half a minute.
-                self._fail(dict.fromkeys(batch, self._dead), extent)
+                await self._fail(dict.fromkeys(batch, self._dead), extent)
                 continue
             part = plan.filter(pl.col("symbol").is_in(batch))
             requests = [
@@ -182,28 +202,37 @@ class _Fetching:
             ]
             await self._fetch_batch(provider, requests, trading, extent)
 
+    def _sessions(self, plan: pl.DataFrame) -> pl.DataFrame:
+        with self._database.transaction() as transaction:
+            return sessions.between(transaction, plan["calendar"].unique().to_list(), _earliest(plan), self._now)
+
     async def _fetch_batch(
         self, provider: ProviderClient, requests: Sequence[BarRequest], trading: pl.DataFrame, extent: Extent
     ) -> None:
-        """Fetch and store one batch; when the provider answers none of it, let it be left alone for a while."""
+        """Fetch and store one batch; when the provider answers none of it, let it be left alone for a while.
+
+        Storing happens in a thread: it may take seconds, and other providers are being talked to at the same time.
+        """
         waiting: list[pl.DataFrame] = []
         ready: list[BarRequest] = []
         errors: dict[str, ProviderError] = {}
 
-        def store() -> None:
+        async def store() -> None:
             # Bars of a series whose last page has not come yet stay behind: progress is committed series by series.
             received = pl.concat(waiting) if waiting else pl.DataFrame(schema=BAR_SCHEMA)
             complete = pl.col("symbol").is_in([request.instrument.symbol for request in ready])
             bars = received.filter(complete)
+            done: list[tuple[pl.DataFrame, Stored]] = []
 
             def store_part(symbols: list[str]) -> None:
                 answered = [request for request in ready if request.instrument.symbol in set(symbols)]
                 part = bars.filter(pl.col("symbol").is_in(symbols))
-                self._store(part, answered, trading, provider.name, extent)
+                done.append(self._store(part, answered, trading, provider.name, extent))
 
-            poison = bisect([request.instrument.symbol for request in ready], store_part)
-            if poison:
-                self._fail(poison, extent)
+            poison = await asyncio.to_thread(bisect, [request.instrument.symbol for request in ready], store_part)
+            for asked, stored in done:
+                self._count(asked, stored)
+            await self._fail(poison, extent)
             waiting[:] = [received.filter(~complete)]
             ready.clear()
 
@@ -214,24 +243,18 @@ class _Fetching:
             self._actions = pl.concat([self._actions, part.actions])
             errors.update({failure.request.instrument.symbol: failure.error for failure in part.failures})
             if ready and sum(frame.height for frame in waiting) >= BARS_PER_TRANSACTION:
-                store()
+                await store()
         if ready:
-            store()
-        if (
-            len(errors) == len(requests)
-            and (outage := _outage(list(errors.values()), self._least_for_outage)) is not None
-        ):
-            self._dead = str(outage)
-            with self._database.transaction() as transaction:
-                wait = outage.retry_after_seconds if isinstance(outage, RateLimited) else None
-                self._dead_until = provider_state.trip(transaction, provider.name, self._dead, self._now, wait)
-        if errors:
-            self._fail({symbol: str(error) for symbol, error in errors.items()}, extent)
+            await store()
+        outage = _outage(list(errors.values()), self._least_for_outage) if len(errors) == len(requests) else None
+        if outage is not None:
+            await asyncio.to_thread(self._trip, provider.name, outage)
+        await self._fail({symbol: str(error) for symbol, error in errors.items()}, extent)
 
     def _store(
         self, bars: pl.DataFrame, answered: Sequence[BarRequest], trading: pl.DataFrame, source: str, extent: Extent
-    ) -> None:
-        """Store `bars`, the whole answer to the requests `answered`, in one transaction."""
+    ) -> tuple[pl.DataFrame, Stored]:
+        """Store `bars`, the whole answer to the requests `answered`, in one transaction; what was asked and stored."""
         asked = self._asked(answered, extent)
         with self._database.transaction() as transaction:
             ledger.note_delays(transaction, self._learned(answered))
@@ -251,6 +274,11 @@ class _Fetching:
                 self._now,
             )
             ledger.fail(transaction, OHLC, self._timeframe, stored.refused, self._now)
+            if self._timeframe.is_session:
+                ledger.note_silence(transaction, self._timeframe, asked["symbol"].to_list())
+        return asked, stored
+
+    def _count(self, asked: pl.DataFrame, stored: Stored) -> None:
         left_out = {*stored.suspected["symbol"], *stored.refused}
         outcome = self._outcome
         outcome.add_done(symbol for symbol in asked["symbol"] if symbol not in left_out)
@@ -299,7 +327,12 @@ class _Fetching:
                     learned[symbol] = minutes * 60
         return learned
 
-    def _fail(self, errors: Mapping[str, str], extent: Extent) -> None:
+    async def _fail(self, errors: Mapping[str, str], extent: Extent) -> None:
+        if errors:
+            await asyncio.to_thread(self._write_failures, errors, extent)
+            self._outcome.errors.update(errors)
+
+    def _write_failures(self, errors: Mapping[str, str], extent: Extent) -> None:
         with self._database.transaction() as transaction:
             if extent is Extent.GAP:
                 # The series itself is up to date: only its gap stays open.
@@ -307,19 +340,18 @@ class _Fetching:
                 quality.postpone_gaps(transaction, self._timeframe, list(errors), until)
             else:
                 ledger.fail(transaction, OHLC, self._timeframe, errors, self._now, self._dead_until)
-        self._outcome.errors.update(errors)
 
 
 def _outage(errors: Sequence[ProviderError], least_down: int) -> ProviderError | None:
     """The error by which a provider that answered no request is out of order as a whole, if it is.
 
-    `least_down` of them must be 5xx or time-outs when all are.
+    `least_down` of them must be 5xx or time-outs when all are. The same unreadable answer of several series counts too.
     """
     for error in errors:
         if isinstance(error, Unreachable | RateLimited | Unauthorized):
             return error
     down = [error for error in errors if isinstance(error, ProviderUnavailable)]
-    return down[0] if len(errors) == len(down) >= least_down else None
+    return down[0] if len(errors) == len(down) >= least_down else shared_failure(errors)
 
 
 def _latest(asked: pl.DataFrame) -> datetime:

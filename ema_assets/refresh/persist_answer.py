@@ -52,7 +52,7 @@ def persist(storing: Storing, checked: Checked, asked: pl.DataFrame, splits: pl.
 def _write_bars(storing: Storing, bars: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
     """Write `bars` and their ledger rows, and mark what is computed from them; return the changes."""
     transaction, timeframe = storing.transaction, storing.timeframe
-    changes = tables.write_bars(transaction, timeframe, bars)
+    changes = tables.write_bars(transaction, timeframe, bars, storing.answer.source)
     spans = bars.group_by("symbol").agg(first_ts=pl.col("ts").min(), last_ts=pl.col("ts").max())
     completed = (
         asked.select("symbol", "calendar", "checked_through", "asked_at", "final_through")

@@ -34,7 +34,8 @@ class FetchRules:
     def of(cls, settings: Settings, watched: Watchlist) -> "FetchRules":
         """The rules that the settings make for the providers of the watchlist."""
         used = {each.provider for each in watched.instruments if each.is_fetched}
-        return cls(watched.history_days, {name: each for name, each in settings.publications.items() if name in used})
+        known = settings.publications
+        return cls(watched.history_days, {name: known[name] for name in used if name in known})
 
     def overlaps(self, timeframe: Timeframe) -> pl.DataFrame:
         """How far before the last stored bar a request begins, where it is not the timeframe's: provider, overlap."""

@@ -21,7 +21,8 @@ def late_series(transaction: Transaction, closed: pl.DataFrame) -> pl.DataFrame:
     """Fetched series last asked for two bars before the last close or earlier, or of which the provider has no bar.
 
     `closed` has calendar, provider, timeframe, ts_end. A bar counts its nominal length, so a series is not late
-    overnight. Columns: symbol, timeframe, asked_through, last_error.
+    overnight. Columns: symbol, timeframe, asked_through,
+    silent_since (of a symbol that has no bars any more), last_error.
     """
     two_bars = [2 * by_key(text).duration for text in closed["timeframe"]]
     limits = closed.with_columns(late_before=pl.col("ts_end") - pl.Series(two_bars, dtype=pl.Duration("us")))

@@ -1,10 +1,12 @@
 """How fresh everything is, in numbers a person or a script can read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import polars as pl
 
+from ema_assets.config import renames
 from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.refresh.plan import AT_ONCE, Publications, closed_bars
 from ema_assets.store import latency as latencies
@@ -86,6 +88,35 @@ def failure_reasons(transaction: Transaction) -> list[FailureReason]:
 
 
 without_bars = ledger.without_bars
+
+
+def silent(transaction: Transaction) -> list[str]:
+    """A sentence for each symbol that has no bars any more."""
+    return [
+        f"{symbol}: no bar since {since:%Y-%m-%d}; it has ended, was renamed or is halted, and is asked for once a day"
+        for symbol, since in ledger.silent(transaction).iter_rows()
+    ]
+
+
+def symbol_problems(transaction: Transaction, symbols: Sequence[str]) -> list[str]:
+    """A sentence for each of `symbols` that was renamed, has ended, or that its provider does not have; sorted."""
+    wanted = set(symbols)
+    found = {
+        symbol: f"no bar since {since:%Y-%m-%d}: it has ended, was renamed or is halted"
+        for symbol, since in ledger.silent(transaction).iter_rows()
+    }
+    for series in ledger.without_bars(transaction):
+        found.setdefault(series.partition("|")[0], "its provider has no bars of it; is it spelt right?")
+    for symbol, error in ledger.failing(transaction).select("symbol", "last_error").iter_rows():
+        if "has no symbol" in str(error):
+            found.setdefault(symbol, str(error))
+    for symbol in symbols:
+        if (renamed := renames.current(symbol)) is not None:
+            found[symbol] = (
+                f"renamed to {renamed.to} on {renamed.since}: `ema-assets symbols add {renamed.to}` and "
+                f"`ema-assets symbols remove {symbol}`"
+            )
+    return [f"{symbol}: {what}" for symbol, what in sorted(found.items()) if symbol in wanted]
 
 
 def latency(transaction: Transaction, now: datetime) -> list[dict[str, object]]:

@@ -7,7 +7,7 @@ from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import clock
 from ema_assets.model.errors import EmaAssetsError
 from ema_assets.model.timeframes import ORDER, Timeframe
-from ema_assets.providers.registry import PROVIDERS
+from ema_assets.providers import registry
 from ema_assets.reports import status
 from ema_assets.store.database import Database
 
@@ -20,7 +20,7 @@ def greet(settings: Settings, ui: str, database: str, watched: Watchlist, say: S
     say(f"  Dagster UI   {ui}")
     say(f"  Database     {database}")
     for name in sorted(watched.providers(settings.provider)):
-        provider = PROVIDERS[name]
+        provider = registry.declared(name)
         prices = f"{provider.title}: SYNTHETIC prices, not market data" if provider.is_synthetic else name
         say(f"  Provider     {prices}")
     if settings.clock is not None:

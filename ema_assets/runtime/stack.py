@@ -21,8 +21,8 @@ from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError, EmaAssetsError
 from ema_assets.model.urls import masked_url
 from ema_assets.operations.sync_watchlist import sync
+from ema_assets.providers import registry
 from ema_assets.providers.declaration import Provider
-from ema_assets.providers.registry import PROVIDERS
 from ema_assets.refresh.graph import build, configured
 from ema_assets.runtime import dagster_dev, state
 from ema_assets.runtime.code_location import CodeLocation
@@ -95,7 +95,7 @@ def _serve(start: _Start) -> Signals:
         parts: list[Part] = [] if start.postgres is None else [start.postgres]
         settings = start.settings
         for name in settings.unserved(start.watched.providers(settings.provider)):
-            service, address = _start_service(start, env, PROVIDERS[name])
+            service, address = _start_service(start, env, registry.by_name(name))
             settings = settings.with_addresses({name: address})
             parts.append(service)
         start.say("Starting Dagster …")

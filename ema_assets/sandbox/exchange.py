@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from ema_assets.model.symbols import Instrument
-from ema_assets.sandbox.faults import Active, CutBody, Delay, Faults, RateLimit, Refuse, ServerError
+from ema_assets.sandbox.faults import Active, CutBody, Delay, Delayed, Faults, RateLimit, Refuse, ServerError
 from ema_assets.sandbox.market import Market
 
 JSON_TYPE = "application/json; charset=utf-8"
@@ -88,6 +88,7 @@ class Sandbox:
     """The handle of a running sandbox: its market, clock, faults, budgets and counters; `app.state.sandbox`.
 
     `required_keys` are a key id and a secret that a vendor which has keys wants to see; None when any will do.
+    `is_free_plan` may be set: a vendor that has plans then serves what its free one includes.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Sandbox:
         self.clock = clock
         self.requests_per_minute = requests_per_minute
         self.required_keys = required_keys
+        self.is_free_plan = False
         self.budgets: dict[str, Budget] = {}
         self.faults = Faults()
         self.stats = Stats()
@@ -248,7 +250,8 @@ class Dialect(ABC, Generic[Query]):
             query = self.read(request, now)
             faults = self.sandbox.faults.concerning(query.symbols)
             await self._delay_or_refuse(faults, headers)
-            page, acted = await run_in_threadpool(self.page, query, now, faults)
+            seen = now - timedelta(seconds=_seconds_behind(faults))
+            page, acted = await run_in_threadpool(self.page, query, seen, faults)
         except Refusal as refusal:
             refusal.headers = {**headers, **refusal.headers}
             return refusal.response(), str(refusal.status)
@@ -285,3 +288,13 @@ class Dialect(ABC, Generic[Query]):
                     raise refusal
                 case ServerError(status=status, html=html):
                     raise Refusal(status, _HTML, "text/html") if html else self.refusal(status)
+
+
+def _seconds_behind(faults: Sequence[Active]) -> float:
+    """How far the exchange is behind in an answer that `faults` concern."""
+    behind = 0.0
+    for active in faults:
+        if isinstance(active.fault, Delayed):
+            active.acted += 1
+            behind = max(behind, active.fault.seconds)
+    return behind

@@ -1,7 +1,7 @@
 """Faults on demand: what they are, how one is asked for, and what it does to an answer. No HTTP.
 
 A fault acts on answers (`delay`, `rate_limit`, `refuse`, `server_error`, `cut_body`) or on data (`missing_symbol`,
-`late_bar`, `corrected_bar`, `split`). Each may name `symbols`, and then concerns only answers that hold one of them,
+`late_bar`, `corrected_bar`, `hole`, `ended`, `delayed`, `split`). Each may name `symbols`, and then concerns only answers that hold one of them,
 and `times`, and then ends after so many answers. Data faults change the five-minute bars, so aggregates always agree
 with them.
 """
@@ -77,9 +77,13 @@ class LateBar(_DataFault, tag="late_bar"):
 
 
 class CorrectedBar(_DataFault, tag="corrected_bar"):
-    """Give the five-minute bar that opens at `ts` other values."""
+    """Give the five-minute bar that opens at `ts` other values; with `seconds` only so long after its close.
+
+    On the last bar of a session that is the closing auction: the day is preliminary until then.
+    """
 
     ts: _Aware
+    seconds: _Positive | None = None
     open: float | None = None
     high: float | None = None
     low: float | None = None
@@ -96,6 +100,29 @@ class CorrectedBar(_DataFault, tag="corrected_bar"):
         return {column: value for column in columns if (value := getattr(self, column)) is not None}
 
 
+class Hole(_DataFault, tag="hole"):
+    """Leave out the five-minute bars that open from `start` to before `end`, until cleared: an outage of the vendor."""
+
+    start: _Aware
+    end: _Aware
+
+    def __post_init__(self) -> None:
+        if self.end <= self.start:
+            raise ValueError("a hole needs an `end` after its `start`")
+
+
+class Ended(_DataFault, tag="ended"):
+    """The symbols trade no more from `at` on: their bars end there, and the vendor goes on answering."""
+
+    at: _Aware
+
+
+class Delayed(_DataFault, tag="delayed"):
+    """The exchange is `seconds` behind: an answer about one of `symbols` is what it would have been so long ago."""
+
+    seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)]
+
+
 class Split(_DataFault, tag="split"):
     """Divide the prices of all bars before `at` by `ratio` and multiply their volumes. Not seen in raw prices."""
 
@@ -103,10 +130,27 @@ class Split(_DataFault, tag="split"):
     ratio: _Positive
 
 
-AnyFault = Delay | RateLimit | Refuse | ServerError | CutBody | MissingSymbol | LateBar | CorrectedBar | Split
+AnyFault = (
+    Delay
+    | RateLimit
+    | Refuse
+    | ServerError
+    | CutBody
+    | MissingSymbol
+    | LateBar
+    | CorrectedBar
+    | Hole
+    | Ended
+    | Delayed
+    | Split
+)
+_ON_BARS = (LateBar, CorrectedBar, Hole, Ended, Split)
 KINDS: dict[str, type[Fault]] = {
     str(kind.__struct_config__.tag): kind
-    for kind in (Delay, RateLimit, Refuse, ServerError, CutBody, MissingSymbol, LateBar, CorrectedBar, Split)
+    for kind in (
+        *(Delay, RateLimit, Refuse, ServerError, CutBody),
+        *(MissingSymbol, LateBar, CorrectedBar, Hole, Ended, Delayed, Split),
+    )
 }
 
 
@@ -198,7 +242,7 @@ def alteration(
 ) -> Callable[[Bars], Bars] | None:
     """What the data faults do to the five-minute bars of `symbol`; None when nothing. Fills `acted` as they act."""
     mine = [active for active in faults if active.fault.symbols is not None and symbol in active.fault.symbols]
-    mine = [active for active in mine if isinstance(active.fault, LateBar | CorrectedBar | Split)]
+    mine = [active for active in mine if isinstance(active.fault, _ON_BARS)]
     if not mine:
         return None
 
@@ -208,11 +252,10 @@ def alteration(
             if isinstance(fault, Split):
                 changed = _split(bars, fault) if not raw_prices else None
             elif isinstance(fault, CorrectedBar):
-                changed = _correct(bars, fault)
-            elif isinstance(fault, LateBar):
-                changed = _hold_back(bars, fault, now)
+                changed = _correct(bars, fault, now)
             else:
-                continue
+                is_left_out = _left_out(bars, fault, now)
+                changed = bars.pick(~is_left_out) if is_left_out.any() else None
             if changed is not None:
                 bars = changed
                 acted.add(active.number)
@@ -243,16 +286,26 @@ def _split(bars: Bars, fault: Split) -> Bars | None:
     )
 
 
-def _correct(bars: Bars, fault: CorrectedBar) -> Bars | None:
+def _correct(bars: Bars, fault: CorrectedBar, now: int) -> Bars | None:
     row = bars.ts == int(fault.ts.timestamp())
+    if fault.seconds is not None:
+        row &= bars.end + fault.seconds <= now
     if not row.any():
         return None
     columns = {name: np.where(row, value, getattr(bars, name)) for name, value in fault.changes().items()}
     return Bars(**{name: columns.get(name, getattr(bars, name)) for name in Bars.__slots__})
 
 
-def _hold_back(bars: Bars, fault: LateBar, now: int) -> Bars | None:
-    row = bars.ts == int(fault.ts.timestamp())
-    if fault.seconds is not None:
-        row &= bars.end + fault.seconds > now
-    return bars.pick(~row) if row.any() else None
+def _left_out(bars: Bars, fault: AnyFault, now: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which of `bars` the answer does not hold at `now`."""
+    left_out = np.zeros(len(bars.ts), dtype=np.bool_)
+    match fault:
+        case Hole(start=start, end=end):
+            left_out |= (bars.ts >= start.timestamp()) & (bars.ts < end.timestamp())
+        case Ended(at=at):
+            left_out |= bars.ts >= at.timestamp()
+        case LateBar(ts=ts, seconds=seconds):
+            left_out |= bars.ts == int(ts.timestamp())
+            if seconds is not None:
+                left_out &= bars.end + seconds > now
+    return left_out

@@ -1,6 +1,7 @@
 """The connection to Postgres: transactions, bulk COPY in, Arrow out. SQL of the tables lives beside this file."""
 
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -62,13 +63,14 @@ class Database:
 
     With `name` every session of it carries that name, also after the connection was lost: see worker_sessions.
 
-    Not for use by two threads at once. `statements` counts what was sent, for benchmarks and run metadata.
+    Threads take turns, a transaction each. `statements` counts what was sent, for benchmarks and run metadata.
     """
 
     def __init__(self, url: str, name: str | None = None) -> None:
         self.url = url
         self.name = name
         self._connection: Any = None
+        self._turn = threading.RLock()
         self.statements = 0
 
     def __repr__(self) -> str:
@@ -87,24 +89,25 @@ class Database:
         Raises:
             StoreUnavailable: when the database cannot be reached.
         """
-        connection = self._open()
-        try:
-            cursor = connection.cursor()
+        with self._turn:
+            connection = self._open()
             try:
-                yield Transaction(self, cursor)
-            finally:
-                cursor.close()
-            connection.commit()
-        except BaseException as error:
-            with suppress(Exception):
-                connection.rollback()
-            # Rows stream in while polars reads them: an error of the server then reaches us as one of polars.
-            if isinstance(error, (adbc_driver_manager.Error, pl.exceptions.ComputeError)) and _is_lost(error):
-                self.close()
-                raise StoreUnavailable(
-                    f"the connection to {masked_url(self.url)} was lost: {first_line(error)}"
-                ) from error
-            raise
+                cursor = connection.cursor()
+                try:
+                    yield Transaction(self, cursor)
+                finally:
+                    cursor.close()
+                connection.commit()
+            except BaseException as error:
+                with suppress(Exception):
+                    connection.rollback()
+                # Rows stream in while polars reads them: an error of the server then reaches us as one of polars.
+                if isinstance(error, (adbc_driver_manager.Error, pl.exceptions.ComputeError)) and _is_lost(error):
+                    self.close()
+                    raise StoreUnavailable(
+                        f"the connection to {masked_url(self.url)} was lost: {first_line(error)}"
+                    ) from error
+                raise
 
     def close(self) -> None:
         """Close the connection; the next transaction opens a new one."""

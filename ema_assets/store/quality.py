@@ -29,6 +29,38 @@ def gaps_within(transaction: Transaction, timeframe: Timeframe, windows: pl.Data
     )
 
 
+def missed_by_all(transaction: Transaction, timeframe: Timeframe, missing: pl.DataFrame) -> pl.DataFrame:
+    """Those of the `missing` bars (symbol, ts) that no symbol of the same calendar and provider has: symbol, ts.
+
+    Where there is only one symbol, nothing can be said.
+    """
+    if missing.is_empty() or not timeframe.is_fetched:
+        return missing.select("symbol", "ts").clear()
+    return transaction.query(
+        f"""
+        WITH missing AS (
+            SELECT m.symbol, m.ts, i.calendar, i.provider
+            FROM unnest($1::text[], $2::timestamptz[]) AS m(symbol, ts) JOIN market.instrument i USING (symbol)
+        ), crowd AS (
+            SELECT calendar, provider FROM market.instrument
+            WHERE is_active AND is_fetched AND silent_since IS NULL GROUP BY 1, 2 HAVING count(*) > 1
+        ), missed AS (
+            SELECT w.* FROM (SELECT DISTINCT calendar, provider, ts FROM missing) w
+            JOIN crowd c ON c.calendar = w.calendar AND c.provider IS NOT DISTINCT FROM w.provider
+            WHERE NOT EXISTS (
+                SELECT FROM market.instrument k
+                JOIN market.ohlc_{timeframe.key} o ON o.symbol = k.symbol AND o.timeframe = $3 AND o.ts = w.ts
+                WHERE k.calendar = w.calendar AND k.provider IS NOT DISTINCT FROM w.provider AND k.is_active)
+        )
+        SELECT m.symbol, m.ts FROM missing m
+        JOIN missed w ON w.calendar = m.calendar AND w.provider IS NOT DISTINCT FROM m.provider AND w.ts = m.ts
+        """,
+        missing["symbol"],
+        missing["ts"],
+        timeframe.key,
+    )
+
+
 def replace_gaps(transaction: Transaction, timeframe: Timeframe, known: pl.DataFrame, now_known: pl.DataFrame) -> None:
     """Put `now_known` in the place of `known`, both as `gaps_within` returns them."""
     if not known.is_empty():
@@ -57,13 +89,13 @@ def due_gaps(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[s
     """Gaps among `symbols` to be asked for again at `now`, sorted.
 
     Columns: symbol, calendar, provider, delay_seconds, first_ts, last_ts. Those of a series that pauses after a failure
-    wait for it.
+    wait for it, and those of a silent symbol until it trades again.
     """
     return transaction.query(
         """
         SELECT g.symbol, i.calendar, i.provider, i.delay_seconds::bigint AS delay_seconds, g.first_ts, g.last_ts
         FROM market.bar_gap g
-        JOIN market.instrument i ON i.symbol = g.symbol AND i.is_fetched
+        JOIN market.instrument i ON i.symbol = g.symbol AND i.is_fetched AND i.silent_since IS NULL
         JOIN market.series_state s ON s.asset = $4 AND s.symbol = g.symbol AND s.timeframe = g.timeframe
         WHERE g.timeframe = $1 AND g.status = 'open' AND g.next_attempt_at <= $2 AND g.symbol = ANY ($3::text[])
           AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $2)

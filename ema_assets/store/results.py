@@ -199,6 +199,11 @@ def _screener(configured: Configured) -> str:
         " 0::float8 AS stop_now) o ON false"
     )
     return _template("screener").format(
+        lengths=", ".join(
+            f"('{each.key}', interval '{each.minutes} minutes', '{(each if each.is_fetched else each.source).key}', "
+            f"{each.is_session})"
+            for each in ORDER
+        ),
         frames=frames,
         rsi=_latest("rsi", "rsi", on),
         atr=_latest("atr", "atr_pct", on),

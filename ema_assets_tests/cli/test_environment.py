@@ -25,7 +25,11 @@ from ema_assets_tests.cli.shell import (
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("EMA_PROVIDER", "foo", "`EMA_PROVIDER` must be one of sandbox, alpaca, yahoo, binance, received 'foo'"),
+        (
+            "EMA_PROVIDER",
+            "foo",
+            "`EMA_PROVIDER` must be one of sandbox, alpaca, yahoo, binance, coinbase, ccxt:<exchange>, received 'foo'",
+        ),
         (
             "EMA_SERIES_PER_RUN",
             "abc",

@@ -1,12 +1,17 @@
 """`ema-assets symbols`: the watchlist shown and changed, mistakes in it named."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from ema_assets.config import watchlist
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.store import ledger
+from ema_assets.store.database import Database
 from ema_assets_tests.cli.conftest import Refused, Run
 from ema_assets_tests.cli.shell import DEAD, HEAD, SOUND, WATCHLIST, bars_file, start
+from ema_assets_tests.timeframes import M5
 
 
 @pytest.mark.parametrize(
@@ -103,3 +108,40 @@ def test_what_is_there_already_or_was_not_there_changes_nothing(run: Run, refuse
     assert refused("symbols", "remove", "NVDA") == "not on the watchlist: NVDA"
     after = (home / "watchlist.toml").stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_list_in_a_file_is_added_and_a_wrong_line_adds_nothing(run: Run, refused: Refused, home: Path) -> None:
+    (home / "mine.csv").write_text("ticker,name\nNVDA,Nvidia\nMMC,Marsh\n")
+    done = run("symbols", "import", str(home / "mine.csv"))
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == ["Added NVDA (XNYS).", "Added MMC (XNYS)."]
+    assert done.stderr == "MMC has been called MRSH since 2026-01-14.\n"
+    before = (home / "watchlist.toml").read_text()
+    (home / "mine.csv").write_text("ticker\nTSLA\nno symbol!\n")
+    assert "mine.csv, line 3: `symbol` must be" in refused("symbols", "import", str(home / "mine.csv"))
+    assert (home / "watchlist.toml").read_text() == before
+
+
+def test_the_check_names_what_was_renamed_ended_or_is_unknown(run: Run, home: Path, database: Database) -> None:
+    (home / "watchlist.toml").write_text('[[group]]\ncalendar = "XNYS"\nsymbols = ["AAPL", "MMC", "GONE", "TYPO"]\n')
+    watched = watchlist.load(home / "watchlist.toml")
+    sync(database, watched, datetime(2026, 11, 25, 16, 0, tzinfo=UTC))
+    with database.transaction() as transaction:
+        transaction.execute("UPDATE market.instrument SET silent_since = '2026-11-10 14:30Z' WHERE symbol = 'GONE'")
+        ledger.fail(
+            transaction,
+            "ohlc",
+            M5,
+            {"TYPO": "yahoo has no symbol 'TYPO': Not Found"},
+            datetime(2026, 11, 25, tzinfo=UTC),
+        )
+    found = run("symbols", "check", EMA_DATABASE_URL=database.url)
+    assert found.exit_code == 1
+    assert found.stdout.splitlines() == [
+        "GONE: no bar since 2026-11-10: it has ended, was renamed or is halted",
+        "MMC: renamed to MRSH on 2026-01-14: `ema-assets symbols add MRSH` and `ema-assets symbols remove MMC`",
+        "TYPO: yahoo has no symbol 'TYPO': Not Found",
+    ]
+    (home / "watchlist.toml").write_text('[[group]]\ncalendar = "XNYS"\nsymbols = ["AAPL"]\n')
+    fine = run("symbols", "check", EMA_DATABASE_URL=database.url)
+    assert (fine.exit_code, fine.stdout) == (0, "Checked 1 symbol: nothing is known against any of them.\n")

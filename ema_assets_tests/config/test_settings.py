@@ -15,7 +15,7 @@ from sqlalchemy import make_url
 from ema_assets.config.settings import Settings
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.urls import dagster_url, libpq_url, masked_url
-from ema_assets.providers import alpaca, binance, sandbox, yahoo
+from ema_assets.providers import alpaca, binance, coinbase, sandbox, yahoo
 
 
 @pytest.fixture(autouse=True)
@@ -52,12 +52,15 @@ def test_without_any_variable_everything_has_a_default(folder: Path) -> None:
         930,
     )
     assert (found.run_retention_days, found.rejected_retention_days, found.correction_retention_days) == (14, 90, 0)
-    assert (config(found, alpaca).base_url, config(found, alpaca).feed) == ("https://data.alpaca.markets", "iex")
+    assert config(found, alpaca).base_url == "https://data.alpaca.markets"
+    assert (config(found, alpaca).feed, config(found, alpaca).history_feed) == ("iex", "sip")
     assert (config(found, yahoo).base_url, config(found, binance).base_url) == (
         "https://query1.finance.yahoo.com",
         "https://data-api.binance.vision",
     )
-    assert [config(found, each).requests_per_minute for each in (alpaca, yahoo, binance)] == [200, 100, 2_400]
+    assert config(found, coinbase).base_url == "https://api.exchange.coinbase.com"
+    rates = [config(found, each).requests_per_minute for each in (alpaca, yahoo, binance, coinbase)]
+    assert rates == [200, 100, 2_400, 480]
     folders = {found.postgres_folder, found.dagster_home, found.logs_folder}
     assert len(folders) == 3
     assert all(each.parent == found.home for each in folders)
@@ -65,10 +68,10 @@ def test_without_any_variable_everything_has_a_default(folder: Path) -> None:
 
 def test_empty_variables_count_as_not_set() -> None:
     names = (
-        "EMA_HOME EMA_DATABASE_URL EMA_PROVIDER EMA_WATCHLIST EMA_ALPACA_BASE_URL EMA_ALPACA_FEED APCA_API_KEY_ID "
+        "EMA_HOME EMA_DATABASE_URL EMA_PROVIDER EMA_WATCHLIST EMA_ALPACA_BASE_URL EMA_ALPACA_FEED EMA_ALPACA_HISTORY_FEED APCA_API_KEY_ID "
         "APCA_API_SECRET_KEY EMA_SANDBOX_URL EMA_SANDBOX_SEED EMA_SERIES_PER_RUN EMA_PUBLICATION_DELAY_SECONDS "
-        "EMA_ALPACA_REQUESTS_PER_MINUTE EMA_YAHOO_BASE_URL EMA_YAHOO_REQUESTS_PER_MINUTE EMA_BINANCE_BASE_URL "
-        "EMA_BINANCE_REQUESTS_PER_MINUTE EMA_RUN_RETENTION_DAYS EMA_REJECTED_RETENTION_DAYS "
+        "EMA_ALPACA_REQUESTS_PER_MINUTE EMA_YAHOO_BASE_URL EMA_YAHOO_TRANSPORT EMA_YAHOO_REQUESTS_PER_MINUTE EMA_BINANCE_BASE_URL "
+        "EMA_BINANCE_REQUESTS_PER_MINUTE EMA_COINBASE_BASE_URL EMA_COINBASE_REQUESTS_PER_MINUTE EMA_CCXT_REQUESTS_PER_MINUTE EMA_RUN_RETENTION_DAYS EMA_REJECTED_RETENTION_DAYS "
         "EMA_CORRECTION_RETENTION_DAYS"
     )
     assert settings(**dict.fromkeys(names.split(), " ")) == settings()
@@ -103,6 +106,8 @@ def test_secrets_are_in_no_repr() -> None:
         ("EMA_ALPACA_REQUESTS_PER_MINUTE", 1, 100_000),
         ("EMA_YAHOO_REQUESTS_PER_MINUTE", 1, 100_000),
         ("EMA_BINANCE_REQUESTS_PER_MINUTE", 1, 3_000),
+        ("EMA_COINBASE_REQUESTS_PER_MINUTE", 1, 600),
+        ("EMA_CCXT_REQUESTS_PER_MINUTE", 1, 100_000),
         ("EMA_SANDBOX_SEED", 0, 2**31 - 1),
         ("EMA_SERIES_PER_RUN", 1, 100_000),
         ("EMA_PUBLICATION_DELAY_SECONDS", 0, 3600),
@@ -119,7 +124,13 @@ def test_a_number_out_of_range_is_named_with_its_range(name: str, least: int, mo
 
 
 @pytest.mark.parametrize(
-    ("name", "allowed"), [("EMA_PROVIDER", "sandbox, alpaca, yahoo, binance"), ("EMA_ALPACA_FEED", "iex, sip")]
+    ("name", "allowed"),
+    [
+        ("EMA_PROVIDER", "sandbox, alpaca, yahoo, binance, coinbase, ccxt:<exchange>"),
+        ("EMA_ALPACA_FEED", "iex, sip"),
+        ("EMA_ALPACA_HISTORY_FEED", "sip, iex"),
+        ("EMA_YAHOO_TRANSPORT", "httpx, curl_cffi"),
+    ],
 )
 def test_a_wrong_choice_is_named_with_what_is_allowed(name: str, allowed: str) -> None:
     sentence = refusal(**{name: "google"})
@@ -128,7 +139,8 @@ def test_a_wrong_choice_is_named_with_what_is_allowed(name: str, allowed: str) -
 
 
 @pytest.mark.parametrize(
-    "name", ["EMA_ALPACA_BASE_URL", "EMA_YAHOO_BASE_URL", "EMA_BINANCE_BASE_URL", "EMA_SANDBOX_URL"]
+    "name",
+    ["EMA_ALPACA_BASE_URL", "EMA_YAHOO_BASE_URL", "EMA_BINANCE_BASE_URL", "EMA_COINBASE_BASE_URL", "EMA_SANDBOX_URL"],
 )
 @pytest.mark.parametrize("text", ["localhost:80", "ftp://host", "http://", "https:///x", "http://[", "x"])
 def test_an_address_that_is_no_http_url_is_refused(name: str, text: str) -> None:

@@ -120,7 +120,7 @@ def test_symbols_belong_to_the_provider_of_their_group_or_to_the_default(path: P
         ("[[group]]\ncalendar = ''\nsymbols = ['A']", "group 1: `calendar` must be a name"),
         (
             "[[group]]\nprovider = 'google'\nsymbols = ['A']",
-            "group 1: `provider` must be one of sandbox, alpaca, yahoo, binance, or 'file' for symbols",
+            "group 1: `provider` must be one of sandbox, alpaca, yahoo, binance, coinbase, ccxt:<exchange>, or 'file' for symbols",
         ),
         ("[[group]]\nprovider = ['yahoo']\nsymbols = ['A']", "group 1: `provider` must be one of sandbox"),
         ("history = 3\n[[group]]\nsymbols = ['A']", "`history` must be a table of days"),

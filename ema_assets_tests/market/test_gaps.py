@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import polars as pl
 import pytest
@@ -12,6 +13,7 @@ from ema_assets.market.calendars import exchange_sessions
 from ema_assets.market.gaps import (
     DID_NOT_TRADE,
     MOST_ATTEMPTS,
+    MOST_PATIENT_ATTEMPTS,
     NOT_IN_FILE,
     OPEN,
     clusters,
@@ -107,7 +109,14 @@ class Account:
         self.grid = grid_with_slots(sessions(calendar, *days), M5)
         self.known = GAP_SCHEMA.to_frame()
 
-    def hears(self, now: str | datetime, *missing: str, fetched: bool = True) -> list[tuple[str, str, int, str, int]]:
+    def hears(
+        self,
+        now: str | datetime,
+        *missing: str,
+        fetched: bool = True,
+        missed_by_all: bool = False,
+        answered: bool = False,
+    ) -> list[tuple[str, str, int, str, int]]:
         """Reconcile at `now` with the bars of the grid that are `missing` (times, or `from..to`)."""
         moment = utc(now) if isinstance(now, str) else now
         ranges = [
@@ -116,7 +125,15 @@ class Account:
         wanted = pl.any_horizontal(pl.lit(False), *(pl.col("ts").is_between(low, high) for low, high in ranges))
         frame = self.grid.filter(wanted).select(pl.lit("AAPL").alias("symbol"), "ts", "ts_end", "slot")
         asked = pl.DataFrame({"symbol": ["AAPL"], "is_fetched": [fetched]})
-        found = reconcile(frame.sample(fraction=1.0, shuffle=True, seed=1), self.known, M5, moment, is_asked=asked)
+        found = reconcile(
+            frame.sample(fraction=1.0, shuffle=True, seed=1),
+            self.known,
+            M5,
+            moment,
+            is_asked=asked,
+            outage=frame if missed_by_all else frame.clear(),
+            is_answered=answered,
+        )
         assert found.schema == GAP_SCHEMA
         assert found["bars"].sum() == frame.height
         assert found.select((pl.col("next_attempt_at").is_not_null() == (pl.col("status") == OPEN)).all()).item()
@@ -174,6 +191,36 @@ def test_what_is_missing_for_long_is_asked_for_once() -> None:
     assert account.hears(account.due, "11-25 15:00") == [("11-25 15:00", "11-25 15:00", 1, DID_NOT_TRADE, 1)]
 
 
+def test_what_was_missing_for_long_in_an_answer_is_not_asked_for_again() -> None:
+    account = Account()
+    assert account.hears("2026-11-27 14:40", "11-25 15:00", answered=True)[0][3:] == (DID_NOT_TRADE, 0)
+
+
+@pytest.mark.parametrize("found", ["2026-11-25 15:07:30", "2026-11-27 14:40"])
+def test_what_every_symbol_misses_is_asked_for_over_the_next_weeks(found: str) -> None:
+    """The vendor has an outage, which it mends within days: nobody would believe that nobody traded."""
+    account = Account()
+    now, pauses = utc(found), []
+    account.hears(now, "11-25 15:00", missed_by_all=True, answered=True)
+    for asked in range(1, MOST_PATIENT_ATTEMPTS + 1):
+        pauses.append(account.due - now)
+        now = account.due
+        status = OPEN if asked < MOST_PATIENT_ATTEMPTS else DID_NOT_TRADE
+        told = account.hears(now, "11-25 15:00", missed_by_all=True, answered=True)
+        assert told == [("11-25 15:00", "11-25 15:00", 1, status, asked)]
+    days = [round(pause / timedelta(days=1), 1) for pause in pauses]
+    assert days[4:] == [1, 2, 4, 8]
+    assert all(pause > timedelta(hours=23) for pause in pauses) is (found == "2026-11-27 14:40")
+
+
+def test_a_hole_that_others_turn_out_to_have_filled_is_settled_as_any() -> None:
+    account = Account()
+    account.hears("2026-11-25 15:07:30", "11-25 15:00", missed_by_all=True)
+    for _ in range(MOST_ATTEMPTS - 1):
+        account.hears(account.due, "11-25 15:00", missed_by_all=True)
+    assert account.hears(account.due, "11-25 15:00")[0][3:] == (DID_NOT_TRADE, MOST_ATTEMPTS)
+
+
 def test_a_gap_that_grows_old_while_it_waits_is_not_given_up_early() -> None:
     account = Account()
     account.hears("2026-11-25 15:07", "11-25 15:00")
@@ -226,12 +273,13 @@ def test_gaps_of_several_symbols_do_not_mix() -> None:
          grid[3:5].select(pl.lit("MSFT").alias("symbol"), "ts", "ts_end", "slot")]
     )  # fmt: skip
     asked = pl.DataFrame({"symbol": ["AAPL", "MSFT"], "is_fetched": [True, False]})
-    found = reconcile(missing, GAP_SCHEMA.to_frame(), M5, utc("2026-11-25 15:00"), is_asked=asked)
+    never: dict[str, Any] = {"outage": missing.clear(), "is_answered": False}
+    found = reconcile(missing, GAP_SCHEMA.to_frame(), M5, utc("2026-11-25 15:00"), is_asked=asked, **never)
     assert found.select("symbol", "bars", "status").rows() == [("AAPL", 3, OPEN), ("MSFT", 2, NOT_IN_FILE)]
     known = found
-    again = reconcile(missing, known, M5, utc("2026-11-25 15:01"), is_asked=asked)
+    again = reconcile(missing, known, M5, utc("2026-11-25 15:01"), is_asked=asked, **never)
     assert again.equals(known)
-    nothing = reconcile(missing.clear(), known, M5, utc("2026-11-25 15:01"), is_asked=asked)
+    nothing = reconcile(missing.clear(), known, M5, utc("2026-11-25 15:01"), is_asked=asked, **never)
     assert nothing.schema == GAP_SCHEMA
     assert nothing.is_empty()
 

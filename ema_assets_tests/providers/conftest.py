@@ -24,12 +24,14 @@ from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers import alpaca as alpaca_provider
 from ema_assets.providers import binance as binance_provider
+from ema_assets.providers import coinbase as coinbase_provider
 from ema_assets.providers import yahoo as yahoo_provider
 from ema_assets.providers.fetching.base import BarRequest, FetchBatch, ProviderClient
 from ema_assets.providers.http.budget import Budget, HttpLimits
 from ema_assets.providers.http.source import HttpOptions
 from ema_assets.providers.vendors.alpaca import AlpacaClient
 from ema_assets.providers.vendors.binance import BinanceClient
+from ema_assets.providers.vendors.coinbase import CoinbaseClient
 from ema_assets.providers.vendors.yahoo import YahooClient
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox, serving
 from ema_assets_tests.timeframes import M5
@@ -87,12 +89,16 @@ def alpaca(
     limits: HttpLimits = QUICK,
     budget: Budget | None = None,
     feed: str = "iex",
+    history_feed: str = "iex",
+    clock: Callable[[], datetime] = lambda: MIDDAY,
     symbols_per_call: int = 200,
     page_limit: int = 10_000,
 ) -> AlpacaClient:
-    config = alpaca_provider.AlpacaConfig(base_url=base_url, key_id=key_id, secret_key=secret_key, feed=feed)
+    config = alpaca_provider.AlpacaConfig(
+        base_url=base_url, key_id=key_id, secret_key=secret_key, feed=feed, history_feed=history_feed
+    )
     provider = replace(alpaca_provider.PROVIDER, symbols_per_call=symbols_per_call)
-    return AlpacaClient(provider, config, HttpOptions(limits=limits, budget=budget), page_limit)
+    return AlpacaClient(provider, config, HttpOptions(limits=limits, budget=budget), page_limit, clock)
 
 
 def yahoo(
@@ -115,6 +121,17 @@ def binance(
 ) -> ProviderClient:
     config = binance_provider.BinanceConfig(base_url=base_url)
     return BinanceClient(binance_provider.PROVIDER, config, HttpOptions(limits=limits, budget=budget), clock)
+
+
+def coinbase(
+    base_url: str,
+    *,
+    limits: HttpLimits = QUICK,
+    budget: Budget | None = None,
+    clock: Callable[[], datetime] = lambda: MIDDAY,
+) -> ProviderClient:
+    config = coinbase_provider.CoinbaseConfig(base_url=base_url)
+    return CoinbaseClient(coinbase_provider.PROVIDER, config, HttpOptions(limits=limits, budget=budget), clock)
 
 
 def fetch(

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.providers.fetching.base import ProviderClient
-from ema_assets_tests.providers.conftest import alpaca, binance, yahoo
+from ema_assets_tests.providers.conftest import alpaca, binance, coinbase, yahoo
 
 # ts in seconds, open, high, low, close, volume.
 Row = Sequence[Any]
@@ -57,6 +57,11 @@ def _binance(_symbol: str, rows: Sequence[Row]) -> Any:
     return [[r[0] * 1_000, *map(text, r[1:]), (r[0] + 300) * 1_000 - 1, "0", 1, "0", "0", "0"] for r in rows]
 
 
+def _coinbase(_symbol: str, rows: Sequence[Row]) -> Any:
+    """Newest first, and low before high before open."""
+    return [[row[0], row[3], row[2], row[1], *row[4:]] for row in reversed(rows)]
+
+
 SPEAKERS = (
     Speaker(
         "alpaca",
@@ -73,5 +78,12 @@ SPEAKERS = (
         lambda root: Instrument(f"{root}-USD", ALWAYS_OPEN),
         lambda request: request.query_params["symbol"].removesuffix("USDT"),
         _binance,
+    ),
+    Speaker(
+        "coinbase",
+        coinbase,
+        lambda root: Instrument(f"{root}-USD", ALWAYS_OPEN),
+        lambda request: request.url.path.split("/")[2].removesuffix("-USD"),
+        _coinbase,
     ),
 )

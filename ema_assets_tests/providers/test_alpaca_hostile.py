@@ -19,6 +19,7 @@ from ema_assets.model.errors import (
 )
 from ema_assets.model.symbols import Instrument
 from ema_assets.providers.http.budget import HttpLimits
+from ema_assets.providers.http.refusals import NotTheApi
 from ema_assets_tests.providers.conftest import MIDDAY, QUICK, ask, fetch, vendor
 
 AB = (Instrument("A"), Instrument("B"))
@@ -58,7 +59,6 @@ ONE_BAR = json.dumps({"bars": {"A": [bar(0)]}, "next_page_token": None})
     ("body", "words"),
     [
         ("", "truncated"),
-        ("<html>login first</html>", "JSON"),
         (ONE_BAR[:-20], "truncated"),
         ("[]", "object"),
         ("{}", "bars"),
@@ -85,6 +85,12 @@ def test_a_200_that_is_not_bars_is_malformed_and_not_asked_again(body: str | byt
     assert words in str(error)
     assert len(str(error)) < 400
     assert len(seen) == 1
+
+
+def test_a_web_page_is_the_providers_failure_and_not_asked_again() -> None:
+    got, seen = outcome(raw("<html>login first</html>", content_type="text/html"))
+    assert isinstance(got.only_error(), NotTheApi)
+    assert (len(got.errors), len(seen)) == (2, 1)
 
 
 def test_null_bars_are_no_bars() -> None:
@@ -178,7 +184,7 @@ def test_a_redirect_elsewhere_is_refused_and_the_keys_stay_here(status: int) -> 
     with vendor(lambda _: page({})) as (elsewhere, seen_elsewhere):
         got, seen = outcome(lambda _: RedirectResponse(f"{elsewhere}/?key=the-secret", status))
         error = got.only_error()
-        assert isinstance(error, RequestRefused)
+        assert isinstance(error, NotTheApi)
         assert elsewhere.removeprefix("http://") in str(error)
         assert "the-secret" not in str(error)
         assert (len(seen), len(seen_elsewhere)) == (1, 0)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from ema_assets.model.errors import (
     Banned,
@@ -29,7 +29,7 @@ from ema_assets.model.errors import (
     UnknownSymbol,
 )
 from ema_assets.providers.http.budget import HttpLimits
-from ema_assets.providers.http.refusals import CutAnswer, Unreachable
+from ema_assets.providers.http.refusals import CutAnswer, NotTheApi, Unreachable
 from ema_assets_tests.providers.conftest import Drip, Reset, ask, collect, fetch, vendor
 from ema_assets_tests.providers.speakers import FIELDS, SPEAKERS, Row, Speaker
 from ema_assets_tests.waiting import LeapingLoop
@@ -187,23 +187,31 @@ CASES = (
     Case("404", status(404, "nothing here", "text/plain"), error=RequestRefused, words="404"),
     Case(
         "404 of a symbol",
-        status(404, json.dumps({"chart": {"result": None, "error": {"code": "Not Found", "description": "gone"}}})),
-        error=UnknownSymbol, words="no symbol 'MM'", other={"alpaca": None, "binance": None},
+        status(404, json.dumps({"message": "NotFound", "chart": {"error": {"code": "Not Found", "description": "gone"}}})),
+        error=UnknownSymbol, words="no symbol 'MM", other={"alpaca": None, "binance": None},
     ),
     Case(
         "400 of a symbol",
         status(400, json.dumps({"code": -1121, "msg": "Invalid symbol.", "message": "invalid symbol: MM"})),
-        error=UnknownSymbol, words="MM", other={"yahoo": None},
+        error=UnknownSymbol, words="MM", other={"yahoo": None, "coinbase": None},
     ),
     Case("422", status(422, '{"message": "too far back"}'), error=RequestRefused, words="422"),
     Case("451", status(451, '{"code": 0, "msg": "restricted"}'), error=Unauthorized, stops=True, words="this region (451)"),
     Case("500, once", once(status(500)), error=None, bars=5, calls=2),
     Case("500, always", status(500), error=ProviderUnavailable, calls=ATTEMPTS, words="500"),
     Case("502 in HTML", status(502, HTML, "text/html"), error=ProviderUnavailable, calls=ATTEMPTS, words="an HTML page"),
-    Case("302 elsewhere", status(302, "", Location="http://127.0.0.1:9/"), error=RequestRefused, words="127.0.0.1:9"),
+    Case("302 elsewhere", status(302, "", Location="http://127.0.0.1:9/"), error=NotTheApi, words="127.0.0.1:9"),
     Case("204", status(204), words="204"),
     Case("an empty 200", status(200), words="truncated"),
-    Case("an HTML page as 200", status(200, HTML, "text/html"), words="JSON"),
+    Case("an HTML page as 200", status(200, HTML, "text/html"), error=NotTheApi, words="a web page instead of data"),
+    Case("an HTML page that is called JSON", status(200, f"\n {HTML}"), error=NotTheApi, words="a web page"),
+    Case("a text that is called HTML", status(200, "Sorry", "text/html"), error=NotTheApi, words="a web page"),
+    Case("an empty page", status(200, "", "text/html; charset=utf-8"), error=NotTheApi, words="a web page"),
+    Case(
+        "bars that are called HTML",
+        lambda speaker, _asked: Response(speaker.says(SICK, GOOD), media_type="text/html"),
+        error=None, bars=5,
+    ),
     Case("a 200 cut short", text(lambda body: body[:-9]), words="truncated"),
     Case("a 200 with something behind it", text(lambda body: body + "]"), words="JSON"),
     Case("a 200 nested too deep", status(200, "[" * 50_000)),
@@ -226,7 +234,7 @@ CASES = (
     Case("no bars", rows(lambda _: []), error=None),
     Case(
         "pages without end", without_end, words="without new bars", calls=11, bars=2,
-        other={"yahoo": None, "binance": {"calls": 2, "words": "nothing new", "bars": 0}},
+        other={"yahoo": None, "coinbase": None, "binance": {"calls": 2, "words": "nothing new", "bars": 0}},
     ),
 )  # fmt: skip
 
@@ -313,6 +321,9 @@ def test_a_refused_connection_is_found_out_by_one_symbol_for_all(speaker: Speake
         (PlainTextResponse("", 429), ATTEMPTS),
         (PlainTextResponse("", 418), 1),
         (PlainTextResponse("", 401), 1),
+        # Nor does a page become data when it is asked for again at once.
+        (HTMLResponse(HTML), 2),
+        (RedirectResponse("http://127.0.0.1:9/consent"), 2),
     ],
     ids=lambda answer: str(getattr(answer, "status_code", "")),
 )

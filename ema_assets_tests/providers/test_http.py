@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.errors import ConfigurationError, MalformedAnswer, ProviderError, ProviderUnavailable
 from ema_assets.providers.http.budget import HttpLimits, RequestBudget
-from ema_assets.providers.http.refusals import retry_after_seconds
+from ema_assets.providers.http.refusals import CutAnswer, NotTheApi, retry_after_seconds, shared_failure, web_page
 from ema_assets_tests.waiting import run_virtually
 
 
@@ -85,3 +85,47 @@ def test_a_wait_that_cannot_be_read_is_none(headers: dict[str, str]) -> None:
 def test_a_limit_must_be_above_zero(name: str, value: float) -> None:
     with pytest.raises(ConfigurationError, match=name):
         HttpLimits(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "is_page"),
+    [
+        ("text/html", b"<html>consent</html>", True),
+        ("application/json", b" \n<!doctype html>", True),
+        ("", b"<?xml version='1.0'?><error/>", True),
+        ("text/html; charset=utf-8", b"Sorry", True),
+        ("text/html", b"", True),
+        ("text/html", b'{"chart": {}}', False),
+        ("text/html", b" [1, 2]", False),
+        ("application/json", b"", False),
+        ("application/json", b"oops", False),
+        ("", b"{}", False),
+    ],
+)
+def test_a_web_page_is_told_by_its_type_or_its_first_character(content_type: str, body: bytes, is_page: bool) -> None:
+    found = web_page("yahoo", {"content-type": content_type} if content_type else {}, body)
+    assert (type(found) is NotTheApi) is is_page
+    assert isinstance(found, ProviderUnavailable | None)
+
+
+def malformed(symbol: str | None, words: str = "Expected `object`") -> MalformedAnswer:
+    said = f"yahoo sent an answer for {symbol} that is not bars: {words}"
+    return MalformedAnswer(said, provider="yahoo", symbol=symbol)
+
+
+@pytest.mark.parametrize(
+    ("errors", "is_shared"),
+    [
+        ([], False),
+        ([malformed("AAPL")], False),
+        ([malformed("AAPL"), malformed("MSFT")], True),
+        ([malformed(None), malformed(None)], True),
+        ([malformed("AAPL"), malformed("MSFT", "JSON is malformed")], False),
+        ([malformed("AAPL"), ProviderError("down", provider="yahoo")], False),
+        ([CutAnswer("cut (A)", provider="y", symbol="A"), CutAnswer("cut (B)", provider="y", symbol="B")], True),
+    ],
+)
+def test_several_series_with_the_same_unreadable_answer_share_a_failure(
+    errors: list[ProviderError], is_shared: bool
+) -> None:
+    assert shared_failure(errors) is (errors[0] if is_shared else None)

@@ -16,7 +16,7 @@ from ema_assets.model.errors import ConfigurationError, RequestRefused
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.model.timeframes import FETCHED, by_key
 from ema_assets.model.variables import Number, Secret
-from ema_assets.providers import alpaca, binance, registry, sandbox, yahoo
+from ema_assets.providers import alpaca, binance, coinbase, registry, sandbox, yahoo
 from ema_assets.providers.declaration import Provider, ProviderConfig, setting
 from ema_assets.providers.fetching.base import BarRequest, FetchBatch
 from ema_assets.refresh.clients import open_provider
@@ -48,8 +48,8 @@ def fetch(settings: Settings, name: str, requests: list[BarRequest]) -> tuple[li
 
 
 def test_every_module_of_the_package_that_declares_a_provider_is_one() -> None:
-    assert list(registry.PROVIDERS) == ["sandbox", "alpaca", "file", "yahoo", "binance"]
-    assert NAMES == registry.ASKED == ("sandbox", "alpaca", "yahoo", "binance")
+    assert list(registry.PROVIDERS) == ["sandbox", "alpaca", "file", "yahoo", "binance", "coinbase"]
+    assert NAMES == registry.ASKED == ("sandbox", "alpaca", "yahoo", "binance", "coinbase")
     assert [name for name in NAMES if is_synthetic(name)] == ["sandbox"]
 
 
@@ -63,7 +63,8 @@ def test_settings_are_read_without_any_library_for_http_or_frames() -> None:
 def test_a_provider_that_is_not_there_or_that_nobody_asks_is_refused_with_those_that_are() -> None:
     for name in ("yaho", "file"):
         with pytest.raises(
-            ConfigurationError, match="`provider` must be one of sandbox, alpaca, yahoo, binance"
+            ConfigurationError,
+            match="`provider` must be one of sandbox, alpaca, yahoo, binance, coinbase, ccxt:<exchange>",
         ) as told:
             registry.by_name(name)
     with pytest.raises(ConfigurationError, match="did you mean `yahoo`"):
@@ -132,7 +133,7 @@ def test_a_timeframe_that_a_provider_does_not_serve_fails_without_a_call(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider = replace(registry.PROVIDERS[name], timeframes={"1d": registry.PROVIDERS[name].timeframes["1d"]})
-    module = {"alpaca": alpaca, "yahoo": yahoo, "binance": binance, "sandbox": sandbox}[name]
+    module = {"alpaca": alpaca, "yahoo": yahoo, "binance": binance, "coinbase": coinbase, "sandbox": sandbox}[name]
     monkeypatch.setattr(module, "PROVIDER", provider)
     now = datetime.now(UTC)
     with vendor(lambda _: pytest.fail("a call")) as (base_url, seen):
@@ -168,10 +169,10 @@ def test_an_address_that_is_set_is_kept() -> None:
 
 def test_the_delay_of_a_provider_is_its_own_unless_one_is_set_for_all_real_prices() -> None:
     seconds = {name: each.delay.total_seconds() for name, each in Settings.from_env({}).publications.items()}
-    assert seconds == {None: 0, "sandbox": 0, "alpaca": 3, "yahoo": 3, "binance": 3}
+    assert seconds == {None: 0, "sandbox": 0, "alpaca": 3, "yahoo": 3, "binance": 3, "coinbase": 3}
     found = Settings.from_env({"EMA_PUBLICATION_DELAY_SECONDS": "1200", **KEYS}).publications
     seconds = {name: each.delay.total_seconds() for name, each in found.items()}
-    assert seconds == {None: 1200, "sandbox": 0, "alpaca": 1200, "yahoo": 1200, "binance": 1200}
+    assert seconds == {None: 1200, "sandbox": 0, "alpaca": 1200, "yahoo": 1200, "binance": 1200, "coinbase": 1200}
 
 
 def test_settings_can_be_the_key_of_a_cache() -> None:

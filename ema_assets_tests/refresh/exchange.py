@@ -180,7 +180,7 @@ def tables_of(database: Database) -> dict[str, pl.DataFrame]:
     with database.transaction() as transaction:
         return {
             asset: transaction.query(f"SELECT * FROM market.{asset}")
-            .drop("stored_at", strict=False)
+            .drop("stored_at", "source_id", strict=False)
             .sort("symbol", "timeframe", TABLES[asset])
             for asset in CHAIN
         }

@@ -60,7 +60,9 @@ def test_every_provider_is_opened_by_its_name_at_its_address_and_brings_bars(nam
 
 
 def test_another_name_is_refused_with_those_allowed() -> None:
-    with pytest.raises(ConfigurationError, match="one of sandbox, alpaca, yahoo, binance, received 'google'"):
+    with pytest.raises(
+        ConfigurationError, match="one of sandbox, alpaca, yahoo, binance, coinbase, ccxt:<exchange>, received 'google'"
+    ):
         open_provider(Settings.from_env({}), "google")
 
 
@@ -96,6 +98,7 @@ def _opened(settings: Settings, provider: str, _group: str | None) -> ProviderCl
         ("alpaca", ["AAPL", "BRK.B", "BTC-USD", "DOGE-USD"]),
         ("yahoo", ["AAPL", "BRK.B", "BTC-USD", "DOGE-USD"]),
         ("binance", ["BTC-USD", "DOGE-USD"]),
+        ("coinbase", ["BTC-USD", "DOGE-USD"]),
     ],
 )
 def test_the_whole_chain_runs_on_the_bars_of_each_provider(
@@ -105,7 +108,7 @@ def test_the_whole_chain_runs_on_the_bars_of_each_provider(
     watched = watchlist.parse(WATCHLIST + CORE_TEXT)
     other_url = databases.make()
     with running_sandbox(watched.instruments) as sandbox, Database(other_url) as other:
-        bases = {f"EMA_{each}_BASE_URL": sandbox.base_url for each in ("ALPACA", "YAHOO", "BINANCE")}
+        bases = {f"EMA_{each}_BASE_URL": sandbox.base_url for each in ("ALPACA", "YAHOO", "BINANCE", "COINBASE")}
         keys = {"APCA_API_KEY_ID": "key", "APCA_API_SECRET_KEY": "secret", "EMA_SANDBOX_URL": sandbox.base_url}
         settings = Settings.from_env({**bases, **keys})
         now = datetime.now(UTC)

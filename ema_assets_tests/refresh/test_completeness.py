@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from ema_assets.model.timeframes import FETCHED
 from ema_assets.providers.declaration import Publication
+from ema_assets.refresh.plan import closed_bars
 from ema_assets.refresh.plan_requests import FetchRules
+from ema_assets.reports import health, status
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import empty, heavy
 from ema_assets_tests.refresh.exchange import bars_on, rows_of, state_of, utc, watch
@@ -17,7 +19,7 @@ from ema_assets_tests.refresh.life import Life, LivingExchange
 from ema_assets_tests.timeframes import D1, H1, M5
 
 WEEKS = (date(2026, 11, 2), date(2026, 11, 27))
-HALF_A_MINUTE, MINUTE = timedelta(seconds=30), timedelta(minutes=1)
+HALF_A_MINUTE, MINUTE, DAY = timedelta(seconds=30), timedelta(minutes=1), timedelta(days=1)
 DAYS = dict(zip(FETCHED, (3, 60), strict=True))
 LATE_DAY = Publication(timedelta(seconds=3), {"1d": (timedelta(minutes=20), timedelta(hours=4))})
 
@@ -135,3 +137,56 @@ def test_whatever_is_corrected_in_the_last_sessions_is_seen_the_night_after(
     assert close_of(kept, wrong["ts"][0], "5m") == pytest.approx(wrong["close"][0] * 0.9)
     # Once a night and no more: each fetched timeframe was asked once.
     assert [calls for _, calls in life.runs[1:]] == [2]
+
+
+def test_a_symbol_that_ended_is_told_by_its_last_bar_asked_once_a_day_and_taken_up_again(database: Database) -> None:
+    """A coin is taken off an exchange, which goes on to answer with nothing."""
+    end, later = utc("2026-11-10 12:00"), utc("2026-11-20 06:00")
+    both = [*frames("24/7", "BTC-USD"), *frames("24/7", "XMR-USD")]
+    exchange = LivingExchange(*both)
+    alive = exchange.bars
+    exchange.bars = alive.filter((pl.col("symbol") == "BTC-USD") | (pl.col("ts") < end))
+    life = Life(database, watch({"BTC-USD": "24/7", "XMR-USD": "24/7"}), exchange, FetchRules(DAYS), end)
+    days = []
+    for day in range(1, 6):
+        life.live(end + timedelta(days=day), end + timedelta(days=day, hours=2), timedelta(minutes=20))
+        with database.transaction() as transaction:
+            days.append(status.silent(transaction))
+    said = "XMR-USD: no bar since 2026-11-10; it has ended, was renamed or is halted, and is asked for once a day"
+    assert days == [[], [], [], [said], [said]]
+    screened = rows_of(database, "SELECT symbol, silent_since FROM results.screener WHERE timeframe = '1h' ORDER BY 1")
+    assert screened == [("BTC-USD", None), ("XMR-USD", utc("2026-11-10 00:00"))]
+    with database.transaction() as transaction:
+        late = health.late_series(transaction, closed_bars(transaction, end + timedelta(days=5, hours=2)))
+    assert [row for row in late.select("symbol", "timeframe").rows() if row[0] == "BTC-USD"] == []
+    assert late.filter(pl.col("symbol") == "XMR-USD")["timeframe"].to_list() == ["1d", "5m"]
+
+    asked = [each for each in exchange.asked if each.instrument.symbol == "XMR-USD" and each.end > end + 4 * DAY]
+    assert len(asked) <= 6
+    exchange.bars = alive
+    life.sweep(later)
+    life.sweep(later)
+    with database.transaction() as transaction:
+        assert status.silent(transaction) == []
+    assert state_of(database, "XMR-USD", M5)["checked_through"] == later
+
+
+def test_the_screener_says_which_rows_rest_on_a_bar_that_is_not_final(database: Database) -> None:
+    close = utc("2026-11-25 21:00")
+    late = Publication(timedelta(seconds=3), {"5m": (timedelta(minutes=15),), "1d": (timedelta(hours=4),)})
+    life = Life(
+        database,
+        watch({"AAPL": "XNYS"}),
+        LivingExchange(*frames("XNYS", "AAPL")),
+        FetchRules(DAYS, {None: late}),
+        close + timedelta(seconds=5),
+    )
+
+    def preliminary() -> set[str]:
+        return {frame for (frame,) in rows_of(database, "SELECT timeframe FROM results.screener WHERE is_preliminary")}
+
+    assert preliminary() == {"5m", "15m", "30m", "1h", "4h", "1d"}
+    life.sweep(close + timedelta(minutes=16))
+    assert preliminary() == {"1d"}
+    life.sweep(close + timedelta(hours=4, minutes=1))
+    assert preliminary() == set()

@@ -148,11 +148,13 @@ def test_a_bar_that_never_comes_did_not_trade_and_nobody_asks_again(
 
 
 def test_a_symbol_that_hardly_trades_is_never_stale_for_ever(database: Database) -> None:
-    """Half of its bars do not exist. The old ones are asked for once, the new ones four times at the most."""
+    """Half of its bars do not exist. The old ones are not asked for again, the new ones four times at the most."""
     exchange = MemoryExchange(minutes_of(missing=0.5))
     now = utc("2026-11-27 17:00")
     refresh(database, WATCHED, exchange, now, timeframes=MINUTES)
-    assert {status for _, _, status, _ in gaps(database)} == {"open"}
+    settled = {asked for _, _, status, asked in gaps(database) if status == "did not trade"}
+    assert settled == {0}
+    assert {first.date() >= date(2026, 11, 25) for first, _, status, _ in gaps(database) if status == "open"} == {True}  # type: ignore[attr-defined]
     asked = 0
     while True:
         coming = [moment for (moment,) in rows_of(database, "SELECT next_attempt_at FROM market.bar_gap") if moment]
@@ -241,10 +243,42 @@ def test_a_missing_day_is_asked_for_under_whatever_label_the_vendor_gives_it(dat
     assert gaps(database) == [(days["ts"][-12], 1, "open", 0)]
     exchange.bars, exchange.asked = labelled, []
     refresh(database, WATCHED, exchange, due(database), timeframes=[D1])
-    assert len(exchange.asked) == 1
-    assert exchange.asked[0].end - exchange.asked[0].start < timedelta(days=10)
+    # The day that has closed meanwhile, and the one that was missing.
+    _, own = exchange.asked
+    assert own.start < lost < own.end
+    assert own.end - own.start < timedelta(days=10)
     assert gaps(database) == []
-    assert tables_of(database)[OHLC]["ts"].to_list() == [ts for ts in days["ts"] if ts < utc("2026-11-25 00:00")]
+    assert tables_of(database)[OHLC]["ts"].to_list() == [ts for ts in days["ts"] if ts < utc("2026-11-26 00:00")]
+
+
+def test_a_hole_in_all_symbols_is_the_vendors_and_is_filled_when_the_vendor_has_mended_it(database: Database) -> None:
+    """Eleven of twenty-four bars were missing for three hours, and came the day after."""
+    watched = watch({"AAPL": "XNYS", "MSFT": "XNYS"}, m5_days=4)
+    bars = pl.concat([minutes_of("AAPL", 1), minutes_of("MSFT", 2)])
+    exchange = MemoryExchange(bars.filter(~pl.col("ts").is_between(LOST - 10 * STEP, LOST)))
+    rules = FetchRules(dict(watched.history_days))
+    refresh(database, watched, exchange, NOW, timeframes=MINUTES)
+    now = NOW
+    while now < utc("2026-11-26 12:00"):
+        now = min(moment for (moment,) in rows_of(database, "SELECT next_attempt_at FROM market.bar_gap") if moment)
+        refresh_fetched(database, exchange, M5, ["AAPL", "MSFT"], rules, now)
+    for symbol in ("AAPL", "MSFT"):
+        assert gaps(database, symbol) == [(LOST - 10 * STEP, 11, "open", 5)]
+    exchange.bars = bars
+    refresh(database, watched, exchange, due(database), timeframes=MINUTES)
+    assert gaps(database) == gaps(database, "MSFT") == []
+    stored = tables_of(database)[OHLC].filter(timeframe="5m", symbol="MSFT")["ts"]
+    assert set(stored) >= {LOST - number * STEP for number in range(11)}
+
+
+def test_a_hole_in_one_of_two_symbols_did_not_trade(database: Database) -> None:
+    watched = watch({"AAPL": "XNYS", "MSFT": "XNYS"}, m5_days=4)
+    both = pl.concat([minutes_of("AAPL", 1), minutes_of("MSFT", 2)])
+    exchange = MemoryExchange(both.filter((pl.col("ts") != LOST) | (pl.col("symbol") == "MSFT")))
+    refresh(database, watched, exchange, NOW, timeframes=MINUTES)
+    for _ in range(4):
+        refresh(database, watched, exchange, due(database), timeframes=MINUTES)
+    assert gaps(database) == [(LOST, 1, "did not trade", 4)]
 
 
 def test_many_gaps_of_many_symbols_cost_few_calls(database: Database) -> None:

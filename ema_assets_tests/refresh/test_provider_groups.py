@@ -1,8 +1,12 @@
 """Symbols of several providers in one refresh, and providers that do not answer."""
 
-from collections.abc import Callable
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import date, datetime, timedelta
+from typing import Any
 
+import polars as pl
 import pytest
 
 from ema_assets.config.watchlist import Watchlist
@@ -11,11 +15,15 @@ from ema_assets.model.errors import Banned, ConfigurationError, ProviderError, P
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import FETCHED, Timeframe
 from ema_assets.operations.sync_watchlist import sync
-from ema_assets.providers.fetching.base import ProviderClient
+from ema_assets.providers.fetching.base import BarRequest, FetchBatch, ProviderClient
 from ema_assets.providers.http.refusals import Unreachable
+from ema_assets.refresh import fetch
+from ema_assets.refresh.answers import Stored
 from ema_assets.refresh.fetch import refresh_fetched
 from ema_assets.refresh.outcome import Outcome
 from ema_assets.refresh.plan_requests import FetchRules
+from ema_assets.refresh.store_answer import store_bars
+from ema_assets.store import provider_state
 from ema_assets.store.database import Database
 from ema_assets_tests.core import CORE
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, state_of, utc
@@ -184,3 +192,61 @@ def test_a_symbol_that_moves_to_another_provider_is_asked_there(market: Market) 
     outcomes = refresh(market.database, moved, market, NOW + STEP, timeframes=[M5])  # type: ignore[arg-type]
     assert market.asked() == (["AAPL", "MSFT"], ["BTC-USD", "JPM"])
     assert len(outcomes[OHLC, M5].done) == len(outcomes[STRATEGY, M5].done) == 4
+
+
+def test_when_only_gaps_are_due_after_an_outage_one_of_them_is_the_probe(market: Market) -> None:
+    """The breaker must not close without a call, and the pause must not start over with the whole batch in vain."""
+    complete = market.alpaca.bars
+    hole = NOW - timedelta(hours=1)
+    market.alpaca.bars = complete.filter(pl.col("ts") != hole)
+    market.fetch(NOW)
+    ((due,),) = rows_of(market.database, "SELECT max(next_attempt_at) FROM market.bar_gap")
+    assert isinstance(due, datetime)
+    with market.database.transaction() as transaction:
+        transaction.execute(
+            "UPDATE market.series_state SET checked_through = $1, asked_at = $1", due + timedelta(hours=2)
+        )
+        provider_state.trip(transaction, "alpaca", "it is down", due - timedelta(minutes=1))
+    fail_all(market.alpaca, Unreachable)
+    assert set(market.fetch(due).errors) == set(STOCKS)
+    assert len(market.alpaca.asked) == 1
+    ((failures, until),) = rows_of(market.database, "SELECT failures, open_until FROM market.provider_state")
+    assert (failures, until) == (2, due + timedelta(seconds=60))
+
+    market.alpaca.failing = {}
+    market.alpaca.bars = complete
+    later = max(due + timedelta(minutes=40), until)
+    market.fetch(later)
+    assert sorted(market.asked()[0]) == STOCKS
+    assert market.alpaca.calls == 2, "the probe, and the others together"
+    assert rows_of(market.database, "SELECT failures FROM market.provider_state") == [(0,)]
+    assert rows_of(market.database, "SELECT count(*) FROM market.bar_gap WHERE symbol <> 'BTC-USD'") == [(0,)]
+
+
+def test_storing_the_bulk_of_one_provider_does_not_keep_another_ones_answers_waiting(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store of the first waits for the second to be heard: on the event loop that would be for ever."""
+    is_heard = threading.Event()
+
+    class Slow(MemoryExchange):
+        async def fetch(self, requests: Sequence[BarRequest]) -> AsyncIterator[FetchBatch]:
+            await asyncio.to_thread(has_begun.wait, 60)
+            async for batch in super().fetch(requests):
+                is_heard.set()
+                yield batch
+
+    has_begun = threading.Event()
+    was_heard = []
+
+    def waiting_store(*arguments: Any, **more: Any) -> Stored:
+        has_begun.set()
+        was_heard.append(is_heard.wait(timeout=60))
+        return store_bars(*arguments, **more)
+
+    slow = Slow(market.binance.bars)
+    slow.name = "binance"
+    market.binance = slow
+    monkeypatch.setattr(fetch, "store_bars", waiting_store)
+    assert sorted(market.fetch(NOW).done) == ["AAPL", "BTC-USD", "JPM", "MSFT"]
+    assert was_heard == [True, True]

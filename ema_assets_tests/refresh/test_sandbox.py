@@ -107,7 +107,7 @@ def test_a_split_is_fetched_again_once_a_timeframe_and_changes_no_trade(exchange
 
 
 def test_a_bar_and_a_day_that_are_late_are_found_by_the_requests_for_their_gaps(exchange: _Exchange) -> None:
-    database, late = exchange.database, datetime(2026, 7, 13, 15, 0, tzinfo=UTC)
+    database, late = exchange.database, datetime(2026, 7, 14, 15, 0, tzinfo=UTC)
     bar = exchange.sandbox.handle.faults.add(LateBar(symbols=["AAPL"], ts=late))
     exchange.refresh(EVENING)
     assert rows_of(database, "SELECT symbol, timeframe, first_ts FROM market.bar_gap") == [("AAPL", "5m", late)]

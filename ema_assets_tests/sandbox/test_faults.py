@@ -1,6 +1,6 @@
 """Faults on demand, over the control endpoint as a test or a curious user would ask for them."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -117,6 +117,44 @@ def test_a_corrected_bar_changes_its_values_and_the_day_that_holds_it(client: ht
     assert day["h"] == 99_999.5
 
 
+def test_a_closing_auction_changes_the_day_some_time_after_the_close(client: httpx.Client, clock: VirtualClock) -> None:
+    ask(client, kind="corrected_bar", symbols=["AAPL"], ts="2026-07-15T19:55:00Z", close=97.09, low=90.0, seconds=900)
+
+    def close() -> float:
+        day = get(client, timeframe="1Day", start="2026-07-15", end="2026-07-15")["bars"]["AAPL"][0]
+        return float(day["c"])
+
+    clock.now = datetime(2026, 7, 15, 20, 0, 5, tzinfo=UTC)
+    preliminary = close()
+    assert preliminary != 97.09
+    clock.now = datetime(2026, 7, 15, 20, 15, tzinfo=UTC)
+    assert close() == 97.09
+
+
+def test_a_hole_is_in_all_its_symbols_until_it_is_mended(client: httpx.Client) -> None:
+    ask(client, kind="hole", symbols=["AAPL", "MSFT"], start=AT, end="2026-07-14T14:15:00Z")
+    page = get(client, symbols="AAPL,MSFT")
+    for symbol in ("AAPL", "MSFT"):
+        assert {AT, "2026-07-14T14:10:00Z"}.isdisjoint(times(page, symbol))
+        assert "2026-07-14T14:15:00Z" in times(page, symbol)
+    client.delete("/sandbox/faults")
+    assert AT in times(get(client))
+
+
+def test_a_symbol_that_has_ended_has_no_bars_any_more(client: httpx.Client) -> None:
+    ask(client, kind="ended", symbols=["AAPL"], at=AT)
+    page = get(client, symbols="AAPL,MSFT")
+    assert max(times(page)) < AT
+    assert max(times(page, "MSFT")) > AT
+
+
+def test_a_delayed_exchange_answers_as_it_would_have_so_long_ago(client: httpx.Client) -> None:
+    params: dict[str, Any] = {"start": "2026-07-15T17:00:00Z", "end": "2026-07-15T18:03:00Z"}
+    assert max(times(get(client, **params))) == "2026-07-15T17:55:00Z"
+    ask(client, kind="delayed", symbols=["AAPL"], seconds=900)
+    assert max(times(get(client, **params))) == "2026-07-15T17:40:00Z"
+
+
 def test_a_split_rewrites_adjusted_history_and_not_the_raw_one(client: httpx.Client) -> None:
     before = get(client, adjustment="split")["bars"]["AAPL"]
     ask(client, kind="split", symbols=["AAPL"], at="2026-07-14T14:30:00Z", ratio=4)
@@ -159,6 +197,12 @@ def test_the_list_tells_what_is_active_and_how_often_it_acted(client: httpx.Clie
         (b'{"kind": "missing_symbol", "symbols": []}', ["symbols"]),
         (b'{"kind": "late_bar", "symbols": ["AAPL"], "ts": "2026-07-14T14:05:00"}', ["ts", "timezone"]),
         (b'{"kind": "corrected_bar", "symbols": ["AAPL"], "ts": "2026-07-14T14:05:00Z"}', ["open", "close"]),
+        (
+            b'{"kind": "hole", "symbols": ["AAPL"], "start": "2026-07-14T14:05:00Z", "end": "2026-07-14T14:05:00Z"}',
+            ["end"],
+        ),
+        (b'{"kind": "ended", "symbols": ["AAPL"]}', ["at"]),
+        (b'{"kind": "delayed", "symbols": ["AAPL"], "seconds": 7200}', ["seconds"]),
         (b'{"kind": "split", "symbols": ["AAPL"], "at": "2026-07-14T14:05:00Z", "ratio": 0}', ["ratio"]),
     ],
 )

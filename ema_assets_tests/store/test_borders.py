@@ -25,7 +25,10 @@ STARTS = pl.DataFrame(schema={"symbol": pl.String(), "from_ts": pl.Datetime("us"
 @pytest.mark.parametrize(
     ("hand_over", "said"),
     [
-        (lambda t: tables.write_bars(t, M5, BAR_SCHEMA.to_frame().drop("volume")), "bars to be stored: `volume`"),
+        (
+            lambda t: tables.write_bars(t, M5, BAR_SCHEMA.to_frame().drop("volume"), "test"),
+            "bars to be stored: `volume`",
+        ),
         (
             lambda t: tables.write_computed(t, STATES, M5, pl.DataFrame(schema={"symbol": pl.String()}), STARTS),
             "rows of strategy_9_30_ema_state: `ts`",

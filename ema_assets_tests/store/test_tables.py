@@ -51,7 +51,7 @@ def starts(**positions: int) -> pl.DataFrame:
 
 def write_bars(database: Database, frame: pl.DataFrame, timeframe: Timeframe = M5) -> list[tuple[object, ...]]:
     with database.transaction() as transaction:
-        changes = tables.write_bars(transaction, timeframe, frame)
+        changes = tables.write_bars(transaction, timeframe, frame, "a test")
     return changes.select("symbol", "changed_from", "written", "corrected").sort("symbol").rows()
 
 
@@ -73,7 +73,9 @@ def test_new_bars_are_written_and_the_earliest_of_each_symbol_is_reported(databa
         ("MSFT", at(4), 1, 0),
     ]
     with database.transaction() as transaction:
-        stored = transaction.query("SELECT * FROM market.ohlc ORDER BY symbol, ts").drop("missing_bars", "stored_at")
+        stored = transaction.query("SELECT * FROM market.ohlc ORDER BY symbol, ts").drop(
+            "missing_bars", "source_id", "stored_at"
+        )
     assert stored.equals(bars(("AAPL", 1, 4.0), ("AAPL", 2, 5.0), ("MSFT", 4, 9.0)))
 
 

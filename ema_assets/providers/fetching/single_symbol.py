@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import polars as pl
 
@@ -26,10 +26,12 @@ from ema_assets.providers.fetching.base import (
 )
 from ema_assets.providers.fetching.frames import ranges
 from ema_assets.providers.fetching.workers import side_by_side
+from ema_assets.providers.http.calls import CallSource
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker, CircuitOpen
-from ema_assets.providers.http.source import HttpSource
 
 Clock = Callable[[], datetime]
+# What makes its calls.
+Source = TypeVar("Source", bound=CallSource[Any, Any])
 
 
 def utc_now() -> datetime:
@@ -64,13 +66,13 @@ class Page:
     actions: pl.DataFrame = field(default_factory=lambda: NO_ACTIONS)
 
 
-class SingleSymbolClient(ABC):
+class SingleSymbolClient(ABC, Generic[Source]):
     """A client whose vendor answers one symbol per call. Calls run side by side over connections that are kept.
 
     `clock` tells which bars have closed.
     """
 
-    def __init__(self, provider: Provider[Any], http: HttpSource, clock: Clock) -> None:
+    def __init__(self, provider: Provider[Any], http: Source, clock: Clock) -> None:
         self.name = provider.name
         self._provider = provider
         self._http = http

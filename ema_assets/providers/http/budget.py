@@ -15,13 +15,15 @@ from ema_assets.model.errors import ConfigurationError
 class HttpLimits:
     """How hard and how long to try.
 
-    `requests_per_minute` counts every try in any 60 seconds. One try takes at most `connect_timeout_seconds` to
+    `requests_per_minute` counts every try in any 60 seconds, `requests_per_second` those of one process in any second:
+    without it a minute's calls leave as fast as answers come. One try takes at most `connect_timeout_seconds` to
     connect and `answer_timeout_seconds` in all; a request is tried at most `attempts` times, with waits that double
     from `backoff_seconds` and together stay within `waiting_seconds`.
     """
 
     max_concurrency: int = 8
     requests_per_minute: int = 200
+    requests_per_second: int = 1_000
     connect_timeout_seconds: float = 5.0
     answer_timeout_seconds: float = 30.0
     attempts: int = 4

@@ -17,8 +17,8 @@ class CircuitBreaker:
     """Stops the calls of one fetch that cannot succeed any more.
 
     It opens at once when the vendor cannot be reached, refuses the key or keeps saying 429, and at the second call in
-    a row that ends in a 5xx or a time-out: one may be the call's own fault. `scope` is the part of the vendor that
-    is concerned; None is all of it.
+    a row that ends in a 5xx, a time-out or a web page: one may be the call's own fault. `scope` is the part of the
+    vendor that is concerned; None is all of it.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""From an answer that is not a 200 to one error of the ProviderError tree. No calls here.
+"""From an answer that is not data to one error of the ProviderError tree. No calls here.
 
 Keys are cut out of whatever a vendor says before it is quoted.
 """
@@ -6,7 +6,7 @@ Keys are cut out of whatever a vendor says before it is quoted.
 import email.utils
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import urlsplit
@@ -28,6 +28,14 @@ _QUOTE_CHARACTERS = 200
 
 class Unreachable(ProviderUnavailable):
     """No connection could be made at all."""
+
+
+class NotTheApi(ProviderUnavailable):
+    """Something else than the vendor's API has answered: a web page, or a redirect to somewhere else.
+
+    Such as a page that asks for consent, or the login of a network. It concerns every symbol, and trying again at once
+    brings the same.
+    """
 
 
 class CutAnswer(MalformedAnswer):
@@ -121,8 +129,38 @@ class Refusal:
         if self.status >= 300:
             target = urlsplit(self.headers.get("location", "")).netloc or "a path of its own"
             redirect = f"{provider} answered {self.status}, a redirect to {target}, which is not followed"
-            return RequestRefused, f"{redirect}: check `base_url`"
+            return NotTheApi, f"{redirect}: check `base_url`"
         return MalformedAnswer, f"{provider} answered with the unexpected status {self.status}"
+
+
+def web_page(provider: str, headers: Mapping[str, str], body: bytes) -> NotTheApi | None:
+    """The error for a 200 that is a web page where JSON is due; None for any other.
+
+    JSON that is only labelled as a page is not one.
+    """
+    begins = body.lstrip()[:1]
+    is_page = begins == b"<" or ("html" in headers.get("content-type", "") and begins not in (b"{", b"["))
+    if not is_page:
+        return None
+    return NotTheApi(
+        f"{provider} answered a web page instead of data: it asks for consent or a login, or `base_url` is wrong",
+        provider=provider,
+    )
+
+
+def shared_failure(errors: Sequence[ProviderError]) -> MalformedAnswer | None:
+    """The first of `errors` when each of several series had the same unreadable answer, else None.
+
+    One failure of each series: what they have in common is the provider's, such as a new format. The symbols in their
+    words do not count.
+    """
+    malformed = [error for error in errors if isinstance(error, MalformedAnswer)]
+    is_shared = len(malformed) == len(errors) > 1 and len({_without_symbol(error) for error in malformed}) == 1
+    return malformed[0] if is_shared else None
+
+
+def _without_symbol(error: ProviderError) -> str:
+    return str(error) if error.symbol is None else str(error).replace(error.symbol, "…")
 
 
 def reason(error: Exception) -> str:

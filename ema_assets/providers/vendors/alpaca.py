@@ -2,13 +2,16 @@
 
 One call asks for many symbols. Its pages come sorted by symbol, then time, so a symbol is answered to the end as
 soon as a later one appears. Daily bars keep the vendor's `ts`: New York midnight for stocks, UTC midnight for crypto.
+With feed `iex`, bars of stocks that are older than 16 minutes come from SIP: see `alpaca_feeds`.
 """
 
+import logging
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -28,11 +31,15 @@ from ema_assets.providers.declaration import Provider
 from ema_assets.providers.fetching.base import NO_BARS, BarRequest, FetchBatch, SeriesFailure, without_calls
 from ema_assets.providers.fetching.frames import only_asked, ranges
 from ema_assets.providers.fetching.packing import Call, pack
+from ema_assets.providers.fetching.single_symbol import Clock, utc_now
 from ema_assets.providers.fetching.workers import side_by_side
 from ema_assets.providers.http.budget import HttpLimits
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker, CircuitOpen
 from ema_assets.providers.http.refusals import Manners
 from ema_assets.providers.http.source import HttpCall, HttpOptions, HttpSource
+from ema_assets.providers.vendors.alpaca_feeds import SIP, Parts
+
+_log = logging.getLogger(__name__)
 
 _STOCKS, _CRYPTO = "stocks", "crypto"
 _PATHS = {_STOCKS: "/v2/stocks/bars", _CRYPTO: "/v1beta3/crypto/us/bars"}
@@ -68,10 +75,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
+class _SipRefused(Unauthorized):
+    """The plan does not have the SIP history that the free plan is said to have; never leaves this module."""
+
+
 class AlpacaClient:
     """Asks Alpaca, or whoever speaks its format, for bars. One object serves one event loop, closed with `aclose`.
 
-    Without keys only crypto, or a sandbox, will answer.
+    Without keys only crypto, or a sandbox, will answer. `clock` tells which bars the free plan has of which feed; once
+    the plan refuses SIP, all bars come from the feed of the configuration.
     """
 
     def __init__(
@@ -80,10 +92,13 @@ class AlpacaClient:
         config: AlpacaConfig,
         options: HttpOptions | None = None,
         page_limit: int = _PAGE_LIMIT,
+        clock: Clock = utc_now,
     ) -> None:
         self.name = provider.name
         self._provider = provider
         self._feed = config.feed
+        self._has_sip_history = (config.feed, config.history_feed) == ("iex", SIP)
+        self._clock = clock
         self._page_limit = page_limit
         headers = {"Accept": "application/json"}
         if config.key_id is not None and config.secret_key is not None:
@@ -118,25 +133,30 @@ class AlpacaClient:
         answered, asked = without_calls(requests, self._provider)
         if answered.completed or answered.failures:
             yield answered
+        stocks, crypto = ([r for r in asked if r.instrument.is_crypto is is_crypto] for is_crypto in (False, True))
+        parts = Parts(stocks, self._feed, self._clock() if self._has_sip_history else None)
+        jobs = self._plan([(_STOCKS, feed, some) for feed, some in parts.by_feed.items()] + [(_CRYPTO, None, crypto)])
         breaker = CircuitBreaker()
         async with aclosing(
-            side_by_side(self._plan(asked), lambda job: self._run(job, breaker), self._http.limits.max_concurrency)
+            side_by_side(jobs, lambda job: self._run(job, breaker), self._http.limits.max_concurrency)
         ) as batches:
             async for batch in batches:
-                yield batch
+                joined = parts.joined(batch)
+                if len(joined.bars) or joined.completed or joined.failures:
+                    yield joined
 
-    def _plan(self, requests: Sequence[BarRequest]) -> list["_Job"]:
+    def _plan(self, groups: Sequence[tuple[str, str | None, Sequence[BarRequest]]]) -> list["_Job"]:
+        """The calls for requests by endpoint and feed."""
         jobs: list[_Job] = []
         for timeframe in FETCHED:
-            for endpoint in (_STOCKS, _CRYPTO):
-                mine = [r for r in requests if r.timeframe is timeframe and _endpoint(r.instrument) == endpoint]
+            for endpoint, feed, requests in groups:
                 calls = pack(
-                    mine,
+                    [request for request in requests if request.timeframe is timeframe],
                     symbols_per_call=self._provider.symbols_per_call,
                     page_limit=self._page_limit,
                     pages_per_call=_PAGES_PER_CALL,
                 )
-                jobs.extend(_Job(endpoint, call) for call in calls)
+                jobs.extend(_Job(endpoint, feed, call) for call in calls)
         # Small calls first, so that the bars just closed do not wait behind a backfill.
         return sorted(jobs, key=lambda job: (job.call.expected_rows > self._page_limit, job.call.timeframe.rank))
 
@@ -154,6 +174,8 @@ class AlpacaClient:
             except CircuitOpen as stop:
                 yield job.fail(stop.error)
                 return
+            except _SipRefused as refused:
+                self._do_without_sip(refused)
             except UnknownSymbol as error:
                 if error.symbol in job.pending:
                     yield job.fail(error, error.symbol)
@@ -167,8 +189,9 @@ class AlpacaClient:
 
     async def _pages(self, job: "_Job", walk: "_Walk", breaker: CircuitBreaker) -> AsyncIterator[FetchBatch]:
         params = self._params(job)
+        explain = partial(self._explain, params.get("feed", self._feed))
         while True:
-            body = await self._http.get(HttpCall(_PATHS[job.endpoint], params, job.endpoint, self._explain), breaker)
+            body = await self._http.get(HttpCall(_PATHS[job.endpoint], params, job.endpoint, explain), breaker)
             bars, finished, token = walk.read(body)
             breaker.answered(job.endpoint)
             completed = tuple(request for symbol in finished for request in job.pending.pop(symbol))
@@ -188,11 +211,18 @@ class AlpacaClient:
             "limit": str(self._page_limit),
             "sort": "asc",
         }
-        if job.endpoint == _STOCKS:
-            params |= {"feed": self._feed, "adjustment": _ADJUSTMENT}
+        if job.feed is not None:
+            feed = job.feed if self._has_sip_history else self._feed
+            params |= {"feed": feed, "adjustment": _ADJUSTMENT}
         return params
 
-    def _explain(self, status: int, said: str) -> ProviderError | None:
+    def _do_without_sip(self, refused: _SipRefused) -> None:
+        """Ask for all bars of one feed from now on. Calls that had left meanwhile may be refused as well."""
+        if self._has_sip_history:
+            _log.warning("%s; all bars come from the feed %s now", refused, self._feed)
+        self._has_sip_history = False
+
+    def _explain(self, feed: str, status: int, said: str) -> ProviderError | None:
         if status in (400, 422) and (match := _INVALID_SYMBOL.search(said)):
             symbol = match[1].strip("\"',;")
             hint = "; class shares are spelt BRK.B and crypto pairs BTC-USD" if "-" in symbol else ""
@@ -200,6 +230,10 @@ class AlpacaClient:
                 f"{self.name} says that {symbol!r} is not a symbol{hint}", provider=self.name, symbol=symbol
             )
         if status == 403 and _RECENT_SIP in said.lower():
+            if feed != self._feed:
+                return _SipRefused(
+                    f"{self.name}: the plan of this key does not include SIP history ({said})", provider=self.name
+                )
             return Unauthorized(
                 f"{self.name}: the plan of this key does not include recent bars of the {self._feed!r} feed ({said}): "
                 "set feed=iex, or ask for a plan that has them",
@@ -210,9 +244,13 @@ class AlpacaClient:
 
 @dataclass(slots=True)
 class _Job:
-    """One call and its requests that are neither completed nor failed, by the vendor's spelling of their symbol."""
+    """One call and its requests that are neither completed nor failed, by the vendor's spelling of their symbol.
+
+    `feed` is None where there are no feeds.
+    """
 
     endpoint: str
+    feed: str | None
     call: Call
     pending: dict[str, list[BarRequest]] = field(init=False)
 
@@ -310,10 +348,6 @@ class _Walk:
 
     def _malformed(self, what: str) -> MalformedAnswer:
         return MalformedAnswer(f"{self._provider} sent an answer that is not bars: {what}", provider=self._provider)
-
-
-def _endpoint(instrument: Instrument) -> str:
-    return _CRYPTO if instrument.is_crypto else _STOCKS
 
 
 def _vendor_symbol(instrument: Instrument) -> str:

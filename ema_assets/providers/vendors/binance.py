@@ -61,7 +61,7 @@ _read_klines = msgspec.json.Decoder(list[_Kline]).decode
 _read_error = msgspec.json.Decoder(_ErrorBody).decode
 
 
-class BinanceClient(SingleSymbolClient):
+class BinanceClient(SingleSymbolClient[HttpSource]):
     """Asks Binance for klines. One object serves one event loop and is closed with `aclose`.
 
     A call weighs 2 of the 6,000 that an address may use per minute; `requests_per_minute` leaves room for others.

@@ -30,6 +30,7 @@ from ema_assets.providers.http.refusals import Manners
 from ema_assets.providers.http.source import HttpCall, HttpOptions, HttpSource
 from ema_assets.providers.yahoo import YahooConfig
 
+MAX_CONCURRENCY = 4
 _PATH = "/v8/finance/chart/"
 # Other callers than browsers are shut out.
 _USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
@@ -132,7 +133,7 @@ class _NothingThere(RequestRefused):
     """The vendor's way to say that a range holds no bars; never leaves this module."""
 
 
-class YahooClient(SingleSymbolClient):
+class YahooClient(SingleSymbolClient[HttpSource]):
     """Asks Yahoo for charts. One object serves one event loop and is closed with `aclose`.
 
     What was asked for before the reach of a timeframe is completed without bars. A 429 ends the fetch for all symbols
@@ -151,7 +152,7 @@ class YahooClient(SingleSymbolClient):
             says=lambda body: _in_words(_read_refused(body).chart.error),
             bans=(418, 429),
         )
-        limits = HttpLimits(max_concurrency=4, requests_per_minute=config.requests_per_minute)
+        limits = HttpLimits(max_concurrency=MAX_CONCURRENCY, requests_per_minute=config.requests_per_minute)
         super().__init__(provider, HttpSource(provider.name, config.base_url, manners, limits, options), clock)
 
     def vendor_symbol(self, instrument: Instrument) -> str:

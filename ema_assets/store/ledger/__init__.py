@@ -11,6 +11,7 @@ from ema_assets.store.ledger.overview import (
     late,
     newest_checked_through,
     progress,
+    silent,
     summary,
     waiting_since,
     without_bars,
@@ -24,7 +25,17 @@ from ema_assets.store.ledger.row import (
 )
 from ema_assets.store.ledger.staleness import expected_rollups, source_behind, stale
 from ema_assets.store.ledger.sync import add_rows, adopt_code_versions, start_again, sync_assets, sync_instruments
-from ema_assets.store.ledger.work import claim, complete, fail, fetch_state, lock, mark_dirty, note_delays, pending
+from ema_assets.store.ledger.work import (
+    claim,
+    complete,
+    fail,
+    fetch_state,
+    lock,
+    mark_dirty,
+    note_delays,
+    note_silence,
+    pending,
+)
 
 __all__ = [
     "BEGINNING",
@@ -49,8 +60,10 @@ __all__ = [
     "mark_recorded",
     "newest_checked_through",
     "note_delays",
+    "note_silence",
     "pending",
     "progress",
+    "silent",
     "source_behind",
     "stale",
     "start_again",

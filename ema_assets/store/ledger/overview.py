@@ -81,20 +81,22 @@ def attempts(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
 
 
 def late(transaction: Transaction, limits: pl.DataFrame) -> pl.DataFrame:
-    """Fetched series last asked for before their limit, or of which the provider has no bar.
+    """Fetched series last asked for before their limit, of silent symbols, or of which the provider has no bar.
 
     `limits` has calendar, provider (null for the default one), delay_seconds, timeframe, late_before. Columns: symbol,
-    timeframe, asked_through, last_error.
+    timeframe, asked_through, silent_since, last_error.
     """
     return transaction.query(
         """
-        SELECT s.symbol, s.timeframe, s.checked_through AS asked_through, s.last_error
+        SELECT s.symbol, s.timeframe, s.checked_through AS asked_through, i.silent_since, s.last_error
         FROM unnest($1::text[], $2::text[], $3::timestamptz[], $5::text[], $6::bigint[])
              AS c(calendar, timeframe, late_before, provider, delay_seconds)
         JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.is_fetched
              AND coalesce(i.provider, '') = c.provider AND i.delay_seconds = c.delay_seconds
         JOIN market.series_state s ON s.asset = $4 AND s.symbol = i.symbol AND s.timeframe = c.timeframe
-        WHERE s.checked_through < c.late_before OR (s.checked_through IS NOT NULL AND s.last_ts IS NULL) ORDER BY 1, 2
+        WHERE s.checked_through < c.late_before OR i.silent_since IS NOT NULL
+           OR (s.checked_through IS NOT NULL AND s.last_ts IS NULL)
+        ORDER BY 1, 2
         """,
         limits["calendar"],
         limits["timeframe"],
@@ -160,6 +162,16 @@ def without_bars(transaction: Transaction) -> list[str]:
         [timeframe.key for timeframe in FETCHED],
     )
     return found["series"].to_list()
+
+
+def silent(transaction: Transaction) -> pl.DataFrame:
+    """Active symbols of which several sessions have closed without a bar: symbol, silent_since; sorted by symbol."""
+    return transaction.query(
+        """
+        SELECT symbol, silent_since FROM market.instrument
+        WHERE is_active AND is_fetched AND silent_since IS NOT NULL ORDER BY 1
+        """
+    )
 
 
 def newest_checked_through(transaction: Transaction) -> datetime | None:

@@ -8,7 +8,7 @@ import polars as pl
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.timeframes import FETCHED, KEYS, ROLLED_UP, Timeframe
 from ema_assets.store.database import Transaction
-from ema_assets.store.ledger.row import RECORDING_GRACE_SECONDS
+from ema_assets.store.ledger.row import RECORDING_GRACE_SECONDS, SILENT_PAUSE_HOURS
 
 _STALE = """
 WITH closed AS (
@@ -29,6 +29,7 @@ CROSS JOIN LATERAL (
 ) s
 JOIN market.instrument i ON i.symbol = s.symbol AND i.calendar = c.calendar AND i.is_active AND i.is_fetched
      AND coalesce(i.provider, '') = c.provider AND i.delay_seconds = c.delay_seconds
+     AND (i.silent_since IS NULL OR s.asked_at < $4 - make_interval(hours => $14::integer))
 WHERE c.timeframe = ANY ($6::text[])
 UNION ALL
 SELECT s.asset, s.symbol, s.timeframe, 'to be confirmed', c.recheck_at, s.failures
@@ -41,6 +42,7 @@ CROSS JOIN LATERAL (
 ) s
 JOIN market.instrument i ON i.symbol = s.symbol AND i.calendar = c.calendar AND i.is_active AND i.is_fetched
      AND coalesce(i.provider, '') = c.provider AND i.delay_seconds = c.delay_seconds
+     AND (i.silent_since IS NULL OR s.asked_at < $4 - make_interval(hours => $14::integer))
 UNION ALL
 SELECT s.asset, s.symbol, s.timeframe, 'input changed', s.dirty_from, s.failures
 FROM market.series_state s
@@ -55,7 +57,7 @@ WHERE s.dirty_from IS NOT NULL AND s.timeframe = ANY ($11::text[])
 UNION ALL
 SELECT s.asset, s.symbol, s.timeframe, 'bars missing', min(g.first_ts), s.failures
 FROM market.bar_gap g
-JOIN market.instrument i ON i.symbol = g.symbol AND i.is_active AND i.is_fetched
+JOIN market.instrument i ON i.symbol = g.symbol AND i.is_active AND i.is_fetched AND i.silent_since IS NULL
 JOIN market.series_state s ON s.asset = $5 AND s.symbol = g.symbol AND s.timeframe = g.timeframe
 WHERE g.status = 'open' AND g.next_attempt_at <= $4 AND g.timeframe = ANY ($2::text[])
   AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $4)
@@ -103,6 +105,7 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
         list(KEYS),
         closed["delay_seconds"],
         closed["recheck_at"],
+        SILENT_PAUSE_HOURS,
     )
 
 
@@ -121,7 +124,7 @@ def expected_rollups(transaction: Transaction, closed: pl.DataFrame, now: dateti
         FROM closed c
         JOIN unnest($5::text[], $6::text[]) AS r(timeframe, source) ON r.timeframe = c.timeframe
         JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.is_fetched
-             AND coalesce(i.provider, '') = c.provider AND i.delay_seconds = c.delay_seconds
+             AND coalesce(i.provider, '') = c.provider AND i.delay_seconds = c.delay_seconds AND i.silent_since IS NULL
         JOIN market.series_state base ON base.asset = $4 AND base.symbol = i.symbol AND base.timeframe = r.source
         WHERE base.checked_through < c.ts_end
           AND (base.next_attempt_at IS NULL OR base.next_attempt_at <= $7)
@@ -150,7 +153,7 @@ def source_behind(
              AS c(calendar, ts_end, provider, delay_seconds)
         JOIN market.instrument i
           ON i.calendar = c.calendar AND coalesce(i.provider, '') = c.provider AND i.delay_seconds = c.delay_seconds
-         AND i.is_active AND i.is_fetched AND i.symbol = ANY ($3::text[])
+         AND i.is_active AND i.is_fetched AND i.silent_since IS NULL AND i.symbol = ANY ($3::text[])
         JOIN market.series_state base ON base.asset = $4 AND base.symbol = i.symbol AND base.timeframe = $5
         WHERE (base.checked_through IS NULL OR base.checked_through < c.ts_end)
           AND (base.next_attempt_at IS NULL OR base.next_attempt_at <= $6)

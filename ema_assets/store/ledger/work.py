@@ -9,19 +9,29 @@ from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import COMPLETED_SCHEMA, check_frame
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction
-from ema_assets.store.ledger.row import BEGINNING, DIRTY_SINCE, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
+from ema_assets.store.ledger.row import (
+    BEGINNING,
+    DIRTY_SINCE,
+    FIRST_PAUSE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    SILENT_PAUSE_HOURS,
+    SILENT_SESSIONS,
+)
 
 
 def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
     """Ledger of fetched bars; sorted by symbol.
 
     Columns: symbol, calendar, provider (null for the default one), delay_seconds, checked_through, asked_at, first_ts,
-    next_attempt_at.
+    next_attempt_at (no earlier than SILENT_PAUSE_HOURS after the last attempt for a silent symbol).
     """
     return transaction.query(
         """
         SELECT s.symbol, i.calendar, i.provider, i.delay_seconds::bigint AS delay_seconds,
-               s.checked_through, s.asked_at, s.first_ts, s.next_attempt_at
+               s.checked_through, s.asked_at, s.first_ts,
+               greatest(s.next_attempt_at, CASE WHEN i.silent_since IS NOT NULL
+                                                THEN s.asked_at + make_interval(hours => $4::integer) END)
+               AS next_attempt_at
         FROM market.series_state s JOIN market.instrument i USING (symbol)
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) AND i.is_fetched
         ORDER BY s.symbol
@@ -29,6 +39,7 @@ def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
         OHLC,
         timeframe.key,
         list(symbols),
+        SILENT_PAUSE_HOURS,
     )
 
 
@@ -205,6 +216,32 @@ def note_delays(transaction: Transaction, seconds: Mapping[str, int]) -> None:
             list(seconds),
             list(seconds.values()),
         )
+
+
+def note_silence(transaction: Transaction, days: Timeframe, symbols: Sequence[str]) -> None:
+    """Write which of `symbols` are silent: SILENT_SESSIONS or more have closed since the last bar of `days`.
+
+    Only sessions count that the provider was asked for. One that trades again is no longer silent.
+    """
+    transaction.execute(
+        """
+        UPDATE market.instrument i SET silent_since = CASE WHEN n.sessions >= $4 THEN n.last_ts END
+        FROM (
+            SELECT s.symbol, s.last_ts,
+                   (SELECT count(*) FROM market.session c
+                    WHERE c.calendar = k.calendar AND c.session >= (s.last_ts - interval '2 days')::date
+                      AND c.regular_open > s.last_ts AND c.regular_close <= s.checked_through) AS sessions
+            FROM market.series_state s JOIN market.instrument k USING (symbol)
+            WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) AND k.is_fetched
+        ) n
+        WHERE i.symbol = n.symbol
+          AND i.silent_since IS DISTINCT FROM CASE WHEN n.sessions >= $4 THEN n.last_ts END
+        """,
+        OHLC,
+        days.key,
+        list(symbols),
+        SILENT_SESSIONS,
+    )
 
 
 def mark_dirty(transaction: Transaction, asset: str, timeframe: Timeframe, starts: pl.DataFrame) -> None:

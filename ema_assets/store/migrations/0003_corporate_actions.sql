@@ -17,7 +17,7 @@ CREATE TABLE market.corporate_action (
 COMMENT ON TABLE market.corporate_action IS 'What happened to an instrument, by source. Dividends are recorded and never applied to stored bars.';
 COMMENT ON COLUMN market.corporate_action.effective_at IS 'The first moment at which it trades in the new way, such as the open of the ex-date.';
 COMMENT ON COLUMN market.corporate_action.ratio IS 'Old price over new: 7 for a split of 7:1, 0.1 for a reverse split of 1:10, 1.253 for a spin-off, 100 for pence to pounds.';
-COMMENT ON COLUMN market.corporate_action.amount IS 'Of a dividend, per share as shares were counted at known_at: vendors divide old dividends by later splits.';
+COMMENT ON COLUMN market.corporate_action.amount IS 'Of a dividend, per share, in the currency and on the share count of its day.';
 COMMENT ON COLUMN market.corporate_action.value IS 'The new symbol or currency.';
 
 ALTER TABLE market.bar_revision DROP CONSTRAINT bar_revision_kind_check;

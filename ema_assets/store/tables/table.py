@@ -10,6 +10,9 @@ from ema_assets.store.database import identifier
 # What the blast radius of a correction counts in a table.
 CROSSOVERS, TRADES = "crossovers", "trades"
 
+# The column that says who brought a bar. The same bar from somebody else is no change.
+SOURCE_ID = "source_id"
+
 
 @dataclass(frozen=True, slots=True)
 class Filled:
@@ -81,6 +84,8 @@ STORED_BARS = replace(
     columns=(
         *BARS.columns,
         Column("missing_bars", "int2", "Rolled-up bars only: bars of the bucket that did not trade or did not come"),
+        # Two bytes that alignment would waste otherwise.
+        Column(SOURCE_ID, "int2", "Who brought the bar as it is now: market.source"),
     ),
 )
 

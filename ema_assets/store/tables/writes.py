@@ -5,7 +5,7 @@ import polars as pl
 from ema_assets.model.schemas import BAR_SCHEMA, KINDS, UTC_TIME, check_frame
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction
-from ema_assets.store.tables.table import CROSSOVERS, STORED_BARS, TRADES, Table
+from ema_assets.store.tables.table import CROSSOVERS, SOURCE_ID, STORED_BARS, TRADES, Table
 
 # How many crossovers or trades up to last_ts are not what they were, once what is staged replaces the rows from
 # from_ts on. A trade that goes on, or that a new bar closes, is what it was.
@@ -43,8 +43,8 @@ _FLIPS = {
 _WRITTEN_BAR_SCHEMA = pl.Schema({name: dtype for name, dtype in BAR_SCHEMA.items() if name != "timeframe"})
 
 
-def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFrame) -> pl.DataFrame:
-    """Insert or correct `bars` (symbol, ts, open, high, low, close, volume; one row per key).
+def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFrame, source: str) -> pl.DataFrame:
+    """Insert or correct `bars` (symbol, ts, open, high, low, close, volume; one row per key), brought by `source`.
 
     Rolled-up bars have missing_bars too. The old values of a corrected bar go to `bar_correction`; an equal bar is not
     touched.
@@ -62,6 +62,7 @@ def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFram
     part = STORED_BARS.part(timeframe)
     if "missing_bars" not in bars.columns:
         bars = bars.with_columns(missing_bars=pl.lit(None, pl.Int16))
+    bars = bars.with_columns(pl.lit(_source_id(transaction, source), pl.Int16).alias(SOURCE_ID))
     with transaction.staged(bars.select("symbol", "ts", *STORED_BARS.values)) as staged:
         corrected = transaction.query(
             f"""
@@ -200,8 +201,17 @@ def reject(transaction: Transaction, rejected: pl.DataFrame, source: str) -> Non
         )
 
 
+def _source_id(transaction: Transaction, name: str) -> int:
+    known = transaction.query("SELECT id FROM market.source WHERE name = $1", name)
+    if known.is_empty():
+        transaction.execute("INSERT INTO market.source (name) VALUES ($1) ON CONFLICT DO NOTHING", name)
+        known = transaction.query("SELECT id FROM market.source WHERE name = $1", name)
+    return int(known.item())
+
+
 def _upsert(transaction: Transaction, table: Table, timeframe: Timeframe, staged: str) -> pl.DataFrame:
     names = ", ".join(table.values)
+    compared = [name for name in table.values if name != SOURCE_ID]
     # Sorted, because two writers that meet rows in different orders would deadlock.
     return transaction.query(
         f"""
@@ -210,8 +220,8 @@ def _upsert(transaction: Transaction, table: Table, timeframe: Timeframe, staged
             SELECT symbol, $1, {table.time}, {names} FROM pg_temp.{staged} ORDER BY symbol, {table.time}
             ON CONFLICT (symbol, timeframe, {table.time}) DO UPDATE
             SET {", ".join(f"{name} = excluded.{name}" for name in table.values)}
-            WHERE ({", ".join(f"t.{name}" for name in table.values)})
-                  IS DISTINCT FROM ({", ".join(f"excluded.{name}" for name in table.values)})
+            WHERE ({", ".join(f"t.{name}" for name in compared)})
+                  IS DISTINCT FROM ({", ".join(f"excluded.{name}" for name in compared)})
             RETURNING t.symbol, t.{table.time} AS changed, xmax = 0 AS is_new
         )
         SELECT c.symbol, min(changed) AS changed_from, count(*) AS written,

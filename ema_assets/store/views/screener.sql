@@ -1,9 +1,23 @@
 CREATE VIEW results.screener AS
-WITH latest AS (
-    SELECT s.symbol, s.timeframe, s.last_ts AS ts, t.trend, t.bars_since_cross, t.spread_pct
+WITH frame(timeframe, length, source, is_session) AS (VALUES {lengths}),
+latest AS (
+    SELECT s.symbol, s.timeframe, s.last_ts AS ts, t.trend, t.bars_since_cross, t.spread_pct, i.silent_since,
+           -- Bars of files are final. One that closed later than all final ones of its source may still change.
+           i.is_fetched AND coalesce(base.final_through < CASE WHEN f.is_session THEN day.regular_close
+                                                               ELSE least(s.last_ts + f.length, day.close) END, true)
+           AS is_preliminary
     FROM market.series_state s
+    JOIN frame f ON f.timeframe = s.timeframe
     JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
     JOIN market.ema_trend t ON t.symbol = s.symbol AND t.timeframe = s.timeframe AND t.ts = s.last_ts
+    LEFT JOIN market.series_state base
+           ON base.asset = 'ohlc' AND base.symbol = s.symbol AND base.timeframe = f.source
+    LEFT JOIN LATERAL (
+        SELECT d.close, d.regular_close FROM market.session d
+        WHERE d.calendar = i.calendar AND d.open <= s.last_ts
+          AND d.session BETWEEN (s.last_ts - interval '3 days')::date AND (s.last_ts + interval '1 day')::date
+        ORDER BY d.open DESC LIMIT 1
+    ) day ON true
     WHERE s.asset = 'ema_trend'
 ), per_symbol AS (
     SELECT symbol, {frames},
@@ -26,7 +40,8 @@ SELECT l.symbol, l.timeframe, l.ts, l.close, l.trend, l.bars_since_cross, l.spre
        p.alignment, {trends},
        {rsi} AS rsi, {atr} AS atr_pct,
        o.side AS trade_side, o.entry_ts AS trade_since, o.entry_price AS trade_price, o.return_pct AS trade_return_pct,
-       o.stop_now AS stop_price, (l.close / o.stop_now - 1) * 100 AS stop_distance_pct
+       o.stop_now AS stop_price, (l.close / o.stop_now - 1) * 100 AS stop_distance_pct,
+       l.is_preliminary, l.silent_since
 FROM crossing l
 JOIN per_symbol p ON p.symbol = l.symbol
 {open_trade}

@@ -1,0 +1,46 @@
+"""Lists of symbols as people have them: one per line, or a column of a CSV. Reads files; changes no watchlist."""
+
+import csv
+from pathlib import Path
+
+from ema_assets.model.errors import ConfigurationError, InvalidKeyError
+from ema_assets.model.symbols import parse_symbol
+
+_HEADS = ("symbol", "ticker", "symbols", "tickers")
+_DELIMITERS = ",;\t"
+
+
+def read_symbols(path: Path) -> list[str]:
+    """The symbols of the file at `path`, each once, in its order.
+
+    A head line that holds `symbol` or `ticker` says which column they are in; without one it is the first. Empty lines
+    and what stands behind # are left out.
+
+    Raises:
+        ConfigurationError: when the file cannot be read or lists nothing, or naming the first line with something that
+            is no symbol.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read as a list of symbols: {error}") from None
+    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
+    delimiter = max(_DELIMITERS, key=text.count)
+    column, found = 0, dict[str, None]()
+    is_first = True
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter))]
+        heads = [place for place, cell in enumerate(cells) if cell.lower() in _HEADS]
+        if is_first and heads:
+            (column, *_), is_first = heads, False
+            continue
+        is_first = False
+        try:
+            found[parse_symbol(cells[column].upper() if column < len(cells) else "")] = None
+        except InvalidKeyError as error:
+            raise ConfigurationError(f"{path}, line {number}: {error}") from None
+    if not found:
+        raise ConfigurationError(f"{path} lists no symbol; one per line, or a CSV with a column `symbol`")
+    return list(found)

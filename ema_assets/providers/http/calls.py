@@ -1,0 +1,145 @@
+"""Calls at one vendor, whatever carries them: side by side, within a budget, with retries and an end.
+
+What a call is and how it is sent is the business of a subclass; what is asked for that of the client.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from abc import ABC, abstractmethod
+from typing import Generic, Protocol, TypeVar
+
+import tenacity
+
+from ema_assets.model.errors import Banned, ProviderError, ProviderUnavailable, RateLimited
+from ema_assets.providers.http.budget import Budget, HttpLimits, RequestBudget
+from ema_assets.providers.http.circuit_breaker import CircuitBreaker, CircuitOpen
+from ema_assets.providers.http.refusals import CutAnswer, NotTheApi
+
+_log = logging.getLogger(__name__)
+
+_BAN_SECONDS = 300.0  # when the vendor does not say for how long
+
+
+class HasScope(Protocol):
+    """A call. `scope` is the part of the vendor that it concerns, for the circuit breaker."""
+
+    @property
+    def scope(self) -> str:
+        """Such as an endpoint."""
+        ...
+
+
+Call = TypeVar("Call", bound=HasScope)
+Answer = TypeVar("Answer")
+
+
+class CallSource(ABC, Generic[Call, Answer]):
+    """Makes calls at one vendor. Serves one event loop. `host` names the vendor's end in a repr.
+
+    Without a `budget` that processes share it has its own.
+    """
+
+    def __init__(self, name: str, host: str, limits: HttpLimits, budget: Budget | None) -> None:
+        self.name = name
+        self.host = host
+        self.calls = 0
+        self.limits = limits
+        self._ban: Banned | None = None
+        self._banned_until = 0.0
+        self._budget: Budget = budget or RequestBudget(limits.requests_per_minute)
+        self._pace = RequestBudget(limits.requests_per_second, window_seconds=1.0)
+        self._slots = asyncio.Semaphore(limits.max_concurrency)
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close the connections."""
+
+    @abstractmethod
+    async def _send(self, call: Call) -> Answer:
+        """The answer to one call that may leave now.
+
+        Raises:
+            ProviderError: for whatever is not an answer.
+        """
+
+    async def get(self, call: Call, breaker: CircuitBreaker) -> Answer:
+        """The answer to `call`, after as many tries as the limits allow.
+
+        Raises:
+            ProviderError: the last try's error, or that for which `breaker` has opened meanwhile.
+        """
+        patience = _Patience(self.limits, breaker, call.scope)
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(patience.is_worth_another_try),
+            wait=lambda _: patience.pause_seconds,
+            stop=tenacity.stop_after_attempt(self.limits.attempts),
+            before_sleep=patience.log,
+            reraise=True,
+        )
+        async for attempt in retrying:
+            with attempt:
+                return await self._try(call, breaker)
+        raise AssertionError("the last attempt either returns or raises")
+
+    async def _try(self, call: Call, breaker: CircuitBreaker) -> Answer:
+        async with self._slots:
+            # Before as well: a call that is not made takes nothing from the budget, and does not wait for it.
+            self._check(call.scope, breaker)
+            await self._leave()
+            self._check(call.scope, breaker)
+            try:
+                return await self._send(call)
+            except ProviderError as error:
+                self._heed(error)
+                raise
+
+    async def _leave(self) -> None:
+        """Return when one more request may leave."""
+        await self._budget.take()
+        await self._pace.take()
+
+    def _heed(self, error: ProviderError) -> None:
+        """Let nothing leave for as long as the vendor asks."""
+        match error:
+            case Banned(retry_after_seconds=seconds):
+                self._ban, self._banned_until = error, time.monotonic() + (seconds or _BAN_SECONDS)
+            case RateLimited(retry_after_seconds=float(seconds)):
+                self._budget.close_for(min(seconds, self.limits.waiting_seconds))
+
+    def _check(self, scope: str, breaker: CircuitBreaker) -> None:
+        ban = self._ban if time.monotonic() < self._banned_until else None
+        if (error := breaker.error(scope) or ban) is not None:
+            raise CircuitOpen(error)
+
+
+class _Patience:
+    """Whether one request is tried again, and after which pause."""
+
+    def __init__(self, limits: HttpLimits, breaker: CircuitBreaker, scope: str) -> None:
+        self.pause_seconds = 0.0
+        self._limits = limits
+        self._breaker = breaker
+        self._scope = scope
+        self._tries = 0
+        self._waited_seconds = 0.0
+
+    def is_worth_another_try(self, error: BaseException) -> bool:
+        """True when trying again can help and does not take too long; it is told of every failed try."""
+        if isinstance(error, Banned | NotTheApi) or self._breaker.error(self._scope) is not None:
+            return False
+        if not isinstance(error, ProviderUnavailable | RateLimited | CutAnswer):
+            return False
+        # Jitter keeps the calls of one fetch from coming back together.
+        self.pause_seconds = self._limits.backoff_seconds * 2**self._tries * random.uniform(0.5, 1.5)  # noqa: S311
+        if isinstance(error, RateLimited) and error.retry_after_seconds:
+            self.pause_seconds = error.retry_after_seconds
+        self._tries += 1
+        self._waited_seconds += self.pause_seconds
+        return self._waited_seconds <= self._limits.waiting_seconds
+
+    def log(self, state: tenacity.RetryCallState) -> None:
+        """Say what failed and when it is tried again."""
+        error = state.outcome.exception() if state.outcome is not None else None
+        _log.warning("%s; trying again in %.1f seconds", error, self.pause_seconds)

@@ -1,0 +1,275 @@
+"""The client of whatever exchange the library ccxt reads: its candles, on our budget. Retries are in `http`.
+
+Of ccxt only `fetch_ohlcv` of the asynchronous exchanges is used, and the list of markets that it needs. Its limiter is
+off: each of its requests takes one of the calls of the budget that processes share, and keeps the pause that ccxt names
+for the exchange. The candle still forming is told by its time.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from importlib import import_module
+from typing import Annotated, Any
+
+import msgspec
+import polars as pl
+
+from ema_assets.model.errors import (
+    ConfigurationError,
+    MalformedAnswer,
+    ProviderError,
+    ProviderUnavailable,
+    RateLimited,
+    RequestRefused,
+    Unauthorized,
+    UnknownSymbol,
+    did_you_mean,
+)
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.symbols import Instrument
+from ema_assets.providers.ccxt import CcxtConfig
+from ema_assets.providers.declaration import Provider
+from ema_assets.providers.fetching.frames import only_asked
+from ema_assets.providers.fetching.single_symbol import Clock, Page, SeriesQuery, SingleSymbolClient, utc_now
+from ema_assets.providers.http.budget import HttpLimits, RequestBudget
+from ema_assets.providers.http.calls import CallSource
+from ema_assets.providers.http.circuit_breaker import CircuitBreaker
+from ema_assets.providers.http.refusals import reason, web_page
+from ema_assets.providers.http.source import HttpOptions
+
+_LIBRARY = "ccxt.async_support"
+_TIMEFRAMES = ("5m", "1d")
+# Exchanges that answer their newest candles whatever is asked for. ccxt does not tell; these are known from their
+# documentation and from freqtrade's notes on exchanges.
+_WITHOUT_HISTORY = {
+    "gemini": "it has no way to ask for candles before its newest ones",
+    "hyperliquid": "it has only its newest 5,000 candles, 17 days of 5m",
+    "kraken": "it has only its newest 720 candles, 60 hours of 5m",
+}
+# Where ccxt does not say how many candles a call brings; nobody brings fewer.
+_SMALLEST_PAGE = 100
+_MARKETS_LAST = timedelta(days=1)
+
+# To the year 9999.
+_Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
+
+
+class _Candle(msgspec.Struct, array_like=True):
+    """One row of ccxt's. A value that the exchange did not send is None."""
+
+    opened: _Milliseconds
+    open: float | None
+    high: float | None
+    low: float | None
+    close: float | None
+    volume: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Markets:
+    """The markets of an exchange as ccxt has read them, and when."""
+
+    loaded_at: datetime
+    markets: Any
+
+
+# By exchange and address: reading them takes seconds and some megabytes, and each run has its own client.
+_markets: dict[tuple[str, str], _Markets] = {}
+
+
+def make_exchange(provider: str, exchange: str) -> Any:
+    """Ccxt's object of an exchange, which connects later.
+
+    Raises:
+        ConfigurationError: when ccxt is missing, there is no such exchange, or it has no history of our timeframes.
+    """
+    try:
+        library = import_module(_LIBRARY)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"the provider {provider} needs the package ccxt ({reason(error)}): pip install 'ema-assets[ccxt]'"
+        ) from None
+    if exchange not in library.exchanges:
+        hint = did_you_mean(exchange, library.exchanges)
+        raise ConfigurationError(f"the provider {provider} cannot be used: ccxt has no exchange {exchange!r}{hint}")
+    made = getattr(library, exchange)({"enableRateLimit": False, "aiohttp_trust_env": True})
+    if (problem := _problem(made)) is not None:
+        raise ConfigurationError(f"the provider {provider} cannot be used: {problem}")
+    return made
+
+
+def _problem(exchange: Any) -> str | None:
+    """Why the bars of an exchange cannot be had, if so."""
+    if exchange.has.get("fetchOHLCV") is not True:
+        return "ccxt cannot read candles of this exchange"
+    missing = [each for each in _TIMEFRAMES if each not in (exchange.timeframes or {})]
+    if missing:
+        return f"this exchange has no candles of {' and '.join(missing)}"
+    return _WITHOUT_HISTORY.get(exchange.id)
+
+
+@dataclass(frozen=True, slots=True)
+class CandlesCall:
+    """One `fetch_ohlcv`: candles from `since` on (milliseconds since 1970), at most `limit`."""
+
+    symbol: str
+    timeframe: str
+    since: int
+    limit: int
+    scope: str
+
+
+class ExchangeSource(CallSource[CandlesCall, list[Any]]):
+    """Makes calls by a ccxt exchange, which it owns."""
+
+    def __init__(self, name: str, exchange: Any, limits: HttpLimits, options: HttpOptions, clock: Clock) -> None:
+        super().__init__(name, exchange.id, options.limits or limits, options.budget)
+        self._exchange = exchange
+        self._clock = clock
+        self._errors = import_module(_LIBRARY)
+        self._loading = asyncio.Lock()
+        exchange.timeout = int(self.limits.answer_timeout_seconds * 1_000)
+        self._pace = RequestBudget(1, max(0.001, exchange.rateLimit / 1_000))
+        self._carry = exchange.fetch
+        exchange.fetch = self._fetch
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._exchange.close()
+
+    async def _leave(self) -> None:
+        """Nothing to wait for: a call may make several requests, and each of them waits."""
+
+    async def _fetch(self, *request: Any, **options: Any) -> Any:
+        """One request of ccxt's, once it may leave."""
+        await super()._leave()
+        self.calls += 1
+        answer = await self._carry(*request, **options)
+        # What is no JSON comes as text; ccxt would look for candles in it.
+        if isinstance(answer, str) and (page := web_page(self.name, {}, answer.encode())) is not None:
+            raise page
+        return answer
+
+    async def _send(self, call: CandlesCall) -> list[Any]:
+        try:
+            await self._load_markets()
+            answer: list[Any] = await self._exchange.fetch_ohlcv(call.symbol, call.timeframe, call.since, call.limit)
+        except self._errors.BaseError as error:
+            raise self._typed(error, call) from None
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # What ccxt meets when an answer is not what it expects: it checks none.
+            raise MalformedAnswer(
+                f"{self.name} sent an answer for {call.symbol} that ccxt cannot read: {reason(error)}",
+                provider=self.name,
+                symbol=call.symbol,
+            ) from None
+        return answer
+
+    async def _load_markets(self) -> None:
+        """Know the markets: those read within a day by any client of this process, or new ones."""
+        key = (self._exchange.id, str(self._exchange.urls["api"]))
+        async with self._loading:
+            if self._exchange.markets:
+                return
+            known = _markets.get(key)
+            if known is None or self._clock() - known.loaded_at >= _MARKETS_LAST:
+                # The list of currencies would be another request, of which no bar needs anything.
+                self._exchange.has["fetchCurrencies"] = False
+                known = _markets[key] = _Markets(self._clock(), await self._exchange.load_markets())
+            else:
+                self._exchange.set_markets(known.markets)
+
+    def _typed(self, error: Exception, call: CandlesCall) -> ProviderError:
+        """Ccxt's error as one of ours. The narrower ones of its tree come first."""
+        ccxt, said = self._errors, reason(error)
+        if isinstance(error, ccxt.BadSymbol):
+            text = f"{self.name} has no symbol {call.symbol!r}: {said}"
+            return UnknownSymbol(text, provider=self.name, symbol=call.symbol)
+        if isinstance(error, ccxt.RateLimitExceeded | ccxt.DDoSProtection):
+            return RateLimited(f"{self.name} is rate limiting us: {said}", provider=self.name)
+        if isinstance(error, ccxt.AuthenticationError | ccxt.RestrictedLocation):
+            return Unauthorized(f"{self.name} refused access: {said}", provider=self.name)
+        if isinstance(error, ccxt.BadResponse):
+            text = f"{self.name} sent an answer for {call.symbol} that is not bars: {said}"
+            return MalformedAnswer(text, provider=self.name, symbol=call.symbol)
+        if isinstance(error, ccxt.OperationFailed):
+            return ProviderUnavailable(f"{self.name} did not answer: {said}", provider=self.name)
+        return RequestRefused(f"{self.name} refused the request: {said}", provider=self.name)
+
+
+class CcxtClient(SingleSymbolClient[ExchangeSource]):
+    """Asks one exchange for candles. One object serves one event loop, is closed with `aclose`, and owns `exchange`."""
+
+    def __init__(
+        self,
+        provider: Provider[Any],
+        exchange: Any,
+        config: CcxtConfig,
+        options: HttpOptions | None = None,
+        clock: Clock = utc_now,
+    ) -> None:
+        limits = HttpLimits(max_concurrency=4, requests_per_minute=config.requests_per_minute)
+        source = ExchangeSource(provider.name, exchange, limits, options or HttpOptions(), clock)
+        super().__init__(provider, source, clock)
+        told = ((exchange.features or {}).get("spot") or {}).get("fetchOHLCV") or {}
+        self._page_limit = int(told.get("limit") or _SMALLEST_PAGE)
+
+    def vendor_symbol(self, instrument: Instrument) -> str:
+        """`BTC-USDT` is ccxt's `BTC/USDT`; the rest is spelt alike, in capitals."""
+        symbol = instrument.symbol.upper()
+        return symbol if "/" in symbol else symbol.replace("-", "/", 1)
+
+    async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[Page]:
+        """Yield a page of candles at a time, oldest first. Those that have not closed are left out."""
+        step = int(query.timeframe.duration.total_seconds() * 1_000)
+        cursor, end = _round_up(query.start, step), _round_up(query.end, step)
+        calls_left = (end - cursor) // step // min(_SMALLEST_PAGE, self._page_limit) + 10
+        wanted = query.ranges()
+        while cursor < end:
+            if not calls_left:
+                raise self.malformed(query, "pages of a few candles each, without end")
+            calls_left -= 1
+            limit = min(self._page_limit, (end - cursor) // step + 1)
+            call = CandlesCall(query.symbol, self._provider.timeframes[query.timeframe.key], cursor, limit, self.name)
+            candles = self._read(query, await self._http.get(call, breaker))
+            breaker.answered(self.name)
+            inside = [candle for candle in candles if cursor <= candle.opened < end]
+            if inside:
+                yield Page(self._frame(query, inside, step, wanted))
+                cursor = max(candle.opened for candle in inside) + step
+            elif candles and min(candle.opened for candle in candles) >= end:
+                return
+            else:
+                # Some answer a window, which is empty where nothing was traded, and others the next candle there is.
+                cursor += limit * step
+
+    def _read(self, query: SeriesQuery, answer: list[Any]) -> list[_Candle]:
+        try:
+            return msgspec.convert(answer, list[_Candle])
+        except msgspec.ValidationError as error:
+            raise self.malformed(query, str(error)) from None
+
+    def _frame(self, query: SeriesQuery, candles: Sequence[_Candle], step: int, wanted: pl.DataFrame) -> pl.DataFrame:
+        if query.timeframe.is_session and any(candle.opened % step for candle in candles):
+            raise self.malformed(query, "days that do not begin at midnight UTC")
+        now = self._clock().timestamp() * 1_000
+        past = [candle for candle in candles if candle.opened + step <= now]
+        opened = pl.Series([candle.opened for candle in past], dtype=pl.Int64)
+        rows = pl.DataFrame(
+            {
+                "vendor": pl.Series([query.symbol] * len(past), dtype=pl.String),
+                "ts": (opened * 1_000).cast(UTC_TIME),
+                **{
+                    name: pl.Series([getattr(candle, name) for candle in past], dtype=pl.Float64)
+                    for name in ("open", "high", "low", "close", "volume")
+                },
+            }
+        )
+        return only_asked(rows, wanted, query.timeframe)
+
+
+def _round_up(moment: datetime, step: int) -> int:
+    """The first opening time at or after `moment`, in milliseconds since 1970, whence all timeframes are counted."""
+    microseconds, step_microseconds = round(moment.timestamp() * 1_000_000), step * 1_000
+    return -(-microseconds // step_microseconds) * step

@@ -1,0 +1,137 @@
+"""The client of Coinbase Exchange's public candles. Budget and retries are in `http`.
+
+One call answers one product with at most 300 candles, newest first; a range that holds more is refused. An interval
+without a trade has no candle, and some candles may lie before the range. The candle still forming is among them.
+
+Sources: "Get product candles" and "Exchange REST API Rate Limits" of docs.cdp.coinbase.com, and `fetchOHLCV` of ccxt's
+coinbaseexchange, by which `end` is included.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import msgspec
+import polars as pl
+
+from ema_assets.model.errors import ProviderError
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.symbols import Instrument
+from ema_assets.providers.coinbase import CoinbaseConfig
+from ema_assets.providers.declaration import Provider
+from ema_assets.providers.fetching.frames import only_asked
+from ema_assets.providers.fetching.single_symbol import Clock, Page, SeriesQuery, SingleSymbolClient, utc_now
+from ema_assets.providers.http.budget import HttpLimits
+from ema_assets.providers.http.circuit_breaker import CircuitBreaker
+from ema_assets.providers.http.refusals import Manners
+from ema_assets.providers.http.source import HttpCall, HttpOptions, HttpSource
+
+_PATH = "/products/{product}/candles"
+_PAGE_LIMIT = 300
+# An address has 10 per second, and 15 in a burst. Two processes that ask at the same time stay within that.
+_REQUESTS_PER_SECOND = 5
+_UNKNOWN_PRODUCT = ("NotFound", "Product not found")
+
+# To the year 9999.
+_Seconds = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799)]
+
+
+class _Candle(msgspec.Struct, array_like=True):
+    """One row, in the order of the vendor's columns."""
+
+    opened: _Seconds
+    low: float
+    high: float
+    open: float
+    close: float
+    volume: float
+
+
+_read_candles = msgspec.json.Decoder(list[_Candle]).decode
+
+
+class CoinbaseClient(SingleSymbolClient[HttpSource]):
+    """Asks Coinbase Exchange for candles. One object serves one event loop and is closed with `aclose`.
+
+    Neither key nor account is needed. `requests_per_minute` is shared by all processes; beside it this one lets at most
+    5 calls leave in any second.
+    """
+
+    def __init__(
+        self,
+        provider: Provider[Any],
+        config: CoinbaseConfig,
+        options: HttpOptions | None = None,
+        clock: Clock = utc_now,
+    ) -> None:
+        manners = Manners(headers={"Accept": "application/json", "User-Agent": "ema-assets"})
+        limits = HttpLimits(requests_per_minute=config.requests_per_minute, requests_per_second=_REQUESTS_PER_SECOND)
+        super().__init__(provider, HttpSource(provider.name, config.base_url, manners, limits, options), clock)
+
+    def vendor_symbol(self, instrument: Instrument) -> str:
+        """`BTC/USD` is the vendor's `BTC-USD`; the rest is spelt alike, in capitals."""
+        return instrument.symbol.upper().replace("/", "-", 1)
+
+    async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[Page]:
+        """Yield up to 300 candles at a time, oldest first. Those that have not closed are left out."""
+        step = int(query.timeframe.duration.total_seconds())
+        first, end = _round_up(query.start, step), _round_up(query.end, step)
+        wanted = query.ranges()
+        # Each page has its own place: an empty one may be followed by others, where nothing was traded for a while.
+        for start in range(first, end, _PAGE_LIMIT * step):
+            last = min(start + _PAGE_LIMIT * step, end) - step
+            candles = self._read(query, await self._http.get(self._call(query, start, last), breaker))
+            breaker.answered(self.name)
+            yield Page(self._frame(query, [each for each in candles if start <= each.opened <= last], step, wanted))
+
+    def _call(self, query: SeriesQuery, start: int, last: int) -> HttpCall:
+        """The call for the candles that open from `start` to `last`, both included, in seconds since 1970."""
+        return HttpCall(
+            _PATH.format(product=quote(query.symbol, safe="")),
+            {
+                "granularity": self._provider.timeframes[query.timeframe.key],
+                "start": _iso(start),
+                "end": _iso(last),
+            },
+            scope=self.name,
+            explain=lambda status, said: self._explain(query, status, said),
+        )
+
+    def _read(self, query: SeriesQuery, body: bytes) -> list[_Candle]:
+        try:
+            return _read_candles(body)
+        except msgspec.DecodeError as error:
+            raise self.malformed(query, str(error)) from None
+        except RecursionError:
+            raise self.malformed(query, "JSON nested too deep") from None
+
+    def _frame(self, query: SeriesQuery, candles: Sequence[_Candle], step: int, wanted: pl.DataFrame) -> pl.DataFrame:
+        now = self._clock().timestamp()
+        # Oldest first, so that of two candles of one time the newer one comes last, and wins.
+        past = [candle for candle in reversed(candles) if candle.opened + step <= now]
+        opened = pl.Series([candle.opened for candle in past], dtype=pl.Int64)
+        rows = pl.DataFrame(
+            {
+                "vendor": pl.Series([query.symbol] * len(past), dtype=pl.String),
+                "ts": (opened * 1_000_000).cast(UTC_TIME),
+                **{
+                    name: pl.Series([getattr(candle, name) for candle in past], dtype=pl.Float64)
+                    for name in ("open", "high", "low", "close", "volume")
+                },
+            }
+        )
+        return only_asked(rows, wanted, query.timeframe)
+
+    def _explain(self, query: SeriesQuery, status: int, said: str) -> ProviderError | None:
+        return self.unknown(query, said) if status == 404 and said in _UNKNOWN_PRODUCT else None
+
+
+def _round_up(moment: datetime, step: int) -> int:
+    """The first opening time at or after `moment`, in seconds since 1970: all timeframes are counted from there."""
+    microseconds, step_microseconds = round(moment.timestamp() * 1_000_000), step * 1_000_000
+    return -(-microseconds // step_microseconds) * step
+
+
+def _iso(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

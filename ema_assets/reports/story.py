@@ -1,0 +1,123 @@
+"""The story of a series or of a single bar in plain sentences: where it is from, how far and how final it is."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from ema_assets.market.calendars import place
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.symbols import Series
+from ema_assets.model.timeframes import KEYS, by_key
+from ema_assets.store import bar_history, sessions
+from ema_assets.store.database import Transaction
+
+
+def of_symbol(transaction: Transaction, symbol: str) -> list[str]:
+    """What there is to know of the bars of `symbol`, a line or a few per timeframe."""
+    brought = bar_history.sources(transaction, symbol)
+    lines: list[str] = []
+    for row in bar_history.series(transaction, symbol, list(KEYS)).iter_rows(named=True):
+        if not lines:
+            lines += _of_instrument(symbol, row)
+        who = " and ".join(
+            f"{bars:,} {_brought(source, 'from')}"
+            for source, bars in brought.filter(timeframe=row["timeframe"]).select("source", "bars").iter_rows()
+        )
+        lines.append(f"{symbol}|{row['timeframe']}: {' '.join(_of_series(row, who))}")
+    return lines
+
+
+def _of_instrument(symbol: str, row: Mapping[str, Any]) -> Iterator[str]:
+    if row["silent_since"] is not None:
+        yield (
+            f"{symbol} has had no bar since {row['silent_since']:%Y-%m-%d}: it has ended, was renamed or is halted. It "
+            "is asked for once a day."
+        )
+    if row["delay_seconds"]:
+        yield f"Its provider is {row['delay_seconds'] // 60} minutes behind the exchange."
+
+
+def _of_series(row: Mapping[str, Any], who: str) -> Iterator[str]:
+    if row["last_ts"] is None:
+        yield "no bars." if row["checked_through"] is None else "asked for, and the provider has no bars."
+    else:
+        yield f"{_at(row['first_ts'])} to {_at(row['last_ts'])} UTC, {who}."
+    if row["asked_at"] is not None:
+        yield f"Last asked for at {_at(row['asked_at'])}, complete through {_at(row['checked_through'])}."
+    if row["final_through"] is not None:
+        yield f"Final through {_at(row['final_through'])}."
+    if row["open_gaps"]:
+        bars, gaps = _counted(row["open_bars"], "bar"), _counted(row["open_gaps"], "gap")
+        yield f"{bars} missing and asked for again, in {gaps}."
+    counts = {
+        "not traded": row["not_traded"],
+        "corrected": row["corrections"],
+        "flagged": row["flags"],
+        "rejected": row["rejected"],
+        "skipped": row["skipped"],
+    }
+    if said := ", ".join(f"{count:,} {what}" for what, count in counts.items() if count):
+        yield f"Bars: {said}."
+    if row["failures"]:
+        yield f"Failing, {_counted(row['failures'], 'time')} in a row: {row['last_error']}"
+
+
+def of_bar(transaction: Transaction, series: Series, ts: datetime) -> list[str]:
+    """What there is to know of the bar of `series` that opens at `ts` (UTC), in the order in which it happened."""
+    symbol, timeframe = series.symbol, series.timeframe
+    bars = bar_history.bar(transaction, symbol, timeframe, ts)
+    lines = [f"{series}, the bar that opens at {_at(ts)} UTC:"]
+    if bars.is_empty():
+        lines += _of_missing(transaction, series, ts)
+    else:
+        row = bars.row(0, named=True)
+        lines.append(f"It was first stored at {row['stored_at']:%Y-%m-%d %H:%M:%S}.")
+    for at, what, close, detail in bar_history.events(transaction, symbol, timeframe, ts).iter_rows():
+        said = f"its close had been {close:g} until then." if what == "corrected" else f"{detail}."
+        lines.append(f"It was {what} at {at:%Y-%m-%d %H:%M:%S}: {said}")
+    if not bars.is_empty():
+        prices = ", ".join(f"{name} {row[name]:g}" for name in ("open", "high", "low", "close", "volume"))
+        lines.append(f"It is now {prices}, {_brought(row['source'], 'brought by')}.")
+        if row["missing_bars"]:
+            lines.append(f"{_counted(row['missing_bars'], 'bar')} of {timeframe.source.key} are missing in it.")
+        lines.append(_finality(transaction, series, ts, row))
+    return lines
+
+
+def _of_missing(transaction: Transaction, series: Series, ts: datetime) -> Iterator[str]:
+    gaps = bar_history.gap_at(transaction, series.symbol, series.timeframe, ts)
+    if gaps.is_empty():
+        yield "There is no such bar, and none is known to be missing there."
+        return
+    row = gaps.row(0, named=True)
+    asked = f"asked for again {_counted(row['asked'], 'time')}"
+    yield f"It is missing, noted at {_at(row['found_at'])}: {row['status']}, {asked}."
+    if row["next_attempt_at"] is not None:
+        yield f"It will be asked for again at {_at(row['next_attempt_at'])}."
+
+
+def _finality(transaction: Transaction, series: Series, ts: datetime, row: Mapping[str, Any]) -> str:
+    if not row["is_fetched"]:
+        return "Bars of files are final."
+    calendars = sessions.calendars_of(transaction, [series.symbol])
+    trading = sessions.between(transaction, calendars["calendar"].to_list(), ts, ts)
+    timeframe = by_key(series.timeframe.key)
+    placed = place(calendars.with_columns(ts=ts).cast({"ts": UTC_TIME}), timeframe, trading)
+    closed = placed["ts_end"][0]
+    if row["final_through"] is not None and closed <= row["final_through"]:
+        return "It is final: it was asked for after the time in which its provider changes bars."
+    return "It is preliminary: its provider may still change it."
+
+
+def _brought(source: str | None, by: str) -> str:
+    if source is None:
+        return f"{by} a source that was not noted"
+    return source if source.startswith("rolled up") else f"{by} {source}"
+
+
+def _at(moment: datetime | None) -> str:
+    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,183 @@
+"""Coinbase Exchange's candles as the sandbox speaks them: newest first, in columns of its own order, times in seconds.
+
+The candle still forming comes first. Where there is room, one candle from before the range comes last: the vendor says
+that some may. An interval without a trade has no candle.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ema_assets.model.symbols import Instrument
+from ema_assets.sandbox.exchange import Dialect, Refusal, Sandbox, json_refusal, json_response
+from ema_assets.sandbox.faults import Active, MissingSymbol, alteration
+from ema_assets.sandbox.synthetic_bars import STEP_SECONDS, Bars
+
+CANDLES_PATH = "/products/{product}/candles"
+PRODUCTS_PATH = "/products"
+TIME_PATH = "/time"
+
+_MAX_CANDLES = 300
+# The vendor has minutes as well; the shortest bars here are of five.
+_GRANULARITIES = tuple(seconds for seconds in (60, 300, 900, 3_600, 21_600, 86_400) if seconds >= STEP_SECONDS)
+_TOO_MANY = (
+    f"granularity too small for the requested time range. Count of aggregations requested exceeds {_MAX_CANDLES}"
+)
+_WORDS = {
+    401: "Unauthorized.",
+    403: "Forbidden",
+    404: "NotFound",
+    429: "Public rate limit exceeded",
+    500: "Internal server error",
+}
+
+
+def _refused(status: int, message: str) -> Refusal:
+    return json_refusal(status, {"message": message})
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """One request for candles, understood. Times in whole seconds, both ends included."""
+
+    instrument: Instrument
+    symbol: str
+    step: int
+    start: int
+    last: int
+
+    @property
+    def symbols(self) -> Sequence[str]:
+        """The one product."""
+        return (self.symbol,)
+
+
+class CoinbaseCandles(Dialect[_Query]):
+    """Candles of one product per call."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        super().__init__(sandbox, CANDLES_PATH, sandbox.budget("coinbase", sandbox.requests_per_minute))
+
+    def routes(self) -> list[Route]:
+        """Candles, the list of products, and the time."""
+        return [*super().routes(), Route(PRODUCTS_PATH, self._products), Route(TIME_PATH, self._time)]
+
+    async def _products(self, _request: Request) -> Response:
+        pairs = [(symbol, *symbol.partition("-")[::2]) for symbol in self.known()]
+        return json_response(
+            [
+                {
+                    "id": symbol,
+                    "base_currency": base,
+                    "quote_currency": quote,
+                    "quote_increment": "0.00000001",
+                    "base_increment": "0.00000001",
+                    "display_name": f"{base}/{quote}",
+                    "status": "online",
+                }
+                for symbol, base, quote in pairs
+            ]
+        )
+
+    async def _time(self, _request: Request) -> Response:
+        now = self.sandbox.now()
+        return json_response({"iso": _iso(now), "epoch": round(now.timestamp(), 3)})
+
+    def spelling(self, instrument: Instrument) -> str | None:
+        """Our `BTC-USD` is theirs; stocks are not traded there."""
+        return instrument.symbol.upper().replace("/", "-", 1) if instrument.is_crypto else None
+
+    def refusal(self, status: int) -> Refusal:
+        """A message."""
+        return _refused(status, _WORDS.get(status, _WORDS[500] if status >= 500 else "Bad Request"))
+
+    def headers(self, *, within: bool) -> dict[str, str]:  # noqa: ARG002 - the vendor says nothing of a budget
+        """None."""
+        return {}
+
+    def read(self, request: Request, now: datetime) -> _Query:
+        """Understand the path and the parameters."""
+        if not request.headers.get("user-agent"):
+            raise _refused(400, "User-Agent header is required.")
+        symbol: str = request.path_params["product"]
+        instrument = self.known().get(symbol)
+        if instrument is None:
+            raise self.refusal(404)
+        params: Mapping[str, str] = request.query_params
+        granularity = params.get("granularity", "60")
+        if granularity not in map(str, _GRANULARITIES):
+            raise _refused(400, "Unsupported granularity")
+        step = int(granularity)
+        start, last = _time_of(params.get("start")), _time_of(params.get("end"))
+        if start is None or last is None:
+            # The vendor ignores one without the other.
+            last = int(now.timestamp())
+            start = last - (_MAX_CANDLES - 1) * step
+        if last < start:
+            raise _refused(400, "start must be before end")
+        if last // step - -(-start // step) + 1 > _MAX_CANDLES:
+            raise _refused(400, _TOO_MANY)
+        return _Query(instrument, symbol, step, start, last)
+
+    def page(self, query: _Query, now: datetime, faults: Sequence[Active]) -> tuple[list[list[Any]], set[int]]:
+        """All candles of the range, newest first."""
+        missing = {a.number for a in faults if isinstance(a.fault, MissingSymbol) and query.symbol in a.fault.symbols}
+        if missing:
+            return [], missing
+        acted: set[int] = set()
+        at = int(now.timestamp())
+        alter = alteration(faults, query.symbol, at, raw_prices=False, acted=acted)
+        market, minutes = self.sandbox.market, query.step // 60
+        closed = market.bars(
+            query.instrument,
+            minutes,
+            query.start - query.step,
+            query.last,
+            at,
+            _MAX_CANDLES + 1,
+            descending=True,
+            alter=alter,
+        )
+        rows = _rows(closed)
+        forming = market.forming(query.instrument, minutes, at, alter)
+        if len(forming) and query.start <= forming.ts[0] <= query.last:
+            rows = _rows(forming) + rows
+        return rows[:_MAX_CANDLES], acted
+
+
+def dialects(sandbox: Sandbox) -> tuple[CoinbaseCandles]:
+    """The one endpoint for bars, and what is beside it."""
+    return (CoinbaseCandles(sandbox),)
+
+
+def _time_of(text: str | None) -> int | None:
+    """Seconds since 1970 of a time as the vendor takes it: those seconds, or ISO 8601."""
+    if not text:
+        return None
+    if re.fullmatch(r"[0-9]{1,11}", text):
+        return int(text)
+    try:
+        moment = msgspec.convert(text.replace(" ", "+"), datetime)
+    except ValueError:
+        raise _refused(400, f"invalid time: {text}") from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1_000:03}Z"
+
+
+def _rows(bars: Bars) -> list[list[Any]]:
+    columns = zip(
+        bars.ts.tolist(),
+        *(getattr(bars, name).tolist() for name in ("low", "high", "open", "close", "volume")),
+        strict=True,
+    )
+    return [list(row) for row in columns]

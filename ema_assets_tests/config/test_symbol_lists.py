@@ -1,0 +1,58 @@
+"""Lists of symbols from files, and what has become of symbols."""
+
+from pathlib import Path
+
+import pytest
+
+from ema_assets.config import renames, watchlist
+from ema_assets.config.symbol_lists import read_symbols
+from ema_assets.model.errors import ConfigurationError
+
+
+@pytest.mark.parametrize(
+    ("text", "symbols"),
+    [
+        ("AAPL\nmsft\n\nBTC-USD\n", ["AAPL", "MSFT", "BTC-USD"]),
+        ("# mine\nAAPL  # the apple\nAAPL\n", ["AAPL"]),
+        ("\ufeffName,Ticker,Weight\nApple,AAPL,5.1\nMicrosoft,MSFT,4.9\n", ["AAPL", "MSFT"]),
+        ("symbol;name\nAZN.L;AstraZeneca, plc\n", ["AZN.L"]),
+        ("AAPL\tApple\nMSFT\tMicrosoft", ["AAPL", "MSFT"]),
+    ],
+)
+def test_a_list_is_read_as_people_have_it(tmp_path: Path, text: str, symbols: list[str]) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(text, encoding="utf-8")
+    assert read_symbols(path) == symbols
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("AAPL\nno symbol at all!\n", "mine.csv, line 2: `symbol` must be"),
+        ("name,ticker\nApple\n", "mine.csv, line 2: `symbol` must be"),
+        ("symbol\n", "mine.csv lists no symbol; one per line"),
+        ("", "mine.csv lists no symbol; one per line"),
+    ],
+)
+def test_what_is_no_list_is_refused_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match=said):
+        read_symbols(path)
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.xls"
+    path.write_bytes(b"\xd0\xcf\x11\xe0\xff\xfe")
+    with pytest.raises(ConfigurationError, match="cannot be read as a list of symbols"):
+        read_symbols(path)
+
+
+def test_a_rename_leads_to_the_newest_name_and_the_default_watchlist_has_no_old_one() -> None:
+    viacom = renames.current("VIAC")
+    assert viacom is not None
+    assert viacom.to == "PSKY"
+    assert renames.current("AAPL") is None
+    symbols = watchlist.parse(watchlist.default_text()).symbols
+    assert len(symbols) == 100
+    assert [symbol for symbol in symbols if renames.current(symbol)] == []

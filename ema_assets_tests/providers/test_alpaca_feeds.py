@@ -1,0 +1,294 @@
+"""The free plan: SIP for what is older than 16 minutes, IEX for the rest, and one answer per request."""
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ema_assets.model.errors import ProviderUnavailable, Unauthorized
+from ema_assets.model.timeframes import FETCHED, Timeframe
+from ema_assets.providers.alpaca import PROVIDER
+from ema_assets.providers.fetching.base import NO_BARS, BarRequest, FetchBatch, SeriesFailure
+from ema_assets.providers.http.budget import HttpLimits
+from ema_assets.providers.vendors.alpaca_feeds import DELAY, Parts, begin_of_recent
+from ema_assets.sandbox.dialects.alpaca import CRYPTO_BARS_PATH, STOCK_BARS_PATH
+from ema_assets.sandbox.server import RunningSandbox
+from ema_assets_tests.providers.conftest import MIDDAY, PAIRS, STOCKS, Fetched, ask, assert_exact, fetch, vendor
+from ema_assets_tests.timeframes import D1, M5
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+MINUTE = timedelta(minutes=1)
+REFUSED = "subscription does not permit querying recent SIP data"
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(f"2026-07-{text}").replace(tzinfo=UTC)
+
+
+@pytest.fixture
+def free(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> RunningSandbox:
+    """The sandbox on the free plan: IEX has a fiftieth of the volume, and SIP ends 15 minutes ago."""
+    monkeypatch.setattr(sandbox.handle, "is_free_plan", True)
+    return sandbox
+
+
+def standing_at(moment: datetime) -> Callable[[], datetime]:
+    return lambda: moment
+
+
+def volumes(got: Fetched, symbol: str) -> dict[str, float]:
+    rows = got.bars.filter(symbol=symbol).select("ts", "volume").rows()
+    return {f"{ts:%d %H:%M}": volume for ts, volume in rows}
+
+
+def true_volume(sandbox: RunningSandbox, ts: str, timeframe: Timeframe = M5) -> float:
+    opened = int(at(ts).timestamp())
+    bars = sandbox.handle.market.bars(STOCKS[0], timeframe.minutes, opened, opened, int(MIDDAY.timestamp()) + 86_400, 1)
+    return float(bars.volume[0])
+
+
+# --- where the border is ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "now", "end", "recent"),
+    [
+        # 16 minutes ago it was 17:47: the bar of 17:40 had closed, that of 17:45 had not.
+        (M5, "15 18:03", "15 18:00", "15 17:45"),
+        (M5, "15 18:06", "15 18:05", "15 17:50"),
+        (M5, "15 18:05:59", "15 18:05", "15 17:45"),
+        (M5, "15 18:03", "15 17:45", "15 17:45"),
+        (M5, "15 18:03", "15 17:40", "15 17:40"),
+        (M5, "15 18:03", "15 17:47", "15 17:45"),
+        # A session that has closed 16 minutes ago is in the tape as a whole, though its day is not over.
+        (D1, "15 20:16", "15 20:00", "15 20:00"),
+        # Before that its bar, which is labelled with midnight, is the one that is too recent.
+        (D1, "15 20:15:59", "15 20:00", "14 19:59:59"),
+    ],
+)
+def test_the_border_is_the_first_bar_that_has_not_closed_16_minutes_ago(
+    timeframe: Timeframe, now: str, end: str, recent: str
+) -> None:
+    request = BarRequest(STOCKS[0], timeframe, at("01 00:00"), at(end))
+    assert begin_of_recent(request, at(now)) == at(recent)
+
+
+@given(
+    begins=st.timedeltas(timedelta(0), timedelta(days=3)),
+    length=st.timedeltas(timedelta(seconds=1), timedelta(days=3)),
+    timeframe=st.sampled_from(FETCHED),
+)
+def test_parts_are_the_request_without_gap_or_overlap_and_sip_ends_before_the_delay(
+    begins: timedelta, length: timedelta, timeframe: Timeframe
+) -> None:
+    start = MIDDAY - begins
+    request = BarRequest(STOCKS[0], timeframe, start, min(start + length, MIDDAY))
+    parts = Parts([request], "iex", MIDDAY)
+    old, recent = parts.by_feed["sip"], parts.by_feed["iex"]
+    assert min(each.start for each in old + recent) == request.start
+    assert max(each.end for each in old + recent) == request.end
+    if old and recent:
+        assert old[0].end == recent[0].start
+        assert request.start < old[0].end < request.end
+    assert all(each.end <= MIDDAY - DELAY for each in old)
+
+
+# --- parts and wholes -------------------------------------------------------------------------------------------------
+
+ERROR, OTHER = ProviderUnavailable("down", provider="alpaca"), ProviderUnavailable("out", provider="alpaca")
+
+
+def both(requests: list[BarRequest]) -> tuple[Parts, list[BarRequest], list[BarRequest]]:
+    parts = Parts(requests, "iex", MIDDAY)
+    return parts, parts.by_feed["sip"], parts.by_feed["iex"]
+
+
+def test_a_request_is_complete_with_its_last_part_whichever_that_is() -> None:
+    request = BarRequest(STOCKS[0], M5, MIDDAY - HOUR, MIDDAY)
+    for first in (0, 1):
+        parts, *asked = both([request])
+        assert parts.joined(FetchBatch(NO_BARS, tuple(asked[first]), ())).completed == ()
+        assert parts.joined(FetchBatch(NO_BARS, tuple(asked[1 - first]), ())).completed == (request,)
+
+
+def test_equal_requests_are_answered_once_each() -> None:
+    request = BarRequest(STOCKS[0], M5, MIDDAY - HOUR, MIDDAY)
+    parts, old, recent = both([request, request])
+    assert parts.joined(FetchBatch(NO_BARS, (*old, *recent), ())).completed == (request, request)
+
+
+def test_a_request_fails_once_with_its_first_failure() -> None:
+    request = BarRequest(STOCKS[0], M5, MIDDAY - HOUR, MIDDAY)
+    parts, (old,), (recent,) = both([request])
+    assert parts.joined(FetchBatch(NO_BARS, (old,), ())).completed == ()
+    failed = parts.joined(FetchBatch(NO_BARS, (), (SeriesFailure(recent, ERROR),)))
+    assert failed.failures == (SeriesFailure(request, ERROR),)
+    parts, (old,), (recent,) = both([request])
+    first = parts.joined(FetchBatch(NO_BARS, (), (SeriesFailure(old, ERROR), SeriesFailure(recent, OTHER))))
+    assert first.failures == (SeriesFailure(request, ERROR),)
+    parts, (old,), (recent,) = both([request])
+    parts.joined(FetchBatch(NO_BARS, (), (SeriesFailure(old, ERROR),)))
+    assert parts.joined(FetchBatch(NO_BARS, (recent,), ())) == FetchBatch(NO_BARS, (), ())
+
+
+def test_with_one_feed_nothing_is_divided() -> None:
+    request = BarRequest(STOCKS[0], M5, MIDDAY - HOUR, MIDDAY)
+    parts = Parts([request], "iex", None)
+    assert parts.by_feed == {"sip": [], "iex": [request]}
+    assert parts.by_feed["iex"][0] is request
+
+
+# --- against the free plan --------------------------------------------------------------------------------------------
+
+
+def test_history_has_the_volume_of_all_exchanges_and_the_newest_bars_that_of_one(free: RunningSandbox) -> None:
+    got = fetch(free.base_url, ask(STOCKS[:1], MIDDAY - timedelta(minutes=33)), history_feed="sip")
+    assert volumes(got, STOCKS[0].symbol) == {
+        "15 17:30": true_volume(free, "15 17:30"),
+        "15 17:35": true_volume(free, "15 17:35"),
+        "15 17:40": true_volume(free, "15 17:40"),
+        "15 17:45": true_volume(free, "15 17:45") // 50,
+        "15 17:50": true_volume(free, "15 17:50") // 50,
+        "15 17:55": true_volume(free, "15 17:55") // 50,
+    }
+    assert (got.calls, len(got.completed), free.handle.stats.by_status) == (2, 1, {"200": 2})
+
+
+def test_a_tick_of_a_hundred_symbols_is_three_calls(free: RunningSandbox) -> None:
+    requests = ask([*STOCKS, *PAIRS], MIDDAY - timedelta(minutes=28))
+    got = fetch(free.base_url, requests, history_feed="sip")
+    assert free.handle.stats.by_path == {STOCK_BARS_PATH: 2, CRYPTO_BARS_PATH: 1}
+    assert (got.bars.height, len(got.completed)) == (500, 100)
+    assert_exact(free, requests[90:], got.bars)
+
+
+def test_a_range_that_is_over_is_one_call_to_sip(free: RunningSandbox) -> None:
+    requests = ask(STOCKS[:3], MIDDAY - DAY, MIDDAY - HOUR)
+    got = fetch(free.base_url, requests, history_feed="sip")
+    assert_exact(free, requests, got.bars)
+    assert got.calls == 1
+
+
+def test_the_newest_day_comes_from_one_exchange_until_its_session_is_16_minutes_over(free: RunningSandbox) -> None:
+    closed, days = at("15 20:00"), {}
+    for minutes in (0, 16):
+        free.handle.clock = standing_at(closed + minutes * MINUTE)
+        requests = ask(STOCKS[:1], at("13 00:00"), closed, D1)
+        got = fetch(free.base_url, requests, history_feed="sip", clock=free.handle.clock)
+        days[minutes] = volumes(got, STOCKS[0].symbol)
+    free.handle.clock = standing_at(MIDDAY)
+    whole = {label: true_volume(free, label, D1) for label in ("13 04:00", "14 04:00", "15 04:00")}
+    assert days == {0: {**whole, "15 04:00": whole["15 04:00"] // 50}, 16: whole}
+
+
+@pytest.mark.parametrize("every_minutes", [5, 7, 35])
+def test_every_bar_of_one_exchange_is_asked_for_again_from_sip(free: RunningSandbox, every_minutes: int) -> None:
+    """Whenever the next request comes: each begins by the settling time before the end of the last one."""
+    stored: dict[str, float] = {}
+    now, asked_through = at("15 15:00:03"), at("15 13:30")
+    while now < at("15 18:00"):
+        free.handle.clock = standing_at(now)
+        end = now.replace(second=0) - timedelta(minutes=now.minute % 5)
+        start = max(asked_through - PROVIDER.settling_time, at("15 13:30"))
+        got = fetch(free.base_url, ask(STOCKS[:1], start, end), history_feed="sip", clock=free.handle.clock)
+        stored |= volumes(got, STOCKS[0].symbol)
+        now, asked_through = now + every_minutes * MINUTE, end
+    free.handle.clock = standing_at(MIDDAY)
+    settled = {label: volume for label, volume in stored.items() if at(label) + 5 * MINUTE + DELAY < asked_through}
+    assert len(settled) >= 40
+    assert settled == {label: true_volume(free, label) for label in settled}
+
+
+def test_another_feed_is_asked_for_all_bars_and_a_refusal_of_recent_sip_stays_one(free: RunningSandbox) -> None:
+    got = fetch(free.base_url, ask(STOCKS[:2], MIDDAY - HOUR), feed="sip", history_feed="sip")
+    assert isinstance(got.only_error(), Unauthorized)
+    assert f"does not include recent bars of the 'sip' feed ({REFUSED})" in str(got.only_error())
+    assert (len(got.errors), got.calls) == (2, 1)
+
+
+# --- a plan that has no SIP at all ------------------------------------------------------------------------------------
+
+
+def iex_only(request: Request) -> Response:
+    if request.query_params["feed"] == "sip":
+        return JSONResponse({"message": REFUSED}, 403)
+    bars = {
+        symbol: [{"t": request.query_params["start"], "o": 1, "h": 2, "l": 1, "c": 2, "v": 3}]
+        for symbol in request.query_params["symbols"].split(",")
+    }
+    return JSONResponse({"bars": bars, "next_page_token": None})
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_a_plan_that_refuses_sip_gets_everything_from_iex_with_one_warning(
+    concurrency: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    limits = HttpLimits(max_concurrency=concurrency, requests_per_minute=1_000)
+    with vendor(iex_only) as (base_url, seen):
+        got = fetch(base_url, ask(STOCKS[:20], MIDDAY - HOUR), limits=limits, history_feed="sip", symbols_per_call=5)
+    assert (len(got.completed), got.errors) == (20, {})
+    assert set(got.bars["ts"].to_list()) == {MIDDAY - HOUR, at("15 17:45")}
+    feeds = [request.query_params["feed"] for request in seen]
+    assert feeds.count("iex") == 8
+    assert feeds.count("sip") == (1 if concurrency == 1 else 4)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"alpaca: the plan of this key does not include SIP history ({REFUSED}); all bars come from the feed iex now"
+    ]
+
+
+def test_a_wrong_key_is_not_taken_for_a_plan_and_costs_one_call() -> None:
+    limits = HttpLimits(max_concurrency=1)
+    with vendor(lambda _: JSONResponse({"message": "forbidden."}, 403)) as (base_url, seen):
+        got = fetch(base_url, ask(STOCKS[:2], MIDDAY - HOUR), limits=limits, history_feed="sip")
+    assert isinstance(got.only_error(), Unauthorized)
+    assert (len(got.errors), len(seen)) == (2, 1)
+
+
+def test_a_part_that_fails_fails_the_request_and_no_other(free: RunningSandbox) -> None:
+    def answer(request: Request) -> Response:
+        return JSONResponse({}, 500) if request.query_params["feed"] == "sip" else iex_only(request)
+
+    with vendor(answer) as (base_url, _):
+        requests = [*ask(STOCKS[:1], MIDDAY - HOUR), *ask(STOCKS[1:2], MIDDAY - timedelta(minutes=13))]
+        got = fetch(base_url, requests, history_feed="sip")
+    assert isinstance(got.only_error(), ProviderUnavailable)
+    assert list(got.errors) == [f"{STOCKS[0].symbol}|5m"]
+    assert got.completed == requests[1:]
+
+
+# --- the sandbox's free plan ------------------------------------------------------------------------------------------
+
+
+def test_the_sandbox_without_a_feed_serves_the_best_that_the_plan_has(free: RunningSandbox) -> None:
+    def volume(end: str, **feed: str) -> float:
+        params = {"symbols": STOCKS[0].symbol, "timeframe": "5Min", "start": "2026-07-15T17:30:00Z", "end": end, **feed}
+        return float(
+            httpx.get(f"{free.base_url}{STOCK_BARS_PATH}", params=params, trust_env=False).json()["bars"][
+                STOCKS[0].symbol
+            ][0]["v"]
+        )
+
+    whole = true_volume(free, "15 17:30")
+    assert volume("2026-07-15T17:48:00Z") == whole
+    assert volume("2026-07-15T17:48:01Z") == whole // 50
+    assert volume("2026-07-15T17:48:00Z", feed="iex") == whole // 50
+    assert volume("2026-07-15T17:48:00Z", feed="sip") == whole
+    # Without an end, SIP ends where the plan does.
+    assert volume("", feed="sip") == whole
+
+
+def test_bars_of_both_feeds_have_the_schema_and_order_of_one(free: RunningSandbox) -> None:
+    got = fetch(free.base_url, ask(STOCKS[:3], MIDDAY - DAY), history_feed="sip")
+    keys = got.bars.select("symbol", "ts")
+    assert keys.is_unique().all()
+    assert set(got.bars["symbol"]) == {each.symbol for each in STOCKS[:3]}
+    assert got.bars.filter(pl.col("ts") >= at("15 17:45")).height == 9
