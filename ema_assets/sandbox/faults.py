@@ -1,9 +1,9 @@
 """Faults on demand: what they are, how one is asked for, and what it does to an answer. No HTTP.
 
 A fault acts on answers (`delay`, `rate_limit`, `refuse`, `server_error`, `cut_body`) or on data (`missing_symbol`,
-`late_bar`, `corrected_bar`, `hole`, `ended`, `delayed`, `split`). Each may name `symbols`, and then concerns only answers that hold one of them,
-and `times`, and then ends after so many answers. Data faults change the five-minute bars, so aggregates always agree
-with them.
+`late_bar`, `corrected_bar`, `hole`, `ended`, `delayed`, `split`). Each may name `symbols`, and then concerns only
+answers that hold one of them, and `times`, and then ends after so many answers. Data faults change five-minute bars, so
+that aggregates always agree with them.
 """
 
 import itertools
