@@ -26,16 +26,17 @@ from datetime import UTC, datetime
 import polars as pl
 
 from ema_assets.config.settings import Settings
+from ema_assets.market import adjustment
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.model.symbols import parse_symbol, parse_timeframe
 from ema_assets.refresh import graph
 from ema_assets.reports import rows as stored
 from ema_assets.runtime.locate import required_database
-from ema_assets.store import results, tables
+from ema_assets.store import action_facts, results, tables
 from ema_assets.store.database import Database
 
-__all__ = ["bars", "pages", "performance", "screener", "signals", "trades", "trends"]
+__all__ = ["actions", "bars", "pages", "performance", "screener", "signals", "trades", "trends"]
 
 Time = datetime | str
 
@@ -46,14 +47,40 @@ def bars(
     start: Time | None = None,
     end: Time | None = None,
     *,
+    adjust: str = adjustment.SPLITS,
     as_of: Time | None = None,
     url: str | None = None,
 ) -> pl.DataFrame:
     """Closed bars: symbol, ts, open, high, low, close, volume; sorted by symbol and ts.
 
     `ts` is the opening time, from `start` to before `end`; of all symbols when none are named.
+
+    `adjust` says which corporate actions the prices allow for: `splits` gives bars as they are stored, adjusted for
+    splits and what else their vendor rescales for; `none` undoes what `actions` knows of that, which gives prices as
+    they traded; `all` also multiplies by 1 - amount / previous close before each dividend, as CRSP does
+    (docs/CORPORATE_ACTIONS.md names the sources). With `as_of` only `splits` is possible.
     """
-    return _rows(graph.BARS, timeframe, symbols, start, end, as_of, url)
+    adjustment.check_adjustment(adjust)
+    if adjust == adjustment.SPLITS:
+        return _rows(graph.BARS, timeframe, symbols, start, end, as_of, url)
+    if as_of is not None:
+        raise ConfigurationError(f"`adjust` must be 'splits' together with `as_of`, received {adjust!r}")
+    chosen, frame = _symbols(symbols), parse_timeframe(timeframe)
+    first, last = _utc("start", start), _utc("end", end)
+    with _database(url) as database, database.transaction() as transaction:
+        transaction.read_one_moment()
+        return stored.adjusted_bars(transaction, frame, chosen, first, last, adjust)
+
+
+def actions(symbols: Sequence[str] | None = None, *, url: str | None = None) -> pl.DataFrame:
+    """Corporate actions: symbol, kind, effective_at, ratio, amount, value, source, known_at; sorted by symbol and time.
+
+    `ratio` is the old price over the new one (7 for a split of 7:1), `amount` a dividend per share, `value` a new
+    symbol or currency. Of all symbols when none are named.
+    """
+    chosen = _symbols(symbols)
+    with _database(url) as database, database.transaction() as transaction:
+        return action_facts.known(transaction, chosen)
 
 
 def signals(

@@ -8,8 +8,10 @@ import pytest
 from ema_assets import read
 from ema_assets.model.asset_names import CHAIN, OHLC, STRATEGY
 from ema_assets.model.errors import ConfigurationError, InvalidKeyError, StoreUnavailable
+from ema_assets.model.schemas import ACTION_SCHEMA
 from ema_assets.model.timeframes import ORDER
 from ema_assets.operations.ingest import store_file
+from ema_assets.store import action_facts
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, moved, refresh, tables_of, utc, watch
 from ema_assets_tests.timeframes import D1, M5
@@ -136,3 +138,42 @@ def test_bad_arguments_are_named(arguments: dict[str, object], error: type[Excep
 def test_a_database_that_is_not_there_is_named() -> None:
     with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1/none"):
         read.trades("5m", url="postgresql://nobody:secret@127.0.0.1:1/none")
+
+
+def test_bars_can_be_read_as_they_traded_and_with_dividends(database: Database) -> None:
+    refresh(database, WATCHED, exchange(), utc("2026-11-27 12:00"))
+    split_at, paid_at, later = utc("2026-11-24 14:30"), utc("2026-11-25 14:30"), utc("2026-12-01 14:30")
+    rows = [
+        ("AAPL", "split", split_at, 4.0, None, None),
+        ("AAPL", "dividend", paid_at, None, 1.5, None),
+        ("AAPL", "split", later, 10.0, None, None),
+        ("AAPL", "dividend", later, None, 9.0, None),
+    ]
+    with database.transaction() as transaction:
+        action_facts.record(transaction, pl.DataFrame(rows, schema=ACTION_SCHEMA, orient="row"), "mine.csv")
+    assert read.actions(["AAPL"], url=database.url).height == 4
+    for timeframe in ("5m", "1h", "1d"):
+        stored = read.bars(timeframe, ["AAPL"], url=database.url)
+        assert stored.equals(read.bars(timeframe, ["AAPL"], adjust="splits", url=database.url))
+        old = pl.col("ts") < split_at
+        traded = read.bars(timeframe, ["AAPL"], adjust="none", url=database.url)
+        for name, factor in (("open", 4.0), ("close", 4.0), ("volume", 0.25)):
+            expected = stored.select(pl.when(old).then(pl.col(name) * factor).otherwise(name)).to_series()
+            assert traded[name].to_list() == expected.to_list(), (timeframe, name)
+        before = stored.filter(pl.col("ts") < paid_at)["close"][-1]
+        held = read.bars(timeframe, adjust="all", url=database.url).filter(symbol="AAPL")
+        expected = stored.select(
+            pl.when(pl.col("ts") < paid_at).then(pl.col("close") * (1 - 1.5 / before)).otherwise("close")
+        ).to_series()
+        assert held["close"].to_list() == expected.to_list(), timeframe
+    part = read.bars("1d", ["AAPL"], "2026-11-23", "2026-11-24", adjust="none", url=database.url)
+    assert part["close"].to_list() == [read.bars("1d", ["AAPL"], url=database.url)["close"][0] * 4]
+    other = read.bars("1d", ["BTC-USD"], url=database.url)
+    assert read.bars("1d", ["BTC-USD"], adjust="all", url=database.url).equals(other)
+
+
+def test_an_adjustment_that_does_not_exist_or_of_a_moment_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="`adjust` must be one of splits, all, none"):
+        read.bars("1d", adjust="dividends")
+    with pytest.raises(ConfigurationError, match="`adjust` must be 'splits' together with `as_of`, received 'none'"):
+        read.bars("1d", adjust="none", as_of="2026-11-20 15:05")

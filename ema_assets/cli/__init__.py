@@ -2,6 +2,7 @@
 
 import click
 
+from ema_assets.cli.actions import actions_group
 from ema_assets.cli.commands import Commands
 from ema_assets.cli.ingest import ingest_command
 from ema_assets.cli.quality import quality_command
@@ -23,6 +24,7 @@ from ema_assets.cli.watchlist import symbols_group
         refresh_command,
         symbols_group,
         ingest_command,
+        actions_group,
         quality_command,
         screen_command,
         sandbox_command,

@@ -31,7 +31,7 @@ SPLIT, RESCALED, LEVEL_SHIFT = "split", "rescaled", "level shift"
 
 # Prices of one factor agree within this much and what rounding does to both; more than _MOST_OFF is no rounding.
 _RELATIVE, _MOST_OFF = 1e-4, 0.04
-# Fewer bars than these do not tell that prices are rounded to more than a cent.
+# Fewer bars than these do not tell that prices are rounded to more than a cent, nor a small factor from corrections.
 _TELLING_BARS, _CENT = 8, 0.01
 # Prices with more decimals than these are not rounded at all.
 _MOST_DECIMALS = 10
@@ -172,17 +172,22 @@ def _ratios(both: pl.DataFrame, suspects: pl.DataFrame | None, facts: pl.DataFra
         .agg(
             # Of sums, since rounding up and down evens out.
             ratio=pl.col("before").sum() / pl.col("now").sum(),
+            # A few bars that were corrected by the same cent or two look like a small factor.
+            needed=pl.when((pl.len() < _TELLING_BARS) & pl.col("guess").is_null().all()).then(3.0).otherwise(1.0),
             # At most so much both sums are off.
             off=_RELATIVE
             + (pl.col("before") * pl.col("before_rounding")).sum() / pl.col("before").sum()
             + (pl.col("now") * pl.col("now_rounding")).sum() / pl.col("now").sum(),
         )
-        .filter(pl.col("ratio").log().abs() > pl.col("off"))
+        .filter(pl.col("ratio").log().abs() > pl.col("needed") * pl.col("off"))
     )
     known: dict[str, list[tuple[float, str]]] = {}
     for symbol, ratio, kind in facts.select("symbol", "ratio", "kind").iter_rows():
         known.setdefault(symbol, []).append((ratio, kind))
-    rows = [(symbol, *_recognised(ratio, off, known.get(symbol, []))) for symbol, ratio, off in estimates.iter_rows()]
+    rows = [
+        (symbol, *_recognised(ratio, off, known.get(symbol, [])))
+        for symbol, ratio, off in estimates.select("symbol", "ratio", "off").iter_rows()
+    ]
     schema = {name: COMPARED_SCHEMA[name] for name in ("symbol", "ratio", "split", "kind")}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
@@ -244,9 +249,13 @@ def confirmed(compared: pl.DataFrame) -> pl.DataFrame:
 
 
 def half_done(compared: pl.DataFrame) -> pl.DataFrame:
-    """Those rows of `compare`, made of the whole history, in which the vendor left a part of it on the old scale."""
+    """Those rows of `compare`, made of the whole history, in which the vendor left a part of it on the old scale.
+
+    Any factor over a few bars, while the others are unchanged, is a correction of these bars.
+    """
+    is_sure = (pl.col("kind") != RESCALED) | (pl.col("agreeing") >= _TELLING_BARS)
     is_left = pl.col("unchanged") > (1 - CONFIRMING_SHARE) * pl.col("older")
-    return compared.filter((pl.col("agreeing") >= CONFIRMING_BARS) & ~_IS_CONFIRMED & is_left)
+    return compared.filter((pl.col("agreeing") >= CONFIRMING_BARS) & ~_IS_CONFIRMED & is_left & is_sure)
 
 
 def steps_like_splits(stored: pl.DataFrame, served: pl.DataFrame, facts: pl.DataFrame = NO_FACTS) -> pl.DataFrame:

@@ -4,7 +4,8 @@
     ├── ConfigurationError        the user's settings or files need a change; says which
     │   ├── InvalidKeyError       a symbol, timeframe or series key that cannot be one
     │   ├── WatchlistError        the watchlist file
-    │   └── BarFileError          a file given to `ingest`
+    │   ├── BarFileError          a file given to `ingest`
+    │   └── ActionFileError       a file given to `actions import`
     ├── ProviderError             a market data provider did not give usable bars
     │   ├── TransientProviderError    asking again later can help
     │   │   ├── ProviderUnavailable       no connection, time-out, 5xx, a web page where data is due
@@ -58,6 +59,10 @@ class WatchlistError(ConfigurationError):
 
 class BarFileError(ConfigurationError):
     """A file of bars cannot be read as one; the message names the file and the columns."""
+
+
+class ActionFileError(ConfigurationError):
+    """A file of corporate actions cannot be read as one; the message names the file and the line."""
 
 
 class ProviderError(EmaAssetsError):

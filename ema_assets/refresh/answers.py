@@ -7,6 +7,7 @@ from enum import StrEnum
 
 import polars as pl
 
+from ema_assets.model.schemas import ACTION_SCHEMA
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.store import sessions
 from ema_assets.store.database import Transaction
@@ -39,6 +40,7 @@ class Answer:
         closed_by: bars that close later are skipped.
         extent: how much of the history of each series the bars are.
         suspects: SUSPECT_SCHEMA, the series whose whole history is here because a split is suspected.
+        actions: ACTION_SCHEMA, corporate actions that came with the bars.
     """
 
     bars: pl.DataFrame
@@ -47,6 +49,7 @@ class Answer:
     closed_by: datetime
     extent: Extent
     suspects: pl.DataFrame | None = None
+    actions: pl.DataFrame = field(default_factory=ACTION_SCHEMA.to_frame)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from ema_assets.model.errors import ConfigurationError, ProviderError, ProviderU
 from ema_assets.model.schemas import ASKED_SCHEMA, BAR_SCHEMA
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.providers.fetching.base import BarRequest, ProviderClient
+from ema_assets.providers.fetching.base import NO_ACTIONS, BarRequest, ProviderClient
 from ema_assets.providers.http.refusals import Unreachable, shared_failure
 from ema_assets.refresh.answers import Answer, Extent, Stored
 from ema_assets.refresh.isolate import bisect
@@ -101,6 +101,7 @@ class _Fetching:
         self._name: str | None = None
         self._delays: dict[str, timedelta] = {}
         self._said: dict[BarRequest, datetime] = {}
+        self._actions = NO_ACTIONS
         self._dead: str | None = None
         # A 5xx for the only series asked for may be that series' own fault.
         self._least_for_outage = 2
@@ -239,6 +240,7 @@ class _Fetching:
             waiting.append(part.bars)
             ready.extend(part.completed)
             self._said.update(part.complete_through)
+            self._actions = pl.concat([self._actions, part.actions])
             errors.update({failure.request.instrument.symbol: failure.error for failure in part.failures})
             if ready and sum(frame.height for frame in waiting) >= BARS_PER_TRANSACTION:
                 await store()
@@ -266,6 +268,7 @@ class _Fetching:
                     closed_by=_latest(asked),
                     extent=extent,
                     suspects=self._suspects if extent is Extent.WHOLE else None,
+                    actions=self._actions.filter(pl.col("symbol").is_in(asked["symbol"].implode())),
                 ),
                 trading,
                 self._now,

@@ -21,7 +21,7 @@ from ema_assets.refresh.answers import Answer, Stored, Storing
 from ema_assets.refresh.persist_answer import Checked, persist
 from ema_assets.refresh.recognise_actions import recognise_actions
 from ema_assets.refresh.screen_answer import read_stored_bars, screen
-from ema_assets.store import ledger
+from ema_assets.store import action_facts, ledger
 from ema_assets.store.database import Transaction
 
 
@@ -38,6 +38,8 @@ def store_bars(
     _check(answer, trading)
     locked = ledger.lock(transaction, OHLC, timeframe, sorted(answer.asked["symbol"]))
     storing = Storing(transaction, timeframe, answer, trading, now, locked)
+    # Also when nothing else of the answer is stored: it is what explains why.
+    action_facts.record(transaction, answer.actions, answer.source)
 
     validated = validate(answer.bars, timeframe, answer.asked.select("symbol", "calendar"), trading, answer.closed_by)
     stored_bars = read_stored_bars(storing, validated.accepted)

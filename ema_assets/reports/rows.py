@@ -5,13 +5,14 @@ from datetime import datetime
 
 import polars as pl
 
+from ema_assets.market import adjustment
 from ema_assets.market.calendars import place, with_trend_of
 from ema_assets.model.asset_names import EMA_TREND, OHLC
 from ema_assets.model.schemas import KINDS
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.compute import side_by_side
 from ema_assets.refresh.graph import Graph, Node
-from ema_assets.store import sessions, tables
+from ema_assets.store import action_facts, sessions, tables
 from ema_assets.store.database import Transaction
 from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets.strategies.trade_columns import STATE_SCHEMA
@@ -30,6 +31,25 @@ def rows_of(
     Columns: symbol, the time column of the table's key, its values.
     """
     return tables.read_range(transaction, node.table, timeframe, symbols, start, end)
+
+
+def adjusted_bars(
+    transaction: Transaction,
+    timeframe: Timeframe,
+    symbols: Sequence[str] | None,
+    start: datetime | None,
+    end: datetime | None,
+    adjust: str,
+) -> pl.DataFrame:
+    """The stored bars as `rows_of` gives them, with other corporate actions allowed for: one of ADJUSTMENTS."""
+    bars = tables.read_range(transaction, tables.BARS, timeframe, symbols, start, end)
+    if adjust == adjustment.SPLITS:
+        return bars
+    applied = action_facts.applied(transaction, timeframe, symbols)
+    if adjust == adjustment.NONE:
+        return adjustment.adjusted(bars, adjustment.undoing(applied))
+    dividends = action_facts.dividends(transaction, timeframe, symbols)
+    return adjustment.adjusted(bars, adjustment.of_dividends(dividends, applied))
 
 
 def rows_as_of(

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import ACTION_SCHEMA, check_frame
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction
+from ema_assets.store.tables import BARS
 
 
 def record(transaction: Transaction, actions: pl.DataFrame, source: str) -> int:
@@ -64,3 +67,50 @@ def factors(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
         """,
         list(symbols),
     ).sort("symbol", "effective_at")
+
+
+def applied(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str] | None) -> pl.DataFrame:
+    """The `factors` that the stored bars of `timeframe` are adjusted for: those up to the newest bar of each symbol."""
+    newest = transaction.query(
+        """
+        SELECT symbol, last_ts FROM market.series_state
+        WHERE asset = $1 AND timeframe = $2 AND last_ts IS NOT NULL AND ($3 OR symbol = ANY ($4::text[]))
+        """,
+        OHLC,
+        timeframe.key,
+        symbols is None,
+        list(symbols or ()),
+    )
+    found = factors(transaction, newest["symbol"].to_list())
+    return found.join(newest, on="symbol").filter(pl.col("effective_at") <= pl.col("last_ts")).drop("last_ts")
+
+
+def dividends(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str] | None) -> pl.DataFrame:
+    """The dividends of `symbols` (None: all), and the last stored close of `timeframe` before each.
+
+    Columns: symbol, effective_at, amount, known_at, previous_close. One row per day, of the source that knew it first;
+    without those that have no bar before them or take effect after the newest one.
+    """
+    return transaction.query(
+        f"""
+        WITH known AS (
+            SELECT DISTINCT ON (symbol, effective_at::date) symbol, effective_at, amount, known_at
+            FROM market.corporate_action
+            WHERE kind = 'dividend' AND ($1 OR symbol = ANY ($2::text[]))
+            ORDER BY symbol, effective_at::date, known_at
+        )
+        SELECT k.symbol, k.effective_at, k.amount, k.known_at, b.close AS previous_close
+        FROM known k
+        JOIN market.series_state s ON s.asset = $4 AND s.symbol = k.symbol AND s.timeframe = $3
+             AND s.last_ts >= k.effective_at
+        CROSS JOIN LATERAL (
+            SELECT close FROM {BARS.part(timeframe)} t
+            WHERE t.symbol = k.symbol AND t.timeframe = $3 AND t.ts < k.effective_at ORDER BY t.ts DESC LIMIT 1
+        ) b
+        ORDER BY 1, 2
+        """,
+        symbols is None,
+        list(symbols or ()),
+        timeframe.key,
+        OHLC,
+    )

@@ -80,7 +80,7 @@ def test_a_wrong_option_is_named_before_a_wrong_setting(run: Run) -> None:
 def test_commands_are_listed_in_the_order_in_which_a_newcomer_needs_them(run: Run) -> None:
     listed = run("--help").stdout.split("Commands:\n")[1].splitlines()
     assert [line.split()[0] for line in listed if line.startswith("  ") and line[2] != " "] == [
-        *("up", "down", "status", "plan", "refresh", "symbols", "ingest", "quality", "screen"),
+        *("up", "down", "status", "plan", "refresh", "symbols", "ingest", "actions", "quality", "screen"),
         *("sandbox", "maintain", "migrate"),
     ]
     assert list(COMMANDS)[6:10] == [("symbols",), ("symbols", "list"), ("symbols", "add"), ("symbols", "remove")]

@@ -148,6 +148,24 @@ def test_a_history_that_the_vendor_replaced_by_several_factors_is_not_half_done(
     assert half_done(compared(before, now, suspects)).is_empty()
 
 
+@given(SEEDS, st.sampled_from([10.0, 30.0, 100.0]), st.sampled_from([-0.02, -0.01, 0.01, 0.02]), st.integers(2, 7))
+def test_a_few_bars_corrected_by_the_same_cent_or_two_raise_no_suspicion(
+    seed: int, price: float, change: float, bars: int
+) -> None:
+    """As when the last trades of one exchange give way to those of all."""
+    before = cents(random_walk(bars, seed, price, 0.002))
+    assert verdict(before, cents([close + change for close in before])) == []
+
+
+def test_any_factor_over_a_few_bars_of_a_long_history_is_a_correction_and_of_many_is_half_done() -> None:
+    before = random_walk(200, 9)
+    suspects = pl.DataFrame({"symbol": ["AAPL"], "ratio": [1.02], "split": ["51:50"]})
+    for bars, is_half_done in ((4, False), (40, True)):
+        now = [close / 1.02 if place >= 200 - bars else close for place, close in enumerate(before)]
+        found = compared(before, now, suspects)
+        assert (confirmed(found).height, half_done(found).height) == (0, int(is_half_done))
+
+
 STEPS = [(2.0, "2:1"), (0.5, "1:2"), (10.0, "10:1"), (1.5, "3:2")]
 
 

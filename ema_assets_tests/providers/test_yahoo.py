@@ -414,3 +414,55 @@ def test_two_ranges_of_one_symbol_share_a_call(sandbox: RunningSandbox) -> None:
     requests = [*ask(STOCKS[:1], ONE_DAY, ONE_DAY + timedelta(minutes=20)), *ask(STOCKS[:1], ONE_BAR)]
     got = fetch(sandbox.base_url, requests, yahoo)
     assert (len(got.completed), got.calls, got.bars.height) == (2, 1, 6)
+
+
+# --- corporate actions ------------------------------------------------------------------------------------------------
+
+EX_DATE = at(13, 30)
+SPLITS = {
+    str(EX_DATE): {"date": EX_DATE, "numerator": 1253, "denominator": 1000, "splitRatio": "1253:1000"},
+    "2": {"date": at(13, 30, day=10), "numerator": 4, "denominator": 1, "splitRatio": "4:1"},
+    "3": {"date": at(13, 30, day=9), "numerator": 1, "denominator": 10, "splitRatio": "1:10"},
+}
+
+
+def with_events(**events: Any) -> dict[str, Any]:
+    body = chart([EX_DATE])
+    body["chart"]["result"][0]["events"] = events
+    return body
+
+
+def actions_of(body: Any) -> list[tuple[Any, ...]]:
+    got = answered(body, ONE_DAY)
+    assert got.bars.height == 1
+    return pl.concat([batch.actions for batch in got.batches]).rows()
+
+
+def test_splits_spin_offs_and_dividends_come_with_the_bars() -> None:
+    def day(number: int) -> datetime:
+        return datetime(2026, 7, number, 13, 30, tzinfo=UTC)
+
+    dividends = {"1": {"date": at(13, 30, day=8), "amount": 0.25}}
+    assert actions_of(with_events(splits=SPLITS, dividends=dividends)) == [
+        ("AAPL", "dividend", day(8), None, 0.25, None),
+        ("AAPL", "split", day(9), 0.1, None, None),
+        ("AAPL", "split", day(10), 4.0, None, None),
+        ("AAPL", "spin-off", day(15), 1.253, None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        {},
+        {"splits": {}},
+        {"splits": []},
+        {"splits": {"1": {"date": EX_DATE, "numerator": 0, "denominator": 1}}},
+        {"splits": {"1": {"date": EX_DATE, "numerator": 2, "denominator": 2}}},
+        {"splits": {"1": {"date": "yesterday", "numerator": 2, "denominator": 1}}},
+        {"dividends": {"1": {"date": EX_DATE, "amount": -1}}},
+        {"capitalGains": {"1": {"date": EX_DATE, "amount": 1}}},
+    ],
+)
+def test_events_that_say_nothing_cost_no_bar(events: Any) -> None:
+    assert actions_of(with_events(**events)) == []

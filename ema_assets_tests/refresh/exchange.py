@@ -17,7 +17,7 @@ from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.providers.declaration import Publication
-from ema_assets.providers.fetching.base import BarRequest, FetchBatch, SeriesFailure
+from ema_assets.providers.fetching.base import NO_ACTIONS, BarRequest, FetchBatch, SeriesFailure
 from ema_assets.refresh.graph import Graph
 from ema_assets.refresh.outcome import Outcome
 from ema_assets.refresh.plan_requests import FetchRules
@@ -73,13 +73,14 @@ class MemoryExchange:
     """Bars in memory, and a provider that answers from them.
 
     `bars` (BAR_SCHEMA) may be replaced at any time; `hidden` are those not published yet. `failing` symbols get an
-    error, `silent` ones come without their last page. `asked` are all requests that came in.
+    error, `silent` ones come without their last page. `actions` (ACTION_SCHEMA) come with every answer. `asked` are all requests that came in.
     """
 
     name = "memory"
 
     def __init__(self, *frames: pl.DataFrame, page_rows: int | None = None) -> None:
         self.bars = pl.concat(frames) if frames else BAR_SCHEMA.to_frame()
+        self.actions = NO_ACTIONS
         self.failing: dict[str, str] = {}
         self.failure: type[ProviderError] = ProviderUnavailable
         self.silent: set[str] = set()
@@ -111,7 +112,7 @@ class MemoryExchange:
         answers = [(each, self._of(each)) for each in sorted(good, key=lambda each: each.instrument.symbol)]
         if self._page_rows is None:
             whole = pl.concat([BAR_SCHEMA.to_frame(), *(bars for _, bars in answers)])
-            yield FetchBatch(whole, self._heard(good), failures)
+            yield FetchBatch(whole, self._heard(good), failures, actions=self.actions)
             return
         yield FetchBatch(BAR_SCHEMA.to_frame(), (), failures)
         for request, bars in answers:

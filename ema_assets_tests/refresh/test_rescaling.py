@@ -11,8 +11,10 @@ from polars.testing import assert_frame_equal
 
 from ema_assets.market.outliers import SHIFT_BARS
 from ema_assets.model.asset_names import OHLC
+from ema_assets.model.schemas import ACTION_SCHEMA
 from ema_assets.operations.ingest import store_file
 from ema_assets.operations.sync_watchlist import sync
+from ema_assets.store import action_facts
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import empty, heavy
 from ema_assets_tests.refresh.exchange import (
@@ -142,6 +144,61 @@ def test_a_real_move_as_far_as_a_split_is_stored_at_once_and_asked_for_once(data
     exchange.asked = []
     outcomes = refresh(database, only, exchange, OPEN + timedelta(minutes=10), timeframes=MINUTES)
     assert (outcomes[OHLC, M5].refetched, len(exchange.asked)) == (0, 1)
+
+
+# --- facts ------------------------------------------------------------------------------------------------------------
+
+
+def fact(ratio: float, kind: str, at: datetime = OPEN) -> pl.DataFrame:
+    return pl.DataFrame([("GE", kind, at, ratio, None, None)], schema=ACTION_SCHEMA, orient="row")
+
+
+@pytest.mark.parametrize("hole", [utc("2026-11-24 20:55"), utc("2026-11-24 21:00")], ids=["one bar", "no bar"])
+def test_a_fact_makes_sure_of_a_spin_off_where_one_bar_or_none_is_served_again(
+    database: Database, hole: datetime
+) -> None:
+    is_quiet = pl.col("ts").is_between(utc("2026-11-24 19:00"), hole, closed="left")
+    raw = scaled(minutes("GE", 1), 1 / 1.253).filter(~is_quiet)
+    exchange = MemoryExchange(raw)
+    only = watch({"GE": "XNYS"}, m5_days=12)
+    refresh(database, only, exchange, EVENING, timeframes=MINUTES)
+    exchange.bars, exchange.actions = minutes("GE", 1).filter(~is_quiet), fact(1.253, "spin-off")
+    outcomes = refresh(database, only, exchange, OPEN + timedelta(minutes=5), timeframes=MINUTES)
+    assert outcomes[OHLC, M5].refetched == 1
+    assert revisions(database) == [("GE", "5m", "spin-off", "the vendor re-adjusted history for a 1253:1000 spin-off")]
+    assert rows_of(database, "SELECT symbol, kind, effective_at, ratio, source FROM market.corporate_action") == [
+        ("GE", "spin-off", OPEN, 1.253, "memory")
+    ]
+    outcomes = refresh(database, only, exchange, OPEN + timedelta(minutes=10), timeframes=MINUTES)
+    assert outcomes[OHLC, M5].refetched == 0
+
+
+def test_a_fact_stays_when_the_rest_of_its_answer_has_to_wait(database: Database) -> None:
+    before = scaled(minutes("GE", 1), 1 / 2)
+    exchange = MemoryExchange(before)
+    only = watch({"GE": "XNYS"}, m5_days=12)
+    refresh(database, only, exchange, EVENING, timeframes=MINUTES)
+    half = pl.col("ts") < utc("2026-11-20 00:00")
+    exchange.bars = pl.concat([before.filter(half), minutes("GE", 1).filter(~half)])
+    exchange.actions = fact(2.0, "split")
+    outcomes = refresh(database, only, exchange, OPEN + timedelta(minutes=5), timeframes=MINUTES)
+    assert list(outcomes[OHLC, M5].errors) == ["GE"]
+    assert rows_of(database, "SELECT symbol, ratio FROM market.corporate_action") == [("GE", 2.0)]
+
+
+def test_a_fact_says_by_how_much_a_level_shifted(database: Database) -> None:
+    """On the day of a reverse split prices fall, so the step says too little."""
+    now = utc("2026-11-28 00:00")
+    sync(database, watch({"GE": "XNYS"}, provider="file"), now)
+    bars = days("GE", 3)[:17]
+    with database.transaction() as transaction:
+        action_facts.record(transaction, fact(1 / 190, "split", bars["ts"][12]), "actions.csv")
+    new = moved(bars[12:], 104.0)
+    store_file(database, bars[:12], "before.csv", now)
+    (summary,) = store_file(database, new, "after.csv", now)
+    assert summary.split == "1:190"
+    expected = [*moved(bars[:12], 190.0)["close"], *new["close"]]
+    assert closes(database)["close"].to_list() == pytest.approx(expected, rel=1e-9)
 
 
 # --- level shifts -----------------------------------------------------------------------------------------------------

@@ -8,10 +8,13 @@ from typing import Any, Protocol
 import polars as pl
 
 from ema_assets.model.errors import ProviderError, RequestRefused
-from ema_assets.model.schemas import BAR_SCHEMA
+from ema_assets.model.schemas import ACTION_SCHEMA, BAR_SCHEMA
 from ema_assets.model.symbols import Instrument, Series
 from ema_assets.model.timeframes import FETCHED, Timeframe
 from ema_assets.providers.declaration import Provider
+
+NO_BARS = BAR_SCHEMA.to_frame()
+NO_ACTIONS = ACTION_SCHEMA.to_frame()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,15 @@ class FetchBatch:
 
     `complete_through` is the time, UTC, up to which the vendor said that it has all trades, of those completed requests
     about which it said so. It is later than the end of the request where nothing is missing.
+
+    `actions` are corporate actions that the vendor told of beside the bars, following ACTION_SCHEMA.
     """
 
     bars: pl.DataFrame
     completed: tuple[BarRequest, ...]
     failures: tuple[SeriesFailure, ...]
     complete_through: Mapping[BarRequest, datetime] = field(default_factory=dict)
+    actions: pl.DataFrame = field(default_factory=lambda: NO_ACTIONS)
 
 
 class ProviderClient(Protocol):
@@ -75,9 +81,6 @@ class ProviderClient(Protocol):
     async def aclose(self) -> None:
         """Close the connections."""
         ...
-
-
-NO_BARS = BAR_SCHEMA.to_frame()
 
 
 def without_calls(requests: Sequence[BarRequest], provider: Provider[Any]) -> tuple[FetchBatch, list[BarRequest]]:

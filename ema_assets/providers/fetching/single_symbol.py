@@ -6,7 +6,7 @@ A vendor's module says how a symbol is spelt, and turns one `SeriesQuery` into p
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
@@ -16,7 +16,14 @@ from ema_assets.model.errors import MalformedAnswer, ProviderError, UnknownSymbo
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.declaration import Provider
-from ema_assets.providers.fetching.base import NO_BARS, BarRequest, FetchBatch, SeriesFailure, without_calls
+from ema_assets.providers.fetching.base import (
+    NO_ACTIONS,
+    NO_BARS,
+    BarRequest,
+    FetchBatch,
+    SeriesFailure,
+    without_calls,
+)
 from ema_assets.providers.fetching.frames import ranges
 from ema_assets.providers.fetching.workers import side_by_side
 from ema_assets.providers.http.calls import CallSource
@@ -49,10 +56,14 @@ class SeriesQuery:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of the answer to one query: bars in BAR_SCHEMA, and up to when the vendor said that it has all trades."""
+    """A part of the answer to one query: bars in BAR_SCHEMA, and what the vendor said beside them.
+
+    That is up to when it has all trades, and corporate actions in ACTION_SCHEMA.
+    """
 
     bars: pl.DataFrame
     complete_through: datetime | None = None
+    actions: pl.DataFrame = field(default_factory=lambda: NO_ACTIONS)
 
 
 class SingleSymbolClient(ABC, Generic[Source]):
@@ -130,7 +141,7 @@ class SingleSymbolClient(ABC, Generic[Source]):
         else:
             through = page.complete_through
             said = {} if through is None else dict.fromkeys(query.requests, through)
-            yield FetchBatch(page.bars, query.requests, (), said)
+            yield FetchBatch(page.bars, query.requests, (), said, page.actions)
 
     @abstractmethod
     def vendor_symbol(self, instrument: Instrument) -> str:

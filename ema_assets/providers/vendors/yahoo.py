@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
+from fractions import Fraction
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -17,10 +18,10 @@ import msgspec
 import polars as pl
 
 from ema_assets.model.errors import ProviderError, RequestRefused
-from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.schemas import ACTION_SCHEMA, UTC_TIME
 from ema_assets.model.symbols import Instrument
 from ema_assets.providers.declaration import Provider
-from ema_assets.providers.fetching.base import NO_BARS
+from ema_assets.providers.fetching.base import NO_ACTIONS, NO_BARS
 from ema_assets.providers.fetching.frames import only_asked
 from ema_assets.providers.fetching.single_symbol import Clock, Page, SeriesQuery, SingleSymbolClient, utc_now
 from ema_assets.providers.http.budget import HttpLimits
@@ -37,6 +38,8 @@ _US_CALENDARS = ("XNYS", "NYSE", "XNAS", "NASDAQ", "BATS")
 _CLASS_SHARE = re.compile(r"([A-Z]+)\.([A-Z])")
 _VALUES = ("open", "high", "low", "close", "volume")
 _DAY_SECONDS = 86_400
+# Companies split by small numbers, such as 3:2 or 21:20.
+_MOST_SHARES = 50
 # Exchanges without real-time prices are ten to thirty minutes behind. A last trade longer ago than that says nothing;
 # one in between is where a delayed exchange has come to; a younger one shows that the exchange is not delayed.
 _DELAY_SECONDS = (8 * 60, 32 * 60)
@@ -80,6 +83,23 @@ class _Result(msgspec.Struct):
     meta: _Meta
     indicators: _Indicators
     timestamp: list[_Seconds] | None = None
+    events: msgspec.Raw = msgspec.Raw()
+
+
+class _Split(msgspec.Struct):
+    date: _Seconds
+    numerator: float
+    denominator: float
+
+
+class _Dividend(msgspec.Struct):
+    date: _Seconds
+    amount: float
+
+
+class _Events(msgspec.Struct):
+    splits: dict[str, _Split] = {}
+    dividends: dict[str, _Dividend] = {}
 
 
 class _Error(msgspec.Struct):
@@ -106,6 +126,7 @@ class _Refused(msgspec.Struct):
 
 _read_answer = msgspec.json.Decoder(_Answer).decode
 _read_refused = msgspec.json.Decoder(_Refused).decode
+_read_events = msgspec.json.Decoder(_Events).decode
 
 
 class _NothingThere(RequestRefused):
@@ -195,16 +216,17 @@ class YahooClient(SingleSymbolClient[HttpSource]):
         if result.meta.data_granularity not in (None, interval):
             raise self.malformed(query, f"bars of {result.meta.data_granularity!r:.40} instead of {interval!r}")
         complete = _complete_through(query, result.meta, now)
+        actions = _actions(query, result.events)
         rows = self._rows(query, result)
         if rows.is_empty():
-            return Page(NO_BARS, complete)
+            return Page(NO_BARS, complete, actions)
         through = (complete or now).timestamp()
         rows = (_days if query.timeframe.is_session else _ticks)(rows, result.meta, query, through)
         rows = rows.with_columns(
             (pl.col("ts") * 1_000_000).cast(UTC_TIME),
             pl.lit(query.symbol).alias("vendor"),
         )
-        return Page(only_asked(rows, query.ranges(), query.timeframe), complete)
+        return Page(only_asked(rows, query.ranges(), query.timeframe), complete, actions)
 
     def _rows(self, query: SeriesQuery, result: _Result) -> pl.DataFrame:
         """The rows that hold a price, by ts (seconds)."""
@@ -263,6 +285,34 @@ def _complete_through(query: SeriesQuery, meta: _Meta, now: datetime) -> datetim
     if seconds < _DELAY_SECONDS[0]:
         return now
     return now - timedelta(seconds=seconds) if seconds <= _DELAY_SECONDS[1] else None
+
+
+def _actions(query: SeriesQuery, events: msgspec.Raw) -> pl.DataFrame:
+    """The splits and dividends beside a chart, in ACTION_SCHEMA. Those that cannot be read cost no bar."""
+    if not bytes(events):
+        return NO_ACTIONS
+    try:
+        found = _read_events(events)
+    except msgspec.DecodeError:
+        return NO_ACTIONS
+    rows: list[tuple[str, int, float | None, float | None]] = [
+        (_kind(split), split.date, split.numerator / split.denominator, None)
+        for split in found.splits.values()
+        if split.numerator > 0 and split.denominator > 0 and split.numerator != split.denominator
+    ]
+    rows += [("dividend", each.date, None, each.amount) for each in found.dividends.values() if each.amount > 0]
+    if not rows:
+        return NO_ACTIONS
+    symbol = query.requests[0].instrument.symbol
+    columns = [(symbol, kind, date * 1_000_000, ratio, amount, None) for kind, date, ratio, amount in rows]
+    schema = {**ACTION_SCHEMA, "effective_at": pl.Int64()}
+    return pl.DataFrame(columns, schema=schema, orient="row").cast({"effective_at": UTC_TIME}).sort("effective_at")
+
+
+def _kind(split: _Split) -> str:
+    """The vendor tells of a spin-off as of a split, by how much the price was worth before: `1253:1000`."""
+    terms = Fraction(split.numerator) / Fraction(split.denominator)
+    return "spin-off" if min(terms.as_integer_ratio()) > _MOST_SHARES else "split"
 
 
 def _in_words(error: _Error) -> str:

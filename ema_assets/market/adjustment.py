@@ -1,0 +1,93 @@
+"""Prices as they traded, or as a holder's return was: stored bars times the factors of later actions. No I/O.
+
+Stored bars are adjusted for splits and what else their vendor rescales for, and never for dividends.
+"""
+
+import polars as pl
+
+from ema_assets.model.errors import not_one_of
+from ema_assets.model.schemas import PRICES, UTC_TIME
+
+# What `adjust` may be, and what is done to stored bars.
+SPLITS, ALL, NONE = "splits", "all", "none"
+ADJUSTMENTS = (SPLITS, ALL, NONE)
+
+# The factor by which prices and volumes of all bars before `effective_at` are multiplied.
+FACTOR_SCHEMA = pl.Schema(
+    {"symbol": pl.String(), "effective_at": UTC_TIME, "price_factor": pl.Float64(), "volume_factor": pl.Float64()}
+)
+
+
+def check_adjustment(adjust: str) -> None:
+    """Check that `adjust` is one of ADJUSTMENTS.
+
+    Raises:
+        ConfigurationError: saying which there are.
+    """
+    if adjust not in ADJUSTMENTS:
+        raise not_one_of("adjust", adjust, ADJUSTMENTS)
+
+
+def undoing(applied: pl.DataFrame) -> pl.DataFrame:
+    """The factors (FACTOR_SCHEMA) that undo the rescaling of `applied` (symbol, effective_at, ratio, kind).
+
+    A price before the action was `ratio` times what is stored. A split changed the number of shares as well.
+    """
+    is_split = pl.col("kind") == "split"
+    return applied.select(
+        "symbol",
+        "effective_at",
+        price_factor="ratio",
+        volume_factor=pl.when(is_split).then(1 / pl.col("ratio")).otherwise(1.0),
+    )
+
+
+def of_dividends(dividends: pl.DataFrame, applied: pl.DataFrame) -> pl.DataFrame:
+    """The factors (FACTOR_SCHEMA) of `dividends` (symbol, effective_at, amount, known_at, previous_close).
+
+    A dividend multiplies what came before by 1 - amount / previous close, the close of the bar before the ex-date, as
+    CRSP does (docs/CORPORATE_ACTIONS.md names the sources). `amount` counts shares as they were at known_at, the stored
+    close as they are now: splits of `applied` in between divide it. A dividend as large as the price changes nothing.
+    """
+    splits = applied.filter(pl.col("kind") == "split").select("symbol", "ratio", split_at="effective_at")
+    later = (
+        dividends.join(splits, on="symbol")
+        .filter(pl.col("split_at") > pl.col("known_at"))
+        .group_by("symbol", "effective_at")
+        .agg(shares=pl.col("ratio").product())
+    )
+    amount = pl.col("amount") / pl.col("shares").fill_null(1.0)
+    return (
+        dividends.join(later, on=["symbol", "effective_at"], how="left")
+        .with_columns(price_factor=1 - amount / pl.col("previous_close"), volume_factor=pl.lit(1.0))
+        .filter(pl.col("price_factor") > 0)
+        .select(list(FACTOR_SCHEMA))
+    )
+
+
+def adjusted(bars: pl.DataFrame, factors: pl.DataFrame) -> pl.DataFrame:
+    """`bars` (symbol, ts, prices, volume; sorted by symbol and ts) times all later `factors` (FACTOR_SCHEMA)."""
+    if factors.is_empty() or bars.is_empty():
+        return bars
+    columns = bars.columns
+    at_once = factors.group_by("symbol", "effective_at").agg(pl.col("price_factor", "volume_factor").product())
+    products = at_once.sort("effective_at").with_columns(
+        pl.col("price_factor", "volume_factor").cum_prod(reverse=True).over("symbol")
+    )
+    joined = bars.sort("ts").join_asof(
+        products,
+        left_on="ts",
+        right_on="effective_at",
+        by="symbol",
+        strategy="forward",
+        allow_exact_matches=False,
+        check_sortedness=False,
+    )
+    return (
+        joined.with_columns(
+            *(pl.col(name) * pl.col("price_factor").fill_null(1.0) for name in PRICES),
+            pl.col("volume") * pl.col("volume_factor").fill_null(1.0),
+        )
+        .select(columns)
+        .sort("symbol", "ts")
+    )

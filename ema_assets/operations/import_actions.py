@@ -1,0 +1,115 @@
+"""Corporate actions from a file of the user's: read, checked, and recorded as facts. No bar is changed by it."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+
+import polars as pl
+
+from ema_assets.market.calendars import exchange_sessions
+from ema_assets.model.errors import ActionFileError, InvalidKeyError
+from ema_assets.model.schemas import ACTION_KINDS, ACTION_SCHEMA
+from ema_assets.model.symbols import parse_symbol
+from ema_assets.store import action_facts
+from ema_assets.store.database import Database
+
+_COLUMNS = ("symbol", "kind", "date")
+# What a row of each kind must have beside these.
+_NEEDED = {
+    "split": "ratio",
+    "spin-off": "ratio",
+    "currency change": "ratio",
+    "dividend": "amount",
+    "rename": "value",
+    "delisting": None,
+}
+
+
+def read_actions(path: Path, calendars: Mapping[str, str]) -> pl.DataFrame:
+    """The corporate actions of a CSV file, following ACTION_SCHEMA.
+
+    Columns: symbol, kind, date (the first day on which it trades in the new way), and of `ratio` (old price over new:
+    `7:1`, `1253:1000` or a number), `amount` (of a dividend, per share of today) and `value` (the new symbol or
+    currency) those that are needed. An action takes effect at the open of the session of that day, where `calendars`
+    has the calendar of its symbol, else at midnight UTC.
+
+    Raises:
+        ActionFileError: naming file, line and what is wrong.
+    """
+    try:
+        frame = pl.read_csv(path, infer_schema=False)
+    except FileNotFoundError:
+        raise ActionFileError(f"{path}: no such file") from None
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ActionFileError(f"{path}: cannot be read as csv: {str(error).splitlines()[0]}") from None
+    frame = frame.rename({name: name.strip().lower() for name in frame.columns})
+    missing = [name for name in _COLUMNS if name not in frame.columns]
+    if missing:
+        raise ActionFileError(
+            f"{path}: lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; needed are "
+            f"{', '.join(_COLUMNS)} and `ratio`, `amount` or `value`"
+        )
+    rows = []
+    for line, row in enumerate(frame.iter_rows(named=True), start=2):
+        try:
+            rows.append(_action({name: (value or "").strip() for name, value in row.items()}, calendars))
+        except (ValueError, InvalidKeyError) as error:
+            raise ActionFileError(f"{path}: line {line}: {error}") from None
+    return pl.DataFrame(rows, schema=ACTION_SCHEMA, orient="row")
+
+
+def import_actions(database: Database, actions: pl.DataFrame, source: str) -> int:
+    """Record `actions` (ACTION_SCHEMA) of the file `source`; return how many are new or changed."""
+    with database.transaction() as transaction:
+        return action_facts.record(transaction, actions, source)
+
+
+def _action(row: Mapping[str, str], calendars: Mapping[str, str]) -> Sequence[object]:
+    symbol = parse_symbol(row["symbol"])
+    kind = row["kind"].lower()
+    if kind not in ACTION_KINDS:
+        raise ValueError(f"`kind` must be one of {', '.join(ACTION_KINDS)}, received {row['kind']!r}")
+    needed = _NEEDED[kind]
+    if needed is not None and not row.get(needed):
+        raise ValueError(f"a {kind} needs `{needed}`")
+    return (
+        symbol,
+        kind,
+        _effective_at(row["date"], calendars.get(symbol)),
+        _ratio(row["ratio"]) if needed == "ratio" else None,
+        _positive("amount", row["amount"]) if needed == "amount" else None,
+        row.get("value") or None,
+    )
+
+
+def _effective_at(text: str, calendar: str | None) -> datetime:
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"`date` must be a day such as 2026-11-25, received {text!r}") from None
+    if calendar is not None:
+        opened = exchange_sessions(calendar, day, day)["open"]
+        if not opened.is_empty():
+            moment = opened[0]
+            assert isinstance(moment, datetime)
+            return moment
+    return datetime.combine(day, time(), UTC)
+
+
+def _ratio(text: str) -> float:
+    after, colon, before = text.partition(":")
+    ratio = _positive("ratio", after) / (_positive("ratio", before) if colon else 1.0)
+    if ratio == 1:
+        raise ValueError(f"`ratio` must not be 1, received {text!r}")
+    return ratio
+
+
+def _positive(name: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not 0 < number < float("inf"):
+        allowed = "such as 7:1 or 1.253" if name == "ratio" else "above zero"
+        raise ValueError(f"`{name}` must be a number {allowed}, received {text!r}")
+    return number
