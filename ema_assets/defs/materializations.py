@@ -71,7 +71,7 @@ class Recorder:
         metadata: dict[str, Any] = dict(self._labels(provider)) if asset == OHLC else {}
         if told.outcome is not None:
             metadata["rows_written"] = told.outcome.written.get(str(row["symbol"]), 0)
-        for name in ("first_ts", "last_ts"):
+        for name in ("first_ts", "last_ts", "final_through"):
             if row[name] is not None:
                 metadata[name] = MetadataValue.timestamp(row[name])
         if row["last_close"] is not None:

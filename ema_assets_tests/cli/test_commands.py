@@ -83,7 +83,8 @@ def test_commands_are_listed_in_the_order_in_which_a_newcomer_needs_them(run: Ru
         *("up", "down", "status", "plan", "refresh", "symbols", "ingest", "actions", "quality", "screen"),
         *("sandbox", "maintain", "migrate"),
     ]
-    assert list(COMMANDS)[6:10] == [("symbols",), ("symbols", "list"), ("symbols", "add"), ("symbols", "remove")]
+    of_symbols = [("symbols",), *(("symbols", name) for name in ("list", "add", "import", "check", "remove"))]
+    assert list(COMMANDS)[6:12] == of_symbols
 
 
 def test_a_command_that_does_not_exist_is_refused_in_one_sentence() -> None:

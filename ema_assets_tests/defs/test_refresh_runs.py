@@ -4,7 +4,7 @@ import json
 import random
 import urllib.request
 from contextlib import nullcontext
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -341,6 +341,9 @@ def test_a_persons_run_says_of_every_partition_what_was_written(world: World) ->
     last_close = dict(closes.iter_rows())
     assert {key: said["last_close"].value for key, said in told.items()} == {key: last_close[key[1]] for key in told}
     assert all({"rows_written", "first_ts", "last_ts"} <= said.keys() for said in told.values())
+    # The sandbox changes no bar after its close: the newest ones are final as soon as they are there.
+    final = {datetime.fromtimestamp(float(said["final_through"].value), UTC) for said in told.values()}  # type: ignore[arg-type]
+    assert final == {datetime(2026, 11, 20, 15, 30, tzinfo=UTC)}
 
 
 def test_a_persons_run_materializes_partitions_without_bars_too(world: World) -> None:

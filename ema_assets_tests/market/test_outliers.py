@@ -299,6 +299,8 @@ def troubled_history(draw: st.DrawFn) -> list[float]:
         kind = "none" if kind in ("tick", "unit") and in_a_row >= 2 else kind
         in_a_row = in_a_row + 1 if kind in ("tick", "unit") else 0
         if kind == "level":
+            # Nor can a wrong bar right behind a step be told: nothing has shown yet that the step stays.
+            in_a_row = 2
             level *= draw(st.sampled_from([0.2, 0.5, 1.6, 3.5, 5.0]))
         factors = {"tick": [0.01, 0.1, 0.25, 4.0, 7.0, 30.0, 1000.0], "unit": [0.01, 100.0]}
         result.append(close * level * draw(st.sampled_from(factors.get(kind, [1.0]))))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from ema_assets.model.asset_names import OHLC
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction
 
@@ -20,6 +21,54 @@ def lock_recording(transaction: Transaction, asset: str, timeframe: Timeframe) -
     )
 
 
+_TO_RECORD = """
+WITH chosen AS (
+    SELECT s.*, coalesce(s.inputs, CASE WHEN s.computed_at IS NULL THEN (
+               SELECT jsonb_object_agg(i.reads || '|' || i.reads_timeframe, 0) FROM market.asset_input i
+               WHERE i.asset = $1 AND i.timeframe = $2
+           ) END) AS was_read
+    FROM market.series_state s
+    WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[])
+      AND ($4 OR (s.computed_at IS NOT NULL AND (s.recorded_at IS NULL OR s.recorded_at < s.computed_at)))
+), each AS (
+    SELECT c.symbol, split_part(e.key, '|', 1) AS asset, split_part(e.key, '|', 2) AS timeframe, e.key,
+           e.value::bigint AS revision
+    FROM chosen c CROSS JOIN LATERAL jsonb_each_text(c.was_read) AS e(key, value)
+), per_asset AS (
+    SELECT each.symbol, each.asset,
+           string_agg(each.revision::text, ',' ORDER BY each.timeframe <> $2, each.timeframe) AS version,
+           -- An input that has changed since makes the series stale, so the place is before that change.
+           coalesce(min(up.recorded_first_event - 1) FILTER (WHERE up.recorded_revision > each.revision),
+                    max(up.recorded_event), 1) AS event,
+           array_agg(each.key) FILTER (
+               WHERE up.computed_at IS NOT NULL AND coalesce(up.recorded_revision < each.revision, true)
+           ) AS untold
+    FROM each
+    LEFT JOIN LATERAL (
+        SELECT k.computed_at, k.recorded_revision, k.recorded_event, k.recorded_first_event
+        FROM market.series_state k
+        WHERE k.asset = each.asset AND k.symbol = each.symbol AND k.timeframe = each.timeframe
+        -- Row by row: Postgres takes the inputs for a hundred times as many and would read the whole ledger.
+        OFFSET 0
+    ) up ON true
+    GROUP BY each.symbol, each.asset
+), per_symbol AS (
+    SELECT symbol, array_agg(asset ORDER BY asset) AS reads, array_agg(version ORDER BY asset) AS read_versions,
+           array_agg(event ORDER BY asset) AS read_events,
+           string_to_array(string_agg(array_to_string(untold, ' '), ' '), ' ') AS untold
+    FROM per_asset GROUP BY symbol
+)
+SELECT c.symbol, i.provider, c.revision, c.code_version, c.first_ts, c.last_ts, o.close AS last_close,
+       c.computed_at, f.final_through, p.reads, p.read_versions, p.read_events, p.untold
+FROM chosen c
+JOIN market.instrument i ON i.symbol = c.symbol
+LEFT JOIN market.ohlc o ON o.symbol = c.symbol AND o.timeframe = $2 AND o.ts = c.last_ts
+LEFT JOIN market.series_state f ON f.asset = $5 AND f.symbol = c.symbol AND f.timeframe = $6
+LEFT JOIN per_symbol p ON p.symbol = c.symbol
+ORDER BY c.symbol
+"""
+
+
 def to_record(
     transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str], *, everything: bool = False
 ) -> pl.DataFrame:
@@ -27,61 +76,19 @@ def to_record(
 
     Returns:
         symbol, provider, revision, code_version (null when it was never computed), first_ts, last_ts, last_close (of
-        the bar at last_ts), computed_at; what it was computed from as lists: reads (assets), read_versions (their
-        revisions, two with a comma where it reads two timeframes of one), read_events (a place in Dagster's event log
-        behind the event of what was read, and before the next one that is different); untold (`ohlc|5m`: inputs of
-        which Dagster is to be told first). Sorted by symbol.
+        the bar at last_ts), computed_at, final_through (of the fetched bars that it comes from); what it was computed
+        from as lists: reads (assets), read_versions (their revisions, two with a comma where it reads two timeframes of
+        one), read_events (a place in Dagster's event log behind the event of what was read, and before the next one
+        that is different); untold (`ohlc|5m`: inputs of which Dagster is to be told first). Sorted by symbol.
     """
     return transaction.query(
-        """
-        WITH chosen AS (
-            SELECT s.*, coalesce(s.inputs, CASE WHEN s.computed_at IS NULL THEN (
-                       SELECT jsonb_object_agg(i.reads || '|' || i.reads_timeframe, 0) FROM market.asset_input i
-                       WHERE i.asset = $1 AND i.timeframe = $2
-                   ) END) AS was_read
-            FROM market.series_state s
-            WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[])
-              AND ($4 OR (s.computed_at IS NOT NULL AND (s.recorded_at IS NULL OR s.recorded_at < s.computed_at)))
-        ), each AS (
-            SELECT c.symbol, split_part(e.key, '|', 1) AS asset, split_part(e.key, '|', 2) AS timeframe, e.key,
-                   e.value::bigint AS revision
-            FROM chosen c CROSS JOIN LATERAL jsonb_each_text(c.was_read) AS e(key, value)
-        ), per_asset AS (
-            SELECT each.symbol, each.asset,
-                   string_agg(each.revision::text, ',' ORDER BY each.timeframe <> $2, each.timeframe) AS version,
-                   -- An input that has changed since makes the series stale, so the place is before that change.
-                   coalesce(min(up.recorded_first_event - 1) FILTER (WHERE up.recorded_revision > each.revision),
-                            max(up.recorded_event), 1) AS event,
-                   array_agg(each.key) FILTER (
-                       WHERE up.computed_at IS NOT NULL AND coalesce(up.recorded_revision < each.revision, true)
-                   ) AS untold
-            FROM each
-            LEFT JOIN LATERAL (
-                SELECT k.computed_at, k.recorded_revision, k.recorded_event, k.recorded_first_event
-                FROM market.series_state k
-                WHERE k.asset = each.asset AND k.symbol = each.symbol AND k.timeframe = each.timeframe
-                -- Row by row: Postgres takes the inputs for a hundred times as many and would read the whole ledger.
-                OFFSET 0
-            ) up ON true
-            GROUP BY each.symbol, each.asset
-        ), per_symbol AS (
-            SELECT symbol, array_agg(asset ORDER BY asset) AS reads, array_agg(version ORDER BY asset) AS read_versions,
-                   array_agg(event ORDER BY asset) AS read_events,
-                   string_to_array(string_agg(array_to_string(untold, ' '), ' '), ' ') AS untold
-            FROM per_asset GROUP BY symbol
-        )
-        SELECT c.symbol, i.provider, c.revision, c.code_version, c.first_ts, c.last_ts, o.close AS last_close,
-               c.computed_at, p.reads, p.read_versions, p.read_events, p.untold
-        FROM chosen c
-        JOIN market.instrument i ON i.symbol = c.symbol
-        LEFT JOIN market.ohlc o ON o.symbol = c.symbol AND o.timeframe = $2 AND o.ts = c.last_ts
-        LEFT JOIN per_symbol p ON p.symbol = c.symbol
-        ORDER BY c.symbol
-        """,
+        _TO_RECORD,
         asset,
         timeframe.key,
         list(symbols),
         everything,
+        OHLC,
+        (timeframe if timeframe.is_fetched else timeframe.source).key,
     )
 
 
