@@ -200,8 +200,8 @@ def test_corrections_are_no_split(share: float, seed: int) -> None:
     before = random_walk(30, seed, 100.0, 0.01)
     corrections = random_walk(30, seed + 1, 1.0, 0.02)
     now = [close * factor if place % 10 < share * 10 else close for place, (close, factor) in enumerate(zip(before, corrections, strict=True))]  # fmt: skip
-    # That a part agrees with a small ratio by chance counts only where a split is suspected already, and here it is not.
-    assert set(verdict(before, now)) <= {"half done"}
+    # A part that agrees with a small ratio by chance may lead to a look at the whole history, which confirms nothing.
+    assert set(verdict(before, now)) <= {"half done", "suspected"}
 
 
 @pytest.mark.parametrize("factor", [0.5, 2.0, 0.1, 100.0])

@@ -74,6 +74,7 @@ class Launch:
             time.sleep(0.1)
 
     def _spawn(self) -> "subprocess.Popen[bytes]":
+        reap()  # a zombie with the pid of postmaster.pid would look like a server to PostgreSQL
         files = self.files
         argv = (self.programs / "postgres", "-D", files.data, f"--config-file={files.settings}")
         with files.start_log.open("ab") as log:
