@@ -11,15 +11,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ema_assets.config.settings import Settings
-from ema_assets.model.errors import Banned, MalformedAnswer, RateLimited, RequestRefused, Unauthorized, UnknownSymbol
+from ema_assets.model.errors import Banned, MalformedAnswer, RateLimited, RequestRefused, UnknownSymbol
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
-from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.providers.fetching.base import ProviderClient
 from ema_assets.providers.http.budget import HttpLimits
 from ema_assets.providers.registry import PROVIDERS
 from ema_assets.refresh.clients import open_provider
-from ema_assets.sandbox.dialects.binance import KLINES_PATH
-from ema_assets.sandbox.faults import LateBar, MissingSymbol, RateLimit, Refuse, ServerError
+from ema_assets.sandbox.faults import LateBar, MissingSymbol, RateLimit, Refuse
 from ema_assets.sandbox.server import RunningSandbox
 from ema_assets_tests.providers.conftest import (
     MIDDAY,
@@ -34,7 +32,6 @@ from ema_assets_tests.providers.conftest import (
     fetch,
     vendor,
 )
-from ema_assets_tests.timeframes import D1
 
 ONE_BAR = MIDDAY - timedelta(minutes=13)
 SIXTY_DAYS = MIDDAY - timedelta(days=60)
@@ -58,14 +55,6 @@ def test_the_provider_keeps_the_protocol_and_has_a_repr() -> None:
     asyncio.run(provider.aclose())
 
 
-def test_a_tick_is_one_call_a_symbol_and_the_forming_kline_is_not_in_it(sandbox: RunningSandbox) -> None:
-    requests = ask(PAIRS, ONE_BAR)
-    got = fetch(sandbox.base_url, requests, binance)
-    assert sandbox.handle.stats.by_path == {KLINES_PATH: 10}
-    assert (got.calls, got.bars.height, len(got.completed)) == (10, 20, 10)
-    assert_exact(sandbox, requests, got.bars)
-
-
 def test_a_long_range_comes_in_pages_of_a_thousand_each_bar_once(sandbox: RunningSandbox) -> None:
     requests = ask(PAIRS[:3], SIXTY_DAYS)
     got = fetch(sandbox.base_url, requests, binance)
@@ -74,35 +63,6 @@ def test_a_long_range_comes_in_pages_of_a_thousand_each_bar_once(sandbox: Runnin
     assert got.calls == 3 * 18
     # Only the last page of a series completes it.
     assert [len(batch.completed) for batch in got.batches].count(1) == 3
-
-
-def test_days_open_at_utc_midnight_and_today_is_not_among_them(sandbox: RunningSandbox) -> None:
-    requests = ask(PAIRS[:2], datetime(2026, 7, 1, tzinfo=UTC), MIDDAY + timedelta(days=1), D1)
-    got = fetch(sandbox.base_url, requests, binance)
-    assert [ts.day for ts in got.bars.filter(symbol=PAIRS[0].symbol)["ts"]] == list(range(1, 15))
-    assert_exact(sandbox, requests, got.bars)
-
-
-def test_a_kline_is_dropped_until_its_closing_time_is_past(sandbox: RunningSandbox) -> None:
-    newest = datetime(2026, 7, 15, 17, 55, tzinfo=UTC)
-    for late, bars in ((timedelta(minutes=4, seconds=59), 0), (timedelta(minutes=5), 1)):
-        got = fetch(sandbox.base_url, ask(PAIRS[:1], newest), binance, clock=lambda late=late: newest + late)
-        assert (got.bars.height, len(got.completed)) == (bars, 1)
-
-
-def test_ranges_are_half_open_and_each_request_has_its_own(sandbox: RunningSandbox) -> None:
-    early = ask(PAIRS[:1], MIDDAY - timedelta(hours=3), MIDDAY - timedelta(hours=2))
-    late = ask(PAIRS[:1], ONE_BAR)
-    got = fetch(sandbox.base_url, [*early, *late, *late], binance)
-    assert (len(got.completed), got.calls) == (3, 1)
-    hours = [f"{ts:%H:%M}" for ts in got.bars["ts"]]
-    assert hours == [*(f"15:{minute:02}" for minute in range(5, 60, 5)), "16:00", "17:50", "17:55"]
-
-
-def test_empty_fetches_and_empty_ranges_cost_no_call(sandbox: RunningSandbox) -> None:
-    assert fetch(sandbox.base_url, [], binance).batches == []
-    got = fetch(sandbox.base_url, ask(PAIRS[:2], MIDDAY, MIDDAY), binance)
-    assert (len(got.completed), got.calls) == (2, 0)
 
 
 @pytest.mark.parametrize(
@@ -196,25 +156,10 @@ def test_a_short_rate_limit_is_waited_out_and_a_long_one_ends_the_fetch(sandbox:
     assert (len(got.errors), got.calls) == (10, min(10, QUICK.max_concurrency))
 
 
-def test_a_region_that_is_not_served_is_told_once(sandbox: RunningSandbox) -> None:
-    sandbox.handle.faults.add(Refuse(status=451))
-    got = fetch(sandbox.base_url, ask(PAIRS, ONE_BAR), binance, limits=HttpLimits(max_concurrency=1))
-    assert isinstance(got.only_error(), Unauthorized)
-    assert "does not serve this region (451)" in str(got.only_error())
-    assert got.calls == 1
-
-
 def test_a_refusal_without_a_key_does_not_speak_of_one(sandbox: RunningSandbox) -> None:
     sandbox.handle.faults.add(Refuse(status=403, html=True))
     got = fetch(sandbox.base_url, ask(PAIRS[:1], ONE_BAR), binance)
     assert str(got.only_error()) == "binance refused access (403): an HTML page instead of a message"
-
-
-def test_one_symbol_that_always_fails_leaves_the_others_alone(sandbox: RunningSandbox) -> None:
-    sandbox.handle.faults.add(ServerError(symbols=["CCUSDT"]))
-    got = fetch(sandbox.base_url, ask(PAIRS, ONE_BAR), binance)
-    assert (list(got.errors), len(got.completed)) == (["CC-USD|5m"], 9)
-    assert got.calls == 9 + QUICK.attempts
 
 
 def test_when_the_weight_is_nearly_used_up_calls_wait_for_the_next_minute() -> None:
@@ -274,12 +219,6 @@ def test_a_400_that_is_not_about_the_symbol_is_a_refusal_in_the_vendors_words() 
         got = fetch(base_url, ask([BTC], ONE_BAR), binance)
     assert isinstance(got.only_error(), RequestRefused)
     assert str(got.only_error()) == "binance refused the request (400): -1120 Invalid interval."
-
-
-@pytest.mark.parametrize("timeframe", [t for t in ORDER if not t.is_fetched])
-def test_a_rolled_up_timeframe_is_the_callers_mistake(timeframe: Timeframe) -> None:
-    with pytest.raises(ValueError, match=timeframe.key):
-        fetch("http://127.0.0.1:9", ask([BTC], ONE_BAR, timeframe=timeframe), binance)
 
 
 def test_leaving_a_fetch_early_leaves_nothing_running(sandbox: RunningSandbox) -> None:

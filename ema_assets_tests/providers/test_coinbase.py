@@ -19,19 +19,17 @@ from ema_assets.model.errors import (
     MalformedAnswer,
     RateLimited,
     RequestRefused,
-    Unauthorized,
     UnknownSymbol,
 )
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
-from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe
+from ema_assets.model.timeframes import FETCHED, Timeframe
 from ema_assets.providers.fetching.base import BarRequest, ProviderClient
 from ema_assets.providers.http.budget import HttpLimits, RequestBudget
 from ema_assets.providers.http.source import HttpOptions
 from ema_assets.providers.registry import PROVIDERS
 from ema_assets.providers.vendors import coinbase as vendors_coinbase
 from ema_assets.refresh.clients import open_provider
-from ema_assets.sandbox.dialects.coinbase import CANDLES_PATH
-from ema_assets.sandbox.faults import LateBar, MissingSymbol, RateLimit, Refuse, ServerError
+from ema_assets.sandbox.faults import LateBar, MissingSymbol, RateLimit, Refuse
 from ema_assets.sandbox.server import RunningSandbox
 from ema_assets_tests.providers.conftest import (
     MIDDAY,
@@ -46,7 +44,7 @@ from ema_assets_tests.providers.conftest import (
     fetch,
     vendor,
 )
-from ema_assets_tests.timeframes import D1, M5
+from ema_assets_tests.timeframes import M5
 from ema_assets_tests.waiting import run_virtually
 
 ONE_BAR = MIDDAY - timedelta(minutes=13)
@@ -68,14 +66,6 @@ def test_the_provider_keeps_the_protocol_and_has_a_repr() -> None:
     asyncio.run(provider.aclose())
 
 
-def test_a_tick_is_one_call_per_symbol_and_the_forming_candle_is_not_in_it(sandbox: RunningSandbox) -> None:
-    requests = ask(PAIRS, ONE_BAR)
-    got = fetch(sandbox.base_url, requests, coinbase)
-    assert sandbox.handle.stats.by_path == {CANDLES_PATH: 10}
-    assert (got.calls, got.bars.height, len(got.completed)) == (10, 20, 10)
-    assert_exact(sandbox, requests, got.bars)
-
-
 def test_a_long_range_comes_in_pages_of_three_hundred_each_bar_once(sandbox: RunningSandbox) -> None:
     requests = ask(PAIRS[:3], MIDDAY - timedelta(days=9))
     got = fetch(sandbox.base_url, requests, coinbase)
@@ -85,29 +75,6 @@ def test_a_long_range_comes_in_pages_of_three_hundred_each_bar_once(sandbox: Run
     assert got.calls == 3 * 9
     # Only the last page of a series completes it.
     assert [len(batch.completed) for batch in got.batches].count(1) == 3
-
-
-def test_days_open_at_utc_midnight_and_today_is_not_among_them(sandbox: RunningSandbox) -> None:
-    requests = ask(PAIRS[:2], datetime(2026, 7, 1, tzinfo=UTC), MIDDAY + timedelta(days=1), D1)
-    got = fetch(sandbox.base_url, requests, coinbase)
-    assert [ts.day for ts in got.bars.filter(symbol=PAIRS[0].symbol)["ts"]] == list(range(1, 15))
-    assert_exact(sandbox, requests, got.bars)
-
-
-def test_a_candle_is_dropped_until_its_time_is_over(sandbox: RunningSandbox) -> None:
-    newest = datetime(2026, 7, 15, 17, 55, tzinfo=UTC)
-    for late, bars in ((timedelta(minutes=4, seconds=59), 0), (timedelta(minutes=5), 1)):
-        got = fetch(sandbox.base_url, ask(PAIRS[:1], newest), coinbase, clock=lambda late=late: newest + late)
-        assert (got.bars.height, len(got.completed)) == (bars, 1)
-
-
-def test_ranges_are_half_open_and_each_request_has_its_own(sandbox: RunningSandbox) -> None:
-    early = ask(PAIRS[:1], MIDDAY - timedelta(hours=3), MIDDAY - timedelta(hours=2))
-    late = ask(PAIRS[:1], ONE_BAR)
-    got = fetch(sandbox.base_url, [*early, *late, *late], coinbase)
-    assert (len(got.completed), got.calls) == (3, 1)
-    hours = [f"{ts:%H:%M}" for ts in got.bars["ts"]]
-    assert hours == [*(f"15:{minute:02}" for minute in range(5, 60, 5)), "16:00", "17:50", "17:55"]
 
 
 @pytest.fixture(scope="session")
@@ -134,12 +101,6 @@ def test_any_range_brings_exactly_the_bars_of_the_market(
 
 def _next_second(moment: datetime) -> datetime:
     return moment if moment.microsecond == 0 else moment.replace(microsecond=0) + timedelta(seconds=1)
-
-
-def test_empty_fetches_and_empty_ranges_cost_no_call(sandbox: RunningSandbox) -> None:
-    assert fetch(sandbox.base_url, [], coinbase).batches == []
-    got = fetch(sandbox.base_url, ask(PAIRS[:2], MIDDAY, MIDDAY), coinbase)
-    assert (len(got.completed), got.calls) == (2, 0)
 
 
 def test_a_range_in_which_no_candle_opens_costs_no_call(sandbox: RunningSandbox) -> None:
@@ -286,21 +247,6 @@ def test_no_second_holds_more_calls_than_half_of_what_an_address_has(monkeypatch
     assert max(sum(begins <= moment < begins + 1 for moment in left) for begins in left) == 5
 
 
-def test_a_region_that_is_not_served_is_told_once(sandbox: RunningSandbox) -> None:
-    sandbox.handle.faults.add(Refuse(status=451))
-    got = fetch(sandbox.base_url, ask(PAIRS, ONE_BAR), coinbase, limits=HttpLimits(max_concurrency=1))
-    assert isinstance(got.only_error(), Unauthorized)
-    assert "does not serve this region (451)" in str(got.only_error())
-    assert got.calls == 1
-
-
-def test_one_symbol_that_always_fails_leaves_the_others_alone(sandbox: RunningSandbox) -> None:
-    sandbox.handle.faults.add(ServerError(symbols=["CC-USD"]))
-    got = fetch(sandbox.base_url, ask(PAIRS, ONE_BAR), coinbase)
-    assert (list(got.errors), len(got.completed)) == (["CC-USD|5m"], 9)
-    assert got.calls == 9 + QUICK.attempts
-
-
 @pytest.mark.parametrize(
     ("body", "words"),
     [
@@ -334,12 +280,6 @@ def test_a_refusal_that_is_not_about_the_symbol_is_told_in_the_vendors_words() -
         got = fetch(base_url, ask([BTC], ONE_BAR), coinbase)
     assert isinstance(got.only_error(), RequestRefused)
     assert str(got.only_error()) == "coinbase refused the request (400): Unsupported granularity"
-
-
-@pytest.mark.parametrize("timeframe", [t for t in ORDER if not t.is_fetched])
-def test_a_rolled_up_timeframe_is_the_callers_mistake(timeframe: Timeframe) -> None:
-    with pytest.raises(ValueError, match=timeframe.key):
-        fetch("http://127.0.0.1:9", ask([BTC], ONE_BAR, timeframe=timeframe), coinbase)
 
 
 def test_leaving_a_fetch_early_leaves_nothing_running(sandbox: RunningSandbox) -> None:

@@ -11,6 +11,7 @@ from ema_assets.model.timeframes import ORDER
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.fetching.base import BarRequest, FetchBatch
+from ema_assets.refresh.fetch import OpenProvider
 from ema_assets.refresh.plan import stale_for_sweep
 from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.reports import status
@@ -45,6 +46,21 @@ class LivingExchange(MemoryExchange):
             yield replace(batch, complete_through=said)
 
 
+def bring_up_to_date(
+    database: Database, watched: Watchlist, open_provider: OpenProvider, rules: FetchRules, now: datetime
+) -> bool:
+    """What a sweep at `now` leads to; whether anything was stale. That Dagster was not told of it does not count."""
+    with database.transaction() as transaction:
+        stale = stale_for_sweep(transaction, now, timedelta(0), rules.publications)
+    if stale.filter(pl.col("reason") != "not recorded").is_empty():
+        return False
+    for asset, timeframe, outcome in refresh_all(
+        database, watched, open_provider, rules, watched.symbols, list(ORDER), clock=lambda: now
+    ):
+        assert not outcome.errors, (now, asset, timeframe, outcome.errors)
+    return True
+
+
 class Life:
     """A database that a sweep keeps up to date."""
 
@@ -59,24 +75,11 @@ class Life:
 
     def sweep(self, now: datetime) -> bool:
         """Bring up to date what is stale at `now`; whether there was anything."""
-        with self.database.transaction() as transaction:
-            stale = stale_for_sweep(transaction, now, timedelta(0), self.rules.publications)
-        stale = stale.filter(pl.col("reason") != "not recorded")
-        if stale.is_empty():
-            return False
         self.exchange.now, before = now, len(self.exchange.asked)
-        for asset, timeframe, outcome in refresh_all(
-            self.database,
-            self.watched,
-            self.exchange,
-            self.rules,
-            self.watched.symbols,
-            list(ORDER),
-            clock=lambda: now,
-        ):
-            assert not outcome.errors, (asset, timeframe, outcome.errors)
-        self.runs.append((now, len(self.exchange.asked) - before))
-        return True
+        was_stale = bring_up_to_date(self.database, self.watched, self.exchange, self.rules, now)
+        if was_stale:
+            self.runs.append((now, len(self.exchange.asked) - before))
+        return was_stale
 
     def live(self, start: datetime, end: datetime, every: timedelta) -> None:
         """Sweep from `start` to `end`; after each run nothing is stale."""

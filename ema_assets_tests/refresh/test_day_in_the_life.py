@@ -13,11 +13,9 @@ import pytest
 
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.timeframes import FETCHED, ORDER, ROLLED_UP
-from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.fetching.base import ProviderClient
 from ema_assets.providers.registry import PROVIDERS
-from ema_assets.refresh.plan import stale_for_sweep
 from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.reports import status
 from ema_assets.sandbox.faults import CorrectedBar, Ended, Hole, Split
@@ -25,6 +23,7 @@ from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets.store.database import Database
 from ema_assets_tests.providers import conftest as vendors
 from ema_assets_tests.refresh.exchange import rows_of, utc, watch
+from ema_assets_tests.refresh.life import bring_up_to_date
 
 pytestmark = pytest.mark.e2e
 
@@ -61,7 +60,6 @@ class Day:
         days = dict(zip(FETCHED, (3, 60), strict=True))
         self.rules = FetchRules(days, {None: PROVIDERS[name].publication})
         self.now = OPEN
-        self.calls = 0
         sync(database, watched, OPEN)
 
     def open_provider(self, _name: str | None) -> ProviderClient:
@@ -71,22 +69,8 @@ class Day:
         """Bring up to date what is stale at `now`, then look at everything."""
         self.now = now
         _Clock.now = now
-        with self.database.transaction() as transaction:
-            stale = stale_for_sweep(transaction, now, timedelta(0), self.rules.publications)
-        if stale.is_empty():
-            return
-        for asset, timeframe, outcome in refresh_all(
-            self.database,
-            self.watched,
-            self.open_provider,
-            self.rules,
-            self.watched.symbols,
-            list(ORDER),
-            clock=lambda: now,
-        ):
-            assert not outcome.errors, (now, asset, timeframe, outcome.errors)
-            self.calls += outcome.calls
-        self.look(now)
+        if bring_up_to_date(self.database, self.watched, self.open_provider, self.rules, now):
+            self.look(now)
 
     def look(self, now: datetime) -> None:
         """Every result is what the bars that are stored now give, and no bar is from the future."""
