@@ -1,11 +1,12 @@
 """From the rows that a vendor sends to a frame of bars: only what was asked for, each bar once, sorted. No HTTP."""
 
-from collections.abc import Iterable
-from datetime import UTC
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 import polars as pl
 
-from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
+from ema_assets.model.schemas import BAR_SCHEMA, PRICES, UTC_TIME
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.fetching.base import BarRequest
 
@@ -25,7 +26,7 @@ def ranges(asked: Iterable[tuple[str, BarRequest]]) -> pl.DataFrame:
 
 
 def only_asked(rows: pl.DataFrame, wanted: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
-    """`rows` (vendor, ts, open, high, low, close, volume) as bars in sorted by symbol and ts.
+    """`rows` (vendor, ts, open, high, low, close, volume) as bars in BAR_SCHEMA, sorted by symbol and ts.
 
     A row is left out when its `ts` is in none of the ranges `wanted`; of rows with the same `ts` the last one wins.
     """
@@ -38,3 +39,31 @@ def only_asked(rows: pl.DataFrame, wanted: pl.DataFrame, timeframe: Timeframe) -
         # The last of equal neighbours; `unique` hashes every row for what is almost never there.
         .filter(~pl.struct("symbol", "ts").eq_missing(pl.struct("symbol", "ts").shift(-1)))
     )
+
+
+class Opened(Protocol):
+    """A candle, with its values by the names of our columns. `opened` counts units of time since 1970."""
+
+    @property
+    def opened(self) -> int:
+        """When it opens."""
+        ...
+
+
+def rows_of_candles(vendor: str, candles: Sequence[Opened], unit: timedelta) -> pl.DataFrame:
+    """The rows, as `only_asked` takes them, of `candles` that count their opening time in `unit`s."""
+    opened = pl.Series([candle.opened for candle in candles], dtype=pl.Int64)
+    values = {
+        name: pl.Series([getattr(candle, name) for candle in candles], dtype=pl.Float64) for name in (*PRICES, "volume")
+    }
+    ts = (opened * (unit // timedelta(microseconds=1))).cast(UTC_TIME)
+    return pl.DataFrame({"vendor": pl.Series([vendor] * len(candles), dtype=pl.String), "ts": ts, **values})
+
+
+def first_opening(moment: datetime, step: int, unit: timedelta) -> int:
+    """The first opening time at or after `moment`, in `unit`s since 1970, of bars that are `step` of them long.
+
+    All timeframes of the vendors that count so begin in 1970.
+    """
+    long = step * (unit // timedelta(microseconds=1))
+    return -(-round(moment.timestamp() * 1_000_000) // long) * step

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
+import msgspec
 import polars as pl
 
 from ema_assets.model.errors import MalformedAnswer, ProviderError, UnknownSymbol
@@ -32,6 +33,7 @@ from ema_assets.providers.http.circuit_breaker import CircuitBreaker, CircuitOpe
 Clock = Callable[[], datetime]
 # What makes its calls.
 Source = TypeVar("Source", bound=CallSource[Any, Any])
+Decoded = TypeVar("Decoded")
 
 
 def utc_now() -> datetime:
@@ -162,6 +164,19 @@ class SingleSymbolClient(ABC, Generic[Source]):
             provider=self.name,
             symbol=query.symbol,
         )
+
+    def decoded(self, query: SeriesQuery, decode: Callable[[bytes], Decoded], body: bytes) -> Decoded:
+        """What a decoder of msgspec makes of `body`.
+
+        Raises:
+            MalformedAnswer: when it is not what the decoder reads.
+        """
+        try:
+            return decode(body)
+        except msgspec.DecodeError as error:
+            raise self.malformed(query, str(error)) from None
+        except RecursionError:
+            raise self.malformed(query, "JSON nested too deep") from None
 
     def unknown(self, query: SeriesQuery, said: str) -> UnknownSymbol:
         """The error for a symbol that the vendor does not have."""

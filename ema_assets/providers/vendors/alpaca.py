@@ -280,7 +280,7 @@ class _Walk:
         self._idle_pages = 0
 
     def read(self, body: bytes) -> tuple[pl.DataFrame, list[str], str | None]:
-        """Bars of one page in the symbols finished by it, and the token of the next page.
+        """Bars of one page in BAR_SCHEMA, the symbols finished by it, and the token of the next page.
 
         Raises:
             MalformedAnswer: naming what is wrong.

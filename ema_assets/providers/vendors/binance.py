@@ -93,7 +93,7 @@ class BinanceClient(SingleSymbolClient[HttpSource]):
             if not calls_left:
                 raise self.malformed(query, "pages of a few klines each, without end")
             calls_left -= 1
-            klines = self._read(query, await self._http.get(self._call(query, cursor, end), breaker))
+            klines = self.decoded(query, _read_klines, await self._http.get(self._call(query, cursor, end), breaker))
             breaker.answered(self.name)
             inside = [kline for kline in klines if cursor <= kline.opened < end]
             if inside:
@@ -120,14 +120,6 @@ class BinanceClient(SingleSymbolClient[HttpSource]):
             scope=self.name,
             explain=lambda _status, said: self._explain(query, said),
         )
-
-    def _read(self, query: SeriesQuery, body: bytes) -> list[_Kline]:
-        try:
-            return _read_klines(body)
-        except msgspec.DecodeError as error:
-            raise self.malformed(query, str(error)) from None
-        except RecursionError:
-            raise self.malformed(query, "JSON nested too deep") from None
 
     def _frame(self, query: SeriesQuery, klines: Sequence[_Kline], step: int, wanted: pl.DataFrame) -> pl.DataFrame:
         now = _microseconds(self._clock()) // 1_000

@@ -26,11 +26,10 @@ from ema_assets.model.errors import (
     UnknownSymbol,
     did_you_mean,
 )
-from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import Instrument
 from ema_assets.providers.ccxt import CcxtConfig
 from ema_assets.providers.declaration import Provider
-from ema_assets.providers.fetching.frames import only_asked
+from ema_assets.providers.fetching.frames import first_opening, only_asked, rows_of_candles
 from ema_assets.providers.fetching.single_symbol import Clock, Page, SeriesQuery, SingleSymbolClient, utc_now
 from ema_assets.providers.http.budget import HttpLimits, RequestBudget
 from ema_assets.providers.http.calls import CallSource
@@ -40,6 +39,7 @@ from ema_assets.providers.http.source import HttpOptions
 
 _LIBRARY = "ccxt.async_support"
 _TIMEFRAMES = ("5m", "1d")
+_UNIT = timedelta(milliseconds=1)
 # Exchanges that answer their newest candles whatever is asked for. ccxt does not tell; these are known from their
 # documentation and from freqtrade's notes on exchanges.
 _WITHOUT_HISTORY = {
@@ -223,7 +223,7 @@ class CcxtClient(SingleSymbolClient[ExchangeSource]):
     async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[Page]:
         """Yield a page of candles at a time, oldest first. Those that have not closed are left out."""
         step = int(query.timeframe.duration.total_seconds() * 1_000)
-        cursor, end = _round_up(query.start, step), _round_up(query.end, step)
+        cursor, end = first_opening(query.start, step, _UNIT), first_opening(query.end, step, _UNIT)
         calls_left = (end - cursor) // step // min(_SMALLEST_PAGE, self._page_limit) + 10
         wanted = query.ranges()
         while cursor < end:
@@ -255,21 +255,4 @@ class CcxtClient(SingleSymbolClient[ExchangeSource]):
             raise self.malformed(query, "days that do not begin at midnight UTC")
         now = self._clock().timestamp() * 1_000
         past = [candle for candle in candles if candle.opened + step <= now]
-        opened = pl.Series([candle.opened for candle in past], dtype=pl.Int64)
-        rows = pl.DataFrame(
-            {
-                "vendor": pl.Series([query.symbol] * len(past), dtype=pl.String),
-                "ts": (opened * 1_000).cast(UTC_TIME),
-                **{
-                    name: pl.Series([getattr(candle, name) for candle in past], dtype=pl.Float64)
-                    for name in ("open", "high", "low", "close", "volume")
-                },
-            }
-        )
-        return only_asked(rows, wanted, query.timeframe)
-
-
-def _round_up(moment: datetime, step: int) -> int:
-    """The first opening time at or after `moment`, in milliseconds since 1970, whence all timeframes are counted."""
-    microseconds, step_microseconds = round(moment.timestamp() * 1_000_000), step * 1_000
-    return -(-microseconds // step_microseconds) * step
+        return only_asked(rows_of_candles(query.symbol, past, _UNIT), wanted, query.timeframe)

@@ -8,7 +8,7 @@ coinbaseexchange, by which `end` is included.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -16,11 +16,10 @@ import msgspec
 import polars as pl
 
 from ema_assets.model.errors import ProviderError
-from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import Instrument
 from ema_assets.providers.coinbase import CoinbaseConfig
 from ema_assets.providers.declaration import Provider
-from ema_assets.providers.fetching.frames import only_asked
+from ema_assets.providers.fetching.frames import first_opening, only_asked, rows_of_candles
 from ema_assets.providers.fetching.single_symbol import Clock, Page, SeriesQuery, SingleSymbolClient, utc_now
 from ema_assets.providers.http.budget import HttpLimits
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker
@@ -29,6 +28,7 @@ from ema_assets.providers.http.source import HttpCall, HttpOptions, HttpSource
 
 _PATH = "/products/{product}/candles"
 _PAGE_LIMIT = 300
+_UNIT = timedelta(seconds=1)
 # An address has 10 per second, and 15 in a burst. Two processes that ask at the same time stay within that.
 _REQUESTS_PER_SECOND = 5
 _UNKNOWN_PRODUCT = ("NotFound", "Product not found")
@@ -76,12 +76,12 @@ class CoinbaseClient(SingleSymbolClient[HttpSource]):
     async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[Page]:
         """Yield up to 300 candles at a time, oldest first. Those that have not closed are left out."""
         step = int(query.timeframe.duration.total_seconds())
-        first, end = _round_up(query.start, step), _round_up(query.end, step)
+        first, end = first_opening(query.start, step, _UNIT), first_opening(query.end, step, _UNIT)
         wanted = query.ranges()
         # Each page has its own place: an empty one may be followed by others, where nothing was traded for a while.
         for start in range(first, end, _PAGE_LIMIT * step):
             last = min(start + _PAGE_LIMIT * step, end) - step
-            candles = self._read(query, await self._http.get(self._call(query, start, last), breaker))
+            candles = self.decoded(query, _read_candles, await self._http.get(self._call(query, start, last), breaker))
             breaker.answered(self.name)
             yield Page(self._frame(query, [each for each in candles if start <= each.opened <= last], step, wanted))
 
@@ -98,39 +98,14 @@ class CoinbaseClient(SingleSymbolClient[HttpSource]):
             explain=lambda status, said: self._explain(query, status, said),
         )
 
-    def _read(self, query: SeriesQuery, body: bytes) -> list[_Candle]:
-        try:
-            return _read_candles(body)
-        except msgspec.DecodeError as error:
-            raise self.malformed(query, str(error)) from None
-        except RecursionError:
-            raise self.malformed(query, "JSON nested too deep") from None
-
     def _frame(self, query: SeriesQuery, candles: Sequence[_Candle], step: int, wanted: pl.DataFrame) -> pl.DataFrame:
         now = self._clock().timestamp()
         # Oldest first, so that of two candles of one time the newer one comes last, and wins.
         past = [candle for candle in reversed(candles) if candle.opened + step <= now]
-        opened = pl.Series([candle.opened for candle in past], dtype=pl.Int64)
-        rows = pl.DataFrame(
-            {
-                "vendor": pl.Series([query.symbol] * len(past), dtype=pl.String),
-                "ts": (opened * 1_000_000).cast(UTC_TIME),
-                **{
-                    name: pl.Series([getattr(candle, name) for candle in past], dtype=pl.Float64)
-                    for name in ("open", "high", "low", "close", "volume")
-                },
-            }
-        )
-        return only_asked(rows, wanted, query.timeframe)
+        return only_asked(rows_of_candles(query.symbol, past, _UNIT), wanted, query.timeframe)
 
     def _explain(self, query: SeriesQuery, status: int, said: str) -> ProviderError | None:
         return self.unknown(query, said) if status == 404 and said in _UNKNOWN_PRODUCT else None
-
-
-def _round_up(moment: datetime, step: int) -> int:
-    """The first opening time at or after `moment`, in seconds since 1970: all timeframes are counted from there."""
-    microseconds, step_microseconds = round(moment.timestamp() * 1_000_000), step * 1_000_000
-    return -(-microseconds // step_microseconds) * step
 
 
 def _iso(seconds: int) -> str:

@@ -198,12 +198,7 @@ class YahooClient(SingleSymbolClient[HttpSource]):
         return None
 
     def _read(self, query: SeriesQuery, body: bytes, now: datetime) -> Page:
-        try:
-            chart = _read_answer(body).chart
-        except msgspec.DecodeError as error:
-            raise self.malformed(query, str(error)) from None
-        except RecursionError:
-            raise self.malformed(query, "JSON nested too deep") from None
+        chart = self.decoded(query, _read_answer, body).chart
         if chart.error is not None:
             said = self._http.without_secrets(_in_words(chart.error))[:200]
             raise self._explain(query, said) or self.malformed(query, said)
