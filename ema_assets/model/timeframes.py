@@ -106,6 +106,11 @@ class Timeframe:
                 raise ValueError(f"`timeframe` must be a rolled-up one, received {self.key}, which is fetched")
 
     @property
+    def base(self) -> "Timeframe":
+        """The fetched timeframe that its bars come from: itself, or the one that they are rolled up from."""
+        return self if self.is_fetched else self.source
+
+    @property
     def feeds(self) -> "tuple[Timeframe, ...]":
         """The timeframes that are rolled up from this one, shortest first."""
         return tuple(each for each in ROLLED_UP if each.source is self)

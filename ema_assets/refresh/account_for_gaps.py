@@ -25,8 +25,10 @@ def account_for_gaps(storing: Storing, accepted: pl.DataFrame, asked: pl.DataFra
     present = tables.closes_between(transaction, timeframe, spans_of(candidates))
     missing = candidates.join(present, on=["symbol", "ts"], how="anti")
     is_asked = windows.select("symbol", "is_fetched")
-    recent = missing.filter(pl.col("ts_end") > storing.now - gaps.PATIENT_FOR)
-    outage = quality.missed_by_all(transaction, timeframe, recent)
+    outage = missing.clear()
+    if not timeframe.is_session:  # whole days are asked for patiently whoever misses them
+        recent = missing.filter(pl.col("ts_end") > storing.now - gaps.PATIENT_FOR)
+        outage = quality.missed_by_all(transaction, timeframe, recent)
     updated = gaps.reconcile(
         missing,
         known,

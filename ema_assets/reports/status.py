@@ -90,10 +90,14 @@ def failure_reasons(transaction: Transaction) -> list[FailureReason]:
 without_bars = ledger.without_bars
 
 
+# What may have become of a symbol without bars.
+WHY_SILENT = "it has ended, was renamed or is halted"
+
+
 def silent(transaction: Transaction) -> list[str]:
     """A sentence for each symbol that has no bars any more."""
     return [
-        f"{symbol}: no bar since {since:%Y-%m-%d}; it has ended, was renamed or is halted, and is asked for once a day"
+        f"{symbol}: no bar since {since:%Y-%m-%d}; {WHY_SILENT}, and is asked for once a day"
         for symbol, since in ledger.silent(transaction).iter_rows()
     ]
 
@@ -102,7 +106,7 @@ def symbol_problems(transaction: Transaction, symbols: Sequence[str]) -> list[st
     """A sentence for each of `symbols` that was renamed, has ended, or that its provider does not have; sorted."""
     wanted = set(symbols)
     found = {
-        symbol: f"no bar since {since:%Y-%m-%d}: it has ended, was renamed or is halted"
+        symbol: f"no bar since {since:%Y-%m-%d}: {WHY_SILENT}"
         for symbol, since in ledger.silent(transaction).iter_rows()
     }
     for series in ledger.without_bars(transaction):

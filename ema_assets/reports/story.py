@@ -7,7 +7,8 @@ from typing import Any
 from ema_assets.market.calendars import place
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import Series
-from ema_assets.model.timeframes import KEYS, by_key
+from ema_assets.model.timeframes import KEYS
+from ema_assets.reports.status import WHY_SILENT
 from ema_assets.store import bar_history, sessions
 from ema_assets.store.database import Transaction
 
@@ -30,8 +31,7 @@ def of_symbol(transaction: Transaction, symbol: str) -> list[str]:
 def _of_instrument(symbol: str, row: Mapping[str, Any]) -> Iterator[str]:
     if row["silent_since"] is not None:
         yield (
-            f"{symbol} has had no bar since {row['silent_since']:%Y-%m-%d}: it has ended, was renamed or is halted. It "
-            "is asked for once a day."
+            f"{symbol} has had no bar since {row['silent_since']:%Y-%m-%d}: {WHY_SILENT}. It is asked for once a day."
         )
     if row["delay_seconds"]:
         yield f"Its provider is {row['delay_seconds'] // 60} minutes behind the exchange."
@@ -101,8 +101,7 @@ def _finality(transaction: Transaction, series: Series, ts: datetime, row: Mappi
         return "Bars of files are final."
     calendars = sessions.calendars_of(transaction, [series.symbol])
     trading = sessions.between(transaction, calendars["calendar"].to_list(), ts, ts)
-    timeframe = by_key(series.timeframe.key)
-    placed = place(calendars.with_columns(ts=ts).cast({"ts": UTC_TIME}), timeframe, trading)
+    placed = place(calendars.with_columns(ts=ts).cast({"ts": UTC_TIME}), series.timeframe, trading)
     closed = placed["ts_end"][0]
     if row["final_through"] is not None and closed <= row["final_through"]:
         return "It is final: it was asked for after the time in which its provider changes bars."

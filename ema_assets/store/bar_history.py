@@ -80,7 +80,7 @@ def bar(transaction: Transaction, symbol: str, timeframe: Timeframe, ts: datetim
         timeframe.key,
         ts,
         OHLC,
-        (timeframe if timeframe.is_fetched else timeframe.source).key,
+        timeframe.base.key,
     )
 
 

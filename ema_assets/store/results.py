@@ -200,9 +200,7 @@ def _screener(configured: Configured) -> str:
     )
     return _template("screener").format(
         lengths=", ".join(
-            f"('{each.key}', interval '{each.minutes} minutes', '{(each if each.is_fetched else each.source).key}', "
-            f"{each.is_session})"
-            for each in ORDER
+            f"('{each.key}', interval '{each.minutes} minutes', '{each.base.key}', {each.is_session})" for each in ORDER
         ),
         frames=frames,
         rsi=_latest("rsi", "rsi", on),

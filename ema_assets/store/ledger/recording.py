@@ -88,7 +88,7 @@ def to_record(
         list(symbols),
         everything,
         OHLC,
-        (timeframe if timeframe.is_fetched else timeframe.source).key,
+        timeframe.base.key,
     )
 
 

@@ -87,7 +87,7 @@ def pending(
         list(symbols),
         # Bars that are rolled up have no row in asset_input.
         OHLC,
-        _source_key(timeframe),
+        timeframe.base.key,
         everything,
         BEGINNING,
     )
@@ -121,7 +121,7 @@ def claim(
         everything,
         BEGINNING,
         OHLC,
-        _source_key(timeframe),
+        timeframe.base.key,
     )
 
 
@@ -297,8 +297,3 @@ def fail(
         float(LONGEST_PAUSE_SECONDS),
         until,
     )
-
-
-def _source_key(timeframe: Timeframe) -> str:
-    """The timeframe whose bars are aggregated to those of `timeframe`; itself where bars are fetched."""
-    return (timeframe if timeframe.is_fetched else timeframe.source).key
