@@ -49,9 +49,8 @@ class Stats:
         return {"total": self.total, "by_path": dict(self.by_path), "by_status": dict(self.by_status)}
 
     def reset(self) -> None:
-        """Forget everything."""
-        self.by_path.clear()
-        self.by_status.clear()
+        """Forget everything, the answers that are still under way too."""
+        self.by_path, self.by_status = Counter(), Counter()
 
 
 class Budget:
@@ -235,9 +234,11 @@ class Dialect(ABC, Generic[Query]):
 
     async def handle(self, request: Request) -> Response:
         """Answer, and count the answer."""
+        # Whom an answer counts for is said when it begins: one that nobody waits for ends after a `reset`.
+        by_path, by_status = self.sandbox.stats.by_path, self.sandbox.stats.by_status
         response, status = await self._answer(request)
-        self.sandbox.stats.by_path[self.path] += 1
-        self.sandbox.stats.by_status[status] += 1
+        by_path[self.path] += 1
+        by_status[status] += 1
         return response
 
     async def _answer(self, request: Request) -> tuple[Response, str]:

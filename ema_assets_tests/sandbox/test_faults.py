@@ -1,5 +1,6 @@
 """Faults on demand, over the control endpoint as a test or a curious user would ask for them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from ema_assets.sandbox.faults import KINDS
 from ema_assets.sandbox.server import RunningSandbox
 from ema_assets_tests.sandbox.conftest import MIDDAY, VirtualClock
 from ema_assets_tests.sandbox.test_app import get
+from ema_assets_tests.waiting import wait_until
 
 AT = "2026-07-14T14:05:00Z"
 
@@ -34,6 +36,23 @@ def test_a_delay_holds_answers_back_as_often_as_asked(client: httpx.Client) -> N
     get(client)
     (report,) = client.get("/sandbox/faults").json()["faults"]
     assert (report["times"], report["acted"]) == (1, 1)
+
+
+def test_an_answer_that_began_before_the_counters_were_reset_is_forgotten_too(client: httpx.Client) -> None:
+    number = ask(client, kind="delay", seconds=0.5, times=1)
+
+    def held_back() -> bool:
+        faults = client.get("/sandbox/faults").json()["faults"]
+        return next(fault["acted"] for fault in faults if fault["id"] == number) == 1
+
+    with ThreadPoolExecutor(1) as other:
+        under_way = other.submit(get, client)
+        wait_until(held_back, "the delay holds an answer back")
+        client.delete("/sandbox/stats")
+        assert under_way.result()
+    assert client.get("/sandbox/stats").json()["total"] == 0
+    get(client)
+    assert client.get("/sandbox/stats").json()["total"] == 1
 
 
 def test_a_rate_limit_comes_with_and_without_headers(client: httpx.Client) -> None:
