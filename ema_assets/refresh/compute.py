@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from ema_assets.market.calendars import place, with_trend_of
-from ema_assets.market.rollups import CODE_VERSION, buckets_of, roll_up
+from ema_assets.market.rollups import CODE_VERSION, buckets_of, roll_up, without_owned
 from ema_assets.model.asset_names import EMA_TREND, OHLC, STRATEGY
 from ema_assets.model.schemas import COMPLETED_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe
@@ -15,7 +15,7 @@ from ema_assets.refresh.graph import Node
 from ema_assets.refresh.isolate import bisect
 from ema_assets.refresh.outcome import Outcome, batches
 from ema_assets.refresh.waiting import retry_locked
-from ema_assets.store import latency, ledger, quality, sessions, tables
+from ema_assets.store import file_spans, latency, ledger, quality, sessions, tables
 from ema_assets.store.database import Database, Transaction
 from ema_assets.strategies.simulator.bars import NEWEST_STATES, STATE_EVERY
 from ema_assets.strategies.simulator.simulation import simulate
@@ -307,6 +307,7 @@ def refresh_rolled_up(
                 trading,
                 claimed.select("symbol", "complete_through"),
             )
+            closed = without_owned(closed, file_spans.owned(transaction, timeframe, claimed["symbol"]), timeframe)
             changes = tables.write_bars(transaction, timeframe, closed, f"rolled up from {timeframe.source.key}")
             _, recomputed = _past(claimed, closed, tables.BARS.time)
             _report_impact(
