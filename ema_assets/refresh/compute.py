@@ -17,9 +17,10 @@ from ema_assets.refresh.outcome import Outcome, batches
 from ema_assets.refresh.waiting import retry_locked
 from ema_assets.store import file_spans, latency, ledger, quality, sessions, tables
 from ema_assets.store.database import Database, Transaction
-from ema_assets.strategies.simulator.bars import NEWEST_STATES, STATE_EVERY
+from ema_assets.strategies.simulator.bars import NEWEST_STATES, STATE_EVERY, known_trend
 from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets.strategies.trade_columns import STATE_SCHEMA
+from ema_assets.strategies.variant import Variant
 
 # Input rows read and held at a time: bounds memory whatever the number of series.
 ROWS_A_BATCH = 400_000
@@ -85,7 +86,7 @@ def _strategy(transaction: Transaction, node: Node, timeframe: Timeframe, claime
     )
     bars = _placed(transaction, _read(transaction, node, timeframe, starts), timeframe, claimed)
     if variant.higher_timeframe is not None:
-        bars = _with_trend_of(transaction, bars, variant.higher_timeframe, claimed, starts)
+        bars = _with_trend_of(transaction, bars, variant, claimed, starts)
     done = simulate(bars, carried.select("symbol", *STATE_SCHEMA), variant)
     states = done.states.join(bars.select("symbol", "ts", "bar_number"), on=["symbol", "ts"], maintain_order="left")
     return Computed(done.trades, starts, _seen(bars), states)
@@ -129,19 +130,22 @@ def _placed(transaction: Transaction, bars: pl.DataFrame, timeframe: Timeframe, 
 
 
 def _with_trend_of(
-    transaction: Transaction, bars: pl.DataFrame, higher: Timeframe, claimed: pl.DataFrame, starts: pl.DataFrame
+    transaction: Transaction, bars: pl.DataFrame, variant: Variant, claimed: pl.DataFrame, starts: pl.DataFrame
 ) -> pl.DataFrame:
-    """`bars` with higher_trend: the trend of the last bar of `higher` that had closed when each bar closed."""
-    columns = ("ts", "trend")
+    """`bars` with higher_trend: as of the last bar of the higher timeframe that had closed when each bar closed."""
+    higher = variant.higher_timeframe
+    assert higher is not None
+    columns = ("ts", "trend", "bar_number")
     trend = tables.Table(EMA_TREND, "ts")
     early = starts.with_columns(pl.col("from_ts") - pl.lit(higher.duration))
     rows = pl.concat(
         [
             tables.read_before(transaction, trend, higher, early, columns),
-            tables.read_since(transaction, trend, higher, early, ("trend",)),
+            tables.read_since(transaction, trend, higher, early, columns[1:]),
         ]
     )
-    return with_trend_of(bars, _placed(transaction, rows, higher, claimed).select("symbol", "ts_end", "trend"))
+    placed = _placed(transaction, rows, higher, claimed)
+    return with_trend_of(bars, placed.select("symbol", "ts_end", known_trend(variant)))
 
 
 def _from_the_beginning(starts: pl.DataFrame, which: pl.Expr) -> pl.DataFrame:

@@ -129,7 +129,7 @@ def test_the_next_day_does_not_change_the_trades_of_a_day_that_is_over(database:
 
     On 5m a crossover comes with the last bar of the day, while the trend of the hours is still the other way.
     """
-    rows = ({"name": "hour", "rule": "crossover", "higher_timeframe": "1h"}, *WATCHED.strategies)
+    rows = ({"name": "hour", "rule": "crossover", "entries": "all", "higher_timeframe": "1h"}, *WATCHED.strategies)
     watched = replace(WATCHED, strategies=rows)
     close, until = utc("2026-11-24 21:00"), utc("2026-11-25 21:00")
     falls = 100 * 0.9995 ** pl.int_range(pl.len())
