@@ -25,6 +25,7 @@ class Layout:
         timeframe: key of the timeframe that all its files have.
         calendar: trading calendar of its symbols, where all have one.
         symbol: from the vendor's spelling of a symbol to the usual one.
+        words: words in the names of its files, in small letters, that are no symbols.
         remark: what a reader of the documentation must know.
     """
 
@@ -44,6 +45,7 @@ class Layout:
     timeframe: str | None = None
     calendar: str | None = None
     symbol: Callable[[str], str] | None = None
+    words: frozenset[str] = frozenset()
     remark: str = ""
 
 

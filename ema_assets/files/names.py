@@ -5,33 +5,29 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from ema_assets.files.words import seconds
+from ema_assets.files.discovery import discover
+from ema_assets.files.words import seconds, timeframe_of
 
 _ENDINGS = re.compile(
     r"(\.(csv|tsv|txt|json|ndjson|jsonl|xlsx|xls|parquet|pq|feather|arrow|gz|zip|bz2|xz|dat|prn|asc))+$", re.IGNORECASE
 )
 # A number that browsers put behind a second download, a date, a span of dates, a number of a record.
 _NOISE = re.compile(r"\(\d+\)|\d{4}([-.]?\d{2}){1,2}([-.]?\d{2}){0,3}|\d{5,}|(19|20)\d{2}")
-_VENDORS = frozenset(
-    {
-        *("yahoo", "yfinance", "stooq", "binance", "bitstamp", "bitfinex", "kraken", "coinbase", "gemini", "bybit"),
-        *("okx", "kucoin", "nasdaq", "nyse", "amex", "bats", "cboe", "arca", "nse", "bse", "oanda", "fx", "fxcm"),
-        *("forexcom", "tvc", "index", "dukascopy", "histdata", "dat", "ascii", "mt", "mt4", "mt5", "ninja", "tiingo"),
-        *("alpaca", "polygon", "iex", "alphavantage", "intraday", "daily", "investing", "fred", "quote", "equity"),
-        *("stock", "stocks", "us", "xnas", "xnys", "kibot", "firstrate", "databento", "capitalcom", "pepperstone"),
-        *("bid", "ask", "mid", "candlestick", "utc", "est", "adjusted", "unadjusted", "adj", "raw", "full", "spot"),
-    }
-)
 _PLAIN_WORDS = frozenset(
     {
         *("data", "download", "downloads", "export", "exports", "historical", "historicaldata", "history", "hist"),
         *("prices", "price", "quotes", "quote", "bars", "bar", "candles", "candle", "ohlc", "ohlcv", "table", "chart"),
         *("file", "my", "new", "old", "test", "sample", "output", "out", "result", "results", "market", "copy", "for"),
         *("of", "and", "the", "from", "to", "all", "series", "ts", "klines", "kline", "trades", "day", "close"),
+        *("bid", "ask", "mid", "utc", "est", "adjusted", "unadjusted", "adj", "raw", "full", "spot", "stock", "stocks"),
+        *("intraday", "daily", "equity", "index", "nasdaq", "nyse", "amex", "arca", "us", "eod"),
         *("first", "second", "last", "latest", "csv", "json", "txt", "tsv", "zip", "gz", "xlsx", "time", "values"),
     }
 )
 _SYMBOL = re.compile(r"\^?[A-Za-z0-9][A-Za-z0-9.\-=^]{0,19}")
+# Dates with separators, and `5 minute`, `1-day`, `5_M` in two words.
+_DATES = re.compile(r"(19|20)\d{2}([-.]\d{2}){1,2}|\d{2}[-.]\d{2}[-.](19|20)\d{2}")
+_IN_TWO = re.compile(r"(?<![A-Za-z0-9])(\d{1,2})[ _-](m|min|minute|h|hour|d|day)s?(?![A-Za-z0-9])", re.IGNORECASE)
 # `EURUSD60`, `XAUUSD1440`: a pair and minutes, as MetaTrader 4 names files.
 _PAIR_AND_MINUTES = re.compile(r"([A-Z]{6}[a-z.]{0,2}|[A-Z]{3,6}USDT?)(5|15|30|60|240|1440)")
 
@@ -56,13 +52,15 @@ def from_name(path: Path, known: Collection[str] = ()) -> Named:
     # TradingView: `NASDAQ_AAPL, 5.csv`. A number alone is a timeframe only there.
     stem, comma, rest = stem.partition(",")
     length = seconds(rest.strip().split("_")[0].split(" ")[0]) if comma else None
-    words = [word for word in re.split(r"[_\s]+", stem) if word]
+    no_symbols = _PLAIN_WORDS.union(*(layout.words for layout in discover()))
+    stem = _IN_TWO.sub(r"\1\2", _DATES.sub(" ", stem))
+    words = [word.strip("-.") for word in re.split(r"[_\s]+", stem) if word.strip("-.")]
     words = [part for word in words for part in _split_at_hyphens(word, known)]
     left: list[str] = []
     for word in words:
-        if word not in known and (_NOISE.fullmatch(word) or word.lower() in _VENDORS | _PLAIN_WORDS):
+        if word not in known and (_NOISE.fullmatch(word) or word.lower() in no_symbols):
             length = length or (86_400 if word.lower() == "daily" else None)
-        elif word not in known and _is_timeframe(word):
+        elif word not in known and (_is_timeframe(word) or (left and _is_bare_timeframe(word))):
             length = length or seconds(word)
         else:
             left.append(word)
@@ -90,6 +88,11 @@ def _is_timeframe(word: str) -> bool:
         and (any(letter.isdigit() for letter in word) or word.lower() in ("daily", "hourly"))
         and not word.isdigit()
     )
+
+
+def _is_bare_timeframe(word: str) -> bool:
+    """A letter or a number behind a symbol, as in `Bitstamp_BTCUSD_d` and `XBTUSD_60`."""
+    return word.lower() in ("d", "h") or (word.isdigit() and timeframe_of(seconds(word)) is not None)
 
 
 def _symbol(words: list[str], known: Collection[str], *, has_length: bool) -> str | None:

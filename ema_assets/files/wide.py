@@ -1,4 +1,4 @@
-"""yfinance's tables with two rows of names, a column per price and ticker, as one row per bar. Reads no file."""
+"""Tables with two rows of names and a column per price and ticker, as one row per bar. Reads no file."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from ema_assets.files.columns import plain
 
 _PRICE, _TICKER = "price", "ticker"
 # What the columns are called in the table that comes of it, so that its layout is known.
-DATE, SYMBOL = "yfinance date", "yfinance ticker"
+DATE, SYMBOL = "wide date", "wide ticker"
 
 
 def unpivoted(table: Table) -> Table:

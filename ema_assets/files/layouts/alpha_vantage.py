@@ -5,6 +5,7 @@ from ema_assets.files.declaration import Layout
 LAYOUTS = (
     Layout(
         name="Alpha Vantage",
+        words=frozenset({"alphavantage"}),
         example=(
             '{"Meta Data": {"2. Symbol": "IBM"}, "Time Series (Daily)": {"2024-01-02": {"1. open": "162.83", '
             '"2. high": "163.29", "3. low": "160.46", "4. close": "161.50", "5. volume": "3825044"}}}'

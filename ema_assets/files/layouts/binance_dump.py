@@ -17,6 +17,7 @@ def _is_kline(row: Sequence[str]) -> bool:
 LAYOUTS = (
     Layout(
         name="Binance dump",
+        words=frozenset({"binance"}),
         example=(
             "1704067200000,42283.58,42554.57,42261.02,42475.23,1271.68108,1704070799999,53957248.97,47134,"
             "682.57581,28957416.81,0"

@@ -18,6 +18,7 @@ def _is_candle(row: Sequence[str]) -> bool:
 
 LAYOUT = Layout(
     name="Coinbase candles",
+    words=frozenset({"coinbase"}),
     example=(
         "[[1704067200, 42220.1, 42555.0, 42261.5, 42470.7, 512.75], "
         "[1704063600, 42190.0, 42310.4, 42250.0, 42261.5, 377.2]]"

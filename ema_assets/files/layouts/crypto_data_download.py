@@ -4,6 +4,7 @@ from ema_assets.files.declaration import Layout
 
 LAYOUT = Layout(
     name="CryptoDataDownload",
+    words=frozenset({"binance", "bitstamp", "bitfinex", "kraken", "gemini", "okx", "bybit"}),
     example=(
         "https://www.CryptoDataDownload.com\n"
         "Unix,Date,Symbol,Open,High,Low,Close,Volume BTC,Volume USDT,tradecount\n"

@@ -5,6 +5,7 @@ from ema_assets.files.declaration import Layout
 LAYOUTS = (
     Layout(
         name="FRED",
+        words=frozenset({"fred"}),
         example="observation_date,SP500\n2024-01-02,4742.83",
         marks=frozenset({"observation date"}),
         timeframe="1d",

@@ -12,6 +12,7 @@ def _is_bar(row: Sequence[str]) -> bool:
 
 LAYOUT = Layout(
     name="HistData",
+    words=frozenset({"dat", "ascii", "histdata"}),
     example="20240102 093000;1.104270;1.104440;1.104050;1.104120;0",
     row=_is_bar,
     headless=("ts", "open", "high", "low", "close", "volume"),

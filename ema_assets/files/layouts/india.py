@@ -9,6 +9,7 @@ _SHARES = frozenset({"EQ", "BE"})
 LAYOUTS = (
     Layout(
         name="NSE bhavcopy",
+        words=frozenset({"nse", "bse", "equity", "quote", "eq"}),
         example=(
             "SYMBOL,SERIES,OPEN,HIGH,LOW,CLOSE,LAST,PREVCLOSE,TOTTRDQTY,TOTTRDVAL,TIMESTAMP,TOTALTRADES,ISIN\n"
             "RELIANCE,EQ,2580.3,2606.85,2573.15,2587.9,2589,2584.95,1987543,5141200000,01-JAN-2024,76543,INE002A01018"

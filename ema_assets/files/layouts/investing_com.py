@@ -4,6 +4,7 @@ from ema_assets.files.declaration import Layout
 
 LAYOUT = Layout(
     name="Investing.com",
+    words=frozenset({"investing"}),
     example=(
         '"Date","Price","Open","High","Low","Vol.","Change %"\n'
         '"01/18/2024","188.63","186.09","189.14","185.83","78.01M","3.26%"'

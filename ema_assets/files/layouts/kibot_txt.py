@@ -18,6 +18,7 @@ def _is_kibot(row: Sequence[str]) -> bool:
 
 LAYOUT = Layout(
     name="Kibot",
+    words=frozenset({"kibot", "firstrate"}),
     example="01/02/2024,09:30,187.15,187.70,186.90,187.02,5214335",
     row=_is_kibot,
     headless=("date", "time", "open", "high", "low", "close", "volume"),

@@ -12,6 +12,7 @@ def _is_bar(row: Sequence[str]) -> bool:
 
 LAYOUT = Layout(
     name="Kraken dump",
+    words=frozenset({"kraken"}),
     example="1704067200,42280.4,42554.0,42261.0,42475.2,71.68108,1713",
     row=_is_bar,
     headless=("ts", "open", "high", "low", "close", "volume", "-"),

@@ -19,6 +19,7 @@ def _is_bar(row: Sequence[str]) -> bool:
 LAYOUTS = (
     Layout(
         name="MetaTrader 4",
+        words=frozenset({"mt", "mt4", "mt5"}),
         example="2024.01.02,09:30,1.10427,1.10444,1.10405,1.10412,512",
         row=_is_bar,
         headless=("date", "time", "open", "high", "low", "close", "volume"),

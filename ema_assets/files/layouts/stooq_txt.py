@@ -18,6 +18,7 @@ def usual_symbol(text: str) -> str:
 LAYOUTS = (
     Layout(
         name="Stooq",
+        words=frozenset({"stooq"}),
         example=(
             "<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>\n"
             "AAPL.US,D,20240102,000000,187.15,188.44,183.885,185.64,82488674,0"

@@ -4,6 +4,7 @@ from ema_assets.files.declaration import Layout
 
 LAYOUT = Layout(
     name="Twelve Data",
+    words=frozenset({"twelvedata"}),
     example=(
         '{"meta": {"symbol": "AAPL", "interval": "5min", "exchange_timezone": "America/New_York"}, "values": '
         '[{"datetime": "2024-01-02 09:30:00", "open": "187.15", "high": "187.70", "low": "186.90", '

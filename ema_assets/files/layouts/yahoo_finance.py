@@ -5,6 +5,7 @@ from ema_assets.files.declaration import Layout
 LAYOUTS = (
     Layout(
         name="Yahoo Finance",
+        words=frozenset({"yahoo", "yfinance"}),
         example=(
             "Date,Open,High,Low,Close,Adj Close,Volume\n"
             "2024-01-02,187.149994,188.440002,183.889999,185.639999,184.938217,82488700"

@@ -11,8 +11,8 @@ LAYOUT = Layout(
         "2024-01-02,185.64,188.44,183.89,187.15,82488700"
     ),
     # The names that `files.wide` gives these columns.
-    marks=frozenset({"yfinance date", "close"}),
-    columns={"date": "yfinance date", "symbol": "yfinance ticker"},
+    marks=frozenset({"wide date", "close"}),
+    columns={"date": "wide date", "symbol": "wide ticker"},
     remark=(
         "Two or three rows of names, one ticker or many. Prices are adjusted for dividends unless "
         "`auto_adjust=False` was given; stored prices are not."
