@@ -58,7 +58,7 @@ def make(folder: Path, series: int, sessions: int, batch_rows: int | None) -> di
     """Write bars of the sandbox's market, one file per batch and form, in batches of the product's size."""
     import polars as pl
 
-    from ema_assets.market.calendars import exchange_sessions
+    from ema_assets.market.exchanges import exchange_sessions
     from ema_assets.model.schemas import UTC_TIME
     from ema_assets.model.symbols import DEFAULT_CALENDAR, Instrument
     from ema_assets.refresh.compute import ROWS_A_BATCH

@@ -25,7 +25,7 @@ from typing import Any
 import psycopg2
 
 from benchmarks.tick import _DAGSTER_YAML, _environment, _new_database, _watchlist
-from ema_assets.market.calendars import exchange_sessions
+from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.runtime.postgres.server import EmbeddedServer
 
 _HISTORY_DAYS = 5

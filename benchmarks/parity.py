@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from ema_assets.market.calendars import exchange_sessions
+from ema_assets.market.exchanges import exchange_sessions
+from ema_assets.market.repair import repair
 from ema_assets.market.rollups import roll_up
-from ema_assets.market.validation import reject_invalid
 from ema_assets.model.schemas import BAR_SCHEMA
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.model.timeframes import Timeframe
@@ -213,10 +213,11 @@ def _against_pandas(closes: pl.DataFrame) -> float:
 
 def read(paths: list[Path], symbol: str | None, timeframe: str | None) -> pl.DataFrame:
     """Valid bars of all files, sorted within each series."""
-    parts = [read_file(path, symbol, timeframe) for path in paths]
-    return pl.concat(
-        [reject_invalid(series)[0] for part in parts for series in part.partition_by("timeframe", maintain_order=True)]
-    ).sort("symbol", "timeframe", "ts", maintain_order=True)
+    parts = [read_file(path, symbol, timeframe).with_columns(allow_negative=pl.lit(False)) for path in paths]
+    series = [each for part in parts for each in part.partition_by("timeframe", maintain_order=True)]
+    return pl.concat([repair(each).sound.select(list(BAR_SCHEMA)) for each in series]).sort(
+        "symbol", "timeframe", "ts", maintain_order=True
+    )
 
 
 def _print(found: list[Parity]) -> None:

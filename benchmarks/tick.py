@@ -32,7 +32,7 @@ import psycopg2
 
 from benchmarks.measure import Line, fit
 from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES
-from ema_assets.market.calendars import exchange_sessions
+from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.model.asset_names import CHAIN
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.signals.discovery import discover

@@ -47,7 +47,7 @@ def check_on_watchlist(watched: Watchlist, symbols: Sequence[str]) -> None:
 
 def check_calendar(calendar: str) -> None:
     """Refuse a trading calendar that does not exist."""
-    from ema_assets.market.calendars import exchange_sessions
+    from ema_assets.market.exchanges import exchange_sessions
 
     today = clock.now().date()
     exchange_sessions(calendar, today, today)

@@ -1,5 +1,6 @@
 """The commands `symbols …`: show and change the watchlist."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from ema_assets.cli.commands import Commands
 from ema_assets.config import renames, watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.model.errors import ConfigurationError
-from ema_assets.model.symbols import parse_symbol
+from ema_assets.model.symbols import Instrument, parse_symbol
 from ema_assets.runtime import state
 
 
@@ -20,34 +21,55 @@ def symbols_group() -> None:
 
 
 @symbols_group.command("list")
-def symbols_list() -> None:
-    """Print every symbol with its calendar."""
-    watched = environment.load_watchlist(Settings.from_env())
-    rendering.print_table(
-        ("symbol", "calendar", "bars from"),
-        [(each.symbol, each.calendar, "provider" if each.is_fetched else "files") for each in watched.instruments],
-    )
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array of objects instead of a table.")
+def symbols_list(as_json: bool) -> None:
+    """Print every symbol with its calendar and the provider of its bars."""
+    settings = Settings.from_env()
+    watched = environment.load_watchlist(settings)
+    default = environment.default_provider(settings, state.read_state(settings))
+    rows = [(each.symbol, each.calendar, _source(each, default)) for each in watched.instruments]
+    if as_json:
+        click.echo(json.dumps([dict(zip(("symbol", "calendar", "provider"), row, strict=True)) for row in rows]))
+    else:
+        rendering.print_table(("symbol", "calendar", "bars from"), rows)
+
+
+def _source(instrument: Instrument, default: str) -> str:
+    return (instrument.provider or default) if instrument.is_fetched else "files"
+
+
+_CALENDAR = click.option(
+    "--calendar",
+    help="Trading calendar: 24/7 for crypto, 24/5 for foreign exchange, or a code such as XNYS, XLON or CMES. Without "
+    "it, it follows from how a symbol is written.",
+)
+_PROVIDER = click.option("--provider", help="Provider of their bars, when it is another than EMA_PROVIDER.")
 
 
 @symbols_group.command("add")
 @click.argument("symbols", nargs=-1, required=True)
-@click.option("--calendar", help="Trading calendar: a code such as XNYS or XLON, or 24/7. Guessed when not given.")
-def symbols_add(symbols: Sequence[str], calendar: str | None) -> None:
-    """Add SYMBOLS such as NVDA, AZN.L or BTC-USD; a running Dagster loads their history."""
-    _add([parse_symbol(symbol.upper()) for symbol in symbols], calendar)
+@_CALENDAR
+@_PROVIDER
+def symbols_add(symbols: Sequence[str], calendar: str | None, provider: str | None) -> None:
+    """Add SYMBOLS such as NVDA, AZN.L, EURUSD=X or BTC-USD; a running Dagster loads their history.
+
+    A symbol that may be several things is not added. The message says what it may be and how each is written.
+    """
+    _add([parse_symbol(symbol.upper()) for symbol in symbols], calendar, provider)
 
 
 @symbols_group.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--calendar", help="Trading calendar of all of them. Guessed for each when not given.")
-def symbols_import(file: Path, calendar: str | None) -> None:
+@_CALENDAR
+@_PROVIDER
+def symbols_import(file: Path, calendar: str | None, provider: str | None) -> None:
     """Add the symbols of FILE: one per line, or a CSV with a column `symbol` or `ticker`.
 
     Nothing is added when a line holds something that is no symbol.
     """
     from ema_assets.config.symbol_lists import read_symbols
 
-    _add(read_symbols(file), calendar)
+    _add(read_symbols(file), calendar, provider)
 
 
 @symbols_group.command("check")
@@ -70,24 +92,33 @@ def symbols_check() -> None:
     click.echo(f"Checked {count} symbol{'' if count == 1 else 's'}: nothing is known against any of them.")
 
 
-def _add(wanted: Sequence[str], calendar: str | None) -> None:
-    from ema_assets.config.watchlist_edits import add_symbols
+def _add(wanted: Sequence[str], calendar: str | None, provider: str | None) -> None:
+    """Add the symbols that are clear, say why of each, and end with exit code 1 when there are others."""
+    from ema_assets.cli.listing import Chooser
+    from ema_assets.config.watchlist_edits import add_instruments
 
     settings = Settings.from_env()
     watchlist.ensure(settings.watchlist_path)
-    if calendar is not None:
-        environment.check_calendar(calendar)
-    added = add_symbols(settings.watchlist_path, wanted, calendar)
-    for instrument in watchlist.load(settings.watchlist_path).instruments:
-        if instrument.symbol in added:
-            click.echo(f"Added {instrument.symbol} ({instrument.calendar}).")
-            if (renamed := renames.current(instrument.symbol)) is not None:
-                click.echo(f"{instrument.symbol} has been called {renamed.to} since {renamed.since}.", err=True)
+    known = set(watchlist.load(settings.watchlist_path).symbols)
+    running = state.read_state(settings)
+    chooser = Chooser(environment.default_provider(settings, running), calendar, provider)
+    chosen = [each for symbol in dict.fromkeys(wanted) if symbol not in known and (each := chooser.choose(symbol))]
+    added = set(add_instruments(settings.watchlist_path, [choice.instrument for choice in chosen]))
+    for choice in chosen:
+        if choice.instrument.symbol in added:
+            click.echo(f"Added {choice}.")
+            if (renamed := renames.current(choice.instrument.symbol)) is not None:
+                click.echo(f"{choice.instrument.symbol} has been called {renamed.to} since {renamed.since}.", err=True)
     for symbol in dict.fromkeys(wanted):
-        if symbol not in added:
+        if symbol in known:
             click.echo(f"{symbol} is on the watchlist already.")
-    if added and state.read_state(settings) is not None:
+    for note in chooser.notes():
+        click.echo(note, err=True)
+    if added and running is not None:
         click.echo("Dagster picks this up within 30 seconds and loads the history.")
+    if chooser.refused:
+        only = len(chooser.refused) == 1
+        raise ConfigurationError((" " if only else "\n").join(["not added:", *chooser.refused]))
 
 
 @symbols_group.command("remove")

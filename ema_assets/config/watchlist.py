@@ -7,9 +7,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ema_assets.config import shared_files
+from ema_assets.config import calendar_tables, shared_files
 from ema_assets.config.settings import is_synthetic
 from ema_assets.model.errors import InvalidKeyError, WatchlistError, did_you_mean
+from ema_assets.model.special_days import SpecialDays
 from ema_assets.model.symbols import (
     ALWAYS_OPEN,
     DEFAULT_CALENDAR,
@@ -23,8 +24,8 @@ from ema_assets.model.symbols import (
 from ema_assets.model.timeframes import FETCHED, Timeframe, by_key
 from ema_assets.providers import registry
 
-_GROUP_KEYS = ("name", "calendar", "hours", "provider", "symbols")
-_TOP_KEYS = ("history", "ema", "signals", "strategy", "group")
+_GROUP_KEYS = ("name", "calendar", "hours", "provider", "allow_negative", "symbols")
+_TOP_KEYS = ("history", "ema", "signals", "strategy", "calendar", "group")
 REGULAR_HOURS, _EXTENDED_HOURS = "regular", "extended"
 
 
@@ -34,7 +35,7 @@ class Watchlist:
 
     `history_days` has one entry per fetched timeframe, in calendar days. `ema_seed` is one of `symbols.SEEDS`.
     `signals_off`, `signal_params` and `strategies` are what the file says about signals and strategies. Whoever builds
-    the graph of assets checks them and names the file as `where` in errors.
+    the graph of assets checks them and names the file as `where` in errors. `special_days` are by calendar.
     """
 
     instruments: tuple[Instrument, ...]
@@ -43,6 +44,7 @@ class Watchlist:
     signals_off: tuple[str, ...] = ()
     signal_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     strategies: tuple[Mapping[str, Any], ...] = ()
+    special_days: Mapping[str, SpecialDays] = field(default_factory=dict)
     where: str = "watchlist"
 
     @property
@@ -147,7 +149,10 @@ def parse(text: str, where: str = "watchlist") -> Watchlist:
             instruments[instrument.symbol] = instrument
     if not instruments:
         raise WatchlistError(f'{where}: lists no symbol; add a `[[group]]` with `symbols = ["AAPL"]`')
-    return Watchlist(tuple(instruments.values()), history, seed, off, params, tuple(strategies), where)
+    special = calendar_tables.special_days(
+        document.get("calendar", {}), {each.calendar for each in instruments.values()}, where
+    )
+    return Watchlist(tuple(instruments.values()), history, seed, off, params, tuple(strategies), special, where)
 
 
 def _only(table: Mapping[str, Any], allowed: Iterable[str], where: str) -> None:
@@ -217,7 +222,10 @@ def _group(group: Mapping[str, Any], where: str) -> list[Instrument]:
     symbols = group.get("symbols", [])
     if not isinstance(symbols, list):
         raise WatchlistError(f'{where}: `symbols` must be a list such as ["AAPL", "MSFT"], received {symbols!r}')
-    return [Instrument(_symbol(symbol, where), calendar, provider) for symbol in symbols]
+    allow_negative = group.get("allow_negative", False)
+    if not isinstance(allow_negative, bool):
+        raise WatchlistError(f"{where}: `allow_negative` must be true or false, received {allow_negative!r}")
+    return [Instrument(_symbol(symbol, where), calendar, provider, allow_negative) for symbol in symbols]
 
 
 def _calendar(group: Mapping[str, Any], where: str) -> str:

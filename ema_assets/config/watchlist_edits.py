@@ -1,6 +1,5 @@
 """Changes of the watchlist file that keep its comments: symbols added and removed, one process at a time."""
 
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -8,36 +7,17 @@ from typing import Any
 import tomlkit
 
 from ema_assets.config import shared_files, watchlist
-from ema_assets.model.symbols import ALWAYS_OPEN, DEFAULT_CALENDAR, FROM_FILES, parse_symbol
-
-# Pairs as BTC-USD, BTCUSDT, ETHUSD.KRAKEN; exchanges by the suffix that a symbol has.
-_PAIR = re.compile(r"[A-Z0-9]{2,10}-(USD|USDT|USDC|EUR|BTC|ETH)|[A-Z0-9]{3,6}(USD|USDT|BUSD|USDC)(\.[A-Z]+)?")
-_CALENDAR_BY_SUFFIX = {
-    "L": "XLON",
-    "PA": "XPAR",
-    "AS": "XAMS",
-    "BR": "XBRU",
-    "DE": "XFRA",
-    "SW": "XSWX",
-    "MI": "XMIL",
-    "MC": "XMAD",
-    "TO": "XTSE",
-    "HK": "XHKG",
-    "T": "XTKS",
-    "AX": "XASX",
-    "NS": "XBOM",
-    "BO": "XBOM",
-    "JO": "XJSE",
-    "SA": "BVMF",
-}
+from ema_assets.market.listings import listing_of
+from ema_assets.model.symbols import DEFAULT_CALENDAR, Instrument, parse_symbol
 
 
 def likely_calendar(symbol: str) -> str:
-    """The calendar on which a symbol most likely trades, judged by the way vendors write symbols."""
-    if _PAIR.fullmatch(symbol):
-        return ALWAYS_OPEN
-    _, dot, suffix = symbol.rpartition(".")
-    return _CALENDAR_BY_SUFFIX.get(suffix, DEFAULT_CALENDAR) if dot else DEFAULT_CALENDAR
+    """The calendar on which `symbol` trades, judged by how it is written.
+
+    Raises:
+        UnclearSymbol: when that does not tell.
+    """
+    return listing_of(symbol).calendar
 
 
 def add_symbols(
@@ -45,19 +25,42 @@ def add_symbols(
 ) -> list[str]:
     """Append `symbols` to the file at `path`; return those that were not there yet.
 
-    They go to the first group with this calendar and provider, or to a new group when there is none. Without
-    `calendar`, it is guessed from the symbol by `likely_calendar`.
+    They go to the first group that fits, or to a new group when there is none. Without `calendar`, it follows from how
+    the symbol is written.
 
     Raises:
         WatchlistError: when the file is missing or malformed. InvalidKeyError: when a symbol is malformed.
+        UnclearSymbol: when `calendar` is None and a symbol does not tell where it trades; nothing is added then.
     """
-    wanted = [parse_symbol(symbol) for symbol in dict.fromkeys(symbols)]
+    return add_instruments(path, [instrument_of(symbol, calendar, provider) for symbol in symbols])
+
+
+def instrument_of(symbol: str, calendar: str | None = None, provider: str | None = None) -> Instrument:
+    """`symbol` with its calendar, and whether its prices may be negative; both from how it is written.
+
+    Raises:
+        InvalidKeyError: when it is malformed. UnclearSymbol: as `likely_calendar`.
+    """
+    symbol = parse_symbol(symbol)
+    if calendar is not None:
+        return Instrument(symbol, calendar, provider)
+    listing = listing_of(symbol)
+    return Instrument(symbol, listing.calendar, provider, listing.asset_class == "futures")
+
+
+def add_instruments(path: Path, instruments: Iterable[Instrument]) -> list[str]:
+    """Append `instruments` to the file at `path`, each to the group that fits; return the symbols that were not there.
+
+    Raises:
+        WatchlistError: when the file is missing or malformed.
+    """
+    wanted = {each.symbol: each for each in instruments}
 
     def add(document: tomlkit.TOMLDocument, known: frozenset[str]) -> list[str]:
-        added = [symbol for symbol in wanted if symbol not in known]
-        for symbol in added:
-            _group_for(document, calendar or likely_calendar(symbol), provider)["symbols"].append(symbol)
-        return added
+        added = [each for each in wanted.values() if each.symbol not in known]
+        for each in added:
+            _group_for(document, each)["symbols"].append(each.symbol)
+        return [each.symbol for each in added]
 
     return _edit(path, add)
 
@@ -100,22 +103,25 @@ def _edit(path: Path, change: _Change) -> list[str]:
     return changed
 
 
-def _group_for(document: tomlkit.TOMLDocument, calendar: str, provider: str | None) -> Any:
-    """The first group with this calendar and provider and regular hours; a new one when there is none."""
+def _group_for(document: tomlkit.TOMLDocument, instrument: Instrument) -> Any:
+    """The first group that `instrument` can be part of, with regular hours; a new one when there is none."""
     groups: Any = document.setdefault("group", tomlkit.aot())
     for group in groups:
         if (
             "symbols" in group
-            and group.get("calendar", DEFAULT_CALENDAR) == calendar
+            and group.get("calendar", DEFAULT_CALENDAR) == instrument.calendar
             and group.get("hours", watchlist.REGULAR_HOURS) == watchlist.REGULAR_HOURS
-            and group.get("provider") == provider
+            and group.get("provider") == instrument.provider
+            and group.get("allow_negative", False) == instrument.allow_negative
         ):
             return group
     added = tomlkit.table()
-    added["name"] = f"From files, {calendar}" if provider == FROM_FILES else f"Added, {calendar}"
-    added["calendar"] = calendar
-    if provider is not None:
-        added["provider"] = provider
+    added["name"] = ("Added" if instrument.is_fetched else "From files") + f", {instrument.calendar}"
+    added["calendar"] = instrument.calendar
+    if instrument.provider is not None:
+        added["provider"] = instrument.provider
+    if instrument.allow_negative:
+        added["allow_negative"] = True
     added["symbols"] = tomlkit.array()
     groups.append(added)
     return groups[-1]

@@ -1,127 +1,20 @@
-"""Sessions of exchanges, and the grid of bars that should exist in them. No I/O and no clock.
+"""The grid of bars that should exist in sessions, and where in them a bar lies. No I/O and no clock.
 
-A frame of sessions has SESSION_SCHEMA, one row a trading day: `open` and `close` are UTC, `break_start` and
+A frame of sessions has SESSION_SCHEMA, one row per trading day: `open` and `close` are UTC, `break_start` and
 `break_end` are null where the exchange has no lunch break. `regular_open` and `regular_close` are the exchange's own
-hours, which a 1d bar spans; they differ from `open` and `close` only where extended hours are wanted. Everything else
-here takes such a frame, so that only `exchange_sessions` pays for the import of exchange_calendars (about 1.5 CPU
-seconds).
+hours, which a 1d bar spans; they differ from `open` and `close` only where extended hours are wanted. Where sessions
+come from is in `exchanges`.
 """
 
-from datetime import date, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
 import polars as pl
 
-from ema_assets.model.errors import ConfigurationError
-from ema_assets.model.schemas import SESSION_SCHEMA, UTC_TIME
-from ema_assets.model.symbols import ALWAYS_OPEN, EXTENDED_CALENDARS, EXTENDED_SUFFIX
+from ema_assets.model.schemas import SESSION_SCHEMA
 from ema_assets.model.timeframes import Timeframe
 
 # Long enough to hold the last session before any exchange's longest closure, Chinese New Year's 11 days.
 LOOK_BACK = timedelta(days=14)
-
-# New York: 04:00 to 20:00 around 09:30 to 16:00, and to 17:00 after an early close at 13:00 (NYSE Arca's and Nasdaq's
-# published hours).
-_EARLY, _LATE = timedelta(hours=5, minutes=30), timedelta(hours=4)
-
-
-def known_calendars() -> list[str]:
-    """Names that a watchlist may use, sorted."""
-    import exchange_calendars
-
-    return sorted(exchange_calendars.get_calendar_names(include_aliases=True))
-
-
-def exchange_sessions(calendar: str, start: date, end: date) -> pl.DataFrame:
-    """Sessions of `calendar` from `start` to `end`, both included, ascending.
-
-    `24/7` has one session a UTC day, from midnight to midnight. `XNYS extended` has the sessions of `XNYS` with the
-    hours before and after. Some calendars are known for a few decades or to the end of the year only (XBOM, XSHG):
-    there are no sessions beyond that.
-
-    Raises:
-        ConfigurationError: when exchange_calendars does not know `calendar` or cannot build it.
-    """
-    if calendar == ALWAYS_OPEN:
-        days = pl.date_range(start, end, "1d", eager=True).alias("session")
-        opens = pl.col("session").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-        return pl.DataFrame({"session": days}).select(
-            pl.lit(calendar).alias("calendar"),
-            "session",
-            opens.alias("open"),
-            pl.lit(None, UTC_TIME).alias("break_start"),
-            pl.lit(None, UTC_TIME).alias("break_end"),
-            opens.dt.offset_by("1d").alias("close"),
-            opens.alias("regular_open"),
-            opens.dt.offset_by("1d").alias("regular_close"),
-        )
-    if calendar.endswith(EXTENDED_SUFFIX):
-        return _extended(calendar, start, end)
-    found = _library_calendar(calendar, start, end)
-    if found is None:
-        return SESSION_SCHEMA.to_frame()
-
-    def utc(nanos: Any) -> pl.Series:
-        # NaT, which stands for "no break", is the smallest int64.
-        raw = pl.Series(nanos, dtype=pl.Int64)
-        return pl.select(pl.when(raw > 0).then(raw)).to_series().cast(pl.Datetime("ns", "UTC")).cast(UTC_TIME)
-
-    return (
-        pl.DataFrame(
-            {
-                "session": pl.Series(found.sessions_nanos, dtype=pl.Int64).cast(pl.Datetime("ns")).cast(pl.Date),
-                "open": utc(found.opens_nanos),
-                "break_start": utc(found.break_starts_nanos),
-                "break_end": utc(found.break_ends_nanos),
-                "close": utc(found.closes_nanos),
-            }
-        )
-        .filter(pl.col("session").is_between(start, end))
-        .select(pl.lit(calendar).alias("calendar"), pl.all(), regular_open="open", regular_close="close")
-        .match_to_schema(SESSION_SCHEMA)
-    )
-
-
-def _extended(calendar: str, start: date, end: date) -> pl.DataFrame:
-    exchange = calendar.removesuffix(EXTENDED_SUFFIX)
-    if exchange not in EXTENDED_CALENDARS:
-        raise ConfigurationError(
-            f"extended hours are known for the calendars {', '.join(EXTENDED_CALENDARS)}, received {exchange!r}"
-        )
-    return exchange_sessions(exchange, start, end).with_columns(
-        pl.lit(calendar).alias("calendar"), pl.col("open") - _EARLY, pl.col("close") + _LATE
-    )
-
-
-def _library_calendar(calendar: str, start: date, end: date) -> Any | None:
-    """The library's calendar around `start` to `end`, as far as it reaches; None when it does not reach there."""
-    import exchange_calendars
-    from exchange_calendars.errors import InvalidCalendarName
-
-    # The margin covers the rule that the first and last day asked for must not be holidays.
-    first, last = start - timedelta(days=14), end + timedelta(days=14)
-    try:
-        try:
-            return exchange_calendars.get_calendar(calendar, start=first.isoformat(), end=last.isoformat())
-        except ValueError:
-            # Perhaps a day beyond what is recorded; only an instance tells how far that is.
-            reach = exchange_calendars.get_calendar(calendar)
-        least, most = reach.bound_min(), reach.bound_max()
-        first = max(first, least.date()) if least is not None else first
-        last = min(last, most.date()) if most is not None else last
-        if first >= last:
-            return None
-        return exchange_calendars.get_calendar(calendar, start=first.isoformat(), end=last.isoformat())
-    except InvalidCalendarName:
-        raise ConfigurationError(
-            f"`calendar` must be {ALWAYS_OPEN!r} or a code that exchange_calendars knows, such as 'XNYS' or "
-            f"'XLON', received {calendar!r}"
-        ) from None
-    except (ValueError, NotImplementedError) as error:
-        # Seen with exchange_calendars 4.13 on pandas 3.1: XBSE, XTAE and a few more.
-        raise ConfigurationError(
-            f"`calendar` {calendar!r} cannot be built by the installed exchange_calendars: {str(error)[:120]}"
-        ) from error
 
 
 def segments(sessions: pl.DataFrame) -> pl.DataFrame:
@@ -190,24 +83,98 @@ def latest_of(times: pl.DataFrame, known: pl.DataFrame, since: str) -> pl.DataFr
     )
 
 
+def unlisted_sessions(sessions: pl.DataFrame) -> pl.DataFrame:
+    """What the days that `sessions` (SESSION_SCHEMA) lack would be: one row per missing day between first and last.
+
+    An exchange now and then trades on a day that its calendar does not have. Such a day is given the hours of the
+    session before it.
+    """
+    days = (
+        sessions.group_by("calendar")
+        .agg(pl.date_ranges(pl.col("session").min(), pl.col("session").max()).first().alias("session"))
+        .explode("session")
+        .join(sessions, on=["calendar", "session"], how="anti")
+        .sort("session")
+    )
+    before = sessions.sort("session").rename({"session": "_before"})
+    shifted = pl.col("session") - pl.col("_before")
+    return (
+        days.join_asof(
+            before, left_on="session", right_on="_before", by="calendar", strategy="backward", check_sortedness=False
+        )
+        .with_columns(pl.col("open", "break_start", "break_end", "close", "regular_open", "regular_close") + shifted)
+        .select(list(SESSION_SCHEMA))
+        .match_to_schema(SESSION_SCHEMA)
+    )
+
+
+def stretch_of(bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> pl.DataFrame:
+    """Add to intraday `bars` (calendar, ts, …) the stretch of trading that each belongs to, in the same order.
+
+    Columns added: session_open, session_close, and ts_end: when the last trade that the bar may hold has been made.
+    They are null for a bar that overlaps no stretch. A bar of the grid ends with its stretch at the latest. Vendors
+    also cut bars by the clock, so that one may begin before its session or span a lunch break: it belongs where it
+    ends, to the last stretch that it overlaps.
+    """
+    bounds = sessions.select("calendar", "session", session_open="open", session_close="close")
+    stretches = (
+        segments(sessions)
+        .join(bounds, on=["calendar", "session"], how="left", maintain_order="left")
+        .drop("session")
+        .sort("segment_open")
+    )
+    numbered = bars.with_row_index("_order").with_columns(_full_end=pl.col("ts") + pl.lit(timeframe.duration))
+    around = latest_of(numbered, stretches, "segment_open")
+    is_on_grid = (pl.col("ts") < pl.col("segment_close")) & (
+        (pl.col("ts") - pl.col("segment_open")).dt.total_microseconds() % _microseconds(timeframe) == 0
+    )
+    placed = around.filter(is_on_grid)
+    if placed.height < bars.height:
+        others = numbered.join(placed, on="_order", how="anti").sort("_full_end")
+        last = others.join_asof(
+            stretches,
+            left_on="_full_end",
+            right_on="segment_open",
+            by="calendar",
+            strategy="backward",
+            allow_exact_matches=False,
+            check_sortedness=False,
+            coalesce=False,
+        )
+        placed = pl.concat([placed, last.select(placed.columns)]).sort("_order")
+    overlaps = (pl.col("segment_close") > pl.col("ts")).fill_null(False)
+    return placed.select(
+        *bars.columns,
+        pl.when(overlaps).then(pl.col("session_open", "session_close")),
+        ts_end=pl.when(overlaps).then(pl.min_horizontal("_full_end", "segment_close")),
+    )
+
+
+def _microseconds(timeframe: Timeframe) -> int:
+    return timeframe.duration // timedelta(microseconds=1)
+
+
 def place(bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> pl.DataFrame:
     """Add to `bars` (calendar, ts, …) where in its session each lies, in the same order.
 
-    Columns added: session (the session's opening time), ts_end (when the bar closes, the session's close at the latest)
-    and is_session_last (no bar of `timeframe` opens after it in the session). A bar outside all sessions belongs to the
-    one before it.
+    Columns added: session (the session's opening time), ts_end (when the bar closes: with its stretch of trading at
+    the latest) and is_session_last (no bar of `timeframe` opens after it in the session). A bar belongs to the session
+    that it overlaps. A day without a session, whose bars are stored all the same, counts as one.
     """
-    is_day = timeframe.is_session
-    opened = sessions.select("calendar", session="open", shut="regular_close" if is_day else "close").sort("session")
-    full = pl.col("ts") + pl.lit(timeframe.duration)
-    end = pl.col("shut") if is_day else pl.min_horizontal(full, "shut")
-    return (
-        latest_of(bars, opened, "session")
-        .with_columns(
-            ts_end=pl.coalesce(end, full),
-            is_session_last=(full >= pl.col("shut")).fill_null(False),
-        )
-        .drop("shut")
+    days = pl.concat([sessions, unlisted_sessions(sessions)])
+    full_end = pl.col("ts") + pl.lit(timeframe.duration)
+    if timeframe.is_session:
+        known = days.select("calendar", session="open", _open="regular_open", _shut="regular_close").sort("_open")
+        placed = latest_of(bars, known, "_open").with_columns(ts_end=pl.col("_shut"), is_session_last=pl.lit(True))
+    else:
+        placed = stretch_of(bars, timeframe, days).rename({"session_open": "session", "session_close": "_shut"})
+        placed = placed.with_columns(is_session_last=(full_end >= pl.col("_shut")).fill_null(False))
+    if placed["session"].null_count():
+        # Hours that are not wanted any more leave such bars: they stay with the session before them.
+        before = latest_of(bars, days.select("calendar", _before="open").sort("_before"), "_before")["_before"]
+        placed = placed.with_columns(pl.coalesce("session", before))
+    return placed.with_columns(pl.coalesce("ts_end", full_end)).select(
+        *bars.columns, "session", "ts_end", "is_session_last"
     )
 
 

@@ -48,10 +48,11 @@ def roll_up(
             pl.col("low").min(),
             pl.col("close").last(),
             pl.col("volume"),
+            pl.col("volume").is_not_null().any().alias("is_volume_known"),
             pl.len().alias("traded"),
         )
         # Added up apart: how a sum within group_by rounds depends on the other groups there are.
-        .with_columns(pl.col("volume").list.sum())
+        .with_columns(pl.when("is_volume_known").then(pl.col("volume").list.sum()))
         .join(complete_through, on="symbol", how="left", maintain_order="left")
     )
     is_complete = (pl.col("bucket_end") <= pl.col("complete_through")).fill_null(False)

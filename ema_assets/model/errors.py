@@ -55,6 +55,18 @@ class InvalidKeyError(ConfigurationError, ValueError):
     """A symbol, timeframe or series key is malformed."""
 
 
+class UnclearSymbol(ConfigurationError):
+    """What a symbol is and where it trades cannot be told from how it is written."""
+
+    def __init__(self, symbol: str, reason: str, instead: str | None = None) -> None:
+        instead = instead or (
+            "say where it trades with `--calendar`: 24/7 for crypto, 24/5 for foreign exchange, CMES for futures of "
+            "CME, or the code of an exchange such as XNYS"
+        )
+        super().__init__(f"{symbol}: {reason}; {instead}")
+        self.symbol = symbol
+
+
 class WatchlistError(ConfigurationError):
     """The watchlist file is malformed; the message names the file and the entry."""
 

@@ -31,6 +31,11 @@ BAR_SCHEMA = pl.Schema(
     }
 )
 
+# What is odd about bars that are stored: a reason, of which a bar has each at most once, and the detail in words.
+FLAG_SCHEMA = pl.Schema(
+    {"symbol": pl.String(), "timeframe": pl.String(), "ts": UTC_TIME, "reason": pl.String(), "detail": pl.String()}
+)
+
 # Bars that are not stored, and why.
 REFUSED_BAR_SCHEMA = pl.Schema({**BAR_SCHEMA, "reason": pl.String()})
 

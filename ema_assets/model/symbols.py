@@ -2,11 +2,17 @@
 
 import re
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from ema_assets.model.errors import InvalidKeyError
 from ema_assets.model.timeframes import KEYS, Timeframe, by_key
 
+AssetClass = Literal["stocks", "funds", "indices", "futures", "fx", "crypto"]
+ASSET_CLASSES: tuple[AssetClass, ...] = get_args(AssetClass)
+
+# Calendars of our own: crypto, one session per UTC day; and foreign exchange, from 17:00 to 17:00 New York.
 ALWAYS_OPEN = "24/7"
+FX_CALENDAR = "24/5"
 DEFAULT_CALENDAR = "XNYS"
 # A calendar with the hours before and after the exchange's own is written with this behind its code.
 EXTENDED_SUFFIX = " extended"
@@ -78,12 +84,14 @@ class Instrument:
 
     `calendar` is an exchange_calendars code (`XNYS`), one with extended hours (`XNYS extended`), or `24/7`; an
     instrument that trades around the clock is crypto to every provider we speak to. `provider` is None for the
-    configured one, the name of another, or `file` for a symbol that no provider is asked for.
+    configured one, the name of another, or `file` for a symbol that no provider is asked for. `allow_negative` when its
+    prices may be zero or less, as those of spreads and of some futures.
     """
 
     symbol: str
     calendar: str = DEFAULT_CALENDAR
     provider: str | None = None
+    allow_negative: bool = False
 
     @property
     def is_fetched(self) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ema_assets.market.calendars import exchange_sessions
+from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.model.errors import ActionFileError, InvalidKeyError
 from ema_assets.model.schemas import ACTION_KINDS, ACTION_SCHEMA
 from ema_assets.model.symbols import parse_symbol

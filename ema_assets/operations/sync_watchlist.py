@@ -1,9 +1,10 @@
 """The watchlist and the graph of assets into the database: instruments, tables, ledger rows, sessions, versions."""
 
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 from ema_assets.config.watchlist import Watchlist
-from ema_assets.market.calendars import exchange_sessions
+from ema_assets.market import exchanges
+from ema_assets.model.symbols import EXTENDED_SUFFIX
 from ema_assets.refresh.graph import Graph, build
 from ema_assets.store import ledger, results, sessions, tables
 from ema_assets.store.database import Database, Transaction
@@ -27,10 +28,13 @@ def sync(
     graph = graph or build(watchlist)
     past = now.date() - timedelta(days=max(watchlist.history_days.values()) + 30)
     with database.transaction() as transaction:
-        for calendar in watchlist.calendars:
-            cover(transaction, calendar, past, now.date())
+        sessions.sync_special_days(transaction, watchlist.special_days)
+        changed = {calendar: cover(transaction, calendar, past, now.date()) for calendar in watchlist.calendars}
         remade = adopt_graph(transaction, graph)
         added, removed = ledger.sync_instruments(transaction, watchlist.instruments)
+        for calendar, day in changed.items():
+            if day is not None and day <= now.date():
+                ledger.go_back(transaction, calendar, datetime.combine(day, time(), UTC))
         ledger.start_again(transaction, remade)
         ledger.adopt_code_versions(transaction, graph.code_versions)
     return added, removed
@@ -52,9 +56,19 @@ def adopt_graph(transaction: Transaction, graph: Graph) -> list[str]:
     return [node.name for node in graph.computed if node.touches(remade)]
 
 
-def cover(transaction: Transaction, calendar: str, start: date, today: date) -> None:
-    """Store the sessions of `calendar` from `start` to a year from `today`, where they are missing."""
+def cover(transaction: Transaction, calendar: str, start: date, today: date) -> date | None:
+    """Store the sessions of `calendar` from `start` to a year from `today`, where they are missing or out of date.
+
+    Returns the first day of those stored before that has changed, or None.
+    """
     low, high = sessions.covered(transaction).get(calendar, (date.max, date.min))
-    if low <= start + timedelta(days=7) and high >= today + _LEAST_AHEAD:
-        return
-    sessions.save(transaction, exchange_sessions(calendar, min(start, low), max(today + _AHEAD, high)))
+    special = sessions.special_days(transaction, calendar.removesuffix(EXTENDED_SUFFIX))
+    made_from = exchanges.fingerprint(special)
+    is_long_enough = low <= start + timedelta(days=7) and high >= today + _LEAST_AHEAD
+    if is_long_enough and sessions.fingerprint(transaction, calendar) == made_from:
+        return None
+    start, end = min(start, low), max(today + _AHEAD, high)
+    found = exchanges.exchange_sessions(calendar, start, end, special)
+    changed = sessions.replace(transaction, calendar, found, start, end)
+    sessions.remember(transaction, calendar, made_from, exchanges.holidays_known_through(calendar))
+    return changed

@@ -55,6 +55,7 @@ PROVIDER = Provider(
     config=AlpacaConfig,
     timeframes={"5m": "5Min", "1d": "1Day"},
     asset_classes=frozenset({"stocks", "funds", "crypto"}),
+    calendars=frozenset({"XNYS", "XNAS"}),
     symbols_per_call=200,
     # Trades that are reported late change a bar for some minutes after its close. And with feed `iex` the bars of the
     # last 21 minutes (16, and the length of one) come from one exchange: they are asked for again once SIP has them.

@@ -4,17 +4,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.symbols import AssetClass
 from ema_assets.model.timeframes import by_key
 from ema_assets.model.variables import Secret, Variable
 
 if TYPE_CHECKING:
     from ema_assets.providers.fetching.base import ProviderClient
     from ema_assets.providers.http.budget import Budget
-
-AssetClass = Literal["stocks", "funds", "indices", "crypto"]
 
 _VARIABLE, _IS_NEEDED = "variable", "is_needed"
 
@@ -118,6 +117,7 @@ class Provider(Generic[Config]):
         config: the type of its configuration.
         timeframes: the fetched timeframes that it serves: our key, and its own word for it.
         asset_classes: what it has bars of.
+        calendars: the calendars of its stocks, funds and indices; empty for those of the whole world.
         depth: how far back the bars of a timeframe reach. A timeframe that is not in it has no known limit.
         symbols_per_call: how many symbols one call can ask for.
         publication_delay: how long after its close a bar is asked for at the earliest.
@@ -138,6 +138,7 @@ class Provider(Generic[Config]):
     config: type[Config]
     timeframes: Mapping[str, str]
     asset_classes: frozenset[AssetClass]
+    calendars: frozenset[str] = frozenset()
     depth: Mapping[str, timedelta] = field(default_factory=dict)
     symbols_per_call: int = 1
     publication_delay: timedelta = timedelta(seconds=3)
@@ -149,6 +150,12 @@ class Provider(Generic[Config]):
     default_when_set: str | None = None
     service: Service | None = None
     extra: str | None = None
+
+    def has(self, asset_class: AssetClass, calendar: str) -> bool:
+        """Whether it has bars of what is listed on `calendar`."""
+        if asset_class in ("stocks", "funds", "indices") and self.calendars and calendar not in self.calendars:
+            return False
+        return asset_class in self.asset_classes
 
     @property
     def is_asked(self) -> bool:

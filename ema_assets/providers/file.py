@@ -1,6 +1,6 @@
 """Files: bars that come only from `ema-assets ingest`. Nobody is asked for them."""
 
-from ema_assets.model.symbols import FROM_FILES
+from ema_assets.model.symbols import ASSET_CLASSES, FROM_FILES
 from ema_assets.providers.declaration import Provider, ProviderConfig
 
 PROVIDER = Provider(
@@ -10,5 +10,5 @@ PROVIDER = Provider(
     open=None,
     config=ProviderConfig,
     timeframes={},
-    asset_classes=frozenset({"stocks", "funds", "indices", "crypto"}),
+    asset_classes=frozenset(ASSET_CLASSES),
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from ema_assets.model.symbols import ASSET_CLASSES
 from ema_assets.model.variables import HttpUrl, Number
 from ema_assets.providers import alpaca
 from ema_assets.providers.declaration import Provider, ProviderConfig, Service, setting
@@ -42,7 +43,7 @@ PROVIDER = Provider(
     open=_open,
     config=SandboxConfig,
     timeframes=alpaca.PROVIDER.timeframes,
-    asset_classes=alpaca.PROVIDER.asset_classes,
+    asset_classes=frozenset(ASSET_CLASSES),
     symbols_per_call=alpaca.PROVIDER.symbols_per_call,
     publication_delay=timedelta(0),
     is_synthetic=True,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from ema_assets.model.symbols import ASSET_CLASSES
 from ema_assets.model.variables import Choice, HttpUrl, Number
 from ema_assets.providers.declaration import Provider, ProviderConfig, setting
 
@@ -44,11 +45,11 @@ def _open(config: YahooConfig, budget: "Budget | None") -> "ProviderClient":
 PROVIDER = Provider(
     name="yahoo",
     title="Yahoo",
-    covers="stocks, funds, indices and crypto pairs the world over, as AAPL, BRK.B, AZN.L, ^GSPC and BTC-USD",
+    covers="symbols the world over, as AAPL, BRK.B, AZN.L, ^GSPC, ES=F, EURUSD=X and BTC-USD",
     open=_open,
     config=YahooConfig,
     timeframes={"5m": "5m", "1d": "1d"},
-    asset_classes=frozenset({"stocks", "funds", "indices", "crypto"}),
+    asset_classes=frozenset(ASSET_CLASSES),
     # Sixty days to the second are refused already, and the clocks may differ.
     depth={"5m": timedelta(days=60) - timedelta(hours=1)},
     settling_time=timedelta(minutes=15),

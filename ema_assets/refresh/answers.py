@@ -93,7 +93,7 @@ class Storing:
         answer: the answer to be stored.
         trading: SESSION_SCHEMA, covering the bars of the answer.
         now: UTC.
-        locked: symbol, dirty_from, dirty_end, first_ts, last_ts of the ledger rows, locked until the transaction ends.
+        locked: what `ledger.lock` returns of the series, whose rows are locked until the transaction ends.
     """
 
     transaction: Transaction
@@ -102,6 +102,13 @@ class Storing:
     trading: pl.DataFrame
     now: datetime
     locked: pl.DataFrame
+
+    @property
+    def instruments(self) -> pl.DataFrame:
+        """The instruments asked for: symbol, calendar, allow_negative."""
+        return self.answer.asked.select("symbol", "calendar").join(
+            self.locked.select("symbol", "allow_negative"), on="symbol", how="left", maintain_order="left"
+        )
 
     def sessions_from(self, start: object, calendars: pl.Series) -> pl.DataFrame:
         """`trading`; when it does not reach back to `start`, the stored sessions of `calendars` that do."""

@@ -94,9 +94,9 @@ def _remembered(storing: Storing, far: pl.Series, bars: pl.DataFrame) -> pl.Data
     rejected = rejected.select(list(BAR_SCHEMA)).join(bars, on=["symbol", "ts"], how="anti")
     if rejected.is_empty():
         return bars.clear()
-    calendars = storing.answer.asked.select("symbol", "calendar")
-    trading = storing.sessions_from(rejected["ts"].min(), calendars["calendar"])
-    return validate(rejected, storing.timeframe, calendars, trading, storing.answer.closed_by).accepted
+    instruments = storing.instruments
+    trading = storing.sessions_from(rejected["ts"].min(), instruments["calendar"])
+    return validate(rejected, storing.timeframe, instruments, trading, storing.answer.closed_by).accepted
 
 
 def _confirmed_elsewhere(storing: Storing, odd: pl.DataFrame) -> pl.DataFrame:

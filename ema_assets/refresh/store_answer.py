@@ -41,7 +41,7 @@ def store_bars(
     # Also when nothing else of the answer is stored: it is what explains why.
     action_facts.record(transaction, answer.actions, answer.source)
 
-    validated = validate(answer.bars, timeframe, answer.asked.select("symbol", "calendar"), trading, answer.closed_by)
+    validated = validate(answer.bars, timeframe, storing.instruments, trading, answer.closed_by)
     stored_bars = read_stored_bars(storing, validated.accepted)
     screening = screen(storing, validated, stored_bars.context)
     screened = screening.screened
@@ -82,11 +82,12 @@ def _check(answer: Answer, trading: pl.DataFrame) -> None:
 def _merge(validated: Validated, screened: Screened, is_kept: pl.Expr) -> Checked:
     """The bars of all series that are kept, by whether they are to be stored."""
     columns = validated.rejected.columns
+    noted = validated.flags.join(screened.kept, on=["symbol", "ts"], how="semi")
     return Checked(
         accepted=screened.kept.filter(is_kept),
         rejected=pl.concat([validated.rejected, screened.rejected.select(columns)]).filter(is_kept),
         skipped=pl.concat([validated.skipped, screened.unconfirmed.select(columns)]).filter(is_kept),
-        flags=screened.flags.filter(is_kept),
+        flags=pl.concat([screened.flags, noted]).filter(is_kept),
     )
 
 

@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import polars as pl
 
-from ema_assets.market.calendars import exchange_sessions, segments
+from ema_assets.market.calendars import segments
+from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.symbols import ALWAYS_OPEN
 from ema_assets.sandbox.synthetic_bars import STEP_SECONDS, Ints

@@ -9,7 +9,7 @@ from ema_assets.signals.windows import is_full, sum_before
 def relative_volume(bars: pl.DataFrame, _: pl.DataFrame, params: Params) -> pl.DataFrame:
     """Volume over the mean volume of the `span` bars before; null while there are fewer or nothing traded in them."""
     span = params["span"]
-    usual = pl.Series(sum_before(bars["volume"].to_numpy(), span) / span)
+    usual = pl.Series(sum_before(bars["volume"].fill_null(0.0).to_numpy(), span) / span)
     return (
         bars.select("symbol", "ts", "volume", _usual=pl.when(is_full(span + 1)).then(usual))
         .with_columns(relative_volume=pl.when(pl.col("_usual") > 0).then(pl.col("volume") / pl.col("_usual")))

@@ -14,6 +14,7 @@ def vwap(bars: pl.DataFrame, carried: pl.DataFrame, _: Params) -> pl.DataFrame:
     they do: it is in `bars`, not new, for each symbol in `carried`.
     """
     # Not divided in polars: it multiplies a column by 1/3 and divides a single value by 3, which are not the same bits.
+    bars = bars.with_columns(pl.col("volume").fill_null(0.0))
     high, low, close, volume = (bars[name].to_numpy() for name in ("high", "low", "close", "volume"))
     traded = pl.Series((high + low + close) / 3 * volume)
     known = bars.join(

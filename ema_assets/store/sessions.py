@@ -1,10 +1,11 @@
 """Trading sessions kept in the database, so that a run need not import a calendar library. SQL only."""
 
-from collections.abc import Sequence
-from datetime import date, datetime
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, time
 
 import polars as pl
 
+from ema_assets.model.special_days import SpecialDays
 from ema_assets.store.database import Transaction
 
 _COLUMNS = "calendar, session, open, break_start, break_end, close, regular_open, regular_close"
@@ -18,21 +19,113 @@ def covered(transaction: Transaction) -> dict[str, tuple[date, date]]:
     return {calendar: (low, high) for calendar, low, high in found.iter_rows()}
 
 
-def save(transaction: Transaction, sessions: pl.DataFrame) -> None:
-    """Store `sessions` (SESSION_SCHEMA), replacing those that changed."""
+def replace(transaction: Transaction, calendar: str, sessions: pl.DataFrame, start: date, end: date) -> date | None:
+    """Make the stored sessions of `calendar` from `start` to `end` be `sessions` (SESSION_SCHEMA).
+
+    Returns the first day between the former first and last session that changed, or None.
+    """
+    low, high = covered(transaction).get(calendar, (date.max, date.min))
+    values = ("open", "break_start", "break_end", "close", "regular_open", "regular_close")
     with transaction.staged(sessions) as staged:
-        transaction.execute(
+        gone = transaction.query(
             f"""
-            INSERT INTO market.session AS t ({_COLUMNS})
-            SELECT {_COLUMNS} FROM pg_temp.{staged} ORDER BY 1, 2
-            ON CONFLICT (calendar, session) DO UPDATE
-            SET open = excluded.open, break_start = excluded.break_start, break_end = excluded.break_end,
-                close = excluded.close, regular_open = excluded.regular_open, regular_close = excluded.regular_close
-            WHERE (t.open, t.break_start, t.break_end, t.close, t.regular_open, t.regular_close)
-                  IS DISTINCT FROM (excluded.open, excluded.break_start, excluded.break_end, excluded.close,
-                                    excluded.regular_open, excluded.regular_close)
+            WITH gone AS (
+                DELETE FROM market.session t
+                WHERE calendar = $1 AND session BETWEEN $2 AND $3
+                      AND NOT EXISTS (SELECT FROM pg_temp.{staged} s WHERE s.session = t.session)
+                RETURNING session
+            ) SELECT session FROM gone
+            """,
+            calendar,
+            start,
+            end,
+        )
+        written = transaction.query(
+            f"""
+            WITH written AS (
+                INSERT INTO market.session AS t ({_COLUMNS})
+                SELECT {_COLUMNS} FROM pg_temp.{staged} ORDER BY 1, 2
+                ON CONFLICT (calendar, session) DO UPDATE
+                SET {", ".join(f"{name} = excluded.{name}" for name in values)}
+                WHERE ({", ".join(f"t.{name}" for name in values)})
+                      IS DISTINCT FROM ({", ".join(f"excluded.{name}" for name in values)})
+                RETURNING session
+            ) SELECT session FROM written
             """
         )
+    changed = [day for day in [*gone["session"], *written["session"]] if low <= day <= high]
+    return min(changed, default=None)
+
+
+def sync_special_days(transaction: Transaction, special: Mapping[str, SpecialDays]) -> None:
+    """Make the special days of every calendar those of `special`."""
+    rows = [
+        *(
+            (calendar, day, True, *(hours or (None, None)))
+            for calendar, days in special.items()
+            for day, hours in days.extra.items()
+        ),
+        *((calendar, day, False, None, None) for calendar, days in special.items() for day in days.closed),
+    ]
+    columns = [list(column) for column in zip(*sorted(rows, key=lambda row: row[:2]), strict=True)] or [[]] * 5
+    transaction.execute(
+        """
+        WITH wanted AS (
+            SELECT calendar, day, is_session, opens, closes
+            FROM unnest($1::text[], $2::date[], $3::boolean[], $4::text[]::time[], $5::text[]::time[])
+                 AS w(calendar, day, is_session, opens, closes)
+        ), gone AS (
+            DELETE FROM market.special_day d
+            WHERE NOT EXISTS (SELECT FROM wanted w WHERE w.calendar = d.calendar AND w.day = d.day)
+        )
+        INSERT INTO market.special_day AS d (calendar, day, is_session, opens, closes)
+        SELECT calendar, day, is_session, opens, closes FROM wanted
+        ON CONFLICT (calendar, day) DO UPDATE
+        SET is_session = excluded.is_session, opens = excluded.opens, closes = excluded.closes
+        WHERE (d.is_session, d.opens, d.closes) IS DISTINCT FROM (excluded.is_session, excluded.opens, excluded.closes)
+        """,
+        *columns[:3],
+        *([None if hour is None else hour.isoformat() for hour in column] for column in columns[3:]),
+    )
+
+
+def special_days(transaction: Transaction, calendar: str) -> SpecialDays:
+    """The special days of `calendar`."""
+    rows = transaction.query(
+        """
+        SELECT day, is_session, opens::text AS opens, closes::text AS closes FROM market.special_day
+        WHERE calendar = $1 ORDER BY day
+        """,
+        calendar,
+    ).rows()
+    return SpecialDays(
+        {
+            day: None if opens is None else (time.fromisoformat(opens), time.fromisoformat(closes))
+            for day, is_session, opens, closes in rows
+            if is_session
+        },
+        frozenset(day for day, is_session, _, _ in rows if not is_session),
+    )
+
+
+def fingerprint(transaction: Transaction, calendar: str) -> str | None:
+    """What the stored sessions of `calendar` were made from."""
+    rows = transaction.query("SELECT fingerprint FROM market.calendar WHERE calendar = $1", calendar)
+    return None if rows.is_empty() else str(rows.item())
+
+
+def remember(transaction: Transaction, calendar: str, made_from: str, known_through: date | None) -> None:
+    """Note what the stored sessions of `calendar` were made from, and how far its holidays are known."""
+    transaction.execute(
+        """
+        INSERT INTO market.calendar (calendar, fingerprint, known_through) VALUES ($1, $2, nullif($3, '')::date)
+        ON CONFLICT (calendar) DO UPDATE
+        SET fingerprint = excluded.fingerprint, known_through = excluded.known_through
+        """,
+        calendar,
+        made_from,
+        "" if known_through is None else known_through.isoformat(),
+    )
 
 
 def between(transaction: Transaction, calendars: Sequence[str], start: datetime, end: datetime) -> pl.DataFrame:
@@ -83,13 +176,14 @@ def markets(transaction: Transaction) -> pl.DataFrame:
 
 
 def ending_calendars(transaction: Transaction, until: datetime) -> pl.DataFrame:
-    """Calendars in use that have no session from `until` on: calendar, last_session."""
+    """Calendars in use whose holidays are not known up to `until`: calendar, known_through; sorted."""
     return transaction.query(
         """
-        SELECT c.calendar, max(s.session) AS last_session
-        FROM (SELECT DISTINCT calendar FROM market.instrument WHERE is_active AND is_fetched) c
-        LEFT JOIN market.session s USING (calendar)
-        GROUP BY 1 HAVING coalesce(max(s.open) < $1, true) ORDER BY 1
+        SELECT c.calendar, c.known_through FROM market.calendar c
+        WHERE c.known_through < $1::timestamptz::date
+              AND EXISTS (SELECT FROM market.instrument i
+                          WHERE i.calendar = c.calendar AND i.is_active AND i.is_fetched)
+        ORDER BY 1
         """,
         until,
     )

@@ -1,11 +1,14 @@
 """`ema-assets symbols`: the watchlist shown and changed, mistakes in it named."""
 
-from datetime import UTC, datetime
+import json
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 import pytest
 
 from ema_assets.config import watchlist
+from ema_assets.market.exchanges import holidays_known_through
+from ema_assets.model.symbols import Instrument
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store import ledger
 from ema_assets.store.database import Database
@@ -13,13 +16,15 @@ from ema_assets_tests.cli.conftest import Refused, Run
 from ema_assets_tests.cli.shell import DEAD, HEAD, SOUND, WATCHLIST, bars_file, start
 from ema_assets_tests.timeframes import M5
 
+US = "XNYS: no suffix, as stocks and funds in the US are written"
+
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
         (
             '[[group]]\nsymbls = ["AAPL"]',
-            "unknown key `symbls`, allowed are name, calendar, hours, provider, symbols; did you mean `symbols`?",
+            "unknown key `symbls`, allowed are name, calendar, hours, provider, allow_negative, symbols; did you mean `symbols`?",
         ),
         ("[[group]\nsymbols = []", "not valid TOML: "),
         ('[[group]]\nsymbols = ["AAPL", "MSFT", "AAPL"]', "the symbol 'AAPL' is listed twice"),
@@ -50,9 +55,9 @@ def test_symbols_are_added_and_removed_with_all_comments_kept(run: Run, home: Pa
     added = run("symbols", "add", "nvda", "AZN.L", "ETH-USD", "AAPL")
     assert added.exit_code == 0
     assert added.stdout.splitlines() == [
-        "Added NVDA (XNYS).",
-        "Added ETH-USD (24/7).",
-        "Added AZN.L (XLON).",
+        f"Added NVDA ({US}).",
+        "Added AZN.L (XLON: the suffix .L).",
+        "Added ETH-USD (24/7: a crypto pair).",
         "AAPL is on the watchlist already.",
     ]
     removed = run("symbols", "remove", "MSFT")
@@ -62,12 +67,88 @@ def test_symbols_are_added_and_removed_with_all_comments_kept(run: Run, home: Pa
     listed = run("symbols", "list")
     assert [line.split() for line in listed.stdout.splitlines()] == [
         ["symbol", "calendar", "bars", "from"],
-        ["AAPL", "XNYS", "provider"],
-        ["NVDA", "XNYS", "provider"],
-        ["BTC-USD", "24/7", "provider"],
-        ["ETH-USD", "24/7", "provider"],
-        ["AZN.L", "XLON", "provider"],
+        ["AAPL", "XNYS", "sandbox"],
+        ["NVDA", "XNYS", "sandbox"],
+        ["BTC-USD", "24/7", "sandbox"],
+        ["ETH-USD", "24/7", "sandbox"],
+        ["AZN.L", "XLON", "sandbox"],
     ]
+
+
+def test_the_list_can_be_read_by_a_program(run: Run) -> None:
+    listed = json.loads(run("symbols", "list", "--json").stdout)
+    assert listed == [
+        {"symbol": "AAPL", "calendar": "XNYS", "provider": "sandbox"},
+        {"symbol": "MSFT", "calendar": "XNYS", "provider": "sandbox"},
+        {"symbol": "BTC-USD", "calendar": "24/7", "provider": "sandbox"},
+    ]
+
+
+def test_what_is_clear_is_added_and_of_the_rest_is_said_how_to_say_it(run: Run, home: Path) -> None:
+    done = run("symbols", "add", "7203", "7203.T", "BTC", "TEVA.TA", "ES=F", "EUR_USD")
+    assert done.exit_code == 1
+    assert done.stdout.splitlines() == [
+        "Added 7203.T (XTKS: the suffix .T).",
+        "Added ES=F (CMES: a future, from Sunday evening on).",
+        "Added EUR_USD (24/5: foreign exchange, from 17:00 to 17:00 New York).",
+    ]
+    head, number, coin, calendar = done.stderr.splitlines()
+    assert head == "Error: not added:"
+    assert number.startswith("7203: a number needs the suffix of its exchange")
+    assert coin.startswith("BTC: it is a coin, and a ticker in the US; write BTC-USD")
+    assert calendar.startswith("TEVA.TA: `calendar` 'XTAE' cannot be built by the installed exchange_calendars")
+    found = {each.symbol: each for each in watchlist.load(home / "watchlist.toml").instruments}
+    assert found["ES=F"] == Instrument("ES=F", "CMES", None, allow_negative=True)
+    assert found["EUR_USD"] == Instrument("EUR_USD", "24/5")
+    assert not {"7203", "BTC", "TEVA.TA"} & set(found)
+
+
+@pytest.mark.parametrize(
+    ("provider", "symbol", "added"),
+    [
+        ("binance", "EUR-USD", "EUR-USD (24/7: a pair of Binance, from binance)"),
+        ("yahoo", "EURUSD=X", "EURUSD=X (24/5: foreign exchange, from 17:00 to 17:00 New York, from yahoo)"),
+        ("file", "VOD.L", "VOD.L (XLON: the suffix .L, from file)"),
+    ],
+)
+def test_a_symbol_gets_the_provider_that_is_asked_for(
+    run: Run, home: Path, provider: str, symbol: str, added: str
+) -> None:
+    done = run("symbols", "add", symbol, "--provider", provider)
+    assert done.stdout.splitlines() == [f"Added {added}."]
+    (found,) = (each for each in watchlist.load(home / "watchlist.toml").instruments if each.symbol == symbol)
+    assert found.provider == provider
+
+
+@pytest.mark.parametrize(
+    ("provider", "symbol", "sentence"),
+    [
+        ("binance", "TSM", "TSM: Binance has no stocks; choose a provider that has, such as `--provider alpaca`"),
+        (
+            "alpaca",
+            "VOD.L",
+            "VOD.L: Alpaca has no stocks of XLON; choose a provider that has, such as `--provider yahoo`",
+        ),
+        ("alpaca", "EURUSD", "EURUSD: Alpaca has no foreign exchange; choose a provider that has"),
+        ("yaho", "AAPL.L", "did you mean `yahoo`?"),
+    ],
+)
+def test_a_symbol_that_its_provider_has_not_is_refused(
+    refused: Refused, home: Path, provider: str, symbol: str, sentence: str
+) -> None:
+    assert sentence in refused("symbols", "add", symbol, "--provider", provider)
+    assert (home / "watchlist.toml").read_text() == WATCHLIST
+
+
+@pytest.mark.parametrize(("days", "is_told"), [(30, True), (500, False)])
+def test_a_calendar_whose_holidays_are_not_known_for_long_is_told(run: Run, days: int, is_told: bool) -> None:
+    known = holidays_known_through("XBOM")
+    assert known is not None
+    noon = datetime.combine(known - timedelta(days=days), time(12), UTC)
+    done = run("symbols", "add", "INFY.NS", EMA_CLOCK=f"{noon.isoformat()} since {datetime.now(UTC).isoformat()}")
+    assert done.exit_code == 0
+    assert done.stderr.startswith(f"The holidays of XBOM are known through {known}. ") is is_told
+    assert bool(done.stderr) is is_told
 
 
 def test_a_symbol_that_cannot_be_one_or_is_not_there_is_refused(refused: Refused, home: Path) -> None:
@@ -89,12 +170,12 @@ def test_ten_at_once_are_all_added_and_comments_are_kept(home: Path, is_there: b
     if not is_there:
         path.unlink()
     before = path.read_text() if is_there else watchlist.default_text()
-    symbols = [f"NEW{number}" for number in range(10)]
+    symbols = [f"NEW{letter}" for letter in "ABCDEFGHIJ"]
     processes = [start("symbols", "add", symbol) for symbol in symbols]
     for symbol, process in zip(symbols, processes, strict=True):
         with process:
             stdout, stderr = process.communicate(timeout=120)
-        assert (process.returncode, stdout, stderr) == (0, f"Added {symbol} (XNYS).\n", "")
+        assert (process.returncode, stdout, stderr) == (0, f"Added {symbol} ({US}).\n", "")
     found = watchlist.load(path).symbols
     assert sorted(found) == sorted([*watchlist.parse(before).symbols, *symbols])
     comments = [line.partition("#")[2] for line in before.splitlines() if "#" in line]
@@ -114,7 +195,7 @@ def test_a_list_in_a_file_is_added_and_a_wrong_line_adds_nothing(run: Run, refus
     (home / "mine.csv").write_text("ticker,name\nNVDA,Nvidia\nMMC,Marsh\n")
     done = run("symbols", "import", str(home / "mine.csv"))
     assert done.exit_code == 0
-    assert done.stdout.splitlines() == ["Added NVDA (XNYS).", "Added MMC (XNYS)."]
+    assert done.stdout.splitlines() == [f"Added NVDA ({US}).", f"Added MMC ({US})."]
     assert done.stderr == "MMC has been called MRSH since 2026-01-14.\n"
     before = (home / "watchlist.toml").read_text()
     (home / "mine.csv").write_text("ticker\nTSLA\nno symbol!\n")

@@ -102,11 +102,11 @@ def test_symbols_belong_to_the_provider_of_their_group_or_to_the_default(path: P
         ("group = [3]", "groups are written `[[group]]`"),
         (
             "[[groups]]\nsymbols = ['A']",
-            "unknown key `groups`, allowed are history, ema, signals, strategy, group; did you mean `group`?",
+            "unknown key `groups`, allowed are history, ema, signals, strategy, calendar, group; did you mean `group`?",
         ),
         (
             "[[group]]\nsymbol = ['A']",
-            "group 1: unknown key `symbol`, allowed are name, calendar, hours, provider, symbols; did you mean `symbols`?",
+            "group 1: unknown key `symbol`, allowed are name, calendar, hours, provider, allow_negative, symbols; did you mean `symbols`?",
         ),
         ("[[group]]\nname = 'US'\nsymbols = 'AAPL'", "group 'US': `symbols` must be a list such as"),
         ("[[group]]\nsymbols = [7]", "group 1: every symbol must be text in quotes, received 7"),

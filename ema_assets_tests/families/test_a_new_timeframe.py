@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ema_assets.market.calendars import exchange_sessions
+from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.store.database import Database
 from ema_assets_tests.families.package import package_with, run_python, source_of
 from ema_assets_tests.families.world import NOW, WATCHED, exchange

@@ -1,21 +1,13 @@
-"""Sessions and the grid of bars: half days, holidays, daylight saving, lunch breaks, markets that never close."""
+"""The grid of bars and where a bar lies: half days, lunch breaks, hours cut by the clock, days that are not listed."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
-import exchange_calendars
 import polars as pl
 import pytest
 
-from ema_assets.market.calendars import (
-    bar_grid,
-    exchange_sessions,
-    known_calendars,
-    last_closed,
-    next_close,
-    segments,
-)
-from ema_assets.model.errors import ConfigurationError
-from ema_assets.model.schemas import SESSION_SCHEMA
+from ema_assets.market.calendars import bar_grid, last_closed, next_close, place, segments, unlisted_sessions
+from ema_assets.market.exchanges import exchange_sessions
+from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import ORDER, Timeframe, by_key
 from ema_assets_tests.market import reference
 from ema_assets_tests.timeframes import D1, H1, H4, M5
@@ -29,98 +21,6 @@ def utc(text: str) -> datetime:
 THANKSGIVING = exchange_sessions("XNYS", date(2026, 11, 23), date(2026, 12, 1))
 HONG_KONG = exchange_sessions("XHKG", date(2026, 7, 6), date(2026, 7, 10))
 CRYPTO = exchange_sessions("24/7", date(2026, 11, 25), date(2026, 11, 28))
-
-
-@pytest.mark.parametrize(
-    ("calendar", "start", "end"),
-    [
-        ("XNYS", date(2026, 11, 23), date(2026, 12, 1)),
-        ("XHKG", date(2026, 2, 10), date(2026, 2, 25)),
-        ("XTKS", date(2026, 4, 27), date(2026, 5, 8)),
-        ("XLON", date(2026, 3, 27), date(2026, 4, 8)),
-        ("XASX", date(2026, 9, 28), date(2026, 10, 9)),
-    ],
-)
-def test_sessions_equal_those_of_the_library_one_by_one(calendar: str, start: date, end: date) -> None:
-    found = exchange_sessions(calendar, start, end)
-    assert found.schema == SESSION_SCHEMA
-    library = exchange_calendars.get_calendar(calendar, start="2026-01-02", end="2026-12-31")
-    expected = []
-    for session in library.sessions_in_range(start.isoformat(), end.isoformat()):
-        has_break = library.session_has_break(session)
-        expected.append(
-            (
-                calendar,
-                session.date(),
-                library.session_open(session).to_pydatetime(),
-                library.session_break_start(session).to_pydatetime() if has_break else None,
-                library.session_break_end(session).to_pydatetime() if has_break else None,
-                library.session_close(session).to_pydatetime(),
-                library.session_open(session).to_pydatetime(),
-                library.session_close(session).to_pydatetime(),
-            )
-        )
-    assert found.rows() == expected
-
-
-def test_a_holiday_has_no_session_and_a_half_day_ends_early() -> None:
-    closes = dict(THANKSGIVING.select("session", "close").iter_rows())
-    assert date(2026, 11, 26) not in closes
-    assert closes[date(2026, 11, 25)] == utc("2026-11-25 21:00")
-    assert closes[date(2026, 11, 27)] == utc("2026-11-27 18:00")
-
-
-@pytest.mark.parametrize(
-    ("before", "after"), [(date(2026, 3, 6), date(2026, 3, 9)), (date(2026, 10, 30), date(2026, 11, 2))]
-)
-def test_the_open_moves_by_an_hour_in_utc_when_daylight_saving_switches(before: date, after: date) -> None:
-    opens = exchange_sessions("XNYS", before, after)["open"].to_list()
-    assert len(opens) == 2
-    assert abs((opens[1] - opens[0]) - timedelta(days=3)) == timedelta(hours=1)
-
-
-def test_a_market_that_never_closes_has_one_session_a_utc_day() -> None:
-    assert CRYPTO.schema == SESSION_SCHEMA
-    assert CRYPTO["session"].to_list() == [date(2026, 11, day) for day in (25, 26, 27, 28)]
-    assert CRYPTO["open"].to_list()[1:] == CRYPTO["close"].to_list()[:-1]
-    assert CRYPTO["break_start"].null_count() == CRYPTO.height
-
-
-def test_an_unknown_calendar_is_named_with_what_is_allowed() -> None:
-    with pytest.raises(ConfigurationError, match=r"`calendar` must be '24/7' or a code .*received 'NYSEE'"):
-        exchange_sessions("NYSEE", date(2026, 1, 1), date(2026, 1, 2))
-
-
-def test_sessions_end_where_the_library_knows_no_further_holidays() -> None:
-    last = exchange_calendars.get_calendar("XBOM").bound_max().date()
-    found = exchange_sessions("XBOM", last - timedelta(days=60), last + timedelta(days=400))
-    assert last - timedelta(days=7) <= found["session"].max() <= last
-
-
-def test_sessions_begin_where_the_library_knows_no_earlier_holidays() -> None:
-    first = exchange_calendars.get_calendar("XTKS").bound_min().date()
-    found = exchange_sessions("XTKS", first - timedelta(days=4000), first + timedelta(days=60))
-    assert first <= found["session"].min() <= first + timedelta(days=14)
-
-
-def test_a_time_entirely_outside_what_the_library_knows_has_no_session() -> None:
-    last = exchange_calendars.get_calendar("XBOM").bound_max().date()
-    assert exchange_sessions("XBOM", last + timedelta(days=50), last + timedelta(days=60)).is_empty()
-
-
-def test_a_calendar_that_the_library_cannot_build_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object, **__: object) -> object:
-        raise NotImplementedError("implemented by subclasses")
-
-    monkeypatch.setattr(exchange_calendars, "get_calendar", broken)
-    with pytest.raises(ConfigurationError, match=r"'XBSE'.*exchange_calendars.*implemented by subclasses"):
-        exchange_sessions("XBSE", date(2026, 1, 1), date(2026, 1, 2))
-
-
-def test_known_calendars_hold_codes_and_aliases() -> None:
-    names = known_calendars()
-    assert {"XNYS", "NYSE", "24/7"} <= set(names)
-    assert names == sorted(names)
 
 
 def test_a_lunch_break_splits_a_session_in_two() -> None:
@@ -201,3 +101,81 @@ def test_at_midnight_the_day_of_a_market_that_never_closes_has_closed() -> None:
 def test_no_session_yet_means_nothing_has_closed() -> None:
     assert last_closed(THANKSGIVING, M5, utc("2026-11-01 00:00")).is_empty()
     assert next_close(THANKSGIVING, M5, utc("2026-12-25 00:00")).is_empty()
+
+
+# --- where a bar lies -------------------------------------------------------------------------------------------------
+
+
+def placed(calendar: str, timeframe: Timeframe, *moments: str, sessions: pl.DataFrame) -> list[tuple[object, ...]]:
+    bars = pl.DataFrame({"calendar": calendar, "ts": [utc(text) for text in moments]}).cast({"ts": UTC_TIME})
+    found = place(bars, timeframe, sessions)
+    assert found.columns == ["calendar", "ts", "session", "ts_end", "is_session_last"]
+    return found.select("session", "ts_end", "is_session_last").rows()
+
+
+def test_an_hour_that_begins_before_the_open_belongs_to_the_session_that_it_trades_in() -> None:
+    """Cut by the clock: 14:00 holds the open at 14:30, and 20:00 ends with the close."""
+    times = [f"2026-11-25 {hour}:00" for hour in (14, 15, 20)]
+    opened = utc("2026-11-25 14:30")
+    assert placed("XNYS", H1, *times, sessions=THANKSGIVING) == [
+        (opened, utc("2026-11-25 15:00"), False),
+        (opened, utc("2026-11-25 16:00"), False),
+        (opened, utc("2026-11-25 21:00"), True),
+    ]
+
+
+def test_a_bar_before_a_lunch_break_ends_with_it_and_one_that_spans_it_when_it_is_over() -> None:
+    opened = utc("2026-07-06 01:30")
+    assert placed("XHKG", H1, "2026-07-06 03:30", "2026-07-06 04:30", sessions=HONG_KONG) == [
+        (opened, utc("2026-07-06 04:00"), False),
+        (opened, utc("2026-07-06 05:30"), False),
+    ]
+    # Four hours by the clock hold the afternoon's first hour: they are not known at noon.
+    assert placed("XHKG", H4, "2026-07-06 02:00", sessions=HONG_KONG) == [(opened, utc("2026-07-06 06:00"), False)]
+
+
+def test_a_bar_that_spans_two_sessions_belongs_to_the_one_it_ends_in() -> None:
+    globex = exchange_sessions("CMES", date(2026, 7, 6), date(2026, 7, 8))
+    # From 14:00 to 18:00 Chicago, with the hour's pause from 16:00 to 17:00 in it.
+    assert placed("CMES", H4, "2026-07-06 19:00", sessions=globex) == [
+        (utc("2026-07-06 22:00"), utc("2026-07-06 23:00"), False)
+    ]
+
+
+@pytest.mark.parametrize("timeframe", [each for each in ORDER if not each.is_session])
+@pytest.mark.parametrize("sessions", [THANKSGIVING, HONG_KONG, CRYPTO], ids=["half day", "lunch break", "24/7"])
+def test_bars_of_the_grid_lie_in_their_session_and_end_where_the_grid_says(
+    sessions: pl.DataFrame, timeframe: Timeframe
+) -> None:
+    grid = bar_grid(sessions, timeframe)
+    opens = dict(sessions.select("session", "open").iter_rows())
+    found = place(grid.select("calendar", "ts"), timeframe, sessions)
+    assert found["ts_end"].to_list() == grid["ts_end"].to_list()
+    assert found["session"].to_list() == [opens[day] for day in grid["session"]]
+    last = grid.group_by("session").agg(pl.col("ts").max())["ts"].to_list()
+    assert found.filter("is_session_last")["ts"].to_list() == sorted(last)
+
+
+def test_a_day_without_a_session_has_the_hours_of_the_session_before_it() -> None:
+    found = unlisted_sessions(THANKSGIVING).select("session", "open", "close")
+    assert found.rows() == [
+        (date(2026, 11, 26), utc("2026-11-26 14:30"), utc("2026-11-26 21:00")),
+        (date(2026, 11, 28), utc("2026-11-28 14:30"), utc("2026-11-28 18:00")),
+        (date(2026, 11, 29), utc("2026-11-29 14:30"), utc("2026-11-29 18:00")),
+    ]
+    assert unlisted_sessions(CRYPTO).is_empty()
+
+
+def test_bars_of_a_day_without_a_session_are_a_session_of_their_own() -> None:
+    opened, closed = utc("2026-11-26 14:30"), utc("2026-11-26 21:00")
+    assert placed("XNYS", D1, "2026-11-26 14:30", sessions=THANKSGIVING) == [(opened, closed, True)]
+    assert placed("XNYS", M5, "2026-11-26 14:30", "2026-11-26 20:55", sessions=THANKSGIVING) == [
+        (opened, utc("2026-11-26 14:35"), False),
+        (opened, closed, True),
+    ]
+
+
+def test_a_bar_outside_of_all_hours_stays_with_the_session_before_it() -> None:
+    assert placed("XNYS", M5, "2026-11-25 22:00", sessions=THANKSGIVING) == [
+        (utc("2026-11-25 14:30"), utc("2026-11-25 22:05"), False)
+    ]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ema_assets.market.calendars import exchange_sessions
+from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.market.gaps import (
     DID_NOT_TRADE,
     MOST_ATTEMPTS,

@@ -297,6 +297,8 @@ def troubled_history(draw: st.DrawFn) -> list[float]:
         kind = draw(trouble)
         # More wrong bars in a row than the overlap holds cannot be told from right ones.
         kind = "none" if kind in ("tick", "unit") and in_a_row >= 2 else kind
+        # Nor can a wrong bar right before a step be told, for the bars around it do not agree.
+        kind = "none" if kind == "level" and in_a_row else kind
         in_a_row = in_a_row + 1 if kind in ("tick", "unit") else 0
         if kind == "level":
             # Nor can a wrong bar right behind a step be told: nothing has shown yet that the step stays.

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ema_assets.market.calendars import bar_grid, exchange_sessions
+from ema_assets.market.calendars import bar_grid
+from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.market.rollups import buckets_of, dirty_buckets, roll_up
 from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import ROLLED_UP, Timeframe

@@ -6,10 +6,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from ema_assets.market import validation as product
-from ema_assets.market.calendars import exchange_sessions
-from ema_assets.market.validation import Validated, reject_invalid, validate
-from ema_assets.model.schemas import BAR_SCHEMA
+from ema_assets.market import repair
+from ema_assets.market.exchanges import exchange_sessions
+from ema_assets.market.validation import ANOTHER_DAY, NOT_IN_CALENDAR, OUTSIDE_SESSION, Validated, validate
+from ema_assets.model.schemas import BAR_SCHEMA, FLAG_SCHEMA
 from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets_tests.timeframes import D1, H1, M5
 
@@ -33,54 +33,16 @@ def bar(ts: str | datetime | None, symbol: str = "AAPL", timeframe: str = "5m", 
 
 
 def validated(*frames: pl.DataFrame, timeframe: Timeframe = M5, closed_by: datetime = LATER) -> Validated:
-    calendars = pl.DataFrame({"symbol": list(CALENDARS), "calendar": list(CALENDARS.values())})
-    result = validate(pl.concat(frames), timeframe, calendars, SESSIONS, closed_by)
+    instruments = pl.DataFrame(
+        {"symbol": list(CALENDARS), "calendar": list(CALENDARS.values()), "allow_negative": [False] * len(CALENDARS)}
+    )
+    result = validate(pl.concat(frames), timeframe, instruments, SESSIONS, closed_by)
     assert result.accepted.schema == pl.Schema({**BAR_SCHEMA, "ts_end": BAR_SCHEMA["ts"]})
     assert result.rejected.schema == pl.Schema({**BAR_SCHEMA, "reason": pl.String()})
+    assert result.flags.schema == FLAG_SCHEMA
     assert result.skipped.schema == pl.Schema({**BAR_SCHEMA, "reason": pl.String()})
     assert result.accepted.height + result.rejected.height + result.skipped.height == sum(f.height for f in frames)
     return result
-
-
-@pytest.mark.parametrize(
-    ("values", "reason"),
-    [
-        *(({name: None}, product.MISSING_VALUE) for name in SOUND),
-        *(({name: NAN}, product.NOT_FINITE) for name in SOUND),
-        *(({name: INFINITE}, product.NOT_FINITE) for name in SOUND),
-        ({"volume": -INFINITE}, product.NOT_FINITE),
-        ({"low": 0.0}, product.NOT_POSITIVE),
-        ({"open": -10.0}, product.NOT_POSITIVE),
-        ({"high": 8.0}, product.HIGH_BELOW_LOW),
-        ({"open": 12.01}, product.OUTSIDE_RANGE),
-        ({"close": 8.99}, product.OUTSIDE_RANGE),
-        ({"volume": -1.0}, product.NEGATIVE_VOLUME),
-    ],
-)
-def test_a_bar_that_cannot_be_one_is_rejected_with_the_reason(values: dict[str, Any], reason: str) -> None:
-    bad = bar("2026-11-25 15:00", **values)
-    valid, rejected = reject_invalid(pl.concat([bad, bar("2026-11-25 15:05")]))
-    assert rejected.drop("reason").equals(bad)
-    assert rejected["reason"].to_list() == [reason]
-    assert valid["ts"].to_list() == [utc("2026-11-25 15:05")]
-
-
-def test_a_bar_without_a_time_is_rejected() -> None:
-    assert reject_invalid(bar(None))[1]["reason"].to_list() == [product.MISSING_VALUE]
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"volume": 0.0},
-        {"open": 9.0, "close": 9.0, "high": 9.0, "low": 9.0},
-        {"open": 12.0, "close": 9.0},
-        {"open": 1e-9, "high": 1e-9, "low": 1e-9, "close": 1e-9},
-    ],
-)
-def test_a_bar_at_the_edge_of_what_is_allowed_is_valid(values: dict[str, Any]) -> None:
-    valid, rejected = reject_invalid(bar("2026-11-25 15:00", **values))
-    assert (valid.height, rejected.height) == (1, 0)
 
 
 def test_of_bars_with_the_same_time_the_last_valid_one_is_kept() -> None:
@@ -92,8 +54,8 @@ def test_of_bars_with_the_same_time_the_last_valid_one_is_kept() -> None:
     )
     assert found.accepted.select("symbol", "close").rows() == [("AAPL", 9.6), ("BTC-USD", 11.0)]
     assert sorted(found.rejected.select("reason", "close").rows()) == [
-        (product.DUPLICATE, 9.5),
-        (product.NOT_FINITE, pytest.approx(NAN, nan_ok=True)),
+        (repair.DUPLICATE, 9.5),
+        (repair.NOT_FINITE, pytest.approx(NAN, nan_ok=True)),
     ]
 
 
@@ -114,7 +76,7 @@ def test_of_bars_with_the_same_time_the_last_valid_one_is_kept() -> None:
     ],
 )
 def test_a_bar_off_the_grid_of_its_calendar_is_skipped(symbol: str, ts: str) -> None:
-    found = validated(bar(ts, symbol))
+    found = validated(bar(ts, symbol, volume=0.0))
     assert (found.skipped.height, found.rejected.height) == (1, 0)
 
 
@@ -183,9 +145,61 @@ def test_a_daily_bar_is_given_its_sessions_open(symbol: str, label: str, opens: 
         pytest.param("SYDNEY", "2026-11-29 00:00", id="Sunday, midnight UTC in Sydney"),
     ],
 )
-def test_a_daily_bar_of_a_day_without_a_session_is_skipped(symbol: str, label: str) -> None:
-    found = validated(bar(label, symbol, "1d"), timeframe=D1)
+def test_a_daily_bar_of_a_day_without_a_session_is_skipped_when_nothing_was_traded(symbol: str, label: str) -> None:
+    found = validated(bar(label, symbol, "1d", volume=0.0), timeframe=D1)
     assert (found.skipped.height, found.rejected.height) == (1, 0)
+
+
+# A day that trades and that the calendar does not have: its label, and the open and close of the session before it.
+UNLISTED = [
+    pytest.param("AAPL", "2026-11-28 00:00", "2026-11-28 14:30", "2026-11-28 18:00", id="a Saturday after a half day"),
+    pytest.param("AAPL", "2026-11-29 05:00", "2026-11-29 14:30", "2026-11-29 18:00", id="a Sunday"),
+    pytest.param("AAPL", "2026-11-26 14:30", "2026-11-26 14:30", "2026-11-26 21:00", id="Thanksgiving"),
+    pytest.param("HK", "2026-11-28 16:00", "2026-11-29 01:30", "2026-11-29 08:00", id="a Sunday in Hong Kong"),
+    pytest.param("TOKYO", "2026-11-23 00:00", "2026-11-23 00:00", "2026-11-23 06:30", id="a holiday in Tokyo"),
+]
+
+
+@pytest.mark.parametrize(("symbol", "label", "opens", "closes"), UNLISTED)
+@pytest.mark.parametrize("volume", [100.0, None])
+def test_a_day_that_the_calendar_lacks_is_kept_and_flagged(
+    symbol: str, label: str, opens: str, closes: str, volume: float | None
+) -> None:
+    found = validated(bar(label, symbol, "1d", volume=volume), timeframe=D1)
+    assert found.accepted.select("ts", "ts_end").rows() == [(utc(opens), utc(closes))]
+    assert found.flags.rows() == [
+        (symbol, "1d", utc(opens), NOT_IN_CALENDAR, f"{CALENDARS[symbol]} has no session on that day")
+    ]
+    before = validated(bar(label, symbol, "1d"), timeframe=D1, closed_by=utc(closes) - timedelta(seconds=1))
+    assert (before.accepted.height, before.flags.height, before.skipped.height) == (0, 0, 1)
+
+
+def test_bars_within_the_usual_hours_of_a_day_that_the_calendar_lacks_are_kept_and_flagged() -> None:
+    inside = [bar(f"2026-11-26 {time}") for time in ("14:30", "20:55")]
+    found = validated(*inside, bar("2026-11-26 14:25"), bar("2026-11-26 15:00", volume=0.0))
+    assert found.accepted.select("ts", "ts_end").rows() == [
+        (utc("2026-11-26 14:30"), utc("2026-11-26 14:35")),
+        (utc("2026-11-26 20:55"), utc("2026-11-26 21:00")),
+    ]
+    assert found.flags["ts"].to_list() == found.accepted["ts"].to_list()
+    assert found.skipped["reason"].to_list() == [OUTSIDE_SESSION, OUTSIDE_SESSION]
+
+
+@pytest.mark.parametrize("hour", [1, 6, 23])
+def test_a_crypto_day_that_begins_at_another_hour_is_never_taken_for_a_utc_day(hour: int) -> None:
+    found = validated(
+        bar(f"2026-11-27 {hour:02}:00", "BTC-USD", "1d"), bar("2026-11-28 00:00", "BTC-USD", "1d"), timeframe=D1
+    )
+    assert found.accepted["ts"].to_list() == [utc("2026-11-28 00:00")]
+    assert found.skipped.select("ts", "reason").rows() == [(utc(f"2026-11-27 {hour:02}:00"), ANOTHER_DAY)]
+
+
+def test_a_repair_is_flagged_at_the_time_under_which_the_bar_is_stored() -> None:
+    found = validated(bar("2026-11-25 00:00", timeframe="1d", close=8.95), timeframe=D1)
+    assert found.accepted.select("low", "close").rows() == [(8.95, 8.95)]
+    assert found.flags.select("ts", "reason", "detail").rows() == [
+        (utc("2026-11-25 14:30"), repair.REPAIRED, "low 9.0 became 8.95")
+    ]
 
 
 def test_two_labels_of_one_session_are_one_bar_and_the_later_label_wins() -> None:
@@ -195,7 +209,7 @@ def test_two_labels_of_one_session_are_one_bar_and_the_later_label_wins() -> Non
         timeframe=D1,
     )
     assert found.accepted["close"].to_list() == [9.7]
-    assert found.rejected.select("close", "reason").rows() == [(9.6, product.DUPLICATE)]
+    assert found.rejected.select("close", "reason").rows() == [(9.6, repair.DUPLICATE)]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +226,7 @@ def test_two_labels_of_one_session_are_one_bar_and_the_later_label_wins() -> Non
     ],
 )
 def test_hours_of_a_file_need_only_overlap_the_session(symbol: str, ts: str, end: str | None) -> None:
-    found = validated(bar(ts, symbol, "1h"), timeframe=H1)
+    found = validated(bar(ts, symbol, "1h", volume=0.0), timeframe=H1)
     if end is None:
         assert found.skipped.height == 1
     else:

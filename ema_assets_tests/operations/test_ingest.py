@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ema_assets.market.validation import MISSING_VALUE
+from ema_assets.market.repair import MISSING_VALUE
 from ema_assets.model.asset_names import OHLC, STRATEGY
 from ema_assets.model.errors import BarFileError
 from ema_assets.model.schemas import BAR_SCHEMA

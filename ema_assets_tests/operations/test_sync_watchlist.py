@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 
+from ema_assets.market import exchanges
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, OHLC
 from ema_assets.model.errors import ConfigurationError, RequestRefused
 from ema_assets.model.symbols import Instrument
@@ -69,7 +70,7 @@ def test_sync_again_changes_nothing_and_needs_no_calendar_library(
 ) -> None:
     sync_watchlist.sync(database, WATCHED, NOW)
     before = contents(database)
-    monkeypatch.setattr(sync_watchlist, "exchange_sessions", None)
+    monkeypatch.setattr(exchanges, "exchange_sessions", None)
     assert sync_watchlist.sync(database, WATCHED, NOW + timedelta(days=30)) == ([], [])
     assert all(one.equals(other) for one, other in zip(before, contents(database), strict=True))
 
@@ -319,7 +320,7 @@ def test_computed_series_that_wait_too_long_are_told(database: Database) -> None
 def test_rejected_bars_are_counted_by_series_and_reason(database: Database) -> None:
     exchange = exchange_until()
     exchange.bars = exchange.bars.with_columns(
-        low=pl.when(pl.col("symbol") == "AAPL", pl.col("ts") >= utc("2026-11-25 20:00")).then(-1.0).otherwise("low")
+        close=pl.when(pl.col("symbol") == "AAPL", pl.col("ts") >= utc("2026-11-25 20:00")).then(-1.0).otherwise("close")
     )
     refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
     with database.transaction() as transaction:

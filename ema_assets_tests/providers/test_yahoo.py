@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ema_assets.config.settings import Settings
-from ema_assets.market.calendars import exchange_sessions
+from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.model.errors import Banned, MalformedAnswer, RequestRefused, UnknownSymbol
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.model.timeframes import Timeframe

@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 
 from ema_assets.config.watchlist import Watchlist
-from ema_assets.market.calendars import bar_grid, exchange_sessions
+from ema_assets.market.calendars import bar_grid
+from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.model.asset_names import CHAIN
 from ema_assets.model.errors import ProviderError, ProviderUnavailable
 from ema_assets.model.schemas import BAR_SCHEMA

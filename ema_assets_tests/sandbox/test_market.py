@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ema_assets.market.calendars import bar_grid, exchange_sessions
+from ema_assets.market.calendars import bar_grid
+from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.sandbox.market import DAY_MINUTES, Market

@@ -13,7 +13,8 @@ import psycopg2
 import pytest
 
 from ema_assets.config.watchlist import Watchlist
-from ema_assets.market.calendars import bar_grid, exchange_sessions
+from ema_assets.market.calendars import bar_grid
+from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe, by_key
 from ema_assets.operations import refresh_performance

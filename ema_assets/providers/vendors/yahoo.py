@@ -19,7 +19,7 @@ import polars as pl
 
 from ema_assets.model.errors import ProviderError, RequestRefused
 from ema_assets.model.schemas import ACTION_SCHEMA, UTC_TIME
-from ema_assets.model.symbols import Instrument
+from ema_assets.model.symbols import FX_CALENDAR, Instrument
 from ema_assets.providers.declaration import Provider
 from ema_assets.providers.fetching.base import NO_ACTIONS, NO_BARS
 from ema_assets.providers.fetching.frames import only_asked
@@ -156,9 +156,11 @@ class YahooClient(SingleSymbolClient[HttpSource]):
         super().__init__(provider, HttpSource(provider.name, config.base_url, manners, limits, options), clock)
 
     def vendor_symbol(self, instrument: Instrument) -> str:
-        """`BRK.B` of a US exchange is the vendor's `BRK-B` and `BTC/USD` is `BTC-USD`; the rest is spelt alike."""
+        """`BRK.B` of a US exchange is the vendor's `BRK-B`, `BTC/USD` is `BTC-USD` and `EUR_USD` is `EURUSD=X`."""
         if instrument.calendar in _US_CALENDARS and (share := _CLASS_SHARE.fullmatch(instrument.symbol)):
             return f"{share[1]}-{share[2]}"
+        if instrument.calendar == FX_CALENDAR and not instrument.symbol.endswith("=X"):
+            return f"{''.join(filter(str.isalnum, instrument.symbol))}=X"
         return instrument.symbol.replace("/", "-", 1) if instrument.is_crypto else instrument.symbol
 
     async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[Page]:

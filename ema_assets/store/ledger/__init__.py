@@ -24,7 +24,14 @@ from ema_assets.store.ledger.row import (
     RECORDING_GRACE_SECONDS,
 )
 from ema_assets.store.ledger.staleness import expected_rollups, source_behind, stale
-from ema_assets.store.ledger.sync import add_rows, adopt_code_versions, start_again, sync_assets, sync_instruments
+from ema_assets.store.ledger.sync import (
+    add_rows,
+    adopt_code_versions,
+    go_back,
+    start_again,
+    sync_assets,
+    sync_instruments,
+)
 from ema_assets.store.ledger.work import (
     claim,
     complete,
@@ -52,6 +59,7 @@ __all__ = [
     "fail",
     "failing",
     "fetch_state",
+    "go_back",
     "instruments",
     "late",
     "lock",

@@ -1,6 +1,7 @@
 """The ledger follows the configuration: instruments, assets and their inputs, rows, code versions. SQL only."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
 import polars as pl
 
@@ -30,21 +31,24 @@ def sync_instruments(transaction: Transaction, instruments: Sequence[Instrument]
     )["symbol"].to_list()
     transaction.execute(
         """
-        INSERT INTO market.instrument AS i (symbol, calendar, is_fetched, provider)
-        SELECT symbol, calendar, is_fetched, nullif(provider, '')
-        FROM unnest($1::text[], $2::text[], $3::boolean[], $4::text[]) AS n(symbol, calendar, is_fetched, provider)
+        INSERT INTO market.instrument AS i (symbol, calendar, is_fetched, provider, allow_negative)
+        SELECT symbol, calendar, is_fetched, nullif(provider, ''), allow_negative
+        FROM unnest($1::text[], $2::text[], $3::boolean[], $4::text[], $5::boolean[])
+             AS n(symbol, calendar, is_fetched, provider, allow_negative)
         ORDER BY symbol
         ON CONFLICT (symbol) DO UPDATE
         SET calendar = excluded.calendar, is_fetched = excluded.is_fetched, provider = excluded.provider,
             delay_seconds = CASE WHEN i.provider IS DISTINCT FROM excluded.provider THEN 0 ELSE i.delay_seconds END,
-            is_active = true
-        WHERE (i.calendar, i.is_fetched, i.provider, i.is_active)
-              IS DISTINCT FROM (excluded.calendar, excluded.is_fetched, excluded.provider, true)
+            allow_negative = excluded.allow_negative, is_active = true
+        WHERE (i.calendar, i.is_fetched, i.provider, i.allow_negative, i.is_active)
+              IS DISTINCT FROM
+              (excluded.calendar, excluded.is_fetched, excluded.provider, excluded.allow_negative, true)
         """,
         symbols,
         [each.calendar for each in instruments],
         [each.is_fetched for each in instruments],
         [each.provider or "" for each in instruments],
+        [each.allow_negative for each in instruments],
     )
     transaction.execute(
         "UPDATE market.instrument SET is_active = false WHERE is_active AND symbol <> ALL ($1::text[])", symbols
@@ -101,6 +105,27 @@ def _start_again(transaction: Transaction, symbols: Sequence[str]) -> None:
         [timeframe.key for timeframe in FETCHED],
         BEGINNING,
         [timeframe.key for timeframe in ORDER],
+    )
+
+
+def go_back(transaction: Transaction, calendar: str, since: datetime) -> None:
+    """Have the series of `calendar` asked for and computed again from `since` (UTC) on: its sessions have changed."""
+    transaction.execute(
+        """
+        UPDATE market.series_state s
+        SET checked_through = CASE WHEN i.is_fetched THEN least(s.checked_through, $2) ELSE s.checked_through END,
+            dirty_from = CASE WHEN s.asset = $3 AND s.timeframe = ANY ($4::text[]) THEN s.dirty_from
+                              ELSE least(s.dirty_from, $2) END,
+            dirty_end = CASE WHEN s.asset = $3 AND s.timeframe <> ALL ($4::text[])
+                             THEN CASE WHEN s.dirty_from <= $2 THEN s.dirty_end ELSE $2 END END,
+            updated_at = clock_timestamp()
+        FROM market.instrument i
+        WHERE i.symbol = s.symbol AND i.calendar = $1 AND s.first_ts IS NOT NULL
+        """,
+        calendar,
+        since,
+        OHLC,
+        [timeframe.key for timeframe in FETCHED],
     )
 
 

@@ -46,12 +46,13 @@ def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
 def lock(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
     """Hold the ledger rows of `symbols` until the transaction ends, waiting for whoever holds them now.
 
-    Returns symbol, dirty_from, dirty_end, first_ts, last_ts as they stand; sorted by symbol.
+    Returns symbol, dirty_from, dirty_end, first_ts, last_ts as they stand, and allow_negative; sorted by symbol.
     """
     return transaction.query(
         """
-        SELECT symbol, dirty_from, dirty_end, first_ts, last_ts FROM market.series_state
-        WHERE asset = $1 AND timeframe = $2 AND symbol = ANY ($3::text[]) ORDER BY symbol FOR UPDATE
+        SELECT s.symbol, s.dirty_from, s.dirty_end, s.first_ts, s.last_ts, i.allow_negative
+        FROM market.series_state s JOIN market.instrument i USING (symbol)
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) ORDER BY s.symbol FOR UPDATE OF s
         """,
         asset,
         timeframe.key,

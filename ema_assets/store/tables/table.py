@@ -66,9 +66,9 @@ BARS = Table(
         Column("high", "float8", "Highest price", is_nullable=False),
         Column("low", "float8", "Lowest price", is_nullable=False),
         Column("close", "float8", "Last price", is_nullable=False),
-        Column("volume", "float8", "Units traded", is_nullable=False),
+        Column("volume", "float8", "Units traded; null where the source does not know"),
     ),
-    checks=("low > 0 AND low <= open AND low <= close AND high >= open AND high >= close AND volume >= 0",),
+    checks=("low <= open AND low <= close AND high >= open AND high >= close AND volume >= 0",),
     filled=(
         Filled(
             "stored_at",

@@ -1,0 +1,285 @@
+"""Where sessions come from: exchange_calendars, and rules of our own where it does not fit. No I/O and no clock.
+
+What is done with sessions is in `calendars`. Importing the library costs about 1.5 CPU seconds, so it is imported when
+sessions are asked for, and a run reads them from the database.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from ema_assets.model.errors import ConfigurationError, did_you_mean
+from ema_assets.model.schemas import SESSION_SCHEMA, UTC_TIME
+from ema_assets.model.special_days import NO_SPECIAL_DAYS, SpecialDays
+from ema_assets.model.symbols import (
+    ALWAYS_OPEN,
+    EXTENDED_CALENDARS,
+    EXTENDED_SUFFIX,
+    FX_CALENDAR,
+)
+
+# New York: 04:00 to 20:00 around 09:30 to 16:00, and to 17:00 after an early close at 13:00 (NYSE Arca's and Nasdaq's
+# published hours).
+_EARLY, _LATE = timedelta(hours=5, minutes=30), timedelta(hours=4)
+# A day of foreign exchange begins and ends at 17:00 New York: the convention of spot FX, when value dates roll over.
+_NEW_YORK = ZoneInfo("America/New_York")
+_FX_ROLLOVER = time(17)
+# CME Globex trades from 17:00 to 16:00 Chicago (CME's published hours). The library leaves out the hour's pause.
+_GLOBEX_HOURS = timedelta(hours=23)
+_GLOBEX = ("CMES", "us_futures")
+# The first and last day that the library is asked for must not be holidays.
+_MARGIN = timedelta(days=14)
+_SATURDAY = 5
+# The rules of this module. A new number makes every database work its sessions out anew.
+RULES_VERSION = 1
+
+
+def known_calendars() -> list[str]:
+    """Names that a watchlist may use, sorted."""
+    import exchange_calendars
+
+    return sorted(exchange_calendars.get_calendar_names(include_aliases=True))
+
+
+def fingerprint(special: SpecialDays) -> str:
+    """What the sessions of a calendar depend on beside its name: another one means that they may be others."""
+    from importlib.metadata import version
+
+    return f"{RULES_VERSION} exchange_calendars {version('exchange_calendars')} {special}".rstrip()
+
+
+def exchange_sessions(calendar: str, start: date, end: date, special: SpecialDays = NO_SPECIAL_DAYS) -> pl.DataFrame:
+    """Sessions of `calendar` (SESSION_SCHEMA) from `start` to `end`, both included, ascending, with its `special` days.
+
+    `24/7` has one session per UTC day, from midnight to midnight. `24/5` is foreign exchange: from 17:00 to 17:00 New
+    York, Monday to Friday. `XNYS extended` has the sessions of `XNYS` with the hours before and after. Beyond the last
+    year for which the library knows an exchange's holidays, every weekday is a session; see `holidays_known_through`.
+
+    Raises:
+        ConfigurationError: when exchange_calendars does not know `calendar` or cannot build it.
+    """
+    if calendar == ALWAYS_OPEN:
+        sessions = _always_open(start, end)
+    elif calendar == FX_CALENDAR:
+        sessions = _foreign_exchange(start, end)
+    elif calendar.endswith(EXTENDED_SUFFIX):
+        return _extended(calendar, start, end, special)
+    else:
+        sessions = _of_library(calendar, start, end)
+    return _with_special_days(sessions, calendar, start, end, special)
+
+
+def zone_of(calendar: str) -> ZoneInfo:
+    """The time zone of the exchange.
+
+    Raises:
+        ConfigurationError: as `exchange_sessions`.
+    """
+    if calendar == ALWAYS_OPEN:
+        return ZoneInfo("UTC")
+    if calendar == FX_CALENDAR:
+        return _NEW_YORK
+    return ZoneInfo(str(_library_calendar(calendar.removesuffix(EXTENDED_SUFFIX)).tz))
+
+
+def holidays_known_through(calendar: str) -> date | None:
+    """The last day for which the holidays of `calendar` are known, or None when they follow from rules without end.
+
+    Raises:
+        ConfigurationError: as `exchange_sessions`.
+    """
+    if calendar in (ALWAYS_OPEN, FX_CALENDAR):
+        return None
+    last = _library_calendar(calendar.removesuffix(EXTENDED_SUFFIX)).bound_max()
+    return None if last is None else last.date()
+
+
+def _frame(days: list[date], opened: Callable[[date], datetime], closed: Callable[[date], datetime]) -> pl.DataFrame:
+    """Sessions of `days` without a break, and without `calendar` yet."""
+    return pl.DataFrame(
+        {"session": days, "open": [opened(day) for day in days], "close": [closed(day) for day in days]},
+        schema={"session": pl.Date, "open": UTC_TIME, "close": UTC_TIME},
+    ).with_columns(break_start=pl.lit(None, UTC_TIME), break_end=pl.lit(None, UTC_TIME))
+
+
+def _as_sessions(frame: pl.DataFrame, calendar: str) -> pl.DataFrame:
+    return (
+        frame.with_columns(calendar=pl.lit(calendar), regular_open="open", regular_close="close")
+        .select(list(SESSION_SCHEMA))
+        .match_to_schema(SESSION_SCHEMA)
+    )
+
+
+def _days(start: date, end: date) -> list[date]:
+    return [start + timedelta(days=number) for number in range((end - start).days + 1)]
+
+
+def _weekdays(start: date, end: date) -> list[date]:
+    return [day for day in _days(start, end) if day.weekday() < _SATURDAY]
+
+
+def _always_open(start: date, end: date) -> pl.DataFrame:
+    days = pl.date_range(start, end, "1d", eager=True).alias("session")
+    opens = pl.col("session").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    frame = pl.DataFrame({"session": days}).with_columns(
+        open=opens,
+        close=opens.dt.offset_by("1d"),
+        break_start=pl.lit(None, UTC_TIME),
+        break_end=pl.lit(None, UTC_TIME),
+    )
+    return _as_sessions(frame, ALWAYS_OPEN)
+
+
+def _foreign_exchange(start: date, end: date) -> pl.DataFrame:
+    def at_rollover(day: date) -> datetime:
+        return datetime.combine(day, _FX_ROLLOVER, _NEW_YORK)
+
+    # The two days on which banks rest everywhere.
+    days = [day for day in _weekdays(start, end) if (day.month, day.day) not in ((1, 1), (12, 25))]
+    return _as_sessions(_frame(days, lambda day: at_rollover(day - timedelta(days=1)), at_rollover), FX_CALENDAR)
+
+
+def _extended(calendar: str, start: date, end: date, special: SpecialDays) -> pl.DataFrame:
+    exchange = calendar.removesuffix(EXTENDED_SUFFIX)
+    if exchange not in EXTENDED_CALENDARS:
+        raise ConfigurationError(
+            f"extended hours are known for the calendars {', '.join(EXTENDED_CALENDARS)}, received {exchange!r}"
+        )
+    return exchange_sessions(exchange, start, end, special).with_columns(
+        pl.lit(calendar).alias("calendar"), pl.col("open") - _EARLY, pl.col("close") + _LATE
+    )
+
+
+def _of_library(calendar: str, start: date, end: date) -> pl.DataFrame:
+    reach = _library_calendar(calendar)
+    least, most = reach.bound_min(), reach.bound_max()
+    first = max(start - _MARGIN, least.date()) if least is not None else start - _MARGIN
+    last = min(end + _MARGIN, most.date()) if most is not None else end + _MARGIN
+    if first >= last:
+        # All of it lies beyond what the library knows. The hours of its last sessions are needed all the same.
+        first, last = (last - timedelta(days=60), last) if most is not None and start > last else (first, first)
+    if first >= last:
+        return SESSION_SCHEMA.to_frame()
+    known = _sessions_between(calendar, first, last)
+    if most is not None and end > most.date() and not known.is_empty():
+        known = pl.concat([known, _usual_sessions(calendar, known, _weekdays(most.date() + timedelta(days=1), end))])
+    return known.filter(pl.col("session").is_between(start, end))
+
+
+def _sessions_between(calendar: str, first: date, last: date) -> pl.DataFrame:
+    import exchange_calendars
+
+    try:
+        found = exchange_calendars.get_calendar(calendar, start=first.isoformat(), end=last.isoformat())
+    except (ValueError, NotImplementedError) as error:
+        raise _cannot_be_built(calendar, error) from error
+
+    def utc(nanos: Any) -> pl.Series:
+        # NaT, which stands for "no break", is the smallest int64.
+        raw = pl.Series(nanos, dtype=pl.Int64)
+        return pl.select(pl.when(raw > 0).then(raw)).to_series().cast(pl.Datetime("ns", "UTC")).cast(UTC_TIME)
+
+    frame = pl.DataFrame(
+        {
+            "session": pl.Series(found.sessions_nanos, dtype=pl.Int64).cast(pl.Datetime("ns")).cast(pl.Date),
+            "open": utc(found.opens_nanos),
+            "break_start": utc(found.break_starts_nanos),
+            "break_end": utc(found.break_ends_nanos),
+            "close": utc(found.closes_nanos),
+        }
+    )
+    if found.name in _GLOBEX:
+        frame = frame.with_columns(close=pl.min_horizontal("close", pl.col("open") + _GLOBEX_HOURS))
+    return _as_sessions(frame, calendar)
+
+
+@cache
+def _library_calendar(calendar: str) -> Any:
+    """The library's calendar over a few recent years. Its zone and its bounds do not depend on the years.
+
+    Raises:
+        ConfigurationError: when the library does not know `calendar` or cannot build it.
+    """
+    import exchange_calendars
+    from exchange_calendars.errors import InvalidCalendarName
+
+    try:
+        return exchange_calendars.get_calendar(calendar)
+    except InvalidCalendarName:
+        hint = did_you_mean(calendar, known_calendars())
+        raise ConfigurationError(
+            f"`calendar` must be {ALWAYS_OPEN!r} (crypto), {FX_CALENDAR!r} (foreign exchange) or a code that "
+            f"exchange_calendars knows, such as 'XNYS' or 'XLON', received {calendar!r}{hint}"
+        ) from None
+    except (ValueError, NotImplementedError) as error:
+        raise _cannot_be_built(calendar, error) from error
+
+
+def _cannot_be_built(calendar: str, error: Exception) -> ConfigurationError:
+    # Seen with exchange_calendars 4.13 on pandas 3.1: ASEX, XBEL, XBSE and XCYS.
+    return ConfigurationError(
+        f"`calendar` {calendar!r} cannot be built by the installed exchange_calendars ({str(error)[:60]}); take a "
+        f"calendar with the same hours and name the days on which it differs, as `[calendar.CODE]` with `extra` and "
+        "`closed` in the watchlist"
+    )
+
+
+def _usual_sessions(calendar: str, known: pl.DataFrame, days: list[date]) -> pl.DataFrame:
+    """Sessions on `days` with the local hours of the last session of `known` before each, or of its first one."""
+    zone = str(zone_of(calendar))
+    hours = ["open", "break_start", "break_end", "close", "regular_open", "regular_close"]
+    midnight = pl.col("session").cast(pl.Datetime("us"))
+    local = [
+        (pl.col(name).dt.convert_time_zone(zone).dt.replace_time_zone(None) - midnight).alias(name) for name in hours
+    ]
+    usual = known.sort("session").select("session", *local)
+    wanted = pl.DataFrame({"session": days}, schema={"session": pl.Date}).sort("session")
+    return (
+        wanted.join_asof(usual, on="session", strategy="backward")
+        .with_columns(pl.col(name).fill_null(usual[name].first()) for name in ("open", "close"))
+        .with_columns(
+            pl.col(f"regular_{name}").fill_null(usual[f"regular_{name}"].first()) for name in ("open", "close")
+        )
+        .with_columns(
+            (midnight + pl.col(name))
+            .dt.replace_time_zone(zone, ambiguous="earliest")
+            .dt.convert_time_zone("UTC")
+            .alias(name)
+            for name in hours
+        )
+        .with_columns(calendar=pl.lit(calendar))
+        .select(list(SESSION_SCHEMA))
+        .match_to_schema(SESSION_SCHEMA)
+    )
+
+
+def _with_special_days(
+    sessions: pl.DataFrame, calendar: str, start: date, end: date, special: SpecialDays
+) -> pl.DataFrame:
+    """`sessions` with `special` days added and taken out."""
+    listed = set(sessions["session"].to_list())
+    extra = {day: hours for day, hours in special.extra.items() if start <= day <= end}
+    added = [day for day in extra if day not in listed]
+    if added:
+        usual = sessions
+        if usual.is_empty():
+            usual = exchange_sessions(calendar, min(added) - timedelta(days=30), max(added) + timedelta(days=30))
+        sessions = pl.concat([sessions, _usual_sessions(calendar, usual, added)])
+    zone = zone_of(calendar) if any(extra.values()) else None
+    for day, hours in extra.items():
+        if hours is not None:
+            opened, closed = (datetime.combine(day, moment, zone).astimezone(UTC) for moment in hours)
+            is_day = pl.col("session") == day
+            sessions = sessions.with_columns(
+                *(pl.when(is_day).then(pl.lit(opened, UTC_TIME)).otherwise(name).alias(name) for name in _OPENS),
+                *(pl.when(is_day).then(pl.lit(closed, UTC_TIME)).otherwise(name).alias(name) for name in _CLOSES),
+                *(pl.when(~is_day).then(name).alias(name) for name in ("break_start", "break_end")),
+            )
+    return sessions.filter(~pl.col("session").is_in(list(special.closed))).sort("session")
+
+
+_OPENS, _CLOSES = ("open", "regular_open"), ("close", "regular_close")

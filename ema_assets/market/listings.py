@@ -1,0 +1,169 @@
+"""From the way a symbol is written to what it is and the calendar it trades on. No I/O and no library.
+
+Vendors write symbols in their own ways, and no way is universal: where two readings fit, nothing is chosen. The tables
+of what they write are in `listing_codes`.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ema_assets.market import listing_codes as codes
+from ema_assets.model.errors import UnclearSymbol
+from ema_assets.model.symbols import ALWAYS_OPEN, DEFAULT_CALENDAR, FX_CALENDAR, AssetClass
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a symbol is, the calendar it trades on, and the reason in a few words."""
+
+    asset_class: AssetClass
+    calendar: str
+    reason: str
+
+
+_US_STOCK = re.compile(r"[A-Z]{1,5}")
+# Share classes, preferred shares, units and warrants: BRK.B, BRK-B, BRK/B, BAC-PL, BAC.PRL, ABC-UN, ABC-WT.
+_US_CLASS = re.compile(r"[A-Z]{1,5}[.\-/]([A-KM-Z]|P[A-Z]|PR[.\-]?[A-Z]?|U|UN|WS|WT|R|RT)")
+_SEPARATED_PAIR = re.compile(r"([A-Z0-9]{1,12})[-/_]([A-Z]{2,6})(?:[:\-].*)?")
+_CONTRACT = re.compile(r"([A-Z0-9]{1,3})[FGHJKMNQUVXZ](\d{1,2}|20\d\d)")
+_YAHOO_FX, _YAHOO_FUTURE = "=X", "=F"
+
+
+def listing_of(symbol: str) -> Listing:
+    """What `symbol`, upper-cased, is and where it trades.
+
+    Raises:
+        UnclearSymbol: saying what it may be and how each is written.
+    """
+    text = symbol.upper()
+    for rule in _RULES:
+        found = rule(text)
+        if found is not None:
+            return found
+    raise UnclearSymbol(symbol, _how_it_is_written(text))
+
+
+def _how_it_is_written(text: str) -> str:
+    _, dot, suffix = text.rpartition(".")
+    if dot:
+        return f"no exchange is known by the suffix .{suffix}"
+    if text.isdigit():
+        return "a number needs the suffix of its exchange, such as 0700.HK, 7203.T, 600519.SS or 005930.KS"
+    return "it is no pair, index or future that is known, and too long for a US stock"
+
+
+def _index(text: str) -> Listing | None:
+    if not text.startswith("^"):
+        return None
+    calendar = codes.INDICES.get(text)
+    if calendar is None:
+        raise UnclearSymbol(text, "the exchange of this index is not known")
+    return Listing("indices", calendar, "an index")
+
+
+def _yahoo_fx(text: str) -> Listing | None:
+    """EURUSD=X, and JPY=X for the dollar in yen."""
+    if not text.endswith(_YAHOO_FX):
+        return None
+    pair = text.removesuffix(_YAHOO_FX)
+    halves = {pair[:3], pair[3:]} - {""}
+    if not 3 <= len(pair) <= 6 or not halves <= codes.CURRENCIES:
+        raise UnclearSymbol(text, "`=X` stands behind two currencies, such as EURUSD=X")
+    return Listing("fx", FX_CALENDAR, "foreign exchange, from 17:00 to 17:00 New York")
+
+
+def _yahoo_future(text: str) -> Listing | None:
+    if not text.endswith(_YAHOO_FUTURE):
+        return None
+    return _future(text, text.removesuffix(_YAHOO_FUTURE))
+
+
+def _contract(text: str) -> Listing | None:
+    """ESZ26 or CLF2027: a root that is known, a month and a year."""
+    match = _CONTRACT.fullmatch(text)
+    return _future(text, match[1]) if match and match[1] in codes.FUTURES_BY_ROOT else None
+
+
+def _future(text: str, root: str) -> Listing:
+    calendar = codes.FUTURES_BY_ROOT.get(root)
+    if calendar is None:
+        raise UnclearSymbol(text, f"the hours of the future {root} are not known")
+    return Listing("futures", calendar, "a future, from Sunday evening on")
+
+
+def _prefixed(text: str) -> Listing | None:
+    """NASDAQ:AAPL, as TradingView and Google write: no provider of ours does."""
+    prefix, colon, rest = text.partition(":")
+    if not colon or "/" in prefix or "-" in prefix:
+        return None
+    suffix = codes.SUFFIX_BY_PREFIX.get(prefix)
+    if suffix is None:
+        raise UnclearSymbol(text, f"no exchange is known by the prefix {prefix}")
+    raise UnclearSymbol(text, "an exchange is written behind the symbol here", f"write {rest}{suffix}")
+
+
+def _separated_pair(text: str) -> Listing | None:
+    """BTC-USD, BTC/USDT, EUR_USD, BTC/USDT:USDT, BTC-PERP, BTC-USD.CC."""
+    pair, _, venue = text.partition(".")
+    match = _SEPARATED_PAIR.fullmatch(pair)
+    if match is None or (venue and venue not in codes.CRYPTO_VENUES):
+        return None
+    base, quote = match[1], match[2]
+    if base in codes.FIAT_AND_METALS and quote in codes.CURRENCIES:
+        return Listing("fx", FX_CALENDAR, "foreign exchange, from 17:00 to 17:00 New York")
+    if quote in codes.CRYPTO_QUOTES or quote in codes.CURRENCIES or quote == "PERP":
+        return Listing("crypto", ALWAYS_OPEN, "a crypto pair")
+    return None
+
+
+def _joined_pair(text: str) -> Listing | None:
+    """EURUSD, BTCUSDT, ETHBTC, ETHUSD.KRAKEN, EURUSD.FOREX."""
+    pair, _, venue = text.partition(".")
+    if venue and venue not in codes.CRYPTO_VENUES and venue != "FOREX":
+        return None
+    if pair[:3] in codes.FIAT_AND_METALS and pair[3:] in codes.CURRENCIES and venue not in codes.CRYPTO_VENUES:
+        return Listing("fx", FX_CALENDAR, "foreign exchange, from 17:00 to 17:00 New York")
+    for quote in codes.QUOTES_LONGEST_FIRST:
+        base = pair.removesuffix(quote)
+        if base == pair or len(base) < 2:
+            continue
+        # No stock of the US is longer than five letters, and nothing but crypto is quoted in coins.
+        is_long = len(pair) > 5 and quote in codes.CRYPTO_QUOTES
+        if venue in codes.CRYPTO_VENUES or is_long or base in codes.COINS:
+            return Listing("crypto", ALWAYS_OPEN, "a crypto pair")
+    return None
+
+
+def _suffixed(text: str) -> Listing | None:
+    _, dot, suffix = text.rpartition(".")
+    calendar = codes.CALENDAR_BY_SUFFIX.get(suffix) if dot else None
+    return None if calendar is None else Listing("stocks", calendar, f"the suffix .{suffix}")
+
+
+def _us(text: str) -> Listing | None:
+    if text in codes.COINS_BY_THEMSELVES:
+        raise UnclearSymbol(
+            text,
+            "it is a coin, and a ticker in the US",
+            f"write {text}-USD for the coin, or give `--calendar {DEFAULT_CALENDAR}` for the ticker",
+        )
+    if _US_STOCK.fullmatch(text):
+        return Listing("stocks", DEFAULT_CALENDAR, "no suffix, as stocks and funds in the US are written")
+    if _US_CLASS.fullmatch(text):
+        return Listing("stocks", DEFAULT_CALENDAR, "a class of shares in the US")
+    return None
+
+
+# Asked one after the other; the first that knows the symbol answers.
+_RULES: tuple[Callable[[str], Listing | None], ...] = (
+    _index,
+    _yahoo_fx,
+    _yahoo_future,
+    _separated_pair,
+    _prefixed,
+    _suffixed,
+    _joined_pair,
+    _contract,
+    _us,
+)

@@ -1,0 +1,120 @@
+"""Bars whose columns contradict each other: repaired where it is clear what is meant, else rejected. No I/O, no clock.
+
+The close is what averages and signals are made of, so it is never lost because of another column. Which bars are of a
+session is in `validation`.
+"""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from ema_assets.model.schemas import PRICES
+
+# What `bar_rejected.reason` may say here.
+MISSING_VALUE = "missing value"
+NOT_FINITE = "not a finite number"
+NOT_POSITIVE = "price not above zero"
+OUTSIDE_RANGE = "close outside low to high"
+DUPLICATE = "duplicate ts"
+# What `bar_flag.reason` may say here.
+REPAIRED, NO_VOLUME = "repaired", "volume unknown"
+NOTES = (REPAIRED, NO_VOLUME)
+
+# Vendors compute adjusted prices in floating point: a breach of so little is no breach.
+_ROUNDING = 1e-6
+# And they round the columns of a bar apart. Beyond this the close itself may be a bad tick.
+_SMALL = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """Bars sorted by whether they can be a bar.
+
+    `sound` has the columns that came in, of which `volume` may be null, and a column per reason of NOTES: what was
+    repaired, in words, or null. `rejected` has the columns that came in, and `reason`.
+    """
+
+    sound: pl.DataFrame
+    rejected: pl.DataFrame
+
+
+def repair(bars: pl.DataFrame) -> Repaired:
+    """Repair `bars`: BAR_SCHEMA plus `allow_negative`, true where the prices of the instrument may be zero or less.
+
+    A bar needs a time and a close. A missing or impossible open, high or low is made from the other prices. High and
+    low follow the open and the close when these lie outside them by a rounding error (not flagged), by less than 2 %,
+    or both; a close alone that lies further outside is rejected. A volume that cannot be is null. Of bars with the same
+    symbol and ts the last one is kept, as a vendor's later row is its newer one.
+    """
+    columns = bars.columns
+    checked = _with_possible_prices(bars)
+    low, high = pl.col("low"), pl.col("high")
+    # Of two bounds that were swapped the larger one is the high.
+    checked = checked.with_columns(low=pl.min_horizontal(low, high), high=pl.max_horizontal(low, high))
+    breach = _breach("close")
+    both_outside = (breach > _SMALL) & (_breach("open") > _SMALL)
+    reason = pl.coalesce(
+        _reason(pl.col("ts").is_null() | pl.col("close").is_null(), MISSING_VALUE),
+        _reason(~pl.col("close").is_finite(), NOT_FINITE),
+        _reason((pl.col("close") <= 0) & ~pl.col("allow_negative"), NOT_POSITIVE),
+        _reason((breach > _SMALL) & ~both_outside, OUTSIDE_RANGE),
+    )
+    is_last = pl.int_range(pl.len()).over("symbol", "ts") == pl.len().over("symbol", "ts") - 1
+    checked = checked.with_columns(reason=reason)
+    sound = checked.filter(pl.col("reason").is_null()).with_columns(reason=_reason(~is_last, DUPLICATE))
+    rejected = pl.concat([checked.filter(pl.col("reason").is_not_null()), sound.filter(pl.col("reason").is_not_null())])
+    # A bound that has nothing to do with either price of the bar is none.
+    usable = ~both_outside
+    sound = sound.filter(pl.col("reason").is_null()).with_columns(
+        low=pl.min_horizontal("open", "close", pl.when(usable).then(low)),
+        high=pl.max_horizontal("open", "close", pl.when(usable).then(high)),
+    )
+    as_sent = [pl.col(f"_{name}").alias(name) for name in (*PRICES, "volume")]
+    return Repaired(
+        sound=sound.select(*columns, *_notes()),
+        rejected=rejected.with_columns(as_sent).select(*columns, "reason"),
+    )
+
+
+def _reason(condition: pl.Expr, reason: str) -> pl.Expr:
+    return pl.when(condition).then(pl.lit(reason))
+
+
+def _with_possible_prices(bars: pl.DataFrame) -> pl.DataFrame:
+    """`bars` with open, high, low and volume as they can be; and what was sent, as columns with `_` before the name."""
+
+    def possible(name: str) -> pl.Expr:
+        can_be = pl.col(name).is_finite() & ((pl.col(name) > 0) | pl.col("allow_negative"))
+        return pl.when(can_be).then(name)
+
+    volume = pl.when(pl.col("volume").is_finite() & (pl.col("volume") >= 0)).then("volume")
+    return bars.with_columns(pl.col(*PRICES, "volume").name.prefix("_")).with_columns(
+        open=pl.coalesce(possible("open"), "close"),
+        high=pl.coalesce(possible("high"), pl.max_horizontal(possible("open"), possible("low"), "close")),
+        low=pl.coalesce(possible("low"), pl.min_horizontal(possible("open"), possible("high"), "close")),
+        volume=volume,
+    )
+
+
+def _breach(name: str) -> pl.Expr:
+    """How far the price lies outside low to high, as a share of the larger of the two sizes; 0 within."""
+    value, low, high = pl.col(name), pl.col("low"), pl.col("high")
+    outside = pl.max_horizontal(low - value, value - high, pl.lit(0.0))
+    return outside / pl.max_horizontal(value.abs(), low.abs(), high.abs(), pl.lit(1e-300))
+
+
+def _notes() -> list[pl.Expr]:
+    """The columns NOTES, from what was sent and what became of it."""
+    prices = pl.concat_str([_described(name) for name in PRICES if name != "close"], separator=", ", ignore_nulls=True)
+    sent = pl.format("the source sent the volume {}", pl.col("_volume").cast(pl.String))
+    return [
+        pl.when(prices != "").then(prices).alias(REPAIRED),
+        pl.when(pl.col("_volume").is_not_null() & pl.col("volume").is_null()).then(sent).alias(NO_VOLUME),
+    ]
+
+
+def _described(name: str) -> pl.Expr:
+    sent, now = pl.col(f"_{name}"), pl.col(name)
+    is_rounding = ((sent - now).abs() <= _ROUNDING * now.abs()).fill_null(False)
+    told = pl.format(f"{name} {{}} became {{}}", sent.cast(pl.String).fill_null("(none)"), now.cast(pl.String))
+    return pl.when(~is_rounding).then(told)

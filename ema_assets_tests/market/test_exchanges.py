@@ -1,0 +1,206 @@
+"""Sessions of exchanges: the library's, and our own for crypto, foreign exchange, futures and special days."""
+
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import exchange_calendars
+import polars as pl
+import pytest
+
+from ema_assets.market import exchanges
+from ema_assets.market.exchanges import exchange_sessions, holidays_known_through, known_calendars
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.schemas import SESSION_SCHEMA
+from ema_assets.model.special_days import SpecialDays
+
+NEW_YORK, INDIA = ZoneInfo("America/New_York"), ZoneInfo("Asia/Kolkata")
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+THANKSGIVING = exchange_sessions("XNYS", date(2026, 11, 23), date(2026, 12, 1))
+CRYPTO = exchange_sessions("24/7", date(2026, 11, 25), date(2026, 11, 28))
+
+
+@pytest.mark.parametrize(
+    ("calendar", "start", "end"),
+    [
+        ("XNYS", date(2026, 11, 23), date(2026, 12, 1)),
+        ("XHKG", date(2026, 2, 10), date(2026, 2, 25)),
+        ("XTKS", date(2026, 4, 27), date(2026, 5, 8)),
+        ("XLON", date(2026, 3, 27), date(2026, 4, 8)),
+        ("XASX", date(2026, 9, 28), date(2026, 10, 9)),
+    ],
+)
+def test_sessions_equal_those_of_the_library_one_by_one(calendar: str, start: date, end: date) -> None:
+    found = exchange_sessions(calendar, start, end)
+    assert found.schema == SESSION_SCHEMA
+    library = exchange_calendars.get_calendar(calendar, start="2026-01-02", end="2026-12-31")
+    expected = []
+    for session in library.sessions_in_range(start.isoformat(), end.isoformat()):
+        has_break = library.session_has_break(session)
+        expected.append(
+            (
+                calendar,
+                session.date(),
+                library.session_open(session).to_pydatetime(),
+                library.session_break_start(session).to_pydatetime() if has_break else None,
+                library.session_break_end(session).to_pydatetime() if has_break else None,
+                library.session_close(session).to_pydatetime(),
+                library.session_open(session).to_pydatetime(),
+                library.session_close(session).to_pydatetime(),
+            )
+        )
+    assert found.rows() == expected
+
+
+def test_a_holiday_has_no_session_and_a_half_day_ends_early() -> None:
+    closes = dict(THANKSGIVING.select("session", "close").iter_rows())
+    assert date(2026, 11, 26) not in closes
+    assert closes[date(2026, 11, 25)] == utc("2026-11-25 21:00")
+    assert closes[date(2026, 11, 27)] == utc("2026-11-27 18:00")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(date(2026, 3, 6), date(2026, 3, 9)), (date(2026, 10, 30), date(2026, 11, 2))]
+)
+def test_the_open_moves_by_an_hour_in_utc_when_daylight_saving_switches(before: date, after: date) -> None:
+    opens = exchange_sessions("XNYS", before, after)["open"].to_list()
+    assert len(opens) == 2
+    assert abs((opens[1] - opens[0]) - timedelta(days=3)) == timedelta(hours=1)
+
+
+def test_a_market_that_never_closes_has_one_session_a_utc_day() -> None:
+    assert CRYPTO.schema == SESSION_SCHEMA
+    assert CRYPTO["session"].to_list() == [date(2026, 11, day) for day in (25, 26, 27, 28)]
+    assert CRYPTO["open"].to_list()[1:] == CRYPTO["close"].to_list()[:-1]
+    assert CRYPTO["break_start"].null_count() == CRYPTO.height
+
+
+@pytest.mark.parametrize(("received", "hint"), [("NYSEE", "`NYSE`"), ("XLONN", "`XLON`"), ("moon", "")])
+def test_an_unknown_calendar_is_named_with_what_is_allowed(received: str, hint: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"`calendar` must be '24/7' .* received '{received}'.*{hint}"):
+        exchange_sessions(received, date(2026, 1, 1), date(2026, 1, 2))
+
+
+def test_beyond_the_holidays_that_the_library_knows_every_weekday_is_a_session() -> None:
+    last = exchange_calendars.get_calendar("XBOM").bound_max().date()
+    assert holidays_known_through("XBOM") == last
+    found = exchange_sessions("XBOM", last - timedelta(days=60), last + timedelta(days=400))
+    beyond = found.filter(pl.col("session") > last)
+    weekdays = [last + timedelta(days=days) for days in range(1, 401)]
+    assert beyond["session"].to_list() == [day for day in weekdays if day.weekday() < 5]
+    assert {ts.astimezone(INDIA).time() for ts in beyond["open"]} == {time(9, 15)}
+    assert {ts.astimezone(INDIA).time() for ts in beyond["close"]} == {time(15, 30)}
+    far = exchange_sessions("XBOM", last + timedelta(days=50), last + timedelta(days=60))
+    assert far.equals(found.filter(pl.col("session").is_between(last + timedelta(days=50), last + timedelta(days=60))))
+
+
+@pytest.mark.parametrize("calendar", ["XNYS", "24/7", "24/5", "XNYS extended"])
+def test_holidays_that_follow_from_rules_are_known_for_ever(calendar: str) -> None:
+    assert holidays_known_through(calendar) is None
+
+
+def test_sessions_begin_where_the_library_knows_no_earlier_holidays() -> None:
+    first = exchange_calendars.get_calendar("XTKS").bound_min().date()
+    found = exchange_sessions("XTKS", first - timedelta(days=4000), first + timedelta(days=60))
+    assert first <= found["session"].min() <= first + timedelta(days=14)
+
+
+def test_a_calendar_that_the_library_cannot_build_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> object:
+        raise NotImplementedError("implemented by subclasses")
+
+    monkeypatch.setattr(exchange_calendars, "get_calendar", broken)
+    with pytest.raises(ConfigurationError, match=r"'XBSE'.*exchange_calendars.*implemented by subclasses"):
+        exchange_sessions("XBSE", date(2026, 1, 1), date(2026, 1, 2))
+
+
+def test_known_calendars_hold_codes_and_aliases() -> None:
+    names = known_calendars()
+    assert {"XNYS", "NYSE", "24/7"} <= set(names)
+    assert names == sorted(names)
+
+
+# --- foreign exchange and futures -------------------------------------------------------------------------------------
+
+
+def test_a_day_of_foreign_exchange_is_from_17_to_17_new_york() -> None:
+    found = exchange_sessions("24/5", date(2026, 3, 5), date(2026, 3, 10))
+    assert found.schema == SESSION_SCHEMA
+    # The clocks go forward on Sunday the 8th.
+    assert found.select("session", "open", "close").rows() == [
+        (date(2026, 3, 5), utc("2026-03-04 22:00"), utc("2026-03-05 22:00")),
+        (date(2026, 3, 6), utc("2026-03-05 22:00"), utc("2026-03-06 22:00")),
+        (date(2026, 3, 9), utc("2026-03-08 21:00"), utc("2026-03-09 21:00")),
+        (date(2026, 3, 10), utc("2026-03-09 21:00"), utc("2026-03-10 21:00")),
+    ]
+
+
+def test_foreign_exchange_rests_at_christmas_and_new_year() -> None:
+    days = exchange_sessions("24/5", date(2026, 12, 23), date(2027, 1, 4))["session"].to_list()
+    assert days == [*(date(2026, 12, day) for day in (23, 24, 28, 29, 30, 31)), date(2027, 1, 4)]
+
+
+@pytest.mark.parametrize("calendar", ["CMES", "CME", "COMEX", "us_futures"])
+def test_futures_begin_on_sunday_evening_and_pause_for_an_hour_a_day(calendar: str) -> None:
+    found = exchange_sessions(calendar, date(2026, 7, 6), date(2026, 7, 7))
+    assert found.select("session", "open", "close").rows() == [
+        (date(2026, 7, 6), utc("2026-07-05 22:00"), utc("2026-07-06 21:00")),
+        (date(2026, 7, 7), utc("2026-07-06 22:00"), utc("2026-07-07 21:00")),
+    ]
+
+
+def test_an_early_close_of_futures_stays_early() -> None:
+    # Martin Luther King's day: Globex stops at noon Chicago.
+    (session,) = exchange_sessions("CMES", date(2026, 1, 19), date(2026, 1, 19)).rows(named=True)
+    assert (session["open"], session["close"]) == (utc("2026-01-18 23:00"), utc("2026-01-19 18:00"))
+
+
+# --- special days -----------------------------------------------------------------------------------------------------
+
+DIWALI, BUDGET = date(2025, 10, 21), date(2026, 2, 1)
+
+
+def test_a_day_that_the_calendar_lacks_has_the_hours_of_the_day_before_or_its_own() -> None:
+    special = SpecialDays({BUDGET: None, DIWALI: (time(13, 45), time(14, 45))})
+    plain = exchange_sessions("XBOM", date(2025, 10, 15), date(2026, 2, 4))
+    found = exchange_sessions("XBOM", date(2025, 10, 15), date(2026, 2, 4), special)
+    assert found.schema == SESSION_SCHEMA
+    assert found["session"].is_sorted()
+    added = found.join(plain, on="session", how="anti").select("session", "open", "close", "regular_open")
+    assert added.rows() == [
+        (DIWALI, utc("2025-10-21 08:15"), utc("2025-10-21 09:15"), utc("2025-10-21 08:15")),
+        (BUDGET, utc("2026-02-01 03:45"), utc("2026-02-01 10:00"), utc("2026-02-01 03:45")),
+    ]
+    assert found.join(added, on="session", how="anti").equals(plain)
+
+
+def test_a_day_that_the_calendar_has_gets_other_hours_or_is_taken_out() -> None:
+    special = SpecialDays({date(2026, 11, 24): (time(10), time(12))}, frozenset({date(2026, 11, 25)}))
+    found = exchange_sessions("XNYS", date(2026, 11, 23), date(2026, 11, 27), special)
+    assert found.select("session", "open", "close").rows() == [
+        (date(2026, 11, 23), utc("2026-11-23 14:30"), utc("2026-11-23 21:00")),
+        (date(2026, 11, 24), utc("2026-11-24 15:00"), utc("2026-11-24 17:00")),
+        (date(2026, 11, 27), utc("2026-11-27 14:30"), utc("2026-11-27 18:00")),
+    ]
+
+
+def test_an_extra_day_alone_in_its_range_has_the_usual_hours_too() -> None:
+    found = exchange_sessions("XNYS", date(2026, 11, 28), date(2026, 11, 29), SpecialDays({date(2026, 11, 28): None}))
+    assert found.select("open", "close").rows() == [(utc("2026-11-28 14:30"), utc("2026-11-28 18:00"))]
+
+
+def test_extended_hours_surround_a_special_day() -> None:
+    special = SpecialDays({date(2026, 11, 28): (time(9, 30), time(16))})
+    (day,) = exchange_sessions("XNYS extended", date(2026, 11, 28), date(2026, 11, 28), special).rows(named=True)
+    assert (day["open"], day["regular_open"]) == (utc("2026-11-28 09:00"), utc("2026-11-28 14:30"))
+    assert (day["regular_close"], day["close"]) == (utc("2026-11-28 21:00"), utc("2026-11-29 01:00"))
+
+
+def test_what_sessions_are_made_from_changes_with_the_special_days() -> None:
+    one, other = SpecialDays({BUDGET: None}), SpecialDays({}, frozenset({BUDGET}))
+    assert len({exchanges.fingerprint(each) for each in (SpecialDays(), one, other)}) == 3
+    assert exchanges.fingerprint(one) == exchanges.fingerprint(SpecialDays({BUDGET: None}))

@@ -1,0 +1,103 @@
+"""From the way a symbol is written to its calendar: a hundred as people type them, and those that nobody can tell."""
+
+import pytest
+
+from ema_assets.market import listing_codes
+from ema_assets.market.exchanges import known_calendars
+from ema_assets.market.listings import listing_of
+from ema_assets.model.errors import UnclearSymbol
+
+# By calendar and class, each symbol as people type it.
+TYPED = {
+    (
+        "XNYS",
+        "stocks",
+    ): "AAPL brk.b BRK-B BF/B SPY VFIAX TCEHY TSM BABA ASML NVO GBTC COMP LBRDK BAC-PL BAC.PRL AAPL.US",
+    ("XNYS", "indices"): "^GSPC ^DJI ^IXIC ^RUT ^VIX",
+    ("XTSE", "stocks"): "SHOP.TO REI-UN.TO PNG.V",
+    ("XLON", "stocks"): "AZN.L VOD.L BT-A.L VOD.UK SHEL.L HSBA.L BP.L",
+    ("XLON", "indices"): "^FTSE",
+    ("XETR", "stocks"): "SAP.DE VOW3.DE",
+    ("XETR", "indices"): "^GDAXI ^STOXX50E",
+    ("XPAR", "stocks"): "MC.PA",
+    ("XPAR", "indices"): "^FCHI",
+    ("XAMS", "stocks"): "ASML.AS",
+    ("XSWX", "stocks"): "NESN.SW ROG.SW",
+    ("XMIL", "stocks"): "ENEL.MI",
+    ("XMAD", "stocks"): "SAN.MC",
+    ("XSTO", "stocks"): "VOLV-B.ST",
+    ("XCSE", "stocks"): "NOVO-B.CO",
+    ("XOSL", "stocks"): "EQNR.OL",
+    ("XHKG", "stocks"): "0700.HK 9988.HK",
+    ("XTKS", "stocks"): "7203.T",
+    ("XTKS", "indices"): "^N225",
+    ("XSHG", "stocks"): "600519.SS 000001.SZ 002032.SZ",
+    ("XKRX", "stocks"): "005930.KS 035720.KQ",
+    ("XTAI", "stocks"): "2330.TW 6488.TWO",
+    ("XSES", "stocks"): "D05.SI",
+    ("XBOM", "stocks"): "RELIANCE.NS 500325.BO TCS.NS",
+    ("XASX", "stocks"): "CBA.AX",
+    ("XJSE", "stocks"): "NPN.JO",
+    ("BVMF", "stocks"): "VALE3.SA",
+    ("CMES", "futures"): "ES=F GC=F CL=F 6E=F ESZ26 CLF2027",
+    ("24/5", "fx"): "EURUSD=X JPY=X EURUSD EUR/USD EUR_USD EUR-USD USDJPY XAUUSD XAU/USD GBPCHF EURUSD.FOREX",
+    (
+        "24/7",
+        "crypto",
+    ): "BTC-USD BTC/USD BTCUSD BTCUSDT BTC_USDT OPUSDT 1000SATSUSDT ETHBTC BTC-GBP BTCEUR EURUSDT USDT-EUR "
+    "ETHUSD.KRAKEN BTC-USD.CC BTC/USDT:USDT BTC-PERP BTC-USD-SWAP LINKUSD SOLUSDC DOGE-BTC usdttry",
+}
+CASES = [
+    (symbol, calendar, asset_class) for (calendar, asset_class), symbols in TYPED.items() for symbol in symbols.split()
+]
+
+
+def test_they_are_a_hundred() -> None:
+    assert len({symbol for symbol, _, _ in CASES}) >= 100
+
+
+@pytest.mark.parametrize(("symbol", "calendar", "asset_class"), CASES)
+def test_a_symbol_that_is_clear_has_its_class_and_its_calendar(symbol: str, calendar: str, asset_class: str) -> None:
+    found = listing_of(symbol)
+    assert (found.calendar, found.asset_class) == (calendar, asset_class)
+    assert found.reason
+
+
+@pytest.mark.parametrize(
+    ("symbol", "sentence"),
+    [
+        ("BTC", "a coin, and a ticker in the US; write BTC-USD for the coin, or give `--calendar XNYS`"),
+        ("LSE:VOD", "written behind the symbol here; write VOD.L"),
+        ("NASDAQ:AAPL", "write AAPL"),
+        ("BINANCE:BTCUSDT", "write BTCUSDT"),
+        ("MOON:VOD", "no exchange is known by the prefix MOON"),
+        ("7203", "a number needs the suffix of its exchange"),
+        ("600519", "600519.SS"),
+        ("DX-Y.NYB", "no exchange is known by the suffix .NYB"),
+        ("^NOSUCH", "the exchange of this index is not known"),
+        ("ZC=F", "the hours of the future ZC are not known"),
+        ("APPLE=X", "two currencies, such as EURUSD=X"),
+        ("ABCUSD", "no pair, index or future that is known"),
+        ("AAPL260116C00200000", "too long for a US stock"),
+        ("BTC-XYZW", "say where it trades with `--calendar`: 24/7 for crypto, 24/5 for foreign exchange"),
+    ],
+)
+def test_a_symbol_that_may_be_several_things_is_refused_with_the_ways_to_say_it(symbol: str, sentence: str) -> None:
+    with pytest.raises(UnclearSymbol, match=f"^{symbol.replace('^', chr(92) + '^')}: ") as refused:
+        listing_of(symbol)
+    assert sentence in str(refused.value)
+
+
+def test_every_calendar_that_can_be_chosen_is_known() -> None:
+    chosen = {
+        *listing_codes.CALENDAR_BY_SUFFIX.values(),
+        *listing_codes.INDICES.values(),
+        *listing_codes.FUTURES_BY_ROOT.values(),
+    }
+    assert chosen <= set(known_calendars())
+
+
+def test_what_is_said_instead_of_a_prefix_is_clear_itself() -> None:
+    for prefix, suffix in listing_codes.SUFFIX_BY_PREFIX.items():
+        symbol = "BTCUSDT" if prefix in listing_codes.CRYPTO_VENUES else f"VOD{suffix}"
+        assert listing_of(symbol).calendar
