@@ -25,6 +25,8 @@ class ReadOptions:
         label: `open` or `close`: which end of a bar its time stands for.
         dates: `dmy`, `mdy` or `ymd`: the order of numbers in a date.
         decimal: `.` or `,`: the decimal sign.
+        calendar: trading calendar of symbols that are not on the watchlist yet.
+        partial: store what can be stored, even when that is the smaller part.
         columns: what the columns of a file are, from the left: of ROLES, or `-` for one that is not read.
     """
 
@@ -35,9 +37,11 @@ class ReadOptions:
     dates: str | None = None
     decimal: str | None = None
     columns: tuple[str, ...] | None = None
+    calendar: str | None = None
+    partial: bool = False
 
     def check(self) -> None:
-        """Check every value but `symbol` and `timeframe`, which the registry of keys checks.
+        """Check every value but symbol, timeframe and calendar, which have checks of their own.
 
         Raises:
             ConfigurationError: naming the option, what was received and what is allowed.
@@ -56,13 +60,17 @@ class ReadOptions:
         words: list[str] = []
         for each in fields(self):
             value = getattr(self, each.name)
-            if value is not None:
+            if value is True:
+                words.append(f"--{each.name}")
+            elif value:
                 words += [f"--{each.name}", ",".join(value) if each.name == "columns" else value]
         return words
 
     def with_answers(self, answers: Sequence[tuple[str, str]]) -> "ReadOptions":
         """These options with some of them set: pairs of name and text."""
-        values = {name: tuple(text.split(",")) if name == "columns" else text for name, text in answers}
+        values = {
+            name: tuple(text.split(",")) if name == "columns" else name == "partial" or text for name, text in answers
+        }
         return replace(self, **values)  # type: ignore[arg-type]  # names and values of this very record
 
 

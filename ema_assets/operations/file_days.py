@@ -56,11 +56,11 @@ def _place(part: pl.DataFrame, sessions: pl.DataFrame, calendar: str, options: R
     shown = local.dt.convert_time_zone(zone_of(calendar)).dt.replace_time_zone(None) if zoned else pl.col("wall")
     part = part.with_columns(shown.alias("local"))
     if _nearly_all(part, is_date):
-        return _by_date(part, pl.col("wall").dt.date(), sessions, calendar, "dates")
+        return _by_date(part, pl.col("wall").dt.date(), sessions, calendar, "the date")
     if zoned and _nearly_all(part, pl.col("local").dt.truncate("1d") == pl.col("local")):
         return _by_date(part, pl.col("local").dt.date(), sessions, calendar, "midnight at the exchange")
     if not zoned and not is_around_the_clock(calendar):
-        return _by_date(part, pl.col("wall").dt.date(), sessions, calendar, "dates, the time of day is not read")
+        return _by_date(part, pl.col("wall").dt.date(), sessions, calendar, "the date; the time of day is not read")
     if not zoned:
         raise BarFileError(
             f"its days are labelled {part['wall'][0]:%H:%M} without a zone, which does not say when they begin; "
@@ -80,7 +80,7 @@ def _around_the_clock(part: pl.DataFrame) -> PlacedTimes:
     into = at - day
     seconds = into.dt.total_seconds().fill_null(0)
     if bool((seconds == 0).all()):
-        return PlacedTimes(at, "UTC", "dates")
+        return PlacedTimes(at, "UTC", "the date")
     if bool((seconds >= _LAST_SECOND).all()):
         return PlacedTimes(day, "UTC", "the last second of the day")
     shown = at.filter(seconds != 0)[0]
@@ -97,7 +97,7 @@ def _by_date(part: pl.DataFrame, day: pl.Expr, sessions: pl.DataFrame, calendar:
     _check_days(lost.to_list(), joined["session"].drop_nulls().unique().to_list(), calendar)
     midnight = pl.col("session").cast(pl.Datetime("us")).dt.replace_time_zone("UTC").cast(UTC_TIME)
     ts = joined.select(pl.coalesce("regular_open", midnight).alias("ts")).to_series()
-    return PlacedTimes(ts, f"days of {calendar}", label)
+    return PlacedTimes(ts, f"the sessions of {calendar}", label)
 
 
 def _check_days(lost: list[date], days: list[date], calendar: str) -> None:

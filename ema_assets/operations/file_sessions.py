@@ -3,22 +3,23 @@
 A frame of times has the columns calendar, timeframe and `at` (UTC).
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
 
 import polars as pl
 
-from ema_assets.market.calendars import bar_grid, exchange_sessions, segments
+from ema_assets.market import exchanges
+from ema_assets.market.calendars import bar_grid, segments
+from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.schemas import SESSION_SCHEMA
-from ema_assets.model.symbols import ALWAYS_OPEN, EXTENDED_SUFFIX
+from ema_assets.model.special_days import NO_SPECIAL_DAYS, SpecialDays
+from ema_assets.model.symbols import ALWAYS_OPEN, EXTENDED_SUFFIX, FX_CALENDAR
 from ema_assets.model.timeframes import Timeframe, by_key
 
 AT_OPEN, AT_CLOSE = "open", "close"
-# Foreign exchange: its week and its days turn at 17:00 in New York.
-_AROUND_THE_WEEK = "24/5"
 _MARGIN = timedelta(days=14)
 # The calendars that are tried for a file that does not fit its own: the largest exchanges of each part of the world.
 TRIED_CALENDARS = (
@@ -31,25 +32,31 @@ _TRIED_SPAN = timedelta(days=1100)
 
 def is_around_the_clock(calendar: str) -> bool:
     """True for calendars that trade day and night, where a time of day tells nothing."""
-    return calendar in (ALWAYS_OPEN, _AROUND_THE_WEEK)
+    return calendar in (ALWAYS_OPEN, FX_CALENDAR)
 
 
 @cache
 def zone_of(calendar: str) -> str:
     """The IANA zone in which the exchange of `calendar` keeps its clocks; New York for foreign exchange."""
-    if calendar == ALWAYS_OPEN:
-        return "UTC"
-    if calendar == _AROUND_THE_WEEK:
-        return "America/New_York"
-    import exchange_calendars
-
-    known = exchange_calendars.get_calendar(calendar.removesuffix(EXTENDED_SUFFIX))
-    return str(known.tz)
+    return exchanges.zone_of(calendar).key
 
 
-def sessions_around(calendars: Iterable[str], first: date, last: date) -> pl.DataFrame:
-    """Sessions (SESSION_SCHEMA) of `calendars` from two weeks before `first` to two weeks after `last`."""
-    parts = [exchange_sessions(each, first - _MARGIN, last + _MARGIN) for each in sorted(set(calendars))]
+def sessions_around(
+    calendars: Iterable[str], first: date, last: date, special_days: Mapping[str, SpecialDays]
+) -> pl.DataFrame:
+    """Sessions (SESSION_SCHEMA) of `calendars` from two weeks before `first` to two weeks after `last`.
+
+    `special_days` are by calendar, without the mark of extended hours.
+    """
+    parts = [
+        exchange_sessions(
+            each,
+            first - _MARGIN,
+            last + _MARGIN,
+            special_days.get(each.removesuffix(EXTENDED_SUFFIX), NO_SPECIAL_DAYS),
+        )
+        for each in sorted(set(calendars))
+    ]
     return pl.concat([SESSION_SCHEMA.to_frame(), *parts])
 
 

@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from ema_assets.market.calendars import exchange_sessions
+from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.market.validation import NOT_CLOSED, OFF_GRID, OUTSIDE_SESSION, validate
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError, ConfigurationError, FileReading
-from ema_assets.model.symbols import ALWAYS_OPEN, EXTENDED_CALENDARS, EXTENDED_SUFFIX
+from ema_assets.model.symbols import ALWAYS_OPEN, EXTENDED_CALENDARS, EXTENDED_SUFFIX, Instrument
 from ema_assets.model.timeframes import by_key
 from ema_assets.operations.file_sessions import AT_OPEN, TRIED_CALENDARS, fitting
 
@@ -18,7 +18,7 @@ _NEARLY_ALL = 95
 
 
 def check_mostly_stored(
-    bars: pl.DataFrame, calendars: Mapping[str, str], sessions: pl.DataFrame, now: datetime
+    bars: pl.DataFrame, instruments: Mapping[str, Instrument], sessions: pl.DataFrame, now: datetime
 ) -> None:
     """Check that at least half of `bars` (BAR_SCHEMA) of each timeframe are fit to be stored at `now`.
 
@@ -27,8 +27,9 @@ def check_mostly_stored(
         BarFileError: the same when there is nothing to choose.
     """
     by_symbol = pl.DataFrame(
-        {"symbol": list(calendars), "calendar": list(calendars.values())},
-        schema={"symbol": pl.String, "calendar": pl.String},
+        [(each.symbol, each.calendar, each.allow_negative) for each in instruments.values()],
+        schema={"symbol": pl.String, "calendar": pl.String, "allow_negative": pl.Boolean},
+        orient="row",
     )
     for (key,), part in bars.partition_by("timeframe", as_dict=True, maintain_order=True).items():
         timeframe = by_key(str(key))
@@ -40,10 +41,9 @@ def check_mostly_stored(
             refused["reason"].value_counts(sort=True, name="n").sort("n", "reason", descending=[True, False]).row(0)
         )
         shown = refused.filter(pl.col("reason") == reason)
-        message = (
-            f"{count} of its {part.height} {timeframe.key} bars could not be stored: {_cause(reason, shown, calendars)}"
-        )
-        readings = list(_readings(reason, part, by_symbol)) if reason == OUTSIDE_SESSION else []
+        cause = _cause(reason, shown, instruments)
+        message = f"{count} of its {part.height} {timeframe.key} bars could not be stored: {cause}"
+        readings = list(_readings(part, by_symbol)) if reason == OUTSIDE_SESSION else []
         if sound.accepted.is_empty() and not readings:
             raise BarFileError(message)
         if not sound.accepted.is_empty():
@@ -51,12 +51,12 @@ def check_mostly_stored(
         raise AmbiguousBarFile(message, readings)
 
 
-def _cause(reason: str, shown: pl.DataFrame, calendars: Mapping[str, str]) -> str:
+def _cause(reason: str, shown: pl.DataFrame, instruments: Mapping[str, Instrument]) -> str:
     first = shown["ts"].drop_nulls().head(1).to_list()
     such_as = f", such as {first[0]:%Y-%m-%d %H:%M} UTC" if first else ""
     match reason:
         case _ if reason == OUTSIDE_SESSION:
-            own = " and ".join(sorted({calendars[symbol] for symbol in shown["symbol"].unique()}))
+            own = " and ".join(sorted({instruments[symbol].calendar for symbol in shown["symbol"].unique()}))
             return f"they lie outside the sessions of {own}{such_as}"
         case _ if reason == OFF_GRID:
             return f"their times lie between two bars{such_as}"
@@ -65,7 +65,7 @@ def _cause(reason: str, shown: pl.DataFrame, calendars: Mapping[str, str]) -> st
     return f"{reason}{such_as}"
 
 
-def _readings(reason: str, part: pl.DataFrame, by_symbol: pl.DataFrame) -> Iterator[FileReading]:
+def _readings(part: pl.DataFrame, by_symbol: pl.DataFrame) -> Iterator[FileReading]:
     """Calendars in whose sessions nearly all of a sample lies: with extended hours, or those of other exchanges."""
     sample = part.drop_nulls("ts").tail(_SAMPLED_BARS)
     if sample.is_empty():

@@ -59,7 +59,8 @@ def place_times(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, opti
         BarFileError: when times do not exist on the clocks of the zone that was given.
     """
     zones, origin = _zones(bars, layout, options)
-    labels = [options.label or layout.label] if options.label or layout.label else [AT_OPEN, AT_CLOSE]
+    told_label = options.label or layout.label
+    labels = [AT_OPEN, AT_CLOSE] if told_label is None else [told_label]
     if layout.is_zone_unknown and origin == "" and _is_around_the_clock(bars):
         raise _unknown_zone(layout, zones)
     readings = [_read(bars, sessions, zone, label) for zone in zones for label in labels]
@@ -67,7 +68,7 @@ def place_times(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, opti
         readings, origin = _of_one_zone(readings, bars), "the sessions fit no other zone"
     elif _is_around_the_clock(bars) and not origin:
         origin = "as crypto is written"
-    chosen = _labelled(readings, sessions)
+    chosen = _labelled(readings)
     _check_all_exist(bars, chosen, options)
     ts = chosen.at if chosen.label == AT_OPEN else _opens(bars, chosen, sessions)
     told = "--label" if options.label else f"as {layout.name} writes them" if layout.label else ""
@@ -80,7 +81,7 @@ def place_times(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, opti
 def _zones(bars: pl.DataFrame, layout: Layout, options: ReadOptions) -> tuple[list[str], str]:
     """The zones to try, and why where there is but one."""
     if bars["ts"].null_count() < bars.height:
-        return [_UTC], "the file says so"
+        return [_UTC], "as the file says"
     if options.tz is not None:
         return [options.tz], "--tz"
     if layout.zone is not None:
@@ -170,7 +171,7 @@ def _answers(reading: _Reading) -> tuple[tuple[str, str], ...]:
     return (("tz", reading.zone), *label)
 
 
-def _labelled(readings: Sequence[_Reading], sessions: pl.DataFrame) -> _Reading:
+def _labelled(readings: Sequence[_Reading]) -> _Reading:
     """The reading with labels at the open, unless those at the close fit better by a bar on most days."""
     by_label = {each.label: each for each in readings}
     if len(by_label) == 1:
