@@ -14,6 +14,7 @@ from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.files.options import ReadOptions
+from ema_assets.market.listings import listing_of
 from ema_assets.model import clock
 from ema_assets.model.errors import BarFileError, ConfigurationError
 from ema_assets.model.symbols import FROM_FILES, Instrument, parse_symbol, parse_timeframe
@@ -160,7 +161,11 @@ class _Work:
                 calendar = self.options.calendar or source.layout.calendar
                 found[symbol] = instrument_of(symbol, calendar, FROM_FILES)
                 origins[symbol] = (
-                    "--calendar" if self.options.calendar else "that of its layout" if calendar else "from the symbol"
+                    "--calendar"
+                    if self.options.calendar
+                    else f"as {source.layout.name} is"
+                    if calendar
+                    else listing_of(symbol).reason
                 )
         return found, origins
 

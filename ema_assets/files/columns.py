@@ -99,6 +99,8 @@ def check_prices(found: Mapping[str, int], names: Sequence[str]) -> None:
     prices = [role for role in _PRICES if role in found]
     if prices != ["close"]:
         missing += [role for role in _PRICES if role not in found]
+    if missing and not any(is_known(name) for name in names):
+        raise BarFileError("holds no table of bars: no column has a name that is known; `--columns` says what each is")
     if missing:
         shown = ", ".join(name or "(unnamed)" for name in names)
         raise BarFileError(

@@ -1,20 +1,26 @@
 """Files without names of columns that no layout claims: what their columns seem to be. Decides nothing."""
 
 from ema_assets.files.cells import Table, numbers_of
-from ema_assets.model.errors import FileReading
+from ema_assets.model.errors import BarFileError, FileReading
 
 _SHOWN = 50
 
 
 def guessed_columns(table: Table) -> tuple[str, list[FileReading]]:
-    """How to say that a file has no head, and the likeliest `--columns`, with what speaks for it."""
+    """How to say that a file has no head, and the likeliest `--columns`, with what speaks for it.
+
+    Raises:
+        BarFileError: when there is nothing to guess by; without the path of the file.
+    """
     rows = [[float(cell) if _is_plain(cell) else None for cell in row] for row in table.sample(_SHOWN)]
     texts = table.sample(1)[0]
     width = len(texts)
     start = _first_price(texts)
     times = ["ts"] if start == 1 else ["date", "time"] if start == 2 else ["symbol", "date", "time"][: max(start, 0)]
     prices = width - start
-    names = ["open", "high", "low", "close", "volume"][:prices]
+    if prices in (2, 3):
+        raise BarFileError("has no head that names its columns; `--columns` says what each of them is")
+    names = ["close"] if prices == 1 else ["open", "high", "low", "close", "volume"][:prices]
     evidence = "its columns are in the usual order"
     if prices >= 4:
         values = [[cell for cell in row[start : start + 4] if cell is not None] for row in rows]

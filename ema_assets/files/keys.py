@@ -89,7 +89,10 @@ def _symbols(bars: pl.DataFrame, sources: KeySources, named: Named) -> tuple[pl.
             except InvalidKeyError as error:
                 raise BarFileError(f"{error}; give `--symbol`") from None
             return _all(bars, symbol), origin
-    raise BarFileError("says nowhere which symbol its bars are of; give `--symbol`, or a name such as AAPL_5m.csv")
+    raise AmbiguousBarFile(
+        "says nowhere which symbol its bars are of",
+        [FileReading("a name such as AAPL_5m.csv does, or", (("symbol", "SYMBOL"),))],
+    )
 
 
 def _all(bars: pl.DataFrame, value: str) -> pl.Series:
@@ -125,7 +128,7 @@ def _timeframes(bars: pl.DataFrame, sources: KeySources, named: Named) -> tuple[
         timeframe = timeframe_of(named.timeframe_seconds)
         if timeframe is not None:
             return _all(bars, timeframe.key), "the name of the file"
-    return _all(bars, _from_spacing(bars, found).key), "the distance of its bars" if found else "dates without a time"
+    return _all(bars, _from_spacing(bars, found).key), "the distance of its bars" if found else "a date without a time"
 
 
 def _timeframe(text: str) -> str:
@@ -133,16 +136,19 @@ def _timeframe(text: str) -> str:
 
 
 def _from_spacing(bars: pl.DataFrame, found: Spacing | None) -> Timeframe:
-    has_no_clock = bool((bars["wall"].dt.truncate("1d") == bars["wall"]).all())
+    clocks = bars["wall"].drop_nulls().dt.time().unique()
+    is_daily = bool((bars["wall"].dt.truncate("1d") == bars["wall"]).all())
+    # Days may be labelled with the hour of the open or the close.
+    is_daily = is_daily or (len(clocks) == 1 and found is not None and found.seconds % _DAY == 0)
     if found is not None and found.is_clear and found.timeframe is not None:
         return found.timeframe
-    if has_no_clock and (found is None or not found.is_clear or found.seconds == _DAY):
+    if is_daily and (found is None or not found.is_clear or found.seconds < 5 * _DAY):
         return by_key("1d")
     if found is not None and found.is_clear:
         raise BarFileError(f"its bars are {found} apart; timeframes are {ALL_TIMEFRAMES}")
-    raise BarFileError(
-        f"says nowhere which timeframe its bars have; give `--timeframe` with one of {ALL_TIMEFRAMES}, or a name such "
-        "as AAPL_5m.csv"
+    raise AmbiguousBarFile(
+        f"says nowhere which timeframe its bars have, and they are too few to tell; timeframes are {ALL_TIMEFRAMES}",
+        [FileReading("a name such as AAPL_5m.csv does, or", (("timeframe", "TIMEFRAME"),))],
     )
 
 
