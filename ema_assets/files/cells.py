@@ -75,9 +75,13 @@ def find_head(rows: Sequence[Sequence[str]]) -> tuple[int, int]:
             raise BarFileError(_no_table(rows))
         return named, named + 1
     above = first
-    # R leaves out the name of the row names; a trailing delimiter is a column without a name.
-    while above > 0 and len(rows[above - 1]) in (width, width - 1, width + 1) and _is_head(rows[above - 1]):
-        above -= 1
+    for place in range(first - 1, -1, -1):
+        if not any(rows[place]):
+            continue
+        # R leaves out the name of the row names; a trailing delimiter is a column without a name.
+        if len(rows[place]) not in (width - 1, width, width + 1) or not _is_head(rows[place]):
+            break
+        above = place
     return above, first
 
 
@@ -104,7 +108,12 @@ def _no_table(rows: Sequence[Sequence[str]]) -> str:
     return f"holds no table of bars: {found}"
 
 
-def with_row_names(head: Sequence[str], width: int) -> tuple[str, ...]:
+def heads_of(rows: Sequence[Sequence[str]], width: int) -> tuple[tuple[str, ...], ...]:
+    """The rows of names among `rows`, each with `width` names."""
+    return tuple(_with_row_names(row, width) for row in rows if any(row))
+
+
+def _with_row_names(head: Sequence[str], width: int) -> tuple[str, ...]:
     """The names of `width` columns: R leaves out that of its row names, which is the first."""
     if len(head) == width - 1 and plain(head[0]) not in UNNAMED:
         return ("", *head)

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from ema_assets.files.cells import LINE, SAMPLED_ROWS, Table, find_head, with_row_names
+from ema_assets.files.cells import LINE, SAMPLED_ROWS, Table, find_head, heads_of
 from ema_assets.files.json_rows import read_json
 from ema_assets.files.text import read_text
 from ema_assets.model.errors import BarFileError
@@ -158,7 +158,7 @@ def _sheet(sheet: pl.DataFrame) -> Table:
     width = sheet.width
     cells = sheet.slice(first).rename({name: str(place) for place, name in enumerate(sheet.columns)})
     numbered = cells.with_columns(_numbered(first)).filter(~pl.all_horizontal(pl.exclude(LINE).is_null()))
-    return Table(numbered, tuple(with_row_names(row, width) for row in trimmed[head:first]), "Excel")
+    return Table(numbered, heads_of(trimmed[head:first], width), "Excel")
 
 
 def _without_end(row: list[str]) -> list[str]:

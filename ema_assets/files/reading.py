@@ -26,6 +26,7 @@ from ema_assets.model.schemas import BAR_SCHEMA, PRICES
 # Names of columns whose prices are adjusted for dividends, which stored prices are not.
 _ADJUSTED = ("adj close", "adjusted close", "5 adjusted close", "adjclose")
 _NO_BAR = "without prices"
+_BEGINS_LIKE_A_TIME = r"^\W*(\d|(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,7 @@ def _has_no_time(column: Mapping[str, str], text: Collection[str]) -> pl.Expr:
     """Rows below the table are counted as such, and not as days without a price."""
     names = [column[role] for role in ("ts", "date") if role in column and column[role] in text]
     return (
-        ~pl.any_horizontal(pl.col(name).str.contains(r"\d").fill_null(False) for name in names)
+        ~pl.any_horizontal(pl.col(name).str.contains(_BEGINS_LIKE_A_TIME).fill_null(False) for name in names)
         if names
         else pl.lit(False)
     )

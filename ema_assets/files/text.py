@@ -8,7 +8,7 @@ from io import BytesIO
 
 import polars as pl
 
-from ema_assets.files.cells import LINE, SAMPLED_ROWS, Table, find_head, numbers_of, with_row_names
+from ema_assets.files.cells import LINE, SAMPLED_ROWS, Table, find_head, heads_of, numbers_of
 from ema_assets.model.errors import BarFileError
 
 # In the order in which they win when several fit: a decimal or thousands comma is no delimiter where a semicolon is.
@@ -42,7 +42,7 @@ def read_text(data: bytes) -> Table:
         notes.append(f"{banners} line{'s' if banners > 1 else ''} above the table left out")
     return Table(
         cells=_read(text, delimiter, first, width),
-        heads=tuple(with_row_names(row, width) for row in rows[head:first]),
+        heads=heads_of(rows[head:first], width),
         form="CSV" if name == "comma" else "text",
         notes=tuple(notes),
     )

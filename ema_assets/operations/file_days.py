@@ -102,7 +102,7 @@ def _by_date(part: pl.DataFrame, day: pl.Expr, sessions: pl.DataFrame, calendar:
 
 def _check_days(lost: list[date], days: list[date], calendar: str) -> None:
     """Refuse days of which too many are no sessions, and say which calendars would fit."""
-    if len(lost) <= max(_FEW_DAYS, len(days) // 20):
+    if len(lost) <= max(_FEW_DAYS, len(days) // 50):
         return
     weekend = sum(day.weekday() >= 5 for day in lost)
     cause = f", {weekend} of them on a weekend" if weekend else ""

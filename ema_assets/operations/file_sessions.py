@@ -22,8 +22,9 @@ from ema_assets.model.timeframes import Timeframe, by_key
 AT_OPEN, AT_CLOSE = "open", "close"
 _MARGIN = timedelta(days=14)
 # The calendars that are tried for a file that does not fit its own: the largest exchanges of each part of the world.
+# Without Seoul (XKRX), which takes the library three seconds; each of the others takes 0.02 to 0.6.
 TRIED_CALENDARS = (
-    *("XNYS", "XLON", "XTKS", "XHKG", "XBOM", "XSHG", "XFRA", "XPAR", "XTSE", "XASX", "XSWX", "XKRX", "BVMF", "XJSE"),
+    *("XNYS", "XLON", "XTKS", "XHKG", "XBOM", "XSHG", "XFRA", "XPAR", "XTSE", "XASX", "XSWX", "BVMF", "XJSE"),
     *("XTAI", "XSES", "XMIL", "XMAD", "XSTO", "XMEX"),
 )
 # Of a long history the last part tells as much and takes less time.

@@ -1,6 +1,6 @@
 """How much of a file could be stored, and when it is the smaller part: why that is, and what would help. No store."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -72,17 +72,16 @@ def _readings(part: pl.DataFrame, by_symbol: pl.DataFrame) -> Iterator[FileReadi
         return
     own = set(by_symbol["calendar"])
     extended = [f"{each}{EXTENDED_SUFFIX}" for each in EXTENDED_CALENDARS if each in own]
-    fits = [(_share(sample, each), each) for each in (*extended, *_others(own))]
-    best = max(fits, default=(0, ""))[0]
-    if best >= _NEARLY_ALL:
-        for share, each in [fit for fit in fits if fit[0] == best][:2]:
-            many = "all" if share == 100 else f"{share} of 100"
-            yield FileReading(f"{many} of its times fit the sessions of {each}", (("calendar", each),))
-
-
-def _others(own: Collection[str]) -> Sequence[str]:
+    others = [each for each in TRIED_CALENDARS if each not in own]
     # Everything fits a market that never closes: it is the last to be thought of.
-    return [each for each in (*TRIED_CALENDARS, ALWAYS_OPEN) if each not in own]
+    for group in (extended, others, [ALWAYS_OPEN]):
+        fits = [(_share(sample, each), each) for each in group]
+        best = max(fits, default=(0, ""))[0]
+        if best >= _NEARLY_ALL:
+            for share, each in [fit for fit in fits if fit[0] == best][:2]:
+                many = "all" if share == 100 else f"{share} of 100"
+                yield FileReading(f"{many} of its times fit the sessions of {each}", (("calendar", each),))
+            return
 
 
 def _share(sample: pl.DataFrame, calendar: str) -> int:

@@ -15,7 +15,7 @@ from ema_assets.operations.ingest import UnderstoodFile, understand
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 HEADER = "symbol,timeframe,ts,open,high,low,close,volume"
-Row = tuple[str, str, str, float, float, float, float, float | None]
+Row = tuple[str, str, str, float | None, float | None, float | None, float | None, float | None]
 
 
 def written(folder: Path, content: str | bytes, name: str = "bars.csv") -> Path:
