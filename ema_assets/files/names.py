@@ -24,6 +24,8 @@ _PLAIN_WORDS = frozenset(
         *("first", "second", "last", "latest", "csv", "json", "txt", "tsv", "zip", "gz", "xlsx", "time", "values"),
     }
 )
+# A symbol may be any other word in capital letters, if it is all that a name has: OLD, ALL, DAY.
+_NO_SYMBOLS = frozenset({"data", "ohlc", "ohlcv", "csv", "export", "bars", "prices", "quotes", "history", "table"})
 _SYMBOL = re.compile(r"\^?[A-Za-z0-9][A-Za-z0-9.\-=^]{0,19}")
 # Dates with separators, and `5 minute`, `1-day`, `5_M` in two words.
 _DATES = re.compile(r"(19|20)\d{2}([-.]\d{2}){1,2}|\d{2}[-.]\d{2}[-.](19|20)\d{2}")
@@ -56,6 +58,8 @@ def from_name(path: Path, known: Collection[str] = ()) -> Named:
     stem = _IN_TWO.sub(r"\1\2", _DATES.sub(" ", stem))
     words = [word.strip("-.") for word in re.split(r"[_\s]+", stem) if word.strip("-.")]
     words = [part for word in words for part in _split_at_hyphens(word, known)]
+    if len(words) == 1 and words[0].isupper() and words[0].lower() not in _NO_SYMBOLS:
+        no_symbols = _NO_SYMBOLS
     left: list[str] = []
     for word in words:
         if word not in known and (_NOISE.fullmatch(word) or word.lower() in no_symbols):

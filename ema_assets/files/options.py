@@ -82,7 +82,7 @@ def zone(name: str) -> ZoneInfo:
     """
     try:
         return ZoneInfo(name)
-    except (OSError, ValueError):
+    except (KeyError, OSError, ValueError):
         raise ConfigurationError(
             f"`--tz` must be a zone such as UTC, America/New_York or Etc/GMT+5 (five hours behind UTC, all year), "
             f"received {name!r}"

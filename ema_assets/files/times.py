@@ -226,7 +226,7 @@ def _offset(name: str) -> timedelta | None:
 def _is_zone(name: str) -> bool:
     try:
         return "/" in name and ZoneInfo(name) is not None
-    except (OSError, ValueError):
+    except (KeyError, OSError, ValueError):
         return False
 
 

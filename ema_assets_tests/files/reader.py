@@ -41,7 +41,7 @@ def understood(path: Path, **options: Any) -> UnderstoodFile:
 
 def rows_of(bars: pl.DataFrame) -> list[Row]:
     """Bars as tuples, with their times written out in UTC."""
-    return [(*row[:2], f"{row[2]:%Y-%m-%d %H:%M}", *row[3:]) for row in bars.rows()]  # type: ignore[misc]
+    return [(*row[:2], f"{row[2]:%Y-%m-%d %H:%M}", *row[3:]) for row in bars.rows()]
 
 
 def rows(folder: Path, content: str | bytes, name: str, **options: Any) -> list[Row]:

@@ -1,5 +1,7 @@
 """Prices and volumes as people write them: decimal signs, thousands, currencies, units, and what is none."""
 
+from collections.abc import Sequence
+
 import polars as pl
 import pytest
 
@@ -7,7 +9,7 @@ from ema_assets.files.numbers import read_numbers
 from ema_assets.model.errors import AmbiguousBarFile
 
 
-def numbers(prices: list[str | None], volumes: list[str | None] | None = None, decimal: str | None = None):
+def numbers(prices: Sequence[str | None], volumes: Sequence[str | None] | None = None, decimal: str | None = None):
     frame = pl.DataFrame({"0": prices, "1": volumes or [None] * len(prices)}, schema={"0": pl.String, "1": pl.String})
     found, sign = read_numbers(frame, {"close": "0"}, "1" if volumes else None, decimal)
     return found["close"].to_list(), found["volume"].to_list() if volumes else None, sign
