@@ -23,13 +23,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from ema_assets.files.options import ReadOptions
+from ema_assets.files.reading import read as read_file
 from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.market.repair import repair
 from ema_assets.market.rollups import roll_up
 from ema_assets.model.schemas import BAR_SCHEMA
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.operations.ingest import read_file
 from ema_assets.sandbox.market import DAY_MINUTES, Market
 from ema_assets.signals.ema_signals import CONVERGED_AFTER_BARS, SLOW, SLOW_SPAN, SPANS, ema_signals
 from ema_assets.signals.ema_trend import ema_trend
@@ -213,7 +214,8 @@ def _against_pandas(closes: pl.DataFrame) -> float:
 
 def read(paths: list[Path], symbol: str | None, timeframe: str | None) -> pl.DataFrame:
     """Valid bars of all files, sorted within each series."""
-    parts = [read_file(path, symbol, timeframe).with_columns(allow_negative=pl.lit(False)) for path in paths]
+    options = ReadOptions(symbol=symbol, timeframe=timeframe)
+    parts = [read_file(path, options).as_utc().with_columns(allow_negative=pl.lit(False)) for path in paths]
     series = [each for part in parts for each in part.partition_by("timeframe", maintain_order=True)]
     return pl.concat([repair(each).sound.select(list(BAR_SCHEMA)) for each in series]).sort(
         "symbol", "timeframe", "ts", maintain_order=True

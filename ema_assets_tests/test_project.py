@@ -182,7 +182,7 @@ def test_nothing_but_its_own_module_and_the_sandbox_that_speaks_like_it_knows_a_
     vendors = [name for name, provider in PROVIDERS.items() if provider.is_asked and provider.service is None]
     assert set(vendors) == {"alpaca", "yahoo", "binance", "coinbase"}
     # Exchanges of the same names stand before or behind the symbols that others write.
-    at_home = ("providers", "sandbox/dialects", "market/listing_codes.py")
+    at_home = ("providers", "sandbox/dialects", "market/listing_codes.py", "files/layouts")
     for path in (REPOSITORY / "ema_assets").rglob("*.py"):
         where = path.relative_to(REPOSITORY / "ema_assets").as_posix()
         if not where.startswith(at_home):

@@ -1,23 +1,28 @@
-"""The command `ingest`: bars from files, and a summary per file. Reading and storing is in `operations.ingest`."""
+"""The command `ingest`: bars from files as they come. Reading is in `files`, storing in `operations.ingest`."""
 
-from collections.abc import Sequence
+import glob
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import polars as pl
 
 from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
+from ema_assets.files.options import ReadOptions
+from ema_assets.market.listings import listing_of
 from ema_assets.model import clock
-from ema_assets.model.symbols import FROM_FILES, parse_symbol, parse_timeframe
+from ema_assets.model.errors import BarFileError, ConfigurationError
+from ema_assets.model.symbols import FROM_FILES, Instrument, parse_symbol, parse_timeframe
 from ema_assets.runtime import state
 
 if TYPE_CHECKING:
-    from ema_assets.operations.ingest import IngestedSeries
+    from ema_assets.files.reading import BarsOfFile
+    from ema_assets.operations.ingest import IngestedSeries, UnderstoodFile
 
 _HEAD = (
     "series",
@@ -34,58 +39,165 @@ _HEAD = (
 
 @click.command("ingest", cls=Command)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--symbol", help="Symbol of a file that has no symbol column.")
-@click.option("--timeframe", help="Timeframe of a file that has no timeframe column.")
+@click.option("--symbol", help="Symbol of a file of one symbol.")
+@click.option("--timeframe", help="Timeframe of a file of one timeframe, such as 5m.")
+@click.option("--calendar", help="Trading calendar of symbols that are not on the watchlist yet, such as XNYS or 24/7.")
+@click.option("--tz", help="Zone of times that name none, such as UTC, America/New_York or Etc/GMT+5.")
+@click.option("--label", help="Which end of a bar its time stands for: open or close.")
+@click.option("--dates", help="Order of the numbers in dates such as 01/02/2024: dmy, mdy or ymd.")
+@click.option("--decimal", help="Decimal sign: . or ,")
 @click.option(
-    "--calendar", help="Trading calendar of symbols that are not on the watchlist yet. Guessed when not given."
+    "--columns", help="What the columns are, from the left, such as ts,open,high,low,close,volume; - for none."
 )
-def ingest_command(files: Sequence[Path], symbol: str | None, timeframe: str | None, calendar: str | None) -> None:
-    """Store the bars of CSV or Parquet FILES.
+@click.option("--partial", is_flag=True, help="Store what fits even when most bars of a file do not.")
+@click.option("--dry-run", is_flag=True, help="Say what was understood and store nothing.")
+def ingest_command(files: Sequence[Path], dry_run: bool, **given: str | bool | None) -> None:
+    """Store the bars of FILES: CSV, Excel, Parquet, Feather or JSON in the layouts of many vendors, packed or not.
 
-    Columns: symbol, timeframe, ts (opening time; UTC unless it names a zone), open, high, low, close, volume. The bars
-    go through the same checks as a provider's; a summary says what was stored, flagged, skipped and rejected, and how
-    many bars are missing between the first and the last. `ema-assets quality` shows which. A symbol that is not on the
-    watchlist is added to it as one whose bars come only from files.
+    FILES are files, folders and patterns. Layout, zone, timeframe and symbol are found out and printed with the first
+    bars. Where two readings fit, nothing is stored, and the command lines that choose between them are printed. The
+    bars go through the same checks as a provider's, and a symbol that is not on the watchlist is added to it as one
+    whose bars come only from files. A file that is refused does not keep the others from being stored; the exit code
+    is 1 then. docs/DATA.md lists what is read.
     """
-    from ema_assets.operations.ingest import read_file, store_file
+    settings = Settings.from_env()
+    options = _options(given)
+    work = _Work(settings, environment.load_watchlist(settings), options)
+    for path in _expanded(files):
+        work.take(path)
+    if work.understood and not dry_run:
+        _store(work)
+    elif dry_run and work.understood:
+        click.echo("Nothing was stored: this was a dry run.")
+    if work.refused:
+        raise click.exceptions.Exit(1)
+
+
+def _options(given: Mapping[str, str | bool | None]) -> ReadOptions:
+    values = dict(given)
+    columns = values.pop("columns")
+    options = ReadOptions(
+        **values,  # type: ignore[arg-type]  # click gives the texts and the flag of this record
+        columns=tuple(name.strip() for name in str(columns).split(",")) if columns else None,
+    )
+    options.check()
+    if options.symbol is not None:
+        parse_symbol(options.symbol)
+    if options.timeframe is not None:
+        parse_timeframe(options.timeframe)
+    if options.calendar is not None:
+        environment.check_calendar(options.calendar)
+    return options
+
+
+def _expanded(files: Iterable[Path]) -> list[Path]:
+    """The files that the arguments name: those of a folder, those that match a pattern, each once."""
+    found: list[Path] = []
+    for path in files:
+        if path.is_dir():
+            inside = sorted(each for each in path.iterdir() if each.is_file() and not each.name.startswith("."))
+            if not inside:
+                raise BarFileError(f"{path}: is a folder without files")
+            found += inside
+        elif not path.exists() and glob.has_magic(str(path)):
+            matching = sorted(each for each in map(Path, glob.glob(str(path), recursive=True)) if each.is_file())  # noqa: PTH207
+            if not matching:
+                raise BarFileError(f"{path}: no file matches")
+            found += matching
+        else:
+            found.append(path)
+    return list(dict.fromkeys(found))
+
+
+@dataclass(slots=True)
+class _Work:
+    """The files of one command: which were understood, which were refused, and which symbols are new."""
+
+    settings: Settings
+    watched: Watchlist
+    options: ReadOptions
+    understood: "list[UnderstoodFile]" = field(default_factory=list)
+    refused: list[Path] = field(default_factory=list)
+    new: dict[str, Instrument] = field(default_factory=dict)
+    renamed: dict[str, Path] = field(default_factory=dict)
+
+    def take(self, path: Path) -> None:
+        """Read and understand one file and say so, or say why not."""
+        from ema_assets.cli.understanding import print_refusal, print_understood
+        from ema_assets.files.reading import read
+        from ema_assets.operations.ingest import understand
+
+        watched: list[str] = []
+        try:
+            source = read(path, self.options, self.watched.symbols)
+            symbols = source.bars["symbol"].unique(maintain_order=True).to_list()
+            watched = [each for each in symbols if each in self.watched.symbols]
+            instruments, origins = self._instruments(source, symbols)
+            file = understand(source, instruments, self.watched.special_days, self.options, clock.now())
+        except ConfigurationError as error:
+            named = error if str(error).startswith(f"{path}: ") else ConfigurationError(f"{path}: {error}")
+            print_refusal(path, named, self.options, watched, self.settings.watchlist_path)
+            self.refused.append(path)
+            return
+        print_understood(file, origins)
+        self.new.update((name, each) for name, each in instruments.items() if name not in self.watched.symbols)
+        self.understood.append(file)
+
+    def _instruments(
+        self, source: "BarsOfFile", symbols: Iterable[str]
+    ) -> tuple[dict[str, Instrument], dict[str, str]]:
+        """The instruments of a file, and where the calendar of each is from."""
+        from ema_assets.config.watchlist_edits import instrument_of
+
+        known = {each.symbol: each for each in self.watched.instruments}
+        found, origins = {}, {}
+        for symbol in symbols:
+            if symbol in known:
+                self._check_calendar(known[symbol])
+                found[symbol], origins[symbol] = known[symbol], "the watchlist"
+            elif symbol in self.new:
+                found[symbol], origins[symbol] = self.new[symbol], "as in the file before"
+            else:
+                calendar = self.options.calendar or source.layout.calendar
+                found[symbol] = instrument_of(symbol, calendar, FROM_FILES)
+                origins[symbol] = (
+                    "--calendar"
+                    if self.options.calendar
+                    else f"as {source.layout.name} is"
+                    if calendar
+                    else listing_of(symbol).reason
+                )
+        return found, origins
+
+    def _check_calendar(self, watched: Instrument) -> None:
+        if self.options.calendar not in (None, watched.calendar):
+            raise ConfigurationError(
+                f"{watched.symbol} is on the watchlist with the calendar {watched.calendar}, and `--calendar` is for "
+                f"new symbols; move it to another group in {self.settings.watchlist_path}"
+            )
+
+
+def _store(work: _Work) -> None:
+    from ema_assets.config.watchlist_edits import add_instruments
+    from ema_assets.operations.ingest import store_file
     from ema_assets.operations.sync_watchlist import sync
     from ema_assets.refresh.graph import build
 
-    settings = Settings.from_env()
+    settings = work.settings
     running = state.read_state(settings)
-    _check_options(symbol, timeframe, calendar)
-    read = [(path, read_file(path, symbol, timeframe)) for path in files]
-    watched = _with_symbols_of([bars for _, bars in read], settings, calendar)
+    for name in add_instruments(settings.watchlist_path, work.new.values()):
+        click.echo(f"Added {name} ({work.new[name].calendar}) to the watchlist, its bars from files.")
+    watched = watchlist.load(settings.watchlist_path)
     synthetic = watched.synthetic_symbols(environment.default_provider(settings, running))
     with environment.open_database(settings) as database:
         sync(database, watched, clock.now(), build(watched, settings.signals_folder))
-        for path, bars in read:
-            summaries = store_file(database, bars, path.name, clock.now())
-            click.echo(f"{path}: {bars.height} bars read")
+        for file in work.understood:
+            summaries = store_file(database, file.bars, file.source.path.name, clock.now())
+            click.echo(f"{file.source.path}: {file.bars.height} bars read")
             _print_summaries(summaries)
             _print_note_on_synthetic(sorted({each.symbol for each in summaries} & synthetic))
     if running is not None:
         click.echo("Dagster computes what follows from it within a minute.")
-
-
-def _check_options(symbol: str | None, timeframe: str | None, calendar: str | None) -> None:
-    if symbol is not None:
-        parse_symbol(symbol)
-    if timeframe is not None:
-        parse_timeframe(timeframe)
-    if calendar is not None:
-        environment.check_calendar(calendar)
-
-
-def _with_symbols_of(read: Sequence[pl.DataFrame], settings: Settings, calendar: str | None) -> Watchlist:
-    """The watchlist after the symbols of all files that were not on it have been added."""
-    from ema_assets.config.watchlist_edits import add_symbols, likely_calendar
-
-    watched = environment.load_watchlist(settings)
-    new = [name for bars in read for name in bars["symbol"].unique(maintain_order=True) if name not in watched.symbols]
-    for name in add_symbols(settings.watchlist_path, new, calendar, FROM_FILES):
-        click.echo(f"Added {name} ({calendar or likely_calendar(name)}) to the watchlist, its bars from files.")
-    return watchlist.load(settings.watchlist_path)
 
 
 def _print_summaries(summaries: "Sequence[IngestedSeries]") -> None:

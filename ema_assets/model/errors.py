@@ -5,6 +5,7 @@
     │   ├── InvalidKeyError       a symbol, timeframe or series key that cannot be one
     │   ├── WatchlistError        the watchlist file
     │   ├── BarFileError          a file given to `ingest`
+    │   │   └── AmbiguousBarFile      one that can be read in several ways; carries them with their options
     │   └── ActionFileError       a file given to `actions import`
     ├── ProviderError             a market data provider did not give usable bars
     │   ├── TransientProviderError    asking again later can help
@@ -24,7 +25,8 @@ The CLI prints any of these, and what the operating system or the database refus
 bug and keeps its traceback.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 
@@ -71,6 +73,25 @@ class WatchlistError(ConfigurationError):
 
 class BarFileError(ConfigurationError):
     """A file of bars cannot be read as one; the message names the file and the columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileReading:
+    """One way to read a file: what speaks for it or against it, and the options of `ingest` that choose it.
+
+    `answers` are names and texts of options, such as `("tz", "America/New_York")`.
+    """
+
+    evidence: str
+    answers: tuple[tuple[str, str], ...]
+
+
+class AmbiguousBarFile(BarFileError):
+    """A file of bars can be read in several ways. `readings` has them, the likeliest first."""
+
+    def __init__(self, message: str, readings: Sequence[FileReading]) -> None:
+        super().__init__(message)
+        self.readings = tuple(readings)
 
 
 class ActionFileError(ConfigurationError):

@@ -1,16 +1,22 @@
-"""Bars from files: CSV and Parquet, through the same validation as a provider's, into `ohlc`."""
+"""Bars from files: understood with the sessions of their calendars, validated as a provider's, stored in `ohlc`."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import polars as pl
 
-from ema_assets.model.errors import BarFileError, InvalidKeyError
+from ema_assets.files.options import ReadOptions
+from ema_assets.files.reading import BarsOfFile
+from ema_assets.model.errors import AmbiguousBarFile, BarFileError
 from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
-from ema_assets.model.symbols import parse_symbol, parse_timeframe
-from ema_assets.model.timeframes import Timeframe, by_key
+from ema_assets.model.special_days import SpecialDays
+from ema_assets.model.symbols import Instrument
+from ema_assets.model.timeframes import ORDER, Timeframe, by_key
+from ema_assets.operations.file_days import place_days
+from ema_assets.operations.file_sessions import sessions_around
+from ema_assets.operations.file_share import check_mostly_stored
+from ema_assets.operations.file_times import place_times
 from ema_assets.operations.sync_watchlist import cover
 from ema_assets.refresh.answers import Answer, Extent, Stored
 from ema_assets.refresh.outcome import batches
@@ -18,9 +24,26 @@ from ema_assets.refresh.store_answer import store_bars
 from ema_assets.store import ledger, sessions
 from ema_assets.store.database import Database
 
-_TIME_NAMES = ("ts", "date", "datetime", "timestamp", "time")
-_REQUIRED = tuple(BAR_SCHEMA)
 _BARS_A_BATCH = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class UnderstoodFile:
+    """A file whose bars can be stored.
+
+    Attributes:
+        source: the file as it stands.
+        bars: its bars (BAR_SCHEMA), `ts` the opening time in UTC, in the order of the file.
+        zone: in which zone its times were read and why, as one says it; empty for a file without bars.
+        label: which end of a bar its times stand for, as one says it.
+        calendars: trading calendar by symbol.
+    """
+
+    source: BarsOfFile
+    bars: pl.DataFrame
+    zone: str
+    label: str
+    calendars: Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -45,102 +68,55 @@ class IngestedSeries:
     split: str | None = None
 
 
-def read_file(path: Path, symbol: str | None = None, timeframe: str | None = None) -> pl.DataFrame:
-    """Bars of a CSV or Parquet file, unchecked, following BAR_SCHEMA; values that are not numbers are null.
+def understand(
+    source: BarsOfFile,
+    instruments: Mapping[str, Instrument],
+    special_days: Mapping[str, SpecialDays],
+    options: ReadOptions,
+    now: datetime,
+) -> UnderstoodFile:
+    """The bars of a file with their opening times, as the sessions of the calendars of `instruments` show them.
 
-    Column names are read without regard to case, `date`, `datetime`, `timestamp` and `time` stand for `ts`. A time
-    without a zone is UTC. `symbol` and `timeframe` fill in columns that the file does not have.
+    `instruments` has every symbol of the file. `special_days` are by calendar.
 
     Raises:
-        BarFileError: when the file cannot be read, lacks a column, or holds a malformed symbol, timeframe or time.
+        AmbiguousBarFile: when the times can be read in several ways, or only in another one than usual.
+        BarFileError: when most bars could not be stored, and `options.partial` is not set. Both begin with the path.
     """
-    frame = _load(path)
-    lowered = [name.strip().lower() for name in frame.columns]
-    for name in lowered:
-        if lowered.count(name) > 1:
-            raise BarFileError(f"{path}: two columns are called {name}; leave one of them")
-    frame = frame.rename(dict(zip(frame.columns, lowered, strict=True)))
-    for name in _TIME_NAMES:
-        if name in frame.columns:
-            frame = frame.rename({name: "ts"})
-            break
-    for name, value in (("symbol", symbol), ("timeframe", timeframe)):
-        if value is not None and name not in frame.columns:
-            frame = frame.with_columns(pl.lit(value).alias(name))
-    missing = [name for name in _REQUIRED if name not in frame.columns]
-    if missing:
-        options = [f"--{name}" for name in missing if name in ("symbol", "timeframe")]
-        hint = f"; give {' and '.join(options)} on the command line for a file of one series" if options else ""
-        raise BarFileError(
-            f"{path}: lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; needed are "
-            f"{', '.join(_REQUIRED)}, found are {', '.join(frame.columns)}{hint}"
-        )
-    numbers = [name for name, dtype in BAR_SCHEMA.items() if dtype == pl.Float64]
-    frame = frame.select(
-        pl.col("symbol", "timeframe").cast(pl.String).str.strip_chars(),
-        _time(path, frame),
-        *(pl.col(name).cast(pl.Float64, strict=False) for name in numbers),
-    ).select(list(BAR_SCHEMA))
-    _check_keys(path, frame)
-    return frame
-
-
-def _load(path: Path) -> pl.DataFrame:
-    readers: dict[str, Callable[[Path], pl.DataFrame]] = {
-        ".parquet": pl.read_parquet,
-        ".csv": lambda source: pl.read_csv(source, infer_schema=False),
-    }
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise BarFileError(f"{path}: bars are read from .csv and .parquet files, not from {path.suffix or 'this'!r}")
+    calendars = {symbol: each.calendar for symbol, each in instruments.items()}
+    bars = source.bars.with_columns(calendar=pl.col("symbol").replace_strict(calendars, return_dtype=pl.String))
+    if bars["wall"].null_count() == bars.height:
+        return UnderstoodFile(source, source.as_utc(), "", "", calendars)
+    low, high = bars.select(pl.col("wall").min().alias("low"), pl.col("wall").max().alias("high")).row(0)
+    around = sessions_around(bars["calendar"].unique(), low.date(), high.date(), special_days)
     try:
-        return reader(path)
-    except FileNotFoundError:
-        raise BarFileError(f"{path}: no such file") from None
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise BarFileError(f"{path}: cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}") from None
+        placed, zone, label = _placed(bars, around, source, options)
+        if not options.partial:
+            check_mostly_stored(placed, instruments, around, now)
+    except AmbiguousBarFile as error:
+        raise AmbiguousBarFile(f"{source.path}: {error}", error.readings) from None
+    except BarFileError as error:
+        raise BarFileError(f"{source.path}: {error}") from None
+    return UnderstoodFile(source, placed, zone, label, calendars)
 
 
-def _time(path: Path, frame: pl.DataFrame) -> pl.Expr:
-    dtype = frame.schema["ts"]
-    column = pl.col("ts")
-    if isinstance(dtype, pl.Datetime):
-        return (
-            column.dt.convert_time_zone("UTC").cast(UTC_TIME)
-            if dtype.time_zone
-            else column.dt.replace_time_zone("UTC").cast(UTC_TIME)
-        )
-    if dtype == pl.Date:
-        return column.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    if dtype != pl.String:
-        raise BarFileError(f"{path}: `ts` must be a date or a time, found {dtype}")
-    # A zone or none, a space or a T, seconds or none, a date alone: what people and vendors really write.
-    text = column.str.strip_chars().str.replace(" ", "T").str.replace(r"Z$", "+00:00")
-    has_zone = text.str.contains(r"T.*[+-]\d\d:?\d\d$")
-    zoned = text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", time_unit="us", strict=False).dt.convert_time_zone("UTC")
-    plain = pl.coalesce(
-        text.str.to_datetime(form, time_unit="us", strict=False)
-        for form in ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
-    ).dt.replace_time_zone("UTC")
-    parsed = pl.when(has_zone).then(zoned).otherwise(plain)
-    bad = frame.with_row_index("row").filter(column.is_not_null() & parsed.is_null())
-    if not bad.is_empty():
-        row, value = bad.select("row", "ts").row(0)
-        raise BarFileError(
-            f"{path}: line {row + 2}: `ts` must be a time such as 2024-02-14T14:30:00Z, received {value!r}"
-            f" ({bad.height} such line{'s' if bad.height > 1 else ''})"
-        )
-    return parsed.alias("ts")
-
-
-def _check_keys(path: Path, frame: pl.DataFrame) -> None:
-    for name, parse in (("symbol", parse_symbol), ("timeframe", parse_timeframe)):
-        for value in frame[name].unique(maintain_order=True):
-            try:
-                parse(value or "")
-            except InvalidKeyError as error:
-                line = frame[name].to_list().index(value) + 2
-                raise BarFileError(f"{path}: line {line}: {error}") from None
+def _placed(
+    bars: pl.DataFrame, around: pl.DataFrame, source: BarsOfFile, options: ReadOptions
+) -> tuple[pl.DataFrame, str, str]:
+    """Bars (BAR_SCHEMA) in the order of the file, and how their zone and their labels were understood."""
+    is_day = pl.col("timeframe").is_in([each.key for each in ORDER if each.is_session])
+    rows = bars.with_row_index("row")
+    parts, zones, labels = [], [], []
+    for part, is_of_days in ((rows.filter(is_day), True), (rows.filter(~is_day), False)):
+        if part.is_empty():
+            continue
+        given = part.drop("row")
+        times = place_days(given, around, options) if is_of_days else place_times(given, around, source.layout, options)
+        parts.append(part.with_columns(times.ts.alias("ts")))
+        zones.append(times.zone)
+        labels.append(times.label)
+    placed = pl.concat(parts).sort("row").select(list(BAR_SCHEMA))
+    return placed, "; ".join(dict.fromkeys(zones)), "; ".join(dict.fromkeys(labels))
 
 
 def store_file(database: Database, bars: pl.DataFrame, source: str, now: datetime) -> list[IngestedSeries]:

@@ -76,7 +76,8 @@ def of_bar(transaction: Transaction, series: Series, ts: datetime) -> list[str]:
         said = f"its close had been {close:g} until then." if what == "corrected" else f"{detail}."
         lines.append(f"It was {what} at {at:%Y-%m-%d %H:%M:%S}: {said}")
     if not bars.is_empty():
-        prices = ", ".join(f"{name} {row[name]:g}" for name in ("open", "high", "low", "close", "volume"))
+        values = {name: row[name] for name in ("open", "high", "low", "close", "volume")}
+        prices = ", ".join(f"{name} {'unknown' if each is None else f'{each:g}'}" for name, each in values.items())
         lines.append(f"It is now {prices}, {_brought(row['source'], 'brought by')}.")
         if row["missing_bars"]:
             lines.append(f"{_counted(row['missing_bars'], 'bar')} of {timeframe.source.key} are missing in it.")

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from ema_assets.runtime import processes
-from ema_assets.runtime.postgres.files import Files, is_leased, locked
+from ema_assets.runtime.postgres.server_files import Files, is_leased, locked
 from ema_assets.runtime.processes import Family
 
 GUARD_POLL_SECONDS = 2.0

@@ -1,10 +1,42 @@
-"""`ema-assets ingest`: files refused by name, and what is said of those that are stored."""
+"""`ema-assets ingest`: what is printed of files, what is asked with which command lines, and what becomes of them."""
 
 import json
+import shlex
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
+
+import pytest
+from click.testing import Result
 
 from ema_assets_tests.cli.conftest import Refused, Run
 from ema_assets_tests.cli.shell import DEAD, HEAD, SOUND, WATCHLIST, bars_file
+
+BARE = "Date,Open,High,Low,Close,Volume"
+
+
+def commands_of(result: Result) -> list[list[str]]:
+    """The arguments of the command lines that a refusal prints."""
+    lines = [line.strip() for line in result.stderr.splitlines() if line.startswith("    ema-assets ")]
+    return [shlex.split(line)[1:] for line in lines]
+
+
+def reasons_of(result: Result) -> list[str]:
+    return [line.removeprefix("Error: ") for line in result.stderr.splitlines() if line.startswith("Error: ")]
+
+
+def table_of(result: Result) -> dict[str, list[str]]:
+    """The rows of the summaries by series: how many bars were stored, corrected, there already, missing, …"""
+    lines = result.stdout.splitlines()
+    heads = [place for place, line in enumerate(lines) if line.startswith("  series ")]
+    rows = [line.split() for head in heads for line in lines[head + 1 :] if "|" in line and not line.startswith("    ")]
+    return {row[0]: row[1:] for row in rows}
+
+
+def naive_new_york(folder: Path, *, days: Sequence[int] = (14,)) -> str:
+    """Five minutes of whole sessions, labelled at the close of each bar on the clocks of New York."""
+    times = [datetime(2025, 1, day, 9, 35) + number * timedelta(minutes=5) for day in days for number in range(78)]
+    return bars_file(folder, HEAD, *(f"NY,5m,{time},10,12,9,11,100" for time in times), name="ny.csv")
 
 
 def test_a_file_that_holds_no_bars_is_refused_by_name(refused: Refused, tmp_path: Path) -> None:
@@ -14,29 +46,242 @@ def test_a_file_that_holds_no_bars_is_refused_by_name(refused: Refused, tmp_path
         return found.removeprefix(f"{path}: ")
 
     assert sentence(str(tmp_path / "none.csv")) == "no such file"
-    assert "from .csv and .parquet files" in sentence(bars_file(tmp_path, HEAD, name="bars.txt"))
-    assert "from .csv and .parquet files" in sentence(str(tmp_path))
-    lacking = sentence(bars_file(tmp_path, "ts,open,high,low,close"))
-    assert lacking.startswith("lacks the columns symbol, timeframe, volume; needed are ")
-    assert "--symbol and --timeframe" in lacking
-    second = sentence(bars_file(tmp_path, HEAD, SOUND, SOUND.replace("2024-02-14", "14.2.2024")))
-    assert second == "line 3: `ts` must be a time such as 2024-02-14T14:30:00Z, received '14.2.2024' (1 such line)"
+    assert sentence(bars_file(tmp_path, "ts,open,high,low")).startswith("lacks the column close; needed are ")
+    second = sentence(bars_file(tmp_path, HEAD, SOUND, SOUND.replace("2024-02-14", "St. Valentine's")))
+    assert (
+        second == 'line 3: `ts` must be a time such as 2024-02-14T14:30:00Z, received "St. Valentine\'s" (1 such line)'
+    )
     (tmp_path / "binary.csv").write_bytes(bytes(range(256)))
     (tmp_path / "empty.csv").touch()
     (tmp_path / "text.parquet").write_text(HEAD)
-    (tmp_path / "folder.csv").mkdir()
-    for name in ("binary.csv", "empty.csv", "text.parquet", "folder.csv"):
+    (tmp_path / "folder").mkdir()
+    for name in ("binary.csv", "empty.csv", "folder"):
         sentence(str(tmp_path / name))
+    assert sentence(str(tmp_path / "*.none")) == "no file matches"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"),
+    [
+        ("--tz", "Mars/Base", "`--tz` must be a zone such as UTC, America/New_York"),
+        ("--label", "middle", "`--label` must be one of open, close"),
+        ("--dates", "ydm", "`--dates` must be one of dmy, mdy, ymd"),
+        ("--decimal", ";", "`--decimal` must be one of ., ,"),
+        ("--columns", "ts,open,klose", "`--columns` must be one of ts, date, time, open,"),
+        ("--columns", "open,close", "`--columns` must name ts (or date and time) and close at least"),
+        ("--columns", "ts,close,close", "`--columns` names close twice"),
+        ("--timeframe", "7m", "`timeframe` must be one of 5m"),
+        ("--calendar", "XXXX", "`calendar` must be "),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_with_what_is_allowed(
+    refused: Refused, tmp_path: Path, option: str, value: str, allowed: str
+) -> None:
+    assert allowed in refused("ingest", str(tmp_path / "x.csv"), option, value, EMA_DATABASE_URL=DEAD)
+
+
+def test_what_was_understood_is_printed_with_the_first_bars_as_they_are_stored(
+    run: Run, home: Path, database_url: str
+) -> None:
+    lines = [f"2024-02-{day},{day},{day + 2},{day - 1},{day + 1}.5,{day}00" for day in (20, 16, 15, 14, 13, 12)]
+    path = bars_file(
+        home,
+        "Prices of an exchange",
+        BARE.replace(",", ";"),
+        *(line.replace(",", ";") for line in lines),
+        name="VOD.L.csv",
+    )
+    result = run("ingest", path, EMA_DATABASE_URL=database_url)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[:16] == [
+        f"{path}: 6 bars of VOD.L|1d, 2024-02-12 08:00 to 2024-02-20 08:00 UTC",
+        "  layout     columns by their names (text)",
+        "  symbol     VOD.L (the name of the file)",
+        "  timeframe  1d (the distance of its bars)",
+        "  times      the sessions of XLON",
+        "  label      the date",
+        "  calendar   XLON (the suffix .L)",
+        "  note       semicolon separated",
+        "  note       1 line above the table left out",
+        "  as stored  opening times in UTC",
+        "    series    ts                open  high  low  close  volume",
+        "    VOD.L|1d  2024-02-12 08:00  12    14    11   13.5   1200",
+        "    VOD.L|1d  2024-02-13 08:00  13    15    12   14.5   1300",
+        "    VOD.L|1d  2024-02-14 08:00  14    16    13   15.5   1400",
+        "    VOD.L|1d  2024-02-15 08:00  15    17    14   16.5   1500",
+        "    VOD.L|1d  2024-02-16 08:00  16    18    15   17.5   1600",
+    ]
+    assert "Added VOD.L (XLON) to the watchlist, its bars from files." in result.stdout
+
+
+def test_a_dry_run_stores_nothing_and_adds_nothing(run: Run, home: Path) -> None:
+    before = (home / "watchlist.toml").read_text()
+    path = bars_file(home, BARE, "2024-02-14,10,12,9,11,100", name="OLD.csv")
+    result = run("ingest", path, "--dry-run", EMA_DATABASE_URL=DEAD)
+    assert result.exit_code == 0, result.output
+    assert "OLD|1d  2024-02-14 14:30  10    12    9    11     100" in result.stdout
+    assert result.stdout.endswith("Nothing was stored: this was a dry run.\n")
+    assert (home / "watchlist.toml").read_text() == before
+
+
+def test_naive_times_are_asked_about_and_the_printed_command_stores_them(
+    run: Run, home: Path, database_url: str
+) -> None:
+    path = naive_new_york(home)
+    before = (home / "watchlist.toml").read_text()
+    asked = run("ingest", path, EMA_DATABASE_URL=database_url)
+    assert asked.exit_code == 1
+    assert asked.stdout == ""
+    assert asked.stderr.splitlines() == [
+        f"Error: {path}: its times name no zone, and as UTC 59 of 78 lie outside the sessions",
+        "  as America/New_York, labelled at the close of each bar, all 78 times fit the sessions of XNYS:",
+        f"    ema-assets ingest {path} --tz America/New_York --label close",
+    ]
+    assert (home / "watchlist.toml").read_text() == before
+    told = run(*commands_of(asked)[0], EMA_DATABASE_URL=database_url)
+    assert told.exit_code == 0, told.output
+    assert table_of(told)["NY|5m"][0] == "78"
+    assert "    NY|5m   2025-01-14 14:30  10    12    9    11     100" in told.stdout.replace(
+        "NY|5m  2025", "NY|5m   2025"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "reason", "chosen"),
+    [
+        (
+            "KO.csv",
+            (BARE, "04/03/2024,10,12,9,11,100", "05/03/2024,10,12,9,11,100"),
+            "its dates, such as 04/03/2024, may be day/month or month/day: no number in them is above 12",
+            "--dates dmy",
+        ),
+        (
+            "KO.csv",
+            ("Date;Open;High;Low;Close", "2024-03-04;1,010;1,012;1,009;1,011"),
+            "the comma in its numbers may set thousands apart or be the decimal sign",
+            "--decimal .",
+        ),
+        (
+            "KO_1d.csv",
+            ("2024-03-04,10,12,9,11,100", "2024-03-05,10,12,9,11,100"),
+            "has no head that names its columns",
+            "--columns ts,open,high,low,close,volume",
+        ),
+        (
+            "KO.csv",
+            ("ts,open,high,low,close", "2024-03-04T15:00,10,12,9,11", "2024-03-04T15:05,10,12,9,11", "2024-03-04T15:10,10,12,9,11"),
+            "its times name no zone, and they fit the sessions in more than one",
+            "--tz UTC",
+        ),
+        (
+            "KO_5m.csv",
+            ("ts,open,high,low,close", *(f"2024-03-04T{hour}:30Z,10,12,9,11" for hour in range(14, 21))),
+            "its bars are 1 hour apart, which 5m bars (the name of the file) are not",
+            "--timeframe 1h",
+        ),
+        (
+            "KO_1d.csv",
+            (BARE, *(f"2024-03-{day:02},10,12,9,11,100" for day in range(1, 32))),
+            "11 of 31 days are no sessions of XNYS, 10 of them on a weekend, such as 2024-03-02",
+            "--calendar 24/7",
+        ),
+    ],
+)  # fmt: skip
+def test_each_question_names_a_command_that_then_works(
+    run: Run, home: Path, database_url: str, name: str, lines: tuple[str, ...], reason: str, chosen: str
+) -> None:
+    path = bars_file(home, *lines, name=name)
+    asked = run("ingest", path, EMA_DATABASE_URL=database_url)
+    assert asked.exit_code == 1
+    assert reasons_of(asked) == [f"{path}: {reason}"]
+    command = commands_of(asked)[0]
+    assert shlex.join(command) == f"ingest {path} {chosen}"
+    told = run(*command, EMA_DATABASE_URL=database_url)
+    assert told.exit_code == 0, told.output
+    ((_, (count, *_)),) = table_of(told).items()
+    assert int(count) == int(told.stdout.split(": ", 1)[1].split(" ", 1)[0])
+
+
+def test_a_symbol_that_is_nowhere_is_asked_for_with_a_command_to_fill_in(run: Run, home: Path) -> None:
+    path = bars_file(home, BARE, "2024-02-14,10,12,9,11,100", name="prices.csv")
+    asked = run("ingest", path, "--dates", "dmy", EMA_DATABASE_URL=DEAD)
+    assert reasons_of(asked) == [f"{path}: says nowhere which symbol its bars are of"]
+    assert commands_of(asked) == [["ingest", path, "--symbol", "SYMBOL", "--dates", "dmy"]]
+
+
+def test_a_symbol_that_does_not_say_where_it_trades_is_asked_for_its_calendar(run: Run, home: Path) -> None:
+    path = bars_file(home, BARE, "2024-02-14,10,12,9,11,100", name="TOOLONG.csv")
+    asked = run("ingest", path, EMA_DATABASE_URL=DEAD)
+    assert asked.exit_code == 1
+    assert reasons_of(asked)[0].startswith(f"{path}: TOOLONG: ")
+    assert "`--calendar`" in asked.stderr
+    assert run("ingest", path, "--dry-run", "--calendar", "XNYS", EMA_DATABASE_URL=DEAD).exit_code == 0
+
+
+def test_the_calendar_of_a_watched_symbol_is_that_of_the_watchlist(run: Run, home: Path) -> None:
+    path = bars_file(home, BARE, "2024-02-14,10,12,9,11,100", name="AAPL.csv")
+    asked = run("ingest", path, "--calendar", "XLON", EMA_DATABASE_URL=DEAD)
+    assert reasons_of(asked) == [
+        (
+            f"{path}: AAPL is on the watchlist with the calendar XNYS, and `--calendar` is for new symbols; move it to another "
+            f"group in {home / 'watchlist.toml'}"
+        )
+    ]
+    weekends = bars_file(home, BARE, *(f"2024-03-{day:02},1,2,1,2,5" for day in range(1, 32)), name="AAPL.csv")
+    advised = run("ingest", weekends, EMA_DATABASE_URL=DEAD)
+    assert f'    move AAPL to a group with `calendar = "24/7"` in {home / "watchlist.toml"}' in advised.stderr
+
+
+def test_a_bad_file_is_named_and_the_others_are_stored(run: Run, home: Path, database_url: str) -> None:
+    folder = home / "bars"
+    folder.mkdir()
+    (folder / ".hidden").write_text("x")
+    bars_file(folder, BARE, "2024-02-14,10,12,9,11,100", name="KO.csv")
+    bad = bars_file(folder, BARE, "2024-02-14,10,12,9,11,100", "a day,10,12,9,11,100", name="BAD.csv")
+    bars_file(folder, BARE, "2024-02-14,10,12,9,11,100", name="PEP.csv")
+    result = run("ingest", str(folder), EMA_DATABASE_URL=database_url)
+    assert result.exit_code == 1
+    assert [reason.partition(": ")[0] for reason in reasons_of(result)] == [bad]
+    added = [line for line in result.stdout.splitlines() if line.startswith("Added ")]
+    assert [line.split()[1] for line in added] == ["KO", "PEP"]
+    again = run("ingest", str(folder / "[KP]*.csv"), EMA_DATABASE_URL=database_url)
+    assert again.exit_code == 0, again.output
+    rows = [line.split() for line in again.stdout.splitlines() if "|1d " in line and "2024-" not in line]
+    assert [(row[0], row[1], row[3]) for row in rows] == [("KO|1d", "0", "1"), ("PEP|1d", "0", "1")]
+
+
+def test_overlapping_and_shuffled_files_give_the_bars_of_one_file(run: Run, home: Path, database_url: str) -> None:
+    days = [f"2024-03-{day:02},{day},{day + 2},{day - 1}.5,{day + 1},100" for day in (1, 4, 5, 6, 7, 8, 11, 12)]
+    whole = bars_file(home, BARE, *days, name="KO.csv")
+    parts = [
+        bars_file(home, BARE, *reversed(days[:5]), name="KO_1d_2024-03-01.csv"),
+        bars_file(home, BARE, *days[6:2:-1], days[7], name="KO_1d_2024-03-06.csv"),
+    ]
+    assert run("ingest", *parts, EMA_DATABASE_URL=database_url).exit_code == 0
+    again = run("ingest", whole, EMA_DATABASE_URL=database_url)
+    (row,) = [line.split() for line in again.stdout.splitlines() if line.startswith("  KO|1d")]
+    assert row[:4] == ["KO|1d", "0", "0", "8"]
+
+
+def test_a_file_without_volumes_is_stored_without(run: Run, home: Path, database_url: str) -> None:
+    path = bars_file(home, "DATE,VALUE", "2024-01-12,4783.83", "2024-01-15,.", "2024-01-16,4765.98", name="SPX.csv")
+    result = run("ingest", path, "--calendar", "XNYS", EMA_DATABASE_URL=database_url)
+    assert result.exit_code == 0, result.output
+    assert "1 row without prices left out" in result.stdout
+    shown = run(
+        "quality", "--symbol", "SPX", "--timeframe", "1d", "--bar", "2024-01-12T14:30", EMA_DATABASE_URL=database_url
+    )
+    assert "open 4783.83, high 4783.83, low 4783.83, close 4783.83" in shown.stdout
 
 
 def test_ingested_bars_are_in_the_status_and_their_symbol_is_on_the_watchlist(
     run: Run, home: Path, database_url: str
 ) -> None:
-    path = bars_file(home, HEAD, SOUND, SOUND.replace("AAPL", "OLD"), "OLD,1d,2024-02-15,10,9,9,11,100")
+    path = bars_file(home, HEAD, SOUND, SOUND.replace("AAPL", "OLD"), "OLD,1d,2024-02-15,10,12,9,110,100")
     result = run("ingest", path, EMA_DATABASE_URL=database_url)
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("Added OLD (XNYS) to the watchlist, its bars from files.\n")
-    rows = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines() if "|1d" in line}
+    assert "Added OLD (XNYS) to the watchlist, its bars from files.\n" in result.stdout
+    rows = table_of(result)
     assert rows["AAPL|1d"][:7] == ["1", "0", "0", "0", "0", "0", "0"]
     assert rows["OLD|1d"][:7] == ["1", "0", "0", "0", "0", "0", "1"]
     assert "newer bars of AAPL are SYNTHETIC" in result.stdout
@@ -53,7 +298,7 @@ def test_only_symbols_of_a_synthetic_provider_are_called_synthetic(run: Run, hom
     real = bars_file(home, HEAD, SOUND.replace("AAPL", "ETHUSDT"), name="real.csv")
     result = run("ingest", real, EMA_DATABASE_URL=database_url)
     assert result.exit_code == 0, result.output
-    assert "ETHUSDT|1d  1 " in result.stdout
+    assert table_of(result)["ETHUSDT|1d"][0] == "1"
     assert "SYNTHETIC" not in result.stdout
     both = bars_file(home, HEAD, SOUND, SOUND.replace("AAPL", "ETHUSDT"), name="both.csv")
     assert "newer bars of AAPL are SYNTHETIC" in run("ingest", both, EMA_DATABASE_URL=database_url).stdout
@@ -68,18 +313,19 @@ def test_what_is_skipped_and_rejected_is_counted_with_its_reason(run: Run, home:
         HEAD,
         "AAPL,5m,2024-02-14T15:00:00Z,10,12,9,11,100",
         "AAPL,5m,2024-02-14T03:00:00Z,10,12,9,11,100",
-        "AAPL,5m,2024-02-14T15:05:00Z,10,9,12,11,100",
+        "AAPL,5m,2024-02-14T15:05:00Z,10,12,9,110,100",
+        "AAPL,5m,2024-02-14T15:10:00Z,10,12,9,11,100",
     )
     result = run("ingest", path, EMA_DATABASE_URL=database_url)
-    head, row = [line for line in result.stdout.splitlines() if line.startswith("  ")]
+    head, row = [line for line in result.stdout.splitlines() if line.startswith("  ")][-2:]
     assert head.split() == [
         *("series", "stored", "of", "these", "corrected", "already", "there"),
         *("missing", "flagged", "skipped", "rejected", "why"),
     ]
-    assert row.split()[:8] == ["AAPL|5m", "1", "0", "0", "0", "0", "1", "1"]
+    assert row.split()[:8] == ["AAPL|5m", "2", "0", "0", "1", "0", "1", "1"]
     shown = run("quality", EMA_DATABASE_URL=database_url)
     assert [line for line in shown.stdout.splitlines() if line[:1] not in ("", " ")] == [
-        "gaps: 0",
+        "gaps: 1:",
         "revisions: 0",
         "flagged: 0",
         "rejected: 1:",

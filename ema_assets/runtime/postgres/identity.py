@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from ema_assets.model.errors import EmbeddedServerError
-from ema_assets.runtime.postgres.files import INSTEAD, Files
+from ema_assets.runtime.postgres.server_files import INSTEAD, Files
 
 
 def environment() -> dict[str, str]:

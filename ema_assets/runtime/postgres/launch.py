@@ -12,9 +12,9 @@ from pathlib import Path
 from ema_assets.model.errors import EmbeddedServerError
 from ema_assets.runtime.postgres import postmaster
 from ema_assets.runtime.postgres.cluster import write_settings
-from ema_assets.runtime.postgres.files import Files, write
 from ema_assets.runtime.postgres.identity import Identity, environment
 from ema_assets.runtime.postgres.postmaster import HOST
+from ema_assets.runtime.postgres.server_files import Files, write
 
 # Below the ranges that Linux (32768-) and macOS (49152-) hand out to outgoing connections: a port remembered from
 # there is often taken by some client at the next start.

@@ -13,7 +13,7 @@ import psycopg2
 
 from ema_assets.model.errors import EmbeddedServerError
 from ema_assets.runtime import processes
-from ema_assets.runtime.postgres.files import POLL_SECONDS, Files
+from ema_assets.runtime.postgres.server_files import POLL_SECONDS, Files
 
 HOST = "127.0.0.1"
 USER = "ema"

@@ -9,9 +9,17 @@ from urllib.parse import quote
 
 from ema_assets.model.errors import EmbeddedServerError
 from ema_assets.runtime.postgres import cluster, identity, postmaster
-from ema_assets.runtime.postgres.files import Files, Lease, give_to_the_owner, is_leased, locked, make_folder, write
 from ema_assets.runtime.postgres.launch import Launch, is_free, reap
 from ema_assets.runtime.postgres.postmaster import DATABASE, HOST, USER
+from ema_assets.runtime.postgres.server_files import (
+    Files,
+    Lease,
+    give_to_the_owner,
+    is_leased,
+    locked,
+    make_folder,
+    write,
+)
 
 
 class EmbeddedServer:

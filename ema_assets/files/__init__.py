@@ -1,0 +1,1 @@
+"""Files of bars as people have them: what is in them, read without a store, a watchlist or a clock."""

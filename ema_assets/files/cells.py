@@ -1,0 +1,120 @@
+"""The table of a file before it is understood: cells, the names above them, and what stood around it. No I/O."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from ema_assets.files.columns import UNNAMED, is_known, plain
+from ema_assets.model.errors import BarFileError
+
+# Rows at the head of a file in which its layout is looked for: vendors' banners are a few lines long.
+SAMPLED_ROWS = 200
+# The row of the file, counted from 1, that each row of a table comes from.
+LINE = "line"
+_NUMBER = re.compile(r"[-+]?\s*[$€£¥₹]?\s*[-+]?\d[\d.,'\u00a0\u202f ]*(?:[eE][-+]?\d+)?\s*[KMBkmb%$€£¥₹]?")
+# What vendors write where there is no number.
+MISSING_MARKS = ("", ".", "-", "--", "n/a", "na", "nan", "null", "none", "#n/a", "#n/a n/a", "<na>", "nat")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Cells of a file.
+
+    Attributes:
+        cells: columns `0`, `1`, … from the left and `line`. String columns; those of Parquet and Feather keep their
+            dtype.
+        heads: rows of names above the cells; none for a file that begins with its first bar.
+        form: what the file is, such as `CSV`.
+        notes: what a person may want to know of how it was read, such as the delimiter.
+        facts: what stands beside the table: `symbol` or `timeframe`.
+    """
+
+    cells: pl.DataFrame
+    heads: tuple[tuple[str, ...], ...]
+    form: str
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns as they are compared; empty for a file without a head."""
+        return [plain(name) for name in self.heads[-1]] if self.heads else []
+
+    def sample(self, rows: int = 50) -> list[list[str]]:
+        """The first rows as text."""
+        part = self.cells.drop(LINE).head(rows).select(pl.all().cast(pl.String, strict=False).fill_null(""))
+        return [list(row) for row in part.rows()]
+
+
+def is_number(cell: str) -> bool:
+    """True when `cell` looks like a number, whatever the decimal sign, or says that there is none."""
+    text = cell.strip()
+    return text.lower() in MISSING_MARKS or _NUMBER.fullmatch(text) is not None
+
+
+def numbers_of(row: Sequence[str]) -> int:
+    """How many cells of `row` hold a number."""
+    return sum(bool(_NUMBER.fullmatch(cell.strip())) for cell in row)
+
+
+def find_head(rows: Sequence[Sequence[str]]) -> tuple[int, int]:
+    """Where the names and the bars begin in the first `rows` of a file: two places in it, equal without names.
+
+    Bars are rows of the usual width that hold numbers. Names are the rows of that width right above them.
+
+    Raises:
+        BarFileError: when there is no table of bars; without the path of the file.
+    """
+    width = _usual_width(rows)
+    first = next((place for place, row in enumerate(rows) if _is_bar(row, width)), None)
+    if first is None:
+        named = next((place for place, row in enumerate(rows) if sum(is_known(plain(c)) for c in row) >= 3), None)
+        if named is None:
+            raise BarFileError(_no_table(rows))
+        return named, named + 1
+    above = first
+    for place in range(first - 1, -1, -1):
+        if not any(rows[place]):
+            continue
+        # R leaves out the name of the row names; a trailing delimiter is a column without a name.
+        if len(rows[place]) not in (width - 1, width, width + 1) or not _is_head(rows[place]):
+            break
+        above = place
+    return above, first
+
+
+def _usual_width(rows: Sequence[Sequence[str]]) -> int:
+    widths = [len(row) for row in rows if len(row) > 1 and numbers_of(row) >= max(1, len(row) // 4)]
+    return max(sorted(set(widths), reverse=True), key=widths.count, default=0)
+
+
+def _is_bar(row: Sequence[str], width: int) -> bool:
+    # A day and a value are two cells, of which the day may look like no number.
+    return len(row) == width > 1 and numbers_of(row) >= max(1, (width - 1) // 4) and not _is_head(row)
+
+
+def _is_head(row: Sequence[str]) -> bool:
+    known = sum(is_known(plain(cell)) for cell in row if cell.strip())
+    return known >= 2 or (numbers_of(row) == 0 and any(cell.strip() for cell in row) and len(row) > 1)
+
+
+def _no_table(rows: Sequence[Sequence[str]]) -> str:
+    shown = next((" ".join(row).strip() for row in rows if any(cell.strip() for cell in row)), "")
+    if re.match(r"<(!doctype|html|\?xml|head|body)", shown, re.IGNORECASE):
+        return "is a web page, not bars; download the file itself"
+    found = f"its first line is {shown[:80]!r}" if shown else "it is empty"
+    return f"holds no table of bars: {found}"
+
+
+def heads_of(rows: Sequence[Sequence[str]], width: int) -> tuple[tuple[str, ...], ...]:
+    """The rows of names among `rows`, each with `width` names."""
+    return tuple(_with_row_names(row, width) for row in rows if any(row))
+
+
+def _with_row_names(head: Sequence[str], width: int) -> tuple[str, ...]:
+    """The names of `width` columns: R leaves out that of its row names, which is the first."""
+    if len(head) == width - 1 and plain(head[0]) not in UNNAMED:
+        return ("", *head)
+    return (*head, *[""] * (width - len(head)))[:width]

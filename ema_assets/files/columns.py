@@ -1,0 +1,116 @@
+"""What the columns of a file are: names that vendors use, and which role each has. Reads no values."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from ema_assets.files.declaration import Layout
+from ema_assets.model.errors import BarFileError
+
+_PRICES = ("open", "high", "low", "close")
+
+# By role, the spellings of `plain`, in the order in which they are tried.
+_ALIASES: Mapping[str, tuple[str, ...]] = {
+    "ts": (
+        *("ts", "timestamp", "datetime", "date time", "opentime", "open time", "time open", "timeopen"),
+        *("starttime", "start time", "start", "begin", "begins at", "bartime", "bar time", "unix", "unix timestamp"),
+        *("time utc", "gmt time", "utc time", "utc", "local time", "observation date", "exchange date", "t"),
+    ),
+    "date": ("date", "day", "tradedate", "trade date", "datum", "data", "fecha"),
+    "time": ("time", "hour", "zeit"),
+    "open": (*("open", "o", "1 open", "open price", "openprice", "price open", "first", "px open"),),
+    "high": (*("high", "h", "2 high", "high price", "highprice", "price high", "max", "px high"),),
+    "low": (*("low", "l", "3 low", "low price", "lowprice", "price low", "min", "px low"),),
+    "close": (
+        *("close", "c", "4 close", "close price", "closeprice", "price close", "close last", "px last"),
+        *("last", "last price", "price", "settle", "value"),
+    ),
+    "volume": (
+        *("volume", "v", "vol", "5 volume", "6 volume", "shares traded", "no of shares", "total volume"),
+        *("tradedvolume", "total traded quantity", "quantity", "qty", "tick volume", "tickvolume", "px volume"),
+    ),
+    "symbol": (
+        *("symbol", "ticker", "instrument", "sym", "s", "code", "pair", "name", "tradingsymbol", "ticker symbol"),
+    ),
+    "timeframe": ("timeframe", "time frame", "tf", "interval", "period", "per", "resolution", "granularity", "barsize"),
+}
+# An index that was saved without a name.
+UNNAMED = ("", "unnamed 0", "index level 0", "index")
+
+
+def plain(name: str) -> str:
+    """The name of a column as it is compared: lower case, words of letters and digits with one space between."""
+    split = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name) if re.search(r"[a-z][A-Z][a-z]", name) else name
+    words: list[str] = re.findall(r"[^\W_]+", split.lower())
+    return " ".join(words)
+
+
+def is_known(name: str) -> bool:
+    """True when `name` (of `plain`) is one of the usual names of a column."""
+    return any(name in names for names in _ALIASES.values())
+
+
+def roles(names: Sequence[str], layout: Layout) -> dict[str, int]:
+    """The position of the column of each role, by the `names` (of `plain`) of all columns and the `layout`.
+
+    Roles are `ts`, or `date` with or without `time`, and the others of `options.ROLES`; those that the file lacks are
+    missing. A file with one price per row has it as `close` only.
+
+    Raises:
+        BarFileError: when two columns have the same name and one of them is needed; without the path of the file.
+    """
+    found: dict[str, int] = {}
+    for role, aliases in _ALIASES.items():
+        own = layout.columns.get(role, ())
+        for alias in (*((own,) if isinstance(own, str) else own), *aliases):
+            if alias in names and names.index(alias) not in found.values():
+                if names.count(alias) > 1:
+                    raise BarFileError(f"two columns are called {alias}; leave one of them")
+                found[role] = names.index(alias)
+                break
+    if "ts" in found and not {"ts", "date"} & layout.columns.keys():
+        # A time that says all of it needs no second one.
+        found.pop("date", None)
+        found.pop("time", None)
+    elif "date" in found:
+        found.pop("ts", None)
+    elif "time" in found:
+        found["ts"] = found.pop("time")
+    elif "ts" not in found and names and names[0] in UNNAMED:
+        found["ts"] = 0
+    if "close" not in found:
+        found |= _single_value(names, found)
+    return found
+
+
+def _single_value(names: Sequence[str], found: Mapping[str, int]) -> dict[str, int]:
+    """The price of a file of two columns, a day and a value, whatever the second is called."""
+    rest = [place for place in range(len(names)) if place not in found.values()]
+    has_time = {"ts", "date"} & found.keys()
+    return {"close": rest[0]} if has_time and len(names) == 2 and len(rest) == 1 else {}
+
+
+def check_prices(found: Mapping[str, int], names: Sequence[str]) -> None:
+    """Check that a time and prices are there: all four, or a close alone.
+
+    Raises:
+        BarFileError: naming what is missing and what is there; without the path of the file.
+    """
+    missing = [] if {"ts", "date"} & found.keys() else ["ts"]
+    prices = [role for role in _PRICES if role in found]
+    if prices != ["close"]:
+        missing += [role for role in _PRICES if role not in found]
+    if missing and not any(is_known(name) for name in names):
+        raise BarFileError("holds no table of bars: no column has a name that is known; `--columns` says what each is")
+    if missing:
+        shown = ", ".join(name or "(unnamed)" for name in names)
+        raise BarFileError(
+            f"lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; needed are ts (or date and "
+            f"time), open, high, low, close, found are {shown}; `--columns` says what each column is"
+        )
+
+
+def volume_columns(names: Sequence[str], layout: Layout) -> list[int]:
+    """Places of all columns that may hold the volume, the likeliest first."""
+    own = layout.columns.get("volume", ())
+    aliases = (*((own,) if isinstance(own, str) else own), *_ALIASES["volume"])
+    return [names.index(alias) for alias in aliases if alias in names]

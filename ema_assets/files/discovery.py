@@ -1,0 +1,40 @@
+"""Which layouts there are: the modules of the folder `layouts` that declare one or several. Reads no file."""
+
+import pkgutil
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib import import_module
+
+from ema_assets.files import layouts
+from ema_assets.files.declaration import BY_NAME, Layout
+
+
+@cache
+def discover() -> tuple[Layout, ...]:
+    """Every layout, by name."""
+    found = sorted(_declared(), key=lambda each: each.name.lower())
+    names = [each.name for each in found]
+    assert len(names) == len(set(names)), names
+    return tuple(found)
+
+
+def _declared() -> Iterator[Layout]:
+    for module in pkgutil.iter_modules(layouts.__path__):
+        declared = import_module(f"{layouts.__name__}.{module.name}")
+        own = getattr(declared, "LAYOUT", None)
+        yield from getattr(declared, "LAYOUTS", (own,) if own is not None else ())
+
+
+def by_head(names: Sequence[str]) -> Layout:
+    """The layout that a head of `names` (as `columns.plain` spells them) belongs to: the one with most marks."""
+    have = frozenset(names)
+    fitting = [each for each in discover() if each.marks and each.marks <= have and not each.unless & have]
+    return max(fitting, key=lambda each: len(each.marks), default=BY_NAME)
+
+
+def by_rows(rows: Sequence[Sequence[str]]) -> Layout | None:
+    """The layout that all of `rows`, of a file without a head, belong to; None when there is none."""
+    for each in discover():
+        if each.row is not None and rows and all(each.row(row) for row in rows):
+            return each
+    return None

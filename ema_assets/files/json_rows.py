@@ -1,0 +1,155 @@
+"""Tables in JSON: arrays of objects or of arrays, objects of columns, and the wrappings of vendors. Reads no file."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from ema_assets.files.cells import LINE, Table
+from ema_assets.files.columns import is_known, plain
+from ema_assets.files.words import timeframe_key
+from ema_assets.model.errors import BarFileError
+
+_FACTS = {
+    "symbol": ("symbol", "ticker", "2 symbol", "instrument", "code"),
+    "timeframe": ("interval", "timeframe", "granularity", "resolution", "data granularity", "4 interval"),
+}
+
+
+def read_json(text: str) -> Table:
+    """The table of a JSON document, or of lines that are one each.
+
+    Raises:
+        BarFileError: when it cannot be parsed or holds no rows of bars; without the path of the file.
+    """
+    form = "JSON"
+    try:
+        document = _parsed(text)
+    except json.JSONDecodeError as error:
+        lines = [line for line in text.splitlines() if line.strip()]
+        try:
+            document, form = [_parsed(line) for line in lines], "NDJSON"
+        except json.JSONDecodeError:
+            raise BarFileError(f"cannot be read as JSON: {error}") from None
+    parts = list(_parts(document, {}))
+    if not parts:
+        raise BarFileError("holds no table of bars: nowhere in this JSON are rows with prices")
+    rows = [row for records, facts in parts for row in _rows(records, facts if len(parts) > 1 else {})]
+    return _table(rows, form, parts[0][1] if len(parts) == 1 else {})
+
+
+def _parsed(text: str) -> Any:
+    # Numbers stay as they are written: they are read like those of other files.
+    return json.loads(text, parse_float=str, parse_int=str)
+
+
+Row = dict[str, str | None]
+Part = tuple[Sequence[Any], dict[str, str]]
+
+
+def _parts(node: Any, facts: dict[str, str]) -> Iterator[Part]:
+    """Every array of records below `node`, with what the objects around it say of symbol and timeframe."""
+    if isinstance(node, list):
+        if node and all(_is_record(each) for each in node):
+            yield node, facts
+        else:
+            for each in node:
+                yield from _parts(each, facts)
+    elif isinstance(node, dict):
+        facts = _facts(node, facts)
+        if (columns := _columns(node)) is not None:
+            yield columns, facts
+        elif (keyed := _keyed(node)) is not None:
+            yield keyed, facts
+        else:
+            for name, each in node.items():
+                own = {**facts, "symbol": name} if isinstance(each, list) and not is_known(plain(name)) else facts
+                yield from _parts(each, own if "symbol" not in facts else facts)
+
+
+def _is_record(node: Any) -> bool:
+    if isinstance(node, dict):
+        names = {plain(name) for name in _flat(node)}
+        return bool(names & {"close", "c", "4 close", "value", "price", "close price"}) and len(names) > 1
+    return isinstance(node, list) and len(node) >= 5 and all(isinstance(each, str | None) for each in node)
+
+
+def _facts(node: Mapping[str, Any], facts: dict[str, str]) -> dict[str, str]:
+    found = dict(facts)
+    for scope in (node, *(each for name, each in node.items() if "meta" in name.lower() and isinstance(each, dict))):
+        for name, value in scope.items():
+            for fact, aliases in _FACTS.items():
+                is_one = plain(name) in aliases and isinstance(value, str) and value.strip()
+                if is_one and (fact == "symbol" or timeframe_key(value)):
+                    found[fact] = value.strip()
+    return found
+
+
+def _columns(node: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Rows of an object of equally long arrays, or of objects by one index, as pandas and chart APIs write them."""
+    flat: dict[str, Any] = {}
+    for name, each in node.items():
+        if name == "indicators" and isinstance(each, dict):
+            for group in each.values():
+                flat |= {key: values for part in group for key, values in part.items()}
+        else:
+            flat[name] = each
+    arrays = {name: each for name, each in flat.items() if isinstance(each, list) and each and _is_flat(each)}
+    if (
+        len(arrays) > 1
+        and {plain(name) for name in arrays} & {"close", "c"}
+        and len(set(map(len, arrays.values()))) == 1
+    ):
+        return [dict(zip(arrays, values, strict=True)) for values in zip(*arrays.values(), strict=True)]
+    objects = {name: each for name, each in node.items() if isinstance(each, dict)}
+    if len(objects) > 1 and len(objects) == len(node) and {plain(name) for name in objects} & {"close", "c"}:
+        index = list(next(iter(objects.values())))
+        has_time = any(plain(name) in ("date", "datetime", "timestamp", "ts", "time") for name in objects)
+        named = {} if has_time else {"ts": dict(zip(index, index, strict=True))}
+        return [{name: each.get(key) for name, each in (named | objects).items()} for key in index]
+    return None
+
+
+def _is_flat(values: Sequence[Any]) -> bool:
+    return all(isinstance(each, str | None) for each in values)
+
+
+def _keyed(node: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Rows of an object of objects, whose names are the times."""
+    are_records = node and all(isinstance(each, dict) and _is_record(each) for each in node.values())
+    if are_records and all(any(letter.isdigit() for letter in name) for name in node):
+        return [{"ts": name, **each} for name, each in node.items()]
+    return None
+
+
+def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with the objects in it opened; of bids, asks and mid prices the first that is there."""
+    found: dict[str, Any] = {}
+    for name, value in record.items():
+        if isinstance(value, dict):
+            for inner, each in value.items():
+                found.setdefault(inner, each)
+        else:
+            found[name] = value
+    return found
+
+
+def _rows(records: Sequence[Any], facts: Mapping[str, str]) -> Iterator[Row]:
+    for record in records:
+        cells = _flat(record) if isinstance(record, dict) else {str(place): each for place, each in enumerate(record)}
+        yield {**facts, **{name: _text(value) for name, value in cells.items()}}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None if value is None else json.dumps(value)
+
+
+def _table(rows: Sequence[Row], form: str, facts: Mapping[str, str]) -> Table:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = pl.DataFrame(
+        {str(place): [row.get(name) for row in rows] for place, name in enumerate(names)},
+        schema={str(place): pl.String() for place in range(len(names))},
+    ).with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(LINE) + 1)
+    is_headless = names == [str(place) for place in range(len(names))]
+    return Table(cells, () if is_headless else (tuple(names),), form, facts=dict(facts))

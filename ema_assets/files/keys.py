@@ -1,0 +1,177 @@
+"""Which symbol and timeframe the bars of a file have: from columns, options, names and the distance of the bars."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from ema_assets.files.cells import LINE
+from ema_assets.files.declaration import Layout
+from ema_assets.files.names import Named, from_name
+from ema_assets.files.options import ReadOptions
+from ema_assets.files.spacing import ALL_TIMEFRAMES, Spacing, spacing
+from ema_assets.files.words import timeframe_key, timeframe_of
+from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading, InvalidKeyError
+from ema_assets.model.symbols import parse_symbol, parse_timeframe
+from ema_assets.model.timeframes import Timeframe, by_key
+
+_DAY = 86_400
+# So many distances say that bars are weeks apart; a few may be days that were picked.
+_CERTAIN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Where the symbols and the timeframes of a file are from, as one says it, such as `its column` or `--symbol`."""
+
+    symbol_from: str
+    timeframe_from: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeySources:
+    """What there is to tell a file's symbol and timeframe from.
+
+    Attributes:
+        path: the file, for its name.
+        symbols, timeframes: text of the columns, one per bar; None where there is no such column.
+        beside: what stands beside the table: `symbol`, `timeframe`.
+        layout: of the file.
+        options: what a person said.
+        known: symbols that there are.
+    """
+
+    path: Path
+    symbols: pl.Series | None
+    timeframes: pl.Series | None
+    beside: dict[str, str]
+    layout: Layout
+    options: ReadOptions
+    known: Collection[str]
+
+
+def with_keys(bars: pl.DataFrame, sources: KeySources) -> tuple[pl.DataFrame, Keys]:
+    """`bars` (`wall`, `line`, …) with the columns symbol and timeframe, and where these are from.
+
+    Raises:
+        BarFileError: when there is no symbol or timeframe, or none that can be one; without the path of the file.
+    """
+    named = from_name(sources.path, sources.known)
+    symbols, symbol_from = _symbols(bars, sources, named)
+    bars = bars.with_columns(symbols.alias("symbol"))
+    timeframes, timeframe_from = _timeframes(bars, sources, named)
+    bars = bars.with_columns(timeframes.alias("timeframe"))
+    for (key,), part in bars.partition_by("timeframe", as_dict=True, maintain_order=True).items():
+        _check_spacing(by_key(str(key)), spacing(part, "wall"), timeframe_from)
+    return bars, Keys(symbol_from, timeframe_from)
+
+
+def _symbols(bars: pl.DataFrame, sources: KeySources, named: Named) -> tuple[pl.Series, str]:
+    given, spelled = sources.options.symbol, sources.layout.symbol or str
+    if sources.symbols is not None:
+        column = _parsed(bars, sources.symbols, lambda text: parse_symbol(spelled(parse_symbol(text))))
+        if given is None:
+            return column, "its column"
+        if column.n_unique() > 1:
+            raise BarFileError(f"`--symbol {given}` cannot be: it holds {column.n_unique()} symbols in a column")
+        return _all(bars, given), "--symbol" + (
+            f"; the file says {column[0]}" if len(column) and column[0] != given else ""
+        )
+    for text, origin in (
+        (given, "--symbol"),
+        (sources.beside.get("symbol"), "the file"),
+        (named.symbol, "the name of the file"),
+    ):
+        if text is not None:
+            try:
+                symbol = text if text == given else parse_symbol(spelled(text))
+            except InvalidKeyError as error:
+                raise BarFileError(f"{error}; give `--symbol`") from None
+            return _all(bars, symbol), origin
+    raise AmbiguousBarFile(
+        "says nowhere which symbol its bars are of",
+        [FileReading("a name such as AAPL_5m.csv does, or", (("symbol", "SYMBOL"),))],
+    )
+
+
+def _all(bars: pl.DataFrame, value: str) -> pl.Series:
+    return pl.Series([value], dtype=pl.String).new_from_index(0, bars.height)
+
+
+def _parsed(bars: pl.DataFrame, column: pl.Series, parse: Callable[[str], str]) -> pl.Series:
+    text = column.cast(pl.String).str.strip_chars()
+    distinct = text.unique(maintain_order=True)
+    keys = []
+    for value in distinct:
+        try:
+            keys.append(parse(value or ""))
+        except InvalidKeyError as error:
+            line = bars[LINE][text.to_list().index(value)]
+            raise BarFileError(f"line {line}: {error}") from None
+    return text.replace_strict(distinct, keys, return_dtype=pl.String) if len(distinct) else text
+
+
+def _timeframes(bars: pl.DataFrame, sources: KeySources, named: Named) -> tuple[pl.Series, str]:
+    given = sources.options.timeframe
+    if given is not None:
+        return _all(bars, given), "--timeframe"
+    if sources.timeframes is not None:
+        return _parsed(bars, sources.timeframes, _timeframe), "its column"
+    beside, of_layout = sources.beside.get("timeframe"), sources.layout.timeframe
+    if beside is not None and (key := timeframe_key(beside)):
+        return _all(bars, key), "the file"
+    if of_layout is not None:
+        return _all(bars, of_layout), f"its layout, {sources.layout.name}"
+    found = spacing(bars, "wall")
+    if named.timeframe_seconds is not None:
+        timeframe = timeframe_of(named.timeframe_seconds)
+        if timeframe is not None:
+            return _all(bars, timeframe.key), "the name of the file"
+    return _all(bars, _from_spacing(bars, found).key), "the distance of its bars" if found else "a date without a time"
+
+
+def _timeframe(text: str) -> str:
+    return timeframe_key(text) or parse_timeframe(text).key
+
+
+def _from_spacing(bars: pl.DataFrame, found: Spacing | None) -> Timeframe:
+    clocks = bars["wall"].drop_nulls().dt.time().unique()
+    is_daily = bool((bars["wall"].dt.truncate("1d") == bars["wall"]).all())
+    # Days may be labelled with the hour of the open or the close.
+    is_daily = is_daily or (len(clocks) == 1 and found is not None and found.seconds % _DAY == 0)
+    if found is not None and found.is_clear and found.timeframe is not None:
+        return found.timeframe
+    if is_daily and (found is None or not found.is_clear or found.seconds < 5 * _DAY):
+        return by_key("1d")
+    if found is not None and found.is_clear:
+        raise BarFileError(f"its bars are {found} apart; timeframes are {ALL_TIMEFRAMES}")
+    raise AmbiguousBarFile(
+        f"says nowhere which timeframe its bars have, and they are too few to tell; timeframes are {ALL_TIMEFRAMES}",
+        [FileReading("a name such as AAPL_5m.csv does, or", (("timeframe", "TIMEFRAME"),))],
+    )
+
+
+def _check_spacing(timeframe: Timeframe, found: Spacing | None, origin: str) -> None:
+    """Refuse bars that cannot be of `timeframe`, for they are closer together, or always further apart."""
+    if found is None or not found.is_clear:
+        return
+    length = int(timeframe.duration.total_seconds())
+    is_certain = found.of >= _CERTAIN
+    other = found.timeframe
+    if found.seconds < length or (is_certain and timeframe.is_session and found.seconds >= 5 * _DAY):
+        allowed = "" if other is not None and other is not timeframe else f"; timeframes are {ALL_TIMEFRAMES}"
+    elif (
+        is_certain
+        and found.seconds > length
+        and not timeframe.is_session
+        and other
+        and origin == "the name of the file"
+    ):
+        allowed = ""
+    else:
+        return
+    message = f"its bars are {found} apart, which {timeframe.key} bars ({origin}) are not"
+    if other is not None and other is not timeframe:
+        raise AmbiguousBarFile(message, [FileReading(f"as {other.key} bars they fit", (("timeframe", other.key),))])
+    raise BarFileError(message + allowed)

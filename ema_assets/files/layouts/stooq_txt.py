@@ -1,0 +1,47 @@
+"""Stooq: text files of its database, and the download of its web pages, which is in Polish or by common names."""
+
+from ema_assets.files.declaration import Layout
+
+# How Stooq marks the market, and how symbols are written everywhere else.
+_SUFFIXES = {".US": "", ".UK": ".L", ".JP": ".T", ".HK": ".HK", ".DE": ".DE"}
+
+
+def usual_symbol(text: str) -> str:
+    """Stooq's symbol as most vendors write it: `AAPL.US` is AAPL, `VOD.UK` is VOD.L."""
+    upper = text.upper()
+    for suffix, usual in _SUFFIXES.items():
+        if upper.endswith(suffix):
+            return upper.removesuffix(suffix) + usual
+    return upper
+
+
+LAYOUTS = (
+    Layout(
+        name="Stooq",
+        words=frozenset({"stooq"}),
+        example=(
+            "<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>\n"
+            "AAPL.US,D,20240102,000000,187.15,188.44,183.885,185.64,82488674,0"
+        ),
+        marks=frozenset({"ticker", "per", "date", "time", "openint"}),
+        zones=("Europe/Warsaw",),
+        symbol=usual_symbol,
+        remark="`AAPL.US` becomes AAPL, `VOD.UK` VOD.L. Times are Warsaw's as a rule; the sessions decide.",
+    ),
+    Layout(
+        name="Stooq, in Polish",
+        example="Data,Otwarcie,Najwyzszy,Najnizszy,Zamkniecie,Wolumen\n2024-01-02,187.15,188.44,183.885,185.64,82488674",
+        marks=frozenset({"data", "otwarcie", "najwyzszy", "najnizszy", "zamkniecie"}),
+        columns={
+            "date": "data",
+            "time": "czas",
+            "open": "otwarcie",
+            "high": "najwyzszy",
+            "low": "najnizszy",
+            "close": "zamkniecie",
+            "volume": "wolumen",
+        },
+        zones=("Europe/Warsaw",),
+        symbol=usual_symbol,
+    ),
+)

@@ -1,0 +1,167 @@
+"""From a path to the table in it: what the file is by its first bytes, packed or not. The only I/O of this room."""
+
+import bz2
+import gzip
+import json
+import lzma
+import zipfile
+import zlib
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from ema_assets.files.cells import LINE, SAMPLED_ROWS, Table, find_head, heads_of
+from ema_assets.files.json_rows import read_json
+from ema_assets.files.text import read_text
+from ema_assets.model.errors import BarFileError
+
+_UNPACKED: dict[bytes, tuple[str, Callable[[bytes], bytes]]] = {
+    b"\x1f\x8b": ("gzip", gzip.decompress),
+    b"BZh": ("bzip2", bz2.decompress),
+    b"\xfd7zXZ": ("xz", lzma.decompress),
+}
+# The first bytes of Excel's two kinds of file; the newer one is a zip archive with these folders.
+_OLD_EXCEL = b"\xd0\xcf\x11\xe0"
+_NEW_EXCEL = ("xl/", "content.xml")
+_MOST_PACKINGS = 3
+
+
+def load(path: Path) -> Table:
+    """The table in the file at `path`: delimited text, JSON, Excel, Parquet or Feather, packed as one file or not.
+
+    Raises:
+        BarFileError: when there is no such file or no table in it; the message begins with the path.
+    """
+    try:
+        return _table(path.read_bytes(), ())
+    except FileNotFoundError:
+        raise BarFileError(f"{path}: no such file") from None
+    except BarFileError as error:
+        raise BarFileError(f"{path}: {error}") from None
+    except pl.exceptions.PolarsError as error:
+        raise BarFileError(f"{path}: cannot be read: {_line(error)}") from None
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError) as error:
+        raise BarFileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or _line(error)}") from None
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _table(data: bytes, packings: tuple[str, ...]) -> Table:
+    if len(packings) > _MOST_PACKINGS:
+        raise BarFileError("is packed too many times")
+    for mark, (name, unpack) in _UNPACKED.items():
+        if data.startswith(mark):
+            return _table(unpack(data), (*packings, name))
+    if data.startswith(b"PK\x03\x04"):
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            if not any(name.startswith(_NEW_EXCEL) for name in archive.namelist()):
+                return _table(archive.read(_only_member(archive)), (*packings, "zip"))
+    table = _plain(data)
+    if not packings:
+        return table
+    return Table(
+        table.cells, table.heads, f"{table.form} in {' in '.join(reversed(packings))}", table.notes, table.facts
+    )
+
+
+def _plain(data: bytes) -> Table:
+    if data.startswith(b"PAR1"):
+        return _typed(pl.read_parquet(BytesIO(data)), "Parquet")
+    if data.startswith(b"ARROW1"):
+        return _typed(pl.read_ipc(BytesIO(data)), "Feather")
+    if data.startswith(b"\xff\xff\xff\xff"):
+        return _typed(pl.read_ipc_stream(BytesIO(data)), "Arrow stream")
+    if data.startswith(b"FEA1"):
+        raise BarFileError("is Feather of version 1; write it as version 2 or as Parquet")
+    if data.startswith((b"PK\x03\x04", _OLD_EXCEL)):
+        return _excel(data)
+    if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")) and (text := _json_text(data)) is not None:
+        return read_json(text)
+    return read_text(data)
+
+
+def _json_text(data: bytes) -> str | None:
+    """The text of what begins like JSON; None when the bracket was one of a name, as in `[time],[open]`."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return None
+    try:
+        json.loads(text.lstrip().splitlines()[0])
+    except json.JSONDecodeError as error:
+        # A document over several lines ends too early in its first one; everything else is no JSON from the start.
+        return text if error.pos >= len(text.lstrip().splitlines()[0].rstrip()) - 1 else None
+    return text
+
+
+def _only_member(archive: zipfile.ZipFile) -> str:
+    names = [
+        each.filename
+        for each in archive.infolist()
+        if not each.is_dir() and not each.filename.startswith("__MACOSX") and "/." not in f"/{each.filename}"
+    ]
+    if len(names) > 1:
+        # Vendors put a note beside the data.
+        names = [name for name in names if name.lower().endswith((".csv", ".tsv", ".json", ".parquet", ".xlsx"))]
+    if len(names) != 1:
+        raise BarFileError(f"is an archive of {len(names) or 'no'} files of bars; unpack it and give the files")
+    return names[0]
+
+
+def _typed(frame: pl.DataFrame, form: str) -> Table:
+    cells = frame.rename({name: str(place) for place, name in enumerate(frame.columns)})
+    return Table(cells.with_columns(_numbered(0)), (tuple(frame.columns),), form)
+
+
+def _numbered(before: int) -> pl.Expr:
+    return pl.int_range(pl.len(), dtype=pl.Int64).alias(LINE) + before + 1
+
+
+def _excel(data: bytes) -> Table:
+    """The first sheet with a table. Every cell is taken as text, so that it is read like that of any other file."""
+    import fastexcel
+
+    try:
+        book = fastexcel.read_excel(data)
+    except fastexcel.FastExcelError as error:
+        raise BarFileError(f"cannot be read as Excel: {_line(error)}") from None
+    refusal: BarFileError | None = None
+    for name in book.sheet_names:
+        options: Any = {"header_row": None, "dtypes": "string"}
+        sheet = book.load_sheet(name, **options).to_polars()
+        try:
+            table = _sheet(sheet)
+        except BarFileError as error:
+            refusal = refusal or error
+            continue
+        note = (f"sheet {name!r} of {len(book.sheet_names)}",) if len(book.sheet_names) > 1 else ()
+        return Table(table.cells, table.heads, table.form, note + table.notes)
+    raise refusal or BarFileError("holds no sheet")
+
+
+def _sheet(sheet: pl.DataFrame) -> Table:
+    sheet = sheet.select(
+        pl.col(name).cast(pl.String).str.strip_chars().replace("", None).alias(str(place))
+        for place, name in enumerate(sheet.columns)
+    )
+    sheet = sheet.select(each for each in sheet if each.null_count() < sheet.height)
+    if sheet.is_empty():
+        raise BarFileError("holds no table of bars: the sheet is empty")
+    rows = [[cell or "" for cell in row] for row in sheet.head(SAMPLED_ROWS).rows()]
+    trimmed = [_without_end(row) for row in rows]
+    head, first = find_head(trimmed)
+    width = sheet.width
+    cells = sheet.slice(first).rename({name: str(place) for place, name in enumerate(sheet.columns)})
+    numbered = cells.with_columns(_numbered(first)).filter(~pl.all_horizontal(pl.exclude(LINE).is_null()))
+    return Table(numbered, heads_of(trimmed[head:first], width), "Excel")
+
+
+def _without_end(row: list[str]) -> list[str]:
+    while row and not row[-1]:
+        row = row[:-1]
+    return row

@@ -1,0 +1,118 @@
+"""What the name of a file says: symbol and timeframe, among dates and the words of vendors. Opens nothing."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from ema_assets.files.discovery import discover
+from ema_assets.files.words import seconds, timeframe_of
+
+_ENDINGS = re.compile(
+    r"(\.(csv|tsv|txt|json|ndjson|jsonl|xlsx|xls|parquet|pq|feather|arrow|gz|zip|bz2|xz|dat|prn|asc))+$", re.IGNORECASE
+)
+# A number that browsers put behind a second download, a date, a span of dates, a number of a record.
+_NOISE = re.compile(r"\(\d+\)|\d{4}([-.]?\d{2}){1,2}([-.]?\d{2}){0,3}|\d{5,}|(19|20)\d{2}")
+_PLAIN_WORDS = frozenset(
+    {
+        *("data", "download", "downloads", "export", "exports", "historical", "historicaldata", "history", "hist"),
+        *("prices", "price", "quotes", "quote", "bars", "bar", "candles", "candle", "ohlc", "ohlcv", "table", "chart"),
+        *("file", "my", "new", "old", "test", "sample", "output", "out", "result", "results", "market", "copy", "for"),
+        *("of", "and", "the", "from", "to", "all", "series", "ts", "klines", "kline", "trades", "day", "close"),
+        *("bid", "ask", "mid", "utc", "est", "adjusted", "unadjusted", "adj", "raw", "full", "spot", "stock", "stocks"),
+        *("intraday", "daily", "equity", "index", "nasdaq", "nyse", "amex", "arca", "us", "eod"),
+        *("first", "second", "last", "latest", "csv", "json", "txt", "tsv", "zip", "gz", "xlsx", "time", "values"),
+    }
+)
+# A symbol may be any other word in capital letters, if it is all that a name has: OLD, ALL, DAY.
+_NO_SYMBOLS = frozenset({"data", "ohlc", "ohlcv", "csv", "export", "bars", "prices", "quotes", "history", "table"})
+_SYMBOL = re.compile(r"\^?[A-Za-z0-9][A-Za-z0-9.\-=^]{0,19}")
+# Dates with separators, and `5 minute`, `1-day`, `5_M` in two words.
+_DATES = re.compile(r"(19|20)\d{2}([-.]\d{2}){1,2}|\d{2}[-.]\d{2}[-.](19|20)\d{2}")
+_IN_TWO = re.compile(r"(?<![A-Za-z0-9])(\d{1,2})[ _-](m|min|minute|h|hour|d|day)s?(?![A-Za-z0-9])", re.IGNORECASE)
+# `EURUSD60`, `XAUUSD1440`: a pair and minutes, as MetaTrader 4 names files.
+_PAIR_AND_MINUTES = re.compile(r"([A-Z]{6}[a-z.]{0,2}|[A-Z]{3,6}USDT?)(5|15|30|60|240|1440)")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a name says; None where it says nothing. `timeframe_seconds` may be a length that is no timeframe."""
+
+    symbol: str | None
+    timeframe_seconds: int | None
+
+
+def from_name(path: Path, known: Collection[str] = ()) -> Named:
+    """The symbol and the timeframe that the name of the file at `path` holds.
+
+    A name in small letters is a symbol only beside a timeframe or when it is one of the `known` symbols, so that
+    `prices.csv` is none.
+    """
+    stem = _ENDINGS.sub("", path.name)
+    if pair := _PAIR_AND_MINUTES.fullmatch(stem):
+        return Named(pair[1], seconds(pair[2]))
+    # TradingView: `NASDAQ_AAPL, 5.csv`. A number alone is a timeframe only there.
+    stem, comma, rest = stem.partition(",")
+    length = seconds(rest.strip().split("_")[0].split(" ")[0]) if comma else None
+    no_symbols = _PLAIN_WORDS.union(*(layout.words for layout in discover()))
+    stem = _IN_TWO.sub(r"\1\2", _DATES.sub(" ", stem))
+    words = [word.strip("-.") for word in re.split(r"[_\s]+", stem) if word.strip("-.")]
+    words = [part for word in words for part in _split_at_hyphens(word, known)]
+    if len(words) == 1 and words[0].isupper() and words[0].lower() not in _NO_SYMBOLS:
+        no_symbols = _NO_SYMBOLS
+    left: list[str] = []
+    for word in words:
+        if word not in known and (_NOISE.fullmatch(word) or word.lower() in no_symbols):
+            length = length or (86_400 if word.lower() == "daily" else None)
+        elif word not in known and (_is_timeframe(word) or (left and _is_bare_timeframe(word))):
+            length = length or seconds(word)
+        else:
+            left.append(word)
+    return Named(_symbol(left, known, has_length=length is not None), length)
+
+
+def _split_at_hyphens(word: str, known: Collection[str]) -> list[str]:
+    """`BTCUSDT-1h-2025-01` in its parts, but `BTC-USD` and `BRK-B` whole: only what is no symbol is cut off."""
+    if word in known:
+        return [word]
+    parts = word.split("-")
+    cut = next((place for place, part in enumerate(parts) if place and _is_cut(part)), len(parts))
+    whole = "-".join(parts[:cut])
+    return [whole, *parts[cut:]]
+
+
+def _is_cut(part: str) -> bool:
+    return bool(_NOISE.fullmatch(part)) or _is_timeframe(part) or part.lower() in _PLAIN_WORDS
+
+
+def _is_timeframe(word: str) -> bool:
+    # Letters alone (`D`) may be a symbol, digits alone a number.
+    return (
+        seconds(word) is not None
+        and (any(letter.isdigit() for letter in word) or word.lower() in ("daily", "hourly"))
+        and not word.isdigit()
+    )
+
+
+def _is_bare_timeframe(word: str) -> bool:
+    """A letter or a number behind a symbol, as in `Bitstamp_BTCUSD_d` and `XBTUSD_60`."""
+    return word.lower() in ("d", "h") or (word.isdigit() and timeframe_of(seconds(word)) is not None)
+
+
+def _symbol(words: list[str], known: Collection[str], *, has_length: bool) -> str | None:
+    for word in words:
+        if word in known:
+            return word
+        if word.upper() in known:
+            return word.upper()
+    fitting = [word for word in words if _SYMBOL.fullmatch(word) and any(letter.isalpha() for letter in word)]
+    if len(words) == 2 and len(fitting) == 2 and all(re.fullmatch(r"[A-Z]{2,5}", word) for word in words):
+        # `EUR_USD`, as some write a pair.
+        return "_".join(words)
+    if len(fitting) != 1 or len(words) != 1:
+        return None
+    (word,) = fitting
+    is_lower = word == word.lower() and any(letter.isalpha() for letter in word)
+    if is_lower and not has_length and not re.fullmatch(r"\^?[a-z0-9-]{1,6}\.[a-z]{2}", word):
+        return None
+    return None if not is_lower and word != word.upper() else word.upper()

@@ -1,0 +1,242 @@
+"""One file of bars as it stands: layout, columns, numbers and times. Which instants naive times are takes sessions.
+
+That is decided in `operations`, where calendars are known.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from ema_assets.files import discovery
+from ema_assets.files.cells import LINE, Table
+from ema_assets.files.columns import check_prices, is_known, plain, roles, volume_columns
+from ema_assets.files.declaration import BY_NAME, Layout
+from ema_assets.files.headless import guessed_columns
+from ema_assets.files.keys import Keys, KeySources, with_keys
+from ema_assets.files.loading import load
+from ema_assets.files.numbers import is_missing, read_numbers
+from ema_assets.files.options import IGNORED, ReadOptions
+from ema_assets.files.times import joined, read_times
+from ema_assets.files.wide import unpivoted
+from ema_assets.model.errors import AmbiguousBarFile, BarFileError
+from ema_assets.model.schemas import BAR_SCHEMA, PRICES
+
+# Names of columns whose prices are adjusted for dividends, which stored prices are not.
+_ADJUSTED = ("adj close", "adjusted close", "5 adjusted close", "adjclose")
+_NO_BAR = "without prices"
+_BEGINS_LIKE_A_TIME = r"^\W*(\d|(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))"
+
+
+@dataclass(frozen=True, slots=True)
+class BarsOfFile:
+    """The bars of one file.
+
+    Attributes:
+        path: the file.
+        bars: symbol, timeframe, `wall` (the time as written, no zone), `ts` (UTC, null where the file does not say
+            which instant it is), open, high, low, close, volume (Float64), `line`; in the order of the file.
+        layout: whose layout it is.
+        keys: where symbol and timeframe are from.
+        form: what the file is, such as `CSV` or `JSON in gzip`.
+        notes: what a person may want to know of how it was read.
+    """
+
+    path: Path
+    bars: pl.DataFrame
+    layout: Layout
+    keys: Keys
+    form: str
+    notes: tuple[str, ...]
+
+    def as_utc(self) -> pl.DataFrame:
+        """The bars (BAR_SCHEMA), times without a zone taken as UTC, whatever the sessions say."""
+        return self.bars.with_columns(pl.coalesce("ts", pl.col("wall").dt.replace_time_zone("UTC")).alias("ts")).select(
+            list(BAR_SCHEMA)
+        )
+
+
+def read(path: Path, options: ReadOptions, known: Collection[str] = ()) -> BarsOfFile:
+    """The bars of the file at `path`, unchecked; a price that is no number is null, as is such a volume.
+
+    `known` are symbols that there are: a name of a file in small letters may be one of them.
+
+    Raises:
+        AmbiguousBarFile: when it can be read in several ways; the message begins with the path.
+        BarFileError: when it is no file of bars, or a symbol, timeframe or time in it is malformed.
+    """
+    table = load(path)
+    try:
+        return _read(path, unpivoted(table), options, known)
+    except AmbiguousBarFile as error:
+        raise AmbiguousBarFile(f"{path}: {error}", error.readings) from None
+    except BarFileError as error:
+        raise BarFileError(f"{path}: {error}") from None
+
+
+def _read(path: Path, table: Table, options: ReadOptions, known: Collection[str]) -> BarsOfFile:
+    layout, found = _columns(table, options)
+    column = {role: str(place) for role, place in found.items()}
+    cells, notes = _rows_of_bars(table, layout, column)
+    written = joined([cells[column[role]] for role in ("ts", "date", "time") if role in column])
+    times = read_times(written, options.dates, usual_order=layout.dates)
+    cells = cells.with_columns(times.wall.alias("wall"), times.ts.alias("ts"), written.cast(pl.String).alias("written"))
+    cells, below = _without_footers(cells, column)
+    prices = {role: column.get(role, column["close"]) for role in PRICES}
+    numbers, sign = read_numbers(cells, prices, column.get("volume"), options.decimal)
+    volume = numbers.pop("volume", None)
+    if volume is not None and table.heads and options.columns is None:
+        volume = _first_traded(volume, cells, table.names, layout, sign)
+    bars = cells.select("wall", "ts", LINE).with_columns(
+        *(series.alias(role) for role, series in numbers.items()),
+        volume=pl.lit(None, pl.Float64) if volume is None else volume,
+    )
+    bars, keys = with_keys(
+        bars,
+        KeySources(
+            path=path,
+            symbols=cells[column["symbol"]] if "symbol" in column else None,
+            timeframes=cells[column["timeframe"]] if "timeframe" in column else None,
+            beside={**_symbol_of_value(table, found), **table.facts},
+            layout=layout,
+            options=options,
+            known=known,
+        ),
+    )
+    notes = [*table.notes, *notes, *below, *([f"times: {times.note}"] if times.note else [])]
+    notes += _notes(cells, column, table.names, bars["volume"], sign)
+    order = ["symbol", "timeframe", "wall", "ts", *PRICES, "volume", LINE]
+    return BarsOfFile(path, bars.select(order), layout, keys, table.form, tuple(notes))
+
+
+def _columns(table: Table, options: ReadOptions) -> tuple[Layout, dict[str, int]]:
+    """The layout of a table, and the place of the column of each role."""
+    width = table.cells.width - 1
+    if options.columns is not None:
+        if len(options.columns) > width:
+            raise BarFileError(f"`--columns` names {len(options.columns)} columns, the file has {width}")
+        return BY_NAME, _places(options.columns)
+    if not table.heads:
+        layout = discovery.by_rows(table.sample(5))
+        if layout is None:
+            raise AmbiguousBarFile(*guessed_columns(table))
+        return layout, _places(layout.headless[:width])
+    layout = discovery.by_head(table.names)
+    found = roles(table.names, layout)
+    check_prices(found, table.names)
+    return layout, found
+
+
+def _places(columns: Sequence[str]) -> dict[str, int]:
+    return {role: place for place, role in enumerate(columns) if role != IGNORED}
+
+
+def _rows_of_bars(table: Table, layout: Layout, column: Mapping[str, str]) -> tuple[pl.DataFrame, list[str]]:
+    """The rows that are bars, and how many were left out and why."""
+    cells, notes = table.cells, []
+    text = {name for name, dtype in cells.schema.items() if dtype == pl.String}
+    if table.heads and column["close"] in text:
+        head = table.heads[-1][int(column["close"])]
+        kept = cells.filter((pl.col(column["close"]) != head).fill_null(True))
+        if kept.height < cells.height:
+            notes.append(f"{cells.height - kept.height} repeated heads left out")
+            cells = kept
+    for name, values in layout.only.items():
+        if name in table.names:
+            kept = cells.filter(pl.col(str(table.names.index(name))).is_in(values))
+            if kept.height < cells.height:
+                notes.append(
+                    f"{cells.height - kept.height} rows left out that are not {name} {' or '.join(sorted(values))}"
+                )
+            cells = kept
+    prices = {column[role] for role in PRICES if role in column}
+    if prices <= text and cells.height:
+        kept = cells.filter(
+            ~pl.all_horizontal(is_missing(name) for name in sorted(prices)) | _has_no_time(column, text)
+        )
+        if kept.height < cells.height:
+            count = cells.height - kept.height
+            notes.append(f"{count} row{'s' if count > 1 else ''} {_NO_BAR} left out")
+            cells = kept
+    return cells, notes
+
+
+def _has_no_time(column: Mapping[str, str], text: Collection[str]) -> pl.Expr:
+    """Rows below the table are counted as such, and not as days without a price."""
+    names = [column[role] for role in ("ts", "date") if role in column and column[role] in text]
+    return (
+        ~pl.any_horizontal(pl.col(name).str.contains(_BEGINS_LIKE_A_TIME).fill_null(False) for name in names)
+        if names
+        else pl.lit(False)
+    )
+
+
+def _without_footers(cells: pl.DataFrame, column: Mapping[str, str]) -> tuple[pl.DataFrame, list[str]]:
+    """Rows without those that stand below the bars: no time, and no close that is a number.
+
+    Raises:
+        BarFileError: when the time of a bar cannot be read.
+    """
+    close = cells[column["close"]]
+    # A close that looks like a number makes it a bar.
+    is_priced = close.is_not_null() if close.dtype != pl.String else close.str.contains(r"^\W*\d").fill_null(False)
+    cells = cells.with_columns(is_priced.alias("is_priced"))
+    last = cells.filter(pl.col("wall").is_not_null()).select(pl.col(LINE).max()).item()
+    if last is None:
+        last = -1
+    below = (pl.col(LINE) > last) & pl.col("wall").is_null() & ~pl.col("is_priced")
+    kept = cells.filter(~below)
+    if kept.is_empty() and not cells.is_empty():
+        kept = cells
+    bad = kept.filter(pl.col("wall").is_null() & (pl.col("written").is_not_null() | pl.col("is_priced")))
+    if not bad.is_empty():
+        line, text = bad.select(LINE, "written").row(0)
+        many = f" ({bad.height} such line{'s' if bad.height > 1 else ''})"
+        raise BarFileError(f"line {line}: `ts` must be a time such as 2024-02-14T14:30:00Z, received {text!r}{many}")
+    count = cells.height - kept.height
+    return kept, [f"{count} line{'s' if count > 1 else ''} below the table left out"] if count else []
+
+
+def _first_traded(volume: pl.Series, cells: pl.DataFrame, names: Sequence[str], layout: Layout, sign: str) -> pl.Series:
+    """`volume`, or where it is zero throughout, the first other column of volumes that is not."""
+    for place in volume_columns(names, layout):
+        if bool((volume.fill_null(0) != 0).any()):
+            break
+        other = read_numbers(cells, {}, str(place), sign)[0]["volume"]
+        volume = other if bool((other.fill_null(0) != 0).any()) else volume
+    return volume
+
+
+def _symbol_of_value(table: Table, found: Mapping[str, int]) -> dict[str, str]:
+    """The name of the only price of a file that is no word for a price: FRED calls the column like the series."""
+    if table.heads and "open" not in found:
+        name = table.heads[-1][found["close"]].strip()
+        if not is_known(plain(name)):
+            return {"symbol": name}
+    return {}
+
+
+def _notes(
+    cells: pl.DataFrame, column: Mapping[str, str], names: Sequence[str], volume: pl.Series, sign: str
+) -> list[str]:
+    notes = ["decimal comma"] if sign == "," else []
+    if "open" not in column:
+        notes.append("one price per row: open, high, low and close are the same")
+    if "volume" not in column:
+        notes.append("no volume")
+    else:
+        text = cells[column["volume"]]
+        is_said = is_missing(column["volume"]) if text.dtype == pl.String else pl.col(column["volume"]).is_null()
+        wrong = int((volume.is_null() & ~cells.select(is_said).to_series()).sum())
+        absent = int(volume.null_count()) - wrong
+        if wrong:
+            notes.append(f"{wrong} volume{'s' if wrong > 1 else ''} that are no numbers are missing")
+        if absent:
+            notes.append(f"{absent} row{'s' if absent > 1 else ''} without a volume")
+    notes += [
+        f"{name.title()} is left out: stored prices are not adjusted for dividends"
+        for name in names
+        if name in _ADJUSTED
+    ]
+    return notes

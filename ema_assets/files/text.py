@@ -1,0 +1,146 @@
+"""Delimited text: encoding, delimiter, head, and the cells by Polars' CSV reader. Knows nothing of what they mean."""
+
+import codecs
+import csv
+import re
+from collections.abc import Sequence
+from io import BytesIO
+
+import polars as pl
+
+from ema_assets.files.cells import LINE, SAMPLED_ROWS, Table, find_head, heads_of, numbers_of
+from ema_assets.model.errors import BarFileError
+
+# In the order in which they win when several fit: a decimal or thousands comma is no delimiter where a semicolon is.
+_DELIMITERS = {"\t": "tab", ";": "semicolon", "|": "bar", ",": "comma"}
+_BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+_SAMPLED_BYTES = 200_000
+# Lines below a table that are no bars: a source, a count, a copyright.
+_MOST_FOOTERS = 20
+
+
+def read_text(data: bytes) -> Table:
+    """The table of delimited text of any usual encoding, with or without a head, between banners and footers.
+
+    Raises:
+        BarFileError: when it holds no table, or a row has more cells than the others; without the path of the file.
+    """
+    text, encoding = _utf8(data)
+    lines = text[:_SAMPLED_BYTES].decode("utf-8", "replace").splitlines()[:SAMPLED_ROWS]
+    delimiter = _delimiter(lines)
+    if delimiter is None:
+        text, delimiter, name = _without_runs_of_spaces(text, lines), "\t", "spaces"
+        lines = text[:_SAMPLED_BYTES].decode("utf-8", "replace").splitlines()[:SAMPLED_ROWS]
+    else:
+        name = _DELIMITERS[delimiter]
+    rows = [_cells(line, delimiter) for line in lines]
+    head, first = find_head(rows)
+    width = len(rows[first]) if first < len(rows) else len(rows[head])
+    notes = [f"{name} separated"] if name != "comma" else []
+    notes += [encoding] if encoding else []
+    if banners := sum(bool(line.strip()) for line in lines[:head]):
+        notes.append(f"{banners} line{'s' if banners > 1 else ''} above the table left out")
+    return Table(
+        cells=_read(text, delimiter, first, width),
+        heads=heads_of(rows[head:first], width),
+        form="CSV" if name == "comma" else "text",
+        notes=tuple(notes),
+    )
+
+
+def _utf8(data: bytes) -> tuple[bytes, str]:
+    """The text as UTF-8 without a mark, and the name of its encoding where it was another one."""
+    for mark, encoding in _BOMS.items():
+        if data.startswith(mark):
+            rest = data[len(mark) :]
+            return (rest, "") if encoding == "utf-8" else (_decoded(rest, encoding), encoding.upper())
+    start = data[:1000]
+    if start.count(0) > len(start) // 4:
+        # Every other byte of UTF-16 is zero in text of ASCII.
+        encoding = "utf-16-le" if start[1::2].count(0) > start[::2].count(0) else "utf-16-be"
+        return _decoded(data, encoding), encoding.upper()
+    if 0 in start:
+        raise BarFileError("is no text, no Parquet, no Feather, no Excel and no JSON")
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace").encode(), "Windows-1252"
+    return data, ""
+
+
+def _decoded(data: bytes, encoding: str) -> bytes:
+    return data.decode(encoding, "replace").encode()
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    # A mark of quotation that is never closed is a character like any other.
+    if line.count('"') % 2:
+        return [cell.strip().strip('"') for cell in line.split(delimiter)]
+    return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+
+
+def _delimiter(lines: Sequence[str]) -> str | None:
+    """The delimiter that makes most rows of one width with numbers in them; None for columns set apart by spaces."""
+    scores = {delimiter: _score([_cells(line, delimiter) for line in lines]) for delimiter in _DELIMITERS}
+    best = max(scores, key=lambda each: scores[each])
+    if scores[best] > 0:
+        return best
+    if any(numbers_of(re.split(r"\s+", line)) >= 2 for line in lines):
+        return None
+    return next((each for each in _DELIMITERS if any(each in line for line in lines)), ",")
+
+
+def _score(rows: Sequence[Sequence[str]]) -> int:
+    # A row of a number and a day has two cells, one of six numbers and more has seldom fewer numbers than half.
+    wide = [row for row in rows if len(row) > 1]
+    widths = [len(row) for row in wide if numbers_of(row) >= max(1, (len(row) - 1) // 4)]
+    return max((widths.count(width) for width in set(widths)), default=0)
+
+
+def _without_runs_of_spaces(text: bytes, lines: Sequence[str]) -> bytes:
+    """The text with tabs where it has spaces: runs of at least two when that gives columns, else all."""
+    wide = [row for row in (re.split(r"\s{2,}", line.strip()) for line in lines) if numbers_of(row) >= 2]
+    pattern = rb"[^\S\r\n]{2,}" if wide and len(wide) * 2 >= len(lines) else rb"[^\S\r\n]+"
+    # An index of pandas has no name: its head begins with spaces.
+    indented = re.sub(rb"(?m)^[^\S\r\n]{2,}(?=[A-Za-z])", b"\t", text)
+    return re.sub(pattern, b"\t", re.sub(rb"(?m)^ +|[^\S\r\n]+$", b"", indented))
+
+
+def _read(text: bytes, delimiter: str, first: int, width: int) -> pl.DataFrame:
+    """Cells of the rows from line `first`, counted from 0, on; rows without any are left out."""
+    schema = {str(place): pl.String() for place in range(width)}
+    if not text.strip():
+        return pl.DataFrame(schema={**schema, LINE: pl.Int64()})
+
+    def read(*, truncate: bool, quote: str | None = '"') -> pl.DataFrame:
+        return pl.read_csv(
+            BytesIO(text),
+            separator=delimiter,
+            has_header=False,
+            skip_lines=first,
+            schema=schema,
+            quote_char=quote,
+            truncate_ragged_lines=truncate,
+        )
+
+    try:
+        cells = read(truncate=False)
+    except pl.exceptions.NoDataError:
+        return pl.DataFrame(schema={**schema, LINE: pl.Int64()})
+    except pl.exceptions.ComputeError:
+        _check_widths(text, delimiter, first, width)
+        cells = read(truncate=True)
+    cells = cells.with_columns(pl.all().str.strip_chars().replace("", None))
+    numbered = cells.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(LINE) + first + 1)
+    return numbered.filter(~pl.all_horizontal(pl.exclude(LINE).is_null()))
+
+
+def _check_widths(text: bytes, delimiter: str, first: int, width: int) -> None:
+    """Refuse a row with more cells than the others, unless these are empty or it stands below the table."""
+    lines = text.decode("utf-8", "replace").splitlines()
+    last = len(lines) - _MOST_FOOTERS
+    for number, line in enumerate(lines[first:], start=first):
+        cells = _cells(line, delimiter)
+        if len(cells) > width and any(cells[width:]) and (number < last or numbers_of(cells) >= 2):
+            hint = " (numbers with a decimal comma must be quoted)" if delimiter == "," else ""
+            raise BarFileError(f"line {number + 1} has {len(cells)} cells where the others have {width}{hint}")

@@ -1,0 +1,79 @@
+"""Tables with two rows of names and a column per price and ticker, as one row per bar. Reads no file."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from ema_assets.files.cells import LINE, Table
+from ema_assets.files.columns import plain
+
+_PRICE, _TICKER = "price", "ticker"
+# What the columns are called in the table that comes of it, so that its layout is known.
+DATE, SYMBOL = "wide date", "wide ticker"
+
+
+def unpivoted(table: Table) -> Table:
+    """`table` itself, or for one with names like `Price`, `Ticker` and `Date` in rows, a table with a column `Ticker`.
+
+    A row with nothing in it for a ticker, such as a holiday of its exchange, is left out.
+    """
+    rows = {plain(row[0]): row for row in table.heads}
+    if _PRICE not in rows:
+        return _of_tuples(table)
+    prices = rows[_PRICE]
+    tickers = rows.get(_TICKER)
+    if tickers is None:
+        # One ticker without its name: `Price,Close,…` above `Date,,,`.
+        return Table(table.cells, ((DATE, *prices[1:]),), table.form, table.notes, table.facts)
+    return _stacked(table, prices[1:], tickers[1:])
+
+
+def _of_tuples(table: Table) -> Table:
+    """The same from a Parquet file, whose names are pairs as Python writes them: `('Close', 'AAPL')`."""
+    if not table.heads or not any(name.startswith("('") for name in table.heads[-1]):
+        return table
+    first, *rest = table.heads[-1]
+    if first.startswith("('"):
+        # pandas keeps the index behind the columns.
+        *rest, first = table.heads[-1]
+        names = table.cells.columns
+        table = Table(
+            table.cells.select(names[-2], *names[:-2], names[-1]).rename(
+                dict(zip((names[-2], *names[:-2]), names[:-1], strict=True))
+            ),
+            table.heads,
+            table.form,
+            table.notes,
+            table.facts,
+        )
+    pairs = [name.strip("()").replace("'", "").split(", ") for name in rest]
+    if not all(len(pair) == 2 for pair in pairs):
+        return table
+    are_prices_first = any(plain(pair[0]) == "close" for pair in pairs)
+    firsts, seconds = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    prices, tickers = (firsts, seconds) if are_prices_first else (seconds, firsts)
+    return _stacked(table, prices, tickers)
+
+
+def _stacked(table: Table, prices: Sequence[str], tickers: Sequence[str]) -> Table:
+    fields = list(dict.fromkeys(prices))
+    parts = []
+    for ticker in dict.fromkeys(name for name in tickers if name):
+        places = {
+            price: str(place)
+            for place, (price, own) in enumerate(zip(prices, tickers, strict=True), 1)
+            if own == ticker
+        }
+        cells = table.cells.select(
+            pl.col("0"),
+            pl.lit(ticker).alias("1"),
+            *(
+                (pl.col(places[name]) if name in places else pl.lit(None, pl.String)).alias(str(place))
+                for place, name in enumerate(fields, 2)
+            ),
+            pl.col(LINE),
+        )
+        parts.append(
+            cells.filter(~pl.all_horizontal(pl.col(str(place)).is_null() for place in range(2, len(fields) + 2)))
+        )
+    return Table(pl.concat(parts), ((DATE, SYMBOL, *fields),), table.form, table.notes, table.facts)

@@ -1,0 +1,205 @@
+"""Which instants the intraday times of a file are: their zone, and the end of a bar that they stand for. No store.
+
+A time with a zone or an epoch is certain. One without is read as UTC and on the clocks of the exchange, and the
+sessions of the calendar decide, or a person is asked.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from ema_assets.files.declaration import Layout
+from ema_assets.files.options import ReadOptions
+from ema_assets.files.times import in_zone
+from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
+from ema_assets.operations.file_sessions import (
+    AT_CLOSE,
+    AT_OPEN,
+    fitting,
+    is_around_the_clock,
+    opens_of,
+    zone_of,
+)
+
+# So many of a hundred times must lie in sessions for a reading to count.
+_NEARLY_ALL = 95
+_UTC = "UTC"
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedTimes:
+    """Opening times of bars (UTC), and how the times of the file were understood, as one says it."""
+
+    ts: pl.Series
+    zone: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One way to read all times: on the clocks of `zone`, standing for the `label` end of each bar."""
+
+    zone: str
+    label: str
+    at: pl.Series
+    count: int
+
+    def is_good(self) -> bool:
+        return self.count * 100 >= len(self.at) * _NEARLY_ALL
+
+
+def place_times(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, options: ReadOptions) -> PlacedTimes:
+    """Opening times of intraday `bars` (symbol, timeframe, calendar, `wall`, `ts`, `line`), in their order.
+
+    `sessions` (SESSION_SCHEMA) cover them.
+
+    Raises:
+        AmbiguousBarFile: when two readings fit, or only another one than UTC.
+        BarFileError: when times do not exist on the clocks of the zone that was given.
+    """
+    zones, origin = _zones(bars, layout, options)
+    told_label = options.label or layout.label
+    labels = [AT_OPEN, AT_CLOSE] if told_label is None else [told_label]
+    if layout.is_zone_unknown and origin == "" and _is_around_the_clock(bars):
+        raise _unknown_zone(layout, zones)
+    readings = [_read(bars, sessions, zone, label) for zone in zones for label in labels]
+    if len(zones) > 1:
+        readings, origin = _of_one_zone(readings, bars), "the sessions fit no other zone"
+    elif _is_around_the_clock(bars) and not origin:
+        origin = "as crypto is written"
+    chosen = _labelled(readings)
+    _check_all_exist(bars, chosen, options)
+    ts = chosen.at if chosen.label == AT_OPEN else _opens(bars, chosen, sessions)
+    told = "--label" if options.label else f"as {layout.name} writes them" if layout.label else ""
+    label = f"at the {chosen.label} of a bar"
+    return PlacedTimes(
+        ts, f"{chosen.zone} ({origin})" if origin else chosen.zone, f"{label} ({told})" if told else label
+    )
+
+
+def _zones(bars: pl.DataFrame, layout: Layout, options: ReadOptions) -> tuple[list[str], str]:
+    """The zones to try, and why where there is but one."""
+    if bars["ts"].null_count() < bars.height:
+        return [_UTC], "as the file says"
+    if options.tz is not None:
+        return [options.tz], "--tz"
+    if layout.zone is not None:
+        return [layout.zone], f"as {layout.name} writes them"
+    calendars = bars["calendar"].unique().sort().to_list()
+    zones = list(dict.fromkeys([_UTC, *(zone_of(each) for each in calendars), *layout.zones]))
+    if all(each == "24/7" for each in calendars) and not layout.is_zone_unknown:
+        zones = [_UTC]
+    return zones, ""
+
+
+def _is_around_the_clock(bars: pl.DataFrame) -> bool:
+    return all(is_around_the_clock(each) for each in bars["calendar"].unique())
+
+
+def _unknown_zone(layout: Layout, zones: Iterable[str]) -> AmbiguousBarFile:
+    return AmbiguousBarFile(
+        f"{layout.name} writes times on the clock of the broker's server, and a market that trades around the clock "
+        "does not show which that is",
+        [FileReading(f"if the server keeps {zone}", (("tz", zone),)) for zone in reversed(list(zones))],
+    )
+
+
+def _read(bars: pl.DataFrame, sessions: pl.DataFrame, zone: str, label: str) -> _Reading:
+    at = bars.select(pl.coalesce("ts", in_zone(pl.col("wall"), zone)).alias("at")).to_series()
+    repeated = bars.select(
+        pl.col("ts").is_null() & pl.struct("symbol", "timeframe", "wall").is_duplicated()
+    ).to_series()
+    if zone != _UTC and repeated.any():
+        at = _in_repeated_hour(bars, at, zone)
+    times = bars.select("calendar", "timeframe").with_columns(at)
+    return _Reading(zone, label, at, int(fitting(times, sessions, label).sum()))
+
+
+def _in_repeated_hour(bars: pl.DataFrame, at: pl.Series, zone: str) -> pl.Series:
+    """Of a time that stands twice, the second is the later one when clocks were turned back in between."""
+    later = (
+        pl.col("wall").dt.replace_time_zone(zone, ambiguous="latest", non_existent="null").dt.convert_time_zone(_UTC)
+    )
+    is_second = pl.int_range(pl.len()).over("symbol", "timeframe", "wall") > 0
+    return (
+        bars.with_columns(at)
+        .select(pl.when(is_second & pl.col("ts").is_null()).then(later).otherwise("at").alias("at"))
+        .to_series()
+    )
+
+
+def _of_one_zone(readings: Sequence[_Reading], bars: pl.DataFrame) -> list[_Reading]:
+    """The readings as UTC, when no other zone fits; UTC and the exchange's zone may be the same all year."""
+    utc = [each for each in readings if each.zone == _UTC]
+    others = [each for each in readings if each.zone != _UTC and not any(each.at.equals(own.at) for own in utc)]
+    best = max(utc, key=lambda each: each.count)
+    if not any(each.is_good() for each in utc):
+        message = f"its times name no zone, and as {_UTC} {_outside(best)}"
+        raise AmbiguousBarFile(message, _asked(others or utc, bars))
+    if any(each.is_good() for each in others):
+        raise AmbiguousBarFile(
+            "its times name no zone, and they fit the sessions in more than one", _asked(readings, bars)
+        )
+    return utc
+
+
+def _outside(reading: _Reading) -> str:
+    return f"{len(reading.at) - reading.count} of {len(reading.at)} lie outside the sessions"
+
+
+def _asked(readings: Iterable[_Reading], bars: pl.DataFrame) -> list[FileReading]:
+    """For each zone its better label, the best first; both labels when they fit alike."""
+    best: dict[str, _Reading] = {}
+    for each in sorted(readings, key=lambda reading: -reading.count):
+        best.setdefault(each.zone, each)
+    calendars = " and ".join(bars["calendar"].unique().sort())
+    return [
+        FileReading(_evidence(each, calendars), _answers(each))
+        for each in sorted(best.values(), key=lambda r: -r.count)
+    ]
+
+
+def _evidence(reading: _Reading, calendars: str) -> str:
+    end = f", labelled at the {reading.label} of each bar," if reading.label == AT_CLOSE else ""
+    count = f"all {len(reading.at)}" if reading.count == len(reading.at) else f"{reading.count} of {len(reading.at)}"
+    return f"as {reading.zone}{end} {count} times fit the sessions of {calendars}"
+
+
+def _answers(reading: _Reading) -> tuple[tuple[str, str], ...]:
+    label = (("label", reading.label),) if reading.label == AT_CLOSE else ()
+    return (("tz", reading.zone), *label)
+
+
+def _labelled(readings: Sequence[_Reading]) -> _Reading:
+    """The reading with labels at the open, unless those at the close fit better by a bar on most days."""
+    by_label = {each.label: each for each in readings}
+    if len(by_label) == 1:
+        return readings[0]
+    opened, closed = by_label[AT_OPEN], by_label[AT_CLOSE]
+    days = opened.at.dt.date().n_unique()
+    if closed.count > opened.count and (closed.count - opened.count) * 2 >= days:
+        many = len(closed.at)
+        raise AmbiguousBarFile(
+            "its times seem to be those at which bars close, not open",
+            [
+                FileReading(f"labelled at the close {closed.count} of {many} fit the sessions", (("label", AT_CLOSE),)),
+                FileReading(f"labelled at the open {opened.count} of {many} fit", (("label", AT_OPEN),)),
+            ],
+        )
+    return opened
+
+
+def _check_all_exist(bars: pl.DataFrame, chosen: _Reading, options: ReadOptions) -> None:
+    missing = bars.with_columns(chosen.at).filter(pl.col("at").is_null() & pl.col("wall").is_not_null())
+    if not missing.is_empty():
+        line, wall = missing.select("line", "wall").row(0)
+        raise BarFileError(
+            f"line {line}: {wall} does not exist in {chosen.zone}, whose clocks are put forward then "
+            f"({missing.height} such line{'s' if missing.height > 1 else ''}); "
+            + ("another `--tz` is needed" if options.tz else "give `--tz`")
+        )
+
+
+def _opens(bars: pl.DataFrame, chosen: _Reading, sessions: pl.DataFrame) -> pl.Series:
+    return opens_of(bars.select("calendar", "timeframe").with_columns(chosen.at), sessions)

@@ -1,0 +1,287 @@
+"""What a file may be: text of any delimiter and encoding, between banners and footers, Excel, Parquet, JSON, packed."""
+
+import bz2
+import gzip
+import io
+import lzma
+import zipfile
+from collections.abc import Callable
+from datetime import date, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from ema_assets_tests.files.reader import HEADER, Row, read_text, refusal, rows, rows_of, understood, written
+
+HEAD = "Date,Open,High,Low,Close,Volume"
+FIRST = ("2024-03-11", "59.4", "60.4", "59.3", "60.1", "16120345")
+SECOND = ("2024-03-12", "60.2", "60.6", "59.9", "60.5", "13120345")
+TEXT = "\n".join([HEAD, ",".join(FIRST), ",".join(SECOND)]) + "\n"
+BARS: list[Row] = [
+    ("KO", "1d", "2024-03-11 13:30", 59.4, 60.4, 59.3, 60.1, 16120345.0),
+    ("KO", "1d", "2024-03-12 13:30", 60.2, 60.6, 59.9, 60.5, 13120345.0),
+]
+FRAME = pl.DataFrame(
+    {
+        "Date": [date(2024, 3, 11), date(2024, 3, 12)],
+        "Open": [59.4, 60.2],
+        "High": [60.4, 60.6],
+        "Low": [59.3, 59.9],
+        "Close": [60.1, 60.5],
+        "Volume": [16120345, 13120345],
+    }
+)
+
+
+def _zipped(*members: tuple[str, str]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in members:
+            archive.writestr(name, text)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_every_usual_delimiter_is_found(tmp_path: Path, delimiter: str) -> None:
+    assert rows(tmp_path, TEXT.replace(",", delimiter), "KO.csv") == BARS
+
+
+def test_columns_that_spaces_set_apart_are_read_as_pandas_prints_them(tmp_path: Path) -> None:
+    text = (
+        "            Open  High   Low  Close    Volume\n"
+        "2024-03-11  59.4  60.4  59.3   60.1  16120345\n"
+        "2024-03-12  60.2  60.6  59.9   60.5  13120345\n"
+    )
+    assert rows(tmp_path, text, "KO.txt") == BARS
+
+
+@pytest.mark.parametrize(
+    ("encode", "noted"),
+    [
+        (lambda text: b"\xef\xbb\xbf" + text.encode(), ""),
+        (lambda text: text.encode("utf-16"), "UTF-16-LE"),
+        (lambda text: b"\xfe\xff" + text.encode("utf-16-be"), "UTF-16-BE"),
+        (lambda text: text.encode("utf-16-le"), "UTF-16-LE"),
+        (lambda text: ("Kurse in £\n" + text).encode("cp1252"), "Windows-1252"),
+        (lambda text: text.replace("\n", "\r\n").encode(), ""),
+    ],
+    ids=["UTF-8 with a mark", "UTF-16", "UTF-16 big-endian", "UTF-16 without a mark", "Windows-1252", "CRLF"],
+)
+def test_every_usual_encoding_is_found(tmp_path: Path, encode: Callable[[str], bytes], noted: str) -> None:
+    path = written(tmp_path, encode(TEXT), "KO.csv")
+    found = understood(path)
+    assert rows_of(found.bars) == BARS
+    assert [note for note in found.source.notes if note[:3] in ("UTF", "Win")] == ([noted] if noted else [])
+
+
+def test_lines_above_and_below_the_table_are_left_out_and_counted(tmp_path: Path) -> None:
+    text = (
+        "Historical prices\nSymbol: KO, The Coca-Cola Company\n\n" + TEXT + '\n"Source: an exchange, 2024"\nTotal,2\n'
+    )
+    found = understood(written(tmp_path, text, "KO.csv"))
+    assert rows_of(found.bars) == BARS
+    assert found.source.notes == ("2 lines above the table left out", "2 lines below the table left out")
+
+
+def test_a_head_that_is_repeated_within_the_file_is_no_bar(tmp_path: Path) -> None:
+    text = "\n".join([HEAD, ",".join(FIRST), HEAD, ",".join(SECOND)])
+    found = understood(written(tmp_path, text, "KO.csv"))
+    assert rows_of(found.bars) == BARS
+    assert found.source.notes == ("1 repeated heads left out",)
+
+
+def test_empty_lines_and_a_delimiter_at_the_end_of_each_line_do_not_matter(tmp_path: Path) -> None:
+    text = TEXT.replace("\n", ",\n\n")
+    assert rows(tmp_path, text, "KO.csv") == BARS
+
+
+def test_names_of_rows_as_r_writes_them_have_no_name_in_the_head(tmp_path: Path) -> None:
+    text = '"Date" "Open" "High" "Low" "Close" "Volume"\n'.replace(" ", ",")
+    text += '"1",2024-03-11,59.4,60.4,59.3,60.1,16120345\n"2",2024-03-12,60.2,60.6,59.9,60.5,13120345\n'
+    assert rows(tmp_path, text, "KO.csv") == BARS
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [
+        ("KO.csv.gz", gzip.compress),
+        ("KO.csv.bz2", bz2.compress),
+        ("KO.csv.xz", lzma.compress),
+        ("KO.zip", lambda data: _zipped(("KO.csv", data.decode()))),
+        ("KO.zip", lambda data: _zipped(("__MACOSX/._KO.csv", "x"), ("folder/", ""), ("folder/KO.csv", data.decode()))),
+        ("KO.zip", lambda data: _zipped(("README.html", "<html>"), ("KO.csv", data.decode()))),
+    ],
+)
+def test_a_packed_file_is_read_like_the_file(tmp_path: Path, name: str, pack: Callable[[bytes], bytes]) -> None:
+    assert rows(tmp_path, pack(TEXT.encode()), name) == BARS
+
+
+def test_a_file_is_known_by_its_bytes_and_not_by_its_name(tmp_path: Path) -> None:
+    assert rows(tmp_path, gzip.compress(TEXT.encode()), "KO.csv") == BARS
+    buffer = io.BytesIO()
+    FRAME.write_parquet(buffer)
+    assert rows(tmp_path, buffer.getvalue(), "KO.csv") == BARS
+
+
+@pytest.mark.parametrize("form", ["parquet", "feather", "stream"])
+def test_parquet_and_arrow_files_are_read(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "KO.data"
+    if form == "parquet":
+        FRAME.write_parquet(path)
+    elif form == "feather":
+        FRAME.write_ipc(path, compression="lz4")
+    else:
+        FRAME.write_ipc_stream(path)
+    assert rows_of(understood(path, symbol="KO").bars) == BARS
+
+
+def test_excel_is_read_with_real_dates_and_numbers_below_a_title(tmp_path: Path) -> None:
+    import xlsxwriter
+
+    path = tmp_path / "KO.xlsx"
+    with xlsxwriter.Workbook(path) as book:
+        book.add_worksheet("Notes").write("A1", "Prices of KO")
+        FRAME.write_excel(book, worksheet="Prices", position=(3, 1))
+        book.get_worksheet_by_name("Prices").write("A1", "Downloaded yesterday")
+    found = understood(path)
+    assert rows_of(found.bars) == BARS
+    assert "sheet 'Prices' of 2" in found.source.notes
+
+
+def test_excel_with_times_of_day_keeps_them(tmp_path: Path) -> None:
+    import xlsxwriter
+
+    path = tmp_path / "KO_5m.xlsx"
+    times = [datetime(2024, 3, 11, 13, 30), datetime(2024, 3, 11, 13, 35)]
+    frame = FRAME.rename({"Date": "Time (UTC)"}).with_columns(pl.Series("Time (UTC)", times))
+    with xlsxwriter.Workbook(path) as book:
+        frame.write_excel(book)
+    found = understood(path, tz="UTC")
+    assert [row[2] for row in rows_of(found.bars)] == ["2024-03-11 13:30", "2024-03-11 13:35"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        FRAME.cast({"Date": pl.String}).write_json(),
+        FRAME.cast({"Date": pl.String}).write_ndjson(),
+        (
+            '{"Date":{"0":"2024-03-11","1":"2024-03-12"},"Open":{"0":59.4,"1":60.2},"High":{"0":60.4,"1":60.6},'
+            '"Low":{"0":59.3,"1":59.9},"Close":{"0":60.1,"1":60.5},"Volume":{"0":16120345,"1":13120345}}'
+        ),
+        (
+            '{"Open":{"1710115200000":59.4,"1710201600000":60.2},"High":{"1710115200000":60.4,"1710201600000":60.6},'
+            '"Low":{"1710115200000":59.3,"1710201600000":59.9},"Close":{"1710115200000":60.1,"1710201600000":60.5},'
+            '"Volume":{"1710115200000":16120345,"1710201600000":13120345}}'
+        ),
+    ],
+    ids=["rows", "lines", "columns", "columns by epoch"],
+)
+def test_json_is_read_as_data_frames_write_it(tmp_path: Path, text: str) -> None:
+    assert rows(tmp_path, text, "KO_1d.json") == BARS
+
+
+def test_rows_may_come_in_any_order(tmp_path: Path) -> None:
+    text = "\n".join([HEAD, ",".join(SECOND), ",".join(FIRST)])
+    assert sorted(rows(tmp_path, text, "KO.csv")) == BARS
+
+
+def test_the_columns_of_a_file_without_a_head_are_those_that_are_given(tmp_path: Path) -> None:
+    text = "KO;11.03.2024;x;60,1;59,4;59,3;60,4\n"
+    columns = ("symbol", "date", "-", "close", "open", "low", "high")
+    expected = [("KO", "1d", "2024-03-11 13:30", 59.4, 60.4, 59.3, 60.1, None)]
+    assert rows(tmp_path, text, "x.csv", columns=columns) == expected
+
+
+def test_given_columns_win_over_a_head(tmp_path: Path) -> None:
+    text = "Tag;Anfang;Spitze;Boden;Ende\n2024-03-11;59.4;60.4;59.3;60.1\n"
+    assert "no column has a name that is known" in refusal(written(tmp_path, text, "KO.csv"))
+    found = rows(tmp_path, text, "KO.csv", columns=("ts", "open", "high", "low", "close"))
+    assert found == [("KO", "1d", "2024-03-11 13:30", 59.4, 60.4, 59.3, 60.1, None)]
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "holds no table of bars: it is empty"),
+        (b"\n\n", "holds no table of bars: it is empty"),
+        (b"just a sentence\n", "holds no table of bars: its first line is 'just a sentence'"),
+        (b"<html>\n<body>no bars</body>\n</html>\n", "is a web page, not bars; download the file itself"),
+        (bytes(range(256)) * 40, "is no text, no Parquet, no Feather, no Excel and no JSON"),
+        (b"PAR1 but no more", "cannot be read: "),
+        (b"PK\x03\x04\x14\x00\x08\x08\x08\x00\xff\xfe\x00\x01", "cannot be read: "),
+        (b"\x1f\x8b\x08 broken", "cannot be read: "),
+        (b"\xd0\xcf\x11\xe0 broken", "cannot be read as Excel: "),
+        (b"FEA1 of old", "is Feather of version 1; write it as version 2 or as Parquet"),
+        (b'{"error": "rate limit"}', "holds no table of bars: nowhere in this JSON are rows with prices"),
+        (b'{"error": ', "cannot be read as JSON: "),
+        (b"[]", "holds no table of bars"),
+        (
+            _zipped(("a.csv", TEXT), ("b.csv", TEXT)),
+            "is an archive of 2 files of bars; unpack it and give the files",
+        ),
+        (_zipped(), ""),
+        (
+            b"Date,Open,High,Low,Close\n2024-03-11,59,4,60,4,59,3,60,1\n2024-03-12,60,2,60,6,59,9,60,5\n",
+            "",
+        ),
+        (
+            f"{HEAD}\n".encode()
+            + b"2024-03-11,1,2,1,2,5\n" * 30
+            + b"2024-03-12,1,2,1,2,5,6,7\n"
+            + b"2024-03-13,1,2,1,2,5\n" * 30,
+            "line 32 has 8 cells where the others have 6",
+        ),
+    ],
+)
+def test_a_file_that_holds_no_bars_is_refused_in_one_sentence(tmp_path: Path, content: bytes, expected: str) -> None:
+    assert expected in refusal(written(tmp_path, content, "KO.csv"))
+
+
+def test_a_file_that_is_not_there_or_is_a_folder_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "none.csv") == "no such file"
+    (tmp_path / "folder.csv").mkdir()
+    assert refusal(tmp_path / "folder.csv") == "cannot be read: Is a directory"
+
+
+def test_missing_columns_are_named_with_what_was_found(tmp_path: Path) -> None:
+    sentence = refusal(written(tmp_path, "Date,Open,High,Low\n2024-03-11,1,2,1\n", "KO.csv"))
+    assert sentence.startswith("lacks the column close; needed are ts (or date and time), open, high, low, close")
+    assert "found are date, open, high, low" in sentence
+    assert "lacks the columns ts, high, low" in refusal(written(tmp_path, "Open,Close\n1,2\n", "KO.csv"))
+
+
+def test_two_columns_that_differ_only_in_case_are_refused(tmp_path: Path) -> None:
+    sentence = refusal(written(tmp_path, "Date,Close,close,Open,High,Low\n2024-03-11,1,2,1,2,1\n", "KO.csv"))
+    assert sentence == "two columns are called close; leave one of them"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("AA PL,5m,2026-11-25 15:00,1,2,1,2,5", "line 3: `symbol` must be"),
+        (",5m,2026-11-25 15:00,1,2,1,2,5", "line 3: `symbol` must be"),
+        (
+            "AAPL,7m,2026-11-25 15:00,1,2,1,2,5",
+            "line 3: `timeframe` must be one of 5m, 15m, 30m, 1h, 4h, 1d, received '7m'",
+        ),
+        ("AAPL,,2026-11-25 15:00,1,2,1,2,5", "line 3: `timeframe` must be"),
+    ],
+)
+def test_a_malformed_key_is_named_with_its_line(tmp_path: Path, line: str, expected: str) -> None:
+    text = f"{HEADER}\nAAPL,5m,2026-11-25 15:00,1,2,1,2,5\n{line}\n"
+    assert expected in refusal(written(tmp_path, text))
+
+
+def test_a_head_alone_is_a_file_without_bars(tmp_path: Path) -> None:
+    found = understood(written(tmp_path, HEADER + "\n"))
+    assert found.bars.is_empty()
+
+
+def test_a_price_that_is_no_number_is_left_to_the_validation(tmp_path: Path) -> None:
+    text = f"{HEADER}\nKO,1d,2024-03-11,59.4,60.4,59.3,about 60,5\n"
+    assert read_text(tmp_path, text).bars["close"].to_list() == [None]

@@ -1,0 +1,303 @@
+"""What the sessions say of times in files: taken, asked about with evidence and the options that then work, refused.
+
+Sessions are worked out by hand here: New York is five hours behind UTC in winter, and opens at 09:30.
+"""
+
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ema_assets.operations import file_sessions, file_share
+from ema_assets_tests.files.reader import HEADER, question, refusal, rows_of, understood, written
+
+DAY = date(2025, 1, 14)  # a Tuesday without anything special
+OPEN, CLOSE = datetime(2025, 1, 14, 9, 30), datetime(2025, 1, 14, 16)
+FIVE = timedelta(minutes=5)
+
+
+def five_minutes(first: datetime, last: datetime, step: timedelta = FIVE) -> list[datetime]:
+    """Times from `first` to `last`, both included."""
+    return [first + number * step for number in range(int((last - first) / step) + 1)]
+
+
+def lines(times: list[str], symbol: str = "KO", timeframe: str = "5m") -> str:
+    bars = [f"{symbol},{timeframe},{time},{10 + n / 100},{11 + n / 100},9,10.5,{n}" for n, time in enumerate(times)]
+    return "\n".join([HEADER, *bars]) + "\n"
+
+
+def times_of(path: Path, **options: str) -> list[str]:
+    return [row[2] for row in rows_of(understood(path, **options).bars)]
+
+
+def utc_opens(count: int = 78) -> list[str]:
+    return [f"{datetime(2025, 1, 14, 14, 30) + number * FIVE:%Y-%m-%d %H:%M}" for number in range(count)]
+
+
+# --- intraday ---------------------------------------------------------------------------------------------------------
+
+
+def test_naive_times_that_fit_as_utc_and_as_nothing_else_are_utc(tmp_path: Path) -> None:
+    path = written(tmp_path, lines(utc_opens()))
+    found = understood(path)
+    assert [row[2] for row in rows_of(found.bars)] == utc_opens()
+    assert (found.zone, found.label) == ("UTC (the sessions fit no other zone)", "at the open of a bar")
+
+
+def test_naive_times_at_the_close_on_the_clocks_of_the_exchange_are_asked_about_and_then_read(tmp_path: Path) -> None:
+    path = written(tmp_path, lines([f"{time}" for time in five_minutes(OPEN + FIVE, CLOSE)]))
+    assert refusal(path) == "its times name no zone, and as UTC 59 of 78 lie outside the sessions"
+    asked = question(path)
+    evidence = "as America/New_York, labelled at the close of each bar, all 78 times fit the sessions of XNYS"
+    assert asked == {evidence: {"tz": "America/New_York", "label": "close"}}
+    assert times_of(path, **asked[evidence]) == utc_opens()
+
+
+def test_naive_times_at_the_open_on_the_clocks_of_the_exchange_are_asked_about_and_then_read(tmp_path: Path) -> None:
+    path = written(tmp_path, lines([f"{time}" for time in five_minutes(OPEN, CLOSE - FIVE)]))
+    asked = question(path)
+    assert asked == {"as America/New_York all 78 times fit the sessions of XNYS": {"tz": "America/New_York"}}
+    assert times_of(path, tz="America/New_York") == utc_opens()
+
+
+def test_times_that_fit_in_two_zones_are_asked_about(tmp_path: Path) -> None:
+    """15:00 is a time of the session as UTC and in New York."""
+    path = written(tmp_path, lines(["2025-01-14 15:00", "2025-01-14 15:05"]))
+    assert refusal(path) == "its times name no zone, and they fit the sessions in more than one"
+    assert question(path) == {
+        "as UTC all 2 times fit the sessions of XNYS": {"tz": "UTC"},
+        "as America/New_York all 2 times fit the sessions of XNYS": {"tz": "America/New_York"},
+    }
+    assert times_of(path, tz="UTC") == ["2025-01-14 15:00", "2025-01-14 15:05"]
+    assert times_of(path, tz="America/New_York") == ["2025-01-14 20:00", "2025-01-14 20:05"]
+
+
+def test_times_of_london_in_winter_need_no_question(tmp_path: Path) -> None:
+    path = written(tmp_path, lines(["2025-01-14 08:00", "2025-01-14 08:05"], "VOD.L"))
+    assert times_of(path) == ["2025-01-14 08:00", "2025-01-14 08:05"]
+
+
+def test_times_with_a_zone_that_stand_for_the_close_are_asked_about(tmp_path: Path) -> None:
+    path = written(tmp_path, lines([f"{time:%Y-%m-%dT%H:%M}-05:00" for time in five_minutes(OPEN + FIVE, CLOSE)]))
+    assert refusal(path) == "its times seem to be those at which bars close, not open"
+    asked = question(path)
+    assert asked == {
+        "labelled at the close 78 of 78 fit the sessions": {"label": "close"},
+        "labelled at the open 77 of 78 fit": {"label": "open"},
+    }
+    assert times_of(path, label="close") == utc_opens()
+    assert times_of(path, label="open")[0] == "2025-01-14 14:35"
+
+
+def test_a_zone_that_is_given_does_not_silence_the_question_of_the_label(tmp_path: Path) -> None:
+    path = written(tmp_path, lines([f"{time}" for time in five_minutes(OPEN + FIVE, CLOSE)]))
+    assert question(path, tz="America/New_York").keys() == {
+        "labelled at the close 78 of 78 fit the sessions",
+        "labelled at the open 77 of 78 fit",
+    }
+
+
+def test_the_last_hour_that_is_labelled_at_the_close_is_half_an_hour_long(tmp_path: Path) -> None:
+    """The grid of 1h opens at 09:30, so its last bar opens at 15:30 and closes at 16:00."""
+    ends = ["10:30", "11:30", "12:30", "13:30", "14:30", "15:30", "16:00"]
+    path = written(tmp_path, lines([f"2025-01-14T{end}:00-05:00" for end in ends], timeframe="1h"))
+    opens = ["14:30", "15:30", "16:30", "17:30", "18:30", "19:30", "20:30"]
+    assert times_of(path, label="close") == [f"2025-01-14 {each}" for each in opens]
+
+
+def test_hours_cut_by_the_clock_that_are_labelled_at_the_close_are_whole_ones(tmp_path: Path) -> None:
+    ends = ["10:00", "11:00", "12:00", "13:00", "14:00", "15:00", "16:00"]
+    path = written(tmp_path, lines([f"2025-01-14T{end}:00-05:00" for end in ends], timeframe="1h"))
+    assert times_of(path, label="close") == [f"2025-01-14 {hour}:00" for hour in range(14, 21)]
+
+
+def test_times_of_crypto_without_a_zone_are_utc(tmp_path: Path) -> None:
+    path = written(tmp_path, lines(["2025-01-14 03:00", "2025-01-14 03:05"], "BTC-USD"))
+    found = understood(path)
+    assert [row[2] for row in rows_of(found.bars)] == ["2025-01-14 03:00", "2025-01-14 03:05"]
+    assert found.zone == "UTC (as crypto is written)"
+
+
+def test_times_of_a_broker_s_server_are_asked_about_where_no_session_shows_the_zone(tmp_path: Path) -> None:
+    path = written(
+        tmp_path, "2024.01.16,09:30,1.1,1.2,1.0,1.15,5\n2024.01.16,09:35,1.1,1.2,1.0,1.15,5\n", "EURUSD5.csv"
+    )
+    assert refusal(path).startswith("MetaTrader 4 writes times on the clock of the broker's server")
+    asked = question(path)
+    assert list(asked.values()) == [{"tz": "Europe/Athens"}, {"tz": "America/New_York"}, {"tz": "UTC"}]
+    assert times_of(path, tz="Europe/Athens") == ["2024-01-16 07:30", "2024-01-16 07:35"]
+
+
+def test_the_hour_that_clocks_repeat_is_read_in_the_order_of_the_file(tmp_path: Path) -> None:
+    """New York turned its clocks back on 2024-11-03 at 02:00, so that 01:30 came twice."""
+    texts = ["2024-11-03 00:30", "2024-11-03 01:30", "2024-11-03 01:30", "2024-11-03 02:30"]
+    path = written(tmp_path, lines(texts, "BTC-USD", "1h"))
+    assert times_of(path, tz="America/New_York") == [
+        *("2024-11-03 04:30", "2024-11-03 05:30", "2024-11-03 06:30", "2024-11-03 07:30"),
+    ]
+
+
+def test_a_time_that_clocks_skipped_is_named_with_its_line(tmp_path: Path) -> None:
+    path = written(tmp_path, lines(["2024-03-10 01:55", "2024-03-10 02:30"], "BTC-USD"))
+    assert refusal(path, tz="America/New_York") == (
+        "line 3: 2024-03-10 02:30:00 does not exist in America/New_York, whose clocks are put forward then "
+        "(1 such line); another `--tz` is needed"
+    )
+
+
+# --- most of a file ---------------------------------------------------------------------------------------------------
+
+
+def test_mostly_extended_hours_are_asked_about(tmp_path: Path) -> None:
+    times = five_minutes(datetime(2025, 1, 14, 4), datetime(2025, 1, 14, 19, 55))
+    path = written(tmp_path, lines([f"{time:%Y-%m-%dT%H:%M}-05:00" for time in times]))
+    assert refusal(path) == (
+        "114 of its 192 5m bars could not be stored: they lie outside the sessions of XNYS, such as 2025-01-14 09:00 UTC"
+    )
+    asked = question(path)
+    assert asked == {
+        "all of its times fit the sessions of XNYS extended": {"calendar": "XNYS extended"},
+        "with `--partial` what fits is stored and the rest skipped": {"partial": ""},
+    }
+    assert len(times_of(path, calendar="XNYS extended")) == 192
+    assert len(times_of(path, partial="yes")) == 192
+
+
+def test_times_of_another_exchange_are_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_share, "TRIED_CALENDARS", ("XLON", "XTKS"))
+    tokyo = [f"2025-01-14T{hour:02}:{minute:02}Z" for hour in (0, 1) for minute in range(0, 60, 5)]
+    path = written(tmp_path, lines(tokyo, "ABC"))
+    asked = question(path)
+    assert asked["all of its times fit the sessions of XTKS"] == {"calendar": "XTKS"}
+    assert len(times_of(path, calendar="XTKS")) == 24
+
+
+def test_bars_of_the_future_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, lines(["2027-01-12T15:00Z", "2027-01-12T15:05Z"]))
+    assert refusal(path) == (
+        "2 of its 2 5m bars could not be stored: their times lie in the future, such as 2027-01-12 15:00 UTC"
+    )
+
+
+def test_prices_that_are_no_numbers_throughout_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, f"{HEADER}\nKO,1d,2025-01-14,1x,2x,1x,2x,5\n")
+    assert refusal(path).startswith("1 of its 1 1d bars could not be stored: missing value")
+
+
+# --- days -------------------------------------------------------------------------------------------------------------
+
+SESSION = "2025-01-14 14:30"
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("2025-01-14", "the date"),
+        ("2025-01-14T00:00:00Z", "the date"),
+        ("2025-01-14T00:00:00-05:00", "the date"),
+        ("2025-01-14T05:00:00Z", "midnight at the exchange"),
+        ("2025-01-14T14:30:00Z", "the open of the session"),
+        ("2025-01-14T16:00:00-05:00", "the close of the session"),
+        ("2025-01-14 16:00:00", "the date; the time of day is not read"),
+        ("2025-01-14 09:30:00", "the date; the time of day is not read"),
+    ],
+)
+def test_every_usual_label_of_a_day_is_of_its_session(tmp_path: Path, text: str, label: str) -> None:
+    found = understood(written(tmp_path, lines([text], timeframe="1d")))
+    assert [row[2] for row in rows_of(found.bars)] == [SESSION]
+    assert found.label == label
+
+
+def test_days_of_exchanges_that_open_on_the_evening_before_keep_their_date(tmp_path: Path) -> None:
+    assert times_of(written(tmp_path, lines(["2025-01-14"], "BHP.AX", "1d"))) == ["2025-01-13 23:00"]
+    assert times_of(written(tmp_path, lines(["2025-01-14"], "EURUSD=X", "1d"))) == ["2025-01-13 22:00"]
+
+
+def test_days_that_are_labelled_behind_their_close_are_asked_about(tmp_path: Path) -> None:
+    path = written(tmp_path, lines(["2025-01-13T22:00Z", "2025-01-14T22:00Z"], timeframe="1d"))
+    assert list(question(path).values()) == [{"label": "close"}, {"label": "open"}]
+    assert times_of(path, label="close") == ["2025-01-13 14:30", "2025-01-14 14:30"]
+    assert times_of(path, label="open") == ["2025-01-13 22:00", "2025-01-14 22:00"]
+
+
+def test_days_of_crypto_that_begin_at_another_hour_are_refused(tmp_path: Path) -> None:
+    texts = ["2022-01-01T06:00:00Z", "2022-01-02T06:00:00Z"]
+    assert refusal(written(tmp_path, lines(texts, "BTC-USD", "1d"))) == (
+        "its days begin at 06:00 UTC, such as 2022-01-01 06:00, and those of 24/7 at 00:00: bars of both cannot be in one "
+        "series; get days from 00:00 UTC, or ingest bars of a shorter timeframe"
+    )
+
+
+@pytest.mark.parametrize("text", ["2022-01-01", "2022-01-01T00:00:00Z", "2022-01-01 23:59:59.999", "1640995200000"])
+def test_days_of_crypto_are_those_of_utc(tmp_path: Path, text: str) -> None:
+    assert times_of(written(tmp_path, lines([text], "BTC-USD", "1d"))) == ["2022-01-01 00:00"]
+
+
+def test_days_of_another_exchange_are_asked_about_with_the_calendar_that_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All days on which London traded in 2024, of which six were holidays in New York."""
+    monkeypatch.setattr(file_sessions, "TRIED_CALENDARS", ("XPAR", "XLON"))
+    days = [date(2024, 1, 2) + timedelta(days=number) for number in range(360)]
+    resting = {date(2024, *each) for each in ((3, 29), (4, 1), (5, 6), (5, 27), (8, 26), (12, 25), (12, 26))}
+    london = [f"{day}" for day in days if day.weekday() < 5 and day not in resting]
+    path = written(tmp_path, lines(london, "ABC", "1d"))
+    assert refusal(path) == "6 of 251 days are no sessions of XNYS, such as 2024-01-15"
+    asked = question(path)
+    assert next(iter(asked.items())) == ("XLON has 251 of 251", {"calendar": "XLON"})
+    assert len(times_of(path, calendar="XLON")) == 251
+
+
+def test_days_without_a_weekend_off_are_those_of_a_market_that_never_closes(tmp_path: Path) -> None:
+    days = [f"{date(2024, 1, 2) + timedelta(days=number)}" for number in range(60)]
+    path = written(tmp_path, lines(days, "ABC", "1d"))
+    assert refusal(path) == "18 of 60 days are no sessions of XNYS, 16 of them on a weekend, such as 2024-01-06"
+    assert question(path) == {"24/7 has 60 of 60": {"calendar": "24/7"}}
+    assert len(times_of(path, calendar="24/7")) == 60
+
+
+# --- timeframes -------------------------------------------------------------------------------------------------------
+
+
+def test_a_timeframe_that_its_bars_contradict_is_asked_about(tmp_path: Path) -> None:
+    text = "ts,open,high,low,close\n" + "".join(f"2025-01-14T{hour}:30Z,1,2,1,2\n" for hour in range(14, 21))
+    path = written(tmp_path, text, "KO_5m.csv")
+    assert refusal(path) == "its bars are 1 hour apart, which 5m bars (the name of the file) are not"
+    assert question(path) == {"as 1h bars they fit": {"timeframe": "1h"}}
+    assert understood(path, timeframe="1h").bars["timeframe"].unique().to_list() == ["1h"]
+
+
+def test_bars_of_a_length_that_is_no_timeframe_are_refused(tmp_path: Path) -> None:
+    minutes = "ts,open,high,low,close\n" + "".join(f"2025-01-14T15:{minute:02}Z,1,2,1,2\n" for minute in range(9))
+    assert refusal(written(tmp_path, minutes, "KO.csv")) == (
+        "its bars are 1 minute apart; timeframes are 5m, 15m, 30m, 1h, 4h, 1d"
+    )
+    weeks = "ts,open,high,low,close\n" + "".join(
+        f"{date(2025, 1, 6) + timedelta(days=7 * week)},1,2,1,2\n" for week in range(8)
+    )
+    assert refusal(written(tmp_path, weeks, "KO_1d.csv")) == (
+        "its bars are 7 days apart, which 1d bars (the name of the file) are not; timeframes are 5m, 15m, 30m, 1h, 4h, 1d"
+    )
+
+
+def test_the_distance_of_bars_is_the_timeframe_where_nothing_else_says_it(tmp_path: Path) -> None:
+    text = "ts,open,high,low,close\n" + "".join(f"2025-01-14T15:{minute}Z,1,2,1,2\n" for minute in ("00", "15", "30"))
+    found = understood(written(tmp_path, text, "KO.csv"))
+    assert found.bars["timeframe"].unique().to_list() == ["15m"]
+    assert found.source.keys.timeframe_from == "the distance of its bars"
+
+
+def test_a_symbol_or_a_timeframe_that_is_nowhere_is_asked_for(tmp_path: Path) -> None:
+    path = written(tmp_path, "ts,open,high,low,close\n2025-01-14T15:00Z,1,2,1,2\n", "bars.csv")
+    assert list(question(path).values()) == [{"symbol": "SYMBOL"}]
+    assert list(question(path, symbol="KO").values()) == [{"timeframe": "TIMEFRAME"}]
+    assert times_of(path, symbol="KO", timeframe="5m") == ["2025-01-14 15:00"]
+
+
+def test_a_symbol_that_is_given_renames_a_file_of_one_symbol_only(tmp_path: Path) -> None:
+    path = written(tmp_path, lines(["2025-01-14T15:00Z"], "KO.US"))
+    found = understood(path, symbol="KO")
+    assert found.bars["symbol"].to_list() == ["KO"]
+    assert found.source.keys.symbol_from == "--symbol; the file says KO.US"
+    two = lines(["2025-01-14T15:00Z"]) + "PEP,5m,2025-01-14T15:00Z,1,2,1,2,5\n"
+    assert refusal(written(tmp_path, two), symbol="KO") == "`--symbol KO` cannot be: it holds 2 symbols in a column"
