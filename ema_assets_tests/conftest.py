@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.operations.sync_watchlist import adopt_graph
+from ema_assets.providers.http import calls
 from ema_assets.refresh.graph import build
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.store.database import Database
@@ -124,6 +125,12 @@ def database(database_url: str) -> Iterator[Database]:
     """A connection to a migrated database for one test."""
     with Database(database_url) as connected:
         yield connected
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that failed is tried again after a hundredth of the usual pause, as often as usual."""
+    monkeypatch.setattr(calls, "_JITTER", (0.005, 0.015))
 
 
 @pytest.fixture(scope="module")

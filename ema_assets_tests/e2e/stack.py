@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from ema_assets.store.database import Database
+from ema_assets_tests import POLARS_THREADS
 
 ASSETS = ("ohlc", "ema_signals", "ema_trend", "strategy_9_30_ema")
 
@@ -55,7 +56,9 @@ def free_port() -> int:
 
 def clean_environment(home: Path, **more: str) -> dict[str, str]:
     kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("EMA_", "APCA_", "DAGSTER_", "PG"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("EMA_", "APCA_", "DAGSTER_", "PG")) and name != POLARS_THREADS
     }
     return {**kept, "EMA_HOME": str(home), **more}
 
