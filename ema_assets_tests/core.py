@@ -11,7 +11,14 @@ from ema_assets.signals.discovery import discover
 OFF = tuple(name for name in discover() if name not in ("ema_signals", "ema_trend"))
 
 # For a Watchlist that is made in Python, and for the text of one.
-CORE: dict[str, Any] = {"signals_off": OFF, "strategies": ({"name": "pullback", "enabled": False},)}
+CORE: dict[str, Any] = {
+    "signals_off": OFF,
+    "strategies": (
+        {"name": "pullback", "enabled": False},
+        # Few tests have so many bars that averages converge.
+        {"name": "crossover", "entries": "all"},
+    ),
+}
 CORE_TEXT = f"""
 [signals]
 off = [{", ".join(f'"{name}"' for name in OFF)}]
@@ -19,6 +26,10 @@ off = [{", ".join(f'"{name}"' for name in OFF)}]
 [[strategy]]
 name = "pullback"
 enabled = false
+
+[[strategy]]
+name = "crossover"
+entries = "all"
 """
 
 

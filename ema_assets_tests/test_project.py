@@ -181,7 +181,8 @@ def test_nothing_but_its_own_module_and_the_sandbox_that_speaks_like_it_knows_a_
     """So that the next one is one new file."""
     vendors = [name for name, provider in PROVIDERS.items() if provider.is_asked and provider.service is None]
     assert set(vendors) == {"alpaca", "yahoo", "binance", "coinbase"}
-    at_home = ("providers", "sandbox/dialects", "files/layouts")
+    # Exchanges of the same names stand before or behind the symbols that others write.
+    at_home = ("providers", "sandbox/dialects", "market/listing_codes.py", "files/layouts")
     for path in (REPOSITORY / "ema_assets").rglob("*.py"):
         where = path.relative_to(REPOSITORY / "ema_assets").as_posix()
         if not where.startswith(at_home):

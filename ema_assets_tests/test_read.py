@@ -1,6 +1,7 @@
 """The public module `read`: what is stored, and what was known at some moment."""
 
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -13,6 +14,7 @@ from ema_assets.model.timeframes import ORDER
 from ema_assets.operations.ingest import store_file
 from ema_assets.store import action_facts
 from ema_assets.store.database import Database
+from ema_assets_tests.core import CORE_TEXT
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, moved, refresh, tables_of, utc, watch
 from ema_assets_tests.timeframes import D1, M5
 
@@ -21,6 +23,13 @@ WEEK = (date(2026, 11, 23), date(2026, 11, 27))
 # A week has too few bars for a crossover.
 WITHOUT_TRADES = [(STRATEGY, "4h"), (STRATEGY, "1d")]
 WATCHED = watch({"AAPL": "XNYS", "BTC-USD": "24/7"})
+
+
+@pytest.fixture(autouse=True)
+def _is_read_by_the_watchlist_that_is_refreshed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "watchlist.toml"
+    path.write_text(f'{CORE_TEXT}\n[[group]]\nsymbols = ["AAPL"]\n')
+    monkeypatch.setenv("EMA_WATCHLIST", str(path))
 
 
 def exchange() -> MemoryExchange:

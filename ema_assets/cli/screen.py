@@ -93,6 +93,8 @@ def _print(rows: pl.DataFrame, timeframe: str) -> None:
     rendering.print_table(_HEAD, [_row(row) for row in rows.iter_rows(named=True)])
     if rows["is_preliminary"].any():
         click.echo("* not final: the provider may still change this bar")
+    if rows["is_warming_up"].any():
+        click.echo("~ warming up: too few bars for the averages to have converged")
 
 
 def _print_silent(rows: pl.DataFrame, *, is_left_out: bool) -> None:
@@ -114,7 +116,7 @@ def _row(found: Mapping[str, Any]) -> tuple[str, ...]:
         found["symbol"],
         cell(found["ts"]) + ("*" if found["is_preliminary"] else ""),
         cell(found["close"]),
-        found["trend"] or "",
+        (found["trend"] or "") + ("~" if found["is_warming_up"] else ""),
         "" if found["bars_since_cross"] is None else f"{found['bars_since_cross']} bars",
         percent(found["spread_pct"]),
         cell(found["cross_price"]),

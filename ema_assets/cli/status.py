@@ -110,6 +110,7 @@ class _Freshness:
     failing: list[str] = field(default_factory=list)
     without_bars: list[str] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
+    warming_up: list[str] = field(default_factory=list)
 
 
 def _freshness(url: str, settings: Settings) -> _Freshness:
@@ -122,6 +123,7 @@ def _freshness(url: str, settings: Settings) -> _Freshness:
             failing=[str(reason) for reason in status.failure_reasons(transaction)],
             without_bars=status.without_bars(transaction),
             silent=status.silent(transaction),
+            warming_up=status.warming_up(transaction),
         )
 
 
@@ -167,6 +169,8 @@ def _print_freshness(freshness: _Freshness) -> None:
         click.echo(f"failing: {reason}")
     for symbol in freshness.silent:
         click.echo(symbol)
+    for timeframe in freshness.warming_up:
+        click.echo(f"warming up: {timeframe}")
     if freshness.without_bars:
         click.echo(f"the provider has no bars of {', '.join(freshness.without_bars)}; are the symbols right?")
 

@@ -27,7 +27,7 @@ _US_STOCK = re.compile(r"[A-Z]{1,5}")
 _US_CLASS = re.compile(r"[A-Z]{1,5}[.\-/]([A-KM-Z]|P[A-Z]|PR[.\-]?[A-Z]?|U|UN|WS|WT|R|RT)")
 _SEPARATED_PAIR = re.compile(r"([A-Z0-9]{1,12})[-/_]([A-Z]{2,6})(?:[:\-].*)?")
 _CONTRACT = re.compile(r"([A-Z0-9]{1,3})[FGHJKMNQUVXZ](\d{1,2}|20\d\d)")
-_YAHOO_FX, _YAHOO_FUTURE = "=X", "=F"
+_FX_SUFFIX, _FUTURE_SUFFIX = "=X", "=F"
 
 
 def listing_of(symbol: str) -> Listing:
@@ -62,21 +62,21 @@ def _index(text: str) -> Listing | None:
     return Listing("indices", calendar, "an index")
 
 
-def _yahoo_fx(text: str) -> Listing | None:
+def _fx_by_suffix(text: str) -> Listing | None:
     """EURUSD=X, and JPY=X for the dollar in yen."""
-    if not text.endswith(_YAHOO_FX):
+    if not text.endswith(_FX_SUFFIX):
         return None
-    pair = text.removesuffix(_YAHOO_FX)
+    pair = text.removesuffix(_FX_SUFFIX)
     halves = {pair[:3], pair[3:]} - {""}
     if not 3 <= len(pair) <= 6 or not halves <= codes.CURRENCIES:
         raise UnclearSymbol(text, "`=X` stands behind two currencies, such as EURUSD=X")
     return Listing("fx", FX_CALENDAR, "foreign exchange, from 17:00 to 17:00 New York")
 
 
-def _yahoo_future(text: str) -> Listing | None:
-    if not text.endswith(_YAHOO_FUTURE):
+def _future_by_suffix(text: str) -> Listing | None:
+    if not text.endswith(_FUTURE_SUFFIX):
         return None
-    return _future(text, text.removesuffix(_YAHOO_FUTURE))
+    return _future(text, text.removesuffix(_FUTURE_SUFFIX))
 
 
 def _contract(text: str) -> Listing | None:
@@ -158,8 +158,8 @@ def _us(text: str) -> Listing | None:
 # Asked one after the other; the first that knows the symbol answers.
 _RULES: tuple[Callable[[str], Listing | None], ...] = (
     _index,
-    _yahoo_fx,
-    _yahoo_future,
+    _fx_by_suffix,
+    _future_by_suffix,
     _separated_pair,
     _prefixed,
     _suffixed,

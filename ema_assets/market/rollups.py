@@ -75,6 +75,33 @@ def roll_up(
     return closed, still_open
 
 
+def without_owned(closed: pl.DataFrame, owned: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
+    """`closed` (symbol, ts, …) without the bars that reach into a span of a file.
+
+    `owned` has symbol, first_ts, last_end; sorted, the spans of a symbol without overlap.
+    """
+    if owned.is_empty():
+        return closed
+    full_end = pl.col("ts") + pl.lit(timeframe.duration)
+    return (
+        closed.with_columns(_full_end=full_end)
+        .sort("_full_end")
+        .join_asof(
+            owned.sort("first_ts"),
+            left_on="_full_end",
+            right_on="first_ts",
+            by="symbol",
+            strategy="backward",
+            allow_exact_matches=False,
+            check_sortedness=False,
+            coalesce=False,
+        )
+        .filter((pl.col("last_end") <= pl.col("ts")).fill_null(True))
+        .select(closed.columns)
+        .sort("symbol", "ts")
+    )
+
+
 def dirty_buckets(changed: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> pl.DataFrame:
     """Where a rolled-up series must start again after its 5m bars changed.
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from ema_assets.market.calendars import place, with_trend_of
-from ema_assets.market.rollups import CODE_VERSION, buckets_of, roll_up
+from ema_assets.market.rollups import CODE_VERSION, buckets_of, roll_up, without_owned
 from ema_assets.model.asset_names import EMA_TREND, OHLC, STRATEGY
 from ema_assets.model.schemas import COMPLETED_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe
@@ -15,11 +15,12 @@ from ema_assets.refresh.graph import Node
 from ema_assets.refresh.isolate import bisect
 from ema_assets.refresh.outcome import Outcome, batches
 from ema_assets.refresh.waiting import retry_locked
-from ema_assets.store import latency, ledger, quality, sessions, tables
+from ema_assets.store import file_spans, latency, ledger, quality, sessions, tables
 from ema_assets.store.database import Database, Transaction
-from ema_assets.strategies.simulator.bars import NEWEST_STATES, STATE_EVERY
+from ema_assets.strategies.simulator.bars import NEWEST_STATES, STATE_EVERY, known_trend
 from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets.strategies.trade_columns import STATE_SCHEMA
+from ema_assets.strategies.variant import Variant
 
 # Input rows read and held at a time: bounds memory whatever the number of series.
 ROWS_A_BATCH = 400_000
@@ -85,7 +86,7 @@ def _strategy(transaction: Transaction, node: Node, timeframe: Timeframe, claime
     )
     bars = _placed(transaction, _read(transaction, node, timeframe, starts), timeframe, claimed)
     if variant.higher_timeframe is not None:
-        bars = _with_trend_of(transaction, bars, variant.higher_timeframe, claimed, starts)
+        bars = _with_trend_of(transaction, bars, variant, claimed, starts)
     done = simulate(bars, carried.select("symbol", *STATE_SCHEMA), variant)
     states = done.states.join(bars.select("symbol", "ts", "bar_number"), on=["symbol", "ts"], maintain_order="left")
     return Computed(done.trades, starts, _seen(bars), states)
@@ -129,19 +130,22 @@ def _placed(transaction: Transaction, bars: pl.DataFrame, timeframe: Timeframe, 
 
 
 def _with_trend_of(
-    transaction: Transaction, bars: pl.DataFrame, higher: Timeframe, claimed: pl.DataFrame, starts: pl.DataFrame
+    transaction: Transaction, bars: pl.DataFrame, variant: Variant, claimed: pl.DataFrame, starts: pl.DataFrame
 ) -> pl.DataFrame:
-    """`bars` with higher_trend: the trend of the last bar of `higher` that had closed when each bar closed."""
-    columns = ("ts", "trend")
+    """`bars` with higher_trend: as of the last bar of the higher timeframe that had closed when each bar closed."""
+    higher = variant.higher_timeframe
+    assert higher is not None
+    columns = ("ts", "trend", "bar_number")
     trend = tables.Table(EMA_TREND, "ts")
     early = starts.with_columns(pl.col("from_ts") - pl.lit(higher.duration))
     rows = pl.concat(
         [
             tables.read_before(transaction, trend, higher, early, columns),
-            tables.read_since(transaction, trend, higher, early, ("trend",)),
+            tables.read_since(transaction, trend, higher, early, columns[1:]),
         ]
     )
-    return with_trend_of(bars, _placed(transaction, rows, higher, claimed).select("symbol", "ts_end", "trend"))
+    placed = _placed(transaction, rows, higher, claimed)
+    return with_trend_of(bars, placed.select("symbol", "ts_end", known_trend(variant)))
 
 
 def _from_the_beginning(starts: pl.DataFrame, which: pl.Expr) -> pl.DataFrame:
@@ -307,6 +311,7 @@ def refresh_rolled_up(
                 trading,
                 claimed.select("symbol", "complete_through"),
             )
+            closed = without_owned(closed, file_spans.owned(transaction, timeframe, claimed["symbol"]), timeframe)
             changes = tables.write_bars(transaction, timeframe, closed, f"rolled up from {timeframe.source.key}")
             _, recomputed = _past(claimed, closed, tables.BARS.time)
             _report_impact(

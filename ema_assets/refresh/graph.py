@@ -6,7 +6,7 @@ database, so that the ledger knows what a change makes dirty.
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,13 @@ from ema_assets.store import tables
 from ema_assets.store.tables import Table
 from ema_assets.strategies import variant as variants
 from ema_assets.strategies.trade_columns import BAR_NUMBER, ENTRY_TIME, STATE_COLUMNS, TRADE_COLUMNS
-from ema_assets.strategies.variant import Variant
+from ema_assets.strategies.variant import ALL, CONVERGED, Variant
 from ema_assets.strategies.watchlist_rows import parse_variants
 
+_ENTRIES = {
+    CONVERGED: "A trade begins only once the averages have converged.",
+    ALL: "A trade may begin before the averages have converged.",
+}
 _BAR_TS = Column("ts", "timestamptz", "Opening time of the bar, UTC; a 1d bar carries its session's open")
 _TS = Column("ts", "timestamptz", "Opening time of the bar, UTC")
 
@@ -183,7 +187,8 @@ def build(watched: Watchlist, folder: Path | None = None) -> Graph:
     nodes = {OHLC: BARS}
     params = _params(watched, signals)
     nodes |= {name: _signal(signal, params[name]) for name, signal in signals.items()}
-    nodes |= {each.name: _strategy(each) for each in parse_variants(watched.strategies, watched.where)}
+    strategies = [_converging(each, signals) for each in parse_variants(watched.strategies, watched.where)]
+    nodes |= {each.name: _strategy(each) for each in strategies}
     _check_reads(nodes, watched.where)
     off = frozenset(watched.signals_off)
     _check_known("off", off, signals, watched.where)
@@ -253,6 +258,20 @@ def _signal(signal: Signal, params: Params) -> Node:
     )
 
 
+def _converging(variant: Variant, signals: Mapping[str, Signal]) -> Variant:
+    """`variant`, which knows from which bar on all that it reads, directly or not, has converged."""
+    if variant.entries == ALL:
+        return variant
+    filters = (EMA_TREND,) if variant.min_spread_pct or variant.higher_timeframe is not None else ()
+    read, known = [*variant.rule.reads, *filters], set[str]()
+    while read:
+        name = read.pop()
+        if name in signals and name not in known:
+            known.add(name)
+            read += signals[name].reads
+    return replace(variant, converged_after=max((signals[name].converged_after or 0 for name in known), default=0))
+
+
 def _strategy(variant: Variant) -> Node:
     rule = variant.rule
     options = "".join(f", {name} {value}" for name, value in variant.params.items())
@@ -272,7 +291,7 @@ def _strategy(variant: Variant) -> Node:
             f"Trades of the {rule.title} strategy, one row per trade. {rule.description} The open trade is marked to "
             "the last close.\n\n"
             f"Side {variant.side}, filled at the {variant.fill.replace('_', ' ')}, costs of {variant.cost_bps:g} basis "
-            f"points per side{options}. An example of a rule, not advice."
+            f"points per side{options}. {_ENTRIES[variant.entries]} An example of a rule, not advice."
         ),
         group="strategies",
         variant=variant,

@@ -8,8 +8,9 @@ from ema_assets.market import corporate_actions
 from ema_assets.market.corporate_actions import rescaled
 from ema_assets.market.rollups import CODE_VERSION, dirty_buckets
 from ema_assets.model.asset_names import OHLC
-from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
-from ema_assets.refresh.answers import Storing
+from ema_assets.model.schemas import BAR_CHANGE_SCHEMA, BAR_SCHEMA, UTC_TIME
+from ema_assets.refresh.answers import Extent, Storing
+from ema_assets.refresh.take_over import take_over
 from ema_assets.store import ledger, quality, tables
 
 
@@ -44,15 +45,20 @@ def persist(storing: Storing, checked: Checked, asked: pl.DataFrame, splits: pl.
     quality.count_skipped(transaction, checked.skipped, source)
     looked_at = pl.concat([checked.accepted, checked.rejected, checked.skipped], how="diagonal")
     quality.flag(transaction, timeframe, looked_at.select("symbol", "ts"), checked.flags)
-    changes = _write_bars(storing, pl.concat([checked.accepted, leftover], how="diagonal"), asked)
+    is_owner = storing.answer.extent is Extent.FILE and not timeframe.is_fetched
+    deleted = take_over(storing, checked.accepted) if is_owner else BAR_CHANGE_SCHEMA.to_frame()
+    changes = _write_bars(storing, pl.concat([checked.accepted, leftover], how="diagonal"), asked, deleted)
     quality.record_revisions(transaction, timeframe, _revisions(changes, splits), source)
     return Persisted(changes, leftover.group_by("symbol").agg(bars=pl.len()))
 
 
-def _write_bars(storing: Storing, bars: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
-    """Write `bars` and their ledger rows, and mark what is computed from them; return the changes."""
+def _write_bars(storing: Storing, bars: pl.DataFrame, asked: pl.DataFrame, deleted: pl.DataFrame) -> pl.DataFrame:
+    """Write `bars` and their ledger rows, and mark what is computed from them; return the changes, `deleted` included.
+
+    Both are BAR_CHANGE_SCHEMA, one row per symbol.
+    """
     transaction, timeframe = storing.transaction, storing.timeframe
-    changes = tables.write_bars(transaction, timeframe, bars, storing.answer.source)
+    changes = _together(tables.write_bars(transaction, timeframe, bars, storing.answer.source), deleted)
     spans = bars.group_by("symbol").agg(first_ts=pl.col("ts").min(), last_ts=pl.col("ts").max())
     completed = (
         asked.select("symbol", "calendar", "checked_through", "asked_at", "final_through")
@@ -71,6 +77,14 @@ def _write_bars(storing: Storing, bars: pl.DataFrame, asked: pl.DataFrame) -> pl
             starts = dirty_buckets(changed.select("symbol", "calendar", "changed_from"), rolled_up, trading)
             ledger.mark_dirty(transaction, OHLC, rolled_up, starts)
     return changes
+
+
+def _together(written: pl.DataFrame, deleted: pl.DataFrame) -> pl.DataFrame:
+    if deleted.is_empty():
+        return written
+    counts = pl.col("written", "corrected", "late").sum()
+    both = pl.concat([written.match_to_schema(BAR_CHANGE_SCHEMA), deleted])
+    return both.group_by("symbol").agg(pl.col("changed_from").min(), counts).sort("symbol")
 
 
 def _rescale_leftover_bars(storing: Storing, splits: pl.DataFrame, accepted: pl.DataFrame) -> pl.DataFrame:

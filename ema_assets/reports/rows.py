@@ -14,6 +14,7 @@ from ema_assets.refresh.compute import side_by_side
 from ema_assets.refresh.graph import Graph, Node
 from ema_assets.store import action_facts, sessions, tables
 from ema_assets.store.database import Transaction
+from ema_assets.strategies.simulator.bars import known_trend
 from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets.strategies.trade_columns import STATE_SCHEMA
 
@@ -104,7 +105,7 @@ class _AsOf:
         bars = self._placed(self._inputs(node, timeframe), timeframe)
         if (higher := variant.higher_timeframe) is not None:
             trend = self._placed(self.rows(EMA_TREND, higher), higher)
-            bars = with_trend_of(bars, trend.select("symbol", "ts_end", "trend"))
+            bars = with_trend_of(bars, trend.select("symbol", "ts_end", known_trend(variant)))
         return simulate(bars, pl.DataFrame(schema={"symbol": pl.String(), **STATE_SCHEMA}), variant).trades
 
     def _inputs(self, node: Node, timeframe: Timeframe) -> pl.DataFrame:

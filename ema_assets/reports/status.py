@@ -9,6 +9,7 @@ import polars as pl
 from ema_assets.config import renames
 from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.refresh.plan import AT_ONCE, Publications, closed_bars
+from ema_assets.signals.ema_signals import CONVERGED_AFTER_BARS
 from ema_assets.store import latency as latencies
 from ema_assets.store import ledger, provider_state
 from ema_assets.store.database import Transaction
@@ -99,6 +100,17 @@ def silent(transaction: Transaction) -> list[str]:
     return [
         f"{symbol}: no bar since {since:%Y-%m-%d}; {WHY_SILENT}, and is asked for once a day"
         for symbol, since in ledger.silent(transaction).iter_rows()
+    ]
+
+
+def warming_up(transaction: Transaction) -> list[str]:
+    """A sentence per timeframe on which averages have not converged, shortest first."""
+    found = {row["timeframe"]: row for row in ledger.warming_up(transaction).to_dicts()}
+    return [
+        f"{timeframe.key} of {row['symbols']} symbol{'' if row['symbols'] == 1 else 's'}: {row['most_bars']} bars at "
+        f"most, the averages need {CONVERGED_AFTER_BARS}"
+        for timeframe in ORDER
+        if (row := found.get(timeframe.key)) is not None
     ]
 
 

@@ -176,13 +176,15 @@ def markets(transaction: Transaction) -> pl.DataFrame:
 
 
 def ending_calendars(transaction: Transaction, until: datetime) -> pl.DataFrame:
-    """Calendars in use whose holidays are not known up to `until`: calendar, known_through; sorted."""
+    """Calendars in use whose sessions or holidays are not known up to `until`: calendar, known_through; sorted."""
     return transaction.query(
         """
-        SELECT c.calendar, c.known_through FROM market.calendar c
-        WHERE c.known_through < $1::timestamptz::date
-              AND EXISTS (SELECT FROM market.instrument i
-                          WHERE i.calendar = c.calendar AND i.is_active AND i.is_fetched)
+        SELECT calendar, least(max(s.session), min(c.known_through)) AS known_through
+        FROM (SELECT DISTINCT calendar FROM market.instrument WHERE is_active AND is_fetched) i
+        LEFT JOIN market.session s USING (calendar)
+        LEFT JOIN market.calendar c USING (calendar)
+        GROUP BY 1
+        HAVING coalesce(least(max(s.session), min(c.known_through)) < $1::timestamptz::date, true)
         ORDER BY 1
         """,
         until,

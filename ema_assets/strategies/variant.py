@@ -12,6 +12,7 @@ from ema_assets.strategies.trade_columns import LONG, SHORT
 
 CLOSE, NEXT_OPEN = "close", "next_open"
 FILLS = (CLOSE, NEXT_OPEN)
+CONVERGED, ALL = "converged", "all"
 BOTH = "both"
 SIDES = (LONG, SHORT, BOTH)
 
@@ -19,6 +20,7 @@ SIDES = (LONG, SHORT, BOTH)
 OPTIONS: Mapping[str, Param] = {
     "side": Param(LONG, "Which trades are made", choices=SIDES),
     "fill": Param(CLOSE, "Where a signal is executed", choices=FILLS),
+    "entries": Param(CONVERGED, "After which bars a trade may begin", choices=(CONVERGED, ALL)),
     "cost_bps": Param(0.0, "Costs per side of a trade, in basis points of the traded value", least=0),
     "min_spread_pct": Param(0.0, "Least distance of EMA 9 from EMA 30, in percent", least=0, most=100),
     "higher_timeframe": Param("", "Timeframe whose trend must agree", choices=tuple(each.key for each in ORDER[1:])),
@@ -30,13 +32,14 @@ OPTIONS: Mapping[str, Param] = {
 ROW_KEYS = ("name", "rule", "enabled", *OPTIONS)
 
 # Raised when the simulator would make other trades; every series of every variant is then computed again.
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 
 # What a code version leaves out. A change here changes the versions of all variants that have such a value.
 _NOT_NAMED: Mapping[str, Any] = {
     "rule": "crossover",
     "side": LONG,
     "fill": CLOSE,
+    "entries": CONVERGED,
     "cost_bps": 0.0,
     "min_spread_pct": 0.0,
     "higher_timeframe": None,
@@ -67,6 +70,8 @@ class Variant:
         atr_target: the same for the target.
         exit_at_session_end: no trade stays open overnight.
         params: of the rule. Those that are not given have the rule's defaults.
+        entries: after which bars a trade may begin: once the averages have `converged`, or `all`.
+        converged_after: with `converged`, the number of the bar of a series from which on that is so; 0 for all.
     """
 
     name: str
@@ -81,6 +86,8 @@ class Variant:
     atr_target: float | None = None
     exit_at_session_end: bool = False
     params: Params = field(default_factory=dict)
+    entries: str = CONVERGED
+    converged_after: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "params", {**self.rule.defaults, **self.params})
@@ -126,6 +133,7 @@ def code_version(variant: Variant) -> str:
         "rule": variant.rule.versioned_name,
         "side": variant.side,
         "fill": variant.fill,
+        "entries": variant.entries,
         "cost_bps": variant.cost_bps,
         "min_spread_pct": variant.min_spread_pct,
         "higher_timeframe": variant.higher_timeframe,

@@ -91,6 +91,7 @@ def _variant(table: Mapping[str, Any], name: str, rules: Mapping[str, Rule], whe
         allow_long=options["side"] != SHORT,
         allow_short=options["side"] != LONG,
         fill=options["fill"],
+        entries=options["entries"],
         cost_bps=options["cost_bps"],
         min_spread_pct=options["min_spread_pct"],
         higher_timeframe=by_key(higher) if higher else None,

@@ -111,7 +111,7 @@ def trades_in(frame: pl.DataFrame, symbol: str) -> list[tuple[Any, ...]]:
 def test_it_trades_through_the_graph_of_a_watchlist_that_names_it(copy: Path) -> None:
     node = json.loads(run_python(copy, GRAPH + SIMULATE, WATCHLIST=WATCHLIST))
     assert node["reads"] == {"ohlc": ["open", "high", "low", "close"], "ema_trend": ["spread_pct", "bar_number"]}
-    assert node["version"] == "2 fill=next_open rule=strong_close strength=0.8"
+    assert node["version"] == "3 fill=next_open rule=strong_close strength=0.8"
     assert node["description"].startswith(
         "Trades of the strong close strategy, one row per trade. Enters at a close near"
     )
@@ -138,7 +138,7 @@ def test_it_trades_in_a_database_that_was_made_without_it(copy: Path, database: 
     known = rows_of(
         database, "SELECT DISTINCT code_version FROM market.series_state WHERE asset = 'strategy_9_30_strong'"
     )
-    assert known == [("2 fill=next_open rule=strong_close strength=0.8",)]
+    assert known == [("3 fill=next_open rule=strong_close strength=0.8",)]
     shown = rows_of(database, "SELECT count(*) FROM results.trades WHERE strategy = 'strategy_9_30_strong'")
     assert shown == [(stored.height,)]
 

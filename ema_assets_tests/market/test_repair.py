@@ -18,7 +18,7 @@ AT = datetime(2026, 11, 25, 15, tzinfo=UTC)
 SCHEMA = pl.Schema({**BAR_SCHEMA, "allow_negative": pl.Boolean()})
 
 
-def bar(ts: datetime | None = AT, *, allow_negative: bool = False, **values: Any) -> pl.DataFrame:
+def bar(ts: datetime | None = AT, /, *, allow_negative: bool = False, **values: Any) -> pl.DataFrame:
     row = {"symbol": "AAPL", "timeframe": "5m", "ts": ts, **SOUND, **values, "allow_negative": allow_negative}
     return pl.DataFrame([row], schema=SCHEMA)
 
@@ -93,7 +93,7 @@ def test_a_volume_that_cannot_be_is_unknown_and_said_so(volume: float) -> None:
 
 
 def test_prices_may_be_zero_or_less_where_the_instrument_allows_it() -> None:
-    spread = {"open": 1.0, "high": 1.0, "low": -37.63, "close": -37.63}
+    spread: dict[str, Any] = {"open": 1.0, "high": 1.0, "low": -37.63, "close": -37.63}
     assert repair(bar(**spread)).rejected["reason"].to_list() == [product.NOT_POSITIVE]
     allowed = repair(bar(allow_negative=True, **spread))
     assert allowed.sound.select(PRICES).rows() == [(1.0, 1.0, -37.63, -37.63)]

@@ -137,7 +137,9 @@ def test_hours_from_a_file_leave_what_waits_to_be_rolled_up_as_it_is(database: D
     state = state_of(database, "AAPL", H1)
     assert (state["dirty_from"], state["dirty_end"]) == (utc("2026-11-23 14:30"), utc("2026-11-23 15:30"))
     outcomes = refresh(database, FILES, MemoryExchange(), NOW, timeframes=[H1])
-    assert outcomes[OHLC, H1].corrected == 1
+    assert outcomes[OHLC, H1].corrected == 0
+    closes = tables_of(database)[OHLC].filter(timeframe="1h", ts=utc("2026-11-25 14:30"))["close"].to_list()
+    assert closes == line("2026-11-25 14:30", timeframe="1h")["close"].to_list()
 
 
 def test_bars_older_than_any_stored_session_bring_their_sessions(database: Database) -> None:

@@ -307,13 +307,13 @@ def test_bars_that_cannot_be_bars_are_kept_aside_with_their_reason_and_once(
     database: Database, exchange: MemoryExchange
 ) -> None:
     bad = exchange.bars.filter(pl.col("symbol") == "AAPL", pl.col("ts") == utc("2026-11-25 15:40"))
-    exchange.correct(bad.with_columns(low=pl.col("high") + 1))
+    exchange.correct(bad.with_columns(close=pl.col("high") * 1.5))
     outcomes = refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
     assert outcomes[OHLC, M5].rejected == 1
     refresh(database, WATCHED, exchange, NOW + timedelta(minutes=5), timeframes=FEW)
     with database.transaction() as transaction:
         rejected = transaction.query("SELECT symbol, timeframe, ts, reason, source FROM market.bar_rejected")
-    assert rejected.rows() == [("AAPL", "5m", utc("2026-11-25 15:40"), "high below low", "memory")]
+    assert rejected.rows() == [("AAPL", "5m", utc("2026-11-25 15:40"), "close outside low to high", "memory")]
     assert utc("2026-11-25 15:40") not in tables_of(database)[OHLC].filter(symbol="AAPL", timeframe="5m")["ts"]
 
 

@@ -17,9 +17,26 @@ STEP = timedelta(minutes=5)
 CALENDARS = {"AAPL": "XNYS", "0700.HK": "XHKG", "BTC-USD": "24/7"}
 # Three variants beside the two defaults, so that every option goes through the store.
 STRATEGIES = (
-    {"name": "guarded", "rule": "crossover", "side": "both", "fill": "next_open", "cost_bps": 5, "atr_stop": 1.0},
-    {"name": "with_the_hour", "rule": "crossover", "side": "both", "higher_timeframe": "1h"},
-    {"name": "intraday", "rule": "pullback", "side": "both", "exit_at_session_end": True, "atr_target": 2.0},
+    {"name": "crossover", "entries": "all"},
+    {"name": "pullback", "entries": "all"},
+    {
+        "name": "guarded",
+        "rule": "crossover",
+        "side": "both",
+        "fill": "next_open",
+        "cost_bps": 5,
+        "atr_stop": 1.0,
+        "entries": "all",
+    },
+    {"name": "with_the_hour", "rule": "crossover", "side": "both", "higher_timeframe": "1h", "entries": "all"},
+    {
+        "name": "intraday",
+        "rule": "pullback",
+        "side": "both",
+        "exit_at_session_end": True,
+        "atr_target": 2.0,
+        "entries": "all",
+    },
 )
 WATCHED = Watchlist(
     tuple(Instrument(symbol, calendar) for symbol, calendar in CALENDARS.items()),

@@ -157,14 +157,14 @@ class Trader:
             dip = "long" if bar["close"] < fast else "short"
         trade = self.trade
         if trade is not None:
-            if dip == trade.side:
-                assert trade.stop is not None
-                trade.stop = max(trade.stop, bar["low"]) if dip == "long" else min(trade.stop, bar["high"])
             if fast is not None and slow is not None and trend != trade.side:
                 if self.variant.fill == "close":
                     self.exit(bar["close"], "trend_end", "close")
                 else:
                     trade.exit_pending = True
+            elif dip == trade.side:
+                assert trade.stop is not None
+                trade.stop = max(trade.stop, bar["low"]) if dip == "long" else min(trade.stop, bar["high"])
         allowed = trend is not None and self.may_enter(trend)
         if self.order is not None and not (allowed and self.order.side == trend):
             self.order = None

@@ -145,6 +145,21 @@ def test_a_missing_average_does_not_close_a_trade() -> None:
     assert trade["status"] == "open"
 
 
+@pytest.mark.parametrize("fill", ["close", "next_open"])
+def test_a_close_that_ends_the_trade_moves_no_stop(fill: str) -> None:
+    """The bar pulls back and the trend ends with it: a stop at its low would never have been in force."""
+    variant = Variant("x", PULLBACK, fill=fill)
+    (trade, *_) = after_a_dip(
+        (102.0, 104.0, 101.0, 103.0),
+        (101.0, 101.5, 98.5, 99.5),
+        (99.0, 99.5, 98.8, 99.2),
+        variant=variant,
+        slow={2: 105.0, 3: 105.0},
+    )
+    assert trade["exit_reason"] == "trend_end"
+    assert picked(trade, "stop_price", "stop_now") == (98.0, 98.0)
+
+
 def test_a_stop_in_atrs_replaces_the_low_and_trails_too() -> None:
     variant = Variant("x", PULLBACK, atr_stop=1.0, atr_target=2.0)
     rise, fall = (101.0, 104.0, 100.0, 103.0), (103.0, 103.0, 96.0, 97.0)

@@ -99,29 +99,30 @@ def test_an_unknown_rule_or_side_that_is_nearly_right_gets_a_hint() -> None:
 
 
 def test_a_version_names_the_options_that_were_changed() -> None:
-    assert code_version(DEFAULT) == "2"
-    assert code_version(Variant("another", CROSSOVER)) == "2"
+    assert code_version(DEFAULT) == "3"
+    assert code_version(Variant("another", CROSSOVER)) == "3"
     assert (
-        code_version(Variant("x", PULLBACK, allow_short=True, atr_stop=2.0)) == "2 atr_stop=2.0 rule=pullback side=both"
+        code_version(Variant("x", PULLBACK, allow_short=True, atr_stop=2.0))
+        == "3 atr_stop=2.0 rule=pullback@2 side=both"
     )
 
 
 @pytest.mark.parametrize(
     ("row", "version"),
     [
-        ({"name": "crossover"}, "2"),
-        ({"name": "pullback"}, "2 rule=pullback"),
-        ({"name": "x", "rule": "crossover", "side": "short"}, "2 side=short"),
-        ({"name": "x", "rule": "crossover", "fill": "next_open", "cost_bps": 5}, "2 cost_bps=5.0 fill=next_open"),
-        ({"name": "x", "rule": "crossover", "side": "long", "cost_bps": 0, "exit_at_session_end": False}, "2"),
-        ({"name": "x", "rule": "crossover", "side": "both", "higher_timeframe": "1h"}, "2 higher_timeframe=1h side=both"),
-        ({"name": "x", "rule": "crossover", "min_spread_pct": 0.25, "atr_target": 3}, "2 atr_target=3.0 min_spread_pct=0.25"),
+        ({"name": "crossover"}, "3"),
+        ({"name": "pullback"}, "3 rule=pullback@2"),
+        ({"name": "x", "rule": "crossover", "side": "short"}, "3 side=short"),
+        ({"name": "x", "rule": "crossover", "fill": "next_open", "cost_bps": 5}, "3 cost_bps=5.0 fill=next_open"),
+        ({"name": "x", "rule": "crossover", "side": "long", "cost_bps": 0, "exit_at_session_end": False}, "3"),
+        ({"name": "x", "rule": "crossover", "side": "both", "higher_timeframe": "1h"}, "3 higher_timeframe=1h side=both"),
+        ({"name": "x", "rule": "crossover", "min_spread_pct": 0.25, "atr_target": 3}, "3 atr_target=3.0 min_spread_pct=0.25"),
         (
             {
                 "name": "x", "rule": "pullback", "side": "both", "fill": "next_open", "cost_bps": 1.5, "min_spread_pct": 1,
                 "higher_timeframe": "1d", "atr_stop": 2, "atr_target": 0.5, "exit_at_session_end": True,
             },
-            "2 atr_stop=2.0 atr_target=0.5 cost_bps=1.5 exit_at_session_end=True fill=next_open higher_timeframe=1d min_spread_pct=1.0 rule=pullback side=both",
+            "3 atr_stop=2.0 atr_target=0.5 cost_bps=1.5 exit_at_session_end=True fill=next_open higher_timeframe=1d min_spread_pct=1.0 rule=pullback@2 side=both",
         ),
     ],
 )  # fmt: skip
@@ -133,14 +134,14 @@ def test_a_version_is_the_text_that_databases_hold(row: dict[str, object], versi
 
 
 def test_a_later_version_of_a_rule_is_another_version_of_its_variants_only() -> None:
-    assert code_version(Variant("x", replace(CROSSOVER, version="2"))) == "2 rule=crossover@2"
-    assert code_version(Variant("x", replace(PULLBACK, version="3"), atr_stop=1.0)) == "2 atr_stop=1.0 rule=pullback@3"
+    assert code_version(Variant("x", replace(CROSSOVER, version="2"))) == "3 rule=crossover@2"
+    assert code_version(Variant("x", replace(PULLBACK, version="3"), atr_stop=1.0)) == "3 atr_stop=1.0 rule=pullback@3"
 
 
 def test_a_version_names_the_parameters_of_the_rule_that_were_changed() -> None:
     rule = replace(PULLBACK, params={"bars": Param(3, "How many"), "eager": Param(False, "At once")})
-    assert code_version(Variant("x", rule)) == "2 rule=pullback"
-    assert code_version(Variant("x", rule, params={"eager": True})) == "2 eager=True rule=pullback"
+    assert code_version(Variant("x", rule)) == "3 rule=pullback@2"
+    assert code_version(Variant("x", rule, params={"eager": True})) == "3 eager=True rule=pullback@2"
     assert Variant("x", rule, params={"eager": True}).params == {"bars": 3, "eager": True}
 
 

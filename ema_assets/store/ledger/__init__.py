@@ -14,6 +14,7 @@ from ema_assets.store.ledger.overview import (
     silent,
     summary,
     waiting_since,
+    warming_up,
     without_bars,
 )
 from ema_assets.store.ledger.recording import lock_recording, mark_recorded, to_record
@@ -80,5 +81,6 @@ __all__ = [
     "sync_instruments",
     "to_record",
     "waiting_since",
+    "warming_up",
     "without_bars",
 ]

@@ -8,7 +8,7 @@ import polars as pl
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import GRAPH_ASSETS_SCHEMA, GRAPH_INPUTS_SCHEMA, check_frame
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import FETCHED, ORDER
+from ema_assets.model.timeframes import FETCHED, ORDER, ROLLED_UP
 from ema_assets.store.database import Transaction
 from ema_assets.store.ledger.row import BEGINNING
 
@@ -109,7 +109,21 @@ def _start_again(transaction: Transaction, symbols: Sequence[str]) -> None:
 
 
 def go_back(transaction: Transaction, calendar: str, since: datetime) -> None:
-    """Have the series of `calendar` asked for and computed again from `since` (UTC) on: its sessions have changed."""
+    """Have the series of `calendar` asked for and computed again from `since` (UTC) on: its sessions have changed.
+
+    Bars that were rolled up in a session that is gone are deleted; sessions must be stored before.
+    """
+    for timeframe in ROLLED_UP:
+        transaction.execute(
+            f"""
+            DELETE FROM market.ohlc_{timeframe.key} o USING market.instrument i
+            WHERE i.symbol = o.symbol AND i.calendar = $1 AND o.ts >= $2 AND o.missing_bars IS NOT NULL
+                  AND NOT EXISTS (SELECT FROM market.session s
+                                  WHERE s.calendar = $1 AND o.ts >= s.open AND o.ts < s.close)
+            """,
+            calendar,
+            since,
+        )
     transaction.execute(
         """
         UPDATE market.series_state s

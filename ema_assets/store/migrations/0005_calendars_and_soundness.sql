@@ -21,6 +21,15 @@ CREATE TABLE market.special_day (
 COMMENT ON TABLE market.special_day IS 'Days on which an exchange differs from its calendar, as the watchlist says.';
 COMMENT ON COLUMN market.special_day.opens IS 'Local at the exchange; null for the hours of the session before.';
 
+CREATE TABLE market.file_span (
+    symbol    text COLLATE "C" NOT NULL,
+    timeframe text COLLATE "C" NOT NULL,
+    first_ts  timestamptz NOT NULL,
+    last_end  timestamptz NOT NULL CHECK (last_end > first_ts),
+    PRIMARY KEY (symbol, timeframe, first_ts)
+);
+COMMENT ON TABLE market.file_span IS 'Where the bars of a rolled-up series are those of files. Nothing is rolled up there.';
+
 ALTER TABLE market.instrument ADD COLUMN allow_negative boolean NOT NULL DEFAULT false;
 COMMENT ON COLUMN market.instrument.allow_negative IS 'Its prices may be zero or less, as those of spreads and of some futures.';
 

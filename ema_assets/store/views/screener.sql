@@ -26,7 +26,7 @@ latest AS (
 ), crossing AS (
     -- The close p at which both EMAs would be equal after the next bar: a9·p + (1-a9)·E9 = a30·p + (1-a30)·E30, with
     -- a = 2/(n+1).
-    SELECT l.*, b.close, e.ema_9, e.ema_30,
+    SELECT l.*, b.close, e.ema_9, e.ema_30, e.warming_up,
            ((1 - 2.0::float8 / 31) * e.ema_30 - (1 - 2.0::float8 / 10) * e.ema_9)
            / (2.0::float8 / 10 - 2.0::float8 / 31) AS cross_at
     FROM latest l
@@ -41,7 +41,7 @@ SELECT l.symbol, l.timeframe, l.ts, l.close, l.trend, l.bars_since_cross, l.spre
        {rsi} AS rsi, {atr} AS atr_pct,
        o.side AS trade_side, o.entry_ts AS trade_since, o.entry_price AS trade_price, o.return_pct AS trade_return_pct,
        o.stop_now AS stop_price, (l.close / o.stop_now - 1) * 100 AS stop_distance_pct,
-       l.is_preliminary, l.silent_since
+       l.is_preliminary, l.warming_up AS is_warming_up, l.silent_since
 FROM crossing l
 JOIN per_symbol p ON p.symbol = l.symbol
 {open_trade}

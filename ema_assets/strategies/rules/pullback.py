@@ -27,11 +27,14 @@ def evaluate(bars: pl.DataFrame, _: Params) -> Evaluation:
 
 
 def at_close(bars: Bars, book: Book, start: int, end: int, variant: Variant) -> None:
-    """Trail the stops, close the trades whose trend has ended, then cancel, replace or place orders."""
+    """Close the trades whose trend has ended, trail the stops of the others, then cancel, replace or place orders."""
     ranks = np.flatnonzero(book.side[: end - start])
     if ranks.size:
-        _trail(bars, book, ranks, ranks + start)
-        _exit_without_trend(bars, book, ranks, ranks + start, variant)
+        rows = ranks + start
+        has_ended = (bars.direction[rows] != book.side[ranks]) & bars.marks[_IS_KNOWN][rows]
+        # A stop that moved with the close that ends its trade would never be in force.
+        _trail(bars, book, ranks[~has_ended], rows[~has_ended])
+        exit_by_signal(bars, book, ranks[has_ended], rows[has_ended], variant)
     count = end - start
     ordered = book.order_side[:count]
     cancelled = np.flatnonzero((ordered != 0) & (ordered != bars.allowed[start:end]))
@@ -56,12 +59,6 @@ def _trail(bars: Bars, book: Book, ranks: Ints, rows: Ints) -> None:
         )
 
 
-def _exit_without_trend(bars: Bars, book: Book, ranks: Ints, rows: Ints, variant: Variant) -> None:
-    has_ended = (bars.direction[rows] != book.side[ranks]) & bars.marks[_IS_KNOWN][rows]
-    if has_ended.any():
-        exit_by_signal(bars, book, ranks[has_ended], rows[has_ended], variant)
-
-
 RULE = Rule(
     name="pullback",
     title="9/30 pullback",
@@ -69,7 +66,7 @@ RULE = Rule(
         "Enters when a bar trades beyond an earlier bar that closed on the wrong side of EMA 9 while the trend by "
         "WMA 30 lasts, exits when that trend ends."
     ),
-    version="1",
+    version="2",
     reads={EMA_SIGNALS: ("ema_9",), "wma": ("wma_30",)},
     evaluate=evaluate,
     fill_orders=fill_beyond_price,

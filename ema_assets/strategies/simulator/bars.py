@@ -105,6 +105,11 @@ def read_bars(frame: pl.DataFrame, layout: Layout, variant: Variant) -> Bars:
     )
 
 
+def known_trend(variant: Variant) -> pl.Expr:
+    """The `trend` of a higher timeframe's bars, null where the variant waits for it to converge (by `bar_number`)."""
+    return pl.when(pl.col("bar_number") >= variant.converged_after).then("trend").alias("trend")
+
+
 def _check(rule: Rule, evaluation: Evaluation, size: int) -> None:
     sides = {"direction": evaluation.direction, "entry": evaluation.entry}
     for name, values in {**sides, **evaluation.marks}.items():
@@ -118,6 +123,8 @@ def _check(rule: Rule, evaluation: Evaluation, size: int) -> None:
 def _open_to(frame: pl.DataFrame, layout: Layout, variant: Variant, ends: Flags) -> tuple[Flags, Flags]:
     """After which bars the variant's sides and filters let a long trade begin, and after which a short one."""
     passes = ~ends
+    if variant.converged_after:
+        passes &= layout.place(frame["bar_number"].fill_null(0).to_numpy()) >= variant.converged_after
     if variant.min_spread_pct > 0:
         # Unknown compares as False.
         passes &= layout.place(np.abs(floats(frame["spread_pct"]))) >= variant.min_spread_pct

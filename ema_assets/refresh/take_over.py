@@ -1,0 +1,60 @@
+"""A file's bars of a rolled-up timeframe take the place of what is stored there: one owner and one grid per span."""
+
+import polars as pl
+
+from ema_assets.market.calendars import stretch_of
+from ema_assets.model.schemas import BAR_CHANGE_SCHEMA, UTC_TIME
+from ema_assets.refresh.answers import Storing
+from ema_assets.store import file_spans
+
+
+def take_over(storing: Storing, bars: pl.DataFrame) -> pl.DataFrame:
+    """Make the span of `bars` (BAR_SCHEMA plus ts_end) the file's, and delete what stands in their way.
+
+    Rolled-up bars go wherever they lie in the span. Bars of an earlier file go where a bar of this one overlaps them at
+    another time; a file that only adds to another leaves it as it is.
+
+    Returns:
+        What was deleted (BAR_CHANGE_SCHEMA): none of it counts as written, corrected or late.
+    """
+    if bars.is_empty():
+        return BAR_CHANGE_SCHEMA.to_frame()
+    spans = bars.group_by("symbol").agg(first_ts=pl.col("ts").min(), last_end=pl.col("ts_end").max()).sort("symbol")
+    file_spans.take(storing.transaction, storing.timeframe, spans)
+    # A bar that begins before the span may reach into it.
+    wider = spans.with_columns(pl.col("first_ts") - pl.lit(storing.timeframe.duration))
+    stored = file_spans.bars_within(storing.transaction, storing.timeframe, wider)
+    others = stored.join(bars, on=["symbol", "ts"], how="anti")
+    if others.is_empty():
+        return BAR_CHANGE_SCHEMA.to_frame()
+    ended = _with_end(storing, others)
+    gone = pl.concat(
+        [
+            ended.filter("is_rolled_up").join(spans, on="symbol").filter(pl.col("ts_end") > pl.col("first_ts")),
+            ended.filter(~pl.col("is_rolled_up"))
+            .join_where(
+                bars.select(_symbol="symbol", _ts="ts", _end="ts_end"),
+                pl.col("symbol") == pl.col("_symbol"),
+                pl.col("ts") < pl.col("_end"),
+                pl.col("ts_end") > pl.col("_ts"),
+            )
+            .unique(["symbol", "ts"]),
+        ],
+        how="diagonal",
+    )
+    file_spans.delete_bars(storing.transaction, storing.timeframe, gone)
+    nothing = pl.lit(0, pl.Int64)
+    return (
+        gone.group_by("symbol")
+        .agg(changed_from=pl.col("ts").min())
+        .select("symbol", "changed_from", written=nothing, corrected=nothing, late=nothing)
+        .match_to_schema(BAR_CHANGE_SCHEMA)
+    )
+
+
+def _with_end(storing: Storing, bars: pl.DataFrame) -> pl.DataFrame:
+    calendars = storing.answer.asked.select("symbol", "calendar")
+    trading = storing.sessions_from(bars["ts"].min(), calendars["calendar"])
+    placed = stretch_of(bars.join(calendars, on="symbol", how="left"), storing.timeframe, trading)
+    full_end = pl.col("ts") + pl.lit(storing.timeframe.duration)
+    return placed.select("symbol", "ts", "is_rolled_up", pl.coalesce("ts_end", full_end).cast(UTC_TIME).alias("ts_end"))

@@ -1,0 +1,152 @@
+"""One owner and one grid per span of a rolled-up series: a file's bars or ours, whatever comes first."""
+
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from ema_assets.model.asset_names import EMA_SIGNALS
+from ema_assets.model.schemas import BAR_SCHEMA
+from ema_assets.operations.ingest import IngestedSeries, store_file
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.store.database import Database
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, moved, refresh, rows_of, utc, watch
+from ema_assets_tests.timeframes import H1, M5
+
+FIRST, LAST = date(2026, 11, 16), date(2026, 11, 25)
+NOW = utc("2026-11-28 12:00")
+MINUTE = timedelta(minutes=1)
+WATCHED = watch({"AAPL": "XNYS"})
+BASE = bars_on("XNYS", "AAPL", M5, FIRST, LAST)
+
+
+def by_clock(base: pl.DataFrame, first: str, last: str) -> pl.DataFrame:
+    """Hours cut by the clock, as many vendors do: the first one of a session begins half an hour before its open."""
+    days = base.filter(pl.col("ts").is_between(utc(first), utc(f"{last} 23:59")))
+    return (
+        days.group_by("symbol", ts=pl.col("ts").dt.truncate("1h"), maintain_order=True)
+        .agg(
+            pl.col("open").first(), pl.col("high").max(), pl.col("low").min(), pl.col("close").last(), pl.sum("volume")
+        )
+        .with_columns(timeframe=pl.lit("1h"))
+        .select(list(BAR_SCHEMA))
+    )
+
+
+@pytest.fixture
+def watched(database: Database) -> Database:
+    sync(database, WATCHED, NOW)
+    return database
+
+
+def ingest(database: Database, bars: pl.DataFrame, name: str = "hours.csv") -> IngestedSeries:
+    (summary,) = store_file(database, bars, name, NOW)
+    return summary
+
+
+def hours(database: Database) -> list[tuple[datetime, float]]:
+    return [
+        (ts, close)
+        for ts, close in rows_of(database, "SELECT ts, close FROM market.ohlc WHERE timeframe = '1h' ORDER BY ts")
+    ]
+
+
+def expected(base: pl.DataFrame, file: pl.DataFrame) -> list[tuple[datetime, float]]:
+    """The file's hours in its sessions, and hours anchored to the open at 14:30 in the others."""
+    days = set(file["ts"].dt.date())
+    ours = (
+        base.filter(~pl.col("ts").dt.date().is_in(list(days)))
+        .group_by(ts=(pl.col("ts") - timedelta(minutes=30)).dt.truncate("1h") + timedelta(minutes=30))
+        .agg(pl.col("close").last())
+    )
+    return sorted([*file.select("ts", "close").iter_rows(), *ours.iter_rows()])
+
+
+def assert_one_grid(database: Database, base: pl.DataFrame, file: pl.DataFrame) -> None:
+    assert hours(database) == expected(base, file)
+    averaged = rows_of(database, f"SELECT ts FROM market.{EMA_SIGNALS} WHERE timeframe = '1h' ORDER BY ts")
+    assert [ts for (ts,) in averaged] == [ts for ts, _ in hours(database)]
+
+
+@pytest.mark.parametrize("file_comes", ["first", "last"])
+def test_a_span_of_a_file_is_its_own_whichever_came_first(watched: Database, file_comes: str) -> None:
+    exchange, file = MemoryExchange(BASE), by_clock(BASE, "2026-11-18", "2026-11-19")
+    if file_comes == "first":
+        ingest(watched, file)
+    refresh(watched, WATCHED, exchange, NOW)
+    if file_comes == "last":
+        ingest(watched, file)
+        refresh(watched, WATCHED, exchange, NOW)
+    assert_one_grid(watched, BASE, file)
+
+
+def test_a_corrected_base_bar_and_a_full_refresh_leave_the_span_to_the_file(watched: Database) -> None:
+    file = by_clock(BASE, "2026-11-18", "2026-11-19")
+    ingest(watched, file)
+    refresh(watched, WATCHED, MemoryExchange(BASE), NOW)
+    changed = pl.when(pl.col("ts") == utc("2026-11-19 20:55")).then(pl.col("close") * 1.01).otherwise("close")
+    corrected = BASE.with_columns(close=changed).with_columns(high=pl.max_horizontal("high", "close"))
+    ingest(watched, corrected.filter(ts=utc("2026-11-19 20:55")), "correction.csv")
+    refresh(watched, WATCHED, MemoryExchange(corrected), NOW)
+    assert_one_grid(watched, corrected, file)
+    refresh(watched, WATCHED, MemoryExchange(moved(corrected, 1.02)), NOW, everything=True)
+    assert_one_grid(watched, moved(corrected, 1.02), file)
+
+
+def test_files_of_one_grid_add_up_and_a_file_of_another_grid_takes_over_where_it_lies(watched: Database) -> None:
+    early, late = by_clock(BASE, "2026-11-17", "2026-11-18"), by_clock(BASE, "2026-11-18", "2026-11-20")
+    both = by_clock(BASE, "2026-11-17", "2026-11-20")
+    refresh(watched, WATCHED, MemoryExchange(BASE), NOW)
+    for file in (late, early.reverse(), late):
+        ingest(watched, file)
+    refresh(watched, WATCHED, MemoryExchange(BASE), NOW)
+    assert_one_grid(watched, BASE, both)
+    assert rows_of(watched, "SELECT timeframe, first_ts, last_end FROM market.file_span") == [
+        ("1h", utc("2026-11-17 14:00"), utc("2026-11-20 21:00"))
+    ]
+    anchored = expected(BASE, both.clear())
+    ours = pl.DataFrame(
+        [("AAPL", "1h", ts, close, close, close, close, 1.0) for ts, close in anchored],
+        schema=BAR_SCHEMA,
+        orient="row",
+    ).filter(pl.col("ts").is_between(utc("2026-11-18 00:00"), utc("2026-11-19 00:00")))
+    ingest(watched, ours)
+    refresh(watched, WATCHED, MemoryExchange(BASE), NOW)
+    mixed = pl.concat([both.filter(pl.col("ts").dt.date() != date(2026, 11, 18)), ours]).sort("ts")
+    assert_one_grid(watched, BASE, mixed)
+
+
+def test_a_file_that_changes_nothing_is_all_there_already(watched: Database) -> None:
+    file = by_clock(BASE, "2026-11-18", "2026-11-19")
+    first, again = ingest(watched, file), ingest(watched, file)
+    assert (first.stored, first.equal) == (14, 0)
+    assert (again.stored, again.equal, again.corrected) == (0, 14, 0)
+
+
+def test_the_next_day_does_not_change_the_trades_of_a_day_that_is_over(database: Database) -> None:
+    """With its hours cut by the clock, the next day begins half an hour before its open, and turns the trend there.
+
+    On 5m a crossover comes with the last bar of the day, while the trend of the hours is still the other way.
+    """
+    rows = ({"name": "hour", "rule": "crossover", "entries": "all", "higher_timeframe": "1h"}, *WATCHED.strategies)
+    watched = replace(WATCHED, strategies=rows)
+    close, until = utc("2026-11-24 21:00"), utc("2026-11-25 21:00")
+    falls = 100 * 0.9995 ** pl.int_range(pl.len())
+    rises = pl.when(pl.col("ts") >= close).then(1.5).when(pl.col("ts") == close - 5 * MINUTE).then(1.05).otherwise(1.0)
+    flat = dict.fromkeys(("open", "high", "low", "close"), falls * rises)
+    base = BASE.with_columns(**flat)
+    sync(database, watched, NOW)
+    trades = []
+    for end in (close, until):
+        known = base.filter(pl.col("ts") < end)
+        for file in (known, by_clock(known, "2026-11-16", "2026-11-25")):
+            store_file(database, file, "bars.csv", end)
+        refresh(database, watched, MemoryExchange(BASE.clear()), end, timeframes=(M5, H1))
+        trades.append(rows_of(database, "SELECT entry_ts FROM market.strategy_9_30_hour WHERE timeframe = '5m'"))
+    crossed = rows_of(
+        database, "SELECT ts FROM market.ema_trend WHERE timeframe = '5m' AND crossover = 'bullish' AND ts < $1", close
+    )
+    assert crossed == [(close - 5 * MINUTE,)]
+    assert trades[0] == []
+    assert all(entered >= close for (entered,) in trades[1])
