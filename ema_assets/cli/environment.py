@@ -35,7 +35,7 @@ def _agree_on_time() -> None:
 def load_watchlist(settings: Settings) -> Watchlist:
     """The watchlist; the default one is written first where there is none."""
     watchlist.ensure(settings.watchlist_path)
-    return watchlist.load(settings.watchlist_path)
+    return watchlist.of(settings)
 
 
 def check_on_watchlist(watched: Watchlist, symbols: Sequence[str]) -> None:
@@ -58,15 +58,16 @@ def default_provider(settings: Settings, running: state.Running | None) -> str:
     return running.provider if running else settings.provider
 
 
-def with_providers(settings: Settings, watched: Watchlist) -> Settings:
-    """Settings with which all providers can be asked: keys are there, and addresses of those that `up` starts.
+def with_providers(settings: Settings, watched: Watchlist, symbols: Sequence[str]) -> Settings:
+    """Settings with which the providers of `symbols` can be asked: with keys, and addresses of those that `up` starts.
 
     An address that is not set is that of the server which a running `up` has started.
     """
     running = state.read_state(settings)
     settings = settings.with_addresses(running.provider_urls if running else {})
-    for name in sorted(watched.providers(settings.provider)):
-        settings.check_provider(name)
+    for name, asked_for in watched.by_provider(settings.provider).items():
+        if not set(symbols).isdisjoint(asked_for):
+            settings.check_provider(name)
     return settings
 
 

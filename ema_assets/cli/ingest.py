@@ -209,7 +209,7 @@ def _store(work: _Work) -> None:
     running = state.read_state(settings)
     for name in add_instruments(settings.watchlist_path, work.new.values()):
         click.echo(f"Added {name} ({work.new[name].calendar}) to the watchlist, its bars from files.")
-    watched = watchlist.load(settings.watchlist_path)
+    watched = watchlist.of(settings)
     synthetic = watched.synthetic_symbols(environment.default_provider(settings, running))
     with environment.open_database(settings) as database:
         sync(database, watched, clock.now(), build(watched, settings.signals_folder))

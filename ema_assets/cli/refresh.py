@@ -70,8 +70,8 @@ def refresh_command(symbols: Sequence[str], timeframes: Sequence[str], everythin
     from ema_assets.refresh.plan_requests import FetchRules
 
     watched = environment.load_watchlist(Settings.from_env())
-    settings = environment.with_providers(Settings.from_env(), watched)
     environment.check_on_watchlist(watched, symbols)
+    settings = environment.with_providers(Settings.from_env(), watched, symbols or watched.symbols)
     chosen = [parse_timeframe(text) for text in timeframes] or list(ORDER)
     graph = build(watched, settings.signals_folder)
     failures, has_traded = 0, False

@@ -104,7 +104,7 @@ def sandbox_command(port: int, seed: int | None) -> None:
     chosen = settings.config_of(sandbox.PROVIDER).seed if seed is None else seed
     serve(
         port,
-        lambda: watchlist.load(settings.watchlist_path).instruments,
+        lambda: watchlist.of(settings).instruments,
         chosen,
         clock=clock.now,
         started=lambda url: click.echo(

@@ -65,7 +65,7 @@ def _providers(settings: Settings, default: str) -> _Providers:
 def _read_watchlist(settings: Settings) -> Watchlist:
     """The watchlist, or the default one where none has been written yet: `status` writes nothing."""
     if settings.watchlist_path.exists():
-        return watchlist.load(settings.watchlist_path)
+        return watchlist.of(settings)
     return watchlist.parse(watchlist.default_text())
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError, not_one_of
+from ema_assets.model.symbols import FROM_FILES
 from ema_assets.model.urls import libpq_url
 from ema_assets.model.variables import Number, text_of
 from ema_assets.providers import registry
@@ -200,8 +201,8 @@ class _PerProvider(Mapping[str | None, Publication]):
 
 def _named_provider(env: Mapping[str, str]) -> str | None:
     named = text_of(env, "EMA_PROVIDER")
-    if named and not registry.is_asked(named):
-        raise not_one_of("EMA_PROVIDER", named, registry.ALLOWED)
+    if named and named != FROM_FILES and not registry.is_asked(named):
+        raise not_one_of("EMA_PROVIDER", named, (*registry.ALLOWED, FROM_FILES))
     return named or None
 
 

@@ -2,13 +2,13 @@
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ema_assets.config import calendar_tables, shared_files
-from ema_assets.config.settings import is_synthetic
+from ema_assets.config.settings import Settings, is_synthetic
 from ema_assets.model.errors import InvalidKeyError, WatchlistError, did_you_mean
 from ema_assets.model.special_days import SpecialDays
 from ema_assets.model.symbols import (
@@ -96,6 +96,19 @@ def ensure(path: Path) -> None:
         # Another process may have written it meanwhile, and a third one may have edited that.
         if not target.exists():
             shared_files.replace_text(target, default_text())
+
+
+def of(settings: Settings) -> Watchlist:
+    """The watchlist of `settings`. Where files are the default provider, symbols that name none are from files.
+
+    Raises:
+        WatchlistError: as `load`.
+    """
+    watched = load(settings.watchlist_path)
+    if settings.provider != FROM_FILES:
+        return watched
+    instruments = (replace(each, provider=each.provider or FROM_FILES) for each in watched.instruments)
+    return replace(watched, instruments=tuple(instruments))
 
 
 def load(path: Path) -> Watchlist:

@@ -87,7 +87,7 @@ class MarketResource(ConfigurableResource[Any]):
     def rules(self) -> FetchRules:
         """How far back new series reach, and when each provider's bars can be asked for."""
         settings = Settings.from_env()
-        return FetchRules.of(settings, watchlist.load(settings.watchlist_path))
+        return FetchRules.of(settings, watchlist.of(settings))
 
     def publications(self) -> Publications:
         """How long after its close a bar of each provider can be asked for."""

@@ -99,11 +99,12 @@ def _sync_watchlist(graph: Graph) -> SensorDefinition:
 
         The first runs of new symbols are launched at once and not left to the next sweep.
         """
-        path = Settings.from_env().watchlist_path
+        settings = Settings.from_env()
+        path = settings.watchlist_path
         if (reason := configuration_drift(graph)) is not None:
             return SkipReason(reason)
         try:
-            watched = watchlist.load(path)
+            watched = watchlist.of(settings)
             now = market.now()
             known = context.instance.get_dynamic_partitions(str(SYMBOLS.name))
             # With the date, sessions are extended in time; with the graph, changed code is adopted after an upgrade.

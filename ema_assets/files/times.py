@@ -73,14 +73,19 @@ def read_times(column: pl.Series, order: str | None, *, usual_order: str | None 
         column = column.cast(pl.Decimal(38, 6)) if column.abs().max() else column
     text = column.cast(pl.String).str.strip_chars().str.strip_chars("'\"[]")
     filled = text.drop_nulls().filter(text.drop_nulls() != "")
-    if len(filled) and filled.str.contains(_EPOCH).all() and not filled.str.contains(_COMPACT).all():
+    if _are_mostly(filled, _EPOCH) and not _are_mostly(filled, _COMPACT):
         return _epochs(text)
-    if len(filled) and filled.str.contains(_EXCEL_DAY).all():
+    if _are_mostly(filled, _EXCEL_DAY):
         days = text.cast(pl.Float64, strict=False)
         # To the second: a double has no more of a day.
         since = (days * 86_400).round().cast(pl.Int64) * 1_000_000 - 2_209_161_600_000_000
         return Times(since.cast(WALL), _none(len(text)), "days as Excel counts them")
     return _texts(text, order, usual_order)
+
+
+def _are_mostly(texts: pl.Series, pattern: str) -> bool:
+    """True when more than half of `texts` match: below a table may stand something else."""
+    return int(texts.str.contains(pattern).sum()) * 2 > len(texts)
 
 
 def _none(rows: int) -> pl.Series:

@@ -55,12 +55,15 @@ def _place(part: pl.DataFrame, sessions: pl.DataFrame, calendar: str, options: R
     local = in_zone(pl.col("wall"), "UTC") if not zoned else pl.col("at")
     shown = local.dt.convert_time_zone(zone_of(calendar)).dt.replace_time_zone(None) if zoned else pl.col("wall")
     part = part.with_columns(shown.alias("local"))
+    by_wall = part.with_columns(session=pl.col("wall").dt.date())
+    by_local = part.with_columns(session=pl.col("local").dt.date())
+    partial = options.partial
     if _nearly_all(part, is_date):
-        return _by_date(part, pl.col("wall").dt.date(), sessions, calendar, "the date")
+        return _by_date(by_wall, sessions, calendar, "the date", partial=partial)
     if zoned and _nearly_all(part, pl.col("local").dt.truncate("1d") == pl.col("local")):
-        return _by_date(part, pl.col("local").dt.date(), sessions, calendar, "midnight at the exchange")
+        return _by_date(by_local, sessions, calendar, "midnight at the exchange", partial=partial)
     if not zoned and not is_around_the_clock(calendar):
-        return _by_date(part, pl.col("wall").dt.date(), sessions, calendar, "the date; the time of day is not read")
+        return _by_date(by_wall, sessions, calendar, "the date; the time of day is not read", partial=partial)
     if not zoned:
         raise BarFileError(
             f"its days are labelled {part['wall'][0]:%H:%M} without a zone, which does not say when they begin; "
@@ -90,11 +93,12 @@ def _around_the_clock(part: pl.DataFrame) -> PlacedTimes:
     )
 
 
-def _by_date(part: pl.DataFrame, day: pl.Expr, sessions: pl.DataFrame, calendar: str, label: str) -> PlacedTimes:
-    dated = part.with_columns(day.alias("session"))
-    joined = dated.join(sessions.select("session", "regular_open"), on="session", how="left", maintain_order="left")
+def _by_date(part: pl.DataFrame, sessions: pl.DataFrame, calendar: str, label: str, *, partial: bool) -> PlacedTimes:
+    """Bars whose column `session` has their date."""
+    joined = part.join(sessions.select("session", "regular_open"), on="session", how="left", maintain_order="left")
     lost = joined.filter(pl.col("regular_open").is_null() & pl.col("session").is_not_null())["session"].unique()
-    _check_days(lost.to_list(), joined["session"].drop_nulls().unique().to_list(), calendar)
+    if not partial:
+        _check_days(lost.to_list(), joined["session"].drop_nulls().unique().to_list(), calendar)
     midnight = pl.col("session").cast(pl.Datetime("us")).dt.replace_time_zone("UTC").cast(UTC_TIME)
     ts = joined.select(pl.coalesce("regular_open", midnight).alias("ts")).to_series()
     return PlacedTimes(ts, f"the sessions of {calendar}", label)
@@ -108,15 +112,13 @@ def _check_days(lost: list[date], days: list[date], calendar: str) -> None:
     cause = f", {weekend} of them on a weekend" if weekend else ""
     message = f"{len(lost)} of {len(days)} days are no sessions of {calendar}{cause}, such as {min(lost)}"
     fits = better_calendars(days, {calendar})
-    if not fits:
-        raise BarFileError(f"{message}; give the `--calendar` of its exchange")
-    raise AmbiguousBarFile(
-        message,
-        [
-            FileReading(f"{each.calendar} has {each.count} of {each.of}", (("calendar", each.calendar),))
-            for each in fits
-        ],
+    readings = [
+        FileReading(f"{each.calendar} has {each.count} of {each.of}", (("calendar", each.calendar),)) for each in fits
+    ]
+    partly = FileReading(
+        "with `--partial` days without a session are skipped, or flagged if traded", (("partial", ""),)
     )
+    raise AmbiguousBarFile(message, [*readings, partly])
 
 
 def _by_time(part: pl.DataFrame, sessions: pl.DataFrame, calendar: str, options: ReadOptions) -> PlacedTimes:

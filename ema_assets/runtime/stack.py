@@ -137,7 +137,7 @@ def _watch(start: _Start, database: Database, parts: list[Part], location: CodeL
 def _checked_watchlist(settings: Settings) -> Watchlist:
     """The watchlist, whose providers can all be asked."""
     watchlist.ensure(settings.watchlist_path)
-    watched = watchlist.load(settings.watchlist_path)
+    watched = watchlist.of(settings)
     for name in sorted(watched.providers(settings.provider)):
         settings.check_provider(name, is_starting=True)
     return watched

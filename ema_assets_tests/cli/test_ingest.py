@@ -339,3 +339,27 @@ def test_what_is_skipped_and_rejected_is_counted_with_its_reason(run: Run, home:
     assert [(each["series"], each["ts"]) for each in found["rejected"]] == [("AAPL|5m", "2024-02-14T15:05:00+00:00")]
     of_another = run("quality", "--symbol", "MSFT", EMA_DATABASE_URL=database_url)
     assert "rejected: 0" in of_another.stdout
+
+
+def test_a_symbol_from_files_is_refreshed_while_no_provider_runs(run: Run, home: Path, database_url: str) -> None:
+    times = [datetime(2025, 1, 14, 14, 30) + number * timedelta(minutes=5) for number in range(78)]
+    path = bars_file(home, HEAD, *(f"KO,5m,{time}Z,10,12,9,11,100" for time in times))
+    assert run("ingest", path, EMA_DATABASE_URL=database_url).exit_code == 0
+    refreshed = run("refresh", "--symbol", "KO", EMA_DATABASE_URL=database_url)
+    assert refreshed.exit_code == 0, refreshed.output
+    assert "ohlc                1h  1 series, 7 rows written" in refreshed.stdout
+    both = run("refresh", "--symbol", "KO", "--symbol", "AAPL", EMA_DATABASE_URL=database_url)
+    assert "the sandbox exchange is a provider but does not run" in both.stderr
+
+
+def test_with_files_as_the_provider_no_symbol_is_asked_for(run: Run, home: Path, database_url: str) -> None:
+    env = {"EMA_PROVIDER": "file", "EMA_DATABASE_URL": database_url}
+    path = bars_file(home, HEAD, SOUND)
+    told = run("ingest", path, **env)
+    assert told.exit_code == 0, told.output
+    assert "SYNTHETIC" not in told.stdout
+    refreshed = run("refresh", **env)
+    assert refreshed.exit_code == 0, refreshed.output
+    assert refreshed.stdout.splitlines()[-1] == "Up to date."
+    listed = [line.split()[-1] for line in run("symbols", "list", **env).stdout.splitlines()[1:]]
+    assert listed == ["files", "files", "files"]

@@ -126,7 +126,7 @@ def test_a_number_out_of_range_is_named_with_its_range(name: str, least: int, mo
 @pytest.mark.parametrize(
     ("name", "allowed"),
     [
-        ("EMA_PROVIDER", "sandbox, alpaca, yahoo, binance, coinbase, ccxt:<exchange>"),
+        ("EMA_PROVIDER", "sandbox, alpaca, yahoo, binance, coinbase, ccxt:<exchange>, file"),
         ("EMA_ALPACA_FEED", "iex, sip"),
         ("EMA_ALPACA_HISTORY_FEED", "sip, iex"),
         ("EMA_YAHOO_TRANSPORT", "httpx, curl_cffi"),

@@ -252,7 +252,11 @@ def test_days_without_a_weekend_off_are_those_of_a_market_that_never_closes(tmp_
     days = [f"{date(2024, 1, 2) + timedelta(days=number)}" for number in range(60)]
     path = written(tmp_path, lines(days, "ABC", "1d"))
     assert refusal(path) == "18 of 60 days are no sessions of XNYS, 16 of them on a weekend, such as 2024-01-06"
-    assert question(path) == {"24/7 has 60 of 60": {"calendar": "24/7"}}
+    assert question(path) == {
+        "24/7 has 60 of 60": {"calendar": "24/7"},
+        "with `--partial` days without a session are skipped, or flagged if traded": {"partial": ""},
+    }
+    assert len(times_of(path, partial="yes")) == 60
     assert len(times_of(path, calendar="24/7")) == 60
 
 

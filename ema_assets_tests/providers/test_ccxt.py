@@ -239,7 +239,7 @@ def test_times_of_an_exchange_are_known_though_they_are_not_listed() -> None:
 def test_what_is_no_name_of_an_exchange_is_refused_with_how_one_reads(name: str) -> None:
     with pytest.raises(ConfigurationError, match="one of sandbox, .*, coinbase, ccxt:<exchange>, received"):
         registry.by_name(name)
-    with pytest.raises(ConfigurationError, match="`EMA_PROVIDER` must be one of .*, ccxt:<exchange>, received"):
+    with pytest.raises(ConfigurationError, match="`EMA_PROVIDER` must be one of .*, ccxt:<exchange>, file, received"):
         Settings.from_env({"EMA_PROVIDER": name})
     with pytest.raises(WatchlistError, match="`provider` must be one of .*, ccxt:<exchange>, or 'file'"):
         watchlist.parse(f"[[group]]\nprovider = '{name}'\nsymbols = ['A']")

@@ -74,5 +74,5 @@ def test_its_variables_and_its_name_are_checked_as_those_of_any_other(database: 
     assert wrong.stderr == "Error: `EMA_TOY_SWING` must be a whole number from 1 to 50, received '51'\n"
     misspelt = run(tmp_path, "plan", EMA_DATABASE_URL=database.url, EMA_PROVIDER="toyy")
     assert misspelt.stderr == (
-        "Error: `EMA_PROVIDER` must be one of sandbox, alpaca, yahoo, binance, coinbase, toy, ccxt:<exchange>, received 'toyy'; did you mean `toy`?\n"
+        "Error: `EMA_PROVIDER` must be one of sandbox, alpaca, yahoo, binance, coinbase, toy, ccxt:<exchange>, file, received 'toyy'; did you mean `toy`?\n"
     )
