@@ -62,7 +62,7 @@ def place_times(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, opti
     told_label = options.label or layout.label
     labels = [AT_OPEN, AT_CLOSE] if told_label is None else [told_label]
     if layout.is_zone_unknown and origin == "" and _is_around_the_clock(bars):
-        raise _unknown_zone(layout, [_read(bars, sessions, zone, labels[0]) for zone in zones], bars)
+        raise _unknown_zone(layout, [_read(bars, sessions, zone, labels[0]) for zone in zones[::-1]], bars)
     readings = [_read(bars, sessions, zone, label) for zone in zones for label in labels]
     if len(zones) > 1:
         readings, origin = _of_one_zone(readings, bars), "the sessions fit no other zone"
@@ -105,7 +105,7 @@ def _unknown_zone(layout: Layout, readings: Sequence[_Reading], bars: pl.DataFra
         "does not show which that is",
         [
             FileReading(_evidence(each, calendars), (("tz", each.zone),))
-            for each in sorted(readings[::-1], key=lambda reading: -reading.count)
+            for each in sorted(readings, key=lambda reading: -reading.count)
         ],
     )
 
