@@ -7,16 +7,22 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
+import polars as pl
 import psycopg2
 import pytest
 from hypothesis import HealthCheck, settings
 
 from ema_assets.config.watchlist import Watchlist
-from ema_assets.operations.sync_watchlist import adopt_graph
+from ema_assets.market import exchanges
+from ema_assets.market.exchanges import exchange_sessions
+from ema_assets.model.special_days import NO_SPECIAL_DAYS, SpecialDays
+from ema_assets.operations import sync_watchlist
+from ema_assets.providers.http import calls
 from ema_assets.refresh.graph import build
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.store.database import Database
@@ -33,6 +39,12 @@ settings.register_profile("thorough", settings.get_profile("default"), max_examp
 settings.load_profile(os.environ.get("EMA_HYPOTHESIS", "default"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first: the files that start the whole product, then those beside the rooms, with mypy."""
+    beside = Path(__file__).parent
+    items.sort(key=lambda item: (item.get_closest_marker("e2e") is None, item.path.parent != beside))
+
+
 class Databases:
     """Makes and drops databases of one server. A copy of the migrated template takes 0.01 s in memory."""
 
@@ -46,7 +58,7 @@ class Databases:
         self.execute(f"CREATE DATABASE {_TEMPLATE}")
         migrate(self.url_of(_TEMPLATE))
         with Database(self.url_of(_TEMPLATE)) as template, template.transaction() as transaction:
-            adopt_graph(transaction, build(Watchlist((), {}, **CORE)))
+            sync_watchlist.adopt_graph(transaction, build(Watchlist((), {}, **CORE)))
 
     def url_of(self, name: str) -> str:
         """The URL of the database `name`."""
@@ -90,6 +102,24 @@ def empty(database: Database) -> None:
         transaction.execute(f"TRUNCATE {', '.join(tables)}")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _calendars_are_kept() -> Iterator[None]:
+    """Sessions of a calendar are made once per worker: the library takes a quarter of a second for each."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(exchanges, "exchange_sessions", _remembered)
+        yield
+
+
+_SESSIONS: dict[tuple[str, date, date, str], pl.DataFrame] = {}
+
+
+def _remembered(calendar: str, start: date, end: date, special: SpecialDays = NO_SPECIAL_DAYS) -> pl.DataFrame:
+    key = (calendar, start, end, str(special))
+    if key not in _SESSIONS:
+        _SESSIONS[key] = exchange_sessions(calendar, start, end, special)
+    return _SESSIONS[key]
+
+
 @pytest.fixture(scope="session")
 def databases() -> Iterator[Databases]:
     """The server of the whole run."""
@@ -124,6 +154,12 @@ def database(database_url: str) -> Iterator[Database]:
     """A connection to a migrated database for one test."""
     with Database(database_url) as connected:
         yield connected
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that failed is tried again after a hundredth of the usual pause, as often as usual."""
+    monkeypatch.setattr(calls, "_JITTER", (0.005, 0.015))
 
 
 @pytest.fixture(scope="module")

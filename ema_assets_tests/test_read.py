@@ -1,5 +1,6 @@
 """The public module `read`: what is stored, and what was known at some moment."""
 
+from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -66,8 +67,12 @@ def test_what_is_read_is_what_is_stored(database: Database) -> None:
         assert rows.height > 0 or (asset, timeframe) in WITHOUT_TRADES
 
 
-def test_what_was_known_at_a_moment_can_be_read_later(database: Database) -> None:
-    """More bars, a late bar, a correction and one more of the same bar, a split: all of it is undone."""
+def test_what_was_known_at_a_moment_can_be_read_later(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More bars, a late bar, a correction and one more of the same bar, a split: all of it is undone.
+
+    Its 264 reads share a connection; to open one takes longer than to read.
+    """
+    monkeypatch.setattr(read, "_database", lambda _url: nullcontext(database))
     source = exchange()
     hidden = source.bars.filter(pl.col("ts") == utc("2026-11-24 16:00"))
     source.bars = source.bars.filter(pl.col("ts") != utc("2026-11-24 16:00"))

@@ -16,7 +16,7 @@ from ema_assets.config.watchlist import Watchlist
 from ema_assets.files.options import ReadOptions
 from ema_assets.market.listings import listing_of
 from ema_assets.model import clock
-from ema_assets.model.errors import BarFileError, ConfigurationError
+from ema_assets.model.errors import AmbiguousBarFile, BarFileError, ConfigurationError, UnclearSymbol
 from ema_assets.model.symbols import FROM_FILES, Instrument, parse_symbol, parse_timeframe
 from ema_assets.runtime import state
 
@@ -146,11 +146,17 @@ class _Work:
     def _instruments(
         self, source: "BarsOfFile", symbols: Iterable[str]
     ) -> tuple[dict[str, Instrument], dict[str, str]]:
-        """The instruments of a file, and where the calendar of each is from."""
+        """The instruments of a file, and where the calendar of each is from.
+
+        Raises:
+            AmbiguousBarFile: when symbols do not tell their calendar, with the calendars that their times fit.
+        """
         from ema_assets.config.watchlist_edits import instrument_of
 
         known = {each.symbol: each for each in self.watched.instruments}
-        found, origins = {}, {}
+        found: dict[str, Instrument] = {}
+        origins: dict[str, str] = {}
+        unclear: dict[str, UnclearSymbol] = {}
         for symbol in symbols:
             if symbol in known:
                 self._check_calendar(known[symbol])
@@ -159,7 +165,11 @@ class _Work:
                 found[symbol], origins[symbol] = self.new[symbol], "as in the file before"
             else:
                 calendar = self.options.calendar or source.layout.calendar
-                found[symbol] = instrument_of(symbol, calendar, FROM_FILES)
+                try:
+                    found[symbol] = instrument_of(symbol, calendar, FROM_FILES)
+                except UnclearSymbol as error:
+                    unclear[symbol] = error
+                    continue
                 origins[symbol] = (
                     "--calendar"
                     if self.options.calendar
@@ -167,7 +177,19 @@ class _Work:
                     if calendar
                     else listing_of(symbol).reason
                 )
+        if unclear:
+            self._ask_for_calendar(source, found, unclear)
         return found, origins
+
+    def _ask_for_calendar(
+        self, source: "BarsOfFile", known: Mapping[str, Instrument], unclear: Mapping[str, UnclearSymbol]
+    ) -> None:
+        from ema_assets.operations.file_calendars import readings_by_calendar
+
+        readings = list(
+            readings_by_calendar(source, known, unclear, self.watched.special_days, self.options, clock.now())
+        )
+        raise AmbiguousBarFile(f"{source.path}: {next(iter(unclear.values()))}", readings)
 
     def _check_calendar(self, watched: Instrument) -> None:
         if self.options.calendar not in (None, watched.calendar):

@@ -63,6 +63,7 @@ def refresh_command(symbols: Sequence[str], timeframes: Sequence[str], everythin
 
     A Dagster that runs on the same database takes note of it within two minutes.
     """
+    from ema_assets.operations import refresh_performance
     from ema_assets.operations.refresh_all import refresh_all
     from ema_assets.refresh.clients import open_provider
     from ema_assets.refresh.graph import build
@@ -72,7 +73,8 @@ def refresh_command(symbols: Sequence[str], timeframes: Sequence[str], everythin
     environment.check_on_watchlist(watched, symbols)
     settings = environment.with_providers(Settings.from_env(), watched, symbols or watched.symbols)
     chosen = [parse_timeframe(text) for text in timeframes] or list(ORDER)
-    failures = 0
+    graph = build(watched, settings.signals_folder)
+    failures, has_traded = 0, False
     with environment.open_database(settings) as database:
         for asset, timeframe, outcome in refresh_all(
             database,
@@ -81,11 +83,14 @@ def refresh_command(symbols: Sequence[str], timeframes: Sequence[str], everythin
             FetchRules.of(settings, watched),
             list(symbols) or list(watched.symbols),
             sorted(chosen, key=lambda each: each.rank),
-            graph=build(watched, settings.signals_folder),
+            graph=graph,
             everything=everything,
         ):
             _print_outcome(asset, timeframe, outcome)
             failures += len(outcome.errors)
+            has_traded |= asset in graph.strategies and outcome.rows > 0
+        if has_traded:
+            click.echo(f"{'performance':18} all  {refresh_performance.refresh(database).rows} rows")
     if failures:
         raise EmaAssetsError(f"{failures} series failed; they are tried again after a pause")
     click.echo("Up to date.")

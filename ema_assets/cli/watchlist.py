@@ -1,8 +1,10 @@
 """The commands `symbols …`: show and change the watchlist."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +15,13 @@ from ema_assets.config.settings import Settings
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.symbols import Instrument, parse_symbol
 from ema_assets.runtime import state
+
+if TYPE_CHECKING:
+    from ema_assets.cli.listing import Choice
+
+
+# Of more symbols than this in one command, they are counted instead of named.
+_SHOWN_SYMBOLS = 30
 
 
 @click.group("symbols", cls=Commands)
@@ -104,14 +113,8 @@ def _add(wanted: Sequence[str], calendar: str | None, provider: str | None) -> N
     chooser = Chooser(environment.default_provider(settings, running), calendar, provider)
     chosen = [each for symbol in dict.fromkeys(wanted) if symbol not in known and (each := chooser.choose(symbol))]
     added = set(add_instruments(settings.watchlist_path, [choice.instrument for choice in chosen]))
-    for choice in chosen:
-        if choice.instrument.symbol in added:
-            click.echo(f"Added {choice}.")
-            if (renamed := renames.current(choice.instrument.symbol)) is not None:
-                click.echo(f"{choice.instrument.symbol} has been called {renamed.to} since {renamed.since}.", err=True)
-    for symbol in dict.fromkeys(wanted):
-        if symbol in known:
-            click.echo(f"{symbol} is on the watchlist already.")
+    _print_added([choice for choice in chosen if choice.instrument.symbol in added])
+    _print_known([symbol for symbol in dict.fromkeys(wanted) if symbol in known])
     for note in chooser.notes():
         click.echo(note, err=True)
     if added and running is not None:
@@ -119,6 +122,27 @@ def _add(wanted: Sequence[str], calendar: str | None, provider: str | None) -> N
     if chooser.refused:
         only = len(chooser.refused) == 1
         raise ConfigurationError((" " if only else "\n").join(["not added:", *chooser.refused]))
+
+
+def _print_added(choices: "Sequence[Choice]") -> None:
+    """One line per symbol, or of many one line per calendar."""
+    if len(choices) <= _SHOWN_SYMBOLS:
+        for choice in choices:
+            click.echo(f"Added {choice}.")
+    else:
+        for calendar, count in Counter(choice.instrument.calendar for choice in choices).most_common():
+            click.echo(f"Added {count} symbol{'' if count == 1 else 's'} of {calendar}.")
+    for choice in choices:
+        if (renamed := renames.current(choice.instrument.symbol)) is not None:
+            click.echo(f"{choice.instrument.symbol} has been called {renamed.to} since {renamed.since}.", err=True)
+
+
+def _print_known(symbols: Sequence[str]) -> None:
+    if len(symbols) <= _SHOWN_SYMBOLS:
+        for symbol in symbols:
+            click.echo(f"{symbol} is on the watchlist already.")
+    else:
+        click.echo(f"{len(symbols)} symbols are on the watchlist already.")
 
 
 @symbols_group.command("remove")

@@ -11,15 +11,6 @@ from ema_assets.market.listings import listing_of
 from ema_assets.model.symbols import DEFAULT_CALENDAR, Instrument, parse_symbol
 
 
-def likely_calendar(symbol: str) -> str:
-    """The calendar on which `symbol` trades, judged by how it is written.
-
-    Raises:
-        UnclearSymbol: when that does not tell.
-    """
-    return listing_of(symbol).calendar
-
-
 def add_symbols(
     path: Path, symbols: Iterable[str], calendar: str | None = None, provider: str | None = None
 ) -> list[str]:
@@ -39,7 +30,7 @@ def instrument_of(symbol: str, calendar: str | None = None, provider: str | None
     """`symbol` with its calendar, and whether its prices may be negative; both from how it is written.
 
     Raises:
-        InvalidKeyError: when it is malformed. UnclearSymbol: as `likely_calendar`.
+        InvalidKeyError: when it is malformed. UnclearSymbol: when its calendar does not follow from that.
     """
     symbol = parse_symbol(symbol)
     if calendar is not None:

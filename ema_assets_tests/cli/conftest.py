@@ -21,7 +21,7 @@ Refused = Callable[..., str]
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_pauses: None) -> Path:
     """An EMA_HOME of its own, with a watchlist of three symbols, and no other setting."""
     for name in os.environ:
         if name.startswith(("EMA_", "APCA_", "DAGSTER_", "PG")):

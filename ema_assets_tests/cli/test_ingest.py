@@ -215,7 +215,10 @@ def test_a_symbol_that_does_not_say_where_it_trades_is_asked_for_its_calendar(ru
     assert asked.exit_code == 1
     assert reasons_of(asked)[0].startswith(f"{path}: TOOLONG: ")
     assert "`--calendar`" in asked.stderr
-    assert run("ingest", path, "--dry-run", "--calendar", "XNYS", EMA_DATABASE_URL=DEAD).exit_code == 0
+    commands = commands_of(asked)
+    assert [command[-2:] for command in commands] == [["--calendar", each] for each in ("XNYS", "24/5", "24/7")]
+    for command in commands:
+        assert run(*command, "--dry-run", EMA_DATABASE_URL=DEAD).exit_code == 0
 
 
 def test_the_calendar_of_a_watched_symbol_is_that_of_the_watchlist(run: Run, home: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from ema_assets.store.database import Database
 from ema_assets_tests.cli.conftest import Refused, Run
 from ema_assets_tests.cli.shell import DEAD, free_port
 
@@ -29,8 +30,15 @@ def test_refresh_brings_every_series_up_to_date_and_the_next_one_has_nothing_to_
     env = {"EMA_DATABASE_URL": database_url, **exchange}
     first = run("refresh", **env)
     assert first.exit_code == 0, first.output
-    assert first.stdout.splitlines()[-1] == "Up to date."
-    assert len(first.stdout.splitlines()) == 4 * 6 + 1
+    *lines, performance, last = first.stdout.splitlines()
+    assert last == "Up to date."
+    assert performance.split() == ["performance", "all", "18", "rows"]
+    assert len(lines) == 4 * 6
+    with Database(database_url) as database, database.transaction() as transaction:
+        figures = transaction.query(
+            "SELECT sum(trades + open_trades)::bigint AS trades FROM results.performance"
+        ).item()
+        assert figures == transaction.query("SELECT count(*) AS n FROM results.trades").item() > 0
     second = run("refresh", **env)
     assert second.stdout == "Up to date.\n"
     status = json.loads(run("status", "--json", **env).stdout)

@@ -203,6 +203,18 @@ def test_a_list_in_a_file_is_added_and_a_wrong_line_adds_nothing(run: Run, refus
     assert (home / "watchlist.toml").read_text() == before
 
 
+def test_many_symbols_are_counted_by_their_calendar(run: Run, home: Path) -> None:
+    stocks = [f"{one}{two}X" for one in "ABCDEF" for two in "GHIJKL"]
+    (home / "many.txt").write_text("\n".join([*stocks, "AZN.L", "VOD.L", "AAPL"]))
+    done = run("symbols", "import", str(home / "many.txt"))
+    assert done.stdout.splitlines() == [
+        "Added 36 symbols of XNYS.",
+        "Added 2 symbols of XLON.",
+        "AAPL is on the watchlist already.",
+    ]
+    assert len(watchlist.load(home / "watchlist.toml").symbols) == 3 + 38
+
+
 def test_the_check_names_what_was_renamed_ended_or_is_unknown(run: Run, home: Path, database: Database) -> None:
     (home / "watchlist.toml").write_text('[[group]]\ncalendar = "XNYS"\nsymbols = ["AAPL", "MMC", "GONE", "TYPO"]\n')
     watched = watchlist.load(home / "watchlist.toml")

@@ -98,20 +98,11 @@ class World:
         return [self.run(run_request(run, self.now).tags, raise_on_error=raise_on_error) for run in runs]
 
     def settle(self) -> None:
-        """Bring everything up to date without Dagster, and let it count as told: a run costs a second or more."""
-        settings = Settings.from_env()
-        for _, _, outcome in refresh_all(
-            self.database,
-            watchlist.load(self.watchlist_path),
-            lambda name: open_provider(settings, name),
-            FetchRules.of(settings, watchlist.load(self.watchlist_path)),
-            self.symbols,
-            list(ORDER),
-            clock=lambda: self.now,
-        ):
-            assert not outcome.errors
-        with self.database.transaction() as transaction:
-            transaction.execute("UPDATE market.series_state SET recorded_at = computed_at")
+        """Bring everything up to date without Dagster, and let it count as told: a run costs a second or more.
+
+        A test that begins with it carries the marker `settled` instead.
+        """
+        settle(self.database, watchlist.load(self.watchlist_path), self.now)
 
     def let_grace_pass(self) -> None:
         """Let so much time pass that a run that has not told Dagster must have died."""
@@ -121,9 +112,8 @@ class World:
                    SET computed_at = computed_at - interval '5 minutes', recorded_at = recorded_at - interval '5 minutes'"""
             )
 
-    def settle_and_tell(self, loaded: Definitions | None = None) -> None:
-        """Bring everything up to date without Dagster, and let one run tell Dagster of all of it."""
-        self.settle()
+    def tell(self, loaded: Definitions | None = None) -> None:
+        """Let one run tell Dagster of everything that was brought up to date without it."""
         with self.database.transaction() as transaction:
             transaction.execute("UPDATE market.series_state SET recorded_at = NULL")
         first, last = f"{self.symbols[0]}|{ORDER[0].key}", f"{self.symbols[-1]}|{ORDER[-1].key}"
@@ -158,6 +148,30 @@ class World:
         return list(rows.iter_rows())
 
 
+def settle(database: Database, watched: watchlist.Watchlist, now: datetime) -> None:
+    """Bring everything up to date at `now` without Dagster, and let it count as told."""
+    settings = Settings.from_env()
+    for _, _, outcome in refresh_all(
+        database,
+        watched,
+        lambda name: open_provider(settings, name),
+        FetchRules.of(settings, watched),
+        list(watched.symbols),
+        list(ORDER),
+        clock=lambda: now,
+    ):
+        assert not outcome.errors
+    with database.transaction() as transaction:
+        transaction.execute("UPDATE market.series_state SET recorded_at = computed_at")
+
+
+def own_settings(patched: pytest.MonkeyPatch, home: Path) -> None:
+    """A home of its own, and no key or provider of whoever runs the tests."""
+    for name in ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY", "EMA_PROVIDER"):
+        patched.delenv(name, raising=False)
+    patched.setenv("EMA_HOME", str(home))
+
+
 @pytest.fixture(scope="session")
 def synced_database(databases: Databases) -> str:
     """The URL of a database with Dagster's tables and the watchlist, to be copied: to make them takes most of a second."""
@@ -168,21 +182,35 @@ def synced_database(databases: Databases) -> str:
     return url
 
 
+@pytest.fixture(scope="session")
+def settled_database(databases: Databases, synced_database: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of the same database with everything up to date, to be copied: that takes most of a second, too."""
+    url, watched = databases.make(like=synced_database), watchlist.parse(WATCHLIST)
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        running_sandbox(watched.instruments) as sandbox,
+        Database(url) as database,
+    ):
+        own_settings(patched, tmp_path_factory.mktemp("settled"))
+        patched.setenv("EMA_SANDBOX_URL", sandbox.base_url)
+        settle(database, watched, NOW)
+    return url
+
+
 @pytest.fixture
-def database_url(databases: Databases, synced_database: str) -> Iterator[str]:
-    """A database for one test."""
-    url = databases.make(like=synced_database)
+def database_url(request: pytest.FixtureRequest, databases: Databases) -> Iterator[str]:
+    """A database for one test: with the watchlist and no bar, or up to date where the test is marked as `settled`."""
+    is_settled = request.node.get_closest_marker("settled") is not None
+    url = databases.make(like=request.getfixturevalue("settled_database" if is_settled else "synced_database"))
     yield url
     databases.drop(url)
 
 
 @pytest.fixture
-def world(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_pauses: None) -> Iterator[World]:
     path = tmp_path / "watchlist.toml"
     path.write_text(WATCHLIST)
-    for name in ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY", "EMA_PROVIDER"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("EMA_HOME", str(tmp_path / "home"))
+    own_settings(monkeypatch, tmp_path / "home")
     monkeypatch.setenv("EMA_DATABASE_URL", database_url)
     monkeypatch.setenv("EMA_WATCHLIST", str(path))
     for name, value in DAGSTER_EVENT_VARIABLES.items():

@@ -59,8 +59,8 @@ def test_there_is_a_schedule_a_timeframe_one_of_maintenance_one_of_performance_a
     assert schedules["refresh_5m"].cron_schedule == "*/5 * * * *"
 
 
+@pytest.mark.settled
 def test_a_5m_close_asks_for_one_run_over_all_stale_series(world: World) -> None:
-    world.settle()
     world.now = world.now.replace(minute=35)
     (request,) = tick(world, M5)
     assert request.tags["dagster/asset_partition_range_start"] == "AAPL|5m"
@@ -71,8 +71,8 @@ def test_a_5m_close_asks_for_one_run_over_all_stale_series(world: World) -> None
     assert request.run_config["loggers"]["console"]["config"]["log_level"] == "INFO"
 
 
+@pytest.mark.settled
 def test_a_rolled_up_close_asks_for_its_run_although_the_last_5m_bar_is_still_to_come(world: World) -> None:
-    world.settle()
     world.now = world.now.replace(minute=45)
     (request,) = tick(world, M15)
     assert request.tags["ema_assets/series"] == "5"
@@ -80,8 +80,8 @@ def test_a_rolled_up_close_asks_for_its_run_although_the_last_5m_bar_is_still_to
     assert int(request.tags["dagster/priority"]) < 0
 
 
+@pytest.mark.settled
 def test_a_tick_with_nothing_stale_says_when_the_next_bar_closes(world: World) -> None:
-    world.settle()
     reason = tick(world, H1)
     assert isinstance(reason, SkipReason)
     assert "XNYS next 1h bar closes 2026-11-20 16:30 UTC" in str(reason.skip_message)
@@ -105,8 +105,8 @@ def test_at_the_weekend_only_crypto_is_asked_for(world: World) -> None:
     assert request.tags["dagster/asset_partition_range_end"] == "BTC-USD|5m"
 
 
+@pytest.mark.settled
 def test_what_a_queued_run_covers_is_not_asked_for_again(world: World) -> None:
-    world.settle()
     world.now = world.now.replace(minute=35)
     (request,) = tick(world, M5)
     world.instance.create_run_for_job(defs.resolve_job_def("refresh"), tags=dict(request.tags))
@@ -115,9 +115,9 @@ def test_what_a_queued_run_covers_is_not_asked_for_again(world: World) -> None:
     assert "covered by a queued or running run" in str(reason.skip_message)
 
 
+@pytest.mark.settled
 def test_a_persons_backfill_does_not_keep_a_close_from_its_run(world: World) -> None:
     """It may have asked before the bar closed, and may take an hour; row locks keep the two apart."""
-    world.settle()
     world.now = world.now.replace(minute=35)
     world.instance.create_run_for_job(
         defs.resolve_implicit_global_asset_job_def(),
@@ -131,6 +131,7 @@ def test_a_persons_backfill_does_not_keep_a_close_from_its_run(world: World) -> 
     assert request.tags["ema_assets/series"] == "5"
 
 
+@pytest.mark.settled
 def test_of_overdue_ticks_the_daemon_evaluates_the_last_one_only(world: World) -> None:
     """So it does for schedules without a partition set; the one tick then finds all that has become stale."""
     for schedule in defs.schedules or ():
@@ -138,14 +139,13 @@ def test_of_overdue_ticks_the_daemon_evaluates_the_last_one_only(world: World) -
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             known = ScheduleSnap.from_def(defs.resolve_schedule_def(schedule.name), defs.get_repository_def())
             assert known.partition_set_name is None
-    world.settle()
     world.now += timedelta(hours=2)
     (request,) = tick(world, M5)
     assert request.tags["ema_assets/series"] == "5"
 
 
+@pytest.mark.settled
 def test_the_sweep_leaves_a_bar_that_has_just_closed_to_its_schedule(world: World) -> None:
-    world.settle()
     world.now = world.now.replace(minute=35, second=10)
     assert isinstance(look(world, sweep), SkipReason)
     world.now += timedelta(minutes=2)
@@ -153,11 +153,11 @@ def test_the_sweep_leaves_a_bar_that_has_just_closed_to_its_schedule(world: Worl
     assert request.tags["ema_assets/timeframe"] == "5m"
 
 
+@pytest.mark.settled
 def test_at_a_virtual_time_the_sweep_takes_up_a_bar_that_has_just_closed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen: at 60 times the speed a sweep every 5 s found each time that a bar had closed a moment ago, and left it."""
-    world.settle()
     world.now = world.now.replace(minute=35, second=10)
     monkeypatch.setenv("EMA_CLOCK", "2026-11-20T14:30Z x60 since 2026-11-24T20:00Z")
     (request,) = look(world, sweep)
@@ -260,8 +260,8 @@ def test_the_watchlist_sensor_says_in_one_sentence_what_is_wrong_with_the_file(w
     assert world.instance.get_dynamic_partitions(str(SYMBOLS.name))
 
 
+@pytest.mark.settled
 def test_changed_code_recomputes_that_asset_and_what_reads_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.settle()
     rewrite(monkeypatch, "ema_trend")
     world.sync()
     with world.database.transaction() as transaction:

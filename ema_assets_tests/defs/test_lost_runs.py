@@ -93,8 +93,8 @@ def test_a_run_that_was_being_canceled_is_canceled(world: World, tmp_path: Path)
     assert status(world, run) is DagsterRunStatus.CANCELED
 
 
+@pytest.mark.settled
 def test_a_lost_run_covers_nothing_and_the_sweep_takes_up_its_series(world: World, tmp_path: Path) -> None:
-    world.settle()
     world.now += timedelta(minutes=4)
     run = left_behind(world, DagsterRunStatus.STARTED, {**gone(tmp_path), RANGE_END_TAG: "BTC-USD|5m"})
     said = sweep._raw_fn(build_sensor_context(instance=world.instance), **world.resources)

@@ -175,8 +175,8 @@ def test_superseded_runs_go_with_all_their_events_and_every_partition_keeps_its_
     assert (again.runs, again.events, again.check_records, again.runs_kept) == (0, 0, 0, done.runs_kept)
 
 
+@pytest.mark.settled
 def test_a_run_with_the_latest_event_of_a_single_partition_is_kept(world: World) -> None:
-    world.settle()
     kept = tick(world)
     last = tick(world, without=["JPM"])
     age(world, [kept, last])
@@ -189,8 +189,8 @@ def test_a_run_with_the_latest_event_of_a_single_partition_is_kept(world: World)
     assert run_ids(world) == {newer}
 
 
+@pytest.mark.settled
 def test_young_runs_stay_until_their_days_are_over(world: World) -> None:
-    world.settle()
     ids = [tick(world) for _ in range(3)]
     age(world, ids[:1], timedelta(days=14, seconds=1))
     age(world, ids[1:2], timedelta(days=13, hours=23))
@@ -207,12 +207,12 @@ def test_only_finished_runs_go_however_old_the_others_are(world: World) -> None:
     assert run_ids(world) == {run_id for status, run_id in ids.items() if status not in finished}
 
 
+@pytest.mark.settled
 def test_a_partition_whose_last_attempt_failed_still_shows_as_failed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The latest planned event tells Dagster so, where a user has Dagster plan each partition by itself."""
     monkeypatch.delenv("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS")
-    world.settle()
     fault(world, kind="server_error", symbols=["AAPL"])
     job = defs.resolve_job_def("refresh")
     failed = job.execute_in_process(
@@ -232,9 +232,9 @@ def test_a_partition_whose_last_attempt_failed_still_shows_as_failed(
     assert failed.run_id not in run_ids(world)
 
 
+@pytest.mark.settled
 def test_a_run_that_holds_the_latest_evaluation_of_a_check_is_kept(world: World) -> None:
     """A run that found nothing stale has no materialization, but its checks are what the UI shows."""
-    world.settle()
     everyone = ["AAPL", "MSFT", "JPM", "XOM", "BTC-USD"]
     first, second = (tick(world, without=everyone) for _ in range(2))
     assert world.materialized(second) == []
@@ -249,8 +249,8 @@ def test_a_run_that_holds_the_latest_evaluation_of_a_check_is_kept(world: World)
     assert len(before) == CHECKS
 
 
+@pytest.mark.settled
 def test_records_of_checks_whose_run_was_deleted_in_the_ui_go_too_but_the_latest_stay(world: World) -> None:
-    world.settle()
     first, second = tick(world), tick(world)
     for run_id in (first, second):
         world.instance.delete_run(run_id)
@@ -355,10 +355,10 @@ def test_log_files_that_cannot_be_removed_are_counted_and_named_and_hold_nothing
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.settled
 def test_the_command_does_the_same_without_dagster_and_prints_what_it_deleted(
     world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    world.settle()
     first, second = tick(world), tick(world)
     with world.database.transaction() as transaction:
         transaction.execute("UPDATE dagster.runs SET end_time = 1577836800")
@@ -389,8 +389,8 @@ def maintenance(world: World) -> str:
     return run.run_id
 
 
+@pytest.mark.settled
 def test_the_job_says_what_it_deleted_removes_the_logs_and_does_not_pile_up(world: World) -> None:
-    world.settle()
     first, second = tick(world), tick(world)
     age(world, [first, second])
     folders = {}

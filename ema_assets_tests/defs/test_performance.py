@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from dagster import AssetKey, DagsterRunStatus, RunRequest, SkipReason, build_schedule_context
 
 from ema_assets.defs.jobs import PERFORMANCE_JOB
@@ -44,8 +45,8 @@ def test_performance_is_added_up_in_the_slow_lane_once_strategies_are_computed_a
     assert silence(world).startswith("added up ")
 
 
+@pytest.mark.settled
 def test_a_run_that_is_not_over_is_waited_for(world: World) -> None:
-    world.settle()
     world.instance.create_run_for_job(defs.resolve_job_def(PERFORMANCE_JOB), status=DagsterRunStatus.STARTED)
     assert silence(world) == "the last run is not over yet"
 

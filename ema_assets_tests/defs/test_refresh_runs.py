@@ -72,9 +72,9 @@ def test_from_nothing_every_partition_is_recorded_in_one_run_a_timeframe(world: 
     )
 
 
+@pytest.mark.settled
 def test_a_tick_records_exactly_the_stale_series_inside_its_rectangle(world: World) -> None:
     """Three of five series have a new bar; the two between and beside them are fresh and stay out of the record."""
-    world.settle()
     world.now += timedelta(minutes=5)
     with world.database.transaction() as transaction:
         transaction.execute(
@@ -118,8 +118,8 @@ def test_of_a_thousand_symbols_the_37_stale_ones_are_recorded_and_no_other_in_on
         )
 
 
+@pytest.mark.settled
 def test_a_run_that_finds_nothing_stale_records_nothing(world: World) -> None:
-    world.settle()
     rectangle = Rectangle(M5, "AAPL", "BTC-USD")
     run = world.run(dict(run_request(PlannedRun(rectangle, 5, is_history=False), world.now).tags))
     assert run.success
@@ -189,8 +189,8 @@ def test_the_data_version_grows_only_with_real_changes(world: World) -> None:
     assert int(version("BTC-USD|5m")) == int(first[1]) + 1
 
 
+@pytest.mark.settled
 def test_one_dead_symbol_costs_only_itself_and_is_named_by_a_check(world: World) -> None:
-    world.settle()
     world.now += timedelta(minutes=5)
     fault(world, kind="server_error", symbols=["BTC/USD"])
     (run,) = world.sweep()
@@ -215,11 +215,11 @@ def checked(run: ExecuteInProcessResult) -> list[AssetCheckEvaluation]:
     ]
 
 
+@pytest.mark.settled
 def test_checks_name_the_materialization_they_speak_of_without_listing_all_partitions(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fails when a Dagster upgrade takes away the way by which a check does not cost more with every symbol."""
-    world.settle()
     world.now += timedelta(minutes=5)
     listed = []
     monkeypatch.setattr(
@@ -233,8 +233,8 @@ def test_checks_name_the_materialization_they_speak_of_without_listing_all_parti
     assert listed == []
 
 
+@pytest.mark.settled
 def test_without_the_private_way_checks_go_through_dagsters_own(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.settle()
     world.now += timedelta(minutes=5)
     monkeypatch.delattr(
         "dagster._core.definitions.asset_checks.asset_check_evaluation.AssetCheckEvaluationTargetMaterializationData"
@@ -243,9 +243,9 @@ def test_without_the_private_way_checks_go_through_dagsters_own(world: World, mo
     assert len(checked(run)) == len(list(defs.resolve_asset_graph().asset_check_keys))
 
 
+@pytest.mark.settled
 def test_what_is_odd_about_the_bars_shows_in_the_checks(world: World) -> None:
     """A hole, a correction, and a calendar that ends: each has its check, which says what it is about."""
-    world.settle()
     world.now += timedelta(minutes=5)
     fault(world, kind="corrected_bar", symbols=["AAPL"], ts="2026-11-20T15:20:00Z", volume=1.0)
     fault(world, kind="late_bar", symbols=["MSFT"], ts="2026-11-20T15:30:00Z")
@@ -269,8 +269,8 @@ def test_what_is_odd_about_the_bars_shows_in_the_checks(world: World) -> None:
     assert "2026-12-04" in str(found["calendars_reach_ahead"].metadata)
 
 
+@pytest.mark.settled
 def test_a_series_that_waits_to_be_computed_shows_in_the_check_of_its_asset(world: World) -> None:
-    world.settle()
     with world.database.transaction() as transaction:
         transaction.execute(
             """
@@ -287,8 +287,8 @@ def test_a_series_that_waits_to_be_computed_shows_in_the_check_of_its_asset(worl
     assert "MSFT" in str(late.metadata)
 
 
+@pytest.mark.settled
 def test_a_run_fails_when_nothing_at_all_could_be_done(world: World) -> None:
-    world.settle()
     world.now += timedelta(minutes=5)
     fault(world, kind="server_error")
     (run,) = world.sweep(raise_on_error=False)
@@ -304,8 +304,8 @@ def test_a_run_fails_when_nothing_at_all_could_be_done(world: World) -> None:
     assert len(world.materialized(healed.run_id)) == len(CHAIN) * len(world.symbols)
 
 
+@pytest.mark.settled
 def test_a_run_that_a_person_asked_for_computes_fresh_partitions_again(world: World) -> None:
-    world.settle()
     with world.database.transaction() as transaction:
         transaction.execute("UPDATE market.ema_signals SET ema_9 = 1 WHERE symbol = 'AAPL'")
         before = transaction.query(
@@ -324,8 +324,8 @@ def test_a_run_that_a_person_asked_for_computes_fresh_partitions_again(world: Wo
     assert sum(after["revision"]) == sum(before["revision"]) + 1  # only ema_signals had changed
 
 
+@pytest.mark.settled
 def test_a_persons_run_says_of_every_partition_what_was_written(world: World) -> None:
-    world.settle()
     run = world.run({"dagster/asset_partition_range_start": "AAPL|5m", "dagster/asset_partition_range_end": "MSFT|5m"})
     records = world.instance.get_records_for_run(run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION).records
     told = {}
@@ -346,9 +346,9 @@ def test_a_persons_run_says_of_every_partition_what_was_written(world: World) ->
     assert final == {datetime(2026, 11, 20, 15, 30, tzinfo=UTC)}
 
 
+@pytest.mark.settled
 def test_a_persons_run_materializes_partitions_without_bars_too(world: World) -> None:
     """Dagster fails a backfill whose run has succeeded and left a partition out."""
-    world.settle()
     text = world.watchlist_path.read_text()
     world.watchlist_path.write_text(f'{text}[[group]]\nprovider = "file"\nsymbols = ["MINE"]\n')
     world.sync()
@@ -361,11 +361,11 @@ def test_a_persons_run_materializes_partitions_without_bars_too(world: World) ->
     assert stale(world.instance, CHAIN, ["BTC-USD|1h", "MINE|1h"]) == {}
 
 
+@pytest.mark.settled
 def test_what_dagster_insists_on_logging_itself_is_told_again_by_the_next_run_for_stale_series(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When a Dagster upgrade takes away the way to keep it from that."""
-    world.settle()
     with monkeypatch.context() as other:
         other.delattr(AssetExecutionContext, "get_step_execution_context")
         run = world.run(
@@ -378,8 +378,8 @@ def test_what_dagster_insists_on_logging_itself_is_told_again_by_the_next_run_fo
     assert stale(world.instance, CHAIN, ["AAPL|5m", "MSFT|5m"]) == {}
 
 
+@pytest.mark.settled
 def test_a_persons_run_with_a_failing_series_records_the_others_and_fails_with_its_name(world: World) -> None:
-    world.settle()
     fault(world, kind="server_error", symbols=["BTC/USD"])
     run = world.run(
         {"dagster/asset_partition_range_start": "XOM|5m", "dagster/asset_partition_range_end": "BTC-USD|5m"},
@@ -392,8 +392,8 @@ def test_a_persons_run_with_a_failing_series_records_the_others_and_fails_with_i
     assert not is_launched_again(world, run)
 
 
+@pytest.mark.settled
 def test_a_persons_run_over_several_timeframes_records_what_succeeded_on_each(world: World) -> None:
-    world.settle()
     fault(world, kind="server_error", symbols=["BTC/USD"])
     run = world.run(
         {"dagster/asset_partition_range_start": "XOM|5m", "dagster/asset_partition_range_end": "BTC-USD|1d"},
@@ -405,10 +405,10 @@ def test_a_persons_run_over_several_timeframes_records_what_succeeded_on_each(wo
     assert world.materialized(run.run_id) == sorted(("ohlc", key) for key in done)
 
 
+@pytest.mark.settled
 def test_a_persons_run_fails_with_the_name_of_a_series_that_another_run_holds(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.settle()
     monkeypatch.setattr("ema_assets.refresh.waiting.LONGEST_LOCK_SECONDS", 0.1)
     with Database(world.database.url) as other, other.transaction() as transaction:
         assert ledger.lock(transaction, EMA_SIGNALS, H1, ["MSFT"]).height == 1
@@ -423,11 +423,11 @@ def test_a_persons_run_fails_with_the_name_of_a_series_that_another_run_holds(
     assert "1 of 3 series failed: MSFT|1h: another run has locked it" in str(failure.step_failure_data)
 
 
+@pytest.mark.settled
 @pytest.mark.parametrize("tags", ["a person's", "the sweep's"])
 def test_a_step_that_loses_the_database_is_tried_again(
     world: World, monkeypatch: pytest.MonkeyPatch, tags: str
 ) -> None:
-    world.settle()
     world.now += timedelta(minutes=5)
     monkeypatch.setattr("ema_assets.defs.assets.step._RETRY_SECONDS", 0.0)
     connect = Database._open
@@ -479,11 +479,11 @@ def test_only_what_can_heal_and_no_sweep_takes_up_is_launched_again(
     assert is_launched_again(world, run) is expected
 
 
+@pytest.mark.settled
 def test_what_a_killed_run_did_not_tell_dagster_is_told_by_a_later_one(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Data committed, worker gone before the events: the ledger remembers that Dagster was not told."""
-    world.settle()
     world.now += timedelta(minutes=5)
 
     class Killed(BaseException):

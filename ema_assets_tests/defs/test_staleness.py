@@ -71,8 +71,8 @@ def test_after_refreshes_every_partition_is_fresh(world: World) -> None:
     assert stale(world.instance, CHAIN) == {}
 
 
+@pytest.mark.settled
 def test_what_was_computed_without_dagster_is_missing_until_a_run_has_told_of_it(world: World) -> None:
-    world.settle()
     with world.database.transaction() as transaction:
         transaction.execute("UPDATE market.series_state SET recorded_at = NULL")
     assert set(statuses(world.instance, CHAIN).values()) == {"MISSING"}
@@ -87,8 +87,9 @@ def test_what_was_computed_without_dagster_is_missing_until_a_run_has_told_of_it
     assert stale(world.instance, CHAIN) == {}
 
 
+@pytest.mark.settled
 def test_after_backfills_every_partition_is_fresh(world: World) -> None:
-    world.settle_and_tell()
+    world.tell()
     backfill(world, "AAPL|5m", "BTC-USD|1h")
     assert stale(world.instance, CHAIN) == {}
     for assets in ([EMA_TREND], [OHLC], [EMA_SIGNALS, STRATEGY]):
@@ -103,8 +104,9 @@ def test_after_backfills_every_partition_is_fresh(world: World) -> None:
     assert stale(world.instance, CHAIN) == {}
 
 
+@pytest.mark.settled
 def test_a_corrected_bar_makes_its_downstream_partitions_stale_until_they_are_computed(world: World) -> None:
-    world.settle_and_tell()
+    world.tell()
     correct(world, "AAPL")
     backfill(world, "AAPL|5m", "BTC-USD|5m", [OHLC])
     assert stale(world.instance, CHAIN) == {(EMA_SIGNALS, "AAPL|5m"): "DATA ohlc", (STRATEGY, "AAPL|5m"): "DATA ohlc"}
@@ -113,10 +115,11 @@ def test_a_corrected_bar_makes_its_downstream_partitions_stale_until_they_are_co
     assert stale(world.instance, CHAIN) == {}
 
 
+@pytest.mark.settled
 def test_changed_code_is_stale_because_of_code_and_what_reads_it_when_its_data_has_changed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.settle_and_tell()
+    world.tell()
     rewrite(monkeypatch, EMA_SIGNALS)
     monkeypatch.setattr(conftest, "defs", assembled(build(watchlist.parse(WATCHLIST))))
     partitions = [f"{symbol}|{timeframe.key}" for symbol in world.symbols for timeframe in ORDER]
@@ -134,11 +137,12 @@ def test_changed_code_is_stale_because_of_code_and_what_reads_it_when_its_data_h
     assert stale(world.instance, CHAIN) == {(EMA_TREND, "JPM|1h"): f"DATA {EMA_SIGNALS}"}
 
 
+@pytest.mark.settled
 def test_an_input_that_moved_on_before_dagster_was_told_is_named_as_it_was_read(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another run corrects and records bars between the computing of signals from them and their recording."""
-    world.settle_and_tell()
+    world.tell()
     read = tags(world, OHLC, "AAPL|5m")["dagster/data_version"]
     record = Recorder.record
 
@@ -167,7 +171,8 @@ def test_a_variant_that_reads_a_longer_timeframe_is_stale_when_that_has_changed(
     world.watchlist_path.write_text(text)
     monkeypatch.setattr(conftest, "defs", assembled(build(watchlist.parse(text))))
     world.sync()
-    world.settle_and_tell(conftest.defs)
+    world.settle()
+    world.tell(conftest.defs)
     assert stale(world.instance, [*CHAIN, filtered]) == {}
     assert tags(world, filtered, "JPM|5m")["dagster/input_data_version/ema_trend"] == "1,1"
     with world.database.transaction() as transaction:
@@ -179,8 +184,9 @@ def test_a_variant_that_reads_a_longer_timeframe_is_stale_when_that_has_changed(
     assert stale(world.instance, [filtered]) == {}
 
 
+@pytest.mark.settled
 def test_maintenance_keeps_the_event_that_a_series_without_new_bars_was_computed_from(world: World) -> None:
-    world.settle_and_tell()
+    world.tell()
     (first,) = world.instance.get_runs()
     # Asked for at each close and never a bar: told again and again, and what was computed from it is not.
     fault(world, kind="missing_symbol", symbols=["AAPL"])

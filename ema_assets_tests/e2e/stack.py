@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from ema_assets.store.database import Database
+from ema_assets_tests import POLARS_THREADS
 
 ASSETS = ("ohlc", "ema_signals", "ema_trend", "strategy_9_30_ema")
 
@@ -55,7 +56,9 @@ def free_port() -> int:
 
 def clean_environment(home: Path, **more: str) -> dict[str, str]:
     kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("EMA_", "APCA_", "DAGSTER_", "PG"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("EMA_", "APCA_", "DAGSTER_", "PG")) and name != POLARS_THREADS
     }
     return {**kept, "EMA_HOME": str(home), **more}
 
@@ -173,11 +176,15 @@ class Dagster:
         )
         return sorted((json.loads(key)[0], partition) for key, partition in rows.iter_rows())
 
+    def are_materialized(self, partitions: int) -> bool:
+        """Whether all four assets have that many; the last one of the chain is asked for first."""
+        return all(len(self.materialized(asset)) == partitions for asset in reversed(ASSETS))
+
     def wait_complete(self, symbols: int, seconds: float = 240) -> None:
         """Until all four assets of `symbols` × 6 partitions are materialized in the UI and nothing runs."""
 
         def is_complete() -> bool:
-            return all(len(self.materialized(asset)) == symbols * 6 for asset in ASSETS) and not self.unfinished()
+            return self.are_materialized(symbols * 6) and not self.unfinished()
 
         try:
             wait_until(is_complete, seconds, "every partition materialized", poll=2)
@@ -225,9 +232,18 @@ class Stack(Dagster):
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        wait_until(lambda: self.process.poll() is not None or self.status()["ui"], 120, "up", self.output)
+        wait_until(lambda: self.process.poll() is not None or self._is_ready(), 120, "up", self.output, poll=0.1)
         assert self.process.poll() is None, self.output()
-        self.url = self.status()["database_url"]
+        status = self.status()
+        assert status["ui"], self.output()
+        self.url = status["database_url"]
+
+    def _is_ready(self) -> bool:
+        """Whether this very `up` has told other commands of itself: to ask one costs a second each time."""
+        try:
+            return json.loads((self.home / "up.json").read_text())["pid"] == self.process.pid
+        except FileNotFoundError:
+            return False
 
     def wait_until_nothing_is_left(self) -> None:
         """Until no process lives that was started for this `up`; the database leaves last."""

@@ -46,7 +46,7 @@ def test_up_killed_at_work_leaves_no_process_and_the_next_one_goes_on_with_its_d
     assert stack.status()["pid"] == stack.process.pid
     assert _bars(stack) >= stored
     wait_until(
-        lambda: all(len(stack.materialized(asset)) == SYMBOLS * len(ORDER) for asset in ASSETS),
+        lambda: stack.are_materialized(SYMBOLS * len(ORDER)),
         240,
         "every partition materialized",
         stack.evidence,

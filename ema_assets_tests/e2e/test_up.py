@@ -191,7 +191,7 @@ def test_a_killed_run_worker_loses_nothing_and_the_sweep_finishes_its_work(stack
                         return run["runId"], int(match[1])
         return None
 
-    run_id, pid = wait_until(worker, 120, "a run for AMD", poll=0.2)
+    run_id, pid = wait_until(worker, 120, "a run for AMD")
     os.kill(pid, signal.SIGKILL)
     wait_until(
         lambda: next(run["status"] for run in stack.runs() if run["runId"] == run_id) == "FAILURE",

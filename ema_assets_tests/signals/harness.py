@@ -14,6 +14,7 @@ from ema_assets_tests.market.series import START, price_series, random_walk
 
 SIGNALS = discover()
 BARS_A_SESSION = 26
+FIRST_OPEN = np.datetime64((START + timedelta(hours=14.5)).replace(tzinfo=None), "us")
 PRICES = ("open", "high", "low", "close", "volume")
 
 
@@ -27,15 +28,12 @@ def bars_from(closes: list[float], seed: int, *, gaps: bool = True, quiet: float
     count = len(close)
     steps = np.cumsum(1 + (random.random(count) < 0.1) * random.integers(1, 9, count) * gaps)
     opened = np.concatenate([close[:1], close[:-1]]) * (1 + 0.002 * random.standard_normal(count).clip(-3, 3))
-    times = []
-    for step in steps.tolist():
-        day, bar = divmod(step, BARS_A_SESSION)
-        session = START + timedelta(days=day, hours=14.5)
-        times.append((session + bar * timedelta(minutes=15), session))
+    days, bars = np.divmod(steps.astype(np.int64), BARS_A_SESSION)
+    sessions = FIRST_OPEN + days * np.timedelta64(1, "D")
     return pl.DataFrame(
         {
-            "ts": pl.Series([at for at, _ in times], dtype=UTC_TIME),
-            "session": pl.Series([session for _, session in times], dtype=UTC_TIME),
+            "ts": pl.Series(sessions + bars * np.timedelta64(15, "m")).dt.replace_time_zone("UTC"),
+            "session": pl.Series(sessions).dt.replace_time_zone("UTC"),
             "open": opened,
             "high": np.maximum(opened, close) * (1 + 0.01 * random.random(count)),
             "low": np.minimum(opened, close) * (1 - 0.01 * random.random(count)),

@@ -20,6 +20,7 @@ from ema_assets.providers.http.refusals import CutAnswer, NotTheApi
 _log = logging.getLogger(__name__)
 
 _BAN_SECONDS = 300.0  # when the vendor does not say for how long
+_JITTER = (0.5, 1.5)  # each pause is as many times as long; it keeps the calls of one fetch from coming back together
 
 
 class HasScope(Protocol):
@@ -131,8 +132,7 @@ class _Patience:
             return False
         if not isinstance(error, ProviderUnavailable | RateLimited | CutAnswer):
             return False
-        # Jitter keeps the calls of one fetch from coming back together.
-        self.pause_seconds = self._limits.backoff_seconds * 2**self._tries * random.uniform(0.5, 1.5)  # noqa: S311
+        self.pause_seconds = self._limits.backoff_seconds * 2**self._tries * random.uniform(*_JITTER)  # noqa: S311
         if isinstance(error, RateLimited) and error.retry_after_seconds:
             self.pause_seconds = error.retry_after_seconds
         self._tries += 1
