@@ -76,7 +76,8 @@ def find_head(rows: Sequence[Sequence[str]]) -> tuple[int, int]:
         return named, named + 1
     above = first
     for place in range(first - 1, -1, -1):
-        if not any(rows[place]):
+        # pandas prints the name of its index on a line of its own.
+        if not any(rows[place]) or (len(rows[place]) == 1 and is_known(plain(rows[place][0]))):
             continue
         # R leaves out the name of the row names; a trailing delimiter is a column without a name.
         if len(rows[place]) not in (width - 1, width, width + 1) or not _is_head(rows[place]):
@@ -110,7 +111,7 @@ def _no_table(rows: Sequence[Sequence[str]]) -> str:
 
 def heads_of(rows: Sequence[Sequence[str]], width: int) -> tuple[tuple[str, ...], ...]:
     """The rows of names among `rows`, each with `width` names."""
-    return tuple(_with_row_names(row, width) for row in rows if any(row))
+    return tuple(_with_row_names(row, width) for row in rows if any(row) and (len(row) > 1 or width == 1))
 
 
 def _with_row_names(head: Sequence[str], width: int) -> tuple[str, ...]:

@@ -1,6 +1,9 @@
 """Files without names of columns that no layout claims: what their columns seem to be. Decides nothing."""
 
+import polars as pl
+
 from ema_assets.files.cells import Table, numbers_of
+from ema_assets.files.times import joined, read_times
 from ema_assets.model.errors import BarFileError, FileReading
 
 _SHOWN = 50
@@ -18,6 +21,11 @@ def guessed_columns(table: Table) -> tuple[str, list[FileReading]]:
     start = _first_price(texts)
     times = ["ts"] if start == 1 else ["date", "time"] if start == 2 else ["symbol", "date", "time"][: max(start, 0)]
     prices = width - start
+    written = joined(
+        [pl.Series(part) for part in zip(*(row[:start][-2:] for row in table.sample(_SHOWN)), strict=True)]
+    )
+    if read_times(written, "dmy").wall.null_count() * 2 > len(written):
+        raise BarFileError(f"holds no table of bars: its first row is {' '.join(texts).strip()[:80]!r}")
     if prices in (2, 3):
         raise BarFileError("has no head that names its columns; `--columns` says what each of them is")
     names = ["close"] if prices == 1 else ["open", "high", "low", "close", "volume"][:prices]

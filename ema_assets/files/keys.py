@@ -91,7 +91,7 @@ def _symbols(bars: pl.DataFrame, sources: KeySources, named: Named) -> tuple[pl.
             return _all(bars, symbol), origin
     raise AmbiguousBarFile(
         "says nowhere which symbol its bars are of",
-        [FileReading("a name such as AAPL_5m.csv does, or", (("symbol", "SYMBOL"),))],
+        [FileReading("with its symbol, or with a name such as AAPL_5m.csv", (("symbol", "SYMBOL"),))],
     )
 
 
@@ -148,7 +148,7 @@ def _from_spacing(bars: pl.DataFrame, found: Spacing | None) -> Timeframe:
         raise BarFileError(f"its bars are {found} apart; timeframes are {ALL_TIMEFRAMES}")
     raise AmbiguousBarFile(
         f"says nowhere which timeframe its bars have, and they are too few to tell; timeframes are {ALL_TIMEFRAMES}",
-        [FileReading("a name such as AAPL_5m.csv does, or", (("timeframe", "TIMEFRAME"),))],
+        [FileReading("with its timeframe, or with a name such as AAPL_5m.csv", (("timeframe", "TIMEFRAME"),))],
     )
 
 

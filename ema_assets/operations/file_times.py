@@ -62,7 +62,7 @@ def place_times(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, opti
     told_label = options.label or layout.label
     labels = [AT_OPEN, AT_CLOSE] if told_label is None else [told_label]
     if layout.is_zone_unknown and origin == "" and _is_around_the_clock(bars):
-        raise _unknown_zone(layout, zones)
+        raise _unknown_zone(layout, [_read(bars, sessions, zone, labels[0]) for zone in zones[::-1]], bars)
     readings = [_read(bars, sessions, zone, label) for zone in zones for label in labels]
     if len(zones) > 1:
         readings, origin = _of_one_zone(readings, bars), "the sessions fit no other zone"
@@ -97,11 +97,16 @@ def _is_around_the_clock(bars: pl.DataFrame) -> bool:
     return all(is_around_the_clock(each) for each in bars["calendar"].unique())
 
 
-def _unknown_zone(layout: Layout, zones: Iterable[str]) -> AmbiguousBarFile:
+def _unknown_zone(layout: Layout, readings: Sequence[_Reading], bars: pl.DataFrame) -> AmbiguousBarFile:
+    """The question of the zone, those that the vendor's users have most first among those that fit alike."""
+    calendars = " and ".join(bars["calendar"].unique().sort())
     return AmbiguousBarFile(
         f"{layout.name} writes times on the clock of the broker's server, and a market that trades around the clock "
         "does not show which that is",
-        [FileReading(f"if the server keeps {zone}", (("tz", zone),)) for zone in reversed(list(zones))],
+        [
+            FileReading(_evidence(each, calendars), (("tz", each.zone),))
+            for each in sorted(readings, key=lambda reading: -reading.count)
+        ],
     )
 
 

@@ -4,6 +4,8 @@ import bz2
 import gzip
 import io
 import lzma
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from datetime import date, datetime
@@ -12,7 +14,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ema_assets_tests.files.reader import HEADER, Row, read_text, refusal, rows, rows_of, understood, written
+from ema_assets_tests.files.reader import HEADER, Row, question, read_text, refusal, rows, rows_of, understood, written
 
 HEAD = "Date,Open,High,Low,Close,Volume"
 FIRST = ("2024-03-11", "59.4", "60.4", "59.3", "60.1", "16120345")
@@ -50,6 +52,16 @@ def test_every_usual_delimiter_is_found(tmp_path: Path, delimiter: str) -> None:
 def test_columns_that_spaces_set_apart_are_read_as_pandas_prints_them(tmp_path: Path) -> None:
     text = (
         "            Open  High   Low  Close    Volume\n"
+        "2024-03-11  59.4  60.4  59.3   60.1  16120345\n"
+        "2024-03-12  60.2  60.6  59.9   60.5  13120345\n"
+    )
+    assert rows(tmp_path, text, "KO.txt") == BARS
+
+
+def test_the_name_of_an_index_on_a_line_of_its_own_is_no_row(tmp_path: Path) -> None:
+    text = (
+        "            Open  High   Low  Close    Volume\n"
+        "Date                                         \n"
         "2024-03-11  59.4  60.4  59.3   60.1  16120345\n"
         "2024-03-12  60.2  60.6  59.9   60.5  13120345\n"
     )
@@ -285,3 +297,32 @@ def test_a_head_alone_is_a_file_without_bars(tmp_path: Path) -> None:
 def test_a_price_that_is_no_number_is_left_to_the_validation(tmp_path: Path) -> None:
     text = f"{HEADER}\nKO,1d,2024-03-11,59.4,60.4,59.3,about 60,5\n"
     assert read_text(tmp_path, text).bars["close"].to_list() == [None]
+
+
+@pytest.mark.parametrize(
+    ("line", "columns"),
+    [
+        ("2024-03-11,59.4,60.4,59.3,60.1,16120345", "ts,open,high,low,close,volume"),
+        ("2024-03-11 09:30;59,4;60,4;59,3;60,1", "ts,open,high,low,close"),
+        ("03/11/2024\t09:30\t59.4\t60.4\t59.3\t60.1\t5\t7", "date,time,open,high,low,close,volume,-"),
+        ("20240311 083000;59.4;60.4;59.3;60.1;1200", "ts,open,high,low,close,volume"),
+        ("2024-03-11,60.1", "ts,close"),
+    ],
+)
+def test_a_file_without_a_head_is_asked_about_with_the_columns_that_it_seems_to_have(
+    tmp_path: Path, line: str, columns: str
+) -> None:
+    path = written(tmp_path, f"{line}\n{line}\n", "x.csv")
+    assert refusal(path) == "has no head that names its columns"
+    assert [each["columns"] for each in question(path).values()] == [columns]
+
+
+def test_numbers_without_a_time_are_no_bars(tmp_path: Path) -> None:
+    assert refusal(written(tmp_path, "a,1,2,3,4,5\nb,1,2,3,4,5\n")) == (
+        "holds no table of bars: its first row is 'a 1 2 3 4 5'"
+    )
+
+
+def test_the_reader_of_excel_is_not_imported_before_it_is_needed() -> None:
+    code = "import sys, ema_assets.cli, ema_assets.files.reading; print('fastexcel' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

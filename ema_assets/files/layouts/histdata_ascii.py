@@ -7,7 +7,8 @@ from ema_assets.files.declaration import Layout
 
 
 def _is_bar(row: Sequence[str]) -> bool:
-    return len(row) == 6 and re.fullmatch(r"\d{8} \d{6}", row[0]) is not None
+    # Others write the same with a volume, in other zones. HistData has none: its last column is always 0.
+    return len(row) == 6 and re.fullmatch(r"\d{8} \d{6}", row[0]) is not None and row[5] == "0"
 
 
 LAYOUT = Layout(
