@@ -131,7 +131,7 @@ def test_every_command_of_a_page_can_be_parsed(page: Path) -> None:
             needed = [each for each in command.params if isinstance(each, click.Argument) and each.required]
             is_whole = not needed or any(not word.startswith("-") for word in arguments)
             if is_whole:
-                command.make_context(line, list(arguments))
+                command.make_context(line, list(arguments), parent=click.Context(main, **main.context_settings))
 
 
 # --- the watchlist ----------------------------------------------------------------------------------------------------
