@@ -130,7 +130,9 @@ def expected_of(bars: list[dict[str, Any]], trades: list[dict[str, Any]], cost: 
     at = {bar["ts"]: number for number, bar in enumerate(bars)}
     held = sum(at[each["exit_ts"] or bars[-1]["ts"]] - at[each["entry_ts"]] for each in trades)
     enough = len(closed) >= results.FEWEST_TRADES
-    annual = annualized(path.equity, year / len(bars))
+    elapsed = (bars[-1]["ts"] - bars[0]["ts"]) / timedelta(days=365.25)
+    times = 1 / max(len(bars) / year, elapsed)
+    annual = annualized(path.equity, times)
     hold = bars[-1]["close"] / bars[0]["close"]
     return {
         "first_ts": bars[0]["ts"],
@@ -158,7 +160,7 @@ def expected_of(bars: list[dict[str, Any]], trades: list[dict[str, Any]], cost: 
         "most_lost": longest([net > 0 for net in nets], False),
         "costs_pct": math.fsum(costs),
         "buy_and_hold_pct": (hold - 1) * 100,
-        "buy_and_hold_annualized_pct": annualized(hold, year / len(bars)),
+        "buy_and_hold_annualized_pct": annualized(hold, times),
         "remark": None if enough else "too few trades",
     }
 
@@ -240,11 +242,18 @@ def by_hand(
     trades: Sequence[tuple[str, int, int | None]],
     *,
     is_checked: bool = True,
+    days: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """The row of a series on 1d with these closes and trades (side, entry, exit), as the strategy would store them."""
+    """The row of a series on 1d with these closes and trades (side, entry, exit), as the strategy would store them.
+
+    `days` are those of the closes, one after the other unless given.
+    """
     watched = Watchlist((Instrument("X", "24/7"),), dict(zip(FETCHED, (5, 30), strict=True)))
     refresh(database, watched, MemoryExchange(), TS + timedelta(days=30))
-    bars = [{"ts": TS + timedelta(days=number), "close": close} for number, close in enumerate(closes)]
+    bars = [
+        {"ts": TS + timedelta(days=day), "close": close}
+        for day, close in zip(days or range(len(closes)), closes, strict=True)
+    ]
     stored = []
     for side, entry, end in trades:
         sign = 1.0 if side == "long" else -1.0
@@ -322,6 +331,15 @@ def test_one_open_trade_counts_as_it_is_marked_and_is_no_closed_one(database: Da
     assert (row["trades"], row["open_trades"], row["win_rate_pct"]) == (0, 1, None)
     assert near(row["total_return_pct"], 10.0)
     assert (row["max_drawdown_from"], row["max_drawdown_to"]) == (TS + timedelta(days=2), TS + timedelta(days=3))
+
+
+def test_a_history_with_holes_is_annualized_by_the_time_that_it_took(database: Database) -> None:
+    """Twenty bars over four years: ten trades of 1 % each are 2.5 % a year, and not 500."""
+    closes = [100 * 1.01 ** (number // 2 + number % 2) for number in range(20)]
+    trades = [("long", number, number + 1) for number in range(0, 20, 2)]
+    row = by_hand(database, closes, trades, days=[number * 77 for number in range(20)])
+    assert near(row["total_return_pct"], (1.01**10 - 1) * 100)
+    assert near(row["annualized_return_pct"], (1.01 ** (10 / (19 * 77 / 365.25)) - 1) * 100)
 
 
 def test_a_fall_over_several_trades_has_the_dates_of_its_peak_and_of_its_trough(database: Database) -> None:

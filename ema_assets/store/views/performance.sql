@@ -109,6 +109,8 @@ WITH series AS (
     FROM fallen GROUP BY symbol, timeframe, strategy
 ), measured AS (
     SELECT s.*, y.bars AS bars_a_year,
+           -- By bars as a rule. A history with holes has taken longer than its bars.
+           greatest(s.bars / y.bars, extract(epoch FROM s.last_ts - s.first_ts)::float8 / (365.25 * 86400)) AS years,
            coalesce(t.trades, 0) AS trades, coalesce(t.open_trades, 0) AS open_trades,
            coalesce(t.won, 0) AS won, t.average_win_pct, t.average_loss_pct, t.gained, t.lost, t.expectancy_pct,
            t.best_trade_pct, t.worst_trade_pct, t.average_r, t.average_bars_held, coalesce(t.costs_pct, 0) AS costs_pct,
@@ -127,10 +129,10 @@ WITH series AS (
     SELECT m.*, m.trades >= {fewest} AS is_enough,
            -- A few hours scaled up to a year may not fit into a number: such a figure says nothing.
            CASE WHEN m.growth = 0 THEN -100
-                WHEN ln(m.growth) * m.bars_a_year / m.bars < 50
-                THEN (exp(greatest(ln(m.growth) * m.bars_a_year / m.bars, -50)) - 1) * 100 END AS annualized,
-           CASE WHEN ln(1 + buy_and_hold_pct / 100) * m.bars_a_year / m.bars < 50
-                THEN (exp(greatest(ln(1 + buy_and_hold_pct / 100) * m.bars_a_year / m.bars, -50)) - 1) * 100 END AS held_annualized
+                WHEN ln(m.growth) / m.years < 50
+                THEN (exp(greatest(ln(m.growth) / m.years, -50)) - 1) * 100 END AS annualized,
+           CASE WHEN ln(1 + buy_and_hold_pct / 100) / m.years < 50
+                THEN (exp(greatest(ln(1 + buy_and_hold_pct / 100) / m.years, -50)) - 1) * 100 END AS held_annualized
     FROM measured m
 )
 SELECT strategy, symbol, timeframe, first_ts, last_ts, bars, trades, open_trades,
