@@ -192,7 +192,6 @@ def _clock_times(text: pl.Series) -> pl.Series:
 def _zoned(wall: pl.Series, zones: pl.Series, note: str) -> Times:
     """Instants where the text names an offset or a zone; a name that is not known makes no time of it."""
     frame = pl.DataFrame({"wall": wall, "zone": zones.str.strip_chars().replace("", None)})
-    ts = frame.select(pl.lit(None, UTC_TIME).alias("ts")).to_series()
     names = frame["zone"].drop_nulls().unique().to_list()
     if not names:
         return Times(wall, _none(len(wall)), note)
@@ -207,7 +206,7 @@ def _zoned(wall: pl.Series, zones: pl.Series, note: str) -> Times:
             frame = frame.with_columns(pl.when(pl.col("zone") == name).then(None).otherwise("wall").alias("wall"))
             continue
         instants = pl.when(pl.col("zone") == name).then(here).otherwise(instants)
-    ts = frame.select(instants.alias("ts")).to_series()
+    ts = frame.with_columns(instants.alias("ts"))["ts"]
     return Times(frame["wall"], ts, note)
 
 

@@ -213,6 +213,15 @@ def test_given_columns_win_over_a_head(tmp_path: Path) -> None:
     assert found == [("KO", "1d", "2024-03-11 13:30", 59.4, 60.4, 59.3, 60.1, None)]
 
 
+def test_parquet_with_pairs_of_names_is_read_as_the_download_that_it_is(tmp_path: Path) -> None:
+    """pandas writes a table with two rows of names so, its index behind the columns."""
+    path = tmp_path / "download_1d.parquet"
+    names = {"Close": 60.1, "High": 60.4, "Low": 59.3, "Open": 59.4, "Volume": 16120345.0}
+    values = {f"('{name}', '{ticker}')": [value] for name, value in names.items() for ticker in ("KO", "PEP")}
+    pl.DataFrame({**values, "Date": [datetime(2024, 3, 11)]}).write_parquet(path)
+    assert rows_of(understood(path).bars) == [BARS[0], ("PEP", *BARS[0][1:])]
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from ema_assets.files.options import ReadOptions
 from ema_assets.files.reading import read
+from ema_assets.model.errors import BarFileError
+from ema_assets.model.schemas import BAR_SCHEMA
 
 # A Monday; a day above 12 says which number is the day.
 FIRST = datetime(2024, 1, 15, tzinfo=UTC)
@@ -116,3 +118,27 @@ def test_bars_that_were_written_in_any_way_are_read_as_they_were(given_bars: lis
     assert found.as_utc().rows() == [("KO", "5m", *bar) for bar in given_bars]
     is_certain = style.dates in UNITS or style.dates == "zoned"
     assert found.bars["ts"].null_count() == (0 if is_certain else len(given_bars))
+
+
+@given(bars(), styles(), st.data())
+def test_a_damaged_file_is_read_or_refused_in_one_sentence(
+    given_bars: list[Bar], style: Style, data: st.DataObject
+) -> None:
+    content = style.text(given_bars)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(content)))
+        gone = data.draw(st.integers(0, 12))
+        put = data.draw(
+            st.sampled_from([b"", b'"', b",", b";", b"\n", b"\x00", b"NaN", b"1e999", b"T", b"Z", b"[", b"{", b"-"])
+        )
+        content = content[:at] + put + content[at + gone :]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "KO_5m.csv"
+        path.write_bytes(content)
+        refused = ""
+        try:
+            assert read(path, ReadOptions()).as_utc().schema == BAR_SCHEMA
+        except BarFileError as error:
+            refused = str(error)
+    assert refused == "" or refused.startswith(f"{path}: ")
+    assert "\n" not in refused

@@ -98,6 +98,11 @@ def test_what_is_no_time_is_none(text: str) -> None:
     assert (found.wall.to_list(), found.ts.to_list()) == ([None], [None])
 
 
+def test_a_column_of_zones_that_nobody_knows_has_no_times() -> None:
+    found = read_times(pl.Series(["2026-11-25 15:00 IST", "2026-11-25 15:05 IST"]), None)
+    assert (found.wall.to_list(), found.ts.to_list()) == ([None, None], [None, None])
+
+
 def test_ways_to_write_a_time_may_be_mixed_in_one_column() -> None:
     texts = ["2026-11-25T15:00:00Z", "2026-11-25 15:05:00", "25-NOV-2026", "20261125 1510", "2026-11-25 10:15-05:00"]
     found = read_times(pl.Series(texts), None)
