@@ -47,10 +47,12 @@ def check_on_watchlist(watched: Watchlist, symbols: Sequence[str]) -> None:
 
 def check_calendar(calendar: str) -> None:
     """Refuse a trading calendar that does not exist."""
-    from ema_assets.market.exchanges import exchange_sessions
+    from ema_assets.market.exchanges import exchange_sessions, holidays_known_through
 
     today = clock.now().date()
     exchange_sessions(calendar, today, today)
+    # Some calendars can be built for this year only, and history needs more.
+    holidays_known_through(calendar)
 
 
 def default_provider(settings: Settings, running: state.Running | None) -> str:

@@ -155,7 +155,14 @@ def _extended(calendar: str, start: date, end: date, special: SpecialDays) -> pl
 
 
 def _of_library(calendar: str, start: date, end: date) -> pl.DataFrame:
-    reach = _library_calendar(calendar)
+    from exchange_calendars.errors import InvalidCalendarName
+
+    is_asked = pl.col("session").is_between(start, end)
+    try:
+        return _sessions_between(calendar, start - _MARGIN, end + _MARGIN).filter(is_asked)
+    except (ValueError, NotImplementedError, InvalidCalendarName):
+        # Perhaps a day beyond what is recorded; only an instance tells how far that is, or what else is wrong.
+        reach = _library_calendar(calendar)
     least, most = reach.bound_min(), reach.bound_max()
     first = max(start - _MARGIN, least.date()) if least is not None else start - _MARGIN
     last = min(end + _MARGIN, most.date()) if most is not None else end + _MARGIN
@@ -164,19 +171,19 @@ def _of_library(calendar: str, start: date, end: date) -> pl.DataFrame:
         first, last = (last - timedelta(days=60), last) if most is not None and start > last else (first, first)
     if first >= last:
         return SESSION_SCHEMA.to_frame()
-    known = _sessions_between(calendar, first, last)
+    try:
+        known = _sessions_between(calendar, first, last)
+    except (ValueError, NotImplementedError) as error:
+        raise _cannot_be_built(calendar, error) from error
     if most is not None and end > most.date() and not known.is_empty():
         known = pl.concat([known, _usual_sessions(calendar, known, _weekdays(most.date() + timedelta(days=1), end))])
-    return known.filter(pl.col("session").is_between(start, end))
+    return known.filter(is_asked)
 
 
 def _sessions_between(calendar: str, first: date, last: date) -> pl.DataFrame:
     import exchange_calendars
 
-    try:
-        found = exchange_calendars.get_calendar(calendar, start=first.isoformat(), end=last.isoformat())
-    except (ValueError, NotImplementedError) as error:
-        raise _cannot_be_built(calendar, error) from error
+    found = exchange_calendars.get_calendar(calendar, start=first.isoformat(), end=last.isoformat())
 
     def utc(nanos: Any) -> pl.Series:
         # NaT, which stands for "no break", is the smallest int64.

@@ -11,7 +11,7 @@ from functools import cache
 import polars as pl
 
 from ema_assets.market import exchanges
-from ema_assets.market.calendars import bar_grid, segments
+from ema_assets.market.calendars import bar_grid, stretch_of
 from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.schemas import SESSION_SCHEMA
@@ -85,22 +85,8 @@ def _overlapping_rows(rows: pl.DataFrame, timeframe: Timeframe, sessions: pl.Dat
     """Bars that are cut by the clock and lie in a stretch of trading at least in part."""
     full = pl.lit(timeframe.duration)
     opens = pl.col("at") if label == AT_OPEN else pl.col("at") - full
-    stretches = segments(sessions).drop("session").sort("segment_close")
-    joined = (
-        rows.with_columns(opens.alias("opens"))
-        .drop_nulls("opens")
-        .sort("opens")
-        .join_asof(
-            stretches,
-            left_on="opens",
-            right_on="segment_close",
-            by="calendar",
-            strategy="forward",
-            allow_exact_matches=False,
-            check_sortedness=False,
-        )
-    )
-    return joined.filter(pl.col("segment_open") < pl.col("opens") + full)["row"]
+    bars = rows.select("row", "calendar", ts=opens).drop_nulls("ts")
+    return stretch_of(bars, timeframe, sessions).drop_nulls("ts_end")["row"]
 
 
 def opens_of(times: pl.DataFrame, sessions: pl.DataFrame) -> pl.Series:

@@ -71,4 +71,4 @@ def cover(transaction: Transaction, calendar: str, start: date, today: date) -> 
     found = exchanges.exchange_sessions(calendar, start, end, special)
     changed = sessions.replace(transaction, calendar, found, start, end)
     sessions.remember(transaction, calendar, made_from, exchanges.holidays_known_through(calendar))
-    return changed
+    return min((day for day in changed if low <= day <= high), default=None)

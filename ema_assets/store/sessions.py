@@ -19,12 +19,11 @@ def covered(transaction: Transaction) -> dict[str, tuple[date, date]]:
     return {calendar: (low, high) for calendar, low, high in found.iter_rows()}
 
 
-def replace(transaction: Transaction, calendar: str, sessions: pl.DataFrame, start: date, end: date) -> date | None:
+def replace(transaction: Transaction, calendar: str, sessions: pl.DataFrame, start: date, end: date) -> list[date]:
     """Make the stored sessions of `calendar` from `start` to `end` be `sessions` (SESSION_SCHEMA).
 
-    Returns the first day between the former first and last session that changed, or None.
+    Returns the days that changed, new ones among them, in no order.
     """
-    low, high = covered(transaction).get(calendar, (date.max, date.min))
     values = ("open", "break_start", "break_end", "close", "regular_open", "regular_close")
     with transaction.staged(sessions) as staged:
         gone = transaction.query(
@@ -53,8 +52,7 @@ def replace(transaction: Transaction, calendar: str, sessions: pl.DataFrame, sta
             ) SELECT session FROM written
             """
         )
-    changed = [day for day in [*gone["session"], *written["session"]] if low <= day <= high]
-    return min(changed, default=None)
+    return [*gone["session"], *written["session"]]
 
 
 def sync_special_days(transaction: Transaction, special: Mapping[str, SpecialDays]) -> None:
