@@ -12,6 +12,9 @@ from ema_assets.model.timeframes import FETCHED, ORDER, ROLLED_UP
 from ema_assets.store.database import Transaction
 from ema_assets.store.ledger.row import BEGINNING
 
+# More new symbols than this in one sync change what Postgres must know of the ledger to plan its queries.
+_MANY_SYMBOLS = 100
+
 
 def sync_instruments(transaction: Transaction, instruments: Sequence[Instrument]) -> tuple[list[str], list[str]]:
     """Make the active instruments equal `instruments`; return the symbols added and those taken off.
@@ -56,7 +59,11 @@ def sync_instruments(transaction: Transaction, instruments: Sequence[Instrument]
     add_rows(transaction, symbols)
     if moved:
         _start_again(transaction, moved)
-    return sorted(set(symbols) - set(before)), sorted(set(before) - set(symbols))
+    added = sorted(set(symbols) - set(before))
+    if len(added) > _MANY_SYMBOLS:
+        # Autovacuum comes within a minute or two; until then every plan would be one for the few series of before.
+        transaction.execute("ANALYZE market.instrument, market.series_state")
+    return added, sorted(set(before) - set(symbols))
 
 
 def _start_again(transaction: Transaction, symbols: Sequence[str]) -> None:
@@ -200,19 +207,27 @@ def add_rows(transaction: Transaction, symbols: Iterable[str]) -> None:
     """
     transaction.execute(
         """
+        -- Found first: to try all rows and have nearly all of them refused takes ten times as long.
+        WITH missing AS MATERIALIZED (
+            SELECT a.asset, s.symbol, t.timeframe, t.source
+            FROM unnest($1::text[]) AS s(symbol)
+            JOIN market.asset a ON a.is_on
+            CROSS JOIN unnest($3::text[], $5::text[]) AS t(timeframe, source)
+            WHERE NOT EXISTS (
+                SELECT FROM market.series_state x
+                WHERE x.asset = a.asset AND x.symbol = s.symbol AND x.timeframe = t.timeframe)
+        )
         INSERT INTO market.series_state (asset, symbol, timeframe, dirty_from, dirty_end)
-        SELECT a.asset, s.symbol, t.timeframe,
+        SELECT m.asset, m.symbol, m.timeframe,
                CASE WHEN up.last_ts IS NOT NULL THEN $2::timestamptz END,
-               CASE WHEN up.last_ts IS NOT NULL AND a.asset = $4 THEN $2::timestamptz END
-        FROM unnest($1::text[]) AS s(symbol)
-        JOIN market.asset a ON a.is_on
-        CROSS JOIN unnest($3::text[], $5::text[]) AS t(timeframe, source)
-        LEFT JOIN market.asset_input i ON i.asset = a.asset AND i.timeframe = t.timeframe AND i.is_main
+               CASE WHEN up.last_ts IS NOT NULL AND m.asset = $4 THEN $2::timestamptz END
+        FROM missing m
+        LEFT JOIN market.asset_input i ON i.asset = m.asset AND i.timeframe = m.timeframe AND i.is_main
         -- How bars are rolled up from bars is not in asset_input.
         LEFT JOIN market.series_state up
-               ON up.symbol = s.symbol
-              AND (up.asset, up.timeframe) = (coalesce(i.reads, $4), coalesce(i.reads_timeframe, t.source))
-        ORDER BY a.asset, s.symbol, t.timeframe
+               ON up.symbol = m.symbol
+              AND (up.asset, up.timeframe) = (coalesce(i.reads, $4), coalesce(i.reads_timeframe, m.source))
+        ORDER BY m.asset, m.symbol, m.timeframe
         ON CONFLICT DO NOTHING
         """,
         sorted(symbols),
