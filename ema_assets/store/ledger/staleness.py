@@ -15,8 +15,8 @@ WITH closed AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $10::text[], $12::bigint[], $13::timestamptz[])
                   AS c(calendar, timeframe, ts_end, provider, delay_seconds, recheck_at)
 ), behind AS MATERIALIZED (
-    -- Found before the instruments are joined: Postgres expects one instrument where there are thousands, and would look
-    -- for the stale series once for each of them.
+    -- Found before the instruments are joined: Postgres expects one instrument where there are thousands, and would
+    -- look for the stale series once for each of them.
     SELECT c.calendar, c.provider, c.delay_seconds, c.ts_end, s.*
     FROM closed c
     CROSS JOIN LATERAL (
@@ -52,7 +52,8 @@ JOIN market.instrument i ON i.symbol = s.symbol AND i.calendar = s.calendar AND 
      AND coalesce(i.provider, '') = s.provider AND i.delay_seconds = s.delay_seconds
      AND (i.silent_since IS NULL OR s.asked_at < $4 - make_interval(hours => $14::integer))
 UNION ALL
-SELECT s.asset, s.symbol, s.timeframe, 'input changed', s.dirty_from, s.failures
+SELECT s.asset, s.symbol, s.timeframe, CASE WHEN s.last_ts IS NULL THEN 'never computed' ELSE 'input changed' END,
+       s.dirty_from, s.failures
 FROM market.series_state s
 JOIN market.asset a ON a.asset = s.asset AND a.is_on
 JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
@@ -93,9 +94,9 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
         now: UTC; series whose next attempt is later are left out.
 
     Returns:
-        asset, symbol, timeframe, reason (`bar closed`, `never asked`, `to be confirmed`, `bars missing`, `input
-        changed`, `not recorded`), since (the closing time, gap or dirty_from behind the reason), failures; sorted by
-        asset, timeframe and symbol. A series has one row for each reason.
+        asset, symbol, timeframe, reason (`bar closed`, `never asked`, `to be confirmed`, `bars missing`, `never
+        computed`, `input changed`, `not recorded`), since (the closing time, gap or dirty_from behind the reason),
+        failures; sorted by asset, timeframe and symbol. A series has one row for each reason.
     """
     return transaction.query(
         _STALE,
