@@ -48,10 +48,9 @@ class Loading:
 
 def loading(transaction: Transaction, now: datetime) -> Loading:
     """How far loading has got at `now`, by the machine's clock."""
-    counted = {row["timeframe"]: row for row in ledger.progress(transaction, now - _WINDOW).to_dicts()}
+    begun = max(ledger.loading_since(transaction) or now, now - _WINDOW)
+    counted = {row["timeframe"]: row for row in ledger.progress(transaction, begun).to_dicts()}
     rows = {timeframe: counted[timeframe.key] for timeframe in ORDER if timeframe.key in counted}
-    added = [row["added_at"] for row in rows.values() if row["added_at"] is not None]
-    begun = max(min(added), now - _WINDOW) if added else now
     left, loaded = (sum(row[name] for row in rows.values()) for name in ("rows_left", "rows_loaded"))
     series = {timeframe: (row["done"], row["series"]) for timeframe, row in rows.items()}
     return Loading(series, seconds_left(left, loaded, now - begun))

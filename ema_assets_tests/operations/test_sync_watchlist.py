@@ -294,10 +294,16 @@ def test_what_is_left_is_estimated_at_the_rate_of_the_last_minutes(
         transaction.execute(
             "UPDATE market.series_state SET recorded_at = now(), loaded_at = now() WHERE timeframe IN ('5m', '15m')"
         )
+        # What was loaded before these symbols came says nothing of how fast they are.
+        transaction.execute(
+            """UPDATE market.series_state SET recorded_at = now(), loaded_at = now() - interval '3 hours',
+                                              added_at = now() - interval '4 hours'
+               WHERE symbol = 'MSFT'"""
+        )
         found = loading(transaction, _now_of(transaction))
         assert found.seconds_left == pytest.approx(seconds_left)
         assert found.estimate == words
-        assert str(found).endswith(f"1d 0/3  ({words})")
+        assert str(found).endswith(f"1d 1/3  ({words})")
         # Half of what is left fails.
         transaction.execute("UPDATE market.series_state SET failures = 1 WHERE timeframe IN ('4h', '1d')")
         assert loading(transaction, _now_of(transaction)).seconds_left == pytest.approx(seconds_left / 2)
