@@ -56,15 +56,18 @@ def days_of(symbol: str, closes: list[float]) -> pl.DataFrame:
 
 
 def closes_through_zero() -> list[float]:
-    """Waves of two months between 45 and -15, so that averages cross on either side of zero, and the day of April."""
-    waves = [round(15 + 30 * math.cos(day / 10), 2) for day in range(DAYS)]
-    waves[79] = -37.63
-    return waves
+    """Waves of two months around 2, so that averages cross on either side of zero, and the day of April."""
+    closes = waves(2, 30)
+    closes[79] = -37.63
+    return closes
+
+
+def waves(middle: float, height: float) -> list[float]:
+    return [round(middle + height * math.cos(day / 10) + 3 * math.cos(1.7 * day), 2) for day in range(DAYS)]
 
 
 def market() -> MemoryExchange:
-    above = [round(50 + 10 * math.cos(day / 10), 2) for day in range(DAYS)]
-    return MemoryExchange(days_of("CL=F", closes_through_zero()), days_of("UP", above))
+    return MemoryExchange(days_of("CL=F", closes_through_zero()), days_of("UP", waves(60, 15)))
 
 
 @pytest.fixture(scope="module")
