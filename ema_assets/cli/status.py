@@ -1,6 +1,6 @@
 """The command `status`: what runs, where, and how fresh every asset is. The numbers come from `reports.status`."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 
 import click
@@ -14,6 +14,7 @@ from ema_assets.model import clock
 from ema_assets.model.errors import WatchlistError
 from ema_assets.model.urls import masked_url
 from ema_assets.reports import status
+from ema_assets.reports.loading import Loading, loading
 from ema_assets.runtime import locate, state
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
@@ -30,7 +31,7 @@ def status_command(as_json: bool) -> None:
         freshness = _freshness(url, settings) if url is not None else _Freshness()
     surroundings = _Surroundings(settings, running, masked_url(url) if url else None, providers)
     if as_json:
-        rendering.print_json({**surroundings.as_json(), **asdict(freshness)})
+        rendering.print_json({**surroundings.as_json(), **freshness.as_json()})
         return
     _print_surroundings(surroundings)
     _print_freshness(freshness)
@@ -104,6 +105,7 @@ class _Surroundings:
 class _Freshness:
     """How fresh everything is, as `reports.status` says; nothing where no database runs."""
 
+    loading: Loading | None = None
     assets: list[status.AssetStatus] = field(default_factory=list)
     latency: list[dict[str, object]] = field(default_factory=list)
     not_answering: list[str] = field(default_factory=list)
@@ -112,11 +114,28 @@ class _Freshness:
     silent: list[str] = field(default_factory=list)
     warming_up: list[str] = field(default_factory=list)
 
+    def as_json(self) -> dict[str, object]:
+        """The same for a script; `loading` is null once every series is loaded."""
+        found = self.loading
+        return {
+            **{each.name: getattr(self, each.name) for each in fields(self)},
+            "assets": [asdict(each) for each in self.assets],
+            "loading": None
+            if found is None or found.is_complete
+            else {
+                "series": {
+                    timeframe.key: {"loaded": done, "of": total} for timeframe, (done, total) in found.series.items()
+                },
+                "seconds_left": found.seconds_left,
+            },
+        }
+
 
 def _freshness(url: str, settings: Settings) -> _Freshness:
     migrate(url)
     with Database(url) as database, database.transaction() as transaction:
         return _Freshness(
+            loading=loading(transaction, datetime.now(UTC)),
             assets=status.by_asset(transaction, clock.now(), settings.publications),
             latency=status.latency(transaction, datetime.now(UTC)),
             not_answering=status.not_answering(transaction),
@@ -159,6 +178,8 @@ def _marked(provider: str, details: str = "") -> str:
 
 
 def _print_freshness(freshness: _Freshness) -> None:
+    if freshness.loading is not None and not freshness.loading.is_complete:
+        click.echo(f"Loading    {freshness.loading}")
     if freshness.assets:
         _print_assets(freshness.assets)
     if freshness.latency:

@@ -38,11 +38,15 @@ IN_FLIGHT = [
 
 
 def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
-    """The run request of `planned`: shorter timeframes first, then missing bars, and history after all that."""
+    """The run request of `planned`: shorter timeframes first, then missing bars, and new series after all that.
+
+    Of many new series the 5m bars are loaded first, then what is rolled up from them is computed, then days are loaded.
+    """
     rectangle = planned.rectangle
     first, last = Series(rectangle.first, rectangle.timeframe), Series(rectangle.last, rectangle.timeframe)
-    is_live = rectangle.timeframe.is_live and not planned.is_history and not planned.is_repair
-    priority = -40 * planned.is_history - 20 * planned.is_repair - rectangle.timeframe.rank
+    is_new = planned.is_history or planned.is_first
+    is_live = rectangle.timeframe.is_live and not is_new and not planned.is_repair
+    priority = -40 * is_new - 20 * planned.is_repair - rectangle.timeframe.rank
     return RunRequest(
         run_key=f"{first}..{last}@{now.isoformat(timespec='seconds')}",
         run_config=QUIET_CONFIG,

@@ -106,17 +106,18 @@ def _sync_watchlist(graph: Graph) -> SensorDefinition:
         try:
             watched = watchlist.of(settings)
             now = market.now()
-            known = context.instance.get_dynamic_partitions(str(SYMBOLS.name))
+            known = dict.fromkeys(context.instance.get_dynamic_partitions(str(SYMBOLS.name)))
+            wanted = dict.fromkeys(watched.symbols)
             # With the date, sessions are extended in time; with the graph, changed code is adopted after an upgrade.
             mark = hashlib.sha256(f"{path}\n{now.date()}\n{graph.fingerprint}\n{watched}".encode()).hexdigest()
-            if mark == context.cursor and set(watched.symbols) == set(known):
+            if mark == context.cursor and wanted.keys() == known.keys():
                 return SkipReason(f"{path.name} has not changed: {len(known)} symbols")
             with store.open() as database:
                 sync(database, watched, now, graph)
         except ConfigurationError as error:
             return SkipReason(f"the watchlist was not synced: {error}")
-        new = [symbol for symbol in watched.symbols if symbol not in set(known)]
-        gone = [symbol for symbol in known if symbol not in set(watched.symbols)]
+        new = [symbol for symbol in wanted if symbol not in known]
+        gone = [symbol for symbol in known if symbol not in wanted]
         # Each kind in one batch: every change makes Dagster read the status of all partitions anew.
         changes: list[AddDynamicPartitionsRequest | DeleteDynamicPartitionsRequest] = []
         if new:
@@ -124,7 +125,7 @@ def _sync_watchlist(graph: Graph) -> SensorDefinition:
         if gone:
             changes.append(SYMBOLS.build_delete_request(gone))
         # Dagster changes the partitions before it creates the runs, and appends new ones at the end.
-        symbols = [symbol for symbol in known if symbol not in set(gone)] + new
+        symbols = [symbol for symbol in known if symbol in wanted] + new
         requests, _ = _requests_for_stale(context, store, market, symbols)
         return SensorResult(run_requests=requests, dynamic_partitions_requests=changes, cursor=mark)
 

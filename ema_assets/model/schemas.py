@@ -152,6 +152,23 @@ class SchemaMismatch(TypeError):
     """A frame lacks columns or has other dtypes than its receiver expects."""
 
 
+def with_numbers_only(name: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """`frame` with null for NaN: what is not defined has no value. Databases sort NaN above every number.
+
+    Raises:
+        SchemaMismatch: when a value is infinite, with the `name` of the frame, the column and its symbol.
+    """
+    columns = [column for column, dtype in frame.schema.items() if dtype == pl.Float64]
+    unlike = frame.select(pl.col(columns).is_finite().all()).row(0) if columns else ()
+    suspects = [column for column, is_finite in zip(columns, unlike, strict=True) if not is_finite]
+    for column in suspects:
+        endless = frame.filter(pl.col(column).is_infinite())
+        if not endless.is_empty():
+            where = f" of {endless['symbol'][0]}" if "symbol" in frame.columns else ""
+            raise SchemaMismatch(f"{name}: `{column}`{where} must be a number or null, received {endless[column][0]}")
+    return frame.with_columns(pl.col(suspects).fill_nan(None)) if suspects else frame
+
+
 def check_frame(name: str, frame: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> None:
     """Check that `frame` has the columns of `schema`, with these dtypes; it may have more, in any order.
 

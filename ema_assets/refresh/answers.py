@@ -111,6 +111,17 @@ class Storing:
             self.locked.select("symbol", "allow_negative"), on="symbol", how="left", maintain_order="left"
         )
 
+    def through_zero(self, *frames: pl.DataFrame) -> pl.Series:
+        """Symbols whose prices may be zero or less, and are so in one of `frames` (symbol, close).
+
+        Ratios of their prices say nothing.
+        """
+        may_be = self.locked.filter("allow_negative")["symbol"]
+        if may_be.is_empty():
+            return may_be
+        below = pl.concat(frame.filter(pl.col("close") <= 0).select("symbol") for frame in frames)
+        return below.filter(pl.col("symbol").is_in(may_be.implode()))["symbol"].unique().sort()
+
     def sessions_from(self, start: object, calendars: pl.Series) -> pl.DataFrame:
         """`trading`; when it does not reach back to `start`, the stored sessions of `calendars` that do."""
         assert isinstance(start, datetime)

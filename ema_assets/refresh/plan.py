@@ -159,7 +159,7 @@ def sentences(stale: pl.DataFrame, planned: Sequence[PlannedRun]) -> list[str]:
     lines = []
     for run in planned:
         where = run.rectangle
-        kind = "history, " if run.is_history else "asked again, " if run.is_repair else ""
+        kind = next((word for word, is_so in _kinds(run).items() if is_so), "")
         lines.append(f"{where.timeframe.key}: {kind}one run from {where.first} to {where.last} for {run.series} series")
         mine = stale.filter(pl.col("timeframe") == where.timeframe.key)
         reasons = (
@@ -169,6 +169,10 @@ def sentences(stale: pl.DataFrame, planned: Sequence[PlannedRun]) -> list[str]:
         )
         lines += [f"  {row['series']} {row['reason']}{_since(row['since'])}" for row in reasons.iter_rows(named=True)]
     return lines
+
+
+def _kinds(run: PlannedRun) -> dict[str, bool]:
+    return {"history, ": run.is_history, "computed first, ": run.is_first, "asked again, ": run.is_repair}
 
 
 def _since(moment: datetime | None) -> str:

@@ -41,8 +41,13 @@ class RecognisedActions:
 
 
 def recognise_actions(storing: Storing, stored: StoredBars, screening: Screening) -> RecognisedActions:
-    """What the bars of an answer, or a fact, say about the scale of their series."""
-    answer, kept = storing.answer, screening.screened.kept
+    """What the bars of an answer, or a fact, say about the scale of their series.
+
+    Series that are seen to go through zero have no scale and are left as they are served.
+    """
+    answer = storing.answer
+    free = storing.through_zero(screening.bars, stored.within, stored.context)
+    kept = screening.screened.kept.filter(~pl.col("symbol").is_in(free.implode()))
     compared = corporate_actions.compare(stored.within, kept, answer.suspects)
     if not compared.is_empty():
         facts = action_facts.factors(storing.transaction, compared["symbol"].to_list())
@@ -78,7 +83,9 @@ def _steps(storing: Storing, stored: StoredBars, screening: Screening) -> pl.Dat
     nothing = SUSPECT_SCHEMA.to_frame()
     if storing.answer.extent is not Extent.PART:
         return nothing
-    served = screening.bars.join(stored.within.select("symbol").unique(), on="symbol", how="anti")
+    free = storing.through_zero(screening.bars, stored.context)
+    served = screening.bars.filter(~pl.col("symbol").is_in(free.implode()))
+    served = served.join(stored.within.select("symbol").unique(), on="symbol", how="anti")
     served = served.join(stored.context.select("symbol").unique(), on="symbol", how="semi")
     if served.is_empty():
         return nothing

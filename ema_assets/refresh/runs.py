@@ -22,19 +22,20 @@ class Rectangle:
 class PlannedRun:
     """One run: a rectangle, and how many stale series it is for.
 
-    `is_history` when it loads the whole history of new series, `is_repair` when it only asks again for bars that are
-    missing or may have changed.
+    `is_history` when it loads the whole history of new series, `is_first` when it computes series for the first time
+    whose bars are there, `is_repair` when it only asks again for bars that are missing or may have changed.
     """
 
     rectangle: Rectangle
     series: int
     is_history: bool
     is_repair: bool = False
+    is_first: bool = False
 
 
 # Kinds of runs in order of urgency, by the reason for which a series is stale.
-_LIVE, _REPAIR, _HISTORY = range(3)
-_KINDS = {"bars missing": _REPAIR, "to be confirmed": _REPAIR, "never asked": _HISTORY}
+_LIVE, _REPAIR, _HISTORY, _FIRST = range(4)
+_KINDS = {"bars missing": _REPAIR, "to be confirmed": _REPAIR, "never asked": _HISTORY, "never computed": _FIRST}
 
 
 def plan_runs(
@@ -53,7 +54,7 @@ def plan_runs(
 
     Returns:
         Runs in order of timeframe, live ones before those that only ask again for bars, and these before the
-        loading of history; none for an empty plan.
+        loading of history and what is computed for the first time; none for an empty plan.
     """
     position = {symbol: number for number, symbol in enumerate(symbols)}
     covered: defaultdict[Timeframe, set[int]] = defaultdict(set)
@@ -68,15 +69,18 @@ def plan_runs(
             wanted.setdefault((_KINDS.get(reason, _LIVE), timeframe), set()).add(number)
     timeframes = sorted({timeframe for _, timeframe in wanted})
     for timeframe in timeframes:
-        # Any run of a series asks for its missing bars too.
+        # Any run of a series computes all of its assets, and asks for its missing bars too.
         others = wanted.get((_LIVE, timeframe), set()) | wanted.get((_HISTORY, timeframe), set())
-        wanted.get((_REPAIR, timeframe), set()).difference_update(others)
+        wanted.get((_FIRST, timeframe), set()).difference_update(others)
+        wanted.get((_REPAIR, timeframe), set()).difference_update(others | wanted.get((_FIRST, timeframe), set()))
     runs = []
-    for kind in (_LIVE, _REPAIR, _HISTORY):
+    for kind in (_LIVE, _REPAIR, _HISTORY, _FIRST):
         for timeframe in timeframes:
             numbers = sorted(wanted.get((kind, timeframe), ()))
             for start in range(0, len(numbers), series_per_run):
                 part = numbers[start : start + series_per_run]
                 rectangle = Rectangle(timeframe, symbols[part[0]], symbols[part[-1]])
-                runs.append(PlannedRun(rectangle, len(part), kind == _HISTORY, kind == _REPAIR))
+                runs.append(
+                    PlannedRun(rectangle, len(part), kind == _HISTORY, kind == _REPAIR, is_first=kind == _FIRST)
+                )
     return runs

@@ -1,6 +1,6 @@
 """Which validated bars of an answer are plausible, given what is stored around them. The judgement is in market."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import polars as pl
@@ -63,7 +63,7 @@ class Screening:
 def screen(storing: Storing, validated: Validated, context: pl.DataFrame) -> Screening:
     """Screen the accepted bars; those that look wrong a second time, with what else is known about them."""
     bars = validated.accepted
-    screened = screen_outliers(bars, context)
+    screened = _screened(storing, bars, context)
     news = bars.select("symbol", "ts").clear()
     far = screened.rejected.filter(pl.col("reason").is_in([UNIT_ERROR, OFF_SCALE]))["symbol"]
     far = pl.concat([far, screened.shifts["symbol"]]).unique().sort()
@@ -76,11 +76,26 @@ def screen(storing: Storing, validated: Validated, context: pl.DataFrame) -> Scr
     if remembered.is_empty() and news.is_empty():
         return Screening(screened, bars, news)
     together = pl.concat([bars, remembered]).sort("symbol", "ts")
-    again = screen_outliers(together, context, news)
+    again = _screened(storing, together, context, news)
     # Bars that were rejected before are of use when they are part of a new level; else they are rejected already.
     is_shifted = pl.col("symbol").is_in(again.shifts["symbol"].implode())
     bars = pl.concat([bars, remembered.filter(is_shifted)]).sort("symbol", "ts")
-    return Screening(screen_outliers(bars, context, news), bars, news)
+    return Screening(_screened(storing, bars, context, news), bars, news)
+
+
+def _screened(
+    storing: Storing, bars: pl.DataFrame, context: pl.DataFrame, news: pl.DataFrame | None = None
+) -> Screened:
+    """`bars` screened, but for those of series that are seen to go through zero: all of these are kept.
+
+    An outlier is told by the ratio of its price to its neighbours', which says nothing there.
+    """
+    is_free = pl.col("symbol").is_in(storing.through_zero(bars, context).implode())
+    screened = screen_outliers(bars.filter(~is_free), context.filter(~is_free), news)
+    free = bars.filter(is_free)
+    if free.is_empty():
+        return screened
+    return replace(screened, kept=pl.concat([screened.kept, free]).sort("symbol", "ts"))
 
 
 def _remembered(storing: Storing, far: pl.Series, bars: pl.DataFrame) -> pl.DataFrame:

@@ -46,7 +46,11 @@ def screen(  # noqa: PLR0913 - what one may ask, all by name
         rows = (
             rows.drop(*trades.columns[1:])
             .join(trades, on="symbol", how="left")
-            .with_columns(stop_distance_pct=(pl.col("close") / pl.col("stop_price") - 1) * 100)
+            .with_columns(
+                stop_distance_pct=pl.when((pl.col("close") > 0) & (pl.col("stop_price") > 0)).then(
+                    (pl.col("close") / pl.col("stop_price") - 1) * 100
+                )
+            )
             .select(rows.columns)
         )
     if trend is not None:

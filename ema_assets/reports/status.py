@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from ema_assets.config import renames
-from ema_assets.model.timeframes import Timeframe, by_key
+from ema_assets.model.timeframes import by_key
 from ema_assets.refresh.plan import AT_ONCE, Publications, closed_bars
 from ema_assets.signals.ema_signals import CONVERGED_AFTER_BARS
 from ema_assets.store import latency as latencies
@@ -53,15 +53,6 @@ def by_asset(transaction: Transaction, now: datetime, publications: Publications
         for timeframe in known
         if (row := summary.get((asset, timeframe.key))) is not None
     ]
-
-
-def progress(transaction: Transaction) -> dict[Timeframe, tuple[int, int]]:
-    """Per timeframe, how many series have been computed to the end of the chain and told to Dagster, of how many.
-
-    A series of which the provider has no bars counts as done; one that is fed from files counts once it has bars.
-    """
-    counted = {by_key(key): (done, series) for key, done, series in ledger.progress(transaction).iter_rows()}
-    return {timeframe: counted[timeframe] for timeframe in sorted(counted)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """What `up` tells while it runs: each thing once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
@@ -8,10 +9,17 @@ from ema_assets.model import clock
 from ema_assets.model.errors import EmaAssetsError
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers import registry
-from ema_assets.reports import status
-from ema_assets.store.database import Database
+from ema_assets.reports import loading, status
+from ema_assets.store import ledger
+from ema_assets.store.database import Database, Transaction
 
 Say = Callable[[str], None]
+
+# Of more symbols than this, progress is counted at every so many looks only.
+_MANY_SYMBOLS = 500
+_EVERY_LOOK = 5
+# Of series without bars, this many are named.
+_NAMED = 20
 
 
 def greet(settings: Settings, ui: str, database: str, watched: Watchlist, say: Say) -> None:
@@ -33,11 +41,14 @@ def greet(settings: Settings, ui: str, database: str, watched: Watchlist, say: S
 
 
 class News:
-    """How loading goes until all is up to date, then only what changes for the worse."""
+    """How loading goes until all is up to date, then only what changes for the worse, until symbols are added."""
 
     def __init__(self, say: Say) -> None:
         self._say = say
         self._told: set[str] = set()
+        self._looks = 0
+        self._symbols = 0
+        self._last: Mapping[Timeframe, tuple[int, int]] = {}
         self.is_complete = False
 
     def once(self, line: str, topic: str | None = None) -> None:
@@ -51,8 +62,7 @@ class News:
         try:
             with database.transaction() as transaction:
                 self._problems(status.failure_reasons(transaction), status.without_bars(transaction))
-                if not self.is_complete:
-                    self._progress(status.progress(transaction))
+                self._progress(transaction)
         except EmaAssetsError as error:
             self.once(f"the database does not answer: {error}")
 
@@ -60,11 +70,31 @@ class News:
         for failure in failing:
             self.once(f"failing: {failure}", topic=failure.reason)
         if without_bars:
-            self.once(f"the provider has no bars of {', '.join(without_bars)}; are the symbols right?")
+            named = ", ".join(without_bars[:_NAMED]) + (
+                f" and {len(without_bars) - _NAMED} more" if len(without_bars) > _NAMED else ""
+            )
+            self.once(f"the provider has no bars of {named}; are the symbols right?")
 
-    def _progress(self, progress: dict[Timeframe, tuple[int, int]]) -> None:
-        counts = "  ".join(f"{timeframe.key} {done}/{total}" for timeframe, (done, total) in progress.items())
-        self.once(f"series up to date: {counts}")
-        if progress and all(done == total for done, total in progress.values()):
+    def _progress(self, transaction: Transaction) -> None:
+        """Say how loading goes: at each look of a few symbols, less often of many, and nothing once all are loaded."""
+        symbols = ledger.symbols_active(transaction)
+        more, self._symbols = symbols - self._symbols, symbols
+        if self.is_complete and more > 0:
+            self._say(f"  {more} more symbol{'' if more == 1 else 's'} on the watchlist: loading")
+        if more > 0:
+            self.is_complete, self._looks = False, 0
+        self._looks += 1
+        # To count the series of thousands of symbols costs a second.
+        if self.is_complete or (symbols > _MANY_SYMBOLS and self._looks % _EVERY_LOOK != 1):
+            return
+        found = loading.loading(transaction, datetime.now(UTC))
+        if not found.series:
+            return
+        if found.is_complete:
             self.is_complete = True
-            self.once(f"every series on {len(progress)} timeframes is up to date; new bars follow at their closes")
+            self._say(
+                f"  every series on {len(found.series)} timeframes is up to date; new bars follow at their closes"
+            )
+        elif found.series != self._last:
+            self._last = found.series
+            self._say(f"  series up to date: {found}")

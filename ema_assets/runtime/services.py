@@ -103,6 +103,8 @@ class Service:
 def environment(settings: Settings, url: str) -> dict[str, str]:
     """The children's environment: explicit where this process decided, so that they decide the same."""
     return {
+        # A watchlist of thousands of new symbols takes one tick many seconds; Dagster gives up after 60.
+        "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": "300",
         **os.environ,
         "EMA_HOME": str(settings.home),
         "EMA_DATABASE_URL": url,

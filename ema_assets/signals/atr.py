@@ -11,7 +11,7 @@ def atr(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFra
 
     The first bar has no close before it and so no true range. The average begins with the mean of the first `span` true
     ranges, at bar span + 1; before it both columns are null. Wilder, New Concepts in Technical Trading Systems, 1978;
-    TA-Lib, `ATR`.
+    TA-Lib, `ATR`. Of a close of zero or less there is no percentage: atr_pct is null.
     """
     known = bars.with_columns(_before=before("close"))
     # max_horizontal leaves nulls out; the first bar must have none.
@@ -20,7 +20,7 @@ def atr(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFra
         "symbol", "ts", "close", _range=pl.when(pl.col("is_new") & pl.col("_before").is_not_null()).then(true_range)
     )
     return averaged(ranges, carried, [wilder("atr", "_range", params["span"], 1)]).select(
-        "symbol", "ts", "atr", atr_pct=pl.col("atr") / pl.col("close") * 100
+        "symbol", "ts", "atr", atr_pct=pl.when(pl.col("close") > 0).then(pl.col("atr") / pl.col("close") * 100)
     )
 
 
@@ -31,7 +31,7 @@ SIGNAL = Signal(
     reads={"ohlc": ("high", "low", "close")},
     columns=(
         Column("atr", "float8", "Wilder's average of the true range; null for the first 14 bars"),
-        Column("atr_pct", "float8", "atr in percent of the close"),
+        Column("atr_pct", "float8", "atr in percent of the close; null when that is not above zero"),
     ),
     compute=atr,
     params={"span": Param(14, "True ranges in the first mean; each weighs 1/span after it")},

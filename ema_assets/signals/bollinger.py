@@ -11,7 +11,8 @@ def bollinger(bars: pl.DataFrame, _: pl.DataFrame, params: Params) -> pl.DataFra
     """Mean of the last `span` closes, and bands `deviations` standard deviations above and below it.
 
     The deviation is the population's, over `span` and not span - 1, as Bollinger and TA-Lib (`BBANDS`) have it. Null
-    for the first span - 1 bars; bb_percent_b is null where the bands have no width. John Bollinger, Bollinger on
+    for the first span - 1 bars; bb_percent_b is null where the bands have no width, bb_bandwidth where the mean is not
+    above zero. John Bollinger, Bollinger on
     Bollinger Bands, 2001.
     """
     span, deviations = params["span"], params["deviations"]
@@ -34,7 +35,7 @@ def bollinger(bars: pl.DataFrame, _: pl.DataFrame, params: Params) -> pl.DataFra
             "bb_upper",
             "bb_lower",
             bb_percent_b=pl.when(width > 0).then((pl.col("close") - pl.col("bb_lower")) / width),
-            bb_bandwidth=width / pl.col("bb_middle"),
+            bb_bandwidth=pl.when(pl.col("bb_middle") > 0).then(width / pl.col("bb_middle")),
         )
     )
 
@@ -49,7 +50,7 @@ SIGNAL = Signal(
         Column("bb_upper", "float8", "bb_middle plus 2 standard deviations"),
         Column("bb_lower", "float8", "bb_middle less 2 standard deviations"),
         Column("bb_percent_b", "float8", "0 with the close on the lower band, 1 on the upper one; null without width"),
-        Column("bb_bandwidth", "float8", "(bb_upper - bb_lower) / bb_middle"),
+        Column("bb_bandwidth", "float8", "(bb_upper - bb_lower) / bb_middle; null when that is not above zero"),
     ),
     compute=bollinger,
     params={

@@ -13,8 +13,8 @@ def ema_trend(signals: pl.DataFrame, carried: pl.DataFrame) -> pl.DataFrame:
 
     `trend` is `up` when ema_9 > ema_30 and `down` when it is below; when they are equal the previous trend goes on;
     null until both EMAs exist. `crossover` is `bullish` or `bearish` on the bar where the trend flips, else null: the
-    first trend of a series is not a flip. `spread_pct` is (ema_9 - ema_30) / ema_30 · 100. `bars_since_cross` is 0 on
-    a crossover and counts up from it; null before the first.
+    first trend of a series is not a flip. `spread_pct` is (ema_9 - ema_30) / ema_30 · 100, null when ema_30 is zero or
+    less. `bars_since_cross` is 0 on a crossover and counts up from it; null before the first.
 
     Args:
         signals: symbol, ts, ema_9, ema_30, bar_number; sorted by symbol and ts.
@@ -51,7 +51,7 @@ def ema_trend(signals: pl.DataFrame, carried: pl.DataFrame) -> pl.DataFrame:
             "ts",
             trend=_named("_up", UP, DOWN),
             crossover=pl.when("_flipped").then(_named("_up", BULLISH, BEARISH)),
-            spread_pct=spread / pl.col(SLOW) * 100,
+            spread_pct=pl.when(pl.col(SLOW) > 0).then(spread / pl.col(SLOW) * 100),
             bars_since_cross=pl.when(pl.col("_flip") >= pl.col("_first"))
             .then(row - pl.col("_flip"))
             .otherwise(pl.col("_since") + row - pl.col("_first") + 1),
@@ -81,7 +81,7 @@ SIGNAL = Signal(
     columns=(
         Column("trend", "text", "up when ema_9 > ema_30, down when below, carried on when equal", choices=(UP, DOWN)),
         Column("crossover", "text", "bullish or bearish on the bar where the trend flips", choices=(BULLISH, BEARISH)),
-        Column("spread_pct", "float8", "(ema_9 - ema_30) / ema_30 in percent"),
+        Column("spread_pct", "float8", "(ema_9 - ema_30) / ema_30 in percent; null when ema_30 is not above zero"),
         Column("bars_since_cross", "int8", "0 on a crossover, counting up from it"),
         Column("bar_number", "int8", "1 for the first bar of the series", is_nullable=False),
     ),

@@ -18,7 +18,8 @@ SESSION_MISSED = "session_missed"
 # The time column in the key of a table of trades.
 ENTRY_TIME = "entry_ts"
 
-# What is added up over the bars of a trade: in the trade's row, and in the state while the trade is open.
+# What is added up over the bars of a trade: in the trade's row, and in the state while the trade is open. Null from the
+# first bar on at whose price equity is not defined: one that is not above zero.
 PATH_COLUMNS = (
     Column("bar_returns_sum", "float8", "Sum of the returns of equity over the bars of the trade, costs included"),
     Column("bar_returns_square_sum", "float8", "Sum of the squares of these returns"),
@@ -45,8 +46,8 @@ TRADE_COLUMNS = (
     Column(
         "return_pct",
         "float8",
-        "Gain in percent of the entry price, before costs; positive for a short trade when the price falls",
-        is_nullable=False,
+        "Gain in percent of the entry price, before costs; positive for a short trade when the price falls; null when "
+        "the entry or the last price is not above zero",
     ),
     Column("net_return_pct", "float8", "The same after the costs of entry and exit"),
     Column("bars_held", "int8", "Bars from entry to last_ts", is_nullable=False),
@@ -54,8 +55,16 @@ TRADE_COLUMNS = (
     Column("stop_now", "float8", "Stop after trailing, now or at the exit; null without one"),
     Column("target_price", "float8", "Target; null without one"),
     Column("r_multiple", "float8", "Gain as a multiple of the risk from entry to stop; null without a stop"),
-    Column("mae_pct", "float8", "Maximum adverse excursion in percent of the entry price, at most 0"),
-    Column("mfe_pct", "float8", "Maximum favourable excursion in percent of the entry price, at least 0"),
+    Column(
+        "mae_pct",
+        "float8",
+        "Maximum adverse excursion in percent of the entry price, at most 0; null when one is not above zero",
+    ),
+    Column(
+        "mfe_pct",
+        "float8",
+        "Maximum favourable excursion in percent of the entry price, at least 0; null when one is not above zero",
+    ),
     Column("status", "text", "open or closed", is_nullable=False, choices=(OPEN, CLOSED)),
     *PATH_COLUMNS,
 )

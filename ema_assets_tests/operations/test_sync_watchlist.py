@@ -1,14 +1,17 @@
 """The watchlist into the database, what should run now, how fresh everything is, and waiting for base bars."""
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
+from typing import Any
 
 import polars as pl
 import pytest
 
+from ema_assets.config.watchlist import Watchlist
 from ema_assets.market import exchanges
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, OHLC
 from ema_assets.model.errors import ConfigurationError, RequestRefused
@@ -18,8 +21,10 @@ from ema_assets.providers.declaration import Publication
 from ema_assets.refresh import plan, waiting
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.reports import health, status
+from ema_assets.reports.loading import loading
 from ema_assets.store import ledger, sessions
-from ema_assets.store.database import Database
+from ema_assets.store.database import Database, Transaction
+from ema_assets.store.ledger import staleness
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, state_of, utc
 from ema_assets_tests.refresh.exchange import watch as watchlist_of
 from ema_assets_tests.timeframes import D1, H1, H4, M5, M15, ORDER
@@ -255,17 +260,117 @@ def test_a_series_that_dagster_has_not_been_told_of_is_not_stale_in_the_status(d
         assert sum(each.stale for each in status.by_asset(transaction, NOW)) == 0
 
 
-def test_progress_counts_series_that_are_computed_to_the_end_and_recorded(database: Database) -> None:
+def test_loading_counts_series_that_are_computed_to_the_end_and_recorded(database: Database) -> None:
     refresh(database, WATCHED, exchange_until(), NOW)
     with database.transaction() as transaction:
-        assert status.progress(transaction) == dict.fromkeys(ORDER, (0, 3))
+        assert loading(transaction, datetime.now(UTC)).series == dict.fromkeys(ORDER, (0, 3))
         transaction.execute("UPDATE market.series_state SET recorded_at = computed_at WHERE symbol <> 'MSFT'")
         transaction.execute(
             "UPDATE market.series_state SET recorded_at = NULL WHERE asset = 'ema_trend' AND timeframe = '1h'"
         )
-        found = status.progress(transaction)
-    assert list(found) == list(ORDER)
-    assert (found[M5], found[H1]) == ((2, 3), (0, 3))
+        found = loading(transaction, datetime.now(UTC))
+    assert list(found.series) == list(ORDER)
+    assert (found.series[M5], found.series[H1]) == ((2, 3), (0, 3))
+    assert not found.is_complete
+
+
+@pytest.mark.parametrize(
+    ("added_minutes_ago", "seconds_left", "words"),
+    [
+        pytest.param(2, 4 * 60, "about 4 minutes left", id="from the moment the symbols came"),
+        pytest.param(60, 20 * 60, "about 20 minutes left", id="at the rate of the last ten minutes, not of the hour"),
+    ],
+)
+def test_what_is_left_is_estimated_at_the_rate_of_the_last_minutes(
+    database: Database, added_minutes_ago: int, seconds_left: float, words: str
+) -> None:
+    """A third of the rows was loaded in the last minutes, so the rest takes twice as long; failing ones are left out."""
+    sync_watchlist.sync(database, WATCHED, NOW)
+    with database.transaction() as transaction:
+        transaction.execute(
+            "UPDATE market.series_state SET added_at = now() - make_interval(mins => $1::integer)", added_minutes_ago
+        )
+        transaction.execute(
+            "UPDATE market.series_state SET recorded_at = now(), loaded_at = now() WHERE timeframe IN ('5m', '15m')"
+        )
+        # What was loaded before these symbols came says nothing of how fast they are.
+        transaction.execute(
+            """UPDATE market.series_state SET recorded_at = now(), loaded_at = now() - interval '3 hours',
+                                              added_at = now() - interval '4 hours'
+               WHERE symbol = 'MSFT'"""
+        )
+        found = loading(transaction, _now_of(transaction))
+        assert found.seconds_left == pytest.approx(seconds_left)
+        assert found.estimate == words
+        assert str(found).endswith(f"1d 1/3  ({words})")
+        # Half of what is left fails.
+        transaction.execute("UPDATE market.series_state SET failures = 1 WHERE timeframe IN ('4h', '1d')")
+        assert loading(transaction, _now_of(transaction)).seconds_left == pytest.approx(seconds_left / 2)
+        transaction.execute("UPDATE market.series_state SET recorded_at = now(), loaded_at = now()")
+        done = loading(transaction, _now_of(transaction))
+    assert (done.is_complete, done.seconds_left, done.estimate) == (True, None, "")
+
+
+def test_nothing_is_estimated_before_anything_was_loaded(database: Database) -> None:
+    sync_watchlist.sync(database, WATCHED, NOW)
+    with database.transaction() as transaction:
+        transaction.execute("UPDATE market.series_state SET added_at = now() - interval '1 minute'")
+        found = loading(transaction, _now_of(transaction))
+    assert (found.seconds_left, found.estimate) == (None, "")
+
+
+def _now_of(transaction: Transaction) -> datetime:
+    moment: datetime = transaction.query("SELECT now() AS now").item()
+    return moment
+
+
+def test_a_sync_of_many_symbols_takes_as_many_statements_as_one_of_few(database: Database) -> None:
+    def statements(symbols: int) -> int:
+        before = database.statements
+        sync_watchlist.sync(database, _many(symbols), NOW)
+        return database.statements - before
+
+    statements(2)
+    few = statements(5)
+    # One more tells Postgres how many series there are now.
+    assert statements(300) == few + 1
+    assert statements(301) == few
+    assert database_rows(database, "SELECT count(*)::bigint AS n FROM market.series_state") == [
+        (301 * len(ORDER) * len(CHAIN),)
+    ]
+
+
+def test_finding_what_is_stale_costs_as_much_per_series_with_many_symbols_as_with_few(database: Database) -> None:
+    """Rows that Postgres goes through, from its own account of the plan: it once went through all for each symbol."""
+    touched = {symbols: _rows_touched(database, symbols) for symbols in (200, 800)}
+    assert touched[800] < 6 * touched[200]
+
+
+def _many(symbols: int) -> Watchlist:
+    return watchlist_of({f"S{number:04}": "XNYS" for number in range(symbols)}, m5_days=5, d1_days=60)
+
+
+def database_rows(database: Database, sql: str) -> list[tuple[object, ...]]:
+    with database.transaction() as transaction:
+        return transaction.query(sql).rows()
+
+
+def _rows_touched(database: Database, symbols: int) -> int:
+    sync_watchlist.sync(database, _many(symbols), NOW)
+    with database.transaction() as transaction:
+        transaction.execute("ANALYZE market.series_state, market.instrument")
+        closed = closed_bars(transaction, NOW)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(staleness, "_STALE", f"EXPLAIN (ANALYZE, FORMAT JSON) {staleness._STALE}")
+            (plan_,) = json.loads(ledger.stale(transaction, closed, NOW).item())
+
+    def rows(node: dict[str, Any]) -> float:
+        here = sum(
+            node.get(name, 0) for name in ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Join Filter")
+        )
+        return here * node["Actual Loops"] + sum(map(rows, node.get("Plans", ())))
+
+    return int(rows(plan_["Plan"]))
 
 
 def test_failures_are_told_once_a_reason_the_commonest_first(database: Database) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ema_assets.refresh.runs import PlannedRun, Rectangle, plan_runs
-from ema_assets_tests.timeframes import D1, H1, M5, ORDER
+from ema_assets_tests.timeframes import D1, H1, M5, M15, ORDER
 
 SYMBOLS = [f"S{number:02}" for number in range(12)]
 
@@ -28,6 +28,23 @@ def test_runs_come_in_order_of_timeframe_and_history_after_everything_live() -> 
         PlannedRun(Rectangle(D1, "S01", "S01"), 1, False),
         PlannedRun(Rectangle(M5, "S02", "S02"), 1, True),
         PlannedRun(Rectangle(D1, "S04", "S04"), 1, True),
+    ]
+
+
+def test_what_is_computed_for_the_first_time_comes_last_and_is_left_to_any_other_run_of_its_series() -> None:
+    """Of new symbols the 5m bars of all are loaded before any is rolled up; an old one's close waits for neither."""
+    stale = stale_of(
+        ("S01", "15m", "never computed"),
+        ("S02", "15m", "bar closed"),
+        ("S02", "15m", "never computed"),
+        ("S03", "5m", "never asked"),
+        ("S04", "15m", "bars missing"),
+        ("S04", "15m", "never computed"),
+    )
+    assert plan_runs(stale, SYMBOLS, [], 100) == [
+        PlannedRun(Rectangle(M15, "S02", "S02"), 1, False),
+        PlannedRun(Rectangle(M5, "S03", "S03"), 1, True),
+        PlannedRun(Rectangle(M15, "S01", "S04"), 2, False, is_first=True),
     ]
 
 

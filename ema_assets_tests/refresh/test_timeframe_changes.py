@@ -9,6 +9,7 @@ from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.asset_names import CHAIN
 from ema_assets.refresh.plan import stale_for_sweep
 from ema_assets.reports import health, status
+from ema_assets.reports.loading import loading
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
 from ema_assets_tests.conftest import Databases
@@ -90,7 +91,7 @@ def test_a_timeframe_that_is_switched_off_keeps_its_rows_and_wants_no_work(datab
         assert health.waiting_since(transaction, LATER).is_empty()
         assert health.open_gaps(transaction).is_empty()
         assert {each.timeframe for each in status.by_asset(transaction, LATER)} == {each.key for each in LEFT}
-        assert list(status.progress(transaction)) == list(LEFT)
+        assert list(loading(transaction, LATER).series) == list(LEFT)
     assert len(kept) > 20
     assert rows_of(database, "SELECT * FROM market.ema_trend WHERE timeframe = '4h' ORDER BY symbol, ts") == kept
 

@@ -131,6 +131,27 @@ def test_there_is_a_row_for_each_bar_in_order_with_the_declared_columns_and_fini
 
 
 @each_signal
+@given(bars=histories(), data=st.data())
+def test_prices_through_zero_give_finite_numbers_or_nulls_and_the_bits_of_one_go(
+    signal: Signal, bars: pl.DataFrame, data: st.DataObject
+) -> None:
+    """The prices of the other tests less their median, so that half of them are below zero."""
+    prices = PRICES[:-1]
+    middle = bars["close"].median()
+    assert middle is None or isinstance(middle, float)
+    inputs = inputs_of(signal, bars.with_columns(pl.col(prices) - (middle or 0.0)))
+    found = whole(signal, signal.defaults, inputs)
+    for column in found.select(pl.selectors.float()):
+        assert column.drop_nulls().is_finite().all(), column.name
+    stored, before = no_rows(signal), dict.fromkeys(bars["symbol"].unique().to_list(), 0)
+    for lengths in parts_of(inputs, data):
+        starts = {symbol: before[symbol] for symbol, length in lengths.items() if length > before[symbol]}
+        stored = advanced(signal, signal.defaults, until(inputs, lengths), stored, starts)
+        before = lengths
+    assert_same(stored, found)
+
+
+@each_signal
 def test_there_are_values_once_the_history_is_long_enough(signal: Signal) -> None:
     bars = walks(400, symbols=1)
     found = whole(signal, signal.defaults, inputs_of(signal, bars))

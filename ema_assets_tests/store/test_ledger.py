@@ -177,16 +177,18 @@ def test_a_series_whose_next_attempt_is_later_is_not_stale_yet(ready: Database) 
 def test_a_computed_series_is_stale_while_its_input_has_changed(ready: Database) -> None:
     with ready.transaction() as transaction:
         ledger.mark_dirty(transaction, EMA_TREND, starts("AAPL", HOUR, NOW))
-        assert stale(transaction, closed()) == [(EMA_TREND, "AAPL", "1h", "input changed", NOW)]
-        ledger.complete(transaction, EMA_TREND, HOUR, results(["AAPL"]), "1")
+        assert stale(transaction, closed()) == [(EMA_TREND, "AAPL", "1h", "never computed", NOW)]
+        ledger.complete(transaction, EMA_TREND, HOUR, results(["AAPL"], last_ts=NOW), "1")
         assert stale(transaction, closed()) == []
+        ledger.mark_dirty(transaction, EMA_TREND, starts("AAPL", HOUR, NOW))
+        assert stale(transaction, closed()) == [(EMA_TREND, "AAPL", "1h", "input changed", NOW)]
 
 
 def test_a_rolled_up_series_is_stale_only_when_a_dirty_bucket_has_closed(ready: Database) -> None:
     with ready.transaction() as transaction:
         ledger.mark_dirty(transaction, OHLC, starts("AAPL", HOUR, NOW, NOW + minutes(60)))
         assert stale(transaction, closed()) == []
-        for checked, expected in ((59, []), (60, [(OHLC, "AAPL", "1h", "input changed", NOW)])):
+        for checked, expected in ((59, []), (60, [(OHLC, "AAPL", "1h", "never computed", NOW)])):
             ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], checked_through=NOW + minutes(checked)), "1")
             assert stale(transaction, closed()) == expected
             assert claimed(transaction, OHLC, HOUR) == [symbol for _, symbol, *_ in expected]
@@ -210,7 +212,7 @@ def test_symbols_off_the_watchlist_or_from_files_only_are_not_asked_for(ready: D
         ledger.sync_instruments(transaction, [Instrument("MSFT", provider="file")])
         ledger.mark_dirty(transaction, EMA_TREND, starts("AAPL", HOUR, NOW))
         ledger.mark_dirty(transaction, EMA_TREND, starts("MSFT", HOUR, NOW))
-        assert stale(transaction, closed(m5=NOW)) == [(EMA_TREND, "MSFT", "1h", "input changed", NOW)]
+        assert stale(transaction, closed(m5=NOW)) == [(EMA_TREND, "MSFT", "1h", "never computed", NOW)]
 
 
 def test_the_search_for_stale_series_uses_indexes(database: Database) -> None:

@@ -92,6 +92,29 @@ def test_increments_give_the_same_trades_and_states_as_one_go(
     assert_frame_equal(kept, whole.states, check_exact=True)
 
 
+@given(several(50), variants(), st.data())
+def test_increments_give_the_same_trades_through_zero_and_every_figure_is_a_number_or_null(
+    drawn: dict[str, list[Bar]], variant: Variant, data: st.DataObject
+) -> None:
+    """The prices of the other tests less 100, which is about where they begin."""
+    prices = ("open", "high", "low", "close", "ema_9", "wma_30")
+    bars = frame_of(drawn).with_columns(pl.col(prices) - 100)
+    points = {symbol: sorted(data.draw(st.lists(st.integers(0, 50), max_size=4))) for symbol in drawn}
+    store = Store(variant)
+    for part in cut(bars, points):
+        store.go_on(part)
+    trades = simulate(bars, NOTHING, variant).trades
+    assert_frame_equal(store.trades, trades, check_exact=True)
+    for column in trades.select(pl.selectors.float()):
+        assert column.drop_nulls().is_finite().all(), column.name
+    is_defined = (pl.col("entry_price") > 0) & (pl.col("last_price") > 0)
+    assert trades.filter(is_defined != pl.col("return_pct").is_not_null()).is_empty()
+    # What adds up over the bars needs a return at the least, and its figures come together or not at all.
+    summed = ("bar_returns_sum", "bar_returns_square_sum", "equity_peak", "equity_trough", "drawdown")
+    assert trades.filter(pl.any_horizontal(pl.col(summed).is_null()) != pl.col("drawdown").is_null()).is_empty()
+    assert trades.filter(pl.col("drawdown").is_not_null() & pl.col("return_pct").is_null()).is_empty()
+
+
 @heavy(2)
 @given(several(20), variants())
 def test_bar_by_bar_gives_the_same_trades_as_one_go(drawn: dict[str, list[Bar]], variant: Variant) -> None:

@@ -26,7 +26,7 @@ def test_table_catalog_and_frame_of_a_strategy_have_these_columns() -> None:
 
 def test_what_every_trade_has_may_not_be_null() -> None:
     assert [column.name for column in TRADE_COLUMNS if not column.is_nullable] == [
-        "entry_ts", "entry_price", "last_ts", "last_price", "return_pct", "bars_held", "status",
+        "entry_ts", "entry_price", "last_ts", "last_price", "bars_held", "status",
     ]  # fmt: skip
     assert {column.name: column.choices for column in TRADE_COLUMNS if column.choices} == {"status": ("open", "closed")}
 

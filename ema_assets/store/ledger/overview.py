@@ -122,29 +122,60 @@ def waiting_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
     )
 
 
-def progress(transaction: Transaction) -> pl.DataFrame:
-    """How many series of each timeframe have been computed to the end and recorded: timeframe, done, series.
+# Each series of an active symbol: whether it is done in all assets. One of which the provider has no bars is done, and
+# one that is fed from files counts once it has bars.
+_EACH_SERIES = """
+    SELECT s.symbol, s.timeframe,
+           bool_and(s.recorded_at IS NOT NULL)
+           OR bool_or(s.asset = $1 AND s.checked_through IS NOT NULL AND s.last_ts IS NULL) AS is_done,
+           count(*) FILTER (WHERE s.recorded_at IS NULL AND s.failures = 0) AS rows_left,
+           count(*) FILTER (WHERE s.recorded_at IS NOT NULL AND s.loaded_at > $2) AS rows_loaded
+    FROM market.series_state s
+    JOIN market.asset a ON a.asset = s.asset AND a.is_on
+    JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+    WHERE s.is_on
+    GROUP BY 1, 2
+    HAVING bool_or(i.is_fetched) OR bool_or(s.asset = $1 AND s.last_ts IS NOT NULL)
+"""
 
-    A series of which the provider has no bars counts as done; one that is fed from files counts once it has bars.
+
+def progress(transaction: Transaction, since: datetime) -> pl.DataFrame:
+    """How many series of each timeframe have been computed to the end and recorded.
+
+    Columns: timeframe, done, series; rows_left (of all assets of series that are not done, without failing ones),
+    rows_loaded (that were recorded for the first time after `since`).
     """
     return transaction.query(
-        """
-        SELECT timeframe, count(*) FILTER (WHERE is_done) AS done, count(*) AS series
-        FROM (
-            SELECT s.symbol, s.timeframe,
-                   bool_and(s.recorded_at IS NOT NULL)
-                   OR bool_or(s.asset = $1 AND s.checked_through IS NOT NULL AND s.last_ts IS NULL) AS is_done
-            FROM market.series_state s
-            JOIN market.asset a ON a.asset = s.asset AND a.is_on
-            JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
-            WHERE s.is_on
-            GROUP BY 1, 2
-            HAVING bool_or(i.is_fetched) OR bool_or(s.asset = $1 AND s.last_ts IS NOT NULL)
-        ) each_series
+        f"""
+        SELECT timeframe, count(*) FILTER (WHERE is_done) AS done, count(*) AS series,
+               coalesce(sum(rows_left) FILTER (WHERE NOT is_done), 0)::bigint AS rows_left,
+               sum(rows_loaded)::bigint AS rows_loaded
+        FROM ({_EACH_SERIES}) each_series
         GROUP BY 1
         """,
         OHLC,
+        since,
     )
+
+
+def loading_since(transaction: Transaction) -> datetime | None:
+    """When the first of the fetched series came that have never been up to date and do not fail; None without one."""
+    since: datetime | None = transaction.query(
+        """
+        SELECT min(s.added_at) AS since
+        FROM market.series_state s
+        JOIN market.asset a ON a.asset = s.asset AND a.is_on
+        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active AND i.is_fetched
+        WHERE s.recorded_at IS NULL AND s.failures = 0 AND s.is_on
+        """
+    ).item()
+    return since
+
+
+def symbols_active(transaction: Transaction) -> int:
+    """How many symbols are watched."""
+    found: int = transaction.query("SELECT count(*) AS n FROM market.instrument WHERE is_active").item()
+    return found
 
 
 def without_bars(transaction: Transaction) -> list[str]:

@@ -98,6 +98,7 @@ def mark_recorded(transaction: Transaction, asset: str, timeframe: Timeframe, to
         """
         UPDATE market.series_state s
         SET recorded_at = t.computed_at, recorded_revision = t.revision, recorded_event = t.event,
+            loaded_at = coalesce(s.loaded_at, clock_timestamp()),
             recorded_first_event = CASE WHEN s.recorded_revision = t.revision THEN s.recorded_first_event
                                         ELSE t.event END
         FROM unnest($3::text[], $4::timestamptz[], $5::bigint[], $6::bigint[])

@@ -14,37 +14,46 @@ _STALE = """
 WITH closed AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $8::text[], $9::bigint[], $10::timestamptz[])
                   AS c(calendar, timeframe, ts_end, provider, delay_seconds, recheck_at)
+), behind AS MATERIALIZED (
+    -- Found before the instruments are joined: Postgres expects one instrument where there are thousands, and would
+    -- look for the stale series once for each of them.
+    SELECT c.calendar, c.provider, c.delay_seconds, c.ts_end, s.*
+    FROM closed c
+    CROSS JOIN LATERAL (
+        SELECT k.asset, k.symbol, k.timeframe, k.checked_through, k.asked_at, k.failures FROM market.series_state k
+        WHERE k.asset = $5 AND k.timeframe = c.timeframe AND k.is_on
+          AND (k.checked_through IS NULL OR k.checked_through < c.ts_end)
+          AND (k.next_attempt_at IS NULL OR k.next_attempt_at <= $4)
+        -- Planned by itself: Postgres takes a third of all series for stale, and would look each of them up.
+        OFFSET 0
+    ) s
+    WHERE c.timeframe = ANY ($6::text[])
+), unconfirmed AS MATERIALIZED (
+    SELECT c.calendar, c.provider, c.delay_seconds, c.recheck_at, s.*
+    FROM closed c
+    CROSS JOIN LATERAL (
+        SELECT k.asset, k.symbol, k.timeframe, k.asked_at, k.failures FROM market.series_state k
+        WHERE k.asset = $5 AND k.timeframe = c.timeframe AND k.is_on AND k.asked_at < c.recheck_at
+          AND (k.next_attempt_at IS NULL OR k.next_attempt_at <= $4)
+        OFFSET 0
+    ) s
 )
 SELECT s.asset, s.symbol, s.timeframe,
        CASE WHEN s.checked_through IS NULL THEN 'never asked' ELSE 'bar closed' END AS reason,
-       c.ts_end AS since, s.failures
-FROM closed c
-CROSS JOIN LATERAL (
-    SELECT * FROM market.series_state k
-    WHERE k.asset = $5 AND k.timeframe = c.timeframe AND k.is_on
-      AND (k.checked_through IS NULL OR k.checked_through < c.ts_end)
-      AND (k.next_attempt_at IS NULL OR k.next_attempt_at <= $4)
-    -- Planned by itself: Postgres takes a third of all series for stale, and would look each of them up.
-    OFFSET 0
-) s
-JOIN market.instrument i ON i.symbol = s.symbol AND i.calendar = c.calendar AND i.is_active AND i.is_fetched
-     AND coalesce(i.provider, '') = c.provider AND i.delay_seconds = c.delay_seconds
-     AND (i.silent_since IS NULL OR s.asked_at < $4 - make_interval(hours => $11::integer))
-WHERE c.timeframe = ANY ($6::text[])
-UNION ALL
-SELECT s.asset, s.symbol, s.timeframe, 'to be confirmed', c.recheck_at, s.failures
-FROM closed c
-CROSS JOIN LATERAL (
-    SELECT * FROM market.series_state k
-    WHERE k.asset = $5 AND k.timeframe = c.timeframe AND k.is_on AND k.asked_at < c.recheck_at
-      AND (k.next_attempt_at IS NULL OR k.next_attempt_at <= $4)
-    OFFSET 0
-) s
-JOIN market.instrument i ON i.symbol = s.symbol AND i.calendar = c.calendar AND i.is_active AND i.is_fetched
-     AND coalesce(i.provider, '') = c.provider AND i.delay_seconds = c.delay_seconds
+       s.ts_end AS since, s.failures
+FROM behind s
+JOIN market.instrument i ON i.symbol = s.symbol AND i.calendar = s.calendar AND i.is_active AND i.is_fetched
+     AND coalesce(i.provider, '') = s.provider AND i.delay_seconds = s.delay_seconds
      AND (i.silent_since IS NULL OR s.asked_at < $4 - make_interval(hours => $11::integer))
 UNION ALL
-SELECT s.asset, s.symbol, s.timeframe, 'input changed', s.dirty_from, s.failures
+SELECT s.asset, s.symbol, s.timeframe, 'to be confirmed', s.recheck_at, s.failures
+FROM unconfirmed s
+JOIN market.instrument i ON i.symbol = s.symbol AND i.calendar = s.calendar AND i.is_active AND i.is_fetched
+     AND coalesce(i.provider, '') = s.provider AND i.delay_seconds = s.delay_seconds
+     AND (i.silent_since IS NULL OR s.asked_at < $4 - make_interval(hours => $11::integer))
+UNION ALL
+SELECT s.asset, s.symbol, s.timeframe, CASE WHEN s.last_ts IS NULL THEN 'never computed' ELSE 'input changed' END,
+       s.dirty_from, s.failures
 FROM market.series_state s
 JOIN market.asset a ON a.asset = s.asset AND a.is_on
 JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
@@ -85,9 +94,9 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
         now: UTC; series whose next attempt is later are left out.
 
     Returns:
-        asset, symbol, timeframe, reason (`bar closed`, `never asked`, `to be confirmed`, `bars missing`, `input
-        changed`, `not recorded`), since (the closing time, gap or dirty_from behind the reason), failures; sorted by
-        asset, timeframe and symbol. A series has one row for each reason.
+        asset, symbol, timeframe, reason (`bar closed`, `never asked`, `to be confirmed`, `bars missing`, `never
+        computed`, `input changed`, `not recorded`), since (the closing time, gap or dirty_from behind the reason),
+        failures; sorted by asset, timeframe and symbol. A series has one row for each reason.
     """
     return transaction.query(
         _STALE,

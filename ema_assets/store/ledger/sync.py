@@ -12,6 +12,9 @@ from ema_assets.model.timeframes import FETCHED, Timeframe, by_key
 from ema_assets.store.database import Transaction
 from ema_assets.store.ledger.row import BEGINNING
 
+# More new symbols than this in one sync change what Postgres must know of the ledger to plan its queries.
+_MANY_SYMBOLS = 100
+
 
 def sync_instruments(transaction: Transaction, instruments: Sequence[Instrument]) -> tuple[list[str], list[str]]:
     """Make the active instruments equal `instruments`; return the symbols added and those taken off.
@@ -39,7 +42,11 @@ def sync_instruments(transaction: Transaction, instruments: Sequence[Instrument]
         _switch(transaction, switched)
     if moved:
         _start_again(transaction, moved)
-    return sorted(set(symbols) - set(before)), sorted(set(before) - set(symbols))
+    added = sorted(set(symbols) - set(before))
+    if len(added) > _MANY_SYMBOLS:
+        # Autovacuum comes within a minute or two; until then every plan would be one for the few series of before.
+        transaction.execute("ANALYZE market.instrument, market.series_state")
+    return added, sorted(set(before) - set(symbols))
 
 
 def _write_instruments(transaction: Transaction, instruments: Sequence[Instrument]) -> list[str]:
@@ -288,21 +295,28 @@ def add_rows(transaction: Transaction, symbols: Iterable[str]) -> None:
     """
     transaction.execute(
         """
+        -- Found first: to try all rows and have nearly all of them refused takes ten times as long.
+        WITH missing AS MATERIALIZED (
+            SELECT a.asset, s.symbol, t.timeframe, t.source
+            FROM market.instrument s
+            JOIN market.asset a ON a.is_on
+            JOIN market.timeframe t
+              ON t.timeframe = ANY (s.timeframes) AND (a.asset = $3 OR t.timeframe <> ALL (s.bars_only))
+            WHERE s.symbol = ANY ($1::text[]) AND NOT EXISTS (
+                SELECT FROM market.series_state x
+                WHERE x.asset = a.asset AND x.symbol = s.symbol AND x.timeframe = t.timeframe)
+        )
         INSERT INTO market.series_state (asset, symbol, timeframe, dirty_from, dirty_end)
-        SELECT a.asset, s.symbol, t.timeframe,
+        SELECT m.asset, m.symbol, m.timeframe,
                CASE WHEN up.last_ts IS NOT NULL THEN $2::timestamptz END,
-               CASE WHEN up.last_ts IS NOT NULL AND a.asset = $3 THEN $2::timestamptz END
-        FROM market.instrument s
-        JOIN market.asset a ON a.is_on
-        JOIN market.timeframe t
-          ON t.timeframe = ANY (s.timeframes) AND (a.asset = $3 OR t.timeframe <> ALL (s.bars_only))
-        LEFT JOIN market.asset_input i ON i.asset = a.asset AND i.timeframe = t.timeframe AND i.is_main
+               CASE WHEN up.last_ts IS NOT NULL AND m.asset = $3 THEN $2::timestamptz END
+        FROM missing m
+        LEFT JOIN market.asset_input i ON i.asset = m.asset AND i.timeframe = m.timeframe AND i.is_main
         -- How bars are rolled up from bars is not in asset_input.
         LEFT JOIN market.series_state up
-               ON up.symbol = s.symbol
-              AND (up.asset, up.timeframe) = (coalesce(i.reads, $3), coalesce(i.reads_timeframe, t.source))
-        WHERE s.symbol = ANY ($1::text[])
-        ORDER BY a.asset, s.symbol, t.timeframe
+               ON up.symbol = m.symbol
+              AND (up.asset, up.timeframe) = (coalesce(i.reads, $3), coalesce(i.reads_timeframe, m.source))
+        ORDER BY m.asset, m.symbol, m.timeframe
         ON CONFLICT DO NOTHING
         """,
         sorted(symbols),

@@ -21,9 +21,10 @@ _INDEXES = {
 def ensure(transaction: Transaction, tables: Iterable[Table], timeframes: Iterable[Timeframe]) -> list[str]:
     """Make every one of `tables` as declared; return the names of those whose rows must be computed again.
 
-    A table that lacks columns that may be null gets them, and one whose descriptions have changed gets these. One that
-    differs in any other way is dropped and made anew, for all it holds can be computed again. Columns that are no
-    longer declared stay, null in new rows. One of `timeframes` that has no partition yet gets one.
+    A table that lacks columns that may be null gets them, and one whose descriptions have changed gets these. A column
+    that may be null now and might not before loses that limit, and its rows stay. A table that differs in any other way
+    is dropped and made anew, for all it holds can be computed again. Columns that are no longer declared stay, null in
+    new rows. One of `timeframes` that has no partition yet gets one.
 
     Raises:
         StoreError: when a table that cannot be computed again is declared in another way than it was made.
@@ -71,8 +72,9 @@ def _ensure(transaction: Transaction, table: Table, made_of: Mapping[str, str] |
     columns = {column.name: column for column in table.columns}
     missing = [name for name in parts if name not in made_of]
     gone = [name for name in made_of if name not in parts]
+    freed = [name for name in parts if name in columns and made_of.get(name) == f"{parts[name]} NOT NULL"]
     is_extensible = (
-        all(made_of[name] == parts[name] for name in parts if name in made_of)
+        all(made_of[name] == parts[name] for name in parts if name in made_of and name not in freed)
         and all(name in columns and columns[name].is_nullable for name in missing)
         and not any(name.startswith(_NO_COLUMN) for name in gone)
     )
@@ -80,9 +82,10 @@ def _ensure(transaction: Transaction, table: Table, made_of: Mapping[str, str] |
     if is_extensible:
         # One that was declared before is still there, with what it held then.
         added = [f"DROP COLUMN IF EXISTS {identifier(column)}, ADD COLUMN {parts[column]}" for column in missing]
-        freed = [f"ALTER COLUMN {identifier(column)} DROP NOT NULL" for column in gone if "NOT NULL" in made_of[column]]
-        if added or freed:
-            transaction.execute(f"ALTER TABLE market.{name} {', '.join([*added, *freed])}")
+        freed += [column for column in gone if "NOT NULL" in made_of[column]]
+        nullable = [f"ALTER COLUMN {identifier(column)} DROP NOT NULL" for column in freed]
+        if added or nullable:
+            transaction.execute(f"ALTER TABLE market.{name} {', '.join([*added, *nullable])}")
         # A column that is made again has lost its comment.
         new = [each for each, text in comments.items() if missing or said.get(each) != text]
         _comment(transaction, table, {each: comments[each] for each in new})

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from ema_assets.model.schemas import BAR_SCHEMA, KINDS, UTC_TIME, check_frame
+from ema_assets.model.schemas import BAR_SCHEMA, KINDS, UTC_TIME, check_frame, with_numbers_only
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction
 from ema_assets.store.tables.table import CROSSOVERS, SOURCE_ID, STORED_BARS, TRADES, Table
@@ -107,9 +107,10 @@ def write_computed(
         `past` of which crossovers or trades are not what they were: symbol, flipped.
 
     Raises:
-        SchemaMismatch: when `rows` has not the columns of `table`.
+        SchemaMismatch: when `rows` has not the columns of `table`, or holds something infinite.
     """
     check_frame(f"rows of {table.name}", rows, _schema_of(table))
+    rows = with_numbers_only(f"rows of {table.name}", rows)
     flipped = pl.DataFrame(schema={"symbol": pl.String(), "flipped": pl.Int64()})
     with transaction.staged(rows.select("symbol", table.time, *table.values)) as staged:
         if past is not None and not past.is_empty() and table.flips is not None:

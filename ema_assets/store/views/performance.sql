@@ -3,7 +3,13 @@ WITH series AS (
     -- How long each series has been traded: from its first bar to the newest one that the strategy has seen. Bars that
     -- the ledger names may be gone, when a symbol moved to another exchange: the bars themselves are asked.
     SELECT s.asset AS strategy, s.symbol, s.timeframe, a.ts AS first_ts, b.ts AS last_ts, i.calendar,
-           t.bar_number AS bars, (b.close / a.close - 1) * 100 AS buy_and_hold_pct
+           t.bar_number AS bars,
+           -- A price of zero or less is no multiple of another, and who holds through one has lost more than all.
+           CASE WHEN a.close > 0 AND b.close > 0
+                     AND NOT (i.allow_negative AND EXISTS (
+                         SELECT FROM market.ohlc x
+                         WHERE x.symbol = s.symbol AND x.timeframe = s.timeframe AND x.ts <= t.ts AND x.close <= 0))
+                THEN (b.close / a.close - 1) * 100 END AS buy_and_hold_pct
     FROM market.series_state s
     JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
     CROSS JOIN LATERAL (
@@ -42,7 +48,9 @@ WITH series AS (
            -- A sum of logarithms: Postgres fails when a product becomes too small. Below e^-300 it is as good as nothing.
            CASE WHEN bool_or(is_lost) OVER before THEN 0
                 ELSE exp(greatest(coalesce(sum(growth_log) OVER before, 0), -300)) END AS equity, growth_log, is_lost,
-           row_number() OVER before AS place
+           row_number() OVER before AS place,
+           -- A price of zero or less on its way: at the entry, the exit or a close.
+           net_return_pct IS NULL OR bar_returns_sum IS NULL AS is_undefined
     FROM (
         SELECT *, net_return_pct <= -100 AS is_lost,
                CASE WHEN net_return_pct > -100 THEN ln(1 + net_return_pct / 100) END AS growth_log
@@ -105,7 +113,9 @@ WITH series AS (
            sum(bar_returns_sum) FILTER (WHERE equity > 0) AS returns,
            sum(bar_returns_square_sum) FILTER (WHERE equity > 0) AS squares,
            sum(bar_returns_negative_square_sum) FILTER (WHERE equity > 0) AS negative_squares,
-           max(fall) AS fall
+           max(fall) AS fall,
+           count(*) FILTER (WHERE is_undefined) AS undefined_returns,
+           count(*) FILTER (WHERE is_closed AND net_return_pct IS NULL) AS undefined_closed
     FROM fallen GROUP BY symbol, timeframe, strategy
 ), measured AS (
     SELECT s.*, y.bars AS bars_a_year,
@@ -113,20 +123,26 @@ WITH series AS (
            greatest(s.bars / y.bars, extract(epoch FROM s.last_ts - s.first_ts)::float8 / (365.25 * 86400)) AS years,
            coalesce(t.trades, 0) AS trades, coalesce(t.open_trades, 0) AS open_trades,
            coalesce(t.won, 0) AS won, t.average_win_pct, t.average_loss_pct, t.gained, t.lost, t.expectancy_pct,
-           t.best_trade_pct, t.worst_trade_pct, t.average_r, t.average_bars_held, coalesce(t.costs_pct, 0) AS costs_pct,
-           coalesce(t.growth, 1) AS growth, coalesce(t.bars_in_trades, 0) AS bars_in_trades,
-           coalesce(t.returns, 0) / s.bars AS mean_return,
+           t.best_trade_pct, t.worst_trade_pct, t.average_r, t.average_bars_held,
+           CASE WHEN t.undefined_returns > 0 THEN NULL ELSE coalesce(t.costs_pct, 0) END AS costs_pct,
+           coalesce(t.undefined_returns, 0) AS undefined_returns, coalesce(t.undefined_closed, 0) AS undefined_closed,
+           -- What adds up over all trades is not known when one of them is not.
+           CASE WHEN t.undefined_returns > 0 THEN NULL ELSE coalesce(t.growth, 1) END AS growth, coalesce(t.bars_in_trades, 0) AS bars_in_trades,
+           CASE WHEN t.undefined_returns > 0 THEN NULL ELSE coalesce(t.returns, 0) / s.bars END AS mean_return,
            -- The variance of a sample, as for any Sharpe ratio of returns a bar.
            (coalesce(t.squares, 0) - coalesce(t.returns, 0) ^ 2 / s.bars) / nullif(s.bars - 1, 0) AS variance,
            greatest(coalesce(t.negative_squares, 0), 0) / s.bars AS downside,
-           coalesce(t.fall[1], 0) AS fall, to_timestamp(t.fall[4]) AS fall_to,
-           CASE WHEN t.fall IS NOT NULL THEN coalesce(to_timestamp(t.fall[3]), s.first_ts) END AS fall_from,
-           coalesce(t.most_won, 0) AS most_won, coalesce(t.most_lost, 0) AS most_lost
+           CASE WHEN t.undefined_returns > 0 THEN NULL ELSE coalesce(t.fall[1], 0) END AS fall,
+           CASE WHEN t.undefined_returns = 0 THEN to_timestamp(t.fall[4]) END AS fall_to,
+           CASE WHEN t.fall IS NOT NULL AND t.undefined_returns = 0
+                THEN coalesce(to_timestamp(t.fall[3]), s.first_ts) END AS fall_from,
+           CASE WHEN t.undefined_returns > 0 THEN NULL ELSE coalesce(t.most_won, 0) END AS most_won,
+           CASE WHEN t.undefined_returns > 0 THEN NULL ELSE coalesce(t.most_lost, 0) END AS most_lost
     FROM series s
     LEFT JOIN calendar_year y USING (calendar, timeframe)
     LEFT JOIN summed t USING (strategy, symbol, timeframe)
 ), judged AS (
-    SELECT m.*, m.trades >= {fewest} AS is_enough,
+    SELECT m.*, m.trades - m.undefined_closed >= {fewest} AS is_enough,
            -- A few hours scaled up to a year may not fit into a number: such a figure says nothing.
            CASE WHEN m.growth = 0 THEN -100
                 WHEN ln(m.growth) / m.years < 50
@@ -136,7 +152,7 @@ WITH series AS (
     FROM measured m
 )
 SELECT strategy, symbol, timeframe, first_ts, last_ts, bars, trades, open_trades,
-       won::float8 / nullif(trades, 0) * 100 AS win_rate_pct, average_win_pct, average_loss_pct,
+       won::float8 / nullif(trades - undefined_closed, 0) * 100 AS win_rate_pct, average_win_pct, average_loss_pct,
        best_trade_pct, worst_trade_pct, expectancy_pct,
        CASE WHEN is_enough THEN coalesce(gained, 0) / nullif(lost, 0) END AS profit_factor,
        average_r, average_bars_held::float8 AS average_bars_held,
@@ -149,5 +165,6 @@ SELECT strategy, symbol, timeframe, first_ts, last_ts, bars, trades, open_trades
        CASE WHEN is_enough THEN annualized / nullif(fall * 100, 0) END AS calmar,
        most_won, most_lost, costs_pct, buy_and_hold_pct,
        held_annualized AS buy_and_hold_annualized_pct,
-       CASE WHEN NOT is_enough THEN 'too few trades' END AS remark
+       CASE WHEN undefined_returns > 0 THEN 'prices of zero or less' WHEN NOT is_enough THEN 'too few trades' END AS remark,
+       undefined_returns
 FROM judged

@@ -2,6 +2,7 @@ CREATE VIEW results.screener AS
 WITH frame(timeframe, length, source, is_session, period) AS (VALUES {lengths}),
 latest AS (
     SELECT s.symbol, s.timeframe, s.last_ts AS ts, t.trend, t.bars_since_cross, t.spread_pct, i.silent_since,
+           i.allow_negative,
            -- Bars of files are final. One that closed later than all final ones of its source may still change.
            i.is_fetched AND coalesce(base.final_through < CASE WHEN f.period IS NOT NULL THEN last_day.regular_close
                                                                WHEN f.is_session THEN day.regular_close
@@ -46,13 +47,14 @@ latest AS (
     JOIN market.ema_signals e ON e.symbol = l.symbol AND e.timeframe = l.timeframe AND e.ts = l.ts
 )
 SELECT l.symbol, l.timeframe, l.ts, l.close, l.trend, l.bars_since_cross, l.spread_pct, l.ema_9, l.ema_30,
-       -- No price is below zero: such a trend cannot flip at the next bar.
-       CASE WHEN l.cross_at > 0 THEN l.cross_at END AS cross_price,
-       CASE WHEN l.cross_at > 0 THEN (l.cross_at / l.close - 1) * 100 END AS cross_distance_pct,
+       -- Where no price is below zero, such a trend cannot flip at the next bar. What is not above zero is no percentage.
+       CASE WHEN l.cross_at > 0 OR l.allow_negative THEN l.cross_at END AS cross_price,
+       CASE WHEN l.cross_at > 0 AND l.close > 0 THEN (l.cross_at / l.close - 1) * 100 END AS cross_distance_pct,
        p.alignment, {trends},
        {rsi} AS rsi, {atr} AS atr_pct,
        o.side AS trade_side, o.entry_ts AS trade_since, o.entry_price AS trade_price, o.return_pct AS trade_return_pct,
-       o.stop_now AS stop_price, (l.close / o.stop_now - 1) * 100 AS stop_distance_pct,
+       o.stop_now AS stop_price, 
+       CASE WHEN l.close > 0 AND o.stop_now > 0 THEN (l.close / o.stop_now - 1) * 100 END AS stop_distance_pct,
        l.is_preliminary, l.warming_up AS is_warming_up, l.silent_since
 FROM crossing l
 JOIN per_symbol p ON p.symbol = l.symbol

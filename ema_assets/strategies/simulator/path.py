@@ -85,9 +85,16 @@ class Path:
 def equity_at(side: Floats, entry: Floats, price: Floats, costs: Floats | float) -> Floats:
     """Equity of a trade at `price`, as a multiple of the equity at entry before costs; never below 0.
 
-    `costs` are multiples of the same equity.
+    `costs` are multiples of the same equity. NaN where a price is not above zero: it is no multiple of anything then.
     """
-    return np.maximum(1.0 + side * (price / entry - 1.0) - costs, 0.0)
+    return np.maximum(1.0 + side * (price_ratio(price, entry) - 1.0) - costs, 0.0)
+
+
+def price_ratio(price: Floats, entry: Floats) -> Floats:
+    """`price` as a multiple of `entry`; NaN where one of them is not above zero."""
+    is_defined = (price > 0.0) & (entry > 0.0)
+    ratio: Floats = np.divide(price, entry, out=np.full(is_defined.shape, np.nan), where=is_defined)
+    return ratio
 
 
 def add_up(bars: Bars, trades: Trades, carried: Path, snapshots: Snapshots, cost: float) -> tuple[Path, Path]:
@@ -172,8 +179,10 @@ class _Walk:
         closes[later] = self._bars.close[rows_before]
         before = equity_at(side, entry, closes, self._cost)
         price = trades.exit_price[former]
-        after = equity_at(side, entry, price, self._cost + self._cost * (price / entry))
-        factors[entered] = _growth(before, after)
+        after = equity_at(side, entry, price, self._cost + self._cost * price_ratio(price, entry))
+        growth = _growth(before, after)
+        # What the former trade made is not defined then, and it says so; that is no matter of the one that follows.
+        factors[entered] = np.where(np.isnan(growth), 1.0, growth)
         return factors
 
     def advance(self, rows: Ints) -> Flags:
@@ -188,7 +197,7 @@ class _Walk:
         path.bars_held[:count] += 1
         self._add_excursions(rows, is_exit, price)
         entry = self._entry[:count]
-        costs = np.where(is_exit, self._cost + self._cost * (price / entry), self._cost)
+        costs = np.where(is_exit, self._cost + self._cost * price_ratio(price, entry), self._cost)
         equity = equity_at(self._side[:count], entry, price, costs)
         self._add_returns(equity)
         _add_extremes(path, equity, ts)
@@ -217,6 +226,8 @@ class _Walk:
         factor = self._factor[:count]
         before = factor - 1.0
         after = factor * _growth(self._equity[:count], equity) - 1.0
+        # Once equity was not defined, no sum over the bars is.
+        after[np.isnan(equity)] = np.nan
         path = self.path
         path.bar_returns_sum[:count] += after - before
         path.bar_returns_square_sum[:count] += after * after - before * before
@@ -226,7 +237,7 @@ class _Walk:
 
 
 def _growth(before: Floats, after: Floats) -> Floats:
-    """The factor from `before` to `after`; 1 from nothing."""
+    """The factor from `before` to `after`; 1 from nothing, and from what is not defined."""
     alive = before > 0.0
     return np.where(alive, after / np.where(alive, before, 1.0), 1.0)
 
@@ -234,6 +245,8 @@ def _growth(before: Floats, after: Floats) -> Floats:
 def _add_extremes(path: Path, equity: Floats, ts: Ints) -> None:
     count = equity.size
     peak, trough, drawdown = path.equity_peak[:count], path.equity_trough[:count], path.drawdown[:count]
+    _forget_extremes(path, np.flatnonzero(np.isnan(equity)))
+    # NaN compares as False, so what was forgotten stays so.
     higher, lower = equity > peak, equity < trough
     np.copyto(peak, equity, where=higher)
     np.copyto(path.equity_peak_ts[:count], ts, where=higher)
@@ -245,3 +258,11 @@ def _add_extremes(path: Path, equity: Floats, ts: Ints) -> None:
     np.copyto(drawdown, fall, where=deeper)
     np.copyto(path.drawdown_peak_ts[:count], path.equity_peak_ts[:count], where=deeper)
     np.copyto(path.drawdown_trough_ts[:count], ts, where=deeper)
+
+
+def _forget_extremes(path: Path, ids: Ints) -> None:
+    """Leave the trades `ids` without a peak, a trough and a drawdown: equity is not defined on their way."""
+    for extreme in (path.equity_peak, path.equity_trough, path.drawdown):
+        extreme[ids] = np.nan
+    for moment in (path.equity_peak_ts, path.equity_trough_ts, path.drawdown_peak_ts, path.drawdown_trough_ts):
+        moment[ids] = NEVER

@@ -185,8 +185,13 @@ def _unmoved(states: pl.DataFrame, variant: Variant) -> pl.DataFrame:
 def _figures(frame: pl.DataFrame, cost: float) -> pl.DataFrame:
     """Trades in their final columns, from side, entry, last price, worst and best price, stop and path."""
     entry, last, side = pl.col("entry_price"), pl.col("last_price"), pl.col("side")
-    # Adding 0 makes the -0 of a short trade that has not moved a plain 0.
-    gain = side * (last / entry - 1) + 0.0
+
+    def moved(price: pl.Expr) -> pl.Expr:
+        """The gain at `price` as a fraction of the entry price; null where one of them is not above zero."""
+        # Adding 0 makes the -0 of a short trade that has not moved a plain 0.
+        return pl.when((entry > 0) & (price > 0)).then(side * (price / entry - 1) + 0.0)
+
+    gain = moved(last)
     costs = cost + pl.when("is_closed").then(cost * (last / entry)).otherwise(0.0)
     risk = side * (entry - pl.col("stop_price"))
     exits = pl.when("is_closed")
@@ -208,8 +213,8 @@ def _figures(frame: pl.DataFrame, cost: float) -> pl.DataFrame:
         "stop_now",
         "target_price",
         pl.when(risk > 0).then(side * (last - entry) / risk + 0.0).alias("r_multiple"),
-        (side * (pl.col("worst_price") / entry - 1) * 100 + 0.0).alias("mae_pct"),
-        (side * (pl.col("best_price") / entry - 1) * 100 + 0.0).alias("mfe_pct"),
+        (moved(pl.col("worst_price")) * 100).alias("mae_pct"),
+        (moved(pl.col("best_price")) * 100).alias("mfe_pct"),
         exits.then(pl.lit(CLOSED)).otherwise(pl.lit(OPEN)).alias("status"),
         *(column.name for column in PATH_COLUMNS),
     ).select(_TRADE_COLUMNS)
