@@ -20,7 +20,7 @@ from dagster import (
 
 from ema_assets.defs.configuration import configuration_drift
 from ema_assets.defs.jobs import PERFORMANCE_JOB
-from ema_assets.defs.requests import IN_FLIGHT, LANE_TAG, PRIORITY_TAG, SLOW_LANE
+from ema_assets.defs.requests import IN_FLIGHT, LANE_TAG, PRIORITY_TAG, SLOW_LANE, UPKEEP_PRIORITY
 from ema_assets.defs.resources import StoreResource
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
 from ema_assets.operations.refresh_performance import refresh, why_not
@@ -78,7 +78,7 @@ def screener_spec(graph: Graph) -> AssetSpec:
 performance_job = define_asset_job(
     PERFORMANCE_JOB,
     selection=AssetSelection.assets(PERFORMANCE),
-    tags={LANE_TAG: SLOW_LANE, PRIORITY_TAG: "-6"},
+    tags={LANE_TAG: SLOW_LANE, PRIORITY_TAG: UPKEEP_PRIORITY},
     description="Adds up what the strategies did. Launched by its schedule.",
 )
 

@@ -19,6 +19,9 @@ from ema_assets.store.database import Transaction
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 PRIORITY_TAG = "dagster/priority"
+# Bars that have just closed come first, the shortest at 0; then upkeep, bars that are asked for again, and history.
+_REPAIR, _HISTORY = -20, -40
+UPKEEP_PRIORITY = "-15"
 # `dagster.yaml` limits how many runs of the slow lane run at a time, so that 5m always finds a free slot.
 LANE_TAG = "ema_assets/lane"
 LIVE_LANE, SLOW_LANE = "live", "slow"
@@ -46,7 +49,7 @@ def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
     first, last = Series(rectangle.first, rectangle.timeframe), Series(rectangle.last, rectangle.timeframe)
     is_new = planned.is_history or planned.is_first
     is_live = rectangle.timeframe.is_live and not is_new and not planned.is_repair
-    priority = -40 * is_new - 20 * planned.is_repair - rectangle.timeframe.rank
+    priority = _HISTORY * is_new + _REPAIR * planned.is_repair - rectangle.timeframe.rank
     return RunRequest(
         run_key=f"{first}..{last}@{now.isoformat(timespec='seconds')}",
         run_config=QUIET_CONFIG,

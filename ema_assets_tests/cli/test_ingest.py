@@ -70,7 +70,7 @@ def test_a_file_that_holds_no_bars_is_refused_by_name(refused: Refused, tmp_path
         ("--columns", "ts,open,klose", "`--columns` must be one of ts, date, time, open,"),
         ("--columns", "open,close", "`--columns` must name ts (or date and time) and close at least"),
         ("--columns", "ts,close,close", "`--columns` names close twice"),
-        ("--timeframe", "7m", "`timeframe` must be one of 5m"),
+        ("--timeframe", "60m", "`timeframe` must be one of 1m, 3m, 5m"),
         ("--calendar", "XXXX", "`calendar` must be "),
     ],
 )

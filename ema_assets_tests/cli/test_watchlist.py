@@ -24,7 +24,7 @@ US = "XNYS: no suffix, as stocks and funds in the US are written"
     [
         (
             '[[group]]\nsymbls = ["AAPL"]',
-            "unknown key `symbls`, allowed are name, calendar, hours, provider, allow_negative, symbols; did you mean `symbols`?",
+            "unknown key `symbls`, allowed are name, calendar, hours, provider, timeframes, allow_negative, symbols; did you mean `symbols`?",
         ),
         ("[[group]\nsymbols = []", "not valid TOML: "),
         ('[[group]]\nsymbols = ["AAPL", "MSFT", "AAPL"]', "the symbol 'AAPL' is listed twice"),

@@ -66,7 +66,7 @@ def test_a_5m_close_asks_for_one_run_over_all_stale_series(world: World) -> None
     assert request.tags["dagster/asset_partition_range_start"] == "AAPL|5m"
     assert request.tags["dagster/asset_partition_range_end"] == "BTC-USD|5m"
     assert request.tags["ema_assets/lane"] == "live"
-    assert request.tags["dagster/priority"] == "0"
+    assert request.tags["dagster/priority"] == str(-M5.rank)
     # Or a run of 1,000 series prints 4,000 lines.
     assert request.run_config["loggers"]["console"]["config"]["log_level"] == "INFO"
 

@@ -29,6 +29,7 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 from ema_assets.cli import main
 from ema_assets.defs.requests import run_request
 from ema_assets.model.asset_names import CHAIN
+from ema_assets.model.timeframes import by_key
 from ema_assets.operations.maintain import Retention, Tidied, maintain
 from ema_assets.refresh.runs import PlannedRun, Rectangle
 from ema_assets.store import retention
@@ -36,7 +37,7 @@ from ema_assets.store.database import Transaction
 from ema_assets_tests.defs.conftest import World, defs
 from ema_assets_tests.defs.staleness import SERIES
 from ema_assets_tests.defs.test_refresh_runs import clear_faults, fault
-from ema_assets_tests.timeframes import D1, M5
+from ema_assets_tests.timeframes import M5
 
 RULES = Retention(run_days=14, rejected_days=90, correction_days=None)
 OLD = timedelta(days=20)
@@ -450,7 +451,7 @@ def test_the_schedule_waits_for_the_last_maintenance_to_end(world: World, status
 def test_the_run_is_in_the_slow_lane_after_everything_live_and_before_history(world: World) -> None:
     tags = defs.resolve_job_def("maintenance").tags
     history = run_request(PlannedRun(Rectangle(M5, "A", "B"), 1, is_history=True), world.now).tags
-    slowest = run_request(PlannedRun(Rectangle(D1, "A", "B"), 1, is_history=False), world.now).tags
+    slowest = run_request(PlannedRun(Rectangle(by_key("12M"), "A", "B"), 1, is_history=False), world.now).tags
     assert tags["ema_assets/lane"] == slowest["ema_assets/lane"]
     priorities = [int(each["dagster/priority"]) for each in (slowest, tags, history)]
     assert priorities == sorted(priorities, reverse=True)

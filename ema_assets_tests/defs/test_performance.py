@@ -32,7 +32,7 @@ def test_performance_is_added_up_in_the_slow_lane_once_strategies_are_computed_a
     assert isinstance(request, RunRequest)
     assert request.run_key == world.now.isoformat()
     job = defs.resolve_job_def(PERFORMANCE_JOB)
-    assert (job.tags["ema_assets/lane"], job.tags["dagster/priority"]) == ("slow", "-6")
+    assert (job.tags["ema_assets/lane"], job.tags["dagster/priority"]) == ("slow", "-15")
     done = job.execute_in_process(instance=world.instance, resources=world.resources)
     assert done.success
     (event,) = done.asset_materializations_for_node(PERFORMANCE)

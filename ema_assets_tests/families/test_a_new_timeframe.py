@@ -15,6 +15,7 @@ from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.operations.refresh_performance import refresh as refresh_performance
 from ema_assets.refresh.graph import build
 from ema_assets.reports import status
+from ema_assets.reports.loading import loading
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import Databases
 from ema_assets_tests.families.world import NOW, WATCHED, exchange
@@ -131,7 +132,7 @@ def test_it_is_a_partition_a_table_a_schedule_a_rollup_and_a_row_of_every_result
     )
     assert counts == dict.fromkeys(keys, 2 * 4)
     with grown.transaction() as transaction:
-        assert [each.key for each in status.progress(transaction)] == keys
+        assert [each.key for each in loading(transaction, NOW).series] == keys
         assert {each.timeframe for each in status.by_asset(transaction, NOW)} == set(keys)
     for timeframe in NEW:
         rows = read.screener(timeframe.key, url=url)
