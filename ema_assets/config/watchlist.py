@@ -35,7 +35,8 @@ class Watchlist:
 
     `history_days` has one entry per fetched timeframe, in calendar days. `ema_seed` is one of `symbols.SEEDS`.
     `signals_off`, `signal_params` and `strategies` are what the file says about signals and strategies. Whoever builds
-    the graph of assets checks them and names the file as `where` in errors. `special_days` are by calendar.
+    the graph of assets checks them and names the file as `where` in errors. `special_days` are by calendar. `groups`
+    are symbols by the name of their group; a group without a name is called by its number, groups of one name are one.
     """
 
     instruments: tuple[Instrument, ...]
@@ -46,6 +47,7 @@ class Watchlist:
     strategies: tuple[Mapping[str, Any], ...] = ()
     special_days: Mapping[str, SpecialDays] = field(default_factory=dict)
     where: str = "watchlist"
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -155,8 +157,11 @@ def parse(text: str, where: str = "watchlist") -> Watchlist:
     strategies = _tables(document.get("strategy", []), "strategy", "strategies", where)
     groups = _tables(document.get("group", []), "group", "groups", where)
     instruments: dict[str, Instrument] = {}
+    by_group: dict[str, list[str]] = {}
     for number, group in enumerate(groups, start=1):
+        members = by_group.setdefault(str(group.get("name", number)), [])
         for instrument in _group(group, f"{where}: group {group.get('name', number)!r}"):
+            members.append(instrument.symbol)
             if instrument.symbol in instruments:
                 raise WatchlistError(f"{where}: the symbol {instrument.symbol!r} is listed twice; keep one of them")
             instruments[instrument.symbol] = instrument
@@ -165,7 +170,8 @@ def parse(text: str, where: str = "watchlist") -> Watchlist:
     special = calendar_tables.special_days(
         document.get("calendar", {}), {each.calendar for each in instruments.values()}, where
     )
-    return Watchlist(tuple(instruments.values()), history, seed, off, params, tuple(strategies), special, where)
+    named = {name: tuple(symbols) for name, symbols in by_group.items()}
+    return Watchlist(tuple(instruments.values()), history, seed, off, params, tuple(strategies), special, where, named)
 
 
 def _only(table: Mapping[str, Any], allowed: Iterable[str], where: str) -> None:
