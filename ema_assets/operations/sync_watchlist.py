@@ -42,7 +42,8 @@ def sync(
 
 def adopt_graph(transaction: Transaction, graph: Graph) -> list[str]:
     """Make tables and views fit `graph`; return the assets whose tables were made anew or have new columns."""
-    remade = tables.ensure(transaction, [table for node in graph.on for table in node.tables])
+    remade = tables.ensure(transaction, [table for node in graph.on for table in node.tables], graph.with_bars)
+    ledger.sync_timeframes(transaction, graph.with_bars)
     ledger.sync_assets(transaction, graph.assets(), graph.inputs())
     results.ensure(
         transaction,
@@ -51,6 +52,7 @@ def adopt_graph(transaction: Transaction, graph: Graph) -> list[str]:
             strategies={
                 node.name: (node.table.time, *node.table.values) for node in graph.computed if node.variant is not None
             },
+            timeframes=graph.timeframes,
         ),
     )
     return [node.name for node in graph.computed if node.touches(remade)]
@@ -59,8 +61,11 @@ def adopt_graph(transaction: Transaction, graph: Graph) -> list[str]:
 def cover(transaction: Transaction, calendar: str, start: date, today: date) -> date | None:
     """Store the sessions of `calendar` from `start` to a year from `today`, where they are missing or out of date.
 
+    They begin with the year of `start`, so that the bars of whole weeks, months and years begin where these do.
+
     Returns the first day of those stored before that has changed, or None.
     """
+    start = date(start.year, 1, 1) - timedelta(days=7)
     low, high = sessions.covered(transaction).get(calendar, (date.max, date.min))
     special = sessions.special_days(transaction, without_hours(calendar))
     made_from = exchanges.fingerprint(special)

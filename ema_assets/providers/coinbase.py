@@ -37,6 +37,6 @@ PROVIDER = Provider(
     open=_open,
     config=CoinbaseConfig,
     # Its word for a timeframe is the granularity in seconds.
-    timeframes={"5m": "300", "1d": "86400"},
+    timeframes={"1m": "60", "5m": "300", "1d": "86400"},
     asset_classes=frozenset({"crypto"}),
 )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.store import ledger
 from ema_assets.store.database import Transaction
 
@@ -49,8 +49,8 @@ class Loading:
 def loading(transaction: Transaction, now: datetime) -> Loading:
     """How far loading has got at `now`, by the machine's clock."""
     begun = max(ledger.loading_since(transaction) or now, now - _WINDOW)
-    counted = {row["timeframe"]: row for row in ledger.progress(transaction, begun).to_dicts()}
-    rows = {timeframe: counted[timeframe.key] for timeframe in ORDER if timeframe.key in counted}
+    counted = {by_key(row["timeframe"]): row for row in ledger.progress(transaction, begun).to_dicts()}
+    rows = {timeframe: counted[timeframe] for timeframe in sorted(counted)}
     left, loaded = (sum(row[name] for row in rows.values()) for name in ("rows_left", "rows_loaded"))
     series = {timeframe: (row["done"], row["series"]) for timeframe, row in rows.items()}
     return Loading(series, seconds_left(left, loaded, now - begun))

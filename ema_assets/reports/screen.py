@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from ema_assets.model.asset_names import EMA_TREND
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.store import ledger, results
 from ema_assets.store.database import Transaction
 
@@ -73,6 +73,6 @@ def computed(transaction: Transaction, timeframe: Timeframe) -> tuple[int, int]:
     return series - missing, series
 
 
-def trends(row: Mapping[str, object]) -> str:
-    """The trend on each timeframe, shortest first: one arrow each, a dot where there is none."""
-    return "".join({"up": "↑", "down": "↓"}.get(str(row[f"trend_{frame.key}"]), "·") for frame in ORDER)
+def trends(row: Mapping[str, object], timeframes: Sequence[Timeframe]) -> str:
+    """The trend on each of `timeframes`: one arrow each, a dot where there is none."""
+    return "".join({"up": "↑", "down": "↓"}.get(str(row.get(f"trend_{each.sql_name}")), "·") for each in timeframes)

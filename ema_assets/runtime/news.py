@@ -7,7 +7,7 @@ from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import clock
 from ema_assets.model.errors import EmaAssetsError
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers import registry
 from ema_assets.reports import loading, status
 from ema_assets.store import ledger
@@ -93,7 +93,8 @@ class News:
             return
         if found.is_complete:
             self.is_complete = True
-            self._say(f"  every series on {len(ORDER)} timeframes is up to date; new bars follow at their closes")
+            count = len(found.series)
+            self._say(f"  every series on {count} timeframes is up to date; new bars follow at their closes")
         elif found.series != self._last or (symbols > _MANY_SYMBOLS and self._looks % _TOLD_AGAIN == 1):
             self._last = found.series
             self._say(f"  series up to date: {found}")

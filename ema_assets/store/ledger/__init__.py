@@ -31,9 +31,11 @@ from ema_assets.store.ledger.sync import (
     add_rows,
     adopt_code_versions,
     go_back,
+    known_timeframes,
     start_again,
     sync_assets,
     sync_instruments,
+    sync_timeframes,
 )
 from ema_assets.store.ledger.work import (
     claim,
@@ -64,6 +66,7 @@ __all__ = [
     "fetch_state",
     "go_back",
     "instruments",
+    "known_timeframes",
     "late",
     "loading_since",
     "lock",
@@ -83,6 +86,7 @@ __all__ = [
     "symbols_active",
     "sync_assets",
     "sync_instruments",
+    "sync_timeframes",
     "to_record",
     "waiting_since",
     "warming_up",
