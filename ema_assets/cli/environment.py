@@ -8,7 +8,7 @@ from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import clock
-from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.model.symbols import parse_timeframe
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.model.urls import without_libpq_settings
@@ -45,6 +45,21 @@ def check_on_watchlist(watched: Watchlist, symbols: Sequence[str]) -> None:
     unknown = sorted(set(symbols) - set(watched.symbols))
     if unknown:
         raise ConfigurationError(f"not on the watchlist: {', '.join(unknown)}; `ema-assets symbols list` shows what is")
+
+
+def chosen_symbols(watched: Watchlist, symbols: Sequence[str], groups: Sequence[str]) -> list[str]:
+    """The symbols that a command is for: `symbols` and those of `groups`; none means all.
+
+    Raises:
+        ConfigurationError: naming a symbol or a group that is not on the watchlist.
+    """
+    check_on_watchlist(watched, symbols)
+    for group in groups:
+        if group not in watched.groups:
+            raise not_one_of("--group", group, watched.groups)
+        if not watched.groups[group]:
+            raise ConfigurationError(f"the group {group!r} of the watchlist has no symbol")
+    return list(dict.fromkeys([*symbols, *(each for group in groups for each in watched.groups[group])]))
 
 
 def timeframe_of(watched: Watchlist, text: str) -> Timeframe:

@@ -8,7 +8,7 @@ import polars as pl
 
 from ema_assets.cli import environment
 from ema_assets.cli.commands import Command
-from ema_assets.cli.options import symbols_option
+from ema_assets.cli.options import group_option, symbols_option
 from ema_assets.cli.rendering import minute, timeframe_key
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock
@@ -24,14 +24,15 @@ _SHOWN_SERIES = 5
 @click.command("plan", cls=Command)
 @click.option("--series", "each_series", is_flag=True, help="Also why each single series is stale.")
 @symbols_option
-def plan_command(symbols: Sequence[str], *, each_series: bool) -> None:
+@group_option
+def plan_command(symbols: Sequence[str], groups: Sequence[str], *, each_series: bool) -> None:
     """Say what would run now, and why. Changes nothing and asks no provider."""
     from ema_assets.refresh import plan
     from ema_assets.refresh.runs import plan_runs
 
     settings = Settings.from_env()
     watched = environment.load_watchlist(settings)
-    environment.check_on_watchlist(watched, symbols)
+    symbols = environment.chosen_symbols(watched, symbols, groups)
     now = clock.now()
     with environment.open_database(settings) as database, database.transaction() as transaction:
         stale = plan.stale_for_sweep(transaction, now, timedelta(0), settings.publications).filter(
@@ -54,11 +55,14 @@ def plan_command(symbols: Sequence[str], *, each_series: bool) -> None:
 
 @click.command("refresh", cls=Command)
 @symbols_option
+@group_option
 @click.option("--timeframe", "timeframes", multiple=True, help="Only this timeframe; may be given several times.")
 @click.option(
     "--all", "everything", is_flag=True, help="Also what is fresh: fetch and compute it again from the beginning."
 )
-def refresh_command(symbols: Sequence[str], timeframes: Sequence[str], everything: bool) -> None:
+def refresh_command(
+    symbols: Sequence[str], groups: Sequence[str], timeframes: Sequence[str], *, everything: bool
+) -> None:
     """Bring what is stale up to date now, here, without Dagster.
 
     A Dagster that runs on the same database takes note of it within two minutes.
@@ -70,7 +74,7 @@ def refresh_command(symbols: Sequence[str], timeframes: Sequence[str], everythin
     from ema_assets.refresh.plan_requests import FetchRules
 
     watched = environment.load_watchlist(Settings.from_env())
-    environment.check_on_watchlist(watched, symbols)
+    symbols = environment.chosen_symbols(watched, symbols, groups)
     settings = environment.with_providers(Settings.from_env(), watched, symbols or watched.symbols)
     chosen = [environment.timeframe_of(watched, text) for text in timeframes] or list(watched.with_bars)
     graph = build(watched, settings.signals_folder)
@@ -81,7 +85,7 @@ def refresh_command(symbols: Sequence[str], timeframes: Sequence[str], everythin
             watched,
             lambda name: open_provider(settings, name, database=database),
             FetchRules.of(settings, watched),
-            list(symbols) or list(watched.symbols),
+            symbols or list(watched.symbols),
             sorted(chosen),
             graph=graph,
             everything=everything,

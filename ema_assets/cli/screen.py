@@ -8,13 +8,13 @@ import polars as pl
 
 from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command
-from ema_assets.cli.options import symbols_option
+from ema_assets.cli.options import group_option, symbols_option
 from ema_assets.cli.rendering import cell, percent
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.errors import not_one_of
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.reports.screen import SORTS, screen, trends
+from ema_assets.reports.screen import SORTS, computed, screen, trends
 
 _HEAD = (
     "symbol",
@@ -37,6 +37,7 @@ _HEAD = (
 @click.option("--trend", type=click.Choice(["up", "down"]), help="Only symbols whose trend is this.")
 @click.option("--crossed-within", type=click.IntRange(0), help="Only symbols that crossed at most so many bars ago.")
 @symbols_option
+@group_option
 @click.option("--sort", type=click.Choice(list(SORTS)), default="spread", show_default=True, help="What to sort by.")
 @click.option(
     "--strategy", help="Whose open trades are shown, such as strategy_9_30_pullback.  [default: strategy_9_30_ema]"
@@ -49,6 +50,7 @@ def screen_command(  # noqa: PLR0913 - the options
     trend: str | None,
     crossed_within: int | None,
     symbols: Sequence[str],
+    groups: Sequence[str],
     sort: str,
     strategy: str | None,
     limit: int | None,
@@ -64,7 +66,7 @@ def screen_command(  # noqa: PLR0913 - the options
     settings = Settings.from_env()
     watched = environment.load_watchlist(settings)
     chosen = environment.timeframe_of(watched, timeframe)
-    environment.check_on_watchlist(watched, symbols)
+    symbols = environment.chosen_symbols(watched, symbols, groups)
     if strategy is not None:
         _check_strategy(strategy, watched, settings)
     with environment.open_database(settings) as database, database.transaction() as transaction:
@@ -79,11 +81,23 @@ def screen_command(  # noqa: PLR0913 - the options
             limit=limit,
             strategy=strategy,
         )
+        known, of = computed(transaction, chosen)
     if as_json:
         rendering.print_json(rows.to_dicts())
     else:
-        _print(rows if symbols else rows.filter(pl.col("silent_since").is_null()), chosen, watched.timeframes)
+        if known:
+            _print(rows if symbols else rows.filter(pl.col("silent_since").is_null()), chosen, watched.timeframes)
+        if known < of:
+            click.echo(_missing(chosen, known, of), err=True)
         _print_silent(rows, is_left_out=not symbols)
+
+
+def _missing(timeframe: Timeframe, known: int, of: int) -> str:
+    """What is not in the screen because it was not computed yet."""
+    where = "`ema-assets status` says how far it is"
+    if not known:
+        return f"Nothing has been computed on {timeframe.key} yet; {where}."
+    return f"{known} of {of} symbols have been computed on {timeframe.key} so far; {where}."
 
 
 def _print(rows: pl.DataFrame, timeframe: Timeframe, all_timeframes: Sequence[Timeframe]) -> None:

@@ -1,5 +1,6 @@
 """The command `status`: what runs, where, and how fresh every asset is. The numbers come from `reports.status`."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 
@@ -7,6 +8,7 @@ import click
 
 from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command
+from ema_assets.cli.options import group_option
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings, is_synthetic
 from ema_assets.config.watchlist import Watchlist
@@ -19,16 +21,24 @@ from ema_assets.runtime import locate, state
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
 
+# Of many symbols that want a look, this many are named.
+_NAMED = 20
+
 
 @click.command("status", cls=Command)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-def status_command(as_json: bool) -> None:
-    """Say what runs, where, and how fresh every asset is."""
+@group_option
+def status_command(groups: Sequence[str], *, as_json: bool) -> None:
+    """Say what runs, where, and how fresh every asset is.
+
+    With --group, the table of assets is about the symbols of that group; everything else is about all.
+    """
     settings = Settings.from_env()
+    chosen = environment.chosen_symbols(_read_watchlist(settings), (), groups) if groups else None
     running = state.read_state(settings)
     providers = _providers(settings, environment.default_provider(settings, running))
     with locate.running_database(settings) as url:
-        freshness = _freshness(url, settings) if url is not None else _Freshness()
+        freshness = _freshness(url, settings, chosen) if url is not None else _Freshness()
     surroundings = _Surroundings(settings, running, masked_url(url) if url else None, providers)
     if as_json:
         rendering.print_json({**surroundings.as_json(), **freshness.as_json()})
@@ -131,12 +141,12 @@ class _Freshness:
         }
 
 
-def _freshness(url: str, settings: Settings) -> _Freshness:
+def _freshness(url: str, settings: Settings, symbols: Sequence[str] | None) -> _Freshness:
     migrate(url)
     with Database(url) as database, database.transaction() as transaction:
         return _Freshness(
             loading=loading(transaction, datetime.now(UTC)),
-            assets=status.by_asset(transaction, clock.now(), settings.publications),
+            assets=status.by_asset(transaction, clock.now(), settings.publications, symbols),
             latency=status.latency(transaction, datetime.now(UTC)),
             not_answering=status.not_answering(transaction),
             failing=[str(reason) for reason in status.failure_reasons(transaction)],
@@ -188,12 +198,18 @@ def _print_freshness(freshness: _Freshness) -> None:
         click.echo(provider)
     for reason in freshness.failing:
         click.echo(f"failing: {reason}")
-    for symbol in freshness.silent:
+    for symbol in freshness.silent[:_NAMED]:
         click.echo(symbol)
+    if len(freshness.silent) > _NAMED:
+        click.echo(
+            f"and {len(freshness.silent) - _NAMED} more symbols without bars; `ema-assets symbols check` names all"
+        )
     for timeframe in freshness.warming_up:
         click.echo(f"warming up: {timeframe}")
     if freshness.without_bars:
-        click.echo(f"the provider has no bars of {', '.join(freshness.without_bars)}; are the symbols right?")
+        named, more = freshness.without_bars[:_NAMED], len(freshness.without_bars) - _NAMED
+        rest = f" and {more} more" if more > 0 else ""
+        click.echo(f"the provider has no bars of {', '.join(named)}{rest}; are the symbols right?")
 
 
 def _print_assets(assets: list[status.AssetStatus]) -> None:

@@ -10,6 +10,7 @@ import click
 
 from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Commands
+from ema_assets.cli.options import group_option
 from ema_assets.config import renames, watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.model.errors import ConfigurationError
@@ -31,12 +32,26 @@ def symbols_group() -> None:
 
 @symbols_group.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of objects instead of a table.")
-def symbols_list(as_json: bool) -> None:
-    """Print every symbol with its calendar and the provider of its bars."""
+@group_option
+@click.option("--calendar", "calendars", multiple=True, help="Only the symbols of this calendar, such as XNYS or 24/7.")
+@click.option("--provider", "providers", multiple=True, help="Only the symbols of this provider; `files` without one.")
+def symbols_list(groups: Sequence[str], calendars: Sequence[str], providers: Sequence[str], *, as_json: bool) -> None:
+    """Print every symbol with its calendar and the provider of its bars.
+
+    With several of --group, --calendar and --provider, those that fit all of them; an option that is given several
+    times takes what fits any of its values.
+    """
     settings = Settings.from_env()
     watched = environment.load_watchlist(settings)
     default = environment.default_provider(settings, state.read_state(settings))
-    rows = [(each.symbol, each.calendar, _source(each, default)) for each in watched.instruments]
+    chosen = set(environment.chosen_symbols(watched, (), groups) or watched.symbols)
+    rows = [
+        (each.symbol, each.calendar, source)
+        for each in watched.instruments
+        if each.symbol in chosen
+        and (not calendars or each.calendar in calendars)
+        and ((source := _source(each, default)) in providers or not providers)
+    ]
     if as_json:
         click.echo(json.dumps([dict(zip(("symbol", "calendar", "provider"), row, strict=True)) for row in rows]))
     else:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ema_assets.model.errors import WatchlistError, did_you_mean
 from ema_assets.model.special_days import SpecialDays
-from ema_assets.model.symbols import EXTENDED_SUFFIX
+from ema_assets.model.symbols import without_hours
 
 _EXAMPLE = 'extra = [2026-02-01, { day = 2025-10-21, open = "18:00", close = "19:00" }]'
 
@@ -19,7 +19,7 @@ def special_days(tables: Any, used: Collection[str], where: str) -> dict[str, Sp
     """
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise WatchlistError(f"{where}: special days stand in a table of their calendar, such as `[calendar.XBOM]`")
-    exchanges = {calendar.removesuffix(EXTENDED_SUFFIX) for calendar in used}
+    exchanges = {without_hours(calendar) for calendar in used}
     found = {}
     for code, table in tables.items():
         if code not in exchanges:

@@ -36,7 +36,8 @@ class Watchlist:
     `history_days` has one entry per fetched timeframe, in calendar days. `ema_seed` is one of `symbols.SEEDS`.
     `signals_off`, `signal_params` and `strategies` are what the file says about signals and strategies. Whoever builds
     the graph of assets checks them and names the file as `where` in errors. `special_days` are by calendar.
-    `default_timeframes` are those of groups that name none.
+    `default_timeframes` are those of groups that name none. `groups` are symbols by the name of their group; a group
+    without a name is called by its number, groups of one name are one.
     """
 
     instruments: tuple[Instrument, ...]
@@ -48,6 +49,7 @@ class Watchlist:
     special_days: Mapping[str, SpecialDays] = field(default_factory=dict)
     where: str = "watchlist"
     default_timeframes: tuple[Timeframe, ...] = DEFAULT
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -170,8 +172,11 @@ def parse(text: str, where: str = "watchlist") -> Watchlist:
     strategies = _tables(document.get("strategy", []), "strategy", "strategies", where)
     groups = _tables(document.get("group", []), "group", "groups", where)
     instruments: dict[str, Instrument] = {}
+    by_group: dict[str, list[str]] = {}
     for number, group in enumerate(groups, start=1):
+        members = by_group.setdefault(str(group.get("name", number)), [])
         for instrument in _group(group, timeframes, f"{where}: group {group.get('name', number)!r}"):
+            members.append(instrument.symbol)
             if instrument.symbol in instruments:
                 raise WatchlistError(f"{where}: the symbol {instrument.symbol!r} is listed twice; keep one of them")
             instruments[instrument.symbol] = instrument
@@ -191,6 +196,7 @@ def parse(text: str, where: str = "watchlist") -> Watchlist:
         special_days=special,
         where=where,
         default_timeframes=timeframes,
+        groups={name: tuple(symbols) for name, symbols in by_group.items()},
     )
 
 

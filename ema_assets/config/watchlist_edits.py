@@ -11,21 +11,6 @@ from ema_assets.market.listings import listing_of
 from ema_assets.model.symbols import DEFAULT_CALENDAR, Instrument, parse_symbol
 
 
-def add_symbols(
-    path: Path, symbols: Iterable[str], calendar: str | None = None, provider: str | None = None
-) -> list[str]:
-    """Append `symbols` to the file at `path`; return those that were not there yet.
-
-    They go to the first group that fits, or to a new group when there is none. Without `calendar`, it follows from how
-    the symbol is written.
-
-    Raises:
-        WatchlistError: when the file is missing or malformed. InvalidKeyError: when a symbol is malformed.
-        UnclearSymbol: when `calendar` is None and a symbol does not tell where it trades; nothing is added then.
-    """
-    return add_instruments(path, [instrument_of(symbol, calendar, provider) for symbol in symbols])
-
-
 def instrument_of(symbol: str, calendar: str | None = None, provider: str | None = None) -> Instrument:
     """`symbol` with its calendar, and whether its prices may be negative; both from how it is written.
 

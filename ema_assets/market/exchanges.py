@@ -20,6 +20,7 @@ from ema_assets.model.symbols import (
     EXTENDED_CALENDARS,
     EXTENDED_SUFFIX,
     FX_CALENDAR,
+    without_hours,
 )
 
 # New York: 04:00 to 20:00 around 09:30 to 16:00, and to 17:00 after an early close at 13:00 (NYSE Arca's and Nasdaq's
@@ -83,7 +84,7 @@ def zone_of(calendar: str) -> ZoneInfo:
         return ZoneInfo("UTC")
     if calendar == FX_CALENDAR:
         return _NEW_YORK
-    return ZoneInfo(str(_library_calendar(calendar.removesuffix(EXTENDED_SUFFIX)).tz))
+    return ZoneInfo(str(_library_calendar(without_hours(calendar)).tz))
 
 
 def holidays_known_through(calendar: str) -> date | None:
@@ -94,7 +95,7 @@ def holidays_known_through(calendar: str) -> date | None:
     """
     if calendar in (ALWAYS_OPEN, FX_CALENDAR):
         return None
-    last = _library_calendar(calendar.removesuffix(EXTENDED_SUFFIX)).bound_max()
+    last = _library_calendar(without_hours(calendar)).bound_max()
     return None if last is None else last.date()
 
 
@@ -144,7 +145,7 @@ def _foreign_exchange(start: date, end: date) -> pl.DataFrame:
 
 
 def _extended(calendar: str, start: date, end: date, special: SpecialDays) -> pl.DataFrame:
-    exchange = calendar.removesuffix(EXTENDED_SUFFIX)
+    exchange = without_hours(calendar)
     if exchange not in EXTENDED_CALENDARS:
         raise ConfigurationError(
             f"extended hours are known for the calendars {', '.join(EXTENDED_CALENDARS)}, received {exchange!r}"

@@ -19,6 +19,13 @@ BEGIN_ON_SUNDAY = ("XSAU", "XTAE")
 # A calendar with the hours before and after the exchange's own is written with this behind its code.
 EXTENDED_SUFFIX = " extended"
 EXTENDED_CALENDARS = ("XNYS", "XNAS")
+
+
+def without_hours(calendar: str) -> str:
+    """The calendar of the exchange of `calendar`, which may be one with extended hours."""
+    return calendar.removesuffix(EXTENDED_SUFFIX)
+
+
 # The ways an EMA can start: see signals/ema_signals.py, which says what they mean.
 SEEDS = ("sma", "first")
 # What a trend is called, and its flips: signals say it and strategies read it.

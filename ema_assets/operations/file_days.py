@@ -6,6 +6,7 @@ import polars as pl
 
 from ema_assets.files.options import ReadOptions
 from ema_assets.files.times import in_zone
+from ema_assets.market.calendars import unlisted_sessions
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import ALWAYS_OPEN
@@ -99,8 +100,11 @@ def _by_date(part: pl.DataFrame, sessions: pl.DataFrame, calendar: str, label: s
     lost = joined.filter(pl.col("regular_open").is_null() & pl.col("session").is_not_null())["session"].unique()
     if not partial:
         _check_days(lost.to_list(), joined["session"].drop_nulls().unique().to_list(), calendar)
+    # A day that the calendar lacks is stored, where it is, at the usual open; one before the first session has none.
+    unlisted = unlisted_sessions(sessions).select("session", _usual_open="regular_open")
+    joined = joined.join(unlisted, on="session", how="left", maintain_order="left")
     midnight = pl.col("session").cast(pl.Datetime("us")).dt.replace_time_zone("UTC").cast(UTC_TIME)
-    ts = joined.select(pl.coalesce("regular_open", midnight).alias("ts")).to_series()
+    ts = joined.select(pl.coalesce("regular_open", "_usual_open", midnight).alias("ts")).to_series()
     return PlacedTimes(ts, f"the sessions of {calendar}", label)
 
 

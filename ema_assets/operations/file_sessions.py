@@ -16,7 +16,7 @@ from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.schemas import SESSION_SCHEMA
 from ema_assets.model.special_days import NO_SPECIAL_DAYS, SpecialDays
-from ema_assets.model.symbols import ALWAYS_OPEN, EXTENDED_SUFFIX, FX_CALENDAR
+from ema_assets.model.symbols import ALWAYS_OPEN, FX_CALENDAR, without_hours
 from ema_assets.model.timeframes import Timeframe, by_key
 
 AT_OPEN, AT_CLOSE = "open", "close"
@@ -54,7 +54,7 @@ def sessions_around(
             each,
             first - _MARGIN,
             last + _MARGIN,
-            special_days.get(each.removesuffix(EXTENDED_SUFFIX), NO_SPECIAL_DAYS),
+            special_days.get(without_hours(each), NO_SPECIAL_DAYS),
         )
         for each in sorted(set(calendars))
     ]

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.market import exchanges
-from ema_assets.model.symbols import EXTENDED_SUFFIX
+from ema_assets.model.symbols import without_hours
 from ema_assets.refresh.graph import Graph, build
 from ema_assets.store import ledger, results, sessions, tables
 from ema_assets.store.database import Database, Transaction
@@ -67,7 +67,7 @@ def cover(transaction: Transaction, calendar: str, start: date, today: date) -> 
     """
     start = date(start.year, 1, 1) - timedelta(days=7)
     low, high = sessions.covered(transaction).get(calendar, (date.max, date.min))
-    special = sessions.special_days(transaction, calendar.removesuffix(EXTENDED_SUFFIX))
+    special = sessions.special_days(transaction, without_hours(calendar))
     made_from = exchanges.fingerprint(special)
     is_long_enough = low <= start + timedelta(days=7) and high >= today + _LEAST_AHEAD
     if is_long_enough and sessions.fingerprint(transaction, calendar) == made_from:

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
+from ema_assets.model.asset_names import EMA_TREND
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.store import results
+from ema_assets.store import ledger, results
 from ema_assets.store.database import Transaction
 
 # What may be sorted by: the column, and whether its largest values come first.
@@ -63,6 +64,13 @@ def screen(  # noqa: PLR0913 - what one may ask, all by name
     ).sort(column, "symbol", descending=[largest_first != reverse, False], nulls_last=True)
     rows = rows.drop("to_cross", "to_stop")
     return rows if limit is None else rows.head(limit)
+
+
+def computed(transaction: Transaction, timeframe: Timeframe) -> tuple[int, int]:
+    """Of how many symbols the trend on `timeframe` is known, and of how many it is to be."""
+    found = ledger.summary(transaction).filter(asset=EMA_TREND, timeframe=timeframe.key)
+    series, missing = (int(found[name].sum()) for name in ("series", "never_computed"))
+    return series - missing, series
 
 
 def trends(row: Mapping[str, object], timeframes: Sequence[Timeframe]) -> str:

@@ -31,10 +31,21 @@ class AssetStatus:
     newest_ts: datetime | None
 
 
-def by_asset(transaction: Transaction, now: datetime, publications: Publications = AT_ONCE) -> list[AssetStatus]:
-    """The status of every asset and timeframe, in the order of the lineage and of the timeframes."""
-    summary = {(row["asset"], row["timeframe"]): row for row in ledger.summary(transaction).iter_rows(named=True)}
+def by_asset(
+    transaction: Transaction,
+    now: datetime,
+    publications: Publications = AT_ONCE,
+    symbols: Sequence[str] | None = None,
+) -> list[AssetStatus]:
+    """The status of every asset and timeframe, in the order of the lineage and of the timeframes.
+
+    Of all symbols, or of `symbols`.
+    """
+    rows = ledger.summary(transaction, symbols).iter_rows(named=True)
+    summary = {(row["asset"], row["timeframe"]): row for row in rows}
     stale = ledger.stale(transaction, closed_bars(transaction, now, publications), now)
+    if symbols is not None:
+        stale = stale.filter(pl.col("symbol").is_in(list(symbols)))
     # A series that waits to be told to Dagster is up to date all the same.
     stale = stale.filter(pl.col("reason") != "not recorded").group_by("asset", "timeframe").agg(n=pl.len())
     stale_count = {(asset, timeframe): count for asset, timeframe, count in stale.iter_rows()}

@@ -15,9 +15,10 @@ from ema_assets.store.database import Database, Transaction
 
 Say = Callable[[str], None]
 
-# Of more symbols than this, progress is counted at every so many looks only.
+# Of more symbols than this, progress is counted at every so many looks only, and told at every so many although no
+# series was completed: the estimate is another one.
 _MANY_SYMBOLS = 500
-_EVERY_LOOK = 5
+_EVERY_LOOK, _TOLD_AGAIN = 5, 20
 # Of series without bars, this many are named.
 _NAMED = 20
 
@@ -92,9 +93,8 @@ class News:
             return
         if found.is_complete:
             self.is_complete = True
-            self._say(
-                f"  every series on {len(found.series)} timeframes is up to date; new bars follow at their closes"
-            )
-        elif found.series != self._last:
+            count = len(found.series)
+            self._say(f"  every series on {count} timeframes is up to date; new bars follow at their closes")
+        elif found.series != self._last or (symbols > _MANY_SYMBOLS and self._looks % _TOLD_AGAIN == 1):
             self._last = found.series
             self._say(f"  series up to date: {found}")

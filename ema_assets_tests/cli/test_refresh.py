@@ -93,3 +93,27 @@ def test_plan_says_what_would_run_and_why_and_changes_nothing(
         "XNYS: the next 5m bar closes 2026-11-20 15:05 UTC\n"
     )
     assert refused("plan", "--symbol", "NOPE", **env).startswith("not on the watchlist: NOPE")
+
+
+def test_a_group_is_planned_refreshed_and_screened_by_itself(
+    run: Run, database_url: str, exchange: dict[str, str]
+) -> None:
+    env = {"EMA_DATABASE_URL": database_url, **exchange}
+    assert run("plan", "--group", "Shares", **env).stdout.startswith("Nothing is stale.\n")
+    only = ("--timeframe", "1d")
+    assert run("refresh", "--group", "Shares", *only, **env).exit_code == 0
+    planned = run("plan", "--group", "2", **env).stdout.splitlines()
+    assert [line for line in planned if "run from" in line] == [
+        f"{timeframe}: history, one run from BTC-USD to BTC-USD for 1 series" for timeframe in ("5m", "1d")
+    ]
+    screened = run("screen", *only, **env)
+    assert [line.split()[0] for line in screened.stdout.splitlines()[1:3]] == ["AAPL", "MSFT"]
+    assert screened.stderr == (
+        "2 of 3 symbols have been computed on 1d so far; `ema-assets status` says how far it is.\n"
+    )
+    assert run("screen", "--group", "2", *only, **env).stdout == "No symbol on 1d is like that.\n"
+    never = run("screen", "--timeframe", "5m", **env)
+    assert (never.stdout, never.stderr) == (
+        "",
+        "Nothing has been computed on 5m yet; `ema-assets status` says how far it is.\n",
+    )

@@ -1,11 +1,15 @@
 """`ema-assets status`: what runs, from which providers, and how fresh everything is."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from ema_assets_tests.cli.conftest import Run
+from ema_assets.config import watchlist
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.store.database import Database
+from ema_assets_tests.cli.conftest import Refused, Run
 from ema_assets_tests.cli.shell import WATCHLIST, an_up
 
 
@@ -25,6 +29,7 @@ def test_status_with_nothing_running_is_valid_json_that_says_so(run: Run, home: 
         "home": str(home),
         "watchlist": str(home / "watchlist.toml"),
         "watchlist_error": None,
+        "loading": None,
         "assets": [],
         "latency": [],
         "not_answering": [],
@@ -112,6 +117,41 @@ def test_a_watchlist_that_cannot_be_used_is_named_and_the_rest_is_shown(run: Run
     found = json.loads(run("status", "--json").stdout)
     assert found["watchlist_error"].startswith(f"{home / 'watchlist.toml'}: group 1: unknown key `symbls`")
     assert (found["provider"], found["synthetic"], found["providers"]) == ("sandbox", True, [])
+
+
+def test_status_says_what_is_loading_and_how_long_it_will_take(run: Run, database_url: str) -> None:
+    env = {"EMA_DATABASE_URL": database_url}
+    with Database(database_url) as database:
+        sync(database, watchlist.parse(WATCHLIST), datetime(2026, 11, 20, 15, tzinfo=UTC))
+        with database.transaction() as transaction:
+            transaction.execute("UPDATE market.series_state SET added_at = now() - interval '2 minutes'")
+            transaction.execute(
+                "UPDATE market.series_state SET recorded_at = now(), loaded_at = now() WHERE timeframe IN ('5m', '15m')"
+            )
+    shown = run("status", **env).stdout
+    # A third in two minutes and the seconds that this test takes: the rest in twice that.
+    assert "Loading    5m 3/3  15m 3/3  30m 0/3  1h 0/3  4h 0/3  1d 0/3  (about " in shown
+    loading = json.loads(run("status", "--json", **env).stdout)["loading"]
+    assert loading["series"]["15m"] == {"loaded": 3, "of": 3}
+    assert loading["series"]["1d"] == {"loaded": 0, "of": 3}
+    assert 240 <= loading["seconds_left"] < 600
+    with Database(database_url) as database, database.transaction() as transaction:
+        transaction.execute("UPDATE market.series_state SET recorded_at = now(), loaded_at = now()")
+    assert json.loads(run("status", "--json", **env).stdout)["loading"] is None
+    assert "Loading" not in run("status", **env).stdout
+
+
+def test_status_of_a_group_counts_its_symbols_only(run: Run, refused: Refused, database_url: str) -> None:
+    env = {"EMA_DATABASE_URL": database_url}
+    with Database(database_url) as database:
+        sync(database, watchlist.parse(WATCHLIST), datetime(2026, 11, 20, 15, tzinfo=UTC))
+    for arguments, series in (((), 3), (("--group", "Shares"), 2), (("--group", "2"), 1)):
+        assets = json.loads(run("status", "--json", *arguments, **env).stdout)["assets"]
+        assert {each["series"] for each in assets} == {series}
+        assert {each["stale"] for each in assets if each["asset"] == "ohlc" and each["timeframe"] == "5m"} == {series}
+    assert refused("status", "--group", "Share", **env) == (
+        "`--group` must be one of Shares, 2, received 'Share'; did you mean `Shares`?"
+    )
 
 
 def test_status_writes_nothing(run: Run, home: Path) -> None:

@@ -51,6 +51,25 @@ def test_an_unknown_calendar_is_named_wherever_it_comes_from(refused: Refused, h
     assert "'XNYC'" in refused("refresh", EMA_DATABASE_URL=database_url, EMA_SANDBOX_URL="http://127.0.0.1:9")
 
 
+@pytest.mark.parametrize(
+    ("asked", "symbols"),
+    [
+        (("--group", "Shares"), ["AAPL", "MSFT"]),
+        (("--group", "Shares", "--group", "2"), ["AAPL", "MSFT", "BTC-USD"]),
+        (("--calendar", "24/7"), ["BTC-USD"]),
+        (("--provider", "files"), ["OLD"]),
+        (("--provider", "sandbox", "--calendar", "XNYS"), ["AAPL", "MSFT"]),
+        (("--group", "Shares", "--calendar", "24/7"), []),
+        ((), ["AAPL", "MSFT", "BTC-USD", "OLD"]),
+    ],
+)
+def test_symbols_are_listed_by_group_calendar_and_provider(
+    run: Run, home: Path, asked: tuple[str, ...], symbols: list[str]
+) -> None:
+    (home / "watchlist.toml").write_text(WATCHLIST + '[[group]]\nprovider = "file"\nsymbols = ["OLD"]\n')
+    assert [each["symbol"] for each in json.loads(run("symbols", "list", "--json", *asked).stdout)] == symbols
+
+
 def test_symbols_are_added_and_removed_with_all_comments_kept(run: Run, home: Path) -> None:
     added = run("symbols", "add", "nvda", "AZN.L", "ETH-USD", "AAPL")
     assert added.exit_code == 0

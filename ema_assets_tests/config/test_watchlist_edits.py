@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ema_assets.config import watchlist
-from ema_assets.config.watchlist_edits import add_symbols, remove_symbols
+from ema_assets.config.watchlist_edits import add_instruments, instrument_of, remove_symbols
 from ema_assets.model.errors import InvalidKeyError, WatchlistError
 from ema_assets.model.symbols import Instrument
 
@@ -35,6 +35,12 @@ calendar = "XLON"
 provider = "file"
 symbols = ["VOD.L"]
 """
+
+
+def add_symbols(
+    path: Path, symbols: Iterable[str], calendar: str | None = None, provider: str | None = None
+) -> list[str]:
+    return add_instruments(path, [instrument_of(symbol, calendar, provider) for symbol in symbols])
 
 
 @pytest.fixture
@@ -129,14 +135,15 @@ EDITS = """
 import sys, time
 from pathlib import Path
 from ema_assets.config import watchlist
-from ema_assets.config.watchlist_edits import add_symbols, remove_symbols
+from ema_assets.config.watchlist_edits import add_instruments, instrument_of, remove_symbols
 
 path, go, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 while not go.exists():
     time.sleep(0.001)
 watchlist.ensure(path)
 for number in range(5):
-    assert add_symbols(path, [f"{name}{'ABCDE'[number]}", f"{name}.L"]) == [f"{name}{'ABCDE'[number]}", f"{name}.L"]
+    symbols = [f"{name}{'ABCDE'[number]}", f"{name}.L"]
+    assert add_instruments(path, map(instrument_of, symbols)) == symbols
     assert remove_symbols(path, [f"{name}.L"]) == [f"{name}.L"]
 """
 

@@ -248,6 +248,19 @@ def test_days_of_another_exchange_are_asked_about_with_the_calendar_that_has_the
     assert len(times_of(path, calendar="XLON")) == 251
 
 
+def test_a_day_that_the_calendar_lacks_is_at_the_usual_open_as_it_is_stored(tmp_path: Path) -> None:
+    """A Saturday in January, and the day of the hurricane, on which a vendor has a bar all the same."""
+    days = ["2012-10-26", "2012-10-29", "2012-10-31", "2024-01-05", "2024-01-06", "2024-01-08"]
+    assert times_of(written(tmp_path, lines(days, "ABC", "1d"))) == [
+        "2012-10-26 13:30",
+        "2012-10-29 13:30",
+        "2012-10-31 13:30",
+        "2024-01-05 14:30",
+        "2024-01-06 14:30",
+        "2024-01-08 14:30",
+    ]
+
+
 def test_days_without_a_weekend_off_are_those_of_a_market_that_never_closes(tmp_path: Path) -> None:
     days = [f"{date(2024, 1, 2) + timedelta(days=number)}" for number in range(60)]
     path = written(tmp_path, lines(days, "ABC", "1d"))

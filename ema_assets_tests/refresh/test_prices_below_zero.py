@@ -12,12 +12,11 @@ from polars.testing import assert_frame_equal
 
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import FETCHED
 from ema_assets.operations import refresh_performance
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import Databases
 from ema_assets_tests.refresh.exchange import MemoryExchange, refresh, rows_of, utc
-from ema_assets_tests.timeframes import D1
+from ema_assets_tests.timeframes import D1, FETCHED
 
 FIRST = utc("2020-02-01")
 DAYS = 400

@@ -46,10 +46,10 @@ def assets(transaction: Transaction) -> list[str]:
     return [str(asset) for asset in found["asset"]]
 
 
-def summary(transaction: Transaction) -> pl.DataFrame:
+def summary(transaction: Transaction, symbols: Sequence[str] | None = None) -> pl.DataFrame:
     """Per asset that is on and timeframe of active instruments: series, never_computed, failing, newest_ts.
 
-    A series that is fed from files counts once it has bars.
+    Of all symbols, or of `symbols`. A series that is fed from files counts once it has bars.
     """
     return transaction.query(
         """
@@ -62,9 +62,11 @@ def summary(transaction: Transaction) -> pl.DataFrame:
         JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
         JOIN market.series_state bars ON bars.asset = $1 AND bars.symbol = s.symbol AND bars.timeframe = s.timeframe
         WHERE s.is_on AND (i.is_fetched OR bars.last_ts IS NOT NULL)
+          AND ($2::text[] IS NULL OR s.symbol = ANY ($2::text[]))
         GROUP BY 1, 2
         """,
         OHLC,
+        None if symbols is None else list(symbols),
     )
 
 
@@ -166,7 +168,7 @@ def loading_since(transaction: Transaction) -> datetime | None:
         FROM market.series_state s
         JOIN market.asset a ON a.asset = s.asset AND a.is_on
         JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active AND i.is_fetched
-        WHERE s.recorded_at IS NULL AND s.failures = 0 AND s.is_on
+        WHERE s.is_on AND s.recorded_at IS NULL AND s.failures = 0
         """
     ).item()
     return since
