@@ -34,6 +34,8 @@ from benchmarks.measure import Line, fit
 from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES
 from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.model.asset_names import CHAIN
+from ema_assets.model.symbols import parse_timeframe
+from ema_assets.model.timeframes import DEFAULT, Timeframe
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.signals.discovery import discover
 from ema_assets.store.migrations import migrate
@@ -116,13 +118,14 @@ def tick_time() -> datetime:
     return opened + timedelta(hours=2, seconds=1)
 
 
-def _watchlist(symbols: int, history_days: int, *, everything: bool = False) -> str:
+def _watchlist(symbols: int, history_days: int, timeframe: Timeframe, *, everything: bool = False) -> str:
     names = [f"S{number:05}" for number in range(symbols * 9 // 10)]
     pairs = [f"P{number:05}-USD" for number in range(symbols - len(names))]
     off = [] if everything else [name for name in discover() if name not in CHAIN]
     chain = f'[signals]\noff = {json.dumps(off)}\n[[strategy]]\nname = "pullback"\nenabled = false\n'
     return (
-        f'[history]\n"5m" = {history_days}\n"1d" = 30\n{"" if everything else chain}'
+        f"timeframes = {json.dumps(sorted({timeframe.key, *(each.key for each in DEFAULT)}))}\n"
+        f'[history]\n"{timeframe.key}" = {history_days}\n"1d" = 30\n{"" if everything else chain}'
         f'[[group]]\ncalendar = "XNYS"\nsymbols = {json.dumps(names)}\n'
         f'[[group]]\ncalendar = "24/7"\nsymbols = {json.dumps(pairs)}\n'
     )
@@ -180,11 +183,13 @@ class _World:
 
 
 @contextmanager
-def _world(symbols: int, history_days: int, *, everything: bool = False) -> Iterator[_World]:
+def _world(
+    symbols: int, history_days: int, timeframe: Timeframe = DEFAULT[0], *, everything: bool = False
+) -> Iterator[_World]:
     with tempfile.TemporaryDirectory(prefix="ema-bench-") as name:
         folder = Path(name)
         (folder / "watchlist.toml").write_text(
-            _watchlist(symbols, history_days, everything=everything), encoding="utf-8"
+            _watchlist(symbols, history_days, timeframe, everything=everything), encoding="utf-8"
         )
         (folder / "dagster.yaml").write_text(_DAGSTER_YAML.read_text(encoding="utf-8"), encoding="utf-8")
         with EmbeddedServer(folder / "postgres") as server:
@@ -267,12 +272,13 @@ def measure(
     partitions: Sequence[int],
     baselines: dict[int, Baseline],
     say: Callable[[str], None],
+    timeframe: Timeframe = DEFAULT[0],
 ) -> Row:
     """Load the history, run one tick, evaluate idle ticks. Run the baseline when `baselines` has none yet."""
     moment = tick_time()
-    with _world(symbols, history_days) as world:
-        say(f"{symbols} symbols: loading {history_days} days of history …")
-        loaded = world.run("load", moment - timedelta(minutes=5))
+    with _world(symbols, history_days, timeframe) as world:
+        say(f"{symbols} symbols: loading {history_days} days of {timeframe.key} history …")
+        loaded = world.run("load", moment - timeframe.duration)
         say(f"{symbols} symbols: one tick on {loaded['bars']:,} bars, loaded in {loaded['load_s']:.0f} s …")
         load_average = os.getloadavg()[0]
         tick = world.run("tick", moment)
@@ -364,7 +370,7 @@ def _print_assets(rows: Sequence[Mapping[str, Any]]) -> None:
 def _print_row(row: Row) -> None:
     by_asset = ", ".join(f"{asset} {seconds:.2f}" for asset, seconds in row.by_asset_s.items())
     measured = ", ".join(str(number) for number in row.naive_partitions)
-    print(f"{row.symbols} symbols, {row.history_days} days of 5m history ({row.bars:,} bars), one new bar each")
+    print(f"{row.symbols} symbols, {row.history_days} days of history ({row.bars:,} bars), one new bar each")
     print(f"  planning        {row.plan_ms:8.1f} ms")
     print(f"  in-run          {row.in_run_s:8.2f} s   in {row.runs} run{'s' * (row.runs > 1)} ({by_asset})")
     print(f"  CPU             {row.cpu_s:8.2f} s   with the start of the processes; {row.wall_s:.1f} s on the clock")
@@ -373,7 +379,7 @@ def _print_row(row: Row) -> None:
     print(f"  API calls       {row.api_calls:8}")
     print(f"  peak memory     {row.peak_mb:8.0f} MB")
     print(
-        f"  nothing stale   {row.idle_schedule_ms:8.0f} ms  until the 5m schedule says so, "
+        f"  nothing stale   {row.idle_schedule_ms:8.0f} ms  until the schedule says so, "
         f"{row.idle_sweep_ms:.0f} ms until the sweep does"
     )
     print(
@@ -419,6 +425,7 @@ def main() -> None:
         type=int,
         help=f"days of 5m bars before the tick [default: {_DAYS}, and {_DAYS_WHEN_MANY} above {_MANY} symbols]",
     )
+    parser.add_argument("--timeframe", default="5m", help="a tick of this one, fetched and of 5m or less [default: 5m]")
     parser.add_argument(
         "--naive-partitions", type=int, nargs="+", default=[1, 2, 4], metavar="N", help="sizes of the baseline"
     )
@@ -455,7 +462,14 @@ def main() -> None:
         return
     baselines: dict[int, Baseline] = {}
     rows = [
-        measure(size, history_days_of(size, given.history_days), given.naive_partitions, baselines, say)
+        measure(
+            size,
+            history_days_of(size, given.history_days),
+            given.naive_partitions,
+            baselines,
+            say,
+            parse_timeframe(given.timeframe),
+        )
         for size in given.symbols
     ]
     if given.json:

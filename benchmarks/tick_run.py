@@ -33,7 +33,6 @@ from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.refresh.runs import plan_runs
 from ema_assets.runtime.locate import database_url
 from ema_assets.store.database import Database
-from ema_assets_tests.timeframes import M5
 
 _LOCATION = "benchmarks.tick_location"
 _EVALUATIONS = 7
@@ -56,14 +55,14 @@ def load(now: datetime) -> dict[str, Any]:
             lambda name: open_provider(settings, name),
             FetchRules(watched.history_days),
             watched.symbols,
-            [M5],
+            watched.timeframes[:1],
             clock=lambda: now,
         ):
             if outcome.errors:
                 raise SystemExit(f"loading failed: {outcome.errors}")
         with database.transaction() as transaction:
             transaction.execute("UPDATE market.series_state SET recorded_at = computed_at")
-            bars = transaction.query("SELECT count(*) AS n FROM market.ohlc_5m")["n"][0]
+            bars = transaction.query("SELECT count(*) AS n FROM market.ohlc")["n"][0]
     # Autovacuum does this within minutes of a load.
     _execute("VACUUM ANALYZE")
     with DagsterInstance.get() as instance:
@@ -74,12 +73,13 @@ def load(now: datetime) -> dict[str, Any]:
 def tick(now: datetime) -> dict[str, Any]:
     """Plan a tick and execute its runs one after another, each in a worker process; return what it cost."""
     settings = Settings.from_env()
-    symbols = watchlist.load(settings.watchlist_path).symbols
+    watched = watchlist.load(settings.watchlist_path)
+    symbols = watched.symbols
     job = defs.resolve_job_def("refresh")
     with Database(database_url(settings)) as database, database.transaction() as transaction:
         transaction.query("SELECT 1 AS one")
         began, cpu = time.perf_counter(), _cpu_s()
-        stale = stale_on_close(transaction, M5, now)
+        stale = stale_on_close(transaction, watched.timeframes[0], now)
         runs = plan_runs(stale, symbols, [], settings.series_per_run)
         plan_ms, plan_cpu_s = (time.perf_counter() - began) * 1000, _cpu_s() - cpu
     events = _materializations()
@@ -109,8 +109,9 @@ def tick(now: datetime) -> dict[str, Any]:
 
 def full(_: datetime, symbols: int) -> dict[str, Any]:
     """One run as a person launches it: the last `symbols` series are requested and computed from the first bar on."""
-    names = watchlist.load(Settings.from_env().watchlist_path).symbols[-symbols:]
-    first, last = (str(Series(names[position], M5)) for position in (0, -1))
+    watched = watchlist.load(Settings.from_env().watchlist_path)
+    names = watched.symbols[-symbols:]
+    first, last = (str(Series(names[position], watched.timeframes[0])) for position in (0, -1))
     with DagsterInstance.get() as instance:
         job = defs.resolve_job_def("refresh")
         run = work(instance, _LOCATION, job, {RANGE_START_TAG: first, RANGE_END_TAG: last})
@@ -123,11 +124,11 @@ def full(_: datetime, symbols: int) -> dict[str, Any]:
 
 
 def idle(now: datetime) -> dict[str, Any]:
-    """How long the 5m schedule and the sweep take to find that nothing is stale, in milliseconds.
+    """How long the schedule and the sweep take to find that nothing is stale, in milliseconds.
 
     As in the code server, each evaluation makes an instance. Median of several evaluations after a first one.
     """
-    # Make the ledger look as when everything is fresh; only 5m bars were really loaded.
+    # Make the ledger look as when everything is fresh; only the shortest bars were really loaded.
     _execute(
         """
         UPDATE market.series_state SET checked_through = %s, dirty_from = NULL, dirty_end = NULL,
@@ -138,7 +139,8 @@ def idle(now: datetime) -> dict[str, Any]:
     _execute("VACUUM ANALYZE")
     time.sleep(0.1)
     resources = {"store": StoreResource(), "market": MarketResource()}
-    schedule, sensor = defs.resolve_schedule_def("refresh_5m"), defs.resolve_sensor_def("sweep")
+    shortest = watchlist.load(Settings.from_env().watchlist_path).timeframes[0]
+    schedule, sensor = defs.resolve_schedule_def(f"refresh_{shortest.key}"), defs.resolve_sensor_def("sweep")
     with DagsterInstance.get() as instance:
         ref = instance.get_ref()
 
