@@ -46,16 +46,18 @@ def symbols_list(groups: Sequence[str], calendars: Sequence[str], providers: Seq
     default = environment.default_provider(settings, state.read_state(settings))
     chosen = set(environment.chosen_symbols(watched, (), groups) or watched.symbols)
     rows = [
-        (each.symbol, each.calendar, source)
+        (each.symbol, each.calendar, source, [timeframe.key for timeframe in each.timeframes])
         for each in watched.instruments
         if each.symbol in chosen
         and (not calendars or each.calendar in calendars)
         and ((source := _source(each, default)) in providers or not providers)
     ]
     if as_json:
-        click.echo(json.dumps([dict(zip(("symbol", "calendar", "provider"), row, strict=True)) for row in rows]))
+        names = ("symbol", "calendar", "provider", "timeframes")
+        click.echo(json.dumps([dict(zip(names, row, strict=True)) for row in rows]))
     else:
-        rendering.print_table(("symbol", "calendar", "bars from"), rows)
+        shown = [(*row[:3], " ".join(row[3])) for row in rows]
+        rendering.print_table(("symbol", "calendar", "bars from", "timeframes"), shown)
 
 
 def _source(instrument: Instrument, default: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 from ema_assets.config import watchlist
 from ema_assets.market.exchanges import holidays_known_through
 from ema_assets.model.symbols import Instrument
+from ema_assets.model.timeframes import DEFAULT
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store import ledger
 from ema_assets.store.database import Database
@@ -16,6 +17,7 @@ from ema_assets_tests.cli.conftest import Refused, Run
 from ema_assets_tests.cli.shell import DEAD, HEAD, SOUND, WATCHLIST, bars_file, start
 from ema_assets_tests.timeframes import M5
 
+_USUAL = [each.key for each in DEFAULT]
 US = "XNYS: no suffix, as stocks and funds in the US are written"
 
 
@@ -85,21 +87,21 @@ def test_symbols_are_added_and_removed_with_all_comments_kept(run: Run, home: Pa
     assert all(comment in text for comment in ("# Mine.", "# days", "# two of them"))
     listed = run("symbols", "list")
     assert [line.split() for line in listed.stdout.splitlines()] == [
-        ["symbol", "calendar", "bars", "from"],
-        ["AAPL", "XNYS", "sandbox"],
-        ["NVDA", "XNYS", "sandbox"],
-        ["BTC-USD", "24/7", "sandbox"],
-        ["ETH-USD", "24/7", "sandbox"],
-        ["AZN.L", "XLON", "sandbox"],
+        ["symbol", "calendar", "bars", "from", "timeframes"],
+        ["AAPL", "XNYS", "sandbox", *_USUAL],
+        ["NVDA", "XNYS", "sandbox", *_USUAL],
+        ["BTC-USD", "24/7", "sandbox", *_USUAL],
+        ["ETH-USD", "24/7", "sandbox", *_USUAL],
+        ["AZN.L", "XLON", "sandbox", *_USUAL],
     ]
 
 
 def test_the_list_can_be_read_by_a_program(run: Run) -> None:
     listed = json.loads(run("symbols", "list", "--json").stdout)
     assert listed == [
-        {"symbol": "AAPL", "calendar": "XNYS", "provider": "sandbox"},
-        {"symbol": "MSFT", "calendar": "XNYS", "provider": "sandbox"},
-        {"symbol": "BTC-USD", "calendar": "24/7", "provider": "sandbox"},
+        {"symbol": "AAPL", "calendar": "XNYS", "provider": "sandbox", "timeframes": _USUAL},
+        {"symbol": "MSFT", "calendar": "XNYS", "provider": "sandbox", "timeframes": _USUAL},
+        {"symbol": "BTC-USD", "calendar": "24/7", "provider": "sandbox", "timeframes": _USUAL},
     ]
 
 
