@@ -20,7 +20,7 @@ def test_refresh_refuses_what_is_not_on_the_watchlist_or_no_timeframe(refused: R
         "not on the watchlist: NVDA; `ema-assets symbols list` shows what is"
     )
     assert refused("refresh", "--timeframe", "7m", **env) == (
-        "`timeframe` must be one of 5m, 15m, 30m, 1h, 4h, 1d, received '7m'"
+        "7m is not on, the watchlist has 5m, 15m, 30m, 1h, 4h, 1d; add it there to `timeframes`"
     )
 
 
