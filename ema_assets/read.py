@@ -13,6 +13,9 @@ the database that the settings name (EMA_DATABASE_URL, or the embedded server th
 `as_of` gives what was known then: bars that came later are left out, later corrections are undone, and signals, trends
 and trades are those of the bars known at that moment. It always looks at whole series, since an EMA has no start.
 
+Without `as_of`, bars, signals, trends and trades have a column `is_preliminary` at the end: the bar of the row, or the
+newest one of a trade, may still change at its provider, and with it the row.
+
 What is too large for memory comes in parts: `for part in read.pages("ohlc", "5m"): …`.
 
 Raises everywhere: InvalidKeyError for a symbol or timeframe that cannot be one, ConfigurationError for a time that is
@@ -70,7 +73,8 @@ def bars(
     first, last = _utc("start", start), _utc("end", end)
     with _database(url) as database, database.transaction() as transaction:
         transaction.read_one_moment()
-        return stored.adjusted_bars(transaction, frame, chosen, first, last, adjust)
+        rows = stored.adjusted_bars(transaction, frame, chosen, first, last, adjust)
+        return stored.with_preliminary(transaction, rows, frame, chosen, "ts")
 
 
 def actions(symbols: Sequence[str] | None = None, *, url: str | None = None) -> pl.DataFrame:
@@ -246,7 +250,9 @@ def _rows(
     with _database(url) as database, database.transaction() as transaction:
         _check_known(transaction, node, frame)
         if moment is None:
-            return stored.rows_of(transaction, node, frame, chosen, first, last)
+            rows = stored.rows_of(transaction, node, frame, chosen, first, last)
+            newest = "ts" if node.variant is None else "last_ts"
+            return stored.with_preliminary(transaction, rows, frame, chosen, newest)
         known = graph.configured(Settings.from_env())
         rows = stored.rows_as_of(transaction, known, node.name, frame, chosen, moment)
     within = [pl.lit(True)]

@@ -12,7 +12,7 @@ from ema_assets.model.schemas import KINDS
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.compute import side_by_side
 from ema_assets.refresh.graph import Graph, Node
-from ema_assets.store import action_facts, sessions, tables
+from ema_assets.store import action_facts, results, sessions, tables
 from ema_assets.store.database import Transaction
 from ema_assets.strategies.simulator.bars import known_trend
 from ema_assets.strategies.simulator.simulation import simulate
@@ -32,6 +32,18 @@ def rows_of(
     Columns: symbol, the time column of the table's key, its values.
     """
     return tables.read_range(transaction, node.table, timeframe, symbols, start, end)
+
+
+def with_preliminary(
+    transaction: Transaction, rows: pl.DataFrame, timeframe: Timeframe, symbols: Sequence[str] | None, ts: str
+) -> pl.DataFrame:
+    """`rows` with `is_preliminary`: the bar at the column `ts`, on which the row rests, may still change."""
+    since = results.preliminary_since(transaction, timeframe, symbols)
+    return (
+        rows.join(since, on="symbol", how="left", maintain_order="left")
+        .with_columns(is_preliminary=(pl.col(ts) >= pl.col("since")).fill_null(False))
+        .drop("since")
+    )
 
 
 def adjusted_bars(

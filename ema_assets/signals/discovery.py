@@ -36,8 +36,8 @@ _RESERVED = {
     *("arg_dict", "bool", "conf", "config", "context", "dict", "float", "input", "input_arg_dict", "int", "meta"),
     *("output", "output_arg_dict", "str", "type"),
 }
-# The key of each table, and what the engine adds to what is read.
-_KEY_COLUMNS = ("symbol", "timeframe", "ts", "is_new", "session")
+# The key of each table, what the engine adds to what is read, and what the views say of each row.
+_KEY_COLUMNS = ("symbol", "timeframe", "ts", "is_new", "session", "is_preliminary")
 _FIRST = ("ema_signals", "ema_trend")
 
 

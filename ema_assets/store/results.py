@@ -4,7 +4,7 @@ The views follow the configuration: which signals and strategies there are. They
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -153,10 +153,10 @@ def _grant(transaction: Transaction) -> None:
 def _statements(configured: Configured) -> list[str]:
     """What makes the views, in order."""
     return [
-        f"CREATE VIEW results.bars AS SELECT symbol, timeframe, ts, open, high, low, close, volume FROM market.{OHLC}",
-        _signals(configured.signals),
+        _bars(configured),
+        _signals(configured),
         _trades(configured.strategies),
-        "CREATE VIEW results.trades AS SELECT * FROM market.trade",
+        _shown_trades(configured),
         _template("performance").format(
             fewest=FEWEST_TRADES,
             timeframes=", ".join(
@@ -170,15 +170,88 @@ def _statements(configured: Configured) -> list[str]:
     ]
 
 
-def _signals(signals: Mapping[str, tuple[str, ...]]) -> str:
+def _frame(timeframes: Iterable[Timeframe]) -> str:
+    """What must be known of `timeframes` to tell when their bars close, as the table `f`."""
+    rows = ", ".join(
+        f"('{each.key}', interval '{each.minutes} minutes', '{each.base.key}', {each.is_session}, "
+        f"nullif('{each.period or ''}', ''))"
+        for each in timeframes
+    )
+    return f"(VALUES {rows}) AS f(timeframe, length, source, is_session, period)"
+
+
+def _finality(rows: str, timeframes: Iterable[Timeframe]) -> str:
+    """Joins that bring to the table `rows` what `_preliminary` reads. They cost little where nobody asks for that."""
+    return (
+        f"LEFT JOIN {_frame(timeframes)} ON f.timeframe = {rows}.timeframe "
+        f"LEFT JOIN market.instrument i ON i.symbol = {rows}.symbol "
+        f"LEFT JOIN market.series_state base ON base.asset = '{OHLC}' AND base.symbol = {rows}.symbol "
+        "AND base.timeframe = f.source"
+    )
+
+
+def _preliminary(ts: str) -> str:
+    """Whether the bar that opened at `ts` may still change, from `f`, the instrument `i` and its bars `base`."""
+    return _template("preliminary").format(
+        ts=ts, begin_on_sunday=", ".join(f"'{calendar}'" for calendar in BEGIN_ON_SUNDAY)
+    )
+
+
+def preliminary_since(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str] | None) -> pl.DataFrame:
+    """Of each of `symbols` (None: all) that has one, the first bar on `timeframe` that may still change: symbol, since.
+
+    All bars after it may change, too.
+    """
+    return transaction.query(
+        f"""
+        SELECT i.symbol, first.ts AS since
+        FROM market.instrument i
+        CROSS JOIN {_frame([timeframe])}
+        LEFT JOIN market.series_state base
+               ON base.asset = $2 AND base.symbol = i.symbol AND base.timeframe = f.source
+        CROSS JOIN LATERAL (
+            SELECT o.ts FROM market.{OHLC} o
+            WHERE o.symbol = i.symbol AND o.timeframe = $1
+              AND o.ts > coalesce(base.final_through - f.length, '-infinity') AND {_preliminary("o.ts")}
+            ORDER BY o.ts LIMIT 1
+        ) first
+        WHERE $3::text[] IS NULL OR i.symbol = ANY ($3::text[])
+        """,
+        timeframe.key,
+        OHLC,
+        None if symbols is None else list(symbols),
+    )
+
+
+def _bars(configured: Configured) -> str:
+    columns = ", ".join(f"o.{name}" for name in ("symbol", "timeframe", "ts", "open", "high", "low", "close", "volume"))
+    return (
+        f"CREATE VIEW results.bars AS SELECT {columns}, {_preliminary('o.ts')} AS is_preliminary "
+        f"FROM market.{OHLC} o {_finality('o', configured.timeframes)}"
+    )
+
+
+def _shown_trades(configured: Configured) -> str:
+    return (
+        f"CREATE VIEW results.trades AS SELECT t.*, {_preliminary('t.last_ts')} AS is_preliminary "
+        f"FROM market.trade t {_finality('t', configured.timeframes)}"
+    )
+
+
+def _signals(configured: Configured) -> str:
     """Every signal beside its bar; a name that two of them use is the first one's."""
+    signals = configured.signals
     columns: dict[str, str] = {}
     for name, names in signals.items():
         for column in names:
             columns.setdefault(column, name)
     shown = "".join(f", {identifier(name)}.{identifier(column)}" for column, name in columns.items())
     joins = "".join(f" LEFT JOIN market.{identifier(name)} USING (symbol, timeframe, ts)" for name in signals)
-    return f"CREATE VIEW results.signals AS SELECT symbol, timeframe, ts, o.close{shown} FROM market.{OHLC} o{joins}"
+    return (
+        f"CREATE VIEW results.signals AS SELECT o.symbol, o.timeframe, o.ts, o.close{shown}, "
+        f"{_preliminary('o.ts')} AS is_preliminary FROM market.{OHLC} o{joins} "
+        f"{_finality('o', configured.timeframes)}"
+    )
 
 
 def _trades(strategies: Mapping[str, tuple[str, ...]]) -> str:
@@ -209,12 +282,8 @@ def _screener(configured: Configured) -> str:
         " 0::float8 AS stop_now) o ON false"
     )
     return _template("screener").format(
-        lengths=", ".join(
-            f"('{each.key}', interval '{each.minutes} minutes', '{each.base.key}', {each.is_session}, "
-            f"nullif('{each.period or ''}', ''))"
-            for each in configured.timeframes
-        ),
-        begin_on_sunday=", ".join(f"'{calendar}'" for calendar in BEGIN_ON_SUNDAY),
+        frame=_frame(configured.timeframes),
+        is_preliminary=_preliminary("s.last_ts"),
         frames=frames,
         rsi=_latest("rsi", "rsi", on),
         atr=_latest("atr", "atr_pct", on),

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ema_assets import read
 from ema_assets.providers.declaration import Publication
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.refresh.plan_requests import FetchRules
@@ -15,7 +16,7 @@ from ema_assets.store.database import Database
 from ema_assets_tests.conftest import empty, heavy
 from ema_assets_tests.refresh.exchange import bars_on, rows_of, state_of, utc, watch
 from ema_assets_tests.refresh.life import Life, LivingExchange
-from ema_assets_tests.timeframes import D1, FETCHED, H1, M5
+from ema_assets_tests.timeframes import D1, FETCHED, H1, M5, ORDER
 
 WEEKS = (date(2026, 11, 2), date(2026, 11, 27))
 HALF_A_MINUTE, MINUTE, DAY = timedelta(seconds=30), timedelta(minutes=1), timedelta(days=1)
@@ -184,8 +185,38 @@ def test_the_screener_says_which_rows_rest_on_a_bar_that_is_not_final(database: 
     def preliminary() -> set[str]:
         return {frame for (frame,) in rows_of(database, "SELECT timeframe FROM results.screener WHERE is_preliminary")}
 
+    def by_view() -> dict[str, list[tuple[str, str]]]:
+        """The bars that are not final by each view and by `read`; they are the same ones, and only the newest ones."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for view in ("bars", "signals"):
+            sql = f"SELECT timeframe, ts FROM results.{view} WHERE is_preliminary ORDER BY 1, 2"
+            found[view] = [(key, f"{ts:%H:%M}") for key, ts in rows_of(database, sql)]
+        for name, ask in (("read.bars", read.bars), ("read.trends", read.trends)):
+            found[name] = sorted(
+                (each.key, f"{ts:%H:%M}")
+                for each in ORDER
+                for (ts,) in ask(each.key, url=database.url).filter("is_preliminary").select("ts").iter_rows()
+            )
+        assert found["bars"] == found["signals"] == found["read.bars"] == found["read.trends"]
+        return found
+
+    # Of 5m what closed in the last quarter of an hour, else the last bar, which ends with the session.
+    newest = [("15m", "20:45"), ("1d", "14:30"), ("1h", "20:30"), ("30m", "20:30"), ("4h", "18:30")]
+    assert by_view()["bars"] == sorted([*newest, ("5m", "20:45"), ("5m", "20:50"), ("5m", "20:55")])
+    for each in ORDER:
+        trades = read.trades(each.key, url=database.url)
+        shown = rows_of(
+            database,
+            "SELECT symbol, entry_ts FROM results.trades WHERE timeframe = $1 AND is_preliminary ORDER BY 1, 2",
+            each.key,
+        )
+        # A trade rests on its newest bar: the open one on the last of all.
+        assert trades.filter("is_preliminary").select("symbol", "entry_ts").rows() == shown
+        assert trades.filter(status="open")["is_preliminary"].all()
     assert preliminary() == {"5m", "15m", "30m", "1h", "4h", "1d"}
     life.sweep(close + timedelta(minutes=16))
     assert preliminary() == {"1d"}
+    assert by_view()["bars"] == [("1d", "14:30")]
     life.sweep(close + timedelta(hours=4, minutes=1))
     assert preliminary() == set()
+    assert by_view()["bars"] == []
