@@ -21,7 +21,11 @@ def buckets_of(times: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame
 
 
 def roll_up(
-    bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame, complete_through: pl.DataFrame
+    bars: pl.DataFrame,
+    timeframe: Timeframe,
+    sessions: pl.DataFrame,
+    complete_through: pl.DataFrame,
+    source: Timeframe | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Bars of `timeframe` from 5m `bars`, and the first bucket of each symbol that is still open.
 
@@ -30,6 +34,7 @@ def roll_up(
         timeframe: one of the rolled-up ones.
         sessions: SESSION_SCHEMA, covering the bars.
         complete_through: symbol, complete_through (UTC): up to when 5m bars are known to be complete.
+        source: the timeframe of `bars` where it is another one.
 
     Returns:
         The closed bars (BAR_SCHEMA and missing_bars): a bucket is published only when its whole time is complete,
@@ -62,7 +67,9 @@ def roll_up(
         pl.col("bucket").alias("ts"),
         *list(BAR_SCHEMA)[3:],
         # The last bucket of a session is shorter, and so may its last 5m bar be.
-        missing_bars=((pl.col("bucket_end") - pl.col("bucket")).dt.total_minutes() / timeframe.source.minutes)
+        missing_bars=(
+            (pl.col("bucket_end") - pl.col("bucket")).dt.total_minutes() / (source or timeframe.source).minutes
+        )
         .ceil()
         .cast(pl.Int16)
         - pl.col("traded").cast(pl.Int16),
