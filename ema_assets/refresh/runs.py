@@ -21,8 +21,8 @@ class Rectangle:
 class PlannedRun:
     """One run: a rectangle, and how many stale series it is for.
 
-    `is_history` when it loads the whole history of new series, `is_repair` when it only asks again for bars that are
-    missing or may have changed.
+    `is_history` when it loads the whole history of new series or what is older than the bars of others, `is_repair`
+    when it only asks again for bars that are missing or may have changed.
     """
 
     rectangle: Rectangle
@@ -33,7 +33,7 @@ class PlannedRun:
 
 # Kinds of runs in order of urgency, by the reason for which a series is stale.
 _LIVE, _REPAIR, _HISTORY = range(3)
-_KINDS = {"bars missing": _REPAIR, "to be confirmed": _REPAIR, "never asked": _HISTORY}
+_KINDS = {"bars missing": _REPAIR, "to be confirmed": _REPAIR, "never asked": _HISTORY, "older bars": _HISTORY}
 
 
 def plan_runs(

@@ -45,7 +45,15 @@ def ohlc(context: AssetExecutionContext, store: StoreResource, market: MarketRes
                 if not everything:
                     wait_for_publication(database, timeframe, symbols, market.now, rules.publications)
                 return refresh_fetched(
-                    database, open_provider, timeframe, symbols, rules, market.now(), everything=everything
+                    database,
+                    open_provider,
+                    timeframe,
+                    symbols,
+                    rules,
+                    market.now(),
+                    everything=everything,
+                    # A live run brings the newest bars, and nothing else.
+                    older=not is_live,
                 )
             if not everything:
                 wait_for_base(database, timeframe, symbols, market.now, rules.publications)
