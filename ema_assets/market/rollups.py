@@ -21,7 +21,11 @@ def buckets_of(times: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame
 
 
 def roll_up(
-    bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame, complete_through: pl.DataFrame
+    bars: pl.DataFrame,
+    timeframe: Timeframe,
+    sessions: pl.DataFrame,
+    complete_through: pl.DataFrame,
+    source: Timeframe | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Bars of `timeframe` from those of its source, and the first bucket of each symbol that is still open.
 
@@ -30,6 +34,7 @@ def roll_up(
         timeframe: one of the rolled-up ones.
         sessions: SESSION_SCHEMA, covering the bars.
         complete_through: symbol, complete_through (UTC): up to when `bars` are known to be complete.
+        source: the timeframe of `bars` where it is another one.
 
     Returns:
         The closed bars (BAR_SCHEMA and missing_bars): a bucket is published only when its whole time is complete,
@@ -55,7 +60,7 @@ def roll_up(
         .with_columns(pl.when("is_volume_known").then(pl.col("volume").list.sum()))
         .join(complete_through, on="symbol", how="left", maintain_order="left")
     )
-    buckets = _with_whole(buckets, timeframe, sessions)
+    buckets = _with_whole(buckets, timeframe, source, sessions)
     is_complete = (pl.col("bucket_end") <= pl.col("complete_through")).fill_null(False)
     closed = buckets.filter(is_complete).select(
         "symbol",
@@ -72,12 +77,14 @@ def roll_up(
     return closed, still_open
 
 
-def _with_whole(buckets: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> pl.DataFrame:
+def _with_whole(
+    buckets: pl.DataFrame, timeframe: Timeframe, source: Timeframe | None, sessions: pl.DataFrame
+) -> pl.DataFrame:
     """Add to `buckets` (calendar, bucket, bucket_end) the number of bars of the source that there should be: whole."""
     if timeframe.period is None:
         # The last bucket of a session is shorter, and so may its last bar be.
         length = (pl.col("bucket_end") - pl.col("bucket")).dt.total_minutes()
-        return buckets.with_columns(whole=(length / timeframe.source.minutes).ceil())
+        return buckets.with_columns(whole=(length / (source or timeframe.source).minutes).ceil())
     days = buckets_of(sessions.select("calendar", ts="regular_open"), timeframe, sessions)
     counted = days.group_by("calendar", "bucket").agg(whole=pl.len())
     return buckets.join(counted, on=["calendar", "bucket"], how="left", maintain_order="left")

@@ -6,7 +6,8 @@ from ema_assets.config.watchlist import Watchlist
 from ema_assets.market import exchanges
 from ema_assets.model.symbols import without_hours
 from ema_assets.refresh.graph import Graph, build
-from ema_assets.store import ledger, results, sessions, tables
+from ema_assets.refresh.plan_older import LOOK_BACK, depths
+from ema_assets.store import ledger, older_history, results, sessions, tables
 from ema_assets.store.database import Database, Transaction
 
 _AHEAD = timedelta(days=370)
@@ -26,7 +27,7 @@ def sync(
         ConfigurationError: when a calendar is not known; nothing is written then.
     """
     graph = graph or build(watchlist)
-    past = now.date() - timedelta(days=max(watchlist.history_days.values()) + 30)
+    past = now.date() - timedelta(days=max(*watchlist.history_days.values(), LOOK_BACK.days) + 30)
     with database.transaction() as transaction:
         sessions.sync_special_days(transaction, watchlist.special_days)
         changed = {calendar: cover(transaction, calendar, past, now.date()) for calendar in watchlist.calendars}
@@ -37,6 +38,7 @@ def sync(
                 ledger.go_back(transaction, calendar, datetime.combine(day, time(), UTC))
         ledger.start_again(transaction, remade)
         ledger.adopt_code_versions(transaction, graph.code_versions)
+        older_history.sync_depth(transaction, depths(watchlist.history_days, graph.with_bars), now)
     return added, removed
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ema_assets.model.variables import Choice, HttpUrl, Number, Secret
-from ema_assets.providers.declaration import Provider, ProviderConfig, setting
+from ema_assets.providers.declaration import LongHistory, Provider, ProviderConfig, setting
 
 if TYPE_CHECKING:
     from ema_assets.providers.fetching.base import ProviderClient
@@ -56,6 +56,8 @@ PROVIDER = Provider(
     timeframes={"1m": "1Min", "5m": "5Min", "1d": "1Day"},
     asset_classes=frozenset({"stocks", "funds", "crypto"}),
     calendars=frozenset({"XNYS", "XNAS"}),
+    # Its hours are cut by the clock, so that the first one of a session holds half an hour before the open.
+    long_history=LongHistory("30m", "30Min"),
     symbols_per_call=200,
     # Trades that are reported late change a bar for some minutes after its close. And with feed `iex` the bars of the
     # last 21 minutes (16, and the length of one) come from one exchange: they are asked for again once SIP has them.

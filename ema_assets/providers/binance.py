@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ema_assets.model.variables import HttpUrl, Number
-from ema_assets.providers.declaration import Provider, ProviderConfig, setting
+from ema_assets.providers.declaration import LongHistory, Provider, ProviderConfig, setting
 
 if TYPE_CHECKING:
     from ema_assets.providers.fetching.base import ProviderClient
@@ -45,5 +45,6 @@ PROVIDER = Provider(
     open=_open,
     config=BinanceConfig,
     timeframes={"1m": "1m", "5m": "5m", "1d": "1d"},
+    long_history=LongHistory("1h", "1h"),
     asset_classes=frozenset({"crypto"}),
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ema_assets.model.variables import Number
-from ema_assets.providers.declaration import Provider, ProviderConfig, ProviderFamily, setting
+from ema_assets.providers.declaration import LongHistory, Provider, ProviderConfig, ProviderFamily, setting
 
 if TYPE_CHECKING:
     from ema_assets.providers.fetching.base import ProviderClient
@@ -43,6 +43,8 @@ def _member(exchange: str) -> Provider[CcxtConfig]:
         open=opened,
         config=CcxtConfig,
         timeframes={"1m": "1m", "5m": "5m", "1d": "1d"},
+        # An exchange that has no hours refuses the request.
+        long_history=LongHistory("1h", "1h"),
         asset_classes=frozenset({"crypto"}),
         extra="ccxt",
     )

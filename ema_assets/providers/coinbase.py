@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ema_assets.model.variables import HttpUrl, Number
-from ema_assets.providers.declaration import Provider, ProviderConfig, setting
+from ema_assets.providers.declaration import LongHistory, Provider, ProviderConfig, setting
 
 if TYPE_CHECKING:
     from ema_assets.providers.fetching.base import ProviderClient
@@ -38,5 +38,6 @@ PROVIDER = Provider(
     config=CoinbaseConfig,
     # Its word for a timeframe is the granularity in seconds.
     timeframes={"1m": "60", "5m": "300", "1d": "86400"},
+    long_history=LongHistory("1h", "3600"),
     asset_classes=frozenset({"crypto"}),
 )

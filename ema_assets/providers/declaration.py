@@ -104,6 +104,23 @@ class Service:
     answers_at: str
 
 
+@dataclass(frozen=True, slots=True)
+class LongHistory:
+    """The longer intraday bars by which a provider reaches further back than by the timeframes that it serves.
+
+    They are asked for once, before the first bar of a shorter timeframe, and longer timeframes are rolled up from them.
+
+    Attributes:
+        timeframe: our key of it. The shorter, the better it fits where sessions do not open on the hour.
+        word: the provider's own word for it.
+        depth: how far back its bars reach; None without a known limit.
+    """
+
+    timeframe: str
+    word: str
+    depth: timedelta | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider(Generic[Config]):
     """One source of bars.
@@ -119,6 +136,7 @@ class Provider(Generic[Config]):
         asset_classes: what it has bars of.
         calendars: the calendars of its stocks, funds and indices; empty for those of the whole world.
         depth: how far back the bars of a timeframe reach. A timeframe that is not in it has no known limit.
+        long_history: the bars by which longer timeframes reach further back; None where there are no such.
         symbols_per_call: how many symbols one call can ask for.
         publication_delay: how long after its close a bar is asked for at the earliest.
         settling_time: how long after its close a bar may still change. Requests reach back at least so far.
@@ -140,6 +158,7 @@ class Provider(Generic[Config]):
     asset_classes: frozenset[AssetClass]
     calendars: frozenset[str] = frozenset()
     depth: Mapping[str, timedelta] = field(default_factory=dict)
+    long_history: LongHistory | None = None
     symbols_per_call: int = 1
     publication_delay: timedelta = timedelta(seconds=3)
     settling_time: timedelta = timedelta(0)
@@ -156,6 +175,18 @@ class Provider(Generic[Config]):
         if asset_class in ("stocks", "funds", "indices") and self.calendars and calendar not in self.calendars:
             return False
         return asset_class in self.asset_classes
+
+    @property
+    def words(self) -> Mapping[str, str]:
+        """The timeframes that its client can be asked for, with long history: our key, and its own word for it."""
+        long = {} if self.long_history is None else {self.long_history.timeframe: self.long_history.word}
+        return {**long, **self.timeframes}
+
+    def reach(self, timeframe: str) -> timedelta | None:
+        """How far back the bars of a timeframe reach; None without a known limit."""
+        if self.long_history is not None and timeframe == self.long_history.timeframe not in self.timeframes:
+            return self.long_history.depth
+        return self.depth.get(timeframe)
 
     @property
     def is_asked(self) -> bool:

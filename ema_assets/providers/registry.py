@@ -9,7 +9,7 @@ from typing import Any
 
 from ema_assets import providers
 from ema_assets.model.errors import ConfigurationError, not_one_of
-from ema_assets.model.timeframes import FETCHED
+from ema_assets.model.timeframes import FETCHED, by_key
 from ema_assets.providers.declaration import Provider, ProviderConfig, ProviderFamily
 
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -80,6 +80,7 @@ def _problems(provider: Provider[Any]) -> Iterator[str]:
         yield "`timeframes` must name at least one timeframe that it serves"
     if unknown := [key for key in provider.depth if key not in provider.timeframes]:
         yield f"`depth` must be of timeframes that it serves, received {unknown[0]!r}"
+    yield from _problems_with_long_history(provider)
     for name in ("publication_delay", "settling_time"):
         if getattr(provider, name) < timedelta(0):
             yield f"`{name}` must not be below zero, received {getattr(provider, name)}"
@@ -88,6 +89,29 @@ def _problems(provider: Provider[Any]) -> Iterator[str]:
     field = provider.default_when_set
     if field is not None and field not in provider.config.variables():
         yield f"`default_when_set` must be a setting of {provider.config.__name__}, received {field!r}"
+
+
+def _problems_with_long_history(provider: Provider[Any]) -> Iterator[str]:
+    long = provider.long_history
+    if long is None:
+        return
+    try:
+        timeframe = by_key(long.timeframe)
+    except KeyError:
+        yield f"`long_history` must be of a timeframe that there is, received {long.timeframe!r}"
+        return
+    # A request is for the one or for the other, and only whole bars of the shorter ones can be compared.
+    served = [by_key(key) for key in provider.timeframes]
+    shorter = [each for each in served if not each.is_session]
+    if timeframe in served or timeframe.is_session or any(timeframe.duration % each.duration for each in shorter):
+        yield (
+            "`long_history` must be of an intraday timeframe that is not among `timeframes` and holds whole bars of "
+            f"them, received {long.timeframe!r}"
+        )
+    if not long.word:
+        yield "`long_history` must have the provider's own word for its timeframe"
+    if long.depth is not None and long.depth <= timedelta(0):
+        yield f"`depth` of `long_history` must be above zero, received {long.depth}"
 
 
 PROVIDERS: Mapping[str, Provider[Any]] = discover()

@@ -44,6 +44,7 @@ PROVIDER = Provider(
     config=SandboxConfig,
     timeframes=alpaca.PROVIDER.timeframes,
     asset_classes=frozenset(ASSET_CLASSES),
+    long_history=alpaca.PROVIDER.long_history,
     symbols_per_call=alpaca.PROVIDER.symbols_per_call,
     publication_delay=timedelta(0),
     is_synthetic=True,

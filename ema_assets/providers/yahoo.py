@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ema_assets.model.symbols import ASSET_CLASSES
 from ema_assets.model.variables import Choice, HttpUrl, Number
-from ema_assets.providers.declaration import Provider, ProviderConfig, setting
+from ema_assets.providers.declaration import LongHistory, Provider, ProviderConfig, setting
 
 if TYPE_CHECKING:
     from ema_assets.providers.fetching.base import ProviderClient
@@ -53,6 +53,8 @@ PROVIDER = Provider(
     # Sixty days to the second are refused already, and the clocks may differ. Of 1m there are thirty days, but a call
     # takes eight at most.
     depth={"1m": timedelta(days=8) - timedelta(hours=1), "5m": timedelta(days=60) - timedelta(hours=1)},
+    # Hours begin with the session. Of half hours it has no more than of five minutes.
+    long_history=LongHistory("1h", "1h", timedelta(days=730) - timedelta(hours=1)),
     settling_time=timedelta(minutes=15),
     # The close is followed by the closing auction, and in the evening by what was reported late.
     day_settling=(timedelta(minutes=20), timedelta(hours=4)),

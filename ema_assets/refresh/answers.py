@@ -26,6 +26,12 @@ class Extent(StrEnum):
     GAP = "gap"
     """The bars in and around a gap: a split is suspected, as for a part."""
 
+    OLDER = "older"
+    """Bars from before the first one that is stored, and a few stored ones: a split is suspected, as for a part."""
+
+    LONG = "long"
+    """Long history, of another timeframe than the series: it is compared with the series, and stored apart."""
+
     FILE = "file"
     """Anything from one bar to the whole history, on the scale that the whole series shall have."""
 

@@ -11,6 +11,7 @@ from ema_assets.market.rollups import CODE_VERSION, buckets_of, roll_up, without
 from ema_assets.model.asset_names import EMA_TREND, OHLC, STRATEGY
 from ema_assets.model.schemas import COMPLETED_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe
+from ema_assets.refresh import long_bars
 from ema_assets.refresh.graph import Node
 from ema_assets.refresh.isolate import bisect
 from ema_assets.refresh.outcome import Outcome, batches
@@ -302,9 +303,8 @@ def refresh_rolled_up(
             claimed = ledger.claim(transaction, OHLC, timeframe, batch, everything=everything)
             if claimed.is_empty():
                 return
-            bars = tables.read_since(
-                transaction, tables.BARS, timeframe.source, claimed.select("symbol", "from_ts"), tables.BARS.values
-            )
+            starts = long_bars.starts(claimed)
+            bars = tables.read_since(transaction, tables.BARS, timeframe.source, starts, tables.BARS.values)
             trading = _sessions_of(transaction, claimed, bars, timeframe)
             closed, still_open = roll_up(
                 bars.join(claimed.select("symbol", "calendar"), on="symbol", maintain_order="left"),
@@ -312,8 +312,10 @@ def refresh_rolled_up(
                 trading,
                 claimed.select("symbol", "complete_through"),
             )
-            closed = without_owned(closed, file_spans.owned(transaction, timeframe, claimed["symbol"]), timeframe)
-            changes = tables.write_bars(transaction, timeframe, closed, f"rolled up from {timeframe.source.key}")
+            rolled = long_bars.put_before(transaction, timeframe, claimed, bars, closed)
+            owned = file_spans.owned(transaction, timeframe, claimed["symbol"])
+            closed = without_owned(rolled, owned, timeframe)
+            changes = long_bars.write(transaction, timeframe, claimed, closed)
             _, recomputed = _past(claimed, closed, tables.BARS.time)
             _report_impact(
                 transaction, None, timeframe, recomputed, flipped=recomputed.clear().rename({"recomputed": "flipped"})

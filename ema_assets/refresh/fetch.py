@@ -9,19 +9,20 @@ import polars as pl
 
 from ema_assets.market import gaps
 from ema_assets.model.asset_names import OHLC
-from ema_assets.model.errors import ConfigurationError, ProviderError, ProviderUnavailable, RateLimited, Unauthorized
+from ema_assets.model.errors import ConfigurationError, ProviderError, RateLimited
 from ema_assets.model.schemas import ASKED_SCHEMA, BAR_SCHEMA
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.fetching.base import NO_ACTIONS, BarRequest, ProviderClient
-from ema_assets.providers.http.refusals import Unreachable, shared_failure
 from ema_assets.refresh.answers import Answer, Extent, Stored
 from ema_assets.refresh.isolate import bisect
+from ema_assets.refresh.older import Older, wants_older, without
+from ema_assets.refresh.outages import outage
 from ema_assets.refresh.outcome import Outcome, batches
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.refresh.plan_requests import FetchRules, plan_gaps, plan_requests
 from ema_assets.refresh.store_answer import store_bars
-from ema_assets.store import ledger, provider_state, quality, sessions
+from ema_assets.store import ledger, older_history, provider_state, quality, sessions
 from ema_assets.store.database import Database
 
 # Makes a client of the provider of that name; None stands for the default one.
@@ -46,12 +47,14 @@ def refresh_fetched(
     now: datetime,
     *,
     everything: bool = False,
+    older: bool = True,
 ) -> Outcome:
     """Ask for every bar of `timeframe` that has closed and was not asked for yet, and for gaps; store what came.
 
     The providers of the symbols are asked side by side. A series whose vendor re-adjusted history for a split is
-    fetched again as a whole. One symbol's failure costs only that symbol: it is in `errors` and in the ledger, with the
-    time of its next attempt. A provider that does not answer at all is left alone for a while, by every run.
+    fetched again as a whole. At last, where `older` bars are allowed to take their time, what is wanted before the
+    first bar of a series: see `plan_older`. One symbol's failure costs only that symbol: it is in `errors` and in the
+    ledger, with the time of its next attempt. A provider that does not answer at all is left alone for a while.
     """
     with database.transaction() as transaction:
         state = ledger.fetch_state(transaction, timeframe, symbols)
@@ -59,15 +62,18 @@ def refresh_fetched(
         plan = plan_requests(state, timeframe, closed, rules, now, everything=everything)
         gap_plan = plan_gaps(quality.due_gaps(transaction, timeframe, symbols, now), plan, timeframe, closed)
     whole = plan_requests(state, timeframe, closed, rules, now, everything=True)
+    wanting = state.filter(wants_older(now, everything=everything)) if older else state.clear()
     outcome = Outcome()
+    extent = Extent.WHOLE if everything else Extent.PART
+    new = state.filter(pl.col("checked_through").is_null() | pl.lit(everything))["symbol"].to_list()
 
     async def ask_all() -> None:
-        named = pl.concat([plan["provider"], gap_plan["provider"]]).unique(maintain_order=True)
+        named = pl.concat([each["provider"] for each in (plan, gap_plan, wanting)]).unique(maintain_order=True)
         talks = [
-            _Fetching(database, timeframe, now, outcome, Extent.WHOLE if everything else Extent.PART, rules).run(
+            _Fetching(database, timeframe, now, outcome, extent, rules, new).run(
                 open_provider,
                 name,
-                *(each.filter(pl.col("provider").eq_missing(name)) for each in (plan, gap_plan, whole)),
+                *(each.filter(pl.col("provider").eq_missing(name)) for each in (plan, gap_plan, whole, wanting)),
             )
             for name in named
         ]
@@ -81,7 +87,7 @@ def refresh_fetched(
 
 
 class _Fetching:
-    """One refresh's talk with one provider: what is planned first, then gaps, then split series as a whole."""
+    """One refresh's talk with one provider: what is planned, gaps, split series as a whole, and then older bars."""
 
     def __init__(
         self,
@@ -91,6 +97,7 @@ class _Fetching:
         outcome: Outcome,
         extent: Extent,
         rules: FetchRules,
+        new: Sequence[str],
     ) -> None:
         self._database = database
         self._timeframe = timeframe
@@ -98,11 +105,14 @@ class _Fetching:
         self._outcome = outcome
         self._extent = extent
         self._rules = rules
+        self._older = Older(database, timeframe, rules, now, everything=extent is Extent.WHOLE)
+        self._new = list(new)
         self._name: str | None = None
         self._delays: dict[str, timedelta] = {}
         self._said: dict[BarRequest, datetime] = {}
         self._actions = NO_ACTIONS
         self._dead: str | None = None
+        self._is_unproven = False
         # A 5xx for the only series asked for may be that series' own fault.
         self._least_for_outage = 2
         self._dead_until: datetime | None = None
@@ -115,14 +125,16 @@ class _Fetching:
         plan: pl.DataFrame,
         gap_plan: pl.DataFrame,
         whole: pl.DataFrame,
+        wanting: pl.DataFrame,
     ) -> None:
-        """Fetch and store `plan`, then `gap_plan`, then those of `whole` that turned out to be split."""
+        """Fetch and store `plan`, then `gap_plan`, those of `whole` that turned out to be split, what is `wanting`."""
         self._name = name
         try:
             provider = open_provider(name)
         except ConfigurationError as error:
             await self._fail(dict.fromkeys(plan["symbol"], str(error)), self._extent)
             await self._fail(dict.fromkeys(gap_plan["symbol"], str(error)), Extent.GAP)
+            await self._fail(dict.fromkeys(wanting["symbol"], str(error)), Extent.OLDER)
             return
         try:
             plan, gap_plan = await self._probe(provider, plan, gap_plan)
@@ -133,6 +145,8 @@ class _Fetching:
                 again = whole.join(self._suspects, on="symbol", how="semi")
                 self._outcome.refetched += again.height
                 await self._fetch(provider, again, Extent.WHOLE)
+            if not wanting.is_empty():
+                await self._reach_back(provider, wanting["symbol"].to_list())
         finally:
             self._outcome.calls += provider.calls
             await provider.aclose()
@@ -148,18 +162,36 @@ class _Fetching:
         if breaker.is_open(self._now):
             assert breaker.open_until is not None
             self._dead, self._dead_until = breaker.last_error, breaker.open_until
-        elif breaker.failures:
-            self._least_for_outage = 1
+        elif breaker.failures and not (plan.is_empty() and gap_plan.is_empty()):
             if plan.is_empty():
-                await self._fetch(provider, gap_plan.head(1), Extent.GAP)
-                gap_plan = gap_plan.tail(-1)
+                gap_plan = await self._try_one(provider, gap_plan, Extent.GAP)
             else:
-                await self._fetch(provider, plan.head(1), self._extent)
-                plan = plan.tail(-1)
-            self._least_for_outage = 2
-            if self._dead is None:
-                await asyncio.to_thread(self._reset, provider.name)
+                plan = await self._try_one(provider, plan, self._extent)
+        else:
+            self._is_unproven = breaker.failures > 0
         return plan, gap_plan
+
+    async def _try_one(self, provider: ProviderClient, plan: pl.DataFrame, extent: Extent) -> pl.DataFrame:
+        """Ask a provider that did not answer last time for the first of `plan`; return the others."""
+        self._least_for_outage = 1
+        await self._fetch(provider, plan.head(1), extent)
+        self._least_for_outage = 2
+        if self._dead is None:
+            await asyncio.to_thread(self._reset, provider.name)
+        return plan.tail(-1)
+
+    async def _reach_back(self, provider: ProviderClient, symbols: Sequence[str]) -> None:
+        """Ask for what is older than the first bars of `symbols`: more of their own, then long history."""
+        growth = await asyncio.to_thread(self._older.growth, without(symbols, self._outcome.errors))
+        await self._fetch_older(provider, growth, Extent.OLDER)
+        sound = without(symbols, self._outcome.errors)
+        await self._fetch_older(provider, await asyncio.to_thread(self._older.long, sound, self._name), Extent.LONG)
+
+    async def _fetch_older(self, provider: ProviderClient, plan: pl.DataFrame, extent: Extent) -> None:
+        if self._is_unproven and not plan.is_empty():
+            self._is_unproven = False
+            plan = await self._try_one(provider, plan, extent)
+        await self._fetch(provider, plan, extent)
 
     def _breaker(self, provider: str) -> provider_state.Breaker:
         with self._database.transaction() as transaction:
@@ -196,8 +228,9 @@ class _Fetching:
                 await self._fail(dict.fromkeys(batch, self._dead), extent)
                 continue
             part = plan.filter(pl.col("symbol").is_in(batch))
+            timeframe = self._older.length(self._name) if extent is Extent.LONG else self._timeframe
             requests = [
-                BarRequest(Instrument(row["symbol"], row["calendar"]), self._timeframe, row["start"], row["end"])
+                BarRequest(Instrument(row["symbol"], row["calendar"]), timeframe, row["start"], row["end"])
                 for row in part.iter_rows(named=True)
             ]
             await self._fetch_batch(provider, requests, trading, extent)
@@ -246,9 +279,12 @@ class _Fetching:
                 await store()
         if ready:
             await store()
-        outage = _outage(list(errors.values()), self._least_for_outage) if len(errors) == len(requests) else None
-        if outage is not None:
-            await asyncio.to_thread(self._trip, provider.name, outage)
+        down = outage(list(errors.values()), self._least_for_outage) if len(errors) == len(requests) else None
+        if down is not None:
+            await asyncio.to_thread(self._trip, provider.name, down)
+        if extent in (Extent.OLDER, Extent.LONG):
+            for symbol in await asyncio.to_thread(self._older.give_up, errors):
+                del errors[symbol]
         await self._fail({symbol: str(error) for symbol, error in errors.items()}, extent)
 
     def _store(
@@ -256,6 +292,9 @@ class _Fetching:
     ) -> tuple[pl.DataFrame, Stored]:
         """Store `bars`, the whole answer to the requests `answered`, in one transaction; what was asked and stored."""
         asked = self._asked(answered, extent)
+        if extent is Extent.LONG:
+            return asked, self._older.store(bars, asked, trading, source, self._name)
+        new = asked.filter(pl.col("symbol").is_in(self._new))
         with self._database.transaction() as transaction:
             ledger.note_delays(transaction, self._learned(answered))
             stored = store_bars(
@@ -274,6 +313,8 @@ class _Fetching:
                 self._now,
             )
             ledger.fail(transaction, OHLC, self._timeframe, stored.refused, self._now)
+            if extent is Extent.OLDER or not new.is_empty():
+                self._older.begin(transaction, asked if extent is Extent.OLDER else new, extent)
             if self._timeframe.is_session:
                 ledger.note_silence(transaction, self._timeframe, asked["symbol"].to_list())
         return asked, stored
@@ -296,6 +337,7 @@ class _Fetching:
         """The series of the requests `answered`, up to where the provider is complete."""
         ends = [min(request.end, self._complete_through(request)) for request in answered]
         final = self._rules.final_through(self._timeframe, self._name, self._now)
+        is_newest = extent in (Extent.PART, Extent.WHOLE)
         return pl.DataFrame(
             {
                 "symbol": [request.instrument.symbol for request in answered],
@@ -304,9 +346,9 @@ class _Fetching:
                 "start": [request.start for request in answered],
                 "end": ends,
                 "advances": True,
-                # An answer about a gap is not one about the newest bars.
-                "asked_at": None if extent is Extent.GAP else self._now,
-                "final_through": None if extent is Extent.GAP else [min(end, final) for end in ends],
+                # An answer about a gap or about older bars is not one about the newest ones.
+                "asked_at": self._now if is_newest else None,
+                "final_through": [min(end, final) for end in ends] if is_newest else None,
             },
             schema=ASKED_SCHEMA,
         )
@@ -338,20 +380,10 @@ class _Fetching:
                 # The series itself is up to date: only its gap stays open.
                 until = gaps.next_due_time(self._now + GAP_PAUSE_AFTER_FAILURE)
                 quality.postpone_gaps(transaction, self._timeframe, list(errors), until)
+            elif extent in (Extent.OLDER, Extent.LONG):
+                older_history.fail(transaction, self._timeframe, errors, self._now, self._dead_until)
             else:
                 ledger.fail(transaction, OHLC, self._timeframe, errors, self._now, self._dead_until)
-
-
-def _outage(errors: Sequence[ProviderError], least_down: int) -> ProviderError | None:
-    """The error by which a provider that answered no request is out of order as a whole, if it is.
-
-    `least_down` of them must be 5xx or time-outs when all are. The same unreadable answer of several series counts too.
-    """
-    for error in errors:
-        if isinstance(error, Unreachable | RateLimited | Unauthorized):
-            return error
-    down = [error for error in errors if isinstance(error, ProviderUnavailable)]
-    return down[0] if len(errors) == len(down) >= least_down else shared_failure(errors)
 
 
 def _latest(asked: pl.DataFrame) -> datetime:

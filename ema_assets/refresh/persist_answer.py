@@ -12,7 +12,7 @@ from ema_assets.model.schemas import BAR_CHANGE_SCHEMA, BAR_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import by_key
 from ema_assets.refresh.answers import Extent, Storing
 from ema_assets.refresh.take_over import take_over
-from ema_assets.store import ledger, quality, tables
+from ema_assets.store import ledger, older_history, quality, tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ def persist(storing: Storing, checked: Checked, asked: pl.DataFrame, splits: pl.
     transaction, timeframe, source = storing.transaction, storing.timeframe, storing.answer.source
     # What the vendor no longer serves is brought to the new scale by ourselves: a cliff would be a false trade.
     leftover = _rescale_leftover_bars(storing, splits, checked.accepted)
+    _rescale_long_history(storing, splits)
     tables.reject(transaction, checked.rejected, source)
     quality.count_skipped(transaction, checked.skipped, source)
     looked_at = pl.concat([checked.accepted, checked.rejected, checked.skipped], how="diagonal")
@@ -113,6 +114,19 @@ def _rescale_leftover_bars(storing: Storing, splits: pl.DataFrame, accepted: pl.
     )
     is_old = leftover.join(splits.select("symbol", "last_ts"), on="symbol").filter(pl.col("ts") <= pl.col("last_ts"))
     return rescaled(is_old.select(list(BAR_SCHEMA)), splits)
+
+
+def _rescale_long_history(storing: Storing, splits: pl.DataFrame) -> None:
+    """Bring the long history before the series in `splits` to their new scale, and have it asked for again."""
+    if splits.is_empty() or not storing.timeframe.is_fetched:
+        return
+    symbols = splits["symbol"].to_list()
+    starts = splits.select("symbol", from_ts=pl.lit(ledger.BEGINNING, UTC_TIME))
+    long = older_history.long_bars(storing.transaction, storing.timeframe, starts)
+    if not long.is_empty():
+        older_history.rescale(storing.transaction, storing.timeframe, rescaled(long, splits))
+        older_history.mark_dirty(storing.transaction, storing.timeframe, symbols)
+    older_history.ask_again(storing.transaction, storing.timeframe, symbols, storing.now)
 
 
 # What a change of the scale is called where the past of a series is told.

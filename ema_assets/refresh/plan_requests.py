@@ -11,7 +11,8 @@ from ema_assets.config.watchlist import Watchlist
 from ema_assets.market import gaps
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.providers.declaration import Publication
+from ema_assets.providers import registry
+from ema_assets.providers.declaration import LongHistory, Publication
 from ema_assets.refresh.plan import AT_ONCE, MARKET, Publications
 
 # No series is asked more often than this for its gaps.
@@ -25,17 +26,24 @@ class FetchRules:
     Attributes:
         history_days: per fetched timeframe, how many days a new series reaches back.
         publications: per provider, when its bars can be asked for, and when again.
+        long_histories: per provider that has it, by which longer bars it reaches further back; None is the default one.
     """
 
     history_days: Mapping[Timeframe, int]
     publications: Publications = field(default_factory=lambda: AT_ONCE)
+    long_histories: Mapping[str | None, LongHistory] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: Settings, watched: Watchlist) -> "FetchRules":
         """The rules that the settings make for the providers of the watchlist."""
         used = {each.provider for each in watched.instruments if each.is_fetched}
         known = settings.publications
-        return cls(watched.history_days, {name: known[name] for name in used if name in known})
+        declared = {name: registry.declared(name or settings.provider).long_history for name in used}
+        return cls(
+            watched.history_days,
+            {name: known[name] for name in used if name in known},
+            {name: long for name, long in declared.items() if long is not None},
+        )
 
     def overlaps(self, timeframe: Timeframe) -> pl.DataFrame:
         """How far before the last stored bar a request begins, where it is not the timeframe's: provider, overlap."""

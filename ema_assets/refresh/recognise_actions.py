@@ -53,7 +53,7 @@ def recognise_actions(storing: Storing, stored: StoredBars, screening: Screening
         facts = action_facts.factors(storing.transaction, compared["symbol"].to_list())
         if not facts.is_empty():
             compared = corporate_actions.compare(stored.within, kept, answer.suspects, facts)
-    if answer.extent in (Extent.PART, Extent.GAP):
+    if answer.extent in (Extent.PART, Extent.GAP, Extent.OLDER):
         found = pl.concat(
             [
                 corporate_actions.suspected(compared).select(list(SUSPECT_SCHEMA)),

@@ -22,8 +22,9 @@ class Rectangle:
 class PlannedRun:
     """One run: a rectangle, and how many stale series it is for.
 
-    `is_history` when it loads the whole history of new series, `is_first` when it computes series for the first time
-    whose bars are there, `is_repair` when it only asks again for bars that are missing or may have changed.
+    `is_history` when it loads the whole history of new series or what is older than the bars of others, `is_first` when
+    it computes series for the first time whose bars are there, `is_repair` when it only asks again for bars that are
+    missing or may have changed.
     """
 
     rectangle: Rectangle
@@ -35,7 +36,13 @@ class PlannedRun:
 
 # Kinds of runs in order of urgency, by the reason for which a series is stale.
 _LIVE, _REPAIR, _HISTORY, _FIRST = range(4)
-_KINDS = {"bars missing": _REPAIR, "to be confirmed": _REPAIR, "never asked": _HISTORY, "never computed": _FIRST}
+_KINDS = {
+    "bars missing": _REPAIR,
+    "to be confirmed": _REPAIR,
+    "never asked": _HISTORY,
+    "older bars": _HISTORY,
+    "never computed": _FIRST,
+}
 
 
 def plan_runs(

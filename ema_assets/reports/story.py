@@ -8,13 +8,14 @@ from ema_assets.market.calendars import place, reach
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import Series
 from ema_assets.reports.status import WHY_SILENT
-from ema_assets.store import bar_history, ledger, sessions
+from ema_assets.store import bar_history, ledger, older_history, sessions
 from ema_assets.store.database import Transaction
 
 
 def of_symbol(transaction: Transaction, symbol: str) -> list[str]:
     """What there is to know of the bars of `symbol`, a line or a few per timeframe."""
     brought = bar_history.sources(transaction, symbol)
+    older = {row["timeframe"]: row for row in older_history.notes(transaction, symbol).iter_rows(named=True)}
     lines: list[str] = []
     known = [timeframe.key for timeframe in ledger.known_timeframes(transaction)]
     for row in bar_history.series(transaction, symbol, known).iter_rows(named=True):
@@ -24,7 +25,8 @@ def of_symbol(transaction: Transaction, symbol: str) -> list[str]:
             f"{bars:,} {_brought(source, 'from')}"
             for source, bars in brought.filter(timeframe=row["timeframe"]).select("source", "bars").iter_rows()
         )
-        lines.append(f"{symbol}|{row['timeframe']}: {' '.join(_of_series(row, who))}")
+        told = [*_of_series(row, who), *_of_older(older.get(row["timeframe"]))]
+        lines.append(f"{symbol}|{row['timeframe']}: {' '.join(told)}")
     return lines
 
 
@@ -60,6 +62,16 @@ def _of_series(row: Mapping[str, Any], who: str) -> Iterator[str]:
         yield f"Bars: {said}."
     if row["failures"]:
         yield f"Failing, {_counted(row['failures'], 'time')} in a row: {row['last_error']}"
+
+
+def _of_older(row: Mapping[str, Any] | None) -> Iterator[str]:
+    """What became of the bars from before the first one, where there is something to say."""
+    if row is None:
+        return
+    if row["failures"]:
+        yield f"Older bars failed {_counted(row['failures'], 'time')}: {row['note']}; tried again {_at(row['due_at'])}."
+    else:
+        yield row["note"]
 
 
 def of_bar(transaction: Transaction, series: Series, ts: datetime) -> list[str]:

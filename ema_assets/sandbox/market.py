@@ -36,6 +36,7 @@ class _BarsQuery:
     last: int
     now: int
     alter: Alteration | None
+    is_anchored: bool = False
 
 
 class Market:
@@ -46,7 +47,7 @@ class Market:
         self.universe = tuple(universe)
         self._profiles = {instrument.symbol: profile_of(seed, instrument) for instrument in universe}
 
-    def bars(
+    def bars(  # noqa: PLR0913 - what a vendor can be asked
         self,
         instrument: Instrument,
         minutes: int,
@@ -57,12 +58,14 @@ class Market:
         *,
         descending: bool = False,
         alter: Alteration | None = None,
+        is_anchored: bool = False,
     ) -> Bars:
         """Up to `limit` bars of `minutes` (1 or a multiple of 5) that open in `[start, last]` and have closed at `now`.
 
         A day's bar opens at midnight: New York's for stocks, UTC's for crypto. Shorter aggregates are aligned to
-        the clock counted from that midnight and cut at the session's ends. `alter` sees the five-minute bars,
-        before they are aggregated, and may change or drop some.
+        the clock counted from that midnight and cut at the session's ends; with `is_anchored`, they are counted from
+        the session's open, and again from the end of a lunch break. `alter` sees the five-minute bars, before they are
+        aggregated, and may change or drop some.
         """
         sessions = trading_days(instrument.calendar, now)
         # A bar's label may lie up to a day from its trading: the midnight of an exchange on the other side of the
@@ -71,7 +74,7 @@ class Market:
         first_day = int(np.searchsorted(sessions.day_close, start - margin, side="right"))
         end_day = int(np.searchsorted(sessions.day_open, min(last + margin, now), side="right"))
         profile = self._profiles[instrument.symbol]
-        query = _BarsQuery(minutes, start, last, now, alter)
+        query = _BarsQuery(minutes, start, last, now, alter, is_anchored)
         parts: list[Bars] = []
         wanted = limit
         while wanted > 0 and first_day < end_day:
@@ -112,10 +115,19 @@ class Market:
         opens: Ints = sessions.day_open[np.searchsorted(sessions.midnight, midnights)]
         return opens
 
-    def forming(self, instrument: Instrument, minutes: int, now: int, alter: Alteration | None = None) -> Bars:
+    def forming(
+        self,
+        instrument: Instrument,
+        minutes: int,
+        now: int,
+        alter: Alteration | None = None,
+        *,
+        is_anchored: bool = False,
+    ) -> Bars:
         """The bar of `minutes` that has opened and not closed at `now`, as far as it has come; one row or none."""
         span = max(minutes * 60, STEP_SECONDS)
-        whole = self.bars(instrument, minutes, now - span - _DAY_SECONDS, now, now + span + _DAY_SECONDS, 2_000)
+        around = (now - span - _DAY_SECONDS, now, now + span + _DAY_SECONDS)
+        whole = self.bars(instrument, minutes, *around, 2_000, is_anchored=is_anchored)
         whole = whole.pick((whole.ts <= now) & (now < whole.end))
         if len(whole) == 0:
             return NO_BARS
@@ -152,7 +164,8 @@ def _chunk(
     day = np.repeat(
         np.repeat(np.arange(first_day, end_day), np.diff(sessions.first_segment[first_day : end_day + 1])), counts
     )
-    label = _labels(ts, sessions.midnight, day, minutes)
+    anchors = np.repeat(opens, counts) if query.is_anchored else sessions.midnight[day]
+    label = sessions.midnight[day] if minutes == DAY_MINUTES else _labels(ts, anchors, minutes)
     if minutes * 60 < STEP_SECONDS:
         rows = (end > query.start) & (ts <= query.last) & (ts < query.now)
     else:
@@ -177,10 +190,7 @@ def _chunk(
     return aggregate(bars, label[rows][np.searchsorted(ts, bars.ts)])
 
 
-def _labels(ts: Ints, midnight: Ints, day: Ints, minutes: int) -> Ints:
-    if minutes * 60 <= STEP_SECONDS:
-        return ts
-    if minutes == DAY_MINUTES:
-        return midnight[day]
+def _labels(ts: Ints, anchors: Ints, minutes: int) -> Ints:
+    """The opening time of the bar of `minutes` that holds each step, counted from its anchor."""
     seconds = minutes * 60
-    return midnight[day] + (ts - midnight[day]) // seconds * seconds
+    return ts if seconds <= STEP_SECONDS else anchors + (ts - anchors) // seconds * seconds

@@ -15,7 +15,7 @@ from ema_assets.sandbox.dialects.coinbase import CANDLES_PATH
 from ema_assets.sandbox.faults import Refuse, ServerError
 from ema_assets.sandbox.server import RunningSandbox
 from ema_assets_tests.providers.conftest import MIDDAY, PAIRS, QUICK, ask, assert_exact, binance, coinbase, fetch
-from ema_assets_tests.timeframes import D1, ORDER
+from ema_assets_tests.timeframes import D1, H1, ORDER
 
 ONE_BAR = MIDDAY - timedelta(minutes=13)
 
@@ -89,7 +89,7 @@ def test_one_symbol_that_always_fails_leaves_the_others_alone(sandbox: RunningSa
     assert got.calls == 9 + QUICK.attempts
 
 
-@pytest.mark.parametrize("timeframe", [t for t in ORDER if not t.is_fetched])
+@pytest.mark.parametrize("timeframe", [t for t in ORDER if not t.is_fetched and t is not H1])
 def test_a_rolled_up_timeframe_is_the_callers_mistake(timeframe: Timeframe, vendor: Vendor) -> None:
     with pytest.raises(ValueError, match=timeframe.key):
         fetch("http://127.0.0.1:9", ask(PAIRS[:1], ONE_BAR, timeframe=timeframe), vendor.opened)

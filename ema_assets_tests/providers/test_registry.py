@@ -8,16 +8,19 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import polars as pl
 import pytest
 
 from ema_assets.config.settings import PROVIDERS as NAMES
 from ema_assets.config.settings import Settings, is_synthetic
+from ema_assets.market.calendars import bar_grid
+from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.model.errors import ConfigurationError, RequestRefused
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.model.timeframes import FETCHED, by_key
 from ema_assets.model.variables import Number, Secret
 from ema_assets.providers import alpaca, binance, coinbase, registry, sandbox, yahoo
-from ema_assets.providers.declaration import Provider, ProviderConfig, setting
+from ema_assets.providers.declaration import LongHistory, Provider, ProviderConfig, setting
 from ema_assets.providers.fetching.base import BarRequest, FetchBatch
 from ema_assets.refresh.clients import open_provider
 from ema_assets.sandbox.server import running_sandbox
@@ -107,6 +110,43 @@ def test_a_provider_has_bars_of_what_it_covers_on_the_timeframes_it_serves(name:
             assert {symbol for batch in batches for symbol in batch.bars["symbol"]} == {each.symbol for each in covered}
             missed = {each.request.instrument.symbol for batch in batches for each in batch.failures}
             assert missed == {each.symbol for each in instruments if each not in covered}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_long_history_of_a_provider_has_the_prices_of_its_5m_bars(name: str) -> None:
+    """Opened where ours are, in every dialect, so that each holds whole bars of 5m."""
+    provider = registry.PROVIDERS[name]
+    assert provider.long_history is not None
+    length = by_key(provider.long_history.timeframe)
+    instruments = [Instrument("AAPL"), Instrument("BTC-USD", ALWAYS_OPEN)]
+    covered = [each for each in instruments if ("crypto" if each.is_crypto else "stocks") in provider.asset_classes]
+    now = datetime.now(UTC)
+    start, end = now - timedelta(days=9), now - timedelta(days=2)
+    with running_sandbox(instruments) as server:
+        settings = Settings.from_env(addresses(server.base_url))
+        found = {}
+        for timeframe in (by_key("5m"), length):
+            batches, _ = fetch(settings, name, ask(covered, start, end, timeframe))
+            found[timeframe] = pl.concat(batch.bars for batch in batches)
+    for instrument in covered:
+        sessions = exchange_sessions(instrument.calendar, start.date(), end.date()).with_columns(
+            calendar=pl.lit(instrument.calendar)
+        )
+        sessions = sessions.filter(pl.col("open") >= start, pl.col("close") <= end)
+        grid = bar_grid(sessions, length).select("ts", "ts_end")
+        mine = {key: bars.filter(symbol=instrument.symbol) for key, bars in found.items()}
+        ours = (
+            mine[by_key("5m")]
+            .sort("ts")
+            .join_asof(grid.select(bucket="ts", ends="ts_end"), left_on="ts", right_on="bucket")
+            .filter(pl.col("ts") < pl.col("ends"))
+            .group_by("bucket", maintain_order=True)
+            .agg(pl.col("open").first(), pl.col("high").max(), pl.col("low").min(), pl.col("close").last())
+            .rename({"bucket": "ts"})
+        )
+        theirs = mine[length].join(grid, on="ts", how="semi").select(ours.columns)
+        assert theirs.height == grid.height > 20
+        assert theirs.equals(ours)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -228,6 +268,17 @@ def test_a_new_provider_is_listed_behind_the_fallback_and_those_that_need_no_nam
         ({"publication_delay": timedelta(seconds=-1)}, "mine: `publication_delay` must not be below zero"),
         ({"settling_time": timedelta(seconds=-1)}, "mine: `settling_time` must not be below zero"),
         ({"symbols_per_call": 0}, "mine: `symbols_per_call` must be at least 1, received 0"),
+        ({"long_history": LongHistory("2d", "2d")}, "mine: `long_history` must be of a timeframe that there is"),
+        (
+            {"long_history": LongHistory("5m", "5")},
+            "mine: `long_history` must be of an intraday timeframe that is not among `timeframes`",
+        ),
+        ({"long_history": LongHistory("1d", "1d")}, "mine: `long_history` must be of an intraday timeframe"),
+        ({"long_history": LongHistory("1h", "")}, "mine: `long_history` must have the provider's own word"),
+        (
+            {"long_history": LongHistory("1h", "1h", timedelta(0))},
+            "mine: `depth` of `long_history` must be above zero, received 0:00:00",
+        ),
         ({"default_when_set": "key"}, "mine: `default_when_set` must be a setting of ToyConfig, received 'key'"),
         ({"is_fallback": True}, "exactly one provider must be the fallback, received sandbox, toy"),
     ],

@@ -17,7 +17,7 @@ from ema_assets.model.schemas import BAR_SCHEMA
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.refresh_all import refresh_all
-from ema_assets.providers.declaration import Publication
+from ema_assets.providers.declaration import LongHistory, Publication
 from ema_assets.providers.fetching.base import NO_ACTIONS, BarRequest, FetchBatch, SeriesFailure
 from ema_assets.refresh.graph import Graph
 from ema_assets.refresh.outcome import Outcome
@@ -85,6 +85,8 @@ class MemoryExchange:
         self.actions = NO_ACTIONS
         self.failing: dict[str, str] = {}
         self.failure: type[ProviderError] = ProviderUnavailable
+        # Fails requests of this timeframe only; of all when it is None.
+        self.failing_timeframe: Timeframe | None = None
         self.silent: set[str] = set()
         self.asked: list[BarRequest] = []
         self.calls = 0
@@ -105,7 +107,11 @@ class MemoryExchange:
         """The bars of all requests; with `page_rows`, in pages that cut through series as a vendor's do."""
         self.asked += requests
         self.calls += 1
-        good = [each for each in requests if each.instrument.symbol not in self.failing]
+        good = [
+            each
+            for each in requests
+            if each.instrument.symbol not in self.failing or self.failing_timeframe not in (None, each.timeframe)
+        ]
         failures = tuple(
             SeriesFailure(each, self.failure(self.failing[each.instrument.symbol], provider=self.name))
             for each in requests
@@ -167,15 +173,16 @@ def refresh(
     everything: bool = False,
     delay: timedelta = timedelta(0),
     graph: Graph | None = None,
+    long: LongHistory | None = None,
 ) -> dict[tuple[str, Timeframe], Outcome]:
-    """One whole refresh of everything watched at `now`."""
+    """One whole refresh of everything watched at `now`, whose provider has the `long` history that is said."""
     return {
         (asset, timeframe): outcome
         for asset, timeframe, outcome in refresh_all(
             database,
             watched,
             exchange,
-            FetchRules(watched.history_days, {None: Publication(delay)}),
+            FetchRules(watched.history_days, {None: Publication(delay)}, {} if long is None else {None: long}),
             symbols if symbols is not None else watched.symbols,
             timeframes if timeframes is not None else watched.with_bars,
             graph=graph,

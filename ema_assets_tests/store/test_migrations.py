@@ -145,6 +145,37 @@ def _everything(url: str) -> list[tuple[object, ...]]:
     )
 
 
+def test_the_series_of_a_database_from_before_are_looked_at_once_for_older_bars(
+    new_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that a provider was asked for: neither symbols from files nor what is rolled up or new."""
+    known = all_migrations()
+    (number,) = (each.number for each in known if each.name == "older_history")
+    with monkeypatch.context() as patches:
+        patches.setattr(migrations, "all_migrations", lambda: [each for each in known if each.number < number])
+        migrate(new_url)
+    ask(
+        new_url,
+        """
+        INSERT INTO market.instrument (symbol, calendar, is_fetched)
+        VALUES ('AAPL', 'XNYS', true), ('FILED', 'XNYS', false), ('NEW', 'XNYS', true);
+        INSERT INTO market.series_state (asset, symbol, timeframe, first_ts, last_ts, checked_through)
+        SELECT 'ohlc', s, t, '2026-10-01', '2026-11-26', '2026-11-26'
+        FROM unnest(ARRAY['AAPL', 'FILED']) s, unnest(ARRAY['5m', '1h', '1d']) t;
+        INSERT INTO market.series_state (asset, symbol, timeframe) VALUES ('ohlc', 'NEW', '5m');
+        """,
+    )
+    assert [each.name for each in migrate(new_url)][-1] == known[-1].name
+    assert ask(new_url, "SELECT symbol, timeframe FROM market.older_history WHERE due_at < now() ORDER BY 1, 2") == [
+        ("AAPL", "1d"),
+        ("AAPL", "5m"),
+    ]
+    assert ask(
+        new_url,
+        "SELECT timeframe, asked_from = first_ts FROM market.series_state WHERE asked_from IS NOT NULL ORDER BY 1",
+    ) == [("1d", True), ("5m", True)]
+
+
 def test_numbers_are_unique_and_without_gaps() -> None:
     assert [each.number for each in all_migrations()] == list(range(1, len(all_migrations()) + 1))
 

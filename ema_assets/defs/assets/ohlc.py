@@ -48,7 +48,15 @@ def ohlc_asset(graph: Graph) -> AssetsDefinition:
                     if not everything:
                         wait_for_publication(database, timeframe, symbols, market.now, rules.publications)
                     return refresh_fetched(
-                        database, open_provider, timeframe, symbols, rules, market.now(), everything=everything
+                        database,
+                        open_provider,
+                        timeframe,
+                        symbols,
+                        rules,
+                        market.now(),
+                        everything=everything,
+                        # A live run brings the newest bars, and nothing else.
+                        older=not is_live,
                     )
                 if not everything:
                     wait_for_base(database, timeframe, symbols, market.now, rules.publications)

@@ -10,7 +10,7 @@ import polars as pl
 from ema_assets.model.errors import ProviderError, RequestRefused
 from ema_assets.model.schemas import ACTION_SCHEMA, BAR_SCHEMA
 from ema_assets.model.symbols import Instrument, Series
-from ema_assets.model.timeframes import FETCHED, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.declaration import Provider
 
 NO_BARS = BAR_SCHEMA.to_frame()
@@ -89,24 +89,25 @@ def without_calls(requests: Sequence[BarRequest], provider: Provider[Any]) -> tu
     An empty range is completed without bars. A timeframe that `provider` does not serve is a failure.
 
     Raises:
-        ValueError: for a timeframe that is rolled up, or times without a zone.
+        ValueError: for a timeframe that is rolled up and not the provider's long history, or times without a zone.
     """
+    words = provider.words
     for request in requests:
-        _check(request)
+        _check(request, words)
     empty = tuple(request for request in requests if request.start >= request.end)
     asked = [request for request in requests if request.start < request.end]
     failures = tuple(
         SeriesFailure(request, _not_served(request, provider))
         for request in asked
-        if request.timeframe.key not in provider.timeframes
+        if request.timeframe.key not in words
     )
-    return FetchBatch(NO_BARS, empty, failures), [each for each in asked if each.timeframe.key in provider.timeframes]
+    return FetchBatch(NO_BARS, empty, failures), [each for each in asked if each.timeframe.key in words]
 
 
-def _check(request: BarRequest) -> None:
-    if not request.timeframe.is_fetched:
+def _check(request: BarRequest, words: Mapping[str, str]) -> None:
+    if not request.timeframe.is_fetched and request.timeframe.key not in words:
         raise ValueError(
-            f"`timeframe` must be one of {', '.join(each.key for each in FETCHED)}, received {request.timeframe.key} "
+            f"`timeframe` must be one of {', '.join(words)}, received {request.timeframe.key} "
             f"({request.series}): the others are rolled up"
         )
     if request.start.tzinfo is None or request.end.tzinfo is None:

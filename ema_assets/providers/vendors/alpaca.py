@@ -25,7 +25,6 @@ from ema_assets.model.errors import (
 )
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import FETCHED
 from ema_assets.providers.alpaca import AlpacaConfig
 from ema_assets.providers.declaration import Provider
 from ema_assets.providers.fetching.base import NO_BARS, BarRequest, FetchBatch, SeriesFailure, without_calls
@@ -148,7 +147,7 @@ class AlpacaClient:
     def _plan(self, groups: Sequence[tuple[str, str | None, Sequence[BarRequest]]]) -> list["_Job"]:
         """The calls for requests by endpoint and feed."""
         jobs: list[_Job] = []
-        for timeframe in FETCHED:
+        for timeframe in sorted({request.timeframe for _, _, requests in groups for request in requests}):
             for endpoint, feed, requests in groups:
                 calls = pack(
                     [request for request in requests if request.timeframe is timeframe],
@@ -204,7 +203,7 @@ class AlpacaClient:
     def _params(self, job: "_Job") -> dict[str, str]:
         params = {
             "symbols": ",".join(sorted(job.pending)),
-            "timeframe": self._provider.timeframes[job.call.timeframe.key],
+            "timeframe": self._provider.words[job.call.timeframe.key],
             "start": _rfc3339(job.call.start),
             # The vendor includes the end; the last microsecond before it makes the range half-open.
             "end": _rfc3339(job.call.end - timedelta(microseconds=1)),

@@ -111,7 +111,7 @@ class BinanceClient(SingleSymbolClient[HttpSource]):
             _PATH,
             {
                 "symbol": query.symbol,
-                "interval": self._provider.timeframes[query.timeframe.key],
+                "interval": self._provider.words[query.timeframe.key],
                 "startTime": str(start),
                 # The vendor includes the end.
                 "endTime": str(end - 1),

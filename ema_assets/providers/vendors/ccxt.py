@@ -231,7 +231,7 @@ class CcxtClient(SingleSymbolClient[ExchangeSource]):
                 raise self.malformed(query, "pages of a few candles each, without end")
             calls_left -= 1
             limit = min(self._page_limit, (end - cursor) // step + 1)
-            call = CandlesCall(query.symbol, self._provider.timeframes[query.timeframe.key], cursor, limit, self.name)
+            call = CandlesCall(query.symbol, self._provider.words[query.timeframe.key], cursor, limit, self.name)
             candles = self._read(query, await self._http.get(call, breaker))
             breaker.answered(self.name)
             inside = [candle for candle in candles if cursor <= candle.opened < end]

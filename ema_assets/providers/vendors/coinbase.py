@@ -90,7 +90,7 @@ class CoinbaseClient(SingleSymbolClient[HttpSource]):
         return HttpCall(
             _PATH.format(product=quote(query.symbol, safe="")),
             {
-                "granularity": self._provider.timeframes[query.timeframe.key],
+                "granularity": self._provider.words[query.timeframe.key],
                 "start": _iso(start),
                 "end": _iso(last),
             },

@@ -38,6 +38,7 @@ _US_CALENDARS = ("XNYS", "NYSE", "XNAS", "NASDAQ", "BATS")
 _CLASS_SHARE = re.compile(r"([A-Z]+)\.([A-Z])")
 _VALUES = ("open", "high", "low", "close", "volume")
 _DAY_SECONDS = 86_400
+_QUARTER_SECONDS = 900
 # Companies split by small numbers, such as 3:2 or 21:20.
 _MOST_SHARES = 50
 # Exchanges without real-time prices are ten to thirty minutes behind. A last trade longer ago than that says nothing;
@@ -166,7 +167,7 @@ class YahooClient(SingleSymbolClient[HttpSource]):
     async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[Page]:
         """Yield the whole range as one page."""
         now = self._clock()
-        reach = self._provider.depth.get(query.timeframe.key)
+        reach = self._provider.reach(query.timeframe.key)
         start = query.start if reach is None else max(query.start, now - reach)
         if start >= query.end:
             return
@@ -190,7 +191,7 @@ class YahooClient(SingleSymbolClient[HttpSource]):
         yield page
 
     def _interval(self, query: SeriesQuery) -> str:
-        return self._provider.timeframes[query.timeframe.key]
+        return self._provider.words[query.timeframe.key]
 
     def _explain(self, query: SeriesQuery, said: str) -> ProviderError | None:
         if said.startswith("Not Found"):
@@ -250,7 +251,8 @@ def _ticks(rows: pl.DataFrame, meta: _Meta, query: SeriesQuery, through: float) 
     last = rows["ts"][-1]
     # A tick that falls on the grid is told by the bar of the same ts before it.
     is_repeated = rows.height > 1 and last == rows["ts"][-2] == meta.regular_market_time
-    if last % seconds or is_repeated:
+    # Longer bars begin with the session, which opens on a quarter hour.
+    if last % min(seconds, _QUARTER_SECONDS) or is_repeated:
         rows = rows[:-1]
     return rows.filter(pl.col("ts") + seconds <= through)
 

@@ -1,9 +1,9 @@
 """Yahoo Finance's charts as the sandbox speaks them, with what makes them odd.
 
-A bar that is not there is a row of nulls. While a session lasts, the bar still forming comes behind the closed ones,
-and the last trade behind that, as a row of its own at an odd second. The bar of a day carries its session's open as
-time, but for hours after the close that of the last trade. Intraday bars reach back less than 60 days, hours 730. Who
-does not look like a browser gets a 429, which is plain text.
+A bar that is not there is a row of nulls. Hours begin with the session. While a session lasts, the bar still forming
+comes behind the closed ones, and the last trade behind that, as a row of its own at an odd second. The bar of a day
+carries its session's open as time, but for hours after the close that of the last trade. Intraday bars reach back less
+than 60 days, hours 730. Who does not look like a browser gets a 429, which is plain text.
 """
 
 from collections.abc import Sequence
@@ -132,9 +132,10 @@ class YahooChart(Dialect[_Query]):
         market, instrument = self.sandbox.market, query.instrument
         margin = 86_400 if query.minutes == DAY_MINUTES else 0
         span = (query.start - margin, query.end - 1)
-        grid = market.bars(instrument, query.minutes, *span, at, _MOST_BARS)
-        served = grid if alter is None else market.bars(instrument, query.minutes, *span, at, _MOST_BARS, alter=alter)
-        forming = market.forming(instrument, query.minutes, at, alter)
+        wanted = (instrument, query.minutes, *span, at, _MOST_BARS)
+        grid = market.bars(*wanted, is_anchored=True)
+        served = grid if alter is None else market.bars(*wanted, is_anchored=True, alter=alter)
+        forming = market.forming(instrument, query.minutes, at, alter, is_anchored=True)
         opened, closes = market.session(instrument, at)
         last_trade = min(at, closes)
         rows = _with_nulls(grid, served) + _rows(forming)

@@ -72,6 +72,13 @@ WHERE g.status = 'open' AND g.next_attempt_at <= $4 AND g.timeframe = ANY ($2::t
   AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $4)
 GROUP BY s.asset, s.symbol, s.timeframe, s.failures
 UNION ALL
+SELECT s.asset, s.symbol, s.timeframe, 'older bars', NULL::timestamptz, h.failures
+FROM market.older_history h
+JOIN market.instrument i ON i.symbol = h.symbol AND i.is_active AND i.is_fetched AND i.silent_since IS NULL
+JOIN market.series_state s ON s.asset = $5 AND s.symbol = h.symbol AND s.timeframe = h.timeframe
+WHERE h.due_at <= $4 AND h.timeframe = ANY ($2::text[]) AND s.is_on AND s.last_ts IS NOT NULL
+  AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $4)
+UNION ALL
 SELECT s.asset, s.symbol, s.timeframe, 'not recorded', s.computed_at, s.failures
 FROM market.series_state s
 JOIN market.asset a ON a.asset = s.asset AND a.is_on
@@ -95,8 +102,8 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
 
     Returns:
         asset, symbol, timeframe, reason (`bar closed`, `never asked`, `to be confirmed`, `bars missing`, `never
-        computed`, `input changed`, `not recorded`), since (the closing time, gap or dirty_from behind the reason),
-        failures; sorted by asset, timeframe and symbol. A series has one row for each reason.
+        computed`, `input changed`, `older bars`, `not recorded`), since (the closing time, gap or dirty_from behind the
+        reason, or null), failures; sorted by asset, timeframe and symbol. A series has one row for each reason.
     """
     return transaction.query(
         _STALE,

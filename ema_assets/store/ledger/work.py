@@ -23,7 +23,8 @@ def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
     """Ledger of fetched bars; sorted by symbol.
 
     Columns: symbol, calendar, provider (null for the default one), delay_seconds, checked_through, asked_at, first_ts,
-    next_attempt_at (no earlier than SILENT_PAUSE_HOURS after the last attempt for a silent symbol).
+    older_due_at (when older bars are to be looked at; null when there is no need or no bar), next_attempt_at (no
+    earlier than SILENT_PAUSE_HOURS after the last attempt for a silent symbol).
     """
     return transaction.query(
         """
@@ -31,8 +32,10 @@ def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
                s.checked_through, s.asked_at, s.first_ts,
                greatest(s.next_attempt_at, CASE WHEN i.silent_since IS NOT NULL
                                                 THEN s.asked_at + make_interval(hours => $4::integer) END)
-               AS next_attempt_at
+               AS next_attempt_at,
+               CASE WHEN s.last_ts IS NOT NULL THEN h.due_at END AS older_due_at
         FROM market.series_state s JOIN market.instrument i USING (symbol)
+        LEFT JOIN market.older_history h ON h.symbol = s.symbol AND h.timeframe = s.timeframe
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) AND s.is_on AND i.is_fetched
         ORDER BY s.symbol
         """,
@@ -103,17 +106,19 @@ def claim(
     """Lock those of `symbols` that want work and that nobody else works on.
 
     Returns symbol, calendar, from_ts (where to start), last_ts (up to where it was computed before), and for rolled-up
-    bars `complete_through` of their 5m input; sorted by symbol. With `everything`, from_ts is the beginning and fresh
-    series are claimed too.
+    bars `complete_through` of their 5m input, asked_from (from when on they are made of long history, null when they
+    are not) and long_end (where the stored long history ends); sorted by symbol. With `everything`, from_ts is the
+    beginning and fresh series are claimed too.
     """
     return transaction.query(
         """
         SELECT s.symbol, i.calendar,
                CASE WHEN $4 THEN $5::timestamptz ELSE s.dirty_from END AS from_ts,
-               s.last_ts, base.checked_through AS complete_through
+               s.last_ts, base.checked_through AS complete_through, s.asked_from, h.last_end AS long_end
         FROM market.series_state s
         JOIN market.instrument i ON i.symbol = s.symbol
         JOIN market.series_state base ON base.asset = $6 AND base.symbol = s.symbol AND base.timeframe = $7
+        LEFT JOIN market.older_history h ON h.symbol = s.symbol AND h.timeframe = $7
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) AND s.is_on
           AND ($4 OR (s.dirty_from IS NOT NULL AND (s.dirty_end IS NULL OR s.dirty_end <= base.checked_through)))
         ORDER BY s.symbol

@@ -13,7 +13,7 @@ from ema_assets.store.tables.reads import (
     read_since,
 )
 from ema_assets.store.tables.table import BARS, CROSSOVERS, STORED_BARS, TRADES, Filled, Table, converging
-from ema_assets.store.tables.writes import reject, thin_out, write_bars, write_computed
+from ema_assets.store.tables.writes import reject, source_id, thin_out, write_bars, write_computed
 
 __all__ = [
     "BARS",
@@ -34,6 +34,7 @@ __all__ = [
     "read_range",
     "read_since",
     "reject",
+    "source_id",
     "thin_out",
     "write_bars",
     "write_computed",

@@ -62,7 +62,7 @@ def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFram
     part = STORED_BARS.part(timeframe)
     if "missing_bars" not in bars.columns:
         bars = bars.with_columns(missing_bars=pl.lit(None, pl.Int16))
-    bars = bars.with_columns(pl.lit(_source_id(transaction, source), pl.Int16).alias(SOURCE_ID))
+    bars = bars.with_columns(pl.lit(source_id(transaction, source), pl.Int16).alias(SOURCE_ID))
     with transaction.staged(bars.select("symbol", "ts", *STORED_BARS.values)) as staged:
         corrected = transaction.query(
             f"""
@@ -202,7 +202,8 @@ def reject(transaction: Transaction, rejected: pl.DataFrame, source: str) -> Non
         )
 
 
-def _source_id(transaction: Transaction, name: str) -> int:
+def source_id(transaction: Transaction, name: str) -> int:
+    """The id of the source of that name, which is given one when it is new."""
     known = transaction.query("SELECT id FROM market.source WHERE name = $1", name)
     if known.is_empty():
         transaction.execute("INSERT INTO market.source (name) VALUES ($1) ON CONFLICT DO NOTHING", name)

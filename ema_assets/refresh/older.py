@@ -1,0 +1,135 @@
+"""What stands before the first bars of a fetched series: planned per provider, stored, settled. Asks nobody itself."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from ema_assets.model.errors import ProviderError, RequestRefused, UnknownSymbol
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.timeframes import Timeframe, by_key
+from ema_assets.refresh.answers import Extent, Stored
+from ema_assets.refresh.plan_older import LOOK_BACK, beginning_of, plan_growth, plan_long
+from ema_assets.refresh.plan_requests import FetchRules
+from ema_assets.refresh.store_long_history import LongAnswer, store_long_history
+from ema_assets.store import older_history, sessions
+from ema_assets.store.database import Database, Transaction
+
+
+class Older:
+    """The older bars of some series of one fetched timeframe, all of one provider.
+
+    First `growth` is asked for, then `long`: where a series begins may have changed meanwhile.
+    """
+
+    def __init__(
+        self, database: Database, timeframe: Timeframe, rules: FetchRules, now: datetime, *, everything: bool
+    ) -> None:
+        self._database = database
+        self._timeframe = timeframe
+        self._rules = rules
+        self._now = now
+        self._everything = everything
+        self._seams = pl.DataFrame(schema={"symbol": pl.String(), "seam": UTC_TIME})
+        self._reaching = pl.DataFrame()
+
+    def length(self, provider: str | None) -> Timeframe:
+        """The timeframe of the long history of a provider."""
+        return by_key(self._rules.long_histories[provider].timeframe)
+
+    def growth(self, symbols: Sequence[str]) -> pl.DataFrame:
+        """The requests for more of their own bars of those of `symbols` that are due; see `plan_older.OlderPlan`."""
+        with self._database.transaction() as transaction:
+            due = older_history.due(transaction, self._timeframe, symbols, self._now)
+        return plan_growth(due, self._timeframe, self._rules, self._now)
+
+    def long(self, symbols: Sequence[str], provider: str | None) -> pl.DataFrame:
+        """The requests for long history of those of `symbols` that want some. Of the others all is settled."""
+        history = self._rules.long_histories.get(provider)
+        with self._database.transaction() as transaction:
+            due = older_history.due(transaction, self._timeframe, symbols, self._now, everything=self._everything)
+            plan = plan_long(
+                due,
+                older_history.series_of(transaction, due["symbol"].to_list()),
+                self._trading(transaction, due),
+                self._timeframe,
+                history,
+                self._now,
+                everything=self._everything,
+            )
+            is_settled = pl.col("symbol").is_in(plan.settled["symbol"].implode())
+            older_history.reach_back(transaction, self._news(transaction, plan.reaching.filter(is_settled)))
+            older_history.settle(transaction, self._timeframe, self._with_beginning(plan.settled), self._now)
+        self._seams, self._reaching = plan.long.select("symbol", "seam"), plan.reaching
+        return plan.long.drop("seam")
+
+    def _news(self, transaction: Transaction, reaching: pl.DataFrame) -> pl.DataFrame:
+        """Those of `reaching` that do not reach so far back yet."""
+        if reaching.is_empty():
+            return reaching
+        known = older_history.reaches(transaction, reaching["symbol"].unique().to_list())
+        both = reaching.join(known, on=["symbol", "timeframe"], how="left")
+        return both.filter((pl.col("asked_from") > pl.col("from_ts")).fill_null(True)).select(reaching.columns)
+
+    def _trading(self, transaction: Transaction, due: pl.DataFrame) -> pl.DataFrame:
+        """The sessions of the calendars of `due`, far enough back."""
+        first = due["first_ts"].min()
+        start = self._now - LOOK_BACK
+        if isinstance(first, datetime):
+            start = min(start, first - timedelta(days=1))
+        return sessions.between(transaction, due["calendar"].unique().to_list(), start, self._now)
+
+    def _with_beginning(self, settled: pl.DataFrame) -> pl.DataFrame:
+        """`settled` with how far back the series have been asked for by now: to where they shall reach."""
+        beginning = beginning_of(self._rules, self._timeframe, self._now)
+        return settled.with_columns(asked_from=pl.lit(beginning, UTC_TIME))
+
+    def begin(self, transaction: Transaction, asked: pl.DataFrame, extent: Extent) -> None:
+        """Write that the series of `asked` (symbol, start) were asked for so far back; long history comes after."""
+        is_anew = extent is not Extent.OLDER
+        older_history.begin(transaction, self._timeframe, asked.sort("symbol"), self._now, is_anew=is_anew)
+
+    def store(
+        self, bars: pl.DataFrame, asked: pl.DataFrame, trading: pl.DataFrame, source: str, provider: str | None
+    ) -> Stored:
+        """Store long bars that came for the series `asked` (ASKED_SCHEMA) in one transaction, and settle these."""
+        series = asked.select("symbol", "calendar", "start", "end").join(self._seams, on="symbol")
+        reaching = self._reaching.filter(pl.col("symbol").is_in(series["symbol"].implode()))
+        history = self._rules.long_histories[provider]
+        with self._database.transaction() as transaction:
+            stored, settled = store_long_history(
+                transaction,
+                self._timeframe,
+                LongAnswer(bars, series, reaching, self.length(provider), source, history.word, trading, self._now),
+            )
+            older_history.settle(transaction, self._timeframe, self._with_beginning(settled), self._now)
+        return stored
+
+    def give_up(self, errors: Mapping[str, ProviderError]) -> list[str]:
+        """Settle what the provider refuses, which asking again does not change; return those symbols."""
+        refused = {symbol: str(e) for symbol, e in errors.items() if isinstance(e, RequestRefused | UnknownSymbol)}
+        if refused:
+            settled = pl.DataFrame(
+                {
+                    "symbol": list(refused),
+                    "asked_from": None,
+                    "long_from": None,
+                    "note": [f"Long history is refused: {said}" for said in refused.values()],
+                },
+                schema={"symbol": pl.String(), "asked_from": UTC_TIME, "long_from": UTC_TIME, "note": pl.String()},
+            )
+            with self._database.transaction() as transaction:
+                older_history.settle(transaction, self._timeframe, self._with_beginning(settled), self._now)
+        return list(refused)
+
+
+def wants_older(now: datetime, *, everything: bool) -> pl.Expr:
+    """Of which rows of `ledger.fetch_state` older bars are to be looked at, once the newer ones have come."""
+    is_new = pl.col("checked_through").is_null()
+    return is_new | (pl.col("older_due_at") <= now).fill_null(False) | pl.lit(everything)
+
+
+def without(symbols: Iterable[str], others: Iterable[str]) -> list[str]:
+    """`symbols` that are not among `others`, in their order."""
+    gone = set(others)
+    return [symbol for symbol in symbols if symbol not in gone]

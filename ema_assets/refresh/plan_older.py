@@ -1,0 +1,190 @@
+"""What is wanted before the first bars of fetched series: more of their own bars, or long history. Asks nobody."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from ema_assets.market.calendars import bar_grid
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.timeframes import Timeframe, by_key
+from ema_assets.providers.declaration import LongHistory
+from ema_assets.refresh.plan import MARKET
+from ema_assets.refresh.plan_requests import FetchRules
+from ema_assets.signals.ema_signals import CONVERGED_AFTER_BARS
+
+# How many bars a rolled-up series shall have: its averages have converged, and some trades can follow.
+DEEP_ENOUGH_BARS = CONVERGED_AFTER_BARS + 12
+# A depth that is so much longer than what was asked for is another one: holidays make as much.
+SLACK = timedelta(days=7)
+# Long bars are compared with the short ones of so many sessions.
+OVERLAP_SESSIONS = 5
+# Sessions looked at for the bars of a rolled-up series: each has at least one of them, and five of seven days one.
+LOOK_BACK = timedelta(days=2 * DEEP_ENOUGH_BARS)
+
+
+@dataclass(frozen=True, slots=True)
+class OlderPlan:
+    """What to do about the older bars of some series of one fetched timeframe.
+
+    Attributes:
+        growth: symbol, a MARKET, start, end, rows: the series' own bars to be asked for, which overlap stored ones.
+        long: the same of long history, and `seam`: from when on the series' own bars stand.
+        reaching: symbol, timeframe, from_ts: rolled-up series, and from when on they are made of long history.
+        settled: symbol, asked_from, long_from, note: nothing (more) is to be asked for.
+    """
+
+    growth: pl.DataFrame
+    long: pl.DataFrame
+    reaching: pl.DataFrame
+    settled: pl.DataFrame
+
+
+def depths(history_days: Mapping[Timeframe, int], timeframes: Iterable[Timeframe]) -> dict[str, str]:
+    """How far back each fetched timeframe and what is rolled up from it shall reach, in words that change with it."""
+    all_of_them = list(timeframes)
+    keys = {each: [other.key for other in all_of_them if other.base is each] for each in history_days}
+    return {
+        each.key: f"{days} days, and {DEEP_ENOUGH_BARS} bars of {', '.join(keys[each])}"
+        for each, days in history_days.items()
+    }
+
+
+def beginning_of(rules: FetchRules, timeframe: Timeframe, now: datetime) -> datetime:
+    """How far back the bars of a fetched timeframe shall reach."""
+    return (now - timedelta(days=rules.history_days[timeframe])).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def plan_growth(due: pl.DataFrame, timeframe: Timeframe, rules: FetchRules, now: datetime) -> pl.DataFrame:
+    """Series of `due` (`older_history.due`) that shall reach further back than they were asked for; see `OlderPlan`."""
+    beginning = pl.lit(beginning_of(rules, timeframe, now), UTC_TIME)
+    # The stored bars there tell whether the older ones are on their scale.
+    margin = pl.lit(max(timeframe.fetched.gap_margin, timeframe.fetched.overlap))
+    end = pl.min_horizontal(pl.max_horizontal("asked_from", "first_ts") + margin, "checked_through")
+    return (
+        due.filter(pl.col("asked_from") - pl.lit(SLACK) > beginning)
+        .select("symbol", *MARKET, start=beginning, end=end)
+        .filter(pl.col("start") < pl.col("end"))
+        .with_columns(_rows(timeframe))
+        .sort("symbol")
+    )
+
+
+def plan_long(
+    due: pl.DataFrame,
+    series: pl.DataFrame,
+    trading: pl.DataFrame,
+    timeframe: Timeframe,
+    history: LongHistory | None,
+    now: datetime,
+    *,
+    everything: bool,
+) -> OlderPlan:
+    """Which long history `due` (`older_history.due`) wants, where its provider has `history`.
+
+    `series` (symbol, timeframe) are those there are of bars; `trading` (SESSION_SCHEMA) reaches LOOK_BACK before now
+    and to the first bar of each series. With `everything`, what was asked for before is asked for again.
+    """
+    nothing = pl.lit(None, UTC_TIME)
+    asked_from = due.select("symbol", asked_from=nothing, long_from=nothing, note=pl.lit(None, pl.String))
+    length = None if history is None or timeframe.is_session else by_key(history.timeframe)
+    if due.is_empty() or length is None or history is None:
+        return OlderPlan(_no_requests(), _no_requests(seam=True), _reaching([]), asked_from)
+    seams = _with_seam(due, trading)
+    fed = _fed(series, timeframe, length)
+    begins = pl.concat([_reaching([]).clear().rename({"symbol": "calendar"}), *_begins(fed, trading, now)])
+    reaching = (
+        seams.join(fed.select("symbol", "timeframe"), on="symbol")
+        .join(begins, on=["calendar", "timeframe"])
+        .filter(pl.col("from_ts") < pl.col("seam"))
+    )
+    wanted = seams.join(reaching.group_by("symbol").agg(start=pl.col("from_ts").min()), on="symbol", how="inner")
+    if history.depth is not None:
+        wanted = wanted.with_columns(pl.max_horizontal("start", pl.lit(now - history.depth, UTC_TIME)))
+    is_asked = (pl.col("long_from") - pl.lit(SLACK) <= pl.col("start")).fill_null(False)
+    is_asked &= pl.lit(not everything)
+    requests = (
+        wanted.filter(~is_asked, pl.col("start") < pl.col("seam"))
+        .select("symbol", *MARKET, "start", pl.col("overlap_end").alias("end"), "seam")
+        .with_columns(_rows(length))
+        .sort("symbol")
+    )
+    return OlderPlan(
+        growth=_no_requests(),
+        long=requests,
+        reaching=reaching.select("symbol", "timeframe", "from_ts").sort("symbol", "timeframe"),
+        settled=asked_from.join(requests, on="symbol", how="anti"),
+    )
+
+
+def _with_seam(due: pl.DataFrame, trading: pl.DataFrame) -> pl.DataFrame:
+    """`due` with seam, the open of the first session of which no bar is missing at its beginning, and overlap_end."""
+    opens = trading.select("calendar", "open", "close").sort("open")
+    seam = due.sort("first_ts").join_asof(
+        opens.select("calendar", seam="open"),
+        left_on="first_ts",
+        right_on="seam",
+        by="calendar",
+        strategy="forward",
+        check_sortedness=False,
+        coalesce=False,
+    )
+    ends = (
+        seam.select("symbol", "calendar", "seam", "checked_through")
+        .join(opens, on="calendar")
+        .filter(pl.col("open") >= pl.col("seam"), pl.col("close") <= pl.col("checked_through"))
+        .sort("symbol", "open")
+        .group_by("symbol", maintain_order=True)
+        .head(OVERLAP_SESSIONS)
+        .group_by("symbol")
+        .agg(overlap_end=pl.col("close").max())
+    )
+    return seam.join(ends, on="symbol", how="inner").sort("symbol")
+
+
+def _fed(series: pl.DataFrame, timeframe: Timeframe, length: Timeframe) -> pl.DataFrame:
+    """Those of `series` that are rolled up from `timeframe` and hold whole bars of `length`."""
+
+    def is_fed(key: str) -> bool:
+        each = by_key(key)
+        return not each.is_fetched and each.source is timeframe and not each.duration % length.duration
+
+    keys = [key for key in series["timeframe"].unique() if is_fed(key)]
+    return series.filter(pl.col("timeframe").is_in(keys))
+
+
+def _begins(fed: pl.DataFrame, trading: pl.DataFrame, now: datetime) -> list[pl.DataFrame]:
+    """With which session a series of DEEP_ENOUGH_BARS begins: calendar, timeframe, from_ts, a frame per timeframe."""
+    opens = trading.select("calendar", "session", from_ts="open")
+    found = []
+    for key in sorted(fed["timeframe"].unique()):
+        grid = bar_grid(trading, by_key(key)).filter(pl.col("ts_end") <= now).sort("calendar", "ts")
+        first = grid.group_by("calendar", maintain_order=True).tail(DEEP_ENOUGH_BARS).group_by("calendar").first()
+        begins = first.join(opens, on=["calendar", "session"])
+        found.append(begins.select("calendar", pl.lit(key).alias("timeframe"), "from_ts"))
+    return found
+
+
+def _reaching(rows: Sequence[tuple[str, str, datetime]]) -> pl.DataFrame:
+    schema = {"symbol": pl.String(), "timeframe": pl.String(), "from_ts": UTC_TIME}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _no_requests(*, seam: bool = False) -> pl.DataFrame:
+    schema = {
+        "symbol": pl.String(),
+        "calendar": pl.String(),
+        "provider": pl.String(),
+        "delay_seconds": pl.Int64(),
+        "start": UTC_TIME,
+        "end": UTC_TIME,
+        **({"seam": UTC_TIME} if seam else {}),
+        "rows": pl.Int64(),
+    }
+    return pl.DataFrame(schema=schema)
+
+
+def _rows(timeframe: Timeframe) -> pl.Expr:
+    span = pl.col("end") - pl.col("start")
+    return (span.dt.total_minutes() // timeframe.minutes + 1).alias("rows")
