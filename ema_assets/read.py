@@ -13,8 +13,8 @@ the database that the settings name (EMA_DATABASE_URL, or the embedded server th
 `as_of` gives what was known then: bars that came later are left out, later corrections are undone, and signals, trends
 and trades are those of the bars known at that moment. It always looks at whole series, since an EMA has no start.
 
-Without `as_of`, bars, signals, trends and trades have a column `is_preliminary` at the end: the bar of the row, or the
-newest one of a trade, may still change at its provider, and with it the row.
+With `finality=True`, bars, signals, trends and trades have a column `is_preliminary` too: the bar of the row, or the
+newest one of a trade, may still change at its provider, and with it the row. What was final at an `as_of` is not known.
 
 What is too large for memory comes in parts: `for part in read.pages("ohlc", "5m"): …`.
 
@@ -53,6 +53,7 @@ def bars(
     *,
     adjust: str = adjustment.SPLITS,
     as_of: Time | None = None,
+    finality: bool = False,
     url: str | None = None,
 ) -> pl.DataFrame:
     """Closed bars: symbol, ts, open, high, low, close, volume; sorted by symbol and ts.
@@ -66,7 +67,7 @@ def bars(
     """
     adjustment.check_adjustment(adjust)
     if adjust == adjustment.SPLITS:
-        return _rows(graph.BARS, timeframe, symbols, start, end, as_of, url)
+        return _rows(graph.BARS, timeframe, symbols, start, end, as_of, url, finality=finality)
     if as_of is not None:
         raise ConfigurationError(f"`adjust` must be 'splits' together with `as_of`, received {adjust!r}")
     chosen, frame = _symbols(symbols), parse_timeframe(timeframe)
@@ -74,7 +75,7 @@ def bars(
     with _database(url) as database, database.transaction() as transaction:
         transaction.read_one_moment()
         rows = stored.adjusted_bars(transaction, frame, chosen, first, last, adjust)
-        return stored.with_preliminary(transaction, rows, frame, chosen, "ts")
+        return stored.with_preliminary(transaction, rows, frame, chosen, "ts") if finality else rows
 
 
 def actions(symbols: Sequence[str] | None = None, *, url: str | None = None) -> pl.DataFrame:
@@ -96,6 +97,7 @@ def signals(
     *,
     names: Sequence[str] = (EMA_SIGNALS,),
     as_of: Time | None = None,
+    finality: bool = False,
     url: str | None = None,
 ) -> pl.DataFrame:
     """Signals side by side: symbol, ts, and the columns of every one of `names`; other arguments as `bars`.
@@ -107,7 +109,8 @@ def signals(
         raise ConfigurationError(f'`names` must be a list such as ["rsi", "atr"], received {names!r}')
     found: pl.DataFrame | None = None
     for name in names:
-        rows = _rows(_named(name, "signal"), timeframe, symbols, start, end, as_of, url)
+        is_first = found is None
+        rows = _rows(_named(name, "signal"), timeframe, symbols, start, end, as_of, url, finality=finality and is_first)
         if found is None:
             found = rows
         else:
@@ -125,10 +128,11 @@ def trends(
     end: Time | None = None,
     *,
     as_of: Time | None = None,
+    finality: bool = False,
     url: str | None = None,
 ) -> pl.DataFrame:
     """Trends: symbol, ts, trend, crossover, spread_pct, bars_since_cross, bar_number; arguments as `bars`."""
-    return _rows(_named(EMA_TREND, "signal"), timeframe, symbols, start, end, as_of, url)
+    return _rows(_named(EMA_TREND, "signal"), timeframe, symbols, start, end, as_of, url, finality=finality)
 
 
 def trades(
@@ -139,6 +143,7 @@ def trades(
     *,
     strategy: str = STRATEGY,
     as_of: Time | None = None,
+    finality: bool = False,
     url: str | None = None,
 ) -> pl.DataFrame:
     """Trades of `strategy`, entered from `start` to before `end`; sorted by symbol and entry_ts.
@@ -146,7 +151,7 @@ def trades(
     Columns: symbol, entry_ts, side, entry_price, entry_reason, exit_ts, exit_price, exit_reason and more, as
     docs/STRATEGIES.md defines them. The open trade has no exit and is marked to the newest bar.
     """
-    return _rows(_named(strategy, "strategy"), timeframe, symbols, start, end, as_of, url)
+    return _rows(_named(strategy, "strategy"), timeframe, symbols, start, end, as_of, url, finality=finality)
 
 
 def screener(
@@ -244,7 +249,11 @@ def _rows(
     end: Time | None,
     as_of: Time | None,
     url: str | None,
+    *,
+    finality: bool,
 ) -> pl.DataFrame:
+    if finality and as_of is not None:
+        raise ConfigurationError("`finality` must be False together with `as_of`: what was final then is not known")
     chosen, frame = _symbols(symbols), parse_timeframe(timeframe)
     first, last, moment = _utc("start", start), _utc("end", end), _utc("as_of", as_of)
     with _database(url) as database, database.transaction() as transaction:
@@ -252,7 +261,7 @@ def _rows(
         if moment is None:
             rows = stored.rows_of(transaction, node, frame, chosen, first, last)
             newest = "ts" if node.variant is None else "last_ts"
-            return stored.with_preliminary(transaction, rows, frame, chosen, newest)
+            return stored.with_preliminary(transaction, rows, frame, chosen, newest) if finality else rows
         known = graph.configured(Settings.from_env())
         rows = stored.rows_as_of(transaction, known, node.name, frame, chosen, moment)
     within = [pl.lit(True)]

@@ -16,7 +16,7 @@ from ema_assets.model import clock
 from ema_assets.model.errors import WatchlistError
 from ema_assets.model.urls import masked_url
 from ema_assets.reports import status
-from ema_assets.reports.loading import Loading, loading
+from ema_assets.reports.progress import Loading, loading
 from ema_assets.runtime import locate, state
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate

@@ -9,7 +9,7 @@ from ema_assets.model import clock
 from ema_assets.model.errors import EmaAssetsError
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers import registry
-from ema_assets.reports import loading, status
+from ema_assets.reports import progress, status
 from ema_assets.store import ledger
 from ema_assets.store.database import Database, Transaction
 
@@ -88,7 +88,7 @@ class News:
         # To count the series of thousands of symbols costs a second.
         if self.is_complete or (symbols > _MANY_SYMBOLS and self._looks % _EVERY_LOOK != 1):
             return
-        found = loading.loading(transaction, datetime.now(UTC))
+        found = progress.loading(transaction, datetime.now(UTC))
         if not found.series:
             return
         if found.is_complete:

@@ -15,7 +15,7 @@ from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.operations.refresh_performance import refresh as refresh_performance
 from ema_assets.refresh.graph import build
 from ema_assets.reports import status
-from ema_assets.reports.loading import loading
+from ema_assets.reports.progress import loading
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import Databases
 from ema_assets_tests.families.world import NOW, WATCHED, exchange

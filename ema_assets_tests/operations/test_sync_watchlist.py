@@ -21,7 +21,7 @@ from ema_assets.providers.declaration import Publication
 from ema_assets.refresh import plan, waiting
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.reports import health, status
-from ema_assets.reports.loading import loading
+from ema_assets.reports.progress import loading
 from ema_assets.store import ledger, sessions
 from ema_assets.store.database import Database, Transaction
 from ema_assets.store.ledger import staleness

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ema_assets import read
+from ema_assets.model.errors import ConfigurationError
 from ema_assets.providers.declaration import Publication
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.refresh.plan_requests import FetchRules
@@ -195,8 +196,13 @@ def test_the_screener_says_which_rows_rest_on_a_bar_that_is_not_final(database: 
             found[name] = sorted(
                 (each.key, f"{ts:%H:%M}")
                 for each in ORDER
-                for (ts,) in ask(each.key, url=database.url).filter("is_preliminary").select("ts").iter_rows()
+                for (ts,) in ask(each.key, finality=True, url=database.url)
+                .filter("is_preliminary")
+                .select("ts")
+                .iter_rows()
             )
+        with pytest.raises(ConfigurationError, match="what was final then is not known"):
+            read.bars("5m", finality=True, as_of=close, url=database.url)
         assert found["bars"] == found["signals"] == found["read.bars"] == found["read.trends"]
         return found
 
@@ -204,7 +210,7 @@ def test_the_screener_says_which_rows_rest_on_a_bar_that_is_not_final(database: 
     newest = [("15m", "20:45"), ("1d", "14:30"), ("1h", "20:30"), ("30m", "20:30"), ("4h", "18:30")]
     assert by_view()["bars"] == sorted([*newest, ("5m", "20:45"), ("5m", "20:50"), ("5m", "20:55")])
     for each in ORDER:
-        trades = read.trades(each.key, url=database.url)
+        trades = read.trades(each.key, finality=True, url=database.url)
         shown = rows_of(
             database,
             "SELECT symbol, entry_ts FROM results.trades WHERE timeframe = $1 AND is_preliminary ORDER BY 1, 2",

@@ -9,7 +9,7 @@ from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.asset_names import CHAIN
 from ema_assets.refresh.plan import stale_for_sweep
 from ema_assets.reports import health, status
-from ema_assets.reports.loading import loading
+from ema_assets.reports.progress import loading
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
 from ema_assets_tests.conftest import Databases
