@@ -27,6 +27,7 @@ from ema_assets.refresh.graph import build
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
+from ema_assets_tests.connections import Copies
 from ema_assets_tests.core import CORE
 
 _TEMPLATE = "migrated"
@@ -59,6 +60,7 @@ class Databases:
         migrate(self.url_of(_TEMPLATE))
         with Database(self.url_of(_TEMPLATE)) as template, template.transaction() as transaction:
             sync_watchlist.adopt_graph(transaction, build(Watchlist((), {}, **CORE)))
+        self.copies = Copies(self.url_of(_TEMPLATE))
 
     def url_of(self, name: str) -> str:
         """The URL of the database `name`."""
@@ -78,11 +80,15 @@ class Databases:
         template = urlsplit(like).path.strip("/") if like else _TEMPLATE if migrated else "template0"
         # With fsync off a copy of the files is twice as fast as a copy through the log.
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+        if like in self.copies if like else migrated:
+            self.copies.add(name)
         return self.url_of(name)
 
     def drop(self, url: str) -> None:
         """Drop a database and whoever is connected to it."""
-        self.execute(f"DROP DATABASE {urlsplit(url).path.strip('/')} WITH (FORCE)")
+        name = urlsplit(url).path.strip("/")
+        self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        self.copies.discard(name)
 
 
 def heavy(share: int = 6) -> settings:
@@ -126,8 +132,12 @@ def databases() -> Iterator[Databases]:
     with (
         TemporaryDirectory(prefix="ema_assets_tests_", dir=_quickest_folder(), ignore_cleanup_errors=True) as folder,
         EmbeddedServer(Path(folder) / "postgres") as server,
+        pytest.MonkeyPatch.context() as patched,
     ):
-        yield Databases(server.url)
+        databases = Databases(server.url)
+        databases.copies.put_in(patched)
+        yield databases
+        databases.copies.close()
 
 
 def _quickest_folder() -> Path | None:
