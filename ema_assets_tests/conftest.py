@@ -3,30 +3,28 @@
 `EMA_HYPOTHESIS=thorough` draws ten times the examples.
 """
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from urllib.parse import urlsplit
 
-import polars as pl
 import psycopg2
 import pytest
 from hypothesis import HealthCheck, settings
 
 from ema_assets.config.watchlist import Watchlist
-from ema_assets.market import exchanges
-from ema_assets.market.exchanges import exchange_sessions
-from ema_assets.model.special_days import NO_SPECIAL_DAYS, SpecialDays
 from ema_assets.operations import sync_watchlist
 from ema_assets.providers.http import calls
 from ema_assets.refresh.graph import build
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
+from ema_assets_tests import calendars
 from ema_assets_tests.connections import Copies
 from ema_assets_tests.core import CORE
 
@@ -38,6 +36,33 @@ _ROOM = 2 * 1024**3
 settings.register_profile("default", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=250)
 settings.load_profile(os.environ.get("EMA_HYPOTHESIS", "default"))
+
+# Also for what the modules of tests ask for while they are imported.
+calendars.keep_for_this_run(os.environ.get("PYTEST_XDIST_TESTRUNUID"))
+_runs: set[str] = set()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Remember the run whose workers this process starts."""
+    _runs.add(node.workerinput["testrunuid"])
+
+
+def pytest_unconfigure() -> None:
+    """Delete what its workers have shared."""
+    for run in _runs:
+        calendars.forget(run)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is imported and collected stays: to look through it for garbage again and again is a tenth of the time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -106,24 +131,6 @@ def empty(database: Database) -> None:
             """
         )["name"]
         transaction.execute(f"TRUNCATE {', '.join(tables)}")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _calendars_are_kept() -> Iterator[None]:
-    """Sessions of a calendar are made once per worker: the library takes a quarter of a second for each."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(exchanges, "exchange_sessions", _remembered)
-        yield
-
-
-_SESSIONS: dict[tuple[str, date, date, str], pl.DataFrame] = {}
-
-
-def _remembered(calendar: str, start: date, end: date, special: SpecialDays = NO_SPECIAL_DAYS) -> pl.DataFrame:
-    key = (calendar, start, end, str(special))
-    if key not in _SESSIONS:
-        _SESSIONS[key] = exchange_sessions(calendar, start, end, special)
-    return _SESSIONS[key]
 
 
 @pytest.fixture(scope="session")
