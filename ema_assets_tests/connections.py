@@ -48,7 +48,7 @@ class Copies:
             self._driver.set_options(uri=url)
             connection = adbc_driver_manager.AdbcConnection(self._driver, **settings)
         # What the connection closes with itself is not the driver.
-        return adbc.Connection(ExitStack(), connection, conn_kwargs=settings)  # type: ignore[arg-type]
+        return adbc.Connection(ExitStack(), connection, conn_kwargs=settings)
 
     def put_in(self, patched: pytest.MonkeyPatch) -> None:
         """Have the store connect so."""
