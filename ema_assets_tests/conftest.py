@@ -7,7 +7,6 @@ import gc
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -76,6 +75,7 @@ class Databases:
 
     def __init__(self, server_url: str) -> None:
         self._server_url = server_url
+        self._own = psycopg2.connect(server_url)
         self._made = 0
         # Tests lose nothing in a crash; waiting for the disk takes half of their time.
         for setting in ("fsync", "synchronous_commit", "full_page_writes", "autovacuum"):
@@ -93,10 +93,24 @@ class Databases:
 
     def execute(self, sql: str) -> None:
         """Run one statement on the server's own database, outside any transaction."""
-        with closing(psycopg2.connect(self._server_url)) as connection:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute(sql)
+        try:
+            self._execute(sql)
+        except psycopg2.OperationalError:
+            if not self._own.closed:
+                raise
+            # A test has ended the connection, or started the server again.
+            self._own = psycopg2.connect(self._server_url)
+            self._execute(sql)
+
+    def _execute(self, sql: str) -> None:
+        self._own.autocommit = True
+        with self._own.cursor() as cursor:
+            cursor.execute(sql)
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self.copies.close()
+        self._own.close()
 
     def make(self, *, migrated: bool = True, like: str | None = None) -> str:
         """Make a database and return its URL: a copy of the one at the URL `like`, an empty one without `migrated`."""
@@ -144,7 +158,7 @@ def databases() -> Iterator[Databases]:
         databases = Databases(server.url)
         databases.copies.put_in(patched)
         yield databases
-        databases.copies.close()
+        databases.close()
 
 
 def _quickest_folder() -> Path | None:

@@ -82,3 +82,12 @@ def test_a_copy_that_was_dropped_cannot_be_reached(databases: Databases) -> None
         for _ in range(2):  # the connection that was open, and a new one
             with pytest.raises(StoreUnavailable), database.transaction() as transaction:
                 transaction.execute("SELECT 1")
+
+
+def test_databases_are_made_also_after_the_server_has_ended_the_connection(databases: Databases) -> None:
+    query(databases.url_of("ema"), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                                   "WHERE datname = 'ema' AND pid <> pg_backend_pid() "
+                                   "AND backend_type = 'client backend'")  # fmt: skip
+    url = databases.make()
+    assert query(url, "SELECT count(*) AS migrations FROM ema_assets.migration").item() > 0
+    databases.drop(url)
