@@ -1,6 +1,8 @@
 """`ema-assets symbols`: the watchlist shown and changed, mistakes in it named."""
 
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
@@ -181,6 +183,15 @@ def test_ten_at_once_are_all_added_and_comments_are_kept(home: Path, is_there: b
     comments = [line.partition("#")[2] for line in before.splitlines() if "#" in line]
     assert [line.partition("#")[2] for line in path.read_text().splitlines() if "#" in line] == comments
     assert [each.name for each in home.iterdir()] == ["watchlist.toml"]
+
+
+def test_a_us_stock_is_added_without_the_library_of_calendars_which_takes_seconds_to_import(home: Path) -> None:
+    code = (
+        "import sys; from ema_assets.cli import main; main(['symbols', 'add', 'NVDA'], standalone_mode=False); "
+        "print({'exchange_calendars', 'pandas'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"Added NVDA ({US}).\nset()\n"
 
 
 def test_what_is_there_already_or_was_not_there_changes_nothing(run: Run, refused: Refused, home: Path) -> None:
