@@ -17,6 +17,7 @@ from ema_assets.store.database import Database
 from ema_assets_tests.cli.conftest import Refused, Run
 from ema_assets_tests.cli.shell import DEAD, HEAD, SOUND, WATCHLIST, bars_file, start
 from ema_assets_tests.timeframes import M5
+from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
 
 US = "XNYS: no suffix, as stocks and funds in the US are written"
 
@@ -176,7 +177,7 @@ def test_ten_at_once_are_all_added_and_comments_are_kept(home: Path, is_there: b
     processes = [start("symbols", "add", symbol) for symbol in symbols]
     for symbol, process in zip(symbols, processes, strict=True):
         with process:
-            stdout, stderr = process.communicate(timeout=120)
+            stdout, stderr = process.communicate(timeout=GIVEN_UP_AFTER_SECONDS)
         assert (process.returncode, stdout, stderr) == (0, f"Added {symbol} ({US}).\n", "")
     found = watchlist.load(path).symbols
     assert sorted(found) == sorted([*watchlist.parse(before).symbols, *symbols])
