@@ -3,30 +3,28 @@
 `EMA_HYPOTHESIS=thorough` draws ten times the examples.
 """
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import closing
-from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from urllib.parse import urlsplit
 
-import polars as pl
 import psycopg2
 import pytest
 from hypothesis import HealthCheck, settings
 
 from ema_assets.config.watchlist import Watchlist
-from ema_assets.market import exchanges
-from ema_assets.market.exchanges import exchange_sessions
-from ema_assets.model.special_days import NO_SPECIAL_DAYS, SpecialDays
 from ema_assets.operations import sync_watchlist
 from ema_assets.providers.http import calls
 from ema_assets.refresh.graph import build
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
+from ema_assets_tests import calendars
+from ema_assets_tests.connections import Copies
 from ema_assets_tests.core import CORE
 
 _TEMPLATE = "migrated"
@@ -37,6 +35,33 @@ _ROOM = 2 * 1024**3
 settings.register_profile("default", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=250)
 settings.load_profile(os.environ.get("EMA_HYPOTHESIS", "default"))
+
+# Also for what the modules of tests ask for while they are imported.
+calendars.keep_for_this_run(os.environ.get("PYTEST_XDIST_TESTRUNUID"))
+_runs: set[str] = set()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Remember the run whose workers this process starts."""
+    _runs.add(node.workerinput["testrunuid"])
+
+
+def pytest_unconfigure() -> None:
+    """Delete what its workers have shared."""
+    for run in _runs:
+        calendars.forget(run)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is imported and collected stays: to look through it for garbage again and again is a tenth of the time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -50,6 +75,7 @@ class Databases:
 
     def __init__(self, server_url: str) -> None:
         self._server_url = server_url
+        self._own = psycopg2.connect(server_url)
         self._made = 0
         # Tests lose nothing in a crash; waiting for the disk takes half of their time.
         for setting in ("fsync", "synchronous_commit", "full_page_writes", "autovacuum"):
@@ -59,6 +85,7 @@ class Databases:
         migrate(self.url_of(_TEMPLATE))
         with Database(self.url_of(_TEMPLATE)) as template, template.transaction() as transaction:
             sync_watchlist.adopt_graph(transaction, build(Watchlist((), {}, **CORE)))
+        self.copies = Copies(self.url_of(_TEMPLATE))
 
     def url_of(self, name: str) -> str:
         """The URL of the database `name`."""
@@ -66,10 +93,24 @@ class Databases:
 
     def execute(self, sql: str) -> None:
         """Run one statement on the server's own database, outside any transaction."""
-        with closing(psycopg2.connect(self._server_url)) as connection:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute(sql)
+        try:
+            self._execute(sql)
+        except psycopg2.OperationalError:
+            if not self._own.closed:
+                raise
+            # A test has ended the connection, or started the server again.
+            self._own = psycopg2.connect(self._server_url)
+            self._execute(sql)
+
+    def _execute(self, sql: str) -> None:
+        self._own.autocommit = True
+        with self._own.cursor() as cursor:
+            cursor.execute(sql)
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self.copies.close()
+        self._own.close()
 
     def make(self, *, migrated: bool = True, like: str | None = None) -> str:
         """Make a database and return its URL: a copy of the one at the URL `like`, an empty one without `migrated`."""
@@ -78,11 +119,15 @@ class Databases:
         template = urlsplit(like).path.strip("/") if like else _TEMPLATE if migrated else "template0"
         # With fsync off a copy of the files is twice as fast as a copy through the log.
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+        if like in self.copies if like else migrated:
+            self.copies.add(name)
         return self.url_of(name)
 
     def drop(self, url: str) -> None:
         """Drop a database and whoever is connected to it."""
-        self.execute(f"DROP DATABASE {urlsplit(url).path.strip('/')} WITH (FORCE)")
+        name = urlsplit(url).path.strip("/")
+        self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        self.copies.discard(name)
 
 
 def heavy(share: int = 6) -> settings:
@@ -102,32 +147,18 @@ def empty(database: Database) -> None:
         transaction.execute(f"TRUNCATE {', '.join(tables)}")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _calendars_are_kept() -> Iterator[None]:
-    """Sessions of a calendar are made once per worker: the library takes a quarter of a second for each."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(exchanges, "exchange_sessions", _remembered)
-        yield
-
-
-_SESSIONS: dict[tuple[str, date, date, str], pl.DataFrame] = {}
-
-
-def _remembered(calendar: str, start: date, end: date, special: SpecialDays = NO_SPECIAL_DAYS) -> pl.DataFrame:
-    key = (calendar, start, end, str(special))
-    if key not in _SESSIONS:
-        _SESSIONS[key] = exchange_sessions(calendar, start, end, special)
-    return _SESSIONS[key]
-
-
 @pytest.fixture(scope="session")
 def databases() -> Iterator[Databases]:
     """The server of the whole run."""
     with (
         TemporaryDirectory(prefix="ema_assets_tests_", dir=_quickest_folder(), ignore_cleanup_errors=True) as folder,
         EmbeddedServer(Path(folder) / "postgres") as server,
+        pytest.MonkeyPatch.context() as patched,
     ):
-        yield Databases(server.url)
+        databases = Databases(server.url)
+        databases.copies.put_in(patched)
+        yield databases
+        databases.close()
 
 
 def _quickest_folder() -> Path | None:

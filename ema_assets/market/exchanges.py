@@ -17,6 +17,7 @@ from ema_assets.model.schemas import SESSION_SCHEMA, UTC_TIME
 from ema_assets.model.special_days import NO_SPECIAL_DAYS, SpecialDays
 from ema_assets.model.symbols import (
     ALWAYS_OPEN,
+    DEFAULT_CALENDAR,
     EXTENDED_CALENDARS,
     EXTENDED_SUFFIX,
     FX_CALENDAR,
@@ -93,7 +94,7 @@ def holidays_known_through(calendar: str) -> date | None:
     Raises:
         ConfigurationError: as `exchange_sessions`.
     """
-    if calendar in (ALWAYS_OPEN, FX_CALENDAR):
+    if calendar in (ALWAYS_OPEN, FX_CALENDAR, DEFAULT_CALENDAR):
         return None
     last = _library_calendar(without_hours(calendar)).bound_max()
     return None if last is None else last.date()

@@ -4,7 +4,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 import adbc_driver_manager
@@ -12,9 +12,12 @@ import adbc_driver_postgresql.dbapi as adbc
 import polars as pl
 
 from ema_assets.model.errors import StoreUnavailable
+from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.urls import masked_url, named_url
 
 _ANALYZE_ABOVE_ROWS = 20_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]*")
 
 
@@ -145,21 +148,28 @@ def _bound(parameters: tuple[Any, ...]) -> pl.DataFrame:
         if value is None:
             columns.append(pl.Series(name, [None], dtype=pl.String))
         elif isinstance(value, pl.Series):
-            columns.append(value.alias(name).implode())
+            columns.append(pl.Series(name, [value]))
         elif isinstance(value, (list, tuple)):
             columns.append(_array(name, list(value)))
         elif isinstance(value, datetime):
-            columns.append(pl.Series(name, [value], dtype=pl.Datetime("us", "UTC")))
+            columns.append(_moment(name, value))
         else:
             columns.append(pl.Series(name, [value]))
     return pl.DataFrame(columns)
+
+
+def _moment(name: str, value: datetime) -> pl.Series:
+    if value.tzinfo is None:
+        return pl.Series(name, [value], dtype=UTC_TIME)
+    # Of a whole number the column is made ten times as fast as of a time with a zone.
+    return pl.Series(name, [(value - _EPOCH) // _MICROSECOND], dtype=pl.Int64).cast(UTC_TIME)
 
 
 def _array(name: str, values: list[Any]) -> pl.Series:
     inner = pl.Series(values)
     if inner.dtype == pl.Null:
         inner = inner.cast(pl.String)
-    return pl.Series(name, [inner.to_list()], dtype=pl.List(inner.dtype))
+    return pl.Series(name, [inner])
 
 
 def _is_lost(error: adbc_driver_manager.Error | pl.exceptions.ComputeError) -> bool:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 
 from ema_assets_tests.core import CORE_TEXT
+from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
 
 WATCHLIST = (
     """\
@@ -63,7 +64,7 @@ def start(*arguments: str, **env: str) -> "subprocess.Popen[str]":
 def in_a_process(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
     """The command line as a shell starts it, to its end."""
     with start(*arguments, **env) as process:
-        stdout, stderr = process.communicate(timeout=180)
+        stdout, stderr = process.communicate(timeout=GIVEN_UP_AFTER_SECONDS)
     return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
 

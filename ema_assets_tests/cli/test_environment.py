@@ -20,6 +20,7 @@ from ema_assets_tests.cli.shell import (
     start,
     with_password,
 )
+from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,7 @@ def test_commands_at_once_share_the_embedded_server_and_the_last_one_stops_it(ho
         for symbol, count in counts.items()
     }
     started = [start("ingest", "--partial", path) for path in files.values()]
-    done = [process.communicate(timeout=120) for process in started]
+    done = [process.communicate(timeout=GIVEN_UP_AFTER_SECONDS) for process in started]
     assert [process.returncode for process in started] == [0, 0, 0], done
     assert read_running(home / "postgres") is None
     with (

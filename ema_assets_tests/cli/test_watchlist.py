@@ -1,6 +1,8 @@
 """`ema-assets symbols`: the watchlist shown and changed, mistakes in it named."""
 
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from ema_assets.store.database import Database
 from ema_assets_tests.cli.conftest import Refused, Run
 from ema_assets_tests.cli.shell import DEAD, HEAD, SOUND, WATCHLIST, bars_file, start
 from ema_assets_tests.timeframes import M5
+from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
 
 _USUAL = [each.key for each in DEFAULT]
 US = "XNYS: no suffix, as stocks and funds in the US are written"
@@ -195,13 +198,22 @@ def test_ten_at_once_are_all_added_and_comments_are_kept(home: Path, is_there: b
     processes = [start("symbols", "add", symbol) for symbol in symbols]
     for symbol, process in zip(symbols, processes, strict=True):
         with process:
-            stdout, stderr = process.communicate(timeout=120)
+            stdout, stderr = process.communicate(timeout=GIVEN_UP_AFTER_SECONDS)
         assert (process.returncode, stdout, stderr) == (0, f"Added {symbol} ({US}).\n", "")
     found = watchlist.load(path).symbols
     assert sorted(found) == sorted([*watchlist.parse(before).symbols, *symbols])
     comments = [line.partition("#")[2] for line in before.splitlines() if "#" in line]
     assert [line.partition("#")[2] for line in path.read_text().splitlines() if "#" in line] == comments
     assert [each.name for each in home.iterdir()] == ["watchlist.toml"]
+
+
+def test_a_us_stock_is_added_without_the_library_of_calendars_which_takes_seconds_to_import(home: Path) -> None:
+    code = (
+        "import sys; from ema_assets.cli import main; main(['symbols', 'add', 'NVDA'], standalone_mode=False); "
+        "print({'exchange_calendars', 'pandas'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"Added NVDA ({US}).\nset()\n"
 
 
 def test_what_is_there_already_or_was_not_there_changes_nothing(run: Run, refused: Refused, home: Path) -> None:

@@ -126,20 +126,28 @@ def test_nothing_stale_means_no_run(stack: Stack) -> None:
     def quiet() -> bool:
         return all(row["stale"] == 0 for row in stack.status()["assets"]) and not stack.unfinished()
 
-    wait_until(quiet, 120, "nothing stale", poll=1)
-    if time.time() % 300 > 240:  # a 5m bar closes while the sweep looks
-        time.sleep(300 - time.time() % 300 + 30)
+    def look() -> bool:
+        """Two sweeps, each with a reason for its silence, and no run. False when a bar closed in the meantime."""
+        time.sleep(max(30 - time.time() % 300, 0))  # the last bar is about to be published
         wait_until(quiet, 120, "nothing stale", poll=1)
-    before, since = refreshes(), time.time()
+        before, since = refreshes(), time.time()
 
-    def silent_sweeps() -> list[str]:
-        return [
-            tick["skipReason"] for tick in stack.ticks("sweep") if tick["timestamp"] > since and tick["endTimestamp"]
-        ]
+        def silent_sweeps() -> list[str]:
+            return [
+                tick["skipReason"]
+                for tick in stack.ticks("sweep")
+                if tick["timestamp"] > since and tick["endTimestamp"]
+            ]
 
-    reasons = wait_until(lambda: len(silent_sweeps()) >= 2 and silent_sweeps(), 120, "two sweeps", stack.evidence)
-    assert all(reasons), reasons
-    assert refreshes() == before
+        reasons = wait_until(lambda: len(silent_sweeps()) >= 2 and silent_sweeps(), 120, "two sweeps", stack.evidence)
+        after = refreshes()
+        if time.time() // 300 != since // 300:
+            return False
+        assert all(reasons), reasons
+        assert after == before
+        return True
+
+    assert any(look() for _ in range(5)), "a bar closed during each of five looks"
 
 
 def test_what_ends_in_a_running_up_is_started_again_where_it_was(stack: Stack) -> None:

@@ -12,6 +12,7 @@ from ema_assets.market.exchanges import exchange_sessions, holidays_known_throug
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.schemas import SESSION_SCHEMA
 from ema_assets.model.special_days import SpecialDays
+from ema_assets.model.symbols import DEFAULT_CALENDAR
 
 NEW_YORK, INDIA = ZoneInfo("America/New_York"), ZoneInfo("Asia/Kolkata")
 
@@ -101,6 +102,11 @@ def test_beyond_the_holidays_that_the_library_knows_every_weekday_is_a_session()
 @pytest.mark.parametrize("calendar", ["XNYS", "24/7", "24/5", "XNYS extended"])
 def test_holidays_that_follow_from_rules_are_known_for_ever(calendar: str) -> None:
     assert holidays_known_through(calendar) is None
+
+
+def test_the_library_knows_the_default_calendar_and_its_holidays_for_ever() -> None:
+    """It is not asked for them, since to import it takes longer than all the rest of most commands."""
+    assert exchange_calendars.get_calendar(DEFAULT_CALENDAR).bound_max() is None
 
 
 def test_sessions_begin_where_the_library_knows_no_earlier_holidays() -> None:

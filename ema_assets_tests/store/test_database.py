@@ -39,6 +39,8 @@ def end_connection(url: str, pid: int) -> None:
         ("$1::boolean", True, True),
         ("$1::timestamptz", MOMENT, MOMENT),
         ("$1::timestamptz", MOMENT.astimezone(timezone(timedelta(hours=-5))), MOMENT),
+        ("$1::timestamptz", MOMENT.replace(tzinfo=None), MOMENT),
+        ("$1::timestamptz", MOMENT.replace(year=1960, microsecond=7), MOMENT.replace(year=1960, microsecond=7)),
         ("cardinality($1::text[])", [], 0),
         ("cardinality($1::timestamptz[])", [], 0),
         ("array_to_string($1::text[], '-', 'null')", ["a", None, "b,}"], "a-null-b,}"),

@@ -31,12 +31,13 @@ _SIDES: Mapping[str, int] = {BULLISH: 1, BEARISH: -1, UP: 1, DOWN: -1}
 
 def floats(column: pl.Series) -> Floats:
     """The values of `column`, float64; NaN for null."""
-    return column.cast(pl.Float64).fill_null(np.nan).to_numpy()
+    return column.cast(pl.Float64).to_numpy()
 
 
 def times(column: pl.Series) -> Ints:
     """The times of `column`, microseconds since 1970; NEVER for null."""
-    return column.cast(UTC_TIME).to_physical().fill_null(NEVER).to_numpy()
+    whole = column.cast(UTC_TIME).cast(pl.Int64)
+    return (whole.fill_null(NEVER) if whole.null_count() else whole).to_numpy()
 
 
 def named_sides(column: pl.Series) -> Sides:
@@ -51,7 +52,7 @@ def signs(values: Floats) -> Sides:
 
 def float_column(name: str, values: Floats) -> pl.Series:
     """The column with `values`; null for NaN."""
-    return pl.Series(name, values, dtype=pl.Float64).fill_nan(None)
+    return pl.Series(name, values, dtype=pl.Float64, nan_to_null=True)
 
 
 def time_column(name: str, values: Ints) -> pl.Series:
