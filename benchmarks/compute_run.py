@@ -105,14 +105,13 @@ def product(folder: Path) -> Callable[[int, Steps], Any]:
     import polars as pl
 
     from ema_assets.market.rollups import roll_up
-    from ema_assets.model.timeframes import ROLLED_UP
     from ema_assets.signals.ema_signals import FAST, SLOW, ema_signals
     from ema_assets.signals.ema_trend import ema_trend
     from ema_assets.strategies.rule_discovery import discover
     from ema_assets.strategies.simulator.simulation import simulate
     from ema_assets.strategies.trade_columns import STATE_SCHEMA
     from ema_assets.strategies.watchlist_rows import built_in
-    from ema_assets_tests.timeframes import M5
+    from ema_assets_tests.timeframes import M5, ROLLED_UP
 
     sessions = pl.read_parquet(folder / "sessions.parquet")
     end = sessions["close"][-1]

@@ -14,11 +14,10 @@ from dagster import AssetKey, DagsterInstance
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.definitions import defs
-from ema_assets.defs.partitions import SERIES, SYMBOLS
+from ema_assets.defs.partitions import SYMBOLS, series_of
 from ema_assets.defs.requests import run_request
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.market.calendars import bar_grid
-from ema_assets.model.timeframes import ORDER
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.refresh.clients import open_provider
 from ema_assets.refresh.graph import configured
@@ -28,7 +27,7 @@ from ema_assets.refresh.runs import plan_runs
 from ema_assets.runtime.locate import database_url
 from ema_assets.store import sessions
 from ema_assets.store.database import Database, Transaction
-from ema_assets_tests.timeframes import M5
+from ema_assets_tests.timeframes import M5, ORDER
 
 TICK_SPACING = timedelta(minutes=5)
 # By default, autovacuum cleans a table when more than this share of it is dead.
@@ -191,11 +190,13 @@ class Life:
 
         partitions = 0
         began = time.perf_counter()
-        for asset in (node.name for node in configured(self.settings).on):
+        graph = configured(self.settings)
+        series = series_of(graph)
+        for asset in (node.name for node in graph.on):
             self.instance.event_log_storage.wipe_asset_cached_status(AssetKey(asset))
-            status = get_and_update_asset_status_cache_value(self.instance, AssetKey(asset), SERIES, self.instance)
+            status = get_and_update_asset_status_cache_value(self.instance, AssetKey(asset), series, self.instance)
             assert status is not None
-            partitions += len(status.deserialize_materialized_partition_subsets(SERIES))
+            partitions += len(status.deserialize_materialized_partition_subsets(series))
         return (time.perf_counter() - began) * 1000, partitions
 
     def _sizes(self) -> dict[str, object]:

@@ -16,13 +16,13 @@ import psycopg2
 
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import FETCHED
 from ema_assets.operations.refresh_performance import refresh
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh.graph import build
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
+from ema_assets_tests.timeframes import FETCHED
 
 BARS = 2_000
 _FIRST = "timestamptz '2026-01-05 14:30+00'"

@@ -40,7 +40,7 @@ from ema_assets.config.settings import Settings
 from ema_assets.model import clock
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.errors import EmaAssetsError
-from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe, by_key
+from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.refresh.clients import open_provider
 from ema_assets.refresh.graph import build
@@ -51,7 +51,7 @@ from ema_assets.runtime.services import free_port
 from ema_assets.sandbox.faults import CorrectedBar
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets.store.database import Database
-from ema_assets_tests.timeframes import M5
+from ema_assets_tests.timeframes import FETCHED, M5, ORDER
 
 # A Tuesday on which New York is about to open.
 _START = datetime(2026, 11, 17, 14, 0, tzinfo=UTC)

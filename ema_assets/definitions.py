@@ -4,7 +4,7 @@ from dagster import Definitions, in_process_executor
 
 from ema_assets.config.settings import Settings
 from ema_assets.defs.assets.computed import computed_assets
-from ema_assets.defs.assets.ohlc import ohlc
+from ema_assets.defs.assets.ohlc import ohlc_asset
 from ema_assets.defs.checks import series_checks
 from ema_assets.defs.jobs import refresh_job
 from ema_assets.defs.maintenance import maintenance_job, maintenance_schedule
@@ -22,7 +22,7 @@ def assembled(graph: Graph) -> Definitions:
     """Everything, with the signals and strategies of `graph`."""
     checks = series_checks(graph)
     return Definitions(
-        assets=[ohlc, *computed_assets(graph), performance_asset(graph), screener_spec(graph)],
+        assets=[ohlc_asset(graph), *computed_assets(graph), performance_asset(graph), screener_spec(graph)],
         asset_checks=[checks],
         jobs=[refresh_job(graph, checks), maintenance_job, performance_job],
         schedules=[*schedules(graph), maintenance_schedule, performance_schedule(graph)],

@@ -30,11 +30,12 @@ from ema_assets.market import adjustment
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.model.symbols import parse_symbol, parse_timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh import graph
 from ema_assets.reports import rows as stored
 from ema_assets.runtime.locate import required_database
-from ema_assets.store import action_facts, results, tables
-from ema_assets.store.database import Database
+from ema_assets.store import action_facts, ledger, results, tables
+from ema_assets.store.database import Database, Transaction
 
 __all__ = ["actions", "bars", "pages", "performance", "screener", "signals", "trades", "trends"]
 
@@ -184,6 +185,7 @@ def pages(
     chosen, frame = _symbols(symbols), parse_timeframe(timeframe)
     with _database(url) as database, database.transaction() as transaction:
         transaction.read_one_moment()
+        _check_known(transaction, node, frame)
         yield from tables.pages(transaction, node.table, frame, chosen, rows)
 
 
@@ -198,6 +200,15 @@ def _named(name: str, kind: str | None) -> graph.Node:
     if name not in of_kind:
         raise not_one_of(kind or "asset", name, of_kind)
     return of_kind[name]
+
+
+def _check_known(transaction: Transaction, node: graph.Node, timeframe: Timeframe) -> None:
+    """Refuse a timeframe that was never on."""
+    if not tables.has_part(transaction, node.table, timeframe):
+        known = ", ".join(each.key for each in ledger.known_timeframes(transaction)) or "none yet"
+        raise ConfigurationError(
+            f"`timeframe` must be one that the watchlist has or had, {known}, received {timeframe.key!r}"
+        )
 
 
 def _symbols(symbols: Sequence[str] | None) -> list[str] | None:
@@ -233,6 +244,7 @@ def _rows(
     chosen, frame = _symbols(symbols), parse_timeframe(timeframe)
     first, last, moment = _utc("start", start), _utc("end", end), _utc("as_of", as_of)
     with _database(url) as database, database.transaction() as transaction:
+        _check_known(transaction, node, frame)
         if moment is None:
             return stored.rows_of(transaction, node, frame, chosen, first, last)
         known = graph.configured(Settings.from_env())

@@ -16,7 +16,6 @@ from ema_assets.cli import main
 from ema_assets.config import watchlist
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import FETCHED
 from ema_assets.operations import refresh_performance
 from ema_assets.refresh.graph import build
 from ema_assets.signals.declaration import Signal
@@ -24,6 +23,7 @@ from ema_assets.signals.discovery import discover
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc
 from ema_assets_tests.signals.harness import advanced, inputs_of, no_rows, walks, whole
+from ema_assets_tests.timeframes import FETCHED
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [

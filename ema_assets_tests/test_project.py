@@ -95,7 +95,7 @@ def test_sql_stands_in_the_store_only() -> None:
 
 
 def test_no_statement_lists_timeframes() -> None:
-    keys = "|".join(timeframes.KEYS)
+    keys = "|".join(each.key for each in timeframes.USUAL)
     for path in (REPOSITORY / "ema_assets/store").rglob("*"):
         if path.suffix in (".sql", ".py"):
             assert not re.search(rf"'({keys})'|_({keys})\b", path.read_text()), path.relative_to(REPOSITORY)

@@ -11,13 +11,12 @@ from ema_assets import read
 from ema_assets.model.asset_names import CHAIN, OHLC, STRATEGY
 from ema_assets.model.errors import ConfigurationError, InvalidKeyError, StoreUnavailable
 from ema_assets.model.schemas import ACTION_SCHEMA
-from ema_assets.model.timeframes import ORDER
 from ema_assets.operations.ingest import store_file
 from ema_assets.store import action_facts
 from ema_assets.store.database import Database
 from ema_assets_tests.core import CORE_TEXT
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, moved, refresh, tables_of, utc, watch
-from ema_assets_tests.timeframes import D1, M5
+from ema_assets_tests.timeframes import D1, M5, ORDER
 
 READERS = dict(zip(CHAIN, (read.bars, read.signals, read.trends, read.trades), strict=True))
 WEEK = (date(2026, 11, 23), date(2026, 11, 27))
@@ -136,7 +135,7 @@ def test_symbols_and_times_narrow_what_is_read(database: Database) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"timeframe": "2h"}, InvalidKeyError, "`timeframe` must be one of 5m, 15m, 30m, 1h, 4h, 1d, received '2h'"),
+        ({"timeframe": "60m"}, InvalidKeyError, "`timeframe` must be one of 1m, 3m, 5m, .* received '60m'"),
         ({"symbols": "AAPL"}, ConfigurationError, r"`symbols` must be a list such as \[\"AAPL\"\], received 'AAPL'"),
         ({"symbols": ["A|B"]}, InvalidKeyError, "`symbol` must be"),
         ({"start": "yesterday"}, ConfigurationError, "`start` must be a time such as .* received 'yesterday'"),
@@ -147,6 +146,15 @@ def test_symbols_and_times_narrow_what_is_read(database: Database) -> None:
 def test_bad_arguments_are_named(arguments: dict[str, object], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         read.bars(**{"timeframe": "5m", "url": "postgresql://nobody@127.0.0.1:1/none", **arguments})  # type: ignore[arg-type]
+
+
+def test_a_timeframe_that_was_never_on_is_named(database: Database) -> None:
+    refresh(database, WATCHED, exchange(), utc("2026-11-24 16:00"))
+    sentence = "`timeframe` must be one that the watchlist has or had, 5m, 15m, 30m, 1h, 4h, 1d, received '2h'"
+    for call in (read.bars, read.trends, lambda frame, url: next(read.pages("ohlc", frame, url=url))):
+        with pytest.raises(ConfigurationError) as caught:
+            call("2h", url=database.url)
+        assert str(caught.value) == sentence
 
 
 def test_a_database_that_is_not_there_is_named() -> None:

@@ -1,10 +1,17 @@
-"""The timeframes by the names that tests call them."""
+"""The timeframes by the names that tests call them, and those of a watchlist that names none."""
 
-from ema_assets.model.timeframes import by_key
+from ema_assets.model.timeframes import DEFAULT, by_key
 
+M1 = by_key("1m")
 M5 = by_key("5m")
 M15 = by_key("15m")
 M30 = by_key("30m")
 H1 = by_key("1h")
 H4 = by_key("4h")
 D1 = by_key("1d")
+W1 = by_key("1w")
+MO1 = by_key("1M")
+
+ORDER = DEFAULT
+FETCHED = tuple(each for each in ORDER if each.is_fetched)
+ROLLED_UP = tuple(each for each in ORDER if not each.is_fetched)

@@ -9,6 +9,8 @@ from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.symbols import parse_timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.model.urls import without_libpq_settings
 from ema_assets.runtime import locate, state
 from ema_assets.store.database import Database
@@ -43,6 +45,15 @@ def check_on_watchlist(watched: Watchlist, symbols: Sequence[str]) -> None:
     unknown = sorted(set(symbols) - set(watched.symbols))
     if unknown:
         raise ConfigurationError(f"not on the watchlist: {', '.join(unknown)}; `ema-assets symbols list` shows what is")
+
+
+def timeframe_of(watched: Watchlist, text: str) -> Timeframe:
+    """The timeframe that `text` names, one of which the watchlist has bars."""
+    timeframe = parse_timeframe(text)
+    if timeframe not in watched.with_bars:
+        on = ", ".join(each.key for each in watched.with_bars)
+        raise ConfigurationError(f"{timeframe.key} is not on, the watchlist has {on}; add it there to `timeframes`")
+    return timeframe
 
 
 def check_calendar(calendar: str) -> None:

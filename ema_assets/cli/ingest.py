@@ -2,7 +2,7 @@
 
 import glob
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -166,7 +166,8 @@ class _Work:
             else:
                 calendar = self.options.calendar or source.layout.calendar
                 try:
-                    found[symbol] = instrument_of(symbol, calendar, FROM_FILES)
+                    listed = instrument_of(symbol, calendar, FROM_FILES)
+                    found[symbol] = replace(listed, timeframes=self.watched.default_timeframes)
                 except UnclearSymbol as error:
                     unclear[symbol] = error
                     continue

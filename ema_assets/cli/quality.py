@@ -15,7 +15,7 @@ from ema_assets.model.symbols import Series, parse_timeframe
 
 @click.command("quality", cls=Command)
 @symbols_option
-@click.option("--timeframe", help=f"With --bar: one of {rendering.ALL_TIMEFRAMES}.")
+@click.option("--timeframe", help="With --bar: the timeframe of the bar, such as 5m.")
 @click.option("--bar", "opened", help="The story of one bar: when it opens, UTC, such as 2026-11-25T14:30.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Rows shown of each kind.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all rows instead of tables.")

@@ -13,8 +13,8 @@ from ema_assets.cli.rendering import minute, timeframe_key
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock
 from ema_assets.model.errors import EmaAssetsError
-from ema_assets.model.symbols import Series, parse_timeframe
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.symbols import Series
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.outcome import Outcome
 
 # Of series that failed for one reason, `refresh` names this many.
@@ -42,7 +42,7 @@ def plan_command(symbols: Sequence[str], *, each_series: bool) -> None:
         if each_series:
             lines += ["", *plan.series_sentences(transaction, stale)]
         if not runs:
-            shortest = ORDER[0]
+            shortest = watched.with_bars[0]
             lines = ["Nothing is stale."]
             lines += [
                 f"{calendar}: the next {timeframe_key(shortest)} bar closes {minute(closes)} UTC"
@@ -72,7 +72,7 @@ def refresh_command(symbols: Sequence[str], timeframes: Sequence[str], everythin
     watched = environment.load_watchlist(Settings.from_env())
     environment.check_on_watchlist(watched, symbols)
     settings = environment.with_providers(Settings.from_env(), watched, symbols or watched.symbols)
-    chosen = [parse_timeframe(text) for text in timeframes] or list(ORDER)
+    chosen = [environment.timeframe_of(watched, text) for text in timeframes] or list(watched.with_bars)
     graph = build(watched, settings.signals_folder)
     failures, has_traded = 0, False
     with environment.open_database(settings) as database:
@@ -82,7 +82,7 @@ def refresh_command(symbols: Sequence[str], timeframes: Sequence[str], everythin
             lambda name: open_provider(settings, name, database=database),
             FetchRules.of(settings, watched),
             list(symbols) or list(watched.symbols),
-            sorted(chosen, key=lambda each: each.rank),
+            sorted(chosen),
             graph=graph,
             everything=everything,
         ):

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import click
 
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import Timeframe
 
 _INDENT = "  "
 
@@ -50,8 +50,3 @@ def percent(value: float | None) -> str:
 def timeframe_key(timeframe: Timeframe) -> str:
     """A timeframe as it is written on the command line, such as `5m`."""
     return timeframe.key
-
-
-# As `--timeframe` takes them, and as the head of a column that has one mark per timeframe.
-ALL_TIMEFRAMES = ", ".join(map(timeframe_key, ORDER))
-TIMEFRAME_SPAN = f"{timeframe_key(ORDER[0])}…{timeframe_key(ORDER[-1])}"

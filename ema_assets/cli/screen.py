@@ -13,7 +13,7 @@ from ema_assets.cli.rendering import cell, percent
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.errors import not_one_of
-from ema_assets.model.symbols import parse_timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.reports.screen import SORTS, screen, trends
 
 _HEAD = (
@@ -25,7 +25,7 @@ _HEAD = (
     "spread",
     "cross at",
     "to cross",
-    rendering.TIMEFRAME_SPAN,
+    "trends",
     "RSI",
     "trade",
     "stop",
@@ -33,7 +33,7 @@ _HEAD = (
 
 
 @click.command("screen", cls=Command)
-@click.option("--timeframe", default="1h", show_default=True, help=f"One of {rendering.ALL_TIMEFRAMES}.")
+@click.option("--timeframe", default="1h", show_default=True, help="One of the watchlist.")
 @click.option("--trend", type=click.Choice(["up", "down"]), help="Only symbols whose trend is this.")
 @click.option("--crossed-within", type=click.IntRange(0), help="Only symbols that crossed at most so many bars ago.")
 @symbols_option
@@ -62,8 +62,8 @@ def screen_command(  # noqa: PLR0913 - the options
     `stop` is where the stop of the open trade is now, and how far the last close is from it.
     """
     settings = Settings.from_env()
-    chosen = parse_timeframe(timeframe)
     watched = environment.load_watchlist(settings)
+    chosen = environment.timeframe_of(watched, timeframe)
     environment.check_on_watchlist(watched, symbols)
     if strategy is not None:
         _check_strategy(strategy, watched, settings)
@@ -82,15 +82,16 @@ def screen_command(  # noqa: PLR0913 - the options
     if as_json:
         rendering.print_json(rows.to_dicts())
     else:
-        _print(rows if symbols else rows.filter(pl.col("silent_since").is_null()), timeframe)
+        _print(rows if symbols else rows.filter(pl.col("silent_since").is_null()), chosen, watched.timeframes)
         _print_silent(rows, is_left_out=not symbols)
 
 
-def _print(rows: pl.DataFrame, timeframe: str) -> None:
+def _print(rows: pl.DataFrame, timeframe: Timeframe, all_timeframes: Sequence[Timeframe]) -> None:
     if rows.is_empty():
-        click.echo(f"No symbol on {timeframe} is like that.")
+        click.echo(f"No symbol on {timeframe.key} is like that.")
         return
-    rendering.print_table(_HEAD, [_row(row) for row in rows.iter_rows(named=True)])
+    head = [f"{all_timeframes[0].key}…{all_timeframes[-1].key}" if name == "trends" else name for name in _HEAD]
+    rendering.print_table(head, [_row(row, all_timeframes) for row in rows.iter_rows(named=True)])
     if rows["is_preliminary"].any():
         click.echo("* not final: the provider may still change this bar")
     if rows["is_warming_up"].any():
@@ -111,7 +112,7 @@ def _check_strategy(name: str, watched: Watchlist, settings: Settings) -> None:
         raise not_one_of("--strategy", name, known)
 
 
-def _row(found: Mapping[str, Any]) -> tuple[str, ...]:
+def _row(found: Mapping[str, Any], all_timeframes: Sequence[Timeframe]) -> tuple[str, ...]:
     return (
         found["symbol"],
         cell(found["ts"]) + ("*" if found["is_preliminary"] else ""),
@@ -121,7 +122,7 @@ def _row(found: Mapping[str, Any]) -> tuple[str, ...]:
         percent(found["spread_pct"]),
         cell(found["cross_price"]),
         percent(found["cross_distance_pct"]),
-        trends(found),
+        trends(found, all_timeframes),
         "" if found["rsi"] is None else f"{found['rsi']:.1f}",
         "" if found["trade_side"] is None else f"{found['trade_side']} {percent(found['trade_return_pct'])}",
         "" if found["stop_price"] is None else f"{cell(found['stop_price'])} ({percent(found['stop_distance_pct'])})",

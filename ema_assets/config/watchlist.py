@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ema_assets.config import calendar_tables, shared_files
+from ema_assets.config import calendar_tables, shared_files, timeframe_lists
 from ema_assets.config.settings import Settings, is_synthetic
 from ema_assets.model.errors import InvalidKeyError, WatchlistError, did_you_mean
 from ema_assets.model.special_days import SpecialDays
@@ -21,11 +21,11 @@ from ema_assets.model.symbols import (
     Instrument,
     parse_symbol,
 )
-from ema_assets.model.timeframes import FETCHED, Timeframe, by_key
+from ema_assets.model.timeframes import DEFAULT, Timeframe, with_bases
 from ema_assets.providers import registry
 
-_GROUP_KEYS = ("name", "calendar", "hours", "provider", "allow_negative", "symbols")
-_TOP_KEYS = ("history", "ema", "signals", "strategy", "calendar", "group")
+_GROUP_KEYS = ("name", "calendar", "hours", "provider", "timeframes", "allow_negative", "symbols")
+_TOP_KEYS = ("timeframes", "history", "ema", "signals", "strategy", "calendar", "group")
 REGULAR_HOURS, _EXTENDED_HOURS = "regular", "extended"
 
 
@@ -36,6 +36,7 @@ class Watchlist:
     `history_days` has one entry per fetched timeframe, in calendar days. `ema_seed` is one of `symbols.SEEDS`.
     `signals_off`, `signal_params` and `strategies` are what the file says about signals and strategies. Whoever builds
     the graph of assets checks them and names the file as `where` in errors. `special_days` are by calendar.
+    `default_timeframes` are those of groups that name none.
     """
 
     instruments: tuple[Instrument, ...]
@@ -46,6 +47,7 @@ class Watchlist:
     strategies: tuple[Mapping[str, Any], ...] = ()
     special_days: Mapping[str, SpecialDays] = field(default_factory=dict)
     where: str = "watchlist"
+    default_timeframes: tuple[Timeframe, ...] = DEFAULT
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -81,6 +83,17 @@ class Watchlist:
         """All calendars in use, sorted."""
         return tuple(sorted({each.calendar for each in self.instruments}))
 
+    @property
+    def timeframes(self) -> tuple[Timeframe, ...]:
+        """All timeframes on which a symbol is computed, shortest first; the usual ones of a list without symbols."""
+        used = {each.timeframes for each in self.instruments} or {DEFAULT}
+        return tuple(sorted({timeframe for timeframes in used for timeframe in timeframes}))
+
+    @property
+    def with_bars(self) -> tuple[Timeframe, ...]:
+        """`timeframes`, and those that their bars are rolled up from, shortest first."""
+        return with_bases(self.timeframes)
+
 
 def default_text() -> str:
     """The watchlist a new installation starts with."""
@@ -102,9 +115,10 @@ def of(settings: Settings) -> Watchlist:
     """The watchlist of `settings`. Where files are the default provider, symbols that name none are from files.
 
     Raises:
-        WatchlistError: as `load`.
+        WatchlistError: as `load`, and when the provider of a symbol does not serve its timeframes.
     """
     watched = load(settings.watchlist_path)
+    timeframe_lists.check_served(watched.instruments, settings.provider, watched.where)
     if settings.provider != FROM_FILES:
         return watched
     instruments = (replace(each, provider=each.provider or FROM_FILES) for each in watched.instruments)
@@ -149,14 +163,15 @@ def parse(text: str, where: str = "watchlist") -> Watchlist:
     except tomllib.TOMLDecodeError as error:
         raise WatchlistError(f"{where}: not valid TOML: {error}") from None
     _only(document, _TOP_KEYS, where)
-    history = _history(document.get("history", {}), where)
+    history = timeframe_lists.history(document.get("history", {}), where)
+    timeframes = timeframe_lists.timeframes(document.get("timeframes"), where) or DEFAULT
     seed = _seed(document.get("ema", {}), where)
     off, params = _signals(document.get("signals", {}), where)
     strategies = _tables(document.get("strategy", []), "strategy", "strategies", where)
     groups = _tables(document.get("group", []), "group", "groups", where)
     instruments: dict[str, Instrument] = {}
     for number, group in enumerate(groups, start=1):
-        for instrument in _group(group, f"{where}: group {group.get('name', number)!r}"):
+        for instrument in _group(group, timeframes, f"{where}: group {group.get('name', number)!r}"):
             if instrument.symbol in instruments:
                 raise WatchlistError(f"{where}: the symbol {instrument.symbol!r} is listed twice; keep one of them")
             instruments[instrument.symbol] = instrument
@@ -165,7 +180,18 @@ def parse(text: str, where: str = "watchlist") -> Watchlist:
     special = calendar_tables.special_days(
         document.get("calendar", {}), {each.calendar for each in instruments.values()}, where
     )
-    return Watchlist(tuple(instruments.values()), history, seed, off, params, tuple(strategies), special, where)
+    used = {timeframe for each in instruments.values() for timeframe in each.timeframes}
+    return Watchlist(
+        instruments=tuple(instruments.values()),
+        history_days=timeframe_lists.default_history(used) | history,
+        ema_seed=seed,
+        signals_off=off,
+        signal_params=params,
+        strategies=tuple(strategies),
+        special_days=special,
+        where=where,
+        default_timeframes=timeframes,
+    )
 
 
 def _only(table: Mapping[str, Any], allowed: Iterable[str], where: str) -> None:
@@ -208,21 +234,7 @@ def _tables(tables: Any, key: str, plural: str, where: str) -> list[dict[str, An
     return tables
 
 
-def _history(table: Any, where: str) -> dict[Timeframe, int]:
-    if not isinstance(table, dict):
-        raise WatchlistError(f'{where}: `history` must be a table of days, such as `"5m" = 60`')
-    _only(table, [each.key for each in FETCHED], f"{where}: history")
-    history = {each: each.fetched.history_days for each in FETCHED}
-    for key, days in table.items():
-        if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= 20_000:
-            raise WatchlistError(
-                f"{where}: history of {key} must be a whole number of days from 1 to 20000, received {days!r}"
-            )
-        history[by_key(key)] = days
-    return history
-
-
-def _group(group: Mapping[str, Any], where: str) -> list[Instrument]:
+def _group(group: Mapping[str, Any], default: tuple[Timeframe, ...], where: str) -> list[Instrument]:
     _only(group, _GROUP_KEYS, where)
     calendar = _calendar(group, where)
     provider = group.get("provider")
@@ -238,7 +250,8 @@ def _group(group: Mapping[str, Any], where: str) -> list[Instrument]:
     allow_negative = group.get("allow_negative", False)
     if not isinstance(allow_negative, bool):
         raise WatchlistError(f"{where}: `allow_negative` must be true or false, received {allow_negative!r}")
-    return [Instrument(_symbol(symbol, where), calendar, provider, allow_negative) for symbol in symbols]
+    timeframes = timeframe_lists.timeframes(group.get("timeframes"), where) or default
+    return [Instrument(_symbol(symbol, where), calendar, provider, allow_negative, timeframes) for symbol in symbols]
 
 
 def _calendar(group: Mapping[str, Any], where: str) -> str:

@@ -95,11 +95,12 @@ def _edit(path: Path, change: _Change) -> list[str]:
 
 
 def _group_for(document: tomlkit.TOMLDocument, instrument: Instrument) -> Any:
-    """The first group that `instrument` can be part of, with regular hours; a new one when there is none."""
+    """The first group that `instrument` can be part of, with regular hours and the file's timeframes, or a new one."""
     groups: Any = document.setdefault("group", tomlkit.aot())
     for group in groups:
         if (
             "symbols" in group
+            and "timeframes" not in group
             and group.get("calendar", DEFAULT_CALENDAR) == instrument.calendar
             and group.get("hours", watchlist.REGULAR_HOURS) == watchlist.REGULAR_HOURS
             and group.get("provider") == instrument.provider

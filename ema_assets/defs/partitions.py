@@ -1,9 +1,16 @@
-"""The partitions every asset shares: symbol, which follows the watchlist, by timeframe."""
+"""The partitions every asset shares: symbol by timeframe. Both follow the watchlist, symbols without a reload."""
 
 from dagster import DynamicPartitionsDefinition, MultiPartitionsDefinition, StaticPartitionsDefinition
 
-from ema_assets.model.timeframes import ORDER
+from ema_assets.refresh.graph import Graph
 
 SYMBOLS = DynamicPartitionsDefinition(name="symbol")
-TIMEFRAMES = StaticPartitionsDefinition([timeframe.key for timeframe in ORDER])
-SERIES = MultiPartitionsDefinition({"symbol": SYMBOLS, "timeframe": TIMEFRAMES})
+
+
+def series_of(graph: Graph) -> MultiPartitionsDefinition:
+    """The partitions of every asset of `graph`, such as `AAPL|5m`.
+
+    A symbol whose group has fewer timeframes than others has partitions that nobody materializes.
+    """
+    timeframes = StaticPartitionsDefinition([timeframe.key for timeframe in graph.with_bars])
+    return MultiPartitionsDefinition({"symbol": SYMBOLS, "timeframe": timeframes})

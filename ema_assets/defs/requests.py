@@ -13,6 +13,7 @@ from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.defs.recording import DEFER_TAG
 from ema_assets.model.symbols import Series
 from ema_assets.refresh.runs import PlannedRun, Rectangle, plan_runs
+from ema_assets.store import ledger
 from ema_assets.store.database import Transaction
 
 RANGE_START_TAG = "dagster/asset_partition_range_start"
@@ -41,7 +42,7 @@ def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
     rectangle = planned.rectangle
     first, last = Series(rectangle.first, rectangle.timeframe), Series(rectangle.last, rectangle.timeframe)
     is_live = rectangle.timeframe.is_live and not planned.is_history and not planned.is_repair
-    priority = -20 * planned.is_history - 10 * planned.is_repair - rectangle.timeframe.rank
+    priority = -40 * planned.is_history - 20 * planned.is_repair - rectangle.timeframe.rank
     return RunRequest(
         run_key=f"{first}..{last}@{now.isoformat(timespec='seconds')}",
         run_config=QUIET_CONFIG,
@@ -81,15 +82,17 @@ def runs_for(
 def in_flight(instance: DagsterInstance, transaction: Transaction, now: datetime) -> list[Rectangle]:
     """What queued and running refresh runs cover, when those whose process is gone have been failed.
 
-    A run that loads 5m history covers the rolled-up timeframes too: they follow in one run each when all of it is
-    there, not in many runs as its series come in.
+    A run that loads history covers the timeframes too that are rolled up from it: they follow in one run each when all
+    of it is there, not in many runs as its series come in.
     """
     fail_lost_runs(instance, transaction, now)
+    known = ledger.known_timeframes(transaction)
     runs = instance.get_runs(filters=RunsFilter(job_name=REFRESH_JOB, statuses=IN_FLIGHT))
     rectangles = []
     for run in runs:
         if RANGE_START_TAG in run.tags and RANGE_END_TAG in run.tags:
             first, last = Series.parse(run.tags[RANGE_START_TAG]), Series.parse(run.tags[RANGE_END_TAG])
-            feeds = first.timeframe.feeds if HISTORY_TAG in run.tags else ()
+            is_history = HISTORY_TAG in run.tags
+            feeds = [each for each in known if is_history and not each.is_fetched and each.source is first.timeframe]
             rectangles += [Rectangle(timeframe, first.symbol, last.symbol) for timeframe in (first.timeframe, *feeds)]
     return rectangles

@@ -16,7 +16,7 @@ from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.requests import run_request, runs_for
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.model import clock
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import Graph
 from ema_assets.refresh.plan import next_closes, sentences, stale_on_close
 
@@ -63,4 +63,4 @@ def _silence(timeframe: Timeframe, coming: list[tuple[str, datetime, datetime]],
 
 def schedules(graph: Graph) -> list[ScheduleDefinition]:
     """One schedule per timeframe, for a process that was loaded with the assets of `graph`."""
-    return [_schedule(timeframe, graph) for timeframe in ORDER]
+    return [_schedule(timeframe, graph) for timeframe in graph.with_bars]

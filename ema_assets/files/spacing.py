@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from ema_assets.files.words import timeframe_of
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import USUAL, Timeframe
 
 _DAY = 86_400
 
@@ -33,7 +33,7 @@ class Spacing:
             if self.seconds >= length and self.seconds % length == 0:
                 count = self.seconds // length
                 return f"{count} {name}{'s' if count > 1 else ''}"
-        return f"{self.seconds} seconds"
+        return f"{self.seconds} second{'s' if self.seconds > 1 else ''}"
 
 
 def spacing(bars: pl.DataFrame, time: str) -> Spacing | None:
@@ -60,4 +60,5 @@ def spacing(bars: pl.DataFrame, time: str) -> Spacing | None:
     return Spacing(int(length), int(count), steps.height)
 
 
-ALL_TIMEFRAMES = ", ".join(each.key for each in ORDER)
+# What the bars of a file may be: longer ones are rolled up from days.
+ALL_TIMEFRAMES = f"{', '.join(each.key for each in USUAL if each.period is None)}, or others such as 10m and 6h"

@@ -1,8 +1,9 @@
 """How vendors and people write timeframes. Reads nothing."""
 
 import re
+from datetime import timedelta
 
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import USUAL, Timeframe, lasting
 
 _UNITS = {
     "s": 1, "sec": 1, "second": 1,
@@ -31,7 +32,7 @@ def seconds(text: str) -> int | None:
     if word in _UNITS and word in ("d", "h", "w"):
         return _UNITS[word]
     if word.isdigit():
-        lengths = {int(each.duration.total_seconds()) for each in ORDER}
+        lengths = {int(each.duration.total_seconds()) for each in USUAL if each.period is None}
         return int(word) if int(word) in lengths and int(word) >= 300 else int(word) * 60
     match = _LENGTH.fullmatch(word)
     if match is None:
@@ -41,8 +42,8 @@ def seconds(text: str) -> int | None:
 
 
 def timeframe_of(length_seconds: float | None) -> Timeframe | None:
-    """The timeframe whose full bars have this length; None when there is none."""
-    return next((each for each in ORDER if each.duration.total_seconds() == length_seconds), None)
+    """The timeframe of a day or less whose full bars have this length; None when there is none."""
+    return None if length_seconds is None else lasting(timedelta(seconds=length_seconds))
 
 
 def timeframe_key(text: str) -> str | None:

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from ema_assets.model.schemas import SESSION_SCHEMA
-from ema_assets.model.timeframes import Timeframe
+from ema_assets.model.symbols import BEGIN_ON_SUNDAY
+from ema_assets.model.timeframes import Period, Timeframe
 
 # Long enough to hold the last session before any exchange's longest closure, Chinese New Year's 11 days.
 LOOK_BACK = timedelta(days=14)
@@ -43,8 +44,16 @@ def bar_grid(sessions: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
 
     Columns: calendar, session, ts (opening time), ts_end (closing time, cut at the end of the segment); sorted by
     calendar and ts. Intraday bars are anchored to the open of their segment; a `1d` bar spans the exchange's own
-    hours.
+    hours; a longer one goes from the open of its first session to the close of its last, and `session` is the first.
+    Of such a period all sessions must be there, or its bar is cut short: see `reach`.
     """
+    if timeframe.period is not None:
+        return (
+            sessions.sort("calendar", "session")
+            .group_by("calendar", _period=period_of(timeframe.period), maintain_order=True)
+            .agg(pl.col("session").first(), ts=pl.col("regular_open").first(), ts_end=pl.col("regular_close").last())
+            .select("calendar", "session", "ts", "ts_end")
+        )
     if timeframe.is_session:
         return sessions.select("calendar", "session", ts="regular_open", ts_end="regular_close").sort("calendar", "ts")
     step = f"{timeframe.minutes}m"
@@ -59,6 +68,30 @@ def bar_grid(sessions: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
             pl.min_horizontal(pl.col("ts").dt.offset_by(step), "segment_close").alias("ts_end"),
         )
     )
+
+
+_TRUNCATED_TO: dict[Period, str] = {"week": "1w", "month": "1mo", "quarter": "1q", "year": "1y"}
+
+
+def period_of(period: Period) -> pl.Expr:
+    """The first day of the week (ISO 8601: a Monday), month, quarter or year that each row's `session` lies in.
+
+    Where trading weeks begin on a Sunday, it belongs to the Monday behind it.
+    """
+    day = pl.col("session")
+    if period == "week":
+        day = pl.when(pl.col("calendar").is_in(BEGIN_ON_SUNDAY)).then(day.dt.offset_by("1d")).otherwise(day)
+    return day.dt.truncate(_TRUNCATED_TO[period])
+
+
+def reach(timeframe: Timeframe) -> timedelta:
+    """How far before and behind a time sessions must be known, so that the whole bar that holds it is."""
+    return timedelta(0) if timeframe.period is None else timeframe.duration
+
+
+def last_bar_reach(timeframe: Timeframe) -> timedelta:
+    """How far before a time sessions must be known, so that the last bar that has closed by then is among them."""
+    return LOOK_BACK + 2 * reach(timeframe)
 
 
 def latest_of(times: pl.DataFrame, known: pl.DataFrame, since: str) -> pl.DataFrame:
@@ -163,7 +196,10 @@ def place(bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> p
     """
     days = pl.concat([sessions, unlisted_sessions(sessions)])
     full_end = pl.col("ts") + pl.lit(timeframe.duration)
-    if timeframe.is_session:
+    if timeframe.period is not None:
+        known = bar_grid(sessions, timeframe).select("calendar", session="ts", _open="ts", _shut="ts_end").sort("_open")
+        placed = latest_of(bars, known, "_open").with_columns(ts_end=pl.col("_shut"), is_session_last=pl.lit(True))
+    elif timeframe.is_session:
         known = days.select("calendar", session="open", _open="regular_open", _shut="regular_close").sort("_open")
         placed = latest_of(bars, known, "_open").with_columns(ts_end=pl.col("_shut"), is_session_last=pl.lit(True))
     else:
@@ -198,8 +234,13 @@ def with_trend_of(bars: pl.DataFrame, trend: pl.DataFrame) -> pl.DataFrame:
 
 
 def last_closed(sessions: pl.DataFrame, timeframe: Timeframe, now: datetime) -> pl.DataFrame:
-    """The newest bar of each calendar that has closed at `now`: columns calendar, ts, ts_end."""
-    recent = sessions.filter(pl.col("open") <= now).sort("calendar", "open").group_by("calendar").tail(2)
+    """The newest bar of each calendar that has closed at `now`: columns calendar, ts, ts_end.
+
+    `sessions` reach from `last_bar_reach` before `now` to `reach` behind it.
+    """
+    recent = sessions
+    if timeframe.period is None:
+        recent = sessions.filter(pl.col("open") <= now).sort("calendar", "open").group_by("calendar").tail(2)
     return (
         bar_grid(recent, timeframe)
         .filter(pl.col("ts_end") <= now)
@@ -210,8 +251,13 @@ def last_closed(sessions: pl.DataFrame, timeframe: Timeframe, now: datetime) -> 
 
 
 def next_close(sessions: pl.DataFrame, timeframe: Timeframe, now: datetime) -> pl.DataFrame:
-    """The first bar of each calendar that has not closed at `now`: columns calendar, ts, ts_end."""
-    coming = sessions.filter(pl.col("close") > now).sort("calendar", "open").group_by("calendar").head(2)
+    """The first bar of each calendar that has not closed at `now`: columns calendar, ts, ts_end.
+
+    `sessions` reach from `reach` before `now` to LOOK_BACK and `reach` behind it.
+    """
+    coming = sessions
+    if timeframe.period is None:
+        coming = sessions.filter(pl.col("close") > now).sort("calendar", "open").group_by("calendar").head(2)
     return (
         bar_grid(coming, timeframe)
         .filter(pl.col("ts_end") > now)

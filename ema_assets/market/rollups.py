@@ -1,4 +1,4 @@
-"""From 5m bars to 15m, 30m, 1h and 4h bars, anchored to the session. No I/O and no clock."""
+"""From shorter bars to longer ones, anchored to the session, or to weeks and months of sessions. No I/O, no clock."""
 
 import polars as pl
 
@@ -27,27 +27,27 @@ def roll_up(
     complete_through: pl.DataFrame,
     source: Timeframe | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Bars of `timeframe` from 5m `bars`, and the first bucket of each symbol that is still open.
+    """Bars of `timeframe` from those of its source, and the first bucket of each symbol that is still open.
 
     Args:
         bars: BAR_SCHEMA without timeframe, plus `calendar`; sorted by symbol and ts, starting at a bucket's start.
         timeframe: one of the rolled-up ones.
         sessions: SESSION_SCHEMA, covering the bars.
-        complete_through: symbol, complete_through (UTC): up to when 5m bars are known to be complete.
+        complete_through: symbol, complete_through (UTC): up to when `bars` are known to be complete.
         source: the timeframe of `bars` where it is another one.
 
     Returns:
         The closed bars (BAR_SCHEMA and missing_bars): a bucket is published only when its whole time is complete,
-        with the bars that really traded; a bucket in which nothing traded has no bar. `missing_bars` counts the 5m
-        bars that are not there. Then symbol, bucket, bucket_end of each symbol's first bucket that holds bars but is
-        not complete.
+        with the bars that really traded; a bucket in which nothing traded has no bar. `missing_bars` counts the bars
+        of the source that are not there. Then symbol, bucket, bucket_end of each symbol's first bucket that holds bars
+        but is not complete.
     """
     buckets = (
         buckets_of(bars, timeframe, sessions)
         .filter(pl.col("bucket").is_not_null())
         .group_by("symbol", "bucket", maintain_order=True)
         .agg(
-            pl.col("bucket_end").first(),
+            pl.col("calendar", "bucket_end").first(),
             pl.col("open").first(),
             pl.col("high").max(),
             pl.col("low").min(),
@@ -60,19 +60,14 @@ def roll_up(
         .with_columns(pl.when("is_volume_known").then(pl.col("volume").list.sum()))
         .join(complete_through, on="symbol", how="left", maintain_order="left")
     )
+    buckets = _with_whole(buckets, timeframe, sessions, source or timeframe.source)
     is_complete = (pl.col("bucket_end") <= pl.col("complete_through")).fill_null(False)
     closed = buckets.filter(is_complete).select(
         "symbol",
         pl.lit(timeframe.key).alias("timeframe"),
         pl.col("bucket").alias("ts"),
         *list(BAR_SCHEMA)[3:],
-        # The last bucket of a session is shorter, and so may its last 5m bar be.
-        missing_bars=(
-            (pl.col("bucket_end") - pl.col("bucket")).dt.total_minutes() / (source or timeframe.source).minutes
-        )
-        .ceil()
-        .cast(pl.Int16)
-        - pl.col("traded").cast(pl.Int16),
+        missing_bars=pl.col("whole").cast(pl.Int16) - pl.col("traded").cast(pl.Int16),
     )
     still_open = (
         buckets.filter(~is_complete)
@@ -80,6 +75,17 @@ def roll_up(
         .agg(pl.col("bucket").first(), pl.col("bucket_end").first())
     )
     return closed, still_open
+
+
+def _with_whole(buckets: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame, source: Timeframe) -> pl.DataFrame:
+    """Add to `buckets` (calendar, bucket, bucket_end) the number of bars of the source that there should be: whole."""
+    if timeframe.period is None:
+        # The last bucket of a session is shorter, and so may its last bar be.
+        length = (pl.col("bucket_end") - pl.col("bucket")).dt.total_minutes()
+        return buckets.with_columns(whole=(length / source.minutes).ceil())
+    days = buckets_of(sessions.select("calendar", ts="regular_open"), timeframe, sessions)
+    counted = days.group_by("calendar", "bucket").agg(whole=pl.len())
+    return buckets.join(counted, on=["calendar", "bucket"], how="left", maintain_order="left")
 
 
 def without_owned(closed: pl.DataFrame, owned: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
@@ -110,7 +116,7 @@ def without_owned(closed: pl.DataFrame, owned: pl.DataFrame, timeframe: Timefram
 
 
 def dirty_buckets(changed: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> pl.DataFrame:
-    """Where a rolled-up series must start again after its 5m bars changed.
+    """Where a rolled-up series must start again after the bars of its source changed.
 
     `changed` has symbol, calendar and changed_from (UTC). Returns symbol, dirty_from and dirty_end: start and end of
     the bucket that holds `changed_from`.

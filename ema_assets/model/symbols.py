@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ema_assets.model.errors import InvalidKeyError
-from ema_assets.model.timeframes import KEYS, Timeframe, by_key
+from ema_assets.model.timeframes import ALLOWED, DEFAULT, Timeframe, by_key, with_bases
 
 AssetClass = Literal["stocks", "funds", "indices", "futures", "fx", "crypto"]
 ASSET_CLASSES: tuple[AssetClass, ...] = get_args(AssetClass)
@@ -14,6 +14,8 @@ ASSET_CLASSES: tuple[AssetClass, ...] = get_args(AssetClass)
 ALWAYS_OPEN = "24/7"
 FX_CALENDAR = "24/5"
 DEFAULT_CALENDAR = "XNYS"
+# Exchanges whose trading weeks go, or went, from Sunday to Thursday.
+BEGIN_ON_SUNDAY = ("XSAU", "XTAE")
 # A calendar with the hours before and after the exchange's own is written with this behind its code.
 EXTENDED_SUFFIX = " extended"
 EXTENDED_CALENDARS = ("XNYS", "XNAS")
@@ -52,7 +54,7 @@ def parse_timeframe(text: str) -> Timeframe:
     try:
         return by_key(text)
     except KeyError:
-        raise InvalidKeyError(f"`timeframe` must be one of {', '.join(KEYS)}, received {text!r}") from None
+        raise InvalidKeyError(f"`timeframe` must be one of {ALLOWED}, received {text!r}") from None
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -85,13 +87,24 @@ class Instrument:
     `calendar` is an exchange_calendars code (`XNYS`), one with extended hours (`XNYS extended`), or `24/7`; an
     instrument that trades around the clock is crypto to every provider we speak to. `provider` is None for the
     configured one, the name of another, or `file` for a symbol that no provider is asked for. `allow_negative` when its
-    prices may be zero or less, as those of spreads and of some futures.
+    prices may be zero or less, as those of spreads and of some futures. `timeframes` are those that are computed on.
     """
 
     symbol: str
     calendar: str = DEFAULT_CALENDAR
     provider: str | None = None
     allow_negative: bool = False
+    timeframes: tuple[Timeframe, ...] = DEFAULT
+
+    @property
+    def with_bars(self) -> tuple[Timeframe, ...]:
+        """The timeframes of which bars are kept: `timeframes`, and those that their bars are rolled up from."""
+        return with_bases(self.timeframes)
+
+    @property
+    def bars_only(self) -> tuple[Timeframe, ...]:
+        """Those of which bars are kept only because others are rolled up from them."""
+        return tuple(each for each in self.with_bars if each not in self.timeframes)
 
     @property
     def is_fetched(self) -> bool:

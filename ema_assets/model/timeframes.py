@@ -1,7 +1,17 @@
-"""The timeframes: one record each, with everything that depends on the length of a bar. A new one is one new record."""
+"""The timeframes: what follows from the length of a bar. Which of them are on is said by the watchlist, not here.
 
+Any number of minutes or hours below a day, a session, a week, and one, three or twelve months. Bars of a few of them
+are fetched; all others are rolled up from those.
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
+from math import gcd
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +45,26 @@ class RolledUp:
     source: str
 
 
+# What a bar that is longer than a session covers.
+Period = Literal["week", "month", "quarter", "year"]
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Timeframe:
-    """A bar's length and what follows from it. The registry holds one object per timeframe; compare them by `is`.
+    """A bar's length and what follows from it. There is one object per timeframe; compare them by `is`.
 
     Attributes:
         key: what people write and databases store, such as `5m`: the Dagster partition key of the dimension
             `timeframe`.
-        duration: length of a full bar.
+        duration: length of a full bar; of bars that are longer than a session, the longest that there is.
         bars: how its bars are obtained.
-        cron: when its bars may close, UTC.
-        is_session: True when one bar covers one session, whatever the session's length.
-        is_live: True when its runs may use the run slot that slower work leaves free.
+        period: what a bar covers that is longer than a session, or None.
     """
 
     key: str
     duration: timedelta
     bars: Fetched | RolledUp
-    cron: str
-    is_session: bool = False
-    is_live: bool = False
+    period: Period | None = None
 
     def __str__(self) -> str:
         return self.key
@@ -63,16 +73,45 @@ class Timeframe:
         return f"Timeframe({self.key!r})"
 
     def __lt__(self, other: "Timeframe") -> bool:
-        return self.rank < other.rank
+        return self.duration < other.duration
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        """Copies and other processes get the registry's own object."""
+        """Copies and other processes get the one object."""
         return by_key, (self.key,)
 
     @property
     def minutes(self) -> int:
         """Length of a full bar in minutes."""
         return int(self.duration.total_seconds()) // 60
+
+    @property
+    def is_intraday(self) -> bool:
+        """True when a session has several bars."""
+        return self.duration < _DAY
+
+    @property
+    def is_session(self) -> bool:
+        """True when one bar covers one session, whatever the session's length."""
+        return self.duration == _DAY
+
+    @property
+    def is_live(self) -> bool:
+        """True when its runs may use the run slot that slower work leaves free."""
+        return self.duration <= timedelta(minutes=5)
+
+    @property
+    def cron(self) -> str:
+        """When its bars may close, UTC.
+
+        Sessions begin and end on the quarter hour everywhere, so that a bar closes on a multiple of what its length and
+        a quarter of an hour have in common.
+        """
+        return f"*/{gcd(self.minutes, 15)} * * * *"
+
+    @property
+    def sql_name(self) -> str:
+        """Its key in names of tables and columns, which know no capital letters: `1mo` for `1M`."""
+        return self.key.replace("M", "mo")
 
     @property
     def is_fetched(self) -> bool:
@@ -111,67 +150,99 @@ class Timeframe:
         return self if self.is_fetched else self.source
 
     @property
-    def feeds(self) -> "tuple[Timeframe, ...]":
-        """The timeframes that are rolled up from this one, shortest first."""
-        return tuple(each for each in ROLLED_UP if each.source is self)
-
-    @property
     def rank(self) -> int:
-        """Place in the order of urgency: 0 for the shortest."""
-        return _RANKS[self.key]
+        """Place in the order of urgency among the usual ones: 0 for the shortest."""
+        return bisect_left(USUAL, self)
 
 
-_EVERY_5_MINUTES = "*/5 * * * *"
-# Sessions open on the quarter hour everywhere, so bars longer than 15 minutes may close on any quarter.
-_EVERY_15_MINUTES = "*/15 * * * *"
+_DAY = timedelta(days=1)
 
-_REGISTRY = (
-    Timeframe(
-        "5m",
-        timedelta(minutes=5),
-        Fetched(
-            history_days=60,
-            overlap=timedelta(minutes=15),
-            gap_margin=timedelta(minutes=15),
-            gaps_apart=timedelta(days=1),
-            gap_pause=timedelta(minutes=5),
-            label_lead=timedelta(0),
-        ),
-        _EVERY_5_MINUTES,
-        is_live=True,
+_FETCHED = {
+    "1m": Fetched(
+        history_days=7,
+        overlap=timedelta(minutes=5),
+        gap_margin=timedelta(minutes=5),
+        gaps_apart=timedelta(hours=6),
+        gap_pause=timedelta(minutes=5),
+        label_lead=timedelta(0),
     ),
-    Timeframe("15m", timedelta(minutes=15), RolledUp("5m"), _EVERY_15_MINUTES),
-    Timeframe("30m", timedelta(minutes=30), RolledUp("5m"), _EVERY_15_MINUTES),
-    Timeframe("1h", timedelta(hours=1), RolledUp("5m"), _EVERY_15_MINUTES),
-    Timeframe("4h", timedelta(hours=4), RolledUp("5m"), _EVERY_15_MINUTES),
-    Timeframe(
-        "1d",
-        timedelta(days=1),
-        Fetched(
-            history_days=730,
-            overlap=timedelta(days=7),
-            gap_margin=timedelta(days=4),
-            gaps_apart=timedelta(days=60),
-            gap_pause=timedelta(hours=1),
-            label_lead=timedelta(hours=18),
-        ),
-        _EVERY_15_MINUTES,
-        is_session=True,
+    "5m": Fetched(
+        history_days=60,
+        overlap=timedelta(minutes=15),
+        gap_margin=timedelta(minutes=15),
+        gaps_apart=timedelta(days=1),
+        gap_pause=timedelta(minutes=5),
+        label_lead=timedelta(0),
     ),
-)
+    "1d": Fetched(
+        history_days=730,
+        overlap=timedelta(days=7),
+        gap_margin=timedelta(days=4),
+        gaps_apart=timedelta(days=60),
+        gap_pause=timedelta(hours=1),
+        label_lead=timedelta(hours=18),
+    ),
+}
 
-ORDER: tuple[Timeframe, ...] = tuple(sorted(_REGISTRY, key=lambda each: each.duration))
-_RANKS = {each.key: rank for rank, each in enumerate(ORDER)}
-_BY_KEY = {each.key: each for each in ORDER}
-FETCHED: tuple[Timeframe, ...] = tuple(each for each in ORDER if each.is_fetched)
-ROLLED_UP: tuple[Timeframe, ...] = tuple(each for each in ORDER if not each.is_fetched)
-KEYS: tuple[str, ...] = tuple(_BY_KEY)
+# Bars that are longer than a session, with the longest that such a period can be.
+_PERIODS: dict[str, tuple[Period, timedelta]] = {
+    "1w": ("week", timedelta(days=7)),
+    "1M": ("month", timedelta(days=31)),
+    "3M": ("quarter", timedelta(days=92)),
+    "12M": ("year", timedelta(days=366)),
+}
+
+_INTRADAY = re.compile(r"([1-9][0-9]{0,3})([mh])")
 
 
+@cache
 def by_key(key: str) -> Timeframe:
     """The timeframe that is written `key`.
 
     Raises:
         KeyError: when there is none. For what a person wrote, see `symbols.parse_timeframe`.
     """
-    return _BY_KEY[key]
+    if key == "1d":
+        return Timeframe(key, _DAY, _FETCHED[key])
+    if key in _PERIODS:
+        period, longest = _PERIODS[key]
+        return Timeframe(key, longest, RolledUp("1d"), period)
+    match = _INTRADAY.fullmatch(key)
+    if match is None:
+        raise KeyError(key)
+    number, is_hours = int(match[1]), match[2] == "h"
+    minutes = number * 60 if is_hours else number
+    # One length has one key: an hour is not also 60m, nor a day 24h.
+    if minutes >= 1440 or (not is_hours and minutes % 60 == 0):
+        raise KeyError(key)
+    if key in _FETCHED:
+        return Timeframe(key, timedelta(minutes=minutes), _FETCHED[key])
+    return Timeframe(key, timedelta(minutes=minutes), RolledUp("1m" if minutes % 5 else "5m"))
+
+
+def lasting(length: timedelta) -> Timeframe | None:
+    """The timeframe below a week whose full bar is `length`, or None."""
+    minutes, rest = divmod(length, timedelta(minutes=1))
+    if rest or not 1 <= minutes <= 1440:
+        return None
+    if minutes == 1440:
+        return by_key("1d")
+    return by_key(f"{minutes // 60}h" if minutes % 60 == 0 else f"{minutes}m")
+
+
+def with_bases(timeframes: Iterable[Timeframe]) -> tuple[Timeframe, ...]:
+    """`timeframes` and those that their bars are rolled up from; each once, shortest first."""
+    wanted = list(timeframes)
+    return tuple(sorted({*wanted, *(each.base for each in wanted)}))
+
+
+# Those that providers are asked for.
+FETCHED: tuple[Timeframe, ...] = tuple(sorted(map(by_key, _FETCHED)))
+# Those of a watchlist that names none.
+DEFAULT: tuple[Timeframe, ...] = tuple(map(by_key, ("5m", "15m", "30m", "1h", "4h", "1d")))
+# What people use most, for messages. Any other that `by_key` knows will do as well.
+USUAL: tuple[Timeframe, ...] = tuple(
+    map(by_key, ("1m", "3m", "5m", "15m", "30m", "45m", "1h", "2h", "4h", "1d", "1w", "1M"))
+)
+# Of one's own, in a sentence.
+ALLOWED = f"{', '.join(each.key for each in USUAL)}, or others such as 10m, 90m, 6h and 3M"

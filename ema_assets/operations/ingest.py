@@ -12,7 +12,7 @@ from ema_assets.model.errors import AmbiguousBarFile, BarFileError
 from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.special_days import SpecialDays
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import ORDER, Timeframe, by_key
+from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.operations.file_days import place_days
 from ema_assets.operations.file_sessions import sessions_around
 from ema_assets.operations.file_share import check_mostly_stored
@@ -81,8 +81,10 @@ def understand(
 
     Raises:
         AmbiguousBarFile: when the times can be read in several ways, or only in another one than usual.
-        BarFileError: when most bars could not be stored, and `options.partial` is not set. Both begin with the path.
+        BarFileError: when its bars are of a timeframe that is not on, or most could not be stored and `options.partial`
+            is not set. Both begin with the path.
     """
+    _check_timeframes(source, instruments)
     calendars = {symbol: each.calendar for symbol, each in instruments.items()}
     bars = source.bars.with_columns(calendar=pl.col("symbol").replace_strict(calendars, return_dtype=pl.String))
     if bars["wall"].null_count() == bars.height:
@@ -100,11 +102,26 @@ def understand(
     return UnderstoodFile(source, placed, zone, label, calendars)
 
 
+def _check_timeframes(source: BarsOfFile, instruments: Mapping[str, Instrument]) -> None:
+    """Refuse bars of which none are kept."""
+    for symbol, key in source.bars.select("symbol", "timeframe").unique(maintain_order=True).iter_rows():
+        timeframe, on = by_key(key), instruments[symbol].with_bars
+        if timeframe.period is not None:
+            raise BarFileError(
+                f"{source.path}: has {key} bars of {symbol}, which are rolled up from 1d bars here; ingest those"
+            )
+        if timeframe not in on:
+            raise BarFileError(
+                f"{source.path}: has {key} bars of {symbol}, which has {', '.join(each.key for each in on)}; add "
+                f'"{key}" to `timeframes` in the watchlist, or say `--timeframe` if its bars are others'
+            )
+
+
 def _placed(
     bars: pl.DataFrame, around: pl.DataFrame, source: BarsOfFile, options: ReadOptions
 ) -> tuple[pl.DataFrame, str, str]:
     """Bars (BAR_SCHEMA) in the order of the file, and how their zone and their labels were understood."""
-    is_day = pl.col("timeframe").is_in([each.key for each in ORDER if each.is_session])
+    is_day = pl.col("timeframe").is_in([key for key in bars["timeframe"].unique() if by_key(key).is_session])
     rows = bars.with_row_index("row")
     parts, zones, labels = [], [], []
     for part, is_of_days in ((rows.filter(is_day), True), (rows.filter(~is_day), False)):

@@ -5,7 +5,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.market import exchanges
 from ema_assets.model.symbols import EXTENDED_SUFFIX
-from ema_assets.model.timeframes import ORDER
 from ema_assets.refresh.graph import Graph, build
 from ema_assets.refresh.plan_older import LOOK_BACK, depths
 from ema_assets.store import ledger, older_history, results, sessions, tables
@@ -39,13 +38,14 @@ def sync(
                 ledger.go_back(transaction, calendar, datetime.combine(day, time(), UTC))
         ledger.start_again(transaction, remade)
         ledger.adopt_code_versions(transaction, graph.code_versions)
-        older_history.sync_depth(transaction, depths(watchlist.history_days, ORDER), now)
+        older_history.sync_depth(transaction, depths(watchlist.history_days, graph.with_bars), now)
     return added, removed
 
 
 def adopt_graph(transaction: Transaction, graph: Graph) -> list[str]:
     """Make tables and views fit `graph`; return the assets whose tables were made anew or have new columns."""
-    remade = tables.ensure(transaction, [table for node in graph.on for table in node.tables])
+    remade = tables.ensure(transaction, [table for node in graph.on for table in node.tables], graph.with_bars)
+    ledger.sync_timeframes(transaction, graph.with_bars)
     ledger.sync_assets(transaction, graph.assets(), graph.inputs())
     results.ensure(
         transaction,
@@ -54,6 +54,7 @@ def adopt_graph(transaction: Transaction, graph: Graph) -> list[str]:
             strategies={
                 node.name: (node.table.time, *node.table.values) for node in graph.computed if node.variant is not None
             },
+            timeframes=graph.timeframes,
         ),
     )
     return [node.name for node in graph.computed if node.touches(remade)]
@@ -62,8 +63,11 @@ def adopt_graph(transaction: Transaction, graph: Graph) -> list[str]:
 def cover(transaction: Transaction, calendar: str, start: date, today: date) -> date | None:
     """Store the sessions of `calendar` from `start` to a year from `today`, where they are missing or out of date.
 
+    They begin with the year of `start`, so that the bars of whole weeks, months and years begin where these do.
+
     Returns the first day of those stored before that has changed, or None.
     """
+    start = date(start.year, 1, 1) - timedelta(days=7)
     low, high = sessions.covered(transaction).get(calendar, (date.max, date.min))
     special = sessions.special_days(transaction, calendar.removesuffix(EXTENDED_SUFFIX))
     made_from = exchanges.fingerprint(special)

@@ -53,7 +53,7 @@ PROVIDER = Provider(
     covers="US stocks and funds, class shares as BRK.B, and crypto pairs against the dollar as BTC-USD",
     open=_open,
     config=AlpacaConfig,
-    timeframes={"5m": "5Min", "1d": "1Day"},
+    timeframes={"1m": "1Min", "5m": "5Min", "1d": "1Day"},
     asset_classes=frozenset({"stocks", "funds", "crypto"}),
     calendars=frozenset({"XNYS", "XNAS"}),
     # Its hours are cut by the clock, so that the first one of a session holds half an hour before the open.

@@ -44,7 +44,7 @@ PROVIDER = Provider(
     covers="crypto pairs; BTC-USD stands for BTCUSDT, for there are hardly any dollar pairs",
     open=_open,
     config=BinanceConfig,
-    timeframes={"5m": "5m", "1d": "1d"},
+    timeframes={"1m": "1m", "5m": "5m", "1d": "1d"},
     long_history=LongHistory("1h", "1h"),
     asset_classes=frozenset({"crypto"}),
 )

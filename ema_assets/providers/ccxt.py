@@ -42,7 +42,7 @@ def _member(exchange: str) -> Provider[CcxtConfig]:
         covers="crypto pairs of the exchange, as BTC-USDT",
         open=opened,
         config=CcxtConfig,
-        timeframes={"5m": "5m", "1d": "1d"},
+        timeframes={"1m": "1m", "5m": "5m", "1d": "1d"},
         # An exchange that has no hours refuses the request.
         long_history=LongHistory("1h", "1h"),
         asset_classes=frozenset({"crypto"}),

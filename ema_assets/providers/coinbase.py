@@ -37,7 +37,7 @@ PROVIDER = Provider(
     open=_open,
     config=CoinbaseConfig,
     # Its word for a timeframe is the granularity in seconds.
-    timeframes={"5m": "300", "1d": "86400"},
+    timeframes={"1m": "60", "5m": "300", "1d": "86400"},
     long_history=LongHistory("1h", "3600"),
     asset_classes=frozenset({"crypto"}),
 )

@@ -48,10 +48,11 @@ PROVIDER = Provider(
     covers="symbols the world over, as AAPL, BRK.B, AZN.L, ^GSPC, ES=F, EURUSD=X and BTC-USD",
     open=_open,
     config=YahooConfig,
-    timeframes={"5m": "5m", "1d": "1d"},
+    timeframes={"1m": "1m", "5m": "5m", "1d": "1d"},
     asset_classes=frozenset(ASSET_CLASSES),
-    # Sixty days to the second are refused already, and the clocks may differ.
-    depth={"5m": timedelta(days=60) - timedelta(hours=1)},
+    # Sixty days to the second are refused already, and the clocks may differ. Of 1m there are thirty days, but a call
+    # takes eight at most.
+    depth={"1m": timedelta(days=8) - timedelta(hours=1), "5m": timedelta(days=60) - timedelta(hours=1)},
     # Hours begin with the session. Of half hours it has no more than of five minutes.
     long_history=LongHistory("1h", "1h", timedelta(days=730) - timedelta(hours=1)),
     settling_time=timedelta(minutes=15),

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 import polars as pl
 
+from ema_assets.market.calendars import reach
 from ema_assets.model.schemas import ACTION_SCHEMA
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.store import sessions
@@ -125,6 +126,15 @@ class Storing:
         latest = trading["close"].max() if not trading.is_empty() else start
         assert isinstance(latest, datetime)
         return sessions.between(self.transaction, calendars.unique().to_list(), start, max(latest, start))
+
+    def sessions_around(self, times: pl.Series, calendars: pl.Series, timeframe: Timeframe) -> pl.DataFrame:
+        """The sessions from the first of `times` on, with all those of the bars of `timeframe` that hold the times."""
+        first, last = times.min(), times.max()
+        assert isinstance(first, datetime) and isinstance(last, datetime)  # noqa: PT018 - for the type checker
+        if timeframe.period is None:
+            return self.sessions_from(first, calendars)
+        around = reach(timeframe)
+        return sessions.between(self.transaction, calendars.unique().to_list(), first - around, last + around)
 
 
 def spans_of(bars: pl.DataFrame) -> pl.DataFrame:

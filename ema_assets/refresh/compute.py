@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from ema_assets.market.calendars import place, with_trend_of
+from ema_assets.market.calendars import place, reach, with_trend_of
 from ema_assets.market.rollups import CODE_VERSION, buckets_of, roll_up, without_owned
 from ema_assets.model.asset_names import EMA_TREND, OHLC, STRATEGY
 from ema_assets.model.schemas import COMPLETED_SCHEMA, UTC_TIME
@@ -126,7 +126,7 @@ def side_by_side(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 def _placed(transaction: Transaction, bars: pl.DataFrame, timeframe: Timeframe, claimed: pl.DataFrame) -> pl.DataFrame:
     """`bars` with session, is_session_last and ts_end."""
     calendars = claimed.select("symbol", "calendar")
-    trading = _sessions_of(transaction, calendars, bars)
+    trading = _sessions_of(transaction, calendars, bars, timeframe)
     return place(bars.join(calendars, on="symbol", how="left", maintain_order="left"), timeframe, trading)
 
 
@@ -248,7 +248,8 @@ def _measure_latency(transaction: Transaction, timeframe: Timeframe, claimed: pl
     if moved.is_empty():
         return
     low, high = moved.select(pl.col("ts").min().alias("low"), pl.col("ts").max().alias("high")).row(0)
-    trading = sessions.between(transaction, moved["calendar"].unique().to_list(), low, high)
+    around = reach(timeframe)
+    trading = sessions.between(transaction, moved["calendar"].unique().to_list(), low - around, high + around)
     closed = buckets_of(moved, timeframe, trading).filter(pl.col("bucket_end").is_not_null())
     latency.record(transaction, timeframe, closed.group_by("bucket_end").agg(pl.col("series").sum()))
 
@@ -304,7 +305,7 @@ def refresh_rolled_up(
                 return
             starts = long_bars.starts(claimed)
             bars = tables.read_since(transaction, tables.BARS, timeframe.source, starts, tables.BARS.values)
-            trading = _sessions_of(transaction, claimed, bars)
+            trading = _sessions_of(transaction, claimed, bars, timeframe)
             closed, still_open = roll_up(
                 bars.join(claimed.select("symbol", "calendar"), on="symbol", maintain_order="left"),
                 timeframe,
@@ -336,11 +337,15 @@ def refresh_rolled_up(
     return outcome
 
 
-def _sessions_of(transaction: Transaction, claimed: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
+def _sessions_of(
+    transaction: Transaction, claimed: pl.DataFrame, bars: pl.DataFrame, timeframe: Timeframe
+) -> pl.DataFrame:
+    """The sessions of `bars`, with all those of the bars of `timeframe` that hold them."""
     low, high = bars.select(pl.col("ts").min().alias("low"), pl.col("ts").max().alias("high")).row(0)
     if low is None:
         low = high = ledger.BEGINNING
-    return sessions.between(transaction, claimed["calendar"].unique().to_list(), low, high)
+    around = reach(timeframe)
+    return sessions.between(transaction, claimed["calendar"].unique().to_list(), low - around, high + around)
 
 
 def _batches(

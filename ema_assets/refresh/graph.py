@@ -5,7 +5,7 @@ database, so that the ledger knows what a change makes dirty.
 """
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
 from ema_assets.model.declarations import Column, Param, Params, problems_with_reads
 from ema_assets.model.errors import WatchlistError, did_you_mean
 from ema_assets.model.symbols import SEEDS
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import DEFAULT, Timeframe, with_bases
 from ema_assets.signals.declaration import Signal
 from ema_assets.signals.discovery import discover
 from ema_assets.store import tables
@@ -77,17 +77,16 @@ class Node:
         """The asset it reads that has a row for every row or so of its own."""
         return None if not self.reads else EMA_TREND if EMA_TREND in self.reads else next(iter(self.reads))
 
-    def inputs(self) -> list[tuple[str, Timeframe, str, Timeframe, bool]]:
-        """What it reads on every timeframe: asset, timeframe, reads, its timeframe, is_main."""
+    def inputs(self, timeframes: Iterable[Timeframe]) -> list[tuple[str, Timeframe, str, Timeframe, bool]]:
+        """What it reads on each of `timeframes`: asset, timeframe, reads, its timeframe, is_main."""
+        computed = list(timeframes)
         found = [
             (self.name, timeframe, source, timeframe, source == self.main_input)
-            for timeframe in ORDER
+            for timeframe in computed
             for source in self.reads
         ]
         if self.variant is not None and (higher := self.variant.higher_timeframe) is not None:
-            found += [
-                (self.name, timeframe, EMA_TREND, higher, False) for timeframe in ORDER if timeframe.rank < higher.rank
-            ]
+            found += [(self.name, timeframe, EMA_TREND, higher, False) for timeframe in computed if timeframe < higher]
         return found
 
 
@@ -104,10 +103,19 @@ BARS = Node(
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """All assets, each after what it reads; those in `off` are switched off."""
+    """All assets, each after what it reads; those in `off` are switched off.
+
+    `timeframes` are those on which anything is computed, shortest first.
+    """
 
     nodes: Mapping[str, Node]
     off: frozenset[str] = frozenset()
+    timeframes: tuple[Timeframe, ...] = DEFAULT
+
+    @property
+    def with_bars(self) -> tuple[Timeframe, ...]:
+        """The timeframes of which there are bars: `timeframes`, and those that they are rolled up from."""
+        return with_bases(self.timeframes)
 
     @property
     def on(self) -> tuple[Node, ...]:
@@ -133,7 +141,7 @@ class Graph:
         return [
             (node, timeframe)
             for node in self.computed
-            for timeframe in ORDER
+            for timeframe in self.timeframes
             if timeframe in timeframes and node.variant is not None
             if node.variant.on(timeframe).higher_timeframe in timeframes
         ]
@@ -146,8 +154,8 @@ class Graph:
     @property
     def fingerprint(self) -> str:
         """The same for two graphs exactly when they compute the same assets in the same way."""
-        said = [(node.name, node.code_version, node.table, node.inputs()) for node in self.on]
-        return hashlib.sha256(repr(said).encode()).hexdigest()
+        said = [(node.name, node.code_version, node.table, node.inputs(self.timeframes)) for node in self.on]
+        return hashlib.sha256(repr((self.with_bars, said)).encode()).hexdigest()
 
     def assets(self) -> pl.DataFrame:
         """Asset and is_on, for the ledger."""
@@ -161,7 +169,7 @@ class Graph:
         rows = [
             (asset, timeframe.key, source, source_timeframe.key, is_main)
             for node in self.nodes.values()
-            for asset, timeframe, source, source_timeframe, is_main in node.inputs()
+            for asset, timeframe, source, source_timeframe, is_main in node.inputs(self.timeframes)
         ]
         names = ("asset", "timeframe", "reads", "reads_timeframe")
         return pl.DataFrame(rows, schema={**dict.fromkeys(names, pl.String()), "is_main": pl.Boolean()}, orient="row")
@@ -198,7 +206,25 @@ def build(watched: Watchlist, folder: Path | None = None) -> Graph:
                 f"{watched.where}: {', '.join(missing)} cannot be switched off while {node.name} reads it; switch "
                 f"{node.name} off too"
             )
-    return Graph(nodes, off)
+    _check_higher_timeframes(strategies, watched)
+    return Graph(nodes, off, watched.timeframes)
+
+
+def _check_higher_timeframes(strategies: Sequence[Variant], watched: Watchlist) -> None:
+    """Refuse a strategy that waits for a trend that is not computed."""
+    for variant in strategies:
+        higher = variant.higher_timeframe
+        lacking = [
+            each.symbol
+            for each in watched.instruments
+            if higher is not None and higher not in each.timeframes and min(each.timeframes) < higher
+        ]
+        if lacking and higher is not None:
+            more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+            raise WatchlistError(
+                f"{watched.where}: strategy {variant.name} reads the trend on {higher.key}, which is not among the "
+                f"`timeframes` of {lacking[0]}{more}; add it there, or set another `higher_timeframe`"
+            )
 
 
 def _check_known(key: str, names: Collection[str], signals: Mapping[str, Signal], where: str) -> None:

@@ -9,6 +9,7 @@ from ema_assets.market.corporate_actions import rescaled
 from ema_assets.market.rollups import CODE_VERSION, dirty_buckets
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import BAR_CHANGE_SCHEMA, BAR_SCHEMA, UTC_TIME
+from ema_assets.model.timeframes import by_key
 from ema_assets.refresh.answers import Extent, Storing
 from ema_assets.refresh.take_over import take_over
 from ema_assets.store import ledger, older_history, quality, tables
@@ -71,13 +72,27 @@ def _write_bars(storing: Storing, bars: pl.DataFrame, asked: pl.DataFrame, delet
     )
     ledger.complete(transaction, OHLC, timeframe, completed, CODE_VERSION)
     changed = completed.filter(pl.col("changed_from").is_not_null())
-    if timeframe.feeds and not changed.is_empty():
-        # A split rescales bars older than any that was asked for.
-        trading = storing.sessions_from(changed["changed_from"].min(), changed["calendar"])
-        for rolled_up in timeframe.feeds:
-            starts = dirty_buckets(changed.select("symbol", "calendar", "changed_from"), rolled_up, trading)
-            ledger.mark_dirty(transaction, OHLC, rolled_up, starts)
+    _mark_rolled_up_dirty(storing, changed)
     return changes
+
+
+def _mark_rolled_up_dirty(storing: Storing, changed: pl.DataFrame) -> None:
+    """Mark what is rolled up from the series in `changed` (symbol, calendar, changed_from, …)."""
+    fed = (
+        changed.select("symbol", "calendar", "changed_from")
+        .join(storing.locked.select("symbol", timeframe="feeds"), on="symbol")
+        .explode("timeframe", empty_as_null=True)
+        .drop_nulls("timeframe")
+    )
+    if fed.is_empty():
+        return
+    starts = []
+    for (key,), series in fed.partition_by("timeframe", as_dict=True).items():
+        rolled_up = by_key(str(key))
+        # A split rescales bars older than any that was asked for.
+        trading = storing.sessions_around(changed["changed_from"], changed["calendar"], rolled_up)
+        starts.append(dirty_buckets(series, rolled_up, trading).with_columns(timeframe=pl.lit(key)))
+    ledger.mark_dirty(storing.transaction, OHLC, pl.concat(starts).sort("symbol", "timeframe"))
 
 
 def _together(written: pl.DataFrame, deleted: pl.DataFrame) -> pl.DataFrame:

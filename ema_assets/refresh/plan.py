@@ -6,9 +6,9 @@ from types import MappingProxyType
 
 import polars as pl
 
-from ema_assets.market.calendars import LOOK_BACK, last_closed, next_close
+from ema_assets.market.calendars import LOOK_BACK, last_bar_reach, last_closed, next_close, reach
 from ema_assets.model.schemas import UTC_TIME
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.providers.declaration import REREAD_SESSIONS, Publication
 from ema_assets.refresh.runs import PlannedRun
 from ema_assets.store import ledger, sessions
@@ -46,21 +46,24 @@ def closed_bars(
     publications: Publications = AT_ONCE,
     *,
     ahead: timedelta = timedelta(0),
-    timeframes: Iterable[Timeframe] = ORDER,
+    timeframes: Iterable[Timeframe] | None = None,
 ) -> pl.DataFrame:
     """The last bar that can be asked for, per market in use and timeframe.
 
     It has closed at `now`, and its provider has published it, or will have within `ahead`. A market is a calendar, a
-    provider and how far that provider was behind when it said so last.
+    provider and how far that provider was behind when it said so last. Without `timeframes`, all that are on.
 
     Columns: calendar, provider (null for the default one), delay_seconds, timeframe, ts, ts_end, published_at (when it
     can be asked for). Of fetched timeframes also, null where there is none: recheck_at, the last time by which a series
     should have been asked for again; reread_at, the one of these times at which whole sessions are, from reread_from.
     """
-    recent = sessions.in_use(transaction, now - LOOK_BACK, now)
+    markets = sessions.markets(transaction)
+    on = {by_key(key) for key in markets["timeframe"].unique()}
+    wanted = sorted(on if timeframes is None else on.intersection(timeframes))
+    back, ahead_of = max(map(last_bar_reach, wanted), default=LOOK_BACK), max(map(reach, wanted), default=timedelta(0))
+    recent = sessions.in_use(transaction, now - back, now + ahead_of)
     parts = [pl.DataFrame(schema=_CLOSED_SCHEMA)]
-    wanted = list(timeframes)
-    groups = sessions.markets(transaction).group_by("delay_seconds", "provider", maintain_order=True)
+    groups = markets.group_by("delay_seconds", "provider", maintain_order=True)
     for (delay_seconds, provider), market in groups:
         publication = publications.get(provider, Publication())
         delay = max(publication.delay, timedelta(seconds=delay_seconds))
@@ -70,9 +73,8 @@ def closed_bars(
             reread = _last_sessions(trading, now, publication.reread_after + delay)
         for timeframe in wanted:
             closed = last_closed(trading, timeframe, now - max(delay - ahead, timedelta(0)))
-            closed = market.join(closed, on="calendar").with_columns(
-                timeframe=pl.lit(timeframe.key), published_at=pl.col("ts_end") + delay
-            )
+            mine = market.filter(pl.col("timeframe") == timeframe.key)
+            closed = mine.join(closed, on="calendar").with_columns(published_at=pl.col("ts_end") + delay)
             if timeframe.is_fetched:
                 after = [each + delay for each in publication.settling.get(timeframe.key, ())]
                 closed = _with_rechecks(closed, trading, timeframe, now, reread, after)
@@ -148,7 +150,7 @@ def stale_for_sweep(
 
 def next_closes(transaction: Transaction, timeframe: Timeframe, now: datetime) -> pl.DataFrame:
     """When the bar in progress or the next one closes: calendar, ts, ts_end; sorted by ts_end."""
-    coming = sessions.in_use(transaction, now, now + LOOK_BACK)
+    coming = sessions.in_use(transaction, now - reach(timeframe), now + LOOK_BACK + reach(timeframe))
     return next_close(coming, timeframe, now).sort("ts_end")
 
 

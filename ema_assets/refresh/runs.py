@@ -1,11 +1,12 @@
 """Stale series to as few runs as possible. No I/O, no clock, no Dagster."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
-from ema_assets.model.timeframes import ORDER, Timeframe, by_key
+from ema_assets.model.timeframes import Timeframe, by_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def plan_runs(
         loading of history; none for an empty plan.
     """
     position = {symbol: number for number, symbol in enumerate(symbols)}
-    covered: dict[Timeframe, set[int]] = {timeframe: set() for timeframe in ORDER}
+    covered: defaultdict[Timeframe, set[int]] = defaultdict(set)
     for rectangle in in_flight:
         if rectangle.first in position and rectangle.last in position:
             covered[rectangle.timeframe].update(range(position[rectangle.first], position[rectangle.last] + 1))
@@ -65,13 +66,14 @@ def plan_runs(
         number = position.get(symbol)
         if number is not None and number not in covered[timeframe]:
             wanted.setdefault((_KINDS.get(reason, _LIVE), timeframe), set()).add(number)
-    for timeframe in ORDER:
+    timeframes = sorted({timeframe for _, timeframe in wanted})
+    for timeframe in timeframes:
         # Any run of a series asks for its missing bars too.
         others = wanted.get((_LIVE, timeframe), set()) | wanted.get((_HISTORY, timeframe), set())
         wanted.get((_REPAIR, timeframe), set()).difference_update(others)
     runs = []
     for kind in (_LIVE, _REPAIR, _HISTORY):
-        for timeframe in ORDER:
+        for timeframe in timeframes:
             numbers = sorted(wanted.get((kind, timeframe), ()))
             for start in range(0, len(numbers), series_per_run):
                 part = numbers[start : start + series_per_run]

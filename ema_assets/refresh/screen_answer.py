@@ -104,7 +104,8 @@ def _confirmed_elsewhere(storing: Storing, odd: pl.DataFrame) -> pl.DataFrame:
     newest = odd.sort("ts").group_by("symbol").last().sort("symbol")
     found = [newest.select("symbol", "ts").clear()]
     for other in FETCHED:
-        if other is storing.timeframe:
+        # Of other timeframes there is not even a table.
+        if other is storing.timeframe or not tables.has_part(storing.transaction, tables.BARS, other):
             continue
         starts = newest.select("symbol", from_ts="ts_end")
         closes = tables.read_before(storing.transaction, tables.BARS, other, starts, ("ts", "close"))

@@ -6,7 +6,7 @@ from datetime import datetime
 import polars as pl
 
 from ema_assets.market import adjustment
-from ema_assets.market.calendars import place, with_trend_of
+from ema_assets.market.calendars import place, reach, with_trend_of
 from ema_assets.model.asset_names import EMA_TREND, OHLC
 from ema_assets.model.schemas import KINDS
 from ema_assets.model.timeframes import Timeframe
@@ -116,11 +116,11 @@ class _AsOf:
 
     def _placed(self, bars: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
         calendars = sessions.calendars_of(self._transaction, bars["symbol"].unique().to_list())
-        first = bars["ts"].min()
+        first, around = bars["ts"].min(), reach(timeframe)
         trading = sessions.between(
             self._transaction,
             calendars["calendar"].unique().to_list(),
-            first if isinstance(first, datetime) else self._moment,
-            self._moment,
+            (first if isinstance(first, datetime) else self._moment) - around,
+            self._moment + around,
         )
         return place(bars.join(calendars, on="symbol", how="left", maintain_order="left"), timeframe, trading)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.store import results
 from ema_assets.store.database import Transaction
 
@@ -61,6 +61,6 @@ def screen(  # noqa: PLR0913 - what one may ask, all by name
     return rows if limit is None else rows.head(limit)
 
 
-def trends(row: Mapping[str, object]) -> str:
-    """The trend on each timeframe, shortest first: one arrow each, a dot where there is none."""
-    return "".join({"up": "↑", "down": "↓"}.get(str(row[f"trend_{frame.key}"]), "·") for frame in ORDER)
+def trends(row: Mapping[str, object], timeframes: Sequence[Timeframe]) -> str:
+    """The trend on each of `timeframes`: one arrow each, a dot where there is none."""
+    return "".join({"up": "↑", "down": "↓"}.get(str(row.get(f"trend_{each.sql_name}")), "·") for each in timeframes)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from ema_assets.config import renames
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.refresh.plan import AT_ONCE, Publications, closed_bars
 from ema_assets.signals.ema_signals import CONVERGED_AFTER_BARS
 from ema_assets.store import latency as latencies
@@ -38,6 +38,7 @@ def by_asset(transaction: Transaction, now: datetime, publications: Publications
     # A series that waits to be told to Dagster is up to date all the same.
     stale = stale.filter(pl.col("reason") != "not recorded").group_by("asset", "timeframe").agg(n=pl.len())
     stale_count = {(asset, timeframe): count for asset, timeframe, count in stale.iter_rows()}
+    known = ledger.known_timeframes(transaction)
     return [
         AssetStatus(
             asset=asset,
@@ -49,7 +50,7 @@ def by_asset(transaction: Transaction, now: datetime, publications: Publications
             newest_ts=row["newest_ts"],
         )
         for asset in ledger.assets(transaction)
-        for timeframe in ORDER
+        for timeframe in known
         if (row := summary.get((asset, timeframe.key))) is not None
     ]
 
@@ -59,8 +60,8 @@ def progress(transaction: Transaction) -> dict[Timeframe, tuple[int, int]]:
 
     A series of which the provider has no bars counts as done; one that is fed from files counts once it has bars.
     """
-    counted = {timeframe: (done, series) for timeframe, done, series in ledger.progress(transaction).iter_rows()}
-    return {timeframe: counted[timeframe.key] for timeframe in ORDER if timeframe.key in counted}
+    counted = {by_key(key): (done, series) for key, done, series in ledger.progress(transaction).iter_rows()}
+    return {timeframe: counted[timeframe] for timeframe in sorted(counted)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +106,11 @@ def silent(transaction: Transaction) -> list[str]:
 
 def warming_up(transaction: Transaction) -> list[str]:
     """A sentence per timeframe on which averages have not converged, shortest first."""
-    found = {row["timeframe"]: row for row in ledger.warming_up(transaction).to_dicts()}
+    found = {by_key(row["timeframe"]): row for row in ledger.warming_up(transaction).to_dicts()}
     return [
         f"{timeframe.key} of {row['symbols']} symbol{'' if row['symbols'] == 1 else 's'}: {row['most_bars']} bars at "
         f"most, the averages need {CONVERGED_AFTER_BARS}"
-        for timeframe in ORDER
-        if (row := found.get(timeframe.key)) is not None
+        for timeframe, row in sorted(found.items())
     ]
 
 
@@ -140,8 +140,8 @@ def latency(transaction: Transaction, now: datetime) -> list[dict[str, object]]:
 
     Each has timeframe, closes, series, p50_seconds, p99_seconds.
     """
-    found = {row["timeframe"]: row for row in latencies.summary(transaction, now - timedelta(days=7)).to_dicts()}
-    return [found[timeframe.key] for timeframe in ORDER if timeframe.key in found]
+    found = latencies.summary(transaction, now - timedelta(days=7)).to_dicts()
+    return sorted(found, key=lambda row: by_key(row["timeframe"]))
 
 
 def not_answering(transaction: Transaction) -> list[str]:

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from ema_assets.market.calendars import place
+from ema_assets.market.calendars import place, reach
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import Series
-from ema_assets.model.timeframes import KEYS
 from ema_assets.reports.status import WHY_SILENT
-from ema_assets.store import bar_history, older_history, sessions
+from ema_assets.store import bar_history, ledger, older_history, sessions
 from ema_assets.store.database import Transaction
 
 
@@ -18,7 +17,8 @@ def of_symbol(transaction: Transaction, symbol: str) -> list[str]:
     brought = bar_history.sources(transaction, symbol)
     older = {row["timeframe"]: row for row in older_history.notes(transaction, symbol).iter_rows(named=True)}
     lines: list[str] = []
-    for row in bar_history.series(transaction, symbol, list(KEYS)).iter_rows(named=True):
+    known = [timeframe.key for timeframe in ledger.known_timeframes(transaction)]
+    for row in bar_history.series(transaction, symbol, known).iter_rows(named=True):
         if not lines:
             lines += _of_instrument(symbol, row)
         who = " and ".join(
@@ -113,7 +113,8 @@ def _finality(transaction: Transaction, series: Series, ts: datetime, row: Mappi
     if not row["is_fetched"]:
         return "Bars of files are final."
     calendars = sessions.calendars_of(transaction, [series.symbol])
-    trading = sessions.between(transaction, calendars["calendar"].to_list(), ts, ts)
+    around = reach(series.timeframe)
+    trading = sessions.between(transaction, calendars["calendar"].to_list(), ts - around, ts + around)
     placed = place(calendars.with_columns(ts=ts).cast({"ts": UTC_TIME}), series.timeframe, trading)
     closed = placed["ts_end"][0]
     if row["final_through"] is not None and closed <= row["final_through"]:

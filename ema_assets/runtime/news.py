@@ -6,7 +6,7 @@ from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import clock
 from ema_assets.model.errors import EmaAssetsError
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers import registry
 from ema_assets.reports import status
 from ema_assets.store.database import Database
@@ -67,4 +67,4 @@ class News:
         self.once(f"series up to date: {counts}")
         if progress and all(done == total for done, total in progress.values()):
             self.is_complete = True
-            self.once(f"every series on {len(ORDER)} timeframes is up to date; new bars follow at their closes")
+            self.once(f"every series on {len(progress)} timeframes is up to date; new bars follow at their closes")

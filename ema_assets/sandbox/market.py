@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ema_assets.model.symbols import Instrument
+from ema_assets.sandbox.minutes import minutes_of
 from ema_assets.sandbox.price_path import Profile, bars_at, profile_of
 from ema_assets.sandbox.synthetic_bars import (
     NO_BARS,
@@ -59,7 +60,7 @@ class Market:
         alter: Alteration | None = None,
         is_anchored: bool = False,
     ) -> Bars:
-        """Up to `limit` bars of `minutes` that open in `[start, last]` and have closed at `now`.
+        """Up to `limit` bars of `minutes` (1 or a multiple of 5) that open in `[start, last]` and have closed at `now`.
 
         A day's bar opens at midnight: New York's for stocks, UTC's for crypto. Shorter aggregates are aligned to
         the clock counted from that midnight and cut at the session's ends; with `is_anchored`, they are counted from
@@ -68,8 +69,8 @@ class Market:
         """
         sessions = trading_days(instrument.calendar, now)
         # A bar's label may lie up to a day from its trading: the midnight of an exchange on the other side of the
-        # world, or the rest of a clock-aligned bucket. Five-minute bars need no margin.
-        margin = 0 if minutes * 60 == STEP_SECONDS else _DAY_SECONDS
+        # world, or the rest of a clock-aligned bucket. Bars of five minutes or less need no margin.
+        margin = 0 if minutes * 60 <= STEP_SECONDS else _DAY_SECONDS
         first_day = int(np.searchsorted(sessions.day_close, start - margin, side="right"))
         end_day = int(np.searchsorted(sessions.day_open, min(last + margin, now), side="right"))
         profile = self._profiles[instrument.symbol]
@@ -131,6 +132,8 @@ class Market:
         if len(whole) == 0:
             return NO_BARS
         label = int(whole.ts[-1])
+        if minutes * 60 < STEP_SECONDS:
+            return begun(whole.pick(slice(-1, None)), now)
         step = self.bars(instrument, STEP_SECONDS // 60, now - STEP_SECONDS + 1, now, now + STEP_SECONDS, 1)
         parts = [begun(step.pick(step.end > now), now)]
         if minutes * 60 > STEP_SECONDS:
@@ -163,12 +166,15 @@ def _chunk(
     )
     anchors = np.repeat(opens, counts) if query.is_anchored else sessions.midnight[day]
     label = sessions.midnight[day] if minutes == DAY_MINUTES else _labels(ts, anchors, minutes)
-    firsts = edges(label)
-    lasts = np.append(firsts[1:], len(ts)) - 1
-    wanted = (label[firsts] >= query.start) & (label[firsts] <= query.last) & (end[lasts] <= query.now)
-    if not wanted.any():
+    if minutes * 60 < STEP_SECONDS:
+        rows = (end > query.start) & (ts <= query.last) & (ts < query.now)
+    else:
+        firsts = edges(label)
+        lasts = np.append(firsts[1:], len(ts)) - 1
+        wanted = (label[firsts] >= query.start) & (label[firsts] <= query.last) & (end[lasts] <= query.now)
+        rows = np.repeat(wanted, lasts - firsts + 1)
+    if not rows.any():
         return NO_BARS
-    rows = np.repeat(wanted, lasts - firsts + 1)
     ts, end, day = ts[rows], end[rows], day[rows]
     span = sessions.day_close[day] - sessions.day_open[day]
     through_day = (ts - sessions.day_open[day]) / span
@@ -177,6 +183,9 @@ def _chunk(
         bars = query.alter(bars)
     if minutes * 60 == STEP_SECONDS or len(bars) == 0:
         return bars
+    if minutes * 60 < STEP_SECONDS:
+        bars = minutes_of(profile, bars)
+        return bars.pick((bars.ts >= query.start) & (bars.ts <= query.last) & (bars.end <= query.now))
     # `alter` may have dropped bars, so the labels that are left are looked up again.
     return aggregate(bars, label[rows][np.searchsorted(ts, bars.ts)])
 
@@ -184,4 +193,4 @@ def _chunk(
 def _labels(ts: Ints, anchors: Ints, minutes: int) -> Ints:
     """The opening time of the bar of `minutes` that holds each step, counted from its anchor."""
     seconds = minutes * 60
-    return ts if seconds == STEP_SECONDS else anchors + (ts - anchors) // seconds * seconds
+    return ts if seconds <= STEP_SECONDS else anchors + (ts - anchors) // seconds * seconds

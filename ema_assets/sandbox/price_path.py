@@ -83,13 +83,13 @@ def bars_at(profile: Profile, ts: Ints, end: Ints, through_day: Floats, day: Int
     path = _path(profile, points)
 
     deviation = profile.step_deviation
-    log_open = path[place] + deviation * _OPEN_GAP * _normal(profile.key, _Stream.OPEN_GAP, step)
+    log_open = path[place] + deviation * _OPEN_GAP * _normal(profile.key, Stream.OPEN_GAP, step)
     log_close = path[place + 1]
     # P(max of a bridge from a to b > m) = exp(-2 (m - a)(m - b) / s²), solved for m with a uniform.
     middle, move2 = (log_open + log_close) / 2, (log_close - log_open) ** 2
     reach = 2 * deviation**2
-    up = np.sqrt(move2 - reach * np.log(_uniform(profile.key, _Stream.HIGH, step))) / 2
-    down = np.sqrt(move2 - reach * np.log(_uniform(profile.key, _Stream.LOW, step))) / 2
+    up = np.sqrt(move2 - reach * np.log(uniform(profile.key, Stream.HIGH, step))) / 2
+    down = np.sqrt(move2 - reach * np.log(uniform(profile.key, Stream.LOW, step))) / 2
 
     def price(logarithm: Floats) -> Floats:
         return np.maximum(np.round(np.exp(logarithm), profile.decimals), 10.0**-profile.decimals)
@@ -99,9 +99,9 @@ def bars_at(profile: Profile, ts: Ints, end: Ints, through_day: Floats, day: Int
     low = np.minimum(low, np.minimum(open_, close))
 
     activity = 0.6 + 2.4 * (2 * through_day - 1) ** 4  # busy at the open and the close
-    noise = 0.55 * _normal(profile.key, _Stream.VOLUME, step) + 0.3 * _normal(profile.key, _Stream.DAY_VOLUME, day)
+    noise = 0.55 * _normal(profile.key, Stream.VOLUME, step) + 0.3 * _normal(profile.key, Stream.DAY_VOLUME, day)
     units = np.maximum(1, np.rint(profile.volume_level * activity * np.exp(noise) / profile.volume_unit))
-    typical_trade = 20 + 180 * _uniform(profile.key, _Stream.TRADES, step)
+    typical_trade = 20 + 180 * uniform(profile.key, Stream.TRADES, step)
     return Bars(
         ts=ts,
         end=end,
@@ -115,7 +115,7 @@ def bars_at(profile: Profile, ts: Ints, end: Ints, through_day: Floats, day: Int
     )
 
 
-class _Stream:
+class Stream:
     """Independent sources of randomness of one symbol; the octaves of the path use 0 to _OCTAVES."""
 
     OPEN_GAP = 100
@@ -124,6 +124,8 @@ class _Stream:
     VOLUME = 103
     DAY_VOLUME = 104
     TRADES = 105
+    MINUTE = 106
+    EXTREMES = 107
 
 
 def _path(profile: Profile, steps: Ints) -> Floats:
@@ -198,8 +200,8 @@ def _normal(key: int, stream: int, cells: Ints) -> Floats:
     return _to_normal(_hash(np.uint64(_stream_key(key, stream)), cells))
 
 
-def _uniform(key: int, stream: int, cells: Ints) -> Floats:
-    """Uniform in (0, 1), never an end."""
+def uniform(key: int, stream: int, cells: Ints) -> Floats:
+    """Uniform in (0, 1), never an end: one number for each of `cells`, the same in any company."""
     z = _hash(np.uint64(_stream_key(key, stream)), cells)
     uniform: Floats = ((z >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
     return uniform

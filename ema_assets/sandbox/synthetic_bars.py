@@ -9,12 +9,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from ema_assets.model.timeframes import FETCHED
-
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-STEP_SECONDS = int(FETCHED[0].duration.total_seconds())
+# Prices are made for five minutes at a time; see `minutes` for what lies within.
+STEP_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +74,8 @@ def aggregate(bars: Bars, label: Ints) -> Bars:
 
 
 def begun(bars: Bars, now: int) -> Bars:
-    """Five-minute bars as they look at `now`, before they have closed."""
-    through = (now - bars.ts) / STEP_SECONDS
+    """Bars of five minutes or less as they look at `now`, before they have closed."""
+    through = (now - bars.ts) / np.minimum(STEP_SECONDS, bars.end - bars.ts)
     close = np.round(bars.open + (bars.close - bars.open) * through, 8)
     return Bars(
         ts=bars.ts,

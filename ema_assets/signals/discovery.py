@@ -20,7 +20,6 @@ from ema_assets.model.declarations import (
     problems_with_texts,
 )
 from ema_assets.model.errors import ConfigurationError
-from ema_assets.model.timeframes import KEYS
 from ema_assets.signals.declaration import Signal
 
 OHLC = "ohlc"
@@ -29,7 +28,7 @@ OHLC_COLUMNS = ("open", "high", "low", "close", "volume")
 # Assets and tables that are no signals; a table's partitions are called by it and a timeframe.
 _TAKEN = re.compile(
     r"(ohlc|strategy|bar|provider|asset|performance)(_.*)?|instrument|session|close_latency|migration|screener|trade"
-    rf"|watchlist|.*_({'|'.join(KEYS)}|state)"
+    r"|watchlist|.*_([0-9]+(m|h|d|w|mo)|state)"
 )
 # What Dagster does not take as a name.
 _RESERVED = {

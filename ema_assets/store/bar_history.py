@@ -39,7 +39,7 @@ def series(transaction: Transaction, symbol: str, keys: Sequence[str]) -> pl.Dat
                    coalesce(sum(bars) FILTER (WHERE status = 'did not trade'), 0)::bigint AS not_traded
             FROM market.bar_gap g WHERE (g.symbol, g.timeframe) = (s.symbol, s.timeframe)
         ) g
-        WHERE s.asset = $1 AND s.symbol = $2 AND s.timeframe = ANY ($3::text[])
+        WHERE s.asset = $1 AND s.symbol = $2 AND s.timeframe = ANY ($3::text[]) AND s.is_on
         ORDER BY array_position($3::text[], s.timeframe)
         """,
         OHLC,

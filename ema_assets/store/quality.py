@@ -43,13 +43,14 @@ def missed_by_all(transaction: Transaction, timeframe: Timeframe, missing: pl.Da
             FROM unnest($1::text[], $2::timestamptz[]) AS m(symbol, ts) JOIN market.instrument i USING (symbol)
         ), crowd AS (
             SELECT calendar, provider FROM market.instrument
-            WHERE is_active AND is_fetched AND silent_since IS NULL GROUP BY 1, 2 HAVING count(*) > 1
+            WHERE is_active AND is_fetched AND silent_since IS NULL AND $3 = ANY (timeframes)
+            GROUP BY 1, 2 HAVING count(*) > 1
         ), missed AS (
             SELECT w.* FROM (SELECT DISTINCT calendar, provider, ts FROM missing) w
             JOIN crowd c ON c.calendar = w.calendar AND c.provider IS NOT DISTINCT FROM w.provider
             WHERE NOT EXISTS (
                 SELECT FROM market.instrument k
-                JOIN market.ohlc_{timeframe.key} o ON o.symbol = k.symbol AND o.timeframe = $3 AND o.ts = w.ts
+                JOIN market.ohlc_{timeframe.sql_name} o ON o.symbol = k.symbol AND o.timeframe = $3 AND o.ts = w.ts
                 WHERE k.calendar = w.calendar AND k.provider IS NOT DISTINCT FROM w.provider AND k.is_active)
         )
         SELECT m.symbol, m.ts FROM missing m
@@ -98,7 +99,7 @@ def due_gaps(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[s
         JOIN market.instrument i ON i.symbol = g.symbol AND i.is_fetched AND i.silent_since IS NULL
         JOIN market.series_state s ON s.asset = $4 AND s.symbol = g.symbol AND s.timeframe = g.timeframe
         WHERE g.timeframe = $1 AND g.status = 'open' AND g.next_attempt_at <= $2 AND g.symbol = ANY ($3::text[])
-          AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $2)
+          AND s.is_on AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $2)
         ORDER BY g.symbol, g.first_ts
         """,
         timeframe.key,

@@ -5,7 +5,6 @@ from datetime import datetime
 
 import polars as pl
 
-from ema_assets.model.timeframes import KEYS
 from ema_assets.store.database import Transaction
 
 
@@ -49,9 +48,8 @@ def open_gaps(transaction: Transaction) -> pl.DataFrame:
         """
         SELECT g.symbol, g.timeframe, g.first_ts, g.last_ts, g.bars, g.asked, g.next_attempt_at
         FROM market.bar_gap g JOIN market.instrument i ON i.symbol = g.symbol AND i.is_active
-        WHERE g.status = 'open' AND g.timeframe = ANY ($1::text[]) ORDER BY g.first_ts DESC, 1, 2
-        """,
-        list(KEYS),
+        WHERE g.status = 'open' AND g.timeframe = ANY (i.timeframes) ORDER BY g.first_ts DESC, 1, 2
+        """
     )
 
 

@@ -13,7 +13,8 @@ import polars as pl
 
 from ema_assets.model.asset_names import OHLC, STRATEGY
 from ema_assets.model.errors import StoreError
-from ema_assets.model.timeframes import ORDER
+from ema_assets.model.symbols import BEGIN_ON_SUNDAY
+from ema_assets.model.timeframes import Period, Timeframe
 from ema_assets.store.database import Transaction, identifier
 
 READER = "ema_reader"
@@ -25,16 +26,20 @@ _VIEWS = (
     *(_PERFORMANCE, "market.trade"),
 )
 
+# Bars per year, where that does not follow from an exchange's sessions.
+_A_YEAR: Mapping[Period, str] = {"week": "365.25 / 7", "month": "12", "quarter": "4", "year": "1"}
+
 # A ratio of fewer closed trades says nothing.
 FEWEST_TRADES = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """What the views are made of: columns of each signal that is on, and of each strategy, by name."""
+    """What the views are made of: columns of each signal that is on, and of each strategy, by name; the timeframes."""
 
     signals: Mapping[str, tuple[str, ...]]
     strategies: Mapping[str, tuple[str, ...]]
+    timeframes: tuple[Timeframe, ...]
 
 
 def ensure(transaction: Transaction, configured: Configured) -> bool:
@@ -154,7 +159,10 @@ def _statements(configured: Configured) -> list[str]:
         "CREATE VIEW results.trades AS SELECT * FROM market.trade",
         _template("performance").format(
             fewest=FEWEST_TRADES,
-            timeframes=", ".join(f"('{each.key}', {each.minutes})" for each in ORDER),
+            timeframes=", ".join(
+                f"('{each.key}', {each.minutes}, {_A_YEAR[each.period] if each.period else 'NULL'}::float8)"
+                for each in configured.timeframes
+            ),
         ),
         "CREATE UNIQUE INDEX ON market.strategy_performance (strategy, symbol, timeframe)",
         "CREATE VIEW results.performance AS SELECT * FROM market.strategy_performance",
@@ -187,7 +195,9 @@ def _trades(strategies: Mapping[str, tuple[str, ...]]) -> str:
 
 def _screener(configured: Configured) -> str:
     on = configured.signals
-    frames = ", ".join(f"max(trend) FILTER (WHERE timeframe = '{frame.key}') AS trend_{frame.key}" for frame in ORDER)
+    frames = ", ".join(
+        f"max(trend) FILTER (WHERE timeframe = '{each.key}') AS trend_{each.sql_name}" for each in configured.timeframes
+    )
     open_trade = (
         f"""LEFT JOIN LATERAL (
             SELECT side, entry_ts, entry_price, return_pct, stop_now FROM market.{STRATEGY} o
@@ -200,13 +210,16 @@ def _screener(configured: Configured) -> str:
     )
     return _template("screener").format(
         lengths=", ".join(
-            f"('{each.key}', interval '{each.minutes} minutes', '{each.base.key}', {each.is_session})" for each in ORDER
+            f"('{each.key}', interval '{each.minutes} minutes', '{each.base.key}', {each.is_session}, "
+            f"nullif('{each.period or ''}', ''))"
+            for each in configured.timeframes
         ),
+        begin_on_sunday=", ".join(f"'{calendar}'" for calendar in BEGIN_ON_SUNDAY),
         frames=frames,
         rsi=_latest("rsi", "rsi", on),
         atr=_latest("atr", "atr_pct", on),
         open_trade=open_trade,
-        trends=", ".join(f"p.trend_{frame.key}" for frame in ORDER),
+        trends=", ".join(f"p.trend_{each.sql_name}" for each in configured.timeframes),
     )
 
 

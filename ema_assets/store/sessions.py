@@ -164,11 +164,17 @@ def calendars_of(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFra
 
 
 def markets(transaction: Transaction) -> pl.DataFrame:
-    """Where active instruments are asked for: calendar, provider (null for the default one), delay_seconds; sorted."""
+    """Where active instruments are asked for, and of which timeframes there are bars then.
+
+    Columns: calendar, provider (null for the default one), delay_seconds, timeframe; sorted.
+    """
     return transaction.query(
         """
-        SELECT DISTINCT calendar, provider, delay_seconds::bigint AS delay_seconds
-        FROM market.instrument WHERE is_active AND is_fetched ORDER BY 1, 2, 3
+        SELECT DISTINCT m.calendar, m.provider, m.delay_seconds::bigint AS delay_seconds, t.timeframe
+        FROM (SELECT DISTINCT calendar, provider, delay_seconds, timeframes
+              FROM market.instrument WHERE is_active AND is_fetched) m
+        CROSS JOIN unnest(m.timeframes) AS t(timeframe)
+        ORDER BY 1, 2, 3, 4
         """
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ema_assets.model.asset_names import EMA_TREND, OHLC
 from ema_assets.model.declarations import Param, Params, changed_params
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import USUAL, Timeframe
 from ema_assets.strategies.rule import Rule
 from ema_assets.strategies.trade_columns import LONG, SHORT
 
@@ -23,7 +23,7 @@ OPTIONS: Mapping[str, Param] = {
     "entries": Param(CONVERGED, "After which bars a trade may begin", choices=(CONVERGED, ALL)),
     "cost_bps": Param(0.0, "Costs per side of a trade, in basis points of the traded value", least=0),
     "min_spread_pct": Param(0.0, "Least distance of EMA 9 from EMA 30, in percent", least=0, most=100),
-    "higher_timeframe": Param("", "Timeframe whose trend must agree", choices=tuple(each.key for each in ORDER[1:])),
+    "higher_timeframe": Param("", "Timeframe whose trend must agree", choices=tuple(each.key for each in USUAL[1:])),
     "atr_stop": Param(0.0, "Distance of the stop from the entry, in ATRs", least=0.01, most=100),
     "atr_target": Param(0.0, "Distance of the target from the entry, in ATRs", least=0.01, most=100),
     "exit_at_session_end": Param(False, "No trade stays open overnight"),
@@ -117,13 +117,13 @@ class Variant:
     def on(self, timeframe: Timeframe) -> "Variant":
         """The variant as it trades on `timeframe`: without a higher timeframe that is not higher.
 
-        Where a bar is a whole session, trades do not end with the session: such a trade could not begin.
+        Where a bar is a whole session or more, trades do not end with the session: such a trade could not begin.
         """
         higher = self.higher_timeframe
         return replace(
             self,
-            higher_timeframe=higher if higher is not None and higher.rank > timeframe.rank else None,
-            exit_at_session_end=self.exit_at_session_end and not timeframe.is_session,
+            higher_timeframe=higher if higher is not None and timeframe < higher else None,
+            exit_at_session_end=self.exit_at_session_end and timeframe.is_intraday,
         )
 
 

@@ -116,7 +116,19 @@ def _rule(table: Mapping[str, Any], default: Rule | None, rules: Mapping[str, Ru
 def _value(table: Mapping[str, Any], key: str, param: Param, where: str) -> Any:
     if key not in table:
         return param.default
-    if problem := param.problem_with(table[key]):
+    if problem := _problem(key, table[key], param):
         raise ConfigurationError(f"{where}: `{key}` {problem}")
     # `2` where a number is wanted means 2.0: both are the same version.
     return type(param.default)(table[key])
+
+
+def _problem(key: str, value: Any, param: Param) -> str | None:
+    problem = param.problem_with(value)
+    if problem is not None and key == "higher_timeframe" and isinstance(value, str):
+        # Messages name the usual ones, but any other will do.
+        try:
+            by_key(value)
+        except KeyError:
+            return problem
+        return None
+    return problem

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from ema_assets.cli import main, rendering
 from ema_assets.cli.screen import _HEAD
-from ema_assets.model.timeframes import ORDER
+from ema_assets_tests.timeframes import ORDER
 
 MOMENT = datetime(2026, 11, 20, 15, 0, 30, tzinfo=UTC)
 

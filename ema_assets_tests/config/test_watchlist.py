@@ -7,7 +7,7 @@ import pytest
 from ema_assets.config import watchlist
 from ema_assets.model.errors import WatchlistError
 from ema_assets.model.symbols import Instrument
-from ema_assets_tests.timeframes import D1, M5
+from ema_assets_tests.timeframes import D1, M1, M5
 
 TEXT = """\
 # My symbols.
@@ -55,7 +55,7 @@ def test_a_file_is_read_in_its_own_order(path: Path) -> None:
     )
     assert found.symbols == ("AAPL", "MSFT", "BTC-USD", "VOD.L")
     assert found.calendars == ("24/7", "XLON", "XNYS")
-    assert found.history_days == {M5: 20, D1: 730}
+    assert found.history_days == {M1: 7, M5: 20, D1: 730}
 
 
 def test_the_default_watchlist_is_sound_and_is_written_once(tmp_path: Path) -> None:
@@ -102,11 +102,11 @@ def test_symbols_belong_to_the_provider_of_their_group_or_to_the_default(path: P
         ("group = [3]", "groups are written `[[group]]`"),
         (
             "[[groups]]\nsymbols = ['A']",
-            "unknown key `groups`, allowed are history, ema, signals, strategy, calendar, group; did you mean `group`?",
+            "unknown key `groups`, allowed are timeframes, history, ema, signals, strategy, calendar, group; did you mean `group`?",
         ),
         (
             "[[group]]\nsymbol = ['A']",
-            "group 1: unknown key `symbol`, allowed are name, calendar, hours, provider, allow_negative, symbols; did you mean `symbols`?",
+            "group 1: unknown key `symbol`, allowed are name, calendar, hours, provider, timeframes, allow_negative, symbols; did you mean `symbols`?",
         ),
         ("[[group]]\nname = 'US'\nsymbols = 'AAPL'", "group 'US': `symbols` must be a list such as"),
         ("[[group]]\nsymbols = [7]", "group 1: every symbol must be text in quotes, received 7"),
@@ -124,7 +124,7 @@ def test_symbols_belong_to_the_provider_of_their_group_or_to_the_default(path: P
         ),
         ("[[group]]\nprovider = ['yahoo']\nsymbols = ['A']", "group 1: `provider` must be one of sandbox"),
         ("history = 3\n[[group]]\nsymbols = ['A']", "`history` must be a table of days"),
-        ("[history]\n'1h' = 3", "history: unknown key `1h`, allowed are 5m, 1d"),
+        ("[history]\n'1h' = 3", "history: unknown key `1h`, allowed are 1m, 5m, 1d"),
         *(
             (f"[history]\n'5m' = {days}", "history of 5m must be a whole number of days from 1 to 20000, received")
             for days in ("0", "-1", "20001", "1.5", "'60'", "true")

@@ -15,7 +15,6 @@ from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.defs.recording import DEFER_TAG
 from ema_assets.defs.requests import RANGE_END_TAG, RANGE_START_TAG, run_request
 from ema_assets.defs.resources import MarketResource, StoreResource
-from ema_assets.model.timeframes import ORDER
 from ema_assets.model.urls import dagster_url
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.operations.sync_watchlist import sync
@@ -28,6 +27,7 @@ from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import Databases
 from ema_assets_tests.core import CORE_TEXT
+from ema_assets_tests.timeframes import ORDER
 
 # Friday 2026-11-20, 10:32 in New York: the 10:25 bar has closed, the 10:00 one of the quarter hour's too.
 NOW = datetime(2026, 11, 20, 15, 32, tzinfo=UTC)

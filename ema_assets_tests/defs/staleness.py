@@ -9,7 +9,9 @@ from dagster._core.test_utils import in_process_test_workspace
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster_graphql.test.utils import execute_dagster_graphql
 
-from ema_assets.defs.partitions import SERIES
+from ema_assets.config.watchlist import Watchlist
+from ema_assets.defs.partitions import series_of
+from ema_assets.refresh.graph import build
 
 _QUERY = """
     query ($keys: [AssetKeyInput!], $partitions: [String!]) {
@@ -20,6 +22,9 @@ _QUERY = """
         }
     }
 """
+
+# Those of a watchlist that names no timeframes.
+SERIES = series_of(build(Watchlist((), {})))
 
 
 def statuses(

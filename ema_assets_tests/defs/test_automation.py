@@ -22,12 +22,12 @@ from ema_assets.definitions import assembled
 from ema_assets.defs.configuration import configuration_drift
 from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.defs.resources import MarketResource
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh import waiting
 from ema_assets.refresh.graph import Graph, build, configured
 from ema_assets_tests.core import CORE_TEXT, rewrite
 from ema_assets_tests.defs.conftest import WATCHLIST, MarketAt, World, defs, sweep, sync_watchlist
-from ema_assets_tests.timeframes import H1, M5, M15
+from ema_assets_tests.timeframes import H1, M5, M15, ORDER
 
 SUNDAY = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 

@@ -27,7 +27,6 @@ from dagster._core.storage.compute_log_manager import ComputeIOType
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
 from ema_assets.cli import main
-from ema_assets.defs.partitions import SERIES
 from ema_assets.defs.requests import run_request
 from ema_assets.model.asset_names import CHAIN
 from ema_assets.operations.maintain import Retention, Tidied, maintain
@@ -35,6 +34,7 @@ from ema_assets.refresh.runs import PlannedRun, Rectangle
 from ema_assets.store import retention
 from ema_assets.store.database import Transaction
 from ema_assets_tests.defs.conftest import World, defs
+from ema_assets_tests.defs.staleness import SERIES
 from ema_assets_tests.defs.test_refresh_runs import clear_faults, fault
 from ema_assets_tests.timeframes import D1, M5
 

@@ -25,7 +25,6 @@ from ema_assets.config import watchlist
 from ema_assets.defs.requests import run_request
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS
 from ema_assets.model.errors import StoreUnavailable
-from ema_assets.model.timeframes import ORDER
 from ema_assets.refresh.runs import PlannedRun, Rectangle
 from ema_assets.sandbox.server import running_sandbox
 from ema_assets.store import ledger
@@ -33,7 +32,7 @@ from ema_assets.store.database import Database
 from ema_assets_tests.core import CORE_TEXT
 from ema_assets_tests.defs.conftest import World, defs
 from ema_assets_tests.defs.staleness import stale
-from ema_assets_tests.timeframes import H1, M5
+from ema_assets_tests.timeframes import H1, M5, ORDER
 
 
 def fault(world: World, **fields: object) -> None:

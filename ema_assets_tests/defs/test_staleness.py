@@ -11,7 +11,6 @@ from ema_assets.config import watchlist
 from ema_assets.definitions import assembled
 from ema_assets.defs.materializations import Recorder
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
-from ema_assets.model.timeframes import ORDER
 from ema_assets.operations.maintain import Retention, maintain
 from ema_assets.refresh.graph import Node, build
 from ema_assets_tests.core import rewrite
@@ -19,6 +18,7 @@ from ema_assets_tests.defs import conftest
 from ema_assets_tests.defs.conftest import WATCHLIST, World
 from ema_assets_tests.defs.staleness import stale, statuses
 from ema_assets_tests.defs.test_refresh_runs import fault
+from ema_assets_tests.timeframes import ORDER
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 

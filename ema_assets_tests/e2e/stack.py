@@ -167,6 +167,13 @@ class Dagster:
         )["sensorOrError"]
         return list(found["sensorState"]["ticks"])
 
+    def schedules(self) -> list[str]:
+        """The names of all schedules."""
+        found = self.graphql(
+            """{ repositoriesOrError { ... on RepositoryConnection { nodes { schedules { name } } } } }"""
+        )["repositoriesOrError"]
+        return [schedule["name"] for node in found["nodes"] for schedule in node["schedules"]]
+
     def materializations_of(self, run_ids: list[str]) -> list[tuple[str, str]]:
         """(asset, partition) of every materialization logged by these runs."""
         rows = self.sql(

@@ -13,8 +13,8 @@ import pytest
 
 from ema_assets.config import watchlist
 from ema_assets.model.errors import StoreError
-from ema_assets.model.timeframes import ORDER
 from ema_assets_tests.e2e.stack import ASSETS, Stack, wait_until
+from ema_assets_tests.timeframes import ORDER
 
 pytestmark = pytest.mark.e2e
 

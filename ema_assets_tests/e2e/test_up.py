@@ -206,6 +206,26 @@ def test_a_killed_run_worker_loses_nothing_and_the_sweep_finishes_its_work(stack
     assert {key: after.get(key) for key in before} == before
 
 
+def test_timeframes_are_switched_on_and_off_in_a_running_up(stack: Stack) -> None:
+    """Named in the watchlist, they are partitions, schedules, bars and trades; taken off it, their rows stay."""
+    path = stack.home / "watchlist.toml"
+    symbols = len(stack.materialized("ohlc")) // len(TIMEFRAMES)
+    usual, more = path.read_text(), [*TIMEFRAMES, "1m", "2h", "1w"]
+    path.write_text(f"timeframes = {more}\n{usual}")
+    wait_until(lambda: stack.are_materialized(symbols * len(more)), 240, "all are materialized", stack.evidence, poll=2)
+    assert {key.partition("|")[2] for key in stack.materialized("strategy_9_30_ema")} == set(more)
+    assert {"refresh_1m", "refresh_2h", "refresh_1w"} <= set(stack.schedules())
+    shown = stack.sql("SELECT DISTINCT timeframe FROM results.screener")["timeframe"]
+    assert set(shown) == set(more)
+    kept = stack.sql("SELECT count(*) AS bars FROM market.ohlc WHERE timeframe IN ('1m', '2h', '1w')")["bars"].item()
+    path.write_text(usual)
+    wait_until(lambda: len(stack.schedules()) == len(TIMEFRAMES) + 2, 120, "switched off", stack.evidence, poll=2)
+    wait_until(lambda: {row["timeframe"] for row in stack.status()["assets"]} == set(TIMEFRAMES), 60, "off in status")
+    stack.wait_complete(symbols)
+    left = stack.sql("SELECT count(*) AS bars FROM market.ohlc WHERE timeframe IN ('1m', '2h', '1w')")["bars"].item()
+    assert left >= kept > 0
+
+
 def test_up_that_is_told_to_end_leaves_the_database_to_another_command_and_the_next_one_goes_on(stack: Stack) -> None:
     server = EmbeddedServer(stack.home / "postgres")
     assert server.attach()

@@ -1,128 +1,189 @@
-"""A timeframe that is one more record in the registry appears everywhere, also in a database that was made without it."""
+"""A timeframe that the watchlist names appears everywhere, also in a database that was made without it."""
 
-import json
-from datetime import date, timedelta
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from typing import Any
 
 import polars as pl
 import pytest
 
-from ema_assets.market.exchanges import exchange_sessions
-from ema_assets.store.database import Database
-from ema_assets_tests.families.package import package_with, run_python, source_of
-from ema_assets_tests.families.world import NOW, WATCHED, exchange
-from ema_assets_tests.refresh.exchange import refresh, rows_of
-
-_RECORD = 'Timeframe("4h", timedelta(hours=4), RolledUp("5m"), _EVERY_15_MINUTES),'
-_NEW_RECORD = 'Timeframe("2h", timedelta(hours=2), RolledUp("5m"), _EVERY_15_MINUTES),'
-
-_WORK = """
-import json
 from ema_assets import read
-from ema_assets.config.settings import Settings
-from ema_assets.defs.partitions import TIMEFRAMES
 from ema_assets.definitions import assembled
-from ema_assets.model.timeframes import KEYS, by_key
+from ema_assets.market.exchanges import exchange_sessions
+from ema_assets.model.timeframes import Timeframe, by_key
+from ema_assets.operations.refresh_performance import refresh as refresh_performance
 from ema_assets.refresh.graph import build
+from ema_assets.reports import status
 from ema_assets.store.database import Database
+from ema_assets_tests.conftest import Databases
 from ema_assets_tests.families.world import NOW, WATCHED, exchange
-from ema_assets_tests.refresh.exchange import refresh
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of
+from ema_assets_tests.timeframes import M1, MO1, ORDER, W1
 
-with Database({url!r}) as database:
-    refresh(database, WATCHED, exchange(), NOW)
-definitions = assembled(build(WATCHED))
-two_hours = by_key("2h")
-print(json.dumps({{
-    "keys": list(KEYS),
-    "partitions": list(TIMEFRAMES.get_partition_keys()),
-    "schedules": sorted(schedule.name for schedule in definitions.schedules),
-    "cron": two_hours.cron,
-    "screener": read.screener("2h", url={url!r}).select("symbol", "timeframe", "trend", "trend_2h").to_dicts(),
-    "trades": read.trades("2h", url={url!r}).height,
-}}))
-"""
+NEW = tuple(map(by_key, ("1m", "3m", "10m", "45m", "2h", "1w", "1M")))
+ALL = tuple(sorted({*ORDER, *NEW}))
+GROWN = replace(WATCHED, instruments=tuple(replace(each, timeframes=ALL) for each in WATCHED.instruments))
+CALENDARS = {each.symbol: each.calendar for each in WATCHED.instruments}
+_PRICES = ("open", "high", "low", "close", "volume")
+
+
+def with_minutes() -> MemoryExchange:
+    made = exchange()
+    made.bars = pl.concat(
+        [made.bars, *(bars_on(calendar, symbol, M1, date(2026, 11, 23), date(2026, 11, 25), 7) for symbol, calendar in CALENDARS.items())]
+    )  # fmt: skip
+    return made
+
+
+@pytest.fixture(scope="module")
+def url(databases: Databases) -> Iterator[str]:
+    """A database with the usual timeframes, in which the others were switched on."""
+    made = databases.make()
+    with Database(made) as database:
+        refresh(database, WATCHED, exchange(), NOW)
+        refresh(database, GROWN, with_minutes(), NOW)
+        refresh_performance(database)
+    yield made
+    databases.drop(made)
 
 
 @pytest.fixture
-def package(tmp_path: Path) -> Path:
-    text = source_of("model/timeframes.py")
-    assert text.count(_RECORD) == 1
-    return package_with(
-        tmp_path, replaced={"model/timeframes.py": text.replace(_RECORD, f"{_NEW_RECORD}\n    {_RECORD}")}
-    )
+def grown(url: str) -> Iterator[Database]:
+    with Database(url) as database:
+        yield database
 
 
-def _expected_bars(database: Database) -> pl.DataFrame:
-    """Two hours each from the open of a session, from the stored 5m bars; the last bar of a session may be shorter."""
-    fives = pl.DataFrame(
-        rows_of(
-            database,
-            "SELECT symbol, ts, open, high, low, close, volume FROM market.ohlc WHERE timeframe = '5m' ORDER BY 1, 2",
-        ),
-        schema=["symbol", "ts", "open", "high", "low", "close", "volume"],
-        orient="row",
+def stored(database: Database, timeframe: Timeframe) -> pl.DataFrame:
+    rows = rows_of(
+        database,
+        f"SELECT symbol, ts, {', '.join(_PRICES)} FROM market.ohlc WHERE timeframe = $1 ORDER BY 1, 2",
+        timeframe.key,
     )
-    sessions = pl.concat(
-        exchange_sessions(calendar, date(2026, 10, 20), date(2026, 11, 27))
-        .select("open", "close")
-        .with_columns(symbol=pl.lit(symbol))
-        for symbol, calendar in (("AAPL", "XNYS"), ("BTC-USD", "24/7"))
-    )
-    placed = fives.join_where(
-        sessions.rename({"symbol": "of", "open": "opens", "close": "closes"}),
-        pl.col("symbol") == pl.col("of"),
-        pl.col("ts") >= pl.col("opens"),
-        pl.col("ts") < pl.col("closes"),
-    )
-    number = (pl.col("ts") - pl.col("opens")).dt.total_minutes() // 120
-    bars = (
-        placed.with_columns(ts_2h=pl.col("opens") + number * timedelta(hours=2))
-        .sort("symbol", "ts")
-        .group_by("symbol", "ts_2h", "closes", maintain_order=True)
-        .agg(
-            pl.col("open").first(), pl.col("high").max(), pl.col("low").min(), pl.col("close").last(),
-            pl.col("volume").sum(),
-        )
-    )  # fmt: skip
-    ends = pl.min_horizontal(pl.col("ts_2h") + timedelta(hours=2), "closes")
-    return bars.filter(ends <= NOW).drop("closes").rename({"ts_2h": "ts"})
+    return pl.DataFrame(rows, schema=["symbol", "ts", *_PRICES], orient="row")
 
 
-def test_one_more_record_is_a_partition_a_table_a_schedule_a_rollup_and_a_row_of_the_screener(
-    database: Database, database_url: str, package: Path
-) -> None:
-    refresh(database, WATCHED, exchange(), NOW)
-    said = json.loads(run_python(package, _WORK.format(url=database_url)))
-    assert said["keys"] == said["partitions"] == ["5m", "15m", "30m", "1h", "2h", "4h", "1d"]
-    assert "refresh_2h" in said["schedules"]
-    assert [(row["symbol"], row["timeframe"]) for row in said["screener"]] == [("AAPL", "2h"), ("BTC-USD", "2h")]
-    assert all(row["trend"] == row["trend_2h"] for row in said["screener"])
-    stored = pl.DataFrame(
-        rows_of(
-            database,
-            "SELECT symbol, ts, open, high, low, close, volume FROM market.ohlc_2h ORDER BY symbol, ts",
-        ),
-        schema=["symbol", "ts", "open", "high", "low", "close", "volume"],
-        orient="row",
-    )
-    expected = _expected_bars(database)
-    assert expected.height > 100
-    assert stored.equals(expected.sort("symbol", "ts"))
-    assert (
-        said["trades"]
-        == rows_of(database, "SELECT count(*) FROM market.strategy_9_30_ema WHERE timeframe = '2h'")[0][0]
-    )
+def period_of(timeframe: Timeframe, opens: datetime, ts: datetime, day: date) -> object:
+    """Which bar of `timeframe` holds `ts`, of the session `day` that began at `opens`."""
+    if timeframe is W1:
+        return day.isocalendar()[:2]
+    return (day.year, day.month) if timeframe is MO1 else (opens, (ts - opens) // timeframe.duration)
+
+
+def expected(database: Database, timeframe: Timeframe) -> list[tuple[object, ...]]:
+    """The closed bars, from the stored ones of the source, session by session; the last of a session may be shorter."""
+    found: list[tuple[object, ...]] = []
+    for symbol, calendar in CALENDARS.items():
+        groups: dict[object, list[tuple[Any, ...]]] = {}
+        starts: dict[object, datetime] = {}
+        ends: dict[object, datetime] = {}
+        source = stored(database, timeframe.source).filter(symbol=symbol).rows()
+        sessions = exchange_sessions(calendar, date(2026, 8, 1), date(2026, 12, 31))
+        for day, opens, closes in sessions.select("session", "open", "close").rows():
+            if timeframe.period is not None:
+                key = period_of(timeframe, opens, opens, day)
+                starts.setdefault(key, opens)
+                ends[key] = closes
+            for row in source:
+                if opens <= row[1] < closes:
+                    key = period_of(timeframe, opens, row[1], day)
+                    groups.setdefault(key, []).append(row)
+                    if timeframe.period is None:
+                        starts[key] = opens + (row[1] - opens) // timeframe.duration * timeframe.duration
+                        ends[key] = min(starts[key] + timeframe.duration, closes)
+        for key, rows in groups.items():
+            if ends[key] <= NOW:
+                highs, lows = [row[3] for row in rows], [row[4] for row in rows]
+                volume = pytest.approx(sum(row[6] for row in rows))
+                found.append((symbol, starts[key], rows[0][2], max(highs), min(lows), rows[-1][5], volume))
+    return found
+
+
+@pytest.mark.parametrize("timeframe", [each for each in NEW if not each.is_fetched])
+def test_its_bars_are_those_of_a_walk_through_the_sessions(grown: Database, timeframe: Timeframe) -> None:
+    wanted = expected(grown, timeframe)
+    assert len(wanted) > 4
+    assert stored(grown, timeframe).rows() == wanted
+
+
+def test_it_is_a_partition_a_table_a_schedule_a_rollup_and_a_row_of_every_result(grown: Database, url: str) -> None:
+    definitions = assembled(build(GROWN))
+    keys = [each.key for each in ALL]
+    partitions = definitions.resolve_assets_def("ema_signals").partitions_def
+    assert partitions.get_partitions_def_for_dimension("timeframe").get_partition_keys() == keys
+    schedules = {schedule.name: schedule for schedule in definitions.schedules}
+    assert {f"refresh_{key}" for key in keys} < set(schedules)
+    assert schedules["refresh_1m"].cron_schedule == "*/1 * * * *"
+    assert schedules["refresh_10m"].cron_schedule == "*/5 * * * *"
+    # Nothing of it is left to do but a bar that has not closed.
     counts = dict(
         rows_of(
-            database,
+            grown,
             """
-            SELECT asset, count(*) FROM market.series_state
-            WHERE timeframe = '2h' AND last_ts IS NOT NULL
-              -- The bar of the current two hours waits for its end.
-              AND (dirty_from IS NULL OR (asset = 'ohlc' AND dirty_end > $1))
+            SELECT s.timeframe, count(*) FROM market.series_state s LEFT JOIN market.series_state b
+                   ON b.asset = 'ohlc' AND b.symbol = s.symbol AND b.timeframe = $1
+            WHERE s.last_ts IS NOT NULL AND (s.dirty_from IS NULL OR (s.asset = 'ohlc' AND s.dirty_end > $2))
             GROUP BY 1
             """,
+            "5m",
             NOW,
         )
     )
-    assert counts == dict.fromkeys(("ohlc", "ema_signals", "ema_trend", "strategy_9_30_ema"), 2)
+    assert counts == dict.fromkeys(keys, 2 * 4)
+    with grown.transaction() as transaction:
+        assert [each.key for each in status.progress(transaction)] == keys
+        assert {each.timeframe for each in status.by_asset(transaction, NOW)} == set(keys)
+    for timeframe in NEW:
+        rows = read.screener(timeframe.key, url=url)
+        assert rows.select("symbol", "timeframe").rows() == [("AAPL", timeframe.key), ("BTC-USD", timeframe.key)]
+        assert rows["trend"].equals(rows[f"trend_{timeframe.sql_name}"])
+        trades = rows_of(
+            grown, "SELECT count(*) FROM market.strategy_9_30_ema WHERE timeframe = $1", timeframe.key
+        )[0][0]  # fmt: skip
+        assert read.trades(timeframe.key, url=url).height == trades
+        performance = read.performance(timeframe.key, url=url)
+        assert performance.filter(strategy="strategy_9_30_ema").height == 2
+
+
+def test_a_bar_of_a_week_is_final_when_its_last_day_is(database: Database) -> None:
+    """Thanksgiving's week: the bar closes on Friday at 13:00 in New York, and is no more final than that day."""
+    watched = replace(GROWN, instruments=tuple(replace(each, timeframes=(W1,)) for each in GROWN.instruments[:1]))
+    friday = exchange_sessions("XNYS", date(2026, 11, 27), date(2026, 11, 27))["close"][0]
+    market = MemoryExchange(bars_on("XNYS", "AAPL", by_key("1d"), date(2026, 1, 2), date(2026, 11, 27)))
+    refresh(database, watched, market, friday - timedelta(minutes=1))
+    week = rows_of(database, "SELECT max(ts) FROM market.ohlc_1w")
+    assert week == [(exchange_sessions("XNYS", date(2026, 11, 16), date(2026, 11, 16))["open"][0],)]
+    refresh(database, watched, market, friday)
+    shown = rows_of(database, "SELECT ts, is_preliminary FROM results.screener WHERE timeframe = '1w'")
+    assert shown == [(exchange_sessions("XNYS", date(2026, 11, 23), date(2026, 11, 23))["open"][0], False)]
+    rows_of(
+        database,
+        "UPDATE market.series_state SET final_through = $1 WHERE asset = 'ohlc' AND timeframe = '1d' RETURNING 1",
+        friday - timedelta(seconds=1),
+    )
+    assert rows_of(database, "SELECT is_preliminary FROM results.screener WHERE timeframe = '1w'") == [(True,)]
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "bars_a_year"),
+    [(W1, 365.25 / 7), (MO1, 12.0), (by_key("3M"), 4.0)],
+)
+def test_a_year_of_longer_bars_is_a_year(database: Database, timeframe: Timeframe, bars_a_year: float) -> None:
+    """What is said per year goes by how many bars a year has."""
+    watched = replace(
+        GROWN, instruments=tuple(replace(each, timeframes=(timeframe,)) for each in GROWN.instruments[:1])
+    )
+    market = MemoryExchange(bars_on("XNYS", "AAPL", by_key("1d"), date(2006, 1, 3), date(2026, 11, 25)))
+    watched = replace(watched, history_days={**watched.history_days, by_key("1d"): 7_600})
+    refresh(database, watched, market, NOW)
+    refresh_performance(database)
+    # The growth over all, and per year, say how many years there were.
+    bars, years = rows_of(
+        database,
+        """
+        SELECT bars, ln(1 + buy_and_hold_pct / 100) / ln(1 + buy_and_hold_annualized_pct / 100)
+        FROM results.performance WHERE strategy = 'strategy_9_30_ema'
+        """,
+    )[0]
+    assert bars == pytest.approx(20.9 * bars_a_year, rel=0.01)
+    assert years == pytest.approx(bars / bars_a_year, rel=0.002)

@@ -8,9 +8,9 @@ import pytest
 from ema_assets.market.calendars import bar_grid, last_closed, next_close, place, segments, unlisted_sessions
 from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.model.schemas import UTC_TIME
-from ema_assets.model.timeframes import ORDER, Timeframe, by_key
+from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets_tests.market import reference
-from ema_assets_tests.timeframes import D1, H1, H4, M5
+from ema_assets_tests.timeframes import D1, H1, H4, M5, ORDER
 
 
 def utc(text: str) -> datetime:

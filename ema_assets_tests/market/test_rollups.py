@@ -12,9 +12,9 @@ from ema_assets.market.calendars import bar_grid
 from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.market.rollups import buckets_of, dirty_buckets, roll_up
 from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
-from ema_assets.model.timeframes import ROLLED_UP, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets_tests.market import reference
-from ema_assets_tests.timeframes import H1, H4, M5, M15
+from ema_assets_tests.timeframes import H1, H4, M5, M15, ROLLED_UP
 
 # A half day after a holiday, both switches of daylight saving, a lunch break, a market that never closes.
 TIMES = {

@@ -10,8 +10,8 @@ from ema_assets.market import repair
 from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.market.validation import ANOTHER_DAY, NOT_IN_CALENDAR, OUTSIDE_SESSION, Validated, validate
 from ema_assets.model.schemas import BAR_SCHEMA, FLAG_SCHEMA
-from ema_assets.model.timeframes import ORDER, Timeframe
-from ema_assets_tests.timeframes import D1, H1, M5
+from ema_assets.model.timeframes import Timeframe
+from ema_assets_tests.timeframes import D1, H1, M5, ORDER
 
 NAN, INFINITE = float("nan"), float("inf")
 SOUND = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 11.0, "volume": 100.0}

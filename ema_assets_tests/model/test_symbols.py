@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from ema_assets.model.errors import ConfigurationError, InvalidKeyError
 from ema_assets.model.symbols import Instrument, Series, parse_symbol, parse_timeframe
-from ema_assets.model.timeframes import FETCHED, ORDER, ROLLED_UP, Timeframe
-from ema_assets_tests.timeframes import H4, M5
+from ema_assets.model.timeframes import Timeframe
+from ema_assets_tests.timeframes import FETCHED, H4, M5, ORDER, ROLLED_UP
 
 SYMBOLS = [
     "AAPL",
@@ -81,8 +81,14 @@ def test_a_series_reads_as_it_is_written(symbol: str, timeframe: Timeframe) -> N
         ("AAPL", "a series must read SYMBOL|TIMEFRAME such as AAPL|5m, received 'AAPL'"),
         ("", "a series must read SYMBOL|TIMEFRAME"),
         ("|5m", "`symbol` must be"),
-        ("AAPL|", "`timeframe` must be one of 5m, 15m, 30m, 1h, 4h, 1d, received ''"),
-        ("AAPL|5M", "`timeframe` must be one of 5m, 15m, 30m, 1h, 4h, 1d, received '5M'"),
+        (
+            "AAPL|",
+            "`timeframe` must be one of 1m, 3m, 5m, 15m, 30m, 45m, 1h, 2h, 4h, 1d, 1w, 1M, or others such as 10m, 90m, 6h and 3M, received ''",
+        ),
+        (
+            "AAPL|5M",
+            "`timeframe` must be one of 1m, 3m, 5m, 15m, 30m, 45m, 1h, 2h, 4h, 1d, 1w, 1M, or others such as 10m, 90m, 6h and 3M, received '5M'",
+        ),
         ("AAPL|5m|1h", "`timeframe` must be one of"),
     ],
 )
@@ -94,8 +100,8 @@ def test_a_malformed_series_is_refused_with_what_is_allowed(text: str, sentence:
 
 def test_timeframes_have_one_order_from_short_to_long() -> None:
     assert [each.key for each in ORDER] == ["5m", "15m", "30m", "1h", "4h", "1d"]
-    assert [each.rank for each in ORDER] == list(range(6))
-    assert sorted(ORDER, key=lambda each: each.duration) == list(ORDER)
+    assert sorted(set(ORDER)) == list(ORDER)
+    assert sorted(ORDER, key=lambda each: each.rank) == list(ORDER)
     assert [each.minutes for each in ORDER] == [5, 15, 30, 60, 240, 1440]
     assert all(timedelta(minutes=each.minutes) == each.duration for each in ORDER)
 

@@ -271,16 +271,23 @@ def test_a_timeframe_that_its_bars_contradict_is_asked_about(tmp_path: Path) -> 
     assert understood(path, timeframe="1h").bars["timeframe"].unique().to_list() == ["1h"]
 
 
-def test_bars_of_a_length_that_is_no_timeframe_are_refused(tmp_path: Path) -> None:
+def test_bars_of_a_length_that_is_not_on_or_is_no_timeframe_are_refused(tmp_path: Path) -> None:
     minutes = "ts,open,high,low,close\n" + "".join(f"2025-01-14T15:{minute:02}Z,1,2,1,2\n" for minute in range(9))
     assert refusal(written(tmp_path, minutes, "KO.csv")) == (
-        "its bars are 1 minute apart; timeframes are 5m, 15m, 30m, 1h, 4h, 1d"
+        'has 1m bars of KO, which has 5m, 15m, 30m, 1h, 4h, 1d; add "1m" to `timeframes` in the watchlist, or say '
+        "`--timeframe` if its bars are others"
+    )
+    seconds = "ts,open,high,low,close\n" + "".join(f"2025-01-14T15:00:{second}Z,1,2,1,2\n" for second in range(10, 20))
+    assert refusal(written(tmp_path, seconds, "KO.csv")) == (
+        "its bars are 1 second apart; timeframes are 1m, 3m, 5m, 15m, 30m, 45m, 1h, 2h, 4h, 1d, or others such as 10m "
+        "and 6h"
     )
     weeks = "ts,open,high,low,close\n" + "".join(
         f"{date(2025, 1, 6) + timedelta(days=7 * week)},1,2,1,2\n" for week in range(8)
     )
     assert refusal(written(tmp_path, weeks, "KO_1d.csv")) == (
-        "its bars are 7 days apart, which 1d bars (the name of the file) are not; timeframes are 5m, 15m, 30m, 1h, 4h, 1d"
+        "its bars are 7 days apart, which 1d bars (the name of the file) are not; timeframes are 1m, 3m, 5m, 15m, 30m, "
+        "45m, 1h, 2h, 4h, 1d, or others such as 10m and 6h"
     )
 
 

@@ -8,13 +8,12 @@ import pytest
 from ema_assets.market.repair import MISSING_VALUE, OUTSIDE_RANGE
 from ema_assets.model.asset_names import OHLC, STRATEGY
 from ema_assets.model.schemas import BAR_SCHEMA
-from ema_assets.model.timeframes import ROLLED_UP
 from ema_assets.operations import ingest
 from ema_assets.operations.ingest import IngestedSeries, store_file
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, moved, refresh, state_of, tables_of, utc, watch
-from ema_assets_tests.timeframes import D1, H1, M5
+from ema_assets_tests.timeframes import D1, H1, M5, ROLLED_UP
 
 NOW = utc("2026-11-28 12:00")
 

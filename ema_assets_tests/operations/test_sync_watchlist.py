@@ -13,7 +13,6 @@ from ema_assets.market import exchanges
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, OHLC
 from ema_assets.model.errors import ConfigurationError, RequestRefused
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import ORDER
 from ema_assets.operations import sync_watchlist
 from ema_assets.providers.declaration import Publication
 from ema_assets.refresh import plan, waiting
@@ -23,7 +22,7 @@ from ema_assets.store import ledger, sessions
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, state_of, utc
 from ema_assets_tests.refresh.exchange import watch as watchlist_of
-from ema_assets_tests.timeframes import D1, H1, H4, M5, M15
+from ema_assets_tests.timeframes import D1, H1, H4, M5, M15, ORDER
 
 # A Wednesday, half past three in New York; Thursday is a holiday.
 NOW = utc("2026-11-25 20:30")

@@ -15,7 +15,7 @@ from ema_assets.model.errors import (
     UnknownSymbol,
 )
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.fetching.base import BarRequest, ProviderClient
 from ema_assets.providers.http.budget import HttpLimits
 from ema_assets.providers.registry import PROVIDERS
@@ -35,7 +35,7 @@ from ema_assets_tests.providers.conftest import (
     collect,
     fetch,
 )
-from ema_assets_tests.timeframes import D1, M5, M30
+from ema_assets_tests.timeframes import D1, M5, M30, ORDER
 
 ONE_BAR = MIDDAY - timedelta(minutes=13)
 ONE_DAY = MIDDAY - timedelta(days=1)

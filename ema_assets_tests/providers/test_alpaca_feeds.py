@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ema_assets.model.errors import ProviderUnavailable, Unauthorized
-from ema_assets.model.timeframes import FETCHED, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.alpaca import PROVIDER
 from ema_assets.providers.fetching.base import NO_BARS, BarRequest, FetchBatch, SeriesFailure
 from ema_assets.providers.http.budget import HttpLimits
@@ -21,7 +21,7 @@ from ema_assets.providers.vendors.alpaca_feeds import DELAY, Parts, begin_of_rec
 from ema_assets.sandbox.dialects.alpaca import CRYPTO_BARS_PATH, STOCK_BARS_PATH
 from ema_assets.sandbox.server import RunningSandbox
 from ema_assets_tests.providers.conftest import MIDDAY, PAIRS, STOCKS, Fetched, ask, assert_exact, fetch, vendor
-from ema_assets_tests.timeframes import D1, M5
+from ema_assets_tests.timeframes import D1, FETCHED, M5
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

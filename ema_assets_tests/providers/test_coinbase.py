@@ -22,7 +22,7 @@ from ema_assets.model.errors import (
     UnknownSymbol,
 )
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
-from ema_assets.model.timeframes import FETCHED, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.fetching.base import BarRequest, ProviderClient
 from ema_assets.providers.http.budget import HttpLimits, RequestBudget
 from ema_assets.providers.http.source import HttpOptions
@@ -44,7 +44,7 @@ from ema_assets_tests.providers.conftest import (
     fetch,
     vendor,
 )
-from ema_assets_tests.timeframes import M5
+from ema_assets_tests.timeframes import FETCHED, M5
 from ema_assets_tests.waiting import run_virtually
 
 ONE_BAR = MIDDAY - timedelta(minutes=13)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ema_assets.model.errors import Unauthorized
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.fetching.base import ProviderClient
 from ema_assets.providers.http.budget import HttpLimits
 from ema_assets.sandbox.dialects.binance import KLINES_PATH
@@ -15,7 +15,7 @@ from ema_assets.sandbox.dialects.coinbase import CANDLES_PATH
 from ema_assets.sandbox.faults import Refuse, ServerError
 from ema_assets.sandbox.server import RunningSandbox
 from ema_assets_tests.providers.conftest import MIDDAY, PAIRS, QUICK, ask, assert_exact, binance, coinbase, fetch
-from ema_assets_tests.timeframes import D1, H1
+from ema_assets_tests.timeframes import D1, H1, ORDER
 
 ONE_BAR = MIDDAY - timedelta(minutes=13)
 

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ema_assets.model.timeframes import ORDER
 from ema_assets.store.database import Database
+from ema_assets_tests.timeframes import ORDER
 
 REPOSITORY = Path(__file__).parents[2]
 # The example of the page on providers, as it stands there.

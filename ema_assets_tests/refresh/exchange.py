@@ -15,7 +15,7 @@ from ema_assets.model.asset_names import CHAIN
 from ema_assets.model.errors import ProviderError, ProviderUnavailable
 from ema_assets.model.schemas import BAR_SCHEMA
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.providers.declaration import LongHistory, Publication
 from ema_assets.providers.fetching.base import NO_ACTIONS, BarRequest, FetchBatch, SeriesFailure
@@ -24,6 +24,7 @@ from ema_assets.refresh.outcome import Outcome
 from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.store.database import Database
 from ema_assets_tests.core import CORE
+from ema_assets_tests.timeframes import D1, M1, M5, ORDER
 
 TABLES = {
     "ohlc": "ts",
@@ -146,11 +147,19 @@ class MemoryExchange:
 
 
 def watch(
-    calendars: Mapping[str, str], *, m5_days: int = 30, d1_days: int = 120, provider: str | None = None
+    calendars: Mapping[str, str],
+    *,
+    m5_days: int = 30,
+    d1_days: int = 120,
+    provider: str | None = None,
+    timeframes: Sequence[Timeframe] = ORDER,
 ) -> Watchlist:
     """A watchlist of symbols on calendars, for the chain alone."""
-    instruments = tuple(Instrument(symbol, calendar, provider) for symbol, calendar in calendars.items())
-    return Watchlist(instruments, dict(zip(FETCHED, (m5_days, d1_days), strict=True)), **CORE)
+    instruments = tuple(
+        Instrument(symbol, calendar, provider, timeframes=tuple(sorted(timeframes)))
+        for symbol, calendar in calendars.items()
+    )
+    return Watchlist(instruments, {M1: 2, M5: m5_days, D1: d1_days}, **CORE)
 
 
 def refresh(
@@ -160,7 +169,7 @@ def refresh(
     now: datetime,
     *,
     symbols: Sequence[str] | None = None,
-    timeframes: Sequence[Timeframe] = ORDER,
+    timeframes: Sequence[Timeframe] | None = None,
     everything: bool = False,
     delay: timedelta = timedelta(0),
     graph: Graph | None = None,
@@ -175,7 +184,7 @@ def refresh(
             exchange,
             FetchRules(watched.history_days, {None: Publication(delay)}, {} if long is None else {None: long}),
             symbols if symbols is not None else watched.symbols,
-            timeframes,
+            timeframes if timeframes is not None else watched.with_bars,
             graph=graph,
             everything=everything,
             clock=lambda: now,

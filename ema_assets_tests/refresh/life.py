@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from ema_assets.config.watchlist import Watchlist
-from ema_assets.model.timeframes import ORDER
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.fetching.base import BarRequest, FetchBatch
@@ -17,6 +16,7 @@ from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.reports import status
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange
+from ema_assets_tests.timeframes import ORDER
 
 
 class LivingExchange(MemoryExchange):

@@ -11,7 +11,6 @@ from ema_assets.config import watchlist
 from ema_assets.config.settings import PROVIDERS, Settings
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
-from ema_assets.model.timeframes import ORDER
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.providers.fetching.base import BarRequest, FetchBatch, ProviderClient
 from ema_assets.providers.registry import PROVIDERS as PROVIDER_RECORDS
@@ -21,7 +20,7 @@ from ema_assets.sandbox.server import running_sandbox
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import Databases
 from ema_assets_tests.core import CORE_TEXT
-from ema_assets_tests.timeframes import M5
+from ema_assets_tests.timeframes import M5, ORDER
 
 PAIR = Instrument("BTC-USD", ALWAYS_OPEN)
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ema_assets.model.timeframes import FETCHED
 from ema_assets.providers.declaration import Publication
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.refresh.plan_requests import FetchRules
@@ -16,7 +15,7 @@ from ema_assets.store.database import Database
 from ema_assets_tests.conftest import empty, heavy
 from ema_assets_tests.refresh.exchange import bars_on, rows_of, state_of, utc, watch
 from ema_assets_tests.refresh.life import Life, LivingExchange
-from ema_assets_tests.timeframes import D1, H1, M5
+from ema_assets_tests.timeframes import D1, FETCHED, H1, M5
 
 WEEKS = (date(2026, 11, 2), date(2026, 11, 27))
 HALF_A_MINUTE, MINUTE, DAY = timedelta(seconds=30), timedelta(minutes=1), timedelta(days=1)

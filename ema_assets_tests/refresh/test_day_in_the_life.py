@@ -12,7 +12,6 @@ import polars as pl
 import pytest
 
 from ema_assets.config.watchlist import Watchlist
-from ema_assets.model.timeframes import FETCHED, ORDER, ROLLED_UP
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.fetching.base import ProviderClient
 from ema_assets.providers.registry import PROVIDERS
@@ -24,6 +23,7 @@ from ema_assets.store.database import Database
 from ema_assets_tests.providers import conftest as vendors
 from ema_assets_tests.refresh.exchange import rows_of, utc, watch
 from ema_assets_tests.refresh.life import bring_up_to_date
+from ema_assets_tests.timeframes import FETCHED, ORDER, ROLLED_UP
 
 pytestmark = pytest.mark.e2e
 

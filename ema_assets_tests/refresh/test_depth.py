@@ -10,7 +10,7 @@ from ema_assets.config import watchlist
 from ema_assets.config.settings import PROVIDERS, Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe
+from ema_assets.model.timeframes import FETCHED, Timeframe
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.providers import registry
 from ema_assets.refresh.clients import open_provider
@@ -20,7 +20,7 @@ from ema_assets.signals.ema_signals import CONVERGED_AFTER_BARS
 from ema_assets.store.database import Database
 from ema_assets_tests.core import CORE
 from ema_assets_tests.refresh.exchange import rows_of, tables_of
-from ema_assets_tests.timeframes import H4, M5
+from ema_assets_tests.timeframes import H4, M5, ORDER
 
 DEFAULT = watchlist.parse(watchlist.default_text())
 # One of each calendar of the default watchlist: depth follows from the calendar alone.

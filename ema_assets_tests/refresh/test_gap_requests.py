@@ -8,7 +8,6 @@ from polars.testing import assert_frame_equal
 
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.errors import ProviderUnavailable
-from ema_assets.model.timeframes import ORDER
 from ema_assets.operations.ingest import store_file
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.fetching.base import BarRequest
@@ -27,7 +26,7 @@ from ema_assets_tests.refresh.exchange import (
     utc,
     watch,
 )
-from ema_assets_tests.timeframes import D1, H1, M5
+from ema_assets_tests.timeframes import D1, H1, M5, ORDER
 
 WATCHED = watch({"AAPL": "XNYS"}, m5_days=4, d1_days=60)
 MONDAY, WEDNESDAY, FRIDAY = date(2026, 11, 23), date(2026, 11, 25), date(2026, 11, 27)

@@ -13,7 +13,7 @@ from ema_assets.market.calendars import segments
 from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.model.errors import ConfigurationError, RequestRefused
 from ema_assets.model.schemas import BAR_SCHEMA
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.ingest import store_file
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.declaration import LongHistory
@@ -37,7 +37,7 @@ from ema_assets_tests.refresh.exchange import (
     utc,
     watch,
 )
-from ema_assets_tests.timeframes import D1, H1, H4, M5, M30
+from ema_assets_tests.timeframes import D1, H1, H4, M5, M30, ORDER
 
 HALF_HOURS, HOURS = LongHistory("30m", "30Min"), LongHistory("1h", "1h")
 CALENDARS = {"AAPL": "XNYS", "0700.HK": "XHKG"}

@@ -13,7 +13,7 @@ from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.asset_names import OHLC, STRATEGY
 from ema_assets.model.errors import Banned, ConfigurationError, ProviderError, ProviderUnavailable, Unauthorized
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import FETCHED, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.fetching.base import BarRequest, FetchBatch, ProviderClient
 from ema_assets.providers.http.refusals import Unreachable
@@ -27,7 +27,7 @@ from ema_assets.store import provider_state
 from ema_assets.store.database import Database
 from ema_assets_tests.core import CORE
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, state_of, utc
-from ema_assets_tests.timeframes import D1, M5
+from ema_assets_tests.timeframes import D1, FETCHED, M5
 
 WEEK = (date(2026, 11, 23), date(2026, 11, 27))
 NOW = utc("2026-11-25 16:00")

@@ -12,7 +12,7 @@ import pytest
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import FETCHED, Timeframe, by_key
+from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.declaration import Publication
 from ema_assets.providers.fetching.base import ProviderClient
@@ -23,6 +23,7 @@ from ema_assets.reports import health, status
 from ema_assets.store.database import Database
 from ema_assets_tests.core import CORE
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, state_of, utc
+from ema_assets_tests.timeframes import FETCHED
 
 M5, M15, D1 = by_key("5m"), by_key("15m"), by_key("1d")
 WEEK = (date(2026, 11, 23), date(2026, 11, 27))

@@ -7,7 +7,7 @@ import pytest
 
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.model.errors import StoreError
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.ingest import store_file
 from ema_assets.providers.http.refusals import Unreachable
 from ema_assets.refresh import compute, fetch
@@ -26,7 +26,7 @@ from ema_assets_tests.refresh.exchange import (
     versions_of,
     watch,
 )
-from ema_assets_tests.timeframes import D1, H1, M5, M15
+from ema_assets_tests.timeframes import D1, H1, M5, M15, ORDER
 
 SYMBOLS = ("AAPL", "BTC-USD", "MSFT")
 WATCHED = watch({"AAPL": "XNYS", "MSFT": "XNYS", "BTC-USD": "24/7"}, m5_days=10, d1_days=90)

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.ingest import store_file
 from ema_assets.store.database import Database
 from ema_assets_tests.core import rewrite
@@ -21,7 +21,7 @@ from ema_assets_tests.refresh.exchange import (
     versions_of,
     watch,
 )
-from ema_assets_tests.timeframes import D1, M5
+from ema_assets_tests.timeframes import D1, M5, ORDER
 
 WATCHED = watch({"AAPL": "XNYS", "MSFT": "XNYS"}, m5_days=20, d1_days=60)
 BARS = pl.concat(

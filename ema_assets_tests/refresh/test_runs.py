@@ -4,9 +4,8 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ema_assets.model.timeframes import ORDER
 from ema_assets.refresh.runs import PlannedRun, Rectangle, plan_runs
-from ema_assets_tests.timeframes import D1, H1, M5
+from ema_assets_tests.timeframes import D1, H1, M5, ORDER
 
 SYMBOLS = [f"S{number:02}" for number in range(12)]
 

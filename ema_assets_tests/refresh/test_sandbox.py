@@ -9,7 +9,7 @@ from polars.testing import assert_frame_equal
 
 from ema_assets.config.settings import Settings
 from ema_assets.model.asset_names import OHLC, STRATEGY
-from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.providers.fetching.base import BarRequest, FetchBatch, ProviderClient
 from ema_assets.refresh.clients import open_provider
@@ -20,7 +20,7 @@ from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import empty
 from ema_assets_tests.refresh.exchange import rows_of, tables_of, watch
-from ema_assets_tests.timeframes import M5
+from ema_assets_tests.timeframes import FETCHED, M5, ORDER
 
 # A Wednesday: the close of the session before, and half an hour into this one.
 EVENING = datetime(2026, 7, 14, 20, 0, tzinfo=UTC)

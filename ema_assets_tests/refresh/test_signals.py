@@ -7,11 +7,10 @@ import pytest
 
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import FETCHED
 from ema_assets.refresh.graph import Graph, build
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, moved, refresh, rows_of, utc
-from ema_assets_tests.timeframes import M5
+from ema_assets_tests.timeframes import FETCHED, M5
 
 STEP = timedelta(minutes=5)
 CALENDARS = {"AAPL": "XNYS", "0700.HK": "XHKG", "BTC-USD": "24/7"}

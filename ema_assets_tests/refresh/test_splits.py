@@ -8,7 +8,6 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from ema_assets.model.asset_names import OHLC, STRATEGY
-from ema_assets.model.timeframes import ORDER
 from ema_assets.operations.ingest import store_file
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.fetching.base import BarRequest, FetchBatch
@@ -26,7 +25,7 @@ from ema_assets_tests.refresh.exchange import (
     versions_of,
     watch,
 )
-from ema_assets_tests.timeframes import D1, M5
+from ema_assets_tests.timeframes import D1, M5, ORDER
 
 WATCHED = watch({"AAPL": "XNYS", "MSFT": "XNYS"}, m5_days=12, d1_days=130)
 MONDAY, FRIDAY = date(2026, 11, 16), date(2026, 11, 27)

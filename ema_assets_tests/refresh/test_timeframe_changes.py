@@ -1,53 +1,44 @@
-"""A timeframe that is added to a database with bars, and one that is taken away."""
+"""Timeframes switched on in a database with bars, switched off, and on again; for all symbols or for some."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date, timedelta
 
-import pytest
+import polars as pl
 
-from ema_assets.model import timeframes
+from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.asset_names import CHAIN
-from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.refresh.plan import stale_for_sweep
 from ema_assets.reports import health, status
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
 from ema_assets_tests.conftest import Databases
-from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, tables_of, utc, watch
+from ema_assets_tests.refresh.exchange import (
+    MemoryExchange,
+    bars_on,
+    refresh,
+    rows_of,
+    state_of,
+    tables_of,
+    utc,
+    versions_of,
+    watch,
+)
+from ema_assets_tests.timeframes import D1, H1, H4, M1, M5, ORDER, W1
 
-FOUR_HOURS = by_key("4h")
-WATCHED = watch({"AAPL": "XNYS", "BTC-USD": "24/7"})
+CALENDARS = {"AAPL": "XNYS", "BTC-USD": "24/7"}
+WATCHED = watch(CALENDARS)
+LEFT = tuple(each for each in ORDER if each is not H4)
+WITHOUT_FOUR_HOURS = watch(CALENDARS, timeframes=LEFT)
 NOW = utc("2026-11-20 21:00")
 LATER = NOW + timedelta(hours=4)
 
 
-@contextmanager
-def without_four_hours() -> Iterator[tuple[Timeframe, ...]]:
-    """Configures every timeframe but `4h`; yields them."""
-    left = tuple(each for each in timeframes.ORDER if each is not FOUR_HOURS)
-    lists = {
-        "ORDER": (timeframes.ORDER, left),
-        "ROLLED_UP": (timeframes.ROLLED_UP, tuple(each for each in left if not each.is_fetched)),
-        "KEYS": (timeframes.KEYS, tuple(each.key for each in left)),
-    }
-    with pytest.MonkeyPatch.context() as patches:
-        # Modules have taken the lists over by name.
-        for module in [module for name, module in sys.modules.items() if name.startswith("ema_assets.")]:
-            for name, (whole, shorter) in lists.items():
-                if getattr(module, name, None) is whole:
-                    patches.setattr(module, name, shorter)
-        yield left
-
-
 def market() -> MemoryExchange:
-    five = by_key("5m")
     return MemoryExchange(
         *(
             bars_on(calendar, symbol, timeframe, first, date(2026, 11, 21), seed)
-            for seed, (symbol, calendar) in enumerate({"AAPL": "XNYS", "BTC-USD": "24/7"}.items())
-            for timeframe, first in ((five, date(2026, 11, 9)), (by_key("1d"), date(2026, 9, 25)))
+            for seed, (symbol, calendar) in enumerate(CALENDARS.items())
+            for timeframe, first in ((M5, date(2026, 11, 9)), (D1, date(2026, 9, 25)), (M1, date(2026, 11, 18)))
         )
     )
 
@@ -60,11 +51,9 @@ def test_a_timeframe_added_to_a_database_with_bars_is_computed_from_them(databas
     exchange = market()
     grown, whole = databases.make(migrated=False), databases.make(migrated=False)
     with Database(grown) as database, Database(whole) as expected:
-        with without_four_hours() as left:
-            migrate(grown)
-            refresh(database, WATCHED, exchange, NOW, timeframes=left)
-            assert rows_of(database, "SELECT to_regclass('market.ohlc_4h')::text") == [(None,)]
-            assert FOUR_HOURS.key not in keys(database, "series_state")
+        migrate(grown)
+        refresh(database, WITHOUT_FOUR_HOURS, exchange, NOW)
+        assert H4.key not in keys(database, "series_state")
         asked = len(exchange.asked)
         refresh(database, WATCHED, exchange, NOW)
         # No provider is asked for what is rolled up.
@@ -74,12 +63,12 @@ def test_a_timeframe_added_to_a_database_with_bars_is_computed_from_them(databas
         found, wanted = tables_of(database), tables_of(expected)
         for asset in CHAIN:
             assert found[asset].equals(wanted[asset]), asset
-        assert found["ohlc"].filter(timeframe=FOUR_HOURS.key).height > 20
+        assert found["ohlc"].filter(timeframe=H4.key).height > 20
     for url in (grown, whole):
         databases.drop(url)
 
 
-def test_a_timeframe_that_is_gone_keeps_its_rows_and_wants_no_work(database: Database) -> None:
+def test_a_timeframe_that_is_switched_off_keeps_its_rows_and_wants_no_work(database: Database) -> None:
     exchange = market()
     refresh(database, WATCHED, exchange, NOW)
     # Dirty, failing and waiting: all that makes a series want work.
@@ -94,16 +83,64 @@ def test_a_timeframe_that_is_gone_keeps_its_rows_and_wants_no_work(database: Dat
         "VALUES ('AAPL', '4h', now(), now(), 1, 'open', now(), now()) RETURNING 1",
     )
     kept = rows_of(database, "SELECT * FROM market.ema_trend WHERE timeframe = '4h' ORDER BY symbol, ts")
-    with without_four_hours() as left:
-        refresh(database, WATCHED, exchange, LATER, timeframes=left)
-        with database.transaction() as transaction:
-            assert FOUR_HOURS.key not in set(stale_for_sweep(transaction, LATER, timedelta(0))["timeframe"])
-            assert health.failing(transaction).is_empty()
-            assert health.waiting_since(transaction, LATER).is_empty()
-            assert health.open_gaps(transaction).is_empty()
-            assert {each.timeframe for each in status.by_asset(transaction, LATER)} == {each.key for each in left}
-            assert list(status.progress(transaction)) == list(left)
+    refresh(database, WITHOUT_FOUR_HOURS, exchange, LATER)
+    with database.transaction() as transaction:
+        assert H4.key not in set(stale_for_sweep(transaction, LATER, timedelta(0))["timeframe"])
+        assert health.failing(transaction).is_empty()
+        assert health.waiting_since(transaction, LATER).is_empty()
+        assert health.open_gaps(transaction).is_empty()
+        assert {each.timeframe for each in status.by_asset(transaction, LATER)} == {each.key for each in LEFT}
+        assert list(status.progress(transaction)) == list(LEFT)
     assert len(kept) > 20
     assert rows_of(database, "SELECT * FROM market.ema_trend WHERE timeframe = '4h' ORDER BY symbol, ts") == kept
+
+
+def test_what_is_switched_on_again_equals_what_was_never_off(databases: Databases) -> None:
+    exchange = market()
+    urls = [databases.make(), databases.make()]
+    with Database(urls[0]) as database, Database(urls[1]) as expected:
+        refresh(database, WATCHED, exchange, NOW - timedelta(days=1))
+        # A bar is corrected while nobody looks at 4h: long before the newest one of these.
+        refresh(database, WITHOUT_FOUR_HOURS, exchange, NOW)
+        exchange.correct(
+            exchange.bars.filter(timeframe="5m", symbol="AAPL").slice(100, 1).with_columns(close=pl.col("high"))
+        )
+        refresh(database, WITHOUT_FOUR_HOURS, exchange, NOW, everything=True, timeframes=[M5])
+        before = versions_of(database)["ohlc"]
+        refresh(database, WATCHED, exchange, NOW)
+        refresh(expected, WATCHED, exchange, NOW)
+        found, wanted = tables_of(database), tables_of(expected)
+        for asset in CHAIN:
+            assert found[asset].equals(wanted[asset]), asset
+        # Rows that were right already are not written again.
+        again = {row for row in versions_of(database)["ohlc"] if row[1] == "4h"}
+        assert len(again & before) > 20
+    for url in urls:
+        databases.drop(url)
+
+
+def test_each_symbol_has_the_timeframes_of_its_group(database: Database) -> None:
+    """AAPL is computed on hours alone, for which 5m bars are kept; BTC-USD on minutes and weeks."""
+    one, other = WATCHED.instruments
+    watched: Watchlist = replace(
+        WATCHED, instruments=(replace(one, timeframes=(H1,)), replace(other, timeframes=(M1, W1)))
+    )
+    assert watched.timeframes == (M1, H1, W1)
+    exchange = market()
+    refresh(database, watched, exchange, NOW)
+    stored = rows_of(database, "SELECT DISTINCT symbol, timeframe FROM market.ohlc")
+    assert set(stored) == {("AAPL", "5m"), ("AAPL", "1h"), ("BTC-USD", "1m"), ("BTC-USD", "1d"), ("BTC-USD", "1w")}
+    computed = rows_of(database, "SELECT DISTINCT symbol, timeframe FROM market.ema_signals")
+    assert set(computed) == {("AAPL", "1h"), ("BTC-USD", "1m"), ("BTC-USD", "1w")}
+    assert {(each.instrument.symbol, each.timeframe) for each in exchange.asked} == {
+        ("AAPL", M5), ("BTC-USD", M1), ("BTC-USD", D1)
+    }  # fmt: skip
     with database.transaction() as transaction:
-        assert FOUR_HOURS.key in set(stale_for_sweep(transaction, LATER, timedelta(0))["timeframe"])
+        assert stale_for_sweep(transaction, NOW, timedelta(0)).filter(pl.col("reason") != "not recorded").is_empty()
+        later = stale_for_sweep(transaction, NOW + timedelta(minutes=1), timedelta(0))
+    # Only what has a bar that closed within this minute.
+    asked = later.filter(pl.col("reason") == "bar closed").select("symbol", "timeframe").rows()
+    assert asked == [("BTC-USD", "1m")]
+    assert state_of(database, "AAPL", M5)["last_ts"] == utc("2026-11-20 20:55")
+    shown = rows_of(database, "SELECT symbol, timeframe FROM results.screener ORDER BY 1, 2")
+    assert shown == [("AAPL", "1h"), ("BTC-USD", "1m"), ("BTC-USD", "1w")]

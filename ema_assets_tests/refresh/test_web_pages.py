@@ -12,7 +12,6 @@ from starlette.routing import Route
 
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
-from ema_assets.model.timeframes import FETCHED
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers import yahoo
 from ema_assets.providers.fetching.base import ProviderClient
@@ -26,7 +25,7 @@ from ema_assets.sandbox.server import serving
 from ema_assets.store.database import Database
 from ema_assets_tests.core import CORE
 from ema_assets_tests.refresh.exchange import rows_of, utc
-from ema_assets_tests.timeframes import M5
+from ema_assets_tests.timeframes import FETCHED, M5
 
 NOW = utc("2026-11-25 16:01")
 SYMBOLS = [f"C{chr(65 + n // 26)}{chr(65 + n % 26)}-USD" for n in range(30)]

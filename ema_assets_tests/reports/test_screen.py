@@ -17,14 +17,13 @@ from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist, parse
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import FETCHED, ORDER
 from ema_assets.refresh.graph import build
 from ema_assets.reports.screen import SORTS
 from ema_assets.store.database import Database
 from ema_assets.store.results import refresh_performance
 from ema_assets_tests.conftest import Databases
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc
-from ema_assets_tests.timeframes import M5
+from ema_assets_tests.timeframes import FETCHED, M5, ORDER
 
 SYMBOLS = ("AAPL", "MSFT", "JPM", "XOM")
 WATCHED = Watchlist(tuple(Instrument(symbol) for symbol in SYMBOLS), dict(zip(FETCHED, (12, 60), strict=True)))
@@ -160,7 +159,11 @@ def test_a_symbol_is_shown_only_while_all_that_was_asked_for_is_so(run: Run) -> 
     ("arguments", "sentence"),
     [
         (["--symbol", "NOPE"], "not on the watchlist: NOPE"),
-        (["--timeframe", "2h"], "`timeframe` must be one of 5m, 15m, 30m, 1h, 4h, 1d, received '2h'"),
+        (["--timeframe", "60m"], "`timeframe` must be one of 1m, 3m, 5m, 15m,"),
+        (
+            ["--timeframe", "2h"],
+            "2h is not on, the watchlist has 5m, 15m, 30m, 1h, 4h, 1d; add it there to `timeframes`",
+        ),
         (["--sort", "beauty"], "'beauty' is not one of"),
         (
             ["--strategy", "strategy_9_30_pulback"],

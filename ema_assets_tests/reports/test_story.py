@@ -10,14 +10,13 @@ from click.testing import CliRunner, Result
 
 from ema_assets.cli import main
 from ema_assets.model.symbols import Series
-from ema_assets.model.timeframes import FETCHED
 from ema_assets.providers.declaration import Publication
 from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.reports import story
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import bars_on, utc, watch
 from ema_assets_tests.refresh.life import Life, LivingExchange
-from ema_assets_tests.timeframes import D1, H1, M5
+from ema_assets_tests.timeframes import D1, FETCHED, H1, M5
 
 OPENED, CLOSE = utc("2026-11-25 14:30"), utc("2026-11-25 21:00")
 LOST = utc("2026-11-25 15:40")

@@ -11,10 +11,10 @@ import pytest
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.model.schemas import COMPLETED_SCHEMA, UTC_TIME
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import ORDER, ROLLED_UP, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.store import ledger
 from ema_assets.store.database import Database, Transaction
-from ema_assets_tests.timeframes import H1, M5, M30
+from ema_assets_tests.timeframes import H1, M5, M30, ORDER, ROLLED_UP
 
 NOW = datetime(2026, 11, 25, 15, 30, tzinfo=UTC)
 AAPL, MSFT, COIN = Instrument("AAPL"), Instrument("MSFT"), Instrument("BTC-USD", "24/7")
@@ -54,9 +54,9 @@ def results(symbols: list[str], **values: datetime | None) -> pl.DataFrame:
     )
 
 
-def starts(symbol: str, dirty_from: datetime, dirty_end: datetime | None = None) -> pl.DataFrame:
-    schema = {"symbol": pl.String(), "dirty_from": UTC_TIME, "dirty_end": UTC_TIME}
-    return pl.DataFrame([(symbol, dirty_from, dirty_end)], schema=schema, orient="row")
+def starts(symbol: str, timeframe: Timeframe, dirty_from: datetime, dirty_end: datetime | None = None) -> pl.DataFrame:
+    schema = {"symbol": pl.String(), "timeframe": pl.String(), "dirty_from": UTC_TIME, "dirty_end": UTC_TIME}
+    return pl.DataFrame([(symbol, timeframe.key, dirty_from, dirty_end)], schema=schema, orient="row")
 
 
 def row(transaction: Transaction, asset: str, symbol: str, timeframe: Timeframe) -> Mapping[str, object]:
@@ -176,7 +176,7 @@ def test_a_series_whose_next_attempt_is_later_is_not_stale_yet(ready: Database) 
 
 def test_a_computed_series_is_stale_while_its_input_has_changed(ready: Database) -> None:
     with ready.transaction() as transaction:
-        ledger.mark_dirty(transaction, EMA_TREND, HOUR, starts("AAPL", NOW))
+        ledger.mark_dirty(transaction, EMA_TREND, starts("AAPL", HOUR, NOW))
         assert stale(transaction, closed()) == [(EMA_TREND, "AAPL", "1h", "input changed", NOW)]
         ledger.complete(transaction, EMA_TREND, HOUR, results(["AAPL"]), "1")
         assert stale(transaction, closed()) == []
@@ -184,7 +184,7 @@ def test_a_computed_series_is_stale_while_its_input_has_changed(ready: Database)
 
 def test_a_rolled_up_series_is_stale_only_when_a_dirty_bucket_has_closed(ready: Database) -> None:
     with ready.transaction() as transaction:
-        ledger.mark_dirty(transaction, OHLC, HOUR, starts("AAPL", NOW, NOW + minutes(60)))
+        ledger.mark_dirty(transaction, OHLC, starts("AAPL", HOUR, NOW, NOW + minutes(60)))
         assert stale(transaction, closed()) == []
         for checked, expected in ((59, []), (60, [(OHLC, "AAPL", "1h", "input changed", NOW)])):
             ledger.complete(transaction, OHLC, FIVE, results(["AAPL"], checked_through=NOW + minutes(checked)), "1")
@@ -208,8 +208,8 @@ def test_a_series_dagster_was_not_told_of_is_stale_after_a_grace(ready: Database
 def test_symbols_off_the_watchlist_or_from_files_only_are_not_asked_for(ready: Database) -> None:
     with ready.transaction() as transaction:
         ledger.sync_instruments(transaction, [Instrument("MSFT", provider="file")])
-        ledger.mark_dirty(transaction, EMA_TREND, HOUR, starts("AAPL", NOW))
-        ledger.mark_dirty(transaction, EMA_TREND, HOUR, starts("MSFT", NOW))
+        ledger.mark_dirty(transaction, EMA_TREND, starts("AAPL", HOUR, NOW))
+        ledger.mark_dirty(transaction, EMA_TREND, starts("MSFT", HOUR, NOW))
         assert stale(transaction, closed(m5=NOW)) == [(EMA_TREND, "MSFT", "1h", "input changed", NOW)]
 
 
@@ -220,7 +220,7 @@ def test_the_search_for_stale_series_uses_indexes(database: Database) -> None:
         transaction.execute(
             "UPDATE market.series_state SET checked_through = $1, computed_at = $1, recorded_at = $1", NOW
         )
-        ledger.mark_dirty(transaction, EMA_TREND, HOUR, starts("S0500", NOW))
+        ledger.mark_dirty(transaction, EMA_TREND, starts("S0500", HOUR, NOW))
     with database.transaction() as transaction:
         transaction.execute("ANALYZE market.series_state")
         transaction.execute("ANALYZE market.instrument")
@@ -245,7 +245,7 @@ def test_the_search_for_stale_series_uses_indexes(database: Database) -> None:
 def test_two_workers_never_claim_the_same_series(ready: Database, database_url: str) -> None:
     for symbol in ("AAPL", "MSFT", "BTC-USD"):
         with ready.transaction() as transaction:
-            ledger.mark_dirty(transaction, EMA_SIGNALS, FIVE, starts(symbol, NOW))
+            ledger.mark_dirty(transaction, EMA_SIGNALS, starts(symbol, FIVE, NOW))
     with Database(database_url) as other:
         with ready.transaction() as one, other.transaction() as two:
             first = ledger.claim(one, EMA_SIGNALS, FIVE, ["AAPL", "MSFT"], everything=False)
@@ -291,7 +291,7 @@ def test_marking_dirty_only_ever_pulls_down(
     with ready.transaction() as transaction:
         for each in (held, mark):
             if each is not None:
-                ledger.mark_dirty(transaction, OHLC, HOUR, starts("AAPL", *(NOW + minutes(number) for number in each)))
+                ledger.mark_dirty(transaction, OHLC, starts("AAPL", HOUR, *(NOW + minutes(number) for number in each)))
         found = row(transaction, OHLC, "AAPL", HOUR)
         assert (found["dirty_from"], found["dirty_end"]) == tuple(NOW + minutes(number) for number in expected)
         assert row(transaction, OHLC, "MSFT", HOUR)["dirty_from"] is None

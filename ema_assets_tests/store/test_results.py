@@ -16,7 +16,7 @@ from ema_assets.config.watchlist import Watchlist
 from ema_assets.market.calendars import bar_grid
 from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import FETCHED, ORDER, Timeframe, by_key
+from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.operations import refresh_performance
 from ema_assets.operations.sync_watchlist import adopt_graph
 from ema_assets.refresh.graph import build
@@ -29,7 +29,7 @@ from ema_assets.strategies.simulator.path import equity_at
 from ema_assets.strategies.trade_columns import TRADE_SCHEMA
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc
 from ema_assets_tests.strategies.test_performance import curve, of_curve
-from ema_assets_tests.timeframes import D1, M5
+from ema_assets_tests.timeframes import D1, FETCHED, M5, ORDER
 
 CALENDARS = {"AAPL": "XNYS", "0700.HK": "XHKG", "BTC-USD": "24/7"}
 STRATEGIES = (

@@ -7,16 +7,15 @@ from dataclasses import replace
 import pytest
 
 from ema_assets.config.watchlist import Watchlist
-from ema_assets.model import timeframes
 from ema_assets.model.declarations import Column
 from ema_assets.model.errors import StoreError
-from ema_assets.model.timeframes import ORDER
 from ema_assets.operations.sync_watchlist import adopt_graph
 from ema_assets.refresh.graph import build
 from ema_assets.store import tables
 from ema_assets.store.database import Database
-from ema_assets.store.tables import Filled, Table, ddl
+from ema_assets.store.tables import Filled, Table
 from ema_assets_tests.conftest import Databases
+from ema_assets_tests.timeframes import H1, ORDER
 
 # All tables of a new installation, and those of a strategy of one's own.
 GRAPH = build(Watchlist((), {}, strategies=({"name": "guarded", "rule": "crossover", "atr_stop": 1.0},)))
@@ -77,7 +76,7 @@ def catalog(database: Database, name: str) -> dict[str, list[tuple[object, ...]]
 
 def ensure(database: Database, *declared: Table) -> list[str]:
     with database.transaction() as transaction:
-        return tables.ensure(transaction, declared)
+        return tables.ensure(transaction, declared, ORDER)
 
 
 def names(rows: Sequence[tuple[object, ...]]) -> set[object]:
@@ -238,7 +237,7 @@ def test_the_views_come_back_when_a_table_below_any_of_them_is_made_anew(databas
         before = transaction.query(views).rows()
     (macd,) = GRAPH.nodes["macd"].tables
     with database.transaction() as transaction:
-        assert tables.ensure(transaction, [replace(macd, checks=("macd < 7",))]) == ["macd"]
+        assert tables.ensure(transaction, [replace(macd, checks=("macd < 7",))], ORDER) == ["macd"]
         assert transaction.query(views).rows() != before
     with database.transaction() as transaction:
         assert adopt_graph(transaction, GRAPH) == ["macd"]
@@ -252,13 +251,12 @@ def test_a_table_of_what_cannot_be_computed_again_is_never_dropped(database: Dat
 
 
 def test_a_partition_of_a_later_timeframe_is_the_same_as_those_from_the_start(
-    database: Database, databases: Databases, monkeypatch: pytest.MonkeyPatch
+    database: Database, databases: Databases
 ) -> None:
     url = databases.make()
     with Database(url) as other:
-        monkeypatch.setattr(ddl, "ORDER", tuple(each for each in ORDER if each is not timeframes.by_key("1h")))
-        ensure(other, WHOLE)
-        monkeypatch.undo()
+        with other.transaction() as transaction:
+            tables.ensure(transaction, [WHOLE], [each for each in ORDER if each is not H1])
         assert catalog(other, "toy") != {}
         assert "toy_1h" not in names(catalog(other, "toy")["columns"])
         assert ensure(other, WHOLE) == []

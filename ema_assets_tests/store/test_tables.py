@@ -7,12 +7,12 @@ import pytest
 
 from ema_assets.model.declarations import Column
 from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.signals.discovery import discover
 from ema_assets.store import tables
 from ema_assets.store.database import Database
 from ema_assets.store.tables import BARS, Table
-from ema_assets_tests.timeframes import M5
+from ema_assets_tests.timeframes import M5, ORDER
 
 SIGNALS = Table("ema_signals", "ts", discover()["ema_signals"].columns)
 START = datetime(2026, 11, 25, 14, 30, tzinfo=UTC)
@@ -178,7 +178,7 @@ def test_states_are_thinned_out_to_the_newest_and_every_so_many_bars(database: D
     table = Table("thinned", "ts", (Column("bar_number", "int8", "1 for the first bar"),))
     rows = pl.DataFrame({"symbol": ["AAPL"] * 12, "ts": [at(bar) for bar in range(12)], "bar_number": range(1, 13)})
     with database.transaction() as transaction:
-        tables.ensure(transaction, [table])
+        tables.ensure(transaction, [table], ORDER)
         tables.write_computed(transaction, table, M5, rows, starts(AAPL=0))
         tables.thin_out(transaction, table, M5, pl.Series(["AAPL", "NONE"]), 3, 4)
         left = transaction.query("SELECT bar_number FROM market.thinned ORDER BY 1")["bar_number"].to_list()

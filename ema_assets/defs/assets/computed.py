@@ -18,7 +18,7 @@ from dagster import (
 )
 
 from ema_assets.defs.assets.step import refresh_partitions
-from ema_assets.defs.partitions import SERIES
+from ema_assets.defs.partitions import series_of
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.model.asset_names import CHAIN
 from ema_assets.model.timeframes import Timeframe
@@ -28,7 +28,7 @@ from ema_assets.refresh.outcome import Outcome
 
 _KEY = (
     TableColumn("symbol", "text", "Instrument, such as AAPL or BTC-USD"),
-    TableColumn("timeframe", "text", "5m, 15m, 30m, 1h, 4h or 1d"),
+    TableColumn("timeframe", "text", "Length of the bar, such as 5m, 1h or 1d"),
 )
 
 
@@ -39,15 +39,15 @@ def column_schema(node: Node) -> TableSchema:
 
 def computed_assets(graph: Graph) -> list[AssetsDefinition]:
     """An asset for everything in `graph` that is computed and switched on."""
-    return [_computed_asset(node) for node in graph.computed]
+    return [_computed_asset(node, graph) for node in graph.computed]
 
 
-def _deps(node: Node) -> list[AssetDep]:
+def _deps(node: Node, graph: Graph) -> list[AssetDep]:
     """What `node` reads, and which partitions of it: its own symbol, on its own timeframe and perhaps a longer one."""
     deps = []
     for source in node.reads:
         read_by: dict[str, list[str]] = {}
-        for _, timeframe, reads, source_timeframe, _ in node.inputs():
+        for _, timeframe, reads, source_timeframe, _ in node.inputs(graph.timeframes):
             if reads == source:
                 read_by.setdefault(source_timeframe.key, []).append(timeframe.key)
         if all(timeframes == [own] for own, timeframes in read_by.items()):
@@ -63,11 +63,11 @@ def _deps(node: Node) -> list[AssetDep]:
     return deps
 
 
-def _computed_asset(node: Node) -> AssetsDefinition:
+def _computed_asset(node: Node, graph: Graph) -> AssetsDefinition:
     @asset(
         name=node.name,
-        deps=_deps(node),
-        partitions_def=SERIES,
+        deps=_deps(node, graph),
+        partitions_def=series_of(graph),
         backfill_policy=BackfillPolicy.single_run(),
         group_name=node.group,
         kinds={"postgres", "polars"},

@@ -1,12 +1,12 @@
-"""The asset `ohlc`: closed bars, fetched for 5m and 1d, rolled up from stored 5m bars for the rest."""
+"""The asset `ohlc`: closed bars, fetched for 1m, 5m and 1d, rolled up from stored ones for the rest."""
 
 from collections.abc import Sequence
 
-from dagster import AssetExecutionContext, BackfillPolicy, asset
+from dagster import AssetExecutionContext, AssetsDefinition, BackfillPolicy, asset
 
 from ema_assets.defs.assets.computed import column_schema
 from ema_assets.defs.assets.step import refresh_partitions
-from ema_assets.defs.partitions import SERIES
+from ema_assets.defs.partitions import series_of
 from ema_assets.defs.requests import LANE_TAG, LIVE_LANE
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.model.asset_names import OHLC
@@ -14,49 +14,54 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.clients import SLOW_SHARE
 from ema_assets.refresh.compute import refresh_rolled_up
 from ema_assets.refresh.fetch import refresh_fetched
-from ema_assets.refresh.graph import BARS
+from ema_assets.refresh.graph import BARS, Graph
 from ema_assets.refresh.outcome import Outcome
 from ema_assets.refresh.waiting import wait_for_base, wait_for_publication
 
 
-@asset(
-    name=OHLC,
-    partitions_def=SERIES,
-    backfill_policy=BackfillPolicy.single_run(),
-    group_name="bars",
-    kinds={"postgres", "polars"},
-    code_version=BARS.code_version,
-    metadata={"dagster/column_schema": column_schema(BARS), "dagster/table_name": "market.ohlc"},
-)
-def ohlc(context: AssetExecutionContext, store: StoreResource, market: MarketResource) -> None:
-    """Closed OHLC bars of every symbol and timeframe.
+def ohlc_asset(graph: Graph) -> AssetsDefinition:
+    """The bars of every timeframe of `graph`."""
 
-    **5m** and **1d** bars come from the provider, many symbols a call, from the last stored bar on. **15m**, **30m**,
-    **1h** and **4h** are rolled up from stored 5m bars, anchored to the session's open. Materializing a partition by
-    hand asks for its whole history again and corrects what differs.
-    """
-    is_live = context.run.tags.get(LANE_TAG) == LIVE_LANE
-    with store.open() as database:
-        rules = market.rules()
-        open_provider = market.opener(database, 1.0 if is_live else SLOW_SHARE)
+    @asset(
+        name=OHLC,
+        partitions_def=series_of(graph),
+        backfill_policy=BackfillPolicy.single_run(),
+        group_name="bars",
+        kinds={"postgres", "polars"},
+        code_version=BARS.code_version,
+        metadata={"dagster/column_schema": column_schema(BARS), "dagster/table_name": "market.ohlc"},
+    )
+    def ohlc(context: AssetExecutionContext, store: StoreResource, market: MarketResource) -> None:
+        """Closed OHLC bars of every symbol and timeframe.
 
-        def work(timeframe: Timeframe, symbols: Sequence[str], everything: bool) -> Outcome:
-            if timeframe.is_fetched:
+        **1m**, **5m** and **1d** bars come from the provider, many symbols per call, from the last stored bar on. Other
+        intraday bars are rolled up from stored ones, anchored to the session's open; weeks and months from days.
+        Materializing a partition by hand asks for its whole history again and corrects what differs.
+        """
+        is_live = context.run.tags.get(LANE_TAG) == LIVE_LANE
+        with store.open() as database:
+            rules = market.rules()
+            open_provider = market.opener(database, 1.0 if is_live else SLOW_SHARE)
+
+            def work(timeframe: Timeframe, symbols: Sequence[str], everything: bool) -> Outcome:
+                if timeframe.is_fetched:
+                    if not everything:
+                        wait_for_publication(database, timeframe, symbols, market.now, rules.publications)
+                    return refresh_fetched(
+                        database,
+                        open_provider,
+                        timeframe,
+                        symbols,
+                        rules,
+                        market.now(),
+                        everything=everything,
+                        # A live run brings the newest bars, and nothing else.
+                        older=not is_live,
+                    )
                 if not everything:
-                    wait_for_publication(database, timeframe, symbols, market.now, rules.publications)
-                return refresh_fetched(
-                    database,
-                    open_provider,
-                    timeframe,
-                    symbols,
-                    rules,
-                    market.now(),
-                    everything=everything,
-                    # A live run brings the newest bars, and nothing else.
-                    older=not is_live,
-                )
-            if not everything:
-                wait_for_base(database, timeframe, symbols, market.now, rules.publications)
-            return refresh_rolled_up(database, timeframe, symbols, market.now(), everything=everything)
+                    wait_for_base(database, timeframe, symbols, market.now, rules.publications)
+                return refresh_rolled_up(database, timeframe, symbols, market.now(), everything=everything)
 
-        refresh_partitions(context, BARS, database, work, market.origin)
+            refresh_partitions(context, BARS, database, work, market.origin)
+
+    return ohlc

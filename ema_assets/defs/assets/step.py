@@ -1,6 +1,6 @@
 """The step of a partitioned asset: do the work of its run's partitions, tell Dagster, name what failed."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 import sqlalchemy.exc
@@ -10,7 +10,7 @@ from dagster_postgres.utils import DagsterPostgresException
 from ema_assets.defs.materializations import Labels, Recorder
 from ema_assets.defs.recording import DEFER_TAG, keep_events_for_us
 from ema_assets.model.symbols import Series
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import Node
 from ema_assets.refresh.isolate import can_heal
 from ema_assets.refresh.outcome import Outcome
@@ -29,11 +29,11 @@ Work = Callable[[Timeframe, Sequence[str], bool], Outcome]
 
 def series_by_timeframe(context: AssetExecutionContext) -> dict[Timeframe, list[str]]:
     """The symbols of this run's partitions per timeframe, shortest timeframe first."""
-    found: dict[Timeframe, list[str]] = {timeframe: [] for timeframe in ORDER}
+    found: defaultdict[Timeframe, list[str]] = defaultdict(list)
     for key in context.partition_keys:
         series = Series.parse(str(key))
         found[series.timeframe].append(series.symbol)
-    return {timeframe: symbols for timeframe, symbols in found.items() if symbols}
+    return {timeframe: found[timeframe] for timeframe in sorted(found)}
 
 
 def refresh_partitions(

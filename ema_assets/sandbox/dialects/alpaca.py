@@ -19,7 +19,6 @@ import numpy as np
 from starlette.requests import Request
 
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import ORDER, Timeframe
 from ema_assets.sandbox.exchange import Dialect, Refusal, Sandbox, json_refusal
 from ema_assets.sandbox.faults import Active, MissingSymbol, alteration
 from ema_assets.sandbox.market import DAY_MINUTES
@@ -31,13 +30,6 @@ CRYPTO_BARS_PATH = "/v1beta3/crypto/us/bars"
 _DEFAULT_LIMIT, _MAX_LIMIT = 1_000, 10_000
 
 
-def _spelling(timeframe: Timeframe) -> str:
-    if timeframe.is_session:
-        return "1Day"
-    return f"{timeframe.minutes}Min" if timeframe.minutes < 60 else f"{timeframe.minutes // 60}Hour"
-
-
-_TIMEFRAMES = {_spelling(timeframe): timeframe.minutes for timeframe in ORDER}
 _UNIT_MINUTES = {"Min": 1, "T": 1, "Hour": 60, "H": 60, "Day": DAY_MINUTES, "D": DAY_MINUTES}
 _TIMEFRAME = re.compile(r"([0-9]{1,3})(Min|T|Hour|H|Day|D)")
 _STOCK_SYMBOL = re.compile(r"[A-Z0-9]+(\.[A-Z0-9]+)*")
@@ -218,10 +210,11 @@ def _parse_timeframe(text: str | None) -> tuple[str, int]:
         raise _refused(400, "timeframe parameter is required")
     match = _TIMEFRAME.fullmatch(text)
     minutes = int(match[1]) * _UNIT_MINUTES[match[2]] if match else 0
-    for name, known in _TIMEFRAMES.items():
-        if minutes == known:
-            return name, minutes
-    raise _refused(400, f"invalid timeframe: {text} (this sandbox has {', '.join(_TIMEFRAMES)})")
+    if minutes == DAY_MINUTES:
+        return "1Day", minutes
+    if minutes == 1 or (minutes and minutes % 5 == 0 and minutes < DAY_MINUTES):
+        return (f"{minutes // 60}Hour" if minutes % 60 == 0 else f"{minutes}Min"), minutes
+    raise _refused(400, f"invalid timeframe: {text} (this sandbox has 1Min, multiples of 5Min below a day, and 1Day)")
 
 
 def _parse_time(name: str, text: str | None, default: datetime, *, is_end: bool) -> datetime:

@@ -16,7 +16,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import ORDER
 from ema_assets.sandbox.exchange import Dialect, Refusal, Sandbox, json_refusal, json_response
 from ema_assets.sandbox.faults import Active, MissingSymbol, alteration
 from ema_assets.sandbox.synthetic_bars import Bars
@@ -26,7 +25,11 @@ PING_PATH = "/api/v3/ping"
 TIME_PATH = "/api/v3/time"
 
 _DEFAULT_LIMIT, _MAX_LIMIT = 500, 1_000
-_INTERVALS = {timeframe.key: timeframe.minutes for timeframe in ORDER}
+# The vendor has 3m, 3d, 1w and 1M as well.
+_INTERVALS = {
+    "1m": 1, "5m": 5, "15m": 15, "30m": 30,
+    "1h": 60, "2h": 120, "4h": 240, "6h": 360, "8h": 480, "12h": 720, "1d": 1440,
+}  # fmt: skip
 _WEIGHT_PER_MINUTE = 6_000
 _SYMBOL = re.compile(r"[A-Z0-9_.-]{1,20}")
 _USED_TOO_MUCH = (

@@ -18,15 +18,14 @@ from starlette.routing import Route
 from ema_assets.model.symbols import Instrument
 from ema_assets.sandbox.exchange import Dialect, Refusal, Sandbox, json_refusal, json_response
 from ema_assets.sandbox.faults import Active, MissingSymbol, alteration
-from ema_assets.sandbox.synthetic_bars import STEP_SECONDS, Bars
+from ema_assets.sandbox.synthetic_bars import Bars
 
 CANDLES_PATH = "/products/{product}/candles"
 PRODUCTS_PATH = "/products"
 TIME_PATH = "/time"
 
 _MAX_CANDLES = 300
-# The vendor has minutes as well; the shortest bars here are of five.
-_GRANULARITIES = tuple(seconds for seconds in (60, 300, 900, 3_600, 21_600, 86_400) if seconds >= STEP_SECONDS)
+_GRANULARITIES = (60, 300, 900, 3_600, 21_600, 86_400)
 _TOO_MANY = (
     f"granularity too small for the requested time range. Count of aggregations requested exceeds {_MAX_CANDLES}"
 )

@@ -15,7 +15,6 @@ import numpy as np
 from starlette.requests import Request
 
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import ORDER
 from ema_assets.sandbox.exchange import Dialect, Refusal, Sandbox, json_refusal
 from ema_assets.sandbox.faults import Active, MissingSymbol, alteration
 from ema_assets.sandbox.market import DAY_MINUTES
@@ -24,7 +23,7 @@ from ema_assets.sandbox.trading_days import STOCK_HISTORY_START
 
 CHART_PATH = "/v8/finance/chart/{symbol}"
 
-_INTERVALS = {timeframe.key: timeframe.minutes for timeframe in ORDER} | {"60m": 60}
+_INTERVALS = {"1m": 1, "5m": 5, "15m": 15, "30m": 30, "60m": 60, "90m": 90, "1h": 60, "4h": 240, "1d": DAY_MINUTES}
 _VALID = "[1m, 2m, 5m, 15m, 30m, 60m, 90m, 1h, 4h, 1d, 5d, 1wk, 1mo, 3mo]"
 _RANGES_DAYS = {"1d": 1, "5d": 5, "1mo": 31, "3mo": 92, "6mo": 183, "1y": 366, "2y": 731, "5y": 1_827, "10y": 3_653}
 _CODES = {400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 422: "Unprocessable Entity"}
@@ -33,6 +32,7 @@ _RELABELLED_SECONDS = 12 * 3_600
 _HISTORY_START = int(datetime.combine(STOCK_HISTORY_START, datetime.min.time(), UTC).timestamp())
 _COLUMNS = ("open", "high", "low", "close", "volume")
 _MOST_BARS = 100_000
+_MOST_DAYS_OF_MINUTES = 8
 
 
 def _refused(status: int, description: str) -> Refusal:
@@ -116,6 +116,9 @@ class YahooChart(Dialect[_Query]):
                 f"within the last {reach} days."
             )
             raise _refused(422, said)
+        if minutes == 1 and end - start > _MOST_DAYS_OF_MINUTES * 86_400:
+            said = f"1m data not available: {_MOST_DAYS_OF_MINUTES} days are allowed to be fetched per request."
+            raise _refused(422, said)
         return _Query(instrument, symbol, interval, minutes, start, end)
 
     def page(self, query: _Query, now: datetime, faults: Sequence[Active]) -> tuple[dict[str, Any], set[int]]:
@@ -164,7 +167,7 @@ def dialects(sandbox: Sandbox) -> tuple[YahooChart]:
 
 def _reach_days(minutes: int) -> int | None:
     """How many days back bars of so many minutes reach; None when there is no limit."""
-    return None if minutes == DAY_MINUTES else 730 if minutes >= 60 else 60
+    return None if minutes == DAY_MINUTES else 730 if minutes >= 60 else 60 if minutes > 1 else 30
 
 
 def _span(period1: str | None, period2: str | None, range_: str | None, now: datetime) -> tuple[int, int]:

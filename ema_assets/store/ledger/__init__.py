@@ -29,9 +29,11 @@ from ema_assets.store.ledger.sync import (
     add_rows,
     adopt_code_versions,
     go_back,
+    known_timeframes,
     start_again,
     sync_assets,
     sync_instruments,
+    sync_timeframes,
 )
 from ema_assets.store.ledger.work import (
     claim,
@@ -62,6 +64,7 @@ __all__ = [
     "fetch_state",
     "go_back",
     "instruments",
+    "known_timeframes",
     "late",
     "lock",
     "lock_recording",
@@ -79,6 +82,7 @@ __all__ = [
     "summary",
     "sync_assets",
     "sync_instruments",
+    "sync_timeframes",
     "to_record",
     "waiting_since",
     "warming_up",

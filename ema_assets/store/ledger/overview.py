@@ -6,7 +6,7 @@ from datetime import datetime
 import polars as pl
 
 from ema_assets.model.asset_names import EMA_SIGNALS, OHLC
-from ema_assets.model.timeframes import FETCHED, KEYS, Timeframe
+from ema_assets.model.timeframes import FETCHED, Timeframe
 from ema_assets.store.database import Transaction
 
 
@@ -33,11 +33,10 @@ def failing(transaction: Transaction, asset: str | None = None) -> pl.DataFrame:
         FROM market.series_state s
         JOIN market.asset a ON a.asset = s.asset AND a.is_on
         JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
-        WHERE s.failures > 0 AND s.timeframe = ANY ($2::text[]) AND ($1::text IS NULL OR s.asset = $1)
+        WHERE s.failures > 0 AND s.is_on AND ($1::text IS NULL OR s.asset = $1)
         ORDER BY 1, 2, 3
         """,
         asset,
-        list(KEYS),
     )
 
 
@@ -62,7 +61,7 @@ def summary(transaction: Transaction) -> pl.DataFrame:
         JOIN market.asset a ON a.asset = s.asset AND a.is_on
         JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
         JOIN market.series_state bars ON bars.asset = $1 AND bars.symbol = s.symbol AND bars.timeframe = s.timeframe
-        WHERE i.is_fetched OR bars.last_ts IS NOT NULL
+        WHERE s.is_on AND (i.is_fetched OR bars.last_ts IS NOT NULL)
         GROUP BY 1, 2
         """,
         OHLC,
@@ -94,8 +93,8 @@ def late(transaction: Transaction, limits: pl.DataFrame) -> pl.DataFrame:
         JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.is_fetched
              AND coalesce(i.provider, '') = c.provider AND i.delay_seconds = c.delay_seconds
         JOIN market.series_state s ON s.asset = $4 AND s.symbol = i.symbol AND s.timeframe = c.timeframe
-        WHERE s.checked_through < c.late_before OR i.silent_since IS NOT NULL
-           OR (s.checked_through IS NOT NULL AND s.last_ts IS NULL)
+        WHERE s.is_on AND (s.checked_through < c.late_before OR i.silent_since IS NOT NULL
+                           OR (s.checked_through IS NOT NULL AND s.last_ts IS NULL))
         ORDER BY 1, 2
         """,
         limits["calendar"],
@@ -115,12 +114,11 @@ def waiting_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
         FROM market.series_state s
         JOIN market.asset a ON a.asset = s.asset AND a.is_on
         JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
-        WHERE s.asset <> $1 AND s.dirty_from IS NOT NULL AND s.updated_at < $2 AND s.timeframe = ANY ($3::text[])
+        WHERE s.asset <> $1 AND s.dirty_from IS NOT NULL AND s.updated_at < $2 AND s.is_on
         ORDER BY 1, 2, 3
         """,
         OHLC,
         since,
-        list(KEYS),
     )
 
 
@@ -139,6 +137,7 @@ def progress(transaction: Transaction) -> pl.DataFrame:
             FROM market.series_state s
             JOIN market.asset a ON a.asset = s.asset AND a.is_on
             JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+            WHERE s.is_on
             GROUP BY 1, 2
             HAVING bool_or(i.is_fetched) OR bool_or(s.asset = $1 AND s.last_ts IS NOT NULL)
         ) each_series
@@ -155,7 +154,8 @@ def without_bars(transaction: Transaction) -> list[str]:
         SELECT s.symbol || '|' || s.timeframe AS series
         FROM market.series_state s
         JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active AND i.is_fetched
-        WHERE s.asset = $1 AND s.timeframe = ANY ($2::text[]) AND s.checked_through IS NOT NULL AND s.last_ts IS NULL
+        WHERE s.asset = $1 AND s.timeframe = ANY ($2::text[]) AND s.is_on
+              AND s.checked_through IS NOT NULL AND s.last_ts IS NULL
         ORDER BY 1
         """,
         OHLC,
@@ -184,7 +184,7 @@ def warming_up(transaction: Transaction) -> pl.DataFrame:
         FROM market.series_state s
         JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
         JOIN market.ema_signals e ON e.symbol = s.symbol AND e.timeframe = s.timeframe AND e.ts = s.last_ts
-        WHERE s.asset = $1 AND e.warming_up GROUP BY 1
+        WHERE s.asset = $1 AND s.is_on AND e.warming_up GROUP BY 1
         """,
         EMA_SIGNALS,
     )

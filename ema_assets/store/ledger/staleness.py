@@ -6,13 +6,13 @@ from datetime import datetime
 import polars as pl
 
 from ema_assets.model.asset_names import OHLC
-from ema_assets.model.timeframes import FETCHED, KEYS, ROLLED_UP, Timeframe
+from ema_assets.model.timeframes import FETCHED, Timeframe
 from ema_assets.store.database import Transaction
 from ema_assets.store.ledger.row import RECORDING_GRACE_SECONDS, SILENT_PAUSE_HOURS
 
 _STALE = """
 WITH closed AS (
-    SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $10::text[], $12::bigint[], $13::timestamptz[])
+    SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $8::text[], $9::bigint[], $10::timestamptz[])
                   AS c(calendar, timeframe, ts_end, provider, delay_seconds, recheck_at)
 )
 SELECT s.asset, s.symbol, s.timeframe,
@@ -21,7 +21,7 @@ SELECT s.asset, s.symbol, s.timeframe,
 FROM closed c
 CROSS JOIN LATERAL (
     SELECT * FROM market.series_state k
-    WHERE k.asset = $5 AND k.timeframe = c.timeframe
+    WHERE k.asset = $5 AND k.timeframe = c.timeframe AND k.is_on
       AND (k.checked_through IS NULL OR k.checked_through < c.ts_end)
       AND (k.next_attempt_at IS NULL OR k.next_attempt_at <= $4)
     -- Planned by itself: Postgres takes a third of all series for stale, and would look each of them up.
@@ -29,29 +29,29 @@ CROSS JOIN LATERAL (
 ) s
 JOIN market.instrument i ON i.symbol = s.symbol AND i.calendar = c.calendar AND i.is_active AND i.is_fetched
      AND coalesce(i.provider, '') = c.provider AND i.delay_seconds = c.delay_seconds
-     AND (i.silent_since IS NULL OR s.asked_at < $4 - make_interval(hours => $14::integer))
+     AND (i.silent_since IS NULL OR s.asked_at < $4 - make_interval(hours => $11::integer))
 WHERE c.timeframe = ANY ($6::text[])
 UNION ALL
 SELECT s.asset, s.symbol, s.timeframe, 'to be confirmed', c.recheck_at, s.failures
 FROM closed c
 CROSS JOIN LATERAL (
     SELECT * FROM market.series_state k
-    WHERE k.asset = $5 AND k.timeframe = c.timeframe AND k.asked_at < c.recheck_at
+    WHERE k.asset = $5 AND k.timeframe = c.timeframe AND k.is_on AND k.asked_at < c.recheck_at
       AND (k.next_attempt_at IS NULL OR k.next_attempt_at <= $4)
     OFFSET 0
 ) s
 JOIN market.instrument i ON i.symbol = s.symbol AND i.calendar = c.calendar AND i.is_active AND i.is_fetched
      AND coalesce(i.provider, '') = c.provider AND i.delay_seconds = c.delay_seconds
-     AND (i.silent_since IS NULL OR s.asked_at < $4 - make_interval(hours => $14::integer))
+     AND (i.silent_since IS NULL OR s.asked_at < $4 - make_interval(hours => $11::integer))
 UNION ALL
 SELECT s.asset, s.symbol, s.timeframe, 'input changed', s.dirty_from, s.failures
 FROM market.series_state s
 JOIN market.asset a ON a.asset = s.asset AND a.is_on
 JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
-LEFT JOIN unnest($7::text[], $9::text[]) AS r(timeframe, source) ON r.timeframe = s.timeframe
+LEFT JOIN market.timeframe r ON r.timeframe = s.timeframe
 LEFT JOIN market.series_state base
        ON base.asset = $5 AND base.symbol = s.symbol AND base.timeframe = r.source
-WHERE s.dirty_from IS NOT NULL AND s.timeframe = ANY ($11::text[])
+WHERE s.dirty_from IS NOT NULL AND s.is_on
   AND (s.asset <> $5 OR (s.timeframe <> ALL ($6::text[]) AND s.dirty_end <= base.checked_through))
   AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $4)
 UNION ALL
@@ -59,7 +59,7 @@ SELECT s.asset, s.symbol, s.timeframe, 'bars missing', min(g.first_ts), s.failur
 FROM market.bar_gap g
 JOIN market.instrument i ON i.symbol = g.symbol AND i.is_active AND i.is_fetched AND i.silent_since IS NULL
 JOIN market.series_state s ON s.asset = $5 AND s.symbol = g.symbol AND s.timeframe = g.timeframe
-WHERE g.status = 'open' AND g.next_attempt_at <= $4 AND g.timeframe = ANY ($2::text[])
+WHERE g.status = 'open' AND g.next_attempt_at <= $4 AND g.timeframe = ANY ($2::text[]) AND s.is_on
   AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $4)
 GROUP BY s.asset, s.symbol, s.timeframe, s.failures
 UNION ALL
@@ -67,16 +67,16 @@ SELECT s.asset, s.symbol, s.timeframe, 'older bars', NULL::timestamptz, h.failur
 FROM market.older_history h
 JOIN market.instrument i ON i.symbol = h.symbol AND i.is_active AND i.is_fetched AND i.silent_since IS NULL
 JOIN market.series_state s ON s.asset = $5 AND s.symbol = h.symbol AND s.timeframe = h.timeframe
-WHERE h.due_at <= $4 AND h.timeframe = ANY ($2::text[]) AND s.last_ts IS NOT NULL
+WHERE h.due_at <= $4 AND h.timeframe = ANY ($2::text[]) AND s.is_on AND s.last_ts IS NOT NULL
   AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $4)
 UNION ALL
 SELECT s.asset, s.symbol, s.timeframe, 'not recorded', s.computed_at, s.failures
 FROM market.series_state s
 JOIN market.asset a ON a.asset = s.asset AND a.is_on
 JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
-WHERE s.computed_at < clock_timestamp() - make_interval(secs => $8::float8)
+WHERE s.computed_at < clock_timestamp() - make_interval(secs => $7::float8)
   AND (s.recorded_at IS NULL OR s.recorded_at < s.computed_at)
-  AND s.dirty_from IS NULL AND s.timeframe = ANY ($11::text[])
+  AND s.dirty_from IS NULL AND s.is_on
 ORDER BY 1, 3, 2
 """
 
@@ -104,12 +104,8 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
         now,
         OHLC,
         [timeframe.key for timeframe in FETCHED],
-        [timeframe.key for timeframe in ROLLED_UP],
         float(RECORDING_GRACE_SECONDS),
-        [timeframe.source.key for timeframe in ROLLED_UP],
         closed["provider"].fill_null(""),
-        # A timeframe that is gone keeps its rows, and nobody works on them.
-        list(KEYS),
         closed["delay_seconds"],
         closed["recheck_at"],
         SILENT_PAUSE_HOURS,
@@ -124,25 +120,24 @@ def expected_rollups(transaction: Transaction, closed: pl.DataFrame, now: dateti
     return transaction.query(
         """
         WITH closed AS (
-            SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $8::text[], $9::bigint[])
+            SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $6::text[], $7::bigint[])
                           AS c(calendar, timeframe, ts_end, provider, delay_seconds)
         )
         SELECT i.symbol, c.timeframe, c.ts_end AS since
         FROM closed c
-        JOIN unnest($5::text[], $6::text[]) AS r(timeframe, source) ON r.timeframe = c.timeframe
+        JOIN market.timeframe r ON r.timeframe = c.timeframe
         JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.is_fetched
              AND coalesce(i.provider, '') = c.provider AND i.delay_seconds = c.delay_seconds AND i.silent_since IS NULL
+             AND c.timeframe = ANY (i.timeframes)
         JOIN market.series_state base ON base.asset = $4 AND base.symbol = i.symbol AND base.timeframe = r.source
         WHERE base.checked_through < c.ts_end
-          AND (base.next_attempt_at IS NULL OR base.next_attempt_at <= $7)
+          AND (base.next_attempt_at IS NULL OR base.next_attempt_at <= $5)
         ORDER BY 2, 1
         """,
         closed["calendar"],
         closed["timeframe"],
         closed["ts_end"],
         OHLC,
-        [timeframe.key for timeframe in ROLLED_UP],
-        [timeframe.source.key for timeframe in ROLLED_UP],
         now,
         closed["provider"].fill_null(""),
         closed["delay_seconds"],

@@ -8,7 +8,7 @@ import polars as pl
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import GRAPH_ASSETS_SCHEMA, GRAPH_INPUTS_SCHEMA, check_frame
 from ema_assets.model.symbols import Instrument
-from ema_assets.model.timeframes import FETCHED, ORDER, ROLLED_UP
+from ema_assets.model.timeframes import FETCHED, Timeframe, by_key
 from ema_assets.store.database import Transaction
 from ema_assets.store.ledger.row import BEGINNING
 
@@ -16,8 +16,9 @@ from ema_assets.store.ledger.row import BEGINNING
 def sync_instruments(transaction: Transaction, instruments: Sequence[Instrument]) -> tuple[list[str], list[str]]:
     """Make the active instruments equal `instruments`; return the symbols added and those taken off.
 
-    A new symbol gets its ledger rows. One that is taken off keeps its data and its rows, not active. One that moves to
-    another calendar loses the bars that do not exist there, and starts again; sessions must be stored before.
+    A new symbol gets its ledger rows. One that is taken off keeps its data and its rows, not active; so does a
+    timeframe that is switched off. One that is switched on again is computed anew. A symbol that moves to another
+    calendar loses the bars that do not exist there, and starts again; sessions must be stored before.
     """
     symbols = [each.symbol for each in instruments]
     before = transaction.query("SELECT symbol FROM market.instrument WHERE is_active")["symbol"].to_list()
@@ -29,39 +30,116 @@ def sync_instruments(transaction: Transaction, instruments: Sequence[Instrument]
         symbols,
         [each.calendar for each in instruments],
     )["symbol"].to_list()
+    switched = _write_instruments(transaction, instruments)
+    transaction.execute(
+        "UPDATE market.instrument SET is_active = false WHERE is_active AND symbol <> ALL ($1::text[])", symbols
+    )
+    add_rows(transaction, symbols)
+    if switched:
+        _switch(transaction, switched)
+    if moved:
+        _start_again(transaction, moved)
+    return sorted(set(symbols) - set(before)), sorted(set(before) - set(symbols))
+
+
+def _write_instruments(transaction: Transaction, instruments: Sequence[Instrument]) -> list[str]:
+    """Write `instruments`, all active; return the symbols whose timeframes are not what they were."""
+    symbols = [each.symbol for each in instruments]
+    timeframes = (
+        ["{" + ",".join(each.key for each in one.with_bars) + "}" for one in instruments],
+        ["{" + ",".join(each.key for each in one.bars_only) + "}" for one in instruments],
+    )
+    switched = transaction.query(
+        """
+        SELECT i.symbol FROM unnest($1::text[], $2::text[], $3::text[]) AS n(symbol, timeframes, bars_only)
+        JOIN market.instrument i USING (symbol)
+        WHERE (i.timeframes, i.bars_only) <> (n.timeframes::text[], n.bars_only::text[])
+        """,
+        symbols,
+        *timeframes,
+    )["symbol"].to_list()
     transaction.execute(
         """
-        INSERT INTO market.instrument AS i (symbol, calendar, is_fetched, provider, allow_negative)
-        SELECT symbol, calendar, is_fetched, nullif(provider, ''), allow_negative
-        FROM unnest($1::text[], $2::text[], $3::boolean[], $4::text[], $5::boolean[])
-             AS n(symbol, calendar, is_fetched, provider, allow_negative)
+        INSERT INTO market.instrument AS i
+               (symbol, calendar, is_fetched, provider, allow_negative, timeframes, bars_only)
+        SELECT symbol, calendar, is_fetched, nullif(provider, ''), allow_negative,
+               timeframes::text[], bars_only::text[]
+        FROM unnest($1::text[], $2::text[], $3::boolean[], $4::text[], $5::boolean[], $6::text[], $7::text[])
+             AS n(symbol, calendar, is_fetched, provider, allow_negative, timeframes, bars_only)
         ORDER BY symbol
         ON CONFLICT (symbol) DO UPDATE
         SET calendar = excluded.calendar, is_fetched = excluded.is_fetched, provider = excluded.provider,
             delay_seconds = CASE WHEN i.provider IS DISTINCT FROM excluded.provider THEN 0 ELSE i.delay_seconds END,
-            allow_negative = excluded.allow_negative, is_active = true
-        WHERE (i.calendar, i.is_fetched, i.provider, i.allow_negative, i.is_active)
+            allow_negative = excluded.allow_negative, timeframes = excluded.timeframes,
+            bars_only = excluded.bars_only, is_active = true
+        WHERE (i.calendar, i.is_fetched, i.provider, i.allow_negative, i.timeframes, i.bars_only, i.is_active)
               IS DISTINCT FROM
-              (excluded.calendar, excluded.is_fetched, excluded.provider, excluded.allow_negative, true)
+              (excluded.calendar, excluded.is_fetched, excluded.provider, excluded.allow_negative,
+               excluded.timeframes, excluded.bars_only, true)
         """,
         symbols,
         [each.calendar for each in instruments],
         [each.is_fetched for each in instruments],
         [each.provider or "" for each in instruments],
         [each.allow_negative for each in instruments],
+        *timeframes,
     )
+    return list(switched)
+
+
+def _switch(transaction: Transaction, symbols: Sequence[str]) -> None:
+    """Switch the rows of `symbols` on or off, as their timeframes say; what comes back is computed anew."""
     transaction.execute(
-        "UPDATE market.instrument SET is_active = false WHERE is_active AND symbol <> ALL ($1::text[])", symbols
+        """
+        WITH wanted AS (
+            SELECT s.asset, s.symbol, s.timeframe,
+                   s.timeframe = ANY (i.timeframes) AND (s.asset = $1 OR s.timeframe <> ALL (i.bars_only)) AS is_on,
+                   s.asset <> $1 OR t.source IS NOT NULL AS is_computed
+            FROM market.series_state s
+            JOIN market.instrument i USING (symbol)
+            LEFT JOIN market.timeframe t USING (timeframe)
+            WHERE s.symbol = ANY ($3::text[])
+        )
+        UPDATE market.series_state s
+        SET is_on = w.is_on,
+            dirty_from = CASE WHEN w.is_on AND w.is_computed THEN $2::timestamptz ELSE s.dirty_from END,
+            dirty_end = CASE WHEN w.is_on AND w.is_computed AND s.asset = $1 THEN $2::timestamptz
+                             ELSE s.dirty_end END,
+            updated_at = clock_timestamp()
+        FROM wanted w
+        WHERE s.asset = w.asset AND s.symbol = w.symbol AND s.timeframe = w.timeframe AND s.is_on <> w.is_on
+        """,
+        OHLC,
+        BEGINNING,
+        list(symbols),
     )
-    add_rows(transaction, symbols)
-    if moved:
-        _start_again(transaction, moved)
-    return sorted(set(symbols) - set(before)), sorted(set(before) - set(symbols))
+
+
+def sync_timeframes(transaction: Transaction, timeframes: Iterable[Timeframe]) -> None:
+    """Have `timeframes` known to the database, beside those that were on before."""
+    wanted = list(timeframes)
+    transaction.execute(
+        """
+        INSERT INTO market.timeframe AS t (timeframe, source)
+        SELECT timeframe, nullif(source, '') FROM unnest($1::text[], $2::text[]) AS n(timeframe, source)
+        ON CONFLICT (timeframe) DO UPDATE SET source = excluded.source
+        WHERE t.source IS DISTINCT FROM excluded.source
+        """,
+        [each.key for each in wanted],
+        ["" if each.is_fetched else each.source.key for each in wanted],
+    )
+
+
+def known_timeframes(transaction: Transaction) -> tuple[Timeframe, ...]:
+    """All timeframes that have ever been on, shortest first."""
+    found = transaction.query("SELECT timeframe FROM market.timeframe")
+    return tuple(sorted(by_key(key) for key in found["timeframe"]))
 
 
 def _start_again(transaction: Transaction, symbols: Sequence[str]) -> None:
     """Drop the bars of `symbols` that their calendar does not have, and have the rest fetched and computed again."""
-    for timeframe in ORDER:
+    known = known_timeframes(transaction)
+    for timeframe in known:
         if timeframe.is_fetched:
             # What is older than any stored session stays: nothing is known against it.
             is_on = "s.regular_open = o.ts"
@@ -70,7 +148,7 @@ def _start_again(transaction: Transaction, symbols: Sequence[str]) -> None:
                            AND NOT coalesce(o.ts >= s.break_start AND o.ts < s.break_end, false)"""
             transaction.execute(
                 f"""
-                DELETE FROM market.ohlc_{timeframe.key} o USING market.instrument i
+                DELETE FROM market.ohlc_{timeframe.sql_name} o USING market.instrument i
                 WHERE i.symbol = o.symbol AND o.symbol = ANY ($1::text[])
                   AND o.ts >= (SELECT min(s.open) FROM market.session s WHERE s.calendar = i.calendar)
                   AND NOT EXISTS (SELECT FROM market.session s WHERE s.calendar = i.calendar AND {is_on})
@@ -79,7 +157,7 @@ def _start_again(transaction: Transaction, symbols: Sequence[str]) -> None:
             )
         else:
             transaction.execute(
-                f"DELETE FROM market.ohlc_{timeframe.key} WHERE symbol = ANY ($1::text[])", list(symbols)
+                f"DELETE FROM market.ohlc_{timeframe.sql_name} WHERE symbol = ANY ($1::text[])", list(symbols)
             )
     transaction.execute("DELETE FROM market.bar_gap WHERE symbol = ANY ($1::text[])", list(symbols))
     transaction.execute(
@@ -104,22 +182,29 @@ def _start_again(transaction: Transaction, symbols: Sequence[str]) -> None:
         OHLC,
         [timeframe.key for timeframe in FETCHED],
         BEGINNING,
-        [timeframe.key for timeframe in ORDER],
+        [timeframe.key for timeframe in known],
     )
 
 
 def go_back(transaction: Transaction, calendar: str, since: datetime) -> None:
     """Have the series of `calendar` asked for and computed again from `since` (UTC) on: its sessions have changed.
 
-    Bars that were rolled up in a session that is gone are deleted; sessions must be stored before.
+    Bars that were rolled up in a session that is gone are deleted; sessions must be stored before. Bars of whole weeks
+    and longer may now begin on another day: these series begin again.
     """
-    for timeframe in ROLLED_UP:
+    longer: list[str] = []
+    for timeframe in known_timeframes(transaction):
+        if timeframe.is_fetched:
+            continue
+        is_gone = """o.ts >= $2 AND NOT EXISTS (SELECT FROM market.session s
+                                               WHERE s.calendar = $1 AND o.ts >= s.open AND o.ts < s.close)"""
+        if timeframe.period is not None:
+            is_gone = f"o.ts >= $2 - make_interval(mins => {timeframe.minutes})"
+            longer.append(timeframe.key)
         transaction.execute(
             f"""
-            DELETE FROM market.ohlc_{timeframe.key} o USING market.instrument i
-            WHERE i.symbol = o.symbol AND i.calendar = $1 AND o.ts >= $2 AND o.missing_bars IS NOT NULL
-                  AND NOT EXISTS (SELECT FROM market.session s
-                                  WHERE s.calendar = $1 AND o.ts >= s.open AND o.ts < s.close)
+            DELETE FROM market.ohlc_{timeframe.sql_name} o USING market.instrument i
+            WHERE i.symbol = o.symbol AND i.calendar = $1 AND o.missing_bars IS NOT NULL AND {is_gone}
             """,
             calendar,
             since,
@@ -129,6 +214,7 @@ def go_back(transaction: Transaction, calendar: str, since: datetime) -> None:
         UPDATE market.series_state s
         SET checked_through = CASE WHEN i.is_fetched THEN least(s.checked_through, $2) ELSE s.checked_through END,
             dirty_from = CASE WHEN s.asset = $3 AND s.timeframe = ANY ($4::text[]) THEN s.dirty_from
+                              WHEN s.timeframe = ANY ($5::text[]) THEN $6::timestamptz
                               ELSE least(s.dirty_from, $2) END,
             dirty_end = CASE WHEN s.asset = $3 AND s.timeframe <> ALL ($4::text[])
                              THEN CASE WHEN s.dirty_from <= $2 THEN s.dirty_end ELSE $2 END END,
@@ -140,6 +226,8 @@ def go_back(transaction: Transaction, calendar: str, since: datetime) -> None:
         since,
         OHLC,
         [timeframe.key for timeframe in FETCHED],
+        longer,
+        BEGINNING,
     )
 
 
@@ -203,23 +291,23 @@ def add_rows(transaction: Transaction, symbols: Iterable[str]) -> None:
         INSERT INTO market.series_state (asset, symbol, timeframe, dirty_from, dirty_end)
         SELECT a.asset, s.symbol, t.timeframe,
                CASE WHEN up.last_ts IS NOT NULL THEN $2::timestamptz END,
-               CASE WHEN up.last_ts IS NOT NULL AND a.asset = $4 THEN $2::timestamptz END
-        FROM unnest($1::text[]) AS s(symbol)
+               CASE WHEN up.last_ts IS NOT NULL AND a.asset = $3 THEN $2::timestamptz END
+        FROM market.instrument s
         JOIN market.asset a ON a.is_on
-        CROSS JOIN unnest($3::text[], $5::text[]) AS t(timeframe, source)
+        JOIN market.timeframe t
+          ON t.timeframe = ANY (s.timeframes) AND (a.asset = $3 OR t.timeframe <> ALL (s.bars_only))
         LEFT JOIN market.asset_input i ON i.asset = a.asset AND i.timeframe = t.timeframe AND i.is_main
         -- How bars are rolled up from bars is not in asset_input.
         LEFT JOIN market.series_state up
                ON up.symbol = s.symbol
-              AND (up.asset, up.timeframe) = (coalesce(i.reads, $4), coalesce(i.reads_timeframe, t.source))
+              AND (up.asset, up.timeframe) = (coalesce(i.reads, $3), coalesce(i.reads_timeframe, t.source))
+        WHERE s.symbol = ANY ($1::text[])
         ORDER BY a.asset, s.symbol, t.timeframe
         ON CONFLICT DO NOTHING
         """,
         sorted(symbols),
         BEGINNING,
-        [timeframe.key for timeframe in ORDER],
         OHLC,
-        ["" if timeframe.is_fetched else timeframe.source.key for timeframe in ORDER],
     )
 
 

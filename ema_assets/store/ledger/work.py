@@ -36,7 +36,7 @@ def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
                CASE WHEN s.last_ts IS NOT NULL THEN h.due_at END AS older_due_at
         FROM market.series_state s JOIN market.instrument i USING (symbol)
         LEFT JOIN market.older_history h ON h.symbol = s.symbol AND h.timeframe = s.timeframe
-        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) AND i.is_fetched
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) AND s.is_on AND i.is_fetched
         ORDER BY s.symbol
         """,
         OHLC,
@@ -49,11 +49,14 @@ def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
 def lock(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
     """Hold the ledger rows of `symbols` until the transaction ends, waiting for whoever holds them now.
 
-    Returns symbol, dirty_from, dirty_end, first_ts, last_ts as they stand, and allow_negative; sorted by symbol.
+    Returns symbol, dirty_from, dirty_end, first_ts, last_ts as they stand, allow_negative, and feeds (the timeframes
+    that are rolled up from this one, by their keys); sorted by symbol.
     """
     return transaction.query(
         """
-        SELECT s.symbol, s.dirty_from, s.dirty_end, s.first_ts, s.last_ts, i.allow_negative
+        SELECT s.symbol, s.dirty_from, s.dirty_end, s.first_ts, s.last_ts, i.allow_negative,
+               array(SELECT t.timeframe FROM market.timeframe t
+                     WHERE t.source = $2 AND t.timeframe = ANY (i.timeframes)) AS feeds
         FROM market.series_state s JOIN market.instrument i USING (symbol)
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) ORDER BY s.symbol FOR UPDATE OF s
         """,
@@ -81,7 +84,7 @@ def pending(
         JOIN market.series_state up
           ON up.asset = coalesce(i.reads, $4) AND up.timeframe = coalesce(i.reads_timeframe, $5)
          AND up.symbol = s.symbol
-        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[])
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) AND s.is_on
           AND ((s.dirty_from IS NOT NULL AND (s.dirty_end IS NULL OR s.dirty_end <= up.checked_through))
                OR ($6 AND up.last_ts IS NOT NULL))
         ORDER BY s.symbol
@@ -116,7 +119,7 @@ def claim(
         JOIN market.instrument i ON i.symbol = s.symbol
         JOIN market.series_state base ON base.asset = $6 AND base.symbol = s.symbol AND base.timeframe = $7
         LEFT JOIN market.older_history h ON h.symbol = s.symbol AND h.timeframe = $7
-        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[])
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) AND s.is_on
           AND ($4 OR (s.dirty_from IS NOT NULL AND (s.dirty_end IS NULL OR s.dirty_end <= base.checked_through)))
         ORDER BY s.symbol
         FOR UPDATE OF s SKIP LOCKED
@@ -250,8 +253,8 @@ def note_silence(transaction: Transaction, days: Timeframe, symbols: Sequence[st
     )
 
 
-def mark_dirty(transaction: Transaction, asset: str, timeframe: Timeframe, starts: pl.DataFrame) -> None:
-    """Pull `dirty_from` of `asset` down to `starts` (symbol, dirty_from, dirty_end); never up."""
+def mark_dirty(transaction: Transaction, asset: str, starts: pl.DataFrame) -> None:
+    """Pull `dirty_from` of `asset` down to `starts` (symbol, timeframe, dirty_from, dirty_end); never up."""
     if starts.is_empty():
         return
     transaction.execute(
@@ -259,12 +262,13 @@ def mark_dirty(transaction: Transaction, asset: str, timeframe: Timeframe, start
         UPDATE market.series_state s
         SET dirty_end = CASE WHEN s.dirty_from < d.dirty_from THEN s.dirty_end ELSE d.dirty_end END,
             dirty_from = least(s.dirty_from, d.dirty_from), {DIRTY_SINCE}
-        FROM unnest($3::text[], $4::timestamptz[], $5::timestamptz[]) AS d(symbol, dirty_from, dirty_end)
-        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = d.symbol
+        FROM unnest($2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[])
+             AS d(symbol, timeframe, dirty_from, dirty_end)
+        WHERE s.asset = $1 AND s.timeframe = d.timeframe AND s.symbol = d.symbol
         """,
         asset,
-        timeframe.key,
         starts["symbol"],
+        starts["timeframe"],
         starts["dirty_from"],
         starts["dirty_end"],
     )

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg2
 
 from ema_assets.model.errors import StoreError, StoreUnavailable
+from ema_assets.model.timeframes import DEFAULT
 from ema_assets.model.urls import masked_url
 from ema_assets.store import tables
 from ema_assets.store.database import Database
@@ -103,7 +104,7 @@ def migrate(url: str) -> list[Migration]:
             raise StoreError(f"{masked_url(url)} cannot be migrated: {str(error).strip()}") from error
         if lacks_bars:
             with Database(url) as database, database.transaction() as transaction:
-                tables.ensure(transaction, [tables.STORED_BARS])
+                tables.ensure(transaction, [tables.STORED_BARS], DEFAULT)
     return missing
 
 

@@ -1,10 +1,10 @@
 """Tables made from their declarations: the table, its indexes and comments, one partition per timeframe. SQL only."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from ema_assets.model.declarations import Column
 from ema_assets.model.errors import StoreError
-from ema_assets.model.timeframes import ORDER, Timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction, identifier
 from ema_assets.store.tables.table import CROSSOVERS, TRADES, Table
 
@@ -18,26 +18,26 @@ _INDEXES = {
 }
 
 
-def ensure(transaction: Transaction, tables: Iterable[Table]) -> list[str]:
+def ensure(transaction: Transaction, tables: Iterable[Table], timeframes: Iterable[Timeframe]) -> list[str]:
     """Make every one of `tables` as declared; return the names of those whose rows must be computed again.
 
     A table that lacks columns that may be null gets them, and one whose descriptions have changed gets these. One that
     differs in any other way is dropped and made anew, for all it holds can be computed again. Columns that are no
-    longer declared stay, null in new rows. A timeframe that has no partition yet gets one.
+    longer declared stay, null in new rows. One of `timeframes` that has no partition yet gets one.
 
     Raises:
         StoreError: when a table that cannot be computed again is declared in another way than it was made.
     """
-    wanted = list(tables)
+    wanted, parted = list(tables), list(timeframes)
     declared = _declared(transaction, wanted)
-    lacking = _missing_partitions(transaction, wanted)
+    lacking = _missing_partitions(transaction, wanted, parted)
     if not lacking and all(declared.get(table.name) == {**_parts(table), **_comments(table)} for table in wanted):
         return []
     transaction.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
     # Another process may have made them while this one waited.
     declared = _declared(transaction, wanted)
     changed = [table.name for table in wanted if _ensure(transaction, table, declared.get(table.name))]
-    for table, timeframe in _missing_partitions(transaction, wanted):
+    for table, timeframe in _missing_partitions(transaction, wanted, parted):
         transaction.execute(
             f"CREATE TABLE {table.part(timeframe)} PARTITION OF market.{identifier(table.name)} "
             f"FOR VALUES IN ({_literal(timeframe.key)})"
@@ -170,9 +170,11 @@ def _remember(transaction: Transaction, table: Table) -> None:
     )
 
 
-def _missing_partitions(transaction: Transaction, tables: Iterable[Table]) -> list[tuple[Table, Timeframe]]:
-    """The partitions that `tables` lack; those of timeframes that are gone stay."""
-    wanted = {f"{table.name}_{timeframe.key}": (table, timeframe) for table in tables for timeframe in ORDER}
+def _missing_partitions(
+    transaction: Transaction, tables: Iterable[Table], timeframes: Sequence[Timeframe]
+) -> list[tuple[Table, Timeframe]]:
+    """The partitions that `tables` lack; those of timeframes that are switched off stay."""
+    wanted = {f"{table.name}_{each.sql_name}": (table, each) for table in tables for each in timeframes}
     existing = transaction.query(
         "SELECT relname::text FROM pg_class WHERE relnamespace = 'market'::regnamespace AND relname = ANY ($1::text[])",
         list(wanted),

@@ -13,6 +13,11 @@ from ema_assets.store.database import Transaction, identifier
 from ema_assets.store.tables.table import BARS, Table
 
 
+def has_part(transaction: Transaction, table: Table, timeframe: Timeframe) -> bool:
+    """Whether there is a partition of `timeframe`: there is none of what was never switched on."""
+    return bool(transaction.query("SELECT to_regclass($1) IS NOT NULL AS there", table.part(timeframe)).item())
+
+
 def read_since(
     transaction: Transaction, table: Table, timeframe: Timeframe, starts: pl.DataFrame, values: tuple[str, ...]
 ) -> pl.DataFrame:

@@ -54,7 +54,7 @@ class Table:
 
     def part(self, timeframe: Timeframe) -> str:
         """The partition of one timeframe, with its schema."""
-        return f"market.{identifier(self.name)}_{timeframe.key}"
+        return f"market.{identifier(self.name)}_{timeframe.sql_name}"
 
 
 # What readers see of a bar, and what is stored of it.

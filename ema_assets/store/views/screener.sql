@@ -1,23 +1,35 @@
 CREATE VIEW results.screener AS
-WITH frame(timeframe, length, source, is_session) AS (VALUES {lengths}),
+WITH frame(timeframe, length, source, is_session, period) AS (VALUES {lengths}),
 latest AS (
     SELECT s.symbol, s.timeframe, s.last_ts AS ts, t.trend, t.bars_since_cross, t.spread_pct, i.silent_since,
            -- Bars of files are final. One that closed later than all final ones of its source may still change.
-           i.is_fetched AND coalesce(base.final_through < CASE WHEN f.is_session THEN day.regular_close
+           i.is_fetched AND coalesce(base.final_through < CASE WHEN f.period IS NOT NULL THEN last_day.regular_close
+                                                               WHEN f.is_session THEN day.regular_close
                                                                ELSE least(s.last_ts + f.length, day.close) END, true)
            AS is_preliminary
     FROM market.series_state s
     JOIN frame f ON f.timeframe = s.timeframe
     JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
     JOIN market.ema_trend t ON t.symbol = s.symbol AND t.timeframe = s.timeframe AND t.ts = s.last_ts
+    CROSS JOIN LATERAL (
+        -- Where trading weeks begin on a Sunday, it belongs to the Monday behind it.
+        SELECT CASE WHEN f.period = 'week' AND i.calendar IN ({begin_on_sunday}) THEN 1 ELSE 0 END AS days
+    ) shift
     LEFT JOIN market.series_state base
            ON base.asset = 'ohlc' AND base.symbol = s.symbol AND base.timeframe = f.source
     LEFT JOIN LATERAL (
-        SELECT d.close, d.regular_close FROM market.session d
+        SELECT d.session, d.close, d.regular_close FROM market.session d
         WHERE d.calendar = i.calendar AND d.open <= s.last_ts
           AND d.session BETWEEN (s.last_ts - interval '3 days')::date AND (s.last_ts + interval '1 day')::date
         ORDER BY d.open DESC LIMIT 1
     ) day ON true
+    LEFT JOIN LATERAL (
+        -- A bar of a week, month or year ends with its last session.
+        SELECT max(d.regular_close) AS regular_close FROM market.session d
+        WHERE f.period IS NOT NULL AND d.calendar = i.calendar AND d.session >= day.session
+          AND date_trunc(f.period, d.session + shift.days) = date_trunc(f.period, day.session + shift.days)
+          AND d.session < day.session + 367
+    ) last_day ON true
     WHERE s.asset = 'ema_trend'
 ), per_symbol AS (
     SELECT symbol, {frames},

@@ -1,0 +1,98 @@
+"""The timeframes there are: how they are written, where their bars come from, when these close."""
+
+import copy
+import pickle
+from datetime import timedelta
+
+import pytest
+
+from ema_assets.model.errors import InvalidKeyError
+from ema_assets.model.symbols import Instrument, parse_timeframe
+from ema_assets.model.timeframes import DEFAULT, FETCHED, USUAL, by_key, lasting, with_bases
+from ema_assets_tests.timeframes import D1, H1, M1, M5, MO1, W1
+
+
+@pytest.mark.parametrize(
+    ("key", "minutes", "base", "cron"),
+    [
+        ("1m", 1, "1m", "*/1 * * * *"),
+        ("3m", 3, "1m", "*/3 * * * *"),
+        ("5m", 5, "5m", "*/5 * * * *"),
+        ("7m", 7, "1m", "*/1 * * * *"),
+        ("10m", 10, "5m", "*/5 * * * *"),
+        ("45m", 45, "5m", "*/15 * * * *"),
+        ("90m", 90, "5m", "*/15 * * * *"),
+        ("2h", 120, "5m", "*/15 * * * *"),
+        ("23h", 1380, "5m", "*/15 * * * *"),
+        ("1d", 1440, "1d", "*/15 * * * *"),
+        ("1w", 7 * 1440, "1d", "*/15 * * * *"),
+        ("1M", 31 * 1440, "1d", "*/15 * * * *"),
+        ("3M", 92 * 1440, "1d", "*/15 * * * *"),
+        ("12M", 366 * 1440, "1d", "*/15 * * * *"),
+    ],
+)
+def test_what_follows_from_the_length_of_a_bar(key: str, minutes: int, base: str, cron: str) -> None:
+    timeframe = by_key(key)
+    assert (timeframe.minutes, timeframe.base.key, timeframe.cron) == (minutes, base, cron)
+    assert timeframe.is_fetched == (key == base)
+    assert by_key(key) is timeframe
+    assert copy.deepcopy(timeframe) is timeframe
+    assert pickle.loads(pickle.dumps(timeframe)) is timeframe
+
+
+@pytest.mark.parametrize(
+    "key", ["", "m", "0m", "5", "5M", "60m", "120m", "1440m", "24h", "2d", "7d", "2w", "2M", "01m", "5 m"]
+)
+def test_one_length_has_one_key_and_others_are_refused_with_what_is_allowed(key: str) -> None:
+    with pytest.raises(KeyError):
+        by_key(key)
+    with pytest.raises(InvalidKeyError) as caught:
+        parse_timeframe(key)
+    assert str(caught.value) == (
+        "`timeframe` must be one of 1m, 3m, 5m, 15m, 30m, 45m, 1h, 2h, 4h, 1d, 1w, 1M, or others such as 10m, 90m, 6h "
+        f"and 3M, received {key!r}"
+    )
+
+
+def test_shorter_ones_come_first_and_are_more_urgent() -> None:
+    assert [each.key for each in sorted({*USUAL, by_key("10m"), by_key("3M")})] == [
+        "1m", "3m", "5m", "10m", "15m", "30m", "45m", "1h", "2h", "4h", "1d", "1w", "1M", "3M",
+    ]  # fmt: skip
+    ranks = [each.rank for each in USUAL]
+    assert ranks == list(range(len(USUAL)))
+    assert M5.rank < by_key("10m").rank <= by_key("15m").rank
+    assert by_key("3M").rank == len(USUAL)
+
+
+def test_fetched_ones_are_those_of_providers_and_live_ones_are_short() -> None:
+    assert FETCHED == (M1, M5, D1)
+    assert [each.key for each in USUAL if each.is_live] == ["1m", "3m", "5m"]
+    with pytest.raises(ValueError, match="must be a fetched one, received 1w, which is rolled up"):
+        _ = W1.fetched
+    with pytest.raises(ValueError, match="must be a rolled-up one, received 5m, which is fetched"):
+        _ = M5.source
+
+
+def test_a_day_is_a_session_a_week_is_more_and_an_hour_less() -> None:
+    assert [(each.is_intraday, each.is_session, each.period) for each in (H1, D1, W1, MO1)] == [
+        (True, False, None), (False, True, None), (False, False, "week"), (False, False, "month"),
+    ]  # fmt: skip
+
+
+def test_names_of_tables_have_no_capital_letters() -> None:
+    assert [each.sql_name for each in (M1, MO1, by_key("12M"), H1)] == ["1m", "1mo", "12mo", "1h"]
+
+
+def test_a_length_is_the_timeframe_of_a_day_or_less() -> None:
+    lengths = [timedelta(minutes=1), timedelta(minutes=90), timedelta(hours=2), timedelta(days=1)]
+    assert [str(lasting(each)) for each in lengths] == ["1m", "90m", "2h", "1d"]
+    assert [lasting(each) for each in (timedelta(seconds=90), timedelta(0), timedelta(days=7))] == [None] * 3
+
+
+def test_an_instrument_keeps_the_bars_that_its_timeframes_are_rolled_up_from() -> None:
+    assert with_bases([H1, W1]) == (M5, H1, D1, W1)
+    hours = Instrument("AAPL", timeframes=(H1, W1))
+    assert hours.with_bars == (M5, H1, D1, W1)
+    assert hours.bars_only == (M5, D1)
+    assert Instrument("AAPL").with_bars == DEFAULT
+    assert Instrument("AAPL").bars_only == ()
