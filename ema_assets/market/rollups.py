@@ -60,7 +60,7 @@ def roll_up(
         .with_columns(pl.when("is_volume_known").then(pl.col("volume").list.sum()))
         .join(complete_through, on="symbol", how="left", maintain_order="left")
     )
-    buckets = _with_whole(buckets, timeframe, source, sessions)
+    buckets = _with_whole(buckets, timeframe, sessions, source or timeframe.source)
     is_complete = (pl.col("bucket_end") <= pl.col("complete_through")).fill_null(False)
     closed = buckets.filter(is_complete).select(
         "symbol",
@@ -77,14 +77,12 @@ def roll_up(
     return closed, still_open
 
 
-def _with_whole(
-    buckets: pl.DataFrame, timeframe: Timeframe, source: Timeframe | None, sessions: pl.DataFrame
-) -> pl.DataFrame:
+def _with_whole(buckets: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame, source: Timeframe) -> pl.DataFrame:
     """Add to `buckets` (calendar, bucket, bucket_end) the number of bars of the source that there should be: whole."""
     if timeframe.period is None:
         # The last bucket of a session is shorter, and so may its last bar be.
         length = (pl.col("bucket_end") - pl.col("bucket")).dt.total_minutes()
-        return buckets.with_columns(whole=(length / (source or timeframe.source).minutes).ceil())
+        return buckets.with_columns(whole=(length / source.minutes).ceil())
     days = buckets_of(sessions.select("calendar", ts="regular_open"), timeframe, sessions)
     counted = days.group_by("calendar", "bucket").agg(whole=pl.len())
     return buckets.join(counted, on=["calendar", "bucket"], how="left", maintain_order="left")

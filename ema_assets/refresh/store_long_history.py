@@ -48,7 +48,7 @@ class LongAnswer:
 
     @property
     def brought_by(self) -> str:
-        """What the source of its bars is called, such as `yahoo 1h`."""
+        """What the source of its bars is called, a provider and its word for the bars."""
         return f"{self.source} {self.word}"
 
 

@@ -76,7 +76,7 @@ def due(
         FROM market.series_state s
         JOIN market.instrument i USING (symbol)
         LEFT JOIN market.older_history h ON h.symbol = s.symbol AND h.timeframe = s.timeframe
-        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[])
+        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) AND s.is_on
           AND i.is_active AND i.is_fetched AND i.silent_since IS NULL AND s.checked_through IS NOT NULL
           AND s.first_ts IS NOT NULL AND (h.due_at <= $4 OR $5)
         ORDER BY s.symbol
@@ -94,7 +94,7 @@ def series_of(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
     return transaction.query(
         """
         SELECT symbol, timeframe FROM market.series_state
-        WHERE asset = $1 AND symbol = ANY ($2::text[]) ORDER BY 1, 2
+        WHERE asset = $1 AND symbol = ANY ($2::text[]) AND is_on ORDER BY 1, 2
         """,
         OHLC,
         list(symbols),

@@ -159,8 +159,9 @@ def test_the_series_of_a_database_from_before_are_looked_at_once_for_older_bars(
         """
         INSERT INTO market.instrument (symbol, calendar, is_fetched)
         VALUES ('AAPL', 'XNYS', true), ('FILED', 'XNYS', false), ('NEW', 'XNYS', true);
-        INSERT INTO market.series_state (asset, symbol, timeframe, first_ts, last_ts, checked_through)
-        SELECT 'ohlc', s, t, '2026-10-01', '2026-11-26', '2026-11-26'
+        INSERT INTO market.series_state (asset, symbol, timeframe, first_ts, last_ts, checked_through, asked_at)
+        SELECT 'ohlc', s, t, '2026-10-01', '2026-11-26', '2026-11-26',
+               CASE WHEN t <> '1h' THEN timestamptz '2026-11-26' END
         FROM unnest(ARRAY['AAPL', 'FILED']) s, unnest(ARRAY['5m', '1h', '1d']) t;
         INSERT INTO market.series_state (asset, symbol, timeframe) VALUES ('ohlc', 'NEW', '5m');
         """,
