@@ -143,9 +143,8 @@ def test_rolled_up_bars_whose_base_bars_fail_are_not_expected(database: Database
 def test_the_sweep_leaves_fresh_closes_to_their_schedule_and_takes_the_rest(database: Database) -> None:
     exchange = exchange_until()
     refresh(database, WATCHED, exchange, NOW)
-    sync_watchlist.sync(
-        database, watchlist_of({**{each.symbol: each.calendar for each in WATCHED.instruments}, "NEW": "XNYS"}), NOW
-    )
+    calendars = {**{each.symbol: each.calendar for each in WATCHED.instruments}, "NEW": "XNYS"}
+    sync_watchlist.sync(database, watchlist_of(calendars, m5_days=5, d1_days=60), NOW)
     later, grace = NOW + timedelta(minutes=5), timedelta(minutes=2)
 
     def swept(now: datetime) -> set[tuple[str, str, str]]:
