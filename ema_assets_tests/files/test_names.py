@@ -68,7 +68,18 @@ def test_a_known_symbol_is_found_however_it_is_written() -> None:
         *(("60", "1h"), ("1H", "1h"), ("H1", "1h"), ("60min", "1h"), ("hourly", "1h"), ("3600", "1h"), ("1hour", "1h")),
         *(("240", "4h"), ("4h", "4h"), ("15T", "15m"), ("900", "15m")),
         *(("D", "1d"), ("1D", "1d"), ("daily", "1d"), ("1440", "1d"), ("86400", "1d"), ("day", "1d"), ("P1D", "1d")),
-        *(("7m", None), ("1m", None), ("W", None), ("", None), ("abc", None), ("AAPL", None), ("0", None)),
+        *(
+            ("7m", "7m"),
+            ("1m", "1m"),
+            ("90", "90m"),
+            ("24h", "1d"),
+            ("25h", None),
+            ("W", None),
+            ("", None),
+            ("abc", None),
+            ("AAPL", None),
+            ("0", None),
+        ),
     ],
 )
 def test_timeframes_are_read_however_they_are_written(text: str, key: str | None) -> None:

@@ -165,7 +165,7 @@ def test_any_order_of_increments_corrections_late_bars_and_gaps_ends_as_one_comp
     watcher.check()
     if not stale_at(module_database, end).is_empty():
         # A symbol without bars for some sessions was silent, and trades again: its gaps come with the next sweep.
-        assert set(stale_at(module_database, end)["reason"]) <= {"bars missing", "bar closed"}
+        assert set(stale_at(module_database, end)["reason"]) <= {"bars missing", "bar closed", "older bars"}
         refresh(module_database, WATCHED, exchange, end)
         watcher.check()
     assert stale_at(module_database, end).is_empty()
