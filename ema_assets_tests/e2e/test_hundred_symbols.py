@@ -23,7 +23,10 @@ SYMBOLS = 100
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    text = watchlist.default_text().replace('"5m" = 60', '"5m" = 4').replace('"1d" = 730', '"1d" = 30')
+    text = watchlist.default_text()
+    for usual, short in (('# "5m" = 60', '"5m" = 4'), ('# "1d" = 730', '"1d" = 30')):
+        assert text.count(usual) == 1
+        text = text.replace(usual, short)
     # A Tuesday, with New York open for 65 minutes of ours.
     clock = f"2026-11-17T15:00Z x10 since {datetime.now(UTC).isoformat()}"
     running = Stack(tmp_path_factory.mktemp("hundred"), text, EMA_CLOCK=clock)
