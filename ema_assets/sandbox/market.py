@@ -164,8 +164,12 @@ def _chunk(
     day = np.repeat(
         np.repeat(np.arange(first_day, end_day), np.diff(sessions.first_segment[first_day : end_day + 1])), counts
     )
-    anchors = np.repeat(opens, counts) if query.is_anchored else sessions.midnight[day]
-    label = sessions.midnight[day] if minutes == DAY_MINUTES else _labels(ts, anchors, minutes)
+    if minutes * 60 <= STEP_SECONDS:
+        label = ts
+    elif minutes == DAY_MINUTES:
+        label = sessions.midnight[day]
+    else:
+        label = _labels(ts, np.repeat(opens, counts) if query.is_anchored else sessions.midnight[day], minutes)
     if minutes * 60 < STEP_SECONDS:
         rows = (end > query.start) & (ts <= query.last) & (ts < query.now)
     else:
@@ -193,4 +197,4 @@ def _chunk(
 def _labels(ts: Ints, anchors: Ints, minutes: int) -> Ints:
     """The opening time of the bar of `minutes` that holds each step, counted from its anchor."""
     seconds = minutes * 60
-    return ts if seconds <= STEP_SECONDS else anchors + (ts - anchors) // seconds * seconds
+    return anchors + (ts - anchors) // seconds * seconds
