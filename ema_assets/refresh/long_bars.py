@@ -12,6 +12,7 @@ from ema_assets.market.calendars import latest_of
 from ema_assets.market.rollups import roll_up
 from ema_assets.model.schemas import BAR_CHANGE_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe, by_key
+from ema_assets.refresh.take_over import delete
 from ema_assets.store import file_spans, ledger, older_history, sessions, tables
 from ema_assets.store.database import Transaction
 
@@ -117,13 +118,4 @@ def _delete_others(
     spans = reaching.select("symbol", first_ts=pl.lit(ledger.BEGINNING, UTC_TIME), last_end="long_end")
     stored = file_spans.bars_within(transaction, timeframe, spans).filter("is_rolled_up")
     gone = stored.join(closed, on=["symbol", "ts"], how="anti")
-    if gone.is_empty():
-        return BAR_CHANGE_SCHEMA.to_frame()
-    file_spans.delete_bars(transaction, timeframe, gone)
-    nothing = pl.lit(0, pl.Int64)
-    return (
-        gone.group_by("symbol")
-        .agg(changed_from=pl.col("ts").min())
-        .select("symbol", "changed_from", written=nothing, corrected=nothing, late=nothing)
-        .match_to_schema(BAR_CHANGE_SCHEMA)
-    )
+    return BAR_CHANGE_SCHEMA.to_frame() if gone.is_empty() else delete(transaction, timeframe, gone)

@@ -9,7 +9,7 @@ from ema_assets.model.errors import ProviderError, RequestRefused, UnknownSymbol
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.refresh.answers import Extent, Stored
-from ema_assets.refresh.plan_older import LOOK_BACK, beginning_of, plan_growth, plan_long
+from ema_assets.refresh.plan_older import LOOK_BACK, plan_growth, plan_long
 from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.refresh.store_long_history import LongAnswer, store_long_history
 from ema_assets.store import older_history, sessions
@@ -38,7 +38,7 @@ class Older:
         return by_key(self._rules.long_histories[provider].timeframe)
 
     def growth(self, symbols: Sequence[str]) -> pl.DataFrame:
-        """The requests for more of their own bars of those of `symbols` that are due; see `plan_older.OlderPlan`."""
+        """The requests for more of their own bars of those of `symbols` that are due; see `plan_growth`."""
         with self._database.transaction() as transaction:
             due = older_history.due(transaction, self._timeframe, symbols, self._now)
         return plan_growth(due, self._timeframe, self._rules, self._now)
@@ -81,7 +81,7 @@ class Older:
 
     def _with_beginning(self, settled: pl.DataFrame) -> pl.DataFrame:
         """`settled` with how far back the series have been asked for by now: to where they shall reach."""
-        beginning = beginning_of(self._rules, self._timeframe, self._now)
+        beginning = self._rules.beginning(self._timeframe, self._now)
         return settled.with_columns(asked_from=pl.lit(beginning, UTC_TIME))
 
     def begin(self, transaction: Transaction, asked: pl.DataFrame, extent: Extent) -> None:

@@ -11,7 +11,7 @@ from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.providers.declaration import LongHistory
 from ema_assets.refresh.plan import MARKET
-from ema_assets.refresh.plan_requests import FetchRules
+from ema_assets.refresh.plan_requests import FetchRules, rows_of
 from ema_assets.signals.ema_signals import CONVERGED_AFTER_BARS
 
 # How many bars a rolled-up series shall have: its averages have converged, and some trades can follow.
@@ -26,16 +26,15 @@ LOOK_BACK = timedelta(days=2 * DEEP_ENOUGH_BARS)
 
 @dataclass(frozen=True, slots=True)
 class OlderPlan:
-    """What to do about the older bars of some series of one fetched timeframe.
+    """What to do about the long history of some series of one fetched timeframe.
 
     Attributes:
-        growth: symbol, a MARKET, start, end, rows: the series' own bars to be asked for, which overlap stored ones.
-        long: the same of long history, and `seam`: from when on the series' own bars stand.
+        long: symbol, a MARKET, start, end, rows: the long history to be asked for, which overlaps stored bars; and
+            `seam`: from when on the series' own bars stand.
         reaching: symbol, timeframe, from_ts: rolled-up series, and from when on they are made of long history.
         settled: symbol, asked_from, long_from, note: nothing (more) is to be asked for.
     """
 
-    growth: pl.DataFrame
     long: pl.DataFrame
     reaching: pl.DataFrame
     settled: pl.DataFrame
@@ -51,14 +50,12 @@ def depths(history_days: Mapping[Timeframe, int], timeframes: Iterable[Timeframe
     }
 
 
-def beginning_of(rules: FetchRules, timeframe: Timeframe, now: datetime) -> datetime:
-    """How far back the bars of a fetched timeframe shall reach."""
-    return (now - timedelta(days=rules.history_days[timeframe])).replace(hour=0, minute=0, second=0, microsecond=0)
-
-
 def plan_growth(due: pl.DataFrame, timeframe: Timeframe, rules: FetchRules, now: datetime) -> pl.DataFrame:
-    """Series of `due` (`older_history.due`) that shall reach further back than they were asked for; see `OlderPlan`."""
-    beginning = pl.lit(beginning_of(rules, timeframe, now), UTC_TIME)
+    """The requests for more of the own bars of those of `due` (`older_history.due`) that do not reach back far enough.
+
+    Columns: symbol, a MARKET, start, end, rows. They overlap what is stored.
+    """
+    beginning = pl.lit(rules.beginning(timeframe, now), UTC_TIME)
     # The stored bars there tell whether the older ones are on their scale.
     margin = pl.lit(max(timeframe.fetched.gap_margin, timeframe.fetched.overlap))
     end = pl.min_horizontal(pl.max_horizontal("asked_from", "first_ts") + margin, "checked_through")
@@ -66,7 +63,7 @@ def plan_growth(due: pl.DataFrame, timeframe: Timeframe, rules: FetchRules, now:
         due.filter(pl.col("asked_from") - pl.lit(SLACK) > beginning)
         .select("symbol", *MARKET, start=beginning, end=end)
         .filter(pl.col("start") < pl.col("end"))
-        .with_columns(_rows(timeframe))
+        .with_columns(rows_of(timeframe))
         .sort("symbol")
     )
 
@@ -90,7 +87,7 @@ def plan_long(
     asked_from = due.select("symbol", asked_from=nothing, long_from=nothing, note=pl.lit(None, pl.String))
     length = None if history is None or timeframe.is_session else by_key(history.timeframe)
     if due.is_empty() or length is None or history is None:
-        return OlderPlan(_no_requests(), _no_requests(seam=True), _reaching([]), asked_from)
+        return OlderPlan(_no_requests(), _reaching([]), asked_from)
     seams = _with_seam(due, trading)
     fed = _fed(series, timeframe, length)
     begins = pl.concat([_reaching([]).clear().rename({"symbol": "calendar"}), *_begins(fed, trading, now)])
@@ -107,11 +104,10 @@ def plan_long(
     requests = (
         wanted.filter(~is_asked, pl.col("start") < pl.col("seam"))
         .select("symbol", *MARKET, "start", pl.col("overlap_end").alias("end"), "seam")
-        .with_columns(_rows(length))
+        .with_columns(rows_of(length))
         .sort("symbol")
     )
     return OlderPlan(
-        growth=_no_requests(),
         long=requests,
         reaching=reaching.select("symbol", "timeframe", "from_ts").sort("symbol", "timeframe"),
         settled=asked_from.join(requests, on="symbol", how="anti"),
@@ -171,7 +167,7 @@ def _reaching(rows: Sequence[tuple[str, str, datetime]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def _no_requests(*, seam: bool = False) -> pl.DataFrame:
+def _no_requests() -> pl.DataFrame:
     schema = {
         "symbol": pl.String(),
         "calendar": pl.String(),
@@ -179,12 +175,7 @@ def _no_requests(*, seam: bool = False) -> pl.DataFrame:
         "delay_seconds": pl.Int64(),
         "start": UTC_TIME,
         "end": UTC_TIME,
-        **({"seam": UTC_TIME} if seam else {}),
+        "seam": UTC_TIME,
         "rows": pl.Int64(),
     }
     return pl.DataFrame(schema=schema)
-
-
-def _rows(timeframe: Timeframe) -> pl.Expr:
-    span = pl.col("end") - pl.col("start")
-    return (span.dt.total_minutes() // timeframe.minutes + 1).alias("rows")

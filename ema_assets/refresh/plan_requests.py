@@ -45,6 +45,10 @@ class FetchRules:
             {name: long for name, long in declared.items() if long is not None},
         )
 
+    def beginning(self, timeframe: Timeframe, now: datetime) -> datetime:
+        """How far back the bars of a fetched `timeframe` shall reach: a midnight, UTC."""
+        return (now - timedelta(days=self.history_days[timeframe])).replace(hour=0, minute=0, second=0, microsecond=0)
+
     def overlaps(self, timeframe: Timeframe) -> pl.DataFrame:
         """How far before the last stored bar a request begins, where it is not the timeframe's: provider, overlap."""
         longer = {
@@ -79,8 +83,7 @@ def plan_requests(
         now: UTC.
         everything: ask for the whole depth again, also of series that are fresh or are pausing after a failure.
     """
-    depth = timedelta(days=rules.history_days[timeframe])
-    beginning = (now - depth).replace(hour=0, minute=0, second=0, microsecond=0)
+    beginning = rules.beginning(timeframe, now)
     is_reread = (pl.col("asked_at") < pl.col("reread_at")).fill_null(False)
     is_stale = (
         pl.col("checked_through").is_null()
@@ -104,7 +107,7 @@ def plan_requests(
         .filter(pl.lit(everything) | is_stale)
         .select("symbol", *MARKET, start=start, end="ts_end")
         .filter(pl.col("start") < pl.col("end"))
-        .with_columns(_rows(timeframe))
+        .with_columns(rows_of(timeframe))
         .sort("start", "symbol")
     )
 
@@ -128,7 +131,7 @@ def plan_gaps(due: pl.DataFrame, plan: pl.DataFrame, timeframe: Timeframe, close
             pl.min_horizontal(pl.col("end") + timeframe.fetched.gap_margin, "ts_end").alias("end"),
         )
         .select("symbol", *MARKET, "start", "end", "round")
-        .with_columns(_rows(timeframe))
+        .with_columns(rows_of(timeframe))
         .sort("round", "start", "symbol")
     )
 
@@ -139,7 +142,7 @@ def _until(series: pl.DataFrame, closed: pl.DataFrame) -> pl.DataFrame:
     return series.join(last, on=list(MARKET), how="inner", nulls_equal=True, maintain_order="left")
 
 
-def _rows(timeframe: Timeframe) -> pl.Expr:
+def rows_of(timeframe: Timeframe) -> pl.Expr:
     """At most how many bars a request brings: it takes every market for one that never closes."""
     span = pl.col("end") - pl.col("start")
     return (span.dt.total_minutes() // timeframe.minutes + 1).alias("rows")

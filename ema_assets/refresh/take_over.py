@@ -4,8 +4,10 @@ import polars as pl
 
 from ema_assets.market.calendars import stretch_of
 from ema_assets.model.schemas import BAR_CHANGE_SCHEMA, UTC_TIME
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.answers import Storing
 from ema_assets.store import file_spans
+from ema_assets.store.database import Transaction
 
 
 def take_over(storing: Storing, bars: pl.DataFrame) -> pl.DataFrame:
@@ -42,7 +44,12 @@ def take_over(storing: Storing, bars: pl.DataFrame) -> pl.DataFrame:
         ],
         how="diagonal",
     )
-    file_spans.delete_bars(storing.transaction, storing.timeframe, gone)
+    return delete(storing.transaction, storing.timeframe, gone)
+
+
+def delete(transaction: Transaction, timeframe: Timeframe, gone: pl.DataFrame) -> pl.DataFrame:
+    """Delete the stored bars `gone` (symbol, ts, …); return the changes (BAR_CHANGE_SCHEMA), none of them counted."""
+    file_spans.delete_bars(transaction, timeframe, gone)
     nothing = pl.lit(0, pl.Int64)
     return (
         gone.group_by("symbol")
