@@ -1,6 +1,7 @@
 """Corporate actions as facts: what happened to an instrument, when, and who says so. SQL only."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import polars as pl
 
@@ -40,6 +41,47 @@ def record(transaction: Transaction, actions: pl.DataFrame, source: str) -> int:
                 source,
             ).item()
         )
+
+
+def withdraw(
+    transaction: Transaction, symbols: Sequence[str], actions: pl.DataFrame, source: str, now: datetime
+) -> None:
+    """Delete what `source` said of `symbols` about the time after `now`, and does not say in `actions` any more.
+
+    What is announced may be put off or called off. What has taken effect stays.
+    """
+    transaction.execute(
+        """
+        DELETE FROM market.corporate_action a
+        WHERE a.source = $1 AND a.symbol = ANY ($2::text[]) AND a.effective_at > $3
+          AND NOT EXISTS (
+              SELECT FROM unnest($4::text[], $5::text[], $6::timestamptz[]) AS n(symbol, kind, effective_at)
+              WHERE (n.symbol, n.kind, n.effective_at) = (a.symbol, a.kind, a.effective_at))
+        """,
+        source,
+        list(symbols),
+        now,
+        actions["symbol"],
+        actions["kind"],
+        actions["effective_at"],
+    )
+
+
+def endings(transaction: Transaction, symbols: Sequence[str], now: datetime) -> pl.DataFrame:
+    """By what `symbols` have ended up to `now`, whoever says so: symbol, kind, effective_at, value; the last of each.
+
+    By a rename (`value` is the new symbol), a merger (`value` took it over), a redemption, a unit split or a delisting.
+    """
+    return transaction.query(
+        """
+        SELECT DISTINCT ON (symbol) symbol, kind, effective_at, value FROM market.corporate_action
+        WHERE kind = ANY ($3::text[]) AND effective_at <= $2 AND symbol = ANY ($1::text[])
+        ORDER BY symbol, effective_at DESC, kind
+        """,
+        list(symbols),
+        now,
+        ["rename", "merger", "redemption", "unit split", "delisting"],
+    )
 
 
 def known(transaction: Transaction, symbols: Sequence[str] | None = None) -> pl.DataFrame:
