@@ -45,8 +45,7 @@ LISTERS = {
         {
             "trading": ("active", "TRADING"),
             "halted": ("halted", "HALT"),
-            # Binance has one word for a pause and for the end.
-            "ended": ("halted", "BREAK"),
+            "ended": ("delisted", "BREAK"),
         },
         lambda rows: {"timezone": "UTC", "symbols": rows},
     ),

@@ -35,6 +35,7 @@ _SHORTEST_PAGE = 100
 _WEIGHT_PER_MINUTE = 6_000
 # At this use of the address's weight, ours or others', calls wait for the next minute.
 _WEIGHT_TO_PAUSE_AT = 0.9 * _WEIGHT_PER_MINUTE
+_STATES = {"TRADING": "active", "BREAK": "delisted"}
 _STANDS_FOR = {"USD": "USDT"}
 # No such symbol; and a symbol with characters that none has.
 _UNKNOWN_SYMBOL = re.compile(r"-1121\b|-1100\b.*'symbol'")
@@ -99,7 +100,8 @@ class BinanceClient(SingleSymbolClient[HttpSource]):
     async def describe(self, question: Question) -> Described:
         """The states of the pairs asked about, from the list of all symbols: one call, which weighs 20.
 
-        A pair that has ended stays listed with the status BREAK, as one that pauses. Closes the client.
+        A pair that has ended stays listed with the status BREAK, as one does that pauses by itself for some hours; when
+        all pause, it is HALT. Closes the client.
         """
         asked = {each.symbol: self.vendor_symbol(each) for each in question.instruments}
         # Half of the list are sets of permissions.
@@ -176,10 +178,7 @@ class BinanceClient(SingleSymbolClient[HttpSource]):
 
 
 def _states(body: bytes) -> Mapping[str, tuple[str, str]]:
-    return {
-        each.symbol: ("active" if each.status == "TRADING" else "halted", each.status)
-        for each in _read_info(body).symbols
-    }
+    return {each.symbol: (_STATES.get(each.status, "halted"), each.status) for each in _read_info(body).symbols}
 
 
 def _says(body: bytes) -> str:
