@@ -36,7 +36,7 @@ from ema_assets.providers.http.budget import HttpLimits
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker, CircuitOpen
 from ema_assets.providers.http.refusals import Manners
 from ema_assets.providers.http.source import HttpCall, HttpOptions, HttpSource
-from ema_assets.providers.vendors.alpaca_feeds import SIP, Parts
+from ema_assets.providers.vendors.alpaca_feeds import FEED_DELAYS, SIP, Parts
 
 _log = logging.getLogger(__name__)
 
@@ -198,7 +198,10 @@ class AlpacaClient:
             breaker.answered(job.endpoint)
             completed = tuple(request for symbol in finished for request in job.pending.pop(symbol))
             if completed or len(bars):
-                yield FetchBatch(bars, completed, ())
+                said = (
+                    dict.fromkeys(completed, self._clock() - FEED_DELAYS[job.feed]) if job.feed in FEED_DELAYS else {}
+                )
+                yield FetchBatch(bars, completed, (), said)
             if token is None:
                 return
             params["page_token"] = token
