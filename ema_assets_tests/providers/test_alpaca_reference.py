@@ -275,7 +275,11 @@ def test_what_is_about_another_symbol_or_changes_nothing_is_no_fact() -> None:
             ACTIVE,
             # SAA took over somebody else; SAB changed its number and kept its symbol; a split that is none.
             stock_mergers=[{"acquirer_symbol": "SAA", "acquiree_symbol": "ELSE", "effective_date": "2026-07-01"}],
-            name_changes=[{"old_symbol": "SAB", "new_symbol": "SAB", "process_date": "2026-07-01"}],
+            name_changes=[
+                {"old_symbol": "SAB", "new_symbol": "SAB", "process_date": "2026-07-01"},
+                {"old_symbol": "SAC", "new_symbol": "", "process_date": "2026-07-01"},
+                {"old_symbol": "", "new_symbol": "SAC", "process_date": "2026-07-01"},
+            ],
             forward_splits=[{"symbol": "SAC", "new_rate": 1, "old_rate": 1, "ex_date": "2026-07-01"}],
             partial_calls=[{"symbol": {"is": "new"}}],
         )

@@ -128,7 +128,8 @@ class ActionPages:
             missing = symbol_field if symbol is None else day_field
             self.problems.append(self._malformed(f"one of `{name}` without `{missing}`", symbol))
             return
-        told = None if value_field is None else getattr(action, value_field)
+        # What the vendor does not know is missing or empty.
+        told = None if value_field is None else getattr(action, value_field) or None
         if kind == "split" and not (_is_number(action.new_rate) and _is_number(action.old_rate)):
             said = f"one of `{name}` of {symbol} at {action.new_rate} for {action.old_rate}"
             self.problems.append(self._malformed(said, symbol))
