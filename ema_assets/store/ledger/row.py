@@ -18,9 +18,10 @@ SILENT_PAUSE_HOURS = 20
 # for each night, so that a symbol that comes back is known the next day.
 ENDED_PAUSE_HOURS = 7 * 24 - 4
 # One of which there is no bar at all is taken for silent when its provider says that it has ended, or does not list it.
-# SQL: the hours between two attempts for the series `s` of the instrument `i`; 0 for one that trades.
+# SQL: the hours between two attempts for the series `s` of the instrument `i`; null for one that trades.
 PAUSE_HOURS = f"""CASE
-    WHEN i.silent_since IS NULL AND (s.last_ts IS NOT NULL OR i.state IS NULL OR i.state IN ('active', 'halted')) THEN 0
+    WHEN i.silent_since IS NULL
+         AND (s.last_ts IS NOT NULL OR i.state IS NULL OR i.state IN ('active', 'halted')) THEN NULL
     WHEN i.state IN ('renamed', 'delisted') THEN {ENDED_PAUSE_HOURS}
     ELSE {SILENT_PAUSE_HOURS} END"""
 # SQL: as many seconds may pass between two attempts for a symbol that fails.

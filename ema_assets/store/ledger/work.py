@@ -30,7 +30,7 @@ def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
         f"""
         SELECT s.symbol, i.calendar, i.provider, i.delay_seconds::bigint AS delay_seconds,
                s.checked_through, s.asked_at, s.first_ts,
-               greatest(s.next_attempt_at, s.asked_at + make_interval(hours => nullif({PAUSE_HOURS}, 0)))
+               greatest(s.next_attempt_at, s.asked_at + make_interval(hours => {PAUSE_HOURS}))
                AS next_attempt_at,
                CASE WHEN s.last_ts IS NOT NULL THEN h.due_at END AS older_due_at
         FROM market.series_state s JOIN market.instrument i USING (symbol)
