@@ -280,6 +280,28 @@ def test_what_is_odd_about_the_bars_shows_in_the_checks(world: World) -> None:
     assert "'AAPL'" in str(found["the_past_stands"].metadata)
     assert "correction" in str(found["the_past_stands"].metadata)
     assert "2026-12-04" in str(found["calendars_reach_ahead"].metadata)
+    assert {name: found[name].description for name in ("no_bar_is_missing", "bars_are_sound", "the_past_stands")} == {
+        "no_bar_is_missing": "1 open gap",
+        "bars_are_sound": "No rejected bars",
+        "the_past_stands": "1 revision",
+    }
+
+
+@pytest.mark.settled
+def test_a_flagged_bar_is_named_and_fails_no_check(world: World) -> None:
+    with world.database.transaction() as transaction:
+        transaction.execute(
+            """INSERT INTO market.bar_flag (symbol, timeframe, ts, reason, detail, flagged_at)
+               SELECT symbol, '5m', '2026-11-20T15:00Z', 'jump', '+12 %', $1 FROM unnest($2::text[]) AS f(symbol)""",
+            world.now,
+            ["AAPL", "MSFT"],
+        )
+    planned = PlannedRun(Rectangle(M5, "AAPL", "BTC-USD"), 5, is_history=False)
+    found = checked(world.run(dict(run_request(planned, world.now).tags)))
+    (plausible,) = [each for each in found if each.check_name == "bars_are_plausible"]
+    assert plausible.passed
+    assert plausible.description == "2 flagged bars"
+    assert "MSFT" in str(plausible.metadata)
 
 
 @pytest.mark.settled
