@@ -25,9 +25,6 @@ DAGSTER_EVENT_VARIABLES = {
     "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "1",
 }
 
-# A delay for all providers would be asked of those that have none.
-_REMOVED = "EMA_PUBLICATION_DELAY_SECONDS"
-
 
 def home_folder(env: Mapping[str, str] = os.environ) -> Path:
     """The folder of this installation's data, EMA_HOME; not checked."""
@@ -73,11 +70,6 @@ class Settings:
         home = home_folder(env)
         if home.is_file():
             raise ConfigurationError(f"`EMA_HOME` must be a folder, received the file {home}")
-        if text_of(env, _REMOVED):
-            raise ConfigurationError(
-                f"`{_REMOVED}` is not needed any more: each provider has its own delay, and each series goes by how "
-                "far its provider says that it is complete; unset it"
-            )
         # Before everything else, so that a misspelt provider is what the error is about.
         named = _named_provider(env)
         providers = {name: config.from_env(env) for name, config in registry.CONFIGS.items()}

@@ -129,7 +129,7 @@ class CorporateAction(_DataFault, tag="corporate_action"):
     """
 
     type: str
-    fields: dict[str, str | float]
+    fields: dict[str, Any]
 
 
 class Delayed(_DataFault, tag="delayed"):

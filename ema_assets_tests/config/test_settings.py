@@ -65,7 +65,7 @@ def test_without_any_variable_everything_has_a_default(folder: Path) -> None:
 def test_empty_variables_count_as_not_set() -> None:
     names = (
         "EMA_HOME EMA_DATABASE_URL EMA_PROVIDER EMA_WATCHLIST EMA_ALPACA_BASE_URL EMA_ALPACA_FEED EMA_ALPACA_HISTORY_FEED APCA_API_KEY_ID "
-        "APCA_API_SECRET_KEY EMA_SANDBOX_URL EMA_SANDBOX_SEED EMA_SERIES_PER_RUN EMA_PUBLICATION_DELAY_SECONDS EMA_ALPACA_TRADING_URL "
+        "APCA_API_SECRET_KEY EMA_SANDBOX_URL EMA_SANDBOX_SEED EMA_SERIES_PER_RUN EMA_ALPACA_TRADING_URL "
         "EMA_ALPACA_REQUESTS_PER_MINUTE EMA_YAHOO_BASE_URL EMA_YAHOO_TRANSPORT EMA_YAHOO_REQUESTS_PER_MINUTE EMA_BINANCE_BASE_URL "
         "EMA_BINANCE_REQUESTS_PER_MINUTE EMA_COINBASE_BASE_URL EMA_COINBASE_REQUESTS_PER_MINUTE EMA_CCXT_REQUESTS_PER_MINUTE EMA_RUN_RETENTION_DAYS EMA_REJECTED_RETENTION_DAYS "
         "EMA_CORRECTION_RETENTION_DAYS"
@@ -94,13 +94,6 @@ def test_secrets_are_in_no_repr() -> None:
     assert not any(secret in repr(found) for secret in ("the-key", "the-secret", "the-word"))
     assert {each.name for each in fields(found) if not each.repr} == {"database_url"}
     assert {each.name for each in fields(config(found, alpaca)) if not each.repr} == {"key_id", "secret_key"}
-
-
-def test_a_variable_that_is_gone_is_refused_with_what_took_its_place() -> None:
-    with pytest.raises(
-        ConfigurationError, match="`EMA_PUBLICATION_DELAY_SECONDS` is not needed any more: .*; unset it"
-    ):
-        settings(EMA_PUBLICATION_DELAY_SECONDS="1200")
 
 
 @pytest.mark.parametrize(

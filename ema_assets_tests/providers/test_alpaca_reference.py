@@ -454,5 +454,5 @@ def test_a_vendor_that_keeps_saying_429_is_not_asked_for_further_pages() -> None
         ({"key_id": "AKLIVE", "base_url": "http://127.0.0.1:8930"}, "http://127.0.0.1:8930"),
     ],
 )
-def test_the_list_is_asked_of_the_host_that_the_key_belongs_to(config: dict[str, str], host: str) -> None:
+def test_the_list_is_asked_of_the_host_that_the_key_belongs_to(config: dict[str, Any], host: str) -> None:
     assert AlpacaConfig(**config).assets_url == host

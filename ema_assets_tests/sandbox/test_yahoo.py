@@ -158,7 +158,7 @@ def test_splits_and_dividends_come_as_events_with_the_bars_of_their_day(
     sandbox.handle.faults.add(Split(symbols=["AAPL"], at=ahead, ratio=2))
     dividend = {"symbol": "AAPL", "rate": 0.26, "ex_date": "2026-07-14", "process_date": "2026-07-30"}
     sandbox.handle.faults.add(CorporateAction(symbols=["AAPL"], type="cash_dividends", fields=dividend))
-    span = {"period1": OPEN - 2 * 86_400, "interval": "1d"}
+    span: dict[str, Any] = {"period1": OPEN - 2 * 86_400, "interval": "1d"}
     found = get(browser, events="div,splits", **span)["events"]
     split, paid = str(int(split_at.timestamp())), str(int(split_at.replace(day=14, hour=14).timestamp()))
     assert found == {
