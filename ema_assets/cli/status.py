@@ -123,6 +123,7 @@ class _Freshness:
     failing: list[str] = field(default_factory=list)
     without_bars: list[str] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
     warming_up: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, object]:
@@ -153,6 +154,7 @@ def _freshness(url: str, settings: Settings, symbols: Sequence[str] | None) -> _
             failing=[str(reason) for reason in status.failure_reasons(transaction)],
             without_bars=status.without_bars(transaction),
             silent=status.silent(transaction),
+            states=status.states_apart(transaction),
             warming_up=status.warming_up(transaction),
         )
 
@@ -199,18 +201,21 @@ def _print_freshness(freshness: _Freshness) -> None:
         click.echo(provider)
     for reason in freshness.failing:
         click.echo(f"failing: {reason}")
-    for symbol in freshness.silent[:_NAMED]:
-        click.echo(symbol)
-    if len(freshness.silent) > _NAMED:
-        click.echo(
-            f"and {len(freshness.silent) - _NAMED} more symbols without bars; `ema-assets symbols check` names all"
-        )
+    _print_symbols(freshness.silent, "without bars")
+    _print_symbols(freshness.states, "that do not trade as usual")
     for timeframe in freshness.warming_up:
         click.echo(f"warming up: {timeframe}")
     if freshness.without_bars:
         named, more = freshness.without_bars[:_NAMED], len(freshness.without_bars) - _NAMED
         rest = f" and {more} more" if more > 0 else ""
         click.echo(f"the provider has no bars of {', '.join(named)}{rest}; are the symbols right?")
+
+
+def _print_symbols(sentences: Sequence[str], what: str) -> None:
+    for sentence in sentences[:_NAMED]:
+        click.echo(sentence)
+    if len(sentences) > _NAMED:
+        click.echo(f"and {len(sentences) - _NAMED} more symbols {what}; `ema-assets symbols check` names all")
 
 
 def _print_assets(assets: list[status.AssetStatus]) -> None:

@@ -374,7 +374,7 @@ def test_a_persons_run_says_of_every_partition_what_was_written(world: World) ->
     assert [asset for (asset, _), said in told.items() if "last_close" in said] == ["ohlc", "ohlc"]
     assert all({"rows_written", "first_ts", "last_ts"} <= said.keys() for said in told.values())
     # The sandbox changes no bar after its close: the newest ones are final as soon as they are there.
-    final = {datetime.fromtimestamp(float(said["final_through"].value), UTC) for said in told.values()}  # type: ignore[arg-type]
+    final = {datetime.fromtimestamp(float(said["final_through"].value), UTC) for said in told.values()}
     assert final == {datetime(2026, 11, 20, 15, 30, tzinfo=UTC)}
 
 

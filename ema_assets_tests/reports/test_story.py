@@ -53,7 +53,7 @@ def test_a_day_is_preliminary_then_corrected_then_final(life: Life) -> None:
     assert lines[:3] == [
         "AAPL|1d, the bar that opens at 2026-11-25 14:30 UTC:",
         "It was first stored at <then>.",
-        f"It was corrected at <then>: its close had been {early:g} until then.",
+        f"It was corrected at <then>: its close had been {early:g} until then, brought by memory.",
     ]
     assert lines[-2].endswith("brought by memory.")
     assert lines[-1] == "It is final: it was asked for after the time in which its provider changes bars."
