@@ -103,7 +103,7 @@ def _problems_with_names(rule: Rule) -> Iterator[str]:
 
 
 def _problems_with_functions(rule: Rule) -> Iterator[str]:
-    for name in ("evaluate", "fill_orders", "at_close", "check"):
+    for name in ("evaluate", "check"):
         if not callable(getattr(rule, name)):
             yield f"`{name}` must be a function, received {getattr(rule, name)!r}"
             return

@@ -13,7 +13,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -22,7 +21,7 @@ from ema_assets.model.errors import ConfigurationError
 from ema_assets.refresh.graph import build
 from ema_assets.store.database import Database
 from ema_assets.strategies import watchlist_rows
-from ema_assets.strategies.rule import Evaluation, Rule
+from ema_assets.strategies.rule import Rule
 from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets.strategies.variant import Variant
 from ema_assets_tests.core import CORE_TEXT
@@ -206,14 +205,20 @@ def test_it_cannot_read_a_signal_that_is_switched_off(monkeypatch: pytest.Monkey
     assert "rsi cannot be switched off while strategy_9_30_strong reads it" in received
 
 
-def test_an_evaluation_of_the_wrong_size_or_type_is_refused(rule: Rule) -> None:
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda bars, _: None, "a polars frame, received a NoneType"),
+        (lambda bars, _: bars.select(enter_long=pl.col("close").max() > 0), "one row per bar, 20, received 1"),
+        (lambda bars, _: bars.select(enter=pl.col("close") > 0), "columns among enter_long, .*, received 'enter'"),
+        (lambda bars, _: bars.select(enter_long="close"), "true or false in `enter_long`, received Float64"),
+        (lambda bars, _: bars.select(stop_long="symbol"), "prices in `stop_long`, received String"),
+    ],
+)
+def test_an_evaluation_of_the_wrong_size_or_type_is_refused(rule: Rule, made: Any, message: str) -> None:
     bars = frame_of({"A": bars_from(7, 20)})
-    for made, received in (
-        (lambda bars, _: Evaluation(np.zeros(3, np.int8), np.zeros(3, np.int8)), r"shape \(3,\) of int8"),
-        (lambda bars, _: Evaluation(np.zeros(bars.height), np.zeros(bars.height)), r"shape \(20,\) of float64"),
-    ):
-        with pytest.raises(ValueError, match=f"rule 'strong_close': `direction` of its evaluation .* {received}"):
-            simulate(bars, NOTHING, Variant("x", replace(rule, evaluate=made)))
+    with pytest.raises(ValueError, match=f"rule 'strong_close': `evaluate` must return {message}"):
+        simulate(bars, NOTHING, Variant("x", replace(rule, evaluate=made)))
 
 
 def test_the_module_in_the_docs_passes_the_linter(copy: Path) -> None:

@@ -73,7 +73,7 @@ def test_a_module_that_declares_no_rule_is_named(beside, rule: object, received:
         ({"entry_reasons": ("a", "b")}, "rule `mine`: `entry_reasons` must be a BySide, received "),
         ({"exit_reasons": CROSSOVER.exit_reasons._replace(long="Too Late")}, "rule `mine`: a word of `exit_reasons` must be 1 to 48 lower-case"),
         ({"evaluate": None}, "rule `mine`: `evaluate` must be a function, received None"),
-        ({"at_close": 5}, "rule `mine`: `at_close` must be a function, received 5"),
+        ({"check": 5}, "rule `mine`: `check` must be a function, received 5"),
         ({"table": "mine"}, "rule `mine`: `table` must be strategy_9_30_ and a name of 1 to 24 characters, received 'mine'"),
         ({"table": "strategy_9_30_ema"}, "the table 'strategy_9_30_ema' is that of the rule `crossover` already, in .*rules.crossover"),
         ({"name": "crossover"}, "there is a rule `crossover` already, in ema_assets.strategies.rules.crossover"),
