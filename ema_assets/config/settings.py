@@ -42,10 +42,10 @@ class Settings:
     """What a process of this project must know. Made by `Settings.from_env`.
 
     `database_url` is None when the embedded server is to be used. `provider` names the provider of symbols that name
-    none, and `providers` holds the configuration of each by name. `signals_folder` holds signals of the user's own;
-    None when there is no such folder. `publication_delay_seconds` is None when every provider keeps its own.
-    `correction_retention_days` is 0 when the old values of corrected bars are kept for ever. `clock` is None when the
-    market's time is the machine's.
+    none, and `providers` holds the configuration of each by name. `signals_folder` and `strategies_folder` hold signals
+    and strategies of the user's own; None when there is no such folder. `publication_delay_seconds` is None when every
+    provider keeps its own. `correction_retention_days` is 0 when the old values of corrected bars are kept for ever.
+    `clock` is None when the market's time is the machine's.
     """
 
     home: Path
@@ -55,6 +55,7 @@ class Settings:
     providers: Mapping[str, ProviderConfig] = field(hash=False)
     watchlist_path: Path
     signals_folder: Path | None
+    strategies_folder: Path | None
     series_per_run: int
     publication_delay_seconds: int | None
     sweep_seconds: int
@@ -82,7 +83,8 @@ class Settings:
             provider=named or registry.default_name(providers),
             providers=MappingProxyType(providers),
             watchlist_path=_watchlist_path(env, home),
-            signals_folder=_signals_folder(env, home),
+            signals_folder=_own_folder(env, "EMA_SIGNALS_FOLDER", home / "signals"),
+            strategies_folder=_own_folder(env, "EMA_STRATEGIES_FOLDER", home / "strategies"),
             series_per_run=Number("EMA_SERIES_PER_RUN", 1000, 1, 100_000).read(env),
             publication_delay_seconds=Number("EMA_PUBLICATION_DELAY_SECONDS", 0, 0, 3600).read_if_set(env),
             sweep_seconds=Number("EMA_SWEEP_SECONDS", 30, 5, 3600).read(env),
@@ -214,13 +216,14 @@ def _watchlist_path(env: Mapping[str, str], home: Path) -> Path:
     return local if local.exists() else home / "watchlist.toml"
 
 
-def _signals_folder(env: Mapping[str, str], home: Path) -> Path | None:
-    named = text_of(env, "EMA_SIGNALS_FOLDER")
+def _own_folder(env: Mapping[str, str], variable: str, usual: Path) -> Path | None:
+    """The folder that `variable` names, else the usual one if it exists."""
+    named = text_of(env, variable)
     if not named:
-        return home / "signals" if (home / "signals").is_dir() else None
+        return usual if usual.is_dir() else None
     folder = Path(named).expanduser().absolute()
     if not folder.is_dir():
-        raise ConfigurationError(f"`EMA_SIGNALS_FOLDER` must be a folder, received {folder}")
+        raise ConfigurationError(f"`{variable}` must be a folder, received {folder}")
     return folder
 
 
