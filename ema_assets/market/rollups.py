@@ -1,12 +1,17 @@
 """From shorter bars to longer ones, anchored to the session, or to weeks and months of sessions. No I/O, no clock."""
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from ema_assets.market.calendars import bar_grid, latest_of
+from ema_assets.market.calendars import bar_grid
 from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe
 
 CODE_VERSION = "1"
+
+Ints = npt.NDArray[np.int64]
+_BEFORE_ALL = -(2**63)
 
 
 def buckets_of(times: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> pl.DataFrame:
@@ -14,10 +19,35 @@ def buckets_of(times: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame
 
     Both are null where no session holds the ts. Order and all other columns are kept.
     """
-    grid = bar_grid(sessions, timeframe).select("calendar", bucket="ts", bucket_end="ts_end").sort("bucket")
-    return latest_of(times, grid, "bucket").with_columns(
-        pl.when(pl.col("ts") < pl.col("bucket_end")).then(pl.col("bucket", "bucket_end"))
-    )
+    grid = bar_grid(sessions, timeframe).select("calendar", bucket="ts", bucket_end="ts_end").sort("calendar", "bucket")
+    places = pl.Series(_held_by(times, grid))
+    return times.hstack(grid.select(pl.col("bucket", "bucket_end").gather(places.set(places < 0, None))))
+
+
+def _held_by(times: pl.DataFrame, grid: pl.DataFrame) -> Ints:
+    """For each of `times` the row of `grid` (calendar, bucket, bucket_end; sorted) that holds it, else -1.
+
+    Searched per calendar: an asof join of 400,000 bars sorts them twice and takes ten times as long.
+    """
+    found = np.full(times.height, -1, np.int64)
+    moments = _whole(times["ts"])
+    calendars = times["calendar"]
+    first = 0
+    for bars in grid.partition_by("calendar", maintain_order=True):
+        is_of_it = (calendars == bars["calendar"][0]).fill_null(value=False)
+        rows = slice(None) if is_of_it.all() else is_of_it.to_numpy()
+        wanted = moments[rows]
+        places = np.searchsorted(_whole(bars["bucket"]), wanted, side="right") - 1
+        # Before the first one there is none; what is looked up for it does not matter.
+        is_held = (places >= 0) & (wanted < _whole(bars["bucket_end"])[places])
+        found[rows] = np.where(is_held, places + first, -1)
+        first += bars.height
+    return found
+
+
+def _whole(column: pl.Series) -> Ints:
+    """Times as whole microseconds; null is before all others."""
+    return column.cast(UTC_TIME).cast(pl.Int64).fill_null(_BEFORE_ALL).to_numpy()
 
 
 def roll_up(
@@ -42,23 +72,8 @@ def roll_up(
         of the source that are not there. Then symbol, bucket, bucket_end of each symbol's first bucket that holds bars
         but is not complete.
     """
-    buckets = (
-        buckets_of(bars, timeframe, sessions)
-        .filter(pl.col("bucket").is_not_null())
-        .group_by("symbol", "bucket", maintain_order=True)
-        .agg(
-            pl.col("calendar", "bucket_end").first(),
-            pl.col("open").first(),
-            pl.col("high").max(),
-            pl.col("low").min(),
-            pl.col("close").last(),
-            pl.col("volume"),
-            pl.col("volume").is_not_null().any().alias("is_volume_known"),
-            pl.len().alias("traded"),
-        )
-        # Added up apart: how a sum within group_by rounds depends on the other groups there are.
-        .with_columns(pl.when("is_volume_known").then(pl.col("volume").list.sum()))
-        .join(complete_through, on="symbol", how="left", maintain_order="left")
+    buckets = _aggregated(buckets_of(bars, timeframe, sessions).filter(pl.col("bucket").is_not_null())).join(
+        complete_through, on="symbol", how="left", maintain_order="left"
     )
     buckets = _with_whole(buckets, timeframe, sessions, source or timeframe.source)
     is_complete = (pl.col("bucket_end") <= pl.col("complete_through")).fill_null(False)
@@ -75,6 +90,33 @@ def roll_up(
         .agg(pl.col("bucket").first(), pl.col("bucket_end").first())
     )
     return closed, still_open
+
+
+def _aggregated(bars: pl.DataFrame) -> pl.DataFrame:
+    """One row per bucket of `bars`, whose rows of a bucket are neighbours.
+
+    Columns: symbol, bucket, calendar, bucket_end, open, high, low, close, volume, traded (number of bars).
+    """
+    number = bars.select(_number=pl.struct("symbol", "bucket").rle_id().set_sorted())["_number"]
+    firsts = np.flatnonzero(np.diff(number.to_numpy().astype(np.int64), prepend=-1))
+    traded = np.diff(firsts, append=bars.height)
+    # `max` and `min` of polars take five times as long over many small groups.
+    high, low = np.fmax.reduceat(bars["high"].to_numpy(), firsts), np.fmin.reduceat(bars["low"].to_numpy(), firsts)
+    volumes = (
+        bars.select(number, "volume")
+        .group_by("_number", maintain_order=True)
+        .agg("volume", is_known=pl.col("volume").is_not_null().any())
+    )
+    return bars.select(
+        pl.col("symbol", "bucket", "calendar", "bucket_end", "open").gather(firsts),
+        pl.col("close").gather(firsts + traded - 1),
+    ).with_columns(
+        pl.Series("high", high, pl.Float64, nan_to_null=True),
+        pl.Series("low", low, pl.Float64, nan_to_null=True),
+        # Added up apart: how a sum within group_by rounds depends on the other groups there are.
+        volumes.select(pl.when("is_known").then(pl.col("volume").list.sum()))["volume"],
+        pl.Series("traded", traded),
+    )
 
 
 def _with_whole(buckets: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame, source: Timeframe) -> pl.DataFrame:

@@ -4,10 +4,9 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from ema_assets.model.kernels import Kernel
+from ema_assets.model.kernels import Kernel, read_only
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.strategies.rule import BySide
 from ema_assets.strategies.simulator import events
@@ -84,12 +83,12 @@ def simulate(bars: pl.DataFrame, carried: pl.DataFrame, variant: Variant) -> Sim
     Raises:
         ValueError: when the rule's `evaluate` returns something else than it may.
     """
-    idle = carried.filter(pl.col("side") != 0).join(bars.select("symbol").unique(), on="symbol", how="anti")
+    symbols, begins = _series(bars["symbol"])
+    idle = carried.filter(pl.col("side") != 0, ~pl.col("symbol").is_in(symbols.implode()))
     unmoved = [_unmoved(idle, variant)] if bars.is_empty() or not idle.is_empty() else []
     if bars.is_empty():
         states = pl.DataFrame(schema={"symbol": pl.String(), "ts": UTC_TIME, **STATE_SCHEMA})
         return Simulated(unmoved[0].sort("symbol", "entry_ts"), states)
-    symbols, begins = _series(bars["symbol"])
     seen = read_bars(bars, begins, variant)
     before = symbols.to_frame("symbol").join(carried, on="symbol", how="left", maintain_order="left")
     trades, kept = _run(seen, begins, read_books(before), read_options(seen, variant))
@@ -101,8 +100,8 @@ def simulate(bars: pl.DataFrame, carried: pl.DataFrame, variant: Variant) -> Sim
 
 def _series(column: pl.Series) -> tuple[pl.Series, Ints]:
     """The symbols of a column in which equal ones are neighbours: each one, its first row, and the end."""
-    begins = np.flatnonzero((column != column.shift(1)).fill_null(value=True).to_numpy())
-    return column.gather(begins), np.append(begins, len(column))
+    runs = column.rle().struct.unnest()
+    return runs["value"], np.append(0, runs["len"].cast(pl.Int64).cum_sum().to_numpy())
 
 
 def _run(bars: Bars, begins: Ints, books: Records, options: Options) -> tuple[Records, Records]:
@@ -122,9 +121,8 @@ def _run_machine_code(bars: Bars, begins: Ints, books: Records, options: Options
     # Each trade comes from a bar that asks for it, or from the state before the first bar: a trade, and an order.
     most = np.count_nonzero(bars.entry) + 2 * len(books)
     trades, states = np.empty(most, RECORD), np.empty(np.count_nonzero(bars.is_kept), RECORD)
-    # Arrays that polars gives are read-only, which is a type of its own: with all of them so, there is one to compile.
-    columns: Any = Bars(*map(_read_only, bars))  # type: ignore[arg-type]
-    count = TRADE.machine_code(columns, _read_only(begins), books, _record(Bar()), _record(options), trades, states)
+    columns: Any = Bars(*map(read_only, bars))
+    count = TRADE.machine_code(columns, read_only(begins), books, _record(Bar()), _record(options), trades, states)
     return trades[:count], states
 
 
@@ -138,12 +136,6 @@ def _run_python(bars: Bars, begins: Ints, books: Records, options: Options) -> t
 def _record(values: Bar | Options) -> np.void:
     record: np.void = np.array([astuple(values)], record_type(type(values)))[0]
     return record
-
-
-def _read_only(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    view = np.ascontiguousarray(values).view()
-    view.flags.writeable = False
-    return view
 
 
 def _by_side(words: BySide) -> pl.Expr:
