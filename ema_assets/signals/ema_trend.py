@@ -5,11 +5,12 @@ import numpy.typing as npt
 import polars as pl
 
 from ema_assets.model.kernels import Kernel
+from ema_assets.model.stretches import stretches
 from ema_assets.model.symbols import BEARISH, BULLISH, DOWN, UP
 from ema_assets.signals import loops
 from ema_assets.signals.declaration import Column, Params, Signal
 from ema_assets.signals.ema_signals import FAST, SLOW
-from ema_assets.signals.recurrence import floats, series_of
+from ema_assets.signals.recurrence import floats
 
 TREND = Kernel(loops.trend)
 
@@ -29,10 +30,10 @@ def ema_trend(signals: pl.DataFrame, carried: pl.DataFrame) -> pl.DataFrame:
     Returns:
         symbol, ts, trend, crossover, spread_pct, bars_since_cross, bar_number, in the same order.
     """
-    symbols, begins = series_of(signals)
+    symbols, begins = stretches(signals["symbol"])
     before = symbols.to_frame("symbol").join(carried, on="symbol", how="left", maintain_order="left")
-    side = pl.col("trend").replace_strict({UP: 1, DOWN: -1}, default=0, return_dtype=pl.Int64)
-    carried_trend = before.select(side)["trend"].to_numpy()
+    is_up, is_down = ((before["trend"] == name).fill_null(value=False).to_numpy() for name in (UP, DOWN))
+    carried_trend = is_up.astype(np.int64) - is_down
     since_before = before["bars_since_cross"].fill_null(-1).to_numpy()
     trends, flips = np.empty(signals.height, np.int8), np.empty(signals.height, np.int8)
     since = np.empty(signals.height, np.int64)
@@ -46,7 +47,7 @@ def ema_trend(signals: pl.DataFrame, carried: pl.DataFrame) -> pl.DataFrame:
         _named("trend", trends, (DOWN, None, UP)),
         _named("crossover", flips, (BEARISH, None, BULLISH)),
         spread_pct=pl.when(pl.col(SLOW) > 0).then((pl.col(FAST) - pl.col(SLOW)) / pl.col(SLOW) * 100),
-        bars_since_cross=pl.Series(since).replace(-1, None),
+        bars_since_cross=pl.when(pl.Series(since) >= 0).then(pl.Series(since)),
         bar_number="bar_number",
     )
 

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ema_assets.model.kernels import Kernel
+from ema_assets.model.stretches import stretches
 from ema_assets.signals import loops
 
 AVERAGE = Kernel(loops.average)
@@ -30,12 +31,6 @@ def place() -> pl.Expr:
 def before(column: str) -> pl.Expr:
     """`column` of the symbol's row before, in a frame that is sorted by symbol; null at its first."""
     return pl.when(is_first().not_()).then(pl.col(column).shift(1))
-
-
-def series_of(bars: pl.DataFrame) -> tuple[pl.Series, npt.NDArray[np.int64]]:
-    """The symbols of a frame that is sorted by symbol; the row of the first bar of each, and one more for the end."""
-    runs = bars["symbol"].rle().struct.unnest()
-    return runs["value"], np.append(0, runs["len"].cast(pl.Int64).cum_sum().to_numpy())
 
 
 def floats(column: pl.Series) -> npt.NDArray[np.float64]:
@@ -83,7 +78,7 @@ def averaged(bars: pl.DataFrame, carried: pl.DataFrame, averages: Sequence[Avera
         All rows and columns of `bars` in their order.
     """
     names = [each.name for each in averages]
-    symbols, begins = series_of(bars)
+    symbols, begins = stretches(bars["symbol"])
     before = symbols.to_frame("symbol").join(
         carried.select("symbol", *names), on="symbol", how="left", maintain_order="left"
     )

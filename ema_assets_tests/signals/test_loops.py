@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from ema_assets.market import rollups
 from ema_assets.model.kernels import Kernel
 from ema_assets.refresh.kernels import warm_up
 from ema_assets.signals import ema_trend as trends
@@ -19,7 +20,7 @@ AVERAGES = [ema("ema_3", "close", 3), wilder("wilder_5", "close", 5, 1), Average
 CARRIED = pl.DataFrame({"symbol": ["B", "Z"], "ema_3": [99.7, 1.0], "wilder_5": [100.1, 1.0], "first": [0.3, 1.0]})
 FRESH = pl.DataFrame(schema={"symbol": pl.String, "ema_9": pl.Float64, "ema_30": pl.Float64, "bar_number": pl.Int64})
 NO_TREND = pl.DataFrame(schema={"symbol": pl.String, "trend": pl.String, "bars_since_cross": pl.Int64})
-KERNELS = (recurrence.AVERAGE, trends.TREND, simulation.TRADE)
+KERNELS = (rollups.GATHER, recurrence.AVERAGE, trends.TREND, simulation.TRADE)
 
 
 def closes(seed: int, length: int) -> pl.DataFrame:
@@ -57,4 +58,4 @@ def test_warming_up_makes_the_machine_code_that_bars_of_any_length_use() -> None
         signals = ema_signals(closes(7, length), FRESH)
         trends.ema_trend(signals, NO_TREND)
         averaged(closes(7, length), CARRIED, AVERAGES)
-    assert [len(kernel.machine_code.signatures) for kernel in KERNELS] == [1, 1, 1]  # type: ignore[attr-defined]
+    assert [len(kernel.machine_code.signatures) for kernel in KERNELS] == [1, 1, 1, 1]  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ import polars as pl
 
 from ema_assets.model.kernels import Kernel, read_only
 from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.stretches import stretches
 from ema_assets.strategies.rule import BySide
 from ema_assets.strategies.simulator import events
 from ema_assets.strategies.simulator.arrays import Ints, Records, record_type
@@ -83,7 +84,7 @@ def simulate(bars: pl.DataFrame, carried: pl.DataFrame, variant: Variant) -> Sim
     Raises:
         ValueError: when the rule's `evaluate` returns something else than it may.
     """
-    symbols, begins = _series(bars["symbol"])
+    symbols, begins = stretches(bars["symbol"])
     idle = carried.filter(pl.col("side") != 0, ~pl.col("symbol").is_in(symbols.implode()))
     unmoved = [_unmoved(idle, variant)] if bars.is_empty() or not idle.is_empty() else []
     if bars.is_empty():
@@ -96,12 +97,6 @@ def simulate(bars: pl.DataFrame, carried: pl.DataFrame, variant: Variant) -> Sim
         pl.concat([_trade_rows(trades, symbols, variant), *unmoved]).sort("symbol", "entry_ts"),
         _state_rows(kept, symbols, variant).sort("symbol", "ts"),
     )
-
-
-def _series(column: pl.Series) -> tuple[pl.Series, Ints]:
-    """The symbols of a column in which equal ones are neighbours: each one, its first row, and the end."""
-    runs = column.rle().struct.unnest()
-    return runs["value"], np.append(0, runs["len"].cast(pl.Int64).cum_sum().to_numpy())
 
 
 def _run(bars: Bars, begins: Ints, books: Records, options: Options) -> tuple[Records, Records]:
