@@ -1,8 +1,8 @@
 """Loops of plain Python as machine code, by numba. What the loops compute is not known here.
 
 A kernel is a function that goes through its rows one by one, in a module of plain functions. As machine code it takes a
-hundredth of the time. But importing numba costs 0.7 CPU seconds, and compiling some more, so a process that has few
-rows to do runs the very same function as Python. Both give the same bits: there is no `fastmath`.
+hundredth of the time. But importing numba and reading its cache costs half a CPU second, and compiling some more, so a
+process that has few rows to do runs the very same function as Python. Both give the same bits: there is no `fastmath`.
 """
 
 import os
@@ -17,8 +17,10 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-# Below this many rows Python is done before numba is imported: 0.7 s, against 10 µs per row.
+# As many rows Python has done, at up to 10 µs per row, when numba is imported and has read its cache: 0.5 s. Compiling
+# takes up to 3 s.
 WORTH_IMPORTING_ROWS = 50_000
+WORTH_COMPILING_ROWS = 300_000
 
 
 class Kernel:
@@ -32,10 +34,24 @@ class Kernel:
     def __init__(self, python: Callable[..., Any]) -> None:
         self.python = python
         self._machine_code: Callable[..., Any] | None = None
+        self._rows_in_python = 0
 
     def is_worth_it(self, rows: int) -> bool:
-        """True when the machine code is at hand, or `rows` are so many that getting it pays off."""
-        return self._machine_code is not None or rows >= WORTH_IMPORTING_ROWS
+        """True when the machine code is at hand, or pays: for these `rows`, and those that it was not worth it for."""
+        if self._machine_code is not None:
+            return True
+        self._rows_in_python += rows
+        if self._rows_in_python < WORTH_IMPORTING_ROWS:
+            return False
+        return self._rows_in_python >= WORTH_COMPILING_ROWS or self._is_cached()
+
+    def _is_cached(self) -> bool:
+        """True when its code seems to be in a cache. It may be that of an older source."""
+        assert isinstance(self.python, FunctionType)
+        source = Path(self.python.__code__.co_filename)
+        name = f"{source.stem}.{self.python.__name__}-*.nbi"
+        own = Path(os.environ.get("NUMBA_CACHE_DIR", "") or _home() / "kernels")
+        return any((source.parent / "__pycache__").glob(name)) or any(own.rglob(name))
 
     def fill(self, results: Sequence[Array], columns: Sequence[Array], *others: float) -> None:
         """Call it with `columns`, `others` and `results`, which it fills; the first column has all rows."""
@@ -102,7 +118,10 @@ def _choose_settings(source: Path) -> None:
     """Where compiled code is kept: beside the bytecode of the package, else under EMA_HOME."""
     beside = source.parent / "__pycache__"
     if not os.access(beside if beside.exists() else beside.parent, os.W_OK) or beside.is_file():
-        home = Path(os.environ.get("EMA_HOME", "").strip() or ".ema").expanduser().absolute()
-        os.environ.setdefault("NUMBA_CACHE_DIR", str(home / "kernels"))
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(_home() / "kernels"))
     # It compiles the simulator in 2.6 s, level 3 in 4.6 s, and what comes out is as fast.
     os.environ.setdefault("NUMBA_OPT", "1")
+
+
+def _home() -> Path:
+    return Path(os.environ.get("EMA_HOME", "").strip() or ".ema").expanduser().absolute()

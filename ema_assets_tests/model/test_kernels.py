@@ -93,10 +93,21 @@ def test_without_any_folder_each_process_compiles_for_itself(module: Any, monkey
 
 def test_python_does_few_rows_until_machine_code_is_at_hand(module: Any) -> None:
     kernel = Kernel(module.total)
-    assert not kernel.is_worth_it(kernels.WORTH_IMPORTING_ROWS - 1)
-    assert kernel.is_worth_it(kernels.WORTH_IMPORTING_ROWS)
+    assert not kernel.is_worth_it(1)
     kernel.machine_code(VALUES)
     assert kernel.is_worth_it(1)
+
+
+def test_it_is_compiled_for_more_rows_than_it_is_read_from_the_cache_for(module: Any) -> None:
+    """All rows that a process has done count: a full recomputation comes in batches."""
+    fresh = Kernel(module.total)
+    assert not fresh.is_worth_it(kernels.WORTH_IMPORTING_ROWS)
+    assert not fresh.is_worth_it(kernels.WORTH_COMPILING_ROWS - kernels.WORTH_IMPORTING_ROWS - 1)
+    assert fresh.is_worth_it(1)
+    fresh.machine_code(VALUES)
+    cached = Kernel(module.total)
+    assert not cached.is_worth_it(kernels.WORTH_IMPORTING_ROWS - 1)
+    assert cached.is_worth_it(1)
 
 
 def test_numba_is_imported_when_a_kernel_is_called_and_by_no_module() -> None:

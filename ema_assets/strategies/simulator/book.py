@@ -6,6 +6,7 @@ it is a `Book`; machine code has the same fields in one element of an array of R
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import cache
 from operator import attrgetter
 
 import numpy as np
@@ -122,11 +123,11 @@ class Copies:
 
 def frame_of(records: Records, names: Iterable[str]) -> pl.DataFrame:
     """The fields `names` as columns of the types that states and trades have: null for NaN and NEVER."""
-    wanted = tuple(names)
-    fields_of = {name: np.ascontiguousarray(records[name]) for name in wanted}
-    return pl.DataFrame(fields_of).select(_typed(name) for name in wanted)
+    columns = [pl.Series(name, np.ascontiguousarray(records[name])) for name in names]
+    return pl.DataFrame(columns).select(_typed(column.name) for column in columns)
 
 
+@cache
 def _typed(name: str) -> pl.Expr:
     kind, column = _KINDS.get(name, "int8"), pl.col(name)
     if kind == "timestamptz":
