@@ -9,7 +9,7 @@ from polars.testing import assert_frame_equal
 
 from ema_assets.market import rollups
 from ema_assets.model.kernels import Kernel
-from ema_assets.refresh.kernels import warm_up
+from ema_assets.refresh.warm_up import warm_up
 from ema_assets.signals import ema_trend as trends
 from ema_assets.signals import recurrence
 from ema_assets.signals.ema_signals import ema_signals
