@@ -105,6 +105,7 @@ def product(folder: Path) -> Callable[[int, Steps], Any]:
     import polars as pl
 
     from ema_assets.market.rollups import roll_up
+    from ema_assets.refresh.compute import side_by_side
     from ema_assets.signals.ema_signals import FAST, SLOW, ema_signals
     from ema_assets.signals.ema_trend import ema_trend
     from ema_assets.strategies.rule_discovery import discover
@@ -138,9 +139,7 @@ def product(folder: Path) -> Callable[[int, Steps], Any]:
                 trend = ema_trend(signals, no_trend)
             with step("trades"):
                 prices = rolled.select("symbol", "ts", "open", "high", "low", "close")
-                joined = trend.select("symbol", "ts", "crossover", "spread_pct", "bar_number").join(
-                    prices, on=["symbol", "ts"], how="inner", maintain_order="left"
-                )
+                joined = side_by_side([prices, trend.select("symbol", "ts", "crossover", "spread_pct", "bar_number")])
                 trades = simulate(joined, no_trades, variant).trades
             found[timeframe.key] = (rolled, signals, trend, trades)
         return found

@@ -213,7 +213,7 @@ def _store(work: _Work) -> None:
     watched = watchlist.of(settings)
     synthetic = watched.synthetic_symbols(environment.default_provider(settings, running))
     with environment.open_database(settings) as database:
-        sync(database, watched, clock.now(), build(watched, settings.signals_folder))
+        sync(database, watched, clock.now(), build(watched, settings.signals_folder, settings.strategies_folder))
         for file in work.understood:
             summaries = store_file(database, file.bars, file.source.path.name, clock.now())
             click.echo(f"{file.source.path}: {file.bars.height} bars read")

@@ -77,7 +77,7 @@ def refresh_command(
     symbols = environment.chosen_symbols(watched, symbols, groups)
     settings = environment.with_providers(Settings.from_env(), watched, symbols or watched.symbols)
     chosen = [environment.timeframe_of(watched, text) for text in timeframes] or list(watched.with_bars)
-    graph = build(watched, settings.signals_folder)
+    graph = build(watched, settings.signals_folder, settings.strategies_folder)
     failures, has_traded = 0, False
     with environment.open_database(settings) as database:
         for asset, timeframe, outcome in refresh_all(

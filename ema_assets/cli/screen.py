@@ -121,7 +121,7 @@ def _print_silent(rows: pl.DataFrame, *, is_left_out: bool) -> None:
 def _check_strategy(name: str, watched: Watchlist, settings: Settings) -> None:
     from ema_assets.refresh.graph import build
 
-    known = build(watched, settings.signals_folder).strategies
+    known = build(watched, settings.signals_folder, settings.strategies_folder).strategies
     if name not in known:
         raise not_one_of("--strategy", name, known)
 

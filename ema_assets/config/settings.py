@@ -41,9 +41,9 @@ class Settings:
     """What a process of this project must know. Made by `Settings.from_env`.
 
     `database_url` is None when the embedded server is to be used. `provider` names the provider of symbols that name
-    none, and `providers` holds the configuration of each by name. `signals_folder` holds signals of the user's own;
-    None when there is no such folder. `correction_retention_days` is 0 when the old values of corrected bars are kept
-    for ever. `clock` is None when the market's time is the machine's.
+    none, and `providers` holds the configuration of each by name. `signals_folder` and `strategies_folder` hold signals
+    and strategies of the user's own; None when there is no such folder. `correction_retention_days` is 0 when the old
+    values of corrected bars are kept for ever. `clock` is None when the market's time is the machine's.
     """
 
     home: Path
@@ -53,6 +53,7 @@ class Settings:
     providers: Mapping[str, ProviderConfig] = field(hash=False)
     watchlist_path: Path
     signals_folder: Path | None
+    strategies_folder: Path | None
     series_per_run: int
     sweep_seconds: int
     run_retention_days: int
@@ -79,7 +80,8 @@ class Settings:
             provider=named or registry.default_name(providers),
             providers=MappingProxyType(providers),
             watchlist_path=_watchlist_path(env, home),
-            signals_folder=_signals_folder(env, home),
+            signals_folder=_own_folder(env, "EMA_SIGNALS_FOLDER", home / "signals"),
+            strategies_folder=_own_folder(env, "EMA_STRATEGIES_FOLDER", home / "strategies"),
             series_per_run=Number("EMA_SERIES_PER_RUN", 1000, 1, 100_000).read(env),
             sweep_seconds=Number("EMA_SWEEP_SECONDS", 30, 5, 3600).read(env),
             run_retention_days=Number("EMA_RUN_RETENTION_DAYS", 14, 1, 36_500).read(env),
@@ -196,13 +198,14 @@ def _watchlist_path(env: Mapping[str, str], home: Path) -> Path:
     return local if local.exists() else home / "watchlist.toml"
 
 
-def _signals_folder(env: Mapping[str, str], home: Path) -> Path | None:
-    named = text_of(env, "EMA_SIGNALS_FOLDER")
+def _own_folder(env: Mapping[str, str], variable: str, usual: Path) -> Path | None:
+    """The folder that `variable` names, else the usual one if it exists."""
+    named = text_of(env, variable)
     if not named:
-        return home / "signals" if (home / "signals").is_dir() else None
+        return usual if usual.is_dir() else None
     folder = Path(named).expanduser().absolute()
     if not folder.is_dir():
-        raise ConfigurationError(f"`EMA_SIGNALS_FOLDER` must be a folder, received {folder}")
+        raise ConfigurationError(f"`{variable}` must be a folder, received {folder}")
     return folder
 
 

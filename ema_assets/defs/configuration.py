@@ -39,10 +39,10 @@ def _drift(loaded: str, settings: Settings, _stamps: tuple[_Stamp, ...]) -> str 
 
 
 def _stamps(settings: Settings) -> tuple[_Stamp, ...]:
-    """What tells that the watchlist, or a file of the user's signals or of what they import, is another one."""
+    """What tells that the watchlist, or a file of the user's own or of what it imports, is another one."""
     files: list[Path] = [settings.watchlist_path]
-    if settings.signals_folder is not None:
-        files += sorted(settings.signals_folder.rglob("*.py"))
+    for folder in (settings.signals_folder, settings.strategies_folder):
+        files += sorted(folder.rglob("*.py")) if folder is not None else []
     return tuple(_stamp(path) for path in files)
 
 

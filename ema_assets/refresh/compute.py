@@ -119,7 +119,11 @@ def side_by_side(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """One frame of the columns of all `parts`, of the bars (symbol, ts) that every one has, in its order."""
     bars = parts[0]
     for part in parts[1:]:
-        bars = bars.join(part, on=["symbol", "ts"], how="inner", maintain_order="left")
+        # Mostly all have the same bars, and to see that takes a twentieth of a join.
+        if all(bars[key].equals(part[key]) for key in ("symbol", "ts")):
+            bars = bars.hstack(part.drop("symbol", "ts"))
+        else:
+            bars = bars.join(part, on=["symbol", "ts"], how="inner", maintain_order="left")
     return bars
 
 

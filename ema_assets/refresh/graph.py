@@ -176,17 +176,19 @@ class Graph:
 
 
 def configured(settings: Settings) -> Graph:
-    """The graph that the watchlist and the folder of signals of `settings` make.
+    """The graph that the watchlist and the folders of signals and strategies of `settings` make.
 
     Raises:
         ConfigurationError: when one of them is wrong. A watchlist that is not there yet is the default one.
     """
     watched = load(settings.watchlist_path) if settings.watchlist_path.exists() else Watchlist((), {})
-    return build(watched, settings.signals_folder)
+    return build(watched, settings.signals_folder, settings.strategies_folder)
 
 
-def build(watched: Watchlist, folder: Path | None = None) -> Graph:
+def build(watched: Watchlist, folder: Path | None = None, strategies_folder: Path | None = None) -> Graph:
     """The graph of what `watched` says about signals and strategies, with the signals of `folder`.
+
+    `strategies_folder` has rules of the user's own.
 
     Raises:
         ConfigurationError: naming the signal, parameter or strategy and what is allowed.
@@ -195,7 +197,9 @@ def build(watched: Watchlist, folder: Path | None = None) -> Graph:
     nodes = {OHLC: BARS}
     params = _params(watched, signals)
     nodes |= {name: _signal(signal, params[name]) for name, signal in signals.items()}
-    strategies = [_converging(each, signals) for each in parse_variants(watched.strategies, watched.where)]
+    strategies = [
+        _converging(each, signals) for each in parse_variants(watched.strategies, watched.where, strategies_folder)
+    ]
     nodes |= {each.name: _strategy(each) for each in strategies}
     _check_reads(nodes, watched.where)
     off = frozenset(watched.signals_off)

@@ -100,6 +100,13 @@ class Service:
             return False
 
 
+def _own_folders(settings: Settings) -> tuple[tuple[str, Path | None], ...]:
+    return (
+        ("EMA_SIGNALS_FOLDER", settings.signals_folder),
+        ("EMA_STRATEGIES_FOLDER", settings.strategies_folder),
+    )
+
+
 def environment(settings: Settings, url: str) -> dict[str, str]:
     """The children's environment: explicit where this process decided, so that they decide the same."""
     return {
@@ -112,7 +119,7 @@ def environment(settings: Settings, url: str) -> dict[str, str]:
         "EMA_WATCHLIST": str(settings.watchlist_path),
         "DAGSTER_HOME": str(settings.dagster_home),
         # The children's current folder is another one.
-        **({"EMA_SIGNALS_FOLDER": str(settings.signals_folder)} if os.environ.get("EMA_SIGNALS_FOLDER") else {}),
+        **{name: str(folder) for name, folder in _own_folders(settings) if os.environ.get(name)},
         **DAGSTER_EVENT_VARIABLES,
         "PYTHONUNBUFFERED": "1",
         # Notices of Dagster about itself (beta parameters, `dg dev`) are nothing a user of `up` can act on.

@@ -110,7 +110,8 @@ def _serve(start: _Start) -> Signals:
 def _prepare(start: _Start, database: Database) -> None:
     """What has to be true of the database before Dagster starts on it."""
     _check_time(start.settings, database)
-    sync(database, start.watched, clock.now(), build(start.watched, start.settings.signals_folder))
+    own = start.settings.signals_folder, start.settings.strategies_folder
+    sync(database, start.watched, clock.now(), build(start.watched, *own))
 
 
 def _watch(start: _Start, database: Database, parts: list[Part], location: CodeLocation) -> Signals:

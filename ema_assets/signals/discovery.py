@@ -5,11 +5,7 @@ import pkgutil
 import re
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import module_from_spec
 from pathlib import Path
-from traceback import extract_tb
-from types import CodeType, ModuleType
 
 from ema_assets import signals
 from ema_assets.model.declarations import (
@@ -20,6 +16,7 @@ from ema_assets.model.declarations import (
     problems_with_texts,
 )
 from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.own_modules import files_of, load, told
 from ema_assets.signals.declaration import Signal
 
 OHLC = "ohlc"
@@ -86,51 +83,14 @@ def _of_package() -> Iterator[tuple[str, Signal]]:
 def _of_folder(folder: Path | None) -> Iterator[tuple[str, Signal]]:
     if folder is None:
         return
-    if not folder.is_dir():
-        raise ConfigurationError(f"{folder}: there is no such folder of signals")
-    for path in sorted(folder.glob("*.py")):
-        if path.name.startswith("_"):
-            continue
-        declared = getattr(_loaded(path), "SIGNAL", None)
+    for path in files_of(folder, "signals"):
+        declared = getattr(load(path, "signal"), "SIGNAL", None)
         if not isinstance(declared, Signal):
             received = "none" if declared is None else f"a {type(declared).__name__}"
             raise ConfigurationError(
                 f"{path}: must declare `SIGNAL`, a Signal of ema_assets.signals.declaration; found {received}"
             )
         yield str(path), declared
-
-
-class _Loader(SourceFileLoader):
-    """Compiles each time: bytecode would be written beside the user's file, and be taken for newer than it is."""
-
-    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002 - the caller's signature
-        return self.source_to_code(self.get_data(self.path), self.path)
-
-
-def _loaded(path: Path) -> ModuleType:
-    """The module in the file `path`, under a name of its own: no other module is shadowed by it."""
-    name = f"_ema_assets_signal_{path.stem}"
-    spec = ModuleSpec(name, _Loader(name, str(path)), origin=str(path))
-    spec.has_location = True
-    module = module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)  # type: ignore[union-attr]
-    except (Exception, SystemExit) as error:
-        raise ConfigurationError(f"{path}:{_line(error, path)} cannot be imported: {_told(error)}") from error
-    return module
-
-
-def _line(error: BaseException, path: Path) -> str:
-    """` line 3:`, where it is known which line of `path` is to blame."""
-    if isinstance(error, SyntaxError) and error.filename == str(path):
-        return f" line {error.lineno}:"
-    lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return f" line {lines[-1]}:" if lines else ""
-
-
-def _told(error: BaseException) -> str:
-    message = error.msg if isinstance(error, SyntaxError) else str(error)
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 # --- declarations -----------------------------------------------------------------------------------------------------
@@ -174,7 +134,7 @@ def _problems_of_functions(signal: Signal) -> Iterator[str]:
     try:
         bars, conflict = signal.bars_before(signal.defaults), signal.check(signal.defaults)
     except Exception as error:  # noqa: BLE001 - whatever a user's function raises is told, not a traceback
-        yield f"`bars_before` and `check` must take the defaults: {_told(error)}"
+        yield f"`bars_before` and `check` must take the defaults: {told(error)}"
         return
     if not isinstance(bars, int) or bars < 0:
         yield f"`bars_before` must give a number of bars, received {bars!r}"

@@ -1,10 +1,13 @@
 """Signal `ema_signals`: the exponential moving averages of the close. No I/O."""
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
+from ema_assets.model.stretches import stretches
 from ema_assets.model.symbols import SEEDS
 from ema_assets.signals.declaration import Column, Param, Params, Signal
-from ema_assets.signals.recurrence import Average, averaged, ema, place
+from ema_assets.signals.recurrence import Average, averaged, ema
 
 FAST_SPAN = 9
 SLOW_SPAN = 30
@@ -43,12 +46,18 @@ def ema_signals(bars: pl.DataFrame, carried: pl.DataFrame, seed: str = SMA_SEED)
         averages = [Average(name, "close", 2 / (span + 1), 1) for name, span in zip((FAST, SLOW), SPANS, strict=True)]
     else:
         raise ValueError(f"`seed` must be one of {', '.join(SEEDS)}, received {seed!r}")
-    numbered = bars.select("symbol", "ts", "close", bar_number=place())
-    if not carried.is_empty():
-        numbered = numbered.join(
-            carried.select("symbol", _before="bar_number"), on="symbol", how="left", maintain_order="left"
-        ).with_columns(bar_number=pl.col("bar_number") + pl.col("_before").fill_null(0))
-    return averaged(numbered, carried, averages).select("symbol", "ts", FAST, SLOW, "bar_number")
+    numbers = pl.Series("bar_number", _bar_numbers(bars["symbol"], carried))
+    return averaged(bars.select("symbol", "ts", "close"), carried, averages).select("symbol", "ts", FAST, SLOW, numbers)
+
+
+def _bar_numbers(symbols: pl.Series, carried: pl.DataFrame) -> npt.NDArray[np.int64]:
+    """1 for the first bar of a symbol, and one more on each later one; or on from the `bar_number` that is carried."""
+    names, begins = stretches(symbols)
+    before = names.to_frame("symbol").join(
+        carried.select("symbol", "bar_number"), on="symbol", how="left", maintain_order="left"
+    )["bar_number"].fill_null(0).to_numpy()  # fmt: skip
+    numbers: npt.NDArray[np.int64] = np.arange(1, len(symbols) + 1) + np.repeat(before - begins[:-1], np.diff(begins))
+    return numbers
 
 
 def _compute(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:

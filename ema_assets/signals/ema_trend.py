@@ -1,11 +1,18 @@
 """Signal `ema_trend`: trend, crossovers and spread of the two EMAs. No I/O."""
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
+from ema_assets.model.kernels import Kernel
+from ema_assets.model.stretches import stretches
 from ema_assets.model.symbols import BEARISH, BULLISH, DOWN, UP
+from ema_assets.signals import loops
 from ema_assets.signals.declaration import Column, Params, Signal
 from ema_assets.signals.ema_signals import FAST, SLOW
-from ema_assets.signals.recurrence import is_first
+from ema_assets.signals.recurrence import floats
+
+TREND = Kernel(loops.trend)
 
 
 def ema_trend(signals: pl.DataFrame, carried: pl.DataFrame) -> pl.DataFrame:
@@ -23,45 +30,37 @@ def ema_trend(signals: pl.DataFrame, carried: pl.DataFrame) -> pl.DataFrame:
     Returns:
         symbol, ts, trend, crossover, spread_pct, bars_since_cross, bar_number, in the same order.
     """
-    before = carried.select("symbol", _trend=pl.col("trend") == UP, _since="bars_since_cross")
-    spread = pl.col(FAST) - pl.col(SLOW)
-    row = pl.int_range(pl.len(), dtype=pl.Int64)
-    # Rows are filled forward over the whole frame and not symbol by symbol, which takes ten times as long; what was
-    # filled from another symbol is seen by its row, which lies before this symbol's first.
-    first_row = pl.when(is_first()).then(row).forward_fill()
-    told_row = pl.when(spread != 0).then(row).forward_fill()
-    is_up = pl.when(pl.col("_told") >= pl.col("_first")).then(pl.col("_up_told")).otherwise(pl.col("_trend"))
-    flip_row = pl.when("_flipped").then(row).forward_fill()
-    return (
-        signals.join(before, on="symbol", how="left", maintain_order="left")
-        .with_columns(
-            first_row.alias("_first"),
-            told_row.alias("_told"),
-            pl.when(spread != 0).then(spread > 0).forward_fill().alias("_up_told"),
-        )
-        .with_columns(is_up.alias("_up"))
-        .with_columns(
-            (pl.col("_up") != pl.when(row > pl.col("_first")).then(pl.col("_up").shift(1)).otherwise(pl.col("_trend")))
-            .fill_null(False)
-            .alias("_flipped")
-        )
-        .with_columns(flip_row.alias("_flip"))
-        .select(
-            "symbol",
-            "ts",
-            trend=_named("_up", UP, DOWN),
-            crossover=pl.when("_flipped").then(_named("_up", BULLISH, BEARISH)),
-            spread_pct=pl.when(pl.col(SLOW) > 0).then(spread / pl.col(SLOW) * 100),
-            bars_since_cross=pl.when(pl.col("_flip") >= pl.col("_first"))
-            .then(row - pl.col("_flip"))
-            .otherwise(pl.col("_since") + row - pl.col("_first") + 1),
-            bar_number="bar_number",
-        )
+    symbols, begins = stretches(signals["symbol"])
+    before = symbols.to_frame("symbol").join(carried, on="symbol", how="left", maintain_order="left")
+    is_up, is_down = ((before["trend"] == name).fill_null(value=False).to_numpy() for name in (UP, DOWN))
+    carried_trend = is_up.astype(np.int64) - is_down
+    since_before = before["bars_since_cross"].fill_null(-1).to_numpy()
+    trends, flips = np.empty(signals.height, np.int8), np.empty(signals.height, np.int8)
+    since = np.empty(signals.height, np.int64)
+    TREND.fill(
+        [trends, flips, since],
+        [floats(signals[FAST]), floats(signals[SLOW]), begins, carried_trend, since_before],
+    )
+    return signals.select(
+        "symbol",
+        "ts",
+        _named("trend", trends, (DOWN, None, UP)),
+        _named("crossover", flips, (BEARISH, None, BULLISH)),
+        spread_pct=pl.when(pl.col(SLOW) > 0).then((pl.col(FAST) - pl.col(SLOW)) / pl.col(SLOW) * 100),
+        bars_since_cross=pl.when(pl.Series(since) >= 0).then(pl.Series(since)),
+        bar_number="bar_number",
     )
 
 
-def _named(flag: str, if_true: str, if_false: str) -> pl.Expr:
-    return pl.when(pl.col(flag)).then(pl.lit(if_true)).when(pl.col(flag).not_()).then(pl.lit(if_false))
+def warm_up() -> None:
+    """Make the machine code of trends ready."""
+    none, whole, sides = np.empty(0), np.empty(0, np.int64), np.empty(0, np.int8)
+    TREND.compile([sides, sides.copy(), whole.copy()], [none, none, np.zeros(1, np.int64), whole, whole])
+
+
+def _named(column: str, sides: npt.NDArray[np.int8], words: tuple[str | None, ...]) -> pl.Series:
+    """The words for -1, 0 and 1."""
+    return pl.Series(column, words, pl.String).gather(sides + 1)
 
 
 def _compute(bars: pl.DataFrame, carried: pl.DataFrame, _: Params) -> pl.DataFrame:

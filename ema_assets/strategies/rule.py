@@ -2,24 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from ema_assets.model.declarations import Param, Params
-from ema_assets.strategies.simulator.layout import Sides
-
-if TYPE_CHECKING:
-    from ema_assets.strategies.simulator.bars import Bars
-    from ema_assets.strategies.simulator.book import Book
-    from ema_assets.strategies.variant import Variant
 
 # Everything that the module of a rule needs to declare it.
-__all__ = ["BySide", "Evaluation", "Param", "Params", "Rule"]
+__all__ = ["BySide", "Param", "Params", "Rule"]
 
 _FIRST_VERSION = "1"
+
+# The columns that `evaluate` may return. Null is false, and no price.
+FLAGS = ("enter_long", "enter_short", "leave_long", "leave_short", "cancel_long", "cancel_short")
+PRICES = ("order_long", "order_short", "stop_long", "stop_short", "trail_long", "trail_short")
 
 
 class BySide(NamedTuple):
@@ -27,21 +23,6 @@ class BySide(NamedTuple):
 
     long: str
     short: str
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What a rule says about each bar, one entry per bar. A side is 1 for long, -1 for short, 0 for neither; int8.
-
-    Attributes:
-        direction: The side that the bar favours.
-        entry: The side for which the bar asks for an entry, before the variant's filters.
-        marks: More arrays with one entry per bar, by name, for the rule's own functions.
-    """
-
-    direction: Sides
-    entry: Sides
-    marks: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +35,29 @@ class Rule:
         description: One sentence for the UI: when the rule enters and exits.
         version: Raised when the rule would make other trades; all its variants are then computed again.
         reads: Which columns of which assets `evaluate` needs, apart from prices: `{"ema_trend": ("crossover",)}`.
-        evaluate: Bars and parameters to an Evaluation; see below.
-        fill_orders: Fills what was ordered before these bars; see below.
-        at_close: Decides at the close of these bars; see below.
+        evaluate: Bars and parameters to what each bar says; see below.
         entry_reasons: The `entry_reason` of its long and its short trades.
         exit_reasons: The `exit_reason` of trades that the rule itself closes, long and short.
         params: What a `[[strategy]]` row may change beside the keys of every variant. They must not share a name.
         check: What is wrong with parameters that are each within their limits, in one sentence; None when nothing is.
-        sets_stops: True when its entries have a stop of their own.
         table: The asset and table of a variant that exists without any configuration and is called like the rule in
             the watchlist; None when the rule trades only where the watchlist names it.
 
-    All three functions are pure apart from the book, and use no clock.
+    `evaluate(bars, params)` is pure and uses no clock. It gets one row per bar, sorted by symbol and ts, with `symbol`,
+    `ts`, `open`, `high`, `low`, `close` and the columns of `reads`. It returns one row per bar in the same order, with
+    any of these columns; one that is left out says nothing:
 
-    `evaluate(bars, params)` gets one row per bar, sorted by symbol and ts, with `symbol`, `ts`, `open`, `high`, `low`,
-    `close` and the columns of `reads`. It returns one entry per row in the same order. Each entry must follow from its
-    own row: the simulator starts in the middle of a history. What needs earlier bars belongs into a signal.
+    enter_long, enter_short: The bar asks for an entry. It is made at the close or at the next open, by the `fill` of
+        the variant. A bar that asks for both sides enters neither.
+    leave_long, leave_short: An open trade ends, at the close or at the next open.
+    order_long, order_short: With one of these columns, entries are made by stop orders instead: at this price, good for
+        the next bars, while there is no open trade. A later bar that asks for an entry replaces the order.
+    cancel_long, cancel_short: A pending order to buy, or to sell, is cancelled.
+    stop_long, stop_short: The stop of the trade that this bar asks for. `atr_stop` of a variant replaces it.
+    trail_long, trail_short: The stop of an open trade moves to this price, but never away from the market.
 
-    `fill_orders(bars, book, start, end)` and `at_close(bars, book, start, end, variant)` are called once per step. A
-    step is the next bar of every series that has one: the rows from `start` to `end` of `bars`. Row `start + rank`
-    belongs to the series `rank` of `book`. `bars.entry` is the entry that the variant's filters let through. The module
-    simulator.orders has the usual ways to fill an order, to enter and to exit.
+    Each row must follow from its own bar: the simulator starts in the middle of a history. What needs earlier bars
+    belongs into a signal.
     """
 
     name: str
@@ -82,14 +65,11 @@ class Rule:
     description: str
     version: str
     reads: Mapping[str, tuple[str, ...]]
-    evaluate: Callable[[pl.DataFrame, Params], Evaluation]
-    fill_orders: Callable[["Bars", "Book", int, int], None]
-    at_close: Callable[["Bars", "Book", int, int, "Variant"], None]
+    evaluate: Callable[[pl.DataFrame, Params], pl.DataFrame]
     entry_reasons: BySide
     exit_reasons: BySide
     params: Mapping[str, Param] = field(default_factory=dict)
     check: Callable[[Params], str | None] = lambda _: None
-    sets_stops: bool = False
     table: str | None = None
 
     @property

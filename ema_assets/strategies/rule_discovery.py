@@ -1,12 +1,15 @@
-"""Which rules there are: every module of `strategies.rules` declares one. What is wrong with a declaration."""
+"""Which rules there are: the modules of `strategies.rules`, and a user's folder. What is wrong with a declaration."""
 
 import pkgutil
 import re
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 
 from ema_assets.model.declarations import problem_with_identifier, problems_with_params, problems_with_texts
 from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.own_modules import files_of, load, told
 from ema_assets.strategies import rules
 from ema_assets.strategies.rule import BySide, Rule
 from ema_assets.strategies.variant import ROW_KEYS
@@ -20,18 +23,20 @@ VARIANT_NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
 _ADDED_COLUMNS = ("symbol", "timeframe", "ts", "calendar", "ts_end", "session", "is_session_last", "higher_trend")
 
 
-def discover() -> dict[str, Rule]:
+def discover(folder: Path | None = None) -> dict[str, Rule]:
     """Every rule by name, sorted by name.
 
+    Args:
+        folder: of a user's own rules, one in each *.py file. A file whose name starts with `_` is left alone.
+
     Raises:
-        ConfigurationError: when a module declares no rule, or a declaration cannot be right. It names the module and
-            what is wrong.
+        ConfigurationError: when a file cannot be imported, a module declares no rule, or a declaration cannot be right.
+            It names the module or file and what is wrong.
     """
     found: dict[str, Rule] = {}
     origins: dict[str, str] = {}
-    for module in pkgutil.iter_modules(rules.__path__):
-        path = f"{rules.__name__}.{module.name}"
-        rule = getattr(import_module(path), "RULE", None)
+    for path, module in (*_of_package(), *_of_folder(folder)):
+        rule = getattr(module, "RULE", None)
         if not isinstance(rule, Rule):
             received = "nothing" if rule is None else f"a {type(rule).__name__}"
             raise ConfigurationError(
@@ -42,6 +47,17 @@ def discover() -> dict[str, Rule]:
             raise ConfigurationError(f"{path}: {problem}")
         found[rule.name], origins[rule.name] = rule, path
     return dict(sorted(found.items()))
+
+
+def _of_package() -> Iterator[tuple[str, ModuleType]]:
+    for module in pkgutil.iter_modules(rules.__path__):
+        path = f"{rules.__name__}.{module.name}"
+        yield path, import_module(path)
+
+
+def _of_folder(folder: Path | None) -> Iterator[tuple[str, ModuleType]]:
+    for path in () if folder is None else files_of(folder, "strategies"):
+        yield str(path), load(path, "rule")
 
 
 def _clash(rule: Rule, found: Mapping[str, Rule], origins: Mapping[str, str]) -> str | None:
@@ -103,10 +119,14 @@ def _problems_with_names(rule: Rule) -> Iterator[str]:
 
 
 def _problems_with_functions(rule: Rule) -> Iterator[str]:
-    for name in ("evaluate", "fill_orders", "at_close", "check"):
+    for name in ("evaluate", "check"):
         if not callable(getattr(rule, name)):
             yield f"`{name}` must be a function, received {getattr(rule, name)!r}"
             return
-    conflict = rule.check(rule.defaults)
+    try:
+        conflict = rule.check(rule.defaults)
+    except Exception as error:  # noqa: BLE001 - whatever a user's function raises is told, not a traceback
+        yield f"`check` must take the defaults: {told(error)}"
+        return
     if conflict:
         yield f"its defaults do not fit together: {conflict}"

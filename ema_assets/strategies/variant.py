@@ -109,11 +109,6 @@ class Variant:
         """True when a stop or a target is a multiple of the ATR."""
         return self.atr_stop is not None or self.atr_target is not None
 
-    @property
-    def has_stops(self) -> bool:
-        """True when its trades may have a stop or a target."""
-        return self.uses_atr or self.rule.sets_stops
-
     def on(self, timeframe: Timeframe) -> "Variant":
         """The variant as it trades on `timeframe`: without a higher timeframe that is not higher.
 

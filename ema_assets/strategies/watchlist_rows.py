@@ -1,6 +1,7 @@
 """The `[[strategy]]` rows of a watchlist, read into variants. No I/O."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ema_assets.model.declarations import Param
@@ -14,8 +15,8 @@ from ema_assets.strategies.variant import OPTIONS, ROW_KEYS, Variant
 _ENABLED = Param(True, "False switches the variant off")
 
 
-def parse_variants(tables: Sequence[Mapping[str, Any]], where: str) -> tuple[Variant, ...]:
-    """Read the `[[strategy]]` rows of a configuration; `where` names it in errors.
+def parse_variants(tables: Sequence[Mapping[str, Any]], where: str, folder: Path | None = None) -> tuple[Variant, ...]:
+    """Read the `[[strategy]]` rows of a configuration; `where` names it in errors, `folder` has the user's own rules.
 
     Some rules have a variant without any row: those that declare a table. A row with the name of such a rule changes
     the options of that variant. Another name adds a variant. `enabled = false` switches one off.
@@ -25,9 +26,9 @@ def parse_variants(tables: Sequence[Mapping[str, Any]], where: str) -> tuple[Var
         those that are switched off.
 
     Raises:
-        ConfigurationError: naming the row, the key, what was received and what is allowed.
+        ConfigurationError: naming the row, the key, what was received and what is allowed; or the file of a rule.
     """
-    rules = discover()
+    rules = discover(folder)
     found: dict[str, Variant | None] = dict(built_in(rules))
     seen: set[str] = set()
     for number, table in enumerate(tables, start=1):

@@ -1,9 +1,8 @@
-"""A rule that is one new file in a copy of the package trades: from the watchlist to the rows in the database.
+"""A rule that is one file in a user's folder trades: from the watchlist to the rows in the database.
 
 The file is the example of docs/STRATEGIES.md, and so is its row in the watchlist.
 """
 
-import json
 import re
 import subprocess
 import sys
@@ -13,20 +12,19 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 
 from ema_assets.config.watchlist import parse
 from ema_assets.model.errors import ConfigurationError
-from ema_assets.refresh.graph import build
+from ema_assets.refresh.graph import Graph, build
 from ema_assets.store.database import Database
 from ema_assets.strategies import watchlist_rows
-from ema_assets.strategies.rule import Evaluation, Rule
+from ema_assets.strategies.rule import Rule
+from ema_assets.strategies.rule_discovery import discover
 from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets.strategies.variant import Variant
 from ema_assets_tests.core import CORE_TEXT
-from ema_assets_tests.families.package import package_with, run_python
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, utc, watch
 from ema_assets_tests.strategies.market import NOTHING, RULES, bars_from, frame_of
 from ema_assets_tests.timeframes import D1, M5, ORDER
@@ -43,39 +41,12 @@ WATCHED = watch({"BTC-USD": "24/7", "ETH-USD": "24/7"}, m5_days=5, d1_days=140, 
 FIRST = {M5: date(2026, 11, 12), D1: date(2026, 7, 1)}
 NOW, LATER = utc("2026-11-18 15:00"), utc("2026-11-18 15:20")
 
-# For a process that imports the copy and has the text of a watchlist in its environment.
-GRAPH = """
-import json, os
-from ema_assets.config.watchlist import parse
-from ema_assets.refresh.graph import build
-
-graph = build(parse(os.environ["WATCHLIST"]))
-"""
-SIMULATE = """
-from ema_assets.strategies.simulator.simulation import simulate
-from ema_assets_tests.strategies.market import NOTHING, bars_from, frame_of
-from ema_assets_tests.timeframes import M5
-
-node = graph.nodes["strategy_9_30_strong"]
-bars = frame_of({"A": bars_from(7, 400), "B": bars_from(8, 300)})
-simulate(bars, NOTHING, node.variant.on(M5)).trades.write_parquet("trades.parquet")
-print(json.dumps({"reads": dict(node.reads), "version": node.code_version, "description": node.description}))
-"""
-REFRESH = """
-from ema_assets.store.database import Database
-from ema_assets_tests.refresh.exchange import refresh
-from ema_assets_tests.families.test_a_new_rule import LATER, NOW, WATCHED, exchange
-
-with Database(os.environ["URL"]) as database:
-    outcomes = [refresh(database, WATCHED, exchange(), now, graph=graph) for now in (NOW, LATER)]
-print(json.dumps([sorted({name for (name, _), outcome in each.items() if outcome.done}) for each in outcomes]))
-"""
-
 
 @pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    """The folder of a copy of the package with one file more."""
-    return package_with(tmp_path, new={"strategies/rules/strong_close.py": RULE})
+def graph(tmp_path: Path) -> Graph:
+    """The graph of a user who has saved the rule in a folder."""
+    (tmp_path / "strong.py").write_text(RULE, encoding="utf-8")
+    return build(parse(WATCHLIST), strategies_folder=tmp_path)
 
 
 def exchange() -> MemoryExchange:
@@ -108,26 +79,32 @@ def trades_in(frame: pl.DataFrame, symbol: str) -> list[tuple[Any, ...]]:
     return frame.filter(symbol=symbol).select("entry_ts", "entry_price", "exit_ts", "exit_price").rows()
 
 
-def test_it_trades_through_the_graph_of_a_watchlist_that_names_it(copy: Path) -> None:
-    node = json.loads(run_python(copy, GRAPH + SIMULATE, WATCHLIST=WATCHLIST))
-    assert node["reads"] == {"ohlc": ["open", "high", "low", "close"], "ema_trend": ["spread_pct", "bar_number"]}
-    assert node["version"] == "3 fill=next_open rule=strong_close strength=0.8"
-    assert node["description"].startswith(
-        "Trades of the strong close strategy, one row per trade. Enters at a close near"
-    )
-    assert "costs of 0 basis points per side, strength 0.8." in node["description"]
-    trades = pl.read_parquet(copy / "trades.parquet")
-    for symbol, bars in (("A", bars_from(7, 400)), ("B", bars_from(8, 300))):
+def test_it_trades_through_the_graph_of_a_watchlist_that_names_it(graph: Graph) -> None:
+    node = graph.nodes["strategy_9_30_strong"]
+    assert node.reads == {"ohlc": ("open", "high", "low", "close"), "ema_trend": ("spread_pct", "bar_number")}
+    assert node.code_version == "3 fill=next_open rule=strong_close strength=0.8"
+    assert node.description.startswith("Trades of the strong close strategy, one row per trade. Enters at a close near")
+    assert "costs of 0 basis points per side, strength 0.8." in node.description
+    bars = frame_of({"A": bars_from(7, 400), "B": bars_from(8, 300)})
+    trades = simulate(bars, NOTHING, node.variant.on(M5)).trades
+    for symbol, rows in (("A", bars_from(7, 400)), ("B", bars_from(8, 300))):
         assert len(trades_in(trades, symbol)) > 10
-        assert trades_in(trades, symbol) == expected(bars)
+        assert trades_in(trades, symbol) == expected(rows)
     assert set(trades["entry_reason"]) == {"strong_close"}
     assert set(trades["exit_reason"].drop_nulls()) == {"lower_half"}
 
 
-def test_it_trades_in_a_database_that_was_made_without_it(copy: Path, database: Database, database_url: str) -> None:
+def test_it_trades_in_a_database_that_was_made_without_it(graph: Graph, database: Database) -> None:
     refresh(database, WATCHED, exchange(), NOW)
-    first, later = json.loads(run_python(copy, GRAPH + REFRESH, WATCHLIST=WATCHLIST, URL=database_url))
-    assert first == ["strategy_9_30_strong"]
+    first, later = (
+        {
+            name
+            for (name, _), outcome in refresh(database, WATCHED, exchange(), now, graph=graph).items()
+            if outcome.done
+        }
+        for now in (NOW, LATER)
+    )
+    assert first == {"strategy_9_30_strong"}
     assert "strategy_9_30_strong" in later
     with database.transaction() as transaction:
         stored = transaction.query("SELECT * FROM market.strategy_9_30_strong ORDER BY symbol, timeframe, entry_ts")
@@ -147,15 +124,14 @@ def test_it_trades_in_a_database_that_was_made_without_it(copy: Path, database: 
 
 
 @pytest.fixture
-def rule() -> Rule:
-    """The rule of the docs, in this process."""
-    module: dict[str, Any] = {}
-    exec(RULE, module)
-    return module["RULE"]
+def rule(tmp_path: Path) -> Rule:
+    """The rule of the docs."""
+    (tmp_path / "strong.py").write_text(RULE, encoding="utf-8")
+    return discover(tmp_path)["strong_close"]
 
 
 def refused(monkeypatch: pytest.MonkeyPatch, rule: Rule, watchlist: str) -> str:
-    monkeypatch.setattr(watchlist_rows, "discover", lambda: dict(sorted({**RULES, rule.name: rule}.items())))
+    monkeypatch.setattr(watchlist_rows, "discover", lambda folder: dict(sorted({**RULES, rule.name: rule}.items())))
     with pytest.raises(ConfigurationError) as caught:
         build(parse(watchlist))
     return str(caught.value)
@@ -206,22 +182,29 @@ def test_it_cannot_read_a_signal_that_is_switched_off(monkeypatch: pytest.Monkey
     assert "rsi cannot be switched off while strategy_9_30_strong reads it" in received
 
 
-def test_an_evaluation_of_the_wrong_size_or_type_is_refused(rule: Rule) -> None:
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda bars, _: None, "a polars frame, received a NoneType"),
+        (lambda bars, _: bars.select(enter_long=pl.col("close").max() > 0), "one row per bar, 20, received 1"),
+        (lambda bars, _: bars.select(enter=pl.col("close") > 0), "columns among enter_long, .*, received 'enter'"),
+        (lambda bars, _: bars.select(enter_long="close"), "true or false in `enter_long`, received Float64"),
+        (lambda bars, _: bars.select(stop_long="symbol"), "prices in `stop_long`, received String"),
+    ],
+)
+def test_an_evaluation_of_the_wrong_size_or_type_is_refused(rule: Rule, made: Any, message: str) -> None:
     bars = frame_of({"A": bars_from(7, 20)})
-    for made, received in (
-        (lambda bars, _: Evaluation(np.zeros(3, np.int8), np.zeros(3, np.int8)), r"shape \(3,\) of int8"),
-        (lambda bars, _: Evaluation(np.zeros(bars.height), np.zeros(bars.height)), r"shape \(20,\) of float64"),
-    ):
-        with pytest.raises(ValueError, match=f"rule 'strong_close': `direction` of its evaluation .* {received}"):
-            simulate(bars, NOTHING, Variant("x", replace(rule, evaluate=made)))
+    with pytest.raises(ValueError, match=f"rule 'strong_close': `evaluate` must return {message}"):
+        simulate(bars, NOTHING, Variant("x", replace(rule, evaluate=made)))
 
 
-def test_the_module_in_the_docs_passes_the_linter(copy: Path) -> None:
-    config = ["--no-cache", "--config", str(REPOSITORY / "pyproject.toml")]
+def test_the_module_in_the_docs_passes_the_linter(graph: Graph, tmp_path: Path) -> None:
+    ours = 'lint.isort.known-first-party = ["ema_assets"]'
+    config = ["--no-cache", "--config", str(REPOSITORY / "pyproject.toml"), "--config", ours]
     for command in ("check", "format --check"):
         done = subprocess.run(
-            [sys.executable, "-m", "ruff", *command.split(), *config, "ema_assets/strategies/rules/strong_close.py"],
-            cwd=copy,
+            [sys.executable, "-m", "ruff", *command.split(), *config, "strong.py"],
+            cwd=tmp_path,
             capture_output=True,
             text=True,
             check=False,

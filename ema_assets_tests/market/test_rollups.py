@@ -7,14 +7,16 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
+from ema_assets.market import rollups
 from ema_assets.market.calendars import bar_grid
 from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.market.rollups import buckets_of, dirty_buckets, roll_up
 from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe
 from ema_assets_tests.market import reference
-from ema_assets_tests.timeframes import H1, H4, M5, M15, ROLLED_UP
+from ema_assets_tests.timeframes import D1, H1, H4, M5, M15, ROLLED_UP
 
 # A half day after a holiday, both switches of daylight saving, a lunch break, a market that never closes.
 TIMES = {
@@ -160,6 +162,39 @@ def test_every_time_finds_its_bucket_and_keeps_its_place() -> None:
         ("d", None, None),
         ("e", None, None),
     ]
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.3, 0.9]), st.sampled_from([M15, H4, D1]))
+def test_machine_code_rolls_up_to_the_bits_of_python(seed: int, missing: float, timeframe: Timeframe) -> None:
+    """Several calendars, bars outside of their sessions, volumes that are fractions or unknown."""
+    random = np.random.default_rng(seed)
+    sessions = pl.concat(TIMES.values()).unique(["calendar", "session"]).sort("calendar", "session")
+    early = TIMES["24/7"].with_columns(calendar=pl.lit("XHKG"))
+    bars = pl.concat(
+        bars_in(times, symbol, seed, missing)
+        for symbol, times in (
+            ("A", TIMES["lunch break"]), ("B", early), ("C", TIMES["24/7"]), ("D", TIMES["fall back"]),
+        )
+    ).with_columns(pl.col("volume") * 0.1)  # fmt: skip
+    if seed % 2:
+        bars = bars.with_columns(pl.when(pl.Series(random.random(bars.height) < 0.8)).then("volume").alias("volume"))
+    complete = through(utc("2026-12-01 00:00"), *"ABCD")
+    results = []
+    for is_worth_it in (False, True):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rollups.GATHER, "is_worth_it", lambda _, answer=is_worth_it: answer)
+            results.append(roll_up(bars, timeframe, sessions, complete, M5))
+    for one, other in zip(*results, strict=True):
+        assert_frame_equal(one, other, check_exact=True)
+    assert {"A", "C", "D"} >= set(results[0][0]["symbol"])
+
+
+def test_a_sum_of_volumes_leaves_out_the_unknown_ones_and_is_unknown_when_all_are() -> None:
+    bars = bars_in(TIMES["half day"]).head(9).with_columns(
+        volume=pl.Series([1.0, None, 2.0, None, None, None, 4.0, 5.0, 6.0])
+    )  # fmt: skip
+    closed, _ = roll_up(bars, M15, TIMES["half day"], through(utc("2026-12-01 00:00"), "AAPL"))
+    assert closed["volume"].to_list() == [3.0, None, 15.0]
 
 
 @pytest.mark.parametrize("timeframe", ROLLED_UP)

@@ -7,7 +7,6 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-import numpy as np
 import polars as pl
 import psycopg2
 import pytest
@@ -25,7 +24,6 @@ from ema_assets.signals.ema_trend import ema_trend
 from ema_assets.store import results
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
-from ema_assets.strategies.simulator.path import equity_at
 from ema_assets.strategies.trade_columns import TRADE_SCHEMA
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc
 from ema_assets_tests.strategies.test_performance import curve, of_curve
@@ -258,8 +256,7 @@ def by_hand(
     for side, entry, end in trades:
         sign = 1.0 if side == "long" else -1.0
         last = len(bars) - 1 if end is None else end
-        entered = np.full(last + 1 - entry, float(closes[entry]))
-        e = equity_at(np.full_like(entered, sign), entered, np.array(closes[entry : last + 1], float), 0.0).tolist()
+        e = [max(1 + sign * (close / closes[entry] - 1), 0.0) for close in closes[entry : last + 1]]
         growths = [b / a - 1 if a else 0.0 for a, b in zip(e, e[1:], strict=False)]
         falls = [
             (1 - e[low] / e[high] if e[high] else 0.0, -high, -low)

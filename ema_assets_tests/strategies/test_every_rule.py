@@ -92,8 +92,8 @@ def test_a_long_history_has_trades_on_both_sides_with_the_reasons_that_are_decla
         assert of_side.height > 5
         assert set(of_side["entry_reason"]) == {entry}
         assert leaving in set(of_side["exit_reason"])
-    if not rule.sets_stops:
-        assert trades["stop_price"].is_null().all()
+    if not {"stop_long", "stop_short", "trail_long", "trail_short"} & set(rule.evaluate(bars, rule.defaults).columns):
+        assert trades["stop_now"].is_null().all()
 
 
 @each_rule

@@ -3,11 +3,13 @@
 import pkgutil
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from ema_assets.config.settings import Settings
 from ema_assets.model.declarations import Param
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.strategies import rule_discovery, rules
@@ -73,7 +75,7 @@ def test_a_module_that_declares_no_rule_is_named(beside, rule: object, received:
         ({"entry_reasons": ("a", "b")}, "rule `mine`: `entry_reasons` must be a BySide, received "),
         ({"exit_reasons": CROSSOVER.exit_reasons._replace(long="Too Late")}, "rule `mine`: a word of `exit_reasons` must be 1 to 48 lower-case"),
         ({"evaluate": None}, "rule `mine`: `evaluate` must be a function, received None"),
-        ({"at_close": 5}, "rule `mine`: `at_close` must be a function, received 5"),
+        ({"check": 5}, "rule `mine`: `check` must be a function, received 5"),
         ({"table": "mine"}, "rule `mine`: `table` must be strategy_9_30_ and a name of 1 to 24 characters, received 'mine'"),
         ({"table": "strategy_9_30_ema"}, "the table 'strategy_9_30_ema' is that of the rule `crossover` already, in .*rules.crossover"),
         ({"name": "crossover"}, "there is a rule `crossover` already, in ema_assets.strategies.rules.crossover"),
@@ -82,3 +84,51 @@ def test_a_module_that_declares_no_rule_is_named(beside, rule: object, received:
 def test_a_wrong_declaration_is_refused_with_module_and_reason(beside, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^ema_assets.strategies.rules.mine: {message}"):
         beside(mine=replace(MINE, **changes))
+
+
+# --- a folder of one's own --------------------------------------------------------------------------------------------
+
+OWN = """
+from dataclasses import replace
+from ema_assets.strategies.rules.crossover import RULE as CROSSOVER
+
+RULE = replace(CROSSOVER, name={name!r}, table=None)
+"""
+
+
+def test_each_file_of_the_folder_adds_a_rule_and_those_with_an_underscore_do_not(tmp_path: Path) -> None:
+    (tmp_path / "any name.py").write_text(OWN.format(name="mine"))
+    (tmp_path / "_helpers.py").write_text("1 / 0")
+    assert list(rule_discovery.discover(tmp_path)) == sorted([*RULES, "mine"])
+    assert "mine" not in rule_discovery.discover()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import polars\n1 / 0\n", ": line 2: cannot be imported: ZeroDivisionError: division by zero"),
+        ("rule = 1\n", ": must declare `RULE`, a Rule of ema_assets.strategies.rule; it declares nothing"),
+        (OWN.format(name="crossover"), ": there is a rule `crossover` already, in ema_assets.strategies.rules.crossover; names must differ"),
+        (OWN.format(name="mine").replace("table=None", "table=None, check=lambda params: params['bars']"), ": rule `mine`: `check` must take the defaults: KeyError: 'bars'"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_file_is_said_with_its_path(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        rule_discovery.discover(tmp_path)
+    assert str(caught.value) == f"{path}{message}"
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="none: there is no such folder of strategies$"):
+        rule_discovery.discover(tmp_path / "none")
+
+
+def test_the_folder_is_the_one_that_is_named_or_the_one_at_home(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="`EMA_STRATEGIES_FOLDER` must be a folder"):
+        Settings.from_env({"EMA_STRATEGIES_FOLDER": str(tmp_path / "none")})
+    assert Settings.from_env({"EMA_HOME": str(tmp_path)}).strategies_folder is None
+    (tmp_path / "strategies").mkdir()
+    assert Settings.from_env({"EMA_HOME": str(tmp_path)}).strategies_folder == tmp_path / "strategies"
+    assert Settings.from_env({"EMA_STRATEGIES_FOLDER": str(tmp_path)}).strategies_folder == tmp_path

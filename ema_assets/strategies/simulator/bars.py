@@ -1,54 +1,46 @@
-"""Bars as the simulator sees them: arrays in the order of steps, with what the rule says about each bar.
+"""Bars as the event loop sees them: arrays, with what the rule and the variant's filters say about each bar.
 
 What a rule says about a bar depends on that bar alone, so it is computed for all bars at once. What follows from it
-depends on the open trade and the pending order, and is decided while engine.py steps through time.
+depends on the open trade and the pending order, and is decided in events.py.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ema_assets.strategies.rule import Evaluation, Rule
-from ema_assets.strategies.simulator.layout import (
-    NEVER,
-    Flags,
-    Floats,
-    Ints,
-    Layout,
-    Sides,
-    floats,
-    named_sides,
-    times,
-)
+from ema_assets.model.symbols import DOWN, UP
+from ema_assets.strategies.rule import FLAGS, PRICES
+from ema_assets.strategies.simulator.arrays import NEVER, Flags, Floats, Ints, Sides, floats, times
 from ema_assets.strategies.variant import Variant
 
 # States are kept of every bar whose number this divides, and of the newest bars of a series.
 STATE_EVERY = 256
 NEWEST_STATES = 8
 
+_NAN = float("nan")
 
-@dataclass(frozen=True, slots=True)
-class Bars:
-    """One entry per row, in the order of steps. Sides are 1 for long, -1 for short, 0 for neither.
+
+class Bars(NamedTuple):
+    """Columns with one entry per bar, sorted by series and time. A list does as well as an array.
 
     Attributes:
-        layout: of the rows.
-        ts: the opening time, microseconds; `session` likewise.
+        ts: the opening time, microseconds; `session`, that of its session, is empty unless trades end with it.
         open: price; `high`, `low`, `close` likewise.
-        session: opening time of the bar's session; NEVER unless trades end with it.
-        atr: NaN when unknown or not wanted.
-        ends: the bar is the last of its session and trades end with it.
-        direction: the side that the rule says the bar favours.
-        entry: the side for which the bar asks for an entry, all filters passed.
-        allowed: `direction` where the filters let an entry on that side, else 0.
-        marks: the rule's own arrays, by name.
+        atr: NaN when unknown; empty unless the variant uses it.
+        is_end: the bar is the last of its session; empty unless trades end with it.
         is_kept: the state after this bar is wanted.
+        entry: the side for which the bar asks for an entry, all filters passed: 1 for long, -1 for short, else 0.
+        leave_long: an open long trade ends at this close; `leave_short` likewise.
+        keep_long: a pending order to buy stays; `keep_short` likewise. Empty unless entries are made by orders.
+        order_price: where an order of this bar is placed; empty unless entries are made by orders.
+        entry_stop: the stop of a trade that this bar asks for, NaN for none; empty when the rule sets no stops.
+        trail_long: where the stop of a long trade moves to, NaN to stay; empty when the rule trails no such stops.
+        trail_short: the same for a short trade.
     """
 
-    layout: Layout
     ts: Ints
     open: Floats
     high: Floats
@@ -56,52 +48,123 @@ class Bars:
     close: Floats
     session: Ints
     atr: Floats
-    ends: Flags
-    direction: Sides
-    entry: Sides
-    allowed: Sides
-    marks: Mapping[str, npt.NDArray[np.generic]]
+    is_end: Flags
     is_kept: Flags
+    entry: Sides
+    leave_long: Flags
+    leave_short: Flags
+    keep_long: Flags
+    keep_short: Flags
+    order_price: Floats
+    entry_stop: Floats
+    trail_long: Floats
+    trail_short: Floats
 
 
-def read_bars(frame: pl.DataFrame, layout: Layout, variant: Variant) -> Bars:
-    """Bars from a frame with the columns that `simulate` names.
+def no_bars() -> Bars:
+    """Columns of the right types without a bar."""
+    kinds = {Ints: np.int64, Floats: np.float64, Flags: np.bool_, Sides: np.int8}
+    return Bars(*(np.empty(0, kinds[kind]) for kind in Bars.__annotations__.values()))
+
+
+@dataclass(slots=True)
+class Bar:
+    """One bar of `Bars`, at `row`. What its column does not say is what stands here. A flag is 1 or 0."""
+
+    row: int = -1
+    ts: int = NEVER
+    open: float = _NAN
+    high: float = _NAN
+    low: float = _NAN
+    close: float = _NAN
+    session: int = NEVER
+    atr: float = _NAN
+    is_end: int = 0
+    entry: int = 0
+    leave_long: int = 0
+    leave_short: int = 0
+    keep_long: int = 0
+    keep_short: int = 0
+    order_price: float = _NAN
+    entry_stop: float = _NAN
+    trail_long: float = _NAN
+    trail_short: float = _NAN
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a variant trades. A flag is 1 or 0.
+
+    Attributes:
+        cost: per side of a trade, as a fraction of the traded value.
+        atr_stop: a multiple of the ATR; `atr_target` likewise. NaN for none.
+        by_order: entries are made by stop orders, else at the close or the next open.
+        fills_at_open: what is decided at a close is executed at the next open.
+        ends_with_session: no trade and no order stays overnight.
+    """
+
+    cost: float
+    atr_stop: float
+    atr_target: float
+    by_order: int
+    fills_at_open: int
+    ends_with_session: int
+
+
+def read_options(bars: Bars, variant: Variant) -> Options:
+    """The options of `variant`, whose rule enters as its `bars` say."""
+    return Options(
+        cost=variant.cost_bps / 10_000,
+        atr_stop=_NAN if variant.atr_stop is None else variant.atr_stop,
+        atr_target=_NAN if variant.atr_target is None else variant.atr_target,
+        by_order=int(len(bars.order_price) > 0),
+        fills_at_open=int(variant.fills_at_open),
+        ends_with_session=int(variant.exit_at_session_end),
+    )
+
+
+def read_bars(frame: pl.DataFrame, begins: Ints, variant: Variant) -> Bars:
+    """Bars from a frame with the columns that `simulate` names. `begins` are the first rows of its series, and the end.
 
     Raises:
-        ValueError: when the rule's `evaluate` returns something else than one entry per row.
+        ValueError: when the rule's `evaluate` returns something else than it may.
     """
-    place = layout.place
-    size = frame.height
-    evaluation = variant.rule.evaluate(frame, variant.params)
-    _check(variant.rule, evaluation, size)
-    direction, entry = place(evaluation.direction), place(evaluation.entry)
-    if variant.exit_at_session_end:
-        session = place(times(frame["session"]))
-        ends = place(frame["is_session_last"].fill_null(value=False).to_numpy())
-    else:
-        session, ends = np.full(size, NEVER), np.zeros(size, np.bool_)
-    long, short = _open_to(frame, layout, variant, ends)
-    atr = np.full(size, np.nan)
-    long_entry, short_entry = long, short
+    said = _Said(frame, variant)
+    ends = (
+        frame["is_session_last"].fill_null(value=False).to_numpy()
+        if variant.exit_at_session_end
+        else np.empty(0, np.bool_)
+    )
+    may_long, may_short = _open_to(frame, variant, ends)
+    atr = np.empty(0)
+    enters_long, enters_short = may_long & said.flag("enter_long"), may_short & said.flag("enter_short")
     if variant.uses_atr:
-        atr = place(floats(frame["atr"]))
+        atr = floats(frame["atr"])
         is_known = ~np.isnan(atr)
-        long_entry, short_entry = long & is_known, short & is_known
+        enters_long, enters_short = enters_long & is_known, enters_short & is_known
+    # A bar that asks for both sides enters neither.
+    entry = enters_long.astype(np.int8) - enters_short.astype(np.int8)
+    by_order = said.has("order_long", "order_short")
+    nothing = np.empty(0, np.bool_)
     return Bars(
-        layout=layout,
-        ts=place(times(frame["ts"])),
-        open=place(floats(frame["open"])),
-        high=place(floats(frame["high"])),
-        low=place(floats(frame["low"])),
-        close=place(floats(frame["close"])),
-        session=session,
+        ts=times(frame["ts"]),
+        open=floats(frame["open"]),
+        high=floats(frame["high"]),
+        low=floats(frame["low"]),
+        close=floats(frame["close"]),
+        session=times(frame["session"]) if variant.exit_at_session_end else np.empty(0, np.int64),
         atr=atr,
-        ends=ends,
-        direction=direction,
-        entry=_where_open(entry, long_entry, short_entry),
-        allowed=_where_open(direction, long, short),
-        marks={name: place(values) for name, values in evaluation.marks.items()},
-        is_kept=_is_kept(frame["bar_number"], layout),
+        is_end=ends,
+        is_kept=_is_kept(frame["bar_number"], begins),
+        entry=_where_priced(entry, said.by_side("order", entry)) if by_order else entry,
+        leave_long=said.flag("leave_long"),
+        leave_short=said.flag("leave_short"),
+        keep_long=may_long & ~said.flag("cancel_long") if by_order else nothing,
+        keep_short=may_short & ~said.flag("cancel_short") if by_order else nothing,
+        order_price=said.by_side("order", entry),
+        entry_stop=said.by_side("stop", entry),
+        trail_long=said.price("trail_long"),
+        trail_short=said.price("trail_short"),
     )
 
 
@@ -110,38 +173,80 @@ def known_trend(variant: Variant) -> pl.Expr:
     return pl.when(pl.col("bar_number") >= variant.converged_after).then("trend").alias("trend")
 
 
-def _check(rule: Rule, evaluation: Evaluation, size: int) -> None:
-    sides = {"direction": evaluation.direction, "entry": evaluation.entry}
-    for name, values in {**sides, **evaluation.marks}.items():
-        if values.shape != (size,) or (name in sides and values.dtype != np.int8):
-            raise ValueError(
-                f"rule {rule.name!r}: `{name}` of its evaluation must have one entry per bar, {size}, of int8 for "
-                f"a side; received shape {values.shape} of {values.dtype}"
-            )
+class _Said:
+    """What the rule of `variant` says about the bars of `frame`, checked."""
+
+    def __init__(self, frame: pl.DataFrame, variant: Variant) -> None:
+        rule = variant.rule
+        said = rule.evaluate(frame, variant.params)
+        if problem := _problem(said, frame.height):
+            raise ValueError(f"rule {rule.name!r}: `evaluate` must return {problem}")
+        self._size = frame.height
+        self._frame = said.select(
+            pl.col(name).cast(pl.Boolean).fill_null(value=False) if name in FLAGS else pl.col(name).cast(pl.Float64)
+            for name in said.columns
+        )
+
+    def has(self, *names: str) -> bool:
+        return any(name in self._frame.columns for name in names)
+
+    def flag(self, name: str) -> Flags:
+        """A column of flags; all False when it is left out."""
+        return self._frame[name].to_numpy() if self.has(name) else np.zeros(self._size, np.bool_)
+
+    def price(self, name: str) -> Floats:
+        """A column of prices, NaN for none; empty when it is left out."""
+        return self._frame[name].to_numpy() if self.has(name) else np.empty(0)
+
+    def by_side(self, name: str, side: Sides) -> Floats:
+        """Prices `<name>_long` where `side` is long, else `<name>_short`; empty when both are left out."""
+        if not self.has(f"{name}_long", f"{name}_short"):
+            return np.empty(0)
+        long, short = (
+            self.price(each) if self.has(each) else np.full(self._size, np.nan)
+            for each in (f"{name}_long", f"{name}_short")
+        )
+        return np.where(side > 0, long, short)
 
 
-def _open_to(frame: pl.DataFrame, layout: Layout, variant: Variant, ends: Flags) -> tuple[Flags, Flags]:
+def _problem(said: Any, size: int) -> str | None:
+    """What `evaluate` must return, and did not; None when it did."""
+    if not isinstance(said, pl.DataFrame):
+        return f"a polars frame, received a {type(said).__name__}"
+    if said.height != size:
+        return f"one row per bar, {size}, received {said.height}"
+    for name, dtype in said.schema.items():
+        if name not in (*FLAGS, *PRICES):
+            return f"columns among {', '.join((*FLAGS, *PRICES))}, received {name!r}"
+        if dtype != pl.Null and not (dtype == pl.Boolean if name in FLAGS else dtype.is_numeric()):
+            return f"{'true or false' if name in FLAGS else 'prices'} in `{name}`, received {dtype}"
+    return None
+
+
+def _open_to(frame: pl.DataFrame, variant: Variant, ends: Flags) -> tuple[Flags, Flags]:
     """After which bars the variant's sides and filters let a long trade begin, and after which a short one."""
-    passes = ~ends
+    passes = ~ends if variant.exit_at_session_end else np.ones(frame.height, np.bool_)
     if variant.converged_after:
-        passes &= layout.place(frame["bar_number"].fill_null(0).to_numpy()) >= variant.converged_after
+        passes &= frame["bar_number"].fill_null(0).to_numpy() >= variant.converged_after
     if variant.min_spread_pct > 0:
         # Unknown compares as False.
-        passes &= layout.place(np.abs(floats(frame["spread_pct"]))) >= variant.min_spread_pct
+        passes &= np.abs(floats(frame["spread_pct"])) >= variant.min_spread_pct
     if variant.higher_timeframe is None:
         return passes & variant.allow_long, passes & variant.allow_short
-    trend = layout.place(named_sides(frame["higher_trend"]))
-    return passes & (trend == 1) & variant.allow_long, passes & (trend == -1) & variant.allow_short
+    is_up, is_down = ((frame["higher_trend"] == trend).fill_null(value=False).to_numpy() for trend in (UP, DOWN))
+    return passes & is_up & variant.allow_long, passes & is_down & variant.allow_short
 
 
-def _where_open(sides: Sides, long: Flags, short: Flags) -> Sides:
-    """`sides` where a trade on that side may begin, else 0."""
-    return np.where((sides == 1) & long | (sides == -1) & short, sides, np.int8(0))
+def _where_priced(entry: Sides, prices: Floats) -> Sides:
+    """`entry` where the order has a price, else 0."""
+    return np.where(np.isnan(prices), np.int8(0), entry)
 
 
-def _is_kept(bar_numbers: pl.Series, layout: Layout) -> Flags:
-    steps = np.repeat(np.arange(layout.offsets.size - 1), np.diff(layout.offsets))
-    ranks = np.arange(steps.size) - layout.offsets[steps]
-    newest: Flags = steps >= layout.lengths[ranks] - NEWEST_STATES
-    numbered: Flags = layout.place(bar_numbers.fill_null(1).cast(pl.Int64).to_numpy()) % STATE_EVERY == 0
-    return newest | numbered
+def _is_kept(bar_numbers: pl.Series, begins: Ints) -> Flags:
+    is_kept: npt.NDArray[np.bool_] = bar_numbers.fill_null(1).cast(pl.Int64).to_numpy() % STATE_EVERY == 0
+    is_kept = is_kept.copy()
+    ends = begins[1:]
+    for back in range(1, NEWEST_STATES + 1):
+        rows = ends - back
+        is_kept[rows[rows >= begins[:-1]]] = True
+    return is_kept

@@ -1,193 +1,137 @@
-"""The open trade and the pending order of each series at one moment, and all trades so far. Decides nothing."""
+"""The book of a series: its open trade, its order and its session at one moment. Read from states, made into columns.
 
-from dataclasses import dataclass
+One record serves as the book while the simulator runs, as a trade that is done, and as a state to go on from. In Python
+it is a `Book`; machine code has the same fields in one element of an array of RECORD.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from functools import cache
+from operator import attrgetter
 
 import numpy as np
+import polars as pl
 
-from ema_assets.strategies.simulator.layout import NEVER, Flags, Floats, Ints, Sides
-from ema_assets.strategies.variant import Variant
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.strategies.simulator.arrays import NEVER, Records, floats, record_type, times
+from ema_assets.strategies.trade_columns import STATE_COLUMNS
 
-# Where in its bar a trade was entered or closed. It decides which part of the bar's range lies within the trade.
-AT_OPEN, AT_CLOSE, AT_ORDER, AT_STOP, AT_TARGET = range(5)
-
-# Why a trade was closed, as a number while the simulator runs.
-NO_REASON, BY_SIGNAL, BY_STOP, BY_TRAILING_STOP, BY_TARGET, BY_SESSION_END, BY_SESSION_MISSED = range(7)
+_NAN = float("nan")
 
 
 @dataclass(slots=True)
-class Trades:
-    """All trades, one entry per trade. `rank` is that of the series; rows are places in the order of steps.
+class Book:
+    """What is known of one series at one moment. Times are microseconds, NEVER for none; NaN is no price.
 
-    A trade that was open before the first bar has the entry row -1, one that is still open the exit row -1. `how` is
-    one of AT_…, `reason` one of BY_…. `stop` is the stop at entry, `stop_now` the stop now or at the exit.
+    The columns of STATE_SCHEMA have its names there. What belongs to a trade means nothing while `side` is 0.
+
+    Attributes:
+        series: its place among the series of the call.
+        ts: opening time of the bar that is looked at.
+        number: the place that its next finished trade gets among all trades of the call.
+        reason: why the trade was closed, one of the reasons of events.py; 0 while it is open.
+        entered_row: the row of the bar of the entry; -1 when that was before the first bar here.
+        is_entered_at_close: the open trade was entered at the close of this bar.
+        equity: of the open trade, as of its last bar.
+        bar_growth: the factor by which an earlier trade of this bar has changed equity within it; 1 without one.
     """
 
-    rank: Ints
-    side: Sides
-    entry_row: Ints
-    entry_price: Floats
-    entry_how: Sides
-    stop: Floats
-    stop_now: Floats
-    target: Floats
-    exit_row: Ints
-    exit_price: Floats
-    exit_how: Sides
-    reason: Sides
-
-    @classmethod
-    def empty(cls, size: int) -> "Trades":
-        """`size` trades of which nothing is filled in yet."""
-        return cls(
-            rank=np.zeros(size, np.int64),
-            side=np.zeros(size, np.int8),
-            entry_row=np.full(size, -1),
-            entry_price=np.full(size, np.nan),
-            entry_how=np.zeros(size, np.int8),
-            stop=np.full(size, np.nan),
-            stop_now=np.full(size, np.nan),
-            target=np.full(size, np.nan),
-            exit_row=np.full(size, -1),
-            exit_price=np.full(size, np.nan),
-            exit_how=np.zeros(size, np.int8),
-            reason=np.zeros(size, np.int8),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshots:
-    """The book after some bars; one entry per bar, `row` is its place. `trade` is -1 without an open trade."""
-
-    row: Ints
-    trade: Ints
-    stop_now: Floats
-    exit_pending: Flags
-    order_side: Sides
-    order_price: Floats
-    order_stop: Floats
-    order_atr: Floats
+    series: int = 0
+    ts: int = NEVER
+    number: int = 0
+    reason: int = 0
+    entered_row: int = -1
+    is_entered_at_close: int = 0
+    equity: float = 1.0
+    bar_growth: float = 1.0
+    side: int = 0
+    entry_ts: int = NEVER
+    entry_price: float = _NAN
+    stop_price: float = _NAN
+    stop_now: float = _NAN
+    target_price: float = _NAN
+    last_ts: int = NEVER
+    last_price: float = _NAN
+    bars_held: int = -1
+    worst_price: float = _NAN
+    best_price: float = _NAN
+    bar_returns_sum: float = 0.0
+    bar_returns_square_sum: float = 0.0
+    bar_returns_negative_square_sum: float = 0.0
+    equity_peak: float = _NAN
+    equity_peak_ts: int = NEVER
+    equity_trough: float = _NAN
+    equity_trough_ts: int = NEVER
+    drawdown: float = 0.0
+    drawdown_peak_ts: int = NEVER
+    drawdown_trough_ts: int = NEVER
+    exit_pending: int = 0
+    order_side: int = 0
+    order_price: float = _NAN
+    order_stop: float = _NAN
+    order_atr: float = _NAN
+    session: int = NEVER
 
 
-class Book:
-    """Open trades and pending orders, one entry per series, by rank. NaN is a price that does not exist."""
+RECORD = record_type(Book)
+_VALUES = attrgetter(*(field.name for field in fields(Book)))
 
-    def __init__(self, series: int, variant: Variant) -> None:
-        self._variant = variant
-        self.side = np.zeros(series, np.int8)
-        self.trade = np.full(series, -1)
-        self.entered_at = np.full(series, -1)
-        self.entry_price = np.full(series, np.nan)
-        self.first_stop = np.full(series, np.nan)
-        self.stop_now = np.full(series, np.nan)
-        self.target = np.full(series, np.nan)
-        self.exit_pending = np.zeros(series, np.bool_)
-        self.order_side = np.zeros(series, np.int8)
-        self.order_price = np.full(series, np.nan)
-        self.order_stop = np.full(series, np.nan)
-        self.order_atr = np.full(series, np.nan)
-        self.session = np.full(series, NEVER)
-        self._count = 0
-        self._entries: list[tuple[Ints, Sides, Ints, Floats, Sides, Floats, Floats]] = []
-        self._exits: list[tuple[Ints, Ints, Floats, Sides, Sides, Floats]] = []
-        self._snapshots: list[tuple[Ints, Ints, Floats, Flags, Sides, Floats, Floats, Floats]] = []
+# Of the fields that are stored, and of the time of a state.
+_KINDS = {"ts": "timestamptz", **{column.name: column.kind for column in STATE_COLUMNS}}
+# The words of a reason are the rule's.
+_STORED = tuple(name for name in _KINDS if name not in ("ts", "entry_reason"))
 
-    def carry(self, ranks: Ints, sides: Sides, prices: Floats, first_stops: Floats, targets: Floats) -> None:
-        """Take over the trades that are open before the first bar. They get the first numbers."""
-        self._open(ranks, sides, np.full(ranks.size, -1), prices, AT_OPEN, first_stops, targets)
 
-    def enter(
-        self, ranks: Ints, sides: Sides, rows: Ints, prices: Floats, how: int, atr: Floats, stops: Floats
-    ) -> None:
-        """Enter at `prices`. A stop of the variant in ATRs replaces `stops`."""
-        variant = self._variant
-        if variant.atr_stop is not None:
-            stops = prices - sides * (variant.atr_stop * atr)
-        targets = np.full(ranks.size, np.nan)
-        if variant.atr_target is not None:
-            targets = prices + sides * (variant.atr_target * atr)
-        self._open(ranks, sides, rows, prices, how, stops, targets)
+def read_books(states: pl.DataFrame) -> Records:
+    """One book per row of `states`: the columns of STATE_SCHEMA, all of them null where there is no state."""
+    books = np.zeros(states.height, RECORD)
+    for field in fields(Book):
+        books[field.name] = field.default
+    books["series"] = np.arange(states.height)
+    for name in _STORED:
+        column = states[name]
+        if column.null_count() == states.height:
+            continue
+        if _KINDS[name] == "timestamptz":
+            books[name] = times(column)
+        elif _KINDS[name] == "float8":
+            books[name] = floats(column)
+        else:
+            books[name] = column.cast(pl.Int64).fill_null(0).to_numpy()
+    return books
 
-    def _open(
-        self, ranks: Ints, sides: Sides, rows: Ints, prices: Floats, how: int, stops: Floats, targets: Floats
-    ) -> None:
-        self.side[ranks] = sides
-        self.trade[ranks] = np.arange(self._count, self._count + ranks.size)
-        self.entered_at[ranks] = rows
-        self.entry_price[ranks] = prices
-        self.first_stop[ranks] = stops
-        self.stop_now[ranks] = stops
-        self.target[ranks] = targets
-        self._count += ranks.size
-        self._entries.append((ranks, sides, rows, prices, np.full(ranks.size, how, np.int8), stops, targets))
 
-    def exit(self, ranks: Ints, rows: Ints, prices: Floats, how: int, reasons: Sides | int) -> None:
-        """Close the trades of `ranks` at `prices`."""
-        reasons = np.broadcast_to(np.asarray(reasons, np.int8), ranks.shape)
-        self._exits.append(
-            (self.trade[ranks], rows, prices, np.full(ranks.size, how, np.int8), reasons, self.stop_now[ranks])
-        )
-        self.side[ranks] = 0
-        self.trade[ranks] = -1
-        self.stop_now[ranks] = np.nan
-        self.target[ranks] = np.nan
-        self.exit_pending[ranks] = False
+def as_books(records: Records) -> list[Book]:
+    """The same as objects, for Python."""
+    return [Book(*record) for record in records.tolist()]
 
-    def place_order(
-        self, ranks: Ints, sides: Sides, atr: Floats, prices: Floats | None = None, stops: Floats | None = None
-    ) -> None:
-        """Replace the orders of `ranks`. Without `prices` and `stops` they are for the next open."""
-        self.order_side[ranks] = sides
-        self.order_atr[ranks] = atr
-        if prices is not None and stops is not None:
-            self.order_price[ranks] = prices
-            self.order_stop[ranks] = stops
 
-    def cancel(self, ranks: Ints) -> None:
-        """Cancel the orders of `ranks`."""
-        self.order_side[ranks] = 0
-        self.order_price[ranks] = np.nan
-        self.order_stop[ranks] = np.nan
-        self.order_atr[ranks] = np.nan
+class Copies:
+    """Takes books as an array of records does, in Python: what is put here is kept as it is now."""
 
-    def remember(self, ranks: Ints, rows: Ints) -> None:
-        """Keep a snapshot of `ranks` after the bars at `rows`."""
-        self._snapshots.append(
-            (
-                rows,
-                self.trade[ranks],
-                self.stop_now[ranks],
-                self.exit_pending[ranks],
-                self.order_side[ranks],
-                self.order_price[ranks],
-                self.order_stop[ranks],
-                self.order_atr[ranks],
-            )
-        )
+    def __init__(self) -> None:
+        self._rows: list[tuple[float, ...]] = []
 
-    def trades(self) -> Trades:
-        """All trades so far, by number."""
-        trades = Trades.empty(self._count)
-        if self._entries:
-            (
-                trades.rank,
-                trades.side,
-                trades.entry_row,
-                trades.entry_price,
-                trades.entry_how,
-                trades.stop,
-                trades.target,
-            ) = (np.concatenate(parts) for parts in zip(*self._entries, strict=True))
-        if self._exits:
-            ids, rows, prices, how, reasons, stops = (np.concatenate(parts) for parts in zip(*self._exits, strict=True))
-            trades.exit_row[ids] = rows
-            trades.exit_price[ids] = prices
-            trades.exit_how[ids] = how
-            trades.reason[ids] = reasons
-            trades.stop_now[ids] = stops
-        ranks = np.flatnonzero(self.side)
-        trades.stop_now[self.trade[ranks]] = self.stop_now[ranks]
-        return trades
+    def __setitem__(self, place: int, book: Book) -> None:
+        assert place == len(self._rows)
+        self._rows.append(_VALUES(book))
 
-    def snapshots(self) -> Snapshots:
-        """All snapshots."""
-        return Snapshots(*(np.concatenate(parts) for parts in zip(*self._snapshots, strict=True)))
+    def records(self) -> Records:
+        """What was put here, in its order."""
+        return np.array(self._rows, dtype=RECORD)
+
+
+def frame_of(records: Records, names: Iterable[str]) -> pl.DataFrame:
+    """The fields `names` as columns of the types that states and trades have: null for NaN and NEVER."""
+    columns = [pl.Series(name, np.ascontiguousarray(records[name])) for name in names]
+    return pl.DataFrame(columns).select(_typed(column.name) for column in columns)
+
+
+@cache
+def _typed(name: str) -> pl.Expr:
+    kind, column = _KINDS.get(name, "int8"), pl.col(name)
+    if kind == "timestamptz":
+        return pl.when(column != NEVER).then(column).cast(UTC_TIME)
+    if kind == "float8":
+        return column.fill_nan(None)
+    return column != 0 if kind == "boolean" else column

@@ -1,27 +1,19 @@
 """`simulate`: bars to the trades of one variant, and to the states from which they go on. Frames in, frames out."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from ema_assets.model.kernels import Kernel, read_only
 from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.stretches import stretches
 from ema_assets.strategies.rule import BySide
-from ema_assets.strategies.simulator.bars import Bars, read_bars
-from ema_assets.strategies.simulator.book import (
-    BY_SESSION_END,
-    BY_SESSION_MISSED,
-    BY_SIGNAL,
-    BY_STOP,
-    BY_TARGET,
-    BY_TRAILING_STOP,
-    Book,
-    Snapshots,
-    Trades,
-)
-from ema_assets.strategies.simulator.engine import run
-from ema_assets.strategies.simulator.layout import Ints, Layout, float_column, floats, time_column, times
-from ema_assets.strategies.simulator.path import Path, add_up
+from ema_assets.strategies.simulator import events
+from ema_assets.strategies.simulator.arrays import Ints, Records, record_type
+from ema_assets.strategies.simulator.bars import Bar, Bars, Options, no_bars, read_bars, read_options
+from ema_assets.strategies.simulator.book import RECORD, Copies, as_books, frame_of, read_books
 from ema_assets.strategies.trade_columns import (
     CLOSED,
     LONG,
@@ -38,15 +30,25 @@ from ema_assets.strategies.trade_columns import (
 )
 from ema_assets.strategies.variant import Variant
 
+TRADE = Kernel(events.trade)
+
+_BY_RULE = (events.BY_RULE_AT_OPEN, events.BY_RULE_AT_CLOSE)
 _REASONS = {
-    BY_STOP: STOP,
-    BY_TRAILING_STOP: TRAILING_STOP,
-    BY_TARGET: TARGET,
-    BY_SESSION_END: SESSION_END,
-    BY_SESSION_MISSED: SESSION_MISSED,
+    events.BY_STOP: STOP,
+    events.BY_TRAILING_STOP: TRAILING_STOP,
+    events.BY_TARGET: TARGET,
+    events.BY_SESSION_END: SESSION_END,
+    events.BY_SESSION_MISSED: SESSION_MISSED,
 }
 _TRADE_COLUMNS = ("symbol", *TRADE_SCHEMA)
 _STATE_COLUMNS = ("symbol", "ts", *STATE_SCHEMA)
+# Those of a state that stand without a trade.
+_WITHOUT_TRADE = ("exit_pending", "order_side", "order_price", "order_stop", "order_atr", "session")
+# What the rows of trades are made of.
+_OF_A_TRADE = (
+    *("side", "reason", "entry_ts", "entry_price", "stop_price", "stop_now", "target_price", "last_ts", "last_price"),
+    *("bars_held", "worst_price", "best_price", *(column.name for column in PATH_COLUMNS)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,105 +82,79 @@ def simulate(bars: pl.DataFrame, carried: pl.DataFrame, variant: Variant) -> Sim
         divisible by STATE_EVERY, and after the NEWEST_STATES last bars of each symbol.
 
     Raises:
-        ValueError: when the rule's `evaluate` returns something else than one entry per bar.
+        ValueError: when the rule's `evaluate` returns something else than it may.
     """
-    idle = carried.filter(pl.col("side") != 0).join(bars.select("symbol").unique(), on="symbol", how="anti")
-    unmoved = _unmoved(idle, variant)
+    symbols, begins = stretches(bars["symbol"])
+    idle = carried.filter(pl.col("side") != 0, ~pl.col("symbol").is_in(symbols.implode()))
+    unmoved = [_unmoved(idle, variant)] if bars.is_empty() or not idle.is_empty() else []
     if bars.is_empty():
         states = pl.DataFrame(schema={"symbol": pl.String(), "ts": UTC_TIME, **STATE_SCHEMA})
-        return Simulated(unmoved.sort("symbol", "entry_ts"), states)
-    layout = Layout.of(bars["symbol"])
-    seen = read_bars(bars, layout, variant)
-    before = layout.symbols.to_frame("symbol").join(carried, on="symbol", how="left", maintain_order="left")
-    before = before.with_columns(
-        pl.col("side", "order_side").fill_null(0), pl.col("exit_pending").fill_null(value=False)
-    )
-    book = _book_of(before, variant)
-    run(seen, book, variant)
-    trades, snapshots = book.trades(), book.snapshots()
-    carried_trades = before.filter(pl.col("side") != 0)
-    path, kept = add_up(seen, trades, Path.read(carried_trades), snapshots, _cost(variant))
-    entries = _entries(seen, trades, carried_trades, variant)
-    rows = _trade_rows(entries, trades, path, variant)
-    states = _state_rows(seen, entries, snapshots, kept)
+        return Simulated(unmoved[0].sort("symbol", "entry_ts"), states)
+    seen = read_bars(bars, begins, variant)
+    before = symbols.to_frame("symbol").join(carried, on="symbol", how="left", maintain_order="left")
+    trades, kept = _run(seen, begins, read_books(before), read_options(seen, variant))
     return Simulated(
-        pl.concat([rows, unmoved]).sort("symbol", "entry_ts"),
-        states.sort("symbol", "ts"),
+        pl.concat([_trade_rows(trades, symbols, variant), *unmoved]).sort("symbol", "entry_ts"),
+        _state_rows(kept, symbols, variant).sort("symbol", "ts"),
     )
 
 
-def _cost(variant: Variant) -> float:
-    return variant.cost_bps / 10_000
+def _run(bars: Bars, begins: Ints, books: Records, options: Options) -> tuple[Records, Records]:
+    """The trades and the states that come of it, in Python or by machine code."""
+    if not TRADE.is_worth_it(len(bars.ts)):
+        return _run_python(bars, begins, books, options)
+    return _run_machine_code(bars, begins, books, options)
 
 
-def _book_of(before: pl.DataFrame, variant: Variant) -> Book:
-    """The book that the states `before` describe, one per series by rank."""
-    book = Book(before.height, variant)
-    ranks = np.flatnonzero(before["side"].to_numpy())
-    trades = before[ranks]
-    sides = trades["side"].cast(pl.Int8).to_numpy()
-    book.carry(
-        ranks, sides, floats(trades["entry_price"]), floats(trades["stop_price"]), floats(trades["target_price"])
-    )
-    book.stop_now[ranks] = floats(trades["stop_now"])
-    book.exit_pending[:] = before["exit_pending"].to_numpy()
-    book.order_side[:] = before["order_side"].cast(pl.Int8).to_numpy()
-    book.order_price[:] = floats(before["order_price"])
-    book.order_stop[:] = floats(before["order_stop"])
-    book.order_atr[:] = floats(before["order_atr"])
-    book.session[:] = times(before["session"])
-    return book
+def warm_up() -> None:
+    """Make the machine code ready: it is read from the cache in half a second, or compiled in three."""
+    nothing = Options(cost=0.0, atr_stop=0.0, atr_target=0.0, by_order=0, fills_at_open=0, ends_with_session=0)
+    _run_machine_code(no_bars(), np.zeros(1, np.int64), np.empty(0, RECORD), nothing)
 
 
-def _entries(bars: Bars, trades: Trades, carried: pl.DataFrame, variant: Variant) -> pl.DataFrame:
-    """One row per trade, by number: symbol, side (1 or -1), the columns of its entry, stop_price, target_price."""
-    entry_ts = bars.ts[np.maximum(trades.entry_row, 0)]
-    entry_ts[: carried.height] = times(carried["entry_ts"])
-    frame = pl.DataFrame(
-        [
-            bars.layout.symbols.gather(trades.rank).alias("symbol"),
-            pl.Series("side", trades.side, dtype=pl.Int64),
-            time_column("entry_ts", entry_ts),
-            float_column("entry_price", trades.entry_price),
-            float_column("stop_price", trades.stop),
-            float_column("target_price", trades.target),
-        ]
-    )
-    return frame.with_columns(entry_reason=_by_side(variant.rule.entry_reasons))
+def _run_machine_code(bars: Bars, begins: Ints, books: Records, options: Options) -> tuple[Records, Records]:
+    # Each trade comes from a bar that asks for it, or from the state before the first bar: a trade, and an order.
+    most = np.count_nonzero(bars.entry) + 2 * len(books)
+    trades, states = np.empty(most, RECORD), np.empty(np.count_nonzero(bars.is_kept), RECORD)
+    columns: Any = Bars(*map(read_only, bars))
+    count = TRADE.machine_code(columns, read_only(begins), books, _record(Bar()), _record(options), trades, states)
+    return trades[:count], states
+
+
+def _run_python(bars: Bars, begins: Ints, books: Records, options: Options) -> tuple[Records, Records]:
+    trades, states = Copies(), Copies()
+    columns: Any = Bars(*(each.tolist() for each in bars))
+    TRADE.python(columns, begins.tolist(), as_books(books), Bar(), options, trades, states)
+    return trades.records(), states.records()
+
+
+def _record(values: Bar | Options) -> np.void:
+    record: np.void = np.array([astuple(values)], record_type(type(values)))[0]
+    return record
 
 
 def _by_side(words: BySide) -> pl.Expr:
     return pl.when(pl.col("side") > 0).then(pl.lit(words.long)).otherwise(pl.lit(words.short))
 
 
-def _path_columns(path: Path) -> list[pl.Series]:
-    columns = [pl.Series("bars_held", path.bars_held, dtype=pl.Int64)]
-    columns += [time_column("last_ts", path.last_ts), float_column("last_price", path.last_price)]
-    columns += [float_column(name, getattr(path, name)) for name in ("worst_price", "best_price")]
-    for column in PATH_COLUMNS:
-        make = time_column if column.kind == "timestamptz" else float_column
-        columns.append(make(column.name, getattr(path, column.name)))
-    return columns
-
-
-def _trade_rows(entries: pl.DataFrame, trades: Trades, path: Path, variant: Variant) -> pl.DataFrame:
-    is_closed = pl.Series("is_closed", trades.exit_row >= 0)
-    frame = entries.with_columns(
-        *_path_columns(path),
-        is_closed,
-        pl.Series("reason", trades.reason, dtype=pl.Int8),
-        float_column("stop_now", trades.stop_now),
+def _trade_rows(trades: Records, symbols: pl.Series, variant: Variant) -> pl.DataFrame:
+    reason = pl.col("reason")
+    frame = frame_of(trades, _OF_A_TRADE).with_columns(
+        symbols.gather(trades["series"]).alias("symbol"),
+        is_closed=reason > 0,
+        entry_reason=_by_side(variant.rule.entry_reasons),
+        exit_reason=pl.when(reason.is_in(_BY_RULE))
+        .then(_by_side(variant.rule.exit_reasons))
+        .otherwise(reason.replace_strict(_REASONS, default=None, return_dtype=pl.String)),
     )
-    by_rule = _by_side(variant.rule.exit_reasons)
-    reason = pl.col("reason").replace_strict(_REASONS, default=None, return_dtype=pl.String)
-    frame = frame.with_columns(exit_reason=pl.when(pl.col("reason") == BY_SIGNAL).then(by_rule).otherwise(reason))
-    return _figures(frame, _cost(variant))
+    return _figures(frame, variant.cost_bps / 10_000)
 
 
 def _unmoved(states: pl.DataFrame, variant: Variant) -> pl.DataFrame:
     """The open trades of `states` whose series have no further bar."""
     return _figures(
-        states.with_columns(is_closed=pl.lit(value=False), exit_reason=pl.lit(None, pl.String)), _cost(variant)
+        states.with_columns(is_closed=pl.lit(value=False), exit_reason=pl.lit(None, pl.String)),
+        variant.cost_bps / 10_000,
     )
 
 
@@ -220,29 +196,13 @@ def _figures(frame: pl.DataFrame, cost: float) -> pl.DataFrame:
     ).select(_TRADE_COLUMNS)
 
 
-def _state_rows(bars: Bars, entries: pl.DataFrame, snapshots: Snapshots, kept: Path) -> pl.DataFrame:
-    rows = snapshots.row
-    symbols = bars.layout.symbols.gather(_ranks(bars.layout, rows))
-    moment = pl.DataFrame(
-        [
-            symbols.alias("symbol"),
-            time_column("ts", bars.ts[rows]),
-            float_column("stop_now", snapshots.stop_now),
-            pl.Series("exit_pending", snapshots.exit_pending),
-            pl.Series("order_side", snapshots.order_side, dtype=pl.Int64),
-            float_column("order_price", snapshots.order_price),
-            float_column("order_stop", snapshots.order_stop),
-            float_column("order_atr", snapshots.order_atr),
-            time_column("session", bars.session[rows]),
-        ]
+def _state_rows(states: Records, symbols: pl.Series, variant: Variant) -> pl.DataFrame:
+    of_trade = pl.col([name for name in STATE_SCHEMA if name not in ("side", *_WITHOUT_TRADE)])
+    return (
+        frame_of(states, ("ts", *(name for name in STATE_SCHEMA if name != "entry_reason")))
+        .with_columns(
+            symbols.gather(states["series"]).alias("symbol"), entry_reason=_by_side(variant.rule.entry_reasons)
+        )
+        .with_columns(pl.when(pl.col("side") != 0).then(of_trade))
+        .select(_STATE_COLUMNS)
     )
-    is_open = pl.Series(snapshots.trade >= 0)
-    picks = pl.Series(snapshots.trade).set(~is_open, None)
-    trade = entries.drop("symbol").select(pl.all().gather(picks))
-    path = pl.DataFrame(_path_columns(kept)).select(pl.when(is_open).then(pl.all()))
-    frame = pl.concat([moment, trade, path], how="horizontal")
-    return frame.with_columns(pl.col("side").fill_null(0)).select(_STATE_COLUMNS)
-
-
-def _ranks(layout: Layout, rows: Ints) -> Ints:
-    return rows - layout.offsets[np.searchsorted(layout.offsets, rows, side="right") - 1]

@@ -1,0 +1,61 @@
+"""Modules in files of a user's own folder, such as `.ema/signals/`. What they declare is not known here."""
+
+from collections.abc import Iterator
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import module_from_spec
+from pathlib import Path
+from traceback import extract_tb
+from types import CodeType, ModuleType
+
+from ema_assets.model.errors import ConfigurationError
+
+
+def files_of(folder: Path, what: str) -> Iterator[Path]:
+    """The *.py files of a folder of `what`, sorted. A file whose name starts with `_` is left alone.
+
+    Raises:
+        ConfigurationError: when there is no such folder.
+    """
+    if not folder.is_dir():
+        raise ConfigurationError(f"{folder}: there is no such folder of {what}")
+    for path in sorted(folder.glob("*.py")):
+        if not path.name.startswith("_"):
+            yield path
+
+
+def load(path: Path, kind: str) -> ModuleType:
+    """The module in the file `path`, under a name of its own: no other module is shadowed by it.
+
+    Raises:
+        ConfigurationError: when it cannot be imported; with the file, the line and the reason.
+    """
+    name = f"_ema_assets_{kind}_{path.stem}"
+    spec = ModuleSpec(name, _Loader(name, str(path)), origin=str(path))
+    spec.has_location = True
+    module = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)  # type: ignore[union-attr]
+    except (Exception, SystemExit) as error:
+        raise ConfigurationError(f"{path}:{_line(error, path)} cannot be imported: {told(error)}") from error
+    return module
+
+
+def told(error: BaseException) -> str:
+    """What `error` says, in a line."""
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+class _Loader(SourceFileLoader):
+    """Compiles each time: bytecode would be written beside the user's file, and be taken for newer than it is."""
+
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002 - the caller's signature
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def _line(error: BaseException, path: Path) -> str:
+    """` line 3:`, where it is known which line of `path` is to blame."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f" line {error.lineno}:"
+    lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f" line {lines[-1]}:" if lines else ""

@@ -1,0 +1,34 @@
+"""Columns of frames to arrays. What is null in a column is NaN or NEVER in an array."""
+
+from dataclasses import fields
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ema_assets.model.schemas import UTC_TIME
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Sides = npt.NDArray[np.int8]
+Flags = npt.NDArray[np.bool_]
+Records = npt.NDArray[np.void]
+
+# No time: what null is in a column of times as whole microseconds.
+NEVER = -(2**63)
+
+
+def floats(column: pl.Series) -> Floats:
+    """The values of `column`, float64; NaN for null."""
+    return column.cast(pl.Float64).to_numpy()
+
+
+def times(column: pl.Series) -> Ints:
+    """The times of `column`, microseconds since 1970; NEVER for null."""
+    whole = column.cast(UTC_TIME).cast(pl.Int64)
+    return (whole.fill_null(NEVER) if whole.null_count() else whole).to_numpy()
+
+
+def record_type(dataclass: type) -> np.dtype[np.void]:
+    """The type of an array of records with the fields of `dataclass`: whole numbers and floats, eight bytes each."""
+    return np.dtype([(each.name, np.int64 if each.type is int else np.float64) for each in fields(dataclass)])

@@ -1,0 +1,119 @@
+"""Plain Python as machine code: the same function, its cache, and when it is worth it."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ema_assets
+from ema_assets.model import kernels
+from ema_assets.model.kernels import Kernel
+
+SOURCE = """
+SCALE = 2.0
+
+def total(values):
+    result = 0.0
+    for value in values:
+        result += _scaled(value)
+    return result
+
+def _scaled(value):
+    return _half(value) * SCALE * 2.0
+
+def _half(value):
+    return value / 2.0
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Iterator[Any]:
+    """A module with a kernel, in a folder of its own."""
+    path = tmp_path / "package" / "totals.py"
+    path.parent.mkdir()
+    path.write_text(SOURCE, encoding="utf-8")
+    module = ModuleType("kernel_of_a_test")
+    sys.modules[module.__name__] = module
+    # Python itself shall write no bytecode where the test looks for machine code.
+    exec(compile(SOURCE, str(path), "exec"), module.__dict__)
+    yield module
+    del sys.modules[module.__name__]
+
+
+@pytest.fixture(autouse=True)
+def _no_setting_stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    from numba import config
+
+    for name in ("NUMBA_CACHE_DIR", "NUMBA_OPT", "EMA_HOME"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    yield
+    monkeypatch.undo()
+    config.reload_config()
+
+
+VALUES = np.array([0.1, 0.7, 1e9])
+
+
+def test_the_functions_of_its_module_are_compiled_with_it(module: Any) -> None:
+    kernel = Kernel(module.total)
+    assert kernel.machine_code(VALUES) == kernel.python(VALUES.tolist()) == module.total(VALUES)
+    assert not hasattr(module._half, "signatures"), "the module itself stays plain Python"
+
+
+def test_machine_code_is_kept_beside_the_bytecode(module: Any) -> None:
+    Kernel(module.total).machine_code(VALUES)
+    folder = Path(module.total.__code__.co_filename).parent / "__pycache__"
+    assert {path.suffix for path in folder.iterdir()} == {".nbi", ".nbc"}
+    again = Kernel(module.total).machine_code
+    again(VALUES)
+    assert sum(again.stats.cache_hits.values()) == 1  # type: ignore[attr-defined]
+
+
+def test_machine_code_is_kept_under_the_home_folder_when_the_package_cannot_be_written(
+    module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMA_HOME", str(tmp_path / "home"))
+    (Path(module.total.__code__.co_filename).parent / "__pycache__").write_text("no folder")
+    Kernel(module.total).machine_code(VALUES)
+    assert {path.suffix for path in (tmp_path / "home" / "kernels").rglob("*.nb?")} == {".nbi", ".nbc"}
+
+
+def test_without_any_folder_each_process_compiles_for_itself(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from numba.core.caching import CompileResultCacheImpl
+
+    monkeypatch.setattr(CompileResultCacheImpl, "_locator_classes", [])
+    assert Kernel(module.total).machine_code(VALUES) == module.total(VALUES)
+
+
+def test_python_does_few_rows_until_machine_code_is_at_hand(module: Any) -> None:
+    kernel = Kernel(module.total)
+    assert not kernel.is_worth_it(1)
+    kernel.machine_code(VALUES)
+    assert kernel.is_worth_it(1)
+
+
+def test_it_is_compiled_for_more_rows_than_it_is_read_from_the_cache_for(module: Any) -> None:
+    """All rows that a process has done count: a full recomputation comes in batches."""
+    fresh = Kernel(module.total)
+    assert not fresh.is_worth_it(kernels.WORTH_IMPORTING_ROWS)
+    assert not fresh.is_worth_it(kernels.WORTH_COMPILING_ROWS - kernels.WORTH_IMPORTING_ROWS - 1)
+    assert fresh.is_worth_it(1)
+    fresh.machine_code(VALUES)
+    cached = Kernel(module.total)
+    assert not cached.is_worth_it(kernels.WORTH_IMPORTING_ROWS - 1)
+    assert cached.is_worth_it(1)
+
+
+def test_numba_is_imported_when_a_kernel_is_called_and_by_no_module() -> None:
+    """Its import takes a quarter of a CPU second, which neither the command line nor a tick shall pay."""
+    for path in Path(ema_assets.__file__).parent.rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(name.partition(".")[0] == "numba" for name in names), path
