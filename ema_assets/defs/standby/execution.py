@@ -7,6 +7,7 @@ import resource
 import signal
 import sys
 import threading
+import traceback
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from dagster._utils.hosted_user_process import recon_job_from_origin, recon_repo
 from dagster._utils.interrupts import capture_interrupts
 
 from ema_assets.defs.standby.protocol import Load
-from ema_assets.defs.standby.warm_up import warm_up
+from ema_assets.defs.standby.warm_up import stand_by, warm_up
 from ema_assets.defs.standby.watch import Watch
 
 _MEGABYTE = 1024**2
@@ -45,8 +46,13 @@ class Executor:
             repository = recon_repository_from_origin(origin).get_definition()
             for name in repository.job_names:
                 repository.get_job(name)
+            # Both are made on first use.
             instance.get_runs_count()
-        warm_up()
+            assert instance.compute_log_manager
+        try:
+            warm_up()
+        except Exception:  # noqa: BLE001 - a run does for itself what was not done for it
+            traceback.print_exc()
         watch.note_imports()
         # What is loaded stays: to look through it for garbage in every run takes a tenth of a second.
         gc.collect()
@@ -74,7 +80,7 @@ class Executor:
                 self._execute(instance, run)
             with self._turn:
                 self._current = None
-            warm_up()
+            stand_by()
             leaves = self._leaves(instance, run_id)
             if run is not None:
                 _record_cost(instance, run, _cpu_seconds() - began, leaves)
