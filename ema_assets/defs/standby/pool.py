@@ -126,8 +126,8 @@ class Pool:
         pause = self._paused_until - time.monotonic()
         if pause > 0:
             raise Unavailable(
-                f"{self._failures} standby processes in a row could not be started, the next one is in {pause:.0f} s: "
-                f"{self._last_failure}"
+                f"standby processes cannot be started, {self._failures} in a row, and the next one is tried in "
+                f"{pause:.0f} s: {self._last_failure}"
             )
         if len(self._processes) >= self._most:
             raise Unavailable(f"all {self._most} standby processes are busy")

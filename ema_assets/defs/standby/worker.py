@@ -79,8 +79,9 @@ def main(writing: int) -> None:
         owner.tell(Failed(f"{reason} while it was loaded"))
         return
     owner.tell(Ready())
-    leaves = None
-    while leaves is None:
+    leaves, parent = None, os.getppid()
+    # The pipe does not end while a process that the owner has forked holds a copy.
+    while leaves is None and os.getppid() == parent:
         message = owner.hear(_LOOK_SECONDS)
         if (reason := executor.change()) is not None:
             owner.tell(Leaving(reason))

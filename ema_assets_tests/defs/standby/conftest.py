@@ -4,7 +4,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -143,9 +143,9 @@ class Small:
         assert found is not None, self.said(run_id)
         return int(found[1]), int(found[2])
 
-    def elsewhere(self) -> AbstractContextManager[StandbyRunLauncher]:
-        """The launcher as another process has it, such as the webserver: without a pool."""
-        return other_launcher(self.instance)
+    def elsewhere(self) -> DagsterInstance:
+        """The instance as another process has it, such as the webserver: its launcher has no pool."""
+        return DagsterInstance.from_ref(self.instance.get_ref())
 
     def write(self, old: str, new: str) -> None:
         """Change the code of the location."""
@@ -157,13 +157,6 @@ class Small:
         run_id = self.launch(act)
         wait_until(lambda: any("has seen" in message for message in self.said(run_id)))
         return run_id, self.process_of(run_id)[0]
-
-
-@contextmanager
-def other_launcher(instance: DagsterInstance) -> Iterator[StandbyRunLauncher]:
-    with DagsterInstance.from_ref(instance.get_ref()) as other:
-        assert isinstance(other.run_launcher, StandbyRunLauncher)
-        yield other.run_launcher
 
 
 def job_of(small: Small) -> JobDefinition:
