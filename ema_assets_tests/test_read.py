@@ -22,7 +22,7 @@ READERS = dict(zip(CHAIN, (read.bars, read.signals, read.trends, read.trades), s
 WEEK = (date(2026, 11, 23), date(2026, 11, 27))
 # A week has too few bars for a crossover.
 WITHOUT_TRADES = [(STRATEGY, "4h"), (STRATEGY, "1d")]
-WATCHED = watch({"AAPL": "XNYS", "BTC-USD": "24/7"})
+WATCHED = watch({"AAPL": "XNYS", "BTC-USD": "24/7"}, timeframes=ORDER)
 
 
 @pytest.fixture(autouse=True)

@@ -15,3 +15,6 @@ MO1 = by_key("1M")
 ORDER = DEFAULT
 FETCHED = tuple(each for each in ORDER if each.is_fetched)
 ROLLED_UP = tuple(each for each in ORDER if not each.is_fetched)
+
+# One of each kind, for tests that ask nothing of the others: each timeframe costs a refresh its time.
+FEW = (M5, H1, D1)

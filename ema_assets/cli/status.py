@@ -13,6 +13,7 @@ from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings, is_synthetic
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import clock
+from ema_assets.model.asset_names import OHLC
 from ema_assets.model.errors import WatchlistError
 from ema_assets.model.urls import masked_url
 from ema_assets.reports import status
@@ -122,6 +123,7 @@ class _Freshness:
     failing: list[str] = field(default_factory=list)
     without_bars: list[str] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
     warming_up: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, object]:
@@ -152,6 +154,7 @@ def _freshness(url: str, settings: Settings, symbols: Sequence[str] | None) -> _
             failing=[str(reason) for reason in status.failure_reasons(transaction)],
             without_bars=status.without_bars(transaction),
             silent=status.silent(transaction),
+            states=status.states_apart(transaction),
             warming_up=status.warming_up(transaction),
         )
 
@@ -198,12 +201,8 @@ def _print_freshness(freshness: _Freshness) -> None:
         click.echo(provider)
     for reason in freshness.failing:
         click.echo(f"failing: {reason}")
-    for symbol in freshness.silent[:_NAMED]:
-        click.echo(symbol)
-    if len(freshness.silent) > _NAMED:
-        click.echo(
-            f"and {len(freshness.silent) - _NAMED} more symbols without bars; `ema-assets symbols check` names all"
-        )
+    _print_symbols(freshness.silent, "without bars")
+    _print_symbols(freshness.states, "that do not trade as usual")
     for timeframe in freshness.warming_up:
         click.echo(f"warming up: {timeframe}")
     if freshness.without_bars:
@@ -212,26 +211,36 @@ def _print_freshness(freshness: _Freshness) -> None:
         click.echo(f"the provider has no bars of {', '.join(named)}{rest}; are the symbols right?")
 
 
+def _print_symbols(sentences: Sequence[str], what: str) -> None:
+    for sentence in sentences[:_NAMED]:
+        click.echo(sentence)
+    if len(sentences) > _NAMED:
+        click.echo(f"and {len(sentences) - _NAMED} more symbols {what}; `ema-assets symbols check` names all")
+
+
 def _print_assets(assets: list[status.AssetStatus]) -> None:
+    """A line per asset and a column per timeframe, for there are many of both."""
+    timeframes = list(dict.fromkeys(each.timeframe for each in assets))
+    found = {(each.asset, each.timeframe): each for each in assets}
+    rows = [
+        (asset, *(_said_of(found.get((asset, timeframe))) for timeframe in timeframes))
+        for asset in dict.fromkeys(each.asset for each in assets)
+    ]
+    bars = [found.get((OHLC, timeframe)) for timeframe in timeframes]
+    rows.append(("series", *("" if each is None else str(each.series) for each in bars)))
+    rows.append(("newest bar (UTC)", *("" if each is None else rendering.cell(each.newest_ts) for each in bars)))
     click.echo("")
-    rendering.print_table(
-        ("asset", "timeframe", "series", "stale", "missing", "failing", "newest bar (UTC)"),
-        [
-            tuple(
-                rendering.cell(value)
-                for value in (
-                    each.asset,
-                    each.timeframe,
-                    each.series,
-                    each.stale,
-                    each.missing,
-                    each.failing,
-                    each.newest_ts,
-                )
-            )
-            for each in assets
-        ],
-    )
+    rendering.print_table(("asset", *timeframes), rows)
+
+
+def _said_of(found: status.AssetStatus | None) -> str:
+    """How fresh the series of one asset on one timeframe are, in words."""
+    if found is None or not found.series:
+        return ""
+    # What was never computed is stale, too, unless it cannot be yet.
+    stale = max(found.stale - found.missing, 0)
+    counts = ((found.missing, "to load"), (stale, "stale"), (found.failing, "failing"))
+    return ", ".join(f"{count} {what}" for count, what in counts if count) or "fresh"
 
 
 def _print_latency(latency: list[dict[str, object]]) -> None:

@@ -13,6 +13,7 @@ from ema_assets.cli.commands import Commands
 from ema_assets.cli.options import group_option
 from ema_assets.config import renames, watchlist
 from ema_assets.config.settings import Settings
+from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.symbols import Instrument, parse_symbol
 from ema_assets.runtime import state
@@ -102,16 +103,18 @@ def symbols_import(file: Path, calendar: str | None, provider: str | None) -> No
 def symbols_check() -> None:
     """Say which symbols of the watchlist were renamed, have ended, or are not known to their provider.
 
-    Ends with exit code 1 when there are such symbols. Asks no provider: it goes by what the last requests brought.
+    Ends with exit code 1 when there are such symbols. One that is halted is named, and nothing is wrong with it. Asks
+    no provider: it goes by what the last requests brought, and by what providers said the last night.
     """
-    from ema_assets.reports.status import symbol_problems
+    from ema_assets.reports.status import symbol_problems, symbols_halted
 
     settings = Settings.from_env()
     watched = environment.load_watchlist(settings)
     with environment.open_database(settings) as database, database.transaction() as transaction:
-        problems = symbol_problems(transaction, watched.symbols)
-    for problem in problems:
-        click.echo(problem)
+        problems = symbol_problems(transaction, watched.symbols, clock.now())
+        halted = symbols_halted(transaction, watched.symbols)
+    for sentence in (*problems, *halted):
+        click.echo(sentence)
     if problems:
         raise SystemExit(1)
     count = len(watched.symbols)

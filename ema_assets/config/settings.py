@@ -2,9 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
@@ -43,9 +42,8 @@ class Settings:
 
     `database_url` is None when the embedded server is to be used. `provider` names the provider of symbols that name
     none, and `providers` holds the configuration of each by name. `signals_folder` holds signals of the user's own;
-    None when there is no such folder. `publication_delay_seconds` is None when every provider keeps its own.
-    `correction_retention_days` is 0 when the old values of corrected bars are kept for ever. `clock` is None when the
-    market's time is the machine's.
+    None when there is no such folder. `correction_retention_days` is 0 when the old values of corrected bars are kept
+    for ever. `clock` is None when the market's time is the machine's.
     """
 
     home: Path
@@ -56,7 +54,6 @@ class Settings:
     watchlist_path: Path
     signals_folder: Path | None
     series_per_run: int
-    publication_delay_seconds: int | None
     sweep_seconds: int
     run_retention_days: int
     rejected_retention_days: int
@@ -84,7 +81,6 @@ class Settings:
             watchlist_path=_watchlist_path(env, home),
             signals_folder=_signals_folder(env, home),
             series_per_run=Number("EMA_SERIES_PER_RUN", 1000, 1, 100_000).read(env),
-            publication_delay_seconds=Number("EMA_PUBLICATION_DELAY_SECONDS", 0, 0, 3600).read_if_set(env),
             sweep_seconds=Number("EMA_SWEEP_SECONDS", 30, 5, 3600).read(env),
             run_retention_days=Number("EMA_RUN_RETENTION_DAYS", 14, 1, 36_500).read(env),
             rejected_retention_days=Number("EMA_REJECTED_RETENTION_DAYS", 90, 1, 36_500).read(env),
@@ -146,23 +142,10 @@ class Settings:
         }
         return replace(self, providers=MappingProxyType(configs))
 
-    def publication_delay(self, provider: str) -> timedelta:
-        """How long after its close a bar of `provider` is asked for at the earliest.
-
-        EMA_PUBLICATION_DELAY_SECONDS replaces the delay of every provider whose prices are not synthetic.
-        """
-        declared = registry.declared(provider)
-        if self.publication_delay_seconds is None or declared.is_synthetic:
-            return declared.publication_delay
-        return timedelta(seconds=self.publication_delay_seconds)
-
     @property
     def publications(self) -> Mapping[str | None, Publication]:
         """When the bars of every provider can be asked for; None stands for the default provider."""
-        return _PerProvider(self.provider, self._publication)
-
-    def _publication(self, name: str) -> Publication:
-        return replace(registry.declared(name).publication, delay=self.publication_delay(name))
+        return _PerProvider(self.provider)
 
     @property
     def postgres_folder(self) -> Path:
@@ -185,12 +168,11 @@ class _PerProvider(Mapping[str | None, Publication]):
     """When bars can be asked for, per provider. It knows the members of families but lists none: there is no end."""
 
     default: str
-    publication_of: Callable[[str], Publication]
 
     def __getitem__(self, name: str | None) -> Publication:
         if name is not None and not registry.is_asked(name):
             raise KeyError(name)
-        return self.publication_of(self.default if name is None else name)
+        return registry.declared(self.default if name is None else name).publication
 
     def __iter__(self) -> Iterator[str | None]:
         return iter((None, *PROVIDERS))

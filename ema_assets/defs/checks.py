@@ -39,7 +39,10 @@ _SPECS = [
     AssetCheckSpec(
         "bars_are_plausible",
         asset=AssetKey(OHLC),
-        description="No bar stored in the last 24 hours was flagged: a jump or a wick far beyond what is usual for it.",
+        description=(
+            "Names the bars that were flagged in the last 24 hours: a jump or a wick far beyond what is usual, or "
+            "prices that were repaired. A flagged bar may be right, so this informs and does not fail."
+        ),
     ),
     AssetCheckSpec(
         "no_bar_is_missing",
@@ -113,22 +116,22 @@ def _results(graph: Graph, store: StoreResource, market: MarketResource) -> list
         failing = health.failing(transaction)
         waiting = health.waiting_since(transaction, machine_now - timedelta(minutes=15))
     results = [
-        _result(OHLC, "bars_are_sound", rejected.to_dicts(), "bars rejected, by reason"),
-        _result(OHLC, "series_are_fresh", late.to_dicts(), "series late or without bars"),
-        _result(OHLC, "bars_are_plausible", flagged.to_dicts(), "bars flagged"),
-        _result(OHLC, "no_bar_is_missing", gaps.to_dicts(), "gaps open", also={"bars_not_traded": not_traded}),
-        _result(OHLC, "the_past_stands", revised.to_dicts(), "revisions"),
-        _result(OHLC, "calendars_reach_ahead", ending.to_dicts(), "calendars ending"),
+        _result(OHLC, "bars_are_sound", rejected.to_dicts(), "{} rejected bar{s}", count=int(rejected["bars"].sum())),
+        _result(OHLC, "series_are_fresh", late.to_dicts(), "{} series late or without bars"),
+        _result(OHLC, "bars_are_plausible", flagged.to_dicts(), "{} flagged bar{s}", informs=True),
+        _result(OHLC, "no_bar_is_missing", gaps.to_dicts(), "{} open gap{s}", also={"bars_not_traded": not_traded}),
+        _result(OHLC, "the_past_stands", revised.to_dicts(), "{} revision{s}"),
+        _result(OHLC, "calendars_reach_ahead", ending.to_dicts(), "{} ending calendar{s}"),
     ]
     for node in graph.on:
         rows = failing.filter(asset=node.name).to_dicts()
         waits = waiting.filter(asset=node.name).to_dicts()
         if waits and not rows:
-            results.append(_result(node.name, "no_series_fails", waits, "series waiting"))
+            results.append(_result(node.name, "no_series_fails", waits, "{} series waiting"))
         else:
             also = {"series_waiting": len(waits)}
             results.append(
-                _result(node.name, "no_series_fails", rows, "series failing", AssetCheckSeverity.ERROR, also=also)
+                _result(node.name, "no_series_fails", rows, "{} series failing", AssetCheckSeverity.ERROR, also=also)
             )
     return results
 
@@ -137,19 +140,28 @@ def _result(
     asset: str,
     check: str,
     rows: list[dict[str, object]],
-    what: str,
+    counted: str,
     severity: AssetCheckSeverity = AssetCheckSeverity.WARN,
     also: Mapping[str, object] | None = None,
+    *,
+    count: int | None = None,
+    informs: bool = False,
 ) -> AssetCheckResult:
-    metadata: dict[str, Any] = {"count": len(rows), **(also or {})}
+    """What a check that should find no `rows` says. In `counted`, {} is how many and {s} the ending of several.
+
+    `count` counts what the rows add up to. A check that only `informs` passes all the same.
+    """
+    number = len(rows) if count is None else count
+    metadata: dict[str, Any] = {"count": number, **(also or {})}
     if rows:
         shown = [TableRecord({name: str(value) for name, value in row.items()}) for row in rows[:_ROWS_SHOWN]]
-        metadata[what] = MetadataValue.table(shown)
+        metadata[counted.format("", s="s").strip()] = MetadataValue.table(shown)
+    said = counted.format(f"{number:,}" if rows else "No", s="" if number == 1 else "s")
     return AssetCheckResult(
-        passed=not rows,
+        passed=informs or not rows,
         asset_key=AssetKey(asset),
         check_name=check,
         severity=severity,
-        description=f"{len(rows)} {what}" if rows else f"No {what}",
+        description=said,
         metadata=metadata,
     )

@@ -19,6 +19,7 @@ from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.refresh.graph import Node
 from ema_assets.refresh.outcome import Outcome
+from ema_assets.reports import partition_page
 from ema_assets.store import ledger
 from ema_assets.store.database import Database, Transaction
 
@@ -44,7 +45,7 @@ class Recorder:
         """
         wanted = [symbol for symbol in symbols if symbol not in outcome.errors] if everything else symbols
         with self._database.transaction() as transaction:
-            self._record(transaction, node.name, timeframe, wanted, _Told(outcome, node.code_version, everything))
+            self._record(transaction, node.name, timeframe, wanted, _Told(node, outcome, everything))
 
     def _record(
         self, transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str], told: "_Told"
@@ -56,16 +57,20 @@ class Recorder:
             for (source, source_timeframe), names in untold.items():
                 self._record(transaction, source, source_timeframe, names, _Told())
             rows = ledger.to_record(transaction, asset, timeframe, symbols, everything=told.everything)
+        page = _page(transaction, timeframe, rows, told)
         ids = log_materializations(
             self._context,
             AssetKey(asset),
-            [self._materialization(asset, timeframe, row, told) for row in rows.iter_rows(named=True)],
+            [
+                self._materialization(asset, timeframe, row, told, page.get(str(row["symbol"]), {}))
+                for row in rows.iter_rows(named=True)
+            ],
         )
         events = [ids.get(str(Series(symbol, timeframe))) for symbol in rows["symbol"]]
         ledger.mark_recorded(transaction, asset, timeframe, rows.with_columns(event=pl.Series(events, dtype=pl.Int64)))
 
     def _materialization(
-        self, asset: str, timeframe: Timeframe, row: Mapping[str, Any], told: "_Told"
+        self, asset: str, timeframe: Timeframe, row: Mapping[str, Any], told: "_Told", page: Mapping[str, Any]
     ) -> AssetMaterialization:
         provider = None if row["provider"] is None else str(row["provider"])
         metadata: dict[str, Any] = dict(self._labels(provider)) if asset == OHLC else {}
@@ -74,8 +79,9 @@ class Recorder:
         for name in ("first_ts", "last_ts", "final_through"):
             if row[name] is not None:
                 metadata[name] = MetadataValue.timestamp(row[name])
-        if row["last_close"] is not None:
+        if asset == OHLC and row["last_close"] is not None:
             metadata["last_close"] = row["last_close"]
+        metadata |= page
         return AssetMaterialization(
             asset_key=AssetKey(asset),
             partition=str(Series(row["symbol"], timeframe)),
@@ -94,12 +100,36 @@ class _Told:
     Without an outcome: series that another run, or a command without Dagster, has computed.
     """
 
-    __slots__ = ("code_version", "everything", "outcome")
+    __slots__ = ("code_version", "everything", "node", "outcome")
 
-    def __init__(self, outcome: Outcome | None = None, code_version: str = "", everything: bool = False) -> None:
+    def __init__(self, node: Node | None = None, outcome: Outcome | None = None, everything: bool = False) -> None:
+        self.node = node
         self.outcome = outcome
-        self.code_version = code_version
+        self.code_version = "" if node is None else node.code_version
         self.everything = everything
+
+
+def _page(
+    transaction: Transaction, timeframe: Timeframe, rows: pl.DataFrame, told: _Told
+) -> Mapping[str, Mapping[str, Any]]:
+    """What a trader looks for on the pages of the partitions of `rows`, by symbol and name.
+
+    A chart is drawn where something has happened in the newest bar, and where a person asked for the partition.
+    """
+    node = told.node
+    if node is None or rows.is_empty():
+        return {}
+    last = dict(rows.select("symbol", "last_ts").iter_rows())
+    found: dict[str, dict[str, Any]] = {symbol: {} for symbol in last}
+    for symbol, values in partition_page.newest_values(transaction, node, timeframe, list(last)).items():
+        found[symbol] |= values
+    charted = set(last) if told.everything else partition_page.events(transaction, node, timeframe, last)
+    for symbol, text in partition_page.charts(transaction, node, timeframe, charted).items():
+        found[symbol]["chart"] = MetadataValue.md(text)
+    for symbol, ts in last.items():
+        if (remark := partition_page.remark(node, ts)) is not None:
+            found[symbol]["remark"] = remark
+    return found
 
 
 def _untold(rows: pl.DataFrame) -> dict[tuple[str, Timeframe], list[str]]:

@@ -101,18 +101,22 @@ def _log(context: AssetExecutionContext, materializations: Sequence[AssetMateria
 
 
 def _entries(context: AssetExecutionContext, materializations: Sequence[AssetMaterialization]) -> list[EventLogEntry]:
-    """The events that Dagster would log, without the way through Python's logging, a quarter of their cost."""
+    """The events that Dagster would log, without the way through Python's logging, a quarter of their cost.
+
+    Each has a millisecond of its own, the last one now: the Events tab of the UI shows one event per millisecond.
+    """
     from dagster._core.events import StepMaterializationData
 
     step = context.get_step_execution_context().step
     message = f"Materialized value {materializations[0].asset_key.to_user_string()}."
+    first_ms = int(time.time() * 1000) - len(materializations) + 1
     return [
         EventLogEntry(  # type: ignore[no-untyped-call]
             error_info=None,
             level=logging.DEBUG,
             user_message=message,
             run_id=context.run.run_id,
-            timestamp=time.time(),
+            timestamp=(first_ms + place) / 1000,
             step_key=step.key,
             job_name=context.run.job_name,
             dagster_event=DagsterEvent(
@@ -127,7 +131,7 @@ def _entries(context: AssetExecutionContext, materializations: Sequence[AssetMat
                 pid=os.getpid(),
             ),
         )
-        for materialization in materializations
+        for place, materialization in enumerate(materializations)
     ]
 
 

@@ -68,6 +68,13 @@ class Param:
         return f"must be {kind} from {self.least:g} to {self.most:g}, received {value!r}"
 
 
+def with_params(text: str, params: Params) -> str:
+    """`text` with the value of each of `params` in place of its name in braces: `over {span} bars`."""
+    for name, value in params.items():
+        text = text.replace(f"{{{name}}}", f"{value:g}" if isinstance(value, float) else str(value))
+    return text
+
+
 def problem_with_identifier(what: str, name: object) -> str | None:
     """Why `name` cannot name an asset, a column or a parameter, where `what` says which; None when it can."""
     if isinstance(name, str) and _IDENTIFIER.fullmatch(name):

@@ -76,9 +76,10 @@ FLAG_SCHEMA = pl.Schema(
 # The last stored prices of a series, by which served ones are judged.
 STORED_CLOSE_SCHEMA = pl.Schema({"symbol": pl.String(), "ts": UTC_TIME, "close": pl.Float64(), "volume": pl.Float64()})
 
-# What happened to instruments. `kind`: split, spin-off, dividend, currency change, rename, delisting. `effective_at`:
-# the first moment at which it trades in the new way. `ratio` (old price over new), `amount` (of a dividend, per share)
-# and `value` (the new symbol or currency) are null where the kind has none.
+# What happened to instruments. `kind`: one of ACTION_KINDS. `effective_at`: the first moment at which it trades in the
+# new way. `ratio` (old price over new; null for a spin-off when only its shares are known), `amount` (of a dividend,
+# per share) and `value` (the new symbol or currency, who took it over, new shares per share) are null where the kind
+# has none.
 ACTION_SCHEMA = pl.Schema(
     {
         "symbol": pl.String(),
@@ -89,7 +90,17 @@ ACTION_SCHEMA = pl.Schema(
         "value": pl.String(),
     }
 )
-ACTION_KINDS = ("split", "spin-off", "dividend", "currency change", "rename", "delisting")
+ACTION_KINDS = (
+    *("split", "spin-off", "dividend", "currency change", "rename", "delisting"),
+    *("stock dividend", "unit split", "merger", "redemption", "rights distribution"),
+)
+
+# What a provider says of instruments beside bars. `state`: one of STATES; `unknown` when its list lacks the symbol.
+# `since`: when that began, null where it does not say. `detail`: its own words, or the new symbol of a renamed one.
+STATE_SCHEMA = pl.Schema(
+    {"symbol": pl.String(), "state": pl.String(), "since": UTC_TIME, "detail": pl.String()},
+)
+STATES = ("active", "halted", "renamed", "delisted", "unknown")
 
 # Series that seem to be on another scale: `ratio` is the stored price over the served one, `split` its name, such as
 # `7:1`.

@@ -22,6 +22,11 @@ _NEEDED = {
     "dividend": "amount",
     "rename": "value",
     "delisting": None,
+    "stock dividend": "value",
+    "unit split": "value",
+    "merger": None,
+    "redemption": None,
+    "rights distribution": None,
 }
 
 
@@ -30,8 +35,8 @@ def read_actions(path: Path, calendars: Mapping[str, str]) -> pl.DataFrame:
 
     Columns: symbol, kind, date (the first day on which it trades in the new way), and of `ratio` (old price over new:
     `7:1`, `1253:1000` or a number), `amount` (of a dividend, per share of today) and `value` (the new symbol or
-    currency) those that are needed. An action takes effect at the open of the session of that day, where `calendars`
-    has the calendar of its symbol, else at midnight UTC.
+    currency, who took it over, new shares per share) those that are needed. An action takes effect at the open of the
+    session of that day, where `calendars` has the calendar of its symbol, else at midnight UTC.
 
     Raises:
         ActionFileError: naming file, line and what is wrong.

@@ -9,14 +9,26 @@ from ema_assets.providers.declaration import LongHistory, Provider, ProviderConf
 
 if TYPE_CHECKING:
     from ema_assets.providers.fetching.base import ProviderClient
+    from ema_assets.providers.fetching.describing import Described, Question
     from ema_assets.providers.http.budget import Budget
+
+_DATA_URL = "https://data.alpaca.markets"
+_PAPER_URL, _LIVE_URL = "https://paper-api.alpaca.markets", "https://api.alpaca.markets"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlpacaConfig(ProviderConfig):
     """Where and with which keys Alpaca is asked. `feed` and `history_feed` concern stocks."""
 
-    base_url: str = setting(HttpUrl("EMA_ALPACA_BASE_URL", "https://data.alpaca.markets", "Alpaca's data API"))
+    base_url: str = setting(HttpUrl("EMA_ALPACA_BASE_URL", _DATA_URL, "Alpaca's data API"))
+    trading_url: str | None = setting(
+        HttpUrl(
+            "EMA_ALPACA_TRADING_URL",
+            None,
+            "which symbols are active; without it the paper or the live trading API, by the key, or the data API where "
+            "that is not Alpaca's",
+        )
+    )
     key_id: str | None = setting(Secret("APCA_API_KEY_ID", "Alpaca's key id; never written anywhere"), is_needed=True)
     secret_key: str | None = setting(
         Secret("APCA_API_SECRET_KEY", "Alpaca's secret key; never written anywhere"), is_needed=True
@@ -39,6 +51,15 @@ class AlpacaConfig(ProviderConfig):
     )
     requests_per_minute: int = setting(Number("EMA_ALPACA_REQUESTS_PER_MINUTE", 200, 1, 100_000, "your plan's limit"))
 
+    @property
+    def assets_url(self) -> str:
+        """Who is asked for the list of assets. Keys of a live account begin with AK, and the paper API refuses them."""
+        if self.trading_url is not None:
+            return self.trading_url
+        if self.base_url != _DATA_URL:
+            return self.base_url
+        return _LIVE_URL if (self.key_id or "").startswith("AK") else _PAPER_URL
+
 
 def _open(config: AlpacaConfig, budget: "Budget | None") -> "ProviderClient":
     from ema_assets.providers.http.source import HttpOptions
@@ -47,12 +68,20 @@ def _open(config: AlpacaConfig, budget: "Budget | None") -> "ProviderClient":
     return AlpacaClient(PROVIDER, config, HttpOptions(budget=budget))
 
 
+async def _describe(config: AlpacaConfig, budget: "Budget | None", question: "Question") -> "Described":
+    from ema_assets.providers.http.source import HttpOptions
+    from ema_assets.providers.vendors.alpaca_reference import describe
+
+    return await describe(PROVIDER, config, question, HttpOptions(budget=budget))
+
+
 PROVIDER = Provider(
     name="alpaca",
     title="Alpaca",
     covers="US stocks and funds, class shares as BRK.B, and crypto pairs against the dollar as BTC-USD",
     open=_open,
     config=AlpacaConfig,
+    describe=_describe,
     timeframes={"1m": "1Min", "5m": "5Min", "1d": "1Day"},
     asset_classes=frozenset({"stocks", "funds", "crypto"}),
     calendars=frozenset({"XNYS", "XNAS"}),

@@ -8,6 +8,7 @@ from ema_assets.providers.declaration import LongHistory, Provider, ProviderConf
 
 if TYPE_CHECKING:
     from ema_assets.providers.fetching.base import ProviderClient
+    from ema_assets.providers.fetching.describing import Described, Question
     from ema_assets.providers.http.budget import Budget
 
 
@@ -38,12 +39,20 @@ def _open(config: BinanceConfig, budget: "Budget | None") -> "ProviderClient":
     return BinanceClient(PROVIDER, config, HttpOptions(budget=budget))
 
 
+async def _describe(config: BinanceConfig, budget: "Budget | None", question: "Question") -> "Described":
+    from ema_assets.providers.http.source import HttpOptions
+    from ema_assets.providers.vendors.binance import BinanceClient
+
+    return await BinanceClient(PROVIDER, config, HttpOptions(budget=budget)).describe(question)
+
+
 PROVIDER = Provider(
     name="binance",
     title="Binance",
     covers="crypto pairs; BTC-USD stands for BTCUSDT, for there are hardly any dollar pairs",
     open=_open,
     config=BinanceConfig,
+    describe=_describe,
     timeframes={"1m": "1m", "5m": "5m", "1d": "1d"},
     long_history=LongHistory("1h", "1h"),
     asset_classes=frozenset({"crypto"}),

@@ -8,6 +8,7 @@ from ema_assets.providers.declaration import LongHistory, Provider, ProviderConf
 
 if TYPE_CHECKING:
     from ema_assets.providers.fetching.base import ProviderClient
+    from ema_assets.providers.fetching.describing import Described, Question
     from ema_assets.providers.http.budget import Budget
 
 
@@ -30,12 +31,20 @@ def _open(config: CoinbaseConfig, budget: "Budget | None") -> "ProviderClient":
     return CoinbaseClient(PROVIDER, config, HttpOptions(budget=budget))
 
 
+async def _describe(config: CoinbaseConfig, budget: "Budget | None", question: "Question") -> "Described":
+    from ema_assets.providers.http.source import HttpOptions
+    from ema_assets.providers.vendors.coinbase import CoinbaseClient
+
+    return await CoinbaseClient(PROVIDER, config, HttpOptions(budget=budget)).describe(question)
+
+
 PROVIDER = Provider(
     name="coinbase",
     title="Coinbase",
     covers="crypto pairs as Coinbase Exchange lists them, as BTC-USD and ETH-EUR",
     open=_open,
     config=CoinbaseConfig,
+    describe=_describe,
     # Its word for a timeframe is the granularity in seconds.
     timeframes={"1m": "60", "5m": "300", "1d": "86400"},
     long_history=LongHistory("1h", "3600"),

@@ -1,6 +1,6 @@
 """What a provider declares: its capabilities, its configuration, and how its client is made. Imports nothing heavy."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from importlib.util import find_spec
@@ -13,6 +13,7 @@ from ema_assets.model.variables import Secret, Variable
 
 if TYPE_CHECKING:
     from ema_assets.providers.fetching.base import ProviderClient
+    from ema_assets.providers.fetching.describing import Described, Question
     from ema_assets.providers.http.budget import Budget
 
 _VARIABLE, _IS_NEEDED = "variable", "is_needed"
@@ -132,6 +133,8 @@ class Provider(Generic[Config]):
         open: makes a client from its configuration and a budget of calls that processes share, or None for one of the
             client's own. None for a source that nobody asks. Imports what is heavy when it is called.
         config: the type of its configuration.
+        describe: asks what became of symbols: their states, and corporate actions. It is called once a night at most,
+            and never raises a ProviderError. None for a provider that is asked for bars alone.
         timeframes: the fetched timeframes that it serves: our key, and its own word for it.
         asset_classes: what it has bars of.
         calendars: the calendars of its stocks, funds and indices; empty for those of the whole world.
@@ -156,6 +159,7 @@ class Provider(Generic[Config]):
     config: type[Config]
     timeframes: Mapping[str, str]
     asset_classes: frozenset[AssetClass]
+    describe: "Callable[[Config, Budget | None, Question], Awaitable[Described]] | None" = None
     calendars: frozenset[str] = frozenset()
     depth: Mapping[str, timedelta] = field(default_factory=dict)
     long_history: LongHistory | None = None

@@ -15,6 +15,7 @@ from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.fetching.base import NO_ACTIONS, BarRequest, ProviderClient
 from ema_assets.refresh.answers import Answer, Extent, Stored
+from ema_assets.refresh.describe import describe_due
 from ema_assets.refresh.isolate import bisect
 from ema_assets.refresh.older import Older, wants_older, without
 from ema_assets.refresh.outages import outage
@@ -53,8 +54,9 @@ def refresh_fetched(
 
     The providers of the symbols are asked side by side. A series whose vendor re-adjusted history for a split is
     fetched again as a whole. At last, where `older` bars are allowed to take their time, what is wanted before the
-    first bar of a series: see `plan_older`. One symbol's failure costs only that symbol: it is in `errors` and in the
-    ledger, with the time of its next attempt. A provider that does not answer at all is left alone for a while.
+    first bar of a series: see `plan_older`; and once a night what became of the symbols: see `describe`. One symbol's
+    failure costs only that symbol: it is in `errors` and in the ledger, with the time of its next attempt. A provider
+    that does not answer at all is left alone for a while.
     """
     with database.transaction() as transaction:
         state = ledger.fetch_state(transaction, timeframe, symbols)
@@ -67,8 +69,9 @@ def refresh_fetched(
     extent = Extent.WHOLE if everything else Extent.PART
     new = state.filter(pl.col("checked_through").is_null() | pl.lit(everything))["symbol"].to_list()
 
+    named = pl.concat([each["provider"] for each in (plan, gap_plan, wanting)]).unique(maintain_order=True)
+
     async def ask_all() -> None:
-        named = pl.concat([each["provider"] for each in (plan, gap_plan, wanting)]).unique(maintain_order=True)
         talks = [
             _Fetching(database, timeframe, now, outcome, extent, rules, new).run(
                 open_provider,
@@ -81,6 +84,9 @@ def refresh_fetched(
         for result in await asyncio.gather(*talks, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
+        for name in named:
+            if (describer := rules.describers.get(name)) is not None:
+                outcome.calls += await describe_due(database, name, describer, closed, now)
 
     asyncio.run(ask_all())
     return outcome
@@ -237,7 +243,9 @@ class _Fetching:
 
     def _sessions(self, plan: pl.DataFrame) -> pl.DataFrame:
         with self._database.transaction() as transaction:
-            return sessions.between(transaction, plan["calendar"].unique().to_list(), _earliest(plan), self._now)
+            return sessions.between(
+                transaction, plan["calendar"].unique().to_list(), _time(plan["start"].min()), self._now
+            )
 
     async def _fetch_batch(
         self, provider: ProviderClient, requests: Sequence[BarRequest], trading: pl.DataFrame, extent: Extent
@@ -304,7 +312,7 @@ class _Fetching:
                     bars,
                     asked,
                     source,
-                    closed_by=_latest(asked),
+                    closed_by=_time(asked["end"].max()),
                     extent=extent,
                     suspects=self._suspects if extent is Extent.WHOLE else None,
                     actions=self._actions.filter(pl.col("symbol").is_in(asked["symbol"].implode())),
@@ -386,13 +394,6 @@ class _Fetching:
                 ledger.fail(transaction, OHLC, self._timeframe, errors, self._now, self._dead_until)
 
 
-def _latest(asked: pl.DataFrame) -> datetime:
-    latest = asked["end"].max()
-    assert isinstance(latest, datetime)
-    return latest
-
-
-def _earliest(plan: pl.DataFrame) -> datetime:
-    earliest = plan["start"].min()
-    assert isinstance(earliest, datetime)
-    return earliest
+def _time(found: object) -> datetime:
+    assert isinstance(found, datetime)
+    return found

@@ -16,7 +16,7 @@ from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist, load
 from ema_assets.market import rollups
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
-from ema_assets.model.declarations import Column, Param, Params, problems_with_reads
+from ema_assets.model.declarations import Column, Param, Params, problems_with_reads, with_params
 from ema_assets.model.errors import WatchlistError, did_you_mean
 from ema_assets.model.symbols import SEEDS
 from ema_assets.model.timeframes import DEFAULT, Timeframe, with_bases
@@ -264,20 +264,22 @@ def _check_param(where: str, key: str, value: Any, params: Mapping[str, Param]) 
 
 
 def _signal(signal: Signal, params: Params) -> Node:
+    columns = tuple(replace(each, description=with_params(each.description, params)) for each in signal.columns)
+    description = with_params(signal.description, params)
     table = Table(
         signal.name,
         "ts",
-        signal.columns,
+        columns,
         flips=tables.CROSSOVERS if signal.name == EMA_TREND else None,
-        comment=signal.description.partition("\n")[0],
+        comment=description.partition("\n")[0],
     )
     return Node(
         name=signal.name,
         table=table if signal.converged_after is None else tables.converging(table, signal.converged_after),
         reads=signal.reads,
-        columns=(_TS, *signal.columns),
+        columns=(_TS, *columns),
         code_version=signal.code_version(params),
-        description=signal.description,
+        description=description,
         group=signal.group,
         signal=signal,
         params=params,

@@ -12,7 +12,7 @@ from ema_assets.market.calendars import latest_of
 from ema_assets.market.rollups import roll_up
 from ema_assets.model.schemas import BAR_CHANGE_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe, by_key
-from ema_assets.refresh.take_over import delete
+from ema_assets.refresh.take_over import delete, together
 from ema_assets.store import file_spans, ledger, older_history, sessions, tables
 from ema_assets.store.database import Transaction
 
@@ -103,10 +103,8 @@ def write(transaction: Transaction, timeframe: Timeframe, claimed: pl.DataFrame,
     """
     parts = [_delete_others(transaction, timeframe, _reaching(claimed), closed)]
     for (source,), bars in closed.partition_by("source", as_dict=True, maintain_order=True).items():
-        written = tables.write_bars(transaction, timeframe, bars.drop("source"), str(source))
-        parts.append(written.match_to_schema(BAR_CHANGE_SCHEMA))
-    counts = pl.col("written", "corrected", "late").sum()
-    return pl.concat(parts).group_by("symbol").agg(pl.col("changed_from").min(), counts).sort("symbol")
+        parts.append(tables.write_bars(transaction, timeframe, bars.drop("source"), str(source)))
+    return together(*parts)
 
 
 def _delete_others(

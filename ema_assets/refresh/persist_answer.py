@@ -11,7 +11,7 @@ from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import BAR_CHANGE_SCHEMA, BAR_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import by_key
 from ema_assets.refresh.answers import Extent, Storing
-from ema_assets.refresh.take_over import take_over
+from ema_assets.refresh.take_over import take_over, together
 from ema_assets.store import ledger, older_history, quality, tables
 
 
@@ -60,7 +60,7 @@ def _write_bars(storing: Storing, bars: pl.DataFrame, asked: pl.DataFrame, delet
     Both are BAR_CHANGE_SCHEMA, one row per symbol.
     """
     transaction, timeframe = storing.transaction, storing.timeframe
-    changes = _together(tables.write_bars(transaction, timeframe, bars, storing.answer.source), deleted)
+    changes = together(tables.write_bars(transaction, timeframe, bars, storing.answer.source), deleted)
     spans = bars.group_by("symbol").agg(first_ts=pl.col("ts").min(), last_ts=pl.col("ts").max())
     completed = (
         asked.select("symbol", "calendar", "checked_through", "asked_at", "final_through")
@@ -93,14 +93,6 @@ def _mark_rolled_up_dirty(storing: Storing, changed: pl.DataFrame) -> None:
         trading = storing.sessions_around(changed["changed_from"], changed["calendar"], rolled_up)
         starts.append(dirty_buckets(series, rolled_up, trading).with_columns(timeframe=pl.lit(key)))
     ledger.mark_dirty(storing.transaction, OHLC, pl.concat(starts).sort("symbol", "timeframe"))
-
-
-def _together(written: pl.DataFrame, deleted: pl.DataFrame) -> pl.DataFrame:
-    if deleted.is_empty():
-        return written
-    counts = pl.col("written", "corrected", "late").sum()
-    both = pl.concat([written.match_to_schema(BAR_CHANGE_SCHEMA), deleted])
-    return both.group_by("symbol").agg(pl.col("changed_from").min(), counts).sort("symbol")
 
 
 def _rescale_leftover_bars(storing: Storing, splits: pl.DataFrame, accepted: pl.DataFrame) -> pl.DataFrame:

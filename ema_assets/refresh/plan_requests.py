@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 
 import polars as pl
 
@@ -12,7 +14,9 @@ from ema_assets.market import gaps
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers import registry
-from ema_assets.providers.declaration import LongHistory, Publication
+from ema_assets.providers.declaration import LongHistory, Provider, Publication
+from ema_assets.refresh.clients import SLOW_SHARE
+from ema_assets.refresh.describe import Describer
 from ema_assets.refresh.plan import AT_ONCE, MARKET, Publications
 
 # No series is asked more often than this for its gaps.
@@ -27,22 +31,25 @@ class FetchRules:
         history_days: per fetched timeframe, how many days a new series reaches back.
         publications: per provider, when its bars can be asked for, and when again.
         long_histories: per provider that has it, by which longer bars it reaches further back; None is the default one.
+        describers: per provider that can be asked, how it is asked what became of its symbols.
     """
 
     history_days: Mapping[Timeframe, int]
     publications: Publications = field(default_factory=lambda: AT_ONCE)
     long_histories: Mapping[str | None, LongHistory] = field(default_factory=dict)
+    describers: Mapping[str | None, Describer] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: Settings, watched: Watchlist) -> "FetchRules":
         """The rules that the settings make for the providers of the watchlist."""
         used = {each.provider for each in watched.instruments if each.is_fetched}
         known = settings.publications
-        declared = {name: registry.declared(name or settings.provider).long_history for name in used}
+        declared = {name: registry.declared(name or settings.provider) for name in used}
         return cls(
             watched.history_days,
             {name: known[name] for name in used if name in known},
-            {name: long for name, long in declared.items() if long is not None},
+            {name: each.long_history for name, each in declared.items() if each.long_history is not None},
+            {name: _describer(settings, each) for name, each in declared.items() if each.describe is not None},
         )
 
     def beginning(self, timeframe: Timeframe, now: datetime) -> datetime:
@@ -62,6 +69,13 @@ class FetchRules:
     def final_through(self, timeframe: Timeframe, provider: str | None, now: datetime) -> datetime:
         """Bars that closed up to here are final when they come at `now`."""
         return now - self.publications.get(provider, Publication()).final_after(timeframe.key)
+
+
+def _describer(settings: Settings, provider: Provider[Any]) -> Describer:
+    config = settings.config_of(provider)
+    assert provider.describe is not None
+    calls = max(1, int(config.requests_per_minute * SLOW_SHARE))
+    return Describer(provider.name, calls, partial(provider.describe, config))
 
 
 def plan_requests(

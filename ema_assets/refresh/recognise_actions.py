@@ -67,7 +67,7 @@ def recognise_actions(storing: Storing, stored: StoredBars, screening: Screening
     if answer.suspects is not None:
         half_done = corporate_actions.half_done(compared).join(answer.suspects, on="symbol", how="semi")
         refused = {row["symbol"]: _half_done_sentence(row) for row in half_done.iter_rows(named=True)}
-    confirmed = corporate_actions.confirmed(compared)
+    confirmed = _told_by_spin_offs(storing, corporate_actions.confirmed(compared))
     shifted = _shifted(storing, stored, screening).join(confirmed, on="symbol", how="anti")
     shifted = shifted.filter(~pl.col("symbol").is_in(list(refused)))
     return RecognisedActions(
@@ -76,6 +76,19 @@ def recognise_actions(storing: Storing, stored: StoredBars, screening: Screening
         shifted=shifted,
         refused=refused,
     )
+
+
+def _told_by_spin_offs(storing: Storing, confirmed: pl.DataFrame) -> pl.DataFrame:
+    """`confirmed` with the kind of those that a spin-off explains of which only the shares were known.
+
+    The fact gets the ratio that the bars have shown.
+    """
+    unexplained = confirmed.filter(pl.col("kind") == RESCALED)
+    if unexplained.is_empty():
+        return confirmed
+    told = action_facts.measure_spin_offs(storing.transaction, unexplained, _FACT_NEAR)
+    is_told = pl.col("symbol").is_in(told) & (pl.col("kind") == RESCALED)
+    return confirmed.with_columns(kind=pl.when(is_told).then(pl.lit("spin-off")).otherwise("kind"))
 
 
 def _steps(storing: Storing, stored: StoredBars, screening: Screening) -> pl.DataFrame:

@@ -65,3 +65,10 @@ def _with_end(storing: Storing, bars: pl.DataFrame) -> pl.DataFrame:
     placed = stretch_of(bars.join(calendars, on="symbol", how="left"), storing.timeframe, trading)
     full_end = pl.col("ts") + pl.lit(storing.timeframe.duration)
     return placed.select("symbol", "ts", "is_rolled_up", pl.coalesce("ts_end", full_end).cast(UTC_TIME).alias("ts_end"))
+
+
+def together(*changes: pl.DataFrame) -> pl.DataFrame:
+    """`changes` (with the columns of BAR_CHANGE_SCHEMA) added up: BAR_CHANGE_SCHEMA, one row per symbol; sorted."""
+    counts = pl.col("written", "corrected", "late").sum()
+    both = pl.concat(each.match_to_schema(BAR_CHANGE_SCHEMA) for each in changes)
+    return both.group_by("symbol").agg(pl.col("changed_from").min(), counts).sort("symbol")

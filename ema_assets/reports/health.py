@@ -22,7 +22,7 @@ def late_series(transaction: Transaction, closed: pl.DataFrame) -> pl.DataFrame:
 
     `closed` has calendar, provider, timeframe, ts_end. A bar counts its nominal length, so a series is not late
     overnight. Columns: symbol, timeframe, asked_through,
-    silent_since (of a symbol that has no bars any more), last_error.
+    silent_since (of a symbol that has no bars any more), state (what its provider says of it), last_error.
     """
     two_bars = [2 * by_key(text).duration for text in closed["timeframe"]]
     limits = closed.with_columns(late_before=pl.col("ts_end") - pl.Series(two_bars, dtype=pl.Duration("us")))

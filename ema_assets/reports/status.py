@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from ema_assets.config import renames
 from ema_assets.model.timeframes import by_key
 from ema_assets.refresh.plan import AT_ONCE, Publications, closed_bars
+from ema_assets.reports import symbol_states
 from ema_assets.signals.ema_signals import CONVERGED_AFTER_BARS
 from ema_assets.store import latency as latencies
 from ema_assets.store import ledger, provider_state
@@ -94,16 +94,10 @@ def failure_reasons(transaction: Transaction) -> list[FailureReason]:
 without_bars = ledger.without_bars
 
 
-# What may have become of a symbol without bars.
-WHY_SILENT = "it has ended, was renamed or is halted"
-
-
-def silent(transaction: Transaction) -> list[str]:
-    """A sentence for each symbol that has no bars any more."""
-    return [
-        f"{symbol}: no bar since {since:%Y-%m-%d}; {WHY_SILENT}, and is asked for once a day"
-        for symbol, since in ledger.silent(transaction).iter_rows()
-    ]
+silent = symbol_states.silent
+states_apart = symbol_states.states_apart
+symbol_problems = symbol_states.problems
+symbols_halted = symbol_states.halted
 
 
 def warming_up(transaction: Transaction) -> list[str]:
@@ -116,27 +110,6 @@ def warming_up(transaction: Transaction) -> list[str]:
     ]
 
 
-def symbol_problems(transaction: Transaction, symbols: Sequence[str]) -> list[str]:
-    """A sentence for each of `symbols` that was renamed, has ended, or that its provider does not have; sorted."""
-    wanted = set(symbols)
-    found = {
-        symbol: f"no bar since {since:%Y-%m-%d}: {WHY_SILENT}"
-        for symbol, since in ledger.silent(transaction).iter_rows()
-    }
-    for series in ledger.without_bars(transaction):
-        found.setdefault(series.partition("|")[0], "its provider has no bars of it; is it spelt right?")
-    for symbol, error in ledger.failing(transaction).select("symbol", "last_error").iter_rows():
-        if "has no symbol" in str(error):
-            found.setdefault(symbol, str(error))
-    for symbol in symbols:
-        if (renamed := renames.current(symbol)) is not None:
-            found[symbol] = (
-                f"renamed to {renamed.to} on {renamed.since}: `ema-assets symbols add {renamed.to}` and "
-                f"`ema-assets symbols remove {symbol}`"
-            )
-    return [f"{symbol}: {what}" for symbol, what in sorted(found.items()) if symbol in wanted]
-
-
 def latency(transaction: Transaction, now: datetime) -> list[dict[str, object]]:
     """From a bar's close to its strategy row, over the last seven days, in the order of the timeframes.
 
@@ -147,9 +120,12 @@ def latency(transaction: Transaction, now: datetime) -> list[dict[str, object]]:
 
 
 def not_answering(transaction: Transaction) -> list[str]:
-    """A sentence for each provider that does not answer at present."""
+    """A sentence for each provider that does not answer at present, or did not say what became of its symbols."""
     return [
         f"{row['provider']} does not answer, asked {row['failures']} times, again at {row['open_until']:%H:%M:%S} UTC: "
         f"{row['last_error']}"
         for row in provider_state.not_answering(transaction).iter_rows(named=True)
+    ] + [
+        f"{provider} did not say all of what became of its symbols, and is asked again the next night: {error}"
+        for provider, error in provider_state.not_describing(transaction).iter_rows()
     ]

@@ -7,8 +7,8 @@ from typing import Any
 from ema_assets.market.calendars import place, reach
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import Series
-from ema_assets.reports.status import WHY_SILENT
-from ema_assets.store import bar_history, ledger, older_history, sessions
+from ema_assets.reports.symbol_states import said_of, silent_sentence
+from ema_assets.store import bar_history, ledger, older_history, sessions, states
 from ema_assets.store.database import Transaction
 
 
@@ -20,7 +20,7 @@ def of_symbol(transaction: Transaction, symbol: str) -> list[str]:
     known = [timeframe.key for timeframe in ledger.known_timeframes(transaction)]
     for row in bar_history.series(transaction, symbol, known).iter_rows(named=True):
         if not lines:
-            lines += _of_instrument(symbol, row)
+            lines += [*_of_state(transaction, symbol), *_of_delay(row)]
         who = " and ".join(
             f"{bars:,} {_brought(source, 'from')}"
             for source, bars in brought.filter(timeframe=row["timeframe"]).select("source", "bars").iter_rows()
@@ -30,11 +30,15 @@ def of_symbol(transaction: Transaction, symbol: str) -> list[str]:
     return lines
 
 
-def _of_instrument(symbol: str, row: Mapping[str, Any]) -> Iterator[str]:
-    if row["silent_since"] is not None:
-        yield (
-            f"{symbol} has had no bar since {row['silent_since']:%Y-%m-%d}: {WHY_SILENT}. It is asked for once a day."
-        )
+def _of_state(transaction: Transaction, symbol: str) -> Iterator[str]:
+    for row in states.known(transaction, [symbol]).iter_rows(named=True):
+        if row["silent_since"] is not None:
+            yield f"{symbol} has {silent_sentence(row)}."
+        else:
+            yield f"{symbol}: {said_of(row)}."
+
+
+def _of_delay(row: Mapping[str, Any]) -> Iterator[str]:
     if row["delay_seconds"]:
         yield f"Its provider is {row['delay_seconds'] // 60} minutes behind the exchange."
 
@@ -85,7 +89,9 @@ def of_bar(transaction: Transaction, series: Series, ts: datetime) -> list[str]:
         row = bars.row(0, named=True)
         lines.append(f"It was first stored at {row['stored_at']:%Y-%m-%d %H:%M:%S}.")
     for at, what, close, detail in bar_history.events(transaction, symbol, timeframe, ts).iter_rows():
-        said = f"its close had been {close:g} until then." if what == "corrected" else f"{detail}."
+        said = f"{detail}."
+        if what == "corrected":
+            said = f"its close had been {close:g} until then, {_brought(detail, 'brought by')}."
         lines.append(f"It was {what} at {at:%Y-%m-%d %H:%M:%S}: {said}")
     if not bars.is_empty():
         values = {name: row[name] for name in ("open", "high", "low", "close", "volume")}

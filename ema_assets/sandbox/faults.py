@@ -1,9 +1,10 @@
 """Faults on demand: what they are, how one is asked for, and what it does to an answer. No HTTP.
 
 A fault acts on answers (`delay`, `rate_limit`, `refuse`, `server_error`, `cut_body`) or on data (`missing_symbol`,
-`late_bar`, `corrected_bar`, `hole`, `ended`, `delayed`, `split`). Each may name `symbols`, and then concerns only
-answers that hold one of them, and `times`, and then ends after so many answers. Data faults change five-minute bars, so
-that aggregates always agree with them.
+`late_bar`, `corrected_bar`, `hole`, `ended`, `halted`, `delayed`, `split`, `repriced`, `corporate_action`). Each
+may name `symbols`, and then concerns only answers that hold one of them, and `times`, and then ends after so many
+answers. Data faults change five-minute bars, so that aggregates always agree with them; and lists of symbols and
+corporate actions, so that these agree with the bars.
 """
 
 import itertools
@@ -117,6 +118,20 @@ class Ended(_DataFault, tag="ended"):
     at: _Aware
 
 
+class Halted(_DataFault, tag="halted"):
+    """The vendor's list says that the symbols are halted. Their bars go on, unless they have `ended` as well."""
+
+
+class CorporateAction(_DataFault, tag="corporate_action"):
+    """The vendor tells of a corporate action of the symbols: `type` is its list, such as `name_changes`.
+
+    `fields` are those of the action in the vendor's words, without `id`. No bar changes.
+    """
+
+    type: str
+    fields: dict[str, Any]
+
+
 class Delayed(_DataFault, tag="delayed"):
     """The exchange is `seconds` behind: an answer about one of `symbols` is what it would have been so long ago."""
 
@@ -125,6 +140,13 @@ class Delayed(_DataFault, tag="delayed"):
 
 class Split(_DataFault, tag="split"):
     """Divide the prices of all bars before `at` by `ratio` and multiply their volumes. Not seen in raw prices."""
+
+    at: _Aware
+    ratio: _Positive
+
+
+class Repriced(_DataFault, tag="repriced"):
+    """Divide the prices of all bars from `at` on by `ratio`, and of none before: 100 for pence that become pounds."""
 
     at: _Aware
     ratio: _Positive
@@ -141,15 +163,18 @@ AnyFault = (
     | CorrectedBar
     | Hole
     | Ended
+    | Halted
+    | CorporateAction
     | Delayed
     | Split
+    | Repriced
 )
-_ON_BARS = (LateBar, CorrectedBar, Hole, Ended, Split)
+_ON_BARS = (LateBar, CorrectedBar, Hole, Ended, Split, Repriced)
 KINDS: dict[str, type[Fault]] = {
     str(kind.__struct_config__.tag): kind
     for kind in (
         *(Delay, RateLimit, Refuse, ServerError, CutBody),
-        *(MissingSymbol, LateBar, CorrectedBar, Hole, Ended, Delayed, Split),
+        *(MissingSymbol, LateBar, CorrectedBar, Hole, Ended, Halted, CorporateAction, Delayed, Split, Repriced),
     )
 }
 
@@ -237,6 +262,22 @@ class Faults:
         return [active for active in list(self._active.values()) if active.concerns(symbols)]
 
 
+def standing(faults: Iterable[Active], symbol: str, now: datetime) -> str | None:
+    """What a vendor's list says of `symbol` at `now`: trading, halted or ended; None when the list lacks it."""
+    found = "trading"
+    for active in faults:
+        if active.fault.symbols is None or symbol not in active.fault.symbols:
+            continue
+        match active.fault:
+            case MissingSymbol():
+                return None
+            case Ended(at=at) if at <= now:
+                found = "ended"
+            case Halted() if found != "ended":
+                found = "halted"
+    return found
+
+
 def alteration(
     faults: Iterable[Active], symbol: str, now: int, *, raw_prices: bool, acted: set[int]
 ) -> Callable[[Bars], Bars] | None:
@@ -250,7 +291,10 @@ def alteration(
         for active in mine:
             fault = active.fault
             if isinstance(fault, Split):
-                changed = _split(bars, fault) if not raw_prices else None
+                before = bars.ts < fault.at.timestamp()
+                changed = _divided(bars, before, fault.ratio, with_volumes=True) if not raw_prices else None
+            elif isinstance(fault, Repriced):
+                changed = _divided(bars, bars.ts >= fault.at.timestamp(), fault.ratio, with_volumes=False)
             elif isinstance(fault, CorrectedBar):
                 changed = _correct(bars, fault, now)
             else:
@@ -264,14 +308,14 @@ def alteration(
     return alter
 
 
-def _split(bars: Bars, fault: Split) -> Bars | None:
-    before = bars.ts < fault.at.timestamp()
-    if not before.any():
+def _divided(bars: Bars, rows: np.ndarray[Any, np.dtype[np.bool_]], ratio: float, *, with_volumes: bool) -> Bars | None:
+    """`bars` with the prices of some `rows` divided by `ratio`, and their volumes multiplied; None without any."""
+    if not rows.any():
         return None
-    divisor = np.where(before, fault.ratio, 1.0)
+    divisor = np.where(rows, ratio, 1.0)
 
     def adjust(price: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-        return np.where(before, np.round(price / divisor, 4), price)
+        return np.where(rows, np.round(price / divisor, 4), price)
 
     return Bars(
         ts=bars.ts,
@@ -280,7 +324,7 @@ def _split(bars: Bars, fault: Split) -> Bars | None:
         high=adjust(bars.high),
         low=adjust(bars.low),
         close=adjust(bars.close),
-        volume=np.where(before, np.rint(bars.volume * divisor), bars.volume),
+        volume=np.where(rows, np.rint(bars.volume * divisor), bars.volume) if with_volumes else bars.volume,
         trades=bars.trades,
         vwap=adjust(bars.vwap),
     )

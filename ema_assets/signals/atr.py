@@ -26,15 +26,16 @@ def atr(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFra
 
 SIGNAL = Signal(
     name="atr",
-    description="Average true range over 14 bars, in units of the price and in percent of the close",
+    description="Average true range over {span} bars, in units of the price and in percent of the close",
     version="1",
     reads={"ohlc": ("high", "low", "close")},
     columns=(
-        Column("atr", "float8", "Wilder's average of the true range; null for the first 14 bars"),
+        Column("atr", "float8", "Wilder's average of the true range; null for the first {span} bars"),
         Column("atr_pct", "float8", "atr in percent of the close; null when that is not above zero"),
     ),
     compute=atr,
     params={"span": Param(14, "True ranges in the first mean; each weighs 1/span after it")},
     carries=("atr",),
     bars_before=lambda _: 1,
+    shown=("atr", "atr_pct"),
 )

@@ -42,13 +42,13 @@ def bollinger(bars: pl.DataFrame, _: pl.DataFrame, params: Params) -> pl.DataFra
 
 SIGNAL = Signal(
     name="bollinger",
-    description="Bollinger bands of the close: the mean of 20 bars and 2 standard deviations around it",
+    description="Bollinger bands of the close: the mean of {span} bars and {deviations} standard deviations around it",
     version="1",
     reads={"ohlc": ("close",)},
     columns=(
-        Column("bb_middle", "float8", "Mean of the last 20 closes; null for the first 19 bars"),
-        Column("bb_upper", "float8", "bb_middle plus 2 standard deviations"),
-        Column("bb_lower", "float8", "bb_middle less 2 standard deviations"),
+        Column("bb_middle", "float8", "Mean of the last {span} closes; null before bar {span}"),
+        Column("bb_upper", "float8", "bb_middle plus {deviations} standard deviations"),
+        Column("bb_lower", "float8", "bb_middle less {deviations} standard deviations"),
         Column("bb_percent_b", "float8", "0 with the close on the lower band, 1 on the upper one; null without width"),
         Column("bb_bandwidth", "float8", "(bb_upper - bb_lower) / bb_middle; null when that is not above zero"),
     ),
@@ -58,4 +58,5 @@ SIGNAL = Signal(
         "deviations": Param(2.0, "Standard deviations from the mean to a band", least=0.1, most=10),
     },
     bars_before=lambda params: int(params["span"]) - 1,
+    shown=("bb_lower", "bb_middle", "bb_upper"),
 )

@@ -17,7 +17,8 @@ class Signal:
 
     Attributes:
         name: of the asset and of its table in the schema `market`: a lower-case identifier.
-        description: what the UI says of the asset; the first line says what it is.
+        description: what the UI says of the asset; the first line says what it is. Here and in the descriptions of
+            columns, `{span}` stands for the value of the parameter `span`.
         version: raised when `compute` would give other values; every series is then computed again.
         reads: which columns of which assets: `{"ohlc": ("high", "low", "close")}`. Names must differ between assets.
         columns: of the table, behind its key (symbol, timeframe, ts).
@@ -32,6 +33,7 @@ class Signal:
             the table marks a row as `warming_up`. Needs the column `bar_number`.
         check: what is wrong with parameters that are each within their limits, in one sentence; None when nothing is.
         group: of assets, in the UI.
+        shown: columns whose last value stands on the page of a partition in the UI; the first column when empty.
 
     `compute(bars, carried, params)` is pure. `bars` has symbol, ts, the columns of `reads`, `is_new` (False for those
     of `bars_before`), and `session` when wanted; sorted by symbol and ts. `carried` has symbol and `carries`, the row
@@ -54,6 +56,7 @@ class Signal:
     converged_after: int | None = None
     check: Callable[[Params], str | None] = lambda _: None
     group: str = "signals"
+    shown: tuple[str, ...] = ()
 
     @property
     def defaults(self) -> Params:

@@ -147,7 +147,8 @@ def _problems(signal: Signal) -> Iterator[str]:
     problems = (
         *problems_with_texts({"description": signal.description, "version": signal.version}),
         *problems_with_columns(signal.columns, taken=_KEY_COLUMNS),
-        *_problems_of_carries(signal),
+        *_problems_of_names("carries", signal.carries, signal),
+        *_problems_of_names("shown", signal.shown, signal),
         *problems_with_params(signal.params),
     )
     # The functions are called with the defaults, so these are looked at first.
@@ -155,13 +156,14 @@ def _problems(signal: Signal) -> Iterator[str]:
         yield f"signal `{signal.name}`: {each}"
 
 
-def _problems_of_carries(signal: Signal) -> Iterator[str]:
-    if isinstance(signal.carries, str):
-        yield f"`carries` must be a tuple of names, received the text {signal.carries!r}"
+def _problems_of_names(field: str, names: tuple[str, ...], signal: Signal) -> Iterator[str]:
+    """What is wrong with a field that names columns of the signal."""
+    if isinstance(names, str):
+        yield f"`{field}` must be a tuple of names, received the text {names!r}"
         return
-    unknown = [name for name in signal.carries if name not in [column.name for column in signal.columns]]
+    unknown = [name for name in names if name not in [column.name for column in signal.columns]]
     if unknown:
-        yield f"`carries` must name columns of its own, received {', '.join(map(repr, unknown))}"
+        yield f"`{field}` must name columns of its own, received {', '.join(map(repr, unknown))}"
 
 
 def _problems_of_functions(signal: Signal) -> Iterator[str]:

@@ -78,4 +78,5 @@ SIGNAL = Signal(
     },
     carries=(FAST, SLOW, "bar_number"),
     converged_after=CONVERGED_AFTER_BARS,
+    shown=(FAST, SLOW),
 )

@@ -88,4 +88,5 @@ SIGNAL = Signal(
     compute=_compute,
     carries=("trend", "bars_since_cross"),
     carries_nulls=True,
+    shown=("trend", "spread_pct", "bars_since_cross"),
 )

@@ -36,15 +36,17 @@ def _check(params: Params) -> str | None:
 
 SIGNAL = Signal(
     name="macd",
-    description="Moving average convergence divergence of the close: EMA of 12 less EMA of 26, with its EMA of 9",
+    description=(
+        "Moving average convergence divergence of the close: EMA of {fast} less EMA of {slow}, with its EMA of {signal}"
+    ),
     version="1",
     reads={"ohlc": ("close",)},
     columns=(
-        Column("macd", "float8", "macd_fast - macd_slow; null for the first 25 bars"),
-        Column("macd_signal", "float8", "EMA of macd over 9 bars; null for the first 33 bars"),
+        Column("macd", "float8", "macd_fast - macd_slow; null before bar {slow}"),
+        Column("macd_signal", "float8", "EMA of {signal} values of macd; null until there are so many"),
         Column("macd_hist", "float8", "macd - macd_signal"),
-        Column("macd_fast", "float8", "EMA of 12 closes, begun at bar 26"),
-        Column("macd_slow", "float8", "EMA of 26 closes, begun at bar 26"),
+        Column("macd_fast", "float8", "EMA of {fast} closes, begun at bar {slow}"),
+        Column("macd_slow", "float8", "EMA of {slow} closes, begun at bar {slow}"),
     ),
     compute=macd,
     params={
@@ -54,4 +56,5 @@ SIGNAL = Signal(
     },
     carries=("macd_signal", "macd_fast", "macd_slow"),
     check=_check,
+    shown=("macd", "macd_signal", "macd_hist"),
 )

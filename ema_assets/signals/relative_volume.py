@@ -19,10 +19,12 @@ def relative_volume(bars: pl.DataFrame, _: pl.DataFrame, params: Params) -> pl.D
 
 SIGNAL = Signal(
     name="relative_volume",
-    description="Volume as a multiple of the mean volume of the 20 bars before",
+    description="Volume as a multiple of the mean volume of the {span} bars before",
     version="1",
     reads={"ohlc": ("volume",)},
-    columns=(Column("relative_volume", "float8", "1 when the volume is that mean; null for 20 bars, or when it is 0"),),
+    columns=(
+        Column("relative_volume", "float8", "1 when the volume is that mean; null for {span} bars, or when it is 0"),
+    ),
     compute=relative_volume,
     params={"span": Param(20, "Bars before this one in the mean", most=500)},
     bars_before=lambda params: int(params["span"]),

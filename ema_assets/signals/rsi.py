@@ -31,11 +31,11 @@ def rsi(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFra
 
 SIGNAL = Signal(
     name="rsi",
-    description="Relative strength index of the close over 14 bars, 0 to 100, with Wilder's smoothing",
+    description="Relative strength index of the close over {span} bars, 0 to 100, with Wilder's smoothing",
     version="1",
     reads={"ohlc": ("close",)},
     columns=(
-        Column("rsi", "float8", "100 · average_gain / (average_gain + average_loss); null for the first 14 bars"),
+        Column("rsi", "float8", "100 · average_gain / (average_gain + average_loss); null for the first {span} bars"),
         Column("average_gain", "float8", "Wilder's average of what the close rose by; a fall counts as 0"),
         Column("average_loss", "float8", "Wilder's average of what the close fell by; a rise counts as 0"),
     ),

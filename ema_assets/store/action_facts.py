@@ -1,6 +1,7 @@
 """Corporate actions as facts: what happened to an instrument, when, and who says so. SQL only."""
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 import polars as pl
 
@@ -14,7 +15,8 @@ from ema_assets.store.tables import BARS
 def record(transaction: Transaction, actions: pl.DataFrame, source: str) -> int:
     """Record `actions` (ACTION_SCHEMA) as `source` knows them; return how many are new or changed.
 
-    The same action from another source is another row. When a source changes what it says, its later word counts.
+    The same action from another source is another row. When a source changes what it says, its later word counts; the
+    ratio of a spin-off stays that was measured, where the source knows none.
     """
     check_frame(f"corporate actions of {source}", actions, ACTION_SCHEMA)
     if actions.is_empty():
@@ -29,10 +31,10 @@ def record(transaction: Transaction, actions: pl.DataFrame, source: str) -> int:
                     SELECT symbol, kind, effective_at, ratio, amount, value, $1 FROM pg_temp.{staged}
                     ORDER BY symbol, kind, effective_at
                     ON CONFLICT (symbol, kind, effective_at, source) DO UPDATE
-                    SET ratio = excluded.ratio, amount = excluded.amount, value = excluded.value,
+                    SET ratio = coalesce(excluded.ratio, a.ratio), amount = excluded.amount, value = excluded.value,
                         known_at = clock_timestamp()
                     WHERE (a.ratio, a.amount, a.value)
-                          IS DISTINCT FROM (excluded.ratio, excluded.amount, excluded.value)
+                          IS DISTINCT FROM (coalesce(excluded.ratio, a.ratio), excluded.amount, excluded.value)
                     RETURNING 1
                 )
                 SELECT count(*) AS n FROM changed
@@ -40,6 +42,77 @@ def record(transaction: Transaction, actions: pl.DataFrame, source: str) -> int:
                 source,
             ).item()
         )
+
+
+def measure_spin_offs(transaction: Transaction, changes: pl.DataFrame, within: timedelta) -> list[str]:
+    """Write the ratio of spin-offs that are known without one, as bars have shown it; return their symbols.
+
+    `changes` has symbol, ratio and last_ts, the newest bar on the old scale: the spin-off took effect after it, within
+    `within`.
+    """
+    return list(
+        transaction.query(
+            """
+            WITH meant AS (
+                -- Sorted, as `record` writes them: two writers that meet rows in different orders would deadlock.
+                SELECT a.ctid, c.ratio
+                FROM unnest($1::text[], $2::float8[], $3::timestamptz[]) AS c(symbol, ratio, last_ts)
+                JOIN market.corporate_action a ON a.symbol = c.symbol AND a.kind = 'spin-off' AND a.ratio IS NULL
+                 AND a.effective_at > c.last_ts AND a.effective_at <= c.last_ts + make_interval(secs => $4::float8)
+                ORDER BY a.symbol, a.kind, a.effective_at FOR UPDATE OF a
+            ), measured AS (
+                UPDATE market.corporate_action a SET ratio = m.ratio FROM meant m WHERE a.ctid = m.ctid
+                RETURNING a.symbol
+            )
+            SELECT DISTINCT symbol FROM measured ORDER BY 1
+            """,
+            changes["symbol"],
+            changes["ratio"],
+            changes["last_ts"],
+            within.total_seconds(),
+        )["symbol"]
+    )
+
+
+def withdraw(
+    transaction: Transaction, symbols: Sequence[str], actions: pl.DataFrame, source: str, now: datetime
+) -> None:
+    """Delete what `source` said of `symbols` about the time after `now`, and does not say in `actions` any more.
+
+    What is announced may be put off or called off. What has taken effect stays.
+    """
+    transaction.execute(
+        """
+        DELETE FROM market.corporate_action a
+        WHERE a.source = $1 AND a.symbol = ANY ($2::text[]) AND a.effective_at > $3
+          AND NOT EXISTS (
+              SELECT FROM unnest($4::text[], $5::text[], $6::timestamptz[]) AS n(symbol, kind, effective_at)
+              WHERE (n.symbol, n.kind, n.effective_at) = (a.symbol, a.kind, a.effective_at))
+        """,
+        source,
+        list(symbols),
+        now,
+        actions["symbol"],
+        actions["kind"],
+        actions["effective_at"],
+    )
+
+
+def endings(transaction: Transaction, symbols: Sequence[str], now: datetime) -> pl.DataFrame:
+    """By what `symbols` have ended up to `now`, whoever says so: symbol, kind, effective_at, value; the last of each.
+
+    By a rename (`value` is the new symbol), a merger (`value` took it over), a redemption, a unit split or a delisting.
+    """
+    return transaction.query(
+        """
+        SELECT DISTINCT ON (symbol) symbol, kind, effective_at, value FROM market.corporate_action
+        WHERE kind = ANY ($3::text[]) AND effective_at <= $2 AND symbol = ANY ($1::text[])
+        ORDER BY symbol, effective_at DESC, kind
+        """,
+        list(symbols),
+        now,
+        ["rename", "merger", "redemption", "unit split", "delisting"],
+    )
 
 
 def known(transaction: Transaction, symbols: Sequence[str] | None = None) -> pl.DataFrame:

@@ -13,13 +13,13 @@ from ema_assets.store.database import Transaction
 def series(transaction: Transaction, symbol: str, keys: Sequence[str]) -> pl.DataFrame:
     """The series of `symbol` on the timeframes `keys`, one row each, in that order.
 
-    Columns: timeframe, is_fetched, delay_seconds, silent_since, first_ts, last_ts, checked_through, asked_at,
+    Columns: timeframe, is_fetched, delay_seconds, first_ts, last_ts, checked_through, asked_at,
     final_through, failures, next_attempt_at, last_error, and how many there are of: corrections, flags, rejected,
     skipped, open_gaps, open_bars (missing in them), not_traded (bars).
     """
     return transaction.query(
         """
-        SELECT s.timeframe, i.is_fetched, i.delay_seconds::bigint AS delay_seconds, i.silent_since,
+        SELECT s.timeframe, i.is_fetched, i.delay_seconds::bigint AS delay_seconds,
                s.first_ts, s.last_ts, s.checked_through, s.asked_at, s.final_through,
                s.failures, s.next_attempt_at, s.last_error,
                (SELECT count(*) FROM market.bar_correction c WHERE (c.symbol, c.timeframe) = (s.symbol, s.timeframe))
@@ -87,13 +87,14 @@ def bar(transaction: Transaction, symbol: str, timeframe: Timeframe, ts: datetim
 def events(transaction: Transaction, symbol: str, timeframe: Timeframe, ts: datetime) -> pl.DataFrame:
     """What happened to the bar of `symbol` that opens at `ts`, oldest first: at, what, close, detail.
 
-    `what` is `corrected` (`close` is the one before), `flagged` or `rejected` (`close` is the one that was sent). `at`
-    is the machine's time, UTC.
+    `what` is `corrected` (`close` is the one before, `detail` who had brought it, null when not known), `flagged` or
+    `rejected` (`close` is the one that was sent). `at` is the machine's time, UTC.
     """
     return transaction.query(
         """
-        SELECT corrected_at AS at, 'corrected' AS what, close, NULL::text AS detail FROM market.bar_correction
-        WHERE symbol = $1 AND timeframe = $2 AND ts = $3
+        SELECT c.corrected_at AS at, 'corrected' AS what, c.close, n.name AS detail FROM market.bar_correction c
+        LEFT JOIN market.source n ON n.id = c.source_id
+        WHERE c.symbol = $1 AND c.timeframe = $2 AND c.ts = $3
         UNION ALL
         SELECT flagged_at, 'flagged', NULL::float8, reason || ': ' || detail FROM market.bar_flag
         WHERE symbol = $1 AND timeframe = $2 AND ts = $3

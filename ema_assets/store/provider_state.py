@@ -99,3 +99,23 @@ def not_answering(transaction: Transaction) -> pl.DataFrame:
     return transaction.query(
         "SELECT provider, failures, open_until, last_error FROM market.provider_state WHERE failures > 0 ORDER BY 1"
     )
+
+
+def note_description(transaction: Transaction, provider: str, error: str | None) -> None:
+    """Write why `provider` did not say what became of its symbols, or None when it did."""
+    transaction.execute(
+        """
+        INSERT INTO market.provider_state AS p (provider, describe_error) VALUES ($1, nullif($2, ''))
+        ON CONFLICT (provider) DO UPDATE SET describe_error = excluded.describe_error
+        WHERE p.describe_error IS DISTINCT FROM excluded.describe_error
+        """,
+        provider,
+        (error or "")[:1000],
+    )
+
+
+def not_describing(transaction: Transaction) -> pl.DataFrame:
+    """Providers that did not say what became of their symbols when they were last asked: provider, describe_error."""
+    return transaction.query(
+        "SELECT provider, describe_error FROM market.provider_state WHERE describe_error IS NOT NULL ORDER BY 1"
+    )

@@ -1,6 +1,7 @@
 """`ema-assets status`: what runs, from which providers, and how fresh everything is."""
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def test_status_with_nothing_running_is_valid_json_that_says_so(run: Run, home: 
         "failing": [],
         "without_bars": [],
         "silent": [],
+        "states": [],
         "warming_up": [],
     }
     assert "Not running; start it with `ema-assets up`" in run("status").stdout
@@ -139,6 +141,28 @@ def test_status_says_what_is_loading_and_how_long_it_will_take(run: Run, databas
         transaction.execute("UPDATE market.series_state SET recorded_at = now(), loaded_at = now()")
     assert json.loads(run("status", "--json", **env).stdout)["loading"] is None
     assert "Loading" not in run("status", **env).stdout
+
+
+def test_status_shows_a_line_per_asset_and_a_column_per_timeframe(run: Run, database_url: str) -> None:
+    with Database(database_url) as database:
+        sync(database, watchlist.parse(WATCHLIST), datetime(2026, 11, 20, 15, tzinfo=UTC))
+        with database.transaction() as transaction:
+            transaction.execute(
+                """UPDATE market.series_state
+                   SET last_ts = '2026-11-20T14:55Z', checked_through = now() + interval '1 day', computed_at = now(),
+                       recorded_at = now(), failures = (asset = 'ema_trend' AND symbol = 'BTC-USD')::int,
+                       dirty_from = CASE WHEN asset = 'ema_signals' THEN '2026-11-20T14:55Z'::timestamptz END,
+                       code_version = (SELECT code_version FROM market.asset a WHERE a.asset = series_state.asset)
+                   WHERE timeframe = '5m'"""
+            )
+    lines = run("status", EMA_DATABASE_URL=database_url).stdout.splitlines()
+    table = {line.split()[0]: re.split(r"  +", line.strip()) for line in lines if line.startswith("  ")}
+    assert table["asset"] == ["asset", "5m", "15m", "30m", "1h", "4h", "1d"]
+    assert table["ohlc"] == ["ohlc", "fresh", *["3 to load"] * 5]
+    assert table["ema_signals"][:2] == ["ema_signals", "3 stale"]
+    assert "1 failing" in table["ema_trend"][1]
+    assert table["series"] == ["series", *["3"] * 6]
+    assert table["newest"] == ["newest bar (UTC)", "2026-11-20 14:55"]
 
 
 def test_status_of_a_group_counts_its_symbols_only(run: Run, refused: Refused, database_url: str) -> None:

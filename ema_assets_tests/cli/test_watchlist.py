@@ -6,14 +6,16 @@ import sys
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from ema_assets.config import watchlist
 from ema_assets.market.exchanges import holidays_known_through
+from ema_assets.model.schemas import ACTION_SCHEMA, STATE_SCHEMA
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import DEFAULT
 from ema_assets.operations.sync_watchlist import sync
-from ema_assets.store import ledger
+from ema_assets.store import action_facts, ledger, states
 from ema_assets.store.database import Database
 from ema_assets_tests.cli.conftest import Refused, Run
 from ema_assets_tests.cli.shell import DEAD, HEAD, SOUND, WATCHLIST, bars_file, start
@@ -271,3 +273,38 @@ def test_the_check_names_what_was_renamed_ended_or_is_unknown(run: Run, home: Pa
     (home / "watchlist.toml").write_text('[[group]]\ncalendar = "XNYS"\nsymbols = ["AAPL"]\n')
     fine = run("symbols", "check", EMA_DATABASE_URL=database.url)
     assert (fine.exit_code, fine.stdout) == (0, "Checked 1 symbol: nothing is known against any of them.\n")
+
+
+def test_the_check_goes_by_what_providers_and_facts_say_and_a_halt_is_no_fault(
+    run: Run, home: Path, database: Database
+) -> None:
+    (home / "watchlist.toml").write_text(
+        '[[group]]\ncalendar = "XNYS"\nsymbols = ["AAPL", "HALT", "OLDCO", "NOSUCH"]\n'
+    )
+    now = datetime(2026, 11, 25, 16, 0, tzinfo=UTC)
+    sync(database, watchlist.load(home / "watchlist.toml"), now)
+    renamed = pl.DataFrame([("OLDCO", "rename", now, None, None, "NEWCO")], schema=ACTION_SCHEMA, orient="row")
+    said = [("HALT", "halted", None, "HALT"), ("NOSUCH", "unknown", None, None), ("AAPL", "active", None, "active")]
+    with database.transaction() as transaction:
+        action_facts.record(transaction, renamed, "my.csv")
+        states.note(transaction, pl.DataFrame(said, schema=STATE_SCHEMA, orient="row"), "alpaca", now)
+    found = run("symbols", "check", EMA_DATABASE_URL=database.url)
+    assert found.stdout.splitlines() == [
+        "NOSUCH: alpaca does not list it, noted on 2026-11-25",
+        "OLDCO: renamed to NEWCO on 2026-11-25: `ema-assets symbols add NEWCO` and `ema-assets symbols remove OLDCO`",
+        "HALT: alpaca says that it is halted (HALT), noted on 2026-11-25",
+    ]
+    shown = run("status", EMA_DATABASE_URL=database.url).stdout.splitlines()
+    assert shown[-2:] == [
+        "HALT: alpaca says that it is halted (HALT), noted on 2026-11-25",
+        "NOSUCH: alpaca does not list it, noted on 2026-11-25",
+    ]
+    (home / "watchlist.toml").write_text('[[group]]\ncalendar = "XNYS"\nsymbols = ["AAPL", "HALT"]\n')
+    fine = run("symbols", "check", EMA_DATABASE_URL=database.url)
+    assert (fine.exit_code, fine.stdout.splitlines()) == (
+        0,
+        [
+            "HALT: alpaca says that it is halted (HALT), noted on 2026-11-25",
+            "Checked 2 symbols: nothing is known against any of them.",
+        ],
+    )

@@ -46,11 +46,7 @@ def test_without_any_variable_everything_has_a_default(folder: Path) -> None:
     assert (found.database_url, config(found, sandbox).base_url) == (None, None)
     assert (found.provider, found.is_synthetic) == ("sandbox", True)
     assert found.watchlist_path == folder / ".ema" / "watchlist.toml"
-    assert (found.series_per_run, found.publication_delay("sandbox"), config(found, sandbox).seed) == (
-        1000,
-        timedelta(0),
-        930,
-    )
+    assert (found.series_per_run, config(found, sandbox).seed) == (1000, 930)
     assert (found.run_retention_days, found.rejected_retention_days, found.correction_retention_days) == (14, 90, 0)
     assert config(found, alpaca).base_url == "https://data.alpaca.markets"
     assert (config(found, alpaca).feed, config(found, alpaca).history_feed) == ("iex", "sip")
@@ -69,7 +65,7 @@ def test_without_any_variable_everything_has_a_default(folder: Path) -> None:
 def test_empty_variables_count_as_not_set() -> None:
     names = (
         "EMA_HOME EMA_DATABASE_URL EMA_PROVIDER EMA_WATCHLIST EMA_ALPACA_BASE_URL EMA_ALPACA_FEED EMA_ALPACA_HISTORY_FEED APCA_API_KEY_ID "
-        "APCA_API_SECRET_KEY EMA_SANDBOX_URL EMA_SANDBOX_SEED EMA_SERIES_PER_RUN EMA_PUBLICATION_DELAY_SECONDS "
+        "APCA_API_SECRET_KEY EMA_SANDBOX_URL EMA_SANDBOX_SEED EMA_SERIES_PER_RUN EMA_ALPACA_TRADING_URL "
         "EMA_ALPACA_REQUESTS_PER_MINUTE EMA_YAHOO_BASE_URL EMA_YAHOO_TRANSPORT EMA_YAHOO_REQUESTS_PER_MINUTE EMA_BINANCE_BASE_URL "
         "EMA_BINANCE_REQUESTS_PER_MINUTE EMA_COINBASE_BASE_URL EMA_COINBASE_REQUESTS_PER_MINUTE EMA_CCXT_REQUESTS_PER_MINUTE EMA_RUN_RETENTION_DAYS EMA_REJECTED_RETENTION_DAYS "
         "EMA_CORRECTION_RETENTION_DAYS"
@@ -110,7 +106,6 @@ def test_secrets_are_in_no_repr() -> None:
         ("EMA_CCXT_REQUESTS_PER_MINUTE", 1, 100_000),
         ("EMA_SANDBOX_SEED", 0, 2**31 - 1),
         ("EMA_SERIES_PER_RUN", 1, 100_000),
-        ("EMA_PUBLICATION_DELAY_SECONDS", 0, 3600),
         ("EMA_RUN_RETENTION_DAYS", 1, 36_500),
         ("EMA_REJECTED_RETENTION_DAYS", 1, 36_500),
         ("EMA_CORRECTION_RETENTION_DAYS", 0, 36_500),

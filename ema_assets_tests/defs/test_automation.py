@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from ema_assets.defs.configuration import configuration_drift
 from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.defs.resources import MarketResource
 from ema_assets.model.timeframes import Timeframe
+from ema_assets.providers import registry
 from ema_assets.refresh import waiting
 from ema_assets.refresh.graph import Graph, build, configured
 from ema_assets_tests.core import CORE_TEXT, rewrite
@@ -273,12 +275,18 @@ def test_changed_code_recomputes_that_asset_and_what_reads_it(world: World, monk
     assert left == 0
 
 
+def publish_after(monkeypatch: pytest.MonkeyPatch, delay: timedelta) -> None:
+    """Have Binance publish its bars so late."""
+    late = replace(registry.PROVIDERS["binance"], publication_delay=delay)
+    monkeypatch.setattr(registry, "PROVIDERS", {**registry.PROVIDERS, "binance": late})
+
+
 def test_no_tick_and_no_sweep_launches_a_run_for_bars_that_their_provider_has_not_published(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a provider that is twenty minutes late there was a run that asked nobody at each close and at each sweep."""
     monkeypatch.setenv("EMA_BINANCE_BASE_URL", world.sandbox.base_url)
-    monkeypatch.setenv("EMA_PUBLICATION_DELAY_SECONDS", str(22 * 60))
+    publish_after(monkeypatch, timedelta(minutes=22))
     path = world.watchlist_path
     path.write_text(path.read_text().replace('calendar = "24/7"', 'calendar = "24/7"\nprovider = "binance"'))
     world.sync()
@@ -310,7 +318,7 @@ def test_a_run_launched_at_the_close_waits_until_its_provider_has_published(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EMA_BINANCE_BASE_URL", world.sandbox.base_url)
-    monkeypatch.setenv("EMA_PUBLICATION_DELAY_SECONDS", "10")
+    publish_after(monkeypatch, timedelta(seconds=10))
     path = world.watchlist_path
     path.write_text(path.read_text().replace('calendar = "24/7"', 'calendar = "24/7"\nprovider = "binance"'))
     world.sync()

@@ -3,9 +3,11 @@
 import json
 import random
 import urllib.request
+from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -23,7 +25,7 @@ from dagster import (
 import ema_assets
 from ema_assets.config import watchlist
 from ema_assets.defs.requests import run_request
-from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS
+from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, OHLC
 from ema_assets.model.errors import StoreUnavailable
 from ema_assets.refresh.runs import PlannedRun, Rectangle
 from ema_assets.sandbox.server import running_sandbox
@@ -54,6 +56,18 @@ def is_launched_again(world: World, run: ExecuteInProcessResult) -> bool:
     by_tag = failed.tags.get("dagster/retry_on_asset_or_op_failure", str(rules["retry_on_asset_or_op_failure"]))
     most = int(failed.tags.get("dagster/max_retries", rules["max_retries"]))
     return rules["enabled"] and by_tag.lower() == "true" and most > 0
+
+
+def metadata_of(world: World, run: ExecuteInProcessResult) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """What the one materialization of each partition in `run` says, by asset and partition."""
+    records = world.instance.get_records_for_run(run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION).records
+    told = {}
+    for record in records:
+        event = record.event_log_entry.asset_materialization
+        assert event is not None
+        told[event.asset_key.to_user_string(), str(event.partition)] = event.metadata
+    assert len(records) == len(told)
+    return told
 
 
 def clear_faults(world: World) -> None:
@@ -266,6 +280,28 @@ def test_what_is_odd_about_the_bars_shows_in_the_checks(world: World) -> None:
     assert "'AAPL'" in str(found["the_past_stands"].metadata)
     assert "correction" in str(found["the_past_stands"].metadata)
     assert "2026-12-04" in str(found["calendars_reach_ahead"].metadata)
+    assert {name: found[name].description for name in ("no_bar_is_missing", "bars_are_sound", "the_past_stands")} == {
+        "no_bar_is_missing": "1 open gap",
+        "bars_are_sound": "No rejected bars",
+        "the_past_stands": "1 revision",
+    }
+
+
+@pytest.mark.settled
+def test_a_flagged_bar_is_named_and_fails_no_check(world: World) -> None:
+    with world.database.transaction() as transaction:
+        transaction.execute(
+            """INSERT INTO market.bar_flag (symbol, timeframe, ts, reason, detail, flagged_at)
+               SELECT symbol, '5m', '2026-11-20T15:00Z', 'jump', '+12 %', $1 FROM unnest($2::text[]) AS f(symbol)""",
+            world.now,
+            ["AAPL", "MSFT"],
+        )
+    planned = PlannedRun(Rectangle(M5, "AAPL", "BTC-USD"), 5, is_history=False)
+    found = checked(world.run(dict(run_request(planned, world.now).tags)))
+    (plausible,) = [each for each in found if each.check_name == "bars_are_plausible"]
+    assert plausible.passed
+    assert plausible.description == "2 flagged bars"
+    assert "MSFT" in str(plausible.metadata)
 
 
 @pytest.mark.settled
@@ -326,22 +362,19 @@ def test_a_run_that_a_person_asked_for_computes_fresh_partitions_again(world: Wo
 @pytest.mark.settled
 def test_a_persons_run_says_of_every_partition_what_was_written(world: World) -> None:
     run = world.run({"dagster/asset_partition_range_start": "AAPL|5m", "dagster/asset_partition_range_end": "MSFT|5m"})
-    records = world.instance.get_records_for_run(run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION).records
-    told = {}
-    for record in records:
-        event = record.event_log_entry.asset_materialization
-        told[event.asset_key.to_user_string(), event.partition] = event.metadata
-    assert len(records) == len(told)
+    told = metadata_of(world, run)
     assert told.keys() == {(asset, f"{symbol}|5m") for asset in CHAIN for symbol in ("AAPL", "MSFT")}
     with world.database.transaction() as transaction:
         closes = transaction.query(
             "SELECT DISTINCT ON (symbol) symbol || '|5m', close FROM market.ohlc_5m ORDER BY symbol, ts DESC"
         )
     last_close = dict(closes.iter_rows())
-    assert {key: said["last_close"].value for key, said in told.items()} == {key: last_close[key[1]] for key in told}
+    shown = {key[1]: said["last_close"].value for key, said in told.items() if "last_close" in said}
+    assert shown == {key: last_close[key] for key in ("AAPL|5m", "MSFT|5m")}
+    assert [asset for (asset, _), said in told.items() if "last_close" in said] == ["ohlc", "ohlc"]
     assert all({"rows_written", "first_ts", "last_ts"} <= said.keys() for said in told.values())
     # The sandbox changes no bar after its close: the newest ones are final as soon as they are there.
-    final = {datetime.fromtimestamp(float(said["final_through"].value), UTC) for said in told.values()}  # type: ignore[arg-type]
+    final = {datetime.fromtimestamp(float(said["final_through"].value), UTC) for said in told.values()}
     assert final == {datetime(2026, 11, 20, 15, 30, tzinfo=UTC)}
 
 
@@ -358,6 +391,13 @@ def test_a_persons_run_materializes_partitions_without_bars_too(world: World) ->
         (asset, f"{symbol}|1h") for asset in CHAIN for symbol in ("BTC-USD", "MINE")
     )
     assert stale(world.instance, CHAIN, ["BTC-USD|1h", "MINE|1h"]) == {}
+    remarks = {
+        (asset, partition): said["remark"].value
+        for (asset, partition), said in metadata_of(world, run).items()
+        if "remark" in said
+    }
+    assert remarks[OHLC, "MINE|1h"] == "the provider returned no bars for this series"
+    assert {partition for _, partition in remarks} == {"MINE|1h"}
 
 
 @pytest.mark.settled

@@ -29,7 +29,7 @@ from ema_assets_tests.core import CORE_TEXT
 from ema_assets_tests.families.package import package_with, run_python
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, utc, watch
 from ema_assets_tests.strategies.market import NOTHING, RULES, bars_from, frame_of
-from ema_assets_tests.timeframes import D1, M5
+from ema_assets_tests.timeframes import D1, M5, ORDER
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = (REPOSITORY / "docs/STRATEGIES.md").read_text(encoding="utf-8")
@@ -39,7 +39,7 @@ WATCHLIST = f'{CORE_TEXT}\n{ROW}\n[[group]]\ncalendar = "24/7"\nsymbols = ["BTC-
 STRENGTH = 0.8
 ALL_RULES = ", ".join(sorted([*RULES, "strong_close"]))
 
-WATCHED = watch({"BTC-USD": "24/7", "ETH-USD": "24/7"}, m5_days=5, d1_days=140)
+WATCHED = watch({"BTC-USD": "24/7", "ETH-USD": "24/7"}, m5_days=5, d1_days=140, timeframes=ORDER)
 FIRST = {M5: date(2026, 11, 12), D1: date(2026, 7, 1)}
 NOW, LATER = utc("2026-11-18 15:00"), utc("2026-11-18 15:20")
 

@@ -55,7 +55,7 @@ def test_a_file_of_every_kind_is_read_and_takes_effect_at_the_open(tmp_path: Pat
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("AAPL,merger,2026-11-25,7:1,,", "line 2: `kind` must be one of split, spin-off, dividend, currency change"),
+        ("AAPL,takeover,2026-11-25,7:1,,", "line 2: `kind` must be one of split, spin-off, dividend, currency change"),
         ("AAPL,split,25.11.2026,7:1,,", "line 2: `date` must be a day such as 2026-11-25, received '25.11.2026'"),
         ("AAPL,split,2026-11-25,,,", "line 2: a split needs `ratio`"),
         ("AAPL,split,2026-11-25,7:0,,", "line 2: `ratio` must be a number such as 7:1 or 1.253, received '0'"),

@@ -13,11 +13,11 @@ from ema_assets.operations.ingest import IngestedSeries, store_file
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, moved, refresh, state_of, tables_of, utc, watch
-from ema_assets_tests.timeframes import D1, H1, M5, ROLLED_UP
+from ema_assets_tests.timeframes import D1, H1, M5, ORDER, ROLLED_UP
 
 NOW = utc("2026-11-28 12:00")
 
-FILES = watch({"AAPL": "XNYS", "BTC-USD": "24/7"}, provider="file")
+FILES = watch({"AAPL": "XNYS", "BTC-USD": "24/7"}, provider="file", timeframes=ORDER)
 WEEK = (date(2026, 11, 23), date(2026, 11, 27))
 
 
@@ -160,7 +160,7 @@ def test_series_are_stored_in_batches_of_whole_series(database: Database, monkey
 
 def test_a_file_for_a_fetched_symbol_does_not_hide_what_the_provider_was_not_asked_for(database: Database) -> None:
     """The store stands at Tuesday; a file brings Friday. Wednesday must still be asked for."""
-    fetched = watch({"AAPL": "XNYS"})
+    fetched = watch({"AAPL": "XNYS"}, timeframes=ORDER)
     exchange = MemoryExchange(bars_on("XNYS", "AAPL", M5, *WEEK))
     refresh(database, fetched, exchange, utc("2026-11-24 21:00"))
     friday = exchange.bars.filter(pl.col("ts") > utc("2026-11-27 00:00"))
@@ -171,7 +171,7 @@ def test_a_file_for_a_fetched_symbol_does_not_hide_what_the_provider_was_not_ask
 
 
 def test_a_file_for_a_symbol_that_was_never_asked_for_leaves_its_history_to_the_provider(database: Database) -> None:
-    fetched = watch({"AAPL": "XNYS"})
+    fetched = watch({"AAPL": "XNYS"}, timeframes=ORDER)
     sync(database, fetched, NOW)
     exchange = MemoryExchange(bars_on("XNYS", "AAPL", M5, *WEEK))
     store_file(database, exchange.bars.tail(10), "friday.csv", NOW)
@@ -181,7 +181,7 @@ def test_a_file_for_a_symbol_that_was_never_asked_for_leaves_its_history_to_the_
 
 
 def test_a_file_that_goes_on_where_the_store_stands_spares_the_provider(database: Database) -> None:
-    fetched = watch({"AAPL": "XNYS"})
+    fetched = watch({"AAPL": "XNYS"}, timeframes=ORDER)
     exchange = MemoryExchange(bars_on("XNYS", "AAPL", M5, *WEEK))
     refresh(database, fetched, exchange, utc("2026-11-24 21:00"))
     store_file(database, exchange.bars.filter(pl.col("ts") > utc("2026-11-24 18:00")), "rest.csv", NOW)

@@ -33,7 +33,7 @@ from ema_assets_tests.timeframes import D1, H1, H4, M5, M15, ORDER
 NOW = utc("2026-11-25 20:30")
 # Enough where it does not matter which: both fetched timeframes and a rolled-up one.
 FEW = (M5, H1, D1)
-WATCHED = watchlist_of({"AAPL": "XNYS", "MSFT": "XNYS", "BTC-USD": "24/7"}, m5_days=5, d1_days=60)
+WATCHED = watchlist_of({"AAPL": "XNYS", "MSFT": "XNYS", "BTC-USD": "24/7"}, m5_days=5, d1_days=60, timeframes=ORDER)
 
 
 def exchange_until(last: date = date(2026, 11, 27)) -> MemoryExchange:
@@ -144,7 +144,7 @@ def test_the_sweep_leaves_fresh_closes_to_their_schedule_and_takes_the_rest(data
     exchange = exchange_until()
     refresh(database, WATCHED, exchange, NOW)
     calendars = {**{each.symbol: each.calendar for each in WATCHED.instruments}, "NEW": "XNYS"}
-    sync_watchlist.sync(database, watchlist_of(calendars, m5_days=5, d1_days=60), NOW)
+    sync_watchlist.sync(database, watchlist_of(calendars, m5_days=5, d1_days=60, timeframes=ORDER), NOW)
     later, grace = NOW + timedelta(minutes=5), timedelta(minutes=2)
 
     def swept(now: datetime) -> set[tuple[str, str, str]]:
@@ -346,7 +346,7 @@ def test_finding_what_is_stale_costs_as_much_per_series_with_many_symbols_as_wit
 
 
 def _many(symbols: int) -> Watchlist:
-    return watchlist_of({f"S{number:04}": "XNYS" for number in range(symbols)}, m5_days=5, d1_days=60)
+    return watchlist_of({f"S{number:04}": "XNYS" for number in range(symbols)}, m5_days=5, d1_days=60, timeframes=ORDER)
 
 
 def database_rows(database: Database, sql: str) -> list[tuple[object, ...]]:

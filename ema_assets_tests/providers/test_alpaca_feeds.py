@@ -214,6 +214,15 @@ def test_another_feed_is_asked_for_all_bars_and_a_refusal_of_recent_sip_stays_on
     assert (len(got.errors), got.calls) == (2, 1)
 
 
+def test_a_delayed_feed_says_how_far_it_is_complete(free: RunningSandbox) -> None:
+    stocks, pairs = ask(STOCKS[:2], MIDDAY - HOUR), ask(PAIRS[:1], MIDDAY - HOUR)
+    got = fetch(free.base_url, [*stocks, *pairs], feed="delayed_sip", history_feed="sip")
+    assert got.complete_through == dict.fromkeys(stocks, MIDDAY - 15 * MINUTE)
+    assert len(got.completed) == 3
+    for feed in ("iex", "sip"):
+        assert fetch(free.base_url, pairs, feed=feed, history_feed="sip").complete_through == {}
+
+
 # --- a plan that has no SIP at all ------------------------------------------------------------------------------------
 
 

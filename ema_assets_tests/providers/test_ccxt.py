@@ -229,8 +229,8 @@ def test_each_exchange_is_a_provider_of_its_own_and_shares_the_configuration() -
 
 
 def test_times_of_an_exchange_are_known_though_they_are_not_listed() -> None:
-    settings = Settings.from_env({"EMA_PUBLICATION_DELAY_SECONDS": "60"})
-    assert settings.publications["ccxt:okx"].delay == timedelta(minutes=1)
+    settings = Settings.from_env({})
+    assert settings.publications["ccxt:okx"].delay == timedelta(seconds=3)
     assert "ccxt:okx" not in list(settings.publications)
     assert settings.publications.get("google") is None
 

@@ -208,12 +208,10 @@ def test_an_address_that_is_set_is_kept() -> None:
     assert settings.with_addresses({"sandbox": "http://127.0.0.1:2", "yahoo": "http://127.0.0.1:2"}) == settings
 
 
-def test_the_delay_of_a_provider_is_its_own_unless_one_is_set_for_all_real_prices() -> None:
+def test_the_delay_of_a_provider_is_its_own() -> None:
     seconds = {name: each.delay.total_seconds() for name, each in Settings.from_env({}).publications.items()}
     assert seconds == {None: 0, "sandbox": 0, "alpaca": 3, "yahoo": 3, "binance": 3, "coinbase": 3}
-    found = Settings.from_env({"EMA_PUBLICATION_DELAY_SECONDS": "1200", **KEYS}).publications
-    seconds = {name: each.delay.total_seconds() for name, each in found.items()}
-    assert seconds == {None: 1200, "sandbox": 0, "alpaca": 1200, "yahoo": 1200, "binance": 1200, "coinbase": 1200}
+    assert Settings.from_env(KEYS).publications[None].delay.total_seconds() == 3
 
 
 def test_settings_can_be_the_key_of_a_cache() -> None:

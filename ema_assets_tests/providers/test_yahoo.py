@@ -21,7 +21,17 @@ from ema_assets.providers.http.budget import HttpLimits
 from ema_assets.providers.registry import PROVIDERS
 from ema_assets.refresh.clients import open_provider
 from ema_assets.sandbox.dialects.yahoo import CHART_PATH
-from ema_assets.sandbox.faults import CorrectedBar, CutBody, LateBar, MissingSymbol, RateLimit, Refuse, ServerError
+from ema_assets.sandbox.faults import (
+    CorporateAction,
+    CorrectedBar,
+    CutBody,
+    LateBar,
+    MissingSymbol,
+    RateLimit,
+    Refuse,
+    ServerError,
+    Split,
+)
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets_tests.providers.conftest import (
     MIDDAY,
@@ -470,3 +480,16 @@ def test_splits_spin_offs_and_dividends_come_with_the_bars() -> None:
 )
 def test_events_that_say_nothing_cost_no_bar(events: Any) -> None:
     assert actions_of(with_events(**events)) == []
+
+
+def test_the_events_of_the_sandbox_are_read_as_facts(sandbox: RunningSandbox) -> None:
+    at = MIDDAY.replace(hour=13, minute=30)
+    sandbox.handle.faults.add(Split(symbols=[STOCKS[0].symbol], at=at, ratio=1.253))
+    paid = {"symbol": STOCKS[0].symbol, "rate": 0.26, "ex_date": "2026-07-14"}
+    sandbox.handle.faults.add(CorporateAction(symbols=[STOCKS[0].symbol], type="cash_dividends", fields=paid))
+    found = fetch(sandbox.base_url, ask(STOCKS[:2], MIDDAY - timedelta(days=5), timeframe=D1), yahoo)
+    actions = pl.concat(batch.actions for batch in found.batches)
+    assert actions.rows() == [
+        (STOCKS[0].symbol, "dividend", at.replace(day=14, hour=14), None, 0.26, None),
+        (STOCKS[0].symbol, "spin-off", at, 1.253, None, None),
+    ]

@@ -24,7 +24,7 @@ from ema_assets.refresh.outcome import Outcome
 from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.store.database import Database
 from ema_assets_tests.core import CORE
-from ema_assets_tests.timeframes import D1, M1, M5, ORDER
+from ema_assets_tests.timeframes import D1, FEW, M1, M5
 
 TABLES = {
     "ohlc": "ts",
@@ -152,7 +152,7 @@ def watch(
     m5_days: int = 30,
     d1_days: int = 120,
     provider: str | None = None,
-    timeframes: Sequence[Timeframe] = ORDER,
+    timeframes: Sequence[Timeframe] = FEW,
 ) -> Watchlist:
     """A watchlist of symbols on calendars, for the chain alone."""
     instruments = tuple(

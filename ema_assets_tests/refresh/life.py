@@ -16,7 +16,6 @@ from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.reports import status
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange
-from ema_assets_tests.timeframes import ORDER
 
 
 class LivingExchange(MemoryExchange):
@@ -55,7 +54,7 @@ def bring_up_to_date(
     if stale.filter(pl.col("reason") != "not recorded").is_empty():
         return False
     for asset, timeframe, outcome in refresh_all(
-        database, watched, open_provider, rules, watched.symbols, list(ORDER), clock=lambda: now
+        database, watched, open_provider, rules, watched.symbols, watched.with_bars, clock=lambda: now
     ):
         assert not outcome.errors, (now, asset, timeframe, outcome.errors)
     return True

@@ -177,7 +177,7 @@ def test_the_screener_says_which_rows_rest_on_a_bar_that_is_not_final(database: 
     late = Publication(timedelta(seconds=3), {"5m": (timedelta(minutes=15),), "1d": (timedelta(hours=4),)})
     life = Life(
         database,
-        watch({"AAPL": "XNYS"}),
+        watch({"AAPL": "XNYS"}, timeframes=ORDER),
         LivingExchange(*frames("XNYS", "AAPL")),
         FetchRules(DAYS, {None: late}),
         close + timedelta(seconds=5),

@@ -23,11 +23,13 @@ from ema_assets.store.database import Database
 from ema_assets_tests.providers import conftest as vendors
 from ema_assets_tests.refresh.exchange import rows_of, utc, watch
 from ema_assets_tests.refresh.life import bring_up_to_date
-from ema_assets_tests.timeframes import FETCHED, ORDER, ROLLED_UP
+from ema_assets_tests.timeframes import D1, FETCHED, H1, M5, M15
 
 pytestmark = pytest.mark.e2e
 
 OPEN, CLOSE, NEXT_OPEN = utc("2026-07-15 13:30"), utc("2026-07-15 20:00"), utc("2026-07-16 13:30")
+ROLLED_UP = (M15, H1)
+TIMEFRAMES = (M5, *ROLLED_UP, D1)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 WRONG = OPEN + timedelta(minutes=35)
 HOLE = (OPEN + 90 * MINUTE, OPEN + 115 * MINUTE)
@@ -75,7 +77,7 @@ class Day:
     def look(self, now: datetime) -> None:
         """Every result is what the bars that are stored now give, and no bar is from the future."""
         bars = self.frame("SELECT symbol, timeframe, ts, open, high, low, close FROM market.ohlc ORDER BY 1, 2, 3")
-        for timeframe in ORDER:
+        for timeframe in TIMEFRAMES:
             mine = bars.filter(timeframe=timeframe.key)
             if not timeframe.is_session:
                 assert mine.filter(pl.col("ts") >= now).is_empty(), (now, timeframe.key)
@@ -92,7 +94,7 @@ class Day:
         screened = self.frame("SELECT symbol, timeframe, ts, close FROM results.screener")
         last = bars.group_by("symbol", "timeframe").agg(pl.col("ts").last(), pl.col("close").last())
         both = screened.join(last, on=["symbol", "timeframe"], suffix="_stored")
-        assert both.height == screened.height == len(ORDER) * 2
+        assert both.height == screened.height == len(TIMEFRAMES) * 2
         assert both["ts"].equals(both["ts_stored"])
         assert both["close"].equals(both["close_stored"])
 
@@ -160,7 +162,7 @@ class _Clock:
 def day(request: pytest.FixtureRequest, database: Database) -> Iterator[Day]:
     vendor = VENDORS[request.param]
     calendar = "XNYS" if vendor.has_close else "24/7"
-    watched = watch(dict.fromkeys(vendor.symbols, calendar), m5_days=3, d1_days=60)
+    watched = watch(dict.fromkeys(vendor.symbols, calendar), m5_days=3, d1_days=60, timeframes=TIMEFRAMES)
     with running_sandbox(watched.instruments, clock=lambda: _Clock.now) as sandbox:
         yield Day(request.param, sandbox, database, watched)
 

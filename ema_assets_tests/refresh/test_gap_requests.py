@@ -28,7 +28,7 @@ from ema_assets_tests.refresh.exchange import (
 )
 from ema_assets_tests.timeframes import D1, H1, M5, ORDER
 
-WATCHED = watch({"AAPL": "XNYS"}, m5_days=4, d1_days=60)
+WATCHED = watch({"AAPL": "XNYS"}, m5_days=4, d1_days=60, timeframes=ORDER)
 MONDAY, WEDNESDAY, FRIDAY = date(2026, 11, 23), date(2026, 11, 25), date(2026, 11, 27)
 MINUTES = (M5,)
 STEP = timedelta(minutes=5)
@@ -252,7 +252,7 @@ def test_a_missing_day_is_asked_for_under_whatever_label_the_vendor_gives_it(dat
 
 def test_a_hole_in_all_symbols_is_the_vendors_and_is_filled_when_the_vendor_has_mended_it(database: Database) -> None:
     """Eleven of twenty-four bars were missing for three hours, and came the day after."""
-    watched = watch({"AAPL": "XNYS", "MSFT": "XNYS"}, m5_days=4)
+    watched = watch({"AAPL": "XNYS", "MSFT": "XNYS"}, m5_days=4, timeframes=ORDER)
     bars = pl.concat([minutes_of("AAPL", 1), minutes_of("MSFT", 2)])
     exchange = MemoryExchange(bars.filter(~pl.col("ts").is_between(LOST - 10 * STEP, LOST)))
     rules = FetchRules(dict(watched.history_days))
@@ -271,7 +271,7 @@ def test_a_hole_in_all_symbols_is_the_vendors_and_is_filled_when_the_vendor_has_
 
 
 def test_a_hole_in_one_of_two_symbols_did_not_trade(database: Database) -> None:
-    watched = watch({"AAPL": "XNYS", "MSFT": "XNYS"}, m5_days=4)
+    watched = watch({"AAPL": "XNYS", "MSFT": "XNYS"}, m5_days=4, timeframes=ORDER)
     both = pl.concat([minutes_of("AAPL", 1), minutes_of("MSFT", 2)])
     exchange = MemoryExchange(both.filter((pl.col("ts") != LOST) | (pl.col("symbol") == "MSFT")))
     refresh(database, watched, exchange, NOW, timeframes=MINUTES)
@@ -282,7 +282,7 @@ def test_a_hole_in_one_of_two_symbols_did_not_trade(database: Database) -> None:
 
 def test_many_gaps_of_many_symbols_cost_few_calls(database: Database) -> None:
     symbols = {f"S{number}": "XNYS" for number in range(4)}
-    watched = watch(symbols, m5_days=4)
+    watched = watch(symbols, m5_days=4, timeframes=ORDER)
     exchange = MemoryExchange(*(minutes_of(symbol, seed, 0.3) for seed, symbol in enumerate(symbols)))
     refresh(database, watched, exchange, NOW, timeframes=MINUTES)
     outcomes = refresh(database, watched, exchange, due(database), timeframes=MINUTES)
@@ -292,7 +292,7 @@ def test_many_gaps_of_many_symbols_cost_few_calls(database: Database) -> None:
 def test_a_hole_between_two_files_of_a_series_is_a_gap_that_the_second_or_a_third_file_closes(
     database: Database,
 ) -> None:
-    watched = watch({"AAPL": "XNYS"}, provider="file")
+    watched = watch({"AAPL": "XNYS"}, provider="file", timeframes=ORDER)
     sync(database, watched, NOW)
     bars = minutes_of(last=WEDNESDAY)
     now = utc("2026-11-28 00:00")
@@ -316,7 +316,7 @@ def test_a_hole_between_two_files_of_a_series_is_a_gap_that_the_second_or_a_thir
 def test_a_halt_in_a_file_of_hours_is_a_gap_of_the_grid_that_the_file_follows(
     database: Database, by_clock: bool
 ) -> None:
-    sync(database, watch({"AAPL": "XNYS"}, provider="file"), NOW)
+    sync(database, watch({"AAPL": "XNYS"}, provider="file", timeframes=ORDER), NOW)
     hours = bars_on("XNYS", "AAPL", H1, MONDAY, WEDNESDAY)
     if by_clock:
         hours = hours.with_columns(pl.col("ts").dt.truncate("1h"))

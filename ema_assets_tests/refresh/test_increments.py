@@ -24,7 +24,7 @@ from ema_assets_tests.refresh.exchange import (
     versions_of,
     watch,
 )
-from ema_assets_tests.timeframes import D1, M5
+from ema_assets_tests.timeframes import D1, M5, ORDER
 
 CALENDARS = {"AAPL": "XNYS", "MSFT": "XNYS", "0700.HK": "XHKG", "BTC-USD": "24/7"}
 # Nine days each: half days, holidays of one exchange and not of the other, and clocks that are changed meanwhile.
@@ -35,7 +35,7 @@ WEEKS = {
     "Christmas": date(2026, 12, 21),
     "Lunar New Year in Hong Kong": date(2026, 2, 12),
 }
-WATCHED = watch(CALENDARS)
+WATCHED = watch(CALENDARS, timeframes=ORDER)
 FIRST = date(2026, 11, 20)
 END = utc("2026-11-28 12:00")
 SEEDS = st.integers(0, 2**31)

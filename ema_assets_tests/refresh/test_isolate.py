@@ -12,10 +12,10 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.isolate import bisect
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, state_of, utc, watch
-from ema_assets_tests.timeframes import M5, M15
+from ema_assets_tests.timeframes import M5, M15, ORDER
 
 SYMBOLS = [f"S{number}" for number in range(9)]
-WATCHED = watch(dict.fromkeys(SYMBOLS, "XNYS"), m5_days=3)
+WATCHED = watch(dict.fromkeys(SYMBOLS, "XNYS"), m5_days=3, timeframes=ORDER)
 NOW = utc("2026-11-25 16:00")
 FEW = [M5, M15]
 

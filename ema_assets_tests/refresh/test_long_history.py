@@ -41,7 +41,7 @@ from ema_assets_tests.timeframes import D1, H1, H4, M5, M30, ORDER
 
 HALF_HOURS, HOURS = LongHistory("30m", "30Min"), LongHistory("1h", "1h")
 CALENDARS = {"AAPL": "XNYS", "0700.HK": "XHKG"}
-WATCHED = watch(CALENDARS, m5_days=11, d1_days=20)
+WATCHED = watch(CALENDARS, m5_days=11, d1_days=20, timeframes=ORDER)
 # The first day of 5m bars, a Monday, and the evening of the Friday a week later, which is a half day in New York.
 OLDEST, FIRST, LAST = date(2026, 2, 2), date(2026, 11, 16), date(2026, 11, 27)
 NOW = utc("2026-11-27 21:30")
@@ -350,7 +350,7 @@ def test_a_depth_that_grows_is_asked_for_once_and_its_bars_take_the_place_of_lon
     exchange = MemoryExchange(bars.filter(~is_half_hour), moved(bars.filter(is_half_hour), 1.00001))
     refresh(database, WATCHED, exchange, NOW, long=HALF_HOURS)
     assert state_of(database, "AAPL", M5)["asked_from"] == utc("2026-11-16 00:00")
-    deeper = watch(CALENDARS, m5_days=40, d1_days=20)
+    deeper = watch(CALENDARS, m5_days=40, d1_days=20, timeframes=ORDER)
     exchange.asked.clear()
     refresh(database, deeper, exchange, NOW + timedelta(hours=1), long=HALF_HOURS)
     grown = [(each.instrument.symbol, each.start, each.end) for each in exchange.asked if each.timeframe is M5]

@@ -269,5 +269,5 @@ def test_the_rules_are_those_of_the_providers_on_the_watchlist() -> None:
     )
     found = FetchRules.of(Settings.from_env({"APCA_API_KEY_ID": "key"}), watched)
     assert delays_of(found) == {None: 3 * SECOND, "binance": 3 * SECOND}
-    found = FetchRules.of(Settings.from_env({"EMA_PUBLICATION_DELAY_SECONDS": "7"}), watched)
-    assert delays_of(found) == {None: timedelta(0), "binance": 7 * SECOND}
+    found = FetchRules.of(Settings.from_env({}), watched)
+    assert delays_of(found) == {None: timedelta(0), "binance": 3 * SECOND}

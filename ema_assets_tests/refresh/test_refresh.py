@@ -29,7 +29,7 @@ from ema_assets_tests.refresh.exchange import (
 from ema_assets_tests.timeframes import D1, H1, M5, M15, ORDER
 
 SYMBOLS = ("AAPL", "BTC-USD", "MSFT")
-WATCHED = watch({"AAPL": "XNYS", "MSFT": "XNYS", "BTC-USD": "24/7"}, m5_days=10, d1_days=90)
+WATCHED = watch({"AAPL": "XNYS", "MSFT": "XNYS", "BTC-USD": "24/7"}, m5_days=10, d1_days=90, timeframes=ORDER)
 MONDAY, WEDNESDAY = date(2026, 11, 23), date(2026, 11, 25)
 # A quarter to eleven in New York.
 NOW = utc("2026-11-25 15:45")
@@ -253,7 +253,7 @@ class Crash(StoreError):
 def test_a_crash_before_the_commit_leaves_ledger_and_data_in_agreement(
     database: Database, monkeypatch: pytest.MonkeyPatch, asset: str, timeframe: Timeframe
 ) -> None:
-    watched = watch({"AAPL": "XNYS"}, m5_days=3, d1_days=10)
+    watched = watch({"AAPL": "XNYS"}, m5_days=3, d1_days=10, timeframes=ORDER)
     exchange = MemoryExchange(bars_on("XNYS", "AAPL", M5, MONDAY, WEDNESDAY))
     refresh(database, watched, exchange, NOW - timedelta(days=1), timeframes=FEW)
     states = state_of(database, "AAPL", timeframe, asset)
@@ -335,7 +335,7 @@ def test_a_rolled_up_bar_waits_for_its_last_base_bar(database: Database, exchang
 
 def test_a_symbol_taken_off_and_put_back_goes_on_where_it_stopped(database: Database, exchange: MemoryExchange) -> None:
     refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
-    fewer = watch({"AAPL": "XNYS"}, m5_days=10, d1_days=90)
+    fewer = watch({"AAPL": "XNYS"}, m5_days=10, d1_days=90, timeframes=ORDER)
     refresh(database, fewer, exchange, NOW + timedelta(minutes=5), timeframes=FEW)
     exchange.asked = []
     refresh(database, WATCHED, exchange, NOW + timedelta(minutes=10), timeframes=FEW)

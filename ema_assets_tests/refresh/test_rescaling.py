@@ -173,6 +173,31 @@ def test_a_fact_makes_sure_of_a_spin_off_where_one_bar_or_none_is_served_again(
     assert outcomes[OHLC, M5].refetched == 0
 
 
+def test_a_spin_off_of_which_only_the_shares_were_known_gets_the_ratio_that_the_bars_show(database: Database) -> None:
+    """As Alpaca tells of one: who was spun off, and not what it is worth."""
+    told = pl.DataFrame([("GE", "spin-off", OPEN, None, None, "GEV")], schema=ACTION_SCHEMA, orient="row")
+    elsewhere = told.with_columns(effective_at=OPEN - timedelta(days=30))
+    with database.transaction() as transaction:
+        action_facts.record(transaction, pl.concat([elsewhere, told]), "alpaca")
+    raw = cents(days("GE", 1))
+    exchange = MemoryExchange(raw)
+    only = watch({"GE": "XNYS"}, d1_days=130)
+    refresh(database, only, exchange, EVENING, timeframes=DAYS)
+    exchange.bars = scaled(raw, 1.253)
+    refresh(database, only, exchange, EVENING + timedelta(days=1), timeframes=DAYS)
+    assert revisions(database) == [("GE", "1d", "spin-off", "the vendor re-adjusted history for a 1253:1000 spin-off")]
+
+    def ratios() -> list[tuple[object, ...]]:
+        return rows_of(database, "SELECT effective_at, ratio, value FROM market.corporate_action ORDER BY 1")
+
+    measured = [(OPEN - timedelta(days=30), None, "GEV"), (OPEN, pytest.approx(1.253), "GEV")]
+    assert ratios() == measured
+    # The vendor says the same the next night.
+    with database.transaction() as transaction:
+        assert action_facts.record(transaction, told, "alpaca") == 0
+    assert ratios() == measured
+
+
 def test_a_fact_stays_when_the_rest_of_its_answer_has_to_wait(database: Database) -> None:
     before = scaled(minutes("GE", 1), 1 / 2)
     exchange = MemoryExchange(before)

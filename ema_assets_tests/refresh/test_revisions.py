@@ -23,7 +23,7 @@ from ema_assets_tests.refresh.exchange import (
 )
 from ema_assets_tests.timeframes import D1, M5, ORDER
 
-WATCHED = watch({"AAPL": "XNYS", "MSFT": "XNYS"}, m5_days=20, d1_days=60)
+WATCHED = watch({"AAPL": "XNYS", "MSFT": "XNYS"}, m5_days=20, d1_days=60, timeframes=ORDER)
 BARS = pl.concat(
     bars_on("XNYS", symbol, timeframe, first, date(2026, 11, 27), seed)
     for symbol, seed in (("AAPL", 1), ("MSFT", 2))

@@ -27,7 +27,7 @@ from ema_assets_tests.refresh.exchange import (
 from ema_assets_tests.timeframes import D1, H1, H4, M1, M5, ORDER, W1
 
 CALENDARS = {"AAPL": "XNYS", "BTC-USD": "24/7"}
-WATCHED = watch(CALENDARS)
+WATCHED = watch(CALENDARS, timeframes=ORDER)
 LEFT = tuple(each for each in ORDER if each is not H4)
 WITHOUT_FOUR_HOURS = watch(CALENDARS, timeframes=LEFT)
 NOW = utc("2026-11-20 21:00")

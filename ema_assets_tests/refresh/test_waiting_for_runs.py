@@ -17,10 +17,10 @@ from ema_assets.refresh.graph import build
 from ema_assets.store import ledger
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, state_of, utc, watch
-from ema_assets_tests.timeframes import M5, M15
+from ema_assets_tests.timeframes import M5, M15, ORDER
 
 NOW = utc("2026-11-25 16:00")
-WATCHED = watch({"AAPL": "XNYS", "MSFT": "XNYS", "XOM": "XNYS"}, m5_days=3)
+WATCHED = watch({"AAPL": "XNYS", "MSFT": "XNYS", "XOM": "XNYS"}, m5_days=3, timeframes=ORDER)
 GRAPH = build(WATCHED)
 SPOILED = "SELECT count(*) FROM market.ema_signals WHERE timeframe = '5m' AND symbol = 'MSFT' AND ema_9 = 1"
 

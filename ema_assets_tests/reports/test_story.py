@@ -16,7 +16,7 @@ from ema_assets.reports import story
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import bars_on, utc, watch
 from ema_assets_tests.refresh.life import Life, LivingExchange
-from ema_assets_tests.timeframes import D1, FETCHED, H1, M5
+from ema_assets_tests.timeframes import D1, FETCHED, H1, M5, ORDER
 
 OPENED, CLOSE = utc("2026-11-25 14:30"), utc("2026-11-25 21:00")
 LOST = utc("2026-11-25 15:40")
@@ -35,7 +35,7 @@ def life(database: Database) -> Life:
     exchange = LivingExchange(days, minutes)
     early = days.filter(pl.col("ts") == OPENED).with_columns(close=pl.col("low"))
     exchange.until = [(CLOSE + timedelta(hours=1), early)]
-    return Life(database, watch({"AAPL": "XNYS"}), exchange, RULES, CLOSE + timedelta(seconds=5))
+    return Life(database, watch({"AAPL": "XNYS"}, timeframes=ORDER), exchange, RULES, CLOSE + timedelta(seconds=5))
 
 
 def told(life: Life, timeframe: object, ts: object) -> list[str]:
@@ -53,7 +53,7 @@ def test_a_day_is_preliminary_then_corrected_then_final(life: Life) -> None:
     assert lines[:3] == [
         "AAPL|1d, the bar that opens at 2026-11-25 14:30 UTC:",
         "It was first stored at <then>.",
-        f"It was corrected at <then>: its close had been {early:g} until then.",
+        f"It was corrected at <then>: its close had been {early:g} until then, brought by memory.",
     ]
     assert lines[-2].endswith("brought by memory.")
     assert lines[-1] == "It is final: it was asked for after the time in which its provider changes bars."

@@ -7,7 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from ema_assets.sandbox.server import RunningSandbox
+from ema_assets.model.symbols import Instrument
+from ema_assets.sandbox.faults import CorporateAction, Delayed, Repriced, Split
+from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets_tests.sandbox.conftest import MIDDAY, VirtualClock
 
 NOW = int(MIDDAY.timestamp())
@@ -146,3 +148,48 @@ def test_charts_are_counted_together(browser: httpx.Client) -> None:
     get(browser)
     get(browser, "BTC-USD")
     assert browser.get("/sandbox/stats").json()["by_path"] == {"/v8/finance/chart/{symbol}": 2}
+
+
+def test_splits_and_dividends_come_as_events_with_the_bars_of_their_day(
+    browser: httpx.Client, sandbox: RunningSandbox
+) -> None:
+    split_at, ahead = MIDDAY.replace(hour=13, minute=30), MIDDAY.replace(day=16, hour=13, minute=30)
+    sandbox.handle.faults.add(Split(symbols=["AAPL"], at=split_at, ratio=1.253))
+    sandbox.handle.faults.add(Split(symbols=["AAPL"], at=ahead, ratio=2))
+    dividend = {"symbol": "AAPL", "rate": 0.26, "ex_date": "2026-07-14", "process_date": "2026-07-30"}
+    sandbox.handle.faults.add(CorporateAction(symbols=["AAPL"], type="cash_dividends", fields=dividend))
+    span: dict[str, Any] = {"period1": OPEN - 2 * 86_400, "interval": "1d"}
+    found = get(browser, events="div,splits", **span)["events"]
+    split, paid = str(int(split_at.timestamp())), str(int(split_at.replace(day=14, hour=14).timestamp()))
+    assert found == {
+        "splits": {
+            split: {"date": int(split), "numerator": 1253, "denominator": 1000, "splitRatio": "1253:1000"},
+        },
+        "dividends": {paid: {"date": int(paid), "amount": 0.26}},
+    }
+    assert get(browser, events="split", **span).get("events") is None
+    assert "splits" not in get(browser, events="div", **span)["events"]
+    assert get(browser, "MSFT", events="div,splits", **span).get("events") is None
+    # Of a range that does not hold its day.
+    assert get(browser, events="div,splits").get("events") is None
+
+
+def test_london_trades_in_pence_until_it_is_repriced() -> None:
+    at = MIDDAY.replace(hour=13)
+    with (
+        running_sandbox([Instrument("AZN.L", "XLON")], 7, clock=lambda: MIDDAY) as london,
+        httpx.Client(base_url=london.base_url, trust_env=False, headers={"User-Agent": "Mozilla/5.0"}) as browser,
+    ):
+        span = {"period1": int(at.timestamp()) - 600, "period2": int(at.timestamp()) + 600}
+        pence = get(browser, "AZN.L", **span)
+        london.handle.faults.add(Repriced(symbols=["AZN.L"], at=at, ratio=100))
+        pounds = get(browser, "AZN.L", **span)
+        # The exchange is a quarter of an hour behind: it has not come to the new currency yet.
+        london.handle.clock = lambda: at + timedelta(minutes=10)
+        london.handle.faults.add(Delayed(symbols=["AZN.L"], seconds=900))
+        delayed = get(browser, "AZN.L", **span)
+    assert [each["meta"]["currency"] for each in (pence, pounds, delayed)] == ["GBp", "GBP", "GBp"]
+    before, after = column(pence), column(pounds)
+    assert after == [*before[:2], *(round(price / 100, 4) for price in before[2:])]
+    assert column(pounds, "volume") == column(pence, "volume")
+    assert delayed["meta"]["regularMarketTime"] == int(at.timestamp()) - 300

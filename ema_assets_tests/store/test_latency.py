@@ -9,7 +9,7 @@ from ema_assets.reports import status
 from ema_assets.store import latency
 from ema_assets.store.database import Database, Transaction
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, watch
-from ema_assets_tests.timeframes import H1, M5, M15
+from ema_assets_tests.timeframes import H1, M5, M15, ORDER
 
 
 def closes(*rows: tuple[datetime, int]) -> pl.DataFrame:
@@ -63,7 +63,7 @@ def test_seconds_are_the_machines_however_fast_the_markets_clock_runs(
 
 def test_only_series_that_go_on_are_measured(database: Database) -> None:
     """Not the loading of history, not what is computed again, not a tick without a new bar."""
-    watched = watch({"BTC-USD": "24/7", "ETH-USD": "24/7"}, m5_days=3, d1_days=3)
+    watched = watch({"BTC-USD": "24/7", "ETH-USD": "24/7"}, m5_days=3, d1_days=3, timeframes=ORDER)
     exchange = MemoryExchange(
         *(
             bars_on("24/7", symbol, M5, date(2025, 11, 20), date(2025, 11, 22), seed)

@@ -99,9 +99,12 @@ def test_a_change_of_any_value_is_a_correction_and_the_old_bar_is_kept(database:
         ("AAPL", at(1), 1, 1)
     ]
     with database.transaction() as transaction:
-        kept = transaction.query("SELECT * FROM market.bar_correction")
+        kept = transaction.query(
+            "SELECT c.*, n.name AS source FROM market.bar_correction c JOIN market.source n ON n.id = c.source_id"
+        )
         now = transaction.query(f"SELECT {column} FROM market.ohlc WHERE symbol = 'AAPL'").item()
-    assert kept.drop("corrected_at").equals(old.head(1))
+    assert kept.drop("corrected_at", "source_id", "source").equals(old.head(1))
+    assert kept["source"].to_list() == ["a test"]
     assert now == higher[column]
 
 

@@ -1,6 +1,6 @@
 """The assets that are computed: one for every signal and strategy of the graph, made from its declaration."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dagster import (
     AssetDep,
@@ -12,11 +12,10 @@ from dagster import (
     IdentityPartitionMapping,
     MultiPartitionMapping,
     StaticPartitionMapping,
-    TableColumn,
-    TableSchema,
     asset,
 )
 
+from ema_assets.defs.assets.catalog import catalog_metadata
 from ema_assets.defs.assets.step import refresh_partitions
 from ema_assets.defs.partitions import series_of
 from ema_assets.defs.resources import MarketResource, StoreResource
@@ -25,16 +24,6 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.compute import refresh_computed
 from ema_assets.refresh.graph import Graph, Node
 from ema_assets.refresh.outcome import Outcome
-
-_KEY = (
-    TableColumn("symbol", "text", "Instrument, such as AAPL or BTC-USD"),
-    TableColumn("timeframe", "text", "Length of the bar, such as 5m, 1h or 1d"),
-)
-
-
-def column_schema(node: Node) -> TableSchema:
-    """The columns of the table of `node`, for the UI's catalog."""
-    return TableSchema([*_KEY, *(TableColumn(column.name, column.kind, column.description) for column in node.columns)])
 
 
 def computed_assets(graph: Graph) -> list[AssetsDefinition]:
@@ -63,6 +52,14 @@ def _deps(node: Node, graph: Graph) -> list[AssetDep]:
     return deps
 
 
+def _source_of(node: Node) -> Callable[..., object]:
+    """The function that says what `node` computes: of a signal, or of the rule of a strategy."""
+    if node.signal is not None:
+        return node.signal.compute
+    assert node.variant is not None
+    return node.variant.rule.evaluate
+
+
 def _computed_asset(node: Node, graph: Graph) -> AssetsDefinition:
     @asset(
         name=node.name,
@@ -73,7 +70,7 @@ def _computed_asset(node: Node, graph: Graph) -> AssetsDefinition:
         kinds={"postgres", "polars"},
         code_version=node.code_version,
         description=node.description,
-        metadata={"dagster/column_schema": column_schema(node), "dagster/table_name": f"market.{node.name}"},
+        metadata=catalog_metadata(node, _source_of(node)),
         # Within a run the chain to the trades goes first: that is what a trader waits for.
         op_tags={"dagster/priority": "1" if node.name in CHAIN else "0"},
     )

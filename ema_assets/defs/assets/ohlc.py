@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from dagster import AssetExecutionContext, AssetsDefinition, BackfillPolicy, asset
 
-from ema_assets.defs.assets.computed import column_schema
+from ema_assets.defs.assets.catalog import catalog_metadata
 from ema_assets.defs.assets.step import refresh_partitions
 from ema_assets.defs.partitions import series_of
 from ema_assets.defs.requests import LANE_TAG, LIVE_LANE
@@ -29,12 +29,12 @@ def ohlc_asset(graph: Graph) -> AssetsDefinition:
         group_name="bars",
         kinds={"postgres", "polars"},
         code_version=BARS.code_version,
-        metadata={"dagster/column_schema": column_schema(BARS), "dagster/table_name": "market.ohlc"},
+        metadata=catalog_metadata(BARS, refresh_fetched),
     )
     def ohlc(context: AssetExecutionContext, store: StoreResource, market: MarketResource) -> None:
         """Closed OHLC bars of every symbol and timeframe.
 
-        **1m**, **5m** and **1d** bars come from the provider, many symbols per call, from the last stored bar on. Other
+        Bars of 1m, 5m and 1d come from the provider, many symbols per call, from the last stored bar on. Other
         intraday bars are rolled up from stored ones, anchored to the session's open; weeks and months from days.
         Materializing a partition by hand asks for its whole history again and corrects what differs.
         """

@@ -36,7 +36,7 @@ from ema_assets.providers.http.budget import HttpLimits
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker, CircuitOpen
 from ema_assets.providers.http.refusals import Manners
 from ema_assets.providers.http.source import HttpCall, HttpOptions, HttpSource
-from ema_assets.providers.vendors.alpaca_feeds import SIP, Parts
+from ema_assets.providers.vendors.alpaca_feeds import FEED_DELAYS, SIP, Parts
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +78,15 @@ class _SipRefused(Unauthorized):
     """The plan does not have the SIP history that the free plan is said to have; never leaves this module."""
 
 
+def manners(config: AlpacaConfig) -> Manners:
+    """How Alpaca is talked to: with the keys of `config`, where there are some."""
+    headers = {"Accept": "application/json"}
+    if config.key_id is not None and config.secret_key is not None:
+        headers |= {"APCA-API-KEY-ID": config.key_id, "APCA-API-SECRET-KEY": config.secret_key}
+    secrets = tuple(secret for secret in (config.key_id, config.secret_key) if secret)
+    return Manners(headers=headers, secrets=secrets)
+
+
 class AlpacaClient:
     """Asks Alpaca, or whoever speaks its format, for bars. One object serves one event loop, closed with `aclose`.
 
@@ -99,14 +108,8 @@ class AlpacaClient:
         self._has_sip_history = (config.feed, config.history_feed) == ("iex", SIP)
         self._clock = clock
         self._page_limit = page_limit
-        headers = {"Accept": "application/json"}
-        if config.key_id is not None and config.secret_key is not None:
-            headers |= {"APCA-API-KEY-ID": config.key_id, "APCA-API-SECRET-KEY": config.secret_key}
-        secrets = tuple(secret for secret in (config.key_id, config.secret_key) if secret)
         limits = HttpLimits(requests_per_minute=config.requests_per_minute)
-        self._http = HttpSource(
-            provider.name, config.base_url, Manners(headers=headers, secrets=secrets), limits, options
-        )
+        self._http = HttpSource(provider.name, config.base_url, manners(config), limits, options)
 
     def __repr__(self) -> str:
         return f"AlpacaClient(name={self.name!r}, host={self._http.host!r})"
@@ -195,7 +198,10 @@ class AlpacaClient:
             breaker.answered(job.endpoint)
             completed = tuple(request for symbol in finished for request in job.pending.pop(symbol))
             if completed or len(bars):
-                yield FetchBatch(bars, completed, ())
+                said = (
+                    dict.fromkeys(completed, self._clock() - FEED_DELAYS[job.feed]) if job.feed in FEED_DELAYS else {}
+                )
+                yield FetchBatch(bars, completed, (), said)
             if token is None:
                 return
             params["page_token"] = token
@@ -256,7 +262,7 @@ class _Job:
     def __post_init__(self) -> None:
         self.pending = {}
         for request in self.call.requests:
-            self.pending.setdefault(_vendor_symbol(request.instrument), []).append(request)
+            self.pending.setdefault(vendor_symbol(request.instrument), []).append(request)
 
     def fail(self, error: ProviderError, only: str | None = None) -> FetchBatch:
         """Give up on the pending requests, or on those of one symbol."""
@@ -349,7 +355,7 @@ class _Walk:
         return MalformedAnswer(f"{self._provider} sent an answer that is not bars: {what}", provider=self._provider)
 
 
-def _vendor_symbol(instrument: Instrument) -> str:
+def vendor_symbol(instrument: Instrument) -> str:
     """Our `BTC-USD` is the vendor's `BTC/USD`; stocks are spelt alike."""
     return instrument.symbol.replace("-", "/", 1) if instrument.is_crypto else instrument.symbol
 

@@ -7,7 +7,7 @@ Sources: "About Market Data API" (historical data delay of the free plan) and "M
 and what Alpaca answered the users of alpacahq/alpaca-trade-api-python: it goes by the `end` of a request.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -16,6 +16,8 @@ from ema_assets.providers.fetching.base import BarRequest, FetchBatch, SeriesFai
 SIP = "sip"
 # The vendor's 15 minutes, and one for clocks that differ and calls that take their time.
 DELAY = timedelta(minutes=16)
+# By how much the bars of a feed are behind the market.
+FEED_DELAYS: Mapping[str | None, timedelta] = {"delayed_sip": timedelta(minutes=15)}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

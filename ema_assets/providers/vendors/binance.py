@@ -18,7 +18,9 @@ from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import Instrument
 from ema_assets.providers.binance import BinanceConfig
 from ema_assets.providers.declaration import Provider
+from ema_assets.providers.fetching.describing import Described, Question
 from ema_assets.providers.fetching.frames import only_asked
+from ema_assets.providers.fetching.lists import describe_by_list
 from ema_assets.providers.fetching.single_symbol import Clock, Page, SeriesQuery, SingleSymbolClient, utc_now
 from ema_assets.providers.http.budget import HttpLimits
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker
@@ -26,12 +28,14 @@ from ema_assets.providers.http.refusals import Manners
 from ema_assets.providers.http.source import HttpCall, HttpOptions, HttpSource
 
 _PATH = "/api/v3/klines"
+_LIST_PATH = "/api/v3/exchangeInfo"
 _PAGE_LIMIT = 1_000
 # A mirror may send shorter pages than it was asked for; one that sends much shorter ones is not worth the calls.
 _SHORTEST_PAGE = 100
 _WEIGHT_PER_MINUTE = 6_000
 # At this use of the address's weight, ours or others', calls wait for the next minute.
 _WEIGHT_TO_PAUSE_AT = 0.9 * _WEIGHT_PER_MINUTE
+_STATES = {"TRADING": "active", "BREAK": "delisted"}
 _STANDS_FOR = {"USD": "USDT"}
 # No such symbol; and a symbol with characters that none has.
 _UNKNOWN_SYMBOL = re.compile(r"-1121\b|-1100\b.*'symbol'")
@@ -57,6 +61,16 @@ class _ErrorBody(msgspec.Struct):
     msg: str
 
 
+class _Symbol(msgspec.Struct):
+    symbol: str
+    status: str
+
+
+class _ExchangeInfo(msgspec.Struct):
+    symbols: list[_Symbol]
+
+
+_read_info = msgspec.json.Decoder(_ExchangeInfo).decode
 _read_klines = msgspec.json.Decoder(list[_Kline]).decode
 _read_error = msgspec.json.Decoder(_ErrorBody).decode
 
@@ -82,6 +96,17 @@ class BinanceClient(SingleSymbolClient[HttpSource]):
         """`BTC-USD` and `BTC/USD` are the vendor's `BTCUSDT`, `ETH-BTC` is `ETHBTC`; the rest is spelt alike."""
         base, _, quote = instrument.symbol.upper().replace("/", "-").partition("-")
         return base + _STANDS_FOR.get(quote, quote)
+
+    async def describe(self, question: Question) -> Described:
+        """The states of the pairs asked about, from the list of all symbols: one call, which weighs 20.
+
+        A pair that has ended stays listed with the status BREAK, as one does that pauses by itself for some hours; when
+        all pause, it is HALT. Closes the client.
+        """
+        asked = {each.symbol: self.vendor_symbol(each) for each in question.instruments}
+        # Half of the list are sets of permissions.
+        call = HttpCall(_LIST_PATH, {"showPermissionSets": "false"}, "list", lambda _status, _said: None)
+        return await describe_by_list(self._http, call, _states, asked)
 
     async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[Page]:
         """Yield up to 1,000 klines at a time. Those whose closing time is not past are left out."""
@@ -150,6 +175,10 @@ class BinanceClient(SingleSymbolClient[HttpSource]):
         if not used.isascii() or not used.isdigit() or int(used[:9]) < _WEIGHT_TO_PAUSE_AT:
             return 0.0
         return 60 - self._clock().timestamp() % 60
+
+
+def _states(body: bytes) -> Mapping[str, tuple[str, str]]:
+    return {each.symbol: (_STATES.get(each.status, "halted"), each.status) for each in _read_info(body).symbols}
 
 
 def _says(body: bytes) -> str:

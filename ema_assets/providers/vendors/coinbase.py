@@ -7,7 +7,7 @@ Sources: "Get product candles" and "Exchange REST API Rate Limits" of docs.cdp.c
 coinbaseexchange, by which `end` is included.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -19,7 +19,9 @@ from ema_assets.model.errors import ProviderError
 from ema_assets.model.symbols import Instrument
 from ema_assets.providers.coinbase import CoinbaseConfig
 from ema_assets.providers.declaration import Provider
+from ema_assets.providers.fetching.describing import Described, Question
 from ema_assets.providers.fetching.frames import first_opening, only_asked, rows_of_candles
+from ema_assets.providers.fetching.lists import describe_by_list
 from ema_assets.providers.fetching.single_symbol import Clock, Page, SeriesQuery, SingleSymbolClient, utc_now
 from ema_assets.providers.http.budget import HttpLimits
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker
@@ -27,6 +29,7 @@ from ema_assets.providers.http.refusals import Manners
 from ema_assets.providers.http.source import HttpCall, HttpOptions, HttpSource
 
 _PATH = "/products/{product}/candles"
+_LIST_PATH = "/products"
 _PAGE_LIMIT = 300
 _UNIT = timedelta(seconds=1)
 # An address has 10 per second, and 15 in a burst. Two processes that ask at the same time stay within that.
@@ -48,6 +51,13 @@ class _Candle(msgspec.Struct, array_like=True):
     volume: float
 
 
+class _Product(msgspec.Struct):
+    id: str
+    status: str
+    trading_disabled: bool = False
+
+
+_read_products = msgspec.json.Decoder(list[_Product]).decode
 _read_candles = msgspec.json.Decoder(list[_Candle]).decode
 
 
@@ -72,6 +82,12 @@ class CoinbaseClient(SingleSymbolClient[HttpSource]):
     def vendor_symbol(self, instrument: Instrument) -> str:
         """`BTC/USD` is the vendor's `BTC-USD`; the rest is spelt alike, in capitals."""
         return instrument.symbol.upper().replace("/", "-", 1)
+
+    async def describe(self, question: Question) -> Described:
+        """The states of the pairs asked about, from the list of all products: one call. Closes the client."""
+        asked = {each.symbol: self.vendor_symbol(each) for each in question.instruments}
+        call = HttpCall(_LIST_PATH, {}, "list", lambda _status, _said: None)
+        return await describe_by_list(self._http, call, _states, asked)
 
     async def pages(self, query: SeriesQuery, breaker: CircuitBreaker) -> AsyncIterator[Page]:
         """Yield up to 300 candles at a time, oldest first. Those that have not closed are left out."""
@@ -106,6 +122,18 @@ class CoinbaseClient(SingleSymbolClient[HttpSource]):
 
     def _explain(self, query: SeriesQuery, status: int, said: str) -> ProviderError | None:
         return self.unknown(query, said) if status == 404 and said in _UNKNOWN_PRODUCT else None
+
+
+def _states(body: bytes) -> Mapping[str, tuple[str, str]]:
+    return {each.id: _state(each) for each in _read_products(body)}
+
+
+def _state(product: _Product) -> tuple[str, str]:
+    if product.status == "delisted":
+        return "delisted", product.status
+    if product.status == "online" and not product.trading_disabled:
+        return "active", product.status
+    return "halted", f"{product.status}, trading disabled" if product.trading_disabled else product.status
 
 
 def _iso(seconds: int) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 from starlette.requests import Request
 
 from ema_assets.model.symbols import Instrument
-from ema_assets.sandbox.exchange import Dialect, Refusal, Sandbox, json_refusal
+from ema_assets.sandbox.exchange import Budget, Dialect, Refusal, Sandbox, json_refusal
 from ema_assets.sandbox.faults import Active, MissingSymbol, alteration
 from ema_assets.sandbox.market import DAY_MINUTES
 from ema_assets.sandbox.synthetic_bars import Bars
@@ -43,7 +43,8 @@ _ADJUSTMENTS = ("raw", "split", "dividend", "spin-off", "all")
 _WORDS = {401: "unauthorized.", 403: "forbidden.", 404: "endpoint not found", 429: "too many requests."}
 
 
-def _refused(status: int, message: str) -> Refusal:
+def refused(status: int, message: str) -> Refusal:
+    """A message with `status`."""
     return json_refusal(status, {"message": message})
 
 
@@ -81,52 +82,47 @@ class AlpacaBars(Dialect[_Query]):
 
     def refusal(self, status: int) -> Refusal:
         """A message."""
-        usual = "internal server error occurred" if status >= 500 else "request refused"
-        return _refused(status, _WORDS.get(status, usual))
+        return in_words(status)
 
     def headers(self, *, within: bool) -> dict[str, str]:  # noqa: ARG002 - they are the same either way
         """How much of the budget is left and when more comes."""
-        return {
-            "X-RateLimit-Limit": str(self.budget.limit),
-            "X-RateLimit-Remaining": str(self.budget.limit - self.budget.used),
-            "X-RateLimit-Reset": str(int(time.time() + self.budget.frees_in_seconds) + 1),
-        }
+        return headers_of(self.budget)
 
     def read(self, request: Request, now: datetime) -> _Query:
         """Check the keys and understand the parameters."""
-        self._check_keys(request)
+        check_keys(self.sandbox, request)
         crypto, params = self._crypto, request.query_params
         pattern = _CRYPTO_SYMBOL if crypto else _STOCK_SYMBOL
         symbols = tuple(sorted({part.strip() for part in params.get("symbols", "").split(",")} - {""}))
         if not symbols:
-            raise _refused(400, "symbols parameter is required")
+            raise refused(400, "symbols parameter is required")
         for symbol in symbols:
             # The sandbox has what is on the watchlist, also what the vendor could not have: EURUSD=X, 600519.SS.
             if not pattern.fullmatch(symbol) and symbol not in self.known():
-                raise _refused(400, f"invalid symbol: {symbol}")
+                raise refused(400, f"invalid symbol: {symbol}")
         timeframe, minutes = _parse_timeframe(params.get("timeframe"))
         today = datetime.combine(now.astimezone(UTC).date(), datetime.min.time(), UTC)
         start = _parse_time("start", params.get("start"), today, is_end=False)
         is_delayed = not crypto and self.sandbox.is_free_plan and params.get("feed") == "sip"
         end = _parse_time("end", params.get("end"), now - _FREE_PLAN_DELAY if is_delayed else now, is_end=True)
         if end < start:
-            raise _refused(400, "end should not be before start")
+            raise refused(400, "end should not be before start")
         limit_text = params.get("limit") or str(_DEFAULT_LIMIT)
         if not limit_text.isascii() or not limit_text.isdigit() or not 1 <= int(limit_text) <= _MAX_LIMIT:
-            raise _refused(400, f"invalid limit: must be from 1 to {_MAX_LIMIT}")
+            raise refused(400, f"invalid limit: must be from 1 to {_MAX_LIMIT}")
         sort = params.get("sort") or "asc"
         if sort not in ("asc", "desc"):
-            raise _refused(400, f"invalid sort: {sort}")
+            raise refused(400, f"invalid sort: {sort}")
         adjustment = params.get("adjustment") or "raw"
         adjustments = adjustment.split(",")
         if not crypto and not set(adjustments) <= set(_ADJUSTMENTS):
-            raise _refused(400, f"invalid adjustment: {adjustment}")
+            raise refused(400, f"invalid adjustment: {adjustment}")
         feed = params.get("feed")
         if not crypto and feed is not None and feed not in _FEEDS:
-            raise _refused(400, f"invalid feed: {feed}")
+            raise refused(400, f"invalid feed: {feed}")
         is_recent = end > now - _FREE_PLAN_DELAY
         if is_delayed and is_recent:
-            raise _refused(403, _RECENT_SIP)
+            raise refused(403, _RECENT_SIP)
         return _Query(
             symbols=symbols,
             timeframe=timeframe,
@@ -189,15 +185,31 @@ class AlpacaBars(Dialect[_Query]):
             bars = replace(bars, volume=np.maximum(1, bars.volume // _IEX_SHARE))
         return _rows(bars, whole_volumes=not self._crypto)
 
-    def _check_keys(self, request: Request) -> None:
-        if self.sandbox.required_keys is None:
-            return
-        given = (request.headers.get("APCA-API-KEY-ID"), request.headers.get("APCA-API-SECRET-KEY"))
-        if not all(given):
-            raise self.refusal(401)
-        for received, expected in zip(given, self.sandbox.required_keys, strict=True):
-            if not secrets.compare_digest((received or "").encode(), expected.encode()):
-                raise self.refusal(403)
+
+def check_keys(sandbox: Sandbox, request: Request) -> None:
+    """Refuse a request without the keys that the sandbox wants to see."""
+    if sandbox.required_keys is None:
+        return
+    given = (request.headers.get("APCA-API-KEY-ID"), request.headers.get("APCA-API-SECRET-KEY"))
+    if not all(given):
+        raise in_words(401)
+    for received, expected in zip(given, sandbox.required_keys, strict=True):
+        if not secrets.compare_digest((received or "").encode(), expected.encode()):
+            raise in_words(403)
+
+
+def in_words(status: int) -> Refusal:
+    """What the vendor says with `status`."""
+    return refused(status, _WORDS.get(status, "internal server error occurred" if status >= 500 else "request refused"))
+
+
+def headers_of(budget: Budget) -> dict[str, str]:
+    """How much of the budget is left and when more comes."""
+    return {
+        "X-RateLimit-Limit": str(budget.limit),
+        "X-RateLimit-Remaining": str(budget.limit - budget.used),
+        "X-RateLimit-Reset": str(int(time.time() + budget.frees_in_seconds) + 1),
+    }
 
 
 def dialects(sandbox: Sandbox) -> tuple[AlpacaBars, AlpacaBars]:
@@ -207,14 +219,14 @@ def dialects(sandbox: Sandbox) -> tuple[AlpacaBars, AlpacaBars]:
 
 def _parse_timeframe(text: str | None) -> tuple[str, int]:
     if not text:
-        raise _refused(400, "timeframe parameter is required")
+        raise refused(400, "timeframe parameter is required")
     match = _TIMEFRAME.fullmatch(text)
     minutes = int(match[1]) * _UNIT_MINUTES[match[2]] if match else 0
     if minutes == DAY_MINUTES:
         return "1Day", minutes
     if minutes == 1 or (minutes and minutes % 5 == 0 and minutes < DAY_MINUTES):
         return (f"{minutes // 60}Hour" if minutes % 60 == 0 else f"{minutes}Min"), minutes
-    raise _refused(400, f"invalid timeframe: {text} (this sandbox has 1Min, multiples of 5Min below a day, and 1Day)")
+    raise refused(400, f"invalid timeframe: {text} (this sandbox has 1Min, multiples of 5Min below a day, and 1Day)")
 
 
 def _parse_time(name: str, text: str | None, default: datetime, *, is_end: bool) -> datetime:
@@ -231,7 +243,7 @@ def _parse_time(name: str, text: str | None, default: datetime, *, is_end: bool)
             return time_.astimezone(UTC)
     except (ValueError, OverflowError):
         pass
-    raise _refused(400, f"invalid {name}: {text} is neither a date nor an RFC-3339 time")
+    raise refused(400, f"invalid {name}: {text} is neither a date nor an RFC-3339 time")
 
 
 def _token(symbol: str, timeframe: str, ts: int) -> str:
@@ -247,7 +259,7 @@ def _parse_token(text: str | None, timeframe: str, symbols: Sequence[str]) -> tu
             return symbol, int(ts)
     except (binascii.Error, ValueError):
         pass
-    raise _refused(400, "invalid page_token")
+    raise refused(400, "invalid page_token")
 
 
 def _rows(bars: Bars, *, whole_volumes: bool) -> list[dict[str, Any]]:

@@ -17,10 +17,11 @@ from starlette.routing import Route
 
 from ema_assets.model.symbols import Instrument
 from ema_assets.sandbox.exchange import Dialect, Refusal, Sandbox, json_refusal, json_response
-from ema_assets.sandbox.faults import Active, MissingSymbol, alteration
+from ema_assets.sandbox.faults import Active, MissingSymbol, alteration, standing
 from ema_assets.sandbox.synthetic_bars import Bars
 
 KLINES_PATH = "/api/v3/klines"
+LIST_PATH = "/api/v3/exchangeInfo"
 PING_PATH = "/api/v3/ping"
 TIME_PATH = "/api/v3/time"
 
@@ -50,6 +51,10 @@ def _refused(code: int, message: str, status: int = 400) -> Refusal:
     return json_refusal(status, {"code": code, "msg": message})
 
 
+# A pair that has ended stays on the list.
+_STATUSES = {"trading": "TRADING", "halted": "HALT", "ended": "BREAK"}
+
+
 @dataclass(frozen=True, slots=True)
 class _Query:
     """One request for klines, understood. Times in whole seconds, both ends included; None is open."""
@@ -76,8 +81,16 @@ class BinanceKlines(Dialect[_Query]):
         super().__init__(sandbox, KLINES_PATH, sandbox.budget("binance", _WEIGHT_PER_MINUTE))
 
     def routes(self) -> list[Route]:
-        """Klines, whether anybody is there, and the time."""
-        return [*super().routes(), Route(PING_PATH, self._ping), Route(TIME_PATH, self._time)]
+        """Klines, the list of symbols, whether anybody is there, and the time."""
+        more = {LIST_PATH: self._list, PING_PATH: self._ping, TIME_PATH: self._time}
+        return [*super().routes(), *(Route(path, answer) for path, answer in more.items())]
+
+    async def _list(self, _request: Request) -> Response:
+        now = self.sandbox.now()
+        faults = self.sandbox.faults.concerning(self.known())
+        found = {symbol: standing(faults, symbol, now) for symbol in self.known()}
+        listed = [{"symbol": symbol, "status": _STATUSES[said]} for symbol, said in found.items() if said]
+        return json_response({"timezone": "UTC", "serverTime": int(now.timestamp() * 1_000), "symbols": listed})
 
     async def _ping(self, _request: Request) -> Response:
         return json_response({})

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from ema_assets.model.symbols import Instrument
 from ema_assets.sandbox.exchange import Dialect, Refusal, Sandbox, json_refusal, json_response
-from ema_assets.sandbox.faults import Active, MissingSymbol, alteration
+from ema_assets.sandbox.faults import Active, MissingSymbol, alteration, standing
 from ema_assets.sandbox.synthetic_bars import Bars
 
 CANDLES_PATH = "/products/{product}/candles"
@@ -69,7 +69,12 @@ class CoinbaseCandles(Dialect[_Query]):
         return [*super().routes(), Route(PRODUCTS_PATH, self._products), Route(TIME_PATH, self._time)]
 
     async def _products(self, _request: Request) -> Response:
-        pairs = [(symbol, *symbol.partition("-")[::2]) for symbol in self.known()]
+        now, faults = self.sandbox.now(), self.sandbox.faults.concerning(self.known())
+        pairs = [
+            (symbol, *symbol.partition("-")[::2], said)
+            for symbol in self.known()
+            if (said := standing(faults, symbol, now)) is not None
+        ]
         return json_response(
             [
                 {
@@ -79,9 +84,10 @@ class CoinbaseCandles(Dialect[_Query]):
                     "quote_increment": "0.00000001",
                     "base_increment": "0.00000001",
                     "display_name": f"{base}/{quote}",
-                    "status": "online",
+                    "status": "delisted" if said == "ended" else "online",
+                    "trading_disabled": said != "trading",
                 }
-                for symbol, base, quote in pairs
+                for symbol, base, quote, said in pairs
             ]
         )
 

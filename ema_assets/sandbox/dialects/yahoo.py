@@ -4,11 +4,15 @@ A bar that is not there is a row of nulls. Hours begin with the session. While a
 comes behind the closed ones, and the last trade behind that, as a row of its own at an odd second. The bar of a day
 carries its session's open as time, but for hours after the close that of the last trade. Intraday bars reach back less
 than 60 days, hours 730. Who does not look like a browser gets a 429, which is plain text.
+
+Splits and dividends that faults ask for come as `events` with the bars of their day. London trades in pence, until a
+fault reprices a symbol.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -16,7 +20,7 @@ from starlette.requests import Request
 
 from ema_assets.model.symbols import Instrument
 from ema_assets.sandbox.exchange import Dialect, Refusal, Sandbox, json_refusal
-from ema_assets.sandbox.faults import Active, MissingSymbol, alteration
+from ema_assets.sandbox.faults import Active, CorporateAction, MissingSymbol, Repriced, Split, alteration
 from ema_assets.sandbox.market import DAY_MINUTES
 from ema_assets.sandbox.synthetic_bars import Bars
 from ema_assets.sandbox.trading_days import STOCK_HISTORY_START
@@ -50,6 +54,7 @@ class _Query:
     minutes: int
     start: int
     end: int
+    events: frozenset[str]
 
     @property
     def symbols(self) -> Sequence[str]:
@@ -119,7 +124,8 @@ class YahooChart(Dialect[_Query]):
         if minutes == 1 and end - start > _MOST_DAYS_OF_MINUTES * 86_400:
             said = f"1m data not available: {_MOST_DAYS_OF_MINUTES} days are allowed to be fetched per request."
             raise _refused(422, said)
-        return _Query(instrument, symbol, interval, minutes, start, end)
+        events = frozenset((params.get("events") or "").replace(",", "|").split("|"))
+        return _Query(instrument, symbol, interval, minutes, start, end, events)
 
     def page(self, query: _Query, now: datetime, faults: Sequence[Active]) -> tuple[dict[str, Any], set[int]]:
         """The whole range."""
@@ -154,6 +160,9 @@ class YahooChart(Dialect[_Query]):
                 price = rows[-1].values[3]
                 rows.append(_Row(last_trade, (price, price, price, price, 0.0)))
         chart = _chart(query, rows, (opened, closes), last_trade)
+        chart["meta"]["currency"] = _currency(query, faults, at)
+        if events := _events(query, faults, at, acted):
+            chart["events"] = events
         if query.minutes != DAY_MINUTES:
             sessions = market.sessions(instrument, query.start, query.end - 1, at)
             chart["meta"]["tradingPeriods"] = [[_period(query, session)] for session in sessions]
@@ -163,6 +172,33 @@ class YahooChart(Dialect[_Query]):
 def dialects(sandbox: Sandbox) -> tuple[YahooChart]:
     """The one endpoint."""
     return (YahooChart(sandbox),)
+
+
+def _currency(query: _Query, faults: Sequence[Active], at: int) -> str:
+    if query.instrument.calendar != "XLON":
+        return "USD"
+    has_pounds = any(isinstance(each.fault, Repriced) and each.fault.at.timestamp() <= at for each in faults)
+    return "GBP" if has_pounds else "GBp"
+
+
+def _events(query: _Query, faults: Sequence[Active], at: int, acted: set[int]) -> dict[str, dict[str, Any]]:
+    """The splits and dividends of the range that have taken effect, by kind and by time, as far as asked for."""
+    found: dict[str, dict[str, Any]] = {}
+    for active in faults:
+        fault = active.fault
+        if isinstance(fault, Split) and "splits" in query.events:
+            new, old = Fraction(fault.ratio).limit_denominator(1_000).as_integer_ratio()
+            date = int(fault.at.timestamp())
+            kind, event = "splits", {"numerator": new, "denominator": old, "splitRatio": f"{new}:{old}"}
+        elif isinstance(fault, CorporateAction) and fault.type == "cash_dividends" and "div" in query.events:
+            date = int(datetime.fromisoformat(f"{fault.fields['ex_date']}T14:30:00+00:00").timestamp())
+            kind, event = "dividends", {"amount": fault.fields["rate"]}
+        else:
+            continue
+        if query.start <= date < query.end and date <= at:
+            acted.add(active.number)
+            found.setdefault(kind, {})[str(date)] = {"date": date, **event}
+    return found
 
 
 def _reach_days(minutes: int) -> int | None:
@@ -203,7 +239,6 @@ def _chart(query: _Query, rows: Sequence[_Row], session: tuple[int, int], last_t
     period = _period(query, session)
     prices = [row.values[3] for row in rows if row.values[3] is not None]
     meta = {
-        "currency": "USD",
         "symbol": query.symbol,
         "exchangeName": "CCC" if crypto else "NMS",
         "instrumentType": "CRYPTOCURRENCY" if crypto else "EQUITY",

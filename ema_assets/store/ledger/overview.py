@@ -84,12 +84,13 @@ def attempts(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
 def late(transaction: Transaction, limits: pl.DataFrame) -> pl.DataFrame:
     """Fetched series last asked for before their limit, of silent symbols, or of which the provider has no bar.
 
-    `limits` has calendar, provider (null for the default one), delay_seconds, timeframe, late_before. Columns: symbol,
-    timeframe, asked_through, silent_since, last_error.
+    A silent symbol that its provider calls halted is as it should be. `limits` has calendar, provider (null for the
+    default one), delay_seconds, timeframe, late_before. Columns: symbol, timeframe, asked_through, silent_since, state
+    (what its provider says of it, or null), last_error.
     """
     return transaction.query(
         """
-        SELECT s.symbol, s.timeframe, s.checked_through AS asked_through, i.silent_since, s.last_error
+        SELECT s.symbol, s.timeframe, s.checked_through AS asked_through, i.silent_since, i.state, s.last_error
         FROM unnest($1::text[], $2::text[], $3::timestamptz[], $5::text[], $6::bigint[])
              AS c(calendar, timeframe, late_before, provider, delay_seconds)
         JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.is_fetched
@@ -97,6 +98,7 @@ def late(transaction: Transaction, limits: pl.DataFrame) -> pl.DataFrame:
         JOIN market.series_state s ON s.asset = $4 AND s.symbol = i.symbol AND s.timeframe = c.timeframe
         WHERE s.is_on AND (s.checked_through < c.late_before OR i.silent_since IS NOT NULL
                            OR (s.checked_through IS NOT NULL AND s.last_ts IS NULL))
+          AND (i.silent_since IS NULL OR i.state IS DISTINCT FROM 'halted')
         ORDER BY 1, 2
         """,
         limits["calendar"],
@@ -195,16 +197,6 @@ def without_bars(transaction: Transaction) -> list[str]:
         [timeframe.key for timeframe in FETCHED],
     )
     return found["series"].to_list()
-
-
-def silent(transaction: Transaction) -> pl.DataFrame:
-    """Active symbols of which several sessions have closed without a bar: symbol, silent_since; sorted by symbol."""
-    return transaction.query(
-        """
-        SELECT symbol, silent_since FROM market.instrument
-        WHERE is_active AND is_fetched AND silent_since IS NOT NULL ORDER BY 1
-        """
-    )
 
 
 def warming_up(transaction: Transaction) -> pl.DataFrame:

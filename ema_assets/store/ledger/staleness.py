@@ -8,9 +8,9 @@ import polars as pl
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.timeframes import FETCHED, Timeframe
 from ema_assets.store.database import Transaction
-from ema_assets.store.ledger.row import RECORDING_GRACE_SECONDS, SILENT_PAUSE_HOURS
+from ema_assets.store.ledger.row import PAUSE_HOURS, RECORDING_GRACE_SECONDS
 
-_STALE = """
+_STALE = f"""
 WITH closed AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $8::text[], $9::bigint[], $10::timestamptz[])
                   AS c(calendar, timeframe, ts_end, provider, delay_seconds, recheck_at)
@@ -20,7 +20,8 @@ WITH closed AS (
     SELECT c.calendar, c.provider, c.delay_seconds, c.ts_end, s.*
     FROM closed c
     CROSS JOIN LATERAL (
-        SELECT k.asset, k.symbol, k.timeframe, k.checked_through, k.asked_at, k.failures FROM market.series_state k
+        SELECT k.asset, k.symbol, k.timeframe, k.checked_through, k.asked_at, k.last_ts, k.failures
+        FROM market.series_state k
         WHERE k.asset = $5 AND k.timeframe = c.timeframe AND k.is_on
           AND (k.checked_through IS NULL OR k.checked_through < c.ts_end)
           AND (k.next_attempt_at IS NULL OR k.next_attempt_at <= $4)
@@ -32,7 +33,7 @@ WITH closed AS (
     SELECT c.calendar, c.provider, c.delay_seconds, c.recheck_at, s.*
     FROM closed c
     CROSS JOIN LATERAL (
-        SELECT k.asset, k.symbol, k.timeframe, k.asked_at, k.failures FROM market.series_state k
+        SELECT k.asset, k.symbol, k.timeframe, k.asked_at, k.last_ts, k.failures FROM market.series_state k
         WHERE k.asset = $5 AND k.timeframe = c.timeframe AND k.is_on AND k.asked_at < c.recheck_at
           AND (k.next_attempt_at IS NULL OR k.next_attempt_at <= $4)
         OFFSET 0
@@ -44,13 +45,13 @@ SELECT s.asset, s.symbol, s.timeframe,
 FROM behind s
 JOIN market.instrument i ON i.symbol = s.symbol AND i.calendar = s.calendar AND i.is_active AND i.is_fetched
      AND coalesce(i.provider, '') = s.provider AND i.delay_seconds = s.delay_seconds
-     AND (i.silent_since IS NULL OR s.asked_at < $4 - make_interval(hours => $11::integer))
+     AND coalesce(s.asked_at <= $4 - make_interval(hours => {PAUSE_HOURS}), true)
 UNION ALL
 SELECT s.asset, s.symbol, s.timeframe, 'to be confirmed', s.recheck_at, s.failures
 FROM unconfirmed s
 JOIN market.instrument i ON i.symbol = s.symbol AND i.calendar = s.calendar AND i.is_active AND i.is_fetched
      AND coalesce(i.provider, '') = s.provider AND i.delay_seconds = s.delay_seconds
-     AND (i.silent_since IS NULL OR s.asked_at < $4 - make_interval(hours => $11::integer))
+     AND coalesce(s.asked_at <= $4 - make_interval(hours => {PAUSE_HOURS}), true)
 UNION ALL
 SELECT s.asset, s.symbol, s.timeframe, CASE WHEN s.last_ts IS NULL THEN 'never computed' ELSE 'input changed' END,
        s.dirty_from, s.failures
@@ -117,7 +118,6 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
         closed["provider"].fill_null(""),
         closed["delay_seconds"],
         closed["recheck_at"],
-        SILENT_PAUSE_HOURS,
     )
 
 

@@ -77,6 +77,9 @@ def _write_instruments(transaction: Transaction, instruments: Sequence[Instrumen
         ON CONFLICT (symbol) DO UPDATE
         SET calendar = excluded.calendar, is_fetched = excluded.is_fetched, provider = excluded.provider,
             delay_seconds = CASE WHEN i.provider IS DISTINCT FROM excluded.provider THEN 0 ELSE i.delay_seconds END,
+            described_at = CASE WHEN i.provider IS NOT DISTINCT FROM excluded.provider THEN i.described_at END,
+            actions_through = CASE WHEN i.provider IS NOT DISTINCT FROM excluded.provider THEN i.actions_through END,
+            state = CASE WHEN i.provider IS NOT DISTINCT FROM excluded.provider THEN i.state END,
             allow_negative = excluded.allow_negative, timeframes = excluded.timeframes,
             bars_only = excluded.bars_only, is_active = true
         WHERE (i.calendar, i.is_fetched, i.provider, i.allow_negative, i.timeframes, i.bars_only, i.is_active)

@@ -13,8 +13,8 @@ from ema_assets.store.ledger.row import (
     BEGINNING,
     DIRTY_SINCE,
     FIRST_PAUSE_SECONDS,
-    LONGEST_PAUSE_SECONDS,
-    SILENT_PAUSE_HOURS,
+    LONGEST_PAUSE_OF,
+    PAUSE_HOURS,
     SILENT_SESSIONS,
 )
 
@@ -24,14 +24,13 @@ def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
 
     Columns: symbol, calendar, provider (null for the default one), delay_seconds, checked_through, asked_at, first_ts,
     older_due_at (when older bars are to be looked at; null when there is no need or no bar), next_attempt_at (no
-    earlier than SILENT_PAUSE_HOURS after the last attempt for a silent symbol).
+    earlier than PAUSE_HOURS after the last attempt for a symbol that is silent or has ended).
     """
     return transaction.query(
-        """
+        f"""
         SELECT s.symbol, i.calendar, i.provider, i.delay_seconds::bigint AS delay_seconds,
                s.checked_through, s.asked_at, s.first_ts,
-               greatest(s.next_attempt_at, CASE WHEN i.silent_since IS NOT NULL
-                                                THEN s.asked_at + make_interval(hours => $4::integer) END)
+               greatest(s.next_attempt_at, s.asked_at + make_interval(hours => {PAUSE_HOURS}))
                AS next_attempt_at,
                CASE WHEN s.last_ts IS NOT NULL THEN h.due_at END AS older_due_at
         FROM market.series_state s JOIN market.instrument i USING (symbol)
@@ -42,7 +41,6 @@ def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
         OHLC,
         timeframe.key,
         list(symbols),
-        SILENT_PAUSE_HOURS,
     )
 
 
@@ -285,17 +283,19 @@ def fail(
     """Write that the symbols of `errors` could not be brought up to date, and why.
 
     The next attempt waits 30 s, twice as long after each further failure, an hour at most, give or take a quarter; or
-    until `until`, when all of them wait for the same thing.
+    until `until`, when all of them wait for the same thing. A symbol that has ended, or that its provider does not
+    list, waits for up to SILENT_PAUSE_HOURS.
     """
     if not errors:
         return
     transaction.execute(
-        """
+        f"""
         UPDATE market.series_state s
         SET failures = s.failures + 1, last_error = e.message, updated_at = clock_timestamp(),
-            next_attempt_at = coalesce($8::timestamptz, $5 + make_interval(secs =>
-                least($6::float8 * 2 ^ least(s.failures, 20), $7::float8) * (0.75 + random() / 2)))
+            next_attempt_at = coalesce($7::timestamptz, $5 + make_interval(secs =>
+                least($6::float8 * 2 ^ least(s.failures, 20), {LONGEST_PAUSE_OF}) * (0.75 + random() / 2)))
         FROM unnest($3::text[], $4::text[]) AS e(symbol, message)
+        JOIN market.instrument i ON i.symbol = e.symbol
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = e.symbol
         """,
         asset,
@@ -304,6 +304,5 @@ def fail(
         [message[:1000] for message in errors.values()],
         now,
         float(FIRST_PAUSE_SECONDS),
-        float(LONGEST_PAUSE_SECONDS),
         until,
     )

@@ -79,6 +79,30 @@ def earlier(
     )
 
 
+def newest_rows(
+    transaction: Transaction,
+    table: Table,
+    timeframe: Timeframe,
+    symbols: Sequence[str],
+    values: tuple[str, ...],
+    rows: int = 1,
+) -> pl.DataFrame:
+    """The last `rows` rows of each symbol: symbol, the table's time, `values`; sorted by symbol and time."""
+    columns = ", ".join(identifier(name) for name in (table.time, *values))
+    return transaction.query(
+        f"""
+        SELECT d.symbol, r.* FROM unnest($1::text[]) AS d(symbol)
+        CROSS JOIN LATERAL (
+            SELECT {columns} FROM {table.part(timeframe)} t
+            WHERE t.symbol = d.symbol AND t.timeframe = $2 ORDER BY t.{table.time} DESC LIMIT $3
+        ) r
+        """,
+        list(symbols),
+        timeframe.key,
+        rows,
+    ).sort("symbol", table.time)
+
+
 def read_range(
     transaction: Transaction,
     table: Table,

@@ -46,8 +46,8 @@ _WRITTEN_BAR_SCHEMA = pl.Schema({name: dtype for name, dtype in BAR_SCHEMA.items
 def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFrame, source: str) -> pl.DataFrame:
     """Insert or correct `bars` (symbol, ts, open, high, low, close, volume; one row per key), brought by `source`.
 
-    Rolled-up bars have missing_bars too. The old values of a corrected bar go to `bar_correction`; an equal bar is not
-    touched.
+    Rolled-up bars have missing_bars too. The old values of a corrected bar go to `bar_correction`, with who had brought
+    them; an equal bar is not touched.
 
     Returns:
         One row per symbol that changed: symbol, changed_from (earliest changed ts), written, corrected, late (how many
@@ -67,8 +67,10 @@ def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFram
         corrected = transaction.query(
             f"""
             WITH kept AS (
-                INSERT INTO market.bar_correction (symbol, timeframe, ts, open, high, low, close, volume, corrected_at)
-                SELECT t.symbol, t.timeframe, t.ts, t.open, t.high, t.low, t.close, t.volume, clock_timestamp()
+                INSERT INTO market.bar_correction
+                    (symbol, timeframe, ts, open, high, low, close, volume, corrected_at, source_id)
+                SELECT t.symbol, t.timeframe, t.ts, t.open, t.high, t.low, t.close, t.volume, clock_timestamp(),
+                       t.{SOURCE_ID}
                 FROM pg_temp.{staged} s JOIN {part} t ON t.symbol = s.symbol AND t.timeframe = $1 AND t.ts = s.ts
                 WHERE (t.open, t.high, t.low, t.close, t.volume)
                       IS DISTINCT FROM (s.open, s.high, s.low, s.close, s.volume)

@@ -1,0 +1,200 @@
+"""Alpaca's corporate actions, from pages of its answer to facts. No calls here.
+
+Rates are those of the day: a dividend of before a split counts the shares of before. Facts count shares as they are
+when they become known, as other vendors do. A spin-off is told by its shares, not by what they are worth.
+
+Sources: "Corporate actions" of docs.alpaca.markets/reference, and `alpaca.data.models.corporate_actions` of alpaca-py.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time
+
+import msgspec
+import polars as pl
+
+from ema_assets.model.errors import MalformedAnswer
+from ema_assets.model.schemas import ACTION_SCHEMA
+
+
+class _Action(msgspec.Struct):
+    """One action of any kind: a kind has some of these fields."""
+
+    id: str | None = None
+    symbol: str | None = None
+    old_symbol: str | None = None
+    new_symbol: str | None = None
+    alternate_symbol: str | None = None
+    source_symbol: str | None = None
+    acquirer_symbol: str | None = None
+    acquiree_symbol: str | None = None
+    rate: float | None = None
+    new_rate: float | None = None
+    old_rate: float | None = None
+    ex_date: date | None = None
+    effective_date: date | None = None
+    process_date: date | None = None
+
+
+class _Page(msgspec.Struct):
+    corporate_actions: dict[str, msgspec.Raw] | None
+    next_page_token: str | None = None
+
+
+_read_page = msgspec.json.Decoder(_Page).decode
+# Rates may come as text.
+_read_list = msgspec.json.Decoder(list[_Action], strict=False).decode
+
+# By the vendor's name of a list: our kind, and which fields have the symbol that it happened to, its first day in the
+# new way (the day of processing stands for one that is missing), and the symbol that is told with it.
+_FORMS: Mapping[str, tuple[str, str, str, str | None]] = {
+    "forward_splits": ("split", "symbol", "ex_date", None),
+    "reverse_splits": ("split", "symbol", "ex_date", None),
+    "cash_dividends": ("dividend", "symbol", "ex_date", None),
+    "stock_dividends": ("stock dividend", "symbol", "ex_date", None),
+    "spin_offs": ("spin-off", "source_symbol", "ex_date", "new_symbol"),
+    "rights_distributions": ("rights distribution", "source_symbol", "ex_date", "new_symbol"),
+    "unit_splits": ("unit split", "old_symbol", "effective_date", "new_symbol"),
+    "cash_mergers": ("merger", "acquiree_symbol", "effective_date", "acquirer_symbol"),
+    "stock_mergers": ("merger", "acquiree_symbol", "effective_date", "acquirer_symbol"),
+    "stock_and_cash_mergers": ("merger", "acquiree_symbol", "effective_date", "acquirer_symbol"),
+    "redemptions": ("redemption", "symbol", "process_date", None),
+    "name_changes": ("rename", "old_symbol", "process_date", "new_symbol"),
+    "worthless_removals": ("delisting", "symbol", "process_date", None),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One action as a row of ACTION_SCHEMA, with its day instead of a time."""
+
+    symbol: str
+    kind: str
+    day: date
+    ratio: float | None = None
+    amount: float | None = None
+    value: str | None = None
+
+
+class ActionPages:
+    """Collects the facts of all pages about `symbols`, each action once. `problems` are actions that cannot be read."""
+
+    def __init__(self, provider: str, symbols: Iterable[str]) -> None:
+        self._provider = provider
+        self._symbols = frozenset(symbols)
+        self._seen: set[str] = set()
+        self._facts: list[Fact] = []
+        self.problems: list[MalformedAnswer] = []
+
+    def read(self, body: bytes) -> str | None:
+        """Take in one page; return the token of the next, or None.
+
+        Raises:
+            MalformedAnswer: when the page cannot be read at all.
+        """
+        try:
+            page = _read_page(body)
+            # Kinds that are not known here change no price and end no symbol, as far as anybody can tell.
+            known = {name: raw for name, raw in (page.corporate_actions or {}).items() if name in _FORMS}
+            lists = {name: _read_list(raw) for name, raw in known.items()}
+        except msgspec.DecodeError as error:
+            raise self._malformed(str(error)) from None
+        except RecursionError:
+            raise self._malformed("JSON nested too deep") from None
+        for name, actions in lists.items():
+            for action in actions:
+                self._take(name, action)
+        return page.next_page_token or None
+
+    def facts(self, today: date) -> pl.DataFrame:
+        """All facts (ACTION_SCHEMA), as they are known `today`; `effective_at` is the midnight UTC of their day."""
+        rows = [
+            (fact.symbol, fact.kind, _midnight(fact.day), fact.ratio, fact.amount, fact.value)
+            for fact in _counting_shares_of(today, _in_one_per_day(self._facts))
+        ]
+        return pl.DataFrame(rows, schema=ACTION_SCHEMA, orient="row").sort("symbol", "effective_at", "kind")
+
+    def _take(self, name: str, action: _Action) -> None:
+        kind, symbol_field, day_field, value_field = _FORMS[name]
+        symbol = getattr(action, symbol_field)
+        # An action about two symbols comes for either of them: the one that took over, or that was spun off.
+        if (symbol is not None and symbol not in self._symbols) or action.id in self._seen:
+            return
+        if action.id is not None:
+            self._seen.add(action.id)
+        day = getattr(action, day_field) or action.process_date
+        if symbol is None or day is None:
+            missing = symbol_field if symbol is None else day_field
+            self.problems.append(self._malformed(f"one of `{name}` without `{missing}`", symbol))
+            return
+        # What the vendor does not know is missing or empty.
+        told = None if value_field is None else getattr(action, value_field) or None
+        if kind == "split" and not (_is_number(action.new_rate) and _is_number(action.old_rate)):
+            said = f"one of `{name}` of {symbol} at {action.new_rate} for {action.old_rate}"
+            self.problems.append(self._malformed(said, symbol))
+        elif (fact := _fact(Fact(symbol, kind, day, value=told), action)) is not None:
+            self._facts.append(fact)
+
+    def _malformed(self, what: str, symbol: str | None = None) -> MalformedAnswer:
+        return MalformedAnswer(
+            f"{self._provider} sent an answer that is not corporate actions: {what}",
+            provider=self._provider,
+            symbol=symbol,
+        )
+
+
+def _fact(bare: Fact, action: _Action) -> Fact | None:
+    """`bare` with what `action` says of its kind; None for what changes nothing."""
+    match bare.kind:
+        case "split":
+            assert action.new_rate is not None and action.old_rate is not None  # noqa: PT018 - for the type checker
+            ratio = action.new_rate / action.old_rate
+            return None if ratio == 1 else replace(bare, ratio=ratio)
+        case "dividend":
+            # Zero until it is declared.
+            return replace(bare, amount=action.rate) if _is_number(action.rate) else None
+        case "stock dividend":
+            return bare if action.rate is None else replace(bare, value=f"{action.rate:g}")
+        case "unit split":
+            return replace(bare, value=" and ".join(filter(None, (bare.value, action.alternate_symbol))))
+        case "rename":
+            # A name may change and the symbol not.
+            return None if bare.value in (None, bare.symbol) else bare
+    return bare
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and 0 < value < math.inf
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+def _in_one_per_day(facts: Iterable[Fact]) -> list[Fact]:
+    """One fact per symbol, kind and day: dividends of one day add up, of others the last counts."""
+    found: dict[tuple[str, str, date], Fact] = {}
+    for fact in facts:
+        key = (fact.symbol, fact.kind, fact.day)
+        known = found.get(key)
+        if known is not None and known.amount is not None and fact.amount is not None:
+            found[key] = replace(fact, amount=known.amount + fact.amount)
+        else:
+            found[key] = fact
+    return list(found.values())
+
+
+def _counting_shares_of(today: date, facts: Sequence[Fact]) -> list[Fact]:
+    """`facts` with the amounts of dividends per share as shares are counted `today`, and not on the dividend's day."""
+    splits = [fact for fact in facts if fact.kind == "split"]
+
+    def restated(fact: Fact) -> Fact:
+        if fact.amount is None:
+            return fact
+        mine = [(each.day, each.ratio or 1.0) for each in splits if each.symbol == fact.symbol]
+        since = math.prod(ratio for day, ratio in mine if fact.day < day <= today)
+        until = math.prod(ratio for day, ratio in mine if today < day <= fact.day)
+        return replace(fact, amount=fact.amount * until / since)
+
+    return [restated(fact) for fact in facts]

@@ -1,0 +1,119 @@
+"""What the page of a partition says to a trader: newest values, the open trade, a chart. Writes nothing."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.refresh.graph import Node
+from ema_assets.reports.small_chart import BARS, small_chart
+from ema_assets.signals.ema_signals import FAST, SLOW
+from ema_assets.store import tables
+from ema_assets.store.database import Transaction
+from ema_assets.strategies.trade_columns import OPEN
+
+# Charts of one batch. A backfill of thousands of partitions is looked at as a whole, not chart by chart.
+MOST_CHARTS = 100
+
+_TRADE = ("side", "entry_price", "exit_ts", "exit_price", "exit_reason", "return_pct", "stop_now", "status")
+_EMAS = tables.Table(EMA_SIGNALS, "ts")
+# More trades than fit into the bars of a chart, as long as each lasts a bar.
+_MARKED_TRADES = BARS
+
+
+def newest_values(
+    transaction: Transaction, node: Node, timeframe: Timeframe, symbols: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """What the newest row of each symbol says, by symbol and name; nothing of bars, nor of a value that is null yet.
+
+    A signal: its `shown` columns. A strategy: `open_trade`, a sentence, and `open_trade_pct`, before costs; the
+    `last_trade` while none is open. Numbers are rounded to what a person reads: eight digits.
+    """
+    if node.variant is not None:
+        trades = tables.newest_rows(transaction, node.table, timeframe, symbols, _TRADE)
+        found = {str(trade["symbol"]): _said_of(trade) for trade in trades.iter_rows(named=True)}
+        return {symbol: found.get(symbol, {"open_trade": "none so far"}) for symbol in symbols}
+    if node.signal is None:
+        return {}
+    shown = node.signal.shown or node.signal.column_names[:1]
+    rows = tables.newest_rows(transaction, node.table, timeframe, symbols, shown)
+    return {
+        str(row["symbol"]): {name: _rounded(row[name]) for name in shown if row[name] is not None}
+        for row in rows.iter_rows(named=True)
+    }
+
+
+def _said_of(trade: Mapping[str, Any]) -> dict[str, Any]:
+    entered = f"{trade['side']} since {_at(trade['entry_ts'])} at {trade['entry_price']:.6g}"
+    if trade["status"] == OPEN:
+        stop = "" if trade["stop_now"] is None else f", stop {trade['stop_now']:.6g}"
+        made = {} if trade["return_pct"] is None else {"open_trade_pct": _rounded(trade["return_pct"])}
+        return {"open_trade": entered + stop, **made}
+    made_pct = "" if trade["return_pct"] is None else f", {trade['return_pct']:+.2f} %"
+    until = f"{_at(trade['exit_ts'])} at {trade['exit_price']:.6g}"
+    said = f"{entered.replace(' since ', ' from ')} to {until} ({trade['exit_reason']}){made_pct}"
+    return {"open_trade": "none", "last_trade": said}
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.8g}") if isinstance(value, float) else value
+
+
+def _at(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def events(transaction: Transaction, node: Node, timeframe: Timeframe, last: Mapping[str, datetime | None]) -> set[str]:
+    """The symbols in whose newest bar, `last`, the trend has flipped or a trade was entered or closed."""
+    if node.variant is not None:
+        rows = tables.newest_rows(transaction, node.table, timeframe, list(last), ("exit_ts",))
+        return {symbol for symbol, *times in rows.iter_rows() if last[symbol] is not None and last[symbol] in times}
+    if node.name == EMA_TREND:
+        rows = tables.newest_rows(transaction, node.table, timeframe, list(last), ("crossover",))
+        return set(rows.filter(pl.col("crossover").is_not_null())["symbol"])
+    return set()
+
+
+def charts(transaction: Transaction, node: Node, timeframe: Timeframe, symbols: Collection[str]) -> dict[str, str]:
+    """Markdown with a small chart of each of `symbols` that has bars; for the trend and the strategies only.
+
+    Candles, EMA 9 and EMA 30 where the asset is computed from them, and the strategy's entries and exits.
+    """
+    if not symbols or (node.variant is None and node.name != EMA_TREND):
+        return {}
+    chosen = sorted(symbols)[:MOST_CHARTS]
+    bars = tables.newest_rows(transaction, tables.BARS, timeframe, chosen, ("open", "high", "low", "close"), BARS)
+    if {EMA_SIGNALS, EMA_TREND} & node.reads.keys():
+        emas = tables.newest_rows(transaction, _EMAS, timeframe, chosen, (FAST, SLOW), BARS)
+        bars = bars.join(emas.rename({FAST: "fast", SLOW: "slow"}), on=["symbol", "ts"], how="left")
+    else:
+        bars = bars.with_columns(fast=pl.lit(None, pl.Float64), slow=pl.lit(None, pl.Float64))
+    trades: dict[tuple[object, ...], pl.DataFrame] = {}
+    if node.variant is not None:
+        rows = tables.newest_rows(transaction, node.table, timeframe, chosen, ("exit_ts",), _MARKED_TRADES)
+        trades = rows.partition_by("symbol", as_dict=True)
+    found = {}
+    for (symbol,), mine in bars.sort("symbol", "ts").partition_by("symbol", as_dict=True).items():
+        mine_trades = trades.get((symbol,))
+        entries, exits = (
+            ([], []) if mine_trades is None else (_rows_at(mine, mine_trades[name]) for name in ("entry_ts", "exit_ts"))
+        )
+        found[str(symbol)] = small_chart(f"{symbol} {timeframe.key}", mine, entries, exits)
+    return found
+
+
+def _rows_at(bars: pl.DataFrame, times: pl.Series) -> list[int]:
+    """The rows of `bars` whose ts is among `times`."""
+    return bars.with_row_index().filter(pl.col("ts").is_in(times.drop_nulls().to_list()))["index"].to_list()
+
+
+def remark(node: Node, last: datetime | None) -> str | None:
+    """What has to be said of a series without any rows; None when it has some."""
+    if last is not None:
+        return None
+    if node.name == OHLC:
+        return "the provider returned no bars for this series"
+    return f"no rows: there are none of {node.main_input} on this series"

@@ -1,0 +1,120 @@
+"""What the page of a partition in the Dagster UI says to a trader, after real runs."""
+
+from collections import Counter
+
+import pytest
+from dagster import AssetKey, AssetRecordsFilter, DagsterEventType
+
+from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND
+from ema_assets.model.timeframes import by_key
+from ema_assets.reports.partition_page import newest_values
+from ema_assets.reports.small_chart import MOST_CHARACTERS
+from ema_assets_tests.defs.conftest import GRAPH, World
+from ema_assets_tests.defs.test_refresh_runs import metadata_of
+from ema_assets_tests.refresh.exchange import rows_of
+
+STRATEGY = "strategy_9_30_ema"
+RANGE = {"dagster/asset_partition_range_start": "AAPL|5m", "dagster/asset_partition_range_end": "MSFT|5m"}
+
+
+@pytest.mark.settled
+def test_the_page_of_a_signal_shows_its_newest_values(world: World) -> None:
+    told = metadata_of(world, world.run(RANGE))
+    for symbol in ("AAPL", "MSFT"):
+        ((fast, slow, trend, spread, since),) = rows_of(
+            world.database,
+            """SELECT ema_9, ema_30, trend, spread_pct, bars_since_cross
+               FROM market.ema_signals JOIN market.ema_trend USING (symbol, timeframe, ts)
+               WHERE symbol = $1 AND timeframe = '5m' ORDER BY ts DESC LIMIT 1""",
+            symbol,
+        )
+        averages, trends = told[EMA_SIGNALS, f"{symbol}|5m"], told[EMA_TREND, f"{symbol}|5m"]
+        assert {name: averages[name].value for name in ("ema_9", "ema_30")} == {
+            "ema_9": float(f"{fast:.8g}"),
+            "ema_30": float(f"{slow:.8g}"),
+        }
+        assert trends["trend"].value == trend
+        assert trends["spread_pct"].value == float(f"{spread:.8g}")
+        assert trends["bars_since_cross"].value == since
+
+
+@pytest.mark.settled
+def test_the_page_of_a_strategy_shows_its_open_trade_or_else_the_last_one(world: World) -> None:
+    (symbol, timeframe, entry_ts, side, price, return_pct), *_ = rows_of(
+        world.database,
+        """SELECT symbol, timeframe, entry_ts, side, entry_price, return_pct FROM market.strategy_9_30_ema
+           WHERE status = 'open' ORDER BY 1, 2""",
+    )
+    partition = f"{symbol}|{timeframe}"
+    both = {"dagster/asset_partition_range_start": partition, "dagster/asset_partition_range_end": partition}
+    told = metadata_of(world, world.run(both))
+    said = {name: entry.value for name, entry in told[STRATEGY, partition].items()}
+    assert said["open_trade"] == f"{side} since {entry_ts:%Y-%m-%d %H:%M} UTC at {price:.6g}"
+    assert said["open_trade_pct"] == float(f"{return_pct:.8g}")
+    with world.database.transaction() as transaction:
+        transaction.execute(
+            """UPDATE market.strategy_9_30_ema
+               SET status = 'closed', exit_ts = '2026-11-20T15:25Z', exit_price = 101.5, exit_reason = 'stop',
+                   return_pct = -1.256
+               WHERE symbol = $1 AND timeframe = $2 AND status = 'open'""",
+            symbol,
+            timeframe,
+        )
+        shown = newest_values(transaction, GRAPH.nodes[STRATEGY], by_key(timeframe), [symbol, "NEVER"])
+    assert shown == {
+        symbol: {
+            "open_trade": "none",
+            "last_trade": f"{side} from {entry_ts:%Y-%m-%d %H:%M} UTC at {price:.6g} to 2026-11-20 15:25 UTC at 101.5 "
+            "(stop), -1.26 %",
+        },
+        "NEVER": {"open_trade": "none so far"},
+    }
+
+
+@pytest.mark.settled
+def test_a_person_gets_a_chart_that_the_ui_draws_inline(world: World) -> None:
+    told = metadata_of(world, world.run(RANGE))
+    charts = {key: said["chart"].value for key, said in told.items() if "chart" in said}
+    assert charts.keys() == {(asset, f"{symbol}|5m") for asset in (EMA_TREND, STRATEGY) for symbol in ("AAPL", "MSFT")}
+    for (_, partition), text in charts.items():
+        assert text.startswith(f"![{partition.replace('|', ' ')}](<data:image/svg+xml,%3Csvg ")
+        assert len(text) <= MOST_CHARACTERS
+
+
+@pytest.mark.settled
+def test_a_tick_draws_a_chart_only_where_something_has_happened_in_the_newest_bar(world: World) -> None:
+    charted, happened = set(), set()
+    for _ in range(3):
+        before = world.now
+        world.now = before.replace(minute=before.minute + 5)
+        for run in world.sweep():
+            for (asset, partition), said in metadata_of(world, run).items():
+                symbol, _, timeframe = partition.partition("|")
+                if asset == EMA_TREND:
+                    sql = (
+                        "SELECT ts FROM market.ema_trend WHERE symbol = $1 AND timeframe = $2 ORDER BY ts DESC LIMIT 1"
+                    )
+                    flips = f"SELECT crossover IS NOT NULL FROM market.ema_trend WHERE ts = ({sql}) AND symbol = $1"
+                    (has_flipped,) = rows_of(world.database, f"{flips} AND timeframe = $2", symbol, timeframe)[0]
+                    if has_flipped:
+                        happened.add((asset, partition, world.now))
+                    if "chart" in said:
+                        charted.add((asset, partition, world.now))
+    assert charted == happened
+
+
+@pytest.mark.settled
+def test_no_two_events_of_a_run_share_a_millisecond(world: World) -> None:
+    """The Events tab has one row per millisecond: what shares one would not be seen."""
+    run = world.run(RANGE)
+    records = world.instance.get_records_for_run(run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION).records
+    times: dict[str, Counter[int]] = {}
+    for record in records:
+        entry = record.event_log_entry
+        times.setdefault(str(entry.step_key), Counter())[round(entry.timestamp * 1000)] += 1
+    assert {step: max(counts.values()) for step, counts in times.items()} == dict.fromkeys(times, 1)
+    assert sum(len(counts) for counts in times.values()) == len(records)
+    found = world.instance.fetch_materializations(AssetRecordsFilter(asset_key=AssetKey("ohlc")), limit=2)
+    assert [record.timestamp for record in found.records] == sorted(
+        (record.timestamp for record in found.records), reverse=True
+    )

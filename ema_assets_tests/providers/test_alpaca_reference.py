@@ -1,0 +1,458 @@
+"""What Alpaca tells beside bars: the list of assets and corporate actions, over real sockets."""
+
+import asyncio
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from ema_assets.model.errors import MalformedAnswer, ProviderUnavailable, RateLimited, Unauthorized
+from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
+from ema_assets.providers.alpaca import PROVIDER, AlpacaConfig
+from ema_assets.providers.fetching.describing import Described, Question
+from ema_assets.providers.http.budget import Budget
+from ema_assets.providers.http.source import HttpOptions
+from ema_assets.providers.vendors.alpaca_reference import describe
+from ema_assets.sandbox.dialects.alpaca_reference import ACTIONS_PATH, ASSETS_PATH
+from ema_assets.sandbox.faults import CorporateAction, CutBody, Ended, Halted, MissingSymbol, RateLimit, Split
+from ema_assets.sandbox.server import RunningSandbox
+from ema_assets_tests.providers.conftest import MIDDAY, QUICK, NotedBudget, vendor
+
+with warnings.catch_warnings():
+    # alpaca-py imports websockets.legacy, which says at import that it is deprecated.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import alpaca.data.models.corporate_actions as published
+
+STOCKS = tuple(Instrument(symbol) for symbol in ("SAA", "SAB", "SAC"))
+PAIR = Instrument("CA-USD", ALWAYS_OPEN)
+TODAY = MIDDAY.date()
+NEVER = date(2000, 1, 1)
+
+
+def ask(
+    base_url: str,
+    instruments: Sequence[Instrument] = STOCKS,
+    since: date = NEVER,
+    *,
+    today: date = TODAY,
+    page_limit: int = 1_000,
+    symbols_per_call: int = 200,
+    budget: Budget | None = None,
+) -> Described:
+    config = AlpacaConfig(base_url=base_url, key_id="PK-the-key", secret_key="the-secret")
+    question = Question(instruments, {each.symbol: since for each in instruments}, today)
+    provider = replace(PROVIDER, symbols_per_call=symbols_per_call)
+    return asyncio.run(describe(provider, config, question, HttpOptions(limits=QUICK, budget=budget), page_limit))
+
+
+def on(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def actions_of(found: Described) -> list[tuple[Any, ...]]:
+    assert found.actions is not None
+    return found.actions.rows()
+
+
+def states_of(found: Described) -> dict[str, tuple[Any, ...]]:
+    assert found.states is not None
+    return {symbol: tuple(rest) for symbol, *rest in found.states.select("symbol", "state", "detail").rows()}
+
+
+def told(base: Any, **lists: Any) -> Callable[[Request], Response]:
+    """A vendor with a list of assets, and one page of corporate actions."""
+
+    def answer(request: Request) -> Response:
+        if request.url.path == ASSETS_PATH:
+            return JSONResponse(base)
+        return JSONResponse({"corporate_actions": lists, "next_page_token": None})
+
+    return answer
+
+
+ACTIVE = [{"symbol": each.symbol, "status": "active", "tradable": True} for each in STOCKS]
+
+# One action of each list, with the fields that the vendor's own client reads, and the fact that it makes. All of SAA.
+EVERY_KIND: dict[str, tuple[type, dict[str, Any], tuple[Any, ...]]] = {
+    "forward_splits": (
+        published.ForwardSplit,
+        {"symbol": "SAA", "cusip": "1", "new_rate": 10, "old_rate": 1, "ex_date": "2026-07-16"},
+        ("split", on("2026-07-16"), 10.0, None, None),
+    ),
+    "reverse_splits": (
+        published.ReverseSplit,
+        {"symbol": "SAA", "old_cusip": "1", "new_cusip": "2", "new_rate": 1, "old_rate": 3, "ex_date": "2026-07-15"},
+        ("split", on("2026-07-15"), 1 / 3, None, None),
+    ),
+    "unit_splits": (
+        published.UnitSplit,
+        {
+            "old_symbol": "SAA",
+            "old_cusip": "1",
+            "old_rate": 1,
+            "new_symbol": "SAB",
+            "new_cusip": "2",
+            "new_rate": 1,
+            "alternate_symbol": "SAA.WS",
+            "alternate_cusip": "3",
+            "alternate_rate": 0.5,
+            "effective_date": "2026-07-01",
+        },
+        ("unit split", on("2026-07-01"), None, None, "SAB and SAA.WS"),
+    ),
+    "stock_dividends": (
+        published.StockDividend,
+        {"symbol": "SAA", "cusip": "1", "rate": 0.05, "ex_date": "2026-05-04"},
+        ("stock dividend", on("2026-05-04"), None, None, "0.05"),
+    ),
+    "cash_dividends": (
+        published.CashDividend,
+        {"symbol": "SAA", "cusip": "1", "rate": 0.26, "special": False, "foreign": False, "ex_date": "2026-07-20"},
+        ("dividend", on("2026-07-20"), None, 2.6, None),
+    ),
+    "spin_offs": (
+        published.SpinOff,
+        {
+            "source_symbol": "SAA",
+            "source_cusip": "1",
+            "source_rate": 4,
+            "new_symbol": "NEW",
+            "new_cusip": "2",
+            "new_rate": 1,
+            "ex_date": "2026-04-02",
+        },
+        ("spin-off", on("2026-04-02"), None, None, "NEW"),
+    ),
+    "cash_mergers": (
+        published.CashMerger,
+        {"acquiree_symbol": "SAA", "acquiree_cusip": "1", "rate": 54.2, "effective_date": "2026-06-28"},
+        ("merger", on("2026-06-28"), None, None, None),
+    ),
+    "stock_mergers": (
+        published.StockMerger,
+        {
+            "acquirer_symbol": "SAC",
+            "acquirer_cusip": "1",
+            "acquirer_rate": 0.5,
+            "acquiree_symbol": "SAA",
+            "acquiree_cusip": "2",
+            "acquiree_rate": 1,
+            "effective_date": "2026-06-29",
+        },
+        ("merger", on("2026-06-29"), None, None, "SAC"),
+    ),
+    "stock_and_cash_mergers": (
+        published.StockAndCashMerger,
+        {
+            "acquirer_symbol": "SAC",
+            "acquirer_cusip": "1",
+            "acquirer_rate": 0.5,
+            "acquiree_symbol": "SAA",
+            "acquiree_cusip": "2",
+            "acquiree_rate": 1,
+            "cash_rate": 3.0,
+            "effective_date": "2026-06-30",
+        },
+        ("merger", on("2026-06-30"), None, None, "SAC"),
+    ),
+    "redemptions": (
+        published.Redemption,
+        {"symbol": "SAA", "cusip": "1", "rate": 25.0, "process_date": "2026-06-13"},
+        ("redemption", on("2026-06-13"), None, None, None),
+    ),
+    "name_changes": (
+        published.NameChange,
+        {"old_symbol": "SAA", "old_cusip": "1", "new_symbol": "META", "new_cusip": "1", "process_date": "2026-06-09"},
+        ("rename", on("2026-06-09"), None, None, "META"),
+    ),
+    "worthless_removals": (
+        published.WorthlessRemoval,
+        {"symbol": "SAA", "cusip": "1", "process_date": "2026-03-02"},
+        ("delisting", on("2026-03-02"), None, None, None),
+    ),
+    "rights_distributions": (
+        published.RightsDistribution,
+        {
+            "source_symbol": "SAA",
+            "source_cusip": "1",
+            "new_symbol": "SAA.RT",
+            "new_cusip": "2",
+            "rate": 1,
+            "ex_date": "2026-02-10",
+            "payable_date": "2026-02-20",
+        },
+        ("rights distribution", on("2026-02-10"), None, None, "SAA.RT"),
+    ),
+}
+
+
+def row_of(kind: str) -> dict[str, Any]:
+    fields = EVERY_KIND[kind][1]
+    day = next(fields[name] for name in ("ex_date", "effective_date", "process_date") if name in fields)
+    number = list(EVERY_KIND).index(kind)
+    return {"id": f"00000000-0000-0000-0000-{number:012}", "process_date": day, **fields}
+
+
+def test_every_kind_of_action_that_the_vendors_client_knows_becomes_a_fact() -> None:
+    for kind, (model, _, _) in EVERY_KIND.items():
+        model(corporate_action_type=kind, **row_of(kind))  # its own client takes what we serve here
+    lists = {kind: [row_of(kind)] for kind in EVERY_KIND}
+    with vendor(told(ACTIVE, **lists)) as (base_url, seen):
+        found = ask(base_url)
+    expected = [("SAA", *fact) for _, _, fact in EVERY_KIND.values()]
+    # The dividend of after the split that comes tomorrow is counted in the shares of today.
+    assert actions_of(found) == sorted(expected, key=lambda row: row[2])
+    assert found.problems == ()
+    assert [request.url.path for request in seen] == [ASSETS_PATH, ACTIONS_PATH]
+
+
+def test_symbols_share_a_call_and_those_known_of_are_asked_about_ninety_days_back_and_ahead() -> None:
+    with vendor(told(ACTIVE)) as (base_url, seen):
+        config = AlpacaConfig(base_url=base_url, key_id="PK", secret_key="s")
+        since = {"SAA": date(2026, 7, 14), "SAB": NEVER, "SAC": date(2026, 7, 14), "CA-USD": NEVER}
+        question = Question((*STOCKS, PAIR), since, TODAY)
+        asyncio.run(describe(PROVIDER, config, question, HttpOptions(limits=QUICK)))
+    asked = [dict(request.query_params) for request in seen if request.url.path == ACTIONS_PATH]
+    common = {"end": "2026-10-13", "limit": "1000", "sort": "asc"}
+    assert asked == [
+        {"symbols": "SAB", "start": "1999-10-03", **common},
+        {"symbols": "SAA,SAC", "start": "2026-04-15", **common},
+    ]
+    assets = [request.query_params["asset_class"] for request in seen if request.url.path == ASSETS_PATH]
+    assert assets == ["us_equity", "crypto"]
+    assert {request.headers["APCA-API-KEY-ID"] for request in seen} == {"PK"}
+
+
+def test_pages_are_walked_to_the_end_and_each_action_counts_once(sandbox: RunningSandbox) -> None:
+    for day in range(1, 6):
+        fields = {"symbol": "SAA", "rate": 0.1 * day, "ex_date": f"2026-06-0{day}", "process_date": f"2026-06-2{day}"}
+        sandbox.handle.faults.add(CorporateAction(symbols=["SAA"], type="cash_dividends", fields=fields))
+    sandbox.handle.faults.add(Split(symbols=["SAB"], at=on("2026-06-11"), ratio=1.5))
+    found = ask(sandbox.base_url, page_limit=2, symbols_per_call=2)
+    amounts = [(row[0], row[2].day, row[4]) for row in actions_of(found) if row[1] == "dividend"]
+    assert amounts == [("SAA", day, pytest.approx(0.1 * day)) for day in range(1, 6)]
+    assert [row for row in actions_of(found) if row[1] == "split"] == [
+        ("SAB", "split", on("2026-06-11"), 1.5, None, None)
+    ]
+    # One for the list; SAA and SAB share the pages: 2, 2, 2; and one for SAC, which has none.
+    assert found.calls == 5
+    assert sandbox.handle.stats.by_path == {ASSETS_PATH: 1, ACTIONS_PATH: 4}
+
+
+def test_dividends_count_the_shares_of_today_and_those_of_one_day_add_up() -> None:
+    dividends = [
+        {"id": "a", "symbol": "SAA", "rate": 0.82, "ex_date": "2026-06-01", "process_date": "2026-06-20"},
+        {"id": "b", "symbol": "SAA", "rate": 1.0, "ex_date": "2026-06-01", "process_date": "2026-06-20"},
+        # Told twice, on two pages as it were.
+        {"id": "b", "symbol": "SAA", "rate": 1.0, "ex_date": "2026-06-01", "process_date": "2026-06-20"},
+        {"id": "c", "symbol": "SAA", "rate": 0.2, "ex_date": "2026-07-10", "process_date": "2026-07-20"},
+        # Rates as text, and one that is not declared yet.
+        {"id": "d", "symbol": "SAB", "rate": "0.5", "ex_date": "2026-07-10", "process_date": "2026-07-20"},
+        {"id": "e", "symbol": "SAB", "rate": 0, "ex_date": "2026-07-11", "process_date": "2026-07-20"},
+    ]
+    split = {"symbol": "SAA", "new_rate": 4, "old_rate": 1, "ex_date": "2026-07-01", "process_date": "2026-07-01"}
+    with vendor(told(ACTIVE, cash_dividends=dividends, forward_splits=[split])) as (base_url, _):
+        found = ask(base_url)
+    amounts = [(row[0], row[2].date(), row[4]) for row in actions_of(found) if row[1] == "dividend"]
+    assert amounts == [
+        # (0.82 + 1.00) of before the split of 4:1.
+        ("SAA", date(2026, 6, 1), pytest.approx(0.455)),
+        ("SAA", date(2026, 7, 10), 0.2),
+        ("SAB", date(2026, 7, 10), 0.5),
+    ]
+    assert found.problems == ()
+
+
+def test_what_is_about_another_symbol_or_changes_nothing_is_no_fact() -> None:
+    with vendor(
+        told(
+            ACTIVE,
+            # SAA took over somebody else; SAB changed its number and kept its symbol; a split that is none.
+            stock_mergers=[{"acquirer_symbol": "SAA", "acquiree_symbol": "ELSE", "effective_date": "2026-07-01"}],
+            name_changes=[
+                {"old_symbol": "SAB", "new_symbol": "SAB", "process_date": "2026-07-01"},
+                {"old_symbol": "SAC", "new_symbol": "", "process_date": "2026-07-01"},
+                {"old_symbol": "", "new_symbol": "SAC", "process_date": "2026-07-01"},
+            ],
+            forward_splits=[{"symbol": "SAC", "new_rate": 1, "old_rate": 1, "ex_date": "2026-07-01"}],
+            partial_calls=[{"symbol": {"is": "new"}}],
+        )
+    ) as (base_url, _):
+        found = ask(base_url)
+    assert (actions_of(found), found.problems) == ([], ())
+
+
+def test_an_action_that_cannot_be_read_costs_only_itself_and_is_told() -> None:
+    splits = [
+        {"symbol": "SAA", "new_rate": 2, "ex_date": "2026-07-01"},
+        {"symbol": "SAB", "new_rate": 2, "old_rate": 1},
+        {"new_rate": 2, "old_rate": 1, "ex_date": "2026-07-01"},
+        {"symbol": "SAC", "new_rate": 2, "old_rate": 1, "ex_date": "2026-07-01"},
+    ]
+    with vendor(told(ACTIVE, forward_splits=splits)) as (base_url, _):
+        found = ask(base_url)
+    assert actions_of(found) == [("SAC", "split", on("2026-07-01"), 2.0, None, None)]
+    assert [str(problem) for problem in found.problems] == [
+        "alpaca sent an answer that is not corporate actions: one of `forward_splits` of SAA at 2.0 for None",
+        "alpaca sent an answer that is not corporate actions: one of `forward_splits` without `ex_date`",
+        "alpaca sent an answer that is not corporate actions: one of `forward_splits` without `symbol`",
+    ]
+    assert len(states_of(found)) == 3
+
+
+def test_states_come_from_the_list_of_all_assets(sandbox: RunningSandbox) -> None:
+    sandbox.handle.faults.add(Ended(symbols=["SAB"], at=on("2026-07-10")))
+    sandbox.handle.faults.add(Ended(symbols=["SAC"], at=on("2026-08-10")))
+    sandbox.handle.faults.add(MissingSymbol(symbols=["SAD"]))
+    sandbox.handle.faults.add(Halted(symbols=["CA/USD"]))
+    found = ask(sandbox.base_url, (*STOCKS, Instrument("SAD"), PAIR))
+    assert states_of(found) == {
+        "SAA": ("active", "active"),
+        "SAB": ("delisted", "inactive"),
+        "SAC": ("active", "active"),
+        "SAD": ("unknown", None),
+        # Alpaca trades less than it has bars of.
+        "CA-USD": ("active", "active, not tradable there"),
+    }
+    assert found.calls == 3
+
+
+def test_a_symbol_that_is_in_use_again_is_active_and_pairs_come_with_and_without_a_stroke() -> None:
+    listed = [
+        {"symbol": "SAA", "status": "inactive"},
+        {"symbol": "SAA", "status": "active"},
+        {"symbol": "SAA", "status": "inactive"},
+        {"symbol": "SAB", "status": "suspended"},
+        {"symbol": "CAUSD", "status": "active"},
+    ]
+    with vendor(told(listed)) as (base_url, _):
+        found = ask(base_url, (*STOCKS, PAIR))
+    assert states_of(found) == {
+        "SAA": ("active", "active"),
+        "SAB": ("unknown", "suspended"),
+        "SAC": ("unknown", None),
+        "CA-USD": ("active", "active"),
+    }
+
+
+def test_a_live_accounts_key_at_the_paper_host_costs_the_states_and_says_what_to_set() -> None:
+    def answer(request: Request) -> Response:
+        if request.url.path == ASSETS_PATH:
+            return JSONResponse({"message": "forbidden. PK-the-key"}, 403)
+        return JSONResponse({"corporate_actions": {"forward_splits": [row_of("forward_splits")]}})
+
+    with vendor(answer) as (base_url, seen):
+        found = ask(base_url)
+    assert found.states is None
+    assert [row[1] for row in actions_of(found)] == ["split"]
+    (problem,) = found.problems
+    assert isinstance(problem, Unauthorized)
+    assert "set EMA_ALPACA_TRADING_URL=https://api.alpaca.markets" in str(problem)
+    assert "PK-the-key" not in str(problem)
+    assert (found.calls, len(seen)) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words", "calls"),
+    [
+        (lambda: JSONResponse({"message": "oops"}, 500), ProviderUnavailable, "answered 500: oops", 4),
+        (lambda: HTMLResponse("<html>consent</html>"), ProviderUnavailable, "answered a web page instead of data", 1),
+        (
+            lambda: JSONResponse({"corporate_actions": {"forward_splits": 3}}),
+            MalformedAnswer,
+            "Expected `array`, got `int`",
+            1,
+        ),
+        (lambda: JSONResponse({"bars": {}}), MalformedAnswer, "corporate_actions", 1),
+        (lambda: Response('{"x":' + "[" * 100_000), MalformedAnswer, "nested too deep", 1),
+        (lambda: JSONResponse({"message": "no"}, 403), Unauthorized, "refused the API key (403): no", 1),
+    ],
+    ids=["5xx", "web page", "other types", "other fields", "nested", "refused"],
+)
+def test_actions_that_do_not_come_leave_the_states(
+    answer: Callable[[], Response], kind: type[Exception], words: str, calls: int
+) -> None:
+    def routed(request: Request) -> Response:
+        return JSONResponse(ACTIVE) if request.url.path == ASSETS_PATH else answer()
+
+    with vendor(routed) as (base_url, seen):
+        found = ask(base_url)
+    assert found.actions is None
+    assert len(states_of(found)) == 3
+    (problem,) = found.problems
+    assert isinstance(problem, kind)
+    assert words in str(problem)
+    assert len([request for request in seen if request.url.path == ACTIONS_PATH]) == calls
+
+
+@pytest.mark.parametrize("listed", [[], {"message": "maintenance"}, [{"name": "no symbol"}], '[{"x":' + "[" * 100_000])
+def test_a_list_that_is_empty_or_no_list_makes_no_symbol_unknown(listed: Any) -> None:
+    def routed(request: Request) -> Response:
+        if request.url.path == ASSETS_PATH:
+            return Response(listed if isinstance(listed, str) else json.dumps(listed))
+        return JSONResponse({"corporate_actions": {}})
+
+    with vendor(routed) as (base_url, _):
+        found = ask(base_url)
+    assert found.states is None
+    (problem,) = found.problems
+    assert isinstance(problem, MalformedAnswer)
+    assert "sent no list of its symbols" in str(problem)
+
+
+def test_pages_without_end_are_given_up() -> None:
+    def routed(request: Request) -> Response:
+        if request.url.path == ASSETS_PATH:
+            return JSONResponse(ACTIVE)
+        return JSONResponse({"corporate_actions": None, "next_page_token": "again"})
+
+    with vendor(routed) as (base_url, seen):
+        found = ask(base_url)
+    assert found.actions is None
+    assert "pages of corporate actions without end" in str(found.problems[0])
+    assert len(seen) == 3
+
+
+def test_a_cut_answer_and_a_429_are_tried_again_within_the_shared_budget(sandbox: RunningSandbox) -> None:
+    sandbox.handle.faults.add(CutBody(times=1))
+    sandbox.handle.faults.add(RateLimit(times=1, retry_after_seconds=0))
+    sandbox.handle.faults.add(Split(symbols=["SAA"], at=on("2026-07-10"), ratio=2))
+    budget = NotedBudget()
+    found = ask(sandbox.base_url, budget=budget)
+    assert len(states_of(found)) == 3
+    assert actions_of(found) == [("SAA", "split", on("2026-07-10"), 2.0, None, None)]
+    assert (found.calls, found.problems) == (4, ())
+
+
+def test_a_vendor_that_keeps_saying_429_is_not_asked_for_further_pages() -> None:
+    def routed(request: Request) -> Response:
+        if request.url.path == ASSETS_PATH:
+            return JSONResponse(ACTIVE)
+        return JSONResponse({"message": "too many requests."}, 429, {"Retry-After": "0"})
+
+    with vendor(routed) as (base_url, seen):
+        found = ask(base_url, symbols_per_call=1)
+    (problem,) = found.problems
+    assert isinstance(problem, RateLimited)
+    assert len(seen) == 1 + QUICK.attempts
+
+
+@pytest.mark.parametrize(
+    ("config", "host"),
+    [
+        ({"key_id": "PKTEST"}, "https://paper-api.alpaca.markets"),
+        ({"key_id": "AKLIVE"}, "https://api.alpaca.markets"),
+        ({}, "https://paper-api.alpaca.markets"),
+        ({"key_id": "AKLIVE", "trading_url": "https://other.example"}, "https://other.example"),
+        # A server of one's own speaks both.
+        ({"key_id": "AKLIVE", "base_url": "http://127.0.0.1:8930"}, "http://127.0.0.1:8930"),
+    ],
+)
+def test_the_list_is_asked_of_the_host_that_the_key_belongs_to(config: dict[str, Any], host: str) -> None:
+    assert AlpacaConfig(**config).assets_url == host
