@@ -44,6 +44,7 @@ _DAGSTER_YAML = Path(__file__).parent.parent / "dagster.yaml"
 
 # Loading ten days of 10,000 symbols takes a quarter of an hour. Three days have more bars than any EMA looks back.
 _DAYS, _DAYS_WHEN_MANY, _MANY = 10, 3, 2_000
+_STANDBY_TICKS = 4
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Row:
-    """What one tick of one size costs, and what the baseline would cost.
+    """What one tick of one size costs, in a new process and in a standby process, and what the baseline would cost.
 
     `in_run_s` and `by_asset_s` are seconds in Dagster's record of the runs, added up. `cpu_s` and `wall_s` are those of
     their processes from start to end, with all children. `naive_…` is the baseline with Dagster's default, one process
@@ -80,6 +81,11 @@ class Row:
     sql_statements: int
     api_calls: int
     peak_mb: float
+    standby_first_cpu_s: float
+    standby_first_wall_s: float
+    standby_cpu_s: float
+    standby_wall_s: float
+    standby_mb: float
     idle_schedule_ms: float
     idle_sweep_ms: float
     naive_partitions: list[int]
@@ -90,6 +96,7 @@ class Row:
     naive_cpu_in_process_s: float
     cpu_ratio: float
     cpu_ratio_in_process: float
+    cpu_ratio_standby: float
     load_average: float
 
 
@@ -262,6 +269,7 @@ def row_of(
         naive_cpu_in_process_s=round(in_process, 1),
         cpu_ratio=round(naive / found["cpu_s"], 1),
         cpu_ratio_in_process=round(in_process / found["cpu_s"], 1),
+        cpu_ratio_standby=round(naive / found["standby_cpu_s"], 1),
         load_average=round(load_average, 1),
     )
 
@@ -275,18 +283,20 @@ def measure(
     timeframe: Timeframe = DEFAULT[0],
 ) -> Row:
     """Load the history, run one tick, evaluate idle ticks. Run the baseline when `baselines` has none yet."""
-    moment = tick_time()
+    moment, step = tick_time(), timeframe.duration
     with _world(symbols, history_days, timeframe) as world:
         say(f"{symbols} symbols: loading {history_days} days of {timeframe.key} history …")
-        loaded = world.run("load", moment - timeframe.duration)
+        loaded = world.run("load", moment - step)
         say(f"{symbols} symbols: one tick on {loaded['bars']:,} bars, loaded in {loaded['load_s']:.0f} s …")
         load_average = os.getloadavg()[0]
         tick = world.run("tick", moment)
+        say(f"{symbols} symbols: {_STANDBY_TICKS} ticks by a standby process …")
+        standby = world.run("standby", moment + step, ticks=_STANDBY_TICKS, step_seconds=step.seconds)
         say(f"{symbols} symbols: idle ticks …")
-        idle = world.run("idle", moment)
+        idle = world.run("idle", moment + _STANDBY_TICKS * step)
         if history_days not in baselines:
             baselines[history_days] = measure_baseline(world, history_days, partitions, moment, say)
-    return row_of(symbols, history_days, {**loaded, **tick, **idle}, baselines[history_days], load_average)
+    return row_of(symbols, history_days, {**loaded, **tick, **standby, **idle}, baselines[history_days], load_average)
 
 
 def compare(
@@ -374,6 +384,10 @@ def _print_row(row: Row) -> None:
     print(f"  planning        {row.plan_ms:8.1f} ms")
     print(f"  in-run          {row.in_run_s:8.2f} s   in {row.runs} run{'s' * (row.runs > 1)} ({by_asset})")
     print(f"  CPU             {row.cpu_s:8.2f} s   with the start of the processes; {row.wall_s:.1f} s on the clock")
+    print(
+        f"  standby process {row.standby_cpu_s:8.2f} s   CPU, {row.standby_wall_s:.2f} s from launch to end; "
+        f"its first run {row.standby_first_cpu_s:.2f} s, {row.standby_first_wall_s:.2f} s; {row.standby_mb:.0f} MB"
+    )
     print(f"  events          {row.events:8}     {row.events_per_s:.0f} per second")
     print(f"  SQL statements  {row.sql_statements:8}")
     print(f"  API calls       {row.api_calls:8}")
@@ -388,7 +402,7 @@ def _print_row(row: Row) -> None:
     )
     print(
         f"  ratio           {row.cpu_ratio:8.1f} x   less CPU; {row.cpu_ratio_in_process:.1f} x less than "
-        "with all its steps in one process"
+        f"with all its steps in one process; {row.cpu_ratio_standby:.1f} x by a standby process"
     )
     print(f"  load            {row.load_average:8.1f}     when the tick began")
 

@@ -2,17 +2,25 @@
 
 import os
 from datetime import datetime
+from pathlib import Path
 
 from ema_assets.definitions import defs
 from ema_assets.defs.resources import MarketResource
 
-NOW_VARIABLE = "EMA_BENCHMARK_NOW"
+__all__ = ["defs", "set_now"]
 
-__all__ = ["NOW_VARIABLE", "defs"]
+
+def set_now(moment: datetime) -> None:
+    """Have all processes with this EMA_HOME take `moment` for the market's time, those that run already, too."""
+    _file().write_text(moment.isoformat(), encoding="utf-8")
+
+
+def _file() -> Path:
+    return Path(os.environ["EMA_HOME"]) / "now"
 
 
 def _now(_: MarketResource) -> datetime:
-    return datetime.fromisoformat(os.environ[NOW_VARIABLE])
+    return datetime.fromisoformat(_file().read_text(encoding="utf-8"))
 
 
 # Only this method is replaced: otherwise the workers load exactly what production loads.

@@ -1,24 +1,24 @@
 """The processes of `benchmarks.tick`: load a history, plan and run a tick, evaluate idle ticks. Not run by hand."""
 
 import json
-import os
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg2
 from dagster import (
     DagsterInstance,
+    RunRequest,
     build_schedule_context,
     build_sensor_context,
 )
 
-from benchmarks.tick_location import NOW_VARIABLE, defs
-from benchmarks.worker import Worked, work
+from benchmarks.tick_location import defs, set_now
+from benchmarks.worker import Standby, Worked, work
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.defs.partitions import SYMBOLS
@@ -70,26 +70,35 @@ def load(now: datetime) -> dict[str, Any]:
     return {"bars": int(bars), "load_s": round(time.perf_counter() - began, 1)}
 
 
-def tick(now: datetime) -> dict[str, Any]:
-    """Plan a tick and execute its runs one after another, each in a worker process; return what it cost."""
+def _planned(now: datetime) -> tuple[list[RunRequest], float, float]:
+    """The runs of a tick, and the milliseconds and CPU seconds that it took to plan them."""
     settings = Settings.from_env()
     watched = watchlist.load(settings.watchlist_path)
-    symbols = watched.symbols
-    job = defs.resolve_job_def("refresh")
     with Database(database_url(settings)) as database, database.transaction() as transaction:
         transaction.query("SELECT 1 AS one")
         began, cpu = time.perf_counter(), _cpu_s()
         stale = stale_on_close(transaction, watched.timeframes[0], now)
-        runs = plan_runs(stale, symbols, [], settings.series_per_run)
-        plan_ms, plan_cpu_s = (time.perf_counter() - began) * 1000, _cpu_s() - cpu
-    events = _materializations()
-    with DagsterInstance.get() as instance:
-        requests = [run_request(run, now) for run in runs]
-        done = [work(instance, _LOCATION, job, each.tags or {}, each.run_config) for each in requests]
-    events = _materializations() - events
-    expected = len(configured(settings).on) * len(symbols)
+        runs = plan_runs(stale, watched.symbols, [], settings.series_per_run)
+        spent = (time.perf_counter() - began) * 1000, _cpu_s() - cpu
+    return [run_request(run, now) for run in runs], *spent
+
+
+def _check_events(events: int) -> None:
+    settings = Settings.from_env()
+    expected = len(configured(settings).on) * len(watchlist.load(settings.watchlist_path).symbols)
     if events != expected:
         raise SystemExit(f"{events} materializations were recorded, expected {expected}")
+
+
+def tick(now: datetime) -> dict[str, Any]:
+    """Plan a tick and execute its runs one after another, each in a worker process; return what it cost."""
+    job = defs.resolve_job_def("refresh")
+    requests, plan_ms, plan_cpu_s = _planned(now)
+    events = _materializations()
+    with DagsterInstance.get() as instance:
+        done = [work(instance, _LOCATION, job, each.tags or {}, each.run_config) for each in requests]
+    events = _materializations() - events
+    _check_events(events)
     in_run_s = sum(run.in_run_s for run in done)
     return {
         "runs": len(done),
@@ -104,6 +113,33 @@ def tick(now: datetime) -> dict[str, Any]:
         "sql_statements": sum(run.counts.get("sql_statements", 0) for run in done),
         "api_calls": sum(run.counts.get("provider_calls", 0) for run in done),
         "peak_mb": round(max(run.spent.peak_mb for run in done), 1),
+    }
+
+
+def standby(now: datetime, ticks: int, step_seconds: int) -> dict[str, Any]:
+    """The same for the next `ticks` ticks, whose runs the launcher gives to one standby process.
+
+    The first figures are those of the first run that a process has, the others medians of the ticks after that.
+    """
+    job = defs.resolve_job_def("refresh")
+    spent: list[tuple[float, float]] = []
+    with DagsterInstance.get() as instance, Standby(instance, _LOCATION) as process:
+        process.wait_until_ready()
+        for number in range(ticks):
+            moment = now + number * timedelta(seconds=step_seconds)
+            set_now(moment)
+            requests, _, plan_cpu_s = _planned(moment)
+            events = _materializations()
+            runs = [process.work(job, each.tags or {}, each.run_config) for each in requests]
+            _check_events(_materializations() - events)
+            spent.append((plan_cpu_s + sum(run.cpu_s for run in runs), sum(run.wall_s for run in runs)))
+    (first_cpu_s, first_wall_s), *later = spent
+    return {
+        "standby_first_cpu_s": round(first_cpu_s, 2),
+        "standby_first_wall_s": round(first_wall_s, 2),
+        "standby_cpu_s": round(statistics.median(cpu for cpu, _ in later), 2),
+        "standby_wall_s": round(statistics.median(wall for _, wall in later), 2),
+        "standby_mb": round(process.megabytes, 1),
     }
 
 
@@ -195,10 +231,16 @@ def _materializations() -> int:
     return int(found["n"][0])
 
 
-_TASKS: Mapping[str, Callable[..., dict[str, Any]]] = {"load": load, "tick": tick, "idle": idle, "full": full}
+_TASKS: Mapping[str, Callable[..., dict[str, Any]]] = {
+    "load": load,
+    "tick": tick,
+    "standby": standby,
+    "idle": idle,
+    "full": full,
+}
 
 if __name__ == "__main__":
     given = json.loads(sys.argv[1])
     moment = datetime.fromisoformat(given.pop("now"))
-    os.environ[NOW_VARIABLE] = moment.isoformat()
+    set_now(moment)
     print(json.dumps(_TASKS[given.pop("task")](moment, **given)))

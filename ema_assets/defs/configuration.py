@@ -5,14 +5,11 @@ would fail, so nothing is launched until the code location is reloaded.
 """
 
 from functools import lru_cache
-from pathlib import Path
 
 from ema_assets.config.settings import Settings
+from ema_assets.defs.stamps import Stamp, configuration_files, stamps
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.refresh.graph import Graph, configured
-
-# Of a file: its path, inode, time of last change and size.
-_Stamp = tuple[str, int, int, int]
 
 
 def configuration_drift(loaded: Graph) -> str | None:
@@ -21,11 +18,11 @@ def configuration_drift(loaded: Graph) -> str | None:
     Asked in every tick, so the files are read again only when one of them has changed.
     """
     settings = Settings.from_env()
-    return _drift(loaded.fingerprint, settings, _stamps(settings))
+    return _drift(loaded.fingerprint, settings, stamps(configuration_files(settings)))
 
 
 @lru_cache(maxsize=1)
-def _drift(loaded: str, settings: Settings, _stamps: tuple[_Stamp, ...]) -> str | None:
+def _drift(loaded: str, settings: Settings, _stamps: tuple[Stamp, ...]) -> str | None:
     try:
         wanted = configured(settings)
     except ConfigurationError as error:
@@ -36,19 +33,3 @@ def _drift(loaded: str, settings: Settings, _stamps: tuple[_Stamp, ...]) -> str 
         f"nothing is launched: the signals or strategies of {settings.watchlist_path.name} have changed; reload the "
         "code location (Deployment, Reload), or restart"
     )
-
-
-def _stamps(settings: Settings) -> tuple[_Stamp, ...]:
-    """What tells that the watchlist, or a file of the user's own or of what it imports, is another one."""
-    files: list[Path] = [settings.watchlist_path]
-    for folder in (settings.signals_folder, settings.strategies_folder):
-        files += sorted(folder.rglob("*.py")) if folder is not None else []
-    return tuple(_stamp(path) for path in files)
-
-
-def _stamp(path: Path) -> _Stamp:
-    try:
-        found = path.stat()
-    except OSError:
-        return str(path), 0, 0, 0
-    return str(path), found.st_ino, found.st_mtime_ns, found.st_size

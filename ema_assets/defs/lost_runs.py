@@ -1,7 +1,8 @@
 """Runs whose process is gone although Dagster takes them for running: found and failed.
 
-Dagster's code server notices when the process of a run dies. When both die together, nobody does: the run stays
-STARTED, takes one of the few slots for runs, and its series look as if somebody was at work on them.
+Dagster's code server, or the owner of a standby process, notices when the process of a run dies. When both die
+together, nobody does: the run stays STARTED, takes one of the few slots for runs, and its series look as if somebody
+was at work on them.
 """
 
 import json
@@ -10,6 +11,7 @@ from datetime import datetime, timedelta
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
 from ema_assets.defs.jobs import JOBS
+from ema_assets.defs.standby.tag import Holder
 from ema_assets.store import ledger, worker_sessions
 from ema_assets.store.database import Transaction
 
@@ -57,11 +59,15 @@ def _assets_of(run: DagsterRun) -> set[str]:
 
 
 def _is_elsewhere(run: DagsterRun) -> bool:
-    """True when somebody else answers for `run`, which has no session of the database: the server that started it.
+    """True when somebody else answers for `run`, which has no session of the database: who has started it.
 
-    Before a run has started, another launcher than Dagster's default one may keep it in a queue of its own.
+    A standby process of this machine is known by its pid, any other process by its code server. Before a run has
+    started, another launcher may keep it in a queue of its own.
     """
-    if _SERVER_TAG not in run.tags:
+    holder = Holder.of_run(run.run_id, run.tags)
+    if holder is not None and holder.is_here:
+        return holder.lives()
+    if holder is not None or _SERVER_TAG not in run.tags:
         return run.status is DagsterRunStatus.STARTING
     try:
         from dagster._core.errors import DagsterUserCodeUnreachableError

@@ -60,14 +60,20 @@ def _take(url: str, session: str) -> Database:
     if not _idle:
         return Database(url, session)
     database = _idle.pop()
-    if (database.url, database.name) != (url, session):
+    if database.url != url:
         database.close()
         return Database(url, session)
     # One that was lost meanwhile, such as by a restart of Postgres, is opened anew by its next transaction.
-    with suppress(StoreUnavailable), database.transaction() as transaction:
-        worker_sessions.living(transaction, [])
+    with suppress(StoreUnavailable):
+        worker_sessions.rename(database, session)
     database.statements = 0
     return database
+
+
+def stand_by() -> None:
+    """Keep a connection open for the next run of this process, and let its session carry no run's name."""
+    with suppress(StoreUnavailable), StoreResource().open() as database, database.transaction() as transaction:
+        worker_sessions.living(transaction, [])
 
 
 @atexit.register

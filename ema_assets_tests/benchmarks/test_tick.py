@@ -20,6 +20,8 @@ PROMISED = {
     "sql_statements",
     "api_calls",
     "peak_mb",
+    "standby_cpu_s",
+    "standby_wall_s",
     "naive_cpu_s",
     "cpu_ratio",
 }
@@ -37,6 +39,11 @@ FOUND = {
     "sql_statements": 60,
     "api_calls": 2,
     "peak_mb": 200.0,
+    "standby_first_cpu_s": 1.5,
+    "standby_first_wall_s": 2.0,
+    "standby_cpu_s": 1.0,
+    "standby_wall_s": 1.2,
+    "standby_mb": 220.0,
     "idle_schedule_ms": 50.0,
     "idle_sweep_ms": 60.0,
 }
@@ -85,10 +92,11 @@ def test_a_row_has_the_promised_fields_and_is_compared_with_both_baselines() -> 
     assert row["naive_wall_s"] == 501
     assert row["cpu_ratio"] == 200
     assert row["cpu_ratio_in_process"] == 50
+    assert row["cpu_ratio_standby"] == 800
 
 
 def test_all_fields_of_a_row_come_from_what_was_found_or_from_the_baseline() -> None:
-    computed = {"symbols", "history_days", "cpu_ratio", "cpu_ratio_in_process", "load_average"}
+    computed = {"symbols", "history_days", "cpu_ratio", "cpu_ratio_in_process", "cpu_ratio_standby", "load_average"}
     rest = {field.name for field in fields(Row)} - set(FOUND) - computed
     assert all(name.startswith("naive_") for name in rest)
 

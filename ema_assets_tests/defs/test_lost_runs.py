@@ -22,6 +22,7 @@ from dagster_graphql.test.utils import execute_dagster_graphql
 from ema_assets.defs.jobs import MAINTENANCE_JOB
 from ema_assets.defs.lost_runs import fail_lost_runs, session_name
 from ema_assets.defs.requests import RANGE_END_TAG, RANGE_START_TAG, in_flight, run_request
+from ema_assets.defs.standby.tag import Holder
 from ema_assets.refresh.runs import PlannedRun, Rectangle
 from ema_assets.store import worker_sessions
 from ema_assets.store.database import Database
@@ -85,6 +86,27 @@ def test_a_run_whose_server_and_process_are_gone_is_failed(
     said = [log.message for log in world.instance.all_logs(run.run_id)]
     assert any("The process of this run is gone" in each for each in said)
     assert look(world) == []
+
+
+def test_a_run_of_a_standby_process_lives_as_long_as_that_process(world: World) -> None:
+    """Also while it has no session of the database yet, and although a retry carries the tags of its parent."""
+    process = subprocess.Popen(["sleep", "600"])
+    try:
+        run = left_behind(world, DagsterRunStatus.STARTED, {})
+        world.instance.add_run_tags(run.run_id, Holder.of_process(run.run_id, process.pid).tags())
+        assert look(world) == []
+    finally:
+        process.kill()
+        process.wait()
+    assert look(world) == [run.run_id]
+    assert status(world, run) is DagsterRunStatus.FAILURE
+
+
+def test_a_run_of_a_standby_process_of_another_machine_goes_by_its_session(world: World) -> None:
+    begun, waiting = (left_behind(world, at, {}) for at in (DagsterRunStatus.STARTED, DagsterRunStatus.STARTING))
+    for run in (begun, waiting):
+        world.instance.add_run_tags(run.run_id, Holder(run.run_id, "elsewhere", 1, 1).tags())
+    assert look(world) == [begun.run_id]
 
 
 def test_a_run_that_was_being_canceled_is_canceled(world: World, tmp_path: Path) -> None:

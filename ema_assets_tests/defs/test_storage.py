@@ -7,8 +7,9 @@ from dagster import AssetKey, AssetMaterialization, DagsterEvent, DagsterEventTy
 from dagster._core.events import StepMaterializationData
 from dagster_postgres import PostgresEventLogStorage
 
-from ema_assets.defs.resources import StoreResource
+from ema_assets.defs.resources import StoreResource, stand_by
 from ema_assets.model.urls import dagster_url
+from ema_assets.store import worker_sessions
 from ema_assets_tests.defs.conftest import World
 
 
@@ -63,6 +64,21 @@ def test_the_market_database_is_held_from_one_use_to_the_next_and_counts_stateme
         assert second is first
         assert second.statements == 0
         assert third is not first
+
+
+def test_a_run_takes_the_connection_of_the_one_before_under_its_own_name(world: World) -> None:
+    """Between runs it carries no run's name, for nobody is at work."""
+    stand_by()
+    for name in ("ema-assets run one", "ema-assets run two"):
+        run = StoreResource()
+        run._session_name = name
+        held = connections(world)
+        with run.open() as database, database.transaction() as transaction:
+            assert worker_sessions.living(transaction, ["ema-assets run one", "ema-assets run two"]) == {name}
+        assert connections(world) == held
+        stand_by()
+        with world.database.transaction() as transaction:
+            assert worker_sessions.living(transaction, [name]) == set()
 
 
 def test_a_market_connection_that_was_lost_is_replaced(world: World) -> None:

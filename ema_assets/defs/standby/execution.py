@@ -1,0 +1,174 @@
+"""Loading a code location once and executing runs of it: the part of a standby process that knows Dagster."""
+
+import gc
+import os
+import queue
+import resource
+import signal
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunStatus, MetadataValue
+from dagster._core.events import EngineEventData
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.origin import RepositoryPythonOrigin
+from dagster._grpc.impl import core_execute_run
+from dagster._serdes import deserialize_value
+from dagster._utils.hosted_user_process import recon_job_from_origin, recon_repository_from_origin
+from dagster._utils.interrupts import capture_interrupts
+
+from ema_assets.defs.standby.protocol import Load
+from ema_assets.defs.standby.warm_up import stand_by, warm_up
+from ema_assets.defs.standby.watch import Watch
+
+_MEGABYTE = 1024**2
+
+
+class Executor:
+    """A loaded code location. Loading it raises whatever is wrong with it.
+
+    `wishes` gets an item whenever the run may be one that is being canceled.
+    """
+
+    def __init__(self, load: Load, watch: Watch, wishes: "queue.SimpleQueue[None]") -> None:
+        self._load = load
+        self._watch = watch
+        self._ref = deserialize_value(load.instance, InstanceRef)
+        origin = deserialize_value(load.origin, RepositoryPythonOrigin)
+        with DagsterInstance.from_ref(self._ref) as instance:
+            # As the code server does before it loads the location.
+            instance.inject_env_vars(load.location)
+            watch.note_configuration()
+            repository = recon_repository_from_origin(origin).get_definition()
+            for name in repository.job_names:
+                repository.get_job(name)
+            # Both are made on first use.
+            instance.get_runs_count()
+            assert instance.compute_log_manager
+        try:
+            warm_up()
+        except Exception:  # noqa: BLE001 - a run does for itself what was not done for it
+            traceback.print_exc()
+        watch.note_imports()
+        # What is loaded stays: to look through it for garbage in every run takes a tenth of a second.
+        gc.collect()
+        gc.freeze()
+        self._runs = 0
+        self._turn = threading.Lock()
+        self._current: tuple[DagsterInstance, str] | None = None
+        self._is_canceled = False
+        threading.Thread(target=self._cancel, args=(wishes,), name="cancel", daemon=True).start()
+
+    def change(self) -> str | None:
+        """Why the definitions that were loaded are old; None when they are not."""
+        return self._watch.change()
+
+    def execute(self, run_id: str) -> str | None:
+        """Execute the run to its end, which Dagster records. Returns why this process is of no further use, if so."""
+        self._runs += 1
+        _forget_peak()
+        began = _cpu_seconds()
+        with capture_interrupts(), DagsterInstance.from_ref(self._ref) as instance:
+            with self._turn:
+                self._current = instance, run_id
+            run = instance.get_run_by_id(run_id)
+            if run is not None:
+                self._execute(instance, run)
+            with self._turn:
+                self._current = None
+            stand_by()
+            leaves = self._leaves(instance, run_id)
+            if run is not None:
+                _record_cost(instance, run, _cpu_seconds() - began, leaves)
+        return leaves
+
+    def _execute(self, instance: DagsterInstance, run: DagsterRun) -> None:
+        if run.status is DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run, "The run was canceled before it began.")
+            return
+        pid = os.getpid()
+        instance.report_engine_event(
+            f"A standby process takes the run (pid: {pid}), its run number {self._runs}.",
+            run,
+            EngineEventData.in_process(pid),
+        )
+        assert run.job_code_origin is not None
+        # Whatever is raised, an interrupt too, is in the run's events before.
+        with suppress(BaseException):
+            job = recon_job_from_origin(run.job_code_origin)
+            for event in core_execute_run(job, run, instance, inject_env_vars=False):
+                if event.event_type is DagsterEventType.RUN_START and self._is_canceled:
+                    # It has overwritten what `terminate` has recorded.
+                    instance.report_run_canceling(run)
+
+    def _leaves(self, instance: DagsterInstance, run_id: str) -> str | None:
+        run = instance.get_run_by_id(run_id)
+        # An exception or an interrupt may have left behind what nobody knows.
+        if run is None or run.status is not DagsterRunStatus.SUCCESS:
+            return "its run did not succeed"
+        if self._runs >= self._load.max_runs:
+            return f"it has had {self._runs} runs"
+        held = psutil.Process().memory_info().rss / _MEGABYTE
+        if held > self._load.max_megabytes:
+            return f"it holds {held:.0f} MB of memory"
+        return None
+
+    def _cancel(self, wishes: "queue.SimpleQueue[None]") -> None:
+        while True:
+            wishes.get()
+            with self._turn:
+                # A wish that comes late must not reach the next run.
+                if self._current is None:
+                    continue
+                instance, run_id = self._current
+                run = instance.get_run_by_id(run_id)
+                if run is None or not _is_to_be_canceled(instance, run):
+                    continue
+                self._is_canceled = True
+                if run.status is DagsterRunStatus.STARTED:
+                    instance.report_run_canceling(run)
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+def _is_to_be_canceled(instance: DagsterInstance, run: DagsterRun) -> bool:
+    """Whether somebody has asked for it. When the run begins in that moment, its status does not say so."""
+    if run.status in (DagsterRunStatus.CANCELING, DagsterRunStatus.CANCELED):
+        return True
+    return bool(instance.all_logs(run.run_id, of_type=DagsterEventType.RUN_CANCELING))
+
+
+def _record_cost(instance: DagsterInstance, run: DagsterRun, cpu_seconds: float, leaves: str | None) -> None:
+    pid, peak = os.getpid(), _peak_megabytes()
+    goes_on = f"ends, for {leaves}" if leaves else "waits for the next run"
+    instance.report_engine_event(
+        f"The run took {cpu_seconds:.2f} s of processor time and at most {peak:.0f} MB of memory. "
+        f"Its process (pid: {pid}) {goes_on}.",
+        run,
+        EngineEventData(
+            {
+                "cpu_seconds": MetadataValue.float(round(cpu_seconds, 3)),
+                "peak_megabytes": MetadataValue.float(round(peak, 1)),
+            }
+        ),
+    )
+
+
+def _cpu_seconds() -> float:
+    """Of this process and the children that it has waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def _forget_peak() -> None:
+    """Have the peak of memory count from now on; where that is not possible it is that of the process so far."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _peak_megabytes() -> float:
+    # Linux counts in kibibytes, macOS in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / _MEGABYTE

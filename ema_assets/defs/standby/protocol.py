@@ -1,0 +1,77 @@
+"""What a pool and its standby processes say to each other: one line of JSON each, over two pipes. Nothing else.
+
+The end of the first pipe tells a process that its owner is gone. Neither carries anything that a process listing shows.
+"""
+
+from typing import TypeAlias
+
+import msgspec
+
+
+class Load(msgspec.Struct, tag=True, frozen=True):
+    """To the process, first of all: load this code location. `instance` and `origin` are in Dagster's serialization."""
+
+    instance: str
+    origin: str
+    location: str | None
+    module: str
+    working_directory: str | None
+    max_runs: int
+    max_megabytes: int
+
+
+class Execute(msgspec.Struct, tag=True, frozen=True):
+    """To the process: execute this run."""
+
+    run_id: str
+
+
+class Ready(msgspec.Struct, tag=True, frozen=True):
+    """Everything is loaded."""
+
+
+class Failed(msgspec.Struct, tag=True, frozen=True):
+    """Loading has failed, and the process ends."""
+
+    reason: str
+
+
+class Accepted(msgspec.Struct, tag=True, frozen=True):
+    """The run begins: from now on its end is for the process to report."""
+
+    run_id: str
+
+
+class Leaving(msgspec.Struct, tag=True, frozen=True):
+    """The process ends without a run, for it would execute old definitions. The run it was given last has not begun."""
+
+    reason: str
+
+
+class Done(msgspec.Struct, tag=True, frozen=True):
+    """The run is over; `leaves` says why the process ends now, None when it waits for the next run."""
+
+    run_id: str
+    leaves: str | None = None
+
+
+ToProcess: TypeAlias = Load | Execute
+ToOwner: TypeAlias = Ready | Failed | Accepted | Leaving | Done
+
+_to_process: "msgspec.json.Decoder[ToProcess]" = msgspec.json.Decoder(ToProcess)
+_to_owner: "msgspec.json.Decoder[ToOwner]" = msgspec.json.Decoder(ToOwner)
+
+
+def line(message: ToProcess | ToOwner) -> bytes:
+    """`message` as it is sent."""
+    return msgspec.json.encode(message) + b"\n"
+
+
+def for_process(text: bytes) -> ToProcess:
+    """What the owner has sent."""
+    return _to_process.decode(text)
+
+
+def for_owner(text: bytes) -> ToOwner:
+    """What a process has sent."""
+    return _to_owner.decode(text)

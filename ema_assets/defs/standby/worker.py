@@ -1,0 +1,102 @@
+"""What runs in a standby process: `python -m ema_assets.defs.standby.worker DESCRIPTOR`, a pipe to its owner.
+
+It loads what its first message says, then executes one run after another, as the process that Dagster's code server
+starts for each run would. It never executes a run with definitions that are not those of the files as they are.
+"""
+
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+
+from ema_assets.defs.standby import protocol
+from ema_assets.defs.standby.protocol import Accepted, Done, Execute, Failed, Leaving, Load, Ready, ToOwner, ToProcess
+from ema_assets.defs.standby.tag import CANCEL
+from ema_assets.defs.standby.watch import Watch
+
+# How often an idle process looks whether its definitions are old.
+_LOOK_SECONDS = 10.0
+# What is left to a run when the owner has gone: to end by itself, and to end when it is interrupted.
+_FINISH_SECONDS, _INTERRUPT_SECONDS = 5.0, 5.0
+
+
+class _Owner:
+    """Both pipes. The end of the first one ends this process, also in the middle of a run."""
+
+    def __init__(self, writing: int) -> None:
+        os.set_inheritable(writing, False)
+        self._writing = writing
+        self._inbox: queue.SimpleQueue[ToProcess] = queue.SimpleQueue()
+        self.is_busy = False
+        threading.Thread(target=self._listen, name="owner", daemon=True).start()
+
+    def hear(self, seconds: float | None = None) -> ToProcess | None:
+        """The next message; None when there is none for `seconds`."""
+        try:
+            return self._inbox.get(timeout=seconds)
+        except queue.Empty:
+            return None
+
+    def tell(self, message: ToOwner) -> None:
+        """Say something; when the owner is gone nobody listens."""
+        try:
+            os.write(self._writing, protocol.line(message))
+        except OSError:
+            os._exit(1)
+
+    def _listen(self) -> None:
+        for text in sys.stdin.buffer:
+            self._inbox.put(protocol.for_process(text))
+        if self.is_busy:
+            time.sleep(_FINISH_SECONDS)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(_INTERRUPT_SECONDS)
+        os._exit(0)
+
+
+def main(writing: int) -> None:
+    """Load, say so, execute what comes."""
+    wishes: queue.SimpleQueue[None] = queue.SimpleQueue()
+    # All a handler may do is what may be done at any point. Until now the signal was blocked by the owner.
+    signal.signal(CANCEL, lambda *_: wishes.put(None))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [CANCEL])
+    # Without a run both end the process, and Dagster puts back what it finds here after each run.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    owner = _Owner(writing)
+    load = owner.hear()
+    assert isinstance(load, Load)
+    try:
+        watch = Watch(load.module, load.working_directory)
+        from ema_assets.defs.standby.execution import Executor
+
+        executor = Executor(load, watch, wishes)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the owner says it
+        owner.tell(Failed(f"{type(error).__name__}: {error}"))
+        raise SystemExit(1) from None
+    if (reason := executor.change()) is not None:
+        owner.tell(Failed(f"{reason} while it was loaded"))
+        return
+    owner.tell(Ready())
+    leaves, parent = None, os.getppid()
+    # The pipe does not end while a process that the owner has forked holds a copy.
+    while leaves is None and os.getppid() == parent:
+        message = owner.hear(_LOOK_SECONDS)
+        if (reason := executor.change()) is not None:
+            owner.tell(Leaving(reason))
+            return
+        if isinstance(message, Execute):
+            owner.is_busy = True
+            owner.tell(Accepted(message.run_id))
+            leaves = executor.execute(message.run_id)
+            owner.is_busy = False
+            owner.tell(Done(message.run_id, leaves))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
+    # Threads of libraries, and handlers at exit that wait for them, have nothing left to do.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

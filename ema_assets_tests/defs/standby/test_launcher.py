@@ -1,0 +1,246 @@
+"""Runs of a small code location through the launcher: reused, stopped, killed, replaced, and started the old way.
+
+The tests share one instance, one code server and its pool of processes, for a process takes seconds to start.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from dagster import DagsterEventType, DagsterRunStatus
+from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.launcher import WorkerStatus
+from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import EmptyWorkspaceTarget
+from dagster_graphql.test.utils import execute_dagster_graphql
+
+from ema_assets.defs.standby.pool import Unavailable
+from ema_assets.defs.standby.tag import TAG, Holder
+from ema_assets_tests.defs.standby.conftest import Small, is_gone, job_of, wait_until
+
+_TERMINATE = "mutation ($id: String!) { terminateRun(runId: $id) { __typename ... on PythonError { message } } }"
+
+
+def state_of(small: Small, run_id: str) -> dict[str, object]:
+    (said,) = [message for message in small.said(run_id) if message.startswith("state ")]
+    found = json.loads(said.removeprefix("state "))
+    assert isinstance(found, dict)
+    return found
+
+
+def cost_of(small: Small, run_id: str) -> tuple[float, float]:
+    """CPU seconds and the peak of memory in megabytes, as the last event of a run has them."""
+    found = small.instance.all_logs(run_id, of_type=DagsterEventType.ENGINE_EVENT)[-1].get_dagster_event()
+    metadata = found.engine_event_data.metadata
+    cpu_seconds, peak_megabytes = metadata["cpu_seconds"].value, metadata["peak_megabytes"].value
+    assert isinstance(cpu_seconds, float)
+    assert isinstance(peak_megabytes, float)
+    return cpu_seconds, peak_megabytes
+
+
+def output_of(small: Small, run_id: str) -> str:
+    """What the op of a run has printed, as the UI shows it."""
+    (captured,) = [
+        entry.get_dagster_event().logs_captured_data
+        for entry in small.instance.all_logs(run_id, of_type=DagsterEventType.LOGS_CAPTURED)
+    ]
+    data = small.instance.compute_log_manager.get_log_data([run_id, "compute_logs", captured.file_key])
+    return (data.stdout or b"").decode()
+
+
+def test_a_process_takes_one_run_after_another_and_carries_nothing_over(small: Small) -> None:
+    runs = [small.launch("state")]
+    assert small.done(runs[0]).status is DagsterRunStatus.SUCCESS, small.said(runs[0])
+    for _ in range(3):
+        runs.append(small.launch("state"))
+        small.done(runs[-1])
+    pid, _ = small.process_of(runs[0])
+    assert [small.process_of(run) for run in runs] == [(pid, seen) for seen in (1, 2, 3, 4)]
+    # Dagster and the process are to a later run what they were to an earlier one.
+    _, second, third, fourth = (state_of(small, run) for run in runs)
+    assert second == third == fourth
+    # Every run has its own output and its own events, each once.
+    assert [output_of(small, run) for run in runs] == [f"said by {run}\n" for run in runs]
+    kinds = [[entry.dagster_event_type for entry in small.instance.all_logs(run)] for run in runs]
+    assert kinds[0] == kinds[1] == kinds[2] == kinds[3]
+    # So many runs are enough.
+    wait_until(lambda: is_gone(pid))
+    assert any("ends, for it has had 4 runs" in message for message in small.said(runs[3]))
+    # Each says which process it had and what it took.
+    assert Holder.of_run(runs[1], small.run(runs[1]).tags) == Holder(
+        runs[1], socket.gethostname(), pid, Holder.of_run(runs[0], small.run(runs[0]).tags).identity
+    )
+    assert f"A standby process takes the run (pid: {pid}), its run number 2." in small.said(runs[1])
+    cpu_seconds, peak_megabytes = cost_of(small, runs[1])
+    assert 0 < cpu_seconds < 60
+    assert 20 < peak_megabytes < 1000
+
+
+def test_a_process_that_holds_too_much_memory_is_replaced(small: Small) -> None:
+    run_id = small.launch("grow 400")
+    assert small.done(run_id).status is DagsterRunStatus.SUCCESS
+    wait_until(lambda: is_gone(small.process_of(run_id)[0]))
+    assert any("ends, for it holds" in message for message in small.said(run_id))
+
+
+def test_a_failed_run_ends_its_process_and_one_that_is_canceled_before_it_begins_never_does(small: Small) -> None:
+    failed = small.launch("fail")
+    assert small.done(failed).status is DagsterRunStatus.FAILURE
+    wait_until(lambda: is_gone(small.process_of(failed)[0]))
+    assert any("ends, for its run did not succeed" in message for message in small.said(failed))
+    run_id = small.launch()
+    # Its process is being started.
+    assert small.launcher.terminate(run_id)
+    assert small.done(run_id).status is DagsterRunStatus.CANCELED
+    assert not any("has seen" in message for message in small.said(run_id))
+    # The signal has not ended a process that was not ready for it, which would count as one that cannot start.
+    assert small.launcher._pool is not None
+    assert small.launcher._pool._failures == 0
+
+
+def test_a_run_is_terminated_from_another_process_by_graphql_and_its_process_replaced(small: Small) -> None:
+    pid, seen = small.succeed()
+    if seen == 4:
+        pid, _ = small.succeed()
+    run_id, worker = small.at_work()
+    assert worker == pid
+    # A wish that was meant for the run before.
+    assert Holder.of_process("the one before", pid).ask_to_cancel()
+    time.sleep(0.5)
+    assert small.run(run_id).status is DagsterRunStatus.STARTED
+    with small.elsewhere() as other, WorkspaceProcessContext(other, EmptyWorkspaceTarget()) as webserver:
+        assert other.run_launcher.check_run_worker_health(small.run(run_id)).status is WorkerStatus.RUNNING
+        answer = execute_dagster_graphql(webserver.create_request_context(), _TERMINATE, {"id": run_id})
+    assert answer.data["terminateRun"]["__typename"] == "TerminateRunSuccess"
+    assert small.done(run_id).status is DagsterRunStatus.CANCELED
+    wait_until(lambda: is_gone(pid))
+
+
+def test_a_killed_process_fails_its_run_at_once(small: Small) -> None:
+    run_id, pid = small.at_work()
+    os.kill(pid, signal.SIGKILL)
+    assert small.done(run_id).status is DagsterRunStatus.FAILURE
+    assert any("The process of this run is gone: it ended by SIGKILL" in message for message in small.said(run_id))
+
+
+def given_to(small: Small, holder: Callable[[str], Holder]) -> str:
+    """A run that has begun, and belongs to a process that is none of ours."""
+    run = small.instance.create_run_for_job(job_of(small), status=DagsterRunStatus.STARTED)
+    small.instance.add_run_tags(run.run_id, holder(run.run_id).tags())
+    return run.run_id
+
+
+def test_a_run_whose_process_and_its_owner_are_gone_is_seen_by_the_daemon_and_can_be_terminated(small: Small) -> None:
+    run_id = given_to(small, lambda run: Holder(run, socket.gethostname(), os.getpid(), 1))
+    with small.elsewhere() as daemon:
+        assert daemon.run_launcher.supports_check_run_worker_health
+        health = daemon.run_launcher.check_run_worker_health(small.run(run_id))
+        assert health.status is WorkerStatus.FAILED
+        assert daemon.run_launcher.terminate(run_id)
+        assert small.run(run_id).status is DagsterRunStatus.CANCELED
+        assert not daemon.run_launcher.terminate(run_id)
+
+
+def test_a_run_of_another_machine_is_left_alone_and_that_is_said(small: Small) -> None:
+    run_id = given_to(small, lambda run: Holder(run, "elsewhere", os.getpid(), 1))
+    assert small.launcher.check_run_worker_health(small.run(run_id)).status is WorkerStatus.RUNNING
+    assert not small.launcher.terminate(run_id)
+    assert any("The run is on elsewhere" in message for message in small.said(run_id))
+
+
+def test_a_location_in_a_container_is_not_taken(small: Small) -> None:
+    pointer = ModuleCodePointer(small.module, "defs", str(small.folder))
+    origin = RepositoryPythonOrigin(sys.executable, pointer, container_image="image")
+    with pytest.raises(Unavailable, match="its code location there runs in a container"):
+        small.launcher.prepare(origin, "there")
+
+
+def test_changed_code_and_a_changed_watchlist_reach_the_next_run(small: Small) -> None:
+    pid, _ = small.succeed()
+    small.write("version 1", "version 2")
+    run_id = small.launch()
+    assert small.done(run_id).status is DagsterRunStatus.SUCCESS
+    assert any("has seen 1, version 2" in message for message in small.said(run_id))
+    assert is_gone(pid)
+    small.write("version 2", "version 1")
+    (small.folder / "watchlist.toml").write_text("# another one\n")
+    assert small.succeed()[1] == 1
+
+
+def test_a_run_of_another_code_location_starts_in_a_new_process(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = small.pids
+    monkeypatch.setattr(small.launcher, "_options", small.launcher._options.__class__(module="another"))
+    run_id = small.launch()
+    assert small.done(run_id).status is DagsterRunStatus.SUCCESS
+    assert small.process_of(run_id)[0] not in pool
+    (why,) = [message for message in small.said(run_id) if "no standby process takes it" in message]
+    assert why.endswith("its code location small_location is not another.")
+    assert small.launcher.check_run_worker_health(small.run(run_id)).status is WorkerStatus.RUNNING
+
+
+def test_processes_that_cannot_start_leave_runs_to_the_old_way_and_wait_longer_each_time(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SMALL_IS_BROKEN", "1")
+    for pid in small.pids:
+        os.kill(pid, signal.SIGKILL)
+    pool = small.launcher._pool
+    assert pool is not None
+    wait_until(lambda: small.pids == [])
+    monkeypatch.setattr(pool, "_paused_until", 0.0)
+    run_id = small.launch()
+    assert small.done(run_id).status is DagsterRunStatus.SUCCESS, small.said(run_id)
+    (why,) = [message for message in small.said(run_id) if "no standby process takes it" in message]
+    assert "broken on request" in why
+    assert small.run(run_id).tags[TAG] == ""
+    monkeypatch.setattr(pool, "_paused_until", 0.0)
+    monkeypatch.delenv("SMALL_IS_BROKEN")
+    assert small.succeed()[1] == 1
+
+
+_OWNER = """
+import sys, time
+from dagster import DagsterInstance
+from dagster._core.launcher import LaunchRunContext
+with DagsterInstance.get() as instance:
+    run = instance.get_run_by_id(sys.argv[1])
+    instance.run_launcher.launch_run(LaunchRunContext(run, None))
+    time.sleep(600)
+"""
+
+
+def test_a_process_ends_with_its_owner_however_that_ends_and_its_run_fails(small: Small, tmp_path: Path) -> None:
+    pointer = ModuleCodePointer(small.module, "defs", str(small.folder))
+    run = small.instance.create_run_for_job(
+        job_of(small),
+        tags={"act": "wait"},
+        job_code_origin=JobPythonOrigin("small", RepositoryPythonOrigin(sys.executable, pointer)),
+        status=DagsterRunStatus.STARTING,
+    )
+    env = {**os.environ, "DAGSTER_HOME": str(small.home)}
+    owner = subprocess.Popen([sys.executable, "-c", _OWNER, run.run_id], env=env, cwd=tmp_path)
+    try:
+        wait_until(lambda: any("has seen" in message for message in small.said(run.run_id)))
+    finally:
+        owner.kill()
+        owner.wait()
+    pid, _ = small.process_of(run.run_id)
+    wait_until(lambda: is_gone(pid))
+    assert small.run(run.run_id).status is DagsterRunStatus.FAILURE
+
+
+def test_when_the_instance_ends_no_process_is_left(small: Small) -> None:
+    """The last one: there is no pool after it."""
+    small.succeed()
+    pids = small.pids
+    assert pids
+    small.launcher.dispose()
+    wait_until(lambda: all(is_gone(pid) for pid in pids))

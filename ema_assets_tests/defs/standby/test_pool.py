@@ -1,0 +1,238 @@
+"""When processes are started and ended, on processes that are none and a clock that is told: no process is started."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ema_assets.defs.standby import pool as pools
+from ema_assets.defs.standby.options import Options
+from ema_assets.defs.standby.pool import Callbacks, Pool, Unavailable
+from ema_assets.defs.standby.process import Location, StandbyProcess
+from ema_assets.defs.standby.protocol import Accepted, Done, Execute, Failed, Leaving, Load, Ready, ToOwner
+
+HERE = Location("python", "here", "module", None, "origin")
+
+
+class Fake(StandbyProcess):
+    """A process in name: it does nothing but what the test has it say."""
+
+    made: list["Fake"] = []
+
+    def __init__(self, location: Location, load: Load, heard: Callable[..., None], ended: Callable[..., None]) -> None:
+        self.location, self.load, self._heard, self._ended = location, load, heard, ended
+        self.run_id = self.leaves = self.failure = None
+        self.is_tagged = self.is_told = self.is_ready = self.has_worked = self.has_ended = False
+        self.since = time.monotonic()
+        self.pid = len(Fake.made) + 1
+        self.told: list[object] = []
+        Fake.made.append(self)
+
+    def tell(self, message: object) -> None:
+        self.told.append(message)
+
+    def leave(self, reason: str) -> None:
+        self.leaves, self.since = reason, time.monotonic()
+
+    def kill(self) -> None:
+        self.end()
+
+    def wait(self, seconds: float) -> bool:
+        return True
+
+    def how_it_ended(self) -> str:
+        return self.failure or "it ended by SIGKILL"
+
+    def says(self, *messages: ToOwner) -> None:
+        for message in messages:
+            self._heard(self, message)
+
+    def end(self) -> None:
+        self._ended(self)
+
+
+class World:
+    """A pool of at most three processes, and what it has told."""
+
+    def __init__(self, **config: Any) -> None:
+        self.tagged: list[tuple[str, int]] = []
+        self.unstarted: list[tuple[str, str]] = []
+        self.over: list[tuple[str, str | None]] = []
+        self.pool = Pool(
+            "instance",
+            Options.of({"spare_processes": 0, "idle_seconds": 60, **config}),
+            3,
+            Callbacks(
+                lambda run, pid: self.tagged.append((run, pid)),
+                lambda run, why: self.unstarted.append((run, why)),
+                lambda run, how: self.over.append((run, how)),
+            ),
+        )
+
+    def look(self, later: float = 0.0) -> None:
+        self.pool.look(time.monotonic() + later)
+
+
+@pytest.fixture(autouse=True)
+def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "StandbyProcess", Fake)
+    # The test looks, and nobody else.
+    monkeypatch.setattr(pools, "_LOOK_SECONDS", 600.0)
+    monkeypatch.setattr(Fake, "made", [])
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+
+
+def test_a_run_waits_for_its_process_and_the_tag_comes_first() -> None:
+    world = World()
+    world.pool.take("one", HERE)
+    (process,) = Fake.made
+    assert world.tagged == [("one", 1)]
+    assert process.told == []
+    process.says(Ready())
+    assert process.told == [Execute("one")]
+    process.says(Accepted("one"), Done("one"))
+    assert world.over == [("one", None)]
+    world.pool.take("two", HERE)
+    assert process.told == [Execute("one"), Execute("two")]
+
+
+def test_the_pool_grows_to_its_limit_and_shrinks_when_it_is_idle() -> None:
+    world = World(spare_processes=1)
+    for run in ("one", "two", "three"):
+        world.pool.take(run, HERE)
+    with pytest.raises(Unavailable, match="all 3 standby processes are busy"):
+        world.pool.take("four", HERE)
+    for process, run in zip(Fake.made, ("one", "two", "three"), strict=True):
+        process.says(Ready(), Accepted(run), Done(run))
+    world.look(59)
+    assert [process.leaves for process in Fake.made] == [None, None, None]
+    world.look(61)
+    # The spare one stays.
+    assert [process.leaves is None for process in Fake.made] == [False, False, True]
+    assert len(world.pool.pids()) == 3
+    world.look(61 + 31)
+    assert world.pool.pids() == [3]
+
+
+def test_a_spare_is_started_when_a_core_is_free_or_after_a_while() -> None:
+    world = World(spare_processes=1)
+    for run in ("one", "two"):
+        world.pool.take(run, HERE)
+        Fake.made[-1].says(Ready())
+    world.look()
+    assert len(Fake.made) == 2  # both cores have work
+    world.look(31)
+    assert len(Fake.made) == 3
+    world.look(90)
+    assert len(Fake.made) == 3  # one is enough
+    calm = World(spare_processes=1)
+    calm.pool.take("one", HERE)
+    calm.look()
+    assert len(calm.pool.pids()) == 2
+
+
+def test_a_starting_process_gets_the_run_and_a_second_one_is_not_started() -> None:
+    world = World(spare_processes=1)
+    world.pool.take("one", HERE)
+    world.look()
+    world.pool.take("two", HERE)
+    assert world.tagged == [("one", 1), ("two", 2)]
+    assert len(Fake.made) == 2
+
+
+def test_the_process_that_was_busy_last_is_used_first() -> None:
+    world = World()
+    for run in ("one", "two"):
+        world.pool.take(run, HERE)
+    for process, run in zip(Fake.made, ("one", "two"), strict=True):
+        process.says(Ready(), Accepted(run), Done(run))
+    world.pool.take("three", HERE)
+    assert world.tagged[-1] == ("three", 2)
+
+
+def test_processes_that_do_not_start_are_tried_after_a_growing_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    now = time.monotonic()
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    for number, pause in enumerate((2, 4, 8, 16, 32, 64, 128, 256, 300, 300), start=1):
+        world.pool.take(f"run {number}", HERE)
+        Fake.made[-1].says(Failed("ImportError: no"))
+        Fake.made[-1].end()
+        assert world.unstarted[-1] == (f"run {number}", "ImportError: no")
+        with pytest.raises(Unavailable, match=rf", {number} in a row, .* in {pause} s: ImportError: no"):
+            world.pool.take("another", HERE)
+        now += pause
+    world.pool.take("last", HERE)
+    Fake.made[-1].says(Ready(), Accepted("last"), Done("last"))
+    Fake.made[-1].end()
+    world.pool.take("after", HERE)
+
+
+def test_a_run_whose_process_refuses_it_goes_to_a_new_one() -> None:
+    world = World()
+    world.pool.take("one", HERE)
+    Fake.made[0].says(Ready(), Accepted("one"), Done("one"))
+    world.pool.take("two", HERE)
+    Fake.made[0].says(Leaving("watchlist.toml has changed"))
+    Fake.made[0].end()
+    assert world.tagged[-1] == ("two", 2)
+    Fake.made[1].says(Ready())
+    assert Fake.made[1].told == [Execute("two")]
+    assert world.unstarted == []
+
+
+def test_what_has_changed_for_one_has_changed_for_all() -> None:
+    world = World()
+    for run in ("one", "two"):
+        world.pool.take(run, HERE)
+    for process, run in zip(Fake.made, ("one", "two"), strict=True):
+        process.says(Ready(), Accepted(run), Done(run))
+    Fake.made[0].says(Leaving("code has changed"))
+    assert [process.leaves for process in Fake.made] == ["code has changed"] * 2
+
+
+def test_processes_of_another_code_location_are_replaced() -> None:
+    world = World()
+    world.pool.take("one", HERE)
+    Fake.made[0].says(Ready(), Accepted("one"), Done("one"))
+    world.pool.take("two", Location("python3", "here", "module", None, "origin"))
+    assert Fake.made[0].leaves == "it has another code location"
+    assert world.tagged == [("one", 1), ("two", 2)]
+
+
+def test_a_process_that_dies_with_a_run_that_it_was_told_is_reported_once() -> None:
+    world = World()
+    world.pool.take("one", HERE)
+    Fake.made[0].says(Ready(), Accepted("one"))
+    Fake.made[0].end()
+    assert world.over == [("one", "it ended by SIGKILL")]
+    assert world.unstarted == []
+
+
+def test_a_callback_that_fails_leaves_the_pool_as_it_should_be() -> None:
+    world = World()
+
+    def fails(run: str, how: str | None) -> None:
+        raise OSError("no database")
+
+    world.pool._tell = Callbacks(lambda *_: None, lambda *_: None, fails)
+    world.pool.take("one", HERE)
+    Fake.made[0].says(Ready(), Accepted("one"), Done("one"))
+    world.pool.take("two", HERE)
+    assert Fake.made[0].told == [Execute("one"), Execute("two")]
+
+
+def test_a_pool_that_is_closed_takes_nothing() -> None:
+    world = World()
+    world.pool.take("one", HERE)
+    world.pool.close()
+    assert Fake.made[0].leaves == "the standby processes are being stopped"
+    with pytest.raises(Unavailable, match="being stopped"):
+        world.pool.take("two", HERE)
+
+
+@pytest.mark.parametrize("name", ["max_processes", "max_runs_per_process"])
+def test_an_option_that_is_too_small_is_named(name: str) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` of the run launcher must be at least 1, received 0"):
+        Options.of({name: 0})

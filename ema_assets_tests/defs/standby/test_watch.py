@@ -1,0 +1,74 @@
+"""What tells a process that its definitions are old: no process is started."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from ema_assets.defs.standby.watch import Watch
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of two modules that a watch looks at, and a configuration."""
+    folder = tmp_path / "watched_package"
+    (folder / "inner").mkdir(parents=True)
+    for name in ("__init__.py", "inner/rules.py"):
+        (folder / name).write_text("")
+    monkeypatch.setenv("EMA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EMA_WATCHLIST", str(tmp_path / "watchlist.toml"))
+    monkeypatch.setenv("EMA_SIGNALS_FOLDER", str(tmp_path / "signals"))
+    (tmp_path / "signals").mkdir()
+    (tmp_path / "watchlist.toml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return folder
+
+
+def watching(package: Path) -> Watch:
+    watch = Watch("watched_package.inner", str(package.parent))
+    watch.note_configuration()
+    watch.note_imports()
+    assert watch.change() is None
+    return watch
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "watched_package/inner/rules.py",
+        "watched_package/new.py",
+        "watchlist.toml",
+        "signals/mine.py",
+        ".env",
+    ],
+)
+def test_a_file_that_has_changed_or_is_new_is_named(package: Path, name: str) -> None:
+    watch = watching(package)
+    path = package.parent / name
+    path.write_text("# another one")
+    assert watch.change() == f"{path} has changed"
+
+
+def test_a_file_that_is_gone_is_named(package: Path) -> None:
+    watch = watching(package)
+    (package / "inner" / "rules.py").unlink()
+    assert watch.change() == f"{package / 'inner' / 'rules.py'} has changed"
+
+
+def test_an_imported_file_of_another_package_is_watched_too(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (package.parent / "imported_beside.py").write_text("")
+    monkeypatch.syspath_prepend(str(package.parent))
+    __import__("imported_beside")
+    watch = watching(package)
+    (package.parent / "imported_beside.py").write_text("# another one")
+    assert watch.change() == f"{package.parent / 'imported_beside.py'} has changed"
+    del sys.modules["imported_beside"]
+
+
+def test_a_location_that_is_one_module_is_that_file(package: Path) -> None:
+    (package.parent / "watched_alone.py").write_text("")
+    watch = Watch("watched_alone", str(package.parent))
+    assert watch.change() is None
+    (package.parent / "watched_alone.py").write_text("# another one")
+    assert watch.change() == f"{package.parent / 'watched_alone.py'} has changed"
