@@ -6,6 +6,7 @@
     read.signals("1h", ["AAPL"], names=["ema_signals", "rsi"])
     read.trades("5m", as_of="2026-11-20 15:05")
     read.screener("1h").sort("cross_distance_pct")
+    read.chart("AAPL", "1h").savefig("aapl.png")
 
 Times are UTC: a datetime with a zone, or text such as `2026-11-20 15:05`. Every function opens its own connection to
 the database that the settings name (EMA_DATABASE_URL, or the embedded server that `ema-assets up` runs), or to `url`.
@@ -25,6 +26,7 @@ none or a signal or strategy that does not exist, StoreUnavailable when the data
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -35,12 +37,16 @@ from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.model.symbols import parse_symbol, parse_timeframe
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh import graph
+from ema_assets.reports import chart as pictures
 from ema_assets.reports import rows as stored
 from ema_assets.runtime.locate import required_database
 from ema_assets.store import action_facts, ledger, results, tables
 from ema_assets.store.database import Database, Transaction
 
-__all__ = ["actions", "bars", "pages", "performance", "screener", "signals", "trades", "trends"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["actions", "bars", "chart", "pages", "performance", "screener", "signals", "trades", "trends"]
 
 Time = datetime | str
 
@@ -174,6 +180,25 @@ def performance(
     """
     chosen = _named(strategy, "strategy").name if strategy is not None else None
     return _view("performance", timeframe, symbols, chosen, url)
+
+
+def chart(
+    symbol: str, timeframe: str, *, bars: int = pictures.USUAL_BARS, strategy: str | None = None, url: str | None = None
+) -> "Figure":
+    """The newest `bars` bars of a series with EMA 9 and EMA 30, volume, and the trades of `strategy`, as a picture.
+
+    A matplotlib figure, which notebooks show and `savefig` writes. The first strategy is taken where none is named.
+
+    Raises:
+        ConfigurationError: when there are no bars of the series, or matplotlib, an extra, is not installed.
+    """
+    (chosen,) = _symbols([symbol]) or []
+    frame = parse_timeframe(timeframe)
+    if bars < 1:
+        raise ConfigurationError(f"`bars` must be at least 1, received {bars!r}")
+    with _database(url) as database, database.transaction() as transaction:
+        known = graph.configured(Settings.from_env())
+        return pictures.draw(pictures.picture_of(transaction, known, chosen, frame, bars, strategy))
 
 
 def pages(

@@ -254,6 +254,7 @@ def test_every_script_of_a_page_runs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # a script may write a file
     monkeypatch.setenv("EMA_HOME", str(tmp_path))
     monkeypatch.setenv("EMA_WATCHLIST", str(tmp_path / "none.toml"))
     monkeypatch.setenv("EMA_DATABASE_URL", filled.url)

@@ -3,6 +3,7 @@
 import click
 
 from ema_assets.cli.actions import actions_group
+from ema_assets.cli.chart import chart_command
 from ema_assets.cli.commands import Commands
 from ema_assets.cli.ingest import ingest_command
 from ema_assets.cli.quality import quality_command
@@ -27,6 +28,7 @@ from ema_assets.cli.watchlist import symbols_group
         actions_group,
         quality_command,
         screen_command,
+        chart_command,
         sandbox_command,
         maintain_command,
         migrate_command,

@@ -1,5 +1,8 @@
 """The asset `strategy_performance`, its job and its schedule; and the screener's place in the lineage."""
 
+from typing import Any
+
+import polars as pl
 from dagster import (
     AssetExecutionContext,
     AssetKey,
@@ -8,11 +11,15 @@ from dagster import (
     AssetSpec,
     DefaultScheduleStatus,
     MaterializeResult,
+    MetadataValue,
     RunRequest,
     RunsFilter,
     ScheduleDefinition,
     ScheduleEvaluationContext,
     SkipReason,
+    TableColumn,
+    TableRecord,
+    TableSchema,
     asset,
     define_asset_job,
     schedule,
@@ -25,7 +32,10 @@ from ema_assets.defs.resources import StoreResource
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
 from ema_assets.operations.refresh_performance import refresh, why_not
 from ema_assets.refresh.graph import Graph
+from ema_assets.store import results
 
+# How many of the best and of the worst series the page of performance names.
+_SHOWN = 5
 PERFORMANCE = "strategy_performance"
 SCREENER = "screener"
 
@@ -49,10 +59,27 @@ def performance_asset(graph: Graph) -> AssetsDefinition:
     def strategy_performance(context: AssetExecutionContext, store: StoreResource) -> MaterializeResult[None]:
         with store.open() as database:
             done = refresh(database)
+            with database.transaction() as transaction:
+                best, worst = results.best_and_worst(transaction, _SHOWN)
         context.log.info(f"{done.rows} series added up in {done.seconds:.1f} s")
-        return MaterializeResult(metadata={"series": done.rows, "seconds": done.seconds})
+        return MaterializeResult(
+            metadata={
+                "series": done.rows,
+                "seconds": done.seconds,
+                "best by total return": _table(best),
+                "worst by total return": _table(worst),
+            }
+        )
 
     return strategy_performance
+
+
+def _table(rows: pl.DataFrame) -> MetadataValue[Any]:
+    """`rows` as the UI shows a table; figures to four digits."""
+    rounded = rows.with_columns(pl.selectors.float().round_sig_figs(4))
+    schema = TableSchema([TableColumn(name, "string") for name in rows.columns])
+    records = [TableRecord({name: str(value) for name, value in row.items()}) for row in rounded.to_dicts()]
+    return MetadataValue.table(records, schema)
 
 
 def screener_spec(graph: Graph) -> AssetSpec:

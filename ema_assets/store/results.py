@@ -81,6 +81,27 @@ def refresh_performance(transaction: Transaction) -> tuple[int, float]:
     return int(rows), float(seconds)
 
 
+def best_and_worst(transaction: Transaction, rows: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The series with the highest and those with the lowest total return, `rows` of each, best and worst first.
+
+    Those with a remark, such as too few trades, are left out. Columns: strategy, symbol, timeframe, trades,
+    win_rate_pct, total_return_pct, buy_and_hold_pct, max_drawdown_pct, sharpe.
+    """
+    best, worst = (
+        transaction.query(
+            f"""
+            SELECT strategy, symbol, timeframe, trades, win_rate_pct, total_return_pct, buy_and_hold_pct,
+                   max_drawdown_pct, sharpe
+            FROM market.strategy_performance WHERE remark IS NULL AND total_return_pct IS NOT NULL
+            ORDER BY total_return_pct {order}, strategy, symbol, timeframe LIMIT $1
+            """,
+            rows,
+        )
+        for order in ("DESC", "ASC")
+    )
+    return best, worst
+
+
 def performance_age(transaction: Transaction, strategies: Sequence[str]) -> Mapping[str, Any]:
     """When performance was last refreshed and how long that took, and when one of `strategies` was last computed.
 

@@ -18,6 +18,7 @@ def test_each_asset_names_the_file_and_line_of_what_it_computes() -> None:
         if isinstance(references, CodeReferencesMetadataValue):
             (place,) = references.code_references
             assert isinstance(place, LocalFileCodeReference)
+            assert place.line_number is not None
             assert Path(place.file_path).read_text().splitlines()[place.line_number - 1].startswith("def ")
             found[node.key.to_user_string()] = f"{Path(place.file_path).parent.name}/{place.label}"
     assert found.keys() == {node.name for node in graph.on}

@@ -3,10 +3,11 @@
 from typing import Any
 
 import pytest
-from dagster import AssetKey, DagsterRunStatus, RunRequest, SkipReason, build_schedule_context
+from dagster import AssetKey, DagsterRunStatus, RunRequest, SkipReason, TableMetadataValue, build_schedule_context
 
 from ema_assets.defs.jobs import PERFORMANCE_JOB
 from ema_assets.defs.performance import PERFORMANCE, SCREENER
+from ema_assets.store import results
 from ema_assets_tests.defs.conftest import World, defs
 
 
@@ -42,6 +43,19 @@ def test_performance_is_added_up_in_the_slow_lane_once_strategies_are_computed_a
         rows = transaction.query("SELECT count(*) AS n FROM results.performance").item()
     assert event.metadata["series"].value == rows == 30
     assert 0 < float(event.metadata["seconds"].value) < 60  # type: ignore[arg-type]
+    with world.database.transaction() as transaction:
+        best, worst = results.best_and_worst(transaction, 5)
+        ordered = transaction.query(
+            """SELECT strategy, symbol, timeframe FROM results.performance WHERE remark IS NULL
+               ORDER BY total_return_pct DESC"""
+        ).rows()
+    assert len(ordered) > 0
+    assert best.select("strategy", "symbol", "timeframe").rows() == ordered[:5]
+    assert worst.select("strategy", "symbol", "timeframe").rows() == ordered[::-1][:5]
+    shown = event.metadata["best by total return"]
+    assert isinstance(shown, TableMetadataValue)
+    first = shown.records[0].data
+    assert (first["symbol"], first["timeframe"]) == ordered[0][1:]
     assert silence(world).startswith("added up ")
 
 

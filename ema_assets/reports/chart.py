@@ -1,0 +1,179 @@
+"""A large chart of one series: candles, averages, trades with their stops, volume. Drawn by matplotlib, on demand.
+
+matplotlib is an extra (`ema-assets[chart]`): it takes 45 MB and a second to import, which no run shall pay. It has been
+kept for twenty years and writes PNG, SVG and PDF without a browser, which Plotly and Altair need or bring along.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ema_assets.model.asset_names import EMA_SIGNALS
+from ema_assets.model.errors import ConfigurationError, not_one_of
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.refresh.graph import Graph
+from ema_assets.signals.ema_signals import FAST, SLOW
+from ema_assets.store import tables
+from ema_assets.store.database import Transaction
+from ema_assets.strategies.trade_columns import LONG
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORMATS = ("png", "svg", "pdf")
+MOST_BARS = 2_000
+USUAL_BARS = 150
+_UP, _DOWN, _FAST, _SLOW, _STOP = "#00897b", "#e53935", "#fb8c00", "#5e35b1", "#9e9e9e"
+_TIMES_SHOWN = 8
+_TRADE = (
+    *("side", "entry_price", "exit_ts", "exit_price", "last_ts", "last_price"),
+    *("stop_price", "stop_now", "return_pct"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What a chart shows of one series.
+
+    Attributes:
+        bars: symbol, ts, open, high, low, close, volume, fast, slow; oldest first, at least one row.
+        trades: entry_ts, side, entry_price, exit_ts, exit_price, last_ts, last_price, stop_price, stop_now, return_pct;
+            those of which a part lies within `bars`.
+    """
+
+    symbol: str
+    timeframe: Timeframe
+    bars: pl.DataFrame
+    trades: pl.DataFrame
+    strategy: str | None
+
+
+def picture_of(
+    transaction: Transaction,
+    graph: Graph,
+    symbol: str,
+    timeframe: Timeframe,
+    bars: int = USUAL_BARS,
+    strategy: str | None = None,
+) -> Picture:
+    """The newest `bars` stored bars of a series, and the trades of `strategy` in them (None: the first strategy's).
+
+    Raises:
+        ConfigurationError: when there is no bar, or no such strategy.
+    """
+    if strategy is not None and strategy not in graph.strategies:
+        raise not_one_of("strategy", strategy, graph.strategies)
+    name = strategy or next(iter(graph.strategies), None)
+    if not tables.has_part(transaction, tables.BARS, timeframe):
+        raise ConfigurationError(f"there are no bars on {timeframe.key}: it was never on")
+    found = tables.newest_rows(transaction, tables.BARS, timeframe, [symbol], tables.BARS.values, bars)
+    if found.is_empty():
+        raise ConfigurationError(f"there are no bars of {symbol} on {timeframe.key} yet; `ema-assets status` says why")
+    if graph.has(EMA_SIGNALS):
+        emas = graph.nodes[EMA_SIGNALS].table
+        averages = tables.newest_rows(transaction, emas, timeframe, [symbol], (FAST, SLOW), bars)
+        found = found.join(averages.rename({FAST: "fast", SLOW: "slow"}), on=["symbol", "ts"], how="left").sort("ts")
+    else:
+        found = found.with_columns(fast=pl.lit(None, pl.Float64), slow=pl.lit(None, pl.Float64))
+    if name is None:
+        trades = pl.DataFrame(schema=dict.fromkeys(("entry_ts", *_TRADE), pl.Null()))
+    else:
+        table = graph.nodes[name].table
+        trades = tables.newest_rows(transaction, table, timeframe, [symbol], _TRADE, bars)
+        trades = trades.filter(pl.col("last_ts") >= found["ts"][0])
+    return Picture(symbol, timeframe, found, trades, name)
+
+
+def draw(picture: Picture, note: str = "") -> "Figure":
+    """The chart as a figure of matplotlib; `savefig` writes it. `note` stands in its title: that prices are synthetic.
+
+    One step to the right is one bar: nights and weekends take no room.
+
+    Raises:
+        ConfigurationError: when matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ConfigurationError("charts are drawn by matplotlib: pip install 'ema-assets[chart]'") from None
+    figure = Figure(figsize=(14, 8), layout="constrained")
+    prices, volumes = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    _draw_candles(prices, picture.bars)
+    _draw_averages(prices, picture.bars)
+    for trade in picture.trades.iter_rows(named=True):
+        _draw_trade(prices, picture.bars["ts"].to_list(), trade)
+    _draw_volume(volumes, picture.bars)
+    _name_axes(prices, volumes, picture, note)
+    return figure
+
+
+def _colors(bars: pl.DataFrame) -> list[str]:
+    return [_UP if close >= opened else _DOWN for opened, close in bars.select("open", "close").iter_rows()]
+
+
+def _draw_candles(axes: "Axes", bars: pl.DataFrame) -> None:
+    places, colors = range(bars.height), _colors(bars)
+    axes.vlines(places, bars["low"].to_list(), bars["high"].to_list(), colors=colors, linewidth=0.8)
+    bodies = bars.select(low=pl.min_horizontal("open", "close"), size=(pl.col("close") - pl.col("open")).abs())
+    axes.bar(places, bodies["size"].to_list(), 0.7, bodies["low"].to_list(), color=colors, edgecolor=colors)
+    # A bar that does not move still has a body.
+    left, right = [at - 0.35 for at in places], [at + 0.35 for at in places]
+    axes.hlines(bars["close"].to_list(), left, right, colors=colors, linewidth=0.8)
+
+
+def _draw_averages(axes: "Axes", bars: pl.DataFrame) -> None:
+    for name, color, label in (("fast", _FAST, "EMA 9"), ("slow", _SLOW, "EMA 30")):
+        if bars[name].null_count() < bars.height:
+            values = [float("nan") if value is None else value for value in bars[name]]
+            axes.plot(range(bars.height), values, color=color, linewidth=1.4, label=label)
+
+
+def _draw_trade(axes: "Axes", times: Sequence[datetime], trade: Mapping[str, Any]) -> None:
+    """Entry, way and exit of a trade, its stop at entry and now. What lies before the first bar begins at it."""
+    begin = _place(times, trade["entry_ts"])
+    end = _place(times, trade["last_ts"]) or 0
+    is_long, gain = trade["side"] == LONG, trade["return_pct"]
+    color = _UP if isinstance(gain, float) and gain >= 0 else _DOWN
+    first = 0 if begin is None else begin
+    axes.plot([first, end], [trade["entry_price"], trade["last_price"]], color=color, linewidth=1.2, linestyle="--")
+    if begin is not None:
+        marker = "^" if is_long else "v"
+        axes.plot([begin], [trade["entry_price"]], marker, color=color, markersize=9)
+    if trade["exit_ts"] is not None:
+        axes.plot([end], [trade["exit_price"]], "x", color=color, markersize=9, markeredgewidth=2)
+    for stop in dict.fromkeys((trade["stop_price"], trade["stop_now"])):
+        if isinstance(stop, float):
+            axes.hlines([stop], [first - 0.5], [end + 0.5], colors=_STOP, linewidth=1, linestyles=":")
+
+
+def _place(times: Sequence[datetime], moment: datetime) -> int | None:
+    """The bar at `moment`; None when it lies before all of them."""
+    return times.index(moment) if moment in times else None
+
+
+def _draw_volume(axes: "Axes", bars: pl.DataFrame) -> None:
+    axes.bar(range(bars.height), bars["volume"].fill_null(0).to_list(), 0.7, color=_colors(bars), alpha=0.6)
+    axes.set_ylabel("volume")
+
+
+def _name_axes(prices: "Axes", volumes: "Axes", picture: Picture, note: str) -> None:
+    bars, timeframe = picture.bars, picture.timeframe
+    form = "%Y-%m-%d" if timeframe.is_session or timeframe.minutes >= 24 * 60 else "%m-%d %H:%M"
+    step = max(bars.height // _TIMES_SHOWN, 1)
+    places = range(bars.height - 1, -1, -step)
+    volumes.set_xticks(list(places), [f"{bars['ts'][place]:{form}}" for place in places])
+    volumes.set_xlabel("opening time of the bar, UTC")
+    last = bars.row(-1, named=True)
+    told = [f"{picture.symbol} {timeframe.key}", f"bar of {last['ts']:%Y-%m-%d %H:%M} UTC, close {last['close']:.6g}"]
+    if picture.strategy is not None:
+        told.append(f"trades of {picture.strategy}")
+    # Dollars would begin a formula.
+    prices.set_title("  ·  ".join([*told, *([note] if note else [])]).replace("$", r"\$"), loc="left")
+    prices.grid(alpha=0.25)
+    if prices.get_legend_handles_labels()[0]:
+        prices.legend(loc="upper left")
+    prices.margins(x=0.01)

@@ -1,0 +1,58 @@
+"""The command `chart`: a picture of a series as a file."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ema_assets.config import watchlist
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.store.database import Database
+from ema_assets_tests.cli.conftest import Refused, Run
+from ema_assets_tests.cli.shell import WATCHLIST
+
+
+@pytest.fixture
+def env(database_url: str) -> dict[str, str]:
+    """A database with three bars of BTC-USD on 1h."""
+    with Database(database_url) as database:
+        sync(database, watchlist.parse(WATCHLIST), datetime(2026, 11, 20, 15, tzinfo=UTC))
+        with database.transaction() as transaction:
+            transaction.execute(
+                """INSERT INTO market.ohlc (symbol, timeframe, ts, open, high, low, close, volume)
+                   SELECT 'BTC-USD', '1h', '2026-11-20T10:00Z'::timestamptz + n * interval '1 hour', 10, 12, 9, 10 + n, n
+                   FROM generate_series(0, 2) AS n"""
+            )
+    return {"EMA_DATABASE_URL": database_url}
+
+
+def test_it_writes_a_file_of_its_own_name_and_says_so(run: Run, env: dict[str, str]) -> None:
+    result = run("chart", "BTC-USD", **env)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "Wrote BTC-USD-1h.png: 3 bars of BTC-USD on 1h\n"
+    assert Path("BTC-USD-1h.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_ending_of_the_file_says_what_it_is(run: Run, refused: Refused, env: dict[str, str]) -> None:
+    assert run("chart", "BTC-USD", "1h", "-o", "two.svg", "--bars", "2", **env).exit_code == 0
+    text = Path("two.svg").read_text()
+    assert "<svg" in text
+    assert refused("chart", "BTC-USD", "-o", "two.gif", **env) == (
+        "`the ending of --output` must be one of png, svg, pdf, received 'gif'"
+    )
+
+
+def test_synthetic_prices_are_called_so(run: Run, env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    titles = []
+    monkeypatch.setattr("ema_assets.reports.chart._name_axes", lambda *given: titles.append(given[3]))
+    run("chart", "BTC-USD", **env)
+    run("chart", "BTC-USD", **env, EMA_PROVIDER="binance")
+    assert titles == ["SYNTHETIC prices", ""]
+
+
+def test_what_cannot_be_drawn_is_one_sentence(refused: Refused, env: dict[str, str]) -> None:
+    assert refused("chart", "NOPE", **env) == "not on the watchlist: NOPE; `ema-assets symbols list` shows what is"
+    assert refused("chart", "AAPL", **env) == "there are no bars of AAPL on 1h yet; `ema-assets status` says why"
+    assert refused("chart", "BTC-USD", "1h", "-o", "nowhere/x.png", **env) == (
+        "nowhere/x.png cannot be written: No such file or directory"
+    )

@@ -1,0 +1,144 @@
+"""The large chart of a series: what is drawn is what is stored."""
+
+import sys
+from collections.abc import Iterator
+from datetime import date
+from io import BytesIO
+
+import polars as pl
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from ema_assets import read
+from ema_assets.model.errors import ConfigurationError, InvalidKeyError
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.refresh.graph import build
+from ema_assets.reports.chart import draw, picture_of
+from ema_assets.store.database import Database
+from ema_assets_tests.conftest import Databases
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, utc, watch
+from ema_assets_tests.timeframes import D1, H1, M5
+
+WATCHED = watch({"AAPL": "XNYS", "MINE": "XNYS"}, m5_days=20)
+GRAPH = build(WATCHED)
+
+
+@pytest.fixture(scope="module")
+def market(databases: Databases) -> Iterator[Database]:
+    """A database with AAPL on three timeframes; MINE has no bar."""
+    url = databases.make()
+    first = date(2026, 11, 1)
+    exchange = MemoryExchange(*(bars_on("XNYS", "AAPL", each, first, date(2026, 11, 20), seed=3) for each in (M5, D1)))
+    with Database(url) as database:
+        refresh(database, WATCHED, exchange, utc("2026-11-20 21:30"))
+        yield database
+    databases.drop(url)
+
+
+def drawn(market: Database, bars: int = 60, timeframe: Timeframe = H1) -> tuple[Figure, pl.DataFrame]:
+    with market.transaction() as transaction:
+        picture = picture_of(transaction, GRAPH, "AAPL", timeframe, bars)
+    return draw(picture, "SYNTHETIC prices"), picture.bars
+
+
+def heights(axes: Axes) -> list[float]:
+    """How high each bar is."""
+    return [bar.get_height() for bar in axes.patches if isinstance(bar, Rectangle)]
+
+
+def test_candles_averages_and_volume_are_those_that_are_stored(market: Database) -> None:
+    figure, bars = drawn(market)
+    stored = rows_of(
+        market,
+        """SELECT o.high, o.low, abs(o.close - o.open), o.volume, e.ema_9, e.ema_30
+           FROM market.ohlc o JOIN market.ema_signals e USING (symbol, timeframe, ts)
+           WHERE symbol = 'AAPL' AND timeframe = '1h' ORDER BY ts DESC LIMIT 60""",
+    )[::-1]
+    prices, volumes = figure.axes
+    wicks = prices.collections[0].get_segments()  # type: ignore[attr-defined]
+    assert [(segment[1][1], segment[0][1]) for segment in wicks] == [row[:2] for row in stored]
+    assert heights(prices) == pytest.approx([row[2] for row in stored])
+    assert heights(volumes) == [row[3] for row in stored]
+    for line, column in zip(prices.lines[:2], (4, 5), strict=True):
+        assert list(line.get_ydata()) == [row[column] for row in stored]  # type: ignore[arg-type]
+    assert [line.get_label() for line in prices.lines[:2]] == ["EMA 9", "EMA 30"]
+    last = bars.row(-1, named=True)
+    assert prices.get_title(loc="left") == (
+        f"AAPL 1h  ·  bar of {last['ts']:%Y-%m-%d %H:%M} UTC, close {last['close']:.6g}  ·  "
+        "trades of strategy_9_30_ema  ·  SYNTHETIC prices"
+    )
+
+
+def test_each_trade_has_its_entry_and_its_exit_where_they_were(market: Database) -> None:
+    figure, bars = drawn(market, 400, M5)
+    trades = rows_of(
+        market,
+        """SELECT entry_ts, entry_price, exit_ts, exit_price, side FROM market.strategy_9_30_ema
+           WHERE symbol = 'AAPL' AND timeframe = '5m' ORDER BY entry_ts""",
+    )
+    times = bars["ts"].to_list()
+    entries = {
+        (times.index(ts), price, "^" if side == "long" else "v") for ts, price, _, _, side in trades if ts in times
+    }
+    exits = {(times.index(ts), price, "x") for _, _, ts, price, _ in trades if ts in times}
+    found = {
+        (line.get_xdata()[0], line.get_ydata()[0], line.get_marker())  # type: ignore[index]
+        for line in figure.axes[0].lines
+        if line.get_marker() in ("^", "v", "x")
+    }
+    assert entries
+    assert exits
+    assert found == entries | exits
+
+
+def test_a_trade_that_began_before_the_first_bar_has_no_entry_in_the_chart(market: Database) -> None:
+    ((entry_ts, bars_held),) = rows_of(
+        market,
+        """SELECT entry_ts, bars_held FROM market.strategy_9_30_ema
+           WHERE symbol = 'AAPL' AND timeframe = '1h' AND status = 'open'""",
+    )
+    figure, bars = drawn(market, max(int(bars_held) - 1, 1))
+    assert entry_ts < bars["ts"][0]
+    markers = [line.get_marker() for line in figure.axes[0].lines]
+    assert not {"^", "v", "x"} & set(markers)
+
+
+def test_one_bar_is_a_chart(market: Database) -> None:
+    figure, bars = drawn(market, 1)
+    assert bars.height == 1
+    out = BytesIO()
+    figure.savefig(out, format="png")
+    assert out.getvalue().startswith(b"\x89PNG")
+
+
+def test_read_gives_the_same_picture(market: Database) -> None:
+    figure = read.chart("AAPL", "1h", bars=60, url=market.url)
+    mine, _ = drawn(market)
+    assert heights(figure.axes[0]) == heights(mine.axes[0])
+    with pytest.raises(InvalidKeyError, match="`timeframe` must be one of"):
+        read.chart("AAPL", "60m", url=market.url)
+    with pytest.raises(ConfigurationError, match="`bars` must be at least 1, received 0"):
+        read.chart("AAPL", "1h", bars=0, url=market.url)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "strategy", "sentence"),
+    [
+        ("MINE", None, "there are no bars of MINE on 1h yet; `ema-assets status` says why"),
+        ("AAPL", "mine", "`strategy` must be one of strategy_9_30_ema, received 'mine'"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said(market: Database, symbol: str, strategy: str | None, sentence: str) -> None:
+    with market.transaction() as transaction, pytest.raises(ConfigurationError) as caught:
+        picture_of(transaction, GRAPH, symbol, H1, strategy=strategy)
+    assert str(caught.value) == sentence
+
+
+def test_without_matplotlib_the_way_to_get_it_is_said(market: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    with market.transaction() as transaction:
+        picture = picture_of(transaction, GRAPH, "AAPL", H1)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'ema-assets\[chart\]'"):
+        draw(picture)
