@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from dagster._utils.hosted_user_process import recon_job_from_origin, recon_repo
 from dagster._utils.interrupts import capture_interrupts
 
 from ema_assets.defs.standby.protocol import Load
-from ema_assets.defs.standby.warm_up import stand_by, warm_up
+from ema_assets.defs.standby.warm_up import make_kernels, stand_by, warm_up
 from ema_assets.defs.standby.watch import Watch
 
 _MEGABYTE = 1024**2
@@ -49,15 +50,13 @@ class Executor:
             # Both are made on first use.
             instance.get_runs_count()
             assert instance.compute_log_manager
-        try:
-            warm_up()
-        except Exception:  # noqa: BLE001 - a run does for itself what was not done for it
-            traceback.print_exc()
+        _try(warm_up)
         watch.note_imports()
         # What is loaded stays: to look through it for garbage in every run takes a tenth of a second.
         gc.collect()
         gc.freeze()
         self._runs = 0
+        self._has_kernels = False
         self._turn = threading.Lock()
         self._current: tuple[DagsterInstance, str] | None = None
         self._is_canceled = False
@@ -66,6 +65,13 @@ class Executor:
     def change(self) -> str | None:
         """Why the definitions that were loaded are old; None when they are not."""
         return self._watch.change()
+
+    def use_idle_time(self) -> None:
+        """Do once what takes seconds and no run shall wait for."""
+        if not self._has_kernels:
+            self._has_kernels = True
+            _try(make_kernels)
+            self._watch.note_imports()
 
     def execute(self, run_id: str) -> str | None:
         """Execute the run to its end, which Dagster records. Returns why this process is of no further use, if so."""
@@ -172,3 +178,11 @@ def _forget_peak() -> None:
 def _peak_megabytes() -> float:
     # Linux counts in kibibytes, macOS in bytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / _MEGABYTE
+
+
+def _try(preparation: Callable[[], None]) -> None:
+    """Prepare something; a run does for itself what could not be done for it."""
+    try:
+        preparation()
+    except Exception:  # noqa: BLE001 - whatever it is, runs do without
+        traceback.print_exc()

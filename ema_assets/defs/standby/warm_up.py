@@ -11,11 +11,18 @@ def warm_up() -> None:
     """Once, after the code location is loaded: import what runs import on first use, and open connections."""
     if "ema_assets.refresh.clients" in sys.modules:
         _load_clients()
+    stand_by()
+
+
+def make_kernels() -> None:
+    """Make machine code of the kernels: a second from its cache, some seconds the first time on a machine.
+
+    Apart from `warm_up`, for no run shall wait for it: one that has few bars does without.
+    """
     if "ema_assets.refresh.compute" in sys.modules:
         from ema_assets.refresh import warm_up as kernels
 
         kernels.warm_up()
-    stand_by()
 
 
 def stand_by() -> None:

@@ -92,6 +92,8 @@ def main(writing: int) -> None:
             leaves = executor.execute(message.run_id)
             owner.is_busy = False
             owner.tell(Done(message.run_id, leaves))
+        else:
+            executor.use_idle_time()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,53 @@
+"""What a standby process does while nobody waits for it."""
+
+import sys
+
+import pytest
+
+import ema_assets.refresh.compute  # the code location has imported it
+from ema_assets.defs.standby import execution, warm_up
+from ema_assets.defs.standby.execution import Executor
+
+
+class Watched:
+    """Counts how often what is imported was noted."""
+
+    noted = 0
+
+    def note_imports(self) -> None:
+        self.noted += 1
+
+
+def idle_executor() -> tuple[Executor, Watched]:
+    executor, watched = object.__new__(Executor), Watched()
+    executor._has_kernels, executor._watch = False, watched  # type: ignore[assignment]
+    return executor, watched
+
+
+def test_kernels_are_made_once_and_what_that_imports_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr("ema_assets.refresh.warm_up.warm_up", lambda: made.append(True))
+    executor, watched = idle_executor()
+    executor.use_idle_time()
+    executor.use_idle_time()
+    assert made == [True]
+    assert watched.noted == 1
+
+
+def test_kernels_that_cannot_be_made_end_no_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise OSError("no space left for the cache")
+
+    monkeypatch.setattr(execution, "make_kernels", fail)
+    idle_executor()[0].use_idle_time()
+    assert "no space left for the cache" in capsys.readouterr().err
+
+
+def test_a_code_location_that_is_not_ours_gets_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr("ema_assets.refresh.warm_up.warm_up", lambda: made.append(True))
+    monkeypatch.delitem(sys.modules, ema_assets.refresh.compute.__name__)
+    warm_up.make_kernels()
+    assert made == []
