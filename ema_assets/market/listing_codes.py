@@ -123,6 +123,26 @@ INDICES: Final = {
     **dict.fromkeys(("^AXJO", "^AORD"), "XASX"),
     "^NZ50": "XNZE",
 }
+# Indices outside the US by the names that people give them, all of which could be tickers in the US, and some are.
+INDEX_NAMES: Final = {
+    "AXJO": "^AXJO",
+    "BVSP": "^BVSP",
+    "CAC": "^FCHI",
+    "DAX": "^GDAXI",
+    "FCHI": "^FCHI",
+    "FTSE": "^FTSE",
+    "GDAXI": "^GDAXI",
+    "IBEX": "^IBEX",
+    "KOSPI": "^KS11",
+    "N225": "^N225",
+    "NIFTY": "^NSEI",
+    "NIKKEI": "^N225",
+    "NSEI": "^NSEI",
+    "SENSEX": "^BSESN",
+    "STOXX": "^STOXX",
+    "TAIEX": "^TWII",
+    "TOPIX": "^TPX",
+}
 
 # ISO 4217, the ones that are traded, with the offshore renminbi.
 CURRENCIES: Final = _words("""

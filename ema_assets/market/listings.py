@@ -141,6 +141,18 @@ def _suffixed(text: str) -> Listing | None:
     return None if calendar is None else Listing("stocks", calendar, f"the suffix .{suffix}")
 
 
+def _index_by_name(text: str) -> Listing | None:
+    """DAX is an index in Frankfurt and a fund in New York."""
+    written = codes.INDEX_NAMES.get(text)
+    if written is None:
+        return None
+    raise UnclearSymbol(
+        text,
+        "it is an index, and may be a ticker in the US",
+        f"write {written} for the index, or give `--calendar {DEFAULT_CALENDAR}` for the ticker",
+    )
+
+
 def _us(text: str) -> Listing | None:
     if text in codes.COINS_BY_THEMSELVES:
         raise UnclearSymbol(
@@ -165,5 +177,6 @@ _RULES: tuple[Callable[[str], Listing | None], ...] = (
     _suffixed,
     _joined_pair,
     _contract,
+    _index_by_name,
     _us,
 )

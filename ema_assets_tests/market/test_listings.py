@@ -4,6 +4,7 @@ import pytest
 
 from ema_assets.market import listing_codes
 from ema_assets.market.exchanges import known_calendars
+from ema_assets.market.listing_codes import INDEX_NAMES, INDICES
 from ema_assets.market.listings import listing_of
 from ema_assets.model.errors import UnclearSymbol
 
@@ -67,6 +68,8 @@ def test_a_symbol_that_is_clear_has_its_class_and_its_calendar(symbol: str, cale
     ("symbol", "sentence"),
     [
         ("BTC", "a coin, and a ticker in the US; write BTC-USD for the coin, or give `--calendar XNYS`"),
+        ("NIFTY", "an index, and may be a ticker in the US; write ^NSEI for the index, or give `--calendar XNYS`"),
+        ("DAX", "write ^GDAXI for the index"),
         ("LSE:VOD", "written behind the symbol here; write VOD.L"),
         ("NASDAQ:AAPL", "write AAPL"),
         ("BINANCE:BTCUSDT", "write BTCUSDT"),
@@ -101,3 +104,7 @@ def test_what_is_said_instead_of_a_prefix_is_clear_itself() -> None:
     for prefix, suffix in listing_codes.SUFFIX_BY_PREFIX.items():
         symbol = "BTCUSDT" if prefix in listing_codes.CRYPTO_VENUES else f"VOD{suffix}"
         assert listing_of(symbol).calendar
+
+
+def test_an_index_that_is_known_by_a_name_is_known_by_what_is_written_instead() -> None:
+    assert set(INDEX_NAMES.values()) <= set(INDICES)
