@@ -7,8 +7,6 @@ from collections.abc import Mapping
 
 import msgspec
 
-from ema_assets.runtime import processes
-
 # Dagster hides tags that begin like this in its UI.
 TAG = ".dagster/ema_assets/standby"
 # Asks a standby process to look whether its run is being canceled.
@@ -26,6 +24,9 @@ class Holder(msgspec.Struct, frozen=True):
     @classmethod
     def of_process(cls, run_id: str, pid: int) -> "Holder":
         """The process `pid` of this machine."""
+        # Every run imports this module, and none of them looks at processes, for which psutil is imported.
+        from ema_assets.runtime import processes
+
         return cls(run_id, socket.gethostname(), pid, processes.identity(pid))
 
     @classmethod
@@ -48,6 +49,8 @@ class Holder(msgspec.Struct, frozen=True):
 
     def lives(self) -> bool:
         """Whether the process is there; only of one that is here."""
+        from ema_assets.runtime import processes
+
         return self.identity != 0 and processes.identity(self.pid) == self.identity
 
     def ask_to_cancel(self) -> bool:
