@@ -121,9 +121,10 @@ def _page(
         return {}
     last = dict(rows.select("symbol", "last_ts").iter_rows())
     found: dict[str, dict[str, Any]] = {symbol: {} for symbol in last}
-    for symbol, values in partition_page.newest_values(transaction, node, timeframe, list(last)).items():
+    newest = partition_page.newest_rows(transaction, node, timeframe, list(last))
+    for symbol, values in partition_page.newest_values(node, newest, list(last)).items():
         found[symbol] |= values
-    charted = set(last) if told.everything else partition_page.events(transaction, node, timeframe, last)
+    charted = set(last) if told.everything else partition_page.events(node, newest, last)
     for symbol, text in partition_page.charts(transaction, node, timeframe, charted).items():
         found[symbol]["chart"] = MetadataValue.md(text)
     for symbol, ts in last.items():

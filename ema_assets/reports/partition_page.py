@@ -10,6 +10,7 @@ from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import Node
 from ema_assets.reports.small_chart import BARS, small_chart
+from ema_assets.signals.declaration import Signal
 from ema_assets.signals.ema_signals import FAST, SLOW
 from ema_assets.store import tables
 from ema_assets.store.database import Transaction
@@ -24,26 +25,35 @@ _EMAS = tables.Table(EMA_SIGNALS, "ts")
 _MARKED_TRADES = BARS
 
 
-def newest_values(
-    transaction: Transaction, node: Node, timeframe: Timeframe, symbols: Sequence[str]
-) -> dict[str, dict[str, Any]]:
-    """What the newest row of each symbol says, by symbol and name; nothing of bars, nor of a value that is null yet.
+def newest_rows(transaction: Transaction, node: Node, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
+    """The newest row of each symbol, with what the functions below read of it; no row of bars."""
+    if node.variant is not None:
+        return tables.newest_rows(transaction, node.table, timeframe, symbols, _TRADE)
+    if node.signal is None:
+        return pl.DataFrame(schema={"symbol": pl.String()})
+    return tables.newest_rows(transaction, node.table, timeframe, symbols, (*_shown(node.signal), *_flips(node)))
+
+
+def newest_values(node: Node, newest: pl.DataFrame, symbols: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What `newest` says of each of `symbols`, by symbol and name; nothing of a value that is null yet.
 
     A signal: its `shown` columns. A strategy: `open_trade`, a sentence, and `open_trade_pct`, before costs; the
     `last_trade` while none is open. Numbers are rounded to what a person reads: eight digits.
     """
+    rows = newest.iter_rows(named=True)
     if node.variant is not None:
-        trades = tables.newest_rows(transaction, node.table, timeframe, symbols, _TRADE)
-        found = {str(trade["symbol"]): _said_of(trade) for trade in trades.iter_rows(named=True)}
+        found = {str(trade["symbol"]): _said_of(trade) for trade in rows}
         return {symbol: found.get(symbol, {"open_trade": "none so far"}) for symbol in symbols}
-    if node.signal is None:
-        return {}
-    shown = node.signal.shown or node.signal.column_names[:1]
-    rows = tables.newest_rows(transaction, node.table, timeframe, symbols, shown)
-    return {
-        str(row["symbol"]): {name: _rounded(row[name]) for name in shown if row[name] is not None}
-        for row in rows.iter_rows(named=True)
-    }
+    shown = () if node.signal is None else _shown(node.signal)
+    return {str(row["symbol"]): {name: _rounded(row[name]) for name in shown if row[name] is not None} for row in rows}
+
+
+def _shown(signal: Signal) -> tuple[str, ...]:
+    return signal.shown or signal.column_names[:1]
+
+
+def _flips(node: Node) -> tuple[str, ...]:
+    return ("crossover",) if node.name == EMA_TREND else ()
 
 
 def _said_of(trade: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,14 +76,13 @@ def _at(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
-def events(transaction: Transaction, node: Node, timeframe: Timeframe, last: Mapping[str, datetime | None]) -> set[str]:
+def events(node: Node, newest: pl.DataFrame, last: Mapping[str, datetime | None]) -> set[str]:
     """The symbols in whose newest bar, `last`, the trend has flipped or a trade was entered or closed."""
     if node.variant is not None:
-        rows = tables.newest_rows(transaction, node.table, timeframe, list(last), ("exit_ts",))
-        return {symbol for symbol, *times in rows.iter_rows() if last[symbol] is not None and last[symbol] in times}
+        times = newest.select("symbol", "entry_ts", "exit_ts").iter_rows()
+        return {symbol for symbol, *moments in times if last[symbol] is not None and last[symbol] in moments}
     if node.name == EMA_TREND:
-        rows = tables.newest_rows(transaction, node.table, timeframe, list(last), ("crossover",))
-        return set(rows.filter(pl.col("crossover").is_not_null())["symbol"])
+        return set(newest.filter(pl.col("crossover").is_not_null())["symbol"])
     return set()
 
 

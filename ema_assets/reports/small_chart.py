@@ -30,12 +30,15 @@ def small_chart(title: str, bars: pl.DataFrame, entries: Iterable[int] = (), exi
     Returns:
         At most MOST_CHARACTERS characters.
     """
-    for count in range(min(BARS, bars.height), 0, -1):
+    entered, left, count = sorted(entries), sorted(exits), min(BARS, bars.height)
+    while count > 0:
         first = bars.height - count
-        marks = ([row - first for row in rows if row >= first] for rows in (entries, exits))
+        marks = ([row - first for row in rows if row >= first] for rows in (entered, left))
         text = f"![{title}](<data:image/svg+xml,{_svg(bars.tail(count), *marks)}>)"
         if len(text) <= MOST_CHARACTERS:
             return text
+        # Each bar takes about as many characters as the others: two attempts are enough as a rule.
+        count = min(count - 1, count * MOST_CHARACTERS // len(text))
     return title[:MOST_CHARACTERS]
 
 

@@ -7,7 +7,7 @@ from dagster import AssetKey, AssetRecordsFilter, DagsterEventType
 
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND
 from ema_assets.model.timeframes import by_key
-from ema_assets.reports.partition_page import newest_values
+from ema_assets.reports.partition_page import newest_rows, newest_values
 from ema_assets.reports.small_chart import MOST_CHARACTERS
 from ema_assets_tests.defs.conftest import GRAPH, World
 from ema_assets_tests.defs.test_refresh_runs import metadata_of
@@ -60,7 +60,8 @@ def test_the_page_of_a_strategy_shows_its_open_trade_or_else_the_last_one(world:
             symbol,
             timeframe,
         )
-        shown = newest_values(transaction, GRAPH.nodes[STRATEGY], by_key(timeframe), [symbol, "NEVER"])
+        newest = newest_rows(transaction, GRAPH.nodes[STRATEGY], by_key(timeframe), [symbol, "NEVER"])
+        shown = newest_values(GRAPH.nodes[STRATEGY], newest, [symbol, "NEVER"])
     assert shown == {
         symbol: {
             "open_trade": "none",
