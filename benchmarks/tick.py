@@ -35,7 +35,7 @@ from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES
 from ema_assets.market.exchanges import exchange_sessions
 from ema_assets.model.asset_names import CHAIN
 from ema_assets.model.symbols import parse_timeframe
-from ema_assets.model.timeframes import DEFAULT, Timeframe
+from ema_assets.model.timeframes import DEFAULT, Timeframe, by_key
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.signals.discovery import discover
 from ema_assets.store.migrations import migrate
@@ -125,7 +125,12 @@ def tick_time() -> datetime:
     return opened + timedelta(hours=2, seconds=1)
 
 
-def _watchlist(symbols: int, history_days: int, timeframe: Timeframe, *, everything: bool = False) -> str:
+_FIVE_MINUTES = by_key("5m")
+
+
+def _watchlist(
+    symbols: int, history_days: int, timeframe: Timeframe = _FIVE_MINUTES, *, everything: bool = False
+) -> str:
     names = [f"S{number:05}" for number in range(symbols * 9 // 10)]
     pairs = [f"P{number:05}-USD" for number in range(symbols - len(names))]
     off = [] if everything else [name for name in discover() if name not in CHAIN]
