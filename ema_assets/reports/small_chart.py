@@ -4,7 +4,7 @@ The Dagster UI draws Markdown below 1,000 characters where it stands, and hides 
 raw SVG out, but not an image whose source is a data URI.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
@@ -31,10 +31,14 @@ def small_chart(title: str, bars: pl.DataFrame, entries: Iterable[int] = (), exi
         At most MOST_CHARACTERS characters.
     """
     entered, left, count = sorted(entries), sorted(exits), min(BARS, bars.height)
+    # Plain lists: for so few numbers each expression of a frame costs more than all that is drawn, and ticks draw many.
+    columns = bars.select("open", "high", "low", "close", "fast", "slow").to_dict(as_series=False)
     while count > 0:
         first = bars.height - count
         marks = ([row - first for row in rows if row >= first] for rows in (entered, left))
-        text = f"![{title}](<data:image/svg+xml,{_svg(bars.tail(count), *marks)}>)"
+        text = (
+            f"![{title}](<data:image/svg+xml,{_svg({name: each[first:] for name, each in columns.items()}, *marks)}>)"
+        )
         if len(text) <= MOST_CHARACTERS:
             return text
         # Each bar takes about as many characters as the others: two attempts are enough as a rule.
@@ -42,14 +46,15 @@ def small_chart(title: str, bars: pl.DataFrame, entries: Iterable[int] = (), exi
     return title[:MOST_CHARACTERS]
 
 
-def _svg(bars: pl.DataFrame, entries: Sequence[int], exits: Sequence[int]) -> str:
-    heights = _heights(bars)
+def _svg(prices: Mapping[str, list[float | None]], entries: Sequence[int], exits: Sequence[int]) -> str:
+    heights = _heights(prices)
     opens, highs, lows, closes = (heights[name] for name in ("open", "high", "low", "close"))
     # Downwards from the top: a price that rises has a smaller y.
     bodies = [
         (min(a, b), max(abs(a - b), 1)) for a, b in zip(opens, closes, strict=True) if a is not None and b is not None
     ]
-    rose = [a >= b for a, b in bars.select("close", "open").iter_rows()]
+    # By the prices: a small rise may end at the same height.
+    rose = [a is not None and b is not None and a >= b for a, b in zip(prices["close"], prices["open"], strict=True)]
     wicks = [(high, low - high) for high, low in zip(highs, lows, strict=True) if high is not None and low is not None]
     drawn = [
         _strokes("gray", 1, enumerate(wicks)),
@@ -60,17 +65,20 @@ def _svg(bars: pl.DataFrame, entries: Sequence[int], exits: Sequence[int]) -> st
         _strokes(_ENTRY, 2, ((row, (_HEIGHT - 3, 4)) for row in entries)),
         _strokes(_EXIT, 2, ((row, (0, 4)) for row in exits)),
     ]
-    width = bars.height * _STEP
+    width = len(opens) * _STEP
     head = f"xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {_HEIGHT + 1}' width='{width * 3}' fill='none'"
     return f"<svg {head}>{''.join(drawn)}</svg>".replace("<", "%3C").replace(">", "%3E")
 
 
-def _heights(bars: pl.DataFrame) -> dict[str, list[int | None]]:
+def _heights(prices: Mapping[str, list[float | None]]) -> dict[str, list[int | None]]:
     """The y of each price: 0 at the highest one of all, `_HEIGHT` at the lowest."""
-    prices = bars.select("open", "high", "low", "close", "fast", "slow")
-    top, bottom = prices.max().max_horizontal().item(), prices.min().min_horizontal().item()
+    known = [price for each in prices.values() for price in each if price is not None]
+    top, bottom = max(known), min(known)
     scale = _HEIGHT / (top - bottom) if top > bottom else 0.0
-    return prices.select(((pl.all() - top) * -scale).round().cast(pl.Int64)).to_dict(as_series=False)
+    return {
+        name: [None if price is None else round((top - price) * scale) for price in each]
+        for name, each in prices.items()
+    }
 
 
 def _strokes(color: str, width: int, strokes: Iterable[tuple[int, tuple[int, int]]]) -> str:
