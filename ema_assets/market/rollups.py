@@ -6,7 +6,7 @@ import polars as pl
 
 from ema_assets.market import rollup_loop
 from ema_assets.market.calendars import bar_grid
-from ema_assets.model.kernels import Kernel
+from ema_assets.model.kernels import Kernel, floats
 from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.stretches import stretches
 from ema_assets.model.timeframes import Timeframe
@@ -122,7 +122,7 @@ def _gathered(bars: pl.DataFrame, grid: pl.DataFrame) -> pl.DataFrame:
         [places, firsts, traded, high, low, volume, count],
         [
             _whole(bars["ts"]),
-            *(bars[name].cast(pl.Float64).to_numpy() for name in ("high", "low", "volume")),
+            *(floats(bars[name]) for name in ("high", "low", "volume")),
             begins,
             of_series["first"].to_numpy(),
             of_series["end"].to_numpy(),

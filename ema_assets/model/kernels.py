@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 Array = npt.NDArray[Any]
 
@@ -76,6 +77,11 @@ class Kernel:
         if self._machine_code is None:
             self._machine_code = _compiled(self.python)
         return self._machine_code
+
+
+def floats(column: pl.Series) -> npt.NDArray[np.float64]:
+    """The values of `column`, float64; NaN for null."""
+    return column.cast(pl.Float64).to_numpy()
 
 
 def read_only(values: Array) -> Array:

@@ -15,7 +15,7 @@ from ema_assets.model.asset_names import EMA_SIGNALS
 from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import Graph
-from ema_assets.signals.ema_signals import FAST, SLOW
+from ema_assets.reports.charted_bars import charted_bars
 from ema_assets.store import tables
 from ema_assets.store.database import Transaction
 from ema_assets.strategies.trade_columns import LONG
@@ -70,15 +70,9 @@ def picture_of(
     name = strategy or next(iter(graph.strategies), None)
     if not tables.has_part(transaction, tables.BARS, timeframe):
         raise ConfigurationError(f"there are no bars on {timeframe.key}: it was never on")
-    found = tables.newest_rows(transaction, tables.BARS, timeframe, [symbol], tables.BARS.values, bars)
+    found = charted_bars(transaction, timeframe, [symbol], bars, has_averages=graph.has(EMA_SIGNALS))
     if found.is_empty():
         raise ConfigurationError(f"there are no bars of {symbol} on {timeframe.key} yet; `ema-assets status` says why")
-    if graph.has(EMA_SIGNALS):
-        emas = graph.nodes[EMA_SIGNALS].table
-        averages = tables.newest_rows(transaction, emas, timeframe, [symbol], (FAST, SLOW), bars)
-        found = found.join(averages.rename({FAST: "fast", SLOW: "slow"}), on=["symbol", "ts"], how="left").sort("ts")
-    else:
-        found = found.with_columns(fast=pl.lit(None, pl.Float64), slow=pl.lit(None, pl.Float64))
     if name is None:
         trades = pl.DataFrame(schema=dict.fromkeys(("entry_ts", *_TRADE), pl.Null()))
     else:
@@ -162,7 +156,7 @@ def _draw_volume(axes: "Axes", bars: pl.DataFrame) -> None:
 
 def _name_axes(prices: "Axes", volumes: "Axes", picture: Picture, note: str) -> None:
     bars, timeframe = picture.bars, picture.timeframe
-    form = "%Y-%m-%d" if timeframe.is_session or timeframe.minutes >= 24 * 60 else "%m-%d %H:%M"
+    form = "%Y-%m-%d" if not timeframe.is_intraday else "%m-%d %H:%M"
     step = max(bars.height // _TIMES_SHOWN, 1)
     places = range(bars.height - 1, -1, -step)
     volumes.set_xticks(list(places), [f"{bars['ts'][place]:{form}}" for place in places])

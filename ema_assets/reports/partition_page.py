@@ -9,9 +9,9 @@ import polars as pl
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import Node
+from ema_assets.reports.charted_bars import charted_bars
 from ema_assets.reports.small_chart import BARS, small_chart
 from ema_assets.signals.declaration import Signal
-from ema_assets.signals.ema_signals import FAST, SLOW
 from ema_assets.store import tables
 from ema_assets.store.database import Transaction
 from ema_assets.strategies.trade_columns import OPEN
@@ -20,7 +20,6 @@ from ema_assets.strategies.trade_columns import OPEN
 MOST_CHARTS = 100
 
 _TRADE = ("side", "entry_price", "exit_ts", "exit_price", "exit_reason", "return_pct", "stop_now", "status")
-_EMAS = tables.Table(EMA_SIGNALS, "ts")
 # More trades than fit into the bars of a chart, as long as each lasts a bar.
 _MARKED_TRADES = BARS
 
@@ -94,18 +93,14 @@ def charts(transaction: Transaction, node: Node, timeframe: Timeframe, symbols: 
     if not symbols or (node.variant is None and node.name != EMA_TREND):
         return {}
     chosen = sorted(symbols)[:MOST_CHARTS]
-    bars = tables.newest_rows(transaction, tables.BARS, timeframe, chosen, ("open", "high", "low", "close"), BARS)
-    if {EMA_SIGNALS, EMA_TREND} & node.reads.keys():
-        emas = tables.newest_rows(transaction, _EMAS, timeframe, chosen, (FAST, SLOW), BARS)
-        bars = bars.join(emas.rename({FAST: "fast", SLOW: "slow"}), on=["symbol", "ts"], how="left")
-    else:
-        bars = bars.with_columns(fast=pl.lit(None, pl.Float64), slow=pl.lit(None, pl.Float64))
+    has_averages = bool({EMA_SIGNALS, EMA_TREND} & node.reads.keys())
+    bars = charted_bars(transaction, timeframe, chosen, BARS, has_averages=has_averages)
     trades: dict[tuple[object, ...], pl.DataFrame] = {}
     if node.variant is not None:
         rows = tables.newest_rows(transaction, node.table, timeframe, chosen, ("exit_ts",), _MARKED_TRADES)
         trades = rows.partition_by("symbol", as_dict=True)
     found = {}
-    for (symbol,), mine in bars.sort("symbol", "ts").partition_by("symbol", as_dict=True).items():
+    for (symbol,), mine in bars.partition_by("symbol", as_dict=True).items():
         mine_trades = trades.get((symbol,))
         entries, exits = (
             ([], []) if mine_trades is None else (_rows_at(mine, mine_trades[name]) for name in ("entry_ts", "exit_ts"))

@@ -4,13 +4,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ema_assets.model.kernels import Kernel
+from ema_assets.model.kernels import Kernel, floats
 from ema_assets.model.stretches import stretches
 from ema_assets.model.symbols import BEARISH, BULLISH, DOWN, UP
 from ema_assets.signals import loops
 from ema_assets.signals.declaration import Column, Params, Signal
 from ema_assets.signals.ema_signals import FAST, SLOW
-from ema_assets.signals.recurrence import floats
 
 TREND = Kernel(loops.trend)
 

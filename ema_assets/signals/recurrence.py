@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from ema_assets.model.kernels import Kernel
+from ema_assets.model.kernels import Kernel, floats
 from ema_assets.model.stretches import stretches
 from ema_assets.signals import loops
 
@@ -31,11 +30,6 @@ def place() -> pl.Expr:
 def before(column: str) -> pl.Expr:
     """`column` of the symbol's row before, in a frame that is sorted by symbol; null at its first."""
     return pl.when(is_first().not_()).then(pl.col(column).shift(1))
-
-
-def floats(column: pl.Series) -> npt.NDArray[np.float64]:
-    """The values of `column`, float64; NaN for null."""
-    return column.cast(pl.Float64).to_numpy()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,8 @@ from datetime import date
 import polars as pl
 
 from ema_assets.model.errors import ProviderError
-from ema_assets.model.schemas import ACTION_SCHEMA, STATE_SCHEMA
+from ema_assets.model.schemas import STATE_SCHEMA
 from ema_assets.model.symbols import Instrument
-
-NO_ACTIONS = ACTION_SCHEMA.to_frame()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from ema_assets.model.errors import MalformedAnswer, ProviderError
-from ema_assets.providers.fetching.describing import NO_ACTIONS, Described, states_of
+from ema_assets.providers.fetching.base import NO_ACTIONS
+from ema_assets.providers.fetching.describing import Described, states_of
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker, CircuitOpen
 from ema_assets.providers.http.source import HttpCall, HttpSource
 

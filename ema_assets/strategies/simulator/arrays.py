@@ -18,11 +18,6 @@ Records = npt.NDArray[np.void]
 NEVER = -(2**63)
 
 
-def floats(column: pl.Series) -> Floats:
-    """The values of `column`, float64; NaN for null."""
-    return column.cast(pl.Float64).to_numpy()
-
-
 def times(column: pl.Series) -> Ints:
     """The times of `column`, microseconds since 1970; NEVER for null."""
     whole = column.cast(UTC_TIME).cast(pl.Int64)

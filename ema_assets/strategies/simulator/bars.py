@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ema_assets.model.kernels import floats
 from ema_assets.model.symbols import DOWN, UP
 from ema_assets.strategies.rule import FLAGS, PRICES
-from ema_assets.strategies.simulator.arrays import NEVER, Flags, Floats, Ints, Sides, floats, times
+from ema_assets.strategies.simulator.arrays import NEVER, Flags, Floats, Ints, Sides, times
 from ema_assets.strategies.variant import Variant
 
 # States are kept of every bar whose number this divides, and of the newest bars of a series.

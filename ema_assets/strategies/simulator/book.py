@@ -12,8 +12,9 @@ from operator import attrgetter
 import numpy as np
 import polars as pl
 
+from ema_assets.model.kernels import floats
 from ema_assets.model.schemas import UTC_TIME
-from ema_assets.strategies.simulator.arrays import NEVER, Records, floats, record_type, times
+from ema_assets.strategies.simulator.arrays import NEVER, Records, record_type, times
 from ema_assets.strategies.trade_columns import STATE_COLUMNS
 
 _NAN = float("nan")
