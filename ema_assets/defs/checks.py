@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
+import polars as pl
 from dagster import (
     AssetCheckExecutionContext,
     AssetCheckResult,
@@ -11,13 +12,12 @@ from dagster import (
     AssetCheckSeverity,
     AssetCheckSpec,
     AssetKey,
-    MetadataValue,
-    TableRecord,
     multi_asset_check,
 )
 
 from ema_assets.defs.recording import check_events
 from ema_assets.defs.resources import MarketResource, StoreResource
+from ema_assets.defs.ui_tables import ui_table
 from ema_assets.model.asset_names import OHLC
 from ema_assets.refresh.graph import Graph, Node
 from ema_assets.refresh.plan import closed_bars
@@ -116,20 +116,20 @@ def _results(graph: Graph, store: StoreResource, market: MarketResource) -> list
         failing = health.failing(transaction)
         waiting = health.waiting_since(transaction, machine_now - timedelta(minutes=15))
     results = [
-        _result(OHLC, "bars_are_sound", rejected.to_dicts(), "{} rejected bar{s}", count=int(rejected["bars"].sum())),
-        _result(OHLC, "series_are_fresh", late.to_dicts(), "{} series late or without bars"),
-        _result(OHLC, "bars_are_plausible", flagged.to_dicts(), "{} flagged bar{s}", informs=True),
-        _result(OHLC, "no_bar_is_missing", gaps.to_dicts(), "{} open gap{s}", also={"bars_not_traded": not_traded}),
-        _result(OHLC, "the_past_stands", revised.to_dicts(), "{} revision{s}"),
-        _result(OHLC, "calendars_reach_ahead", ending.to_dicts(), "{} ending calendar{s}"),
+        _result(OHLC, "bars_are_sound", rejected, "{} rejected bar{s}", count=int(rejected["bars"].sum())),
+        _result(OHLC, "series_are_fresh", late, "{} series late or without bars"),
+        _result(OHLC, "bars_are_plausible", flagged, "{} flagged bar{s}", informs=True),
+        _result(OHLC, "no_bar_is_missing", gaps, "{} open gap{s}", also={"bars_not_traded": not_traded}),
+        _result(OHLC, "the_past_stands", revised, "{} revision{s}"),
+        _result(OHLC, "calendars_reach_ahead", ending, "{} ending calendar{s}"),
     ]
     for node in graph.on:
-        rows = failing.filter(asset=node.name).to_dicts()
-        waits = waiting.filter(asset=node.name).to_dicts()
-        if waits and not rows:
+        rows = failing.filter(asset=node.name)
+        waits = waiting.filter(asset=node.name)
+        if rows.is_empty() and not waits.is_empty():
             results.append(_result(node.name, "no_series_fails", waits, "{} series waiting"))
         else:
-            also = {"series_waiting": len(waits)}
+            also = {"series_waiting": waits.height}
             results.append(
                 _result(node.name, "no_series_fails", rows, "{} series failing", AssetCheckSeverity.ERROR, also=also)
             )
@@ -139,7 +139,7 @@ def _results(graph: Graph, store: StoreResource, market: MarketResource) -> list
 def _result(
     asset: str,
     check: str,
-    rows: list[dict[str, object]],
+    rows: pl.DataFrame,
     counted: str,
     severity: AssetCheckSeverity = AssetCheckSeverity.WARN,
     also: Mapping[str, object] | None = None,
@@ -151,14 +151,13 @@ def _result(
 
     `count` counts what the rows add up to. A check that only `informs` passes all the same.
     """
-    number = len(rows) if count is None else count
+    number = rows.height if count is None else count
     metadata: dict[str, Any] = {"count": number, **(also or {})}
-    if rows:
-        shown = [TableRecord({name: str(value) for name, value in row.items()}) for row in rows[:_ROWS_SHOWN]]
-        metadata[counted.format("", s="s").strip()] = MetadataValue.table(shown)
-    said = counted.format(f"{number:,}" if rows else "No", s="" if number == 1 else "s")
+    if not rows.is_empty():
+        metadata[counted.format("", s="s").strip()] = ui_table(rows.head(_ROWS_SHOWN))
+    said = counted.format("No" if rows.is_empty() else f"{number:,}", s="" if number == 1 else "s")
     return AssetCheckResult(
-        passed=informs or not rows,
+        passed=informs or rows.is_empty(),
         asset_key=AssetKey(asset),
         check_name=check,
         severity=severity,

@@ -1,7 +1,5 @@
 """The asset `strategy_performance`, its job and its schedule; and the screener's place in the lineage."""
 
-from typing import Any
-
 import polars as pl
 from dagster import (
     AssetExecutionContext,
@@ -11,15 +9,11 @@ from dagster import (
     AssetSpec,
     DefaultScheduleStatus,
     MaterializeResult,
-    MetadataValue,
     RunRequest,
     RunsFilter,
     ScheduleDefinition,
     ScheduleEvaluationContext,
     SkipReason,
-    TableColumn,
-    TableRecord,
-    TableSchema,
     asset,
     define_asset_job,
     schedule,
@@ -29,6 +23,7 @@ from ema_assets.defs.configuration import configuration_drift
 from ema_assets.defs.jobs import PERFORMANCE_JOB
 from ema_assets.defs.requests import IN_FLIGHT, LANE_TAG, PRIORITY_TAG, SLOW_LANE, UPKEEP_PRIORITY
 from ema_assets.defs.resources import StoreResource
+from ema_assets.defs.ui_tables import ui_table
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
 from ema_assets.operations.refresh_performance import refresh, why_not
 from ema_assets.refresh.graph import Graph
@@ -66,20 +61,17 @@ def performance_asset(graph: Graph) -> AssetsDefinition:
             metadata={
                 "series": done.rows,
                 "seconds": done.seconds,
-                "best by total return": _table(best),
-                "worst by total return": _table(worst),
+                "best by total return": ui_table(_rounded(best)),
+                "worst by total return": ui_table(_rounded(worst)),
             }
         )
 
     return strategy_performance
 
 
-def _table(rows: pl.DataFrame) -> MetadataValue[Any]:
-    """`rows` as the UI shows a table; figures to four digits."""
-    rounded = rows.with_columns(pl.selectors.float().round_sig_figs(4))
-    schema = TableSchema([TableColumn(name, "string") for name in rows.columns])
-    records = [TableRecord({name: str(value) for name, value in row.items()}) for row in rounded.to_dicts()]
-    return MetadataValue.table(records, schema)
+def _rounded(rows: pl.DataFrame) -> pl.DataFrame:
+    """`rows` with figures of four digits."""
+    return rows.with_columns(pl.selectors.float().round_sig_figs(4))
 
 
 def screener_spec(graph: Graph) -> AssetSpec:

@@ -208,22 +208,19 @@ def test_facts_take_effect_at_the_open_and_carry_their_source(database: Database
     assert rows_of(database, "SELECT DISTINCT actions_through FROM market.instrument") == [(NOW,)]
 
 
+def announce_split(sandbox: RunningSandbox, day: str) -> int:
+    """Two shares of AAPL for one, from `day` on."""
+    split: dict[str, Any] = {"symbol": "AAPL", "new_rate": 2, "old_rate": 1}
+    return tell(sandbox, "AAPL", "forward_splits", **split, ex_date=day, process_date=day)
+
+
 def test_what_was_announced_and_put_off_is_forgotten_and_what_has_happened_stays(
     database: Database, sandbox: RunningSandbox
 ) -> None:
     happened = tell(
         sandbox, "GE", "cash_dividends", symbol="GE", rate=0.2, ex_date="2026-11-20", process_date="2026-12-01"
     )
-    announced = tell(
-        sandbox,
-        "AAPL",
-        "forward_splits",
-        symbol="AAPL",
-        new_rate=2,
-        old_rate=1,
-        ex_date="2026-12-01",
-        process_date="2026-12-01",
-    )
+    announced = announce_split(sandbox, "2026-12-01")
     with database.transaction() as transaction:
         mine = pl.DataFrame(
             [("AAPL", "split", utc("2026-12-01 14:30"), 2.0, None, None)], schema=ACTION_SCHEMA, orient="row"
@@ -232,16 +229,7 @@ def test_what_was_announced_and_put_off_is_forgotten_and_what_has_happened_stays
     describe(database, sandbox)
     for number in (happened, announced):
         sandbox.handle.faults.clear(number)
-    tell(
-        sandbox,
-        "AAPL",
-        "forward_splits",
-        symbol="AAPL",
-        new_rate=2,
-        old_rate=1,
-        ex_date="2026-12-03",
-        process_date="2026-12-03",
-    )
+    announce_split(sandbox, "2026-12-03")
     describe(database, sandbox, NOW + DAY, reread_at=NOW + HOUR)
     assert [(row[0], row[2], row[6]) for row in facts_in(database)] == [
         ("AAPL", utc("2026-12-01 14:30"), "my.csv"),
