@@ -1,37 +1,13 @@
-"""The code location: everything Dagster loads, on one screen."""
-
-from dagster import Definitions, in_process_executor
+"""The code location: what Dagster loads of ema-assets alone. What there is, is in defs/assembly."""
 
 from ema_assets.config.settings import Settings
-from ema_assets.defs.assets.computed import computed_assets
-from ema_assets.defs.assets.ohlc import ohlc_asset
-from ema_assets.defs.checks import series_checks
-from ema_assets.defs.jobs import refresh_job
-from ema_assets.defs.maintenance import maintenance_job, maintenance_schedule
-from ema_assets.defs.performance import performance_asset, performance_job, performance_schedule, screener_spec
+from ema_assets.defs.assembly import assembled
 from ema_assets.defs.recording import set_event_variables
-from ema_assets.defs.resources import MarketResource, StoreResource
-from ema_assets.defs.schedules import schedules
-from ema_assets.defs.sensors import sensors
-from ema_assets.refresh.graph import Graph, configured
+from ema_assets.refresh.graph import configured
+
+__all__ = ["assembled", "defs"]
 
 set_event_variables()
-
-
-def assembled(graph: Graph) -> Definitions:
-    """Everything, with the signals and strategies of `graph`."""
-    checks = series_checks(graph)
-    return Definitions(
-        assets=[ohlc_asset(graph), *computed_assets(graph), performance_asset(graph), screener_spec(graph)],
-        asset_checks=[checks],
-        jobs=[refresh_job(graph, checks), maintenance_job, performance_job],
-        schedules=[*schedules(graph), maintenance_schedule, performance_schedule(graph)],
-        sensors=sensors(graph),
-        resources={"store": StoreResource(), "market": MarketResource()},
-        # One process for all steps of a run: with the multiprocess executor each step pays the 3 s start again.
-        executor=in_process_executor,
-    )
-
 
 # The watchlist file says which signals and strategies there are, and how EMAs start.
 defs = assembled(configured(Settings.from_env()))

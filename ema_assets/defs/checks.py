@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 from dagster import (
     AssetCheckExecutionContext,
+    AssetCheckKey,
     AssetCheckResult,
     AssetChecksDefinition,
     AssetCheckSeverity,
@@ -15,6 +16,7 @@ from dagster import (
     multi_asset_check,
 )
 
+from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.defs.recording import check_events
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.defs.ui_tables import ui_table
@@ -71,14 +73,21 @@ _SPECS = [
 ]
 
 
-def _specs(graph: Graph) -> list[AssetCheckSpec]:
-    return [
+def _specs(graph: Graph, namespace: Namespace) -> list[AssetCheckSpec]:
+    found = [
         *_SPECS,
         *(
             AssetCheckSpec("no_series_fails", asset=AssetKey(node.name), description=_no_series_fails(node))
             for node in graph.on
         ),
     ]
+    return [each.replace_key(AssetCheckKey(_within(namespace, each.asset_key), each.name)) for each in found]
+
+
+def _within(namespace: Namespace, key: AssetKey | None) -> AssetKey:
+    """The key that an asset of this module has in `namespace`."""
+    assert key is not None
+    return namespace.key(key.path[-1])
 
 
 def _no_series_fails(node: Node) -> str:
@@ -89,13 +98,16 @@ def _no_series_fails(node: Node) -> str:
     return f"{said} And none waits for more than 15 minutes to be computed after a change of {' or '.join(node.reads)}."
 
 
-def series_checks(graph: Graph) -> AssetChecksDefinition:
+def series_checks(graph: Graph, namespace: Namespace = ALONE) -> AssetChecksDefinition:
     """One pass over the ledger for all checks of all assets, so that they cost a run one step."""
 
     # A backfill of some assets brings the checks of these.
-    @multi_asset_check(name="series_checks", specs=_specs(graph), can_subset=True)
+    @multi_asset_check(name=namespace.name("series_checks"), specs=_specs(graph, namespace), can_subset=True)
+    @namespace.own_resources
     def checks(context: AssetCheckExecutionContext, store: StoreResource, market: MarketResource) -> Iterator[Any]:
-        results = _results(graph, store, market)
+        results = [
+            each._replace(asset_key=_within(namespace, each.asset_key)) for each in _results(graph, store, market)
+        ]
         wanted = {(key.asset_key, key.name) for key in context.selected_asset_check_keys}
         yield from check_events(context, [each for each in results if (each.asset_key, each.check_name) in wanted])
 

@@ -4,25 +4,31 @@ The code server builds the assets once; each run reads the files anew. A run of 
 would fail, so nothing is launched until the code location is reloaded.
 """
 
-from functools import lru_cache
-
 from ema_assets.config.settings import Settings
+from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.defs.stamps import Stamp, configuration_files, stamps
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.refresh.graph import Graph, configured
 
 
-def configuration_drift(loaded: Graph) -> str | None:
+def configuration_drift(loaded: Graph, namespace: Namespace = ALONE) -> str | None:
     """Why nothing may be launched by a process that was loaded with the assets of `loaded`; None when all is well.
 
     Asked in every tick, so the files are read again only when one of them has changed.
     """
-    settings = Settings.from_env()
-    return _drift(loaded.fingerprint, settings, stamps(configuration_files(settings)))
+    settings = namespace.settings()
+    seen = loaded.fingerprint, settings, stamps(configuration_files(settings))
+    last = _last.get(namespace.id)
+    if last is None or last[0] != seen:
+        last = _last[namespace.id] = seen, _drift(loaded.fingerprint, settings)
+    return last[1]
 
 
-@lru_cache(maxsize=1)
-def _drift(loaded: str, settings: Settings, _stamps: tuple[Stamp, ...]) -> str | None:
+# By namespace: what was looked at, and what was found.
+_last: dict[str, tuple[tuple[str, Settings, tuple[Stamp, ...]], str | None]] = {}
+
+
+def _drift(loaded: str, settings: Settings) -> str | None:
     try:
         wanted = configured(settings)
     except ConfigurationError as error:

@@ -1,8 +1,9 @@
 """The names of all jobs, and the refresh job: the whole graph for whatever is stale in a rectangle of partitions."""
 
-from dagster import AssetChecksDefinition, AssetSelection, define_asset_job
+from dagster import AssetChecksDefinition, AssetSelection, define_asset_job, in_process_executor
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.refresh.graph import Graph
 
 REFRESH_JOB = "refresh"
@@ -12,13 +13,18 @@ PERFORMANCE_JOB = "performance"
 JOBS = (REFRESH_JOB, MAINTENANCE_JOB, PERFORMANCE_JOB)
 
 
-def refresh_job(graph: Graph, checks: AssetChecksDefinition) -> UnresolvedAssetJobDefinition:
+def refresh_job(
+    graph: Graph, checks: AssetChecksDefinition, namespace: Namespace = ALONE
+) -> UnresolvedAssetJobDefinition:
     """The job over every asset of `graph` that is switched on."""
+    assets = AssetSelection.assets(*(namespace.key(node.name) for node in graph.on))
     return define_asset_job(
-        REFRESH_JOB,
-        selection=AssetSelection.assets(*(node.name for node in graph.on)) | AssetSelection.checks(checks),
+        namespace.name(REFRESH_JOB),
+        selection=assets | AssetSelection.checks(checks),
         description=(
             "Brings stale series up to date through all assets in one run. Launched by the schedules and the sweep; "
             "to recompute partitions by hand, materialize the assets instead."
         ),
+        # One process for all steps of a run: with the multiprocess executor each step pays the 3 s start again.
+        executor_def=in_process_executor,
     )

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
 from ema_assets.defs.jobs import JOBS
+from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.defs.standby.tag import Holder
 from ema_assets.store import ledger, worker_sessions
 from ema_assets.store.database import Transaction
@@ -35,15 +36,17 @@ def session_name(run_id: str) -> str:
     return f"ema-assets run {run_id}"
 
 
-def fail_lost_runs(instance: DagsterInstance, transaction: Transaction, now: datetime) -> list[str]:
+def fail_lost_runs(
+    instance: DagsterInstance, transaction: Transaction, now: datetime, namespace: Namespace = ALONE
+) -> list[str]:
     """Fail every run of this code location whose process is gone; return their ids. `now` is the machine's time."""
     records = instance.get_run_records(RunsFilter(statuses=_AT_WORK))
     old = [record.dagster_run for record in records if now - record.update_timestamp > GRACE]
     if not old:
         return []
     # The process of another code location has no session here.
-    assets = set(ledger.assets(transaction))
-    ours = [run for run in old if run.job_name in JOBS or _assets_of(run) & assets]
+    assets, jobs = set(ledger.assets(transaction)), {namespace.name(job) for job in JOBS}
+    ours = [run for run in old if run.job_name in jobs or _assets_of(run, namespace) & assets]
     alive = worker_sessions.living(transaction, [session_name(run.run_id) for run in ours])
     lost = [run for run in ours if session_name(run.run_id) not in alive and not _is_elsewhere(run)]
     for run in lost:
@@ -54,8 +57,10 @@ def fail_lost_runs(instance: DagsterInstance, transaction: Transaction, now: dat
     return [run.run_id for run in lost]
 
 
-def _assets_of(run: DagsterRun) -> set[str]:
-    return {key.to_user_string() for key in run.asset_selection or ()}
+def _assets_of(run: DagsterRun, namespace: Namespace) -> set[str]:
+    """The assets here that a run of no job of ours has; none within a project whose executor may be any other."""
+    found = () if namespace.prefix else run.asset_selection or ()
+    return {name for key in found if (name := namespace.asset_of(key)) is not None}
 
 
 def _is_elsewhere(run: DagsterRun) -> bool:

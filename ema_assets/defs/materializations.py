@@ -32,6 +32,9 @@ class Recorder:
 
     def __init__(self, context: AssetExecutionContext, database: Database, labels: Labels) -> None:
         self._context = context
+        # What a project has put before the names of assets is before that of the one at work.
+        prefix = context.asset_key.path[:-1]
+        self._key: Callable[[str], AssetKey] = cache(lambda asset: AssetKey([*prefix, asset]))
         self._database = database
         self._labels = cache(labels)  # it reads the settings, and a run has thousands of series
 
@@ -60,7 +63,7 @@ class Recorder:
         page = _page(transaction, timeframe, rows, told)
         ids = log_materializations(
             self._context,
-            AssetKey(asset),
+            self._key(asset),
             [
                 self._materialization(asset, timeframe, row, told, page.get(str(row["symbol"]), {}))
                 for row in rows.iter_rows(named=True)
@@ -83,15 +86,30 @@ class Recorder:
             metadata["last_close"] = row["last_close"]
         metadata |= page
         return AssetMaterialization(
-            asset_key=AssetKey(asset),
+            asset_key=self._key(asset),
             partition=str(Series(row["symbol"], timeframe)),
             metadata=metadata,
             tags={
                 "dagster/data_version": str(row["revision"]),
                 "dagster/code_version": row["code_version"] or told.code_version,
-                **_input_tags(row),
+                **self._input_tags(row),
             },
         )
+
+    def _input_tags(self, row: Mapping[str, Any]) -> dict[str, str]:
+        """The tags by which Dagster compares what was read with what there is now.
+
+        To Dagster a place in the event log is the id of an event: of all events of the input's partition, those up to
+        it were read.
+        """
+        tags = {}
+        for asset, version, event in zip(
+            row["reads"] or (), row["read_versions"] or (), row["read_events"] or (), strict=True
+        ):
+            name = self._key(asset).to_user_string()
+            tags[f"dagster/input_data_version/{name}"] = version
+            tags[f"dagster/input_event_pointer/{name}"] = str(event)
+        return tags
 
 
 class _Told:
@@ -141,18 +159,3 @@ def _untold(rows: pl.DataFrame) -> dict[tuple[str, Timeframe], list[str]]:
             asset, _, timeframe = key.partition("|")
             found[asset, by_key(timeframe)].append(symbol)
     return found
-
-
-def _input_tags(row: Mapping[str, Any]) -> dict[str, str]:
-    """The tags by which Dagster compares what was read with what there is now.
-
-    To Dagster a place in the event log is the id of an event: of all events of the input's partition, those up to it
-    were read.
-    """
-    tags = {}
-    for asset, version, event in zip(
-        row["reads"] or (), row["read_versions"] or (), row["read_events"] or (), strict=True
-    ):
-        tags[f"dagster/input_data_version/{asset}"] = version
-        tags[f"dagster/input_event_pointer/{asset}"] = str(event)
-    return tags

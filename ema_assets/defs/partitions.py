@@ -1,16 +1,17 @@
 """The partitions every asset shares: symbol by timeframe. Both follow the watchlist, symbols without a reload."""
 
-from dagster import DynamicPartitionsDefinition, MultiPartitionsDefinition, StaticPartitionsDefinition
+from dagster import MultiPartitionsDefinition, StaticPartitionsDefinition
 
+from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.refresh.graph import Graph
 
-SYMBOLS = DynamicPartitionsDefinition(name="symbol")
+SYMBOLS = ALONE.symbols
 
 
-def series_of(graph: Graph) -> MultiPartitionsDefinition:
+def series_of(graph: Graph, namespace: Namespace = ALONE) -> MultiPartitionsDefinition:
     """The partitions of every asset of `graph`, such as `AAPL|5m`.
 
     A symbol whose group has fewer timeframes than others has partitions that nobody materializes.
     """
     timeframes = StaticPartitionsDefinition([timeframe.key for timeframe in graph.with_bars])
-    return MultiPartitionsDefinition({"symbol": SYMBOLS, "timeframe": timeframes})
+    return MultiPartitionsDefinition({"symbol": namespace.symbols, "timeframe": timeframes})

@@ -3,7 +3,6 @@
 import polars as pl
 from dagster import (
     AssetExecutionContext,
-    AssetKey,
     AssetsDefinition,
     AssetSelection,
     AssetSpec,
@@ -16,11 +15,14 @@ from dagster import (
     SkipReason,
     asset,
     define_asset_job,
+    in_process_executor,
     schedule,
 )
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from ema_assets.defs.configuration import configuration_drift
 from ema_assets.defs.jobs import PERFORMANCE_JOB
+from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.defs.requests import IN_FLIGHT, LANE_TAG, PRIORITY_TAG, SLOW_LANE, UPKEEP_PRIORITY
 from ema_assets.defs.resources import StoreResource
 from ema_assets.defs.ui_tables import ui_table
@@ -35,12 +37,12 @@ PERFORMANCE = "strategy_performance"
 SCREENER = "screener"
 
 
-def performance_asset(graph: Graph) -> AssetsDefinition:
+def performance_asset(graph: Graph, namespace: Namespace = ALONE) -> AssetsDefinition:
     """What each strategy did on each series, added up."""
 
     @asset(
-        name=PERFORMANCE,
-        deps=[AssetKey(name) for name in graph.strategies],
+        key=namespace.key(PERFORMANCE),
+        deps=[namespace.key(name) for name in graph.strategies],
         group_name="strategies",
         kinds={"postgres"},
         code_version="1",
@@ -51,6 +53,7 @@ def performance_asset(graph: Graph) -> AssetsDefinition:
             "changed but at most every five minutes. docs/STRATEGIES.md defines every figure."
         ),
     )
+    @namespace.own_resources
     def strategy_performance(context: AssetExecutionContext, store: StoreResource) -> MaterializeResult[None]:
         with store.open() as database:
             done = refresh(database)
@@ -74,12 +77,12 @@ def _rounded(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(pl.selectors.float().round_sig_figs(4))
 
 
-def screener_spec(graph: Graph) -> AssetSpec:
+def screener_spec(graph: Graph, namespace: Namespace = ALONE) -> AssetSpec:
     """The screener is a view: always as fresh as what it reads, and never run."""
     return AssetSpec(
-        SCREENER,
+        namespace.key(SCREENER),
         deps=[
-            AssetKey(name)
+            namespace.key(name)
             for name in (OHLC, EMA_SIGNALS, EMA_TREND, "rsi", "atr", *graph.strategies[:1])
             if graph.has(name)
         ],
@@ -94,33 +97,37 @@ def screener_spec(graph: Graph) -> AssetSpec:
     )
 
 
-performance_job = define_asset_job(
-    PERFORMANCE_JOB,
-    selection=AssetSelection.assets(PERFORMANCE),
-    tags={LANE_TAG: SLOW_LANE, PRIORITY_TAG: UPKEEP_PRIORITY},
-    description="Adds up what the strategies did. Launched by its schedule.",
-)
+def performance_job(namespace: Namespace = ALONE) -> UnresolvedAssetJobDefinition:
+    """The job of that asset alone."""
+    return define_asset_job(
+        namespace.name(PERFORMANCE_JOB),
+        selection=AssetSelection.assets(namespace.key(PERFORMANCE)),
+        tags={LANE_TAG: SLOW_LANE, PRIORITY_TAG: UPKEEP_PRIORITY},
+        description="Adds up what the strategies did. Launched by its schedule.",
+        executor_def=in_process_executor,
+    )
 
 
-def performance_schedule(graph: Graph) -> ScheduleDefinition:
+def performance_schedule(graph: Graph, namespace: Namespace = ALONE) -> ScheduleDefinition:
     """Every five minutes, between the bar closes."""
 
     @schedule(
-        name=PERFORMANCE_JOB,
-        job_name=PERFORMANCE_JOB,
+        name=namespace.name(PERFORMANCE_JOB),
+        job_name=namespace.name(PERFORMANCE_JOB),
         cron_schedule="2-59/5 * * * *",
         execution_timezone="UTC",
         default_status=DefaultScheduleStatus.RUNNING,
         description="Adds up what the strategies did when their trades have changed.",
     )
+    @namespace.own_resources
     def performance(context: ScheduleEvaluationContext, store: StoreResource) -> RunRequest | SkipReason:
-        if (reason := configuration_drift(graph)) is not None:
+        if (reason := configuration_drift(graph, namespace)) is not None:
             return SkipReason(reason)
         with store.open() as database, database.transaction() as transaction:
             reason = why_not(transaction, graph.strategies)
         if reason is not None:
             return SkipReason(reason)
-        if context.instance.get_runs(RunsFilter(job_name=PERFORMANCE_JOB, statuses=IN_FLIGHT), limit=1):
+        if context.instance.get_runs(RunsFilter(job_name=namespace.name(PERFORMANCE_JOB), statuses=IN_FLIGHT), limit=1):
             return SkipReason("the last run is not over yet")
         return RunRequest(run_key=context.scheduled_execution_time.isoformat())
 

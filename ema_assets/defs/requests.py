@@ -6,10 +6,9 @@ from datetime import datetime
 import polars as pl
 from dagster import DagsterInstance, DagsterRunStatus, RunRequest, RunsFilter
 
-from ema_assets.config.settings import Settings
 from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.lost_runs import fail_lost_runs
-from ema_assets.defs.partitions import SYMBOLS
+from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.defs.recording import DEFER_TAG
 from ema_assets.model.symbols import Series
 from ema_assets.refresh.runs import PlannedRun, Rectangle, plan_runs
@@ -74,6 +73,7 @@ def runs_for(
     stale: pl.DataFrame,
     now: datetime,
     symbols: Sequence[str] | None = None,
+    namespace: Namespace = ALONE,
 ) -> list[PlannedRun]:
     """The runs for what is `stale` and not covered by queued and running ones; Dagster is asked only when something is.
 
@@ -82,19 +82,22 @@ def runs_for(
     if stale.is_empty():
         return []
     if symbols is None:
-        symbols = instance.get_dynamic_partitions(str(SYMBOLS.name))
-    return plan_runs(stale, symbols, in_flight(instance, transaction, now), Settings.from_env().series_per_run)
+        symbols = instance.get_dynamic_partitions(str(namespace.symbols.name))
+    covered = in_flight(instance, transaction, now, namespace)
+    return plan_runs(stale, symbols, covered, namespace.settings().series_per_run)
 
 
-def in_flight(instance: DagsterInstance, transaction: Transaction, now: datetime) -> list[Rectangle]:
+def in_flight(
+    instance: DagsterInstance, transaction: Transaction, now: datetime, namespace: Namespace = ALONE
+) -> list[Rectangle]:
     """What queued and running refresh runs cover, when those whose process is gone have been failed.
 
     A run that loads history covers the timeframes too that are rolled up from it: they follow in one run each when all
     of it is there, not in many runs as its series come in.
     """
-    fail_lost_runs(instance, transaction, now)
+    fail_lost_runs(instance, transaction, now, namespace)
     known = ledger.known_timeframes(transaction)
-    runs = instance.get_runs(filters=RunsFilter(job_name=REFRESH_JOB, statuses=IN_FLIGHT))
+    runs = instance.get_runs(filters=RunsFilter(job_name=namespace.name(REFRESH_JOB), statuses=IN_FLIGHT))
     rectangles = []
     for run in runs:
         if RANGE_START_TAG in run.tags and RANGE_END_TAG in run.tags:

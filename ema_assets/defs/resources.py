@@ -10,8 +10,8 @@ from dagster import ConfigurableResource, InitResourceContext
 from pydantic import PrivateAttr
 
 from ema_assets.config import watchlist
-from ema_assets.config.settings import Settings
 from ema_assets.defs.lost_runs import session_name
+from ema_assets.defs.namespace import known
 from ema_assets.model import clock
 from ema_assets.model.errors import StoreUnavailable
 from ema_assets.providers import registry
@@ -34,6 +34,8 @@ class StoreResource(ConfigurableResource[Any]):
     In the process of a run its sessions carry the run's name, by which others see that the process lives.
     """
 
+    # The id of the namespace whose database it is.
+    namespace: str = ""
     _session_name: str = PrivateAttr(default="ema-assets")
 
     def setup_for_execution(self, context: InitResourceContext) -> None:
@@ -44,7 +46,7 @@ class StoreResource(ConfigurableResource[Any]):
     @contextmanager
     def open(self) -> Iterator[Database]:
         """A connection for the time of the block, used by nobody else. `statements` counts from here."""
-        database = _take(database_url(Settings.from_env()), self._session_name)
+        database = _take(database_url(known(self.namespace).settings()), self._session_name)
         try:
             yield database
         except BaseException:
@@ -85,23 +87,26 @@ def _close_idle() -> None:
 class MarketResource(ConfigurableResource[Any]):
     """The providers of bars and the rules for asking them, from the environment and the watchlist."""
 
+    # The id of the namespace whose settings it goes by.
+    namespace: str = ""
+
     def opener(self, database: Database, share: float) -> OpenProvider:
         """What makes a client of a provider, to be closed by the caller; it uses up to `share` of the calls allowed."""
-        settings = Settings.from_env()
+        settings = known(self.namespace).settings()
         return lambda name: open_provider(settings, name, database=database, share=share)
 
     def rules(self) -> FetchRules:
         """How far back new series reach, and when each provider's bars can be asked for."""
-        settings = Settings.from_env()
+        settings = known(self.namespace).settings()
         return FetchRules.of(settings, watchlist.of(settings))
 
     def publications(self) -> Publications:
         """How long after its close a bar of each provider can be asked for."""
-        return Settings.from_env().publications
+        return known(self.namespace).settings().publications
 
     def origin(self, provider: str | None) -> dict[str, str]:
         """What a materialization of bars says about where they are from; None stands for the default provider."""
-        source = registry.declared(provider or Settings.from_env().provider)
+        source = registry.declared(provider or known(self.namespace).settings().provider)
         prices = f"synthetic, from the {source.title}" if source.is_synthetic else "market data"
         return {"provider": source.name, "prices": prices}
 

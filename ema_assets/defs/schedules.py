@@ -13,6 +13,7 @@ from dagster import (
 
 from ema_assets.defs.configuration import configuration_drift
 from ema_assets.defs.jobs import REFRESH_JOB
+from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.defs.requests import run_request, runs_for
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.model import clock
@@ -21,24 +22,25 @@ from ema_assets.refresh.graph import Graph
 from ema_assets.refresh.plan import next_closes, sentences, stale_on_close
 
 
-def _schedule(timeframe: Timeframe, graph: Graph) -> ScheduleDefinition:
+def _schedule(timeframe: Timeframe, graph: Graph, namespace: Namespace) -> ScheduleDefinition:
     @schedule(
-        name=f"refresh_{timeframe.key}",
-        job_name=REFRESH_JOB,
+        name=namespace.name(f"refresh_{timeframe.key}"),
+        job_name=namespace.name(REFRESH_JOB),
         cron_schedule=timeframe.cron,
         execution_timezone="UTC",
         default_status=DefaultScheduleStatus.RUNNING,
         description=f"Brings every stale {timeframe.key} series up to date when its bar has closed.",
     )
+    @namespace.own_resources
     def refresh(
         context: ScheduleEvaluationContext, store: StoreResource, market: MarketResource
     ) -> list[RunRequest] | SkipReason:
-        if (reason := configuration_drift(graph)) is not None:
+        if (reason := configuration_drift(graph, namespace)) is not None:
             return SkipReason(reason)
         now = max(clock.at(context.scheduled_execution_time), market.now())
         with store.open() as database, database.transaction() as transaction:
             stale = stale_on_close(transaction, timeframe, now, market.publications())
-            runs = runs_for(context.instance, transaction, stale, market.machine_now())
+            runs = runs_for(context.instance, transaction, stale, market.machine_now(), namespace=namespace)
             if runs:
                 context.log.info("\n".join(sentences(stale, runs)))
                 return [run_request(run, context.scheduled_execution_time) for run in runs]
@@ -61,6 +63,6 @@ def _silence(timeframe: Timeframe, coming: list[tuple[str, datetime, datetime]],
     return "nothing is stale: " + "; ".join(parts)
 
 
-def schedules(graph: Graph) -> list[ScheduleDefinition]:
+def schedules(graph: Graph, namespace: Namespace = ALONE) -> list[ScheduleDefinition]:
     """One schedule per timeframe, for a process that was loaded with the assets of `graph`."""
-    return [_schedule(timeframe, graph) for timeframe in graph.with_bars]
+    return [_schedule(timeframe, graph, namespace) for timeframe in graph.with_bars]

@@ -17,11 +17,10 @@ from dagster import (
 )
 
 from ema_assets.config import watchlist
-from ema_assets.config.settings import Settings
 from ema_assets.defs.configuration import configuration_drift
 from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.lost_runs import fail_lost_runs
-from ema_assets.defs.partitions import SYMBOLS
+from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.defs.requests import run_request, runs_for
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.model.errors import ConfigurationError
@@ -29,8 +28,6 @@ from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh.graph import Graph
 from ema_assets.refresh.plan import SCHEDULE_REACH, stale_for_sweep
 
-# Dagster wants a sensor's interval when it loads the definitions.
-INTERVAL_SECONDS = Settings.from_env().sweep_seconds
 # A schedule's tick takes some seconds to launch its run; before this the sweep would launch the same one. Not longer: a
 # tick that found its series covered by a run that began before the close leaves the new bar to the sweep, and so does
 # one whose reach ends before the bar is published.
@@ -41,6 +38,7 @@ def _requests_for_stale(
     context: SensorEvaluationContext,
     store: StoreResource,
     market: MarketResource,
+    namespace: Namespace,
     symbols: Sequence[str] | None = None,
 ) -> tuple[list[RunRequest], int]:
     """Run requests for all that is stale and not covered yet, and how many series are stale.
@@ -49,33 +47,35 @@ def _requests_for_stale(
     """
     now = market.now()
     # Schedules tick by the machine's clock, so that at a virtual time no close has its schedule.
-    settings = Settings.from_env()
+    settings = namespace.settings()
     grace = SCHEDULE_GRACE if settings.clock is None else timedelta(0)
     with store.open() as database, database.transaction() as transaction:
         stale = stale_for_sweep(transaction, now, grace, settings.publications)
-        runs = runs_for(context.instance, transaction, stale, market.machine_now(), symbols)
+        runs = runs_for(context.instance, transaction, stale, market.machine_now(), symbols, namespace)
     return [run_request(run, now) for run in runs], stale.height
 
 
-def _sweep(graph: Graph) -> SensorDefinition:
+def _sweep(graph: Graph, namespace: Namespace) -> SensorDefinition:
     @sensor(
-        job_name=REFRESH_JOB,
-        minimum_interval_seconds=INTERVAL_SECONDS,
+        name=namespace.name("sweep"),
+        job_name=namespace.name(REFRESH_JOB),
+        minimum_interval_seconds=namespace.settings().sweep_seconds,
         default_status=DefaultSensorStatus.RUNNING,
         description=(
             "Takes up every stale series that no schedule sees to: corrections, ingested files, failed attempts whose "
             "pause is over, changed code, and what a killed run left behind."
         ),
     )
+    @namespace.own_resources
     def sweep(
         context: SensorEvaluationContext, store: StoreResource, market: MarketResource
     ) -> list[RunRequest] | SkipReason:
         """Fail runs whose process is gone, and launch what is stale."""
         with store.open() as database, database.transaction() as transaction:
-            fail_lost_runs(context.instance, transaction, market.machine_now())
-        if (reason := configuration_drift(graph)) is not None:
+            fail_lost_runs(context.instance, transaction, market.machine_now(), namespace)
+        if (reason := configuration_drift(graph, namespace)) is not None:
             return SkipReason(reason)
-        requests, stale = _requests_for_stale(context, store, market)
+        requests, stale = _requests_for_stale(context, store, market, namespace)
         if requests:
             return requests
         if not stale:
@@ -85,13 +85,15 @@ def _sweep(graph: Graph) -> SensorDefinition:
     return sweep
 
 
-def _sync_watchlist(graph: Graph) -> SensorDefinition:
+def _sync_watchlist(graph: Graph, namespace: Namespace) -> SensorDefinition:
     @sensor(
-        job_name=REFRESH_JOB,
-        minimum_interval_seconds=INTERVAL_SECONDS,
+        name=namespace.name("sync_watchlist"),
+        job_name=namespace.name(REFRESH_JOB),
+        minimum_interval_seconds=namespace.settings().sweep_seconds,
         default_status=DefaultSensorStatus.RUNNING,
         description="Follows the watchlist file: new symbols become partitions and are loaded, removed ones go.",
     )
+    @namespace.own_resources
     def sync_watchlist(
         context: SensorEvaluationContext, store: StoreResource, market: MarketResource
     ) -> SensorResult | SkipReason:
@@ -99,14 +101,14 @@ def _sync_watchlist(graph: Graph) -> SensorDefinition:
 
         The first runs of new symbols are launched at once and not left to the next sweep.
         """
-        settings = Settings.from_env()
+        settings = namespace.settings()
         path = settings.watchlist_path
-        if (reason := configuration_drift(graph)) is not None:
+        if (reason := configuration_drift(graph, namespace)) is not None:
             return SkipReason(reason)
         try:
             watched = watchlist.of(settings)
             now = market.now()
-            known = dict.fromkeys(context.instance.get_dynamic_partitions(str(SYMBOLS.name)))
+            known = dict.fromkeys(context.instance.get_dynamic_partitions(str(namespace.symbols.name)))
             wanted = dict.fromkeys(watched.symbols)
             # With the date, sessions are extended in time; with the graph, changed code is adopted after an upgrade.
             mark = hashlib.sha256(f"{path}\n{now.date()}\n{graph.fingerprint}\n{watched}".encode()).hexdigest()
@@ -121,17 +123,17 @@ def _sync_watchlist(graph: Graph) -> SensorDefinition:
         # Each kind in one batch: every change makes Dagster read the status of all partitions anew.
         changes: list[AddDynamicPartitionsRequest | DeleteDynamicPartitionsRequest] = []
         if new:
-            changes.append(SYMBOLS.build_add_request(new))
+            changes.append(namespace.symbols.build_add_request(new))
         if gone:
-            changes.append(SYMBOLS.build_delete_request(gone))
+            changes.append(namespace.symbols.build_delete_request(gone))
         # Dagster changes the partitions before it creates the runs, and appends new ones at the end.
         symbols = [symbol for symbol in known if symbol in wanted] + new
-        requests, _ = _requests_for_stale(context, store, market, symbols)
+        requests, _ = _requests_for_stale(context, store, market, namespace, symbols)
         return SensorResult(run_requests=requests, dynamic_partitions_requests=changes, cursor=mark)
 
     return sync_watchlist
 
 
-def sensors(graph: Graph) -> list[SensorDefinition]:
+def sensors(graph: Graph, namespace: Namespace = ALONE) -> list[SensorDefinition]:
     """Both, for a process that was loaded with the assets of `graph`."""
-    return [_sweep(graph), _sync_watchlist(graph)]
+    return [_sweep(graph, namespace), _sync_watchlist(graph, namespace)]

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dagster import (
     AssetDep,
     AssetExecutionContext,
-    AssetKey,
     AssetsDefinition,
     BackfillPolicy,
     DimensionPartitionMapping,
@@ -17,6 +16,7 @@ from dagster import (
 
 from ema_assets.defs.assets.catalog import catalog_metadata
 from ema_assets.defs.assets.step import refresh_partitions
+from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.defs.partitions import series_of
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.model.asset_names import CHAIN
@@ -26,12 +26,12 @@ from ema_assets.refresh.graph import Graph, Node
 from ema_assets.refresh.outcome import Outcome
 
 
-def computed_assets(graph: Graph) -> list[AssetsDefinition]:
+def computed_assets(graph: Graph, namespace: Namespace = ALONE) -> list[AssetsDefinition]:
     """An asset for everything in `graph` that is computed and switched on."""
-    return [_computed_asset(node, graph) for node in graph.computed]
+    return [_computed_asset(node, graph, namespace) for node in graph.computed]
 
 
-def _deps(node: Node, graph: Graph) -> list[AssetDep]:
+def _deps(node: Node, graph: Graph, namespace: Namespace) -> list[AssetDep]:
     """What `node` reads, and which partitions of it: its own symbol, on its own timeframe and perhaps a longer one."""
     deps = []
     for source in node.reads:
@@ -40,7 +40,7 @@ def _deps(node: Node, graph: Graph) -> list[AssetDep]:
             if reads == source:
                 read_by.setdefault(source_timeframe.key, []).append(timeframe.key)
         if all(timeframes == [own] for own, timeframes in read_by.items()):
-            deps.append(AssetDep(AssetKey(source)))
+            deps.append(AssetDep(namespace.key(source)))
             continue
         mapping = MultiPartitionMapping(
             {
@@ -48,7 +48,7 @@ def _deps(node: Node, graph: Graph) -> list[AssetDep]:
                 "timeframe": DimensionPartitionMapping("timeframe", StaticPartitionMapping(read_by)),
             }
         )
-        deps.append(AssetDep(AssetKey(source), partition_mapping=mapping))
+        deps.append(AssetDep(namespace.key(source), partition_mapping=mapping))
     return deps
 
 
@@ -60,11 +60,11 @@ def _source_of(node: Node) -> Callable[..., object]:
     return node.variant.rule.evaluate
 
 
-def _computed_asset(node: Node, graph: Graph) -> AssetsDefinition:
+def _computed_asset(node: Node, graph: Graph, namespace: Namespace) -> AssetsDefinition:
     @asset(
-        name=node.name,
-        deps=_deps(node, graph),
-        partitions_def=series_of(graph),
+        key=namespace.key(node.name),
+        deps=_deps(node, graph, namespace),
+        partitions_def=series_of(graph, namespace),
         backfill_policy=BackfillPolicy.single_run(),
         group_name=node.group,
         kinds={"postgres", "polars"},
@@ -74,6 +74,7 @@ def _computed_asset(node: Node, graph: Graph) -> AssetsDefinition:
         # Within a run the chain to the trades goes first: that is what a trader waits for.
         op_tags={"dagster/priority": "1" if node.name in CHAIN else "0"},
     )
+    @namespace.own_resources
     def computed(context: AssetExecutionContext, store: StoreResource, market: MarketResource) -> None:
         with store.open() as database:
 

@@ -6,6 +6,7 @@ from dagster import AssetExecutionContext, AssetsDefinition, BackfillPolicy, ass
 
 from ema_assets.defs.assets.catalog import catalog_metadata
 from ema_assets.defs.assets.step import refresh_partitions
+from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.defs.partitions import series_of
 from ema_assets.defs.requests import LANE_TAG, LIVE_LANE
 from ema_assets.defs.resources import MarketResource, StoreResource
@@ -19,18 +20,19 @@ from ema_assets.refresh.outcome import Outcome
 from ema_assets.refresh.waiting import wait_for_base, wait_for_publication
 
 
-def ohlc_asset(graph: Graph) -> AssetsDefinition:
+def ohlc_asset(graph: Graph, namespace: Namespace = ALONE) -> AssetsDefinition:
     """The bars of every timeframe of `graph`."""
 
     @asset(
-        name=OHLC,
-        partitions_def=series_of(graph),
+        key=namespace.key(OHLC),
+        partitions_def=series_of(graph, namespace),
         backfill_policy=BackfillPolicy.single_run(),
         group_name="bars",
         kinds={"postgres", "polars"},
         code_version=BARS.code_version,
         metadata=catalog_metadata(BARS, refresh_fetched),
     )
+    @namespace.own_resources
     def ohlc(context: AssetExecutionContext, store: StoreResource, market: MarketResource) -> None:
         """Closed OHLC bars of every symbol and timeframe.
 

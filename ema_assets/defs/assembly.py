@@ -1,0 +1,48 @@
+"""Everything that Dagster loads, put together for one namespace, on one screen."""
+
+import warnings
+
+from dagster import BetaWarning, Definitions, PreviewWarning, in_process_executor
+
+from ema_assets.defs.assets.computed import computed_assets
+from ema_assets.defs.assets.ohlc import ohlc_asset
+from ema_assets.defs.checks import series_checks
+from ema_assets.defs.jobs import refresh_job
+from ema_assets.defs.maintenance import maintenance_job, maintenance_schedule
+from ema_assets.defs.namespace import ALONE, Namespace
+from ema_assets.defs.performance import performance_asset, performance_job, performance_schedule, screener_spec
+from ema_assets.defs.resources import MarketResource, StoreResource
+from ema_assets.defs.schedules import schedules
+from ema_assets.defs.sensors import sensors
+from ema_assets.refresh.graph import Graph
+
+
+def assembled(graph: Graph, namespace: Namespace = ALONE) -> Definitions:
+    """Everything, with the signals and strategies of `graph` and the names of `namespace`."""
+    with warnings.catch_warnings():
+        # Of backfill policies, kinds and checks of several assets: to users dozens of lines they can do nothing about.
+        warnings.simplefilter("ignore", BetaWarning)
+        warnings.simplefilter("ignore", PreviewWarning)
+        checks, maintenance = series_checks(graph, namespace), maintenance_job(namespace)
+        return Definitions(
+            assets=[
+                ohlc_asset(graph, namespace),
+                *computed_assets(graph, namespace),
+                performance_asset(graph, namespace),
+                screener_spec(graph, namespace),
+            ],
+            asset_checks=[checks],
+            jobs=[refresh_job(graph, checks, namespace), maintenance, performance_job(namespace)],
+            schedules=[
+                *schedules(graph, namespace),
+                maintenance_schedule(maintenance, namespace),
+                performance_schedule(graph, namespace),
+            ],
+            sensors=sensors(graph, namespace),
+            resources={
+                namespace.name("store"): StoreResource(namespace=namespace.id),
+                namespace.name("market"): MarketResource(namespace=namespace.id),
+            },
+            # Also for runs that a person launches, of assets and of no job. Within a project, that is its own business.
+            executor=None if namespace.prefix else in_process_executor,
+        )

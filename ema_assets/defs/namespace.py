@@ -1,0 +1,134 @@
+"""What keeps two ema-assets in one deployment of Dagster apart: how their names begin, and where settings come from.
+
+Alone in a code location nothing has a prefix, and the settings are those of the environment.
+"""
+
+import functools
+import gc
+import inspect
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
+
+from dagster import AssetKey, DynamicPartitionsDefinition
+
+from ema_assets.config.settings import Settings
+from ema_assets.model.errors import ConfigurationError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# In the names of jobs and of steps; Dagster joins the parts of an asset's key to the name of its step in this way.
+_JOINT = "__"
+# Of a part of a prefix. No joint in it, so that no two prefixes make the same name.
+_PART = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
+_RESOURCES = ("store", "market")
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """The `prefix` of every asset key and name, and `variables` that stand in for those of the environment.
+
+    Raises:
+        ConfigurationError: when a part of the prefix cannot begin a name.
+    """
+
+    prefix: tuple[str, ...] = ()
+    # Not in a repr: some are secrets.
+    variables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for part in self.prefix:
+            if not _PART.fullmatch(part):
+                raise ConfigurationError(
+                    "each part of `asset_key_prefix` must be lower-case letters and digits, with single _ between "
+                    f"them, received {part!r}"
+                )
+
+    @property
+    def id(self) -> str:
+        """The prefix as one word; empty where there is none."""
+        return _JOINT.join(self.prefix)
+
+    def settings(self) -> Settings:
+        """The settings as they are now."""
+        return Settings.from_env({**os.environ, **self.variables} if self.variables else os.environ)
+
+    def key(self, asset: str) -> AssetKey:
+        """The key of the asset that is called `asset` here."""
+        return AssetKey([*self.prefix, asset])
+
+    def asset_of(self, key: AssetKey) -> str | None:
+        """What the asset of `key` is called here; None when it is another's."""
+        *prefix, name = key.path
+        return name if tuple(prefix) == self.prefix else None
+
+    def name(self, name: str) -> str:
+        """The name in the whole deployment of what is called `name` here: a job, schedule, sensor, step or resource."""
+        return _JOINT.join((*self.prefix, name))
+
+    @property
+    def symbols(self) -> DynamicPartitionsDefinition:
+        """The partitions that follow the watchlist."""
+        return DynamicPartitionsDefinition(name=self.name("symbol"))
+
+    def own_resources(self, function: Function) -> Function:
+        """`function` of an asset, schedule or sensor, which asks Dagster for the resources of this namespace.
+
+        Dagster goes by the names of parameters, and these are the names within the namespace.
+        """
+        if not self.prefix:
+            return function
+        names = {self.name(each): each for each in _RESOURCES}
+        renamed = {short: long for long, short in names.items()}
+
+        @functools.wraps(function)
+        def call(*arguments: Any, **resources: Any) -> Any:
+            return function(*arguments, **{names.get(name, name): value for name, value in resources.items()})
+
+        signature = inspect.signature(function)
+        parameters = [each.replace(name=renamed.get(each.name, each.name)) for each in signature.parameters.values()]
+        call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {renamed.get(name, name): kind for name, kind in function.__annotations__.items()}
+        return call  # type: ignore[return-value]
+
+
+ALONE = Namespace()
+# Of this process, by id. One whose definitions are gone, such as after a reload, goes with them.
+_known: "WeakValueDictionary[str, Namespace]" = WeakValueDictionary()
+
+
+def known(name: str) -> Namespace:
+    """The namespace with the id `name` whose definitions are loaded; ALONE where none is."""
+    return _known.get(name, ALONE)
+
+
+def register(namespace: Namespace) -> None:
+    """Make `namespace` known to resources, which Dagster makes from texts.
+
+    Raises:
+        ConfigurationError: when another namespace keeps its data in the same place.
+    """
+    mine = _place(namespace.settings())
+    if _others_in(mine, namespace):
+        gc.collect()
+    for other in _others_in(mine, namespace):
+        raise ConfigurationError(
+            f"`asset_key_prefix` {'/'.join(namespace.prefix)!r} and {'/'.join(other.prefix)!r} must not share one "
+            "database; give each a `home` or a `database_url` of its own"
+        )
+    _known[namespace.id] = namespace
+
+
+def _others_in(place: str, namespace: Namespace) -> list[Namespace]:
+    return [
+        each for each in list(_known.values()) if each.prefix != namespace.prefix and _place(each.settings()) == place
+    ]
+
+
+def _place(settings: Settings) -> str:
+    """Where the data are: the database, or the folder of the embedded one."""
+    return settings.database_url or str(settings.postgres_folder)
