@@ -85,15 +85,24 @@ class Namespace:
         names = {self.name(each): each for each in _RESOURCES}
         renamed = {short: long for long, short in names.items()}
 
+        def within(resources: Mapping[str, Any]) -> dict[str, Any]:
+            return {names.get(name, name): value for name, value in resources.items()}
+
         @functools.wraps(function)
         def call(*arguments: Any, **resources: Any) -> Any:
-            return function(*arguments, **{names.get(name, name): value for name, value in resources.items()})
+            return function(*arguments, **within(resources))
 
+        @functools.wraps(function)
+        def generate(*arguments: Any, **resources: Any) -> Any:
+            yield from function(*arguments, **within(resources))
+
+        # Dagster treats the two kinds differently, and looks at the function itself.
+        renaming: Any = generate if inspect.isgeneratorfunction(function) else call
         signature = inspect.signature(function)
         parameters = [each.replace(name=renamed.get(each.name, each.name)) for each in signature.parameters.values()]
-        call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        call.__annotations__ = {renamed.get(name, name): kind for name, kind in function.__annotations__.items()}
-        return call  # type: ignore[return-value]
+        renaming.__signature__ = signature.replace(parameters=parameters)
+        renaming.__annotations__ = {renamed.get(name, name): kind for name, kind in function.__annotations__.items()}
+        return renaming  # type: ignore[no-any-return]
 
 
 ALONE = Namespace()

@@ -19,9 +19,10 @@ from ema_assets.refresh.clients import open_provider
 from ema_assets.refresh.fetch import OpenProvider
 from ema_assets.refresh.plan import Publications
 from ema_assets.refresh.plan_requests import FetchRules
-from ema_assets.runtime.locate import database_url
+from ema_assets.runtime.locate import held_database
 from ema_assets.store import worker_sessions
 from ema_assets.store.database import Database
+from ema_assets.store.migrations import migrate_once
 
 # The connection that nobody uses at present: opening one takes 80 ms, which every asset of a run and every tick of a
 # schedule would pay. At most one, for all but a few processes use one at a time.
@@ -46,7 +47,7 @@ class StoreResource(ConfigurableResource[Any]):
     @contextmanager
     def open(self) -> Iterator[Database]:
         """A connection for the time of the block, used by nobody else. `statements` counts from here."""
-        database = _take(database_url(known(self.namespace).settings()), self._session_name)
+        database = _take(held_database(known(self.namespace).settings()), self._session_name)
         try:
             yield database
         except BaseException:
@@ -59,6 +60,8 @@ class StoreResource(ConfigurableResource[Any]):
 
 
 def _take(url: str, session: str) -> Database:
+    # Done already where Dagster keeps its events in the same database.
+    migrate_once(url)
     if not _idle:
         return Database(url, session)
     database = _idle.pop()

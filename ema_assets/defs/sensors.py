@@ -18,6 +18,7 @@ from dagster import (
 
 from ema_assets.config import watchlist
 from ema_assets.defs.configuration import configuration_drift
+from ema_assets.defs.guest import what_is_slower
 from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.lost_runs import fail_lost_runs
 from ema_assets.defs.namespace import ALONE, Namespace
@@ -71,6 +72,8 @@ def _sweep(graph: Graph, namespace: Namespace) -> SensorDefinition:
         context: SensorEvaluationContext, store: StoreResource, market: MarketResource
     ) -> list[RunRequest] | SkipReason:
         """Fail runs whose process is gone, and launch what is stale."""
+        if (sentence := what_is_slower(context.instance)) is not None:
+            context.log.info(sentence)
         with store.open() as database, database.transaction() as transaction:
             fail_lost_runs(context.instance, transaction, market.machine_now(), namespace)
         if (reason := configuration_drift(graph, namespace)) is not None:

@@ -1,6 +1,8 @@
 """Modules in files of a user's own folder, such as `.ema/signals/`. What they declare is not known here."""
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import module_from_spec
 from pathlib import Path
@@ -8,6 +10,12 @@ from traceback import extract_tb
 from types import CodeType, ModuleType
 
 from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.time_limits import Overdue, time_limit
+
+# A module that imports the largest of libraries from a slow disk takes less.
+LIMIT_SECONDS = 30.0
+# Files that took longer, and how they stood then. Who looks every few seconds must not wait each time.
+_overdue: dict[str, tuple[int, int, int]] = {}
 
 
 def files_of(folder: Path, what: str) -> Iterator[Path]:
@@ -29,6 +37,36 @@ def load(path: Path, kind: str) -> ModuleType:
     Raises:
         ConfigurationError: when it cannot be imported; with the file, the line and the reason.
     """
+    with limited(path):
+        return _load(path, kind)
+
+
+@contextmanager
+def limited(path: str | Path) -> Iterator[None]:
+    """A block that runs code of the file `path`, which may loop for ever. A module of this package has no limit.
+
+    Raises:
+        ConfigurationError: when it takes too long, or has done so before and the file is the same.
+    """
+    if not str(path).endswith(".py"):
+        yield
+        return
+    status = os.stat(path)  # noqa: PTH116 - beside the import of a module it costs nothing
+    stamp = status.st_ino, status.st_mtime_ns, status.st_size
+    line = ""
+    if _overdue.get(str(path)) != stamp:
+        try:
+            with time_limit(LIMIT_SECONDS):
+                yield
+            return
+        except Overdue as error:
+            _overdue[str(path)], line = stamp, _line(error, path)
+    raise ConfigurationError(
+        f"{path}:{line} is not done after {LIMIT_SECONDS:g} seconds; is there a loop without an end?"
+    )
+
+
+def _load(path: Path, kind: str) -> ModuleType:
     name = f"_ema_assets_{kind}_{path.stem}"
     spec = ModuleSpec(name, _Loader(name, str(path)), origin=str(path))
     spec.has_location = True
@@ -53,7 +91,7 @@ class _Loader(SourceFileLoader):
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
-def _line(error: BaseException, path: Path) -> str:
+def _line(error: BaseException, path: str | Path) -> str:
     """` line 3:`, where it is known which line of `path` is to blame."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f" line {error.lineno}:"

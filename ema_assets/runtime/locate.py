@@ -1,26 +1,50 @@
 """Where the database is: the user's own, or the embedded server, which runs as long as somebody holds a lease on it.
 
 Processes that `up` starts get its URL in EMA_DATABASE_URL. They hold no lease: `up` holds one until they have ended.
+Without `up`, each process of Dagster that needs the embedded server holds a lease until its end.
 """
 
+import atexit
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ema_assets.config.settings import Settings
 from ema_assets.model.errors import StoreUnavailable
 
+if TYPE_CHECKING:
+    from ema_assets.runtime.postgres.server import EmbeddedServer
 
-def database_url(settings: Settings) -> str:
-    """The URL (libpq form) of the database in use.
+# Of this process, by folder.
+_held: "dict[Path, EmbeddedServer]" = {}
+_lock = threading.Lock()
+
+
+def held_database(settings: Settings) -> str:
+    """The URL (libpq form) of the database in use. An embedded server is started where none runs.
+
+    It stays until this process ends; one that has died meanwhile is started again.
 
     Raises:
-        StoreUnavailable: when EMA_DATABASE_URL is not set and no embedded server of this EMA_HOME runs.
+        EmbeddedServerError: when it cannot be started.
     """
     if settings.database_url is not None:
         return settings.database_url
-    from ema_assets.runtime.postgres.server import read_running
+    from ema_assets.runtime.postgres.server import EmbeddedServer
 
-    return _found(read_running(settings.postgres_folder), settings)
+    with _lock:
+        server = _held.get(settings.postgres_folder)
+        if server is None:
+            settings.home.mkdir(parents=True, exist_ok=True)
+            server = EmbeddedServer(settings.postgres_folder)
+            server.start()
+            atexit.register(server.stop)
+            _held[settings.postgres_folder] = server
+        elif not server.is_running():
+            server.start()
+        return server.url
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from ema_assets.model.declarations import (
     problems_with_texts,
 )
 from ema_assets.model.errors import ConfigurationError
-from ema_assets.model.own_modules import files_of, load, told
+from ema_assets.model.own_modules import files_of, limited, load, told
 from ema_assets.signals.declaration import Signal
 
 OHLC = "ohlc"
@@ -51,7 +51,8 @@ def discover(folder: Path | None = None) -> dict[str, Signal]:
     origins: dict[str, str] = {}
     found: dict[str, Signal] = {}
     for origin, signal in (*_of_package(), *_of_folder(folder)):
-        problem = next(_problems(signal), None)
+        with limited(origin):
+            problem = next(_problems(signal), None)
         if problem:
             raise ConfigurationError(f"{origin}: {problem}")
         if signal.name in found:

@@ -9,7 +9,7 @@ from types import ModuleType
 
 from ema_assets.model.declarations import problem_with_identifier, problems_with_params, problems_with_texts
 from ema_assets.model.errors import ConfigurationError
-from ema_assets.model.own_modules import files_of, load, told
+from ema_assets.model.own_modules import files_of, limited, load, told
 from ema_assets.strategies import rules
 from ema_assets.strategies.rule import BySide, Rule
 from ema_assets.strategies.variant import ROW_KEYS
@@ -42,7 +42,9 @@ def discover(folder: Path | None = None) -> dict[str, Rule]:
             raise ConfigurationError(
                 f"{path}: must declare `RULE`, a Rule of ema_assets.strategies.rule; it declares {received}"
             )
-        problem = next(_problems(rule), None) or _clash(rule, found, origins)
+        with limited(path):
+            problem = next(_problems(rule), None)
+        problem = problem or _clash(rule, found, origins)
         if problem:
             raise ConfigurationError(f"{path}: {problem}")
         found[rule.name], origins[rule.name] = rule, path

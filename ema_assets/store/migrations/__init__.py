@@ -64,6 +64,16 @@ def all_migrations() -> list[Migration]:
     return sorted(found, key=lambda each: each.number)
 
 
+# The databases that this process has brought to its version.
+_migrated: set[str] = set()
+
+
+def migrate_once(url: str) -> None:
+    """As `migrate`, and nothing where this process has done it: for whoever cannot know that it was done."""
+    if url not in _migrated:
+        migrate(url)
+
+
 def migrate(url: str) -> list[Migration]:
     """Bring the database at `url` (libpq form) to this version; return what was applied.
 
@@ -105,6 +115,7 @@ def migrate(url: str) -> list[Migration]:
         if lacks_bars:
             with Database(url) as database, database.transaction() as transaction:
                 tables.ensure(transaction, [tables.STORED_BARS], DEFAULT)
+    _migrated.add(url)
     return missing
 
 

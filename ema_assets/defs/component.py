@@ -1,0 +1,117 @@
+"""`EmaAssetsComponent`: ema-assets within another project of `dg`, from one `defs.yaml`. It makes nothing that is run.
+
+What a file of it may say is in docs/GUEST.md. Everything else stands in the watchlist and in the environment.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from dagster import Component, ComponentLoadContext, Definitions, Model, Resolvable, Scaffolder, ScaffoldRequest
+from dagster.components import scaffold_component, scaffold_with
+from pydantic import Field
+
+from ema_assets.config import watchlist
+from ema_assets.config.settings import home_folder
+from ema_assets.defs.assembly import assembled
+from ema_assets.defs.namespace import Namespace, register
+from ema_assets.model import clock
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.refresh.graph import configured
+
+_OURS = ("EMA_", "APCA_")
+_WATCHLIST, _SIGNALS, _STRATEGIES = "watchlist.toml", "signals", "strategies"
+
+
+class EmaAssetsScaffolder(Scaffolder[Any]):
+    """Writes a `defs.yaml` and a watchlist beside it, whose prices are synthetic until a provider is named."""
+
+    def scaffold(self, request: ScaffoldRequest[Any]) -> None:
+        """Called by `dg scaffold defs`."""
+        prefix = request.target_path.name.lower().replace("-", "_")
+        watchlist.ensure(request.target_path / _WATCHLIST)
+        scaffold_component(request, {"asset_key_prefix": prefix, "watchlist": _WATCHLIST})
+
+
+@scaffold_with(EmaAssetsScaffolder)
+class EmaAssetsComponent(Component, Model, Resolvable):
+    """Bars, signals and strategies as assets with a prefix of their own, with their jobs, schedules and sensors."""
+
+    asset_key_prefix: str = Field(
+        default="",
+        description="Before the name of every asset, such as `eu` or `desk/eu`; also begins the names of jobs.",
+    )
+    watchlist: str | dict[str, Any] = Field(
+        default=_WATCHLIST,
+        description="A file as in docs/CONFIGURATION.md, relative to this folder; or what would stand in it.",
+    )
+    provider: str | None = Field(default=None, description="EMA_PROVIDER: of groups that name none.")
+    signals: str | None = Field(default=None, description="The folder of own signals; `signals` here if it exists.")
+    strategies: str | None = Field(
+        default=None, description="The folder of own strategy rules; `strategies` here if it exists."
+    )
+    home: str | None = Field(
+        default=None, description="EMA_HOME: where the embedded PostgreSQL is; by default one per prefix."
+    )
+    database_url: str | None = Field(
+        default=None,
+        repr=False,
+        description="EMA_DATABASE_URL: a database of its own, such as `{{ env.EU_DATABASE_URL }}`.",
+    )
+    variables: dict[str, str] = Field(
+        default_factory=dict,
+        repr=False,
+        description="Further environment variables of docs/CONFIGURATION.md, for this one alone.",
+    )
+
+    def build_defs(self, context: ComponentLoadContext) -> Definitions:
+        """Called by Dagster. No database is needed.
+
+        Raises:
+            ConfigurationError: naming what is wrong in the watchlist, the prefix or a folder.
+        """
+        prefix = tuple(part for part in self.asset_key_prefix.split("/") if part)
+        namespace = Namespace(prefix, self._environment(prefix, context.path))
+        register(namespace)
+        return assembled(configured(namespace.settings()), namespace)
+
+    def _environment(self, prefix: tuple[str, ...], folder: Path) -> Mapping[str, str]:
+        """What stands in for variables of the environment. Folders are absolute: runs may have another current one."""
+        for name in self.variables:
+            # Ticks and runs of the whole process go by one clock.
+            if not name.startswith(_OURS) or name == clock.VARIABLE:
+                raise ConfigurationError(
+                    f"`variables` must name variables of ema-assets other than {clock.VARIABLE}, received {name!r}"
+                )
+        home = (folder / Path(self.home).expanduser()) if self.home else home_folder().joinpath(*prefix)
+        found = {
+            **self.variables,
+            "EMA_HOME": str(home),
+            "EMA_WATCHLIST": str(self._watchlist(home, folder)),
+            "EMA_SIGNALS_FOLDER": _own_folder(folder, self.signals, _SIGNALS),
+            "EMA_STRATEGIES_FOLDER": _own_folder(folder, self.strategies, _STRATEGIES),
+            "EMA_PROVIDER": self.provider,
+            "EMA_DATABASE_URL": self.database_url,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _watchlist(self, home: Path, folder: Path) -> Path:
+        """The file of the watchlist. One that stands in `defs.yaml` is written there where ticks and runs read it."""
+        if isinstance(self.watchlist, str):
+            return folder / Path(self.watchlist).expanduser()
+        path = home / _WATCHLIST
+        text = f"# Written from {folder / 'defs.yaml'}: edit it there.\n\n{tomlkit.dumps(self.watchlist)}"
+        watchlist.parse(text)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = path.with_suffix(".new")
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(path)
+        return path
+
+
+def _own_folder(folder: Path, named: str | None, usual: str) -> str | None:
+    if named is not None:
+        return str(folder / Path(named).expanduser())
+    return str(folder / usual) if (folder / usual).is_dir() else None

@@ -1,0 +1,66 @@
+"""A time limit for code that is not ours, such as a user's own module: an endless loop ends, in whatever thread it is.
+
+Another process could have such a limit, too, but would have to import everything, for a mistake that few files have.
+"""
+
+import ctypes
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+# The loop may catch what ends it.
+_AGAIN_SECONDS = 1.0
+
+
+class Overdue(BaseException):
+    """The time is over. No Exception: code that catches those must not go on."""
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise Overdue within the block once it has taken `seconds`, then again each second until it ends.
+
+    In the main thread this also ends a wait, such as for a lock or in `sleep`; in another one only Python code.
+    """
+    with _alarm(seconds) if threading.current_thread() is threading.main_thread() else _watch(seconds):
+        yield
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    handler = signal.signal(signal.SIGALRM, _raise)
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, left, interval)
+        signal.signal(signal.SIGALRM, handler)
+
+
+def _raise(_number: int, _frame: FrameType | None) -> None:
+    raise Overdue
+
+
+@contextmanager
+def _watch(seconds: float) -> Iterator[None]:
+    thread, turn, is_over = ctypes.c_ulong(threading.get_ident()), threading.Lock(), threading.Event()
+    set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
+
+    def watch() -> None:
+        wait = seconds
+        while not is_over.wait(wait):
+            with turn:
+                if not is_over.is_set():
+                    set_exception(thread, ctypes.py_object(Overdue))
+            wait = _AGAIN_SECONDS
+
+    threading.Thread(target=watch, name="time limit", daemon=True).start()
+    try:
+        yield
+    finally:
+        with turn:
+            is_over.set()
+            # One that was set and not raised yet is for the block alone.
+            set_exception(thread, None)

@@ -1,0 +1,100 @@
+"""A user's own module that does not come to an end: every process that loads it says so and goes on."""
+
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ema_assets.model import own_modules
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.signals import discovery
+from ema_assets.strategies import rule_discovery
+
+ENDLESS = {
+    "a loop": "x = 1\nwhile True:\n    pass\n",
+    "a loop that catches everything": "while True:\n    try:\n        x = 1\n    except BaseException:\n        break\nwhile True:\n    pass\n",
+}
+SLEEPS = {"a wait": "import threading\nthreading.Event().wait()\n"}
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_modules, "LIMIT_SECONDS", 0.2)
+    monkeypatch.setattr("ema_assets.model.time_limits._AGAIN_SECONDS", 0.05)
+
+
+def in_the_main_thread(work: Callable[[], object]) -> None:
+    work()
+
+
+def in_another_thread(work: Callable[[], object]) -> None:
+    """As a tick of a sensor does."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    for error in raised:
+        raise error
+
+
+@pytest.mark.parametrize("run", [in_the_main_thread, in_another_thread])
+@pytest.mark.parametrize("kind", [*ENDLESS, *SLEEPS])
+def test_a_module_without_an_end_is_named_with_its_line_and_is_not_tried_again_until_it_has_changed(
+    tmp_path: Path, run: Callable[[Callable[[], object]], None], kind: str
+) -> None:
+    if kind in SLEEPS and run is in_another_thread:
+        pytest.skip("ends loops only")
+    path = tmp_path / "mine.py"
+    path.write_text((ENDLESS | SLEEPS)[kind])
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(ConfigurationError, match=r"mine\.py: line \d: is not done after 0.2 seconds; is there a loop"):
+        run(lambda: own_modules.load(path, "signal"))
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(own_modules, "time_limit", None)
+        with pytest.raises(ConfigurationError, match=r"mine\.py: is not done after"):
+            run(lambda: own_modules.load(path, "signal"))
+    path.write_text("answer = 42\n")
+    run(lambda: own_modules.load(path, "signal"))
+    assert own_modules.load(path, "signal").answer == 42
+
+
+def test_a_time_limit_of_somebody_else_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("")
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1000)
+        own_modules.load(tmp_path / "mine.py", "signal")
+        assert 0 < signal.setitimer(signal.ITIMER_REAL, 0)[0] <= 1000
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_functions_that_are_called_to_check_a_declaration_have_the_limit_too(tmp_path: Path) -> None:
+    signals, strategies = tmp_path / "signals", tmp_path / "strategies"
+    for folder in (signals, strategies):
+        folder.mkdir()
+    loop = "def endless(*_):\n    while True:\n        pass\n\n"
+    (signals / "mine.py").write_text(
+        "from dataclasses import replace\nfrom ema_assets.signals.rsi import SIGNAL\n"
+        f'{loop}SIGNAL = replace(SIGNAL, name="mine", bars_before=endless)\n'
+    )
+    (strategies / "mine.py").write_text(
+        "from dataclasses import replace\nfrom ema_assets.strategies.rules.crossover import RULE\n"
+        f'{loop}RULE = replace(RULE, name="mine", table=None, check=endless)\n'
+    )
+    with pytest.raises(ConfigurationError, match=r"mine\.py: line [45]: is not done"):
+        discovery.discover(signals)
+    with pytest.raises(ConfigurationError, match=r"mine\.py: line [45]: is not done"):
+        rule_discovery.discover(strategies)
