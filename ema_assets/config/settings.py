@@ -12,7 +12,7 @@ from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.model.symbols import FROM_FILES
 from ema_assets.model.urls import libpq_url
-from ema_assets.model.variables import Number, text_of
+from ema_assets.model.variables import Number, Secret, text_of
 from ema_assets.providers import registry
 from ema_assets.providers.declaration import Config, Provider, ProviderConfig, Publication
 
@@ -29,6 +29,17 @@ DAGSTER_EVENT_VARIABLES = {
 def home_folder(env: Mapping[str, str] = os.environ) -> Path:
     """The folder of this installation's data, EMA_HOME; not checked."""
     return Path(text_of(env, "EMA_HOME") or ".ema").expanduser().absolute()
+
+
+def without_provider_keys(env: Mapping[str, str]) -> dict[str, str]:
+    """`env` without the keys of any provider: for processes that ask none."""
+    keys = {
+        variable.name
+        for config in registry.CONFIGS.values()
+        for variable in config.variables().values()
+        if isinstance(variable, Secret)
+    }
+    return {name: value for name, value in env.items() if name not in keys}
 
 
 def is_synthetic(provider: str) -> bool:

@@ -39,7 +39,17 @@ class DagsterDev(Service):
 
 def program(settings: Settings, env: dict[str, str], port: int) -> Program:
     """The command, stopped by SIGINT to itself alone: it then sees to its own children."""
-    argv = [sys.executable, "-m", "dagster", "dev", "-m", "ema_assets.definitions", "-h", HOST, "-p", str(port)]
+    argv = [
+        sys.executable,
+        "-m",
+        "ema_assets.defs.dev_command",
+        "-m",
+        "ema_assets.definitions",
+        "-h",
+        HOST,
+        "-p",
+        str(port),
+    ]
     return Program(
         "dagster dev",
         argv,

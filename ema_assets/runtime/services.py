@@ -5,9 +5,10 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 
-from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES, Settings
+from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES, Settings, without_provider_keys
 from ema_assets.model.errors import EmaAssetsError
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.runtime.supervisor import Child, Program, Supervisor
@@ -125,6 +126,12 @@ def environment(settings: Settings, url: str) -> dict[str, str]:
         # Notices of Dagster about itself (beta parameters, `dg dev`) are nothing a user of `up` can act on.
         "PYTHONWARNINGS": "ignore",
     }
+
+
+def without_secrets(env: Mapping[str, str]) -> dict[str, str]:
+    """`env` for a child that asks neither providers nor the database."""
+    hidden = ("EMA_DATABASE_URL", "PGPASSWORD", "PGPASSFILE")
+    return {name: value for name, value in without_provider_keys(env).items() if name not in hidden}
 
 
 def free_port() -> int:

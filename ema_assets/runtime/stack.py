@@ -29,7 +29,7 @@ from ema_assets.runtime.code_location import CodeLocation
 from ema_assets.runtime.dagster_dev import DagsterDev
 from ema_assets.runtime.news import News, Say, greet
 from ema_assets.runtime.restarts import Part, Restarts
-from ema_assets.runtime.services import HOST, Postgres, Service, environment, free_port
+from ema_assets.runtime.services import HOST, Postgres, Service, environment, free_port, without_secrets
 from ema_assets.runtime.supervisor import Program, Supervisor
 from ema_assets.store.database import Database
 from ema_assets.store.ledger import newest_checked_through
@@ -168,7 +168,9 @@ def _start_service(start: _Start, env: dict[str, str], provider: Provider[Any]) 
     log = start.settings.logs_folder / f"{provider.name}.log"
     base_url = f"http://{HOST}:{port}"
     service = Service(
-        start.supervisor, Program(f"the {provider.title}", argv, dict(env), log), f"{base_url}{declared.answers_at}"
+        start.supervisor,
+        Program(f"the {provider.title}", argv, without_secrets(env), log),
+        f"{base_url}{declared.answers_at}",
     )
     service.start()
     env[provider.config.variables()["base_url"].name] = base_url

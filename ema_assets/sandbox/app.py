@@ -14,10 +14,12 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ema_assets.model.same_origin import SameOriginOnly
 from ema_assets.model.symbols import Instrument
 from ema_assets.sandbox import dialects
 from ema_assets.sandbox.exchange import Clock, Dialect, Sandbox, json_response, utc_now
@@ -58,6 +60,7 @@ def create_app(
             Route("/sandbox/faults/{number:int}", control.clear_fault, methods=["DELETE"]),
             Route("/sandbox/stats", control.stats, methods=["GET", "DELETE"]),
         ],
+        middleware=[Middleware(SameOriginOnly)],
         exception_handlers={HTTPException: _plain_error, Exception: _unexpected_error},
     )
     app.state.sandbox = sandbox

@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,19 @@ def wait_until(
     raise AssertionError(f"not within {seconds:g} s: {what}{seen}")
 
 
+# Keys that are never valid anywhere, to be looked for wherever they must not be.
+CANARIES = {"APCA_API_KEY_ID": "CANARY0KEY0ID", "APCA_API_SECRET_KEY": "CANARY0SECRET0KEY"}
+
+
+def command_lines() -> str:
+    """Those of all processes, as `ps` shows them to everybody."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return "\n".join(found)
+
+
 def processes_mentioning(text: str) -> list[str]:
     """Command lines or environments of live processes that hold `text`, this process left out."""
     found = []
@@ -128,6 +142,21 @@ class Dagster:
             body = json.load(answer)
         assert "errors" not in body, body
         return body["data"]
+
+    def places_with(self, secret: str, folder: Path) -> list[str]:
+        """Tables of the database, files of `folder` and command lines of processes that show `secret`."""
+        tables = self.sql(
+            """SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables
+               WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"""
+        )["name"]
+        found = [
+            name
+            for name in tables
+            if self.sql(f"SELECT count(*) AS n FROM {name} t WHERE position($1 in t::text) > 0", secret)["n"][0]
+        ]
+        files = [path for path in folder.rglob("*") if path.is_file() and "postgres" not in path.parts]
+        found += [str(path) for path in files if secret.encode() in path.read_bytes()]
+        return found + ["a command line"] * (secret in command_lines())
 
     def materialized(self, asset: str) -> set[str]:
         """Partition keys that the UI shows as materialized."""

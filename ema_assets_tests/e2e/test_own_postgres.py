@@ -19,6 +19,7 @@ from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES
 from ema_assets_tests.conftest import Databases
 from ema_assets_tests.e2e.stack import (
     ASSETS,
+    CANARIES,
     TWO_SYMBOLS,
     Dagster,
     Stack,
@@ -51,7 +52,8 @@ class PlainDagster(Dagster):
     def start(self) -> None:
         sandbox = self._run("sandbox", "ema_assets", "sandbox", "--port", "0")
         found = wait_until(lambda: re.search(r" on (http://\S+)", sandbox.read_text()), 120, "the sandbox", poll=0.1)
-        self.env["EMA_SANDBOX_URL"] = found[1]
+        # The sandbox speaks as Alpaca does: its client sends the keys with every call.
+        self.env |= {"EMA_SANDBOX_URL": found[1], "EMA_PROVIDER": "alpaca", "EMA_ALPACA_BASE_URL": found[1], **CANARIES}
         self._run("dagster", "dagster", "dev", "--host", "127.0.0.1", "--port", str(self.port))
         wait_until(self._answers, 180, "the webserver", self.evidence)
 
@@ -119,6 +121,8 @@ def test_plain_dagster_dev_beside_a_sandbox_materializes_every_partition_and_end
         for asset in ASSETS:
             assert {key.split("|")[0] for key in dagster.materialized(asset)} == {"AAPL", "BTC-USD"}
         assert all(run["status"] == "SUCCESS" for run in dagster.runs())
+        for secret in (*CANARIES.values(), str(urlsplit(own_url).password)):
+            assert dagster.places_with(secret, tmp_path) == []
         dagster.interrupt()
         wait_until(lambda: not processes_mentioning(str(tmp_path)), 60, "no process is left")
     finally:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from ema_assets.config.watchlist import Watchlist
@@ -16,7 +17,7 @@ from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.refresh.graph import build
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.store.database import Database
-from ema_assets_tests.e2e.stack import ASSETS, Stack, wait_until
+from ema_assets_tests.e2e.stack import ASSETS, CANARIES, Stack, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -26,7 +27,7 @@ TIMEFRAMES = ["5m", "15m", "30m", "1h", "4h", "1d"]
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    running = Stack(tmp_path_factory.mktemp("up"))
+    running = Stack(tmp_path_factory.mktemp("up"), EMA_PROVIDER="sandbox", **CANARIES)
     running.start()
     try:
         running.wait_complete(len(SYMBOLS))
@@ -114,6 +115,33 @@ def test_a_backfill_of_scattered_partitions_recomputes_exactly_these_in_one_run_
     assert logged == sorted((asset, key) for asset in ASSETS for key in selected)
 
 
+def test_keys_are_in_no_process_that_asks_no_provider_and_nowhere_else(stack: Stack) -> None:
+    for secret in CANARIES.values():
+        assert stack.places_with(secret, stack.folder) == []
+    for words in ("ema_assets.defs.webserver", "ema_assets sandbox"):
+        (pid,) = _pids(stack, words)
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+        assert b"EMA_HOME=" in environment
+        assert b"CANARY" not in environment
+    assert b"EMA_DATABASE_URL" not in environment
+
+
+def test_the_ui_and_the_sandbox_answer_no_page_of_another_site(stack: Stack) -> None:
+    ui, sandbox = f"http://127.0.0.1:{stack.port}", stack.status()["sandbox_url"]
+    foreign = {"Origin": "https://evil.example", "Content-Type": "text/plain"}
+    query = "query=mutation%7BreloadWorkspace%7B__typename%7D%7D"
+    asked = [
+        httpx.post(f"{ui}/graphql", json={"query": "{ version }"}),
+        httpx.post(f"{ui}/graphql", json={"query": "{ version }"}, headers={"Origin": ui}),
+        httpx.get(f"{ui}/runs"),
+        httpx.get(f"{ui}/graphql?{query}"),
+        httpx.post(f"{ui}/graphql?{query}", headers=foreign),
+        httpx.post(f"{ui}/graphql", json={"query": "{ version }"}, headers={"Host": "evil.example"}),
+        httpx.post(f"{sandbox}/sandbox/faults", content=b"{}", headers=foreign),
+    ]
+    assert [answer.status_code for answer in asked] == [200, 200, 200, 403, 403, 403, 403]
+
+
 def test_nothing_stale_means_no_run(stack: Stack) -> None:
     """The stocks' exchange decides nothing here: all that could run is the next 5m bar of the two pairs.
 
@@ -167,7 +195,7 @@ def test_what_ends_in_a_running_up_is_started_again_where_it_was(stack: Stack) -
         "the code server again",
         stack.evidence,
     )
-    (webserver,) = _pids(stack, "dagster_webserver")
+    (webserver,) = _pids(stack, "ema_assets.defs.webserver")
     os.kill(webserver, signal.SIGKILL)
     wait_until(lambda: "  dagster dev runs again\n" in stack.output(), 180, "Dagster again", stack.evidence)
     after = stack.status()

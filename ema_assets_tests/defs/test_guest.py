@@ -1,0 +1,228 @@
+"""Within another project of `dg`: two ema-assets with prefixes, default SQLite storage, somebody else's asset behind."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dagster import (
+    AssetKey,
+    DagsterInstance,
+    Definitions,
+    SensorResult,
+    SkipReason,
+    build_schedule_context,
+    build_sensor_context,
+    instance_for_test,
+)
+from dagster.components.testing import create_defs_folder_sandbox
+
+from ema_assets.config import watchlist
+from ema_assets.defs import guest, namespace
+from ema_assets.defs.component import EmaAssetsComponent
+from ema_assets.defs.namespace import Namespace
+from ema_assets.defs.recording import DEFER_TAG
+from ema_assets.defs.requests import RANGE_END_TAG, RANGE_START_TAG
+from ema_assets.defs.resources import MarketResource, StoreResource
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.sandbox.server import running_sandbox
+from ema_assets.store.database import Database
+from ema_assets_tests.conftest import Databases
+from ema_assets_tests.core import OFF
+from ema_assets_tests.defs.conftest import own_settings
+
+NOW = datetime(2026, 11, 20, 15, 32, tzinfo=UTC)
+WATCHLIST: dict[str, Any] = {
+    "timeframes": ["5m", "1h"],
+    "history": {"5m": 2, "1d": 10},
+    "group": [{"calendar": "24/7", "symbols": ["BTC-USD", "ETH-USD"]}],
+    "signals": {"off": list(OFF)},
+    "strategy": [{"name": "pullback", "enabled": False}, {"name": "crossover", "entries": "all"}],
+}
+THEIRS = """
+from dagster import asset
+
+@asset(deps=[["eu", "strategy_9_30_ema"]])
+def orders() -> None:
+    pass
+"""
+
+
+class Project:
+    """A project of `dg` with the components `eu` and `us`, on an instance with SQLite."""
+
+    def __init__(self, defs: Definitions, instance: DagsterInstance, urls: dict[str, str]) -> None:
+        self.defs = defs
+        self.instance = instance
+        self.urls = urls
+        self.now = NOW
+
+    def resources(self, prefix: str) -> dict[str, object]:
+        return {
+            f"{prefix}__store": StoreResource(namespace=prefix),
+            f"{prefix}__market": MarketResource(namespace=prefix),
+        }
+
+    def look(self, prefix: str, sensor: str) -> Any:
+        context = build_sensor_context(instance=self.instance, resources=self.resources(prefix))
+        return self.defs.resolve_sensor_def(f"{prefix}__{sensor}")(context)
+
+    def run(self, job: str, tags: dict[str, str]) -> Any:
+        return self.defs.resolve_job_def(job).execute_in_process(instance=self.instance, tags=tags)
+
+    def materialized(self, run_id: str) -> set[tuple[str, str]]:
+        found: set[tuple[str, str]] = set()
+        for record in self.instance.get_records_for_run(run_id).records:
+            event = record.event_log_entry.dagster_event
+            if event is not None and event.is_step_materialization:
+                found.add((event.asset_key.to_user_string(), str(event.partition)))
+        return found
+
+    def rows(self, prefix: str, table: str) -> int:
+        with Database(self.urls[prefix]) as database, database.transaction() as transaction:
+            return int(transaction.query(f"SELECT count(*) AS n FROM market.{table}")["n"][0])
+
+
+@pytest.fixture
+def project(databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    own_settings(monkeypatch, tmp_path / "home")
+    monkeypatch.delenv("EMA_DATABASE_URL", raising=False)
+    monkeypatch.setattr(guest, "_told", set())
+    urls = {name: databases.make(migrated=False) for name in ("eu", "us")}
+    with ExitStack() as stack:
+        universe = watchlist.parse('[[group]]\ncalendar = "24/7"\nsymbols = ["BTC-USD", "ETH-USD"]\n').instruments
+        sandbox = stack.enter_context(running_sandbox(universe, clock=lambda: here.now))
+        monkeypatch.setenv("EMA_SANDBOX_URL", sandbox.base_url)
+        folder = stack.enter_context(create_defs_folder_sandbox())
+        for name, url in urls.items():
+            path = folder.scaffold_component(EmaAssetsComponent, name)
+            assert yaml.safe_load((path / "defs.yaml").read_text())["attributes"] == {
+                "asset_key_prefix": name,
+                "watchlist": "watchlist.toml",
+            }
+            # As the variables that a project's defs.yaml names.
+            monkeypatch.setenv(f"{name.upper()}_DATABASE_URL", url)
+            attributes = {
+                "asset_key_prefix": name,
+                "watchlist": WATCHLIST,
+                "home": str(tmp_path / name),
+                "database_url": f"{{{{ env.{name.upper()}_DATABASE_URL }}}}",
+            }
+            (path / "defs.yaml").write_text(
+                yaml.safe_dump({"type": "ema_assets.defs.component.EmaAssetsComponent", "attributes": attributes})
+            )
+        (folder.defs_folder_path / "orders.py").write_text(THEIRS)
+        defs = stack.enter_context(folder.build_all_defs())
+        Definitions.validate_loadable(defs)
+        instance = stack.enter_context(instance_for_test(overrides={"telemetry": {"enabled": False}}))
+        here = Project(defs, instance, urls)
+        for method in ("now", "machine_now"):
+            monkeypatch.setattr(MarketResource, method, lambda _: here.now)
+        yield here
+    for url in urls.values():
+        databases.drop(url)
+
+
+def test_schedule_sweep_and_backfill_work_and_nothing_touches_the_other_one(
+    project: Project, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = {prefix: {name[3:] for name in names(project.defs) if name.startswith(prefix)} for prefix in ("eu", "us")}
+    assert found["eu"] == found["us"] >= {"ohlc", "_refresh", "_refresh_5m", "_sweep", "_maintenance"}
+    assert {name for name in names(project.defs) if name[:3] not in ("eu_", "us_", "eu/", "us/")} == {
+        "__ASSET_JOB",
+        "orders",
+    }
+
+    # The database is empty: the first tick makes its tables, and says once what another dagster.yaml costs.
+    assert [type(project.look("eu", "sweep")) for _ in range(2)] == [SkipReason, SkipReason]
+    said = [line for line in capfd.readouterr().err.splitlines() if "only slower" in line]
+    assert len(said) == 1
+    assert "SqliteEventLogStorage stores events one by one" in said[0]
+    synced = project.look("eu", "sync_watchlist")
+    assert isinstance(synced, SensorResult)
+    (added,) = synced.dynamic_partitions_requests or ()
+    assert added.partitions_def_name == "eu__symbol"
+    project.instance.add_dynamic_partitions("eu__symbol", list(added.partition_keys))
+    fetched = {}
+    for request in synced.run_requests or ():
+        done = project.run("eu__refresh", dict(request.tags))
+        fetched[request.tags["ema_assets/timeframe"]] = project.materialized(done.run_id)
+    assert fetched["5m"] >= {("eu/ohlc", "BTC-USD|5m"), ("eu/strategy_9_30_ema", "ETH-USD|5m")}
+    # What the run read is named by keys with the prefix.
+    newest: Any = project.instance.get_latest_materialization_event(AssetKey(["eu", "ema_signals"]))
+    assert "dagster/input_data_version/eu/ohlc" in newest.asset_materialization.tags
+
+    project.now += timedelta(minutes=5)
+    context = build_schedule_context(
+        instance=project.instance, scheduled_execution_time=project.now, resources=project.resources("eu")
+    )
+    tick: Any = project.defs.resolve_schedule_def("eu__refresh_5m")(context)
+    (launched,) = tick
+    done = project.run("eu__refresh", dict(launched.tags))
+    assert ("eu/strategy_9_30_ema", "BTC-USD|5m") in project.materialized(done.run_id)
+
+    backfill = {RANGE_START_TAG: "BTC-USD|5m", RANGE_END_TAG: "ETH-USD|5m"}
+    whole = project.defs.resolve_implicit_global_asset_job_def()
+    done = whole.execute_in_process(
+        instance=project.instance, tags=backfill, asset_selection=[AssetKey(["eu", "strategy_9_30_ema"])]
+    )
+    assert DEFER_TAG not in backfill
+    assert project.materialized(done.run_id) == {
+        ("eu/strategy_9_30_ema", f"{symbol}|5m") for symbol in ("BTC-USD", "ETH-USD")
+    }
+    assert whole.execute_in_process(instance=project.instance, asset_selection=[AssetKey("orders")]).success
+
+    # The other one has its own names, partitions and tables.
+    assert project.instance.get_dynamic_partitions("us__symbol") == []
+    assert isinstance(project.look("us", "sweep"), SkipReason)
+    assert (project.rows("us", "instrument"), project.rows("eu", "instrument")) == (0, 2)
+    # Upkeep leaves the records of a Dagster that are not in its database alone.
+    assert project.run("eu__maintenance", {}).success
+    password = project.urls["eu"].partition("passfile=")[2]
+    assert password
+    assert all(password not in dump(path) for path in Path(project.instance.root_directory).rglob("*.db"))
+
+
+def names(defs: Definitions) -> list[str]:
+    """Of all jobs, schedules, sensors and assets."""
+    repository: Any = defs.get_repository_def()
+    return [
+        *repository.job_names,
+        *(each.name for each in (*repository.schedule_defs, *repository.sensor_defs)),
+        *(key.to_user_string() for key in repository.asset_graph.get_all_asset_keys()),
+    ]
+
+
+def dump(path: Path) -> str:
+    connection = sqlite3.connect(path)
+    try:
+        return "\n".join(connection.iterdump())
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("prefix", ["EU", "a__b", "_a", "a-b", "a.b"])
+def test_a_prefix_that_cannot_begin_a_name_is_refused(prefix: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"`asset_key_prefix` must be lower-case .* received '{prefix}'"):
+        Namespace((prefix,))
+
+
+def test_two_that_would_share_one_database_are_refused(tmp_path: Path) -> None:
+    eu, us = (Namespace((name,), {"EMA_HOME": str(tmp_path)}) for name in ("eu", "us"))
+    namespace.register(eu)
+    with pytest.raises(ConfigurationError, match="'us' and 'eu' must not share one database"):
+        namespace.register(us)
+    # After a reload that renames it, the old one is gone.
+    del eu
+    namespace.register(us)
+    assert namespace.known("us") is us
+
+
+def test_a_variable_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+    for name in ("PATH", "EMA_CLOCK"):
+        with pytest.raises(ConfigurationError, match=f"other than EMA_CLOCK, received '{name}'"):
+            EmaAssetsComponent(variables={name: "x"})._environment((), tmp_path)
