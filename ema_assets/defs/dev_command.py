@@ -25,7 +25,8 @@ def start(parts: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
     if command[1:3] == _WEBSERVER:
         command[2] = "ema_assets.defs.webserver"
         options["env"] = without_provider_keys(options.get("env", os.environ))
-    return _start(command, **options)
+    process: subprocess.Popen[Any] = _start(command, **options)
+    return process
 
 
 def main() -> None:
