@@ -22,6 +22,10 @@ from ema_assets.runtime.guard import STOP_SIGNALS, Guard, Orphan
 from ema_assets.runtime.processes import MARK, Family
 
 
+# What the first signal raises has been caught by somebody when the block still goes on after so long.
+_STUCK_SECONDS = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """What a supervisor starts, and how it is stopped."""
@@ -108,7 +112,8 @@ class Supervisor:
 
     Use as a context manager, in the main thread where signals are wanted. SIGINT, SIGTERM and SIGHUP first end the
     `with` block by KeyboardInterrupt or SystemExit; from the first `until_signalled()` on they are what it returns.
-    A second one during `close()` ends the patience: everything left is killed. SIGHUP stays ignored under `nohup`.
+    A second one during `close()` ends the patience: everything left is killed. A second one that comes while code goes
+    on in spite of the first ends this process, and the guard stops the rest. SIGHUP stays ignored under `nohup`.
 
     Children are stopped before anything that was entered earlier, so a database they use is entered first.
     """
@@ -118,6 +123,7 @@ class Supervisor:
         self.children: list[Child] = []
         self._guard: Guard | None = None
         self._received: list[signal.Signals] = []
+        self._first_received_at = 0.0
         self._keeps_signals = False
         self._handlers: dict[signal.Signals, Any] = {}
 
@@ -219,8 +225,13 @@ class Supervisor:
         return self._guard
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        self._first_received_at = self._first_received_at if self._received else now
         self._received.append(signal.Signals(number))
         if not self._keeps_signals:
+            if now - self._first_received_at > _STUCK_SECONDS:
+                # Some code has caught what the first one raised. The guard stops everything.
+                os._exit(128 + number)
             if number == signal.SIGINT:
                 raise KeyboardInterrupt
             raise SystemExit(128 + number)

@@ -1,6 +1,8 @@
 """Within another project of `dg`: two ema-assets with prefixes, default SQLite storage, somebody else's asset behind."""
 
+import re
 import sqlite3
+import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -29,6 +31,7 @@ from ema_assets.defs.recording import DEFER_TAG
 from ema_assets.defs.requests import RANGE_END_TAG, RANGE_START_TAG
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.model.errors import ConfigurationError
+from ema_assets.refresh.graph import configured
 from ema_assets.sandbox.server import running_sandbox
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import Databases
@@ -91,7 +94,7 @@ class Project:
 def project(databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     own_settings(monkeypatch, tmp_path / "home")
     monkeypatch.delenv("EMA_DATABASE_URL", raising=False)
-    monkeypatch.setattr(guest, "_told", set())
+    monkeypatch.setattr(guest, "_looked", [])
     urls = {name: databases.make(migrated=False) for name in ("eu", "us")}
     with ExitStack() as stack:
         universe = watchlist.parse('[[group]]\ncalendar = "24/7"\nsymbols = ["BTC-USD", "ETH-USD"]\n').instruments
@@ -203,6 +206,31 @@ def dump(path: Path) -> str:
         return "\n".join(connection.iterdump())
     finally:
         connection.close()
+
+
+def test_the_component_of_the_documentation_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_settings(monkeypatch, tmp_path / "home")
+    page = (Path(__file__).parents[2] / "docs" / "GUEST.md").read_text()
+    (block,) = [text for text in re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE) if "type:" in text]
+    declared = yaml.safe_load(block)
+    assert declared["type"] == f"{EmaAssetsComponent.__module__}.{EmaAssetsComponent.__qualname__}"
+    url = "postgresql://x:CANARY@127.0.0.1/eu"
+    attributes = declared["attributes"] | {"database_url": url}
+    component = EmaAssetsComponent.resolve_from_yaml(yaml.safe_dump(attributes))
+    assert "CANARY" not in repr(component)
+    namespace = Namespace(("eu",), component._environment(("eu",), tmp_path))
+    assert "CANARY" not in repr(namespace)
+    settings = namespace.settings()
+    assert (settings.database_url, settings.provider, settings.sweep_seconds) == (url, "yahoo", 60)
+    assert settings.home == tmp_path / "home" / "eu"
+    assert "macd" in configured(settings).off
+    attributes_named = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))))
+    assert EmaAssetsComponent.model_fields.keys() == attributes_named & EmaAssetsComponent.model_fields.keys()
+
+
+def test_the_component_is_found_by_dg() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert project["entry-points"]["dagster_dg_cli.registry_modules"] == {"ema_assets": EmaAssetsComponent.__module__}
 
 
 @pytest.mark.parametrize("prefix", ["EU", "a__b", "_a", "a-b", "a.b"])

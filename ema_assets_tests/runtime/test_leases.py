@@ -226,6 +226,44 @@ def test_a_server_that_was_started_again_keeps_its_port(folder: Path) -> None:
     assert not server.is_running()
 
 
+# What a process of Dagster does without `up` and without EMA_DATABASE_URL.
+WITHOUT_UP = """
+import os, sys
+from pathlib import Path
+os.environ["EMA_HOME"] = str(Path(sys.argv[1]).parent)
+os.environ.pop("EMA_DATABASE_URL", None)
+from ema_assets.config.settings import Settings
+from ema_assets.runtime.locate import _held, held_database
+url = held_database(Settings.from_env())
+assert held_database(Settings.from_env()) == url
+(server,) = _held.values()
+print(server.pid, flush=True)
+if sys.stdin.readline():
+    held_database(Settings.from_env())
+    print(server.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_processes_of_dagster_without_up_start_the_server_and_the_last_one_stops_it(folder: Path) -> None:
+    with process(WITHOUT_UP, folder) as (first, pid), process(WITHOUT_UP, folder) as (second, same):
+        assert pid == same
+        let_go(first)
+        assert answer(str(read_running(folder))) == 42
+        # One that has died is started again by whoever needs it next.
+        os.kill(pid, signal.SIGKILL)
+        wait_for_the_end(pid)
+        assert second.stdin is not None
+        assert second.stdout is not None
+        second.stdin.write("again\n")
+        second.stdin.flush()
+        again = int(second.stdout.readline())
+        assert again != pid
+        let_go(second)
+        wait_for_the_end(again)
+    assert read_running(folder) is None
+
+
 def guards_of(pid: int) -> list[int]:
     found = [child for child, process in processes.table().items() if process.parent == pid]
     return [child for child in found if b"ema_assets.runtime.guard" in Path(f"/proc/{child}/cmdline").read_bytes()]

@@ -321,6 +321,40 @@ def test_a_second_signal_ends_the_patience(tmp_path: Path, watch: StopWatch) -> 
     assert child.exit_code() == -signal.SIGKILL
 
 
+SWALLOWS_SIGNALS = """
+import sys, time
+from ema_assets.runtime import supervisor
+from ema_assets.runtime.supervisor import Program, Supervisor
+from pathlib import Path
+supervisor._STUCK_SECONDS = 0.0
+def work():
+    print("ready", flush=True)
+    while True:
+        try:
+            time.sleep(600)
+        except BaseException:
+            print("caught", flush=True)
+with Supervisor() as group:
+    child = group.spawn(Program("sleeper", [sys.executable, "-c", "import time; time.sleep(600)"], {}, Path(sys.argv[1])))
+    print(child.pid, flush=True)
+    group.interruptibly(work)
+"""
+
+
+def test_a_second_signal_ends_a_process_whose_code_has_caught_the_first(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SWALLOWS_SIGNALS, tmp_path / "log"], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "caught\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 128 + signal.SIGINT
+    wait_for(lambda: processes.read(child) is None)
+
+
 def test_a_program_that_does_not_exist_is_a_configuration_error(tmp_path: Path) -> None:
     with Supervisor() as group, pytest.raises(ConfigurationError, match="`web` cannot be started"):
         spawn(group, "web", [tmp_path / "nothing"], ENV, tmp_path / "log")
