@@ -21,7 +21,6 @@ from ema_assets.runtime import processes
 from ema_assets.runtime.guard import STOP_SIGNALS, Guard, Orphan
 from ema_assets.runtime.processes import MARK, Family
 
-
 # What the first signal raises has been caught by somebody when the block still goes on after so long.
 _STUCK_SECONDS = 1.0
 
