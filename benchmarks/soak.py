@@ -1,14 +1,15 @@
 """Hours of a fast virtual market under a real `ema-assets up`, with faults, and a comparison at the end.
 
-    python -m benchmarks.soak --minutes 60 [--symbols 20] [--speed 60] [--seed 930] [--sweep-seconds 5] [--json]
+    python -m benchmarks.soak --minutes 60 [--symbols 20] [--speed 60] [--seed 930] [--sweep-seconds 5] [--kills 1]
 
 Real: `ema-assets up` (`dagster dev` with webserver, daemon, code server and one process per run) on its own PostgreSQL,
 the sandbox exchange on a socket, GraphQL. Virtual: the time of the market (EMA_CLOCK). At 60 times the speed, a 5m bar
 closes every 5 s. Schedules fire by the machine's clock, so the sweep launches most runs.
 
-The exchange corrects bars all the time. At 30 % of the time the worker of a run is killed. At 40 % a person launches a
-backfill of everything, as the UI does. At 70 % PostgreSQL is killed (an immediate stop, as in a crash) and started
-again. Then the market slows down to the pace of the machine, and when nothing is stale any more, everything is stopped.
+The exchange corrects bars all the time. At 30 % of the time the worker of a run is killed; with `--kills 20`, twenty at
+random moments. At 40 % a person launches a backfill of everything, as the UI does. At 70 % PostgreSQL is killed (an
+immediate stop, as in a crash) and started again. Then the market slows down to the pace of the machine, and when
+nothing is stale any more, everything is stopped.
 The same symbols are loaded from the exchange into an empty database without Dagster, and every table of every series
 must be equal, column by column. The exit code is 1 when a row differs or a series stays stale.
 """
@@ -16,6 +17,7 @@ must be equal, column by column. The exit code is 1 when a row differs or a seri
 import argparse
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -25,7 +27,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -56,6 +58,7 @@ from ema_assets_tests.timeframes import FETCHED, M5, ORDER
 # A Tuesday on which New York is about to open.
 _START = datetime(2026, 11, 17, 14, 0, tzinfo=UTC)
 _KILL_AT, _BACKFILL_AT, _RESTART_AT = 0.3, 0.4, 0.7
+_KILLS_BETWEEN = 0.05, 0.95
 _CORRECT_SECONDS = 10.0
 # The last 5m bar of a day in New York, of a day with an early close, and of a pair: hour and minute, UTC, in winter.
 _LAST_BARS = {(20, 55), (17, 55), (23, 55)}
@@ -262,16 +265,20 @@ def _wait(is_true: Callable[[], object], seconds: float, what: str) -> None:
         time.sleep(1)
 
 
-def live(soak: Soak, minutes: float) -> None:
-    """Wait for the history, then cause the faults while time passes, until the fast time is over."""
+def live(soak: Soak, minutes: float, kill_at: Sequence[float]) -> None:
+    """Wait for the history, then cause the faults while time passes, until the fast time is over.
+
+    At each share of the time in `kill_at` a worker is killed.
+    """
     _wait(lambda: soak.stale(clock.now()) <= 4 * len(soak.symbols), _LOAD_SECONDS, "history loaded")
     soak.say("history loaded")
     began, seconds = time.monotonic(), minutes * 60
     todo: list[tuple[float, Callable[[], object]]] = [
-        (_KILL_AT, soak.kill_a_worker),
+        *((share, soak.kill_a_worker) for share in kill_at),
         (_BACKFILL_AT, soak.launch_backfill),
         (_RESTART_AT, soak.restart_postgres),
     ]
+    todo.sort(key=lambda each: each[0])
     next_correction = well_at = 0.0
     while (passed := time.monotonic() - began) < seconds:
         try:
@@ -328,7 +335,7 @@ def compare(soak: Soak, settings: Settings) -> dict[str, Any]:
             database,
             watched,
             lambda name: open_provider(settings, name),
-            FetchRules(watched.history_days),
+            FetchRules.of(settings, watched),
             soak.symbols,
             list(ORDER),
             clock=lambda: now,
@@ -352,6 +359,10 @@ def _rows(database: Database, asset: str, timeframe: Timeframe) -> pl.DataFrame:
     order = GRAPH.nodes[asset].table.time
     with database.transaction() as transaction:
         found = transaction.query(f"SELECT * FROM market.{asset}_{timeframe.key} ORDER BY symbol, {order}")
+        names = transaction.query("SELECT id AS source_id, name AS source FROM market.source")
+    if "source_id" in found.columns:
+        # Each database numbers the sources as they come.
+        found = found.join(names, on="source_id", how="left", maintain_order="left").drop("source_id")
     return found.drop(_NOT_COMPARED.get(asset, set()))
 
 
@@ -436,8 +447,13 @@ def history(soak: Soak) -> dict[str, Any]:
     }
 
 
-def soak_for(minutes: float, symbols: int, speed: float, seed: int, sweep_seconds: int, folder: Path) -> dict[str, Any]:
+def soak_for(
+    minutes: float, symbols: int, speed: float, seed: int, sweep_seconds: int, kills: int, folder: Path
+) -> dict[str, Any]:
     """Run the whole soak; return its figures."""
+    # One worker is killed at a known moment, several at random ones.
+    moments = random.Random(seed)  # noqa: S311 - moments of faults, not secrets
+    kill_at = [_KILL_AT] if kills == 1 else [moments.uniform(*_KILLS_BETWEEN) for _ in range(kills)]
     home = folder / "home"
     home.mkdir(parents=True)
     (home / "watchlist.toml").write_text(_watchlist(symbols, 10, everything=True))
@@ -464,7 +480,7 @@ def soak_for(minutes: float, symbols: int, speed: float, seed: int, sweep_second
             with _up(folder, port := free_port(), env) as ui:
                 soak = Soak(server, url, sandbox, ui, watched.symbols)
                 soak.say(f"up on port {port}; {symbols} symbols, a 5m bar every {300 / speed:g} s")
-                live(soak, minutes)
+                live(soak, minutes, kill_at)
                 while clock.now() < until:
                     time.sleep(1)
                 soak.say("the market now runs at the pace of the machine")
@@ -523,6 +539,7 @@ def main() -> None:
     parser.add_argument("--speed", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=930)
     parser.add_argument("--sweep-seconds", type=int, default=5)
+    parser.add_argument("--kills", type=int, default=1, help="How many workers of runs are killed.")
     parser.add_argument(
         "--folder", type=Path, help="A new folder that is kept, with all logs. [default: a temporary one]"
     )
@@ -532,7 +549,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="ema-soak-") as name:
         found = soak_for(
-            given.minutes, given.symbols, given.speed, given.seed, given.sweep_seconds, given.folder or Path(name)
+            given.minutes,
+            given.symbols,
+            given.speed,
+            given.seed,
+            given.sweep_seconds,
+            given.kills,
+            given.folder or Path(name),
         )
     if given.json:
         print(json.dumps(found, indent=2, default=str))
