@@ -29,7 +29,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from ema_assets.config.settings import Settings
 from ema_assets.model import clock
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.errors import EmaAssetsError
-from ema_assets.model.timeframes import Timeframe, by_key
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.refresh.clients import open_provider
 from ema_assets.refresh.graph import build
@@ -53,7 +53,7 @@ from ema_assets.runtime.services import free_port
 from ema_assets.sandbox.faults import CorrectedBar
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets.store.database import Database
-from ema_assets_tests.timeframes import FETCHED, M5, ORDER
+from ema_assets_tests.timeframes import M5, ORDER
 
 # A Tuesday on which New York is about to open.
 _START = datetime(2026, 11, 17, 14, 0, tzinfo=UTC)
@@ -99,6 +99,7 @@ class Soak:
     backfill: str | None = None
     backfill_span: list[datetime] = field(default_factory=list)
     disturbed: list[tuple[datetime, datetime]] = field(default_factory=list)
+    loading_at: datetime = field(default_factory=clock.now)
 
     def say(self, line: str) -> None:
         """Print an event on stderr, and keep it for the report."""
@@ -315,6 +316,22 @@ def settle(soak: Soak) -> bool:
     return False
 
 
+def _load(
+    database: Database, settings: Settings, watched: watchlist.Watchlist, symbols: Sequence[str], now: datetime
+) -> int:
+    """Bring a database up to date at `now` without Dagster; how many series failed."""
+    outcomes = refresh_all(
+        database,
+        watched,
+        lambda name: open_provider(settings, name),
+        FetchRules.of(settings, watched),
+        symbols,
+        list(ORDER),
+        clock=lambda: now,
+    )
+    return sum(len(outcome.errors) for _, _, outcome in outcomes)
+
+
 def compare(soak: Soak, settings: Settings) -> dict[str, Any]:
     """Load everything anew into an empty database, and compare all tables of all series."""
     asked = soak.sql(
@@ -324,23 +341,13 @@ def compare(soak: Soak, settings: Settings) -> dict[str, Any]:
     )
     now = asked.item() + timedelta(seconds=1)
     left = soak.stale(now)
-    first = soak.sql("SELECT timeframe, min(first_ts) AS ts FROM market.series_state WHERE asset = $1 GROUP BY 1", OHLC)
-    depth = {by_key(text): (now.date() - ts.date()).days for text, ts in first.iter_rows()}
     watched = watchlist.load(settings.watchlist_path)
-    watched = replace(watched, history_days={timeframe: depth[timeframe] for timeframe in FETCHED})
     url = _new_database(soak.server, "again")
     failed = 0
     with Database(url) as database:
-        for _, _, outcome in refresh_all(
-            database,
-            watched,
-            lambda name: open_provider(settings, name),
-            FetchRules.of(settings, watched),
-            soak.symbols,
-            list(ORDER),
-            clock=lambda: now,
-        ):
-            failed += len(outcome.errors)
+        # How far back long history reaches follows from the day on which it was loaded.
+        for moment in (soak.loading_at, now):
+            failed += _load(database, settings, watched, soak.symbols, moment)
     rows = 0
     different: list[str] = []
     with Database(url) as database, Database(soak.url) as lived:
