@@ -395,7 +395,7 @@ def latency(soak: Soak) -> list[dict[str, Any]]:
         closes = mine.group_by("closed_at").agg(pl.col("committed_at").min()).sort("closed_at")
         step = f"{timeframe.minutes}m"
         every = pl.select(
-            closed_at=pl.datetime_range(closes["closed_at"].min(), closes["closed_at"].max(), step, time_unit="us")
+            closed_at=pl.datetime_range(closes["closed_at"][0], closes["closed_at"][-1], step, time_unit="us")
         ).join_asof(
             closes.rename({"closed_at": "reached"}), left_on="closed_at", right_on="reached", strategy="forward"
         )
