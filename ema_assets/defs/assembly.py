@@ -10,7 +10,13 @@ from ema_assets.defs.checks import series_checks
 from ema_assets.defs.jobs import refresh_job
 from ema_assets.defs.maintenance import maintenance_job, maintenance_schedule
 from ema_assets.defs.namespace import ALONE, Namespace
-from ema_assets.defs.performance import performance_asset, performance_job, performance_schedule, screener_spec
+from ema_assets.defs.performance import (
+    performance_asset,
+    performance_job,
+    performance_schedule,
+    performance_sensor,
+    screener_spec,
+)
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.defs.schedules import schedules
 from ema_assets.defs.sensors import sensors
@@ -38,7 +44,7 @@ def assembled(graph: Graph, namespace: Namespace = ALONE) -> Definitions:
                 maintenance_schedule(maintenance, namespace),
                 performance_schedule(graph, namespace),
             ],
-            sensors=sensors(graph, namespace),
+            sensors=[*sensors(graph, namespace), performance_sensor(graph, namespace)],
             resources={
                 namespace.name("store"): StoreResource(namespace=namespace.id),
                 namespace.name("market"): MarketResource(namespace=namespace.id),
