@@ -31,7 +31,7 @@ from ema_assets.refresh.graph import configured
 from ema_assets.refresh.plan import stale_on_close
 from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.refresh.runs import plan_runs
-from ema_assets.runtime.locate import database_url
+from ema_assets.runtime.locate import held_database
 from ema_assets.store.database import Database
 
 _LOCATION = "benchmarks.tick_location"
@@ -216,7 +216,7 @@ def _by_step(done: list[Worked]) -> dict[str, float]:
 
 
 def _execute(sql: str, *parameters: Any) -> None:
-    connection = psycopg2.connect(database_url(Settings.from_env()))
+    connection = psycopg2.connect(held_database(Settings.from_env()))
     connection.autocommit = True
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters or None)
@@ -224,7 +224,7 @@ def _execute(sql: str, *parameters: Any) -> None:
 
 
 def _materializations() -> int:
-    with Database(database_url(Settings.from_env())) as database, database.transaction() as transaction:
+    with Database(held_database(Settings.from_env())) as database, database.transaction() as transaction:
         found = transaction.query(
             "SELECT count(*) AS n FROM dagster.event_logs WHERE dagster_event_type = 'ASSET_MATERIALIZATION'"
         )
