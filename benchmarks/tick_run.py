@@ -48,7 +48,7 @@ def load(now: datetime) -> dict[str, Any]:
     settings = Settings.from_env()
     watched = watchlist.load(settings.watchlist_path)
     began = time.perf_counter()
-    with Database(database_url(settings)) as database:
+    with Database(held_database(settings)) as database:
         for _, _, outcome in refresh_all(
             database,
             watched,
@@ -74,7 +74,7 @@ def _planned(now: datetime) -> tuple[list[RunRequest], float, float]:
     """The runs of a tick, and the milliseconds and CPU seconds that it took to plan them."""
     settings = Settings.from_env()
     watched = watchlist.load(settings.watchlist_path)
-    with Database(database_url(settings)) as database, database.transaction() as transaction:
+    with Database(held_database(settings)) as database, database.transaction() as transaction:
         transaction.query("SELECT 1 AS one")
         began, cpu = time.perf_counter(), _cpu_s()
         stale = stale_on_close(transaction, watched.timeframes[0], now)
