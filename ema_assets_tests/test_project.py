@@ -168,7 +168,12 @@ def test_the_documentation_lists_exactly_the_variables_that_are_read() -> None:
     listed = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
     assert len(listed) == len(set(listed))
     assert set(listed) == env.asked
-    sources = ("config/settings.py", "model/clock.py", *(f"providers/{each}" for each in _modules("providers")))
+    sources = (
+        "config/settings.py",
+        "model/clock.py",
+        "model/same_origin.py",
+        *(f"providers/{each}" for each in _modules("providers")),
+    )
     texts = [(REPOSITORY / "ema_assets" / name).read_text() for name in sources]
     assert {name for text in texts for name in re.findall(r'"((?:EMA|APCA)_[A-Z_]+)"', text)} == env.asked
 

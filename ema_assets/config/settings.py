@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError, not_one_of
+from ema_assets.model.same_origin import allowed_hosts
 from ema_assets.model.symbols import FROM_FILES
 from ema_assets.model.urls import libpq_url
-from ema_assets.model.variables import Number, Secret, text_of
+from ema_assets.model.variables import Number, Secret, Variable, text_of
 from ema_assets.providers import registry
 from ema_assets.providers.declaration import Config, Provider, ProviderConfig, Publication
 
@@ -33,13 +34,18 @@ def home_folder(env: Mapping[str, str] = os.environ) -> Path:
 
 def without_provider_keys(env: Mapping[str, str]) -> dict[str, str]:
     """`env` without the keys of any provider: for processes that ask none."""
-    keys = {
-        variable.name
-        for config in registry.CONFIGS.values()
-        for variable in config.variables().values()
-        if isinstance(variable, Secret)
-    }
+    keys = {variable.name for variable in _of_providers() if isinstance(variable, Secret)}
     return {name: value for name, value in env.items() if name not in keys}
+
+
+def is_ours(name: str) -> bool:
+    """Whether the variable `name` is one of this project or of a provider."""
+    return name.startswith("EMA_") or name in {variable.name for variable in _of_providers()}
+
+
+def _of_providers() -> Iterator[Variable]:
+    for config in registry.CONFIGS.values():
+        yield from config.variables().values()
 
 
 def is_synthetic(provider: str) -> bool:
@@ -84,6 +90,7 @@ class Settings:
             raise ConfigurationError(f"`EMA_HOME` must be a folder, received the file {home}")
         # Before everything else, so that a misspelt provider is what the error is about.
         named = _named_provider(env)
+        allowed_hosts(env)  # a mistake in it shall be told by whatever is started, not by each request
         providers = {name: config.from_env(env) for name, config in registry.CONFIGS.items()}
         settings = cls(
             home=home,

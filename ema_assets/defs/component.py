@@ -13,14 +13,13 @@ from dagster.components import scaffold_component, scaffold_with
 from pydantic import Field
 
 from ema_assets.config import watchlist
-from ema_assets.config.settings import home_folder
+from ema_assets.config.settings import home_folder, is_ours
 from ema_assets.defs.assembly import assembled
 from ema_assets.defs.namespace import Namespace, register
 from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.refresh.graph import configured
 
-_OURS = ("EMA_", "APCA_")
 _WATCHLIST, _SIGNALS, _STRATEGIES = "watchlist.toml", "signals", "strategies"
 
 
@@ -80,7 +79,7 @@ class EmaAssetsComponent(Component, Model, Resolvable):
         """What stands in for variables of the environment. Folders are absolute: runs may have another current one."""
         for name in self.variables:
             # Ticks and runs of the whole process go by one clock.
-            if not name.startswith(_OURS) or name == clock.VARIABLE:
+            if not is_ours(name) or name == clock.VARIABLE:
                 raise ConfigurationError(
                     f"`variables` must name variables of ema-assets other than {clock.VARIABLE}, received {name!r}"
                 )
