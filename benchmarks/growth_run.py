@@ -24,7 +24,7 @@ from ema_assets.refresh.graph import configured
 from ema_assets.refresh.plan import stale_on_close
 from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.refresh.runs import plan_runs
-from ema_assets.runtime.locate import held_database
+from ema_assets.runtime.locate import leased_database
 from ema_assets.store import sessions
 from ema_assets.store.database import Database, Transaction
 from ema_assets_tests.timeframes import M5, ORDER
@@ -286,7 +286,7 @@ def moments(first: date, days: int) -> Iterator[datetime]:
 
 def main(given: dict[str, object]) -> None:
     """Run the days; print one line of JSON per day."""
-    with Database(held_database(Settings.from_env())) as database, DagsterInstance.get() as instance:
+    with Database(leased_database(Settings.from_env())) as database, DagsterInstance.get() as instance:
         life = Life(database, instance, is_maintained=bool(given["maintain"]), ticks=int(str(given["ticks"])))
         instance.add_dynamic_partitions(str(SYMBOLS.name), list(life.watched.symbols))
         for moment in moments(date.fromisoformat(str(given["first"])), int(str(given["days"]))):

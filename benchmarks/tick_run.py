@@ -31,7 +31,7 @@ from ema_assets.refresh.graph import configured
 from ema_assets.refresh.plan import stale_on_close
 from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.refresh.runs import plan_runs
-from ema_assets.runtime.locate import held_database
+from ema_assets.runtime.locate import leased_database
 from ema_assets.store.database import Database
 
 _LOCATION = "benchmarks.tick_location"
@@ -48,7 +48,7 @@ def load(now: datetime) -> dict[str, Any]:
     settings = Settings.from_env()
     watched = watchlist.load(settings.watchlist_path)
     began = time.perf_counter()
-    with Database(held_database(settings)) as database:
+    with Database(leased_database(settings)) as database:
         for _, _, outcome in refresh_all(
             database,
             watched,
@@ -74,7 +74,7 @@ def _planned(now: datetime) -> tuple[list[RunRequest], float, float]:
     """The runs of a tick, and the milliseconds and CPU seconds that it took to plan them."""
     settings = Settings.from_env()
     watched = watchlist.load(settings.watchlist_path)
-    with Database(held_database(settings)) as database, database.transaction() as transaction:
+    with Database(leased_database(settings)) as database, database.transaction() as transaction:
         transaction.query("SELECT 1 AS one")
         began, cpu = time.perf_counter(), _cpu_s()
         stale = stale_on_close(transaction, watched.timeframes[0], now)
@@ -216,7 +216,7 @@ def _by_step(done: list[Worked]) -> dict[str, float]:
 
 
 def _execute(sql: str, *parameters: Any) -> None:
-    connection = psycopg2.connect(held_database(Settings.from_env()))
+    connection = psycopg2.connect(leased_database(Settings.from_env()))
     connection.autocommit = True
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters or None)
@@ -224,7 +224,7 @@ def _execute(sql: str, *parameters: Any) -> None:
 
 
 def _materializations() -> int:
-    with Database(held_database(Settings.from_env())) as database, database.transaction() as transaction:
+    with Database(leased_database(Settings.from_env())) as database, database.transaction() as transaction:
         found = transaction.query(
             "SELECT count(*) AS n FROM dagster.event_logs WHERE dagster_event_type = 'ASSET_MATERIALIZATION'"
         )

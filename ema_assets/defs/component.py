@@ -58,7 +58,8 @@ class EmaAssetsComponent(Component, Model, Resolvable):
         repr=False,
         description="EMA_DATABASE_URL: a database of its own, such as `{{ env.EU_DATABASE_URL }}`.",
     )
-    variables: dict[str, str] = Field(
+    # What looks like a number becomes one when Dagster fills in templates.
+    variables: dict[str, str | int | float] = Field(
         default_factory=dict,
         repr=False,
         description="Further environment variables of docs/CONFIGURATION.md, for this one alone.",
@@ -85,7 +86,7 @@ class EmaAssetsComponent(Component, Model, Resolvable):
                 )
         home = (folder / Path(self.home).expanduser()) if self.home else home_folder().joinpath(*prefix)
         found = {
-            **self.variables,
+            **{name: str(value) for name, value in self.variables.items()},
             "EMA_HOME": str(home),
             "EMA_WATCHLIST": str(self._watchlist(home, folder)),
             "EMA_SIGNALS_FOLDER": _own_folder(folder, self.signals, _SIGNALS),

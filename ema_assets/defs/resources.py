@@ -19,7 +19,7 @@ from ema_assets.refresh.clients import open_provider
 from ema_assets.refresh.fetch import OpenProvider
 from ema_assets.refresh.plan import Publications
 from ema_assets.refresh.plan_requests import FetchRules
-from ema_assets.runtime.locate import held_database
+from ema_assets.runtime.locate import leased_database
 from ema_assets.store import worker_sessions
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate_once
@@ -47,7 +47,7 @@ class StoreResource(ConfigurableResource[Any]):
     @contextmanager
     def open(self) -> Iterator[Database]:
         """A connection for the time of the block, used by nobody else. `statements` counts from here."""
-        database = _take(held_database(known(self.namespace).settings()), self._session_name)
+        database = _take(leased_database(known(self.namespace).settings()), self._session_name)
         try:
             yield database
         except BaseException:

@@ -23,7 +23,7 @@ from sqlalchemy.exc import DisconnectionError
 
 from ema_assets.config.settings import Settings
 from ema_assets.model.urls import dagster_url
-from ema_assets.runtime.locate import held_database
+from ema_assets.runtime.locate import leased_database
 from ema_assets.store.migrations import migrate
 
 # A connection that was used this long ago is tried before its next use.
@@ -43,7 +43,7 @@ class MarketPostgresStorage(DagsterPostgresStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, _config_value: Any) -> "MarketPostgresStorage":
         """Called by Dagster for each of its instances: the process of a code location makes one for every tick."""
-        url = held_database(Settings.from_env())
+        url = leased_database(Settings.from_env())
         with _lock:
             engine = _engines.get(url)
             if engine is None:

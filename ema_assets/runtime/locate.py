@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from ema_assets.runtime.postgres.server import EmbeddedServer
 
 # Of this process, by folder.
-_held: "dict[Path, EmbeddedServer]" = {}
+_leased: "dict[Path, EmbeddedServer]" = {}
 _lock = threading.Lock()
 
 
-def held_database(settings: Settings) -> str:
+def leased_database(settings: Settings) -> str:
     """The URL (libpq form) of the database in use. An embedded server is started where none runs.
 
     It stays until this process ends; one that has died meanwhile is started again.
@@ -35,13 +35,13 @@ def held_database(settings: Settings) -> str:
     from ema_assets.runtime.postgres.server import EmbeddedServer
 
     with _lock:
-        server = _held.get(settings.postgres_folder)
+        server = _leased.get(settings.postgres_folder)
         if server is None:
             settings.home.mkdir(parents=True, exist_ok=True)
             server = EmbeddedServer(settings.postgres_folder)
             server.start()
             atexit.register(server.stop)
-            _held[settings.postgres_folder] = server
+            _leased[settings.postgres_folder] = server
         elif not server.is_running():
             server.start()
         return server.url

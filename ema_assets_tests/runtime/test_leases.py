@@ -233,13 +233,13 @@ from pathlib import Path
 os.environ["EMA_HOME"] = str(Path(sys.argv[1]).parent)
 os.environ.pop("EMA_DATABASE_URL", None)
 from ema_assets.config.settings import Settings
-from ema_assets.runtime.locate import _held, held_database
-url = held_database(Settings.from_env())
-assert held_database(Settings.from_env()) == url
-(server,) = _held.values()
+from ema_assets.runtime.locate import _leased, leased_database
+url = leased_database(Settings.from_env())
+assert leased_database(Settings.from_env()) == url
+(server,) = _leased.values()
 print(server.pid, flush=True)
 if sys.stdin.readline():
-    held_database(Settings.from_env())
+    leased_database(Settings.from_env())
     print(server.pid, flush=True)
 sys.stdin.read()
 """
