@@ -13,6 +13,7 @@ from ema_assets.cli.stack import down_command, sandbox_command, up_command
 from ema_assets.cli.status import status_command
 from ema_assets.cli.upkeep import maintain_command, migrate_command
 from ema_assets.cli.watchlist import symbols_group
+from ema_assets.cli.worker import worker_command
 
 
 @click.group(
@@ -30,6 +31,7 @@ from ema_assets.cli.watchlist import symbols_group
         screen_command,
         chart_command,
         sandbox_command,
+        worker_command,
         maintain_command,
         migrate_command,
     ],

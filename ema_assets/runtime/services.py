@@ -130,7 +130,7 @@ def environment(settings: Settings, url: str) -> dict[str, str]:
 
 def without_secrets(env: Mapping[str, str]) -> dict[str, str]:
     """`env` for a child that asks neither providers nor the database."""
-    hidden = ("EMA_DATABASE_URL", "PGPASSWORD", "PGPASSFILE")
+    hidden = ("EMA_DATABASE_URL", "EMA_CELERY_BROKER", "PGPASSWORD", "PGPASSFILE")
     return {name: value for name, value in without_provider_keys(env).items() if name not in hidden}
 
 

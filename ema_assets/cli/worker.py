@@ -1,0 +1,45 @@
+"""The command `worker`: executes runs on a further host. Celery does the work, in place of this process."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from ema_assets.cli.commands import Command
+from ema_assets.config.settings import Settings
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.variables import text_of
+
+# Of deploy/celery/dagster.yaml, and the app of the worker.
+_QUEUE, _APP = "dagster", "ema_assets.defs.celery_worker"
+
+
+@click.command("worker", cls=Command)
+@click.option(
+    "--processes", type=click.IntRange(1, 256), default=2, show_default=True, help="How many runs it has at a time."
+)
+@click.option(
+    "--runs-per-process",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="A process is replaced after so many runs.",
+)
+def worker_command(processes: int, runs_per_process: int) -> None:
+    """Execute runs that Dagster on another host hands to Celery: docs/CLUSTER.md. SIGTERM lets them finish."""
+    if importlib.util.find_spec("dagster_celery") is None:
+        raise ConfigurationError("a worker needs Celery: pip install 'ema-assets[cluster]'")
+    if Settings.from_env().database_url is None:
+        raise ConfigurationError("a worker needs `EMA_DATABASE_URL`, the database that all hosts share")
+    if not text_of(os.environ, "EMA_CELERY_BROKER"):
+        raise ConfigurationError("a worker needs `EMA_CELERY_BROKER`, such as pyamqp://user:password@broker:5672//")
+    home = text_of(os.environ, "DAGSTER_HOME")
+    if not (home and (Path(home) / "dagster.yaml").is_file()):
+        raise ConfigurationError(
+            "a worker needs `DAGSTER_HOME`, a folder with deploy/celery/dagster.yaml as dagster.yaml, received "
+            f"{home or 'nothing'}"
+        )
+    options = ["-Q", _QUEUE, "-c", str(processes), "--max-tasks-per-child", str(runs_per_process), "-l", "WARNING"]
+    os.execv(sys.executable, [sys.executable, "-m", "celery", "-A", _APP, "worker", *options])  # noqa: S606 - Celery

@@ -1,0 +1,69 @@
+"""The command `worker`: what it needs, each named in one sentence, and what it becomes."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ema_assets_tests.cli.conftest import Refused, Run
+
+REPOSITORY = Path(__file__).parents[2]
+DEPLOYED = REPOSITORY / "deploy" / "celery" / "dagster.yaml"
+BROKER = "pyamqp://guest:guest@127.0.0.1:5672//"
+DATABASE = "postgresql://ema@127.0.0.1:9/ema"
+
+
+def with_celery(monkeypatch: pytest.MonkeyPatch, *, is_here: bool) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *more: (object() if is_here else None) if name == "dagster_celery" else find(name, *more),
+    )
+
+
+def test_what_a_worker_lacks_is_named_in_one_sentence(
+    refused: Refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with_celery(monkeypatch, is_here=False)
+    assert refused("worker") == "a worker needs Celery: pip install 'ema-assets[cluster]'"
+    with_celery(monkeypatch, is_here=True)
+    assert "`EMA_DATABASE_URL`" in refused("worker")
+    assert "`EMA_CELERY_BROKER`" in refused("worker", EMA_DATABASE_URL=DATABASE)
+    for home, received in (("", "nothing"), (str(tmp_path), str(tmp_path))):
+        said = refused("worker", EMA_DATABASE_URL=DATABASE, EMA_CELERY_BROKER=BROKER, DAGSTER_HOME=home)
+        assert "`DAGSTER_HOME`" in said
+        assert said.endswith(f"received {received}")
+        assert "guest" not in said
+
+
+def test_the_process_becomes_a_celery_worker(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with_celery(monkeypatch, is_here=True)
+    (tmp_path / "dagster.yaml").write_text(DEPLOYED.read_text())
+    began: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda _program, words: began.append(words))
+    env = {"EMA_DATABASE_URL": DATABASE, "EMA_CELERY_BROKER": BROKER, "DAGSTER_HOME": str(tmp_path)}
+    assert run("worker", "--processes", "3", "--runs-per-process", "20", **env).exit_code == 0
+    ((python, *words),) = began
+    assert python == sys.executable
+    assert words[:5] == ["-m", "celery", "-A", "ema_assets.defs.celery_worker", "worker"]
+    assert words[5:11] == ["-Q", "dagster", "-c", "3", "--max-tasks-per-child", "20"]
+    # `ps` shows it to everybody.
+    assert "guest" not in " ".join(words)
+    assert importlib.util.find_spec("ema_assets.defs.celery_worker") is not None
+
+
+def test_the_dagster_yaml_of_the_hosts_differs_from_ours_in_the_launcher_alone() -> None:
+    deployed: dict[str, Any] = yaml.safe_load(DEPLOYED.read_text())
+    ours: dict[str, Any] = yaml.safe_load((REPOSITORY / "dagster.yaml").read_text())
+    assert deployed.pop("run_launcher") == {
+        "module": "dagster_celery.launcher",
+        "class": "CeleryRunLauncher",
+        "config": {"broker": {"env": "EMA_CELERY_BROKER"}},
+    }
+    del ours["run_launcher"]
+    assert deployed == ours
