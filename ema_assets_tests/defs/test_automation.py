@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from dagster import (
+    BetaWarning,
     Definitions,
+    PreviewWarning,
     SkipReason,
     build_schedule_context,
     build_sensor_context,
@@ -47,8 +49,12 @@ def look(world: World, sensor: Any) -> Any:
 
 
 def test_dagster_can_load_everything_with_and_without_the_other_signals() -> None:
-    for watched in (WATCHLIST, WATCHLIST.removesuffix(CORE_TEXT)):
-        Definitions.validate_loadable(assembled(build(watchlist.parse(watched))))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for watched in (WATCHLIST, WATCHLIST.removesuffix(CORE_TEXT)):
+            Definitions.validate_loadable(assembled(build(watchlist.parse(watched))))
+    # A user can do nothing about parts of Dagster that are beta.
+    assert [str(each.message) for each in told if issubclass(each.category, BetaWarning | PreviewWarning)] == []
 
 
 def test_there_is_a_schedule_a_timeframe_one_of_maintenance_one_of_performance_and_all_run_by_default() -> None:

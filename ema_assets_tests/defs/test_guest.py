@@ -3,7 +3,6 @@
 import re
 import sqlite3
 import tomllib
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -14,10 +13,8 @@ import pytest
 import yaml
 from dagster import (
     AssetKey,
-    BetaWarning,
     DagsterInstance,
     Definitions,
-    PreviewWarning,
     SensorResult,
     SkipReason,
     build_schedule_context,
@@ -28,14 +25,13 @@ from dagster.components.testing import create_defs_folder_sandbox
 
 from ema_assets.config import watchlist
 from ema_assets.defs import guest, namespace
-from ema_assets.defs.assembly import assembled
 from ema_assets.defs.component import EmaAssetsComponent
 from ema_assets.defs.namespace import Namespace
 from ema_assets.defs.recording import DEFER_TAG
 from ema_assets.defs.requests import RANGE_END_TAG, RANGE_START_TAG
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.model.errors import ConfigurationError
-from ema_assets.refresh.graph import build, configured
+from ema_assets.refresh.graph import configured
 from ema_assets.sandbox.server import running_sandbox
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import Databases
@@ -258,10 +254,3 @@ def test_a_variable_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     for name in ("PATH", "EMA_CLOCK"):
         with pytest.raises(ConfigurationError, match=f"other than EMA_CLOCK, received '{name}'"):
             EmaAssetsComponent(variables={name: "x"})._environment((), tmp_path)
-
-
-def test_loading_tells_nobody_that_parts_of_dagster_are_beta() -> None:
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        Definitions.validate_loadable(assembled(build(watchlist.parse('[[group]]\nsymbols = ["AAPL"]\n'))))
-    assert [str(each.message) for each in told if issubclass(each.category, BetaWarning | PreviewWarning)] == []

@@ -328,9 +328,12 @@ from ema_assets.runtime.supervisor import Program, Supervisor
 from pathlib import Path
 supervisor._STUCK_SECONDS = 0.0
 def work():
-    print("ready", flush=True)
+    is_told = False
     while True:
         try:
+            if not is_told:
+                is_told = True
+                print("ready", flush=True)
             time.sleep(600)
         except BaseException:
             print("caught", flush=True)
