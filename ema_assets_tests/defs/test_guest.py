@@ -21,6 +21,7 @@ from dagster import (
     build_sensor_context,
     instance_for_test,
 )
+from dagster._core.storage.defs_state.base import set_defs_state_storage
 from dagster.components.testing import create_defs_folder_sandbox
 
 from ema_assets.config import watchlist
@@ -97,6 +98,8 @@ def project(databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(guest, "_looked", [])
     urls = {name: databases.make(migrated=False) for name in ("eu", "us")}
     with ExitStack() as stack:
+        # An instance leaves what it has set behind, when another one was made within.
+        stack.enter_context(set_defs_state_storage(None))
         universe = watchlist.parse('[[group]]\ncalendar = "24/7"\nsymbols = ["BTC-USD", "ETH-USD"]\n').instruments
         sandbox = stack.enter_context(running_sandbox(universe, clock=lambda: here.now))
         monkeypatch.setenv("EMA_SANDBOX_URL", sandbox.base_url)
