@@ -21,7 +21,6 @@ from dagster import (
     build_sensor_context,
     instance_for_test,
 )
-from dagster._core.storage.defs_state.base import set_defs_state_storage
 from dagster.components.testing import create_defs_folder_sandbox
 
 from ema_assets.config import watchlist
@@ -72,8 +71,8 @@ class Project:
         }
 
     def look(self, prefix: str, sensor: str) -> Any:
-        context = build_sensor_context(instance=self.instance, resources=self.resources(prefix))
-        return self.defs.resolve_sensor_def(f"{prefix}__{sensor}")(context)
+        with build_sensor_context(instance=self.instance, resources=self.resources(prefix)) as context:
+            return self.defs.resolve_sensor_def(f"{prefix}__{sensor}")(context)
 
     def run(self, job: str, tags: dict[str, str]) -> Any:
         return self.defs.resolve_job_def(job).execute_in_process(instance=self.instance, tags=tags)
@@ -98,8 +97,6 @@ def project(databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(guest, "_looked", [])
     urls = {name: databases.make(migrated=False) for name in ("eu", "us")}
     with ExitStack() as stack:
-        # An instance leaves what it has set behind, when another one was made within.
-        stack.enter_context(set_defs_state_storage(None))
         universe = watchlist.parse('[[group]]\ncalendar = "24/7"\nsymbols = ["BTC-USD", "ETH-USD"]\n').instruments
         sandbox = stack.enter_context(running_sandbox(universe, clock=lambda: here.now))
         monkeypatch.setenv("EMA_SANDBOX_URL", sandbox.base_url)
@@ -163,11 +160,11 @@ def test_schedule_sweep_and_backfill_work_and_nothing_touches_the_other_one(
     assert "dagster/input_data_version/eu/ohlc" in newest.asset_materialization.tags
 
     project.now += timedelta(minutes=5)
-    context = build_schedule_context(
+    with build_schedule_context(
         instance=project.instance, scheduled_execution_time=project.now, resources=project.resources("eu")
-    )
-    tick: Any = project.defs.resolve_schedule_def("eu__refresh_5m")(context)
-    (launched,) = tick
+    ) as context:
+        tick: Any = project.defs.resolve_schedule_def("eu__refresh_5m")(context)
+        (launched,) = tick
     done = project.run("eu__refresh", dict(launched.tags))
     assert ("eu/strategy_9_30_ema", "BTC-USD|5m") in project.materialized(done.run_id)
 
