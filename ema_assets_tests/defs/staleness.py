@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dagster import DagsterInstance
 from dagster._core.test_utils import in_process_test_workspace
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from dagster_graphql.test.utils import execute_dagster_graphql
 
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.defs.partitions import series_of
@@ -32,6 +31,9 @@ def statuses(
 ) -> dict[tuple[str, str], str]:
     """Asset and partition to FRESH, MISSING, or why the partition is stale, such as `DATA ohlc` when
     that input has changed; by default of all partitions."""
+    # A second that only workers of pytest shall take which ask.
+    from dagster_graphql.test.utils import execute_dagster_graphql
+
     wanted = SERIES.get_partition_keys(dynamic_partitions_store=instance) if partitions is None else partitions
     origin = LoadableTargetOrigin(
         executable_path=sys.executable, module_name="ema_assets_tests.defs.conftest", attribute="defs"
