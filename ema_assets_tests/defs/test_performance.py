@@ -9,7 +9,6 @@ from ema_assets.defs.jobs import PERFORMANCE_JOB
 from ema_assets.defs.performance import PERFORMANCE, SCREENER
 from ema_assets.store import results
 from ema_assets_tests.defs.conftest import World, defs
-from ema_assets_tests.defs.staleness import ask
 
 
 def tick(world: World) -> Any:
@@ -18,13 +17,6 @@ def tick(world: World) -> Any:
         instance=world.instance, scheduled_execution_time=world.now, resources={"store": world.resources["store"]}
     )
     return schedule._execution_fn.decorated_fn(context, store=world.resources["store"])
-
-
-_HEALTH = """
-    query ($key: AssetKeyInput!) {
-        assetOrError(assetKey: $key) { ... on Asset { assetHealth { materializationStatus } } }
-    }
-"""
 
 
 def silence(world: World) -> str:
@@ -86,9 +78,6 @@ def test_performance_is_added_up_in_the_background_once_strategies_are_computed_
     with world.database.transaction() as transaction:
         transaction.execute("UPDATE market.performance_refresh SET refreshed_at = now() - interval '12 hours'")
     assert isinstance(tick(world), RunRequest)
-    for asset in (SCREENER, PERFORMANCE):
-        answer = ask(world.instance, _HEALTH, {"key": {"path": [asset]}})
-        assert answer["assetOrError"]["assetHealth"]["materializationStatus"] == "HEALTHY", asset
 
 
 def test_the_catalog_names_the_columns_of_the_screener_as_the_view_has_them(world: World) -> None:
