@@ -18,13 +18,14 @@ from dagster import (
 )
 
 from ema_assets.defs.partitions import series_of
+from ema_assets.defs.recording import target_of
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.model.asset_names import OHLC
 from ema_assets.refresh.graph import Graph
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.reports import health
 from ema_assets.store.database import Transaction
-from ema_assets.store.partition_checks import failed_partitions
+from ema_assets.store.partition_checks import Materialization, failed_partitions, newest_materializations
 
 CHECK = "series_is_well"
 # A provider that is down makes all series fail at once. Those beyond are told by the next runs.
@@ -50,9 +51,11 @@ def partition_checks(graph: Graph) -> AssetChecksDefinition:
         with store.open() as database, database.transaction() as transaction:
             late = health.late_series(transaction, closed_bars(transaction, market.now(), market.publications()))
             problems = health.series_problems(health.failing(transaction), late)
+            partitions = [str(partition) for partition in context.op_execution_context.partition_keys]
+            targets = newest_materializations(transaction, OHLC, partitions)
+            results = _evaluations({each: problems.get(each) for each in partitions}, targets)
+        yield from results
         output = context.get_step_execution_context().job_def.asset_layer.get_op_output_name(spec.key)
-        for partition in context.op_execution_context.partition_keys:
-            yield _evaluation(str(partition), problems.get(str(partition)))
         yield Output(None, output_name=output or "result")
 
     return checks
@@ -61,24 +64,44 @@ def partition_checks(graph: Graph) -> AssetChecksDefinition:
 def changed(transaction: Transaction, problems: Mapping[str, str]) -> list[AssetCheckEvaluation]:
     """Results of the partitions whose `problems` are not what Dagster was told last: at most MOST_TOLD."""
     told = failed_partitions(transaction, OHLC, CHECK)
-    ended = [_evaluation(partition, None) for partition in told if partition not in problems]
-    return [*ended, *_begun(told, problems)][:MOST_TOLD]
+    ended = [partition for partition in told if partition not in problems]
+    targets = newest_materializations(transaction, OHLC, [*ended, *problems]) if ended or problems else {}
+    results = {**dict.fromkeys(ended), **_begun(told, problems, targets)}
+    return _evaluations(results, targets)[:MOST_TOLD]
 
 
 def begun(transaction: Transaction, problems: Mapping[str, str]) -> list[AssetCheckEvaluation]:
     """Results of the partitions whose `problems` Dagster was not told of: at most MOST_TOLD."""
-    return _begun(failed_partitions(transaction, OHLC, CHECK), problems)[:MOST_TOLD]
+    targets = newest_materializations(transaction, OHLC, list(problems))
+    return _evaluations(_begun(failed_partitions(transaction, OHLC, CHECK), problems, targets), targets)[:MOST_TOLD]
 
 
-def _begun(told: Mapping[str, str | None], problems: Mapping[str, str]) -> list[AssetCheckEvaluation]:
-    return [_evaluation(partition, reason) for partition, reason in problems.items() if told.get(partition) != reason]
+def _begun(
+    told: Mapping[str, tuple[str | None, int | None]],
+    problems: Mapping[str, str],
+    targets: Mapping[str, Materialization],
+) -> dict[str, str]:
+    """Those of `problems` that are new, or that Dagster has forgotten because the partition was materialized since."""
+    return {
+        partition: reason
+        for partition, reason in problems.items()
+        if told.get(partition) != (reason, targets[partition][0] if partition in targets else None)
+    }
 
 
-def _evaluation(partition: str, problem: str | None) -> AssetCheckEvaluation:
-    return AssetCheckEvaluation(
-        asset_key=AssetKey(OHLC),
-        check_name=CHECK,
-        passed=problem is None,
-        description=problem or "The last attempt succeeded, and its bars are there.",
-        partition=partition,
-    )
+def _evaluations(
+    results: Mapping[str, str | None], targets: Mapping[str, Materialization]
+) -> list[AssetCheckEvaluation]:
+    """A result of each partition: its problem, or None."""
+    return [
+        AssetCheckEvaluation(
+            asset_key=AssetKey(OHLC),
+            check_name=CHECK,
+            passed=problem is None,
+            description=problem or "The last attempt succeeded, and its bars are there.",
+            partition=partition,
+            # Dagster shows a result until its partition is materialized again, and none of an older materialization.
+            target_materialization_data=target_of(targets.get(partition)),
+        )
+        for partition, problem in results.items()
+    ]
