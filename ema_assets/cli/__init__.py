@@ -5,6 +5,7 @@ import click
 from ema_assets.cli.actions import actions_group
 from ema_assets.cli.chart import chart_command
 from ema_assets.cli.commands import Commands
+from ema_assets.cli.export import export_command
 from ema_assets.cli.ingest import ingest_command
 from ema_assets.cli.quality import quality_command
 from ema_assets.cli.refresh import plan_command, refresh_command
@@ -29,6 +30,7 @@ from ema_assets.cli.watchlist import symbols_group
         quality_command,
         screen_command,
         chart_command,
+        export_command,
         sandbox_command,
         maintain_command,
         migrate_command,

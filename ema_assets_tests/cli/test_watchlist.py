@@ -186,8 +186,14 @@ def test_a_symbol_that_cannot_be_one_or_is_not_there_is_refused(refused: Refused
 
 def test_the_first_use_writes_the_default_watchlist(run: Run, home: Path) -> None:
     (home / "watchlist.toml").unlink()
+    # Looking writes nothing.
     assert len(run("symbols", "list").stdout.splitlines()) == 101
-    assert (home / "watchlist.toml").read_text() == watchlist.default_text()
+    assert not (home / "watchlist.toml").exists()
+    assert run("symbols", "add", "AZN.L").exit_code == 0
+    assert set(watchlist.load(home / "watchlist.toml").symbols) == {
+        *watchlist.parse(watchlist.default_text()).symbols,
+        "AZN.L",
+    }
 
 
 @pytest.mark.parametrize("is_there", [True, False])

@@ -2,7 +2,8 @@
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dagster import DagsterInstance
 from dagster._core.test_utils import in_process_test_workspace
@@ -35,6 +36,21 @@ def statuses(
     from dagster_graphql.test.utils import execute_dagster_graphql
 
     wanted = SERIES.get_partition_keys(dynamic_partitions_store=instance) if partitions is None else partitions
+    keys = [{"path": [asset]} for asset in assets]
+    answer = ask(instance, _QUERY, {"keys": keys, "partitions": list(wanted)})
+    found = {}
+    for node in answer["assetNodes"]:
+        (asset,) = node["assetKey"]["path"]
+        said = zip(wanted, node["staleStatusByPartition"], node["staleCausesByPartition"], strict=True)
+        for partition, status, causes in said:
+            reasons = ", ".join(f"{cause['category']} {'.'.join(cause['key']['path'])}" for cause in causes)
+            found[asset, partition] = reasons if status == "STALE" else status
+    assert {asset for asset, _ in found} == set(assets)
+    return found
+
+
+def ask(instance: DagsterInstance, query: str, variables: Mapping[str, Any]) -> Any:
+    """What the UI would get for a GraphQL query."""
     origin = LoadableTargetOrigin(
         executable_path=sys.executable, module_name="ema_assets_tests.defs.conftest", attribute="defs"
     )
@@ -43,17 +59,9 @@ def statuses(
         warnings.catch_warnings(action="ignore", category=DeprecationWarning),
         in_process_test_workspace(instance, origin) as workspace,
     ):
-        keys = [{"path": [asset]} for asset in assets]
-        answer = execute_dagster_graphql(workspace, _QUERY, {"keys": keys, "partitions": list(wanted)})
-    found = {}
-    for node in answer.data["assetNodes"]:
-        (asset,) = node["assetKey"]["path"]
-        said = zip(wanted, node["staleStatusByPartition"], node["staleCausesByPartition"], strict=True)
-        for partition, status, causes in said:
-            reasons = ", ".join(f"{cause['category']} {'.'.join(cause['key']['path'])}" for cause in causes)
-            found[asset, partition] = reasons if status == "STALE" else status
-    assert {asset for asset, _ in found} == set(assets)
-    return found
+        answer = execute_dagster_graphql(workspace, query, dict(variables))
+    assert not answer.errors, answer.errors
+    return answer.data
 
 
 def stale(
