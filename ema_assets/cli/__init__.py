@@ -3,8 +3,10 @@
 import click
 
 from ema_assets.cli.actions import actions_group
+from ema_assets.cli.archives import backup_command, restore_command
 from ema_assets.cli.chart import chart_command
 from ema_assets.cli.commands import Commands
+from ema_assets.cli.doctor import doctor_command
 from ema_assets.cli.ingest import ingest_command
 from ema_assets.cli.quality import quality_command
 from ema_assets.cli.refresh import plan_command, refresh_command
@@ -21,6 +23,7 @@ from ema_assets.cli.watchlist import symbols_group
         up_command,
         down_command,
         status_command,
+        doctor_command,
         plan_command,
         refresh_command,
         symbols_group,
@@ -31,6 +34,8 @@ from ema_assets.cli.watchlist import symbols_group
         chart_command,
         sandbox_command,
         maintain_command,
+        backup_command,
+        restore_command,
         migrate_command,
     ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

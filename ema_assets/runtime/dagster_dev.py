@@ -17,7 +17,7 @@ from ema_assets.runtime.code_location import CodeLocation
 from ema_assets.runtime.services import HOST, Service
 from ema_assets.runtime.supervisor import Program, Supervisor
 
-_STORAGE = ("ema_assets.defs.storage", "MarketPostgresStorage")
+STORAGE = ("ema_assets.defs.storage", "MarketPostgresStorage")
 
 
 class DagsterDev(Service):
@@ -75,6 +75,6 @@ def _is_ours(text: str) -> bool:
 
     try:
         custom: Any = yaml.safe_load(text)["storage"]["custom"]
-        return (custom["module"], custom["class"]) == _STORAGE
+        return (custom["module"], custom["class"]) == STORAGE
     except (yaml.YAMLError, LookupError, TypeError):
         return False
