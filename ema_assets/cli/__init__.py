@@ -4,6 +4,7 @@ import click
 
 from ema_assets.cli.actions import actions_group
 from ema_assets.cli.archives import backup_command, restore_command
+from ema_assets.cli.capacity import capacity_command
 from ema_assets.cli.chart import chart_command
 from ema_assets.cli.commands import Commands
 from ema_assets.cli.doctor import doctor_command
@@ -11,7 +12,7 @@ from ema_assets.cli.ingest import ingest_command
 from ema_assets.cli.quality import quality_command
 from ema_assets.cli.refresh import plan_command, refresh_command
 from ema_assets.cli.screen import screen_command
-from ema_assets.cli.stack import down_command, sandbox_command, up_command
+from ema_assets.cli.stack import down_command, metrics_command, sandbox_command, up_command
 from ema_assets.cli.status import status_command
 from ema_assets.cli.upkeep import maintain_command, migrate_command
 from ema_assets.cli.watchlist import symbols_group
@@ -33,6 +34,8 @@ from ema_assets.cli.watchlist import symbols_group
         screen_command,
         chart_command,
         sandbox_command,
+        metrics_command,
+        capacity_command,
         maintain_command,
         backup_command,
         restore_command,

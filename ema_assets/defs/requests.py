@@ -24,6 +24,7 @@ _REPAIR, _HISTORY = -20, -40
 UPKEEP_PRIORITY = "-15"
 # `dagster.yaml` limits how many runs of the slow lane run at a time, so that 5m always finds a free slot.
 LANE_TAG = "ema_assets/lane"
+TIMEFRAME_TAG = "ema_assets/timeframe"
 LIVE_LANE, SLOW_LANE = "live", "slow"
 # At the default, DEBUG, a run prints a line for every partition it materializes. Said with each run: as the config of
 # the job it has no effect, for Dagster drops that of a job over selected assets.
@@ -60,7 +61,7 @@ def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
             PRIORITY_TAG: str(priority),
             LANE_TAG: LIVE_LANE if is_live else SLOW_LANE,
             **({HISTORY_TAG: "true"} if planned.is_history else {}),
-            "ema_assets/timeframe": rectangle.timeframe.key,
+            TIMEFRAME_TAG: rectangle.timeframe.key,
             "ema_assets/series": str(planned.series),
             # What a run leaves undone is stale still, and the sweep takes it up; a retry would only do it twice.
             "dagster/max_retries": "0",

@@ -40,6 +40,8 @@ class DagsterDev(Service):
 def program(settings: Settings, env: dict[str, str], port: int) -> Program:
     """The command, stopped by SIGINT to itself alone: it then sees to its own children."""
     argv = [sys.executable, "-m", "dagster", "dev", "-m", "ema_assets.definitions", "-h", HOST, "-p", str(port)]
+    if settings.log_format == "json":
+        argv += ["--log-format", "json"]
     return Program(
         "dagster dev",
         argv,

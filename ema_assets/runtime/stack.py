@@ -41,10 +41,11 @@ _LOOK_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `up` is asked for: the port of the UI, and a dagster.yaml to use instead of ours."""
+    """What `up` is asked for: the port of the UI, a dagster.yaml to use instead of ours, the port of metrics."""
 
     port: int = DEFAULT_PORT
     dagster_yaml: Path | None = None
+    metrics_port: int | None = None
 
 
 def run(settings: Settings, options: Options, say: Say) -> int:
@@ -56,6 +57,8 @@ def run(settings: Settings, options: Options, say: Say) -> int:
     settings.home.mkdir(parents=True, exist_ok=True)
     with state.only_one(settings), Supervisor() as supervisor:
         _check_port(options.port)
+        if options.metrics_port is not None:
+            _check_port(options.metrics_port, "--metrics-port")
         watched = _checked_watchlist(settings)
         postgres = Postgres(settings.postgres_folder, supervisor) if settings.database_url is None else None
         try:
@@ -102,6 +105,8 @@ def _serve(start: _Start) -> Signals:
         ui = f"http://{HOST}:{start.options.port}"
         location = CodeLocation(ui, lambda: configured(Settings.from_env()).fingerprint, start.say)
         parts.append(_start_dagster(start, env, ui, location))
+        if start.options.metrics_port is not None:
+            parts.append(_start_metrics(start, env, start.options.metrics_port))
         _tell_commands(settings, ui)
         greet(settings, ui, masked_url(url), start.watched, start.say)
         return _watch(start, database, parts, location)
@@ -183,6 +188,17 @@ def _start_dagster(start: _Start, env: dict[str, str], ui: str, location: CodeLo
     return dagster
 
 
+def _start_metrics(start: _Start, env: dict[str, str], port: int) -> Service:
+    start.say(f"Starting the metrics, at http://{HOST}:{port}/metrics …")
+    argv = [sys.executable, "-m", "ema_assets", "metrics", "--port", str(port)]
+    # It asks no provider, and has none of their keys.
+    env = {name: value for name, value in env.items() if name not in registry.secrets()}
+    program = Program("the metrics", argv, env, start.settings.logs_folder / "metrics.log")
+    service = Service(start.supervisor, program, f"http://{HOST}:{port}/")
+    service.start()
+    return service
+
+
 def _tell_commands(settings: Settings, ui: str) -> None:
     running = state.Running(
         pid=os.getpid(),
@@ -195,7 +211,7 @@ def _tell_commands(settings: Settings, ui: str) -> None:
     state.write_state(settings, running)
 
 
-def _check_port(port: int) -> None:
+def _check_port(port: int, option: str = "--port") -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -203,5 +219,5 @@ def _check_port(port: int) -> None:
         except OSError:
             raise ConfigurationError(
                 f"port {port} on {HOST} is in use; stop what listens there, or choose another with "
-                f"`ema-assets up --port {port + 1}`"
+                f"`ema-assets up {option} {port + 1}`"
             ) from None
