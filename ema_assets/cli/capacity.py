@@ -4,32 +4,35 @@ from dataclasses import asdict
 
 import click
 
-from ema_assets.cli import rendering
+from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command
+from ema_assets.config.settings import Settings
 from ema_assets.model.symbols import parse_timeframe
-from ema_assets.model.timeframes import DEFAULT
 from ema_assets.reports.capacity import Estimate, estimate
 
 
 @click.command("capacity", cls=Command)
-@click.option("--symbols", type=int, required=True, help="How many symbols.")
-@click.option(
-    "--timeframes",
-    default=",".join(each.key for each in DEFAULT),
-    show_default=True,
-    help="Timeframes, with commas between them.",
-)
+@click.option("--symbols", type=int, help="How many symbols.  [default: as many as the watchlist has]")
+@click.option("--timeframes", help="Timeframes, with commas between them.  [default: those of the watchlist]")
 @click.option("--everything", "is_everything", is_flag=True, help="Every signal and strategy, not only the chain.")
 @click.option("--always-open", "is_always_open", is_flag=True, help="Markets that never close, not US stocks.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def capacity_command(
-    symbols: int, timeframes: str, *, is_everything: bool, is_always_open: bool, as_json: bool
+    symbols: int | None, timeframes: str | None, *, is_everything: bool, is_always_open: bool, as_json: bool
 ) -> None:
     """Estimate processor time, memory, disk and calls of a trading day, from measured slopes.
 
     docs/CAPACITY.md says how good these figures are, and what is not in them.
     """
-    wanted = [parse_timeframe(text.strip()) for text in timeframes.split(",")]
+    watched = environment.read_watchlist(Settings.from_env()) if symbols is None or timeframes is None else None
+    if symbols is None:
+        assert watched is not None
+        symbols = len(watched.instruments)
+    if timeframes is None:
+        assert watched is not None
+        wanted = list(watched.with_bars)
+    else:
+        wanted = [parse_timeframe(text.strip()) for text in timeframes.split(",")]
     found = estimate(symbols, wanted, is_everything=is_everything, is_always_open=is_always_open)
     if as_json:
         rendering.print_json(asdict(found))

@@ -40,6 +40,13 @@ def load_watchlist(settings: Settings) -> Watchlist:
     return watchlist.of(settings)
 
 
+def read_watchlist(settings: Settings) -> Watchlist:
+    """The watchlist, or the default one where none has been written yet: for commands that write nothing."""
+    if settings.watchlist_path.exists():
+        return watchlist.of(settings)
+    return watchlist.parse(watchlist.default_text())
+
+
 def check_on_watchlist(watched: Watchlist, symbols: Sequence[str]) -> None:
     """Refuse symbols that are not on the watchlist."""
     unknown = sorted(set(symbols) - set(watched.symbols))

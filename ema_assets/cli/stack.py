@@ -133,7 +133,7 @@ def sandbox_command(port: int, seed: int | None) -> None:
         lambda: watchlist.of(settings).instruments,
         chosen,
         clock=clock.now,
-        started=lambda url: log_lines.speaker(settings.log_format, click.echo)(
+        started=lambda url: log_lines.speaker(settings.log_format, click.echo, "ema_assets.sandbox")(
             f"Sandbox exchange, SYNTHETIC prices, on {url} (seed {chosen}). Ctrl-C stops it."
         ),
     )

@@ -9,9 +9,7 @@ import click
 from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command
 from ema_assets.cli.options import group_option
-from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings, is_synthetic
-from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import clock
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.errors import WatchlistError
@@ -35,7 +33,7 @@ def status_command(groups: Sequence[str], *, as_json: bool) -> None:
     With --group, the table of assets is about the symbols of that group; everything else is about all.
     """
     settings = Settings.from_env()
-    chosen = environment.chosen_symbols(_read_watchlist(settings), (), groups) if groups else None
+    chosen = environment.chosen_symbols(environment.read_watchlist(settings), (), groups) if groups else None
     running = state.read_state(settings)
     providers = _providers(settings, environment.default_provider(settings, running))
     with locate.running_database(settings) as url:
@@ -68,17 +66,10 @@ class _Providers:
 
 def _providers(settings: Settings, default: str) -> _Providers:
     try:
-        watched = _read_watchlist(settings)
+        watched = environment.read_watchlist(settings)
     except WatchlistError as error:
         return _Providers(default, {}, str(error))
     return _Providers(default, {provider: len(symbols) for provider, symbols in watched.by_provider(default).items()})
-
-
-def _read_watchlist(settings: Settings) -> Watchlist:
-    """The watchlist, or the default one where none has been written yet: `status` writes nothing."""
-    if settings.watchlist_path.exists():
-        return watchlist.of(settings)
-    return watchlist.parse(watchlist.default_text())
 
 
 @dataclass(frozen=True, slots=True)

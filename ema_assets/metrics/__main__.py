@@ -20,7 +20,7 @@ def main(port: int) -> None:
     from ema_assets.defs.run_queue import RunQueue
 
     log_lines.configure(settings.log_format)
-    say = log_lines.speaker(settings.log_format, partial(print, flush=True))
+    say = log_lines.speaker(settings.log_format, partial(print, flush=True), "ema_assets.metrics")
     serve(port, Exporter(settings, RunQueue()), lambda taken: say(f"Metrics on http://{HOST}:{taken}/metrics."))
 
 

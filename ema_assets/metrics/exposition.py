@@ -14,8 +14,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ema_assets.config.settings import Settings
+from ema_assets.metrics.gauges import GAUGES, PREFIX
 from ema_assets.metrics.latency_counts import LatencyCounts
-from ema_assets.metrics.names import GAUGES, PREFIX
 from ema_assets.metrics.readings import Readings, read
 from ema_assets.model import clock
 from ema_assets.model.errors import StoreError

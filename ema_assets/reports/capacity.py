@@ -31,7 +31,7 @@ DAGSTER_BYTES_PER_BAR = 165e6 / (90 * 127 + 10 * 463)
 DAGSTER_EVERYTHING_TO_CHAIN = 604 / 165
 # The same table: level at 2,571 MB when runs are kept for 14 days, with the room that PostgreSQL keeps free.
 DAGSTER_LEVEL_TO_DAY = 2_571 / 165
-# "benchmarks.budget": 5 calls for 1,000 stocks, by Alpaca's endpoint.
+# "benchmarks.budget": 5 calls for 1,000 stocks.
 SYMBOLS_PER_CALL = 200
 
 # Minutes in which a market trades, of a US exchange and of one that never closes.

@@ -15,11 +15,16 @@ def line(level: str, logger: str, message: str, at: datetime, **more: str) -> st
     return json.dumps({**content, **more}, ensure_ascii=False)
 
 
-def speaker(log_format: str, print_line: Callable[[str], None]) -> Callable[[str], None]:
-    """What prints the sentences of `up` in `log_format`."""
+def speaker(log_format: str, print_line: Callable[[str], None], name: str = "ema_assets.up") -> Callable[[str], None]:
+    """What prints the sentences of `name` in `log_format`. Blank lines, which part them, are for people."""
     if log_format != JSON:
         return print_line
-    return lambda text: print_line(line("INFO", "ema_assets.up", text.strip(), datetime.now(UTC)))
+
+    def say(text: str) -> None:
+        if text.strip():
+            print_line(line("INFO", name, text.strip(), datetime.now(UTC)))
+
+    return say
 
 
 class JsonFormatter(logging.Formatter):

@@ -303,6 +303,7 @@ def test_keys_are_looked_for_and_with_online_tried(run: Run, shut_door: str, exc
         dead = {**keys, "EMA_ALPACA_BASE_URL": f"http://127.0.0.1:{nobody.getsockname()[1]}"}
         ((level, text),) = examined(run, "--online", **dead)["providers"]
     assert (level, text.split(":")[0]) == ("error", "alpaca")
+    assert examined(run, **exchange)["providers"] == [("ok", "sandbox: needs no key; `--online` asks it")]
     found = examined(run, "--online", **exchange)
     assert found["providers"] == [("ok", "sandbox: has answered for AAPL")]
     assert found["clock"][1] == ("ok", "the clocks of this machine and sandbox agree")

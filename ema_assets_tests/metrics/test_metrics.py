@@ -26,8 +26,8 @@ from ema_assets.defs import run_queue
 from ema_assets.defs.run_queue import Runs
 from ema_assets.metrics import exposition
 from ema_assets.metrics.exposition import Exporter
+from ema_assets.metrics.gauges import GAUGES, PREFIX
 from ema_assets.metrics.latency_counts import LatencyCounts
-from ema_assets.metrics.names import GAUGES, PREFIX
 from ema_assets.metrics.serving import server
 from ema_assets.model import clock
 from ema_assets.model.symbols import Instrument

@@ -15,6 +15,8 @@ def test_what_up_says_is_text_or_one_object_per_line() -> None:
     said: list[str] = []
     for log_format in ("text", "json"):
         log_lines.speaker(log_format, said.append)('  Übersicht "one"\nand two')
+    log_lines.speaker("json", said.append)("")
+    assert len(said) == 2
     assert said[0] == '  Übersicht "one"\nand two'
     assert "\n" not in said[1]
     found = json.loads(said[1])

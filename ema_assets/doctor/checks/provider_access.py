@@ -14,6 +14,7 @@ from ema_assets.model.errors import (
     UnknownSymbol,
 )
 from ema_assets.model.timeframes import by_key
+from ema_assets.model.variables import Secret
 from ema_assets.providers import registry
 from ema_assets.store import provider_state
 
@@ -36,8 +37,8 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
         elif not is_up:
             yield ok(f"{name}: `ema-assets up` starts it")
         else:
-            needs = registry.by_name(name).config.needed()
-            yield ok(f"{name}: {'keys are set' if needs else 'needs no key'}; `--online` asks it")
+            needs_keys = any(isinstance(each, Secret) for each in registry.by_name(name).config.needed().values())
+            yield ok(f"{name}: {'keys are set' if needs_keys else 'needs no key'}; `--online` asks it")
     if not by_provider:
         yield ok("all bars come from files")
     yield from _not_answering(seen)
