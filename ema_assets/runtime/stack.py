@@ -28,7 +28,7 @@ from ema_assets.runtime import dagster_dev, state
 from ema_assets.runtime.code_location import CodeLocation
 from ema_assets.runtime.dagster_dev import DagsterDev
 from ema_assets.runtime.news import News, Say, greet
-from ema_assets.runtime.restarts import Part, Restarts
+from ema_assets.runtime.restarts import Aside, Part, Restarts
 from ema_assets.runtime.services import HOST, Postgres, Service, environment, free_port
 from ema_assets.runtime.supervisor import Program, Supervisor
 from ema_assets.store.database import Database
@@ -105,11 +105,11 @@ def _serve(start: _Start) -> Signals:
         ui = f"http://{HOST}:{start.options.port}"
         location = CodeLocation(ui, lambda: configured(Settings.from_env()).fingerprint, start.say)
         parts.append(_start_dagster(start, env, ui, location))
-        if start.options.metrics_port is not None:
-            parts.append(_start_metrics(start, env, start.options.metrics_port))
+        port = start.options.metrics_port
+        aside = [] if port is None else [Aside(_start_metrics(start, env, port), start.say)]
         _tell_commands(settings, ui)
         greet(settings, ui, masked_url(url), start.watched, start.say)
-        return _watch(start, database, parts, location)
+        return _watch(start, database, parts, location, aside)
 
 
 def _prepare(start: _Start, database: Database) -> None:
@@ -119,7 +119,7 @@ def _prepare(start: _Start, database: Database) -> None:
     sync(database, start.watched, clock.now(), build(start.watched, *own))
 
 
-def _watch(start: _Start, database: Database, parts: list[Part], location: CodeLocation) -> Signals:
+def _watch(start: _Start, database: Database, parts: list[Part], location: CodeLocation, aside: list[Aside]) -> Signals:
     """Keep the parts running and say how loading goes, until a signal comes."""
     news = News(start.say)
     restarts = Restarts(parts, start.say)
@@ -127,6 +127,8 @@ def _watch(start: _Start, database: Database, parts: list[Part], location: CodeL
     def look() -> None:
         if not restarts.look(time.monotonic()):
             return
+        for each in aside:
+            each.look(time.monotonic())
         try:
             location.look(time.monotonic())
         except EmaAssetsError as error:
@@ -193,7 +195,7 @@ def _start_metrics(start: _Start, env: dict[str, str], port: int) -> Service:
     argv = [sys.executable, "-m", "ema_assets", "metrics", "--port", str(port)]
     # It asks no provider, and has none of their keys.
     env = {name: value for name, value in env.items() if name not in registry.secrets()}
-    program = Program("the metrics", argv, env, start.settings.logs_folder / "metrics.log")
+    program = Program("the metrics server", argv, env, start.settings.logs_folder / "metrics.log")
     service = Service(start.supervisor, program, f"http://{HOST}:{port}/")
     service.start()
     return service
