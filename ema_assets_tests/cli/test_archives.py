@@ -13,8 +13,9 @@ from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.errors import ConfigurationError, StoreError, StoreUnavailable
 from ema_assets.model.symbols import Instrument
 from ema_assets.operations import refresh_performance
+from ema_assets.refresh.plan import closed_bars
 from ema_assets.runtime.postgres import archives, cluster
-from ema_assets.store import migrations
+from ema_assets.store import ledger, migrations
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import all_migrations
 from ema_assets_tests.cli.conftest import Refused, Run
@@ -150,6 +151,15 @@ def test_without_dagsters_tables_all_series_are_to_be_told_to_dagster_again(
     before, after = (everything(each, *OURS, leaving_out=f"'{{{told}}}'") for each in (filled, empty_url))
     assert before == after
     assert ask(empty_url, "SELECT to_regclass('dagster.runs')::text") == [(None,)]
+    # A run tells what it has computed at its end, so that only what is older is taken up.
+    ask(empty_url, "UPDATE market.series_state SET computed_at = computed_at - interval '1 hour'")
+    with Database(empty_url) as database, database.transaction() as transaction:
+        closed = closed_bars(transaction, utc("2026-11-20 21:30"))
+        stale = ledger.stale(transaction, closed, utc("2026-11-20 21:30"))
+    ((computed,),) = ask(
+        empty_url, "SELECT count(*) FROM market.series_state WHERE computed_at IS NOT NULL AND dirty_from IS NULL"
+    )
+    assert stale.filter(reason="not recorded").height == computed > 0
 
 
 def test_data_is_replaced_only_when_told_and_a_restore_that_fails_changes_nothing(
