@@ -132,10 +132,10 @@ class Soak:
             SELECT r.run_id, r.status, r.pipeline_name AS name,
                    extract(epoch FROM r.create_timestamp)::float8 AS created, r.start_time, r.end_time,
                    CASE WHEN r.backfill_id IS NOT NULL THEN 'backfill'
-                        ELSE coalesce(split_part(tf.value, '|', 2) || CASE WHEN h.value IS NULL THEN '' ELSE ' history'
-                             END, 'other') END AS kind
+                        ELSE coalesce(tf.value || CASE WHEN h.value IS NULL THEN '' ELSE ' history' END, 'other')
+                   END AS kind
             FROM dagster.runs r
-            LEFT JOIN dagster.run_tags tf ON tf.run_id = r.run_id AND tf.key = 'dagster/asset_partition_range_start'
+            LEFT JOIN dagster.run_tags tf ON tf.run_id = r.run_id AND tf.key = 'ema_assets/timeframe'
             LEFT JOIN dagster.run_tags h ON h.run_id = r.run_id AND h.key = 'ema_assets/history'
             ORDER BY r.id
             """

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dagster import Definitions, in_process_executor
+from dagster import Definitions, in_process_executor, json_console_logger
 
 from ema_assets.config.settings import Settings
 from ema_assets.defs.assets.computed import computed_assets
@@ -28,7 +28,7 @@ from ema_assets.refresh.graph import Graph, configured
 set_event_variables()
 
 
-def assembled(graph: Graph, sources: Sequence[str] = ("sandbox", FILES)) -> Definitions:
+def assembled(graph: Graph, sources: Sequence[str] = ("sandbox", FILES), log_format: str = "text") -> Definitions:
     """Everything, with the signals and strategies of `graph`, and bars from `sources`."""
     checks = series_checks(graph)
     return Definitions(
@@ -46,8 +46,10 @@ def assembled(graph: Graph, sources: Sequence[str] = ("sandbox", FILES)) -> Defi
         resources={"store": StoreResource(), "market": MarketResource()},
         # One process for all steps of a run: with the multiprocess executor each step pays the 3 s start again.
         executor=in_process_executor,
+        loggers={"console": json_console_logger} if log_format == "json" else None,
     )
 
 
 # The watchlist file says which signals and strategies there are, and how EMAs start.
-defs = assembled(configured(Settings.from_env()), sources_in_use(Settings.from_env()))
+_settings = Settings.from_env()
+defs = assembled(configured(_settings), sources_in_use(_settings), _settings.log_format)

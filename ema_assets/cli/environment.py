@@ -41,7 +41,7 @@ def load_watchlist(settings: Settings) -> Watchlist:
 
 
 def read_watchlist(settings: Settings) -> Watchlist:
-    """The watchlist, or the default one where none has been written yet; for commands that only read."""
+    """The watchlist, or the default one where none has been written yet: for commands that write nothing."""
     if settings.watchlist_path.exists():
         return watchlist.of(settings)
     return watchlist.parse(watchlist.default_text())

@@ -25,6 +25,7 @@ UPKEEP_PRIORITY = "-15"
 # `dagster.yaml` limits how many runs of the background lane run at a time, so that 5m always finds a free slot.
 LANE_TAG = "ema_assets/lane"
 LIVE_LANE, BACKGROUND_LANE = "live", "background"
+TIMEFRAME_TAG = "ema_assets/timeframe"
 # What a run is for, in the words of a person who reads the list of runs.
 PURPOSE_TAG = "for"
 # At the default, DEBUG, a run prints a line for every partition it materializes. Said with each run: as the config of
@@ -63,6 +64,7 @@ def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
             LANE_TAG: LIVE_LANE if is_live else BACKGROUND_LANE,
             PURPOSE_TAG: purpose(planned),
             **({HISTORY_TAG: "true"} if planned.is_history else {}),
+            TIMEFRAME_TAG: rectangle.timeframe.key,
             # What a run leaves undone is stale still, and the sweep takes it up; a retry would only do it twice.
             "dagster/max_retries": "0",
         },

@@ -62,7 +62,7 @@ def ensure(transaction: Transaction, configured: Configured) -> bool:
     for statement in statements:
         transaction.execute(statement)
     transaction.execute(f"COMMENT ON VIEW results.screener IS '{signature}'")
-    _grant(transaction)
+    grant(transaction)
     return True
 
 
@@ -195,7 +195,8 @@ def open_trades(transaction: Transaction, strategy: str, timeframe: str, symbols
     )
 
 
-def _grant(transaction: Transaction) -> None:
+def grant(transaction: Transaction) -> None:
+    """Let READER, where there is that role, read tables and views."""
     exists = transaction.query("SELECT count(*) AS n FROM pg_roles WHERE rolname = $1", READER).item()
     if exists:
         for schema in ("results", "market"):

@@ -32,9 +32,6 @@ def statuses(
 ) -> dict[tuple[str, str], str]:
     """Asset and partition to FRESH, MISSING, or why the partition is stale, such as `DATA ohlc` when
     that input has changed; by default of all partitions."""
-    # A second that only workers of pytest shall take which ask.
-    from dagster_graphql.test.utils import execute_dagster_graphql
-
     wanted = SERIES.get_partition_keys(dynamic_partitions_store=instance) if partitions is None else partitions
     keys = [{"path": [asset]} for asset in assets]
     answer = ask(instance, _QUERY, {"keys": keys, "partitions": list(wanted)})
@@ -51,6 +48,9 @@ def statuses(
 
 def ask(instance: DagsterInstance, query: str, variables: Mapping[str, Any]) -> Any:
     """What the UI would get for a GraphQL query."""
+    # A second that only workers of pytest shall take which ask.
+    from dagster_graphql.test.utils import execute_dagster_graphql
+
     origin = LoadableTargetOrigin(
         executable_path=sys.executable, module_name="ema_assets_tests.defs.conftest", attribute="defs"
     )
