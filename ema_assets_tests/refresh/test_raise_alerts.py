@@ -14,17 +14,21 @@ from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.errors import WatchlistError
 from ema_assets.operations.ingest import store_file
 from ema_assets.refresh import compute, raise_alerts
-from ema_assets.refresh.graph import build
+from ema_assets.refresh.fetch import refresh_fetched
+from ema_assets.refresh.graph import Graph, build
+from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.store.database import Database
-from ema_assets_tests.conftest import Databases, empty
+from ema_assets_tests.conftest import Databases
 from ema_assets_tests.core import CORE, rewrite
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, utc, watch
-from ema_assets_tests.timeframes import D1, H1, M5
+from ema_assets_tests.timeframes import M5
 
 EVERY_BAR = timedelta(minutes=5)
 START = utc("2026-11-25 12:00:30")
 CALENDARS = {"BTC-USD": "24/7", "ETH-USD": "24/7"}
-STEPS = 24
+# The last bar of the history that is loaded.
+LOADED = START - timedelta(seconds=30) - EVERY_BAR
+STEPS = 16
 
 PARAMS = {"stop_within_pct": 3.0, "cross_within_pct": 1.0, "correction_days": 7}
 NEWS = ("crossover", "entry", "exit", "stop_near", "about_to_cross")
@@ -59,7 +63,10 @@ EVERYTHING = watching(
 
 def new_exchange() -> MemoryExchange:
     return MemoryExchange(
-        *(bars_on("24/7", symbol, M5, date(2026, 11, 23), date(2026, 11, 26), seed) for seed, symbol in enumerate(CALENDARS))
+        *(
+            bars_on("24/7", symbol, M5, date(2026, 11, 23), date(2026, 11, 26), seed)
+            for seed, symbol in enumerate(CALENDARS)
+        )
     )
 
 
@@ -76,17 +83,58 @@ def table(database: Database, sql: str) -> pl.DataFrame:
         return transaction.query(sql)
 
 
+GRAPH = build(EVERYTHING)
+
+
+def tick(
+    database: Database, exchange: MemoryExchange, now: datetime, graph: Graph = GRAPH
+) -> dict[str, tuple[int, int]]:
+    """What a run does at a close; how many statements each asset took, and how many alerts it has raised."""
+    rules = FetchRules(EVERYTHING.history_days, {})
+    refresh_fetched(database, exchange, M5, EVERYTHING.symbols, rules, now, older=False)
+    counts = {}
+    for node in graph.computed:
+        statements, alerts = database.statements, alerts_of(database).height
+        compute.refresh_computed(database, node, M5, EVERYTHING.symbols, now, alerts=graph.alerts)
+        counts[node.name] = database.statements - statements - 1, alerts_of(database).height - alerts
+    return counts
+
+
 @pytest.fixture(scope="module")
-def lived(databases: Databases) -> Iterator[tuple[Database, MemoryExchange, datetime]]:
-    """Two symbols whose history was loaded, and then two hours bar by bar."""
+def loaded_url(databases: Databases) -> Iterator[str]:
+    """A database with the history of two symbols."""
     url = databases.make()
+    with Database(url) as database:
+        refresh(database, EVERYTHING, new_exchange(), START)
+        assert alerts_of(database).is_empty(), "a first load"
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture
+def loaded(databases: Databases, loaded_url: str) -> Iterator[Database]:
+    """One for each test."""
+    url = databases.make(like=loaded_url)
+    with Database(url) as database:
+        yield database
+    databases.drop(url)
+
+
+# Statements of each asset, and the alerts that it raised, tick by tick.
+_counted: list[dict[str, tuple[int, int]]] = []
+
+
+@pytest.fixture(scope="module")
+def lived(databases: Databases, loaded_url: str) -> Iterator[tuple[Database, MemoryExchange, datetime]]:
+    """Two symbols whose history was loaded, and then an hour bar by bar."""
+    url = databases.make(like=loaded_url)
     with Database(url) as database:
         exchange = new_exchange()
         now = START
-        for _ in range(STEPS + 1):
-            refresh(database, EVERYTHING, exchange, now)
+        for _ in range(STEPS):
             now += EVERY_BAR
-        yield database, exchange, now - EVERY_BAR
+            _counted.append(tick(database, exchange, now))
+        yield database, exchange, now
     databases.drop(url)
 
 
@@ -94,9 +142,8 @@ def test_every_crossover_of_a_bar_that_has_just_closed_is_told_once_and_none_of_
     lived: tuple[Database, MemoryExchange, datetime],
 ) -> None:
     database, _, _ = lived
-    loaded = START - timedelta(seconds=30) - EVERY_BAR
     crossed = table(database, "SELECT symbol, ts, crossover FROM market.ema_trend WHERE crossover IS NOT NULL")
-    live = crossed.filter(pl.col("ts") > loaded).sort("ts", "symbol")
+    live = crossed.filter(pl.col("ts") > LOADED).sort("ts", "symbol")
     assert 2 <= live.height < crossed.height - 10
     found = alerts_of(database)
     mine = found.filter(subscription="mine", kind="crossover").sort("ts", "symbol")
@@ -112,17 +159,16 @@ def test_entries_and_exits_are_told_for_each_strategy_with_what_a_trader_needs(
     lived: tuple[Database, MemoryExchange, datetime],
 ) -> None:
     database, _, _ = lived
-    loaded = START - timedelta(seconds=30) - EVERY_BAR
     found = alerts_of(database)
     for strategy in ("strategy_9_30_ema", "strategy_9_30_stopped"):
         trades = table(database, f"SELECT * FROM market.{strategy}")
         for kind, time in (("entry", "entry_ts"), ("exit", "exit_ts")):
-            expected = trades.filter(pl.col(time) > loaded).select("symbol", time).rows()
+            expected = trades.filter(pl.col(time) > LOADED).select("symbol", time).rows()
             rows = found.filter(kind=kind, strategy=strategy)
             assert sorted(rows.select("symbol", "ts").rows()) == sorted(expected)
             assert expected
     stopped = found.filter(kind="entry", strategy="strategy_9_30_stopped")["text"][0]
-    trade = table(database, "SELECT * FROM market.strategy_9_30_stopped").filter(pl.col("entry_ts") > loaded)
+    trade = table(database, "SELECT * FROM market.strategy_9_30_stopped").filter(pl.col("entry_ts") > LOADED)
     assert stopped in {
         f"{row['side']} entry at {row['entry_price']:.6g} ({row['entry_reason']}), stop {row['stop_price']:.6g}"
         for row in trade.iter_rows(named=True)
@@ -132,7 +178,10 @@ def test_entries_and_exits_are_told_for_each_strategy_with_what_a_trader_needs(
 def test_what_lasts_is_told_once_per_trade_and_per_leg(lived: tuple[Database, MemoryExchange, datetime]) -> None:
     database, _, _ = lived
     found = alerts_of(database)
-    for kind, key in (("stop_near", ["symbol", "strategy", "occurrence"]), ("about_to_cross", ["symbol", "occurrence"])):
+    for kind, key in (
+        ("stop_near", ["symbol", "strategy", "occurrence"]),
+        ("about_to_cross", ["symbol", "occurrence"]),
+    ):
         rows = found.filter(kind=kind)
         assert rows.height >= 1
         assert rows.select(key).is_unique().all()
@@ -173,32 +222,28 @@ def test_what_a_person_recomputes_new_code_and_a_night_without_power_raise_nothi
     assert len(crossed) > found.filter(kind="crossover").height
 
 
-def test_a_first_load_and_bars_of_files_raise_nothing(database: Database) -> None:
-    exchange = new_exchange()
-    refresh(database, EVERYTHING, exchange, START)
-    assert alerts_of(database).is_empty()
-    # What a tick would bring, from a file.
-    now = START
+def test_bars_of_files_raise_nothing(loaded: Database) -> None:
+    exchange, now = new_exchange(), START
     for _ in range(STEPS):
         now += EVERY_BAR
         fresh = exchange.bars.filter(pl.col("ts") >= now - 2 * EVERY_BAR, pl.col("ts") < now - timedelta(seconds=30))
-        store_file(database, fresh, "/home/trader/bars.csv", now)
-        for node in build(EVERYTHING).computed:
-            compute.refresh_computed(database, node, M5, EVERYTHING.symbols, now, alerts=EVERYTHING.alerts)
-    loaded = START - timedelta(seconds=30) - EVERY_BAR
-    assert rows_of(database, "SELECT 1 FROM market.ema_trend WHERE crossover IS NOT NULL AND ts > $1", loaded)
-    assert alerts_of(database).is_empty()
+        store_file(loaded, fresh, "/home/trader/bars.csv", now)
+        for node in GRAPH.computed:
+            compute.refresh_computed(loaded, node, M5, EVERYTHING.symbols, now, alerts=GRAPH.alerts)
+    assert rows_of(loaded, "SELECT 1 FROM market.ema_trend WHERE crossover IS NOT NULL AND ts > $1", LOADED)
+    assert alerts_of(loaded).is_empty()
 
 
-def test_a_correction_that_flips_the_newest_bar_is_told_as_what_it_is(database: Database) -> None:
-    exchange = new_exchange()
-    now = START
-    for _ in range(STEPS):
-        refresh(database, EVERYTHING, exchange, now)
-        crossed = rows_of(database, "SELECT symbol, ts FROM market.ema_trend WHERE crossover IS NOT NULL AND ts >= $1", now - 2 * EVERY_BAR)
-        if crossed and now > START:
-            break
+def test_a_correction_that_flips_the_newest_bar_is_told_as_what_it_is(loaded: Database) -> None:
+    database, exchange, now, crossed = loaded, new_exchange(), START, []
+    while not crossed:
         now += EVERY_BAR
+        tick(database, exchange, now)
+        crossed = rows_of(
+            database,
+            "SELECT symbol, ts FROM market.ema_trend WHERE crossover IS NOT NULL AND ts >= $1",
+            now - 2 * EVERY_BAR,
+        )
     (symbol, ts), *_ = crossed
     before = alerts_of(database).height
     # The bar turns out to have closed where the one before it did: no cross.
@@ -206,23 +251,25 @@ def test_a_correction_that_flips_the_newest_bar_is_told_as_what_it_is(database: 
     bar = exchange.bars.filter(pl.col("symbol") == symbol, pl.col("ts") == ts)
     exchange.correct(
         bar.with_columns(
-            close=pl.lit(former), high=pl.max_horizontal("open", pl.lit(former)) + 1, low=pl.min_horizontal("open", pl.lit(former)) * 0.99
+            close=pl.lit(former),
+            high=pl.max_horizontal("open", pl.lit(former)) + 1,
+            low=pl.min_horizontal("open", pl.lit(former)) * 0.99,
         )
     )
-    refresh(database, EVERYTHING, exchange, now + EVERY_BAR)
+    tick(database, exchange, now + EVERY_BAR)
     found = alerts_of(database)[before:].filter(subscription="corrections", symbol=symbol)
     assert ("correction_flipped_crossover", None) in found.select("kind", "strategy").rows()
     assert ("correction_flipped_trade", "strategy_9_30_ema") in found.select("kind", "strategy").rows()
     text = found.filter(kind="correction_flipped_crossover")["text"][0]
     assert text.startswith("a crossover is not what it was: the source changed bars that were stored, from 2026-11-25 ")
     # The bar itself is not news a second time.
-    assert alerts_of(database)[before:].filter(pl.col("kind") == "crossover", pl.col("ts") == ts, symbol=symbol).is_empty()
+    assert (
+        alerts_of(database)[before:].filter(pl.col("kind") == "crossover", pl.col("ts") == ts, symbol=symbol).is_empty()
+    )
 
 
-def test_an_alert_is_written_with_its_bar_or_not_at_all(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    exchange = new_exchange()
-    now = START
-    refresh(database, EVERYTHING, exchange, now)
+def test_an_alert_is_written_with_its_bar_or_not_at_all(loaded: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    exchange, now = new_exchange(), START
     with monkeypatch.context() as patched:
 
         def crash(*_: object) -> None:
@@ -234,47 +281,43 @@ def test_an_alert_is_written_with_its_bar_or_not_at_all(database: Database, monk
         with pytest.raises(KeyboardInterrupt):
             for _ in range(STEPS):
                 now += EVERY_BAR
-                refresh(database, EVERYTHING, exchange, now)
-    assert alerts_of(database).is_empty()
-    newest = rows_of(database, "SELECT max(ts) FROM market.ema_trend")[0][0]
-    refresh(database, EVERYTHING, exchange, now)
-    found = alerts_of(database)
+                tick(loaded, exchange, now)
+    assert alerts_of(loaded).is_empty()
+    newest = rows_of(loaded, "SELECT max(ts) FROM market.ema_trend")[0][0]
+    tick(loaded, exchange, now)
+    found = alerts_of(loaded)
     assert found.height >= 1
     assert found["ts"].min() >= newest
     assert found.select("subscription", "kind", "symbol", "strategy", "occurrence").is_unique().all()
 
 
-def test_nobody_to_tell_costs_no_statement_and_alerts_cost_two_per_batch_at_most(module_database: Database) -> None:
-    counts = {}
-    for name, alerts in (("none", None), ("rare", told("exit")), ("all", told(*NEWS))):
-        empty(module_database)
-        watched, exchange, now = watching(alerts), new_exchange(), START
-        refresh(module_database, watched, exchange, now)
-        graph = build(watched)
-        found = []
-        for _ in range(STEPS):
-            now += EVERY_BAR
-            for node in graph.on:
-                before, raised = module_database.statements, len(rows_of(module_database, "SELECT id FROM market.alert"))
-                if node.name == "ohlc":
-                    refresh(module_database, replace(watched, alerts=None), exchange, now, graph=replace(graph, off=frozenset(set(graph.nodes) - {"ohlc"}), alerts=None))
-                    continue
-                compute.refresh_computed(module_database, node, M5, watched.symbols, now, alerts=graph.alerts)
-                used = module_database.statements - before - 1
-                found.append((node.name, used, len(rows_of(module_database, "SELECT id FROM market.alert")) - raised))
-        counts[name] = found
-    base = {}
-    for name, used, _ in counts["none"]:
-        base.setdefault(name, set()).add(used)
-    print({name: sorted(used) for name, used in base.items()})
-    for kind, rows in counts.items():
-        print(kind, sorted({(name, used, raised > 0) for name, used, raised in rows}))
+def test_nobody_to_tell_costs_no_statement_and_alerts_cost_two_per_batch_at_most(
+    lived: tuple[Database, MemoryExchange, datetime], loaded: Database
+) -> None:
+    silent = tick(loaded, new_exchange(), START + EVERY_BAR, replace(GRAPH, alerts=None))
+    assert all(alerts == 0 for _, alerts in silent.values())
+    more = {
+        (name, statements - silent[name][0], alerts > 0)
+        for counts in _counted
+        for name, (statements, alerts) in counts.items()
+    }
+    strategies = ("strategy_9_30_ema", "strategy_9_30_stopped")
+    assert more == {
+        *((name, 0, False) for name in ("ema_signals", "atr", *strategies)),
+        # Whether a price is near the next cross takes the closes of all symbols.
+        *((("ema_trend", 1, False), ("ema_trend", 2, True))),
+        *((name, 2, True) for name in strategies),
+    }
 
 
 @pytest.mark.parametrize(
     ("alerts", "off", "reason"),
     [
-        (told("entry", strategies=("strategy_9_30_em",)), (), "`strategies` must name strategy_9_30_ema, strategy_9_30_stopped"),
+        (
+            told("entry", strategies=("strategy_9_30_em",)),
+            (),
+            "`strategies` must name strategy_9_30_ema, strategy_9_30_stopped",
+        ),
         (told("crossover"), ("ema_trend",), "crossover needs ema_trend, which is switched off"),
     ],
 )
