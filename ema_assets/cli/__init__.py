@@ -3,6 +3,7 @@
 import click
 
 from ema_assets.cli.actions import actions_group
+from ema_assets.cli.alerts import alerts_group
 from ema_assets.cli.chart import chart_command
 from ema_assets.cli.commands import Commands
 from ema_assets.cli.ingest import ingest_command
@@ -29,6 +30,7 @@ from ema_assets.cli.watchlist import symbols_group
         quality_command,
         screen_command,
         chart_command,
+        alerts_group,
         sandbox_command,
         maintain_command,
         migrate_command,

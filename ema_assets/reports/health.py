@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from ema_assets.model.timeframes import FETCHED, by_key
+from ema_assets.refresh.plan import late_limits
 from ema_assets.store import ledger, quality_reports, sessions
 from ema_assets.store.database import Transaction
 
@@ -20,11 +20,7 @@ ending_calendars = sessions.ending_calendars
 def late_series(transaction: Transaction, closed: pl.DataFrame) -> pl.DataFrame:
     """Fetched series last asked for two bars before the last close or earlier, or of which the provider has no bar.
 
-    `closed` has calendar, provider, timeframe, ts_end. A bar counts its nominal length, so a series is not late
-    overnight. Columns: symbol, timeframe, asked_through,
+    `closed` has calendar, provider, timeframe, ts_end. Columns: symbol, timeframe, asked_through,
     silent_since (of a symbol that has no bars any more), state (what its provider says of it), last_error.
     """
-    two_bars = [2 * by_key(text).duration for text in closed["timeframe"]]
-    limits = closed.with_columns(late_before=pl.col("ts_end") - pl.Series(two_bars, dtype=pl.Duration("us")))
-    limits = limits.filter(pl.col("timeframe").is_in([timeframe.key for timeframe in FETCHED]))
-    return ledger.late(transaction, limits)
+    return ledger.late(transaction, late_limits(closed))

@@ -24,7 +24,8 @@ from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers import registry
 from ema_assets.providers.declaration import Provider
 from ema_assets.refresh.graph import build, configured
-from ema_assets.runtime import dagster_dev, state
+from ema_assets.runtime import alert_process, dagster_dev, state
+from ema_assets.runtime.alert_process import AlertProcess
 from ema_assets.runtime.code_location import CodeLocation
 from ema_assets.runtime.dagster_dev import DagsterDev
 from ema_assets.runtime.news import News, Say, greet
@@ -104,7 +105,13 @@ def _serve(start: _Start) -> Signals:
         parts.append(_start_dagster(start, env, ui, location))
         _tell_commands(settings, ui)
         greet(settings, ui, masked_url(url), start.watched, start.say)
-        return _watch(start, database, parts, location)
+        telling = AlertProcess(
+            start.supervisor,
+            alert_process.program(start.settings, env),
+            lambda: configured(Settings.from_env()).alerts is not None,
+            start.say,
+        )
+        return _watch(start, database, parts, location, telling)
 
 
 def _prepare(start: _Start, database: Database) -> None:
@@ -114,7 +121,9 @@ def _prepare(start: _Start, database: Database) -> None:
     sync(database, start.watched, clock.now(), build(start.watched, *own))
 
 
-def _watch(start: _Start, database: Database, parts: list[Part], location: CodeLocation) -> Signals:
+def _watch(
+    start: _Start, database: Database, parts: list[Part], location: CodeLocation, telling: AlertProcess
+) -> Signals:
     """Keep the parts running and say how loading goes, until a signal comes."""
     news = News(start.say)
     restarts = Restarts(parts, start.say)
@@ -124,6 +133,7 @@ def _watch(start: _Start, database: Database, parts: list[Part], location: CodeL
             return
         try:
             location.look(time.monotonic())
+            telling.look(time.monotonic())
         except EmaAssetsError as error:
             news.once(f"not loaded: {error}")
         news.look(database)
@@ -141,6 +151,8 @@ def _checked_watchlist(settings: Settings) -> Watchlist:
     watched = watchlist.of(settings)
     for name in sorted(watched.providers(settings.provider)):
         settings.check_provider(name, is_starting=True)
+    for channel in watched.alerts.used().values() if watched.alerts is not None else ():
+        channel.url(os.environ)
     return watched
 
 

@@ -54,18 +54,19 @@ class Listener:
     def wait(self, seconds: float, wake: int | None = None) -> bool:
         """Wait until alerts are raised, the file descriptor `wake` can be read, or `seconds` are over.
 
-        True when alerts were raised.
+        False when it is for the third reason.
         """
+        ready: list[object] = []
         try:
             if not self._connection.notifies:
                 watched = [self._connection] if wake is None else [self._connection, wake]
-                select.select(watched, [], [], max(seconds, 0))
+                ready, _, _ = select.select(watched, [], [], max(seconds, 0))
                 self._connection.poll()
             is_raised = bool(self._connection.notifies)
             self._connection.notifies.clear()
         except psycopg2.Error as error:
             raise self._lost(error) from None
-        return is_raised
+        return is_raised or wake in ready
 
     def close(self) -> None:
         """End the session; the lock goes with it."""
