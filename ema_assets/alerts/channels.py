@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urlsplit
 
@@ -15,6 +16,8 @@ _PASSWORD = re.compile(r"://[^/?#@]*:([^/?#@]+)@")
 # Shorter parts of a URL are words such as `bot`, and would be taken out of every other sentence.
 _LEAST_SECRET = 5
 _HIDDEN = "***"
+# Services whose URLs begin with the name of a host.
+_WITH_HOSTS = ("json", "jsons", "xml", "xmls", "form", "forms", "mailto", "mailtos")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +84,18 @@ def problem_with_template(template: str) -> str | None:
 
 
 def without_secrets(text: str, url: str) -> str:
-    """`text` without any part of `url` that may be a secret: all but its scheme, host names and short words."""
-    try:
-        host = urlsplit(url).hostname or ""
-    except ValueError:
-        host = ""
-    # A host that is none is a token.
-    shown = {host} if "." in host or host == "localhost" else set()
+    """`text` without any part of `url` that may be a secret: all but its scheme, short words, and the host of some."""
+    shown = set()
+    with suppress(ValueError):
+        parts_of_url = urlsplit(url)
+        # Of most services what stands there is a token.
+        if parts_of_url.scheme.lower() in _WITH_HOSTS:
+            shown.add(parts_of_url.hostname or "")
     body = url.partition("://")[2] or url
     parts = {body, *re.split(r"[/?&=@#,;]", body)}
     parts |= {part for each in tuple(parts) for part in each.split(":")}
     parts |= {unquote(each) for each in tuple(parts)}
-    secrets = sorted(
-        (part for part in parts if len(part) >= _LEAST_SECRET and part not in shown), key=len, reverse=True
-    )
-    for secret in (url, *secrets):
+    secrets = [part for part in parts if len(part) >= _LEAST_SECRET and part.partition(":")[0] not in shown]
+    for secret in (url, *sorted(secrets, key=len, reverse=True)):
         text = text.replace(secret, _HIDDEN)
     return text

@@ -22,7 +22,7 @@ def alert_problems(transaction: Transaction, now: datetime) -> list[str]:
         waiting = f"{row['waiting']} alert{'' if row['waiting'] == 1 else 's'}"
         if row["failures"]:
             found.append(
-                f"alerts: {row['channel']} takes no message, tried {row['failures']} times, again at "
+                f"alerts: {row['channel']} takes no message, tried {_times(row['failures'])}, again at "
                 f"{row['next_attempt_at']:%H:%M:%S} UTC; {waiting} wait{'s' if row['waiting'] == 1 else ''}: "
                 f"{row['last_error']}"
             )
@@ -39,3 +39,7 @@ def alert_problems(transaction: Transaction, now: datetime) -> list[str]:
             "Dagster's sensor `deliver_alerts`"
         )
     return found
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"

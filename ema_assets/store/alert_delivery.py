@@ -141,20 +141,19 @@ def channel_failed(transaction: Transaction, channel: str, reason: str, now: dat
     )
 
 
-def give_up_old(transaction: Transaction, raised_before: datetime, now: datetime) -> int:
-    """Give up what was raised before then and is due all the same, with the last error of its channel; how many."""
+def give_up_old(transaction: Transaction, due_before: datetime, now: datetime) -> int:
+    """Give up what was due before then and its channel did not take, with its last error; return how many."""
     found = transaction.query(
         """
         WITH gone AS (
             UPDATE market.alert_delivery d SET state = 'given up', settled_at = $2, note = c.last_error
-            FROM market.alert a, market.alert_channel c
-            WHERE a.id = d.alert_id AND c.channel = d.channel AND d.state = 'waiting' AND d.due_at <= $2
-              AND a.raised_at < $1 AND c.failures > 0
+            FROM market.alert_channel c
+            WHERE c.channel = d.channel AND d.state = 'waiting' AND d.due_at < $1 AND c.failures > 0
             RETURNING 1
         )
         SELECT count(*) AS n FROM gone
         """,
-        raised_before,
+        due_before,
         now,
     )
     return int(found.item())
