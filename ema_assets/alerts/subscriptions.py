@@ -33,7 +33,7 @@ class Subscription:
     name: str
     kinds: tuple[str, ...]
     to: tuple[str, ...]
-    symbols: frozenset[str] | None = None
+    symbols: tuple[str, ...] | None = None
     timeframes: tuple[str, ...] | None = None
     strategies: tuple[str, ...] | None = None
     params: Params = field(default_factory=dict)

@@ -145,12 +145,13 @@ def _to(row: Mapping[str, Any], channels: dict[str, Channel], where: str) -> tup
     return tuple(dict.fromkeys(names))
 
 
-def _symbols(row: Mapping[str, Any], listed: Listed, where: str) -> frozenset[str] | None:
+def _symbols(row: Mapping[str, Any], listed: Listed, where: str) -> tuple[str, ...] | None:
     symbols = _names(row, "symbols", listed.symbols, where)
     groups = _names(row, "groups", listed.groups, where)
     if symbols is None and groups is None:
         return None
-    return frozenset([*(symbols or ()), *(symbol for group in groups or () for symbol in listed.groups[group])])
+    of_groups = (symbol for group in groups or () for symbol in listed.groups[group])
+    return tuple(dict.fromkeys([*(symbols or ()), *of_groups]))
 
 
 def _names(row: Mapping[str, Any], key: str, allowed: Iterable[str] | None, where: str) -> tuple[str, ...] | None:

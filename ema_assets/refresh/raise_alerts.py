@@ -140,7 +140,7 @@ def _found(wanted: Sequence[tuple[Subscription, SeriesKind]], batch: Batch) -> I
     for subscription, kind in wanted:
         rows = kind.find(batch, subscription.params)
         if subscription.symbols is not None:
-            rows = rows.filter(pl.col("symbol").is_in(subscription.symbols))
+            rows = rows.filter(pl.col("symbol").is_in(list(subscription.symbols)))
         if not rows.is_empty():
             yield subscription, kind, rows
 

@@ -26,6 +26,7 @@ from ema_assets.providers.declaration import Provider
 from ema_assets.refresh.graph import build, configured
 from ema_assets.runtime import alert_process, dagster_dev, state
 from ema_assets.runtime.alert_process import AlertProcess
+from ema_assets.runtime.alert_worker import Configuration
 from ema_assets.runtime.code_location import CodeLocation
 from ema_assets.runtime.dagster_dev import DagsterDev
 from ema_assets.runtime.news import News, Say, greet
@@ -105,10 +106,11 @@ def _serve(start: _Start) -> Signals:
         parts.append(_start_dagster(start, env, ui, location))
         _tell_commands(settings, ui)
         greet(settings, ui, masked_url(url), start.watched, start.say)
+        alerts = Configuration()
         telling = AlertProcess(
             start.supervisor,
             alert_process.program(start.settings, env),
-            lambda: configured(Settings.from_env()).alerts is not None,
+            lambda: alerts.now() is not None,
             start.say,
         )
         return _watch(start, database, parts, location, telling)

@@ -58,7 +58,7 @@ def test_a_row_may_say_all() -> None:
         """,
         '[channels]\ntelegram = "tgram://${TOKEN}/${CHAT}"\nunused = "ntfy://topic"',
     )
-    assert found.symbols == frozenset(["AAPL", "BTC-USD"])
+    assert found.symbols == ("AAPL", "BTC-USD")
     assert (found.timeframes, found.strategies) == (("1h", "1d"), ("strategy_9_30_ema",))
     assert found.quiet is not None
     assert (found.quiet.start, found.quiet.end, found.quiet.zone.key) == (time(22), time(7, 30), "America/New_York")

@@ -32,6 +32,7 @@ name = "near"
 on = ["about_to_cross", "crossover"]
 timeframes = ["5m"]
 cross_within_pct = 50
+cross_after_bars = 0
 to = ["${HOOK}"]
 """
 

@@ -67,9 +67,9 @@ def test_a_subscription_hears_of_its_own_symbols_and_timeframes(database: Databa
     sync(database, WATCHED, NOW)
     for _ in range(2):
         fail(database, ["BTC-USD", "ETH-USD"])
-    assert look(database, told_of("series_failing", symbols=frozenset(["SOL-USD"]))) == []
+    assert look(database, told_of("series_failing", symbols=("SOL-USD",))) == []
     assert look(database, told_of("series_failing", timeframes=("1h",))) == []
-    assert len(look(database, told_of("series_failing", symbols=frozenset(["ETH-USD"]), timeframes=("5m",)))) == 1
+    assert len(look(database, told_of("series_failing", symbols=("ETH-USD",), timeframes=("5m",)))) == 1
 
 
 def test_a_provider_that_does_not_answer_is_told_with_its_reason(database: Database) -> None:

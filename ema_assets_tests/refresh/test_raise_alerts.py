@@ -31,7 +31,7 @@ CALENDARS = {"BTC-USD": "24/7", "ETH-USD": "24/7"}
 LOADED = START - timedelta(seconds=30) - EVERY_BAR
 STEPS = 16
 
-PARAMS = {"stop_within_pct": 3.0, "cross_within_pct": 1.0, "correction_days": 7}
+PARAMS = {"stop_within_pct": 3.0, "cross_within_pct": 1.0, "cross_after_bars": 3, "correction_days": 7}
 NEWS = ("crossover", "entry", "exit", "stop_near", "about_to_cross")
 CORRECTIONS = ("correction_flipped_crossover", "correction_flipped_trade")
 TO = {"hook": Channel("hook", "json://127.0.0.1:9")}
@@ -54,7 +54,7 @@ EVERYTHING = watching(
         (
             Subscription("mine", NEWS, ("hook",), params=PARAMS),
             Subscription("corrections", CORRECTIONS, ("hook",), params=PARAMS),
-            Subscription("one", ("crossover",), ("hook",), frozenset(["ETH-USD"]), ("5m",)),
+            Subscription("one", ("crossover",), ("hook",), ("ETH-USD",), ("5m",)),
             Subscription("other", ("crossover",), ("hook",), timeframes=("1h",)),
         ),
         TO,
@@ -192,6 +192,13 @@ def test_what_lasts_is_told_once_per_trade_and_per_leg(lived: tuple[Database, Me
         f"""SELECT e.ema_9, e.ema_30, o.close FROM market.ema_signals e JOIN market.ohlc o USING (symbol, timeframe, ts)
             WHERE symbol = '{near["symbol"]}' AND timeframe = '5m' AND ts = '{near["ts"]}'""",
     ).row(0, named=True)
+    since = rows_of(
+        database,
+        "SELECT bars_since_cross FROM market.ema_trend WHERE symbol = $1 AND ts = $2",
+        near["symbol"],
+        near["ts"],
+    )
+    assert since[0][0] >= 3
     # The price that it names is the one at which both averages would be equal.
     price = float(near["text"].split("next close at ")[1].split(",")[0])
     fast = screened["ema_9"] + (price - screened["ema_9"]) * 2 / 10

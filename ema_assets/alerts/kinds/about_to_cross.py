@@ -7,7 +7,7 @@ from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
 from ema_assets.model.declarations import Param, Params
 from ema_assets.model.symbols import UP
 
-_WITHIN = "cross_within_pct"
+_WITHIN, _AFTER = "cross_within_pct", "cross_after_bars"
 _FAST, _SLOW = 2 / (9 + 1), 2 / (30 + 1)
 
 
@@ -15,7 +15,9 @@ def _find(batch: Batch, params: Params) -> pl.DataFrame:
     # The next close at which both averages are equal, as in the view `results.screener`.
     cross = ((1 - _SLOW) * pl.col("ema_30") - (1 - _FAST) * pl.col("ema_9")) / (_FAST - _SLOW)
     newest = batch.rows.filter(
-        (pl.col("ts") == pl.col("newest")) & (pl.col("ts") > pl.col("known_through")) & pl.col("crossover").is_null()
+        (pl.col("ts") == pl.col("newest")) & (pl.col("ts") > pl.col("known_through")) & pl.col("crossover").is_null(),
+        # Just after a cross the averages are near each other, and nobody wants to hear of that.
+        (pl.col("bars_since_cross") >= params[_AFTER]).fill_null(value=True),
     ).with_columns(cross_price=cross)
     found = newest.filter((pl.col("close") > 0) & (pl.col("cross_price") > 0)).with_columns(
         move_pct=(pl.col("cross_price") / pl.col("close") - 1) * 100
@@ -41,12 +43,15 @@ KIND = SeriesKind(
     name="about_to_cross",
     titles=("about to cross", "about to cross"),
     description=(
-        "A move of at most `cross_within_pct` percent of the next close would make the averages cross; told once per "
-        "leg of a trend."
+        "A move of at most `cross_within_pct` percent of the next close would make the averages cross, which they have "
+        "not for `cross_after_bars` bars; told once per leg of a trend."
     ),
     asset=EMA_TREND,
     find=_find,
     say=_say,
     reads={OHLC: ("close",), EMA_SIGNALS: ("ema_9", "ema_30")},
-    params={_WITHIN: Param(0.2, "How far the next close may be away, in percent", least=0.01, most=50)},
+    params={
+        _WITHIN: Param(0.2, "How far the next close may be away, in percent", least=0.01, most=50),
+        _AFTER: Param(9, "How many bars ago the last cross must be", least=0),
+    },
 )
