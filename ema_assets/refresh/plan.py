@@ -121,7 +121,7 @@ def _last_sessions(trading: pl.DataFrame, now: datetime, after: timedelta) -> pl
 def late_limits(closed: pl.DataFrame) -> pl.DataFrame:
     """Of the fetched timeframes in `closed` (as `closed_bars` returns it), with late_before.
 
-    A series that was last asked for before then is two bars late or more. A bar counts its nominal length, so that a
+    A series that was last asked for before then is more than two bars late. A bar counts its nominal length, so that a
     series is not late overnight.
     """
     two_bars = [2 * by_key(text).duration for text in closed["timeframe"]]

@@ -18,6 +18,7 @@ from ema_assets_tests.timeframes import D1, M5
 
 NOW = utc("2026-11-26 15:00:30")
 LATER = NOW + timedelta(minutes=12)
+MUCH_LATER = NOW + timedelta(minutes=17)
 WATCHED = watch({"BTC-USD": "24/7", "ETH-USD": "24/7"}, m5_days=1, timeframes=(M5,))
 ALL = ("series_failing", "provider_shut_out", "nothing_fresh", "run_failed")
 
@@ -97,11 +98,12 @@ def test_that_nothing_is_fresh_is_told_only_of_what_was_loaded(database: Databas
     refresh(database, WATCHED, exchange, NOW, timeframes=(M5,))
     assert look(database, alerts) == []
     assert look(database, alerts, NOW + timedelta(minutes=9)) == [], "one bar late"
-    expected = "all 2 series are two bars late or more; the newest has bars up to 15:00 UTC"
-    assert look(database, alerts, LATER) == [("nothing_fresh", expected, False)]
+    expected = "all 2 series are more than two bars late; the newest has bars up to 15:00 UTC"
+    assert look(database, alerts, LATER) == [], "two bars late"
+    assert look(database, alerts, MUCH_LATER) == [("nothing_fresh", expected, False)]
     # One symbol is enough.
-    refresh(database, WATCHED, exchange, LATER, symbols=["ETH-USD"], timeframes=(M5,))
-    assert look(database, alerts, LATER) == [("nothing_fresh", f"over after 0 min: {expected}", True)]
+    refresh(database, WATCHED, exchange, MUCH_LATER, symbols=["ETH-USD"], timeframes=(M5,))
+    assert look(database, alerts, MUCH_LATER) == [("nothing_fresh", f"over after 0 min: {expected}", True)]
 
 
 @pytest.fixture

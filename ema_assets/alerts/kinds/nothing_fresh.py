@@ -13,14 +13,14 @@ def _find(conditions: Conditions, _: Params) -> pl.DataFrame:
 
 def _say(row: Row) -> str:
     through = "" if row["asked_through"] is None else f"; the newest has bars up to {row['asked_through']:%H:%M} UTC"
-    return f"all {row['late']} series are two bars late or more{through}"
+    return f"all {row['late']} series are more than two bars late{through}"
 
 
 KIND = TroubleKind(
     name="nothing_fresh",
     titles=("nothing is fresh", "nothing is fresh"),
     description=(
-        "Every fetched series is two bars late or more, such as when Dagster or the network is down; its end is told "
+        "Every fetched series is more than two bars late, such as when Dagster or the network is down; its end is told "
         "as well."
     ),
     find=_find,
