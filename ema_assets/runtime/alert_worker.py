@@ -162,9 +162,11 @@ class _Worker:
         """Until it is over; True then, and when nobody is to be told."""
         while not is_over():
             try:
-                self._configured = self._configuration.now()
+                configured = self._configuration.now()
             except ConfigurationError as error:
                 self._say(f"not read: {error}")
+            else:
+                self._adopt(configured)
             if self._configured is None:
                 break
             if not self._listener.is_alone():
@@ -175,6 +177,16 @@ class _Worker:
         # What is on its way is marked, so that it does not come twice.
         self._settle(_LAST_SECONDS)
         return True
+
+    def _adopt(self, configured: Configured | None) -> None:
+        """Look at the channels of a watchlist that is another one, so that the first alert need not import Apprise."""
+        if configured is None or configured is self._configured:
+            self._configured = configured
+            return
+        self._configured = configured
+        for channel in configured.alerts.used().values():
+            if problem := sending.problem_with(channel, os.environ):
+                self._say(problem)
 
     def _wait(self, seconds: float, is_over: Callable[[], bool]) -> None:
         """Until something was raised or sent, or it is over; so many seconds at most."""
