@@ -120,15 +120,19 @@ class Senders:
         sent.add_done_callback(lambda _: os.write(self._writing, b"."))
 
     def finished(self, seconds: float = 0.0) -> list[tuple[Parcel, str | None]]:
-        """Messages that were sent since, each with None, or with the reason why not; wait so long for all of them."""
+        """Messages that were sent, each with None, or with the reason why not; wait so long for all of them.
+
+        Their channels are busy until they are told to be free: what was sent is not forgotten when it cannot be marked.
+        """
         if seconds:
             wait_for([sent for _, sent in self._sending.values()], seconds)
         with suppress(BlockingIOError):
             os.read(self._reading, 4096)
-        over = [(parcel, sent) for parcel, sent in self._sending.values() if sent.done()]
-        for parcel, _ in over:
-            del self._sending[parcel.channel.name]
-        return [(parcel, sent.result()) for parcel, sent in over]
+        return [(parcel, sent.result()) for parcel, sent in self._sending.values() if sent.done()]
+
+    def free(self, channel: str) -> None:
+        """Its last message was sent, and that is marked."""
+        del self._sending[channel]
 
 
 def deliver_until(is_over: Callable[[], bool], url: str, configuration: Configuration, say: Say) -> None:
@@ -136,14 +140,15 @@ def deliver_until(is_over: Callable[[], bool], url: str, configuration: Configur
 
     What goes wrong is said, and tried again.
     """
-    while not is_over():
-        try:
-            with Listener(url) as listener, Database(url, SESSION) as database, Senders(os.environ) as senders:
-                if _Worker(listener, database, senders, configuration, say).work(is_over):
+    with Senders(os.environ) as senders:
+        while not is_over():
+            try:
+                with Listener(url) as listener, Database(url, SESSION) as database:
+                    _Worker(listener, database, senders, configuration, say).work(is_over)
                     return
-        except StoreError as error:
-            say(f"{error}; trying again")
-            time.sleep(_AGAIN_SECONDS)
+            except StoreError as error:
+                say(f"{error}; trying again")
+                time.sleep(_AGAIN_SECONDS)
 
 
 class _Worker:
@@ -158,8 +163,8 @@ class _Worker:
         self._looked_at: float | None = None
         self._configured: Configured | None = None
 
-    def work(self, is_over: Callable[[], bool]) -> bool:
-        """Until it is over; True then, and when nobody is to be told."""
+    def work(self, is_over: Callable[[], bool]) -> None:
+        """Until it is over, or nobody is to be told."""
         while not is_over():
             try:
                 configured = self._configuration.now()
@@ -176,7 +181,6 @@ class _Worker:
             self._wait(self._once(self._configured), is_over)
         # What is on its way is marked, so that it does not come twice.
         self._settle(_LAST_SECONDS)
-        return True
 
     def _adopt(self, configured: Configured | None) -> None:
         """Look at the channels of a watchlist that is another one, so that the first alert need not import Apprise."""
@@ -234,6 +238,7 @@ class _Worker:
                 for parcel, problem in finished:
                     settle(transaction, parcel, problem, datetime.now(UTC))
         for parcel, problem in finished:
+            self._senders.free(parcel.channel.name)
             count = f"{len(parcel.ids)} alert{'' if len(parcel.ids) == 1 else 's'}"
             self._say(
                 f"{parcel.channel.name}: {count} sent" if problem is None else f"{parcel.channel.name}: {problem}"
