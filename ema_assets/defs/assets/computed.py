@@ -78,7 +78,9 @@ def _computed_asset(node: Node, graph: Graph) -> AssetsDefinition:
         with store.open() as database:
 
             def work(timeframe: Timeframe, symbols: Sequence[str], everything: bool) -> Outcome:
-                return refresh_computed(database, node, timeframe, symbols, market.now(), everything=everything)
+                return refresh_computed(
+                    database, node, timeframe, symbols, market.now(), everything=everything, alerts=graph.alerts
+                )
 
             refresh_partitions(context, node, database, work, market.origin)
 
