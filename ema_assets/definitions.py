@@ -2,6 +2,7 @@
 
 from ema_assets.config.settings import Settings
 from ema_assets.defs.assembly import assembled
+from ema_assets.defs.assets.sources import sources_in_use
 from ema_assets.defs.recording import set_event_variables
 from ema_assets.refresh.graph import configured
 
@@ -10,4 +11,5 @@ __all__ = ["assembled", "defs"]
 set_event_variables()
 
 # The watchlist file says which signals and strategies there are, and how EMAs start.
-defs = assembled(configured(Settings.from_env()))
+_settings = Settings.from_env()
+defs = assembled(configured(_settings), sources_in_use(_settings), _settings.log_format)

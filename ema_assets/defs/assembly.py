@@ -1,15 +1,18 @@
 """Everything that Dagster loads, put together for one namespace, on one screen."""
 
 import warnings
+from collections.abc import Sequence
 
-from dagster import BetaWarning, Definitions, PreviewWarning, in_process_executor
+from dagster import BetaWarning, Definitions, PreviewWarning, in_process_executor, json_console_logger
 
 from ema_assets.defs.assets.computed import computed_assets
 from ema_assets.defs.assets.ohlc import ohlc_asset
+from ema_assets.defs.assets.sources import FILES, source_specs
 from ema_assets.defs.checks import series_checks
 from ema_assets.defs.jobs import refresh_job
 from ema_assets.defs.maintenance import maintenance_job, maintenance_schedule
 from ema_assets.defs.namespace import ALONE, Namespace
+from ema_assets.defs.partition_checks import partition_checks
 from ema_assets.defs.performance import (
     performance_asset,
     performance_job,
@@ -23,8 +26,13 @@ from ema_assets.defs.sensors import sensors
 from ema_assets.refresh.graph import Graph
 
 
-def assembled(graph: Graph, namespace: Namespace = ALONE) -> Definitions:
-    """Everything, with the signals and strategies of `graph` and the names of `namespace`."""
+def assembled(
+    graph: Graph,
+    sources: Sequence[str] = ("sandbox", FILES),
+    log_format: str = "text",
+    namespace: Namespace = ALONE,
+) -> Definitions:
+    """Everything, with the signals and strategies of `graph`, bars from `sources`, and the names of `namespace`."""
     with warnings.catch_warnings():
         # Of backfill policies, kinds and checks of several assets: to users dozens of lines they can do nothing about.
         warnings.simplefilter("ignore", BetaWarning)
@@ -32,12 +40,13 @@ def assembled(graph: Graph, namespace: Namespace = ALONE) -> Definitions:
         checks, maintenance = series_checks(graph, namespace), maintenance_job(namespace)
         return Definitions(
             assets=[
-                ohlc_asset(graph, namespace),
+                *source_specs(sources, namespace),
+                ohlc_asset(graph, sources, namespace),
                 *computed_assets(graph, namespace),
                 performance_asset(graph, namespace),
                 screener_spec(graph, namespace),
             ],
-            asset_checks=[checks],
+            asset_checks=[checks, partition_checks(graph, namespace)],
             jobs=[refresh_job(graph, checks, namespace), maintenance, performance_job(namespace)],
             schedules=[
                 *schedules(graph, namespace),
@@ -51,4 +60,5 @@ def assembled(graph: Graph, namespace: Namespace = ALONE) -> Definitions:
             },
             # Also for runs that a person launches, of assets and of no job. Within a project, that is its own business.
             executor=None if namespace.prefix else in_process_executor,
+            loggers={"console": json_console_logger} if log_format == "json" and not namespace.prefix else None,
         )

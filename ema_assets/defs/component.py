@@ -15,6 +15,7 @@ from pydantic import Field
 from ema_assets.config import watchlist
 from ema_assets.config.settings import home_folder, is_ours
 from ema_assets.defs.assembly import assembled
+from ema_assets.defs.assets.sources import sources_in_use
 from ema_assets.defs.namespace import Namespace, register
 from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError
@@ -74,7 +75,8 @@ class EmaAssetsComponent(Component, Model, Resolvable):
         prefix = tuple(part for part in self.asset_key_prefix.split("/") if part)
         namespace = Namespace(prefix, self._environment(prefix, context.path))
         register(namespace)
-        return assembled(configured(namespace.settings()), namespace)
+        settings = namespace.settings()
+        return assembled(configured(settings), sources_in_use(settings), namespace=namespace)
 
     def _environment(self, prefix: tuple[str, ...], folder: Path) -> Mapping[str, str]:
         """What stands in for variables of the environment. Folders are absolute: runs may have another current one."""

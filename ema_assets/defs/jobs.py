@@ -20,7 +20,8 @@ def refresh_job(
     assets = AssetSelection.assets(*(namespace.key(node.name) for node in graph.on))
     return define_asset_job(
         namespace.name(REFRESH_JOB),
-        selection=assets | AssetSelection.checks(checks),
+        # Without the check of each partition: the step of `checks` tells of those that have changed.
+        selection=assets.without_checks() | AssetSelection.checks(checks),
         description=(
             "Brings stale series up to date through all assets in one run. Launched by the schedules and the sweep; "
             "to recompute partitions by hand, materialize the assets instead."

@@ -27,7 +27,7 @@ from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh.graph import Graph
-from ema_assets.refresh.plan import SCHEDULE_REACH, stale_for_sweep
+from ema_assets.refresh.plan import SCHEDULE_REACH, sentences, stale_for_sweep
 
 # A schedule's tick takes some seconds to launch its run; before this the sweep would launch the same one. Not longer: a
 # tick that found its series covered by a run that began before the close leaves the new bar to the sweep, and so does
@@ -53,6 +53,8 @@ def _requests_for_stale(
     with store.open() as database, database.transaction() as transaction:
         stale = stale_for_sweep(transaction, now, grace, settings.publications)
         runs = runs_for(context.instance, transaction, stale, market.machine_now(), symbols, namespace)
+    if runs:
+        context.log.info("\n".join(sentences(stale, runs)))
     return [run_request(run, now) for run in runs], stale.height
 
 
@@ -138,5 +140,11 @@ def _sync_watchlist(graph: Graph, namespace: Namespace) -> SensorDefinition:
 
 
 def sensors(graph: Graph, namespace: Namespace = ALONE) -> list[SensorDefinition]:
-    """Both, for a process that was loaded with the assets of `graph`."""
-    return [_sweep(graph, namespace), _sync_watchlist(graph, namespace)]
+    """All, for a process that was loaded with the assets of `graph`; one for alerts where there are any."""
+    found = [_sweep(graph, namespace), _sync_watchlist(graph, namespace)]
+    # Alerts of a component are delivered by a process with its settings: `ema-assets alerts deliver`.
+    if graph.alerts is not None and not namespace.prefix:
+        from ema_assets.defs.alerts import deliver_alerts
+
+        found.append(deliver_alerts)
+    return found

@@ -22,6 +22,19 @@ _leased: "dict[Path, EmbeddedServer]" = {}
 _lock = threading.Lock()
 
 
+def database_url(settings: Settings) -> str:
+    """The URL (libpq form) of the database in use.
+
+    Raises:
+        StoreUnavailable: when EMA_DATABASE_URL is not set and no embedded server of this EMA_HOME runs.
+    """
+    if settings.database_url is not None:
+        return settings.database_url
+    from ema_assets.runtime.postgres.server import read_running
+
+    return _found(read_running(settings.postgres_folder), settings)
+
+
 def leased_database(settings: Settings) -> str:
     """The URL (libpq form) of the database in use. An embedded server is started where none runs.
 

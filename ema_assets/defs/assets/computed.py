@@ -14,7 +14,7 @@ from dagster import (
     asset,
 )
 
-from ema_assets.defs.assets.catalog import catalog_metadata
+from ema_assets.defs.assets.catalog import catalog_metadata, described
 from ema_assets.defs.assets.step import refresh_partitions
 from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.defs.partitions import series_of
@@ -67,10 +67,10 @@ def _computed_asset(node: Node, graph: Graph, namespace: Namespace) -> AssetsDef
         partitions_def=series_of(graph, namespace),
         backfill_policy=BackfillPolicy.single_run(),
         group_name=node.group,
-        kinds={"postgres", "polars"},
+        **described(node, _source_of(node)),
         code_version=node.code_version,
         description=node.description,
-        metadata=catalog_metadata(node, _source_of(node)),
+        metadata=catalog_metadata(node, _source_of(node), namespace),
         # Within a run the chain to the trades goes first: that is what a trader waits for.
         op_tags={"dagster/priority": "1" if node.name in CHAIN else "0"},
     )
@@ -79,7 +79,9 @@ def _computed_asset(node: Node, graph: Graph, namespace: Namespace) -> AssetsDef
         with store.open() as database:
 
             def work(timeframe: Timeframe, symbols: Sequence[str], everything: bool) -> Outcome:
-                return refresh_computed(database, node, timeframe, symbols, market.now(), everything=everything)
+                return refresh_computed(
+                    database, node, timeframe, symbols, market.now(), everything=everything, alerts=graph.alerts
+                )
 
             refresh_partitions(context, node, database, work, market.origin)
 

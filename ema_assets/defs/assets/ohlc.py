@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from dagster import AssetExecutionContext, AssetsDefinition, BackfillPolicy, asset
 
-from ema_assets.defs.assets.catalog import catalog_metadata
+from ema_assets.defs.assets.catalog import catalog_metadata, described
+from ema_assets.defs.assets.sources import source_deps
 from ema_assets.defs.assets.step import refresh_partitions
 from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.defs.partitions import series_of
@@ -20,17 +21,18 @@ from ema_assets.refresh.outcome import Outcome
 from ema_assets.refresh.waiting import wait_for_base, wait_for_publication
 
 
-def ohlc_asset(graph: Graph, namespace: Namespace = ALONE) -> AssetsDefinition:
-    """The bars of every timeframe of `graph`."""
+def ohlc_asset(graph: Graph, sources: Sequence[str], namespace: Namespace = ALONE) -> AssetsDefinition:
+    """The bars of every timeframe of `graph`, which come from `sources`."""
 
     @asset(
         key=namespace.key(OHLC),
+        deps=source_deps(sources, namespace),
         partitions_def=series_of(graph, namespace),
         backfill_policy=BackfillPolicy.single_run(),
         group_name="bars",
-        kinds={"postgres", "polars"},
+        **described(BARS, refresh_fetched),
         code_version=BARS.code_version,
-        metadata=catalog_metadata(BARS, refresh_fetched),
+        metadata=catalog_metadata(BARS, refresh_fetched, namespace),
     )
     @namespace.own_resources
     def ohlc(context: AssetExecutionContext, store: StoreResource, market: MarketResource) -> None:
