@@ -121,7 +121,7 @@ def test_a_persons_run_says_of_each_of_its_partitions_how_it_is_and_when_it_fail
     assert failed.tags["failed"] == "BTC-USD|5m"
     assert shown(world)["BTC-USD"] == {"failed": ["5m"]}
     with world.database.transaction() as transaction:
-        assert failed_partitions(transaction, "ohlc", CHECK).keys() == {"BTC-USD|5m"}
+        assert failed_partitions(transaction, ["ohlc"], CHECK).keys() == {"BTC-USD|5m"}
 
 
 @pytest.mark.settled
