@@ -3,6 +3,7 @@
 import click
 
 from ema_assets.cli.actions import actions_group
+from ema_assets.cli.board import board_command
 from ema_assets.cli.chart import chart_command
 from ema_assets.cli.commands import Commands
 from ema_assets.cli.ingest import ingest_command
@@ -20,6 +21,7 @@ from ema_assets.cli.watchlist import symbols_group
     commands=[
         up_command,
         down_command,
+        board_command,
         status_command,
         plan_command,
         refresh_command,

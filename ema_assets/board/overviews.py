@@ -1,0 +1,155 @@
+"""What the board keeps between requests: the configuration, and how all series stand. No HTTP."""
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from ema_assets.board.reading import Readers
+from ema_assets.config import watchlist
+from ema_assets.config.settings import Settings
+from ema_assets.config.watchlist import Watchlist
+from ema_assets.model import clock
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.refresh.graph import Graph, build
+from ema_assets.reports.heat_map import HeatMap, heat_map
+from ema_assets.reports.trust import Trust, trust
+from ema_assets.store import series_overview
+
+# So long an answer is given from memory without asking the database whether anything has changed.
+_ASKED_AGAIN_SECONDS = 1.0
+# A series becomes late by the clock alone, without a change in the database.
+_LOOKED_AT_AGAIN_SECONDS = 15.0
+# How often files are looked at.
+_FILES_SECONDS = 3.0
+
+_SHOWN = (
+    *("symbol", "timeframe", "condition", "since", "ts", "close", "trend", "bars_since_cross", "spread_pct"),
+    *("cross_price", "cross_distance_pct", "revision", "failures", "last_error"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """What the files say: the settings, the watchlist, and the assets that follow from it; `error` when they are wrong.
+
+    With an `error`, the rest is what they said before.
+    """
+
+    settings: Settings
+    watched: Watchlist
+    graph: Graph
+    error: str | None = None
+
+    @property
+    def strategies(self) -> Sequence[str]:
+        """The strategies that are switched on."""
+        return self.graph.strategies
+
+    @property
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """Symbols by the name of their group."""
+        return self.watched.groups
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """All series at `now`, and `tag`, which differs as soon as anything does that pages show of them."""
+
+    now: datetime
+    heat_map: HeatMap
+    trust: Trust
+    tag: str
+
+
+class Overviews:
+    """The newest Overview and what is Configured. Threads share it; one of them makes a new one while others wait."""
+
+    def __init__(self, readers: Readers, settings: Callable[[], Settings]) -> None:
+        self.readers = readers
+        self._settings = settings
+        self._turn = threading.Lock()
+        self._kept: Overview | None = None
+        self._mark = ""
+        self._asked_at = self._looked_at = float("-inf")
+        self._configured: Configured | None = None
+        self._files: object = None
+        self._files_at = float("-inf")
+
+    def current(self) -> Overview:
+        """The state of all series, at most a second old, or unchanged since.
+
+        Raises:
+            StoreError: as `Readers.transaction`.
+        """
+        with self._turn:
+            at = time.monotonic()
+            if self._kept is not None and at - self._asked_at < _ASKED_AGAIN_SECONDS:
+                return self._kept
+            publications = self.configured().settings.publications
+            with self.readers.transaction() as transaction:
+                mark = series_overview.mark(transaction)
+                is_old = at - self._looked_at >= _LOOKED_AT_AGAIN_SECONDS
+                if self._kept is None or mark != self._mark or is_old:
+                    now = clock.now()
+                    found = heat_map(transaction, now, publications)
+                    said = trust(transaction, found.series, datetime.now(UTC))
+                    self._kept = Overview(now, found, said, _tag(found.series, said))
+                    self._mark, self._looked_at = mark, at
+            self._asked_at = at
+            return self._kept
+
+    def configured(self) -> Configured:
+        """What the files say, looked at again every few seconds.
+
+        Raises:
+            ConfigurationError: when they are wrong and were never right.
+        """
+        at = time.monotonic()
+        if self._configured is None or at - self._files_at >= _FILES_SECONDS:
+            self._files_at = at
+            try:
+                settings = self._settings()
+                files = _state_of_files(settings)
+                if self._configured is None or self._configured.error or files != self._files:
+                    self._configured, self._files = _read(settings), files
+            except ConfigurationError as error:
+                if self._configured is None:
+                    raise
+                before = self._configured
+                self._configured = Configured(before.settings, before.watched, before.graph, str(error))
+        return self._configured
+
+
+def _read(settings: Settings) -> Configured:
+    path = settings.watchlist_path
+    watched = watchlist.of(settings) if path.exists() else watchlist.parse(watchlist.default_text())
+    return Configured(settings, watched, build(watched, settings.signals_folder, settings.strategies_folder))
+
+
+def _state_of_files(settings: Settings) -> object:
+    """Something that differs when the watchlist or a file of one's own signals and strategies has changed."""
+    folders = [folder for folder in (settings.signals_folder, settings.strategies_folder) if folder is not None]
+    paths = [settings.watchlist_path, *(path for folder in folders for path in sorted(folder.glob("*.py")))]
+    return [(path, _changed_at(path)) for path in paths]
+
+
+def _changed_at(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_mtime_ns  # noqa: PTH116 - of many files, a Path costs more than the question
+    except OSError:
+        return None
+
+
+def _tag(series: pl.DataFrame, said: Trust) -> str:
+    rows = series.sort("symbol", "timeframe").select(_SHOWN)
+    told = (said.last_work, said.gaps, said.failures, said.not_answering, said.symbols, said.corrections.rows())
+    digest = hashlib.sha256(rows.hash_rows(seed=930).to_numpy().tobytes())
+    digest.update(repr((rows.height, told)).encode())
+    return digest.hexdigest()[:20]
