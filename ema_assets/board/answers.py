@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
@@ -330,7 +329,12 @@ def why_not(site: Site, values: Values) -> dict[str, Any]:
     series = series_of(overview, values)
     with site.overviews.readers.transaction() as transaction:
         found = why.why(
-            transaction, series, overview.heat_map.series, site.default_provider, overview.now, datetime.now(UTC)
+            transaction,
+            series,
+            overview.heat_map.series,
+            site.default_provider,
+            overview.now,
+            site.overviews.times.machine(),
         )
     assert found is not None
     return {
@@ -428,7 +432,7 @@ def gaps(site: Site, values: Values) -> dict[str, Any]:
 def latency(site: Site, _values: Values) -> dict[str, Any]:
     """From a bar's close to its strategy row, over the last seven days, per timeframe."""
     with site.overviews.readers.transaction() as transaction:
-        return {"rows": status.latency(transaction, datetime.now(UTC))}
+        return {"rows": status.latency(transaction, site.overviews.times.machine())}
 
 
 def by_asset(site: Site, _values: Values) -> dict[str, Any]:

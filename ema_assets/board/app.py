@@ -19,7 +19,7 @@ from ema_assets.board import resources as api
 from ema_assets.board.answering import etag_of, is_known, json_answer, not_modified, refusal, values_of
 from ema_assets.board.answers import Site
 from ema_assets.board.links import DagsterLinks
-from ema_assets.board.overviews import Overviews
+from ema_assets.board.overviews import Overviews, Times
 from ema_assets.board.pages import ALL, Pages
 from ema_assets.board.protection import LOCAL_HOSTS, Protection
 from ema_assets.board.reading import Readers
@@ -46,10 +46,10 @@ class BoardOptions:
     allowed_hosts: tuple[str, ...] = ()
 
 
-def create_app(options: BoardOptions, settings: Callable[[], Settings] = Settings.from_env) -> Starlette:
+def create_app(options: BoardOptions, settings: Callable[[], Settings], times: Times) -> Starlette:
     """Build the board. `settings` is asked again every few seconds, so that edits of the watchlist are seen."""
     readers = Readers(options.database_url)
-    site = Site(Overviews(readers, settings), DagsterLinks(options.dagster_url), options.default_provider)
+    site = Site(Overviews(readers, settings, times), DagsterLinks(options.dagster_url), options.default_provider)
     pages = Pages(site)
 
     @contextlib.asynccontextmanager

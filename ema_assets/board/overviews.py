@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -15,7 +15,6 @@ from ema_assets.board.reading import Readers
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
-from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.refresh.graph import Graph, build
 from ema_assets.reports.heat_map import HeatMap, heat_map
@@ -59,6 +58,14 @@ class Configured:
 
 
 @dataclass(frozen=True, slots=True)
+class Times:
+    """Who tells the time: the market's, by which bars close, and the machine's, by which work is done. UTC."""
+
+    market: Callable[[], datetime]
+    machine: Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """All series at `now`, and `tag`, which differs as soon as anything does that pages show of them."""
 
@@ -71,8 +78,9 @@ class Overview:
 class Overviews:
     """The newest Overview and what is Configured. Threads share it; one of them makes a new one while others wait."""
 
-    def __init__(self, readers: Readers, settings: Callable[[], Settings]) -> None:
+    def __init__(self, readers: Readers, settings: Callable[[], Settings], times: Times) -> None:
         self.readers = readers
+        self.times = times
         self._settings = settings
         self._turn = threading.Lock()
         self._kept: Overview | None = None
@@ -97,9 +105,9 @@ class Overviews:
                 mark = series_overview.mark(transaction)
                 is_old = at - self._looked_at >= _LOOKED_AT_AGAIN_SECONDS
                 if self._kept is None or mark != self._mark or is_old:
-                    now = clock.now()
+                    now = self.times.market()
                     found = heat_map(transaction, now, publications)
-                    said = trust(transaction, found.series, datetime.now(UTC))
+                    said = trust(transaction, found.series, self.times.machine())
                     self._kept = Overview(now, found, said, _tag(found.series, said))
                     self._mark, self._looked_at = mark, at
             self._asked_at = at

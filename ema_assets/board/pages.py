@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 from urllib.parse import urlencode
@@ -15,7 +15,7 @@ from ema_assets.board import answers, formats, page_contents
 from ema_assets.board import resources as api
 from ema_assets.board.answering import etag_of, is_known, not_modified, refusal, values_of
 from ema_assets.board.answers import Site
-from ema_assets.board.parameters import Parameter, Values
+from ema_assets.board.parameters import PER_PAGE, Parameter, Values
 from ema_assets.board.reading import NothingYet
 
 
@@ -31,13 +31,27 @@ class Page:
     revision: Callable[[Site, Values], str] = api.by_overview
 
 
+# Rows of the tables of a page; the API gives more at once.
+_ROWS = replace(PER_PAGE, default=40)
+
+
+def _shorter(parameters: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
+    return tuple(_ROWS if each is PER_PAGE else each for each in parameters)
+
+
 ALL = (
     Page("/", "heat_map.html", "Heat map", api.HEAT_MAP.parameters, page_contents.heat_map),
     Page("/chart", "chart.html", "Chart", api.CHART.parameters, page_contents.chart),
-    Page("/trades", "trades.html", "Open trades", api.OPEN_TRADES.parameters, page_contents.trades),
-    Page("/crossovers", "crossovers.html", "Crossovers", api.CROSSOVERS.parameters, page_contents.crossovers),
-    Page("/performance", "performance.html", "Performance", api.PERFORMANCE.parameters, page_contents.performance),
-    Page("/freshness", "freshness.html", "Freshness", api.NOT_FRESH.parameters, page_contents.freshness),
+    Page("/trades", "trades.html", "Open trades", _shorter(api.OPEN_TRADES.parameters), page_contents.trades),
+    Page("/crossovers", "crossovers.html", "Crossovers", _shorter(api.CROSSOVERS.parameters), page_contents.crossovers),
+    Page(
+        "/performance",
+        "performance.html",
+        "Performance",
+        _shorter(api.PERFORMANCE.parameters),
+        page_contents.performance,
+    ),
+    Page("/freshness", "freshness.html", "Freshness", _shorter(api.NOT_FRESH.parameters), page_contents.freshness),
     Page("/why", "why.html", "Why", api.WHY.parameters, page_contents.why),
     Page("/about", "about.html", "About", (), lambda _site, _values: {}),
 )

@@ -1,12 +1,14 @@
 """The command `board`: the web page of traders, served until it is stopped. What it shows is made in `board/`."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import click
 
 from ema_assets.cli import environment
 from ema_assets.cli.commands import Command
 from ema_assets.config.settings import Settings
+from ema_assets.model import clock
 from ema_assets.runtime import locate, state
 
 
@@ -37,6 +39,7 @@ def board_command(host: str, port: int, allowed_hosts: Sequence[str], dagster_ur
     `ema-assets up` serves it, too. It only reads.
     """
     from ema_assets.board.app import BoardOptions, create_app
+    from ema_assets.board.overviews import Times
     from ema_assets.board.serving import serve
     from ema_assets.model.variables import HttpUrl
 
@@ -52,4 +55,5 @@ def board_command(host: str, port: int, allowed_hosts: Sequence[str], dagster_ur
             default_provider=default_provider,
             allowed_hosts=(host, *allowed_hosts),
         )
-        serve(create_app(options), host, port, lambda at: click.echo(f"Board on {at}. Ctrl-C stops it."))
+        app = create_app(options, Settings.from_env, Times(clock.now, lambda: datetime.now(UTC)))
+        serve(app, host, port, lambda at: click.echo(f"Board on {at}. Ctrl-C stops it."))

@@ -26,13 +26,20 @@ from ema_assets.runtime import stack, state
     help="Port of the Dagster UI on 127.0.0.1.",
 )
 @click.option(
+    "--board-port",
+    type=click.IntRange(1, 65535),
+    help="Port of the board on 127.0.0.1.  [default: the one behind --port]",
+)
+@click.option("--no-board", is_flag=True, help="Start no board.")
+@click.option(
     "--dagster-yaml",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Settings of Dagster.  [default: dagster.yaml of the current folder if made from ours, else the built-in]",
 )
-def up_command(port: int, dagster_yaml: Path | None) -> None:
-    """Start everything: database, sandbox exchange, Dagster. Ctrl-C stops it; the data stays."""
-    sys.exit(stack.run(Settings.from_env(), stack.Options(port, dagster_yaml), click.echo))
+def up_command(port: int, board_port: int | None, dagster_yaml: Path | None, *, no_board: bool) -> None:
+    """Start everything: database, sandbox exchange, Dagster, board. Ctrl-C stops it; the data stays."""
+    board = None if no_board else board_port or min(port + 1, 65535)
+    sys.exit(stack.run(Settings.from_env(), stack.Options(port, dagster_yaml, board), click.echo))
 
 
 @click.command("down", cls=Command)

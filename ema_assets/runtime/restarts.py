@@ -40,34 +40,50 @@ class _Trouble:
 
 
 class Restarts:
-    """Starts parts that have ended again. Each part needs those before it: it waits until they run."""
+    """Starts parts that have ended again. Each part needs those before it: it waits until they run.
 
-    def __init__(self, parts: Sequence[Part], say: Callable[[str], None]) -> None:
+    The `spare` ones need all the others, and nothing needs them: given up, they are left out.
+    """
+
+    def __init__(self, parts: Sequence[Part], say: Callable[[str], None], spare: Sequence[Part] = ()) -> None:
         self._parts = [(part, _Trouble()) for part in parts]
+        self._spare = [(part, _Trouble()) for part in spare]
         self._say = say
 
     def look(self, now: float) -> bool:
-        """Start what has ended and whose pause is over; True when all parts run. `now` is in seconds of any clock.
+        """Start what has ended and whose pause is over; True when all parts run but spare ones.
+
+        `now` is in seconds of any clock.
 
         Raises:
-            EmaAssetsError: when a part has failed too often in a row.
+            EmaAssetsError: when a part that is not spare has failed too often in a row.
         """
-        for part, trouble in self._parts:
-            if trouble.is_due_at is None:
-                reason = part.failure()
-                if reason is None:
-                    continue
-                self._note(part, trouble, reason, now)
-                return False
-            if now < trouble.is_due_at:
-                return False
+        if not all(self._runs(part, trouble, now) for part, trouble in self._parts):
+            return False
+        for each in list(self._spare):
             try:
-                part.start()
+                self._runs(*each, now)
             except EmaAssetsError as error:
-                self._note(part, trouble, str(error), now)
-                return False
-            trouble.is_due_at, trouble.ran_from = None, now
-            self._say(f"  {part.name} runs again")
+                self._spare.remove(each)
+                self._say(f"  {error}\n  everything else goes on")
+        return True
+
+    def _runs(self, part: Part, trouble: _Trouble, now: float) -> bool:
+        """Whether a part runs, after it was started where that was due."""
+        if trouble.is_due_at is None:
+            reason = part.failure()
+            if reason is not None:
+                self._note(part, trouble, reason, now)
+            return reason is None
+        if now < trouble.is_due_at:
+            return False
+        try:
+            part.start()
+        except EmaAssetsError as error:
+            self._note(part, trouble, str(error), now)
+            return False
+        trouble.is_due_at, trouble.ran_from = None, now
+        self._say(f"  {part.name} runs again")
         return True
 
     def _note(self, part: Part, trouble: _Trouble, reason: str, now: float) -> None:

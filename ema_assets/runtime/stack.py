@@ -41,10 +41,11 @@ _LOOK_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `up` is asked for: the port of the UI, and a dagster.yaml to use instead of ours."""
+    """What `up` is asked for: ports of the UI and of the board (None: no board), a dagster.yaml instead of ours."""
 
     port: int = DEFAULT_PORT
     dagster_yaml: Path | None = None
+    board_port: int | None = None
 
 
 def run(settings: Settings, options: Options, say: Say) -> int:
@@ -55,7 +56,9 @@ def run(settings: Settings, options: Options, say: Say) -> int:
     """
     settings.home.mkdir(parents=True, exist_ok=True)
     with state.only_one(settings), Supervisor() as supervisor:
-        _check_port(options.port)
+        _check_port(options.port, "--port")
+        if options.board_port is not None:
+            _check_port(options.board_port, "--board-port")
         watched = _checked_watchlist(settings)
         postgres = Postgres(settings.postgres_folder, supervisor) if settings.database_url is None else None
         try:
@@ -102,9 +105,11 @@ def _serve(start: _Start) -> Signals:
         ui = f"http://{HOST}:{start.options.port}"
         location = CodeLocation(ui, lambda: configured(Settings.from_env()).fingerprint, start.say)
         parts.append(_start_dagster(start, env, ui, location))
-        _tell_commands(settings, ui)
-        greet(settings, ui, masked_url(url), start.watched, start.say)
-        return _watch(start, database, parts, location)
+        board = "" if start.options.board_port is None else f"http://{HOST}:{start.options.board_port}"
+        spare: list[Part] = [_start_board(start, env, ui, board)] if board else []
+        _tell_commands(settings, ui, board)
+        greet(settings, {"Dagster UI": ui, "Board": board}, masked_url(url), start.watched, start.say)
+        return _watch(start, database, parts, location, spare)
 
 
 def _prepare(start: _Start, database: Database) -> None:
@@ -114,10 +119,10 @@ def _prepare(start: _Start, database: Database) -> None:
     sync(database, start.watched, clock.now(), build(start.watched, *own))
 
 
-def _watch(start: _Start, database: Database, parts: list[Part], location: CodeLocation) -> Signals:
-    """Keep the parts running and say how loading goes, until a signal comes."""
+def _watch(start: _Start, database: Database, parts: list[Part], location: CodeLocation, spare: list[Part]) -> Signals:
+    """Keep the parts running and say how loading goes, until a signal comes. Without the `spare` ones all goes on."""
     news = News(start.say)
-    restarts = Restarts(parts, start.say)
+    restarts = Restarts(parts, start.say, spare)
 
     def look() -> None:
         if not restarts.look(time.monotonic()):
@@ -183,7 +188,17 @@ def _start_dagster(start: _Start, env: dict[str, str], ui: str, location: CodeLo
     return dagster
 
 
-def _tell_commands(settings: Settings, ui: str) -> None:
+def _start_board(start: _Start, env: dict[str, str], ui: str, address: str) -> Service:
+    start.say("Starting the board …")
+    port = address.rpartition(":")[2]
+    argv = [sys.executable, "-m", "ema_assets", "board", "--port", port, "--dagster-url", ui]
+    program = Program("the board", argv, env, start.settings.logs_folder / "board.log")
+    board = Service(start.supervisor, program, f"{address}/about")
+    board.start()
+    return board
+
+
+def _tell_commands(settings: Settings, ui: str, board: str) -> None:
     running = state.Running(
         pid=os.getpid(),
         ui=ui,
@@ -191,11 +206,12 @@ def _tell_commands(settings: Settings, ui: str) -> None:
         provider_urls=settings.service_urls,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         clock=str(settings.clock or ""),
+        board=board,
     )
     state.write_state(settings, running)
 
 
-def _check_port(port: int) -> None:
+def _check_port(port: int, option: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -203,5 +219,5 @@ def _check_port(port: int) -> None:
         except OSError:
             raise ConfigurationError(
                 f"port {port} on {HOST} is in use; stop what listens there, or choose another with "
-                f"`ema-assets up --port {port + 1}`"
+                f"`ema-assets up {option} {port + 1}`"
             ) from None

@@ -244,3 +244,19 @@ def test_a_signal_ends_the_wait_for_a_part_that_does_not_answer(tmp_path: Path) 
         silent = Service(supervisor, Program("web", argv, ENV, tmp_path / "log"), f"http://127.0.0.1:{free_port()}")
         supervisor.interruptibly(silent.start)
         assert supervisor.until_signalled(timeout_seconds=180) == signal.SIGTERM
+
+
+def test_a_spare_part_is_started_again_given_up_at_last_and_holds_up_nobody() -> None:
+    needed, spare, said = Fake("dagster"), Fake("the board"), list[str]()
+    keeper = Restarts([needed], said.append, [spare])
+    spare.reason = "the board ended"
+    assert [keeper.look(second) for second in (0.0, 0.5, 1.0)] == [True, True, True]
+    assert (spare.starts, said[-1]) == (1, "  the board runs again")
+    spare.reason, spare.starts_in_vain = "the board ended again", True
+    assert all(keeper.look(float(second)) for second in range(2, 400))
+    assert said[-1].startswith("  the board does not stay up, given up after 8 new starts")
+    assert said[-1].endswith("everything else goes on")
+    told = len(said)
+    needed.reason = "dagster ended"
+    assert not keeper.look(400.0)
+    assert len(said) == told + 1
