@@ -2,8 +2,8 @@
 
     python -m benchmarks.board [--symbols 1000] [--repeat 15] [--json]
 
-Loads the symbols from the sandbox without Dagster, two days of 5m bars each, and one symbol with 20 days, which has more
-than 5,000 bars. Then starts `ema-assets board` as a process of its own and asks it over HTTP, one request
+Loads the symbols from the sandbox without Dagster, two days of 5m bars each, and one with 20 days, which has more than
+5,000 bars. Then starts `ema-assets board` as a process of its own and asks it over HTTP, one request
 after another. Wall time is what the client sees; a busy machine makes it longer, so the best one is given beside the
 median, and the CPU time of the board's process. "After a change" means that the ledger of one series was changed before
 each request, so that nothing is answered from memory.

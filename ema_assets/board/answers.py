@@ -409,7 +409,7 @@ def not_fresh(site: Site, values: Values) -> dict[str, Any]:
         .sort("rank", "symbol", "timeframe")
         .select(
             *("symbol", "timeframe", "condition", "since", "last_ts", "checked_through", "failures"),
-            *("next_attempt_at", "last_error"),
+            *("next_attempt_at", "last_error", "missing_bars", "missing_from"),
         )
     )
     page = paged(rows, values)

@@ -13,6 +13,8 @@ from ema_assets.store.database import Transaction
 # Corrections of so long are told of.
 LOOK_BACK = timedelta(hours=24)
 
+_BEHIND = (freshness.LATE, freshness.INCOMPLETE, freshness.COMPUTING, freshness.WITHOUT_BARS)
+
 
 @dataclass(frozen=True, slots=True)
 class Trust:
@@ -54,7 +56,7 @@ class Trust:
             return "empty"
         if self.counts.get(freshness.FAILING) or self.not_answering:
             return "failing"
-        bad = [each for each in (freshness.LATE, freshness.COMPUTING, freshness.WITHOUT_BARS) if self.counts.get(each)]
+        bad = [each for each in _BEHIND if self.counts.get(each)]
         if bad:
             return "behind"
         return "loading" if self.counts.get(freshness.LOADING) else "fresh"

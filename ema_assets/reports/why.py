@@ -121,6 +121,7 @@ def _headline(known: _Known) -> str:
         freshness.DUE: f"{series} is about to be fresh: {missing} being fetched.",
         freshness.LATE: f"{series} is not fresh: {missing} not stored yet.",
         freshness.FAILING: f"{series} is not fresh: {_attempts(row['failures'])} failed.",
+        freshness.INCOMPLETE: f"{series} is not fresh: its provider was asked and did not send its newest bars.",
         freshness.COMPUTING: f"{series} is not fresh: its bars are stored, and what follows from them is not computed.",
         freshness.LOADING: f"{series} is new: its history has not been loaded yet.",
         freshness.SILENT: f"{series} gets no bars any more.",
@@ -170,6 +171,12 @@ def _reasons(transaction: Transaction, known: _Known) -> Iterator[str]:
         yield f"What went wrong last: {row['last_error']}"
         if row["next_attempt_at"] is not None:
             yield f"The next attempt is at {row['next_attempt_at']:%Y-%m-%d %H:%M:%S} UTC."
+    if row["condition"] == freshness.INCOMPLETE:
+        bars, asked = row["missing_bars"], row["asked_again"]
+        missing = f"{bars} bar{' is' if bars == 1 else 's are'} missing from {_at(row['missing_from'])} UTC on"
+        yield f"By the calendar, {missing}: the provider answered, and left {'it' if bars == 1 else 'them'} out."
+        again = f" {asked} time{'' if asked == 1 else 's'} so far, and" if asked else ""
+        yield f"They are asked for again{again} next at {row['asked_again_at']:%Y-%m-%d %H:%M:%S} UTC."
     dirty = known.chain.filter(pl.col("dirty_from").is_not_null())["asset"].to_list()
     if dirty and row["condition"] not in (freshness.LOADING, freshness.FAILING):
         yield f"An input has changed of {', '.join(dirty)}: {'they wait' if len(dirty) > 1 else 'it waits'} for a run."
@@ -188,7 +195,7 @@ def _advice(known: _Known) -> Iterator[str]:
     match row["condition"]:
         case freshness.FAILING:
             yield "It is tried again by itself, after a pause that grows with each failure."
-            yield f"To try at once: `ema-assets refresh --symbol {symbol}`."
+            yield f"To try at once, and to compute all of it anew: `ema-assets refresh --symbol {symbol} --all`."
             if "has no symbol" in str(row["last_error"]):
                 yield "Check how the symbol is written: `ema-assets symbols check`."
         case freshness.LATE | freshness.COMPUTING if known.is_idle:
@@ -200,6 +207,9 @@ def _advice(known: _Known) -> Iterator[str]:
         case freshness.LATE | freshness.COMPUTING:
             yield "The next sweep takes it up, within a minute or so; other series are stored meanwhile."
             yield f"To bring it up to date at once: `ema-assets refresh --symbol {symbol}`."
+        case freshness.INCOMPLETE:
+            yield "They are asked for again by themselves, less and less often; if they never come, they did not trade."
+            yield "See whether the symbol is halted, has ended or is misspelt: `ema-assets symbols check`."
         case freshness.LOADING:
             yield "A sweep loads it; `ema-assets status` estimates how long loading takes."
         case freshness.SILENT | freshness.WITHOUT_BARS:

@@ -63,14 +63,14 @@ def computed_series(transaction: Transaction) -> pl.DataFrame:
     """Every series of an active symbol on which something is computed, with what decides whether it is fresh.
 
     Columns: symbol, timeframe, calendar, provider (null for the default one), delay_seconds, is_fetched, silent_since,
-    state (what its provider says of it), last_ts, checked_through (closes asked for, of the fetched bars that it comes
-    from), asked_at, failures, next_attempt_at, last_error (of those bars, or of its own), source (the timeframe that
-    its bars are rolled up from; null when they are fetched).
+    state (what its provider says of it), last_ts, base_last_ts and checked_through (newest bar, and closes asked for,
+    of the fetched bars that it comes from), asked_at, failures, next_attempt_at, last_error (of those bars, or of its
+    own), source (the timeframe that its bars are rolled up from; null when they are fetched).
     """
     return transaction.query(
         """
         SELECT s.symbol, s.timeframe, i.calendar, i.provider, i.delay_seconds::bigint AS delay_seconds, i.is_fetched,
-               i.silent_since, i.state, s.last_ts, b.checked_through, b.asked_at,
+               i.silent_since, i.state, s.last_ts, b.last_ts AS base_last_ts, b.checked_through, b.asked_at,
                greatest(s.failures, b.failures) AS failures,
                CASE WHEN s.failures > 0 THEN s.next_attempt_at ELSE b.next_attempt_at END AS next_attempt_at,
                CASE WHEN s.failures > 0 THEN s.last_error ELSE b.last_error END AS last_error,

@@ -99,6 +99,20 @@ STATES = {
         "AAPL|5m is new: its history has not been loaded yet.",
         "`ema-assets status`",
     ),
+    "incomplete": (
+        utc("2026-11-20 15:20:00"),
+        "checked_through = '2026-11-20 15:20+00'",
+        M5,
+        "AAPL|5m is not fresh: its provider was asked and did not send its newest bars.",
+        "`ema-assets symbols check`",
+    ),
+    "incomplete by its source": (
+        utc("2026-11-20 15:40:00"),
+        "checked_through = '2026-11-20 15:40+00'",
+        H1,
+        "AAPL|1h is not fresh: its provider was asked and did not send its newest bars.",
+        "less and less often",
+    ),
     "without bars": (NOW, "last_ts = NULL", M5, "AAPL|5m has no bars", "`ema-assets symbols check`"),
 }
 
@@ -108,6 +122,17 @@ def test_a_series_says_how_it_stands_and_what_to_do(transaction: Transaction, na
     now, change, timeframe, headline, advice = STATES[name]
     if change:
         transaction.execute(f"UPDATE market.series_state SET {change} WHERE asset = 'ohlc' AND timeframe = '5m'")
+    if name.startswith("incomplete"):
+        # Bars that did not trade are no reason: the same series is fresh before the gap is noted.
+        assert asked(transaction, Series("AAPL", timeframe), now).condition == "fresh"
+        transaction.execute(
+            """
+            INSERT INTO market.bar_gap (symbol, timeframe, first_ts, last_ts, bars, status, next_attempt_at, found_at)
+            VALUES ('AAPL', '5m', $1, $2, 4, 'open', $2, $2)
+            """,
+            NOW.replace(second=0),
+            utc("2026-11-20 15:15"),
+        )
     found = asked(transaction, Series("AAPL", timeframe), now)
     assert found.condition == name.partition(" for")[0].partition(" by")[0]
     assert headline in found.headline

@@ -128,7 +128,7 @@
   };
   const click = (link) => { if (link) link.click(); return Boolean(link); };
   const moveOnChart = ([down, right]) => {
-    if (down) return click(document.querySelector(`.toolbar a[rel=${down > 0 ? "next" : "prev"}]`));
+    if (down) return click(document.querySelector(`#quote a[rel=${down > 0 ? "next" : "prev"}]`));
     const links = [...document.querySelectorAll(".toolbar .switch:first-child a")];
     const at = links.findIndex((each) => each.hasAttribute("aria-current"));
     return at >= 0 && click(links[at + right]);

@@ -89,7 +89,7 @@
     const signs = [];
     for (const each of found.trades) {
       const isLong = each.side === "long";
-      if (each.entry_ts >= found.time[0]) signs.push({ time: nearest(each.entry_ts), position: isLong ? "belowBar" : "aboveBar", shape: isLong ? "arrowUp" : "arrowDown", color: isLong ? gain : loss, size: 1.2, text: isPhone ? "" : each.side });
+      if (each.entry_ts >= found.time[0]) signs.push({ time: nearest(each.entry_ts), position: isLong ? "belowBar" : "aboveBar", shape: isLong ? "arrowUp" : "arrowDown", color: isLong ? gain : loss, size: 1.3 });
       if (each.exit_ts !== null) signs.push({ time: nearest(each.exit_ts), position: isLong ? "aboveBar" : "belowBar", shape: "circle", color: (each.return_pct ?? 0) >= 0 ? gain : loss, size: 0.8, text: isPhone || each.return_pct === null ? "" : percent(each.return_pct) });
     }
     marks.setMarkers(signs.sort((a, b) => a.time - b.time));
@@ -177,7 +177,7 @@
       rows = new Map(found.time.map((time, n) => [time, n]));
       const size = Math.abs(found.close[found.close.length - 1] ?? 1);
       const decimals = decimalsFor(size);
-      const priceFormat = { type: "price", precision: decimals, minMove: 10 ** -decimals };
+      const priceFormat = { type: "custom", minMove: 10 ** -decimals, formatter: (price) => number(price, decimals) };
       for (const each of [candles, fast, slow]) each.applyOptions({ priceFormat });
       candles.setData(found.time.map((time, n) => ({ time, open: found.open[n], high: found.high[n], low: found.low[n], close: found.close[n] })));
       fast.setData(points(found.ema_9));
