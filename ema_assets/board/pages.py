@@ -102,7 +102,7 @@ class Pages:
         return endpoint
 
     def go(self, request: Request) -> Response:
-        """Where a search leads: the chart of a symbol (`AAPL`, `aapl 1h`), else the heat map of what contains it."""
+        """Where a search leads: the chart of a symbol (`AAPL`, `btc 1h`), else the map of what contains the text."""
         words = request.query_params.get("q", "").replace("|", " ").split()
         try:
             overview = self._site.overview
@@ -111,7 +111,9 @@ class Pages:
         except Exception as error:  # noqa: BLE001 - as of a page
             status, body = refusal(error)
             return self._told("error.html", "Not shown", status, body["error"])
-        symbol = known.get(words[0].lower()) if words else None
+        typed = words[0].lower() if words else ""
+        begun = [symbol for lower, symbol in known.items() if typed and lower.startswith(typed)]
+        symbol = known.get(typed) or (begun[0] if len(begun) == 1 else None)
         if symbol is None:
             return RedirectResponse(f"/?{urlencode({'q': ' '.join(words)})}" if words else "/", 303)
         asked = [word for word in words[1:] if word in timeframes]

@@ -21,11 +21,19 @@ ARGUMENTS = (
 
 
 @pytest.fixture(scope="session")
-def filled(databases) -> Iterator[str]:
-    """The URL of a database with two symbols and one with a hostile name."""
+def untouched(databases) -> Iterator[str]:
+    """The URL of a database with two symbols and one with a hostile name, to be copied: nobody connects to it."""
     url = databases.make()
     with Database(url) as database:
         fill(database)
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture(scope="session")
+def filled(databases, untouched: str) -> Iterator[str]:
+    """A copy of it, for all tests that change nothing."""
+    url = databases.make(like=untouched)
     yield url
     databases.drop(url)
 
@@ -47,9 +55,9 @@ def installed_chromium(env: Mapping[str, str]) -> str:
     return found
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator["Browser"]:
-    """The installed Chromium."""
+@pytest.fixture(scope="module")
+def browser(filled: str) -> Iterator["Browser"]:
+    """The installed Chromium. While it runs, this thread has an event loop, so the database is filled before."""
     from playwright.sync_api import sync_playwright
 
     path = installed_chromium(os.environ)

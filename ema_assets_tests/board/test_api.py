@@ -94,7 +94,9 @@ def test_the_chart_has_the_stored_bars_averages_signals_and_trades(board: Served
     assert found["time"] == [row[0] for row in rows]
     assert found["close"] == [row[1] for row in rows]
     for column, values in ((2, found["ema_9"]), (3, lines["rsi"]["values"]), (4, lines["bb_upper"]["values"])):
-        assert values == [pytest.approx(row[column], rel=1e-8) for row in rows]
+        expected = [row[column] for row in rows]
+        assert values == [value if value is None else pytest.approx(value, rel=1e-8) for value in expected]
+        assert values[-1] is not None
     assert (lines["rsi"]["on_price"], lines["bb_upper"]["on_price"]) == (False, True)
     assert [trade["entry_ts"] for trade in found["trades"]] == [at for (at,) in trades]
     assert trades
@@ -178,8 +180,10 @@ def test_performance_and_the_curve_of_a_portfolio_agree(board: ServedBoard) -> N
     assert board.get("/api/equity", timeframe="1h", group="Crypto").json["series"] == 1
 
 
-def test_a_correction_a_gap_and_a_failure_are_told_and_change_the_etag(databases, filled: str, tmp_path: Path) -> None:
-    url = databases.make(like=filled)
+def test_a_correction_a_gap_and_a_failure_are_told_and_change_the_etag(
+    databases, untouched: str, tmp_path: Path
+) -> None:
+    url = databases.make(like=untouched)
     with board_on(url, tmp_path) as board, Database(url) as database:
         asked = {path: board.get(path).headers["ETag"] for path in ("/api/trust", "/", "/api/heatmap")}
         chart = board.get("/api/chart", symbol="AAPL", timeframe="5m").headers["ETag"]
