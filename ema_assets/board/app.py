@@ -49,13 +49,14 @@ class BoardOptions:
 def create_app(options: BoardOptions, settings: Callable[[], Settings], times: Times) -> Starlette:
     """Build the board. `settings` is asked again every few seconds, so that edits of the watchlist are seen."""
     readers = Readers(options.database_url)
-    site = Site(Overviews(readers, settings, times), DagsterLinks(options.dagster_url), options.default_provider)
+    overviews = Overviews(readers, settings, times)
+    site = Site(overviews, DagsterLinks(options.dagster_url), options.default_provider)
     pages = Pages(site)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         yield
-        readers.close()
+        overviews.close()
 
     return Starlette(
         routes=[*_page_routes(pages), *_api_routes(site), Mount("/static", _Files(), name="static")],

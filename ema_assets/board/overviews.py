@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -21,17 +21,16 @@ from ema_assets.reports.heat_map import HeatMap, heat_map
 from ema_assets.reports.trust import Trust, trust
 from ema_assets.store import series_overview
 
-# So long an answer is given from memory without asking the database whether anything has changed.
+# While somebody watches, a thread asks the database so often whether anything has changed: for thousands of series that
+# takes more than a poll may. It stops when nobody has asked for a while.
 _ASKED_AGAIN_SECONDS = 1.0
+_WATCHED_SECONDS = 20.0
+# What is older than this was not looked after by that thread, and is not given any more.
+_OLDEST_SECONDS = 4.0
 # A series becomes late by the clock alone, without a change in the database.
 _LOOKED_AT_AGAIN_SECONDS = 15.0
 # How often files are looked at.
 _FILES_SECONDS = 3.0
-
-_SHOWN = (
-    *("symbol", "timeframe", "condition", "since", "ts", "close", "trend", "bars_since_cross", "spread_pct"),
-    *("cross_price", "cross_distance_pct", "revision", "failures", "last_error"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +43,7 @@ class Configured:
     settings: Settings
     watched: Watchlist
     graph: Graph
+    fingerprint: str
     error: str | None = None
 
     @property
@@ -76,13 +76,16 @@ class Overview:
 
 
 class Overviews:
-    """The newest Overview and what is Configured. Threads share it; one of them makes a new one while others wait."""
+    """The newest Overview and what is Configured, for all threads of the board."""
 
     def __init__(self, readers: Readers, settings: Callable[[], Settings], times: Times) -> None:
         self.readers = readers
         self.times = times
         self._settings = settings
         self._turn = threading.Lock()
+        self._keeper: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._watched_at = float("-inf")
         self._kept: Overview | None = None
         self._mark = ""
         self._asked_at = self._looked_at = float("-inf")
@@ -91,14 +94,41 @@ class Overviews:
         self._files_at = float("-inf")
 
     def current(self) -> Overview:
-        """The state of all series, at most a second old, or unchanged since.
+        """The state of all series, a second or two old, or unchanged since.
 
         Raises:
             StoreError: as `Readers.transaction`.
         """
+        self._watched_at = at = time.monotonic()
+        kept = self._kept
+        if kept is None or at - self._asked_at > _OLDEST_SECONDS:
+            kept = self._look()
+        if self._keeper is None or not self._keeper.is_alive():
+            self._keeper = threading.Thread(target=self._keep, name="ema-assets board overview", daemon=True)
+            self._keeper.start()
+        return kept
+
+    def close(self) -> None:
+        """Stop looking, and let the connections go."""
+        self._stopping.set()
+        if self._keeper is not None:
+            self._keeper.join()
+        self.readers.close()
+
+    def _keep(self) -> None:
+        while time.monotonic() - self._watched_at < _WATCHED_SECONDS:
+            if self._stopping.wait(_ASKED_AGAIN_SECONDS):
+                return
+            try:
+                self._look()
+            except Exception:  # noqa: BLE001 - whoever asks next looks by himself, and is told
+                return
+
+    def _look(self) -> Overview:
+        """Ask the database, unless another thread has just done so; what is unchanged stays."""
         with self._turn:
             at = time.monotonic()
-            if self._kept is not None and at - self._asked_at < _ASKED_AGAIN_SECONDS:
+            if self._kept is not None and at - self._asked_at < _ASKED_AGAIN_SECONDS / 2:
                 return self._kept
             publications = self.configured().settings.publications
             with self.readers.transaction() as transaction:
@@ -108,9 +138,9 @@ class Overviews:
                     now = self.times.market()
                     found = heat_map(transaction, now, publications)
                     said = trust(transaction, found.series, self.times.machine())
-                    self._kept = Overview(now, found, said, _tag(found.series, said))
+                    self._kept = Overview(now, found, said, _tag(mark, found.series))
                     self._mark, self._looked_at = mark, at
-            self._asked_at = at
+            self._asked_at = time.monotonic()
             return self._kept
 
     def configured(self) -> Configured:
@@ -131,14 +161,15 @@ class Overviews:
                 if self._configured is None:
                     raise
                 before = self._configured
-                self._configured = Configured(before.settings, before.watched, before.graph, str(error))
+                self._configured = replace(before, error=str(error))
         return self._configured
 
 
 def _read(settings: Settings) -> Configured:
     path = settings.watchlist_path
     watched = watchlist.of(settings) if path.exists() else watchlist.parse(watchlist.default_text())
-    return Configured(settings, watched, build(watched, settings.signals_folder, settings.strategies_folder))
+    graph = build(watched, settings.signals_folder, settings.strategies_folder)
+    return Configured(settings, watched, graph, graph.fingerprint)
 
 
 def _state_of_files(settings: Settings) -> object:
@@ -155,9 +186,9 @@ def _changed_at(path: Path) -> int | None:
         return None
 
 
-def _tag(series: pl.DataFrame, said: Trust) -> str:
-    rows = series.sort("symbol", "timeframe").select(_SHOWN)
-    told = (said.last_work, said.gaps, said.failures, said.not_answering, said.symbols, said.corrections.rows())
+def _tag(mark: str, series: pl.DataFrame) -> str:
+    """Differs with the ledger, by `mark`, and with what the clock alone changes: conditions."""
+    rows = series.sort("symbol", "timeframe").select("symbol", "timeframe", "condition", "since")
     digest = hashlib.sha256(rows.hash_rows(seed=930).to_numpy().tobytes())
-    digest.update(repr((rows.height, told)).encode())
+    digest.update(mark.encode())
     return digest.hexdigest()[:20]

@@ -88,7 +88,7 @@ class Pages:
             try:
                 values = values_of(page.parameters, request)
                 configured = self._site.configured
-                revision = (page.revision(self._site, values), configured.graph.fingerprint, configured.error or "")
+                revision = (page.revision(self._site, values), configured.fingerprint, configured.error or "")
                 tag = etag_of(page.path, repr(values), self._version, *revision)
                 if is_known(request, tag):
                     return not_modified(tag)

@@ -29,7 +29,12 @@ def by_overview(site: Site, _values: Values) -> str:
 
 
 def by_series(site: Site, values: Values) -> str:
-    """Changes with the revisions of one series in the ledger."""
+    """Changes with the revisions of one series in the ledger.
+
+    Raises:
+        BadRequest: when there is no such series.
+    """
+    answers.series_of(site.overview, values)
     with site.overviews.readers.transaction() as transaction:
         return series_overview.revisions(transaction, values["symbol"], values["timeframe"])
 

@@ -1,13 +1,16 @@
 """The JSON API over a real socket: what it answers, pages, ETags, errors, its description."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
 from ema_assets.board import resources
 from ema_assets.board.resources import ALL
+from ema_assets.sandbox.faults import parse_fault
 from ema_assets.store.database import Database
 from ema_assets_tests.board.world import HOSTILE, ServedBoard, board_on
 from ema_assets_tests.refresh.exchange import rows_of, utc
@@ -146,6 +149,7 @@ def test_groups_and_symbols_choose_what_is_shown(board: ServedBoard) -> None:
         ("/chart", {"symbol": "AAPL", "timeframe": "5m", "signals": "rsj"}, 404, "did you mean `rsi`?"),
         ("/chart", {"symbol": "AAPL", "timeframe": "5m", "strategy": "x"}, 404, "strategy_9_30_ema, received 'x'"),
         ("/why", {"symbol": "'; DROP TABLE market.ohlc --", "timeframe": "5m"}, 404, "received \"'; DROP"),
+        ("/chart", {"symbol": "A\0", "timeframe": "5m"}, 404, "received 'A"),
         ("/heatmap", {"group": "Bonds"}, 404, "`group` must be one of Shares, Crypto"),
         ("/heatmap", {"sort": "colour"}, 400, "`sort` must be one of watchlist, symbol"),
         ("/heatmap", {"page": "0"}, 400, "`page` must be a whole number from 1"),
@@ -255,3 +259,22 @@ def test_every_answer_is_json_that_any_reader_takes(board: ServedBoard) -> None:
 
     for each in resources.ALL:
         json.loads(board.get(f"/api{each.path}", **REQUIRED.get(each.path, {})).body, parse_constant=refuse)
+
+
+PAGE = (Path(__file__).parents[2] / "docs/BOARD.md").read_text()
+CURLS = [shlex.split(line)[1:] for line in PAGE.splitlines() if line.startswith("curl ")]
+
+
+@pytest.mark.parametrize("words", [words for words in CURLS if "/api/" in words[-1]], ids=lambda words: words[-1])
+def test_every_documented_request_is_answered(board: ServedBoard, words: list[str]) -> None:
+    (address,) = words
+    path, _, query = address.removeprefix("http://127.0.0.1:3001").partition("?")
+    asked: dict[str, Any] = dict(parse_qsl(query))
+    answer = board.get(path, **asked)
+    assert answer.status == 200, answer.text
+
+
+def test_the_documented_fault_is_one() -> None:
+    (body,) = [words[words.index("-d") + 1] for words in CURLS if "-d" in words]
+    assert parse_fault(body.encode()).symbols == ["AAPL"]
+    assert len([words for words in CURLS if "/api/" in words[-1]]) == 5
