@@ -17,12 +17,12 @@ from starlette.staticfiles import StaticFiles
 from ema_assets.board import openapi
 from ema_assets.board import resources as api
 from ema_assets.board.answering import etag_of, is_known, json_answer, not_modified, refusal, values_of
-from ema_assets.board.answers import Site
 from ema_assets.board.links import DagsterLinks
 from ema_assets.board.overviews import Overviews, Times
 from ema_assets.board.pages import ALL, Pages
 from ema_assets.board.protection import LOCAL_HOSTS, Protection
-from ema_assets.board.reading import Readers
+from ema_assets.board.readers import Readers
+from ema_assets.board.site import Site
 from ema_assets.config.settings import Settings
 
 _SMALLEST_COMPRESSED = 1_000

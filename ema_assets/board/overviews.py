@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ema_assets.board.reading import Readers
+from ema_assets.board.readers import Readers
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from ema_assets.board import answers
-from ema_assets.board.answers import Site
+from ema_assets.board import contents, trust_contents
 from ema_assets.board.parameters import Values
+from ema_assets.board.site import Site, series_of
 from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import by_key
 from ema_assets.reports import freshness as conditions
@@ -26,22 +26,22 @@ def heat_map(site: Site, values: Values) -> dict[str, Any]:
     """The map, and beside it who is about to cross, who has crossed, and whose stop is near."""
     chosen = {"group": values["group"], "symbols": values["symbols"]}
     return {
-        "map": answers.heat_map_page(site, values),
+        "map": contents.heat_map_page(site, values),
         "sorts": maps.SORTS,
         "conditions": conditions.CONDITIONS,
         "fine": conditions.FINE,
-        "about": answers.about_to_cross(site, _few(chosen))["rows"],
-        "crossed": answers.crossovers(site, _few(chosen))["rows"],
-        "open": answers.open_trades(site, _few(chosen)),
+        "about": contents.about_to_cross(site, _few(chosen))["rows"],
+        "crossed": contents.crossovers(site, _few(chosen))["rows"],
+        "open": contents.open_trades(site, _few(chosen)),
     }
 
 
 def chart(site: Site, values: Values) -> dict[str, Any]:
     """One series: its newest bar, what can be drawn, its neighbours on the watchlist, its newest bars and trades."""
     overview, configured = site.overview, site.configured
-    series = answers.series_of(overview, values)
+    series = series_of(overview, values)
     shown = {**values, "bars": _LAST_BARS + 1}
-    drawn = answers.chart(site, shown)
+    drawn = contents.chart(site, shown)
     mine = overview.heat_map.series.filter(symbol=series.symbol)
     rows = {row["timeframe"]: row for row in mine.iter_rows(named=True)}
     order = [symbol for symbol in configured.watched.symbols if symbol in set(overview.heat_map.symbols)]
@@ -60,8 +60,8 @@ def chart(site: Site, values: Values) -> dict[str, Any]:
         "usual_bars": series_chart.USUAL_BARS,
         "most_bars": series_chart.MOST_BARS,
         "last": _last_bars(drawn),
-        "crossed": answers.crossovers(site, _few(few))["rows"],
-        "open": answers.open_trades(site, _few(few))["rows"],
+        "crossed": contents.crossovers(site, _few(few))["rows"],
+        "open": contents.open_trades(site, _few(few))["rows"],
         "results": _results(site, series),
         "partition": site.links.partition("ohlc", series.symbol, series.timeframe.key),
     }
@@ -92,22 +92,22 @@ def _results(site: Site, series: Series) -> list[dict[str, Any]]:
 
 def trades(site: Site, values: Values) -> dict[str, Any]:
     """Open trades, and how they may be sorted."""
-    return {"found": answers.open_trades(site, values), "sorts": trade_table.SORTS}
+    return {"found": contents.open_trades(site, values), "sorts": trade_table.SORTS}
 
 
 def crossovers(site: Site, values: Values) -> dict[str, Any]:
     """Who has crossed, and who is about to."""
     return {
-        "crossed": answers.crossovers(site, values),
-        "about": answers.about_to_cross(site, {**values, "page": 1, "per_page": 40}),
+        "crossed": contents.crossovers(site, values),
+        "about": contents.about_to_cross(site, {**values, "page": 1, "per_page": 40}),
     }
 
 
 def performance(site: Site, values: Values) -> dict[str, Any]:
     """The figures of each series, and the curve of all that are chosen as a portfolio."""
-    found = answers.performance(site, values)
+    found = contents.performance(site, values)
     chosen = {**values, "strategy": found["strategy"], "timeframe": found["timeframe"]}
-    curve = None if found["timeframe"] is None else answers.equity(site, chosen)
+    curve = None if found["timeframe"] is None else contents.equity(site, chosen)
     return {"found": found, "chosen": chosen, "curve": curve, "sorts": list(performance_table.SORTS)}
 
 
@@ -115,12 +115,12 @@ def freshness(site: Site, values: Values) -> dict[str, Any]:
     """What is not fresh and why, gaps, corrections, latency, assets."""
     few = {"page": 1, "per_page": 25}
     return {
-        "found": answers.not_fresh(site, values),
+        "found": trust_contents.not_fresh(site, values),
         "conditions": conditions.CONDITIONS,
-        "gaps": answers.gaps(site, few),
-        "corrections": answers.corrections(site, few),
-        "latency": answers.latency(site, {})["rows"],
-        "assets": _by_name(answers.by_asset(site, {})["rows"]),
+        "gaps": trust_contents.gaps(site, few),
+        "corrections": trust_contents.corrections(site, few),
+        "latency": trust_contents.latency(site, {})["rows"],
+        "assets": _by_name(trust_contents.by_asset(site, {})["rows"]),
         "breadth": site.overview.heat_map.breadth(),
     }
 
@@ -137,7 +137,7 @@ def why(site: Site, values: Values) -> dict[str, Any]:
     """The sentences of one series, and its condition on every timeframe."""
     rows = site.overview.heat_map.series.filter(symbol=values["symbol"]).iter_rows(named=True)
     own = {row["timeframe"]: row["condition"] for row in rows}
-    found = answers.why_not(site, values)
+    found = contents.why_not(site, values)
     return {
         "found": found,
         "own": {each.key: own[each.key] for each in sorted(map(by_key, own))},

@@ -1,4 +1,4 @@
-"""The pages of the board: which template shows which answers. Markup is in `templates/`, numbers in `answers`."""
+"""The pages of the board: which template shows which answers. Markup is in `templates/`, numbers in `contents`."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -11,12 +11,12 @@ import jinja2
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from ema_assets.board import answers, formats, page_contents
+from ema_assets.board import formats, page_contents, trust_contents
 from ema_assets.board import resources as api
 from ema_assets.board.answering import etag_of, is_known, not_modified, refusal, values_of
-from ema_assets.board.answers import Site
 from ema_assets.board.parameters import PER_PAGE, Parameter, Values
-from ema_assets.board.reading import NothingYet
+from ema_assets.board.readers import NothingYet
+from ema_assets.board.site import Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class Pages:
             "title": title,
             "path": page.path,
             "values": values,
-            "trust": answers.trust_of(site),
+            "trust": trust_contents.trust_of(site),
             "now": site.overview.now,
             "timeframes": [each.key for each in site.overview.heat_map.timeframes],
             "groups": list(site.configured.groups),

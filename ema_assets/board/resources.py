@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ema_assets.board import answers
-from ema_assets.board.answers import Site
+from ema_assets.board import contents, trust_contents
 from ema_assets.board.parameters import (
     ANY_STRATEGY,
     ANY_TIMEFRAME,
@@ -19,6 +18,7 @@ from ema_assets.board.parameters import (
     Parameter,
     Values,
 )
+from ema_assets.board.site import Site, series_of
 from ema_assets.reports import freshness, heat_map, performance_table, series_chart, trade_table
 from ema_assets.store import series_overview
 
@@ -34,7 +34,7 @@ def by_series(site: Site, values: Values) -> str:
     Raises:
         BadRequest: when there is no such series.
     """
-    answers.series_of(site.overview, values)
+    series_of(site.overview, values)
     with site.overviews.readers.transaction() as transaction:
         return series_overview.revisions(transaction, values["symbol"], values["timeframe"])
 
@@ -84,54 +84,57 @@ HEAT_MAP = Resource(
     "/heatmap",
     "Trend, spread and bars since the cross of every symbol and timeframe",
     (MAP_SORT, MAP_TIMEFRAME, GROUP, SYMBOLS, PART, *_PAGES),
-    answers.heat_map_page,
+    contents.heat_map_page,
 )
 CHART = Resource(
     "/chart",
     "Bars, averages, signals and trades of one series",
     (SYMBOL, TIMEFRAME, BARS, SIGNALS, TRADES_OF),
-    answers.chart,
+    contents.chart,
     by_series,
     lists=False,
 )
 WHY = Resource(
-    "/why", "Why a series is fresh or not, in plain sentences", (SYMBOL, TIMEFRAME), answers.why_not, lists=False
+    "/why", "Why a series is fresh or not, in plain sentences", (SYMBOL, TIMEFRAME), contents.why_not, lists=False
 )
 ABOUT_TO_CROSS = Resource(
     "/about-to-cross",
     "Which series are about to cross, and at which price",
     (*_CHOSEN, *_PAGES),
-    answers.about_to_cross,
+    contents.about_to_cross,
 )
-CROSSOVERS = Resource("/crossovers", "The latest crossovers", (*_CHOSEN, *_PAGES), answers.crossovers)
+CROSSOVERS = Resource("/crossovers", "The latest crossovers", (*_CHOSEN, *_PAGES), contents.crossovers)
 OPEN_TRADES = Resource(
-    "/trades/open", "Open trades with their stops", (ANY_STRATEGY, *_CHOSEN, TRADE_SORT, *_PAGES), answers.open_trades
+    "/trades/open", "Open trades with their stops", (ANY_STRATEGY, *_CHOSEN, TRADE_SORT, *_PAGES), contents.open_trades
 )
 PERFORMANCE = Resource(
     "/performance",
     "How a strategy has done on each series",
     (STRATEGY, PERFORMANCE_TIMEFRAME, SYMBOLS, GROUP, PERFORMANCE_SORT, *_PAGES),
-    answers.performance,
+    contents.performance,
 )
 EQUITY = Resource(
     "/equity",
     "The equity curve of a strategy, of one series or of a portfolio with equal weights",
     (STRATEGY, PERFORMANCE_TIMEFRAME, SYMBOLS, GROUP),
-    answers.equity,
+    contents.equity,
     lists=False,
 )
 NOT_FRESH = Resource(
-    "/not-fresh", "Series that are late, failing or loading, and why", (CONDITION, *_CHOSEN, *_PAGES), answers.not_fresh
+    "/not-fresh",
+    "Series that are late, failing or loading, and why",
+    (CONDITION, *_CHOSEN, *_PAGES),
+    trust_contents.not_fresh,
 )
 CORRECTIONS = Resource(
-    "/corrections", "Corrections of the last 24 hours and their blast radius", _PAGES, answers.corrections
+    "/corrections", "Corrections of the last 24 hours and their blast radius", _PAGES, trust_contents.corrections
 )
-GAPS = Resource("/gaps", "Bars that are missing and are asked for again", _PAGES, answers.gaps)
-LATENCY = Resource("/latency", "From a bar's close to its strategy row", (), answers.latency)
-ASSETS = Resource("/assets", "How fresh every asset is, per timeframe", (), answers.by_asset)
+GAPS = Resource("/gaps", "Bars that are missing and are asked for again", _PAGES, trust_contents.gaps)
+LATENCY = Resource("/latency", "From a bar's close to its strategy row", (), trust_contents.latency)
+ASSETS = Resource("/assets", "How fresh every asset is, per timeframe", (), trust_contents.by_asset)
 
 ALL = (
-    Resource("/symbols", "The symbols of the watchlist, their groups and timeframes", _PAGES, answers.symbols),
+    Resource("/symbols", "The symbols of the watchlist, their groups and timeframes", _PAGES, contents.symbols),
     HEAT_MAP,
     CHART,
     WHY,
@@ -141,7 +144,11 @@ ALL = (
     PERFORMANCE,
     EQUITY,
     Resource(
-        "/trust", "Whether the numbers can be trusted now", (), lambda site, _: answers.trust_of(site), lists=False
+        "/trust",
+        "Whether the numbers can be trusted now",
+        (),
+        lambda site, _: trust_contents.trust_of(site),
+        lists=False,
     ),
     NOT_FRESH,
     CORRECTIONS,

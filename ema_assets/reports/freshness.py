@@ -69,10 +69,22 @@ def conditions(transaction: Transaction, now: datetime, publications: Publicatio
         last_error=pl.coalesce("last_error", "last_error_computed"),
         next_attempt_at=pl.coalesce("next_attempt_at", "next_attempt_at_computed"),
     )
+    return (
+        rows.with_columns(condition=_condition(now))
+        .with_columns(since=pl.when(pl.col("condition").is_in([LATE, DUE, INCOMPLETE])).then("ts_end"))
+        .select(
+            *("symbol", "timeframe", "condition", "since", *series.columns[2:], "waiting_since", "ts_end"),
+            *("missing_bars", "missing_from", "asked_again", "asked_again_at"),
+        )
+    )
+
+
+def _condition(now: datetime) -> pl.Expr:
+    """The first of the conditions that a row meets, the most urgent one first."""
     is_behind = pl.col("checked_through") < pl.col("ts_end")
     # What did not trade is no gap.
     lacks_newest = (pl.col("last_ts") < pl.col("ts")) & pl.col("missing_bars").is_not_null()
-    condition = (
+    return (
         pl.when(~pl.col("is_fetched") & pl.col("last_ts").is_null())
         .then(pl.lit(WITHOUT_BARS))
         .when(pl.col("failures") > 0)
@@ -96,14 +108,6 @@ def conditions(transaction: Transaction, now: datetime, publications: Publicatio
         .when(is_behind)
         .then(pl.lit(DUE))
         .otherwise(pl.lit(FRESH))
-    )
-    return (
-        rows.with_columns(condition=condition)
-        .with_columns(since=pl.when(pl.col("condition").is_in([LATE, DUE, INCOMPLETE])).then("ts_end"))
-        .select(
-            *("symbol", "timeframe", "condition", "since", *series.columns[2:], "waiting_since", "ts_end"),
-            *("missing_bars", "missing_from", "asked_again", "asked_again_at"),
-        )
     )
 
 

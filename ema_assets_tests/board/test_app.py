@@ -10,7 +10,7 @@ import pytest
 
 from ema_assets.board.pages import ALL
 from ema_assets.board.protection import POLICY
-from ema_assets.board.reading import Readers
+from ema_assets.board.readers import Readers
 from ema_assets.board.serving import listen
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.store.database import Database

@@ -1,137 +1,28 @@
 """What the board knows, as plain values: for the pages and for the JSON API alike. No HTTP, no markup, no SQL."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import polars as pl
 
-from ema_assets.board.links import DagsterLinks
-from ema_assets.board.overviews import Configured, Overview, Overviews
+from ema_assets.board.overviews import Overview
 from ema_assets.board.parameters import BadRequest, Values, unknown
-from ema_assets.model.symbols import Series
+from ema_assets.board.site import (
+    Site,
+    chosen_symbols,
+    paged,
+    series_of,
+    strategies_of,
+    strategy_of,
+    timeframe_of,
+)
 from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.reports import equity as equities
-from ema_assets.reports import freshness, health, heat_map, performance_table, series_chart, status, trade_table, why
+from ema_assets.reports import heat_map, performance_table, series_chart, trade_table, why
 from ema_assets.store import series_overview
 
-_SYMBOLS_AT = ": GET /api/symbols lists all of them"
 _OF_ASSETS = ("asset", "last_ts", "revision", "computed_at", "failures", "last_error")
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What every answer is made from."""
-
-    overviews: Overviews
-    links: DagsterLinks
-    default_provider: str
-
-    @property
-    def overview(self) -> Overview:
-        """The newest state of all series."""
-        return self.overviews.current()
-
-    @property
-    def configured(self) -> Configured:
-        """What the files say."""
-        return self.overviews.configured()
-
-    @property
-    def is_synthetic(self) -> bool:
-        """True when the prices of any symbol are made up."""
-        return bool(self.configured.watched.synthetic_symbols(self.default_provider))
-
-
-# --- what requests name -----------------------------------------------------------------------------------------------
-
-
-def timeframe_of(overview: Overview, key: str | None) -> Timeframe | None:
-    """The timeframe of that key; None for None.
-
-    Raises:
-        BadRequest: naming those that are on.
-    """
-    if key is None:
-        return None
-    known = [each.key for each in overview.heat_map.timeframes]
-    if key not in known:
-        raise unknown("timeframe", key, known)
-    return by_key(key)
-
-
-def series_of(overview: Overview, values: Values) -> Series:
-    """The series that a request names, one that is kept up to date.
-
-    Raises:
-        BadRequest: naming what there is.
-    """
-    symbol, timeframe = values["symbol"], timeframe_of(overview, values["timeframe"])
-    assert timeframe is not None
-    mine = overview.heat_map.series.filter(symbol=symbol)
-    if mine.is_empty():
-        raise unknown("symbol", symbol, overview.heat_map.symbols, where=_SYMBOLS_AT)
-    own = sorted(map(by_key, mine["timeframe"]))
-    if timeframe not in own:
-        raise unknown("timeframe", timeframe.key, [each.key for each in own])
-    return Series(symbol, timeframe)
-
-
-def chosen_symbols(site: Site, values: Values) -> list[str] | None:
-    """The symbols of `symbols` and of `group`; None when neither is given.
-
-    Raises:
-        BadRequest: naming what there is.
-    """
-    symbols, group = list(values.get("symbols") or ()), values.get("group")
-    known = site.overview.heat_map.symbols
-    for symbol in symbols:
-        if symbol not in known:
-            raise unknown("symbols", symbol, known, where=_SYMBOLS_AT)
-    groups = site.configured.groups
-    if group is not None:
-        if group not in groups:
-            raise unknown("group", group, list(groups))
-        symbols = [*symbols, *groups[group]]
-    return list(dict.fromkeys(symbols)) if symbols or group is not None else None
-
-
-def strategies_of(site: Site, name: str | None) -> Sequence[str]:
-    """The strategy of that name alone, or all of them.
-
-    Raises:
-        BadRequest: naming what there is.
-    """
-    known = site.configured.strategies
-    if name is None:
-        return known
-    if name not in known:
-        raise unknown("strategy", name, known)
-    return [name]
-
-
-def strategy_of(site: Site, name: str | None) -> str:
-    """The strategy of that name, or the first one.
-
-    Raises:
-        BadRequest: naming what there is, also when there is none at all.
-    """
-    found = strategies_of(site, name)
-    if not found:
-        raise BadRequest("every strategy is switched off in the watchlist", "strategy", name or "", (), 404)
-    return found[0]
-
-
-def paged(rows: pl.DataFrame, values: Values) -> dict[str, Any]:
-    """One page of `rows`: page, per_page, pages, total, rows."""
-    page, per_page = values["page"], values["per_page"]
-    return {
-        "page": page,
-        "per_page": per_page,
-        "pages": max(-(-rows.height // per_page), 1),
-        "total": rows.height,
-        "rows": rows.slice((page - 1) * per_page, per_page).to_dicts(),
-    }
+_UTC = pl.Datetime("us", "UTC")
 
 
 # --- all series -------------------------------------------------------------------------------------------------------
@@ -320,9 +211,6 @@ def chart(site: Site, values: Values) -> dict[str, Any]:
     }
 
 
-_UTC = pl.Datetime("us", "UTC")
-
-
 def why_not(site: Site, values: Values) -> dict[str, Any]:
     """Why a series is fresh or not, in plain sentences, and what to do."""
     overview = site.overview
@@ -360,84 +248,3 @@ def why_not(site: Site, values: Values) -> dict[str, Any]:
             for row in found.chain.iter_rows(named=True)
         ],
     }
-
-
-# --- trust ------------------------------------------------------------------------------------------------------------
-
-
-def trust_of(site: Site) -> dict[str, Any]:
-    """Whether the numbers can be trusted now, in numbers and sentences."""
-    overview, configured = site.overview, site.configured
-    found = overview.trust
-    rows, crossovers_flipped, trades_flipped = found.flipped()
-    return {
-        "verdict": found.verdict,
-        "series": found.series,
-        "fine": found.fine,
-        "symbols": overview.heat_map.series["symbol"].n_unique(),
-        "conditions": {each: found.counts[each] for each in freshness.CONDITIONS if found.counts.get(each)},
-        "last_work": found.last_work,
-        "gaps": found.gaps[0],
-        "missing_bars": found.gaps[1],
-        "corrections": found.corrections.height,
-        "rows_recomputed": rows,
-        "crossovers_flipped": crossovers_flipped,
-        "trades_flipped": trades_flipped,
-        "failures": [str(reason) for reason in found.failures],
-        "not_answering": found.not_answering,
-        "silent_symbols": found.symbols,
-        "is_synthetic": site.is_synthetic,
-        "configuration_error": configured.error,
-        "reads_as_role": bool(site.overviews.readers.has_role),
-    }
-
-
-def not_fresh(site: Site, values: Values) -> dict[str, Any]:
-    """The series that somebody should look at, the worst first, and why."""
-    overview = site.overview
-    timeframe_of(overview, values["timeframe"])
-    found = overview.heat_map.only(chosen_symbols(site, values)).series
-    if values["timeframe"] is not None:
-        found = found.filter(timeframe=values["timeframe"])
-    if values["condition"] is not None:
-        found = found.filter(condition=values["condition"])
-    else:
-        found = found.filter(~pl.col("condition").is_in(freshness.FINE))
-    rank = {name: number for number, name in enumerate(freshness.CONDITIONS)}
-    rows = (
-        found.with_columns(rank=pl.col("condition").replace_strict(rank, return_dtype=pl.Int64))
-        .sort("rank", "symbol", "timeframe")
-        .select(
-            *("symbol", "timeframe", "condition", "since", "last_ts", "checked_through", "failures"),
-            *("next_attempt_at", "last_error", "missing_bars", "missing_from"),
-        )
-    )
-    page = paged(rows, values)
-    for row in page["rows"]:
-        row["meaning"] = freshness.CONDITIONS[row["condition"]]
-    return page
-
-
-def corrections(site: Site, values: Values) -> dict[str, Any]:
-    """Corrections and splits of the last 24 hours, newest first, and how far each reached."""
-    return paged(site.overview.trust.corrections, values)
-
-
-def gaps(site: Site, values: Values) -> dict[str, Any]:
-    """Bars that should exist and do not, and that are asked for again; newest first."""
-    with site.overviews.readers.transaction() as transaction:
-        return paged(health.open_gaps(transaction), values)
-
-
-def latency(site: Site, _values: Values) -> dict[str, Any]:
-    """From a bar's close to its strategy row, over the last seven days, per timeframe."""
-    with site.overviews.readers.transaction() as transaction:
-        return {"rows": status.latency(transaction, site.overviews.times.machine())}
-
-
-def by_asset(site: Site, _values: Values) -> dict[str, Any]:
-    """How many series of every asset and timeframe are stale, missing, failing."""
-    overview = site.overview
-    with site.overviews.readers.transaction() as transaction:
-        found = status.by_asset(transaction, overview.now, site.configured.settings.publications)
-    return {"rows": [asdict(each) for each in found]}
