@@ -158,6 +158,8 @@
   by("theme").addEventListener("click", switchTheme);
   by("help").addEventListener("click", () => keys.showModal());
   for (const part of document.querySelectorAll("[data-live]")) part.dataset.was = part.innerHTML;
+  const here = document.querySelector(".top nav [aria-current]");
+  if (here && here.offsetLeft > innerWidth / 2) here.parentElement.scrollLeft = here.offsetLeft - innerWidth / 3;
   sayTimes();
   setInterval(sayTimes, 1000);
   setInterval(ask, EVERY_MS);
