@@ -67,11 +67,15 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """All series at `now`, and `tag`, which differs as soon as anything does that pages show of them."""
+    """All series at `now`, and `tag`, which differs as soon as anything does that pages show of them.
+
+    `timeframes` are those of each symbol, by their keys, shortest first; symbols are sorted.
+    """
 
     now: datetime
     heat_map: HeatMap
     trust: Trust
+    timeframes: Mapping[str, tuple[str, ...]]
     tag: str
 
 
@@ -138,7 +142,7 @@ class Overviews:
                     now = self.times.market()
                     found = heat_map(transaction, now, publications)
                     said = trust(transaction, found.series, self.times.machine())
-                    self._kept = Overview(now, found, said, _tag(mark, found.series))
+                    self._kept = Overview(now, found, said, _timeframes(found), _tag(mark, found.series))
                     self._mark, self._looked_at = mark, at
             self._asked_at = time.monotonic()
             return self._kept
@@ -163,6 +167,14 @@ class Overviews:
                 before = self._configured
                 self._configured = replace(before, error=str(error))
         return self._configured
+
+
+def _timeframes(found: HeatMap) -> dict[str, tuple[str, ...]]:
+    keys: dict[str, list[str]] = {}
+    order = {each.key: number for number, each in enumerate(found.timeframes)}
+    for symbol, timeframe in found.series.select("symbol", "timeframe").sort("symbol").iter_rows():
+        keys.setdefault(symbol, []).append(timeframe)
+    return {symbol: tuple(sorted(own, key=order.__getitem__)) for symbol, own in keys.items()}
 
 
 def _read(settings: Settings) -> Configured:

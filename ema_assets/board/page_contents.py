@@ -44,8 +44,8 @@ def chart(site: Site, values: Values) -> dict[str, Any]:
     drawn = contents.chart(site, shown)
     mine = overview.heat_map.series.filter(symbol=series.symbol)
     rows = {row["timeframe"]: row for row in mine.iter_rows(named=True)}
-    order = [symbol for symbol in configured.watched.symbols if symbol in set(overview.heat_map.symbols)]
-    order = order if series.symbol in order else overview.heat_map.symbols
+    order = [symbol for symbol in configured.watched.symbols if symbol in overview.timeframes]
+    order = order if series.symbol in order else list(overview.timeframes)
     place = order.index(series.symbol)
     few = {"symbols": (series.symbol,), "timeframe": series.timeframe.key}
     return {

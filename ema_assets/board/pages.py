@@ -106,7 +106,7 @@ class Pages:
         words = request.query_params.get("q", "").replace("|", " ").split()
         try:
             overview = self._site.overview
-            known = {symbol.lower(): symbol for symbol in overview.heat_map.symbols}
+            known = {symbol.lower(): symbol for symbol in overview.timeframes}
             timeframes = [each.key for each in overview.heat_map.timeframes]
         except Exception as error:  # noqa: BLE001 - as of a page
             status, body = refusal(error)
@@ -117,7 +117,7 @@ class Pages:
         if symbol is None:
             return RedirectResponse(f"/?{urlencode({'q': ' '.join(words)})}" if words else "/", 303)
         asked = [word for word in words[1:] if word in timeframes]
-        own = overview.heat_map.series.filter(symbol=symbol)["timeframe"].to_list()
+        own = overview.timeframes[symbol]
         usual = next((each for each in ("1h", *timeframes) if each in own), own[0])
         target = urlencode({"symbol": symbol, "timeframe": asked[0] if asked and asked[0] in own else usual})
         return RedirectResponse(f"/chart?{target}", 303)

@@ -64,12 +64,11 @@ def series_of(overview: Overview, values: Values) -> Series:
     """
     symbol, timeframe = values["symbol"], timeframe_of(overview, values["timeframe"])
     assert timeframe is not None
-    mine = overview.heat_map.series.filter(symbol=symbol)
-    if mine.is_empty():
-        raise unknown("symbol", symbol, overview.heat_map.symbols, where=SYMBOLS_AT)
-    own = sorted(map(by_key, mine["timeframe"]))
-    if timeframe not in own:
-        raise unknown("timeframe", timeframe.key, [each.key for each in own])
+    own = overview.timeframes.get(symbol)
+    if own is None:
+        raise unknown("symbol", symbol, list(overview.timeframes), where=SYMBOLS_AT)
+    if timeframe.key not in own:
+        raise unknown("timeframe", timeframe.key, own)
     return Series(symbol, timeframe)
 
 
@@ -80,10 +79,10 @@ def chosen_symbols(site: Site, values: Values) -> list[str] | None:
         BadRequest: naming what there is.
     """
     symbols, group = list(values.get("symbols") or ()), values.get("group")
-    known = site.overview.heat_map.symbols
+    known = site.overview.timeframes
     for symbol in symbols:
         if symbol not in known:
-            raise unknown("symbols", symbol, known, where=SYMBOLS_AT)
+            raise unknown("symbols", symbol, list(known), where=SYMBOLS_AT)
     groups = site.configured.groups
     if group is not None:
         if group not in groups:
