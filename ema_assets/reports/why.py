@@ -172,15 +172,20 @@ def _reasons(transaction: Transaction, known: _Known) -> Iterator[str]:
         if row["next_attempt_at"] is not None:
             yield f"The next attempt is at {row['next_attempt_at']:%Y-%m-%d %H:%M:%S} UTC."
     if row["condition"] == freshness.INCOMPLETE:
-        bars, asked = row["missing_bars"], row["asked_again"]
-        missing = f"{bars} bar{' is' if bars == 1 else 's are'} missing from {_at(row['missing_from'])} UTC on"
-        yield f"By the calendar, {missing}: the provider answered, and left {'it' if bars == 1 else 'them'} out."
-        if asked:
-            yield f"They were asked for again {asked} time{'' if asked == 1 else 's'}."
-        yield f"The next time that they are asked for is {row['asked_again_at']:%Y-%m-%d %H:%M:%S} UTC."
+        yield from _of_gap(row)
     dirty = known.chain.filter(pl.col("dirty_from").is_not_null())["asset"].to_list()
     if dirty and row["condition"] not in (freshness.LOADING, freshness.FAILING):
         yield f"An input has changed of {', '.join(dirty)}: {'they wait' if len(dirty) > 1 else 'it waits'} for a run."
+
+
+def _of_gap(row: Mapping[str, Any]) -> Iterator[str]:
+    """What is missing behind the newest bar."""
+    bars, asked = row["missing_bars"], row["asked_again"]
+    missing = f"{bars} bar{' is' if bars == 1 else 's are'} missing from {_at(row['missing_from'])} UTC on"
+    yield f"By the calendar, {missing}: the provider answered, and left {'it' if bars == 1 else 'them'} out."
+    if asked:
+        yield f"They were asked for again {asked} time{'' if asked == 1 else 's'}."
+    yield f"The next time that they are asked for is {row['asked_again_at']:%Y-%m-%d %H:%M:%S} UTC."
 
 
 def _of_market(transaction: Transaction, known: _Known) -> Iterator[str]:
