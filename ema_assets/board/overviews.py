@@ -90,6 +90,8 @@ class Overviews:
         self._keeper: threading.Thread | None = None
         self._stopping = threading.Event()
         self._watched_at = float("-inf")
+        # By series: the tag of the overview at which it was read, and what it was.
+        self._revisions: dict[tuple[str, str], tuple[str, str]] = {}
         self._kept: Overview | None = None
         self._mark = ""
         self._asked_at = self._looked_at = float("-inf")
@@ -111,6 +113,21 @@ class Overviews:
             self._keeper = threading.Thread(target=self._keep, name="ema-assets board overview", daemon=True)
             self._keeper.start()
         return kept
+
+    def revision_of(self, symbol: str, timeframe: str) -> str:
+        """A text that differs with the ledger of one series. The database is asked once per change of any series.
+
+        Raises:
+            StoreError: as `Readers.transaction`.
+        """
+        tag, key = self.current().tag, (symbol, timeframe)
+        known = self._revisions.get(key)
+        if known is not None and known[0] == tag:
+            return known[1]
+        with self.readers.transaction() as transaction:
+            revision = series_overview.revisions(transaction, symbol, timeframe)
+        self._revisions[key] = (tag, revision)
+        return revision
 
     def close(self) -> None:
         """Stop looking, and let the connections go."""

@@ -20,7 +20,6 @@ from ema_assets.board.parameters import (
 )
 from ema_assets.board.site import Site, series_of
 from ema_assets.reports import freshness, heat_map, performance_table, series_chart, trade_table
-from ema_assets.store import series_overview
 
 
 def by_overview(site: Site, _values: Values) -> str:
@@ -35,8 +34,7 @@ def by_series(site: Site, values: Values) -> str:
         BadRequest: when there is no such series.
     """
     series_of(site.overview, values)
-    with site.overviews.readers.transaction() as transaction:
-        return series_overview.revisions(transaction, values["symbol"], values["timeframe"])
+    return site.overviews.revision_of(values["symbol"], values["timeframe"])
 
 
 @dataclass(frozen=True, slots=True)
