@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -16,12 +17,16 @@ from ema_assets.refresh.graph import Node
 from ema_assets.refresh.isolate import bisect
 from ema_assets.refresh.outcome import Outcome, batches
 from ema_assets.refresh.waiting import retry_locked
+from ema_assets.refresh.why_stale import why_claimed
 from ema_assets.store import file_spans, latency, ledger, quality, sessions, tables
 from ema_assets.store.database import Database, Transaction
 from ema_assets.strategies.simulator.bars import NEWEST_STATES, STATE_EVERY, known_trend
 from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets.strategies.trade_columns import STATE_SCHEMA
 from ema_assets.strategies.variant import Variant
+
+if TYPE_CHECKING:
+    from ema_assets.alerts.subscriptions import Alerts
 
 # Input rows read and held at a time: bounds memory whatever the number of series.
 ROWS_A_BATCH = 400_000
@@ -171,13 +176,15 @@ def refresh_computed(
     now: datetime,
     *,
     everything: bool = False,
+    alerts: "Alerts | None" = None,
 ) -> Outcome:
     """Bring those of `symbols` up to date whose input changed; with `everything`, all of them from the beginning.
 
-    A series that cannot be computed costs only itself: it is in `errors` and in the ledger, with the time of its next
-    attempt.
+    `alerts` are raised for bars that have just closed, never with `everything`. A series that cannot be computed costs
+    only itself: it is in `errors` and in the ledger, with the time of its next attempt.
     """
     outcome = Outcome()
+    tell = _teller(alerts, node, timeframe, now) if alerts is not None and not everything else None
 
     def work(batch: list[str]) -> None:
         with database.transaction() as transaction:
@@ -206,13 +213,30 @@ def refresh_computed(
             ledger.complete(transaction, node.name, timeframe, results, node.code_version)
             if node.name == STRATEGY:
                 _measure_latency(transaction, timeframe, claimed, computed.seen)
+            if tell is not None:
+                tell(transaction, claimed, computed, flipped)
         outcome.add_done(claimed["symbol"])
+        outcome.reasons.update(why_claimed(claimed, node.code_version, everything=everything))
         outcome.add_written(changes)
         outcome.recomputed += int(recomputed["recomputed"].sum())
         outcome.flipped += int(flipped["flipped"].sum())
 
     _in_batches(database, node.name, timeframe, symbols, now, work, outcome, everything=everything)
     return outcome
+
+
+def _teller(
+    alerts: "Alerts", node: Node, timeframe: Timeframe, now: datetime
+) -> Callable[[Transaction, pl.DataFrame, Computed, pl.DataFrame], object] | None:
+    """What raises the alerts of a batch that was claimed and computed, with its flips; None when nobody wants any."""
+    from ema_assets.refresh.raise_alerts import known_of, raise_alerts, subscribed
+
+    wanted = subscribed(alerts, node, timeframe)
+    if not wanted:
+        return None
+    return lambda transaction, claimed, computed, flipped: raise_alerts(
+        transaction, wanted, node, timeframe, known_of(claimed, computed.seen), computed.rows, flipped, now
+    )
 
 
 def _in_batches(
@@ -333,6 +357,7 @@ def refresh_rolled_up(
             )
             ledger.complete(transaction, OHLC, timeframe, results, CODE_VERSION)
         outcome.add_done(claimed["symbol"])
+        outcome.reasons.update(why_claimed(claimed, CODE_VERSION, everything=everything))
         outcome.add_written(changes)
         outcome.recomputed += int(recomputed["recomputed"].sum())
         outcome.corrected += int(changes["corrected"].sum())

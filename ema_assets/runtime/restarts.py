@@ -40,50 +40,34 @@ class _Trouble:
 
 
 class Restarts:
-    """Starts parts that have ended again. Each part needs those before it: it waits until they run.
+    """Starts parts that have ended again. Each part needs those before it: it waits until they run."""
 
-    The `spare` ones need all the others, and nothing needs them: given up, they are left out.
-    """
-
-    def __init__(self, parts: Sequence[Part], say: Callable[[str], None], spare: Sequence[Part] = ()) -> None:
+    def __init__(self, parts: Sequence[Part], say: Callable[[str], None]) -> None:
         self._parts = [(part, _Trouble()) for part in parts]
-        self._spare = [(part, _Trouble()) for part in spare]
         self._say = say
 
     def look(self, now: float) -> bool:
-        """Start what has ended and whose pause is over; True when all parts run but spare ones.
-
-        `now` is in seconds of any clock.
+        """Start what has ended and whose pause is over; True when all parts run. `now` is in seconds of any clock.
 
         Raises:
-            EmaAssetsError: when a part that is not spare has failed too often in a row.
+            EmaAssetsError: when a part has failed too often in a row.
         """
-        if not all(self._runs(part, trouble, now) for part, trouble in self._parts):
-            return False
-        for each in list(self._spare):
-            try:
-                self._runs(*each, now)
-            except EmaAssetsError as error:
-                self._spare.remove(each)
-                self._say(f"  {error}\n  everything else goes on")
-        return True
-
-    def _runs(self, part: Part, trouble: _Trouble, now: float) -> bool:
-        """Whether a part runs, after it was started where that was due."""
-        if trouble.is_due_at is None:
-            reason = part.failure()
-            if reason is not None:
+        for part, trouble in self._parts:
+            if trouble.is_due_at is None:
+                reason = part.failure()
+                if reason is None:
+                    continue
                 self._note(part, trouble, reason, now)
-            return reason is None
-        if now < trouble.is_due_at:
-            return False
-        try:
-            part.start()
-        except EmaAssetsError as error:
-            self._note(part, trouble, str(error), now)
-            return False
-        trouble.is_due_at, trouble.ran_from = None, now
-        self._say(f"  {part.name} runs again")
+                return False
+            if now < trouble.is_due_at:
+                return False
+            try:
+                part.start()
+            except EmaAssetsError as error:
+                self._note(part, trouble, str(error), now)
+                return False
+            trouble.is_due_at, trouble.ran_from = None, now
+            self._say(f"  {part.name} runs again")
         return True
 
     def _note(self, part: Part, trouble: _Trouble, reason: str, now: float) -> None:
@@ -95,3 +79,29 @@ class Restarts:
         pause = min(FIRST_PAUSE_SECONDS * 2 ** (trouble.failures - 1), LONGEST_PAUSE_SECONDS)
         trouble.is_due_at = now + pause
         self._say(f"  {reason}\n  {part.name} is started again in {pause:g} s")
+
+
+class Beside(Protocol):
+    """Something on which no other part rests."""
+
+    def look(self, now: float) -> None:
+        """See that it runs, if it shall. `now` is in seconds of any clock."""
+
+
+class Aside:
+    """Starts a part again on which no other rests. It is given up by itself, and everything else goes on."""
+
+    def __init__(self, part: Part, say: Callable[[str], None]) -> None:
+        self._restarts = Restarts([part], say)
+        self._say = say
+        self._is_given_up = False
+
+    def look(self, now: float) -> None:
+        """As `Restarts.look`, without an end."""
+        if self._is_given_up:
+            return
+        try:
+            self._restarts.look(now)
+        except EmaAssetsError as error:
+            self._is_given_up = True
+            self._say(f"  {error}; everything else goes on")

@@ -24,11 +24,13 @@ from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers import registry
 from ema_assets.providers.declaration import Provider
 from ema_assets.refresh.graph import build, configured
-from ema_assets.runtime import dagster_dev, state
+from ema_assets.runtime import alert_process, dagster_dev, state
+from ema_assets.runtime.alert_process import AlertProcess
+from ema_assets.runtime.alert_worker import Configuration
 from ema_assets.runtime.code_location import CodeLocation
 from ema_assets.runtime.dagster_dev import DagsterDev
 from ema_assets.runtime.news import News, Say, greet
-from ema_assets.runtime.restarts import Part, Restarts
+from ema_assets.runtime.restarts import Aside, Beside, Part, Restarts
 from ema_assets.runtime.services import HOST, Postgres, Service, environment, free_port
 from ema_assets.runtime.supervisor import Program, Supervisor
 from ema_assets.store.database import Database
@@ -41,10 +43,14 @@ _LOOK_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `up` is asked for: ports of the UI and of the board (None: no board), a dagster.yaml instead of ours."""
+    """What `up` is asked for: the port of the UI, a dagster.yaml to use instead of ours, ports of metrics and board.
+
+    None is for no metrics, or no board.
+    """
 
     port: int = DEFAULT_PORT
     dagster_yaml: Path | None = None
+    metrics_port: int | None = None
     board_port: int | None = None
 
 
@@ -56,7 +62,9 @@ def run(settings: Settings, options: Options, say: Say) -> int:
     """
     settings.home.mkdir(parents=True, exist_ok=True)
     with state.only_one(settings), Supervisor() as supervisor:
-        _check_port(options.port, "--port")
+        _check_port(options.port)
+        if options.metrics_port is not None:
+            _check_port(options.metrics_port, "--metrics-port")
         if options.board_port is not None:
             _check_port(options.board_port, "--board-port")
         watched = _checked_watchlist(settings)
@@ -105,11 +113,21 @@ def _serve(start: _Start) -> Signals:
         ui = f"http://{HOST}:{start.options.port}"
         location = CodeLocation(ui, lambda: configured(Settings.from_env()).fingerprint, start.say)
         parts.append(_start_dagster(start, env, ui, location))
+        port = start.options.metrics_port
+        beside: list[Beside] = [] if port is None else [Aside(_start_metrics(start, env, port), start.say)]
         board = "" if start.options.board_port is None else f"http://{HOST}:{start.options.board_port}"
-        spare: list[Part] = [_start_board(start, env, ui, board)] if board else []
+        if board:
+            beside.append(Aside(_start_board(start, env, ui, board), start.say))
         _tell_commands(settings, ui, board)
         greet(settings, {"Dagster UI": ui, "Board": board}, masked_url(url), start.watched, start.say)
-        return _watch(start, database, parts, location, spare)
+        alerts = Configuration()
+        telling = AlertProcess(
+            start.supervisor,
+            alert_process.program(start.settings, env),
+            lambda: alerts.now() is not None,
+            start.say,
+        )
+        return _watch(start, database, parts, location, [*beside, telling])
 
 
 def _prepare(start: _Start, database: Database) -> None:
@@ -119,16 +137,20 @@ def _prepare(start: _Start, database: Database) -> None:
     sync(database, start.watched, clock.now(), build(start.watched, *own))
 
 
-def _watch(start: _Start, database: Database, parts: list[Part], location: CodeLocation, spare: list[Part]) -> Signals:
-    """Keep the parts running and say how loading goes, until a signal comes. Without the `spare` ones all goes on."""
+def _watch(
+    start: _Start, database: Database, parts: list[Part], location: CodeLocation, beside: list[Beside]
+) -> Signals:
+    """Keep the parts running and say how loading goes, until a signal comes."""
     news = News(start.say)
-    restarts = Restarts(parts, start.say, spare)
+    restarts = Restarts(parts, start.say)
 
     def look() -> None:
         if not restarts.look(time.monotonic()):
             return
         try:
             location.look(time.monotonic())
+            for each in beside:
+                each.look(time.monotonic())
         except EmaAssetsError as error:
             news.once(f"not loaded: {error}")
         news.look(database)
@@ -146,6 +168,8 @@ def _checked_watchlist(settings: Settings) -> Watchlist:
     watched = watchlist.of(settings)
     for name in sorted(watched.providers(settings.provider)):
         settings.check_provider(name, is_starting=True)
+    for channel in watched.alerts.used().values() if watched.alerts is not None else ():
+        channel.url(os.environ)
     return watched
 
 
@@ -192,10 +216,23 @@ def _start_board(start: _Start, env: dict[str, str], ui: str, address: str) -> S
     start.say("Starting the board …")
     port = address.rpartition(":")[2]
     argv = [sys.executable, "-m", "ema_assets", "board", "--port", port, "--dagster-url", ui]
+    # As the metrics server, it has no keys of providers.
+    env = {name: value for name, value in env.items() if name not in registry.secrets()}
     program = Program("the board", argv, env, start.settings.logs_folder / "board.log")
     board = Service(start.supervisor, program, f"{address}/about")
     board.start()
     return board
+
+
+def _start_metrics(start: _Start, env: dict[str, str], port: int) -> Service:
+    start.say(f"Starting the metrics, at http://{HOST}:{port}/metrics …")
+    argv = [sys.executable, "-m", "ema_assets", "metrics", "--port", str(port)]
+    # It asks no provider, and has none of their keys.
+    env = {name: value for name, value in env.items() if name not in registry.secrets()}
+    program = Program("the metrics server", argv, env, start.settings.logs_folder / "metrics.log")
+    service = Service(start.supervisor, program, f"http://{HOST}:{port}/")
+    service.start()
+    return service
 
 
 def _tell_commands(settings: Settings, ui: str, board: str) -> None:
@@ -211,7 +248,7 @@ def _tell_commands(settings: Settings, ui: str, board: str) -> None:
     state.write_state(settings, running)
 
 
-def _check_port(port: int, option: str) -> None:
+def _check_port(port: int, option: str = "--port") -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
