@@ -39,8 +39,8 @@ def board_command(host: str, port: int, allowed_hosts: Sequence[str], dagster_ur
     `ema-assets up` serves it, too. It only reads.
     """
     from ema_assets.board.app import BoardOptions, create_app
+    from ema_assets.board.listening import serve
     from ema_assets.board.overviews import Times
-    from ema_assets.board.serving import serve
     from ema_assets.model.variables import HttpUrl
 
     settings = Settings.from_env()

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from ema_assets.board.listening import listen
 from ema_assets.board.pages import ALL
 from ema_assets.board.protection import POLICY
 from ema_assets.board.readers import Readers
-from ema_assets.board.serving import listen
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate

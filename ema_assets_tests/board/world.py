@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from ema_assets.board.app import BoardOptions, create_app
+from ema_assets.board.listening import listen, server
 from ema_assets.board.overviews import Times
-from ema_assets.board.serving import listen, server
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.model.symbols import Instrument
