@@ -88,4 +88,5 @@ SIGNAL = Signal(
     carries=(FAST, SLOW, "bar_number"),
     converged_after=CONVERGED_AFTER_BARS,
     shown=(FAST, SLOW),
+    on_price=True,
 )

@@ -25,4 +25,5 @@ SIGNAL = Signal(
     columns=(Column(WMA, "float8", "Mean of 30 closes weighing 30, 29, … 1; null for the first 29 bars"),),
     compute=wma,
     bars_before=lambda _: SPAN - 1,
+    on_price=True,
 )
