@@ -8,7 +8,7 @@ import polars as pl
 
 from ema_assets.market.calendars import place, reach, with_trend_of
 from ema_assets.market.rollups import CODE_VERSION, buckets_of, roll_up, without_owned
-from ema_assets.model.asset_names import EMA_TREND, OHLC, STRATEGY
+from ema_assets.model.asset_names import OHLC, STRATEGY
 from ema_assets.model.schemas import COMPLETED_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh import long_bars
@@ -141,7 +141,7 @@ def _with_trend_of(
     higher = variant.higher_timeframe
     assert higher is not None
     columns = ("ts", "trend", "bar_number")
-    trend = tables.Table(EMA_TREND, "ts")
+    trend = tables.Table(variant.trend, "ts")
     early = starts.with_columns(pl.col("from_ts") - pl.lit(higher.duration))
     rows = pl.concat(
         [
