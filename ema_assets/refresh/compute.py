@@ -1,5 +1,6 @@
 """Everything that is computed from stored bars: rolled-up bars, signals, trades. One engine for all of them."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -171,11 +172,12 @@ def refresh_computed(
     now: datetime,
     *,
     everything: bool = False,
+    run_id: str | None = None,
 ) -> Outcome:
     """Bring those of `symbols` up to date whose input changed; with `everything`, all of them from the beginning.
 
     A series that cannot be computed costs only itself: it is in `errors` and in the ledger, with the time of its next
-    attempt.
+    attempt. `run_id` is Dagster's.
     """
     outcome = Outcome()
 
@@ -185,6 +187,7 @@ def refresh_computed(
             if claimed.is_empty():
                 return
             computed = compute(transaction, node, timeframe, claimed)
+            computed_at = time.monotonic()
             past, recomputed = _past(claimed, computed.rows, node.table.time)
             changes, flipped = tables.write_computed(
                 transaction, node.table, timeframe, computed.rows, computed.starts, past
@@ -205,7 +208,9 @@ def refresh_computed(
             )
             ledger.complete(transaction, node.name, timeframe, results, node.code_version)
             if node.name == STRATEGY:
-                _measure_latency(transaction, timeframe, claimed, computed.seen)
+                closed = _closed(transaction, timeframe, claimed, computed.seen)
+                if not closed.is_empty():
+                    latency.record(transaction, timeframe, closed, run_id, time.monotonic() - computed_at)
         outcome.add_done(claimed["symbol"])
         outcome.add_written(changes)
         outcome.recomputed += int(recomputed["recomputed"].sum())
@@ -241,8 +246,8 @@ def _in_batches(
             retry_locked(batch, outcome, process)
 
 
-def _measure_latency(transaction: Transaction, timeframe: Timeframe, claimed: pl.DataFrame, seen: pl.DataFrame) -> None:
-    """Note how long after its close the newest bar has reached the end of the chain, in series that go on."""
+def _closed(transaction: Transaction, timeframe: Timeframe, claimed: pl.DataFrame, seen: pl.DataFrame) -> pl.DataFrame:
+    """The closes of the newest bars that have reached the end of the chain: bucket_end, series that go on."""
     moved = (
         claimed.join(seen.select("symbol", newest="last_ts"), on="symbol")
         .filter(pl.col("newest") > pl.col("last_ts"))
@@ -250,12 +255,12 @@ def _measure_latency(transaction: Transaction, timeframe: Timeframe, claimed: pl
         .agg(series=pl.len().cast(pl.Int64))
     )
     if moved.is_empty():
-        return
+        return moved.select(bucket_end="ts", series="series")
     low, high = moved.select(pl.col("ts").min().alias("low"), pl.col("ts").max().alias("high")).row(0)
     around = reach(timeframe)
     trading = sessions.between(transaction, moved["calendar"].unique().to_list(), low - around, high + around)
     closed = buckets_of(moved, timeframe, trading).filter(pl.col("bucket_end").is_not_null())
-    latency.record(transaction, timeframe, closed.group_by("bucket_end").agg(pl.col("series").sum()))
+    return closed.group_by("bucket_end").agg(pl.col("series").sum())
 
 
 def _past(claimed: pl.DataFrame, rows: pl.DataFrame, time: str) -> tuple[pl.DataFrame, pl.DataFrame]:

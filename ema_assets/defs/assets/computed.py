@@ -78,7 +78,8 @@ def _computed_asset(node: Node, graph: Graph) -> AssetsDefinition:
         with store.open() as database:
 
             def work(timeframe: Timeframe, symbols: Sequence[str], everything: bool) -> Outcome:
-                return refresh_computed(database, node, timeframe, symbols, market.now(), everything=everything)
+                now, run_id = market.now(), context.run.run_id
+                return refresh_computed(database, node, timeframe, symbols, now, everything=everything, run_id=run_id)
 
             refresh_partitions(context, node, database, work, market.origin)
 
