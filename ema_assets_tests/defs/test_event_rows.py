@@ -11,6 +11,7 @@ from dagster._core.events import StepMaterializationData
 from dagster._serdes import deserialize_value, serialize_value
 
 from ema_assets.defs.event_rows import batch_rows
+from ema_assets.store.database import Database
 
 RUN_ID = "a" * 36
 NOW = datetime(2026, 11, 20, 15, 30, tzinfo=UTC)
@@ -82,10 +83,22 @@ EVENTS = [event(number, METADATA[number % len(METADATA)]) for number in range(50
 def test_every_row_of_a_batch_is_the_one_that_dagster_makes() -> None:
     dagster, reference = Dagster(), Dagster()
     rows = dagster.rows(EVENTS)
-    assert rows == [reference.row_of(each) for each in EVENTS]
+    assert [{**row, "event": row["event"].rstrip()} for row in rows] == [reference.row_of(each) for each in EVENTS]
     assert dagster.made == 4
     read = deserialize_value(rows[21]["event"], EventLogEntry)
     assert read.asset_materialization == EVENTS[21].asset_materialization
+
+
+def test_events_are_stored_compressed(database: Database) -> None:
+    texts = [row["event"] for row in Dagster().rows(EVENTS)]
+    with database.transaction() as transaction:
+        transaction.execute("CREATE TEMPORARY TABLE event_log (event text NOT NULL)")
+        transaction.execute("INSERT INTO event_log SELECT unnest($1::text[])", texts)
+        most = transaction.query(
+            "SELECT max(pg_column_size(event)) AS bytes, min(length(event)) AS size FROM event_log"
+        )
+    assert most["size"].item() >= 2_048
+    assert most["bytes"].item() < 1_024
 
 
 @pytest.mark.parametrize(
