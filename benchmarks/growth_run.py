@@ -5,7 +5,7 @@ import statistics
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
@@ -113,7 +113,7 @@ class Life:
         plan_ms = (time.perf_counter() - began) * 1000
         return plan_ms, *self._execute("refresh", now, run_request(run, now).tags)
 
-    def _execute(self, job: str, now: datetime, tags: dict[str, str]) -> tuple[float, str]:
+    def _execute(self, job: str, now: datetime, tags: Mapping[str, str]) -> tuple[float, str]:
         resources = {"store": StoreResource(), "market": MarketAt(at=now.isoformat())}
         began = time.perf_counter()
         done = defs.resolve_job_def(job).execute_in_process(instance=self.instance, tags=tags, resources=resources)

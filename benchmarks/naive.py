@@ -56,7 +56,7 @@ def definitions(symbols: list[str], sandbox: str, database: str, start: datetime
             return pl.DataFrame(cursor.fetchall(), schema=names, orient="row")
 
     @asset(partitions_def=partitions)
-    def fetch_ohlc(context) -> None:  # type: ignore[no-untyped-def]
+    def fetch_ohlc(context) -> None:
         symbol, token, bars = context.partition_key, None, []
         while True:
             answer = httpx.get(
@@ -83,20 +83,20 @@ def definitions(symbols: list[str], sandbox: str, database: str, start: datetime
         rewrite("ohlc", "o float8, h float8, l float8, c float8, v float8", symbol, rows)
 
     @asset(partitions_def=partitions, deps=[fetch_ohlc])
-    def compute_signals(context) -> None:  # type: ignore[no-untyped-def]
+    def compute_signals(context) -> None:
         bars = read("ohlc", context.partition_key)
         rows = bars.select("ts", "c", *(pl.col("c").ewm_mean(span=n, adjust=False).alias(f"ema_{n}") for n in (9, 30)))
         rewrite("signals", "c float8, ema_9 float8, ema_30 float8", context.partition_key, rows)
 
     @asset(partitions_def=partitions, deps=[compute_signals])
-    def compute_ema_trend(context) -> None:  # type: ignore[no-untyped-def]
+    def compute_ema_trend(context) -> None:
         signals = read("signals", context.partition_key)
         up = pl.col("ema_9") > pl.col("ema_30")
         rows = signals.select("ts", "c", up.alias("up"), (up != up.shift(1)).fill_null(value=False).alias("crossed"))
         rewrite("trend", "c float8, up boolean, crossed boolean", context.partition_key, rows)
 
     @asset(partitions_def=partitions, deps=[compute_ema_trend])
-    def populate_strategy_9_30_ema(context) -> None:  # type: ignore[no-untyped-def]
+    def populate_strategy_9_30_ema(context) -> None:
         trend = read("trend", context.partition_key)
         crossings = trend.filter("crossed").with_columns(exit_price=pl.col("c").shift(-1)).filter("up")
         rewrite(

@@ -1,14 +1,15 @@
 """Hours of a fast virtual market under a real `ema-assets up`, with faults, and a comparison at the end.
 
-    python -m benchmarks.soak --minutes 60 [--symbols 20] [--speed 60] [--seed 930] [--sweep-seconds 5] [--json]
+    python -m benchmarks.soak --minutes 60 [--symbols 20] [--speed 60] [--seed 930] [--sweep-seconds 5] [--kills 1]
 
 Real: `ema-assets up` (`dagster dev` with webserver, daemon, code server and one process per run) on its own PostgreSQL,
 the sandbox exchange on a socket, GraphQL. Virtual: the time of the market (EMA_CLOCK). At 60 times the speed, a 5m bar
 closes every 5 s. Schedules fire by the machine's clock, so the sweep launches most runs.
 
-The exchange corrects bars all the time. At 30 % of the time the worker of a run is killed. At 40 % a person launches a
-backfill of everything, as the UI does. At 70 % PostgreSQL is killed (an immediate stop, as in a crash) and started
-again. Then the market slows down to the pace of the machine, and when nothing is stale any more, everything is stopped.
+The exchange corrects bars all the time. At 30 % of the time the worker of a run is killed; with `--kills 20`, twenty at
+random moments. At 40 % a person launches a backfill of everything, as the UI does. At 70 % PostgreSQL is killed (an
+immediate stop, as in a crash) and started again. Then the market slows down to the pace of the machine, and when
+nothing is stale any more, everything is stopped.
 The same symbols are loaded from the exchange into an empty database without Dagster, and every table of every series
 must be equal, column by column. The exit code is 1 when a row differs or a series stays stale.
 """
@@ -16,6 +17,7 @@ must be equal, column by column. The exit code is 1 when a row differs or a seri
 import argparse
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -25,9 +27,9 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -40,7 +42,7 @@ from ema_assets.config.settings import Settings
 from ema_assets.model import clock
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.errors import EmaAssetsError
-from ema_assets.model.timeframes import Timeframe, by_key
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.refresh.clients import open_provider
 from ema_assets.refresh.graph import build
@@ -51,11 +53,12 @@ from ema_assets.runtime.services import free_port
 from ema_assets.sandbox.faults import CorrectedBar
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets.store.database import Database
-from ema_assets_tests.timeframes import FETCHED, M5, ORDER
+from ema_assets_tests.timeframes import M5, ORDER
 
 # A Tuesday on which New York is about to open.
 _START = datetime(2026, 11, 17, 14, 0, tzinfo=UTC)
 _KILL_AT, _BACKFILL_AT, _RESTART_AT = 0.3, 0.4, 0.7
+_KILLS_BETWEEN = 0.05, 0.95
 _CORRECT_SECONDS = 10.0
 # The last 5m bar of a day in New York, of a day with an early close, and of a pair: hour and minute, UTC, in winter.
 _LAST_BARS = {(20, 55), (17, 55), (23, 55)}
@@ -96,6 +99,7 @@ class Soak:
     backfill: str | None = None
     backfill_span: list[datetime] = field(default_factory=list)
     disturbed: list[tuple[datetime, datetime]] = field(default_factory=list)
+    loading_at: datetime = field(default_factory=clock.now)
 
     def say(self, line: str) -> None:
         """Print an event on stderr, and keep it for the report."""
@@ -262,16 +266,20 @@ def _wait(is_true: Callable[[], object], seconds: float, what: str) -> None:
         time.sleep(1)
 
 
-def live(soak: Soak, minutes: float) -> None:
-    """Wait for the history, then cause the faults while time passes, until the fast time is over."""
+def live(soak: Soak, minutes: float, kill_at: Sequence[float]) -> None:
+    """Wait for the history, then cause the faults while time passes, until the fast time is over.
+
+    At each share of the time in `kill_at` a worker is killed.
+    """
     _wait(lambda: soak.stale(clock.now()) <= 4 * len(soak.symbols), _LOAD_SECONDS, "history loaded")
     soak.say("history loaded")
     began, seconds = time.monotonic(), minutes * 60
     todo: list[tuple[float, Callable[[], object]]] = [
-        (_KILL_AT, soak.kill_a_worker),
+        *((share, soak.kill_a_worker) for share in kill_at),
         (_BACKFILL_AT, soak.launch_backfill),
         (_RESTART_AT, soak.restart_postgres),
     ]
+    todo.sort(key=lambda each: each[0])
     next_correction = well_at = 0.0
     while (passed := time.monotonic() - began) < seconds:
         try:
@@ -308,6 +316,22 @@ def settle(soak: Soak) -> bool:
     return False
 
 
+def _load(
+    database: Database, settings: Settings, watched: watchlist.Watchlist, symbols: Sequence[str], now: datetime
+) -> int:
+    """Bring a database up to date at `now` without Dagster; how many series failed."""
+    outcomes = refresh_all(
+        database,
+        watched,
+        lambda name: open_provider(settings, name),
+        FetchRules.of(settings, watched),
+        symbols,
+        list(ORDER),
+        clock=lambda: now,
+    )
+    return sum(len(outcome.errors) for _, _, outcome in outcomes)
+
+
 def compare(soak: Soak, settings: Settings) -> dict[str, Any]:
     """Load everything anew into an empty database, and compare all tables of all series."""
     asked = soak.sql(
@@ -317,23 +341,13 @@ def compare(soak: Soak, settings: Settings) -> dict[str, Any]:
     )
     now = asked.item() + timedelta(seconds=1)
     left = soak.stale(now)
-    first = soak.sql("SELECT timeframe, min(first_ts) AS ts FROM market.series_state WHERE asset = $1 GROUP BY 1", OHLC)
-    depth = {by_key(text): (now.date() - ts.date()).days for text, ts in first.iter_rows()}
     watched = watchlist.load(settings.watchlist_path)
-    watched = replace(watched, history_days={timeframe: depth[timeframe] for timeframe in FETCHED})
     url = _new_database(soak.server, "again")
     failed = 0
     with Database(url) as database:
-        for _, _, outcome in refresh_all(
-            database,
-            watched,
-            lambda name: open_provider(settings, name),
-            FetchRules(watched.history_days),
-            soak.symbols,
-            list(ORDER),
-            clock=lambda: now,
-        ):
-            failed += len(outcome.errors)
+        # How far back long history reaches follows from the day on which it was loaded.
+        for moment in (soak.loading_at, now):
+            failed += _load(database, settings, watched, soak.symbols, moment)
     rows = 0
     different: list[str] = []
     with Database(url) as database, Database(soak.url) as lived:
@@ -352,6 +366,10 @@ def _rows(database: Database, asset: str, timeframe: Timeframe) -> pl.DataFrame:
     order = GRAPH.nodes[asset].table.time
     with database.transaction() as transaction:
         found = transaction.query(f"SELECT * FROM market.{asset}_{timeframe.key} ORDER BY symbol, {order}")
+        names = transaction.query("SELECT id AS source_id, name AS source FROM market.source")
+    if "source_id" in found.columns:
+        # Each database numbers the sources as they come.
+        found = found.join(names, on="source_id", how="left", maintain_order="left").drop("source_id")
     return found.drop(_NOT_COMPARED.get(asset, set()))
 
 
@@ -377,7 +395,7 @@ def latency(soak: Soak) -> list[dict[str, Any]]:
         closes = mine.group_by("closed_at").agg(pl.col("committed_at").min()).sort("closed_at")
         step = f"{timeframe.minutes}m"
         every = pl.select(
-            closed_at=pl.datetime_range(closes["closed_at"].min(), closes["closed_at"].max(), step, time_unit="us")
+            closed_at=pl.datetime_range(closes["closed_at"][0], closes["closed_at"][-1], step, time_unit="us")
         ).join_asof(
             closes.rename({"closed_at": "reached"}), left_on="closed_at", right_on="reached", strategy="forward"
         )
@@ -436,8 +454,13 @@ def history(soak: Soak) -> dict[str, Any]:
     }
 
 
-def soak_for(minutes: float, symbols: int, speed: float, seed: int, sweep_seconds: int, folder: Path) -> dict[str, Any]:
+def soak_for(
+    minutes: float, symbols: int, speed: float, seed: int, sweep_seconds: int, kills: int, folder: Path
+) -> dict[str, Any]:
     """Run the whole soak; return its figures."""
+    # One worker is killed at a known moment, several at random ones.
+    moments = random.Random(seed)  # noqa: S311 - moments of faults, not secrets
+    kill_at = [_KILL_AT] if kills == 1 else [moments.uniform(*_KILLS_BETWEEN) for _ in range(kills)]
     home = folder / "home"
     home.mkdir(parents=True)
     (home / "watchlist.toml").write_text(_watchlist(symbols, 10, everything=True))
@@ -464,7 +487,7 @@ def soak_for(minutes: float, symbols: int, speed: float, seed: int, sweep_second
             with _up(folder, port := free_port(), env) as ui:
                 soak = Soak(server, url, sandbox, ui, watched.symbols)
                 soak.say(f"up on port {port}; {symbols} symbols, a 5m bar every {300 / speed:g} s")
-                live(soak, minutes)
+                live(soak, minutes, kill_at)
                 while clock.now() < until:
                     time.sleep(1)
                 soak.say("the market now runs at the pace of the machine")
@@ -523,6 +546,7 @@ def main() -> None:
     parser.add_argument("--speed", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=930)
     parser.add_argument("--sweep-seconds", type=int, default=5)
+    parser.add_argument("--kills", type=int, default=1, help="How many workers of runs are killed.")
     parser.add_argument(
         "--folder", type=Path, help="A new folder that is kept, with all logs. [default: a temporary one]"
     )
@@ -532,7 +556,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="ema-soak-") as name:
         found = soak_for(
-            given.minutes, given.symbols, given.speed, given.seed, given.sweep_seconds, given.folder or Path(name)
+            given.minutes,
+            given.symbols,
+            given.speed,
+            given.seed,
+            given.sweep_seconds,
+            given.kills,
+            given.folder or Path(name),
         )
     if given.json:
         print(json.dumps(found, indent=2, default=str))

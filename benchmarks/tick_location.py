@@ -19,7 +19,7 @@ def _file() -> Path:
     return Path(os.environ["EMA_HOME"]) / "now"
 
 
-def _now(_: MarketResource) -> datetime:
+def _now(self: MarketResource) -> datetime:  # noqa: ARG001 - becomes a method
     return datetime.fromisoformat(_file().read_text(encoding="utf-8"))
 
 

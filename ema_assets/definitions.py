@@ -8,7 +8,13 @@ from ema_assets.defs.assets.ohlc import ohlc_asset
 from ema_assets.defs.checks import series_checks
 from ema_assets.defs.jobs import refresh_job
 from ema_assets.defs.maintenance import maintenance_job, maintenance_schedule
-from ema_assets.defs.performance import performance_asset, performance_job, performance_schedule, screener_spec
+from ema_assets.defs.performance import (
+    performance_asset,
+    performance_job,
+    performance_schedule,
+    performance_sensor,
+    screener_spec,
+)
 from ema_assets.defs.recording import set_event_variables
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.defs.schedules import schedules
@@ -26,7 +32,7 @@ def assembled(graph: Graph) -> Definitions:
         asset_checks=[checks],
         jobs=[refresh_job(graph, checks), maintenance_job, performance_job],
         schedules=[*schedules(graph), maintenance_schedule, performance_schedule(graph)],
-        sensors=sensors(graph),
+        sensors=[*sensors(graph), performance_sensor(graph)],
         resources={"store": StoreResource(), "market": MarketResource()},
         # One process for all steps of a run: with the multiprocess executor each step pays the 3 s start again.
         executor=in_process_executor,

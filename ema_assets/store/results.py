@@ -6,6 +6,7 @@ The views follow the configuration: which signals and strategies there are. They
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import resources
 from typing import Any
 
@@ -116,6 +117,21 @@ def performance_age(transaction: Transaction, strategies: Sequence[str]) -> Mapp
         """,
         list(strategies),
     ).row(0, named=True)
+
+
+def series_without_performance(transaction: Transaction, strategies: Sequence[str], since: datetime) -> int:
+    """How many series of `strategies`, computed at `since` (UTC) or later, have no row in performance."""
+    count = transaction.query(
+        """
+        SELECT count(*) AS n FROM market.series_state s
+        WHERE s.asset = ANY ($1::text[]) AND s.is_on AND s.computed_at >= $2 AND s.last_ts IS NOT NULL
+          AND NOT EXISTS (SELECT FROM market.strategy_performance p
+                          WHERE p.strategy = s.asset AND p.symbol = s.symbol AND p.timeframe = s.timeframe)
+        """,
+        list(strategies),
+        since,
+    )
+    return int(count.item())
 
 
 def select(

@@ -51,7 +51,7 @@ symbols = ["BTC-USD"]
 
 GRAPH = build(watchlist.parse(WATCHLIST))
 defs = assembled(GRAPH)
-sweep, sync_watchlist = defs.sensors or ()
+sweep, sync_watchlist = (defs.resolve_sensor_def(name) for name in ("sweep", "sync_watchlist"))
 
 
 class MarketAt(MarketResource):

@@ -215,7 +215,8 @@ def test_the_watchlist_sensor_is_silent_until_something_changes_and_then_adopts_
     stopped = sync_watchlist._raw_fn(context, **world.resources)
     assert isinstance(stopped, SkipReason)
     assert "reload the code location" in str(stopped.skip_message)
-    new_sweep, new_sync = assembled(build(watchlist.parse(WATCHLIST))).sensors or ()
+    new = assembled(build(watchlist.parse(WATCHLIST)))
+    new_sweep, new_sync = new.resolve_sensor_def("sweep"), new.resolve_sensor_def("sync_watchlist")
     assert not isinstance(new_sync._raw_fn(context, **world.resources), SkipReason)
     requests = look(world, new_sweep)
     assert {request.tags["ema_assets/timeframe"] for request in requests} == {frame.key for frame in ORDER}

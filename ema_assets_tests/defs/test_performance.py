@@ -1,9 +1,18 @@
 """The schedule and the asset of performance, as the daemon evaluates them and as a run executes it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from dagster import AssetKey, DagsterRunStatus, RunRequest, SkipReason, TableMetadataValue, build_schedule_context
+from dagster import (
+    AssetKey,
+    DagsterRunStatus,
+    RunRequest,
+    SkipReason,
+    TableMetadataValue,
+    build_schedule_context,
+    build_sensor_context,
+)
 
 from ema_assets.defs.jobs import PERFORMANCE_JOB
 from ema_assets.defs.performance import PERFORMANCE, SCREENER
@@ -19,8 +28,15 @@ def tick(world: World) -> Any:
     return schedule._execution_fn.decorated_fn(context, store=world.resources["store"])
 
 
-def silence(world: World) -> str:
-    reason = tick(world)
+def look(world: World) -> Any:
+    """What the sensor for new series says."""
+    sensor = defs.resolve_sensor_def("performance_of_new_series")
+    context = build_sensor_context(instance=world.instance, resources={"store": world.resources["store"]})
+    return sensor._raw_fn(context, store=world.resources["store"])
+
+
+def silence(world: World, evaluate: Callable[[World], Any] = tick) -> str:
+    reason = evaluate(world)
     assert isinstance(reason, SkipReason)
     assert reason.skip_message is not None
     return reason.skip_message
@@ -57,6 +73,54 @@ def test_performance_is_added_up_in_the_slow_lane_once_strategies_are_computed_a
     first = shown.records[0].data
     assert (first["symbol"], first["timeframe"]) == ordered[0][1:]
     assert silence(world).startswith("added up ")
+
+
+@pytest.mark.settled
+def test_series_that_performance_does_not_have_are_added_up_without_waiting_for_the_schedule(world: World) -> None:
+    series = "asset LIKE 'strategy%' AND symbol = 'AAPL' AND timeframe = '1h'"
+
+    def run(statement: str) -> None:
+        with world.database.transaction() as transaction:
+            transaction.execute(statement)
+
+    def refresh(seconds_ago: int) -> None:
+        with world.database.transaction() as transaction:
+            results.refresh_performance(transaction)
+        run(
+            f"UPDATE market.performance_refresh SET refreshed_at = now() - interval '{seconds_ago} seconds', seconds = 0"
+        )
+
+    refresh(60)
+    assert silence(world, look) == "performance has every series that was computed"
+    # A series that was switched on after performance was added up.
+    run(f"CREATE TABLE kept AS SELECT last_ts FROM market.series_state WHERE {series} LIMIT 1")
+    run(f"UPDATE market.series_state SET last_ts = NULL WHERE {series}")
+    refresh(60)
+    run(f"UPDATE market.series_state SET last_ts = (SELECT last_ts FROM kept), computed_at = now() WHERE {series}")
+    assert silence(world).startswith("added up 60 s ago")
+    assert isinstance(look(world), RunRequest)
+    # Not in every tick, should adding up not find the series either.
+    run("UPDATE market.performance_refresh SET refreshed_at = now() - interval '3 seconds'")
+    assert silence(world, look).startswith("added up 3 s ago, which took 0.0 s; again after 20 s")
+    run("UPDATE market.performance_refresh SET refreshed_at = now() - interval '1 minute', seconds = 30")
+    assert silence(world, look).endswith("again after 600 s")
+    refresh(60)
+    assert silence(world, look) == "performance has every series that was computed"
+    # What is never added up, since its symbol was removed, is not new for ever.
+    run("UPDATE market.instrument SET is_active = false WHERE symbol = 'AAPL'")
+    run("UPDATE market.series_state SET computed_at = now() - interval '4 minutes'")
+    refresh(60)
+    assert silence(world, look) == "performance has every series that was computed"
+    run("UPDATE market.instrument SET is_active = true WHERE symbol = 'AAPL'")
+
+
+@pytest.mark.settled
+def test_new_series_wait_for_the_run_that_is_not_over(world: World) -> None:
+    with world.database.transaction() as transaction:
+        transaction.execute("DELETE FROM market.performance_refresh")
+    assert isinstance(look(world), RunRequest)
+    world.instance.create_run_for_job(defs.resolve_job_def(PERFORMANCE_JOB), status=DagsterRunStatus.STARTED)
+    assert silence(world, look) == "the last run is not over yet"
 
 
 @pytest.mark.settled
