@@ -20,7 +20,8 @@ newest one of a trade, may still change at its provider, and with it the row. Wh
 What is too large for memory comes in parts: `for part in read.pages("ohlc", "5m"): …`.
 
 Raises everywhere: InvalidKeyError for a symbol or timeframe that cannot be one, ConfigurationError for a time that is
-none or a signal or strategy that does not exist, StoreUnavailable when the database cannot be reached.
+none, a symbol that never was on the watchlist, or a signal or strategy that does not exist, StoreUnavailable when the
+database cannot be reached.
 """
 
 from collections.abc import Iterator, Sequence
@@ -80,6 +81,7 @@ def bars(
     first, last = _utc("start", start), _utc("end", end)
     with _database(url) as database, database.transaction() as transaction:
         transaction.read_one_moment()
+        _check_symbols(transaction, chosen)
         rows = stored.adjusted_bars(transaction, frame, chosen, first, last, adjust)
         return stored.with_preliminary(transaction, rows, frame, chosen, "ts") if finality else rows
 
@@ -220,6 +222,7 @@ def pages(
     with _database(url) as database, database.transaction() as transaction:
         transaction.read_one_moment()
         _check_known(transaction, node, frame)
+        _check_symbols(transaction, chosen)
         yield from tables.pages(transaction, node.table, frame, chosen, rows)
 
 
@@ -251,6 +254,15 @@ def _symbols(symbols: Sequence[str] | None) -> list[str] | None:
     return [parse_symbol(symbol) for symbol in symbols] if symbols is not None else None
 
 
+def _check_symbols(transaction: Transaction, symbols: Sequence[str] | None) -> None:
+    """Refuse symbols that never were on the watchlist: a frame without rows would say that nothing has traded."""
+    if symbols is not None and (unknown := ledger.unknown_symbols(transaction, symbols)):
+        raise ConfigurationError(
+            f"`symbols` must be among those that the watchlist has or had, received {', '.join(map(repr, unknown))}; "
+            "`ema-assets symbols add` adds one"
+        )
+
+
 @contextmanager
 def _database(url: str | None) -> Iterator[Database]:
     with nullcontext(url) if url else required_database(Settings.from_env()) as found, Database(found) as database:
@@ -263,6 +275,7 @@ def _view(
     frame = parse_timeframe(timeframe).key if timeframe is not None else None
     chosen = _symbols(symbols)
     with _database(url) as database, database.transaction() as transaction:
+        _check_symbols(transaction, chosen)
         return results.select(transaction, view, frame, chosen, strategy)
 
 
@@ -283,6 +296,7 @@ def _rows(
     first, last, moment = _utc("start", start), _utc("end", end), _utc("as_of", as_of)
     with _database(url) as database, database.transaction() as transaction:
         _check_known(transaction, node, frame)
+        _check_symbols(transaction, chosen)
         if moment is None:
             rows = stored.rows_of(transaction, node, frame, chosen, first, last)
             newest = "ts" if node.variant is None else "last_ts"

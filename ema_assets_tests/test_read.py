@@ -128,7 +128,6 @@ def test_symbols_and_times_narrow_what_is_read(database: Database) -> None:
         found
     )
     assert read.bars("5m", [], url=database.url).is_empty()
-    assert read.signals("5m", ["NVDA"], url=database.url).is_empty()
     assert set(read.trends("4h", url=database.url)["symbol"]) == {"AAPL", "BTC-USD"}
 
 
@@ -199,3 +198,15 @@ def test_an_adjustment_that_does_not_exist_or_of_a_moment_is_refused() -> None:
         read.bars("1d", adjust="dividends")
     with pytest.raises(ConfigurationError, match="`adjust` must be 'splits' together with `as_of`, received 'none'"):
         read.bars("1d", adjust="none", as_of="2026-11-20 15:05")
+
+
+def test_a_symbol_that_never_was_on_the_watchlist_is_refused(database: Database) -> None:
+    refresh(database, WATCHED, exchange(), utc("2026-11-27 12:00"), timeframes=[M5])
+    wrong = r"`symbols` must be among those that the watchlist has or had, received 'MSFT'"
+    for reader in (read.bars, read.signals, read.trends, read.trades, read.screener, read.performance):
+        with pytest.raises(ConfigurationError, match=wrong):
+            reader("5m", ["AAPL", "MSFT"], url=database.url)
+    with pytest.raises(ConfigurationError, match=wrong):
+        read.bars("5m", ["MSFT"], adjust="none", url=database.url)
+    with pytest.raises(ConfigurationError, match=wrong):
+        next(read.pages("ohlc", "5m", ["MSFT"], url=database.url))

@@ -3,13 +3,17 @@
 import click
 
 from ema_assets.cli.actions import actions_group
+from ema_assets.cli.archives import backup_command, restore_command
+from ema_assets.cli.capacity import capacity_command
 from ema_assets.cli.chart import chart_command
 from ema_assets.cli.commands import Commands
+from ema_assets.cli.doctor import doctor_command
+from ema_assets.cli.export import export_command
 from ema_assets.cli.ingest import ingest_command
 from ema_assets.cli.quality import quality_command
 from ema_assets.cli.refresh import plan_command, refresh_command
 from ema_assets.cli.screen import screen_command
-from ema_assets.cli.stack import down_command, sandbox_command, up_command
+from ema_assets.cli.stack import down_command, metrics_command, sandbox_command, up_command
 from ema_assets.cli.status import status_command
 from ema_assets.cli.upkeep import maintain_command, migrate_command
 from ema_assets.cli.watchlist import symbols_group
@@ -21,6 +25,7 @@ from ema_assets.cli.watchlist import symbols_group
         up_command,
         down_command,
         status_command,
+        doctor_command,
         plan_command,
         refresh_command,
         symbols_group,
@@ -29,8 +34,13 @@ from ema_assets.cli.watchlist import symbols_group
         quality_command,
         screen_command,
         chart_command,
+        export_command,
         sandbox_command,
+        metrics_command,
+        capacity_command,
         maintain_command,
+        backup_command,
+        restore_command,
         migrate_command,
     ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

@@ -40,7 +40,7 @@ def actions_list(symbols: Sequence[str], as_json: bool) -> None:
     """Print the corporate actions that are known, by symbol and time."""
     from ema_assets.store import action_facts
 
-    with environment.open_database(Settings.from_env()) as database, database.transaction() as transaction:
+    with environment.open_existing(Settings.from_env()) as database, database.transaction() as transaction:
         rows = action_facts.known(transaction, list(symbols) or None)
     if as_json:
         rendering.print_json({"actions": rows.to_dicts()})

@@ -7,6 +7,7 @@ import click
 
 from ema_assets.cli import environment
 from ema_assets.cli.commands import Command
+from ema_assets.cli.options import complete_symbol, complete_timeframe, strategy_option
 from ema_assets.config.settings import Settings, is_synthetic
 from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.refresh.graph import build
@@ -15,8 +16,8 @@ from ema_assets.runtime import state
 
 
 @click.command("chart", cls=Command)
-@click.argument("symbol")
-@click.argument("timeframe", default="1h")
+@click.argument("symbol", shell_complete=complete_symbol)
+@click.argument("timeframe", default="1h", shell_complete=complete_timeframe)
 @click.option(
     "-o",
     "--output",
@@ -30,9 +31,7 @@ from ema_assets.runtime import state
     show_default=True,
     help="How many of the newest bars.",
 )
-@click.option(
-    "--strategy", help="Whose trades are shown, such as strategy_9_30_pullback.  [default: strategy_9_30_ema]"
-)
+@strategy_option
 def chart_command(symbol: str, timeframe: str, output: Path | None, bars: int, strategy: str | None) -> None:
     r"""Draw the bars of a symbol with the averages of a strategy, its trades, stops and volume.
 
@@ -43,7 +42,7 @@ def chart_command(symbol: str, timeframe: str, output: Path | None, bars: int, s
     Entries are triangles, exits are crosses, stops are dotted lines.
     """
     settings = Settings.from_env()
-    watched = environment.load_watchlist(settings)
+    watched = environment.read_watchlist(settings)
     chosen = environment.timeframe_of(watched, timeframe)
     environment.check_on_watchlist(watched, [symbol])
     path = output or Path(f"{re.sub(r'[^A-Za-z0-9]+', '-', symbol).strip('-')}-{chosen.key}.png")
@@ -54,7 +53,7 @@ def chart_command(symbol: str, timeframe: str, output: Path | None, bars: int, s
     providers = [name for name, symbols in watched.by_provider(default).items() if symbol in symbols]
     note = "SYNTHETIC prices" if any(map(is_synthetic, providers)) else ""
     graph = build(watched, settings.signals_folder, settings.strategies_folder)
-    with environment.open_database(settings) as database, database.transaction() as transaction:
+    with environment.open_existing(settings) as database, database.transaction() as transaction:
         picture = chart.picture_of(transaction, graph, symbol, chosen, bars, strategy)
     figure = chart.draw(picture, note)
     try:

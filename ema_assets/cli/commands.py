@@ -1,5 +1,7 @@
 """How every command behaves: the order of help, what happens before a command runs, and how errors are shown."""
 
+from typing import Any
+
 import click
 
 from ema_assets.cli import environment, failures
@@ -7,6 +9,12 @@ from ema_assets.cli import environment, failures
 
 class Command(click.Command):
     """A command that looks at its environment only when it runs: its help works in every environment."""
+
+    def __init__(self, *arguments: Any, **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        if self.help is not None:
+            # A raw docstring has two characters where click looks for the one that keeps lines as they are.
+            self.help = self.help.replace("\\b\n", "\b\n")
 
     def invoke(self, ctx: click.Context) -> object:
         """Prepare the process, then run the command."""

@@ -8,7 +8,7 @@ from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import clock
-from ema_assets.model.errors import ConfigurationError, not_one_of
+from ema_assets.model.errors import ConfigurationError, StoreUnavailable, not_one_of
 from ema_assets.model.symbols import DEFAULT_CALENDAR, parse_timeframe
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.model.urls import without_libpq_settings
@@ -38,6 +38,24 @@ def load_watchlist(settings: Settings) -> Watchlist:
     """The watchlist; the default one is written first where there is none."""
     watchlist.ensure(settings.watchlist_path)
     return watchlist.of(settings)
+
+
+def read_watchlist(settings: Settings) -> Watchlist:
+    """The watchlist, or the default one where none has been written yet: for commands that write nothing."""
+    if settings.watchlist_path.exists():
+        return watchlist.of(settings)
+    return watchlist.parse(watchlist.default_text())
+
+
+def configuration_error(settings: Settings) -> str | None:
+    """Why no assets can be made of the watchlist and the user's own signals and strategies; None when all is well."""
+    from ema_assets.refresh.graph import configured
+
+    try:
+        configured(settings)
+    except ConfigurationError as error:
+        return str(error)
+    return None
 
 
 def check_on_watchlist(watched: Watchlist, symbols: Sequence[str]) -> None:
@@ -102,6 +120,22 @@ def with_providers(settings: Settings, watched: Watchlist, symbols: Sequence[str
         if not set(symbols).isdisjoint(asked_for):
             settings.check_provider(name)
     return settings
+
+
+@contextmanager
+def open_existing(settings: Settings) -> Iterator[Database]:
+    """As `open_database`, for commands that only read: none is made where there is none.
+
+    Raises:
+        StoreUnavailable: when EMA_DATABASE_URL is not set and EMA_HOME has no database yet.
+    """
+    if settings.database_url is None and not settings.postgres_folder.exists():
+        raise StoreUnavailable(
+            f"there is nothing in {settings.home} yet; start everything with `ema-assets up`, or set EMA_HOME to the "
+            "folder that has your data"
+        )
+    with open_database(settings) as database:
+        yield database
 
 
 @contextmanager

@@ -52,7 +52,11 @@ _HEAD = (
 @click.option("--partial", is_flag=True, help="Store what fits even when most bars of a file do not.")
 @click.option("--dry-run", is_flag=True, help="Say what was understood and store nothing.")
 def ingest_command(files: Sequence[Path], dry_run: bool, **given: str | bool | None) -> None:
-    """Store the bars of FILES: CSV, Excel, Parquet, Feather or JSON in the layouts of many vendors, packed or not.
+    r"""Store the bars of FILES: CSV, Excel, Parquet, Feather or JSON in the layouts of many vendors, packed or not.
+
+    \b
+    ema-assets ingest downloads/
+    ema-assets ingest AAPL.csv --tz America/New_York --dry-run
 
     FILES are files, folders and patterns. Layout, zone, timeframe and symbol are found out and printed with the first
     bars. Where two readings fit, nothing is stored, and the command lines that choose between them are printed. The
@@ -63,8 +67,11 @@ def ingest_command(files: Sequence[Path], dry_run: bool, **given: str | bool | N
     settings = Settings.from_env()
     options = _options(given)
     work = _Work(settings, environment.load_watchlist(settings), options)
-    for path in _expanded(files):
-        work.take(path)
+    paths = _expanded(files)
+    with rendering.progress("reading", len(paths)) as advance:
+        for path in paths:
+            advance(path.name)
+            work.take(path)
     if work.understood and not dry_run:
         _store(work)
     elif dry_run and work.understood:
@@ -212,9 +219,11 @@ def _store(work: _Work) -> None:
         click.echo(f"Added {name} ({work.new[name].calendar}) to the watchlist, its bars from files.")
     watched = watchlist.of(settings)
     synthetic = watched.synthetic_symbols(environment.default_provider(settings, running))
-    with environment.open_database(settings) as database:
+    steps = len(work.understood)
+    with environment.open_database(settings) as database, rendering.progress("storing", steps) as advance:
         sync(database, watched, clock.now(), build(watched, settings.signals_folder, settings.strategies_folder))
         for file in work.understood:
+            advance(file.source.path.name)
             summaries = store_file(database, file.bars, file.source.path.name, clock.now())
             click.echo(f"{file.source.path}: {file.bars.height} bars read")
             _print_summaries(summaries)

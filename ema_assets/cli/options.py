@@ -1,13 +1,74 @@
-"""Options that several commands share."""
+"""Options that several commands share, and what a shell completes them with."""
+
+from collections.abc import Callable, Iterable, Sequence
 
 import click
 
+from ema_assets.config.settings import Settings
+from ema_assets.config.watchlist import Watchlist
+from ema_assets.model.errors import EmaAssetsError
+
+_Complete = Callable[[click.Context, click.Parameter, str], list[str]]
+
+
+def _completing(values: Callable[[Settings, Watchlist], Iterable[str]]) -> _Complete:
+    """A completion with what `values` takes from the watchlist; with nothing where that cannot be read."""
+
+    def complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+        from ema_assets.cli import environment
+
+        try:
+            settings = Settings.from_env()
+            found = [str(each) for each in values(settings, environment.read_watchlist(settings))]
+        except (EmaAssetsError, OSError):
+            return []
+        return [each for each in found if each.lower().startswith(incomplete.lower())]
+
+    return complete
+
+
+def _strategies(settings: Settings, watched: Watchlist) -> Sequence[str]:
+    from ema_assets.refresh.graph import build
+
+    return build(watched, settings.signals_folder, settings.strategies_folder).strategies
+
+
+def _assets(settings: Settings, watched: Watchlist) -> Sequence[str]:
+    from ema_assets.refresh.graph import build
+
+    return [node.name for node in build(watched, settings.signals_folder, settings.strategies_folder).on]
+
+
+complete_symbol = _completing(lambda _, watched: watched.symbols)
+complete_timeframe = _completing(lambda _, watched: [each.key for each in watched.with_bars])
+complete_group = _completing(lambda _, watched: watched.groups)
+complete_strategy = _completing(_strategies)
+complete_asset = _completing(_assets)
+
 symbols_option = click.option(
-    "--symbol", "symbols", multiple=True, help="Only this symbol; may be given several times."
+    "--symbol",
+    "symbols",
+    multiple=True,
+    shell_complete=complete_symbol,
+    help="Only this symbol; may be given several times.",
 )
 group_option = click.option(
     "--group",
     "groups",
     multiple=True,
+    shell_complete=complete_group,
     help="Only the symbols of this group of the watchlist; may be given several times.",
 )
+timeframes_option = click.option(
+    "--timeframe",
+    "timeframes",
+    multiple=True,
+    shell_complete=complete_timeframe,
+    help="Only this timeframe; may be given several times.",
+)
+strategy_option = click.option(
+    "--strategy",
+    shell_complete=complete_strategy,
+    help="Whose trades are shown, such as strategy_9_30_pullback.  [default: strategy_9_30_ema]",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")

@@ -8,21 +8,27 @@ import polars as pl
 
 from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command
-from ema_assets.cli.options import symbols_option
+from ema_assets.cli.options import complete_timeframe, symbols_option
 from ema_assets.config.settings import Settings
 from ema_assets.model.symbols import Series, parse_timeframe
 
 
 @click.command("quality", cls=Command)
 @symbols_option
-@click.option("--timeframe", help="With --bar: the timeframe of the bar, such as 5m.")
+@click.option(
+    "--timeframe", shell_complete=complete_timeframe, help="With --bar: the timeframe of the bar, such as 5m."
+)
 @click.option("--bar", "opened", help="The story of one bar: when it opens, UTC, such as 2026-11-25T14:30.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Rows shown of each kind.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all rows instead of tables.")
 def quality_command(
     symbols: Sequence[str], timeframe: str | None, opened: str | None, limit: int, *, as_json: bool
 ) -> None:
-    """Say what is wrong or odd about the stored bars: gaps, revisions, splits, flagged, rejected, skipped.
+    r"""Say what is wrong or odd about the stored bars: gaps, revisions, splits, flagged, rejected, skipped.
+
+    \b
+    ema-assets quality --symbol AAPL
+    ema-assets quality --symbol AAPL --timeframe 5m --bar 2026-11-25T14:30
 
     With --symbol, first the story of each symbol: who brought its bars, how far they are complete and final. With --bar
     and --timeframe, that of one bar and nothing else.
@@ -30,9 +36,9 @@ def quality_command(
     from ema_assets.reports import health, story
 
     settings = Settings.from_env()
-    environment.check_on_watchlist(environment.load_watchlist(settings), symbols)
+    environment.check_on_watchlist(environment.read_watchlist(settings), symbols)
     bar = _bar(symbols, timeframe, opened)
-    with environment.open_database(settings) as database, database.transaction() as transaction:
+    with environment.open_existing(settings) as database, database.transaction() as transaction:
         if bar is not None:
             _tell(story.of_bar(transaction, *bar), as_json=as_json)
             return

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import click
 import polars as pl
 
-from ema_assets.cli import environment
+from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command
-from ema_assets.cli.options import group_option, symbols_option
+from ema_assets.cli.options import group_option, json_option, symbols_option, timeframes_option
 from ema_assets.cli.rendering import minute, timeframe_key
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock
@@ -16,6 +17,9 @@ from ema_assets.model.errors import EmaAssetsError
 from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.outcome import Outcome
+
+if TYPE_CHECKING:
+    from ema_assets.refresh.runs import PlannedRun
 
 # Of series that failed for one reason, `refresh` names this many.
 _SHOWN_SERIES = 5
@@ -25,16 +29,25 @@ _SHOWN_SERIES = 5
 @click.option("--series", "each_series", is_flag=True, help="Also why each single series is stale.")
 @symbols_option
 @group_option
-def plan_command(symbols: Sequence[str], groups: Sequence[str], *, each_series: bool) -> None:
-    """Say what would run now, and why. Changes nothing and asks no provider."""
+@json_option
+def plan_command(symbols: Sequence[str], groups: Sequence[str], *, each_series: bool, as_json: bool) -> None:
+    r"""Say what would run now, and why. Changes nothing and asks no provider.
+
+    \b
+    ema-assets plan
+    ema-assets plan --series --symbol AAPL
+
+    As JSON: the planned runs, the stale series with their reasons, and what is wrong with the configuration.
+    """
     from ema_assets.refresh import plan
     from ema_assets.refresh.runs import plan_runs
 
     settings = Settings.from_env()
-    watched = environment.load_watchlist(settings)
+    watched = environment.read_watchlist(settings)
     symbols = environment.chosen_symbols(watched, symbols, groups)
     now = clock.now()
-    with environment.open_database(settings) as database, database.transaction() as transaction:
+    wrong = environment.configuration_error(settings)
+    with environment.open_existing(settings) as database, database.transaction() as transaction:
         stale = plan.stale_for_sweep(transaction, now, timedelta(0), settings.publications).filter(
             pl.col("symbol").is_in(list(symbols or watched.symbols))
         )
@@ -49,21 +62,48 @@ def plan_command(symbols: Sequence[str], groups: Sequence[str], *, each_series: 
                 f"{calendar}: the next {timeframe_key(shortest)} bar closes {minute(closes)} UTC"
                 for calendar, _, closes in plan.next_closes(transaction, shortest, now).rows()
             ]
+    if as_json:
+        rendering.print_json({**_as_json(stale, runs), "configuration_error": wrong})
+        return
+    if wrong is not None:
+        lines = [f"A running Dagster launches nothing: {wrong}", "", *lines]
     for line in lines:
         click.echo(line)
+
+
+def _as_json(stale: pl.DataFrame, runs: "Sequence[PlannedRun]") -> dict[str, object]:
+    return {
+        "runs": [
+            {
+                "timeframe": run.rectangle.timeframe.key,
+                "first_symbol": run.rectangle.first,
+                "last_symbol": run.rectangle.last,
+                "series": run.series,
+                "is_history": run.is_history,
+                "is_first": run.is_first,
+                "is_repair": run.is_repair,
+            }
+            for run in runs
+        ],
+        "stale": stale.select("asset", "symbol", "timeframe", "reason", "since", "failures").to_dicts(),
+    }
 
 
 @click.command("refresh", cls=Command)
 @symbols_option
 @group_option
-@click.option("--timeframe", "timeframes", multiple=True, help="Only this timeframe; may be given several times.")
+@timeframes_option
 @click.option(
     "--all", "everything", is_flag=True, help="Also what is fresh: fetch and compute it again from the beginning."
 )
 def refresh_command(
     symbols: Sequence[str], groups: Sequence[str], timeframes: Sequence[str], *, everything: bool
 ) -> None:
-    """Bring what is stale up to date now, here, without Dagster.
+    r"""Bring what is stale up to date now, here, without Dagster.
+
+    \b
+    ema-assets refresh
+    ema-assets refresh --symbol AAPL --timeframe 1h --all
 
     A Dagster that runs on the same database takes note of it within two minutes.
     """
@@ -79,7 +119,8 @@ def refresh_command(
     chosen = [environment.timeframe_of(watched, text) for text in timeframes] or list(watched.with_bars)
     graph = build(watched, settings.signals_folder, settings.strategies_folder)
     failures, has_traded = 0, False
-    with environment.open_database(settings) as database:
+    steps = len(graph.on) * len(chosen) + len(graph.behind(chosen))
+    with environment.open_database(settings) as database, rendering.progress("refreshing", steps) as advance:
         for asset, timeframe, outcome in refresh_all(
             database,
             watched,
@@ -90,6 +131,7 @@ def refresh_command(
             graph=graph,
             everything=everything,
         ):
+            advance(f"{asset} {timeframe.key}")
             _print_outcome(asset, timeframe, outcome)
             failures += len(outcome.errors)
             has_traded |= asset in graph.strategies and outcome.rows > 0

@@ -1,22 +1,123 @@
-"""How results look: tables, numbers, times and JSON. What is shown is up to the commands."""
+"""How results look: tables, progress, numbers, times and JSON. What is shown is up to the commands.
+
+On a terminal, tables fit its width and colours mark what wants a look. Anywhere else, in a file or a pipe, the same
+tables are plain text with all columns.
+"""
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import click
 
 from ema_assets.model.timeframes import Timeframe
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
 _INDENT = "  "
+# What stands for columns that a terminal has no room for.
+_MORE = "…"
+# By the words of a cell.
+_STYLES: Mapping[str, str] = {
+    "up": "green",
+    "long": "green",
+    "fresh": "green",
+    "down": "red",
+    "short": "red",
+    "failing": "bold red",
+    "stale": "yellow",
+    "to load": "cyan",
+}
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print `rows` below `head`, each column as wide as its widest cell."""
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    for row in [head, *rows]:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo(_INDENT + _INDENT.join(cells).rstrip())
+    """Print `rows` below `head`, each column as wide as its widest cell.
+
+    On a terminal that is too narrow, the last columns are left out, which a line below says.
+    """
+    console = _console()
+    if console is None:
+        for line in _lines(head, rows, len(head)):
+            click.echo(line)
+        return
+    from rich.text import Text
+
+    columns = _columns_that_fit(head, rows, console.width)
+    top, *lines = _lines(head, rows, columns)
+    shown = [Text(top, "bold"), *map(_coloured, lines)]
+    if columns < len(head):
+        left_out = ", ".join(name for name in head[columns:] if name)
+        shown.append(Text(f"{_INDENT}{_MORE} no room for {left_out}", "dim"))
+    for text in shown:
+        console.print(text, no_wrap=True, overflow="ellipsis")
+
+
+def _lines(head: Sequence[str], rows: Sequence[Sequence[str]], columns: int) -> list[str]:
+    widths = _widths(head, rows)[:columns]
+    return [
+        _INDENT + _INDENT.join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip()
+        for row in [head, *rows]
+    ]
+
+
+def _widths(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+
+
+def _columns_that_fit(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> int:
+    """How many of the first columns fit into `width`; two at least."""
+    room, columns = width, 0
+    for needed in _widths(head, rows):
+        room -= needed + len(_INDENT)
+        if room < 0:
+            break
+        columns += 1
+    return min(max(columns, 2), len(head))
+
+
+def _coloured(line: str) -> "Text":
+    from rich.text import Text
+
+    text = Text(line)
+    for words, style in _STYLES.items():
+        text.highlight_regex(rf"(?<![\w-]){words}(?![\w-])", style)
+    text.highlight_regex(r"(?<!\S)\+\d[\d.]* %", "green")
+    text.highlight_regex(r"(?<!\S)-\d[\d.]* %", "red")
+    return text
+
+
+def _console() -> "Console | None":
+    """What prints on a terminal, without colours where NO_COLOR says so; None when the output is not one."""
+    if not sys.stdout.isatty():
+        return None
+    from rich.console import Console
+
+    return Console()
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar on the terminal while a command works; nothing where nobody watches. It is called with each step's name."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        *(TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
+        TextColumn("{task.description}", markup=False),
+    )
+    # What the command prints meanwhile stands above the bar, unless it goes to a file.
+    above = sys.stdout.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=above) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda step: bar.update(task, advance=1, description=step)
 
 
 def print_json(value: object) -> None:

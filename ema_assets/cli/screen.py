@@ -8,7 +8,7 @@ import polars as pl
 
 from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command
-from ema_assets.cli.options import group_option, symbols_option
+from ema_assets.cli.options import complete_timeframe, group_option, strategy_option, symbols_option
 from ema_assets.cli.rendering import cell, percent
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
@@ -33,15 +33,15 @@ _HEAD = (
 
 
 @click.command("screen", cls=Command)
-@click.option("--timeframe", default="1h", show_default=True, help="One of the watchlist.")
+@click.option(
+    "--timeframe", default="1h", show_default=True, shell_complete=complete_timeframe, help="One of the watchlist."
+)
 @click.option("--trend", type=click.Choice(["up", "down"]), help="Only symbols whose trend is this.")
 @click.option("--crossed-within", type=click.IntRange(0), help="Only symbols that crossed at most so many bars ago.")
 @symbols_option
 @group_option
 @click.option("--sort", type=click.Choice(list(SORTS)), default="spread", show_default=True, help="What to sort by.")
-@click.option(
-    "--strategy", help="Whose open trades are shown, such as strategy_9_30_pullback.  [default: strategy_9_30_ema]"
-)
+@strategy_option
 @click.option("--reverse", is_flag=True, help="The other way round.")
 @click.option("--limit", type=click.IntRange(1), help="Show this many rows at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print every column as a JSON list.")
@@ -58,18 +58,22 @@ def screen_command(  # noqa: PLR0913 - the options
     reverse: bool,
     as_json: bool,
 ) -> None:
-    """Show all symbols by trend, spread or nearness of the next cross.
+    r"""Show all symbols by trend, spread or nearness of the next cross.
+
+    \b
+    ema-assets screen --sort cross --limit 10
+    ema-assets screen --timeframe 15m --trend up --crossed-within 3
 
     `cross at` is the exact next close at which EMA 9 and EMA 30 would meet, `to cross` how far that is from the last.
     `stop` is where the stop of the open trade is now, and how far the last close is from it.
     """
     settings = Settings.from_env()
-    watched = environment.load_watchlist(settings)
+    watched = environment.read_watchlist(settings)
     chosen = environment.timeframe_of(watched, timeframe)
     symbols = environment.chosen_symbols(watched, symbols, groups)
     if strategy is not None:
         _check_strategy(strategy, watched, settings)
-    with environment.open_database(settings) as database, database.transaction() as transaction:
+    with environment.open_existing(settings) as database, database.transaction() as transaction:
         rows = screen(
             transaction,
             chosen,

@@ -1,4 +1,4 @@
-"""The commands `up`, `down` and `sandbox`: start and stop what serves the other commands."""
+"""The commands `up`, `down`, `metrics` and `sandbox`: start and stop what serves the other commands."""
 
 import os
 import pwd
@@ -14,7 +14,9 @@ from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock
 from ema_assets.model.errors import EmaAssetsError
-from ema_assets.runtime import stack, state
+from ema_assets.runtime import log_lines, stack, state
+
+METRICS_PORT = 9464
 
 
 @click.command("up", cls=Command)
@@ -30,9 +32,33 @@ from ema_assets.runtime import stack, state
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Settings of Dagster.  [default: dagster.yaml of the current folder if made from ours, else the built-in]",
 )
-def up_command(port: int, dagster_yaml: Path | None) -> None:
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    help="Also serve metrics for Prometheus on this port of 127.0.0.1.  [default: EMA_METRICS_PORT, else none]",
+)
+def up_command(port: int, dagster_yaml: Path | None, metrics_port: int | None) -> None:
     """Start everything: database, sandbox exchange, Dagster. Ctrl-C stops it; the data stays."""
-    sys.exit(stack.run(Settings.from_env(), stack.Options(port, dagster_yaml), click.echo))
+    settings = Settings.from_env()
+    options = stack.Options(port, dagster_yaml, metrics_port or settings.metrics_port)
+    sys.exit(stack.run(settings, options, log_lines.speaker(settings.log_format, click.echo)))
+
+
+@click.command("metrics", cls=Command)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Port on 127.0.0.1; 0 takes a free one.  [default: EMA_METRICS_PORT, else 9464]",
+)
+def metrics_command(port: int | None) -> None:
+    """Serve metrics for Prometheus at /metrics on 127.0.0.1. Reads the database and never writes.
+
+    It needs no `up`, and outlives it: while the database does not run, the metrics say so.
+    """
+    settings = Settings.from_env()
+    taken = port if port is not None else settings.metrics_port or METRICS_PORT
+    # Another process, for it knows Dagster, which the command line does not.
+    os.execv(sys.executable, [sys.executable, "-m", "ema_assets.metrics", str(taken)])  # noqa: S606
 
 
 @click.command("down", cls=Command)
@@ -107,7 +133,7 @@ def sandbox_command(port: int, seed: int | None) -> None:
         lambda: watchlist.of(settings).instruments,
         chosen,
         clock=clock.now,
-        started=lambda url: click.echo(
+        started=lambda url: log_lines.speaker(settings.log_format, click.echo, "ema_assets.sandbox")(
             f"Sandbox exchange, SYNTHETIC prices, on {url} (seed {chosen}). Ctrl-C stops it."
         ),
     )

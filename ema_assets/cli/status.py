@@ -9,9 +9,7 @@ import click
 from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command
 from ema_assets.cli.options import group_option
-from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings, is_synthetic
-from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import clock
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.errors import WatchlistError
@@ -36,7 +34,7 @@ def status_command(groups: Sequence[str], *, as_json: bool) -> None:
     With --group, the table of assets is about the symbols of that group; everything else is about all.
     """
     settings = Settings.from_env()
-    chosen = environment.chosen_symbols(_read_watchlist(settings), (), groups) if groups else None
+    chosen = environment.chosen_symbols(environment.read_watchlist(settings), (), groups) if groups else None
     running = state.read_state(settings)
     providers = _providers(settings, environment.default_provider(settings, running))
     with locate.running_database(settings) as url:
@@ -53,12 +51,14 @@ def status_command(groups: Sequence[str], *, as_json: bool) -> None:
 class _Providers:
     """The providers in use and how many symbols each of them is asked for.
 
-    `watchlist_error` says why the watchlist cannot be used; `symbols` is empty then.
+    `watchlist_error` says why the watchlist cannot be used; `symbols` is empty then. `configuration_error` says why no
+    assets can be made of it or of the user's own signals and strategies: nothing is launched then.
     """
 
     default: str
     symbols: dict[str, int]
     watchlist_error: str | None = None
+    configuration_error: str | None = None
 
     @property
     def is_synthetic(self) -> bool:
@@ -69,17 +69,13 @@ class _Providers:
 
 def _providers(settings: Settings, default: str) -> _Providers:
     try:
-        watched = _read_watchlist(settings)
+        watched = environment.read_watchlist(settings)
     except WatchlistError as error:
-        return _Providers(default, {}, str(error))
-    return _Providers(default, {provider: len(symbols) for provider, symbols in watched.by_provider(default).items()})
-
-
-def _read_watchlist(settings: Settings) -> Watchlist:
-    """The watchlist, or the default one where none has been written yet: `status` writes nothing."""
-    if settings.watchlist_path.exists():
-        return watchlist.of(settings)
-    return watchlist.parse(watchlist.default_text())
+        return _Providers(default, {}, str(error), str(error))
+    wrong = environment.configuration_error(settings)
+    return _Providers(
+        default, {provider: len(symbols) for provider, symbols in watched.by_provider(default).items()}, None, wrong
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +106,7 @@ class _Surroundings:
             "home": str(settings.home),
             "watchlist": str(settings.watchlist_path),
             "watchlist_error": self.providers.watchlist_error,
+            "configuration_error": self.providers.configuration_error,
         }
 
 
@@ -174,6 +171,8 @@ def _print_surroundings(found: _Surroundings) -> None:
     click.echo(f"Home       {settings.home}")
     if found.providers.watchlist_error is not None:
         click.echo(f"Watchlist  {found.providers.watchlist_error}")
+    elif found.providers.configuration_error is not None:
+        click.echo(f"Watchlist  nothing is launched: {found.providers.configuration_error}")
 
 
 def _provider_lines(providers: _Providers) -> list[str]:

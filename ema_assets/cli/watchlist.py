@@ -10,7 +10,7 @@ import click
 
 from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Commands
-from ema_assets.cli.options import group_option
+from ema_assets.cli.options import complete_symbol, group_option, json_option
 from ema_assets.config import renames, watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock
@@ -43,7 +43,7 @@ def symbols_list(groups: Sequence[str], calendars: Sequence[str], providers: Seq
     times takes what fits any of its values.
     """
     settings = Settings.from_env()
-    watched = environment.load_watchlist(settings)
+    watched = environment.read_watchlist(settings)
     default = environment.default_provider(settings, state.read_state(settings))
     chosen = set(environment.chosen_symbols(watched, (), groups) or watched.symbols)
     rows = [
@@ -78,7 +78,11 @@ _PROVIDER = click.option("--provider", help="Provider of their bars, when it is 
 @_CALENDAR
 @_PROVIDER
 def symbols_add(symbols: Sequence[str], calendar: str | None, provider: str | None) -> None:
-    """Add SYMBOLS such as NVDA, AZN.L, EURUSD=X or BTC-USD; a running Dagster loads their history.
+    r"""Add SYMBOLS such as NVDA, AZN.L, EURUSD=X or BTC-USD; a running Dagster loads their history.
+
+    \b
+    ema-assets symbols add NVDA AZN.L
+    ema-assets symbols add 7203 --calendar XTKS
 
     A symbol that may be several things is not added. The message says what it may be and how each is written.
     """
@@ -100,7 +104,8 @@ def symbols_import(file: Path, calendar: str | None, provider: str | None) -> No
 
 
 @symbols_group.command("check")
-def symbols_check() -> None:
+@json_option
+def symbols_check(*, as_json: bool) -> None:
     """Say which symbols of the watchlist were renamed, have ended, or are not known to their provider.
 
     Ends with exit code 1 when there are such symbols. One that is halted is named, and nothing is wrong with it. Asks
@@ -109,14 +114,19 @@ def symbols_check() -> None:
     from ema_assets.reports.status import symbol_problems, symbols_halted
 
     settings = Settings.from_env()
-    watched = environment.load_watchlist(settings)
-    with environment.open_database(settings) as database, database.transaction() as transaction:
+    watched = environment.read_watchlist(settings)
+    with environment.open_existing(settings) as database, database.transaction() as transaction:
         problems = symbol_problems(transaction, watched.symbols, clock.now())
         halted = symbols_halted(transaction, watched.symbols)
-    for sentence in (*problems, *halted):
-        click.echo(sentence)
+    if as_json:
+        rendering.print_json({"checked": len(watched.symbols), "problems": problems, "halted": halted})
+    else:
+        for sentence in (*problems, *halted):
+            click.echo(sentence)
     if problems:
         raise SystemExit(1)
+    if as_json:
+        return
     count = len(watched.symbols)
     click.echo(f"Checked {count} symbol{'' if count == 1 else 's'}: nothing is known against any of them.")
 
@@ -166,7 +176,7 @@ def _print_known(symbols: Sequence[str]) -> None:
 
 
 @symbols_group.command("remove")
-@click.argument("symbols", nargs=-1, required=True)
+@click.argument("symbols", nargs=-1, required=True, shell_complete=complete_symbol)
 def symbols_remove(symbols: Sequence[str]) -> None:
     """Remove SYMBOLS from the watchlist; what is stored of them stays."""
     from ema_assets.config.watchlist_edits import remove_symbols

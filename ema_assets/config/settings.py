@@ -12,7 +12,7 @@ from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.model.symbols import FROM_FILES
 from ema_assets.model.urls import libpq_url
-from ema_assets.model.variables import Number, text_of
+from ema_assets.model.variables import Choice, Number, text_of
 from ema_assets.providers import registry
 from ema_assets.providers.declaration import Config, Provider, ProviderConfig, Publication
 
@@ -44,6 +44,7 @@ class Settings:
     none, and `providers` holds the configuration of each by name. `signals_folder` and `strategies_folder` hold signals
     and strategies of the user's own; None when there is no such folder. `correction_retention_days` is 0 when the old
     values of corrected bars are kept for ever. `clock` is None when the market's time is the machine's.
+    `metrics_port` is None when `up` serves no metrics. `log_format` is `text` or `json`.
     """
 
     home: Path
@@ -60,6 +61,8 @@ class Settings:
     rejected_retention_days: int
     correction_retention_days: int
     clock: clock.Clock | None
+    metrics_port: int | None
+    log_format: str
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> "Settings":
@@ -88,6 +91,8 @@ class Settings:
             rejected_retention_days=Number("EMA_REJECTED_RETENTION_DAYS", 90, 1, 36_500).read(env),
             correction_retention_days=Number("EMA_CORRECTION_RETENTION_DAYS", 0, 0, 36_500).read(env),
             clock=clock.parse(env.get(clock.VARIABLE, "")),
+            metrics_port=Number("EMA_METRICS_PORT", 0, 0, 65_535).read(env) or None,
+            log_format=Choice("EMA_LOG_FORMAT", "text", ("text", "json")).read(env),
         )
         settings._check_clock(settings.provider)
         return settings

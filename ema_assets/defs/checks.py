@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 from dagster import (
+    AssetCheckEvaluation,
     AssetCheckExecutionContext,
     AssetCheckResult,
     AssetChecksDefinition,
@@ -15,6 +16,7 @@ from dagster import (
     multi_asset_check,
 )
 
+from ema_assets.defs import partition_checks
 from ema_assets.defs.recording import check_events
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.defs.ui_tables import ui_table
@@ -34,7 +36,10 @@ _SPECS = [
     AssetCheckSpec(
         "series_are_fresh",
         asset=AssetKey(OHLC),
-        description="Every series has bars and is at most two bars behind the last one that can be asked for.",
+        description=(
+            "Every series has bars, was asked for at most two bars before the last close, and lacks no hour of trading "
+            "after its last bar."
+        ),
     ),
     AssetCheckSpec(
         "bars_are_plausible",
@@ -95,14 +100,18 @@ def series_checks(graph: Graph) -> AssetChecksDefinition:
     # A backfill of some assets brings the checks of these.
     @multi_asset_check(name="series_checks", specs=_specs(graph), can_subset=True)
     def checks(context: AssetCheckExecutionContext, store: StoreResource, market: MarketResource) -> Iterator[Any]:
-        results = _results(graph, store, market)
+        results, partitions = _results(graph, store, market)
         wanted = {(key.asset_key, key.name) for key in context.selected_asset_check_keys}
         yield from check_events(context, [each for each in results if (each.asset_key, each.check_name) in wanted])
+        yield from partitions
 
     return checks
 
 
-def _results(graph: Graph, store: StoreResource, market: MarketResource) -> list[AssetCheckResult]:
+def _results(
+    graph: Graph, store: StoreResource, market: MarketResource
+) -> tuple[list[AssetCheckResult], list[AssetCheckEvaluation]]:
+    """The results of all checks, and those of partitions that are not what they were."""
     now, machine_now = market.now(), market.machine_now()
     day_ago = machine_now - timedelta(hours=24)
     with store.open() as database, database.transaction() as transaction:
@@ -115,6 +124,7 @@ def _results(graph: Graph, store: StoreResource, market: MarketResource) -> list
         late = health.late_series(transaction, closed_bars(transaction, now, market.publications()))
         failing = health.failing(transaction)
         waiting = health.waiting_since(transaction, machine_now - timedelta(minutes=15))
+        partitions = partition_checks.changed(transaction, health.series_problems(failing, late))
     results = [
         _result(OHLC, "bars_are_sound", rejected, "{} rejected bar{s}", count=int(rejected["bars"].sum())),
         _result(OHLC, "series_are_fresh", late, "{} series late or without bars"),
@@ -133,7 +143,7 @@ def _results(graph: Graph, store: StoreResource, market: MarketResource) -> list
             results.append(
                 _result(node.name, "no_series_fails", rows, "{} series failing", AssetCheckSeverity.ERROR, also=also)
             )
-    return results
+    return results, partitions
 
 
 def _result(

@@ -16,7 +16,9 @@ def refresh_job(graph: Graph, checks: AssetChecksDefinition) -> UnresolvedAssetJ
     """The job over every asset of `graph` that is switched on."""
     return define_asset_job(
         REFRESH_JOB,
-        selection=AssetSelection.assets(*(node.name for node in graph.on)) | AssetSelection.checks(checks),
+        # Without the check of each partition: the step of `checks` tells of those that have changed.
+        selection=AssetSelection.assets(*(node.name for node in graph.on)).without_checks()
+        | AssetSelection.checks(checks),
         description=(
             "Brings stale series up to date through all assets in one run. Launched by the schedules and the sweep; "
             "to recompute partitions by hand, materialize the assets instead."

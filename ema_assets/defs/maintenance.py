@@ -17,7 +17,7 @@ from dagster import (
 
 from ema_assets.config.settings import Settings
 from ema_assets.defs.jobs import MAINTENANCE_JOB
-from ema_assets.defs.requests import IN_FLIGHT, LANE_TAG, PRIORITY_TAG, SLOW_LANE, UPKEEP_PRIORITY
+from ema_assets.defs.requests import BACKGROUND_LANE, IN_FLIGHT, LANE_TAG, PRIORITY_TAG, UPKEEP_PRIORITY
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.operations.maintain import Retention, maintain
 
@@ -37,7 +37,7 @@ def tidy_up(context: OpExecutionContext, store: StoreResource, market: MarketRes
 @job(
     name=MAINTENANCE_JOB,
     # After everything live and before the loading of history, and never in the slot that is kept for 5m.
-    tags={LANE_TAG: SLOW_LANE, PRIORITY_TAG: UPKEEP_PRIORITY},
+    tags={LANE_TAG: BACKGROUND_LANE, PRIORITY_TAG: UPKEEP_PRIORITY},
     description=(
         "Keeps the database level: deletes old runs in which no event is the latest of its partition, and old bars "
         "that were rejected; refreshes statistics."

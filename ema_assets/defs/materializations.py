@@ -23,6 +23,9 @@ from ema_assets.reports import partition_page
 from ema_assets.store import ledger
 from ema_assets.store.database import Database, Transaction
 
+# Of a series that another run or a command has brought up to date.
+_NOT_TOLD = "computed before, and Dagster was not told of it yet"
+
 # From the provider of a series (None: the configured one) to what its materializations say about the prices.
 Labels = Callable[[str | None], Mapping[str, str]]
 
@@ -82,6 +85,7 @@ class Recorder:
         metadata: dict[str, Any] = dict(self._labels(provider)) if asset == OHLC else {}
         if told.outcome is not None:
             metadata["rows_written"] = told.outcome.written.get(str(row["symbol"]), 0)
+            metadata["stale_because"] = told.outcome.reasons.get(str(row["symbol"]), _NOT_TOLD)
         for name in ("first_ts", "last_ts", "final_through"):
             if row[name] is not None:
                 metadata[name] = MetadataValue.timestamp(row[name])
@@ -120,7 +124,8 @@ def _page(
 ) -> Mapping[str, Mapping[str, Any]]:
     """What a trader looks for on the pages of the partitions of `rows`, by symbol and name.
 
-    A chart is drawn where something has happened in the newest bar, and where a person asked for the partition.
+    A chart is drawn where something has happened in the newest bar, and where a person asked for the partition. Rows
+    are counted for a person only: for all series of a tick it would take as long as the rest of it.
     """
     node = told.node
     if node is None or rows.is_empty():
@@ -133,8 +138,12 @@ def _page(
     charted = set(last) if told.everything else partition_page.events(node, newest, last)
     for symbol, text in partition_page.charts(transaction, node, timeframe, charted).items():
         found[symbol]["chart"] = MetadataValue.md(text)
+    if told.everything:
+        for symbol, count in partition_page.row_counts(transaction, node, timeframe, list(last)).items():
+            found[symbol]["dagster/partition_row_count"] = count
+    unserved = set() if told.outcome is None else told.outcome.unserved
     for symbol, ts in last.items():
-        if (remark := partition_page.remark(node, ts)) is not None:
+        if (remark := partition_page.remark(node, ts, is_served=symbol not in unserved)) is not None:
             found[symbol]["remark"] = remark
     return found
 

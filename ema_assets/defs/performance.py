@@ -1,17 +1,20 @@
 """The asset `strategy_performance`, its job and its schedule; and the screener's place in the lineage."""
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 import polars as pl
 from dagster import (
     AssetExecutionContext,
     AssetKey,
+    AssetMaterialization,
     AssetsDefinition,
     AssetSelection,
     AssetSpec,
     DagsterInstance,
     DefaultScheduleStatus,
     DefaultSensorStatus,
+    FreshnessPolicy,
     MaterializeResult,
     RunRequest,
     RunsFilter,
@@ -20,23 +23,33 @@ from dagster import (
     SensorDefinition,
     SensorEvaluationContext,
     SkipReason,
+    TableColumn,
+    TableSchema,
     asset,
     define_asset_job,
     schedule,
     sensor,
 )
 
+from ema_assets.defs.assets.catalog import OWNER
 from ema_assets.defs.configuration import configuration_drift
 from ema_assets.defs.jobs import PERFORMANCE_JOB
-from ema_assets.defs.requests import IN_FLIGHT, LANE_TAG, PRIORITY_TAG, SLOW_LANE, UPKEEP_PRIORITY
+from ema_assets.defs.requests import BACKGROUND_LANE, IN_FLIGHT, LANE_TAG, PRIORITY_TAG, UPKEEP_PRIORITY
 from ema_assets.defs.resources import StoreResource
 from ema_assets.defs.ui_tables import ui_table
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.refresh_performance import refresh, why_not, why_not_for_new_series
 from ema_assets.refresh.graph import Graph
+from ema_assets.reports.screen import screener_columns
 from ema_assets.store import results
 from ema_assets.store.database import Transaction
 
+# Performance is added up when trades have changed, and twice a day at least, on a Sunday and a holiday, too; so what is
+# older than a day at six in the morning has been left alone.
+_EACH_DAY = FreshnessPolicy.cron("0 6 * * *", lower_bound_delta=timedelta(days=1), timezone="UTC")
+
+_CROSSES = 10
 # A new series is added up that soon after it was computed; looking costs two statements.
 _LOOK_SECONDS = 10
 # How many of the best and of the worst series the page of performance names.
@@ -52,9 +65,12 @@ def performance_asset(graph: Graph) -> AssetsDefinition:
         name=PERFORMANCE,
         deps=[AssetKey(name) for name in graph.strategies],
         group_name="strategies",
+        owners=[OWNER],
         kinds={"postgres"},
+        tags={"ema_assets/rows": "series"},
         code_version="1",
         metadata={"dagster/table_name": "results.performance"},
+        freshness_policy=_EACH_DAY,
         description=(
             "How each strategy has done on each series: trades, win rate, profit factor, returns, drawdown, Sharpe, "
             "Sortino and Calmar ratios, streaks, beside buy and hold. A materialized view, refreshed when trades have "
@@ -67,10 +83,13 @@ def performance_asset(graph: Graph) -> AssetsDefinition:
             done = refresh(database)
             with database.transaction() as transaction:
                 best, worst = results.best_and_worst(transaction, _SHOWN)
+                timeframe = _usual(graph)
+                crosses = results.nearest_crosses(transaction, timeframe, _CROSSES)
+        context.log_event(_screened(timeframe, crosses))
         context.log.info(f"{done.rows} series added up in {done.seconds:.1f} s")
         return MaterializeResult(
             metadata={
-                "series": done.rows,
+                "dagster/row_count": done.rows,
                 "seconds": done.seconds,
                 "best by total return": ui_table(_rounded(best)),
                 "worst by total return": ui_table(_rounded(worst)),
@@ -78,6 +97,20 @@ def performance_asset(graph: Graph) -> AssetsDefinition:
         )
 
     return strategy_performance
+
+
+def _usual(graph: Graph) -> Timeframe:
+    """The timeframe whose crosses the page of the screener names: 1h, as `ema-assets screen`, or the shortest."""
+    return next((each for each in graph.timeframes if each.key == "1h"), graph.timeframes[0])
+
+
+def _screened(timeframe: Timeframe, crosses: pl.DataFrame) -> AssetMaterialization:
+    """What the page of the screener shows: who is about to cross. The view itself is always up to date."""
+    return AssetMaterialization(
+        SCREENER,
+        description=f"The nearest crosses on {timeframe.key} at this moment; the view itself is always up to date.",
+        metadata={f"nearest crosses on {timeframe.key}": ui_table(_rounded(crosses))},
+    )
 
 
 def _rounded(rows: pl.DataFrame) -> pl.DataFrame:
@@ -95,8 +128,16 @@ def screener_spec(graph: Graph) -> AssetSpec:
             if graph.has(name)
         ],
         group_name="strategies",
+        owners=[OWNER],
         kinds={"postgres"},
-        metadata={"dagster/table_name": "results.screener"},
+        tags={"ema_assets/rows": "series"},
+        freshness_policy=_EACH_DAY,
+        metadata={
+            "dagster/table_name": "results.screener",
+            "dagster/column_schema": TableSchema(
+                [TableColumn(*column) for column in screener_columns(graph.timeframes)]
+            ),
+        },
         description=(
             "One row per symbol and timeframe: trend on each timeframe, alignment, bars since the cross, spread, RSI, "
             "open trade, and the next close that would flip the trend. A view, so there is nothing to run: "
@@ -108,7 +149,7 @@ def screener_spec(graph: Graph) -> AssetSpec:
 performance_job = define_asset_job(
     PERFORMANCE_JOB,
     selection=AssetSelection.assets(PERFORMANCE),
-    tags={LANE_TAG: SLOW_LANE, PRIORITY_TAG: UPKEEP_PRIORITY},
+    tags={LANE_TAG: BACKGROUND_LANE, PRIORITY_TAG: UPKEEP_PRIORITY},
     description="Adds up what the strategies did. Launched by its schedule, and by a sensor for new series.",
 )
 
@@ -122,7 +163,7 @@ def performance_schedule(graph: Graph) -> ScheduleDefinition:
         cron_schedule="2-59/5 * * * *",
         execution_timezone="UTC",
         default_status=DefaultScheduleStatus.RUNNING,
-        description="Adds up what the strategies did when their trades have changed.",
+        description="Adds up what the strategies did when their trades have changed, and twice a day in any case.",
     )
     def performance(context: ScheduleEvaluationContext, store: StoreResource) -> RunRequest | SkipReason:
         if (reason := _why_not(context.instance, store, graph, why_not)) is not None:

@@ -176,6 +176,20 @@ def check_events(context: Any, results: Sequence[AssetCheckResult]) -> Iterator[
         )
 
 
+def target_of(materialization: tuple[int, str, float] | None) -> Any:
+    """What a check speaks of: a materialization by its id, run and time; None when that is not as we know it."""
+    try:
+        from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+            AssetCheckEvaluationTargetMaterializationData,
+        )
+    except _NOT_AS_KNOWN:
+        return None
+    if materialization is None:
+        return None
+    storage_id, run_id, timestamp = materialization
+    return AssetCheckEvaluationTargetMaterializationData(storage_id=storage_id, run_id=run_id, timestamp=timestamp)
+
+
 def _key(result: AssetCheckResult) -> AssetKey:
     assert result.asset_key is not None
     return result.asset_key

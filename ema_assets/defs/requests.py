@@ -22,9 +22,12 @@ PRIORITY_TAG = "dagster/priority"
 # Bars that have just closed come first, the shortest at 0; then upkeep, bars that are asked for again, and history.
 _REPAIR, _HISTORY = -20, -40
 UPKEEP_PRIORITY = "-15"
-# `dagster.yaml` limits how many runs of the slow lane run at a time, so that 5m always finds a free slot.
+# `dagster.yaml` limits how many runs of the background lane run at a time, so that 5m always finds a free slot.
 LANE_TAG = "ema_assets/lane"
-LIVE_LANE, SLOW_LANE = "live", "slow"
+LIVE_LANE, BACKGROUND_LANE = "live", "background"
+TIMEFRAME_TAG = "ema_assets/timeframe"
+# What a run is for, in the words of a person who reads the list of runs.
+PURPOSE_TAG = "for"
 # At the default, DEBUG, a run prints a line for every partition it materializes. Said with each run: as the config of
 # the job it has no effect, for Dagster drops that of a job over selected assets.
 QUIET_CONFIG = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
@@ -58,14 +61,28 @@ def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
             RANGE_END_TAG: str(last),
             DEFER_TAG: "true",
             PRIORITY_TAG: str(priority),
-            LANE_TAG: LIVE_LANE if is_live else SLOW_LANE,
+            LANE_TAG: LIVE_LANE if is_live else BACKGROUND_LANE,
+            PURPOSE_TAG: purpose(planned),
             **({HISTORY_TAG: "true"} if planned.is_history else {}),
-            "ema_assets/timeframe": rectangle.timeframe.key,
-            "ema_assets/series": str(planned.series),
+            TIMEFRAME_TAG: rectangle.timeframe.key,
             # What a run leaves undone is stale still, and the sweep takes it up; a retry would only do it twice.
             "dagster/max_retries": "0",
         },
     )
+
+
+def purpose(planned: PlannedRun) -> str:
+    """What the run of `planned` is for, such as `newest 5m bars, 100 series`."""
+    timeframe = planned.rectangle.timeframe.key
+    if planned.is_history:
+        what = f"history of {timeframe}"
+    elif planned.is_first:
+        what = f"first results on {timeframe}"
+    elif planned.is_repair:
+        what = f"{timeframe} bars asked again"
+    else:
+        what = f"newest {timeframe} bars"
+    return f"{what}, {planned.series} series"
 
 
 def runs_for(

@@ -28,7 +28,7 @@ def _schedule(timeframe: Timeframe, graph: Graph) -> ScheduleDefinition:
         cron_schedule=timeframe.cron,
         execution_timezone="UTC",
         default_status=DefaultScheduleStatus.RUNNING,
-        description=f"Brings every stale {timeframe.key} series up to date when its bar has closed.",
+        description=_description(timeframe),
     )
     def refresh(
         context: ScheduleEvaluationContext, store: StoreResource, market: MarketResource
@@ -48,6 +48,18 @@ def _schedule(timeframe: Timeframe, graph: Graph) -> ScheduleDefinition:
         return SkipReason(_silence(timeframe, coming.rows(), now))
 
     return refresh
+
+
+def _description(timeframe: Timeframe) -> str:
+    said = f"Brings every stale {timeframe.key} series up to date when its bar has closed."
+    every = timeframe.look_minutes
+    if every == timeframe.minutes:
+        return said
+    return (
+        f"{said} It looks every {every} minutes, because exchanges open on different quarter hours and close early "
+        f"before holidays: a {timeframe.key} bar of New York closes when none of London or crypto does. Where no bar "
+        "has closed, nothing is launched, and the tick says when the next one closes."
+    )
 
 
 def _silence(timeframe: Timeframe, coming: list[tuple[str, datetime, datetime]], now: datetime) -> str:

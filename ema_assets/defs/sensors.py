@@ -27,7 +27,7 @@ from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh.graph import Graph
-from ema_assets.refresh.plan import SCHEDULE_REACH, stale_for_sweep
+from ema_assets.refresh.plan import SCHEDULE_REACH, sentences, stale_for_sweep
 
 # Dagster wants a sensor's interval when it loads the definitions.
 INTERVAL_SECONDS = Settings.from_env().sweep_seconds
@@ -54,6 +54,8 @@ def _requests_for_stale(
     with store.open() as database, database.transaction() as transaction:
         stale = stale_for_sweep(transaction, now, grace, settings.publications)
         runs = runs_for(context.instance, transaction, stale, market.machine_now(), symbols)
+    if runs:
+        context.log.info("\n".join(sentences(stale, runs)))
     return [run_request(run, now) for run in runs], stale.height
 
 

@@ -106,7 +106,12 @@ class Timeframe:
         Sessions begin and end on the quarter hour everywhere, so that a bar closes on a multiple of what its length and
         a quarter of an hour have in common.
         """
-        return f"*/{gcd(self.minutes, 15)} * * * *"
+        return f"*/{self.look_minutes} * * * *"
+
+    @property
+    def look_minutes(self) -> int:
+        """How many minutes lie between two times at which its bars may close."""
+        return gcd(self.minutes, 15)
 
     @property
     def sql_name(self) -> str:

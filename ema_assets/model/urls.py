@@ -1,7 +1,7 @@
 """Database URLs: the forms that libpq and Dagster need, and one without its password. No I/O."""
 
 import re
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 
 def libpq_url(url: str) -> str:
@@ -29,6 +29,27 @@ def named_url(url: str, name: str | None) -> str:
     query = [(key, value) for key, value in parse_qsl(parts.query) if key != "application_name"]
     query.append(("application_name", name))
     return _joined(parts.scheme, parts.netloc, parts.path, urlencode(query, quote_via=quote))
+
+
+def with_settings(url: str, **settings: str) -> str:
+    """`url` (libpq form) with these parameters, such as `connect_timeout`; others of the same names go."""
+    parts = urlsplit(url)
+    query = [(key, value) for key, value in parse_qsl(parts.query) if key not in settings]
+    return _joined(parts.scheme, parts.netloc, parts.path, urlencode([*query, *settings.items()], quote_via=quote))
+
+
+def without_password(url: str) -> tuple[str, str | None]:
+    """`url` (libpq form) without its password, and the password; None when it holds none.
+
+    Arguments of a program can be read by every user of the machine, its environment by its own user only.
+    """
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query)
+    inside = unquote(parts.password) if parts.password else None
+    password = next((value for key, value in query if key == "password"), inside)
+    netloc = re.sub(r"^([^:@]*):.*@", r"\1@", parts.netloc)
+    rest = urlencode([(key, value) for key, value in query if key != "password"], quote_via=quote)
+    return _joined(parts.scheme, netloc, parts.path, rest), password
 
 
 def masked_url(url: str) -> str:

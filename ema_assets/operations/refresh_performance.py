@@ -10,6 +10,8 @@ from ema_assets.store.database import Database, Transaction
 
 # Trades change with every 5m bar; nobody reads their sums that often.
 LEAST_PAUSE = timedelta(minutes=5)
+# Buy and hold moves on, too, and who looks at Dagster sees from it that the schedule lives.
+LONGEST_PAUSE = timedelta(hours=12)
 # A symbol or a timeframe that was just switched on shall not wait for that long.
 PAUSE_FOR_NEW_SERIES = timedelta(seconds=20)
 # With many series adding up takes its time: at most a twentieth of the day.
@@ -33,6 +35,8 @@ def why_not(transaction: Transaction, strategies: Sequence[str]) -> str | None:
     if age["computed_at"] is None:
         return "no strategy has been computed yet"
     if age["refreshed_at"] is None:
+        return None
+    if age["seconds_ago"] >= LONGEST_PAUSE.total_seconds():
         return None
     if age["computed_at"] <= age["refreshed_at"] - _LONGEST_TRANSACTION:
         return f"no strategy was computed since {age['refreshed_at']:%Y-%m-%d %H:%M:%S} UTC"

@@ -10,6 +10,7 @@ from typing import Any
 from ema_assets import providers
 from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.model.timeframes import FETCHED, by_key
+from ema_assets.model.variables import Secret
 from ema_assets.providers.declaration import Provider, ProviderConfig, ProviderFamily
 
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -165,6 +166,12 @@ def by_name(name: str) -> Provider[Any]:
     if provider is None or not provider.is_asked:
         raise not_one_of("provider", name, ALLOWED)
     return provider
+
+
+def secrets() -> frozenset[str]:
+    """The environment variables that hold keys of any provider."""
+    variables = (variable for config in CONFIGS.values() for variable in config.variables().values())
+    return frozenset(variable.name for variable in variables if isinstance(variable, Secret))
 
 
 def default_name(configs: Mapping[str, ProviderConfig]) -> str:

@@ -17,6 +17,7 @@ from ema_assets.refresh.graph import Node
 from ema_assets.refresh.isolate import bisect
 from ema_assets.refresh.outcome import Outcome, batches
 from ema_assets.refresh.waiting import retry_locked
+from ema_assets.refresh.why_stale import why_claimed
 from ema_assets.store import file_spans, latency, ledger, quality, sessions, tables
 from ema_assets.store.database import Database, Transaction
 from ema_assets.strategies.simulator.bars import NEWEST_STATES, STATE_EVERY, known_trend
@@ -212,6 +213,7 @@ def refresh_computed(
                 if not closed.is_empty():
                     latency.record(transaction, timeframe, closed, run_id, time.monotonic() - computed_at)
         outcome.add_done(claimed["symbol"])
+        outcome.reasons.update(why_claimed(claimed, node.code_version, everything=everything))
         outcome.add_written(changes)
         outcome.recomputed += int(recomputed["recomputed"].sum())
         outcome.flipped += int(flipped["flipped"].sum())
@@ -338,6 +340,7 @@ def refresh_rolled_up(
             )
             ledger.complete(transaction, OHLC, timeframe, results, CODE_VERSION)
         outcome.add_done(claimed["symbol"])
+        outcome.reasons.update(why_claimed(claimed, CODE_VERSION, everything=everything))
         outcome.add_written(changes)
         outcome.recomputed += int(recomputed["recomputed"].sum())
         outcome.corrected += int(changes["corrected"].sum())

@@ -23,6 +23,7 @@ from ema_assets.refresh.outcome import Outcome, batches
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.refresh.plan_requests import FetchRules, plan_gaps, plan_requests
 from ema_assets.refresh.store_answer import store_bars
+from ema_assets.refresh.why_stale import why_asked
 from ema_assets.store import ledger, older_history, provider_state, quality, sessions
 from ema_assets.store.database import Database
 
@@ -65,7 +66,7 @@ def refresh_fetched(
         gap_plan = plan_gaps(quality.due_gaps(transaction, timeframe, symbols, now), plan, timeframe, closed)
     whole = plan_requests(state, timeframe, closed, rules, now, everything=True)
     wanting = state.filter(wants_older(now, everything=everything)) if older else state.clear()
-    outcome = Outcome()
+    outcome = Outcome(reasons=why_asked(state, plan, gap_plan, wanting, everything=everything))
     extent = Extent.WHOLE if everything else Extent.PART
     new = state.filter(pl.col("checked_through").is_null() | pl.lit(everything))["symbol"].to_list()
 
@@ -243,9 +244,7 @@ class _Fetching:
 
     def _sessions(self, plan: pl.DataFrame) -> pl.DataFrame:
         with self._database.transaction() as transaction:
-            return sessions.between(
-                transaction, plan["calendar"].unique().to_list(), _time(plan["start"].min()), self._now
-            )
+            return sessions.between(transaction, plan["calendar"].unique().to_list(), min(plan["start"]), self._now)
 
     async def _fetch_batch(
         self, provider: ProviderClient, requests: Sequence[BarRequest], trading: pl.DataFrame, extent: Extent
@@ -302,6 +301,8 @@ class _Fetching:
         asked = self._asked(answered, extent)
         if extent is Extent.LONG:
             return asked, self._older.store(bars, asked, trading, source, self._name)
+        if extent is Extent.WHOLE:
+            self._outcome.unserved.update(asked.join(bars, on="symbol", how="anti")["symbol"])
         new = asked.filter(pl.col("symbol").is_in(self._new))
         with self._database.transaction() as transaction:
             ledger.note_delays(transaction, self._learned(answered))
@@ -312,7 +313,7 @@ class _Fetching:
                     bars,
                     asked,
                     source,
-                    closed_by=_time(asked["end"].max()),
+                    closed_by=max(asked["end"]),
                     extent=extent,
                     suspects=self._suspects if extent is Extent.WHOLE else None,
                     actions=self._actions.filter(pl.col("symbol").is_in(asked["symbol"].implode())),
@@ -392,8 +393,3 @@ class _Fetching:
                 older_history.fail(transaction, self._timeframe, errors, self._now, self._dead_until)
             else:
                 ledger.fail(transaction, OHLC, self._timeframe, errors, self._now, self._dead_until)
-
-
-def _time(found: object) -> datetime:
-    assert isinstance(found, datetime)
-    return found

@@ -11,7 +11,8 @@ class Outcome:
     """What was done for some series of one asset and timeframe.
 
     `done` are the symbols that are now up to date; `written` counts rows per changed symbol; `errors` says why a
-    symbol failed. `skipped`, `rejected`, `flagged` and `corrected` count bars; `refetched` counts series that were
+    symbol failed; `reasons` why it was stale, in words. `unserved` are those whose whole history was asked for and of
+    which no bar came. `skipped`, `rejected`, `flagged` and `corrected` count bars; `refetched` counts series that were
     fetched again as a whole; `calls` counts provider requests. `recomputed` counts rows that were there before,
     `flipped` crossovers or trades among them that are not what they were.
     """
@@ -19,6 +20,8 @@ class Outcome:
     done: list[str] = field(default_factory=list)
     written: dict[str, int] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    unserved: set[str] = field(default_factory=set)
     corrected: int = 0
     rejected: int = 0
     skipped: int = 0

@@ -117,8 +117,18 @@ def _rows_at(bars: pl.DataFrame, times: pl.Series) -> list[int]:
     return bars.with_row_index().filter(pl.col("ts").is_in(times.drop_nulls().to_list()))["index"].to_list()
 
 
-def remark(node: Node, last: datetime | None) -> str | None:
-    """What has to be said of a series without any rows; None when it has some."""
+def row_counts(transaction: Transaction, node: Node, timeframe: Timeframe, symbols: Sequence[str]) -> dict[str, int]:
+    """How many rows each of `symbols` has."""
+    return tables.row_counts(transaction, node.table, timeframe, symbols)
+
+
+def remark(node: Node, last: datetime | None, *, is_served: bool = True) -> str | None:
+    """What has to be said of a series without any rows, or of one that is not served; None when all is well.
+
+    `last` is the time of its newest row. A series is not served when all of it was asked for and no bar came.
+    """
+    if node.name == OHLC and last is not None and not is_served:
+        return "the provider returned no bars; what is stored stays as it was"
     if last is not None:
         return None
     if node.name == OHLC:

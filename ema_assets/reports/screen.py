@@ -76,3 +76,38 @@ def computed(transaction: Transaction, timeframe: Timeframe) -> tuple[int, int]:
 def trends(row: Mapping[str, object], timeframes: Sequence[Timeframe]) -> str:
     """The trend on each of `timeframes`: one arrow each, a dot where there is none."""
     return "".join({"up": "↑", "down": "↓"}.get(str(row.get(f"trend_{each.sql_name}")), "·") for each in timeframes)
+
+
+def screener_columns(timeframes: Sequence[Timeframe]) -> list[tuple[str, str, str]]:
+    """The columns of `results.screener`, in their order: name, type in SQL, and what it means."""
+    trends_on = [(f"trend_{each.sql_name}", "text", f"The trend on {each.key}") for each in timeframes]
+    return [*_BEFORE_TRENDS, *trends_on, *_BEHIND_TRENDS]
+
+
+_BEFORE_TRENDS = (
+    ("symbol", "text", "Instrument, such as AAPL or BTC-USD"),
+    ("timeframe", "text", "Length of the bar, such as 5m, 1h or 1d"),
+    ("ts", "timestamptz", "Opening time of the newest bar, UTC"),
+    ("close", "float8", "Its close"),
+    ("trend", "text", "up or down, at that bar"),
+    ("bars_since_cross", "int8", "Bars since the trend has flipped"),
+    ("spread_pct", "float8", "EMA 9 less EMA 30, in percent of EMA 30"),
+    ("ema_9", "float8", "EMA of 9 closes"),
+    ("ema_30", "float8", "EMA of 30 closes"),
+    ("cross_price", "float8", "The next close at which EMA 9 and EMA 30 would be equal"),
+    ("cross_distance_pct", "float8", "How far it is from the last close, in percent"),
+    ("alignment", "int8", "On how many timeframes the trend is up, less on how many it is down"),
+)
+_BEHIND_TRENDS = (
+    ("rsi", "float8", "RSI at that bar; null when it is switched off"),
+    ("atr_pct", "float8", "ATR in percent of the close; null when it is switched off"),
+    ("trade_side", "text", "Side of the open trade of strategy_9_30_ema; null without one"),
+    ("trade_since", "timestamptz", "When it was entered, UTC"),
+    ("trade_price", "float8", "At which price"),
+    ("trade_return_pct", "float8", "What it has returned so far, in percent"),
+    ("stop_price", "float8", "Where its stop is now"),
+    ("stop_distance_pct", "float8", "How far the last close is above the stop, in percent"),
+    ("is_preliminary", "bool", "The provider may still change the bar, and all of this with it"),
+    ("is_warming_up", "bool", "The averages have not converged yet"),
+    ("silent_since", "timestamptz", "The last bar of a symbol that has no bars any more"),
+)

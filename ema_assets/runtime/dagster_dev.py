@@ -17,7 +17,7 @@ from ema_assets.runtime.code_location import CodeLocation
 from ema_assets.runtime.services import HOST, Service
 from ema_assets.runtime.supervisor import Program, Supervisor
 
-_STORAGE = ("ema_assets.defs.storage", "MarketPostgresStorage")
+STORAGE = ("ema_assets.defs.storage", "MarketPostgresStorage")
 
 
 class DagsterDev(Service):
@@ -40,6 +40,8 @@ class DagsterDev(Service):
 def program(settings: Settings, env: dict[str, str], port: int) -> Program:
     """The command, stopped by SIGINT to itself alone: it then sees to its own children."""
     argv = [sys.executable, "-m", "dagster", "dev", "-m", "ema_assets.definitions", "-h", HOST, "-p", str(port)]
+    if settings.log_format == "json":
+        argv += ["--log-format", "json"]
     return Program(
         "dagster dev",
         argv,
@@ -75,6 +77,6 @@ def _is_ours(text: str) -> bool:
 
     try:
         custom: Any = yaml.safe_load(text)["storage"]["custom"]
-        return (custom["module"], custom["class"]) == _STORAGE
+        return (custom["module"], custom["class"]) == STORAGE
     except (yaml.YAMLError, LookupError, TypeError):
         return False

@@ -79,3 +79,22 @@ class Restarts:
         pause = min(FIRST_PAUSE_SECONDS * 2 ** (trouble.failures - 1), LONGEST_PAUSE_SECONDS)
         trouble.is_due_at = now + pause
         self._say(f"  {reason}\n  {part.name} is started again in {pause:g} s")
+
+
+class Aside:
+    """Starts a part again on which no other rests. It is given up by itself, and everything else goes on."""
+
+    def __init__(self, part: Part, say: Callable[[str], None]) -> None:
+        self._restarts = Restarts([part], say)
+        self._say = say
+        self._is_given_up = False
+
+    def look(self, now: float) -> None:
+        """As `Restarts.look`, without an end."""
+        if self._is_given_up:
+            return
+        try:
+            self._restarts.look(now)
+        except EmaAssetsError as error:
+            self._is_given_up = True
+            self._say(f"  {error}; everything else goes on")

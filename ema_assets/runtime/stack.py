@@ -28,7 +28,7 @@ from ema_assets.runtime import dagster_dev, state
 from ema_assets.runtime.code_location import CodeLocation
 from ema_assets.runtime.dagster_dev import DagsterDev
 from ema_assets.runtime.news import News, Say, greet
-from ema_assets.runtime.restarts import Part, Restarts
+from ema_assets.runtime.restarts import Aside, Part, Restarts
 from ema_assets.runtime.services import HOST, Postgres, Service, environment, free_port
 from ema_assets.runtime.supervisor import Program, Supervisor
 from ema_assets.store.database import Database
@@ -41,10 +41,11 @@ _LOOK_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `up` is asked for: the port of the UI, and a dagster.yaml to use instead of ours."""
+    """What `up` is asked for: the port of the UI, a dagster.yaml to use instead of ours, the port of metrics."""
 
     port: int = DEFAULT_PORT
     dagster_yaml: Path | None = None
+    metrics_port: int | None = None
 
 
 def run(settings: Settings, options: Options, say: Say) -> int:
@@ -56,6 +57,8 @@ def run(settings: Settings, options: Options, say: Say) -> int:
     settings.home.mkdir(parents=True, exist_ok=True)
     with state.only_one(settings), Supervisor() as supervisor:
         _check_port(options.port)
+        if options.metrics_port is not None:
+            _check_port(options.metrics_port, "--metrics-port")
         watched = _checked_watchlist(settings)
         postgres = Postgres(settings.postgres_folder, supervisor) if settings.database_url is None else None
         try:
@@ -102,9 +105,11 @@ def _serve(start: _Start) -> Signals:
         ui = f"http://{HOST}:{start.options.port}"
         location = CodeLocation(ui, lambda: configured(Settings.from_env()).fingerprint, start.say)
         parts.append(_start_dagster(start, env, ui, location))
+        port = start.options.metrics_port
+        aside = [] if port is None else [Aside(_start_metrics(start, env, port), start.say)]
         _tell_commands(settings, ui)
         greet(settings, ui, masked_url(url), start.watched, start.say)
-        return _watch(start, database, parts, location)
+        return _watch(start, database, parts, location, aside)
 
 
 def _prepare(start: _Start, database: Database) -> None:
@@ -114,7 +119,7 @@ def _prepare(start: _Start, database: Database) -> None:
     sync(database, start.watched, clock.now(), build(start.watched, *own))
 
 
-def _watch(start: _Start, database: Database, parts: list[Part], location: CodeLocation) -> Signals:
+def _watch(start: _Start, database: Database, parts: list[Part], location: CodeLocation, aside: list[Aside]) -> Signals:
     """Keep the parts running and say how loading goes, until a signal comes."""
     news = News(start.say)
     restarts = Restarts(parts, start.say)
@@ -122,6 +127,8 @@ def _watch(start: _Start, database: Database, parts: list[Part], location: CodeL
     def look() -> None:
         if not restarts.look(time.monotonic()):
             return
+        for each in aside:
+            each.look(time.monotonic())
         try:
             location.look(time.monotonic())
         except EmaAssetsError as error:
@@ -183,6 +190,17 @@ def _start_dagster(start: _Start, env: dict[str, str], ui: str, location: CodeLo
     return dagster
 
 
+def _start_metrics(start: _Start, env: dict[str, str], port: int) -> Service:
+    start.say(f"Starting the metrics, at http://{HOST}:{port}/metrics …")
+    argv = [sys.executable, "-m", "ema_assets", "metrics", "--port", str(port)]
+    # It asks no provider, and has none of their keys.
+    env = {name: value for name, value in env.items() if name not in registry.secrets()}
+    program = Program("the metrics server", argv, env, start.settings.logs_folder / "metrics.log")
+    service = Service(start.supervisor, program, f"http://{HOST}:{port}/")
+    service.start()
+    return service
+
+
 def _tell_commands(settings: Settings, ui: str) -> None:
     running = state.Running(
         pid=os.getpid(),
@@ -195,7 +213,7 @@ def _tell_commands(settings: Settings, ui: str) -> None:
     state.write_state(settings, running)
 
 
-def _check_port(port: int) -> None:
+def _check_port(port: int, option: str = "--port") -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -203,5 +221,5 @@ def _check_port(port: int) -> None:
         except OSError:
             raise ConfigurationError(
                 f"port {port} on {HOST} is in use; stop what listens there, or choose another with "
-                f"`ema-assets up --port {port + 1}`"
+                f"`ema-assets up {option} {port + 1}`"
             ) from None

@@ -12,16 +12,18 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ema_assets.model.errors import did_you_mean
 from ema_assets.model.symbols import Instrument
 from ema_assets.sandbox import dialects
 from ema_assets.sandbox.exchange import Clock, Dialect, Sandbox, json_response, utc_now
-from ema_assets.sandbox.faults import InvalidFaultError, parse_fault
+from ema_assets.sandbox.faults import AnyFault, InvalidFaultError, parse_fault
 
 DEFAULT_REQUESTS_PER_MINUTE = 10_000
 
@@ -49,10 +51,11 @@ def create_app(
         requests_per_minute=requests_per_minute,
         required_keys=required_keys,
     )
-    control = _Control(sandbox)
+    spoken = list(_all_dialects(sandbox))
+    control = _Control(sandbox, spoken)
     app = Starlette(
         routes=[
-            *(route for dialect in _all_dialects(sandbox) for route in dialect.routes()),
+            *(route for dialect in spoken for route in dialect.routes()),
             Route("/sandbox", control.about),
             Route("/sandbox/faults", control.faults, methods=["GET", "POST", "DELETE"]),
             Route("/sandbox/faults/{number:int}", control.clear_fault, methods=["DELETE"]),
@@ -83,8 +86,9 @@ def _unexpected_error(_request: Request, _error: Exception) -> Response:
 class _Control:
     """The endpoints by which tests and people steer the sandbox."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, spoken: Sequence[Dialect[Any]]) -> None:
         self._sandbox = sandbox
+        self._spoken = spoken
 
     async def about(self, _request: Request) -> Response:
         market = self._sandbox.market
@@ -106,13 +110,35 @@ class _Control:
         active = self._sandbox.faults
         if request.method == "POST":
             try:
-                number = active.add(parse_fault(await request.body()))
+                number = active.add(self._in_every_spelling(parse_fault(await request.body())))
             except InvalidFaultError as error:
                 return json_response({"message": str(error)}, 400)
             return json_response({"id": number}, 201)
         if request.method == "DELETE":
             active.clear()
         return json_response({"faults": active.report()})
+
+    def _in_every_spelling(self, fault: AnyFault) -> AnyFault:
+        """`fault`, which also concerns a symbol of ours, such as BTC-USD, as each vendor spells it.
+
+        Raises:
+            InvalidFaultError: for a symbol that the sandbox does not have, for a fault of it would do nothing.
+        """
+        if fault.symbols is None:
+            return fault
+        by_name = {
+            each.symbol: {spelt for dialect in self._spoken if (spelt := dialect.spelling(each)) is not None}
+            for each in self._sandbox.market.universe
+        }
+        known = set().union(*by_name.values())
+        for symbol in fault.symbols:
+            if symbol not in by_name and symbol not in known:
+                raise InvalidFaultError(
+                    f"`symbols` must be on the watchlist of the sandbox, as it or a vendor spells them, received "
+                    f"{symbol!r}{did_you_mean(symbol, [*by_name, *known])}"
+                )
+        named = [each for symbol in fault.symbols for each in (symbol, *sorted(by_name.get(symbol, ())))]
+        return msgspec.structs.replace(fault, symbols=list(dict.fromkeys(named)))
 
     async def clear_fault(self, request: Request) -> Response:
         number: int = request.path_params["number"]

@@ -24,7 +24,7 @@ _Symbols = Annotated[list[str], msgspec.Meta(min_length=1)]
 
 
 class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field=_KIND):
-    """What every fault may say. `symbols` are spelt as the vendor spells them: `AAPL`; `BTC/USD` or `BTCUSDT`."""
+    """What every fault may say. `symbols` are spelt as on the watchlist, or as a vendor spells them: `BTCUSDT`."""
 
     symbols: _Symbols | None = None
     times: Annotated[int, msgspec.Meta(ge=1)] | None = None

@@ -62,7 +62,7 @@ def ensure(transaction: Transaction, configured: Configured) -> bool:
     for statement in statements:
         transaction.execute(statement)
     transaction.execute(f"COMMENT ON VIEW results.screener IS '{signature}'")
-    _grant(transaction)
+    grant(transaction)
     return True
 
 
@@ -101,6 +101,23 @@ def best_and_worst(transaction: Transaction, rows: int) -> tuple[pl.DataFrame, p
         for order in ("DESC", "ASC")
     )
     return best, worst
+
+
+def nearest_crosses(transaction: Transaction, timeframe: Timeframe, rows: int) -> pl.DataFrame:
+    """The symbols of which the smallest move on `timeframe` would flip the trend, nearest first, `rows` at most.
+
+    Columns: symbol, ts, close, trend, bars_since_cross, cross_price, cross_distance_pct, alignment.
+    """
+    return transaction.query(
+        """
+        SELECT symbol, ts, close, trend, bars_since_cross, cross_price, cross_distance_pct, alignment
+        FROM results.screener
+        WHERE timeframe = $1 AND cross_distance_pct IS NOT NULL AND silent_since IS NULL
+        ORDER BY abs(cross_distance_pct), symbol LIMIT $2
+        """,
+        timeframe.key,
+        rows,
+    )
 
 
 def performance_age(transaction: Transaction, strategies: Sequence[str]) -> Mapping[str, Any]:
@@ -178,7 +195,8 @@ def open_trades(transaction: Transaction, strategy: str, timeframe: str, symbols
     )
 
 
-def _grant(transaction: Transaction) -> None:
+def grant(transaction: Transaction) -> None:
+    """Let READER, where there is that role, read tables and views."""
     exists = transaction.query("SELECT count(*) AS n FROM pg_roles WHERE rolname = $1", READER).item()
     if exists:
         for schema in ("results", "market"):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks import compute
 from benchmarks.compute_run import MINUTES, NEVER, compare, worst_difference
 
 REPOSITORY = Path(__file__).parents[2]
@@ -25,12 +26,21 @@ def call(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_all_ways_come_to_the_same_values_across_batches_a_clock_change_and_early_closes() -> None:
+@pytest.fixture(scope="module")
+def sizes() -> list[dict[str, Any]]:
+    """What is measured of two sizes, for the tests of this module: it takes ten processes."""
     pytest.importorskip("talib")
     # 44 sessions to the end of December hold two that close early, and the clock change of early November.
     done = call("--series", "2", "3", "--sessions", "44", "--batch-rows", "7000", "--json")
     assert done.returncode == 0, done.stderr
-    sizes = json.loads(done.stdout)
+    found = json.loads(done.stdout)
+    assert isinstance(found, list)
+    return found
+
+
+def test_all_ways_come_to_the_same_values_across_batches_a_clock_change_and_early_closes(
+    sizes: list[dict[str, Any]],
+) -> None:
     # An early close is 42 bars of five minutes instead of 78.
     bars_a_series = 44 * 78 - 2 * 36
     assert [(size["series"], size["batches"], size["bars"]) for size in sizes] == [
@@ -48,11 +58,16 @@ def test_all_ways_come_to_the_same_values_across_batches_a_clock_change_and_earl
             assert way["peak_mb"] > 0
 
 
-def test_the_table_has_a_line_for_every_way() -> None:
-    pytest.importorskip("talib")
-    done = call("--series", "1", "--sessions", "2")
-    assert done.returncode == 0, done.stderr
-    assert [line[2:18].rstrip() for line in done.stdout.splitlines()[1:]] == [
+def test_the_table_has_a_line_for_every_way(
+    sizes: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = compute.Size(**{**sizes[0], "ways": [compute.Way(**way) for way in sizes[0]["ways"]]})
+    monkeypatch.setattr(compute, "measure", lambda *_: measured)
+    monkeypatch.setattr(sys, "argv", ["compute", "--series", "2", "--sessions", "44"])
+    compute.main()
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.startswith("2 series, 44 sessions: 6,720 bars of 5m, ")
+    assert [line[2:18].rstrip() for line in lines] == [
         "seconds",
         "ema-assets",
         "TA-Lib loop",

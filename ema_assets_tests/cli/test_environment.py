@@ -2,10 +2,12 @@
 
 from datetime import date, timedelta
 from pathlib import Path
+from subprocess import CompletedProcess
 from urllib.parse import quote, urlsplit
 
 import psycopg2
 import pytest
+from click.testing import Result
 
 from ema_assets.runtime.postgres.server import EmbeddedServer, read_running
 from ema_assets.store.database import Database
@@ -67,10 +69,17 @@ def test_a_home_that_is_a_file_is_named(refused: Refused, tmp_path: Path, comman
 
 
 @pytest.mark.parametrize("command", [("status",), ("status", "--json"), ("refresh",), ("migrate",), ("up",)])
-def test_a_database_that_is_not_there_is_named_without_its_password(command: tuple[str, ...], home: Path) -> None:
-    port = ("--port", str(free_port())) if command == ("up",) else ()
-    done = in_a_process(*command, *port, EMA_DATABASE_URL=DEAD, EMA_SANDBOX_URL="http://127.0.0.1:9")
-    assert done.returncode == 1
+def test_a_database_that_is_not_there_is_named_without_its_password(
+    run: Run, command: tuple[str, ...], home: Path
+) -> None:
+    settings = {"EMA_DATABASE_URL": DEAD, "EMA_SANDBOX_URL": "http://127.0.0.1:9"}
+    done: Result | CompletedProcess[str]
+    if command == ("up",):
+        done = in_a_process(*command, "--port", str(free_port()), **settings)
+        assert done.returncode == 1
+    else:
+        done = run(*command, **settings)
+        assert done.exit_code == 1
     sentence = sentence_of(done.stderr)
     assert sentence.startswith("cannot connect to postgresql://trader:***@127.0.0.1:9/market: ")
     assert "refused" in sentence

@@ -140,9 +140,7 @@ def test_a_bug_and_a_reader_that_has_gone_have_no_sentence(error: Exception) -> 
     assert failures.sentence(error) is None
 
 
-@pytest.mark.parametrize(
-    "command", [("up",), ("migrate",), ("refresh",), ("symbols", "list"), ("symbols", "add", "NVDA")], ids=" ".join
-)
+@pytest.mark.parametrize("command", [("up",), ("migrate",), ("refresh",), ("symbols", "add", "NVDA")], ids=" ".join)
 @pytest.mark.parametrize("where", ["/proc/ema-assets", "below a file"])
 def test_a_home_that_cannot_be_made_is_named(
     refused: Refused, tmp_path: Path, command: tuple[str, ...], where: str

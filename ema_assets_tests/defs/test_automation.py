@@ -42,6 +42,10 @@ def tick(world: World, timeframe: Timeframe) -> Any:
     return schedule._execution_fn.decorated_fn(context, **world.resources)
 
 
+def timeframe_of(request: Any) -> str:
+    return request.tags["dagster/asset_partition_range_start"].partition("|")[2]
+
+
 def look(world: World, sensor: Any) -> Any:
     return sensor._raw_fn(build_sensor_context(instance=world.instance), **world.resources)
 
@@ -59,6 +63,9 @@ def test_there_is_a_schedule_a_timeframe_one_of_maintenance_one_of_performance_a
     }
     assert all(schedule.default_status.value == "RUNNING" for schedule in schedules.values())
     assert schedules["refresh_5m"].cron_schedule == "*/5 * * * *"
+    # What looks more often than its bars close says why.
+    assert "looks every 15 minutes, because" in str(schedules["refresh_4h"].description)
+    assert "looks every" not in str(schedules["refresh_15m"].description)
 
 
 @pytest.mark.settled
@@ -77,8 +84,9 @@ def test_a_5m_close_asks_for_one_run_over_all_stale_series(world: World) -> None
 def test_a_rolled_up_close_asks_for_its_run_although_the_last_5m_bar_is_still_to_come(world: World) -> None:
     world.now = world.now.replace(minute=45)
     (request,) = tick(world, M15)
-    assert request.tags["ema_assets/series"] == "5"
-    assert request.tags["ema_assets/lane"] == "slow"
+    assert request.tags["for"].endswith(", 5 series")
+    assert request.tags["ema_assets/lane"] == "background"
+    assert request.tags["for"] == "newest 15m bars, 5 series"
     assert int(request.tags["dagster/priority"]) < 0
 
 
@@ -130,7 +138,7 @@ def test_a_persons_backfill_does_not_keep_a_close_from_its_run(world: World) -> 
         },
     )
     (request,) = tick(world, M5)
-    assert request.tags["ema_assets/series"] == "5"
+    assert request.tags["for"].endswith(", 5 series")
 
 
 @pytest.mark.settled
@@ -143,7 +151,7 @@ def test_of_overdue_ticks_the_daemon_evaluates_the_last_one_only(world: World) -
             assert known.partition_set_name is None
     world.now += timedelta(hours=2)
     (request,) = tick(world, M5)
-    assert request.tags["ema_assets/series"] == "5"
+    assert request.tags["for"].endswith(", 5 series")
 
 
 @pytest.mark.settled
@@ -152,7 +160,7 @@ def test_the_sweep_leaves_a_bar_that_has_just_closed_to_its_schedule(world: Worl
     assert isinstance(look(world, sweep), SkipReason)
     world.now += timedelta(minutes=2)
     (request,) = look(world, sweep)
-    assert request.tags["ema_assets/timeframe"] == "5m"
+    assert timeframe_of(request) == "5m"
 
 
 @pytest.mark.settled
@@ -163,14 +171,14 @@ def test_at_a_virtual_time_the_sweep_takes_up_a_bar_that_has_just_closed(
     world.now = world.now.replace(minute=35, second=10)
     monkeypatch.setenv("EMA_CLOCK", "2026-11-20T14:30Z x60 since 2026-11-24T20:00Z")
     (request,) = look(world, sweep)
-    assert request.tags["ema_assets/timeframe"] == "5m"
+    assert timeframe_of(request) == "5m"
 
 
 def test_the_sweep_takes_up_new_symbols_at_once_and_after_everything_live(world: World) -> None:
     requests = look(world, sweep)
-    assert [request.tags["ema_assets/timeframe"] for request in requests] == ["5m", "1d"]
+    assert [timeframe_of(request) for request in requests] == ["5m", "1d"]
     assert all(int(request.tags["dagster/priority"]) <= -10 for request in requests)
-    assert all(request.tags["ema_assets/lane"] == "slow" for request in requests)
+    assert all(request.tags["ema_assets/lane"] == "background" for request in requests)
 
 
 def test_rolled_up_timeframes_wait_for_the_run_that_loads_their_5m_history(world: World) -> None:
@@ -219,7 +227,7 @@ def test_the_watchlist_sensor_is_silent_until_something_changes_and_then_adopts_
     new_sweep, new_sync = new.resolve_sensor_def("sweep"), new.resolve_sensor_def("sync_watchlist")
     assert not isinstance(new_sync._raw_fn(context, **world.resources), SkipReason)
     requests = look(world, new_sweep)
-    assert {request.tags["ema_assets/timeframe"] for request in requests} == {frame.key for frame in ORDER}
+    assert {timeframe_of(request) for request in requests} == {frame.key for frame in ORDER}
 
 
 def test_a_tick_reads_the_files_again_only_when_one_of_them_has_changed(
@@ -333,7 +341,7 @@ def test_a_run_launched_at_the_close_waits_until_its_provider_has_published(
 
     world.now = close
     (request,) = tick(world, M5)
-    assert request.tags["ema_assets/series"] == "5"
+    assert request.tags["for"].endswith(", 5 series")
     monkeypatch.setattr(MarketAt, "now", lambda self: now[0])
     # Not the module's own `sleep`, which others use meanwhile.
     monkeypatch.setattr(waiting, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))

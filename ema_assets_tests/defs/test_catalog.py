@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
-from dagster import CodeReferencesMetadataValue, LocalFileCodeReference
+from dagster import CodeReferencesMetadataValue, LocalFileCodeReference, instance_for_test
 
+from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.definitions import assembled
+from ema_assets.defs.assets.sources import sources_in_use
 from ema_assets.refresh.graph import build
 from ema_assets_tests.defs.conftest import GRAPH
+from ema_assets_tests.defs.staleness import ask
 
 
 def test_each_asset_names_the_file_and_line_of_what_it_computes() -> None:
@@ -36,3 +39,96 @@ def test_descriptions_follow_the_parameters() -> None:
     assert "2.5 standard deviations" in str(nodes["bollinger"].description)
     assert "EMA of 12 less EMA of 26, with its EMA of 9" in str(nodes["macd"].description)
     assert not [node.name for node in GRAPH.on if "{" in node.description]
+
+
+_CATALOG = """
+    query {
+        assetNodes {
+            assetKey { path } groupName description kinds isExecutable dependencyKeys { path }
+            owners { ... on TeamAssetOwner { team } } tags { key value }
+            freshnessPolicy: internalFreshnessPolicy {
+                ... on TimeWindowFreshnessPolicy { failWindowSeconds warnWindowSeconds }
+                ... on CronFreshnessPolicy { deadlineCron lowerBoundDeltaSeconds timezone }
+            }
+            metadataEntries {
+                label
+                ... on TableSchemaMetadataEntry { schema { columns { name type description } } }
+                ... on TableColumnLineageMetadataEntry {
+                    lineage { columnName columnDeps { assetKey { path } columnName } }
+                }
+            }
+        }
+    }
+"""
+
+
+def test_the_catalog_says_where_bars_come_from_who_owns_what_and_what_a_column_is_made_of() -> None:
+    with instance_for_test() as instance:
+        nodes = {".".join(node["assetKey"]["path"]): node for node in ask(instance, _CATALOG, {})["assetNodes"]}
+    sources = {name: node for name, node in nodes.items() if node["groupName"] == "sources"}
+    assert sources.keys() == {"source.sandbox", "source.files"}
+    assert "Its prices are synthetic." in sources["source.sandbox"]["description"]
+    assert "`ema-assets ingest downloads/`" in sources["source.files"]["description"]
+    assert not any(node["isExecutable"] for node in sources.values())
+    assert {".".join(each["path"]) for each in nodes["ohlc"]["dependencyKeys"]} == set(sources)
+    assert all(node["owners"] == [{"team": "ema-assets"}] for node in nodes.values())
+    assert all(node["kinds"] and node["groupName"] and node["description"] for node in nodes.values())
+    tags = {name: {each["key"]: each["value"] for each in node["tags"]} for name, node in nodes.items()}
+    assert [name for name, found in tags.items() if "ema_assets/chain" in found] == sorted(
+        ["ohlc", "ema_signals", "ema_trend", "strategy_9_30_ema"], key=list(nodes).index
+    )
+    assert tags["strategy_9_30_ema"]["ema_assets/rows"] == "trades"
+    (lineage,) = [each["lineage"] for each in nodes["ema_trend"]["metadataEntries"] if "lineage" in each]
+    made_of = {each["columnName"]: each["columnDeps"] for each in lineage}
+    assert {"assetKey": {"path": ["ema_signals"]}, "columnName": "ema_9"} in made_of["spread_pct"]
+
+
+def test_coarse_freshness_outlasts_the_longest_holidays_of_an_exchange_and_days_are_counted_for_what_runs_daily() -> (
+    None
+):
+    with instance_for_test() as instance:
+        nodes = {".".join(node["assetKey"]["path"]): node for node in ask(instance, _CATALOG, {})["assetNodes"]}
+    policies = {name: node["freshnessPolicy"] for name, node in nodes.items()}
+    day = 86_400
+    # Tokyo was shut for eleven days in 2019, and for a long weekend each exchange is for up to five.
+    assert policies["ohlc"] == {"failWindowSeconds": 12 * day, "warnWindowSeconds": 5 * day}
+    assert policies["strategy_9_30_ema"] == policies["ohlc"]
+    daily = {"deadlineCron": "0 6 * * *", "lowerBoundDeltaSeconds": day, "timezone": "UTC"}
+    assert policies["strategy_performance"] == policies["screener"] == daily
+    assert policies["source.sandbox"] is None
+
+
+def test_sources_are_the_providers_that_the_watchlist_asks_and_files(tmp_path: Path) -> None:
+    settings = Settings.from_env({"EMA_HOME": str(tmp_path), "EMA_PROVIDER": "yahoo"})
+    assert sources_in_use(settings) == ("yahoo", "file")
+    (tmp_path / "watchlist.toml").write_text(
+        """[[group]]\nsymbols = ["AAPL"]\n[[group]]\nprovider = "ccxt:kraken"\ncalendar = "24/7"\nsymbols = ["BTC/USD"]"""
+    )
+    assert sources_in_use(settings) == ("ccxt:kraken", "yahoo", "file")
+    keys = {
+        key.to_user_string()
+        for key in assembled(GRAPH, sources_in_use(settings)).resolve_asset_graph().get_all_asset_keys()
+    }
+    assert {"source/ccxt_kraken", "source/yahoo", "source/files"} <= keys
+
+
+def test_a_signal_of_ones_own_belongs_to_its_user(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        """
+import polars as pl
+from ema_assets.signals.declaration import Column, Signal
+
+
+def mine(bars, carried, params):
+    return bars.select("symbol", "ts", doubled=pl.col("close") * 2)
+
+
+SIGNAL = Signal(
+    name="mine", version="1", description="Twice the close", reads={"ohlc": ("close",)},
+    columns=(Column("doubled", "float8", "Twice the close"),), compute=mine, bars_before=lambda params: 0,
+)
+"""
+    )
+    graph = assembled(build(Watchlist((), {}), tmp_path)).resolve_asset_graph()
+    owners = {node.key.to_user_string(): list(node.owners) for node in graph.asset_nodes}
+    assert (owners["mine"], owners["rsi"]) == (["team:yours"], ["team:ema-assets"])

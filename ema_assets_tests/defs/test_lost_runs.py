@@ -17,7 +17,6 @@ import pytest
 from dagster import DagsterRun, DagsterRunStatus, SkipReason, build_sensor_context
 from dagster._core.workspace.context import WorkspaceProcessContext, WorkspaceRequestContext
 from dagster._core.workspace.load_target import ModuleTarget
-from dagster_graphql.test.utils import execute_dagster_graphql
 
 from ema_assets.defs.jobs import MAINTENANCE_JOB
 from ema_assets.defs.lost_runs import fail_lost_runs, session_name
@@ -177,6 +176,8 @@ def code_server(world: World) -> Iterator[WorkspaceRequestContext]:
 
 
 def launched(world: World, workspace: WorkspaceRequestContext, tags: Mapping[str, str]) -> str:
+    from dagster_graphql.test.utils import execute_dagster_graphql
+
     selector = {
         "repositoryLocationName": "product",
         "repositoryName": "__repository__",

@@ -1,6 +1,7 @@
 """What the page of a partition in the Dagster UI says to a trader, after real runs."""
 
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 from dagster import AssetKey, AssetRecordsFilter, DagsterEventType
@@ -10,7 +11,7 @@ from ema_assets.model.timeframes import by_key
 from ema_assets.reports.partition_page import newest_rows, newest_values
 from ema_assets.reports.small_chart import MOST_CHARACTERS
 from ema_assets_tests.defs.conftest import GRAPH, World
-from ema_assets_tests.defs.test_refresh_runs import metadata_of
+from ema_assets_tests.defs.test_refresh_runs import fault, metadata_of
 from ema_assets_tests.refresh.exchange import rows_of
 
 STRATEGY = "strategy_9_30_ema"
@@ -119,3 +120,33 @@ def test_no_two_events_of_a_run_share_a_millisecond(world: World) -> None:
     assert [record.timestamp for record in found.records] == sorted(
         (record.timestamp for record in found.records), reverse=True
     )
+
+
+@pytest.mark.settled
+def test_a_partition_says_why_it_was_stale_and_to_a_person_how_many_rows_it_has(world: World) -> None:
+    told = metadata_of(world, world.run(RANGE))
+    for asset in ("ohlc", EMA_TREND, STRATEGY):
+        said = told[asset, "AAPL|5m"]
+        ((rows,),) = rows_of(world.database, f"SELECT count(*) FROM market.{asset}_5m WHERE symbol = 'AAPL'")
+        assert said["dagster/partition_row_count"].value == rows
+        assert said["stale_because"].value == "a person asked for it"
+    world.now += timedelta(minutes=5)
+    told = {key: said for run in world.sweep() for key, said in metadata_of(world, run).items()}
+    assert told["ohlc", "AAPL|5m"]["stale_because"].value == "bar closed 2026-11-20 15:35 UTC"
+    assert told[EMA_TREND, "AAPL|5m"]["stale_because"].value == "new bars"
+    assert "dagster/partition_row_count" not in told["ohlc", "AAPL|5m"]
+    with world.database.transaction() as transaction:
+        transaction.execute(
+            """UPDATE market.series_state SET dirty_from = '2026-11-20T15:00Z'
+               WHERE symbol = 'MSFT' AND timeframe = '5m' AND asset = 'ema_signals'"""
+        )
+    told = {key: said for run in world.sweep() for key, said in metadata_of(world, run).items()}
+    assert told[EMA_SIGNALS, "MSFT|5m"]["stale_because"].value == "input changed, from 2026-11-20 15:00 UTC on"
+
+
+@pytest.mark.settled
+def test_bars_that_a_person_asked_for_and_that_did_not_come_are_said_to_be_missing(world: World) -> None:
+    fault(world, kind="missing_symbol", symbols=["MSFT"])
+    told = metadata_of(world, world.run(RANGE))
+    assert told["ohlc", "MSFT|5m"]["remark"].value == "the provider returned no bars; what is stored stays as it was"
+    assert "remark" not in told["ohlc", "AAPL|5m"]

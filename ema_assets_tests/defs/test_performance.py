@@ -42,22 +42,25 @@ def silence(world: World, evaluate: Callable[[World], Any] = tick) -> str:
     return reason.skip_message
 
 
-def test_performance_is_added_up_in_the_slow_lane_once_strategies_are_computed_and_then_not_again(world: World) -> None:
+def test_performance_is_added_up_in_the_background_once_strategies_are_computed_and_then_not_again(
+    world: World,
+) -> None:
     assert silence(world) == "no strategy has been computed yet"
     world.settle()
     request = tick(world)
     assert isinstance(request, RunRequest)
     assert request.run_key == world.now.isoformat()
     job = defs.resolve_job_def(PERFORMANCE_JOB)
-    assert (job.tags["ema_assets/lane"], job.tags["dagster/priority"]) == ("slow", "-15")
+    assert (job.tags["ema_assets/lane"], job.tags["dagster/priority"]) == ("background", "-15")
     done = job.execute_in_process(instance=world.instance, resources=world.resources)
     assert done.success
-    (event,) = done.asset_materializations_for_node(PERFORMANCE)
+    (event,) = [
+        each for each in done.asset_materializations_for_node(PERFORMANCE) if each.asset_key == AssetKey(PERFORMANCE)
+    ]
     # Five symbols on six timeframes; those without a bar yet have no row.
-    assert event.asset_key == AssetKey(PERFORMANCE)
     with world.database.transaction() as transaction:
         rows = transaction.query("SELECT count(*) AS n FROM results.performance").item()
-    assert event.metadata["series"].value == rows == 30
+    assert event.metadata["dagster/row_count"].value == rows == 30
     assert 0 < float(event.metadata["seconds"].value) < 60  # type: ignore[arg-type]
     with world.database.transaction() as transaction:
         best, worst = results.best_and_worst(transaction, 5)
@@ -73,6 +76,35 @@ def test_performance_is_added_up_in_the_slow_lane_once_strategies_are_computed_a
     first = shown.records[0].data
     assert (first["symbol"], first["timeframe"]) == ordered[0][1:]
     assert silence(world).startswith("added up ")
+    screened = world.instance.get_latest_materialization_event(AssetKey(SCREENER))
+    assert screened is not None
+    assert screened.asset_materialization is not None
+    (crosses,) = screened.asset_materialization.metadata.values()
+    assert isinstance(crosses, TableMetadataValue)
+    with world.database.transaction() as transaction:
+        nearest = transaction.query(
+            """SELECT symbol FROM results.screener WHERE timeframe = '1h' AND cross_distance_pct IS NOT NULL
+               ORDER BY abs(cross_distance_pct) LIMIT 10"""
+        )["symbol"]
+        assert [record.data["symbol"] for record in crosses.records] == nearest.to_list()
+        # Nothing has traded since, as on a holiday: twice a day all the same, so that Dagster sees it live.
+        transaction.execute("UPDATE market.performance_refresh SET refreshed_at = now() - interval '11 hours'")
+        transaction.execute("UPDATE market.series_state SET computed_at = now() - interval '2 days'")
+    assert silence(world).startswith("no strategy was computed since ")
+    with world.database.transaction() as transaction:
+        transaction.execute("UPDATE market.performance_refresh SET refreshed_at = now() - interval '12 hours'")
+    assert isinstance(tick(world), RunRequest)
+
+
+def test_the_catalog_names_the_columns_of_the_screener_as_the_view_has_them(world: World) -> None:
+    spec = defs.resolve_asset_graph().get(AssetKey(SCREENER))
+    said = [(column.name, column.type) for column in spec.metadata["dagster/column_schema"].columns]
+    with world.database.transaction() as transaction:
+        columns = transaction.query(
+            """SELECT column_name, udt_name FROM information_schema.columns
+               WHERE table_schema = 'results' AND table_name = 'screener' ORDER BY ordinal_position"""
+        ).rows()
+    assert said == columns
 
 
 @pytest.mark.settled

@@ -92,14 +92,16 @@ def test_after_backfills_every_partition_is_fresh(world: World) -> None:
     world.tell()
     backfill(world, "AAPL|5m", "BTC-USD|1h")
     assert stale(world.instance, CHAIN) == {}
+    # Dagster reads two events for each partition that it is asked of, so only these are asked of before the end.
+    hours = ["MSFT|1h", "JPM|1h", "XOM|1h"]
     for assets in ([EMA_TREND], [OHLC], [EMA_SIGNALS, STRATEGY]):
         backfill(world, "MSFT|1h", "XOM|1h", assets)
-        assert stale(world.instance, CHAIN) == {}
+        assert stale(world.instance, CHAIN, hours) == {}
     # What a backfill has changed is stale further down.
     with world.database.transaction() as transaction:
         transaction.execute("UPDATE market.ema_signals SET ema_9 = 1 WHERE symbol = 'JPM' AND timeframe = '1h'")
     backfill(world, "MSFT|1h", "XOM|1h", [EMA_SIGNALS])
-    assert stale(world.instance, CHAIN) == {(EMA_TREND, "JPM|1h"): f"DATA {EMA_SIGNALS}"}
+    assert stale(world.instance, CHAIN, hours) == {(EMA_TREND, "JPM|1h"): f"DATA {EMA_SIGNALS}"}
     backfill(world, "MSFT|1h", "XOM|1h", [EMA_TREND, STRATEGY])
     assert stale(world.instance, CHAIN) == {}
 

@@ -4,8 +4,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 
-from ema_assets.operations.maintain import Retention, Tidied, log_folder_remover, maintain
+from ema_assets.config.settings import Settings
+from ema_assets.operations.maintain import LATENCY_DAYS, Retention, Tidied, log_folder_remover, maintain
 from ema_assets.store import retention
 from ema_assets.store.database import Database, Transaction
 from ema_assets_tests.conftest import Databases
@@ -159,3 +161,26 @@ def test_an_id_that_is_a_path_leads_nowhere(tmp_path: Path, run_id: str) -> None
     (tmp_path / "storage").mkdir()
     log_folder_remover(tmp_path / "storage")(run_id)
     assert {each.name for each in tmp_path.iterdir()} == {"other", "storage"}
+
+
+# --- what the page says -----------------------------------------------------------------------------------------------
+
+
+def test_the_page_of_operations_says_for_how_long_what_is_kept() -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs/OPERATIONS.md").read_text()
+    table = page.split("What is kept for how long:", 1)[1].split("`ema-assets maintain`", 1)[0]
+    kept = {cells[1].strip(): cells[2].strip() for line in table.splitlines() if len(cells := line.split("|")) > 3}
+    rules = Retention.of(Settings.from_env({}))
+    assert rules.correction_days is None
+    assert kept["what a bar was before it was corrected"] == "ever"
+    assert kept["rejected bars"] == f"{rules.rejected_days} days"
+    (runs,) = [text for what, text in kept.items() if what.startswith("finished runs")]
+    assert runs.startswith(f"{rules.run_days} days")
+    assert kept["latencies from close to row"] == f"{LATENCY_DAYS} days"
+    ticks = yaml.safe_load((root / "dagster.yaml").read_text())["retention"]
+    assert ticks["schedule"] == ticks["sensor"]
+    days = ticks["schedule"]["purge_after_days"]
+    assert kept["ticks of schedules and sensors"] == (
+        f"{days['skipped']} day (skipped), {days['success']} (successful), {days['failure']} (failed)"
+    )

@@ -1,9 +1,11 @@
 """Settings to a provider client: every provider by name, and the configured one by default."""
 
 import asyncio
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
@@ -16,9 +18,8 @@ from ema_assets.providers.fetching.base import BarRequest, FetchBatch, ProviderC
 from ema_assets.providers.registry import PROVIDERS as PROVIDER_RECORDS
 from ema_assets.refresh.clients import open_provider
 from ema_assets.refresh.plan_requests import FetchRules
-from ema_assets.sandbox.server import running_sandbox
+from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets.store.database import Database
-from ema_assets_tests.conftest import Databases
 from ema_assets_tests.core import CORE_TEXT
 from ema_assets_tests.timeframes import M5, ORDER
 
@@ -84,11 +85,48 @@ symbols = ["AAPL", "BRK.B"]
 calendar = "24/7"
 symbols = ["BTC-USD", "DOGE-USD"]
 """
+WATCHED = watchlist.parse(WATCHLIST + CORE_TEXT)
+# Clients of vendors go by the machine's time.
+NOW = datetime.now(UTC)
 
 
 def _opened(settings: Settings, provider: str, _group: str | None) -> ProviderClient:
     """Whatever a group of the watchlist says, this provider."""
     return open_provider(settings, provider)
+
+
+def _stored(database: Database, sandbox: RunningSandbox, name: str, symbols: list[str]) -> pl.DataFrame:
+    """Bring `symbols` up to date with the bars of one provider, and return all bars."""
+    bases = {f"EMA_{each}_BASE_URL": sandbox.base_url for each in ("ALPACA", "YAHOO", "BINANCE", "COINBASE")}
+    keys = {"APCA_API_KEY_ID": "key", "APCA_API_SECRET_KEY": "secret", "EMA_SANDBOX_URL": sandbox.base_url}
+    outcomes = refresh_all(
+        database,
+        WATCHED,
+        partial(_opened, Settings.from_env({**bases, **keys}), name),
+        FetchRules(WATCHED.history_days),
+        symbols,
+        list(ORDER),
+        clock=lambda: NOW,
+    )
+    for asset, timeframe, outcome in outcomes:
+        assert (asset, timeframe, outcome.errors) == (asset, timeframe, {})
+        assert sorted(outcome.done) == sorted(symbols)
+    with database.transaction() as transaction:
+        return transaction.query(
+            "SELECT symbol, timeframe, ts, open, high, low, close FROM market.ohlc ORDER BY 1, 2, 3"
+        )
+
+
+@pytest.fixture(scope="module")
+def market() -> Iterator[RunningSandbox]:
+    with running_sandbox(WATCHED.instruments) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def bars(market: RunningSandbox, module_database: Database) -> pl.DataFrame:
+    """The very bars that the market has, as the sandbox's own client brings them."""
+    return _stored(module_database, market, "sandbox", list(WATCHED.symbols))
 
 
 @pytest.mark.parametrize(
@@ -101,34 +139,12 @@ def _opened(settings: Settings, provider: str, _group: str | None) -> ProviderCl
     ],
 )
 def test_the_whole_chain_runs_on_the_bars_of_each_provider(
-    database: Database, databases: Databases, name: str, symbols: list[str]
+    database: Database, market: RunningSandbox, bars: pl.DataFrame, name: str, symbols: list[str]
 ) -> None:
     """And stores the very bars that the market has, whichever format they came in."""
-    watched = watchlist.parse(WATCHLIST + CORE_TEXT)
-    other_url = databases.make()
-    with running_sandbox(watched.instruments) as sandbox, Database(other_url) as other:
-        bases = {f"EMA_{each}_BASE_URL": sandbox.base_url for each in ("ALPACA", "YAHOO", "BINANCE", "COINBASE")}
-        keys = {"APCA_API_KEY_ID": "key", "APCA_API_SECRET_KEY": "secret", "EMA_SANDBOX_URL": sandbox.base_url}
-        settings = Settings.from_env({**bases, **keys})
-        now = datetime.now(UTC)
-        for into, provider in ((database, name), (other, "sandbox")):
-            outcomes = refresh_all(
-                into,
-                watched,
-                partial(_opened, settings, provider),
-                FetchRules(watched.history_days),
-                symbols,
-                list(ORDER),
-                clock=lambda: now,
-            )
-            for asset, timeframe, outcome in outcomes:
-                assert (asset, timeframe, outcome.errors) == (asset, timeframe, {})
-                assert sorted(outcome.done) == sorted(symbols)
-        read = "SELECT symbol, timeframe, ts, open, high, low, close FROM market.ohlc ORDER BY 1, 2, 3"
-        with database.transaction() as mine, other.transaction() as theirs:
-            stored = mine.query(read)
-            assert_frame_equal(stored, theirs.query(read))
-            trades = mine.query("SELECT DISTINCT symbol FROM market.strategy_9_30_ema")
+    stored = _stored(database, market, name, symbols)
+    assert_frame_equal(stored, bars.filter(pl.col("symbol").is_in(symbols)))
+    with database.transaction() as transaction:
+        trades = transaction.query("SELECT DISTINCT symbol FROM market.strategy_9_30_ema")
     assert set(stored["timeframe"]) == {timeframe.key for timeframe in ORDER}
     assert set(trades["symbol"]) == set(symbols)
-    databases.drop(other_url)

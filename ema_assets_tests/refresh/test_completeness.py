@@ -20,7 +20,7 @@ from ema_assets_tests.refresh.life import Life, LivingExchange
 from ema_assets_tests.timeframes import D1, FETCHED, H1, M5, ORDER
 
 WEEKS = (date(2026, 11, 2), date(2026, 11, 27))
-HALF_A_MINUTE, MINUTE, DAY = timedelta(seconds=30), timedelta(minutes=1), timedelta(days=1)
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 DAYS = dict(zip(FETCHED, (3, 60), strict=True))
 LATE_DAY = Publication(timedelta(seconds=3), {"1d": (timedelta(minutes=20), timedelta(hours=4))})
 
@@ -47,18 +47,18 @@ def close_of(database: Database, ts: object, timeframe: str) -> float:
 def test_a_delayed_exchange_is_asked_once_per_bar_never_for_nothing_and_no_bar_repaints(
     database: Database, lag: int, says_how_far: bool, publication: Publication
 ) -> None:
-    start = utc("2026-11-25 09:30")
+    start = utc("2026-11-25 09:50")
     exchange = LivingExchange(*frames("XLON", "AZN.L"), lag=timedelta(minutes=lag), says_how_far=says_how_far)
     life = Life(database, watch({"AZN.L": "XLON"}), exchange, FetchRules(DAYS, {None: publication}), start)
     life.runs.clear()
-    life.live(start + HALF_A_MINUTE, start + timedelta(minutes=55), HALF_A_MINUTE)
+    life.live(start + MINUTE, start + timedelta(minutes=35), MINUTE)
     assert [calls for _, calls in life.runs if calls == 0] == []
-    # 11 bars of 5m close in that time.
-    assert 10 <= len(life.runs) <= 12
+    # 7 bars of 5m close in that time.
+    assert 6 <= len(life.runs) <= 8
     assert rows_of(database, "SELECT count(*) FROM market.bar_correction") == [(0,)]
     assert rows_of(database, "SELECT count(*) FROM market.bar_gap") == [(0,)]
     newest = state_of(database, "AZN.L", M5)["last_ts"]
-    assert newest == start + timedelta(minutes=55 - lag - 5)
+    assert newest == start + timedelta(minutes=35 - lag - 5)
     # The hour that has become complete at the vendor meanwhile is there, the next one is not.
     assert state_of(database, "AZN.L", H1)["last_ts"] == utc("2026-11-25 09:00")
 
@@ -150,7 +150,7 @@ def test_a_symbol_that_ended_is_told_by_its_last_bar_asked_once_a_day_and_taken_
     life = Life(database, watch({"BTC-USD": "24/7", "XMR-USD": "24/7"}), exchange, FetchRules(DAYS), end)
     days = []
     for day in range(1, 6):
-        life.live(end + timedelta(days=day), end + timedelta(days=day, hours=2), timedelta(minutes=40))
+        life.live(end + timedelta(days=day), end + timedelta(days=day, hours=2), timedelta(hours=1))
         with database.transaction() as transaction:
             days.append(status.silent(transaction))
     said = "XMR-USD: no bar since 2026-11-10; it has ended, was renamed or is halted, and is asked for once a day"

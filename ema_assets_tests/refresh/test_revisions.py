@@ -1,5 +1,6 @@
 """When a vendor changes the past: what is computed again, what turned out otherwise, and that the count of it is true."""
 
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 
 import polars as pl
@@ -9,6 +10,7 @@ from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC, ST
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.ingest import store_file
 from ema_assets.store.database import Database
+from ema_assets_tests.conftest import Databases, empty
 from ema_assets_tests.core import rewrite
 from ema_assets_tests.refresh.exchange import (
     MemoryExchange,
@@ -33,6 +35,24 @@ NOW = utc("2026-11-25 15:45")
 INTRADAY = tuple(each for each in ORDER if each != D1)
 TIME = {OHLC: "ts", EMA_SIGNALS: "ts", EMA_TREND: "ts", STRATEGY: "entry_ts"}
 COUNTS = "rows_recomputed, crossovers_flipped, trades_flipped"
+
+
+@pytest.fixture(scope="module")
+def begun(databases: Databases) -> Iterator[str]:
+    """The URL of a database with everything up to date at `NOW`, to be copied: to compute it takes most of a second."""
+    url = databases.make()
+    with Database(url) as database:
+        refresh(database, WATCHED, MemoryExchange(BARS), NOW)
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture
+def database_url(databases: Databases, begun: str) -> Iterator[str]:
+    """A database of its own for each test, with everything up to date at `NOW`."""
+    url = databases.make(like=begun)
+    yield url
+    databases.drop(url)
 
 
 @pytest.fixture
@@ -103,7 +123,6 @@ CORRECTIONS = [
 def test_a_correction_says_how_far_it_reached(
     database: Database, exchange: MemoryExchange, moment: str, factor: float
 ) -> None:
-    refresh(database, WATCHED, exchange, NOW)
     before, versions = tables_of(database), versions_of(database)
     changed_from = utc(moment)
     store_file(database, moved(bar_at(changed_from), factor), "a file", NOW)
@@ -148,7 +167,6 @@ def test_a_correction_says_how_far_it_reached(
 def test_a_correction_that_comes_with_a_new_bar_counts_only_what_was_there(
     database: Database, exchange: MemoryExchange
 ) -> None:
-    refresh(database, WATCHED, exchange, NOW)
     before = tables_of(database)
     changed_from = utc("2026-11-25 15:35")
     exchange.correct(moved(bar_at(changed_from), 1.6))
@@ -162,6 +180,7 @@ def test_a_correction_that_comes_with_a_new_bar_counts_only_what_was_there(
 def test_a_late_bar_reports_its_reach_as_a_correction_does(database: Database) -> None:
     late = utc("2026-11-24 18:20")
     exchange = MemoryExchange(BARS.filter((pl.col("ts") != late) | (pl.col("symbol") != "AAPL")))
+    empty(database)
     refresh(database, WATCHED, exchange, NOW)
     before = tables_of(database)
     store_file(database, moved(bar_at(late), 1.2), "a file", NOW)
@@ -175,7 +194,6 @@ def test_a_late_bar_reports_its_reach_as_a_correction_does(database: Database) -
 
 
 def test_a_corrected_volume_reaches_no_signal_and_flips_nothing(database: Database, exchange: MemoryExchange) -> None:
-    refresh(database, WATCHED, exchange, NOW)
     before, versions = tables_of(database), versions_of(database)
     moment = utc("2026-11-24 18:00")
     store_file(database, bar_at(moment).with_columns(pl.col("volume") + 7), "a file", NOW)
@@ -192,7 +210,6 @@ def test_a_corrected_volume_reaches_no_signal_and_flips_nothing(database: Databa
 
 
 def test_the_reach_of_two_corrections_goes_to_each_of_them(database: Database, exchange: MemoryExchange) -> None:
-    refresh(database, WATCHED, exchange, NOW)
     moment = utc("2026-11-24 18:00")
     for symbol, factor in (("AAPL", 1.5), ("MSFT", 1.00001), ("AAPL", 1.2)):
         store_file(database, moved(bar_at(moment, symbol), factor), "a file", NOW)
@@ -205,7 +222,6 @@ def test_the_reach_of_two_corrections_goes_to_each_of_them(database: Database, e
 
 
 def test_a_corrected_day_is_a_revision_of_the_days(database: Database, exchange: MemoryExchange) -> None:
-    refresh(database, WATCHED, exchange, NOW)
     moment = utc("2026-11-20 14:30")
     exchange.correct(moved(bar_at(moment, timeframe=D1), 1.3))
     refresh(database, WATCHED, exchange, utc("2026-11-25 21:00"))
@@ -217,7 +233,6 @@ def test_a_corrected_day_is_a_revision_of_the_days(database: Database, exchange:
 def test_computing_all_again_is_no_revision(
     database: Database, exchange: MemoryExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refresh(database, WATCHED, exchange, NOW)
     store_file(database, moved(bar_at(utc("2026-11-24 18:00")), 1.5), "a file", NOW)
     exchange.correct(moved(bar_at(utc("2026-11-24 18:00")), 1.5))
     refresh(database, WATCHED, exchange, NOW)

@@ -10,7 +10,7 @@ from ema_assets.model.symbols import Instrument
 from ema_assets.refresh.graph import Graph, build
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, moved, refresh, rows_of, utc
-from ema_assets_tests.timeframes import FETCHED, M5
+from ema_assets_tests.timeframes import FETCHED, FEW, M5
 
 STEP = timedelta(minutes=5)
 CALENDARS = {"AAPL": "XNYS", "0700.HK": "XHKG", "BTC-USD": "24/7"}
@@ -38,7 +38,7 @@ STRATEGIES = (
     },
 )
 WATCHED = Watchlist(
-    tuple(Instrument(symbol, calendar) for symbol, calendar in CALENDARS.items()),
+    tuple(Instrument(symbol, calendar, timeframes=FEW) for symbol, calendar in CALENDARS.items()),
     dict(zip(FETCHED, (12, 60), strict=True)),
     strategies=STRATEGIES,
 )

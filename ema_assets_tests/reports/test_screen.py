@@ -234,7 +234,7 @@ def test_pages_are_all_rows_once_in_order(home: Path, rows: int) -> None:
     pages = list(read.pages("ohlc", frame, ["AAPL", "XOM"], rows=rows))
     assert max(page.height for page in pages) <= rows
     assert pl.concat(pages).equals(read.bars(frame, ["AAPL", "XOM"]))
-    assert list(read.pages("ohlc", "5m", ["NONE"])) == []
+    assert list(read.pages("ohlc", "5m", [])) == []
 
 
 def test_pages_of_nothing_are_refused(home: Path) -> None:

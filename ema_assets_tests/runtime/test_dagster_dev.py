@@ -4,7 +4,6 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from dagster_graphql.schema import create_schema
 
 from ema_assets.config.settings import Settings
 from ema_assets.runtime import code_location, dagster_dev
@@ -65,6 +64,7 @@ def test_any_file_is_used_when_it_is_asked_for(settings: Settings, tmp_path: Pat
 @pytest.mark.parametrize("text", [code_location._ASK, code_location._RELOAD])
 def test_dagster_knows_what_it_is_asked(text: str) -> None:
     """The fields and types of its own schema; nothing is executed."""
+    from dagster_graphql.schema import create_schema
     from graphql import parse, validate
 
     assert validate(create_schema().graphql_schema, parse(text)) == []

@@ -19,7 +19,7 @@ import pytest
 from ema_assets.model.errors import EmaAssetsError
 from ema_assets.runtime import processes, restarts
 from ema_assets.runtime.postgres.server import EmbeddedServer
-from ema_assets.runtime.restarts import Restarts
+from ema_assets.runtime.restarts import Aside, Restarts
 from ema_assets.runtime.services import Postgres, Service, free_port
 from ema_assets.runtime.supervisor import Program, Supervisor
 from ema_assets_tests.waiting import wait_until
@@ -244,3 +244,24 @@ def test_a_signal_ends_the_wait_for_a_part_that_does_not_answer(tmp_path: Path) 
         silent = Service(supervisor, Program("web", argv, ENV, tmp_path / "log"), f"http://127.0.0.1:{free_port()}")
         supervisor.interruptibly(silent.start)
         assert supervisor.until_signalled(timeout_seconds=180) == signal.SIGTERM
+
+
+def test_a_part_on_which_nothing_rests_is_given_up_by_itself_and_said_so_once() -> None:
+    said: list[str] = []
+    fake = Fake("the metrics server")
+    fake.reason, fake.starts_in_vain = "the metrics server has ended", True
+    aside = Aside(fake, said.append)
+    for now in itertools.count(0.0, 100.0):
+        aside.look(now)
+        if fake.starts >= restarts.ATTEMPTS and now > 3000:
+            break
+    assert fake.starts == restarts.ATTEMPTS
+    (line,) = [line for line in said if "given up" in line]
+    assert line.startswith(f"  the metrics server does not stay up, given up after {restarts.ATTEMPTS} new starts: ")
+    assert line.endswith("; everything else goes on")
+    again = Fake("the metrics server")
+    again.reason = "the metrics server has ended"
+    aside = Aside(again, said.append)
+    for now in (0.0, 1.0):
+        aside.look(now)
+    assert (again.starts, said[-1]) == (1, "  the metrics server runs again")

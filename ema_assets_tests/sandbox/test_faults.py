@@ -233,3 +233,16 @@ def test_a_fault_that_cannot_be_is_refused_with_what_is_allowed(
     for word in words:
         assert word in answer.json()["message"]
     assert sandbox.handle.faults.report() == []
+
+
+def test_a_fault_of_our_symbol_acts_on_every_vendors_and_one_of_an_unknown_symbol_is_refused(
+    client: httpx.Client,
+) -> None:
+    """`BTC-USD` is what the watchlist says, and Alpaca's BTC/USD and Binance's BTCUSDT are the same."""
+    refused = client.post("/sandbox/faults", json={"kind": "missing_symbol", "symbols": ["BTC-USDX"]})
+    assert refused.status_code == 400
+    assert "received 'BTC-USDX'" in refused.json()["message"]
+    assert "did you mean" in refused.json()["message"]
+    client.post("/sandbox/faults", json={"kind": "missing_symbol", "symbols": ["BTC-USD"]}).raise_for_status()
+    (report,) = client.get("/sandbox/faults").json()["faults"]
+    assert {"BTC-USD", "BTC/USD"} <= set(report["symbols"])

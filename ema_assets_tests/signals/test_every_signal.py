@@ -8,6 +8,7 @@ from polars.testing import assert_frame_equal
 
 from ema_assets.model.schemas import KINDS, UTC_TIME
 from ema_assets.signals.declaration import Params, Signal
+from ema_assets_tests.conftest import heavy
 from ema_assets_tests.signals.harness import (
     PRICES,
     SIGNALS,
@@ -21,6 +22,7 @@ from ema_assets_tests.signals.harness import (
 )
 
 each_signal = pytest.mark.parametrize("signal", [pytest.param(each, id=name) for name, each in SIGNALS.items()])
+# With `heavy(2)`, for a signal is drawn for again with each of its parameters.
 each_variant = pytest.mark.parametrize(
     ("signal", "params"),
     [
@@ -54,6 +56,7 @@ def until(inputs: pl.DataFrame, lengths: dict[str, int]) -> pl.DataFrame:
 
 
 @each_variant
+@heavy(2)
 @given(bars=histories(), data=st.data())
 def test_any_split_into_increments_gives_the_bits_of_one_go(
     signal: Signal, params: Params, bars: pl.DataFrame, data: st.DataObject
@@ -79,6 +82,7 @@ def test_one_bar_at_a_time_gives_the_bits_of_one_go(signal: Signal) -> None:
 
 
 @each_variant
+@heavy(2)
 @given(bars=histories().filter(lambda bars: bars.height > 0), data=st.data())
 def test_a_correction_in_the_middle_gives_the_bits_of_a_computation_from_scratch(
     signal: Signal, params: Params, bars: pl.DataFrame, data: st.DataObject
@@ -115,6 +119,7 @@ def test_no_row_changes_as_the_history_grows_bar_by_bar(signal: Signal) -> None:
 
 
 @each_variant
+@heavy(2)
 @given(bars=histories())
 def test_there_is_a_row_for_each_bar_in_order_with_the_declared_columns_and_finite_numbers(
     signal: Signal, params: Params, bars: pl.DataFrame

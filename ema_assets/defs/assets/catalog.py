@@ -1,19 +1,63 @@
-"""What the catalog of the UI says of an asset before any run: its table, its columns, and where its code is."""
+"""What the catalog of the UI says of an asset before any run: its table, its columns, its owner, its code."""
 
 import inspect
 import warnings
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from dagster import BetaWarning, CodeReferencesMetadataValue, LocalFileCodeReference, TableColumn, TableSchema
+from dagster import (
+    AssetKey,
+    BetaWarning,
+    CodeReferencesMetadataValue,
+    FreshnessPolicy,
+    LocalFileCodeReference,
+    TableColumn,
+    TableColumnDep,
+    TableColumnLineage,
+    TableSchema,
+)
 
+import ema_assets
+from ema_assets.model.asset_names import CHAIN
 from ema_assets.refresh.graph import Node
+
+OWNER = "team:ema-assets"
+# Of a signal or a rule that lies in a folder of the user's.
+_OWN = "team:yours"
+
+# Dagster takes an asset for fresh while any of its partitions is, and knows no calendar. No exchange is shut for so
+# long: a long weekend takes five days, the longest holidays of Asia eleven. Which series is late on its own calendar
+# is what the check `series_are_fresh` says.
+_WARN_AFTER, _FAIL_AFTER = timedelta(days=5), timedelta(days=12)
 
 _KEY = (
     TableColumn("symbol", "text", "Instrument, such as AAPL or BTC-USD"),
     TableColumn("timeframe", "text", "Length of the bar, such as 5m, 1h or 1d"),
 )
+
+
+class Filed(TypedDict):
+    """Arguments of `dagster.asset` that say how an asset is filed."""
+
+    owners: list[str]
+    kinds: set[str]
+    tags: dict[str, str]
+    freshness_policy: FreshnessPolicy
+
+
+def described(node: Node, source: Callable[..., object]) -> Filed:
+    """How the asset of `node` is filed, whose rows `source` makes: owners, kinds, tags, and its coarse freshness."""
+    path = inspect.getsourcefile(source)
+    is_ours = path is not None and Path(path).is_relative_to(Path(ema_assets.__file__).parent)
+    return {
+        "owners": [OWNER if is_ours else _OWN],
+        "kinds": {"postgres", "polars"},
+        "tags": {"ema_assets/rows": "trades" if node.variant is not None else "bars"}
+        | ({"ema_assets/chain": ""} if node.name in CHAIN else {}),
+        "freshness_policy": FreshnessPolicy.time_window(fail_window=_FAIL_AFTER, warn_window=_WARN_AFTER),
+    }
 
 
 def catalog_metadata(node: Node, source: Callable[..., object]) -> dict[str, Any]:
@@ -24,6 +68,8 @@ def catalog_metadata(node: Node, source: Callable[..., object]) -> dict[str, Any
         ),
         "dagster/table_name": f"market.{node.name}",
     }
+    if node.reads:
+        found["dagster/column_lineage"] = _column_lineage(node)
     path = inspect.getsourcefile(source)
     if path is not None:
         line = inspect.unwrap(source).__code__.co_firstlineno
@@ -33,3 +79,10 @@ def catalog_metadata(node: Node, source: Callable[..., object]) -> dict[str, Any
             place = LocalFileCodeReference(file_path=path, line_number=line, label=Path(path).name)
             found["dagster/code_references"] = CodeReferencesMetadataValue(code_references=[place])
     return found
+
+
+def _column_lineage(node: Node) -> TableColumnLineage:
+    """Each column comes from all columns that are read, for a declaration does not say which of them."""
+    read = [TableColumnDep(AssetKey(asset), name) for asset, names in node.reads.items() for name in names]
+    keys = {column.name: [TableColumnDep(AssetKey(asset), column.name) for asset in node.reads] for column in _KEY}
+    return TableColumnLineage({**keys, **{column.name: read for column in node.columns}})

@@ -15,7 +15,7 @@ from dagster import (
     asset,
 )
 
-from ema_assets.defs.assets.catalog import catalog_metadata
+from ema_assets.defs.assets.catalog import catalog_metadata, described
 from ema_assets.defs.assets.step import refresh_partitions
 from ema_assets.defs.partitions import series_of
 from ema_assets.defs.resources import MarketResource, StoreResource
@@ -67,7 +67,7 @@ def _computed_asset(node: Node, graph: Graph) -> AssetsDefinition:
         partitions_def=series_of(graph),
         backfill_policy=BackfillPolicy.single_run(),
         group_name=node.group,
-        kinds={"postgres", "polars"},
+        **described(node, _source_of(node)),
         code_version=node.code_version,
         description=node.description,
         metadata=catalog_metadata(node, _source_of(node)),

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from dagster import AssetExecutionContext, AssetsDefinition, BackfillPolicy, asset
 
-from ema_assets.defs.assets.catalog import catalog_metadata
+from ema_assets.defs.assets.catalog import catalog_metadata, described
+from ema_assets.defs.assets.sources import source_deps
 from ema_assets.defs.assets.step import refresh_partitions
 from ema_assets.defs.partitions import series_of
 from ema_assets.defs.requests import LANE_TAG, LIVE_LANE
@@ -19,15 +20,16 @@ from ema_assets.refresh.outcome import Outcome
 from ema_assets.refresh.waiting import wait_for_base, wait_for_publication
 
 
-def ohlc_asset(graph: Graph) -> AssetsDefinition:
-    """The bars of every timeframe of `graph`."""
+def ohlc_asset(graph: Graph, sources: Sequence[str]) -> AssetsDefinition:
+    """The bars of every timeframe of `graph`, which come from `sources`."""
 
     @asset(
         name=OHLC,
+        deps=source_deps(sources),
         partitions_def=series_of(graph),
         backfill_policy=BackfillPolicy.single_run(),
         group_name="bars",
-        kinds={"postgres", "polars"},
+        **described(BARS, refresh_fetched),
         code_version=BARS.code_version,
         metadata=catalog_metadata(BARS, refresh_fetched),
     )

@@ -7,6 +7,7 @@ import sqlalchemy.exc
 from dagster import AssetExecutionContext, Failure, MetadataValue, RetryRequested
 from dagster_postgres.utils import DagsterPostgresException
 
+from ema_assets.defs import partition_checks
 from ema_assets.defs.materializations import Labels, Recorder
 from ema_assets.defs.recording import DEFER_TAG, keep_events_for_us
 from ema_assets.model.symbols import Series
@@ -14,6 +15,8 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import Node
 from ema_assets.refresh.isolate import can_heal
 from ema_assets.refresh.outcome import Outcome
+from ema_assets.reports import health
+from ema_assets.store import ledger
 from ema_assets.store.database import Database
 
 _NAMED_FAILURES = 20
@@ -22,6 +25,9 @@ _RETRIES = 3
 _RETRY_SECONDS = 5.0
 # Tells the daemon whether a run that fails in a step is launched again; dagster.yaml says yes.
 _RETRY_RUN_TAG = "dagster/retry_on_asset_or_op_failure"
+
+# On runs that ended red: the series because of which.
+FAILED_TAG = "failed"
 
 # From a timeframe, its symbols and whether fresh ones are wanted too to what came of them.
 Work = Callable[[Timeframe, Sequence[str], bool], Outcome]
@@ -66,6 +72,8 @@ def _refresh_partitions(
     context: AssetExecutionContext, node: Node, database: Database, work: Work, labels: Labels
 ) -> None:
     everything = context.run.tags.get(DEFER_TAG) != "true"
+    if everything:
+        _check_symbols(context, database)
     # When Dagster cannot be kept from logging events without inputs, the next run for stale series logs ours behind it.
     is_told_here = keep_events_for_us(context)
     recorder = Recorder(context, database, labels)
@@ -82,11 +90,41 @@ def _refresh_partitions(
         context.log.info(f"{node.name} {timeframe.key}: {_sentence(outcome)}")
     context.add_output_metadata({**counts, "sql_statements": database.statements})
     if failed and (everything or not done):
+        _show_failed(context, database, failed)
         raise Failure(
             description=f"{len(failed)} of {len(failed) + done} series failed: {_named(failed)}",
             metadata={"failed": MetadataValue.json(failed)},
             allow_retries=False,
         )
+
+
+def _check_symbols(context: AssetExecutionContext, database: Database) -> None:
+    """Refuse partitions of symbols that are not on the watchlist, such as one that was added in the UI."""
+    symbols = list(dict.fromkeys(Series.parse(str(key)).symbol for key in context.partition_keys))
+    with database.transaction() as transaction:
+        unknown = ledger.unknown_symbols(transaction, symbols)
+    if unknown:
+        names = " ".join(unknown)
+        raise Failure(
+            description=f"not on the watchlist: {', '.join(unknown)}. Partitions follow the watchlist, and one that is "
+            f"added here is removed within a minute. `ema-assets symbols add {names}` adds the symbol, its partitions "
+            "and its history",
+            allow_retries=False,
+        )
+
+
+def _show_failed(context: AssetExecutionContext, database: Database, failed: dict[str, str]) -> None:
+    """Say which series failed where a person looks: in the list of runs, and on the partitions of bars.
+
+    The checks that would do it come after all assets, and are skipped when one has failed.
+    """
+    first, *more = failed
+    context.instance.add_run_tags(context.run.run_id, {FAILED_TAG: f"{first} and {len(more)} more" if more else first})
+    with database.transaction() as transaction:
+        problems = health.series_problems(health.failing(transaction), health.NO_LATE_SERIES)
+        wanted = {partition: reason for partition, reason in problems.items() if partition in failed}
+        for evaluation in partition_checks.begun(transaction, wanted):
+            context.log_event(evaluation)
 
 
 def _sentence(outcome: Outcome) -> str:

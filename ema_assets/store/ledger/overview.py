@@ -82,21 +82,32 @@ def attempts(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
 
 
 def late(transaction: Transaction, limits: pl.DataFrame) -> pl.DataFrame:
-    """Fetched series last asked for before their limit, of silent symbols, or of which the provider has no bar.
+    """Fetched series last asked for before their limit, of silent symbols, without a bar, or whose newest bars lack.
 
-    A silent symbol that its provider calls halted is as it should be. `limits` has calendar, provider (null for the
-    default one), delay_seconds, timeframe, late_before. Columns: symbol, timeframe, asked_through, silent_since, state
-    (what its provider says of it, or null), last_error.
+    The newest bars lack when at least `most_missing` bars after the last one are missing and are still asked for. A
+    silent symbol that its provider calls halted is as it should be. `limits` has calendar, provider (null for the
+    default one), delay_seconds, timeframe, late_before, most_missing. Columns: symbol, timeframe, asked_through,
+    last_bar, missing_bars (after the last one), silent_since, state (what its provider says of it, or null),
+    last_error.
     """
     return transaction.query(
         """
-        SELECT s.symbol, s.timeframe, s.checked_through AS asked_through, i.silent_since, i.state, s.last_error
-        FROM unnest($1::text[], $2::text[], $3::timestamptz[], $5::text[], $6::bigint[])
-             AS c(calendar, timeframe, late_before, provider, delay_seconds)
+        SELECT s.symbol, s.timeframe, s.checked_through AS asked_through, s.last_ts AS last_bar, g.missing_bars,
+               i.silent_since, i.state, s.last_error
+        FROM unnest($1::text[], $2::text[], $3::timestamptz[], $5::text[], $6::bigint[], $7::bigint[])
+             AS c(calendar, timeframe, late_before, provider, delay_seconds, most_missing)
         JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.is_fetched
              AND coalesce(i.provider, '') = c.provider AND i.delay_seconds = c.delay_seconds
         JOIN market.series_state s ON s.asset = $4 AND s.symbol = i.symbol AND s.timeframe = c.timeframe
+        LEFT JOIN (
+            SELECT o.symbol, o.timeframe, sum(o.bars) AS missing_bars
+            FROM market.bar_gap o
+            JOIN market.series_state k ON k.asset = $4 AND k.symbol = o.symbol AND k.timeframe = o.timeframe
+            WHERE o.status = 'open' AND o.first_ts > k.last_ts
+            GROUP BY 1, 2
+        ) g ON g.symbol = s.symbol AND g.timeframe = s.timeframe
         WHERE s.is_on AND (s.checked_through < c.late_before OR i.silent_since IS NOT NULL
+                           OR g.missing_bars >= c.most_missing
                            OR (s.checked_through IS NOT NULL AND s.last_ts IS NULL))
           AND (i.silent_since IS NULL OR i.state IS DISTINCT FROM 'halted')
         ORDER BY 1, 2
@@ -107,6 +118,7 @@ def late(transaction: Transaction, limits: pl.DataFrame) -> pl.DataFrame:
         OHLC,
         limits["provider"].fill_null(""),
         limits["delay_seconds"],
+        limits["most_missing"],
     )
 
 
@@ -219,3 +231,35 @@ def newest_checked_through(transaction: Transaction) -> datetime | None:
     """The close, UTC, up to which any series has been checked; None when none has."""
     newest: datetime | None = transaction.query("SELECT max(checked_through) AS newest FROM market.series_state").item()
     return newest
+
+
+def revisions(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str]) -> dict[str, int]:
+    """The revision of each of `symbols` that has rows of `asset` on `timeframe`, in their order by name."""
+    found = transaction.query(
+        """
+        SELECT symbol, revision FROM market.series_state
+        WHERE asset = $1 AND timeframe = $2 AND symbol = ANY ($3::text[]) AND last_ts IS NOT NULL ORDER BY symbol
+        """,
+        asset,
+        timeframe.key,
+        list(symbols),
+    )
+    return dict(found.iter_rows())
+
+
+def began(transaction: Transaction) -> str:
+    """When the database was made, as text: it tells one from another."""
+    found = transaction.query("SELECT min(applied_at)::text AS began FROM ema_assets.migration")
+    return str(found.item())
+
+
+def unknown_symbols(transaction: Transaction, symbols: Sequence[str]) -> list[str]:
+    """Those of `symbols` that never were on the watchlist."""
+    found = transaction.query(
+        """
+        SELECT s.symbol FROM unnest($1::text[]) AS s(symbol)
+        WHERE NOT EXISTS (SELECT FROM market.instrument i WHERE i.symbol = s.symbol)
+        """,
+        list(symbols),
+    )
+    return found["symbol"].to_list()

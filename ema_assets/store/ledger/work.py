@@ -103,7 +103,8 @@ def claim(
 ) -> pl.DataFrame:
     """Lock those of `symbols` that want work and that nobody else works on.
 
-    Returns symbol, calendar, from_ts (where to start), last_ts (up to where it was computed before), and for rolled-up
+    Returns symbol, calendar, from_ts (where to start), last_ts (up to where it was computed before), code_version (by
+    which it was computed before), and for rolled-up
     bars `complete_through` of their 5m input, asked_from (from when on they are made of long history, null when they
     are not) and long_end (where the stored long history ends); sorted by symbol. With `everything`, from_ts is the
     beginning and fresh series are claimed too.
@@ -112,7 +113,7 @@ def claim(
         """
         SELECT s.symbol, i.calendar,
                CASE WHEN $4 THEN $5::timestamptz ELSE s.dirty_from END AS from_ts,
-               s.last_ts, base.checked_through AS complete_through, s.asked_from, h.last_end AS long_end
+               s.last_ts, s.code_version, base.checked_through AS complete_through, s.asked_from, h.last_end AS long_end
         FROM market.series_state s
         JOIN market.instrument i ON i.symbol = s.symbol
         JOIN market.series_state base ON base.asset = $6 AND base.symbol = s.symbol AND base.timeframe = $7

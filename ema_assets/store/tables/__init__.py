@@ -12,6 +12,7 @@ from ema_assets.store.tables.reads import (
     read_before,
     read_range,
     read_since,
+    row_counts,
 )
 from ema_assets.store.tables.table import BARS, CROSSOVERS, STORED_BARS, TRADES, Filled, Table, converging
 from ema_assets.store.tables.writes import reject, source_id, thin_out, write_bars, write_computed
@@ -36,6 +37,7 @@ __all__ = [
     "read_range",
     "read_since",
     "reject",
+    "row_counts",
     "source_id",
     "thin_out",
     "write_bars",

@@ -18,6 +18,15 @@ def has_part(transaction: Transaction, table: Table, timeframe: Timeframe) -> bo
     return bool(transaction.query("SELECT to_regclass($1) IS NOT NULL AS there", table.part(timeframe)).item())
 
 
+def row_counts(transaction: Transaction, table: Table, timeframe: Timeframe, symbols: Sequence[str]) -> dict[str, int]:
+    """How many rows each of `symbols` has. It takes about a millisecond per series of a few thousand rows."""
+    found = transaction.query(
+        f"SELECT symbol, count(*) AS n FROM {table.part(timeframe)} WHERE symbol = ANY ($1::text[]) GROUP BY 1",
+        list(symbols),
+    )
+    return {**dict.fromkeys(symbols, 0), **dict(found.iter_rows())}
+
+
 def read_since(
     transaction: Transaction, table: Table, timeframe: Timeframe, starts: pl.DataFrame, values: tuple[str, ...]
 ) -> pl.DataFrame:

@@ -12,7 +12,6 @@ import pytest
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, JobDefinition, instance_for_test
 from dagster._core.workspace.context import WorkspaceProcessContext, WorkspaceRequestContext
 from dagster._core.workspace.load_target import ModuleTarget
-from dagster_graphql.test.utils import execute_dagster_graphql
 
 from ema_assets.defs.launcher import StandbyRunLauncher
 from ema_assets.runtime import processes
@@ -79,7 +78,8 @@ def wait_until(found: Callable[[], T]) -> T:
     deadline = time.monotonic() + 60
     while not (result := found()):
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        # To look costs some milliseconds of processor time, for the most part to read the events of a run.
+        time.sleep(0.2)
     return result
 
 
@@ -109,6 +109,8 @@ class Small:
 
     def launch(self, act: str = "") -> str:
         """Launch a run, as the daemon does after it took it from the queue."""
+        from dagster_graphql.test.utils import execute_dagster_graphql
+
         selector = {"repositoryLocationName": self.module, "repositoryName": "__repository__", "jobName": "small"}
         tags = [{"key": "act", "value": act}]
         answer = execute_dagster_graphql(

@@ -20,7 +20,6 @@ from dagster._core.launcher import WorkerStatus
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import EmptyWorkspaceTarget
-from dagster_graphql.test.utils import execute_dagster_graphql
 
 from ema_assets.defs.standby.pool import Unavailable
 from ema_assets.defs.standby.tag import TAG, Holder
@@ -107,6 +106,8 @@ def test_a_failed_run_ends_its_process_and_one_that_is_canceled_before_it_begins
 
 
 def test_a_run_is_terminated_from_another_process_by_graphql_and_its_process_replaced(small: Small) -> None:
+    from dagster_graphql.test.utils import execute_dagster_graphql
+
     pid, seen = small.succeed()
     if seen == 4:
         pid, _ = small.succeed()

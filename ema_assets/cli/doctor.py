@@ -1,0 +1,56 @@
+"""The command `doctor`: one line per finding. What is looked at is in the room `doctor`."""
+
+import os
+from contextlib import suppress
+from dataclasses import asdict
+
+import click
+
+from ema_assets.cli import environment, rendering
+from ema_assets.cli.commands import Command
+from ema_assets.doctor.discovery import Found
+from ema_assets.model.errors import ConfigurationError
+
+
+class _Doctor(Command):
+    """Runs also where settings are wrong: that is what it is there to say."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Prepare the process as far as that goes, then run the command."""
+        with suppress(ConfigurationError):
+            environment.prepare()
+        return click.Command.invoke(self, ctx)
+
+
+@click.command("doctor", cls=_Doctor)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
+@click.option("--online", "is_online", is_flag=True, help="Also ask every provider for a week of one symbol.")
+def doctor_command(*, as_json: bool, is_online: bool) -> None:
+    """Look at database, disk, calendars, clock, providers, versions and files, and say what to do.
+
+    Starts nothing and changes nothing. The exit code is 1 when there is an error.
+    """
+    from ema_assets.doctor.discovery import examine
+
+    found = examine(os.environ, is_online=is_online)
+    errors, warnings = (sum(each.finding.level == level for each in found) for level in ("error", "warning"))
+    if as_json:
+        rows = [{"check": each.check, **asdict(each.finding)} for each in found]
+        rendering.print_json({"errors": errors, "warnings": warnings, "findings": rows})
+    else:
+        _print(found)
+        click.echo(f"{_counted(errors, 'error')}, {_counted(warnings, 'warning')}.")
+    if errors:
+        raise click.exceptions.Exit(1)
+
+
+def _print(found: list[Found]) -> None:
+    width = max(len(each.check) for each in found)
+    for each in found:
+        finding = each.finding
+        remedy = f": {finding.remedy}" if finding.remedy else ""
+        click.echo(f"{finding.level:<8} {each.check:<{width}}  {finding.text}{remedy}")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

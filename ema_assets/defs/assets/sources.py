@@ -1,0 +1,80 @@
+"""Where bars come from, as external assets: they begin the lineage, before `ohlc`. Nothing here is ever run."""
+
+from collections.abc import Sequence
+
+from dagster import (
+    AssetDep,
+    AssetKey,
+    AssetSpec,
+    SpecificPartitionsPartitionMapping,
+    StaticPartitionsDefinition,
+)
+
+from ema_assets.config.settings import Settings
+from ema_assets.config.watchlist import Watchlist, load
+from ema_assets.defs.assets.catalog import OWNER
+from ema_assets.model.symbols import FROM_FILES
+from ema_assets.model.timeframes import FETCHED
+from ema_assets.providers import registry
+
+# Any symbol can get bars from files, whatever its provider.
+FILES = FROM_FILES
+
+
+def sources_in_use(settings: Settings) -> tuple[str, ...]:
+    """The names of the providers that the watchlist of `settings` asks, and files."""
+    path = settings.watchlist_path
+    watched = load(path) if path.exists() else Watchlist((), {})
+    asked = tuple(watched.by_provider(settings.provider)) if watched.instruments else (settings.provider,)
+    return (*asked, FILES)
+
+
+def source_specs(names: Sequence[str]) -> list[AssetSpec]:
+    """An external asset per source. Its partitions are the timeframes that it is asked for."""
+    return [_spec(name) for name in names]
+
+
+def source_deps(names: Sequence[str]) -> list[AssetDep]:
+    """That `ohlc` comes from each of `names`, with no partition of theirs as an input.
+
+    Dagster would compare inputs by their events and take a partition for stale that names none: a source has no events,
+    and which of them brought a bar is known per bar. So it can be another one tomorrow, and nothing becomes stale.
+    """
+    return [AssetDep(_key(name), partition_mapping=SpecificPartitionsPartitionMapping([])) for name in names]
+
+
+def _key(name: str) -> AssetKey:
+    return AssetKey(["source", "files" if name == FILES else name.replace(":", "_")])
+
+
+def _spec(name: str) -> AssetSpec:
+    provider = registry.declared(name)
+    title = provider.title[0].upper() + provider.title[1:]
+    served = list(provider.timeframes) or [timeframe.key for timeframe in FETCHED]
+    if name == FILES:
+        said = (
+            "Bars from your own files, of any timeframe: `ema-assets ingest downloads/` says what it understood and "
+            "stores it. Series that a file has brought are marked stale behind it."
+        )
+        kinds = {"csv", "parquet"}
+    else:
+        prices = "Its prices are synthetic. " if provider.is_synthetic else ""
+        said = (
+            f"{title} has {provider.covers}. {prices}It is asked for {_listed(served)}, "
+            f"{provider.symbols_per_call} symbol{'' if provider.symbols_per_call == 1 else 's'} per call; longer "
+            "timeframes are rolled up. `ema-assets status` says which symbols it serves here."
+        )
+        kinds = {"api"}
+    return AssetSpec(
+        _key(name),
+        description=said,
+        group_name="sources",
+        owners=[OWNER],
+        kinds=kinds,
+        tags={"ema_assets/source": "files" if name == FILES else "provider"},
+        partitions_def=StaticPartitionsDefinition(served),
+    )
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -1,0 +1,107 @@
+"""The check of each partition by itself: a series that fails is red where a person looks for it.
+
+A run for stale series writes a result of those partitions only that have begun to fail, fail for another reason, or are
+well again: a result of every partition in every run would be as many events as materializations. In a run that a person
+asked for, each of its partitions has a result.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckExecutionContext,
+    AssetChecksDefinition,
+    AssetCheckSpec,
+    AssetKey,
+    Output,
+    multi_asset_check,
+)
+
+from ema_assets.defs.partitions import series_of
+from ema_assets.defs.recording import target_of
+from ema_assets.defs.resources import MarketResource, StoreResource
+from ema_assets.model.asset_names import OHLC
+from ema_assets.refresh.graph import Graph
+from ema_assets.refresh.plan import closed_bars
+from ema_assets.reports import health
+from ema_assets.store.database import Transaction
+from ema_assets.store.partition_checks import Materialization, failed_partitions, newest_materializations
+
+CHECK = "series_is_well"
+# A provider that is down makes all series fail at once. Those beyond are told by the next runs.
+MOST_TOLD = 200
+
+
+def partition_checks(graph: Graph) -> AssetChecksDefinition:
+    """The check, which a person runs with the partitions of `ohlc`; runs for stale series tell of it by `changed`."""
+    spec = AssetCheckSpec(
+        CHECK,
+        asset=AssetKey(OHLC),
+        partitions_def=series_of(graph),
+        description=(
+            "Each series by itself: it fails when the last attempt of one of its assets failed, when its provider has "
+            "no bar of it, and when it is behind its calendar. Written when that begins, changes or ends."
+        ),
+    )
+
+    @multi_asset_check(name="partition_checks", specs=[spec])
+    def checks(
+        context: AssetCheckExecutionContext, store: StoreResource, market: MarketResource
+    ) -> Iterator[AssetCheckEvaluation | Output[None]]:
+        with store.open() as database, database.transaction() as transaction:
+            late = health.late_series(transaction, closed_bars(transaction, market.now(), market.publications()))
+            problems = health.series_problems(health.failing(transaction), late)
+            partitions = [str(partition) for partition in context.op_execution_context.partition_keys]
+            targets = newest_materializations(transaction, OHLC, partitions)
+            results = _evaluations({each: problems.get(each) for each in partitions}, targets)
+        yield from results
+        output = context.get_step_execution_context().job_def.asset_layer.get_op_output_name(spec.key)
+        yield Output(None, output_name=output or "result")
+
+    return checks
+
+
+def changed(transaction: Transaction, problems: Mapping[str, str]) -> list[AssetCheckEvaluation]:
+    """Results of the partitions whose `problems` are not what Dagster was told last: at most MOST_TOLD."""
+    told = failed_partitions(transaction, OHLC, CHECK)
+    ended = [partition for partition in told if partition not in problems]
+    targets = newest_materializations(transaction, OHLC, [*ended, *problems]) if ended or problems else {}
+    results = {**dict.fromkeys(ended), **_begun(told, problems, targets)}
+    return _evaluations(results, targets)[:MOST_TOLD]
+
+
+def begun(transaction: Transaction, problems: Mapping[str, str]) -> list[AssetCheckEvaluation]:
+    """Results of the partitions whose `problems` Dagster was not told of: at most MOST_TOLD."""
+    targets = newest_materializations(transaction, OHLC, list(problems))
+    return _evaluations(_begun(failed_partitions(transaction, OHLC, CHECK), problems, targets), targets)[:MOST_TOLD]
+
+
+def _begun(
+    told: Mapping[str, tuple[str | None, int | None]],
+    problems: Mapping[str, str],
+    targets: Mapping[str, Materialization],
+) -> dict[str, str]:
+    """Those of `problems` that are new, or that Dagster has forgotten because the partition was materialized since."""
+    return {
+        partition: reason
+        for partition, reason in problems.items()
+        if told.get(partition) != (reason, targets[partition][0] if partition in targets else None)
+    }
+
+
+def _evaluations(
+    results: Mapping[str, str | None], targets: Mapping[str, Materialization]
+) -> list[AssetCheckEvaluation]:
+    """A result of each partition: its problem, or None."""
+    return [
+        AssetCheckEvaluation(
+            asset_key=AssetKey(OHLC),
+            check_name=CHECK,
+            passed=problem is None,
+            description=problem or "The last attempt succeeded, and its bars are there.",
+            partition=partition,
+            # Dagster shows a result until its partition is materialized again, and none of an older materialization.
+            target_materialization_data=target_of(targets.get(partition)),
+        )
+        for partition, problem in results.items()
+    ]

@@ -1,0 +1,69 @@
+"""The check of the machine's clock: against the database server's and that of a provider."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from ema_assets.doctor.declaration import Check, Finding, Surroundings, error, ok, warning
+from ema_assets.store import diagnosis
+
+# Bars are asked for three seconds after their close. A second more or less is a bar that is not there yet.
+_WRONG_SECONDS, _FAR_OFF_SECONDS = 1.5, 30.0
+_ANSWER_SECONDS = 5.0
+_REMEDY = "let the system keep its clock by NTP, such as chrony or systemd-timesyncd"
+
+
+def _look(seen: Surroundings) -> Iterator[Finding]:
+    if seen.settings.clock is not None:
+        yield ok(f"the market's time is virtual: {seen.settings.clock}")
+    if seen.database is not None:
+        with seen.database.transaction() as transaction:
+            transaction.read_one_moment()
+            before = datetime.now(UTC).timestamp()
+            theirs = diagnosis.server(transaction).unix_seconds
+            after = datetime.now(UTC).timestamp()
+        yield compared("the database server", theirs, before, after)
+    for provider, url in _addresses(seen):
+        yield from _asked(provider, url)
+
+
+def compared(whose: str, theirs: float, before: float, after: float, resolution: float = 0.0) -> Finding:
+    """What the clock of somebody else says of ours; all in seconds since 1970.
+
+    They read it at an instant between `before` and `after`, and `resolution` seconds may have passed since its tick.
+    """
+    off = max(theirs - after, before - theirs - resolution, 0.0)
+    text = f"the clocks of this machine and {whose} agree"
+    if off <= _WRONG_SECONDS:
+        return ok(text)
+    direction = "behind" if theirs > after else "ahead of"
+    text = f"this machine's clock is {off:,.1f} s {direction} that of {whose}"
+    return error(text, _REMEDY) if off > _FAR_OFF_SECONDS else warning(text, _REMEDY)
+
+
+def _addresses(seen: Surroundings) -> list[tuple[str, str]]:
+    """Whose Date header is asked for: with `--online` of every provider in use, else of a service on this machine."""
+    if seen.watched is None:
+        return []
+    local = seen.settings.service_urls
+    found = []
+    for name in sorted(seen.watched.providers(seen.settings.provider)):
+        config = seen.settings.providers.get(name)
+        if config is not None and config.base_url is not None and (seen.is_online or name in local):
+            found.append((name, config.base_url))
+    return found
+
+
+def _asked(provider: str, url: str) -> Iterator[Finding]:
+    import httpx
+
+    before = datetime.now(UTC).timestamp()
+    try:
+        answer = httpx.head(url, timeout=_ANSWER_SECONDS)
+        theirs = parsedate_to_datetime(answer.headers["date"]).timestamp()
+    except (httpx.HTTPError, KeyError, ValueError):
+        return  # whether it can be reached is another check's business
+    yield compared(provider, theirs, before, datetime.now(UTC).timestamp(), resolution=1.0)
+
+
+CHECK = Check("clock", 50, _look)

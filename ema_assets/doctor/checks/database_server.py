@@ -1,0 +1,64 @@
+"""The check of the database: reachable, version, role, free connections, size."""
+
+from collections.abc import Iterator
+
+from ema_assets.doctor.declaration import Check, Finding, Surroundings, error, ok, warning
+from ema_assets.model.errors import EmbeddedServerError
+from ema_assets.model.urls import masked_url
+from ema_assets.store import diagnosis
+
+OLDEST = 140_000
+# Each process of Dagster and each run holds some: a running stack with four run slots uses about twenty.
+_FEW_CONNECTIONS, _TOO_FEW_CONNECTIONS = 20, 3
+
+
+def _look(seen: Surroundings) -> Iterator[Finding]:
+    if seen.database is None:
+        yield _without(seen)
+        return
+    with seen.database.transaction() as transaction:
+        transaction.read_one_moment()
+        server = diagnosis.server(transaction)
+    url = masked_url(seen.database.url).partition("?")[0]
+    text = f"PostgreSQL {server.version_text} at {url}, role {server.role}, {server.bytes / 1e6:,.0f} MB"
+    if server.version < OLDEST:
+        yield error(text, "use PostgreSQL 14 or newer")
+    elif server.is_standby:
+        yield error(f"{text}: a standby, which can only be read", "set EMA_DATABASE_URL to the primary")
+    elif not server.may_write:
+        yield error(
+            f"{text}: the role may not make tables",
+            f"let it: GRANT CREATE ON DATABASE … TO {server.role}, or log in as the owner of the schema market",
+        )
+    elif server.encoding != "UTF8":
+        yield warning(f"{text}, encoding {server.encoding}", "symbols and messages need UTF8: use a database made so")
+    else:
+        yield ok(text)
+    yield _connections(server)
+
+
+def _connections(server: diagnosis.Server) -> Finding:
+    text = f"{server.connections_free} of {server.connections} connections are free"
+    remedy = "raise max_connections of the server, or close what else uses it"
+    if server.connections_free < _TOO_FEW_CONNECTIONS:
+        return error(text, remedy)
+    return warning(text, remedy) if server.connections_free < _FEW_CONNECTIONS else ok(text)
+
+
+def _without(seen: Surroundings) -> Finding:
+    if seen.database_error is not None:
+        return error(seen.database_error, "start the server, and see that host, port, role and password are right")
+    from ema_assets.runtime.postgres import cluster
+    from ema_assets.runtime.postgres.server_files import Files
+
+    files = Files(seen.settings.postgres_folder)
+    try:
+        cluster.programs()
+        if files.data.exists():
+            cluster.check_version(files)
+    except (EmbeddedServerError, OSError) as refused:
+        return error(str(refused), "without it nothing can be stored")
+    return warning("the embedded PostgreSQL does not run", "start everything with `ema-assets up` and look again")
+
+
+CHECK = Check("database", 20, _look)

@@ -1,0 +1,81 @@
+"""The check of dagster.yaml: where runs are recorded, and whether they go to standby processes that fit into memory."""
+
+import os
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ema_assets.doctor.declaration import Check, Finding, Surroundings, error, ok, warning
+from ema_assets.runtime.dagster_dev import STORAGE
+
+LAUNCHER = ("ema_assets.defs.launcher", "StandbyRunLauncher")
+# What a process holds that waits, with its kernels: docs/OPERATIONS.md.
+MEGABYTES_PER_PROCESS = 300
+# Dagster's own, where dagster.yaml does not say.
+_RUNS_AT_ONCE = 10
+
+
+def _look(seen: Surroundings) -> Iterator[Finding]:
+    home = Path(os.environ.get("DAGSTER_HOME") or seen.settings.dagster_home)
+    path = home / "dagster.yaml"
+    built_in = not path.exists()
+    try:
+        if built_in:
+            text = resources.files("ema_assets").joinpath("dagster.yaml").read_text(encoding="utf-8")
+        else:
+            text = path.read_text(encoding="utf-8")
+        content = _parsed(text)
+    except (OSError, ValueError) as refused:
+        yield error(f"{path} cannot be read: {refused}", "correct it, or delete it: `ema-assets up` writes ours")
+        return
+    where = "the built-in dagster.yaml" if built_in else str(path)
+    if _named(content, "storage", "custom") == STORAGE:
+        yield ok(f"{where} keeps runs and events beside the bars")
+    else:
+        yield warning(
+            f"{where} keeps runs and events elsewhere",
+            "everything works, slower; `ema-assets maintain` cannot tidy there",
+        )
+    yield _launcher(content, where)
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as refused:
+        raise ValueError(str(refused).replace("\n", " ")) from None
+    if not isinstance(content, dict):
+        raise ValueError("it is no mapping")  # noqa: TRY004 - one kind of error for one kind of file
+    return content
+
+
+def _named(content: dict[str, Any], *path: str) -> tuple[Any, Any] | None:
+    """The module and class at a place of dagster.yaml; None where there are none."""
+    section: Any = content
+    for key in path:
+        section = section.get(key) if isinstance(section, dict) else None
+    return (section.get("module"), section.get("class")) if isinstance(section, dict) else None
+
+
+def _launcher(content: dict[str, Any], where: str) -> Finding:
+    if _named(content, "run_launcher") != LAUNCHER:
+        return warning(
+            f"{where} names no standby processes",
+            "each run then starts a process, for 2 to 4 s of processor time; our dagster.yaml names a `run_launcher`",
+        )
+    import psutil
+
+    config = content["run_launcher"].get("config") or {}
+    runs = ((content.get("concurrency") or {}).get("runs") or {}).get("max_concurrent_runs", _RUNS_AT_ONCE)
+    processes = config.get("max_processes") or runs
+    needed, there = int(processes) * MEGABYTES_PER_PROCESS, psutil.virtual_memory().total // 1024**2
+    text = f"up to {processes} standby processes hold about {needed:,} of {there:,} MB of memory"
+    if needed > there // 2:
+        return warning(text, "set `max_processes` under `run_launcher: config:` in dagster.yaml to fewer")
+    return ok(text)
+
+
+CHECK = Check("dagster.yaml", 90, _look)

@@ -1,0 +1,124 @@
+"""One reading of everything that is measured. What the numbers are called is not known here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from ema_assets.config.settings import Settings
+from ema_assets.market.calendars import bar_grid
+from ema_assets.model.timeframes import by_key
+from ema_assets.providers import registry
+from ema_assets.refresh.call_budget import WINDOW_SECONDS
+from ema_assets.refresh.plan import Publications, closed_bars
+from ema_assets.reports import status
+from ema_assets.reports.status import AssetStatus
+from ema_assets.store import measurements, sessions
+from ema_assets.store.database import Transaction
+
+if TYPE_CHECKING:
+    from ema_assets.defs.run_queue import Runs
+
+# What is further behind is this far behind at least: older sessions are not looked at.
+_LOOK_BACK = timedelta(days=10)
+_DAY = timedelta(days=1)
+_FAR = timedelta(days=36_500)
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """What the database says.
+
+    Attributes:
+        now: the machine's time, UTC.
+        market_now: the market's time, UTC.
+        assets: series, stale, missing and failing ones of each asset and timeframe.
+        lags: timeframe, lag_seconds, series: how far series are behind.
+        computed: timeframe, computed_at: when bars of a timeframe were last brought up to date.
+        latency: timeframe, closes, series, p50_seconds, p99_seconds of the last seven days.
+        providers: provider, calls, failures, is_open, closed_seconds.
+        allowed: calls per minute by provider, of those in use.
+        counts: what, label, n.
+        sizes: schema, bytes.
+        horizons: calendar, known_through.
+        runs: what Dagster says; None when it does not answer or has not been asked.
+    """
+
+    now: datetime
+    market_now: datetime
+    assets: list[AssetStatus]
+    lags: pl.DataFrame
+    computed: pl.DataFrame
+    latency: list[dict[str, object]]
+    providers: pl.DataFrame
+    allowed: Mapping[str, int]
+    counts: pl.DataFrame
+    sizes: pl.DataFrame
+    horizons: pl.DataFrame
+    runs: "Runs | None" = None
+
+
+def read(transaction: Transaction, settings: Settings, now: datetime, market_now: datetime) -> Readings:
+    """Everything at one moment, in as many statements for ten symbols as for ten thousand."""
+    transaction.read_one_moment()
+    asked = measurements.asked_through(transaction)
+    known = measurements.providers(transaction, WINDOW_SECONDS)
+    in_use = {provider or settings.provider for provider in asked["provider"].unique()} | set(known["provider"])
+    return Readings(
+        now=now,
+        market_now=market_now,
+        assets=status.by_asset(transaction, market_now, settings.publications),
+        lags=lags(transaction, asked, market_now, settings.publications),
+        computed=asked.group_by("timeframe").agg(pl.col("computed_at").max()).drop_nulls(),
+        latency=status.latency(transaction, now),
+        providers=known,
+        allowed={name: _allowed(settings, name) for name in sorted(in_use) if registry.is_asked(name)},
+        counts=measurements.counts(transaction, now - _DAY),
+        sizes=measurements.sizes(transaction),
+        horizons=sessions.ending_calendars(transaction, market_now + _FAR),
+    )
+
+
+def _allowed(settings: Settings, provider: str) -> int:
+    return int(settings.config_of(registry.by_name(provider)).requests_per_minute)
+
+
+def lags(transaction: Transaction, asked: pl.DataFrame, now: datetime, publications: Publications) -> pl.DataFrame:
+    """How long the first bar that a series lacks could have been asked for: timeframe, lag_seconds, series.
+
+    0 when it lacks none; nights and weekends do not count. `asked` is from `measurements.asked_through`.
+    """
+    closed = closed_bars(transaction, now, publications).select(
+        "calendar", "provider", "delay_seconds", "timeframe", "ts_end", delay=pl.col("published_at") - pl.col("ts_end")
+    )
+    market = ["calendar", "provider", "delay_seconds", "timeframe"]
+    known = asked.join(closed, on=market, nulls_equal=True)
+    fresh = known.filter(pl.col("checked_through") >= pl.col("ts_end"))
+    parts = [fresh.select("timeframe", "series", lag_seconds=pl.lit(0.0))]
+    behind = known.filter(pl.col("checked_through") < pl.col("ts_end"))
+    if behind.height:
+        recent = sessions.in_use(transaction, now - _LOOK_BACK, now)
+        parts += [
+            _behind(group, bar_grid(recent, by_key(str(timeframe))), now)
+            for (timeframe,), group in behind.group_by("timeframe")
+        ]
+    return pl.concat(parts).group_by("timeframe", "lag_seconds").agg(pl.col("series").sum())
+
+
+def _behind(series: pl.DataFrame, grid: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """The lag of series of one timeframe that lack a bar. `grid` has its bars of the last days."""
+    closes = grid.select("calendar", next_end="ts_end").sort("next_end")
+    found = series.sort("checked_through").join_asof(
+        closes,
+        left_on="checked_through",
+        right_on="next_end",
+        by="calendar",
+        strategy="forward",
+        allow_exact_matches=False,
+        check_sortedness=False,
+    )
+    since = pl.coalesce("next_end", "ts_end") + pl.col("delay")
+    lag = (pl.lit(now) - since).dt.total_microseconds() / 1e6
+    return found.select("timeframe", "series", lag_seconds=pl.max_horizontal(lag, 0.0))

@@ -1,0 +1,151 @@
+"""Results as files for other tools: one per asset, timeframe and symbol, written only when it has changed."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import polars as pl
+
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.symbols import Series
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.refresh.graph import Node
+from ema_assets.store import ledger, tables
+from ema_assets.store.database import Database, Transaction
+
+# A file holds this many rows at most, and so does memory. A longer series goes on in files with a number.
+ROWS_PER_FILE = 500_000
+# What is written is noted after so many series: an export that was stopped goes on from there.
+_NOTED_EVERY = 50
+_MANIFEST = "export.json"
+
+_WRITERS: Mapping[str, Callable[[pl.DataFrame, Path], object]] = {
+    "parquet": lambda rows, path: rows.write_parquet(path),
+    "csv": lambda rows, path: rows.write_csv(path),
+    "arrow": lambda rows, path: rows.write_ipc(path, compression="zstd"),
+}
+FORMATS = tuple(_WRITERS)
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What became of one series: how many rows were written; None when its files were as they should be."""
+
+    asset: str
+    series: Series
+    rows: int | None
+
+
+def export(
+    database: Database,
+    nodes: Sequence[Node],
+    timeframes: Sequence[Timeframe],
+    symbols: Sequence[str],
+    folder: Path,
+    form: str,
+) -> Iterator[Exported]:
+    """Write the rows of `nodes` to `folder`, as `ohlc/5m/AAPL.parquet`; only series that have changed since.
+
+    Each file has the columns symbol, timeframe, the time, and those of its asset, sorted by time. A file is complete or
+    not there: it is written beside its place and moved. What is deleted is not noticed, so delete the folder to have
+    all of it again. Yields every series as it is done.
+
+    Raises:
+        ConfigurationError: when the folder holds an export of another database or in another format.
+    """
+    manifest = _Manifest.of(folder, _born(database), form)
+    for node in nodes:
+        for timeframe in timeframes:
+            with database.transaction() as transaction:
+                transaction.read_one_moment()
+                if not tables.has_part(transaction, node.table, timeframe):
+                    continue
+                revisions = ledger.revisions(transaction, node.name, timeframe, symbols)
+                for symbol, revision in revisions.items():
+                    series, mark = Series(symbol, timeframe), f"{revision} {node.code_version}"
+                    key = f"{node.name}/{series}"
+                    if manifest.written.get(key) == mark:
+                        yield Exported(node.name, series, None)
+                        continue
+                    yield Exported(node.name, series, _write(transaction, node, series, folder, form))
+                    manifest.note(key, mark)
+            manifest.save()
+
+
+def _born(database: Database) -> str:
+    """What tells this database from another: when it was made."""
+    with database.transaction() as transaction:
+        return ledger.began(transaction)
+
+
+def _write(transaction: Transaction, node: Node, series: Series, folder: Path, form: str) -> int:
+    """Write the files of one series, and remove those that it has no more."""
+    place = folder / node.name / series.timeframe.key
+    place.mkdir(parents=True, exist_ok=True)
+    name = quote(series.symbol, safe="^=.-_")
+    rows, number = 0, 0
+    for page in tables.pages(transaction, node.table, series.timeframe, [series.symbol], ROWS_PER_FILE):
+        number += 1
+        path = place / _file_name(name, number, form)
+        part = path.with_name(f".{path.name}.part")
+        timeframe = pl.lit(series.timeframe.key).alias("timeframe")
+        _WRITERS[form](page.select("symbol", timeframe, pl.exclude("symbol")), part)
+        os.replace(part, path)  # noqa: PTH105 - the same, and atomic
+        rows += page.height
+    while (beyond := place / _file_name(name, number := number + 1, form)).exists():
+        beyond.unlink()
+    return rows
+
+
+def _file_name(name: str, number: int, form: str) -> str:
+    return f"{name}.{form}" if number == 1 else f"{name}~{number}.{form}"
+
+
+class _Manifest:
+    """What the folder holds: by series, the revision that was written."""
+
+    def __init__(self, path: Path, born: str, form: str, written: dict[str, str]) -> None:
+        self.written = written
+        self._path, self._born, self._form = path, born, form
+        self._new = 0
+
+    @classmethod
+    def of(cls, folder: Path, born: str, form: str) -> "_Manifest":
+        """That of `folder`, or an empty one."""
+        path = folder / _MANIFEST
+        if not path.exists():
+            return cls(path, born, form, {})
+        try:
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            known = (found["format"], found["database"])
+            written = dict(found["written"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigurationError(f"{path} is no record of an export; export to another folder") from error
+        if known != (form, born):
+            what = "another database" if known[0] == form else f"the format {known[0]}, not {form}"
+            raise ConfigurationError(f"{folder} holds an export of {what}; export to another folder")
+        return cls(path, born, form, written)
+
+    def note(self, key: str, mark: str) -> None:
+        """Remember that a series was written."""
+        self.written[key] = mark
+        self._new += 1
+        if self._new >= _NOTED_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Write down what was noted."""
+        if not self._new:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        part = self._path.with_name(f".{self._path.name}.part")
+        part.write_text(
+            json.dumps({"format": self._form, "database": self._born, "written": self.written}, indent=0),
+            encoding="utf-8",
+        )
+        os.replace(part, self._path)  # noqa: PTH105
+        self._new = 0

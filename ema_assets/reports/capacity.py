@@ -1,0 +1,105 @@
+"""What a watchlist costs, from slopes that were measured. Arithmetic only; each figure names where it comes from.
+
+Nothing here was measured above 10,000 symbols: beyond that the figures go on along the same lines.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import ceil
+
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.timeframes import Timeframe
+
+MOST_SYMBOLS = 100_000
+
+# benchmarks/README.md, "By a standby process": 0.80 CPU s for 100 symbols, 2.1 for 1,000, without PostgreSQL's. A run
+# takes 1,000 series at most.
+SERIES_PER_RUN = 1_000
+CPU_SECONDS_PER_RUN = 0.66
+CPU_SECONDS_PER_SERIES = (2.1 - 0.80) / 900
+# "--compare-assets": 12 assets take 1.91 times as long as the chain of 4.
+EVERYTHING_TO_CHAIN = 1.91
+# The same page and docs/OPERATIONS.md: what a process holds after runs of 1,000 series, with its kernels.
+MEGABYTES_PER_PROCESS = 300
+# "benchmarks.growth", days 7 to 28, 15 trading days: 70 to 198 MB in `market` for 100 symbols on six timeframes, four
+# assets; 90 are stocks, with 127 bars a day on six timeframes, and 10 pairs, with 463.
+MARKET_BYTES_PER_BAR = 128e6 / 15 / (90 * 127 + 10 * 463)
+# docs/CAPACITY.md: 19.3 MB for the chain, 54.6 for everything, of the same bars.
+MARKET_EVERYTHING_TO_CHAIN = 54.6 / 19.3
+# "benchmarks.growth" again: 165 MB in `dagster` per trading day for the chain, 604 MB for everything.
+DAGSTER_BYTES_PER_BAR = 165e6 / (90 * 127 + 10 * 463)
+DAGSTER_EVERYTHING_TO_CHAIN = 604 / 165
+# The same table: level at 2,571 MB when runs are kept for 14 days, with the room that PostgreSQL keeps free.
+DAGSTER_LEVEL_TO_DAY = 2_571 / 165
+# "benchmarks.budget": 5 calls for 1,000 stocks.
+SYMBOLS_PER_CALL = 200
+
+# Minutes in which a market trades, of a US exchange and of one that never closes.
+SESSION_MINUTES, ALWAYS_MINUTES = 390, 1_440
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a trading day costs. Processor times are those of runs: PostgreSQL, Dagster's daemon and UI come on top.
+
+    Attributes:
+        series: symbols times timeframes.
+        bars_per_day: new bars of all series.
+        runs_per_day: one per close and timeframe, more above 1,000 symbols.
+        cpu_seconds_per_tick: of one 5m close, or of the shortest timeframe.
+        cpu_seconds_at_the_worst_close: when all timeframes within a session close together.
+        cpu_hours_per_day: of all runs.
+        memory_megabytes: of four standby processes.
+        market_megabytes_per_day: what bars and results add, for ever.
+        dagster_megabytes: at which Dagster's records stay level, at 14 days of retention.
+        calls_per_tick: to a provider that answers for 200 symbols per call.
+    """
+
+    series: int
+    bars_per_day: int
+    runs_per_day: int
+    cpu_seconds_per_tick: float
+    cpu_seconds_at_the_worst_close: float
+    cpu_hours_per_day: float
+    memory_megabytes: int
+    market_megabytes_per_day: float
+    dagster_megabytes: float
+    calls_per_tick: int
+
+
+def closes_per_day(timeframe: Timeframe, *, is_always_open: bool) -> int:
+    """How many bars of `timeframe` close on a trading day; 1 for a day and longer."""
+    if timeframe.is_session or timeframe.period is not None:
+        return 1
+    return ceil((ALWAYS_MINUTES if is_always_open else SESSION_MINUTES) / timeframe.minutes)
+
+
+def estimate(
+    symbols: int, timeframes: Iterable[Timeframe], *, is_everything: bool = False, is_always_open: bool = False
+) -> Estimate:
+    """What `symbols` on `timeframes` cost, with the chain from bars to trades or with every signal and strategy.
+
+    Raises:
+        ConfigurationError: when there are no symbols, or more than the figures are good for.
+    """
+    wanted = sorted(timeframes)
+    if not 1 <= symbols <= MOST_SYMBOLS:
+        raise ConfigurationError(f"`symbols` must be from 1 to {MOST_SYMBOLS:,}, received {symbols}")
+    runs = ceil(symbols / SERIES_PER_RUN)
+    factors = (EVERYTHING_TO_CHAIN, MARKET_EVERYTHING_TO_CHAIN, DAGSTER_EVERYTHING_TO_CHAIN)
+    cpu_factor, market_factor, dagster_factor = factors if is_everything else (1.0, 1.0, 1.0)
+    tick = (runs * CPU_SECONDS_PER_RUN + symbols * CPU_SECONDS_PER_SERIES) * cpu_factor
+    closes = [closes_per_day(each, is_always_open=is_always_open) for each in wanted]
+    bars = symbols * sum(closes)
+    return Estimate(
+        series=symbols * len(wanted),
+        bars_per_day=bars,
+        runs_per_day=runs * sum(closes),
+        cpu_seconds_per_tick=tick,
+        cpu_seconds_at_the_worst_close=tick * max(sum(not each.is_session for each in wanted), 1),
+        cpu_hours_per_day=tick * sum(closes) / 3600,
+        memory_megabytes=4 * MEGABYTES_PER_PROCESS,
+        market_megabytes_per_day=bars * MARKET_BYTES_PER_BAR * market_factor / 1e6,
+        dagster_megabytes=bars * DAGSTER_BYTES_PER_BAR * dagster_factor * DAGSTER_LEVEL_TO_DAY / 1e6,
+        calls_per_tick=ceil(symbols / SYMBOLS_PER_CALL),
+    )

@@ -1,0 +1,280 @@
+"""Backup and restore by PostgreSQL's own programs: those of the wheel, else those of the system.
+
+A backup is one archive of pg_dump, a consistent snapshot while everything runs. A restore is one transaction: it
+replaces everything, or nothing. Passwords reach the programs in their environment, never as an argument.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
+
+from ema_assets.model.errors import ConfigurationError, EmbeddedServerError, StoreError
+from ema_assets.model.urls import masked_url, without_password
+from ema_assets.runtime.postgres import cluster
+from ema_assets.store import archived, results, retention
+from ema_assets.store.database import Database
+from ema_assets.store.migrations import all_migrations, migrate
+
+# What pg_restore 17 and newer sets first, and older servers do not know.
+_UNKNOWN_BELOW_17 = b"SET transaction_timeout = 0;\n"
+_LINES_OF_HEAD = 60
+_LOCK_WAIT_MILLISECONDS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """What a file of `back_up` holds: whether with Dagster's tables, and the newest migration of its tables."""
+
+    has_dagster: bool
+    migration: int
+
+    @property
+    def schemas(self) -> tuple[str, ...]:
+        """The schemas in it."""
+        return (*archived.SCHEMAS, *([archived.DAGSTER] if self.has_dagster else []))
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore did: the archive, migrations applied afterwards, series that Dagster is to be told of again."""
+
+    archive: Archive
+    migrations: int
+    series_to_record: int
+
+
+def back_up(url: str, path: Path, *, with_dagster: bool = False, overwrite: bool = False) -> int:
+    """Write the database at `url` (libpq form) to the archive `path`, readable by its owner only; return its bytes.
+
+    Raises:
+        ConfigurationError: when `path` exists and is not to be overwritten.
+        StoreError: when the database cannot be reached or pg_dump refuses. There is no archive then, or the old one.
+    """
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise ConfigurationError(f"{path} exists; choose another file, or say `--overwrite`")
+    schemas = (*archived.SCHEMAS, *([archived.DAGSTER] if with_dagster else []))
+    with Database(url) as database, database.transaction() as transaction:
+        version = archived.server_version(transaction)
+        is_ours = archived.is_ours(transaction)
+    if not is_ours:
+        raise StoreError(f"{masked_url(url)} holds nothing of ema-assets")
+    options = [
+        *("--format=custom", "--no-owner", "--no-privileges", "--no-unlogged-table-data", "--no-password"),
+        *(f"--schema={schema}" for schema in schemas),
+        f"--lock-wait-timeout={_LOCK_WAIT_MILLISECONDS}",
+    ]
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    with suppress(FileNotFoundError):
+        unfinished.unlink()
+    try:
+        # Made here, so that it never has a wider mode than this.
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            _run(_folder(version) / "pg_dump", [*options, f"--file={unfinished}"], url)
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path.stat().st_size
+
+
+def look_into(path: Path, folder: Path | None = None) -> Archive:
+    """What the archive `path` holds.
+
+    Raises:
+        ConfigurationError: when it is not an archive of `back_up`, or one of a newer version of ema-assets.
+    """
+    if not path.is_file():
+        raise ConfigurationError(f"{path}: there is no such file")
+    program = (folder or _folder(0)) / "pg_restore"
+    try:
+        listed = _output(program, ["--list", path])
+        schema, _, table = archived.MIGRATIONS.partition(".")
+        rows = _output(program, ["--data-only", f"--schema={schema}", f"--table={table}", "--file=-", path])
+    except StoreError as error:
+        raise ConfigurationError(f"{path} is not a backup of ema-assets: {error}") from None
+    numbers = [int(number) for number in re.findall(r"^(\d+)\t\w+\t[0-9a-f]{64}\t", rows, re.MULTILINE)]
+    if not numbers:
+        raise ConfigurationError(f"{path} is not a backup of ema-assets: no migration of ours is in it")
+    known = all_migrations()[-1].number
+    if max(numbers) > known:
+        raise ConfigurationError(
+            f"{path} was written by a newer ema-assets, with migration {max(numbers)}; this one knows {known}: install "
+            "the newer version"
+        )
+    return Archive(f" SCHEMA - {archived.DAGSTER} " in listed, max(numbers))
+
+
+def restore(url: str, path: Path, *, replace: bool = False) -> Restored:
+    """Make the database at `url` (libpq form) what the archive `path` holds, and bring it to this version.
+
+    Raises:
+        ConfigurationError: when `path` is no such archive, when there is data and `replace` is not said, or when views
+            of somebody else read what would be dropped.
+        StoreError: when a program or the database refuses. The database is as it was then.
+    """
+    with Database(url) as database:
+        with database.transaction() as transaction:
+            version = archived.server_version(transaction)
+        folder = _folder(version)
+        archive = look_into(path, folder)
+        with database.transaction() as transaction:
+            if not replace and archived.has_data(transaction, archive.schemas):
+                raise ConfigurationError(
+                    f"{masked_url(url)} holds data, which a restore would delete; say `--replace`, or restore into "
+                    "another EMA_HOME or an empty database"
+                )
+            others = archived.views_of_others(transaction, archive.schemas)
+        if others:
+            raise ConfigurationError(f"views of yours read what would be dropped; drop them first: {', '.join(others)}")
+    _load(url, path, archive, folder, version)
+    applied = migrate(url)
+    # A new connection: it knows the types of the new tables.
+    with Database(url) as database:
+        with database.transaction() as transaction:
+            to_record = 0 if archive.has_dagster else archived.forget_dagster(transaction)
+            results.grant(transaction)
+            tables = retention.changed_tables(transaction)
+        for table in tables:
+            with database.transaction() as transaction:
+                retention.analyze(transaction, table)
+    return Restored(archive, len(applied), to_record)
+
+
+def _load(url: str, path: Path, archive: Archive, folder: Path, version: int) -> None:
+    """Send the archive as SQL to psql. COMMIT is sent last, once all of the archive was read without an error."""
+    arguments, env = _called(url)
+    reading: list[str | Path] = [folder / "pg_restore", "--no-owner", "--no-privileges", "--file=-", path]
+    writing: list[str | Path] = [
+        folder / "psql",
+        "--no-psqlrc",
+        "--quiet",
+        "--no-password",
+        "--set=ON_ERROR_STOP=1",
+        *arguments,
+    ]
+    with TemporaryFile() as read_errors, TemporaryFile() as write_errors:
+        with (
+            _started(writing, env, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=write_errors) as psql,
+            _started(reading, _environment(), stdout=subprocess.PIPE, stderr=read_errors) as pg_restore,
+        ):
+            assert psql.stdin is not None
+            assert pg_restore.stdout is not None
+            with suppress(BrokenPipeError):  # psql has said why
+                psql.stdin.write((archived.BEGIN + archived.make_room(archive.schemas)).encode())
+                _copy(pg_restore.stdout, psql.stdin, version)
+                if pg_restore.wait() == 0:
+                    psql.stdin.write(archived.COMMIT.encode())
+            with suppress(BrokenPipeError):
+                psql.stdin.close()
+            psql.wait()
+            pg_restore.stdout.close()
+            pg_restore.wait()
+        if psql.returncode != 0 or pg_restore.returncode != 0:
+            # An error of psql makes pg_restore fail, too.
+            said = write_errors if psql.returncode != 0 else read_errors
+            raise StoreError(f"{path} was not restored, and nothing was changed: {_said(said)}")
+
+
+def _copy(source: IO[bytes], target: IO[bytes], version: int) -> None:
+    if version < 170_000:
+        for _ in range(_LINES_OF_HEAD):
+            line = source.readline()
+            if line != _UNKNOWN_BELOW_17:
+                target.write(line)
+    shutil.copyfileobj(source, target, 1 << 20)
+    target.flush()
+
+
+def _folder(version: int) -> Path:
+    """The folder of programs that can speak with a server of `version`: the wheel's, else the system's."""
+    folders = []
+    with suppress(EmbeddedServerError):
+        folders.append(cluster.programs())
+    on_path = shutil.which("pg_dump")
+    if on_path is not None:
+        folders.append(Path(on_path).parent)
+    for folder in folders:
+        found = re.search(r"\(PostgreSQL\) (\d+)", _output(folder / "pg_dump", ["--version"]))
+        if found and int(found[1]) >= version // 10_000:
+            return folder
+    raise StoreError(
+        f"there is no pg_dump for PostgreSQL {version // 10_000}: install the client programs of that version, such as "
+        f"the package postgresql-client-{version // 10_000}"
+    )
+
+
+def _called(url: str) -> tuple[list[str], dict[str, str]]:
+    """The arguments by which a program reaches the database at `url`, and its environment, with the password."""
+    without, password = without_password(url)
+    if "sslpassword=" in without:
+        raise ConfigurationError("`sslpassword` of EMA_DATABASE_URL cannot be handed on; use a key without a password")
+    env = _environment()
+    if password is not None:
+        env["PGPASSWORD"] = password
+    return [f"--dbname={without}"], env
+
+
+def _environment() -> dict[str, str]:
+    """What the programs need of ours. Keys of providers and PG… variables are not among it."""
+    kept = {name: os.environ[name] for name in ("HOME", "PATH", "TMPDIR", "LD_LIBRARY_PATH") if name in os.environ}
+    return {"LC_ALL": "C.UTF-8", "PGAPPNAME": "ema-assets archive", **kept}
+
+
+def _run(program: Path, options: Sequence[str], url: str) -> None:
+    arguments, env = _called(url)
+    with TemporaryFile() as errors:
+        with _started([program, *options, *arguments], env, stdout=subprocess.DEVNULL, stderr=errors) as process:
+            process.wait()
+        if process.returncode != 0:
+            raise StoreError(f"{program.name} could not read {masked_url(url)}: {_said(errors)}")
+
+
+def _output(program: Path, arguments: Sequence[str | Path]) -> str:
+    """What a program prints that needs no database."""
+    with TemporaryFile() as errors:
+        with _started([program, *arguments], _environment(), stdout=subprocess.PIPE, stderr=errors) as process:
+            assert process.stdout is not None
+            printed = process.stdout.read().decode(errors="replace")
+            process.wait()
+        if process.returncode != 0:
+            raise StoreError(_said(errors))
+    return printed
+
+
+@contextmanager
+def _started(
+    argv: Sequence[str | Path],
+    env: dict[str, str],
+    *,
+    stdout: int,
+    stderr: IO[bytes],
+    stdin: int = subprocess.DEVNULL,
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """A program, ended with the block whatever happens in it."""
+    process = subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=stderr, env=env)  # noqa: S603
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+
+
+def _said(errors: IO[bytes]) -> str:
+    """What a program wrote as its first error, in a line."""
+    errors.seek(0)
+    lines = [line.strip() for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
+    telling = [line for line in lines if re.search(r"error|fatal", line, re.IGNORECASE)]
+    first = next(iter(telling or lines), "it did not say why")
+    return re.sub(r"^(psql|pg_dump|pg_restore)[^ ]*: (error: )?", "", first)

@@ -1,0 +1,80 @@
+"""What a backup holds and what a restore meets: schemas, rows that are in the way, what follows a restore. SQL only."""
+
+from collections.abc import Sequence
+
+from ema_assets.store.database import Transaction
+
+# In the order in which they are dropped: views before what they read.
+SCHEMAS = ("results", "market", "ema_assets")
+DAGSTER = "dagster"
+# Where an archive says which migrations its tables have.
+MIGRATIONS = "ema_assets.migration"
+
+# Until the last line everything stands as it did before.
+BEGIN = "BEGIN;\n"
+COMMIT = "COMMIT;\n"
+
+
+def server_version(transaction: Transaction) -> int:
+    """The version of the server as PostgreSQL writes it in a number: 180004 for 18.4."""
+    return int(transaction.query("SELECT current_setting('server_version_num')::bigint AS n").item())
+
+
+def is_ours(transaction: Transaction) -> bool:
+    """True when the database was ever migrated by this project."""
+    return bool(transaction.query(f"SELECT to_regclass('{MIGRATIONS}') IS NOT NULL AS is_ours").item())
+
+
+def make_room(schemas: Sequence[str]) -> str:
+    """The statements that drop `schemas` before an archive makes them anew."""
+    drops = "".join(f"DROP SCHEMA IF EXISTS {schema} CASCADE;\n" for schema in schemas)
+    # Whoever still reads or writes there makes the restore fail, and is not waited for longer than this.
+    return f"SET client_min_messages = warning;\nSET lock_timeout = '30s';\n{drops}SET lock_timeout = 0;\n"
+
+
+def has_data(transaction: Transaction, schemas: Sequence[str]) -> bool:
+    """True when a restore of `schemas` would delete symbols, bars or runs."""
+    looked_at = ["market.instrument", "market.ohlc"]
+    if DAGSTER in schemas:
+        looked_at += [f"{DAGSTER}.runs", f"{DAGSTER}.event_logs"]
+    for table in looked_at:
+        there = transaction.query(f"SELECT to_regclass('{table}') IS NOT NULL AS is_there").item()
+        if there and transaction.query(f"SELECT EXISTS (SELECT FROM {table}) AS has_rows").item():
+            return True
+    return False
+
+
+def views_of_others(transaction: Transaction, schemas: Sequence[str]) -> list[str]:
+    """Views in other schemas that read from `schemas`, which would go with these; sorted."""
+    found = transaction.query(
+        """
+        SELECT DISTINCT format('%I.%I', n.nspname, v.relname) AS name
+        FROM pg_depend d
+        JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+        JOIN pg_class v ON v.oid = r.ev_class
+        JOIN pg_namespace n ON n.oid = v.relnamespace
+        JOIN pg_class t ON d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid
+        JOIN pg_namespace tn ON tn.oid = t.relnamespace
+        WHERE tn.nspname = ANY ($1::text[]) AND n.nspname <> ALL ($1::text[])
+        ORDER BY 1
+        """,
+        list(schemas),
+    )
+    return [str(name) for name in found["name"]]
+
+
+def forget_dagster(transaction: Transaction) -> int:
+    """Write that Dagster has not been told of anything; return of how many series it knew.
+
+    The ledger names events of a log that is not there any more. The next runs tell Dagster of each series again.
+    """
+    found = transaction.query(
+        """
+        WITH forgotten AS (
+            UPDATE market.series_state
+            SET recorded_at = NULL, recorded_revision = NULL, recorded_event = NULL, recorded_first_event = NULL
+            WHERE recorded_at IS NOT NULL RETURNING 1
+        ) SELECT count(*) AS n FROM forgotten
+        """
+    )
+    return int(found.item())

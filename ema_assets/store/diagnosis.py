@@ -1,0 +1,56 @@
+"""What the server and the database are, and which migrations were applied: for whoever looks and changes nothing."""
+
+from dataclasses import dataclass
+
+from ema_assets.store.database import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The server, the role that is logged in and the database.
+
+    `version` is PostgreSQL's number, 180004 for 18.4. `connections_free` are those for roles without privileges.
+    `unix_seconds` is the server's clock. `may_write` is whether the role can make or fill the tables.
+    """
+
+    version: int
+    role: str
+    encoding: str
+    is_standby: bool
+    may_write: bool
+    connections: int
+    connections_free: int
+    bytes: int
+    unix_seconds: float
+
+    @property
+    def version_text(self) -> str:
+        """Such as `18.4`."""
+        return f"{self.version // 10_000}.{self.version % 10_000}"
+
+
+def server(transaction: Transaction) -> Server:
+    """What there is."""
+    found = transaction.query(
+        """
+        SELECT current_setting('server_version_num')::bigint AS version, current_user::text AS role,
+               current_setting('server_encoding') AS encoding, pg_is_in_recovery() AS is_standby,
+               coalesce(has_schema_privilege(to_regnamespace('market')::oid, 'CREATE'),
+                        has_database_privilege(current_database(), 'CREATE')) AS may_write,
+               usable AS connections, usable - used AS connections_free,
+               pg_database_size(current_database()) AS bytes,
+               extract(epoch FROM clock_timestamp())::float8 AS unix_seconds
+        FROM (SELECT current_setting('max_connections')::bigint
+                     - current_setting('superuser_reserved_connections')::bigint AS usable,
+                     (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS used) c
+        """
+    )
+    return Server(**found.to_dicts()[0])
+
+
+def applied_migrations(transaction: Transaction) -> dict[int, str]:
+    """The hash of each migration that was applied, by number; nothing in a database without any."""
+    if transaction.query("SELECT to_regclass('ema_assets.migration') IS NULL AS is_new").item():
+        return {}
+    found = transaction.query("SELECT number, sha256 FROM ema_assets.migration ORDER BY number")
+    return dict(found.iter_rows())

@@ -1,0 +1,90 @@
+"""What monitoring reads: a few statements over everything, whose rows do not grow with the symbols. SQL only."""
+
+from datetime import datetime
+
+import polars as pl
+
+from ema_assets.model.asset_names import OHLC
+from ema_assets.store.database import Transaction
+
+
+def asked_through(transaction: Transaction) -> pl.DataFrame:
+    """How far bars have been asked for, of active symbols that are fetched and not silent; series alike are counted.
+
+    Columns: calendar, provider (null for the default one), delay_seconds, timeframe, checked_through, series,
+    computed_at (the newest of them).
+    """
+    return transaction.query(
+        """
+        SELECT i.calendar, i.provider, i.delay_seconds::bigint AS delay_seconds, s.timeframe, s.checked_through,
+               count(*) AS series, max(s.computed_at) AS computed_at
+        FROM market.series_state s
+        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active AND i.is_fetched AND i.silent_since IS NULL
+        WHERE s.asset = $1 AND s.is_on AND s.checked_through IS NOT NULL
+        GROUP BY 1, 2, 3, 4, 5
+        """,
+        OHLC,
+    )
+
+
+def latencies(transaction: Transaction, after: datetime, through: datetime) -> pl.DataFrame:
+    """What was committed after `after` and up to `through`: timeframe, seconds (from close to row), series."""
+    return transaction.query(
+        """
+        SELECT timeframe, seconds, sum(series)::bigint AS series FROM market.close_latency
+        WHERE committed_at > $1 AND committed_at <= $2 GROUP BY 1, 2
+        """,
+        after,
+        through,
+    )
+
+
+def providers(transaction: Transaction, window_seconds: float) -> pl.DataFrame:
+    """Who was asked: provider, calls (that left in the window), failures (in a row), is_open, closed_seconds (left)."""
+    return transaction.query(
+        """
+        SELECT provider, coalesce(c.calls, 0) AS calls, coalesce(s.failures, 0)::bigint AS failures,
+               coalesce(s.open_until > clock_timestamp(), false) AS is_open,
+               greatest(coalesce(extract(epoch FROM s.closed_until - clock_timestamp()), 0), 0)::float8
+                   AS closed_seconds
+        FROM market.provider_state s
+        FULL JOIN (SELECT provider, count(*) AS calls FROM market.provider_call
+                   WHERE sent_at > clock_timestamp() - make_interval(secs => $1::float8) GROUP BY 1) c USING (provider)
+        ORDER BY 1
+        """,
+        window_seconds,
+    )
+
+
+def counts(transaction: Transaction, since: datetime) -> pl.DataFrame:
+    """What is wrong and what was changed since then, in numbers: what, label (of which timeframe or kind), n.
+
+    `revisions` are all since the database was made.
+    """
+    return transaction.query(
+        """
+        SELECT 'symbols' AS what, '' AS label, count(*) AS n FROM market.instrument WHERE is_active
+        UNION ALL SELECT 'silent', '', count(*) FROM market.instrument WHERE is_active AND silent_since IS NOT NULL
+        UNION ALL SELECT 'gaps', timeframe, count(*) FROM market.bar_gap WHERE status = 'open' GROUP BY timeframe
+        UNION ALL SELECT 'revised', kind, count(*) FROM market.bar_revision WHERE revised_at > $1 GROUP BY kind
+        UNION ALL SELECT 'corrected', kind, sum(bars_corrected)::bigint FROM market.bar_revision
+                  WHERE revised_at > $1 GROUP BY kind
+        UNION ALL SELECT 'rejected', '', count(*) FROM market.bar_rejected WHERE rejected_at > $1
+        UNION ALL SELECT 'flagged', '', count(*) FROM market.bar_flag WHERE flagged_at > $1
+        UNION ALL SELECT 'revisions', '', coalesce(max(id), 0) FROM market.bar_revision
+        """,
+        since,
+    )
+
+
+def sizes(transaction: Transaction) -> pl.DataFrame:
+    """Bytes on disk of the database (an empty schema) and of what is in each schema of the project: schema, bytes."""
+    return transaction.query(
+        """
+        SELECT '' AS schema, pg_database_size(current_database()) AS bytes
+        UNION ALL
+        SELECT n.nspname::text, coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
+        FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'm')
+        WHERE n.nspname IN ('market', 'dagster') GROUP BY 1
+        """
+    )

@@ -1,0 +1,323 @@
+"""`ema-assets doctor`: what it looks at, what it says, and that it leaves everything as it was."""
+
+import json
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib import resources
+from pathlib import Path
+
+import psycopg2
+import pytest
+from packaging.requirements import Requirement
+
+from ema_assets.doctor import discovery
+from ema_assets.doctor.checks import clock_skew, data_folder, database_server, installed_versions, own_files
+from ema_assets.doctor.declaration import Check
+from ema_assets.store.diagnosis import Server
+from ema_assets.store.migrations import all_migrations
+from ema_assets_tests.cli.conftest import Run
+from ema_assets_tests.cli.shell import DEAD, WATCHLIST, an_up
+from ema_assets_tests.conftest import Databases
+
+Found = dict[str, list[tuple[str, str]]]
+
+
+def examined(run: Run, *arguments: str, **env: str) -> Found:
+    """Level and text of each finding, by check; the exit code fits them."""
+    shown = run("doctor", "--json", *arguments, **env)
+    report = json.loads(shown.stdout)
+    levels = [each["level"] for each in report["findings"]]
+    assert (report["errors"], report["warnings"]) == (levels.count("error"), levels.count("warning"))
+    assert shown.exit_code == (1 if report["errors"] else 0), shown.output
+    found: Found = {}
+    for each in report["findings"]:
+        assert bool(each["remedy"]) == (each["level"] != "ok"), each
+        found.setdefault(each["check"], []).append((each["level"], each["text"]))
+    return found
+
+
+def levels(found: Found) -> dict[str, set[str]]:
+    return {check: {level for level, _ in findings} for check, findings in found.items()}
+
+
+def ask(url: str, sql: str) -> list[tuple]:
+    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(sql)
+        return list(cursor.fetchall()) if cursor.description else []
+
+
+def files(folder: Path) -> dict[str, tuple[int, int]]:
+    return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*")}
+
+
+CHECKS = [
+    *("data folder", "database", "migrations", "calendars", "clock", "watchlist", "signals and strategies"),
+    *("providers", "dagster.yaml", "versions", "up"),
+]
+
+
+def test_every_check_is_found_by_itself_in_the_order_in_which_they_rest_on_each_other() -> None:
+    found = discovery.discover()
+    assert [each.name for each in found] == CHECKS
+    assert len({each.place for each in found}) == len(found)
+
+
+def test_with_nothing_running_all_is_said_that_can_be_and_nothing_is_written(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = files(tmp_path)
+    found = examined(run)
+    # Without a database, nothing to say of migrations and of its clock.
+    assert list(found) == [each for each in CHECKS if each not in ("migrations", "clock")]
+    assert {check: level for check, level in levels(found).items() if level != {"ok"}} == {
+        "database": {"warning"},
+        "up": {"warning"},
+    }
+    assert found["database"] == [("warning", "the embedded PostgreSQL does not run")]
+    assert found["watchlist"] == [("ok", f"{tmp_path / 'home/watchlist.toml'}: 3 symbols on 5m, 15m, 30m, 1h, 4h, 1d")]
+    assert files(tmp_path) == before
+    monkeypatch.setenv("EMA_HOME", str(tmp_path / "new"))
+    shown = run("doctor")
+    assert shown.exit_code == 0
+    assert shown.stdout.splitlines()[-1] == "0 errors, 2 warnings."
+    assert "the first command that needs it makes it" in shown.stdout
+    assert files(tmp_path) == before
+
+
+def test_what_is_broken_is_said_line_by_line_and_hides_nothing(run: Run, home: Path, tmp_path: Path) -> None:
+    (home / "watchlist.toml").write_text("[[group]]\nsymbls = []")
+    shown = run("doctor", EMA_DATABASE_URL=DEAD)
+    assert shown.exit_code == 1
+    assert "geheim" not in shown.output
+    assert "ge%21heim" not in shown.output
+    lines = shown.stdout.splitlines()
+    (database,) = [line for line in lines if line.startswith("error    database ")]
+    assert "cannot connect to postgresql://trader:***@127.0.0.1:9/market" in database
+    assert "start the server" in database
+    (watched,) = [line for line in lines if line.startswith("error    watchlist ")]
+    assert "group 1: unknown key `symbls`" in watched
+    assert any(line.startswith("ok       versions ") for line in lines)
+    assert lines[-1] == "2 errors, 1 warning."
+
+
+def test_settings_that_cannot_be_read_are_one_error(run: Run) -> None:
+    assert examined(run, EMA_PROVIDER="foo")["settings"][0][0] == "error"
+    shown = run("doctor", EMA_CLOCK="yesterday")
+    assert shown.exit_code == 1
+    assert shown.stdout.startswith("error    settings  `EMA_CLOCK` must be ")
+
+
+def test_a_check_that_fails_itself_is_an_error_and_stops_no_other(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_seen: object) -> Iterator[None]:
+        raise LookupError("a bug")
+
+    known = [Check("broken", 1, broken), *discovery.discover()[-2:]]  # type: ignore[arg-type]
+    monkeypatch.setattr(discovery, "discover", lambda: known)
+    found = examined(run)
+    assert found["broken"] == [("error", "this could not be looked at: LookupError: a bug")]
+    assert list(found) == ["broken", "versions", "up"]
+
+
+# --- the database -----------------------------------------------------------------------------------------------------
+
+
+def test_a_database_is_described_and_left_as_it_is(run: Run, databases: Databases, database_url: str) -> None:
+    found = examined(run, EMA_DATABASE_URL=database_url)
+    assert levels(found)["database"] == levels(found)["migrations"] == levels(found)["clock"] == {"ok"}
+    assert found["database"][0][1].startswith("PostgreSQL 18.")
+    assert ", role ema, " in found["database"][0][1]
+    newest = all_migrations()[-1].number
+    assert found["migrations"] == [("ok", f"all {newest} migrations are applied")]
+    assert found["clock"] == [("ok", "the clocks of this machine and the database server agree")]
+    empty = databases.make(migrated=False)
+    found = examined(run, EMA_DATABASE_URL=empty)
+    assert found["migrations"] == [("warning", f"{newest} of {newest} migrations are to be applied")]
+    assert levels(found)["calendars"] == {"ok"}
+    assert ask(empty, "SELECT count(*) FROM pg_namespace WHERE nspname IN ('market', 'ema_assets', 'dagster')") == [
+        (0,)
+    ]
+    databases.drop(empty)
+
+
+def test_a_role_without_rights_a_newer_version_and_an_edited_file_are_errors(run: Run, database_url: str) -> None:
+    ask(database_url, "CREATE ROLE poor; GRANT USAGE ON SCHEMA ema_assets, market TO poor")
+    ask(database_url, "GRANT SELECT ON ALL TABLES IN SCHEMA ema_assets, market TO poor")
+    found = examined(run, EMA_DATABASE_URL=f"{database_url}&options=-crole%3Dpoor")
+    assert found["database"][0][0] == "error"
+    assert found["database"][0][1].endswith("the role may not make tables")
+    ask(database_url, "DROP OWNED BY poor; DROP ROLE poor")
+    ask(database_url, "UPDATE ema_assets.migration SET sha256 = 'x' WHERE number = 1")
+    found = examined(run, EMA_DATABASE_URL=database_url)
+    assert found["migrations"] == [("error", "0001_baseline.sql was edited after it had been applied")]
+    ask(database_url, "INSERT INTO ema_assets.migration (number, name, sha256) VALUES (999, 'future', '')")
+    found = examined(run, EMA_DATABASE_URL=database_url)
+    assert found["migrations"][0][1].startswith("the database was migrated to 999 by a newer ema-assets")
+
+
+def test_versions_standbys_and_connections_of_a_server_have_their_limits() -> None:
+    server = Server(180004, "ema", "UTF8", False, True, 147, 140, 10**9, 0.0)
+    found = [database_server._connections(replace(server, connections_free=free)).level for free in (20, 19, 3, 2)]
+    assert found == ["ok", "warning", "warning", "error"]
+    assert (server.version_text, replace(server, version=150020).version_text) == ("18.4", "15.20")
+
+
+def test_calendars_that_end_soon_are_named(run: Run, database_url: str) -> None:
+    ask(
+        database_url,
+        """
+        INSERT INTO market.instrument (symbol, calendar) VALUES ('A', 'ONE'), ('B', 'TWO'), ('C', 'NONE'), ('D', 'FAR');
+        INSERT INTO market.session (calendar, session, open, close, regular_open, regular_close)
+        SELECT calendar, day, day, day, day, day FROM (VALUES ('ONE', current_date + 10), ('TWO', current_date - 1),
+            ('FAR', current_date + 300)) s(calendar, day)
+        """,
+    )
+    found = examined(run, EMA_DATABASE_URL=database_url)["calendars"]
+    assert [(level, text.split(" is known")[0]) for level, text in found] == [
+        ("error", "of NONE nothing"),
+        ("warning", "ONE"),
+        ("error", "TWO"),
+    ]
+
+
+# --- files and what is installed --------------------------------------------------------------------------------------
+
+
+def test_a_file_of_the_users_own_that_fails_or_never_ends_is_named(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_files, "SECONDS", 0.2)
+    (home / "signals").mkdir()
+    path = home / "signals" / "mine.py"
+    path.write_text("import no_such_library\n")
+    ((level, text),) = examined(run)["signals and strategies"]
+    assert level == "error"
+    assert text.startswith(f"{path}: line 1: cannot be imported: ModuleNotFoundError")
+    path.write_text("while True:\n    try:\n        pass\n    except Exception:\n        pass\n")
+    ((level, text),) = examined(run)["signals and strategies"]
+    assert (level, text) == ("error", f"loading {home / 'signals'} takes more than 0.2 s")
+    assert [each.name for each in (home / "signals").iterdir()] == ["mine.py"]
+
+
+def test_room_on_the_disk_has_two_limits(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(home)
+    for free, level in ((1, "error"), (data_folder.TOO_FEW_BYTES, "warning"), (data_folder.FEW_BYTES, "ok")):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _folder, free=free: usage._replace(free=free))
+        assert [found for found, _ in examined(run)["data folder"]] == ["ok", level]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, ["ok", "ok"]),
+        ("storage: [", ["error"]),
+        ("- a list", ["error"]),
+        ("storage:\n  sqlite:\n    base_dir: /tmp\n", ["warning", "warning"]),
+        ("OURS|max_concurrent_runs: 4|max_concurrent_runs: 100000", ["ok", "warning"]),
+    ],
+)
+def test_dagster_yaml_is_read(run: Run, home: Path, text: str | None, expected: list[str]) -> None:
+    if text is not None:
+        (home / "dagster").mkdir()
+        ours = resources.files("ema_assets").joinpath("dagster.yaml").read_text()
+        if text.startswith("OURS"):
+            _, old, new = text.split("|")
+            assert old in ours
+            text = ours.replace(old, new)
+        (home / "dagster" / "dagster.yaml").write_text(text)
+    assert [level for level, _ in examined(run)["dagster.yaml"]] == expected
+
+
+def test_a_package_that_is_missing_or_too_old_is_named() -> None:
+    wanted = ["polars>=2", "polars>=999", "no-such-package>=1", 'no-such-extra>=1; extra == "x"']
+    found = list(installed_versions.unmet([Requirement(each) for each in wanted]))
+    assert found[0].startswith("polars ")
+    assert found[0].endswith(" is installed, and >=999 is needed")
+    assert found[1:] == ["no-such-package is not installed"]
+
+
+# --- the clock, providers and `up` ------------------------------------------------------------------------------------
+
+
+def test_a_clock_is_wrong_only_by_what_the_way_to_the_other_one_cannot_explain() -> None:
+    def level(theirs: float, before: float, after: float, resolution: float = 0.0) -> str:
+        return clock_skew.compared("it", theirs, before, after, resolution).level
+
+    assert level(100.0, 99.0, 101.0) == "ok"
+    assert level(100.0, 110.0, 111.0) == "warning"
+    assert level(100.0, 60.0, 70.0 - 1) == "error"
+    assert level(100.0, 102.4, 102.5, resolution=1.0) == "ok"
+    assert level(100.0, 102.6, 102.7, resolution=1.0) == "warning"
+    assert clock_skew.compared("it", 100.0, 110.0, 111.0).text == "this machine's clock is 10.0 s ahead of that of it"
+    assert clock_skew.compared("it", 100.0, 80.0, 90.0).text == "this machine's clock is 10.0 s behind that of it"
+
+
+@pytest.fixture
+def shut_door() -> Iterator[str]:
+    """A vendor that refuses every key, and whose clock stands still."""
+
+    class Refuse(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response_only(401)
+            self.send_header("Date", "Thu, 01 Jan 2026 00:00:00 GMT")
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(b'{"message": "forbidden."}')
+
+        do_HEAD = do_GET  # noqa: N815 - the names are http.server's
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Refuse)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_keys_are_looked_for_and_with_online_tried(run: Run, shut_door: str, exchange: dict[str, str]) -> None:
+    found = examined(run, EMA_PROVIDER="alpaca")
+    assert found["providers"][0][0] == "error"
+    assert "APCA_API_KEY_ID and APCA_API_SECRET_KEY" in found["providers"][0][1]
+    keys = {"APCA_API_KEY_ID": "k-id", "APCA_API_SECRET_KEY": "k-secret", "EMA_ALPACA_BASE_URL": shut_door}
+    found = examined(run, **keys)
+    assert found["providers"] == [("ok", "alpaca: keys are set; `--online` asks it")]
+    assert "clock" not in found
+    shown = run("doctor", "--online", **keys)
+    assert shown.exit_code == 1
+    assert "k-secret" not in shown.output
+    (line,) = [line for line in shown.stdout.splitlines() if " providers " in line]
+    assert line.startswith("error    providers ")
+    assert "see that the keys are right" in line
+    assert "ahead of that of alpaca" in shown.stdout
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        dead = {**keys, "EMA_ALPACA_BASE_URL": f"http://127.0.0.1:{nobody.getsockname()[1]}"}
+        ((level, text),) = examined(run, "--online", **dead)["providers"]
+    assert (level, text.split(":")[0]) == ("error", "alpaca")
+    assert examined(run, **exchange)["providers"] == [("ok", "sandbox: needs no key; `--online` asks it")]
+    found = examined(run, "--online", **exchange)
+    assert found["providers"] == [("ok", "sandbox: has answered for AAPL")]
+    assert found["clock"][1] == ("ok", "the clocks of this machine and sandbox agree")
+
+
+def test_an_up_whose_ui_does_not_answer_is_an_error(run: Run, home: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        ui = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        with an_up(home, 4711, provider="sandbox", ui=ui):
+            assert examined(run)["up"] == [
+                ("error", f"`ema-assets up` runs (process 4711), UI at {ui}, which does not answer")
+            ]
+    with an_up(home, 4711):
+        assert examined(run)["up"] == [("ok", "`ema-assets up` is starting or stopping")]
+    (home / "watchlist.toml").write_text(WATCHLIST.replace('"AAPL", "MSFT"', "").replace('"BTC-USD"', ""))
+    assert levels(examined(run))["watchlist"] <= {"warning", "error"}

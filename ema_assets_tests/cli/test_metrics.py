@@ -1,0 +1,41 @@
+"""`ema-assets metrics`: the process that serves them, with nothing running. What they say is in metrics/."""
+
+import json
+import signal
+import urllib.request
+from pathlib import Path
+
+from ema_assets.providers import registry
+from ema_assets_tests.cli.shell import in_a_process, sentence_of, start
+
+
+def test_metrics_are_served_while_nothing_runs_until_the_process_is_told_to_end(home: Path) -> None:
+    before = sorted(home.rglob("*"))
+    with start("metrics", "--port", "0", EMA_LOG_FORMAT="json") as process:
+        assert process.stdout is not None
+        said = json.loads(process.stdout.readline())["message"]
+        url = said.removeprefix("Metrics on ").removesuffix(".")
+        assert url.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            text = answer.read().decode()
+        process.terminate()
+        _, stderr = process.communicate(timeout=60)
+    assert "\nema_assets_database_up 0.0\n" in text
+    assert process.returncode == -signal.SIGTERM
+    (warning,) = [json.loads(line) for line in stderr.splitlines()]
+    assert warning["level"] == "WARNING"
+    assert warning["message"].startswith("the database cannot be read: no database: EMA_DATABASE_URL is not set")
+    assert sorted(home.rglob("*")) == before
+
+
+def test_a_taken_port_is_named(home: Path, taken_port: int) -> None:
+    done = in_a_process("metrics", "--port", str(taken_port))
+    assert done.returncode == 1
+    assert sentence_of(done.stderr).startswith(f"port {taken_port} on 127.0.0.1 is in use; choose another")
+    done = in_a_process("up", "--port", "39171", "--metrics-port", str(taken_port))
+    assert done.returncode == 1
+    assert f"`ema-assets up --metrics-port {taken_port + 1}`" in sentence_of(done.stderr)
+
+
+def test_the_variables_that_hold_keys_are_known() -> None:
+    assert registry.secrets() == {"APCA_API_KEY_ID", "APCA_API_SECRET_KEY"}

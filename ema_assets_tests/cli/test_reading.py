@@ -1,0 +1,183 @@
+"""What the commands that read have in common: they make nothing, print JSON, complete values, fit a terminal."""
+
+import io
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import pytest
+from click.shell_completion import ShellComplete
+
+from ema_assets.cli import main, rendering
+from ema_assets.config import watchlist
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.store.database import Database
+from ema_assets_tests.cli.conftest import Refused, Run
+from ema_assets_tests.cli.shell import WATCHLIST
+
+
+@pytest.fixture
+def synced(database_url: str) -> dict[str, str]:
+    """The environment of a database that knows the watchlist."""
+    with Database(database_url) as database:
+        sync(database, watchlist.parse(WATCHLIST), datetime(2026, 11, 20, 15, tzinfo=UTC))
+    return {"EMA_DATABASE_URL": database_url, "EMA_CLOCK": "2026-11-20T15:00:10Z"}
+
+
+READING = [
+    ("screen",),
+    ("plan",),
+    ("quality",),
+    ("chart", "AAPL"),
+    ("actions", "list"),
+    ("symbols", "check"),
+    ("export", "--to", "exported"),
+]
+
+
+def test_a_command_that_reads_makes_nothing_in_a_folder_without_data(
+    run: Run, refused: Refused, home: Path, tmp_path: Path
+) -> None:
+    (home / "watchlist.toml").unlink()
+    home.rmdir()
+    for command in READING:
+        assert refused(*command).startswith(f"there is nothing in {home} yet; start everything with `ema-assets up`")
+    assert "AAPL" in run("symbols", "list").stdout
+    assert run("status").exit_code == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_command_that_reads_prints_json(run: Run, synced: dict[str, str]) -> None:
+    for command in (("status",), *READING[:3], *READING[4:6], ("symbols", "list")):
+        shown = run(*command, "--json", **synced)
+        assert shown.exit_code == 0, shown.output
+        json.loads(shown.stdout)
+    planned = json.loads(run("plan", "--json", **synced).stdout)
+    assert planned["configuration_error"] is None
+    assert {each["reason"] for each in planned["stale"]} == {"never asked"}
+    assert [(each["timeframe"], each["is_history"]) for each in planned["runs"]] == [("5m", True), ("1d", True)]
+    assert json.loads(run("symbols", "check", "--json", **synced).stdout) == {
+        "checked": 3,
+        "problems": [],
+        "halted": [],
+    }
+
+
+def test_what_is_wrong_with_the_configuration_is_said_until_it_is_mended(
+    run: Run, home: Path, synced: dict[str, str]
+) -> None:
+    (home / "signals").mkdir()
+    own = home / "signals" / "broken.py"
+    own.write_text("SIGNAL = 1\n")
+    wrong = json.loads(run("status", "--json", **synced).stdout)["configuration_error"]
+    assert "broken" in wrong
+    assert f"Watchlist  nothing is launched: {wrong}" in run("status", **synced).stdout
+    assert run("plan", **synced).stdout.startswith(f"A running Dagster launches nothing: {wrong}\n")
+    assert json.loads(run("plan", "--json", **synced).stdout)["configuration_error"] == wrong
+    own.unlink()
+    assert json.loads(run("status", "--json", **synced).stdout)["configuration_error"] is None
+    assert "launches nothing" not in run("plan", **synced).stdout
+
+
+def completed(*words: str) -> list[str]:
+    *before, incomplete = words
+    found = ShellComplete(main, {}, "ema-assets", "_EMA_ASSETS_COMPLETE").get_completions(before, incomplete)
+    return [each.value for each in found]
+
+
+def test_values_of_the_watchlist_are_completed(home: Path) -> None:
+    assert completed("screen", "--symbol", "") == ["AAPL", "MSFT", "BTC-USD"]
+    assert completed("refresh", "--symbol", "b") == ["BTC-USD"]
+    assert completed("refresh", "--timeframe", "1") == ["15m", "1h", "1d"]
+    assert completed("screen", "--timeframe", "3") == ["30m"]
+    assert completed("plan", "--group", "s") == ["Shares"]
+    assert completed("chart", "MS") == ["MSFT"]
+    assert completed("chart", "MSFT", "4") == ["4h"]
+    assert completed("symbols", "remove", "AAPL", "M") == ["MSFT"]
+    assert completed("screen", "--strategy", "s") == ["strategy_9_30_ema"]
+    assert completed("export", "--asset", "ema_t") == ["ema_trend"]
+    # With a watchlist that cannot be read, and with none, there is nothing to offer, and nothing is made.
+    (home / "watchlist.toml").write_text("[[group]]\nsymbls = []")
+    assert completed("screen", "--symbol", "A") == []
+    (home / "watchlist.toml").unlink()
+    assert completed("screen", "--symbol", "AAP") == ["AAPL"]
+    assert list(home.iterdir()) == []
+
+
+def test_commands_with_several_ways_to_use_them_show_examples(run: Run) -> None:
+    for name in ("plan", "refresh", "ingest", "quality", "screen", "chart", "export"):
+        assert f"\n  ema-assets {name}" in run(name, "--help").stdout.split("Options:")[0], name
+        assert "\\b" not in run(name, "--help").stdout
+    assert "\n  ema-assets symbols add NVDA" in run("symbols", "add", "--help").stdout
+
+
+class Terminal(io.StringIO):
+    """Output that a person looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+HEAD = ("symbol", "trend", "spread", "a long column", "the last one")
+ROWS = [("AAPL", "up", "+0.31 %", "x" * 20, "y"), ("MSFT", "down", "-1.20 %", "", "z")]
+
+
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int, **env: str) -> list[str]:
+    for name in ("NO_COLOR", "FORCE_COLOR", "TERM", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm-256color", "COLUMNS": str(columns), **env}.items():
+        monkeypatch.setenv(name, value)
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    rendering.print_table(HEAD, ROWS)
+    monkeypatch.undo()
+    return terminal.getvalue().splitlines()
+
+
+def test_a_table_fits_its_terminal_and_says_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = [click.unstyle(line).rstrip() for line in on_a_terminal(monkeypatch, 100)]
+    assert wide[1] == "  AAPL    up     +0.31 %  xxxxxxxxxxxxxxxxxxxx  y"
+    narrow = [click.unstyle(line).rstrip() for line in on_a_terminal(monkeypatch, 40)]
+    assert narrow == [
+        "  symbol  trend  spread",
+        "  AAPL    up     +0.31 %",
+        "  MSFT    down   -1.20 %",
+        "  … no room for a long column, the last…",
+    ]
+
+
+def test_colours_mark_what_wants_a_look_unless_no_color_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    green, red = "\x1b[32m", "\x1b[31m"
+    shown = on_a_terminal(monkeypatch, 100)
+    assert f"{green}up" in shown[1]
+    assert f"{green}+0.31 %" in shown[1]
+    assert f"{red}down" in shown[2]
+    plain = "\n".join(on_a_terminal(monkeypatch, 100, NO_COLOR="1"))
+    assert green not in plain
+    assert red not in plain
+
+
+def test_progress_is_drawn_for_who_looks_and_for_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr("sys.stderr", terminal)
+    with rendering.progress("refreshing", 2) as advance:
+        advance("ohlc 5m")
+        advance("ohlc [15m]")
+    assert "refreshing" in terminal.getvalue()
+    assert "2/2" in terminal.getvalue()
+    file = io.StringIO()
+    monkeypatch.setattr("sys.stderr", file)
+    with rendering.progress("refreshing", 2) as advance:
+        advance("ohlc 5m")
+    monkeypatch.undo()
+    assert file.getvalue() == ""
+
+
+def test_export_says_what_it_wrote(run: Run, refused: Refused, tmp_path: Path, synced: dict[str, str]) -> None:
+    folder = tmp_path / "exported"
+    shown = run("export", "--to", str(folder), "--asset", "ohlc", "--timeframe", "5m", **synced)
+    assert shown.stdout == f"{folder}: 0 rows of 0 series written, 0 series unchanged.\n"
+    assert refused("export", "--to", str(folder), "--asset", "ohcl", **synced).endswith("did you mean `ohlc`?")

@@ -1,0 +1,19 @@
+"""What runs print: Dagster's own text, or JSON where it is asked for, at the level that each run request sets."""
+
+from dagster import json_console_logger, validate_run_config
+
+from ema_assets.config.watchlist import Watchlist
+from ema_assets.definitions import assembled
+from ema_assets.defs.jobs import REFRESH_JOB
+from ema_assets.defs.requests import QUIET_CONFIG
+from ema_assets.refresh.graph import build
+from ema_assets_tests.core import CORE
+
+
+def test_runs_print_json_where_it_is_asked_for() -> None:
+    graph = build(Watchlist((), {}, **CORE))
+    job = assembled(graph, log_format="json").resolve_job_def(REFRESH_JOB)
+    assert job.loggers == {"console": json_console_logger}
+    validated = validate_run_config(job, QUIET_CONFIG)
+    assert validated["loggers"] == {"console": {"config": {"log_level": "INFO", "name": "dagster"}}}
+    assert json_console_logger not in assembled(graph).resolve_job_def(REFRESH_JOB).loggers.values()

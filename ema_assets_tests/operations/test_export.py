@@ -1,0 +1,131 @@
+"""Results as files: complete, incremental, resumable."""
+
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.operations import export as exporting
+from ema_assets.operations.export import FORMATS, Exported, export
+from ema_assets.refresh.graph import Graph, build
+from ema_assets.store.database import Database
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, tables_of, utc, watch
+from ema_assets_tests.timeframes import D1, H1, M5
+
+WEEK = (date(2026, 11, 23), date(2026, 11, 27))
+SYMBOLS = {"AAPL": "XNYS", "BTC/USD": "24/7"}
+WATCHED = watch(SYMBOLS, timeframes=(M5, H1, D1))
+READ: dict[str, Callable[[Path], pl.DataFrame]] = {
+    "parquet": pl.read_parquet,
+    "csv": lambda path: pl.read_csv(path, try_parse_dates=True),
+    "arrow": pl.read_ipc,
+}
+
+
+@pytest.fixture
+def source(database: Database) -> MemoryExchange:
+    made = MemoryExchange(
+        *(bars_on(calendar, symbol, M5, *WEEK, seed=1) for symbol, calendar in SYMBOLS.items()),
+        *(bars_on(calendar, symbol, D1, *WEEK, seed=2) for symbol, calendar in SYMBOLS.items()),
+    )
+    refresh(database, WATCHED, made, utc("2026-11-26 12:00"))
+    return made
+
+
+GRAPH: Graph = build(WATCHED)
+
+
+def exported(database: Database, folder: Path, form: str = "parquet") -> list[Exported]:
+    return list(export(database, GRAPH.on, (M5, H1, D1), list(SYMBOLS), folder, form))
+
+
+def named(done: list[Exported]) -> list[str]:
+    return [f"{each.asset} {each.series}" for each in done if each.rows is not None]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_files_hold_what_is_stored_in_every_format(
+    database: Database, source: MemoryExchange, tmp_path: Path, form: str
+) -> None:
+    done = exported(database, tmp_path, form)
+    assert sum(each.rows or 0 for each in done) == sum(rows.height for rows in tables_of(database).values())
+    # A symbol may hold what is no part of a file's name.
+    path = tmp_path / "ohlc" / "5m" / f"BTC%2FUSD.{form}"
+    found = READ[form](path)
+    stored = tables_of(database)["ohlc"].filter(symbol="BTC/USD", timeframe="5m").sort("ts")
+    assert found.columns[:3] == ["symbol", "timeframe", "ts"]
+    assert_frame_equal(
+        found.with_columns(pl.col("ts").dt.convert_time_zone("UTC").dt.cast_time_unit("us")),
+        stored.select(found.columns),
+        check_exact=True,
+        check_dtypes=form != "csv",
+    )
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_second_export_writes_only_what_has_changed_and_goes_on_where_one_was_stopped(
+    database: Database, source: MemoryExchange, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "_NOTED_EVERY", 1)
+    begun = export(database, GRAPH.on, (M5, H1, D1), list(SYMBOLS), tmp_path, "parquet")
+    first = [next(begun) for _ in range(3)]
+    begun.close()  # type: ignore[attr-defined]
+    # The third was yielded and not noted: it is written again.
+    rest = exported(database, tmp_path)
+    assert named(rest)[0] == named(first)[2]
+    assert set(named(first)[:2]).isdisjoint(named(rest))
+    assert named(exported(database, tmp_path)) == []
+    source.correct(source.bars.filter(symbol="AAPL", timeframe="1d").head(1).with_columns(volume=1.0))
+    refresh(database, WATCHED, source, utc("2026-11-26 12:00"), symbols=["AAPL"], timeframes=[D1], everything=True)
+    assert named(exported(database, tmp_path)) == ["ohlc AAPL|1d"]
+
+
+def test_a_long_series_goes_on_in_further_files_and_memory_does_not_grow_with_it(
+    database: Database, source: MemoryExchange, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "ROWS_PER_FILE", 100)
+    exported(database, tmp_path)
+    files = sorted((tmp_path / "ohlc" / "5m").glob("AAPL*.parquet"))
+    heights = [pl.read_parquet(path).height for path in files]
+    assert len(files) > 1
+    assert max(heights) == 100
+    stored = tables_of(database)["ohlc"].filter(symbol="AAPL", timeframe="5m").sort("ts")
+    assert_frame_equal(pl.read_parquet(files).sort("ts").select("ts", "close"), stored.select("ts", "close"))
+    # What is shorter now has no file more.
+    with database.transaction() as transaction:
+        transaction.execute(
+            "DELETE FROM market.ohlc WHERE symbol = 'AAPL' AND timeframe = '5m' AND ts > '2026-11-23T15:00Z'"
+        )
+        transaction.execute("UPDATE market.series_state SET revision = revision + 1 WHERE symbol = 'AAPL'")
+    exported(database, tmp_path)
+    assert [path.name for path in (tmp_path / "ohlc" / "5m").glob("AAPL*")] == ["AAPL.parquet"]
+
+
+def test_a_folder_holds_one_database_in_one_format(database: Database, source: MemoryExchange, tmp_path: Path) -> None:
+    exported(database, tmp_path)
+    with pytest.raises(ConfigurationError, match="holds an export of the format parquet, not csv"):
+        exported(database, tmp_path, "csv")
+    with database.transaction() as transaction:
+        transaction.execute("UPDATE ema_assets.migration SET applied_at = applied_at - interval '1 day'")
+    with pytest.raises(ConfigurationError, match="holds an export of another database"):
+        exported(database, tmp_path)
+    (tmp_path / "export.json").write_text("{}")
+    with pytest.raises(ConfigurationError, match="is no record of an export"):
+        exported(database, tmp_path)
+
+
+def test_the_query_of_the_docs_reads_the_files(database: Database, source: MemoryExchange, tmp_path: Path) -> None:
+    """As DuckDB does: all files of an asset at once, by a pattern, with the symbol and timeframe in their columns."""
+    exported(database, tmp_path)
+    found = (
+        pl.scan_parquet(tmp_path / "ohlc" / "*" / "*.parquet", hive_partitioning=False)
+        .group_by("symbol", "timeframe")
+        .agg(pl.len().alias("bars"))
+        .collect()
+    )
+    stored = tables_of(database)["ohlc"].group_by("symbol", "timeframe").agg(pl.len().alias("bars"))
+    assert_frame_equal(found.sort("symbol", "timeframe"), stored.sort("symbol", "timeframe"))

@@ -1,0 +1,51 @@
+"""What a watchlist costs: the arithmetic gives what was measured, and the page shows what the function says."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.timeframes import DEFAULT, by_key
+from ema_assets.reports import capacity
+from ema_assets.reports.capacity import estimate
+
+PAGE = (Path(__file__).parents[2] / "docs/CAPACITY.md").read_text()
+
+
+def test_where_it_was_measured_the_estimate_is_the_measurement() -> None:
+    hundred, thousand = (estimate(symbols, DEFAULT) for symbols in (100, 1000))
+    assert round(hundred.cpu_seconds_per_tick, 1) == 0.8
+    assert round(thousand.cpu_seconds_per_tick, 1) == 2.1
+    # Ninety stocks and ten pairs, per trading day and level at 14 days.
+    mixed = [estimate(90, DEFAULT), estimate(10, DEFAULT, is_always_open=True)]
+    assert sum(each.market_megabytes_per_day for each in mixed) == pytest.approx(128 / 15)
+    assert sum(each.dagster_megabytes for each in mixed) == pytest.approx(2571)
+    assert estimate(10_000, DEFAULT).calls_per_tick == 50
+
+
+def test_closes_of_a_day_are_those_of_the_market() -> None:
+    keys = ("1m", "5m", "15m", "1h", "4h", "1d")
+    assert [capacity.closes_per_day(by_key(key), is_always_open=False) for key in keys] == [390, 78, 26, 7, 2, 1]
+    assert [capacity.closes_per_day(by_key(key), is_always_open=True) for key in keys] == [1440, 288, 96, 24, 6, 1]
+
+
+def test_the_page_shows_what_the_function_says() -> None:
+    shown = [line for line in PAGE.splitlines() if re.match(r"\| [\d,]+ \| (chain|everything) \|", line)]
+    expected = []
+    for symbols in (100, 1000, 10_000, 100_000):
+        for assets in ("chain", "everything"):
+            found = estimate(symbols, DEFAULT, is_everything=assets == "everything")
+            expected.append(
+                f"| {symbols:,} | {assets} | {found.bars_per_day:,} | {found.runs_per_day:,} | "
+                f"{found.cpu_seconds_per_tick:,.1f} s | {found.cpu_seconds_at_the_worst_close:,.1f} s | "
+                f"{found.cpu_hours_per_day:,.2f} h | {found.market_megabytes_per_day:,.1f} MB | "
+                f"{found.dagster_megabytes / 1000:,.1f} GB | {found.calls_per_tick:,} |"
+            )
+    assert shown == expected
+
+
+@pytest.mark.parametrize("symbols", [0, -1, 100_001])
+def test_what_the_figures_are_not_good_for_is_refused(symbols: int) -> None:
+    with pytest.raises(ConfigurationError, match=f"from 1 to 100,000, received {symbols}"):
+        estimate(symbols, DEFAULT)

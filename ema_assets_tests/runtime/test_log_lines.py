@@ -1,0 +1,68 @@
+"""Logs as JSON: one object per line, whatever is in it."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from ema_assets.config.settings import Settings
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.runtime import dagster_dev, log_lines
+
+
+def test_what_up_says_is_text_or_one_object_per_line() -> None:
+    said: list[str] = []
+    for log_format in ("text", "json"):
+        log_lines.speaker(log_format, said.append)('  Übersicht "one"\nand two')
+    log_lines.speaker("json", said.append)("")
+    assert len(said) == 2
+    assert said[0] == '  Übersicht "one"\nand two'
+    assert "\n" not in said[1]
+    found = json.loads(said[1])
+    assert found.pop("timestamp").endswith("+00:00")
+    assert found == {"level": "INFO", "logger": "ema_assets.up", "message": 'Übersicht "one"\nand two'}
+
+
+def test_a_record_with_an_exception_stays_one_line() -> None:
+    try:
+        raise LookupError("a bug")
+    except LookupError:
+        record = logging.getLogger("some.where").makeRecord(
+            "some.where", logging.ERROR, __file__, 1, "%s failed", ("it",), __import__("sys").exc_info()
+        )
+    line = log_lines.JsonFormatter().format(record)
+    assert "\n" not in line
+    found = json.loads(line)
+    assert (found["level"], found["logger"], found["message"]) == ("ERROR", "some.where", "it failed")
+    assert found["exception"].splitlines()[-1] == "LookupError: a bug"
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_process_logs_in_the_format_that_is_set(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    root.handlers.clear()
+    try:
+        log_lines.configure(log_format)
+        logging.getLogger("ema_assets.somewhere").warning("careful")
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+    written = capsys.readouterr().err.strip()
+    if log_format == "json":
+        assert json.loads(written)["message"] == "careful"
+    else:
+        assert written.endswith("WARNING ema_assets.somewhere: careful")
+
+
+def test_dagster_is_started_with_the_format_that_is_set(tmp_path: Path) -> None:
+    def argv(**env: str) -> list[str]:
+        return [
+            str(word)
+            for word in dagster_dev.program(Settings.from_env({"EMA_HOME": str(tmp_path), **env}), {}, 3000).argv
+        ]
+
+    assert argv(EMA_LOG_FORMAT="json") == [*argv(), "--log-format", "json"]
+    with pytest.raises(ConfigurationError, match="`EMA_LOG_FORMAT` must be one of text, json"):
+        argv(EMA_LOG_FORMAT="yaml")

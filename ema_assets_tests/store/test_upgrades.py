@@ -1,0 +1,166 @@
+"""A database of every older migration number with data in it is brought to the newest, and keeps its rows."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import closing
+
+import psycopg2
+import pytest
+
+from ema_assets.model.timeframes import DEFAULT
+from ema_assets.store import migrations, tables
+from ema_assets.store.database import Database
+from ema_assets.store.migrations import all_migrations, migrate
+from ema_assets_tests.conftest import Databases
+
+KNOWN = all_migrations()
+NEWEST = KNOWN[-1].number
+
+# Values that the checks of tables allow, where one made of the column's type would not do.
+_ALLOWED = {
+    ("bar_gap", "status"): "open",
+    ("bar_revision", "kind"): "correction",
+    ("corporate_action", "kind"): "dividend",
+    ("corporate_action", "ratio"): None,
+    ("instrument", "state"): "halted",
+}
+_OF_TYPE = {
+    "text": "x{n}",
+    "boolean": True,
+    "integer": 4,
+    "smallint": 1,
+    "bigint": 4,
+    "double precision": 2.5,
+    "timestamp with time zone": "2026-11-{day:02}T14:30:00Z",
+    "date": "2026-11-{day:02}",
+    "time without time zone": "09:30",
+    "jsonb": '{{"ohlc|5m": 12}}',
+    "text[]": "{{5m,1d}}",
+}
+
+
+def ask(url: str, sql: str, values: tuple = ()) -> list[tuple]:
+    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(sql, values or None)
+        return list(cursor.fetchall()) if cursor.description else []
+
+
+def columns(url: str) -> dict[str, dict[str, str]]:
+    """The columns that can be written, with their types, of every table that migrations make and of bars."""
+    found: dict[str, dict[str, str]] = {}
+    for table, column, kind in ask(
+        url,
+        """
+        SELECT c.relname, a.attname, format_type(a.atttypid, NULL)
+        FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        WHERE c.relnamespace = 'market'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+          AND a.attidentity <> 'a' AND a.attgenerated = ''
+        ORDER BY CASE c.relname WHEN 'instrument' THEN 0 WHEN 'asset' THEN 0 WHEN 'source' THEN 0 ELSE 1 END, 1, a.attnum
+        """,
+    ):
+        found.setdefault(table, {})[column] = kind
+    return found
+
+
+def fill(url: str) -> None:
+    """Three rows in every table, with a value in every column."""
+    for table, kinds in columns(url).items():
+        for n in range(3):
+            row = {name: _value(table, name, kind, n) for name, kind in kinds.items()}
+            names = ", ".join(f'"{name}"' for name in row)
+            marks = ", ".join(["%s"] * len(row))
+            ask(url, f"INSERT INTO market.{table} ({names}) VALUES ({marks})", tuple(row.values()))
+
+
+def _value(table: str, column: str, kind: str, n: int) -> object:
+    if (table, column) in _ALLOWED:
+        return _ALLOWED[table, column]
+    if table in ("ohlc", "long_bar") and column == "timeframe":
+        return "5m"
+    if column in ("last_end", "close") and kind == "timestamp with time zone":
+        return f"2026-12-{n + 1:02}T21:00:00Z"
+    value = _OF_TYPE[kind]
+    return value.format(n=n, day=n + 1) if isinstance(value, str) else value
+
+
+def rows(url: str, of: dict[str, dict[str, str]]) -> dict[str, list[tuple]]:
+    """All rows of the tables in `of`, by their columns there, floats to the last bit."""
+    quoted = {table: ", ".join(f'"{name}"' for name in names) for table, names in of.items()}
+    return {
+        table: ask(url, f"SELECT ROW({names})::text FROM market.{table} ORDER BY 1") for table, names in quoted.items()
+    }
+
+
+def shape(url: str) -> list[tuple]:
+    """Every relation with its columns, types and defaults, checks, keys, indices and comments."""
+    return ask(
+        url,
+        """
+        SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+               pg_get_expr(d.adbin, d.adrelid), col_description(c.oid, a.attnum)
+        FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+        WHERE c.relnamespace = 'market'::regnamespace
+        UNION ALL SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid), true, NULL, NULL
+        FROM pg_constraint WHERE connamespace = 'market'::regnamespace AND contype <> 'n'
+        UNION ALL SELECT tablename, indexname, indexdef, true, NULL, NULL FROM pg_indexes WHERE schemaname = 'market'
+        UNION ALL SELECT proname, '', pg_get_functiondef(oid), true, NULL, NULL
+        FROM pg_proc WHERE pronamespace = 'market'::regnamespace
+        ORDER BY 1, 2, 3
+        """,
+    )
+
+
+@pytest.fixture(scope="module")
+def newest(databases: Databases) -> Iterator[str]:
+    """A database that was made by this version."""
+    url = databases.make(migrated=False)
+    migrate(url)
+    yield url
+    databases.drop(url)
+
+
+@pytest.mark.parametrize("number", [each.number for each in KNOWN[:-1]])
+def test_a_database_of_an_older_number_with_data_becomes_one_of_this_version(
+    databases: Databases, newest: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = databases.make(migrated=False)
+    with monkeypatch.context() as patches:
+        patches.setattr(migrations, "all_migrations", lambda: KNOWN[:number])
+        migrate(url)
+        # Made from the declaration of this version, which later migrations do not mind.
+        with Database(url) as database, database.transaction() as transaction:
+            tables.ensure(transaction, [tables.STORED_BARS], DEFAULT)
+    fill(url)
+    before_columns = columns(url)
+    assert len(before_columns) >= 16
+    before = rows(url, before_columns)
+    assert {table: len(found) for table, found in before.items() if len(found) != 3} == {}
+    applied = migrate(url)
+    assert [each.number for each in applied] == list(range(number + 1, NEWEST + 1))
+    # `market.older_history` comes with its migration: a look at each series that was asked for. Here all were.
+    assert rows(url, before_columns) == before
+    assert shape(url) == shape(newest)
+    assert migrate(url) == []
+    # What came new is empty or has the value that it says.
+    added = {
+        (table, name)
+        for table, names in columns(url).items()
+        for name in names
+        if name not in before_columns.get(table, {})
+    }
+    assert bool(added) == any("ADD COLUMN" in each.sql or "CREATE TABLE" in each.sql for each in KNOWN[number:])
+    assert all(len(found) in (0, 3) for found in rows(url, columns(url)).values())
+    databases.drop(url)
+
+
+def test_the_way_over_every_number_ends_where_the_short_one_does(
+    databases: Databases, newest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = databases.make(migrated=False)
+    for upto in itertools.chain(range(1, NEWEST + 1)):
+        with monkeypatch.context() as patches:
+            patches.setattr(migrations, "all_migrations", lambda upto=upto: KNOWN[:upto])
+            assert [each.number for each in migrate(url)] == [upto]
+    assert shape(url) == shape(newest)
+    databases.drop(url)
