@@ -3,6 +3,7 @@
 import click
 
 from ema_assets.cli.actions import actions_group
+from ema_assets.cli.alerts import alerts_group
 from ema_assets.cli.archives import backup_command, restore_command
 from ema_assets.cli.capacity import capacity_command
 from ema_assets.cli.chart import chart_command
@@ -34,6 +35,7 @@ from ema_assets.cli.watchlist import symbols_group
         quality_command,
         screen_command,
         chart_command,
+        alerts_group,
         export_command,
         sandbox_command,
         metrics_command,

@@ -14,7 +14,7 @@ from ema_assets.model import clock
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.errors import WatchlistError
 from ema_assets.model.urls import masked_url
-from ema_assets.reports import status
+from ema_assets.reports import alert_states, status
 from ema_assets.reports.latency_legs import LEGS, Leg, legs
 from ema_assets.reports.progress import Loading, loading
 from ema_assets.runtime import locate, state
@@ -124,6 +124,7 @@ class _Freshness:
     silent: list[str] = field(default_factory=list)
     states: list[str] = field(default_factory=list)
     warming_up: list[str] = field(default_factory=list)
+    alerts: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, object]:
         """The same for a script; `loading` is null once every series is loaded."""
@@ -157,6 +158,7 @@ def _freshness(url: str, settings: Settings, symbols: Sequence[str] | None) -> _
             silent=status.silent(transaction),
             states=status.states_apart(transaction),
             warming_up=status.warming_up(transaction),
+            alerts=alert_states.alert_problems(transaction, datetime.now(UTC)),
         )
 
 
@@ -208,6 +210,8 @@ def _print_freshness(freshness: _Freshness) -> None:
         click.echo(f"failing: {reason}")
     _print_symbols(freshness.silent, "without bars")
     _print_symbols(freshness.states, "that do not trade as usual")
+    for problem in freshness.alerts:
+        click.echo(problem)
     for timeframe in freshness.warming_up:
         click.echo(f"warming up: {timeframe}")
     if freshness.without_bars:

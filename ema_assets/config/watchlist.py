@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ema_assets.config import calendar_tables, shared_files, timeframe_lists
 from ema_assets.config.settings import Settings, is_synthetic
@@ -24,8 +24,11 @@ from ema_assets.model.symbols import (
 from ema_assets.model.timeframes import DEFAULT, Timeframe, with_bases
 from ema_assets.providers import registry
 
+if TYPE_CHECKING:
+    from ema_assets.alerts.subscriptions import Alerts
+
 _GROUP_KEYS = ("name", "calendar", "hours", "provider", "timeframes", "allow_negative", "symbols")
-_TOP_KEYS = ("timeframes", "history", "ema", "signals", "strategy", "calendar", "group")
+_TOP_KEYS = ("timeframes", "history", "ema", "signals", "strategy", "calendar", "group", "channels", "alert")
 REGULAR_HOURS, _EXTENDED_HOURS = "regular", "extended"
 
 
@@ -37,7 +40,7 @@ class Watchlist:
     `signals_off`, `signal_params` and `strategies` are what the file says about signals and strategies. Whoever builds
     the graph of assets checks them and names the file as `where` in errors. `special_days` are by calendar.
     `default_timeframes` are those of groups that name none. `groups` are symbols by the name of their group; a group
-    without a name is called by its number, groups of one name are one.
+    without a name is called by its number, groups of one name are one. `alerts` is None when nobody is to be told.
     """
 
     instruments: tuple[Instrument, ...]
@@ -50,6 +53,7 @@ class Watchlist:
     where: str = "watchlist"
     default_timeframes: tuple[Timeframe, ...] = DEFAULT
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    alerts: "Alerts | None" = None
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -186,7 +190,7 @@ def parse(text: str, where: str = "watchlist") -> Watchlist:
         document.get("calendar", {}), {each.calendar for each in instruments.values()}, where
     )
     used = {timeframe for each in instruments.values() for timeframe in each.timeframes}
-    return Watchlist(
+    watched = Watchlist(
         instruments=tuple(instruments.values()),
         history_days=timeframe_lists.default_history(used) | history,
         ema_seed=seed,
@@ -198,6 +202,14 @@ def parse(text: str, where: str = "watchlist") -> Watchlist:
         default_timeframes=timeframes,
         groups={name: tuple(symbols) for name, symbols in by_group.items()},
     )
+    if not {"alert", "channels"} & document.keys():
+        return watched
+    # Imported only where somebody is to be told: every run reads the watchlist.
+    from ema_assets.config import alert_rows
+
+    rows = _tables(document.get("alert", []), "alert", "alerts", where)
+    listed = alert_rows.Listed(watched.symbols, watched.groups, watched.with_bars)
+    return replace(watched, alerts=alert_rows.alerts(rows, document.get("channels", {}), listed, where))
 
 
 def _only(table: Mapping[str, Any], allowed: Iterable[str], where: str) -> None:

@@ -135,5 +135,10 @@ def _sync_watchlist(graph: Graph) -> SensorDefinition:
 
 
 def sensors(graph: Graph) -> list[SensorDefinition]:
-    """Both, for a process that was loaded with the assets of `graph`."""
-    return [_sweep(graph), _sync_watchlist(graph)]
+    """All, for a process that was loaded with the assets of `graph`; one for alerts where there are any."""
+    found = [_sweep(graph), _sync_watchlist(graph)]
+    if graph.alerts is not None:
+        from ema_assets.defs.alerts import deliver_alerts
+
+        found.append(deliver_alerts)
+    return found

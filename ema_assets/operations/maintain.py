@@ -14,7 +14,7 @@ import polars as pl
 
 from ema_assets.config.settings import Settings
 from ema_assets.refresh.outcome import batches
-from ema_assets.store import latency, retention
+from ema_assets.store import alert_delivery, latency, retention
 from ema_assets.store.database import Database, Transaction
 
 # One batch of this many events takes about a quarter of a second on two cores.
@@ -23,6 +23,8 @@ ROWS_PER_BATCH = 20_000
 RUNS_AT_MOST = 20_000
 # `status` looks at the last week's.
 LATENCY_DAYS = 30
+# So long an alert is not raised a second time, and is in the log.
+ALERT_DAYS = 365
 
 RemoveLogs = Callable[[str], None]
 
@@ -59,6 +61,7 @@ class Tidied:
     backfills: int = 0
     rejected_bars: int = 0
     corrections: int = 0
+    alerts: int = 0
     tables_analyzed: int = 0
     runs_kept: int = 0
     runs_left: int = 0
@@ -83,6 +86,8 @@ class Tidied:
             f"Deleted {self.rejected_bars} rejected bars after {rules.rejected_days} days; {corrections}",
             f"Refreshed the statistics of {self.tables_analyzed} tables",
         ]
+        if self.alerts:
+            found.append(f"Deleted {self.alerts} alerts after {ALERT_DAYS} days")
         if self.runs_left:
             found.append(f"Left {self.runs_left} old runs to the next maintenance")
         if self.logs_left:
@@ -114,6 +119,10 @@ def maintain(
     )
     latency_before = now - timedelta(days=LATENCY_DAYS)
     _in_batches(database, rows_per_batch, lambda each, rows: latency.delete_before(each, latency_before, rows))
+    alerts_before = now - timedelta(days=ALERT_DAYS)
+    done.alerts = _in_batches(
+        database, rows_per_batch, lambda each, rows: alert_delivery.delete_before(each, alerts_before, rows)
+    )
     if rules.correction_days is not None:
         corrected_before = now - timedelta(days=rules.correction_days)
         done.corrections = _in_batches(

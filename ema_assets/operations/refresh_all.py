@@ -39,7 +39,9 @@ def refresh_all(  # noqa: PLR0913 - one call of the whole chain, for those who h
     for timeframe in timeframes:
         for node in graph.on:
             if node.name != OHLC:
-                outcome = refresh_computed(database, node, timeframe, symbols, now, everything=everything)
+                outcome = refresh_computed(
+                    database, node, timeframe, symbols, now, everything=everything, alerts=graph.alerts
+                )
             elif timeframe.is_fetched:
                 outcome = refresh_fetched(
                     database, open_provider, timeframe, symbols, rules, now, everything=everything
@@ -48,4 +50,4 @@ def refresh_all(  # noqa: PLR0913 - one call of the whole chain, for those who h
                 outcome = refresh_rolled_up(database, timeframe, symbols, now, everything=everything)
             yield node.name, timeframe, outcome
     for node, timeframe in graph.behind(timeframes):
-        yield node.name, timeframe, refresh_computed(database, node, timeframe, symbols, now)
+        yield node.name, timeframe, refresh_computed(database, node, timeframe, symbols, now, alerts=graph.alerts)

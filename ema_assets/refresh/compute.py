@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -24,6 +25,9 @@ from ema_assets.strategies.simulator.bars import NEWEST_STATES, STATE_EVERY, kno
 from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets.strategies.trade_columns import STATE_SCHEMA
 from ema_assets.strategies.variant import Variant
+
+if TYPE_CHECKING:
+    from ema_assets.alerts.subscriptions import Alerts
 
 # Input rows read and held at a time: bounds memory whatever the number of series.
 ROWS_A_BATCH = 400_000
@@ -173,14 +177,16 @@ def refresh_computed(
     now: datetime,
     *,
     everything: bool = False,
+    alerts: "Alerts | None" = None,
     run_id: str | None = None,
 ) -> Outcome:
     """Bring those of `symbols` up to date whose input changed; with `everything`, all of them from the beginning.
 
-    A series that cannot be computed costs only itself: it is in `errors` and in the ledger, with the time of its next
-    attempt. `run_id` is Dagster's.
+    `alerts` are raised for bars that have just closed, never with `everything`. `run_id` is Dagster's. A series that
+    cannot be computed costs only itself: it is in `errors` and in the ledger, with the time of its next attempt.
     """
     outcome = Outcome()
+    tell = _teller(alerts, node, timeframe, now) if alerts is not None and not everything else None
 
     def work(batch: list[str]) -> None:
         with database.transaction() as transaction:
@@ -212,6 +218,8 @@ def refresh_computed(
                 closed = _closed(transaction, timeframe, claimed, computed.seen)
                 if not closed.is_empty():
                     latency.record(transaction, timeframe, closed, run_id, time.monotonic() - computed_at)
+            if tell is not None:
+                tell(transaction, claimed, computed, flipped)
         outcome.add_done(claimed["symbol"])
         outcome.reasons.update(why_claimed(claimed, node.code_version, everything=everything))
         outcome.add_written(changes)
@@ -220,6 +228,20 @@ def refresh_computed(
 
     _in_batches(database, node.name, timeframe, symbols, now, work, outcome, everything=everything)
     return outcome
+
+
+def _teller(
+    alerts: "Alerts", node: Node, timeframe: Timeframe, now: datetime
+) -> Callable[[Transaction, pl.DataFrame, Computed, pl.DataFrame], object] | None:
+    """What raises the alerts of a batch that was claimed and computed, with its flips; None when nobody wants any."""
+    from ema_assets.refresh.raise_alerts import known_of, raise_alerts, subscribed
+
+    wanted = subscribed(alerts, node, timeframe)
+    if not wanted:
+        return None
+    return lambda transaction, claimed, computed, flipped: raise_alerts(
+        transaction, wanted, node, timeframe, known_of(claimed, computed.seen), computed.rows, flipped, now
+    )
 
 
 def _in_batches(

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -31,6 +31,9 @@ from ema_assets.strategies import variant as variants
 from ema_assets.strategies.trade_columns import BAR_NUMBER, ENTRY_TIME, STATE_COLUMNS, TRADE_COLUMNS
 from ema_assets.strategies.variant import ALL, CONVERGED, Variant
 from ema_assets.strategies.watchlist_rows import parse_variants
+
+if TYPE_CHECKING:
+    from ema_assets.alerts.subscriptions import Alerts
 
 _ENTRIES = {
     CONVERGED: "A trade begins only once the averages have converged.",
@@ -110,12 +113,13 @@ BARS = Node(
 class Graph:
     """All assets, each after what it reads; those in `off` are switched off.
 
-    `timeframes` are those on which anything is computed, shortest first.
+    `timeframes` are those on which anything is computed, shortest first. `alerts` says what is told to whom, if at all.
     """
 
     nodes: Mapping[str, Node]
     off: frozenset[str] = frozenset()
     timeframes: tuple[Timeframe, ...] = DEFAULT
+    alerts: "Alerts | None" = None
 
     @property
     def with_bars(self) -> tuple[Timeframe, ...]:
@@ -158,8 +162,15 @@ class Graph:
 
     @property
     def fingerprint(self) -> str:
-        """The same for two graphs exactly when they compute the same assets in the same way."""
-        said = [(node.name, node.code_version, node.table, node.inputs(self.timeframes)) for node in self.on]
+        """The same for two graphs exactly when they compute the same assets in the same way.
+
+        And when both tell somebody of something, or both do not: that takes a sensor.
+        """
+        said: list[object] = [
+            (node.name, node.code_version, node.table, node.inputs(self.timeframes)) for node in self.on
+        ]
+        if self.alerts is not None:
+            said.append("alerts")
         return hashlib.sha256(repr((self.with_bars, said)).encode()).hexdigest()
 
     def assets(self) -> pl.DataFrame:
@@ -215,7 +226,12 @@ def build(watched: Watchlist, folder: Path | None = None, strategies_folder: Pat
                 f"{node.name} off too"
             )
     _check_higher_timeframes(strategies, watched)
-    return Graph(nodes, off, watched.timeframes)
+    graph = Graph(nodes, off, watched.timeframes, watched.alerts)
+    if watched.alerts is not None:
+        from ema_assets.refresh.raise_alerts import check
+
+        check(watched.alerts, graph, watched.where)
+    return graph
 
 
 def _check_higher_timeframes(strategies: Sequence[Variant], watched: Watchlist) -> None:

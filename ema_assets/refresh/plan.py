@@ -8,7 +8,7 @@ import polars as pl
 
 from ema_assets.market.calendars import LOOK_BACK, last_bar_reach, last_closed, next_close, reach
 from ema_assets.model.schemas import UTC_TIME
-from ema_assets.model.timeframes import Timeframe, by_key
+from ema_assets.model.timeframes import FETCHED, Timeframe, by_key
 from ema_assets.providers.declaration import REREAD_SESSIONS, Publication
 from ema_assets.refresh.runs import PlannedRun
 from ema_assets.store import ledger, sessions
@@ -116,6 +116,17 @@ def _last_sessions(trading: pl.DataFrame, now: datetime, after: timedelta) -> pl
         .group_by("calendar")
         .agg(reread_at=pl.col("close").max() + after, reread_from=pl.col("open").min())
     )
+
+
+def late_limits(closed: pl.DataFrame) -> pl.DataFrame:
+    """Of the fetched timeframes in `closed` (as `closed_bars` returns it), with late_before.
+
+    A series that was last asked for before then is more than two bars late. A bar counts its nominal length, so that a
+    series is not late overnight.
+    """
+    two_bars = [2 * by_key(text).duration for text in closed["timeframe"]]
+    limits = closed.with_columns(late_before=pl.col("ts_end") - pl.Series(two_bars, dtype=pl.Duration("us")))
+    return limits.filter(pl.col("timeframe").is_in([timeframe.key for timeframe in FETCHED]))
 
 
 def stale_on_close(

@@ -7,7 +7,8 @@ import polars as pl
 
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.symbols import Series
-from ema_assets.model.timeframes import FETCHED, by_key
+from ema_assets.model.timeframes import by_key
+from ema_assets.refresh.plan import late_limits
 from ema_assets.store import ledger, quality_reports, sessions
 from ema_assets.store.database import Transaction
 
@@ -36,14 +37,8 @@ def late_series(transaction: Transaction, closed: pl.DataFrame) -> pl.DataFrame:
     missing_bars (after it), silent_since (of a symbol that has no bars any more), state (what its provider says of it),
     last_error.
     """
-    two_bars = [2 * by_key(text).duration for text in closed["timeframe"]]
     missing = [max(_LATE_MINUTES // by_key(text).minutes, _LATE_BARS) for text in closed["timeframe"]]
-    limits = closed.with_columns(
-        late_before=pl.col("ts_end") - pl.Series(two_bars, dtype=pl.Duration("us")),
-        most_missing=pl.Series(missing, dtype=pl.Int64),
-    )
-    limits = limits.filter(pl.col("timeframe").is_in([timeframe.key for timeframe in FETCHED]))
-    return ledger.late(transaction, limits)
+    return ledger.late(transaction, late_limits(closed.with_columns(most_missing=pl.Series(missing, dtype=pl.Int64))))
 
 
 def series_problems(failing: pl.DataFrame, late: pl.DataFrame) -> dict[str, str]:

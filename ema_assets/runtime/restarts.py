@@ -81,6 +81,13 @@ class Restarts:
         self._say(f"  {reason}\n  {part.name} is started again in {pause:g} s")
 
 
+class Beside(Protocol):
+    """Something on which no other part rests."""
+
+    def look(self, now: float) -> None:
+        """See that it runs, if it shall. `now` is in seconds of any clock."""
+
+
 class Aside:
     """Starts a part again on which no other rests. It is given up by itself, and everything else goes on."""
 

@@ -24,11 +24,13 @@ from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers import registry
 from ema_assets.providers.declaration import Provider
 from ema_assets.refresh.graph import build, configured
-from ema_assets.runtime import dagster_dev, state
+from ema_assets.runtime import alert_process, dagster_dev, state
+from ema_assets.runtime.alert_process import AlertProcess
+from ema_assets.runtime.alert_worker import Configuration
 from ema_assets.runtime.code_location import CodeLocation
 from ema_assets.runtime.dagster_dev import DagsterDev
 from ema_assets.runtime.news import News, Say, greet
-from ema_assets.runtime.restarts import Aside, Part, Restarts
+from ema_assets.runtime.restarts import Aside, Beside, Part, Restarts
 from ema_assets.runtime.services import HOST, Postgres, Service, environment, free_port
 from ema_assets.runtime.supervisor import Program, Supervisor
 from ema_assets.store.database import Database
@@ -106,10 +108,17 @@ def _serve(start: _Start) -> Signals:
         location = CodeLocation(ui, lambda: configured(Settings.from_env()).fingerprint, start.say)
         parts.append(_start_dagster(start, env, ui, location))
         port = start.options.metrics_port
-        aside = [] if port is None else [Aside(_start_metrics(start, env, port), start.say)]
+        beside: list[Beside] = [] if port is None else [Aside(_start_metrics(start, env, port), start.say)]
         _tell_commands(settings, ui)
         greet(settings, ui, masked_url(url), start.watched, start.say)
-        return _watch(start, database, parts, location, aside)
+        alerts = Configuration()
+        telling = AlertProcess(
+            start.supervisor,
+            alert_process.program(start.settings, env),
+            lambda: alerts.now() is not None,
+            start.say,
+        )
+        return _watch(start, database, parts, location, [*beside, telling])
 
 
 def _prepare(start: _Start, database: Database) -> None:
@@ -119,7 +128,9 @@ def _prepare(start: _Start, database: Database) -> None:
     sync(database, start.watched, clock.now(), build(start.watched, *own))
 
 
-def _watch(start: _Start, database: Database, parts: list[Part], location: CodeLocation, aside: list[Aside]) -> Signals:
+def _watch(
+    start: _Start, database: Database, parts: list[Part], location: CodeLocation, beside: list[Beside]
+) -> Signals:
     """Keep the parts running and say how loading goes, until a signal comes."""
     news = News(start.say)
     restarts = Restarts(parts, start.say)
@@ -127,10 +138,10 @@ def _watch(start: _Start, database: Database, parts: list[Part], location: CodeL
     def look() -> None:
         if not restarts.look(time.monotonic()):
             return
-        for each in aside:
-            each.look(time.monotonic())
         try:
             location.look(time.monotonic())
+            for each in beside:
+                each.look(time.monotonic())
         except EmaAssetsError as error:
             news.once(f"not loaded: {error}")
         news.look(database)
@@ -148,6 +159,8 @@ def _checked_watchlist(settings: Settings) -> Watchlist:
     watched = watchlist.of(settings)
     for name in sorted(watched.providers(settings.provider)):
         settings.check_provider(name, is_starting=True)
+    for channel in watched.alerts.used().values() if watched.alerts is not None else ():
+        channel.url(os.environ)
     return watched
 
 

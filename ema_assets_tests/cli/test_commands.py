@@ -81,7 +81,7 @@ def test_commands_are_listed_in_the_order_in_which_a_newcomer_needs_them(run: Ru
     listed = run("--help").stdout.split("Commands:\n")[1].splitlines()
     assert [line.split()[0] for line in listed if line.startswith("  ") and line[2] != " "] == [
         *("up", "down", "status", "doctor", "plan", "refresh", "symbols", "ingest", "actions", "quality", "screen"),
-        *("chart", "export", "sandbox", "metrics", "capacity", "maintain", "backup", "restore", "migrate"),
+        *("chart", "alerts", "export", "sandbox", "metrics", "capacity", "maintain", "backup", "restore", "migrate"),
     ]
     of_symbols = [("symbols",), *(("symbols", name) for name in ("list", "add", "import", "check", "remove"))]
     assert list(COMMANDS)[7:13] == of_symbols

@@ -41,6 +41,7 @@ def test_status_with_nothing_running_is_valid_json_that_says_so(run: Run, home: 
         "silent": [],
         "states": [],
         "warming_up": [],
+        "alerts": [],
     }
     assert "Not running; start it with `ema-assets up`" in run("status").stdout
 

@@ -102,7 +102,7 @@ def test_symbols_belong_to_the_provider_of_their_group_or_to_the_default(path: P
         ("group = [3]", "groups are written `[[group]]`"),
         (
             "[[groups]]\nsymbols = ['A']",
-            "unknown key `groups`, allowed are timeframes, history, ema, signals, strategy, calendar, group; did you mean `group`?",
+            "unknown key `groups`, allowed are timeframes, history, ema, signals, strategy, calendar, group, channels, alert; did you mean `group`?",
         ),
         (
             "[[group]]\nsymbol = ['A']",

@@ -1,0 +1,113 @@
+"""What a kind of alert declares: what it is raised for, its parameters, and what it says. Nothing is looked up here."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+import polars as pl
+
+from ema_assets.model.declarations import Param, Params
+
+# In place of an asset: the kind is about the trades of every strategy.
+STRATEGIES = "strategies"
+
+# The row of what was found, as it is said: what `find` returned, and symbol, timeframe, strategy, ts and close.
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What was computed of one asset on one timeframe in one transaction, of series that had been computed before.
+
+    Attributes:
+        rows: as they were written, the newest ones among them not known before; with known_through (the last bar that
+            had been computed before) and newest (the last one now), and what the kind `reads` of the newest bar.
+        flipped: symbol, flipped (crossovers or trades that are not what they were), from_ts (the first changed bar).
+        now: the market's time, UTC.
+    """
+
+    rows: pl.DataFrame
+    flipped: pl.DataFrame
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesKind:
+    """An alert about a bar that has just closed, found in what a run computes, or about a correction.
+
+    Attributes:
+        name: what the watchlist calls it.
+        titles: what one and what several are called in the title of a message.
+        description: when it is raised, in a sentence.
+        asset: whose rows it looks at, or STRATEGIES.
+        find: from a batch and the parameters to what is to be told: symbol, ts (the bar), and whatever `say` needs;
+            with `occurrence` (text) where something else than the bar says that it is the same one again.
+        say: from one of these rows to a sentence without symbol and timeframe.
+        reads: columns of other assets at the newest bar that `find` needs; they are read in each run.
+        params: that a subscription may set.
+        is_of_corrections: it is raised for `flipped`, about bars that were known before.
+    """
+
+    name: str
+    titles: tuple[str, str]
+    description: str
+    asset: str
+    find: Callable[[Batch, Params], pl.DataFrame]
+    say: Callable[[Row], str]
+    reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    params: Mapping[str, Param] = field(default_factory=dict)
+    is_of_corrections: bool = False
+
+
+class Conditions(Protocol):
+    """How the whole stands at a moment, for kinds of trouble. Each is asked for once at most."""
+
+    def failing_series(self) -> pl.DataFrame:
+        """asset, symbol, timeframe, failures, next_attempt_at, last_error."""
+
+    def silent_providers(self) -> pl.DataFrame:
+        """provider, failures, open_until, last_error: those that did not answer when they were last asked."""
+
+    def freshness(self) -> pl.DataFrame:
+        """One row: fresh, late (numbers of fetched series), asked_through (of the one that was asked for last)."""
+
+    def failed_runs(self) -> pl.DataFrame:
+        """run_id, job, of_timeframe (or null), ended_at: runs that failed in the last hour and are not tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class TroubleKind:
+    """An alert about the product itself. Whoever delivers alerts looks for trouble, a run knows nothing of it.
+
+    Attributes:
+        name: what the watchlist calls it.
+        titles: what one and what several are called in the title of a message.
+        description: when it is raised, in a sentence.
+        find: what is wrong now: subject (text) and whatever `say` needs; with symbol and timeframe it is about a
+            series, and subscriptions to other symbols or timeframes do not get it.
+        say: from one of these rows to a sentence.
+        params: that a subscription may set.
+        is_lasting: it is told once until it is over, and its end is told as well. Else each subject is told once.
+    """
+
+    name: str
+    titles: tuple[str, str]
+    description: str
+    find: Callable[[Conditions, Params], pl.DataFrame]
+    say: Callable[[Row], str]
+    params: Mapping[str, Param] = field(default_factory=dict)
+    is_lasting: bool = True
+
+
+Kind = SeriesKind | TroubleKind
+
+
+def price(value: float | None) -> str:
+    """A price as a person reads it."""
+    return "?" if value is None else f"{value:.6g}"
+
+
+def percent(value: float) -> str:
+    """A share in percent with its sign."""
+    return f"{value:+.2f} %"

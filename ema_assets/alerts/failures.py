@@ -1,0 +1,7 @@
+"""What the kinds about repeated failures share."""
+
+from collections.abc import Mapping
+
+from ema_assets.model.declarations import Param
+
+AFTER: Mapping[str, Param] = {"after_failures": Param(3, "How many failures in a row are told", most=100)}

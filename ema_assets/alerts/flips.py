@@ -1,0 +1,31 @@
+"""What both kinds about corrections share: which flips are recent enough to be told."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+import polars as pl
+
+from ema_assets.alerts.declaration import Batch, Row
+from ema_assets.model.declarations import Param, Params
+
+DAYS: Mapping[str, Param] = {
+    "correction_days": Param(7, "Corrections of bars that are older than so many days are not told", most=3650)
+}
+
+
+def flipped_since(batch: Batch, params: Params) -> pl.DataFrame:
+    """symbol, ts (the first corrected bar), flipped and from_ts, where that bar is not too old.
+
+    What loads older history changes trades, too, and nobody wants to be told of those.
+    """
+    recent = batch.now - timedelta(days=params["correction_days"])
+    return batch.flipped.filter((pl.col("flipped") > 0) & (pl.col("from_ts") >= recent)).select(
+        "symbol", "flipped", "from_ts", ts="from_ts"
+    )
+
+
+def say_flipped(row: Row, what: str) -> str:
+    """How many of `what` are not what they were, since when, and why."""
+    count = row["flipped"]
+    flipped = f"a {what} is not what it was" if count == 1 else f"{count} {what}s are not what they were"
+    return f"{flipped}: {row['detail']}, from {row['from_ts']:%Y-%m-%d %H:%M} UTC on"

@@ -1,0 +1,1 @@
+"""One module per kind of alert, each with a `KIND`. A new kind is a new file here."""

@@ -1,0 +1,57 @@
+"""Kind `about_to_cross`: a small move of the next close would make EMA 9 and EMA 30 cross."""
+
+import polars as pl
+
+from ema_assets.alerts.declaration import Batch, Row, SeriesKind, percent, price
+from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
+from ema_assets.model.declarations import Param, Params
+from ema_assets.model.symbols import UP
+
+_WITHIN, _AFTER = "cross_within_pct", "cross_after_bars"
+_FAST, _SLOW = 2 / (9 + 1), 2 / (30 + 1)
+
+
+def _find(batch: Batch, params: Params) -> pl.DataFrame:
+    # The next close at which both averages are equal, as in the view `results.screener`.
+    cross = ((1 - _SLOW) * pl.col("ema_30") - (1 - _FAST) * pl.col("ema_9")) / (_FAST - _SLOW)
+    newest = batch.rows.filter(
+        (pl.col("ts") == pl.col("newest")) & (pl.col("ts") > pl.col("known_through")) & pl.col("crossover").is_null(),
+        # Just after a cross the averages are near each other, and nobody wants to hear of that.
+        (pl.col("bars_since_cross") >= params[_AFTER]).fill_null(value=True),
+    ).with_columns(cross_price=cross)
+    found = newest.filter((pl.col("close") > 0) & (pl.col("cross_price") > 0)).with_columns(
+        move_pct=(pl.col("cross_price") / pl.col("close") - 1) * 100
+    )
+    # An uptrend ends when the close falls so far. Where the sign is the other one, an unchanged close would do.
+    needed = pl.when(pl.col("trend") == UP).then(-pl.col("move_pct")).otherwise(pl.col("move_pct"))
+    # Once per leg of the trend, which is known by the number of the bar that it began with.
+    leg = (pl.col("bar_number") - pl.col("bars_since_cross")).cast(pl.String).fill_null("first")
+    return found.filter(pl.col("trend").is_not_null() & (needed <= params[_WITHIN])).select(
+        "symbol", "ts", "trend", "close", "cross_price", "move_pct", occurrence=leg
+    )
+
+
+def _say(row: Row) -> str:
+    coming = "bearish" if row["trend"] == UP else "bullish"
+    return (
+        f"about to cross ({coming}): a next close at {price(row['cross_price'])}, {percent(row['move_pct'])} from "
+        f"{price(row['close'])}, would do"
+    )
+
+
+KIND = SeriesKind(
+    name="about_to_cross",
+    titles=("about to cross", "about to cross"),
+    description=(
+        "A move of at most `cross_within_pct` percent of the next close would make the averages cross, which they have "
+        "not for `cross_after_bars` bars; told once per leg of a trend."
+    ),
+    asset=EMA_TREND,
+    find=_find,
+    say=_say,
+    reads={OHLC: ("close",), EMA_SIGNALS: ("ema_9", "ema_30")},
+    params={
+        _WITHIN: Param(0.2, "How far the next close may be away, in percent", least=0.01, most=50),
+        _AFTER: Param(9, "How many bars ago the last cross must be", least=0),
+    },
+)

@@ -1,0 +1,33 @@
+"""Kind `provider_shut_out`: a provider does not answer, and is left alone."""
+
+import polars as pl
+
+from ema_assets.alerts.declaration import Conditions, Row, TroubleKind
+from ema_assets.alerts.failures import AFTER
+from ema_assets.model.declarations import Params
+
+
+def _find(conditions: Conditions, params: Params) -> pl.DataFrame:
+    return (
+        conditions.silent_providers()
+        .filter(pl.col("failures") >= params["after_failures"])
+        .with_columns(subject="provider")
+    )
+
+
+def _say(row: Row) -> str:
+    again = "" if row["open_until"] is None else f", asked again at {row['open_until']:%H:%M:%S} UTC"
+    return f"{row['provider']} has not answered {row['failures']} times in a row{again}: {row['last_error']}"
+
+
+KIND = TroubleKind(
+    name="provider_shut_out",
+    titles=("provider shut out", "providers shut out"),
+    description=(
+        "A provider has not answered, or has refused everything, `after_failures` times in a row; its end is told as "
+        "well."
+    ),
+    find=_find,
+    say=_say,
+    params=AFTER,
+)

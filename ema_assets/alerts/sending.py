@@ -1,0 +1,99 @@
+"""Sending a message by Apprise, which is imported here, and only in the process that delivers: it takes 0.4 s."""
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ema_assets.alerts.channels import Channel, without_secrets
+from ema_assets.alerts.messages import Message
+from ema_assets.model.errors import ConfigurationError
+
+MOST_REASON = 300
+
+
+def room_of(channel: Channel, env: Mapping[str, str]) -> int:
+    """How many characters the body of a message to `channel` may have; none is known of one that cannot be used."""
+    try:
+        return int(_service(channel, env)[0].body_maxlen)
+    except ConfigurationError:
+        return 10_000
+
+
+def send(channel: Channel, message: Message, env: Mapping[str, str]) -> str | None:
+    """Send `message` to `channel`, whose secrets are in `env`. Returns why that failed, without secrets; None when not.
+
+    It takes as long as the service lets it: some seconds when nobody answers.
+    """
+    try:
+        service, url = _service(channel, env)
+    except ConfigurationError as error:
+        return str(error)
+    from apprise import NotifyType
+
+    kind = NotifyType.WARNING if message.is_trouble else NotifyType.INFO
+    with _said_by_apprise() as said:
+        try:
+            is_sent = service.notify(title=message.title, body=message.body, notify_type=kind)
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises is the channel's failure
+            said.append(f"{type(error).__name__}: {error}")
+            is_sent = False
+    if is_sent:
+        return None
+    reason = " ".join(" ".join(said).split()) or f"the service {service.service_name} did not take the message"
+    return without_secrets(reason, url)[:MOST_REASON]
+
+
+def problem_with(channel: Channel, env: Mapping[str, str]) -> str | None:
+    """Why `channel` cannot be used, without sending anything; None when it can."""
+    try:
+        _service(channel, env)
+    except ConfigurationError as error:
+        return str(error)
+    return None
+
+
+def _service(channel: Channel, env: Mapping[str, str]) -> tuple[Any, str]:
+    """The plugin of Apprise for `channel`, and the URL.
+
+    Raises:
+        ConfigurationError: when a variable is not set, or Apprise knows no such service.
+    """
+    url = channel.url(env)
+    from apprise import Apprise
+
+    with _said_by_apprise():
+        service = Apprise.instantiate(url)
+    if service is None:
+        raise ConfigurationError(
+            f"the channel {channel.name} is no URL that Apprise can use: {_shape(channel)}; "
+            "https://appriseit.com/services/ lists what each service needs"
+        )
+    return service, url
+
+
+def _shape(channel: Channel) -> str:
+    return f"`{channel.scheme}://…`" if channel.scheme != "?" else "what the variable holds"
+
+
+@contextmanager
+def _said_by_apprise() -> Iterator[list[str]]:
+    """What Apprise logs in this thread during the block, at WARNING and above. None of it goes anywhere else."""
+    said: list[str] = []
+    thread = threading.get_ident()
+
+    class Keeper(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.thread == thread:
+                said.append(record.getMessage())
+
+    logger = logging.getLogger("apprise")
+    # It logs URLs at DEBUG, and whatever a server has answered.
+    logger.propagate = False
+    keeper = Keeper(logging.WARNING)
+    logger.addHandler(keeper)
+    try:
+        yield said
+    finally:
+        logger.removeHandler(keeper)

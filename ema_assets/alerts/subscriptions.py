@@ -1,0 +1,79 @@
+"""The rows `[[alert]]` of a watchlist as records: which alerts go to which channels, and when. Parses nothing."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from ema_assets.alerts.channels import Channel
+from ema_assets.alerts.declaration import SeriesKind, TroubleKind
+from ema_assets.alerts.discovery import discover
+from ema_assets.alerts.quiet_hours import QuietHours
+from ema_assets.model.declarations import Params
+
+GROUP_SECONDS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """Who is told of what.
+
+    Attributes:
+        name: what the log calls it.
+        kinds: names of kinds of alerts.
+        to: names of channels.
+        symbols: of which symbols; None for all.
+        timeframes: on which timeframes, by their keys; None for all.
+        strategies: of which strategies; None for all.
+        params: of its kinds, all of them.
+        quiet: when its alerts wait.
+        messages_per_hour: that it sends to a channel at most; more alerts wait and come together.
+        group_seconds: for how long an alert waits for others.
+    """
+
+    name: str
+    kinds: tuple[str, ...]
+    to: tuple[str, ...]
+    symbols: tuple[str, ...] | None = None
+    timeframes: tuple[str, ...] | None = None
+    strategies: tuple[str, ...] | None = None
+    params: Params = field(default_factory=dict)
+    quiet: QuietHours | None = None
+    messages_per_hour: int | None = None
+    group_seconds: int = GROUP_SECONDS
+
+    def series_kinds(self) -> list[SeriesKind]:
+        """Those of its kinds that are found in what a run computes."""
+        return [kind for name in self.kinds if isinstance(kind := discover()[name], SeriesKind)]
+
+    def trouble_kinds(self) -> list[TroubleKind]:
+        """Those of its kinds that are about the product itself."""
+        return [kind for name in self.kinds if isinstance(kind := discover()[name], TroubleKind)]
+
+    def is_about(self, timeframe: str, strategy: str | None) -> bool:
+        """Whether it is about any symbol on `timeframe`, of `strategy` where the alert is of one."""
+        return (self.timeframes is None or timeframe in self.timeframes) and (
+            strategy is None or self.strategies is None or strategy in self.strategies
+        )
+
+    def due_at(self, raised_at: datetime, now: datetime) -> datetime:
+        """When an alert of it that was raised then may be sent, as it looks `now`."""
+        due = raised_at + timedelta(seconds=self.group_seconds)
+        quiet_until = None if self.quiet is None else self.quiet.until(max(due, now))
+        return due if quiet_until is None else quiet_until
+
+
+@dataclass(frozen=True, slots=True)
+class Alerts:
+    """All subscriptions of a watchlist, and the channels that they name, by name."""
+
+    subscriptions: tuple[Subscription, ...]
+    channels: Mapping[str, Channel] = field(hash=False)
+
+    def named(self, name: str) -> Subscription | None:
+        """The subscription of that name."""
+        return next((each for each in self.subscriptions if each.name == name), None)
+
+    def used(self) -> dict[str, Channel]:
+        """The channels that a subscription sends to, by name."""
+        wanted: Collection[str] = {name for each in self.subscriptions for name in each.to}
+        return {name: channel for name, channel in self.channels.items() if name in wanted}

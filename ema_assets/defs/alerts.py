@@ -1,0 +1,40 @@
+"""The sensor that delivers alerts where no process of its own does, as with plain `dagster dev`.
+
+Imported only where the watchlist has an `[[alert]]`. Apprise is imported when something is to be sent.
+"""
+
+from datetime import timedelta
+
+from dagster import DefaultSensorStatus, SensorEvaluationContext, SkipReason, sensor
+
+from ema_assets.config.settings import Settings
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.runtime.locate import database_url
+
+INTERVAL_SECONDS = 15
+
+
+@sensor(
+    minimum_interval_seconds=INTERVAL_SECONDS,
+    default_status=DefaultSensorStatus.RUNNING,
+    description=(
+        "Sends the alerts that wait, unless a process of its own does, which `ema-assets up` starts and "
+        "`ema-assets alerts deliver` is."
+    ),
+)
+def deliver_alerts(context: SensorEvaluationContext) -> SkipReason:
+    """Launches nothing: what was done is the reason that it gives."""
+    from ema_assets.runtime.alert_worker import Configuration, deliver_once
+
+    try:
+        configured = Configuration().now()
+    except ConfigurationError as error:
+        return SkipReason(f"nothing is sent: {error}")
+    if configured is None:
+        return SkipReason("nobody is to be told of anything")
+    done = deliver_once(database_url(Settings.from_env()), configured, ahead=timedelta(seconds=INTERVAL_SECONDS))
+    if not done.is_ours:
+        return SkipReason("another process delivers alerts")
+    for problem in done.failed:
+        context.log.warning(problem)
+    return SkipReason(f"{done.sent} alert{'' if done.sent == 1 else 's'} sent" if done.sent else "no alert was due")

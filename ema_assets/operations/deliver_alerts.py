@@ -1,0 +1,136 @@
+"""Alerts from the outbox to channels: handed over, grouped into messages, and settled. What sends is not here.
+
+One session at a time delivers (`store.alert_listener`). A message is settled after it was sent: a crash in between
+sends it once more, and one before that loses nothing.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from ema_assets.alerts.channels import Channel
+from ema_assets.alerts.messages import Message, Told, compose
+from ema_assets.alerts.subscriptions import Alerts, Subscription
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.store import alert_delivery
+from ema_assets.store.database import Transaction
+
+_ROUTED_AT_ONCE = 10_000
+_HOUR = timedelta(hours=1)
+# What is due so soon comes along.
+_SOON = timedelta(seconds=1)
+_TOLD = ("id", "subscription", "kind", "text", "symbol", "timeframe", "strategy", "ts", "is_over")
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A message to a channel, and the ids of the alerts in it."""
+
+    channel: Channel
+    ids: tuple[int, ...]
+    message: Message
+
+
+def route(transaction: Transaction, alerts: Alerts, now: datetime) -> int:
+    """Hand new alerts over to the channels of their subscriptions; return how many alerts that were.
+
+    One whose subscription is gone goes to nobody. `now` is the machine's time, UTC, here and below.
+    """
+    new = alert_delivery.unrouted(transaction, _ROUTED_AT_ONCE)
+    if new.is_empty():
+        return 0
+    rows = [
+        (number, channel, subscription.due_at(raised_at, now))
+        for number, name, raised_at in new.select("id", "subscription", "raised_at").iter_rows()
+        if (subscription := alerts.named(name)) is not None
+        for channel in subscription.to
+    ]
+    schema = {"alert_id": pl.Int64(), "channel": pl.String(), "due_at": UTC_TIME}
+    deliveries = pl.DataFrame(rows, schema=schema, orient="row")
+    alert_delivery.route(transaction, new["id"].to_list(), deliveries, now)
+    return new.height
+
+
+def pack(
+    transaction: Transaction,
+    alerts: Alerts,
+    now: datetime,
+    *,
+    busy: Collection[str] = (),
+    synthetic: frozenset[str] = frozenset(),
+    room: Callable[[Channel], int] | None = None,
+    ahead: timedelta = _SOON,
+) -> list[Parcel]:
+    """The messages that are to be sent now, one per channel: all that is due for it, but for what has to wait.
+
+    Args:
+        transaction: any.
+        alerts: subscriptions and channels as they are now.
+        now: the machine's time, UTC.
+        busy: channels to which a message is on its way.
+        synthetic: symbols whose prices are made up.
+        room: how many characters the body of a message to a channel may have.
+        ahead: what is due within this time comes along.
+    """
+    channels = alerts.used()
+    alert_delivery.give_up_unknown(transaction, list(channels), now)
+    alert_delivery.give_up_old(transaction, now - alert_delivery.GIVEN_UP_AFTER, now)
+    due = alert_delivery.waiting(transaction, now + ahead).filter(~pl.col("channel").is_in(list(busy)))
+    parcels = []
+    for (name,), rows in due.partition_by("channel", as_dict=True, maintain_order=True).items():
+        if rows["due_at"].min() > now + (ahead - _SOON):  # type: ignore[operator]
+            continue
+        channel = channels[str(name)]
+        sent = _that_may_go(transaction, alerts, channel.name, rows, now)
+        if not sent.is_empty():
+            told = [_told(row) for row in sent.iter_rows(named=True)]
+            message = compose(told, synthetic) if room is None else compose(told, synthetic, room(channel))
+            parcels.append(Parcel(channel, tuple(sent["id"]), message))
+    return parcels
+
+
+def _told(row: Mapping[str, Any]) -> Told:
+    return Told(**{name: row[name] for name in _TOLD})
+
+
+def _that_may_go(
+    transaction: Transaction, alerts: Alerts, channel: str, rows: pl.DataFrame, now: datetime
+) -> pl.DataFrame:
+    """Those of `rows` whose subscription is neither quiet nor over its limit; the others are postponed."""
+    recent = None
+    for name in rows["subscription"].unique(maintain_order=True):
+        subscription = alerts.named(name)
+        if subscription is None:
+            continue
+        until = None if subscription.quiet is None else subscription.quiet.until(now)
+        if until is None and subscription.messages_per_hour is not None:
+            recent = alert_delivery.messages_since(transaction, now - _HOUR) if recent is None else recent
+            until = _allowed_at(recent, subscription, channel)
+        if until is not None:
+            ids = rows.filter(subscription=name)["id"].to_list()
+            alert_delivery.postpone(transaction, channel, ids, until)
+            rows = rows.filter(pl.col("subscription") != name)
+    return rows
+
+
+def _allowed_at(recent: pl.DataFrame, subscription: Subscription, channel: str) -> datetime | None:
+    """When `subscription` may send the next message to `channel`; None when it may now."""
+    assert subscription.messages_per_hour is not None
+    sent = recent.filter(subscription=subscription.name, channel=channel)["sent_at"]
+    if len(sent) < subscription.messages_per_hour:
+        return None
+    oldest = sent[subscription.messages_per_hour - 1]
+    assert isinstance(oldest, datetime)
+    return oldest + _HOUR
+
+
+def settle(transaction: Transaction, parcel: Parcel, problem: str | None, now: datetime) -> None:
+    """Write that the message of `parcel` was sent, or why not; then its alerts wait for the next attempt."""
+    if problem is None:
+        alert_delivery.settle(transaction, parcel.channel.name, parcel.ids, "sent", None, now)
+        alert_delivery.channel_took(transaction, parcel.channel.name, now)
+    else:
+        alert_delivery.channel_failed(transaction, parcel.channel.name, problem, now)

@@ -1,0 +1,136 @@
+"""Looking for trouble: what subscriptions want to be told of the product itself. Done by whoever delivers alerts."""
+
+from datetime import datetime, timedelta
+from functools import cached_property
+
+import polars as pl
+
+from ema_assets.alerts.declaration import TroubleKind
+from ema_assets.alerts.subscriptions import Alerts, Subscription
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.refresh.plan import Publications, closed_bars, late_limits
+from ema_assets.store import alert_outbox, ledger, provider_state, retention
+from ema_assets.store.alert_outbox import ALERT_SCHEMA
+from ema_assets.store.database import Transaction
+
+_RUNS_BACK = timedelta(hours=1)
+_KEY = ["subscription", "kind", "subject"]
+
+
+class Standing:
+    """How the whole stands: `alerts.declaration.Conditions` from the database."""
+
+    def __init__(
+        self, transaction: Transaction, now: datetime, machine_now: datetime, publications: Publications
+    ) -> None:
+        self._transaction = transaction
+        self._now = now
+        self._machine_now = machine_now
+        self._publications = publications
+
+    def failing_series(self) -> pl.DataFrame:
+        """As declared."""
+        return self._failing
+
+    def silent_providers(self) -> pl.DataFrame:
+        """As declared."""
+        return provider_state.not_answering(self._transaction)
+
+    def freshness(self) -> pl.DataFrame:
+        """As declared."""
+        return self._freshness
+
+    def failed_runs(self) -> pl.DataFrame:
+        """As declared; none where Dagster's storage is in another database."""
+        if not retention.dagster_is_here(self._transaction):
+            names = ("run_id", "job", "of_timeframe")
+            return pl.DataFrame(schema={**dict.fromkeys(names, pl.String()), "ended_at": UTC_TIME})
+        return alert_outbox.failed_runs(self._transaction, self._machine_now - _RUNS_BACK)
+
+    @cached_property
+    def _failing(self) -> pl.DataFrame:
+        return ledger.failing(self._transaction)
+
+    @cached_property
+    def _freshness(self) -> pl.DataFrame:
+        closed = closed_bars(self._transaction, self._now, self._publications)
+        return alert_outbox.freshness(self._transaction, late_limits(closed))
+
+
+def watch_trouble(
+    transaction: Transaction, alerts: Alerts, now: datetime, machine_now: datetime, publications: Publications
+) -> int:
+    """Raise alerts about trouble that began or is over since the last look; return how many.
+
+    `now` is the market's time, which says what should be fresh. What was told is remembered in the same transaction.
+    """
+    wanted = [(each, kind) for each in alerts.subscriptions for kind in each.trouble_kinds()]
+    if not wanted:
+        return 0
+    standing = Standing(transaction, now, machine_now, publications)
+    found = [_found(standing, subscription, kind) for subscription, kind in wanted]
+    lasting = [each for each, (_, kind) in zip(found, wanted, strict=True) if kind.is_lasting]
+    events = [each for each, (_, kind) in zip(found, wanted, strict=True) if not kind.is_lasting]
+    raised = [each.with_columns(occurrence="subject") for each in events]
+    told = alert_outbox.told_troubles(transaction)
+    if lasting:
+        there = pl.concat(lasting)
+        began = there.join(told, on=_KEY, how="anti")
+        over = told.join(there, on=_KEY, how="anti")
+        alert_outbox.note_troubles(transaction, began, over, machine_now)
+        raised.append(began.with_columns(occurrence=pl.lit(machine_now.isoformat())))
+        raised.append(_ends(over, wanted, machine_now))
+    if all(each.is_empty() for each in raised):
+        return 0
+    return alert_outbox.raise_alerts(transaction, pl.concat(map(_as_alerts, raised)))
+
+
+def _found(standing: Standing, subscription: Subscription, kind: TroubleKind) -> pl.DataFrame:
+    """What `kind` finds for `subscription`: its key, text, symbol and timeframe (null where it is about no series)."""
+    rows = kind.find(standing, subscription.params)
+    if "symbol" in rows.columns:
+        if subscription.symbols is not None:
+            rows = rows.filter(pl.col("symbol").is_in(list(subscription.symbols)))
+        if subscription.timeframes is not None:
+            rows = rows.filter(pl.col("timeframe").is_in(list(subscription.timeframes)))
+    texts = [kind.say(row) for row in rows.iter_rows(named=True)]
+    nothing = pl.lit(None, pl.String)
+    return rows.select(
+        subscription=pl.lit(subscription.name),
+        kind=pl.lit(kind.name),
+        subject="subject",
+        text=pl.Series(texts, dtype=pl.String),
+        symbol="symbol" if "symbol" in rows.columns else nothing,
+        timeframe="timeframe" if "timeframe" in rows.columns else nothing,
+    )
+
+
+def _ends(over: pl.DataFrame, wanted: list[tuple[Subscription, TroubleKind]], now: datetime) -> pl.DataFrame:
+    """What is over of trouble that was told, for subscriptions that still want to know."""
+    still = {(subscription.name, kind.name) for subscription, kind in wanted}
+    rows = over.filter(
+        pl.Series([key in still for key in over.select("subscription", "kind").iter_rows()], dtype=pl.Boolean)
+    )
+    texts = [f"over after {_lasted(now - row['since'])}: {row['text']}" for row in rows.iter_rows(named=True)]
+    return rows.with_columns(
+        text=pl.Series(texts, dtype=pl.String),
+        occurrence=pl.format("{} over", pl.col("since").dt.to_string("iso")),
+        is_over=pl.lit(value=True),
+    )
+
+
+def _lasted(span: timedelta) -> str:
+    minutes = int(span.total_seconds()) // 60
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+def _as_alerts(rows: pl.DataFrame) -> pl.DataFrame:
+    blank = {"is_over": pl.lit(value=False), "strategy": pl.lit(None, pl.String), "ts": pl.lit(None, UTC_TIME)}
+    return rows.with_columns(**{name: value for name, value in blank.items() if name not in rows.columns}).select(
+        list(ALERT_SCHEMA)
+    )
+
+
+def looks(alerts: Alerts) -> bool:
+    """Whether anybody wants to be told of trouble at all."""
+    return any(each.trouble_kinds() for each in alerts.subscriptions)

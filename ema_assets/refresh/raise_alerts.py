@@ -1,0 +1,228 @@
+"""Raising alerts in the transaction in which the bars they are about are computed. Imported only where there are any.
+
+An alert is about a bar that has just closed and was computed for the first time. So nothing is raised for a series that
+is computed for the first time, for what a person has materialized, for bars that were computed before (such as with
+another code version, or after a correction), for bars of files, and for a bar that is not the newest one of its series,
+unless it closed within LATEST. Corrections have kinds of their own.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from ema_assets.alerts.declaration import STRATEGIES, Batch, SeriesKind
+from ema_assets.alerts.subscriptions import Alerts, Subscription
+from ema_assets.model.errors import WatchlistError, did_you_mean
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.symbols import Series
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.refresh.graph import Graph, Node
+from ema_assets.refresh.plan import closed_bars
+from ema_assets.store import alert_outbox
+from ema_assets.store.database import Transaction
+
+# Two bars may come at once, when a run was late; both are news.
+LATEST = timedelta(minutes=15)
+# A run begins within minutes of the close that it is for.
+_SLACK = timedelta(minutes=10)
+# Who brought a bar is the path of a file, or the name of a provider, which has none of these.
+_IS_OF_FILE = pl.col("source").str.contains(r"[/\\.]").fill_null(value=False)
+
+
+def check(alerts: Alerts, graph: Graph, where: str) -> None:
+    """Refuse subscriptions to what `graph` does not compute.
+
+    Raises:
+        WatchlistError: naming the subscription and what is allowed; `where` names the file.
+    """
+    for subscription in alerts.subscriptions:
+        place = f"{where}: alert {subscription.name!r}"
+        for name in subscription.strategies or ():
+            if name not in graph.strategies:
+                raise WatchlistError(
+                    f"{place}: `strategies` must name {', '.join(graph.strategies) or 'none, for there are none'}; "
+                    f"received {name!r}{did_you_mean(name, graph.strategies)}"
+                )
+        for kind in subscription.series_kinds():
+            read = {*kind.reads, *(() if kind.asset == STRATEGIES else (kind.asset,))}
+            if missing := sorted(name for name in read if not graph.has(name)):
+                raise WatchlistError(f"{place}: {kind.name} needs {', '.join(missing)}, which is switched off")
+            if kind.asset == STRATEGIES and not graph.strategies:
+                raise WatchlistError(f"{place}: {kind.name} needs a strategy, and all of them are switched off")
+
+
+def subscribed(alerts: Alerts, node: Node, timeframe: Timeframe) -> list[tuple[Subscription, SeriesKind]]:
+    """Who wants to be told of what is computed of `node` on `timeframe`, kind by kind."""
+    strategy = node.name if node.variant is not None else None
+    asset = STRATEGIES if node.variant is not None else node.name
+    return [
+        (subscription, kind)
+        for subscription in alerts.subscriptions
+        if subscription.is_about(timeframe.key, strategy)
+        for kind in subscription.series_kinds()
+        if kind.asset == asset
+    ]
+
+
+def raise_alerts(
+    transaction: Transaction,
+    wanted: Sequence[tuple[Subscription, SeriesKind]],
+    node: Node,
+    timeframe: Timeframe,
+    known: pl.DataFrame,
+    rows: pl.DataFrame,
+    flipped: pl.DataFrame,
+    now: datetime,
+) -> int:
+    """Write the alerts about `rows`, as they were just written, for those who `wanted` them; return how many.
+
+    Two statements at most, as a rule: what stands beside the bars, and the alerts themselves; none when nobody wants to
+    be told of anything in `rows`.
+
+    Args:
+        transaction: the one of the rows.
+        wanted: as `subscribed` returns it.
+        node: whose rows they are.
+        timeframe: of the rows.
+        known: symbol, from_ts, known_through (the last bar computed before, null for none), newest (the last one now).
+        rows: symbol, and the columns of the table of `node`.
+        flipped: symbol, flipped.
+        now: the market's time, UTC.
+    """
+    known = known.filter(pl.col("known_through").is_not_null() & pl.col("newest").is_not_null())
+    if known.is_empty():
+        return 0
+    live = known.filter(pl.col("newest") > pl.col("known_through"))
+    batch = Batch(
+        rows=rows.join(live.drop("from_ts"), on="symbol", how="inner", maintain_order="left"),
+        flipped=flipped.join(known.select("symbol", "from_ts"), on="symbol", how="inner"),
+        now=now,
+    )
+    beside, batch = _read_ahead(transaction, wanted, timeframe, live, batch)
+    found = list(_found(wanted, batch))
+    if not found:
+        return 0
+    news = [each for each in found if not each[1].is_of_corrections]
+    raised = [
+        *_of_bars(transaction, news, timeframe, live, beside, now),
+        *_of_corrections(transaction, [each for each in found if each[1].is_of_corrections], timeframe),
+    ]
+    alerts = [_as_alerts(subscription, kind, node, timeframe, each) for subscription, kind, each in raised]
+    return alert_outbox.raise_alerts(transaction, pl.concat(alerts)) if alerts else 0
+
+
+_Found = tuple[Subscription, SeriesKind, pl.DataFrame]
+
+
+def _read_ahead(
+    transaction: Transaction,
+    wanted: Sequence[tuple[Subscription, SeriesKind]],
+    timeframe: Timeframe,
+    live: pl.DataFrame,
+    batch: Batch,
+) -> tuple[pl.DataFrame | None, Batch]:
+    """What stands beside the newest bars, and the batch with it, where one of the kinds needs that to find anything."""
+    reads: dict[str, Sequence[str]] = {}
+    for _, kind in wanted:
+        reads |= kind.reads
+    if not reads or live.is_empty():
+        return None, batch
+    bars = live.select("symbol", ts="newest")
+    beside = alert_outbox.surroundings(transaction, timeframe, bars, reads)
+    read = [name for asset, names in reads.items() for name in names]
+    rows = batch.rows.join(beside.select("symbol", "ts", *read), on=["symbol", "ts"], how="left", maintain_order="left")
+    return beside, replace(batch, rows=rows)
+
+
+def _found(wanted: Sequence[tuple[Subscription, SeriesKind]], batch: Batch) -> Iterator[_Found]:
+    for subscription, kind in wanted:
+        rows = kind.find(batch, subscription.params)
+        if subscription.symbols is not None:
+            rows = rows.filter(pl.col("symbol").is_in(list(subscription.symbols)))
+        if not rows.is_empty():
+            yield subscription, kind, rows
+
+
+def _of_bars(
+    transaction: Transaction,
+    found: Sequence[_Found],
+    timeframe: Timeframe,
+    live: pl.DataFrame,
+    beside: pl.DataFrame | None,
+    now: datetime,
+) -> Iterator[_Found]:
+    """Those of `found` whose bar has just closed, with its close."""
+    if not found:
+        return
+    bars = pl.concat(rows.select("symbol", "ts") for *_, rows in found).unique(maintain_order=True)
+    if beside is None or not bars.join(beside, on=["symbol", "ts"], how="anti").is_empty():
+        beside = alert_outbox.surroundings(transaction, timeframe, bars, {})
+    beside = beside.filter(~_IS_OF_FILE).join(live.select("symbol", "newest"), on="symbol")
+    told = _just_closed(transaction, beside, timeframe, now).select("symbol", "ts", "close")
+    for subscription, kind, rows in found:
+        news = rows.drop("close", strict=False).join(told, on=["symbol", "ts"], how="inner", maintain_order="left")
+        if not news.is_empty():
+            yield subscription, kind, news
+
+
+def _just_closed(transaction: Transaction, bars: pl.DataFrame, timeframe: Timeframe, now: datetime) -> pl.DataFrame:
+    """Those of `bars` (symbol, ts, newest, calendar, delay_seconds) that have closed a short while ago."""
+    length, delay = pl.lit(timeframe.duration), pl.duration(seconds="delay_seconds")
+    is_newest = pl.col("ts") == pl.col("newest")
+    # The next bar has not closed yet, or so little ago that the run for it has not begun.
+    is_recent = (is_newest & (pl.col("ts") + length * 2 + delay + _SLACK >= now)) | (
+        pl.col("ts") + length + delay + LATEST >= now
+    )
+    recent = bars.filter(is_recent)
+    rest = bars.filter(is_newest & ~is_recent)
+    if rest.is_empty():
+        return recent
+    # Friday's last bar on Monday morning, before the first one of the day: the calendar knows.
+    closed = closed_bars(transaction, now, timeframes=[timeframe]).group_by("calendar").agg(last=pl.col("ts").max())
+    return pl.concat([recent, rest.join(closed, on="calendar").filter(pl.col("ts") >= pl.col("last")).drop("last")])
+
+
+def _of_corrections(transaction: Transaction, found: Sequence[_Found], timeframe: Timeframe) -> Iterator[_Found]:
+    """Those of `found` behind which a provider's revision is: what a file has changed, its user knows."""
+    if not found:
+        return
+    symbols = pl.concat(rows["symbol"] for *_, rows in found).unique()
+    revisions = alert_outbox.latest_revisions(transaction, timeframe, symbols)
+    revisions = revisions.filter(~_IS_OF_FILE).select("symbol", "detail", occurrence="revision")
+    for subscription, kind, rows in found:
+        explained = rows.join(revisions, on="symbol", how="inner", maintain_order="left")
+        if not explained.is_empty():
+            yield subscription, kind, explained
+
+
+def _as_alerts(
+    subscription: Subscription, kind: SeriesKind, node: Node, timeframe: Timeframe, rows: pl.DataFrame
+) -> pl.DataFrame:
+    """ALERT_SCHEMA."""
+    strategy = node.name if node.variant is not None else None
+    if "occurrence" not in rows.columns:
+        rows = rows.with_columns(occurrence=pl.col("ts").dt.to_string("iso"))
+    shared = {"timeframe": timeframe.key, "strategy": strategy}
+    texts = [kind.say({**row, **shared}) for row in rows.iter_rows(named=True)]
+    behind = "" if strategy is None else f" {strategy}"
+    return rows.select(
+        subscription=pl.lit(subscription.name),
+        kind=pl.lit(kind.name),
+        subject=pl.Series([f"{Series(symbol, timeframe)}{behind}" for symbol in rows["symbol"]]),
+        occurrence="occurrence",
+        symbol="symbol",
+        timeframe=pl.lit(timeframe.key),
+        strategy=pl.lit(strategy, pl.String),
+        ts=pl.col("ts").cast(UTC_TIME),
+        text=pl.Series(texts),
+        is_over=pl.lit(value=False),
+    )
+
+
+def known_of(claimed: pl.DataFrame, seen: pl.DataFrame) -> pl.DataFrame:
+    """What `raise_alerts` is to know of a batch: `claimed` as the ledger gave it, `seen` with symbol and last_ts."""
+    return claimed.select("symbol", "from_ts", known_through="last_ts").join(
+        seen.select("symbol", newest="last_ts"), on="symbol", how="left"
+    )

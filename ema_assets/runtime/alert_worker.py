@@ -1,0 +1,281 @@
+"""The process that delivers alerts: it hears when they are raised, sends each channel's in a thread, looks for trouble.
+
+`up` starts it when the watchlist has an `[[alert]]`; `ema-assets alerts deliver` is it. Dagster's sensor does the same
+once in a while where none runs. Only here, and in `alerts test`, is Apprise imported.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Self
+
+from ema_assets.alerts import sending
+from ema_assets.alerts.subscriptions import Alerts
+from ema_assets.config import watchlist
+from ema_assets.config.settings import Settings
+from ema_assets.model import clock
+from ema_assets.model.errors import ConfigurationError, StoreError
+from ema_assets.operations.deliver_alerts import Parcel, pack, route, settle
+from ema_assets.operations.watch_trouble import looks, watch_trouble
+from ema_assets.refresh.plan import Publications
+from ema_assets.store.alert_delivery import next_due
+from ema_assets.store.alert_listener import SESSION, Listener
+from ema_assets.store.database import Database
+
+TROUBLE_SECONDS = 15.0
+_LONGEST_WAIT_SECONDS = 15.0
+_LOCKED_SECONDS = 5.0
+_AGAIN_SECONDS = 2.0
+# How soon a signal is heard.
+_GLANCE_SECONDS = 0.5
+# Apprise waits 4 s for a connection and 4 s for an answer.
+_LAST_SECONDS = 9.0
+_CHANNELS_AT_ONCE = 8
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """What the watchlist says of alerts, and what has to be known to tell them."""
+
+    alerts: Alerts
+    synthetic: frozenset[str]
+    publications: Publications
+
+
+class Configuration:
+    """The alerts of the watchlist, read again whenever the file has changed."""
+
+    def __init__(self, env: Mapping[str, str] = os.environ) -> None:
+        self._env = env
+        self._stamp: tuple[int, ...] | None = None
+        self._configured: Configured | None = None
+
+    def now(self) -> Configured | None:
+        """As the file says now; None when nobody is to be told.
+
+        Raises:
+            ConfigurationError: when it is wrong, once per change. After that what was right before still holds.
+        """
+        settings = Settings.from_env(self._env)
+        stamp = _stamp(settings)
+        if stamp != self._stamp:
+            self._stamp = stamp
+            watched = watchlist.of(settings)
+            self._configured = None
+            if watched.alerts is not None:
+                synthetic = watched.synthetic_symbols(settings.provider)
+                self._configured = Configured(watched.alerts, synthetic, settings.publications)
+        return self._configured
+
+
+def _stamp(settings: Settings) -> tuple[int, ...]:
+    try:
+        found = settings.watchlist_path.stat()
+    except OSError:
+        return ()
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+class Senders:
+    """Messages on their way, one at a time per channel: a channel that hangs keeps no other waiting."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+        self._threads = ThreadPoolExecutor(_CHANNELS_AT_ONCE, thread_name_prefix="channel")
+        self._sending: dict[str, tuple[Parcel, Future[str | None]]] = {}
+        self._reading, self._writing = os.pipe()
+        os.set_blocking(self._reading, False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        # One that hangs writes to it when it is done.
+        if all(sent.done() for _, sent in self._sending.values()):
+            os.close(self._reading)
+            os.close(self._writing)
+
+    @property
+    def wake(self) -> int:
+        """A file descriptor that can be read once a message was sent, or was not."""
+        return self._reading
+
+    @property
+    def busy(self) -> list[str]:
+        """Channels to which a message is on its way."""
+        return list(self._sending)
+
+    def send(self, parcel: Parcel) -> None:
+        """Begin to send a message to a channel that is not busy."""
+        sent = self._threads.submit(sending.send, parcel.channel, parcel.message, self._env)
+        self._sending[parcel.channel.name] = parcel, sent
+        sent.add_done_callback(lambda _: os.write(self._writing, b"."))
+
+    def finished(self, seconds: float = 0.0) -> list[tuple[Parcel, str | None]]:
+        """Messages that were sent, each with None, or with the reason why not; wait so long for all of them.
+
+        Their channels are busy until they are told to be free: what was sent is not forgotten when it cannot be marked.
+        """
+        if seconds:
+            wait_for([sent for _, sent in self._sending.values()], seconds)
+        with suppress(BlockingIOError):
+            os.read(self._reading, 4096)
+        return [(parcel, sent.result()) for parcel, sent in self._sending.values() if sent.done()]
+
+    def free(self, channel: str) -> None:
+        """Its last message was sent, and that is marked."""
+        del self._sending[channel]
+
+
+def deliver_until(is_over: Callable[[], bool], url: str, configuration: Configuration, say: Say) -> None:
+    """Deliver alerts until `is_over`, or until nobody is to be told any more.
+
+    What goes wrong is said, and tried again.
+    """
+    with Senders(os.environ) as senders:
+        while not is_over():
+            try:
+                with Listener(url) as listener, Database(url, SESSION) as database:
+                    _Worker(listener, database, senders, configuration, say).work(is_over)
+                    return
+            except StoreError as error:
+                say(f"{error}; trying again")
+                time.sleep(_AGAIN_SECONDS)
+
+
+class _Worker:
+    def __init__(
+        self, listener: Listener, database: Database, senders: Senders, configuration: Configuration, say: Say
+    ) -> None:
+        self._listener = listener
+        self._database = database
+        self._senders = senders
+        self._configuration = configuration
+        self._say = say
+        self._looked_at: float | None = None
+        self._configured: Configured | None = None
+
+    def work(self, is_over: Callable[[], bool]) -> None:
+        """Until it is over, or nobody is to be told."""
+        while not is_over():
+            try:
+                configured = self._configuration.now()
+            except ConfigurationError as error:
+                self._say(f"not read: {error}")
+            else:
+                self._adopt(configured)
+            if self._configured is None:
+                break
+            if not self._listener.is_alone():
+                self._wait(_LOCKED_SECONDS, is_over)
+                continue
+            self._listener.check()
+            self._wait(self._once(self._configured), is_over)
+        # What is on its way is marked, so that it does not come twice.
+        self._settle(_LAST_SECONDS)
+
+    def _adopt(self, configured: Configured | None) -> None:
+        """Look at the channels of a watchlist that is another one, so that the first alert need not import Apprise."""
+        if configured is None or configured is self._configured:
+            self._configured = configured
+            return
+        self._configured = configured
+        for channel in configured.alerts.used().values():
+            if problem := sending.problem_with(channel, os.environ):
+                self._say(problem)
+
+    def _wait(self, seconds: float, is_over: Callable[[], bool]) -> None:
+        """Until something was raised or sent, or it is over; so many seconds at most."""
+        deadline = time.monotonic() + seconds
+        while not is_over() and (left := deadline - time.monotonic()) > 0:
+            if self._listener.wait(min(left, _GLANCE_SECONDS), self._senders.wake):
+                return
+
+    def _once(self, configured: Configured) -> float:
+        """Settle what was sent and send what is due; for how many seconds there is nothing to do then."""
+        self._settle()
+        now = datetime.now(UTC)
+        with self._database.transaction() as transaction:
+            if self._is_time_to_look(configured.alerts):
+                watch_trouble(transaction, configured.alerts, clock.now(), now, configured.publications)
+            route(transaction, configured.alerts, now)
+            parcels = pack(
+                transaction,
+                configured.alerts,
+                now,
+                busy=self._senders.busy,
+                synthetic=configured.synthetic,
+                room=lambda channel: sending.room_of(channel, os.environ),
+            )
+            due = next_due(transaction)
+        for parcel in parcels:
+            self._senders.send(parcel)
+        # What waits for a busy channel is looked at when that is free.
+        pause = _LONGEST_WAIT_SECONDS
+        if due is not None and not self._senders.busy:
+            pause = min(pause, max((due - now).total_seconds(), 0.05))
+        return pause
+
+    def _is_time_to_look(self, alerts: Alerts) -> bool:
+        now = time.monotonic()
+        if not looks(alerts) or (self._looked_at is not None and now - self._looked_at < TROUBLE_SECONDS):
+            return False
+        self._looked_at = now
+        return True
+
+    def _settle(self, seconds: float = 0.0) -> None:
+        finished = self._senders.finished(seconds)
+        if finished:
+            with self._database.transaction() as transaction:
+                for parcel, problem in finished:
+                    settle(transaction, parcel, problem, datetime.now(UTC))
+        for parcel, problem in finished:
+            self._senders.free(parcel.channel.name)
+            count = f"{len(parcel.ids)} alert{'' if len(parcel.ids) == 1 else 's'}"
+            self._say(
+                f"{parcel.channel.name}: {count} sent" if problem is None else f"{parcel.channel.name}: {problem}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What one look has done. `is_ours` is False when another process delivers."""
+
+    is_ours: bool
+    sent: int = 0
+    failed: tuple[str, ...] = ()
+
+
+def deliver_once(url: str, configured: Configured, ahead: timedelta = timedelta(0)) -> Delivered:
+    """Send what is due, and what will be within `ahead`, unless another process delivers. Waits for the services."""
+    now = datetime.now(UTC)
+    with Listener(url) as listener, Database(url, SESSION) as database, Senders(os.environ) as senders:
+        if not listener.is_alone():
+            return Delivered(is_ours=False)
+        with database.transaction() as transaction:
+            watch_trouble(transaction, configured.alerts, clock.now(), now, configured.publications)
+            route(transaction, configured.alerts, now)
+            parcels = pack(
+                transaction,
+                configured.alerts,
+                now,
+                synthetic=configured.synthetic,
+                room=lambda channel: sending.room_of(channel, os.environ),
+                ahead=ahead + timedelta(seconds=1),
+            )
+        for parcel in parcels:
+            senders.send(parcel)
+        finished = senders.finished(3 * _LAST_SECONDS) if parcels else []
+        with database.transaction() as transaction:
+            for parcel, problem in finished:
+                settle(transaction, parcel, problem, datetime.now(UTC))
+    failed = tuple(f"{parcel.channel.name}: {problem}" for parcel, problem in finished if problem is not None)
+    return Delivered(True, sum(len(parcel.ids) for parcel, problem in finished if problem is None), failed)

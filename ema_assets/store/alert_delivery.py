@@ -1,0 +1,246 @@
+"""Alerts on their way: handed to channels, waiting, sent, given up; and how the channels are. SQL only."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from ema_assets.store.database import Transaction
+
+FIRST_PAUSE_SECONDS = 5
+LONGEST_PAUSE_SECONDS = 900
+
+
+def unrouted(transaction: Transaction, most: int) -> pl.DataFrame:
+    """The oldest alerts that were handed to no channel yet: id, subscription, raised_at."""
+    return transaction.query(
+        "SELECT id, subscription, raised_at FROM market.alert WHERE routed_at IS NULL ORDER BY id LIMIT $1", most
+    )
+
+
+def route(transaction: Transaction, routed: Sequence[int], deliveries: pl.DataFrame, now: datetime) -> None:
+    """Hand the alerts `routed` over: `deliveries` has alert_id, channel, due_at."""
+    if not deliveries.is_empty():
+        transaction.execute(
+            """
+            INSERT INTO market.alert_delivery (alert_id, channel, due_at)
+            SELECT * FROM unnest($1::bigint[], $2::text[], $3::timestamptz[]) ON CONFLICT DO NOTHING
+            """,
+            deliveries["alert_id"],
+            deliveries["channel"],
+            deliveries["due_at"],
+        )
+    transaction.execute("UPDATE market.alert SET routed_at = $2 WHERE id = ANY ($1::bigint[])", list(routed), now)
+
+
+def waiting(transaction: Transaction, due_by: datetime) -> pl.DataFrame:
+    """Alerts that are due then, to channels that are not left alone: channel, due_at, raised_at, and what is told.
+
+    Sorted by channel, timeframe and symbol.
+    """
+    return transaction.query(
+        """
+        SELECT d.channel, d.due_at, a.raised_at, a.id, a.subscription, a.kind, a.text, a.symbol, a.timeframe,
+               a.strategy, a.ts, a.is_over
+        FROM market.alert_delivery d JOIN market.alert a ON a.id = d.alert_id
+        LEFT JOIN market.alert_channel c ON c.channel = d.channel
+        WHERE d.state = 'waiting' AND d.due_at <= $1 AND (c.next_attempt_at IS NULL OR c.next_attempt_at <= $1)
+        ORDER BY d.channel, a.symbol NULLS FIRST, a.timeframe, a.id
+        """,
+        due_by,
+    )
+
+
+def next_due(transaction: Transaction) -> datetime | None:
+    """When the next alert is due, or the next attempt of a channel that did not take one; None when none waits."""
+    found = transaction.query(
+        """
+        SELECT min(greatest(d.due_at, c.next_attempt_at)) AS at
+        FROM market.alert_delivery d LEFT JOIN market.alert_channel c ON c.channel = d.channel
+        WHERE d.state = 'waiting'
+        """
+    )
+    at = found.item()
+    assert at is None or isinstance(at, datetime)
+    return at
+
+
+def messages_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
+    """The messages that were sent after then: subscription, channel, sent_at; the newest first."""
+    return transaction.query(
+        """
+        SELECT DISTINCT a.subscription, d.channel, d.settled_at AS sent_at
+        FROM market.alert_delivery d JOIN market.alert a ON a.id = d.alert_id
+        WHERE d.state = 'sent' AND d.settled_at > $1 ORDER BY 3 DESC
+        """,
+        since,
+    )
+
+
+def postpone(transaction: Transaction, channel: str, ids: Sequence[int], until: datetime) -> None:
+    """Let alerts to `channel` wait until then."""
+    transaction.execute(
+        """
+        UPDATE market.alert_delivery SET due_at = $3
+        WHERE channel = $1 AND alert_id = ANY ($2::bigint[]) AND state = 'waiting'
+        """,
+        channel,
+        list(ids),
+        until,
+    )
+
+
+def settle(
+    transaction: Transaction, channel: str, ids: Sequence[int], state: str, note: str | None, now: datetime
+) -> None:
+    """Write that alerts to `channel` were `sent`, or `given up` and why."""
+    transaction.execute(
+        """
+        UPDATE market.alert_delivery SET state = $3, note = nullif($4, ''), settled_at = $5
+        WHERE channel = $1 AND alert_id = ANY ($2::bigint[]) AND state = 'waiting'
+        """,
+        channel,
+        list(ids),
+        state,
+        note or "",
+        now,
+    )
+
+
+def channel_took(transaction: Transaction, channel: str, now: datetime) -> None:
+    """`channel` has taken a message."""
+    transaction.execute(
+        """
+        INSERT INTO market.alert_channel (channel, last_sent_at) VALUES ($1, $2)
+        ON CONFLICT (channel) DO UPDATE
+        SET failures = 0, next_attempt_at = NULL, last_error = NULL, last_sent_at = excluded.last_sent_at
+        """,
+        channel,
+        now,
+    )
+
+
+def channel_failed(transaction: Transaction, channel: str, reason: str, now: datetime) -> None:
+    """`channel` did not take a message. It is left alone for 5 s, then for twice as long, a quarter of an hour at most.
+
+    `reason` holds no secret.
+    """
+    transaction.execute(
+        """
+        INSERT INTO market.alert_channel AS c (channel, failures, next_attempt_at, last_error)
+        VALUES ($1, 1, $3 + make_interval(secs => $4::float8), $2)
+        ON CONFLICT (channel) DO UPDATE
+        SET failures = c.failures + 1, last_error = excluded.last_error,
+            next_attempt_at = $3 + make_interval(secs => least($4::float8 * 2 ^ least(c.failures, 20), $5::float8))
+        """,
+        channel,
+        reason,
+        now,
+        float(FIRST_PAUSE_SECONDS),
+        float(LONGEST_PAUSE_SECONDS),
+    )
+
+
+def give_up_old(transaction: Transaction, due_before: datetime, now: datetime) -> int:
+    """Give up what was due before then and its channel did not take, with its last error; return how many."""
+    found = transaction.query(
+        """
+        WITH gone AS (
+            UPDATE market.alert_delivery d SET state = 'given up', settled_at = $2, note = c.last_error
+            FROM market.alert_channel c
+            WHERE c.channel = d.channel AND d.state = 'waiting' AND d.due_at < $1 AND c.failures > 0
+            RETURNING 1
+        )
+        SELECT count(*) AS n FROM gone
+        """,
+        due_before,
+        now,
+    )
+    return int(found.item())
+
+
+def give_up_unknown(transaction: Transaction, channels: Sequence[str], now: datetime) -> None:
+    """Give up what waits for a channel that is none of `channels` any more."""
+    transaction.execute(
+        """
+        UPDATE market.alert_delivery SET state = 'given up', settled_at = $2,
+               note = 'no alert names the channel any more'
+        WHERE state = 'waiting' AND NOT channel = ANY ($1::text[])
+        """,
+        list(channels),
+        now,
+    )
+
+
+def log(transaction: Transaction, most: int, state: str | None = None, channel: str | None = None) -> pl.DataFrame:
+    """The newest alerts, each once per channel, the newest first.
+
+    Columns: raised_at, subscription, kind, symbol, timeframe, strategy, ts, text, is_over, channel (null before it was
+    handed over), state, settled_at, note, due_at.
+    """
+    return transaction.query(
+        """
+        SELECT a.raised_at, a.subscription, a.kind, a.symbol, a.timeframe, a.strategy, a.ts, a.text, a.is_over,
+               d.channel, coalesce(d.state, CASE WHEN a.routed_at IS NULL THEN 'waiting' ELSE 'nobody' END) AS state,
+               d.settled_at, d.note, d.due_at
+        FROM market.alert a LEFT JOIN market.alert_delivery d ON d.alert_id = a.id
+        WHERE ($2::text IS NULL OR d.state = $2) AND ($3::text IS NULL OR d.channel = $3)
+        ORDER BY a.id DESC, d.channel LIMIT $1
+        """,
+        most,
+        state,
+        channel,
+    )
+
+
+def channels(transaction: Transaction, given_up_since: datetime) -> pl.DataFrame:
+    """How each channel is, one row each; `given_up` counts what was given up since then.
+
+    Columns: channel, failures, next_attempt_at, last_error, last_sent_at, waiting, oldest_due_at, given_up.
+    """
+    return transaction.query(
+        """
+        WITH counted AS (
+            SELECT channel, count(*) FILTER (WHERE state = 'waiting') AS waiting,
+                   min(due_at) FILTER (WHERE state = 'waiting') AS oldest_due_at,
+                   count(*) FILTER (WHERE state = 'given up' AND settled_at > $1) AS given_up
+            FROM market.alert_delivery WHERE state = 'waiting' OR settled_at > $1 GROUP BY channel
+        )
+        SELECT coalesce(c.channel, n.channel) AS channel, coalesce(c.failures, 0)::bigint AS failures,
+               c.next_attempt_at, c.last_error, c.last_sent_at, coalesce(n.waiting, 0) AS waiting, n.oldest_due_at,
+               coalesce(n.given_up, 0) AS given_up
+        FROM market.alert_channel c FULL JOIN counted n ON n.channel = c.channel ORDER BY 1
+        """,
+        given_up_since,
+    )
+
+
+def unrouted_since(transaction: Transaction) -> datetime | None:
+    """When the oldest alert was raised that was handed to no channel yet; None when all were."""
+    at = transaction.query("SELECT min(raised_at) AS at FROM market.alert WHERE routed_at IS NULL").item()
+    assert at is None or isinstance(at, datetime)
+    return at
+
+
+def delete_before(transaction: Transaction, moment: datetime, rows: int) -> int:
+    """Delete at most `rows` alerts raised before `moment` of which nothing waits; return how many."""
+    found = transaction.query(
+        """
+        WITH gone AS (
+            DELETE FROM market.alert WHERE id IN (
+                SELECT a.id FROM market.alert a
+                WHERE a.raised_at < $1 AND a.routed_at IS NOT NULL
+                  AND NOT EXISTS (SELECT FROM market.alert_delivery d WHERE d.alert_id = a.id AND d.state = 'waiting')
+                LIMIT $2
+            ) RETURNING 1
+        )
+        SELECT count(*) AS n FROM gone
+        """,
+        moment,
+        rows,
+    )
+    return int(found.item())
+
+
+# Of a message that could not be sent for so long nobody wants to hear any more.
+GIVEN_UP_AFTER = timedelta(hours=6)

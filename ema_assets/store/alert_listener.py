@@ -1,0 +1,86 @@
+"""The one who delivers alerts: a session that holds the lock on that, and hears when alerts are raised. SQL only.
+
+It has a connection of its own by psycopg2, for ADBC hears no notifications.
+"""
+
+import select
+from contextlib import suppress
+from typing import Self
+
+import psycopg2
+
+from ema_assets.model.errors import StoreUnavailable
+from ema_assets.model.urls import masked_url, named_url
+
+# Any constant will do, as long as only those who deliver alerts take it.
+_LOCK = 930_000_002
+SESSION = "ema-assets alerts"
+
+
+class Listener:
+    """A session at `url` (libpq form) which is the only one to deliver, once `is_alone` is true.
+
+    Raises:
+        StoreUnavailable: by all of its methods, when the session was lost; another one may deliver then.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        try:
+            self._connection = psycopg2.connect(named_url(url, SESSION), connect_timeout=10)
+            self._connection.autocommit = True
+            with self._connection.cursor() as cursor:
+                cursor.execute("LISTEN ema_assets_alerts")
+        except psycopg2.Error as error:
+            raise self._lost(error) from None
+        self._is_alone = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def is_alone(self) -> bool:
+        """Take the lock where nobody has it; True when it is this session's."""
+        if not self._is_alone:
+            self._is_alone = self._ask("SELECT pg_try_advisory_lock(%s)")
+        return self._is_alone
+
+    def check(self) -> None:
+        """See that the session is alive, and with it the lock."""
+        self._ask("SELECT %s > 0")
+
+    def wait(self, seconds: float, wake: int | None = None) -> bool:
+        """Wait until alerts are raised, the file descriptor `wake` can be read, or `seconds` are over.
+
+        False when it is for the third reason.
+        """
+        ready: list[object] = []
+        try:
+            if not self._connection.notifies:
+                watched = [self._connection] if wake is None else [self._connection, wake]
+                ready, _, _ = select.select(watched, [], [], max(seconds, 0))
+                self._connection.poll()
+            is_raised = bool(self._connection.notifies)
+            self._connection.notifies.clear()
+        except psycopg2.Error as error:
+            raise self._lost(error) from None
+        return is_raised or wake in ready
+
+    def close(self) -> None:
+        """End the session; the lock goes with it."""
+        with suppress(psycopg2.Error):
+            self._connection.close()
+
+    def _ask(self, sql: str) -> bool:
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute(sql, (_LOCK,))
+                return bool((cursor.fetchone() or (False,))[0])
+        except psycopg2.Error as error:
+            raise self._lost(error) from None
+
+    def _lost(self, error: psycopg2.Error) -> StoreUnavailable:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return StoreUnavailable(f"the session of alerts at {masked_url(self._url)} was lost: {reason}")

@@ -1,0 +1,181 @@
+"""The outbox of alerts: what is raised, in the transaction of the data it is about, and what that takes. SQL only."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import polars as pl
+
+from ema_assets.model.asset_names import OHLC
+from ema_assets.model.schemas import UTC_TIME, check_frame
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.store.database import Transaction, identifier
+
+ALERT_SCHEMA = pl.Schema(
+    {
+        "subscription": pl.String(),
+        "kind": pl.String(),
+        "subject": pl.String(),
+        "occurrence": pl.String(),
+        "symbol": pl.String(),
+        "timeframe": pl.String(),
+        "strategy": pl.String(),
+        "ts": UTC_TIME,
+        "text": pl.String(),
+        "is_over": pl.Boolean(),
+    }
+)
+
+
+def raise_alerts(transaction: Transaction, alerts: pl.DataFrame) -> int:
+    """Write `alerts` (ALERT_SCHEMA), but for those that were raised before; return how many that were.
+
+    Raises:
+        SchemaMismatch: when the columns are others.
+    """
+    check_frame("alerts", alerts, ALERT_SCHEMA)
+    if alerts.is_empty():
+        return 0
+    names = ", ".join(ALERT_SCHEMA)
+    raised = transaction.query(
+        f"""
+        WITH raised AS (
+            INSERT INTO market.alert ({names})
+            SELECT {names}
+            FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+                        $8::timestamptz[], $9::text[], $10::boolean[]) AS a({names})
+            ORDER BY subscription, kind, subject, occurrence
+            ON CONFLICT (subscription, kind, subject, occurrence) DO NOTHING
+            RETURNING 1
+        )
+        SELECT count(*) AS n FROM raised
+        """,
+        *(alerts[name] for name in ALERT_SCHEMA),
+    )
+    return int(raised.item())
+
+
+def surroundings(
+    transaction: Transaction, timeframe: Timeframe, bars: pl.DataFrame, reads: Mapping[str, Sequence[str]]
+) -> pl.DataFrame:
+    """What stands beside `bars` (symbol, ts), bars of active symbols whose bars are fetched.
+
+    Columns: symbol, ts, calendar, delay_seconds, source (who brought the newest bar that they come from, or null),
+    close, and those that `reads` names by asset; null where an asset has no such row.
+    """
+    others = {asset: columns for asset, columns in reads.items() if asset != OHLC}
+    part = timeframe.sql_name
+    columns = "".join(f", {identifier(asset)}.{identifier(name)}" for asset, names in others.items() for name in names)
+    joins = "".join(
+        f" LEFT JOIN market.{identifier(asset)}_{part} {identifier(asset)}"
+        f" ON {asset}.symbol = b.symbol AND {asset}.timeframe = $3 AND {asset}.ts = b.ts"
+        for asset in others
+    )
+    return transaction.query(
+        f"""
+        SELECT b.symbol, b.ts, i.calendar, i.delay_seconds::bigint AS delay_seconds, n.name AS source, o.close{columns}
+        FROM unnest($1::text[], $2::timestamptz[]) AS b(symbol, ts)
+        JOIN market.instrument i ON i.symbol = b.symbol AND i.is_active AND i.is_fetched
+        JOIN market.{OHLC}_{part} o ON o.symbol = b.symbol AND o.timeframe = $3 AND o.ts = b.ts
+        LEFT JOIN LATERAL (
+            SELECT k.source_id FROM market.{OHLC}_{timeframe.base.sql_name} k
+            WHERE k.symbol = b.symbol AND k.timeframe = $4 ORDER BY k.ts DESC LIMIT 1
+        ) last ON true
+        LEFT JOIN market.source n ON n.id = last.source_id{joins}
+        """,
+        bars["symbol"],
+        bars["ts"],
+        timeframe.key,
+        timeframe.base.key,
+    )
+
+
+def latest_revisions(transaction: Transaction, timeframe: Timeframe, symbols: pl.Series) -> pl.DataFrame:
+    """The newest revision of the last hour behind the series of each of `symbols`: symbol, revision, detail, source."""
+    return transaction.query(
+        """
+        SELECT DISTINCT ON (r.symbol) r.symbol, r.id::text AS revision, r.detail, r.source
+        FROM market.bar_revision r
+        JOIN market.instrument i ON i.symbol = r.symbol AND i.is_active AND i.is_fetched
+        WHERE r.symbol = ANY ($1::text[]) AND r.timeframe = ANY ($2::text[])
+          AND r.revised_at > clock_timestamp() - interval '1 hour'
+        ORDER BY r.symbol, r.id DESC
+        """,
+        symbols,
+        [timeframe.key] if timeframe.is_fetched else [timeframe.key, timeframe.base.key],
+    )
+
+
+def told_troubles(transaction: Transaction) -> pl.DataFrame:
+    """Trouble that was told and is not over: subscription, kind, subject, text, symbol, timeframe, since."""
+    return transaction.query(
+        "SELECT subscription, kind, subject, text, symbol, timeframe, since FROM market.alert_trouble"
+    )
+
+
+def note_troubles(transaction: Transaction, began: pl.DataFrame, over: pl.DataFrame, now: datetime) -> None:
+    """Remember that trouble `began` (as `told_troubles`, without since), and forget what is `over` (its key)."""
+    if not over.is_empty():
+        transaction.execute(
+            """
+            DELETE FROM market.alert_trouble t
+            USING unnest($1::text[], $2::text[], $3::text[]) AS o(subscription, kind, subject)
+            WHERE t.subscription = o.subscription AND t.kind = o.kind AND t.subject = o.subject
+            """,
+            over["subscription"],
+            over["kind"],
+            over["subject"],
+        )
+    if not began.is_empty():
+        transaction.execute(
+            """
+            INSERT INTO market.alert_trouble (subscription, kind, subject, text, symbol, timeframe, since)
+            SELECT b.*, $7 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) AS b
+            ON CONFLICT DO NOTHING
+            """,
+            *(began[name] for name in ("subscription", "kind", "subject", "text", "symbol", "timeframe")),
+            now,
+        )
+
+
+def failed_runs(transaction: Transaction, since: datetime) -> pl.DataFrame:
+    """Runs of Dagster that failed after then and are not tried again: run_id, job, of_timeframe (or null), ended_at."""
+    return transaction.query(
+        """
+        SELECT r.run_id::text AS run_id, r.pipeline_name::text AS job,
+               (SELECT t.value FROM dagster.run_tags t WHERE t.run_id = r.run_id AND t.key = 'ema_assets/timeframe')
+               AS of_timeframe,
+               to_timestamp(r.end_time) AS ended_at
+        FROM dagster.runs r
+        WHERE r.status = 'FAILURE' AND r.end_time > extract(epoch FROM $1::timestamptz)
+          AND NOT EXISTS (SELECT FROM dagster.run_tags t
+                          WHERE t.run_id = r.run_id AND t.key = 'dagster/will_retry' AND t.value = 'true')
+        ORDER BY r.end_time
+        """,
+        since,
+    )
+
+
+def freshness(transaction: Transaction, limits: pl.DataFrame) -> pl.DataFrame:
+    """One row: fresh, late (numbers of fetched series that were loaded), asked_through (of the one asked for last).
+
+    `limits` as in `ledger.late`. Symbols that have no bars any more do not count.
+    """
+    return transaction.query(
+        """
+        SELECT count(*) FILTER (WHERE s.checked_through >= c.late_before) AS fresh,
+               count(*) FILTER (WHERE s.checked_through < c.late_before) AS late,
+               max(s.checked_through) AS asked_through
+        FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::bigint[])
+             AS c(calendar, timeframe, late_before, provider, delay_seconds)
+        JOIN market.instrument i ON i.calendar = c.calendar AND i.is_active AND i.is_fetched
+             AND coalesce(i.provider, '') = c.provider AND i.delay_seconds = c.delay_seconds
+        JOIN market.series_state s ON s.asset = $6 AND s.symbol = i.symbol AND s.timeframe = c.timeframe
+        WHERE s.is_on AND i.silent_since IS NULL AND s.checked_through IS NOT NULL
+        """,
+        limits["calendar"],
+        limits["timeframe"],
+        limits["late_before"],
+        limits["provider"].fill_null(""),
+        limits["delay_seconds"],
+        OHLC,
+    )

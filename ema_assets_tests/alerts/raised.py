@@ -1,0 +1,33 @@
+"""Alerts in the outbox, as a run would have raised them."""
+
+from datetime import datetime
+
+import polars as pl
+
+from ema_assets.store import alert_outbox
+from ema_assets.store.alert_outbox import ALERT_SCHEMA
+from ema_assets.store.database import Database
+
+
+def raised(
+    database: Database, count: int = 1, *, subscription: str = "mine", first: int = 0, at: datetime | None = None
+) -> int:
+    """Raise a crossover of each of `count` symbols; how many that were not there. `at` is when, else now."""
+    rows = [
+        (subscription, "crossover", f"S{n:03}|1h", "2026-11-26T15:00", f"S{n:03}", "1h", None, None, "bullish", False)
+        for n in range(first, first + count)
+    ]
+    with database.transaction() as transaction:
+        new = alert_outbox.raise_alerts(transaction, pl.DataFrame(rows, schema=ALERT_SCHEMA, orient="row"))
+        if at is not None:
+            transaction.execute("UPDATE market.alert SET raised_at = $1 WHERE routed_at IS NULL", at)
+    return new
+
+
+def deliveries(database: Database) -> list[tuple[str, str, str, str | None]]:
+    """Symbol, channel, state and note of all that was handed over, in order."""
+    with database.transaction() as transaction:
+        return transaction.query(
+            """SELECT a.symbol, d.channel, d.state, d.note
+               FROM market.alert_delivery d JOIN market.alert a ON a.id = d.alert_id ORDER BY a.id, d.channel"""
+        ).rows()

@@ -1,0 +1,57 @@
+"""Messages: one title that counts, a line for each alert, and no more than a phone shows."""
+
+import pytest
+
+from ema_assets.alerts.messages import MOST_LINES, Told, compose
+from ema_assets_tests.refresh.exchange import utc
+
+TS = utc("2026-11-26 15:00")
+
+
+def told(number: int, kind: str = "crossover", symbol: str | None = None, **more: object) -> Told:
+    symbol = symbol or f"S{number:03}"
+    return Told(number, "mine", kind, "bullish crossover", symbol, "1h", ts=TS, **more)  # type: ignore[arg-type]
+
+
+def test_one_alert_names_its_series_in_the_title() -> None:
+    message = compose([told(1, symbol="AAPL")])
+    assert message.title == "crossover: AAPL 1h, bar of 2026-11-26 15:00 UTC"
+    assert message.body == "AAPL 1h, bar of 2026-11-26 15:00 UTC: bullish crossover"
+    assert not message.is_trouble
+
+
+def test_five_hundred_are_counted_in_the_title_and_the_first_are_lines() -> None:
+    message = compose([*(told(number) for number in range(499)), told(500, "entry", strategy="strategy_9_30_ema")])
+    assert message.title == "499 crossovers, entry"
+    lines = message.body.splitlines()
+    assert len(lines) == MOST_LINES + 1
+    assert lines[0] == "S000 1h, bar of 2026-11-26 15:00 UTC: bullish crossover"
+    assert lines[-1] == f"… and {500 - MOST_LINES} more; `ema-assets alerts log` has all"
+
+
+@pytest.mark.parametrize("room", [10, 60, 130, 400, 10_000])
+def test_a_body_fits_into_the_room_of_its_service(room: int) -> None:
+    message = compose([told(number) for number in range(8)], room=room)
+    assert len(message.body) <= room
+    if room >= 130:
+        shown = [line for line in message.body.splitlines() if line.startswith("S00")]
+        more = 8 - len(shown)
+        assert (f"… and {more} more" in message.body) == (more > 0)
+
+
+def test_the_same_fact_for_two_subscriptions_is_one_line() -> None:
+    twice = [told(1), Told(2, "other", "crossover", "bullish crossover", "S001", "1h", ts=TS)]
+    assert compose(twice) == compose(twice[:1])
+
+
+def test_made_up_prices_are_called_so() -> None:
+    assert compose([told(1), told(2)], frozenset(["S002"])).title == "[SYNTHETIC prices] 2 crossovers"
+    assert compose([told(1)], frozenset(["S002"])).title.startswith("crossover: ")
+
+
+def test_trouble_and_its_end_are_told_apart() -> None:
+    began = Told(1, "mine", "provider_shut_out", "sandbox has not answered")
+    over = Told(2, "mine", "provider_shut_out", "over after 3 min: sandbox has not answered", is_over=True)
+    assert (compose([began]).title, compose([began]).is_trouble) == ("provider shut out", True)
+    assert (compose([over]).title, compose([over]).is_trouble) == ("over: provider shut out", False)
+    assert compose([began, over]).body.splitlines() == [began.text, over.text]

@@ -1,0 +1,70 @@
+"""Quiet hours: over midnight, in any zone, and on the days on which clocks are set."""
+
+from datetime import datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from ema_assets.alerts.quiet_hours import QuietHours
+from ema_assets.alerts.subscriptions import Subscription
+from ema_assets_tests.refresh.exchange import utc
+
+BERLIN = ZoneInfo("Europe/Berlin")
+NIGHT = QuietHours(time(22), time(7), BERLIN)
+
+
+@pytest.mark.parametrize(
+    ("hours", "now", "until"),
+    [
+        # In winter Berlin is an hour ahead of UTC.
+        (NIGHT, "2026-11-26 20:59", None),
+        (NIGHT, "2026-11-26 21:00", "2026-11-27 06:00"),
+        (NIGHT, "2026-11-26 23:30", "2026-11-27 06:00"),
+        (NIGHT, "2026-11-27 05:59", "2026-11-27 06:00"),
+        (NIGHT, "2026-11-27 06:00", None),
+        (QuietHours(time(12), time(13, 30), BERLIN), "2026-11-26 11:15", "2026-11-26 12:30"),
+        (QuietHours(time(12), time(13, 30), BERLIN), "2026-11-26 12:30", None),
+        # Spring: 02:00 to 03:00 do not exist, the night is an hour shorter.
+        (NIGHT, "2026-03-28 21:00", "2026-03-29 05:00"),
+        (NIGHT, "2026-03-29 04:59", "2026-03-29 05:00"),
+        (NIGHT, "2026-03-29 05:00", None),
+        (QuietHours(time(22), time(2, 30), BERLIN), "2026-03-29 01:29", "2026-03-29 01:30"),
+        (QuietHours(time(22), time(2, 30), BERLIN), "2026-03-29 01:30", None),
+        (QuietHours(time(2, 30), time(6), BERLIN), "2026-03-29 01:29", None),
+        (QuietHours(time(2, 30), time(6), BERLIN), "2026-03-29 01:30", "2026-03-29 04:00"),
+        # Autumn: 02:00 to 03:00 come twice, the night is an hour longer.
+        (NIGHT, "2026-10-24 20:00", "2026-10-25 06:00"),
+        (QuietHours(time(22), time(2, 30), BERLIN), "2026-10-25 00:45", "2026-10-25 01:30"),
+        (QuietHours(time(22), time(2, 30), BERLIN), "2026-10-25 01:29", "2026-10-25 01:30"),
+        (QuietHours(time(22), time(2, 30), BERLIN), "2026-10-25 01:30", None),
+        (QuietHours(time(2, 15), time(6), BERLIN), "2026-10-25 00:15", "2026-10-25 05:00"),
+        (QuietHours(time(2, 15), time(6), BERLIN), "2026-10-25 00:14", None),
+    ],
+)
+def test_quiet_hours_end_when_the_clock_on_the_wall_says_so(hours: QuietHours, now: str, until: str | None) -> None:
+    assert hours.until(utc(now)) == (None if until is None else utc(until))
+
+
+def test_no_moment_of_a_year_is_quiet_beyond_its_end() -> None:
+    moment, nights = utc("2026-01-01 00:00"), set[datetime]()
+    while moment.year == 2026:
+        until = NIGHT.until(moment)
+        local = moment.astimezone(BERLIN).time()
+        assert (until is not None) == (local >= time(22) or local < time(7)), moment
+        if until is not None:
+            assert moment < until <= moment + timedelta(hours=10)
+            assert until.astimezone(BERLIN).time() == time(7)
+            nights.add(until)
+        moment += timedelta(minutes=45)
+    assert len(nights) == 366
+
+
+def test_an_alert_waits_for_others_and_for_the_morning() -> None:
+    day = Subscription("day", ("crossover",), ("hook",), group_seconds=30)
+    night = Subscription("night", ("crossover",), ("hook",), quiet=NIGHT, group_seconds=120)
+    assert day.due_at(utc("2026-11-26 12:00"), utc("2026-11-26 12:00")) == utc("2026-11-26 12:00:30")
+    assert night.due_at(utc("2026-11-26 12:00"), utc("2026-11-26 12:00")) == utc("2026-11-26 12:02")
+    # Quiet hours begin while it waits for others.
+    assert night.due_at(utc("2026-11-26 20:59"), utc("2026-11-26 20:59")) == utc("2026-11-27 06:00")
+    # It was raised before them, and nobody has delivered until now.
+    assert night.due_at(utc("2026-11-26 15:00"), utc("2026-11-26 23:00")) == utc("2026-11-27 06:00")

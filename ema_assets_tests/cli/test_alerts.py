@@ -1,0 +1,148 @@
+"""The commands `alerts …`: what is told to whom, whether channels work, what was sent."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ema_assets.alerts.discovery import discover
+from ema_assets.store.database import Database
+from ema_assets_tests.alerts.raised import raised
+from ema_assets_tests.alerts.webhook import Webhook, webhook
+from ema_assets_tests.cli.conftest import Refused, Run
+from ema_assets_tests.cli.shell import WATCHLIST, sentence_of
+
+SECRET = "s3cret-t0ken"
+ALERTS = (
+    """
+[channels]
+phone = "json://127.0.0.1:${PORT}/${TOKEN}"
+desk = "json://127.0.0.1:1/nobody"
+
+[[alert]]
+name = "mine"
+on = ["crossover", "entry"]
+groups = ["Shares"]
+timeframes = ["1h"]
+to = ["phone"]
+group_seconds = 0
+quiet_hours = "22:00-07:00"
+time_zone = "UTC"
+
+[[alert]]
+on = ["run_failed"]
+to = ["phone", "desk"]
+messages_per_hour = 4
+"""
+    + WATCHLIST
+)
+
+
+@pytest.fixture
+def hook(home: Path) -> Iterator[Webhook]:
+    (home / "watchlist.toml").write_text(ALERTS)
+    with webhook() as served:
+        yield served
+
+
+def env_of(hook: Webhook, **more: str) -> dict[str, str]:
+    return {"PORT": str(hook.port), "TOKEN": SECRET, **more}
+
+
+def test_a_test_message_goes_to_each_channel_and_what_fails_is_said_without_its_secret(run: Run, hook: Webhook) -> None:
+    one = run("alerts", "test", "--to", "phone", **env_of(hook))
+    assert (one.exit_code, one.stdout, one.stderr) == (0, "phone: sent\n", "")
+    assert hook.titles == ["ema-assets: test"]
+    hook.status = 403
+    both = run("alerts", "test", **env_of(hook))
+    assert both.exit_code == 1
+    first, second, last = both.stderr.splitlines()
+    assert first.startswith("phone: ")
+    assert "403" in first
+    assert second.startswith("desk: ")
+    assert last == "Error: 2 channels did not take the message"
+    assert SECRET not in both.output
+    missing = run("alerts", "test", "--to", "phone", PORT="1")
+    assert "phone: the channel phone needs the environment variable `TOKEN`, which is not set" in missing.stderr
+
+
+def test_a_channel_that_is_none_is_told_which_there_are(refused: Refused, hook: Webhook) -> None:
+    assert refused("alerts", "test", "--to", "phon", **env_of(hook)) == (
+        "`--to` must be one of phone, desk, received 'phon'; did you mean `phone`?"
+    )
+    assert SECRET not in refused("alerts", "test", "--to", f"json://{SECRET}", **env_of(hook))
+
+
+def test_without_alerts_it_is_said_how_one_is_written(run: Run, home: Path) -> None:
+    for arguments in (("alerts", "list"), ("alerts", "test"), ("alerts", "deliver", "--once")):
+        shown = run(*arguments)
+        assert shown.exit_code == 1
+        assert shown.stderr.startswith(f"Error: {home / 'watchlist.toml'} has no `[[alert]]`; docs/ALERTS.md shows how")
+
+
+def test_kinds_are_explained(run: Run) -> None:
+    shown = run("alerts", "list", "--kinds").stdout
+    for kind in discover().values():
+        assert f"\n{kind.name}: {kind.description}\n" in f"\n{shown}"
+    assert "  stop_within_pct = 0.5" in shown
+    assert [row["kind"] for row in json.loads(run("alerts", "list", "--kinds", "--json").stdout)] == list(discover())
+
+
+def test_what_was_sent_is_in_the_log_and_channels_show_how_they_are(
+    run: Run, hook: Webhook, database: Database
+) -> None:
+    env = env_of(hook, EMA_DATABASE_URL=database.url)
+    (Path("home") / "watchlist.toml").write_text(ALERTS.replace('quiet_hours = "22:00-07:00"\ntime_zone = "UTC"\n', ""))
+    assert run("alerts", "log", **env).stdout == "Nothing was raised so far.\n"
+    raised(database, 2)
+    once = run("alerts", "deliver", "--once", **env)
+    assert (once.exit_code, once.stdout) == (0, "2 alerts sent.\n"), once.output
+    logged = run("alerts", "log", **env).stdout.splitlines()
+    assert logged[0].split() == ["raised", "(UTC)", "alert", "kind", "series", "what", "to", "state"]
+    assert "S001|1h" in logged[1]
+    assert " phone " in logged[1]
+    assert "sent " in logged[1]
+    hook.status = 500
+    raised(database, first=2)
+    failed = run("alerts", "deliver", "--once", **env)
+    assert failed.stdout == "0 alerts sent.\n"
+    assert failed.stderr.startswith("phone: ")
+    rows = json.loads(run("alerts", "log", "--json", "--state", "waiting", **env).stdout)
+    assert [(row["symbol"], row["channel"], row["state"]) for row in rows] == [("S002", "phone", "waiting")]
+    assert run("alerts", "log", "--to", "desk", **env).stdout == "There is none like that.\n"
+    listed = json.loads(run("alerts", "list", "--json", **env).stdout)
+    assert listed["alerts"][0] == {
+        "alert": "mine",
+        "on": "crossover, entry",
+        "about": "AAPL, MSFT; 1h",
+        "to": "phone",
+        "quiet": "",
+        "limit": "",
+    }
+    phone, desk = listed["channels"]
+    assert (phone["channel"], phone["variables"], phone["waiting"]) == ("phone", "PORT, TOKEN", 1)
+    assert phone["state"].startswith("takes no message: ")
+    assert desk["state"] == "never used"
+    status = run("status", **env).stdout
+    assert "alerts: phone takes no message, tried once, again at " in status
+    assert json.loads(run("status", "--json", **env).stdout)["alerts"][0].startswith("alerts: phone takes no message")
+    shown = run("alerts", "list", **env).stdout
+    assert "4 messages per hour" in shown
+    for text in (status, shown, failed.output, str(rows)):
+        assert SECRET not in text
+
+
+def test_up_refuses_to_start_without_a_variable_that_a_channel_needs(refused: Refused, hook: Webhook) -> None:
+    assert refused("up", PORT=str(hook.port)) == (
+        "the channel phone needs the environment variable `TOKEN`, which is not set"
+    )
+
+
+def test_a_watchlist_with_a_wrong_alert_is_refused_by_every_command(run: Run, home: Path) -> None:
+    (home / "watchlist.toml").write_text(
+        '[[alert]]\non = ["entry"]\nto = ["${H}"]\nstrategies = ["none"]\n' + WATCHLIST
+    )
+    assert "alert 'alert 1': `strategies` must name strategy_9_30_ema; received 'none'" in sentence_of(
+        run("alerts", "list").stderr
+    )

@@ -1,0 +1,272 @@
+"""From the outbox to channels: once as a rule, at least once whatever crashes, together, and not at night."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from ema_assets.alerts import sending
+from ema_assets.alerts.channels import Channel
+from ema_assets.alerts.messages import Message
+from ema_assets.alerts.quiet_hours import QuietHours
+from ema_assets.alerts.subscriptions import Alerts, Subscription
+from ema_assets.operations.deliver_alerts import Parcel, pack, route, settle
+from ema_assets.operations.maintain import Retention, maintain
+from ema_assets.reports.alert_states import alert_problems
+from ema_assets.store import alert_delivery
+from ema_assets.store.database import Database
+from ema_assets_tests.alerts.raised import deliveries, raised
+from ema_assets_tests.alerts.webhook import Webhook, webhook
+from ema_assets_tests.refresh.exchange import utc
+
+NOW = utc("2026-11-26 15:00:05")
+MINE = Subscription("mine", ("crossover",), ("hook",))
+# A token of a service that is never reached.
+SECRET = "s3cret-t0ken"
+
+
+@pytest.fixture
+def hook() -> Iterator[Webhook]:
+    with webhook() as served:
+        yield served
+
+
+def alerts_to(hook: Webhook, *subscriptions: Subscription, **more: str) -> Alerts:
+    urls = {"hook": hook.url, **more}
+    return Alerts(subscriptions or (MINE,), {name: Channel(name, url) for name, url in urls.items()})
+
+
+def packed(database: Database, alerts: Alerts, now: datetime) -> list[Parcel]:
+    with database.transaction() as transaction:
+        route(transaction, alerts, now)
+        return pack(transaction, alerts, now)
+
+
+def delivered(database: Database, alerts: Alerts, now: datetime) -> list[str | None]:
+    """Send what is due, by Apprise; None for each message that was taken, else why not."""
+    outcomes = []
+    for parcel in packed(database, alerts, now):
+        outcomes.append(sending.send(parcel.channel, parcel.message, {}))
+        with database.transaction() as transaction:
+            settle(transaction, parcel, outcomes[-1], now)
+    return outcomes
+
+
+def test_five_hundred_crossovers_of_one_tick_are_one_message_per_channel(database: Database, hook: Webhook) -> None:
+    with webhook() as other:
+        alerts = alerts_to(hook, replace(MINE, to=("hook", "other")), other=other.url)
+        assert raised(database, 500, at=NOW) == 500
+        assert delivered(database, alerts, NOW) == [], "they wait for each other"
+        assert delivered(database, alerts, NOW + timedelta(seconds=2)) == [None, None]
+        assert delivered(database, alerts, NOW + timedelta(seconds=4)) == []
+        for each in (hook, other):
+            assert each.titles == ["500 crossovers"]
+            assert each.lines[0] == "S000 1h: bullish"
+            assert each.lines[-1] == "… and 470 more; `ema-assets alerts log` has all"
+    assert {state for _, _, state, _ in deliveries(database)} == {"sent"}
+    assert len(deliveries(database)) == 1000
+    with database.transaction() as transaction:
+        logged = alert_delivery.log(transaction, 2000)
+        assert alert_problems(transaction, NOW) == []
+    assert logged.height == 1000
+    assert set(logged["settled_at"]) == {NOW + timedelta(seconds=2)}
+
+
+def test_what_is_raised_again_is_not_told_again(database: Database, hook: Webhook) -> None:
+    assert raised(database, 3, at=NOW) == 3
+    assert delivered(database, alerts_to(hook), NOW + timedelta(seconds=2)) == [None]
+    assert raised(database, 4) == 1
+    assert len(hook.received) == 1
+
+
+def test_a_crash_before_it_was_sent_loses_nothing_and_one_before_it_was_marked_sends_it_once_more(
+    database: Database, hook: Webhook
+) -> None:
+    alerts, later = alerts_to(hook), NOW + timedelta(seconds=2)
+    raised(database, 2, at=NOW)
+    # Handed over, packed, and then nothing more: nobody has sent it.
+    assert len(packed(database, alerts, later)) == 1
+    (parcel,) = packed(database, alerts, later)
+    assert sending.send(parcel.channel, parcel.message, {}) is None
+    # Sent, but not marked.
+    assert delivered(database, alerts, later + timedelta(seconds=1)) == [None]
+    assert hook.titles == ["2 crossovers"] * 2
+    assert delivered(database, alerts, later + timedelta(minutes=1)) == []
+
+
+def test_a_dead_channel_is_left_alone_for_longer_and_longer_and_delays_no_other(
+    database: Database, hook: Webhook
+) -> None:
+    with webhook() as dead:
+        dead.status = 503
+        both = replace(MINE, to=("dead", "hook"))
+        alerts = alerts_to(hook, both, dead=dead.url.replace("/hook", f"/{SECRET}?token={SECRET}"))
+        now, tried = NOW, []
+        for number in range(40):
+            raised(database, first=number, at=now)
+            now += timedelta(seconds=2)
+            before = len(dead.received)
+            delivered(database, alerts, now)
+            if len(dead.received) > before:
+                tried.append(now)
+                assert len(str(dead.received[-1]["message"]).splitlines()) == min(number + 1, 31)
+            assert len(hook.received) == number + 1
+            now += timedelta(seconds=3)
+        pauses = [(after - before).total_seconds() for before, after in zip(tried, tried[1:], strict=False)]
+        assert pauses == [5, 10, 20, 40, 80]
+        with database.transaction() as transaction:
+            (problem,) = alert_problems(transaction, now)
+        assert problem.startswith(
+            "alerts: dead takes no message, tried 6 times, again at 15:05:22 UTC; 40 alerts wait: "
+        )
+        assert "503" in problem
+        assert SECRET not in problem
+
+        # Back again: all that waits comes at once.
+        dead.status = 200
+        assert delivered(database, alerts, tried[-1] + timedelta(seconds=160)) == [None]
+        assert dead.titles[-1] == "40 crossovers"
+        with database.transaction() as transaction:
+            assert alert_problems(transaction, now) == []
+
+
+def test_pauses_have_an_end_and_what_nobody_wants_to_hear_any_more_is_given_up(
+    database: Database, hook: Webhook
+) -> None:
+    hook.status = 500
+    alerts, now = alerts_to(hook), NOW
+    raised(database, 2, at=NOW)
+    tried: list[datetime] = []
+    due: datetime | None = NOW
+    while due is not None:
+        now = due
+        with database.transaction() as transaction:
+            route(transaction, alerts, now)
+            for parcel in pack(transaction, alerts, now):
+                tried.append(now)
+                settle(transaction, parcel, "no answer", now)
+            due = alert_delivery.next_due(transaction)
+    pauses = [(after - before).total_seconds() for before, after in zip(tried, tried[1:], strict=False)]
+    assert pauses[:8] == [5 * 2**number for number in range(8)]
+    assert set(pauses[8:]) == {alert_delivery.LONGEST_PAUSE_SECONDS}
+    assert tried[-1] <= NOW + alert_delivery.GIVEN_UP_AFTER + timedelta(seconds=2)
+    assert deliveries(database) == [(symbol, "hook", "given up", "no answer") for symbol in ("S000", "S001")]
+    with database.transaction() as transaction:
+        found = alert_problems(transaction, now)
+    assert found[-1].startswith("alerts: 2 for hook were given up in the last 24 hours; `ema-assets alerts log --state")
+
+
+def test_a_limit_makes_more_alerts_wait_and_come_together(database: Database, hook: Webhook) -> None:
+    alerts, now = (
+        alerts_to(
+            hook,
+            replace(MINE, messages_per_hour=2, group_seconds=0),
+            MINE.__class__("free", ("crossover",), ("hook",), group_seconds=0),
+        ),
+        NOW,
+    )
+    for number in range(5):
+        raised(database, first=number, at=now)
+        delivered(database, alerts, now)
+        now += timedelta(minutes=1)
+    assert len(hook.received) == 2
+    raised(database, subscription="free", at=now)
+    assert delivered(database, alerts, now) == [None], "the limit is another's"
+    # The first message was an hour ago.
+    assert delivered(database, alerts, NOW + timedelta(minutes=59)) == []
+    assert delivered(database, alerts, NOW + timedelta(minutes=60, seconds=1)) == [None]
+    assert hook.titles[-1] == "3 crossovers"
+
+
+def test_at_night_alerts_wait_and_the_morning_has_one_message(database: Database, hook: Webhook) -> None:
+    night = QuietHours(time(22), time(7), ZoneInfo("Europe/Berlin"))
+    alerts = alerts_to(hook, replace(MINE, quiet=night))
+    for number, text in enumerate(("2026-11-26 21:00", "2026-11-26 23:30", "2026-11-27 05:59")):
+        raised(database, first=number, at=utc(text))
+        assert delivered(database, alerts, utc(text) + timedelta(seconds=5)) == []
+    assert delivered(database, alerts, utc("2026-11-27 05:59:58")) == []
+    assert delivered(database, alerts, utc("2026-11-27 06:00")) == [None]
+    assert hook.titles == ["3 crossovers"]
+    # The channel was dead in the evening: it is tried again in the morning.
+    raised(database, first=9, at=utc("2026-11-27 20:59"))
+    hook.status = 500
+    assert delivered(database, alerts, utc("2026-11-27 20:59:30")) != [None]
+    hook.status = 200
+    assert delivered(database, alerts, utc("2026-11-27 21:30")) == []
+    assert delivered(database, alerts, utc("2026-11-28 06:00")) == [None]
+
+
+def test_who_is_no_longer_subscribed_is_told_nothing(database: Database, hook: Webhook) -> None:
+    raised(database, subscription="gone", at=NOW)
+    raised(database, first=1, at=NOW)
+    later = NOW + timedelta(seconds=2)
+    assert len(packed(database, alerts_to(hook, replace(MINE, to=("hook", "old")), old="ntfy://nowhere"), later)) == 2
+    # Then the watchlist names the channel `old` no more.
+    assert delivered(database, alerts_to(hook), later) == [None]
+    assert deliveries(database) == [
+        ("S001", "hook", "sent", None),
+        ("S001", "old", "given up", "no alert names the channel any more"),
+    ]
+    with database.transaction() as transaction:
+        assert alert_delivery.log(transaction, 9)["state"].to_list() == ["sent", "given up", "nobody"]
+
+
+def test_alerts_that_nobody_delivers_are_named(database: Database, hook: Webhook) -> None:
+    raised(database, at=NOW)
+    with database.transaction() as transaction:
+        assert alert_problems(transaction, NOW + timedelta(minutes=1)) == []
+        (found,) = alert_problems(transaction, NOW + timedelta(minutes=3))
+    assert found.startswith("alerts: some wait and nobody delivers them; ")
+    packed(database, alerts_to(hook), NOW)
+    with database.transaction() as transaction:
+        assert alert_problems(transaction, NOW + timedelta(minutes=3)) == [found]
+
+
+def test_a_year_later_alerts_go_and_those_that_wait_stay(database: Database, hook: Webhook) -> None:
+    alerts = alerts_to(hook, replace(MINE, group_seconds=0))
+    raised(database, 2, at=NOW)
+    delivered(database, alerts, NOW)
+    raised(database, 1, first=5, at=NOW)
+    rules = Retention(14, 90, None)
+    assert maintain(database, rules, NOW + timedelta(days=364), lambda _: None).alerts == 0
+    done = maintain(database, rules, NOW + timedelta(days=366), lambda _: None)
+    assert done.alerts == 2
+    assert "Deleted 2 alerts after 365 days" in done.sentences(rules)
+    assert [symbol for symbol, *_ in deliveries(database)] == []
+    assert len(packed(database, alerts, NOW + timedelta(days=366))) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("nosuchservice://host/path", "is no URL that Apprise can use: `nosuchservice://…`"),
+        ("tgram://x", "is no URL that Apprise can use: `tgram://…`"),
+        ("json://127.0.0.1:1/hook", "JSON"),
+    ],
+)
+def test_a_channel_that_cannot_be_used_says_why(url: str, said: str) -> None:
+    message = _message()
+    problem = sending.send(Channel("phone", url), message, {})
+    assert problem is not None
+    assert said in problem
+
+
+def test_secrets_are_in_no_error_of_a_service(hook: Webhook, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    hook.status = 404
+    for template, env in (
+        ("json://user:${PASSWORD}@127.0.0.1:${PORT}/${TOKEN}", {"PASSWORD": "hunter2secret", "TOKEN": SECRET}),
+        (f"json://127.0.0.1:${{PORT}}/{SECRET}", {}),
+    ):
+        problem = sending.send(Channel("phone", template), _message(), {"PORT": str(hook.port), **env})
+        assert problem is not None
+        assert "404" in problem
+        for secret in ("hunter2secret", SECRET):
+            assert secret not in problem
+    assert "hunter2secret" not in caplog.text
+
+
+def _message() -> Message:
+    return Message("title", "body", is_trouble=True)

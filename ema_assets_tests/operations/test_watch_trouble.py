@@ -1,0 +1,161 @@
+"""Trouble is told once while it lasts, and its end; what happens at a moment once."""
+
+from datetime import date, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from ema_assets.alerts.channels import Channel
+from ema_assets.alerts.subscriptions import Alerts, Subscription
+from ema_assets.model.asset_names import OHLC
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.operations.watch_trouble import looks, watch_trouble
+from ema_assets.refresh.plan import AT_ONCE
+from ema_assets.store import ledger, provider_state
+from ema_assets.store.database import Database
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc, watch
+from ema_assets_tests.timeframes import D1, M5
+
+NOW = utc("2026-11-26 15:00:30")
+LATER = NOW + timedelta(minutes=12)
+MUCH_LATER = NOW + timedelta(minutes=17)
+WATCHED = watch({"BTC-USD": "24/7", "ETH-USD": "24/7"}, m5_days=1, timeframes=(M5,))
+ALL = ("series_failing", "provider_shut_out", "nothing_fresh", "run_failed")
+
+
+def told_of(*kinds: str, **more: object) -> Alerts:
+    subscription = Subscription("mine", kinds or ALL, ("hook",), params={"after_failures": 2}, **more)  # type: ignore[arg-type]
+    return Alerts((subscription,), {"hook": Channel("hook", "json://127.0.0.1:9")})
+
+
+def look(database: Database, alerts: Alerts, now: datetime = NOW) -> list[tuple[str, str, bool]]:
+    """Kind, text and whether it is over, of what was raised by a look at `now`."""
+    with database.transaction() as transaction:
+        before = transaction.query("SELECT coalesce(max(id), 0)::bigint AS id FROM market.alert").item()
+        raised = watch_trouble(transaction, alerts, now, now, AT_ONCE)
+        rows = transaction.query(
+            "SELECT kind, text, is_over FROM market.alert WHERE id > $1 ORDER BY kind, text", before
+        )
+        assert raised == rows.height
+    return rows.rows()
+
+
+def fail(database: Database, symbols: list[str], now: datetime = NOW) -> None:
+    with database.transaction() as transaction:
+        ledger.fail(transaction, OHLC, M5, dict.fromkeys(symbols, "no such symbol"), now)
+
+
+def test_a_failing_series_is_told_after_some_failures_and_when_it_is_over(database: Database) -> None:
+    sync(database, WATCHED, NOW)
+    alerts = told_of("series_failing")
+    fail(database, ["BTC-USD"])
+    assert look(database, alerts) == [], "once is no trouble"
+    fail(database, ["BTC-USD"])
+    text = "ohlc has failed 2 times in a row: no such symbol"
+    assert look(database, alerts) == [("series_failing", text, False)]
+    fail(database, ["BTC-USD"])
+    assert look(database, alerts) == [], "the same trouble"
+    with database.transaction() as transaction:
+        transaction.execute("UPDATE market.series_state SET failures = 0, last_error = NULL")
+    assert look(database, alerts, LATER) == [("series_failing", f"over after 12 min: {text}", True)]
+    assert look(database, alerts, LATER) == []
+    fail(database, ["BTC-USD"])
+    fail(database, ["BTC-USD"])
+    assert len(look(database, alerts, LATER + timedelta(hours=1))) == 1, "again"
+
+
+def test_a_subscription_hears_of_its_own_symbols_and_timeframes(database: Database) -> None:
+    sync(database, WATCHED, NOW)
+    for _ in range(2):
+        fail(database, ["BTC-USD", "ETH-USD"])
+    assert look(database, told_of("series_failing", symbols=("SOL-USD",))) == []
+    assert look(database, told_of("series_failing", timeframes=("1h",))) == []
+    assert len(look(database, told_of("series_failing", symbols=("ETH-USD",), timeframes=("5m",)))) == 1
+
+
+def test_a_provider_that_does_not_answer_is_told_with_its_reason(database: Database) -> None:
+    alerts = told_of()
+    for _ in range(2):
+        assert look(database, alerts) == []
+        with database.transaction() as transaction:
+            provider_state.trip(transaction, "sandbox", "connection refused", NOW)
+    text = "sandbox has not answered 2 times in a row, asked again at 15:01:30 UTC: connection refused"
+    assert look(database, alerts) == [("provider_shut_out", text, False)]
+    with database.transaction() as transaction:
+        provider_state.reset(transaction, "sandbox")
+    assert look(database, alerts, NOW + timedelta(minutes=75)) == [
+        ("provider_shut_out", f"over after 1 h 15 min: {text}", True)
+    ]
+
+
+def test_that_nothing_is_fresh_is_told_only_of_what_was_loaded(database: Database) -> None:
+    alerts = told_of("nothing_fresh")
+    sync(database, WATCHED, NOW)
+    assert look(database, alerts) == [], "nothing was loaded yet"
+    exchange = MemoryExchange(
+        *(bars_on("24/7", symbol, M5, date(2026, 11, 25), date(2026, 11, 26)) for symbol in WATCHED.symbols)
+    )
+    refresh(database, WATCHED, exchange, NOW, timeframes=(M5,))
+    assert look(database, alerts) == []
+    assert look(database, alerts, NOW + timedelta(minutes=9)) == [], "one bar late"
+    expected = "all 2 series are more than two bars late; the newest has bars up to 15:00 UTC"
+    assert look(database, alerts, LATER) == [], "two bars late"
+    assert look(database, alerts, MUCH_LATER) == [("nothing_fresh", expected, False)]
+    # One symbol is enough.
+    refresh(database, WATCHED, exchange, MUCH_LATER, symbols=["ETH-USD"], timeframes=(M5,))
+    assert look(database, alerts, MUCH_LATER) == [("nothing_fresh", f"over after 0 min: {expected}", True)]
+
+
+@pytest.fixture
+def with_runs(database: Database) -> Database:
+    """Tables of Dagster's own with what is asked of them."""
+    with database.transaction() as transaction:
+        for sql in (
+            "CREATE TABLE dagster.runs (run_id text, pipeline_name text, status text, end_time float8)",
+            "CREATE TABLE dagster.run_tags (run_id text, key text, value text)",
+            "CREATE TABLE dagster.asset_check_executions ()",
+        ):
+            transaction.execute(sql)
+    return database
+
+
+def test_a_failed_run_is_told_once_unless_it_is_tried_again(with_runs: Database) -> None:
+    alerts = told_of("run_failed")
+    assert look(with_runs, alerts) == []
+    runs = pl.DataFrame(
+        {
+            "run_id": ["1a2b3c4d-late", "old", "retried", "good"],
+            "status": ["FAILURE", "FAILURE", "FAILURE", "SUCCESS"],
+            "minutes": [5.0, 90.0, 5.0, 5.0],
+        }
+    )
+    with with_runs.transaction() as transaction:
+        for run, status, minutes in runs.iter_rows():
+            transaction.execute(
+                "INSERT INTO dagster.runs VALUES ($1, 'refresh', $2, extract(epoch FROM $3::timestamptz))",
+                run,
+                status,
+                NOW - timedelta(minutes=minutes),
+            )
+        transaction.execute("INSERT INTO dagster.run_tags VALUES ('1a2b3c4d-late', 'ema_assets/timeframe', '5m')")
+        transaction.execute("INSERT INTO dagster.run_tags VALUES ('retried', 'dagster/will_retry', 'true')")
+    assert look(with_runs, alerts) == [
+        ("run_failed", "run 1a2b3c4d of refresh (5m) failed at 2026-11-26 14:55 UTC", False)
+    ]
+    assert look(with_runs, alerts, LATER) == []
+
+
+def test_who_wants_no_trouble_costs_nothing_and_what_is_no_longer_wanted_is_forgotten(database: Database) -> None:
+    sync(database, WATCHED, NOW)
+    silent = told_of("crossover")
+    statements = database.statements
+    with database.transaction() as transaction:
+        assert watch_trouble(transaction, silent, NOW, NOW, AT_ONCE) == 0
+    assert database.statements == statements
+    assert (looks(silent), looks(told_of())) == (False, True)
+    for _ in range(2):
+        fail(database, ["BTC-USD"])
+    assert len(look(database, told_of("series_failing"))) == 1
+    # Somebody else's trouble is not told as over.
+    assert look(database, told_of("provider_shut_out")) == []
+    assert D1 not in WATCHED.with_bars

@@ -1,0 +1,339 @@
+"""Alerts are raised in the transaction of their bar: once for each bar that has just closed, never for history."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+
+from ema_assets.alerts.channels import Channel
+from ema_assets.alerts.subscriptions import Alerts, Subscription
+from ema_assets.config.watchlist import Watchlist
+from ema_assets.model.errors import WatchlistError
+from ema_assets.operations.ingest import store_file
+from ema_assets.refresh import compute, raise_alerts
+from ema_assets.refresh.fetch import refresh_fetched
+from ema_assets.refresh.graph import Graph, build
+from ema_assets.refresh.plan_requests import FetchRules
+from ema_assets.store import alert_outbox
+from ema_assets.store.database import Database
+from ema_assets_tests.conftest import Databases
+from ema_assets_tests.core import CORE, rewrite
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, utc, watch
+from ema_assets_tests.timeframes import M5
+
+EVERY_BAR = timedelta(minutes=5)
+START = utc("2026-11-25 12:00:30")
+CALENDARS = {"BTC-USD": "24/7", "ETH-USD": "24/7"}
+# The last bar of the history that is loaded.
+LOADED = START - timedelta(seconds=30) - EVERY_BAR
+STEPS = 16
+
+PARAMS = {"stop_within_pct": 3.0, "cross_within_pct": 1.0, "cross_after_bars": 3, "correction_days": 7}
+NEWS = ("crossover", "entry", "exit", "stop_near", "about_to_cross")
+CORRECTIONS = ("correction_flipped_crossover", "correction_flipped_trade")
+TO = {"hook": Channel("hook", "json://127.0.0.1:9")}
+
+
+def told(*kinds: str, name: str = "mine", **more: Any) -> Alerts:
+    return Alerts((Subscription(name, kinds, ("hook",), params=PARAMS, **more),), TO)
+
+
+def watching(alerts: Alerts | None, **more: Any) -> Watchlist:
+    # A stop that a rule trails is near the price as a rule, so that there is something to tell.
+    strategies = (*CORE["strategies"], {"name": "stopped", "rule": "crossover", "atr_stop": 1.0, "entries": "all"})
+    watched = replace(watch(CALENDARS, m5_days=2, timeframes=(M5,)), **more)
+    return replace(watched, strategies=strategies, signals_off=_OFF, alerts=alerts)
+
+
+_OFF = tuple(name for name in CORE["signals_off"] if name != "atr")
+EVERYTHING = watching(
+    Alerts(
+        (
+            Subscription("mine", NEWS, ("hook",), params=PARAMS),
+            Subscription("corrections", CORRECTIONS, ("hook",), params=PARAMS),
+            Subscription("one", ("crossover",), ("hook",), ("ETH-USD",), ("5m",)),
+            Subscription("other", ("crossover",), ("hook",), timeframes=("1h",)),
+        ),
+        TO,
+    )
+)
+
+
+def new_exchange() -> MemoryExchange:
+    return MemoryExchange(
+        *(
+            bars_on("24/7", symbol, M5, date(2026, 11, 23), date(2026, 11, 26), seed)
+            for seed, symbol in enumerate(CALENDARS)
+        )
+    )
+
+
+ALERTS = "SELECT subscription, kind, symbol, strategy, ts, occurrence, text FROM market.alert ORDER BY id"
+
+
+def alerts_of(database: Database) -> pl.DataFrame:
+    with database.transaction() as transaction:
+        return transaction.query(ALERTS)
+
+
+def table(database: Database, sql: str) -> pl.DataFrame:
+    with database.transaction() as transaction:
+        return transaction.query(sql)
+
+
+GRAPH = build(EVERYTHING)
+
+
+def tick(
+    database: Database, exchange: MemoryExchange, now: datetime, graph: Graph = GRAPH
+) -> dict[str, tuple[int, int]]:
+    """What a run does at a close; how many statements each asset took, and how many alerts it has raised."""
+    rules = FetchRules(EVERYTHING.history_days, {})
+    refresh_fetched(database, exchange, M5, EVERYTHING.symbols, rules, now, older=False)
+    counts = {}
+    for node in graph.computed:
+        statements, alerts = database.statements, alerts_of(database).height
+        compute.refresh_computed(database, node, M5, EVERYTHING.symbols, now, alerts=graph.alerts)
+        counts[node.name] = database.statements - statements - 1, alerts_of(database).height - alerts
+    return counts
+
+
+@pytest.fixture(scope="module")
+def loaded_url(databases: Databases) -> Iterator[str]:
+    """A database with the history of two symbols."""
+    url = databases.make()
+    with Database(url) as database:
+        refresh(database, EVERYTHING, new_exchange(), START)
+        assert alerts_of(database).is_empty(), "a first load"
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture
+def loaded(databases: Databases, loaded_url: str) -> Iterator[Database]:
+    """One for each test."""
+    url = databases.make(like=loaded_url)
+    with Database(url) as database:
+        yield database
+    databases.drop(url)
+
+
+# Statements of each asset, and the alerts that it raised, tick by tick.
+_counted: list[dict[str, tuple[int, int]]] = []
+
+
+@pytest.fixture(scope="module")
+def lived(databases: Databases, loaded_url: str) -> Iterator[tuple[Database, MemoryExchange, datetime]]:
+    """Two symbols whose history was loaded, and then an hour bar by bar."""
+    url = databases.make(like=loaded_url)
+    with Database(url) as database:
+        exchange = new_exchange()
+        now = START
+        for _ in range(STEPS):
+            now += EVERY_BAR
+            _counted.append(tick(database, exchange, now))
+        yield database, exchange, now
+    databases.drop(url)
+
+
+def test_every_crossover_of_a_bar_that_has_just_closed_is_told_once_and_none_of_history(
+    lived: tuple[Database, MemoryExchange, datetime],
+) -> None:
+    database, _, _ = lived
+    crossed = table(database, "SELECT symbol, ts, crossover FROM market.ema_trend WHERE crossover IS NOT NULL")
+    live = crossed.filter(pl.col("ts") > LOADED).sort("ts", "symbol")
+    assert 2 <= live.height < crossed.height - 10
+    found = alerts_of(database)
+    mine = found.filter(subscription="mine", kind="crossover").sort("ts", "symbol")
+    assert mine.select("symbol", "ts").rows() == live.select("symbol", "ts").rows()
+    assert [text.split()[0] for text in mine["text"]] == live["crossover"].to_list()
+    # Each subscription has its own, of what it is about.
+    assert set(found.filter(subscription="one")["symbol"]) <= {"ETH-USD"}
+    assert found.filter(subscription="one").height == live.filter(symbol="ETH-USD").height
+    assert found.filter(subscription="other").is_empty()
+
+
+def test_entries_and_exits_are_told_for_each_strategy_with_what_a_trader_needs(
+    lived: tuple[Database, MemoryExchange, datetime],
+) -> None:
+    database, _, _ = lived
+    found = alerts_of(database)
+    for strategy in ("strategy_9_30_ema", "strategy_9_30_stopped"):
+        trades = table(database, f"SELECT * FROM market.{strategy}")
+        for kind, time in (("entry", "entry_ts"), ("exit", "exit_ts")):
+            expected = trades.filter(pl.col(time) > LOADED).select("symbol", time).rows()
+            rows = found.filter(kind=kind, strategy=strategy)
+            assert sorted(rows.select("symbol", "ts").rows()) == sorted(expected)
+            assert expected
+    stopped = found.filter(kind="entry", strategy="strategy_9_30_stopped")["text"][0]
+    trade = table(database, "SELECT * FROM market.strategy_9_30_stopped").filter(pl.col("entry_ts") > LOADED)
+    assert stopped in {
+        f"{row['side']} entry at {row['entry_price']:.6g} ({row['entry_reason']}), stop {row['stop_price']:.6g}"
+        for row in trade.iter_rows(named=True)
+    }
+
+
+def test_what_lasts_is_told_once_per_trade_and_per_leg(lived: tuple[Database, MemoryExchange, datetime]) -> None:
+    database, _, _ = lived
+    found = alerts_of(database)
+    for kind, key in (
+        ("stop_near", ["symbol", "strategy", "occurrence"]),
+        ("about_to_cross", ["symbol", "occurrence"]),
+    ):
+        rows = found.filter(kind=kind)
+        assert rows.height >= 1
+        assert rows.select(key).is_unique().all()
+    near = found.filter(kind="about_to_cross").row(0, named=True)
+    screened = table(
+        database,
+        f"""SELECT e.ema_9, e.ema_30, o.close FROM market.ema_signals e JOIN market.ohlc o USING (symbol, timeframe, ts)
+            WHERE symbol = '{near["symbol"]}' AND timeframe = '5m' AND ts = '{near["ts"]}'""",
+    ).row(0, named=True)
+    since = rows_of(
+        database,
+        "SELECT bars_since_cross FROM market.ema_trend WHERE symbol = $1 AND ts = $2",
+        near["symbol"],
+        near["ts"],
+    )
+    assert since[0][0] >= 3
+    # The price that it names is the one at which both averages would be equal.
+    price = float(near["text"].split("next close at ")[1].split(",")[0])
+    fast = screened["ema_9"] + (price - screened["ema_9"]) * 2 / 10
+    slow = screened["ema_30"] + (price - screened["ema_30"]) * 2 / 31
+    assert fast == pytest.approx(slow, rel=1e-4)
+
+
+def test_what_a_person_recomputes_new_code_and_a_night_without_power_raise_nothing_old(
+    lived: tuple[Database, MemoryExchange, datetime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after another, for each leaves the database as the next one wants it."""
+    database, exchange, now = lived
+    before = alerts_of(database).height
+    refresh(database, EVERYTHING, exchange, now, everything=True)
+    assert alerts_of(database).height == before, "a backfill"
+    with monkeypatch.context() as patched:
+        rewrite(patched, "ema_trend")
+        refresh(database, EVERYTHING, exchange, now + timedelta(seconds=5))
+        assert alerts_of(database).height == before, "another code version"
+    refresh(database, EVERYTHING, exchange, now + timedelta(seconds=10))
+    assert alerts_of(database).height == before, "the code version of before"
+
+    # Ten hours later only what closed within the last quarter of an hour is news, and the newest bar.
+    late = now + timedelta(hours=10)
+    refresh(database, EVERYTHING, exchange, late)
+    found = alerts_of(database)[before:]
+    assert all(ts >= late - timedelta(minutes=20) for ts in found["ts"])
+    crossed = rows_of(database, "SELECT ts FROM market.ema_trend WHERE crossover IS NOT NULL AND ts > $1", now)
+    assert len(crossed) > found.filter(kind="crossover").height
+
+
+def test_bars_of_files_raise_nothing(loaded: Database) -> None:
+    exchange, now = new_exchange(), START
+    for _ in range(STEPS):
+        now += EVERY_BAR
+        fresh = exchange.bars.filter(pl.col("ts") >= now - 2 * EVERY_BAR, pl.col("ts") < now - timedelta(seconds=30))
+        store_file(loaded, fresh, "/home/trader/bars.csv", now)
+        for node in GRAPH.computed:
+            compute.refresh_computed(loaded, node, M5, EVERYTHING.symbols, now, alerts=GRAPH.alerts)
+    assert rows_of(loaded, "SELECT 1 FROM market.ema_trend WHERE crossover IS NOT NULL AND ts > $1", LOADED)
+    assert alerts_of(loaded).is_empty()
+
+
+def test_a_correction_that_flips_the_newest_bar_is_told_as_what_it_is(loaded: Database) -> None:
+    database, exchange, now = loaded, new_exchange(), START
+    crossed: list[Any] = []
+    while not crossed:
+        now += EVERY_BAR
+        tick(database, exchange, now)
+        crossed = rows_of(
+            database,
+            "SELECT symbol, ts FROM market.ema_trend WHERE crossover IS NOT NULL AND ts >= $1",
+            now - 2 * EVERY_BAR,
+        )
+    (symbol, ts), *_ = crossed
+    before = alerts_of(database).height
+    # The bar turns out to have closed where the one before it did: no cross.
+    former = exchange.bars.filter(pl.col("symbol") == symbol, pl.col("ts") == ts - EVERY_BAR)["close"][0]
+    bar = exchange.bars.filter(pl.col("symbol") == symbol, pl.col("ts") == ts)
+    exchange.correct(
+        bar.with_columns(
+            close=pl.lit(former),
+            high=pl.max_horizontal("open", pl.lit(former)) + 1,
+            low=pl.min_horizontal("open", pl.lit(former)) * 0.99,
+        )
+    )
+    tick(database, exchange, now + EVERY_BAR)
+    found = alerts_of(database)[before:].filter(subscription="corrections", symbol=symbol)
+    assert ("correction_flipped_crossover", None) in found.select("kind", "strategy").rows()
+    assert ("correction_flipped_trade", "strategy_9_30_ema") in found.select("kind", "strategy").rows()
+    text = found.filter(kind="correction_flipped_crossover")["text"][0]
+    assert text.startswith("a crossover is not what it was: the source changed bars that were stored, from 2026-11-25 ")
+    # The bar itself is not news a second time.
+    assert (
+        alerts_of(database)[before:].filter(pl.col("kind") == "crossover", pl.col("ts") == ts, symbol=symbol).is_empty()
+    )
+
+
+def test_an_alert_is_written_with_its_bar_or_not_at_all(loaded: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    exchange, now = new_exchange(), START
+    with monkeypatch.context() as patched:
+
+        def crash(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        # The last thing in the transaction is the alert; a crash behind it takes the rows as well.
+        original = alert_outbox.raise_alerts
+        patched.setattr(alert_outbox, "raise_alerts", lambda *given: (original(*given), crash()))
+        is_crashed = False
+        while not is_crashed:
+            now += EVERY_BAR
+            try:
+                tick(loaded, exchange, now)
+            except KeyboardInterrupt:
+                is_crashed = True
+    assert alerts_of(loaded).is_empty()
+    newest = rows_of(loaded, "SELECT max(ts) FROM market.ema_trend")[0][0]
+    tick(loaded, exchange, now)
+    found = alerts_of(loaded)
+    assert found.height >= 1
+    assert found["ts"].min() >= newest
+    assert found.select("subscription", "kind", "symbol", "strategy", "occurrence").is_unique().all()
+
+
+def test_nobody_to_tell_costs_no_statement_and_alerts_cost_two_per_batch_at_most(
+    lived: tuple[Database, MemoryExchange, datetime], loaded: Database
+) -> None:
+    silent = tick(loaded, new_exchange(), START + EVERY_BAR, replace(GRAPH, alerts=None))
+    assert all(alerts == 0 for _, alerts in silent.values())
+    more = {
+        (name, statements - silent[name][0], alerts > 0)
+        for counts in _counted
+        for name, (statements, alerts) in counts.items()
+    }
+    strategies = ("strategy_9_30_ema", "strategy_9_30_stopped")
+    assert more == {
+        *((name, 0, False) for name in ("ema_signals", "atr", *strategies)),
+        # Whether a price is near the next cross takes the closes of all symbols.
+        *((("ema_trend", 1, False), ("ema_trend", 2, True))),
+        *((name, 2, True) for name in strategies),
+    }
+
+
+@pytest.mark.parametrize(
+    ("alerts", "off", "reason"),
+    [
+        (
+            told("entry", strategies=("strategy_9_30_em",)),
+            (),
+            "`strategies` must name strategy_9_30_ema, strategy_9_30_stopped",
+        ),
+        (told("crossover"), ("ema_trend",), "crossover needs ema_trend, which is switched off"),
+    ],
+)
+def test_a_subscription_to_what_is_not_computed_is_refused(alerts: Alerts, off: tuple[str, ...], reason: str) -> None:
+    graph = replace(GRAPH, off=frozenset(off))
+    with pytest.raises(WatchlistError, match=f"^here: alert 'mine': {reason}"):
+        raise_alerts.check(alerts, graph, "here")

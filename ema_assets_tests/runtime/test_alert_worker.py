@@ -1,0 +1,214 @@
+"""The process that delivers alerts: it hears of them at once, is the only one, and outlives what happens around it."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ema_assets.alerts import sending
+from ema_assets.defs.alerts import deliver_alerts
+from ema_assets.runtime import alert_worker
+from ema_assets.runtime.alert_process import AlertProcess
+from ema_assets.runtime.alert_worker import Configuration, deliver_once, deliver_until
+from ema_assets.runtime.supervisor import Program, Supervisor
+from ema_assets.store.alert_listener import SESSION, Listener
+from ema_assets.store.database import Database
+from ema_assets_tests.alerts.raised import deliveries, raised
+from ema_assets_tests.alerts.webhook import Webhook, webhook
+from ema_assets_tests.waiting import wait_until
+
+GROUP = '\n[[group]]\nsymbols = ["AAPL"]\n'
+
+
+@pytest.fixture
+def hook() -> Iterator[Webhook]:
+    with webhook() as served:
+        yield served
+
+
+@pytest.fixture
+def env(database_url: str, hook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A watchlist whose alerts go to the webhook, whose address is in a variable; the path of the file."""
+    for name in os.environ:
+        if name.startswith(("EMA_", "DAGSTER_")):
+            monkeypatch.delenv(name)
+    path = tmp_path / "watchlist.toml"
+    path.write_text('[[alert]]\nname = "mine"\non = ["crossover"]\nto = ["${HOOK}"]\ngroup_seconds = 0\n' + GROUP)
+    settings = {
+        "EMA_HOME": str(tmp_path / "home"),
+        "EMA_WATCHLIST": str(path),
+        "EMA_DATABASE_URL": database_url,
+        "HOOK": hook.url,
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    return path
+
+
+@contextmanager
+def working(url: str) -> Iterator[list[str]]:
+    """A worker in a thread of this process; what it says."""
+    said: list[str] = []
+    over = threading.Event()
+    worker = threading.Thread(target=deliver_until, args=(over.is_set, url, Configuration(), said.append))
+    worker.start()
+    try:
+        yield said
+    finally:
+        over.set()
+        worker.join()
+
+
+def test_it_hears_of_alerts_and_sends_them_once_also_after_its_session_was_ended(
+    env: Path, database: Database, hook: Webhook
+) -> None:
+    with working(database.url):
+        wait_until(lambda: others_are_kept_out(database.url), "the worker has the lock")
+        raised(database, 2)
+        wait_until(lambda: [row for row in deliveries(database) if row[2] == "sent"], "two alerts marked")
+        assert hook.titles == ["2 crossovers"]
+        # As a restart of the server does.
+        with database.transaction() as transaction:
+            transaction.query(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1", SESSION
+            )
+        raised(database, first=2)
+        wait_until(lambda: len(hook.received) == 2, "the third alert")
+        wait_until(lambda: {row[2] for row in deliveries(database)} == {"sent"}, "it is marked")
+    assert hook.titles == ["2 crossovers", "crossover: S002 1h"]
+    assert not others_are_kept_out(database.url)
+
+
+def others_are_kept_out(url: str) -> bool:
+    with Listener(url) as other:
+        return not other.is_alone()
+
+
+def test_a_channel_that_hangs_keeps_no_other_waiting(env: Path, database: Database, hook: Webhook) -> None:
+    with webhook() as slow:
+        slow.gate.clear()
+        env.write_text(
+            '[channels]\nquick = "${HOOK}"\n'
+            f'slow = "{slow.url}?rto=300"\n'
+            '[[alert]]\nname = "mine"\non = ["crossover"]\nto = ["slow", "quick"]\ngroup_seconds = 0\n' + GROUP
+        )
+        with working(database.url) as said:
+            raised(database)
+            wait_until(lambda: slow.received and hook.received, "both have it")
+            raised(database, first=1)
+            wait_until(lambda: len(hook.received) == 2, "the quick one has the second")
+            assert len(slow.received) == 1
+            slow.gate.set()
+            wait_until(lambda: len(slow.received) == 2, "the slow one has the second")
+            wait_until(
+                lambda: {row[2] for row in deliveries(database)} == {"sent"}, "all are marked", evidence=lambda: said
+            )
+    assert slow.titles == hook.titles == ["crossover: S000 1h", "crossover: S001 1h"]
+
+
+def test_it_follows_the_watchlist_and_ends_when_nobody_is_to_be_told(
+    env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alert_worker, "_LONGEST_WAIT_SECONDS", 0.2)
+    with working(database.url) as said, webhook() as other:
+        raised(database)
+        wait_until(lambda: hook.received, "the first")
+        env.write_text("[[alert]]\non = []\n" + GROUP)
+        wait_until(lambda: any("`on` must be a list" in line for line in said), "what is wrong is said")
+        raised(database, first=1)
+        wait_until(lambda: len(hook.received) == 2, "what was right before still holds")
+        monkeypatch.setenv("HOOK", other.url)
+        env.write_text('[[alert]]\nname = "mine"\non = ["crossover"]\nto = ["${HOOK}"]\ngroup_seconds = 1\n' + GROUP)
+        raised(database, first=2)
+        wait_until(lambda: other.received, "another address")
+        env.write_text(GROUP)
+        wait_until(lambda: not others_are_kept_out(database.url), "it has ended")
+
+
+def test_a_worker_that_is_killed_while_it_sends_is_followed_by_one_that_sends_again(
+    env: Path, database: Database, hook: Webhook
+) -> None:
+    """Between the delivery and the mark: at least once."""
+    raised(database)
+    command = [sys.executable, "-m", "ema_assets", "alerts", "deliver"]
+    hook.gate.clear()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as first:
+        wait_until(lambda: hook.received, "it is being sent", evidence=first.poll)
+        first.kill()
+    hook.gate.set()
+    assert deliveries(database) == [("S000", "HOOK", "waiting", None)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as second:
+        wait_until(lambda: {row[2] for row in deliveries(database)} == {"sent"}, "it is marked", evidence=second.poll)
+        second.send_signal(signal.SIGTERM)
+        output, _ = second.communicate(timeout=60)
+    assert (second.returncode, output.splitlines()[-1].split(" ", 2)[2]) == (0, "HOOK: 1 alert sent")
+    assert hook.titles == ["crossover: S000 1h"] * 2
+
+
+def test_the_sensor_sends_what_waits_unless_a_worker_does(env: Path, database: Database, hook: Webhook) -> None:
+    def evaluated() -> str:
+        from dagster import build_sensor_context
+
+        found = deliver_alerts(build_sensor_context())
+        return str(found.skip_message)
+
+    raised(database, 3)
+    with Listener(database.url) as worker:
+        assert worker.is_alone()
+        assert evaluated() == "another process delivers alerts"
+    assert hook.received == []
+    assert evaluated() == "3 alerts sent"
+    assert evaluated() == "no alert was due"
+    assert hook.titles == ["3 crossovers"]
+    hook.status = 500
+    raised(database, first=5)
+    assert evaluated() == "no alert was due"
+    env.write_text("[[alert]]\non = []\n" + GROUP)
+    assert "nothing is sent: " in evaluated()
+    env.write_text(GROUP)
+    assert evaluated() == "nobody is to be told of anything"
+
+
+def test_what_will_be_due_soon_comes_along_for_one_who_looks_rarely(
+    env: Path, database: Database, hook: Webhook
+) -> None:
+    env.write_text(env.read_text().replace("group_seconds = 0", "group_seconds = 10"))
+    configured = Configuration().now()
+    assert configured is not None
+    raised(database)
+    assert deliver_once(database.url, configured).sent == 0
+    assert deliver_once(database.url, configured, ahead=timedelta(seconds=15)).sent == 1
+    assert len(hook.received) == 1
+    assert sending.problem_with(configured.alerts.channels["HOOK"], os.environ) is None
+
+
+def test_the_process_is_started_when_it_is_wanted_again_when_it_ends_and_never_ends_the_stack(tmp_path: Path) -> None:
+    said: list[str] = []
+    wanted = False
+    code = f"import pathlib, sys; p = pathlib.Path({str(tmp_path / 'code')!r}); sys.exit(int(p.read_text()))"
+    (tmp_path / "code").write_text("3")
+    program = Program("the delivery of alerts", [sys.executable, "-c", code], dict(os.environ), tmp_path / "log")
+    with Supervisor() as supervisor:
+        process = AlertProcess(supervisor, program, lambda: wanted, said.append)
+        process.look(0.0)
+        assert supervisor.children == []
+        wanted = True
+        for second in range(400):
+            process.look(float(second))
+            wait_until(supervisor.children[-1].has_ended, "its end")
+        assert any("does not stay up, given up after 8 new starts" in line for line in said)
+        # One that ends because nobody was to be told is started when somebody is.
+        (tmp_path / "code").write_text("0")
+        for second in range(400, 470):
+            process.look(float(second))
+            wait_until(supervisor.children[-1].has_ended, "its end")
+        before = supervisor.children[-1].pid
+        process.look(500.0)
+        assert supervisor.children[-1].pid != before
