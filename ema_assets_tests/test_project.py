@@ -226,4 +226,12 @@ def test_a_wheel_carries_everything_that_the_code_reads(tmp_path: Path) -> None:
     migrations = {f"ema_assets/store/migrations/{each.number:04}_{each.name}.sql" for each in all_migrations()}
     data = {f"ema_assets/{name}" for name in ("config/default_watchlist.toml", "dagster.yaml", "py.typed")}
     views = {str(path.relative_to(source)) for path in (source / "ema_assets/store/views").glob("*.sql")}
-    assert modules | migrations | views | data == {name for name in packed if ".dist-info/" not in name}
+    board = {
+        str(path.relative_to(source))
+        for folder in ("templates", "static")
+        for path in (source / "ema_assets/board" / folder).rglob("*")
+        if path.is_file()
+    }
+    vendor = "ema_assets/board/static/vendor"
+    assert {f"{vendor}/LICENSE-lightweight-charts.txt", f"{vendor}/NOTICE-lightweight-charts.txt"} < board
+    assert modules | migrations | views | data | board == {name for name in packed if ".dist-info/" not in name}

@@ -5,6 +5,7 @@ import click
 from ema_assets.cli.actions import actions_group
 from ema_assets.cli.alerts import alerts_group
 from ema_assets.cli.archives import backup_command, restore_command
+from ema_assets.cli.board import board_command
 from ema_assets.cli.capacity import capacity_command
 from ema_assets.cli.chart import chart_command
 from ema_assets.cli.commands import Commands
@@ -25,6 +26,7 @@ from ema_assets.cli.watchlist import symbols_group
     commands=[
         up_command,
         down_command,
+        board_command,
         status_command,
         doctor_command,
         plan_command,

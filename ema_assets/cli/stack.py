@@ -28,6 +28,12 @@ METRICS_PORT = 9464
     help="Port of the Dagster UI on 127.0.0.1.",
 )
 @click.option(
+    "--board-port",
+    type=click.IntRange(1, 65535),
+    help="Port of the board on 127.0.0.1.  [default: the one behind --port]",
+)
+@click.option("--no-board", is_flag=True, help="Start no board.")
+@click.option(
     "--dagster-yaml",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Settings of Dagster.  [default: dagster.yaml of the current folder if made from ours, else the built-in]",
@@ -37,10 +43,13 @@ METRICS_PORT = 9464
     type=click.IntRange(1, 65535),
     help="Also serve metrics for Prometheus on this port of 127.0.0.1.  [default: EMA_METRICS_PORT, else none]",
 )
-def up_command(port: int, dagster_yaml: Path | None, metrics_port: int | None) -> None:
-    """Start everything: database, sandbox exchange, Dagster. Ctrl-C stops it; the data stays."""
+def up_command(
+    port: int, board_port: int | None, dagster_yaml: Path | None, metrics_port: int | None, *, no_board: bool
+) -> None:
+    """Start everything: database, sandbox exchange, Dagster, board. Ctrl-C stops it; the data stays."""
     settings = Settings.from_env()
-    options = stack.Options(port, dagster_yaml, metrics_port or settings.metrics_port)
+    board = None if no_board else board_port or min(port + 1, 65535)
+    options = stack.Options(port, dagster_yaml, metrics_port or settings.metrics_port, board)
     sys.exit(stack.run(settings, options, log_lines.speaker(settings.log_format, click.echo)))
 
 

@@ -94,6 +94,7 @@ class _Surroundings:
             "running": running is not None,
             "pid": running.pid if running else None,
             "ui": running.ui if running else None,
+            "board": (running.board or None) if running else None,
             "database_url": self.database_url,
             "provider": self.providers.default,
             "synthetic": self.providers.is_synthetic,
@@ -164,7 +165,8 @@ def _freshness(url: str, settings: Settings, symbols: Sequence[str] | None) -> _
 
 def _print_surroundings(found: _Surroundings) -> None:
     settings, running = found.settings, found.running
-    click.echo(f"Running, UI at {running.ui}" if running else "Not running; start it with `ema-assets up`")
+    board = f", board at {running.board}" if running and running.board else ""
+    click.echo(f"Running, UI at {running.ui}{board}" if running else "Not running; start it with `ema-assets up`")
     for line in _provider_lines(found.providers):
         click.echo(f"Provider   {line}")
     click.echo(f"Database   {found.database_url or 'embedded, not running'}")

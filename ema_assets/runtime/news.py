@@ -23,10 +23,12 @@ _EVERY_LOOK, _TOLD_AGAIN = 5, 20
 _NAMED = 20
 
 
-def greet(settings: Settings, ui: str, database: str, watched: Watchlist, say: Say) -> None:
-    """Say where everything is."""
+def greet(settings: Settings, addresses: Mapping[str, str], database: str, watched: Watchlist, say: Say) -> None:
+    """Say where everything is: `addresses` of what there is to look at, by its name, and the rest."""
     say("")
-    say(f"  Dagster UI   {ui}")
+    for name, address in addresses.items():
+        if address:
+            say(f"  {name:<11}  {address}")
     say(f"  Database     {database}")
     for name in sorted(watched.providers(settings.provider)):
         provider = registry.declared(name)

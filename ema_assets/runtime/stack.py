@@ -43,11 +43,15 @@ _LOOK_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `up` is asked for: the port of the UI, a dagster.yaml to use instead of ours, the port of metrics."""
+    """What `up` is asked for: the port of the UI, a dagster.yaml to use instead of ours, ports of metrics and board.
+
+    None is for no metrics, or no board.
+    """
 
     port: int = DEFAULT_PORT
     dagster_yaml: Path | None = None
     metrics_port: int | None = None
+    board_port: int | None = None
 
 
 def run(settings: Settings, options: Options, say: Say) -> int:
@@ -61,6 +65,8 @@ def run(settings: Settings, options: Options, say: Say) -> int:
         _check_port(options.port)
         if options.metrics_port is not None:
             _check_port(options.metrics_port, "--metrics-port")
+        if options.board_port is not None:
+            _check_port(options.board_port, "--board-port")
         watched = _checked_watchlist(settings)
         postgres = Postgres(settings.postgres_folder, supervisor) if settings.database_url is None else None
         try:
@@ -109,8 +115,11 @@ def _serve(start: _Start) -> Signals:
         parts.append(_start_dagster(start, env, ui, location))
         port = start.options.metrics_port
         beside: list[Beside] = [] if port is None else [Aside(_start_metrics(start, env, port), start.say)]
-        _tell_commands(settings, ui)
-        greet(settings, ui, masked_url(url), start.watched, start.say)
+        board = "" if start.options.board_port is None else f"http://{HOST}:{start.options.board_port}"
+        if board:
+            beside.append(Aside(_start_board(start, env, ui, board), start.say))
+        _tell_commands(settings, ui, board)
+        greet(settings, {"Dagster UI": ui, "Board": board}, masked_url(url), start.watched, start.say)
         alerts = Configuration()
         telling = AlertProcess(
             start.supervisor,
@@ -203,6 +212,18 @@ def _start_dagster(start: _Start, env: dict[str, str], ui: str, location: CodeLo
     return dagster
 
 
+def _start_board(start: _Start, env: dict[str, str], ui: str, address: str) -> Service:
+    start.say("Starting the board …")
+    port = address.rpartition(":")[2]
+    argv = [sys.executable, "-m", "ema_assets", "board", "--port", port, "--dagster-url", ui]
+    # As the metrics server, it has no keys of providers.
+    env = {name: value for name, value in env.items() if name not in registry.secrets()}
+    program = Program("the board", argv, env, start.settings.logs_folder / "board.log")
+    board = Service(start.supervisor, program, f"{address}/about")
+    board.start()
+    return board
+
+
 def _start_metrics(start: _Start, env: dict[str, str], port: int) -> Service:
     start.say(f"Starting the metrics, at http://{HOST}:{port}/metrics …")
     argv = [sys.executable, "-m", "ema_assets", "metrics", "--port", str(port)]
@@ -214,7 +235,7 @@ def _start_metrics(start: _Start, env: dict[str, str], port: int) -> Service:
     return service
 
 
-def _tell_commands(settings: Settings, ui: str) -> None:
+def _tell_commands(settings: Settings, ui: str, board: str) -> None:
     running = state.Running(
         pid=os.getpid(),
         ui=ui,
@@ -222,6 +243,7 @@ def _tell_commands(settings: Settings, ui: str) -> None:
         provider_urls=settings.service_urls,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         clock=str(settings.clock or ""),
+        board=board,
     )
     state.write_state(settings, running)
 

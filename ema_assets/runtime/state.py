@@ -26,6 +26,7 @@ class Running:
     provider_urls: dict[str, str]
     started_at: str
     clock: str = ""
+    board: str = ""
 
 
 def is_alive(settings: Settings) -> bool:

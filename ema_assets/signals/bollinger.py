@@ -59,4 +59,5 @@ SIGNAL = Signal(
     },
     bars_before=lambda params: int(params["span"]) - 1,
     shown=("bb_lower", "bb_middle", "bb_upper"),
+    on_price=True,
 )

@@ -33,7 +33,9 @@ class Signal:
             the table marks a row as `warming_up`. Needs the column `bar_number`.
         check: what is wrong with parameters that are each within their limits, in one sentence; None when nothing is.
         group: of assets, in the UI.
-        shown: columns whose last value stands on the page of a partition in the UI; the first column when empty.
+        shown: columns whose last value stands on the page of a partition in the UI, and that charts draw; the first
+            column when empty.
+        on_price: True when the shown columns are prices: charts then draw them over the bars, else below them.
 
     `compute(bars, carried, params)` is pure. `bars` has symbol, ts, the columns of `reads`, `is_new` (False for those
     of `bars_before`), and `session` when wanted; sorted by symbol and ts. `carried` has symbol and `carries`, the row
@@ -57,6 +59,7 @@ class Signal:
     check: Callable[[Params], str | None] = lambda _: None
     group: str = "signals"
     shown: tuple[str, ...] = ()
+    on_price: bool = False
 
     @property
     def defaults(self) -> Params:

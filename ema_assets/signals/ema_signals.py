@@ -107,6 +107,7 @@ def declared(name: str, description: str, spans: Sequence[int]) -> Signal:
         carries=(*names, "bar_number"),
         converged_after=averages.converged_after(max(spans)),
         shown=names,
+        on_price=True,
     )
 
 

@@ -61,4 +61,5 @@ SIGNAL = Signal(
     carries=("session_value", "session_volume"),
     bars_before=lambda _: 1,
     has_sessions=True,
+    on_price=True,
 )

@@ -38,6 +38,7 @@ def declared(name: str, span: int) -> Signal:
         ),
         compute=compute,
         bars_before=lambda _: span - 1,
+        on_price=True,
     )
 
 

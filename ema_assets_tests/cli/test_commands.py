@@ -80,11 +80,12 @@ def test_a_wrong_option_is_named_before_a_wrong_setting(run: Run) -> None:
 def test_commands_are_listed_in_the_order_in_which_a_newcomer_needs_them(run: Run) -> None:
     listed = run("--help").stdout.split("Commands:\n")[1].splitlines()
     assert [line.split()[0] for line in listed if line.startswith("  ") and line[2] != " "] == [
-        *("up", "down", "status", "doctor", "plan", "refresh", "symbols", "ingest", "actions", "quality", "screen"),
-        *("chart", "alerts", "export", "sandbox", "metrics", "capacity", "maintain", "backup", "restore", "migrate"),
+        *("up", "down", "board", "status", "doctor", "plan", "refresh", "symbols", "ingest", "actions", "quality"),
+        *("screen", "chart", "alerts", "export", "sandbox", "metrics", "capacity", "maintain", "backup", "restore"),
+        "migrate",
     ]
     of_symbols = [("symbols",), *(("symbols", name) for name in ("list", "add", "import", "check", "remove"))]
-    assert list(COMMANDS)[7:13] == of_symbols
+    assert list(COMMANDS)[8:14] == of_symbols
 
 
 def test_a_command_that_does_not_exist_is_refused_in_one_sentence() -> None:

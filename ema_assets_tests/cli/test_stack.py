@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ema_assets_tests.cli.conftest import Refused, Run
-from ema_assets_tests.cli.shell import an_up, as_root, in_a_process, sentence_of, unprivileged
+from ema_assets_tests.cli.shell import DEAD, an_up, as_root, free_port, in_a_process, sentence_of, unprivileged
 
 
 def test_a_taken_ui_port_is_named_with_the_way_out(home: Path, taken_port: int) -> None:
@@ -20,6 +20,19 @@ def test_a_taken_ui_port_is_named_with_the_way_out(home: Path, taken_port: int) 
     assert f"port {taken_port} on 127.0.0.1 is in use" in sentence
     assert f"`ema-assets up --port {taken_port + 1}`" in sentence
     assert not (home / "postgres").exists()
+
+
+def test_a_taken_board_port_is_named_with_the_way_out(refused: Refused, taken_port: int) -> None:
+    beside = sentence_of(in_a_process("up", "--port", str(free_port()), "--board-port", str(taken_port)).stderr)
+    assert f"port {taken_port} on 127.0.0.1 is in use" in beside
+    assert f"`ema-assets up --board-port {taken_port + 1}`" in beside
+    alone = refused("board", "--port", str(taken_port), EMA_DATABASE_URL=DEAD)
+    assert f"port {taken_port} on 127.0.0.1 is in use" in alone
+    assert "`--board-port" in alone
+
+
+def test_a_board_refuses_an_address_of_dagster_that_is_none(refused: Refused) -> None:
+    assert "`--dagster-url` must be an http or https URL" in refused("board", "--dagster-url", "dagster")
 
 
 def test_a_taken_sandbox_port_is_named(refused: Refused, taken_port: int) -> None:

@@ -21,6 +21,7 @@ def test_status_with_nothing_running_is_valid_json_that_says_so(run: Run, home: 
         "running": False,
         "pid": None,
         "ui": None,
+        "board": None,
         "database_url": None,
         "provider": "sandbox",
         "synthetic": True,

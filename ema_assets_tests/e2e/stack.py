@@ -212,11 +212,12 @@ class Dagster:
 class Stack(Dagster):
     """One `ema-assets up`."""
 
-    def __init__(self, folder: Path, watchlist: str = WATCHLIST, **env: str) -> None:
+    def __init__(self, folder: Path, watchlist: str = WATCHLIST, *, board: bool = False, **env: str) -> None:
         self.home = folder / "home"
         self.home.mkdir(parents=True)
         (self.home / "watchlist.toml").write_text(watchlist)
         self.port = free_port()
+        self.board = f"http://127.0.0.1:{free_port()}" if board else None
         self.folder = folder
         self.env = clean_environment(self.home, EMA_SWEEP_SECONDS="5", **env)
         self.process: subprocess.Popen[bytes] | None = None
@@ -236,9 +237,10 @@ class Stack(Dagster):
         return done
 
     def start(self) -> None:
+        board = ["--board-port", self.board.rpartition(":")[2]] if self.board else ["--no-board"]
         with (self.folder / "up.out").open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ema_assets", "up", "--port", str(self.port)],
+                [sys.executable, "-m", "ema_assets", "up", "--port", str(self.port), *board],
                 env=self.env,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,

@@ -1,9 +1,11 @@
 """The whole product as a newcomer starts it: one real `up`, a real webserver, daemon and database."""
 
+import json
 import os
 import re
 import signal
 import time
+import urllib.request
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -45,7 +47,7 @@ def hook() -> Iterator[Webhook]:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, hook: Webhook) -> Iterator[Stack]:
-    running = Stack(tmp_path_factory.mktemp("up"), WATCHLIST + ALERTS, HOOK=hook.url)
+    running = Stack(tmp_path_factory.mktemp("up"), WATCHLIST + ALERTS, board=True, HOOK=hook.url)
     running.start()
     try:
         running.wait_complete(len(SYMBOLS))
@@ -90,6 +92,20 @@ def test_status_tells_where_everything_is_and_how_fresh(stack: Stack) -> None:
         assert row["series"] == len(SYMBOLS)
         assert row["missing"] == row["failing"] == 0
         assert row["newest_ts"]
+
+
+def test_the_board_shows_what_was_computed_and_leads_into_dagster(stack: Stack) -> None:
+    assert stack.status()["board"] == stack.board
+    assert f"Board        {stack.board}" in stack.output()
+    with urllib.request.urlopen(f"{stack.board}/api/heatmap") as answer:
+        found = json.load(answer)
+    assert [row["symbol"] for row in found["rows"]] == SYMBOLS
+    assert all(cell["trend"] for row in found["rows"] for cell in row["cells"])
+    with urllib.request.urlopen(f"{stack.board}/api/trust") as answer:
+        assert json.load(answer)["reads_as_role"]
+    with urllib.request.urlopen(f"{stack.board}/why?symbol=AAPL&timeframe=5m") as answer:
+        page = answer.read().decode()
+    assert f"http://127.0.0.1:{stack.port}/assets/ohlc?view=partitions&amp;partition=AAPL%7C5m" in page
 
 
 def test_a_second_up_on_the_same_folder_says_so(stack: Stack) -> None:

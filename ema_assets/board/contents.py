@@ -1,0 +1,250 @@
+"""What the board knows, as plain values: for the pages and for the JSON API alike. No HTTP, no markup, no SQL."""
+
+from dataclasses import asdict
+from typing import Any
+
+import polars as pl
+
+from ema_assets.board.overviews import Overview
+from ema_assets.board.parameters import BadRequest, Values, unknown
+from ema_assets.board.site import (
+    Site,
+    chosen_symbols,
+    paged,
+    series_of,
+    strategies_of,
+    strategy_of,
+    timeframe_of,
+)
+from ema_assets.model.timeframes import Timeframe, by_key
+from ema_assets.reports import equity as equities
+from ema_assets.reports import heat_map, performance_table, series_chart, trade_table, why
+from ema_assets.store import series_overview
+
+_OF_ASSETS = ("asset", "last_ts", "revision", "computed_at", "failures", "last_error")
+_UTC = pl.Datetime("us", "UTC")
+
+
+# --- all series -------------------------------------------------------------------------------------------------------
+
+
+def symbols(site: Site, values: Values) -> dict[str, Any]:
+    """The symbols in the order of the watchlist, with their groups and timeframes."""
+    overview, configured = site.overview, site.configured
+    groups = {symbol: name for name, members in configured.groups.items() for symbol in members}
+    place = {symbol: number for number, symbol in enumerate(configured.watched.symbols)}
+    rows = (
+        overview.heat_map.series.group_by("symbol")
+        .agg("timeframe")
+        .with_columns(place=pl.col("symbol").replace_strict(place, default=len(place), return_dtype=pl.Int64))
+        .sort("place", "symbol")
+    )
+    page = paged(rows, values)
+    page["rows"] = [
+        {
+            "symbol": row["symbol"],
+            "group": groups.get(row["symbol"]),
+            "timeframes": [each.key for each in sorted(map(by_key, row["timeframe"]))],
+        }
+        for row in page["rows"]
+    ]
+    return page
+
+
+def heat_map_page(site: Site, values: Values) -> dict[str, Any]:
+    """One page of the heat map: a row per symbol, a cell per timeframe, and the breadth of all symbols chosen."""
+    overview = site.overview
+    timeframe_of(overview, values["timeframe"])
+    found = overview.heat_map.only(chosen_symbols(site, values))
+    part = (values["q"] or "").lower()
+    if part:
+        found = found.only([symbol for symbol in found.symbols if part in symbol.lower()])
+    ordered = found.ordered(values["sort"], site.configured.watched.symbols, values["timeframe"])
+    page = paged(pl.DataFrame({"symbol": ordered}, schema={"symbol": pl.String()}), values)
+    shown = [row["symbol"] for row in page["rows"]]
+    cells: dict[str, dict[str, dict[str, Any]]] = {symbol: {} for symbol in shown}
+    mine = found.series.filter(pl.col("symbol").is_in(shown)).select(
+        *("symbol", "timeframe", "condition", "ts", "close", "trend", "spread_pct", "bars_since_cross"),
+        *("cross_price", "cross_distance_pct", "alignment", "is_warming_up"),
+    )
+    for row in mine.iter_rows(named=True):
+        cells[row.pop("symbol")][row["timeframe"]] = row
+    page["rows"] = [
+        {
+            "symbol": symbol,
+            "alignment": next(
+                (row["alignment"] for row in cells[symbol].values() if row["alignment"] is not None), None
+            ),
+            "cells": [cells[symbol].get(each.key) for each in found.timeframes],
+        }
+        for symbol in shown
+    ]
+    return {"timeframes": [each.key for each in found.timeframes], "breadth": found.breadth(), **page}
+
+
+def about_to_cross(site: Site, values: Values) -> dict[str, Any]:
+    """Fresh series by how small a move of the price would flip them, the smallest first."""
+    overview = site.overview
+    timeframe_of(overview, values["timeframe"])
+    found = overview.heat_map.only(chosen_symbols(site, values))
+    return paged(heat_map.about_to_cross(found, values["timeframe"]), values)
+
+
+def crossovers(site: Site, values: Values) -> dict[str, Any]:
+    """The latest crossovers, newest first. `has_more` says whether there is another page."""
+    overview = site.overview
+    timeframe = timeframe_of(overview, values["timeframe"])
+    chosen = chosen_symbols(site, values)
+    page, per_page = values["page"], values["per_page"]
+    timeframes = [each.key for each in overview.heat_map.timeframes] if timeframe is None else [timeframe.key]
+    with site.overviews.readers.transaction() as transaction:
+        rows = series_overview.crossovers(transaction, timeframes, chosen, per_page + 1, (page - 1) * per_page)
+    return {
+        "page": page,
+        "per_page": per_page,
+        "has_more": rows.height > per_page,
+        "rows": rows.head(per_page).to_dicts(),
+    }
+
+
+# --- trades -----------------------------------------------------------------------------------------------------------
+
+
+def open_trades(site: Site, values: Values) -> dict[str, Any]:
+    """Open trades with their stops, in the order of `sort`."""
+    overview = site.overview
+    timeframe = timeframe_of(overview, values["timeframe"])
+    chosen, strategies = chosen_symbols(site, values), strategies_of(site, values["strategy"])
+    timeframes = [each.key for each in overview.heat_map.timeframes] if timeframe is None else [timeframe.key]
+    with site.overviews.readers.transaction() as transaction:
+        rows = trade_table.open_trades(transaction, strategies, timeframes, chosen, values["sort"])
+    gains = rows["return_pct"].drop_nulls()
+    return {
+        "winning": int((gains > 0).sum()),
+        "losing": int((gains < 0).sum()),
+        "without_stop": rows["stop_now"].null_count(),
+        **paged(rows, values),
+    }
+
+
+def performance(site: Site, values: Values) -> dict[str, Any]:
+    """How a strategy has done on each series of a timeframe, as of the last refresh of the figures."""
+    overview = site.overview
+    timeframe = timeframe_of(overview, values["timeframe"]) or _usual(overview)
+    strategy, chosen = strategy_of(site, values["strategy"]), chosen_symbols(site, values)
+    if timeframe is None:
+        return {"strategy": strategy, "timeframe": None, "refreshed_at": None, **paged(pl.DataFrame(), values)}
+    with site.overviews.readers.transaction() as transaction:
+        rows = performance_table.performance(transaction, strategy, timeframe.key, chosen, values["sort"])
+        refreshed_at = performance_table.refreshed_at(transaction)
+    return {"strategy": strategy, "timeframe": timeframe.key, "refreshed_at": refreshed_at, **paged(rows, values)}
+
+
+def _usual(overview: Overview) -> Timeframe | None:
+    """The timeframe that is shown where none is named: an hour or the next longer one."""
+    known = overview.heat_map.timeframes
+    return next((each for each in known if each.minutes >= 60), known[-1] if known else None)
+
+
+def equity(site: Site, values: Values) -> dict[str, Any]:
+    """The equity curve of a strategy on one series, or on several as a portfolio."""
+    overview = site.overview
+    timeframe = timeframe_of(overview, values["timeframe"]) or _usual(overview)
+    strategy, chosen = strategy_of(site, values["strategy"]), chosen_symbols(site, values)
+    if timeframe is None:
+        raise BadRequest("there is no series yet", "timeframe", "", (), 404)
+    with site.overviews.readers.transaction() as transaction:
+        found = equities.equity(transaction, strategy, timeframe.key, chosen)
+    return {
+        "strategy": strategy,
+        "timeframe": timeframe.key,
+        "symbols": None if chosen is None else len(chosen),
+        "series": found.series,
+        "left_out": found.left_out,
+        "weighting": equities.WEIGHTING,
+        "trades_closed": found.trades[0],
+        "trades_open": found.trades[1],
+        "total_return_pct": found.total_return_pct,
+        "max_drawdown_pct": found.max_drawdown_pct,
+        "time": found.curve["ts"].dt.epoch("s").to_list(),
+        "equity": found.curve["equity"].round(6).to_list(),
+        "drawdown_pct": found.curve["drawdown_pct"].round(4).to_list(),
+    }
+
+
+# --- one series -------------------------------------------------------------------------------------------------------
+
+
+def chart(site: Site, values: Values) -> dict[str, Any]:
+    """Bars, averages, signals and trades of one series, column by column; times in seconds since 1970, UTC."""
+    series = series_of(site.overview, values)
+    graph = site.configured.graph
+    known = series_chart.drawable(graph)
+    for name in values["signals"]:
+        if name not in known:
+            raise unknown("signals", name, list(known))
+    strategy = None if values["strategy"] is None else strategy_of(site, values["strategy"])
+    with site.overviews.readers.transaction() as transaction:
+        found = series_chart.series_chart(
+            transaction,
+            graph,
+            series.symbol,
+            series.timeframe,
+            bars=values["bars"],
+            signals=values["signals"],
+            strategy=strategy,
+        )
+    lines = [line.column for line in found.lines]
+    rounded = found.bars.with_columns(pl.col("fast", "slow", *lines).cast(pl.Float64).round_sig_figs(9))
+    trades = found.trades.with_columns(pl.col("entry_ts", "exit_ts", "last_ts").cast(_UTC).dt.epoch("s"))
+    return {
+        "symbol": series.symbol,
+        "timeframe": series.timeframe.key,
+        "is_whole": found.is_whole,
+        "time": rounded["ts"].cast(_UTC).dt.epoch("s").to_list(),
+        **{name: rounded[name].to_list() for name in ("open", "high", "low", "close", "volume")},
+        "ema_9": rounded["fast"].to_list(),
+        "ema_30": rounded["slow"].to_list(),
+        "lines": [{**asdict(line), "values": rounded[line.column].to_list()} for line in found.lines],
+        "strategy": strategy,
+        "trades": trades.drop("symbol", strict=False).to_dicts(),
+    }
+
+
+def why_not(site: Site, values: Values) -> dict[str, Any]:
+    """Why a series is fresh or not, in plain sentences, and what to do."""
+    overview = site.overview
+    series = series_of(overview, values)
+    with site.overviews.readers.transaction() as transaction:
+        found = why.why(
+            transaction,
+            series,
+            overview.heat_map.series,
+            site.default_provider,
+            overview.now,
+            site.overviews.times.machine(),
+        )
+    assert found is not None
+    return {
+        "series": str(series),
+        "symbol": series.symbol,
+        "timeframe": series.timeframe.key,
+        "condition": found.condition,
+        "is_fine": found.is_fine,
+        "headline": found.headline,
+        "reasons": found.reasons,
+        "advice": found.advice,
+        "story": found.story,
+        "base": None if found.base is None else found.base.timeframe.key,
+        "chain": [
+            {
+                **{
+                    name: row[name]
+                    for name in ("asset", "last_ts", "revision", "computed_at", "failures", "last_error")
+                },
+                "is_dirty": row["dirty_from"] is not None,
+                "dagster": site.links.partition(row["asset"], series.symbol, series.timeframe.key),
+            }
+            for row in found.chain.iter_rows(named=True)
+        ],
+    }

@@ -1,0 +1,99 @@
+"""How numbers, times and shares are written on the pages of the board. Pure functions; the templates call them."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+# A spread of so many percent is one shade of the heat map.
+_SHADES = (0.1, 0.35, 0.8, 1.8)
+NOTHING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+
+
+def price(value: float | None) -> str:
+    """A price with as many decimals as its size calls for: `1,234.50`, `12.34`, `0.0712`."""
+    if value is None:
+        return NOTHING
+    size = abs(value)
+    decimals = 2 if size >= 1 or size == 0 else 4 if size >= 0.01 else 8
+    return _signed(f"{value:,.{decimals}f}")
+
+
+def percent(value: float | None, decimals: int = 2) -> str:
+    """A share in percent with its sign, such as `+0.31 %`."""
+    return NOTHING if value is None else f"{signed(value, decimals)}\N{NARROW NO-BREAK SPACE}%"
+
+
+def signed(value: float | None, decimals: int = 2) -> str:
+    """A number with its sign; one that rounds to zero has none."""
+    if value is None:
+        return NOTHING
+    text = f"{value:+,.{decimals}f}"
+    return text[1:] if not any(digit in text for digit in "123456789") else _signed(text)
+
+
+def unsigned(value: float | None, decimals: int = 2) -> str:
+    """A number without a sign of its own for positive ones."""
+    return NOTHING if value is None else _signed(f"{value:,.{decimals}f}")
+
+
+def whole(value: float | None) -> str:
+    """A whole number with thousands apart."""
+    return NOTHING if value is None else _signed(f"{value:,.0f}")
+
+
+def _signed(text: str) -> str:
+    return text.replace("-", MINUS)
+
+
+def minute(moment: datetime | None) -> str:
+    """A time to the minute, UTC: `2026-11-25 16:30`."""
+    return NOTHING if moment is None else f"{moment:%Y-%m-%d %H:%M}"
+
+
+def short(moment: datetime | None) -> str:
+    """A time without its year: `25 Nov 16:30`."""
+    return NOTHING if moment is None else f"{moment:%d %b %H:%M}"
+
+
+def second(moment: datetime | None) -> str:
+    """A time to the second, UTC."""
+    return NOTHING if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def iso(moment: datetime | None) -> str:
+    """A time as HTML wants it."""
+    return "" if moment is None else f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def counted(number: int, what: str, many: str | None = None) -> str:
+    """`1 gap`, `2 gaps`; of words with another plural, `many` is it."""
+    return f"{number:,} {what if number == 1 else many or what + 's'}"
+
+
+def shade(trend: str | None, spread_pct: float | None) -> str:
+    """The class of a cell of the heat map: `u1` to `u5` for up, `d1` to `d5` for down, `n` without a trend."""
+    if trend is None or spread_pct is None:
+        return "n"
+    depth = 1 + sum(abs(spread_pct) >= each for each in _SHADES)
+    return f"{'u' if trend == 'up' else 'd'}{depth}"
+
+
+def tone(value: float | None) -> str:
+    """The class of a gain or loss."""
+    return "" if value is None or value == 0 else "gain" if value > 0 else "loss"
+
+
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    "price": price,
+    "percent": percent,
+    "signed": signed,
+    "unsigned": unsigned,
+    "whole": whole,
+    "minute": minute,
+    "short": short,
+    "second": second,
+    "iso": iso,
+    "counted": counted,
+    "tone": tone,
+}

@@ -1,0 +1,64 @@
+"""The board on a socket: which address, what when the port is taken. No routes here."""
+
+import errno
+import logging
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from starlette.applications import Starlette
+
+from ema_assets.model.errors import ConfigurationError
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 3001
+
+
+def serve(app: Starlette, host: str, port: int, started: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM; `started` is told the address. Port 0 takes a free one.
+
+    Raises:
+        ConfigurationError: when the port is taken, or the address cannot be had.
+    """
+    with listen(host, port) as listener:
+        shown = f"[{host}]" if ":" in host else host
+        started(f"http://{shown}:{listener.getsockname()[1]}")
+        server(app).run(sockets=[listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens. Bound here and not by uvicorn, which ends the process when the port is taken.
+
+    Raises:
+        ConfigurationError: as `serve`.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(512)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            raise ConfigurationError(
+                f"port {port} on {host} is in use; stop what listens there, or choose another for the board with "
+                f"`--port {port + 1}` (of `ema-assets up`: `--board-port {port + 1}`)"
+            ) from None
+        raise ConfigurationError(f"the board cannot listen on {host}, port {port}: {error}") from None
+    return listener
+
+
+def server(app: Starlette) -> uvicorn.Server:
+    """The server of `app`, to be run on sockets that listen."""
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    config = uvicorn.Config(
+        app,
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+        timeout_graceful_shutdown=1,
+        ws="none",
+        server_header=False,
+    )
+    return uvicorn.Server(config)

@@ -1,0 +1,146 @@
+"""What single pages show beside the answer of one resource of the API. Plain values for templates; no markup."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from ema_assets.board import contents, trust_contents
+from ema_assets.board.parameters import Values
+from ema_assets.board.site import Site, series_of
+from ema_assets.model.symbols import Series
+from ema_assets.model.timeframes import by_key
+from ema_assets.reports import freshness as conditions
+from ema_assets.reports import heat_map as maps
+from ema_assets.reports import performance_table, series_chart, trade_table
+
+_BESIDE = 8
+_LAST_BARS = 10
+
+
+def _few(values: Values | None = None, **more: Any) -> dict[str, Any]:
+    """Parameters of a short list beside a page."""
+    chosen = {"timeframe": None, "symbols": (), "group": None, "strategy": None, "sort": "stop"}
+    return {**chosen, **(values or {}), "page": 1, "per_page": _BESIDE, **more}
+
+
+def heat_map(site: Site, values: Values) -> dict[str, Any]:
+    """The map, and beside it who is about to cross, who has crossed, and whose stop is near."""
+    chosen = {"group": values["group"], "symbols": values["symbols"]}
+    return {
+        "map": contents.heat_map_page(site, values),
+        "sorts": maps.SORTS,
+        "conditions": conditions.CONDITIONS,
+        "fine": conditions.FINE,
+        "about": contents.about_to_cross(site, _few(chosen))["rows"],
+        "crossed": contents.crossovers(site, _few(chosen))["rows"],
+        "open": contents.open_trades(site, _few(chosen)),
+    }
+
+
+def chart(site: Site, values: Values) -> dict[str, Any]:
+    """One series: its newest bar, what can be drawn, its neighbours on the watchlist, its newest bars and trades."""
+    overview, configured = site.overview, site.configured
+    series = series_of(overview, values)
+    shown = {**values, "bars": _LAST_BARS + 1}
+    drawn = contents.chart(site, shown)
+    mine = overview.heat_map.series.filter(symbol=series.symbol)
+    rows = {row["timeframe"]: row for row in mine.iter_rows(named=True)}
+    order = [symbol for symbol in configured.watched.symbols if symbol in overview.timeframes]
+    order = order if series.symbol in order else list(overview.timeframes)
+    place = order.index(series.symbol)
+    few = {"symbols": (series.symbol,), "timeframe": series.timeframe.key}
+    return {
+        "series": series,
+        "row": rows[series.timeframe.key],
+        "own": [(each.key, rows[each.key]) for each in sorted(map(by_key, rows))],
+        "is_fine": rows[series.timeframe.key]["condition"] in conditions.FINE,
+        "meaning": conditions.CONDITIONS[rows[series.timeframe.key]["condition"]],
+        "previous": order[place - 1] if place else None,
+        "next": order[place + 1] if place + 1 < len(order) else None,
+        "drawable": list(series_chart.drawable(configured.graph)),
+        "usual_bars": series_chart.USUAL_BARS,
+        "most_bars": series_chart.MOST_BARS,
+        "last": _last_bars(drawn),
+        "crossed": contents.crossovers(site, _few(few))["rows"],
+        "open": contents.open_trades(site, _few(few))["rows"],
+        "results": _results(site, series),
+        "partition": site.links.partition("ohlc", series.symbol, series.timeframe.key),
+    }
+
+
+def _last_bars(drawn: dict[str, Any]) -> list[dict[str, Any]]:
+    """The newest bars, newest first, each with its change against the one before."""
+    names = ("time", "open", "high", "low", "close", "volume", "ema_9", "ema_30")
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*(drawn[name] for name in names), strict=True)]
+    for before, row in zip([None, *rows[:-1]], rows, strict=True):
+        row["at"] = datetime.fromtimestamp(row["time"], UTC)
+        is_known = before is not None and before["close"] > 0
+        row["change_pct"] = (row["close"] / before["close"] - 1) * 100 if before is not None and is_known else None
+    return list(reversed(rows[1:] if len(rows) > _LAST_BARS else rows))
+
+
+def _results(site: Site, series: Series) -> list[dict[str, Any]]:
+    """How each strategy has done on the series."""
+    with site.overviews.readers.transaction() as transaction:
+        return [
+            {"strategy": name, **row}
+            for name in site.configured.strategies
+            for row in performance_table.performance(
+                transaction, name, series.timeframe.key, [series.symbol]
+            ).iter_rows(named=True)
+        ]
+
+
+def trades(site: Site, values: Values) -> dict[str, Any]:
+    """Open trades, and how they may be sorted."""
+    return {"found": contents.open_trades(site, values), "sorts": trade_table.SORTS}
+
+
+def crossovers(site: Site, values: Values) -> dict[str, Any]:
+    """Who has crossed, and who is about to."""
+    return {
+        "crossed": contents.crossovers(site, values),
+        "about": contents.about_to_cross(site, {**values, "page": 1, "per_page": 40}),
+    }
+
+
+def performance(site: Site, values: Values) -> dict[str, Any]:
+    """The figures of each series, and the curve of all that are chosen as a portfolio."""
+    found = contents.performance(site, values)
+    chosen = {**values, "strategy": found["strategy"], "timeframe": found["timeframe"]}
+    curve = None if found["timeframe"] is None else contents.equity(site, chosen)
+    return {"found": found, "chosen": chosen, "curve": curve, "sorts": list(performance_table.SORTS)}
+
+
+def freshness(site: Site, values: Values) -> dict[str, Any]:
+    """What is not fresh and why, gaps, corrections, latency, assets."""
+    few = {"page": 1, "per_page": 25}
+    return {
+        "found": trust_contents.not_fresh(site, values),
+        "conditions": conditions.CONDITIONS,
+        "gaps": trust_contents.gaps(site, few),
+        "corrections": trust_contents.corrections(site, few),
+        "latency": trust_contents.latency(site, {})["rows"],
+        "assets": _by_name(trust_contents.by_asset(site, {})["rows"]),
+        "breadth": site.overview.heat_map.breadth(),
+    }
+
+
+def _by_name(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Rows of assets and timeframes by both."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["asset"], {})[row["timeframe"]] = row
+    return found
+
+
+def why(site: Site, values: Values) -> dict[str, Any]:
+    """The sentences of one series, and its condition on every timeframe."""
+    rows = site.overview.heat_map.series.filter(symbol=values["symbol"]).iter_rows(named=True)
+    own = {row["timeframe"]: row["condition"] for row in rows}
+    found = contents.why_not(site, values)
+    return {
+        "found": found,
+        "own": {each.key: own[each.key] for each in sorted(map(by_key, own))},
+        "fine": conditions.FINE,
+        "meaning": conditions.CONDITIONS[found["condition"]],
+    }

@@ -1,0 +1,118 @@
+"""Parameters of a request, declared once: how each is read, what it refuses, what OpenAPI says. No routes here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ema_assets.model.errors import did_you_mean
+
+# Of what is allowed, so many are named in a sentence; JSON has all of them.
+_NAMED = 12
+
+Values = Mapping[str, Any]
+
+
+class BadRequest(Exception):
+    """A parameter is wrong. `status` is 404 for something that does not exist, else 400."""
+
+    def __init__(self, message: str, parameter: str, received: str, allowed: Sequence[str] = (), status: int = 400):
+        super().__init__(message)
+        self.parameter = parameter
+        self.received = received
+        self.allowed = list(allowed)
+        self.status = status
+
+
+def unknown(parameter: str, received: str, allowed: Sequence[str], *, where: str = "") -> BadRequest:
+    """The error for something that does not exist, naming what does; `where` says where all of it is listed."""
+    named = ", ".join(allowed[:_NAMED]) + (f" and {len(allowed) - _NAMED} more" if len(allowed) > _NAMED else "")
+    if not allowed:
+        named = "of which there is none yet"
+    hint = did_you_mean(received, allowed)
+    return BadRequest(
+        f"`{parameter}` must be one of {named}{where}, received {received!r}{hint}", parameter, received, allowed, 404
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of the query: a text, a whole number from `least` to `most`, or a list parted by commas.
+
+    A text is one of `choices`, where there are any. `is_required` refuses a request without it.
+    """
+
+    name: str
+    description: str
+    kind: str = "text"
+    default: Any = None
+    least: int = 1
+    most: int = 1
+    choices: tuple[str, ...] = ()
+    is_required: bool = False
+
+    def read(self, query: Mapping[str, str]) -> Any:
+        """Its value, the default where it is not given.
+
+        Raises:
+            BadRequest: saying what is allowed.
+        """
+        text = query.get(self.name, "").strip()
+        if not text:
+            if self.is_required:
+                raise BadRequest(f"`{self.name}` must be given: {self.description}", self.name, "")
+            return self.default
+        if self.kind == "number":
+            return self._number(text)
+        if self.kind == "list":
+            return tuple(dict.fromkeys(each.strip() for each in text.split(",") if each.strip()))
+        if self.choices and text not in self.choices:
+            named = ", ".join(self.choices)
+            raise BadRequest(
+                f"`{self.name}` must be one of {named}, received {text!r}{did_you_mean(text, self.choices)}",
+                self.name,
+                text,
+                self.choices,
+            )
+        return text
+
+    def _number(self, text: str) -> int:
+        # Digits that no number is made of, such as ², are digits to Python as well.
+        value = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else self.least - 1
+        if not self.least <= value <= self.most:
+            raise BadRequest(
+                f"`{self.name}` must be a whole number from {self.least} to {self.most}, received {text!r}",
+                self.name,
+                text,
+            )
+        return value
+
+    def described(self) -> dict[str, Any]:
+        """What OpenAPI says of it."""
+        schema: dict[str, Any] = {"type": "string"}
+        if self.kind == "number":
+            schema = {"type": "integer", "minimum": self.least, "maximum": self.most}
+        elif self.kind == "list":
+            schema = {"type": "array", "items": {"type": "string"}}
+        if self.choices:
+            schema["enum"] = list(self.choices)
+        if self.default not in (None, ()):
+            schema["default"] = self.default
+        told: dict[str, Any] = {
+            "name": self.name,
+            "in": "query",
+            "description": self.description,
+            "required": self.is_required,
+            "schema": schema,
+        }
+        return {**told, "style": "form", "explode": False} if self.kind == "list" else told
+
+
+SYMBOL = Parameter("symbol", "A symbol of the watchlist, such as AAPL", is_required=True)
+TIMEFRAME = Parameter("timeframe", "A timeframe of the watchlist, such as 5m", is_required=True)
+ANY_TIMEFRAME = Parameter("timeframe", "Only this timeframe, such as 1h")
+SYMBOLS = Parameter("symbols", "Only these symbols, parted by commas", kind="list", default=())
+GROUP = Parameter("group", "Only the symbols of this group of the watchlist")
+STRATEGY = Parameter("strategy", "A strategy, such as strategy_9_30_ema; the first one where none is given")
+ANY_STRATEGY = Parameter("strategy", "Only the trades of this strategy")
+PAGE = Parameter("page", "Which page, 1 for the first", kind="number", default=1, most=1_000_000)
+PER_PAGE = Parameter("per_page", "Rows per page", kind="number", default=100, most=1000)

@@ -1,0 +1,129 @@
+"""What every answer of the board is made from, and what requests name: series, groups, strategies, pages. No HTTP."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from ema_assets.board.links import DagsterLinks
+from ema_assets.board.overviews import Configured, Overview, Overviews
+from ema_assets.board.parameters import BadRequest, Values, unknown
+from ema_assets.model.symbols import Series
+from ema_assets.model.timeframes import Timeframe, by_key
+
+SYMBOLS_AT = ": GET /api/symbols lists all of them"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What every answer is made from."""
+
+    overviews: Overviews
+    links: DagsterLinks
+    default_provider: str
+
+    @property
+    def overview(self) -> Overview:
+        """The newest state of all series."""
+        return self.overviews.current()
+
+    @property
+    def configured(self) -> Configured:
+        """What the files say."""
+        return self.overviews.configured()
+
+    @property
+    def is_synthetic(self) -> bool:
+        """True when the prices of any symbol are made up."""
+        return bool(self.configured.watched.synthetic_symbols(self.default_provider))
+
+
+# --- what requests name -----------------------------------------------------------------------------------------------
+
+
+def timeframe_of(overview: Overview, key: str | None) -> Timeframe | None:
+    """The timeframe of that key; None for None.
+
+    Raises:
+        BadRequest: naming those that are on.
+    """
+    if key is None:
+        return None
+    known = [each.key for each in overview.heat_map.timeframes]
+    if key not in known:
+        raise unknown("timeframe", key, known)
+    return by_key(key)
+
+
+def series_of(overview: Overview, values: Values) -> Series:
+    """The series that a request names, one that is kept up to date.
+
+    Raises:
+        BadRequest: naming what there is.
+    """
+    symbol, timeframe = values["symbol"], timeframe_of(overview, values["timeframe"])
+    assert timeframe is not None
+    own = overview.timeframes.get(symbol)
+    if own is None:
+        raise unknown("symbol", symbol, list(overview.timeframes), where=SYMBOLS_AT)
+    if timeframe.key not in own:
+        raise unknown("timeframe", timeframe.key, own)
+    return Series(symbol, timeframe)
+
+
+def chosen_symbols(site: Site, values: Values) -> list[str] | None:
+    """The symbols of `symbols` and of `group`; None when neither is given.
+
+    Raises:
+        BadRequest: naming what there is.
+    """
+    symbols, group = list(values.get("symbols") or ()), values.get("group")
+    known = site.overview.timeframes
+    for symbol in symbols:
+        if symbol not in known:
+            raise unknown("symbols", symbol, list(known), where=SYMBOLS_AT)
+    groups = site.configured.groups
+    if group is not None:
+        if group not in groups:
+            raise unknown("group", group, list(groups))
+        symbols = [*symbols, *groups[group]]
+    return list(dict.fromkeys(symbols)) if symbols or group is not None else None
+
+
+def strategies_of(site: Site, name: str | None) -> Sequence[str]:
+    """The strategy of that name alone, or all of them.
+
+    Raises:
+        BadRequest: naming what there is.
+    """
+    known = site.configured.strategies
+    if name is None:
+        return known
+    if name not in known:
+        raise unknown("strategy", name, known)
+    return [name]
+
+
+def strategy_of(site: Site, name: str | None) -> str:
+    """The strategy of that name, or the first one.
+
+    Raises:
+        BadRequest: naming what there is, also when there is none at all.
+    """
+    found = strategies_of(site, name)
+    if not found:
+        raise BadRequest("every strategy is switched off in the watchlist", "strategy", name or "", (), 404)
+    return found[0]
+
+
+def paged(rows: pl.DataFrame, values: Values) -> dict[str, Any]:
+    """One page of `rows`: page, per_page, pages, total, rows."""
+    page, per_page = values["page"], values["per_page"]
+    return {
+        "page": page,
+        "per_page": per_page,
+        "pages": max(-(-rows.height // per_page), 1),
+        "total": rows.height,
+        "rows": rows.slice((page - 1) * per_page, per_page).to_dicts(),
+    }

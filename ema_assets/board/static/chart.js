@@ -1,0 +1,212 @@
+// Candlesticks with averages, signals, trades and stops, the values under the cursor, and older bars when they are wanted.
+(() => {
+  "use strict";
+  const box = document.getElementById("chart");
+  if (!box || !window.LightweightCharts) return;
+  const { createChart, createSeriesMarkers, CandlestickSeries, HistogramSeries, LineSeries, LineStyle } = window.LightweightCharts;
+  const values = document.getElementById("values");
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const COLORS = ["#2f81d8", "#c2458e", "#1b9aaa", "#8a7a00", "#7a6ff0", "#b0602a"];
+  const isPhone = matchMedia("(max-width: 640px)").matches;
+
+  // --- numbers --------------------------------------------------------------------------------------------------------
+  const decimalsFor = (size) => (size >= 1 || size === 0 ? 2 : size >= 0.01 ? 4 : 8);
+  const number = (value, decimals) => (value === null || value === undefined ? "–" : value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals }).replace("-", "−"));
+  const compact = (value) => (value === null || value === undefined ? "–" : value.toLocaleString("en-US", { notation: "compact", maximumFractionDigits: 1 }));
+  const percent = (value) => `${value >= 0 ? "+" : "−"}${Math.abs(value).toFixed(2)} %`;
+  const moment = (time) => new Date(time * 1000).toISOString().slice(0, 16).replace("T", " ");
+
+  // --- the chart ------------------------------------------------------------------------------------------------------
+  const chart = createChart(box, {
+    autoSize: true,
+    layout: { attributionLogo: false },
+    crosshair: { mode: 0 },
+    rightPriceScale: { scaleMargins: { top: 0.08, bottom: 0.24 } },
+    timeScale: { timeVisible: true, secondsVisible: false, rightOffset: isPhone ? 2 : 6, minBarSpacing: 0.3 },
+    localization: { locale: "en-US" },
+  });
+  const candles = chart.addSeries(CandlestickSeries, { priceLineVisible: true });
+  const volume = chart.addSeries(HistogramSeries, { priceScaleId: "volume", priceFormat: { type: "volume" }, lastValueVisible: false, priceLineVisible: false });
+  volume.priceScale().applyOptions({ scaleMargins: { top: 0.82, bottom: 0 } });
+  const plain = { lineWidth: 2, priceLineVisible: false, lastValueVisible: false, crosshairMarkerVisible: false };
+  const fast = chart.addSeries(LineSeries, { ...plain });
+  const slow = chart.addSeries(LineSeries, { ...plain });
+  const marks = createSeriesMarkers(candles, []);
+  const more = new Map(); // the series of each drawn line of a signal, by its column
+  let found = null;
+  let tag = null;
+  let rows = new Map();
+  let openStop = null;
+
+  // --- trades: their way from entry to exit, and their stops ----------------------------------------------------------
+  const trades = {
+    drawn: [],
+    updateAllViews() {},
+    paneViews() { return [this.view]; },
+    attached({ requestUpdate }) { this.redraw = requestUpdate; },
+    view: {
+      zOrder: () => "top",
+      renderer: () => ({
+        draw(target) {
+          target.useMediaCoordinateSpace(({ context: pen }) => {
+            const x = (time) => chart.timeScale().timeToCoordinate(time);
+            const y = (price) => candles.priceToCoordinate(price);
+            const stroke = (dash, style, from, high, to, low, width) => {
+              if ([from, high, to, low].some((each) => each === null)) return;
+              pen.setLineDash(dash); pen.strokeStyle = style; pen.lineWidth = width;
+              pen.beginPath(); pen.moveTo(from, high); pen.lineTo(to, low); pen.stroke();
+            };
+            for (const each of trades.drawn) {
+              const begin = x(Math.max(each.entry_ts, found.time[0]));
+              const end = x(each.last_ts);
+              const tone = (each.return_pct ?? 0) >= 0 ? trades.gain : trades.loss;
+              stroke([5, 4], tone, begin, y(each.entry_price), end, y(each.last_price), 1.5);
+              const stops = new Set([each.stop_price, each.stop_now].filter((stop) => stop !== null));
+              for (const stop of stops) stroke([1.5, 3], trades.soft, begin, y(stop), end, y(stop), 1.5);
+            }
+            pen.setLineDash([]);
+          });
+        },
+      }),
+    },
+  };
+  candles.attachPrimitive(trades);
+
+  const nearest = (time) => {
+    // The bar at a time, or the last one before it.
+    let low = 0;
+    let high = found.time.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (found.time[middle] <= time) low = middle; else high = middle - 1;
+    }
+    return found.time[low];
+  };
+
+  const drawTrades = () => {
+    trades.drawn = found.trades.map((each) => ({ ...each, last_ts: nearest(each.last_ts) }));
+    const [gain, loss] = [color("--gain"), color("--loss")];
+    const signs = [];
+    for (const each of found.trades) {
+      const isLong = each.side === "long";
+      if (each.entry_ts >= found.time[0]) signs.push({ time: nearest(each.entry_ts), position: isLong ? "belowBar" : "aboveBar", shape: isLong ? "arrowUp" : "arrowDown", color: isLong ? gain : loss, size: 1.3 });
+      if (each.exit_ts !== null) signs.push({ time: nearest(each.exit_ts), position: isLong ? "aboveBar" : "belowBar", shape: "circle", color: (each.return_pct ?? 0) >= 0 ? gain : loss, size: 0.8, text: isPhone || each.return_pct === null ? "" : percent(each.return_pct) });
+    }
+    marks.setMarkers(signs.sort((a, b) => a.time - b.time));
+    if (openStop) candles.removePriceLine(openStop);
+    const open = found.trades.find((each) => each.status === "open" && each.stop_now !== null);
+    openStop = open ? candles.createPriceLine({ price: open.stop_now, color: loss, lineWidth: 1, lineStyle: LineStyle.Dotted, axisLabelVisible: true, title: "stop" }) : null;
+  };
+
+  // --- signals --------------------------------------------------------------------------------------------------------
+  const points = (list) => found.time.map((time, n) => (list[n] === null ? { time } : { time, value: list[n] }));
+  const drawSignals = () => {
+    const panes = new Map();
+    found.lines.forEach((line, n) => {
+      if (!line.on_price && !panes.has(line.signal)) panes.set(line.signal, panes.size + 1);
+      const key = `${line.signal} ${line.column}`;
+      if (!more.has(key)) {
+        const isBars = line.column.endsWith("_hist");
+        const kind = isBars ? HistogramSeries : LineSeries;
+        const series = chart.addSeries(kind, { ...plain, lineWidth: 1.5, color: isBars ? `${COLORS[n % COLORS.length]}88` : COLORS[n % COLORS.length], lastValueVisible: !line.on_price, crosshairMarkerVisible: false }, line.on_price ? 0 : panes.get(line.signal));
+        if (line.column === "rsi") for (const price of [30, 70]) series.createPriceLine({ price, color: COLORS[n % COLORS.length], lineWidth: 1, lineStyle: LineStyle.Dashed, axisLabelVisible: false });
+        more.set(key, series);
+      }
+      more.get(key).setData(points(line.values));
+    });
+    chart.panes().forEach((pane, n) => pane.setStretchFactor(n ? 1 : 4));
+  };
+
+  // --- colours --------------------------------------------------------------------------------------------------------
+  const dress = () => {
+    const [panel, soft, line, gain, loss] = ["--panel", "--soft", "--line", "--gain", "--loss"].map(color);
+    Object.assign(trades, { gain, loss, soft });
+    chart.applyOptions({
+      layout: { background: { color: panel }, textColor: soft, fontFamily: getComputedStyle(document.body).fontFamily, panes: { separatorColor: line, separatorHoverColor: line } },
+      grid: { vertLines: { color: line }, horzLines: { color: line } },
+      rightPriceScale: { borderColor: line }, timeScale: { borderColor: line },
+    });
+    candles.applyOptions({ upColor: gain, downColor: loss, wickUpColor: gain, wickDownColor: loss, borderUpColor: gain, borderDownColor: loss });
+    fast.applyOptions({ color: color("--fast") });
+    slow.applyOptions({ color: color("--slow") });
+    if (found) { drawVolume(); drawTrades(); }
+  };
+  const drawVolume = () => volume.setData(found.time.map((time, n) => (found.volume[n] === null ? { time } : { time, value: found.volume[n], color: `${found.close[n] >= found.open[n] ? trades.gain : trades.loss}55` })));
+
+  // --- the values under the cursor ------------------------------------------------------------------------------------
+  const part = (name, text, kind) => {
+    const span = document.createElement("span");
+    const bold = document.createElement("b");
+    if (kind) span.className = kind;
+    bold.textContent = text;
+    span.append(name, bold);
+    return span;
+  };
+  const say = (n) => {
+    const decimals = decimalsFor(Math.abs(found.close[n]));
+    const before = n ? found.close[n - 1] : null;
+    const parts = [part("", `${moment(found.time[n])} UTC`)];
+    for (const [name, list] of [["O", "open"], ["H", "high"], ["L", "low"], ["C", "close"]]) parts.push(part(name, number(found[list][n], decimals)));
+    if (before > 0) parts.push(part("", percent((found.close[n] / before - 1) * 100), found.close[n] >= before ? "gain" : "loss"));
+    parts.push(part("Vol", compact(found.volume[n])), part("EMA 9", number(found.ema_9[n], decimals), "key c0"), part("EMA 30", number(found.ema_30[n], decimals), "key c1"));
+    found.lines.forEach((line, k) => parts.push(part(line.column.replaceAll("_", " "), number(line.values[n], line.on_price ? decimals : 2), `key c${2 + (k % 6)}`)));
+    const held = found.trades.find((each) => each.entry_ts <= found.time[n] && found.time[n] <= each.last_ts);
+    if (held) parts.push(part(held.side, `${number(held.entry_price, decimals)}${held.stop_now === null ? "" : `, stop ${number(held.stop_now, decimals)}`}${held.return_pct === null ? "" : `, ${percent(held.return_pct)}`}`, (held.return_pct ?? 0) >= 0 ? "gain" : "loss"));
+    values.replaceChildren(...parts);
+  };
+  chart.subscribeCrosshairMove((at) => {
+    if (!found || !found.time.length) return;
+    const n = at.time === undefined ? undefined : rows.get(at.time);
+    say(n === undefined ? found.time.length - 1 : n);
+  });
+
+  // --- data -----------------------------------------------------------------------------------------------------------
+  let url = box.dataset.url;
+  let isLoading = false;
+  const load = async () => {
+    if (isLoading) return;
+    isLoading = true;
+    try {
+      const answer = await fetch(url, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
+      if (answer.status !== 200) return;
+      const isFirst = found === null;
+      const seen = isFirst ? null : chart.timeScale().getVisibleRange();
+      const wasAtEnd = !isFirst && chart.timeScale().scrollPosition() >= 0;
+      found = await answer.json();
+      tag = answer.headers.get("ETag");
+      rows = new Map(found.time.map((time, n) => [time, n]));
+      const size = Math.abs(found.close[found.close.length - 1] ?? 1);
+      const decimals = decimalsFor(size);
+      const priceFormat = { type: "custom", minMove: 10 ** -decimals, formatter: (price) => number(price, decimals) };
+      for (const each of [candles, fast, slow]) each.applyOptions({ priceFormat });
+      candles.setData(found.time.map((time, n) => ({ time, open: found.open[n], high: found.high[n], low: found.low[n], close: found.close[n] })));
+      fast.setData(points(found.ema_9));
+      slow.setData(points(found.ema_30));
+      drawVolume();
+      drawSignals();
+      drawTrades();
+      if (isFirst) {
+        const shown = isPhone ? 60 : 160;
+        chart.timeScale().setVisibleLogicalRange({ from: found.time.length - Math.min(shown, Math.max(found.time.length, 20)), to: found.time.length + (isPhone ? 2 : 6) });
+      } else if (seen && !wasAtEnd) chart.timeScale().setVisibleRange(seen);
+      if (found.time.length) say(found.time.length - 1);
+      box.querySelector(".wait").hidden = true;
+      box.dataset.drawn = String(found.time.length);
+    } finally {
+      isLoading = false;
+    }
+  };
+  // Older bars, once somebody looks beyond the first one.
+  chart.timeScale().subscribeVisibleLogicalRangeChange((range) => {
+    if (!range || !found || found.is_whole || isLoading || range.from > 10 || found.time.length >= Number(box.dataset.most)) return;
+    const address = new URL(url, location.href);
+    address.searchParams.set("bars", box.dataset.most);
+    url = address.pathname + address.search;
+    tag = null;
+    load().catch(() => {});
+  });
+  document.addEventListener("themed", dress);
+  document.addEventListener("asked", () => load().catch(() => {}));
+  dress();
+  load().catch(() => { box.querySelector(".wait").textContent = "The chart could not be loaded."; });
+})();

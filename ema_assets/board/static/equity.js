@@ -1,0 +1,66 @@
+// The equity curve and its drawdown below, with the values under the cursor.
+(() => {
+  "use strict";
+  const box = document.getElementById("equity");
+  if (!box || !window.LightweightCharts) return;
+  const { createChart, AreaSeries, HistogramSeries } = window.LightweightCharts;
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const values = document.getElementById("values");
+  const chart = createChart(box, { autoSize: true, layout: { attributionLogo: false }, timeScale: { timeVisible: true, secondsVisible: false } });
+  const curve = chart.addSeries(AreaSeries, { lineWidth: 2, priceLineVisible: false, priceFormat: { type: "custom", formatter: (v) => `${v.toFixed(1)} %` } });
+  const fall = chart.addSeries(HistogramSeries, { priceLineVisible: false, lastValueVisible: false, priceFormat: { type: "custom", formatter: (v) => `${v.toFixed(1)} %` } }, 1);
+  const zero = curve.createPriceLine({ price: 0, lineWidth: 1, lineStyle: 2, axisLabelVisible: false });
+
+  const dress = () => {
+    const [panel, soft, line, accent, loss] = ["--panel", "--soft", "--line", "--accent", "--loss"].map(color);
+    chart.applyOptions({
+      layout: { background: { color: panel }, textColor: soft, fontFamily: getComputedStyle(document.body).fontFamily, panes: { separatorColor: line } },
+      grid: { vertLines: { color: line }, horzLines: { color: line } },
+      rightPriceScale: { borderColor: line }, timeScale: { borderColor: line },
+    });
+    curve.applyOptions({ lineColor: accent, topColor: `${accent}55`, bottomColor: `${accent}05` });
+    fall.applyOptions({ color: `${loss}88` });
+    zero.applyOptions({ color: soft });
+  };
+  const part = (name, text) => {
+    const span = document.createElement("span");
+    const bold = document.createElement("b");
+    bold.textContent = text;
+    span.append(name, bold);
+    return span;
+  };
+  const say = (time, gain, drawdown) => values.replaceChildren(
+    part("", new Date(time * 1000).toISOString().slice(0, 16).replace("T", " ")), part("equity", `${gain >= 0 ? "+" : "−"}${Math.abs(gain).toFixed(2)} %`), part("drawdown", `${drawdown.toFixed(2)} %`.replace("-", "−")),
+  );
+  let tag = null;
+  let last = null;
+  const load = async () => {
+    const answer = await fetch(box.dataset.url, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
+    if (answer.status !== 200) return;
+    const found = await answer.json();
+    const isFirst = tag === null;
+    tag = answer.headers.get("ETag");
+    curve.setData(found.time.map((time, n) => ({ time, value: (found.equity[n] - 1) * 100 })));
+    fall.setData(found.time.map((time, n) => ({ time, value: found.drawdown_pct[n] })));
+    const n = found.time.length - 1;
+    last = n < 0 ? null : [found.time[n], (found.equity[n] - 1) * 100, found.drawdown_pct[n]];
+    if (last) say(...last);
+    if (isFirst) {
+      chart.timeScale().fitContent();
+      chart.panes()[0].setStretchFactor(3);
+      chart.panes()[1].setStretchFactor(1);
+      box.querySelector(".wait").hidden = true;
+      box.dataset.drawn = String(n + 1);
+    }
+  };
+  chart.subscribeCrosshairMove((at) => {
+    const gain = at.seriesData.get(curve);
+    const drawdown = at.seriesData.get(fall);
+    if (gain && drawdown) say(at.time, gain.value, drawdown.value);
+    else if (last) say(...last);
+  });
+  document.addEventListener("themed", dress);
+  document.addEventListener("asked", () => load().catch(() => {}));
+  dress();
+  load().catch(() => { box.querySelector(".wait").textContent = "The curve could not be loaded."; });
+})();

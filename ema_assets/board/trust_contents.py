@@ -1,0 +1,88 @@
+"""Whether the numbers can be trusted, as plain values: conditions, corrections, gaps, latency. No HTTP, no markup."""
+
+from dataclasses import asdict
+from typing import Any
+
+import polars as pl
+
+from ema_assets.board.parameters import Values
+from ema_assets.board.site import Site, chosen_symbols, paged, timeframe_of
+from ema_assets.reports import freshness, health, status
+
+
+def trust_of(site: Site) -> dict[str, Any]:
+    """Whether the numbers can be trusted now, in numbers and sentences."""
+    overview, configured = site.overview, site.configured
+    found = overview.trust
+    rows, crossovers_flipped, trades_flipped = found.flipped()
+    return {
+        "verdict": found.verdict,
+        "series": found.series,
+        "fine": found.fine,
+        "symbols": overview.heat_map.series["symbol"].n_unique(),
+        "conditions": {each: found.counts[each] for each in freshness.CONDITIONS if found.counts.get(each)},
+        "last_work": found.last_work,
+        "gaps": found.gaps[0],
+        "missing_bars": found.gaps[1],
+        "corrections": found.corrections.height,
+        "rows_recomputed": rows,
+        "crossovers_flipped": crossovers_flipped,
+        "trades_flipped": trades_flipped,
+        "failures": [str(reason) for reason in found.failures],
+        "not_answering": found.not_answering,
+        "silent_symbols": found.symbols,
+        "is_synthetic": site.is_synthetic,
+        "configuration_error": configured.error,
+        "reads_as_role": bool(site.overviews.readers.has_role),
+    }
+
+
+def not_fresh(site: Site, values: Values) -> dict[str, Any]:
+    """The series that somebody should look at, the worst first, and why."""
+    overview = site.overview
+    timeframe_of(overview, values["timeframe"])
+    found = overview.heat_map.only(chosen_symbols(site, values)).series
+    if values["timeframe"] is not None:
+        found = found.filter(timeframe=values["timeframe"])
+    if values["condition"] is not None:
+        found = found.filter(condition=values["condition"])
+    else:
+        found = found.filter(~pl.col("condition").is_in(freshness.FINE))
+    rank = {name: number for number, name in enumerate(freshness.CONDITIONS)}
+    rows = (
+        found.with_columns(rank=pl.col("condition").replace_strict(rank, return_dtype=pl.Int64))
+        .sort("rank", "symbol", "timeframe")
+        .select(
+            *("symbol", "timeframe", "condition", "since", "last_ts", "checked_through", "failures"),
+            *("next_attempt_at", "last_error", "missing_bars", "missing_from"),
+        )
+    )
+    page = paged(rows, values)
+    for row in page["rows"]:
+        row["meaning"] = freshness.CONDITIONS[row["condition"]]
+    return page
+
+
+def corrections(site: Site, values: Values) -> dict[str, Any]:
+    """Corrections and splits of the last 24 hours, newest first, and how far each reached."""
+    return paged(site.overview.trust.corrections, values)
+
+
+def gaps(site: Site, values: Values) -> dict[str, Any]:
+    """Bars that should exist and do not, and that are asked for again; newest first."""
+    with site.overviews.readers.transaction() as transaction:
+        return paged(health.open_gaps(transaction), values)
+
+
+def latency(site: Site, _values: Values) -> dict[str, Any]:
+    """From a bar's close to its strategy row, over the last seven days, per timeframe."""
+    with site.overviews.readers.transaction() as transaction:
+        return {"rows": status.latency(transaction, site.overviews.times.machine())}
+
+
+def by_asset(site: Site, _values: Values) -> dict[str, Any]:
+    """How many series of every asset and timeframe are stale, missing, failing."""
+    overview = site.overview
+    with site.overviews.readers.transaction() as transaction:
+        found = status.by_asset(transaction, overview.now, site.configured.settings.publications)
+    return {"rows": [asdict(each) for each in found]}

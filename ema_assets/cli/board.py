@@ -1,0 +1,59 @@
+"""The command `board`: the web page of traders, served until it is stopped. What it shows is made in `board/`."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import click
+
+from ema_assets.cli import environment
+from ema_assets.cli.commands import Command
+from ema_assets.config.settings import Settings
+from ema_assets.model import clock
+from ema_assets.runtime import locate, state
+
+
+@click.command("board", cls=Command)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; no other machine sees it.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=3001, show_default=True, help="Port; 0 takes a free one."
+)
+@click.option(
+    "--allow-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="A name under which browsers may ask, beside this machine's own; may be given several times.",
+)
+@click.option(
+    "--dagster-url",
+    metavar="URL",
+    help="The Dagster UI that pages link to.  [default: that of the `ema-assets up` that runs]",
+)
+def board_command(host: str, port: int, allowed_hosts: Sequence[str], dagster_url: str | None) -> None:
+    r"""Serve the board: heat map, charts, open trades, crossovers, performance, freshness.
+
+    \b
+    ema-assets board
+    ema-assets board --port 8080 --dagster-url https://dagster.example.com
+
+    `ema-assets up` serves it, too. It only reads.
+    """
+    from ema_assets.board.app import BoardOptions, create_app
+    from ema_assets.board.listening import serve
+    from ema_assets.board.overviews import Times
+    from ema_assets.model.variables import HttpUrl
+
+    settings = Settings.from_env()
+    running = state.read_state(settings)
+    if dagster_url is not None:
+        dagster_url = HttpUrl("--dagster-url", None).read({"--dagster-url": dagster_url})
+    default_provider = environment.default_provider(settings, running)
+    with locate.started_database(settings) as url:
+        options = BoardOptions(
+            database_url=url,
+            dagster_url=dagster_url or (running.ui if running else None),
+            default_provider=default_provider,
+            allowed_hosts=(host, *allowed_hosts),
+        )
+        app = create_app(options, Settings.from_env, Times(clock.now, lambda: datetime.now(UTC)))
+        serve(app, host, port, lambda at: click.echo(f"Board on {at}. Ctrl-C stops it."))

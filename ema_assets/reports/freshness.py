@@ -1,0 +1,131 @@
+"""How each series stands by the calendar and the ledger: fresh, due, late, failing, and since when. Writes nothing."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from ema_assets.refresh.plan import AT_ONCE, Publications, closed_bars
+from ema_assets.reports import health
+from ema_assets.store import series_overview
+from ema_assets.store.database import Transaction
+
+FRESH, DUE, LATE, FAILING, COMPUTING = "fresh", "due", "late", "failing", "computing"
+INCOMPLETE = "incomplete"
+LOADING, SILENT, WITHOUT_BARS, FROM_FILES = "loading", "silent", "without bars", "from files"
+
+# What each word means, for legends; the order is that of urgency.
+CONDITIONS: Mapping[str, str] = {
+    FAILING: "the last attempt failed; it is tried again",
+    LATE: "a bar has closed and is not stored yet",
+    INCOMPLETE: "the provider was asked and did not send the newest bars; they are asked for again",
+    WITHOUT_BARS: "the provider was asked and has no bar",
+    COMPUTING: "an input has changed, and the results wait to be computed",
+    LOADING: "the series is new, and its history is still to be loaded",
+    SILENT: "the symbol has no bars any more",
+    DUE: "a bar has closed a moment ago and is being fetched",
+    FRESH: "every bar that has closed is stored, and everything is computed from it",
+    FROM_FILES: "bars come from files alone",
+}
+# Those that a person need not look at.
+FINE = (FRESH, DUE, FROM_FILES)
+
+# A bar that can be asked for since less than this is being fetched: its run has to start and to ask.
+GRACE = timedelta(minutes=2)
+
+
+def conditions(transaction: Transaction, now: datetime, publications: Publications = AT_ONCE) -> pl.DataFrame:
+    """The condition of every series of an active symbol at `now`, one of CONDITIONS.
+
+    Columns: symbol, timeframe, condition, since (closing time of the newest bar that is missing), those of
+    `series_overview.computed_series`, waiting_since, ts_end (closing time of the last bar that can be asked for),
+    missing_bars, missing_from, asked_again, asked_again_at (of its open gaps behind the newest bar).
+    """
+    series = series_overview.computed_series(transaction)
+    waiting = series_overview.to_compute(transaction)
+    closed = closed_bars(transaction, now, publications)
+    expected = closed.select(
+        "calendar", pl.col("provider").fill_null(""), "delay_seconds", "timeframe", "ts", "ts_end", "published_at"
+    )
+    rows = (
+        series.with_columns(_provider=pl.col("provider").fill_null(""))
+        .join(
+            expected,
+            left_on=["calendar", "_provider", "delay_seconds", "timeframe"],
+            right_on=["calendar", "provider", "delay_seconds", "timeframe"],
+            how="left",
+        )
+        .join(waiting, on=["symbol", "timeframe"], how="left", suffix="_computed")
+        .with_columns(_base=pl.coalesce("source", "timeframe"))
+        .join(
+            _gaps_at_the_end(transaction, series),
+            left_on=["symbol", "_base"],
+            right_on=["symbol", "timeframe"],
+            how="left",
+        )
+    )
+    rows = rows.with_columns(
+        failures=pl.max_horizontal("failures", pl.col("failures_computed").fill_null(0)),
+        last_error=pl.coalesce("last_error", "last_error_computed"),
+        next_attempt_at=pl.coalesce("next_attempt_at", "next_attempt_at_computed"),
+    )
+    return (
+        rows.with_columns(condition=_condition(now))
+        .with_columns(since=pl.when(pl.col("condition").is_in([LATE, DUE, INCOMPLETE])).then("ts_end"))
+        .select(
+            *("symbol", "timeframe", "condition", "since", *series.columns[2:], "waiting_since", "ts_end"),
+            *("missing_bars", "missing_from", "asked_again", "asked_again_at"),
+        )
+    )
+
+
+def _condition(now: datetime) -> pl.Expr:
+    """The first of the conditions that a row meets, the most urgent one first."""
+    is_behind = pl.col("checked_through") < pl.col("ts_end")
+    # What did not trade is no gap.
+    lacks_newest = (pl.col("last_ts") < pl.col("ts")) & pl.col("missing_bars").is_not_null()
+    return (
+        pl.when(~pl.col("is_fetched") & pl.col("last_ts").is_null())
+        .then(pl.lit(WITHOUT_BARS))
+        .when(pl.col("failures") > 0)
+        .then(pl.lit(FAILING))
+        .when(~pl.col("is_fetched") & pl.col("waiting_since").is_null())
+        .then(pl.lit(FROM_FILES))
+        .when(pl.col("silent_since").is_not_null())
+        .then(pl.lit(SILENT))
+        .when(pl.col("is_fetched") & pl.col("checked_through").is_null())
+        .then(pl.lit(LOADING))
+        .when(pl.col("source").is_not_null() & pl.col("last_ts").is_null())
+        .then(pl.lit(LOADING))
+        .when(is_behind & (pl.col("published_at") + GRACE < now))
+        .then(pl.lit(LATE))
+        .when(lacks_newest)
+        .then(pl.lit(INCOMPLETE))
+        .when(pl.col("waiting_since").is_not_null())
+        .then(pl.lit(COMPUTING))
+        .when(pl.col("last_ts").is_null())
+        .then(pl.lit(WITHOUT_BARS))
+        .when(is_behind)
+        .then(pl.lit(DUE))
+        .otherwise(pl.lit(FRESH))
+    )
+
+
+def _gaps_at_the_end(transaction: Transaction, series: pl.DataFrame) -> pl.DataFrame:
+    """What is missing behind the newest bar of fetched series, where something is and is asked for again.
+
+    Columns: symbol, timeframe, missing_bars, missing_from, asked_again, asked_again_at.
+    """
+    newest = series.select("symbol", pl.coalesce("source", "timeframe").alias("timeframe"), "base_last_ts").unique()
+    return (
+        health.open_gaps(transaction)
+        .join(newest, on=["symbol", "timeframe"])
+        .filter(pl.col("first_ts") > pl.col("base_last_ts"))
+        .group_by("symbol", "timeframe")
+        .agg(
+            missing_bars=pl.col("bars").sum(),
+            missing_from=pl.col("first_ts").min(),
+            asked_again=pl.col("asked").max(),
+            asked_again_at=pl.col("next_attempt_at").min(),
+        )
+    )

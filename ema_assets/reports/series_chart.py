@@ -1,0 +1,113 @@
+"""What an interactive chart shows of a series: bars, averages, chosen signals, trades. Draws nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from ema_assets.model.asset_names import EMA_SIGNALS
+from ema_assets.model.errors import not_one_of
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.refresh.graph import Graph, Node
+from ema_assets.reports.charted_bars import charted_bars
+from ema_assets.store import tables
+from ema_assets.store.database import Transaction
+
+MOST_BARS = 5_000
+USUAL_BARS = 500
+
+_TRADE = (
+    *("side", "entry_price", "entry_reason", "exit_ts", "exit_price", "exit_reason", "last_ts", "last_price"),
+    *("return_pct", "net_return_pct", "bars_held", "stop_price", "stop_now", "target_price", "status"),
+)
+_OHLCV = ("open", "high", "low", "close", "volume", "fast", "slow")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A column of a signal as it is drawn: over the bars when `on_price`, else in a pane of its signal below them."""
+
+    signal: str
+    column: str
+    on_price: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesChart:
+    """The newest bars of a series, oldest first.
+
+    Attributes:
+        bars: ts, open, high, low, close, volume, fast (EMA 9), slow (EMA 30), and the column of each of `lines`.
+        lines: the columns of the chosen signals.
+        trades: entry_ts, side, entry_price, exit_ts, exit_price … of those that reach into `bars`; oldest first.
+        is_whole: False when the series has older bars.
+    """
+
+    bars: pl.DataFrame
+    lines: tuple[Line, ...]
+    trades: pl.DataFrame
+    is_whole: bool
+
+
+def drawable(graph: Graph) -> dict[str, tuple[Line, ...]]:
+    """The lines of each signal that a chart can draw beside the averages, by its name."""
+    found = {node.name: _lines(node) for node in graph.computed if node.signal is not None}
+    return {name: lines for name, lines in found.items() if lines and name != EMA_SIGNALS}
+
+
+def _lines(node: Node) -> tuple[Line, ...]:
+    assert node.signal is not None
+    kinds = {column.name: column.kind for column in node.columns}
+    shown = node.signal.shown or node.signal.column_names[:1]
+    return tuple(Line(node.name, name, node.signal.on_price) for name in shown if kinds[name] == "float8")
+
+
+def series_chart(
+    transaction: Transaction,
+    graph: Graph,
+    symbol: str,
+    timeframe: Timeframe,
+    *,
+    bars: int = USUAL_BARS,
+    signals: Sequence[str] = (),
+    strategy: str | None = None,
+) -> SeriesChart:
+    """The newest `bars` bars of a series with `signals` beside them, and the trades of `strategy` in them.
+
+    A series without bars gives empty frames. One more bar is read than is shown, which tells whether there are more.
+
+    Raises:
+        ConfigurationError: when there is no such signal or strategy.
+    """
+    known = drawable(graph)
+    for name in signals:
+        if name not in known:
+            raise not_one_of("signals", name, known)
+    if strategy is not None and strategy not in graph.strategies:
+        raise not_one_of("strategy", strategy, graph.strategies)
+    if not tables.has_part(transaction, tables.BARS, timeframe):
+        return _nothing()
+    found = charted_bars(transaction, timeframe, [symbol], bars + 1, has_averages=graph.has(EMA_SIGNALS))
+    is_whole = found.height <= bars
+    found = found.tail(bars).select("ts", *_OHLCV)
+    lines: list[Line] = []
+    for name in dict.fromkeys(signals):
+        table = graph.nodes[name].table
+        if not tables.has_part(transaction, table, timeframe):
+            continue
+        lines += known[name]
+        columns = tuple(line.column for line in known[name])
+        rows = tables.newest_rows(transaction, table, timeframe, [symbol], columns, bars + 1).drop("symbol")
+        found = found.join(rows, on="ts", how="left", maintain_order="left", suffix=f"_{name}")
+    if strategy is None or found.is_empty():
+        return SeriesChart(found, tuple(lines), _no_trades(), is_whole)
+    trades = tables.newest_rows(transaction, graph.nodes[strategy].table, timeframe, [symbol], _TRADE, bars)
+    return SeriesChart(found, tuple(lines), trades.filter(pl.col("last_ts") >= found["ts"][0]), is_whole)
+
+
+def _no_trades() -> pl.DataFrame:
+    return pl.DataFrame(schema=dict.fromkeys(("entry_ts", *_TRADE), pl.Null()))
+
+
+def _nothing() -> SeriesChart:
+    return SeriesChart(pl.DataFrame(schema=dict.fromkeys(("ts", *_OHLCV), pl.Null())), (), _no_trades(), is_whole=True)

@@ -1,0 +1,44 @@
+"""Open trades as traders look at them: how far the stop is, what is at risk, best and worst first. Writes nothing."""
+
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from ema_assets.store import trade_lists
+from ema_assets.store.database import Transaction
+
+# What trades may be sorted by, and what that puts first.
+SORTS: Mapping[str, str] = {
+    "stop": "nearest to the stop first",
+    "return": "largest gain first",
+    "loss": "largest loss first",
+    "since": "newest entry first",
+    "symbol": "by symbol",
+}
+
+_ORDERS: Mapping[str, tuple[pl.Expr, bool]] = {
+    "stop": (pl.col("stop_distance_pct").abs(), False),
+    "return": (pl.col("return_pct"), True),
+    "loss": (pl.col("return_pct"), False),
+    "since": (pl.col("entry_ts"), True),
+    "symbol": (pl.col("symbol"), False),
+}
+
+
+def open_trades(
+    transaction: Transaction,
+    strategies: Sequence[str],
+    timeframes: Sequence[str],
+    symbols: Sequence[str] | None,
+    sort: str = "stop",
+) -> pl.DataFrame:
+    """The open trades, sorted by one of SORTS; columns as `trade_lists.open_trades` has them."""
+    by, is_descending = _ORDERS[sort]
+    rows = trade_lists.open_trades(transaction, strategies, timeframes, symbols)
+    return (
+        rows.with_columns(_by=by)
+        .sort(
+            "_by", "symbol", "timeframe", "strategy", descending=[is_descending, False, False, False], nulls_last=True
+        )
+        .drop("_by")
+    )

@@ -1,0 +1,84 @@
+"""Whether the numbers can be trusted now: fresh or not, last work, gaps, corrections and how far they reached."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from ema_assets.reports import freshness, health, status
+from ema_assets.store import series_overview
+from ema_assets.store.database import Transaction
+
+# Corrections of so long are told of.
+LOOK_BACK = timedelta(hours=24)
+
+_BEHIND = (freshness.LATE, freshness.INCOMPLETE, freshness.COMPUTING, freshness.WITHOUT_BARS)
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What all series together say at one moment.
+
+    Attributes:
+        counts: how many series there are of each of `freshness.CONDITIONS`.
+        last_work: when bars were last stored or confirmed, by the machine's clock; None before the first time.
+        gaps: open gaps: how many, and how many bars are missing in them.
+        corrections: symbol, timeframe, kind, changed_from, bars_corrected, rows_recomputed, crossovers_flipped,
+            trades_flipped, source, revised_at; of the last 24 hours, newest first.
+        failures: why series fail, the commonest reason first.
+        not_answering: a sentence per provider that does not answer.
+        symbols: a sentence per symbol that has no bars any more or does not trade as usual.
+    """
+
+    counts: Mapping[str, int]
+    last_work: datetime | None
+    gaps: tuple[int, int]
+    corrections: pl.DataFrame
+    failures: tuple[status.FailureReason, ...]
+    not_answering: tuple[str, ...]
+    symbols: tuple[str, ...]
+
+    @property
+    def series(self) -> int:
+        """How many series there are."""
+        return sum(self.counts.values())
+
+    @property
+    def fine(self) -> int:
+        """How many of them nobody has to look at."""
+        return sum(self.counts.get(each, 0) for each in freshness.FINE)
+
+    @property
+    def verdict(self) -> str:
+        """One word for a traffic light: `empty`, `fresh`, `loading`, `behind` or `failing`."""
+        if not self.series:
+            return "empty"
+        if self.counts.get(freshness.FAILING) or self.not_answering:
+            return "failing"
+        bad = [each for each in _BEHIND if self.counts.get(each)]
+        if bad:
+            return "behind"
+        return "loading" if self.counts.get(freshness.LOADING) else "fresh"
+
+    def flipped(self) -> tuple[int, int, int]:
+        """What the corrections changed: rows computed again, crossovers and trades that are not what they were."""
+        if self.corrections.is_empty():
+            return 0, 0, 0
+        names = ("rows_recomputed", "crossovers_flipped", "trades_flipped")
+        rows, crossovers, trades = (int(self.corrections[name].sum()) for name in names)
+        return rows, crossovers, trades
+
+
+def trust(transaction: Transaction, conditions: pl.DataFrame, instant: datetime) -> Trust:
+    """What is to be said of `conditions`, those of `freshness.conditions`, at an `instant` of the machine's."""
+    gaps = health.open_gaps(transaction)
+    return Trust(
+        counts=dict(conditions.group_by("condition").len().iter_rows()),
+        last_work=series_overview.last_work(transaction),
+        gaps=(gaps.height, int(gaps["bars"].sum())),
+        corrections=health.revised_since(transaction, instant - LOOK_BACK),
+        failures=tuple(status.failure_reasons(transaction)),
+        not_answering=tuple(status.not_answering(transaction)),
+        symbols=(*status.silent(transaction), *status.states_apart(transaction)),
+    )

@@ -1,0 +1,1 @@
+"""Tests of the board: real sockets, a real PostgreSQL, a real browser."""

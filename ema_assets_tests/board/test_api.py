@@ -1,0 +1,280 @@
+"""The JSON API over a real socket: what it answers, pages, ETags, errors, its description."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+
+from ema_assets.board import resources
+from ema_assets.board.resources import ALL
+from ema_assets.sandbox.faults import parse_fault
+from ema_assets.store.database import Database
+from ema_assets_tests.board.world import HOSTILE, ServedBoard, board_on
+from ema_assets_tests.refresh.exchange import rows_of, utc
+
+REQUIRED: dict[str, dict[str, Any]] = {
+    "/chart": {"symbol": "AAPL", "timeframe": "5m"},
+    "/why": {"symbol": "AAPL", "timeframe": "1h"},
+}
+each_resource = pytest.mark.parametrize("path", [each.path for each in ALL])
+
+
+@each_resource
+def test_an_unchanged_answer_is_304_without_a_body(board: ServedBoard, path: str) -> None:
+    query = REQUIRED.get(path, {})
+    first = board.get(f"/api{path}", **query)
+    assert (first.status, first.headers["Content-Type"]) == (200, "application/json")
+    again = board.get(f"/api{path}", {"If-None-Match": first.headers["ETag"]}, **query)
+    assert (again.status, again.body, again.headers["ETag"]) == (304, b"", first.headers["ETag"])
+    assert board.get(f"/api{path}", {"If-None-Match": 'W/"another"'}, **query).status == 200
+    assert first.json is not None
+
+
+@each_resource
+def test_the_description_names_what_each_resource_takes_and_answers(board: ServedBoard, path: str) -> None:
+    document = board.get("/api/openapi.json").json
+    assert document["openapi"].startswith("3.1")
+    operation = document["paths"][path]["get"]
+    declared = {each.name: each for each in next(each for each in ALL if each.path == path).parameters}
+    assert [each["name"] for each in operation["parameters"]] == list(declared)
+    for told in operation["parameters"]:
+        assert told["required"] == (told["name"] in REQUIRED.get(path, {}))
+        assert told["description"]
+    assert {"200", "304", "503"} <= operation["responses"].keys()
+
+
+def test_the_heat_map_is_what_the_screener_says(board: ServedBoard, filled: str) -> None:
+    found = board.get("/api/heatmap").json
+    assert found["timeframes"] == ["5m", "1h", "1d"]
+    assert [row["symbol"] for row in found["rows"]] == ["AAPL", "BTC-USD", HOSTILE]
+    with Database(filled) as database:
+        screened = {
+            (symbol, timeframe): (trend, spread, bars)
+            for symbol, timeframe, trend, spread, bars in rows_of(
+                database, "SELECT symbol, timeframe, trend, spread_pct, bars_since_cross FROM results.screener"
+            )
+        }
+    shown = {
+        (row["symbol"], cell["timeframe"]): (cell["trend"], cell["spread_pct"], cell["bars_since_cross"])
+        for row in found["rows"]
+        for cell in row["cells"]
+        if cell is not None and cell["trend"] is not None
+    }
+    assert {key: value for key, value in screened.items() if value[0] is not None} == shown
+    up = sum(trend == "up" for (_, timeframe), (trend, *_) in shown.items() if timeframe == "5m")
+    assert found["breadth"]["5m"]["up"] == up
+
+
+def test_the_chart_has_the_stored_bars_averages_signals_and_trades(board: ServedBoard, filled: str) -> None:
+    found = board.get(
+        "/api/chart",
+        symbol="BTC-USD",
+        timeframe="1h",
+        bars=150,
+        signals="rsi,bollinger",
+        strategy="strategy_9_30_ema",
+    ).json
+    with Database(filled) as database:
+        rows = rows_of(
+            database,
+            """
+            SELECT extract(epoch FROM ts)::bigint, close, ema_9, rsi, bb_upper FROM results.signals
+            WHERE symbol = 'BTC-USD' AND timeframe = '1h' ORDER BY ts DESC LIMIT 150
+            """,
+        )[::-1]
+        trades = rows_of(
+            database,
+            """
+            SELECT extract(epoch FROM entry_ts)::bigint FROM results.trades
+            WHERE symbol = 'BTC-USD' AND timeframe = '1h' AND last_ts >= to_timestamp($1) ORDER BY 1
+            """,
+            rows[0][0],
+        )
+    lines = {line["column"]: line for line in found["lines"]}
+    assert found["time"] == [row[0] for row in rows]
+    assert found["close"] == [row[1] for row in rows]
+    for column, values in ((2, found["ema_9"]), (3, lines["rsi"]["values"]), (4, lines["bb_upper"]["values"])):
+        expected = [row[column] for row in rows]
+        assert values == [value if value is None else pytest.approx(value, rel=1e-8) for value in expected]
+        assert values[-1] is not None
+    assert (lines["rsi"]["on_price"], lines["bb_upper"]["on_price"]) == (False, True)
+    assert [trade["entry_ts"] for trade in found["trades"]] == [at for (at,) in trades]
+    assert trades
+    assert not found["is_whole"]
+
+
+def test_a_series_with_one_bar_has_a_chart_and_no_trend_yet(board: ServedBoard) -> None:
+    found = board.get("/api/chart", symbol=HOSTILE, timeframe="5m", signals="rsi", strategy="strategy_9_30_ema").json
+    assert (len(found["time"]), found["ema_30"], found["trades"]) == (1, [None], [])
+    assert found["is_whole"]
+
+
+def test_lists_come_in_pages_that_hold_everything_once(board: ServedBoard, filled: str) -> None:
+    with Database(filled) as database:
+        count = rows_of(database, "SELECT count(*) FROM market.ema_trend WHERE crossover IS NOT NULL")[0][0]
+    assert count > 10
+    pages = [board.get("/api/crossovers", per_page=7, page=page).json for page in range(1, count // 7 + 2)]
+    rows = [(row["ts"], row["symbol"], row["timeframe"]) for page in pages for row in page["rows"]]
+    assert len(rows) == len(set(rows)) == count
+    assert [row[0] for row in rows] == sorted((row[0] for row in rows), reverse=True)
+    assert [page["has_more"] for page in pages] == [True] * (len(pages) - 1) + [False]
+    symbols = board.get("/api/symbols", per_page=2, page=2).json
+    assert (symbols["total"], symbols["pages"], len(symbols["rows"])) == (3, 2, 1)
+
+
+def test_groups_and_symbols_choose_what_is_shown(board: ServedBoard) -> None:
+    def shown(**query: Any) -> list[str]:
+        return [row["symbol"] for row in board.get("/api/heatmap", **query).json["rows"]]
+
+    assert shown(group="Crypto") == ["BTC-USD"]
+    assert shown(symbols="BTC-USD,AAPL") == ["AAPL", "BTC-USD"]
+    assert shown(group="Crypto", symbols="AAPL") == ["AAPL", "BTC-USD"]
+    assert shown(q="btc") == ["BTC-USD"]
+    assert shown(sort="symbol")[0] == HOSTILE
+    timeframes = {row["timeframe"] for row in board.get("/api/about-to-cross", timeframe="5m").json["rows"]}
+    assert timeframes == {"5m"}
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "status", "said"),
+    [
+        ("/chart", {"symbol": "APPL", "timeframe": "5m"}, 404, "did you mean `AAPL`?"),
+        ("/chart", {"symbol": "AAPL", "timeframe": "7m"}, 404, "`timeframe` must be one of 5m, 1h, 1d, received '7m'"),
+        ("/chart", {"timeframe": "5m"}, 400, "`symbol` must be given"),
+        ("/chart", {"symbol": "AAPL", "timeframe": "5m", "bars": "5001"}, 400, "from 1 to 5000, received '5001'"),
+        ("/chart", {"symbol": "AAPL", "timeframe": "5m", "bars": "²"}, 400, "received '²'"),
+        ("/chart", {"symbol": "AAPL", "timeframe": "5m", "signals": "rsj"}, 404, "did you mean `rsi`?"),
+        ("/chart", {"symbol": "AAPL", "timeframe": "5m", "strategy": "x"}, 404, "strategy_9_30_ema, received 'x'"),
+        ("/why", {"symbol": "'; DROP TABLE market.ohlc --", "timeframe": "5m"}, 404, "received \"'; DROP"),
+        ("/chart", {"symbol": "A\0", "timeframe": "5m"}, 404, "received 'A"),
+        ("/heatmap", {"group": "Bonds"}, 404, "`group` must be one of Shares, Crypto"),
+        ("/heatmap", {"sort": "colour"}, 400, "`sort` must be one of watchlist, symbol"),
+        ("/heatmap", {"page": "0"}, 400, "`page` must be a whole number from 1"),
+        ("/equity", {"symbols": "AAPL,NOPE"}, 404, "`symbols` must be one of"),
+        ("/nowhere", {}, 404, "there is no /api/nowhere; GET /api/openapi.json"),
+    ],
+)
+def test_an_error_says_what_was_received_and_what_is_allowed(
+    board: ServedBoard, path: str, query: dict[str, Any], status: int, said: str
+) -> None:
+    answer = board.get(f"/api{path}", **query)
+    assert (answer.status, answer.headers["Content-Type"]) == (status, "application/json")
+    assert said in answer.json["error"]
+    assert answer.headers.get("ETag") is None
+    if status == 404:
+        assert answer.json["allowed"]
+
+
+def test_performance_and_the_curve_of_a_portfolio_agree(board: ServedBoard) -> None:
+    rows = board.get("/api/performance", timeframe="1h").json["rows"]
+    found = {row["symbol"]: row["total_return_pct"] for row in rows}
+    assert {"AAPL", "BTC-USD"} <= found.keys()
+    for symbol in ("AAPL", "BTC-USD"):
+        own = board.get("/api/equity", timeframe="1h", symbols=symbol).json
+        assert own["total_return_pct"] == pytest.approx(found[symbol], abs=1e-6)
+        assert own["equity"][0] == 1
+    both = board.get("/api/equity", timeframe="1h", symbols="AAPL,BTC-USD").json
+    assert both["total_return_pct"] == pytest.approx((found["AAPL"] + found["BTC-USD"]) / 2, abs=1e-6)
+    assert (both["series"], both["symbols"]) == (2, 2)
+    assert both["weighting"].startswith("Equal weights")
+    assert both["time"] == sorted(set(both["time"]))
+    assert board.get("/api/equity", timeframe="1h", group="Crypto").json["series"] == 1
+
+
+def test_a_correction_a_gap_and_a_failure_are_told_and_change_the_etag(
+    databases, untouched: str, tmp_path: Path
+) -> None:
+    url = databases.make(like=untouched)
+    with board_on(url, tmp_path) as board, Database(url) as database:
+        asked = {path: board.get(path).headers["ETag"] for path in ("/api/trust", "/", "/api/heatmap")}
+        chart = board.get("/api/chart", symbol="AAPL", timeframe="5m").headers["ETag"]
+        other = board.get("/api/chart", symbol="BTC-USD", timeframe="5m").headers["ETag"]
+        with database.transaction() as transaction:
+            transaction.execute(
+                """
+                INSERT INTO market.bar_revision (symbol, timeframe, kind, detail, changed_from, bars_corrected,
+                    bars_late, source, rows_recomputed, crossovers_flipped, trades_flipped)
+                VALUES ('AAPL', '5m', 'correction', 'one bar', $1, 1, 0, 'sandbox', 312, 2, 1)
+                """,
+                utc("2026-11-20 15:00"),
+            )
+            transaction.execute(
+                """
+                INSERT INTO market.bar_gap (symbol, timeframe, first_ts, last_ts, bars, status, next_attempt_at, found_at)
+                VALUES ('AAPL', '5m', $1, $1, 1, 'open', $2, $2)
+                """,
+                utc("2026-11-20 16:00"),
+                utc("2026-11-20 21:30"),
+            )
+            transaction.execute(
+                """
+                UPDATE market.series_state SET failures = 3, last_error = 'sandbox said 503', next_attempt_at = $1,
+                       updated_at = clock_timestamp()
+                WHERE asset = 'ohlc' AND symbol = 'AAPL' AND timeframe = '5m'
+                """,
+                utc("2026-11-20 21:10"),
+            )
+        trust = until_changed(board, asked["/api/trust"])
+        assert (trust["corrections"], trust["crossovers_flipped"], trust["trades_flipped"]) == (1, 2, 1)
+        assert (trust["gaps"], trust["missing_bars"], trust["verdict"]) == (1, 1, "failing")
+        assert trust["failures"] == ["AAPL|5m: sandbox said 503"]
+        for path, etag in asked.items():
+            assert board.get(path, {"If-None-Match": etag}).status == 200
+        assert board.get("/api/chart", {"If-None-Match": chart}, symbol="AAPL", timeframe="5m").status == 200
+        assert board.get("/api/chart", {"If-None-Match": other}, symbol="BTC-USD", timeframe="5m").status == 304
+        # Bars of an hour are rolled up from those of five minutes.
+        failing = [f"{row['symbol']}|{row['timeframe']}" for row in board.get("/api/not-fresh").json["rows"]]
+        assert failing[:2] == ["AAPL|1h", "AAPL|5m"]
+        why = board.get("/api/why", symbol="AAPL", timeframe="5m").json
+        assert why["headline"].startswith("AAPL|5m is not fresh: the last 3 attempts failed.")
+        assert "What went wrong last: sandbox said 503" in why["reasons"]
+        assert "The next attempt is at 2026-11-20 21:10:00 UTC." in why["reasons"]
+        assert why["chain"][0]["dagster"] == "http://dagster.test/assets/ohlc?view=partitions&partition=AAPL%7C5m"
+        assert board.get("/api/corrections").json["rows"][0]["rows_recomputed"] == 312
+        assert board.get("/api/gaps").json["rows"][0]["bars"] == 1
+        shown = board.get("/freshness").text
+        assert "sandbox said 503" in shown
+        assert "312" in shown
+    databases.drop(url)
+
+
+def until_changed(board: ServedBoard, etag: str) -> dict:
+    from ema_assets_tests.waiting import wait_until
+
+    def changed() -> dict | None:
+        answer = board.get("/api/trust", {"If-None-Match": etag})
+        return answer.json if answer.status == 200 else None
+
+    found = wait_until(changed, "another answer")
+    assert found is not None
+    return found
+
+
+def test_every_answer_is_json_that_any_reader_takes(board: ServedBoard) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    for each in resources.ALL:
+        json.loads(board.get(f"/api{each.path}", **REQUIRED.get(each.path, {})).body, parse_constant=refuse)
+
+
+PAGE = (Path(__file__).parents[2] / "docs/BOARD.md").read_text()
+CURLS = [shlex.split(line)[1:] for line in PAGE.splitlines() if line.startswith("curl ")]
+
+
+@pytest.mark.parametrize("words", [words for words in CURLS if "/api/" in words[-1]], ids=lambda words: words[-1])
+def test_every_documented_request_is_answered(board: ServedBoard, words: list[str]) -> None:
+    (address,) = words
+    path, _, query = address.removeprefix("http://127.0.0.1:3001").partition("?")
+    asked: dict[str, Any] = dict(parse_qsl(query))
+    answer = board.get(path, **asked)
+    assert answer.status == 200, answer.text
+
+
+def test_the_documented_fault_is_one() -> None:
+    (body,) = [words[words.index("-d") + 1] for words in CURLS if "-d" in words]
+    assert parse_fault(body.encode()).symbols == ["AAPL"]
+    assert len([words for words in CURLS if "/api/" in words[-1]]) == 5

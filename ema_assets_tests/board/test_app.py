@@ -1,0 +1,243 @@
+"""The pages over a real socket: what they show, whom they refuse, what a hostile name does, and when there is nothing."""
+
+import re
+import socket
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ema_assets.board.listening import listen
+from ema_assets.board.pages import ALL
+from ema_assets.board.protection import POLICY
+from ema_assets.board.readers import Readers
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.store.database import Database
+from ema_assets.store.migrations import migrate
+from ema_assets_tests.board.world import HOSTILE, ServedBoard, board_on
+from ema_assets_tests.waiting import wait_until
+
+QUERIES: dict[str, dict[str, Any]] = {
+    "/chart": {"symbol": "AAPL", "timeframe": "1h"},
+    "/why": {"symbol": "AAPL", "timeframe": "5m"},
+}
+PATHS = [page.path for page in ALL]
+each_page = pytest.mark.parametrize("path", PATHS)
+
+
+class Markup(HTMLParser):
+    """What a strict policy would block, and the ids that are there twice."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.inline: list[str] = []
+        self.ids: list[str] = []
+        self._is_in_script = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self._is_in_script = tag in ("script", "style")
+        self.ids += [given["id"] or ""] if "id" in given else []
+        self.inline += [f"{tag} {name}" for name in given if name == "style" or name.startswith("on")]
+        for name in ("src", "href"):
+            address = given.get(name) or ""
+            if tag in ("script", "link", "img") and not address.startswith("/static/") and name in given:
+                self.inline.append(f"{tag} {address}")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._is_in_script = False
+
+    def handle_data(self, data: str) -> None:
+        if self._is_in_script and data.strip():
+            self.inline.append(data)
+
+
+@each_page
+def test_a_page_is_whole_without_script_and_an_unchanged_one_is_304(board: ServedBoard, path: str) -> None:
+    answer = board.get(path, **QUERIES.get(path, {}))
+    assert answer.status == 200, answer.text
+    markup = Markup(answer.text)
+    assert markup.inline == []
+    assert len(markup.ids) == len(set(markup.ids))
+    assert "SYNTHETIC prices" in answer.text
+    assert answer.headers["Content-Security-Policy"] == POLICY
+    assert "unsafe" not in POLICY
+    again = board.get(path, {"If-None-Match": answer.headers["ETag"]}, **QUERIES.get(path, {}))
+    assert (again.status, again.body) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        (None, None, 200),
+        ("localhost:{port}", None, 200),
+        ("[::1]:{port}", None, 200),
+        ("board.desk:{port}", None, 200),
+        ("evil.example", None, 421),
+        ("127.0.0.1.evil.example", None, 421),
+        ("evil.example@127.0.0.1", None, 200),
+        ("", None, 421),
+        (None, "http://127.0.0.1:{port}", 200),
+        (None, "http://evil.example", 403),
+        (None, "http://localhost:{port}", 403),
+        (None, "http://127.0.0.1:1", 403),
+        (None, "null", 403),
+    ],
+)
+def test_only_its_own_hosts_and_its_own_origin_are_answered(
+    filled: str, tmp_path: Path, board: ServedBoard, host: str | None, origin: str | None, status: int
+) -> None:
+    port = board.url.rpartition(":")[2]
+    if host == "board.desk:{port}":
+        with board_on(filled, tmp_path, allowed_hosts=("board.desk",)) as allowing:
+            assert allowing.get("/about", {"Host": "board.desk"}).status == 200
+        assert board.get("/about", {"Host": "board.desk"}).status == 421
+        return
+    headers = {} if host is None else {"Host": host.format(port=port)}
+    headers |= {} if origin is None else {"Origin": origin.format(port=port)}
+    answer = board.get("/api/trust", headers)
+    assert answer.status == status, answer.text
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_nothing_but_reading_is_allowed(board: ServedBoard, method: str) -> None:
+    answer = board.get("/api/heatmap", method=method)
+    assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize("path", ["/", "/chart", "/why", "/trades", "/crossovers", "/performance", "/freshness"])
+def test_a_symbol_called_script_is_harmless_on_every_page(board: ServedBoard, path: str) -> None:
+    query: dict[str, Any] = {"symbol": HOSTILE, "timeframe": "5m"} if path in QUERIES else {}
+    text = board.get(path, **query).text
+    assert HOSTILE not in text
+    assert Markup(text).inline == []
+    if path in ("/", "/chart", "/why", "/performance"):
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+
+
+def test_what_a_request_says_is_escaped_too(board: ServedBoard) -> None:
+    asked: dict[str, dict[str, Any]] = {
+        "/": {"q": HOSTILE},
+        "/chart": {"symbol": "<blink>", "timeframe": "5m"},
+        "/<img>": {},
+    }
+    for path, query in asked.items():
+        text = board.get(path, **query).text
+        assert not re.search(r"<(blink|img|script)>", text), path
+
+
+def test_a_search_leads_to_the_chart_or_to_what_contains_it(board: ServedBoard) -> None:
+    def found(words: str) -> str:
+        return board.get("/go", q=words).text
+
+    assert "<h1>BTC-USD <small>1h</small></h1>" in found("btc-usd")
+    assert "<h1>AAPL <small>5m</small></h1>" in found("AAPL|5m")
+    assert "<h1>AAPL <small>1h</small></h1>" in found("aapl 7m")
+    assert "<h1>AAPL <small>1h</small></h1>" in found("aap")
+    assert ">AAPL</th>" in found("p")
+    assert "No symbol of the watchlist fits" in found("nothing")
+
+
+def test_a_page_that_does_not_exist_and_an_unknown_series_are_told(board: ServedBoard) -> None:
+    assert board.get("/nowhere").status == 404
+    unknown = board.get("/chart", symbol="APPL", timeframe="5m")
+    assert unknown.status == 404
+    assert "did you mean `AAPL`?" in unknown.text.replace("&#39;", "'")
+
+
+def test_files_are_kept_for_a_year_by_their_version_and_lead_nowhere_else(board: ServedBoard) -> None:
+    (address,) = re.findall(r'href="(/static/board\.css\?v=\w+)"', board.get("/").text)
+    kept = board.get(address)
+    assert (kept.status, kept.headers["Cache-Control"]) == (200, "public, max-age=31536000, immutable")
+    assert board.get("/static/board.css").headers["Cache-Control"] == "no-cache"
+    notice = board.get("/static/vendor/NOTICE-lightweight-charts.txt").text
+    assert "Copyright (с) 2025 TradingView, Inc. https://www.tradingview.com/" in notice
+    assert board.get("/static/../app.py").status == 404
+    assert board.get("/static/%2e%2e/app.py").status == 404
+
+
+def test_a_page_is_compressed_for_who_takes_it(board: ServedBoard) -> None:
+    plain = board.get("/")
+    packed = board.get("/", {"Accept-Encoding": "gzip"})
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert packed.headers["ETag"] == plain.headers["ETag"]
+    assert len(packed.body) < len(plain.body) / 3
+
+
+@each_page
+def test_a_database_without_anything_shows_pages_that_say_so(databases, tmp_path: Path, path: str) -> None:
+    url = databases.make()
+    with board_on(url, tmp_path) as board:
+        answer = board.get(path, **QUERIES.get(path, {}))
+        if path in QUERIES:
+            assert answer.status == 404
+        else:
+            assert answer.status == 200, answer.text
+            assert "No series yet" in answer.text
+    databases.drop(url)
+
+
+def test_a_database_that_was_never_synced_tells_how_to_begin(databases, tmp_path: Path) -> None:
+    url = databases.make(migrated=False)
+    with board_on(url, tmp_path) as board:
+        assert "ema-assets up" in board.get("/").text
+        migrate(url)
+        assert "ema-assets up" in board.get("/trades").text
+        answer = board.get("/api/heatmap")
+        assert answer.status == 503
+        assert answer.json["error"].startswith("nothing has been computed in this database yet")
+    databases.drop(url)
+
+
+def test_a_database_that_is_gone_is_told_and_asked_again(databases, untouched: str, tmp_path: Path) -> None:
+    url = databases.make(like=untouched)
+    with board_on(url, tmp_path) as board:
+        assert board.get("/").status == 200
+        databases.drop(url)
+        wait_until(lambda: board.get("/api/heatmap").status == 503, "an answer that says so")
+        assert "cannot connect" in board.get("/api/heatmap").json["error"]
+        page = board.get("/")
+        assert page.status == 503
+        assert "cannot connect" in page.text
+
+
+def test_a_watchlist_that_went_wrong_is_told_and_the_board_goes_on(filled: str, tmp_path: Path) -> None:
+    with board_on(filled, tmp_path) as board:
+        assert board.get("/").status == 200
+        (tmp_path / "watchlist.toml").write_text("timeframes = [")
+
+        def error() -> object:
+            return board.get("/api/trust").json["configuration_error"]
+
+        assert "not valid TOML" in str(wait_until(error, "the error"))
+        assert "not valid TOML" in board.get("/").text
+        assert "AAPL" in board.get("/").text
+
+
+def test_it_reads_as_ema_reader_and_cannot_write(filled: str) -> None:
+    readers = Readers(filled)
+    with readers.transaction() as transaction:
+        assert readers.has_role
+        assert transaction.query("SELECT current_user::text AS name").item() == "ema_reader"
+    for attempt in ("DELETE FROM market.ohlc", "CREATE TABLE market.mine (a int)"):
+        with pytest.raises(Exception, match=r"read-only|permission denied"), readers.transaction() as transaction:
+            transaction.execute(attempt)
+    readers.close()
+    with Database(filled) as database, database.transaction() as transaction:
+        assert transaction.query("SELECT count(*) AS n FROM market.ohlc").item() > 0
+
+
+def test_a_port_that_is_taken_is_named_with_what_to_do() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError) as raised:
+            listen("127.0.0.1", port)
+    assert f"port {port} on 127.0.0.1 is in use" in str(raised.value)
+    assert f"`--port {port + 1}` (of `ema-assets up`: `--board-port {port + 1}`)" in str(raised.value)
+    with pytest.raises(ConfigurationError, match="cannot listen on"):
+        listen("203.0.113.1", 0)

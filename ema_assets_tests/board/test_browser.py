@@ -1,0 +1,160 @@
+"""The board in a real browser: what is drawn, keys, theme, phone width, no connection, hostile names, a thousand symbols."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ema_assets.store.database import Database
+from ema_assets.store.migrations import migrate
+from ema_assets_tests.board.conftest import installed_chromium
+from ema_assets_tests.board.world import HOSTILE, ServedBoard, board_on, fill_widely
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+# Canvases that have something drawn: more than one colour.
+DRAWN = """
+() => [...document.querySelectorAll("#chart canvas")].some((canvas) => {
+  if (!canvas.width || !canvas.height) return false;
+  const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  const colors = new Set();
+  for (let n = 0; n < pixels.length; n += 4) colors.add(pixels[n] * 65536 + pixels[n + 1] * 256 + pixels[n + 2]);
+  return colors.size > 5;
+})
+"""
+
+
+def test_from_the_heat_map_to_a_chart_and_on_with_keys(page: "Page", board: ServedBoard) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(board.url)
+    assert page.locator(".heat tbody tr").count() == 3
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    focused = page.evaluate("document.activeElement.getAttribute('href')")
+    assert focused == "/chart?symbol=BTC-USD&timeframe=1h"
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#chart[data-drawn]")
+    page.wait_for_function(DRAWN)
+    assert page.locator("h1").inner_text() == "BTC-USD 1h"
+    assert "EMA 30" in page.locator("#values").inner_text()
+    newest = page.locator("#values").inner_text()
+    box = page.locator("#chart").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] / 2)
+    page.wait_for_function("(was) => document.getElementById('values').innerText !== was", arg=newest)
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_selector("#chart[data-drawn]")
+    assert page.locator("h1").inner_text() == "BTC-USD 5m"
+    page.keyboard.press("ArrowUp")
+    page.wait_for_url("**symbol=AAPL**")
+    page.keyboard.press("3")
+    page.wait_for_url("**timeframe=1d**")
+    page.keyboard.press("?")
+    assert page.locator("#keys").is_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("/")
+    page.keyboard.type("btc 1h")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**symbol=BTC-USD&timeframe=1h**")
+    assert {url.split("/")[2] for url in asked} == {board.url.split("/")[2]}
+
+
+def test_signals_and_trades_are_chosen_on_the_chart_and_equity_is_drawn(page: "Page", board: ServedBoard) -> None:
+    page.goto(f"{board.url}/chart?symbol=AAPL&timeframe=1h")
+    page.wait_for_selector("#chart[data-drawn]")
+    page.get_by_label("rsi").check()
+    page.wait_for_url("**signals=rsi**")
+    page.wait_for_selector("#chart[data-drawn]")
+    assert "rsi" in page.locator("#values").inner_text()
+    page.locator("select[name=strategy]").select_option("strategy_9_30_ema")
+    page.wait_for_url("**strategy=strategy_9_30_ema**")
+    assert page.get_by_label("rsi").is_checked()
+    page.goto(f"{board.url}/performance?timeframe=1h")
+    page.wait_for_selector("#equity[data-drawn]")
+    assert "drawdown" in page.locator("#values").inner_text()
+
+
+def test_the_theme_is_kept_and_follows_the_system_before(page: "Page", board: ServedBoard) -> None:
+    def background() -> str:
+        return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+    page.emulate_media(color_scheme="dark")
+    page.goto(board.url)
+    dark = background()
+    page.emulate_media(color_scheme="light")
+    light = background()
+    assert dark != light
+    page.keyboard.press("t")
+    assert background() == dark
+    page.goto(f"{board.url}/trades")
+    assert background() == dark
+
+
+def test_a_phone_shows_every_page_without_scrolling_sideways(page: "Page", board: ServedBoard) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    for path in (
+        "/",
+        "/chart?symbol=AAPL&timeframe=5m",
+        "/trades",
+        "/performance",
+        "/freshness",
+        "/why?symbol=AAPL&timeframe=5m",
+    ):
+        page.goto(f"{board.url}{path}")
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width <= 390, path
+
+
+def test_a_symbol_called_script_is_text_everywhere(page: "Page", board: ServedBoard) -> None:
+    page.goto(board.url)
+    assert HOSTILE in page.locator(".heat tbody").inner_text()
+    page.locator(".heat tbody tr", has_text=HOSTILE).locator("a").first.click()
+    page.wait_for_load_state()
+    assert HOSTILE in page.locator("h1").inner_text()
+    page.locator("a", has_text="chart").first.click()
+    # A series with one bar: its chart is drawn, and has no averages.
+    page.wait_for_selector('#chart[data-drawn="1"]')
+    assert HOSTILE in page.locator("h1").inner_text()
+    assert "EMA 30" in page.locator("#values").inner_text()
+
+
+def test_an_empty_database_becomes_a_map_of_a_thousand_symbols_by_itself(
+    page: "Page", databases, tmp_path: Path
+) -> None:
+    url = databases.make(migrated=False)
+    with board_on(url, tmp_path) as board:
+        page.goto(board.url)
+        assert "Nothing to show yet" in page.locator("h1").inner_text()
+        migrate(url)
+        with Database(url) as database:
+            fill_widely(database, 1000)
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        page.wait_for_selector(".heat tbody tr", timeout=120_000)
+        assert page.locator(".heat tbody tr").count() == 100
+        assert "1,000 symbols" in page.locator(".corner").inner_text()
+        page.get_by_text("next ›").click()
+        page.wait_for_url("**page=2**")
+        assert page.locator(".heat tbody th").first.inner_text() == "S0100"
+        before = page.locator(".heat td a").first.inner_text()
+        with Database(url) as database, database.transaction() as transaction:
+            transaction.execute("UPDATE market.ema_trend SET spread_pct = -4.5, trend = 'down' WHERE symbol = 'S0100'")
+            transaction.execute(
+                "UPDATE market.series_state SET revision = revision + 1, updated_at = now() WHERE symbol = 'S0100'"
+            )
+        page.wait_for_function(
+            "(was) => document.querySelector('.heat td a').innerText !== was", arg=before, timeout=120_000
+        )
+        assert "4.50" in page.locator(".heat td a").first.inner_text()
+    # What the page says when the board has gone, and that its requests fail, is no error of the page.
+    databases.drop(url)
+
+
+def test_a_missing_browser_is_named_in_one_line_and_an_error_in_ci(tmp_path: Path) -> None:
+    said = r"no Chromium is installed: `apt-get install chromium`"
+    with pytest.raises(pytest.skip.Exception, match=said):
+        installed_chromium({"PATH": str(tmp_path)})
+    with pytest.raises(pytest.fail.Exception, match=said):
+        installed_chromium({"PATH": str(tmp_path), "CI": "true"})

@@ -1,0 +1,122 @@
+"""Equity by hand: two series, trades that win, lose and stay open, marked in between."""
+
+from datetime import timedelta
+
+import polars as pl
+import pytest
+
+from ema_assets.reports import equity as equities
+from ema_assets.store.database import Database
+from ema_assets_tests.refresh.exchange import utc
+
+START = utc("2026-11-02 00:00")
+
+
+def put(database: Database, sql: str, *values: object) -> None:
+    with database.transaction() as transaction:
+        transaction.execute(sql, *values)
+
+
+def trade(database: Database, symbol: str, begin: int, end: int, pct: float | None, **more: object) -> None:
+    side, status = more.get("side", "long"), more.get("status", "closed")
+    put(
+        database,
+        """
+        INSERT INTO market.strategy_9_30_ema (symbol, timeframe, entry_ts, side, entry_price, last_ts, last_price,
+            net_return_pct, bars_held, status)
+        VALUES ($1, '1h', $2, $3, 100, $4, 100, $5::text::float8, 1, $6)
+        """,
+        symbol,
+        START + timedelta(hours=begin),
+        side,
+        START + timedelta(hours=end),
+        None if pct is None else str(pct),
+        status,
+    )
+
+
+@pytest.fixture
+def traded(database: Database) -> Database:
+    """A and B with a hundred bars of an hour at 100, but for the price of 110 from the 40th to the 60th."""
+    put(database, "INSERT INTO market.instrument (symbol, calendar) VALUES ('A', '24/7'), ('B', '24/7'), ('C', '24/7')")
+    for asset in ("ohlc", "strategy_9_30_ema"):
+        put(
+            database,
+            """
+            INSERT INTO market.series_state (asset, symbol, timeframe, first_ts, last_ts, computed_at)
+            SELECT $1, unnest(ARRAY['A', 'B']), '1h', $2, $3, now()
+            """,
+            asset,
+            START,
+            START + timedelta(hours=99),
+        )
+    put(
+        database,
+        """
+        INSERT INTO market.ohlc (symbol, timeframe, ts, open, high, low, close, volume)
+        SELECT s, '1h', $1 + make_interval(hours => n), p, p, p, p, 1
+        FROM unnest(ARRAY['A', 'B']) AS s, generate_series(0, 99) AS n,
+             LATERAL (SELECT CASE WHEN n BETWEEN 40 AND 60 THEN 110 ELSE 100 END::float8 AS p) price
+        """,
+        START,
+    )
+    return database
+
+
+def found(database: Database, symbols: list[str] | None = None) -> equities.Equity:
+    with database.transaction() as transaction:
+        return equities.equity(transaction, "strategy_9_30_ema", "1h", symbols)
+
+
+def at(curve: pl.DataFrame, hour: int) -> float:
+    """What the curve says at an hour, or said last before it."""
+    return float(curve.filter(pl.col("ts") <= START + timedelta(hours=hour))["equity"][-1])
+
+
+def test_a_series_compounds_and_is_marked_while_a_trade_is_open(traded: Database) -> None:
+    trade(traded, "A", 10, 20, 10.0)
+    trade(traded, "A", 30, 70, -50.0)
+    own = found(traded, ["A"])
+    assert at(own.curve, 15) == 1
+    assert at(own.curve, 25) == pytest.approx(1.1)
+    assert at(own.curve, 50) == pytest.approx(1.1 * 1.1)
+    assert at(own.curve, 68) == pytest.approx(1.1)
+    assert own.total_return_pct == pytest.approx(-45.0)
+    assert own.max_drawdown_pct == pytest.approx((1 - 0.55 / 1.21) * 100)
+    assert (own.series, own.trades, own.left_out) == (1, (2, 0), ())
+
+
+def test_a_portfolio_is_the_mean_of_its_parts_and_cash_counts(traded: Database) -> None:
+    trade(traded, "A", 10, 20, 10.0)
+    trade(traded, "B", 30, 99, 4.0, side="short", status="open")
+    both = found(traded)
+    assert at(both.curve, 25) == pytest.approx((1.1 + 1) / 2)
+    # A short trade loses a tenth while the price is a tenth higher.
+    assert at(both.curve, 50) == pytest.approx((1.1 + 0.9) / 2)
+    assert both.total_return_pct == pytest.approx(7.0)
+    assert (both.series, both.trades) == (2, (1, 1))
+    assert found(traded, ["B"]).total_return_pct == pytest.approx(4.0)
+
+
+def test_what_is_lost_stays_lost_and_what_is_not_defined_is_left_out(traded: Database) -> None:
+    trade(traded, "A", 10, 20, -130.0)
+    trade(traded, "A", 30, 40, 50.0)
+    trade(traded, "B", 10, 20, None)
+    whole = found(traded)
+    assert whole.total_return_pct == pytest.approx(-100.0)
+    assert (whole.series, whole.left_out) == (1, ("B",))
+    nothing = found(traded, ["B"])
+    assert (nothing.total_return_pct, nothing.series, nothing.curve.height) == (None, 0, 0)
+    assert found(traded, ["C"]).series == 0
+
+
+def test_a_long_curve_is_thinned_out_and_keeps_its_end(traded: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(40):
+        trade(traded, "A", 2 * number, 2 * number + 1, 1.0)
+    whole = found(traded, ["A"])
+    monkeypatch.setattr(equities, "MOST_POINTS", 10)
+    thin = found(traded, ["A"])
+    assert thin.curve.height <= 12 < whole.curve.height
+    assert thin.curve["ts"].is_sorted()
+    assert (thin.curve.row(0), thin.curve.row(-1)) == (whole.curve.row(0), whole.curve.row(-1))
+    assert thin.max_drawdown_pct == whole.max_drawdown_pct

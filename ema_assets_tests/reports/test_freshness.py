@@ -1,0 +1,177 @@
+"""Each condition of a series, by the ledger and the clock, and what is said of it in sentences."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+import pytest
+
+from ema_assets.model.symbols import Series
+from ema_assets.reports import freshness
+from ema_assets.reports.trust import trust
+from ema_assets.reports.why import Why, why
+from ema_assets.store.database import Database, Transaction
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc, watch
+from ema_assets_tests.timeframes import D1, H1, M5
+
+NOW = utc("2026-11-20 15:00:30")
+SERIES = Series("AAPL", M5)
+
+
+@pytest.fixture(scope="module")
+def fresh(databases) -> Iterator[str]:
+    """A database in which everything is up to date at NOW."""
+    url = databases.make()
+    watched = watch({"AAPL": "XNYS"}, m5_days=3, d1_days=60)
+    exchange = MemoryExchange(
+        bars_on("XNYS", "AAPL", M5, utc("2026-11-18 00:00").date(), NOW.date()),
+        bars_on("XNYS", "AAPL", D1, utc("2026-09-21 00:00").date(), NOW.date()),
+    )
+    exchange.bars = exchange.bars.filter(exchange.bars["ts"] < NOW)
+    with Database(url) as database:
+        refresh(database, watched, exchange, NOW)
+    yield url
+    databases.drop(url)
+
+
+class Undone(Exception):
+    """What a test has changed is as it was before."""
+
+
+@pytest.fixture
+def transaction(fresh: str) -> Iterator[Transaction]:
+    """A transaction that is rolled back at the end of the test."""
+    with Database(fresh) as database, suppress(Undone), database.transaction() as begun:
+        yield begun
+        raise Undone
+
+
+def asked(transaction: Transaction, series: Series, now: datetime) -> Why:
+    conditions = freshness.conditions(transaction, now)
+    # Work was done a moment ago by the machine's clock, whatever the market's says.
+    work = transaction.query("SELECT max(computed_at) AS at FROM market.series_state").item()
+    found = why(transaction, series, conditions, "sandbox", now, work + timedelta(seconds=5))
+    assert found is not None
+    return found
+
+
+STATES = {
+    "fresh": (NOW, "", M5, "AAPL|5m is fresh: every bar that has closed is stored and computed.", ""),
+    "due": (
+        utc("2026-11-20 15:06:00"),
+        "",
+        M5,
+        "AAPL|5m is about to be fresh: the bar that closed at 2026-11-20 15:05 UTC, 1 minute ago, is being fetched.",
+        "",
+    ),
+    "late": (
+        utc("2026-11-20 15:08:00"),
+        "",
+        M5,
+        "AAPL|5m is not fresh: the bar that closed at 2026-11-20 15:05 UTC, 3 minutes ago, is not stored yet.",
+        "`ema-assets refresh --symbol AAPL`",
+    ),
+    "late for some bars": (
+        utc("2026-11-20 16:03:00"),
+        "",
+        M5,
+        "bars that closed after 2026-11-20 15:00, up to 2026-11-20 16:00 UTC, 3 minutes ago, are not stored yet.",
+        "The next sweep takes it up",
+    ),
+    "late by its source": (
+        utc("2026-11-20 15:40:00"),
+        "",
+        H1,
+        "AAPL|1h is not fresh: the bar that closed at 2026-11-20 15:30 UTC, 10 minutes ago, is not stored yet.",
+        "The next sweep takes it up",
+    ),
+    "failing": (
+        NOW,
+        "failures = 2, last_error = 'AAPL: the provider has no symbol AAPL', next_attempt_at = '2026-11-20 15:01+00'",
+        M5,
+        "AAPL|5m is not fresh: the last 2 attempts failed.",
+        "`ema-assets symbols check`",
+    ),
+    "loading": (
+        NOW,
+        "checked_through = NULL, asked_at = NULL, last_ts = NULL",
+        M5,
+        "AAPL|5m is new: its history has not been loaded yet.",
+        "`ema-assets status`",
+    ),
+    "incomplete": (
+        utc("2026-11-20 15:20:00"),
+        "checked_through = '2026-11-20 15:20+00'",
+        M5,
+        "AAPL|5m is not fresh: its provider was asked and did not send its newest bars.",
+        "`ema-assets symbols check`",
+    ),
+    "incomplete by its source": (
+        utc("2026-11-20 15:40:00"),
+        "checked_through = '2026-11-20 15:40+00'",
+        H1,
+        "AAPL|1h is not fresh: its provider was asked and did not send its newest bars.",
+        "less and less often",
+    ),
+    "without bars": (NOW, "last_ts = NULL", M5, "AAPL|5m has no bars", "`ema-assets symbols check`"),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_series_says_how_it_stands_and_what_to_do(transaction: Transaction, name: str) -> None:
+    now, change, timeframe, headline, advice = STATES[name]
+    if change:
+        transaction.execute(f"UPDATE market.series_state SET {change} WHERE asset = 'ohlc' AND timeframe = '5m'")
+    if name.startswith("incomplete"):
+        # Bars that did not trade are no reason: the same series is fresh before the gap is noted.
+        assert asked(transaction, Series("AAPL", timeframe), now).condition == "fresh"
+        transaction.execute(
+            """
+            INSERT INTO market.bar_gap (symbol, timeframe, first_ts, last_ts, bars, status, next_attempt_at, found_at)
+            VALUES ('AAPL', '5m', $1, $2, 4, 'open', $2, $2)
+            """,
+            NOW.replace(second=0),
+            utc("2026-11-20 15:15"),
+        )
+    found = asked(transaction, Series("AAPL", timeframe), now)
+    assert found.condition == name.partition(" for")[0].partition(" by")[0]
+    assert headline in found.headline
+    assert advice in " ".join(found.advice)
+    assert (found.advice == ()) == found.is_fine
+    assert found.base == (None if timeframe is M5 else SERIES)
+
+
+def test_silence_computing_and_an_idle_machine_are_told(transaction: Transaction) -> None:
+    transaction.execute(
+        "UPDATE market.series_state SET dirty_from = $1 WHERE asset = 'ema_signals' AND timeframe = '5m'", NOW
+    )
+    computing = asked(transaction, SERIES, NOW)
+    assert computing.condition == "computing"
+    assert "An input has changed of ema_signals: it waits for a run." in computing.reasons
+    conditions = freshness.conditions(transaction, NOW)
+    idle = why(transaction, SERIES, conditions, "sandbox", NOW, datetime.max.replace(tzinfo=NOW.tzinfo))
+    assert idle is not None
+    assert "see whether `ema-assets up` runs" in idle.advice[0]
+    transaction.execute("UPDATE market.instrument SET silent_since = $1", utc("2026-11-10 14:30"))
+    assert asked(transaction, SERIES, NOW).condition == "silent"
+    transaction.execute("UPDATE market.instrument SET silent_since = NULL, is_fetched = false")
+    assert asked(transaction, Series("AAPL", D1), NOW).condition == "from files"
+    assert "no provider is asked" in " ".join(asked(transaction, Series("AAPL", D1), NOW).reasons)
+    assert why(transaction, Series("MSFT", M5), conditions, "sandbox", NOW, NOW) is None
+
+
+def test_the_verdict_is_the_worst_of_all_series(transaction: Transaction) -> None:
+    def verdict(transaction: Transaction, now: datetime) -> str:
+        return trust(transaction, freshness.conditions(transaction, now), now).verdict
+
+    found = trust(transaction, freshness.conditions(transaction, NOW), NOW)
+    assert (found.verdict, found.series, found.fine, found.flipped()) == ("fresh", 3, 3, (0, 0, 0))
+    assert verdict(transaction, utc("2026-11-20 15:08:00")) == "behind"
+    transaction.execute(
+        "UPDATE market.series_state SET checked_through = NULL WHERE asset = 'ohlc' AND timeframe = '1d'"
+    )
+    assert verdict(transaction, NOW) == "loading"
+    transaction.execute("UPDATE market.series_state SET failures = 1, last_error = 'no' WHERE asset = 'ema_trend'")
+    assert verdict(transaction, NOW) == "failing"
+    transaction.execute("UPDATE market.instrument SET is_active = false")
+    assert verdict(transaction, NOW) == "empty"
