@@ -125,7 +125,7 @@ def product(folder: Path) -> Callable[[int, Steps], Any]:
     no_trades = pl.DataFrame(schema={"symbol": symbol, **STATE_SCHEMA})
 
     def compute(number: int, step: Steps) -> dict[str, tuple[Any, ...]]:
-        bars = pl.read_parquet(folder / f"bars-{number}.parquet")
+        bars = pl.read_parquet(folder / f"bars-{number}.parquet").rechunk()
         complete = bars.select(pl.col("symbol").unique(maintain_order=True)).with_columns(
             pl.lit(end).alias("complete_through")
         )

@@ -187,7 +187,7 @@ def performance(
 def chart(
     symbol: str, timeframe: str, *, bars: int = pictures.USUAL_BARS, strategy: str | None = None, url: str | None = None
 ) -> "Figure":
-    """The newest `bars` bars of a series with EMA 9 and EMA 30, volume, and the trades of `strategy`, as a picture.
+    """The newest `bars` bars of a series with volume, the trades of `strategy` and its averages, as a picture.
 
     A matplotlib figure, which notebooks show and `savefig` writes. The first strategy is taken where none is named.
 

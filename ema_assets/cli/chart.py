@@ -33,7 +33,7 @@ from ema_assets.runtime import state
 )
 @strategy_option
 def chart_command(symbol: str, timeframe: str, output: Path | None, bars: int, strategy: str | None) -> None:
-    r"""Draw the bars of a symbol with EMA 9 and EMA 30, trades, stops and volume.
+    r"""Draw the bars of a symbol with the averages of a strategy, its trades, stops and volume.
 
     \b
     ema-assets chart AAPL
@@ -52,7 +52,7 @@ def chart_command(symbol: str, timeframe: str, output: Path | None, bars: int, s
     default = environment.default_provider(settings, state.read_state(settings))
     providers = [name for name, symbols in watched.by_provider(default).items() if symbol in symbols]
     note = "SYNTHETIC prices" if any(map(is_synthetic, providers)) else ""
-    graph = build(watched, settings.signals_folder)
+    graph = build(watched, settings.signals_folder, settings.strategies_folder)
     with environment.open_existing(settings) as database, database.transaction() as transaction:
         picture = chart.picture_of(transaction, graph, symbol, chosen, bars, strategy)
     figure = chart.draw(picture, note)

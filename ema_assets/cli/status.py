@@ -15,6 +15,7 @@ from ema_assets.model.asset_names import OHLC
 from ema_assets.model.errors import WatchlistError
 from ema_assets.model.urls import masked_url
 from ema_assets.reports import alert_states, status
+from ema_assets.reports.latency_legs import LEGS, Leg, legs
 from ema_assets.reports.progress import Loading, loading
 from ema_assets.runtime import locate, state
 from ema_assets.store.database import Database
@@ -117,6 +118,7 @@ class _Freshness:
     loading: Loading | None = None
     assets: list[status.AssetStatus] = field(default_factory=list)
     latency: list[dict[str, object]] = field(default_factory=list)
+    legs: list[Leg] = field(default_factory=list)
     not_answering: list[str] = field(default_factory=list)
     failing: list[str] = field(default_factory=list)
     without_bars: list[str] = field(default_factory=list)
@@ -131,6 +133,7 @@ class _Freshness:
         return {
             **{each.name: getattr(self, each.name) for each in fields(self)},
             "assets": [asdict(each) for each in self.assets],
+            "legs": [asdict(each) for each in self.legs],
             "loading": None
             if found is None or found.is_complete
             else {
@@ -149,6 +152,7 @@ def _freshness(url: str, settings: Settings, symbols: Sequence[str] | None) -> _
             loading=loading(transaction, datetime.now(UTC)),
             assets=status.by_asset(transaction, clock.now(), settings.publications, symbols),
             latency=status.latency(transaction, datetime.now(UTC)),
+            legs=legs(transaction, datetime.now(UTC)),
             not_answering=status.not_answering(transaction),
             failing=[str(reason) for reason in status.failure_reasons(transaction)],
             without_bars=status.without_bars(transaction),
@@ -200,6 +204,8 @@ def _print_freshness(freshness: _Freshness) -> None:
         _print_assets(freshness.assets)
     if freshness.latency:
         _print_latency(freshness.latency)
+    if freshness.legs:
+        _print_legs(freshness.legs)
     for provider in freshness.not_answering:
         click.echo(provider)
     for reason in freshness.failing:
@@ -260,3 +266,16 @@ def _print_latency(latency: list[dict[str, object]]) -> None:
             for each in latency
         ],
     )
+
+
+def _print_legs(legs: list[Leg]) -> None:
+    """A line per leg and a column per timeframe."""
+    timeframes = list(dict.fromkeys(each.timeframe for each in legs))
+    found = {(each.leg, each.timeframe): each for each in legs}
+    rows = []
+    for leg, description in LEGS.items():
+        those = [found.get((leg, timeframe)) for timeframe in timeframes]
+        seconds = ["" if each is None else f"{each.p50_seconds:.2f} / {each.p99_seconds:.2f}" for each in those]
+        rows.append((description, *seconds))
+    click.echo("")
+    rendering.print_table(("newest closes, seconds p50 / p99 until", *timeframes), rows)

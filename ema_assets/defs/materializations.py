@@ -63,12 +63,12 @@ class Recorder:
             for (source, source_timeframe), names in untold.items():
                 self._record(transaction, source, source_timeframe, names, _Told())
             rows = ledger.to_record(transaction, asset, timeframe, symbols, everything=told.everything)
-        page = _page(transaction, timeframe, rows, told)
+        page, key = _page(transaction, timeframe, rows, told), self._key(asset)
         ids = log_materializations(
             self._context,
-            self._key(asset),
+            key,
             [
-                self._materialization(asset, timeframe, row, told, page.get(str(row["symbol"]), {}))
+                self._materialization(key, asset, timeframe, row, told, page.get(str(row["symbol"]), {}))
                 for row in rows.iter_rows(named=True)
             ],
         )
@@ -76,7 +76,13 @@ class Recorder:
         ledger.mark_recorded(transaction, asset, timeframe, rows.with_columns(event=pl.Series(events, dtype=pl.Int64)))
 
     def _materialization(
-        self, asset: str, timeframe: Timeframe, row: Mapping[str, Any], told: "_Told", page: Mapping[str, Any]
+        self,
+        key: AssetKey,
+        asset: str,
+        timeframe: Timeframe,
+        row: Mapping[str, Any],
+        told: "_Told",
+        page: Mapping[str, Any],
     ) -> AssetMaterialization:
         provider = None if row["provider"] is None else str(row["provider"])
         metadata: dict[str, Any] = dict(self._labels(provider)) if asset == OHLC else {}
@@ -90,7 +96,7 @@ class Recorder:
             metadata["last_close"] = row["last_close"]
         metadata |= page
         return AssetMaterialization(
-            asset_key=self._key(asset),
+            asset_key=key,
             partition=str(Series(row["symbol"], timeframe)),
             metadata=metadata,
             tags={

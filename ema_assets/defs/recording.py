@@ -74,7 +74,8 @@ def log_materializations(
         return {}
     with noted_event_ids() as noted:
         _log(context, materializations)
-    ids = {partition: event for (key, partition), event in noted.items() if key == asset.to_string()}
+    name = asset.to_string()
+    ids = {str(partition): event for (key, partition), event in noted.items() if key == name}
     missing = {str(each.partition) for each in materializations} - ids.keys()
     if missing:
         # Dagster's events are in a storage that is not ours.

@@ -22,6 +22,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DisconnectionError
 
 from ema_assets.config.settings import Settings
+from ema_assets.defs.event_rows import batch_rows, tag_rows
 from ema_assets.model.urls import dagster_url
 from ema_assets.runtime.locate import leased_database
 from ema_assets.store.migrations import migrate
@@ -101,41 +102,27 @@ class MarketEventLog(PostgresEventLogStorage):
 
     def prepare_insert_event_batch(self, events: Sequence[EventLogEntry]) -> Any:
         """An INSERT with one parameter a column; Dagster's has one a value, and to compile it takes longer than it."""
-        return _insert(SqlEventLogStorageTable, [self._event_to_row(event) for event in events])
+        rows = batch_rows(events, self._event_to_row, self._event_insert_timestamp)
+        return _insert(SqlEventLogStorageTable, rows)
 
     def _store_asset_event_tags(
         self, conn: sqlalchemy.Connection, events: Sequence[Any], event_ids: Sequence[int]
     ) -> None:
-        rows = []
-        noted = _noted.get()
-        for event_id, event in zip(event_ids, events, strict=True):
-            dagster_event = event.get_dagster_event()
-            asset_key = dagster_event.asset_key.to_string()
-            timestamp = self._event_insert_timestamp(event)  # type: ignore[no-untyped-call]
-            rows += [
-                {
-                    "event_id": event_id,
-                    "asset_key": asset_key,
-                    "key": key,
-                    "value": value,
-                    "event_timestamp": timestamp,
-                }
-                for key, value in self._tags_for_asset_event(event).items()
-            ]
-            if noted is not None:
-                noted[asset_key, dagster_event.partition] = event_id
+        rows, ids = tag_rows(events, event_ids, self._tags_for_asset_event, self._event_insert_timestamp)
+        if (noted := _noted.get()) is not None:
+            noted.update(ids)
         if rows:
             conn.execute(_insert(AssetEventTagsTable, rows))
 
 
 # By asset key, as Dagster stores it, and partition.
-_noted: ContextVar[dict[tuple[str, str], int] | None] = ContextVar("noted", default=None)
+_noted: ContextVar[dict[tuple[str, str | None], int] | None] = ContextVar("noted", default=None)
 
 
 @contextmanager
-def noted_event_ids() -> Iterator[Mapping[tuple[str, str], int]]:
+def noted_event_ids() -> Iterator[Mapping[tuple[str, str | None], int]]:
     """The ids of the asset events that this thread stores within the block, by asset key and partition."""
-    noted: dict[tuple[str, str], int] = {}
+    noted: dict[tuple[str, str | None], int] = {}
     token = _noted.set(noted)
     try:
         yield noted

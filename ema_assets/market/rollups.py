@@ -82,9 +82,7 @@ def roll_up(
         of the source that are not there. Then symbol, bucket, bucket_end of each symbol's first bucket that holds bars
         but is not complete.
     """
-    buckets = _gathered(bars, _grid(timeframe, sessions)).join(
-        complete_through, on="symbol", how="left", maintain_order="left"
-    )
+    buckets = _gathered(bars, _grid(timeframe, sessions), complete_through)
     buckets = _with_whole(buckets, timeframe, sessions, source or timeframe.source)
     is_complete = (pl.col("bucket_end") <= pl.col("complete_through")).fill_null(False)
     closed = buckets.filter(is_complete).select(
@@ -102,12 +100,13 @@ def roll_up(
     return closed, still_open
 
 
-def _gathered(bars: pl.DataFrame, grid: pl.DataFrame) -> pl.DataFrame:
+def _gathered(bars: pl.DataFrame, grid: pl.DataFrame, complete_through: pl.DataFrame) -> pl.DataFrame:
     """One row per bucket of `grid` that holds `bars` of a symbol.
 
-    Columns: symbol, bucket, calendar, bucket_end, open, high, low, close, volume, traded (number of bars).
+    Columns: symbol, bucket, calendar, bucket_end, open, high, low, close, volume, traded (number of bars),
+    complete_through.
     """
-    _, begins = stretches(bars["symbol"])
+    symbols, begins = stretches(bars["symbol"])
     calendars = (
         grid.with_row_index("row").group_by("calendar").agg(first=pl.col("row").min(), end=pl.col("row").max() + 1)
     )
@@ -134,16 +133,26 @@ def _gathered(bars: pl.DataFrame, grid: pl.DataFrame) -> pl.DataFrame:
     firsts, traded = firsts[found], traded[found]
     if bars["volume"].null_count():
         volume[found] = _sums(bars["volume"], firsts, traded)
+    # Joined by series, of which there are few, and not by bucket.
+    complete = symbols.to_frame("symbol").join(complete_through, on="symbol", how="left", maintain_order="left")
+    per_series = np.diff(np.searchsorted(firsts, begins))
+    first_rows, grid_rows = _as_rows(firsts), _as_rows(places[found])
     return pl.DataFrame(
         [
-            *bars.select(pl.col("symbol", "calendar", "open").gather(firsts)),
-            bars["close"].gather(firsts + traded - 1),
-            *grid.select(pl.col("bucket", "bucket_end").gather(places[found])),
+            *(bars[name].gather(first_rows) for name in ("symbol", "calendar", "open")),
+            bars["close"].gather(_as_rows(firsts + traded - 1)),
+            *(grid[name].gather(grid_rows) for name in ("bucket", "bucket_end")),
+            complete["complete_through"].gather(_as_rows(np.repeat(np.arange(len(symbols)), per_series))),
             *(pl.Series(name, values[found], nan_to_null=True) for name, values in (("high", high), ("low", low))),
             pl.Series("volume", volume[found], nan_to_null=True),
             pl.Series("traded", traded),
         ]
     )
+
+
+def _as_rows(places: Ints) -> pl.Series:
+    """Places as polars wants them, which it would make of them for each column that is gathered."""
+    return pl.Series(places, dtype=pl.UInt32)
 
 
 def _sums(values: pl.Series, firsts: Ints, counts: Ints) -> npt.NDArray[np.float64]:

@@ -1,5 +1,6 @@
 """Everything that is computed from stored bars: rolled-up bars, signals, trades. One engine for all of them."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,7 +10,7 @@ import polars as pl
 
 from ema_assets.market.calendars import place, reach, with_trend_of
 from ema_assets.market.rollups import CODE_VERSION, buckets_of, roll_up, without_owned
-from ema_assets.model.asset_names import EMA_TREND, OHLC, STRATEGY
+from ema_assets.model.asset_names import OHLC, STRATEGY
 from ema_assets.model.schemas import COMPLETED_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh import long_bars
@@ -146,7 +147,7 @@ def _with_trend_of(
     higher = variant.higher_timeframe
     assert higher is not None
     columns = ("ts", "trend", "bar_number")
-    trend = tables.Table(EMA_TREND, "ts")
+    trend = tables.Table(variant.trend, "ts")
     early = starts.with_columns(pl.col("from_ts") - pl.lit(higher.duration))
     rows = pl.concat(
         [
@@ -177,11 +178,12 @@ def refresh_computed(
     *,
     everything: bool = False,
     alerts: "Alerts | None" = None,
+    run_id: str | None = None,
 ) -> Outcome:
     """Bring those of `symbols` up to date whose input changed; with `everything`, all of them from the beginning.
 
-    `alerts` are raised for bars that have just closed, never with `everything`. A series that cannot be computed costs
-    only itself: it is in `errors` and in the ledger, with the time of its next attempt.
+    `alerts` are raised for bars that have just closed, never with `everything`. `run_id` is Dagster's. A series that
+    cannot be computed costs only itself: it is in `errors` and in the ledger, with the time of its next attempt.
     """
     outcome = Outcome()
     tell = _teller(alerts, node, timeframe, now) if alerts is not None and not everything else None
@@ -192,6 +194,7 @@ def refresh_computed(
             if claimed.is_empty():
                 return
             computed = compute(transaction, node, timeframe, claimed)
+            computed_at = time.monotonic()
             past, recomputed = _past(claimed, computed.rows, node.table.time)
             changes, flipped = tables.write_computed(
                 transaction, node.table, timeframe, computed.rows, computed.starts, past
@@ -212,7 +215,9 @@ def refresh_computed(
             )
             ledger.complete(transaction, node.name, timeframe, results, node.code_version)
             if node.name == STRATEGY:
-                _measure_latency(transaction, timeframe, claimed, computed.seen)
+                closed = _closed(transaction, timeframe, claimed, computed.seen)
+                if not closed.is_empty():
+                    latency.record(transaction, timeframe, closed, run_id, time.monotonic() - computed_at)
             if tell is not None:
                 tell(transaction, claimed, computed, flipped)
         outcome.add_done(claimed["symbol"])
@@ -265,8 +270,8 @@ def _in_batches(
             retry_locked(batch, outcome, process)
 
 
-def _measure_latency(transaction: Transaction, timeframe: Timeframe, claimed: pl.DataFrame, seen: pl.DataFrame) -> None:
-    """Note how long after its close the newest bar has reached the end of the chain, in series that go on."""
+def _closed(transaction: Transaction, timeframe: Timeframe, claimed: pl.DataFrame, seen: pl.DataFrame) -> pl.DataFrame:
+    """The closes of the newest bars that have reached the end of the chain: bucket_end, series that go on."""
     moved = (
         claimed.join(seen.select("symbol", newest="last_ts"), on="symbol")
         .filter(pl.col("newest") > pl.col("last_ts"))
@@ -274,12 +279,12 @@ def _measure_latency(transaction: Transaction, timeframe: Timeframe, claimed: pl
         .agg(series=pl.len().cast(pl.Int64))
     )
     if moved.is_empty():
-        return
+        return moved.select(bucket_end="ts", series="series")
     low, high = moved.select(pl.col("ts").min().alias("low"), pl.col("ts").max().alias("high")).row(0)
     around = reach(timeframe)
     trading = sessions.between(transaction, moved["calendar"].unique().to_list(), low - around, high + around)
     closed = buckets_of(moved, timeframe, trading).filter(pl.col("bucket_end").is_not_null())
-    latency.record(transaction, timeframe, closed.group_by("bucket_end").agg(pl.col("series").sum()))
+    return closed.group_by("bucket_end").agg(pl.col("series").sum())
 
 
 def _past(claimed: pl.DataFrame, rows: pl.DataFrame, time: str) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -7,6 +7,7 @@ database, so that the ledger knows what a change makes dirty.
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,14 @@ from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist, load
 from ema_assets.market import rollups
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
+from ema_assets.model.averages import EMA, averaged, trend_spans
 from ema_assets.model.declarations import Column, Param, Params, problems_with_reads, with_params
 from ema_assets.model.errors import WatchlistError, did_you_mean
 from ema_assets.model.symbols import SEEDS
 from ema_assets.model.timeframes import DEFAULT, Timeframe, with_bases
 from ema_assets.signals.declaration import Signal
 from ema_assets.signals.discovery import discover
+from ema_assets.signals.of_spans import with_read
 from ema_assets.store import tables
 from ema_assets.store.tables import Table
 from ema_assets.strategies import variant as variants
@@ -78,7 +81,8 @@ class Node:
     @property
     def main_input(self) -> str | None:
         """The asset it reads that has a row for every row or so of its own."""
-        return None if not self.reads else EMA_TREND if EMA_TREND in self.reads else next(iter(self.reads))
+        trends = (name for name in self.reads if trend_spans(name) is not None)
+        return EMA_TREND if EMA_TREND in self.reads else next(chain(trends, self.reads), None)
 
     def inputs(self, timeframes: Iterable[Timeframe]) -> list[tuple[str, Timeframe, str, Timeframe, bool]]:
         """What it reads on each of `timeframes`: asset, timeframe, reads, its timeframe, is_main."""
@@ -89,7 +93,8 @@ class Node:
             for source in self.reads
         ]
         if self.variant is not None and (higher := self.variant.higher_timeframe) is not None:
-            found += [(self.name, timeframe, EMA_TREND, higher, False) for timeframe in computed if timeframe < higher]
+            trend = self.variant.trend
+            found += [(self.name, timeframe, trend, higher, False) for timeframe in computed if timeframe < higher]
         return found
 
 
@@ -204,13 +209,12 @@ def build(watched: Watchlist, folder: Path | None = None, strategies_folder: Pat
     Raises:
         ConfigurationError: naming the signal, parameter or strategy and what is allowed.
     """
-    signals = discover(folder)
+    parsed = parse_variants(watched.strategies, watched.where, strategies_folder)
+    signals = with_read(discover(folder), chain.from_iterable(map(variants.reads, parsed)))
     nodes = {OHLC: BARS}
     params = _params(watched, signals)
     nodes |= {name: _signal(signal, params[name]) for name, signal in signals.items()}
-    strategies = [
-        _converging(each, signals) for each in parse_variants(watched.strategies, watched.where, strategies_folder)
-    ]
+    strategies = [_converging(each, signals) for each in parsed]
     nodes |= {each.name: _strategy(each) for each in strategies}
     _check_reads(nodes, watched.where)
     off = frozenset(watched.signals_off)
@@ -257,13 +261,15 @@ def _check_known(key: str, names: Collection[str], signals: Mapping[str, Signal]
 
 
 def _params(watched: Watchlist, signals: Mapping[str, Signal]) -> dict[str, Params]:
+    emas = [name for name in signals if name == EMA_SIGNALS or ((said := averaged(name)) and said.kind == EMA)]
     given: dict[str, dict[str, Any]] = {name: dict(values) for name, values in watched.signal_params.items()}
     for name, values in given.items():
         _check_known(name, [name], signals, watched.where)
-        if name == EMA_SIGNALS and "seed" in values:
+        if name in emas and "seed" in values:
             raise WatchlistError(f"{watched.where}: how EMAs start is said under `[ema]`, not `[signals.{name}]`")
     if watched.ema_seed != SEEDS[0]:
-        given.setdefault(EMA_SIGNALS, {})["seed"] = watched.ema_seed
+        for name in emas:
+            given.setdefault(name, {})["seed"] = watched.ema_seed
     found: dict[str, Params] = {}
     for name, signal in signals.items():
         values = given.get(name, {})
@@ -290,7 +296,7 @@ def _signal(signal: Signal, params: Params) -> Node:
         signal.name,
         "ts",
         columns,
-        flips=tables.CROSSOVERS if signal.name == EMA_TREND else None,
+        flips=tables.CROSSOVERS if trend_spans(signal.name) is not None else None,
         comment=description.partition("\n")[0],
     )
     return Node(
@@ -310,8 +316,8 @@ def _converging(variant: Variant, signals: Mapping[str, Signal]) -> Variant:
     """`variant`, which knows from which bar on all that it reads, directly or not, has converged."""
     if variant.entries == ALL:
         return variant
-    filters = (EMA_TREND,) if variant.min_spread_pct or variant.higher_timeframe is not None else ()
-    read, known = [*variant.rule.reads, *filters], set[str]()
+    filters = (variant.trend,) if variant.is_filtered_by_trend else ()
+    read, known = [*variant.rule_reads, *filters], set[str]()
     while read:
         name = read.pop()
         if name in signals and name not in known:
@@ -322,7 +328,13 @@ def _converging(variant: Variant, signals: Mapping[str, Signal]) -> Variant:
 
 def _strategy(variant: Variant) -> Node:
     rule = variant.rule
-    options = "".join(f", {name} {value}" for name, value in variant.params.items())
+    title, description = (with_params(text, variant.params) for text in (rule.title, rule.description))
+    # Those that the texts name are not said twice.
+    options = "".join(
+        f", {name} {value}"
+        for name, value in variant.params.items()
+        if f"{{{name}}}" not in rule.title + rule.description
+    )
     return Node(
         name=variant.name,
         table=Table(
@@ -336,7 +348,7 @@ def _strategy(variant: Variant) -> Node:
         columns=TRADE_COLUMNS,
         code_version=variants.code_version(variant),
         description=(
-            f"Trades of the {rule.title} strategy, one row per trade. {rule.description} The open trade is marked to "
+            f"Trades of the {title} strategy, one row per trade. {description} The open trade is marked to "
             "the last close.\n\n"
             f"Side {variant.side}, filled at the {variant.fill.replace('_', ' ')}, costs of {variant.cost_bps:g} basis "
             f"points per side{options}. {_ENTRIES[variant.entries]} An example of a rule, not advice."

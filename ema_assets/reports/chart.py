@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ema_assets.model.asset_names import EMA_SIGNALS
+from ema_assets.model.averages import asset_of
 from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import Graph
-from ema_assets.reports.charted_bars import charted_bars
+from ema_assets.reports.charted_bars import USUAL, Averages, averages_of, charted_bars
 from ema_assets.store import tables
 from ema_assets.store.database import Transaction
 from ema_assets.strategies.trade_columns import LONG
@@ -43,6 +43,7 @@ class Picture:
         bars: symbol, ts, open, high, low, close, volume, fast, slow; oldest first, at least one row.
         trades: entry_ts, side, entry_price, exit_ts, exit_price, last_ts, last_price, stop_price, stop_now, return_pct;
             those of which a part lies within `bars`.
+        averages: which ones `fast` and `slow` are.
     """
 
     symbol: str
@@ -50,6 +51,7 @@ class Picture:
     bars: pl.DataFrame
     trades: pl.DataFrame
     strategy: str | None
+    averages: Averages = USUAL
 
 
 def picture_of(
@@ -70,7 +72,9 @@ def picture_of(
     name = strategy or next(iter(graph.strategies), None)
     if not tables.has_part(transaction, tables.BARS, timeframe):
         raise ConfigurationError(f"there are no bars on {timeframe.key}: it was never on")
-    found = charted_bars(transaction, timeframe, [symbol], bars, has_averages=graph.has(EMA_SIGNALS))
+    averages = USUAL if name is None else averages_of(graph.nodes[name]) or USUAL
+    are_there = all(_is_there(transaction, graph, asset_of(column), timeframe) for column in averages)
+    found = charted_bars(transaction, timeframe, [symbol], bars, averages if are_there else None)
     if found.is_empty():
         raise ConfigurationError(f"there are no bars of {symbol} on {timeframe.key} yet; `ema-assets status` says why")
     if name is None:
@@ -79,7 +83,12 @@ def picture_of(
         table = graph.nodes[name].table
         trades = tables.newest_rows(transaction, table, timeframe, [symbol], _TRADE, bars)
         trades = trades.filter(pl.col("last_ts") >= found["ts"][0])
-    return Picture(symbol, timeframe, found, trades, name)
+    return Picture(symbol, timeframe, found, trades, name, averages)
+
+
+def _is_there(transaction: Transaction, graph: Graph, asset: str, timeframe: Timeframe) -> bool:
+    """True when the asset is on, and was computed at all."""
+    return graph.has(asset) and tables.has_part(transaction, graph.nodes[asset].table, timeframe)
 
 
 def draw(picture: Picture, note: str = "") -> "Figure":
@@ -97,7 +106,7 @@ def draw(picture: Picture, note: str = "") -> "Figure":
     figure = Figure(figsize=(14, 8), layout="constrained")
     prices, volumes = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     _draw_candles(prices, picture.bars)
-    _draw_averages(prices, picture.bars)
+    _draw_averages(prices, picture)
     for trade in picture.trades.iter_rows(named=True):
         _draw_trade(prices, picture.bars["ts"].to_list(), trade)
     _draw_volume(volumes, picture.bars)
@@ -119,8 +128,10 @@ def _draw_candles(axes: "Axes", bars: pl.DataFrame) -> None:
     axes.hlines(bars["close"].to_list(), left, right, colors=colors, linewidth=0.8)
 
 
-def _draw_averages(axes: "Axes", bars: pl.DataFrame) -> None:
-    for name, color, label in (("fast", _FAST, "EMA 9"), ("slow", _SLOW, "EMA 30")):
+def _draw_averages(axes: "Axes", picture: Picture) -> None:
+    bars = picture.bars
+    for name, color, column in zip(("fast", "slow"), (_FAST, _SLOW), picture.averages, strict=True):
+        label = column.upper().replace("_", " ")
         if bars[name].null_count() < bars.height:
             values = [float("nan") if value is None else value for value in bars[name]]
             axes.plot(range(bars.height), values, color=color, linewidth=1.4, label=label)

@@ -1,29 +1,47 @@
-"""The bars that charts show, small or large: the newest ones, with both averages beside them."""
+"""The bars that charts show, small or large: the newest ones, with two averages beside them."""
 
 from collections.abc import Sequence
 
 import polars as pl
 
-from ema_assets.model.asset_names import EMA_SIGNALS
+from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND
+from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN, asset_of, ema_name, trend_spans, wma_name
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.signals.ema_signals import FAST, SLOW
+from ema_assets.refresh.graph import Node
 from ema_assets.store import tables
 from ema_assets.store.database import Transaction
 
-_AVERAGES = tables.Table(EMA_SIGNALS, "ts")
+# The columns of the faster and of the slower average.
+Averages = tuple[str, str]
+USUAL: Averages = (ema_name(FAST_SPAN), ema_name(SLOW_SPAN))
+
+
+def averages_of(node: Node) -> Averages | None:
+    """The averages to draw where `node` is looked at: those of its own spans, else EMA 9 and 30; None for neither."""
+    reads = node.reads if node.variant is None else node.variant.rule_reads
+    columns = [column for asset in reads for column in reads[asset]]
+    if node.variant is not None and (spans := trend_spans(node.variant.trend)) != (FAST_SPAN, SLOW_SPAN):
+        assert spans is not None
+        slow = wma_name(spans[1])
+        return ema_name(spans[0]), slow if slow in columns else ema_name(spans[1])
+    if node.table.flips == tables.CROSSOVERS and (spans := trend_spans(node.name)) is not None:
+        return ema_name(spans[0]), ema_name(spans[1])
+    return USUAL if {EMA_SIGNALS, EMA_TREND} & node.reads.keys() else None
 
 
 def charted_bars(
-    transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str], rows: int, *, has_averages: bool
+    transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str], rows: int, averages: Averages | None
 ) -> pl.DataFrame:
-    """The newest `rows` bars of each symbol: symbol, ts, the values of a bar, `fast` (EMA 9), `slow` (EMA 30); sorted.
+    """The newest `rows` bars of each symbol: symbol, ts, the values of a bar, `fast` and `slow`; sorted.
 
     Without averages, as where they are switched off, both are null.
     """
     bars = tables.newest_rows(transaction, tables.BARS, timeframe, symbols, tables.BARS.values, rows)
-    if not has_averages:
+    if averages is None:
         return bars.with_columns(fast=pl.lit(None, pl.Float64), slow=pl.lit(None, pl.Float64))
-    averages = tables.newest_rows(transaction, _AVERAGES, timeframe, symbols, (FAST, SLOW), rows)
-    return bars.join(
-        averages.rename({FAST: "fast", SLOW: "slow"}), on=["symbol", "ts"], how="left", maintain_order="left"
-    )
+    named = dict(zip(averages, ("fast", "slow"), strict=True))
+    for asset in dict.fromkeys(map(asset_of, averages)):
+        columns = tuple(column for column in averages if asset_of(column) == asset)
+        found = tables.newest_rows(transaction, tables.Table(asset, "ts"), timeframe, symbols, columns, rows)
+        bars = bars.join(found.rename(named, strict=False), on=["symbol", "ts"], how="left", maintain_order="left")
+    return bars

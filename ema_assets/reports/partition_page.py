@@ -6,10 +6,10 @@ from typing import Any
 
 import polars as pl
 
-from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
+from ema_assets.model.asset_names import OHLC
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import Node
-from ema_assets.reports.charted_bars import charted_bars
+from ema_assets.reports.charted_bars import averages_of, charted_bars
 from ema_assets.reports.small_chart import BARS, small_chart
 from ema_assets.signals.declaration import Signal
 from ema_assets.store import tables
@@ -52,7 +52,11 @@ def _shown(signal: Signal) -> tuple[str, ...]:
 
 
 def _flips(node: Node) -> tuple[str, ...]:
-    return ("crossover",) if node.name == EMA_TREND else ()
+    return ("crossover",) if _is_trend(node) else ()
+
+
+def _is_trend(node: Node) -> bool:
+    return node.table.flips == tables.CROSSOVERS
 
 
 def _said_of(trade: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,7 +84,7 @@ def events(node: Node, newest: pl.DataFrame, last: Mapping[str, datetime | None]
     if node.variant is not None:
         times = newest.select("symbol", "entry_ts", "exit_ts").iter_rows()
         return {symbol for symbol, *moments in times if last[symbol] is not None and last[symbol] in moments}
-    if node.name == EMA_TREND:
+    if _is_trend(node):
         return set(newest.filter(pl.col("crossover").is_not_null())["symbol"])
     return set()
 
@@ -88,13 +92,12 @@ def events(node: Node, newest: pl.DataFrame, last: Mapping[str, datetime | None]
 def charts(transaction: Transaction, node: Node, timeframe: Timeframe, symbols: Collection[str]) -> dict[str, str]:
     """Markdown with a small chart of each of `symbols` that has bars; for the trend and the strategies only.
 
-    Candles, EMA 9 and EMA 30 where the asset is computed from them, and the strategy's entries and exits.
+    Candles, the averages that the asset is computed from, and the strategy's entries and exits.
     """
-    if not symbols or (node.variant is None and node.name != EMA_TREND):
+    if not symbols or (node.variant is None and not _is_trend(node)):
         return {}
     chosen = sorted(symbols)[:MOST_CHARTS]
-    has_averages = bool({EMA_SIGNALS, EMA_TREND} & node.reads.keys())
-    bars = charted_bars(transaction, timeframe, chosen, BARS, has_averages=has_averages)
+    bars = charted_bars(transaction, timeframe, chosen, BARS, averages_of(node))
     trades: dict[tuple[object, ...], pl.DataFrame] = {}
     if node.variant is not None:
         rows = tables.newest_rows(transaction, node.table, timeframe, chosen, ("exit_ts",), _MARKED_TRADES)

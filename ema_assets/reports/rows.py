@@ -7,7 +7,7 @@ import polars as pl
 
 from ema_assets.market import adjustment
 from ema_assets.market.calendars import place, reach, with_trend_of
-from ema_assets.model.asset_names import EMA_TREND, OHLC
+from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import KINDS
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.compute import side_by_side
@@ -116,7 +116,7 @@ class _AsOf:
         variant = node.variant.on(timeframe)
         bars = self._placed(self._inputs(node, timeframe), timeframe)
         if (higher := variant.higher_timeframe) is not None:
-            trend = self._placed(self.rows(EMA_TREND, higher), higher)
+            trend = self._placed(self.rows(variant.trend, higher), higher)
             bars = with_trend_of(bars, trend.select("symbol", "ts_end", known_trend(variant)))
         return simulate(bars, pl.DataFrame(schema={"symbol": pl.String(), **STATE_SCHEMA}), variant).trades
 

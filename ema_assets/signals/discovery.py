@@ -24,7 +24,8 @@ OHLC_COLUMNS = ("open", "high", "low", "close", "volume")
 
 # Assets and tables that are no signals; a table's partitions are called by it and a timeframe.
 _TAKEN = re.compile(
-    r"(ohlc|strategy|bar|provider|asset|performance)(_.*)?|instrument|session|close_latency|migration|screener|trade"
+    r"(ema|wma)_[0-9]+|ema_trend_[0-9]+_[0-9]+"
+    r"|(ohlc|strategy|bar|provider|asset|performance)(_.*)?|instrument|session|close_latency|migration|screener|trade"
     r"|watchlist|.*_([0-9]+(m|h|d|w|mo)|state)"
 )
 # What Dagster does not take as a name.

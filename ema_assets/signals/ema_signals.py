@@ -1,27 +1,34 @@
 """Signal `ema_signals`: the exponential moving averages of the close. No I/O."""
 
+from collections.abc import Sequence
+from functools import wraps
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ema_assets.model import averages
+from ema_assets.model.averages import ema_name
 from ema_assets.model.stretches import stretches
 from ema_assets.model.symbols import SEEDS
 from ema_assets.signals.declaration import Column, Param, Params, Signal
-from ema_assets.signals.recurrence import Average, averaged, ema
+from ema_assets.signals.recurrence import Average, averaged_of, carried_of, ema
 
-FAST_SPAN = 9
-SLOW_SPAN = 30
-SPANS = (FAST_SPAN, SLOW_SPAN)
-FAST, SLOW = (f"ema_{span}" for span in SPANS)
+Ints = npt.NDArray[np.int64]
 
-# The seed of the slow EMA weighs less than 1e-6 after this many bars: the least n with (1 - 2/31)^n < 1e-6 is 208.
-CONVERGED_AFTER_BARS = 208
+FAST_SPAN, SLOW_SPAN = SPANS = (averages.FAST_SPAN, averages.SLOW_SPAN)
+FAST, SLOW = map(ema_name, SPANS)
+
+# 208: of the slow EMA.
+CONVERGED_AFTER_BARS = averages.converged_after(SLOW_SPAN)
 
 # How the recurrence starts: at the n-th bar from the mean of the first n closes, or at the first bar from its close.
 SMA_SEED, FIRST_SEED = SEEDS
 
 
-def ema_signals(bars: pl.DataFrame, carried: pl.DataFrame, seed: str = SMA_SEED) -> pl.DataFrame:
+def ema_signals(
+    bars: pl.DataFrame, carried: pl.DataFrame, seed: str = SMA_SEED, spans: Sequence[int] = SPANS
+) -> pl.DataFrame:
     """Exponential moving averages of the close, for all symbols at once.
 
     EMA of span n: alpha = 2/(n+1), EMA_t = alpha·close_t + (1-alpha)·EMA_(t-1), in float64.
@@ -33,60 +40,75 @@ def ema_signals(bars: pl.DataFrame, carried: pl.DataFrame, seed: str = SMA_SEED)
 
     Args:
         bars: symbol, ts, close; sorted by symbol and ts.
-        carried: symbol, ema_9, ema_30, bar_number of the row just before the symbol's first bar here. A symbol that
-            is absent starts from nothing; one that is present must have no null.
+        carried: symbol, the averages' columns and bar_number of the row just before the symbol's first bar here. A
+            symbol that is absent starts from nothing; one that is present must have no null.
         seed: `sma` or `first`.
+        spans: of the averages, in closes.
 
     Returns:
-        symbol, ts, ema_9, ema_30, bar_number (1 for the first bar of the series), one row per bar, in the same order.
+        symbol, ts, `ema_<span>` of each span, bar_number (1 for the first bar of the series), one row per bar, in the
+        same order.
     """
     if seed == SMA_SEED:
-        averages = [ema(name, "close", span) for name, span in zip((FAST, SLOW), SPANS, strict=True)]
+        wanted = [ema(ema_name(span), "close", span) for span in spans]
     elif seed == FIRST_SEED:
-        averages = [Average(name, "close", 2 / (span + 1), 1) for name, span in zip((FAST, SLOW), SPANS, strict=True)]
+        wanted = [Average(ema_name(span), "close", 2 / (span + 1), 1) for span in spans]
     else:
         raise ValueError(f"`seed` must be one of {', '.join(SEEDS)}, received {seed!r}")
-    numbers = pl.Series("bar_number", _bar_numbers(bars["symbol"], carried))
-    return averaged(bars.select("symbol", "ts", "close"), carried, averages).select("symbol", "ts", FAST, SLOW, numbers)
+    _, begins = stretches(bars["symbol"])
+    before = carried_of(bars["symbol"], begins, carried)
+    numbers = pl.Series("bar_number", _bar_numbers(begins, before["bar_number"].fill_null(0).to_numpy()))
+    found = averaged_of(bars.select("symbol", "ts", "close"), begins, before, wanted)
+    return found.select("symbol", "ts", *(each.name for each in wanted), numbers)
 
 
-def _bar_numbers(symbols: pl.Series, carried: pl.DataFrame) -> npt.NDArray[np.int64]:
-    """1 for the first bar of a symbol, and one more on each later one; or on from the `bar_number` that is carried."""
-    names, begins = stretches(symbols)
-    before = names.to_frame("symbol").join(
-        carried.select("symbol", "bar_number"), on="symbol", how="left", maintain_order="left"
-    )["bar_number"].fill_null(0).to_numpy()  # fmt: skip
-    numbers: npt.NDArray[np.int64] = np.arange(1, len(symbols) + 1) + np.repeat(before - begins[:-1], np.diff(begins))
+def _bar_numbers(begins: Ints, before: Ints) -> Ints:
+    """1 for the first bar of a series, and one more on each later one; or on from the number `before` it."""
+    numbers: Ints = np.arange(1, begins[-1] + 1) + np.repeat(before - begins[:-1], np.diff(begins))
     return numbers
 
 
-def _compute(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
-    return ema_signals(bars, carried, params["seed"])
+def declared(name: str, description: str, spans: Sequence[int]) -> Signal:
+    """The signal `name` with the EMAs of `spans`."""
+
+    @wraps(ema_signals)  # the catalog of the UI leads there
+    def compute(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
+        return ema_signals(bars, carried, params["seed"], spans)
+
+    names = tuple(map(ema_name, spans))
+    return Signal(
+        name=name,
+        description=(
+            f"{description}\n\n"
+            f"{'Each' if len(spans) > 1 else 'It'} is seeded with the plain mean of its first closes, as TA-Lib and "
+            "most charts do, and null before."
+        ),
+        version="1",
+        reads={"ohlc": ("close",)},
+        columns=(
+            *(
+                Column(
+                    ema_name(span),
+                    "float8",
+                    f"EMA of {span} closes, seeded with their mean; null for the first {span - 1} bars",
+                )
+                for span in spans
+            ),
+            Column("bar_number", "int8", "1 for the first bar of the series", is_nullable=False),
+        ),
+        compute=compute,
+        params={
+            "seed": Param(
+                SMA_SEED,
+                "sma: begin at the n-th bar with the mean of n closes; first: begin at the first bar with its close",
+                choices=SEEDS,
+            )
+        },
+        carries=(*names, "bar_number"),
+        converged_after=averages.converged_after(max(spans)),
+        shown=names,
+        on_price=True,
+    )
 
 
-SIGNAL = Signal(
-    name="ema_signals",
-    description=(
-        "Exponential moving averages of the close, spans 9 and 30, one row per bar.\n\n"
-        "Each is seeded with the plain mean of its first closes, as TA-Lib and most charts do, and null before."
-    ),
-    version="1",
-    reads={"ohlc": ("close",)},
-    columns=(
-        Column(FAST, "float8", "EMA of 9 closes, seeded with their mean; null for the first 8 bars"),
-        Column(SLOW, "float8", "EMA of 30 closes, seeded with their mean; null for the first 29 bars"),
-        Column("bar_number", "int8", "1 for the first bar of the series", is_nullable=False),
-    ),
-    compute=_compute,
-    params={
-        "seed": Param(
-            SMA_SEED,
-            "sma: begin at the n-th bar with the mean of n closes; first: begin at the first bar with its close",
-            choices=SEEDS,
-        )
-    },
-    carries=(FAST, SLOW, "bar_number"),
-    converged_after=CONVERGED_AFTER_BARS,
-    shown=(FAST, SLOW),
-    on_price=True,
-)
+SIGNAL = declared("ema_signals", "Exponential moving averages of the close, spans 9 and 30, one row per bar.", SPANS)

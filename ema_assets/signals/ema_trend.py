@@ -1,30 +1,34 @@
 """Signal `ema_trend`: trend, crossovers and spread of the two EMAs. No I/O."""
 
+from functools import wraps
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ema_assets.model.averages import asset_of, ema_name
 from ema_assets.model.kernels import Kernel, floats
 from ema_assets.model.stretches import stretches
 from ema_assets.model.symbols import BEARISH, BULLISH, DOWN, UP
 from ema_assets.signals import loops
 from ema_assets.signals.declaration import Column, Params, Signal
-from ema_assets.signals.ema_signals import FAST, SLOW
+from ema_assets.signals.ema_signals import FAST, SLOW, SPANS
 
 TREND = Kernel(loops.trend)
 
 
-def ema_trend(signals: pl.DataFrame, carried: pl.DataFrame) -> pl.DataFrame:
+def ema_trend(signals: pl.DataFrame, carried: pl.DataFrame, fast: str = FAST, slow: str = SLOW) -> pl.DataFrame:
     """The trend at each bar, for all symbols at once.
 
-    `trend` is `up` when ema_9 > ema_30 and `down` when it is below; when they are equal the previous trend goes on;
-    null until both EMAs exist. `crossover` is `bullish` or `bearish` on the bar where the trend flips, else null: the
-    first trend of a series is not a flip. `spread_pct` is (ema_9 - ema_30) / ema_30 · 100, null when ema_30 is zero or
-    less. `bars_since_cross` is 0 on a crossover and counts up from it; null before the first.
+    `trend` is `up` when fast > slow and `down` when it is below; when they are equal the previous trend goes on; null
+    until both EMAs exist. `crossover` is `bullish` or `bearish` on the bar where the trend flips, else null: the first
+    trend of a series is not a flip. `spread_pct` is (fast - slow) / slow · 100, null when slow is zero or less.
+    `bars_since_cross` is 0 on a crossover and counts up from it; null before the first.
 
     Args:
-        signals: symbol, ts, ema_9, ema_30, bar_number; sorted by symbol and ts.
+        signals: symbol, ts, `fast`, `slow`, bar_number; sorted by symbol and ts.
         carried: symbol, trend, bars_since_cross of the row just before; absent symbols start from nothing.
+        fast: the column of the faster EMA; `slow` likewise.
 
     Returns:
         symbol, ts, trend, crossover, spread_pct, bars_since_cross, bar_number, in the same order.
@@ -38,14 +42,14 @@ def ema_trend(signals: pl.DataFrame, carried: pl.DataFrame) -> pl.DataFrame:
     since = np.empty(signals.height, np.int64)
     TREND.fill(
         [trends, flips, since],
-        [floats(signals[FAST]), floats(signals[SLOW]), begins, carried_trend, since_before],
+        [floats(signals[fast]), floats(signals[slow]), begins, carried_trend, since_before],
     )
     return signals.select(
         "symbol",
         "ts",
         _named("trend", trends, (DOWN, None, UP)),
-        _named("crossover", flips, (BEARISH, None, BULLISH)),
-        spread_pct=pl.when(pl.col(SLOW) > 0).then((pl.col(FAST) - pl.col(SLOW)) / pl.col(SLOW) * 100),
+        _named_few("crossover", flips, (BEARISH, None, BULLISH)),
+        spread_pct=pl.when(pl.col(slow) > 0).then((pl.col(fast) - pl.col(slow)) / pl.col(slow) * 100),
         bars_since_cross=pl.when(pl.Series(since) >= 0).then(pl.Series(since)),
         bar_number="bar_number",
     )
@@ -62,29 +66,55 @@ def _named(column: str, sides: npt.NDArray[np.int8], words: tuple[str | None, ..
     return pl.Series(column, words, pl.String).gather(sides + 1)
 
 
-def _compute(bars: pl.DataFrame, carried: pl.DataFrame, _: Params) -> pl.DataFrame:
-    return ema_trend(bars, carried)
+def _named_few(column: str, sides: npt.NDArray[np.int8], words: tuple[str | None, ...]) -> pl.Series:
+    """The same where nearly all are 0, which is null."""
+    rows = np.flatnonzero(sides != 0)
+    nothing = pl.repeat(None, len(sides), dtype=pl.String, eager=True).alias(column)
+    return nothing.scatter(rows, _named(column, sides[rows], words))
 
 
-SIGNAL = Signal(
-    name="ema_trend",
-    description=(
-        "Where the two EMAs stand, one row per bar: `up` when ema_9 is above ema_30, `down` when it is below, the "
-        "previous trend when they are equal.\n\n"
-        "A crossover marks the bar where the trend flips. Spread in percent, and how many bars ago the last crossover "
-        "was."
-    ),
-    version="1",
-    reads={"ema_signals": (FAST, SLOW, "bar_number")},
-    columns=(
-        Column("trend", "text", "up when ema_9 > ema_30, down when below, carried on when equal", choices=(UP, DOWN)),
-        Column("crossover", "text", "bullish or bearish on the bar where the trend flips", choices=(BULLISH, BEARISH)),
-        Column("spread_pct", "float8", "(ema_9 - ema_30) / ema_30 in percent; null when ema_30 is not above zero"),
-        Column("bars_since_cross", "int8", "0 on a crossover, counting up from it"),
-        Column("bar_number", "int8", "1 for the first bar of the series", is_nullable=False),
-    ),
-    compute=_compute,
-    carries=("trend", "bars_since_cross"),
-    carries_nulls=True,
-    shown=("trend", "spread_pct", "bars_since_cross"),
-)
+def declared(name: str, fast_span: int, slow_span: int) -> Signal:
+    """The signal `name` that compares the EMAs of these spans."""
+    fast, slow = ema_name(fast_span), ema_name(slow_span)
+
+    @wraps(ema_trend)  # the catalog of the UI leads there
+    def compute(bars: pl.DataFrame, carried: pl.DataFrame, _: Params) -> pl.DataFrame:
+        return ema_trend(bars, carried, fast, slow)
+
+    reads: dict[str, tuple[str, ...]] = {}
+    for column in (fast, slow):
+        reads[asset_of(column)] = (*reads.get(asset_of(column), ()), column)
+    # Any of the assets with EMAs has the number of the bar.
+    first = next(iter(reads))
+    reads[first] = (*reads[first], "bar_number")
+    return Signal(
+        name=name,
+        description=(
+            f"Where the two EMAs stand, one row per bar: `up` when {fast} is above {slow}, `down` when it is below, "
+            "the previous trend when they are equal.\n\n"
+            "A crossover marks the bar where the trend flips. Spread in percent, and how many bars ago the last "
+            "crossover was."
+        ),
+        version="1",
+        reads=reads,
+        columns=(
+            Column(
+                "trend", "text", f"up when {fast} > {slow}, down when below, carried on when equal", choices=(UP, DOWN)
+            ),
+            Column(
+                "crossover", "text", "bullish or bearish on the bar where the trend flips", choices=(BULLISH, BEARISH)
+            ),
+            Column(
+                "spread_pct", "float8", f"({fast} - {slow}) / {slow} in percent; null when {slow} is not above zero"
+            ),
+            Column("bars_since_cross", "int8", "0 on a crossover, counting up from it"),
+            Column("bar_number", "int8", "1 for the first bar of the series", is_nullable=False),
+        ),
+        compute=compute,
+        carries=("trend", "bars_since_cross"),
+        carries_nulls=True,
+        shown=("trend", "spread_pct", "bars_since_cross"),
+    )
+
+
+SIGNAL = declared("ema_trend", *SPANS)

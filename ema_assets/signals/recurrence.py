@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from ema_assets.model.kernels import Kernel, floats
@@ -71,11 +72,20 @@ def averaged(bars: pl.DataFrame, carried: pl.DataFrame, averages: Sequence[Avera
     Returns:
         All rows and columns of `bars` in their order.
     """
-    names = [each.name for each in averages]
-    symbols, begins = stretches(bars["symbol"])
-    before = symbols.to_frame("symbol").join(
-        carried.select("symbol", *names), on="symbol", how="left", maintain_order="left"
-    )
+    _, begins = stretches(bars["symbol"])
+    return averaged_of(bars, begins, carried_of(bars["symbol"], begins, carried), averages)
+
+
+def carried_of(symbols: pl.Series, begins: npt.NDArray[np.int64], carried: pl.DataFrame) -> pl.DataFrame:
+    """What is carried of each series, which begin at `begins` in `symbols`: a row of nulls where there is nothing."""
+    names = symbols.gather(begins[:-1]).to_frame("symbol")
+    return names.join(carried, on="symbol", how="left", maintain_order="left")
+
+
+def averaged_of(
+    bars: pl.DataFrame, begins: npt.NDArray[np.int64], before: pl.DataFrame, averages: Sequence[Average]
+) -> pl.DataFrame:
+    """As `averaged`, of series that begin at `begins`, with a row of `before` for each."""
     columns = []
     for each in averages:
         result = np.empty(bars.height)

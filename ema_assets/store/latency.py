@@ -1,24 +1,31 @@
-"""How long after a bar's close its last row is committed: one row per close and timeframe. SQL only."""
+"""How long after a bar's close its last row is committed, and where that time went. SQL only."""
 
 from datetime import datetime
 
 import polars as pl
 
 from ema_assets.model import clock
+from ema_assets.model.asset_names import OHLC, STRATEGY
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction
 
 
-def record(transaction: Transaction, timeframe: Timeframe, closed: pl.DataFrame) -> None:
+def record(
+    transaction: Transaction,
+    timeframe: Timeframe,
+    closed: pl.DataFrame,
+    run_id: str | None = None,
+    write_seconds: float | None = None,
+) -> None:
     """Note that the bars that closed at `bucket_end` have come to the end of the chain, of so many `series`.
 
     `closed` has bucket_end and series. The commit follows within milliseconds. Seconds are the machine's, however fast
-    the market's clock runs.
+    the market's clock runs. `run_id` is Dagster's, `write_seconds` how long ago the rows were computed.
     """
     transaction.execute(
         """
-        INSERT INTO market.close_latency (timeframe, closed_at, series, seconds)
-        SELECT $1, closed_at, series, extract(epoch FROM clock_timestamp() - instant)
+        INSERT INTO market.close_latency (timeframe, closed_at, series, seconds, run_id, write_seconds)
+        SELECT $1, closed_at, series, extract(epoch FROM clock_timestamp() - instant), $5::text, $6::float8
         FROM unnest($2::timestamptz[], $3::bigint[], $4::timestamptz[]) AS c(closed_at, series, instant)
         WHERE instant <= clock_timestamp()
         """,
@@ -26,6 +33,8 @@ def record(transaction: Transaction, timeframe: Timeframe, closed: pl.DataFrame)
         closed["bucket_end"],
         closed["series"],
         [clock.instant_of(moment) for moment in closed["bucket_end"]],
+        run_id,
+        write_seconds,
     )
 
 
@@ -49,6 +58,57 @@ def summary(transaction: Transaction, since: datetime) -> pl.DataFrame:
         """,
         since,
     )
+
+
+def moments(transaction: Transaction, since: datetime, closes: int) -> pl.DataFrame | None:
+    """When the newest `closes` of each timeframe came how far, by what Dagster and the run have recorded.
+
+    Of those since then whose run Dagster still knows. Columns: timeframe, closed, requested, queued, launched, started,
+    bars_stored, bars_recorded, signals, computed, written, recorded; null where it is not known. None where Dagster has
+    no tables.
+    """
+    if transaction.query("SELECT to_regclass('dagster.event_logs') IS NULL AS gone").item():
+        return None
+    return transaction.query(
+        f"""
+        WITH newest AS (
+            SELECT timeframe, run_id, committed_at AS written, write_seconds,
+                   committed_at - make_interval(secs => seconds) AS closed,
+                   row_number() OVER (PARTITION BY timeframe ORDER BY committed_at DESC) AS place
+            FROM market.close_latency WHERE committed_at >= $1 AND run_id IS NOT NULL
+        ),
+        chosen AS MATERIALIZED (SELECT * FROM newest WHERE place <= $2),
+        known AS (
+            SELECT e.run_id,
+                   max(timestamp) FILTER (WHERE dagster_event_type = 'PIPELINE_ENQUEUED') AS queued,
+                   max(timestamp) FILTER (WHERE dagster_event_type = 'PIPELINE_STARTING') AS launched,
+                   max(timestamp) FILTER (WHERE dagster_event_type = 'PIPELINE_START') AS started,
+                   max(timestamp) FILTER (WHERE dagster_event_type = 'ASSET_MATERIALIZATION') AS bars_stored,
+                   max(timestamp) FILTER (WHERE dagster_event_type = 'STEP_SUCCESS' AND step_key = $3) AS bars_recorded,
+                   max(timestamp) FILTER (WHERE dagster_event_type = 'STEP_START' AND step_key = $4) AS signals,
+                   max(timestamp) FILTER (WHERE dagster_event_type = 'STEP_SUCCESS' AND step_key = $4) AS recorded
+            FROM (SELECT DISTINCT run_id FROM chosen) c JOIN dagster.event_logs e ON e.run_id = c.run_id
+            WHERE dagster_event_type IN ('PIPELINE_ENQUEUED', 'PIPELINE_STARTING', 'PIPELINE_START', 'STEP_START',
+                                         'STEP_SUCCESS')
+               OR (dagster_event_type = 'ASSET_MATERIALIZATION' AND step_key = $3)
+            GROUP BY 1
+        )
+        SELECT c.timeframe, c.closed, r.create_timestamp AT TIME ZONE 'UTC' AS requested,
+               {", ".join(f"k.{name} AT TIME ZONE 'UTC' AS {name}" for name in _BEFORE)},
+               c.written - make_interval(secs => c.write_seconds) AS computed, c.written,
+               k.recorded AT TIME ZONE 'UTC' AS recorded
+        FROM chosen c JOIN dagster.runs r ON r.run_id = c.run_id LEFT JOIN known k ON k.run_id = c.run_id
+        ORDER BY c.written
+        """,
+        since,
+        closes,
+        OHLC,
+        STRATEGY,
+    )
+
+
+# What is known from events before the rows are computed, in this order.
+_BEFORE = ("queued", "launched", "started", "bars_stored", "bars_recorded", "signals")
 
 
 def delete_before(transaction: Transaction, moment: datetime, rows: int) -> int:

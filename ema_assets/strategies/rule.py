@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from ema_assets.model.declarations import Param, Params
+from ema_assets.model.asset_names import EMA_TREND
+from ema_assets.model.averages import asset_of
+from ema_assets.model.declarations import Param, Params, with_params
 
 # Everything that the module of a rule needs to declare it.
 __all__ = ["BySide", "Param", "Params", "Rule"]
@@ -32,14 +34,18 @@ class Rule:
     Attributes:
         name: What `rule` is in the watchlist: a lower-case identifier.
         title: What the UI calls the strategy: "Trades of the <title> strategy".
-        description: One sentence for the UI: when the rule enters and exits.
+        description: One sentence for the UI: when the rule enters and exits. Here and in the title, `{span}` stands for
+            the value of the parameter `span`.
         version: Raised when the rule would make other trades; all its variants are then computed again.
-        reads: Which columns of which assets `evaluate` needs, apart from prices: `{"ema_trend": ("crossover",)}`.
+        reads: Which columns of which assets `evaluate` needs, apart from prices: `{"ema_trend": ("crossover",)}`. Names
+            may hold parameters that are whole numbers: `{"ema_{span}": ("ema_{span}",)}` reads the EMA of any span,
+            and `ema_trend_{fast}_{slow}` compares two; such assets are made where they are missing.
         evaluate: Bars and parameters to what each bar says; see below.
         entry_reasons: The `entry_reason` of its long and its short trades.
         exit_reasons: The `exit_reason` of trades that the rule itself closes, long and short.
         params: What a `[[strategy]]` row may change beside the keys of every variant. They must not share a name.
         check: What is wrong with parameters that are each within their limits, in one sentence; None when nothing is.
+        trend: The trend that the filters of a variant look at: `ema_trend`, or one of its own EMAs, as in `reads`.
         table: The asset and table of a variant that exists without any configuration and is called like the rule in
             the watchlist; None when the rule trades only where the watchlist names it.
 
@@ -70,12 +76,22 @@ class Rule:
     exit_reasons: BySide
     params: Mapping[str, Param] = field(default_factory=dict)
     check: Callable[[Params], str | None] = lambda _: None
+    trend: str = EMA_TREND
     table: str | None = None
 
     @property
     def defaults(self) -> dict[str, Any]:
         """The parameters as declared."""
         return {name: param.default for name, param in self.params.items()}
+
+    def reads_with(self, params: Params) -> Mapping[str, tuple[str, ...]]:
+        """`reads` with the values of `params`, by the assets that have these columns."""
+        found: dict[str, tuple[str, ...]] = {}
+        for name, columns in self.reads.items():
+            asset = asset_of(with_params(name, params))
+            named = (with_params(column, params) for column in columns)
+            found[asset] = tuple(dict.fromkeys((*found.get(asset, ()), *named)))
+        return found
 
     @property
     def versioned_name(self) -> str:

@@ -7,7 +7,14 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from ema_assets.model.declarations import problem_with_identifier, problems_with_params, problems_with_texts
+from ema_assets.model.asset_names import EMA_TREND
+from ema_assets.model.averages import trend_spans
+from ema_assets.model.declarations import (
+    problem_with_identifier,
+    problems_with_params,
+    problems_with_texts,
+    with_params,
+)
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.own_modules import files_of, limited, load, told
 from ema_assets.strategies import rules
@@ -18,6 +25,8 @@ from ema_assets.strategies.variant import ROW_KEYS
 TABLE_PREFIX = "strategy_9_30_"
 # With the prefix, a timeframe and a suffix a name must fit into the 63 characters of an identifier.
 VARIANT_NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
+
+_IN_BRACES = re.compile(r"\{([^{}]*)\}")
 
 # Columns that the engine adds to what is read, or joins by.
 _ADDED_COLUMNS = ("symbol", "timeframe", "ts", "calendar", "ts_end", "session", "is_session_last", "higher_trend")
@@ -85,7 +94,7 @@ def _problems(rule: Rule) -> Iterator[str]:
         *_problems_with_names(rule),
     )
     # The functions are called with the defaults, so these are checked first.
-    for each in problems or _problems_with_functions(rule):
+    for each in problems or (*_problems_with_braces(rule), *_problems_with_functions(rule)):
         yield f"rule `{rule.name}`: {each}"
 
 
@@ -99,6 +108,22 @@ def _problems_with_reads(rule: Rule) -> Iterator[str]:
         for column in columns:
             if column in _ADDED_COLUMNS:
                 yield f"`reads` must not name {', '.join(_ADDED_COLUMNS)}, received {column!r} of `{asset}`"
+
+
+def _problems_with_braces(rule: Rule) -> Iterator[str]:
+    """Which names have something else in braces than a parameter that is a whole number; and the trend."""
+    whole = {
+        name: param.default
+        for name, param in rule.params.items()
+        if isinstance(param.default, int) and not isinstance(param.default, bool)
+    }
+    read = [("reads", name) for asset, columns in rule.reads.items() for name in (asset, *columns)]
+    for field, name in (*read, ("trend", rule.trend)):
+        for param in _IN_BRACES.findall(str(name)):
+            if param not in whole:
+                yield f"`{field}` must have only whole numbers among `params` in braces, received {name!r}"
+    if trend_spans(with_params(str(rule.trend), whole)) is None:
+        yield f"`trend` must be {EMA_TREND}, or such as {EMA_TREND}_{{fast}}_{{slow}}, received {rule.trend!r}"
 
 
 def _problems_with_names(rule: Rule) -> Iterator[str]:

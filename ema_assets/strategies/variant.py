@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ema_assets.model.asset_names import EMA_TREND, OHLC
-from ema_assets.model.declarations import Param, Params, changed_params
+from ema_assets.model.averages import asset_of
+from ema_assets.model.declarations import Param, Params, changed_params, with_params
 from ema_assets.model.timeframes import USUAL, Timeframe
 from ema_assets.strategies.rule import Rule
 from ema_assets.strategies.trade_columns import LONG, SHORT
@@ -22,7 +23,7 @@ OPTIONS: Mapping[str, Param] = {
     "fill": Param(CLOSE, "Where a signal is executed", choices=FILLS),
     "entries": Param(CONVERGED, "After which bars a trade may begin", choices=(CONVERGED, ALL)),
     "cost_bps": Param(0.0, "Costs per side of a trade, in basis points of the traded value", least=0),
-    "min_spread_pct": Param(0.0, "Least distance of EMA 9 from EMA 30, in percent", least=0, most=100),
+    "min_spread_pct": Param(0.0, "Least distance of the fast EMA from the slow one, in percent", least=0, most=100),
     "higher_timeframe": Param("", "Timeframe whose trend must agree", choices=tuple(each.key for each in USUAL[1:])),
     "atr_stop": Param(0.0, "Distance of the stop from the entry, in ATRs", least=0.01, most=100),
     "atr_target": Param(0.0, "Distance of the target from the entry, in ATRs", least=0.01, most=100),
@@ -48,8 +49,8 @@ _NOT_NAMED: Mapping[str, Any] = {
     "exit_at_session_end": False,
 }
 
-# What the simulator itself reads, whatever the rule.
-_READ_BY_ALL: Mapping[str, tuple[str, ...]] = {EMA_TREND: ("spread_pct", "bar_number")}
+# What the simulator itself reads of a trend, whatever the rule.
+_READ_BY_ALL = ("spread_pct", "bar_number")
 _PRICES = ("open", "high", "low", "close")
 
 
@@ -64,8 +65,8 @@ class Variant:
         allow_short: a trade may be short.
         fill: where a signal is executed: at the `close` of its bar, or at the `next_open`.
         cost_bps: of the traded value, per side of a trade, in hundredths of a percent.
-        min_spread_pct: entries only while ema_9 is at least this far from ema_30, in percent of ema_30.
-        higher_timeframe: entries only in the direction of this timeframe's trend.
+        min_spread_pct: entries only while the EMAs of `trend` are at least this far apart, in percent of the slow one.
+        higher_timeframe: entries only in the direction of that `trend` on this timeframe.
         atr_stop: distance of the stop from the entry price, in ATRs of the signal bar.
         atr_target: the same for the target.
         exit_at_session_end: no trade stays open overnight.
@@ -98,6 +99,21 @@ class Variant:
         if self.allow_long:
             return BOTH if self.allow_short else LONG
         return SHORT
+
+    @property
+    def rule_reads(self) -> Mapping[str, tuple[str, ...]]:
+        """Which columns of which assets the rule reads, with these parameters."""
+        return self.rule.reads_with(self.params)
+
+    @property
+    def trend(self) -> str:
+        """The asset with the trend that the filters look at."""
+        return asset_of(with_params(self.rule.trend, self.params))
+
+    @property
+    def is_filtered_by_trend(self) -> bool:
+        """True when entries depend on the spread of the trend, or on the trend of a higher timeframe."""
+        return self.min_spread_pct > 0 or self.higher_timeframe is not None
 
     @property
     def fills_at_open(self) -> bool:
@@ -143,8 +159,10 @@ def code_version(variant: Variant) -> str:
 def reads(variant: Variant) -> Mapping[str, tuple[str, ...]]:
     """Which columns of which assets `simulate` needs, of the same series: first prices, then what the rule reads."""
     atr = {"atr": ("atr",)} if variant.uses_atr else {}
+    # Without a filter the number of the bar is all that is needed, and the trend that is always there has it.
+    trend = variant.trend if variant.is_filtered_by_trend or variant.trend in variant.rule_reads else EMA_TREND
     wanted: dict[str, tuple[str, ...]] = {OHLC: _PRICES}
-    for source in (variant.rule.reads, _READ_BY_ALL, atr):
+    for source in (variant.rule_reads, {trend: _READ_BY_ALL}, atr):
         for asset, columns in source.items():
             wanted[asset] = tuple(dict.fromkeys((*wanted.get(asset, ()), *columns)))
     return wanted

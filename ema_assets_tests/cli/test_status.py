@@ -35,6 +35,7 @@ def test_status_with_nothing_running_is_valid_json_that_says_so(run: Run, home: 
         "loading": None,
         "assets": [],
         "latency": [],
+        "legs": [],
         "not_answering": [],
         "failing": [],
         "without_bars": [],

@@ -16,7 +16,14 @@ from ema_assets.strategies import rule_discovery, rules
 from ema_assets.strategies.rule import Rule
 from ema_assets_tests.strategies.market import CROSSOVER, PULLBACK, RULES
 
-MINE = replace(CROSSOVER, name="mine", table=None)
+# It reads what is always there, and has no parameters.
+PLAIN: dict[str, Any] = {
+    "reads": {"ema_trend": ("crossover",)},
+    "trend": "ema_trend",
+    "params": {},
+    "check": lambda _: None,
+}
+MINE = replace(CROSSOVER, name="mine", table=None, **PLAIN)
 
 
 @pytest.fixture
@@ -68,6 +75,10 @@ def test_a_module_that_declares_no_rule_is_named(beside, rule: object, received:
         ({"reads": ("ema_trend",)}, "rule `mine`: `reads` must give columns by asset"),
         ({"reads": {"ema_trend": "trend"}}, "rule `mine`: `reads` must give a tuple of column names for `ema_trend`, received 'trend'"),
         ({"reads": {"vwap": ("session",)}}, "rule `mine`: `reads` must not name symbol, .*, received 'session' of `vwap`"),
+        ({"reads": {"ema_{span}": ("ema_9",)}}, "rule `mine`: `reads` must have only whole numbers among `params` in braces, received 'ema_{span}'"),
+        ({"reads": {"ema_9": ("ema_{x}",)}, "params": {"x": Param(9.0, "")}}, "rule `mine`: `reads` must have only whole numbers .*, received 'ema_{x}'"),
+        ({"trend": "rsi"}, "rule `mine`: `trend` must be ema_trend, or such as ema_trend_{fast}_{slow}, received 'rsi'"),
+        ({"trend": 9}, "rule `mine`: `trend` must be ema_trend, .*, received 9"),
         ({"params": {"bars": 3}}, "rule `mine`: parameter `bars` must be a Param, received 3"),
         ({"params": {"bars": Param(0, "")}}, "rule `mine`: the default of `bars` must be 1 to 1000, received 0"),
         ({"params": {"fill": Param(1, "")}}, "rule `mine`: a parameter must not have the name of a key of every variant, received 'fill'"),

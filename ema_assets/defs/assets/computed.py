@@ -79,8 +79,16 @@ def _computed_asset(node: Node, graph: Graph, namespace: Namespace) -> AssetsDef
         with store.open() as database:
 
             def work(timeframe: Timeframe, symbols: Sequence[str], everything: bool) -> Outcome:
+                now, run_id = market.now(), context.run.run_id
                 return refresh_computed(
-                    database, node, timeframe, symbols, market.now(), everything=everything, alerts=graph.alerts
+                    database,
+                    node,
+                    timeframe,
+                    symbols,
+                    now,
+                    everything=everything,
+                    alerts=graph.alerts,
+                    run_id=run_id,
                 )
 
             refresh_partitions(context, node, database, work, market.origin)

@@ -2,13 +2,15 @@
 
 import polars as pl
 
-from ema_assets.model.asset_names import EMA_SIGNALS
+from ema_assets.model.averages import ema_name, wma_name
 from ema_assets.strategies.rule import BySide, Params, Rule
+from ema_assets.strategies.spans import FAST_EMA, SLOW_WMA, SPANS, TREND, check_spans
 
 
-def evaluate(bars: pl.DataFrame, _: Params) -> pl.DataFrame:
-    """Order beyond a bar that closes on the wrong side of EMA 9 while EMA 9 is on the right side of WMA 30."""
-    high, low, close, fast, slow = (pl.col(name) for name in ("high", "low", "close", "ema_9", "wma_30"))
+def evaluate(bars: pl.DataFrame, params: Params) -> pl.DataFrame:
+    """Order beyond a bar that closes on the wrong side of the EMA while the EMA is on the right side of the WMA."""
+    high, low, close = pl.col("high"), pl.col("low"), pl.col("close")
+    fast, slow = pl.col(ema_name(params["fast"])), pl.col(wma_name(params["slow"]))
     return bars.select(
         enter_long=(fast > slow) & (close < fast),
         enter_short=(fast < slow) & (close > fast),
@@ -28,15 +30,18 @@ def evaluate(bars: pl.DataFrame, _: Params) -> pl.DataFrame:
 
 RULE = Rule(
     name="pullback",
-    title="9/30 pullback",
+    title="{fast}/{slow} pullback",
     description=(
-        "Enters when a bar trades beyond an earlier bar that closed on the wrong side of EMA 9 while the trend by "
-        "WMA 30 lasts, exits when that trend ends."
+        "Enters when a bar trades beyond an earlier bar that closed on the wrong side of EMA {fast} while the trend "
+        "by WMA {slow} lasts, exits when that trend ends."
     ),
     version="2",
-    reads={EMA_SIGNALS: ("ema_9",), "wma": ("wma_30",)},
+    reads={FAST_EMA: (FAST_EMA,), SLOW_WMA: (SLOW_WMA,)},
     evaluate=evaluate,
     entry_reasons=BySide(long="pullback", short="pullback"),
     exit_reasons=BySide(long="trend_end", short="trend_end"),
+    params=SPANS,
+    check=check_spans,
+    trend=TREND,
     table="strategy_9_30_pullback",
 )

@@ -6,7 +6,6 @@ it is a `Book`; machine code has the same fields in one element of an array of R
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from functools import cache
 from operator import attrgetter
 
 import numpy as np
@@ -14,7 +13,7 @@ import polars as pl
 
 from ema_assets.model.kernels import floats
 from ema_assets.model.schemas import UTC_TIME
-from ema_assets.strategies.simulator.arrays import NEVER, Records, record_type, times
+from ema_assets.strategies.simulator.arrays import NEVER, Floats, Ints, Records, record_type, times
 from ema_assets.strategies.trade_columns import STATE_COLUMNS
 
 _NAN = float("nan")
@@ -124,15 +123,18 @@ class Copies:
 
 def frame_of(records: Records, names: Iterable[str]) -> pl.DataFrame:
     """The fields `names` as columns of the types that states and trades have: null for NaN and NEVER."""
-    columns = [pl.Series(name, np.ascontiguousarray(records[name])) for name in names]
-    return pl.DataFrame(columns).select(_typed(column.name) for column in columns)
+    return pl.DataFrame([_typed(name, np.ascontiguousarray(records[name])) for name in names])
 
 
-@cache
-def _typed(name: str) -> pl.Expr:
-    kind, column = _KINDS.get(name, "int8"), pl.col(name)
-    if kind == "timestamptz":
-        return pl.when(column != NEVER).then(column).cast(UTC_TIME)
+def _typed(name: str, values: Ints | Floats) -> pl.Series:
+    # Without an expression per column: there are thirty, and for few rows these took most of the time.
+    kind = _KINDS.get(name, "int8")
     if kind == "float8":
-        return column.fill_nan(None)
-    return column != 0 if kind == "boolean" else column
+        return pl.Series(name, values, nan_to_null=True)
+    if kind == "boolean":
+        return pl.Series(name, values != 0)
+    column = pl.Series(name, values)
+    if kind != "timestamptz":
+        return column
+    is_never = values == NEVER
+    return (column.set(pl.Series(is_never), None) if is_never.any() else column).cast(UTC_TIME)

@@ -1,6 +1,8 @@
 """`simulate`: bars to the trades of one variant, and to the states from which they go on. Frames in, frames out."""
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -93,10 +95,11 @@ def simulate(bars: pl.DataFrame, carried: pl.DataFrame, variant: Variant) -> Sim
     seen = read_bars(bars, begins, variant)
     before = symbols.to_frame("symbol").join(carried, on="symbol", how="left", maintain_order="left")
     trades, kept = _run(seen, begins, read_books(before), read_options(seen, variant))
-    return Simulated(
-        pl.concat([_trade_rows(trades, symbols, variant), *unmoved]).sort("symbol", "entry_ts"),
-        _state_rows(kept, symbols, variant).sort("symbol", "ts"),
-    )
+    found, states = _trade_rows(trades, symbols, variant), _state_rows(kept, symbols, variant)
+    if unmoved or not symbols.is_sorted():
+        found = pl.concat([found, *unmoved]).sort("symbol", "entry_ts")
+        states = states.sort("symbol", "ts")
+    return Simulated(found, states)
 
 
 def _run(bars: Bars, begins: Ints, books: Records, options: Options) -> tuple[Records, Records]:
@@ -160,6 +163,11 @@ def _unmoved(states: pl.DataFrame, variant: Variant) -> pl.DataFrame:
 
 def _figures(frame: pl.DataFrame, cost: float) -> pl.DataFrame:
     """Trades in their final columns, from side, entry, last price, worst and best price, stop and path."""
+    return frame.select(_of_figures(cost)).select(_TRADE_COLUMNS)
+
+
+@cache
+def _of_figures(cost: float) -> Sequence[pl.Expr]:
     entry, last, side = pl.col("entry_price"), pl.col("last_price"), pl.col("side")
 
     def moved(price: pl.Expr) -> pl.Expr:
@@ -171,29 +179,28 @@ def _figures(frame: pl.DataFrame, cost: float) -> pl.DataFrame:
     costs = cost + pl.when("is_closed").then(cost * (last / entry)).otherwise(0.0)
     risk = side * (entry - pl.col("stop_price"))
     exits = pl.when("is_closed")
-    return frame.select(
+    as_it_is = (
         "symbol",
         "entry_ts",
-        _by_side(BySide(LONG, SHORT)).alias("side"),
         "entry_price",
         "entry_reason",
-        exits.then("last_ts").alias("exit_ts"),
-        exits.then("last_price").alias("exit_price"),
         "exit_reason",
         "last_ts",
         "last_price",
+        "bars_held",
+    )
+    return (
+        pl.col(*as_it_is, "stop_price", "stop_now", "target_price", *(column.name for column in PATH_COLUMNS)),
+        _by_side(BySide(LONG, SHORT)).alias("side"),
+        exits.then("last_ts").alias("exit_ts"),
+        exits.then("last_price").alias("exit_price"),
         (gain * 100).alias("return_pct"),
         ((gain - costs) * 100).alias("net_return_pct"),
-        "bars_held",
-        "stop_price",
-        "stop_now",
-        "target_price",
         pl.when(risk > 0).then(side * (last - entry) / risk + 0.0).alias("r_multiple"),
         (moved(pl.col("worst_price")) * 100).alias("mae_pct"),
         (moved(pl.col("best_price")) * 100).alias("mfe_pct"),
         exits.then(pl.lit(CLOSED)).otherwise(pl.lit(OPEN)).alias("status"),
-        *(column.name for column in PATH_COLUMNS),
-    ).select(_TRADE_COLUMNS)
+    )
 
 
 def _state_rows(states: Records, symbols: pl.Series, variant: Variant) -> pl.DataFrame:

@@ -1,0 +1,129 @@
+"""Events of a batch get the rows that Dagster makes of them, most of them without Dagster."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from dagster import AssetKey, AssetMaterialization, DagsterEvent, DagsterEventType, EventLogEntry, MetadataValue
+from dagster._core.definitions.dependency import NodeHandle
+from dagster._core.events import StepMaterializationData
+from dagster._serdes import deserialize_value, serialize_value
+
+from ema_assets.defs.event_rows import batch_rows
+from ema_assets.store.database import Database
+
+RUN_ID = "a" * 36
+NOW = datetime(2026, 11, 20, 15, 30, tzinfo=UTC)
+# Everything that the product writes, and what it does not: quotes, an empty one, a value of several fields.
+METADATA: Sequence[dict[str, Any]] = (
+    {"rows_written": 1, "last_ts": MetadataValue.timestamp(NOW), "ema_9": 101.25, "chart": MetadataValue.md("![x](<y>)")},
+    {"rows_written": 0, "remark": 'a "quoted" text with \\ and ü', "ema_9": float("inf"), "ema 30": 1e-300},
+    {},
+    {"is_open": True, "nothing": None, "json": {"a": [1, {"b": "@1@ema-assets"}]}, "link": MetadataValue.url("http://x")},
+    {"path": MetadataValue.path("/x"), "text": MetadataValue.text("")},
+)  # fmt: skip
+
+
+def event(number: int, metadata: dict[str, Any], **changes: Any) -> EventLogEntry:
+    made = AssetMaterialization(
+        AssetKey("ohlc"),
+        partition=f'S"{number}\\|5m',
+        metadata=metadata,
+        tags={"dagster/data_version": str(number), "dagster/code_version": "1"} if number % 2 else {},
+    )
+    given = {"job_name": "refresh", "user_message": "materialized", "step_key": "ohlc", "pid": 7, **changes}
+    pid = given.pop("pid")
+    return EventLogEntry(
+        error_info=None,
+        level=10,
+        run_id=RUN_ID,
+        timestamp=1_763_000_000.123 + number / 1000,
+        dagster_event=DagsterEvent(
+            event_type_value=DagsterEventType.ASSET_MATERIALIZATION.value,
+            job_name=given["job_name"],
+            step_handle=None,
+            node_handle=NodeHandle("ohlc", None),
+            step_kind_value="COMPUTE",
+            logging_tags={},
+            event_specific_data=StepMaterializationData(made, []),
+            message="materialized",
+            pid=pid,
+        ),
+        **given,
+    )
+
+
+class Dagster:
+    """Dagster's rows, and how many it has made."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def timestamp_of(self, entry: EventLogEntry) -> datetime:
+        return datetime.fromtimestamp(entry.timestamp, UTC).replace(tzinfo=None)
+
+    def row_of(self, entry: EventLogEntry) -> dict[str, Any]:
+        self.made += 1
+        inner = entry.get_dagster_event()
+        return {
+            "run_id": entry.run_id,
+            "event": serialize_value(entry),
+            "timestamp": self.timestamp_of(entry),
+            "partition": inner.partition,
+        }
+
+    def rows(self, events: Sequence[EventLogEntry]) -> list[dict[str, Any]]:
+        return batch_rows(events, self.row_of, self.timestamp_of)
+
+
+EVENTS = [event(number, METADATA[number % len(METADATA)]) for number in range(50)]
+
+
+def test_every_row_of_a_batch_is_the_one_that_dagster_makes() -> None:
+    dagster, reference = Dagster(), Dagster()
+    rows = dagster.rows(EVENTS)
+    assert [{**row, "event": row["event"].rstrip()} for row in rows] == [reference.row_of(each) for each in EVENTS]
+    assert dagster.made == 4
+    read = deserialize_value(rows[21]["event"], EventLogEntry)
+    assert read.asset_materialization == EVENTS[21].asset_materialization
+
+
+def test_events_are_stored_compressed(database: Database) -> None:
+    texts = [row["event"] for row in Dagster().rows(EVENTS)]
+    with database.transaction() as transaction:
+        transaction.execute("CREATE TEMPORARY TABLE event_log (event text NOT NULL)")
+        transaction.execute("INSERT INTO event_log SELECT unnest($1::text[])", texts)
+        most = transaction.query(
+            "SELECT max(pg_column_size(event)) AS bytes, min(length(event)) AS size FROM event_log"
+        )
+    assert most["size"].item() >= 2_048
+    assert most["bytes"].item() < 1_024
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        EVENTS[:3],
+        [*EVENTS, event(50, METADATA[0], pid=8)],
+        [*EVENTS, event(50, METADATA[0], user_message="another")],
+        # The first has no metadata to learn from.
+        [EVENTS[2], *EVENTS],
+        [],
+    ],
+    ids=["few", "another process", "another message", "no metadata", "none"],
+)
+def test_events_that_are_not_alike_are_left_to_dagster(events: list[EventLogEntry]) -> None:
+    dagster, reference = Dagster(), Dagster()
+    assert dagster.rows(events) == [reference.row_of(each) for each in events]
+    assert dagster.made == len(events)
+
+
+def test_when_dagster_writes_another_text_it_writes_all_of_them() -> None:
+    class Newer(Dagster):
+        def row_of(self, entry: EventLogEntry) -> dict[str, Any]:
+            return {**super().row_of(entry), "event": serialize_value(entry).replace("AssetKey", "NewAssetKey")}
+
+    newer = Newer()
+    assert newer.rows(EVENTS) == [Newer().row_of(each) for each in EVENTS]
+    assert newer.made > len(EVENTS)
