@@ -9,7 +9,7 @@ from ema_assets.model.asset_names import EMA_SIGNALS
 from ema_assets.model.errors import not_one_of
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import Graph, Node
-from ema_assets.reports.charted_bars import charted_bars
+from ema_assets.reports.charted_bars import USUAL, charted_bars
 from ema_assets.store import tables
 from ema_assets.store.database import Transaction
 
@@ -87,7 +87,7 @@ def series_chart(
         raise not_one_of("strategy", strategy, graph.strategies)
     if not tables.has_part(transaction, tables.BARS, timeframe):
         return _nothing()
-    found = charted_bars(transaction, timeframe, [symbol], bars + 1, has_averages=graph.has(EMA_SIGNALS))
+    found = charted_bars(transaction, timeframe, [symbol], bars + 1, USUAL if graph.has(EMA_SIGNALS) else None)
     is_whole = found.height <= bars
     found = found.tail(bars).select("ts", *_OHLCV)
     lines: list[Line] = []
