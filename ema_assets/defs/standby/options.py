@@ -18,7 +18,8 @@ class Options:
     spare_processes: int = 1
     max_runs_per_process: int = 100
     max_memory_megabytes: int = 1024
-    idle_seconds: int = 900
+    # Longer than from one quarter of an hour to the next, when 5m and 15m bars close together.
+    idle_seconds: int = 1200
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Options":
@@ -47,5 +48,5 @@ SCHEMA = {
     "spare_processes": _field(int, 1, "So many are kept ready beside the busy ones, within max_processes."),
     "max_runs_per_process": _field(int, 100, "A process is replaced after so many runs."),
     "max_memory_megabytes": _field(int, 1024, "A process that holds more after a run is replaced."),
-    "idle_seconds": _field(int, 900, "A process beyond the spare ones ends when it had no run for so long."),
+    "idle_seconds": _field(int, 1200, "A process beyond the spare ones ends when it had no run for so long."),
 }
