@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from dagster import (
     AddDynamicPartitionsRequest,
@@ -33,6 +33,8 @@ from ema_assets.refresh.plan import SCHEDULE_REACH, sentences, stale_for_sweep
 # tick that found its series covered by a run that began before the close leaves the new bar to the sweep, and so does
 # one whose reach ends before the bar is published.
 SCHEDULE_GRACE = SCHEDULE_REACH
+# While something is stale, one run's end is what the next one waits for, as a rolled-up timeframe for its bars.
+_HURRY_SECONDS = 10
 
 
 def _requests_for_stale(
@@ -62,7 +64,7 @@ def _sweep(graph: Graph, namespace: Namespace) -> SensorDefinition:
     @sensor(
         name=namespace.name("sweep"),
         job_name=namespace.name(REFRESH_JOB),
-        minimum_interval_seconds=namespace.settings().sweep_seconds,
+        minimum_interval_seconds=_hurried(namespace),
         default_status=DefaultSensorStatus.RUNNING,
         description=(
             "Takes up every stale series that no schedule sees to: corrections, ingested files, failed attempts whose "
@@ -73,14 +75,18 @@ def _sweep(graph: Graph, namespace: Namespace) -> SensorDefinition:
     def sweep(
         context: SensorEvaluationContext, store: StoreResource, market: MarketResource
     ) -> list[RunRequest] | SkipReason:
-        """Fail runs whose process is gone, and launch what is stale."""
+        """Fail runs whose process is gone, and launch what is stale. The cursor is since when nothing was."""
+        now, pause = market.machine_now(), namespace.settings().sweep_seconds
+        if (quiet := _quiet_for(context.cursor, now)) is not None and quiet < pause - 1:
+            return SkipReason(f"nothing was stale {quiet:.0f} s ago; it looks again after {pause} s")
         if (sentence := what_is_slower(context.instance)) is not None:
             context.log.info(sentence)
         with store.open() as database, database.transaction() as transaction:
-            fail_lost_runs(context.instance, transaction, market.machine_now(), namespace)
+            fail_lost_runs(context.instance, transaction, now, namespace)
         if (reason := configuration_drift(graph, namespace)) is not None:
             return SkipReason(reason)
         requests, stale = _requests_for_stale(context, store, market, namespace)
+        context.update_cursor("" if stale else now.isoformat())
         if requests:
             return requests
         if not stale:
@@ -90,11 +96,24 @@ def _sweep(graph: Graph, namespace: Namespace) -> SensorDefinition:
     return sweep
 
 
+def _hurried(namespace: Namespace) -> int:
+    """The interval of a sensor that finds out quickly whether there is anything to do."""
+    return min(namespace.settings().sweep_seconds, _HURRY_SECONDS)
+
+
+def _quiet_for(cursor: str | None, now: datetime) -> float | None:
+    """For how many seconds nothing has been stale, by the sweep's cursor; None when something was, or nobody knows."""
+    try:
+        return (now - datetime.fromisoformat(cursor or "")).total_seconds()
+    except ValueError:
+        return None
+
+
 def _sync_watchlist(graph: Graph, namespace: Namespace) -> SensorDefinition:
     @sensor(
         name=namespace.name("sync_watchlist"),
         job_name=namespace.name(REFRESH_JOB),
-        minimum_interval_seconds=namespace.settings().sweep_seconds,
+        minimum_interval_seconds=_hurried(namespace),
         default_status=DefaultSensorStatus.RUNNING,
         description="Follows the watchlist file: new symbols become partitions and are loaded, removed ones go.",
     )

@@ -169,6 +169,32 @@ def test_the_sweep_leaves_a_bar_that_has_just_closed_to_its_schedule(world: Worl
     assert timeframe_of(request) == "5m"
 
 
+def test_the_sweep_looks_seldom_while_nothing_is_stale_and_often_while_something_is(world: World) -> None:
+    def sweep_after(seconds: int, cursor: str | None) -> tuple[Any, str | None]:
+        """What the sweep says so many seconds later, and its new cursor."""
+        world.now += timedelta(seconds=seconds)
+        context = build_sensor_context(instance=world.instance, cursor=cursor)
+        return sweep._raw_fn(context, **world.resources), context.cursor
+
+    assert sweep.minimum_interval_seconds == sync_watchlist.minimum_interval_seconds == 10
+    requests, cursor = sweep_after(0, None)
+    assert len(requests) == 2
+    # Everything is to be loaded, so that the next sweep looks again.
+    assert cursor == ""
+    world.settle()
+    quiet, cursor = sweep_after(0, cursor)
+    assert quiet.skip_message == "nothing is stale that a schedule does not see to"
+    assert cursor == world.now.isoformat()
+    soon, kept = sweep_after(20, cursor)
+    assert (soon.skip_message, kept) == ("nothing was stale 20 s ago; it looks again after 30 s", cursor)
+    later, cursor = sweep_after(10, cursor)
+    assert later.skip_message == quiet.skip_message
+    assert cursor == world.now.isoformat()
+    # Whatever a person writes into the cursor in the UI, the sweep goes on.
+    other, _ = sweep_after(0, "yesterday")
+    assert other.skip_message == quiet.skip_message
+
+
 @pytest.mark.settled
 def test_at_a_virtual_time_the_sweep_takes_up_a_bar_that_has_just_closed(
     world: World, monkeypatch: pytest.MonkeyPatch
