@@ -120,7 +120,9 @@ def test_services_can_little_and_come_back() -> None:
         assert mounted == {"/etc/ema-assets:ro", "/var/lib/ema-assets", f"{HOME}/storage"}, name
         assert "healthcheck" in service, name
         assert name == "migrate" or "m" in service["deploy"]["resources"]["reservations"]["memory"], name
-    assert int(re.match(r"postgres:(\d+)", COMPOSE["services"]["postgres"]["image"])[1]) >= 15
+    major = re.match(r"postgres:(\d+)", COMPOSE["services"]["postgres"]["image"])
+    assert major is not None
+    assert int(major[1]) >= 15
     # A run is tagged with the host of its process: that of the next container has to be the same.
     assert OURS["daemon"]["hostname"] == "daemon"
 
