@@ -1,0 +1,51 @@
+"""The files of deploy/ as tests read them: YAML, and the variables that Compose puts in."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from click import Command, Context, Group
+
+from ema_assets.cli import main
+
+REPOSITORY = Path(__file__).parents[2]
+DOCKER = REPOSITORY / "deploy" / "docker"
+HELM = REPOSITORY / "deploy" / "helm"
+# What a user fills in.
+FILLED_IN = {"DATABASE_PASSWORD": "pAss1", "BROKER_PASSWORD": "pAss2", "EMA_PROVIDER": "alpaca"}
+
+_VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
+
+
+def loaded(path: Path) -> dict[str, Any]:
+    """A file of YAML."""
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found
+
+
+def filled_in(text: str, env: Mapping[str, str]) -> str:
+    """`text` as Compose would read it with `env`; KeyError for a variable that has to be set and is not."""
+
+    def value(match: re.Match[str]) -> str:
+        name, kind, rest = match.groups()
+        return env.get(name) or (rest if kind == "-" else env[name])
+
+    return _VARIABLE.sub(value, text)
+
+
+def environment_of(service: Mapping[str, Any], env: Mapping[str, str] = FILLED_IN) -> dict[str, str]:
+    """The variables of a service."""
+    return {name: filled_in(str(value), env) for name, value in service.get("environment", {}).items()}
+
+
+def parse_ours(words: list[str]) -> None:
+    """Have our command line parse `ema-assets …`; it fails for a command or an option that is not there."""
+    command: Command = main
+    arguments = list(words)
+    while isinstance(command, Group):
+        found = command.get_command(Context(command), arguments.pop(0))
+        assert found is not None, words
+        command = found
+    command.make_context(" ".join(words), arguments, parent=Context(main, **main.context_settings))

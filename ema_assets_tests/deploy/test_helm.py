@@ -1,0 +1,116 @@
+"""deploy/helm/: the values of Dagster's chart that we rely on. The chart itself is not here."""
+
+import asyncio
+import importlib.util
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+from starlette.responses import PlainTextResponse
+
+from ema_assets.config.settings import without_provider_keys
+from ema_assets.model.same_origin import SameOriginOnly
+from ema_assets_tests.deploy.files import HELM, REPOSITORY, loaded, parse_ours
+
+VALUES, CELERY, WORKER = (loaded(HELM / name) for name in ("values.yaml", "values-celery.yaml", "worker.yaml"))
+(CODE,) = VALUES["dagster-user-deployments"]["deployments"]
+(CONTAINER,) = WORKER["spec"]["template"]["spec"]["containers"]
+INSTANCE = loaded(REPOSITORY / "dagster.yaml")
+
+
+def environments() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    yield "code", CODE["env"]
+    yield "worker", CONTAINER["env"]
+    for where, values in (("values", VALUES), ("celery", CELERY)):
+        for part in ("dagsterWebserver", "dagsterDaemon"):
+            yield f"{where} {part}", values[part].get("env", [])
+
+
+def test_secrets_come_from_secrets() -> None:
+    found = set()
+    for where, variables in environments():
+        for variable in variables:
+            name = variable["name"]
+            is_key = not without_provider_keys({name: ""})
+            if is_key or name in ("EMA_DATABASE_URL", "EMA_CELERY_BROKER", "DAGSTER_PG_PASSWORD"):
+                assert set(variable) == {"name", "valueFrom"}, where
+                assert variable["valueFrom"]["secretKeyRef"]["name"], where
+                found.add(name)
+            if is_key:
+                assert where in ("code", "worker"), where
+    assert {"EMA_DATABASE_URL", "EMA_CELERY_BROKER", "APCA_API_SECRET_KEY"} <= found
+    assert VALUES["postgresql"]["enabled"] is False
+    assert VALUES["generatePostgresqlPasswordSecret"] is False
+    assert "postgresqlPassword" not in VALUES["postgresql"]
+
+
+def test_the_queue_is_that_of_one_machine() -> None:
+    queue = VALUES["dagsterDaemon"]["runCoordinator"]["config"]["queuedRunCoordinator"]
+    runs = INSTANCE["concurrency"]["runs"]
+    assert queue["maxConcurrentRuns"] == runs["max_concurrent_runs"]
+    assert queue["tagConcurrencyLimits"] == runs["tag_concurrency_limits"]
+    assert queue["dequeueIntervalSeconds"] == INSTANCE["run_coordinator"]["config"]["dequeue_interval_seconds"]
+    assert VALUES["retention"]["sensor"]["purgeAfterDays"] == INSTANCE["retention"]["sensor"]["purge_after_days"]
+    # The workers of Celery take as many as the queue lets go.
+    command = CONTAINER["command"]
+    processes = int(command[command.index("--processes") + 1])
+    assert WORKER["spec"]["replicas"] * processes == queue["maxConcurrentRuns"]
+
+
+def test_the_probe_of_the_webserver_gets_through_its_checks() -> None:
+    webserver = VALUES["dagsterWebserver"]
+    probe = webserver["readinessProbe"]["httpGet"]
+    assert probe["port"] == webserver["service"]["port"] > 1024
+    headers = {header["name"]: header["value"] for header in probe["httpHeaders"]}
+    app = SameOriginOnly(PlainTextResponse("here"), frozenset({"localhost"}))
+
+    async def asked(headers: dict[str, str]) -> int:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://10.1.2.3:3000") as client:
+            return (await client.get(probe["path"], headers=headers)).status_code
+
+    assert asyncio.run(asked(headers)) == 200
+    # What the kubelet sends by itself.
+    assert asyncio.run(asked({})) == 403
+
+
+def test_every_pod_has_our_image_is_not_root_and_asks_for_its_memory() -> None:
+    parts = {"webserver": VALUES["dagsterWebserver"], "daemon": VALUES["dagsterDaemon"], "code": CODE}
+    image = CODE["image"]
+    for name, part in parts.items():
+        assert part["image"] == image, name
+        assert part["podSecurityContext"]["runAsNonRoot"] is True, name
+        assert part["securityContext"]["allowPrivilegeEscalation"] is False, name
+        assert int(part["resources"]["requests"]["memory"].removesuffix("Mi")) >= 300, name
+    assert CONTAINER["image"] == f"{image['repository']}:{image['tag']}"
+    pod = WORKER["spec"]["template"]["spec"]
+    assert pod["securityContext"] == CODE["podSecurityContext"]
+    run = VALUES["runLauncher"]["config"]["k8sRunLauncher"]
+    assert run["runK8sConfig"]["podSpecConfig"]["securityContext"] == CODE["podSecurityContext"]
+    assert run["securityContext"] == CODE["securityContext"]
+    assert run["resources"] == CODE["resources"]
+    dockerfile = (REPOSITORY / "deploy/docker/Dockerfile").read_text()
+    assert f"USER {CODE['podSecurityContext']['runAsUser']}:" in dockerfile
+    assert f"DAGSTER_HOME={VALUES['global']['dagsterHome']} " in dockerfile
+
+
+def test_the_code_location_is_ours_and_runs_have_its_environment() -> None:
+    assert CODE["codeServerArgs"][0] == "--module-name"
+    assert importlib.util.find_spec(CODE["codeServerArgs"][1]) is not None
+    assert CODE["includeConfigInLaunchedRuns"] == {"enabled": True}
+    assert VALUES["runLauncher"]["type"] == "K8sRunLauncher"
+
+
+def test_with_celery_the_launcher_is_that_of_several_hosts() -> None:
+    assert CELERY["runLauncher"]["type"] == "CustomRunLauncher"
+    launcher = CELERY["runLauncher"]["config"]["customRunLauncher"]
+    assert launcher == loaded(REPOSITORY / "deploy/celery/dagster.yaml")["run_launcher"]
+    parse_ours(CONTAINER["command"][1:])
+    # A list of the second file replaces that of the first one: nothing may be lost.
+    for part in ("dagsterWebserver", "dagsterDaemon"):
+        first, second = ({each["name"] for each in values[part].get("env", [])} for values in (VALUES, CELERY))
+        assert first | {"EMA_CELERY_BROKER"} == second, part
+    # What the code location reads, runs read.
+    assert {each["name"] for each in CODE["env"]} <= {each["name"] for each in CONTAINER["env"]}
+    mounts = {mount["name"]: mount["mountPath"] for mount in CONTAINER["volumeMounts"]}
+    assert mounts["instance"] == f"{VALUES['global']['dagsterHome']}/dagster.yaml"
+    assert mounts["watchlist"] == CODE["volumeMounts"][0]["mountPath"]
