@@ -241,3 +241,19 @@ def test_a_port_that_is_taken_is_named_with_what_to_do() -> None:
     assert f"`--port {port + 1}` (of `ema-assets up`: `--board-port {port + 1}`)" in str(raised.value)
     with pytest.raises(ConfigurationError, match="cannot listen on"):
         listen("203.0.113.1", 0)
+
+
+def test_a_trend_at_prices_below_zero_has_no_spread_and_is_shown_all_the_same(
+    databases, untouched: str, tmp_path: Path
+) -> None:
+    url = databases.make(like=untouched)
+    with Database(url) as database, database.transaction() as transaction:
+        transaction.execute("UPDATE market.ema_trend SET spread_pct = NULL WHERE symbol = 'AAPL'")
+    with board_on(url, tmp_path) as board:
+        for path in PATHS:
+            assert board.get(path, **QUERIES.get(path, {})).status == 200, path
+        assert re.search(
+            r"<a class=\"n\" href=\"/chart\?symbol=AAPL[^>]*><span class=\"a\">[▲▼]</span> <b>–</b>",
+            board.get("/").text,
+        )
+    databases.drop(url)
