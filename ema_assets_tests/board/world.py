@@ -113,7 +113,10 @@ def board_on(database_url: str, folder: Path, text: str = WATCHLIST, **options: 
     env["EMA_WATCHLIST"] = str(folder / "watchlist.toml")
     served = ServedBoard("", NOW)
     given = BoardOptions(
-        database_url, options.get("dagster_url", "http://dagster.test"), "sandbox", options.get("allowed_hosts", ())
+        database_url,
+        options.get("dagster_url", "http://dagster.test"),
+        "sandbox",
+        options.get("allowed_hosts", frozenset()),
     )
     app = create_app(given, lambda: Settings.from_env(env), Times(lambda: served.now, lambda: datetime.now(UTC)))
     with listen("127.0.0.1", 0) as listener:
