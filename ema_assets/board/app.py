@@ -38,7 +38,7 @@ class BoardOptions:
         database_url: libpq form.
         dagster_url: of the Dagster UI that pages link to; None for no links.
         default_provider: of symbols that name none.
-        allowed_hosts: names under which browsers may ask, beside those of this machine; as `same_origin.host_names` has them.
+        allowed_hosts: names under which browsers may ask, beside those of this machine: see `same_origin.host_names`.
     """
 
     database_url: str
@@ -93,15 +93,16 @@ def _api_routes(site: Site) -> Iterable[BaseRoute]:
 
     yield Route("/api/openapi.json", described, methods=["GET"])
     for each in api.ALL:
-        yield Route(f"/api{each.path}", _endpoint(site, each), methods=["GET"])
+        yield Route(f"/api{each.path}", _endpoint(site, each, version), methods=["GET"])
     yield Route("/api/{rest:path}", unknown, methods=["GET"])
 
 
-def _endpoint(site: Site, resource: api.Resource) -> Callable[[Request], Response]:
+def _endpoint(site: Site, resource: api.Resource, version: str) -> Callable[[Request], Response]:
     def endpoint(request: Request) -> Response:
         try:
             values = values_of(resource.parameters, request)
-            tag = etag_of(resource.path, repr(values), resource.revision(site, values))
+            revision = resource.revision(site, values)
+            tag = etag_of(resource.path, repr(values), version, site.configured.tag, revision)
             if is_known(request, tag):
                 return not_modified(tag)
             return json_answer(resource.answer(site, values), tag)

@@ -1,4 +1,4 @@
-"""Headers of every answer of the board, and the methods it refuses. Hosts and origins are those of `model.same_origin`."""
+"""Headers of every answer of the board, and the methods it refuses. `model.same_origin` checks hosts and origins."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.responses import PlainTextResponse

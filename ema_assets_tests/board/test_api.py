@@ -2,18 +2,20 @@
 
 import json
 import shlex
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
 
-from ema_assets.board import resources
+from ema_assets.board import overviews, resources
 from ema_assets.board.resources import ALL
 from ema_assets.sandbox.faults import parse_fault
 from ema_assets.store.database import Database
 from ema_assets_tests.board.world import HOSTILE, ServedBoard, board_on
 from ema_assets_tests.refresh.exchange import rows_of, utc
+from ema_assets_tests.waiting import wait_until
 
 REQUIRED: dict[str, dict[str, Any]] = {
     "/chart": {"symbol": "AAPL", "timeframe": "5m"},
@@ -241,9 +243,35 @@ def test_a_correction_a_gap_and_a_failure_are_told_and_change_the_etag(
     databases.drop(url)
 
 
-def until_changed(board: ServedBoard, etag: str) -> dict:
-    from ema_assets_tests.waiting import wait_until
+def test_what_the_clock_alone_changes_has_another_etag(
+    databases, untouched: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overviews, "_LOOKED_AT_AGAIN_SECONDS", 0.0)
+    url = databases.make(like=untouched)
+    with Database(url) as database, database.transaction() as transaction:
+        transaction.execute(
+            """
+            INSERT INTO market.bar_revision (symbol, timeframe, kind, detail, changed_from, bars_corrected, bars_late,
+                source, rows_recomputed, crossovers_flipped, trades_flipped)
+            VALUES ('AAPL', '5m', 'correction', 'one bar', now(), 1, 0, 'sandbox', 312, 2, 1)
+            """
+        )
+    with board_on(url, tmp_path) as board:
+        asked = {path: board.get(path, symbol="AAPL", timeframe="5m") for path in ("/api/why", "/why", "/api/trust")}
+        assert asked["/api/trust"].json["corrections"] == 1
+        board.now += timedelta(hours=1)
+        board.passed = timedelta(hours=25)
+        for path, before in asked.items():
+            tag = {"If-None-Match": before.headers["ETag"]}
+            wait_until(
+                lambda path=path, tag=tag: board.get(path, tag, symbol="AAPL", timeframe="5m").status == 200,
+                f"another answer of {path}",
+            )
+        assert board.get("/api/trust").json["corrections"] == 0
+    databases.drop(url)
 
+
+def until_changed(board: ServedBoard, etag: str) -> dict:
     def changed() -> dict | None:
         answer = board.get("/api/trust", {"If-None-Match": etag})
         return answer.json if answer.status == 200 else None

@@ -7,7 +7,7 @@ import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -88,10 +88,11 @@ class Answer:
 
 @dataclass
 class ServedBoard:
-    """A board that listens at `url`; the market's time may be moved."""
+    """A board that listens at `url`; the market's time may be moved, and the machine's by what has `passed`."""
 
     url: str
     now: datetime
+    passed: timedelta = timedelta()
 
     def get(self, path: str, /, headers: Mapping[str, str] | None = None, method: str = "GET", **query: Any) -> Answer:
         """Ask it, as a client that compresses nothing."""
@@ -118,7 +119,9 @@ def board_on(database_url: str, folder: Path, text: str = WATCHLIST, **options: 
         "sandbox",
         options.get("allowed_hosts", frozenset()),
     )
-    app = create_app(given, lambda: Settings.from_env(env), Times(lambda: served.now, lambda: datetime.now(UTC)))
+    app = create_app(
+        given, lambda: Settings.from_env(env), Times(lambda: served.now, lambda: datetime.now(UTC) + served.passed)
+    )
     with listen("127.0.0.1", 0) as listener:
         served.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         running = server(app)
