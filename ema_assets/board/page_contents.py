@@ -59,6 +59,7 @@ def chart(site: Site, values: Values) -> dict[str, Any]:
         "drawable": list(series_chart.drawable(configured.graph)),
         "usual_bars": series_chart.USUAL_BARS,
         "most_bars": series_chart.MOST_BARS,
+        "averages": drawn["averages"],
         "last": _last_bars(drawn),
         "crossed": contents.crossovers(site, _few(few))["rows"],
         "open": contents.open_trades(site, _few(few))["rows"],
@@ -69,7 +70,7 @@ def chart(site: Site, values: Values) -> dict[str, Any]:
 
 def _last_bars(drawn: dict[str, Any]) -> list[dict[str, Any]]:
     """The newest bars, newest first, each with its change against the one before."""
-    names = ("time", "open", "high", "low", "close", "volume", "ema_9", "ema_30")
+    names = ("time", "open", "high", "low", "close", "volume", "fast", "slow")
     rows = [dict(zip(names, row, strict=True)) for row in zip(*(drawn[name] for name in names), strict=True)]
     for before, row in zip([None, *rows[:-1]], rows, strict=True):
         row["at"] = datetime.fromtimestamp(row["time"], UTC)

@@ -80,7 +80,7 @@ BARS = Parameter(
     default=series_chart.USUAL_BARS,
     most=series_chart.MOST_BARS,
 )
-SIGNALS = Parameter("signals", "Signals beside EMA 9 and EMA 30, parted by commas", kind="list", default=())
+SIGNALS = Parameter("signals", "Signals beside the averages, parted by commas", kind="list", default=())
 TRADES_OF = Parameter("strategy", "Whose trades are given; none where no strategy is named")
 
 HEAT_MAP = Resource(

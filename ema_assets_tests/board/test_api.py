@@ -91,14 +91,14 @@ def test_the_chart_has_the_stored_bars_averages_signals_and_trades(board: Served
             database,
             """
             SELECT extract(epoch FROM entry_ts)::bigint FROM results.trades
-            WHERE symbol = 'BTC-USD' AND timeframe = '1h' AND last_ts >= to_timestamp($1) ORDER BY 1
+            WHERE strategy = 'strategy_9_30_ema' AND symbol = 'BTC-USD' AND timeframe = '1h' AND last_ts >= to_timestamp($1) ORDER BY 1
             """,
             rows[0][0],
         )
     lines = {line["column"]: line for line in found["lines"]}
     assert found["time"] == [row[0] for row in rows]
     assert found["close"] == [row[1] for row in rows]
-    for column, values in ((2, found["ema_9"]), (3, lines["rsi"]["values"]), (4, lines["bb_upper"]["values"])):
+    for column, values in ((2, found["fast"]), (3, lines["rsi"]["values"]), (4, lines["bb_upper"]["values"])):
         expected = [row[column] for row in rows]
         assert values == [value if value is None else pytest.approx(value, rel=1e-8) for value in expected]
         assert values[-1] is not None
@@ -108,9 +108,30 @@ def test_the_chart_has_the_stored_bars_averages_signals_and_trades(board: Served
     assert not found["is_whole"]
 
 
+def test_the_averages_of_a_chart_are_those_of_its_strategy(board: ServedBoard, filled: str) -> None:
+    asked = {"symbol": "AAPL", "timeframe": "5m", "bars": 20}
+    plain = board.get("/api/chart", **asked).json
+    quick = board.get("/api/chart", strategy="strategy_9_30_quick", **asked).json
+    assert (plain["averages"], quick["averages"]) == (["EMA 9", "EMA 30"], ["EMA 5", "EMA 13"])
+    with Database(filled) as database:
+        rows = rows_of(
+            database,
+            """
+            SELECT f.ema_5, s.ema_13 FROM market.ema_5 f JOIN market.ema_13 s USING (symbol, timeframe, ts)
+            WHERE symbol = 'AAPL' AND timeframe = '5m' ORDER BY ts DESC LIMIT 20
+            """,
+        )[::-1]
+    assert list(zip(quick["fast"], quick["slow"], strict=True)) == [pytest.approx(row, rel=1e-8) for row in rows]
+    assert plain["time"] == quick["time"]
+    assert plain["fast"] != quick["fast"]
+    page = board.get("/chart", strategy="strategy_9_30_quick", **asked).text
+    assert '<th class="num">EMA 5</th><th class="num">EMA 13</th>' in page
+    assert "EMA 9<" not in page
+
+
 def test_a_series_with_one_bar_has_a_chart_and_no_trend_yet(board: ServedBoard) -> None:
     found = board.get("/api/chart", symbol=HOSTILE, timeframe="5m", signals="rsi", strategy="strategy_9_30_ema").json
-    assert (len(found["time"]), found["ema_30"], found["trades"]) == (1, [None], [])
+    assert (len(found["time"]), found["slow"], found["trades"]) == (1, [None], [])
     assert found["is_whole"]
 
 
@@ -149,7 +170,7 @@ def test_groups_and_symbols_choose_what_is_shown(board: ServedBoard) -> None:
         ("/chart", {"symbol": "AAPL", "timeframe": "5m", "bars": "5001"}, 400, "from 1 to 5000, received '5001'"),
         ("/chart", {"symbol": "AAPL", "timeframe": "5m", "bars": "²"}, 400, "received '²'"),
         ("/chart", {"symbol": "AAPL", "timeframe": "5m", "signals": "rsj"}, 404, "did you mean `rsi`?"),
-        ("/chart", {"symbol": "AAPL", "timeframe": "5m", "strategy": "x"}, 404, "strategy_9_30_ema, received 'x'"),
+        ("/chart", {"symbol": "AAPL", "timeframe": "5m", "strategy": "x"}, 404, "strategy_9_30_quick, received 'x'"),
         ("/why", {"symbol": "'; DROP TABLE market.ohlc --", "timeframe": "5m"}, 404, "received \"'; DROP"),
         ("/chart", {"symbol": "A\0", "timeframe": "5m"}, 404, "received 'A"),
         ("/heatmap", {"group": "Bonds"}, 404, "`group` must be one of Shares, Crypto"),

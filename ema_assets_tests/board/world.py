@@ -39,11 +39,17 @@ off = [{", ".join(f'"{name}"' for name in OFF if name not in ("rsi", "bollinger"
 [[strategy]]
 name = "crossover"
 entries = "all"
-atr_stop = 3
 
 [[strategy]]
 name = "pullback"
 enabled = false
+
+[[strategy]]
+name = "quick"
+rule = "crossover"
+fast = 5
+slow = 13
+entries = "all"
 
 [[group]]
 name = "Shares"
@@ -53,7 +59,7 @@ symbols = ["AAPL"]
 name = "Crypto"
 calendar = "24/7"
 symbols = ["BTC-USD"]
-""".replace("atr_stop = 3\n", "")
+"""
 
 
 class Headers(dict[str, str]):
