@@ -11,6 +11,7 @@ from ema_assets.model.timeframes import by_key
 from ema_assets.reports import freshness as conditions
 from ema_assets.reports import heat_map as maps
 from ema_assets.reports import performance_table, series_chart, trade_table
+from ema_assets.reports.charted_bars import USUAL, label_of
 
 _BESIDE = 8
 _LAST_BARS = 10
@@ -60,6 +61,8 @@ def chart(site: Site, values: Values) -> dict[str, Any]:
         "usual_bars": series_chart.USUAL_BARS,
         "most_bars": series_chart.MOST_BARS,
         "averages": drawn["averages"],
+        # The trend, the crossovers and the next cross on the page are always those of EMA 9 and 30.
+        "are_usual": drawn["averages"] == list(map(label_of, USUAL)),
         "last": _last_bars(drawn),
         "crossed": contents.crossovers(site, _few(few))["rows"],
         "open": contents.open_trades(site, _few(few))["rows"],

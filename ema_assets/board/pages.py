@@ -17,6 +17,7 @@ from ema_assets.board.answering import etag_of, is_known, not_modified, refusal,
 from ema_assets.board.parameters import PER_PAGE, Parameter, Values
 from ema_assets.board.readers import NothingYet
 from ema_assets.board.site import Site
+from ema_assets.model.averages import SLOW_SPAN, converged_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class Pages:
                 "query": query,
                 "links": site.links,
                 "version": self._version,
+                "bars_needed": converged_after(SLOW_SPAN),
             }
         )
 

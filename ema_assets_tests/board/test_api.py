@@ -127,6 +127,8 @@ def test_the_averages_of_a_chart_are_those_of_its_strategy(board: ServedBoard, f
     page = board.get("/chart", strategy="strategy_9_30_quick", **asked).text
     assert '<th class="num">EMA 5</th><th class="num">EMA 13</th>' in page
     assert "EMA 9<" not in page
+    assert "EMA 9 and EMA 30: " in page
+    assert "EMA 9 and EMA 30: " not in board.get("/chart", **asked).text
 
 
 def test_a_series_with_one_bar_has_a_chart_and_no_trend_yet(board: ServedBoard) -> None:
