@@ -13,7 +13,9 @@ from ema_assets.runtime import locate, state
 
 
 @click.command("board", cls=Command)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; no other machine sees it.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 127.0.0.1 is for this machine."
+)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=3001, show_default=True, help="Port; 0 takes a free one."
 )
@@ -50,6 +52,7 @@ def board_command(host: str, port: int, allowed_hosts: Sequence[str], dagster_ur
         dagster_url = HttpUrl("--dagster-url", None).read({"--dagster-url": dagster_url})
     default_provider = environment.default_provider(settings, running)
     hosts = same_origin.allowed_hosts() | same_origin.host_names(allowed_hosts, "--allow-host") | {host.lower()}
+    environment.check_exists(settings)
     with locate.started_database(settings) as url:
         options = BoardOptions(
             database_url=url,

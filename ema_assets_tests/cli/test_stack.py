@@ -38,6 +38,11 @@ def test_a_board_refuses_an_address_of_dagster_that_is_none(refused: Refused) ->
     )
 
 
+def test_a_board_makes_no_database_where_there_is_none(refused: Refused, home: Path) -> None:
+    assert "there is nothing in" in refused("board", "--port", "0")
+    assert [each.name for each in home.iterdir()] == ["watchlist.toml"]
+
+
 def test_a_taken_sandbox_port_is_named(refused: Refused, taken_port: int) -> None:
     assert refused("sandbox", "--port", str(taken_port)).startswith(f"port {taken_port} on 127.0.0.1 is already in use")
 
