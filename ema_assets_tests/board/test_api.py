@@ -18,7 +18,6 @@ from ema_assets.sandbox.faults import parse_fault
 from ema_assets.store.database import Database
 from ema_assets_tests.board.world import HOSTILE, NOW, WATCHLIST, ServedBoard, board_on
 from ema_assets_tests.refresh.exchange import rows_of, utc
-from ema_assets_tests.waiting import wait_until
 
 REQUIRED: dict[str, dict[str, Any]] = {
     "/chart": {"symbol": "AAPL", "timeframe": "5m"},
@@ -112,7 +111,7 @@ def test_the_chart_has_the_stored_bars_averages_signals_and_trades(board: Served
 
 
 def test_the_averages_of_a_chart_are_those_of_its_strategy(board: ServedBoard, filled: str) -> None:
-    asked = {"symbol": "AAPL", "timeframe": "5m", "bars": 20}
+    asked: dict[str, Any] = {"symbol": "AAPL", "timeframe": "5m", "bars": 20}
     plain = board.get("/api/chart", **asked).json
     quick = board.get("/api/chart", strategy="strategy_9_30_quick", **asked).json
     assert (plain["averages"], quick["averages"]) == (["EMA 9", "EMA 30"], ["EMA 5", "EMA 13"])
@@ -280,7 +279,7 @@ def test_a_correction_a_gap_and_a_failure_are_told_and_change_the_etag(
                 """,
                 utc("2026-11-20 21:10"),
             )
-        trust = until_changed(board, asked["/api/trust"])
+        trust = board.another("/api/trust", asked["/api/trust"]).json
         assert (trust["corrections"], trust["crossovers_flipped"], trust["trades_flipped"]) == (1, 2, 1)
         assert (trust["gaps"], trust["missing_bars"], trust["verdict"]) == (1, 1, "failing")
         assert trust["failures"] == ["AAPL|5m: sandbox said 503"]
@@ -323,23 +322,9 @@ def test_what_the_clock_alone_changes_has_another_etag(
         board.now += timedelta(hours=1)
         board.passed = timedelta(hours=25)
         for path, before in asked.items():
-            tag = {"If-None-Match": before.headers["ETag"]}
-            wait_until(
-                lambda path=path, tag=tag: board.get(path, tag, symbol="AAPL", timeframe="5m").status == 200,
-                f"another answer of {path}",
-            )
+            board.another(path, before.headers["ETag"], symbol="AAPL", timeframe="5m")
         assert board.get("/api/trust").json["corrections"] == 0
     databases.drop(url)
-
-
-def until_changed(board: ServedBoard, etag: str) -> dict:
-    def changed() -> dict | None:
-        answer = board.get("/api/trust", {"If-None-Match": etag})
-        return answer.json if answer.status == 200 else None
-
-    found = wait_until(changed, "another answer")
-    assert found is not None
-    return found
 
 
 def test_every_answer_is_json_that_any_reader_takes(board: ServedBoard) -> None:

@@ -206,23 +206,16 @@ def test_a_database_that_is_gone_is_told_and_asked_again(databases, untouched: s
 
 def test_a_watchlist_that_went_wrong_is_told_and_the_board_goes_on(filled: str, tmp_path: Path) -> None:
     with board_on(filled, tmp_path) as board:
-        known = {
-            path: {"If-None-Match": board.get(path).headers["ETag"]} for path in ("/api/symbols", "/", "/api/trust")
-        }
+        known = {path: board.get(path).headers["ETag"] for path in ("/api/symbols", "/", "/api/trust")}
         file = tmp_path / "watchlist.toml"
         # The database knows nothing of groups: the file alone tells that the answer is another one.
         file.write_text(file.read_text().replace('"Crypto"', '"Coins"'))
         for path, tag in known.items():
-            wait_until(lambda path=path, tag=tag: board.get(path, tag).status == 200, f"another answer of {path}")
+            board.another(path, tag)
         assert "Coins" in {row["group"] for row in board.get("/api/symbols").json["rows"]}
-        tag = {"If-None-Match": board.get("/api/trust").headers["ETag"]}
+        tag = board.get("/api/trust").headers["ETag"]
         file.write_text("timeframes = [")
-
-        def error() -> object:
-            answer = board.get("/api/trust", tag)
-            return answer.json["configuration_error"] if answer.status == 200 else None
-
-        assert "not valid TOML" in str(wait_until(error, "the error"))
+        assert "not valid TOML" in board.another("/api/trust", tag).json["configuration_error"]
         assert "not valid TOML" in board.get("/").text
         assert "AAPL" in board.get("/").text
 

@@ -110,6 +110,17 @@ class ServedBoard:
         except urllib.error.HTTPError as error:
             return Answer(error.code, Headers(error.headers.items()), error.read())
 
+    def another(self, path: str, etag: str, /, **query: Any) -> Answer:
+        """Poll it with an ETag, as a page does, until its answer is another one."""
+
+        def answered() -> Answer | None:
+            answer = self.get(path, {"If-None-Match": etag}, **query)
+            return answer if answer.status == 200 else None
+
+        found = wait_until(answered, f"another answer of {path}")
+        assert found is not None
+        return found
+
 
 @contextmanager
 def board_on(database_url: str, folder: Path, text: str = WATCHLIST, **options: Any) -> Iterator[ServedBoard]:

@@ -39,7 +39,7 @@ def test_a_board_refuses_an_address_of_dagster_that_is_none(refused: Refused) ->
 
 
 def test_what_only_reads_makes_no_database_where_there_is_none(refused: Refused, home: Path) -> None:
-    for words in (("board", "--port", "0"), ("backup", str(home / "all.backup"))):
+    for words in (("board", "--port", "0"), ("backup", str(home / "all.backup")), ("alerts", "log")):
         assert "there is nothing in" in refused(*words)
     assert [each.name for each in home.iterdir()] == ["watchlist.toml"]
 
