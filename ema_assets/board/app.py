@@ -20,10 +20,11 @@ from ema_assets.board.answering import etag_of, is_known, json_answer, not_modif
 from ema_assets.board.links import DagsterLinks
 from ema_assets.board.overviews import Overviews, Times
 from ema_assets.board.pages import ALL, Pages
-from ema_assets.board.protection import LOCAL_HOSTS, Protection
+from ema_assets.board.protection import ReadingOnly, WithHeaders
 from ema_assets.board.readers import Readers
 from ema_assets.board.site import Site
 from ema_assets.config.settings import Settings
+from ema_assets.model.same_origin import HERE, SameOriginOnly
 
 _SMALLEST_COMPRESSED = 1_000
 _COMPRESSION = 5
@@ -37,13 +38,13 @@ class BoardOptions:
         database_url: libpq form.
         dagster_url: of the Dagster UI that pages link to; None for no links.
         default_provider: of symbols that name none.
-        allowed_hosts: names under which browsers may ask, beside those of this machine.
+        allowed_hosts: names under which browsers may ask, beside those of this machine: see `same_origin.host_names`.
     """
 
     database_url: str
     dagster_url: str | None
     default_provider: str
-    allowed_hosts: tuple[str, ...] = ()
+    allowed_hosts: frozenset[str] = frozenset()
 
 
 def create_app(options: BoardOptions, settings: Callable[[], Settings], times: Times) -> Starlette:
@@ -61,7 +62,9 @@ def create_app(options: BoardOptions, settings: Callable[[], Settings], times: T
     return Starlette(
         routes=[*_page_routes(pages), *_api_routes(site), Mount("/static", _Files(), name="static")],
         middleware=[
-            Middleware(Protection, hosts=(*LOCAL_HOSTS, *options.allowed_hosts)),
+            Middleware(WithHeaders),
+            Middleware(SameOriginOnly, hosts=HERE | options.allowed_hosts),
+            Middleware(ReadingOnly),
             Middleware(GZipMiddleware, minimum_size=_SMALLEST_COMPRESSED, compresslevel=_COMPRESSION),
         ],
         exception_handlers={404: pages.nothing_there, 500: pages.unforeseen},
@@ -90,15 +93,16 @@ def _api_routes(site: Site) -> Iterable[BaseRoute]:
 
     yield Route("/api/openapi.json", described, methods=["GET"])
     for each in api.ALL:
-        yield Route(f"/api{each.path}", _endpoint(site, each), methods=["GET"])
+        yield Route(f"/api{each.path}", _endpoint(site, each, version), methods=["GET"])
     yield Route("/api/{rest:path}", unknown, methods=["GET"])
 
 
-def _endpoint(site: Site, resource: api.Resource) -> Callable[[Request], Response]:
+def _endpoint(site: Site, resource: api.Resource, version: str) -> Callable[[Request], Response]:
     def endpoint(request: Request) -> Response:
         try:
             values = values_of(resource.parameters, request)
-            tag = etag_of(resource.path, repr(values), resource.revision(site, values))
+            revision = resource.revision(site, values)
+            tag = etag_of(resource.path, repr(values), version, site.configured.tag, revision)
             if is_known(request, tag):
                 return not_modified(tag)
             return json_answer(resource.answer(site, values), tag)

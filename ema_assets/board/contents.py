@@ -19,6 +19,7 @@ from ema_assets.board.site import (
 from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.reports import equity as equities
 from ema_assets.reports import heat_map, performance_table, series_chart, trade_table, why
+from ema_assets.reports.charted_bars import label_of
 from ema_assets.store import series_overview
 
 _OF_ASSETS = ("asset", "last_ts", "revision", "computed_at", "failures", "last_error")
@@ -176,7 +177,10 @@ def equity(site: Site, values: Values) -> dict[str, Any]:
 
 
 def chart(site: Site, values: Values) -> dict[str, Any]:
-    """Bars, averages, signals and trades of one series, column by column; times in seconds since 1970, UTC."""
+    """Bars, averages, signals and trades of one series, column by column; times in seconds since 1970, UTC.
+
+    `averages` says what `fast` and `slow` are: EMA 9 and EMA 30, or those that `strategy` compares.
+    """
     series = series_of(site.overview, values)
     graph = site.configured.graph
     known = series_chart.drawable(graph)
@@ -194,7 +198,7 @@ def chart(site: Site, values: Values) -> dict[str, Any]:
             signals=values["signals"],
             strategy=strategy,
         )
-    lines = [line.column for line in found.lines]
+    lines = [line.place for line in found.lines]
     rounded = found.bars.with_columns(pl.col("fast", "slow", *lines).cast(pl.Float64).round_sig_figs(9))
     trades = found.trades.with_columns(pl.col("entry_ts", "exit_ts", "last_ts").cast(_UTC).dt.epoch("s"))
     return {
@@ -203,9 +207,10 @@ def chart(site: Site, values: Values) -> dict[str, Any]:
         "is_whole": found.is_whole,
         "time": rounded["ts"].cast(_UTC).dt.epoch("s").to_list(),
         **{name: rounded[name].to_list() for name in ("open", "high", "low", "close", "volume")},
-        "ema_9": rounded["fast"].to_list(),
-        "ema_30": rounded["slow"].to_list(),
-        "lines": [{**asdict(line), "values": rounded[line.column].to_list()} for line in found.lines],
+        "averages": [label_of(each) for each in found.averages],
+        "fast": rounded["fast"].to_list(),
+        "slow": rounded["slow"].to_list(),
+        "lines": [{**asdict(line), "values": rounded[line.place].to_list()} for line in found.lines],
         "strategy": strategy,
         "trades": trades.drop("symbol", strict=False).to_dicts(),
     }

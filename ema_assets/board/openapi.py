@@ -24,6 +24,7 @@ _PAGED = {
         "per_page": {"type": "integer"},
         "pages": {"type": "integer"},
         "total": {"type": "integer", "description": "Rows on all pages"},
+        "has_more": {"type": "boolean", "description": "Of crossovers, which are not counted: there is another page"},
     },
 }
 _ETAG = {"ETag": {"schema": {"type": "string"}, "description": "From the revisions of what the answer shows"}}

@@ -37,14 +37,19 @@ _FILES_SECONDS = 3.0
 class Configured:
     """What the files say: the settings, the watchlist, and the assets that follow from it; `error` when they are wrong.
 
-    With an `error`, the rest is what they said before.
+    With an `error`, the rest is what they said before. `read` is another text after each change of the files.
     """
 
     settings: Settings
     watched: Watchlist
     graph: Graph
-    fingerprint: str
+    read: str
     error: str | None = None
+
+    @property
+    def tag(self) -> str:
+        """A text that differs as soon as anything here does."""
+        return f"{self.read} {self.error or ''}"
 
     @property
     def strategies(self) -> Sequence[str]:
@@ -159,7 +164,7 @@ class Overviews:
                     now = self.times.market()
                     found = heat_map(transaction, now, publications)
                     said = trust(transaction, found.series, self.times.machine())
-                    self._kept = Overview(now, found, said, _timeframes(found), _tag(mark, found.series))
+                    self._kept = Overview(now, found, said, _timeframes(found), _tag(mark, found.series, said))
                     self._mark, self._looked_at = mark, at
             self._asked_at = time.monotonic()
             return self._kept
@@ -177,7 +182,7 @@ class Overviews:
                 settings = self._settings()
                 files = _state_of_files(settings)
                 if self._configured is None or self._configured.error or files != self._files:
-                    self._configured, self._files = _read(settings), files
+                    self._configured, self._files = _read(settings, files), files
             except ConfigurationError as error:
                 if self._configured is None:
                     raise
@@ -194,11 +199,11 @@ def _timeframes(found: HeatMap) -> dict[str, tuple[str, ...]]:
     return {symbol: tuple(sorted(own, key=order.__getitem__)) for symbol, own in keys.items()}
 
 
-def _read(settings: Settings) -> Configured:
+def _read(settings: Settings, files: object) -> Configured:
     path = settings.watchlist_path
     watched = watchlist.of(settings) if path.exists() else watchlist.parse(watchlist.default_text())
     graph = build(watched, settings.signals_folder, settings.strategies_folder)
-    return Configured(settings, watched, graph, graph.fingerprint)
+    return Configured(settings, watched, graph, f"{graph.fingerprint} {files}")
 
 
 def _state_of_files(settings: Settings) -> object:
@@ -215,9 +220,9 @@ def _changed_at(path: Path) -> int | None:
         return None
 
 
-def _tag(mark: str, series: pl.DataFrame) -> str:
-    """Differs with the ledger, by `mark`, and with what the clock alone changes: conditions."""
+def _tag(mark: str, series: pl.DataFrame, said: Trust) -> str:
+    """Differs with the ledger, by `mark`, and with what the clock alone changes: conditions, corrections of a day."""
     rows = series.sort("symbol", "timeframe").select("symbol", "timeframe", "condition", "since")
     digest = hashlib.sha256(rows.hash_rows(seed=930).to_numpy().tobytes())
-    digest.update(mark.encode())
+    digest.update(repr((mark, said.corrections.height, said.gaps, said.not_answering, said.symbols)).encode())
     return digest.hexdigest()[:20]

@@ -11,6 +11,7 @@ from ema_assets.model.timeframes import by_key
 from ema_assets.reports import freshness as conditions
 from ema_assets.reports import heat_map as maps
 from ema_assets.reports import performance_table, series_chart, trade_table
+from ema_assets.reports.charted_bars import USUAL, label_of
 
 _BESIDE = 8
 _LAST_BARS = 10
@@ -59,6 +60,9 @@ def chart(site: Site, values: Values) -> dict[str, Any]:
         "drawable": list(series_chart.drawable(configured.graph)),
         "usual_bars": series_chart.USUAL_BARS,
         "most_bars": series_chart.MOST_BARS,
+        "averages": drawn["averages"],
+        # The trend, the crossovers and the next cross on the page are always those of EMA 9 and 30.
+        "are_usual": drawn["averages"] == list(map(label_of, USUAL)),
         "last": _last_bars(drawn),
         "crossed": contents.crossovers(site, _few(few))["rows"],
         "open": contents.open_trades(site, _few(few))["rows"],
@@ -69,7 +73,7 @@ def chart(site: Site, values: Values) -> dict[str, Any]:
 
 def _last_bars(drawn: dict[str, Any]) -> list[dict[str, Any]]:
     """The newest bars, newest first, each with its change against the one before."""
-    names = ("time", "open", "high", "low", "close", "volume", "ema_9", "ema_30")
+    names = ("time", "open", "high", "low", "close", "volume", "fast", "slow")
     rows = [dict(zip(names, row, strict=True)) for row in zip(*(drawn[name] for name in names), strict=True)]
     for before, row in zip([None, *rows[:-1]], rows, strict=True):
         row["at"] = datetime.fromtimestamp(row["time"], UTC)

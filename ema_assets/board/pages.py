@@ -17,6 +17,7 @@ from ema_assets.board.answering import etag_of, is_known, not_modified, refusal,
 from ema_assets.board.parameters import PER_PAGE, Parameter, Values
 from ema_assets.board.readers import NothingYet
 from ema_assets.board.site import Site
+from ema_assets.model.averages import SLOW_SPAN, converged_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ ALL = (
         page_contents.performance,
     ),
     Page("/freshness", "freshness.html", "Freshness", _shorter(api.NOT_FRESH.parameters), page_contents.freshness),
-    Page("/why", "why.html", "Why", api.WHY.parameters, page_contents.why),
+    Page("/why", "why.html", "Why", api.WHY.parameters, page_contents.why, api.WHY.revision),
     Page("/about", "about.html", "About", (), lambda _site, _values: {}),
 )
 
@@ -78,6 +79,7 @@ class Pages:
                 "query": query,
                 "links": site.links,
                 "version": self._version,
+                "bars_needed": converged_after(SLOW_SPAN),
             }
         )
 
@@ -87,9 +89,8 @@ class Pages:
         def endpoint(request: Request) -> Response:
             try:
                 values = values_of(page.parameters, request)
-                configured = self._site.configured
-                revision = (page.revision(self._site, values), configured.fingerprint, configured.error or "")
-                tag = etag_of(page.path, repr(values), self._version, *revision)
+                revision = page.revision(self._site, values)
+                tag = etag_of(page.path, repr(values), self._version, self._site.configured.tag, revision)
                 if is_known(request, tag):
                     return not_modified(tag)
                 return self._rendered(page.template, page.title, page, values, tag)

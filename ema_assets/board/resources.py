@@ -27,6 +27,11 @@ def by_overview(site: Site, _values: Values) -> str:
     return site.overview.tag
 
 
+def by_minute(site: Site, values: Values) -> str:
+    """As `by_overview`, and with each minute of the market: for sentences that say how long ago something was."""
+    return f"{by_overview(site, values)} {site.overview.now:%Y-%m-%d %H:%M}"
+
+
 def by_series(site: Site, values: Values) -> str:
     """Changes with the revisions of one series in the ledger.
 
@@ -75,7 +80,7 @@ BARS = Parameter(
     default=series_chart.USUAL_BARS,
     most=series_chart.MOST_BARS,
 )
-SIGNALS = Parameter("signals", "Signals beside EMA 9 and EMA 30, parted by commas", kind="list", default=())
+SIGNALS = Parameter("signals", "Signals beside the averages, parted by commas", kind="list", default=())
 TRADES_OF = Parameter("strategy", "Whose trades are given; none where no strategy is named")
 
 HEAT_MAP = Resource(
@@ -93,7 +98,12 @@ CHART = Resource(
     lists=False,
 )
 WHY = Resource(
-    "/why", "Why a series is fresh or not, in plain sentences", (SYMBOL, TIMEFRAME), contents.why_not, lists=False
+    "/why",
+    "Why a series is fresh or not, in plain sentences",
+    (SYMBOL, TIMEFRAME),
+    contents.why_not,
+    by_minute,
+    lists=False,
 )
 ABOUT_TO_CROSS = Resource(
     "/about-to-cross",

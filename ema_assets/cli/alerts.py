@@ -164,7 +164,7 @@ def check_command(names: tuple[str, ...]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print every column as a JSON list.")
 def log_command(limit: int, state: str | None, channel: str | None, *, as_json: bool) -> None:
     """Show what was raised, where it went and when, the newest first."""
-    with environment.open_database(Settings.from_env()) as database, database.transaction() as transaction:
+    with environment.open_existing(Settings.from_env()) as database, database.transaction() as transaction:
         rows = alert_delivery.log(transaction, limit, state, channel)
     if as_json:
         rendering.print_json(rows.to_dicts())

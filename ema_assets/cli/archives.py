@@ -25,6 +25,7 @@ def backup_command(file: Path, *, with_dagster: bool, overwrite: bool) -> None:
     from ema_assets.runtime.postgres import archives
 
     settings = Settings.from_env()
+    environment.check_exists(settings)
     with environment.open_database(settings, migrated=False) as database:
         size = archives.back_up(database.url, file, with_dagster=with_dagster, overwrite=overwrite)
     click.echo(

@@ -8,12 +8,14 @@ import click
 from ema_assets.cli import environment
 from ema_assets.cli.commands import Command
 from ema_assets.config.settings import Settings
-from ema_assets.model import clock
+from ema_assets.model import clock, same_origin
 from ema_assets.runtime import locate, state
 
 
 @click.command("board", cls=Command)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; no other machine sees it.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 127.0.0.1 is for this machine."
+)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=3001, show_default=True, help="Port; 0 takes a free one."
 )
@@ -22,7 +24,8 @@ from ema_assets.runtime import locate, state
     "allowed_hosts",
     multiple=True,
     metavar="NAME",
-    help="A name under which browsers may ask, beside this machine's own; may be given several times.",
+    help="A name under which browsers may ask, beside this machine's own and those of EMA_ALLOWED_HOSTS; may be "
+    "given several times.",
 )
 @click.option(
     "--dagster-url",
@@ -48,12 +51,14 @@ def board_command(host: str, port: int, allowed_hosts: Sequence[str], dagster_ur
     if dagster_url is not None:
         dagster_url = HttpUrl("--dagster-url", None).read({"--dagster-url": dagster_url})
     default_provider = environment.default_provider(settings, running)
+    hosts = same_origin.allowed_hosts() | same_origin.host_names(allowed_hosts, "--allow-host") | {host.lower()}
+    environment.check_exists(settings)
     with locate.started_database(settings) as url:
         options = BoardOptions(
             database_url=url,
             dagster_url=dagster_url or (running.ui if running else None),
             default_provider=default_provider,
-            allowed_hosts=(host, *allowed_hosts),
+            allowed_hosts=hosts,
         )
         app = create_app(options, Settings.from_env, Times(clock.now, lambda: datetime.now(UTC)))
         serve(app, host, port, lambda at: click.echo(f"Board on {at}. Ctrl-C stops it."))

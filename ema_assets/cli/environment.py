@@ -122,9 +122,8 @@ def with_providers(settings: Settings, watched: Watchlist, symbols: Sequence[str
     return settings
 
 
-@contextmanager
-def open_existing(settings: Settings) -> Iterator[Database]:
-    """As `open_database`, for commands that only read: none is made where there is none.
+def check_exists(settings: Settings) -> None:
+    """Refuse to make a database where there is none, for commands that only read.
 
     Raises:
         StoreUnavailable: when EMA_DATABASE_URL is not set and EMA_HOME has no database yet.
@@ -134,6 +133,16 @@ def open_existing(settings: Settings) -> Iterator[Database]:
             f"there is nothing in {settings.home} yet; start everything with `ema-assets up`, or set EMA_HOME to the "
             "folder that has your data"
         )
+
+
+@contextmanager
+def open_existing(settings: Settings) -> Iterator[Database]:
+    """As `open_database`, for commands that only read.
+
+    Raises:
+        StoreUnavailable: as `check_exists`.
+    """
+    check_exists(settings)
     with open_database(settings) as database:
         yield database
 

@@ -56,7 +56,7 @@ def export_command(
     settings = Settings.from_env()
     watched = environment.read_watchlist(settings)
     chosen = environment.chosen_symbols(watched, symbols, groups) or list(watched.symbols)
-    frames = [environment.timeframe_of(watched, text) for text in timeframes] or list(watched.with_bars)
+    frames = {environment.timeframe_of(watched, text) for text in timeframes} or set(watched.with_bars)
     graph = build(watched, settings.signals_folder, settings.strategies_folder)
     known = {node.name: node for node in graph.on}
     for name in assets:

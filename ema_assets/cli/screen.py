@@ -64,7 +64,8 @@ def screen_command(  # noqa: PLR0913 - the options
     ema-assets screen --sort cross --limit 10
     ema-assets screen --timeframe 15m --trend up --crossed-within 3
 
-    `cross at` is the exact next close at which EMA 9 and EMA 30 would meet, `to cross` how far that is from the last.
+    Trend, spread and crosses are those of EMA 9 and EMA 30, whatever `--strategy` says. `cross at` is the exact next
+    close at which they would meet, `to cross` how far that is from the last.
     `stop` is where the stop of the open trade is now, and how far the last close is from it.
     """
     settings = Settings.from_env()

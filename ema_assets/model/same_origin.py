@@ -4,8 +4,9 @@ A server on 127.0.0.1 is open to every page that the user's browser shows. A pag
 `Origin`; one whose name was pointed at 127.0.0.1 (DNS rebinding) shows in `Host`. Programs send no `Origin`.
 """
 
+import ipaddress
 import os
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -26,13 +27,28 @@ def allowed_hosts(env: Mapping[str, str] = os.environ) -> frozenset[str]:
     Raises:
         ConfigurationError: when one of them is no name of a host.
     """
-    named = [name for part in text_of(env, VARIABLE).split(",") if (name := part.strip().lower())]
-    for name in named:
-        if _host_of(name) != name:
-            raise ConfigurationError(
-                f"`{VARIABLE}` must be names of hosts without ports, separated by commas, received {name!r}"
-            )
-    return HERE | frozenset(named)
+    named = [name for part in text_of(env, VARIABLE).split(",") if (name := part.strip())]
+    return HERE | host_names(named, VARIABLE)
+
+
+def host_names(names: Iterable[str], source: str) -> frozenset[str]:
+    """`names` of hosts, or addresses, as they are compared: lower case, IPv6 in its usual form without brackets.
+
+    Raises:
+        ConfigurationError: when one of them is no name of a host; it names `source`.
+    """
+    found = set()
+    for name in names:
+        bare = name.lower().removeprefix("[").removesuffix("]")
+        try:
+            found.add(str(ipaddress.ip_address(bare)))
+        except ValueError:
+            if not name or _host_of(name) != name.lower():
+                raise ConfigurationError(
+                    f"`{source}` must be names of hosts without ports, received {name!r}"
+                ) from None
+            found.add(name.lower())
+    return frozenset(found)
 
 
 class SameOriginOnly:

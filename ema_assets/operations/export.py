@@ -51,13 +51,15 @@ def export(
     """Write the rows of `nodes` to `folder`, as `ohlc/5m/AAPL.parquet`; only series that have changed since.
 
     Each file has the columns symbol, timeframe, the time, and those of its asset, sorted by time. A file is complete or
-    not there: it is written beside its place and moved. What is deleted is not noticed, so delete the folder to have
-    all of it again. Yields every series as it is done.
+    not there: it is written beside its place and moved. Files that were deleted are not missed: delete the whole folder
+    to have all of it again. Yields every series as it is done.
 
     Raises:
         ConfigurationError: when the folder holds an export of another database or in another format.
     """
     manifest = _Manifest.of(folder, _born(database), form)
+    # Before the first file: a folder whose export was stopped at once says all the same what it holds.
+    manifest.save()
     for node in nodes:
         for timeframe in timeframes:
             with database.transaction() as transaction:
@@ -139,7 +141,7 @@ class _Manifest:
 
     def save(self) -> None:
         """Write down what was noted."""
-        if not self._new:
+        if not self._new and self._path.exists():
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         part = self._path.with_name(f".{self._path.name}.part")

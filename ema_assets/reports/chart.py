@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ema_assets.model.averages import asset_of
 from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import Graph
-from ema_assets.reports.charted_bars import USUAL, Averages, averages_of, charted_bars
+from ema_assets.reports.charted_bars import USUAL, Averages, averages_there, charted_bars, label_of
 from ema_assets.store import tables
 from ema_assets.store.database import Transaction
 from ema_assets.strategies.trade_columns import LONG
@@ -72,8 +71,7 @@ def picture_of(
     name = strategy or next(iter(graph.strategies), None)
     if not tables.has_part(transaction, tables.BARS, timeframe):
         raise ConfigurationError(f"there are no bars on {timeframe.key}: it was never on")
-    averages = USUAL if name is None else averages_of(graph.nodes[name]) or USUAL
-    are_there = all(_is_there(transaction, graph, asset_of(column), timeframe) for column in averages)
+    averages, are_there = averages_there(transaction, graph, name, timeframe)
     found = charted_bars(transaction, timeframe, [symbol], bars, averages if are_there else None)
     if found.is_empty():
         raise ConfigurationError(f"there are no bars of {symbol} on {timeframe.key} yet; `ema-assets status` says why")
@@ -84,11 +82,6 @@ def picture_of(
         trades = tables.newest_rows(transaction, table, timeframe, [symbol], _TRADE, bars)
         trades = trades.filter(pl.col("last_ts") >= found["ts"][0])
     return Picture(symbol, timeframe, found, trades, name, averages)
-
-
-def _is_there(transaction: Transaction, graph: Graph, asset: str, timeframe: Timeframe) -> bool:
-    """True when the asset is on, and was computed at all."""
-    return graph.has(asset) and tables.has_part(transaction, graph.nodes[asset].table, timeframe)
 
 
 def draw(picture: Picture, note: str = "") -> "Figure":
@@ -131,10 +124,9 @@ def _draw_candles(axes: "Axes", bars: pl.DataFrame) -> None:
 def _draw_averages(axes: "Axes", picture: Picture) -> None:
     bars = picture.bars
     for name, color, column in zip(("fast", "slow"), (_FAST, _SLOW), picture.averages, strict=True):
-        label = column.upper().replace("_", " ")
         if bars[name].null_count() < bars.height:
             values = [float("nan") if value is None else value for value in bars[name]]
-            axes.plot(range(bars.height), values, color=color, linewidth=1.4, label=label)
+            axes.plot(range(bars.height), values, color=color, linewidth=1.4, label=label_of(column))
 
 
 def _draw_trade(axes: "Axes", times: Sequence[datetime], trade: Mapping[str, Any]) -> None:

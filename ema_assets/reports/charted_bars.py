@@ -7,7 +7,7 @@ import polars as pl
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND
 from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN, asset_of, ema_name, trend_spans, wma_name
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.refresh.graph import Node
+from ema_assets.refresh.graph import Graph, Node
 from ema_assets.store import tables
 from ema_assets.store.database import Transaction
 
@@ -27,6 +27,23 @@ def averages_of(node: Node) -> Averages | None:
     if node.table.flips == tables.CROSSOVERS and (spans := trend_spans(node.name)) is not None:
         return ema_name(spans[0]), ema_name(spans[1])
     return USUAL if {EMA_SIGNALS, EMA_TREND} & node.reads.keys() else None
+
+
+def averages_there(
+    transaction: Transaction, graph: Graph, strategy: str | None, timeframe: Timeframe
+) -> tuple[Averages, bool]:
+    """The averages to draw with `strategy` (None: EMA 9 and 30), and whether they are on and were computed at all."""
+    averages = USUAL if strategy is None else averages_of(graph.nodes[strategy]) or USUAL
+    are_there = all(
+        graph.has(asset) and tables.has_part(transaction, graph.nodes[asset].table, timeframe)
+        for asset in map(asset_of, averages)
+    )
+    return averages, are_there
+
+
+def label_of(average: str) -> str:
+    """How a column with an average is called in a legend: `EMA 9`."""
+    return average.upper().replace("_", " ")
 
 
 def charted_bars(

@@ -98,14 +98,14 @@ def _values(transaction: Transaction, timeframe: str, steps: pl.DataFrame, spans
     )
     moments = _moments(spans).join(steps.select("symbol").unique(), on="symbol", how="semi")
     trades = steps.select("symbol", "entry_ts", "side", "entry_price", "before", ended="ts")
-    held = (
+    while_open = (
         moments.sort("at")
         .join_asof(trades.sort("entry_ts"), left_on="at", right_on="entry_ts", by="symbol", check_sortedness=False)
         .filter(pl.col("at") < pl.col("ended"))
     )
-    closes = trade_lists.closes_at(transaction, timeframe, held.select("symbol", "at"))
+    closes = trade_lists.closes_at(transaction, timeframe, while_open.select("symbol", "at"))
     way = pl.when(pl.col("side") == LONG).then(1.0).otherwise(-1.0)
-    marked = held.join(closes, on=["symbol", "at"]).select(
+    marked = while_open.join(closes, on=["symbol", "at"]).select(
         "symbol",
         ts="at",
         value=pl.col("before") * (1 + way * (pl.col("close") / pl.col("entry_price") - 1)).clip(lower_bound=0),

@@ -36,7 +36,7 @@ def screen(  # noqa: PLR0913 - what one may ask, all by name
     limit: int | None = None,
     strategy: str | None = None,
 ) -> pl.DataFrame:
-    """Rows of the screener on `timeframe`, one a symbol; columns as in the view.
+    """Rows of the screener on `timeframe`, one per symbol; columns as in the view.
 
     `crossed_within` keeps those whose trend flipped at most so many bars ago. `sort` is one of SORTS; what has no value
     there comes last, and equal ones are in the order of symbols. Trades are those of `strategy` where it is given.

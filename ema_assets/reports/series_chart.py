@@ -9,7 +9,7 @@ from ema_assets.model.asset_names import EMA_SIGNALS
 from ema_assets.model.errors import not_one_of
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import Graph, Node
-from ema_assets.reports.charted_bars import USUAL, charted_bars
+from ema_assets.reports.charted_bars import Averages, averages_there, charted_bars
 from ema_assets.store import tables
 from ema_assets.store.database import Transaction
 
@@ -31,19 +31,26 @@ class Line:
     column: str
     on_price: bool
 
+    @property
+    def place(self) -> str:
+        """The column of `SeriesChart.bars` that has its values: two signals may have columns of one name."""
+        return f"{self.signal}.{self.column}"
+
 
 @dataclass(frozen=True, slots=True)
 class SeriesChart:
     """The newest bars of a series, oldest first.
 
     Attributes:
-        bars: ts, open, high, low, close, volume, fast (EMA 9), slow (EMA 30), and the column of each of `lines`.
+        bars: ts, open, high, low, close, volume, fast, slow, and the `place` of each of `lines`.
+        averages: which ones `fast` and `slow` are: those that the strategy compares, else EMA 9 and 30.
         lines: the columns of the chosen signals.
         trades: entry_ts, side, entry_price, exit_ts, exit_price … of those that reach into `bars`; oldest first.
         is_whole: False when the series has older bars.
     """
 
     bars: pl.DataFrame
+    averages: Averages
     lines: tuple[Line, ...]
     trades: pl.DataFrame
     is_whole: bool
@@ -85,9 +92,10 @@ def series_chart(
             raise not_one_of("signals", name, known)
     if strategy is not None and strategy not in graph.strategies:
         raise not_one_of("strategy", strategy, graph.strategies)
+    averages, are_there = averages_there(transaction, graph, strategy, timeframe)
     if not tables.has_part(transaction, tables.BARS, timeframe):
-        return _nothing()
-    found = charted_bars(transaction, timeframe, [symbol], bars + 1, USUAL if graph.has(EMA_SIGNALS) else None)
+        return _nothing(averages)
+    found = charted_bars(transaction, timeframe, [symbol], bars + 1, averages if are_there else None)
     is_whole = found.height <= bars
     found = found.tail(bars).select("ts", *_OHLCV)
     lines: list[Line] = []
@@ -97,17 +105,19 @@ def series_chart(
             continue
         lines += known[name]
         columns = tuple(line.column for line in known[name])
-        rows = tables.newest_rows(transaction, table, timeframe, [symbol], columns, bars + 1).drop("symbol")
-        found = found.join(rows, on="ts", how="left", maintain_order="left", suffix=f"_{name}")
+        rows = tables.newest_rows(transaction, table, timeframe, [symbol], columns, bars + 1)
+        rows = rows.select("ts", *(pl.col(line.column).alias(line.place) for line in known[name]))
+        found = found.join(rows, on="ts", how="left", maintain_order="left")
     if strategy is None or found.is_empty():
-        return SeriesChart(found, tuple(lines), _no_trades(), is_whole)
+        return SeriesChart(found, averages, tuple(lines), _no_trades(), is_whole)
     trades = tables.newest_rows(transaction, graph.nodes[strategy].table, timeframe, [symbol], _TRADE, bars)
-    return SeriesChart(found, tuple(lines), trades.filter(pl.col("last_ts") >= found["ts"][0]), is_whole)
+    return SeriesChart(found, averages, tuple(lines), trades.filter(pl.col("last_ts") >= found["ts"][0]), is_whole)
 
 
 def _no_trades() -> pl.DataFrame:
     return pl.DataFrame(schema=dict.fromkeys(("entry_ts", *_TRADE), pl.Null()))
 
 
-def _nothing() -> SeriesChart:
-    return SeriesChart(pl.DataFrame(schema=dict.fromkeys(("ts", *_OHLCV), pl.Null())), (), _no_trades(), is_whole=True)
+def _nothing(averages: Averages) -> SeriesChart:
+    bars = pl.DataFrame(schema=dict.fromkeys(("ts", *_OHLCV), pl.Null()))
+    return SeriesChart(bars, averages, (), _no_trades(), is_whole=True)

@@ -1,15 +1,16 @@
 """How fresh everything is, in numbers a person or a script can read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import polars as pl
 
+from ema_assets.model.asset_names import EMA_SIGNALS
+from ema_assets.model.averages import EMA, SLOW_SPAN, averaged, converged_after
 from ema_assets.model.timeframes import by_key
 from ema_assets.refresh.plan import AT_ONCE, Publications, closed_bars
 from ema_assets.reports import symbol_states
-from ema_assets.signals.ema_signals import CONVERGED_AFTER_BARS
 from ema_assets.store import latency as latencies
 from ema_assets.store import ledger, provider_state
 from ema_assets.store.database import Transaction
@@ -101,13 +102,32 @@ symbols_halted = symbol_states.halted
 
 
 def warming_up(transaction: Transaction) -> list[str]:
-    """A sentence per timeframe on which averages have not converged, shortest first."""
-    found = {by_key(row["timeframe"]): row for row in ledger.warming_up(transaction).to_dicts()}
+    """A sentence per timeframe and asset whose averages have not converged: shortest timeframe and span first.
+
+    Beside `ema_signals` these are the EMAs that strategies read, by the spans that they name.
+    """
     return [
         f"{timeframe.key} of {row['symbols']} symbol{'' if row['symbols'] == 1 else 's'}: {row['most_bars']} bars at "
-        f"most, the averages need {CONVERGED_AFTER_BARS}"
-        for timeframe, row in sorted(found.items())
+        f"most, {'the averages need' if span == SLOW_SPAN else f'EMA {span} needs'} {converged_after(span)}"
+        for timeframe, span, row in sorted(
+            (
+                (by_key(row["timeframe"]), span, row)
+                for asset, span in _spans_on(transaction)
+                for row in ledger.warming_up(transaction, asset).to_dicts()
+            ),
+            key=lambda found: found[:2],
+        )
     ]
+
+
+def _spans_on(transaction: Transaction) -> Iterator[tuple[str, int]]:
+    """The assets with EMAs that are switched on, each with its longest span."""
+    for asset in ledger.assets(transaction):
+        said = averaged(asset)
+        if asset == EMA_SIGNALS:
+            yield asset, SLOW_SPAN
+        elif said is not None and said.kind == EMA:
+            yield asset, said.spans[0]
 
 
 def latency(transaction: Transaction, now: datetime) -> list[dict[str, object]]:

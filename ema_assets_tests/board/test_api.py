@@ -2,17 +2,21 @@
 
 import json
 import shlex
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
 
-from ema_assets.board import resources
+from ema_assets.board import overviews, resources
 from ema_assets.board.resources import ALL
+from ema_assets.config import watchlist
+from ema_assets.operations import sync_watchlist
+from ema_assets.refresh.graph import build
 from ema_assets.sandbox.faults import parse_fault
 from ema_assets.store.database import Database
-from ema_assets_tests.board.world import HOSTILE, ServedBoard, board_on
+from ema_assets_tests.board.world import HOSTILE, NOW, WATCHLIST, ServedBoard, board_on
 from ema_assets_tests.refresh.exchange import rows_of, utc
 
 REQUIRED: dict[str, dict[str, Any]] = {
@@ -89,14 +93,14 @@ def test_the_chart_has_the_stored_bars_averages_signals_and_trades(board: Served
             database,
             """
             SELECT extract(epoch FROM entry_ts)::bigint FROM results.trades
-            WHERE symbol = 'BTC-USD' AND timeframe = '1h' AND last_ts >= to_timestamp($1) ORDER BY 1
+            WHERE strategy = 'strategy_9_30_ema' AND symbol = 'BTC-USD' AND timeframe = '1h' AND last_ts >= to_timestamp($1) ORDER BY 1
             """,
             rows[0][0],
         )
     lines = {line["column"]: line for line in found["lines"]}
     assert found["time"] == [row[0] for row in rows]
     assert found["close"] == [row[1] for row in rows]
-    for column, values in ((2, found["ema_9"]), (3, lines["rsi"]["values"]), (4, lines["bb_upper"]["values"])):
+    for column, values in ((2, found["fast"]), (3, lines["rsi"]["values"]), (4, lines["bb_upper"]["values"])):
         expected = [row[column] for row in rows]
         assert values == [value if value is None else pytest.approx(value, rel=1e-8) for value in expected]
         assert values[-1] is not None
@@ -106,9 +110,67 @@ def test_the_chart_has_the_stored_bars_averages_signals_and_trades(board: Served
     assert not found["is_whole"]
 
 
+def test_the_averages_of_a_chart_are_those_of_its_strategy(board: ServedBoard, filled: str) -> None:
+    asked: dict[str, Any] = {"symbol": "AAPL", "timeframe": "5m", "bars": 20}
+    plain = board.get("/api/chart", **asked).json
+    quick = board.get("/api/chart", strategy="strategy_9_30_quick", **asked).json
+    assert (plain["averages"], quick["averages"]) == (["EMA 9", "EMA 30"], ["EMA 5", "EMA 13"])
+    with Database(filled) as database:
+        rows = rows_of(
+            database,
+            """
+            SELECT f.ema_5, s.ema_13 FROM market.ema_5 f JOIN market.ema_13 s USING (symbol, timeframe, ts)
+            WHERE symbol = 'AAPL' AND timeframe = '5m' ORDER BY ts DESC LIMIT 20
+            """,
+        )[::-1]
+    assert list(zip(quick["fast"], quick["slow"], strict=True)) == [pytest.approx(row, rel=1e-8) for row in rows]
+    assert plain["time"] == quick["time"]
+    assert plain["fast"] != quick["fast"]
+    page = board.get("/chart", strategy="strategy_9_30_quick", **asked).text
+    assert '<th class="num">EMA 5</th><th class="num">EMA 13</th>' in page
+    assert "EMA 9<" not in page
+    assert "EMA 9 and EMA 30: " in page
+    assert "EMA 9 and EMA 30: " not in board.get("/chart", **asked).text
+
+
+OWN = """
+from ema_assets.signals.declaration import Column, Signal
+
+SIGNAL = Signal(
+    name="mine",
+    description="Closes once more, under names that others have",
+    version="1",
+    reads={"ohlc": ("close",)},
+    columns=(Column("rsi", "float8", "The close"),),
+    compute=lambda bars, carried, params: bars.select("symbol", "ts", rsi="close"),
+)
+"""
+
+
+def test_columns_of_two_signals_may_have_one_name(databases, untouched: str, tmp_path: Path) -> None:
+    (tmp_path / "signals").mkdir()
+    (tmp_path / "signals" / "mine.py").write_text(OWN)
+    watched = watchlist.parse(WATCHLIST)
+    url = databases.make(like=untouched)
+    with Database(url) as database:
+        sync_watchlist.sync(database, watched, NOW, build(watched, tmp_path / "signals"))
+        with database.transaction() as transaction:
+            transaction.execute(
+                "INSERT INTO market.mine (symbol, timeframe, ts, rsi) SELECT symbol, timeframe, ts, close "
+                "FROM market.ohlc WHERE symbol = 'AAPL' AND timeframe = '5m'"
+            )
+    with board_on(url, tmp_path) as board:
+        found = board.get("/api/chart", symbol="AAPL", timeframe="5m", bars=30, signals="rsi,mine").json
+    values = {line["signal"]: line["values"] for line in found["lines"]}
+    assert values["mine"] == [pytest.approx(close, rel=1e-8) for close in found["close"]]
+    assert None not in values["rsi"]
+    assert values["rsi"] != values["mine"]
+    databases.drop(url)
+
+
 def test_a_series_with_one_bar_has_a_chart_and_no_trend_yet(board: ServedBoard) -> None:
     found = board.get("/api/chart", symbol=HOSTILE, timeframe="5m", signals="rsi", strategy="strategy_9_30_ema").json
-    assert (len(found["time"]), found["ema_30"], found["trades"]) == (1, [None], [])
+    assert (len(found["time"]), found["slow"], found["trades"]) == (1, [None], [])
     assert found["is_whole"]
 
 
@@ -147,7 +209,7 @@ def test_groups_and_symbols_choose_what_is_shown(board: ServedBoard) -> None:
         ("/chart", {"symbol": "AAPL", "timeframe": "5m", "bars": "5001"}, 400, "from 1 to 5000, received '5001'"),
         ("/chart", {"symbol": "AAPL", "timeframe": "5m", "bars": "²"}, 400, "received '²'"),
         ("/chart", {"symbol": "AAPL", "timeframe": "5m", "signals": "rsj"}, 404, "did you mean `rsi`?"),
-        ("/chart", {"symbol": "AAPL", "timeframe": "5m", "strategy": "x"}, 404, "strategy_9_30_ema, received 'x'"),
+        ("/chart", {"symbol": "AAPL", "timeframe": "5m", "strategy": "x"}, 404, "strategy_9_30_quick, received 'x'"),
         ("/why", {"symbol": "'; DROP TABLE market.ohlc --", "timeframe": "5m"}, 404, "received \"'; DROP"),
         ("/chart", {"symbol": "A\0", "timeframe": "5m"}, 404, "received 'A"),
         ("/heatmap", {"group": "Bonds"}, 404, "`group` must be one of Shares, Crypto"),
@@ -217,7 +279,7 @@ def test_a_correction_a_gap_and_a_failure_are_told_and_change_the_etag(
                 """,
                 utc("2026-11-20 21:10"),
             )
-        trust = until_changed(board, asked["/api/trust"])
+        trust = board.another("/api/trust", asked["/api/trust"]).json
         assert (trust["corrections"], trust["crossovers_flipped"], trust["trades_flipped"]) == (1, 2, 1)
         assert (trust["gaps"], trust["missing_bars"], trust["verdict"]) == (1, 1, "failing")
         assert trust["failures"] == ["AAPL|5m: sandbox said 503"]
@@ -241,16 +303,28 @@ def test_a_correction_a_gap_and_a_failure_are_told_and_change_the_etag(
     databases.drop(url)
 
 
-def until_changed(board: ServedBoard, etag: str) -> dict:
-    from ema_assets_tests.waiting import wait_until
-
-    def changed() -> dict | None:
-        answer = board.get("/api/trust", {"If-None-Match": etag})
-        return answer.json if answer.status == 200 else None
-
-    found = wait_until(changed, "another answer")
-    assert found is not None
-    return found
+def test_what_the_clock_alone_changes_has_another_etag(
+    databases, untouched: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overviews, "_LOOKED_AT_AGAIN_SECONDS", 0.0)
+    url = databases.make(like=untouched)
+    with Database(url) as database, database.transaction() as transaction:
+        transaction.execute(
+            """
+            INSERT INTO market.bar_revision (symbol, timeframe, kind, detail, changed_from, bars_corrected, bars_late,
+                source, rows_recomputed, crossovers_flipped, trades_flipped)
+            VALUES ('AAPL', '5m', 'correction', 'one bar', now(), 1, 0, 'sandbox', 312, 2, 1)
+            """
+        )
+    with board_on(url, tmp_path) as board:
+        asked = {path: board.get(path, symbol="AAPL", timeframe="5m") for path in ("/api/why", "/why", "/api/trust")}
+        assert asked["/api/trust"].json["corrections"] == 1
+        board.now += timedelta(hours=1)
+        board.passed = timedelta(hours=25)
+        for path, before in asked.items():
+            board.another(path, before.headers["ETag"], symbol="AAPL", timeframe="5m")
+        assert board.get("/api/trust").json["corrections"] == 0
+    databases.drop(url)
 
 
 def test_every_answer_is_json_that_any_reader_takes(board: ServedBoard) -> None:

@@ -152,6 +152,16 @@ def test_an_empty_database_becomes_a_map_of_a_thousand_symbols_by_itself(
     databases.drop(url)
 
 
+def test_a_page_that_could_not_be_shown_is_loaded_again_by_itself(page: "Page", board: ServedBoard) -> None:
+    failed = board.get("/nowhere").text
+    page.route("**/trades", lambda route: route.fulfill(body=failed, content_type="text/html"))
+    page.goto(f"{board.url}/trades")
+    assert page.locator("#error").is_visible()
+    page.unroute("**/trades")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.wait_for_selector("#open")
+
+
 def test_a_missing_browser_is_named_in_one_line_and_an_error_in_ci(tmp_path: Path) -> None:
     said = r"no Chromium is installed: `apt-get install chromium`"
     with pytest.raises(pytest.skip.Exception, match=said):

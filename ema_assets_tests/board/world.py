@@ -7,7 +7,7 @@ import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -39,11 +39,17 @@ off = [{", ".join(f'"{name}"' for name in OFF if name not in ("rsi", "bollinger"
 [[strategy]]
 name = "crossover"
 entries = "all"
-atr_stop = 3
 
 [[strategy]]
 name = "pullback"
 enabled = false
+
+[[strategy]]
+name = "quick"
+rule = "crossover"
+fast = 5
+slow = 13
+entries = "all"
 
 [[group]]
 name = "Shares"
@@ -53,7 +59,7 @@ symbols = ["AAPL"]
 name = "Crypto"
 calendar = "24/7"
 symbols = ["BTC-USD"]
-""".replace("atr_stop = 3\n", "")
+"""
 
 
 class Headers(dict[str, str]):
@@ -88,10 +94,11 @@ class Answer:
 
 @dataclass
 class ServedBoard:
-    """A board that listens at `url`; the market's time may be moved."""
+    """A board that listens at `url`; the market's time may be moved, and the machine's by what has `passed`."""
 
     url: str
     now: datetime
+    passed: timedelta = timedelta()
 
     def get(self, path: str, /, headers: Mapping[str, str] | None = None, method: str = "GET", **query: Any) -> Answer:
         """Ask it, as a client that compresses nothing."""
@@ -103,6 +110,17 @@ class ServedBoard:
         except urllib.error.HTTPError as error:
             return Answer(error.code, Headers(error.headers.items()), error.read())
 
+    def another(self, path: str, etag: str, /, **query: Any) -> Answer:
+        """Poll it with an ETag, as a page does, until its answer is another one."""
+
+        def answered() -> Answer | None:
+            answer = self.get(path, {"If-None-Match": etag}, **query)
+            return answer if answer.status == 200 else None
+
+        found = wait_until(answered, f"another answer of {path}")
+        assert found is not None
+        return found
+
 
 @contextmanager
 def board_on(database_url: str, folder: Path, text: str = WATCHLIST, **options: Any) -> Iterator[ServedBoard]:
@@ -113,9 +131,14 @@ def board_on(database_url: str, folder: Path, text: str = WATCHLIST, **options: 
     env["EMA_WATCHLIST"] = str(folder / "watchlist.toml")
     served = ServedBoard("", NOW)
     given = BoardOptions(
-        database_url, options.get("dagster_url", "http://dagster.test"), "sandbox", options.get("allowed_hosts", ())
+        database_url,
+        options.get("dagster_url", "http://dagster.test"),
+        "sandbox",
+        options.get("allowed_hosts", frozenset()),
     )
-    app = create_app(given, lambda: Settings.from_env(env), Times(lambda: served.now, lambda: datetime.now(UTC)))
+    app = create_app(
+        given, lambda: Settings.from_env(env), Times(lambda: served.now, lambda: datetime.now(UTC) + served.passed)
+    )
     with listen("127.0.0.1", 0) as listener:
         served.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         running = server(app)

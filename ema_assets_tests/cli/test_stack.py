@@ -33,6 +33,15 @@ def test_a_taken_board_port_is_named_with_the_way_out(refused: Refused, taken_po
 
 def test_a_board_refuses_an_address_of_dagster_that_is_none(refused: Refused) -> None:
     assert "`--dagster-url` must be an http or https URL" in refused("board", "--dagster-url", "dagster")
+    assert "`--allow-host` must be names of hosts without ports, received 'x:80'" in refused(
+        "board", "--allow-host", "x:80"
+    )
+
+
+def test_what_only_reads_makes_no_database_where_there_is_none(refused: Refused, home: Path) -> None:
+    for words in (("board", "--port", "0"), ("backup", str(home / "all.backup")), ("alerts", "log")):
+        assert "there is nothing in" in refused(*words)
+    assert [each.name for each in home.iterdir()] == ["watchlist.toml"]
 
 
 def test_a_taken_sandbox_port_is_named(refused: Refused, taken_port: int) -> None:

@@ -119,10 +119,11 @@ def test_the_start_of_a_server_is_passed_on() -> None:
 
 def test_more_hosts_are_named_by_a_variable() -> None:
     assert allowed_hosts({}) == HERE
-    assert allowed_hosts({"EMA_ALLOWED_HOSTS": " Ema.Example.com, 10.0.0.7 ,"}) == HERE | {
+    assert allowed_hosts({"EMA_ALLOWED_HOSTS": " Ema.Example.com, 10.0.0.7 , [FD00::1]"}) == HERE | {
         "ema.example.com",
         "10.0.0.7",
+        "fd00::1",
     }
-    for wrong in ("http://x", "x:3000", "x/y", "*:*"):
+    for wrong in ("http://x", "x:3000", "x/y", "*:*", "[::1]:80"):
         with pytest.raises(ConfigurationError, match="must be names of hosts without ports"):
             allowed_hosts({"EMA_ALLOWED_HOSTS": wrong})

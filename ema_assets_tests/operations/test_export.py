@@ -106,6 +106,11 @@ def test_a_long_series_goes_on_in_further_files_and_memory_does_not_grow_with_it
 
 
 def test_a_folder_holds_one_database_in_one_format(database: Database, source: MemoryExchange, tmp_path: Path) -> None:
+    stopped = export(database, GRAPH.on, (M5, H1, D1), list(SYMBOLS), tmp_path / "stopped", "parquet")
+    next(stopped)
+    stopped.close()  # type: ignore[attr-defined]
+    with pytest.raises(ConfigurationError, match="holds an export of the format parquet, not csv"):
+        exported(database, tmp_path / "stopped", "csv")
     exported(database, tmp_path)
     with pytest.raises(ConfigurationError, match="holds an export of the format parquet, not csv"):
         exported(database, tmp_path, "csv")

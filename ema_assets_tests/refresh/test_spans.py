@@ -15,6 +15,7 @@ from ema_assets.defs.assets.computed import computed_assets
 from ema_assets.model.averages import converged_after
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.refresh.graph import Graph, build
+from ema_assets.reports import status
 from ema_assets.store.database import Database
 from ema_assets_tests.core import CORE, CORE_TEXT
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, utc, watch
@@ -121,6 +122,13 @@ def test_entries_wait_until_its_own_averages_have_converged(database: Database) 
     assert table(database, "strategy_9_30_mine")["entry_ts"].to_list() == [ts for ts in everywhere if ts >= converged]
     first = rows_of(database, "SELECT min(bar_number) FROM market.ema_10 WHERE timeframe = '5m' AND NOT warming_up")
     assert first == [(number,)]
+    refreshed(database, {**row, "slow": 400})
+    with database.transaction() as transaction:
+        told = status.warming_up(transaction)
+    count = table(database, "ohlc").height
+    needs = f"EMA 400 needs {converged_after(400)}"
+    assert [each for each in told if each.startswith("5m")] == [f"5m of 1 symbol: {count} bars at most, {needs}"]
+    assert [each.rpartition(", ")[2] for each in told if each.startswith("1h")] == ["the averages need 208", needs]
 
 
 # --- the graph --------------------------------------------------------------------------------------------------------

@@ -43,8 +43,8 @@ KIND = SeriesKind(
     name="about_to_cross",
     titles=("about to cross", "about to cross"),
     description=(
-        "A move of at most `cross_within_pct` percent of the next close would make the averages cross, which they have "
-        "not for `cross_after_bars` bars; told once per leg of a trend."
+        "A move of at most `cross_within_pct` percent of the next close would make EMA 9 and EMA 30 cross, which they "
+        "have not for `cross_after_bars` bars; told once per leg of a trend."
     ),
     asset=EMA_TREND,
     find=_find,

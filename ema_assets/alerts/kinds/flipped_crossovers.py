@@ -12,7 +12,10 @@ def _say(row: Row) -> str:
 KIND = SeriesKind(
     name="correction_flipped_crossover",
     titles=("crossover flipped by a correction", "crossovers flipped by corrections"),
-    description="A correction of bars of the last `correction_days` days has added, removed or changed a crossover.",
+    description=(
+        "A correction of bars of the last `correction_days` days has added, removed or changed a crossover of EMA 9 "
+        "and EMA 30."
+    ),
     asset=EMA_TREND,
     find=flipped_since,
     say=_say,

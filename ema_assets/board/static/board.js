@@ -8,13 +8,13 @@
   // --- theme ----------------------------------------------------------------------------------------------------------
   const system = matchMedia("(prefers-color-scheme: dark)");
   const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
-  const told = () => document.dispatchEvent(new CustomEvent("themed"));
+  const tellThemed = () => document.dispatchEvent(new CustomEvent("themed"));
   const switchTheme = () => {
     root.dataset.theme = isDark() ? "light" : "dark";
     try { localStorage.setItem("theme", root.dataset.theme); } catch { /* a browser that keeps nothing */ }
-    told();
+    tellThemed();
   };
-  system.addEventListener("change", told);
+  system.addEventListener("change", tellThemed);
 
   // --- times: how long ago, beside what the server says ---------------------------------------------------------------
   const ago = (then) => {
@@ -34,7 +34,9 @@
   // --- up to date -----------------------------------------------------------------------------------------------------
   let tag = null;
   let isAsking = false;
-  const isEmpty = by("empty") !== null;
+  // A page without any number has nothing that could be replaced: it is loaded again when there are numbers.
+  const toldBy = (page) => ["empty", "error"].find((id) => page.getElementById(id)) || null;
+  const told = toldBy(document);
   const cellsOf = (part) => new Map([...part.querySelectorAll(".heat td a")].map((a) => [a.getAttribute("href"), a]));
 
   const takeOver = (fresh) => {
@@ -70,7 +72,7 @@
       if (answer.status === 200) {
         tag = answer.headers.get("ETag");
         const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-        if (isEmpty !== (fresh.getElementById("empty") !== null)) location.reload();
+        if (told !== toldBy(fresh)) location.reload();
         else takeOver(fresh);
       } else if (answer.status >= 500) by("offline").hidden = false;
       document.dispatchEvent(new CustomEvent("asked"));

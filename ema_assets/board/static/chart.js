@@ -148,10 +148,10 @@
     const parts = [part("", `${moment(found.time[n])} UTC`)];
     for (const [name, list] of [["O", "open"], ["H", "high"], ["L", "low"], ["C", "close"]]) parts.push(part(name, number(found[list][n], decimals)));
     if (before > 0) parts.push(part("", percent((found.close[n] / before - 1) * 100), found.close[n] >= before ? "gain" : "loss"));
-    parts.push(part("Vol", compact(found.volume[n])), part("EMA 9", number(found.ema_9[n], decimals), "key c0"), part("EMA 30", number(found.ema_30[n], decimals), "key c1"));
+    parts.push(part("Vol", compact(found.volume[n])), part(found.averages[0], number(found.fast[n], decimals), "key c0"), part(found.averages[1], number(found.slow[n], decimals), "key c1"));
     found.lines.forEach((line, k) => parts.push(part(line.column.replaceAll("_", " "), number(line.values[n], line.on_price ? decimals : 2), `key c${2 + (k % 6)}`)));
-    const held = found.trades.find((each) => each.entry_ts <= found.time[n] && found.time[n] <= each.last_ts);
-    if (held) parts.push(part(held.side, `${number(held.entry_price, decimals)}${held.stop_now === null ? "" : `, stop ${number(held.stop_now, decimals)}`}${held.return_pct === null ? "" : `, ${percent(held.return_pct)}`}`, (held.return_pct ?? 0) >= 0 ? "gain" : "loss"));
+    const trade = found.trades.find((each) => each.entry_ts <= found.time[n] && found.time[n] <= each.last_ts);
+    if (trade) parts.push(part(trade.side, `${number(trade.entry_price, decimals)}${trade.stop_now === null ? "" : `, stop ${number(trade.stop_now, decimals)}`}${trade.return_pct === null ? "" : `, ${percent(trade.return_pct)}`}`, (trade.return_pct ?? 0) >= 0 ? "gain" : "loss"));
     values.replaceChildren(...parts);
   };
   chart.subscribeCrosshairMove((at) => {
@@ -180,8 +180,8 @@
       const priceFormat = { type: "custom", minMove: 10 ** -decimals, formatter: (price) => number(price, decimals) };
       for (const each of [candles, fast, slow]) each.applyOptions({ priceFormat });
       candles.setData(found.time.map((time, n) => ({ time, open: found.open[n], high: found.high[n], low: found.low[n], close: found.close[n] })));
-      fast.setData(points(found.ema_9));
-      slow.setData(points(found.ema_30));
+      fast.setData(points(found.fast));
+      slow.setData(points(found.slow));
       drawVolume();
       drawSignals();
       drawTrades();

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import polars as pl
 
-from ema_assets.model.asset_names import EMA_SIGNALS, OHLC
+from ema_assets.model.asset_names import OHLC
 from ema_assets.model.timeframes import FETCHED, Timeframe
 from ema_assets.store.database import Transaction
 
@@ -211,19 +211,19 @@ def without_bars(transaction: Transaction) -> list[str]:
     return found["series"].to_list()
 
 
-def warming_up(transaction: Transaction) -> pl.DataFrame:
-    """Of how many active series the averages have not converged: timeframe, symbols, most_bars (of any of them)."""
-    if transaction.query(f"SELECT to_regclass('market.{EMA_SIGNALS}') IS NULL AS gone").item():
+def warming_up(transaction: Transaction, asset: str) -> pl.DataFrame:
+    """Of how many active series the EMAs of `asset` have not converged: timeframe, symbols, most_bars (of any)."""
+    if transaction.query("SELECT to_regclass('market.' || $1::text) IS NULL AS gone", asset).item():
         return pl.DataFrame(schema={"timeframe": pl.String(), "symbols": pl.Int64(), "most_bars": pl.Int64()})
     return transaction.query(
-        """
+        f"""
         SELECT s.timeframe, count(*) AS symbols, max(e.bar_number) AS most_bars
         FROM market.series_state s
         JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
-        JOIN market.ema_signals e ON e.symbol = s.symbol AND e.timeframe = s.timeframe AND e.ts = s.last_ts
+        JOIN market.{asset} e ON e.symbol = s.symbol AND e.timeframe = s.timeframe AND e.ts = s.last_ts
         WHERE s.asset = $1 AND s.is_on AND e.warming_up GROUP BY 1
         """,
-        EMA_SIGNALS,
+        asset,
     )
 
 
