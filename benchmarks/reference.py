@@ -18,7 +18,7 @@ import click
 import polars as pl
 
 from ema_assets.alerts import discovery as kinds
-from ema_assets.cli import main as ema_assets
+from ema_assets.cli import main as command_line
 from ema_assets.config.settings import VARIABLES
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.declarations import Param, with_params
@@ -62,9 +62,13 @@ it is for. This page is written by `python -m benchmarks.reference` from what th
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     """A table in Markdown with an empty line behind it; nothing without rows."""
-    lines = [f"| {' | '.join(' '.join(cell.split()).replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+    lines = [f"| {' | '.join(map(_cell, row))} |" for row in rows]
     if lines:
         yield from (f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *lines, "")
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|")
 
 
 def _code(text: object) -> str:
@@ -115,7 +119,7 @@ def _in_words(meaning: str) -> str:
 def command_lines() -> Iterator[str]:
     """Every command with its help and its options, in the order of `ema-assets --help`."""
     yield from ("## Commands", "")
-    for name, command in _commands(ema_assets, "ema-assets"):
+    for name, command in _commands(command_line, "ema-assets"):
         context = click.Context(command, info_name=name, terminal_width=10_000)
         usage = " ".join((name, *command.collect_usage_pieces(context)))
         yield from (f"### {name}", "", "```text", usage, "```", "")
@@ -171,17 +175,16 @@ def table_lines(transaction: Transaction, graph: Graph) -> Iterator[str]:
     )
     columns = transaction.query(_COLUMNS)
     meanings = _meanings(graph)
-    alike: dict[tuple[object, ...], list[str]] = {}
+    alike: dict[tuple[str, tuple[tuple[str, str, str], ...]], list[str]] = {}
     comments: dict[str, str | None] = {}
     for (schema, name), rows in columns.group_by("schema", "name", maintain_order=True):
         described = tuple(_described(rows, meanings))
-        alike.setdefault((schema, described), []).append(f"{schema}.{name}")
+        alike.setdefault((str(schema), described), []).append(f"{schema}.{name}")
         comments[f"{schema}.{name}"] = None if rows["is_view"][0] else rows["comment"][0]
     for (_, described), names in alike.items():
         yield from (f"### {', '.join(names)}", "")
         said = dict.fromkeys(comment for name in names if (comment := comments[name]) is not None)
         yield from (line for comment in said for line in (comment, ""))
-        assert isinstance(described, tuple)
         yield from _table(("column", "type", "meaning"), described)
 
 

@@ -5,6 +5,7 @@ import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -21,7 +22,7 @@ _Loader.add_multi_constructor("tag:yaml.org,2002:python/", lambda *_: None)
 SITE = yaml.load((REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8"), _Loader)
 
 
-def _pages(nav: object) -> Iterator[str]:
+def _pages(nav: Any) -> Iterator[str]:
     if isinstance(nav, str):
         yield nav
     else:
