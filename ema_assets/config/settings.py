@@ -31,7 +31,9 @@ _WATCHLIST = Text("EMA_WATCHLIST", None, "the watchlist; without it `watchlist.t
 _SIGNALS_FOLDER = Text("EMA_SIGNALS_FOLDER", None, "your own signals; without it `signals` in `EMA_HOME`")
 _STRATEGIES_FOLDER = Text("EMA_STRATEGIES_FOLDER", None, "your own rules; without it `strategies` in `EMA_HOME`")
 _PROVIDER = Text(
-    "EMA_PROVIDER", None, "the provider of groups that name none; without it Alpaca when its keys are set, else sandbox"
+    "EMA_PROVIDER",
+    None,
+    "the provider of groups that name none; without it the one whose keys are set, else synthetic prices",
 )
 _SERIES_PER_RUN = Number("EMA_SERIES_PER_RUN", 1000, 1, 100_000, "how many stale series one run takes at most")
 _SWEEP_SECONDS = Number("EMA_SWEEP_SECONDS", 30, 5, 3600, "how often the sweep and the watchlist sensor look")
