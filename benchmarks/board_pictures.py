@@ -11,7 +11,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-_ARGUMENTS = (
+ARGUMENTS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
 )
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--late", default="AAPL", help="the symbol that is not fresh")
     asked = parser.parse_args()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=asked.chromium, args=list(_ARGUMENTS))
+        browser = playwright.chromium.launch(executable_path=asked.chromium, args=list(ARGUMENTS))
         for picture in PICTURES:
             width, height = picture.size
             context = browser.new_context(

@@ -8,12 +8,11 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from ema_assets.model import clock
+from ema_assets.model import clock, same_origin
 from ema_assets.model.errors import ConfigurationError, not_one_of
-from ema_assets.model.same_origin import allowed_hosts
 from ema_assets.model.symbols import FROM_FILES
 from ema_assets.model.urls import libpq_url
-from ema_assets.model.variables import Choice, Number, Secret, Variable, text_of
+from ema_assets.model.variables import Choice, Number, Secret, Text, Variable
 from ema_assets.providers import registry
 from ema_assets.providers.declaration import Config, Provider, ProviderConfig, Publication
 
@@ -26,10 +25,43 @@ DAGSTER_EVENT_VARIABLES = {
     "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "1",
 }
 
+_HOME = Text("EMA_HOME", ".ema", "the folder that holds everything: database, watchlist, logs")
+_DATABASE_URL = Text("EMA_DATABASE_URL", None, "a PostgreSQL of your own; the embedded one without it")
+_WATCHLIST = Text("EMA_WATCHLIST", None, "the watchlist; without it `watchlist.toml` here, else in `EMA_HOME`")
+_SIGNALS_FOLDER = Text("EMA_SIGNALS_FOLDER", None, "your own signals; without it `signals` in `EMA_HOME`")
+_STRATEGIES_FOLDER = Text("EMA_STRATEGIES_FOLDER", None, "your own rules; without it `strategies` in `EMA_HOME`")
+_PROVIDER = Text(
+    "EMA_PROVIDER",
+    None,
+    "the provider of groups that name none; without it the one whose keys are set, else synthetic prices",
+)
+_SERIES_PER_RUN = Number("EMA_SERIES_PER_RUN", 1000, 1, 100_000, "how many stale series one run takes at most")
+_SWEEP_SECONDS = Number("EMA_SWEEP_SECONDS", 30, 5, 3600, "how often the sweep and the watchlist sensor look")
+_RUN_RETENTION = Number("EMA_RUN_RETENTION_DAYS", 14, 1, 36_500, "how long finished runs and their events are kept")
+_REJECTED_RETENTION = Number("EMA_REJECTED_RETENTION_DAYS", 90, 1, 36_500, "how long rejected bars are kept")
+_CORRECTION_RETENTION = Number(
+    "EMA_CORRECTION_RETENTION_DAYS", 0, 0, 36_500, "how long the old values of corrected bars are kept; 0: for ever"
+)
+_METRICS_PORT = Number("EMA_METRICS_PORT", 0, 0, 65_535, "the port on which `up` serves metrics; 0: none")
+_LOG_FORMAT = Choice("EMA_LOG_FORMAT", "text", ("text", "json"), "how `up` and what it starts write their logs")
+_ALLOWED_HOSTS = Text(
+    same_origin.VARIABLE,
+    None,
+    "names beside `localhost` under which the UI and the sandbox answer, with commas",
+)
+_CLOCK = Text(clock.VARIABLE, None, "a virtual time for the sandbox, such as `2026-11-20T14:30Z x60`")
+
+# The variables that are no provider's.
+VARIABLES: tuple[Variable, ...] = (
+    *(_HOME, _DATABASE_URL, _WATCHLIST, _SIGNALS_FOLDER, _STRATEGIES_FOLDER, _PROVIDER),
+    *(_SERIES_PER_RUN, _SWEEP_SECONDS, _RUN_RETENTION, _REJECTED_RETENTION, _CORRECTION_RETENTION),
+    *(_METRICS_PORT, _LOG_FORMAT, _ALLOWED_HOSTS, _CLOCK),
+)
+
 
 def home_folder(env: Mapping[str, str] = os.environ) -> Path:
     """The folder of this installation's data, EMA_HOME; not checked."""
-    return Path(text_of(env, "EMA_HOME") or ".ema").expanduser().absolute()
+    return Path(_HOME.read(env) or "").expanduser().absolute()
 
 
 def without_provider_keys(env: Mapping[str, str]) -> dict[str, str]:
@@ -93,7 +125,7 @@ class Settings:
             raise ConfigurationError(f"`EMA_HOME` must be a folder, received the file {home}")
         # Before everything else, so that a misspelt provider is what the error is about.
         named = _named_provider(env)
-        allowed_hosts(env)  # a mistake in it shall be told by whatever is started, not by each request
+        same_origin.allowed_hosts(env)  # a mistake in it shall be told by whatever is started, not by each request
         providers = {name: config.from_env(env) for name, config in registry.CONFIGS.items()}
         settings = cls(
             home=home,
@@ -101,16 +133,16 @@ class Settings:
             provider=named or registry.default_name(providers),
             providers=MappingProxyType(providers),
             watchlist_path=_watchlist_path(env, home),
-            signals_folder=_own_folder(env, "EMA_SIGNALS_FOLDER", home / "signals"),
-            strategies_folder=_own_folder(env, "EMA_STRATEGIES_FOLDER", home / "strategies"),
-            series_per_run=Number("EMA_SERIES_PER_RUN", 1000, 1, 100_000).read(env),
-            sweep_seconds=Number("EMA_SWEEP_SECONDS", 30, 5, 3600).read(env),
-            run_retention_days=Number("EMA_RUN_RETENTION_DAYS", 14, 1, 36_500).read(env),
-            rejected_retention_days=Number("EMA_REJECTED_RETENTION_DAYS", 90, 1, 36_500).read(env),
-            correction_retention_days=Number("EMA_CORRECTION_RETENTION_DAYS", 0, 0, 36_500).read(env),
-            clock=clock.parse(env.get(clock.VARIABLE, "")),
-            metrics_port=Number("EMA_METRICS_PORT", 0, 0, 65_535).read(env) or None,
-            log_format=Choice("EMA_LOG_FORMAT", "text", ("text", "json")).read(env),
+            signals_folder=_own_folder(env, _SIGNALS_FOLDER, home / "signals"),
+            strategies_folder=_own_folder(env, _STRATEGIES_FOLDER, home / "strategies"),
+            series_per_run=_SERIES_PER_RUN.read(env),
+            sweep_seconds=_SWEEP_SECONDS.read(env),
+            run_retention_days=_RUN_RETENTION.read(env),
+            rejected_retention_days=_REJECTED_RETENTION.read(env),
+            correction_retention_days=_CORRECTION_RETENTION.read(env),
+            clock=clock.parse(_CLOCK.read(env) or ""),
+            metrics_port=_METRICS_PORT.read(env) or None,
+            log_format=_LOG_FORMAT.read(env),
         )
         settings._check_clock(settings.provider)
         return settings
@@ -207,33 +239,33 @@ class _PerProvider(Mapping[str | None, Publication]):
 
 
 def _named_provider(env: Mapping[str, str]) -> str | None:
-    named = text_of(env, "EMA_PROVIDER")
+    named = _PROVIDER.read(env)
     if named and named != FROM_FILES and not registry.is_asked(named):
         raise not_one_of("EMA_PROVIDER", named, (*registry.ALLOWED, FROM_FILES))
-    return named or None
+    return named
 
 
 def _watchlist_path(env: Mapping[str, str], home: Path) -> Path:
     """The watchlist that is named, else the one of the current folder, else the one at home."""
-    if named := text_of(env, "EMA_WATCHLIST"):
+    if named := _WATCHLIST.read(env):
         return Path(named).expanduser().absolute()
     local = Path("watchlist.toml").absolute()
     return local if local.exists() else home / "watchlist.toml"
 
 
-def _own_folder(env: Mapping[str, str], variable: str, usual: Path) -> Path | None:
+def _own_folder(env: Mapping[str, str], variable: Text, usual: Path) -> Path | None:
     """The folder that `variable` names, else the usual one if it exists."""
-    named = text_of(env, variable)
+    named = variable.read(env)
     if not named:
         return usual if usual.is_dir() else None
     folder = Path(named).expanduser().absolute()
     if not folder.is_dir():
-        raise ConfigurationError(f"`{variable}` must be a folder, received {folder}")
+        raise ConfigurationError(f"`{variable.name}` must be a folder, received {folder}")
     return folder
 
 
 def _database_url(env: Mapping[str, str]) -> str | None:
-    value = text_of(env, "EMA_DATABASE_URL")
+    value = _DATABASE_URL.read(env)
     if not value:
         return None
     try:

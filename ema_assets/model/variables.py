@@ -41,6 +41,19 @@ def text_of(env: Mapping[str, str], name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """Any text; whoever uses it checks it. No default: None where it is not set."""
+
+    name: str
+    default: str | None
+    meaning: str = ""
+
+    def read(self, env: Mapping[str, str]) -> str | None:
+        """The text without blanks around it; the default where it is not set."""
+        return text_of(env, self.name) or self.default
+
+
+@dataclass(frozen=True, slots=True)
 class Number:
     """A whole number from `least` to `most`."""
 
