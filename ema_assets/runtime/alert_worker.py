@@ -5,6 +5,7 @@ once in a while where none runs. Only here, and in `alerts test`, is Apprise imp
 """
 
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -92,14 +93,16 @@ class Senders:
         self._sending: dict[str, tuple[Parcel, Future[str | None]]] = {}
         self._reading, self._writing = os.pipe()
         os.set_blocking(self._reading, False)
+        self._turn = threading.Lock()
+        self._is_closed = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
-        # One that hangs writes to it when it is done.
-        if all(sent.done() for _, sent in self._sending.values()):
+        with self._turn:
+            self._is_closed = True
             os.close(self._reading)
             os.close(self._writing)
 
@@ -117,7 +120,14 @@ class Senders:
         """Begin to send a message to a channel that is not busy."""
         sent = self._threads.submit(sending.send, parcel.channel, parcel.message, self._env)
         self._sending[parcel.channel.name] = parcel, sent
-        sent.add_done_callback(lambda _: os.write(self._writing, b"."))
+        sent.add_done_callback(self._wake_up)
+
+    def _wake_up(self, _: object) -> None:
+        # A message is done before this is called, and who has heard of it may have closed the pipe: its number may by
+        # now be that of a file of somebody else.
+        with self._turn:
+            if not self._is_closed:
+                os.write(self._writing, b".")
 
     def finished(self, seconds: float = 0.0) -> list[tuple[Parcel, str | None]]:
         """Messages that were sent, each with None, or with the reason why not; wait so long for all of them.
