@@ -13,10 +13,14 @@ from pathlib import Path
 import pytest
 
 from ema_assets.alerts import sending
+from ema_assets.alerts.channels import Channel
+from ema_assets.alerts.messages import Message
+from ema_assets.config.settings import Settings
 from ema_assets.defs.alerts import deliver_alerts
-from ema_assets.runtime import alert_worker
+from ema_assets.operations.deliver_alerts import Parcel
+from ema_assets.runtime import alert_process, alert_worker
 from ema_assets.runtime.alert_process import AlertProcess
-from ema_assets.runtime.alert_worker import Configuration, deliver_once, deliver_until
+from ema_assets.runtime.alert_worker import Configuration, Senders, deliver_once, deliver_until
 from ema_assets.runtime.supervisor import Program, Supervisor
 from ema_assets.store.alert_listener import SESSION, Listener
 from ema_assets.store.database import Database
@@ -187,6 +191,27 @@ def test_what_will_be_due_soon_comes_along_for_one_who_looks_rarely(
     assert deliver_once(database.url, configured, ahead=timedelta(seconds=15)).sent == 1
     assert len(hook.received) == 1
     assert sending.problem_with(configured.alerts.channels["HOOK"], os.environ) is None
+
+
+def test_the_process_has_the_secrets_of_channels_and_no_keys_of_providers(env: Path) -> None:
+    started = alert_process.program(Settings.from_env(), {"APCA_API_SECRET_KEY": "secret", "HOOK": "json://token"})
+    assert started.env == {"HOOK": "json://token"}
+
+
+def test_a_message_that_ends_when_nobody_waits_any_more_writes_to_no_file(
+    env: Path, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    hook.gate.clear()
+    parcel = Parcel(Channel("HOOK", "${HOOK}"), (1,), Message("title", "body", is_trouble=False))
+    with Senders(os.environ) as senders:
+        senders.send(parcel)
+        wait_until(lambda: hook.received, "it is on its way")
+    monkeypatch.setattr(alert_worker.os, "write", lambda number, _: written.append(number))
+    hook.gate.set()
+    wait_until(lambda: all(sent.done() for _, sent in senders._sending.values()), "it was sent")
+    senders._threads.shutdown(wait=True)
+    assert written == []
 
 
 def test_the_process_is_started_when_it_is_wanted_again_when_it_ends_and_never_ends_the_stack(tmp_path: Path) -> None:
