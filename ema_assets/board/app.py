@@ -20,7 +20,7 @@ from ema_assets.board.answering import etag_of, is_known, json_answer, not_modif
 from ema_assets.board.links import DagsterLinks
 from ema_assets.board.overviews import Overviews, Times
 from ema_assets.board.pages import ALL, Pages
-from ema_assets.board.protection import LOCAL_HOSTS, Protection
+from ema_assets.board.protection import Protection
 from ema_assets.board.readers import Readers
 from ema_assets.board.site import Site
 from ema_assets.config.settings import Settings
@@ -37,7 +37,7 @@ class BoardOptions:
         database_url: libpq form.
         dagster_url: of the Dagster UI that pages link to; None for no links.
         default_provider: of symbols that name none.
-        allowed_hosts: names under which browsers may ask, beside those of this machine.
+        allowed_hosts: names under which browsers may ask, beside those of this machine and of EMA_ALLOWED_HOSTS.
     """
 
     database_url: str
@@ -61,7 +61,7 @@ def create_app(options: BoardOptions, settings: Callable[[], Settings], times: T
     return Starlette(
         routes=[*_page_routes(pages), *_api_routes(site), Mount("/static", _Files(), name="static")],
         middleware=[
-            Middleware(Protection, hosts=(*LOCAL_HOSTS, *options.allowed_hosts)),
+            Middleware(Protection, hosts=options.allowed_hosts),
             Middleware(GZipMiddleware, minimum_size=_SMALLEST_COMPRESSED, compresslevel=_COMPRESSION),
         ],
         exception_handlers={404: pages.nothing_there, 500: pages.unforeseen},

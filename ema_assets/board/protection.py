@@ -1,12 +1,12 @@
-"""Headers of every answer of the board, and whom it refuses: foreign hosts and origins, other methods. No pages."""
+"""Headers of every answer of the board, and what it refuses beside pages of other sites: other methods. No pages."""
 
-import ipaddress
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ema_assets.model.same_origin import allowed_hosts, refusal
 
 # Everything comes from the board itself, and nothing is written into its pages: no inline script, no inline style.
 POLICY = (
@@ -22,20 +22,18 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
 }
-LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 _READING = ("GET", "HEAD")
 
 
 class Protection:
-    """Lets only reading requests through that name an allowed host, and that no page of another origin has sent.
+    """Lets only reading requests through that were sent to an allowed host, and by no page of another origin.
 
-    A page of somebody else can make a browser ask 127.0.0.1, also under a name of its own that it lets point there:
-    the names in `Host` and `Origin` tell.
+    `hosts` are names beside those of this machine and of EMA_ALLOWED_HOSTS.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, hosts: Iterable[str] = ()) -> None:
         self._app = app
-        self._hosts = frozenset(map(_host_key, hosts))
+        self._hosts = allowed_hosts() | {host.strip("[]").lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -55,38 +53,8 @@ class Protection:
         await app(scope, receive, with_headers)
 
     def _refused(self, scope: Scope) -> PlainTextResponse | None:
-        headers = Headers(scope=scope)
-        host = _host_of(f"//{headers.get('host', '')}")
-        if host not in self._hosts:
-            said = f"the board does not answer to the host {host!r}; `ema-assets board --allow-host` allows a name\n"
-            return PlainTextResponse(said, 421)
-        origin = headers.get("origin")
-        if origin is not None and (_host_of(origin) != host or _port_of(origin) != _port_of(f"//{headers['host']}")):
-            return PlainTextResponse("a page of another origin may not ask the board\n", 403)
+        if (reason := refusal(scope, self._hosts)) is not None:
+            return PlainTextResponse(f"{reason}\n", 403)
         if scope["method"] not in _READING:
             return PlainTextResponse("the board only reads\n", 405, {"Allow": ", ".join(_READING)})
         return None
-
-
-def _host_of(url: str) -> str:
-    try:
-        return _host_key(urlsplit(url).hostname or "")
-    except ValueError:
-        return ""
-
-
-def _port_of(url: str) -> int | None:
-    try:
-        parts = urlsplit(url)
-        return parts.port or {"http": 80, "https": 443}.get(parts.scheme, 80)
-    except ValueError:
-        return None
-
-
-def _host_key(host: str) -> str:
-    """A host as it is compared: an address in its usual form, a name in small letters."""
-    bare = host.strip("[]").lower().rstrip(".")
-    try:
-        return str(ipaddress.ip_address(bare))
-    except ValueError:
-        return bare
