@@ -10,6 +10,7 @@ from dagster import DefaultSensorStatus, SensorEvaluationContext, SkipReason, se
 from ema_assets.config.settings import Settings
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.runtime.locate import leased_database
+from ema_assets.store.migrations import migrate_once
 
 INTERVAL_SECONDS = 15
 
@@ -32,7 +33,10 @@ def deliver_alerts(context: SensorEvaluationContext) -> SkipReason:
         return SkipReason(f"nothing is sent: {error}")
     if configured is None:
         return SkipReason("nobody is to be told of anything")
-    done = deliver_once(leased_database(Settings.from_env()), configured, ahead=timedelta(seconds=INTERVAL_SECONDS))
+    url = leased_database(Settings.from_env())
+    # Dagster may keep its own records elsewhere, and this tick be the first that needs the tables.
+    migrate_once(url)
+    done = deliver_once(url, configured, ahead=timedelta(seconds=INTERVAL_SECONDS))
     if not done.is_ours:
         return SkipReason("another process delivers alerts")
     for problem in done.failed:

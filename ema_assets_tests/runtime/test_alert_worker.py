@@ -26,6 +26,7 @@ from ema_assets.store.alert_listener import SESSION, Listener
 from ema_assets.store.database import Database
 from ema_assets_tests.alerts.raised import deliveries, raised
 from ema_assets_tests.alerts.webhook import Webhook, webhook
+from ema_assets_tests.conftest import Databases
 from ema_assets_tests.waiting import wait_until
 
 GROUP = '\n[[group]]\nsymbols = ["AAPL"]\n'
@@ -156,13 +157,25 @@ def test_a_worker_that_is_killed_while_it_sends_is_followed_by_one_that_sends_ag
     assert hook.titles == ["crossover: S000 1h"] * 2
 
 
+def evaluated() -> str:
+    """What a tick of the sensor says."""
+    from dagster import build_sensor_context
+
+    found = deliver_alerts(build_sensor_context())
+    return str(found.skip_message)
+
+
+def test_a_first_tick_of_the_sensor_makes_the_tables(
+    env: Path, databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env.write_text(env.read_text().replace('["crossover"]', '["crossover", "nothing_fresh"]'))
+    url = databases.make(migrated=False)
+    monkeypatch.setenv("EMA_DATABASE_URL", url)
+    assert evaluated() == "no alert was due"
+    databases.drop(url)
+
+
 def test_the_sensor_sends_what_waits_unless_a_worker_does(env: Path, database: Database, hook: Webhook) -> None:
-    def evaluated() -> str:
-        from dagster import build_sensor_context
-
-        found = deliver_alerts(build_sensor_context())
-        return str(found.skip_message)
-
     raised(database, 3)
     with Listener(database.url) as worker:
         assert worker.is_alone()
