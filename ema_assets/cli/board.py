@@ -22,7 +22,7 @@ from ema_assets.runtime import locate, state
     "allowed_hosts",
     multiple=True,
     metavar="NAME",
-    help="A name under which browsers may ask, beside this machine's own and EMA_ALLOWED_HOSTS; may be given several times.",
+    help="A name under which browsers may ask, beside this machine's own and those of EMA_ALLOWED_HOSTS; repeatable.",
 )
 @click.option(
     "--dagster-url",

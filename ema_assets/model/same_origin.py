@@ -60,7 +60,7 @@ class SameOriginOnly:
 
 
 def refusal(scope: Message, hosts: Collection[str]) -> str | None:
-    """Why a request or websocket is not answered that was not sent to one of `hosts`, or by a page of another origin."""
+    """Why a request or websocket is refused: sent to none of `hosts`, or by a page of another origin. None: answer it."""
     headers: dict[str, list[str]] = {}
     for name, value in scope["headers"]:
         headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
@@ -70,11 +70,7 @@ def refusal(scope: Message, hosts: Collection[str]) -> str | None:
     if any(_place_of(origin) != sent_to[0].lower() for origin in sent_by):
         return "Refused: sent by a page of another site."
     is_read = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
-    if (
-        is_read
-        and scope["path"].endswith("/graphql")
-        and "query" in parse_qs(scope["query_string"].decode("latin-1"))
-    ):
+    if is_read and scope["path"].endswith("/graphql") and "query" in parse_qs(scope["query_string"].decode("latin-1")):
         return "Refused: GraphQL is answered by POST only."
     # What a browser says of itself where it sends no Origin, such as for a script; a link to a page is no harm.
     is_visit = is_read and headers.get("sec-fetch-mode") == ["navigate"]

@@ -197,7 +197,7 @@ def _of_corrections(transaction: Transaction, found: Sequence[_Found], timeframe
 
 
 def of_providers(rows: pl.DataFrame) -> pl.DataFrame:
-    """Those of `rows` whose `source` is a provider: all other names are those of files. One that is not known counts."""
+    """Those of `rows` whose `source` is a provider, or null: any other name is that of a file."""
     files = [name for name in rows["source"].drop_nulls().unique() if registry.find(name) is None]
     return rows.filter(~pl.col("source").is_in(files).fill_null(value=False))
 

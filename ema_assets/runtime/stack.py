@@ -18,7 +18,7 @@ from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings, without_provider_keys
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import clock
-from ema_assets.model.errors import ConfigurationError, EmaAssetsError
+from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.urls import masked_url
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers import registry
@@ -223,7 +223,9 @@ def _start_board(start: _Start, env: dict[str, str], ui: str, address: str) -> S
 def _start_metrics(start: _Start, env: dict[str, str], port: int) -> Service:
     start.say(f"Starting the metrics, at http://{HOST}:{port}/metrics …")
     argv = [sys.executable, "-m", "ema_assets", "metrics", "--port", str(port)]
-    program = Program("the metrics server", argv, without_provider_keys(env), start.settings.logs_folder / "metrics.log")
+    program = Program(
+        "the metrics server", argv, without_provider_keys(env), start.settings.logs_folder / "metrics.log"
+    )
     service = Service(start.supervisor, program, f"http://{HOST}:{port}/")
     service.start()
     return service

@@ -99,7 +99,10 @@ def test_only_its_own_hosts_and_its_own_origin_are_answered(
     if host == "board.desk:{port}":
         monkeypatch.setenv("EMA_ALLOWED_HOSTS", "proxy.desk")
         with board_on(filled, tmp_path, allowed_hosts=("board.desk",)) as allowing:
-            assert [allowing.get("/about", {"Host": name}).status for name in ("board.desk", "proxy.desk")] == [200, 200]
+            assert [allowing.get("/about", {"Host": name}).status for name in ("board.desk", "proxy.desk")] == [
+                200,
+                200,
+            ]
         assert board.get("/about", {"Host": "board.desk"}).status == 403
         return
     headers = {} if host is None else {"Host": host.format(port=port)}
