@@ -60,7 +60,7 @@ class SameOriginOnly:
 
 
 def refusal(scope: Message, hosts: Collection[str]) -> str | None:
-    """Why a request or websocket is refused: sent to none of `hosts`, or by a page of another origin. None: answer it."""
+    """Why a request or websocket is refused: sent to none of `hosts`, or by a page of another origin. Else None."""
     headers: dict[str, list[str]] = {}
     for name, value in scope["headers"]:
         headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))

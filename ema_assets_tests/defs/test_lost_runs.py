@@ -153,7 +153,7 @@ def test_a_run_with_a_session_of_the_database_lives_wherever_it_runs(world: Worl
 
 def test_a_run_whose_step_has_failed_keeps_a_session_until_it_ends(world: World, tmp_path: Path) -> None:
     run = left_behind(world, DagsterRunStatus.STARTED, gone(tmp_path))
-    store: StoreResource = world.resources["store"].model_copy()
+    store = cast("StoreResource", world.resources["store"]).model_copy()
     store.setup_for_execution(cast("InitResourceContext", SimpleNamespace(run=run)))
     with pytest.raises(RuntimeError, match="the step"), store.open() as database, database.transaction():
         raise RuntimeError("the step")

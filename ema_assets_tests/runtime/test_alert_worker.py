@@ -220,7 +220,7 @@ def test_a_message_that_ends_when_nobody_waits_any_more_writes_to_no_file(
     with Senders(os.environ) as senders:
         senders.send(parcel)
         wait_until(lambda: hook.received, "it is on its way")
-    monkeypatch.setattr(alert_worker.os, "write", lambda number, _: written.append(number))
+    monkeypatch.setattr("ema_assets.runtime.alert_worker.os.write", lambda number, _: written.append(number))
     hook.gate.set()
     wait_until(lambda: all(sent.done() for _, sent in senders._sending.values()), "it was sent")
     senders._threads.shutdown(wait=True)
