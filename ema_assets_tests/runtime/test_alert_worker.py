@@ -16,6 +16,7 @@ from ema_assets.alerts import sending
 from ema_assets.alerts.channels import Channel
 from ema_assets.alerts.messages import Message
 from ema_assets.config.settings import Settings
+from ema_assets.defs import namespace
 from ema_assets.defs.alerts import deliver_alerts
 from ema_assets.operations.deliver_alerts import Parcel
 from ema_assets.runtime import alert_process, alert_worker
@@ -173,6 +174,20 @@ def test_a_first_tick_of_the_sensor_makes_the_tables(
     monkeypatch.setenv("EMA_DATABASE_URL", url)
     assert evaluated() == "no alert was due"
     databases.drop(url)
+
+
+def test_the_sensor_of_a_component_without_a_prefix_goes_by_its_settings(
+    env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised(database)
+    variables = {"EMA_WATCHLIST": str(env), "EMA_DATABASE_URL": database.url}
+    monkeypatch.setenv("EMA_WATCHLIST", str(env.with_name("theirs.toml")))
+    env.with_name("theirs.toml").write_text(GROUP)
+    monkeypatch.setenv("EMA_DATABASE_URL", "postgresql://nobody@127.0.0.1:9/nothing")
+    assert evaluated() == "nobody is to be told of anything"
+    component = namespace.Namespace((), variables)
+    namespace.register(component)
+    assert evaluated() == "1 alert sent"
 
 
 def test_the_sensor_sends_what_waits_unless_a_worker_does(env: Path, database: Database, hook: Webhook) -> None:
