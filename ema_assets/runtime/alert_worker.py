@@ -29,6 +29,8 @@ from ema_assets.store.alert_listener import SESSION, Listener
 from ema_assets.store.database import Database
 
 TROUBLE_SECONDS = 15.0
+# After a night or an outage everything is late until the first runs are through, which is no trouble.
+_FIRST_LOOK_SECONDS = 120.0
 _LONGEST_WAIT_SECONDS = 15.0
 _LOCKED_SECONDS = 5.0
 _AGAIN_SECONDS = 2.0
@@ -170,7 +172,7 @@ class _Worker:
         self._senders = senders
         self._configuration = configuration
         self._say = say
-        self._looked_at: float | None = None
+        self._looks_from = time.monotonic() + _FIRST_LOOK_SECONDS
         self._configured: Configured | None = None
 
     def work(self, is_over: Callable[[], bool]) -> None:
@@ -236,9 +238,9 @@ class _Worker:
 
     def _is_time_to_look(self, alerts: Alerts) -> bool:
         now = time.monotonic()
-        if not looks(alerts) or (self._looked_at is not None and now - self._looked_at < TROUBLE_SECONDS):
+        if not looks(alerts) or now < self._looks_from:
             return False
-        self._looked_at = now
+        self._looks_from = now + TROUBLE_SECONDS
         return True
 
     def _settle(self, seconds: float = 0.0) -> None:

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from ema_assets.runtime import alert_process, alert_worker
 from ema_assets.runtime.alert_process import AlertProcess
 from ema_assets.runtime.alert_worker import Configuration, Senders, deliver_once, deliver_until
 from ema_assets.runtime.supervisor import Program, Supervisor
+from ema_assets.store import provider_state
 from ema_assets.store.alert_listener import SESSION, Listener
 from ema_assets.store.database import Database
 from ema_assets_tests.alerts.raised import deliveries, raised
@@ -156,6 +157,23 @@ def test_a_worker_that_is_killed_while_it_sends_is_followed_by_one_that_sends_ag
         output, _ = second.communicate(timeout=60)
     assert (second.returncode, output.splitlines()[-1].split(" ", 2)[2]) == (0, "HOOK: 1 alert sent")
     assert hook.titles == ["crossover: S000 1h"] * 2
+
+
+def test_trouble_is_looked_for_once_the_first_runs_had_their_time(
+    env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env.write_text(env.read_text().replace('["crossover"]', '["crossover", "provider_shut_out"]'))
+    with database.transaction() as transaction:
+        for _ in range(3):
+            provider_state.trip(transaction, "sandbox", "no answer", datetime.now(UTC))
+    raised(database)
+    with working(database.url):
+        wait_until(lambda: hook.received, "the crossover")
+    assert hook.titles == ["crossover: S000 1h"]
+    monkeypatch.setattr(alert_worker, "_FIRST_LOOK_SECONDS", 0.0)
+    with working(database.url):
+        wait_until(lambda: len(hook.received) == 2, "the trouble")
+    assert hook.titles[1:] == ["provider shut out"]
 
 
 def evaluated() -> str:
