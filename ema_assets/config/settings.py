@@ -12,7 +12,7 @@ from ema_assets.model import clock, same_origin
 from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.model.symbols import FROM_FILES
 from ema_assets.model.urls import libpq_url
-from ema_assets.model.variables import Choice, Number, Secret, Text, Variable
+from ema_assets.model.variables import Choice, Number, Text, Variable
 from ema_assets.providers import registry
 from ema_assets.providers.declaration import Config, Provider, ProviderConfig, Publication
 
@@ -66,18 +66,14 @@ def home_folder(env: Mapping[str, str] = os.environ) -> Path:
 
 def without_provider_keys(env: Mapping[str, str]) -> dict[str, str]:
     """`env` without the keys of any provider: for processes that ask none."""
-    keys = {variable.name for variable in _of_providers() if isinstance(variable, Secret)}
+    keys = registry.secrets()
     return {name: value for name, value in env.items() if name not in keys}
 
 
 def is_ours(name: str) -> bool:
     """Whether the variable `name` is one of this project or of a provider."""
-    return name.startswith("EMA_") or name in {variable.name for variable in _of_providers()}
-
-
-def _of_providers() -> Iterator[Variable]:
-    for config in registry.CONFIGS.values():
-        yield from config.variables().values()
+    of_providers = (variable for config in registry.CONFIGS.values() for variable in config.variables().values())
+    return name.startswith("EMA_") or name in {variable.name for variable in of_providers}
 
 
 def is_synthetic(provider: str) -> bool:

@@ -7,9 +7,10 @@ from datetime import timedelta
 
 from dagster import DefaultSensorStatus, SensorEvaluationContext, SkipReason, sensor
 
-from ema_assets.config.settings import Settings
+from ema_assets.defs.namespace import known
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.runtime.locate import leased_database
+from ema_assets.store.migrations import migrate_once
 
 INTERVAL_SECONDS = 15
 
@@ -26,13 +27,17 @@ def deliver_alerts(context: SensorEvaluationContext) -> SkipReason:
     """Launches nothing: what was done is the reason that it gives."""
     from ema_assets.runtime.alert_worker import Configuration, deliver_once
 
+    here = known("")
     try:
-        configured = Configuration().now()
+        configured = Configuration(here.environment).now()
     except ConfigurationError as error:
         return SkipReason(f"nothing is sent: {error}")
     if configured is None:
         return SkipReason("nobody is to be told of anything")
-    done = deliver_once(leased_database(Settings.from_env()), configured, ahead=timedelta(seconds=INTERVAL_SECONDS))
+    url = leased_database(here.settings())
+    # Dagster may keep its own records elsewhere, and this tick be the first that needs the tables.
+    migrate_once(url)
+    done = deliver_once(url, configured, ahead=timedelta(seconds=INTERVAL_SECONDS))
     if not done.is_ours:
         return SkipReason("another process delivers alerts")
     for problem in done.failed:

@@ -84,9 +84,16 @@ def _is_elsewhere(run: DagsterRun) -> bool:
             answer = DagsterGrpcClient(**json.loads(run.tags[_SERVER_TAG])).can_cancel_execution(
                 CanCancelExecutionRequest(run_id=run.run_id), timeout=_ANSWER_SECONDS
             )
-        except DagsterUserCodeUnreachableError:
-            return False
+        except DagsterUserCodeUnreachableError as error:
+            # One that takes its time is there: the machine is busy.
+            return _is_late(error.__cause__)
         return deserialize_value(answer, CanCancelExecutionResult).can_cancel
     except (ImportError, AttributeError, TypeError, KeyError, ValueError):
         # Not as we know Dagster: rather a run that is lost than one that is failed while it works.
         return True
+
+
+def _is_late(error: BaseException | None) -> bool:
+    """True for an error of gRPC which says that the time for the answer was over."""
+    code = getattr(error, "code", None)
+    return callable(code) and getattr(code(), "name", "") == "DEADLINE_EXCEEDED"

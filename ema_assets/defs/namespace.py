@@ -53,9 +53,14 @@ class Namespace:
         """The prefix as one word; empty where there is none."""
         return _JOINT.join(self.prefix)
 
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The environment as it is now, with what stands in for it."""
+        return {**os.environ, **self.variables} if self.variables else os.environ
+
     def settings(self) -> Settings:
         """The settings as they are now."""
-        return Settings.from_env({**os.environ, **self.variables} if self.variables else os.environ)
+        return Settings.from_env(self.environment)
 
     def key(self, asset: str) -> AssetKey:
         """The key of the asset that is called `asset` here."""

@@ -6,6 +6,7 @@ from datetime import timedelta
 import polars as pl
 from dagster import (
     AssetExecutionContext,
+    AssetKey,
     AssetMaterialization,
     AssetsDefinition,
     AssetSelection,
@@ -88,7 +89,7 @@ def performance_asset(graph: Graph, namespace: Namespace = ALONE) -> AssetsDefin
                 best, worst = results.best_and_worst(transaction, _SHOWN)
                 timeframe = _usual(graph)
                 crosses = results.nearest_crosses(transaction, timeframe, _CROSSES)
-        context.log_event(_screened(timeframe, crosses))
+        context.log_event(_screened(namespace.key(SCREENER), timeframe, crosses))
         context.log.info(f"{done.rows} series added up in {done.seconds:.1f} s")
         return MaterializeResult(
             metadata={
@@ -107,10 +108,10 @@ def _usual(graph: Graph) -> Timeframe:
     return next((each for each in graph.timeframes if each.key == "1h"), graph.timeframes[0])
 
 
-def _screened(timeframe: Timeframe, crosses: pl.DataFrame) -> AssetMaterialization:
+def _screened(screener: AssetKey, timeframe: Timeframe, crosses: pl.DataFrame) -> AssetMaterialization:
     """What the page of the screener shows: who is about to cross. The view itself is always up to date."""
     return AssetMaterialization(
-        SCREENER,
+        screener,
         description=f"The nearest crosses on {timeframe.key} at this moment; the view itself is always up to date.",
         metadata={f"nearest crosses on {timeframe.key}": ui_table(_rounded(crosses))},
     )

@@ -52,10 +52,19 @@ class StoreResource(ConfigurableResource[Any]):
             yield database
         except BaseException:
             database.close()
+            self._keep_session(database.url)
             raise
         if _idle:
             database.close()
         else:
+            _idle.append(database)
+
+    def _keep_session(self, url: str) -> None:
+        """Open another connection: a run that goes on to its next attempt, or to its end, must not look dead."""
+        if not _idle:
+            database = Database(url, self._session_name)
+            with suppress(StoreUnavailable), database.transaction() as transaction:
+                worker_sessions.living(transaction, [])
             _idle.append(database)
 
 

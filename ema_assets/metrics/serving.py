@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
 from typing import Any
-from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.registry import Collector
 
+from ema_assets.model.same_origin import HERE, host_of
+
 HOST = "127.0.0.1"
-_OWN_NAMES = ("127.0.0.1", "localhost", "::1")
 _TYPE = ("Content-Type", "text/plain; charset=utf-8")
 
 Respond = Callable[[str, list[tuple[str, str]]], object]
@@ -32,7 +32,7 @@ def server(port: int, collector: Collector) -> WSGIServer:
     metrics: Callable[[dict[str, Any], Respond], Iterable[bytes]] = make_wsgi_app(registry)
 
     def app(environ: dict[str, Any], respond: Respond) -> Iterable[bytes]:
-        if _name(environ.get("HTTP_HOST", "")) not in _OWN_NAMES:
+        if host_of(environ.get("HTTP_HOST", "")) not in HERE:
             respond("403 Forbidden", [_TYPE])
             return [b"ask by 127.0.0.1 or localhost\n"]
         match environ["PATH_INFO"]:
@@ -45,14 +45,6 @@ def server(port: int, collector: Collector) -> WSGIServer:
         return [b"metrics of ema-assets are at /metrics\n"]
 
     return make_server(HOST, port, app, server_class=_Server, handler_class=_Quiet)
-
-
-def _name(host: str) -> str | None:
-    """The name in a Host header."""
-    try:
-        return urlsplit(f"//{host}").hostname
-    except ValueError:
-        return None
 
 
 def serve(port: int, collector: Collector, started: Callable[[int], object]) -> None:

@@ -43,7 +43,7 @@ def host_names(names: Iterable[str], source: str) -> frozenset[str]:
         try:
             found.add(str(ipaddress.ip_address(bare)))
         except ValueError:
-            if not name or _host_of(name) != name.lower():
+            if not name or host_of(name) != name.lower():
                 raise ConfigurationError(
                     f"`{source}` must be names of hosts without ports, received {name!r}"
                 ) from None
@@ -63,7 +63,7 @@ class SameOriginOnly:
 
     async def __call__(self, scope: Message, receive: Any, send: Send) -> None:
         """One request, websocket or start of the server."""
-        reason = self._refusal(scope) if scope["type"] in ("http", "websocket") else None
+        reason = refusal(scope, self._hosts) if scope["type"] in ("http", "websocket") else None
         if reason is None:
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -74,31 +74,28 @@ class SameOriginOnly:
             await send({"type": "http.response.start", "status": 403, "headers": head})
             await send({"type": "http.response.body", "body": f"{reason}\n".encode()})
 
-    def _refusal(self, scope: Message) -> str | None:
-        """Why the request is not answered."""
-        headers: dict[str, list[str]] = {}
-        for name, value in scope["headers"]:
-            headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-        sent_to, sent_by = headers.get("host", []), headers.get("origin", [])
-        if len(sent_to) != 1 or _host_of(sent_to[0]) not in self._hosts:
-            return f"Refused: the host is none of {', '.join(sorted(self._hosts))}; {VARIABLE} allows more."
-        if any(_place_of(origin) != sent_to[0].lower() for origin in sent_by):
-            return "Refused: sent by a page of another site."
-        is_read = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
-        if (
-            is_read
-            and scope["path"].endswith("/graphql")
-            and "query" in parse_qs(scope["query_string"].decode("latin-1"))
-        ):
-            return "Refused: GraphQL is answered by POST only."
-        # What a browser says of itself where it sends no Origin, such as for a script; a link to a page is no harm.
-        is_visit = is_read and headers.get("sec-fetch-mode") == ["navigate"]
-        if not is_visit and headers.get("sec-fetch-site", ["none"]) not in (["none"], ["same-origin"]):
-            return "Refused: sent by a page of another site."
-        return None
+
+def refusal(scope: Message, hosts: Collection[str]) -> str | None:
+    """Why a request or websocket is refused: sent to none of `hosts`, or by a page of another origin. Else None."""
+    headers: dict[str, list[str]] = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    sent_to, sent_by = headers.get("host", []), headers.get("origin", [])
+    if len(sent_to) != 1 or host_of(sent_to[0]) not in hosts:
+        return f"Refused: the host is none of {', '.join(sorted(hosts))}; {VARIABLE} allows more."
+    if any(_place_of(origin) != sent_to[0].lower() for origin in sent_by):
+        return "Refused: sent by a page of another site."
+    is_read = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
+    if is_read and scope["path"].endswith("/graphql") and "query" in parse_qs(scope["query_string"].decode("latin-1")):
+        return "Refused: GraphQL is answered by POST only."
+    # What a browser says of itself where it sends no Origin, such as for a script; a link to a page is no harm.
+    is_visit = is_read and headers.get("sec-fetch-mode") == ["navigate"]
+    if not is_visit and headers.get("sec-fetch-site", ["none"]) not in (["none"], ["same-origin"]):
+        return "Refused: sent by a page of another site."
+    return None
 
 
-def _host_of(text: str) -> str | None:
+def host_of(text: str) -> str | None:
     """The host in `HOST:PORT`, lower case, without the brackets of IPv6; None when it is none."""
     try:
         parts = urlsplit(f"//{text}")

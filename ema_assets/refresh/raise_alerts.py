@@ -18,6 +18,7 @@ from ema_assets.model.errors import WatchlistError, did_you_mean
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import Timeframe
+from ema_assets.providers import registry
 from ema_assets.refresh.graph import Graph, Node
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.store import alert_outbox
@@ -27,8 +28,6 @@ from ema_assets.store.database import Transaction
 LATEST = timedelta(minutes=15)
 # A run begins within minutes of the close that it is for.
 _SLACK = timedelta(minutes=10)
-# Who brought a bar is the path of a file, or the name of a provider, which has none of these.
-_IS_OF_FILE = pl.col("source").str.contains(r"[/\\.]").fill_null(value=False)
 
 
 def check(alerts: Alerts, graph: Graph, where: str) -> None:
@@ -159,7 +158,7 @@ def _of_bars(
     bars = pl.concat(rows.select("symbol", "ts") for *_, rows in found).unique(maintain_order=True)
     if beside is None or not bars.join(beside, on=["symbol", "ts"], how="anti").is_empty():
         beside = alert_outbox.surroundings(transaction, timeframe, bars, {})
-    beside = beside.filter(~_IS_OF_FILE).join(live.select("symbol", "newest"), on="symbol")
+    beside = of_providers(beside).join(live.select("symbol", "newest"), on="symbol")
     told = _just_closed(transaction, beside, timeframe, now).select("symbol", "ts", "close")
     for subscription, kind, rows in found:
         news = rows.drop("close", strict=False).join(told, on=["symbol", "ts"], how="inner", maintain_order="left")
@@ -190,11 +189,17 @@ def _of_corrections(transaction: Transaction, found: Sequence[_Found], timeframe
         return
     symbols = pl.concat(rows["symbol"] for *_, rows in found).unique()
     revisions = alert_outbox.latest_revisions(transaction, timeframe, symbols)
-    revisions = revisions.filter(~_IS_OF_FILE).select("symbol", "detail", occurrence="revision")
+    revisions = of_providers(revisions).select("symbol", "detail", occurrence="revision")
     for subscription, kind, rows in found:
         explained = rows.join(revisions, on="symbol", how="inner", maintain_order="left")
         if not explained.is_empty():
             yield subscription, kind, explained
+
+
+def of_providers(rows: pl.DataFrame) -> pl.DataFrame:
+    """Those of `rows` whose `source` is a provider, or null: any other name is that of a file."""
+    files = [name for name in rows["source"].drop_nulls().unique() if registry.find(name) is None]
+    return rows.filter(~pl.col("source").is_in(files).fill_null(value=False))
 
 
 def _as_alerts(

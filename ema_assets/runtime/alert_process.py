@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from ema_assets.config.settings import Settings
+from ema_assets.config.settings import Settings, without_provider_keys
 from ema_assets.model.errors import EmaAssetsError
 from ema_assets.runtime.restarts import Restarts
 from ema_assets.runtime.supervisor import Child, Program, Supervisor
@@ -58,6 +58,6 @@ class AlertProcess:
 
 
 def program(settings: Settings, env: dict[str, str]) -> Program:
-    """Its command."""
+    """Its command. Messages may hold what services say, so it has no keys but those of channels."""
     argv = [sys.executable, "-m", "ema_assets", "alerts", "deliver"]
-    return Program(AlertProcess.name, argv, dict(env), settings.logs_folder / "alerts.log")
+    return Program(AlertProcess.name, argv, without_provider_keys(env), settings.logs_folder / "alerts.log")

@@ -5,6 +5,7 @@ once in a while where none runs. Only here, and in `alerts test`, is Apprise imp
 """
 
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,6 +29,8 @@ from ema_assets.store.alert_listener import SESSION, Listener
 from ema_assets.store.database import Database
 
 TROUBLE_SECONDS = 15.0
+# After a night or an outage everything is late until the first runs are through, which is no trouble.
+_FIRST_LOOK_SECONDS = 120.0
 _LONGEST_WAIT_SECONDS = 15.0
 _LOCKED_SECONDS = 5.0
 _AGAIN_SECONDS = 2.0
@@ -92,14 +95,16 @@ class Senders:
         self._sending: dict[str, tuple[Parcel, Future[str | None]]] = {}
         self._reading, self._writing = os.pipe()
         os.set_blocking(self._reading, False)
+        self._turn = threading.Lock()
+        self._is_closed = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
-        # One that hangs writes to it when it is done.
-        if all(sent.done() for _, sent in self._sending.values()):
+        with self._turn:
+            self._is_closed = True
             os.close(self._reading)
             os.close(self._writing)
 
@@ -117,7 +122,14 @@ class Senders:
         """Begin to send a message to a channel that is not busy."""
         sent = self._threads.submit(sending.send, parcel.channel, parcel.message, self._env)
         self._sending[parcel.channel.name] = parcel, sent
-        sent.add_done_callback(lambda _: os.write(self._writing, b"."))
+        sent.add_done_callback(self._wake_up)
+
+    def _wake_up(self, _: object) -> None:
+        # A message is done before this is called, and who has heard of it may have closed the pipe: its number may by
+        # now be that of a file of somebody else.
+        with self._turn:
+            if not self._is_closed:
+                os.write(self._writing, b".")
 
     def finished(self, seconds: float = 0.0) -> list[tuple[Parcel, str | None]]:
         """Messages that were sent, each with None, or with the reason why not; wait so long for all of them.
@@ -160,7 +172,7 @@ class _Worker:
         self._senders = senders
         self._configuration = configuration
         self._say = say
-        self._looked_at: float | None = None
+        self._looks_from = time.monotonic() + _FIRST_LOOK_SECONDS
         self._configured: Configured | None = None
 
     def work(self, is_over: Callable[[], bool]) -> None:
@@ -226,9 +238,9 @@ class _Worker:
 
     def _is_time_to_look(self, alerts: Alerts) -> bool:
         now = time.monotonic()
-        if not looks(alerts) or (self._looked_at is not None and now - self._looked_at < TROUBLE_SECONDS):
+        if not looks(alerts) or now < self._looks_from:
             return False
-        self._looked_at = now
+        self._looks_from = now + TROUBLE_SECONDS
         return True
 
     def _settle(self, seconds: float = 0.0) -> None:

@@ -1,7 +1,7 @@
 """What happens when a part of the stack ends: it is started again after a growing pause, and given up at last."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -86,6 +86,15 @@ class Beside(Protocol):
 
     def look(self, now: float) -> None:
         """See that it runs, if it shall. `now` is in seconds of any clock."""
+
+
+def look_at_each(several: Iterable[Beside], now: float) -> Iterator[EmaAssetsError]:
+    """Look at each of `several`; yields what is wrong with one, such as a file that it reads, and goes on."""
+    for each in several:
+        try:
+            each.look(now)
+        except EmaAssetsError as error:
+            yield error
 
 
 class Aside:

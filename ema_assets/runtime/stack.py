@@ -15,10 +15,10 @@ from signal import Signals
 from typing import Any
 
 from ema_assets.config import watchlist
-from ema_assets.config.settings import Settings
+from ema_assets.config.settings import Settings, without_provider_keys
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import clock
-from ema_assets.model.errors import ConfigurationError, EmaAssetsError
+from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.urls import masked_url
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers import registry
@@ -30,7 +30,7 @@ from ema_assets.runtime.alert_worker import Configuration
 from ema_assets.runtime.code_location import CodeLocation
 from ema_assets.runtime.dagster_dev import DagsterDev
 from ema_assets.runtime.news import News, Say, greet
-from ema_assets.runtime.restarts import Aside, Beside, Part, Restarts
+from ema_assets.runtime.restarts import Aside, Beside, Part, Restarts, look_at_each
 from ema_assets.runtime.services import HOST, Postgres, Service, environment, free_port, without_secrets
 from ema_assets.runtime.supervisor import Program, Supervisor
 from ema_assets.store.database import Database
@@ -147,11 +147,7 @@ def _watch(
     def look() -> None:
         if not restarts.look(time.monotonic()):
             return
-        try:
-            location.look(time.monotonic())
-            for each in beside:
-                each.look(time.monotonic())
-        except EmaAssetsError as error:
+        for error in look_at_each([location, *beside], time.monotonic()):
             news.once(f"not loaded: {error}")
         news.look(database)
 
@@ -218,9 +214,7 @@ def _start_board(start: _Start, env: dict[str, str], ui: str, address: str) -> S
     start.say("Starting the board …")
     port = address.rpartition(":")[2]
     argv = [sys.executable, "-m", "ema_assets", "board", "--port", port, "--dagster-url", ui]
-    # As the metrics server, it has no keys of providers.
-    env = {name: value for name, value in env.items() if name not in registry.secrets()}
-    program = Program("the board", argv, env, start.settings.logs_folder / "board.log")
+    program = Program("the board", argv, without_provider_keys(env), start.settings.logs_folder / "board.log")
     board = Service(start.supervisor, program, f"{address}/about")
     board.start()
     return board
@@ -229,9 +223,9 @@ def _start_board(start: _Start, env: dict[str, str], ui: str, address: str) -> S
 def _start_metrics(start: _Start, env: dict[str, str], port: int) -> Service:
     start.say(f"Starting the metrics, at http://{HOST}:{port}/metrics …")
     argv = [sys.executable, "-m", "ema_assets", "metrics", "--port", str(port)]
-    # It asks no provider, and has none of their keys.
-    env = {name: value for name, value in env.items() if name not in registry.secrets()}
-    program = Program("the metrics server", argv, env, start.settings.logs_folder / "metrics.log")
+    program = Program(
+        "the metrics server", argv, without_provider_keys(env), start.settings.logs_folder / "metrics.log"
+    )
     service = Service(start.supervisor, program, f"http://{HOST}:{port}/")
     service.start()
     return service

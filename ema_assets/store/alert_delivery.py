@@ -9,6 +9,8 @@ from ema_assets.store.database import Transaction
 
 FIRST_PAUSE_SECONDS = 5
 LONGEST_PAUSE_SECONDS = 900
+# Of a message that could not be sent for so long nobody wants to hear any more.
+GIVEN_UP_AFTER = timedelta(hours=6)
 
 
 def unrouted(transaction: Transaction, most: int) -> pl.DataFrame:
@@ -36,7 +38,7 @@ def route(transaction: Transaction, routed: Sequence[int], deliveries: pl.DataFr
 def waiting(transaction: Transaction, due_by: datetime) -> pl.DataFrame:
     """Alerts that are due then, to channels that are not left alone: channel, due_at, raised_at, and what is told.
 
-    Sorted by channel, timeframe and symbol.
+    Sorted by channel, symbol and timeframe; those about no series come first.
     """
     return transaction.query(
         """
@@ -240,7 +242,3 @@ def delete_before(transaction: Transaction, moment: datetime, rows: int) -> int:
         rows,
     )
     return int(found.item())
-
-
-# Of a message that could not be sent for so long nobody wants to hear any more.
-GIVEN_UP_AFTER = timedelta(hours=6)

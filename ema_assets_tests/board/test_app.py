@@ -87,7 +87,13 @@ def test_a_page_is_whole_without_script_and_an_unchanged_one_is_304(board: Serve
     ],
 )
 def test_only_its_own_hosts_and_its_own_origin_are_answered(
-    filled: str, tmp_path: Path, board: ServedBoard, host: str | None, origin: str | None, status: int
+    filled: str,
+    tmp_path: Path,
+    board: ServedBoard,
+    monkeypatch: pytest.MonkeyPatch,
+    host: str | None,
+    origin: str | None,
+    status: int,
 ) -> None:
     port = board.url.rpartition(":")[2]
     if host == "board.desk:{port}":

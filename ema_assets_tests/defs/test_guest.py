@@ -179,6 +179,11 @@ def test_schedule_sweep_and_backfill_work_and_nothing_touches_the_other_one(
     }
     assert whole.execute_in_process(instance=project.instance, asset_selection=[AssetKey("orders")]).success
 
+    # What the run tells of the screener is told of that with the prefix.
+    assert project.run("eu__performance", {}).success
+    assert project.instance.has_asset_key(AssetKey(["eu", "screener"]))
+    assert not project.instance.has_asset_key(AssetKey("screener"))
+
     # The other one has its own names, partitions and tables.
     assert project.instance.get_dynamic_partitions("us__symbol") == []
     assert isinstance(project.look("us", "sweep"), SkipReason)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 import warnings
@@ -11,16 +12,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
 
 import pytest
-from dagster import DagsterRun, DagsterRunStatus, SkipReason, build_sensor_context
+from dagster import DagsterRun, DagsterRunStatus, InitResourceContext, SkipReason, build_sensor_context
 from dagster._core.workspace.context import WorkspaceProcessContext, WorkspaceRequestContext
 from dagster._core.workspace.load_target import ModuleTarget
 
+from ema_assets.defs import lost_runs, resources
 from ema_assets.defs.jobs import MAINTENANCE_JOB
 from ema_assets.defs.lost_runs import fail_lost_runs, session_name
 from ema_assets.defs.requests import RANGE_END_TAG, RANGE_START_TAG, in_flight, run_request
+from ema_assets.defs.resources import StoreResource
 from ema_assets.defs.standby.tag import Holder
 from ema_assets.refresh.runs import PlannedRun, Rectangle
 from ema_assets.store import worker_sessions
@@ -145,6 +149,30 @@ def test_a_run_with_a_session_of_the_database_lives_wherever_it_runs(world: Worl
         assert look(world) == []
         assert covered(world) == [AAPL]
     wait_until(lambda: look(world) == [run.run_id])
+
+
+def test_a_run_whose_step_has_failed_keeps_a_session_until_it_ends(world: World, tmp_path: Path) -> None:
+    run = left_behind(world, DagsterRunStatus.STARTED, gone(tmp_path))
+    store = cast("StoreResource", world.resources["store"]).model_copy()
+    store.setup_for_execution(cast("InitResourceContext", SimpleNamespace(run=run)))
+    with pytest.raises(RuntimeError, match="the step"), store.open() as database, database.transaction():
+        raise RuntimeError("the step")
+    assert look(world) == []
+    resources._close_idle()
+    wait_until(lambda: look(world) == [run.run_id])
+
+
+def test_a_code_server_that_takes_its_time_is_not_gone(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one whose machine is busy: it takes the call, and does not answer in time."""
+    monkeypatch.setattr(lost_runs, "_ANSWER_SECONDS", 0.2)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "gone"))
+        server.listen()
+        left_behind(world, DagsterRunStatus.STARTED, gone(tmp_path))
+        assert look(world) == []
+        assert covered(world) == [AAPL]
 
 
 def test_a_run_of_another_code_location_is_none_of_our_business(world: World, tmp_path: Path) -> None:

@@ -62,8 +62,14 @@ EVERYTHING = watching(
 )
 
 
+class Exchange(MemoryExchange):
+    """Called as a provider that there is: bars of any other name are those of a file."""
+
+    name = "sandbox"
+
+
 def new_exchange() -> MemoryExchange:
-    return MemoryExchange(
+    return Exchange(
         *(
             bars_on("24/7", symbol, M5, date(2026, 11, 23), date(2026, 11, 26), seed)
             for seed, symbol in enumerate(CALENDARS)
@@ -231,15 +237,23 @@ def test_what_a_person_recomputes_new_code_and_a_night_without_power_raise_nothi
 
 
 def test_bars_of_files_raise_nothing(loaded: Database) -> None:
+    """Also where the name of the file says nothing of what it is: it is the one that the ingest stores."""
     exchange, now = new_exchange(), START
     for _ in range(STEPS):
         now += EVERY_BAR
         fresh = exchange.bars.filter(pl.col("ts") >= now - 2 * EVERY_BAR, pl.col("ts") < now - timedelta(seconds=30))
-        store_file(loaded, fresh, "/home/trader/bars.csv", now)
+        store_file(loaded, fresh, "bars", now)
         for node in GRAPH.computed:
             compute.refresh_computed(loaded, node, M5, EVERYTHING.symbols, now, alerts=GRAPH.alerts)
     assert rows_of(loaded, "SELECT 1 FROM market.ema_trend WHERE crossover IS NOT NULL AND ts > $1", LOADED)
     assert alerts_of(loaded).is_empty()
+
+
+def test_whatever_is_not_called_as_a_provider_is_a_file() -> None:
+    providers = ["yahoo", "sandbox", "ccxt:gateio", None]
+    files = ["bars", "bars.csv", "ccxt:gate.csv", "other:gateio", "file of ccxt"]
+    found = raise_alerts.of_providers(pl.DataFrame({"source": [*providers, *files]}))
+    assert found["source"].to_list() == providers
 
 
 def test_a_correction_that_flips_the_newest_bar_is_told_as_what_it_is(loaded: Database) -> None:

@@ -7,21 +7,28 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from ema_assets.alerts import sending
+from ema_assets.alerts.channels import Channel
+from ema_assets.alerts.messages import Message
+from ema_assets.config.settings import Settings
+from ema_assets.defs import namespace
 from ema_assets.defs.alerts import deliver_alerts
-from ema_assets.runtime import alert_worker
+from ema_assets.operations.deliver_alerts import Parcel
+from ema_assets.runtime import alert_process, alert_worker
 from ema_assets.runtime.alert_process import AlertProcess
-from ema_assets.runtime.alert_worker import Configuration, deliver_once, deliver_until
+from ema_assets.runtime.alert_worker import Configuration, Senders, deliver_once, deliver_until
 from ema_assets.runtime.supervisor import Program, Supervisor
+from ema_assets.store import provider_state
 from ema_assets.store.alert_listener import SESSION, Listener
 from ema_assets.store.database import Database
 from ema_assets_tests.alerts.raised import deliveries, raised
 from ema_assets_tests.alerts.webhook import Webhook, webhook
+from ema_assets_tests.conftest import Databases
 from ema_assets_tests.waiting import wait_until
 
 GROUP = '\n[[group]]\nsymbols = ["AAPL"]\n'
@@ -152,13 +159,56 @@ def test_a_worker_that_is_killed_while_it_sends_is_followed_by_one_that_sends_ag
     assert hook.titles == ["crossover: S000 1h"] * 2
 
 
+def test_trouble_is_looked_for_once_the_first_runs_had_their_time(
+    env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env.write_text(env.read_text().replace('["crossover"]', '["crossover", "provider_shut_out"]'))
+    with database.transaction() as transaction:
+        for _ in range(3):
+            provider_state.trip(transaction, "sandbox", "no answer", datetime.now(UTC))
+    raised(database)
+    with working(database.url):
+        wait_until(lambda: hook.received, "the crossover")
+    assert hook.titles == ["crossover: S000 1h"]
+    monkeypatch.setattr(alert_worker, "_FIRST_LOOK_SECONDS", 0.0)
+    with working(database.url):
+        wait_until(lambda: len(hook.received) == 2, "the trouble")
+    assert hook.titles[1:] == ["provider shut out"]
+
+
+def evaluated() -> str:
+    """What a tick of the sensor says."""
+    from dagster import build_sensor_context
+
+    found = deliver_alerts(build_sensor_context())
+    return str(found.skip_message)
+
+
+def test_a_first_tick_of_the_sensor_makes_the_tables(
+    env: Path, databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env.write_text(env.read_text().replace('["crossover"]', '["crossover", "nothing_fresh"]'))
+    url = databases.make(migrated=False)
+    monkeypatch.setenv("EMA_DATABASE_URL", url)
+    assert evaluated() == "no alert was due"
+    databases.drop(url)
+
+
+def test_the_sensor_of_a_component_without_a_prefix_goes_by_its_settings(
+    env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised(database)
+    variables = {"EMA_WATCHLIST": str(env), "EMA_DATABASE_URL": database.url}
+    monkeypatch.setenv("EMA_WATCHLIST", str(env.with_name("theirs.toml")))
+    env.with_name("theirs.toml").write_text(GROUP)
+    monkeypatch.setenv("EMA_DATABASE_URL", "postgresql://nobody@127.0.0.1:9/nothing")
+    assert evaluated() == "nobody is to be told of anything"
+    component = namespace.Namespace((), variables)
+    namespace.register(component)
+    assert evaluated() == "1 alert sent"
+
+
 def test_the_sensor_sends_what_waits_unless_a_worker_does(env: Path, database: Database, hook: Webhook) -> None:
-    def evaluated() -> str:
-        from dagster import build_sensor_context
-
-        found = deliver_alerts(build_sensor_context())
-        return str(found.skip_message)
-
     raised(database, 3)
     with Listener(database.url) as worker:
         assert worker.is_alone()
@@ -187,6 +237,27 @@ def test_what_will_be_due_soon_comes_along_for_one_who_looks_rarely(
     assert deliver_once(database.url, configured, ahead=timedelta(seconds=15)).sent == 1
     assert len(hook.received) == 1
     assert sending.problem_with(configured.alerts.channels["HOOK"], os.environ) is None
+
+
+def test_the_process_has_the_secrets_of_channels_and_no_keys_of_providers(env: Path) -> None:
+    started = alert_process.program(Settings.from_env(), {"APCA_API_SECRET_KEY": "secret", "HOOK": "json://token"})
+    assert started.env == {"HOOK": "json://token"}
+
+
+def test_a_message_that_ends_when_nobody_waits_any_more_writes_to_no_file(
+    env: Path, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    hook.gate.clear()
+    parcel = Parcel(Channel("HOOK", "${HOOK}"), (1,), Message("title", "body", is_trouble=False))
+    with Senders(os.environ) as senders:
+        senders.send(parcel)
+        wait_until(lambda: hook.received, "it is on its way")
+    monkeypatch.setattr("ema_assets.runtime.alert_worker.os.write", lambda number, _: written.append(number))
+    hook.gate.set()
+    wait_until(lambda: all(sent.done() for _, sent in senders._sending.values()), "it was sent")
+    senders._threads.shutdown(wait=True)
+    assert written == []
 
 
 def test_the_process_is_started_when_it_is_wanted_again_when_it_ends_and_never_ends_the_stack(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from ema_assets.model.errors import EmaAssetsError
 from ema_assets.runtime import processes, restarts
 from ema_assets.runtime.postgres.server import EmbeddedServer
-from ema_assets.runtime.restarts import Aside, Restarts
+from ema_assets.runtime.restarts import Aside, Restarts, look_at_each
 from ema_assets.runtime.services import Postgres, Service, free_port
 from ema_assets.runtime.supervisor import Program, Supervisor
 from ema_assets_tests.waiting import wait_until
@@ -265,3 +265,18 @@ def test_a_part_on_which_nothing_rests_is_given_up_by_itself_and_said_so_once() 
     for now in (0.0, 1.0):
         aside.look(now)
     assert (again.starts, said[-1]) == (1, "  the metrics server runs again")
+
+
+def test_a_file_that_one_of_several_cannot_read_keeps_no_other_from_being_looked_at() -> None:
+    class Looked:
+        def __init__(self, problem: str | None = None) -> None:
+            self.problem, self.times = problem, list[float]()
+
+        def look(self, now: float) -> None:
+            self.times.append(now)
+            if self.problem is not None:
+                raise EmaAssetsError(self.problem)
+
+    several = [Looked("signals/mine.py: line 1"), Looked(), Looked("watchlist.toml"), Looked()]
+    assert [str(error) for error in look_at_each(several, 3.0)] == ["signals/mine.py: line 1", "watchlist.toml"]
+    assert [each.times for each in several] == [[3.0]] * 4

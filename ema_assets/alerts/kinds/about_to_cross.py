@@ -4,11 +4,12 @@ import polars as pl
 
 from ema_assets.alerts.declaration import Batch, Row, SeriesKind, percent, price
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
+from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN
 from ema_assets.model.declarations import Param, Params
 from ema_assets.model.symbols import UP
 
 _WITHIN, _AFTER = "cross_within_pct", "cross_after_bars"
-_FAST, _SLOW = 2 / (9 + 1), 2 / (30 + 1)
+_FAST, _SLOW = 2 / (FAST_SPAN + 1), 2 / (SLOW_SPAN + 1)
 
 
 def _find(batch: Batch, params: Params) -> pl.DataFrame:
