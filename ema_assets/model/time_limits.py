@@ -60,7 +60,15 @@ def _watch(seconds: float) -> Iterator[None]:
     try:
         yield
     finally:
-        with turn:
-            is_over.set()
-            # One that was set and not raised yet is for the block alone.
-            set_exception(thread, None)
+        # One that was set is not taken back: Python 3.11 would look for it for ever, at every call of the process. It
+        # is raised here, at the latest at the second look.
+        late, is_left = None, True
+        while is_left:
+            try:
+                with turn:
+                    is_over.set()
+                is_left = not is_over.is_set()
+            except Overdue as overdue:
+                late = overdue
+        if late is not None:
+            raise late

@@ -1,6 +1,8 @@
 """A user's own module that does not come to an end: every process that loads it says so and goes on."""
 
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -98,3 +100,27 @@ def test_functions_that_are_called_to_check_a_declaration_have_the_limit_too(tmp
         discovery.discover(signals)
     with pytest.raises(ConfigurationError, match=r"mine\.py: line [45]: is not done"):
         rule_discovery.discover(strategies)
+
+
+# A profiler that is called at every call of a function: with something left behind in the interpreter it never returns.
+PROFILED = """
+import sys, threading
+from ema_assets.model.time_limits import time_limit
+
+def limited():
+    with time_limit(60):
+        pass
+
+thread = threading.Thread(target=limited)
+thread.start()
+thread.join()
+sys.setprofile(lambda *_: None)
+limited()
+sys.setprofile(None)
+print("done")
+"""
+
+
+def test_a_limit_that_was_kept_leaves_nothing_behind_in_the_interpreter() -> None:
+    done = subprocess.run([sys.executable, "-c", PROFILED], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "done\n", done.stderr
