@@ -11,9 +11,8 @@ import psycopg2
 
 from ema_assets.model.errors import StoreUnavailable
 from ema_assets.model.urls import masked_url, named_url
+from ema_assets.store.advisory_locks import AdvisoryLock
 
-# Any constant will do, as long as only those who deliver alerts take it.
-_LOCK = 930_000_002
 SESSION = "ema-assets alerts"
 
 
@@ -76,7 +75,7 @@ class Listener:
     def _ask(self, sql: str) -> bool:
         try:
             with self._connection.cursor() as cursor:
-                cursor.execute(sql, (_LOCK,))
+                cursor.execute(sql, (int(AdvisoryLock.ALERT_DELIVERY),))
                 return bool((cursor.fetchone() or (False,))[0])
         except psycopg2.Error as error:
             raise self._lost(error) from None

@@ -24,6 +24,7 @@ from ema_assets.runtime.alert_process import AlertProcess
 from ema_assets.runtime.alert_worker import Configuration, Senders, deliver_once, deliver_until
 from ema_assets.runtime.supervisor import Program, Supervisor
 from ema_assets.store import provider_state
+from ema_assets.store.advisory_locks import AdvisoryLock
 from ema_assets.store.alert_listener import SESSION, Listener
 from ema_assets.store.database import Database
 from ema_assets_tests.alerts.raised import deliveries, raised
@@ -283,3 +284,12 @@ def test_the_process_is_started_when_it_is_wanted_again_when_it_ends_and_never_e
         before = supervisor.children[-1].pid
         process.look(500.0)
         assert supervisor.children[-1].pid != before
+
+
+def test_whoever_delivers_alerts_keeps_neither_tables_nor_migrations_waiting(database: Database) -> None:
+    with Listener(database.url) as listener:
+        assert listener.is_alone()
+        for lock in AdvisoryLock:
+            with database.transaction() as transaction:
+                is_free = transaction.query("SELECT pg_try_advisory_xact_lock($1) AS is_free", int(lock)).item()
+            assert is_free == (lock is not AdvisoryLock.ALERT_DELIVERY), lock

@@ -13,10 +13,8 @@ from ema_assets.model.errors import StoreError, StoreUnavailable
 from ema_assets.model.timeframes import DEFAULT
 from ema_assets.model.urls import masked_url
 from ema_assets.store import tables
+from ema_assets.store.advisory_locks import AdvisoryLock
 from ema_assets.store.database import Database
-
-# Any constant will do, as long as only migrations take it: two processes that start together migrate once.
-_LOCK = 930_000_001
 
 _OWN_TABLES = """
 CREATE SCHEMA IF NOT EXISTS dagster;
@@ -95,7 +93,7 @@ def migrate(url: str) -> list[Migration]:
     with closing(connection):
         try:
             with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+                cursor.execute("SELECT pg_advisory_lock(%s)", (int(AdvisoryLock.MIGRATION),))
                 _check_age(cursor, url)
                 cursor.execute(_OWN_TABLES)
                 connection.commit()

@@ -5,11 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from ema_assets.model.declarations import Column
 from ema_assets.model.errors import StoreError
 from ema_assets.model.timeframes import Timeframe
+from ema_assets.store.advisory_locks import AdvisoryLock
 from ema_assets.store.database import Transaction, identifier
 from ema_assets.store.tables.table import CROSSOVERS, TRADES, Table
-
-# Any constant will do, as long as only this module takes it: of two processes one makes the tables.
-_LOCK = 930_000_002
 
 # "Which symbols crossed lately" and "which trades are open" are what a trader asks of all series at once.
 _INDEXES = {
@@ -34,7 +32,7 @@ def ensure(transaction: Transaction, tables: Iterable[Table], timeframes: Iterab
     lacking = _missing_partitions(transaction, wanted, parted)
     if not lacking and all(declared.get(table.name) == {**_parts(table), **_comments(table)} for table in wanted):
         return []
-    transaction.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+    transaction.execute("SELECT pg_advisory_xact_lock($1)", int(AdvisoryLock.TABLES))
     # Another process may have made them while this one waited.
     declared = _declared(transaction, wanted)
     changed = [table.name for table in wanted if _ensure(transaction, table, declared.get(table.name))]
