@@ -247,7 +247,8 @@ def test_a_killed_run_worker_loses_nothing_and_the_sweep_finishes_its_work(stack
     """
     sandbox = stack.status()["sandbox_url"]
     known = {run["runId"] for run in stack.runs()}
-    _post(f"{sandbox}/sandbox/faults", {"kind": "delay", "seconds": 6, "symbols": ["AMD"], "times": 1})
+    # The sandbox does not know AMD yet: the next answers are slow, whatever they are about.
+    _post(f"{sandbox}/sandbox/faults", {"kind": "delay", "seconds": 6, "times": 4})
     assert "AMD" in stack.cli("symbols", "add", "AMD").stdout
 
     def worker() -> tuple[str, int] | None:
