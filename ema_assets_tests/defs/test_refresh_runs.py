@@ -473,8 +473,9 @@ def test_a_step_that_loses_the_database_is_tried_again(
     connect = Database._open
     refused: list[Database] = []
 
-    def refuse_twice(database: Database) -> object:
-        if len(refused) < 2:
+    # Each step asks twice: for its work, and for the session by which its run is known to be alive.
+    def refuse_two_steps(database: Database) -> object:
+        if len(refused) < 4:
             refused.append(database)
             raise StoreUnavailable("the database system is shutting down")
         return connect(database)
@@ -483,7 +484,7 @@ def test_a_step_that_loses_the_database_is_tried_again(
     if tags == "the sweep's":
         planned = PlannedRun(Rectangle(M5, "AAPL", "BTC-USD"), 5, is_history=False)
         wanted = dict(run_request(planned, world.now).tags)
-    monkeypatch.setattr(Database, "_open", refuse_twice)
+    monkeypatch.setattr(Database, "_open", refuse_two_steps)
     run = world.run(wanted)
     assert run.success
     restarts = [event for event in run.all_events if event.event_type == DagsterEventType.STEP_UP_FOR_RETRY]
