@@ -1,6 +1,6 @@
 """Two worker hosts on RabbitMQ or Redis: throughput, a host cut off, live beside slow work, budgets, faults.
 
-    python -m benchmarks.cluster [--broker redis] [--symbols 1000] [--trials throughput cut lanes faults budget]
+    python -m benchmarks.cluster [--broker redis] [--symbols 1000] [--trials throughput cut lanes faults reload budget]
 
 Two network namespaces, each with one link to a bridge, are the hosts; `ema-assets worker` runs in them. Everything else
 runs beside them: an embedded PostgreSQL that listens on the bridge, the RabbitMQ of this machine (127.0.0.1:5672) or a
@@ -50,7 +50,7 @@ from ema_assets.store.database import Database
 # A Tuesday on which New York has been open for a while.
 _START = datetime(2026, 11, 17, 15, 1, tzinfo=UTC)
 _SPEED, _DAYS, _AWAY_SECONDS = 5.0, 3, 90.0
-_TRIALS = ("throughput", "cut", "lanes", "faults", "budget")
+_TRIALS = ("throughput", "cut", "lanes", "faults", "reload", "budget")
 
 
 def run(kind: str, symbols: int, chosen: Sequence[str], given: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -61,12 +61,12 @@ def run(kind: str, symbols: int, chosen: Sequence[str], given: argparse.Namespac
     watched = watchlist.load(home / "watchlist.toml")
     found: dict[str, Any] = {"broker": kind, "symbols": symbols, "cores": os.cpu_count()}
     with ExitStack() as undo:
-        two = undo.enter_context(hosts(("ema-w1", "ema-w2")))
+        two = undo.enter_context(hosts(2))
         server = undo.enter_context(own_postgres(folder / "server"))
         url = url_from_hosts(server, _new_database(server, "cluster"))
         broker_url = undo.enter_context(broker(kind, folder))
-        empty_queues(broker_url)
-        undo.callback(empty_queues, broker_url)
+        empty_queues(broker_url, and_delete=True)
+        undo.callback(lambda: empty_queues(broker_url, and_delete=True))
         os.environ[clock.VARIABLE] = str(clock.Clock(_START, 1.0, None, datetime.now(UTC)))
         sandbox = undo.enter_context(running_sandbox(watched.instruments, given.seed, clock=clock.now))
         exchange_for(two, sandbox.base_url, undo)
@@ -88,22 +88,8 @@ def run(kind: str, symbols: int, chosen: Sequence[str], given: argparse.Namespac
             cluster = Cluster(soak, two, folder, env, broker_url)
             undo.callback(cluster.stop_workers)
             soak.say("code server, webserver and daemon are up")
-            if "throughput" in chosen:
-                found["throughput"] = [
-                    row for number in given.workers for row in trials.throughput(cluster, number, given.ticks)
-                ]
-            if "cut" in chosen:
-                found["cut"] = trials.cut_off(cluster, _AWAY_SECONDS)
-                cluster.stop_workers()
-            if "lanes" in chosen:
-                found["lanes"] = trials.lanes(cluster, given.ticks)
-            if "faults" in chosen:
-                found["faults"] = trials.faults(cluster)
-            if {"throughput", "cut", "lanes", "faults"} & set(chosen):
-                cluster.start_worker(two[0], 2)
-                trials.settle(cluster)
-                cluster.stop_workers()
-        if {"throughput", "cut", "lanes", "faults"} & set(chosen):
+            try_all(cluster, chosen, given, found)
+        if set(chosen) - {"budget"}:
             soak.say("comparing with all of it loaded at once …")
             found["comparison"] = compare(soak, settings)
         if "budget" in chosen:
@@ -112,13 +98,34 @@ def run(kind: str, symbols: int, chosen: Sequence[str], given: argparse.Namespac
     return found
 
 
+def try_all(cluster: Cluster, chosen: Sequence[str], given: argparse.Namespace, found: dict[str, Any]) -> None:
+    """The trials that are followed by the comparison; their figures go into `found`."""
+    if "throughput" in chosen:
+        found["throughput"] = [
+            row for number in given.workers for row in trials.throughput(cluster, number, given.ticks)
+        ]
+    if "cut" in chosen:
+        found["cut"] = trials.cut_off(cluster, _AWAY_SECONDS)
+        cluster.stop_workers()
+    if "lanes" in chosen:
+        found["lanes"] = trials.lanes(cluster, given.ticks)
+    if "faults" in chosen:
+        found["faults"] = trials.faults(cluster)
+    if "reload" in chosen:
+        found["reload"] = trials.reload(cluster)
+    if set(chosen) - {"budget"}:
+        cluster.start_worker(cluster.hosts[0], 2)
+        trials.settle(cluster)
+        cluster.stop_workers()
+
+
 def report(found: dict[str, Any]) -> None:
     """Print the figures for people."""
     print(f"{found['broker']}, {found['symbols']} symbols, two hosts, {found['cores']} cores")
     for name in ("throughput", "lanes"):
         for row in found.get(name, ()):
             print(f"  {name}: " + ", ".join(f"{key} {_shown(value)}" for key, value in row.items()))
-    for name in ("cut", "faults", "budget"):
+    for name in ("cut", "faults", "reload", "budget"):
         for key, value in found.get(name, {}).items():
             print(f"  {name}: {key} {_shown(value)}")
     if "comparison" in found:

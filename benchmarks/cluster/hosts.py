@@ -1,5 +1,6 @@
 """Worker hosts: network namespaces on a bridge of this machine, whose links can be cut. Not what runs on them."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,9 +8,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-_BRIDGE, _NETWORK = "ema-br", "10.93.0"
+# Of this process alone, so that two of them do not meet.
+_NUMBER = 1 + os.getpid() % 250
+_BRIDGE, NETWORK = f"ema-br{_NUMBER}", f"10.93.{_NUMBER}"
 # This machine as the hosts see it.
-CENTRE = f"{_NETWORK}.1"
+CENTRE = f"{NETWORK}.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,9 @@ class Host:
 
 
 @contextmanager
-def hosts(names: Sequence[str]) -> Iterator[list[Host]]:
-    """Make a host for each of `names`; all are gone after the block."""
+def hosts(count: int) -> Iterator[list[Host]]:
+    """Make so many hosts; all are gone after the block."""
+    names = [f"ema-{_NUMBER}-{number + 1}" for number in range(count)]
     with ExitStack() as undo:
         _made(undo, ("link", "add", _BRIDGE, "type", "bridge"), ("link", "del", _BRIDGE))
         _ip("addr", "add", f"{CENTRE}/24", "dev", _BRIDGE)
@@ -52,7 +56,7 @@ def hosts(names: Sequence[str]) -> Iterator[list[Host]]:
             _made(undo, ("link", "add", link, "type", "veth", "peer", "name", inner, "netns", name))
             _ip("link", "set", link, "master", _BRIDGE, "up")
             for words in (
-                ("addr", "add", f"{_NETWORK}.{number + 11}/24", "dev", inner),
+                ("addr", "add", f"{NETWORK}.{number + 11}/24", "dev", inner),
                 ("link", "set", inner, "up"),
                 ("link", "set", "lo", "up"),
             ):

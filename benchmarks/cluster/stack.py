@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import psutil
 import psycopg2
 
-from benchmarks.cluster.hosts import CENTRE, Host, relay
+from benchmarks.cluster.hosts import CENTRE, NETWORK, Host, relay
 from benchmarks.soak import Soak
 from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES
 from ema_assets.runtime.postgres import cluster
@@ -97,7 +97,7 @@ def url_from_hosts(server: EmbeddedServer, url: str) -> str:
     """`url` as hosts and this machine reach it, with its password."""
     password = (server.folder / "passfile").read_text().strip().rsplit(":", 1)[1]
     logins = next(server.folder.rglob("*hba*"))
-    logins.write_text(f"{logins.read_text()}host all ema 10.93.0.0/24 scram-sha-256\n")
+    logins.write_text(f"{logins.read_text()}host all ema {NETWORK}.0/24 scram-sha-256\n")
     connection = psycopg2.connect(server.url)
     with connection, connection.cursor() as cursor:
         cursor.execute("SELECT pg_reload_conf()")
@@ -184,16 +184,17 @@ def environment(folder: Path, url: str, broker_url: str, **more: str) -> dict[st
     }
 
 
-def empty_queues(broker_url: str) -> None:
-    """Delete what an earlier run of this benchmark has left at a broker."""
+def empty_queues(broker_url: str, *, and_delete: bool = False) -> None:
+    """Lose every message at a broker; with `and_delete` the queues too."""
     from kombu import Connection
 
     with Connection(broker_url) as connection:
-        channel = connection.channel()
         for name in ("live", "slow"):
-            with suppress(Exception):
-                channel.queue_delete(name)
-                channel = connection.channel()
+            # A queue that is not there is an error that closes the channel.
+            with suppress(Exception), connection.channel() as channel:
+                channel.queue_purge(name)
+                if and_delete:
+                    channel.queue_delete(name)
 
 
 def check_extra() -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -270,6 +271,7 @@ def faults(cluster: Cluster) -> dict[str, Any]:
     settle(cluster)
     tick(cluster)
     for name in ("killed", "terminated"):
+        cluster.soak.say(f"waiting for a run to be {name}")
         taken: dict[str, int] = {}
         wait_until(lambda: taken.update(working_on(cluster, worker)) or taken, _TICK_SECONDS, "a run")  # noqa: B023
         run_id, pid = next(iter(taken.items()))
@@ -310,5 +312,32 @@ def faults(cluster: Cluster) -> dict[str, Any]:
         "replaced": len(before - worker.pids()),
     }
     cluster.soak.say(f"recycled: {found['recycled']}")
+    cluster.stop_workers()
+    return found
+
+
+def reload(cluster: Cluster) -> dict[str, Any]:
+    """A signal switched on in the watchlist: the code location is reloaded, the worker is not started anew."""
+    worker = cluster.start_worker(cluster.hosts[0], 2)
+    settle(cluster)
+    tick(cluster)
+    path, before = Path(cluster.env["EMA_WATCHLIST"]), worker.pids()
+    path.write_text(path.read_text().replace('"rsi", ', "").replace(', "rsi"', ""))
+    cluster.soak.assets += ("rsi",)
+    changed, began = time.monotonic(), time.time()
+    answer = cluster.soak.graphql(
+        """mutation { reloadRepositoryLocation(repositoryLocationName: "ema_assets.definitions") {
+           __typename ... on WorkspaceLocationEntry { locationOrLoadError { __typename } } } }"""
+    )["reloadRepositoryLocation"]
+    settle(cluster)
+    done = runs(cluster, began)
+    found = {
+        "answer": answer["__typename"],
+        "settled_after_s": time.monotonic() - changed,
+        "runs": done.height,
+        "outcomes": sorted(set(done["status"])),
+        "in_new_processes": len({pid_of(cluster, run_id) for run_id in done["run_id"]} - before),
+    }
+    cluster.soak.say(f"reload: {found}")
     cluster.stop_workers()
     return found

@@ -1,11 +1,15 @@
 """What Celery workers run: whole runs, as tasks of the app below. Needs the extra `cluster`; docs/CLUSTER.md."""
 
 import os
+from typing import Any
 
+from celery import Task
+from dagster._serdes import unpack_value
 from dagster_celery.make_app import make_app
 from dagster_celery.tasks import create_execute_job_task
 
 from ema_assets.defs.celery_queues import is_redis
+from ema_assets.defs.celery_runs import execute_in_a_new_process, is_outdated
 from ema_assets.model.variables import text_of
 
 # The same broker as the launcher in deploy/celery/dagster.yaml.
@@ -22,5 +26,15 @@ if is_redis(_BROKER):
     # A broker that went away without a word is noticed, and not waited for.
     app.conf.broker_transport_options = {"socket_keepalive": True, "health_check_interval": 20}
 
+
+class _Run(Task):  # type: ignore[misc, unused-ignore]
+    """Dagster's task, which keeps what it has loaded."""
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        if is_outdated():
+            return execute_in_a_new_process(unpack_value(named["execute_job_args_packed"]))
+        return super().__call__(*given, **named)
+
+
 # Nobody asks for the result, and Redis would keep it for ever.
-execute_job = create_execute_job_task(app, ignore_result=True)
+execute_job = create_execute_job_task(app, base=_Run, ignore_result=True)

@@ -2,14 +2,20 @@
 
 import importlib
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, job, op
+from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.launcher import LaunchRunContext, WorkerStatus
+from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.run_coordinator import SubmitRunContext
+from dagster._grpc.types import ExecuteRunArgs
+from dagster._serdes import deserialize_value
 
+from ema_assets.defs import celery_runs
 from ema_assets.defs.celery_queues import tags_of
 from ema_assets.defs.run_coordinator import LaneRunCoordinator
 
@@ -131,3 +137,40 @@ def test_a_run_without_a_lane_counts_among_the_background_ones() -> None:
             queued = coordinator.submit_run(SubmitRunContext(run, None))
             assert queued.tags["ema_assets/lane"] == expected
             assert instance.get_run_by_id(run.run_id).tags["ema_assets/lane"] == expected
+
+
+def test_a_worker_that_has_loaded_other_signals_executes_a_run_in_a_new_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "watchlist.toml"
+    monkeypatch.setenv("EMA_WATCHLIST", str(path))
+    monkeypatch.setattr(celery_runs, "_loaded", [])
+    path.write_text("timeframes = 5\n")
+    # Not to be read: the run says so when it loads it.
+    assert celery_runs.is_outdated() is False
+    text = '[[group]]\ncalendar = "24/7"\nsymbols = ["BTC-USD"]\n'
+    path.write_text(text)
+    assert celery_runs.is_outdated() is False
+    path.write_text(text.replace("BTC", "ETH"))
+    assert celery_runs.is_outdated() is False
+    path.write_text(f'[signals]\noff = ["rsi"]\n{text}')
+    assert celery_runs.is_outdated() is True
+    path.write_text(text)
+    assert celery_runs.is_outdated() is False
+
+
+def test_the_new_process_goes_by_the_instance_of_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    began: list[list[str]] = []
+    monkeypatch.setattr(
+        celery_runs.subprocess, "run", lambda words, *, check: began.append(words) or SimpleNamespace(returncode=1)
+    )
+    origin = JobPythonOrigin(
+        "refresh", RepositoryPythonOrigin("/elsewhere/python", ModuleCodePointer("ema_assets.definitions", "defs"))
+    )
+    with DagsterInstance.ephemeral() as instance:
+        args = ExecuteRunArgs(origin, "run-1", instance.get_ref(), True)
+    assert celery_runs.execute_in_a_new_process(args) == 1
+    ((python, *words, given),) = began
+    assert [python, *words] == [sys.executable, "-m", "dagster", "api", "execute_run"]
+    found = deserialize_value(given, ExecuteRunArgs)
+    assert (found.run_id, found.instance_ref, found.set_exit_code_on_failure) == ("run-1", None, True)
