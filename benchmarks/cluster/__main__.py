@@ -104,13 +104,13 @@ def try_all(cluster: Cluster, chosen: Sequence[str], given: argparse.Namespace, 
         found["throughput"] = [
             row for number in given.workers for row in trials.throughput(cluster, number, given.ticks)
         ]
+    if "faults" in chosen:
+        found["faults"] = trials.faults(cluster)
+    if "lanes" in chosen:
+        found["lanes"] = trials.lanes(cluster, given.ticks)
     if "cut" in chosen:
         found["cut"] = trials.cut_off(cluster, _AWAY_SECONDS)
         cluster.stop_workers()
-    if "lanes" in chosen:
-        found["lanes"] = trials.lanes(cluster, given.ticks)
-    if "faults" in chosen:
-        found["faults"] = trials.faults(cluster)
     if "reload" in chosen:
         found["reload"] = trials.reload(cluster)
     if set(chosen) - {"budget"}:

@@ -190,7 +190,10 @@ def cut_off(cluster: Cluster, away_seconds: float) -> dict[str, Any]:
     joined = time.time()
     cluster.soak.say("the host is back")
     back = wait_until(
-        lambda: any(pid_of(cluster, run_id) in second.pids() for run_id in runs(cluster, joined)["run_id"]),
+        lambda: any(
+            pid_of(cluster, run_id) in second.pids()
+            for run_id in runs(cluster).filter(pl.col("started") >= joined)["run_id"]
+        ),
         _HEAL_SECONDS,
         "a new run on the host that was away",
     )
@@ -246,6 +249,7 @@ def lanes(cluster: Cluster, ticks: int) -> list[dict[str, Any]]:
                     "load": os.getloadavg()[0],
                 }
             )
+            cluster.soak.say(f"live beside slow work: {found[-1]}")
     wait_until(
         lambda: cluster.soak.backfill_status() not in ("REQUESTED", "CANCELING", "FAILING"), 1800, "the backfill"
     )
