@@ -5,8 +5,8 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
-from benchmarks.cluster import trials
-from benchmarks.cluster.stack import Cluster, centre, empty_queues, exchange_for, url_from_hosts
+from benchmarks import cluster_trials
+from benchmarks.cluster_stack import Cluster, centre, empty_queues, exchange_for, url_from_hosts
 from benchmarks.soak import Soak
 from benchmarks.tick import _new_database, _watchlist
 from ema_assets.config import watchlist
@@ -52,7 +52,7 @@ def measure(cluster: Cluster, symbols: int, per_minute: int) -> dict[str, Any]:
             "EMA_YAHOO_BASE_URL": base_url,
             "EMA_YAHOO_REQUESTS_PER_MINUTE": str(per_minute),
             "EMA_SERIES_PER_RUN": "15",
-            "EMA_CLOCK": str(clock.Clock(clock.now(), 1.0, None, trials.machine_now())),
+            "EMA_CLOCK": str(clock.Clock(clock.now(), 1.0, None, cluster_trials.machine_now())),
         }
         os.environ[clock.VARIABLE] = env["EMA_CLOCK"]
         empty_queues(cluster.broker)
@@ -62,8 +62,10 @@ def measure(cluster: Cluster, symbols: int, per_minute: int) -> dict[str, Any]:
             undo.callback(mine.stop_workers)
             for host in mine.hosts:
                 mine.start_worker(host, 2)
-            seconds = trials.wait_until(lambda: trials.idle(mine), _LOAD_SECONDS, "loaded within the budget")
-            asked = {trials.pid_of(mine, run_id) for run_id in trials.runs(mine)["run_id"]}
+            seconds = cluster_trials.wait_until(
+                lambda: cluster_trials.idle(mine), _LOAD_SECONDS, "loaded within the budget"
+            )
+            asked = {cluster_trials.pid_of(mine, run_id) for run_id in cluster_trials.runs(mine)["run_id"]}
             by_host = [len(asked & worker.pids()) for worker in mine.workers]
     arrivals, statuses = counted.arrivals, app.state.sandbox.stats.by_status
     return {

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from benchmarks.cluster.stack import Cluster, Worker, empty_queues
+from benchmarks.cluster_stack import Cluster, Worker, empty_queues
 from ema_assets.model import clock
 from ema_assets.model.errors import EmaAssetsError
 from ema_assets.reports import status

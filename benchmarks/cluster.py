@@ -23,9 +23,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cluster import budget, trials
-from benchmarks.cluster.hosts import hosts
-from benchmarks.cluster.stack import (
+from benchmarks import cluster_budget, cluster_trials
+from benchmarks.cluster_hosts import hosts
+from benchmarks.cluster_stack import (
     RABBITMQ,
     REDIS,
     Cluster,
@@ -93,7 +93,7 @@ def run(kind: str, symbols: int, chosen: Sequence[str], given: argparse.Namespac
             soak.say("comparing with all of it loaded at once …")
             found["comparison"] = compare(soak, settings)
         if "budget" in chosen:
-            found["budget"] = budget.measure(cluster, given.budget_symbols, given.calls_per_minute)
+            found["budget"] = cluster_budget.measure(cluster, given.budget_symbols, given.calls_per_minute)
         found["events"] = soak.events
     return found
 
@@ -102,20 +102,20 @@ def try_all(cluster: Cluster, chosen: Sequence[str], given: argparse.Namespace, 
     """The trials that are followed by the comparison; their figures go into `found`."""
     if "throughput" in chosen:
         found["throughput"] = [
-            row for number in given.workers for row in trials.throughput(cluster, number, given.ticks)
+            row for number in given.workers for row in cluster_trials.throughput(cluster, number, given.ticks)
         ]
     if "faults" in chosen:
-        found["faults"] = trials.faults(cluster)
+        found["faults"] = cluster_trials.faults(cluster)
     if "lanes" in chosen:
-        found["lanes"] = trials.lanes(cluster, given.ticks)
+        found["lanes"] = cluster_trials.lanes(cluster, given.ticks)
     if "cut" in chosen:
-        found["cut"] = trials.cut_off(cluster, _AWAY_SECONDS)
+        found["cut"] = cluster_trials.cut_off(cluster, _AWAY_SECONDS)
         cluster.stop_workers()
     if "reload" in chosen:
-        found["reload"] = trials.reload(cluster)
+        found["reload"] = cluster_trials.reload(cluster)
     if set(chosen) - {"budget"}:
         cluster.start_worker(cluster.hosts[0], 2)
-        trials.settle(cluster)
+        cluster_trials.settle(cluster)
         cluster.stop_workers()
 
 

@@ -17,14 +17,14 @@ from urllib.parse import urlsplit
 import psutil
 import psycopg2
 
-from benchmarks.cluster.hosts import CENTRE, NETWORK, Host, relay
+from benchmarks.cluster_hosts import CENTRE, NETWORK, Host, relay
 from benchmarks.soak import Soak
 from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES
 from ema_assets.runtime.postgres import cluster
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.runtime.services import free_port
 
-_INSTANCE = Path(__file__).parents[2] / "deploy" / "celery" / "dagster.yaml"
+_INSTANCE = Path(__file__).parents[1] / "deploy" / "celery" / "dagster.yaml"
 RABBITMQ, REDIS = "rabbitmq", "redis"
 _START_SECONDS = 240.0
 
@@ -179,7 +179,7 @@ def environment(folder: Path, url: str, broker_url: str, **more: str) -> dict[st
         "PYTHONWARNINGS": "ignore",
         "PYTHONUNBUFFERED": "1",
         # Of the shell: the programs below are found from any folder.
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": str(Path(__file__).parents[1]),
         **more,
     }
 

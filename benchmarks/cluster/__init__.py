@@ -1,1 +1,0 @@
-"""Several worker hosts on one machine: network namespaces, a broker, faults. Linux and root only."""
