@@ -1,10 +1,11 @@
 """Worker hosts: network namespaces on a bridge of this machine, whose links can be cut. Not what runs on them."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,14 +72,18 @@ def relay(
     words = ["socat", f"TCP-LISTEN:{port},bind={address},fork,reuseaddr", f"TCP:{target}"]
     if host is not None:
         words = ["ip", "netns", "exec", host.name, *words]
-    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=sys.stderr)
+    process = subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=sys.stderr, start_new_session=True
+    )
     undo.callback(_ended(process))
     return process
 
 
 def _ended(process: "subprocess.Popen[bytes]") -> Callable[[], None]:
     def end() -> None:
-        process.terminate()
+        # It has a process per connection.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait()
 
     return end

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, job, op
 from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.run_coordinator import SubmitRunContext
@@ -132,8 +133,8 @@ def test_a_run_without_a_lane_counts_among_the_background_ones() -> None:
         coordinator = LaneRunCoordinator(max_concurrent_runs=4)
         coordinator.register_instance(instance)
         for given, expected in (({}, "background"), ({"ema_assets__lane": "live"}, "live")):
-            # In the queue already, where Dagster has nothing more to do with it.
-            run = a_run(instance, DagsterRunStatus.QUEUED, **given)
+            # Under way already, so that Dagster's part has nothing to do.
+            run = a_run(instance, DagsterRunStatus.STARTED, **given)
             queued = coordinator.submit_run(SubmitRunContext(run, None))
             assert queued.tags["ema_assets/lane"] == expected
             assert instance.get_run_by_id(run.run_id).tags["ema_assets/lane"] == expected
@@ -159,7 +160,7 @@ def test_a_worker_that_has_loaded_other_signals_executes_a_run_in_a_new_process(
     assert celery_runs.is_outdated() is False
 
 
-def test_the_new_process_goes_by_the_instance_of_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_new_process_goes_by_the_instance_of_its_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     began: list[list[str]] = []
     monkeypatch.setattr(
         celery_runs.subprocess, "run", lambda words, *, check: began.append(words) or SimpleNamespace(returncode=1)
@@ -167,8 +168,7 @@ def test_the_new_process_goes_by_the_instance_of_its_host(monkeypatch: pytest.Mo
     origin = JobPythonOrigin(
         "refresh", RepositoryPythonOrigin("/elsewhere/python", ModuleCodePointer("ema_assets.definitions", "defs"))
     )
-    with DagsterInstance.ephemeral() as instance:
-        args = ExecuteRunArgs(origin, "run-1", instance.get_ref(), True)
+    args = ExecuteRunArgs(origin, "run-1", InstanceRef.from_dir(str(tmp_path)), True)
     assert celery_runs.execute_in_a_new_process(args) == 1
     ((python, *words, given),) = began
     assert [python, *words] == [sys.executable, "-m", "dagster", "api", "execute_run"]
