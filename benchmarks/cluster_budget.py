@@ -23,7 +23,8 @@ class _Counted:
     """An app, and when each call for bars arrived."""
 
     def __init__(self, app: Any) -> None:
-        self.app, self.arrivals = app, []
+        self.app = app
+        self.arrivals: list[float] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and not scope["path"].startswith("/sandbox"):

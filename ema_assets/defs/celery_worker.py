@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from celery import Task
+from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import unpack_value
 from dagster_celery.make_app import make_app
 from dagster_celery.tasks import create_execute_job_task
@@ -32,7 +33,7 @@ class _Run(Task):  # type: ignore[misc, unused-ignore]
 
     def __call__(self, *given: Any, **named: Any) -> Any:
         if is_outdated():
-            return execute_in_a_new_process(unpack_value(named["execute_job_args_packed"]))
+            return execute_in_a_new_process(unpack_value(named["execute_job_args_packed"], as_type=ExecuteRunArgs))
         return super().__call__(*given, **named)
 
 

@@ -1,10 +1,11 @@
 """Several hosts: which queue a run goes to, how urgent it is there, how it is stopped; Celery is a fake."""
 
 import importlib
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, job, op
@@ -135,7 +136,7 @@ def test_a_run_without_a_lane_counts_among_the_background_ones() -> None:
         for given, expected in (({}, "background"), ({"ema_assets__lane": "live"}, "live")):
             # Under way already, so that Dagster's part has nothing to do.
             run = a_run(instance, DagsterRunStatus.STARTED, **given)
-            queued = coordinator.submit_run(SubmitRunContext(run, None))
+            queued = coordinator.submit_run(SubmitRunContext(run, cast("Any", None)))
             assert queued.tags["ema_assets/lane"] == expected
             assert instance.get_run_by_id(run.run_id).tags["ema_assets/lane"] == expected
 
@@ -162,9 +163,7 @@ def test_a_worker_that_has_loaded_other_signals_executes_a_run_in_a_new_process(
 
 def test_the_new_process_goes_by_the_instance_of_its_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     began: list[list[str]] = []
-    monkeypatch.setattr(
-        celery_runs.subprocess, "run", lambda words, *, check: began.append(words) or SimpleNamespace(returncode=1)
-    )
+    monkeypatch.setattr(subprocess, "run", lambda words, *, check: began.append(words) or SimpleNamespace(returncode=1))
     origin = JobPythonOrigin(
         "refresh", RepositoryPythonOrigin("/elsewhere/python", ModuleCodePointer("ema_assets.definitions", "defs"))
     )
