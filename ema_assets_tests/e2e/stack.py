@@ -294,6 +294,16 @@ class Stack(Dagster):
         """Until no process lives that was started for this `up`; the database leaves last."""
         wait_until(lambda: not processes_mentioning(str(self.home)), 60, "no process is left", self.evidence)
 
+    def pids(self, words: str) -> list[int]:
+        """The processes of this `up` whose command line holds `words`."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if words in command and str(self.home).encode() in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+        return found
+
     def output(self) -> str:
         return (self.folder / "up.out").read_text()
 
