@@ -35,6 +35,8 @@ symbols = ["BTC-USD", "ETH-USD"]
 """
 
 TWO_SYMBOLS = """
+timeframes = ["5m", "15m", "1d"]
+
 [history]
 "5m" = 4
 "1d" = 90
@@ -223,11 +225,11 @@ class Dagster:
         """Whether all four assets have that many; the last one of the chain is asked for first."""
         return all(len(self.materialized(asset)) == partitions for asset in reversed(ASSETS))
 
-    def wait_complete(self, symbols: int, seconds: float = 240) -> None:
-        """Until all four assets of `symbols` × 6 partitions are materialized in the UI and nothing runs."""
+    def wait_complete(self, partitions: int, seconds: float = 240) -> None:
+        """Until all four assets have that many partitions that are materialized in the UI, and nothing runs."""
 
         def is_complete() -> bool:
-            return self.are_materialized(symbols * 6) and not self.unfinished()
+            return self.are_materialized(partitions) and not self.unfinished()
 
         try:
             wait_until(is_complete, seconds, "every partition materialized", poll=2)
@@ -281,7 +283,8 @@ class Stack(Dagster):
         assert self.process.poll() is None, self.output()
         status = self.status()
         assert status["ui"], self.output()
-        self.url = status["database_url"]
+        # What is shown has no password.
+        self.url = self.env.get("EMA_DATABASE_URL") or status["database_url"]
 
     def _is_ready(self) -> bool:
         """Whether this very `up` has told other commands of itself: to ask one costs a second each time."""

@@ -17,6 +17,7 @@ import pytest
 from ema_assets.config import watchlist
 from ema_assets.model import clock
 from ema_assets.model.errors import StoreError
+from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets_tests.alerts.webhook import Webhook, webhook
 from ema_assets_tests.e2e.stack import ASSETS, Stack, wait_until
 from ema_assets_tests.timeframes import ORDER
@@ -170,6 +171,19 @@ def test_alerts_of_bars_that_closed_came_once_and_none_of_history(stack: Stack, 
     assert len(told) >= 2
     assert all(title.startswith("[SYNTHETIC prices] ") for title in hook.titles), hook.titles
     assert stack.status()["alerts"] == []
+
+
+def test_up_that_is_told_to_end_leaves_the_database_to_another_command(stack: Stack) -> None:
+    server = EmbeddedServer(stack.home / "postgres")
+    assert server.attach()
+    try:
+        assert stack.stop() == 0
+        assert "PostgreSQL keeps running for another command that uses it" in stack.output()
+        assert stack.sql("SELECT count(*) AS bars FROM market.ohlc")["bars"].item() > 0
+    finally:
+        server.stop()
+    stack.wait_until_nothing_is_left()
+    assert stack.status()["ui"] is None
 
 
 def _has_said(stack: Stack, line: str) -> bool:

@@ -1,4 +1,4 @@
-"""The whole product as a newcomer starts it: one real `up`, a real webserver, daemon and database."""
+"""The whole product on a database of the user's own: one real `up`, a real webserver and daemon."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -16,9 +17,8 @@ import pytest
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.refresh.graph import build
-from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.store.database import Database
-from ema_assets_tests.e2e.stack import ASSETS, CANARIES, WATCHLIST, Stack, wait_until
+from ema_assets_tests.e2e.stack import ASSETS, CANARIES, WATCHLIST, Stack, processes_mentioning, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -27,16 +27,17 @@ TIMEFRAMES = ["5m", "15m", "30m", "1h", "4h", "1d"]
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory, own_url: str) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("up")
-    running = Stack(folder, WATCHLIST, board=True, EMA_PROVIDER="sandbox", **CANARIES)
+    running = Stack(folder, WATCHLIST, board=True, EMA_DATABASE_URL=own_url, EMA_PROVIDER="sandbox", **CANARIES)
     running.start()
     try:
-        running.wait_complete(len(SYMBOLS))
+        running.wait_complete(len(SYMBOLS) * len(TIMEFRAMES))
         yield running
     finally:
-        running.stop()
+        assert running.stop() == 0
     running.wait_until_nothing_is_left()
+    assert str(urlsplit(own_url).password) not in running.evidence()
 
 
 def test_every_partition_is_materialized_in_few_runs(stack: Stack) -> None:
@@ -90,6 +91,12 @@ def test_the_board_shows_what_was_computed_and_leads_into_dagster(stack: Stack) 
     assert f"http://127.0.0.1:{stack.port}/assets/ohlc?view=partitions&amp;partition=AAPL%7C5m" in page
 
 
+def test_no_server_is_started_beside_a_database_of_ones_own(stack: Stack) -> None:
+    assert stack.status()["database_url"].startswith("postgresql://ema:***@127.0.0.1:")
+    assert not [line for line in processes_mentioning(str(stack.home)) if "postgres" in line.split()[0]]
+    assert not (stack.home / "postgres").exists()
+
+
 def test_a_second_up_on_the_same_folder_says_so(stack: Stack) -> None:
     second = stack.cli("up", "--port", str(stack.port + 1), check=False)
     assert second.returncode == 1
@@ -131,8 +138,8 @@ def test_a_backfill_of_scattered_partitions_recomputes_exactly_these_in_one_run_
     assert logged == sorted((asset, key) for asset in ASSETS for key in selected)
 
 
-def test_keys_are_in_no_process_that_asks_no_provider_and_nowhere_else(stack: Stack) -> None:
-    for secret in CANARIES.values():
+def test_keys_are_in_no_process_that_asks_no_provider_and_nowhere_else(stack: Stack, own_url: str) -> None:
+    for secret in (*CANARIES.values(), str(urlsplit(own_url).password)):
         assert stack.places_with(secret, stack.folder) == []
     for words in ("ema_assets.defs.webserver", "ema_assets sandbox"):
         (pid,) = stack.pids(words)
@@ -222,7 +229,7 @@ def test_a_killed_run_worker_loses_nothing_and_the_sweep_finishes_its_work(stack
         90,
         "the killed run is noticed",
     )
-    stack.wait_complete(len(SYMBOLS) + 1)
+    stack.wait_complete((len(SYMBOLS) + 1) * len(TIMEFRAMES))
     before = _stored(stack, "AMD")
     assert {asset for asset, _, _ in before} == set(ASSETS)
     stack.cli("refresh", "--symbol", "AMD", "--all")
@@ -245,24 +252,9 @@ def test_timeframes_are_switched_on_and_off_in_a_running_up(stack: Stack) -> Non
     path.write_text(usual)
     wait_until(lambda: len(stack.schedules()) == len(TIMEFRAMES) + 2, 120, "switched off", stack.evidence, poll=2)
     wait_until(lambda: {row["timeframe"] for row in stack.status()["assets"]} == set(TIMEFRAMES), 60, "off in status")
-    stack.wait_complete(symbols)
+    stack.wait_complete(symbols * len(TIMEFRAMES))
     left = stack.sql("SELECT count(*) AS bars FROM market.ohlc WHERE timeframe IN ('1m', '2h', '1w')")["bars"].item()
     assert left >= kept > 0
-
-
-def test_up_that_is_told_to_end_leaves_the_database_to_another_command_and_the_next_one_goes_on(stack: Stack) -> None:
-    server = EmbeddedServer(stack.home / "postgres")
-    assert server.attach()
-    try:
-        assert stack.stop() == 0
-        assert "PostgreSQL keeps running for another command that uses it" in stack.output()
-        assert stack.sql("SELECT count(*) AS bars FROM market.ohlc")["bars"].item() > 0
-    finally:
-        server.stop()
-    stack.wait_until_nothing_is_left()
-    assert stack.status()["ui"] is None
-    stack.start()
-    assert sum(row["missing"] for row in stack.status()["assets"]) == 0
 
 
 def _post(url: str, body: dict[str, object]) -> None:
