@@ -81,8 +81,8 @@ def refresh_fetched(
             _Fetching(database, timeframe, now, outcome, extent, rules, new).run(
                 open_provider,
                 name,
-                *(each.filter(pl.col("provider").eq_missing(name)) for each in (plan, gap_plan, wanting)),
                 whole,
+                *(each.filter(pl.col("provider").eq_missing(name)) for each in (plan, gap_plan, wanting)),
             )
             for name in named
         ]
@@ -134,10 +134,10 @@ class _Fetching:
         self,
         open_provider: OpenProvider,
         name: str | None,
+        whole: Callable[[pl.Series], pl.DataFrame],
         plan: pl.DataFrame,
         gap_plan: pl.DataFrame,
         wanting: pl.DataFrame,
-        whole: Callable[[pl.Series], pl.DataFrame],
     ) -> None:
         """Fetch and store `plan`, then `gap_plan`, the `whole` of series that turned out to be split, and `wanting`."""
         self._name = name
