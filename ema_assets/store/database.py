@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Self
 
 import adbc_driver_manager
@@ -189,20 +190,25 @@ def _bound(parameters: tuple[Any, ...]) -> pl.DataFrame:
     columns = []
     for position, value in enumerate(parameters):
         name = f"p{position}"
-        if value is None:
-            columns.append(pl.Series(name, [None], dtype=pl.String))
-        elif isinstance(value, pl.Series):
+        if isinstance(value, pl.Series):
             columns.append(pl.Series(name, [value]))
         elif isinstance(value, (list, tuple)):
             columns.append(_array(name, list(value)))
-        elif isinstance(value, datetime):
-            columns.append(_moment(name, value))
-        else:
+        elif isinstance(value, float):
+            # Not kept: 0.0 and -0.0 are equal.
             columns.append(pl.Series(name, [value]))
+        else:
+            columns.append(_one(name, value))
     return pl.DataFrame(columns)
 
 
-def _moment(name: str, value: datetime) -> pl.Series:
+@lru_cache(maxsize=256, typed=True)
+def _one(name: str, value: Any) -> pl.Series:
+    """A column of one value. The names of assets and timeframes come again with every statement, and so does `now`."""
+    if value is None:
+        return pl.Series(name, [None], dtype=pl.String)
+    if not isinstance(value, datetime):
+        return pl.Series(name, [value])
     if value.tzinfo is None:
         return pl.Series(name, [value], dtype=UTC_TIME)
     # Of a whole number the column is made ten times as fast as of a time with a zone.

@@ -90,6 +90,14 @@ def test_staged_rows_can_be_read_back_as_they_were_and_the_table_goes(database: 
         assert transaction.query("SELECT to_regclass('pg_temp.staged_1') AS found").item() is None
 
 
+def test_parameters_that_are_equal_but_not_the_same_are_told_apart(database: Database) -> None:
+    with database.transaction() as transaction:
+        zeros = [transaction.query("SELECT $1::float8::text AS said", zero).item() for zero in (0.0, -0.0, 0.0)]
+        ones = [transaction.query("SELECT pg_typeof($1)::text AS kind", one).item() for one in (1, True, 1)]
+    assert zeros == ["0", "-0", "0"]
+    assert ones == ["bigint", "boolean", "bigint"]
+
+
 @pytest.mark.parametrize("most", [3, 2])
 def test_few_rows_are_bound_and_more_go_to_a_table_and_both_are_read_as_they_were(
     database: Database, monkeypatch: pytest.MonkeyPatch, most: int
