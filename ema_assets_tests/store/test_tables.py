@@ -9,6 +9,7 @@ from ema_assets.model.declarations import Column
 from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.signals.discovery import discover
+from ema_assets.store import database as store_database
 from ema_assets.store import tables
 from ema_assets.store.database import Database
 from ema_assets.store.tables import BARS, Table
@@ -16,6 +17,12 @@ from ema_assets_tests.timeframes import M5, ORDER
 
 SIGNALS = Table("ema_signals", "ts", discover()["ema_signals"].columns)
 START = datetime(2026, 11, 25, 14, 30, tzinfo=UTC)
+
+
+@pytest.fixture(params=[500, 0], ids=["bound", "in a table"], autouse=True)
+def rows_are_given_in_both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written and reported does not depend on how the rows come to the database."""
+    monkeypatch.setattr(store_database, "BOUND_UP_TO_ROWS", request.param)
 
 
 def at(bar: int) -> datetime:
