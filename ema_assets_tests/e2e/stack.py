@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,10 @@ def processes_mentioning(text: str) -> list[str]:
     return found
 
 
+def _shows(text: bytes, secrets: Sequence[str]) -> bool:
+    return any(secret.encode() in text for secret in secrets)
+
+
 class Dagster:
     """A Dagster with its webserver on `port`, its data and the market's in the database at `url`."""
 
@@ -145,20 +149,29 @@ class Dagster:
         assert "errors" not in body, body
         return body["data"]
 
-    def places_with(self, secret: str, folder: Path) -> list[str]:
-        """Tables of the database, files of `folder` and command lines of processes that show `secret`."""
+    def places_with(self, secrets: Sequence[str], folder: Path) -> list[str]:
+        """Tables of the database, files of `folder` and command lines of processes that show one of `secrets`."""
+        # A number or a time shows none: to write all of them as text takes most of a minute.
         tables = self.sql(
-            """SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables
-               WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"""
-        )["name"]
+            """SELECT format('%I.%I', table_schema, table_name) AS name,
+                      string_agg(format('%I::text', column_name), ', ') AS columns
+               FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)
+               WHERE table_schema NOT IN ('pg_catalog', 'information_schema') AND table_type = 'BASE TABLE'
+                 AND data_type NOT IN ('double precision', 'bigint', 'integer', 'smallint', 'boolean', 'date')
+                 AND data_type NOT LIKE 'timestamp%'
+               GROUP BY 1"""
+        )
         found = [
             name
-            for name in tables
-            if self.sql(f"SELECT count(*) AS n FROM {name} t WHERE position($1 in t::text) > 0", secret)["n"][0]
+            for name, columns in tables.iter_rows()
+            if self.sql(
+                f"SELECT count(*) AS n FROM {name} WHERE concat_ws(' ', {columns}) LIKE ANY ($1::text[])",
+                [f"%{secret}%" for secret in secrets],
+            ).item()
         ]
         files = [path for path in folder.rglob("*") if path.is_file() and "postgres" not in path.parts]
-        found += [str(path) for path in files if secret.encode() in path.read_bytes()]
-        return found + ["a command line"] * (secret in command_lines())
+        found += [str(path) for path in files if _shows(path.read_bytes(), secrets)]
+        return found + ["a command line"] * _shows(command_lines().encode(), secrets)
 
     def materialized(self, asset: str) -> set[str]:
         """Partition keys that the UI shows as materialized."""
