@@ -55,6 +55,11 @@ class Given:
         return f"unnest({arrays}) AS g({', '.join(identifier(column.name) for column in self.values)})"
 
 
+def is_bound(rows: pl.DataFrame) -> bool:
+    """Whether `rows` are so few that they are bound to a statement."""
+    return rows.height <= BOUND_UP_TO_ROWS
+
+
 class Transaction:
     """Statements that succeed or fail together. Made by `Database.transaction`."""
 
@@ -96,10 +101,19 @@ class Transaction:
         # On an error the rollback takes the table with it.
         self._cursor.execute(f"DROP TABLE pg_temp.{name}")
 
+    def append(self, table: str, rows: pl.DataFrame) -> None:
+        """COPY `rows` straight into `table`, such as `market.ohlc_5m`, whose columns have the types of theirs.
+
+        A row with a key that is there already is an error.
+        """
+        schema, name = table.split(".")
+        self._database.statements += 1
+        self._cursor.adbc_ingest(name, rows, mode="append", db_schema_name=schema)
+
     @contextmanager
     def given(self, rows: pl.DataFrame) -> Iterator[Given]:
         """Have statements read `rows`, whose columns have the types that tables have."""
-        if rows.height <= BOUND_UP_TO_ROWS:
+        if is_bound(rows):
             yield Given(tuple(rows.get_columns()))
             return
         with self.staged(rows) as name:

@@ -12,7 +12,7 @@ from ema_assets.model.schemas import (
     with_numbers_only,
 )
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.store.database import Transaction
+from ema_assets.store.database import Transaction, is_bound
 from ema_assets.store.tables.table import CROSSOVERS, SOURCE_ID, STORED_BARS, TRADES, Table
 
 # How many crossovers or trades up to last_ts are not what they were, once the given rows replace the rows from from_ts
@@ -74,6 +74,9 @@ def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFram
     if "missing_bars" not in bars.columns:
         bars = bars.with_columns(missing_bars=pl.lit(None, pl.Int16))
     bars = bars.with_columns(pl.lit(source_id(transaction, source), pl.Int16).alias(SOURCE_ID))
+    spans = bars.group_by("symbol").agg(pl.col("ts").min().alias("first"), pl.col("ts").max().alias("last"))
+    if not is_bound(bars) and not _has_rows(transaction, STORED_BARS, timeframe, spans):
+        return _append_bars(transaction, timeframe, bars)
     with transaction.given(bars.select("symbol", "ts", *STORED_BARS.values)) as given:
         # All parts of the statement see the bars as they were before it.
         return transaction.query(
@@ -140,6 +143,11 @@ def write_computed(
     rows = with_numbers_only(f"rows of {table.name}", rows)
     part = table.part(timeframe)
     flipped = NOTHING_FLIPPED.to_frame()
+    spans = starts.select("symbol", first="from_ts", last=pl.lit(None, UTC_TIME))
+    if not is_bound(rows) and not _has_rows(transaction, table, timeframe, spans):
+        _append(transaction, table, timeframe, rows)
+        changes = rows.group_by("symbol").agg(changed_from=pl.col(table.time).min(), written=pl.len().cast(pl.Int64))
+        return changes.sort("symbol"), flipped
     with transaction.given(rows.select("symbol", table.time, *table.values)) as given:
         if past is not None and not past.is_empty() and table.flips is not None:
             flipped = transaction.query(
@@ -172,6 +180,61 @@ def write_computed(
             *given.values,
         )
     return changes, flipped
+
+
+def _has_rows(transaction: Transaction, table: Table, timeframe: Timeframe, spans: pl.DataFrame) -> bool:
+    """Whether any symbol of `spans` (symbol, first, last; a `last` of null is open) has a row within its own."""
+    found = transaction.query(
+        f"""
+        SELECT EXISTS (
+            SELECT FROM unnest($2::text[], $3::timestamptz[], $4::timestamptz[]) AS d(symbol, first, last)
+            CROSS JOIN LATERAL (
+                SELECT FROM {table.part(timeframe)} t
+                WHERE t.symbol = d.symbol AND t.timeframe = $1
+                  AND t.{table.time} BETWEEN d.first AND coalesce(d.last, 'infinity')
+                LIMIT 1
+            ) stored
+        ) AS has_rows
+        """,
+        timeframe.key,
+        spans["symbol"],
+        spans["first"],
+        spans["last"],
+    )
+    return bool(found.item())
+
+
+def _append(transaction: Transaction, table: Table, timeframe: Timeframe, rows: pl.DataFrame) -> None:
+    """Write rows of series that have none yet where these lie: a third of the work of comparing them with nothing."""
+    rows = rows.with_columns(timeframe=pl.lit(timeframe.key)).sort("symbol", table.time)
+    transaction.append(table.part(timeframe), rows.select("symbol", "timeframe", table.time, *table.values))
+
+
+def _append_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFrame) -> pl.DataFrame:
+    """What `write_bars` does where none of `bars` can be a correction."""
+    _append(transaction, STORED_BARS, timeframe, bars)
+    known = transaction.query(
+        """
+        SELECT symbol, greatest(last_ts, CASE WHEN $3 THEN checked_through END) AS known_to
+        FROM market.series_state WHERE asset = $1 AND timeframe = $2 AND symbol = ANY ($4::text[])
+        """,
+        OHLC,
+        timeframe.key,
+        timeframe.is_fetched,
+        bars["symbol"].unique(),
+    )
+    return (
+        bars.select("symbol", "ts")
+        .join(known, on="symbol", how="left")
+        .group_by("symbol")
+        .agg(
+            changed_from=pl.col("ts").min(),
+            written=pl.len().cast(pl.Int64),
+            corrected=pl.lit(0, pl.Int64),
+            late=(pl.col("ts") < pl.col("known_to")).sum().cast(pl.Int64),
+        )
+        .sort("symbol")
+    )
 
 
 def _schema_of(table: Table) -> dict[str, pl.DataType]:
