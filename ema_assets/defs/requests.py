@@ -40,6 +40,7 @@ IN_FLIGHT = [
     DagsterRunStatus.STARTING,
     DagsterRunStatus.STARTED,
 ]
+_BEGUN = (DagsterRunStatus.STARTING, DagsterRunStatus.STARTED)
 
 
 def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
@@ -110,7 +111,8 @@ def in_flight(
     """What queued and running refresh runs cover, when those whose process is gone have been failed.
 
     A run that loads history covers the timeframes too that are rolled up from it: they follow in one run each when all
-    of it is there, not in many runs as its series come in.
+    of it is there, not in many runs as its series come in. One that has not begun may wait for long: it covers no bar
+    that has just closed.
     """
     fail_lost_runs(instance, transaction, now, namespace)
     known = ledger.known_timeframes(transaction)
@@ -121,5 +123,9 @@ def in_flight(
             first, last = Series.parse(run.tags[RANGE_START_TAG]), Series.parse(run.tags[RANGE_END_TAG])
             is_history = HISTORY_TAG in run.tags
             feeds = [each for each in known if is_history and not each.is_fetched and each.source is first.timeframe]
-            rectangles += [Rectangle(timeframe, first.symbol, last.symbol) for timeframe in (first.timeframe, *feeds)]
+            takes_closes = not is_history or run.status in _BEGUN
+            rectangles += [
+                Rectangle(timeframe, first.symbol, last.symbol, takes_closes)
+                for timeframe in (first.timeframe, *feeds)
+            ]
     return rectangles

@@ -11,11 +11,15 @@ from ema_assets.model.timeframes import Timeframe, by_key
 
 @dataclass(frozen=True, slots=True)
 class Rectangle:
-    """A run's reach: all symbols from `first` to `last`, both included, on one timeframe."""
+    """A run's reach: all symbols from `first` to `last`, both included, on one timeframe.
+
+    `takes_closes` is False for a run that waits to load history: no bar that has just closed waits with it.
+    """
 
     timeframe: Timeframe
     first: str
     last: str
+    takes_closes: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class PlannedRun:
 
 # Kinds of runs in order of urgency, by the reason for which a series is stale.
 _LIVE, _REPAIR, _HISTORY, _FIRST = range(4)
+_CLOSED = "bar closed"
 _KINDS = {
     "bars missing": _REPAIR,
     "to be confirmed": _REPAIR,
@@ -64,15 +69,19 @@ def plan_runs(
         loading of history and what is computed for the first time; none for an empty plan.
     """
     position = {symbol: number for number, symbol in enumerate(symbols)}
-    covered: defaultdict[Timeframe, set[int]] = defaultdict(set)
+    # By timeframe, and whether a bar of it has just closed.
+    covered: defaultdict[tuple[Timeframe, bool], set[int]] = defaultdict(set)
     for rectangle in in_flight:
         if rectangle.first in position and rectangle.last in position:
-            covered[rectangle.timeframe].update(range(position[rectangle.first], position[rectangle.last] + 1))
+            numbers = range(position[rectangle.first], position[rectangle.last] + 1)
+            covered[rectangle.timeframe, False].update(numbers)
+            if rectangle.takes_closes:
+                covered[rectangle.timeframe, True].update(numbers)
     wanted: dict[tuple[int, Timeframe], set[int]] = {}
     for symbol, text, reason in stale.select("symbol", "timeframe", "reason").iter_rows():
         timeframe = by_key(text)
         number = position.get(symbol)
-        if number is not None and number not in covered[timeframe]:
+        if number is not None and number not in covered[timeframe, reason == _CLOSED]:
             wanted.setdefault((_KINDS.get(reason, _LIVE), timeframe), set()).add(number)
     timeframes = sorted({timeframe for _, timeframe in wanted})
     for timeframe in timeframes:
@@ -83,9 +92,9 @@ def plan_runs(
     runs = []
     for kind in (_LIVE, _REPAIR, _HISTORY, _FIRST):
         for timeframe in timeframes:
-            numbers = sorted(wanted.get((kind, timeframe), ()))
-            for start in range(0, len(numbers), series_per_run):
-                part = numbers[start : start + series_per_run]
+            stale_ones = sorted(wanted.get((kind, timeframe), ()))
+            for start in range(0, len(stale_ones), series_per_run):
+                part = stale_ones[start : start + series_per_run]
                 rectangle = Rectangle(timeframe, symbols[part[0]], symbols[part[-1]])
                 runs.append(
                     PlannedRun(rectangle, len(part), kind == _HISTORY, kind == _REPAIR, is_first=kind == _FIRST)

@@ -71,6 +71,14 @@ def test_series_that_a_run_in_flight_covers_are_left_to_it_on_that_timeframe_onl
     ]
 
 
+def test_no_bar_that_has_just_closed_waits_for_a_run_of_history_that_waits_itself() -> None:
+    stale = stale_of(("S01", "5m", "bar closed"), ("S02", "5m", "older bars"), ("S03", "15m", "input changed"))
+    waiting = [Rectangle(timeframe, "S00", "S03", takes_closes=False) for timeframe in (M5, M15)]
+    assert plan_runs(stale, SYMBOLS, waiting, 100) == [PlannedRun(Rectangle(M5, "S01", "S01"), 1, False)]
+    at_work = [Rectangle(timeframe, "S00", "S03") for timeframe in (M5, M15)]
+    assert plan_runs(stale, SYMBOLS, at_work, 100) == []
+
+
 def test_a_run_in_flight_for_symbols_no_longer_watched_covers_nothing() -> None:
     planned = plan_runs(stale_of(("S01", "5m", "bar closed")), SYMBOLS, [Rectangle(M5, "GONE", "S05")], 9)
     assert [run.rectangle.first for run in planned] == ["S01"]
