@@ -23,8 +23,9 @@ from dagster._core.workspace.load_target import ModuleTarget
 from ema_assets.defs import lost_runs, resources
 from ema_assets.defs.jobs import MAINTENANCE_JOB
 from ema_assets.defs.lost_runs import fail_lost_runs, session_name
-from ema_assets.defs.requests import RANGE_END_TAG, RANGE_START_TAG, in_flight, run_request
+from ema_assets.defs.requests import in_flight, run_request
 from ema_assets.defs.resources import StoreResource
+from ema_assets.defs.run_tags import RANGE_END_TAG, RANGE_START_TAG
 from ema_assets.defs.standby.tag import Holder
 from ema_assets.refresh.runs import PlannedRun, Rectangle
 from ema_assets.store import worker_sessions
