@@ -103,7 +103,8 @@ def test_that_nothing_is_fresh_is_told_only_of_what_was_loaded(database: Databas
     assert look(database, alerts, LATER) == [], "two bars late"
     assert look(database, alerts, MUCH_LATER) == [("nothing_fresh", expected, False)]
     # One symbol is enough.
-    refresh(database, WATCHED, exchange, MUCH_LATER, symbols=["ETH-USD"], timeframes=(M5,))
+    watched = replace(WATCHED, alerts=alerts)
+    refresh(database, watched, exchange, MUCH_LATER, symbols=["ETH-USD"], timeframes=(M5,))
     assert look(database, alerts, MUCH_LATER) == [("nothing_fresh", f"over after 0 min: {expected}", True)]
 
 
@@ -115,10 +116,10 @@ def test_a_night_is_no_trouble_when_its_market_opens(database: Database) -> None
     exchange = MemoryExchange(bars_on("XNYS", "AAPL", M5, date(2026, 11, 24), date(2026, 11, 25)))
     refresh(database, watched, exchange, evening, timeframes=(M5,))
     alerts = told_of("nothing_fresh")
-    for minutes in (0, 5, 10, 15):
+    for minutes in (0, 5, 10, 14):
         assert look(database, alerts, open_at + timedelta(minutes=minutes)) == [], minutes
     expected = "all 1 series are more than two bars late; the newest has bars up to 21:00 UTC"
-    assert look(database, alerts, open_at + timedelta(minutes=16)) == [("nothing_fresh", expected, False)]
+    assert look(database, alerts, open_at + timedelta(minutes=15)) == [("nothing_fresh", expected, False)]
 
 
 def test_trouble_of_a_subscription_that_is_gone_is_forgotten(database: Database) -> None:
