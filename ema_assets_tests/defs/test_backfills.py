@@ -142,7 +142,7 @@ def test_where_dagster_is_not_as_known_its_own_runs_come(world: World, monkeypat
     assert backfills.install()
     monkeypatch.setattr(building, "_build_run_requests_with_backfill_policy", built)
     assert not backfills.install()
-    assert building._build_run_requests_with_backfill_policy is built
+    assert vars(building)["_build_run_requests_with_backfill_policy"] is built
     monkeypatch.setattr(
         building, "_build_run_requests_with_backfill_policy", backfills._dagsters["build"], raising=True
     )

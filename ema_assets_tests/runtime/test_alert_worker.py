@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -183,8 +184,8 @@ def test_after_the_computer_slept_trouble_waits_for_the_first_runs_again(
 ) -> None:
     """A monotonic clock stands still meanwhile; the one on the wall does not."""
     times = {"monotonic": 1_000.0, "time": 50_000.0}
-    monkeypatch.setattr(alert_worker.time, "monotonic", lambda: times["monotonic"])
-    monkeypatch.setattr(alert_worker.time, "time", lambda: times["time"])
+    monkeypatch.setattr(time, "monotonic", lambda: times["monotonic"])
+    monkeypatch.setattr(time, "time", lambda: times["time"])
     worker = alert_worker._Worker(*[None] * 5)  # type: ignore[arg-type]
     alerts = Alerts((Subscription("mine", ("nothing_fresh",), ()),), {})
 
