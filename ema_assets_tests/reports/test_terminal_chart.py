@@ -36,7 +36,11 @@ def picture(bars: Sequence[Bar], trades: Sequence[dict[str, Any]] = (), **column
     usual = {"side": "long", "entry_price": 10.0, "return_pct": 2.5, "stop_now": None}
     gone: dict[str, Any] = {"exit_ts": None, "exit_price": None}
     rows = [{**usual, **gone, **trade} for trade in trades]
-    schema: dict[str, Any] = {"entry_ts": pl.Datetime("us", "UTC"), "side": pl.String, "exit_ts": pl.Datetime("us", "UTC")}
+    schema: dict[str, Any] = {
+        "entry_ts": pl.Datetime("us", "UTC"),
+        "side": pl.String,
+        "exit_ts": pl.Datetime("us", "UTC"),
+    }
     numbers = dict.fromkeys(("entry_price", "exit_price", "return_pct", "stop_now"), pl.Float64)
     return Picture("X", by_key("1h"), frame, pl.DataFrame(rows, schema={**schema, **numbers}), "rule")
 
