@@ -90,6 +90,7 @@ class Soak:
     sandbox: RunningSandbox
     ui: str
     symbols: tuple[str, ...]
+    assets: tuple[str, ...] = ASSETS
     started: float = field(default_factory=time.monotonic)
     corrections: list[Correction] = field(default_factory=list)
     withdrawn: int = 0
@@ -148,7 +149,7 @@ class Soak:
         """How many series of all assets are stale, failing, or never computed."""
         with Database(self.url) as database, database.transaction() as transaction:
             rows = status.by_asset(transaction, now)
-        full = len(ASSETS) * len(ORDER)
+        full = len(self.assets) * len(ORDER)
         return sum(row.stale + row.failing + row.missing for row in rows) + (full - len(rows))
 
     def correct_a_bar(self) -> None:
@@ -185,11 +186,11 @@ class Soak:
         launched = self.graphql(
             """mutation($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) {
                  __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }""",
-            p={"assetSelection": [{"path": [asset]} for asset in ASSETS], "partitionNames": keys},
+            p={"assetSelection": [{"path": [asset]} for asset in self.assets], "partitionNames": keys},
         )["launchPartitionBackfill"]
         self.backfill = launched["backfillId"]
         self.backfill_span = [datetime.now(UTC)]
-        self.say(f"backfill of {len(keys)} partitions of {len(ASSETS)} assets launched")
+        self.say(f"backfill of {len(keys)} partitions of {len(self.assets)} assets launched")
 
     def backfill_status(self) -> str:
         found = self.graphql(
@@ -351,7 +352,7 @@ def compare(soak: Soak, settings: Settings) -> dict[str, Any]:
     rows = 0
     different: list[str] = []
     with Database(url) as database, Database(soak.url) as lived:
-        for asset in ASSETS:
+        for asset in soak.assets:
             for timeframe in ORDER:
                 one, other = (_rows(each, asset, timeframe) for each in (lived, database))
                 rows += one.height
