@@ -22,8 +22,9 @@ from benchmarks.worker import Standby, Worked, work
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.defs.partitions import SYMBOLS
-from ema_assets.defs.requests import RANGE_END_TAG, RANGE_START_TAG, run_request
+from ema_assets.defs.requests import run_request
 from ema_assets.defs.resources import MarketResource, StoreResource
+from ema_assets.defs.run_tags import RANGE_END_TAG, RANGE_START_TAG
 from ema_assets.model.symbols import Series
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.refresh.clients import open_provider

@@ -34,6 +34,7 @@ import polars as pl
 from ema_assets.config.settings import Settings
 from ema_assets.market import adjustment
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
+from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN, spans_of
 from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.model.symbols import parse_symbol, parse_timeframe
 from ema_assets.model.timeframes import Timeframe
@@ -163,10 +164,22 @@ def trades(
 
 
 def screener(
-    timeframe: str | None = None, symbols: Sequence[str] | None = None, *, url: str | None = None
+    timeframe: str | None = None,
+    symbols: Sequence[str] | None = None,
+    *,
+    averages: str = "9/30",
+    url: str | None = None,
 ) -> pl.DataFrame:
-    """One row per symbol on `timeframe` (None: one for each timeframe), as in the view `results.screener`; unsorted."""
-    return _view("screener", timeframe, symbols, None, url)
+    """One row per symbol on `timeframe` (None: one for each timeframe), as in the view `results.screener`; unsorted.
+
+    `averages` are EMAs that are compared, such as `12/26`: those of a strategy with other spans.
+    """
+    spans = spans_of(averages)
+    if spans != (FAST_SPAN, SLOW_SPAN):
+        known = graph.configured(Settings.from_env()).averages
+        if spans is None or averages not in known:
+            raise not_one_of("averages", averages, known)
+    return _view(results.screener_view(spans).rpartition(".")[2], timeframe, symbols, None, url)
 
 
 def performance(

@@ -11,8 +11,11 @@ from ema_assets.model.declarations import Param, Params
 
 # In place of an asset: the kind is about the trades of every strategy.
 STRATEGIES = "strategies"
+# The same for every trend: EMA 9 and 30, and those of strategies with other spans.
+TRENDS = "trends"
 
-# The row of what was found, as it is said: what `find` returned, and symbol, timeframe, strategy, ts and close.
+# The row of what was found, as it is said: what `find` returned, and symbol, timeframe, strategy, ts, close and, of a
+# trend, `fast_span` and `slow_span`.
 Row = Mapping[str, Any]
 
 
@@ -25,11 +28,13 @@ class Batch:
             had been computed before) and newest (the last one now), and what the kind `reads` of the newest bar.
         flipped: symbol, flipped (crossovers or trades that are not what they were), from_ts (the first changed bar).
         now: the market's time, UTC.
+        spans: of the EMAs that a trend compares.
     """
 
     rows: pl.DataFrame
     flipped: pl.DataFrame
     now: datetime
+    spans: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +45,12 @@ class SeriesKind:
         name: what the watchlist calls it.
         titles: what one and what several are called in the title of a message.
         description: when it is raised, in a sentence.
-        asset: whose rows it looks at, or STRATEGIES.
+        asset: whose rows it looks at, or STRATEGIES, or TRENDS.
         find: from a batch and the parameters to what is to be told: symbol, ts (the bar), and whatever `say` needs;
             with `occurrence` (text) where something else than the bar says that it is the same one again.
         say: from one of these rows to a sentence without symbol and timeframe.
         reads: columns of other assets at the newest bar that `find` needs; they are read in each run.
+        reads_averages: of TRENDS: `find` needs both averages at the newest bar as well, as `fast` and `slow`.
         params: that a subscription may set.
         is_of_corrections: it is raised for `flipped`, about bars that were known before.
     """
@@ -56,6 +62,7 @@ class SeriesKind:
     find: Callable[[Batch, Params], pl.DataFrame]
     say: Callable[[Row], str]
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reads_averages: bool = False
     params: Mapping[str, Param] = field(default_factory=dict)
     is_of_corrections: bool = False
 
@@ -101,6 +108,11 @@ class TroubleKind:
 
 
 Kind = SeriesKind | TroubleKind
+
+
+def averages(row: Row) -> tuple[str, str]:
+    """How both averages of a trend are called: `EMA 9`, `EMA 30`."""
+    return f"EMA {row['fast_span']}", f"EMA {row['slow_span']}"
 
 
 def price(value: float | None) -> str:

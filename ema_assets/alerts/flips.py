@@ -24,8 +24,8 @@ def flipped_since(batch: Batch, params: Params) -> pl.DataFrame:
     )
 
 
-def say_flipped(row: Row, what: str) -> str:
+def say_flipped(row: Row, what: str, whose: str = "") -> str:
     """How many of `what` are not what they were, since when, and why."""
     count = row["flipped"]
-    flipped = f"a {what} is not what it was" if count == 1 else f"{count} {what}s are not what they were"
+    flipped = f"a {what}{whose} is not what it was" if count == 1 else f"{count} {what}s{whose} are not what they were"
     return f"{flipped}: {row['detail']}, from {row['from_ts']:%Y-%m-%d %H:%M} UTC on"

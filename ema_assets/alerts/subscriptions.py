@@ -24,6 +24,7 @@ class Subscription:
         symbols: of which symbols; None for all.
         timeframes: on which timeframes, by their keys; None for all.
         strategies: of which strategies; None for all.
+        averages: the trends of which averages, such as `12/26`; None for all.
         params: of its kinds, all of them.
         quiet: when its alerts wait.
         messages_per_hour: that it sends to a channel at most; more alerts wait and come together.
@@ -36,6 +37,7 @@ class Subscription:
     symbols: tuple[str, ...] | None = None
     timeframes: tuple[str, ...] | None = None
     strategies: tuple[str, ...] | None = None
+    averages: tuple[str, ...] | None = None
     params: Params = field(default_factory=dict)
     quiet: QuietHours | None = None
     messages_per_hour: int | None = None
@@ -49,10 +51,12 @@ class Subscription:
         """Those of its kinds that are about the product itself."""
         return [kind for name in self.kinds if isinstance(kind := discover()[name], TroubleKind)]
 
-    def is_about(self, timeframe: str, strategy: str | None) -> bool:
-        """Whether it is about any symbol on `timeframe`, of `strategy` where the alert is of one."""
-        return (self.timeframes is None or timeframe in self.timeframes) and (
-            strategy is None or self.strategies is None or strategy in self.strategies
+    def is_about(self, timeframe: str, strategy: str | None, averages: str | None = None) -> bool:
+        """Whether it is about any symbol on `timeframe`, of `strategy` or `averages` where the alert is of one."""
+        return (
+            (self.timeframes is None or timeframe in self.timeframes)
+            and (strategy is None or self.strategies is None or strategy in self.strategies)
+            and (averages is None or self.averages is None or averages in self.averages)
         )
 
     def due_at(self, raised_at: datetime, now: datetime) -> datetime:

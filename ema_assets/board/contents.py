@@ -15,6 +15,7 @@ from ema_assets.board.site import (
     strategies_of,
     strategy_of,
     timeframe_of,
+    trend_of,
 )
 from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.reports import equity as equities
@@ -56,7 +57,7 @@ def heat_map_page(site: Site, values: Values) -> dict[str, Any]:
     """One page of the heat map: a row per symbol, a cell per timeframe, and the breadth of all symbols chosen."""
     overview = site.overview
     timeframe_of(overview, values["timeframe"])
-    found = overview.heat_map.only(chosen_symbols(site, values))
+    found = site.overviews.map_of(trend_of(site, values["averages"])).only(chosen_symbols(site, values))
     part = (values["q"] or "").lower()
     if part:
         found = found.only([symbol for symbol in found.symbols if part in symbol.lower()])
@@ -87,7 +88,7 @@ def about_to_cross(site: Site, values: Values) -> dict[str, Any]:
     """Fresh series by how small a move of the price would flip them, the smallest first."""
     overview = site.overview
     timeframe_of(overview, values["timeframe"])
-    found = overview.heat_map.only(chosen_symbols(site, values))
+    found = site.overviews.map_of(trend_of(site, values["averages"])).only(chosen_symbols(site, values))
     return paged(heat_map.about_to_cross(found, values["timeframe"]), values)
 
 
@@ -96,10 +97,10 @@ def crossovers(site: Site, values: Values) -> dict[str, Any]:
     overview = site.overview
     timeframe = timeframe_of(overview, values["timeframe"])
     chosen = chosen_symbols(site, values)
-    page, per_page = values["page"], values["per_page"]
+    page, per_page, trend = values["page"], values["per_page"], trend_of(site, values["averages"])
     timeframes = [each.key for each in overview.heat_map.timeframes] if timeframe is None else [timeframe.key]
     with site.overviews.readers.transaction() as transaction:
-        rows = series_overview.crossovers(transaction, timeframes, chosen, per_page + 1, (page - 1) * per_page)
+        rows = series_overview.crossovers(transaction, timeframes, chosen, per_page + 1, (page - 1) * per_page, trend)
     return {
         "page": page,
         "per_page": per_page,

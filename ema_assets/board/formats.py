@@ -51,9 +51,12 @@ def minute(moment: datetime | None) -> str:
     return NOTHING if moment is None else f"{moment:%Y-%m-%d %H:%M}"
 
 
-def short(moment: datetime | None) -> str:
-    """A time without its year: `25 Nov 16:30`."""
-    return NOTHING if moment is None else f"{moment:%d %b %H:%M}"
+def short(moment: datetime | None, now: datetime | None = None) -> str:
+    """A time without its year, `25 Nov 16:30`; with it where that is not the one of `now`: `25 Nov 2025 16:30`."""
+    if moment is None:
+        return NOTHING
+    year = "" if now is None or moment.year == now.year else " %Y"
+    return format(moment, f"%d %b{year} %H:%M")
 
 
 def second(moment: datetime | None) -> str:
@@ -91,7 +94,6 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "unsigned": unsigned,
     "whole": whole,
     "minute": minute,
-    "short": short,
     "second": second,
     "iso": iso,
     "counted": counted,

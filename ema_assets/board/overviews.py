@@ -15,9 +15,10 @@ from ema_assets.board.readers import Readers
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
+from ema_assets.model.asset_names import EMA_TREND
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.refresh.graph import Graph, build
-from ema_assets.reports.heat_map import HeatMap, heat_map
+from ema_assets.reports.heat_map import HeatMap, heat_map, of_trend
 from ema_assets.reports.trust import Trust, trust
 from ema_assets.store import series_overview
 
@@ -98,6 +99,8 @@ class Overviews:
         # By series: the tag of the overview at which it was read, and what it was.
         self._revisions: dict[tuple[str, str], tuple[str, str]] = {}
         self._kept: Overview | None = None
+        # Of other averages than EMA 9 and 30, by trend: the tag of the overview that it goes with, and the map.
+        self._maps: dict[str, tuple[str, HeatMap]] = {}
         self._mark = ""
         self._asked_at = self._looked_at = float("-inf")
         self._configured: Configured | None = None
@@ -118,6 +121,24 @@ class Overviews:
             self._keeper = threading.Thread(target=self._keep, name="ema-assets board overview", daemon=True)
             self._keeper.start()
         return kept
+
+    def map_of(self, trend: str) -> HeatMap:
+        """The map of `trend`, as of the current overview; the database is asked once per change of any series.
+
+        Raises:
+            StoreError: as `Readers.transaction`.
+        """
+        overview = self.current()
+        if trend == EMA_TREND:
+            return overview.heat_map
+        known = self._maps.get(trend)
+        if known is not None and known[0] == overview.tag:
+            return known[1]
+        conditions = overview.heat_map.series.select("symbol", "timeframe", "condition", "since")
+        with self.readers.transaction() as transaction:
+            found = of_trend(transaction, conditions, trend)
+        self._maps[trend] = (overview.tag, found)
+        return found
 
     def revision_of(self, symbol: str, timeframe: str) -> str:
         """A text that differs with the ledger of one series. The database is asked once per change of any series.

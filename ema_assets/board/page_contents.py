@@ -5,7 +5,7 @@ from typing import Any
 
 from ema_assets.board import contents, trust_contents
 from ema_assets.board.parameters import Values
-from ema_assets.board.site import Site, series_of
+from ema_assets.board.site import Site, series_of, trend_of
 from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import by_key
 from ema_assets.reports import freshness as conditions
@@ -19,15 +19,17 @@ _LAST_BARS = 10
 
 def _few(values: Values | None = None, **more: Any) -> dict[str, Any]:
     """Parameters of a short list beside a page."""
-    chosen = {"timeframe": None, "symbols": (), "group": None, "strategy": None, "sort": "stop"}
+    chosen = {"timeframe": None, "averages": None, "symbols": (), "group": None, "strategy": None, "sort": "stop"}
     return {**chosen, **(values or {}), "page": 1, "per_page": _BESIDE, **more}
 
 
 def heat_map(site: Site, values: Values) -> dict[str, Any]:
     """The map, and beside it who is about to cross, who has crossed, and whose stop is near."""
-    chosen = {"group": values["group"], "symbols": values["symbols"]}
+    chosen = {"group": values["group"], "symbols": values["symbols"], "averages": values["averages"]}
     return {
         "map": contents.heat_map_page(site, values),
+        # Its chart draws these averages.
+        "strategy": None if values["averages"] is None else _strategy_of(site, trend_of(site, values["averages"])),
         "sorts": maps.SORTS,
         "conditions": conditions.CONDITIONS,
         "fine": conditions.FINE,
@@ -35,6 +37,12 @@ def heat_map(site: Site, values: Values) -> dict[str, Any]:
         "crossed": contents.crossovers(site, _few(chosen))["rows"],
         "open": contents.open_trades(site, _few(chosen)),
     }
+
+
+def _strategy_of(site: Site, trend: str) -> str | None:
+    """The first strategy that goes by `trend`."""
+    nodes = (site.configured.graph.nodes[name] for name in site.configured.strategies)
+    return next((node.name for node in nodes if node.variant is not None and node.variant.trend == trend), None)
 
 
 def chart(site: Site, values: Values) -> dict[str, Any]:

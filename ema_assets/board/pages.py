@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from importlib import resources
 from typing import Any
 from urllib.parse import urlencode
@@ -72,6 +73,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._templates.filters.update(formats.FILTERS)
+        self._templates.filters["short"] = _short
         self._templates.globals.update(
             {
                 "shade": formats.shade,
@@ -143,6 +145,8 @@ class Pages:
             "timeframes": [each.key for each in site.overview.heat_map.timeframes],
             "groups": list(site.configured.groups),
             "strategies": list(site.configured.strategies),
+            "all_averages": list(site.configured.graph.averages),
+            "average_names": [f"EMA {span}" for span in (values.get("averages") or "9/30").split("/")],
             **page.content(site, values),
         }
         text = self._templates.get_template(template).render(content)
@@ -157,6 +161,12 @@ class Pages:
 
     def _static(self, name: str) -> str:
         return f"/static/{name}?v={self._version}"
+
+
+@jinja2.pass_context
+def _short(context: jinja2.runtime.Context, moment: datetime | None) -> str:
+    """A time without its year, where that is the one of the page."""
+    return formats.short(moment, context.get("now"))
 
 
 def query(values: Mapping[str, Any], /, **changed: Any) -> str:

@@ -111,6 +111,7 @@ SYMBOL = Parameter("symbol", "A symbol of the watchlist, such as AAPL", is_requi
 TIMEFRAME = Parameter("timeframe", "A timeframe of the watchlist, such as 5m", is_required=True)
 ANY_TIMEFRAME = Parameter("timeframe", "Only this timeframe, such as 1h")
 SYMBOLS = Parameter("symbols", "Only these symbols, parted by commas", kind="list", default=())
+AVERAGES = Parameter("averages", "Which EMAs are compared, such as 12/26 of a strategy; 9/30 where none are named")
 GROUP = Parameter("group", "Only the symbols of this group of the watchlist")
 STRATEGY = Parameter("strategy", "A strategy, such as strategy_9_30_ema; the first one where none is given")
 ANY_STRATEGY = Parameter("strategy", "Only the trades of this strategy")

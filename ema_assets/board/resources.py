@@ -8,6 +8,7 @@ from ema_assets.board import contents, trust_contents
 from ema_assets.board.parameters import (
     ANY_STRATEGY,
     ANY_TIMEFRAME,
+    AVERAGES,
     GROUP,
     PAGE,
     PER_PAGE,
@@ -86,7 +87,7 @@ TRADES_OF = Parameter("strategy", "Whose trades are given; none where no strateg
 HEAT_MAP = Resource(
     "/heatmap",
     "Trend, spread and bars since the cross of every symbol and timeframe",
-    (MAP_SORT, MAP_TIMEFRAME, GROUP, SYMBOLS, PART, *_PAGES),
+    (MAP_SORT, MAP_TIMEFRAME, AVERAGES, GROUP, SYMBOLS, PART, *_PAGES),
     contents.heat_map_page,
 )
 CHART = Resource(
@@ -108,10 +109,10 @@ WHY = Resource(
 ABOUT_TO_CROSS = Resource(
     "/about-to-cross",
     "Which series are about to cross, and at which price",
-    (*_CHOSEN, *_PAGES),
+    (AVERAGES, *_CHOSEN, *_PAGES),
     contents.about_to_cross,
 )
-CROSSOVERS = Resource("/crossovers", "The latest crossovers", (*_CHOSEN, *_PAGES), contents.crossovers)
+CROSSOVERS = Resource("/crossovers", "The latest crossovers", (AVERAGES, *_CHOSEN, *_PAGES), contents.crossovers)
 OPEN_TRADES = Resource(
     "/trades/open", "Open trades with their stops", (ANY_STRATEGY, *_CHOSEN, TRADE_SORT, *_PAGES), contents.open_trades
 )

@@ -9,6 +9,7 @@ import polars as pl
 from ema_assets.board.links import DagsterLinks
 from ema_assets.board.overviews import Configured, Overview, Overviews
 from ema_assets.board.parameters import BadRequest, Values, unknown
+from ema_assets.model.asset_names import EMA_TREND
 from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import Timeframe, by_key
 
@@ -70,6 +71,20 @@ def series_of(overview: Overview, values: Values) -> Series:
     if timeframe.key not in own:
         raise unknown("timeframe", timeframe.key, own)
     return Series(symbol, timeframe)
+
+
+def trend_of(site: Site, averages: str | None) -> str:
+    """The asset with the trend of these averages, such as `12/26`; that of EMA 9 and 30 for None.
+
+    Raises:
+        BadRequest: naming those that a strategy compares.
+    """
+    if averages is None:
+        return EMA_TREND
+    known = site.configured.graph.averages
+    if averages not in known:
+        raise unknown("averages", averages, list(known))
+    return known[averages]
 
 
 def chosen_symbols(site: Site, values: Values) -> list[str] | None:

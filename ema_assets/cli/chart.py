@@ -1,18 +1,21 @@
-"""The command `chart`: a picture of one series as a file. It is drawn by `reports.chart`."""
+"""The command `chart`: one series in the terminal, or a picture of it as a file. Drawn by `reports`."""
 
-import re
+import shutil
 from pathlib import Path
 
 import click
 
-from ema_assets.cli import environment
+from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command
 from ema_assets.cli.options import complete_symbol, complete_timeframe, strategy_option
 from ema_assets.config.settings import Settings, is_synthetic
 from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.refresh.graph import build
-from ema_assets.reports import chart
+from ema_assets.reports import chart, terminal_chart
 from ema_assets.runtime import state
+
+# Colours of a terminal's own palette, which can be read on light and on dark.
+_STYLES = {"up": "green", "down": "red", "fast": "cyan", "slow": "magenta", "axis": "dim", "last": "bold"}
 
 
 @click.command("chart", cls=Command)
@@ -22,42 +25,45 @@ from ema_assets.runtime import state
     "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
-    help=f"Where to write it; the ending says what it is: {', '.join(chart.FORMATS)}.  [default: SYMBOL-TIMEFRAME.png]",
+    help=f"Write a picture; the ending says what it is: {', '.join(chart.FORMATS)}.",
 )
 @click.option(
     "--bars",
     type=click.IntRange(1, chart.MOST_BARS),
-    default=chart.USUAL_BARS,
-    show_default=True,
-    help="How many of the newest bars.",
+    help=f"How many of the newest bars.  [default: as many as fit; {chart.USUAL_BARS} in a file]",
 )
 @strategy_option
-def chart_command(symbol: str, timeframe: str, output: Path | None, bars: int, strategy: str | None) -> None:
+def chart_command(symbol: str, timeframe: str, output: Path | None, bars: int | None, strategy: str | None) -> None:
     r"""Draw the bars of a symbol with the averages of a strategy, its trades, stops and volume.
 
     \b
-    ema-assets chart AAPL
-    ema-assets chart BTC-USD 5m --bars 300 -o btc.svg
+    ema-assets chart AAPL                                 # in the terminal
+    ema-assets chart BTC-USD 5m --bars 300 -o btc.svg     # a file
 
-    Entries are triangles, exits are crosses, stops are dotted lines.
+    Entries are triangles, exits are crosses; in a file, stops are dotted lines.
     """
     settings = Settings.from_env()
     watched = environment.read_watchlist(settings)
     chosen = environment.timeframe_of(watched, timeframe)
     environment.check_on_watchlist(watched, [symbol])
-    path = output or Path(f"{re.sub(r'[^A-Za-z0-9]+', '-', symbol).strip('-')}-{chosen.key}.png")
-    ending = path.suffix.removeprefix(".").lower()
-    if ending not in chart.FORMATS:
+    if output is not None and (ending := output.suffix.removeprefix(".").lower()) not in chart.FORMATS:
         raise not_one_of("the ending of --output", ending, chart.FORMATS)
+    columns, rows = shutil.get_terminal_size()
+    most = bars or (chart.USUAL_BARS if output is not None else terminal_chart.bars_that_fit(columns))
     default = environment.default_provider(settings, state.read_state(settings))
     providers = [name for name, symbols in watched.by_provider(default).items() if symbol in symbols]
     note = "SYNTHETIC prices" if any(map(is_synthetic, providers)) else ""
     graph = build(watched, settings.signals_folder, settings.strategies_folder)
     with environment.open_existing(settings) as database, database.transaction() as transaction:
-        picture = chart.picture_of(transaction, graph, symbol, chosen, bars, strategy)
+        picture = chart.picture_of(transaction, graph, symbol, chosen, most, strategy)
+    if output is None:
+        # The prompt comes below it.
+        lines = terminal_chart.terminal_chart(picture, columns, rows - 1, note)
+        rendering.print_cells([[(each.text, each.role) for each in line] for line in lines], _STYLES)
+        return
     figure = chart.draw(picture, note)
     try:
-        figure.savefig(path, dpi=110)
+        figure.savefig(output, dpi=110)
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be written: {error.strerror or error}") from error
-    click.echo(f"Wrote {path}: {picture.bars.height} bars of {symbol} on {chosen.key}")
+        raise ConfigurationError(f"{output} cannot be written: {error.strerror or error}") from error
+    click.echo(f"Wrote {output}: {picture.bars.height} bars of {symbol} on {chosen.key}")

@@ -33,6 +33,12 @@ def _strategies(settings: Settings, watched: Watchlist) -> Sequence[str]:
     return build(watched, settings.signals_folder, settings.strategies_folder).strategies
 
 
+def _averages(settings: Settings, watched: Watchlist) -> Iterable[str]:
+    from ema_assets.refresh.graph import build
+
+    return build(watched, settings.signals_folder, settings.strategies_folder).averages
+
+
 def _assets(settings: Settings, watched: Watchlist) -> Sequence[str]:
     from ema_assets.refresh.graph import build
 
@@ -43,6 +49,7 @@ complete_symbol = _completing(lambda _, watched: watched.symbols)
 complete_timeframe = _completing(lambda _, watched: [each.key for each in watched.with_bars])
 complete_group = _completing(lambda _, watched: watched.groups)
 complete_strategy = _completing(_strategies)
+complete_averages = _completing(_averages)
 complete_asset = _completing(_assets)
 
 symbols_option = click.option(

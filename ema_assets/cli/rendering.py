@@ -100,6 +100,20 @@ def _console() -> "Console | None":
     return Console()
 
 
+def print_cells(lines: Sequence[Sequence[tuple[str, str]]], styles: Mapping[str, str]) -> None:
+    """Print `lines` of characters with their roles, in the `styles` of these on a terminal."""
+    console = _console()
+    if console is None:
+        for line in lines:
+            click.echo("".join(text for text, _ in line).rstrip())
+        return
+    from rich.text import Text
+
+    for line in lines:
+        shown = Text.assemble(*((text, styles.get(role, "")) for text, role in line))
+        console.print(shown, no_wrap=True, overflow="crop")
+
+
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[str], None]]:
     """A bar on the terminal while a command works; nothing where nobody watches. It is called with each step's name."""

@@ -8,14 +8,17 @@ import polars as pl
 
 from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command
-from ema_assets.cli.options import complete_timeframe, group_option, strategy_option, symbols_option
+from ema_assets.cli.options import complete_averages, complete_timeframe, group_option, strategy_option, symbols_option
 from ema_assets.cli.rendering import cell, percent
 from ema_assets.config.settings import Settings
-from ema_assets.config.watchlist import Watchlist
+from ema_assets.model.asset_names import EMA_TREND
+from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN, spans_of, spans_text
 from ema_assets.model.errors import not_one_of
 from ema_assets.model.timeframes import Timeframe
+from ema_assets.refresh.graph import build
 from ema_assets.reports.screen import SORTS, computed, screen, trends
 
+_USUAL = spans_text((FAST_SPAN, SLOW_SPAN))
 _HEAD = (
     "symbol",
     "bar (UTC)",
@@ -42,10 +45,17 @@ _HEAD = (
 @group_option
 @click.option("--sort", type=click.Choice(list(SORTS)), default="spread", show_default=True, help="What to sort by.")
 @strategy_option
+@click.option(
+    "--averages",
+    default=_USUAL,
+    show_default=True,
+    shell_complete=complete_averages,
+    help="Which EMAs are compared, such as 12/26 of a strategy with these spans.",
+)
 @click.option("--reverse", is_flag=True, help="The other way round.")
 @click.option("--limit", type=click.IntRange(1), help="Show this many rows at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print every column as a JSON list.")
-def screen_command(  # noqa: PLR0913 - the options
+def screen_command(  # noqa: PLR0913, PLR0917 - the options
     timeframe: str,
     trend: str | None,
     crossed_within: int | None,
@@ -53,6 +63,7 @@ def screen_command(  # noqa: PLR0913 - the options
     groups: Sequence[str],
     sort: str,
     strategy: str | None,
+    averages: str,
     limit: int | None,
     *,
     reverse: bool,
@@ -64,7 +75,7 @@ def screen_command(  # noqa: PLR0913 - the options
     ema-assets screen --sort cross --limit 10
     ema-assets screen --timeframe 15m --trend up --crossed-within 3
 
-    Trend, spread and crosses are those of EMA 9 and EMA 30, whatever `--strategy` says. `cross at` is the exact next
+    Trend, spread and crosses are those of `--averages`, whatever `--strategy` says. `cross at` is the exact next
     close at which they would meet, `to cross` how far that is from the last.
     `stop` is where the stop of the open trade is now, and how far the last close is from it.
     """
@@ -72,8 +83,12 @@ def screen_command(  # noqa: PLR0913 - the options
     watched = environment.read_watchlist(settings)
     chosen = environment.timeframe_of(watched, timeframe)
     symbols = environment.chosen_symbols(watched, symbols, groups)
-    if strategy is not None:
-        _check_strategy(strategy, watched, settings)
+    graph = build(watched, settings.signals_folder, settings.strategies_folder)
+    if strategy is not None and strategy not in graph.strategies:
+        raise not_one_of("--strategy", strategy, graph.strategies)
+    spans, known_averages = spans_of(averages), {_USUAL: EMA_TREND, **graph.averages}
+    if spans is None or averages not in known_averages:
+        raise not_one_of("--averages", averages, known_averages)
     with environment.open_existing(settings) as database, database.transaction() as transaction:
         rows = screen(
             transaction,
@@ -85,8 +100,9 @@ def screen_command(  # noqa: PLR0913 - the options
             reverse=reverse,
             limit=limit,
             strategy=strategy,
+            averages=spans,
         )
-        known, of = computed(transaction, chosen)
+        known, of = computed(transaction, chosen, known_averages[averages])
     if as_json:
         rendering.print_json(rows.to_dicts())
     else:
@@ -121,14 +137,6 @@ def _print_silent(rows: pl.DataFrame, *, is_left_out: bool) -> None:
     """Say which of `rows` are of symbols that have no bars any more."""
     for symbol, since in rows.select("symbol", "silent_since").drop_nulls().iter_rows():
         click.echo(f"{'Left out: ' if is_left_out else ''}{symbol} has had no bar since {since:%Y-%m-%d}", err=True)
-
-
-def _check_strategy(name: str, watched: Watchlist, settings: Settings) -> None:
-    from ema_assets.refresh.graph import build
-
-    known = build(watched, settings.signals_folder, settings.strategies_folder).strategies
-    if name not in known:
-        raise not_one_of("--strategy", name, known)
 
 
 def _row(found: Mapping[str, Any], all_timeframes: Sequence[Timeframe]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from ema_assets.model.declarations import Param
 from ema_assets.model.errors import WatchlistError, did_you_mean
 from ema_assets.model.timeframes import Timeframe
 
-_FILTERS = ("symbols", "groups", "timeframes", "strategies")
+_FILTERS = ("symbols", "groups", "timeframes", "strategies", "averages")
 _KEYS = ("name", "on", "to", *_FILTERS, "quiet_hours", "time_zone", "messages_per_hour", "group_seconds")
 _GROUP_SECONDS = Param(GROUP_SECONDS, "", least=0, most=86_400)
 _MESSAGES = Param(60, "", least=1, most=3_600)
@@ -87,6 +87,7 @@ def _subscription(
         timeframes=timeframes,
         # The graph of assets says which there are.
         strategies=_names(row, "strategies", None, where),
+        averages=_names(row, "averages", None, where),
         params={key: _value(row, key, param, where) for key, param in params.items()},
         quiet=_quiet(row, where),
         messages_per_hour=None if per_hour is None else _value(row, "messages_per_hour", _MESSAGES, where),

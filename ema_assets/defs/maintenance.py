@@ -20,8 +20,9 @@ from dagster import (
 
 from ema_assets.defs.jobs import MAINTENANCE_JOB
 from ema_assets.defs.namespace import ALONE, Namespace
-from ema_assets.defs.requests import BACKGROUND_LANE, IN_FLIGHT, LANE_TAG, PRIORITY_TAG, UPKEEP_PRIORITY
+from ema_assets.defs.requests import IN_FLIGHT
 from ema_assets.defs.resources import MarketResource, StoreResource
+from ema_assets.defs.run_tags import BACKGROUND_LANE, LANE_TAG, PRIORITY_TAG, UPKEEP_PRIORITY
 from ema_assets.operations.maintain import Retention, maintain
 
 

@@ -17,6 +17,7 @@ from dagster import (
     multi_asset_check,
 )
 
+from ema_assets.defs.backfills import run_partitions
 from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.defs.partitions import series_of
 from ema_assets.defs.recording import target_of
@@ -54,7 +55,7 @@ def partition_checks(graph: Graph, namespace: Namespace = ALONE) -> AssetChecksD
         with store.open() as database, database.transaction() as transaction:
             late = health.late_series(transaction, closed_bars(transaction, market.now(), market.publications()))
             problems = health.series_problems(health.failing(transaction), late)
-            partitions = [str(partition) for partition in context.op_execution_context.partition_keys]
+            partitions = run_partitions(context.op_execution_context)
             targets = newest_materializations(transaction, OHLC, partitions) if dagster_is_here(transaction) else {}
             results = _evaluations(namespace.key(OHLC), {each: problems.get(each) for each in partitions}, targets)
         yield from results

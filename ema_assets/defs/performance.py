@@ -37,8 +37,9 @@ from ema_assets.defs.assets.catalog import OWNER
 from ema_assets.defs.configuration import configuration_drift
 from ema_assets.defs.jobs import PERFORMANCE_JOB
 from ema_assets.defs.namespace import ALONE, Namespace
-from ema_assets.defs.requests import BACKGROUND_LANE, IN_FLIGHT, LANE_TAG, PRIORITY_TAG, UPKEEP_PRIORITY
+from ema_assets.defs.requests import IN_FLIGHT
 from ema_assets.defs.resources import StoreResource
+from ema_assets.defs.run_tags import BACKGROUND_LANE, LANE_TAG, PRIORITY_TAG, UPKEEP_PRIORITY
 from ema_assets.defs.ui_tables import ui_table
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
 from ema_assets.model.timeframes import Timeframe

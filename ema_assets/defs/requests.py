@@ -10,28 +10,27 @@ from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.lost_runs import fail_lost_runs
 from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.defs.recording import DEFER_TAG
+from ema_assets.defs.run_tags import (
+    BACKGROUND_LANE,
+    HISTORY_PRIORITY,
+    HISTORY_TAG,
+    LANE_TAG,
+    LIVE_LANE,
+    PRIORITY_TAG,
+    PURPOSE_TAG,
+    RANGE_END_TAG,
+    RANGE_START_TAG,
+    REPAIR_PRIORITY,
+    TIMEFRAME_TAG,
+)
 from ema_assets.model.symbols import Series
 from ema_assets.refresh.runs import PlannedRun, Rectangle, plan_runs
 from ema_assets.store import ledger
 from ema_assets.store.database import Transaction
 
-RANGE_START_TAG = "dagster/asset_partition_range_start"
-RANGE_END_TAG = "dagster/asset_partition_range_end"
-PRIORITY_TAG = "dagster/priority"
-# Bars that have just closed come first, the shortest at 0; then upkeep, bars that are asked for again, and history.
-_REPAIR, _HISTORY = -20, -40
-UPKEEP_PRIORITY = "-15"
-# `dagster.yaml` limits how many runs of the background lane run at a time, so that 5m always finds a free slot.
-LANE_TAG = "ema_assets/lane"
-LIVE_LANE, BACKGROUND_LANE = "live", "background"
-TIMEFRAME_TAG = "ema_assets/timeframe"
-# What a run is for, in the words of a person who reads the list of runs.
-PURPOSE_TAG = "for"
 # At the default, DEBUG, a run prints a line for every partition it materializes. Said with each run: as the config of
 # the job it has no effect, for Dagster drops that of a job over selected assets.
 QUIET_CONFIG = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
-# On runs that load the whole history of new series.
-HISTORY_TAG = "ema_assets/history"
 
 # Of a run that is queued or at work.
 IN_FLIGHT = [
@@ -52,7 +51,7 @@ def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
     first, last = Series(rectangle.first, rectangle.timeframe), Series(rectangle.last, rectangle.timeframe)
     is_new = planned.is_history or planned.is_first
     is_live = rectangle.timeframe.is_live and not is_new and not planned.is_repair
-    priority = _HISTORY * is_new + _REPAIR * planned.is_repair - rectangle.timeframe.rank
+    priority = HISTORY_PRIORITY * is_new + REPAIR_PRIORITY * planned.is_repair - rectangle.timeframe.rank
     return RunRequest(
         run_key=f"{first}..{last}@{now.isoformat(timespec='seconds')}",
         run_config=QUIET_CONFIG,
@@ -125,7 +124,6 @@ def in_flight(
             feeds = [each for each in known if is_history and not each.is_fetched and each.source is first.timeframe]
             takes_closes = not is_history or run.status in _BEGUN
             rectangles += [
-                Rectangle(timeframe, first.symbol, last.symbol, takes_closes)
-                for timeframe in (first.timeframe, *feeds)
+                Rectangle(timeframe, first.symbol, last.symbol, takes_closes) for timeframe in (first.timeframe, *feeds)
             ]
     return rectangles

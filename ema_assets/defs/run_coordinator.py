@@ -3,7 +3,7 @@
 from dagster import DagsterRun
 from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
 
-from ema_assets.defs.requests import BACKGROUND_LANE, LANE_TAG
+from ema_assets.defs.run_tags import BACKGROUND_LANE, LANE_TAG
 
 
 class LaneRunCoordinator(QueuedRunCoordinator):

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
-from ema_assets.defs.requests import IN_FLIGHT, TIMEFRAME_TAG
+from ema_assets.defs.requests import IN_FLIGHT
+from ema_assets.defs.run_tags import TIMEFRAME_TAG
 
 _ENDED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 

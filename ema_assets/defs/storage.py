@@ -14,14 +14,15 @@ from typing import Any
 
 import psycopg2
 import sqlalchemy
-from dagster import AssetCheckKey, EventLogEntry, PartitionsDefinition, partition_loading_context
+from dagster import AssetCheckKey, DagsterRun, EventLogEntry, PartitionsDefinition, partition_loading_context
 from dagster._core.storage.event_log.schema import AssetEventTagsTable, SqlEventLogStorageTable
 from dagster._serdes import ConfigurableClassData
-from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
+from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage, PostgresRunStorage
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DisconnectionError
 
 from ema_assets.config.settings import Settings
+from ema_assets.defs import backfills
 from ema_assets.defs.event_rows import batch_rows, tag_rows
 from ema_assets.model.urls import dagster_url, watched_url
 from ema_assets.runtime.locate import leased_database
@@ -61,10 +62,23 @@ class MarketPostgresStorage(DagsterPostgresStorage):
                 _engines.clear()
                 _engines[url] = engine
         storage._event_log_storage = MarketEventLog(storage.postgres_url, should_autocreate_tables=False)
+        storage._run_storage = MarketRuns(storage.postgres_url, should_autocreate_tables=False)
+        # Every instance has a storage, the daemon's too.
+        backfills.install()
         parts: tuple[Any, ...] = (storage.event_log_storage, storage.run_storage, storage.schedule_storage)
         for part in parts:
             part._engine = engine  # noqa: SLF001 - there is no public way; a test watches over it
         return storage
+
+
+class MarketRuns(PostgresRunStorage):
+    """Dagster's runs; those of a backfill are kept with the partitions that were chosen."""
+
+    def add_run(self, dagster_run: DagsterRun) -> DagsterRun:
+        """As Dagster's."""
+        parent_id = dagster_run.parent_run_id
+        parent = None if parent_id is None else self._get_run_by_id(parent_id)
+        return backfills.as_planned(super().add_run(backfills.as_stored(dagster_run, parent)))
 
 
 class MarketEventLog(PostgresEventLogStorage):

@@ -39,7 +39,7 @@ def wma_name(span: int) -> str:
 
 
 def trend_name(fast: int, slow: int) -> str:
-    """The asset that would compare the EMAs of these spans."""
+    """What compares the EMAs of these spans; `asset_of` says which asset that is."""
     return f"{EMA_TREND}_{fast}_{slow}"
 
 
@@ -74,6 +74,17 @@ def trend_spans(asset: str) -> tuple[int, int] | None:
         return FAST_SPAN, SLOW_SPAN
     said = averaged(asset)
     return (said.spans[0], said.spans[1]) if said is not None and said.kind == EMA_TREND else None
+
+
+def spans_text(spans: tuple[int, int]) -> str:
+    """How two averages are called together: `9/30`."""
+    return "/".join(map(str, spans))
+
+
+def spans_of(text: str) -> tuple[int, int] | None:
+    """The spans that a text such as `12/26` names; None for any other text."""
+    fast, _, slow = text.partition("/")
+    return trend_spans(trend_name(int(fast), int(slow))) if fast.isdecimal() and slow.isdecimal() else None
 
 
 def converged_after(span: int) -> int:

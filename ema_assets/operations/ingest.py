@@ -18,6 +18,7 @@ from ema_assets.operations.file_sessions import sessions_around
 from ema_assets.operations.file_share import check_mostly_stored
 from ema_assets.operations.file_times import place_times
 from ema_assets.operations.sync_watchlist import cover
+from ema_assets.providers import registry
 from ema_assets.refresh.answers import Answer, Extent, Stored
 from ema_assets.refresh.outcome import batches
 from ema_assets.refresh.store_answer import store_bars
@@ -143,6 +144,8 @@ def store_file(database: Database, bars: pl.DataFrame, source: str, now: datetim
     the sessions of the symbol's calendar; invalid and impossible ones go to `bar_rejected` with `source`. Bars on
     another scale than the stored ones, by the ratio of a split, bring what is stored of their series to their scale.
     """
+    # Whoever asks who brought a bar takes the name of a provider for the provider.
+    source = source if registry.find(source) is None else f"./{source}"
     summaries = []
     for (text,), series in bars.partition_by("timeframe", as_dict=True, maintain_order=True).items():
         timeframe = by_key(text)

@@ -4,7 +4,10 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.market import exchanges
+from ema_assets.model.asset_names import EMA_TREND
+from ema_assets.model.averages import trend_spans
 from ema_assets.model.symbols import without_hours
+from ema_assets.operations.watch_trouble import forget_unwanted
 from ema_assets.refresh.graph import Graph, build
 from ema_assets.refresh.plan_older import LOOK_BACK, depths
 from ema_assets.store import ledger, older_history, results, sessions, tables
@@ -38,6 +41,7 @@ def sync(
                 ledger.go_back(transaction, calendar, datetime.combine(day, time(), UTC))
         ledger.start_again(transaction, remade)
         ledger.adopt_code_versions(transaction, graph.code_versions)
+        forget_unwanted(transaction, watchlist.alerts)
         older_history.sync_depth(transaction, depths(watchlist.history_days, graph.with_bars), now)
     return added, removed
 
@@ -55,6 +59,11 @@ def adopt_graph(transaction: Transaction, graph: Graph) -> list[str]:
                 node.name: (node.table.time, *node.table.values) for node in graph.computed if node.variant is not None
             },
             timeframes=graph.timeframes,
+            averages={
+                spans: next((each.name for each in graph.on if each.variant and each.variant.trend == asset), None)
+                for asset in graph.averages.values()
+                if asset != EMA_TREND and (spans := trend_spans(asset)) is not None
+            },
         ),
     )
     return [node.name for node in graph.computed if node.touches(remade)]

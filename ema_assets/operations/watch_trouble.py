@@ -8,7 +8,8 @@ import polars as pl
 from ema_assets.alerts.declaration import TroubleKind
 from ema_assets.alerts.subscriptions import Alerts, Subscription
 from ema_assets.model.schemas import UTC_TIME
-from ema_assets.refresh.plan import Publications, closed_bars, late_limits
+from ema_assets.model.timeframes import FETCHED
+from ema_assets.refresh.plan import Publications, closed_bars
 from ema_assets.store import alert_outbox, ledger, provider_state, retention
 from ema_assets.store.alert_outbox import ALERT_SCHEMA
 from ema_assets.store.database import Transaction
@@ -53,8 +54,15 @@ class Standing:
 
     @cached_property
     def _freshness(self) -> pl.DataFrame:
-        closed = closed_bars(self._transaction, self._now, self._publications)
-        return alert_outbox.freshness(self._transaction, late_limits(closed))
+        # What has closed two bars ago by the clock, and not two bars before the last close: after a night the first bar
+        # of the day comes two bars after none.
+        due = [
+            closed_bars(self._transaction, self._now - 2 * each.duration, self._publications, timeframes=[each])
+            for each in FETCHED
+        ]
+        return alert_outbox.freshness(
+            self._transaction, pl.concat(due, how="diagonal").with_columns(late_before="ts_end")
+        )
 
 
 def watch_trouble(
@@ -129,6 +137,14 @@ def _as_alerts(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(**{name: value for name, value in blank.items() if name not in rows.columns}).select(
         list(ALERT_SCHEMA)
     )
+
+
+def forget_unwanted(transaction: Transaction, alerts: Alerts | None) -> None:
+    """Forget trouble that was told to subscriptions that are gone: to one of the same name it would be told no more."""
+    wanted = [
+        (each.name, kind.name) for each in (alerts.subscriptions if alerts else ()) for kind in each.trouble_kinds()
+    ]
+    alert_outbox.keep_troubles(transaction, wanted)
 
 
 def looks(alerts: Alerts) -> bool:

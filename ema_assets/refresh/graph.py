@@ -17,7 +17,7 @@ from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist, load
 from ema_assets.market import rollups
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
-from ema_assets.model.averages import EMA, averaged, trend_spans
+from ema_assets.model.averages import EMA, averaged, spans_text, trend_spans
 from ema_assets.model.declarations import Column, Param, Params, problems_with_reads, with_params
 from ema_assets.model.errors import WatchlistError, did_you_mean
 from ema_assets.model.symbols import SEEDS
@@ -135,6 +135,12 @@ class Graph:
     def strategies(self) -> list[str]:
         """The names of the strategies."""
         return [node.name for node in self.on if node.variant is not None]
+
+    @property
+    def averages(self) -> dict[str, str]:
+        """The trends that are computed, by the averages that they compare, such as `12/26`; EMA 9 and 30 first."""
+        found = {spans_text(spans): node.name for node in self.on if (spans := trend_spans(node.name)) is not None}
+        return dict(sorted(found.items(), key=lambda each: each[1] != EMA_TREND))
 
     def has(self, name: str) -> bool:
         """True when there is an asset of that name and it is switched on."""

@@ -12,8 +12,10 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from ema_assets.alerts.declaration import STRATEGIES, Batch, SeriesKind
+from ema_assets.alerts.declaration import STRATEGIES, TRENDS, Batch, SeriesKind
 from ema_assets.alerts.subscriptions import Alerts, Subscription
+from ema_assets.model.asset_names import EMA_TREND
+from ema_assets.model.averages import asset_of, ema_name, spans_text, trend_spans
 from ema_assets.model.errors import WatchlistError, did_you_mean
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import Series
@@ -44,8 +46,17 @@ def check(alerts: Alerts, graph: Graph, where: str) -> None:
                     f"{place}: `strategies` must name {', '.join(graph.strategies) or 'none, for there are none'}; "
                     f"received {name!r}{did_you_mean(name, graph.strategies)}"
                 )
+        for averages in subscription.averages or ():
+            if averages not in graph.averages:
+                raise WatchlistError(
+                    f"{place}: `averages` must name averages that a strategy compares, "
+                    f"{', '.join(graph.averages) or 'of which there are none'}; received {averages!r}"
+                    f"{did_you_mean(averages, graph.averages)}"
+                )
         for kind in subscription.series_kinds():
-            read = {*kind.reads, *(() if kind.asset == STRATEGIES else (kind.asset,))}
+            read = {*kind.reads, *(() if kind.asset in (STRATEGIES, TRENDS) else (kind.asset,))}
+            if kind.asset == TRENDS and not graph.averages:
+                read.add(EMA_TREND)
             if missing := sorted(name for name in read if not graph.has(name)):
                 raise WatchlistError(f"{place}: {kind.name} needs {', '.join(missing)}, which is switched off")
             if kind.asset == STRATEGIES and not graph.strategies:
@@ -55,11 +66,13 @@ def check(alerts: Alerts, graph: Graph, where: str) -> None:
 def subscribed(alerts: Alerts, node: Node, timeframe: Timeframe) -> list[tuple[Subscription, SeriesKind]]:
     """Who wants to be told of what is computed of `node` on `timeframe`, kind by kind."""
     strategy = node.name if node.variant is not None else None
-    asset = STRATEGIES if node.variant is not None else node.name
+    spans = trend_spans(node.name)
+    asset = STRATEGIES if node.variant is not None else TRENDS if spans is not None else node.name
+    averages = None if spans is None else spans_text(spans)
     return [
         (subscription, kind)
         for subscription in alerts.subscriptions
-        if subscription.is_about(timeframe.key, strategy)
+        if subscription.is_about(timeframe.key, strategy, averages)
         for kind in subscription.series_kinds()
         if kind.asset == asset
     ]
@@ -98,6 +111,7 @@ def raise_alerts(
         rows=rows.join(live.drop("from_ts"), on="symbol", how="inner", maintain_order="left"),
         flipped=flipped.join(known.select("symbol", "from_ts"), on="symbol", how="inner"),
         now=now,
+        spans=trend_spans(node.name),
     )
     beside, batch = _read_ahead(transaction, wanted, timeframe, live, batch)
     found = list(_found(wanted, batch))
@@ -123,14 +137,19 @@ def _read_ahead(
     batch: Batch,
 ) -> tuple[pl.DataFrame | None, Batch]:
     """What stands beside the newest bars, and the batch with it, where one of the kinds needs that to find anything."""
-    reads: dict[str, Sequence[str]] = {}
+    reads: dict[str, tuple[str, ...]] = {}
+    named: dict[str, str] = {}
     for _, kind in wanted:
         reads |= kind.reads
+        if kind.reads_averages and batch.spans is not None:
+            named = dict(zip(map(ema_name, batch.spans), ("fast", "slow"), strict=True))
+    for column in named:
+        reads[asset_of(column)] = (*reads.get(asset_of(column), ()), column)
     if not reads or live.is_empty():
         return None, batch
     bars = live.select("symbol", ts="newest")
-    beside = alert_outbox.surroundings(transaction, timeframe, bars, reads)
-    read = [name for asset, names in reads.items() for name in names]
+    beside = alert_outbox.surroundings(transaction, timeframe, bars, reads).rename(named)
+    read = [named.get(name, name) for asset, names in reads.items() for name in names]
     rows = batch.rows.join(beside.select("symbol", "ts", *read), on=["symbol", "ts"], how="left", maintain_order="left")
     return beside, replace(batch, rows=rows)
 
@@ -209,9 +228,12 @@ def _as_alerts(
     strategy = node.name if node.variant is not None else None
     if "occurrence" not in rows.columns:
         rows = rows.with_columns(occurrence=pl.col("ts").dt.to_string("iso"))
-    shared = {"timeframe": timeframe.key, "strategy": strategy}
+    spans = trend_spans(node.name)
+    fast_span, slow_span = spans or (None, None)
+    shared = {"timeframe": timeframe.key, "strategy": strategy, "fast_span": fast_span, "slow_span": slow_span}
     texts = [kind.say({**row, **shared}) for row in rows.iter_rows(named=True)]
-    behind = "" if strategy is None else f" {strategy}"
+    of_trend = "" if spans is None or node.name == EMA_TREND else f" {spans_text(spans)}"
+    behind = of_trend if strategy is None else f" {strategy}"
     return rows.select(
         subscription=pl.lit(subscription.name),
         kind=pl.lit(kind.name),

@@ -6,10 +6,12 @@ from datetime import datetime
 
 import polars as pl
 
+from ema_assets.model.asset_names import EMA_TREND
 from ema_assets.model.symbols import DOWN, UP
 from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.refresh.plan import AT_ONCE, Publications
 from ema_assets.reports.freshness import FINE, conditions
+from ema_assets.reports.screen import NEEDED_PCT
 from ema_assets.store import series_overview
 from ema_assets.store.database import Transaction
 
@@ -72,7 +74,7 @@ class HeatMap:
             "symbol": pl.lit(0),
             "bullish": -pl.col("alignment").max(),
             "bearish": pl.col("alignment").min(),
-            "cross": pl.col("cross_distance_pct").filter(counted).abs().min(),
+            "cross": NEEDED_PCT.filter(counted).min(),
             "recent": pl.col("bars_since_cross").filter(counted).min(),
             "spread": -pl.col("spread_pct").filter(counted).abs().max(),
             "trouble": -(~pl.col("condition").is_in(FINE)).sum().cast(pl.Int64),
@@ -88,15 +90,19 @@ class HeatMap:
 
 def heat_map(transaction: Transaction, now: datetime, publications: Publications = AT_ONCE) -> HeatMap:
     """The map at `now`, of all active symbols and the timeframes on which anything is computed."""
-    found = conditions(transaction, now, publications)
-    screened = series_overview.screened(transaction)
+    return of_trend(transaction, conditions(transaction, now, publications))
+
+
+def of_trend(transaction: Transaction, found: pl.DataFrame, trend: str = EMA_TREND) -> HeatMap:
+    """The map of `trend`, of series whose conditions were `found`: symbol, timeframe, condition, since."""
+    screened = series_overview.screened(transaction, trend)
     series = found.join(screened, on=["symbol", "timeframe"], how="left")
     timeframes = tuple(sorted(by_key(key) for key in series["timeframe"].unique()))
     return HeatMap(series, timeframes)
 
 
 def about_to_cross(found: HeatMap, timeframe: str | None = None) -> pl.DataFrame:
-    """Fresh series that the smallest move of the price would flip at the next close, nearest first.
+    """Fresh series that the smallest move of the price would flip at the next close, in percent, nearest first.
 
     Columns: symbol, timeframe, trend, close, cross_price, cross_distance_pct, spread_pct, bars_since_cross. Series
     whose averages have not converged are left out.
@@ -107,8 +113,8 @@ def about_to_cross(found: HeatMap, timeframe: str | None = None) -> pl.DataFrame
     if timeframe is not None:
         rows = rows.filter(pl.col("timeframe") == timeframe)
     return (
-        rows.with_columns(move=pl.col("cross_distance_pct").abs())
-        .sort("move", "symbol", "timeframe")
+        rows.with_columns(needed=NEEDED_PCT)
+        .sort("needed", "symbol", "timeframe")
         .select(
             "symbol",
             "timeframe",

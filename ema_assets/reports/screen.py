@@ -5,16 +5,21 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from ema_assets.model.asset_names import EMA_TREND
+from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN
+from ema_assets.model.symbols import UP
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.store import ledger, results
 from ema_assets.store.database import Transaction
+
+# How far the next close must move against the trend to flip it, in percent; below zero where an unchanged one would.
+NEEDED_PCT = pl.when(pl.col("trend") == UP).then(-pl.col("cross_distance_pct")).otherwise(pl.col("cross_distance_pct"))
 
 # What may be sorted by: the column, and whether its largest values come first.
 SORTS: Mapping[str, tuple[str, bool]] = {
     "alignment": ("alignment", True),
     "atr": ("atr_pct", True),
     # About to cross: the smallest move of the price comes first.
-    "cross": ("to_cross", False),
+    "cross": ("needed", False),
     "return": ("trade_return_pct", True),
     "rsi": ("rsi", True),
     "since": ("bars_since_cross", False),
@@ -35,13 +40,15 @@ def screen(  # noqa: PLR0913 - what one may ask, all by name
     reverse: bool = False,
     limit: int | None = None,
     strategy: str | None = None,
+    averages: tuple[int, int] = (FAST_SPAN, SLOW_SPAN),
 ) -> pl.DataFrame:
-    """Rows of the screener on `timeframe`, one per symbol; columns as in the view.
+    """Rows of the screener of `averages` on `timeframe`, one per symbol; columns as in the view.
 
     `crossed_within` keeps those whose trend flipped at most so many bars ago. `sort` is one of SORTS; what has no value
     there comes last, and equal ones are in the order of symbols. Trades are those of `strategy` where it is given.
     """
-    rows = results.select(transaction, "screener", timeframe.key, symbols)
+    view = results.screener_view(averages).rpartition(".")[2]
+    rows = results.select(transaction, view, timeframe.key, symbols)
     if strategy is not None:
         trades = results.open_trades(transaction, strategy, timeframe.key, symbols)
         rows = (
@@ -59,16 +66,16 @@ def screen(  # noqa: PLR0913 - what one may ask, all by name
     if crossed_within is not None:
         rows = rows.filter(pl.col("bars_since_cross") <= crossed_within)
     column, largest_first = SORTS[sort]
-    rows = rows.with_columns(
-        to_cross=pl.col("cross_distance_pct").abs(), to_stop=pl.col("stop_distance_pct").abs()
-    ).sort(column, "symbol", descending=[largest_first != reverse, False], nulls_last=True)
-    rows = rows.drop("to_cross", "to_stop")
+    rows = rows.with_columns(needed=NEEDED_PCT, to_stop=pl.col("stop_distance_pct").abs()).sort(
+        column, "symbol", descending=[largest_first != reverse, False], nulls_last=True
+    )
+    rows = rows.drop("needed", "to_stop")
     return rows if limit is None else rows.head(limit)
 
 
-def computed(transaction: Transaction, timeframe: Timeframe) -> tuple[int, int]:
-    """Of how many symbols the trend on `timeframe` is known, and of how many it is to be."""
-    found = ledger.summary(transaction).filter(asset=EMA_TREND, timeframe=timeframe.key)
+def computed(transaction: Transaction, timeframe: Timeframe, trend: str = EMA_TREND) -> tuple[int, int]:
+    """Of how many symbols the `trend` on `timeframe` is known, and of how many it is to be."""
+    found = ledger.summary(transaction).filter(asset=trend, timeframe=timeframe.key)
     series, missing = (int(found[name].sum()) for name in ("series", "never_computed"))
     return series - missing, series
 

@@ -32,6 +32,8 @@ TROUBLE_SECONDS = 15.0
 # After a night or an outage everything is late until the first runs are through, which is no trouble.
 _FIRST_LOOK_SECONDS = 120.0
 _LONGEST_WAIT_SECONDS = 15.0
+# Who has not looked for so long was asleep, with the whole computer.
+_ASLEEP_SECONDS = 60.0
 _LOCKED_SECONDS = 5.0
 _AGAIN_SECONDS = 2.0
 # How soon a signal is heard.
@@ -173,6 +175,7 @@ class _Worker:
         self._configuration = configuration
         self._say = say
         self._looks_from = time.monotonic() + _FIRST_LOOK_SECONDS
+        self._asked_at = time.time()
         self._configured: Configured | None = None
 
     def work(self, is_over: Callable[[], bool]) -> None:
@@ -237,7 +240,10 @@ class _Worker:
         return pause
 
     def _is_time_to_look(self, alerts: Alerts) -> bool:
-        now = time.monotonic()
+        now, asked_at = time.monotonic(), self._asked_at
+        self._asked_at = time.time()
+        if self._asked_at - asked_at > _ASLEEP_SECONDS:
+            self._looks_from = now + _FIRST_LOOK_SECONDS
         if not looks(alerts) or now < self._looks_from:
             return False
         self._looks_from = now + TROUBLE_SECONDS

@@ -137,6 +137,18 @@ def note_troubles(transaction: Transaction, began: pl.DataFrame, over: pl.DataFr
         )
 
 
+def keep_troubles(transaction: Transaction, wanted: Sequence[tuple[str, str]]) -> None:
+    """Forget the trouble that was told, but for that of a subscription and kind that are `wanted`."""
+    transaction.execute(
+        """
+        DELETE FROM market.alert_trouble
+        WHERE (subscription, kind) NOT IN (SELECT * FROM unnest($1::text[], $2::text[]))
+        """,
+        [subscription for subscription, _ in wanted],
+        [kind for _, kind in wanted],
+    )
+
+
 def failed_runs(transaction: Transaction, since: datetime) -> pl.DataFrame:
     """Runs of Dagster that failed after then and are not tried again: run_id, job, of_timeframe (or null), ended_at."""
     return transaction.query(

@@ -5,7 +5,7 @@ The views follow the configuration: which signals and strategies there are. They
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import resources
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from ema_assets.model.asset_names import OHLC, STRATEGY
+from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN, asset_of, ema_name, trend_name
 from ema_assets.model.errors import StoreError
 from ema_assets.model.symbols import BEGIN_ON_SUNDAY
 from ema_assets.model.timeframes import Period, Timeframe
@@ -30,17 +31,23 @@ _VIEWS = (
 # Bars per year, where that does not follow from an exchange's sessions.
 _A_YEAR: Mapping[Period, str] = {"week": "365.25 / 7", "month": "12", "quarter": "4", "year": "1"}
 
+_USUAL = (FAST_SPAN, SLOW_SPAN)
+
 # A ratio of fewer closed trades says nothing.
 FEWEST_TRADES = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """What the views are made of: columns of each signal that is on, and of each strategy, by name; the timeframes."""
+    """What the views are made of: columns of each signal that is on, and of each strategy, by name; the timeframes.
+
+    `averages` are those that are compared beside EMA 9 and 30: their spans, and the first strategy that goes by them.
+    """
 
     signals: Mapping[str, tuple[str, ...]]
     strategies: Mapping[str, tuple[str, ...]]
     timeframes: tuple[Timeframe, ...]
+    averages: Mapping[tuple[int, int], str | None] = field(default_factory=dict)
 
 
 def ensure(transaction: Transaction, configured: Configured) -> bool:
@@ -48,22 +55,30 @@ def ensure(transaction: Transaction, configured: Configured) -> bool:
     statements = _statements(configured)
     signature = hashlib.sha256("\n".join(statements).encode()).hexdigest()
     # A table that was made anew took the views over it along.
+    screeners = [screener_view(spans) for spans in configured.averages]
     state = transaction.query(
-        """
+        r"""
         SELECT obj_description(to_regclass('results.screener'), 'pg_class') AS signature,
-               (SELECT bool_and(to_regclass(name) IS NOT NULL) FROM unnest($1::text[]) AS v(name)) AS is_whole
+               (SELECT bool_and(to_regclass(name) IS NOT NULL) FROM unnest($1::text[]) AS v(name)) AS is_whole,
+               ARRAY (SELECT 'results.' || viewname::text FROM pg_views
+                      WHERE schemaname = 'results' AND viewname LIKE 'screener\_%') AS screeners
         """,
-        list(_VIEWS),
-    )
-    if state.row(0) == (signature, True):
+        [*_VIEWS, *screeners],
+    ).row(0, named=True)
+    if (state["signature"], state["is_whole"]) == (signature, True):
         return False
-    for name in _VIEWS:
+    for name in (*state["screeners"], *_VIEWS):
         transaction.execute(f"DROP {'MATERIALIZED VIEW' if name == _PERFORMANCE else 'VIEW'} IF EXISTS {name}")
     for statement in statements:
         transaction.execute(statement)
     transaction.execute(f"COMMENT ON VIEW results.screener IS '{signature}'")
     grant(transaction)
     return True
+
+
+def screener_view(spans: tuple[int, int]) -> str:
+    """The view with the screener of the EMAs of these spans."""
+    return "results.screener" if spans == _USUAL else f"results.screener_{spans[0]}_{spans[1]}"
 
 
 def refresh_performance(transaction: Transaction) -> tuple[int, float]:
@@ -106,6 +121,8 @@ def best_and_worst(transaction: Transaction, rows: int) -> tuple[pl.DataFrame, p
 def nearest_crosses(transaction: Transaction, timeframe: Timeframe, rows: int) -> pl.DataFrame:
     """The symbols of which the smallest move on `timeframe` would flip the trend, nearest first, `rows` at most.
 
+    Where an unchanged close would do, it would do so all the more.
+
     Columns: symbol, ts, close, trend, bars_since_cross, cross_price, cross_distance_pct, alignment.
     """
     return transaction.query(
@@ -113,7 +130,7 @@ def nearest_crosses(transaction: Transaction, timeframe: Timeframe, rows: int) -
         SELECT symbol, ts, close, trend, bars_since_cross, cross_price, cross_distance_pct, alignment
         FROM results.screener
         WHERE timeframe = $1 AND cross_distance_pct IS NOT NULL AND silent_since IS NULL
-        ORDER BY abs(cross_distance_pct), symbol LIMIT $2
+        ORDER BY CASE trend WHEN 'up' THEN -cross_distance_pct ELSE cross_distance_pct END, symbol LIMIT $2
         """,
         timeframe.key,
         rows,
@@ -221,7 +238,8 @@ def _statements(configured: Configured) -> list[str]:
         ),
         "CREATE UNIQUE INDEX ON market.strategy_performance (strategy, symbol, timeframe)",
         "CREATE VIEW results.performance AS SELECT * FROM market.strategy_performance",
-        _screener(configured),
+        _screener(configured, _USUAL, STRATEGY),
+        *(_screener(configured, spans, strategy) for spans, strategy in configured.averages.items()),
     ]
 
 
@@ -321,22 +339,37 @@ def _trades(strategies: Mapping[str, tuple[str, ...]]) -> str:
     return f"CREATE VIEW market.trade AS {' UNION ALL '.join(parts)}"
 
 
-def _screener(configured: Configured) -> str:
+def _screener(configured: Configured, spans: tuple[int, int], strategy: str | None) -> str:
+    """The screener of the EMAs of `spans`, with the open trades of `strategy`."""
     on = configured.signals
+    fast, slow = map(ema_name, spans)
+    is_one = asset_of(fast) == asset_of(slow)
     frames = ", ".join(
         f"max(trend) FILTER (WHERE timeframe = '{each.key}') AS trend_{each.sql_name}" for each in configured.timeframes
     )
     open_trade = (
         f"""LEFT JOIN LATERAL (
-            SELECT side, entry_ts, entry_price, return_pct, stop_now FROM market.{STRATEGY} o
+            SELECT side, entry_ts, entry_price, return_pct, stop_now FROM market.{identifier(strategy)} o
             WHERE o.symbol = l.symbol AND o.timeframe = l.timeframe AND o.status = 'open'
             ORDER BY entry_ts DESC LIMIT 1
         ) o ON true"""
-        if STRATEGY in configured.strategies
+        if strategy is not None and strategy in configured.strategies
         else "LEFT JOIN (SELECT ''::text AS side, now() AS entry_ts, 0::float8 AS entry_price, 0::float8 AS return_pct,"
         " 0::float8 AS stop_now) o ON false"
     )
     return _template("screener").format(
+        view=screener_view(spans),
+        trend=identifier(asset_of(trend_name(*spans))),
+        fast=fast,
+        slow=slow,
+        fast_more=spans[0] + 1,
+        slow_more=spans[1] + 1,
+        slow_asset=asset_of(slow),
+        # Both may be columns of one table.
+        fast_from="s" if is_one else "f",
+        join_fast=""
+        if is_one
+        else f"JOIN market.{asset_of(fast)} f ON f.symbol = l.symbol AND f.timeframe = l.timeframe AND f.ts = l.ts",
         frame=_frame(configured.timeframes),
         is_preliminary=_preliminary("s.last_ts"),
         frames=frames,

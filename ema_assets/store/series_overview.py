@@ -6,7 +6,9 @@ from datetime import datetime
 import polars as pl
 
 from ema_assets.model.asset_names import EMA_TREND, OHLC
-from ema_assets.store.database import Transaction
+from ema_assets.model.averages import trend_spans
+from ema_assets.store.database import Transaction, identifier
+from ema_assets.store.results import screener_view
 
 
 def mark(transaction: Transaction) -> str:
@@ -42,20 +44,22 @@ def revisions(transaction: Transaction, symbol: str, timeframe: str) -> str:
     return str(found.item())
 
 
-def screened(transaction: Transaction) -> pl.DataFrame:
-    """Every series that has a trend, as the view `results.screener` has it, unsorted.
+def screened(transaction: Transaction, trend: str = EMA_TREND) -> pl.DataFrame:
+    """Every series that has a `trend`, as the view of its screener has it, unsorted.
 
     Columns: symbol, timeframe, ts, close, trend, bars_since_cross, spread_pct, cross_price, cross_distance_pct,
     alignment, is_warming_up, revision (of the trend).
     """
+    spans = trend_spans(trend)
+    assert spans is not None
     return transaction.query(
-        """
+        f"""
         SELECT c.symbol, c.timeframe, c.ts, c.close, c.trend, c.bars_since_cross, c.spread_pct, c.cross_price,
                c.cross_distance_pct, c.alignment, c.is_warming_up, s.revision
-        FROM results.screener c
+        FROM {screener_view(spans)} c
         JOIN market.series_state s ON s.asset = $1 AND s.symbol = c.symbol AND s.timeframe = c.timeframe
         """,
-        EMA_TREND,
+        trend,
     )
 
 
@@ -132,15 +136,23 @@ def chain(transaction: Transaction, symbol: str, timeframe: str) -> pl.DataFrame
 
 
 def crossovers(
-    transaction: Transaction, timeframes: Sequence[str], symbols: Sequence[str] | None, limit: int, offset: int
+    transaction: Transaction,
+    timeframes: Sequence[str],
+    symbols: Sequence[str] | None,
+    limit: int,
+    offset: int,
+    trend: str = EMA_TREND,
 ) -> pl.DataFrame:
-    """The latest crossovers of active symbols, newest first: symbol, timeframe, ts, crossover, spread_pct, close."""
+    """The latest crossovers of `trend`, of active symbols and newest first.
+
+    Columns: symbol, timeframe, ts, crossover, spread_pct, close.
+    """
     return transaction.query(
-        """
+        f"""
         SELECT t.symbol, t.timeframe, t.ts, t.crossover, t.spread_pct, b.close
         FROM (
             SELECT x.symbol, x.timeframe, x.ts, x.crossover, x.spread_pct
-            FROM market.ema_trend x JOIN market.instrument i ON i.symbol = x.symbol AND i.is_active
+            FROM market.{identifier(trend)} x JOIN market.instrument i ON i.symbol = x.symbol AND i.is_active
             WHERE x.crossover IS NOT NULL AND x.timeframe = ANY ($1::text[])
               AND ($2::text[] IS NULL OR x.symbol = ANY ($2::text[]))
             ORDER BY x.ts DESC, x.symbol, x.timeframe LIMIT $3 OFFSET $4

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -185,6 +185,35 @@ def test_lists_come_in_pages_that_hold_everything_once(board: ServedBoard, fille
     assert [page["has_more"] for page in pages] == [True] * (len(pages) - 1) + [False]
     symbols = board.get("/api/symbols", per_page=2, page=2).json
     assert (symbols["total"], symbols["pages"], len(symbols["rows"])) == (3, 2, 1)
+
+
+def test_averages_choose_whose_trend_is_shown(board: ServedBoard, filled: str) -> None:
+    with Database(filled) as database:
+        spreads = dict(
+            rows_of(database, "SELECT symbol, spread_pct FROM results.screener_5_13 WHERE timeframe = '5m' ORDER BY 1")
+        )
+        crossed = rows_of(
+            database,
+            """SELECT symbol, ts FROM market.ema_trend_5_13 WHERE crossover IS NOT NULL AND timeframe = '1h'
+               ORDER BY ts DESC, symbol LIMIT 5""",
+        )
+    found = board.get("/api/heatmap", averages="5/13").json
+    shown = {
+        row["symbol"]: cell["spread_pct"]
+        for row in found["rows"]
+        for cell in row["cells"]
+        if cell is not None and cell["timeframe"] == "5m" and cell["trend"] is not None
+    }
+    assert shown == {symbol: pytest.approx(spread) for symbol, spread in spreads.items() if spread is not None}
+    rows = board.get("/api/crossovers", averages="5/13", timeframe="1h", per_page=5).json["rows"]
+    assert [(row["symbol"], datetime.fromisoformat(row["ts"])) for row in rows] == crossed
+    near = board.get("/api/about-to-cross", averages="5/13", timeframe="5m").json["rows"]
+    assert {row["symbol"]: row["spread_pct"] for row in near}.items() <= shown.items()
+    assert board.get("/api/heatmap", averages="12/26").status == 404
+    page = board.get("/", averages="5/13").text
+    assert "EMA 5 above EMA 13" in page
+    assert "strategy=strategy_9_30_quick" in page
+    assert "EMA 9 above EMA 30" in board.get("/").text
 
 
 def test_groups_and_symbols_choose_what_is_shown(board: ServedBoard) -> None:

@@ -26,11 +26,22 @@ def env(database_url: str) -> dict[str, str]:
     return {"EMA_DATABASE_URL": database_url}
 
 
-def test_it_writes_a_file_of_its_own_name_and_says_so(run: Run, env: dict[str, str]) -> None:
-    result = run("chart", "BTC-USD", **env)
+def test_without_a_file_it_is_drawn_in_the_terminal(run: Run, env: dict[str, str]) -> None:
+    result = run("chart", "BTC-USD", **env, COLUMNS="80", LINES="20")
     assert result.exit_code == 0, result.output
-    assert result.stdout == "Wrote BTC-USD-1h.png: 3 bars of BTC-USD on 1h\n"
-    assert Path("BTC-USD-1h.png").read_bytes().startswith(b"\x89PNG")
+    lines = result.stdout.splitlines()
+    assert lines[0] == "BTC-USD 1h  bar of 2026-11-20 12:00 UTC  close 12  SYNTHETIC prices"
+    assert len(lines) == 19
+    assert max(map(len, lines)) <= 80
+    assert any("┃" in line for line in lines)
+    assert list(Path().glob("*.png")) == []
+
+
+def test_it_writes_a_file_and_says_so(run: Run, env: dict[str, str]) -> None:
+    result = run("chart", "BTC-USD", "-o", "btc.png", **env)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "Wrote btc.png: 3 bars of BTC-USD on 1h\n"
+    assert Path("btc.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_ending_of_the_file_says_what_it_is(run: Run, refused: Refused, env: dict[str, str]) -> None:
@@ -45,8 +56,8 @@ def test_the_ending_of_the_file_says_what_it_is(run: Run, refused: Refused, env:
 def test_synthetic_prices_are_called_so(run: Run, env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     titles = []
     monkeypatch.setattr("ema_assets.reports.chart._name_axes", lambda *given: titles.append(given[3]))
-    run("chart", "BTC-USD", **env)
-    run("chart", "BTC-USD", **env, EMA_PROVIDER="binance")
+    run("chart", "BTC-USD", "-o", "one.png", **env)
+    run("chart", "BTC-USD", "-o", "one.png", **env, EMA_PROVIDER="binance")
     assert titles == ["SYNTHETIC prices", ""]
 
 

@@ -23,8 +23,9 @@ from dagster._core.workspace.load_target import ModuleTarget
 from ema_assets.defs import lost_runs, resources
 from ema_assets.defs.jobs import MAINTENANCE_JOB
 from ema_assets.defs.lost_runs import fail_lost_runs, session_name
-from ema_assets.defs.requests import HISTORY_TAG, RANGE_END_TAG, RANGE_START_TAG, in_flight, run_request
+from ema_assets.defs.requests import in_flight, run_request
 from ema_assets.defs.resources import StoreResource
+from ema_assets.defs.run_tags import HISTORY_TAG, RANGE_END_TAG, RANGE_START_TAG
 from ema_assets.defs.standby.tag import Holder
 from ema_assets.refresh.runs import PlannedRun, Rectangle
 from ema_assets.store import worker_sessions
@@ -74,10 +75,10 @@ def covered(world: World) -> list[Rectangle]:
 
 
 def test_a_waiting_run_of_history_takes_no_bar_that_has_just_closed(world: World) -> None:
-    left_behind(world, DagsterRunStatus.QUEUED, {HISTORY_TAG: "true"})
+    left_behind(world, DagsterRunStatus.NOT_STARTED, {HISTORY_TAG: "true"})
     assert {each.takes_closes for each in covered(world)} == {False}
     assert AAPL.timeframe in {each.timeframe for each in covered(world)}
-    left_behind(world, DagsterRunStatus.QUEUED, {})
+    left_behind(world, DagsterRunStatus.NOT_STARTED, {})
     assert AAPL in covered(world)
 
 

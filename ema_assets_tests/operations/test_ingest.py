@@ -12,7 +12,17 @@ from ema_assets.operations import ingest
 from ema_assets.operations.ingest import IngestedSeries, store_file
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store.database import Database
-from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, moved, refresh, state_of, tables_of, utc, watch
+from ema_assets_tests.refresh.exchange import (
+    MemoryExchange,
+    bars_on,
+    moved,
+    refresh,
+    rows_of,
+    state_of,
+    tables_of,
+    utc,
+    watch,
+)
 from ema_assets_tests.timeframes import D1, H1, M5, ORDER, ROLLED_UP
 
 NOW = utc("2026-11-28 12:00")
@@ -74,6 +84,14 @@ def test_every_line_is_accounted_for(database: Database) -> None:
         rejected = transaction.query("SELECT reason, source FROM market.bar_rejected")
     assert rejected.height == 4
     assert set(rejected["source"]) == {"second.csv"}
+
+
+def test_a_file_that_is_called_like_a_provider_is_a_file(database: Database) -> None:
+    """Alerts are raised about bars of providers, not about those of files."""
+    sync(database, FILES, NOW)
+    for name in ("sandbox", "sandbox.csv"):
+        store_file(database, line("2026-11-25 15:00", close=11.0 + len(name) / 10), name, NOW)
+    assert rows_of(database, "SELECT name FROM market.source ORDER BY id") == [("./sandbox",), ("sandbox.csv",)]
 
 
 def test_the_same_file_again_changes_nothing_and_rejects_nothing_twice(database: Database) -> None:

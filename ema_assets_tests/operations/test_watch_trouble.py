@@ -1,5 +1,6 @@
 """Trouble is told once while it lasts, and its end; what happens at a moment once."""
 
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 
 import polars as pl
@@ -102,8 +103,35 @@ def test_that_nothing_is_fresh_is_told_only_of_what_was_loaded(database: Databas
     assert look(database, alerts, LATER) == [], "two bars late"
     assert look(database, alerts, MUCH_LATER) == [("nothing_fresh", expected, False)]
     # One symbol is enough.
-    refresh(database, WATCHED, exchange, MUCH_LATER, symbols=["ETH-USD"], timeframes=(M5,))
+    watched = replace(WATCHED, alerts=alerts)
+    refresh(database, watched, exchange, MUCH_LATER, symbols=["ETH-USD"], timeframes=(M5,))
     assert look(database, alerts, MUCH_LATER) == [("nothing_fresh", f"over after 0 min: {expected}", True)]
+
+
+def test_a_night_is_no_trouble_when_its_market_opens(database: Database) -> None:
+    """The first bar of a day closes two bars after none."""
+    watched = watch({"AAPL": "XNYS"}, m5_days=2, timeframes=(M5,))
+    evening, open_at = utc("2026-11-24 21:00:30"), utc("2026-11-25 14:30")
+    sync(database, watched, evening)
+    exchange = MemoryExchange(bars_on("XNYS", "AAPL", M5, date(2026, 11, 24), date(2026, 11, 25)))
+    refresh(database, watched, exchange, evening, timeframes=(M5,))
+    alerts = told_of("nothing_fresh")
+    for minutes in (0, 5, 10, 14):
+        assert look(database, alerts, open_at + timedelta(minutes=minutes)) == [], minutes
+    expected = "all 1 series are more than two bars late; the newest has bars up to 21:00 UTC"
+    assert look(database, alerts, open_at + timedelta(minutes=15)) == [("nothing_fresh", expected, False)]
+
+
+def test_trouble_of_a_subscription_that_is_gone_is_forgotten(database: Database) -> None:
+    sync(database, WATCHED, NOW)
+    alerts = told_of("series_failing")
+    for _ in range(2):
+        fail(database, ["BTC-USD"])
+    assert len(look(database, alerts)) == 1
+    sync(database, replace(WATCHED, alerts=alerts), NOW)
+    assert look(database, alerts, LATER) == [], "it is still told"
+    sync(database, WATCHED, NOW)
+    assert len(look(database, alerts, LATER)) == 1, "one of the same name hears of it"
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from ema_assets.refresh import compute, raise_alerts
 from ema_assets.refresh.fetch import refresh_fetched
 from ema_assets.refresh.graph import Graph, build
 from ema_assets.refresh.plan_requests import FetchRules
+from ema_assets.reports.screen import screen
 from ema_assets.store import alert_outbox
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import Databases
@@ -43,7 +44,11 @@ def told(*kinds: str, name: str = "mine", **more: Any) -> Alerts:
 
 def watching(alerts: Alerts | None, **more: Any) -> Watchlist:
     # A stop that a rule trails is near the price as a rule, so that there is something to tell.
-    strategies = (*CORE["strategies"], {"name": "stopped", "rule": "crossover", "atr_stop": 1.0, "entries": "all"})
+    strategies = (
+        *CORE["strategies"],
+        {"name": "stopped", "rule": "crossover", "atr_stop": 1.0, "entries": "all"},
+        {"name": "quick", "rule": "crossover", "fast": 3, "slow": 8},
+    )
     watched = replace(watch(CALENDARS, m5_days=2, timeframes=(M5,)), **more)
     return replace(watched, strategies=strategies, signals_off=_OFF, alerts=alerts)
 
@@ -52,9 +57,11 @@ _OFF = tuple(name for name in CORE["signals_off"] if name != "atr")
 EVERYTHING = watching(
     Alerts(
         (
-            Subscription("mine", NEWS, ("hook",), params=PARAMS),
-            Subscription("corrections", CORRECTIONS, ("hook",), params=PARAMS),
-            Subscription("one", ("crossover",), ("hook",), ("ETH-USD",), ("5m",)),
+            Subscription("mine", NEWS, ("hook",), averages=("9/30",), params=PARAMS),
+            Subscription("corrections", CORRECTIONS, ("hook",), averages=("9/30",), params=PARAMS),
+            Subscription("quick", ("crossover", "about_to_cross"), ("hook",), averages=("3/8",), params=PARAMS),
+            Subscription("one", ("crossover",), ("hook",), ("ETH-USD",), ("5m",), averages=("9/30",)),
+            Subscription("any", ("crossover",), ("hook",)),
             Subscription("other", ("crossover",), ("hook",), timeframes=("1h",)),
         ),
         TO,
@@ -162,6 +169,56 @@ def test_every_crossover_of_a_bar_that_has_just_closed_is_told_once_and_none_of_
     assert found.filter(subscription="other").is_empty()
 
 
+def test_crossovers_of_a_strategy_with_other_averages_are_told_with_their_names(
+    lived: tuple[Database, MemoryExchange, datetime],
+) -> None:
+    database, _, _ = lived
+    crossed = table(database, "SELECT symbol, ts, crossover FROM market.ema_trend_3_8 WHERE crossover IS NOT NULL")
+    live = crossed.filter(pl.col("ts") > LOADED).sort("ts", "symbol")
+    assert live.height >= 2
+    found = alerts_of(database).sort("ts", "symbol")
+    quick = found.filter(subscription="quick", kind="crossover")
+    assert quick.select("symbol", "ts").rows() == live.select("symbol", "ts").rows()
+    where = {"bullish": "above", "bearish": "below"}
+    assert [text.partition(";")[0] for text in quick["text"]] == [
+        f"{crossover} crossover, EMA 3 is {where[crossover]} EMA 8" for crossover in live["crossover"]
+    ]
+    # Who names no averages is told of all.
+    both = found.filter(pl.col("subscription").is_in(["mine", "quick"]), kind="crossover")
+    every = found.filter(subscription="any")
+    assert every.sort("ts", "symbol", "text")["text"].to_list() == both.sort("ts", "symbol", "text")["text"].to_list()
+    near = found.filter(subscription="quick", kind="about_to_cross").row(0, named=True)
+    assert near["text"].startswith("EMA 3 and EMA 8 about to cross (b")
+    averages = table(
+        database,
+        f"""SELECT f.ema_3, s.ema_8 FROM market.ema_3 f JOIN market.ema_8 s USING (symbol, timeframe, ts)
+            WHERE symbol = '{near["symbol"]}' AND timeframe = '5m' AND ts = '{near["ts"]}'""",
+    ).row(0, named=True)
+    price = float(near["text"].split("next close at ")[1].split(",")[0])
+    fast = averages["ema_3"] + (price - averages["ema_3"]) * 2 / 4
+    assert fast == pytest.approx(averages["ema_8"] + (price - averages["ema_8"]) * 2 / 9, rel=1e-4)
+
+
+def test_the_screener_of_other_averages_has_their_next_cross_and_the_trade_of_their_strategy(
+    lived: tuple[Database, MemoryExchange, datetime],
+) -> None:
+    database, _, _ = lived
+    with database.transaction() as transaction:
+        rows = screen(transaction, M5, averages=(3, 8), sort="cross")
+        usual = screen(transaction, M5)
+    assert set(usual.columns) - set(rows.columns) == {"ema_9", "ema_30"}
+    needed = [
+        -row["cross_distance_pct"] if row["trend"] == "up" else row["cross_distance_pct"] for row in rows.to_dicts()
+    ]
+    assert needed == sorted(needed)
+    for row in rows.iter_rows(named=True):
+        fast = row["ema_3"] + (row["cross_price"] - row["ema_3"]) * 2 / 4
+        assert fast == pytest.approx(row["ema_8"] + (row["cross_price"] - row["ema_8"]) * 2 / 9)
+    trades = table(database, "SELECT symbol, entry_ts FROM market.strategy_9_30_quick WHERE exit_ts IS NULL")
+    shown = rows.filter(pl.col("trade_since").is_not_null()).sort("symbol").select("symbol", "trade_since")
+    assert shown.rows() == trades.sort("symbol").rows()
+
+
 def test_entries_and_exits_are_told_for_each_strategy_with_what_a_trader_needs(
     lived: tuple[Database, MemoryExchange, datetime],
 ) -> None:
@@ -189,10 +246,10 @@ def test_what_lasts_is_told_once_per_trade_and_per_leg(lived: tuple[Database, Me
         ("stop_near", ["symbol", "strategy", "occurrence"]),
         ("about_to_cross", ["symbol", "occurrence"]),
     ):
-        rows = found.filter(kind=kind)
+        rows = found.filter(kind=kind, subscription="mine")
         assert rows.height >= 1
         assert rows.select(key).is_unique().all()
-    near = found.filter(kind="about_to_cross").row(0, named=True)
+    near = found.filter(kind="about_to_cross", subscription="mine").row(0, named=True)
     screened = table(
         database,
         f"""SELECT e.ema_9, e.ema_30, o.close FROM market.ema_signals e JOIN market.ohlc o USING (symbol, timeframe, ts)
@@ -284,7 +341,9 @@ def test_a_correction_that_flips_the_newest_bar_is_told_as_what_it_is(loaded: Da
     assert ("correction_flipped_crossover", None) in found.select("kind", "strategy").rows()
     assert ("correction_flipped_trade", "strategy_9_30_ema") in found.select("kind", "strategy").rows()
     text = found.filter(kind="correction_flipped_crossover")["text"][0]
-    assert text.startswith("a crossover is not what it was: the source changed bars that were stored, from 2026-11-25 ")
+    assert text.startswith(
+        "a crossover of EMA 9 and EMA 30 is not what it was: the source changed bars that were stored, from 2026-11-25 "
+    )
     # The bar itself is not news a second time.
     assert (
         alerts_of(database)[before:].filter(pl.col("kind") == "crossover", pl.col("ts") == ts, symbol=symbol).is_empty()
@@ -327,11 +386,11 @@ def test_nobody_to_tell_costs_no_statement_and_alerts_cost_two_per_batch_at_most
         for counts in _counted
         for name, (statements, alerts) in counts.items()
     }
-    strategies = ("strategy_9_30_ema", "strategy_9_30_stopped")
+    strategies = ("strategy_9_30_ema", "strategy_9_30_stopped", "strategy_9_30_quick")
     assert more == {
-        *((name, 0, False) for name in ("ema_signals", "atr", *strategies)),
+        *((name, 0, False) for name in ("ema_signals", "ema_3", "ema_8", "atr", *strategies)),
         # Whether a price is near the next cross takes the closes of all symbols.
-        *((("ema_trend", 1, False), ("ema_trend", 2, True))),
+        *((name, *more) for name in ("ema_trend", "ema_trend_3_8") for more in ((1, False), (2, True))),
         *((name, 2, True) for name in strategies),
     }
 
@@ -344,7 +403,12 @@ def test_nobody_to_tell_costs_no_statement_and_alerts_cost_two_per_batch_at_most
             (),
             "`strategies` must name strategy_9_30_ema, strategy_9_30_stopped",
         ),
-        (told("crossover"), ("ema_trend",), "crossover needs ema_trend, which is switched off"),
+        (
+            told("crossover", averages=("12/26",)),
+            (),
+            "`averages` must name averages that a strategy compares, 9/30, 3/8; received '12/26'",
+        ),
+        (told("crossover"), ("ema_trend", "ema_trend_3_8"), "crossover needs ema_trend, which is switched off"),
     ],
 )
 def test_a_subscription_to_what_is_not_computed_is_refused(alerts: Alerts, off: tuple[str, ...], reason: str) -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ import pytest
 from ema_assets.alerts import sending
 from ema_assets.alerts.channels import Channel
 from ema_assets.alerts.messages import Message
+from ema_assets.alerts.subscriptions import Alerts, Subscription
 from ema_assets.config.settings import Settings
 from ema_assets.defs import namespace
 from ema_assets.defs.alerts import deliver_alerts
@@ -175,6 +177,27 @@ def test_trouble_is_looked_for_once_the_first_runs_had_their_time(
     with working(database.url):
         wait_until(lambda: len(hook.received) == 2, "the trouble")
     assert hook.titles[1:] == ["provider shut out"]
+
+
+def test_after_the_computer_slept_trouble_waits_for_the_first_runs_again(
+    env: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A monotonic clock stands still meanwhile; the one on the wall does not."""
+    times = {"monotonic": 1_000.0, "time": 50_000.0}
+    monkeypatch.setattr(time, "monotonic", lambda: times["monotonic"])
+    monkeypatch.setattr(time, "time", lambda: times["time"])
+    worker = alert_worker._Worker(*[None] * 5)  # type: ignore[arg-type]
+    alerts = Alerts((Subscription("mine", ("nothing_fresh",), ()),), {})
+
+    def looks_after(awake: float, asleep: float = 0.0) -> bool:
+        times["monotonic"] += awake
+        times["time"] += awake + asleep
+        return worker._is_time_to_look(alerts)
+
+    assert [looks_after(seconds) for seconds in (15, 50, 50, 15)] == [False, False, False, True]
+    assert looks_after(15)
+    assert not looks_after(15, asleep=8 * 3600)
+    assert [looks_after(seconds) for seconds in (50, 50, 25)] == [False, False, True]
 
 
 def evaluated() -> str:

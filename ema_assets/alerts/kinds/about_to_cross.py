@@ -1,20 +1,20 @@
-"""Kind `about_to_cross`: a small move of the next close would make EMA 9 and EMA 30 cross."""
+"""Kind `about_to_cross`: a small move of the next close would make two EMAs cross."""
 
 import polars as pl
 
-from ema_assets.alerts.declaration import Batch, Row, SeriesKind, percent, price
-from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
-from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN
+from ema_assets.alerts.declaration import TRENDS, Batch, Row, SeriesKind, averages, percent, price
+from ema_assets.model.asset_names import OHLC
 from ema_assets.model.declarations import Param, Params
 from ema_assets.model.symbols import UP
 
 _WITHIN, _AFTER = "cross_within_pct", "cross_after_bars"
-_FAST, _SLOW = 2 / (FAST_SPAN + 1), 2 / (SLOW_SPAN + 1)
 
 
 def _find(batch: Batch, params: Params) -> pl.DataFrame:
+    assert batch.spans is not None
+    fast, slow = (2 / (span + 1) for span in batch.spans)
     # The next close at which both averages are equal, as in the view `results.screener`.
-    cross = ((1 - _SLOW) * pl.col("ema_30") - (1 - _FAST) * pl.col("ema_9")) / (_FAST - _SLOW)
+    cross = ((1 - slow) * pl.col("slow") - (1 - fast) * pl.col("fast")) / (fast - slow)
     newest = batch.rows.filter(
         (pl.col("ts") == pl.col("newest")) & (pl.col("ts") > pl.col("known_through")) & pl.col("crossover").is_null(),
         # Just after a cross the averages are near each other, and nobody wants to hear of that.
@@ -35,8 +35,8 @@ def _find(batch: Batch, params: Params) -> pl.DataFrame:
 def _say(row: Row) -> str:
     coming = "bearish" if row["trend"] == UP else "bullish"
     return (
-        f"about to cross ({coming}): a next close at {price(row['cross_price'])}, {percent(row['move_pct'])} from "
-        f"{price(row['close'])}, would do"
+        f"{' and '.join(averages(row))} about to cross ({coming}): a next close at {price(row['cross_price'])}, "
+        f"{percent(row['move_pct'])} from {price(row['close'])}, would do"
     )
 
 
@@ -44,13 +44,14 @@ KIND = SeriesKind(
     name="about_to_cross",
     titles=("about to cross", "about to cross"),
     description=(
-        "A move of at most `cross_within_pct` percent of the next close would make EMA 9 and EMA 30 cross, which they "
-        "have not for `cross_after_bars` bars; told once per leg of a trend."
+        "A move of at most `cross_within_pct` percent of the next close would make EMA 9 and EMA 30 cross, or those "
+        "of a strategy with other spans, which they have not for `cross_after_bars` bars; told once per leg of a trend."
     ),
-    asset=EMA_TREND,
+    asset=TRENDS,
     find=_find,
     say=_say,
-    reads={OHLC: ("close",), EMA_SIGNALS: ("ema_9", "ema_30")},
+    reads={OHLC: ("close",)},
+    reads_averages=True,
     params={
         _WITHIN: Param(0.2, "How far the next close may be away, in percent", least=0.01, most=50),
         _AFTER: Param(9, "How many bars ago the last cross must be", least=0),

@@ -1,9 +1,8 @@
-"""Kind `crossover`: EMA 9 has crossed EMA 30."""
+"""Kind `crossover`: one EMA has crossed the other, such as EMA 9 and EMA 30."""
 
 import polars as pl
 
-from ema_assets.alerts.declaration import Batch, Row, SeriesKind, percent, price
-from ema_assets.model.asset_names import EMA_TREND
+from ema_assets.alerts.declaration import TRENDS, Batch, Row, SeriesKind, averages, percent, price
 from ema_assets.model.declarations import Params
 from ema_assets.model.symbols import BULLISH
 
@@ -18,14 +17,18 @@ def _find(batch: Batch, _: Params) -> pl.DataFrame:
 def _say(row: Row) -> str:
     where = "above" if row["crossover"] == BULLISH else "below"
     spread = "" if row["spread_pct"] is None else f", spread {percent(row['spread_pct'])}"
-    return f"{row['crossover']} crossover, EMA 9 is {where} EMA 30; close {price(row['close'])}{spread}"
+    fast, slow = averages(row)
+    return f"{row['crossover']} crossover, {fast} is {where} {slow}; close {price(row['close'])}{spread}"
 
 
 KIND = SeriesKind(
     name="crossover",
     titles=("crossover", "crossovers"),
-    description="EMA 9 has crossed EMA 30 in the bar that has just closed.",
-    asset=EMA_TREND,
+    description=(
+        "EMA 9 has crossed EMA 30 in the bar that has just closed, or one average of a strategy with other spans the "
+        "other."
+    ),
+    asset=TRENDS,
     find=_find,
     say=_say,
 )

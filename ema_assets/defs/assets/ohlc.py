@@ -9,8 +9,8 @@ from ema_assets.defs.assets.sources import source_deps
 from ema_assets.defs.assets.step import refresh_partitions
 from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.defs.partitions import series_of
-from ema_assets.defs.requests import LANE_TAG, LIVE_LANE
 from ema_assets.defs.resources import MarketResource, StoreResource
+from ema_assets.defs.run_tags import LANE_TAG, LIVE_LANE
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.clients import SLOW_SHARE

@@ -8,6 +8,7 @@ from dagster import AssetExecutionContext, AssetKey, Failure, MetadataValue, Ret
 from dagster_postgres.utils import DagsterPostgresException
 
 from ema_assets.defs import partition_checks
+from ema_assets.defs.backfills import run_partitions
 from ema_assets.defs.materializations import Labels, Recorder
 from ema_assets.defs.recording import DEFER_TAG, keep_events_for_us
 from ema_assets.model.asset_names import OHLC
@@ -37,8 +38,8 @@ Work = Callable[[Timeframe, Sequence[str], bool], Outcome]
 def series_by_timeframe(context: AssetExecutionContext) -> dict[Timeframe, list[str]]:
     """The symbols of this run's partitions per timeframe, shortest timeframe first."""
     found: defaultdict[Timeframe, list[str]] = defaultdict(list)
-    for key in context.partition_keys:
-        series = Series.parse(str(key))
+    for key in run_partitions(context):
+        series = Series.parse(key)
         found[series.timeframe].append(series.symbol)
     return {timeframe: found[timeframe] for timeframe in sorted(found)}
 
@@ -101,7 +102,7 @@ def _refresh_partitions(
 
 def _check_symbols(context: AssetExecutionContext, database: Database) -> None:
     """Refuse partitions of symbols that are not on the watchlist, such as one that was added in the UI."""
-    symbols = list(dict.fromkeys(Series.parse(str(key)).symbol for key in context.partition_keys))
+    symbols = list(dict.fromkeys(Series.parse(key).symbol for key in run_partitions(context)))
     with database.transaction() as transaction:
         unknown = ledger.unknown_symbols(transaction, symbols)
     if unknown:

@@ -1,0 +1,265 @@
+"""Backfills: any choice of partitions becomes as few runs as it can, and their runs leave room for the newest bars.
+
+Dagster makes one run per contiguous range, of symbols on one timeframe or of timeframes of one symbol: twenty scattered
+symbols on six timeframes are 120 runs. A run can do any partitions, though. So ours spans the chosen partitions as a
+rectangle and carries the chosen ones within it: to the storage as a tag, from there on as the run's partitions. Where
+Dagster asks for runs of a backfill is not public API: when it is not as we know it, its own runs come, which do the
+same. Only this module reaches behind Dagster's public API to make runs of backfills.
+"""
+
+import importlib
+import inspect
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dagster import (
+    AssetExecutionContext,
+    DagsterRun,
+    MultiPartitionsDefinition,
+    OpExecutionContext,
+    PartitionKeyRange,
+    RunRequest,
+)
+from dagster._core.definitions.partitions.subset import KeyRangesPartitionsSubset
+
+from ema_assets.config.settings import Settings
+from ema_assets.defs.namespace import ALONE
+from ema_assets.defs.run_tags import (
+    BACKFILL_PRIORITY,
+    BACKGROUND_LANE,
+    LANE_TAG,
+    PRIORITY_TAG,
+    PURPOSE_TAG,
+    RANGE_END_TAG,
+    RANGE_START_TAG,
+)
+from ema_assets.model.symbols import Series
+from ema_assets.model.timeframes import by_key
+
+BACKFILL_TAG = "dagster/backfill"
+# On the way from Dagster's daemon to the storage; a stored tag could not be so long.
+CHOSEN_TAG = "ema_assets/partitions"
+
+_DIMENSIONS = ["symbol", "timeframe"]
+_NOT_AS_KNOWN = (ImportError, AttributeError, TypeError)
+# What Dagster hands over for one group of assets with the same partitions, by name.
+_BUILD_PARAMETERS = [
+    "asset_keys",
+    "asset_check_keys",
+    "backfill_policy",
+    "partition_keys",
+    "partitions_def",
+    "tags",
+    "dynamic_partitions_store",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The partitions of one run, in order, and the corners of the rectangle that spans them."""
+
+    partitions: tuple[str, ...]
+    first: Series
+    last: Series
+    is_whole: bool
+
+
+def chunks(chosen: Iterable[str], symbols: Sequence[str], timeframes: Sequence[str], most: int) -> list[Chunk]:
+    """Cover the `chosen` partitions with as few runs as `most` partitions per run allow.
+
+    A symbol is not divided, so that its timeframes are computed in their order. `symbols` and `timeframes` are the
+    partitions of both dimensions in their order, which is what a rectangle spans.
+    """
+    place = {timeframe: number for number, timeframe in enumerate(timeframes)}
+    by_symbol: defaultdict[str, list[str]] = defaultdict(list)
+    for partition in chosen:
+        series = Series.parse(partition)
+        by_symbol[series.symbol].append(series.timeframe.key)
+    groups: list[list[str]] = []
+    size = 0
+    for symbol in (each for each in symbols if each in by_symbol):
+        size += len(by_symbol[symbol])
+        if not groups or size > most:
+            groups.append([])
+            size = len(by_symbol[symbol])
+        groups[-1].append(symbol)
+    return [_chunk(group, by_symbol, symbols, timeframes, place) for group in groups]
+
+
+def _chunk(
+    group: Sequence[str],
+    by_symbol: dict[str, list[str]],
+    symbols: Sequence[str],
+    timeframes: Sequence[str],
+    place: dict[str, int],
+) -> Chunk:
+    keys = [(symbol, key) for symbol in group for key in sorted(by_symbol[symbol], key=place.__getitem__)]
+    places = [place[key] for _, key in keys]
+    across = symbols.index(group[-1]) - symbols.index(group[0]) + 1
+    area = across * (max(places) - min(places) + 1)
+    return Chunk(
+        partitions=tuple(str(Series(symbol, by_key(key))) for symbol, key in keys),
+        first=Series(group[0], by_key(timeframes[min(places)])),
+        last=Series(group[-1], by_key(timeframes[max(places)])),
+        is_whole=area == len(keys),
+    )
+
+
+def run_partitions(context: AssetExecutionContext | OpExecutionContext) -> list[str]:
+    """The partitions that the run of `context` is for: those that were chosen, where it spans others too."""
+    spanned = [str(key) for key in context.partition_keys]
+    chosen = _chosen(context.run)
+    return spanned if chosen is None else [key for key in spanned if key in chosen]
+
+
+def as_stored(run: DagsterRun, parent: DagsterRun | None) -> DagsterRun:
+    """`run` as the storage keeps it: of a backfill, with its partitions, and behind the newest bars.
+
+    `parent` is the run that it tries again, of the same partitions.
+    """
+    if BACKFILL_TAG not in run.tags:
+        return run
+    tags = {LANE_TAG: BACKGROUND_LANE, PRIORITY_TAG: BACKFILL_PRIORITY, **run.tags}
+    chosen = tags.pop(CHOSEN_TAG, None)
+    subset = run.partitions_subset
+    if chosen is not None:
+        subset = _subset(json.loads(chosen))
+    elif subset is None and parent is not None:
+        subset = parent.partitions_subset
+    return run._replace(tags=tags, partitions_subset=subset)
+
+
+def as_planned(run: DagsterRun) -> DagsterRun:
+    """`run`, as it was stored, of which Dagster logs next what it is going to do: its chosen partitions.
+
+    Dagster logs all that it spans, and shows it as in progress, or as failed.
+    """
+    if (chosen := _chosen(run)) is not None:
+        from dagster._core.definitions.partitions.subset import DefaultPartitionsSubset
+
+        # An attribute of this one object in place of its method.
+        run.__dict__["get_resolved_partitions_subset_for_events"] = lambda _: DefaultPartitionsSubset(chosen)
+    return run
+
+
+def _subset(chosen: Sequence[str]) -> KeyRangesPartitionsSubset:
+    """Of the two kinds of subsets that a run can have, the one that is no time: a range per partition."""
+    from dagster._core.definitions.partitions.snap import PartitionsSnap
+
+    return KeyRangesPartitionsSubset(
+        key_ranges=[PartitionKeyRange(each, each) for each in chosen],
+        # It says how to read ranges of several; ours have one partition each.
+        partitions_snap=PartitionsSnap.from_def(ALONE.symbols),
+    )
+
+
+def _chosen(run: DagsterRun) -> set[str] | None:
+    """The partitions of `run`, where it spans others too."""
+    subset = run.partitions_subset
+    if BACKFILL_TAG not in run.tags or not isinstance(subset, KeyRangesPartitionsSubset):
+        return None
+    return {each.start for each in subset.key_ranges}
+
+
+def install() -> bool:
+    """Have Dagster ask this module for the runs of backfills of our partitions; False when it is not as we know it.
+
+    It is the daemon that asks. Calling it again changes nothing.
+    """
+    try:
+        building: Any = importlib.import_module("dagster._core.definitions.automation_tick_evaluation_context")
+        bookkeeping: Any = importlib.import_module("dagster._core.execution.asset_backfill")
+        build = building._build_run_requests_with_backfill_policy  # noqa: SLF001
+        requested = bookkeeping._get_requested_asset_graph_subset_from_run_requests  # noqa: SLF001
+        if build is _build:
+            return True
+        if list(inspect.signature(build).parameters) != _BUILD_PARAMETERS:
+            return False
+        if list(inspect.signature(requested).parameters) != ["run_requests", "asset_graph_view"]:
+            return False
+    except _NOT_AS_KNOWN:
+        return False
+    _dagsters.update(build=build, requested=requested)
+    building._build_run_requests_with_backfill_policy = _build  # noqa: SLF001
+    bookkeeping._get_requested_asset_graph_subset_from_run_requests = _requested  # noqa: SLF001
+    return True
+
+
+# Dagster's own functions, which see to all other assets.
+_dagsters: dict[str, Any] = {}
+
+
+def _build(
+    asset_keys: list[Any],
+    asset_check_keys: list[Any],
+    backfill_policy: Any,
+    partition_keys: frozenset[str],
+    partitions_def: Any,
+    tags: dict[str, Any],
+    dynamic_partitions_store: Any,
+) -> Sequence[RunRequest]:
+    """Stands in for Dagster's `_build_run_requests_with_backfill_policy`."""
+    if not _is_ours(partitions_def):
+        own: Sequence[RunRequest] = _dagsters["build"](
+            asset_keys,
+            asset_check_keys,
+            backfill_policy,
+            partition_keys,
+            partitions_def,
+            tags,
+            dynamic_partitions_store,
+        )
+        return own
+    symbols, timeframes = (
+        each.partitions_def.get_partition_keys(dynamic_partitions_store=dynamic_partitions_store)
+        for each in partitions_def.partitions_defs
+    )
+    most = Settings.from_env().series_per_run
+    return [
+        RunRequest(
+            asset_selection=asset_keys,
+            asset_check_keys=asset_check_keys,
+            tags={
+                **tags,
+                RANGE_START_TAG: str(chunk.first),
+                RANGE_END_TAG: str(chunk.last),
+                PURPOSE_TAG: f"backfill, {len(chunk.partitions)} series",
+                **({} if chunk.is_whole else {CHOSEN_TAG: json.dumps(chunk.partitions)}),
+            },
+        )
+        for chunk in chunks(partition_keys, symbols, timeframes, most)
+    ]
+
+
+def _is_ours(partitions_def: Any) -> bool:
+    """Whether an asset with these partitions is one of this package, in any namespace."""
+    if not isinstance(partitions_def, MultiPartitionsDefinition):
+        return False
+    dimensions = partitions_def.partitions_defs
+    name = getattr(dimensions[0].partitions_def, "name", None)
+    return [each.name for each in dimensions] == _DIMENSIONS and str(name).rpartition("__")[2] == "symbol"
+
+
+def _requested(run_requests: Sequence[RunRequest], asset_graph_view: Any) -> Any:
+    """Stands in for Dagster's `_get_requested_asset_graph_subset_from_run_requests`: chosen partitions were requested.
+
+    Dagster counts a whole range as in progress.
+    """
+    from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
+    from dagster._core.definitions.events import AssetKeyPartitionKey
+
+    found = _dagsters["requested"]([each for each in run_requests if CHOSEN_TAG not in each.tags], asset_graph_view)
+    for request in run_requests:
+        if CHOSEN_TAG in request.tags:
+            pairs = {
+                AssetKeyPartitionKey(key, partition)
+                for key in request.asset_selection or ()
+                for partition in json.loads(request.tags[CHOSEN_TAG])
+            }
+            found = found | AssetGraphSubset.from_asset_partition_set(
+                pairs, asset_graph_view.asset_graph, validate_time_range=False
+            )
+    return found

@@ -1,0 +1,19 @@
+"""Tags and priorities of runs: what Dagster goes by, and what a person reads in the list of runs."""
+
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
+PRIORITY_TAG = "dagster/priority"
+# Bars that have just closed come first, the shortest at 0; then upkeep, bars that are asked for again, and history.
+REPAIR_PRIORITY, HISTORY_PRIORITY = -20, -40
+UPKEEP_PRIORITY = "-15"
+# Of what a person asks for: behind all that is late, before history.
+BACKFILL_PRIORITY = "-30"
+# `dagster.yaml` limits how many runs of the background lane run at a time, so that 5m always finds a free slot. Those
+# of backfills are among them.
+LANE_TAG = "ema_assets/lane"
+LIVE_LANE, BACKGROUND_LANE = "live", "background"
+TIMEFRAME_TAG = "ema_assets/timeframe"
+# What a run is for, in the words of a person who reads the list of runs.
+PURPOSE_TAG = "for"
+# On runs that load the whole history of new series.
+HISTORY_TAG = "ema_assets/history"

@@ -1,0 +1,12 @@
+"""How the board writes numbers and times."""
+
+from datetime import UTC, datetime
+
+from ema_assets.board.formats import short
+
+
+def test_a_time_of_another_year_has_its_year() -> None:
+    moment, now = datetime(2025, 12, 31, 23, 55, tzinfo=UTC), datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
+    assert short(moment, now) == "31 Dec 2025 23:55"
+    assert short(now, now) == "01 Jan 00:01"
+    assert short(None, now) == "–"

@@ -1,0 +1,154 @@
+"""Backfills: which runs a choice of partitions becomes, and that they do what was chosen and nothing else."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from dagster import AssetKey, DagsterEventType, DagsterInstance, DagsterRun, RunRequest, partition_loading_context
+from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
+from dagster._core.definitions import automation_tick_evaluation_context as building
+from dagster._core.definitions.events import AssetKeyPartitionKey
+from dagster._core.execution import asset_backfill as bookkeeping
+
+from ema_assets.defs import backfills
+from ema_assets.defs.backfills import CHOSEN_TAG, chunks
+from ema_assets.defs.run_tags import (
+    BACKFILL_PRIORITY,
+    BACKGROUND_LANE,
+    LANE_TAG,
+    PRIORITY_TAG,
+    PURPOSE_TAG,
+    RANGE_END_TAG,
+    RANGE_START_TAG,
+)
+from ema_assets.model.asset_names import EMA_SIGNALS, OHLC
+from ema_assets_tests.defs.conftest import World, defs
+
+SYMBOLS = [f"S{number}" for number in range(100)]
+TIMEFRAMES = ["5m", "15m", "1h", "1d"]
+
+
+def test_twenty_scattered_symbols_on_all_timeframes_are_one_run() -> None:
+    chosen = {f"{symbol}|{timeframe}" for symbol in SYMBOLS[::5] for timeframe in TIMEFRAMES}
+    (chunk,) = chunks(chosen, SYMBOLS, TIMEFRAMES, 1000)
+    assert set(chunk.partitions) == chosen
+    assert len(chunk.partitions) == 80
+    assert (str(chunk.first), str(chunk.last), chunk.is_whole) == ("S0|5m", "S95|1d", False)
+
+
+def test_neighbours_are_a_range_as_dagster_knows_it() -> None:
+    chosen = [f"{symbol}|{timeframe}" for symbol in SYMBOLS[3:6] for timeframe in TIMEFRAMES[1:3]]
+    (chunk,) = chunks(reversed(chosen), SYMBOLS, TIMEFRAMES, 1000)
+    assert list(chunk.partitions) == chosen
+    assert (str(chunk.first), str(chunk.last), chunk.is_whole) == ("S3|15m", "S5|1h", True)
+
+
+def test_timeframes_that_differ_by_symbol_are_spanned_and_not_filled() -> None:
+    (chunk,) = chunks(["S1|1d", "S2|5m"], SYMBOLS, TIMEFRAMES, 1000)
+    assert chunk.partitions == ("S1|1d", "S2|5m")
+    assert (str(chunk.first), str(chunk.last), chunk.is_whole) == ("S1|5m", "S2|1d", False)
+
+
+def test_many_partitions_are_runs_of_symbols_of_their_own_and_no_symbol_is_divided() -> None:
+    chosen = [f"{symbol}|{timeframe}" for symbol in SYMBOLS[:7] for timeframe in TIMEFRAMES]
+    found = chunks(chosen, SYMBOLS, TIMEFRAMES, 10)
+    assert [len(chunk.partitions) for chunk in found] == [8, 8, 8, 4]
+    assert [partition for chunk in found for partition in chunk.partitions] == chosen
+    assert [(chunk.first.symbol, chunk.last.symbol) for chunk in found] == [
+        ("S0", "S1"),
+        ("S2", "S3"),
+        ("S4", "S5"),
+        ("S6", "S6"),
+    ]
+    assert [len(chunk.partitions) for chunk in chunks(chosen, SYMBOLS, TIMEFRAMES, 3)] == [4] * 7
+
+
+def requests_for(world: World, partitions: Sequence[str], assets: Sequence[str] = (OHLC,)) -> Sequence[RunRequest]:
+    """What Dagster's daemon makes of a backfill."""
+    wanted = [AssetKeyPartitionKey(AssetKey(asset), partition) for asset in assets for partition in partitions]
+    graph = defs.resolve_asset_graph()
+    with partition_loading_context(dynamic_partitions_store=world.instance):
+        return building.build_run_requests_with_backfill_policies(wanted, graph, world.instance)
+
+
+def by_backfill(world: World, request: RunRequest, *, raise_on_error: bool = True) -> Any:
+    """A run of `request` as the daemon launches it."""
+    job = defs.resolve_implicit_global_asset_job_def().get_subset(
+        asset_selection=frozenset(request.asset_selection or ()), asset_check_selection=frozenset()
+    )
+    return job.execute_in_process(
+        instance=world.instance,
+        tags={**request.tags, "dagster/backfill": "abcdefgh"},
+        resources=world.resources,
+        raise_on_error=raise_on_error,
+    )
+
+
+def planned(instance: DagsterInstance, run_id: str) -> set[tuple[str, str]]:
+    found = set()
+    for event in instance.all_logs(run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION_PLANNED):
+        assert event.dagster_event is not None
+        said: Any = event.dagster_event.event_specific_data
+        found |= {(said.asset_key.to_user_string(), str(key)) for key in said.partitions_subset.get_partition_keys()}
+    return found
+
+
+@pytest.mark.settled
+def test_dagster_asks_for_one_run_which_does_the_chosen_partitions_and_leaves_the_others(world: World) -> None:
+    chosen = ["AAPL|5m", "AAPL|1d", "JPM|1h", "BTC-USD|5m"]
+    (request,) = requests_for(world, chosen, [OHLC, EMA_SIGNALS])
+    assert request.tags[PURPOSE_TAG] == "backfill, 4 series"
+    run = by_backfill(world, request)
+    expected = sorted((asset, partition) for asset in (OHLC, EMA_SIGNALS) for partition in chosen)
+    assert world.materialized(run.run_id) == expected
+    # Those between are not shown as in progress, nor as failed when the run fails.
+    assert planned(world.instance, run.run_id) == set(expected)
+    stored = world.instance.get_run_by_id(run.run_id)
+    assert stored is not None
+    assert CHOSEN_TAG not in stored.tags
+    assert (stored.tags[LANE_TAG], stored.tags[PRIORITY_TAG]) == (BACKGROUND_LANE, BACKFILL_PRIORITY)
+
+
+def test_dagster_counts_the_chosen_partitions_as_requested(world: World) -> None:
+    """Fails when a Dagster upgrade counts the whole rectangle: the backfill would show more partitions than it has."""
+    chosen = ["AAPL|5m", "JPM|1h", "XOM|1h"]
+    view = AssetGraphView.for_test(defs, world.instance)
+    requests = [*requests_for(world, chosen), *requests_for(world, ["AAPL|5m", "MSFT|5m"], [EMA_SIGNALS])]
+    requested = bookkeeping._get_requested_asset_graph_subset_from_run_requests(requests, view)
+    assert {(pair.asset_key.to_user_string(), pair.partition_key) for pair in requested.iterate_asset_partitions()} == {
+        *((OHLC, partition) for partition in chosen),
+        *((EMA_SIGNALS, partition) for partition in ("AAPL|5m", "MSFT|5m")),
+    }
+
+
+def test_a_run_that_is_tried_again_is_for_the_same_partitions(world: World) -> None:
+    tags = {"dagster/backfill": "abcdefgh", RANGE_START_TAG: "AAPL|5m", RANGE_END_TAG: "JPM|5m"}
+    first = world.instance.run_storage.add_run(
+        DagsterRun("job", tags={**tags, CHOSEN_TAG: json.dumps(["AAPL|5m", "JPM|5m"])})
+    )
+    again = world.instance.run_storage.add_run(
+        DagsterRun("job", tags=tags, parent_run_id=first.run_id, root_run_id=first.run_id)
+    )
+    stored = world.instance.get_run_by_id(again.run_id)
+    assert stored is not None
+    subset: Any = stored.partitions_subset
+    assert {each.start for each in subset.key_ranges} == {"AAPL|5m", "JPM|5m"}
+
+
+def test_where_dagster_is_not_as_known_its_own_runs_come(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def built(asset_keys: Any, other: Any) -> None: ...
+
+    assert backfills.install()
+    monkeypatch.setattr(building, "_build_run_requests_with_backfill_policy", built)
+    assert not backfills.install()
+    assert vars(building)["_build_run_requests_with_backfill_policy"] is built
+    monkeypatch.setattr(
+        building, "_build_run_requests_with_backfill_policy", backfills._dagsters["build"], raising=True
+    )
+    monkeypatch.delattr(bookkeeping, "_get_requested_asset_graph_subset_from_run_requests")
+    assert not backfills.install()
+    requests = requests_for(world, ["AAPL|5m", "JPM|5m"])
+    assert sorted(request.tags[RANGE_START_TAG] for request in requests) == ["AAPL|5m", "JPM|5m"]
+    # A run that spans more than was chosen is never made without the bookkeeping.
+    assert not any(CHOSEN_TAG in request.tags for request in requests)
