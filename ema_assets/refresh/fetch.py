@@ -60,6 +60,7 @@ def refresh_fetched(
     that does not answer at all is left alone for a while.
     """
     with database.transaction() as transaction:
+        ledger.take_back(transaction, timeframe, symbols, now)
         state = ledger.fetch_state(transaction, timeframe, symbols)
         closed = closed_bars(transaction, now, rules.publications, timeframes=[timeframe])
         plan = plan_requests(state, timeframe, closed, rules, now, everything=everything)
