@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 
 from benchmarks.chaos.world import World
+from ema_assets_tests.timeframes import M5
 
 _SOURCE = Path(__file__).with_suffix(".c")
 
@@ -33,12 +34,12 @@ def why_not(world: World) -> str | None:
 
 
 def stepping(sign: int) -> Callable[[World, Random], AbstractContextManager[Sequence[str]]]:
-    """Step the clock by 20 to 60 s, forward for 1 and back for -1, and to the true time at the end."""
+    """Step the clock by 15 to 40 s, forward for 1 and back for -1, and to the true time at the end."""
 
     @contextmanager
     def cause(world: World, chance: Random) -> Iterator[Sequence[str]]:
         assert world.steps_clock is not None
-        seconds = sign * round(chance.uniform(20, 60))
+        seconds = sign * round(chance.uniform(15, 40))
         world.steps_clock.write_text(f"{seconds:+d}\n")
         world.say(f"the clock steps by {seconds:+d} s, which are {seconds * world.speed / 60:+.0f} minutes of market")
         try:
@@ -50,5 +51,7 @@ def stepping(sign: int) -> Callable[[World, Random], AbstractContextManager[Sequ
             # Dagster 1.13 evaluates no sensor and no schedule before the time of its last tick has come once more.
             time.sleep(seconds)
             world.say("Dagster's last tick is no longer in the future")
+            # What was asked for too early is asked for again with the next bar.
+            time.sleep(M5.duration.total_seconds() / world.speed)
 
     return cause

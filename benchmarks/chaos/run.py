@@ -27,6 +27,8 @@ from ema_assets_tests.timeframes import M5
 LOAD_SECONDS, HEAL_SECONDS, SETTLE_SECONDS = 600.0, 300.0, 600.0
 # What an untouched series may lag behind, of the machine: a sweep, a run, and a busy processor.
 _LAG_SECONDS = 25.0
+# No fault begins so shortly before the market slows down, when bars close every five minutes.
+_ROOM = timedelta(seconds=30)
 # The fast time ends this long after the close of a bar.
 _AFTER_CLOSE = timedelta(seconds=10)
 
@@ -111,7 +113,7 @@ def run(plan: Plan) -> dict[str, object]:
             load_history(world)
             until = fast_until(world)
             for number, fault in enumerate(plan.faults):
-                if clock.now() >= until:
+                if clock.now() + (_ROOM + timedelta(seconds=fault.seconds)) * plan.speed > until:
                     break
                 outcomes.append(after(world, fault, Random(f"{plan.seed} {fault.name}"), f"after_{number}"))  # noqa: S311
             settled_at = settle(world)

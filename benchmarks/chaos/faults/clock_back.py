@@ -5,9 +5,9 @@ from benchmarks.chaos.declaration import Fault
 
 FAULT = Fault(
     name="clock-back",
-    does="the clock of every process of `up` but PostgreSQL is 20 to 60 s behind for 30 s",
+    does="the clock of every process of `up` but PostgreSQL is 15 to 40 s behind for 20 s",
     heals="bars wait; with the true time they are asked for",
     cause=stepping(-1),
-    seconds=30.0,
+    seconds=20.0,
     why_not=why_not,
 )

@@ -5,9 +5,9 @@ from benchmarks.chaos.declaration import Fault
 
 FAULT = Fault(
     name="clock-forward",
-    does="the clock of every process of `up` but PostgreSQL is 20 to 60 s ahead for 30 s",
+    does="the clock of every process of `up` but PostgreSQL is 15 to 40 s ahead for 20 s",
     heals="Dagster ticks again once its last tick is past, after as long as the step; then bars are asked for again",
     cause=stepping(1),
-    seconds=30.0,
+    seconds=20.0,
     why_not=why_not,
 )

@@ -11,15 +11,15 @@ from ema_assets.sandbox.faults import CutBody
 
 @contextmanager
 def _cause(world: World, chance: Random) -> Iterator[Sequence[str]]:
-    number = world.sandbox.handle.faults.add(CutBody(times=chance.randint(5, 15)))
+    number = world.sandbox.handle.faults.add(CutBody(times=chance.randint(3, 8)))
     yield ()
     world.sandbox.handle.faults.clear(number)
 
 
 FAULT = Fault(
     name="cut-answers",
-    does="5 to 15 answers end in the middle of their body, within 30 s",
+    does="3 to 8 answers end in the middle of their body, within 20 s",
     heals="the call is tried again; nothing of half an answer is stored",
     cause=_cause,
-    seconds=30.0,
+    seconds=20.0,
 )

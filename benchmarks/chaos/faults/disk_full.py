@@ -30,9 +30,9 @@ def _cause(world: World, chance: Random) -> Iterator[Sequence[str]]:  # noqa: AR
 
 FAULT = Fault(
     name="disk-full",
-    does="the file system of the database has no byte left for 30 s",
+    does="the file system of the database has no byte left for 20 s",
     heals="transactions are rolled back, PostgreSQL is started again where it ended; the sweep takes up the series",
     cause=_cause,
-    seconds=30.0,
+    seconds=20.0,
     why_not=_why_not,
 )

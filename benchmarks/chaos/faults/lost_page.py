@@ -12,15 +12,15 @@ from ema_assets.sandbox.faults import HalfAnswer
 @contextmanager
 def _cause(world: World, chance: Random) -> Iterator[Sequence[str]]:
     names = [spelt(symbol) for symbol in world.symbols]
-    number = world.sandbox.handle.faults.add(HalfAnswer(symbols=names, times=chance.randint(5, 15)))
+    number = world.sandbox.handle.faults.add(HalfAnswer(symbols=names, times=chance.randint(3, 8)))
     yield ()
     world.sandbox.handle.faults.clear(number)
 
 
 FAULT = Fault(
     name="lost-page",
-    does="5 to 15 answers are well-formed and lack their later half, within 30 s",
+    does="3 to 8 answers are well-formed and lack their later half, within 20 s",
     heals="a bar that has not come is asked for again",
     cause=_cause,
-    seconds=30.0,
+    seconds=20.0,
 )

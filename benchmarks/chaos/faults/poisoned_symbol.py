@@ -20,8 +20,8 @@ def _cause(world: World, chance: Random) -> Iterator[Sequence[str]]:
 
 FAULT = Fault(
     name="poisoned-symbol",
-    does="every call that names one symbol is refused with 422 for 60 s",
+    does="every call that names one symbol is refused with 422 for 50 s",
     heals="the call is divided until only that symbol is left; the others stay fresh meanwhile",
     cause=_cause,
-    seconds=60.0,
+    seconds=50.0,
 )

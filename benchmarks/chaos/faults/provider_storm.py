@@ -28,8 +28,8 @@ def _cause(world: World, chance: Random) -> Iterator[Sequence[str]]:
 
 FAULT = Fault(
     name="provider-storm",
-    does="every call is refused for 30 s: 429, 503 as a page of HTML, 500",
+    does="every call is refused for 20 s: 429, 503 as a page of HTML, 500",
     heals="calls are tried again; then the series fail, and are tried again after a pause",
     cause=_cause,
-    seconds=30.0,
+    seconds=20.0,
 )

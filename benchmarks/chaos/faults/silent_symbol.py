@@ -20,8 +20,8 @@ def _cause(world: World, chance: Random) -> Iterator[Sequence[str]]:
 
 FAULT = Fault(
     name="silent-symbol",
-    does="answers lack one symbol for 60 s",
+    does="answers lack one symbol for 50 s",
     heals="its bars are asked for again; the others stay fresh meanwhile",
     cause=_cause,
-    seconds=60.0,
+    seconds=50.0,
 )

@@ -18,8 +18,8 @@ def _cause(world: World, chance: Random) -> Iterator[Sequence[str]]:
 
 FAULT = Fault(
     name="slow-answers",
-    does="every answer comes 5 to 15 s late, for 40 s",
+    does="every answer comes 5 to 15 s late, for 30 s",
     heals="runs take longer; closes that come meanwhile are one run",
     cause=_cause,
-    seconds=40.0,
+    seconds=30.0,
 )

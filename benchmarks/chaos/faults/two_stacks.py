@@ -29,8 +29,8 @@ def _cause(world: World, chance: Random) -> Iterator[Sequence[str]]:  # noqa: AR
 
 FAULT = Fault(
     name="two-stacks",
-    does="a second `up` with another EMA_HOME works on the same database for 30 s",
+    does="a second `up` with another EMA_HOME works on the same database for 20 s",
     heals="each run locks its series; what one has done the other finds fresh",
     cause=_cause,
-    seconds=30.0,
+    seconds=20.0,
 )
