@@ -8,7 +8,7 @@ With feed `iex`, bars of stocks that are older than 16 minutes come from SIP: se
 import itertools
 import logging
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -166,11 +166,10 @@ class AlpacaClient:
         # Small calls first, so that the bars just closed do not wait behind a backfill.
         return sorted(jobs, key=lambda job: (job.call.expected_rows > self._page_limit, job.call.timeframe.rank))
 
-    async def _run(self, job: "_Job", breaker: CircuitBreaker, bisected: Iterator[int]) -> AsyncIterator[FetchBatch]:
-        """Ask for all pages of one call, and for each half where it is refused for the sake of nobody knows whom.
-
-        `bisected` counts the calls of this fetch to which that was done.
-        """
+    async def _run(
+        self, job: "_Job", breaker: CircuitBreaker, bisected: Iterator[int]
+    ) -> AsyncGenerator[FetchBatch, None]:
+        """Ask for all pages of one call, and by halves where it is refused; `bisected` counts these calls."""
         try:
             async for batch in self._ask(job, breaker):
                 yield batch
