@@ -120,7 +120,9 @@ def command_lines() -> Iterator[str]:
     """Every command with its help and its options, in the order of `ema-assets --help`."""
     yield from ("## Commands", "")
     for name, command in _commands(command_line, "ema-assets"):
-        context = click.Context(command, info_name=name, terminal_width=10_000)
+        # A command keeps the option --help that it makes for its first context: it must be everybody's.
+        settings = {**command_line.context_settings, "terminal_width": 10_000}
+        context = click.Context(command, info_name=name, **settings)
         usage = " ".join((name, *command.collect_usage_pieces(context)))
         yield from (f"### {name}", "", "```text", usage, "```", "")
         yield from _help(command.help or "")

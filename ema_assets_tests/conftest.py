@@ -7,6 +7,8 @@ import gc
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,6 +28,7 @@ from ema_assets.store.migrations import migrate
 from ema_assets_tests import calendars
 from ema_assets_tests.connections import Copies
 from ema_assets_tests.core import CORE
+from ema_assets_tests.timeframes import FEW
 
 _TEMPLATE = "migrated"
 # What the server of one worker of pytest needs, several times over.
@@ -84,7 +87,12 @@ class Databases:
         self.execute(f"CREATE DATABASE {_TEMPLATE}")
         migrate(self.url_of(_TEMPLATE))
         with Database(self.url_of(_TEMPLATE)) as template, template.transaction() as transaction:
-            sync_watchlist.adopt_graph(transaction, build(Watchlist((), {}, **CORE)))
+            # Partitions for all usual timeframes; views as most tests want them, and the sessions that they ask for.
+            graph = build(Watchlist((), {}, **CORE))
+            sync_watchlist.adopt_graph(transaction, graph)
+            sync_watchlist.adopt_graph(transaction, replace(graph, timeframes=FEW))
+            for calendar in ("XNYS", "24/7"):
+                sync_watchlist.cover(transaction, calendar, date(2024, 1, 1), date(2026, 11, 25))
         self.copies = Copies(self.url_of(_TEMPLATE))
 
     def url_of(self, name: str) -> str:
@@ -141,7 +149,7 @@ def empty(database: Database) -> None:
         tables = transaction.query(
             """
             SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables
-            WHERE schemaname = 'market' AND tablename NOT IN ('session', 'asset', 'asset_input')
+            WHERE schemaname = 'market' AND tablename NOT IN ('session', 'calendar', 'asset', 'asset_input')
             """
         )["name"]
         transaction.execute(f"TRUNCATE {', '.join(tables)}")

@@ -27,6 +27,11 @@ DAGSTER_EVENT_VARIABLES = {
 
 _HOME = Text("EMA_HOME", ".ema", "the folder that holds everything: database, watchlist, logs")
 _DATABASE_URL = Text("EMA_DATABASE_URL", None, "a PostgreSQL of your own; the embedded one without it")
+POSTGRES_PROGRAMS = Text(
+    "EMA_POSTGRES_BIN",
+    None,
+    "the folder of `postgres` and `initdb` for the embedded server, 15 or newer; without it the installed ones",
+)
 _WATCHLIST = Text("EMA_WATCHLIST", None, "the watchlist; without it `watchlist.toml` here, else in `EMA_HOME`")
 _SIGNALS_FOLDER = Text("EMA_SIGNALS_FOLDER", None, "your own signals; without it `signals` in `EMA_HOME`")
 _STRATEGIES_FOLDER = Text("EMA_STRATEGIES_FOLDER", None, "your own rules; without it `strategies` in `EMA_HOME`")
@@ -53,7 +58,7 @@ _CLOCK = Text(clock.VARIABLE, None, "a virtual time for the sandbox, such as `20
 
 # The variables that are no provider's.
 VARIABLES: tuple[Variable, ...] = (
-    *(_HOME, _DATABASE_URL, _WATCHLIST, _SIGNALS_FOLDER, _STRATEGIES_FOLDER, _PROVIDER),
+    *(_HOME, _DATABASE_URL, POSTGRES_PROGRAMS, _WATCHLIST, _SIGNALS_FOLDER, _STRATEGIES_FOLDER, _PROVIDER),
     *(_SERIES_PER_RUN, _SWEEP_SECONDS, _RUN_RETENTION, _REJECTED_RETENTION, _CORRECTION_RETENTION),
     *(_METRICS_PORT, _LOG_FORMAT, _ALLOWED_HOSTS, _CLOCK),
 )

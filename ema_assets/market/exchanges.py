@@ -49,9 +49,15 @@ def known_calendars() -> list[str]:
 
 def fingerprint(special: SpecialDays) -> str:
     """What the sessions of a calendar depend on beside its name: another one means that they may be others."""
+    return f"{RULES_VERSION} exchange_calendars {_library_version()} {special}".rstrip()
+
+
+@cache
+def _library_version() -> str:
+    """Read once: to find the files of an installed package takes milliseconds."""
     from importlib.metadata import version
 
-    return f"{RULES_VERSION} exchange_calendars {version('exchange_calendars')} {special}".rstrip()
+    return version("exchange_calendars")
 
 
 def exchange_sessions(calendar: str, start: date, end: date, special: SpecialDays = NO_SPECIAL_DAYS) -> pl.DataFrame:

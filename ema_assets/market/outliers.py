@@ -8,13 +8,14 @@ split, or another currency. Any other jump may be news, so it is kept and flagge
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from statistics import median
 
 import polars as pl
 
 from ema_assets.market.corporate_actions import describe_ratio
-from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.schemas import FLAG_SCHEMA, UTC_TIME
 
 # What `bar_rejected.reason`, the reason of a skipped bar, and `bar_flag.reason` may say here.
 UNIT_ERROR = "100 times off the bars around it"
@@ -73,7 +74,6 @@ def screen_outliers(bars: pl.DataFrame, context: pl.DataFrame, confirmed: pl.Dat
     `confirmed` (symbol, ts) are bars that other evidence shows to be news, however far away they are.
     """
     columns = bars.columns
-    sure = confirmed if confirmed is not None else bars.select("symbol", "ts").clear()
     stacked = pl.concat(
         [
             context.select("symbol", "ts", "close", "volume", _is_context=pl.lit(True)),
@@ -81,14 +81,12 @@ def screen_outliers(bars: pl.DataFrame, context: pl.DataFrame, confirmed: pl.Dat
         ],
         how="diagonal",
     ).sort("symbol", "ts")
-    stacked = stacked.join(
-        sure.select("symbol", "ts", _is_news=pl.lit(True)), on=["symbol", "ts"], how="left", maintain_order="left"
-    ).with_columns(pl.col("_is_news").fill_null(False))
-    # A bar that is in two units at once needs no neighbour to be told.
-    mixed = pl.any_horizontal(_is_unit_ratio(pl.col(name) / pl.col("close")) for name in ("open", "high", "low"))
-    stacked = stacked.with_columns(
-        reason=pl.when(mixed.fill_null(False)).then(pl.lit(UNIT_ERROR)).otherwise(pl.lit(None, pl.String))
-    )
+    is_news = pl.lit(False)
+    if confirmed is not None and not confirmed.is_empty():
+        sure = confirmed.select("symbol", "ts", _is_sure=pl.lit(True))
+        stacked = stacked.join(sure, on=["symbol", "ts"], how="left", maintain_order="left")
+        is_news = pl.col("_is_sure").fill_null(False)
+    stacked = stacked.with_columns(_is_news=is_news, reason=_reason_of_mixed())
     off = stacked.filter(pl.col("reason").is_not_null())
     stacked, shifts = _among_neighbours(stacked.filter(pl.col("reason").is_null()))
     kept = stacked.filter(pl.col("reason").is_null())
@@ -100,6 +98,13 @@ def screen_outliers(bars: pl.DataFrame, context: pl.DataFrame, confirmed: pl.Dat
         flags=_flags(kept),
         shifts=shifts,
     )
+
+
+@cache
+def _reason_of_mixed() -> pl.Expr:
+    """A bar that is in two units at once needs no neighbour to be told."""
+    mixed = pl.any_horizontal(_is_unit_ratio(pl.col(name) / pl.col("close")) for name in ("open", "high", "low"))
+    return pl.when(mixed.fill_null(False)).then(pl.lit(UNIT_ERROR)).otherwise(pl.lit(None, pl.String))
 
 
 def _is_unit_ratio(ratio: pl.Expr) -> pl.Expr:
@@ -236,10 +241,25 @@ def _is_off_scale(one: float, other: float) -> bool:
 
 
 def _flags(stacked: pl.DataFrame) -> pl.DataFrame:
+    move, typical, is_jump, is_wick = _measures()
+    measured = stacked.with_columns(_move=move).with_columns(_typical=typical)
+    fresh = measured.filter(~pl.col("_is_context")).with_columns(_is_jump=is_jump, _is_wick=is_wick)
+    flags = [
+        fresh.filter(is_odd).select("symbol", "timeframe", "ts", reason=pl.lit(reason), detail=said())
+        for is_odd, reason, said in (("_is_jump", JUMP, _said_of_jump), ("_is_wick", WICK, _said_of_wick))
+        # Hardly any bar is, and what to say of it takes a hundred expressions.
+        if fresh[is_odd].any()
+    ]
+    return pl.concat([FLAG_SCHEMA.to_frame(), *flags])
+
+
+@cache
+def _measures() -> Sequence[pl.Expr]:
+    """`_move`, then `_typical` beside it, then whether a bar is a jump, and whether it is a wick."""
     move = (pl.col("close") / pl.col("close").shift(1).over("symbol")).log()
-    measured = stacked.with_columns(_move=move).with_columns(
-        # The stored bars before, or at the start of a series the bars after, say what is typical.
-        _typical=pl.col("_move")
+    # The stored bars before, or at the start of a series the bars after, say what is typical.
+    typical = (
+        pl.col("_move")
         .abs()
         .rolling_median(20, min_samples=_LEAST_HISTORY)
         .shift(1)
@@ -254,28 +274,23 @@ def _flags(stacked: pl.DataFrame) -> pl.DataFrame:
     wick = pl.max_horizontal(
         pl.col("high") / pl.max_horizontal("open", "close"), pl.min_horizontal("open", "close") / pl.col("low")
     )
-    fresh = measured.filter(~pl.col("_is_context")).with_columns(_wick=wick)
+    return move, typical, pl.col("_move").abs() > limit, wick.log() > limit
+
+
+@cache
+def _said_of_jump() -> pl.Expr:
     previous = pl.col("close") / pl.col("_move").exp()
-    jumps = fresh.filter(pl.col("_move").abs() > limit).select(
-        "symbol",
-        "timeframe",
-        "ts",
-        reason=pl.lit(JUMP),
-        detail=pl.format(
-            "close {} after {}{}", _shown(pl.col("close")), _shown(previous), describe_ratio(pl.col("_move").exp())
-        ),
+    return pl.format(
+        "close {} after {}{}", _shown(pl.col("close")), _shown(previous), describe_ratio(pl.col("_move").exp())
     )
-    wicks = fresh.filter(pl.col("_wick").log() > limit).select(
-        "symbol",
-        "timeframe",
-        "ts",
-        reason=pl.lit(WICK),
-        detail=pl.format(
-            "low {} and high {} around open {} and close {}",
-            *(_shown(pl.col(name)) for name in ("low", "high", "open", "close")),
-        ),
+
+
+@cache
+def _said_of_wick() -> pl.Expr:
+    return pl.format(
+        "low {} and high {} around open {} and close {}",
+        *(_shown(pl.col(name)) for name in ("low", "high", "open", "close")),
     )
-    return pl.concat([jumps, wicks])
 
 
 def _shown(price: pl.Expr) -> pl.Expr:

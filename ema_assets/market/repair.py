@@ -4,7 +4,10 @@ The close is what averages and signals are made of, so it is never lost because 
 session is in `validation`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
 
 import polars as pl
 
@@ -46,33 +49,58 @@ def repair(bars: pl.DataFrame) -> Repaired:
     or both; a close alone that lies further outside is rejected. A volume that cannot be is null. Of bars with the same
     symbol and ts the last one is kept, as a vendor's later row is its newer one.
     """
-    columns = bars.columns
-    checked = _with_possible_prices(bars)
-    low, high = pl.col("low"), pl.col("high")
-    # Of two bounds that were swapped the larger one is the high.
-    checked = checked.with_columns(low=pl.min_horizontal(low, high), high=pl.max_horizontal(low, high))
-    breach = _breach("close")
-    both_outside = (breach > _SMALL) & (_breach("open") > _SMALL)
-    reason = pl.coalesce(
-        _reason(pl.col("ts").is_null() | pl.col("close").is_null(), MISSING_VALUE),
-        _reason(~pl.col("close").is_finite(), NOT_FINITE),
-        _reason((pl.col("close") <= 0) & ~pl.col("allow_negative"), NOT_POSITIVE),
-        _reason((breach > _SMALL) & ~both_outside, OUTSIDE_RANGE),
+    columns, steps = bars.columns, _steps()
+    checked = (
+        bars.with_columns(pl.col(*PRICES, "volume").name.prefix("_"))
+        .with_columns(steps.possible)
+        .with_columns(steps.unswapped)
+        .with_columns(steps.reason)
     )
     is_last = pl.int_range(pl.len()).over("symbol", "ts") == pl.len().over("symbol", "ts") - 1
-    checked = checked.with_columns(reason=reason)
     sound = checked.filter(pl.col("reason").is_null()).with_columns(reason=_reason(~is_last, DUPLICATE))
     rejected = pl.concat([checked.filter(pl.col("reason").is_not_null()), sound.filter(pl.col("reason").is_not_null())])
+    sound = sound.filter(pl.col("reason").is_null()).with_columns(steps.widened)
+    return Repaired(
+        sound=sound.select(*columns, *steps.notes),
+        rejected=rejected.with_columns(steps.as_sent).select(*columns, "reason"),
+    )
+
+
+class _Steps(NamedTuple):
+    """What `repair` does one after another, beside columns with what was sent, whose names begin with `_`."""
+
+    possible: Sequence[pl.Expr]
+    unswapped: Sequence[pl.Expr]
+    reason: pl.Expr
+    widened: Sequence[pl.Expr]
+    notes: Sequence[pl.Expr]
+    as_sent: Sequence[pl.Expr]
+
+
+@cache
+def _steps() -> _Steps:
+    """Made once: two hundred expressions take longer to be made than to repair a few bars."""
+    low, high = pl.col("low"), pl.col("high")
+    breach = _breach("close")
+    both_outside = (breach > _SMALL) & (_breach("open") > _SMALL)
     # A bound that has nothing to do with either price of the bar is none.
     usable = ~both_outside
-    sound = sound.filter(pl.col("reason").is_null()).with_columns(
-        low=pl.min_horizontal("open", "close", pl.when(usable).then(low)),
-        high=pl.max_horizontal("open", "close", pl.when(usable).then(high)),
-    )
-    as_sent = [pl.col(f"_{name}").alias(name) for name in (*PRICES, "volume")]
-    return Repaired(
-        sound=sound.select(*columns, *_notes()),
-        rejected=rejected.with_columns(as_sent).select(*columns, "reason"),
+    return _Steps(
+        possible=_possible_prices(),
+        # Of two bounds that were swapped the larger one is the high.
+        unswapped=[pl.min_horizontal(low, high).alias("low"), pl.max_horizontal(low, high).alias("high")],
+        reason=pl.coalesce(
+            _reason(pl.col("ts").is_null() | pl.col("close").is_null(), MISSING_VALUE),
+            _reason(~pl.col("close").is_finite(), NOT_FINITE),
+            _reason((pl.col("close") <= 0) & ~pl.col("allow_negative"), NOT_POSITIVE),
+            _reason((breach > _SMALL) & ~both_outside, OUTSIDE_RANGE),
+        ).alias("reason"),
+        widened=[
+            pl.min_horizontal("open", "close", pl.when(usable).then(low)).alias("low"),
+            pl.max_horizontal("open", "close", pl.when(usable).then(high)).alias("high"),
+        ],
+        notes=_notes(),
+        as_sent=[pl.col(f"_{name}").alias(name) for name in (*PRICES, "volume")],
     )
 
 
@@ -80,20 +108,20 @@ def _reason(condition: pl.Expr, reason: str) -> pl.Expr:
     return pl.when(condition).then(pl.lit(reason))
 
 
-def _with_possible_prices(bars: pl.DataFrame) -> pl.DataFrame:
-    """`bars` with open, high, low and volume as they can be; and what was sent, as columns with `_` before the name."""
+def _possible_prices() -> Sequence[pl.Expr]:
+    """Open, high, low and volume as they can be."""
 
     def possible(name: str) -> pl.Expr:
         can_be = pl.col(name).is_finite() & ((pl.col(name) > 0) | pl.col("allow_negative"))
         return pl.when(can_be).then(name)
 
     volume = pl.when(pl.col("volume").is_finite() & (pl.col("volume") >= 0)).then("volume")
-    return bars.with_columns(pl.col(*PRICES, "volume").name.prefix("_")).with_columns(
-        open=pl.coalesce(possible("open"), "close"),
-        high=pl.coalesce(possible("high"), pl.max_horizontal(possible("open"), possible("low"), "close")),
-        low=pl.coalesce(possible("low"), pl.min_horizontal(possible("open"), possible("high"), "close")),
-        volume=volume,
-    )
+    return [
+        pl.coalesce(possible("open"), "close").alias("open"),
+        pl.coalesce(possible("high"), pl.max_horizontal(possible("open"), possible("low"), "close")).alias("high"),
+        pl.coalesce(possible("low"), pl.min_horizontal(possible("open"), possible("high"), "close")).alias("low"),
+        volume.alias("volume"),
+    ]
 
 
 def _breach(name: str) -> pl.Expr:

@@ -10,7 +10,7 @@ import polars as pl
 
 from ema_assets.market.calendars import bar_grid, stretch_of, unlisted_sessions
 from ema_assets.market.repair import DUPLICATE, NOTES, repair
-from ema_assets.model.schemas import BAR_SCHEMA
+from ema_assets.model.schemas import BAR_SCHEMA, FLAG_SCHEMA
 from ema_assets.model.symbols import ALWAYS_OPEN
 from ema_assets.model.timeframes import Timeframe
 
@@ -58,16 +58,14 @@ def validate(
     repaired = repair(bars)
     trading = _near(sessions, bars)
     placed, lost = _place_on(repaired.sound, timeframe, trading)
-    has_traded = (pl.col("volume") > 0).fill_null(True)
-    unlisted, _ = _place_on(lost.filter(has_traded).drop("reason"), timeframe, unlisted_sessions(trading))
-    lost = lost.join(unlisted, on="_sent", how="anti")
-    told = pl.format("{} has no session on that day", "calendar")
-    placed = pl.concat(
-        [
-            placed.with_columns(pl.lit(None, pl.String).alias(NOT_IN_CALENDAR)),
-            unlisted.with_columns(told.alias(NOT_IN_CALENDAR)),
-        ]
-    ).sort("_label", "_sent")
+    placed = placed.with_columns(pl.lit(None, pl.String).alias(NOT_IN_CALENDAR))
+    if not lost.is_empty():
+        has_traded = (pl.col("volume") > 0).fill_null(True)
+        unlisted, _ = _place_on(lost.filter(has_traded).drop("reason"), timeframe, unlisted_sessions(trading))
+        lost = lost.join(unlisted, on="_sent", how="anti")
+        told = pl.format("{} has no session on that day", "calendar")
+        placed = pl.concat([placed, unlisted.with_columns(told.alias(NOT_IN_CALENDAR))])
+    placed = placed.sort("_label", "_sent")
     # Two labels of one session (a vendor's midnight and its open) have become the same bar. The later label wins.
     is_last = placed.select((pl.int_range(pl.len()) == pl.len() - 1).over("symbol", "ts")).to_series()
     is_closed = placed["ts_end"] <= closed_by
@@ -105,8 +103,9 @@ def _flags(accepted: pl.DataFrame) -> pl.DataFrame:
             "symbol", "timeframe", "ts", reason=pl.lit(reason), detail=pl.col(reason)
         )
         for reason in (*NOTES, NOT_IN_CALENDAR)
+        if accepted[reason].null_count() < accepted.height
     ]
-    return pl.concat(notes)
+    return pl.concat([FLAG_SCHEMA.to_frame(), *notes])
 
 
 def _place_on(bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -122,6 +121,8 @@ def _on_grid(bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -
     """Bars whose ts is exactly one of the grid's; and the rest, with the reason."""
     grid = bar_grid(sessions, timeframe).select("calendar", "ts", "ts_end")
     joined = bars.join(grid, on=["calendar", "ts"], how="left", maintain_order="left")
+    if not joined["ts_end"].null_count():
+        return joined, joined.clear().drop("ts_end").with_columns(reason=pl.lit(OFF_GRID))
     is_placed = pl.col("ts_end").is_not_null()
     inside, outside = _in_session(joined.filter(~is_placed).drop("ts_end"), timeframe, sessions)
     off_grid = inside.drop("ts_end").with_columns(reason=pl.lit(OFF_GRID))

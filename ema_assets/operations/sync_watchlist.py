@@ -68,11 +68,12 @@ def cover(transaction: Transaction, calendar: str, start: date, today: date) -> 
     Returns the first day of those stored before that has changed, or None.
     """
     start = date(start.year, 1, 1) - timedelta(days=7)
-    low, high = sessions.covered(transaction).get(calendar, (date.max, date.min))
+    low, high, stored_from = sessions.stored(transaction, calendar)
+    low, high = low or date.max, high or date.min
     special = sessions.special_days(transaction, without_hours(calendar))
     made_from = exchanges.fingerprint(special)
     is_long_enough = low <= start + timedelta(days=7) and high >= today + _LEAST_AHEAD
-    if is_long_enough and sessions.fingerprint(transaction, calendar) == made_from:
+    if is_long_enough and stored_from == made_from:
         return None
     start, end = min(start, low), max(today + _AHEAD, high)
     found = exchanges.exchange_sessions(calendar, start, end, special)

@@ -33,6 +33,18 @@ if TYPE_CHECKING:
 ROWS_A_BATCH = 400_000
 
 
+# Of a claimed series: what is computed again is not computed from the beginning.
+_IS_PAST = (pl.col("from_ts") > ledger.BEGINNING) & (pl.col("from_ts") <= pl.col("last_ts"))
+_NOTHING_RECOMPUTED = pl.Schema({"symbol": pl.String(), "recomputed": pl.Int64()})
+
+# What is not said of a series that was computed.
+_NOTHING_ELSE = [
+    pl.lit(None, UTC_TIME).alias(name)
+    for name in COMPLETED_SCHEMA
+    if name not in ("symbol", "changed_from", "first_ts", "last_ts")
+]
+
+
 @dataclass(frozen=True, slots=True)
 class Computed:
     """Rows that replace what a table holds of each series from `starts` on, and the input they came from.
@@ -61,7 +73,8 @@ def _signal(transaction: Transaction, node: Node, timeframe: Timeframe, claimed:
         if not signal.carries_nulls:
             # A series that is still within its first bars starts again from the first one.
             carried = carried.drop_nulls()
-            starts = _from_the_beginning(starts, ~pl.col("symbol").is_in(carried["symbol"].implode()))
+            if carried.height < starts.height:
+                starts = _from_the_beginning(starts, ~pl.col("symbol").is_in(carried["symbol"].implode()))
     reading = starts
     if before := signal.bars_before(node.params):
         reading = tables.earlier(transaction, _source(node), timeframe, starts, before)
@@ -91,7 +104,9 @@ def _strategy(transaction: Transaction, node: Node, timeframe: Timeframe, claime
         .join(carried.select("symbol", from_ts=pl.col("ts") + timedelta(microseconds=1)), on="symbol", how="left")
         .with_columns(pl.col("from_ts").fill_null(pl.lit(ledger.BEGINNING, UTC_TIME)))
     )
-    bars = _placed(transaction, _read(transaction, node, timeframe, starts), timeframe, claimed)
+    bars = _read(transaction, node, timeframe, starts)
+    if variant.reads_sessions:
+        bars = _placed(transaction, bars, timeframe, claimed)
     if variant.higher_timeframe is not None:
         bars = _with_trend_of(transaction, bars, variant, claimed, starts)
     done = simulate(bars, carried.select("symbol", *STATE_SCHEMA), variant)
@@ -207,11 +222,7 @@ def refresh_computed(
                 claimed.select("symbol")
                 .join(changes.select("symbol", "changed_from"), on="symbol", how="left")
                 .join(computed.seen, on="symbol", how="left")
-                .with_columns(
-                    pl.lit(None, UTC_TIME).alias(name)
-                    for name in COMPLETED_SCHEMA
-                    if name not in ("symbol", "changed_from", "first_ts", "last_ts")
-                )
+                .with_columns(_NOTHING_ELSE)
             )
             ledger.complete(transaction, node.name, timeframe, results, node.code_version)
             if node.name == STRATEGY:
@@ -293,9 +304,9 @@ def _past(claimed: pl.DataFrame, rows: pl.DataFrame, time: str) -> tuple[pl.Data
     The first frame has symbol, from_ts, last_ts; the second symbol, recomputed. A series that is computed from the
     beginning, for new code or because a person asked for it, has no part in this: nothing was revised.
     """
-    past = claimed.filter(pl.col("from_ts") > ledger.BEGINNING, pl.col("from_ts") <= pl.col("last_ts")).select(
-        "symbol", "from_ts", "last_ts"
-    )
+    past = claimed.filter(_IS_PAST).select("symbol", "from_ts", "last_ts")
+    if past.is_empty():
+        return past, _NOTHING_RECOMPUTED.to_frame()
     old = rows.join(past, on="symbol").filter(pl.col(time).is_between("from_ts", "last_ts"))
     return past, old.group_by("symbol").agg(recomputed=pl.len().cast(pl.Int64))
 
@@ -308,6 +319,8 @@ def _report_impact(
     flipped: pl.DataFrame,
 ) -> None:
     """Add to the blast radius of the revisions behind what was computed again."""
+    if recomputed.is_empty() and flipped.is_empty():
+        return
     impact = recomputed.join(flipped, on="symbol", how="full", coalesce=True).fill_null(0)
     nothing = pl.lit(0, pl.Int64)
     quality.add_impact(
@@ -387,10 +400,4 @@ def _batches(
 ) -> list[list[str]]:
     with database.transaction() as transaction:
         pending = ledger.pending(transaction, asset, timeframe, symbols, everything=everything)
-    source_minutes = (timeframe.source if asset == OHLC else timeframe).minutes
-    span = pl.col("input_last") - pl.max_horizontal("since", "input_first")
-    # An upper bound: it takes every market for one that never closes.
-    estimates = pending.select(
-        "symbol", rows=(span / timedelta(minutes=source_minutes)).cast(pl.Int64).fill_null(0).clip(lower_bound=0) + 1
-    )
-    return list(batches(estimates, ROWS_A_BATCH))
+    return list(batches(pending, ROWS_A_BATCH))

@@ -65,7 +65,11 @@ def refresh_fetched(
         closed = closed_bars(transaction, now, rules.publications, timeframes=[timeframe])
         plan = plan_requests(state, timeframe, closed, rules, now, everything=everything)
         gap_plan = plan_gaps(quality.due_gaps(transaction, timeframe, symbols, now), plan, timeframe, closed)
-    whole = plan_requests(state, timeframe, closed, rules, now, everything=True)
+
+    def whole(symbols: pl.Series) -> pl.DataFrame:
+        mine = state.filter(pl.col("symbol").is_in(symbols.implode()))
+        return plan_requests(mine, timeframe, closed, rules, now, everything=True)
+
     wanting = state.filter(wants_older(now, everything=everything)) if older else state.clear()
     outcome = Outcome(reasons=why_asked(state, plan, gap_plan, wanting, everything=everything))
     extent = Extent.WHOLE if everything else Extent.PART
@@ -78,7 +82,8 @@ def refresh_fetched(
             _Fetching(database, timeframe, now, outcome, extent, rules, new).run(
                 open_provider,
                 name,
-                *(each.filter(pl.col("provider").eq_missing(name)) for each in (plan, gap_plan, whole, wanting)),
+                whole,
+                *(each.filter(pl.col("provider").eq_missing(name)) for each in (plan, gap_plan, wanting)),
             )
             for name in named
         ]
@@ -130,12 +135,12 @@ class _Fetching:
         self,
         open_provider: OpenProvider,
         name: str | None,
+        whole: Callable[[pl.Series], pl.DataFrame],
         plan: pl.DataFrame,
         gap_plan: pl.DataFrame,
-        whole: pl.DataFrame,
         wanting: pl.DataFrame,
     ) -> None:
-        """Fetch and store `plan`, then `gap_plan`, those of `whole` that turned out to be split, what is `wanting`."""
+        """Fetch and store `plan`, then `gap_plan`, the `whole` of series that turned out to be split, and `wanting`."""
         self._name = name
         try:
             provider = open_provider(name)
@@ -150,7 +155,7 @@ class _Fetching:
             for each in gap_plan.partition_by("round", maintain_order=True):
                 await self._fetch(provider, each.filter(self._is_sound()), Extent.GAP)
             if self._suspects is not None:
-                again = whole.join(self._suspects, on="symbol", how="semi")
+                again = whole(self._suspects["symbol"])
                 self._outcome.refetched += again.height
                 await self._fetch(provider, again, Extent.WHOLE)
             if not wanting.is_empty():

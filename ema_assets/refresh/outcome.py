@@ -33,7 +33,7 @@ class Outcome:
 
     def add_written(self, changes: pl.DataFrame) -> None:
         """Count the rows of `changes` (symbol, written)."""
-        for symbol, rows in changes.select("symbol", "written").iter_rows():
+        for symbol, rows in zip(changes["symbol"].to_list(), changes["written"].to_list(), strict=True):
             self.written[symbol] = self.written.get(symbol, 0) + rows
 
     def add_done(self, symbols: Iterable[str]) -> None:
@@ -70,7 +70,7 @@ def batches(estimates: pl.DataFrame, most_rows: int) -> Iterator[list[str]]:
     """
     batch: list[str] = []
     total = 0
-    for symbol, rows in estimates.select("symbol", "rows").iter_rows():
+    for symbol, rows in zip(estimates["symbol"].to_list(), estimates["rows"].to_list(), strict=True):
         if batch and total + rows > most_rows:
             yield batch
             batch, total = [], 0

@@ -50,7 +50,9 @@ def persist(storing: Storing, checked: Checked, asked: pl.DataFrame, splits: pl.
     is_owner = storing.answer.extent is Extent.FILE and not timeframe.is_fetched
     deleted = take_over(storing, checked.accepted) if is_owner else BAR_CHANGE_SCHEMA.to_frame()
     changes = _write_bars(storing, pl.concat([checked.accepted, leftover], how="diagonal"), asked, deleted)
-    quality.record_revisions(transaction, timeframe, _revisions(changes, splits), source)
+    past = changes.filter((pl.col("corrected") > 0) | (pl.col("late") > 0))
+    if not past.is_empty():
+        quality.record_revisions(transaction, timeframe, _revisions(past, splits), source)
     return Persisted(changes, leftover.group_by("symbol").agg(bars=pl.len()))
 
 
@@ -60,7 +62,9 @@ def _write_bars(storing: Storing, bars: pl.DataFrame, asked: pl.DataFrame, delet
     Both are BAR_CHANGE_SCHEMA, one row per symbol.
     """
     transaction, timeframe = storing.transaction, storing.timeframe
-    changes = together(tables.write_bars(transaction, timeframe, bars, storing.answer.source), deleted)
+    changes = tables.write_bars(transaction, timeframe, bars, storing.answer.source)
+    if not deleted.is_empty():
+        changes = together(changes, deleted)
     spans = bars.group_by("symbol").agg(first_ts=pl.col("ts").min(), last_ts=pl.col("ts").max())
     completed = (
         asked.select("symbol", "calendar", "checked_through", "asked_at", "final_through")
@@ -71,8 +75,8 @@ def _write_bars(storing: Storing, bars: pl.DataFrame, asked: pl.DataFrame, delet
         .sort("symbol")
     )
     ledger.complete(transaction, OHLC, timeframe, completed, CODE_VERSION)
-    changed = completed.filter(pl.col("changed_from").is_not_null())
-    _mark_rolled_up_dirty(storing, changed)
+    if any(map(len, storing.locked["feeds"].to_list())):
+        _mark_rolled_up_dirty(storing, completed.filter(pl.col("changed_from").is_not_null()))
     return changes
 
 
@@ -128,9 +132,8 @@ _SAID = {
 }
 
 
-def _revisions(changes: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame:
-    """The changes of the past: symbol, changed_from, corrected, late, kind and detail."""
-    past = changes.filter((pl.col("corrected") > 0) | (pl.col("late") > 0))
+def _revisions(past: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame:
+    """What is told of changes of the `past`: symbol, changed_from, corrected, late, kind and detail."""
     is_correction = pl.col("corrected") > 0
     scaled = pl.format("the vendor re-adjusted history for a {} {}", "split", "scale")
     for kind, sentence in _SAID.items():

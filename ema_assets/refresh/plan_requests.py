@@ -22,6 +22,20 @@ from ema_assets.refresh.plan import AT_ONCE, MARKET, Publications
 # No series is asked more often than this for its gaps.
 MOST_GAP_ROUNDS = 5
 
+# What `plan_gaps` makes.
+GAP_PLAN_SCHEMA = pl.Schema(
+    {
+        "symbol": pl.String(),
+        "calendar": pl.String(),
+        "provider": pl.String(),
+        "delay_seconds": pl.Int64(),
+        "start": UTC_TIME,
+        "end": UTC_TIME,
+        "round": pl.Int64(),
+        "rows": pl.Int64(),
+    }
+)
+
 
 @dataclass(frozen=True, slots=True)
 class FetchRules:
@@ -134,6 +148,8 @@ def plan_gaps(due: pl.DataFrame, plan: pl.DataFrame, timeframe: Timeframe, close
     it): they tell whether the gap would be filled on another scale, after a split, and hold a vendor's label of a day,
     which lies before the open.
     """
+    if due.is_empty():
+        return GAP_PLAN_SCHEMA.to_frame()
     wanted = due.select("symbol", *MARKET, start="first_ts", end=pl.col("last_ts") + pl.lit(timeframe.duration)).join(
         plan.select("symbol", planned="start"), on="symbol", how="left"
     )

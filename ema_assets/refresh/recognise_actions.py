@@ -54,14 +54,15 @@ def recognise_actions(storing: Storing, stored: StoredBars, screening: Screening
         if not facts.is_empty():
             compared = corporate_actions.compare(stored.within, kept, answer.suspects, facts)
     if answer.extent in (Extent.PART, Extent.GAP, Extent.OLDER):
-        found = pl.concat(
-            [
+        parts = [_steps(storing, stored, screening)]
+        if not compared.is_empty() or not screening.screened.shifts.is_empty():
+            # The first one that names a symbol counts.
+            parts = [
                 corporate_actions.suspected(compared).select(list(SUSPECT_SCHEMA)),
                 _shifted(storing, stored, screening).select(list(SUSPECT_SCHEMA)),
-                _steps(storing, stored, screening),
+                *parts,
             ]
-        )
-        suspected = found.unique("symbol", keep="first").sort("symbol")
+        suspected = pl.concat(parts).unique("symbol", keep="first").sort("symbol")
         return RecognisedActions(suspected, compared.clear(), compared.clear())
     refused: dict[str, str] = {}
     if answer.suspects is not None:

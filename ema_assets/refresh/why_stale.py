@@ -14,7 +14,8 @@ def why_claimed(claimed: pl.DataFrame, code_version: str, *, everything: bool) -
     """Why each series of `claimed`, as `ledger.claim` returns it, is computed now by `code_version`, by symbol."""
     if everything:
         return dict.fromkeys(claimed["symbol"].to_list(), ASKED_FOR)
-    rows = claimed.select("symbol", "from_ts", "last_ts", "code_version").iter_rows()
+    columns = (claimed[name].to_list() for name in ("symbol", "from_ts", "last_ts", "code_version"))
+    rows = zip(*columns, strict=True)
     return {symbol: _why(from_ts, last_ts, version == code_version) for symbol, from_ts, last_ts, version in rows}
 
 

@@ -22,13 +22,13 @@ def record(transaction: Transaction, actions: pl.DataFrame, source: str) -> int:
     if actions.is_empty():
         return 0
     rows = actions.unique(["symbol", "kind", "effective_at"], keep="last")
-    with transaction.staged(rows.select(list(ACTION_SCHEMA))) as staged:
+    with transaction.given(rows.select(list(ACTION_SCHEMA))) as given:
         return int(
             transaction.query(
                 f"""
                 WITH changed AS (
                     INSERT INTO market.corporate_action AS a (symbol, kind, effective_at, ratio, amount, value, source)
-                    SELECT symbol, kind, effective_at, ratio, amount, value, $1 FROM pg_temp.{staged}
+                    SELECT symbol, kind, effective_at, ratio, amount, value, $1 FROM {given.after(1)}
                     ORDER BY symbol, kind, effective_at
                     ON CONFLICT (symbol, kind, effective_at, source) DO UPDATE
                     SET ratio = coalesce(excluded.ratio, a.ratio), amount = excluded.amount, value = excluded.value,
@@ -40,6 +40,7 @@ def record(transaction: Transaction, actions: pl.DataFrame, source: str) -> int:
                 SELECT count(*) AS n FROM changed
                 """,
                 source,
+                *given.values,
             ).item()
         )
 

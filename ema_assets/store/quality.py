@@ -76,13 +76,14 @@ def replace_gaps(transaction: Transaction, timeframe: Timeframe, known: pl.DataF
         )
     if now_known.is_empty():
         return
-    with transaction.staged(now_known) as staged:
+    with transaction.given(now_known) as given:
         transaction.execute(
             f"""
             INSERT INTO market.bar_gap (symbol, timeframe, {_GAP_COLUMNS})
-            SELECT symbol, $1, {_GAP_COLUMNS} FROM pg_temp.{staged} ORDER BY symbol, first_ts
+            SELECT symbol, $1, {_GAP_COLUMNS} FROM {given.after(1)} ORDER BY symbol, first_ts
             """,
             timeframe.key,
+            *given.values,
         )
 
 
@@ -154,12 +155,13 @@ def flag(transaction: Transaction, timeframe: Timeframe, looked_at: pl.DataFrame
             timeframe.key,
         )
     if not new.is_empty():
-        with transaction.staged(new.select("symbol", "timeframe", "ts", "reason", "detail")) as staged:
+        with transaction.given(new.select("symbol", "timeframe", "ts", "reason", "detail")) as given:
             transaction.execute(
                 f"""
                 INSERT INTO market.bar_flag (symbol, timeframe, ts, reason, detail)
-                SELECT symbol, timeframe, ts, reason, detail FROM pg_temp.{staged}
-                """
+                SELECT symbol, timeframe, ts, reason, detail FROM {given.after(0)}
+                """,
+                *given.values,
             )
 
 

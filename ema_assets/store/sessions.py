@@ -11,14 +11,6 @@ from ema_assets.store.database import Transaction
 _COLUMNS = "calendar, session, open, break_start, break_end, close, regular_open, regular_close"
 
 
-def covered(transaction: Transaction) -> dict[str, tuple[date, date]]:
-    """First and last stored session of each calendar."""
-    found = transaction.query(
-        "SELECT calendar, min(session) AS low, max(session) AS high FROM market.session GROUP BY 1"
-    )
-    return {calendar: (low, high) for calendar, low, high in found.iter_rows()}
-
-
 def replace(transaction: Transaction, calendar: str, sessions: pl.DataFrame, start: date, end: date) -> list[date]:
     """Make the stored sessions of `calendar` from `start` to `end` be `sessions` (SESSION_SCHEMA).
 
@@ -106,10 +98,16 @@ def special_days(transaction: Transaction, calendar: str) -> SpecialDays:
     )
 
 
-def fingerprint(transaction: Transaction, calendar: str) -> str | None:
-    """What the stored sessions of `calendar` were made from."""
-    rows = transaction.query("SELECT fingerprint FROM market.calendar WHERE calendar = $1", calendar)
-    return None if rows.is_empty() else str(rows.item())
+def stored(transaction: Transaction, calendar: str) -> tuple[date | None, date | None, str | None]:
+    """First and last stored session of `calendar`, and what its sessions were made from; None where there are none."""
+    low, high, made_from = transaction.query(
+        """
+        SELECT min(session), max(session), (SELECT fingerprint FROM market.calendar WHERE calendar = $1)
+        FROM market.session WHERE calendar = $1
+        """,
+        calendar,
+    ).row(0)
+    return low, high, made_from
 
 
 def remember(transaction: Transaction, calendar: str, made_from: str, known_through: date | None) -> None:

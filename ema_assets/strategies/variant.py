@@ -125,6 +125,11 @@ class Variant:
         """True when a stop or a target is a multiple of the ATR."""
         return self.atr_stop is not None or self.atr_target is not None
 
+    @property
+    def reads_sessions(self) -> bool:
+        """True when it matters to which session a bar belongs, or when it closes."""
+        return self.exit_at_session_end or self.higher_timeframe is not None
+
     def on(self, timeframe: Timeframe) -> "Variant":
         """The variant as it trades on `timeframe`: without a higher timeframe that is not higher.
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ symbols = ["BTC-USD", "ETH-USD"]
 """
 
 TWO_SYMBOLS = """
+timeframes = ["5m", "15m", "1d"]
+
 [history]
 "5m" = 4
 "1d" = 90
@@ -118,6 +120,10 @@ def processes_mentioning(text: str) -> list[str]:
     return found
 
 
+def _shows(text: bytes, secrets: Sequence[str]) -> bool:
+    return any(secret.encode() in text for secret in secrets)
+
+
 class Dagster:
     """A Dagster with its webserver on `port`, its data and the market's in the database at `url`."""
 
@@ -143,20 +149,29 @@ class Dagster:
         assert "errors" not in body, body
         return body["data"]
 
-    def places_with(self, secret: str, folder: Path) -> list[str]:
-        """Tables of the database, files of `folder` and command lines of processes that show `secret`."""
+    def places_with(self, secrets: Sequence[str], folder: Path) -> list[str]:
+        """Tables of the database, files of `folder` and command lines of processes that show one of `secrets`."""
+        # A number or a time shows none: to write all of them as text takes most of a minute.
         tables = self.sql(
-            """SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables
-               WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"""
-        )["name"]
+            """SELECT format('%I.%I', table_schema, table_name) AS name,
+                      string_agg(format('%I::text', column_name), ', ') AS columns
+               FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)
+               WHERE table_schema NOT IN ('pg_catalog', 'information_schema') AND table_type = 'BASE TABLE'
+                 AND data_type NOT IN ('double precision', 'bigint', 'integer', 'smallint', 'boolean', 'date')
+                 AND data_type NOT LIKE 'timestamp%'
+               GROUP BY 1"""
+        )
         found = [
             name
-            for name in tables
-            if self.sql(f"SELECT count(*) AS n FROM {name} t WHERE position($1 in t::text) > 0", secret)["n"][0]
+            for name, columns in tables.iter_rows()
+            if self.sql(
+                f"SELECT count(*) AS n FROM {name} WHERE concat_ws(' ', {columns}) LIKE ANY ($1::text[])",
+                [f"%{secret}%" for secret in secrets],
+            ).item()
         ]
         files = [path for path in folder.rglob("*") if path.is_file() and "postgres" not in path.parts]
-        found += [str(path) for path in files if secret.encode() in path.read_bytes()]
-        return found + ["a command line"] * (secret in command_lines())
+        found += [str(path) for path in files if _shows(path.read_bytes(), secrets)]
+        return found + ["a command line"] * _shows(command_lines().encode(), secrets)
 
     def materialized(self, asset: str) -> set[str]:
         """Partition keys that the UI shows as materialized."""
@@ -223,11 +238,11 @@ class Dagster:
         """Whether all four assets have that many; the last one of the chain is asked for first."""
         return all(len(self.materialized(asset)) == partitions for asset in reversed(ASSETS))
 
-    def wait_complete(self, symbols: int, seconds: float = 240) -> None:
-        """Until all four assets of `symbols` × 6 partitions are materialized in the UI and nothing runs."""
+    def wait_complete(self, partitions: int, seconds: float = 240) -> None:
+        """Until all four assets have that many partitions that are materialized in the UI, and nothing runs."""
 
         def is_complete() -> bool:
-            return self.are_materialized(symbols * 6) and not self.unfinished()
+            return self.are_materialized(partitions) and not self.unfinished()
 
         try:
             wait_until(is_complete, seconds, "every partition materialized", poll=2)
@@ -281,7 +296,8 @@ class Stack(Dagster):
         assert self.process.poll() is None, self.output()
         status = self.status()
         assert status["ui"], self.output()
-        self.url = status["database_url"]
+        # What is shown has no password.
+        self.url = self.env.get("EMA_DATABASE_URL") or status["database_url"]
 
     def _is_ready(self) -> bool:
         """Whether this very `up` has told other commands of itself: to ask one costs a second each time."""
@@ -293,6 +309,16 @@ class Stack(Dagster):
     def wait_until_nothing_is_left(self) -> None:
         """Until no process lives that was started for this `up`; the database leaves last."""
         wait_until(lambda: not processes_mentioning(str(self.home)), 60, "no process is left", self.evidence)
+
+    def pids(self, words: str) -> list[int]:
+        """The processes of this `up` whose command line holds `words`."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if words in command and str(self.home).encode() in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+        return found
 
     def output(self) -> str:
         return (self.folder / "up.out").read_text()

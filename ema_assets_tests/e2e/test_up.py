@@ -1,4 +1,4 @@
-"""The whole product as a newcomer starts it: one real `up`, a real webserver, daemon and database."""
+"""The whole product on a database of the user's own: one real `up`, a real webserver and daemon."""
 
 import json
 import os
@@ -7,16 +7,16 @@ import signal
 import time
 import urllib.request
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from benchmarks.chaos import world as chaos
-from benchmarks.chaos.faults import kill_daemon
+from benchmarks.chaos.faults import kill_standby
 from benchmarks.chaos.run import after
 from ema_assets.config import watchlist
 from ema_assets.config.watchlist import Watchlist
@@ -24,8 +24,7 @@ from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.refresh.graph import build
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.store.database import Database
-from ema_assets_tests.alerts.webhook import Webhook, webhook
-from ema_assets_tests.e2e.stack import ASSETS, CANARIES, WATCHLIST, Stack, wait_until
+from ema_assets_tests.e2e.stack import ASSETS, CANARIES, WATCHLIST, Stack, processes_mentioning, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -33,35 +32,18 @@ SYMBOLS = ["AAPL", "MSFT", "NVDA", "JPM", "XOM", "BTC-USD", "ETH-USD"]
 TIMEFRAMES = ["5m", "15m", "30m", "1h", "4h", "1d"]
 
 
-# Any next bar of a series on 5m is near enough, so that each is told of once per leg of its trend.
-ALERTS = """
-[[alert]]
-name = "near"
-on = ["about_to_cross", "crossover"]
-timeframes = ["5m"]
-cross_within_pct = 50
-cross_after_bars = 0
-to = ["${HOOK}"]
-"""
-
-
 @pytest.fixture(scope="module")
-def hook() -> Iterator[Webhook]:
-    with webhook() as served:
-        yield served
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, hook: Webhook) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory, own_url: str) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("up")
-    running = Stack(folder, WATCHLIST + ALERTS, board=True, HOOK=hook.url, EMA_PROVIDER="sandbox", **CANARIES)
+    running = Stack(folder, WATCHLIST, board=True, EMA_DATABASE_URL=own_url, EMA_PROVIDER="sandbox", **CANARIES)
     running.start()
     try:
-        running.wait_complete(len(SYMBOLS))
+        running.wait_complete(len(SYMBOLS) * len(TIMEFRAMES))
         yield running
     finally:
-        running.stop()
+        assert running.stop() == 0
     running.wait_until_nothing_is_left()
+    assert str(urlsplit(own_url).password) not in running.evidence()
 
 
 def test_every_partition_is_materialized_in_few_runs(stack: Stack) -> None:
@@ -115,6 +97,12 @@ def test_the_board_shows_what_was_computed_and_leads_into_dagster(stack: Stack) 
     assert f"http://127.0.0.1:{stack.port}/assets/ohlc?view=partitions&amp;partition=AAPL%7C5m" in page
 
 
+def test_no_server_is_started_beside_a_database_of_ones_own(stack: Stack) -> None:
+    assert stack.status()["database_url"].startswith("postgresql://ema:***@127.0.0.1:")
+    assert not [line for line in processes_mentioning(str(stack.home)) if "postgres" in line.split()[0]]
+    assert not (stack.home / "postgres").exists()
+
+
 def test_a_second_up_on_the_same_folder_says_so(stack: Stack) -> None:
     second = stack.cli("up", "--port", str(stack.port + 1), check=False)
     assert second.returncode == 1
@@ -156,11 +144,13 @@ def test_a_backfill_of_scattered_partitions_recomputes_exactly_these_in_one_run_
     assert logged == sorted((asset, key) for asset in ASSETS for key in selected)
 
 
-def test_keys_are_in_no_process_that_asks_no_provider_and_nowhere_else(stack: Stack) -> None:
-    for secret in CANARIES.values():
-        assert stack.places_with(secret, stack.folder) == []
+def test_keys_are_in_no_process_that_asks_no_provider_and_nowhere_else(stack: Stack, own_url: str) -> None:
+    secrets = [*CANARIES.values(), str(urlsplit(own_url).password)]
+    assert stack.places_with(secrets, stack.folder) == []
+    # That it looks where something could be: the name of a symbol is in many places.
+    assert {"market.ohlc_5m", "dagster.event_logs"} <= set(stack.places_with(["BTC-USD"], stack.folder))
     for words in ("ema_assets.defs.webserver", "ema_assets sandbox"):
-        (pid,) = _pids(stack, words)
+        (pid,) = stack.pids(words)
         environment = Path(f"/proc/{pid}/environ").read_bytes()
         assert b"EMA_HOME=" in environment
         assert b"CANARY" not in environment
@@ -219,34 +209,8 @@ def test_nothing_stale_means_no_run(stack: Stack) -> None:
     assert any(look() for _ in range(5)), "a bar closed during each of five looks"
 
 
-def test_what_ends_in_a_running_up_is_started_again_where_it_was(stack: Stack) -> None:
-    """PostgreSQL, the sandbox, and Dagster's code server, which Dagster itself never starts again."""
-    before = stack.status()
-    server = int((stack.home / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
-    (sandbox,) = _pids(stack, "ema_assets sandbox")
-    for name, pid in (("PostgreSQL", server), ("the sandbox exchange", sandbox)):
-        os.kill(pid, signal.SIGKILL)
-        line = f"  {name} runs again\n"
-        wait_until(partial(_has_said, stack, line), 120, f"{name} again", stack.evidence)
-    (code_server,) = _pids(stack, "dagster api grpc")
-    os.kill(code_server, signal.SIGKILL)
-    wait_until(
-        lambda: "  Dagster has loaded its assets again\n" in stack.output(),
-        180,
-        "the code server again",
-        stack.evidence,
-    )
-    after = stack.status()
-    assert {name: after[name] for name in ("pid", "ui", "database_url", "sandbox_url")} == {
-        name: before[name] for name in ("pid", "ui", "database_url", "sandbox_url")
-    }
-
-
 def test_a_killed_run_worker_loses_nothing_and_the_sweep_finishes_its_work(stack: Stack) -> None:
-    """A new symbol's history is slowed down, its worker is killed in the middle, and all of it is there in the end.
-
-    This comes after every part was started again: they work together as before.
-    """
+    """A new symbol's history is slowed down, its worker is killed in the middle, and all of it is there in the end."""
     sandbox = stack.status()["sandbox_url"]
     known = {run["runId"] for run in stack.runs()}
     # The sandbox does not know AMD yet: the next answers are slow, whatever they are about.
@@ -273,7 +237,7 @@ def test_a_killed_run_worker_loses_nothing_and_the_sweep_finishes_its_work(stack
         90,
         "the killed run is noticed",
     )
-    stack.wait_complete(len(SYMBOLS) + 1)
+    stack.wait_complete((len(SYMBOLS) + 1) * len(TIMEFRAMES))
     before = _stored(stack, "AMD")
     assert {asset for asset, _, _ in before} == set(ASSETS)
     stack.cli("refresh", "--symbol", "AMD", "--all")
@@ -281,45 +245,19 @@ def test_a_killed_run_worker_loses_nothing_and_the_sweep_finishes_its_work(stack
     assert {key: after.get(key) for key in before} == before
 
 
-def test_after_all_that_and_without_its_daemon_every_row_is_what_is_computed_from_nothing(stack: Stack) -> None:
+def test_after_all_that_and_without_a_standby_process_every_row_is_what_is_computed_from_nothing(
+    stack: Stack, tmp_path: Path
+) -> None:
     """One fault of `benchmarks.chaos`, and what must hold after each of them."""
-    server = EmbeddedServer(stack.home / "postgres")
     up = chaos.Up(stack.home, stack.port, stack.env | {"EMA_SANDBOX_URL": stack.status()["sandbox_url"]})
     up.process = stack.process
     elsewhere: Any = None  # the sandbox is a process of its own, and this fault does not touch it
-    world = chaos.World(up, elsewhere, watchlist.load(stack.home / "watchlist.toml"), stack.folder, server, speed=1)
-    found = after(world, kill_daemon.FAULT, Random(1), "from_nothing")
+    with EmbeddedServer(tmp_path / "again") as again:
+        world = chaos.World(up, elsewhere, watchlist.load(stack.home / "watchlist.toml"), tmp_path, again, speed=1)
+        world.known_url = stack.url
+        found = after(world, kill_standby.FAULT, Random(1), "from_nothing")
     assert (found.outcome, found.wrong) == ("passed", [])
     assert found.rows > 10_000
-    assert "  dagster dev runs again\n" in stack.output()
-
-
-def test_alerts_of_bars_that_closed_meanwhile_came_once_and_none_of_history(stack: Stack, hook: Webhook) -> None:
-    """Also across new starts of PostgreSQL and of Dagster, and not for the backfill and the new symbol."""
-
-    def sent() -> list[dict[str, Any]]:
-        return stack.sql(
-            """SELECT a.symbol, a.ts, a.kind, a.raised_at, d.state, d.settled_at
-               FROM market.alert a JOIN market.alert_delivery d ON d.alert_id = a.id WHERE d.state = 'sent'"""
-        ).to_dicts()
-
-    def pairs_are_told() -> bool:
-        return {"BTC-USD", "ETH-USD"} <= {row["symbol"] for row in sent()}
-
-    wait_until(pairs_are_told, 600, "both pairs are told of", stack.evidence, poll=2)
-    loaded = stack.sql(
-        """SELECT symbol, loaded_at FROM market.series_state
-           WHERE asset = 'ema_trend' AND timeframe = '5m' AND loaded_at IS NOT NULL"""
-    )
-    first = dict(loaded.iter_rows())
-    for row in sent():
-        # The bar had not closed when the history was loaded, give or take the run that was on its way.
-        assert row["ts"].timestamp() + 300 > first[row["symbol"]].timestamp() - 60, row
-    told = [line for line in hook.lines if not line.startswith("…")]
-    assert len(told) == len(set(told)), told
-    assert len(told) >= 2
-    assert all(title.startswith("[SYNTHETIC prices] ") for title in hook.titles), hook.titles
-    assert stack.status()["alerts"] == []
 
 
 def test_timeframes_are_switched_on_and_off_in_a_running_up(stack: Stack) -> None:
@@ -337,41 +275,9 @@ def test_timeframes_are_switched_on_and_off_in_a_running_up(stack: Stack) -> Non
     path.write_text(usual)
     wait_until(lambda: len(stack.schedules()) == len(TIMEFRAMES) + 2, 120, "switched off", stack.evidence, poll=2)
     wait_until(lambda: {row["timeframe"] for row in stack.status()["assets"]} == set(TIMEFRAMES), 60, "off in status")
-    stack.wait_complete(symbols)
+    stack.wait_complete(symbols * len(TIMEFRAMES))
     left = stack.sql("SELECT count(*) AS bars FROM market.ohlc WHERE timeframe IN ('1m', '2h', '1w')")["bars"].item()
     assert left >= kept > 0
-
-
-def test_up_that_is_told_to_end_leaves_the_database_to_another_command_and_the_next_one_goes_on(stack: Stack) -> None:
-    server = EmbeddedServer(stack.home / "postgres")
-    assert server.attach()
-    try:
-        assert stack.stop() == 0
-        assert "PostgreSQL keeps running for another command that uses it" in stack.output()
-        assert stack.sql("SELECT count(*) AS bars FROM market.ohlc")["bars"].item() > 0
-    finally:
-        server.stop()
-    stack.wait_until_nothing_is_left()
-    assert stack.status()["ui"] is None
-    stack.start()
-    assert sum(row["missing"] for row in stack.status()["assets"]) == 0
-
-
-def _has_said(stack: Stack, line: str) -> bool:
-    return line in stack.output()
-
-
-def _pids(stack: Stack, words: str) -> list[int]:
-    """The processes of this `up` whose command line holds `words`."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            if words in command and str(stack.home).encode() in (entry / "environ").read_bytes():
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
 
 
 def _post(url: str, body: dict[str, object]) -> None:

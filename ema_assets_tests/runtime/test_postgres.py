@@ -389,7 +389,41 @@ def test_a_missing_passfile_is_named(server: EmbeddedServer) -> None:
 def test_data_of_another_postgresql_version_is_not_touched(new: EmbeddedServer) -> None:
     (new.folder / "data").mkdir(parents=True)
     (new.folder / "data" / "PG_VERSION").write_text("17\n")
-    with pytest.raises(EmbeddedServerError, match="made by PostgreSQL 17"):
+    with pytest.raises(EmbeddedServerError, match="made by PostgreSQL 17, and this one is .* `EMA_POSTGRES_BIN`"):
+        new.start()
+
+
+def _programs_that_say(folder: Path, version: str) -> Path:
+    folder.mkdir()
+    for name in ("postgres", "initdb"):
+        program = folder / name
+        program.write_text(f"#!/bin/sh\necho '{name} (PostgreSQL) {version}'\n")
+        program.chmod(0o755)
+    return folder
+
+
+def test_the_programs_of_another_postgresql_are_taken_where_they_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _programs_that_say(tmp_path / "bin", "16.2 (Debian 16.2-1)")
+    monkeypatch.setenv("EMA_POSTGRES_BIN", str(folder))
+    assert (cluster.programs(), cluster.version_of(folder)) == (folder, 16)
+
+
+def test_programs_that_are_too_old_are_refused(
+    new: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMA_POSTGRES_BIN", str(_programs_that_say(tmp_path / "bin", "14.9")))
+    with pytest.raises(EmbeddedServerError, match=r"`EMA_POSTGRES_BIN` must hold PostgreSQL 15 or newer, .* with 14"):
+        new.start()
+    assert not (new.folder / "data").exists()
+
+
+def test_a_folder_without_programs_is_refused(
+    new: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMA_POSTGRES_BIN", str(tmp_path / "nothing"))
+    with pytest.raises(EmbeddedServerError, match="must be the folder of `postgres` and `initdb`, received .*nothing"):
         new.start()
 
 

@@ -13,6 +13,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from ema_assets.model.errors import StoreUnavailable
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.store import database as store_database
 from ema_assets.store.database import Database, identifier
 from ema_assets_tests.waiting import wait_until
 
@@ -86,6 +88,40 @@ def test_staged_rows_can_be_read_back_as_they_were_and_the_table_goes(database: 
             assert_frame_equal(transaction.query(f"SELECT * FROM pg_temp.{one}"), rows)
             assert transaction.query(f"SELECT * FROM pg_temp.{other}").is_empty()
         assert transaction.query("SELECT to_regclass('pg_temp.staged_1') AS found").item() is None
+
+
+def test_parameters_that_are_equal_but_not_the_same_are_told_apart(database: Database) -> None:
+    with database.transaction() as transaction:
+        zeros = [transaction.query("SELECT $1::float8::text AS said", zero).item() for zero in (0.0, -0.0, 0.0)]
+        ones = [transaction.query("SELECT pg_typeof($1)::text AS kind", one).item() for one in (1, True, 1)]
+    assert zeros == ["0", "-0", "0"]
+    assert ones == ["bigint", "boolean", "bigint"]
+
+
+@pytest.mark.parametrize("most", [3, 2])
+def test_few_rows_are_bound_and_more_go_to_a_table_and_both_are_read_as_they_were(
+    database: Database, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(store_database, "BOUND_UP_TO_ROWS", most)
+    rows = pl.DataFrame(
+        {
+            "symbol": ["a", "b", None],
+            "ts": pl.Series([MOMENT, None, MOMENT]).cast(UTC_TIME),
+            "price": [0.1 + 0.2, None, 1e-300],
+            "n": pl.Series([1, None, -(2**62)], dtype=pl.Int64),
+            "missing": pl.Series([1, None, -7], dtype=pl.Int16),
+            "is_on": [True, None, False],
+        }
+    )
+    with database.transaction() as transaction:
+        before = database.statements
+        with transaction.given(rows) as given:
+            found = transaction.query(f"SELECT g.*, $1 AS note FROM {given.after(1)}", "same", *given.values)
+        assert database.statements - before == (1 if most == 3 else 3)
+        with transaction.given(rows.clear()) as nothing:
+            assert transaction.query(f"SELECT * FROM {nothing.after(0)}", *nothing.values).is_empty()
+    assert_frame_equal(found.drop("note"), rows)
+    assert found["note"].to_list() == ["same"] * 3
 
 
 def test_large_staged_tables_get_statistics(database: Database) -> None:

@@ -265,7 +265,7 @@ def test_everything_claims_fresh_series_from_the_beginning(ready: Database) -> N
         assert found.select("symbol", "from_ts").rows() == [("AAPL", ledger.BEGINNING), ("MSFT", ledger.BEGINNING)]
 
 
-def test_pending_work_says_where_to_start_and_how_much_input_there_is(ready: Database) -> None:
+def test_pending_work_says_how_much_input_there_is_to_be_read(ready: Database) -> None:
     with ready.transaction() as transaction:
         bars = results(["AAPL", "MSFT"], first_ts=NOW - minutes(500), last_ts=NOW, changed_from=NOW - minutes(10))
         ledger.complete(transaction, OHLC, FIVE, bars, "1")
@@ -273,8 +273,8 @@ def test_pending_work_says_where_to_start_and_how_much_input_there_is(ready: Dat
         def pending(*, everything: bool) -> list[tuple[object, ...]]:
             return ledger.pending(transaction, EMA_SIGNALS, FIVE, ["AAPL", "BTC-USD"], everything=everything).rows()
 
-        assert pending(everything=False) == [("AAPL", NOW - minutes(10), NOW - minutes(500), NOW)]
-        assert pending(everything=True) == [("AAPL", ledger.BEGINNING, NOW - minutes(500), NOW)]
+        assert pending(everything=False) == [("AAPL", 3)]
+        assert pending(everything=True) == [("AAPL", 101)]
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ import polars as pl
 import pytest
 
 from ema_assets.model.declarations import Column
-from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
+from ema_assets.model.schemas import BAR_CHANGE_SCHEMA, BAR_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.signals.discovery import discover
+from ema_assets.store import database as store_database
 from ema_assets.store import tables
 from ema_assets.store.database import Database
 from ema_assets.store.tables import BARS, Table
@@ -16,6 +17,12 @@ from ema_assets_tests.timeframes import M5, ORDER
 
 SIGNALS = Table("ema_signals", "ts", discover()["ema_signals"].columns)
 START = datetime(2026, 11, 25, 14, 30, tzinfo=UTC)
+
+
+@pytest.fixture(params=[500, 0], ids=["bound", "in a table"], autouse=True)
+def rows_are_given_in_both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written and reported does not depend on how the rows come to the database."""
+    monkeypatch.setattr(store_database, "BOUND_UP_TO_ROWS", request.param)
 
 
 def at(bar: int) -> datetime:
@@ -88,6 +95,38 @@ def test_equal_bars_are_not_rewritten(database: Database) -> None:
     assert {key for key in before if before[key] == after[key]} == {("AAPL", at(1)), ("AAPL", at(3))}
     assert write_bars(database, changed) == []
     assert versions(database, "ohlc") == after
+
+
+def test_new_bars_from_before_the_last_one_that_was_known_are_late(database: Database) -> None:
+    with database.transaction() as transaction:
+        transaction.execute("INSERT INTO market.instrument (symbol, calendar) VALUES ('AAPL', '24/7')")
+        transaction.execute(
+            """INSERT INTO market.series_state (asset, symbol, timeframe, code_version, last_ts, checked_through)
+               VALUES ('ohlc', 'AAPL', '5m', '1', $1, $2)""",
+            at(3),
+            at(4),
+        )
+        changes = tables.write_bars(
+            transaction, M5, bars(("AAPL", 2, 4.0), ("AAPL", 3, 4.0), ("AAPL", 5, 4.0), ("MSFT", 2, 9.0)), "a test"
+        )
+    assert changes.equals(
+        pl.DataFrame([("AAPL", at(2), 3, 0, 2), ("MSFT", at(2), 1, 0, 0)], schema=changes.schema, orient="row")
+    )
+    assert changes.schema == BAR_CHANGE_SCHEMA
+
+
+def test_rows_beside_those_that_are_stored_are_written_whichever_comes_first(database: Database) -> None:
+    """Where nothing is stored they go straight into the table, else they are compared with what is."""
+    assert write_bars(database, bars(("AAPL", 4, 4.0), ("AAPL", 6, 6.0))) == [("AAPL", at(4), 2, 0)]
+    assert write_bars(database, bars(("AAPL", 1, 4.0), ("AAPL", 2, 6.0))) == [("AAPL", at(1), 2, 0)]
+    assert write_bars(database, bars(("AAPL", 5, 5.0), ("MSFT", 5, 5.0))) == [
+        ("AAPL", at(5), 1, 0),
+        ("MSFT", at(5), 1, 0),
+    ]
+    assert write_bars(database, bars(("AAPL", 2, 7.0), ("AAPL", 3, 5.0))) == [("AAPL", at(2), 2, 1)]
+    with database.transaction() as transaction:
+        stored = transaction.query("SELECT close FROM market.ohlc WHERE symbol = 'AAPL' ORDER BY ts")
+    assert stored["close"].to_list() == [4.0, 7.0, 5.0, 4.0, 5.0, 6.0]
 
 
 @pytest.mark.parametrize("column", ["open", "high", "low", "close", "volume"])

@@ -7,7 +7,7 @@ from ema_assets.model.errors import EmbeddedServerError
 from ema_assets.model.urls import masked_url
 from ema_assets.store import diagnosis
 
-OLDEST = 140_000
+OLDEST = 150_000
 # Each process of Dagster and each run holds some: a running stack with four run slots uses about twenty.
 _FEW_CONNECTIONS, _TOO_FEW_CONNECTIONS = 20, 3
 
@@ -22,7 +22,7 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
     url = masked_url(seen.database.url).partition("?")[0]
     text = f"PostgreSQL {server.version_text} at {url}, role {server.role}, {server.bytes / 1e6:,.0f} MB"
     if server.version < OLDEST:
-        yield error(text, "use PostgreSQL 14 or newer")
+        yield error(text, "use PostgreSQL 15 or newer")
     elif server.is_standby:
         yield error(f"{text}: a standby, which can only be read", "set EMA_DATABASE_URL to the primary")
     elif not server.may_write:
@@ -53,9 +53,9 @@ def _without(seen: Surroundings) -> Finding:
 
     files = Files(seen.settings.postgres_folder)
     try:
-        cluster.programs()
+        programs = cluster.programs()
         if files.data.exists():
-            cluster.check_version(files)
+            cluster.check_version(files, programs)
     except (EmbeddedServerError, OSError) as refused:
         return error(str(refused), "without it nothing can be stored")
     return warning("the embedded PostgreSQL does not run", "start everything with `ema-assets up` and look again")

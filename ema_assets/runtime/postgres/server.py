@@ -147,7 +147,7 @@ class EmbeddedServer:
         user = identity.choose(self._files, programs)
         if not self._files.data.exists():
             cluster.create(self._files, programs, user)
-        cluster.check_version(self._files)
+        cluster.check_version(self._files, programs)
         return Launch(self._files, programs, user, self._configured_port, deadline, on_started).run()
 
     def _is_up(self, deadline: float) -> bool:

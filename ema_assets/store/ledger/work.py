@@ -94,16 +94,18 @@ def lock(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Se
 def pending(
     transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str], *, everything: bool
 ) -> pl.DataFrame:
-    """The work there is for `asset` among `symbols`: symbol and `since`, the first ts to be read; sorted by symbol.
+    """The work there is for `asset` among `symbols`: symbol, rows (of its main input, at most); sorted by symbol.
 
-    With `everything`, all symbols that have input, from the beginning. The main input's first and last ts come along
-    (`input_first`, `input_last`) so that the caller can cut the work into batches of bounded size.
+    With `everything`, all symbols that have input, from the beginning. The number of rows is for cutting the work into
+    batches: it takes every market for one that never closes.
     """
+    source = timeframe.source if asset == OHLC else timeframe
     return transaction.query(
         """
         SELECT s.symbol,
-               CASE WHEN $6 THEN $7::timestamptz ELSE s.dirty_from END AS since,
-               up.first_ts AS input_first, up.last_ts AS input_last
+               1 + greatest(0, coalesce(trunc(extract(epoch FROM
+                   up.last_ts - greatest(CASE WHEN $6 THEN $7::timestamptz ELSE s.dirty_from END, up.first_ts)
+               ) / 60 / $8), 0))::bigint AS rows
         FROM market.series_state s
         LEFT JOIN market.asset_input i ON i.asset = s.asset AND i.timeframe = s.timeframe AND i.is_main
         JOIN market.series_state up
@@ -122,6 +124,7 @@ def pending(
         timeframe.base.key,
         everything,
         BEGINNING,
+        source.minutes,
     )
 
 
@@ -172,7 +175,7 @@ def complete(
     """
     check_frame(f"completed series of {asset}", results, COMPLETED_SCHEMA)
     transaction.execute(
-        """
+        f"""
         WITH read AS (
             -- A change of an input waits for the lock on this series before it is committed, so these are the revisions
             -- that were read.
@@ -181,6 +184,23 @@ def complete(
             JOIN market.series_state up ON up.asset = i.reads AND up.timeframe = i.reads_timeframe
             WHERE i.asset = $1 AND i.timeframe = $2 AND up.symbol = ANY ($3::text[])
             GROUP BY up.symbol
+        ), results AS (
+            SELECT * FROM unnest(
+                $3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[],
+                $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[])
+                AS r(symbol, changed_from, first_ts, last_ts, checked_through, dirty_from, dirty_end, asked_at,
+                     final_through)
+        ), readers AS (
+            -- Also where nothing is pulled down, for the update then waits for a run that computes this series at the
+            -- moment, and that may have read the input of before. What is switched off is computed by nobody.
+            UPDATE market.series_state s
+            SET dirty_from = least(s.dirty_from, c.changed_from), {DIRTY_SINCE}
+            FROM market.asset_input i
+            JOIN market.asset a ON a.asset = i.asset
+            CROSS JOIN results c
+            WHERE i.reads = $1 AND i.reads_timeframe = $2 AND c.changed_from IS NOT NULL
+              AND s.asset = i.asset AND s.timeframe = i.timeframe AND s.symbol = c.symbol
+              AND (a.is_on OR s.dirty_from IS NULL OR s.dirty_from > c.changed_from)
         )
         UPDATE market.series_state s
         SET revision = s.revision + CASE WHEN r.changed_from IS NULL THEN 0 ELSE 1 END,
@@ -193,10 +213,7 @@ def complete(
             dirty_from = r.dirty_from, dirty_end = r.dirty_end,
             code_version = $8, failures = 0, next_attempt_at = NULL, last_error = NULL,
             computed_at = clock_timestamp(), updated_at = clock_timestamp()
-        FROM unnest($3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[],
-                    $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[])
-             AS r(symbol, changed_from, first_ts, last_ts, checked_through, dirty_from, dirty_end, asked_at,
-                  final_through)
+        FROM results r
         LEFT JOIN read ON read.symbol = r.symbol
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = r.symbol
         """,
@@ -212,31 +229,6 @@ def complete(
         results["dirty_end"],
         results["asked_at"],
         results["final_through"],
-    )
-    changed = results.filter(pl.col("changed_from").is_not_null())
-    if not changed.is_empty():
-        _mark_readers_dirty(transaction, asset, timeframe, changed)
-
-
-def _mark_readers_dirty(transaction: Transaction, asset: str, timeframe: Timeframe, changed: pl.DataFrame) -> None:
-    """Mark what reads `asset` dirty from where it changed: `changed` has symbol and changed_from."""
-    # Also where nothing is pulled down, for the update then waits for a run that computes this series at the moment,
-    # and that may have read the input of before. What is switched off is computed by nobody.
-    transaction.execute(
-        f"""
-        UPDATE market.series_state s
-        SET dirty_from = least(s.dirty_from, c.changed_from), {DIRTY_SINCE}
-        FROM market.asset_input i
-        JOIN market.asset a ON a.asset = i.asset
-        CROSS JOIN unnest($3::text[], $4::timestamptz[]) AS c(symbol, changed_from)
-        WHERE i.reads = $1 AND i.reads_timeframe = $2
-          AND s.asset = i.asset AND s.timeframe = i.timeframe AND s.symbol = c.symbol
-          AND (a.is_on OR s.dirty_from IS NULL OR s.dirty_from > c.changed_from)
-        """,
-        asset,
-        timeframe.key,
-        changed["symbol"],
-        changed["changed_from"],
     )
 
 

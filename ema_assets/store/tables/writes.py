@@ -2,20 +2,28 @@
 
 import polars as pl
 
-from ema_assets.model.schemas import BAR_SCHEMA, KINDS, UTC_TIME, check_frame, with_numbers_only
+from ema_assets.model.asset_names import OHLC
+from ema_assets.model.schemas import (
+    BAR_CHANGE_SCHEMA,
+    BAR_SCHEMA,
+    KINDS,
+    UTC_TIME,
+    check_frame,
+    with_numbers_only,
+)
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.store.database import Transaction
+from ema_assets.store.database import Transaction, is_bound
 from ema_assets.store.tables.table import CROSSOVERS, SOURCE_ID, STORED_BARS, TRADES, Table
 
-# How many crossovers or trades up to last_ts are not what they were, once what is staged replaces the rows from
-# from_ts on. A trade that goes on, or that a new bar closes, is what it was.
+# How many crossovers or trades up to last_ts are not what they were, once the given rows replace the rows from from_ts
+# on. A trade that goes on, or that a new bar closes, is what it was.
 _FLIPS = {
     CROSSOVERS: """
         SELECT d.symbol, count(*) AS flipped
         FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS d(symbol, from_ts, last_ts)
-        JOIN pg_temp.{staged} s ON s.symbol = d.symbol AND s.ts <= d.last_ts
-        LEFT JOIN {part} t ON t.symbol = s.symbol AND t.timeframe = $4 AND t.ts = s.ts
-        WHERE t.crossover IS DISTINCT FROM s.crossover
+        JOIN {given} ON g.symbol = d.symbol AND g.ts <= d.last_ts
+        LEFT JOIN {part} t ON t.symbol = g.symbol AND t.timeframe = $4 AND t.ts = g.ts
+        WHERE t.crossover IS DISTINCT FROM g.crossover
         GROUP BY 1
         """,
     TRADES: """
@@ -27,18 +35,21 @@ _FLIPS = {
             SELECT d.symbol
             FROM d JOIN {part} t ON t.symbol = d.symbol AND t.timeframe = $4 AND t.entry_ts >= d.from_ts
             WHERE NOT EXISTS (
-                SELECT FROM pg_temp.{staged} s WHERE s.symbol = t.symbol AND s.entry_ts = t.entry_ts)
+                SELECT FROM {given} WHERE g.symbol = t.symbol AND g.entry_ts = t.entry_ts)
             UNION ALL
             SELECT d.symbol
-            FROM d JOIN pg_temp.{staged} s ON s.symbol = d.symbol AND s.entry_ts <= d.last_ts
-            LEFT JOIN {part} t ON t.symbol = s.symbol AND t.timeframe = $4 AND t.entry_ts = s.entry_ts
+            FROM d JOIN {given} ON g.symbol = d.symbol AND g.entry_ts <= d.last_ts
+            LEFT JOIN {part} t ON t.symbol = g.symbol AND t.timeframe = $4 AND t.entry_ts = g.entry_ts
             WHERE t.entry_ts IS NULL
-               OR (t.exit_ts IS DISTINCT FROM s.exit_ts AND least(t.exit_ts, s.exit_ts) <= d.last_ts)
+               OR (t.exit_ts IS DISTINCT FROM g.exit_ts AND least(t.exit_ts, g.exit_ts) <= d.last_ts)
         ) trade
         GROUP BY 1
         """,
 }
 
+
+# How many crossovers or trades of each symbol are not what they were.
+NOTHING_FLIPPED = pl.Schema({"symbol": pl.String(), "flipped": pl.Int64()})
 
 _WRITTEN_BAR_SCHEMA = pl.Schema({name: dtype for name, dtype in BAR_SCHEMA.items() if name != "timeframe"})
 
@@ -58,30 +69,47 @@ def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFram
     """
     check_frame("bars to be stored", bars, _WRITTEN_BAR_SCHEMA)
     if bars.is_empty():
-        return _no_changes().with_columns(pl.lit(0, pl.Int64).alias("corrected"))
+        return BAR_CHANGE_SCHEMA.to_frame()
     part = STORED_BARS.part(timeframe)
     if "missing_bars" not in bars.columns:
         bars = bars.with_columns(missing_bars=pl.lit(None, pl.Int16))
     bars = bars.with_columns(pl.lit(source_id(transaction, source), pl.Int16).alias(SOURCE_ID))
-    with transaction.staged(bars.select("symbol", "ts", *STORED_BARS.values)) as staged:
-        corrected = transaction.query(
+    spans = bars.group_by("symbol").agg(pl.col("ts").min().alias("first"), pl.col("ts").max().alias("last"))
+    if not is_bound(bars) and not _has_rows(transaction, STORED_BARS, timeframe, spans):
+        return _append_bars(transaction, timeframe, bars)
+    with transaction.given(bars.select("symbol", "ts", *STORED_BARS.values)) as given:
+        # All parts of the statement see the bars as they were before it.
+        return transaction.query(
             f"""
             WITH kept AS (
                 INSERT INTO market.bar_correction
                     (symbol, timeframe, ts, open, high, low, close, volume, corrected_at, source_id)
                 SELECT t.symbol, t.timeframe, t.ts, t.open, t.high, t.low, t.close, t.volume, clock_timestamp(),
                        t.{SOURCE_ID}
-                FROM pg_temp.{staged} s JOIN {part} t ON t.symbol = s.symbol AND t.timeframe = $1 AND t.ts = s.ts
+                FROM {given.after(3)} JOIN {part} t ON t.symbol = g.symbol AND t.timeframe = $1 AND t.ts = g.ts
                 WHERE (t.open, t.high, t.low, t.close, t.volume)
-                      IS DISTINCT FROM (s.open, s.high, s.low, s.close, s.volume)
+                      IS DISTINCT FROM (g.open, g.high, g.low, g.close, g.volume)
                 RETURNING symbol
+            ), corrected AS (
+                SELECT symbol, count(*) AS bars FROM kept GROUP BY 1
+            ), written AS (
+                {_upsert(STORED_BARS, timeframe, given.after(3))}
+                RETURNING t.symbol, t.ts, xmax = 0 AS is_new
             )
-            SELECT symbol, count(*) AS corrected FROM kept GROUP BY symbol
+            SELECT w.symbol, min(w.ts) AS changed_from, count(*) AS written, coalesce(min(c.bars), 0) AS corrected,
+                   count(*) FILTER (
+                       -- A bar later than any stored one may be late as well: bars were rolled up without it.
+                       WHERE is_new AND w.ts < greatest(k.last_ts, CASE WHEN $3 THEN k.checked_through END)) AS late
+            FROM written w
+            LEFT JOIN corrected c ON c.symbol = w.symbol
+            LEFT JOIN market.series_state k ON k.asset = $2 AND k.symbol = w.symbol AND k.timeframe = $1
+            GROUP BY 1 ORDER BY 1
             """,
             timeframe.key,
+            OHLC,
+            timeframe.is_fetched,
+            *given.values,
         )
-        written = _upsert(transaction, STORED_BARS, timeframe, staged)
-    return written.join(corrected, on="symbol", how="left").with_columns(pl.col("corrected").fill_null(0))
 
 
 def write_computed(
@@ -113,41 +141,100 @@ def write_computed(
     """
     check_frame(f"rows of {table.name}", rows, _schema_of(table))
     rows = with_numbers_only(f"rows of {table.name}", rows)
-    flipped = pl.DataFrame(schema={"symbol": pl.String(), "flipped": pl.Int64()})
-    with transaction.staged(rows.select("symbol", table.time, *table.values)) as staged:
+    part = table.part(timeframe)
+    flipped = NOTHING_FLIPPED.to_frame()
+    spans = starts.select("symbol", first="from_ts", last=pl.lit(None, UTC_TIME))
+    if not is_bound(rows) and not _has_rows(transaction, table, timeframe, spans):
+        _append(transaction, table, timeframe, rows)
+        changes = rows.group_by("symbol").agg(changed_from=pl.col(table.time).min(), written=pl.len().cast(pl.Int64))
+        return changes.sort("symbol"), flipped
+    with transaction.given(rows.select("symbol", table.time, *table.values)) as given:
         if past is not None and not past.is_empty() and table.flips is not None:
             flipped = transaction.query(
-                _FLIPS[table.flips].format(part=table.part(timeframe), staged=staged),
+                _FLIPS[table.flips].format(part=part, given=given.after(4)),
                 past["symbol"],
                 past["from_ts"],
                 past["last_ts"],
                 timeframe.key,
+                *given.values,
             )
-        removed = transaction.query(
+        changes = transaction.query(
             f"""
             WITH gone AS (
-                DELETE FROM {table.part(timeframe)} t
-                USING unnest($1::text[], $2::timestamptz[]) AS d(symbol, from_ts)
-                WHERE t.symbol = d.symbol AND t.timeframe = $3 AND t.{table.time} >= d.from_ts
+                DELETE FROM {part} t
+                USING unnest($2::text[], $3::timestamptz[]) AS d(symbol, from_ts)
+                WHERE t.symbol = d.symbol AND t.timeframe = $1 AND t.{table.time} >= d.from_ts
                   AND NOT EXISTS (
-                      SELECT FROM pg_temp.{staged} s WHERE s.symbol = t.symbol AND s.{table.time} = t.{table.time})
-                RETURNING t.symbol, t.{table.time}
+                      SELECT FROM {given.after(3)} WHERE g.symbol = t.symbol AND g.{table.time} = t.{table.time})
+                RETURNING t.symbol, t.{table.time} AS changed
+            ), written AS (
+                {_upsert(table, timeframe, given.after(3))}
+                RETURNING t.symbol, t.{table.time} AS changed
             )
-            SELECT symbol, min({table.time}) AS changed_from, count(*) AS written FROM gone GROUP BY symbol
+            SELECT symbol, min(changed) AS changed_from, count(*) AS written
+            FROM (SELECT * FROM gone UNION ALL SELECT * FROM written) c GROUP BY 1 ORDER BY 1
             """,
+            timeframe.key,
             starts["symbol"],
             starts["from_ts"],
-            timeframe.key,
+            *given.values,
         )
-        written = _upsert(transaction, table, timeframe, staged)
-    columns = ("symbol", "changed_from", "written")
-    changes = (
-        pl.concat([written.select(columns), removed.match_to_schema(written.select(columns).schema)])
+    return changes, flipped
+
+
+def _has_rows(transaction: Transaction, table: Table, timeframe: Timeframe, spans: pl.DataFrame) -> bool:
+    """Whether any symbol of `spans` (symbol, first, last; a `last` of null is open) has a row within its own."""
+    found = transaction.query(
+        f"""
+        SELECT EXISTS (
+            SELECT FROM unnest($2::text[], $3::timestamptz[], $4::timestamptz[]) AS d(symbol, first, last)
+            CROSS JOIN LATERAL (
+                SELECT FROM {table.part(timeframe)} t
+                WHERE t.symbol = d.symbol AND t.timeframe = $1
+                  AND t.{table.time} BETWEEN d.first AND coalesce(d.last, 'infinity')
+                LIMIT 1
+            ) stored
+        ) AS has_rows
+        """,
+        timeframe.key,
+        spans["symbol"],
+        spans["first"],
+        spans["last"],
+    )
+    return bool(found.item())
+
+
+def _append(transaction: Transaction, table: Table, timeframe: Timeframe, rows: pl.DataFrame) -> None:
+    """Write rows of series that have none yet where these lie: a third of the work of comparing them with nothing."""
+    rows = rows.with_columns(timeframe=pl.lit(timeframe.key)).sort("symbol", table.time)
+    transaction.append(table.part(timeframe), rows.select("symbol", "timeframe", table.time, *table.values))
+
+
+def _append_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFrame) -> pl.DataFrame:
+    """What `write_bars` does where none of `bars` can be a correction."""
+    _append(transaction, STORED_BARS, timeframe, bars)
+    known = transaction.query(
+        """
+        SELECT symbol, greatest(last_ts, CASE WHEN $3 THEN checked_through END) AS known_to
+        FROM market.series_state WHERE asset = $1 AND timeframe = $2 AND symbol = ANY ($4::text[])
+        """,
+        OHLC,
+        timeframe.key,
+        timeframe.is_fetched,
+        bars["symbol"].unique(),
+    )
+    return (
+        bars.select("symbol", "ts")
+        .join(known, on="symbol", how="left")
         .group_by("symbol")
-        .agg(pl.col("changed_from").min(), pl.col("written").sum())
+        .agg(
+            changed_from=pl.col("ts").min(),
+            written=pl.len().cast(pl.Int64),
+            corrected=pl.lit(0, pl.Int64),
+            late=(pl.col("ts") < pl.col("known_to")).sum().cast(pl.Int64),
+        )
         .sort("symbol")
     )
-    return changes, flipped
 
 
 def _schema_of(table: Table) -> dict[str, pl.DataType]:
@@ -186,21 +273,22 @@ def reject(transaction: Transaction, rejected: pl.DataFrame, source: str) -> Non
     """Keep `rejected` bars (symbol, timeframe, ts, prices, volume, reason), and where they came from."""
     if rejected.is_empty():
         return
-    with transaction.staged(rejected) as staged:
+    with transaction.given(rejected) as given:
         # The same bad bar asked for again with the next overlap is the same fact, not a new one.
         transaction.execute(
             f"""
             INSERT INTO market.bar_rejected (symbol, timeframe, ts, open, high, low, close, volume, reason, source)
-            SELECT symbol, timeframe, ts, open, high, low, close, volume, reason, $1 FROM pg_temp.{staged} s
+            SELECT symbol, timeframe, ts, open, high, low, close, volume, reason, $1 FROM {given.after(1)}
             WHERE NOT EXISTS (
                 SELECT FROM market.bar_rejected r
-                WHERE r.symbol = s.symbol AND r.timeframe = s.timeframe
-                  AND (r.ts = s.ts OR (r.ts IS NULL AND s.ts IS NULL))
-                  AND r.reason = s.reason AND r.source = $1
+                WHERE r.symbol = g.symbol AND r.timeframe = g.timeframe
+                  AND (r.ts = g.ts OR (r.ts IS NULL AND g.ts IS NULL))
+                  AND r.reason = g.reason AND r.source = $1
                   AND (r.open, r.high, r.low, r.close, r.volume)
-                      IS NOT DISTINCT FROM (s.open, s.high, s.low, s.close, s.volume))
+                      IS NOT DISTINCT FROM (g.open, g.high, g.low, g.close, g.volume))
             """,
             source,
+            *given.values,
         )
 
 
@@ -213,41 +301,16 @@ def source_id(transaction: Transaction, name: str) -> int:
     return int(known.item())
 
 
-def _upsert(transaction: Transaction, table: Table, timeframe: Timeframe, staged: str) -> pl.DataFrame:
+def _upsert(table: Table, timeframe: Timeframe, given: str) -> str:
+    """The statement that writes those rows of `given` that differ from what `table` has; $1 is the timeframe."""
     names = ", ".join(table.values)
     compared = [name for name in table.values if name != SOURCE_ID]
     # Sorted, because two writers that meet rows in different orders would deadlock.
-    return transaction.query(
-        f"""
-        WITH changed AS (
-            INSERT INTO {table.part(timeframe)} AS t (symbol, timeframe, {table.time}, {names})
-            SELECT symbol, $1, {table.time}, {names} FROM pg_temp.{staged} ORDER BY symbol, {table.time}
-            ON CONFLICT (symbol, timeframe, {table.time}) DO UPDATE
-            SET {", ".join(f"{name} = excluded.{name}" for name in table.values)}
-            WHERE ({", ".join(f"t.{name}" for name in compared)})
-                  IS DISTINCT FROM ({", ".join(f"excluded.{name}" for name in compared)})
-            RETURNING t.symbol, t.{table.time} AS changed, xmax = 0 AS is_new
-        )
-        SELECT c.symbol, min(changed) AS changed_from, count(*) AS written,
-               count(*) FILTER (
-                   -- A bar later than any stored one may be late as well: bars were rolled up without it.
-                   WHERE is_new AND changed < greatest(k.last_ts, CASE WHEN $3 THEN k.checked_through END)) AS late
-        FROM changed c
-        LEFT JOIN market.series_state k ON k.asset = $2 AND k.symbol = c.symbol AND k.timeframe = $1
-        GROUP BY 1 ORDER BY 1
-        """,
-        timeframe.key,
-        table.name,
-        timeframe.is_fetched,
-    )
-
-
-def _no_changes() -> pl.DataFrame:
-    return pl.DataFrame(
-        schema={
-            "symbol": pl.String(),
-            "changed_from": pl.Datetime("us", "UTC"),
-            "written": pl.Int64(),
-            "late": pl.Int64(),
-        }
-    )
+    return f"""
+        INSERT INTO {table.part(timeframe)} AS t (symbol, timeframe, {table.time}, {names})
+        SELECT symbol, $1, {table.time}, {names} FROM {given} ORDER BY symbol, {table.time}
+        ON CONFLICT (symbol, timeframe, {table.time}) DO UPDATE
+        SET {", ".join(f"{name} = excluded.{name}" for name in table.values)}
+        WHERE ({", ".join(f"t.{name}" for name in compared)})
+              IS DISTINCT FROM ({", ".join(f"excluded.{name}" for name in compared)})
+        """

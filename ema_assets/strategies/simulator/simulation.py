@@ -136,21 +136,31 @@ def _record(values: Bar | Options) -> np.void:
     return record
 
 
+@cache
 def _by_side(words: BySide) -> pl.Expr:
     return pl.when(pl.col("side") > 0).then(pl.lit(words.long)).otherwise(pl.lit(words.short))
 
 
 def _trade_rows(trades: Records, symbols: pl.Series, variant: Variant) -> pl.DataFrame:
-    reason = pl.col("reason")
     frame = frame_of(trades, _OF_A_TRADE).with_columns(
         symbols.gather(trades["series"]).alias("symbol"),
-        is_closed=reason > 0,
-        entry_reason=_by_side(variant.rule.entry_reasons),
-        exit_reason=pl.when(reason.is_in(_BY_RULE))
-        .then(_by_side(variant.rule.exit_reasons))
-        .otherwise(reason.replace_strict(_REASONS, default=None, return_dtype=pl.String)),
+        *_in_words(variant.rule.entry_reasons, variant.rule.exit_reasons),
     )
     return _figures(frame, variant.cost_bps / 10_000)
+
+
+@cache
+def _in_words(entry_reasons: BySide, exit_reasons: BySide) -> Sequence[pl.Expr]:
+    """The columns is_closed, entry_reason and exit_reason, from side and reason."""
+    reason = pl.col("reason")
+    return (
+        (reason > 0).alias("is_closed"),
+        _by_side(entry_reasons).alias("entry_reason"),
+        pl.when(reason.is_in(_BY_RULE))
+        .then(_by_side(exit_reasons))
+        .otherwise(reason.replace_strict(_REASONS, default=None, return_dtype=pl.String))
+        .alias("exit_reason"),
+    )
 
 
 def _unmoved(states: pl.DataFrame, variant: Variant) -> pl.DataFrame:
