@@ -31,7 +31,7 @@ def _cause(world: World, chance: Random) -> Iterator[Sequence[str]]:  # noqa: AR
 FAULT = Fault(
     name="disk-full",
     does="the file system of the database has no byte left for 20 s",
-    heals="transactions are rolled back, PostgreSQL is started again where it ended; the sweep takes up the series",
+    heals="transactions are rolled back; a run that was created and not queued is failed after two minutes",
     cause=_cause,
     seconds=20.0,
     why_not=_why_not,
