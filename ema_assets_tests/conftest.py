@@ -92,7 +92,7 @@ class Databases:
             sync_watchlist.adopt_graph(transaction, graph)
             sync_watchlist.adopt_graph(transaction, replace(graph, timeframes=FEW))
             for calendar in ("XNYS", "24/7"):
-                sync_watchlist.cover(transaction, calendar, date(2024, 1, 1), date(2026, 11, 25))
+                sync_watchlist.cover(transaction, calendar, date(2025, 1, 1), date(2026, 11, 25))
         self.copies = Copies(self.url_of(_TEMPLATE))
 
     def url_of(self, name: str) -> str:

@@ -15,6 +15,7 @@ import psycopg2
 
 from benchmarks.chaos.world import ASSETS, GRAPH, World
 from ema_assets.config.settings import Settings
+from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.refresh_all import refresh_all
@@ -45,21 +46,34 @@ def compare(world: World, now: datetime, name: str, *, is_going_on: bool) -> Com
     with Database(url) as database:
         # How far back long history reaches follows from the day on which it was loaded.
         for moment in (world.loading_at, now):
-            found.failed_again += _load(database, settings, world, moment)
-    with Database(url) as database, Database(world.url) as lived:
-        for asset in ASSETS:
+            found.failed_again += load(database, settings, world.watched, moment)
+    compare_all(found, world.url, url, world.symbols, ASSETS, is_going_on=is_going_on)
+    drop_database(world.again, name)
+    return found
+
+
+def compare_all(
+    found: Comparison,
+    lived_url: str,
+    again_url: str,
+    symbols: Sequence[str],
+    assets: Sequence[str],
+    *,
+    is_going_on: bool = False,
+) -> None:
+    """Compare every table of `assets` in two databases, and note in `found` what differs."""
+    with Database(again_url) as database, Database(lived_url) as lived:
+        for asset in assets:
             for timeframe in ORDER:
                 mine, again = (_rows(each, asset, timeframe) for each in (lived, database))
                 found.rows += again.height
                 order = GRAPH.nodes[asset].table.time
-                for symbol in world.symbols:
+                for symbol in symbols:
                     one, other = (frame.filter(pl.col("symbol") == symbol) for frame in (mine, again))
                     if is_going_on:
                         one, other = _so_far(one, other, order)
                     if not one.equals(other):
                         found.different.append(f"{asset} {symbol}|{timeframe.key}: {_first_difference(one, other)}")
-    drop_database(world.again, name)
-    return found
 
 
 def new_database(server: EmbeddedServer, name: str) -> str:
@@ -82,14 +96,14 @@ def _execute(server: EmbeddedServer, statement: str) -> None:
     connection.close()
 
 
-def _load(database: Database, settings: Settings, world: World, now: datetime) -> int:
+def load(database: Database, settings: Settings, watched: Watchlist, now: datetime) -> int:
     """Bring a database up to date at `now` without Dagster; how many series failed."""
     outcomes = refresh_all(
         database,
-        world.watched,
+        watched,
         lambda name: open_provider(settings, name),
-        FetchRules.of(settings, world.watched),
-        world.symbols,
+        FetchRules.of(settings, watched),
+        watched.symbols,
         list(ORDER),
         clock=lambda: now,
     )

@@ -37,6 +37,18 @@ GRAPH = build(Watchlist((), {}))
 ASSETS = tuple(node.name for node in GRAPH.on)
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 UP_SECONDS = 240.0
+# run_id, status, name, kind, created, started, ended (seconds since 1970) of all runs.
+RUNS = """
+SELECT r.run_id, r.status, r.pipeline_name AS name,
+       extract(epoch FROM r.create_timestamp)::float8 AS created, r.start_time, r.end_time,
+       CASE WHEN r.backfill_id IS NOT NULL THEN 'backfill'
+            ELSE coalesce(tf.value || CASE WHEN h.value IS NULL THEN '' ELSE ' history' END, 'other')
+       END AS kind
+FROM dagster.runs r
+LEFT JOIN dagster.run_tags tf ON tf.run_id = r.run_id AND tf.key = 'ema_assets/timeframe'
+LEFT JOIN dagster.run_tags h ON h.run_id = r.run_id AND h.key = 'ema_assets/history'
+ORDER BY r.id
+"""
 WEBSERVER, DAEMON = "ema_assets.defs.webserver", "dagster._daemon"
 CODE_SERVER, STANDBY = "dagster api grpc", "ema_assets.defs.standby.worker"
 
@@ -145,34 +157,11 @@ class World:
             return transaction.query(statement, *parameters)
 
     def graphql(self, query: str, **variables: Any) -> Any:
-        body = json.dumps({"query": query, "variables": variables}).encode()
-        request = urllib.request.Request(  # noqa: S310 - our own http://127.0.0.1 URL
-            f"{self.up.url}/graphql", body, {"Content-Type": "application/json"}
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-                found = json.load(answer)
-        except urllib.error.HTTPError as error:
-            raise OSError(f"GraphQL: {error.read()[:500].decode()}") from error
-        if "errors" in found:
-            raise RuntimeError(f"GraphQL: {found['errors']}")
-        return found["data"]
+        return graphql(self.up.url, query, variables)
 
     def runs(self) -> pl.DataFrame:
         """All runs: run_id, status, name, kind, created, started, ended (seconds since 1970)."""
-        return self.sql(
-            """
-            SELECT r.run_id, r.status, r.pipeline_name AS name,
-                   extract(epoch FROM r.create_timestamp)::float8 AS created, r.start_time, r.end_time,
-                   CASE WHEN r.backfill_id IS NOT NULL THEN 'backfill'
-                        ELSE coalesce(tf.value || CASE WHEN h.value IS NULL THEN '' ELSE ' history' END, 'other')
-                   END AS kind
-            FROM dagster.runs r
-            LEFT JOIN dagster.run_tags tf ON tf.run_id = r.run_id AND tf.key = 'ema_assets/timeframe'
-            LEFT JOIN dagster.run_tags h ON h.run_id = r.run_id AND h.key = 'ema_assets/history'
-            ORDER BY r.id
-            """
-        )
+        return self.sql(RUNS)
 
     def unfinished(self) -> int:
         return self.runs().filter(~pl.col("status").is_in(ENDED)).height
@@ -216,6 +205,27 @@ class World:
         """The newest 5m bar of each symbol."""
         found = self.sql("SELECT symbol, max(ts) AS ts FROM market.ohlc_5m GROUP BY 1")
         return dict(found.select("symbol", "ts").iter_rows())
+
+
+def graphql(ui: str, query: str, variables: Mapping[str, Any]) -> Any:
+    """What the webserver at `ui` answers.
+
+    Raises:
+        OSError: when it does not answer.
+        RuntimeError: when the answer is an error.
+    """
+    body = json.dumps({"query": query, "variables": variables}).encode()
+    request = urllib.request.Request(  # noqa: S310 - our own http://127.0.0.1 URL
+        f"{ui}/graphql", body, {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+            found = json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise OSError(f"GraphQL: {error.read()[:500].decode()}") from error
+    if "errors" in found:
+        raise RuntimeError(f"GraphQL: {found['errors']}")
+    return found["data"]
 
 
 def spelt(symbol: str) -> str:

@@ -9,11 +9,11 @@ import click
 
 from ema_assets.cli.commands import Command
 from ema_assets.config.settings import Settings
+from ema_assets.defs.celery_queues import QUEUES
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.variables import text_of
 
-# Of deploy/celery/dagster.yaml, and the app of the worker.
-_QUEUE, _APP = "dagster", "ema_assets.defs.celery_worker"
+_APP = "ema_assets.defs.celery_worker"
 
 
 @click.command("worker", cls=Command)
@@ -27,8 +27,17 @@ _QUEUE, _APP = "dagster", "ema_assets.defs.celery_worker"
     show_default=True,
     help="A process is replaced after so many runs.",
 )
-def worker_command(processes: int, runs_per_process: int) -> None:
+@click.option(
+    "--queues",
+    default=",".join(QUEUES),
+    show_default=True,
+    help="Whose runs it takes: `live` has those of bars that have just closed, `slow` all others.",
+)
+def worker_command(processes: int, runs_per_process: int, queues: str) -> None:
     """Execute runs that Dagster on another host hands to Celery: docs/CLUSTER.md. SIGTERM lets them finish."""
+    taken = [name.strip() for name in queues.split(",")]
+    if not set(taken) <= set(QUEUES):
+        raise ConfigurationError(f"`--queues` must be of {', '.join(QUEUES)}, received {queues!r}")
     if importlib.util.find_spec("dagster_celery") is None:
         raise ConfigurationError("a worker needs Celery: pip install 'ema-assets[cluster]'")
     if Settings.from_env().database_url is None:
@@ -41,5 +50,7 @@ def worker_command(processes: int, runs_per_process: int) -> None:
             "a worker needs `DAGSTER_HOME`, a folder with deploy/celery/dagster.yaml as dagster.yaml, received "
             f"{home or 'nothing'}"
         )
-    options = ["-Q", _QUEUE, "-c", str(processes), "--max-tasks-per-child", str(runs_per_process), "-l", "WARNING"]
+    options = ["-Q", ",".join(taken), "-c", str(processes), "--max-tasks-per-child", str(runs_per_process)]
+    # Two workers of one name, such as those of two queues on one host, lock each other out at the broker.
+    options += ["-n", f"{'-'.join(taken)}-{os.getpid()}@%h", "-l", "WARNING"]
     os.execv(sys.executable, [sys.executable, "-m", "celery", "-A", _APP, "worker", *options])  # noqa: S606 - Celery

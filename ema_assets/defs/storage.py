@@ -23,7 +23,7 @@ from sqlalchemy.exc import DisconnectionError
 
 from ema_assets.config.settings import Settings
 from ema_assets.defs.event_rows import batch_rows, tag_rows
-from ema_assets.model.urls import dagster_url
+from ema_assets.model.urls import dagster_url, watched_url
 from ema_assets.runtime.locate import leased_database
 from ema_assets.store.migrations import migrate
 
@@ -162,7 +162,12 @@ def _new_engine(url: str) -> sqlalchemy.Engine:
     is survived.
     """
     engine = sqlalchemy.create_engine(
-        url, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=20, pool_recycle=3600, pool_pre_ping=False
+        watched_url(url),
+        isolation_level="AUTOCOMMIT",
+        pool_size=1,
+        max_overflow=20,
+        pool_recycle=3600,
+        pool_pre_ping=False,
     )
 
     @sqlalchemy.event.listens_for(engine, "checkout")

@@ -38,11 +38,8 @@ _IS_PAST = (pl.col("from_ts") > ledger.BEGINNING) & (pl.col("from_ts") <= pl.col
 _NOTHING_RECOMPUTED = pl.Schema({"symbol": pl.String(), "recomputed": pl.Int64()})
 
 # What is not said of a series that was computed.
-_NOTHING_ELSE = [
-    pl.lit(None, UTC_TIME).alias(name)
-    for name in COMPLETED_SCHEMA
-    if name not in ("symbol", "changed_from", "first_ts", "last_ts")
-]
+_SAID = ("symbol", "changed_from", "first_ts", "last_ts")
+_NOTHING_ELSE = [pl.lit(None, UTC_TIME).alias(name) for name in COMPLETED_SCHEMA if name not in _SAID]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +102,7 @@ def _strategy(transaction: Transaction, node: Node, timeframe: Timeframe, claime
         .with_columns(pl.col("from_ts").fill_null(pl.lit(ledger.BEGINNING, UTC_TIME)))
     )
     bars = _read(transaction, node, timeframe, starts)
-    if variant.reads_sessions:
-        bars = _placed(transaction, bars, timeframe, claimed)
+    bars = _placed(transaction, bars, timeframe, claimed) if variant.reads_sessions else bars
     if variant.higher_timeframe is not None:
         bars = _with_trend_of(transaction, bars, variant, claimed, starts)
     done = simulate(bars, carried.select("symbol", *STATE_SCHEMA), variant)

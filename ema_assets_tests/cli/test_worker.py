@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ema_assets.defs.run_coordinator import LaneRunCoordinator
 from ema_assets_tests.cli.conftest import Refused, Run
 
 REPOSITORY = Path(__file__).parents[2]
@@ -51,21 +52,39 @@ def test_the_process_becomes_a_celery_worker(run: Run, monkeypatch: pytest.Monke
     ((python, *words),) = began
     assert python == sys.executable
     assert words[:5] == ["-m", "celery", "-A", "ema_assets.defs.celery_worker", "worker"]
-    assert words[5:11] == ["-Q", "dagster", "-c", "3", "--max-tasks-per-child", "20"]
+    assert words[5:11] == ["-Q", "live,slow", "-c", "3", "--max-tasks-per-child", "20"]
+    # Two workers of one name lock each other out at the broker.
+    assert words[words.index("-n") + 1] == f"live-slow-{os.getpid()}@%h"
     # `ps` shows it to everybody.
     assert "guest" not in " ".join(words)
     assert importlib.util.find_spec("ema_assets.defs.celery_worker") is not None
 
 
-def test_the_dagster_yaml_of_the_hosts_differs_from_ours_in_launcher_and_monitoring_alone() -> None:
+def test_a_worker_can_be_kept_for_one_of_the_queues(
+    run: Run, refused: Refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with_celery(monkeypatch, is_here=True)
+    (tmp_path / "dagster.yaml").write_text(DEPLOYED.read_text())
+    began: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda _program, words: began.append(words))
+    env = {"EMA_DATABASE_URL": DATABASE, "EMA_CELERY_BROKER": BROKER, "DAGSTER_HOME": str(tmp_path)}
+    assert run("worker", "--queues", " live ", **env).exit_code == 0
+    assert began[0][began[0].index("-Q") + 1] == "live"
+    assert refused("worker", "--queues", "live,fast", **env) == (
+        "`--queues` must be of live, slow, received 'live,fast'"
+    )
+
+
+def test_the_dagster_yaml_of_the_hosts_differs_from_ours_in_queue_and_launcher_alone() -> None:
     deployed: dict[str, Any] = yaml.safe_load(DEPLOYED.read_text())
     ours: dict[str, Any] = yaml.safe_load((REPOSITORY / "dagster.yaml").read_text())
     assert deployed.pop("run_launcher") == {
-        "module": "dagster_celery.launcher",
-        "class": "CeleryRunLauncher",
+        "module": "ema_assets.defs.celery_launcher",
+        "class": "LaneRunLauncher",
         "config": {"broker": {"env": "EMA_CELERY_BROKER"}},
     }
-    # It would ask the result backend, which no other process can read, and fail runs at work.
-    assert deployed.pop("run_monitoring") == {"enabled": False}
-    del ours["run_launcher"], ours["run_monitoring"]
+    assert importlib.util.find_spec("ema_assets.defs.celery_launcher") is not None
+    assert deployed["run_coordinator"].pop("module") == LaneRunCoordinator.__module__
+    assert deployed["run_coordinator"].pop("class") == LaneRunCoordinator.__name__
+    del ours["run_launcher"], ours["run_coordinator"]["module"], ours["run_coordinator"]["class"]
     assert deployed == ours

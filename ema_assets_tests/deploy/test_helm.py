@@ -104,6 +104,11 @@ def test_with_celery_the_launcher_is_that_of_several_hosts() -> None:
     assert CELERY["runLauncher"]["type"] == "CustomRunLauncher"
     launcher = CELERY["runLauncher"]["config"]["customRunLauncher"]
     assert launcher == loaded(REPOSITORY / "deploy/celery/dagster.yaml")["run_launcher"]
+    queue = CELERY["dagsterDaemon"]["runCoordinator"]["config"]["customRunCoordinator"]
+    instance = loaded(REPOSITORY / "deploy/celery/dagster.yaml")
+    assert {name: queue[name] for name in ("module", "class")}.items() <= instance["run_coordinator"].items()
+    assert queue["config"] == {**instance["concurrency"]["runs"], **instance["run_coordinator"]["config"]}
+    assert "runMonitoring" not in CELERY["dagsterDaemon"]
     parse_ours(CONTAINER["command"][1:])
     # A list of the second file replaces that of the first one: nothing may be lost.
     for part in ("dagsterWebserver", "dagsterDaemon"):

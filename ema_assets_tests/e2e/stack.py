@@ -151,24 +151,27 @@ class Dagster:
 
     def places_with(self, secrets: Sequence[str], folder: Path) -> list[str]:
         """Tables of the database, files of `folder` and command lines of processes that show one of `secrets`."""
-        # A number or a time shows none: to write all of them as text takes most of a minute.
-        tables = self.sql(
-            """SELECT format('%I.%I', table_schema, table_name) AS name,
-                      string_agg(format('%I::text', column_name), ', ') AS columns
-               FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)
-               WHERE table_schema NOT IN ('pg_catalog', 'information_schema') AND table_type = 'BASE TABLE'
-                 AND data_type NOT IN ('double precision', 'bigint', 'integer', 'smallint', 'boolean', 'date')
-                 AND data_type NOT LIKE 'timestamp%'
-               GROUP BY 1"""
-        )
-        found = [
-            name
-            for name, columns in tables.iter_rows()
-            if self.sql(
-                f"SELECT count(*) AS n FROM {name} WHERE concat_ws(' ', {columns}) LIKE ANY ($1::text[])",
-                [f"%{secret}%" for secret in secrets],
-            ).item()
-        ]
+        patterns = [f"%{secret}%" for secret in secrets]
+        found = []
+        with Database(self.url) as database, database.transaction() as transaction:
+            # A number or a time shows none, and writing all of them as text takes long.
+            tables = transaction.query(
+                """SELECT format('%I.%I', table_schema, table_name) AS name,
+                          string_agg(format('%I::text', column_name), ', ') AS columns
+                   FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)
+                   WHERE table_schema NOT IN ('pg_catalog', 'information_schema') AND table_type = 'BASE TABLE'
+                     AND data_type NOT IN ('double precision', 'bigint', 'integer', 'smallint', 'boolean', 'date')
+                     AND data_type NOT LIKE 'timestamp%'
+                     AND to_regclass(format('%I.%I', table_schema, table_name)) NOT IN
+                         (SELECT inhrelid FROM pg_inherits)
+                   GROUP BY 1"""
+            )
+            for name, columns in tables.iter_rows():
+                shows = (
+                    f"SELECT EXISTS (SELECT FROM {name} WHERE concat_ws(' ', {columns}) LIKE ANY ($1::text[])) AS shows"
+                )
+                if transaction.query(shows, patterns).item():
+                    found.append(name)
         files = [path for path in folder.rglob("*") if path.is_file() and "postgres" not in path.parts]
         found += [str(path) for path in files if _shows(path.read_bytes(), secrets)]
         return found + ["a command line"] * _shows(command_lines().encode(), secrets)

@@ -148,7 +148,7 @@ def test_keys_are_in_no_process_that_asks_no_provider_and_nowhere_else(stack: St
     secrets = [*CANARIES.values(), str(urlsplit(own_url).password)]
     assert stack.places_with(secrets, stack.folder) == []
     # That it looks where something could be: the name of a symbol is in many places.
-    assert {"market.ohlc_5m", "dagster.event_logs"} <= set(stack.places_with(["BTC-USD"], stack.folder))
+    assert {"market.ohlc", "dagster.event_logs"} <= set(stack.places_with(["BTC-USD"], stack.folder))
     for words in ("ema_assets.defs.webserver", "ema_assets sandbox"):
         (pid,) = stack.pids(words)
         environment = Path(f"/proc/{pid}/environ").read_bytes()

@@ -4,7 +4,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import adbc_driver_manager
 import polars as pl
@@ -14,6 +14,7 @@ from polars.testing import assert_frame_equal
 
 from ema_assets.model.errors import StoreUnavailable
 from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.urls import watched_url
 from ema_assets.store import database as store_database
 from ema_assets.store.database import Database, identifier
 from ema_assets_tests.waiting import wait_until
@@ -266,3 +267,19 @@ def test_an_identifier_is_given_back(name: str) -> None:
 def test_anything_else_is_no_identifier(name: str) -> None:
     with pytest.raises(ValueError, match=re.escape(repr(name))):
         identifier(name)
+
+
+def test_a_session_that_the_network_cuts_off_ends_on_both_sides_within_half_a_minute(database: Database) -> None:
+    limits = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
+    with Database(database.url) as other, other.transaction() as transaction:
+        found = [transaction.query("SELECT current_setting($1) AS found", name)["found"].item() for name in limits]
+    assert found == ["10", "5", "3"]
+    query = dict(parse_qsl(urlsplit(watched_url("postgresql://u@h/db?keepalives_idle=60&sslmode=require")).query))
+    # What somebody has said himself stays.
+    assert query == {
+        "keepalives_idle": "60",
+        "sslmode": "require",
+        "keepalives_interval": "5",
+        "keepalives_count": "3",
+        "tcp_user_timeout": "30000",
+    }

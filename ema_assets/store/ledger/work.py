@@ -163,6 +163,50 @@ def claim(
     )
 
 
+_COMPLETE = f"""
+WITH read AS (
+    -- A change of an input waits for the lock on this series before it is committed, so these are the revisions
+    -- that were read.
+    SELECT up.symbol, jsonb_object_agg(i.reads || '|' || i.reads_timeframe, up.revision) AS inputs
+    FROM market.asset_input i
+    JOIN market.series_state up ON up.asset = i.reads AND up.timeframe = i.reads_timeframe
+    WHERE i.asset = $1 AND i.timeframe = $2 AND up.symbol = ANY ($3::text[])
+    GROUP BY up.symbol
+), results AS (
+    SELECT * FROM unnest(
+        $3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[],
+        $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[])
+        AS r(symbol, changed_from, first_ts, last_ts, checked_through, dirty_from, dirty_end, asked_at,
+             final_through)
+), readers AS (
+    -- Also where nothing is pulled down, for the update then waits for a run that computes this series at the
+    -- moment, and that may have read the input of before. What is switched off is computed by nobody.
+    UPDATE market.series_state s
+    SET dirty_from = least(s.dirty_from, c.changed_from), {DIRTY_SINCE}
+    FROM market.asset_input i
+    JOIN market.asset a ON a.asset = i.asset
+    CROSS JOIN results c
+    WHERE i.reads = $1 AND i.reads_timeframe = $2 AND c.changed_from IS NOT NULL
+      AND s.asset = i.asset AND s.timeframe = i.timeframe AND s.symbol = c.symbol
+      AND (a.is_on OR s.dirty_from IS NULL OR s.dirty_from > c.changed_from)
+)
+UPDATE market.series_state s
+SET revision = s.revision + CASE WHEN r.changed_from IS NULL THEN 0 ELSE 1 END,
+    inputs = read.inputs,
+    first_ts = least(s.first_ts, r.first_ts),
+    last_ts = greatest(s.last_ts, r.last_ts),
+    checked_through = greatest(s.checked_through, r.checked_through),
+    asked_at = coalesce(r.asked_at, s.asked_at),
+    final_through = greatest(s.final_through, r.final_through),
+    dirty_from = r.dirty_from, dirty_end = r.dirty_end,
+    code_version = $8, failures = 0, next_attempt_at = NULL, last_error = NULL,
+    computed_at = clock_timestamp(), updated_at = clock_timestamp()
+FROM results r
+LEFT JOIN read ON read.symbol = r.symbol
+WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = r.symbol
+"""
+
+
 def complete(
     transaction: Transaction, asset: str, timeframe: Timeframe, results: pl.DataFrame, code_version: str
 ) -> None:
@@ -175,48 +219,7 @@ def complete(
     """
     check_frame(f"completed series of {asset}", results, COMPLETED_SCHEMA)
     transaction.execute(
-        f"""
-        WITH read AS (
-            -- A change of an input waits for the lock on this series before it is committed, so these are the revisions
-            -- that were read.
-            SELECT up.symbol, jsonb_object_agg(i.reads || '|' || i.reads_timeframe, up.revision) AS inputs
-            FROM market.asset_input i
-            JOIN market.series_state up ON up.asset = i.reads AND up.timeframe = i.reads_timeframe
-            WHERE i.asset = $1 AND i.timeframe = $2 AND up.symbol = ANY ($3::text[])
-            GROUP BY up.symbol
-        ), results AS (
-            SELECT * FROM unnest(
-                $3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[],
-                $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[])
-                AS r(symbol, changed_from, first_ts, last_ts, checked_through, dirty_from, dirty_end, asked_at,
-                     final_through)
-        ), readers AS (
-            -- Also where nothing is pulled down, for the update then waits for a run that computes this series at the
-            -- moment, and that may have read the input of before. What is switched off is computed by nobody.
-            UPDATE market.series_state s
-            SET dirty_from = least(s.dirty_from, c.changed_from), {DIRTY_SINCE}
-            FROM market.asset_input i
-            JOIN market.asset a ON a.asset = i.asset
-            CROSS JOIN results c
-            WHERE i.reads = $1 AND i.reads_timeframe = $2 AND c.changed_from IS NOT NULL
-              AND s.asset = i.asset AND s.timeframe = i.timeframe AND s.symbol = c.symbol
-              AND (a.is_on OR s.dirty_from IS NULL OR s.dirty_from > c.changed_from)
-        )
-        UPDATE market.series_state s
-        SET revision = s.revision + CASE WHEN r.changed_from IS NULL THEN 0 ELSE 1 END,
-            inputs = read.inputs,
-            first_ts = least(s.first_ts, r.first_ts),
-            last_ts = greatest(s.last_ts, r.last_ts),
-            checked_through = greatest(s.checked_through, r.checked_through),
-            asked_at = coalesce(r.asked_at, s.asked_at),
-            final_through = greatest(s.final_through, r.final_through),
-            dirty_from = r.dirty_from, dirty_end = r.dirty_end,
-            code_version = $8, failures = 0, next_attempt_at = NULL, last_error = NULL,
-            computed_at = clock_timestamp(), updated_at = clock_timestamp()
-        FROM results r
-        LEFT JOIN read ON read.symbol = r.symbol
-        WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = r.symbol
-        """,
+        _COMPLETE,
         asset,
         timeframe.key,
         results["symbol"],

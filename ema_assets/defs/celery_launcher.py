@@ -1,0 +1,49 @@
+"""The run launcher of several hosts: Celery's, with a queue per lane, an end for a run that is stopped, and monitoring.
+
+Needs the extra `cluster`; docs/CLUSTER.md. `run_launcher` in deploy/celery/dagster.yaml names the class.
+"""
+
+from dagster import DagsterRun
+from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
+from dagster_celery.launcher import CeleryRunLauncher
+
+from ema_assets.defs.celery_queues import TASK_TAG, queue_of, tags_of
+
+
+class LaneRunLauncher(CeleryRunLauncher):  # type: ignore[misc, unused-ignore]
+    """Gives each run to the queue of its lane. The result backend of Celery is never asked."""
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Hand the run to the broker."""
+        run = context.dagster_run
+        super().launch_run(
+            context._replace(dagster_run=run.with_tags({**run.tags, **tags_of(run.tags, self.broker or "")}))
+        )
+
+    def terminate(self, run_id: str) -> bool:
+        """Stop the run, or keep it from beginning; False when it is over.
+
+        The worker kills its process. The sweep then says that it was canceled, as it does of one that no worker had.
+        """
+        run = self._instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            return False
+        self._instance.report_run_canceling(run)
+        if task := run.tags.get(TASK_TAG):
+            self.celery.control.revoke(task, terminate=True)
+        return True
+
+    def check_run_worker_health(self, _run: DagsterRun) -> CheckRunHealthResult:
+        """Running: the sweep fails runs without a session of the database. The state of the task is known to nobody."""
+        return CheckRunHealthResult(WorkerStatus.RUNNING, "the sweep watches over its session of the database")
+
+    def get_run_worker_debug_info(
+        self,
+        run: DagsterRun,
+        include_container_logs: bool | None = True,  # noqa: ARG002 - as Dagster names it
+    ) -> str | None:
+        """What is said of a run that has not begun in time."""
+        return (
+            f"No worker has begun task {run.tags.get(TASK_TAG, 'without an id')} of the queue `{queue_of(run.tags)}`: "
+            "the message was lost with a worker or the broker, or no worker of that queue is free."
+        )

@@ -1,0 +1,40 @@
+"""The queues of Celery workers: which one a run goes to, and how urgent it is there. No Celery and no Dagster here."""
+
+from collections.abc import Mapping
+
+# Bars that have just closed, and all else: history, missing bars, upkeep, backfills, what a person asks for.
+LIVE, SLOW = "live", "slow"
+QUEUES = (LIVE, SLOW)
+# Tags of dagster-celery, and those of Dagster and of ours that they follow from.
+QUEUE_TAG, URGENCY_TAG = "dagster-celery/queue", "dagster-celery/run_priority"
+TASK_TAG = "dagster-celery/task_id"
+_LANE_TAG, _PRIORITY_TAG = "ema_assets/lane", "dagster/priority"
+_MOST_URGENT = 9
+# Priorities of Dagster per step of a queue: live runs differ by one for each timeframe, the others by kind.
+_STEP = {LIVE: 1, SLOW: 5}
+
+
+def tags_of(tags: Mapping[str, str], broker: str) -> dict[str, str]:
+    """The tags that send a run with `tags` to its queue at `broker`, a URL. Those that it has already stay."""
+    queue = tags.get(QUEUE_TAG) or queue_of(tags)
+    return {QUEUE_TAG: queue, URGENCY_TAG: tags.get(URGENCY_TAG) or str(_urgency_of(tags, queue, broker))}
+
+
+def queue_of(tags: Mapping[str, str]) -> str:
+    """`live` for runs of the lane `live`, `slow` for all others."""
+    return LIVE if tags.get(_LANE_TAG) == LIVE else SLOW
+
+
+def _urgency_of(tags: Mapping[str, str], queue: str, broker: str) -> int:
+    """From 0 to 9. RabbitMQ gives out the highest first, Redis the lowest."""
+    try:
+        below = max(0, -int(tags.get(_PRIORITY_TAG, "0")))
+    except ValueError:
+        below = 0
+    urgency = max(0, _MOST_URGENT - below // _STEP.get(queue, 1))
+    return _MOST_URGENT - urgency if is_redis(broker) else urgency
+
+
+def is_redis(broker: str) -> bool:
+    """Whether the URL names a Redis, plain, with TLS, by a socket or by sentinels."""
+    return broker.partition("://")[0] in ("redis", "rediss", "redis+socket", "sentinel")

@@ -1,0 +1,175 @@
+"""Several hosts: which queue a run goes to, how urgent it is there, how it is stopped; Celery is a fake."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, job, op
+from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.launcher import LaunchRunContext, WorkerStatus
+from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+from dagster._core.run_coordinator import SubmitRunContext
+from dagster._grpc.types import ExecuteRunArgs
+from dagster._serdes import deserialize_value
+
+from ema_assets.defs import celery_runs
+from ema_assets.defs.celery_queues import tags_of
+from ema_assets.defs.run_coordinator import LaneRunCoordinator
+
+RABBITMQ, REDIS = "pyamqp://broker//", "rediss://broker/0"
+
+
+class FakeLauncher:
+    """What dagster-celery's does, as far as ours builds on it."""
+
+    def __init__(self, instance: DagsterInstance, broker: str) -> None:
+        self._instance, self.broker = instance, broker
+        self.launched: list[DagsterRun] = []
+        self.revoked: list[tuple[str, bool]] = []
+        self.celery = SimpleNamespace(
+            control=SimpleNamespace(revoke=lambda task, *, terminate: self.revoked.append((task, terminate)))
+        )
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        self.launched.append(context.dagster_run)
+
+
+@op
+def nothing() -> None: ...
+
+
+@job
+def some_job() -> None:
+    nothing()
+
+
+def a_run(instance: DagsterInstance, status: DagsterRunStatus, **tags: str) -> DagsterRun:
+    named = {name.replace("__", "/"): value for name, value in tags.items()}
+    return instance.create_run_for_job(some_job, status=status, tags=named)
+
+
+@pytest.fixture
+def launcher_class(monkeypatch: pytest.MonkeyPatch) -> Any:
+    fakes: dict[str, Any] = {"dagster_celery": ModuleType("dagster_celery")}
+    fakes["dagster_celery.launcher"] = ModuleType("dagster_celery.launcher")
+    fakes["dagster_celery.launcher"].CeleryRunLauncher = FakeLauncher
+    for name, module in fakes.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.delitem(sys.modules, "ema_assets.defs.celery_launcher", raising=False)
+    yield importlib.import_module("ema_assets.defs.celery_launcher").LaneRunLauncher
+    sys.modules.pop("ema_assets.defs.celery_launcher", None)
+
+
+@pytest.mark.parametrize(
+    ("tags", "queue", "of_rabbitmq"),
+    [
+        ({"ema_assets/lane": "live", "dagster/priority": "0"}, "live", "9"),
+        ({"ema_assets/lane": "live", "dagster/priority": "-3"}, "live", "6"),
+        ({"ema_assets/lane": "background", "dagster/priority": "-15"}, "slow", "6"),
+        ({"ema_assets/lane": "background", "dagster/priority": "-45"}, "slow", "0"),
+        ({}, "slow", "9"),
+        ({"dagster/priority": "soon"}, "slow", "9"),
+        ({"ema_assets/lane": "live", "dagster-celery/queue": "mine"}, "mine", "9"),
+        ({"dagster-celery/run_priority": "2"}, "slow", "2"),
+    ],
+)
+def test_a_run_goes_to_the_queue_of_its_lane_the_more_urgent_the_sooner(
+    tags: dict[str, str], queue: str, of_rabbitmq: str
+) -> None:
+    assert tags_of(tags, RABBITMQ) == {"dagster-celery/queue": queue, "dagster-celery/run_priority": of_rabbitmq}
+    # Redis gives out the lowest first. What somebody has said himself is left as it is.
+    said = "dagster-celery/run_priority" in tags
+    of_redis = of_rabbitmq if said else str(9 - int(of_rabbitmq))
+    assert tags_of(tags, REDIS)["dagster-celery/run_priority"] == of_redis
+
+
+def test_a_launched_run_carries_its_queue(launcher_class: Any) -> None:
+    with DagsterInstance.ephemeral() as instance:
+        launcher = launcher_class(instance, RABBITMQ)
+        run = a_run(instance, DagsterRunStatus.STARTING, ema_assets__lane="live", other="kept")
+        launcher.launch_run(LaunchRunContext(run, None))
+        (launched,) = launcher.launched
+        assert launched.run_id == run.run_id
+        assert launched.tags["dagster-celery/queue"] == "live"
+        assert launched.tags["other"] == "kept"
+
+
+def test_a_stopped_run_is_canceling_and_its_task_is_revoked(launcher_class: Any) -> None:
+    with DagsterInstance.ephemeral() as instance:
+        launcher = launcher_class(instance, RABBITMQ)
+        begun = a_run(instance, DagsterRunStatus.STARTED, **{"dagster-celery__task_id": "task-1"})
+        assert launcher.terminate(begun.run_id) is True
+        assert launcher.revoked == [("task-1", True)]
+        # One that the launcher had no time to hand to the broker has no task.
+        early = a_run(instance, DagsterRunStatus.STARTING)
+        assert launcher.terminate(early.run_id) is True
+        over = a_run(instance, DagsterRunStatus.SUCCESS)
+        assert launcher.terminate(over.run_id) is False
+        assert launcher.terminate("unknown") is False
+        assert [instance.get_run_by_id(run.run_id).status for run in (begun, early, over)] == [
+            DagsterRunStatus.CANCELING,
+            DagsterRunStatus.CANCELING,
+            DagsterRunStatus.SUCCESS,
+        ]
+        assert launcher.revoked == [("task-1", True)]
+
+
+def test_a_run_at_work_counts_as_running_and_one_that_never_began_is_explained(launcher_class: Any) -> None:
+    with DagsterInstance.ephemeral() as instance:
+        launcher = launcher_class(instance, RABBITMQ)
+        run = a_run(
+            instance, DagsterRunStatus.STARTED, ema_assets__lane="live", **{"dagster-celery__task_id": "task-1"}
+        )
+        assert launcher.check_run_worker_health(run).status is WorkerStatus.RUNNING
+        assert launcher.get_run_worker_debug_info(run).startswith("No worker has begun task task-1 of the queue `live`")
+
+
+def test_a_run_without_a_lane_counts_among_the_background_ones() -> None:
+    with DagsterInstance.ephemeral() as instance:
+        coordinator = LaneRunCoordinator(max_concurrent_runs=4)
+        coordinator.register_instance(instance)
+        for given, expected in (({}, "background"), ({"ema_assets__lane": "live"}, "live")):
+            # Under way already, so that Dagster's part has nothing to do.
+            run = a_run(instance, DagsterRunStatus.STARTED, **given)
+            queued = coordinator.submit_run(SubmitRunContext(run, cast("Any", None)))
+            assert queued.tags["ema_assets/lane"] == expected
+            assert instance.get_run_by_id(run.run_id).tags["ema_assets/lane"] == expected
+
+
+def test_a_worker_that_has_loaded_other_signals_executes_a_run_in_a_new_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "watchlist.toml"
+    monkeypatch.setenv("EMA_WATCHLIST", str(path))
+    monkeypatch.setattr(celery_runs, "_loaded", [])
+    path.write_text("timeframes = 5\n")
+    # Not to be read: the run says so when it loads it.
+    assert celery_runs.is_outdated() is False
+    text = '[[group]]\ncalendar = "24/7"\nsymbols = ["BTC-USD"]\n'
+    path.write_text(text)
+    assert celery_runs.is_outdated() is False
+    path.write_text(text.replace("BTC", "ETH"))
+    assert celery_runs.is_outdated() is False
+    path.write_text(f'[signals]\noff = ["rsi"]\n{text}')
+    assert celery_runs.is_outdated() is True
+    path.write_text(text)
+    assert celery_runs.is_outdated() is False
+
+
+def test_the_new_process_goes_by_the_instance_of_its_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    began: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "run", lambda words, *, check: began.append(words) or SimpleNamespace(returncode=1))
+    origin = JobPythonOrigin(
+        "refresh", RepositoryPythonOrigin("/elsewhere/python", ModuleCodePointer("ema_assets.definitions", "defs"))
+    )
+    args = ExecuteRunArgs(origin, "run-1", InstanceRef.from_dir(str(tmp_path)), True)
+    assert celery_runs.execute_in_a_new_process(args) == 1
+    ((python, *words, given),) = began
+    assert [python, *words] == [sys.executable, "-m", "dagster", "api", "execute_run"]
+    found = deserialize_value(given, ExecuteRunArgs)
+    assert (found.run_id, found.instance_ref, found.set_exit_code_on_failure) == ("run-1", None, True)
