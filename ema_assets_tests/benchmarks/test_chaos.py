@@ -51,6 +51,8 @@ def test_a_seed_is_good_only_when_nothing_has_failed_differed_or_stayed_stale() 
     passed = {"fault": "kill-up", "outcome": "passed", "healed_s": 3.0, "rows": 9, "wrong": []}
     assert is_good(_seed(passed))
     assert not is_good(_seed({**passed, "outcome": "FAILED"}))
+    assert not is_good(_seed({**passed, "outcome": "skipped"}))
+    assert not is_good(_seed(passed) | {"outcomes": []})
     for wrong in ({"settled": False}, {"different": ["ohlc AAPL|5m: 1 and 2 rows"]}, {"failed_again": 1}):
         assert not is_good(_seed(passed) | wrong)
 
