@@ -9,7 +9,8 @@ exchange into an empty database, without Dagster, and every row up to that momen
 nothing is lost, nothing invented. Series that a fault does not concern must have gone on while it lasted. When the
 minutes are over the market slows down to the pace of the machine, and everything that was stored is compared once more.
 
-The exit code is 1 when something does not hold, or when no fault of a seed began in time. A fault that cannot be had on this machine is skipped, and says why.
+The exit code is 1 when something does not hold, or when no fault of a seed began in time. A fault that cannot be had on
+this machine is skipped, and says why.
 """
 
 import argparse
