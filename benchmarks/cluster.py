@@ -24,7 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import cluster_budget, cluster_trials
+from benchmarks.chaos.comparison import load
 from benchmarks.cluster_hosts import hosts
+from benchmarks.cluster_market import Market, compare
 from benchmarks.cluster_stack import (
     RABBITMQ,
     REDIS,
@@ -38,7 +40,6 @@ from benchmarks.cluster_stack import (
     own_postgres,
     url_from_hosts,
 )
-from benchmarks.soak import Soak, _load, compare
 from benchmarks.tick import _new_database, _watchlist
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
@@ -73,10 +74,10 @@ def run(kind: str, symbols: int, chosen: Sequence[str], given: argparse.Namespac
         env = environment(home, url, broker_url, EMA_PROVIDER="sandbox", EMA_SANDBOX_URL=sandbox.base_url)
         env["EMA_SERIES_PER_RUN"] = str(given.series_per_run)
         settings = Settings.from_env(env)
-        soak = Soak(server, url, sandbox, "", watched.symbols, CHAIN, loading_at=_START)
+        soak = Market(server, url, sandbox, "", watched.symbols, CHAIN, loading_at=_START)
         began = time.monotonic()
         with Database(url) as database:
-            _load(database, settings, watched, watched.symbols, _START)
+            load(database, settings, watched, _START)
             with database.transaction() as transaction:
                 # As told to Dagster: to tell it of every series would take runs before the first tick.
                 transaction.execute("UPDATE market.series_state SET recorded_at = computed_at")

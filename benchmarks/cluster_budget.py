@@ -6,8 +6,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from benchmarks import cluster_trials
+from benchmarks.cluster_market import Market
 from benchmarks.cluster_stack import Cluster, centre, empty_queues, exchange_for, url_from_hosts
-from benchmarks.soak import Soak
 from benchmarks.tick import _new_database, _watchlist
 from ema_assets.config import watchlist
 from ema_assets.model import clock
@@ -58,7 +58,7 @@ def measure(cluster: Cluster, symbols: int, per_minute: int) -> dict[str, Any]:
             "EMA_SERIES_PER_RUN": "15",
         }
         empty_queues(cluster.broker)
-        soak = Soak(cluster.soak.server, url, RunningSandbox(base_url, app.state.sandbox), "", watched.symbols, CHAIN)
+        soak = Market(cluster.soak.server, url, RunningSandbox(base_url, app.state.sandbox), "", watched.symbols, CHAIN)
         with centre(home, env) as soak.ui:
             mine = Cluster(soak, cluster.hosts, home, env, cluster.broker)
             undo.callback(mine.stop_workers)

@@ -18,7 +18,7 @@ import psutil
 import psycopg2
 
 from benchmarks.cluster_hosts import CENTRE, NETWORK, Host, relay
-from benchmarks.soak import Soak
+from benchmarks.cluster_market import Market
 from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES
 from ema_assets.runtime.postgres import cluster
 from ema_assets.runtime.postgres.server import EmbeddedServer
@@ -67,7 +67,7 @@ class Worker:
 class Cluster:
     """A cluster that runs."""
 
-    soak: Soak
+    soak: Market
     hosts: list[Host]
     folder: Path
     env: dict[str, str]

@@ -1,8 +1,9 @@
-"""Runs whose process is gone although Dagster takes them for running: found and failed.
+"""Runs whose process is gone although Dagster takes them for running, or that never get one: found and failed.
 
 Dagster's code server, or the owner of a standby process, notices when the process of a run dies. When both die
 together, nobody does: the run stays STARTED, takes one of the few slots for runs, and its series look as if somebody
-was at work on them.
+was at work on them. So do those of a run that was created and never queued, because the database failed in between: its
+disk was full, for example.
 """
 
 import json
@@ -18,6 +19,8 @@ from ema_assets.store.database import Transaction
 
 # From its launch to its first connection a run takes some seconds, and its code server vouches for it.
 GRACE = timedelta(seconds=15)
+# Between its creation and its way into the queue a run takes less than a second; many of one tick take their turns.
+QUEUEING_GRACE = timedelta(minutes=2)
 # How long a code server may take to answer; one that is gone refuses at once.
 _ANSWER_SECONDS = 5
 
@@ -31,6 +34,12 @@ _MESSAGE = (
 )
 
 
+_NEVER_QUEUED = (
+    "This run was created and did not get into the queue: Dagster lost the database in between. It has done nothing; "
+    "its series are still stale and are taken up by the next run."
+)
+
+
 def session_name(run_id: str) -> str:
     """What the process of a run calls its sessions of the market database."""
     return f"ema-assets run {run_id}"
@@ -39,22 +48,36 @@ def session_name(run_id: str) -> str:
 def fail_lost_runs(
     instance: DagsterInstance, transaction: Transaction, now: datetime, namespace: Namespace = ALONE
 ) -> list[str]:
-    """Fail every run of this code location whose process is gone; return their ids. `now` is the machine's time."""
-    records = instance.get_run_records(RunsFilter(statuses=_AT_WORK))
-    old = [record.dagster_run for record in records if now - record.update_timestamp > GRACE]
+    """Fail each run of this code location whose process is gone, or that waits for no queue; return their ids.
+
+    `now` is the machine's time.
+    """
+    records = instance.get_run_records(RunsFilter(statuses=[DagsterRunStatus.NOT_STARTED, *_AT_WORK]))
+    old = [record.dagster_run for record in records if now - record.update_timestamp > _grace(record.dagster_run)]
     if not old:
         return []
     # The process of another code location has no session here.
     assets, jobs = set(ledger.assets(transaction)), {namespace.name(job) for job in JOBS}
     ours = [run for run in old if run.job_name in jobs or _assets_of(run, namespace) & assets]
     alive = worker_sessions.living(transaction, [session_name(run.run_id) for run in ours])
-    lost = [run for run in ours if session_name(run.run_id) not in alive and not _is_elsewhere(run)]
+    lost = [
+        run
+        for run in ours
+        if run.status is DagsterRunStatus.NOT_STARTED
+        or (session_name(run.run_id) not in alive and not _is_elsewhere(run))
+    ]
     for run in lost:
         if run.status is DagsterRunStatus.CANCELING:
             instance.report_run_canceled(run, _MESSAGE)
+        elif run.status is DagsterRunStatus.NOT_STARTED:
+            instance.report_run_failed(run, _NEVER_QUEUED)
         else:
             instance.report_run_failed(run, _MESSAGE)
     return [run.run_id for run in lost]
+
+
+def _grace(run: DagsterRun) -> timedelta:
+    return QUEUEING_GRACE if run.status is DagsterRunStatus.NOT_STARTED else GRACE
 
 
 def _assets_of(run: DagsterRun, namespace: Namespace) -> set[str]:

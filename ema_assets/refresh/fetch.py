@@ -55,11 +55,11 @@ def refresh_fetched(
 
     The providers of the symbols are asked side by side. A series whose vendor re-adjusted history for a split is
     fetched again as a whole. At last, where `older` bars are allowed to take their time, what is wanted before the
-    first bar of a series: see `plan_older`; and once a night what became of the symbols: see `describe`. One symbol's
-    failure costs only that symbol: it is in `errors` and in the ledger, with the time of its next attempt. A provider
-    that does not answer at all is left alone for a while.
+    first bar of a series (`plan_older`), and once a night what became of the symbols (`describe`). One symbol's failure
+    costs only that symbol: it is in `errors` and in the ledger. A provider that does not answer is left alone a while.
     """
     with database.transaction() as transaction:
+        ledger.take_back(transaction, timeframe, symbols, now)
         state = ledger.fetch_state(transaction, timeframe, symbols)
         closed = closed_bars(transaction, now, rules.publications, timeframes=[timeframe])
         plan = plan_requests(state, timeframe, closed, rules, now, everything=everything)

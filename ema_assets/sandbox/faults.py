@@ -1,10 +1,10 @@
 """Faults on demand: what they are, how one is asked for, and what it does to an answer. No HTTP.
 
 A fault acts on answers (`delay`, `rate_limit`, `refuse`, `server_error`, `cut_body`) or on data (`missing_symbol`,
-`late_bar`, `corrected_bar`, `hole`, `ended`, `halted`, `delayed`, `split`, `repriced`, `corporate_action`). Each
-may name `symbols`, and then concerns only answers that hold one of them, and `times`, and then ends after so many
-answers. Data faults change five-minute bars, so that aggregates always agree with them; and lists of symbols and
-corporate actions, so that these agree with the bars.
+`late_bar`, `corrected_bar`, `hole`, `half_answer`, `ended`, `halted`, `delayed`, `split`, `repriced`,
+`corporate_action`). Each may name `symbols`, and then concerns only answers that hold one of them, and `times`, and
+then ends after so many answers. Data faults change five-minute bars, so that aggregates always agree with them; and
+lists of symbols and corporate actions, so that these agree with the bars.
 """
 
 import itertools
@@ -112,6 +112,10 @@ class Hole(_DataFault, tag="hole"):
             raise ValueError("a hole needs an `end` after its `start`")
 
 
+class HalfAnswer(_DataFault, tag="half_answer"):
+    """Leave out the later half of the five-minute bars, and say that this was all: a page that is lost."""
+
+
 class Ended(_DataFault, tag="ended"):
     """The symbols trade no more from `at` on: their bars end there, and the vendor goes on answering."""
 
@@ -162,6 +166,7 @@ AnyFault = (
     | LateBar
     | CorrectedBar
     | Hole
+    | HalfAnswer
     | Ended
     | Halted
     | CorporateAction
@@ -169,12 +174,13 @@ AnyFault = (
     | Split
     | Repriced
 )
-_ON_BARS = (LateBar, CorrectedBar, Hole, Ended, Split, Repriced)
+_ON_BARS = (LateBar, CorrectedBar, Hole, HalfAnswer, Ended, Split, Repriced)
 KINDS: dict[str, type[Fault]] = {
     str(kind.__struct_config__.tag): kind
     for kind in (
         *(Delay, RateLimit, Refuse, ServerError, CutBody),
-        *(MissingSymbol, LateBar, CorrectedBar, Hole, Ended, Halted, CorporateAction, Delayed, Split, Repriced),
+        *(MissingSymbol, LateBar, CorrectedBar, Hole, HalfAnswer, Ended, Halted),
+        *(CorporateAction, Delayed, Split, Repriced),
     )
 }
 
@@ -346,6 +352,8 @@ def _left_out(bars: Bars, fault: AnyFault, now: int) -> np.ndarray[Any, np.dtype
     match fault:
         case Hole(start=start, end=end):
             left_out |= (bars.ts >= start.timestamp()) & (bars.ts < end.timestamp())
+        case HalfAnswer():
+            left_out[len(left_out) // 2 :] = True
         case Ended(at=at):
             left_out |= bars.ts >= at.timestamp()
         case LateBar(ts=ts, seconds=seconds):

@@ -100,6 +100,16 @@ def test_a_run_whose_server_and_process_are_gone_is_failed(
     assert look(world) == []
 
 
+def test_a_run_that_was_created_and_never_queued_is_failed_after_a_while_and_covers_nothing(world: World) -> None:
+    """As when the disk of the database is full between the two."""
+    run = left_behind(world, DagsterRunStatus.NOT_STARTED, {})
+    assert look(world, timedelta(minutes=1, seconds=50)) == []
+    assert covered(world) == [AAPL]
+    assert look(world, timedelta(minutes=2, seconds=10)) == [run.run_id]
+    assert status(world, run) is DagsterRunStatus.FAILURE
+    assert covered(world) == []
+
+
 def test_a_run_of_a_standby_process_lives_as_long_as_that_process(world: World) -> None:
     """Also while it has no session of the database yet, and although a retry carries the tags of its parent."""
     process = subprocess.Popen(["sleep", "600"])

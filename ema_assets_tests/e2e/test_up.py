@@ -8,15 +8,21 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from benchmarks.chaos import world as chaos
+from benchmarks.chaos.faults import kill_standby
+from benchmarks.chaos.run import after
+from ema_assets.config import watchlist
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.refresh.graph import build
+from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.store.database import Database
 from ema_assets_tests.e2e.stack import ASSETS, CANARIES, WATCHLIST, Stack, processes_mentioning, wait_until
 
@@ -237,6 +243,21 @@ def test_a_killed_run_worker_loses_nothing_and_the_sweep_finishes_its_work(stack
     stack.cli("refresh", "--symbol", "AMD", "--all")
     after = _stored(stack, "AMD")
     assert {key: after.get(key) for key in before} == before
+
+
+def test_after_all_that_and_without_a_standby_process_every_row_is_what_is_computed_from_nothing(
+    stack: Stack, tmp_path: Path
+) -> None:
+    """One fault of `benchmarks.chaos`, and what must hold after each of them."""
+    up = chaos.Up(stack.home, stack.port, stack.env | {"EMA_SANDBOX_URL": stack.status()["sandbox_url"]})
+    up.process = stack.process
+    elsewhere: Any = None  # the sandbox is a process of its own, and this fault does not touch it
+    with EmbeddedServer(tmp_path / "again") as again:
+        world = chaos.World(up, elsewhere, watchlist.load(stack.home / "watchlist.toml"), tmp_path, again, speed=1)
+        world.known_url = stack.url
+        found = after(world, kill_standby.FAULT, Random(1), "from_nothing")
+    assert (found.outcome, found.wrong) == ("passed", [])
+    assert found.rows > 10_000
 
 
 def test_timeframes_are_switched_on_and_off_in_a_running_up(stack: Stack) -> None:

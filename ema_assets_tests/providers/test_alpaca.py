@@ -11,6 +11,7 @@ from ema_assets.model.errors import (
     MalformedAnswer,
     ProviderUnavailable,
     RateLimited,
+    RequestRefused,
     Unauthorized,
     UnknownSymbol,
 )
@@ -21,7 +22,7 @@ from ema_assets.providers.http.budget import HttpLimits
 from ema_assets.providers.registry import PROVIDERS
 from ema_assets.refresh.clients import open_provider
 from ema_assets.sandbox.dialects.alpaca import CRYPTO_BARS_PATH, STOCK_BARS_PATH
-from ema_assets.sandbox.faults import CutBody, Delay, LateBar, MissingSymbol, RateLimit, ServerError
+from ema_assets.sandbox.faults import CutBody, Delay, LateBar, MissingSymbol, RateLimit, Refuse, ServerError
 from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets_tests.providers.conftest import (
     MIDDAY,
@@ -154,6 +155,26 @@ def test_a_malformed_symbol_fails_alone_and_the_rest_is_asked_again(sandbox: Run
     assert "BRK.B" in str(error)
     assert got.bars["symbol"].n_unique() == 90
     assert got.calls == 4
+
+
+def test_a_symbol_for_which_a_call_is_refused_without_naming_it_fails_alone(sandbox: RunningSandbox) -> None:
+    poison = {STOCKS[17].symbol, STOCKS[71].symbol}
+    for symbol in poison:
+        sandbox.handle.faults.add(Refuse(status=422, symbols=[symbol]))
+    got = fetch(sandbox.base_url, ask([*STOCKS, *PAIRS], ONE_BAR))
+    assert set(got.errors) == {f"{symbol}|5m" for symbol in poison}
+    assert all(isinstance(error, RequestRefused) for error in got.errors.values())
+    assert len(got.completed) == 98
+    assert got.calls <= 2 + 2 * 14
+
+
+def test_a_vendor_that_refuses_every_call_without_a_reason_is_not_asked_for_each_symbol(
+    sandbox: RunningSandbox,
+) -> None:
+    sandbox.handle.faults.add(Refuse(status=422))
+    got = fetch(sandbox.base_url, ask(STOCKS, ONE_BAR))
+    assert len(got.errors) == len(STOCKS) == 90
+    assert got.calls == 1 + 2 * 16
 
 
 def test_a_pair_without_a_slash_fails_alone(sandbox: RunningSandbox) -> None:

@@ -202,10 +202,13 @@ def test_when_only_gaps_are_due_after_an_outage_one_of_them_is_the_probe(market:
     market.fetch(NOW)
     ((due,),) = rows_of(market.database, "SELECT max(next_attempt_at) FROM market.bar_gap")
     assert isinstance(due, datetime)
+
+    def all_is_asked_for(until: datetime) -> None:
+        with market.database.transaction() as transaction:
+            transaction.execute("UPDATE market.series_state SET checked_through = $1, asked_at = $1", until)
+
+    all_is_asked_for(due)
     with market.database.transaction() as transaction:
-        transaction.execute(
-            "UPDATE market.series_state SET checked_through = $1, asked_at = $1", due + timedelta(hours=2)
-        )
         provider_state.trip(transaction, "alpaca", "it is down", due - timedelta(minutes=1))
     fail_all(market.alpaca, Unreachable)
     assert set(market.fetch(due).errors) == set(STOCKS)
@@ -216,6 +219,7 @@ def test_when_only_gaps_are_due_after_an_outage_one_of_them_is_the_probe(market:
     market.alpaca.failing = {}
     market.alpaca.bars = complete
     later = max(due + timedelta(minutes=40), until)
+    all_is_asked_for(later)
     market.fetch(later)
     assert sorted(market.asked()[0]) == STOCKS
     assert market.alpaca.calls == 2, "the probe, and the others together"

@@ -160,6 +160,15 @@ def test_a_hole_is_in_all_its_symbols_until_it_is_mended(client: httpx.Client) -
     assert AT in times(get(client))
 
 
+def test_half_an_answer_is_well_formed_and_lacks_its_later_half(client: httpx.Client) -> None:
+    whole = times(get(client))
+    ask(client, kind="half_answer", symbols=["AAPL"], times=1)
+    page = get(client)
+    assert times(page) == whole[: len(whole) // 2]
+    assert page["next_page_token"] is None
+    assert times(get(client)) == whole
+
+
 def test_a_symbol_that_has_ended_has_no_bars_any_more(client: httpx.Client) -> None:
     ask(client, kind="ended", symbols=["AAPL"], at=AT)
     page = get(client, symbols="AAPL,MSFT")

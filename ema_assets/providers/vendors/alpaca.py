@@ -5,11 +5,12 @@ soon as a later one appears. Daily bars keep the vendor's `ts`: New York midnigh
 With feed `iex`, bars of stocks that are older than 16 minutes come from SIP: see `alpaca_feeds`.
 """
 
+import itertools
 import logging
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ import polars as pl
 from ema_assets.model.errors import (
     MalformedAnswer,
     ProviderError,
+    RequestRefused,
     Unauthorized,
     UnknownSymbol,
 )
@@ -50,6 +52,8 @@ _ADJUSTMENT = "split,spin-off"
 _PAGES_PER_CALL = 5
 _PAGES_WITHOUT_PROGRESS = 10
 _LONGEST_TOKEN = 2_048
+# Two symbols among 200, each refused without being named, are found by 14 calls divided in halves.
+_MOST_BISECTED = 16
 _INVALID_SYMBOL = re.compile(r"invalid symbol:\s*(\S+)", re.IGNORECASE)
 _RECENT_SIP = "subscription does not permit"
 
@@ -138,9 +142,9 @@ class AlpacaClient:
         stocks, crypto = ([r for r in asked if r.instrument.is_crypto is is_crypto] for is_crypto in (False, True))
         parts = Parts(stocks, self._feed, self._clock() if self._has_sip_history else None)
         jobs = self._plan([(_STOCKS, feed, some) for feed, some in parts.by_feed.items()] + [(_CRYPTO, None, crypto)])
-        breaker = CircuitBreaker()
+        breaker, bisected = CircuitBreaker(), itertools.count()
         async with aclosing(
-            side_by_side(jobs, lambda job: self._run(job, breaker), self._http.limits.max_concurrency)
+            side_by_side(jobs, lambda job: self._run(job, breaker, bisected), self._http.limits.max_concurrency)
         ) as batches:
             async for batch in batches:
                 joined = parts.joined(batch)
@@ -162,8 +166,28 @@ class AlpacaClient:
         # Small calls first, so that the bars just closed do not wait behind a backfill.
         return sorted(jobs, key=lambda job: (job.call.expected_rows > self._page_limit, job.call.timeframe.rank))
 
-    async def _run(self, job: "_Job", breaker: CircuitBreaker) -> AsyncIterator[FetchBatch]:
-        """Ask for all pages of one call, and again without the symbols that the vendor calls malformed."""
+    async def _run(
+        self, job: "_Job", breaker: CircuitBreaker, bisected: Iterator[int]
+    ) -> AsyncGenerator[FetchBatch, None]:
+        """Ask for all pages of one call, and by halves where it is refused; `bisected` counts these calls."""
+        try:
+            async for batch in self._ask(job, breaker):
+                yield batch
+        except RequestRefused as error:
+            if len(job.pending) < 2 or next(bisected) >= _MOST_BISECTED:
+                yield job.fail(error)
+                return
+            for half in job.halves():
+                async with aclosing(self._run(half, breaker, bisected)) as batches:
+                    async for batch in batches:
+                        yield batch
+
+    async def _ask(self, job: "_Job", breaker: CircuitBreaker) -> AsyncIterator[FetchBatch]:
+        """Ask for all pages of one call, and again without the symbols that the vendor calls malformed.
+
+        Raises:
+            RequestRefused: for a refusal that names no symbol.
+        """
         while job.pending:
             walk = _Walk(job.pending, job.call, self.name)
             if (hopeless := breaker.error(job.endpoint)) is not None:
@@ -184,6 +208,8 @@ class AlpacaClient:
                     continue
                 yield job.fail(error)
                 return
+            except RequestRefused:
+                raise
             except ProviderError as error:
                 breaker.failed(job.endpoint, error)
                 yield job.fail(error)
@@ -263,6 +289,14 @@ class _Job:
         self.pending = {}
         for request in self.call.requests:
             self.pending.setdefault(vendor_symbol(request.instrument), []).append(request)
+
+    def halves(self) -> Iterator["_Job"]:
+        """Two jobs for the pending requests."""
+        symbols = sorted(self.pending)
+        middle = len(symbols) // 2
+        for some in (symbols[:middle], symbols[middle:]):
+            requests = tuple(request for symbol in some for request in self.pending[symbol])
+            yield replace(self, call=replace(self.call, requests=requests))
 
     def fail(self, error: ProviderError, only: str | None = None) -> FetchBatch:
         """Give up on the pending requests, or on those of one symbol."""

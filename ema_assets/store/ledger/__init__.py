@@ -49,6 +49,7 @@ from ema_assets.store.ledger.work import (
     note_delays,
     note_silence,
     pending,
+    take_back,
 )
 
 __all__ = [
@@ -90,6 +91,7 @@ __all__ = [
     "sync_assets",
     "sync_instruments",
     "sync_timeframes",
+    "take_back",
     "to_record",
     "unknown_symbols",
     "waiting_since",

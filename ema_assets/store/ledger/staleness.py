@@ -8,7 +8,7 @@ import polars as pl
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.timeframes import FETCHED, Timeframe
 from ema_assets.store.database import Transaction
-from ema_assets.store.ledger.row import PAUSE_HOURS, RECORDING_GRACE_SECONDS
+from ema_assets.store.ledger.row import CLOCK_SLACK_SECONDS, PAUSE_HOURS, RECORDING_GRACE_SECONDS
 
 _STALE = f"""
 WITH closed AS (
@@ -23,7 +23,8 @@ WITH closed AS (
         SELECT k.asset, k.symbol, k.timeframe, k.checked_through, k.asked_at, k.last_ts, k.failures
         FROM market.series_state k
         WHERE k.asset = $5 AND k.timeframe = c.timeframe AND k.is_on
-          AND (k.checked_through IS NULL OR k.checked_through < c.ts_end)
+          AND (k.checked_through IS NULL OR k.checked_through < c.ts_end
+               OR k.checked_through > $4 + make_interval(secs => {CLOCK_SLACK_SECONDS}))
           AND (k.next_attempt_at IS NULL OR k.next_attempt_at <= $4)
         -- Planned by itself: Postgres takes a third of all series for stale, and would look each of them up.
         OFFSET 0
@@ -40,7 +41,8 @@ WITH closed AS (
     ) s
 )
 SELECT s.asset, s.symbol, s.timeframe,
-       CASE WHEN s.checked_through IS NULL THEN 'never asked' ELSE 'bar closed' END AS reason,
+       CASE WHEN s.checked_through IS NULL THEN 'never asked' WHEN s.checked_through < s.ts_end THEN 'bar closed'
+            ELSE 'asked too early' END AS reason,
        s.ts_end AS since, s.failures
 FROM behind s
 JOIN market.instrument i ON i.symbol = s.symbol AND i.calendar = s.calendar AND i.is_active AND i.is_fetched
@@ -102,9 +104,10 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
         now: UTC; series whose next attempt is later are left out.
 
     Returns:
-        asset, symbol, timeframe, reason (`bar closed`, `never asked`, `to be confirmed`, `bars missing`, `never
-        computed`, `input changed`, `older bars`, `not recorded`), since (the closing time, gap or dirty_from behind the
-        reason, or null), failures; sorted by asset, timeframe and symbol. A series has one row for each reason.
+        asset, symbol, timeframe, reason (`bar closed`, `never asked`, `asked too early`, `to be confirmed`, `bars
+        missing`, `never computed`, `input changed`, `older bars`, `not recorded`), since (the closing time, gap or
+        dirty_from behind the reason, or null), failures; sorted by asset, timeframe and symbol. A series has one row
+        for each reason.
     """
     return transaction.query(
         _STALE,

@@ -11,6 +11,7 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction
 from ema_assets.store.ledger.row import (
     BEGINNING,
+    CLOCK_SLACK_SECONDS,
     DIRTY_SINCE,
     FIRST_PAUSE_SECONDS,
     LONGEST_PAUSE_OF,
@@ -41,6 +42,32 @@ def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
         OHLC,
         timeframe.key,
         list(symbols),
+    )
+
+
+def take_back(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str], now: datetime) -> None:
+    """Forget that bars were asked for which have not closed at `now`.
+
+    A clock that was ahead asked for them, and would have nothing asked for until its time has come. What was asked for
+    since the newest stored bar is asked for again.
+    """
+    transaction.execute(
+        f"""
+        WITH early AS (
+            SELECT asset, symbol, timeframe FROM market.series_state
+            WHERE asset = $1 AND timeframe = $2 AND symbol = ANY ($3::text[])
+              AND checked_through > $4 + make_interval(secs => {CLOCK_SLACK_SECONDS})
+            ORDER BY symbol FOR UPDATE
+        )
+        UPDATE market.series_state s
+        SET checked_through = s.last_ts, asked_at = least(s.asked_at, s.last_ts),
+            final_through = least(s.final_through, s.last_ts)
+        FROM early WHERE (s.asset, s.symbol, s.timeframe) = (early.asset, early.symbol, early.timeframe)
+        """,
+        OHLC,
+        timeframe.key,
+        list(symbols),
+        now,
     )
 
 

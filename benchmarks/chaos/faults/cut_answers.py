@@ -1,0 +1,25 @@
+"""Answers end in the middle of their body."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from random import Random
+
+from benchmarks.chaos.declaration import Fault
+from benchmarks.chaos.world import World
+from ema_assets.sandbox.faults import CutBody
+
+
+@contextmanager
+def _cause(world: World, chance: Random) -> Iterator[Sequence[str]]:
+    number = world.sandbox.handle.faults.add(CutBody(times=chance.randint(3, 8)))
+    yield ()
+    world.sandbox.handle.faults.clear(number)
+
+
+FAULT = Fault(
+    name="cut-answers",
+    does="3 to 8 answers end in the middle of their body, within 20 s",
+    heals="the call is tried again; nothing of half an answer is stored",
+    cause=_cause,
+    seconds=20.0,
+)

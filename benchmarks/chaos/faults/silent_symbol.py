@@ -1,0 +1,27 @@
+"""Answers lack one symbol: the others must not suffer."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from random import Random
+
+from benchmarks.chaos.declaration import Fault
+from benchmarks.chaos.world import World, spelt
+from ema_assets.sandbox.faults import MissingSymbol
+
+
+@contextmanager
+def _cause(world: World, chance: Random) -> Iterator[Sequence[str]]:
+    victim = chance.choice(world.pairs)
+    number = world.sandbox.handle.faults.add(MissingSymbol(symbols=[spelt(victim)]))
+    world.say(f"answers lack {victim}")
+    yield [symbol for symbol in world.symbols if symbol != victim]
+    world.sandbox.handle.faults.clear(number)
+
+
+FAULT = Fault(
+    name="silent-symbol",
+    does="answers lack one symbol for 50 s",
+    heals="its bars are asked for again; the others stay fresh meanwhile",
+    cause=_cause,
+    seconds=50.0,
+)
