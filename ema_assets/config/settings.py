@@ -27,7 +27,7 @@ DAGSTER_EVENT_VARIABLES = {
 
 _HOME = Text("EMA_HOME", ".ema", "the folder that holds everything: database, watchlist, logs")
 _DATABASE_URL = Text("EMA_DATABASE_URL", None, "a PostgreSQL of your own; the embedded one without it")
-POSTGRES_PROGRAMS = Text(
+_POSTGRES_PROGRAMS = Text(
     "EMA_POSTGRES_BIN",
     None,
     "the folder of `postgres` and `initdb` for the embedded server, 15 or newer; without it the installed ones",
@@ -58,7 +58,7 @@ _CLOCK = Text(clock.VARIABLE, None, "a virtual time for the sandbox, such as `20
 
 # The variables that are no provider's.
 VARIABLES: tuple[Variable, ...] = (
-    *(_HOME, _DATABASE_URL, POSTGRES_PROGRAMS, _WATCHLIST, _SIGNALS_FOLDER, _STRATEGIES_FOLDER, _PROVIDER),
+    *(_HOME, _DATABASE_URL, _POSTGRES_PROGRAMS, _WATCHLIST, _SIGNALS_FOLDER, _STRATEGIES_FOLDER, _PROVIDER),
     *(_SERIES_PER_RUN, _SWEEP_SECONDS, _RUN_RETENTION, _REJECTED_RETENTION, _CORRECTION_RETENTION),
     *(_METRICS_PORT, _LOG_FORMAT, _ALLOWED_HOSTS, _CLOCK),
 )
@@ -67,6 +67,21 @@ VARIABLES: tuple[Variable, ...] = (
 def home_folder(env: Mapping[str, str] = os.environ) -> Path:
     """The folder of this installation's data, EMA_HOME; not checked."""
     return Path(_HOME.read(env) or "").expanduser().absolute()
+
+
+def postgres_programs(env: Mapping[str, str] = os.environ) -> Path | None:
+    """The folder of another PostgreSQL for the embedded server, EMA_POSTGRES_BIN; None for what was installed.
+
+    Raises:
+        ConfigurationError: when there is no such folder.
+    """
+    named = _POSTGRES_PROGRAMS.read(env)
+    if not named:
+        return None
+    folder = Path(named).expanduser().absolute()
+    if not folder.is_dir():
+        raise ConfigurationError(f"`{_POSTGRES_PROGRAMS.name}` must be a folder, received {folder}")
+    return folder
 
 
 def without_provider_keys(env: Mapping[str, str]) -> dict[str, str]:
@@ -126,7 +141,9 @@ class Settings:
             raise ConfigurationError(f"`EMA_HOME` must be a folder, received the file {home}")
         # Before everything else, so that a misspelt provider is what the error is about.
         named = _named_provider(env)
-        same_origin.allowed_hosts(env)  # a mistake in it shall be told by whatever is started, not by each request
+        # A mistake in these shall be told by whatever is started, not by each request or by the server's start.
+        same_origin.allowed_hosts(env)
+        postgres_programs(env)
         providers = {name: config.from_env(env) for name, config in registry.CONFIGS.items()}
         settings = cls(
             home=home,

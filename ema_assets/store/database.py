@@ -109,13 +109,15 @@ class Transaction:
         self._cursor.execute(f"DROP TABLE pg_temp.{name}")
 
     def append(self, table: str, rows: pl.DataFrame) -> None:
-        """COPY `rows` straight into `table`, such as `market.ohlc_5m`, whose columns have the types of theirs.
+        """COPY `rows` straight into `table`, named with its schema, whose columns have the types of theirs.
 
         A row with a key that is there already is an error.
         """
-        schema, name = table.split(".")
+        schema, name = map(identifier, table.split("."))
         self._database.statements += 1
         self._cursor.adbc_ingest(name, rows, mode="append", db_schema_name=schema)
+        # Whoever reads them next shall not take the table for an empty one: autovacuum comes a minute later.
+        self.execute(f"ANALYZE {schema}.{name}")
 
     @contextmanager
     def given(self, rows: pl.DataFrame) -> Iterator[Given]:

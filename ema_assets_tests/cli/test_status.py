@@ -153,7 +153,7 @@ def test_status_shows_a_line_per_asset_and_a_column_per_timeframe(run: Run, data
         with database.transaction() as transaction:
             transaction.execute(
                 """UPDATE market.series_state
-                   SET last_ts = '2026-11-20T14:55Z', checked_through = now() + interval '1 day', computed_at = now(),
+                   SET last_ts = '2026-11-20T14:55Z', checked_through = now() + interval '50 seconds', computed_at = now(),
                        recorded_at = now(), failures = (asset = 'ema_trend' AND symbol = 'BTC-USD')::int,
                        dirty_from = CASE WHEN asset = 'ema_signals' THEN '2026-11-20T14:55Z'::timestamptz END,
                        code_version = (SELECT code_version FROM market.asset a WHERE a.asset = series_state.asset)

@@ -19,7 +19,7 @@ import psycopg2
 import pytest
 import sqlalchemy
 
-from ema_assets.model.errors import EmbeddedServerError
+from ema_assets.model.errors import ConfigurationError, EmbeddedServerError
 from ema_assets.model.urls import without_libpq_settings
 from ema_assets.runtime import processes
 from ema_assets.runtime.postgres import cluster, identity, postmaster
@@ -422,8 +422,12 @@ def test_programs_that_are_too_old_are_refused(
 def test_a_folder_without_programs_is_refused(
     new: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("EMA_POSTGRES_BIN", str(tmp_path / "empty"))
+    with pytest.raises(EmbeddedServerError, match="must be the folder of `postgres` and `initdb`, received .*empty"):
+        new.start()
     monkeypatch.setenv("EMA_POSTGRES_BIN", str(tmp_path / "nothing"))
-    with pytest.raises(EmbeddedServerError, match="must be the folder of `postgres` and `initdb`, received .*nothing"):
+    with pytest.raises(ConfigurationError, match="`EMA_POSTGRES_BIN` must be a folder, received .*nothing"):
         new.start()
 
 

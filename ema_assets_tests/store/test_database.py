@@ -132,6 +132,16 @@ def test_large_staged_tables_get_statistics(database: Database) -> None:
     assert found.item() == 20_001
 
 
+def test_a_table_to_which_rows_were_copied_has_statistics(database: Database) -> None:
+    rows = pl.DataFrame({"n": range(600)})
+    with database.transaction() as transaction:
+        transaction.execute("CREATE TABLE market.numbers (n bigint)")
+        transaction.append("market.numbers", rows)
+        assert transaction.query("SELECT sum(n)::bigint FROM market.numbers").item() == rows["n"].sum()
+        found = transaction.query("SELECT reltuples FROM pg_class WHERE relname = 'numbers'")
+    assert found.item() == 600
+
+
 def test_an_error_leaves_nothing_behind_and_the_connection_usable(database: Database) -> None:
     def fail_in_python() -> None:
         with database.transaction() as transaction, transaction.staged(pl.DataFrame({"a": [1]})):

