@@ -83,6 +83,10 @@ def screener_view(spans: tuple[int, int]) -> str:
 
 def refresh_performance(transaction: Transaction) -> tuple[int, float]:
     """Bring `strategy_performance` up to date; return its rows and the seconds it took. Readers do not wait."""
+    # Before autovacuum has come, the planner takes the ledger for empty, and reads all bars for each series of it.
+    known = "SELECT count(*) FROM pg_stats WHERE schemaname = 'market' AND tablename = 'series_state'"
+    if not transaction.query(known).item():
+        transaction.execute("ANALYZE market.series_state")
     # Where the planner sorts all trades at once, it shall not do so on disk.
     transaction.execute("SET LOCAL work_mem = '128MB'")
     transaction.execute("REFRESH MATERIALIZED VIEW CONCURRENTLY market.strategy_performance")

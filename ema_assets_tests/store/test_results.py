@@ -411,6 +411,18 @@ def test_a_reader_in_a_transaction_neither_holds_up_adding_up_nor_sees_it(filled
         assert cursor.fetchone() == (7.0,)
 
 
+def test_performance_of_a_new_database_does_not_take_the_ledger_for_empty(database: Database) -> None:
+    """Without statistics of it, a hundred symbols took minutes; here autovacuum is off."""
+    watched = Watchlist((Instrument("BTC-USD", "24/7"),), dict(zip(FETCHED, (2, 10), strict=True)))
+    refresh(database, watched, MemoryExchange(), NOW)
+    known = "SELECT count(*) > 0 AS n FROM pg_stats WHERE schemaname = 'market' AND tablename = 'series_state'"
+    with database.transaction() as transaction:
+        before = transaction.query(known).item()
+    refresh_performance.refresh(database)
+    with database.transaction() as transaction:
+        assert (before, transaction.query(known).item()) == (False, True)
+
+
 def test_performance_is_added_up_only_when_a_strategy_was_computed_and_not_too_often(databases) -> None:
     url = databases.make()
     watched = Watchlist((Instrument("BTC-USD", "24/7"),), dict(zip(FETCHED, (2, 10), strict=True)))
