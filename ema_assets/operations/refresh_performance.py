@@ -13,9 +13,10 @@ LEAST_PAUSE = timedelta(minutes=5)
 # Buy and hold moves on, too, and who looks at Dagster sees from it that the schedule lives.
 LONGEST_PAUSE = timedelta(hours=12)
 # A symbol or a timeframe that was just switched on shall not wait for that long.
-PAUSE_FOR_NEW_SERIES = timedelta(seconds=20)
-# With many series adding up takes its time: at most a twentieth of the day.
+PAUSE_FOR_NEW_SERIES = timedelta(seconds=5)
+# With many series adding up takes its time: at most a twentieth of the day, and a tenth while new ones come in.
 PAUSE_PER_SECOND = 20
+PAUSE_PER_SECOND_FOR_NEW_SERIES = 10
 
 # A strategy says when it was computed before its transaction ends, and what ended after a refresh began is not in it.
 _LONGEST_TRANSACTION = timedelta(minutes=2)
@@ -55,12 +56,14 @@ def why_not_for_new_series(transaction: Transaction, strategies: Sequence[str]) 
     since = age["refreshed_at"] - _LONGEST_TRANSACTION
     if age["computed_at"] < since or not results.series_without_performance(transaction, strategies, since):
         return "performance has every series that was computed"
-    return _too_early(age, PAUSE_FOR_NEW_SERIES)
+    return _too_early(age, PAUSE_FOR_NEW_SERIES, per_second=PAUSE_PER_SECOND_FOR_NEW_SERIES)
 
 
-def _too_early(age: Mapping[str, Any], least: timedelta, tolerance_seconds: int = 0) -> str | None:
+def _too_early(
+    age: Mapping[str, Any], least: timedelta, *, per_second: int = PAUSE_PER_SECOND, tolerance_seconds: int = 0
+) -> str | None:
     """Why it is too early to add up again, `least` after the last time at the earliest; None when it is not."""
-    pause = max(least.total_seconds(), age["seconds"] * PAUSE_PER_SECOND)
+    pause = max(least.total_seconds(), age["seconds"] * per_second)
     if age["seconds_ago"] < pause - tolerance_seconds:
         return f"added up {age['seconds_ago']:.0f} s ago, which took {age['seconds']:.1f} s; again after {pause:.0f} s"
     return None
