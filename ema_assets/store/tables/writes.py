@@ -74,9 +74,10 @@ def write_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFram
     if "missing_bars" not in bars.columns:
         bars = bars.with_columns(missing_bars=pl.lit(None, pl.Int16))
     bars = bars.with_columns(pl.lit(source_id(transaction, source), pl.Int16).alias(SOURCE_ID))
-    spans = bars.group_by("symbol").agg(pl.col("ts").min().alias("first"), pl.col("ts").max().alias("last"))
-    if not is_bound(bars) and not _has_rows(transaction, STORED_BARS, timeframe, spans):
-        return _append_bars(transaction, timeframe, bars)
+    if not is_bound(bars):
+        spans = bars.group_by("symbol").agg(pl.col("ts").min().alias("first"), pl.col("ts").max().alias("last"))
+        if not _has_rows(transaction, STORED_BARS, timeframe, spans):
+            return _append_bars(transaction, timeframe, bars)
     with transaction.given(bars.select("symbol", "ts", *STORED_BARS.values)) as given:
         # All parts of the statement see the bars as they were before it.
         return transaction.query(
@@ -143,11 +144,14 @@ def write_computed(
     rows = with_numbers_only(f"rows of {table.name}", rows)
     part = table.part(timeframe)
     flipped = NOTHING_FLIPPED.to_frame()
-    spans = starts.select("symbol", first="from_ts", last=pl.lit(None, UTC_TIME))
-    if not is_bound(rows) and not _has_rows(transaction, table, timeframe, spans):
-        _append(transaction, table, timeframe, rows)
-        changes = rows.group_by("symbol").agg(changed_from=pl.col(table.time).min(), written=pl.len().cast(pl.Int64))
-        return changes.sort("symbol"), flipped
+    if not is_bound(rows):
+        spans = starts.select("symbol", first="from_ts", last=pl.lit(None, UTC_TIME))
+        if not _has_rows(transaction, table, timeframe, spans):
+            _append(transaction, table, timeframe, rows)
+            changes = rows.group_by("symbol").agg(
+                changed_from=pl.col(table.time).min(), written=pl.len().cast(pl.Int64)
+            )
+            return changes.sort("symbol"), flipped
     with transaction.given(rows.select("symbol", table.time, *table.values)) as given:
         if past is not None and not past.is_empty() and table.flips is not None:
             flipped = transaction.query(
