@@ -27,6 +27,7 @@ from ema_assets.model.errors import EmaAssetsError
 from ema_assets.refresh.graph import build
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.runtime.postgres.server import EmbeddedServer, read_running
+from ema_assets.sandbox.faults import AnyFault
 from ema_assets.sandbox.server import RunningSandbox
 from ema_assets.store import ledger
 from ema_assets.store.database import Database
@@ -151,6 +152,15 @@ class World:
         self.events.append(stamp)
         self.loads.append(os.getloadavg()[0])
         print(stamp, file=sys.stderr, flush=True)
+
+    @contextmanager
+    def exchange_fault(self, fault: AnyFault) -> Iterator[None]:
+        """Have the exchange commit `fault` until the block ends."""
+        number = self.sandbox.handle.faults.add(fault)
+        try:
+            yield
+        finally:
+            self.sandbox.handle.faults.clear(number)
 
     def sql(self, statement: str, *parameters: Any) -> pl.DataFrame:
         with Database(self.url) as database, database.transaction() as transaction:

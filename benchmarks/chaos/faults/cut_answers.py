@@ -11,9 +11,8 @@ from ema_assets.sandbox.faults import CutBody
 
 @contextmanager
 def _cause(world: World, chance: Random) -> Iterator[Sequence[str]]:
-    number = world.sandbox.handle.faults.add(CutBody(times=chance.randint(3, 8)))
-    yield ()
-    world.sandbox.handle.faults.clear(number)
+    with world.exchange_fault(CutBody(times=chance.randint(3, 8))):
+        yield ()
 
 
 FAULT = Fault(

@@ -12,9 +12,8 @@ from ema_assets.sandbox.faults import HalfAnswer
 @contextmanager
 def _cause(world: World, chance: Random) -> Iterator[Sequence[str]]:
     names = [spelt(symbol) for symbol in world.symbols]
-    number = world.sandbox.handle.faults.add(HalfAnswer(symbols=names, times=chance.randint(3, 8)))
-    yield ()
-    world.sandbox.handle.faults.clear(number)
+    with world.exchange_fault(HalfAnswer(symbols=names, times=chance.randint(3, 8))):
+        yield ()
 
 
 FAULT = Fault(

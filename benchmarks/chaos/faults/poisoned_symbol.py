@@ -12,10 +12,9 @@ from ema_assets.sandbox.faults import Refuse
 @contextmanager
 def _cause(world: World, chance: Random) -> Iterator[Sequence[str]]:
     victim = chance.choice(world.pairs)
-    number = world.sandbox.handle.faults.add(Refuse(status=422, symbols=[spelt(victim)]))
-    world.say(f"every call with {victim} is refused")
-    yield [symbol for symbol in world.symbols if symbol != victim]
-    world.sandbox.handle.faults.clear(number)
+    with world.exchange_fault(Refuse(status=422, symbols=[spelt(victim)])):
+        world.say(f"every call with {victim} is refused")
+        yield [symbol for symbol in world.symbols if symbol != victim]
 
 
 FAULT = Fault(

@@ -12,10 +12,9 @@ from ema_assets.sandbox.faults import MissingSymbol
 @contextmanager
 def _cause(world: World, chance: Random) -> Iterator[Sequence[str]]:
     victim = chance.choice(world.pairs)
-    number = world.sandbox.handle.faults.add(MissingSymbol(symbols=[spelt(victim)]))
-    world.say(f"answers lack {victim}")
-    yield [symbol for symbol in world.symbols if symbol != victim]
-    world.sandbox.handle.faults.clear(number)
+    with world.exchange_fault(MissingSymbol(symbols=[spelt(victim)])):
+        world.say(f"answers lack {victim}")
+        yield [symbol for symbol in world.symbols if symbol != victim]
 
 
 FAULT = Fault(

@@ -11,9 +11,8 @@ from ema_assets.sandbox.faults import Delay
 
 @contextmanager
 def _cause(world: World, chance: Random) -> Iterator[Sequence[str]]:
-    number = world.sandbox.handle.faults.add(Delay(seconds=chance.uniform(5, 15)))
-    yield ()
-    world.sandbox.handle.faults.clear(number)
+    with world.exchange_fault(Delay(seconds=chance.uniform(5, 15))):
+        yield ()
 
 
 FAULT = Fault(
