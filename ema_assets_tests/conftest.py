@@ -7,6 +7,7 @@ import gc
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -136,6 +137,18 @@ class Databases:
         name = urlsplit(url).path.strip("/")
         self.execute(f"DROP DATABASE {name} WITH (FORCE)")
         self.copies.discard(name)
+
+    @contextmanager
+    def member(self, url: str, role: str) -> Iterator[str]:
+        """The URL of the database at `url` for a user of its own who has the rights of `role` and no others."""
+        parts = urlsplit(url)
+        port = urlsplit(self._server_url).port
+        self.execute(f"CREATE ROLE member LOGIN PASSWORD 'a password' IN ROLE {role}")
+        try:
+            yield f"postgresql://member:a%20password@127.0.0.1:{port}{parts.path}"
+        finally:
+            self.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'member'")
+            self.execute("DROP ROLE member")
 
 
 def heavy(share: int = 6) -> settings:

@@ -230,11 +230,13 @@ def without_end(sql: str) -> str:
 def test_every_query_of_a_page_finds_something(filled: Database, page: str, sql: str) -> None:
     with filled.transaction() as transaction:
         if "CREATE ROLE" in sql:
-            transaction.execute(sql)
-            transaction.execute("SET LOCAL ROLE analyst")
-            assert transaction.query("SELECT count(*) AS n FROM results.bars").item() > 0
-            transaction.execute("RESET ROLE")
-            transaction.execute("DROP ROLE analyst")
+            for statement in without_end(sql).split(";"):
+                transaction.execute(statement)
+                name = statement.split()[2]
+                transaction.execute(f"SET LOCAL ROLE {name}")
+                assert transaction.query("SELECT count(*) AS n FROM results.bars").item() > 0
+                transaction.execute("RESET ROLE")
+                transaction.execute(f"DROP ROLE {name}")
         elif "ohlc_as_of" in sql:
             # The bars of this database were stored a moment ago.
             moment = transaction.query("SELECT clock_timestamp()::text AS now").item()

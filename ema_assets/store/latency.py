@@ -65,9 +65,12 @@ def moments(transaction: Transaction, since: datetime, closes: int) -> pl.DataFr
 
     Of those since then whose run Dagster still knows. Columns: timeframe, closed, requested, queued, launched, started,
     bars_stored, bars_recorded, signals, computed, written, recorded; null where it is not known. None where Dagster has
-    no tables.
+    no tables, or none that may be read.
     """
-    if transaction.query("SELECT to_regclass('dagster.event_logs') IS NULL AS gone").item():
+    # To ask for a table in a schema that one may not use is an error.
+    may_use = "coalesce(has_schema_privilege(to_regnamespace('dagster')::oid, 'USAGE'), false)"
+    seen = f"SELECT CASE WHEN {may_use} THEN to_regclass('dagster.event_logs') IS NOT NULL ELSE false END AS seen"
+    if not transaction.query(seen).item():
         return None
     return transaction.query(
         f"""

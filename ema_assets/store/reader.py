@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ema_assets.store.database import Transaction
-from ema_assets.store.results import READER
+from ema_assets.store.roles import READER
 
 _LONGEST_STATEMENT = "30s"
 

@@ -17,9 +17,8 @@ from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN, asset_of, ema_name, 
 from ema_assets.model.errors import StoreError
 from ema_assets.model.symbols import BEGIN_ON_SUNDAY
 from ema_assets.model.timeframes import Period, Timeframe
+from ema_assets.store import roles
 from ema_assets.store.database import Transaction, identifier
-
-READER = "ema_reader"
 
 _PERFORMANCE = "market.strategy_performance"
 # Each before those that it reads.
@@ -53,7 +52,8 @@ class Configured:
 def ensure(transaction: Transaction, configured: Configured) -> bool:
     """Make the views fit `configured`; return True when they had to be made."""
     statements = _statements(configured)
-    signature = hashlib.sha256("\n".join(statements).encode()).hexdigest()
+    granted = [each for role in roles.EVERY for each in roles.statements(role)]
+    signature = hashlib.sha256("\n".join([*statements, *granted]).encode()).hexdigest()
     # A table that was made anew took the views over it along.
     screeners = [screener_view(spans) for spans in configured.averages]
     state = transaction.query(
@@ -72,7 +72,7 @@ def ensure(transaction: Transaction, configured: Configured) -> bool:
     for statement in statements:
         transaction.execute(statement)
     transaction.execute(f"COMMENT ON VIEW results.screener IS '{signature}'")
-    grant(transaction)
+    roles.grant(transaction)
     return True
 
 
@@ -214,16 +214,6 @@ def open_trades(transaction: Transaction, strategy: str, timeframe: str, symbols
         symbols is None,
         list(symbols or ()),
     )
-
-
-def grant(transaction: Transaction) -> None:
-    """Let READER, where there is that role, read tables and views."""
-    exists = transaction.query("SELECT count(*) AS n FROM pg_roles WHERE rolname = $1", READER).item()
-    if exists:
-        for schema in ("results", "market"):
-            transaction.execute(f"GRANT USAGE ON SCHEMA {schema} TO {READER}")
-            transaction.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {READER}")
-            transaction.execute(f"ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT ON TABLES TO {READER}")
 
 
 def _statements(configured: Configured) -> list[str]:

@@ -13,8 +13,10 @@ from ema_assets.cli import main, rendering
 from ema_assets.config import watchlist
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store.database import Database
+from ema_assets.store.roles import READER
 from ema_assets_tests.cli.conftest import Refused, Run
 from ema_assets_tests.cli.shell import WATCHLIST
+from ema_assets_tests.conftest import Databases
 
 
 @pytest.fixture
@@ -62,6 +64,30 @@ def test_every_command_that_reads_prints_json(run: Run, synced: dict[str, str]) 
         "problems": [],
         "halted": [],
     }
+
+
+def test_a_user_who_may_only_read_has_every_command_that_reads(
+    run: Run, synced: dict[str, str], databases: Databases
+) -> None:
+    with databases.member(synced["EMA_DATABASE_URL"], READER) as url:
+        env = {**synced, "EMA_DATABASE_URL": url}
+        for command in READING:
+            shown, usual = run(*command, **env), run(*command, **synced)
+            assert (shown.exit_code, shown.output) == (usual.exit_code, usual.output), shown.exception
+        assert "3 to load" in run("status", **env).stdout
+
+
+def test_a_database_of_an_older_version_is_left_to_its_owner(
+    refused: Refused, synced: dict[str, str], databases: Databases, database: Database
+) -> None:
+    with database.transaction() as transaction:
+        transaction.execute(
+            "DELETE FROM ema_assets.migration WHERE number = (SELECT max(number) FROM ema_assets.migration)"
+        )
+    with databases.member(synced["EMA_DATABASE_URL"], READER) as url:
+        sentence = refused("screen", **{**synced, "EMA_DATABASE_URL": url})
+    assert "cannot be migrated: permission denied for database" in sentence
+    assert sentence.endswith("; have its owner run `ema-assets migrate`")
 
 
 def test_what_is_wrong_with_the_configuration_is_said_until_it_is_mended(

@@ -3,13 +3,28 @@
 from contextlib import closing
 
 import psycopg2
-from dagster import AssetKey, AssetMaterialization, DagsterEvent, DagsterEventType, DagsterInstance, EventLogEntry
+import pytest
+from dagster import (
+    AssetKey,
+    AssetMaterialization,
+    DagsterEvent,
+    DagsterEventType,
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    EventLogEntry,
+)
 from dagster._core.events import StepMaterializationData
+from dagster._core.utils import make_new_run_id
 from dagster_postgres import PostgresEventLogStorage
 
+from ema_assets.defs import run_queue
 from ema_assets.defs.resources import StoreResource, stand_by
+from ema_assets.defs.run_tags import TIMEFRAME_TAG
 from ema_assets.model.urls import dagster_url
 from ema_assets.store import worker_sessions
+from ema_assets.store.roles import METRICS
+from ema_assets_tests.conftest import Databases
 from ema_assets_tests.defs.conftest import World
 
 
@@ -159,3 +174,23 @@ def test_a_partition_that_was_deleted_is_gone_at_once_and_one_that_is_new_is_the
     assert not world.instance.has_dynamic_partition("symbol", symbol)
     world.instance.add_dynamic_partitions("symbol", [symbol])
     assert world.instance.has_dynamic_partition("symbol", symbol)
+
+
+def add_run(instance: DagsterInstance) -> None:
+    """A run of 5m that has ended."""
+    run = DagsterRun("refresh", make_new_run_id(), status=DagsterRunStatus.SUCCESS, tags={TIMEFRAME_TAG: "5m"})
+    instance.run_storage.add_run(run)
+
+
+def test_the_role_of_metrics_reads_runs_and_may_not_start_any(
+    world: World, databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_run(world.instance)
+    ours = run_queue.read(world.instance, ["5m"])
+    with databases.member(world.database.url, METRICS) as url:
+        monkeypatch.setenv("EMA_DATABASE_URL", url)
+        with DagsterInstance.from_ref(world.instance.get_ref()) as another:
+            assert run_queue.read(another, ["5m"]) == ours
+            with pytest.raises(Exception, match="permission denied"):
+                add_run(another)
+    assert ours.last

@@ -304,11 +304,9 @@ def test_many_who_scrape_at_once_cost_one_reading(filled: str, tmp_path: Path, m
 
 
 def test_a_role_that_may_only_read_is_enough(databases: Databases, filled: str, tmp_path: Path, at_now: None) -> None:
-    url = databases.make(like=filled)
-    ask(url, "GRANT USAGE ON SCHEMA market TO ema_reader; GRANT SELECT ON ALL TABLES IN SCHEMA market TO ema_reader")
-    exporter = Exporter(settings_of(f"{url}&options=-crole%3Dema_reader", tmp_path), no_dagster)
-    assert samples(list(exporter.collect()))["database_up"] == {(): 1.0}
-    databases.drop(url)
+    with databases.member(filled, "ema_reader") as url:
+        exporter = Exporter(settings_of(url, tmp_path), no_dagster)
+        assert samples(list(exporter.collect()))["database_up"] == {(): 1.0}
 
 
 # --- over the wire ----------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from ema_assets.store import provider_state
 from ema_assets.store.advisory_locks import AdvisoryLock
 from ema_assets.store.alert_listener import SESSION, Listener
 from ema_assets.store.database import Database
+from ema_assets.store.roles import ALERTS
 from ema_assets_tests.alerts.raised import deliveries, raised
 from ema_assets_tests.alerts.webhook import Webhook, webhook
 from ema_assets_tests.conftest import Databases
@@ -261,6 +262,25 @@ def test_what_will_be_due_soon_comes_along_for_one_who_looks_rarely(
     assert deliver_once(database.url, configured, ahead=timedelta(seconds=15)).sent == 1
     assert len(hook.received) == 1
     assert sending.problem_with(configured.alerts.channels["HOOK"], os.environ) is None
+
+
+def test_the_role_of_alerts_is_enough_and_may_write_nothing_else(
+    env: Path, databases: Databases, database: Database, hook: Webhook
+) -> None:
+    env.write_text(env.read_text().replace('["crossover"]', '["crossover", "series_failing", "run_failed"]'))
+    configured = Configuration().now()
+    assert configured is not None
+    hook.status = 500
+    raised(database)
+    with databases.member(database.url, ALERTS) as url:
+        assert deliver_once(url, configured).failed != ()
+        hook.status = 200
+        raised(database, first=1)
+        assert deliver_once(url, configured, ahead=timedelta(hours=1)).sent == 2
+        with Database(url) as own:
+            for written in ("market.ohlc", "market.series_state", "ema_assets.migration"):
+                with pytest.raises(Exception, match="permission denied"), own.transaction() as transaction:
+                    transaction.execute(f"DELETE FROM {written}")
 
 
 def test_the_process_has_the_secrets_of_channels_and_no_keys_of_providers(env: Path) -> None:

@@ -18,7 +18,7 @@ from typing import IO
 from ema_assets.model.errors import ConfigurationError, EmbeddedServerError, StoreError
 from ema_assets.model.urls import masked_url, without_password
 from ema_assets.runtime.postgres import cluster
-from ema_assets.store import archived, results, retention
+from ema_assets.store import archived, retention, roles
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import all_migrations, migrate
 
@@ -139,7 +139,7 @@ def restore(url: str, path: Path, *, replace: bool = False) -> Restored:
     with Database(url) as database:
         with database.transaction() as transaction:
             to_record = 0 if archive.has_dagster else archived.forget_dagster(transaction)
-            results.grant(transaction)
+            roles.grant(transaction)
             tables = retention.changed_tables(transaction)
         for table in tables:
             with database.transaction() as transaction:

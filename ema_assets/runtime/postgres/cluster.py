@@ -138,7 +138,8 @@ def write_settings(files: Files, port: int) -> None:
     lines = [f"include {_quoted(str(files.data / 'postgresql.conf'))}"]
     lines += [f"{name} = {_quoted(value)}" for name, value in ours.items()]
     write(files.settings, "\n".join(lines) + "\n", mode=0o644)
-    write(files.logins, f"host all {USER} {HOST}/32 scram-sha-256\n", mode=0o644)
+    # Also for users that somebody made, for a dashboard say: whoever has no password cannot log in.
+    write(files.logins, f"host all all {HOST}/32 scram-sha-256\n", mode=0o644)
 
 
 def _quoted(value: str) -> str:

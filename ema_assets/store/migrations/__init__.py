@@ -75,7 +75,8 @@ def migrate_once(url: str) -> None:
 def migrate(url: str) -> list[Migration]:
     """Bring the database at `url` (libpq form) to this version; return what was applied.
 
-    Also makes the schema `dagster`, in which Dagster's own storage makes its tables, and the table of bars.
+    Also makes the schema `dagster`, in which Dagster's own storage makes its tables, and the table of bars. Where all of
+    that is there nothing is written, so whoever may only read may ask, too.
 
     Raises:
         StoreUnavailable: when the database cannot be reached.
@@ -93,6 +94,11 @@ def migrate(url: str) -> list[Migration]:
     with closing(connection):
         try:
             with connection.cursor() as cursor:
+                _check_age(cursor, url)
+                if _is_whole(cursor) and not _missing(cursor, url):
+                    _migrated.add(url)
+                    return []
+                connection.rollback()
                 cursor.execute("SELECT pg_advisory_lock(%s)", (int(AdvisoryLock.MIGRATION),))
                 _check_age(cursor, url)
                 cursor.execute(_OWN_TABLES)
@@ -109,12 +115,27 @@ def migrate(url: str) -> list[Migration]:
                 cursor.execute("SELECT to_regclass(%s) IS NULL", (f"market.{tables.STORED_BARS.name}",))
                 (lacks_bars,) = cursor.fetchone() or (True,)
         except psycopg2.Error as error:
-            raise StoreError(f"{masked_url(url)} cannot be migrated: {str(error).strip()}") from error
+            is_not_ours = isinstance(error, psycopg2.errors.InsufficientPrivilege)
+            advice = "; have its owner run `ema-assets migrate`" if is_not_ours else ""
+            raise StoreError(f"{masked_url(url)} cannot be migrated: {str(error).strip()}{advice}") from error
         if lacks_bars:
             with Database(url) as database, database.transaction() as transaction:
                 tables.ensure(transaction, [tables.STORED_BARS], DEFAULT)
     _migrated.add(url)
     return missing
+
+
+def _is_whole(cursor: Any) -> bool:
+    """Whether everything is there that is not in a numbered file."""
+    cursor.execute(
+        """
+        SELECT bool_and(to_regclass(name) IS NOT NULL) AND to_regnamespace('dagster') IS NOT NULL
+        FROM unnest(%s) AS t(name)
+        """,
+        (["ema_assets.migration", "ema_assets.declaration", f"market.{tables.STORED_BARS.name}"],),
+    )
+    (is_whole,) = cursor.fetchone() or (False,)
+    return bool(is_whole)
 
 
 def _check_age(cursor: Any, url: str) -> None:
