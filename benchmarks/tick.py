@@ -81,6 +81,7 @@ class Row:
     sql_statements: int
     api_calls: int
     peak_mb: float
+    standby_processes: int
     standby_first_cpu_s: float
     standby_first_wall_s: float
     standby_cpu_s: float
@@ -295,7 +296,7 @@ def measure(
         say(f"{symbols} symbols: one tick on {loaded['bars']:,} bars, loaded in {loaded['load_s']:.0f} s …")
         load_average = os.getloadavg()[0]
         tick = world.run("tick", moment)
-        say(f"{symbols} symbols: {_STANDBY_TICKS} ticks by a standby process …")
+        say(f"{symbols} symbols: {_STANDBY_TICKS} ticks by standby processes …")
         standby = world.run("standby", moment + step, ticks=_STANDBY_TICKS, step_seconds=step.seconds)
         say(f"{symbols} symbols: idle ticks …")
         idle = world.run("idle", moment + _STANDBY_TICKS * step)
@@ -390,8 +391,9 @@ def _print_row(row: Row) -> None:
     print(f"  in-run          {row.in_run_s:8.2f} s   in {row.runs} run{'s' * (row.runs > 1)} ({by_asset})")
     print(f"  CPU             {row.cpu_s:8.2f} s   with the start of the processes; {row.wall_s:.1f} s on the clock")
     print(
-        f"  standby process {row.standby_cpu_s:8.2f} s   CPU, {row.standby_wall_s:.2f} s from launch to end; "
-        f"its first run {row.standby_first_cpu_s:.2f} s, {row.standby_first_wall_s:.2f} s; {row.standby_mb:.0f} MB"
+        f"  standby         {row.standby_cpu_s:8.2f} s   CPU of {row.standby_processes} process"
+        f"{'es' * (row.standby_processes > 1)}, {row.standby_wall_s:.2f} s from first launch to last end; "
+        f"the first time {row.standby_first_cpu_s:.2f} s, {row.standby_first_wall_s:.2f} s; {row.standby_mb:.0f} MB"
     )
     print(f"  events          {row.events:8}     {row.events_per_s:.0f} per second")
     print(f"  SQL statements  {row.sql_statements:8}")

@@ -5,20 +5,25 @@ import resource
 import statistics
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import psycopg2
 from dagster import (
     DagsterInstance,
+    JobDefinition,
     RunRequest,
     build_schedule_context,
     build_sensor_context,
 )
 
 from benchmarks.tick_location import defs, set_now
-from benchmarks.worker import Standby, Worked, work
+from benchmarks.worker import Launched, Standby, Worked, work
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.defs.partitions import SYMBOLS
@@ -37,6 +42,8 @@ from ema_assets.store.database import Database
 
 _LOCATION = "benchmarks.tick_location"
 _EVALUATIONS = 7
+# max_concurrent_runs of dagster.yaml.
+_SLOTS = 4
 
 
 def _cpu_s() -> float:
@@ -118,30 +125,55 @@ def tick(now: datetime) -> dict[str, Any]:
 
 
 def standby(now: datetime, ticks: int, step_seconds: int) -> dict[str, Any]:
-    """The same for the next `ticks` ticks, whose runs the launcher gives to one standby process.
+    """The same for the next `ticks` ticks, whose runs the launcher gives to standby processes, side by side.
 
-    The first figures are those of the first run that a process has, the others medians of the ticks after that.
+    There are as many processes as runs, and at most as many as runs may be at work. The first figures are those of the
+    first tick of the processes, the others medians of the ticks after that. Seconds on the clock are those from the
+    first launch to the last end.
     """
     job = defs.resolve_job_def("refresh")
     spent: list[tuple[float, float]] = []
-    with DagsterInstance.get() as instance, Standby(instance, _LOCATION) as process:
-        process.wait_until_ready()
+    requests, _, _ = _planned(now)
+    with ExitStack() as stack:
+        processes = []
+        for _ in requests[:_SLOTS]:
+            instance = stack.enter_context(DagsterInstance.get())
+            processes.append(stack.enter_context(Standby(instance, _LOCATION)))
+        threads = stack.enter_context(ThreadPoolExecutor(len(processes)))
+        list(threads.map(Standby.wait_until_ready, processes))
         for number in range(ticks):
             moment = now + number * timedelta(seconds=step_seconds)
             set_now(moment)
             requests, _, plan_cpu_s = _planned(moment)
             events = _materializations()
-            runs = [process.work(job, each.tags or {}, each.run_config) for each in requests]
+            waiting = deque(requests)
+            done = list(threads.map(partial(_work_off, waiting, job), processes))
+            runs = [run for each in done for run in each]
             _check_events(_materializations() - events)
-            spent.append((plan_cpu_s + sum(run.cpu_s for run in runs), sum(run.wall_s for run in runs)))
+            began = min(run.launched for run in runs)
+            spent.append((plan_cpu_s + sum(run.cpu_s for run in runs), max(run.ended for run in runs) - began))
+        megabytes = max(process.megabytes for process in processes)
     (first_cpu_s, first_wall_s), *later = spent
     return {
+        "standby_processes": len(processes),
         "standby_first_cpu_s": round(first_cpu_s, 2),
         "standby_first_wall_s": round(first_wall_s, 2),
         "standby_cpu_s": round(statistics.median(cpu for cpu, _ in later), 2),
         "standby_wall_s": round(statistics.median(wall for _, wall in later), 2),
-        "standby_mb": round(process.megabytes, 1),
+        "standby_mb": round(megabytes, 1),
     }
+
+
+def _work_off(waiting: deque[RunRequest], job: JobDefinition, process: Standby) -> list[Launched]:
+    """Give `process` one run after another until none is left."""
+    done = []
+    while waiting:
+        try:
+            request = waiting.popleft()
+        except IndexError:
+            break
+        done.append(process.work(job, request.tags or {}, request.run_config))
+    return done
 
 
 def full(_: datetime, symbols: int) -> dict[str, Any]:

@@ -57,12 +57,22 @@ def work(
     return Worked(spent, record.end_time - record.start_time, *_steps(instance, run.run_id))
 
 
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A run that succeeded in a standby process: CPU of the process, launch and end (seconds since 1970)."""
+
+    cpu_s: float
+    launched: float
+    ended: float
+
+
 class Standby:
     """A standby process for runs of the code location `module`, and what its runs cost."""
 
     def __init__(self, instance: DagsterInstance, module: str) -> None:
         self._instance = instance
         self._module = module
+        self.megabytes = 0.0
         # No spare: it would be started while the run is measured.
         self._launcher = StandbyRunLauncher(Options(module=module, max_processes=1, spare_processes=0))
         self._launcher.register_instance(instance)
@@ -77,8 +87,10 @@ class Standby:
         """Start the process and let it load everything, as a spare one does."""
         self._launcher.prepare(_origin(self._module, "").repository_origin)
 
-    def work(self, job: JobDefinition, tags: Mapping[str, str], run_config: Mapping[str, Any] | None = None) -> Spent:
-        """Execute `job`, from its launch to its end in Dagster's record, with the CPU of the process."""
+    def work(
+        self, job: JobDefinition, tags: Mapping[str, str], run_config: Mapping[str, Any] | None = None
+    ) -> Launched:
+        """Execute `job` and wait for it."""
         run = self._instance.create_run_for_job(
             job, tags=dict(tags), run_config=run_config, job_code_origin=_origin(self._module, job.name)
         )
@@ -91,7 +103,7 @@ class Standby:
         if record.end_time is None or not record.dagster_run.is_success:
             raise SystemExit(f"the run {run.run_id} of {job.name} ended as {record.dagster_run.status.value}")
         self.megabytes = psutil.Process(pid).memory_info().rss / 1024**2
-        return Spent(_cpu_s(pid) - before, record.end_time - began, self.megabytes)
+        return Launched(_cpu_s(pid) - before, began, record.end_time)
 
 
 def _cpu_s(pid: int) -> float:

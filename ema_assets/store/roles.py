@@ -1,7 +1,7 @@
 """Roles of the database, each with the rights that one kind of process needs and no more. SQL only.
 
-No role can log in: a user of the database is made a member of one. Where they do not exist (a migration makes them, where
-the user of the database may), nobody is granted anything.
+No role can log in: a user of the database is made a member of one. A migration makes them where it may; where they do
+not exist, nobody is granted anything.
 """
 
 from ema_assets.store.database import Transaction

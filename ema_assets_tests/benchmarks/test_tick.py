@@ -39,6 +39,7 @@ FOUND = {
     "sql_statements": 60,
     "api_calls": 2,
     "peak_mb": 200.0,
+    "standby_processes": 1,
     "standby_first_cpu_s": 1.5,
     "standby_first_wall_s": 2.0,
     "standby_cpu_s": 1.0,

@@ -75,8 +75,8 @@ def migrate_once(url: str) -> None:
 def migrate(url: str) -> list[Migration]:
     """Bring the database at `url` (libpq form) to this version; return what was applied.
 
-    Also makes the schema `dagster`, in which Dagster's own storage makes its tables, and the table of bars. Where all of
-    that is there nothing is written, so whoever may only read may ask, too.
+    Also makes the schema `dagster`, in which Dagster's own storage makes its tables, and the table of bars. Where all
+    of that is there nothing is written, so whoever may only read may ask, too.
 
     Raises:
         StoreUnavailable: when the database cannot be reached.
