@@ -16,8 +16,9 @@ from dagster._serdes import serialize_value
 # A batch this small is not worth a template.
 _LEAST_EVENTS = 4
 # PostgreSQL compresses rows from 2,032 bytes on, to 800 bytes; one of 1,900 is stored as it is. So shorter texts get
-# blanks at their end, which are nothing in JSON.
+# blanks at their end, which are nothing in JSON. The shortest have nothing to gain.
 _COMPRESSED_FROM = 2_048
+_WORTH_COMPRESSING = 700
 _TYPE = DagsterEventType.ASSET_MATERIALIZATION.value
 # What it looks like when a part of Dagster that is not public has gone or has changed.
 _NOT_AS_KNOWN = (AttributeError, TypeError, KeyError, ValueError, IndexError)
@@ -30,7 +31,7 @@ def batch_rows(
     row_of: Callable[[EventLogEntry], dict[str, Any]],
     timestamp_of: Callable[[EventLogEntry], Any],
 ) -> list[dict[str, Any]]:
-    """One row per event, as Dagster's `row_of` makes them, but for blanks behind the text of an event.
+    """One row per event, as `row_of` makes them.
 
     `timestamp_of` gives the column `timestamp` of an event.
     """
@@ -42,13 +43,23 @@ def batch_rows(
         return [row_of(event) for event in events]
     first = row_of(events[0])
     rows = [
-        {**first, "event": text, "partition": _materialization(event).partition, "timestamp": timestamp_of(event)}
+        {
+            **first,
+            "event": compressible(text),
+            "partition": _materialization(event).partition,
+            "timestamp": timestamp_of(event),
+        }
         for event, text in zip(events, texts, strict=True)
     ]
     for place in {0, len(events) // 2, len(events) - 1}:
         if rows[place] != row_of(events[place]):
             return [row_of(event) for event in events]
-    return [{**row, "event": row["event"].ljust(_COMPRESSED_FROM)} for row in rows]
+    return rows
+
+
+def compressible(text: str) -> str:
+    """The text of an event with as many blanks behind it as it needs for PostgreSQL to compress it."""
+    return text.ljust(_COMPRESSED_FROM) if len(text) > _WORTH_COMPRESSING else text
 
 
 def _materialization(event: EventLogEntry) -> Any:

@@ -23,7 +23,7 @@ from sqlalchemy.exc import DisconnectionError
 
 from ema_assets.config.settings import Settings
 from ema_assets.defs import backfills
-from ema_assets.defs.event_rows import batch_rows, tag_rows
+from ema_assets.defs.event_rows import batch_rows, compressible, tag_rows
 from ema_assets.model.urls import dagster_url, watched_url
 from ema_assets.runtime.locate import leased_database
 from ema_assets.store.migrations import migrate
@@ -113,6 +113,10 @@ class MarketEventLog(PostgresEventLogStorage):
         """As Dagster's, which cannot list dynamic partitions here: the page of a check's partitions shows an error."""
         with partition_loading_context(dynamic_partitions_store=self._instance):
             return super().get_asset_check_state(keys)
+
+    def _event_to_row(self, event: EventLogEntry) -> dict[str, Any]:
+        row = super()._event_to_row(event)
+        return {**row, "event": compressible(row["event"])}
 
     def prepare_insert_event_batch(self, events: Sequence[EventLogEntry]) -> Any:
         """An INSERT with one parameter a column; Dagster's has one a value, and to compile it takes longer than it."""

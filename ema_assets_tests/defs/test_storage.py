@@ -149,7 +149,7 @@ def test_a_batch_of_events_is_stored_as_dagster_itself_stores_it(world: World) -
         with world.database.transaction() as transaction:
             events = transaction.query(
                 """
-                SELECT replace(event, $1, '') AS event, dagster_event_type, timestamp, step_key, asset_key, partition
+                SELECT replace(rtrim(event), $1, '') AS event, dagster_event_type, timestamp, step_key, asset_key, partition
                 FROM dagster.event_logs WHERE run_id = $1 ORDER BY id
                 """,
                 run_id,
@@ -165,6 +165,17 @@ def test_a_batch_of_events_is_stored_as_dagster_itself_stores_it(world: World) -
         stored.append((events.rows(), tags.rows()))
     assert stored[0] == stored[1]
     assert [len(rows) for rows in stored[0]] == [4, 9]
+
+
+def test_events_that_are_stored_one_by_one_are_compressed_and_read_as_they_were(world: World) -> None:
+    (event, *_) = materializations("one")
+    world.instance.event_log_storage.store_event(event)
+    with world.database.transaction() as transaction:
+        sizes = transaction.query(
+            "SELECT pg_column_size(event) AS stored, length(rtrim(event)) AS written FROM dagster.event_logs WHERE run_id = 'one'"
+        )
+    assert sizes["stored"].item() < sizes["written"].item()
+    assert world.instance.all_logs("one") == [event]
 
 
 def test_a_partition_that_was_deleted_is_gone_at_once_and_one_that_is_new_is_there(world: World) -> None:
