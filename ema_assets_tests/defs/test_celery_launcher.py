@@ -1,15 +1,16 @@
-"""Several hosts: which queue a run goes to, how urgent it is there, how it is stopped; Celery is a fake."""
+"""Several hosts: which queue a run goes to, how urgent it is there, who executes it, how it is stopped."""
 
 import importlib
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, job, op
-from dagster._core.code_pointer import ModuleCodePointer
+from celery.contrib.testing.worker import start_worker
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, instance_for_test, job, op
+from dagster._core.code_pointer import FileCodePointer, ModuleCodePointer
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
@@ -18,25 +19,12 @@ from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import deserialize_value
 
 from ema_assets.defs import celery_runs
+from ema_assets.defs.celery_launcher import LaneRunLauncher
 from ema_assets.defs.celery_queues import tags_of
 from ema_assets.defs.run_coordinator import LaneRunCoordinator
+from ema_assets_tests.waiting import wait_until
 
 RABBITMQ, REDIS = "pyamqp://broker//", "rediss://broker/0"
-
-
-class FakeLauncher:
-    """What dagster-celery's does, as far as ours builds on it."""
-
-    def __init__(self, instance: DagsterInstance, broker: str) -> None:
-        self._instance, self.broker = instance, broker
-        self.launched: list[DagsterRun] = []
-        self.revoked: list[tuple[str, bool]] = []
-        self.celery = SimpleNamespace(
-            control=SimpleNamespace(revoke=lambda task, *, terminate: self.revoked.append((task, terminate)))
-        )
-
-    def launch_run(self, context: LaunchRunContext) -> None:
-        self.launched.append(context.dagster_run)
 
 
 @op
@@ -48,21 +36,25 @@ def some_job() -> None:
     nothing()
 
 
-def a_run(instance: DagsterInstance, status: DagsterRunStatus, **tags: str) -> DagsterRun:
+def a_run(
+    instance: DagsterInstance, status: DagsterRunStatus, origin: JobPythonOrigin | None = None, **tags: str
+) -> DagsterRun:
     named = {name.replace("__", "/"): value for name, value in tags.items()}
-    return instance.create_run_for_job(some_job, status=status, tags=named)
+    return instance.create_run_for_job(some_job, status=status, tags=named, job_code_origin=origin)
 
 
-@pytest.fixture
-def launcher_class(monkeypatch: pytest.MonkeyPatch) -> Any:
-    fakes: dict[str, Any] = {"dagster_celery": ModuleType("dagster_celery")}
-    fakes["dagster_celery.launcher"] = ModuleType("dagster_celery.launcher")
-    fakes["dagster_celery.launcher"].CeleryRunLauncher = FakeLauncher
-    for name, module in fakes.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.delitem(sys.modules, "ema_assets.defs.celery_launcher", raising=False)
-    yield importlib.import_module("ema_assets.defs.celery_launcher").LaneRunLauncher
-    sys.modules.pop("ema_assets.defs.celery_launcher", None)
+class Revoked(list[tuple[str, bool]]):
+    """The tasks that a broker was asked to revoke, and whether their processes shall end."""
+
+    def revoke(self, task: str, *, terminate: bool) -> None:
+        self.append((task, terminate))
+
+
+def launcher_of(instance: DagsterInstance) -> LaneRunLauncher:
+    """One whose broker is a part of this process."""
+    launcher = LaneRunLauncher(default_queue="dagster", broker="memory://")
+    launcher.register_instance(instance)
+    return launcher
 
 
 @pytest.mark.parametrize(
@@ -88,23 +80,59 @@ def test_a_run_goes_to_the_queue_of_its_lane_the_more_urgent_the_sooner(
     assert tags_of(tags, REDIS)["dagster-celery/run_priority"] == of_redis
 
 
-def test_a_launched_run_carries_its_queue(launcher_class: Any) -> None:
-    with DagsterInstance.ephemeral() as instance:
-        launcher = launcher_class(instance, RABBITMQ)
-        run = a_run(instance, DagsterRunStatus.STARTING, ema_assets__lane="live", other="kept")
-        launcher.launch_run(LaunchRunContext(run, None))
-        (launched,) = launcher.launched
-        assert launched.run_id == run.run_id
-        assert launched.tags["dagster-celery/queue"] == "live"
-        assert launched.tags["other"] == "kept"
+LOCATION = """
+from dagster import Definitions, in_process_executor, job, op
+
+@op
+def nothing() -> None: ...
+
+@job(executor_def=in_process_executor)
+def some_job() -> None:
+    nothing()
+
+defs = Definitions(jobs=[some_job])
+"""
 
 
-def test_a_stopped_run_is_canceling_and_its_task_is_revoked(launcher_class: Any) -> None:
+# Launcher and worker are two processes elsewhere, and each knows the task by itself.
+@pytest.mark.filterwarnings("ignore:Task name 'execute_job' is already registered")
+def test_a_worker_executes_the_runs_of_its_queue_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMA_CELERY_BROKER", "memory://")
+    monkeypatch.setenv("EMA_WATCHLIST", str(tmp_path / "watchlist.toml"))
+    monkeypatch.delitem(sys.modules, "ema_assets.defs.celery_worker", raising=False)
+    app = importlib.import_module("ema_assets.defs.celery_worker").app
+    (tmp_path / "location.py").write_text(LOCATION)
+    pointer = FileCodePointer(str(tmp_path / "location.py"), "defs")
+    origin = JobPythonOrigin("some_job", RepositoryPythonOrigin(sys.executable, pointer))
+    with instance_for_test() as instance:
+        launcher = launcher_of(instance)
+
+        def launched(**tags: str) -> str:
+            run = a_run(instance, DagsterRunStatus.STARTING, origin, **tags)
+            launcher.launch_run(LaunchRunContext(run, None))
+            return run.run_id
+
+        def status(run_id: str) -> DagsterRunStatus:
+            return instance.get_run_by_id(run_id).status
+
+        slow, live = launched(), launched(ema_assets__lane="live", other="kept")
+        with start_worker(app, pool="solo", queues="live", perform_ping_check=False):
+            wait_until(lambda: status(live) is DagsterRunStatus.SUCCESS, "the live run")
+            assert status(slow) is DagsterRunStatus.STARTING
+        with start_worker(app, pool="solo", queues="slow", perform_ping_check=False):
+            wait_until(lambda: status(slow) is DagsterRunStatus.SUCCESS, "the slow run")
+        tags = instance.get_run_by_id(live).tags
+        assert tags["other"] == "kept"
+        assert tags["dagster-celery/task_id"]
+
+
+def test_a_stopped_run_is_canceling_and_its_task_is_revoked(monkeypatch: pytest.MonkeyPatch) -> None:
     with DagsterInstance.ephemeral() as instance:
-        launcher = launcher_class(instance, RABBITMQ)
+        launcher, revoked = launcher_of(instance), Revoked()
+        monkeypatch.setattr(launcher.celery, "control", revoked)
         begun = a_run(instance, DagsterRunStatus.STARTED, **{"dagster-celery__task_id": "task-1"})
         assert launcher.terminate(begun.run_id) is True
-        assert launcher.revoked == [("task-1", True)]
+        assert revoked == [("task-1", True)]
         # One that the launcher had no time to hand to the broker has no task.
         early = a_run(instance, DagsterRunStatus.STARTING)
         assert launcher.terminate(early.run_id) is True
@@ -116,12 +144,12 @@ def test_a_stopped_run_is_canceling_and_its_task_is_revoked(launcher_class: Any)
             DagsterRunStatus.CANCELING,
             DagsterRunStatus.SUCCESS,
         ]
-        assert launcher.revoked == [("task-1", True)]
+        assert revoked == [("task-1", True)]
 
 
-def test_a_run_at_work_counts_as_running_and_one_that_never_began_is_explained(launcher_class: Any) -> None:
+def test_a_run_at_work_counts_as_running_and_one_that_never_began_is_explained() -> None:
     with DagsterInstance.ephemeral() as instance:
-        launcher = launcher_class(instance, RABBITMQ)
+        launcher = launcher_of(instance)
         run = a_run(
             instance, DagsterRunStatus.STARTED, ema_assets__lane="live", **{"dagster-celery__task_id": "task-1"}
         )
