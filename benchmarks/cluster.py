@@ -1,6 +1,7 @@
 """Two worker hosts on RabbitMQ or Redis: throughput, a host cut off, live beside slow work, budgets, faults.
 
-    python -m benchmarks.cluster [--broker redis] [--symbols 1000] [--trials throughput cut lanes faults reload budget]
+    python -m benchmarks.cluster [--broker redis] [--symbols 1000]
+        [--trials throughput cut lanes faults restart reload budget]
 
 Two network namespaces, each with one link to a bridge, are the hosts; `ema-assets worker` runs in them. Everything else
 runs beside them: an embedded PostgreSQL that listens on the bridge, the RabbitMQ of this machine (127.0.0.1:5672) or a
@@ -50,8 +51,10 @@ from ema_assets.store.database import Database
 
 # A Tuesday on which New York has been open for a while.
 _START = datetime(2026, 11, 17, 15, 1, tzinfo=UTC)
-_SPEED, _DAYS, _AWAY_SECONDS = 5.0, 3, 90.0
-_TRIALS = ("throughput", "cut", "lanes", "faults", "reload", "budget")
+_SPEED, _DAYS = 5.0, 3
+# How long a host is cut off, and how long the broker is gone.
+_AWAY_SECONDS, _BROKER_AWAY_SECONDS = 90.0, 45.0
+_TRIALS = ("throughput", "cut", "lanes", "faults", "restart", "reload", "budget")
 
 
 def run(kind: str, symbols: int, chosen: Sequence[str], given: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -65,13 +68,13 @@ def run(kind: str, symbols: int, chosen: Sequence[str], given: argparse.Namespac
         two = undo.enter_context(hosts(2))
         server = undo.enter_context(own_postgres(folder / "server"))
         url = url_from_hosts(server, _new_database(server, "cluster"))
-        broker_url = undo.enter_context(broker(kind, folder))
-        empty_queues(broker_url, and_delete=True)
-        undo.callback(lambda: empty_queues(broker_url, and_delete=True))
+        messages = undo.enter_context(broker(kind, folder))
+        empty_queues(messages.url, and_delete=True)
+        undo.callback(lambda: empty_queues(messages.url, and_delete=True))
         os.environ[clock.VARIABLE] = str(clock.Clock(_START, 1.0, None, datetime.now(UTC)))
         sandbox = undo.enter_context(running_sandbox(watched.instruments, given.seed, clock=clock.now))
         exchange_for(two, sandbox.base_url, undo)
-        env = environment(home, url, broker_url, EMA_PROVIDER="sandbox", EMA_SANDBOX_URL=sandbox.base_url)
+        env = environment(home, url, messages.url, EMA_PROVIDER="sandbox", EMA_SANDBOX_URL=sandbox.base_url)
         env["EMA_SERIES_PER_RUN"] = str(given.series_per_run)
         settings = Settings.from_env(env)
         soak = Market(server, url, sandbox, "", watched.symbols, CHAIN, loading_at=_START)
@@ -86,7 +89,7 @@ def run(kind: str, symbols: int, chosen: Sequence[str], given: argparse.Namespac
             clock.Clock(_START + timedelta(minutes=3), _SPEED, None, datetime.now(UTC))
         )
         with centre(folder, env) as soak.ui:
-            cluster = Cluster(soak, two, folder, env, broker_url)
+            cluster = Cluster(soak, two, folder, env, messages)
             undo.callback(cluster.stop_workers)
             soak.say("code server, webserver and daemon are up")
             try_all(cluster, chosen, given, found)
@@ -112,6 +115,8 @@ def try_all(cluster: Cluster, chosen: Sequence[str], given: argparse.Namespace, 
     if "cut" in chosen:
         found["cut"] = cluster_trials.cut_off(cluster, _AWAY_SECONDS)
         cluster.stop_workers()
+    if "restart" in chosen:
+        found["restart"] = cluster_trials.restart(cluster, _BROKER_AWAY_SECONDS)
     if "reload" in chosen:
         found["reload"] = cluster_trials.reload(cluster)
     if set(chosen) - {"budget"}:
@@ -126,7 +131,7 @@ def report(found: dict[str, Any]) -> None:
     for name in ("throughput", "lanes"):
         for row in found.get(name, ()):
             print(f"  {name}: " + ", ".join(f"{key} {_shown(value)}" for key, value in row.items()))
-    for name in ("cut", "faults", "reload", "budget"):
+    for name in ("cut", "faults", "restart", "reload", "budget"):
         for key, value in found.get(name, {}).items():
             print(f"  {name}: {key} {_shown(value)}")
     if "comparison" in found:

@@ -57,7 +57,7 @@ def measure(cluster: Cluster, symbols: int, per_minute: int) -> dict[str, Any]:
             "EMA_YAHOO_REQUESTS_PER_MINUTE": str(per_minute),
             "EMA_SERIES_PER_RUN": "15",
         }
-        empty_queues(cluster.broker)
+        empty_queues(cluster.broker.url)
         soak = Market(cluster.soak.server, url, RunningSandbox(base_url, app.state.sandbox), "", watched.symbols, CHAIN)
         with centre(home, env) as soak.ui:
             mine = Cluster(soak, cluster.hosts, home, env, cluster.broker)

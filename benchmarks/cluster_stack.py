@@ -8,9 +8,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -64,6 +65,15 @@ class Worker:
 
 
 @dataclass(slots=True)
+class Broker:
+    """A broker: its URL for the hosts, how it is stopped, and how it is started again."""
+
+    url: str
+    stop: Callable[[], object]
+    start: Callable[[], object]
+
+
+@dataclass(slots=True)
 class Cluster:
     """A cluster that runs."""
 
@@ -71,7 +81,7 @@ class Cluster:
     hosts: list[Host]
     folder: Path
     env: dict[str, str]
-    broker: str
+    broker: Broker
     workers: list[Worker] = field(default_factory=list)
 
     def start_worker(self, host: Host, processes: int, queues: str = "live,slow", *more: str) -> Worker:
@@ -107,22 +117,42 @@ def url_from_hosts(server: EmbeddedServer, url: str) -> str:
 
 
 @contextmanager
-def broker(kind: str, folder: Path) -> Iterator[str]:
-    """The URL of a broker for the hosts: the RabbitMQ of this machine through a relay, or a Redis of its own."""
+def broker(kind: str, folder: Path) -> Iterator[Broker]:
+    """The RabbitMQ of this machine through a relay, or a Redis of its own, which keeps nothing on disk."""
     port = free_port()
     with ExitStack() as undo:
         if kind == RABBITMQ:
             relay(port, "127.0.0.1:5672", undo)
-            yield f"pyamqp://guest:guest@{CENTRE}:{port}//"
-        else:
-            server = subprocess.Popen(
-                ["redis-server", "--bind", CENTRE, "--port", str(port), "--save", "", "--protected-mode", "no"],
-                cwd=folder,
-                stdout=subprocess.DEVNULL,
+            yield Broker(
+                f"pyamqp://guest:guest@{CENTRE}:{port}//", partial(_rabbitmq, "stop"), partial(_rabbitmq, "start")
             )
-            undo.callback(server.wait)
-            undo.callback(server.terminate)
-            yield f"redis://{CENTRE}:{port}/0"
+        else:
+            redis = _Redis(folder, port)
+            redis.start()
+            undo.callback(redis.stop)
+            yield Broker(f"redis://{CENTRE}:{port}/0", redis.stop, redis.start)
+
+
+def _rabbitmq(what: str) -> None:
+    subprocess.run(["rabbitmqctl", "--quiet", f"{what}_app"], check=True, stdout=subprocess.DEVNULL)
+
+
+class _Redis:
+    def __init__(self, folder: Path, port: int) -> None:
+        self._folder, self._port = folder, port
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            ["redis-server", "--bind", CENTRE, "--port", str(self._port), "--save", "", "--protected-mode", "no"],
+            cwd=self._folder,
+            stdout=subprocess.DEVNULL,
+        )
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
 
 def exchange_for(hosts: Sequence[Host], base_url: str, undo: ExitStack) -> None:
@@ -186,7 +216,7 @@ def environment(folder: Path, url: str, broker_url: str, **more: str) -> dict[st
 
 def empty_queues(broker_url: str, *, and_delete: bool = False) -> None:
     """Lose every message at a broker; with `and_delete` the queues too."""
-    from kombu import Connection
+    from kombu.connection import Connection
 
     with Connection(broker_url) as connection:
         for name in ("live", "slow"):

@@ -298,7 +298,7 @@ def faults(cluster: Cluster) -> dict[str, Any]:
     wait_until(lambda: runs(cluster)["status"].is_in(["STARTING"]).any(), _TICK_SECONDS, "a run in the broker")
     (run_id, *_) = runs(cluster).filter(pl.col("status") == "STARTING")["run_id"]
     time.sleep(1)
-    empty_queues(cluster.broker)
+    empty_queues(cluster.broker.url)
     began = time.monotonic()
     worker = cluster.start_worker(cluster.hosts[1], 2, "live,slow", "--runs-per-process", "3")
     wait_until(lambda: status_of(cluster, run_id) in OVER, _HEAL_SECONDS, "a run whose message was lost")
@@ -316,6 +316,37 @@ def faults(cluster: Cluster) -> dict[str, Any]:
         "replaced": len(before - worker.pids()),
     }
     cluster.soak.say(f"recycled: {found['recycled']}")
+    cluster.stop_workers()
+    return found
+
+
+def restart(cluster: Cluster, away_seconds: float) -> dict[str, Any]:
+    """The broker goes away while runs are at work and while bars close, and comes back; nobody else is started anew."""
+    for host in cluster.hosts:
+        cluster.start_worker(host, 1)
+    settle(cluster)
+    tick(cluster)
+    close = next_close()
+    wait_until(lambda: any(working_on(cluster, worker) for worker in cluster.workers), _TICK_SECONDS, "a run")
+    cluster.broker.stop()
+    gone = time.time()
+    cluster.soak.say("the broker is gone")
+    # A close in which nothing can be handed over.
+    _await_close(close + M5.duration)
+    time.sleep(max(0.0, away_seconds - (time.time() - gone)))
+    cluster.broker.start()
+    back = time.time()
+    cluster.soak.say(f"the broker is back after {back - gone:.0f} s")
+    settled = settle(cluster)
+    done = runs(cluster, gone - 60)
+    found = {
+        "away_s": back - gone,
+        "settled_after_s": settled,
+        "outcomes": dict(done.group_by("status").len().sort("status").iter_rows()),
+        "first_start_after_s": min(done.filter(pl.col("started") >= back)["started"], default=back) - back,
+        "load": os.getloadavg()[0],
+    }
+    cluster.soak.say(f"restart: {found}")
     cluster.stop_workers()
     return found
 

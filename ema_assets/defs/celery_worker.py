@@ -21,6 +21,8 @@ app = make_app({"broker": _BROKER, "backend": "rpc://"})
 app.conf.task_acks_late = True
 app.conf.worker_prefetch_multiplier = 1
 app.conf.broker_connection_retry_on_startup = True
+# A broker that is away for a night is waited for.
+app.conf.broker_connection_max_retries = None
 # RabbitMQ takes a host for gone that was silent for two of them.
 app.conf.broker_heartbeat = 20
 if is_redis(_BROKER):
