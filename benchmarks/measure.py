@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 
-def _megabytes(usage: Any) -> float:
+def megabytes(usage: Any) -> float:
     # Linux counts ru_maxrss in kibibytes, macOS in bytes.
     return float(usage.ru_maxrss) / (1024**2 if sys.platform == "darwin" else 1024)
 
@@ -27,7 +27,7 @@ class Cost:
         return {
             "cpu_s": usage.ru_utime + usage.ru_stime,
             "wall_s": time.perf_counter() - self._began,
-            "peak_mb": _megabytes(usage),
+            "peak_mb": megabytes(usage),
         }
 
 
@@ -57,7 +57,7 @@ def spend(command: Sequence[str], env: Mapping[str, str], log: Path) -> Spent:
     wall = time.perf_counter() - began
     if process.returncode != 0:
         raise SystemExit(f"{' '.join(command[:5])} failed:\n{log.read_text(errors='replace')[-4000:]}")
-    return Spent(usage.ru_utime + usage.ru_stime, wall, _megabytes(usage))
+    return Spent(usage.ru_utime + usage.ru_stime, wall, megabytes(usage))
 
 
 @dataclass(frozen=True, slots=True)
