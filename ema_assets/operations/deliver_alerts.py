@@ -21,7 +21,7 @@ from ema_assets.store.database import Transaction
 _ROUTED_AT_ONCE = 10_000
 _HOUR = timedelta(hours=1)
 # What is due so soon comes along.
-_SOON = timedelta(seconds=1)
+SOON = timedelta(seconds=1)
 _TOLD = ("id", "subscription", "kind", "text", "symbol", "timeframe", "strategy", "ts", "is_over")
 
 
@@ -62,7 +62,7 @@ def pack(
     busy: Collection[str] = (),
     synthetic: frozenset[str] = frozenset(),
     room: Callable[[Channel], int] | None = None,
-    ahead: timedelta = _SOON,
+    ahead: timedelta = SOON,
 ) -> list[Parcel]:
     """The messages that are to be sent now, one per channel: all that is due for it, but for what has to wait.
 
@@ -81,7 +81,7 @@ def pack(
     due = alert_delivery.waiting(transaction, now + ahead).filter(~pl.col("channel").is_in(list(busy)))
     parcels = []
     for (name,), rows in due.partition_by("channel", as_dict=True, maintain_order=True).items():
-        if rows["due_at"].min() > now + (ahead - _SOON):  # type: ignore[operator]
+        if rows["due_at"].min() > now + (ahead - SOON):  # type: ignore[operator]
             continue
         channel = channels[str(name)]
         sent = _that_may_go(transaction, alerts, channel.name, rows, now)

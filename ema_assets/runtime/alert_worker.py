@@ -7,7 +7,7 @@ once in a while where none runs. Only here, and in `alerts test`, is Apprise imp
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import suppress
@@ -21,12 +21,12 @@ from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError, StoreError
-from ema_assets.operations.deliver_alerts import Parcel, pack, route, settle
+from ema_assets.operations.deliver_alerts import SOON, Parcel, pack, route, settle
 from ema_assets.operations.watch_trouble import looks, watch_trouble
 from ema_assets.refresh.plan import Publications
 from ema_assets.store.alert_delivery import next_due
 from ema_assets.store.alert_listener import SESSION, Listener
-from ema_assets.store.database import Database
+from ema_assets.store.database import Database, Transaction
 
 TROUBLE_SECONDS = 15.0
 # After a night or an outage everything is late until the first runs are through, which is no trouble.
@@ -221,15 +221,7 @@ class _Worker:
         with self._database.transaction() as transaction:
             if self._is_time_to_look(configured.alerts):
                 watch_trouble(transaction, configured.alerts, clock.now(), now, configured.publications)
-            route(transaction, configured.alerts, now)
-            parcels = pack(
-                transaction,
-                configured.alerts,
-                now,
-                busy=self._senders.busy,
-                synthetic=configured.synthetic,
-                room=lambda channel: sending.room_of(channel, os.environ),
-            )
+            parcels = _packed(transaction, configured, now, busy=self._senders.busy)
             due = next_due(transaction)
         for parcel in parcels:
             self._senders.send(parcel)
@@ -263,6 +255,27 @@ class _Worker:
             )
 
 
+def _packed(
+    transaction: Transaction,
+    configured: Configured,
+    now: datetime,
+    *,
+    busy: Collection[str] = (),
+    ahead: timedelta = SOON,
+) -> list[Parcel]:
+    """Hand what was raised over to its channels; the messages that are due within `ahead`, but for `busy` channels."""
+    route(transaction, configured.alerts, now)
+    return pack(
+        transaction,
+        configured.alerts,
+        now,
+        busy=busy,
+        synthetic=configured.synthetic,
+        room=lambda channel: sending.room_of(channel, os.environ),
+        ahead=ahead,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Delivered:
     """What one look has done. `is_ours` is False when another process delivers."""
@@ -280,15 +293,7 @@ def deliver_once(url: str, configured: Configured, ahead: timedelta = timedelta(
             return Delivered(is_ours=False)
         with database.transaction() as transaction:
             watch_trouble(transaction, configured.alerts, clock.now(), now, configured.publications)
-            route(transaction, configured.alerts, now)
-            parcels = pack(
-                transaction,
-                configured.alerts,
-                now,
-                synthetic=configured.synthetic,
-                room=lambda channel: sending.room_of(channel, os.environ),
-                ahead=ahead + timedelta(seconds=1),
-            )
+            parcels = _packed(transaction, configured, now, ahead=ahead + SOON)
         for parcel in parcels:
             senders.send(parcel)
         finished = senders.finished(3 * _LAST_SECONDS) if parcels else []
