@@ -15,7 +15,7 @@ from ema_assets.model.variables import text_of
 
 # The same broker as the launcher in deploy/celery/dagster.yaml.
 _BROKER = text_of(os.environ, "EMA_CELERY_BROKER")
-app = make_app({"broker": _BROKER, "backend": "rpc://"})
+app = make_app({"broker": _BROKER, "backend": "rpc://"})  # type: ignore[no-untyped-call, unused-ignore]
 # A process takes no run that another one could begin: with early acknowledgement a worker would take one more for each
 # process that is busy. What a lost host had taken is given to another one; Dagster ignores a run that has begun before.
 app.conf.task_acks_late = True
@@ -39,5 +39,6 @@ class _Run(Task):  # type: ignore[misc, unused-ignore]
         return super().__call__(*given, **named)
 
 
-# Nobody asks for the result, and Redis would keep it for ever.
-execute_job = create_execute_job_task(app, base=_Run, ignore_result=True)
+# Nobody asks for the result, and Redis would keep it for ever. Dagster hands these on to Celery as they are.
+_OPTIONS: dict[str, Any] = {"base": _Run, "ignore_result": True}
+execute_job = create_execute_job_task(app, **_OPTIONS)

@@ -36,9 +36,14 @@ def some_job() -> None:
     nothing()
 
 
-def a_run(
-    instance: DagsterInstance, status: DagsterRunStatus, origin: JobPythonOrigin | None = None, **tags: str
+def a_run(instance: DagsterInstance, status: DagsterRunStatus, **tags: str) -> DagsterRun:
+    return a_run_of(None, instance, status, **tags)
+
+
+def a_run_of(
+    origin: JobPythonOrigin | None, instance: DagsterInstance, status: DagsterRunStatus, **tags: str
 ) -> DagsterRun:
+    """A run whose code a worker can load."""
     named = {name.replace("__", "/"): value for name, value in tags.items()}
     return instance.create_run_for_job(some_job, status=status, tags=named, job_code_origin=origin)
 
@@ -108,7 +113,7 @@ def test_a_worker_executes_the_runs_of_its_queue_and_no_others(tmp_path: Path, m
         launcher = launcher_of(instance)
 
         def launched(**tags: str) -> str:
-            run = a_run(instance, DagsterRunStatus.STARTING, origin, **tags)
+            run = a_run_of(origin, instance, DagsterRunStatus.STARTING, **tags)
             launcher.launch_run(LaunchRunContext(run, None))
             return run.run_id
 
