@@ -65,8 +65,8 @@ PERFORMANCE = "strategy_performance"
 SCREENER = "screener"
 _SCREENER_IS = (
     "One row per symbol and timeframe: trend on each timeframe, alignment, bars since the cross, spread, RSI, open "
-    "trade, and the next close that would flip the trend. A view, so there is nothing to run: `SELECT * FROM results.screener "
-    "WHERE timeframe = '1h'`, or `ema-assets screen`."
+    "trade, and the next close that would flip the trend. A view, so there is nothing to run: `SELECT * FROM "
+    "results.screener WHERE timeframe = '1h'`, or `ema-assets screen`."
 )
 
 
