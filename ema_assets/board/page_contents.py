@@ -93,8 +93,10 @@ def _trend_beside(site: Site, values: Values) -> str:
     """The trend that is told beside a chart: of the averages asked for, else the one that its strategy goes by."""
     if values["averages"] is not None or values["strategy"] is None:
         return trend_of(site, values["averages"])
-    variant = site.configured.graph.nodes[strategy_of(site, values["strategy"])].variant
-    return EMA_TREND if variant is None else variant.trend
+    graph = site.configured.graph
+    variant = graph.nodes[strategy_of(site, values["strategy"])].variant
+    # A rule may draw averages that nothing compares.
+    return variant.trend if variant is not None and graph.has(variant.trend) else EMA_TREND
 
 
 def _last_bars(drawn: dict[str, Any]) -> list[dict[str, Any]]:
