@@ -111,8 +111,8 @@ def _quiet_for(cursor: str | None, now: datetime) -> float | None:
 
 
 def _sync_watchlist(graph: Graph, namespace: Namespace) -> SensorDefinition:
-    # Of the last tick of this process: one that fails leaves no cursor.
-    was_wrong = False
+    # What the last tick of this process has found, for one that fails leaves no cursor.
+    last = _UNREAD
 
     @sensor(
         name=namespace.name("sync_watchlist"),
@@ -135,18 +135,18 @@ def _sync_watchlist(graph: Graph, namespace: Namespace) -> SensorDefinition:
         Raises:
             WrongConfiguration: while the watchlist or a file of signals or strategies is wrong.
         """
-        nonlocal was_wrong
-        is_mended, was_wrong = was_wrong, True
+        nonlocal last
+        before, last = last, _WRONG
         with in_one_sentence(_NOTHING_IS_LAUNCHED):
             reason = check_configuration(graph, namespace)
         if reason is not None:
-            was_wrong = is_mended
+            last = before
             return SkipReason(reason)
         with in_one_sentence(_NOT_SYNCED):
             change = _follow(context, store, market.now(), graph, namespace)
-        was_wrong = False
+        last = _READ
         settings = namespace.settings()
-        said = _told(settings.watchlist_path.name, change, is_mended)
+        said = _told(settings.watchlist_path.name, change, before)
         if not change.is_new:
             return SkipReason(said)
         requests, _ = _requests_for_stale(context, store, market, namespace, change.symbols)
@@ -162,6 +162,8 @@ def _sync_watchlist(graph: Graph, namespace: Namespace) -> SensorDefinition:
     return sync_watchlist
 
 
+# What a tick has found in the files: nothing yet, a mistake, or what they say.
+_UNREAD, _WRONG, _READ = "unread", "wrong", "read"
 _NOTHING_IS_LAUNCHED = (
     "Nothing is launched until this is mended: what is stored stays, and what closes meanwhile is fetched afterwards"
 )
@@ -218,15 +220,15 @@ def _follow(
     )
 
 
-def _told(name: str, change: _Change, is_mended: bool) -> str:
-    """What a tick says of the file called `name`."""
+def _told(name: str, change: _Change, before: str) -> str:
+    """What a tick says of the file called `name`; `before` is what the one before has found."""
     count = f"{len(change.symbols)} symbols"
-    if not change.is_new:
-        if is_mended:
-            return f"the configuration is right again: {name} was read and has not changed, {count}"
-        return f"{name} has not changed: {count}"
-    began = f"the configuration is right again: {name}" if is_mended else name
-    return f"{began} was read: {count}, {len(change.added)} of them new, {len(change.gone)} removed"
+    again = "the configuration is right again: " if before == _WRONG else ""
+    if change.is_new:
+        return f"{again}{name} was read: {count}, {len(change.added)} of them new, {len(change.gone)} removed"
+    # The first tick of a process comes after a reload of the code location, such as the one after a mend.
+    read = "" if before == _READ else "was read and "
+    return f"{again}{name} {read}has not changed: {count}"
 
 
 def sensors(graph: Graph, namespace: Namespace = ALONE) -> list[SensorDefinition]:

@@ -4,12 +4,13 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from dagster import DagsterRunStatus
+from dagster import DagsterRunStatus, SensorDefinition, build_sensor_context
 from dagster._core.workspace.context import WorkspaceRequestContext
 
 from ema_assets.config.settings import Settings
+from ema_assets.defs.assembly import assembled
 from ema_assets.defs.run_tags import RANGE_END_TAG, RANGE_START_TAG
-from ema_assets_tests.defs.conftest import World
+from ema_assets_tests.defs.conftest import GRAPH, World, sync_watchlist
 from ema_assets_tests.defs.test_lost_runs import code_server, launched, wait_until
 
 _TICK = """
@@ -118,7 +119,7 @@ def test_a_mistake_is_seen_at_the_ticks_in_deployment_and_in_runs_and_so_is_that
         world.watchlist_path.write_text(right)
         mended = ticked(workspace, "sync_watchlist", first["cursor"])
         assert mended["skipReason"] == (
-            "the configuration is right again: watchlist.toml was read and has not changed, 5 symbols"
+            "the configuration is right again: watchlist.toml was read and has not changed: 5 symbols"
         )
         assert ticked(workspace, "sync_watchlist", first["cursor"])["skipReason"] == quiet
 
@@ -136,3 +137,16 @@ def test_a_code_location_that_cannot_load_is_told_in_one_sentence_and_comes_back
         assert (loaded["className"], loaded["stack"], loaded["cause"]) == ("WrongConfiguration", [], None)
         mine.unlink()
         assert deployed(workspace)["__typename"] == "RepositoryLocation"
+
+
+def test_the_first_tick_after_a_reload_says_that_the_file_was_read_also_where_it_is_as_it_was(world: World) -> None:
+    def tick(sensor: SensorDefinition, cursor: str | None) -> Any:
+        return sensor._raw_fn(build_sensor_context(instance=world.instance, cursor=cursor), **world.resources)
+
+    cursor = tick(sync_watchlist, None).cursor
+    reloaded = assembled(GRAPH).resolve_sensor_def("sync_watchlist")
+    said = [tick(reloaded, cursor).skip_message for _ in range(2)]
+    assert said == [
+        "watchlist.toml was read and has not changed: 5 symbols",
+        "watchlist.toml has not changed: 5 symbols",
+    ]
