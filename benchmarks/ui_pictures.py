@@ -42,8 +42,8 @@ def take_ticks(page: Page, url: str, folder: Path, watchlist: Path) -> None:
     watchlist.write_text(f"{_MISTAKE}\n{right}", encoding="utf-8")
     try:
         page.goto(f"{url}/locations/__repository__@ema_assets.definitions/sensors/sync_watchlist")
-        page.get_by_text("Failed").first.wait_for()
-        page.get_by_text("Failed").first.click()
+        page.get_by_text("Failure").first.wait_for()
+        page.get_by_text("View", exact=True).first.click()
         page.get_by_text("Nothing is launched until this is mended").first.wait_for()
         page.wait_for_timeout(700)
         page.screenshot(path=folder / "ticks.png")

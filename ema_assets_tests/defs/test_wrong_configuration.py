@@ -30,13 +30,11 @@ _CLOSE = """
         }
     }
 """
-_DEPLOYMENT = """
-    mutation { answer: reloadRepositoryLocation(repositoryLocationName: "product") {
-        ... on WorkspaceLocationEntry { locationOrLoadError {
-            __typename ... on PythonError { message className stack cause { message } }
-        } }
-    } }
-"""
+_ENTRY = """... on WorkspaceLocationEntry { locationOrLoadError {
+    __typename ... on PythonError { message className stack cause { message } }
+} }"""
+_DEPLOYMENT = f'query {{ answer: workspaceLocationEntryOrError(name: "product") {{ {_ENTRY} }} }}'
+_RELOAD = f'mutation {{ answer: reloadRepositoryLocation(repositoryLocationName: "product") {{ {_ENTRY} }} }}'
 _WRONG = "group 1: unknown key `calender`"
 
 
@@ -55,9 +53,18 @@ def ticked(workspace: WorkspaceRequestContext, sensor: str, cursor: str | None =
     return asked(workspace, _TICK, {"selector": selector, "cursor": cursor})["sensorDryRun"]["evaluationResult"]
 
 
-def deployed(workspace: WorkspaceRequestContext) -> Any:
-    """What Deployment shows of the code location when somebody presses Reload."""
-    return asked(workspace, _DEPLOYMENT)["answer"]["locationOrLoadError"]
+def deployed(workspace: WorkspaceRequestContext, query: str = _DEPLOYMENT) -> Any:
+    """What Deployment shows of the code location; with `_RELOAD` after somebody has pressed Reload."""
+    return asked(workspace, query)["answer"]["locationOrLoadError"]
+
+
+def skipped_at_close(world: World, workspace: WorkspaceRequestContext) -> Any:
+    """Why a schedule launches nothing."""
+    selector = {"repositoryLocationName": "product", "repositoryName": "__repository__", "scheduleName": "refresh_5m"}
+    answer = asked(workspace, _CLOSE, {"selector": selector, "timestamp": world.now.timestamp()})
+    close = answer["scheduleDryRun"]["evaluationResult"]
+    assert close["error"] is None
+    return close["skipReason"]
 
 
 def status_of(world: World, run_id: str) -> DagsterRunStatus:
@@ -78,39 +85,37 @@ def errors_of(world: World, run_id: str) -> list[str]:
     return found
 
 
-def test_a_mistake_is_seen_at_the_ticks_in_deployment_and_in_runs_and_so_is_that_it_is_mended(world: World) -> None:
+def test_a_mistake_is_seen_in_deployment_at_the_ticks_and_in_runs_and_so_is_that_it_is_mended(world: World) -> None:
+    mine = Settings.from_env().home / "signals" / "mine.py"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("import numpy\n\nSIGNAL = Signal(name='mine')\n")
     right = world.watchlist_path.read_text()
-    wrong = right.replace("calendar", "calender", 1)
-    with code_server(world) as workspace:
+    # Dagster warns its own log of a location that does not load.
+    with warnings.catch_warnings(action="ignore", category=UserWarning), code_server(world) as server:
+        # One that cannot be loaded at all.
+        lost = deployed(server)
+        assert lost["__typename"] == "PythonError"
+        assert lost["message"] == f"{mine}: line 3: cannot be imported: NameError: name 'Signal' is not defined"
+        assert (lost["className"], lost["stack"], lost["cause"]) == ("WrongConfiguration", [], None)
+        mine.unlink()
+        assert deployed(server, _RELOAD)["__typename"] == "RepositoryLocation"
+        workspace = server.process_context.create_request_context()
+
         first = ticked(workspace, "sync_watchlist")
         assert first["error"] is None
         assert first["cursor"]
         quiet = "watchlist.toml has not changed: 5 symbols"
         assert ticked(workspace, "sync_watchlist", first["cursor"])["skipReason"] == quiet
 
-        world.watchlist_path.write_text(wrong)
+        # One that is loaded, and whose file becomes wrong then.
+        world.watchlist_path.write_text(right.replace("calendar", "calender", 1))
         failed = ticked(workspace, "sync_watchlist", first["cursor"])["error"]
         assert _WRONG in failed["message"]
         assert str(world.watchlist_path) in failed["message"]
-        assert "did you mean `calendar`?" in failed["message"]
-        assert "\nNothing is launched until this is mended: what is stored stays" in failed["message"]
+        assert "did you mean `calendar`?\nNothing is launched until this is mended: what is" in failed["message"]
         assert (failed["stack"], failed["cause"]) == ([], None)
         assert _WRONG in ticked(workspace, "sweep")["skipReason"]
-        close = asked(
-            workspace,
-            _CLOSE,
-            {
-                "selector": {
-                    "repositoryLocationName": "product",
-                    "repositoryName": "__repository__",
-                    "scheduleName": "refresh_5m",
-                },
-                "timestamp": world.now.timestamp(),
-            },
-        )["scheduleDryRun"]["evaluationResult"]
-        assert close["error"] is None
-        assert close["skipReason"].startswith("nothing is launched: ")
-        assert _WRONG in close["skipReason"]
+        assert skipped_at_close(world, workspace).startswith(f"nothing is launched: {world.watchlist_path}: {_WRONG}")
 
         run_id = launched(world, workspace, {RANGE_START_TAG: "AAPL|5m", RANGE_END_TAG: "AAPL|5m"})
         wait_until(lambda: status_of(world, run_id) is DagsterRunStatus.FAILURE)
@@ -122,21 +127,6 @@ def test_a_mistake_is_seen_at_the_ticks_in_deployment_and_in_runs_and_so_is_that
             "the configuration is right again: watchlist.toml was read and has not changed: 5 symbols"
         )
         assert ticked(workspace, "sync_watchlist", first["cursor"])["skipReason"] == quiet
-
-
-def test_a_code_location_that_cannot_load_is_told_in_one_sentence_and_comes_back(world: World) -> None:
-    folder = Settings.from_env().home / "signals"
-    folder.mkdir(parents=True)
-    mine = folder / "mine.py"
-    mine.write_text("import numpy\n\nSIGNAL = Signal(name='mine')\n")
-    # Dagster warns its own log of a location that does not load.
-    with warnings.catch_warnings(action="ignore", category=UserWarning), code_server(world) as workspace:
-        loaded = deployed(workspace)
-        assert loaded["__typename"] == "PythonError"
-        assert loaded["message"] == (f"{mine}: line 3: cannot be imported: NameError: name 'Signal' is not defined")
-        assert (loaded["className"], loaded["stack"], loaded["cause"]) == ("WrongConfiguration", [], None)
-        mine.unlink()
-        assert deployed(workspace)["__typename"] == "RepositoryLocation"
 
 
 def test_the_first_tick_after_a_reload_says_that_the_file_was_read_also_where_it_is_as_it_was(world: World) -> None:
