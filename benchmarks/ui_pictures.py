@@ -13,7 +13,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from benchmarks.board_pictures import ARGUMENTS
+from benchmarks.board_pictures import ARGUMENTS, shoot
 
 _MISTAKE = 'timeframe = ["5m"]'
 
@@ -24,16 +24,16 @@ def take(page: Page, url: str, folder: Path) -> None:
     page.get_by_text(re.compile(r"Materialized \([1-9]")).wait_for()
     page.get_by_text("stale_because").wait_for()
     page.wait_for_timeout(700)
-    page.screenshot(path=folder / "partitions.png")
+    shoot(page, folder / "partitions.png")
     page.get_by_role("button", name=re.compile("Materialize")).first.click()
     page.get_by_text("Launch backfill").or_(page.get_by_text("Launch 1 run")).first.wait_for()
     page.wait_for_timeout(700)
-    page.screenshot(path=folder / "backfill-dialog.png")
+    shoot(page, folder / "backfill-dialog.png")
     page.keyboard.press("Escape")
     page.goto(f"{url}/assets/ohlc?view=checks&checkDetail=no_bar_is_missing")
     page.get_by_text("series_is_well").first.wait_for()
     page.wait_for_timeout(1500)
-    page.screenshot(path=folder / "checks.png")
+    shoot(page, folder / "checks.png")
 
 
 def take_ticks(page: Page, url: str, folder: Path, watchlist: Path) -> None:
@@ -46,7 +46,7 @@ def take_ticks(page: Page, url: str, folder: Path, watchlist: Path) -> None:
         page.get_by_text("View", exact=True).first.click()
         page.get_by_text("Nothing is launched until this is mended").first.wait_for()
         page.wait_for_timeout(700)
-        page.screenshot(path=folder / "ticks.png")
+        shoot(page, folder / "ticks.png")
     finally:
         watchlist.write_text(right, encoding="utf-8")
 
