@@ -47,8 +47,10 @@ PICTURES = (
 def shoot(page: Page, path: Path) -> None:
     """What `page` shows as a PNG of 256 colors, which takes a third of the bytes of one of all."""
     page.screenshot(path=path)
+    # This method keeps rare hues, such as the few green letters of a gain, and the means keep those of large areas.
+    method, dither = Image.Quantize.MAXCOVERAGE, Image.Dither.NONE
     with Image.open(path) as found:
-        found.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+        found.convert("RGB").quantize(256, method, kmeans=5, dither=dither).save(path, optimize=True)
 
 
 def main() -> None:

@@ -20,11 +20,13 @@ _MISTAKE = 'timeframe = ["5m"]'
 
 def take(page: Page, url: str, folder: Path) -> None:
     """The partitions of the bars, the dialog that launches a backfill, and the check that names missing bars."""
-    page.goto(f"{url}/assets/ohlc?view=partitions&partition=AAPL%7C5m")
-    page.get_by_text(re.compile(r"Materialized \([1-9]")).wait_for()
-    page.get_by_text("stale_because").wait_for()
-    page.wait_for_timeout(700)
-    shoot(page, folder / "partitions.png")
+    for symbol in ("MSFT", "AAPL"):
+        page.goto(f"{url}/assets/ohlc?view=partitions&partition={symbol}%7C5m")
+        page.get_by_text(re.compile(r"Materialized \([1-9]")).wait_for()
+        page.get_by_text("stale_because").wait_for()
+        page.wait_for_timeout(700)
+        if symbol == "MSFT":
+            shoot(page, folder / "partitions.png")
     page.get_by_role("button", name=re.compile("Materialize")).first.click()
     page.get_by_text("Launch backfill").or_(page.get_by_text("Launch 1 run")).first.wait_for()
     page.wait_for_timeout(700)
@@ -42,8 +44,7 @@ def take_ticks(page: Page, url: str, folder: Path, watchlist: Path) -> None:
     watchlist.write_text(f"{_MISTAKE}\n{right}", encoding="utf-8")
     try:
         page.goto(f"{url}/locations/__repository__@ema_assets.definitions/sensors/sync_watchlist")
-        page.get_by_text("Failure").first.wait_for()
-        page.get_by_text("View", exact=True).first.click()
+        page.locator("tr").filter(has_text="Latest tick").get_by_text("View", exact=True).click()
         page.get_by_text("Nothing is launched until this is mended").first.wait_for()
         page.wait_for_timeout(700)
         shoot(page, folder / "ticks.png")
