@@ -60,7 +60,7 @@ _LOOK_SECONDS = 10
 # How many of the best and of the worst series the page of performance names.
 _SHOWN = 5
 # Four would make 28,800 of a price of 28,797.67.
-_PRICE_DIGITS = 7
+_PRICE_DIGITS = 6
 PERFORMANCE = "strategy_performance"
 SCREENER = "screener"
 _SCREENER_IS = (
@@ -133,7 +133,9 @@ def _screened(screener: AssetKey, timeframe: Timeframe, crosses: Mapping[str, pl
         screener,
         description=f"The nearest crosses on {timeframe.key} at this moment; a view itself is always up to date.",
         metadata={
-            f"nearest crosses of EMA {averages} on {timeframe.key}": ui_table(_rounded(rows, _PRICE_DIGITS))
+            f"nearest crosses of EMA {averages} on {timeframe.key}": ui_table(
+                _rounded(rows.with_columns(pl.col("cross_distance_pct").round(2)), _PRICE_DIGITS)
+            )
             for averages, rows in crosses.items()
         },
     )

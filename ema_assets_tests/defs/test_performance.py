@@ -220,5 +220,5 @@ def test_the_screener_names_the_views_of_other_averages_and_shows_their_crosses(
         nearest = series_overview.nearest_crosses(transaction, H1, 10, (5, 13))["cross_price"].to_list()
     quick = shown["nearest crosses of EMA 5/13 on 1h"]
     assert isinstance(quick, TableMetadataValue)
-    assert [float(str(record.data["cross_price"])) for record in quick.records] == pytest.approx(nearest, rel=1e-6)
+    assert [float(str(record.data["cross_price"])) for record in quick.records] == pytest.approx(nearest, rel=1e-5)
     assert nearest
