@@ -113,6 +113,13 @@ def test_a_phone_shows_every_page_without_scrolling_sideways(page: "Page", board
         page.goto(f"{board.url}{path}")
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= 390, path
+    # What a trade has returned and how far its stop is stand within that width.
+    page.goto(f"{board.url}/trades")
+    ends = page.evaluate(
+        "[...document.querySelectorAll('thead th')].filter(e => e.textContent === 'To stop').map(e => e.getBoundingClientRect().right)"
+    )
+    assert len(ends) == 1
+    assert 0 < ends[0] <= 390
 
 
 def test_a_symbol_called_script_is_text_everywhere(page: "Page", board: ServedBoard) -> None:
