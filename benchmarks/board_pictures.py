@@ -9,7 +9,8 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
 
 ARGUMENTS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
@@ -43,6 +44,15 @@ PICTURES = (
 )
 
 
+def shoot(page: Page, path: Path) -> None:
+    """What `page` shows as a PNG of 256 colors, which takes a third of the bytes of one of all."""
+    page.screenshot(path=path)
+    # This method keeps rare hues, such as the few green letters of a gain, and the means keep those of large areas.
+    method, dither = Image.Quantize.MAXCOVERAGE, Image.Dither.NONE
+    with Image.open(path) as found:
+        found.convert("RGB").quantize(256, method, kmeans=5, dither=dither).save(path, optimize=True)
+
+
 def main() -> None:
     """Take all pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -65,7 +75,7 @@ def main() -> None:
             page.wait_for_selector(picture.shows)
             # The first frame of a chart comes after its data.
             page.wait_for_timeout(700)
-            page.screenshot(path=asked.folder / f"{picture.name}.png")
+            shoot(page, asked.folder / f"{picture.name}.png")
             context.close()
             print(asked.folder / f"{picture.name}.png")
         browser.close()

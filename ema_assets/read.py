@@ -198,14 +198,22 @@ def performance(
 
 
 def chart(
-    symbol: str, timeframe: str, *, bars: int = pictures.USUAL_BARS, strategy: str | None = None, url: str | None = None
+    symbol: str,
+    timeframe: str,
+    *,
+    bars: int = pictures.USUAL_BARS,
+    strategy: str | None = None,
+    averages: str | None = None,
+    url: str | None = None,
 ) -> "Figure":
     """The newest `bars` bars of a series with volume, the trades of `strategy` and its averages, as a picture.
 
     A matplotlib figure, which notebooks show and `savefig` writes. The first strategy is taken where none is named.
+    `averages` are other EMAs, such as `12/26`: those of a strategy with these spans.
 
     Raises:
-        ConfigurationError: when there are no bars of the series, or matplotlib, an extra, is not installed.
+        ConfigurationError: when there are no bars of the series, when nothing compares these averages, or when
+            matplotlib, an extra, is not installed.
     """
     (chosen,) = _symbols([symbol]) or []
     frame = parse_timeframe(timeframe)
@@ -213,7 +221,7 @@ def chart(
         raise ConfigurationError(f"`bars` must be at least 1, received {bars!r}")
     with _database(url) as database, database.transaction() as transaction:
         known = graph.configured(Settings.from_env())
-        return pictures.draw(pictures.picture_of(transaction, known, chosen, frame, bars, strategy))
+        return pictures.draw(pictures.picture_of(transaction, known, chosen, frame, bars, strategy, averages))
 
 
 def pages(

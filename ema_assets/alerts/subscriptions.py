@@ -24,7 +24,7 @@ class Subscription:
         symbols: of which symbols; None for all.
         timeframes: on which timeframes, by their keys; None for all.
         strategies: of which strategies; None for all.
-        averages: the trends of which averages, such as `12/26`; None for all.
+        averages: the trends of which averages, such as `12/26`; None for all, or for those that the strategies go by.
         params: of its kinds, all of them.
         quiet: when its alerts wait.
         messages_per_hour: that it sends to a channel at most; more alerts wait and come together.

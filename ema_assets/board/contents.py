@@ -180,7 +180,7 @@ def equity(site: Site, values: Values) -> dict[str, Any]:
 def chart(site: Site, values: Values) -> dict[str, Any]:
     """Bars, averages, signals and trades of one series, column by column; times in seconds since 1970, UTC.
 
-    `averages` says what `fast` and `slow` are: EMA 9 and EMA 30, or those that `strategy` compares.
+    `averages` says what `fast` and `slow` are: those asked for, those that `strategy` compares, or EMA 9 and EMA 30.
     """
     series = series_of(site.overview, values)
     graph = site.configured.graph
@@ -189,6 +189,7 @@ def chart(site: Site, values: Values) -> dict[str, Any]:
         if name not in known:
             raise unknown("signals", name, list(known))
     strategy = None if values["strategy"] is None else strategy_of(site, values["strategy"])
+    trend_of(site, values["averages"])
     with site.overviews.readers.transaction() as transaction:
         found = series_chart.series_chart(
             transaction,
@@ -198,6 +199,7 @@ def chart(site: Site, values: Values) -> dict[str, Any]:
             bars=values["bars"],
             signals=values["signals"],
             strategy=strategy,
+            averages=values["averages"],
         )
     lines = [line.place for line in found.lines]
     rounded = found.bars.with_columns(pl.col("fast", "slow", *lines).cast(pl.Float64).round_sig_figs(9))

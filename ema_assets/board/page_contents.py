@@ -5,13 +5,15 @@ from typing import Any
 
 from ema_assets.board import contents, trust_contents
 from ema_assets.board.parameters import Values
-from ema_assets.board.site import Site, series_of, trend_of
+from ema_assets.board.site import Site, series_of, strategy_of, trend_of
+from ema_assets.model.asset_names import EMA_TREND
+from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN, converged_after, ema_name, spans_text, trend_spans
 from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import by_key
 from ema_assets.reports import freshness as conditions
 from ema_assets.reports import heat_map as maps
 from ema_assets.reports import performance_table, series_chart, trade_table
-from ema_assets.reports.charted_bars import USUAL, label_of
+from ema_assets.reports.charted_bars import label_of
 
 _BESIDE = 8
 _LAST_BARS = 10
@@ -51,12 +53,15 @@ def chart(site: Site, values: Values) -> dict[str, Any]:
     series = series_of(overview, values)
     shown = {**values, "bars": _LAST_BARS + 1}
     drawn = contents.chart(site, shown)
-    mine = overview.heat_map.series.filter(symbol=series.symbol)
+    trend = _trend_beside(site, values)
+    mine = site.overviews.map_of(trend).series.filter(symbol=series.symbol)
     rows = {row["timeframe"]: row for row in mine.iter_rows(named=True)}
     order = [symbol for symbol in configured.watched.symbols if symbol in overview.timeframes]
     order = order if series.symbol in order else list(overview.timeframes)
     place = order.index(series.symbol)
     few = {"symbols": (series.symbol,), "timeframe": series.timeframe.key}
+    fast, slow = trend_spans(trend) or (FAST_SPAN, SLOW_SPAN)
+    compared = [label_of(ema_name(fast)), label_of(ema_name(slow))]
     return {
         "series": series,
         "row": rows[series.timeframe.key],
@@ -69,14 +74,29 @@ def chart(site: Site, values: Values) -> dict[str, Any]:
         "usual_bars": series_chart.USUAL_BARS,
         "most_bars": series_chart.MOST_BARS,
         "averages": drawn["averages"],
-        # The trend, the crossovers and the next cross on the page are always those of EMA 9 and 30.
-        "are_usual": drawn["averages"] == list(map(label_of, USUAL)),
+        # Of the trend, the crossovers and the next cross on the page; a rule may draw another average beside.
+        "compared": compared,
+        "are_drawn": drawn["averages"] == compared,
+        "slow": slow,
+        "bars_needed": converged_after(slow),
         "last": _last_bars(drawn),
-        "crossed": contents.crossovers(site, _few(few))["rows"],
+        "crossed": contents.crossovers(
+            site, _few(few, averages=None if trend == EMA_TREND else spans_text((fast, slow)))
+        )["rows"],
         "open": contents.open_trades(site, _few(few))["rows"],
         "results": _results(site, series),
         "partition": site.links.partition("ohlc", series.symbol, series.timeframe.key),
     }
+
+
+def _trend_beside(site: Site, values: Values) -> str:
+    """The trend that is told beside a chart: of the averages asked for, else the one that its strategy goes by."""
+    if values["averages"] is not None or values["strategy"] is None:
+        return trend_of(site, values["averages"])
+    graph = site.configured.graph
+    variant = graph.nodes[strategy_of(site, values["strategy"])].variant
+    # A rule may draw averages that nothing compares.
+    return variant.trend if variant is not None and graph.has(variant.trend) else EMA_TREND
 
 
 def _last_bars(drawn: dict[str, Any]) -> list[dict[str, Any]]:

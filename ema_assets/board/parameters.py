@@ -112,6 +112,9 @@ TIMEFRAME = Parameter("timeframe", "A timeframe of the watchlist, such as 5m", i
 ANY_TIMEFRAME = Parameter("timeframe", "Only this timeframe, such as 1h")
 SYMBOLS = Parameter("symbols", "Only these symbols, parted by commas", kind="list", default=())
 AVERAGES = Parameter("averages", "Which EMAs are compared, such as 12/26 of a strategy; 9/30 where none are named")
+DRAWN_AVERAGES = Parameter(
+    "averages", "Which EMAs are drawn, such as 12/26; where none are named those of `strategy`, else 9/30"
+)
 GROUP = Parameter("group", "Only the symbols of this group of the watchlist")
 STRATEGY = Parameter("strategy", "A strategy, such as strategy_9_30_ema; the first one where none is given")
 ANY_STRATEGY = Parameter("strategy", "Only the trades of this strategy")

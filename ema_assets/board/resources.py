@@ -9,6 +9,7 @@ from ema_assets.board.parameters import (
     ANY_STRATEGY,
     ANY_TIMEFRAME,
     AVERAGES,
+    DRAWN_AVERAGES,
     GROUP,
     PAGE,
     PER_PAGE,
@@ -93,7 +94,7 @@ HEAT_MAP = Resource(
 CHART = Resource(
     "/chart",
     "Bars, averages, signals and trades of one series",
-    (SYMBOL, TIMEFRAME, BARS, SIGNALS, TRADES_OF),
+    (SYMBOL, TIMEFRAME, BARS, SIGNALS, TRADES_OF, DRAWN_AVERAGES),
     contents.chart,
     by_series,
     lists=False,

@@ -37,13 +37,13 @@ def _configured(settings: Settings) -> Alerts:
         ConfigurationError: when there are none.
     """
     watched = environment.load_watchlist(settings)
-    build(watched, settings.signals_folder, settings.strategies_folder)
-    if watched.alerts is None:
+    alerts = build(watched, settings.signals_folder, settings.strategies_folder).alerts
+    if alerts is None:
         raise ConfigurationError(
             f"{settings.watchlist_path} has no `[[alert]]`; docs/ALERTS.md shows how one is written, such as\n"
             '[[alert]]\non = ["crossover"]\nto = ["tgram://${TELEGRAM_TOKEN}/${TELEGRAM_CHAT}"]'
         )
-    return watched.alerts
+    return alerts
 
 
 @alerts_group.command("list", cls=Command)
@@ -91,6 +91,7 @@ def _as_row(subscription: Subscription) -> dict[str, str]:
         symbols = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
     about = [symbols, *([", ".join(subscription.timeframes)] if subscription.timeframes else [])]
     about += [", ".join(subscription.strategies)] if subscription.strategies else []
+    about += [", ".join(subscription.averages)] if subscription.averages else []
     limit = f"{subscription.messages_per_hour} messages per hour" if subscription.messages_per_hour else ""
     return {
         "alert": subscription.name,

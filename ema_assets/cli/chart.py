@@ -7,7 +7,7 @@ import click
 
 from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command
-from ema_assets.cli.options import complete_symbol, complete_timeframe, strategy_option
+from ema_assets.cli.options import complete_averages, complete_symbol, complete_timeframe, strategy_option
 from ema_assets.config.settings import Settings, is_synthetic
 from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.refresh.graph import build
@@ -33,12 +33,20 @@ _STYLES = {"up": "green", "down": "red", "fast": "cyan", "slow": "magenta", "axi
     help=f"How many of the newest bars.  [default: as many as fit; {chart.USUAL_BARS} in a file]",
 )
 @strategy_option
-def chart_command(symbol: str, timeframe: str, output: Path | None, bars: int | None, strategy: str | None) -> None:
+@click.option(
+    "--averages",
+    shell_complete=complete_averages,
+    help="Which EMAs are drawn, such as 12/26 of a strategy with these spans.  [default: those of the strategy]",
+)
+def chart_command(
+    symbol: str, timeframe: str, output: Path | None, bars: int | None, strategy: str | None, averages: str | None
+) -> None:
     r"""Draw the bars of a symbol with the averages of a strategy, its trades, stops and volume.
 
     \b
     ema-assets chart AAPL                                 # in the terminal
     ema-assets chart BTC-USD 5m --bars 300 -o btc.svg     # a file
+    ema-assets chart AAPL --averages 12/26                # other averages that a strategy compares
 
     Entries are triangles, exits are crosses; in a file, stops are dotted lines.
     """
@@ -55,7 +63,7 @@ def chart_command(symbol: str, timeframe: str, output: Path | None, bars: int | 
     note = "SYNTHETIC prices" if any(map(is_synthetic, providers)) else ""
     graph = build(watched, settings.signals_folder, settings.strategies_folder)
     with environment.open_existing(settings) as database, database.transaction() as transaction:
-        picture = chart.picture_of(transaction, graph, symbol, chosen, most, strategy)
+        picture = chart.picture_of(transaction, graph, symbol, chosen, most, strategy, averages)
     if output is None:
         # The prompt comes below it.
         lines = terminal_chart.terminal_chart(picture, columns, rows - 1, note)

@@ -16,23 +16,42 @@ def configuration_drift(loaded: Graph, namespace: Namespace = ALONE) -> str | No
 
     Asked in every tick, so the files are read again only when one of them has changed.
     """
+    try:
+        return _changed(loaded, namespace)
+    except ConfigurationError as error:
+        return f"nothing is launched: {error}"
+
+
+def check_configuration(loaded: Graph, namespace: Namespace = ALONE) -> str | None:
+    """As `configuration_drift`, for the one whose task it is to say what is wrong.
+
+    Raises:
+        ConfigurationError: when the files cannot be read.
+    """
+    return _changed(loaded, namespace)
+
+
+def _changed(loaded: Graph, namespace: Namespace) -> str | None:
     settings = namespace.settings()
     seen = loaded.fingerprint, settings, stamps(configuration_files(settings))
     last = _last.get(namespace.id)
     if last is None or last[0] != seen:
         last = _last[namespace.id] = seen, _drift(loaded.fingerprint, settings)
+    if isinstance(last[1], ConfigurationError):
+        # A new one: each raise of the same would add its frames to it.
+        raise ConfigurationError(str(last[1]))
     return last[1]
 
 
 # By namespace: what was looked at, and what was found.
-_last: dict[str, tuple[tuple[str, Settings, tuple[Stamp, ...]], str | None]] = {}
+_last: dict[str, tuple[tuple[str, Settings, tuple[Stamp, ...]], ConfigurationError | str | None]] = {}
 
 
-def _drift(loaded: str, settings: Settings) -> str | None:
+def _drift(loaded: str, settings: Settings) -> ConfigurationError | str | None:
     try:
         wanted = configured(settings)
     except ConfigurationError as error:
-        return f"nothing is launched: {error}"
+        return error
     if wanted.fingerprint == loaded:
         return None
     return (

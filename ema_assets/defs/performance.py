@@ -1,6 +1,6 @@
 """The asset `strategy_performance`, its job and its schedule; and the screener's place in the lineage."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
 import polars as pl
@@ -42,11 +42,12 @@ from ema_assets.defs.resources import StoreResource
 from ema_assets.defs.run_tags import BACKGROUND_LANE, LANE_TAG, PRIORITY_TAG, UPKEEP_PRIORITY
 from ema_assets.defs.ui_tables import ui_table
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
+from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN, ema_name, spans_of, spans_text
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.refresh_performance import refresh, why_not, why_not_for_new_series
 from ema_assets.refresh.graph import Graph
 from ema_assets.reports.screen import screener_columns
-from ema_assets.store import results
+from ema_assets.store import results, series_overview
 from ema_assets.store.database import Transaction
 
 # Performance is added up when trades have changed, and twice a day at least, on a Sunday and a holiday, too; so what is
@@ -58,8 +59,15 @@ _CROSSES = 10
 _LOOK_SECONDS = 10
 # How many of the best and of the worst series the page of performance names.
 _SHOWN = 5
+# Four would make 28,800 of a price of 28,797.67.
+_PRICE_DIGITS = 6
 PERFORMANCE = "strategy_performance"
 SCREENER = "screener"
+_SCREENER_IS = (
+    "One row per symbol and timeframe: trend on each timeframe, alignment, bars since the cross, spread, RSI, open "
+    "trade, and the next close that would flip the trend. A view, so there is nothing to run: `SELECT * FROM "
+    "results.screener WHERE timeframe = '1h'`, or `ema-assets screen`."
+)
 
 
 def performance_asset(graph: Graph, namespace: Namespace = ALONE) -> AssetsDefinition:
@@ -89,7 +97,11 @@ def performance_asset(graph: Graph, namespace: Namespace = ALONE) -> AssetsDefin
             with database.transaction() as transaction:
                 best, worst = results.best_and_worst(transaction, _SHOWN)
                 timeframe = _usual(graph)
-                crosses = results.nearest_crosses(transaction, timeframe, _CROSSES)
+                crosses = {
+                    averages: series_overview.nearest_crosses(transaction, timeframe, _CROSSES, spans)
+                    for averages, spans in _compared(graph).items()
+                    if series_overview.has_screener(transaction, spans)
+                }
         context.log_event(_screened(namespace.key(SCREENER), timeframe, crosses))
         context.log.info(f"{done.rows} series added up in {done.seconds:.1f} s")
         return MaterializeResult(
@@ -109,27 +121,43 @@ def _usual(graph: Graph) -> Timeframe:
     return next((each for each in graph.timeframes if each.key == "1h"), graph.timeframes[0])
 
 
-def _screened(screener: AssetKey, timeframe: Timeframe, crosses: pl.DataFrame) -> AssetMaterialization:
-    """What the page of the screener shows: who is about to cross. The view itself is always up to date."""
+def _compared(graph: Graph) -> dict[str, tuple[int, int]]:
+    """The spans of every pair of EMAs that has a screener, by its name such as `12/26`; 9/30 first."""
+    named = dict.fromkeys((spans_text((FAST_SPAN, SLOW_SPAN)), *graph.averages))
+    return {averages: spans for averages in named if (spans := spans_of(averages)) is not None}
+
+
+def _screened(screener: AssetKey, timeframe: Timeframe, crosses: Mapping[str, pl.DataFrame]) -> AssetMaterialization:
+    """What the page of the screener shows: who is about to cross, by the averages that are compared."""
     return AssetMaterialization(
         screener,
-        description=f"The nearest crosses on {timeframe.key} at this moment; the view itself is always up to date.",
-        metadata={f"nearest crosses on {timeframe.key}": ui_table(_rounded(crosses))},
+        description=f"The nearest crosses on {timeframe.key} at this moment; a view itself is always up to date.",
+        metadata={
+            f"nearest crosses of EMA {averages} on {timeframe.key}": ui_table(
+                _rounded(rows.with_columns(pl.col("cross_distance_pct").round(2)), _PRICE_DIGITS)
+            )
+            for averages, rows in crosses.items()
+        },
     )
 
 
-def _rounded(rows: pl.DataFrame) -> pl.DataFrame:
-    """`rows` with figures of four digits."""
-    return rows.with_columns(pl.selectors.float().round_sig_figs(4))
+def _rounded(rows: pl.DataFrame, digits: int = 4) -> pl.DataFrame:
+    """`rows` with figures of so many digits."""
+    return rows.with_columns(pl.selectors.float().round_sig_figs(digits))
 
 
 def screener_spec(graph: Graph, namespace: Namespace = ALONE) -> AssetSpec:
-    """The screener is a view: always as fresh as what it reads, and never run."""
+    """The screener is a view: always as fresh as what it reads, and never run. Other averages have views like it."""
+    _, *more = _compared(graph).items()
+    more_views = "".join(
+        f" `{results.screener_view(spans)}` is the same of EMA {spans[0]} and {spans[1]}." for _, spans in more
+    )
+    others, trends = dict(more), [graph.averages[averages] for averages, _ in more]
     return AssetSpec(
         namespace.key(SCREENER),
         deps=[
             namespace.key(name)
-            for name in (OHLC, EMA_SIGNALS, EMA_TREND, "rsi", "atr", *graph.strategies[:1])
+            for name in (OHLC, EMA_SIGNALS, EMA_TREND, "rsi", "atr", *trends, *graph.strategies[:1])
             if graph.has(name)
         ],
         group_name="strategies",
@@ -142,12 +170,21 @@ def screener_spec(graph: Graph, namespace: Namespace = ALONE) -> AssetSpec:
             "dagster/column_schema": TableSchema(
                 [TableColumn(*column) for column in screener_columns(graph.timeframes)]
             ),
+            **({"other averages": ui_table(_views(others))} if others else {}),
         },
-        description=(
-            "One row per symbol and timeframe: trend on each timeframe, alignment, bars since the cross, spread, RSI, "
-            "open trade, and the next close that would flip the trend. A view, so there is nothing to run: "
-            "`SELECT * FROM results.screener WHERE timeframe = '1h'`, or `ema-assets screen`."
-        ),
+        description=_SCREENER_IS + more_views,
+    )
+
+
+def _views(others: Mapping[str, tuple[int, int]]) -> pl.DataFrame:
+    """The views of other averages than EMA 9 and 30, and what differs in them."""
+    return pl.DataFrame(
+        {
+            "averages": list(others),
+            "view": [results.screener_view(spans) for spans in others.values()],
+            "columns": [f"as here, with {ema_name(fast)} and {ema_name(slow)}" for fast, slow in others.values()],
+            "command": [f"ema-assets screen --averages {averages}" for averages in others],
+        }
     )
 
 

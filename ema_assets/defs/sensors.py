@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from dagster import (
@@ -17,14 +18,14 @@ from dagster import (
 )
 
 from ema_assets.config import watchlist
-from ema_assets.defs.configuration import configuration_drift
+from ema_assets.defs.configuration import check_configuration, configuration_drift
 from ema_assets.defs.guest import what_is_slower
 from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.lost_runs import fail_lost_runs
 from ema_assets.defs.namespace import ALONE, Namespace
+from ema_assets.defs.one_sentence import in_one_sentence
 from ema_assets.defs.requests import run_request, runs_for
 from ema_assets.defs.resources import MarketResource, StoreResource
-from ema_assets.model.errors import ConfigurationError
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh.graph import Graph
 from ema_assets.refresh.plan import SCHEDULE_REACH, sentences, stale_for_sweep
@@ -110,12 +111,18 @@ def _quiet_for(cursor: str | None, now: datetime) -> float | None:
 
 
 def _sync_watchlist(graph: Graph, namespace: Namespace) -> SensorDefinition:
+    # What the last tick of this process has found, for one that fails leaves no cursor.
+    last = _UNREAD
+
     @sensor(
         name=namespace.name("sync_watchlist"),
         job_name=namespace.name(REFRESH_JOB),
         minimum_interval_seconds=_hurried(namespace),
         default_status=DefaultSensorStatus.RUNNING,
-        description="Follows the watchlist file: new symbols become partitions and are loaded, removed ones go.",
+        description=(
+            "Follows the watchlist file: new symbols become partitions and are loaded, removed ones go. Its ticks fail "
+            "while the watchlist, or a signal or strategy of yours, is wrong, and say what is allowed."
+        ),
     )
     @namespace.own_resources
     def sync_watchlist(
@@ -124,38 +131,104 @@ def _sync_watchlist(graph: Graph, namespace: Namespace) -> SensorDefinition:
         """Sync instruments, ledger rows and dynamic partitions when the file, or what Dagster knows of it, has changed.
 
         The first runs of new symbols are launched at once and not left to the next sweep.
+
+        Raises:
+            WrongConfiguration: while the watchlist or a file of signals or strategies is wrong.
         """
-        settings = namespace.settings()
-        path = settings.watchlist_path
-        if (reason := configuration_drift(graph, namespace)) is not None:
+        nonlocal last
+        before, last = last, _WRONG
+        with in_one_sentence(_NOTHING_IS_LAUNCHED):
+            reason = check_configuration(graph, namespace)
+        if reason is not None:
+            last = before
             return SkipReason(reason)
-        try:
-            watched = watchlist.of(settings)
-            now = market.now()
-            known = dict.fromkeys(context.instance.get_dynamic_partitions(str(namespace.symbols.name)))
-            wanted = dict.fromkeys(watched.symbols)
-            # With the date, sessions are extended in time; with the graph, changed code is adopted after an upgrade.
-            mark = hashlib.sha256(f"{path}\n{now.date()}\n{graph.fingerprint}\n{watched}".encode()).hexdigest()
-            if mark == context.cursor and wanted.keys() == known.keys():
-                return SkipReason(f"{path.name} has not changed: {len(known)} symbols")
-            with store.open() as database:
-                sync(database, watched, now, graph)
-        except ConfigurationError as error:
-            return SkipReason(f"the watchlist was not synced: {error}")
-        new = [symbol for symbol in wanted if symbol not in known]
-        gone = [symbol for symbol in known if symbol not in wanted]
-        # Each kind in one batch: every change makes Dagster read the status of all partitions anew.
-        changes: list[AddDynamicPartitionsRequest | DeleteDynamicPartitionsRequest] = []
-        if new:
-            changes.append(namespace.symbols.build_add_request(new))
-        if gone:
-            changes.append(namespace.symbols.build_delete_request(gone))
-        # Dagster changes the partitions before it creates the runs, and appends new ones at the end.
-        symbols = [symbol for symbol in known if symbol in wanted] + new
-        requests, _ = _requests_for_stale(context, store, market, namespace, symbols)
-        return SensorResult(run_requests=requests, dynamic_partitions_requests=changes, cursor=mark)
+        with in_one_sentence(_NOT_SYNCED):
+            change = _follow(context, store, market.now(), graph, namespace)
+        last = _READ
+        settings = namespace.settings()
+        said = _told(settings.watchlist_path.name, change, before)
+        if not change.is_new:
+            return SkipReason(said)
+        requests, _ = _requests_for_stale(context, store, market, namespace, change.symbols)
+        if requests:
+            context.log.info(said)
+        return SensorResult(
+            run_requests=requests or None,
+            skip_reason=None if requests else SkipReason(said),
+            dynamic_partitions_requests=change.requests(namespace),
+            cursor=change.mark,
+        )
 
     return sync_watchlist
+
+
+# What a tick has found in the files: nothing yet, a mistake, or what they say.
+_UNREAD, _WRONG, _READ = "unread", "wrong", "read"
+_NOTHING_IS_LAUNCHED = (
+    "Nothing is launched until this is mended: what is stored stays, and what closes meanwhile is fetched afterwards"
+)
+_NOT_SYNCED = "The watchlist was not synced: everything goes on with the last one that was right"
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What a tick has read: the symbols that there are to be, and those of them that Dagster does not know yet."""
+
+    mark: str
+    is_new: bool
+    symbols: list[str]
+    added: list[str]
+    gone: list[str]
+
+    def requests(self, namespace: Namespace) -> list[AddDynamicPartitionsRequest | DeleteDynamicPartitionsRequest]:
+        """Each kind in one batch: every change makes Dagster read the status of all partitions anew."""
+        found: list[AddDynamicPartitionsRequest | DeleteDynamicPartitionsRequest] = []
+        if self.added:
+            found.append(namespace.symbols.build_add_request(self.added))
+        if self.gone:
+            found.append(namespace.symbols.build_delete_request(self.gone))
+        return found
+
+
+def _follow(
+    context: SensorEvaluationContext, store: StoreResource, now: datetime, graph: Graph, namespace: Namespace
+) -> _Change:
+    """Read the watchlist, and sync the database with it when it is another one.
+
+    Raises:
+        ConfigurationError: when it cannot be synced.
+    """
+    settings = namespace.settings()
+    watched = watchlist.of(settings)
+    known = dict.fromkeys(context.instance.get_dynamic_partitions(str(namespace.symbols.name)))
+    wanted = dict.fromkeys(watched.symbols)
+    # With the date, sessions are extended in time; with the graph, changed code is adopted after an upgrade.
+    text = f"{settings.watchlist_path}\n{now.date()}\n{graph.fingerprint}\n{watched}"
+    mark = hashlib.sha256(text.encode()).hexdigest()
+    is_new = mark != context.cursor or wanted.keys() != known.keys()
+    if is_new:
+        with store.open() as database:
+            sync(database, watched, now, graph)
+    added = [symbol for symbol in wanted if symbol not in known]
+    return _Change(
+        mark,
+        is_new,
+        # Dagster changes the partitions before it creates the runs, and appends new ones at the end.
+        symbols=[symbol for symbol in known if symbol in wanted] + added,
+        added=added,
+        gone=[symbol for symbol in known if symbol not in wanted],
+    )
+
+
+def _told(name: str, change: _Change, before: str) -> str:
+    """What a tick says of the file called `name`; `before` is what the one before has found."""
+    count = f"{len(change.symbols)} symbols"
+    again = "the configuration is right again: " if before == _WRONG else ""
+    if change.is_new:
+        return f"{again}{name} was read: {count}, {len(change.added)} of them new, {len(change.gone)} removed"
+    # The first tick of a process comes after a reload of the code location, such as the one after a mend.
+    read = "" if before == _READ else "was read and "
+    return f"{again}{name} {read}has not changed: {count}"
 
 
 def sensors(graph: Graph, namespace: Namespace = ALONE) -> list[SensorDefinition]:

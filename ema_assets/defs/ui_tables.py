@@ -1,10 +1,21 @@
 """Frames as the tables that the UI shows in metadata."""
 
+from datetime import datetime
+
 import polars as pl
 from dagster import MetadataValue, TableColumn, TableMetadataValue, TableRecord, TableSchema
 
 
 def ui_table(rows: pl.DataFrame) -> TableMetadataValue:
-    """`rows` as a table whose cells are texts."""
-    records = [TableRecord({name: str(value) for name, value in row.items()}) for row in rows.iter_rows(named=True)]
+    """`rows` as a table whose cells are texts; nothing stands where there is no value."""
+    records = [TableRecord({name: _cell(value) for name, value in row.items()}) for row in rows.iter_rows(named=True)]
     return MetadataValue.table(records, TableSchema([TableColumn(name, "string") for name in rows.columns]))
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        # UTC, and seconds where they say something: half the width of what Python makes of it.
+        return f"{value:%Y-%m-%d %H:%M}" + (f":{value:%S}" if value.second else "")
+    return str(value)

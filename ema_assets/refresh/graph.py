@@ -234,9 +234,9 @@ def build(watched: Watchlist, folder: Path | None = None, strategies_folder: Pat
     _check_higher_timeframes(strategies, watched)
     graph = Graph(nodes, off, watched.timeframes, watched.alerts)
     if watched.alerts is not None:
-        from ema_assets.refresh.raise_alerts import check
+        from ema_assets.refresh.raise_alerts import checked
 
-        check(watched.alerts, graph, watched.where)
+        return replace(graph, alerts=checked(watched.alerts, graph, watched.where))
     return graph
 
 

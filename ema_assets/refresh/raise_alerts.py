@@ -32,12 +32,13 @@ LATEST = timedelta(minutes=15)
 _SLACK = timedelta(minutes=10)
 
 
-def check(alerts: Alerts, graph: Graph, where: str) -> None:
-    """Refuse subscriptions to what `graph` does not compute.
+def checked(alerts: Alerts, graph: Graph, where: str) -> Alerts:
+    """The same alerts, each with the averages that its strategies go by; refuses what `graph` does not compute.
 
     Raises:
         WatchlistError: naming the subscription and what is allowed; `where` names the file.
     """
+    subscriptions = []
     for subscription in alerts.subscriptions:
         place = f"{where}: alert {subscription.name!r}"
         for name in subscription.strategies or ():
@@ -61,6 +62,27 @@ def check(alerts: Alerts, graph: Graph, where: str) -> None:
                 raise WatchlistError(f"{place}: {kind.name} needs {', '.join(missing)}, which is switched off")
             if kind.asset == STRATEGIES and not graph.strategies:
                 raise WatchlistError(f"{place}: {kind.name} needs a strategy, and all of them are switched off")
+        subscriptions.append(_narrowed(subscription, graph, place))
+    return replace(alerts, subscriptions=tuple(subscriptions))
+
+
+def _narrowed(subscription: Subscription, graph: Graph, place: str) -> Subscription:
+    """Crossovers belong to averages and not to a strategy: they are told of those that its `strategies` go by.
+
+    Where `averages` are named, these and no others are told of.
+    """
+    if subscription.strategies is None or subscription.averages is not None:
+        return subscription
+    variants = (graph.nodes[name].variant for name in subscription.strategies)
+    trends = {variant.trend for variant in variants if variant is not None}
+    averages = tuple(name for name, trend in graph.averages.items() if trend in trends)
+    kind = next((kind.name for kind in subscription.series_kinds() if kind.asset == TRENDS), None)
+    if kind is not None and not averages:
+        raise WatchlistError(
+            f"{place}: {kind} is about two EMAs, and {', '.join(subscription.strategies)} compares none; name the "
+            f"`averages`: {', '.join(graph.averages)}"
+        )
+    return replace(subscription, averages=averages)
 
 
 def subscribed(alerts: Alerts, node: Node, timeframe: Timeframe) -> list[tuple[Subscription, SeriesKind]]:

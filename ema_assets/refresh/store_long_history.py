@@ -139,7 +139,7 @@ def _settled(answer: LongAnswer, before: pl.DataFrame, reasons: dict[str, str]) 
     rows = answer.asked.join(counts, on="symbol", how="left").select("symbol", "start", "seam", "bars", "first")
     notes = []
     for symbol, _, seam, bars, first in rows.iter_rows():
-        what = f"{answer.word} bars of {answer.source}"
+        what = f"{answer.length.key} bars of {answer.source}"
         if symbol in reasons:
             notes.append(f"The {what} before {seam:%Y-%m-%d} are not used: {reasons[symbol]}.")
         elif bars:

@@ -14,7 +14,7 @@ import polars as pl
 from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import Graph
-from ema_assets.reports.charted_bars import USUAL, Averages, averages_there, charted_bars, label_of
+from ema_assets.reports.charted_bars import USUAL, Averages, are_there, charted_bars, chosen_averages, label_of
 from ema_assets.store import tables
 from ema_assets.store.database import Transaction
 from ema_assets.strategies.trade_columns import LONG
@@ -60,19 +60,23 @@ def picture_of(
     timeframe: Timeframe,
     bars: int = USUAL_BARS,
     strategy: str | None = None,
+    averages: str | None = None,
 ) -> Picture:
     """The newest `bars` stored bars of a series, and the trades of `strategy` in them (None: the first strategy's).
 
+    `averages` names two EMAs, such as `12/26`; without it they are those that the strategy compares.
+
     Raises:
-        ConfigurationError: when there is no bar, or no such strategy.
+        ConfigurationError: when there is no bar, no such strategy, or nothing compares these averages.
     """
     if strategy is not None and strategy not in graph.strategies:
         raise not_one_of("strategy", strategy, graph.strategies)
     name = strategy or next(iter(graph.strategies), None)
+    drawn = chosen_averages(graph, averages, name)
     if not tables.has_part(transaction, tables.BARS, timeframe):
         raise ConfigurationError(f"there are no bars on {timeframe.key}: it was never on")
-    averages, are_there = averages_there(transaction, graph, name, timeframe)
-    found = charted_bars(transaction, timeframe, [symbol], bars, averages if are_there else None)
+    beside = drawn if are_there(transaction, graph, timeframe, drawn) else None
+    found = charted_bars(transaction, timeframe, [symbol], bars, beside)
     if found.is_empty():
         raise ConfigurationError(f"there are no bars of {symbol} on {timeframe.key} yet; `ema-assets status` says why")
     if name is None:
@@ -81,7 +85,7 @@ def picture_of(
         table = graph.nodes[name].table
         trades = tables.newest_rows(transaction, table, timeframe, [symbol], _TRADE, bars)
         trades = trades.filter(pl.col("last_ts") >= found["ts"][0])
-    return Picture(symbol, timeframe, found, trades, name, averages)
+    return Picture(symbol, timeframe, found, trades, name, drawn)
 
 
 def draw(picture: Picture, note: str = "") -> "Figure":

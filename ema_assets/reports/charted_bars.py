@@ -5,7 +5,17 @@ from collections.abc import Sequence
 import polars as pl
 
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND
-from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN, asset_of, ema_name, trend_spans, wma_name
+from ema_assets.model.averages import (
+    FAST_SPAN,
+    SLOW_SPAN,
+    asset_of,
+    ema_name,
+    spans_of,
+    spans_text,
+    trend_spans,
+    wma_name,
+)
+from ema_assets.model.errors import not_one_of
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import Graph, Node
 from ema_assets.store import tables
@@ -29,16 +39,26 @@ def averages_of(node: Node) -> Averages | None:
     return USUAL if {EMA_SIGNALS, EMA_TREND} & node.reads.keys() else None
 
 
-def averages_there(
-    transaction: Transaction, graph: Graph, strategy: str | None, timeframe: Timeframe
-) -> tuple[Averages, bool]:
-    """The averages to draw with `strategy` (None: EMA 9 and 30), and whether they are on and were computed at all."""
-    averages = USUAL if strategy is None else averages_of(graph.nodes[strategy]) or USUAL
-    are_there = all(
+def chosen_averages(graph: Graph, named: str | None, strategy: str | None) -> Averages:
+    """The averages to draw: those that are `named`, such as `12/26`, else those of `strategy`, else EMA 9 and 30.
+
+    Raises:
+        ConfigurationError: when no strategy compares those that are named.
+    """
+    if named is None:
+        return USUAL if strategy is None else averages_of(graph.nodes[strategy]) or USUAL
+    known, spans = dict.fromkeys((spans_text((FAST_SPAN, SLOW_SPAN)), *graph.averages)), spans_of(named)
+    if spans is None or named not in known:
+        raise not_one_of("averages", named, known)
+    return ema_name(spans[0]), ema_name(spans[1])
+
+
+def are_there(transaction: Transaction, graph: Graph, timeframe: Timeframe, averages: Averages) -> bool:
+    """Whether `averages` are on and were computed at all."""
+    return all(
         graph.has(asset) and tables.has_part(transaction, graph.nodes[asset].table, timeframe)
         for asset in map(asset_of, averages)
     )
-    return averages, are_there
 
 
 def label_of(average: str) -> str:

@@ -9,7 +9,7 @@ from ema_assets.model.asset_names import EMA_SIGNALS
 from ema_assets.model.errors import not_one_of
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import Graph, Node
-from ema_assets.reports.charted_bars import Averages, averages_there, charted_bars
+from ema_assets.reports.charted_bars import Averages, are_there, charted_bars, chosen_averages
 from ema_assets.store import tables
 from ema_assets.store.database import Transaction
 
@@ -43,7 +43,7 @@ class SeriesChart:
 
     Attributes:
         bars: ts, open, high, low, close, volume, fast, slow, and the `place` of each of `lines`.
-        averages: which ones `fast` and `slow` are: those that the strategy compares, else EMA 9 and 30.
+        averages: which ones `fast` and `slow` are.
         lines: the columns of the chosen signals.
         trades: entry_ts, side, entry_price, exit_ts, exit_price … of those that reach into `bars`; oldest first.
         is_whole: False when the series has older bars.
@@ -78,13 +78,15 @@ def series_chart(
     bars: int = USUAL_BARS,
     signals: Sequence[str] = (),
     strategy: str | None = None,
+    averages: str | None = None,
 ) -> SeriesChart:
     """The newest `bars` bars of a series with `signals` beside them, and the trades of `strategy` in them.
 
+    `averages` names two EMAs, such as `12/26`; without it they are those that the strategy compares, else EMA 9 and 30.
     A series without bars gives empty frames. One more bar is read than is shown, which tells whether there are more.
 
     Raises:
-        ConfigurationError: when there is no such signal or strategy.
+        ConfigurationError: when there is no such signal or strategy, or when nothing compares these averages.
     """
     known = drawable(graph)
     for name in signals:
@@ -92,10 +94,11 @@ def series_chart(
             raise not_one_of("signals", name, known)
     if strategy is not None and strategy not in graph.strategies:
         raise not_one_of("strategy", strategy, graph.strategies)
-    averages, are_there = averages_there(transaction, graph, strategy, timeframe)
+    drawn = chosen_averages(graph, averages, strategy)
     if not tables.has_part(transaction, tables.BARS, timeframe):
-        return _nothing(averages)
-    found = charted_bars(transaction, timeframe, [symbol], bars + 1, averages if are_there else None)
+        return _nothing(drawn)
+    beside = drawn if are_there(transaction, graph, timeframe, drawn) else None
+    found = charted_bars(transaction, timeframe, [symbol], bars + 1, beside)
     is_whole = found.height <= bars
     found = found.tail(bars).select("ts", *_OHLCV)
     lines: list[Line] = []
@@ -109,9 +112,9 @@ def series_chart(
         rows = rows.select("ts", *(pl.col(line.column).alias(line.place) for line in known[name]))
         found = found.join(rows, on="ts", how="left", maintain_order="left")
     if strategy is None or found.is_empty():
-        return SeriesChart(found, averages, tuple(lines), _no_trades(), is_whole)
+        return SeriesChart(found, drawn, tuple(lines), _no_trades(), is_whole)
     trades = tables.newest_rows(transaction, graph.nodes[strategy].table, timeframe, [symbol], _TRADE, bars)
-    return SeriesChart(found, averages, tuple(lines), trades.filter(pl.col("last_ts") >= found["ts"][0]), is_whole)
+    return SeriesChart(found, drawn, tuple(lines), trades.filter(pl.col("last_ts") >= found["ts"][0]), is_whole)
 
 
 def _no_trades() -> pl.DataFrame:

@@ -122,25 +122,6 @@ def best_and_worst(transaction: Transaction, rows: int) -> tuple[pl.DataFrame, p
     return best, worst
 
 
-def nearest_crosses(transaction: Transaction, timeframe: Timeframe, rows: int) -> pl.DataFrame:
-    """The symbols of which the smallest move on `timeframe` would flip the trend, nearest first, `rows` at most.
-
-    Where an unchanged close would do, it would do so all the more.
-
-    Columns: symbol, ts, close, trend, bars_since_cross, cross_price, cross_distance_pct, alignment.
-    """
-    return transaction.query(
-        """
-        SELECT symbol, ts, close, trend, bars_since_cross, cross_price, cross_distance_pct, alignment
-        FROM results.screener
-        WHERE timeframe = $1 AND cross_distance_pct IS NOT NULL AND silent_since IS NULL
-        ORDER BY CASE trend WHEN 'up' THEN -cross_distance_pct ELSE cross_distance_pct END, symbol LIMIT $2
-        """,
-        timeframe.key,
-        rows,
-    )
-
-
 def performance_age(transaction: Transaction, strategies: Sequence[str]) -> Mapping[str, Any]:
     """When performance was last refreshed and how long that took, and when one of `strategies` was last computed.
 

@@ -7,6 +7,7 @@ import polars as pl
 
 from ema_assets.model.asset_names import EMA_TREND, OHLC
 from ema_assets.model.averages import trend_spans
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction, identifier
 from ema_assets.store.results import screener_view
 
@@ -42,6 +43,32 @@ def revisions(transaction: Transaction, symbol: str, timeframe: str) -> str:
         timeframe,
     )
     return str(found.item())
+
+
+def has_screener(transaction: Transaction, spans: tuple[int, int]) -> bool:
+    """Whether there is a screener of the EMAs of these spans yet: it comes with the next sync of the watchlist."""
+    return bool(transaction.query("SELECT to_regclass($1) IS NOT NULL AS found", screener_view(spans)).item())
+
+
+def nearest_crosses(transaction: Transaction, timeframe: Timeframe, rows: int, spans: tuple[int, int]) -> pl.DataFrame:
+    """The symbols of which the smallest move on `timeframe` would flip the trend, nearest first, `rows` at most.
+
+    The trend is that of the EMAs of these spans.
+
+    Where an unchanged close would do, it would do so all the more.
+
+    Columns: symbol, ts, close, trend, bars_since_cross, cross_price, cross_distance_pct, alignment.
+    """
+    return transaction.query(
+        f"""
+        SELECT symbol, ts, close, trend, bars_since_cross, cross_price, cross_distance_pct, alignment
+        FROM {screener_view(spans)}
+        WHERE timeframe = $1 AND cross_distance_pct IS NOT NULL AND silent_since IS NULL
+        ORDER BY CASE trend WHEN 'up' THEN -cross_distance_pct ELSE cross_distance_pct END, symbol LIMIT $2
+        """,
+        timeframe.key,
+        rows,
+    )
 
 
 def screened(transaction: Transaction, trend: str = EMA_TREND) -> pl.DataFrame:

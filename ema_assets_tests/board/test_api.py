@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from ema_assets.board import overviews, resources
+from ema_assets.board import formats, overviews, resources
 from ema_assets.board.resources import ALL
 from ema_assets.config import watchlist
 from ema_assets.operations import sync_watchlist
@@ -128,9 +128,35 @@ def test_the_averages_of_a_chart_are_those_of_its_strategy(board: ServedBoard, f
     assert plain["fast"] != quick["fast"]
     page = board.get("/chart", strategy="strategy_9_30_quick", **asked).text
     assert '<th class="num">EMA 5</th><th class="num">EMA 13</th>' in page
-    assert "EMA 9<" not in page
-    assert "EMA 9 and EMA 30: " in page
-    assert "EMA 9 and EMA 30: " not in board.get("/chart", **asked).text
+    # Trend and crossovers beside it are those of the same averages.
+    assert "EMA 9 and EMA 30" not in page
+    assert '<option value="">of the trades</option>' in page
+
+
+def test_a_chart_draws_the_averages_that_are_asked_for_and_tells_their_trend(board: ServedBoard) -> None:
+    asked: dict[str, Any] = {"symbol": "AAPL", "timeframe": "5m", "bars": 20}
+    quick = board.get("/api/chart", strategy="strategy_9_30_quick", **asked).json
+    named = board.get("/api/chart", averages="5/13", **asked).json
+    assert (named["averages"], named["fast"], named["slow"]) == (["EMA 5", "EMA 13"], quick["fast"], quick["slow"])
+    assert named["trades"] == []
+    # What is asked for goes before what the strategy compares.
+    both = board.get("/api/chart", averages="9/30", strategy="strategy_9_30_quick", **asked).json
+    assert (both["averages"], both["trades"]) == (["EMA 9", "EMA 30"], quick["trades"])
+    refused = board.get("/api/chart", averages="12/26", **asked)
+    assert (refused.status, refused.json["allowed"]) == (404, ["9/30", "5/13"])
+    assert refused.json["error"] == "`averages` must be one of 9/30, 5/13, received '12/26'"
+    # The page remembers it in its links, and tells the trend of these averages.
+    page = board.get("/chart", averages="5/13", **asked).text
+    assert "<option selected>5/13</option>" in page
+    assert "/api/chart?symbol=AAPL&amp;timeframe=5m&amp;averages=5%2F13" in page
+    assert 'href="/chart?averages=5%2F13&amp;bars=20&amp;symbol=AAPL&amp;timeframe=1h"' in page
+    near = {
+        row["symbol"]: row for row in board.get("/api/about-to-cross", averages="5/13", timeframe="5m").json["rows"]
+    }
+    assert f"spread {formats.percent(near['AAPL']['spread_pct'])}" in page
+    # A list of crossovers of other averages leads to charts that draw them.
+    crossed = board.get("/crossovers", averages="5/13", timeframe="1h").text
+    assert "timeframe=1h&amp;averages=5%2F13" in crossed
 
 
 OWN = """

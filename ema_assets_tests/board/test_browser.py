@@ -72,6 +72,13 @@ def test_signals_and_trades_are_chosen_on_the_chart_and_equity_is_drawn(page: "P
     page.locator("select[name=strategy]").select_option("strategy_9_30_ema")
     page.wait_for_url("**strategy=strategy_9_30_ema**")
     assert page.get_by_label("rsi").is_checked()
+    page.locator("select[name=averages]").select_option("5/13")
+    page.wait_for_url("**averages=5%2F13**")
+    page.wait_for_selector("#chart[data-drawn]")
+    assert "EMA 5" in page.locator("#values").inner_text()
+    # The next timeframe has them, too.
+    page.get_by_role("navigation", name="Timeframes").get_by_text("5m").click()
+    page.wait_for_url("**averages=5%2F13**timeframe=5m**")
     page.goto(f"{board.url}/performance?timeframe=1h")
     page.wait_for_selector("#equity[data-drawn]")
     assert "drawdown" in page.locator("#values").inner_text()
@@ -106,6 +113,13 @@ def test_a_phone_shows_every_page_without_scrolling_sideways(page: "Page", board
         page.goto(f"{board.url}{path}")
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= 390, path
+    # What a trade has returned and how far its stop is stand within that width.
+    page.goto(f"{board.url}/trades")
+    ends = page.evaluate(
+        "[...document.querySelectorAll('thead th')].filter(e => e.textContent === 'To stop').map(e => e.getBoundingClientRect().right)"
+    )
+    assert len(ends) == 1
+    assert 0 < ends[0] <= 390
 
 
 def test_a_symbol_called_script_is_text_everywhere(page: "Page", board: ServedBoard) -> None:

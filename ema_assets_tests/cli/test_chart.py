@@ -63,6 +63,9 @@ def test_synthetic_prices_are_called_so(run: Run, env: dict[str, str], monkeypat
 
 def test_what_cannot_be_drawn_is_one_sentence(refused: Refused, env: dict[str, str]) -> None:
     assert refused("chart", "NOPE", **env) == "not on the watchlist: NOPE; `ema-assets symbols list` shows what is"
+    assert refused("chart", "BTC-USD", "--averages", "12/26", **env) == (
+        "`averages` must be one of 9/30, received '12/26'"
+    )
     assert refused("chart", "AAPL", **env) == "there are no bars of AAPL on 1h yet; `ema-assets status` says why"
     assert refused("chart", "BTC-USD", "1h", "-o", "nowhere/x.png", **env) == (
         "nowhere/x.png cannot be written: No such file or directory"

@@ -23,8 +23,9 @@ from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.definitions import assembled
 from ema_assets.defs.configuration import configuration_drift
-from ema_assets.defs.partitions import SYMBOLS
+from ema_assets.defs.one_sentence import WrongConfiguration
 from ema_assets.defs.resources import MarketResource
+from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers import registry
 from ema_assets.refresh import waiting
@@ -294,13 +295,20 @@ def test_a_tick_reads_the_files_again_only_when_one_of_them_has_changed(
     assert all("mine.py: line 1: cannot be imported" in str(each) for each in said[6:8]), said[6]
 
 
-def test_the_watchlist_sensor_says_in_one_sentence_what_is_wrong_with_the_file(world: World) -> None:
-    world.watchlist_path.write_text(world.watchlist_path.read_text().replace("calendar", "calender", 1))
-    reason = look(world, sync_watchlist)
-    assert isinstance(reason, SkipReason)
-    assert "unknown key `calender`" in str(reason.skip_message)
-    assert "did you mean `calendar`?" in str(reason.skip_message)
-    assert world.instance.get_dynamic_partitions(str(SYMBOLS.name))
+def test_a_calendar_that_nobody_knows_is_not_synced_and_everything_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ConfigurationError("`calendar` must be one that there is, received 'XMARS'")
+
+    monkeypatch.setattr("ema_assets.defs.sensors.sync", refuse)
+    with pytest.raises(WrongConfiguration) as failed:
+        look(world, sync_watchlist)
+    assert str(failed.value) == (
+        "`calendar` must be one that there is, received 'XMARS'\nThe watchlist was not synced: everything goes on with "
+        "the last one that was right"
+    )
+    assert len(look(world, sweep)) == 2
 
 
 @pytest.mark.settled

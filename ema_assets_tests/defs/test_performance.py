@@ -1,12 +1,13 @@
 """The schedule and the asset of performance, as the daemon evaluates them and as a run executes it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 from dagster import (
     AssetKey,
     DagsterRunStatus,
+    MetadataValue,
     RunRequest,
     SkipReason,
     TableMetadataValue,
@@ -14,10 +15,15 @@ from dagster import (
     build_sensor_context,
 )
 
+from ema_assets.config import watchlist
+from ema_assets.defs.assembly import assembled
 from ema_assets.defs.jobs import PERFORMANCE_JOB
 from ema_assets.defs.performance import PERFORMANCE, SCREENER
-from ema_assets.store import results
-from ema_assets_tests.defs.conftest import World, defs
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.refresh.graph import build
+from ema_assets.store import results, series_overview
+from ema_assets_tests.defs.conftest import WATCHLIST, World, defs, settle
+from ema_assets_tests.timeframes import H1
 
 
 def tick(world: World) -> Any:
@@ -168,3 +174,51 @@ def test_the_screener_stands_in_the_lineage_and_is_never_run() -> None:
     assert AssetKey("ema_trend") in node.parent_keys
     # Signals that are off are no parents.
     assert AssetKey("rsi") not in node.parent_keys
+    assert "other averages" not in node.metadata
+
+
+QUICK = """
+[[strategy]]
+name = "quick"
+rule = "crossover"
+fast = 5
+slow = 13
+"""
+
+
+def test_the_screener_names_the_views_of_other_averages_and_shows_their_crosses(world: World) -> None:
+    graph = build(watchlist.parse(WATCHLIST + QUICK))
+    loaded = assembled(graph)
+    node = loaded.resolve_asset_graph().get(AssetKey(SCREENER))
+    assert {AssetKey("ema_trend"), AssetKey("ema_trend_5_13")} <= node.parent_keys
+    assert "`results.screener_5_13` is the same of EMA 5 and 13" in str(node.description)
+    (row,) = node.metadata["other averages"].records
+    assert row.data == {
+        "averages": "5/13",
+        "view": "results.screener_5_13",
+        "columns": "as here, with ema_5 and ema_13",
+        "command": "ema-assets screen --averages 5/13",
+    }
+
+    def shown_by_a_run() -> Mapping[str, MetadataValue]:
+        job = loaded.resolve_job_def(PERFORMANCE_JOB)
+        assert job.execute_in_process(instance=world.instance, resources=world.resources).success
+        event = world.instance.get_latest_materialization_event(AssetKey(SCREENER))
+        assert event is not None
+        assert event.asset_materialization is not None
+        return event.asset_materialization.metadata
+
+    # A run that comes before the sync, which makes the view.
+    assert list(shown_by_a_run()) == ["nearest crosses of EMA 9/30 on 1h"]
+    world.watchlist_path.write_text(WATCHLIST + QUICK)
+    watched = watchlist.load(world.watchlist_path)
+    sync(world.database, watched, world.now)
+    settle(world.database, watched, world.now)
+    shown = shown_by_a_run()
+    assert list(shown) == ["nearest crosses of EMA 9/30 on 1h", "nearest crosses of EMA 5/13 on 1h"]
+    with world.database.transaction() as transaction:
+        nearest = series_overview.nearest_crosses(transaction, H1, 10, (5, 13))["cross_price"].to_list()
+    quick = shown["nearest crosses of EMA 5/13 on 1h"]
+    assert isinstance(quick, TableMetadataValue)
+    assert [float(str(record.data["cross_price"])) for record in quick.records] == pytest.approx(nearest, rel=1e-5)
+    assert nearest

@@ -62,6 +62,7 @@ EVERYTHING = watching(
             Subscription("quick", ("crossover", "about_to_cross"), ("hook",), averages=("3/8",), params=PARAMS),
             Subscription("one", ("crossover",), ("hook",), ("ETH-USD",), ("5m",), averages=("9/30",)),
             Subscription("any", ("crossover",), ("hook",)),
+            Subscription("of quick", ("crossover", "entry"), ("hook",), strategies=("strategy_9_30_quick",)),
             Subscription("other", ("crossover",), ("hook",), timeframes=("1h",)),
         ),
         TO,
@@ -187,6 +188,10 @@ def test_crossovers_of_a_strategy_with_other_averages_are_told_with_their_names(
     both = found.filter(pl.col("subscription").is_in(["mine", "quick"]), kind="crossover")
     every = found.filter(subscription="any")
     assert every.sort("ts", "symbol", "text")["text"].to_list() == both.sort("ts", "symbol", "text")["text"].to_list()
+    # Who names a strategy is told of the averages that it goes by, and of its trades.
+    of_quick = found.filter(subscription="of quick", kind="crossover")
+    assert of_quick.select("symbol", "ts", "text").equals(quick.select("symbol", "ts", "text"))
+    assert set(found.filter(subscription="of quick", kind="entry")["strategy"]) <= {"strategy_9_30_quick"}
     near = found.filter(subscription="quick", kind="about_to_cross").row(0, named=True)
     assert near["text"].startswith("EMA 3 and EMA 8 about to cross (b")
     averages = table(
@@ -408,10 +413,24 @@ def test_nobody_to_tell_costs_no_statement_and_alerts_cost_two_per_batch_at_most
             (),
             "`averages` must name averages that a strategy compares, 9/30, 3/8; received '12/26'",
         ),
+        (
+            told("entry", "crossover", strategies=("strategy_9_30_quick",)),
+            ("ema_trend_3_8",),
+            "crossover is about two EMAs, and strategy_9_30_quick compares none; name the `averages`: 9/30$",
+        ),
         (told("crossover"), ("ema_trend", "ema_trend_3_8"), "crossover needs ema_trend, which is switched off"),
     ],
 )
 def test_a_subscription_to_what_is_not_computed_is_refused(alerts: Alerts, off: tuple[str, ...], reason: str) -> None:
     graph = replace(GRAPH, off=frozenset(off))
     with pytest.raises(WatchlistError, match=f"^here: alert 'mine': {reason}"):
-        raise_alerts.check(alerts, graph, "here")
+        raise_alerts.checked(alerts, graph, "here")
+
+
+def test_averages_that_are_named_go_before_those_of_the_strategies() -> None:
+    def averages_of(**named: Any) -> tuple[str, ...] | None:
+        return raise_alerts.checked(told("crossover", "entry", **named), GRAPH, "here").subscriptions[0].averages
+
+    assert averages_of(strategies=("strategy_9_30_ema", "strategy_9_30_stopped")) == ("9/30",)
+    assert averages_of(strategies=("strategy_9_30_quick",), averages=("9/30",)) == ("9/30",)
+    assert averages_of() is None

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from io import BytesIO
 
@@ -121,6 +122,32 @@ def test_read_gives_the_same_picture(market: Database) -> None:
         read.chart("AAPL", "60m", url=market.url)
     with pytest.raises(ConfigurationError, match="`bars` must be at least 1, received 0"):
         read.chart("AAPL", "1h", bars=0, url=market.url)
+
+
+def test_other_averages_are_drawn_where_a_strategy_compares_them(databases: Databases) -> None:
+    watched = replace(
+        WATCHED,
+        strategies=(
+            *WATCHED.strategies,
+            {"name": "quick", "rule": "crossover", "fast": 5, "slow": 13},
+        ),
+    )
+    graph = build(watched)
+    url = databases.make()
+    exchange = MemoryExchange(bars_on("XNYS", "AAPL", M5, date(2026, 11, 17), date(2026, 11, 20), seed=3))
+    with Database(url) as database:
+        refresh(database, watched, exchange, utc("2026-11-20 21:30"))
+        with database.transaction() as transaction:
+            usual = picture_of(transaction, graph, "AAPL", M5, 5)
+            quick = picture_of(transaction, graph, "AAPL", M5, 5, averages="5/13")
+        stored = rows_of(
+            database,
+            "SELECT ema_5 FROM market.ema_5 WHERE symbol = 'AAPL' AND timeframe = '5m' ORDER BY ts DESC LIMIT 5",
+        )
+    databases.drop(url)
+    assert (usual.averages, quick.averages) == (("ema_9", "ema_30"), ("ema_5", "ema_13"))
+    assert quick.bars["fast"].to_list() == [value for (value,) in reversed(stored)]
+    assert [line.get_label() for line in draw(quick).axes[0].lines[:2]] == ["EMA 5", "EMA 13"]
 
 
 @pytest.mark.parametrize(

@@ -83,16 +83,32 @@
     return found.time[low];
   };
 
+  // What a trade has returned stands above its exit where there is room beside the next one.
+  const LABEL_WIDTH = 58;
+  let signs = [];
+  const markTrades = () => {
+    let right = Infinity;
+    const roomy = [...signs].reverse().map((each) => {
+      if (!each.text) return each;
+      const x = chart.timeScale().timeToCoordinate(each.time);
+      if (x !== null && right - x < LABEL_WIDTH) return { ...each, text: "" };
+      if (x !== null) right = x;
+      return each;
+    });
+    marks.setMarkers(roomy.reverse());
+  };
+
   const drawTrades = () => {
     trades.drawn = found.trades.map((each) => ({ ...each, last_ts: nearest(each.last_ts) }));
     const [gain, loss] = [color("--gain"), color("--loss")];
-    const signs = [];
+    signs = [];
     for (const each of found.trades) {
       const isLong = each.side === "long";
       if (each.entry_ts >= found.time[0]) signs.push({ time: nearest(each.entry_ts), position: isLong ? "belowBar" : "aboveBar", shape: isLong ? "arrowUp" : "arrowDown", color: isLong ? gain : loss, size: 1.3 });
       if (each.exit_ts !== null) signs.push({ time: nearest(each.exit_ts), position: isLong ? "aboveBar" : "belowBar", shape: "circle", color: (each.return_pct ?? 0) >= 0 ? gain : loss, size: 0.8, text: isPhone || each.return_pct === null ? "" : percent(each.return_pct) });
     }
-    marks.setMarkers(signs.sort((a, b) => a.time - b.time));
+    signs.sort((a, b) => a.time - b.time);
+    markTrades();
     if (openStop) candles.removePriceLine(openStop);
     const open = found.trades.find((each) => each.status === "open" && each.stop_now !== null);
     openStop = open ? candles.createPriceLine({ price: open.stop_now, color: loss, lineWidth: 1, lineStyle: LineStyle.Dotted, axisLabelVisible: true, title: "stop" }) : null;
@@ -196,6 +212,12 @@
       isLoading = false;
     }
   };
+  let isMarking = false;
+  chart.timeScale().subscribeVisibleLogicalRangeChange(() => {
+    if (isMarking || !signs.length) return;
+    isMarking = true;
+    requestAnimationFrame(() => { isMarking = false; markTrades(); });
+  });
   // Older bars, once somebody looks beyond the first one.
   chart.timeScale().subscribeVisibleLogicalRangeChange((range) => {
     if (!range || !found || found.is_whole || isLoading || range.from > 10 || found.time.length >= Number(box.dataset.most)) return;
