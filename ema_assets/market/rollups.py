@@ -10,7 +10,7 @@ from ema_assets.market import rollup_loop
 from ema_assets.market.calendars import bar_grid
 from ema_assets.model.kernels import Kernel, floats
 from ema_assets.model.schemas import UTC_TIME
-from ema_assets.model.stretches import as_rows, stretches
+from ema_assets.model.stretches import as_rows, of_each, stretches
 from ema_assets.model.timeframes import Timeframe
 
 CODE_VERSION = "1"
@@ -91,8 +91,8 @@ def roll_up(
     buckets = _gathered(bars, begins, grid)
     series = np.repeat(np.arange(len(symbols)), np.diff(np.searchsorted(buckets.first, begins)))
     # Joined by series, of which there are few, and not by bucket.
-    complete = symbols.to_frame("symbol").join(complete_through, on="symbol", how="left", maintain_order="left")
-    is_complete = _whole(grid["bucket_end"])[buckets.place] <= _whole(complete["complete_through"])[series]
+    complete = _whole(of_each(symbols, complete_through)["complete_through"])
+    is_complete = _whole(grid["bucket_end"])[buckets.place] <= complete[series]
     open_series, firsts = np.unique(series[~is_complete], return_index=True)
     still_open = grid[as_rows(buckets.place[~is_complete][firsts])].select(
         symbols[as_rows(open_series)].alias("symbol"), "bucket", "bucket_end"

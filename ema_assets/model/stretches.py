@@ -1,6 +1,7 @@
 """Where each series begins in a frame of many that is sorted by symbol."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,9 +29,17 @@ def stretches(symbols: pl.Series) -> tuple[pl.Series, Rows]:
     return symbols[as_rows(firsts)], np.append(firsts, size)
 
 
-def as_rows(rows: Rows) -> pl.Series:
+def as_rows(rows: npt.NDArray[Any]) -> pl.Series:
     """Rows as polars wants them, which it would make of others each time. `column[rows]` takes 2 µs, `gather` 20."""
-    return pl.Series(rows, dtype=pl.UInt32)
+    return pl.Series(rows.astype(np.uint32, copy=False))
+
+
+def of_each(symbols: pl.Series, carried: pl.DataFrame) -> pl.DataFrame:
+    """The row of `carried` (symbol, …) of each of `symbols`, in their order: a row of nulls where there is none."""
+    # What goes on is mostly carried of all series, in the same order.
+    if symbols.equals(carried["symbol"]):
+        return carried
+    return symbols.to_frame("symbol").join(carried, on="symbol", how="left", maintain_order="left")
 
 
 def _changes(symbols: pl.Series, rows: Rows) -> Rows:

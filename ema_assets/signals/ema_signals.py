@@ -9,10 +9,10 @@ import polars as pl
 
 from ema_assets.model import averages
 from ema_assets.model.averages import ema_name
-from ema_assets.model.stretches import stretches
+from ema_assets.model.stretches import of_each, stretches
 from ema_assets.model.symbols import SEEDS
 from ema_assets.signals.declaration import Column, Param, Params, Signal
-from ema_assets.signals.recurrence import Average, averaged_of, carried_of, ema
+from ema_assets.signals.recurrence import Average, averaged_of, ema
 
 Ints = npt.NDArray[np.int64]
 
@@ -55,8 +55,8 @@ def ema_signals(
         wanted = [Average(ema_name(span), "close", 2 / (span + 1), 1) for span in spans]
     else:
         raise ValueError(f"`seed` must be one of {', '.join(SEEDS)}, received {seed!r}")
-    _, begins = stretches(bars["symbol"])
-    before = carried_of(bars["symbol"], begins, carried)
+    symbols, begins = stretches(bars["symbol"])
+    before = of_each(symbols, carried)
     numbers = pl.Series("bar_number", _bar_numbers(begins, before["bar_number"].fill_null(0).to_numpy()))
     found = averaged_of(bars.select("symbol", "ts", "close"), begins, before, wanted)
     return found.select("symbol", "ts", *(each.name for each in wanted), numbers)

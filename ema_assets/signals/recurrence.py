@@ -8,7 +8,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ema_assets.model.kernels import Kernel, floats
-from ema_assets.model.stretches import stretches
+from ema_assets.model.stretches import of_each, stretches
 from ema_assets.signals import loops
 
 AVERAGE = Kernel(loops.average)
@@ -72,14 +72,8 @@ def averaged(bars: pl.DataFrame, carried: pl.DataFrame, averages: Sequence[Avera
     Returns:
         All rows and columns of `bars` in their order.
     """
-    _, begins = stretches(bars["symbol"])
-    return averaged_of(bars, begins, carried_of(bars["symbol"], begins, carried), averages)
-
-
-def carried_of(symbols: pl.Series, begins: npt.NDArray[np.int64], carried: pl.DataFrame) -> pl.DataFrame:
-    """What is carried of each series, which begin at `begins` in `symbols`: a row of nulls where there is nothing."""
-    names = symbols.gather(begins[:-1]).to_frame("symbol")
-    return names.join(carried, on="symbol", how="left", maintain_order="left")
+    symbols, begins = stretches(bars["symbol"])
+    return averaged_of(bars, begins, of_each(symbols, carried), averages)
 
 
 def averaged_of(

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from ema_assets.model.kernels import Kernel, read_only
-from ema_assets.model.stretches import stretches
+from ema_assets.model.stretches import of_each, stretches
 from ema_assets.strategies.simulator import events
 from ema_assets.strategies.simulator.arrays import Ints, Records, record_type
 from ema_assets.strategies.simulator.bars import Bar, Bars, Options, no_bars, read_bars, read_options
@@ -59,8 +59,7 @@ def simulate(bars: pl.DataFrame, carried: pl.DataFrame, variant: Variant) -> Sim
         trades, kept = np.empty(0, RECORD), np.empty(0, RECORD)
     else:
         seen = read_bars(bars, begins, variant)
-        before = symbols.to_frame("symbol").join(carried, on="symbol", how="left", maintain_order="left")
-        trades, kept = _run(seen, begins, read_books(before), read_options(seen, variant))
+        trades, kept = _run(seen, begins, read_books(of_each(symbols, carried)), read_options(seen, variant))
     found, states = trade_rows(trades, symbols, variant), state_rows(kept, symbols, variant)
     if unmoved or not symbols.is_sorted():
         found = pl.concat([found, *unmoved]).sort("symbol", "entry_ts")
