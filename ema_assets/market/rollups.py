@@ -139,15 +139,9 @@ class _Buckets(NamedTuple):
 
 def _gathered(bars: pl.DataFrame, begins: Ints, grid: pl.DataFrame) -> _Buckets:
     """The buckets of `grid` that hold `bars`, whose series begin at `begins`."""
-    calendars = (
-        grid.with_row_index("row").group_by("calendar").agg(first=pl.col("row").min(), end=pl.col("row").max() + 1)
-    )
-    of_series = (
-        bars["calendar"][as_rows(begins[:-1])]
-        .to_frame()
-        .join(calendars, on="calendar", how="left", maintain_order="left")
-        .select(pl.col("first", "end").fill_null(0).cast(pl.Int64))
-    )
+    calendars, ends = stretches(grid["calendar"])
+    rows_of = pl.DataFrame({"symbol": calendars, "first": ends[:-1], "end": ends[1:]})
+    of_series = of_each(bars["calendar"][as_rows(begins[:-1])], rows_of).select(pl.col("first", "end").fill_null(0))
     places, firsts, traded, count = (np.empty(size, np.int64) for size in (bars.height, bars.height, bars.height, 1))
     high, low, volume = (np.empty(bars.height) for _ in range(3))
     GATHER.fill(

@@ -23,6 +23,9 @@ Array = npt.NDArray[Any]
 WORTH_IMPORTING_ROWS = 50_000
 WORTH_COMPILING_ROWS = 300_000
 
+# Of more rows, nulls are filled before the values become an array, which then takes a fifth of the time.
+_FEW_ROWS = 10_000
+
 
 class Kernel:
     """A function in Python and as machine code.
@@ -81,7 +84,10 @@ class Kernel:
 
 def floats(column: pl.Series) -> npt.NDArray[np.float64]:
     """The values of `column`, float64; NaN for null."""
-    return column.cast(pl.Float64).to_numpy()
+    values = column.cast(pl.Float64)
+    if len(values) > _FEW_ROWS and values.null_count():
+        values = values.fill_null(float("nan"))
+    return values.to_numpy()
 
 
 def read_only(values: Array) -> Array:
