@@ -142,8 +142,10 @@ def _gathered(bars: pl.DataFrame, begins: Ints, grid: pl.DataFrame) -> _Buckets:
     calendars, ends = stretches(grid["calendar"])
     rows_of = pl.DataFrame({"symbol": calendars, "first": ends[:-1], "end": ends[1:]})
     of_series = of_each(bars["calendar"][as_rows(begins[:-1])], rows_of).select(pl.col("first", "end").fill_null(0))
-    places, firsts, traded, count = (np.empty(size, np.int64) for size in (bars.height, bars.height, bars.height, 1))
-    high, low, volume = (np.empty(bars.height) for _ in range(3))
+    # No series fills a bucket twice. Memory that is not needed is a page fault for each of its pages.
+    most = min(bars.height, int((of_series["end"] - of_series["first"]).sum()))
+    places, firsts, traded, count = (np.empty(size, np.int64) for size in (most, most, most, 1))
+    high, low, volume = (np.empty(most) for _ in range(3))
     GATHER.fill(
         [places, firsts, traded, high, low, volume, count],
         [
