@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ema_assets.model.memory import keep_freed
+
 Array = npt.NDArray[Any]
 
 # As many rows Python has done, at up to 10 µs per row, when numba is imported and has read its cache: 0.5 s. Compiling
@@ -100,6 +102,8 @@ def read_only(values: Array) -> Array:
 def _compiled(python: Callable[..., Any]) -> Callable[..., Any]:
     assert isinstance(python, FunctionType)
     _choose_settings(Path(python.__code__.co_filename))
+    # Whoever wants machine code has many rows, batch after batch.
+    keep_freed()
     from numba import config, njit
 
     config.reload_config()  # type: ignore[no-untyped-call]
