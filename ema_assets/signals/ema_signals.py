@@ -12,7 +12,7 @@ from ema_assets.model.averages import ema_name
 from ema_assets.model.stretches import of_each, stretches
 from ema_assets.model.symbols import SEEDS
 from ema_assets.signals.declaration import Column, Param, Params, Signal
-from ema_assets.signals.recurrence import Average, averaged_of, ema
+from ema_assets.signals.recurrence import Average, averages_of, ema
 
 Ints = npt.NDArray[np.int64]
 
@@ -58,8 +58,7 @@ def ema_signals(
     symbols, begins = stretches(bars["symbol"])
     before = of_each(symbols, carried)
     numbers = pl.Series("bar_number", _bar_numbers(begins, before["bar_number"].fill_null(0).to_numpy()))
-    found = averaged_of(bars.select("symbol", "ts", "close"), begins, before, wanted)
-    return found.select("symbol", "ts", *(each.name for each in wanted), numbers)
+    return pl.DataFrame([bars["symbol"], bars["ts"], *averages_of(bars, begins, before, wanted), numbers])
 
 
 def _bar_numbers(begins: Ints, before: Ints) -> Ints:

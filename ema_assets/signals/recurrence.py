@@ -73,13 +73,13 @@ def averaged(bars: pl.DataFrame, carried: pl.DataFrame, averages: Sequence[Avera
         All rows and columns of `bars` in their order.
     """
     symbols, begins = stretches(bars["symbol"])
-    return averaged_of(bars, begins, of_each(symbols, carried), averages)
+    return bars.with_columns(averages_of(bars, begins, of_each(symbols, carried), averages))
 
 
-def averaged_of(
+def averages_of(
     bars: pl.DataFrame, begins: npt.NDArray[np.int64], before: pl.DataFrame, averages: Sequence[Average]
-) -> pl.DataFrame:
-    """As `averaged`, of series that begin at `begins`, with a row of `before` for each."""
+) -> list[pl.Series]:
+    """The columns that `averaged` adds, of series that begin at `begins`, with a row of `before` for each."""
     columns = []
     for each in averages:
         result = np.empty(bars.height)
@@ -91,7 +91,7 @@ def averaged_of(
             each.skipped,
         )
         columns.append(pl.Series(each.name, result, nan_to_null=True))
-    return bars.with_columns(columns)
+    return columns
 
 
 def warm_up() -> None:
