@@ -83,8 +83,7 @@ _STORED = tuple(name for name in _KINDS if name not in ("ts", "entry_reason"))
 
 def read_books(states: pl.DataFrame) -> Records:
     """One book per row of `states`: the columns of STATE_SCHEMA, all of them null where there is no state."""
-    books = np.full(states.height, _BLANK)
-    books["series"] = np.arange(states.height)
+    books = blank_books(states.height)
     for name in _STORED:
         column = states[name]
         if column.null_count() == states.height:
@@ -95,6 +94,13 @@ def read_books(states: pl.DataFrame) -> Records:
             books[name] = floats(column)
         else:
             books[name] = column.cast(pl.Int64).fill_null(0).to_numpy()
+    return books
+
+
+def blank_books(count: int) -> Records:
+    """Books of so many series of which nothing is known."""
+    books = np.full(count, _BLANK)
+    books["series"] = np.arange(count)
     return books
 
 

@@ -38,6 +38,7 @@ _REASONS = {
     events.BY_SESSION_END: SESSION_END,
     events.BY_SESSION_MISSED: SESSION_MISSED,
 }
+_STATUS = pl.Series([OPEN, CLOSED])
 _BY_RULE = (events.BY_RULE_AT_OPEN, events.BY_RULE_AT_CLOSE)
 
 _KINDS = {column.name: column.kind for column in STATE_COLUMNS}
@@ -55,10 +56,10 @@ def trade_rows(trades: Records, symbols: pl.Series, variant: Variant) -> pl.Data
     cost = variant.cost_bps / 10_000
     costs = cost + np.where(is_closed, cost * growth, 0.0)
     risk = side * (entry - stop)
-    rule = variant.rule
+    rows, rule = as_rows(is_long), variant.rule
     made = {
-        "side": _by_side(BySide(LONG, SHORT))[as_rows(is_long)],
-        "entry_reason": _by_side(rule.entry_reasons)[as_rows(is_long)],
+        "side": _by_side(BySide(LONG, SHORT))[rows],
+        "entry_reason": _by_side(rule.entry_reasons)[rows],
         "exit_ts": _times(np.where(is_closed, trades["last_ts"], NEVER)),
         "exit_price": _floats(np.where(is_closed, last, np.nan)),
         "exit_reason": _exit_reasons(rule.exit_reasons)[as_rows(2 * reason + is_long)],
@@ -67,7 +68,7 @@ def trade_rows(trades: Records, symbols: pl.Series, variant: Variant) -> pl.Data
         "r_multiple": _floats(_ratio(side * (last - entry), risk, is_defined=risk > 0) + 0.0),
         "mae_pct": _floats(_gain(side, _ratio(np.ascontiguousarray(trades["worst_price"]), entry)) * 100),
         "mfe_pct": _floats(_gain(side, _ratio(np.ascontiguousarray(trades["best_price"]), entry)) * 100),
-        "status": pl.Series([OPEN, CLOSED])[as_rows(is_closed)],
+        "status": _STATUS[as_rows(is_closed)],
     }
     columns = [made[name] if name in made else _column(trades, name) for name in TRADE_SCHEMA]
     return _frame(trades, symbols, ("symbol", *TRADE_SCHEMA), columns)
@@ -76,11 +77,13 @@ def trade_rows(trades: Records, symbols: pl.Series, variant: Variant) -> pl.Data
 def state_rows(states: Records, symbols: pl.Series, variant: Variant) -> pl.DataFrame:
     """Columns symbol, ts and those of STATE_SCHEMA, of any books; `symbols` are those of the series."""
     is_flat = states["side"] == 0
+    if not is_flat.any():
+        is_flat = None
     columns = [_times(np.ascontiguousarray(states["ts"]))]
     for name in STATE_SCHEMA:
         if name == "entry_reason":
             reasons = _by_side(variant.rule.entry_reasons)[as_rows(states["side"] > 0)]
-            columns.append(_without(reasons, is_flat))
+            columns.append(reasons if is_flat is None else _without(reasons, is_flat))
         else:
             columns.append(_column(states, name, None if name in _WITHOUT_TRADE else is_flat))
     return _frame(states, symbols, ("symbol", "ts", *STATE_SCHEMA), columns)

@@ -1,6 +1,6 @@
 """`simulate`: bars to the trades of one variant, and to the states from which they go on. Frames in, frames out."""
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from ema_assets.model.stretches import of_each, stretches
 from ema_assets.strategies.simulator import events
 from ema_assets.strategies.simulator.arrays import Ints, Records, record_type
 from ema_assets.strategies.simulator.bars import Bar, Bars, Options, no_bars, read_bars, read_options
-from ema_assets.strategies.simulator.book import RECORD, Copies, as_books, read_books
+from ema_assets.strategies.simulator.book import RECORD, Copies, as_books, blank_books, read_books
 from ema_assets.strategies.simulator.rows import state_rows, trade_rows
 from ema_assets.strategies.variant import Variant
 
@@ -59,7 +59,8 @@ def simulate(bars: pl.DataFrame, carried: pl.DataFrame, variant: Variant) -> Sim
         trades, kept = np.empty(0, RECORD), np.empty(0, RECORD)
     else:
         seen = read_bars(bars, begins, variant)
-        trades, kept = _run(seen, begins, read_books(of_each(symbols, carried)), read_options(seen, variant))
+        books = blank_books(len(symbols)) if carried.is_empty() else read_books(of_each(symbols, carried))
+        trades, kept = _run(seen, begins, books, read_options(seen, variant))
     found, states = trade_rows(trades, symbols, variant), state_rows(kept, symbols, variant)
     if unmoved or not symbols.is_sorted():
         found = pl.concat([found, *unmoved]).sort("symbol", "entry_ts")
@@ -97,5 +98,6 @@ def _run_python(bars: Bars, begins: Ints, books: Records, options: Options) -> t
 
 
 def _record(values: Bar | Options) -> np.void:
-    record: np.void = np.array([astuple(values)], record_type(type(values)))[0]
+    kind = record_type(type(values))
+    record: np.void = np.array([tuple(getattr(values, name) for name in kind.names or ())], kind)[0]
     return record
