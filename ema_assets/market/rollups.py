@@ -1,5 +1,6 @@
 """From shorter bars to longer ones, anchored to the session, or to weeks and months of sessions. No I/O, no clock."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -94,8 +95,9 @@ def roll_up(
     complete = _whole(of_each(symbols, complete_through)["complete_through"])
     is_complete = _whole(grid["bucket_end"])[buckets.place] <= complete[series]
     open_series, firsts = np.unique(series[~is_complete], return_index=True)
-    still_open = grid[as_rows(buckets.place[~is_complete][firsts])].select(
-        symbols[as_rows(open_series)].alias("symbol"), "bucket", "bucket_end"
+    rows = as_rows(buckets.place[~is_complete][firsts])
+    still_open = pl.DataFrame(
+        [symbols[as_rows(open_series)].alias("symbol"), *(grid[name][rows] for name in ("bucket", "bucket_end"))]
     )
     if not is_complete.all():
         buckets = _Buckets(*(column[is_complete] for column in buckets))
@@ -139,11 +141,12 @@ class _Buckets(NamedTuple):
 
 def _gathered(bars: pl.DataFrame, begins: Ints, grid: pl.DataFrame) -> _Buckets:
     """The buckets of `grid` that hold `bars`, whose series begin at `begins`."""
-    calendars, ends = stretches(grid["calendar"])
-    rows_of = pl.DataFrame({"symbol": calendars, "first": ends[:-1], "end": ends[1:]})
-    of_series = of_each(bars["calendar"][as_rows(begins[:-1])], rows_of).select(pl.col("first", "end").fill_null(0))
+    calendars, bounds = stretches(grid["calendar"])
+    rows_of = dict(zip(calendars, pairwise(bounds.tolist()), strict=True))
+    of_series = [rows_of.get(calendar, (0, 0)) for calendar in bars["calendar"][as_rows(begins[:-1])]]
+    grid_firsts, grid_ends = np.array(of_series, np.int64).reshape(-1, 2).T
     # No series fills a bucket twice. Memory that is not needed is a page fault for each of its pages.
-    most = min(bars.height, int((of_series["end"] - of_series["first"]).sum()))
+    most = min(bars.height, int((grid_ends - grid_firsts).sum()))
     places, firsts, traded, count = (np.empty(size, np.int64) for size in (most, most, most, 1))
     high, low, volume = (np.empty(most) for _ in range(3))
     GATHER.fill(
@@ -152,8 +155,8 @@ def _gathered(bars: pl.DataFrame, begins: Ints, grid: pl.DataFrame) -> _Buckets:
             _whole(bars["ts"]),
             *(floats(bars[name]) for name in ("high", "low", "volume")),
             begins,
-            of_series["first"].to_numpy(),
-            of_series["end"].to_numpy(),
+            grid_firsts,
+            grid_ends,
             _whole(grid["bucket"]),
             _whole(grid["bucket_end"]),
         ],

@@ -57,13 +57,16 @@ def ema_signals(
         raise ValueError(f"`seed` must be one of {', '.join(SEEDS)}, received {seed!r}")
     symbols, begins = stretches(bars["symbol"])
     before = of_each(symbols, carried)
-    numbers = pl.Series("bar_number", _bar_numbers(begins, before["bar_number"].fill_null(0).to_numpy()))
+    numbers = pl.Series(
+        "bar_number", _bar_numbers(begins, np.array([each or 0 for each in before["bar_number"]], np.int64))
+    )
     return pl.DataFrame([bars["symbol"], bars["ts"], *averages_of(bars, begins, before, wanted), numbers])
 
 
 def _bar_numbers(begins: Ints, before: Ints) -> Ints:
     """1 for the first bar of a series, and one more on each later one; or on from the number `before` it."""
-    numbers: Ints = np.arange(1, begins[-1] + 1) + np.repeat(before - begins[:-1], np.diff(begins))
+    numbers: Ints = np.repeat(before - begins[:-1], np.diff(begins))
+    numbers += np.arange(1, begins[-1] + 1)
     return numbers
 
 

@@ -16,6 +16,8 @@ from ema_assets.signals.ema_signals import FAST, SLOW, SPANS
 
 TREND = Kernel(loops.trend)
 
+_SIDES = {DOWN: -1, None: 0, UP: 1}
+
 
 def ema_trend(signals: pl.DataFrame, carried: pl.DataFrame, fast: str = FAST, slow: str = SLOW) -> pl.DataFrame:
     """The trend at each bar, for all symbols at once.
@@ -35,7 +37,6 @@ def ema_trend(signals: pl.DataFrame, carried: pl.DataFrame, fast: str = FAST, sl
     """
     symbols, begins = stretches(signals["symbol"])
     before = of_each(symbols, carried)
-    is_up, is_down = (before["trend"].eq_missing(name).to_numpy() for name in (UP, DOWN))
     size = signals.height
     trends, flips, since, spreads = (
         np.empty(size, np.int8),
@@ -49,8 +50,8 @@ def ema_trend(signals: pl.DataFrame, carried: pl.DataFrame, fast: str = FAST, sl
             floats(signals[fast]),
             floats(signals[slow]),
             begins,
-            is_up.astype(np.int64) - is_down,
-            before["bars_since_cross"].fill_null(-1).to_numpy(),
+            np.array([_SIDES[word] for word in before["trend"]], np.int64),
+            np.array([-1 if bars is None else bars for bars in before["bars_since_cross"]], np.int64),
         ],
     )
     return pl.DataFrame(

@@ -137,7 +137,7 @@ def read_bars(frame: pl.DataFrame, begins: Ints, variant: Variant) -> Bars:
     )
     may_long, may_short = _open_to(frame, variant, ends)
     atr = np.empty(0)
-    enters_long, enters_short = may_long & said.flag("enter_long"), may_short & said.flag("enter_short")
+    enters_long, enters_short = said.flag("enter_long", may_long), said.flag("enter_short", may_short)
     if variant.uses_atr:
         atr = floats(frame["atr"])
         is_known = ~np.isnan(atr)
@@ -187,12 +187,14 @@ class _Said:
     def has(self, *names: str) -> bool:
         return any(name in self._frame.columns for name in names)
 
-    def flag(self, name: str) -> Flags:
-        """A column of flags; all False when it is left out."""
+    def flag(self, name: str, where: Flags | np.bool_ = np.True_) -> Flags:
+        """A column of flags; False but `where` it may be true, and all False when it is left out."""
         flags = np.zeros(self._size, np.bool_)
-        if self.has(name):
+        if self.has(name) and where.any():
             # Most bars ask for nothing, and to turn all of their bits into bytes takes twice as long.
             flags[self._frame[name].cast(pl.Boolean).arg_true().to_numpy()] = True
+            if where.ndim:
+                flags &= where
         return flags
 
     def price(self, name: str) -> Floats:
