@@ -100,7 +100,7 @@ def roll_up(
         [symbols[as_rows(open_series)].alias("symbol"), *(grid[name][rows] for name in ("bucket", "bucket_end"))]
     )
     if not is_complete.all():
-        buckets = _Buckets(*(column[is_complete] for column in buckets))
+        buckets = _Buckets._make(column[is_complete] for column in buckets)
     return _closed(bars, buckets, grid, timeframe), still_open
 
 
@@ -161,7 +161,7 @@ def _gathered(bars: pl.DataFrame, begins: Ints, grid: pl.DataFrame) -> _Buckets:
             _whole(grid["bucket_end"]),
         ],
     )
-    found = _Buckets(*(column[: int(count[0])] for column in (places, firsts, traded, high, low, volume)))
+    found = _Buckets._make(column[: int(count[0])] for column in (places, firsts, traded, high, low, volume))
     return found._replace(volume=_sums(bars["volume"], found)) if bars["volume"].null_count() else found
 
 

@@ -1,7 +1,6 @@
 """Columns of frames to arrays. What is null in a column is NaN or NEVER in an array."""
 
 from dataclasses import fields
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +24,6 @@ def times(column: pl.Series) -> Ints:
     return (whole.fill_null(NEVER) if whole.null_count() else whole).to_numpy()
 
 
-@cache
 def record_type(dataclass: type) -> np.dtype[np.void]:
     """The type of an array of records with the fields of `dataclass`: whole numbers and floats, eight bytes each."""
     return np.dtype([(each.name, np.int64 if each.type is int else np.float64) for each in fields(dataclass)])

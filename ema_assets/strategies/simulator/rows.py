@@ -117,7 +117,8 @@ def _ratio(one: Floats, other: Floats, is_defined: Flags | None = None) -> Float
     """One as a multiple of the other; NaN where it is not defined: by itself, where one of them is not above zero."""
     if is_defined is None:
         is_defined = (one > 0) & (other > 0)
-    return np.divide(one, other, out=np.full(len(one), np.nan), where=is_defined)
+    ratio: Floats = np.divide(one, other, out=np.full(len(one), np.nan), where=is_defined)
+    return ratio
 
 
 def _gain(side: Ints, growth: Floats) -> Floats:
