@@ -12,7 +12,7 @@ from ema_assets.strategies.simulator import events
 from ema_assets.strategies.simulator.arrays import Ints, Records, record_type
 from ema_assets.strategies.simulator.bars import Bar, Bars, Options, no_bars, read_bars, read_options
 from ema_assets.strategies.simulator.book import RECORD, Copies, as_books, blank_books, read_books
-from ema_assets.strategies.simulator.rows import state_rows, trade_rows
+from ema_assets.strategies.simulator.book_rows import state_rows, trade_rows
 from ema_assets.strategies.variant import Variant
 
 TRADE = Kernel(events.trade)
