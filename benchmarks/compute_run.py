@@ -15,6 +15,7 @@ import sys  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
+from dataclasses import replace  # noqa: E402
 from datetime import date, timedelta  # noqa: E402
 from itertools import pairwise  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -31,6 +32,11 @@ SPANS = (9, 30)
 PRICES = ("open", "high", "low", "close", "volume")
 NEVER = np.iinfo(np.int64).min
 TOLERANCE = 1e-9
+# Costs of a trade per side, in basis points: with none, the net return would be the return.
+COST_BPS = 2.0
+COST = COST_BPS / 10_000
+# What is 1 in columns that end like this and are shares of it.
+WHOLES = {"pct": 100.0, "drawdown": 1.0}
 # The last sessions of this year contain a clock change and two sessions that close early.
 LAST_DAY = date(2025, 12, 31)
 SEED = 930
@@ -121,7 +127,7 @@ def product(folder: Path) -> Callable[[int, Steps], Any]:
         schema={"symbol": symbol, FAST: pl.Float64(), SLOW: pl.Float64(), "bar_number": pl.Int64()}
     )
     no_trend = pl.DataFrame(schema={"symbol": symbol, "trend": pl.String(), "bars_since_cross": pl.Int64()})
-    variant = built_in(discover())["crossover"]
+    variant = replace(built_in(discover())["crossover"], cost_bps=COST_BPS)
     no_trades = pl.DataFrame(schema={"symbol": symbol, **STATE_SCHEMA})
 
     def compute(number: int, step: Steps) -> dict[str, tuple[Any, ...]]:
@@ -181,6 +187,10 @@ def plain_product(found: dict[str, tuple[Any, ...]]) -> Values:
                 "exit_price",
                 "last_price",
                 "return_pct",
+                "net_return_pct",
+                "mae_pct",
+                "mfe_pct",
+                "drawdown",
                 "bars_held",
                 (pl.col("status") == OPEN).alias("is_open"),
             ),
@@ -235,12 +245,15 @@ def talib_loop(folder: Path) -> Callable[[int, Steps], Values]:
             "bars_since_cross": np.where(last_cross >= 0, position - last_cross, -1),
         }
 
-    def trades_of(symbol: int, ts: Any, close: Any, crossover: Any) -> Columns:
+    def trades_of(symbol: int, bars: Columns, crossover: Any) -> Columns:
+        ts, close = bars["ts"], bars["close"]
         entry = np.flatnonzero(crossover == 1)
         leaving = np.flatnonzero(crossover == -1)
         nth = np.searchsorted(leaving, entry)
         is_open = nth == len(leaving)
         leave = np.append(leaving, len(close) - 1)[nth]
+        growth = close[leave] / close[entry]
+        costs = COST + np.where(is_open, 0.0, COST * growth)
         return {
             "trade_symbol": np.full(len(entry), symbol),
             "entry_ts": ts[entry],
@@ -249,7 +262,9 @@ def talib_loop(folder: Path) -> Callable[[int, Steps], Values]:
             "entry_price": close[entry],
             "exit_price": np.where(is_open, np.nan, close[leave]),
             "last_price": close[leave],
-            "return_pct": (close[leave] / close[entry] - 1) * 100,
+            "return_pct": (growth - 1) * 100,
+            "net_return_pct": (growth - 1 - costs) * 100,
+            **_paths_by_numpy(bars, entry, leave, costs),
             "bars_held": leave - entry,
             "is_open": is_open,
         }
@@ -272,7 +287,7 @@ def talib_loop(folder: Path) -> Callable[[int, Steps], Values]:
                     trend = trend_of(fast, slow)
                 with step("trades"):
                     symbol = first + at
-                    trades = trades_of(symbol, rolled["ts"], rolled["close"], trend["crossover"])
+                    trades = trades_of(symbol, rolled, trend["crossover"])
                 symbols = np.full(len(fast), symbol)
                 parts[timeframe].append({"symbol": symbols, **rolled, "ema_9": fast, "ema_30": slow, **trend, **trades})
         return {
@@ -281,6 +296,29 @@ def talib_loop(folder: Path) -> Callable[[int, Steps], Values]:
         }
 
     return compute
+
+
+def _paths_by_numpy(bars: Columns, entry: Any, leave: Any, costs: Any) -> Columns:
+    """Excursions and drawdown of trades, all of them at once: the bars of a trade are a stretch of their own."""
+    if not len(entry):
+        return dict.fromkeys(("mae_pct", "mfe_pct", "drawdown"), np.empty(0))
+    high, low, close = bars["high"], bars["low"], bars["close"]
+    held = leave + 1 - entry
+    begins = np.cumsum(held) - held
+    rows = np.arange(held.sum()) + np.repeat(entry - begins, held)
+    highs, lows, closes, price = high[rows], low[rows], close[rows], close[entry]
+    # Of the bar of the entry only its close lies within the trade.
+    highs[begins] = lows[begins] = price
+    equity = closes / np.repeat(price, held) - COST
+    equity[begins + held - 1] -= costs - COST
+    # The peaks of all trades in one pass: each trade is lifted above all earlier ones, and put down again.
+    lift = np.repeat(np.arange(len(entry)) * (equity.max() - equity.min()), held)
+    peak = np.maximum.accumulate(equity + lift) - lift
+    return {
+        "mae_pct": (np.minimum.reduceat(lows, begins) / price - 1) * 100,
+        "mfe_pct": (np.maximum.reduceat(highs, begins) / price - 1) * 100,
+        "drawdown": np.maximum.reduceat(1 - equity / peak, begins),
+    }
 
 
 # --- pandas -----------------------------------------------------------------------------------------------------------
@@ -346,6 +384,9 @@ def _trades_of(bars: Any) -> Any:
     entries = events[events["crossover"] == 1]
     last = numbered.groupby("symbol")[["ts", "close", "number"]].last().loc[entries["symbol"]].set_index(entries.index)
     last_price = entries["exit_price"].fillna(last["close"])
+    bars_held = entries["exit_number"].fillna(last["number"]).astype("int64") - entries["number"]
+    growth = last_price / entries["close"]
+    costs = COST + (COST * growth).where(entries["exit_ts"].notna(), 0.0)
     return pd.DataFrame(
         {
             "trade_symbol": entries["symbol"],
@@ -355,11 +396,32 @@ def _trades_of(bars: Any) -> Any:
             "entry_price": entries["close"],
             "exit_price": entries["exit_price"],
             "last_price": last_price,
-            "return_pct": (last_price / entries["close"] - 1) * 100,
-            "bars_held": entries["exit_number"].fillna(last["number"]).astype("int64") - entries["number"],
+            "return_pct": (growth - 1) * 100,
+            "net_return_pct": (growth - 1 - costs) * 100,
+            **_paths_by_pandas(bars, entries.index.to_numpy(), bars_held.to_numpy() + 1, costs.to_numpy()),
+            "bars_held": bars_held,
             "is_open": entries["exit_ts"].isna(),
         }
     )
+
+
+def _paths_by_pandas(bars: Any, entry: Any, held: Any, costs: Any) -> Columns:
+    """Excursions and drawdown of trades, of each of which `bars` has `held` rows from row `entry` on."""
+    begins = np.cumsum(held) - held
+    rows = np.arange(held.sum()) + np.repeat(entry - begins, held)
+    inside = bars[["high", "low", "close"]].take(rows).reset_index(drop=True)
+    trade = np.repeat(np.arange(len(entry)), held)
+    price = bars["close"].to_numpy()[entry]
+    # Of the bar of the entry only its close lies within the trade.
+    inside.loc[begins, "high"] = inside.loc[begins, "low"] = price
+    equity = inside["close"] / price[trade] - COST
+    equity[begins + held - 1] -= costs - COST
+    fall = 1 - equity / equity.groupby(trade).cummax()
+    return {
+        "mae_pct": (inside["low"].groupby(trade).min().to_numpy() / price - 1) * 100,
+        "mfe_pct": (inside["high"].groupby(trade).max().to_numpy() / price - 1) * 100,
+        "drawdown": fall.groupby(trade).max().to_numpy(),
+    }
 
 
 def pandas_groups(folder: Path, *, resample: bool) -> Callable[[int, Steps], Any]:
@@ -460,7 +522,7 @@ def run(folder: Path, way: str, batches: int) -> dict[str, Any]:
 def worst_difference(ours: Columns, theirs: Columns, where: str) -> float:
     """The largest relative difference between the numbers of two ways; times, counts and signs must be the same.
 
-    `spread_pct` and `return_pct` are differences themselves, so their difference is relative to the price (100 %).
+    Percentages and drawdowns are differences themselves, so their difference is relative to the whole (100 %, or 1).
 
     Raises:
         SystemExit: when anything differs by more than TOLERANCE.
@@ -475,7 +537,8 @@ def worst_difference(ours: Columns, theirs: Columns, where: str) -> float:
         if mine.dtype.kind != "f":
             differs, difference = mine != other, np.zeros(len(mine))
         else:
-            scale = np.full(len(mine), 100.0) if name.endswith("_pct") else np.maximum(np.abs(mine), np.abs(other))
+            whole = WHOLES.get(name.rpartition("_")[2])
+            scale = np.maximum(np.abs(mine), np.abs(other)) if whole is None else np.full(len(mine), whole)
             difference = np.abs(mine - other) / scale
             # NaN stands for no value and equals only NaN.
             differs = (np.isnan(mine) != np.isnan(other)) | (difference > TOLERANCE)

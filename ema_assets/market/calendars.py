@@ -23,6 +23,10 @@ def segments(sessions: pl.DataFrame) -> pl.DataFrame:
 
     Columns: calendar, session, segment_open, segment_close; sorted by calendar and segment_open.
     """
+    if sessions["break_start"].null_count() == sessions.height:
+        return sessions.select("calendar", "session", segment_open="open", segment_close="close").sort(
+            "calendar", "segment_open"
+        )
     has_break = pl.col("break_start").is_not_null()
     morning = sessions.select(
         "calendar",

@@ -1,7 +1,8 @@
 """The kernel of rollups: one plain loop over the bars of each series; see model/kernels.py."""
 
-from math import isnan
 from typing import Any
+
+_NAN, _INFINITY = float("nan"), float("inf")
 
 
 def gather(  # noqa: PLR0913, PLR0917 - columns, which a record would only hide
@@ -34,30 +35,39 @@ def gather(  # noqa: PLR0913, PLR0917 - columns, which a record would only hide
         traded: gets the number of its bars; `high`, `low` and `volume` their highest, their lowest and their sum.
         count: its only element gets the number of these buckets.
     """
-    number = -1
+    number = 0
     for series in range(len(begins) - 1):
         first, last = grid_firsts[series], grid_ends[series] - 1
-        place, held_by = first - 1, -1
-        for row in range(begins[series], begins[series + 1]):
+        row, end = begins[series], begins[series + 1]
+        place = first - 1
+        while row < end:
             moment = moments[row]
             if place < first:
                 place = _last_begun(starts, first, last, moment)
             while place < last and starts[place + 1] <= moment:
                 place += 1
             if place < first or moment >= ends[place]:
+                row += 1
                 continue
-            if place != held_by:
-                number, held_by = number + 1, place
-                buckets[number], firsts[number], traded[number] = place, row, 1
-                high[number], low[number], volume[number] = highs[row], lows[row], volumes[row]
-                continue
-            traded[number] += 1
-            if highs[row] > high[number] or isnan(high[number]):
-                high[number] = highs[row]
-            if lows[row] < low[number] or isnan(low[number]):
-                low[number] = lows[row]
-            volume[number] += volumes[row]
-    count[0] = number + 1
+            begun, closes_at = row, ends[place]
+            # A bar that begins with the next bucket is no longer of this one, wherever this one ends.
+            if place < last and starts[place + 1] < closes_at:
+                closes_at = starts[place + 1]
+            highest, lowest, total = -_INFINITY, _INFINITY, volumes[row]
+            while True:
+                # Of what is no number neither is above or below anything.
+                highest = highs[row] if highs[row] > highest else highest  # noqa: FURB136
+                lowest = lows[row] if lows[row] < lowest else lowest  # noqa: FURB136
+                row += 1
+                if row >= end or moments[row] >= closes_at:
+                    break
+                total += volumes[row]
+            buckets[number], firsts[number], traded[number] = place, begun, row - begun
+            high[number] = highest if highest > -_INFINITY else _NAN
+            low[number] = lowest if lowest < _INFINITY else _NAN
+            volume[number] = total
+            number += 1
+    count[0] = number
 
 
 def _last_begun(starts: Any, first: int, last: int, moment: int) -> int:

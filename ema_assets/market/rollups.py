@@ -1,5 +1,8 @@
 """From shorter bars to longer ones, anchored to the session, or to weeks and months of sessions. No I/O, no clock."""
 
+from itertools import pairwise
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -7,8 +10,8 @@ import polars as pl
 from ema_assets.market import rollup_loop
 from ema_assets.market.calendars import bar_grid
 from ema_assets.model.kernels import Kernel, floats
-from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
-from ema_assets.model.stretches import stretches
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.stretches import as_rows, of_each, stretches
 from ema_assets.model.timeframes import Timeframe
 
 CODE_VERSION = "1"
@@ -16,6 +19,7 @@ CODE_VERSION = "1"
 GATHER = Kernel(rollup_loop.gather)
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 _BEFORE_ALL = -(2**63)
 
 
@@ -57,7 +61,8 @@ def _held_by(times: pl.DataFrame, grid: pl.DataFrame) -> Ints:
 
 def _whole(column: pl.Series) -> Ints:
     """Times as whole microseconds; null is before all others."""
-    return column.cast(UTC_TIME).cast(pl.Int64).fill_null(_BEFORE_ALL).to_numpy()
+    whole = column.cast(UTC_TIME).cast(pl.Int64)
+    return (whole.fill_null(_BEFORE_ALL) if whole.null_count() else whole).to_numpy()
 
 
 def roll_up(
@@ -82,83 +87,88 @@ def roll_up(
         of the source that are not there. Then symbol, bucket, bucket_end of each symbol's first bucket that holds bars
         but is not complete.
     """
-    buckets = _gathered(bars, _grid(timeframe, sessions), complete_through)
-    buckets = _with_whole(buckets, timeframe, sessions, source or timeframe.source)
-    is_complete = (pl.col("bucket_end") <= pl.col("complete_through")).fill_null(False)
-    closed = buckets.filter(is_complete).select(
-        "symbol",
-        pl.lit(timeframe.key).alias("timeframe"),
-        pl.col("bucket").alias("ts"),
-        *list(BAR_SCHEMA)[3:],
-        missing_bars=pl.col("whole").cast(pl.Int16) - pl.col("traded").cast(pl.Int16),
-    )
-    still_open = (
-        buckets.filter(~is_complete)
-        .group_by("symbol", maintain_order=True)
-        .agg(pl.col("bucket").first(), pl.col("bucket_end").first())
-    )
-    return closed, still_open
-
-
-def _gathered(bars: pl.DataFrame, grid: pl.DataFrame, complete_through: pl.DataFrame) -> pl.DataFrame:
-    """One row per bucket of `grid` that holds `bars` of a symbol.
-
-    Columns: symbol, bucket, calendar, bucket_end, open, high, low, close, volume, traded (number of bars),
-    complete_through.
-    """
+    grid = _with_whole(_grid(timeframe, sessions), timeframe, sessions, source or timeframe.source)
     symbols, begins = stretches(bars["symbol"])
-    calendars = (
-        grid.with_row_index("row").group_by("calendar").agg(first=pl.col("row").min(), end=pl.col("row").max() + 1)
+    buckets = _gathered(bars, begins, grid)
+    series = np.repeat(np.arange(len(symbols)), np.diff(np.searchsorted(buckets.first, begins)))
+    # Joined by series, of which there are few, and not by bucket.
+    complete = _whole(of_each(symbols, complete_through)["complete_through"])
+    is_complete = _whole(grid["bucket_end"])[buckets.place] <= complete[series]
+    open_series, firsts = np.unique(series[~is_complete], return_index=True)
+    rows = as_rows(buckets.place[~is_complete][firsts])
+    still_open = pl.DataFrame(
+        [symbols[as_rows(open_series)].alias("symbol"), *(grid[name][rows] for name in ("bucket", "bucket_end"))]
     )
-    of_series = (
-        bars.select(pl.col("calendar").gather(begins[:-1]))
-        .join(calendars, on="calendar", how="left", maintain_order="left")
-        .select(pl.col("first", "end").fill_null(0).cast(pl.Int64))
+    if not is_complete.all():
+        buckets = _Buckets._make(column[is_complete] for column in buckets)
+    return _closed(bars, buckets, grid, timeframe), still_open
+
+
+def _closed(bars: pl.DataFrame, buckets: "_Buckets", grid: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
+    """The columns that `roll_up` returns of its closed bars."""
+    rows, places = as_rows(buckets.first), as_rows(buckets.place)
+    traded = pl.Series(buckets.traded)
+    return pl.DataFrame(
+        [
+            bars["symbol"][rows],
+            pl.repeat(timeframe.key, len(rows), dtype=pl.String, eager=True).alias("timeframe"),
+            grid["bucket"][places].alias("ts"),
+            bars["open"][rows],
+            *(pl.Series(name, getattr(buckets, name), nan_to_null=True) for name in ("high", "low")),
+            bars["close"][as_rows(buckets.first + buckets.traded - 1)],
+            pl.Series("volume", buckets.volume, nan_to_null=True),
+            (grid["whole"][places] - traded.cast(pl.Int16)).alias("missing_bars"),
+        ]
     )
-    places, firsts, traded, count = (np.empty(size, np.int64) for size in (bars.height, bars.height, bars.height, 1))
-    high, low, volume = (np.empty(bars.height) for _ in range(3))
+
+
+class _Buckets(NamedTuple):
+    """Buckets that hold bars, in the order of these bars.
+
+    Attributes:
+        place: the row of the grid; `first`, that of its first bar.
+        traded: the number of its bars.
+        high: of these; NaN for none. `low` and `volume` likewise.
+    """
+
+    place: Ints
+    first: Ints
+    traded: Ints
+    high: Floats
+    low: Floats
+    volume: Floats
+
+
+def _gathered(bars: pl.DataFrame, begins: Ints, grid: pl.DataFrame) -> _Buckets:
+    """The buckets of `grid` that hold `bars`, whose series begin at `begins`."""
+    calendars, bounds = stretches(grid["calendar"])
+    rows_of = dict(zip(calendars, pairwise(bounds.tolist()), strict=True))
+    of_series = [rows_of.get(calendar, (0, 0)) for calendar in bars["calendar"][as_rows(begins[:-1])]]
+    grid_firsts, grid_ends = np.array(of_series, np.int64).reshape(-1, 2).T
+    # No series fills a bucket twice. Memory that is not needed is a page fault for each of its pages.
+    most = min(bars.height, int((grid_ends - grid_firsts).sum()))
+    places, firsts, traded, count = (np.empty(size, np.int64) for size in (most, most, most, 1))
+    high, low, volume = (np.empty(most) for _ in range(3))
     GATHER.fill(
         [places, firsts, traded, high, low, volume, count],
         [
             _whole(bars["ts"]),
             *(floats(bars[name]) for name in ("high", "low", "volume")),
             begins,
-            of_series["first"].to_numpy(),
-            of_series["end"].to_numpy(),
+            grid_firsts,
+            grid_ends,
             _whole(grid["bucket"]),
             _whole(grid["bucket_end"]),
         ],
     )
-    found = slice(0, int(count[0]))
-    firsts, traded = firsts[found], traded[found]
-    if bars["volume"].null_count():
-        volume[found] = _sums(bars["volume"], firsts, traded)
-    # Joined by series, of which there are few, and not by bucket.
-    complete = symbols.to_frame("symbol").join(complete_through, on="symbol", how="left", maintain_order="left")
-    per_series = np.diff(np.searchsorted(firsts, begins))
-    first_rows, grid_rows = _as_rows(firsts), _as_rows(places[found])
-    return pl.DataFrame(
-        [
-            *(bars[name].gather(first_rows) for name in ("symbol", "calendar", "open")),
-            bars["close"].gather(_as_rows(firsts + traded - 1)),
-            *(grid[name].gather(grid_rows) for name in ("bucket", "bucket_end")),
-            complete["complete_through"].gather(_as_rows(np.repeat(np.arange(len(symbols)), per_series))),
-            *(pl.Series(name, values[found], nan_to_null=True) for name, values in (("high", high), ("low", low))),
-            pl.Series("volume", volume[found], nan_to_null=True),
-            pl.Series("traded", traded),
-        ]
-    )
+    found = _Buckets._make(column[: int(count[0])] for column in (places, firsts, traded, high, low, volume))
+    return found._replace(volume=_sums(bars["volume"], found)) if bars["volume"].null_count() else found
 
 
-def _as_rows(places: Ints) -> pl.Series:
-    """Places as polars wants them, which it would make of them for each column that is gathered."""
-    return pl.Series(places, dtype=pl.UInt32)
-
-
-def _sums(values: pl.Series, firsts: Ints, counts: Ints) -> npt.NDArray[np.float64]:
-    """The sums over stretches of a column with nulls, rounded as polars does; NaN where all are null."""
+def _sums(values: pl.Series, buckets: _Buckets) -> Floats:
+    """The sums within `buckets` of a column with nulls, rounded as polars does; NaN where all are null."""
     number = np.full(len(values), -1)
-    for place, (first, count) in enumerate(zip(firsts.tolist(), counts.tolist(), strict=True)):
+    for place, (first, count) in enumerate(zip(buckets.first.tolist(), buckets.traded.tolist(), strict=True)):
         number[first : first + count] = place
     return (
         pl.DataFrame({"number": number, "value": values})
@@ -171,15 +181,15 @@ def _sums(values: pl.Series, firsts: Ints, counts: Ints) -> npt.NDArray[np.float
     )
 
 
-def _with_whole(buckets: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame, source: Timeframe) -> pl.DataFrame:
-    """Add to `buckets` (calendar, bucket, bucket_end) the number of bars of the source that there should be: whole."""
+def _with_whole(grid: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame, source: Timeframe) -> pl.DataFrame:
+    """Add to `grid` (calendar, bucket, bucket_end) the number of bars of the source that there should be: whole."""
     if timeframe.period is None:
         # The last bucket of a session is shorter, and so may its last bar be.
         length = (pl.col("bucket_end") - pl.col("bucket")).dt.total_minutes()
-        return buckets.with_columns(whole=(length / source.minutes).ceil())
+        return grid.with_columns(whole=(length / source.minutes).ceil().cast(pl.Int16))
     days = buckets_of(sessions.select("calendar", ts="regular_open"), timeframe, sessions)
-    counted = days.group_by("calendar", "bucket").agg(whole=pl.len())
-    return buckets.join(counted, on=["calendar", "bucket"], how="left", maintain_order="left")
+    counted = days.group_by("calendar", "bucket").agg(whole=pl.len().cast(pl.Int16))
+    return grid.join(counted, on=["calendar", "bucket"], how="left", maintain_order="left")
 
 
 def without_owned(closed: pl.DataFrame, owned: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:

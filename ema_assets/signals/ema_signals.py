@@ -9,10 +9,10 @@ import polars as pl
 
 from ema_assets.model import averages
 from ema_assets.model.averages import ema_name
-from ema_assets.model.stretches import stretches
+from ema_assets.model.stretches import of_each, stretches
 from ema_assets.model.symbols import SEEDS
 from ema_assets.signals.declaration import Column, Param, Params, Signal
-from ema_assets.signals.recurrence import Average, averaged_of, carried_of, ema
+from ema_assets.signals.recurrence import Average, averages_of, ema
 
 Ints = npt.NDArray[np.int64]
 
@@ -55,16 +55,18 @@ def ema_signals(
         wanted = [Average(ema_name(span), "close", 2 / (span + 1), 1) for span in spans]
     else:
         raise ValueError(f"`seed` must be one of {', '.join(SEEDS)}, received {seed!r}")
-    _, begins = stretches(bars["symbol"])
-    before = carried_of(bars["symbol"], begins, carried)
-    numbers = pl.Series("bar_number", _bar_numbers(begins, before["bar_number"].fill_null(0).to_numpy()))
-    found = averaged_of(bars.select("symbol", "ts", "close"), begins, before, wanted)
-    return found.select("symbol", "ts", *(each.name for each in wanted), numbers)
+    symbols, begins = stretches(bars["symbol"])
+    before = of_each(symbols, carried)
+    numbers = pl.Series(
+        "bar_number", _bar_numbers(begins, np.array([each or 0 for each in before["bar_number"]], np.int64))
+    )
+    return pl.DataFrame([bars["symbol"], bars["ts"], *averages_of(bars, begins, before, wanted), numbers])
 
 
 def _bar_numbers(begins: Ints, before: Ints) -> Ints:
     """1 for the first bar of a series, and one more on each later one; or on from the number `before` it."""
-    numbers: Ints = np.arange(1, begins[-1] + 1) + np.repeat(before - begins[:-1], np.diff(begins))
+    numbers: Ints = np.repeat(before - begins[:-1], np.diff(begins))
+    numbers += np.arange(1, begins[-1] + 1)
     return numbers
 
 

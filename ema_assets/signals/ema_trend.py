@@ -8,13 +8,15 @@ import polars as pl
 
 from ema_assets.model.averages import asset_of, ema_name
 from ema_assets.model.kernels import Kernel, floats
-from ema_assets.model.stretches import stretches
+from ema_assets.model.stretches import as_rows, of_each, stretches
 from ema_assets.model.symbols import BEARISH, BULLISH, DOWN, UP
 from ema_assets.signals import loops
 from ema_assets.signals.declaration import Column, Params, Signal
 from ema_assets.signals.ema_signals import FAST, SLOW, SPANS
 
 TREND = Kernel(loops.trend)
+
+_SIDES = {DOWN: -1, None: 0, UP: 1}
 
 
 def ema_trend(signals: pl.DataFrame, carried: pl.DataFrame, fast: str = FAST, slow: str = SLOW) -> pl.DataFrame:
@@ -34,43 +36,46 @@ def ema_trend(signals: pl.DataFrame, carried: pl.DataFrame, fast: str = FAST, sl
         symbol, ts, trend, crossover, spread_pct, bars_since_cross, bar_number, in the same order.
     """
     symbols, begins = stretches(signals["symbol"])
-    before = symbols.to_frame("symbol").join(carried, on="symbol", how="left", maintain_order="left")
-    is_up, is_down = ((before["trend"] == name).fill_null(value=False).to_numpy() for name in (UP, DOWN))
-    carried_trend = is_up.astype(np.int64) - is_down
-    since_before = before["bars_since_cross"].fill_null(-1).to_numpy()
-    trends, flips = np.empty(signals.height, np.int8), np.empty(signals.height, np.int8)
-    since = np.empty(signals.height, np.int64)
-    TREND.fill(
-        [trends, flips, since],
-        [floats(signals[fast]), floats(signals[slow]), begins, carried_trend, since_before],
+    before = of_each(symbols, carried)
+    size = signals.height
+    trends, flips, since, spreads = (
+        np.empty(size, np.int8),
+        np.empty(size, np.int8),
+        np.empty(size, np.int64),
+        np.empty(size),
     )
-    return signals.select(
-        "symbol",
-        "ts",
-        _named("trend", trends, (DOWN, None, UP)),
-        _named_few("crossover", flips, (BEARISH, None, BULLISH)),
-        spread_pct=pl.when(pl.col(slow) > 0).then((pl.col(fast) - pl.col(slow)) / pl.col(slow) * 100),
-        bars_since_cross=pl.when(pl.Series(since) >= 0).then(pl.Series(since)),
-        bar_number="bar_number",
+    TREND.fill(
+        [trends, flips, since, spreads],
+        [
+            floats(signals[fast]),
+            floats(signals[slow]),
+            begins,
+            np.array([_SIDES[word] for word in before["trend"]], np.int64),
+            np.array([-1 if bars is None else bars for bars in before["bars_since_cross"]], np.int64),
+        ],
+    )
+    return pl.DataFrame(
+        [
+            signals["symbol"],
+            signals["ts"],
+            _named("trend", trends, (DOWN, None, UP)),
+            _named("crossover", flips, (BEARISH, None, BULLISH)),
+            pl.Series("spread_pct", spreads, nan_to_null=True),
+            pl.Series("bars_since_cross", since).set(pl.Series(since < 0), None),
+            signals["bar_number"],
+        ]
     )
 
 
 def warm_up() -> None:
     """Make the machine code of trends ready."""
     none, whole, sides = np.empty(0), np.empty(0, np.int64), np.empty(0, np.int8)
-    TREND.compile([sides, sides.copy(), whole.copy()], [none, none, np.zeros(1, np.int64), whole, whole])
+    TREND.compile([sides, sides.copy(), whole.copy(), none.copy()], [none, none, np.zeros(1, np.int64), whole, whole])
 
 
 def _named(column: str, sides: npt.NDArray[np.int8], words: tuple[str | None, ...]) -> pl.Series:
     """The words for -1, 0 and 1."""
-    return pl.Series(column, words, pl.String).gather(sides + 1)
-
-
-def _named_few(column: str, sides: npt.NDArray[np.int8], words: tuple[str | None, ...]) -> pl.Series:
-    """The same where nearly all are 0, which is null."""
-    rows = np.flatnonzero(sides != 0)
-    nothing = pl.repeat(None, len(sides), dtype=pl.String, eager=True).alias(column)
-    return nothing.scatter(rows, _named(column, sides[rows], words))
+    return pl.Series(column, words, pl.String)[as_rows(sides + 1)]
 
 
 def declared(name: str, fast_span: int, slow_span: int) -> Signal:

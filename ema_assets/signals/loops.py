@@ -38,8 +38,16 @@ def average(values: Any, begins: Any, carried: Any, alpha: float, seeds: int, sk
             averages[row] = now
 
 
-def trend(
-    fast: Any, slow: Any, begins: Any, carried: Any, since_before: Any, trends: Any, flips: Any, since: Any
+def trend(  # noqa: PLR0913, PLR0917 - columns, which a record would only hide
+    fast: Any,
+    slow: Any,
+    begins: Any,
+    carried: Any,
+    since_before: Any,
+    trends: Any,
+    flips: Any,
+    since: Any,
+    spreads: Any,
 ) -> None:
     """On which side `fast` lies of `slow`, and where that changes: 1 above, -1 below, 0 for unknown.
 
@@ -51,14 +59,15 @@ def trend(
         trends: gets the trend at each bar; where both are equal the one before goes on.
         flips: gets the trend where it has become another one, else 0. The first trend of a series is not a flip.
         since: gets how many bars ago the last flip was, 0 at a flip; -1 before the first.
+        spreads: gets how far `fast` is from `slow`, in percent of it; NaN where it is not above zero.
     """
     for series in range(len(begins) - 1):
         now, bars_ago = carried[series], since_before[series]
         for row in range(begins[series], begins[series + 1]):
-            before = now
-            if fast[row] > slow[row]:
+            before, quick, calm = now, fast[row], slow[row]
+            if quick > calm:
                 now = 1
-            elif fast[row] < slow[row]:
+            elif quick < calm:
                 now = -1
             has_flipped = before not in (now, 0)
             if has_flipped:
@@ -68,3 +77,4 @@ def trend(
             trends[row] = now
             flips[row] = now if has_flipped else 0
             since[row] = bars_ago
+            spreads[row] = (quick - calm) / calm * 100 if calm > 0 else _NAN

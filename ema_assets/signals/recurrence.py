@@ -8,7 +8,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ema_assets.model.kernels import Kernel, floats
-from ema_assets.model.stretches import stretches
+from ema_assets.model.stretches import of_each, stretches
 from ema_assets.signals import loops
 
 AVERAGE = Kernel(loops.average)
@@ -72,20 +72,14 @@ def averaged(bars: pl.DataFrame, carried: pl.DataFrame, averages: Sequence[Avera
     Returns:
         All rows and columns of `bars` in their order.
     """
-    _, begins = stretches(bars["symbol"])
-    return averaged_of(bars, begins, carried_of(bars["symbol"], begins, carried), averages)
+    symbols, begins = stretches(bars["symbol"])
+    return bars.with_columns(averages_of(bars, begins, of_each(symbols, carried), averages))
 
 
-def carried_of(symbols: pl.Series, begins: npt.NDArray[np.int64], carried: pl.DataFrame) -> pl.DataFrame:
-    """What is carried of each series, which begin at `begins` in `symbols`: a row of nulls where there is nothing."""
-    names = symbols.gather(begins[:-1]).to_frame("symbol")
-    return names.join(carried, on="symbol", how="left", maintain_order="left")
-
-
-def averaged_of(
+def averages_of(
     bars: pl.DataFrame, begins: npt.NDArray[np.int64], before: pl.DataFrame, averages: Sequence[Average]
-) -> pl.DataFrame:
-    """As `averaged`, of series that begin at `begins`, with a row of `before` for each."""
+) -> list[pl.Series]:
+    """The columns that `averaged` adds, of series that begin at `begins`, with a row of `before` for each."""
     columns = []
     for each in averages:
         result = np.empty(bars.height)
@@ -97,7 +91,7 @@ def averaged_of(
             each.skipped,
         )
         columns.append(pl.Series(each.name, result, nan_to_null=True))
-    return bars.with_columns(columns)
+    return columns
 
 
 def warm_up() -> None:

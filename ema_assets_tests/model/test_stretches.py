@@ -4,16 +4,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ema_assets.model.stretches import stretches
+from ema_assets.model.stretches import MANY_ROWS, stretches
 
 
-@pytest.mark.parametrize("size", [0, 1, 63, 4_095, 4_096, 4_097, 10_000])
+@pytest.mark.parametrize("size", [0, 1, 63, MANY_ROWS - 1, MANY_ROWS, MANY_ROWS + 1, 2 * MANY_ROWS + 3])
 @pytest.mark.parametrize("longest", [1, 2, 64, 65, 700, 20_000])
 def test_the_first_row_of_each_symbol_is_found_however_long_its_series_is(size: int, longest: int) -> None:
     random = np.random.default_rng(size + longest)
     lengths = random.integers(1, longest + 1, size)
+    lengths = lengths[: np.searchsorted(np.cumsum(lengths), size) + 1]
     # Neighbours in no order of the alphabet.
-    names = np.repeat([f"S{number * 7919 % 10007}" for number in range(size)], lengths)[:size].tolist()
+    names = np.repeat([f"S{number * 7919 % 10007}" for number in range(len(lengths))], lengths)[:size].tolist()
     symbols, begins = stretches(pl.Series("symbol", names, dtype=pl.String))
     expected = [row for row in range(size) if row == 0 or names[row] != names[row - 1]]
     assert begins.tolist() == [*expected, size]

@@ -137,7 +137,7 @@ def read_bars(frame: pl.DataFrame, begins: Ints, variant: Variant) -> Bars:
     )
     may_long, may_short = _open_to(frame, variant, ends)
     atr = np.empty(0)
-    enters_long, enters_short = may_long & said.flag("enter_long"), may_short & said.flag("enter_short")
+    enters_long, enters_short = said.flag("enter_long", may_long), said.flag("enter_short", may_short)
     if variant.uses_atr:
         atr = floats(frame["atr"])
         is_known = ~np.isnan(atr)
@@ -182,21 +182,24 @@ class _Said:
         if problem := _problem(said, frame.height):
             raise ValueError(f"rule {rule.name!r}: `evaluate` must return {problem}")
         self._size = frame.height
-        self._frame = said.select(
-            pl.col(name).cast(pl.Boolean).fill_null(value=False) if name in FLAGS else pl.col(name).cast(pl.Float64)
-            for name in said.columns
-        )
+        self._frame = said
 
     def has(self, *names: str) -> bool:
         return any(name in self._frame.columns for name in names)
 
-    def flag(self, name: str) -> Flags:
-        """A column of flags; all False when it is left out."""
-        return self._frame[name].to_numpy() if self.has(name) else np.zeros(self._size, np.bool_)
+    def flag(self, name: str, where: Flags | np.bool_ = np.True_) -> Flags:
+        """A column of flags; False but `where` it may be true, and all False when it is left out."""
+        flags = np.zeros(self._size, np.bool_)
+        if self.has(name) and where.any():
+            # Most bars ask for nothing, and to turn all of their bits into bytes takes twice as long.
+            flags[self._frame[name].cast(pl.Boolean).arg_true().to_numpy()] = True
+            if where.ndim:
+                flags &= where
+        return flags
 
     def price(self, name: str) -> Floats:
         """A column of prices, NaN for none; empty when it is left out."""
-        return self._frame[name].to_numpy() if self.has(name) else np.empty(0)
+        return floats(self._frame[name]) if self.has(name) else np.empty(0)
 
     def by_side(self, name: str, side: Sides) -> Floats:
         """Prices `<name>_long` where `side` is long, else `<name>_short`; empty when both are left out."""
@@ -223,14 +226,17 @@ def _problem(said: Any, size: int) -> str | None:
     return None
 
 
-def _open_to(frame: pl.DataFrame, variant: Variant, ends: Flags) -> tuple[Flags, Flags]:
-    """After which bars the variant's sides and filters let a long trade begin, and after which a short one."""
-    passes = ~ends if variant.exit_at_session_end else np.ones(frame.height, np.bool_)
+def _open_to(frame: pl.DataFrame, variant: Variant, ends: Flags) -> tuple[Flags | np.bool_, Flags | np.bool_]:
+    """After which bars the variant's sides and filters let a long trade begin, and after which a short one.
+
+    Where nothing depends on the bar it is one answer for all.
+    """
+    passes: Flags | np.bool_ = ~ends if variant.exit_at_session_end else np.True_
     if variant.converged_after:
-        passes &= frame["bar_number"].fill_null(0).to_numpy() >= variant.converged_after
+        passes = passes & (frame["bar_number"].fill_null(0).to_numpy() >= variant.converged_after)
     if variant.min_spread_pct > 0:
         # Unknown compares as False.
-        passes &= np.abs(floats(frame["spread_pct"])) >= variant.min_spread_pct
+        passes = passes & (np.abs(floats(frame["spread_pct"])) >= variant.min_spread_pct)
     if variant.higher_timeframe is None:
         return passes & variant.allow_long, passes & variant.allow_short
     is_up, is_down = ((frame["higher_trend"] == trend).fill_null(value=False).to_numpy() for trend in (UP, DOWN))
@@ -244,9 +250,9 @@ def _where_priced(entry: Sides, prices: Floats) -> Sides:
 
 def _is_kept(bar_numbers: pl.Series, begins: Ints) -> Flags:
     numbers = bar_numbers.cast(pl.Int64)
+    whole = (numbers.fill_null(1) if numbers.null_count() else numbers).to_numpy()
     # Of a power of two these bits are the remainder; to divide takes ten times as long.
-    bits: Ints = (numbers.fill_null(1) if numbers.null_count() else numbers).to_numpy() & (STATE_EVERY - 1)
-    is_kept: Flags = bits == 0
+    is_kept: Flags = np.bitwise_and(whole, STATE_EVERY - 1, dtype=np.int16, casting="unsafe") == 0
     ends = begins[1:]
     for back in range(1, NEWEST_STATES + 1):
         rows = ends - back

@@ -4,7 +4,6 @@ One record serves as the book while the simulator runs, as a trade that is done,
 it is a `Book`; machine code has the same fields in one element of an array of RECORD.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from operator import attrgetter
 
@@ -12,8 +11,7 @@ import numpy as np
 import polars as pl
 
 from ema_assets.model.kernels import floats
-from ema_assets.model.schemas import UTC_TIME
-from ema_assets.strategies.simulator.arrays import NEVER, Floats, Ints, Records, record_type, times
+from ema_assets.strategies.simulator.arrays import NEVER, Records, record_type, times
 from ema_assets.strategies.trade_columns import STATE_COLUMNS
 
 _NAN = float("nan")
@@ -74,6 +72,7 @@ class Book:
 
 
 RECORD = record_type(Book)
+_BLANK = np.array(tuple(field.default for field in fields(Book)), RECORD)
 _VALUES = attrgetter(*(field.name for field in fields(Book)))
 
 # Of the fields that are stored, and of the time of a state.
@@ -84,10 +83,7 @@ _STORED = tuple(name for name in _KINDS if name not in ("ts", "entry_reason"))
 
 def read_books(states: pl.DataFrame) -> Records:
     """One book per row of `states`: the columns of STATE_SCHEMA, all of them null where there is no state."""
-    books = np.zeros(states.height, RECORD)
-    for field in fields(Book):
-        books[field.name] = field.default
-    books["series"] = np.arange(states.height)
+    books = blank_books(states.height)
     for name in _STORED:
         column = states[name]
         if column.null_count() == states.height:
@@ -98,6 +94,13 @@ def read_books(states: pl.DataFrame) -> Records:
             books[name] = floats(column)
         else:
             books[name] = column.cast(pl.Int64).fill_null(0).to_numpy()
+    return books
+
+
+def blank_books(count: int) -> Records:
+    """Books of so many series of which nothing is known."""
+    books = np.full(count, _BLANK)
+    books["series"] = np.arange(count)
     return books
 
 
@@ -119,22 +122,3 @@ class Copies:
     def records(self) -> Records:
         """What was put here, in its order."""
         return np.array(self._rows, dtype=RECORD)
-
-
-def frame_of(records: Records, names: Iterable[str]) -> pl.DataFrame:
-    """The fields `names` as columns of the types that states and trades have: null for NaN and NEVER."""
-    return pl.DataFrame([_typed(name, np.ascontiguousarray(records[name])) for name in names])
-
-
-def _typed(name: str, values: Ints | Floats) -> pl.Series:
-    # Without an expression per column: there are thirty, and for few rows these took most of the time.
-    kind = _KINDS.get(name, "int8")
-    if kind == "float8":
-        return pl.Series(name, values, nan_to_null=True)
-    if kind == "boolean":
-        return pl.Series(name, values != 0)
-    column = pl.Series(name, values)
-    if kind != "timestamptz":
-        return column
-    is_never = values == NEVER
-    return (column.set(pl.Series(is_never), None) if is_never.any() else column).cast(UTC_TIME)

@@ -37,6 +37,9 @@ def trade(bars: Bars, begins: Any, books: Any, bar: Bar, options: Options, trade
         if book.side != 0:
             book.equity = _equity(book, book.last_price, options.cost)
         for row in range(begins[series], begins[series + 1]):
+            # Without a trade and an order nothing happens until a bar asks for one.
+            if book.side == 0 and book.order_side == 0 and bars.entry[row] == 0 and not bars.is_kept[row]:
+                continue
             _look_at(bar, bars, row)
             book.ts, book.bar_growth = bar.ts, 1.0
             _see(book, bar, options, trades)
