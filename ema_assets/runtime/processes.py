@@ -67,6 +67,15 @@ def table() -> dict[int, Process]:
     return {pid: process for pid in psutil.pids() if (process := read(pid)) is not None}
 
 
+def children(pid: int) -> list[int]:
+    """The living children of a process, without theirs."""
+    try:
+        found = psutil.Process(pid).children()
+    except psutil.Error:
+        return []
+    return [each.pid for each in found if read(each.pid) is not None]
+
+
 def marked(mark: str) -> set[int]:
     """All processes but this one that carry `mark`, or a mark below it."""
     return {pid for pid in psutil.pids() if pid != os.getpid() and _is_marked(pid, mark)}
