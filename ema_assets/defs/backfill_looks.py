@@ -18,7 +18,7 @@ from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
 from ema_assets.defs.backfills import BACKFILL_TAG
 
-_PEEK_SECONDS = 1.0
+_PEEK_SECONDS = 2.0
 # A look that took long is not soon followed by the next one: a fifth of the time at most.
 _REST = 4.0
 # Between the commit of a run's end and the time in it.
