@@ -98,8 +98,12 @@ def _sweep(graph: Graph, namespace: Namespace) -> SensorDefinition:
 
 
 def _hurried(namespace: Namespace) -> int:
-    """The interval of a sensor that finds out quickly whether there is anything to do."""
-    return min(namespace.settings().sweep_seconds, _HURRY_SECONDS)
+    """The interval of a sensor that finds out quickly whether there is anything to do.
+
+    Dagster looks at sensors every five seconds, and at a moment too early for the whole interval it would wait for five
+    more.
+    """
+    return min(namespace.settings().sweep_seconds, _HURRY_SECONDS) - 1
 
 
 def _quiet_for(cursor: str | None, now: datetime) -> float | None:

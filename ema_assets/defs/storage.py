@@ -22,7 +22,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DisconnectionError
 
 from ema_assets.config.settings import Settings
-from ema_assets.defs import backfills
+from ema_assets.defs import backfill_looks, backfills
 from ema_assets.defs.event_rows import batch_rows, compressible, tag_rows
 from ema_assets.model.urls import dagster_url, watched_url
 from ema_assets.runtime.locate import leased_database
@@ -65,6 +65,7 @@ class MarketPostgresStorage(DagsterPostgresStorage):
         storage._run_storage = MarketRuns(storage.postgres_url, should_autocreate_tables=False)
         # Every instance has a storage, the daemon's too.
         backfills.install()
+        backfill_looks.install()
         parts: tuple[Any, ...] = (storage.event_log_storage, storage.run_storage, storage.schedule_storage)
         for part in parts:
             part._engine = engine  # noqa: SLF001 - there is no public way; a test watches over it

@@ -27,6 +27,9 @@ class Problem:
     load_error: str | None = None
 
 
+_GONE = Problem("its code server has ended", load_error=_UNREACHABLE)
+
+
 class CodeLocation:
     """Keeps the location at `ui` loaded, with the assets that the configuration makes now.
 
@@ -37,6 +40,7 @@ class CodeLocation:
         self._ui = ui
         self._wanted = wanted
         self._say = say
+        self._is_served: Callable[[], bool] = lambda: True
         self._loaded = wanted()
         self._asked_for = self._loaded
         self._due_at: float | None = None
@@ -50,10 +54,12 @@ class CodeLocation:
         wanted = self._wanted()
         is_new = wanted != self._asked_for
         self._asked_for = wanted
-        if self._due_at is not None and now < self._due_at and not is_new:
+        # Dagster itself believes in a server that has ended for a quarter of a minute.
+        is_lost = not self._failures and not self._is_served()
+        if self._due_at is not None and now < self._due_at and not is_new and not is_lost:
             return
         if wanted == self._loaded and not self._failures:
-            problem = _request(self._ui, _ASK)
+            problem = _GONE if is_lost else _request(self._ui, _ASK)
             self._due_at = now + _CALM_SECONDS
             if problem is None or problem.load_error is None:
                 return
@@ -66,8 +72,12 @@ class CodeLocation:
             return None
         return f"Dagster's code server does not come back: {self._failures[-1].sentence}"
 
-    def forget_trouble(self) -> None:
-        """Begin anew with a Dagster that was just started."""
+    def begin_anew(self, is_served: Callable[[], bool]) -> None:
+        """With a code server that was just started; `is_served` says whether anybody serves the definitions."""
+        self._is_served = is_served
+        self._forget_trouble()
+
+    def _forget_trouble(self) -> None:
         self._failures.clear()
         self._due_at = None
 
@@ -77,7 +87,7 @@ class CodeLocation:
             changed = "signals or strategies have changed: " if wanted != self._loaded else ""
             self._say(f"  {changed}Dagster has loaded its assets again")
             self._loaded = wanted
-            self.forget_trouble()
+            self._forget_trouble()
             return
         if problem not in self._failures:
             self._say(f"  Dagster has not loaded its assets again: {problem.sentence}; trying again")

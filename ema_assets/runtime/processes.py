@@ -67,6 +67,15 @@ def table() -> dict[int, Process]:
     return {pid: process for pid in psutil.pids() if (process := read(pid)) is not None}
 
 
+def children(pid: int) -> list[int]:
+    """The living children of a process, without theirs."""
+    try:
+        found = psutil.Process(pid).children()
+    except psutil.Error:
+        return []
+    return [each.pid for each in found if read(each.pid) is not None]
+
+
 def marked(mark: str) -> set[int]:
     """All processes but this one that carry `mark`, or a mark below it."""
     return {pid for pid in psutil.pids() if pid != os.getpid() and _is_marked(pid, mark)}
@@ -100,6 +109,11 @@ def members(family: Family) -> set[int]:
         found = more
 
 
+def _is_there(family: Family) -> bool:
+    """Whether the process that was started first still lives."""
+    return family.identity != 0 and identity(family.pid) == family.identity
+
+
 def send(targets: Iterable[int], number: int) -> None:
     """Send a signal to all `targets` that are still there."""
     for target in targets:
@@ -124,7 +138,8 @@ def stop(family: Family, is_hurried: Callable[[], bool] = _never) -> None:
     if not left:
         return
     send([family.pid] if family.stop_main_only and family.pid in left else left, family.stop_signal)
-    wait_until(lambda: family.pid not in members(family), family.grace_seconds, is_hurried)
+    # To look at every process of the machine each time takes longer than all the rest of an `up` that ends.
+    wait_until(lambda: not _is_there(family), family.grace_seconds, is_hurried)
     left = members(family)
     if left and family.pid not in left:
         # Nobody is left to see to the others: they get what it takes for them to end by themselves, no more.

@@ -70,6 +70,11 @@ class Restarts:
             self._say(f"  {part.name} runs again")
         return True
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether some part waits for its new start."""
+        return any(trouble.is_due_at is not None for _, trouble in self._parts)
+
     def _note(self, part: Part, trouble: _Trouble, reason: str, now: float) -> None:
         if trouble.is_due_at is None and now - trouble.ran_from > SOUND_SECONDS:
             trouble.failures = 0

@@ -5,7 +5,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES, Settings, without_provider_keys
@@ -15,6 +15,7 @@ from ema_assets.runtime.supervisor import Child, Program, Supervisor
 
 HOST = "127.0.0.1"
 _START_SECONDS = 120.0
+_GLANCE_SECONDS = 0.1
 
 
 class Postgres:
@@ -60,32 +61,45 @@ class Postgres:
 
 
 class Service:
-    """A child that answers at `probe_url` as soon as it is of use."""
+    """A child that is of use as soon as `is_ready`; `where` says in messages at what it did not answer."""
 
-    def __init__(self, supervisor: Supervisor, program: Program, probe_url: str) -> None:
+    def __init__(self, supervisor: Supervisor, program: Program, is_ready: Callable[[], bool], where: str) -> None:
         self.name = program.name
         self._supervisor = supervisor
         self._program = program
-        self._probe_url = probe_url
+        self._is_ready = is_ready
+        self._where = where
         self._child: Child | None = None
 
     def start(self) -> None:
-        """Start it and wait for its answer; what is left of it is stopped first.
+        """Start it and wait until it is of use.
 
         Raises:
             EmaAssetsError: when it ends instead, or does not answer in time.
         """
+        self.spawn()
+        self.wait()
+
+    def spawn(self) -> None:
+        """Start it; what is left of it is stopped first."""
         self._child = self._supervisor.spawn(self._program, instead_of=self._child)
+
+    def wait(self, *needed: "Service") -> None:
+        """Wait until it is of use. It fails with those that it needs.
+
+        Raises:
+            EmaAssetsError: when one of them ends instead, or it does not answer in time.
+        """
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
-            reason = self.failure()
-            if reason is not None:
-                raise EmaAssetsError(reason)
-            if self._answers():
+            for each in (*needed, self):
+                if (reason := each.failure()) is not None:
+                    raise EmaAssetsError(reason)
+            if self._is_ready():
                 return
-            time.sleep(0.2)
+            time.sleep(_GLANCE_SECONDS)
         raise EmaAssetsError(
-            f"{self.name} did not answer at {self._probe_url} within {_START_SECONDS:g} s; see {self._program.log_path}"
+            f"{self.name} did not answer {self._where} within {_START_SECONDS:g} s; see {self._program.log_path}"
         )
 
     def failure(self) -> str | None:
@@ -93,12 +107,18 @@ class Service:
         ended = self._child.exit() if self._child is not None else None
         return str(ended) if ended is not None else None
 
-    def _answers(self) -> bool:
+
+def answers(url: str) -> Callable[[], bool]:
+    """Whether a server answers at `url`."""
+
+    def is_answered() -> bool:
         try:
-            with urllib.request.urlopen(self._probe_url, timeout=5) as answer:  # noqa: S310 - http://127.0.0.1
+            with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - http://127.0.0.1
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
+
+    return is_answered
 
 
 def _own_folders(settings: Settings) -> tuple[tuple[str, Path | None], ...]:

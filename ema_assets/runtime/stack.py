@@ -1,7 +1,7 @@
 """`ema-assets up`: database, servers of providers and Dagster together, in one process tree that ends together.
 
-The order in which they start and end. What each of them is stands in `services` and `dagster_dev`, what happens when
-one ends by itself in `restarts`.
+The order in which they start and end. What each of them is stands in `services` and `dagster_parts`, what happens
+when one ends by itself in `restarts`.
 """
 
 import os
@@ -24,14 +24,13 @@ from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers import registry
 from ema_assets.providers.declaration import Provider
 from ema_assets.refresh.graph import build, configured
-from ema_assets.runtime import alert_process, dagster_dev, state
+from ema_assets.runtime import alert_process, dagster_parts, state
 from ema_assets.runtime.alert_process import AlertProcess
 from ema_assets.runtime.alert_worker import Configuration
 from ema_assets.runtime.code_location import CodeLocation
-from ema_assets.runtime.dagster_dev import DagsterDev
 from ema_assets.runtime.news import News, Say, greet
 from ema_assets.runtime.restarts import Aside, Beside, Part, Restarts, look_at_each
-from ema_assets.runtime.services import HOST, Postgres, Service, environment, free_port, without_secrets
+from ema_assets.runtime.services import HOST, Postgres, Service, answers, environment, free_port, without_secrets
 from ema_assets.runtime.supervisor import Program, Supervisor
 from ema_assets.store.database import Database
 from ema_assets.store.ledger import newest_checked_through
@@ -39,6 +38,8 @@ from ema_assets.store.migrations import migrate
 
 DEFAULT_PORT = 3000
 _LOOK_SECONDS = 3.0
+# While a part is about to be started again.
+_RESTART_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def _serve(start: _Start) -> Signals:
         start.say("Starting Dagster …")
         ui = f"http://{HOST}:{start.options.port}"
         location = CodeLocation(ui, lambda: configured(Settings.from_env()).fingerprint, start.say)
-        parts.append(_start_dagster(start, env, ui, location))
+        parts += _start_dagster(start, env, ui, location)
         port = start.options.metrics_port
         beside: list[Beside] = [] if port is None else [Aside(_start_metrics(start, env, port), start.say)]
         board = "" if start.options.board_port is None else f"http://{HOST}:{start.options.board_port}"
@@ -152,7 +153,8 @@ def _watch(
         news.look(database)
 
     while True:
-        signalled = start.supervisor.until_signalled(timeout_seconds=_LOOK_SECONDS)
+        seconds = _RESTART_LOOK_SECONDS if restarts.is_at_work else _LOOK_SECONDS
+        signalled = start.supervisor.until_signalled(timeout_seconds=seconds)
         if isinstance(signalled, Signals):
             return signalled
         start.supervisor.interruptibly(look)
@@ -195,19 +197,18 @@ def _start_service(start: _Start, env: dict[str, str], provider: Provider[Any]) 
     service = Service(
         start.supervisor,
         Program(f"the {provider.title}", argv, without_secrets(env), log),
-        f"{base_url}{declared.answers_at}",
+        answers(f"{base_url}{declared.answers_at}"),
+        f"at {base_url}",
     )
     service.start()
     env[provider.config.variables()["base_url"].name] = base_url
     return service, base_url
 
 
-def _start_dagster(start: _Start, env: dict[str, str], ui: str, location: CodeLocation) -> DagsterDev:
-    dagster_dev.write_instance_file(start.settings, start.options.dagster_yaml, start.say)
-    program = dagster_dev.program(start.settings, env, start.options.port)
-    dagster = DagsterDev(start.supervisor, program, ui, location)
-    dagster.start()
-    return dagster
+def _start_dagster(start: _Start, env: dict[str, str], ui: str, location: CodeLocation) -> list[Service]:
+    dagster_parts.write_instance_file(start.settings, start.options.dagster_yaml, start.say)
+    programs = dagster_parts.programs(start.settings, env, start.options.port)
+    return dagster_parts.parts(start.supervisor, programs, ui, location)
 
 
 def _start_board(start: _Start, env: dict[str, str], ui: str, address: str) -> Service:
@@ -215,7 +216,7 @@ def _start_board(start: _Start, env: dict[str, str], ui: str, address: str) -> S
     port = address.rpartition(":")[2]
     argv = [sys.executable, "-m", "ema_assets", "board", "--port", port, "--dagster-url", ui]
     program = Program("the board", argv, without_provider_keys(env), start.settings.logs_folder / "board.log")
-    board = Service(start.supervisor, program, f"{address}/about")
+    board = Service(start.supervisor, program, answers(f"{address}/about"), f"at {address}")
     board.start()
     return board
 
@@ -226,7 +227,8 @@ def _start_metrics(start: _Start, env: dict[str, str], port: int) -> Service:
     program = Program(
         "the metrics server", argv, without_provider_keys(env), start.settings.logs_folder / "metrics.log"
     )
-    service = Service(start.supervisor, program, f"http://{HOST}:{port}/")
+    url = f"http://{HOST}:{port}/"
+    service = Service(start.supervisor, program, answers(url), f"at {url}")
     service.start()
     return service
 

@@ -35,7 +35,7 @@ class Program:
     log_path: Path  # stdout and stderr are appended; parent folders are made
     cwd: Path | None = None
     stop_signal: signal.Signals = signal.SIGTERM
-    stop_main_only: bool = False  # ask only the child itself, which then sees to its own children (`dagster dev`)
+    stop_main_only: bool = False  # ask only the child itself, which then sees to its own children (Dagster)
     grace_seconds: float = 10.0  # after them its whole family gets SIGTERM, and 5 s later SIGKILL
 
 
@@ -130,7 +130,7 @@ class Supervisor:
         self._guard = Guard(self.id)
         if threading.current_thread() is threading.main_thread():
             for number in STOP_SIGNALS:
-                # A background job of a script ignores SIGINT, and its children would inherit that: `dagster dev`
+                # A background job of a script ignores SIGINT, and its children would inherit that: Dagster
                 # could then not be asked to stop. A handler is not inherited.
                 if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                     self._handlers[number] = signal.signal(number, self._receive)

@@ -297,7 +297,7 @@ class Stack(Dagster):
             )
         wait_until(lambda: self.process.poll() is not None or self._is_ready(), 120, "up", self.output, poll=0.1)
         assert self.process.poll() is None, self.output()
-        status = self.status()
+        self.first_status = status = self.status()
         assert status["ui"], self.output()
         # What is shown has no password.
         self.url = self.env.get("EMA_DATABASE_URL") or status["database_url"]

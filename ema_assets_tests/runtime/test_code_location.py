@@ -128,6 +128,35 @@ def test_a_change_is_loaded_once_and_announced(web: Webserver) -> None:
     assert web.count("mutation") == 1
 
 
+def test_definitions_that_nobody_serves_are_loaded_again_before_dagster_has_noticed(web: Webserver) -> None:
+    location, _, said = follow(web)
+    served = [True]
+    location.begin_anew(lambda: served[0])
+    location.look(0.0)
+    served[0] = False
+    # The webserver says that all is well, and it was asked a second ago.
+    location.look(1.0)
+    served[0] = True
+    location.look(2.0)
+    assert web.asked == ["query", "mutation", "query"]
+    assert said == [
+        "  Dagster has lost its assets, asking it to load them again: its code server has ended",
+        "  Dagster has loaded its assets again",
+    ]
+
+
+def test_a_server_that_does_not_come_back_is_asked_for_after_the_usual_pauses(web: Webserver) -> None:
+    location, _, _ = follow(web)
+    location.begin_anew(lambda: False)
+    web.mutation = failed(UNREACHABLE)
+    for now in range(5):
+        location.look(float(now))
+    assert web.asked == ["mutation"]
+    for now in range(5, 100):
+        location.look(float(now))
+    assert location.lost() is not None
+
+
 @pytest.mark.parametrize("kind", REFUSALS)
 def test_a_reload_that_fails_is_no_success_and_is_tried_again(web: Webserver, kind: str) -> None:
     answer, reason = REFUSALS[kind]
@@ -214,7 +243,7 @@ def test_a_code_server_that_does_not_come_back_is_lost_until_dagster_is_started_
     lost = location.lost()
     assert lost is not None
     assert lost.startswith("Dagster's code server does not come back: ")
-    location.forget_trouble()
+    location.begin_anew(lambda: True)
     assert location.lost() is None
     assert len(said) == 2
 

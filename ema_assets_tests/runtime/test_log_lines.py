@@ -8,7 +8,7 @@ import pytest
 
 from ema_assets.config.settings import Settings
 from ema_assets.model.errors import ConfigurationError
-from ema_assets.runtime import dagster_dev, log_lines
+from ema_assets.runtime import dagster_parts, log_lines
 
 
 def test_what_up_says_is_text_or_one_object_per_line() -> None:
@@ -57,12 +57,12 @@ def test_a_process_logs_in_the_format_that_is_set(log_format: str, capsys: pytes
 
 
 def test_dagster_is_started_with_the_format_that_is_set(tmp_path: Path) -> None:
-    def argv(**env: str) -> list[str]:
-        return [
-            str(word)
-            for word in dagster_dev.program(Settings.from_env({"EMA_HOME": str(tmp_path), **env}), {}, 3000).argv
-        ]
+    def formats(**env: str) -> list[str]:
+        made = dagster_parts.programs(Settings.from_env({"EMA_HOME": str(tmp_path), **env}), {}, 3000)
+        commands = [list(each.argv) for each in (made.code_server, made.daemon, made.webserver)]
+        return [str(argv[argv.index("--log-format") + 1]) for argv in commands]
 
-    assert argv(EMA_LOG_FORMAT="json") == [*argv(), "--log-format", "json"]
+    assert formats(EMA_LOG_FORMAT="json") == ["json"] * 3
+    assert formats() == ["colored"] * 3
     with pytest.raises(ConfigurationError, match="`EMA_LOG_FORMAT` must be one of text, json"):
-        argv(EMA_LOG_FORMAT="yaml")
+        formats(EMA_LOG_FORMAT="yaml")

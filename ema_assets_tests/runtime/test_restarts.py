@@ -20,7 +20,7 @@ from ema_assets.model.errors import EmaAssetsError
 from ema_assets.runtime import processes, restarts
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.runtime.restarts import Aside, Restarts, look_at_each
-from ema_assets.runtime.services import Postgres, Service, free_port
+from ema_assets.runtime.services import Postgres, Service, answers, free_port
 from ema_assets.runtime.supervisor import Program, Supervisor
 from ema_assets_tests.waiting import wait_until
 
@@ -191,7 +191,7 @@ def service(supervisor: Supervisor, tmp_path: Path) -> tuple[Service, str]:
     port = free_port()
     argv = [sys.executable, "-I", "-c", textwrap.dedent(SERVES), str(port)]
     url = f"http://127.0.0.1:{port}"
-    return Service(supervisor, Program("web", argv, ENV, tmp_path / "web.log"), url), url
+    return Service(supervisor, Program("web", argv, ENV, tmp_path / "web.log"), answers(url), f"at {url}"), url
 
 
 def test_a_killed_child_is_started_again_on_its_port_and_stopped_in_the_end(tmp_path: Path) -> None:
@@ -207,8 +207,11 @@ def test_a_killed_child_is_started_again_on_its_port_and_stopped_in_the_end(tmp_
         assert "`web` ended with SIGKILL" in str(ended)
         # An end is told once: waiting goes on while the pause lasts.
         assert supervisor.until_signalled(timeout_seconds=0) is None
+        assert not keeper.is_at_work
         assert not keeper.look(1.0)
+        assert keeper.is_at_work
         assert keeper.look(2.0)
+        assert not keeper.is_at_work
         (second,) = supervisor.children
         assert second.pid != first.pid
         with urllib.request.urlopen(url, timeout=180) as answered:
@@ -241,7 +244,8 @@ def test_a_signal_ends_the_wait_for_a_part_that_does_not_answer(tmp_path: Path) 
     ]
     with Supervisor() as supervisor:
         assert supervisor.until_signalled(timeout_seconds=0) is None
-        silent = Service(supervisor, Program("web", argv, ENV, tmp_path / "log"), f"http://127.0.0.1:{free_port()}")
+        url = f"http://127.0.0.1:{free_port()}"
+        silent = Service(supervisor, Program("web", argv, ENV, tmp_path / "log"), answers(url), f"at {url}")
         supervisor.interruptibly(silent.start)
         assert supervisor.until_signalled(timeout_seconds=180) == signal.SIGTERM
 

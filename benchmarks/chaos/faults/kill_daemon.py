@@ -7,6 +7,6 @@ from benchmarks.chaos.world import DAEMON
 FAULT = Fault(
     name="kill-daemon",
     does="SIGKILL of Dagster's daemon",
-    heals="`dagster dev` ends for it, and `up` starts it again",
+    heals="`up` starts it again",
     cause=killing(DAEMON, "the daemon"),
 )

@@ -7,6 +7,6 @@ from benchmarks.chaos.world import WEBSERVER
 FAULT = Fault(
     name="kill-webserver",
     does="SIGKILL of the webserver",
-    heals="`dagster dev` ends for it, and `up` starts it again",
+    heals="`up` starts it again",
     cause=killing(WEBSERVER, "the webserver"),
 )

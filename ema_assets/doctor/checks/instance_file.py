@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ema_assets.doctor.declaration import Check, Finding, Surroundings, error, ok, warning
-from ema_assets.runtime.dagster_dev import STORAGE
+from ema_assets.runtime.dagster_parts import STORAGE
 
 LAUNCHER = ("ema_assets.defs.launcher", "StandbyRunLauncher")
 # What a process holds that waits, with its kernels: docs/OPERATIONS.md.

@@ -1,0 +1,216 @@
+"""How `up` starts Dagster: dagster.yaml, three processes, and that our questions are ones that Dagster answers."""
+
+import json
+import os
+import signal
+import sys
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from ema_assets.config.settings import Settings
+from ema_assets.model.errors import EmaAssetsError
+from ema_assets.runtime import code_location, dagster_parts, processes
+from ema_assets.runtime.code_location import CodeLocation, Problem
+from ema_assets.runtime.dagster_parts import CodeServer, Programs
+from ema_assets.runtime.restarts import Restarts
+from ema_assets.runtime.services import Service, free_port
+from ema_assets.runtime.supervisor import Program, Supervisor
+from ema_assets_tests.waiting import wait_until
+
+OURS = resources.files("ema_assets").joinpath("dagster.yaml").read_text(encoding="utf-8")
+OTHERS = {
+    "another storage": "storage:\n  postgres:\n    postgres_url: postgresql://x/y\n",
+    "another class": "storage:\n  custom:\n    module: theirs.storage\n    class: TheirStorage\n",
+    "no storage": "telemetry:\n  enabled: false\n",
+    "ours only in a comment": "# storage: custom: module: ema_assets.defs.storage, class: MarketPostgresStorage\n",
+    "empty": "",
+    "a list": "- 1\n",
+    "no YAML": "storage: [\n",
+}
+
+ENV = {"PATH": os.environ.get("PATH", os.defpath)}
+WAITS = "import time; time.sleep(600)"
+SERVES = """
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+HTTPServer(("127.0.0.1", PORT), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    return Settings.from_env({"EMA_HOME": str(tmp_path / "home")})
+
+
+def written(settings: Settings, asked: Path | None = None) -> tuple[str, list[str]]:
+    said: list[str] = []
+    dagster_parts.write_instance_file(settings, asked, said.append)
+    return (settings.dagster_home / "dagster.yaml").read_text(), said
+
+
+def test_where_there_is_none_that_of_the_package_is_used(settings: Settings) -> None:
+    assert written(settings) == (OURS, [])
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_the_file_of_another_project_is_not_used_and_one_line_says_so(settings: Settings, kind: str) -> None:
+    Path("dagster.yaml").write_text(OTHERS[kind])
+    text, said = written(settings)
+    assert text == OURS
+    (line,) = said
+    assert line.startswith(f"{Path.cwd() / 'dagster.yaml'} is of another project and is not used")
+    assert "--dagster-yaml" in line
+
+
+def test_a_file_that_was_made_from_ours_is_used(settings: Settings) -> None:
+    mine = OURS.replace("max_concurrent_runs: 4", "max_concurrent_runs: 9")
+    assert mine != OURS
+    Path("dagster.yaml").write_text(mine)
+    assert written(settings) == (mine, [])
+
+
+def test_any_file_is_used_when_it_is_asked_for(settings: Settings, tmp_path: Path) -> None:
+    Path("dagster.yaml").write_text(OURS)
+    asked = tmp_path / "theirs.yaml"
+    asked.write_text(OTHERS["another storage"])
+    assert written(settings, asked) == (OTHERS["another storage"], [])
+
+
+@pytest.mark.parametrize("text", [code_location._ASK, code_location._RELOAD])
+def test_dagster_knows_what_it_is_asked(text: str) -> None:
+    """The fields and types of its own schema; nothing is executed."""
+    from dagster_graphql.schema import create_schema
+    from graphql import parse, validate
+
+    assert validate(create_schema().graphql_schema, parse(text)) == []
+
+
+def test_the_code_server_listens_where_a_socket_can_be(settings: Settings) -> None:
+    """The path of a home may be longer than that of a socket."""
+    made = dagster_parts.programs(settings, {}, 3000)
+    assert made.socket == settings.dagster_home / "up" / "code_server"
+    deep = replace(settings, home=settings.home / ("x" * 100))
+    elsewhere = dagster_parts.programs(deep, {}, 3000).socket
+    assert elsewhere.parent.stat().st_mode & 0o077 == 0
+    assert len(str(elsewhere)) < 100
+    (location,) = json.loads((deep.dagster_home / "up" / "workspace.yaml").read_text())["load_from"]
+    assert location["grpc_server"]["socket"] == str(elsewhere)
+
+
+def test_strangers_can_talk_to_no_process_that_has_a_key(settings: Settings) -> None:
+    made = dagster_parts.programs(settings, {"APCA_API_KEY_ID": "a key", "PATH": "/bin"}, 3000)
+    assert "APCA_API_KEY_ID" not in made.webserver.env
+    assert made.daemon.env["APCA_API_KEY_ID"] == made.code_server.env["APCA_API_KEY_ID"] == "a key"
+
+
+class Standing:
+    """Programs of ours in place of Dagster's."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.folder = settings.home
+        self.settings = settings
+        self.port = free_port()
+        self.location = CodeLocation("http://127.0.0.1:9", lambda: "", lambda line: None)
+
+    def programs(self, code_server: str = "", daemon: str = "") -> Programs:
+        made = dagster_parts.programs(self.settings, ENV, self.port)
+        listens = f"import pathlib; pathlib.Path({str(made.socket)!r}).touch()\n{WAITS}"
+        return replace(
+            made,
+            code_server=self._program(made.code_server, code_server or listens),
+            daemon=self._program(made.daemon, daemon or WAITS),
+            webserver=self._program(made.webserver, SERVES.replace("PORT", str(self.port))),
+        )
+
+    def _program(self, program: Program, code: str) -> Program:
+        return replace(program, argv=[sys.executable, "-I", "-c", code], cwd=None, grace_seconds=0.1)
+
+    def start(self, supervisor: Supervisor, programs: Programs) -> list[Service]:
+        return dagster_parts.parts(supervisor, programs, f"http://127.0.0.1:{self.port}", self.location)
+
+
+def test_each_of_the_three_is_started_again_alone(settings: Settings) -> None:
+    standing = Standing(settings)
+    with Supervisor() as supervisor:
+        parts = standing.start(supervisor, standing.programs())
+        said: list[str] = []
+        keeper = Restarts(parts, said.append)
+        assert keeper.look(0.0)
+        before = {child.program.name: child.pid for child in supervisor.children}
+        for number, part in enumerate(parts):
+            now = 1000.0 * (number + 1)
+            os.kill(before[part.name], signal.SIGKILL)
+            assert str(supervisor.until_signalled(timeout_seconds=180)).startswith(f"`{part.name}` ended with SIGKILL")
+            assert not keeper.look(now)
+            assert keeper.look(now + 1)
+            after = {child.program.name: child.pid for child in supervisor.children}
+            assert {name for name in before if before[name] != after[name]} == {part.name}
+            before = after
+        assert [line for line in said if line.endswith("again")] == [f"  {part.name} runs again" for part in parts]
+
+
+def test_it_is_seen_when_the_holder_of_the_definitions_has_ended(settings: Settings) -> None:
+    """The code server itself goes on, and starts another one when it is asked to."""
+    standing = Standing(settings)
+    socket = dagster_parts.programs(settings, ENV, standing.port).socket
+    forks = f"""
+import os, pathlib, signal, time
+def fork():
+    if os.fork() == 0:
+        time.sleep(600)
+def again(*_):
+    os.wait()
+    fork()
+signal.signal(signal.SIGUSR1, again)
+fork()
+pathlib.Path({str(socket)!r}).touch()
+while True:
+    time.sleep(600)
+"""
+    with Supervisor() as supervisor:
+        code_server, *_ = standing.start(supervisor, standing.programs(code_server=forks))
+        assert isinstance(code_server, CodeServer)
+        (own, *_) = supervisor.children
+        (holder,) = processes.children(own.pid)
+        assert code_server._is_served()
+        os.kill(holder, signal.SIGKILL)
+        wait_until(lambda: not code_server._is_served(), "its end is seen")
+        assert code_server.failure() is None
+        os.kill(own.pid, signal.SIGUSR1)
+        wait_until(code_server._is_served, "another one is seen")
+    # That is for the supervisor to say.
+    assert code_server._is_served()
+
+
+@pytest.mark.parametrize("broken", ["code_server", "daemon"])
+def test_what_the_webserver_needs_and_does_not_start_is_said_at_once(settings: Settings, broken: str) -> None:
+    standing = Standing(settings)
+    programs = standing.programs(**{broken: "raise SystemExit('no such module')"})
+    # It would be waited for.
+    programs = replace(programs, webserver=replace(programs.webserver, argv=[sys.executable, "-I", "-c", WAITS]))
+    name = getattr(programs, broken).name
+    with (
+        Supervisor() as supervisor,
+        pytest.raises(EmaAssetsError, match=rf"`{name}` ended with exit code 1(.|\n)*no such"),
+    ):
+        standing.start(supervisor, programs)
+
+
+def test_a_code_server_whose_definitions_do_not_come_back_is_started_again(settings: Settings) -> None:
+    standing = Standing(settings)
+    with Supervisor() as supervisor:
+        code_server, *others = standing.start(supervisor, standing.programs())
+        gone = Problem("nobody answers", load_error="DagsterUserCodeUnreachableError")
+        standing.location._failures += [gone] * 4
+        assert "nobody answers" in str(code_server.failure())
+        assert [part.failure() for part in others] == [None, None]
+        code_server.start()
+        assert code_server.failure() is None
