@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.operations import sync_watchlist
 from ema_assets.providers.http import calls
+from ema_assets.providers.vendors import coinbase
 from ema_assets.refresh.graph import build
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.store.database import Database
@@ -199,6 +200,12 @@ def database(database_url: str) -> Iterator[Database]:
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that failed is tried again after a hundredth of the usual pause, as often as usual."""
     monkeypatch.setattr(calls, "_JITTER", (0.005, 0.015))
+
+
+@pytest.fixture
+def no_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Coinbase is asked as soon as there is something to ask, not five times a second."""
+    monkeypatch.setattr(coinbase, "_REQUESTS_PER_SECOND", 1_000)
 
 
 @pytest.fixture(scope="module")

@@ -159,7 +159,7 @@ class _Clock:
 
 
 @pytest.fixture(params=list(VENDORS))
-def day(request: pytest.FixtureRequest, database: Database) -> Iterator[Day]:
+def day(request: pytest.FixtureRequest, database: Database, no_pace: None) -> Iterator[Day]:
     vendor = VENDORS[request.param]
     calendar = "XNYS" if vendor.has_close else "24/7"
     watched = watch(dict.fromkeys(vendor.symbols, calendar), m5_days=3, d1_days=60, timeframes=TIMEFRAMES)
