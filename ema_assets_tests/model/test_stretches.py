@@ -12,8 +12,9 @@ from ema_assets.model.stretches import stretches
 def test_the_first_row_of_each_symbol_is_found_however_long_its_series_is(size: int, longest: int) -> None:
     random = np.random.default_rng(size + longest)
     lengths = random.integers(1, longest + 1, size)
+    lengths = lengths[: np.searchsorted(lengths.cumsum(), size) + 1]  # no more than what makes `size` rows
     # Neighbours in no order of the alphabet.
-    names = np.repeat([f"S{number * 7919 % 10007}" for number in range(size)], lengths)[:size].tolist()
+    names = np.repeat([f"S{number * 7919 % 10007}" for number in range(len(lengths))], lengths)[:size].tolist()
     symbols, begins = stretches(pl.Series("symbol", names, dtype=pl.String))
     expected = [row for row in range(size) if row == 0 or names[row] != names[row - 1]]
     assert begins.tolist() == [*expected, size]
