@@ -7,9 +7,10 @@ import gc
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import date
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +23,7 @@ from hypothesis import HealthCheck, settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.operations import sync_watchlist
 from ema_assets.providers.http import calls
+from ema_assets.providers.vendors import coinbase
 from ema_assets.refresh.graph import build
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.store.database import Database
@@ -58,14 +60,29 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Iterator[None]:
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
     """What is imported and collected stays: to look through it for garbage again and again is a tenth of the time."""
     gc.disable()
     try:
+        _import_a_share(session.config)
         return (yield)
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _import_a_share(config: pytest.Config) -> None:
+    """In a run of everything, have each worker begin with other files, and keep for the others what it compiles.
+
+    In the order of collection all would rewrite the assertions of the same file at the same time: three seconds each.
+    """
+    told = getattr(config, "workerinput", None)
+    if told is None or config.args != config.getini("testpaths"):
+        return
+    number, here = int(told["workerid"].removeprefix("gw")), Path(__file__).parent
+    for path in sorted(here.rglob("test_*.py"))[number :: told["workercount"]]:
+        with suppress(Exception):  # collecting it tells of what is wrong
+            import_module(".".join(path.relative_to(here.parent).with_suffix("").parts))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -212,6 +229,12 @@ def database(database_url: str) -> Iterator[Database]:
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that failed is tried again after a hundredth of the usual pause, as often as usual."""
     monkeypatch.setattr(calls, "_JITTER", (0.005, 0.015))
+
+
+@pytest.fixture
+def no_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Coinbase is asked as soon as there is something to ask, not five times a second."""
+    monkeypatch.setattr(coinbase, "_REQUESTS_PER_SECOND", 1_000)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ema_assets.board import overviews
 from ema_assets.board.listening import listen
 from ema_assets.board.pages import ALL
 from ema_assets.board.protection import POLICY
@@ -198,7 +199,10 @@ def test_a_database_that_was_never_synced_tells_how_to_begin(databases, tmp_path
     databases.drop(url)
 
 
-def test_a_database_that_is_gone_is_told_and_asked_again(databases, untouched: str, tmp_path: Path) -> None:
+def test_a_database_that_is_gone_is_told_and_asked_again(
+    databases, untouched: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overviews, "_OLDEST_SECONDS", 0.1)
     url = databases.make(like=untouched)
     with board_on(url, tmp_path) as board:
         assert board.get("/").status == 200
@@ -210,7 +214,10 @@ def test_a_database_that_is_gone_is_told_and_asked_again(databases, untouched: s
         assert "cannot connect" in page.text
 
 
-def test_a_watchlist_that_went_wrong_is_told_and_the_board_goes_on(filled: str, tmp_path: Path) -> None:
+def test_a_watchlist_that_went_wrong_is_told_and_the_board_goes_on(
+    filled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overviews, "_FILES_SECONDS", 0.1)
     with board_on(filled, tmp_path) as board:
         known = {path: board.get(path).headers["ETag"] for path in ("/api/symbols", "/", "/api/trust")}
         file = tmp_path / "watchlist.toml"

@@ -11,7 +11,8 @@ import pytest
 
 from ema_assets.cli import main
 from ema_assets_tests.cli.conftest import Run
-from ema_assets_tests.cli.shell import in_a_process
+from ema_assets_tests.cli.shell import in_a_process, start
+from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
 
 
 def _all_commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -64,10 +65,12 @@ def test_help_and_version_need_nothing_that_works(home: Path, tmp_path: Path) ->
     (tmp_path / "file").touch()
     broken = {name: value for settings in BROKEN for name, value in settings.items()}
     env = {**broken, "EMA_HOME": str(tmp_path / "file"), "EMA_SIGNALS_FOLDER": str(tmp_path / "file")}
-    for arguments in (("--help",), ("up", "--help"), ("symbols", "add", "-h"), ("--version",)):
-        shown = in_a_process(*arguments, **env)
-        assert (shown.returncode, shown.stderr) == (0, ""), shown.stderr
-        assert shown.stdout.startswith(("Usage: ", "ema-assets, version "))
+    asked = (("--help",), ("up", "--help"), ("symbols", "add", "-h"), ("--version",))
+    for process in [start(*arguments, **env) for arguments in asked]:
+        with process:
+            stdout, stderr = process.communicate(timeout=GIVEN_UP_AFTER_SECONDS)
+        assert (process.returncode, stderr) == (0, ""), stderr
+        assert stdout.startswith(("Usage: ", "ema-assets, version "))
 
 
 def test_a_wrong_option_is_named_before_a_wrong_setting(run: Run) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from dagster._cli import dev
-from dagster_webserver import cli
 from starlette.applications import Starlette
 
 from ema_assets.config.settings import without_provider_keys
@@ -43,6 +42,8 @@ def test_the_daemon_is_started_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_dagster_still_starts_its_webserver_as_it_did() -> None:
+    from dagster_webserver import cli  # half a second, for this test alone
+
     source = "".join(inspect.getsource(dev.dev_command_impl).split())
     assert 'open_ipc_subprocess([sys.executable,"-m","dagster_webserver"]' in source
     assert "create_app_from_workspace_process_context(" in inspect.getsource(

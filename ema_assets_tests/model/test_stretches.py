@@ -12,7 +12,7 @@ from ema_assets.model.stretches import MANY_ROWS, stretches
 def test_the_first_row_of_each_symbol_is_found_however_long_its_series_is(size: int, longest: int) -> None:
     random = np.random.default_rng(size + longest)
     lengths = random.integers(1, longest + 1, size)
-    lengths = lengths[: np.searchsorted(np.cumsum(lengths), size) + 1]
+    lengths = lengths[: np.searchsorted(lengths.cumsum(), size) + 1]  # no more than what makes `size` rows
     # Neighbours in no order of the alphabet.
     names = np.repeat([f"S{number * 7919 % 10007}" for number in range(len(lengths))], lengths)[:size].tolist()
     symbols, begins = stretches(pl.Series("symbol", names, dtype=pl.String))

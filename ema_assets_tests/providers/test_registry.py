@@ -95,6 +95,7 @@ def test_a_provider_becomes_the_default_by_its_own_declaration(env: dict[str, st
 # --- promises ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("no_pace")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_provider_has_bars_of_what_it_covers_on_the_timeframes_it_serves(name: str) -> None:
     provider = registry.PROVIDERS[name]
@@ -112,6 +113,7 @@ def test_a_provider_has_bars_of_what_it_covers_on_the_timeframes_it_serves(name:
             assert missed == {each.symbol for each in instruments if each not in covered}
 
 
+@pytest.mark.usefixtures("no_pace")
 @pytest.mark.parametrize("name", NAMES)
 def test_the_long_history_of_a_provider_has_the_prices_of_its_5m_bars(name: str) -> None:
     """Opened where ours are, in every dialect, so that each holds whole bars of 5m."""

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 import pytest
+from polars.testing import assert_series_equal
 
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.operations.sync_watchlist import sync
@@ -86,9 +87,8 @@ class Day:
         for span in (9, 30):
             known = [value for (_, _), group in bars.group_by("symbol", "timeframe", maintain_order=True)
                      for value in ema(group["close"].to_list(), span)]  # fmt: skip
-            found = signals[f"ema_{span}"].to_list()
-            assert [value is None for value in found] == [value is None for value in known]
-            assert [each or 0.0 for each in found] == pytest.approx([each or 0.0 for each in known], rel=1e-9)
+            expected = pl.Series(f"ema_{span}", known, pl.Float64)
+            assert_series_equal(signals[expected.name], expected, rel_tol=1e-9, abs_tol=1e-12)
         for timeframe in ROLLED_UP:
             self._look_at_rolled_up(bars, timeframe.key, timeframe.minutes)
         screened = self.frame("SELECT symbol, timeframe, ts, close FROM results.screener")
@@ -159,7 +159,7 @@ class _Clock:
 
 
 @pytest.fixture(params=list(VENDORS))
-def day(request: pytest.FixtureRequest, database: Database) -> Iterator[Day]:
+def day(request: pytest.FixtureRequest, database: Database, no_pace: None) -> Iterator[Day]:
     vendor = VENDORS[request.param]
     calendar = "XNYS" if vendor.has_close else "24/7"
     watched = watch(dict.fromkeys(vendor.symbols, calendar), m5_days=3, d1_days=60, timeframes=TIMEFRAMES)

@@ -83,6 +83,7 @@ def from_truth(
     ).with_columns((pl.col("ts") * 1_000_000).cast(pl.Datetime("us", "UTC")))  # fmt: skip
 
 
+@pytest.mark.usefixtures("no_pace")
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_all_timeframes_have_converged_after_the_first_load(database: Database, provider: str) -> None:
     declared = registry.PROVIDERS[provider]
@@ -107,6 +108,7 @@ def test_all_timeframes_have_converged_after_the_first_load(database: Database, 
             assert stored.height in (expected.height, expected.height - 1)
 
 
+@pytest.mark.usefixtures("no_pace")
 @pytest.mark.parametrize("provider", ["binance", "coinbase"])
 def test_pairs_reach_as_far_when_their_5m_bars_do_not(database: Database, provider: str) -> None:
     (pair,) = (each for each in SAMPLE if each.is_crypto)

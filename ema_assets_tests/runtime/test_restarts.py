@@ -157,8 +157,11 @@ def test_a_killed_postmaster_is_started_again_on_its_port(folder: Path) -> None:
     ]
 
 
-def test_a_postmaster_that_cannot_start_again_is_given_up_with_the_reason(folder: Path) -> None:
-    """Its port now belongs to another program, which the children would talk to."""
+def test_a_postmaster_that_cannot_start_again_is_given_up_with_the_reason(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its port now belongs to another program, which the children would talk to. Each start waits for its answer."""
+    monkeypatch.setattr(restarts, "ATTEMPTS", 1)
     with Supervisor() as supervisor:
         postgres = Postgres(folder, supervisor)
         postgres.start()
@@ -167,7 +170,7 @@ def test_a_postmaster_that_cannot_start_again_is_given_up_with_the_reason(folder
         os.kill(pid, signal.SIGKILL)
         wait_for_the_end(pid)
         keeper = Restarts([postgres], lambda _line: None)
-        taken = rf"PostgreSQL does not stay up, given up after 8 new starts: `port` {port} is taken by another program"
+        taken = rf"PostgreSQL does not stay up, given up after 1 new starts: `port` {port} is taken by another program"
         with socket.create_server(("127.0.0.1", port)), pytest.raises(EmaAssetsError, match=taken):
             look_for_ever(keeper)
 

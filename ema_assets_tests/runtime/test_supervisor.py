@@ -58,7 +58,7 @@ def marked(supervisor_id: str) -> set[int]:
 
 
 def wait_for(is_true: Callable[[], object]) -> None:
-    wait_until(is_true, "what this test waits for", poll_seconds=0.02)
+    wait_until(is_true, "what this test waits for")
 
 
 class StopWatch:
@@ -474,6 +474,7 @@ def test_nothing_outlives_the_supervisor(tmp_path: Path, how: str) -> None:
             # In "fork", a fork of the supervisor holds its pipe to the guard open, and is nobody's child.
             for pid in of_this_run() | {process.pid}:
                 os.kill(pid, signal.SIGKILL)
+            wait_for(lambda: not of_this_run())  # what is killed is there for another moment
 
 
 def test_the_guard_reads_what_a_supervisor_said_just_before_it_died(tmp_path: Path) -> None:

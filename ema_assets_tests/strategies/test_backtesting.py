@@ -1,6 +1,7 @@
 """Performance figures compared with those of the library backtesting.py, over the same bars and the same trades.
 
 docs/STRATEGIES.md says which definitions differ. Those are computed here by the library's definition, from our curve.
+It is imported where it is used: it brings a library that draws, which all workers would import to collect the tests.
 """
 
 import math
@@ -11,7 +12,6 @@ from typing import Any
 import pandas as pd
 import polars as pl
 import pytest
-from backtesting import Backtest, Strategy
 
 from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets.strategies.variant import Variant
@@ -23,6 +23,8 @@ CASH = 1e9  # The library trades whole units: with this much, rounding does not 
 
 def library(bars: list[dict[str, Any]], trades: list[dict[str, Any]], cost: float) -> pd.Series:
     """The library's figures when it buys and sells at the closes of our trades."""
+    from backtesting import Backtest, Strategy
+
     frame = pd.DataFrame(
         {name.capitalize(): [bar[name] for bar in bars] for name in ("open", "high", "low", "close")},
         index=pd.DatetimeIndex([bar["ts"] for bar in bars]).tz_localize(None),
