@@ -7,10 +7,9 @@ import gc
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -60,29 +59,14 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection(session: pytest.Session) -> Iterator[None]:
+def pytest_collection() -> Iterator[None]:
     """What is imported and collected stays: to look through it for garbage again and again is a tenth of the time."""
     gc.disable()
     try:
-        _import_a_share(session.config)
         return (yield)
     finally:
         gc.freeze()
         gc.enable()
-
-
-def _import_a_share(config: pytest.Config) -> None:
-    """In a run of everything, have each worker begin with other files, and keep for the others what it compiles.
-
-    In the order of collection all would rewrite the assertions of the same file at the same time: three seconds each.
-    """
-    told = getattr(config, "workerinput", None)
-    if told is None or config.args != config.getini("testpaths"):
-        return
-    number, here = int(told["workerid"].removeprefix("gw")), Path(__file__).parent
-    for path in sorted(here.rglob("test_*.py"))[number :: told["workercount"]]:
-        with suppress(Exception):  # collecting it tells of what is wrong
-            import_module(".".join(path.relative_to(here.parent).with_suffix("").parts))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,13 +12,13 @@ from ema_assets.model.timeframes import Timeframe
 
 MOST_SYMBOLS = 100_000
 
-# benchmarks/README.md, "By a standby process": 0.80 CPU s for 100 symbols, 2.1 for 1,000, without PostgreSQL's. A run
+# benchmarks/README.md, "By a standby process": 0.38 CPU s for 100 symbols, 0.95 for 1,000, without PostgreSQL's. A run
 # takes 1,000 series at most.
 SERIES_PER_RUN = 1_000
-CPU_SECONDS_PER_RUN = 0.66
-CPU_SECONDS_PER_SERIES = (2.1 - 0.80) / 900
-# "--compare-assets": 12 assets take 1.91 times as long as the chain of 4.
-EVERYTHING_TO_CHAIN = 1.91
+CPU_SECONDS_PER_SERIES = (0.95 - 0.38) / 900
+CPU_SECONDS_PER_RUN = 0.38 - 100 * CPU_SECONDS_PER_SERIES
+# The same page: 0.69 CPU s with 12 assets, 0.345 with the chain of 4, of 100 symbols.
+EVERYTHING_TO_CHAIN = 2.0
 # The same page and docs/OPERATIONS.md: what a process holds after runs of 1,000 series, with its kernels.
 MEGABYTES_PER_PROCESS = 300
 # "benchmarks.growth", days 7 to 28, 15 trading days: 70 to 198 MB in `market` for 100 symbols on six timeframes, four
@@ -26,10 +26,11 @@ MEGABYTES_PER_PROCESS = 300
 MARKET_BYTES_PER_BAR = 128e6 / 15 / (90 * 127 + 10 * 463)
 # docs/CAPACITY.md: 19.3 MB for the chain, 54.6 for everything, of the same bars.
 MARKET_EVERYTHING_TO_CHAIN = 54.6 / 19.3
-# "benchmarks.growth" again: 165 MB in `dagster` per trading day for the chain, 604 MB for everything.
-DAGSTER_BYTES_PER_BAR = 165e6 / (90 * 127 + 10 * 463)
-DAGSTER_EVERYTHING_TO_CHAIN = 604 / 165
-# The same table: level at 2,571 MB when runs are kept for 14 days, with the room that PostgreSQL keeps free.
+# "benchmarks.growth" again: 140 MB in `dagster` per trading day for the chain, 383 MB for everything.
+DAGSTER_BYTES_PER_BAR = 140e6 / (90 * 127 + 10 * 463)
+DAGSTER_EVERYTHING_TO_CHAIN = 383 / 140
+# The month there, when a day was 165 MB: level at 2,571 MB when runs are kept for 14 days, with the room that PostgreSQL
+# keeps free.
 DAGSTER_LEVEL_TO_DAY = 2_571 / 165
 # "benchmarks.budget": 5 calls for 1,000 stocks.
 SYMBOLS_PER_CALL = 200
