@@ -29,8 +29,8 @@ MARKET_EVERYTHING_TO_CHAIN = 54.6 / 19.3
 # "benchmarks.growth" again: 140 MB in `dagster` per trading day for the chain, 383 MB for everything.
 DAGSTER_BYTES_PER_BAR = 140e6 / (90 * 127 + 10 * 463)
 DAGSTER_EVERYTHING_TO_CHAIN = 383 / 140
-# The month there, when a day was 165 MB: level at 2,571 MB when runs are kept for 14 days, with the room that PostgreSQL
-# keeps free.
+# The month there, when a day was 165 MB: level at 2,571 MB when runs are kept for 14 days, with the room that
+# PostgreSQL keeps free.
 DAGSTER_LEVEL_TO_DAY = 2_571 / 165
 # "benchmarks.budget": 5 calls for 1,000 stocks.
 SYMBOLS_PER_CALL = 200
