@@ -220,13 +220,18 @@ def _console_lines(name: str) -> list[str]:
 def test_a_wheel_carries_everything_that_the_code_reads(tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(REPOSITORY / "ema_assets", source / "ema_assets", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
-        shutil.copy(REPOSITORY / name, source)
+    (source / "deploy/package").mkdir(parents=True)
+    for name in ("pyproject.toml", "setup.cfg", "LICENSE", "deploy/package/README.md"):
+        shutil.copy(REPOSITORY / name, source / name)
     # The build backend itself: no isolated environment, so nothing is downloaded.
     _passes("-c", f"from setuptools.build_meta import build_wheel; build_wheel({str(tmp_path)!r})", cwd=source)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         packed = set(archive.namelist())
+        (shown,) = (archive.read(name).decode() for name in packed if name.endswith("/METADATA"))
+    # Where the package is published there is nothing that a relative link could lead to.
+    assert "# ema-assets\n" in shown
+    assert re.findall(r"\]\((?!https://)", shown) == []
     modules = {str(path.relative_to(source)) for path in (source / "ema_assets").rglob("*.py")}
     migrations = {f"ema_assets/store/migrations/{each.number:04}_{each.name}.sql" for each in all_migrations()}
     data = {f"ema_assets/{name}" for name in ("config/default_watchlist.toml", "dagster.yaml", "py.typed")}
