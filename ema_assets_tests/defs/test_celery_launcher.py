@@ -3,12 +3,15 @@
 import importlib
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from celery.contrib.testing.worker import start_worker
+from celery.signals import setup_logging
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, instance_for_test, job, op
 from dagster._core.code_pointer import FileCodePointer, ModuleCodePointer
 from dagster._core.instance.ref import InstanceRef
@@ -99,6 +102,20 @@ defs = Definitions(jobs=[some_job])
 """
 
 
+@contextmanager
+def at_work(app: Any, queues: str) -> Iterator[None]:
+    """A worker in a thread of this process, which leaves the logging of this process as it is."""
+
+    def leave(**_: object) -> None: ...
+
+    setup_logging.connect(leave, weak=False)
+    try:
+        with start_worker(app, pool="solo", queues=queues, perform_ping_check=False):
+            yield
+    finally:
+        setup_logging.disconnect(leave)
+
+
 # Launcher and worker are two processes elsewhere, and each knows the task by itself.
 @pytest.mark.filterwarnings("ignore:Task name 'execute_job' is already registered")
 def test_a_worker_executes_the_runs_of_its_queue_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,10 +138,10 @@ def test_a_worker_executes_the_runs_of_its_queue_and_no_others(tmp_path: Path, m
             return instance.get_run_by_id(run_id).status
 
         slow, live = launched(), launched(ema_assets__lane="live", other="kept")
-        with start_worker(app, pool="solo", queues="live", perform_ping_check=False):
+        with at_work(app, "live"):
             wait_until(lambda: status(live) is DagsterRunStatus.SUCCESS, "the live run")
             assert status(slow) is DagsterRunStatus.STARTING
-        with start_worker(app, pool="solo", queues="slow", perform_ping_check=False):
+        with at_work(app, "slow"):
             wait_until(lambda: status(slow) is DagsterRunStatus.SUCCESS, "the slow run")
         tags = instance.get_run_by_id(live).tags
         assert tags["other"] == "kept"
