@@ -1,23 +1,17 @@
 """One board on one filled database for all tests that change nothing, and one browser."""
 
 import os
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ema_assets.store.database import Database
 from ema_assets_tests.board.world import ServedBoard, board_on, fill
+from ema_assets_tests.browsers import chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
-
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-ARGUMENTS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-)
 
 
 @pytest.fixture(scope="session")
@@ -44,27 +38,11 @@ def board(filled: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         yield served
 
 
-def installed_chromium(env: Mapping[str, str]) -> str:
-    """Its path. Without one, the test that asks is skipped, or fails where CI=true."""
-    found = next(filter(None, (shutil.which(name, path=env.get("PATH")) for name in CHROMIUMS)), None)
-    if found is None:
-        missing = "no Chromium is installed: `apt-get install chromium`, or Chrome, makes the browser tests run"
-        if env.get("CI") == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    return found
-
-
 @pytest.fixture(scope="module")
 def browser(filled: str) -> Iterator["Browser"]:
-    """The installed Chromium. While it runs, this thread has an event loop, so the database is filled before."""
-    from playwright.sync_api import sync_playwright
-
-    path = installed_chromium(os.environ)
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+    """While it runs, this thread has an event loop, so the database is filled before."""
+    with chromium(os.environ) as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture

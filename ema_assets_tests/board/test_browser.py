@@ -7,8 +7,8 @@ import pytest
 
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
-from ema_assets_tests.board.conftest import installed_chromium
 from ema_assets_tests.board.world import HOSTILE, ServedBoard, board_on, fill_widely
+from ema_assets_tests.browsers import installed_chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

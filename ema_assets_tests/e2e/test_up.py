@@ -24,7 +24,8 @@ from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.refresh.graph import build
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.store.database import Database
-from ema_assets_tests.e2e.stack import ASSETS, CANARIES, WATCHLIST, Stack, processes_mentioning, wait_until
+from ema_assets_tests.browsers import chromium
+from ema_assets_tests.e2e.stack import ASSETS, CANARIES, PATIENCE, WATCHLIST, Stack, processes_mentioning, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -136,6 +137,28 @@ def test_a_backfill_of_scattered_partitions_recomputes_exactly_these_in_one_run(
     assert tags["for"] == "backfill, 5 series"
     logged = stack.materializations_of([run["runId"] for run in backfill["runs"]])
     assert logged == sorted((asset, key) for asset in ASSETS for key in selected)
+
+
+def test_the_ui_shows_lineage_partitions_checks_and_the_chart_of_a_partition(stack: Stack) -> None:
+    """What a person sees in a browser, after the backfill above, whose partitions have charts."""
+    ui = f"http://127.0.0.1:{stack.port}/assets"
+    with chromium(os.environ) as browser:
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.set_default_timeout(60_000 * PATIENCE)
+        page.goto(f"{ui}/strategy_9_30_ema?view=lineage&lineageScope=upstream&lineageDepth=5")
+        for name in ("sandbox", *ASSETS):
+            page.get_by_text(name, exact=True).first.wait_for()
+        page.goto(f"{ui}/ohlc?view=partitions&partition=MSFT%7C5m")
+        page.get_by_text(f"Materialized ({len(SYMBOLS) * len(TIMEFRAMES)})").wait_for()
+        page.get_by_text("a person asked for it").first.wait_for()
+        page.goto(f"{ui}/ohlc?view=checks")
+        for name in ("series_are_fresh", "no_bar_is_missing", "no_series_fails"):
+            page.get_by_text(name, exact=True).first.wait_for()
+        page.goto(f"{ui}/strategy_9_30_ema?view=partitions&partition=BTC-USD%7C1h")
+        chart = page.locator('img[src^="data:image/svg+xml"]')
+        chart.wait_for()
+        assert chart.get_attribute("alt") == "BTC-USD 1h"
+        assert chart.evaluate("image => image.complete && image.naturalWidth") > 100
 
 
 def test_keys_are_in_no_process_that_asks_no_provider_and_nowhere_else(stack: Stack, own_url: str) -> None:
