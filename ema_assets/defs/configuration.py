@@ -17,7 +17,7 @@ def configuration_drift(loaded: Graph, namespace: Namespace = ALONE) -> str | No
     Asked in every tick, so the files are read again only when one of them has changed.
     """
     try:
-        return _changed(loaded, namespace)
+        return check_configuration(loaded, namespace)
     except ConfigurationError as error:
         return f"nothing is launched: {error}"
 
@@ -28,10 +28,6 @@ def check_configuration(loaded: Graph, namespace: Namespace = ALONE) -> str | No
     Raises:
         ConfigurationError: when the files cannot be read.
     """
-    return _changed(loaded, namespace)
-
-
-def _changed(loaded: Graph, namespace: Namespace) -> str | None:
     settings = namespace.settings()
     seen = loaded.fingerprint, settings, stamps(configuration_files(settings))
     last = _last.get(namespace.id)
