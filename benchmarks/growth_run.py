@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 import polars as pl
 from dagster import AssetKey, DagsterInstance
 
+from benchmarks.loading import load_history
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.definitions import defs
@@ -18,11 +19,8 @@ from ema_assets.defs.partitions import SYMBOLS, series_of
 from ema_assets.defs.requests import run_request
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.market.calendars import bar_grid
-from ema_assets.operations.refresh_all import refresh_all
-from ema_assets.refresh.clients import open_provider
 from ema_assets.refresh.graph import configured
 from ema_assets.refresh.plan import stale_on_close
-from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.refresh.runs import plan_runs
 from ema_assets.runtime.locate import leased_database
 from ema_assets.store import sessions
@@ -57,18 +55,7 @@ class Life:
 
     def load(self, now: datetime) -> None:
         """Load everything up to `now` without Dagster: bars, everything computed from them, the ledger."""
-        found = refresh_all(
-            self.database,
-            self.watched,
-            lambda name: open_provider(self.settings, name),
-            FetchRules(self.watched.history_days),
-            self.watched.symbols,
-            list(ORDER),
-            clock=lambda: now,
-        )
-        for _, _, outcome in found:
-            if outcome.errors:
-                raise SystemExit(f"loading failed: {outcome.errors}")
+        load_history(self.database, self.settings, self.watched, list(ORDER), now)
         with self.database.transaction() as transaction:
             transaction.execute("UPDATE market.series_state SET recorded_at = computed_at")
 

@@ -23,18 +23,16 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.loading import load_history
 from benchmarks.measure import megabytes
 from benchmarks.tick import _watchlist, tick_time
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.asset_names import CHAIN, OHLC
-from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.operations.sync_watchlist import sync
-from ema_assets.refresh.clients import open_provider
 from ema_assets.refresh.compute import refresh_computed
 from ema_assets.refresh.graph import build
-from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.refresh.warm_up import warm_up
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.sandbox.server import running_sandbox
@@ -87,22 +85,6 @@ def _measured(server: EmbeddedServer) -> Iterator[_Spent]:
     spent.postgres_cpu_s = _postgres_cpu_s(server.pid) - postgres
 
 
-def _load(database: Database, watched: Watchlist, settings: Settings) -> int:
-    """Load and compute everything; return the number of bars."""
-    for _, _, outcome in refresh_all(
-        database,
-        watched,
-        lambda name: open_provider(settings, name),
-        FetchRules(watched.history_days),
-        watched.symbols,
-        watched.timeframes[:1],
-        clock=tick_time,
-    ):
-        if outcome.errors:
-            raise SystemExit(f"loading failed: {outcome.errors}")
-    return _count(database, OHLC)
-
-
 def _count(database: Database, asset: str) -> int:
     with database.transaction() as transaction:
         return int(transaction.query(f"SELECT count(*) AS n FROM market.{asset} WHERE timeframe = '5m'").item())
@@ -142,7 +124,8 @@ def measure(symbols: int, days: int) -> list[Row]:
             warm_up()
             with Database(server.url) as database:
                 _say(f"loading {days} days of {symbols} symbols …")
-                bars = _load(database, watched, Settings.from_env(env))
+                load_history(database, Settings.from_env(env), watched, watched.timeframes[:1], tick_time())
+                bars = _count(database, OHLC)
                 _execute(database, "ANALYZE")
                 computed = [asset for asset in CHAIN if asset != OHLC]
                 rows = sum(_count(database, asset) for asset in computed)

@@ -22,6 +22,7 @@ from dagster import (
     build_sensor_context,
 )
 
+from benchmarks.loading import load_history
 from benchmarks.tick_location import defs, set_now
 from benchmarks.worker import Launched, Standby, Worked, work
 from ema_assets.config import watchlist
@@ -31,11 +32,8 @@ from ema_assets.defs.requests import run_request
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.defs.run_tags import RANGE_END_TAG, RANGE_START_TAG
 from ema_assets.model.symbols import Series
-from ema_assets.operations.refresh_all import refresh_all
-from ema_assets.refresh.clients import open_provider
 from ema_assets.refresh.graph import configured
 from ema_assets.refresh.plan import stale_on_close
-from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.refresh.runs import plan_runs
 from ema_assets.runtime.locate import leased_database
 from ema_assets.store.database import Database
@@ -57,17 +55,7 @@ def load(now: datetime) -> dict[str, Any]:
     watched = watchlist.load(settings.watchlist_path)
     began = time.perf_counter()
     with Database(leased_database(settings)) as database:
-        for _, _, outcome in refresh_all(
-            database,
-            watched,
-            lambda name: open_provider(settings, name),
-            FetchRules(watched.history_days),
-            watched.symbols,
-            watched.timeframes[:1],
-            clock=lambda: now,
-        ):
-            if outcome.errors:
-                raise SystemExit(f"loading failed: {outcome.errors}")
+        load_history(database, settings, watched, watched.timeframes[:1], now)
         with database.transaction() as transaction:
             transaction.execute("UPDATE market.series_state SET recorded_at = computed_at")
             bars = transaction.query("SELECT count(*) AS n FROM market.ohlc")["n"][0]

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from benchmarks.board_pictures import ARGUMENTS, shoot
+from benchmarks.board_pictures import shoot
+from ema_assets_tests.browsers import ARGUMENTS
 
 _MISTAKE = 'timeframe = ["5m"]'
 
