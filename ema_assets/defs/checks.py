@@ -19,7 +19,7 @@ from dagster import (
 
 from ema_assets.defs import partition_checks
 from ema_assets.defs.namespace import ALONE, Namespace
-from ema_assets.defs.recording import check_events
+from ema_assets.defs.recording import log_checks
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.defs.ui_tables import ui_table
 from ema_assets.model.asset_names import OHLC
@@ -113,8 +113,9 @@ def series_checks(graph: Graph, namespace: Namespace = ALONE) -> AssetChecksDefi
         found, partitions = _results(graph, store, market, namespace)
         results = [each._replace(asset_key=_within(namespace, each.asset_key)) for each in found]
         wanted = {(key.asset_key, key.name) for key in context.selected_asset_check_keys}
-        yield from check_events(context, [each for each in results if (each.asset_key, each.check_name) in wanted])
-        yield from partitions
+        yield from log_checks(
+            context, [each for each in results if (each.asset_key, each.check_name) in wanted], partitions
+        )
 
     return checks
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dagster import DagsterEventType, EventLogEntry
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._serdes import serialize_value
 
 # A batch this small is not worth a template.
@@ -164,3 +165,21 @@ def tag_rows(
         ]
         ids[name, inner.partition] = event_id
     return rows, ids
+
+
+def check_row(event: EventLogEntry, event_id: int, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row that Dagster keeps of the result of a check in a run, beside that of its event."""
+    found = event.get_dagster_event().asset_check_evaluation_data
+    status = AssetCheckExecutionRecordStatus.SUCCEEDED if found.passed else AssetCheckExecutionRecordStatus.FAILED
+    target = found.target_materialization_data
+    return {
+        "asset_key": found.asset_key.to_string(),
+        "check_name": found.check_name,
+        "run_id": event.run_id,
+        "partition": found.partition,
+        "execution_status": status.value,
+        "evaluation_event": row["event"].rstrip(),
+        "evaluation_event_timestamp": row["timestamp"],
+        "evaluation_event_storage_id": event_id,
+        "materialization_event_storage_id": target.storage_id if target else None,
+    }

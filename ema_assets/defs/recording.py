@@ -12,7 +12,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dagster import (
@@ -29,7 +29,7 @@ from dagster import (
 )
 
 from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES
-from ema_assets.defs.storage import noted_event_ids
+from ema_assets.defs.storage import MarketEventLog, noted_event_ids
 
 # What it looks like when a part of Dagster that is not public has gone or has changed.
 _NOT_AS_KNOWN = (ImportError, AttributeError, TypeError)
@@ -86,19 +86,28 @@ def log_materializations(
 
 def _log(context: AssetExecutionContext, materializations: Sequence[AssetMaterialization]) -> None:
     try:
-        from dagster._core.events import DagsterEventBatchMetadata
-
-        entries = _entries(context, materializations)
-        send = context.instance.handle_new_event
-        batch_id = uuid.uuid4().hex
-        marks = [DagsterEventBatchMetadata(batch_id, False)] * (len(entries) - 1)
-        marks.append(DagsterEventBatchMetadata(batch_id, True))
+        send = _batch_of(context, _entries(context, materializations))
     except _NOT_AS_KNOWN:
         for materialization in materializations:
             context.log_event(materialization)
         return
-    for entry, mark in zip(entries, marks, strict=True):
-        send(entry, batch_metadata=mark)
+    send()
+
+
+def _batch_of(context: Any, entries: Sequence[EventLogEntry]) -> Callable[[], None]:
+    """What hands `entries` to Dagster's instance, which stores them in as few statements as it can."""
+    from dagster._core.events import DagsterEventBatchMetadata
+
+    handle = context.instance.handle_new_event
+    batch_id = uuid.uuid4().hex
+    marks = [DagsterEventBatchMetadata(batch_id, False)] * (len(entries) - 1)
+    marks.append(DagsterEventBatchMetadata(batch_id, True))
+
+    def send() -> None:
+        for entry, mark in zip(entries, marks, strict=True):
+            handle(entry, batch_metadata=mark)
+
+    return send
 
 
 def _entries(context: AssetExecutionContext, materializations: Sequence[AssetMaterialization]) -> list[EventLogEntry]:
@@ -108,72 +117,106 @@ def _entries(context: AssetExecutionContext, materializations: Sequence[AssetMat
     """
     from dagster._core.events import StepMaterializationData
 
-    step = context.get_step_execution_context().step
     message = f"Materialized value {materializations[0].asset_key.to_user_string()}."
     first_ms = int(time.time() * 1000) - len(materializations) + 1
+    entry = _entry_of(context, DagsterEventType.ASSET_MATERIALIZATION)
     return [
-        EventLogEntry(  # type: ignore[no-untyped-call]
-            error_info=None,
-            level=logging.DEBUG,
-            user_message=message,
-            run_id=context.run.run_id,
-            timestamp=(first_ms + place) / 1000,
-            step_key=step.key,
-            job_name=context.run.job_name,
-            dagster_event=DagsterEvent(
-                event_type_value=DagsterEventType.ASSET_MATERIALIZATION.value,
-                job_name=context.run.job_name,
-                step_handle=step.handle,
-                node_handle=step.node_handle,
-                step_kind_value=step.kind.value,
-                logging_tags={},
-                event_specific_data=StepMaterializationData(materialization, []),
-                message=message,
-                pid=os.getpid(),
-            ),
-        )
+        entry(StepMaterializationData(materialization, []), message, (first_ms + place) / 1000)
         for place, materialization in enumerate(materializations)
     ]
 
 
-def check_events(context: Any, results: Sequence[AssetCheckResult]) -> Iterator[AssetCheckResult | Output[None] | Any]:
-    """The events that Dagster makes of the `results` of unpartitioned checks of partitioned assets, in `context`.
+def _entry_of(context: Any, kind: DagsterEventType) -> Callable[[Any, str, float], EventLogEntry]:
+    """What makes an event of the step of `context`, from its data, its message and its time in seconds."""
+    step = context.get_step_execution_context().step
+    run_id, job_name, pid = context.run.run_id, context.run.job_name, os.getpid()
 
-    For each asset Dagster lists all partitions and looks which materialization was its latest; of 10,000 symbols on six
-    timeframes that took 3 s per run. The latest of all is in the record of the asset. When that is not as we know it,
-    the results are passed on as they are.
+    def entry(data: Any, message: str, timestamp: float) -> EventLogEntry:
+        return EventLogEntry(  # type: ignore[no-untyped-call]
+            error_info=None,
+            level=logging.DEBUG,
+            user_message=message,
+            run_id=run_id,
+            timestamp=timestamp,
+            step_key=step.key,
+            job_name=job_name,
+            dagster_event=DagsterEvent(
+                event_type_value=kind.value,
+                job_name=job_name,
+                step_handle=step.handle,
+                node_handle=step.node_handle,
+                step_kind_value=step.kind.value,
+                logging_tags={},
+                event_specific_data=data,
+                message=message,
+                pid=pid,
+            ),
+        )
+
+    return entry
+
+
+def log_checks(
+    context: Any, results: Sequence[AssetCheckResult], partitions: Sequence[AssetCheckEvaluation]
+) -> Iterator[AssetCheckResult | AssetCheckEvaluation | Output[None]]:
+    """Log the `results` of unpartitioned checks of partitioned assets, and those of `partitions`, as one batch.
+
+    Left to Dagster, each would be stored by itself. And for each asset Dagster would list all partitions and look which
+    materialization was its latest; of 10,000 symbols on six timeframes that took 3 s per run. The latest of all is in
+    the record of the asset. When that is not as we know it, the results are yielded as they are, for Dagster to log; in
+    a storage that is not ours, one by one.
     """
     try:
-        from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-            AssetCheckEvaluationTargetMaterializationData,
-        )
-
         outputs = context.get_step_execution_context().job_def.asset_layer.get_op_output_name
         names = [outputs(AssetCheckKey(_key(result), str(result.check_name))) for result in results]
-        targets = {}
-        for record in context.instance.get_asset_records(list({_key(result) for result in results})):
-            latest = record.asset_entry.last_materialization_record
-            if latest is not None:
-                targets[record.asset_entry.asset_key] = AssetCheckEvaluationTargetMaterializationData(
-                    run_id=latest.run_id, storage_id=latest.storage_id, timestamp=latest.timestamp
-                )
+        targets = _latest(context, list({_key(result) for result in results}))
+        evaluations = [
+            AssetCheckEvaluation(
+                asset_key=_key(result),
+                check_name=str(result.check_name),
+                passed=result.passed,
+                metadata=result.metadata,
+                target_materialization_data=targets.get(_key(result)),
+                severity=result.severity,
+                description=result.description,
+            )
+            for result in results
+        ]
+        entry, now = _entry_of(context, DagsterEventType.ASSET_CHECK_EVALUATION), time.time()
+        entries = [entry(each, _sentence(each), now) for each in [*evaluations, *partitions]]
+        send = _batch_of(context, entries)
     except _NOT_AS_KNOWN:
         yield from results
+        yield from partitions
         return
-    if any(name is None for name in names):
-        yield from results
-        return
-    for result, name in zip(results, names, strict=True):
-        yield Output(None, output_name=name)
-        yield AssetCheckEvaluation(
-            asset_key=_key(result),
-            check_name=str(result.check_name),
-            passed=result.passed,
-            metadata=result.metadata,
-            target_materialization_data=targets.get(_key(result)),
-            severity=result.severity,
-            description=result.description,
-        )
+    yield from (Output(None, output_name=name) for name in names if name is not None)
+    if isinstance(context.instance.event_log_storage, MarketEventLog):
+        send()
+    else:
+        yield from evaluations
+        yield from partitions
+
+
+def _sentence(found: AssetCheckEvaluation) -> str:
+    said = "passed" if found.passed else "did not pass"
+    why = f" Description: '{found.description}'" if found.description else ""
+    return f"Asset check '{found.check_name}' on '{found.asset_key.to_user_string()}' {said}.{why}"
+
+
+def _latest(context: Any, assets: Sequence[AssetKey]) -> dict[AssetKey, Any]:
+    """The newest materialization of each of `assets` that has one, as what a check speaks of."""
+    from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+        AssetCheckEvaluationTargetMaterializationData,
+    )
+
+    found = {}
+    for record in context.instance.get_asset_records(assets):
+        latest = record.asset_entry.last_materialization_record
+        if latest is not None:
+            found[record.asset_entry.asset_key] = AssetCheckEvaluationTargetMaterializationData(
+                run_id=latest.run_id, storage_id=latest.storage_id, timestamp=latest.timestamp
+            )
+    return found
 
 
 def target_of(materialization: tuple[int, str, float] | None) -> Any:

@@ -14,8 +14,20 @@ from typing import Any
 
 import psycopg2
 import sqlalchemy
-from dagster import AssetCheckKey, DagsterRun, EventLogEntry, PartitionsDefinition, partition_loading_context
-from dagster._core.storage.event_log.schema import AssetEventTagsTable, SqlEventLogStorageTable
+from dagster import (
+    AssetCheckKey,
+    DagsterEventType,
+    DagsterRun,
+    EventLogEntry,
+    PartitionsDefinition,
+    partition_loading_context,
+)
+from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS
+from dagster._core.storage.event_log.schema import (
+    AssetCheckExecutionsTable,
+    AssetEventTagsTable,
+    SqlEventLogStorageTable,
+)
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage, PostgresRunStorage
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -23,7 +35,7 @@ from sqlalchemy.exc import DisconnectionError
 
 from ema_assets.config.settings import Settings
 from ema_assets.defs import backfill_looks, backfills
-from ema_assets.defs.event_rows import batch_rows, compressible, tag_rows
+from ema_assets.defs.event_rows import batch_rows, check_row, compressible, tag_rows
 from ema_assets.model.urls import dagster_url, watched_url
 from ema_assets.runtime.locate import leased_database
 from ema_assets.store.migrations import migrate
@@ -119,6 +131,34 @@ class MarketEventLog(PostgresEventLogStorage):
         row = super()._event_to_row(event)
         return {**row, "event": compressible(row["event"])}
 
+    def store_event(self, event: EventLogEntry) -> None:
+        """As Dagster's, by a statement that is built once and without a NOTIFY to which nobody listens any more."""
+        with self._connect() as connection:
+            event_id = connection.execute(_INSERT_EVENT, self._event_to_row(event)).scalar_one()
+        inner = event.dagster_event
+        if inner is None:
+            return
+        if inner.event_type in ASSET_EVENTS and inner.asset_key:
+            with self.index_transaction() as connection:
+                self._store_asset_event_tags(connection, [event], [event_id])
+                self._store_asset_event(connection, event, event_id)
+        if inner.event_type in ASSET_CHECK_EVENTS:
+            self.store_asset_check_event(event, event_id)
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        """As Dagster's, and also for results of checks: those of a run come at once."""
+        if any(event.dagster_event_type is not DagsterEventType.ASSET_CHECK_EVALUATION for event in events):
+            super().store_event_batch(events)
+            return
+        stored = [self._event_to_row(event) for event in events]
+        insert = _insert(SqlEventLogStorageTable, stored).returning(SqlEventLogStorageTable.c.id)
+        with self.index_transaction() as connection:
+            ids = connection.execute(insert).scalars()
+            rows = [check_row(*each) for each in zip(events, ids, stored, strict=True)]
+            planned = {tuple(row) for row in connection.execute(_update_checks(rows))}
+            if new := [row for row in rows if tuple(row[name] for name in _CHECK_KEY) not in planned]:
+                connection.execute(_insert(AssetCheckExecutionsTable, new))
+
     def prepare_insert_event_batch(self, events: Sequence[EventLogEntry]) -> Any:
         """An INSERT with one parameter a column; Dagster's has one a value, and to compile it takes longer than it."""
         rows = batch_rows(events, self._event_to_row, self._event_insert_timestamp)
@@ -156,13 +196,33 @@ def _note(seen: set[str], name: str, is_there: bool) -> bool:
     return is_there
 
 
-def _insert(table: sqlalchemy.Table, rows: Sequence[Mapping[str, Any]]) -> sqlalchemy.Insert:
-    """Insert `rows`, all with the same columns, in their order."""
+_INSERT_EVENT = SqlEventLogStorageTable.insert().returning(SqlEventLogStorageTable.c.id)
+# What names the row of a check that was planned with its run.
+_CHECK_KEY = ("asset_key", "check_name", "run_id", "partition")
+
+
+def _given(table: sqlalchemy.Table, rows: Sequence[Mapping[str, Any]]) -> Any:
+    """`rows`, all with the same columns of `table`, as a table with their `position` beside them."""
     columns = [table.c[name] for name in rows[0]]
     arrays = [sqlalchemy.cast([row[column.name] for row in rows], ARRAY(column.type)) for column in columns]
-    given = sqlalchemy.func.unnest(*arrays).table_valued(*rows[0], with_ordinality="position").render_derived()
+    return sqlalchemy.func.unnest(*arrays).table_valued(*rows[0], with_ordinality="position").render_derived()
+
+
+def _insert(table: sqlalchemy.Table, rows: Sequence[Mapping[str, Any]]) -> sqlalchemy.Insert:
+    """Insert `rows`, all with the same columns, in their order."""
+    given = _given(table, rows)
     values = sqlalchemy.select(*(given.c[name] for name in rows[0])).order_by(given.c.position)
-    return table.insert().from_select(columns, values)
+    return table.insert().from_select([table.c[name] for name in rows[0]], values)
+
+
+def _update_checks(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Update those of `rows` that were planned, and return their keys."""
+    table = AssetCheckExecutionsTable
+    given = _given(table, rows)
+    is_it = [table.c[name].is_not_distinct_from(given.c[name]) for name in _CHECK_KEY[-1:]]
+    is_it += [table.c[name] == given.c[name] for name in _CHECK_KEY[:-1]]
+    changes = {name: given.c[name] for name in rows[0] if name not in _CHECK_KEY}
+    return table.update().where(*is_it).values(changes).returning(*(table.c[name] for name in _CHECK_KEY))
 
 
 # What all instances of this process share, by URL. One engine is enough: only tests change the database.

@@ -75,7 +75,7 @@ def test_a_database_that_is_not_there_is_named_without_its_password(
     settings = {"EMA_DATABASE_URL": DEAD, "EMA_SANDBOX_URL": "http://127.0.0.1:9"}
     done: Result | CompletedProcess[str]
     if command == ("up",):
-        done = in_a_process(*command, "--port", str(free_port()), **settings)
+        done = in_a_process(*command, "--port", str(free_port()), "--no-board", **settings)
         assert done.returncode == 1
     else:
         done = run(*command, **settings)

@@ -210,27 +210,21 @@ def test_one_dead_symbol_costs_only_itself_and_is_named_by_a_check(world: World)
     assert run.success
     assert ("strategy_9_30_ema", "AAPL|5m") in world.materialized(run.run_id)
     assert all("BTC-USD" not in key for _, key in world.materialized(run.run_id))
-    failed = [
-        event.asset_check_evaluation_data
-        for event in run.all_events
-        if event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION and not event.asset_check_evaluation_data.passed
-    ]
-    named = [data for data in failed if data.check_name == "no_series_fails"]
+    failed = [each for each in checked(world, run) if not each.passed]
+    named = [each for each in failed if each.check_name == "no_series_fails"]
     assert [data.asset_key for data in named] == [AssetKey("ohlc")]
     assert "BTC-USD" in str(named[0].metadata)
 
 
-def checked(run: ExecuteInProcessResult) -> list[AssetCheckEvaluation]:
-    return [
-        event.asset_check_evaluation_data
-        for event in run.all_events
-        if event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION
-    ]
+def checked(world: World, run: ExecuteInProcessResult) -> list[AssetCheckEvaluation]:
+    logged = world.instance.all_logs(run.run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION)
+    return [entry.get_dagster_event().asset_check_evaluation_data for entry in logged]
 
 
 @pytest.mark.settled
+@pytest.mark.parametrize("is_ours", [True, False], ids=["our storage", "another storage"])
 def test_checks_name_the_materialization_they_speak_of_without_listing_all_partitions(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, *, is_ours: bool
 ) -> None:
     """Fails when a Dagster upgrade takes away the way by which a check does not cost more with every symbol."""
     world.now += timedelta(minutes=5)
@@ -239,8 +233,10 @@ def test_checks_name_the_materialization_they_speak_of_without_listing_all_parti
         "dagster._core.definitions.asset_checks.asset_check_result.AssetCheckResult._get_target_materialization_data",
         lambda *_: listed.append(1),
     )
+    if not is_ours:
+        monkeypatch.setattr("ema_assets.defs.recording.MarketEventLog", type(None))
     (run,) = world.sweep()
-    found = checked(run)
+    found = checked(world, run)
     assert len(found) == len(list(defs.resolve_asset_graph().asset_check_keys)) - 1  # without that of partitions
     assert all(data.target_materialization_data.run_id == run.run_id for data in found)
     assert listed == []
@@ -253,7 +249,7 @@ def test_without_the_private_way_checks_go_through_dagsters_own(world: World, mo
         "dagster._core.definitions.asset_checks.asset_check_evaluation.AssetCheckEvaluationTargetMaterializationData"
     )
     (run,) = world.sweep()
-    assert len(checked(run)) == len(list(defs.resolve_asset_graph().asset_check_keys)) - 1
+    assert len(checked(world, run)) == len(list(defs.resolve_asset_graph().asset_check_keys)) - 1
 
 
 @pytest.mark.settled
@@ -265,12 +261,7 @@ def test_what_is_odd_about_the_bars_shows_in_the_checks(world: World) -> None:
     with world.database.transaction() as transaction:
         transaction.execute("DELETE FROM market.session WHERE calendar = 'XNYS' AND session > '2026-12-04'")
     (run,) = world.sweep()
-    found = {
-        event.asset_check_evaluation_data.check_name: event.asset_check_evaluation_data
-        for event in run.all_events
-        if event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION
-        and event.asset_check_evaluation_data.asset_key == AssetKey("ohlc")
-    }
+    found = {each.check_name: each for each in checked(world, run) if each.asset_key == AssetKey("ohlc")}
     assert {name for name, data in found.items() if not data.passed} == {
         "no_bar_is_missing",
         "the_past_stands",
@@ -297,7 +288,7 @@ def test_a_flagged_bar_is_named_and_fails_no_check(world: World) -> None:
             ["AAPL", "MSFT"],
         )
     planned = PlannedRun(Rectangle(M5, "AAPL", "BTC-USD"), 5, is_history=False)
-    found = checked(world.run(dict(run_request(planned, world.now).tags)))
+    found = checked(world, world.run(dict(run_request(planned, world.now).tags)))
     (plausible,) = [each for each in found if each.check_name == "bars_are_plausible"]
     assert plausible.passed
     assert plausible.description == "2 flagged bars"
@@ -315,7 +306,9 @@ def test_a_series_that_waits_to_be_computed_shows_in_the_check_of_its_asset(worl
             world.now - timedelta(minutes=16),
         )
     planned = PlannedRun(Rectangle(M5, "AAPL", "BTC-USD"), 5, is_history=False)
-    (late,) = [each for each in checked(world.run(dict(run_request(planned, world.now).tags))) if not each.passed]
+    (late,) = [
+        each for each in checked(world, world.run(dict(run_request(planned, world.now).tags))) if not each.passed
+    ]
     assert (late.asset_key, late.check_name) == (AssetKey("ema_trend"), "no_series_fails")
     assert late.severity is AssetCheckSeverity.WARN
     assert "1 series waiting" in str(late.description)

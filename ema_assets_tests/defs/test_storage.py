@@ -1,10 +1,13 @@
 """Dagster's storage over held connections."""
 
 from contextlib import closing
+from typing import Any
 
 import psycopg2
 import pytest
 from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckSeverity,
     AssetKey,
     AssetMaterialization,
     DagsterEvent,
@@ -14,13 +17,16 @@ from dagster import (
     DagsterRunStatus,
     EventLogEntry,
 )
-from dagster._core.events import StepMaterializationData
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
+from dagster._core.events import AssetMaterializationPlannedData, StepMaterializationData
 from dagster._core.utils import make_new_run_id
 from dagster_postgres import PostgresEventLogStorage
 
 from ema_assets.defs import run_queue
+from ema_assets.defs.recording import target_of
 from ema_assets.defs.resources import StoreResource, stand_by
 from ema_assets.defs.run_tags import TIMEFRAME_TAG
+from ema_assets.defs.storage import MarketEventLog
 from ema_assets.model.urls import dagster_url
 from ema_assets.store import worker_sessions
 from ema_assets.store.roles import METRICS
@@ -138,33 +144,98 @@ def materializations(run_id: str) -> list[EventLogEntry]:
     ]
 
 
-def test_a_batch_of_events_is_stored_as_dagster_itself_stores_it(world: World) -> None:
-    """Fails when a Dagster upgrade stores other columns or tags than our statement does."""
-    ours = world.instance.event_log_storage
-    theirs = PostgresEventLogStorage(dagster_url(world.database.url), should_autocreate_tables=False)
-    assert type(ours) is not type(theirs)
-    stored = []
-    for storage, run_id in ((ours, "ours"), (theirs, "theirs")):
-        storage.store_event_batch(materializations(run_id))
-        with world.database.transaction() as transaction:
-            events = transaction.query(
+def evaluations(run_id: str) -> list[EventLogEntry]:
+    """Results of checks of an asset as a whole, and of one partition of it."""
+    found = [
+        AssetCheckEvaluation(AssetKey("ohlc"), "sound", passed=True, metadata={"count": 0}),
+        AssetCheckEvaluation(
+            asset_key=AssetKey("ohlc"),
+            check_name="fresh",
+            passed=False,
+            description="'2' late",
+            target_materialization_data=target_of((7, run_id, 1_763_000_000.5)),
+            severity=AssetCheckSeverity.WARN,
+        ),
+        AssetCheckEvaluation(AssetKey("ohlc"), "well", passed=False, metadata={}, partition='A"B|5m'),
+        AssetCheckEvaluation(AssetKey("rsi"), "sound", passed=False, metadata={}),
+    ]
+    return [event_of(run_id, DagsterEventType.ASSET_CHECK_EVALUATION, each) for each in found]
+
+
+def event_of(run_id: str, kind: DagsterEventType, data: Any = None) -> EventLogEntry:
+    return EventLogEntry(
+        error_info=None,
+        level=10,
+        user_message="said",
+        run_id=run_id,
+        timestamp=1_763_000_000.25,
+        step_key="ohlc",
+        job_name="refresh",
+        dagster_event=DagsterEvent(
+            event_type_value=kind.value, job_name="refresh", step_key="ohlc", event_specific_data=data
+        ),
+    )
+
+
+def stored_by(world: World, storage: PostgresEventLogStorage, run_id: str) -> list[list[tuple[Any, ...]]]:
+    """What is in Dagster's tables of the run, its id left out, after `storage` has stored events of every kind."""
+    planned = [
+        AssetCheckEvaluationPlanned(asset_key=AssetKey("ohlc"), check_name="sound"),
+        AssetCheckEvaluationPlanned(asset_key=AssetKey("ohlc"), check_name="fresh"),
+    ]
+    storage.store_event(
+        event_of(
+            run_id, DagsterEventType.ASSET_MATERIALIZATION_PLANNED, AssetMaterializationPlannedData(AssetKey("ohlc"))
+        )
+    )
+    for each in planned:
+        storage.store_event(event_of(run_id, DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED, each))
+    storage.store_event(event_of(run_id, DagsterEventType.STEP_START))
+    storage.store_event(EventLogEntry(None, 20, "said", run_id, 1_763_000_000.5, "ohlc", "refresh", None))
+    storage.store_event_batch(materializations(run_id))
+    storage.store_event(materializations(run_id)[2])
+    if isinstance(storage, MarketEventLog):
+        storage.store_event_batch(evaluations(run_id))
+    else:
+        for each in evaluations(run_id):
+            storage.store_event(each)
+    with world.database.transaction() as transaction:
+        return [
+            transaction.query(statement, run_id).rows()
+            for statement in (
                 """
                 SELECT replace(rtrim(event), $1, '') AS event, dagster_event_type, timestamp, step_key, asset_key, partition
                 FROM dagster.event_logs WHERE run_id = $1 ORDER BY id
                 """,
-                run_id,
-            )
-            tags = transaction.query(
                 """
                 SELECT e.partition, t.asset_key, t.key, t.value, t.event_timestamp
                 FROM dagster.event_logs e JOIN dagster.asset_event_tags t ON t.event_id = e.id
                 WHERE e.run_id = $1 ORDER BY e.id, t.key
                 """,
-                run_id,
+                r"""
+                SELECT asset_key, last_materialization_timestamp,
+                       replace(regexp_replace(last_materialization, '"storage_id": \d+', ''), $1, '') AS event
+                FROM dagster.asset_keys WHERE last_run_id = $1
+                """,
+                """
+                SELECT c.asset_key, check_name, c.partition, execution_status, replace(evaluation_event, $1, '') AS event,
+                       evaluation_event_timestamp, materialization_event_storage_id, e.dagster_event_type, e.partition AS named
+                FROM dagster.asset_check_executions c JOIN dagster.event_logs e ON e.id = evaluation_event_storage_id
+                WHERE c.run_id = $1 ORDER BY c.id
+                """,
             )
-        stored.append((events.rows(), tags.rows()))
-    assert stored[0] == stored[1]
-    assert [len(rows) for rows in stored[0]] == [4, 9]
+        ]
+
+
+def test_events_are_stored_as_dagster_itself_stores_them(world: World) -> None:
+    """Fails when a Dagster upgrade stores other columns, tags or rows of checks than our statements do."""
+    ours = world.instance.event_log_storage
+    theirs = PostgresEventLogStorage(dagster_url(world.database.url), should_autocreate_tables=False)
+    assert type(ours) is not type(theirs)
+    # The row of an asset is that of the run that came last.
+    expected, found = stored_by(world, theirs, "theirs"), stored_by(world, ours, "ours")
+    assert found == expected
+    assert [len(rows) for rows in found] == [14, 12, 1, 4]
 
 
 def test_events_that_are_stored_one_by_one_are_compressed_and_read_as_they_were(world: World) -> None:
