@@ -91,6 +91,18 @@ def test_without_any_folder_each_process_compiles_for_itself(module: Any, monkey
     assert Kernel(module.total).machine_code(VALUES) == module.total(VALUES)
 
 
+def test_one_process_compiles_at_a_time_wherever_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_is_writable", lambda _: False)
+    monkeypatch.setenv("EMA_HOME", str(tmp_path))
+    with kernels.compiling() as first, kernels.compiling() as second:
+        assert (first, second) == (True, False)
+    with kernels.compiling() as again:
+        assert again
+    monkeypatch.setenv("EMA_HOME", str(tmp_path / "kernels" / "kernels.lock"))
+    with kernels.compiling() as first, kernels.compiling() as second:
+        assert (first, second) == (True, True), "there is no folder to share"
+
+
 def test_python_does_few_rows_until_machine_code_is_at_hand(module: Any) -> None:
     kernel = Kernel(module.total)
     assert not kernel.is_worth_it(1)

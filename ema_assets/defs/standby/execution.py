@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunStatus, MetadataValue
@@ -27,6 +28,7 @@ from ema_assets.defs.standby.warm_up import make_kernels, stand_by, warm_up
 from ema_assets.defs.standby.watch import Watch
 
 _MEGABYTE = 1024**2
+T = TypeVar("T")
 
 
 class Executor:
@@ -67,10 +69,9 @@ class Executor:
         return self._watch.change()
 
     def use_idle_time(self) -> None:
-        """Do once what takes seconds and no run shall wait for."""
+        """Do once what takes seconds and no run shall wait for; later, when another process is about to do it."""
         if not self._has_kernels:
-            self._has_kernels = True
-            _try(make_kernels)
+            self._has_kernels = _try(make_kernels) is not False
             self._watch.note_imports()
 
     def execute(self, run_id: str) -> str | None:
@@ -180,9 +181,10 @@ def _peak_megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / _MEGABYTE
 
 
-def _try(preparation: Callable[[], None]) -> None:
-    """Prepare something; a run does for itself what could not be done for it."""
+def _try(preparation: Callable[[], T]) -> T | None:
+    """Prepare something, None when that fails: a run does for itself what could not be done for it."""
     try:
-        preparation()
+        return preparation()
     except Exception:  # noqa: BLE001 - whatever it is, runs do without
         traceback.print_exc()
+        return None

@@ -14,15 +14,21 @@ def warm_up() -> None:
     stand_by()
 
 
-def make_kernels() -> None:
+def make_kernels() -> bool:
     """Make machine code of the kernels: a second from its cache, some seconds the first time on a machine.
 
-    Apart from `warm_up`, for no run shall wait for it: one that has few bars does without.
+    Apart from `warm_up`, for no run shall wait for it: one that has few bars does without. False while another process
+    is at it: the first time on a machine all of them would compile the same, while history is loaded.
     """
-    if "ema_assets.refresh.compute" in sys.modules:
-        from ema_assets.refresh import warm_up as kernels
+    if "ema_assets.refresh.compute" not in sys.modules:
+        return True
+    from ema_assets.model.kernels import compiling
+    from ema_assets.refresh import warm_up as kernels
 
-        kernels.warm_up()
+    with compiling() as it_is_us:
+        if it_is_us:
+            kernels.warm_up()
+    return it_is_us
 
 
 def stand_by() -> None:

@@ -1,6 +1,7 @@
 """What a standby process does while nobody waits for it."""
 
 import sys
+from subprocess import PIPE, Popen
 
 import pytest
 
@@ -32,6 +33,21 @@ def test_kernels_are_made_once_and_what_that_imports_is_watched(monkeypatch: pyt
     executor.use_idle_time()
     assert made == [True]
     assert watched.noted == 1
+
+
+def test_while_another_process_makes_them_they_are_left_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr("ema_assets.refresh.warm_up.warm_up", lambda: made.append(True))
+    executor, _ = idle_executor()
+    holds = "from ema_assets.model.kernels import compiling\nwith compiling() as us:\n    print(us, flush=True)\n    input()"
+    with Popen([sys.executable, "-c", holds], stdin=PIPE, stdout=PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "True\n"
+        executor.use_idle_time()
+        assert made == []
+        other.communicate("\n")
+    executor.use_idle_time()
+    assert made == [True]
 
 
 def test_kernels_that_cannot_be_made_end_no_process(
