@@ -180,8 +180,10 @@ class StandbyRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
     def _launch_otherwise(self, run_id: str, reason: str) -> None:
         context = self._contexts.pop(run_id)
         run = context.dagster_run
+        # What is wrong with the watchlist may end with a question.
+        why = reason if reason.endswith((".", "?")) else f"{reason}."
         self._instance.report_engine_event(
-            f"A new process is started for this run, for no standby process takes it: {reason}.", run, cls=type(self)
+            f"A new process is started for this run, for no standby process takes it: {why}", run, cls=type(self)
         )
         # It may have been promised to a process that could not take it.
         self._instance.add_run_tags(run_id, {TAG: ""})

@@ -24,7 +24,7 @@ import json, logging, os, signal, sys, threading, time
 from dagster import Definitions, Failure, in_process_executor, job, op
 
 if os.environ.get("SMALL_IS_BROKEN"):
-    raise RuntimeError("broken on request")
+    raise RuntimeError("broken on request; did you mean it?")
 
 seen = []
 

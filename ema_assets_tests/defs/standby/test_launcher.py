@@ -200,7 +200,7 @@ def test_processes_that_cannot_start_leave_runs_to_the_old_way_and_wait_longer_e
     run_id = small.launch()
     assert small.done(run_id).status is DagsterRunStatus.SUCCESS, small.said(run_id)
     (why,) = [message for message in small.said(run_id) if "no standby process takes it" in message]
-    assert "broken on request" in why
+    assert why.endswith("broken on request; did you mean it?")
     assert small.run(run_id).tags[TAG] == ""
     monkeypatch.setattr(pool, "_paused_until", 0.0)
     monkeypatch.delenv("SMALL_IS_BROKEN")
