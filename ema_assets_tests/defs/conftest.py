@@ -1,5 +1,6 @@
 """A Dagster instance on a real Postgres and a sandbox on a real socket, at a fixed moment of a trading day."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,13 +29,18 @@ from ema_assets.sandbox.server import RunningSandbox, running_sandbox
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import Databases
 from ema_assets_tests.core import CORE_TEXT
-from ema_assets_tests.timeframes import ORDER
+from ema_assets_tests.timeframes import D1, H1, M5, M15
 
 # Friday 2026-11-20, 10:32 in New York: the 10:25 bar has closed, the 10:00 one of the quarter hour's too.
 NOW = datetime(2026, 11, 20, 15, 32, tzinfo=UTC)
 
+# Fetched, rolled up within and across sessions' hours, and of days: each timeframe costs a test a run or two.
+FRAMES = (M5, M15, H1, D1)
+
 WATCHLIST = (
-    """
+    f"""
+timeframes = {json.dumps([frame.key for frame in FRAMES])}
+
 [history]
 "5m" = 5
 "1d" = 60
@@ -117,7 +123,7 @@ class World:
         """Let one run tell Dagster of everything that was brought up to date without it."""
         with self.database.transaction() as transaction:
             transaction.execute("UPDATE market.series_state SET recorded_at = NULL")
-        first, last = f"{self.symbols[0]}|{ORDER[0].key}", f"{self.symbols[-1]}|{ORDER[-1].key}"
+        first, last = f"{self.symbols[0]}|{FRAMES[0].key}", f"{self.symbols[-1]}|{FRAMES[-1].key}"
         self.run({RANGE_START_TAG: first, RANGE_END_TAG: last, DEFER_TAG: "true"}, loaded=loaded)
 
     def sweep_until_fresh(self) -> list[ExecuteInProcessResult]:
@@ -158,7 +164,7 @@ def settle(database: Database, watched: watchlist.Watchlist, now: datetime) -> N
         lambda name: open_provider(settings, name),
         FetchRules.of(settings, watched),
         list(watched.symbols),
-        list(ORDER),
+        list(FRAMES),
         clock=lambda: now,
     ):
         assert not outcome.errors

@@ -9,9 +9,8 @@ from dagster import DagsterInstance
 from dagster._core.test_utils import in_process_test_workspace
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-from ema_assets.config.watchlist import Watchlist
 from ema_assets.defs.partitions import series_of
-from ema_assets.refresh.graph import build
+from ema_assets_tests.defs.conftest import GRAPH
 
 _QUERY = """
     query ($keys: [AssetKeyInput!], $partitions: [String!]) {
@@ -23,8 +22,7 @@ _QUERY = """
     }
 """
 
-# Those of a watchlist that names no timeframes.
-SERIES = series_of(build(Watchlist((), {})))
+SERIES = series_of(GRAPH)
 
 
 def statuses(

@@ -26,13 +26,13 @@ from ema_assets.defs.configuration import configuration_drift
 from ema_assets.defs.one_sentence import WrongConfiguration
 from ema_assets.defs.resources import MarketResource
 from ema_assets.model.errors import ConfigurationError
-from ema_assets.model.timeframes import Timeframe
+from ema_assets.model.timeframes import DEFAULT, Timeframe
 from ema_assets.providers import registry
 from ema_assets.refresh import waiting
 from ema_assets.refresh.graph import Graph, build, configured
 from ema_assets_tests.core import CORE_TEXT, rewrite
-from ema_assets_tests.defs.conftest import WATCHLIST, MarketAt, World, defs, sweep, sync_watchlist
-from ema_assets_tests.timeframes import H1, M5, M15, ORDER
+from ema_assets_tests.defs.conftest import FRAMES, WATCHLIST, MarketAt, World, defs, sweep, sync_watchlist
+from ema_assets_tests.timeframes import H1, M5, M15
 
 SUNDAY = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -63,8 +63,9 @@ def test_dagster_can_load_everything_with_and_without_the_other_signals() -> Non
 
 
 def test_there_is_a_schedule_a_timeframe_one_of_maintenance_one_of_performance_and_all_run_by_default() -> None:
-    schedules = {schedule.name: schedule for schedule in defs.schedules or ()}
-    assert set(schedules) == {f"refresh_{timeframe.key}" for timeframe in ORDER} | {
+    usual = assembled(build(watchlist.parse(WATCHLIST[WATCHLIST.index("[history]") :])))
+    schedules = {schedule.name: schedule for schedule in usual.schedules or ()}
+    assert set(schedules) == {f"refresh_{timeframe.key}" for timeframe in DEFAULT} | {
         "maintenance",
         "performance",
     }
@@ -216,14 +217,14 @@ def test_the_sweep_takes_up_new_symbols_at_once_and_after_everything_live(world:
 
 
 def test_rolled_up_timeframes_wait_for_the_run_that_loads_their_5m_history(world: World) -> None:
-    """Without this, each sweep during a long load would launch four runs for the few series that are in by then."""
+    """Without this, each sweep during a long load would launch runs for the few series that are in by then."""
     history = look(world, sweep)
     world.instance.create_run_for_job(defs.resolve_job_def("refresh"), tags=dict(history[0].tags))
     world.settle()
     with world.database.transaction() as transaction:
         transaction.execute(
             """UPDATE market.series_state SET dirty_from = first_ts, dirty_end = first_ts
-               WHERE asset = 'ohlc' AND timeframe IN ('15m', '30m', '1h', '4h')"""
+               WHERE asset = 'ohlc' AND timeframe IN ('15m', '1h')"""
         )
     reason = look(world, sweep)
     assert isinstance(reason, SkipReason)
@@ -261,7 +262,7 @@ def test_the_watchlist_sensor_is_silent_until_something_changes_and_then_adopts_
     new_sweep, new_sync = new.resolve_sensor_def("sweep"), new.resolve_sensor_def("sync_watchlist")
     assert not isinstance(new_sync._raw_fn(context, **world.resources), SkipReason)
     requests = look(world, new_sweep)
-    assert {timeframe_of(request) for request in requests} == {frame.key for frame in ORDER}
+    assert {timeframe_of(request) for request in requests} == {frame.key for frame in FRAMES}
 
 
 def test_a_tick_reads_the_files_again_only_when_one_of_them_has_changed(

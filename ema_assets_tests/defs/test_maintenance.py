@@ -162,7 +162,7 @@ def test_superseded_runs_go_with_all_their_events_and_every_partition_keeps_its_
     superseded += ticks[:2]
     age(world, [*first, *ticks])
     before = statuses(world), latest(world)
-    assert all(len(materialized) == 30 for materialized, _, _ in before[0].values())
+    assert all(len(materialized) == 20 for materialized, _, _ in before[0].values())
 
     done = tidy(world)
 

@@ -63,10 +63,10 @@ def test_performance_is_added_up_in_the_background_once_strategies_are_computed_
     (event,) = [
         each for each in done.asset_materializations_for_node(PERFORMANCE) if each.asset_key == AssetKey(PERFORMANCE)
     ]
-    # Five symbols on six timeframes; those without a bar yet have no row.
+    # Five symbols on four timeframes; those without a bar yet have no row.
     with world.database.transaction() as transaction:
         rows = transaction.query("SELECT count(*) AS n FROM results.performance").item()
-    assert event.metadata["dagster/row_count"].value == rows == 30
+    assert event.metadata["dagster/row_count"].value == rows == 20
     assert 0 < float(event.metadata["seconds"].value) < 60  # type: ignore[arg-type]
     with world.database.transaction() as transaction:
         best, worst = results.best_and_worst(transaction, 5)

@@ -32,9 +32,9 @@ from ema_assets.sandbox.server import running_sandbox
 from ema_assets.store import ledger
 from ema_assets.store.database import Database
 from ema_assets_tests.core import CORE_TEXT
-from ema_assets_tests.defs.conftest import World, defs
+from ema_assets_tests.defs.conftest import FRAMES, World, defs
 from ema_assets_tests.defs.staleness import stale
-from ema_assets_tests.timeframes import H1, M5, ORDER
+from ema_assets_tests.timeframes import H1, M5
 
 
 def fault(world: World, **fields: object) -> None:
@@ -78,10 +78,10 @@ def clear_faults(world: World) -> None:
 
 def test_from_nothing_every_partition_is_recorded_in_one_run_a_timeframe(world: World) -> None:
     runs = world.sweep_until_fresh()
-    assert len(runs) == len(ORDER)
+    assert len(runs) == len(FRAMES)
     recorded = sorted(pair for run in runs for pair in world.materialized(run.run_id))
     assert recorded == sorted(
-        (asset, f"{symbol}|{frame.key}") for asset in CHAIN for symbol in world.symbols for frame in ORDER
+        (asset, f"{symbol}|{frame.key}") for asset in CHAIN for symbol in world.symbols for frame in FRAMES
     )
 
 
@@ -108,7 +108,8 @@ def test_of_a_thousand_symbols_the_37_stale_ones_are_recorded_and_no_other_in_on
     names = [f"S{number:04}" for number in range(1000)]
     world.instance.delete_dynamic_partition("symbol", "BTC-USD")
     world.watchlist_path.write_text(
-        f'[history]\n"5m" = 5\n"1d" = 60\n[[group]]\ncalendar = "XNYS"\nsymbols = {json.dumps(names)}\n{CORE_TEXT}'
+        f'timeframes = {json.dumps([frame.key for frame in FRAMES])}\n[history]\n"5m" = 5\n"1d" = 60\n'
+        f'[[group]]\ncalendar = "XNYS"\nsymbols = {json.dumps(names)}\n{CORE_TEXT}'
     )
     world.sync()
     behind = random.Random(930).sample(names, 37)
@@ -124,7 +125,7 @@ def test_of_a_thousand_symbols_the_37_stale_ones_are_recorded_and_no_other_in_on
         monkeypatch.setenv("EMA_SANDBOX_URL", sandbox.base_url)
         runs = world.sweep_until_fresh()
     frames = [run.dagster_run.tags["dagster/asset_partition_range_start"].partition("|")[2] for run in runs]
-    assert frames == ["5m", "15m", "30m", "1h"]  # a new 5m bar before the first one lies in an hour that is over
+    assert frames == ["5m", "15m", "1h"]  # a new 5m bar before the first one lies in an hour that is over
     for run, frame in zip(runs, frames, strict=True):
         assert world.materialized(run.run_id) == sorted(
             (asset, f"{symbol}|{frame}") for asset in CHAIN for symbol in behind
@@ -433,8 +434,8 @@ def test_a_persons_run_over_several_timeframes_records_what_succeeded_on_each(wo
         raise_on_error=False,
     )
     assert not run.success
-    rolled_up = [frame.key for frame in ORDER if not frame.is_fetched]
-    done = {f"XOM|{frame.key}" for frame in ORDER} | {f"BTC-USD|{frame}" for frame in rolled_up}
+    rolled_up = [frame.key for frame in FRAMES if not frame.is_fetched]
+    done = {f"XOM|{frame.key}" for frame in FRAMES} | {f"BTC-USD|{frame}" for frame in rolled_up}
     assert world.materialized(run.run_id) == sorted(("ohlc", key) for key in done)
 
 
@@ -549,7 +550,7 @@ def test_a_run_over_several_timeframes_counts_the_rows_and_failures_of_all_of_th
             "SELECT timeframe, count(*) AS rows FROM market.ohlc WHERE symbol = 'XOM' GROUP BY 1"
         )
     rows = dict(stored.iter_rows())
-    assert set(rows) == {timeframe.key for timeframe in ORDER}
+    assert set(rows) == {timeframe.key for timeframe in FRAMES}
     told = world.instance.fetch_materializations(AssetRecordsFilter(asset_key=AssetKey("ohlc")), limit=100).records
     written = {}
     for record in told:
@@ -560,7 +561,7 @@ def test_a_run_over_several_timeframes_counts_the_rows_and_failures_of_all_of_th
     # Both fetched timeframes of the failing symbol are named, the rolled-up ones have nothing to do.
     assert "BTC-USD|5m" in str(failure.step_failure_data)
     assert "BTC-USD|1d" in str(failure.step_failure_data)
-    assert "2 of 8 series failed" in str(failure.step_failure_data)
+    assert "2 of 6 series failed" in str(failure.step_failure_data)
 
 
 def test_the_step_of_a_run_over_several_timeframes_adds_up_all_of_them(world: World) -> None:
@@ -574,4 +575,4 @@ def test_the_step_of_a_run_over_several_timeframes_adds_up_all_of_them(world: Wo
     ]
     assert rows > 500
     assert output.metadata["rows_written"].value == rows
-    assert output.metadata["series"].value == len(ORDER)
+    assert output.metadata["series"].value == len(FRAMES)

@@ -15,10 +15,9 @@ from ema_assets.operations.maintain import Retention, maintain
 from ema_assets.refresh.graph import Node, build
 from ema_assets_tests.core import rewrite
 from ema_assets_tests.defs import conftest
-from ema_assets_tests.defs.conftest import WATCHLIST, World
+from ema_assets_tests.defs.conftest import FRAMES, WATCHLIST, World
 from ema_assets_tests.defs.staleness import stale, statuses
 from ema_assets_tests.defs.test_refresh_runs import fault
-from ema_assets_tests.timeframes import ORDER
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
@@ -60,7 +59,7 @@ def tags(world: World, asset: str, partition: str) -> dict[str, str]:
 def test_after_refreshes_every_partition_is_fresh(world: World) -> None:
     world.sweep_until_fresh()
     found = statuses(world.instance, CHAIN)
-    assert len(found) == len(CHAIN) * 30
+    assert len(found) == len(CHAIN) * 20
     assert set(found.values()) == {"FRESH"}
     # One series gets no bar and so keeps its data version, the others get one.
     before = tags(world, OHLC, "AAPL|5m")["dagster/data_version"]
@@ -124,7 +123,7 @@ def test_changed_code_is_stale_because_of_code_and_what_reads_it_when_its_data_h
     world.tell()
     rewrite(monkeypatch, EMA_SIGNALS)
     monkeypatch.setattr(conftest, "defs", assembled(build(watchlist.parse(WATCHLIST))))
-    partitions = [f"{symbol}|{timeframe.key}" for symbol in world.symbols for timeframe in ORDER]
+    partitions = [f"{symbol}|{timeframe.key}" for symbol in world.symbols for timeframe in FRAMES]
     changed = {(EMA_SIGNALS, partition): f"CODE {EMA_SIGNALS}" for partition in partitions}
     assert stale(world.instance, CHAIN) == changed
     # Adopting the new version does not make the old rows new ones, not even when Dagster is told of them once more.
@@ -180,7 +179,7 @@ def test_a_variant_that_reads_a_longer_timeframe_is_stale_when_that_has_changed(
     with world.database.transaction() as transaction:
         transaction.execute("UPDATE market.ema_trend SET spread_pct = 9 WHERE symbol = 'JPM' AND timeframe = '1h'")
     backfill(world, "JPM|1h", "JPM|1h", [EMA_TREND])
-    reads_it = {(filtered, f"JPM|{frame}"): f"DATA {EMA_TREND}" for frame in ("5m", "15m", "30m", "1h")}
+    reads_it = {(filtered, f"JPM|{frame}"): f"DATA {EMA_TREND}" for frame in ("5m", "15m", "1h")}
     assert stale(world.instance, [filtered]) == reads_it
     backfill(world, "JPM|5m", "JPM|1h", [filtered])
     assert stale(world.instance, [filtered]) == {}
