@@ -11,6 +11,7 @@ from dagster_celery.tasks import create_execute_job_task
 
 from ema_assets.defs.celery_queues import is_redis
 from ema_assets.defs.celery_runs import execute_in_a_new_process, is_outdated
+from ema_assets.defs.resources import forget_run
 from ema_assets.model.variables import text_of
 
 # The same broker as the launcher in deploy/celery/dagster.yaml.
@@ -36,7 +37,11 @@ class _Run(Task):  # type: ignore[misc, unused-ignore]
     def __call__(self, *given: Any, **named: Any) -> Any:
         if is_outdated():
             return execute_in_a_new_process(unpack_value(named["execute_job_args_packed"], as_type=ExecuteRunArgs))
-        return super().__call__(*given, **named)
+        try:
+            return super().__call__(*given, **named)
+        finally:
+            # A run whose end could not be written, such as on a full disk, must not look alive: this process is.
+            forget_run()
 
 
 # Nobody asks for the result, and Redis would keep it for ever. Dagster hands these on to Celery as they are.

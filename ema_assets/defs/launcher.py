@@ -71,6 +71,9 @@ class StandbyRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
             self._taking().take(run_id, self._location_of(context.dagster_run))
         except Unavailable as error:
             self._launch_otherwise(run_id, str(error))
+        except BaseException:
+            self._contexts.pop(run_id, None)
+            raise
 
     def prepare(self, origin: RepositoryPythonOrigin, name: str | None = None) -> None:
         """Have a process ready for the code location of `origin` that Dagster calls `name`; for benchmarks.

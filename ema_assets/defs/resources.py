@@ -90,6 +90,12 @@ def stand_by() -> None:
         worker_sessions.living(transaction, [])
 
 
+def forget_run() -> None:
+    """Let no session carry the name of a run that is over, in a process that goes on."""
+    if _idle:
+        stand_by()
+
+
 @atexit.register
 def _close_idle() -> None:
     while _idle:

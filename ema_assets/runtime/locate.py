@@ -60,6 +60,17 @@ def leased_database(settings: Settings) -> str:
         return server.url
 
 
+def give_back() -> None:
+    """Give up the leases of this process on embedded servers, for one that does not end as Python does.
+
+    The last one that gives up its lease stops the server.
+    """
+    with _lock:
+        while _leased:
+            _, server = _leased.popitem()
+            server.stop()
+
+
 @contextmanager
 def started_database(settings: Settings) -> Iterator[str]:
     """The URL of the database in use. An embedded server is started where none runs, and stays during the block."""

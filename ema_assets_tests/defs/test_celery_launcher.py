@@ -24,7 +24,11 @@ from dagster._serdes import deserialize_value
 from ema_assets.defs import celery_runs
 from ema_assets.defs.celery_launcher import LaneRunLauncher
 from ema_assets.defs.celery_queues import tags_of
+from ema_assets.defs.lost_runs import session_name
+from ema_assets.defs.resources import StoreResource
 from ema_assets.defs.run_coordinator import LaneRunCoordinator
+from ema_assets.store import worker_sessions
+from ema_assets_tests.defs.conftest import World
 from ema_assets_tests.waiting import wait_until
 
 RABBITMQ, REDIS = "pyamqp://broker//", "rediss://broker/0"
@@ -209,6 +213,31 @@ def test_a_worker_that_has_loaded_other_signals_executes_a_run_in_a_new_process(
     assert celery_runs.is_outdated() is True
     path.write_text(text)
     assert celery_runs.is_outdated() is False
+
+
+@pytest.mark.filterwarnings("ignore:Task name 'execute_job' is already registered")
+def test_after_a_run_the_session_of_a_worker_carries_its_name_no_longer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a run whose end could not be written would look alive for as long as its worker lives."""
+    monkeypatch.setenv("EMA_CELERY_BROKER", "memory://")
+    monkeypatch.delitem(sys.modules, "ema_assets.defs.celery_worker", raising=False)
+    task = importlib.import_module("ema_assets.defs.celery_worker").execute_job
+    seen = []
+
+    def run(**_: Any) -> None:
+        store = StoreResource()
+        store._session_name = session_name("one")
+        with store.open() as database, database.transaction() as transaction:
+            seen.append(worker_sessions.living(transaction, [session_name("one")]))
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(task, "run", run)
+    with pytest.raises(OSError, match="the disk is full"):
+        task()
+    with world.database.transaction() as transaction:
+        assert seen == [{session_name("one")}]
+        assert worker_sessions.living(transaction, [session_name("one")]) == set()
 
 
 def test_the_new_process_goes_by_the_instance_of_its_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

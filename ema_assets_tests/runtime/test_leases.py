@@ -30,6 +30,23 @@ with EmbeddedServer(Path(sys.argv[1])) as server:
     sys.stdin.read()
 """
 
+# A standby process: it ends without the handlers that Python calls at exit.
+LEAVER = """
+import os, sys
+from pathlib import Path
+from ema_assets.config.settings import Settings
+from ema_assets.defs.standby.worker import leave
+from ema_assets.runtime.locate import leased_database
+from ema_assets.runtime.postgres.server import EmbeddedServer
+os.environ.pop("EMA_DATABASE_URL", None)
+os.environ["EMA_HOME"] = str(Path(sys.argv[1]).parent)
+leased_database(Settings.from_env())
+with EmbeddedServer(Path(sys.argv[1])) as server:
+    print(server.pid, flush=True)
+sys.stdin.read()
+leave(0)
+"""
+
 # What `up` does: it has the server stopped when it is killed, and the children before.
 SUPERVISED = """
 import sys, time
@@ -106,6 +123,13 @@ def test_who_started_the_server_leaves_it_to_who_uses_it_and_the_last_one_stops_
             assert server.pid == pid
             assert answer(server.url) == 42
         assert not server.is_running()
+
+
+def test_a_standby_process_that_is_the_last_one_stops_the_server(folder: Path) -> None:
+    with process(LEAVER, folder) as (standby, _):
+        assert read_running(folder) is not None
+        let_go(standby)
+    assert read_running(folder) is None
 
 
 def test_a_connection_survives_that_the_starter_ends(folder: Path) -> None:

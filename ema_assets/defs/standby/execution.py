@@ -81,7 +81,8 @@ class Executor:
         began = _cpu_seconds()
         with capture_interrupts(), DagsterInstance.from_ref(self._ref) as instance:
             with self._turn:
-                self._current = instance, run_id
+                # A wish of which the run before has taken no notice any more is none for this one.
+                self._current, self._is_canceled = (instance, run_id), False
             run = instance.get_run_by_id(run_id)
             if run is not None:
                 self._execute(instance, run)

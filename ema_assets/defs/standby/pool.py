@@ -77,10 +77,18 @@ class Pool:
             process.run_id, process.is_tagged, process.is_told = run_id, False, False
             if not self._keeper.is_alive():
                 self._keeper.start()
-        self._tell.tag(run_id, process.pid)
+        try:
+            self._tell.tag(run_id, process.pid)
+        except BaseException:
+            # Such as a database that is away. The process is there for other runs.
+            with self._lock:
+                process.run_id = None
+            raise
         with self._lock:
-            if process.has_ended:
-                raise Unavailable(f"the standby process {process.pid} could not take it: {process.how_it_ended()}")
+            if process.has_ended or process.leaves is not None:
+                process.run_id = None
+                why = process.leaves or process.how_it_ended()
+                raise Unavailable(f"the standby process {process.pid} could not take it: {why}")
             process.is_tagged = True
             self._hand_over(process)
 
@@ -208,7 +216,7 @@ class Pool:
         """Give a run that a process refused, because it holds old definitions, to a new one."""
         try:
             self.take(run_id, refused.location)
-        except Unavailable as error:
+        except Exception as error:  # noqa: BLE001 - the thread has more to do, and nobody else speaks of the run
             self._report(self._tell.unstarted, run_id, str(error))
 
     def _note_failure(self, reason: str) -> None:

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 
 from ema_assets.defs.standby import protocol
 from ema_assets.defs.standby.protocol import Accepted, Done, Execute, Failed, Leaving, Load, Ready, ToOwner, ToProcess
@@ -45,7 +46,7 @@ class _Owner:
         try:
             os.write(self._writing, protocol.line(message))
         except OSError:
-            os._exit(1)
+            leave(1)
 
     def _listen(self) -> None:
         for text in sys.stdin.buffer:
@@ -54,7 +55,17 @@ class _Owner:
             time.sleep(_FINISH_SECONDS)
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(_INTERRUPT_SECONDS)
-        os._exit(0)
+        leave(0)
+
+
+def leave(code: int) -> None:
+    """End this process. Threads of libraries, and handlers at exit that wait for them, have nothing left to do."""
+    if "ema_assets.runtime.locate" in sys.modules:
+        from ema_assets.runtime.locate import give_back
+
+        with suppress(Exception):
+            give_back()
+    os._exit(code)
 
 
 def main(writing: int) -> None:
@@ -102,7 +113,6 @@ def main(writing: int) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]))
-    # Threads of libraries, and handlers at exit that wait for them, have nothing left to do.
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    leave(0)

@@ -1,9 +1,11 @@
 """What a standby process does while nobody waits for it."""
 
 import sys
+import threading
 from subprocess import PIPE, Popen
 
 import pytest
+from dagster import DagsterInstance
 
 import ema_assets.refresh.compute  # the code location has imported it
 from ema_assets.defs.standby import execution, warm_up
@@ -59,6 +61,19 @@ def test_kernels_that_cannot_be_made_end_no_process(
     monkeypatch.setattr(execution, "make_kernels", fail)
     idle_executor()[0].use_idle_time()
     assert "no space left for the cache" in capsys.readouterr().err
+
+
+def test_a_cancellation_that_came_too_late_for_its_run_is_none_of_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run that ended in the moment it was canceled has succeeded, and its process goes on."""
+    monkeypatch.setattr(execution, "stand_by", lambda: None)
+    with DagsterInstance.local_temp() as instance:
+        executor = object.__new__(Executor)
+        executor._ref, executor._turn, executor._runs = instance.get_ref(), threading.Lock(), 1
+        executor._is_canceled = True
+        executor.execute("no run of this name")
+        assert not executor._is_canceled
 
 
 def test_a_code_location_that_is_not_ours_gets_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:

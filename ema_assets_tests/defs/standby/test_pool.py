@@ -59,12 +59,13 @@ class World:
         self.tagged: list[tuple[str, int]] = []
         self.unstarted: list[tuple[str, str]] = []
         self.over: list[tuple[str, str | None]] = []
+        self.while_tagging: Callable[[], object] = nothing
         self.pool = Pool(
             "instance",
             Options.of({"spare_processes": 0, "idle_seconds": 60, **config}),
             3,
             Callbacks(
-                lambda run, pid: self.tagged.append((run, pid)),
+                self._tag,
                 lambda run, why: self.unstarted.append((run, why)),
                 lambda run, how: self.over.append((run, how)),
             ),
@@ -72,6 +73,17 @@ class World:
 
     def look(self, later: float = 0.0) -> None:
         self.pool.look(time.monotonic() + later)
+
+    def _tag(self, run: str, pid: int) -> None:
+        self.while_tagging()
+        self.tagged.append((run, pid))
+
+
+def nothing() -> None: ...
+
+
+def fail() -> None:
+    raise OSError("the database is away")
 
 
 @pytest.fixture(autouse=True)
@@ -180,6 +192,45 @@ def test_a_run_whose_process_refuses_it_goes_to_a_new_one() -> None:
     Fake.made[1].says(Ready())
     assert Fake.made[1].told == [Execute("two")]
     assert world.unstarted == []
+
+
+def test_a_process_that_says_that_it_leaves_while_the_run_is_being_tagged_does_not_get_it() -> None:
+    world = World()
+    world.pool.take("one", HERE)
+    (process,) = Fake.made
+    process.says(Ready(), Accepted("one"), Done("one"))
+    world.while_tagging = lambda: process.says(Leaving("watchlist.toml has changed"))
+    with pytest.raises(Unavailable, match="the standby process 1 could not take it: watchlist.toml has changed"):
+        world.pool.take("two", HERE)
+    process.end()
+    assert process.told == [Execute("one")]
+    assert world.over == [("one", None)]
+    assert world.unstarted == []
+
+
+def test_a_run_that_cannot_be_tagged_leaves_its_process_to_others() -> None:
+    world = World()
+    world.while_tagging = fail
+    for run in ("one", "two", "three", "four"):
+        with pytest.raises(OSError, match="the database is away"):
+            world.pool.take(run, HERE)
+    (process,) = Fake.made
+    process.says(Ready())
+    assert process.told == []
+    world.while_tagging = nothing
+    world.pool.take("five", HERE)
+    assert process.told == [Execute("five")]
+
+
+def test_a_refused_run_that_cannot_be_tagged_again_is_reported() -> None:
+    world = World()
+    world.pool.take("one", HERE)
+    Fake.made[0].says(Ready(), Accepted("one"), Done("one"))
+    world.pool.take("two", HERE)
+    Fake.made[0].says(Leaving("watchlist.toml has changed"))
+    world.while_tagging = fail
+    Fake.made[0].end()
+    assert world.unstarted == [("two", "the database is away")]
 
 
 def test_what_has_changed_for_one_has_changed_for_all() -> None:
