@@ -22,10 +22,12 @@ from ema_assets.cli import main as command_line
 from ema_assets.config.settings import VARIABLES
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.declarations import Param, with_params
+from ema_assets.model.timeframes import DEFAULT
 from ema_assets.model.variables import Choice, HttpUrl, Number, Secret, Variable
 from ema_assets.operations.sync_watchlist import adopt_graph
 from ema_assets.providers import registry
 from ema_assets.refresh.graph import Graph, build
+from ema_assets.reports.screen import screener_columns
 from ema_assets.runtime.postgres.server import EmbeddedServer
 from ema_assets.signals import discovery as signals
 from ema_assets.store.database import Database, Transaction
@@ -180,7 +182,7 @@ def table_lines(transaction: Transaction, graph: Graph) -> Iterator[str]:
     alike: dict[tuple[str, tuple[tuple[str, str, str], ...]], list[str]] = {}
     comments: dict[str, str | None] = {}
     for (schema, name), rows in columns.group_by("schema", "name", maintain_order=True):
-        described = tuple(_described(rows, meanings))
+        described = tuple(_described(rows, {**meanings, **_meanings_in(f"{schema}.{name}")}))
         alike.setdefault((str(schema), described), []).append(f"{schema}.{name}")
         comments[f"{schema}.{name}"] = None if rows["is_view"][0] else rows["comment"][0]
     for (_, described), names in alike.items():
@@ -188,6 +190,49 @@ def table_lines(transaction: Transaction, graph: Graph) -> Iterator[str]:
         said = dict.fromkeys(comment for name in names if (comment := comments[name]) is not None)
         yield from (line for comment in said for line in (comment, ""))
         yield from _table(("column", "type", "meaning"), described)
+
+
+# What a row of performance says; how each figure is computed stands in docs/STRATEGIES.md.
+_PERFORMANCE = {
+    "strategy": "The strategy, which is the name of its asset",
+    "first_ts": "The first bar of the series, UTC",
+    "last_ts": "The newest bar that the strategy has processed, UTC",
+    "bars": "Bars from the first to the last",
+    "trades": "Closed trades",
+    "open_trades": "1 while a trade is open",
+    "win_rate_pct": "Closed trades that gained, in percent of all closed ones",
+    "average_win_pct": "Mean net return of those that gained",
+    "average_loss_pct": "Mean net return of the others",
+    "best_trade_pct": "Highest net return of a closed trade",
+    "worst_trade_pct": "Lowest net return of a closed trade",
+    "expectancy_pct": "Mean net return of closed trades",
+    "profit_factor": "Gains divided by losses",
+    "average_r": "Mean R of closed trades with a stop",
+    "average_bars_held": "Mean length of closed trades, in bars",
+    "total_return_pct": "Return of equity, with the open trade as it is marked",
+    "annualized_return_pct": "The same per year",
+    "max_drawdown_pct": "The deepest fall of equity",
+    "max_drawdown_from": "Its peak, UTC; null without a fall",
+    "max_drawdown_to": "Its trough, UTC; null without a fall",
+    "exposure_pct": "Bars with a trade, in percent of all bars",
+    "sharpe": "Sharpe ratio of the returns of bars, per year",
+    "sortino": "Sortino ratio of the returns of bars, per year",
+    "calmar": "Annualized return divided by the maximum drawdown",
+    "most_won": "Longest streak of closed trades that gained",
+    "most_lost": "Longest streak of the others",
+    "costs_pct": "What the trades have cost, in percent of the equity at each entry",
+    "buy_and_hold_pct": "From the first close to the newest one, without costs",
+    "buy_and_hold_annualized_pct": "The same per year",
+    "remark": "Why figures are null; null when there is nothing to say",
+    "undefined_returns": "Trades on whose way a price was not above zero",
+}
+
+
+def _meanings_in(view: str) -> Mapping[str, str]:
+    """What columns mean in `view` that mean something else, or do not stand, in the tables."""
+    if view.startswith("results.screener"):
+        return {name: meaning for name, _, meaning in screener_columns(DEFAULT)}
+    return _PERFORMANCE if view in ("results.performance", "market.strategy_performance") else {}
 
 
 def _meanings(graph: Graph) -> dict[str, str]:

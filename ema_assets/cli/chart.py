@@ -43,6 +43,8 @@ def chart_command(
 ) -> None:
     r"""Draw the bars of a symbol with the averages of a strategy, its trades, stops and volume.
 
+    Without TIMEFRAME those of 1h.
+
     \b
     ema-assets chart AAPL                                 # in the terminal
     ema-assets chart BTC-USD 5m --bars 300 -o btc.svg     # a file

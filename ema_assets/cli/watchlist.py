@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,8 @@ from ema_assets.cli.options import complete_symbol, group_option, json_option
 from ema_assets.config import renames, watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock
-from ema_assets.model.errors import ConfigurationError
-from ema_assets.model.symbols import Instrument, parse_symbol
+from ema_assets.model.errors import ConfigurationError, not_one_of
+from ema_assets.model.symbols import FROM_FILES, Instrument, parse_symbol
 from ema_assets.runtime import state
 
 if TYPE_CHECKING:
@@ -35,7 +35,12 @@ def symbols_group() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of objects instead of a table.")
 @group_option
 @click.option("--calendar", "calendars", multiple=True, help="Only the symbols of this calendar, such as XNYS or 24/7.")
-@click.option("--provider", "providers", multiple=True, help="Only the symbols of this provider; `files` without one.")
+@click.option(
+    "--provider",
+    "providers",
+    multiple=True,
+    help="Only the symbols of this provider; `file` for those whose bars come from files alone.",
+)
 def symbols_list(groups: Sequence[str], calendars: Sequence[str], providers: Sequence[str], *, as_json: bool) -> None:
     """Print every symbol with its calendar and the provider of its bars.
 
@@ -46,12 +51,15 @@ def symbols_list(groups: Sequence[str], calendars: Sequence[str], providers: Seq
     watched = environment.read_watchlist(settings)
     default = environment.default_provider(settings, state.read_state(settings))
     chosen = set(environment.chosen_symbols(watched, (), groups) or watched.symbols)
+    sources = {each.symbol: _source(each, default) for each in watched.instruments}
+    _check_known("--calendar", calendars, (each.calendar for each in watched.instruments))
+    _check_known("--provider", providers, sources.values())
     rows = [
-        (each.symbol, each.calendar, source, [timeframe.key for timeframe in each.timeframes])
+        (each.symbol, each.calendar, sources[each.symbol], [timeframe.key for timeframe in each.timeframes])
         for each in watched.instruments
         if each.symbol in chosen
         and (not calendars or each.calendar in calendars)
-        and ((source := _source(each, default)) in providers or not providers)
+        and (not providers or sources[each.symbol] in providers)
     ]
     if as_json:
         names = ("symbol", "calendar", "provider", "timeframes")
@@ -61,8 +69,16 @@ def symbols_list(groups: Sequence[str], calendars: Sequence[str], providers: Seq
         rendering.print_table(("symbol", "calendar", "bars from", "timeframes"), shown)
 
 
+def _check_known(option: str, received: Sequence[str], known: Iterable[str]) -> None:
+    """Refuse what no symbol has: it is misspelt, and an empty table would not say so."""
+    names = dict.fromkeys(known)
+    for each in received:
+        if each not in names:
+            raise not_one_of(option, each, names)
+
+
 def _source(instrument: Instrument, default: str) -> str:
-    return (instrument.provider or default) if instrument.is_fetched else "files"
+    return (instrument.provider or default) if instrument.is_fetched else FROM_FILES
 
 
 _CALENDAR = click.option(
@@ -148,7 +164,7 @@ def _add(wanted: Sequence[str], calendar: str | None, provider: str | None) -> N
     for note in chooser.notes():
         click.echo(note, err=True)
     if added and running is not None:
-        click.echo("Dagster picks this up within 30 seconds and loads the history.")
+        click.echo("Dagster picks this up within ten seconds and loads the history.")
     if chooser.refused:
         only = len(chooser.refused) == 1
         raise ConfigurationError((" " if only else "\n").join(["not added:", *chooser.refused]))

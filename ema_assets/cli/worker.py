@@ -31,7 +31,7 @@ _APP = "ema_assets.defs.celery_worker"
     "--queues",
     default=",".join(QUEUES),
     show_default=True,
-    help="Whose runs it takes: `live` has those of bars that have just closed, `slow` all others.",
+    help="Whose runs it takes: `live` has those of bars of 5m and shorter that have just closed, `slow` all others.",
 )
 def worker_command(processes: int, runs_per_process: int, queues: str) -> None:
     """Execute runs that Dagster on another host hands to Celery: docs/CLUSTER.md. SIGTERM lets them finish."""

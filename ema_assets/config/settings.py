@@ -41,7 +41,9 @@ _PROVIDER = Text(
     "the provider of groups that name none; without it the one whose keys are set, else synthetic prices",
 )
 _SERIES_PER_RUN = Number("EMA_SERIES_PER_RUN", 1000, 1, 100_000, "how many stale series one run takes at most")
-_SWEEP_SECONDS = Number("EMA_SWEEP_SECONDS", 30, 5, 3600, "how often the sweep and the watchlist sensor look")
+_SWEEP_SECONDS = Number(
+    "EMA_SWEEP_SECONDS", 30, 5, 3600, "seconds between looks of the sweep; ten at most while something is stale"
+)
 _RUN_RETENTION = Number("EMA_RUN_RETENTION_DAYS", 14, 1, 36_500, "how long finished runs and their events are kept")
 _REJECTED_RETENTION = Number("EMA_REJECTED_RETENTION_DAYS", 90, 1, 36_500, "how long rejected bars are kept")
 _CORRECTION_RETENTION = Number(
@@ -52,7 +54,7 @@ _LOG_FORMAT = Choice("EMA_LOG_FORMAT", "text", ("text", "json"), "how `up` and w
 _ALLOWED_HOSTS = Text(
     same_origin.VARIABLE,
     None,
-    "names beside `localhost` under which the UI and the sandbox answer, with commas",
+    "names beside `localhost` under which the UI, the board and the sandbox answer, with commas",
 )
 _CLOCK = Text(clock.VARIABLE, None, "a virtual time for the sandbox, such as `2026-11-20T14:30Z x60`")
 
@@ -263,10 +265,16 @@ def _named_provider(env: Mapping[str, str]) -> str | None:
     return named
 
 
+def named_watchlist(env: Mapping[str, str] = os.environ) -> Path | None:
+    """The file that `EMA_WATCHLIST` names; None when it is not set."""
+    named = _WATCHLIST.read(env)
+    return Path(named).expanduser().absolute() if named else None
+
+
 def _watchlist_path(env: Mapping[str, str], home: Path) -> Path:
     """The watchlist that is named, else the one of the current folder, else the one at home."""
-    if named := _WATCHLIST.read(env):
-        return Path(named).expanduser().absolute()
+    if named := named_watchlist(env):
+        return named
     local = Path("watchlist.toml").absolute()
     return local if local.exists() else home / "watchlist.toml"
 

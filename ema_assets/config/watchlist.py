@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ema_assets.config import calendar_tables, shared_files, timeframe_lists
-from ema_assets.config.settings import Settings, is_synthetic
+from ema_assets.config.settings import Settings, is_synthetic, named_watchlist
 from ema_assets.model.errors import InvalidKeyError, WatchlistError, did_you_mean
 from ema_assets.model.special_days import SpecialDays
 from ema_assets.model.symbols import (
@@ -107,14 +107,31 @@ def default_text() -> str:
 
 
 def ensure(path: Path) -> None:
-    """Write the default watchlist to `path` when no file is there."""
+    """Write the default watchlist to `path` when no file is there.
+
+    Raises:
+        WatchlistError: when `EMA_WATCHLIST` names that file.
+    """
     if path.exists():
         return
+    check_is_there(path)
     path.resolve().parent.mkdir(parents=True, exist_ok=True)
     with shared_files.locked(path) as target:
         # Another process may have written it meanwhile, and a third one may have edited that.
         if not target.exists():
             shared_files.replace_text(target, default_text())
+
+
+def check_is_there(path: Path) -> None:
+    """Refuse a `path` without a file that `EMA_WATCHLIST` names: it is misspelt, and a default would hide that.
+
+    Raises:
+        WatchlistError: naming the file and what to do.
+    """
+    if not path.exists() and path == named_watchlist():
+        raise WatchlistError(
+            f"`EMA_WATCHLIST` must be a file, received {path}, which is not there; unset it for a default watchlist"
+        )
 
 
 def of(settings: Settings) -> Watchlist:

@@ -43,7 +43,7 @@ def maintenance_job(namespace: Namespace = ALONE) -> JobDefinition:
 
     @job(
         name=namespace.name(MAINTENANCE_JOB),
-        # After everything live and before the loading of history, and never in the slot that is kept for 5m.
+        # After everything live and before the loading of history, and never in the slots that are kept for 5m.
         tags={LANE_TAG: BACKGROUND_LANE, PRIORITY_TAG: UPKEEP_PRIORITY},
         description=(
             "Keeps the database level: deletes old runs in which no event is the latest of its partition, and old bars "

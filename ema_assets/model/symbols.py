@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ema_assets.model.errors import InvalidKeyError
-from ema_assets.model.timeframes import ALLOWED, DEFAULT, Timeframe, by_key, with_bases
+from ema_assets.model.timeframes import ALLOWED, DEFAULT, Timeframe, by_key, same_as, with_bases
 
 AssetClass = Literal["stocks", "funds", "indices", "futures", "fx", "crypto"]
 ASSET_CLASSES: tuple[AssetClass, ...] = get_args(AssetClass)
@@ -61,7 +61,9 @@ def parse_timeframe(text: str) -> Timeframe:
     try:
         return by_key(text)
     except KeyError:
-        raise InvalidKeyError(f"`timeframe` must be one of {ALLOWED}, received {text!r}") from None
+        meant = same_as(text)
+        hint = f"; did you mean `{meant.key}`?" if meant is not None else ""
+        raise InvalidKeyError(f"`timeframe` must be one of {ALLOWED}, received {text!r}{hint}") from None
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -96,7 +96,7 @@ class Timeframe:
 
     @property
     def is_live(self) -> bool:
-        """True when its runs may use the run slot that slower work leaves free."""
+        """True when its runs may use the run slots that slower work leaves free."""
         return self.duration <= timedelta(minutes=5)
 
     @property
@@ -250,4 +250,15 @@ USUAL: tuple[Timeframe, ...] = tuple(
     map(by_key, ("1m", "3m", "5m", "15m", "30m", "45m", "1h", "2h", "4h", "1d", "1w", "1M"))
 )
 # Of one's own, in a sentence.
-ALLOWED = f"{', '.join(each.key for each in USUAL)}, or others such as 10m, 90m, 6h and 3M"
+ALLOWED = (
+    f"{', '.join(each.key for each in USUAL)}, 3M, 12M, or any other number of minutes or hours below a day, "
+    "such as 90m"
+)
+
+
+def same_as(text: str) -> Timeframe | None:
+    """The timeframe that is written in another way than `text`, such as `1h` for `60m`; None when there is none."""
+    match = _INTRADAY.fullmatch(text)
+    if match is None:
+        return None
+    return lasting(timedelta(minutes=int(match[1]) * (60 if match[2] == "h" else 1)))

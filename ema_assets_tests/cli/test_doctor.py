@@ -58,7 +58,16 @@ def files(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 CHECKS = [
-    *("data folder", "database", "migrations", "calendars", "clock", "watchlist", "signals and strategies"),
+    *(
+        "variables",
+        "data folder",
+        "database",
+        "migrations",
+        "calendars",
+        "clock",
+        "watchlist",
+        "signals and strategies",
+    ),
     *("providers", "dagster.yaml", "versions", "up"),
 ]
 
@@ -105,6 +114,22 @@ def test_what_is_broken_is_said_line_by_line_and_hides_nothing(run: Run, home: P
     assert "group 1: unknown key `symbls`" in watched
     assert any(line.startswith("ok       versions ") for line in lines)
     assert lines[-1] == "2 errors, 1 warning."
+
+
+def test_a_misspelt_variable_is_named_and_one_that_the_watchlist_reads_is_none(run: Run, home: Path) -> None:
+    path = home / "watchlist.toml"
+    path.write_text(path.read_text() + '[[alert]]\non = ["crossover"]\nto = ["${EMA_HOOK}"]\n')
+    found = examined(run, EMA_PROVIDR="yahoo", EMA_HOOK="json://localhost")
+    (warning,) = [text for level, text in found["variables"] if level == "warning"]
+    assert warning == "`EMA_PROVIDR` is no variable of ema-assets; did you mean `EMA_PROVIDER`?"
+
+
+def test_a_watchlist_that_is_named_and_not_there_is_an_error(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "none.toml"
+    ((level, text),) = examined(run, EMA_WATCHLIST=str(path))["watchlist"]
+    assert level == "error"
+    assert text.startswith(f"`EMA_WATCHLIST` must be a file, received {path}, which is not there")
+    assert not path.exists()
 
 
 def test_settings_that_cannot_be_read_are_one_error(run: Run) -> None:

@@ -292,7 +292,7 @@ def test_ingested_bars_are_in_the_status_and_their_symbol_is_on_the_watchlist(
     daily = next(each for each in status["assets"] if (each["asset"], each["timeframe"]) == ("ohlc", "1d"))
     assert daily["series"] == 4
     assert daily["newest_ts"].startswith("2024-02-14T")
-    assert ["OLD", "XNYS", "files"] in [line.split()[:3] for line in run("symbols", "list").stdout.splitlines()]
+    assert ["OLD", "XNYS", "file"] in [line.split()[:3] for line in run("symbols", "list").stdout.splitlines()]
 
 
 def test_only_symbols_of_a_synthetic_provider_are_called_synthetic(run: Run, home: Path, database_url: str) -> None:
@@ -362,4 +362,4 @@ def test_with_files_as_the_provider_no_symbol_is_asked_for(run: Run, home: Path,
     assert refreshed.exit_code == 0, refreshed.output
     assert refreshed.stdout.splitlines()[-1] == "Up to date."
     listed = [line.split()[2] for line in run("symbols", "list", **env).stdout.splitlines()[1:]]
-    assert listed == ["files", "files", "files"]
+    assert listed == ["file", "file", "file"]

@@ -64,7 +64,7 @@ def test_an_unknown_calendar_is_named_wherever_it_comes_from(refused: Refused, h
         (("--group", "Shares"), ["AAPL", "MSFT"]),
         (("--group", "Shares", "--group", "2"), ["AAPL", "MSFT", "BTC-USD"]),
         (("--calendar", "24/7"), ["BTC-USD"]),
-        (("--provider", "files"), ["OLD"]),
+        (("--provider", "file"), ["OLD"]),
         (("--provider", "sandbox", "--calendar", "XNYS"), ["AAPL", "MSFT"]),
         (("--group", "Shares", "--calendar", "24/7"), []),
         ((), ["AAPL", "MSFT", "BTC-USD", "OLD"]),
@@ -75,6 +75,19 @@ def test_symbols_are_listed_by_group_calendar_and_provider(
 ) -> None:
     (home / "watchlist.toml").write_text(WATCHLIST + '[[group]]\nprovider = "file"\nsymbols = ["OLD"]\n')
     assert [each["symbol"] for each in json.loads(run("symbols", "list", "--json", *asked).stdout)] == symbols
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        (("--provider", "sandbx"), "`--provider` must be one of sandbox, received 'sandbx'; did you mean `sandbox`?"),
+        (("--calendar", "XNYC"), "`--calendar` must be one of XNYS, 24/7, received 'XNYC'; did you mean `XNYS`?"),
+    ],
+)
+def test_what_no_symbol_has_is_refused_and_no_empty_table(
+    refused: Refused, asked: tuple[str, ...], sentence: str
+) -> None:
+    assert refused("symbols", "list", *asked) == sentence
 
 
 def test_symbols_are_added_and_removed_with_all_comments_kept(run: Run, home: Path) -> None:

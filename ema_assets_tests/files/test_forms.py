@@ -288,7 +288,7 @@ def test_two_columns_that_differ_only_in_case_are_refused(tmp_path: Path) -> Non
         (",5m,2026-11-25 15:00,1,2,1,2,5", "line 3: `symbol` must be"),
         (
             "AAPL,25h,2026-11-25 15:00,1,2,1,2,5",
-            "line 3: `timeframe` must be one of 1m, 3m, 5m, 15m, 30m, 45m, 1h, 2h, 4h, 1d, 1w, 1M, or others such as 10m, 90m, 6h and 3M, received '25h'",
+            "line 3: `timeframe` must be one of 1m, 3m, 5m, 15m, 30m, 45m, 1h, 2h, 4h, 1d, 1w, 1M, 3M, 12M, or any other number of minutes or hours below a day, such as 90m, received '25h'",
         ),
         ("AAPL,,2026-11-25 15:00,1,2,1,2,5", "line 3: `timeframe` must be"),
     ],

@@ -83,11 +83,11 @@ def test_a_series_reads_as_it_is_written(symbol: str, timeframe: Timeframe) -> N
         ("|5m", "`symbol` must be"),
         (
             "AAPL|",
-            "`timeframe` must be one of 1m, 3m, 5m, 15m, 30m, 45m, 1h, 2h, 4h, 1d, 1w, 1M, or others such as 10m, 90m, 6h and 3M, received ''",
+            "`timeframe` must be one of 1m, 3m, 5m, 15m, 30m, 45m, 1h, 2h, 4h, 1d, 1w, 1M, 3M, 12M, or any other number of minutes or hours below a day, such as 90m, received ''",
         ),
         (
             "AAPL|5M",
-            "`timeframe` must be one of 1m, 3m, 5m, 15m, 30m, 45m, 1h, 2h, 4h, 1d, 1w, 1M, or others such as 10m, 90m, 6h and 3M, received '5M'",
+            "`timeframe` must be one of 1m, 3m, 5m, 15m, 30m, 45m, 1h, 2h, 4h, 1d, 1w, 1M, 3M, 12M, or any other number of minutes or hours below a day, such as 90m, received '5M'",
         ),
         ("AAPL|5m|1h", "`timeframe` must be one of"),
     ],

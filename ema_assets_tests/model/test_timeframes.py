@@ -41,16 +41,23 @@ def test_what_follows_from_the_length_of_a_bar(key: str, minutes: int, base: str
 
 
 @pytest.mark.parametrize(
-    "key", ["", "m", "0m", "5", "5M", "60m", "120m", "1440m", "24h", "2d", "7d", "2w", "2M", "01m", "5 m"]
+    ("key", "hint"),
+    [
+        *dict.fromkeys(("", "m", "0m", "5", "5M", "2d", "7d", "2w", "2M", "01m", "5 m", "25h"), "").items(),
+        ("60m", "; did you mean `1h`?"),
+        ("120m", "; did you mean `2h`?"),
+        ("1440m", "; did you mean `1d`?"),
+        ("24h", "; did you mean `1d`?"),
+    ],
 )
-def test_one_length_has_one_key_and_others_are_refused_with_what_is_allowed(key: str) -> None:
+def test_one_length_has_one_key_and_others_are_refused_with_what_is_allowed(key: str, hint: str) -> None:
     with pytest.raises(KeyError):
         by_key(key)
     with pytest.raises(InvalidKeyError) as caught:
         parse_timeframe(key)
     assert str(caught.value) == (
-        "`timeframe` must be one of 1m, 3m, 5m, 15m, 30m, 45m, 1h, 2h, 4h, 1d, 1w, 1M, or others such as 10m, 90m, 6h "
-        f"and 3M, received {key!r}"
+        "`timeframe` must be one of 1m, 3m, 5m, 15m, 30m, 45m, 1h, 2h, 4h, 1d, 1w, 1M, 3M, 12M, or any other number of "
+        f"minutes or hours below a day, such as 90m, received {key!r}{hint}"
     )
 
 
