@@ -10,7 +10,7 @@ from ema_assets.model.symbols import without_hours
 from ema_assets.operations.watch_trouble import forget_unwanted
 from ema_assets.refresh.graph import Graph, build
 from ema_assets.refresh.plan_older import LOOK_BACK, depths
-from ema_assets.store import ledger, older_history, results, sessions, tables
+from ema_assets.store import ledger, older_history, own_views, results, sessions, tables
 from ema_assets.store.database import Database, Transaction
 
 _AHEAD = timedelta(days=370)
@@ -47,7 +47,14 @@ def sync(
 
 
 def adopt_graph(transaction: Transaction, graph: Graph) -> list[str]:
-    """Make tables and views fit `graph`; return the assets whose tables were made anew or have new columns."""
+    """Make tables and views fit `graph`; return the assets whose tables were made anew or have new columns.
+
+    Views that a user has made over them are there again afterwards.
+
+    Raises:
+        StoreError: naming a view of the user's that cannot be.
+    """
+    own = own_views.noted(transaction, results.VIEWS)
     remade = tables.ensure(transaction, [table for node in graph.on for table in node.tables], graph.with_bars)
     ledger.sync_timeframes(transaction, graph.with_bars)
     ledger.sync_assets(transaction, graph.assets(), graph.inputs())
@@ -66,6 +73,7 @@ def adopt_graph(transaction: Transaction, graph: Graph) -> list[str]:
             },
         ),
     )
+    own_views.put_back(transaction, own)
     return [node.name for node in graph.computed if node.touches(remade)]
 
 

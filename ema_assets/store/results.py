@@ -22,7 +22,7 @@ from ema_assets.store.database import Transaction, identifier
 
 _PERFORMANCE = "market.strategy_performance"
 # Each before those that it reads.
-_VIEWS = (
+VIEWS = (
     *("results.screener", "results.performance", "results.trades", "results.signals", "results.bars"),
     *(_PERFORMANCE, "market.trade"),
 )
@@ -50,7 +50,7 @@ class Configured:
 
 
 def ensure(transaction: Transaction, configured: Configured) -> bool:
-    """Make the views fit `configured`; return True when they had to be made."""
+    """Make the views fit `configured`; return True when they had to be made. Views over them go: see `own_views`."""
     statements = _statements(configured)
     granted = [each for role in roles.EVERY for each in roles.statements(role)]
     signature = hashlib.sha256("\n".join([*statements, *granted]).encode()).hexdigest()
@@ -63,12 +63,13 @@ def ensure(transaction: Transaction, configured: Configured) -> bool:
                ARRAY (SELECT 'results.' || viewname::text FROM pg_views
                       WHERE schemaname = 'results' AND viewname LIKE 'screener\_%') AS screeners
         """,
-        [*_VIEWS, *screeners],
+        [*VIEWS, *screeners],
     ).row(0, named=True)
     if (state["signature"], state["is_whole"]) == (signature, True):
         return False
-    for name in (*state["screeners"], *_VIEWS):
-        transaction.execute(f"DROP {'MATERIALIZED VIEW' if name == _PERFORMANCE else 'VIEW'} IF EXISTS {name}")
+    for name in (*state["screeners"], *VIEWS):
+        kind = "MATERIALIZED VIEW" if name == _PERFORMANCE else "VIEW"
+        transaction.execute(f"DROP {kind} IF EXISTS {name} CASCADE")
     for statement in statements:
         transaction.execute(statement)
     transaction.execute(f"COMMENT ON VIEW results.screener IS '{signature}'")
