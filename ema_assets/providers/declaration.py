@@ -229,10 +229,9 @@ class Provider(Generic[Config]):
                     f"the {self.title} is a provider but does not run; start it with `ema-assets up`, or run "
                     f"`ema-assets {self.service.command}` and set {variable} to what it prints"
                 )
-        if any(getattr(config, name) is None for name in needed):
-            raise ConfigurationError(
-                f"the provider {self.name} needs keys: set {' and '.join(needed.values())} to yours"
-            )
+        missing = [variable for name, variable in needed.items() if getattr(config, name) is None]
+        if missing:
+            raise ConfigurationError(f"the provider {self.name} needs keys: set {' and '.join(missing)} to yours")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,11 +54,18 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(
 
 @pytest.mark.parametrize("command", ["refresh", "up"])
 @pytest.mark.parametrize(
-    "keys", [{"EMA_PROVIDER": "alpaca"}, {"APCA_API_KEY_ID": "the-key"}, {"APCA_API_SECRET_KEY": "the-secret"}]
+    ("keys", "missing"),
+    [
+        ({}, "APCA_API_KEY_ID and APCA_API_SECRET_KEY"),
+        ({"APCA_API_KEY_ID": "the-key"}, "APCA_API_SECRET_KEY"),
+        ({"APCA_API_SECRET_KEY": "the-secret"}, "APCA_API_KEY_ID"),
+    ],
 )
-def test_alpaca_without_its_keys_says_which_to_set(refused: Refused, command: str, keys: dict[str, str]) -> None:
+def test_alpaca_without_its_keys_says_which_to_set(
+    refused: Refused, command: str, keys: dict[str, str], missing: str
+) -> None:
     sentence = refused(command, **{"EMA_PROVIDER": "alpaca", **keys}, EMA_DATABASE_URL=DEAD)
-    assert sentence == "the provider alpaca needs keys: set APCA_API_KEY_ID and APCA_API_SECRET_KEY to yours"
+    assert sentence == f"the provider alpaca needs keys: set {missing} to yours"
 
 
 @pytest.mark.parametrize("command", ["up", "down", "status", "refresh", "migrate", "sandbox"])
