@@ -222,14 +222,35 @@ def without_owned(closed: pl.DataFrame, owned: pl.DataFrame, timeframe: Timefram
 def dirty_buckets(changed: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> pl.DataFrame:
     """Where a rolled-up series must start again after the bars of its source changed.
 
-    `changed` has symbol, calendar and changed_from (UTC). Returns symbol, dirty_from and dirty_end: start and end of
-    the bucket that holds `changed_from`.
+    `changed` has symbol, calendar and changed_from (UTC). Returns symbol, dirty_from and dirty_end of each: start and
+    end of the bucket that holds `changed_from`. On a day that the calendar lacks there is none, but later bars may have
+    changed as well: then it is the next bucket. Both are `changed_from` where `sessions` end before that.
     """
     times = changed.select("symbol", "calendar", pl.col("changed_from").cast(UTC_TIME).alias("ts"))
+    found = buckets_of(times, timeframe, sessions)
+    if found["bucket"].null_count():
+        found = _with_next(found, _grid(timeframe, sessions))
+    return found.select("symbol", dirty_from=pl.coalesce("bucket", "ts"), dirty_end=pl.coalesce("bucket_end", "ts"))
+
+
+def _with_next(times: pl.DataFrame, grid: pl.DataFrame) -> pl.DataFrame:
+    """`times` (as `buckets_of` returns them) with the next bucket of `grid` where none holds the ts."""
+    coming = grid.select("calendar", _next="bucket", _next_end="bucket_end").sort("_next")
     return (
-        buckets_of(times, timeframe, sessions)
-        .filter(pl.col("bucket").is_not_null())
-        .select("symbol", dirty_from="bucket", dirty_end="bucket_end")
+        times.with_row_index("_row")
+        .sort("ts")
+        .join_asof(
+            coming,
+            left_on="ts",
+            right_on="_next",
+            by="calendar",
+            strategy="forward",
+            check_sortedness=False,
+            coalesce=False,
+        )
+        .sort("_row")
+        .with_columns(pl.coalesce("bucket", "_next"), pl.coalesce("bucket_end", "_next_end"))
+        .select(times.columns)
     )
 
 

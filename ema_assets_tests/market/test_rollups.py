@@ -16,7 +16,7 @@ from ema_assets.market.rollups import buckets_of, dirty_buckets, roll_up
 from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe
 from ema_assets_tests.market import reference
-from ema_assets_tests.timeframes import D1, H1, H4, M5, M15, ROLLED_UP
+from ema_assets_tests.timeframes import D1, H1, H4, M5, M15, MO1, ROLLED_UP, W1
 
 # A half day after a holiday, both switches of daylight saving, a lunch break, a market that never closes.
 TIMES = {
@@ -200,16 +200,48 @@ def test_a_sum_of_volumes_leaves_out_the_unknown_ones_and_is_unknown_when_all_ar
 @pytest.mark.parametrize("timeframe", ROLLED_UP)
 def test_a_changed_bar_makes_its_bucket_dirty(timeframe: Timeframe) -> None:
     changed_from = utc("2026-11-27 17:55")
-    changed = pl.DataFrame(
-        {
-            "symbol": ["AAPL", "LOST"],
-            "calendar": ["XNYS", "XNYS"],
-            "changed_from": [changed_from, utc("2026-11-26 15:00")],
-        }
-    )
     (expected,) = (
         bucket
         for bucket in reference.buckets(TIMES["half day"], timeframe.duration)
         if bucket[0] <= changed_from < bucket[1]
     )
-    assert dirty_buckets(changed, timeframe, TIMES["half day"]).rows() == [("AAPL", *expected)]
+    assert dirty_buckets(changes({"AAPL": changed_from}), timeframe, TIMES["half day"]).rows() == [("AAPL", *expected)]
+
+
+@pytest.mark.parametrize("timeframe", [*ROLLED_UP, W1, MO1], ids=str)
+def test_a_bar_on_a_day_that_the_calendar_lacks_makes_the_next_bucket_dirty(timeframe: Timeframe) -> None:
+    # Bombay traded on a Saturday, and not on the Monday after it. The other symbol begins within a bucket.
+    sessions = exchange_sessions("XBOM", date(2023, 11, 1), date(2024, 4, 10))
+    saturday, tuesday = utc("2024-01-20 04:00"), utc("2024-01-23 04:00")
+    grid = bar_grid(sessions, timeframe).sort("ts")
+    coming = grid.filter(pl.col("ts") >= saturday)
+    holding = grid.filter(pl.col("ts") <= tuesday, pl.col("ts_end") > tuesday)
+    if timeframe is MO1:
+        coming = holding
+    expected = [
+        ("A", *coming.select("ts", "ts_end").row(0)),
+        ("B", *holding.select("ts", "ts_end").row(0)),
+        ("C", *coming.select("ts", "ts_end").row(0)),
+    ]
+    changed = changes({"A": saturday, "B": tuesday, "C": saturday}, "XBOM")
+    assert dirty_buckets(changed, timeframe, sessions).rows() == expected
+
+
+def test_the_next_bucket_is_one_of_the_same_calendar() -> None:
+    changed = pl.concat([changes({"AAPL": utc("2026-11-26 15:00")}), changes({"BTC": utc("2026-11-26 15:00")}, "24/7")])
+    sessions = pl.concat([TIMES["half day"], exchange_sessions("24/7", date(2026, 11, 26), date(2026, 11, 27))])
+    assert dirty_buckets(changed, H1, sessions).rows() == [
+        ("AAPL", utc("2026-11-27 14:30"), utc("2026-11-27 15:30")),
+        ("BTC", utc("2026-11-26 15:00"), utc("2026-11-26 16:00")),
+    ]
+
+
+def test_a_bar_behind_the_last_known_session_makes_dirty_what_follows_it() -> None:
+    moment = utc("2026-12-05 15:00")
+    assert dirty_buckets(changes({"AAPL": moment}), H1, TIMES["half day"]).rows() == [("AAPL", moment, moment)]
+
+
+def changes(changed_from: dict[str, datetime], calendar: str = "XNYS") -> pl.DataFrame:
+    return pl.DataFrame(
+        {"symbol": list(changed_from), "calendar": calendar, "changed_from": list(changed_from.values())}
+    )

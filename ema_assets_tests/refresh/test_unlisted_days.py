@@ -1,0 +1,98 @@
+"""A day that the calendar lacks has no longer bars, and is no reason for the days after it to have none."""
+
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from ema_assets.config.watchlist import Watchlist
+from ema_assets.operations.ingest import store_file
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.store.database import Database
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, utc, watch
+from ema_assets_tests.timeframes import D1, H1, H4, M5, M15, MO1, W1
+
+# Bombay traded on the Saturday, and not on the Monday after it.
+FRIDAY, SATURDAY, TUESDAY, LAST = date(2024, 1, 19), date(2024, 1, 20), date(2024, 1, 23), date(2024, 2, 2)
+NOW = utc("2024-02-02 12:00")
+LONGER = (M15, H1, H4, W1, MO1)
+
+
+def bars(symbol: str, first: date, last: date = LAST) -> pl.DataFrame:
+    """Regular 5m and 1d bars, and those of the Saturday where it lies within: at the hours of the Friday."""
+    regular = pl.concat(bars_on("XBOM", symbol, timeframe, min(first, FRIDAY), last) for timeframe in (M5, D1))
+    special = regular.filter(pl.col("ts").dt.date() == FRIDAY).with_columns(pl.col("ts") + timedelta(days=1))
+    return pl.concat([regular, special]).filter(pl.col("ts").dt.date() >= first).sort("timeframe", "ts")
+
+
+def watched(*symbols: str) -> Watchlist:
+    return watch(dict.fromkeys(symbols, "XBOM"), m5_days=20, d1_days=20, timeframes=(M5, D1, *LONGER))
+
+
+def rolled_up(database: Database, symbol: str) -> list[tuple[str, datetime]]:
+    return rows_of(
+        database,
+        """
+        SELECT timeframe, ts FROM market.ohlc WHERE symbol = $1 AND timeframe <> ALL ('{5m,1d}')
+        ORDER BY timeframe, ts
+        """,
+        symbol,
+    )
+
+
+@pytest.mark.parametrize("kind", ["file", "provider"])
+def test_a_history_that_begins_on_such_a_day_is_rolled_up_from_the_next_session_on(
+    database: Database, kind: str
+) -> None:
+    names = watched("A", "B")
+    if kind == "file":
+        names = replace(names, instruments=tuple(replace(each, provider="file") for each in names.instruments))
+    both = pl.concat([bars("A", SATURDAY), bars("B", TUESDAY)])
+    if kind == "file":
+        sync(database, names, NOW)
+        store_file(database, both, "a file", NOW)
+        refresh(database, names, MemoryExchange(), NOW)
+    else:
+        refresh(database, names, MemoryExchange(both), NOW)
+    flags = rows_of(database, "SELECT symbol, reason FROM market.bar_flag GROUP BY 1, 2")
+    assert ("A", "day not in the calendar") in flags
+    assert {timeframe for timeframe, _ in rolled_up(database, "A")} == {each.key for each in LONGER}
+    assert rolled_up(database, "A") == rolled_up(database, "B")
+
+
+def test_a_machine_that_was_off_from_friday_to_the_next_session_rolls_up_that_session(database: Database) -> None:
+    names = watched("A")
+    exchange = MemoryExchange(bars("A", date(2024, 1, 15)))
+    refresh(database, names, exchange, utc("2024-01-19 12:00"))
+    before = rolled_up(database, "A")
+    refresh(database, names, exchange, utc("2024-01-23 12:00"))
+    added = [each for each in rolled_up(database, "A") if each not in before]
+    assert [ts for timeframe, ts in added if timeframe == "1h"] == [
+        utc(f"2024-01-23 {hour:02}:45") for hour in range(3, 10)
+    ]
+    assert {ts.date() for _, ts in added} == {TUESDAY}
+    assert {timeframe for timeframe, _ in added} == {"15m", "1h", "4h"}
+    refresh(database, names, exchange, utc("2024-01-26 12:00"))
+    assert [ts for timeframe, ts in rolled_up(database, "A") if timeframe == "1w"] == [
+        utc("2024-01-15 03:45"),
+        utc("2024-01-23 03:45"),
+    ]
+
+
+def test_a_bar_on_such_a_day_alone_leaves_nothing_stale(database: Database) -> None:
+    names = watched("A")
+    exchange = MemoryExchange(bars("A", date(2024, 1, 15)))
+    refresh(database, names, exchange, utc("2024-01-19 12:00"))
+    before = rolled_up(database, "A")
+    refresh(database, names, exchange, utc("2024-01-20 12:00"))
+    assert rolled_up(database, "A") == before
+    ready = rows_of(
+        database,
+        """
+        SELECT s.timeframe FROM market.series_state s
+        JOIN market.series_state base ON base.asset = s.asset AND base.symbol = s.symbol AND base.timeframe = '5m'
+        WHERE s.asset = 'ohlc' AND s.timeframe <> ALL ('{5m,1d}') AND s.dirty_end <= base.checked_through
+        """,
+    )
+    assert ready == []
