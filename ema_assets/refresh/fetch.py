@@ -1,7 +1,6 @@
 """Fetched bars: ask the providers for what has closed and is missing, and store it. How it is stored is not here."""
 
 import asyncio
-import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -10,11 +9,12 @@ import polars as pl
 from ema_assets.market import gaps
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.errors import ConfigurationError, ProviderError, RateLimited
-from ema_assets.model.schemas import ASKED_SCHEMA, BAR_SCHEMA
+from ema_assets.model.schemas import ASKED_SCHEMA, BAR_SCHEMA, SUSPECT_SCHEMA
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.fetching.base import NO_ACTIONS, BarRequest, ProviderClient
 from ema_assets.refresh.answers import Answer, Extent, Stored
+from ema_assets.refresh.delays import Delays
 from ema_assets.refresh.describe import describe_due
 from ema_assets.refresh.isolate import bisect
 from ema_assets.refresh.older import Older, wants_older, without
@@ -30,10 +30,10 @@ from ema_assets.store.database import Database
 # Makes a client of the provider of that name; None stands for the default one.
 OpenProvider = Callable[[str | None], ProviderClient]
 
-GAP_PAUSE_AFTER_FAILURE = timedelta(minutes=30)
+# The requests for the whole history of series, by their symbols.
+Whole = Callable[[pl.Series], pl.DataFrame]
 
-# The last trade of a delayed exchange is now and then some minutes older than its delay.
-DELAY_SLACK_MINUTES = 3
+GAP_PAUSE_AFTER_FAILURE = timedelta(minutes=30)
 
 # Bars asked for and kept in memory at a time: bounds memory whatever the number of series.
 BARS_PER_BATCH = 400_000
@@ -120,21 +120,21 @@ class _Fetching:
         self._older = Older(database, timeframe, rules, now, everything=extent is Extent.WHOLE)
         self._new = list(new)
         self._name: str | None = None
-        self._delays: dict[str, timedelta] = {}
-        self._said: dict[BarRequest, datetime] = {}
+        self._delays = Delays(now)
         self._actions = NO_ACTIONS
         self._dead: str | None = None
         self._is_unproven = False
         # A 5xx for the only series asked for may be that series' own fault.
         self._least_for_outage = 2
         self._dead_until: datetime | None = None
-        self._suspects: pl.DataFrame | None = None
+        self._suspects = SUSPECT_SCHEMA.to_frame()
+        self._fetched_whole: set[str] = set()
 
     async def run(
         self,
         open_provider: OpenProvider,
         name: str | None,
-        whole: Callable[[pl.Series], pl.DataFrame],
+        whole: Whole,
         plan: pl.DataFrame,
         gap_plan: pl.DataFrame,
         wanting: pl.DataFrame,
@@ -153,12 +153,9 @@ class _Fetching:
             await self._fetch(provider, plan, self._extent)
             for each in gap_plan.partition_by("round", maintain_order=True):
                 await self._fetch(provider, each.filter(self._is_sound()), Extent.GAP)
-            if self._suspects is not None:
-                again = whole(self._suspects["symbol"])
-                self._outcome.refetched += again.height
-                await self._fetch(provider, again, Extent.WHOLE)
+            await self._fetch_suspects(provider, whole)
             if not wanting.is_empty():
-                await self._reach_back(provider, wanting["symbol"].to_list())
+                await self._reach_back(provider, whole, wanting["symbol"].to_list())
         finally:
             self._outcome.calls += provider.calls
             await provider.aclose()
@@ -192,10 +189,20 @@ class _Fetching:
             await asyncio.to_thread(self._reset, provider.name)
         return plan.tail(-1)
 
-    async def _reach_back(self, provider: ProviderClient, symbols: Sequence[str]) -> None:
+    async def _fetch_suspects(self, provider: ProviderClient, whole: Whole) -> None:
+        """Ask for the `whole` of each series whose scale is in doubt, once."""
+        suspects = self._suspects.filter(~pl.col("symbol").is_in(list(self._fetched_whole)))["symbol"]
+        if not suspects.is_empty():
+            again = whole(suspects)
+            self._fetched_whole.update(suspects)
+            self._outcome.refetched += again.height
+            await self._fetch(provider, again, Extent.WHOLE)
+
+    async def _reach_back(self, provider: ProviderClient, whole: Whole, symbols: Sequence[str]) -> None:
         """Ask for what is older than the first bars of `symbols`: more of their own, then long history."""
         growth = await asyncio.to_thread(self._older.growth, without(symbols, self._outcome.errors))
         await self._fetch_older(provider, growth, Extent.OLDER)
+        await self._fetch_suspects(provider, whole)
         sound = without(symbols, self._outcome.errors)
         await self._fetch_older(provider, await asyncio.to_thread(self._older.long, sound, self._name), Extent.LONG)
 
@@ -223,17 +230,13 @@ class _Fetching:
     def _is_sound(self) -> pl.Expr:
         # A gap of a series whose scale is in doubt must not be filled on another one; and an answer about a gap would
         # count as the series' own and end the pause of one that has just failed.
-        doubted = [] if self._suspects is None else self._suspects["symbol"].to_list()
-        return ~pl.col("symbol").is_in([*doubted, *self._outcome.errors])
+        return ~pl.col("symbol").is_in([*self._suspects["symbol"], *self._outcome.errors])
 
     async def _fetch(self, provider: ProviderClient, plan: pl.DataFrame, extent: Extent) -> None:
         if plan.is_empty():
             return
         trading = await asyncio.to_thread(self._sessions, plan)
-        self._delays.update(
-            (symbol, timedelta(seconds=seconds))
-            for symbol, seconds in plan.select("symbol", "delay_seconds").iter_rows()
-        )
+        self._delays.know(plan)
         for batch in batches(plan, BARS_PER_BATCH):
             if self._dead is not None:
                 # Each batch would try in vain for half a minute.
@@ -284,7 +287,7 @@ class _Fetching:
         async for part in provider.fetch(requests):
             waiting.append(part.bars)
             ready.extend(part.completed)
-            self._said.update(part.complete_through)
+            self._delays.hear(part.complete_through)
             self._actions = pl.concat([self._actions, part.actions])
             errors.update({failure.request.instrument.symbol: failure.error for failure in part.failures})
             if ready and sum(frame.height for frame in waiting) >= BARS_PER_TRANSACTION:
@@ -308,9 +311,8 @@ class _Fetching:
             return asked, self._older.store(bars, asked, trading, source, self._name)
         if extent is Extent.WHOLE:
             self._outcome.unserved.update(asked.join(bars, on="symbol", how="anti")["symbol"])
-        new = asked.filter(pl.col("symbol").is_in(self._new))
         with self._database.transaction() as transaction:
-            ledger.note_delays(transaction, self._learned(answered))
+            ledger.note_delays(transaction, self._delays.learned(answered))
             stored = store_bars(
                 transaction,
                 self._timeframe,
@@ -320,15 +322,15 @@ class _Fetching:
                     source,
                     closed_by=max(asked["end"]),
                     extent=extent,
-                    suspects=self._suspects if extent is Extent.WHOLE else None,
+                    suspects=self._suspects if extent is Extent.WHOLE and self._fetched_whole else None,
                     actions=self._actions.filter(pl.col("symbol").is_in(asked["symbol"].implode())),
                 ),
                 trading,
                 self._now,
             )
             ledger.fail(transaction, OHLC, self._timeframe, stored.refused, self._now)
-            if extent is Extent.OLDER or not new.is_empty():
-                self._older.begin(transaction, asked if extent is Extent.OLDER else new, extent)
+            left_out = [*stored.suspected["symbol"], *stored.refused]
+            self._older.begin(transaction, asked.filter(~pl.col("symbol").is_in(left_out)), self._new, extent)
             if self._timeframe.is_session:
                 ledger.note_silence(transaction, self._timeframe, asked["symbol"].to_list())
         return asked, stored
@@ -343,13 +345,11 @@ class _Fetching:
         outcome.skipped += stored.skipped.height
         outcome.flagged += stored.flags.height
         outcome.errors.update(stored.refused)
-        if not stored.suspected.is_empty():
-            known = [self._suspects] if self._suspects is not None else []
-            self._suspects = pl.concat([*known, stored.suspected])
+        self._suspects = pl.concat([self._suspects, stored.suspected])
 
     def _asked(self, answered: Sequence[BarRequest], extent: Extent) -> pl.DataFrame:
         """The series of the requests `answered`, up to where the provider is complete."""
-        ends = [min(request.end, self._complete_through(request)) for request in answered]
+        ends = [min(request.end, self._delays.complete_through(request)) for request in answered]
         final = self._rules.final_through(self._timeframe, self._name, self._now)
         is_newest = extent in (Extent.PART, Extent.WHOLE)
         return pl.DataFrame(
@@ -366,22 +366,6 @@ class _Fetching:
             },
             schema=ASKED_SCHEMA,
         )
-
-    def _complete_through(self, request: BarRequest) -> datetime:
-        """What the provider said; where it said nothing, as far behind as it said the last time."""
-        return self._said.get(request) or self._now - self._delays[request.instrument.symbol]
-
-    def _learned(self, answered: Sequence[BarRequest]) -> dict[str, int]:
-        """By how many seconds the provider turned out to be behind, of symbols for which that is new."""
-        learned = {}
-        for request in answered:
-            if (said := self._said.get(request)) is not None:
-                symbol = request.instrument.symbol
-                minutes = max(math.ceil((self._now - said) / timedelta(minutes=1)), 0)
-                known = self._delays[symbol] // timedelta(minutes=1)
-                if minutes > known or minutes < known - DELAY_SLACK_MINUTES or (minutes == 0) != (known == 0):
-                    learned[symbol] = minutes * 60
-        return learned
 
     async def _fail(self, errors: Mapping[str, str], extent: Extent) -> None:
         if errors:

@@ -32,6 +32,9 @@ class Older:
         self._everything = everything
         self._seams = pl.DataFrame(schema={"symbol": pl.String(), "seam": UTC_TIME})
         self._reaching = pl.DataFrame()
+        # What is asked for more of its own bars, and what of it has got them.
+        self._growing: set[str] = set()
+        self._grown: set[str] = set()
 
     def length(self, provider: str | None) -> Timeframe:
         """The timeframe of the long history of a provider."""
@@ -41,10 +44,16 @@ class Older:
         """The requests for more of their own bars of those of `symbols` that are due; see `plan_growth`."""
         with self._database.transaction() as transaction:
             due = older_history.due(transaction, self._timeframe, symbols, self._now)
-        return plan_growth(due, self._timeframe, self._rules, self._now)
+        plan = plan_growth(due, self._timeframe, self._rules, self._now)
+        self._growing.update(plan["symbol"])
+        return plan
 
     def long(self, symbols: Sequence[str], provider: str | None) -> pl.DataFrame:
-        """The requests for long history of those of `symbols` that want some. Of the others all is settled."""
+        """The requests for long history of those of `symbols` that want some. Of the others all is settled.
+
+        A series whose own older bars were asked for and could not be stored is neither: its turn comes again.
+        """
+        symbols = without(symbols, self._growing - self._grown)
         history = self._rules.long_histories.get(provider)
         with self._database.transaction() as transaction:
             due = older_history.due(transaction, self._timeframe, symbols, self._now, everything=self._everything)
@@ -84,10 +93,18 @@ class Older:
         beginning = self._rules.beginning(self._timeframe, self._now)
         return settled.with_columns(asked_from=pl.lit(beginning, UTC_TIME))
 
-    def begin(self, transaction: Transaction, asked: pl.DataFrame, extent: Extent) -> None:
-        """Write that the series of `asked` (symbol, start) were asked for so far back; long history comes after."""
-        is_anew = extent is not Extent.OLDER
-        older_history.begin(transaction, self._timeframe, asked.sort("symbol"), self._now, is_anew=is_anew)
+    def begin(self, transaction: Transaction, stored: pl.DataFrame, new: Sequence[str], extent: Extent) -> None:
+        """Write how far back series were asked for, those of `stored` (symbol, start) for which that is news.
+
+        It is news of the `new` ones, and of those whose `growth` was asked for, also when they came as a whole because
+        their scale was in doubt. Long history comes after.
+        """
+        is_new = pl.col("symbol").is_in(list(new) if extent is not Extent.OLDER else [])
+        is_growing = pl.col("symbol").is_in(list(self._growing)) & ~is_new
+        for mine, is_anew in ((stored.filter(is_new), True), (stored.filter(is_growing), False)):
+            if not mine.is_empty():
+                older_history.begin(transaction, self._timeframe, mine.sort("symbol"), self._now, is_anew=is_anew)
+                self._grown.update(mine["symbol"])
 
     def store(
         self, bars: pl.DataFrame, asked: pl.DataFrame, trading: pl.DataFrame, source: str, provider: str | None
@@ -108,6 +125,7 @@ class Older:
     def give_up(self, errors: Mapping[str, ProviderError]) -> list[str]:
         """Settle what the provider refuses, which asking again does not change; return those symbols."""
         refused = {symbol: str(e) for symbol, e in errors.items() if isinstance(e, RequestRefused | UnknownSymbol)}
+        self._grown.update(refused)
         if refused:
             settled = pl.DataFrame(
                 {

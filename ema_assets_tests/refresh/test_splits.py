@@ -8,10 +8,12 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from ema_assets.model.asset_names import OHLC, STRATEGY
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.ingest import store_file
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.fetching.base import BarRequest, FetchBatch
-from ema_assets.store.database import Database
+from ema_assets.store import older_history
+from ema_assets.store.database import Database, Transaction
 from ema_assets_tests.conftest import empty
 from ema_assets_tests.refresh.exchange import (
     MemoryExchange,
@@ -322,3 +324,88 @@ def test_a_file_that_goes_on_where_another_ended_is_judged_by_what_is_stored(
     store_file(database, bars.head(60), "old.csv", AFTER)
     (summary,) = store_file(database, moved(bars[60:61], factor), "new.csv", AFTER)
     assert {name: getattr(summary, name) for name in outcome} == outcome
+
+
+# --- seen first while older bars are asked for ------------------------------------------------------------------------
+
+DEEPER = watch({"AAPL": "XNYS", "MSFT": "XNYS"}, m5_days=40, d1_days=130)
+# The morning of the split: no bar has closed since the evening before.
+MORNING = utc("2026-11-25 13:00")
+DEEP = pl.concat(
+    bars_on("XNYS", symbol, M5, date(2026, 10, 1), FRIDAY, seed) for seed, symbol in enumerate(("AAPL", "MSFT"))
+)
+
+
+def older_of(database: Database, symbol: str) -> tuple[object, ...]:
+    """How far back the 5m bars of a symbol begin, were asked for, and whether more is wanted."""
+    ((first, asked, is_due),) = rows_of(
+        database,
+        """
+        SELECT s.first_ts, s.asked_from, h.due_at IS NOT NULL
+        FROM market.series_state s JOIN market.older_history h USING (symbol, timeframe)
+        WHERE s.asset = 'ohlc' AND s.symbol = $1 AND s.timeframe = '5m'
+        """,
+        symbol,
+    )
+    return first, asked, is_due
+
+
+def test_a_split_that_shows_first_in_older_bars_is_one_and_the_older_bars_are_stored(database: Database) -> None:
+    before = raw(4.0, DEEP)
+    exchange = MemoryExchange(before)
+    refresh(database, WATCHED, exchange, BEFORE, timeframes=MINUTES)
+    exchange.bars, exchange.asked = adjusted(before, 4.0), []
+    outcome = refresh(database, DEEPER, exchange, MORNING, timeframes=MINUTES)[OHLC, M5]
+    assert [each.instrument.symbol for each in exchange.asked] == ["AAPL", "MSFT", "AAPL"]
+    assert outcome.refetched == 1
+    assert outcome.errors == {}
+    expected = DEEP.filter(pl.col("ts") >= utc("2026-10-16 00:00"), pl.col("ts") < BEFORE).sort("symbol", "ts")
+    found = tables_of(database)[OHLC].select(expected.columns)
+    assert_frame_equal(found, expected, rel_tol=1e-12)
+    assert [row[:3] for row in revisions(database)] == [("MSFT", "5m", "late bars"), ("AAPL", "5m", "split")]
+    for symbol in ("AAPL", "MSFT"):
+        assert older_of(database, symbol) == (utc("2026-10-16 13:30"), utc("2026-10-16 00:00"), False)
+    exchange.asked = []
+    refresh(database, DEEPER, exchange, MORNING + timedelta(minutes=5), timeframes=MINUTES)
+    assert exchange.asked == []
+
+
+def test_older_bars_of_a_history_that_is_re_adjusted_in_part_come_when_the_vendor_has_finished(
+    database: Database,
+) -> None:
+    before = raw(4.0, DEEP)
+    exchange = MemoryExchange(before)
+    refresh(database, WATCHED, exchange, BEFORE, timeframes=MINUTES)
+    stored, wanted = tables_of(database)[OHLC], older_of(database, "AAPL")
+    is_left = pl.col("ts").is_between(utc("2026-11-17 00:00"), utc("2026-11-24 00:00"))
+    exchange.bars = pl.concat([before.filter(is_left), adjusted(before, 4.0).filter(~is_left)])
+    outcome = refresh(database, DEEPER, exchange, MORNING, timeframes=MINUTES)[OHLC, M5]
+    assert list(outcome.errors) == ["AAPL"]
+    found = tables_of(database)[OHLC].filter(symbol="AAPL")
+    assert_frame_equal(found, stored.filter(symbol="AAPL"), check_exact=True)
+    assert older_of(database, "AAPL") == (*wanted[:2], True)
+    assert older_of(database, "MSFT") == (utc("2026-10-16 13:30"), utc("2026-10-16 00:00"), False)
+    exchange.bars = adjusted(before, 4.0)
+    refresh(database, DEEPER, exchange, MORNING + timedelta(hours=1), timeframes=MINUTES)
+    expected = DEEP.filter(pl.col("ts") >= utc("2026-10-16 00:00"), pl.col("ts") < BEFORE).sort("symbol", "ts")
+    assert_frame_equal(tables_of(database)[OHLC].select(expected.columns), expected, rel_tol=1e-12)
+    assert older_of(database, "AAPL") == (utc("2026-10-16 13:30"), utc("2026-10-16 00:00"), False)
+
+
+def test_older_bars_that_cannot_be_stored_beside_others_cost_only_their_own_series(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange = MemoryExchange(DEEP)
+    refresh(database, WATCHED, exchange, BEFORE, timeframes=MINUTES)
+    begin = older_history.begin
+
+    def refuse_microsoft(transaction: Transaction, timeframe: Timeframe, asked: pl.DataFrame, *more: datetime, is_anew: bool) -> None:  # fmt: skip
+        begin(transaction, timeframe, asked, *more, is_anew=is_anew)
+        if "MSFT" in asked["symbol"]:
+            raise ValueError("not this one")
+
+    monkeypatch.setattr(older_history, "begin", refuse_microsoft)
+    outcome = refresh(database, DEEPER, exchange, MORNING, timeframes=MINUTES)[OHLC, M5]
+    assert list(outcome.errors) == ["MSFT"]
+    assert older_of(database, "AAPL") == (utc("2026-10-16 13:30"), utc("2026-10-16 00:00"), False)
+    assert older_of(database, "MSFT")[2] is True
