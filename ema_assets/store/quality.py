@@ -13,13 +13,23 @@ _GAP_COLUMNS = "first_ts, last_ts, bars, status, asked, next_attempt_at, found_a
 
 
 def gaps_within(transaction: Transaction, timeframe: Timeframe, windows: pl.DataFrame) -> pl.DataFrame:
-    """Known gaps that touch `windows` (symbol, start, end; end excluded): symbol and the columns of `bar_gap`."""
+    """Known gaps that touch `windows` (symbol, start, end; end excluded): symbol and the columns of `bar_gap`.
+
+    The gaps of a series do not overlap, so of those that begin before a window only the last one can reach into it.
+    """
+    # Gaps are kept for ever. As a column of its own, where to begin bounds the scan of the key at both ends.
     return transaction.query(
         f"""
+        WITH w AS MATERIALIZED (
+            SELECT symbol, start_ts, end_ts, coalesce((
+                SELECT max(p.first_ts) FROM market.bar_gap p
+                WHERE p.symbol = t.symbol AND p.timeframe = $4 AND p.first_ts < t.start_ts), start_ts) AS from_ts
+            FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS t(symbol, start_ts, end_ts)
+        )
         SELECT DISTINCT g.symbol, {", ".join(f"g.{name.strip()}" for name in _GAP_COLUMNS.split(","))}
-        FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS w(symbol, start_ts, end_ts)
-        JOIN market.bar_gap g ON g.symbol = w.symbol AND g.timeframe = $4 AND g.first_ts < w.end_ts
-                             AND g.last_ts >= w.start_ts
+        FROM w
+        JOIN market.bar_gap g ON g.symbol = w.symbol AND g.timeframe = $4 AND g.first_ts >= w.from_ts
+                             AND g.first_ts < w.end_ts AND g.last_ts >= w.start_ts
         ORDER BY 1, 2
         """,
         windows["symbol"],
