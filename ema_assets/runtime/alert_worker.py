@@ -189,6 +189,9 @@ class _Worker:
                 self._adopt(configured)
             if self._configured is None:
                 break
+            # Also when another process has the lock by now. A message that was sent is marked before that process sends
+            # it again, and the pipe is emptied: no wait lasts while it can be read.
+            self._settle()
             if not self._listener.is_alone():
                 self._wait(_LOCKED_SECONDS, is_over)
                 continue
@@ -215,8 +218,7 @@ class _Worker:
                 return
 
     def _once(self, configured: Configured) -> float:
-        """Settle what was sent and send what is due; for how many seconds there is nothing to do then."""
-        self._settle()
+        """Send what is due; for how many seconds there is nothing to do then."""
         now = datetime.now(UTC)
         with self._database.transaction() as transaction:
             if self._is_time_to_look(configured.alerts):

@@ -85,17 +85,56 @@ def test_it_hears_of_alerts_and_sends_them_once_also_after_its_session_was_ended
         raised(database, 2)
         wait_until(lambda: [row for row in deliveries(database) if row[2] == "sent"], "two alerts marked")
         assert hook.titles == ["2 crossovers"]
-        # As a restart of the server does.
-        with database.transaction() as transaction:
-            transaction.query(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1", SESSION
-            )
+        end_sessions(database)
         raised(database, first=2)
         wait_until(lambda: len(hook.received) == 2, "the third alert")
         wait_until(lambda: {row[2] for row in deliveries(database)} == {"sent"}, "it is marked")
     assert hook.titles == ["2 crossovers", "crossover: S002 1h"]
     # The server notices within moments that a session was closed.
     wait_until(lambda: not others_are_kept_out(database.url), "the lock is free")
+
+
+def test_a_message_that_was_sent_is_marked_also_when_another_one_delivers_by_now(
+    env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Listener] = []
+    is_alone = Listener.is_alone
+
+    def counted(listener: Listener) -> bool:
+        asked.append(listener)
+        return is_alone(listener)
+
+    monkeypatch.setattr(Listener, "is_alone", counted)
+    monkeypatch.setattr(alert_worker, "_LOCKED_SECONDS", 3600.0)
+    hook.gate.clear()
+    with working(database.url) as said:
+        raised(database)
+        wait_until(lambda: hook.received, "it is on its way")
+        with Database(database.url) as other, other.transaction() as transaction:
+
+            def has_the_lock() -> bool:
+                end_sessions(database)
+                taken = transaction.query(
+                    "SELECT pg_try_advisory_xact_lock($1) AS is_taken", int(AdvisoryLock.ALERT_DELIVERY)
+                )
+                return bool(taken.item())
+
+            wait_until(has_the_lock, "the other one has the lock")
+            wait_until(lambda: said, "the worker knows that its session was lost")
+            hook.gate.set()
+            wait_until(lambda: {row[2] for row in deliveries(database)} == {"sent"}, "it is marked")
+            # It asks for the lock when something happens, and not all the time.
+            before = len(asked)
+            raised(database, first=1)
+            wait_until(lambda: len(asked) > before, "it has heard of another alert")
+            assert len(asked) - before <= 3
+            assert hook.titles == ["crossover: S000 1h"]
+
+
+def end_sessions(database: Database) -> None:
+    """End those of whoever delivers, as a restart of the server does."""
+    with database.transaction() as transaction:
+        transaction.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1", SESSION)
 
 
 def others_are_kept_out(url: str) -> bool:
