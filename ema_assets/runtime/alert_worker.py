@@ -32,6 +32,10 @@ TROUBLE_SECONDS = 15.0
 # After a night or an outage everything is late until the first runs are through, which is no trouble.
 _FIRST_LOOK_SECONDS = 120.0
 _LONGEST_WAIT_SECONDS = 15.0
+_SHORTEST_WAIT_SECONDS = 0.05
+# What is on its way is due until it is marked, and hides when the next alert to another channel is due: that is looked
+# up so often meanwhile.
+_WHILE_SENDING_SECONDS = 0.5
 # Who has not looked for so long was asleep, with the whole computer.
 _ASLEEP_SECONDS = 60.0
 _LOCKED_SECONDS = 5.0
@@ -227,11 +231,10 @@ class _Worker:
             due = next_due(transaction)
         for parcel in parcels:
             self._senders.send(parcel)
-        # What waits for a busy channel is looked at when that is free.
-        pause = _LONGEST_WAIT_SECONDS
-        if due is not None and not self._senders.busy:
-            pause = min(pause, max((due - now).total_seconds(), 0.05))
-        return pause
+        if due is None:
+            return _LONGEST_WAIT_SECONDS
+        shortest = _WHILE_SENDING_SECONDS if self._senders.busy else _SHORTEST_WAIT_SECONDS
+        return min(max((due - now).total_seconds(), shortest), _LONGEST_WAIT_SECONDS)
 
     def _is_time_to_look(self, alerts: Alerts) -> bool:
         now, asked_at = time.monotonic(), self._asked_at

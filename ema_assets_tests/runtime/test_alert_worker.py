@@ -164,6 +164,27 @@ def test_a_channel_that_hangs_keeps_no_other_waiting(env: Path, database: Databa
     assert slow.titles == hook.titles == ["crossover: S000 1h", "crossover: S001 1h"]
 
 
+def test_what_is_due_later_for_one_channel_does_not_wait_for_another_that_hangs(
+    env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alert_worker, "_LONGEST_WAIT_SECONDS", 3600.0)
+    with webhook() as slow:
+        slow.gate.clear()
+        env.write_text(
+            f'[channels]\nquick = "${{HOOK}}"\nslow = "{slow.url}?rto=3600"\n'
+            '[[alert]]\nname = "mine"\non = ["crossover"]\nto = ["slow"]\ngroup_seconds = 0\n'
+            '[[alert]]\nname = "later"\non = ["crossover"]\nto = ["quick"]\ngroup_seconds = 1\n' + GROUP
+        )
+        with working(database.url):
+            raised(database)
+            wait_until(lambda: slow.received, "the slow one has its own")
+            raised(database, subscription="later", first=1)
+            wait_until(lambda: hook.received, "the quick one has the other")
+            assert ("S000", "slow", "waiting", None) in deliveries(database)
+            slow.gate.set()
+    assert (slow.titles, hook.titles) == (["crossover: S000 1h"], ["crossover: S001 1h"])
+
+
 def test_it_follows_the_watchlist_and_ends_when_nobody_is_to_be_told(
     env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
