@@ -8,6 +8,13 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction
 from ema_assets.store.tables import STORED_BARS
 
+# SQL: the continuous stretches of trading of all calendars, two where there is a lunch break.
+STRETCHES = """
+SELECT calendar, open AS starts, coalesce(break_start, close) AS ends FROM market.session
+UNION ALL
+SELECT calendar, break_end, close FROM market.session WHERE break_end IS NOT NULL
+"""
+
 
 def owned(transaction: Transaction, timeframe: Timeframe, symbols: Iterable[str]) -> pl.DataFrame:
     """The spans of files: symbol, first_ts, last_end; sorted, without overlap."""
@@ -77,5 +84,68 @@ def delete_bars(transaction: Transaction, timeframe: Timeframe, bars: pl.DataFra
         """,
         bars["symbol"],
         bars["ts"],
+        timeframe.key,
+    )
+
+
+def keep_within_sessions(transaction: Transaction, timeframe: Timeframe, symbols: Iterable[str]) -> None:
+    """Delete the bars of files of `symbols` that overlap no stored session of their calendar, and narrow the spans.
+
+    `timeframe` is a rolled-up one below a day. A bar stays if it could be ingested now, so it may begin before its
+    session. Bars that are older than all stored sessions stay as well.
+    """
+    step = f"make_interval(mins => {timeframe.minutes})"
+    transaction.execute(
+        f"""
+        WITH pause AS (
+            SELECT calendar, ends AS since, lead(starts) OVER (PARTITION BY calendar ORDER BY starts) AS until
+            FROM ({STRETCHES}) s
+        )
+        DELETE FROM {STORED_BARS.part(timeframe)} o
+        USING market.instrument i JOIN pause p USING (calendar)
+        WHERE i.symbol = ANY ($1::text[]) AND o.symbol = i.symbol AND o.timeframe = $2 AND o.missing_bars IS NULL
+              AND o.ts >= p.since AND o.ts <= p.until - {step}
+        """,
+        list(symbols),
+        timeframe.key,
+    )
+    _narrow(transaction, timeframe, symbols)
+
+
+def _narrow(transaction: Transaction, timeframe: Timeframe, symbols: Iterable[str]) -> None:
+    """Have each span of `symbols` reach from the first to the last bar of a file that is stored in it.
+
+    A span without such bars is deleted.
+    """
+    step = f"make_interval(mins => {timeframe.minutes})"
+    transaction.execute(
+        f"""
+        WITH kept AS (
+            SELECT s.symbol, s.first_ts, i.calendar, min(o.ts) AS first_bar, max(o.ts) AS last_bar
+            FROM market.file_span s
+            JOIN market.instrument i USING (symbol)
+            LEFT JOIN {STORED_BARS.part(timeframe)} o
+                ON o.symbol = s.symbol AND o.timeframe = s.timeframe AND o.missing_bars IS NULL
+               AND o.ts >= s.first_ts AND o.ts < s.last_end
+            WHERE s.timeframe = $2 AND s.symbol = ANY ($1::text[])
+            GROUP BY 1, 2, 3
+        ), gone AS (
+            DELETE FROM market.file_span s USING kept k
+            WHERE s.symbol = k.symbol AND s.timeframe = $2 AND s.first_ts = k.first_ts AND k.last_bar IS NULL
+        )
+        UPDATE market.file_span s
+        SET first_ts = k.first_bar,
+            -- The bar ends with its stretch of trading at the latest. One that is off the grid ends in the last one.
+            last_end = CASE WHEN s.last_end <= k.last_bar + {step} THEN s.last_end ELSE least(k.last_bar + {step}, (
+                SELECT t.ends FROM ({STRETCHES}) t
+                WHERE t.calendar = k.calendar AND t.starts < k.last_bar + {step} AND t.ends > k.last_bar
+                ORDER BY t.starts <= k.last_bar
+                         AND mod(extract(epoch FROM k.last_bar - t.starts)::bigint, {timeframe.minutes * 60}) = 0 DESC,
+                         t.starts DESC
+                LIMIT 1)) END
+        FROM kept k
+        WHERE s.symbol = k.symbol AND s.timeframe = $2 AND s.first_ts = k.first_ts AND k.last_bar IS NOT NULL
+        """,
+        list(symbols),
         timeframe.key,
     )

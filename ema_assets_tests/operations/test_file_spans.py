@@ -19,6 +19,7 @@ NOW = utc("2026-11-28 12:00")
 MINUTE = timedelta(minutes=1)
 WATCHED = watch({"AAPL": "XNYS"})
 BASE = bars_on("XNYS", "AAPL", M5, FIRST, LAST)
+EXTENDED = bars_on("XNYS extended", "AAPL", M5, FIRST, LAST)
 
 
 def by_clock(base: pl.DataFrame, first: str, last: str) -> pl.DataFrame:
@@ -32,6 +33,11 @@ def by_clock(base: pl.DataFrame, first: str, last: str) -> pl.DataFrame:
         .with_columns(timeframe=pl.lit("1h"))
         .select(list(BAR_SCHEMA))
     )
+
+
+def hours_of(base: pl.DataFrame) -> pl.DataFrame:
+    """Hours from full hour to full hour, as those of extended hours are: ts, close."""
+    return base.group_by(ts=pl.col("ts").dt.truncate("1h"), maintain_order=True).agg(pl.col("close").last())
 
 
 @pytest.fixture
@@ -122,6 +128,66 @@ def test_a_file_that_changes_nothing_is_all_there_already(watched: Database) -> 
     first, again = ingest(watched, file), ingest(watched, file)
     assert (first.stored, first.equal) == (14, 0)
     assert (again.stored, again.equal, again.corrected) == (0, 14, 0)
+
+
+def spans(database: Database) -> list[tuple[datetime, datetime]]:
+    return rows_of(database, "SELECT first_ts, last_end FROM market.file_span ORDER BY 1")
+
+
+def test_longer_hours_keep_the_bars_of_a_file_and_make_the_others_around_it(database: Database) -> None:
+    longer = watch({"AAPL": "XNYS extended"})
+    sync(database, WATCHED, NOW)
+    file = by_clock(BASE, "2026-11-18", "2026-11-19")
+    ingest(database, file)
+    refresh(database, WATCHED, MemoryExchange(BASE), NOW)
+    sync(database, longer, NOW)
+    refresh(database, longer, MemoryExchange(EXTENDED), NOW)
+    first, end = utc("2026-11-18 14:00"), utc("2026-11-19 21:00")
+    ours = hours_of(EXTENDED).filter((pl.col("ts") < first) | (pl.col("ts") >= end))
+    assert hours(database) == sorted([*file.select("ts", "close").iter_rows(), *ours.iter_rows()])
+    assert spans(database) == [(first, end)]
+
+
+def test_shorter_hours_keep_the_bars_of_a_file_in_them_and_narrow_its_span(database: Database) -> None:
+    longer = watch({"AAPL": "XNYS extended"})
+    sync(database, longer, NOW)
+    ingest(database, by_clock(EXTENDED, "2026-11-18", "2026-11-19"))
+    refresh(database, longer, MemoryExchange(EXTENDED), NOW)
+    sync(database, WATCHED, NOW)
+    regular = EXTENDED.filter(pl.col("ts").is_in(BASE["ts"].implode()))
+    refresh(database, WATCHED, MemoryExchange(regular), NOW)
+    # Its hours from 14:00 on reach into the session; with those before and after, its end at midnight is gone.
+    assert_one_grid(database, regular, by_clock(regular, "2026-11-18", "2026-11-19"))
+    assert spans(database) == [(utc("2026-11-18 14:00"), utc("2026-11-19 21:00"))]
+
+
+def test_a_calendar_that_has_no_bar_of_a_file_leaves_nothing_to_it(watched: Database) -> None:
+    tokyo = watch({"AAPL": "XTKS"})
+    ingest(watched, by_clock(BASE, "2026-11-18", "2026-11-19"))
+    sync(watched, tokyo, NOW)
+    assert (hours(watched), spans(watched)) == ([], [])
+    traded = bars_on("XTKS", "AAPL", M5, FIRST, LAST)
+    refresh(watched, tokyo, MemoryExchange(traded), NOW)
+    # Two hours and a half before lunch and three hours after it, on seven days: the 23rd is a holiday.
+    assert len(hours(watched)) == 7 * (3 + 3)
+
+
+def test_a_span_ends_with_the_session_that_its_last_bar_reaches_into(database: Database) -> None:
+    sync(database, watch({"AAPL": "24/7"}), NOW)
+    days = bars_on("24/7", "AAPL", H1, date(2026, 11, 18), date(2026, 11, 20)).with_columns(timeframe=pl.lit("4h"))
+    ingest(database, days.filter(pl.col("ts").dt.hour() % 4 == 0, pl.col("ts") < utc("2026-11-20 08:00")))
+    sync(database, WATCHED, NOW)
+    kept = rows_of(database, "SELECT ts FROM market.ohlc WHERE timeframe = '4h' ORDER BY ts")
+    assert [ts for (ts,) in kept] == [utc(f"2026-11-{day} {hour}:00") for day in (18, 19) for hour in (12, 16, 20)]
+    assert spans(database) == [(utc("2026-11-18 12:00"), utc("2026-11-19 21:00"))]
+
+
+def test_what_is_older_than_the_sessions_of_the_new_calendar_stays_with_its_span(watched: Database) -> None:
+    long_ago = by_clock(bars_on("XNYS", "AAPL", M5, date(2019, 11, 18), date(2019, 11, 19)), "2019-11-18", "2019-11-19")
+    ingest(watched, long_ago)
+    sync(watched, watch({"AAPL": "XTKS"}), NOW)
+    assert hours(watched) == list(long_ago.select("ts", "close").iter_rows())
+    assert spans(watched) == [(utc("2019-11-18 14:00"), utc("2019-11-19 21:00"))]
 
 
 def test_the_next_day_does_not_change_the_trades_of_a_day_that_is_over(database: Database) -> None:

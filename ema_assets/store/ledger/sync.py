@@ -9,6 +9,7 @@ from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import GRAPH_ASSETS_SCHEMA, GRAPH_INPUTS_SCHEMA, check_frame
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import FETCHED, Timeframe, by_key
+from ema_assets.store import file_spans
 from ema_assets.store.database import Transaction
 from ema_assets.store.ledger.row import BEGINNING
 
@@ -147,7 +148,10 @@ def known_timeframes(transaction: Transaction) -> tuple[Timeframe, ...]:
 
 
 def _start_again(transaction: Transaction, symbols: Sequence[str]) -> None:
-    """Drop the bars of `symbols` that their calendar does not have, and have the rest fetched and computed again."""
+    """Drop the bars of `symbols` that their calendar does not have, and have the rest fetched and computed again.
+
+    All rolled-up bars are dropped, for they are made again. Those of files cannot be: they stay in the new sessions.
+    """
     known = known_timeframes(transaction)
     for timeframe in known:
         if timeframe.is_fetched:
@@ -167,8 +171,14 @@ def _start_again(transaction: Transaction, symbols: Sequence[str]) -> None:
             )
         else:
             transaction.execute(
-                f"DELETE FROM market.ohlc_{timeframe.sql_name} WHERE symbol = ANY ($1::text[])", list(symbols)
+                f"""
+                DELETE FROM market.ohlc_{timeframe.sql_name}
+                WHERE symbol = ANY ($1::text[]) AND missing_bars IS NOT NULL
+                """,
+                list(symbols),
             )
+            if timeframe.is_intraday:
+                file_spans.keep_within_sessions(transaction, timeframe, symbols)
     transaction.execute("DELETE FROM market.bar_gap WHERE symbol = ANY ($1::text[])", list(symbols))
     transaction.execute(
         """
