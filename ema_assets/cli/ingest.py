@@ -227,6 +227,8 @@ def _store(work: _Work) -> None:
             summaries = store_file(database, file.bars, file.source.path.name, clock.now())
             click.echo(f"{file.source.path}: {file.bars.height} bars read")
             _print_summaries(summaries)
+            if any(each.refused for each in summaries):
+                work.refused.append(file.source.path)
             _print_note_on_synthetic(sorted({each.symbol for each in summaries} & synthetic))
     if running is not None:
         click.echo("Dagster computes what follows from it within a minute.")
@@ -240,6 +242,13 @@ def _print_summaries(summaries: "Sequence[IngestedSeries]") -> None:
                 f"{each.symbol}|{each.timeframe}: the file is adjusted for a {each.split} split; what was "
                 "stored is on its scale now"
             )
+        if each.unadjusted is not None:
+            click.echo(
+                f"{each.symbol}|{each.timeframe}: the file is not adjusted for a {each.unadjusted} split; its bars of "
+                "before were brought to the scale of what is stored"
+            )
+        if each.refused is not None:
+            click.echo(f"Error: {each.symbol}|{each.timeframe}: {each.refused}", err=True)
 
 
 def _row(summary: "IngestedSeries") -> tuple[str, ...]:

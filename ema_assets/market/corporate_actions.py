@@ -143,6 +143,76 @@ def rescaled(bars: pl.DataFrame, scales: pl.DataFrame) -> pl.DataFrame:
     ).select(columns)
 
 
+def inverted(scales: pl.DataFrame) -> pl.DataFrame:
+    """`scales` (COMPARED_SCHEMA) that bring what was served to the scale of what is stored."""
+    return scales.with_columns((1 / pl.col(name)).alias(name) for name in ("ratio", "volume_ratio"))
+
+
+# What `off` may say of a file on another scale than the stored bars: which of them is not on the scale of today.
+STORED_IS_OFF, FILE_IS_OFF, UNCLEAR = "stored", "file", "unclear"
+
+
+def which_is_off(
+    confirmed: pl.DataFrame, stored: pl.DataFrame, served: pl.DataFrame, newest: pl.DataFrame
+) -> pl.DataFrame:
+    """The `confirmed` changes of scale in files (COMPARED_SCHEMA) with `off`.
+
+    The newest bars are on the scale of today. A file that has them sets the scale, unless the stored bars run into them
+    without a step where the file steps by the ratio: it holds prices as they traded then, as does a file that ends
+    before the newest stored bar.
+
+    Args:
+        confirmed: up to last_ts the file is on another scale than what is stored.
+        stored: symbol, ts, close of the stored bars in the span of the file, and of the next one.
+        served: symbol, ts, close of the file.
+        newest: symbol, newest_ts of the newest stored bar.
+
+    Returns:
+        `confirmed` with `off`; last_ts is the end of the file where all of the file is off.
+    """
+    ends = served.group_by("symbol").agg(file_ts=pl.col("ts").max())
+    joined = confirmed.join(ends, on="symbol", how="left").join(newest, on="symbol", how="left")
+    joined = joined.join(_newer(confirmed, stored, served), on="symbol", how="left")
+    half = pl.col("ratio").log().abs() / 2
+    # By how much further than the stored bars the file would step to the next one.
+    further = (pl.col("step") + pl.col("ratio").log()).abs() - pl.col("step").abs()
+    is_newest = pl.col("file_ts") >= pl.col("newest_ts")
+    is_off_as_a_whole = pl.col("same").is_null() & ~is_newest
+    off = (
+        pl.when(pl.col("step").is_null() | (further < -half))
+        .then(pl.lit(STORED_IS_OFF))
+        .when(is_off_as_a_whole | ((pl.col("same") >= CONFIRMING_SHARE) & (further > half)))
+        .then(pl.lit(FILE_IS_OFF))
+        .when(is_newest)
+        .then(pl.lit(STORED_IS_OFF))
+        .otherwise(pl.lit(UNCLEAR))
+    )
+    reach = pl.when(is_off_as_a_whole & (off == FILE_IS_OFF)).then("file_ts").otherwise("last_ts")
+    return joined.with_columns(off=off, last_ts=reach).select(*COMPARED_SCHEMA, "off")
+
+
+def _newer(confirmed: pl.DataFrame, stored: pl.DataFrame, served: pl.DataFrame) -> pl.DataFrame:
+    """How the stored bars go on behind last_ts of `confirmed`: symbol, step, same.
+
+    `step` is the logarithm of that from the last bar to the next one, null when there is none, and `same` the
+    share of the file's newer bars that are as they are stored, null when it has none of those stored.
+    """
+    is_newer = pl.col("ts") > pl.col("last_ts")
+    half = pl.col("ratio").log().abs() / 2
+    is_same = (pl.col("before") / pl.col("now")).log().abs() <= half.clip(upper_bound=_MOST_OFF)
+    return (
+        stored.select("symbol", "ts", before="close")
+        .join(served.select("symbol", "ts", now="close"), on=["symbol", "ts"], how="left")
+        .join(confirmed.select("symbol", "last_ts", "ratio"), on="symbol")
+        .sort("symbol", "ts")
+        .group_by("symbol")
+        .agg(
+            step=(pl.col("before").filter(is_newer).first() / pl.col("before").filter(~is_newer).last()).log(),
+            same=is_same.filter(is_newer).mean(),
+        )
+    )
+
+
 def _half_step(name: str) -> pl.Expr:
     """Half a unit in the last decimal that the prices of a symbol have: as much as rounding changes them."""
     price = pl.col(name)

@@ -8,6 +8,7 @@ import polars as pl
 
 from ema_assets.files.options import ReadOptions
 from ema_assets.files.reading import BarsOfFile
+from ema_assets.market.corporate_actions import name_of
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError
 from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.special_days import SpecialDays
@@ -53,7 +54,8 @@ class IngestedSeries:
 
     `stored` counts new or corrected bars, `equal` those already there, `flagged` the suspicious ones among both,
     `missing` bars that should be between the file's first and last bar and are nowhere. `split` is the ratio by which
-    what was stored had to be brought to the file's scale.
+    what was stored had to be brought to the file's scale, `unadjusted` the one by which bars of the file had to be
+    brought to that of what is stored. `refused` says why nothing of the series was stored.
     """
 
     symbol: str
@@ -67,6 +69,8 @@ class IngestedSeries:
     skipped: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
     split: str | None = None
+    unadjusted: str | None = None
+    refused: str | None = None
 
 
 def understand(
@@ -142,7 +146,8 @@ def store_file(database: Database, bars: pl.DataFrame, source: str, now: datetim
 
     Every symbol must be an instrument already. Bars that have not closed at `now` are skipped, as are bars outside
     the sessions of the symbol's calendar; invalid and impossible ones go to `bar_rejected` with `source`. Bars on
-    another scale than the stored ones, by the ratio of a split, bring what is stored of their series to their scale.
+    another scale than the stored ones bring what is stored of their series to their scale, or are brought to its scale
+    where newer bars are stored on it.
     """
     # Whoever asks who brought a bar takes the name of a provider for the provider.
     source = source if registry.find(source) is None else f"./{source}"
@@ -214,4 +219,21 @@ def _summaries(symbols: list[str], timeframe: Timeframe, bars: pl.DataFrame, sto
         found[symbol].equal -= written
     for symbol, split in stored.splits.items():
         found[symbol].split = split
+    for symbol, split in _unadjusted(bars, stored).items():
+        found[symbol].unadjusted = split
+    for symbol, why in stored.refused.items():
+        found[symbol].refused = why
     return list(found.values())
+
+
+def _unadjusted(bars: pl.DataFrame, stored: Stored) -> dict[str, str]:
+    """By which split closes of `bars` had to be divided, by symbol: nothing but a change of the scale changes them."""
+    read = bars.select("symbol", "ts", read="close").unique(["symbol", "ts"], keep="last")
+    divided = (
+        stored.accepted.filter(~pl.col("symbol").is_in(list(stored.splits)))
+        .join(read, on=["symbol", "ts"])
+        .filter(pl.col("read") != pl.col("close"))
+        .group_by("symbol")
+        .agg(ratio=(pl.col("read") / pl.col("close")).median())
+    )
+    return {symbol: name_of(ratio) for symbol, ratio in divided.iter_rows()}

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import polars as pl
 
@@ -24,14 +25,15 @@ _HUNDRED, _HUNDRED_WITHIN = 100.0, math.log(1.1)
 class RecognisedActions:
     """Changes of scale, as rows of `corporate_actions.compare`.
 
-    `confirmed` series are stored on their new scale; `shifted` are those of them whose answer has bars of both levels.
+    `confirmed` series are stored on their new scale. By `served` the bars of the answer are brought to the scale of
+    their series: of confirmed series whose answer has bars of both levels, and of files that are off the stored scale.
     Of `suspected` (SUSPECT_SCHEMA) and `refused` ones nothing is stored: the former are asked for as a whole, the
     latter failed, and why.
     """
 
     suspected: pl.DataFrame
     confirmed: pl.DataFrame
-    shifted: pl.DataFrame
+    served: pl.DataFrame
     refused: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -68,15 +70,37 @@ def recognise_actions(storing: Storing, stored: StoredBars, screening: Screening
     if answer.suspects is not None:
         half_done = corporate_actions.half_done(compared).join(answer.suspects, on="symbol", how="semi")
         refused = {row["symbol"]: _half_done_sentence(row) for row in half_done.iter_rows(named=True)}
-    confirmed = _told_by_spin_offs(storing, corporate_actions.confirmed(compared))
-    shifted = _shifted(storing, stored, screening).join(confirmed, on="symbol", how="anti")
-    shifted = shifted.filter(~pl.col("symbol").is_in(list(refused)))
+    confirmed, off = corporate_actions.confirmed(compared), compared.clear()
+    if answer.extent is Extent.FILE and not confirmed.is_empty():
+        confirmed, off, refused = _of_files(storing, stored, screening, confirmed)
+    confirmed = _told_by_spin_offs(storing, confirmed)
+    shifted = _shifted(storing, stored, screening)
+    shifted = shifted.filter(~pl.col("symbol").is_in([*confirmed["symbol"], *off["symbol"], *refused]))
     return RecognisedActions(
         suspected=SUSPECT_SCHEMA.to_frame(),
         confirmed=pl.concat([confirmed, shifted]).sort("symbol"),
-        shifted=shifted,
+        served=pl.concat([shifted, off]).sort("symbol"),
         refused=refused,
     )
+
+
+def _of_files(
+    storing: Storing, stored: StoredBars, screening: Screening, confirmed: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, str]]:
+    """What follows of the `confirmed` changes of scale in files (COMPARED_SCHEMA).
+
+    Those by which stored bars are brought to the file's scale, those by which the file is brought to theirs, and of the
+    other ones, by symbol, why nothing is stored.
+    """
+    bars = pl.concat([stored.within, stored.context])
+    newest = storing.locked.select("symbol", newest_ts="last_ts")
+    told = corporate_actions.which_is_off(confirmed, bars, screening.screened.kept, newest)
+    of_stored, of_file, unclear = (
+        told.filter(off=off).drop("off")
+        for off in (corporate_actions.STORED_IS_OFF, corporate_actions.FILE_IS_OFF, corporate_actions.UNCLEAR)
+    )
+    refused = {row["symbol"]: _unclear_sentence(row) for row in unclear.iter_rows(named=True)}
+    return of_stored, corporate_actions.inverted(of_file), refused
 
 
 def _told_by_spin_offs(storing: Storing, confirmed: pl.DataFrame) -> pl.DataFrame:
@@ -151,4 +175,12 @@ def _half_done_sentence(row: Mapping[str, object]) -> str:
     return (
         f"the newest bars are re-adjusted for a {row['split']}{what}, but of {row['older']} stored bars only "
         f"{row['agreeing']}; all is kept as it was and asked for again later"
+    )
+
+
+def _unclear_sentence(row: Mapping[str, Any]) -> str:
+    return (
+        f"up to {row['last_ts']:%Y-%m-%d %H:%M} UTC the file and the stored bars are on two scales, by "
+        f"{corporate_actions.name_of(1 / row['ratio'])}, and the newer bars do not tell which one is right; nothing of "
+        "it is stored. Ingest a file that is adjusted throughout, or one file for each scale"
     )

@@ -47,10 +47,10 @@ def store_bars(
     screened = screening.screened
 
     actions = recognise_actions(storing, stored_bars, screening)
-    if not actions.confirmed.is_empty():
+    if not (actions.confirmed.is_empty() and actions.served.is_empty()):
         # The bars around an answer on another scale are about to be brought to it: they tell nothing.
         context = stored_bars.context.join(actions.confirmed, on="symbol", how="anti")
-        screened = screen_outliers(rescaled(screening.bars, actions.shifted), context, screening.news)
+        screened = screen_outliers(rescaled(screening.bars, actions.served), context, screening.news)
 
     checked = _merge(validated, screened, ~pl.col("symbol").is_in(actions.left_out))
     asked = _with_reach(answer.asked.filter(~pl.col("symbol").is_in(actions.left_out)), checked.accepted)

@@ -1,0 +1,34 @@
+"""What `ema-assets ingest` says of files on another scale than what is stored."""
+
+from pathlib import Path
+
+import polars as pl
+
+from ema_assets_tests.cli.conftest import Run
+from ema_assets_tests.cli.shell import bars_file
+from ema_assets_tests.refresh.exchange import moved
+from ema_assets_tests.refresh.test_scales_of_files import TODAY, as_traded
+
+
+def written(folder: Path, bars: pl.DataFrame) -> str:
+    lines = bars.select(pl.col("ts").dt.date().cast(pl.String), "open", "high", "low", "close", "volume").rows()
+    return bars_file(
+        folder, "Date,Open,High,Low,Close,Volume", *(",".join(map(str, line)) for line in lines), name="KO.csv"
+    )
+
+
+def test_a_file_as_traded_is_brought_to_the_stored_scale_and_one_of_two_other_scales_is_refused(
+    run: Run, home: Path, database_url: str
+) -> None:
+    assert run("ingest", written(home, TODAY), EMA_DATABASE_URL=database_url).exit_code == 0
+    old = run("ingest", written(home, as_traded(TODAY[:120], 4.0)), EMA_DATABASE_URL=database_url)
+    assert (old.exit_code, old.stderr) == (0, "")
+    assert old.stdout.splitlines()[-1] == (
+        "KO|1d: the file is not adjusted for a 4:1 split; its bars of before were brought to the scale of what is stored"
+    )
+    twice = pl.concat([moved(TODAY[:80], 8.0), moved(TODAY[80:120], 2.0)])
+    refused = run("ingest", written(home, twice), EMA_DATABASE_URL=database_url)
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith(
+        "Error: KO|1d: up to 2026-06-03 13:30 UTC the file and the stored bars are on two "
+    )
