@@ -4,6 +4,8 @@ Imported only where the watchlist has an `[[alert]]`. Apprise is imported when s
 """
 
 from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING
 
 from dagster import DefaultSensorStatus, SensorEvaluationContext, SkipReason, sensor
 
@@ -12,7 +14,12 @@ from ema_assets.model.errors import ConfigurationError
 from ema_assets.runtime.locate import leased_database
 from ema_assets.store.migrations import migrate_once
 
+if TYPE_CHECKING:
+    from ema_assets.runtime.alert_worker import Looks
+
 INTERVAL_SECONDS = 15
+# Dagster's default limit for a tick is 60 s, and a daemon without threads evaluates no other sensor meanwhile.
+PATIENCE_SECONDS = 20.0
 
 
 @sensor(
@@ -25,7 +32,7 @@ INTERVAL_SECONDS = 15
 )
 def deliver_alerts(context: SensorEvaluationContext) -> SkipReason:
     """Launches nothing: what was done is the reason that it gives."""
-    from ema_assets.runtime.alert_worker import Configuration, deliver_once
+    from ema_assets.runtime.alert_worker import Configuration
 
     here = known("")
     try:
@@ -37,9 +44,19 @@ def deliver_alerts(context: SensorEvaluationContext) -> SkipReason:
     url = leased_database(here.settings())
     # Dagster may keep its own records elsewhere, and this tick be the first that needs the tables.
     migrate_once(url)
-    done = deliver_once(url, configured, ahead=timedelta(seconds=INTERVAL_SECONDS))
+    done = _looks().deliver(url, configured, timedelta(seconds=INTERVAL_SECONDS), PATIENCE_SECONDS)
+    if done is None:
+        return SkipReason("messages are still on their way; a later tick says what became of them")
     if not done.is_ours:
         return SkipReason("another process delivers alerts")
     for problem in done.failed:
         context.log.warning(problem)
     return SkipReason(f"{done.sent} alert{'' if done.sent == 1 else 's'} sent" if done.sent else "no alert was due")
+
+
+@cache
+def _looks() -> "Looks":
+    """One for all ticks in this process: a look that a tick did not wait for is over in a later one."""
+    from ema_assets.runtime.alert_worker import Looks
+
+    return Looks()

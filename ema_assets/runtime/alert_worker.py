@@ -7,8 +7,8 @@ once in a while where none runs. Only here, and in `alerts test`, is Apprise imp
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import suppress
 from dataclasses import dataclass
@@ -42,11 +42,13 @@ _LOCKED_SECONDS = 5.0
 _AGAIN_SECONDS = 2.0
 # How soon a signal is heard.
 _GLANCE_SECONDS = 0.5
-# Apprise waits 4 s for a connection and 4 s for an answer.
-_LAST_SECONDS = 9.0
+# With the pause between two of them a minute: a restart of the database takes less.
+_ATTEMPTS_TO_MARK = 30
 _CHANNELS_AT_ONCE = 8
 
 Say = Callable[[str], None]
+# A message, and why it could not be sent.
+Sent = tuple[Parcel, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +139,19 @@ class Senders:
             if not self._is_closed:
                 os.write(self._writing, b".")
 
-    def finished(self, seconds: float = 0.0) -> list[tuple[Parcel, str | None]]:
-        """Messages that were sent, each with None, or with the reason why not; wait so long for all of them.
+    def wait(self) -> None:
+        """Wait until one of the messages on their way was sent, or was not.
+
+        There is no limit: how long it takes depends on the channel. Apprise lets 5.5 s pass between two targets unless
+        the service allows more, and each of them has 4 s to accept the connection and 4 s to answer.
+        """
+        wait_for([sent for _, sent in self._sending.values()], return_when=FIRST_COMPLETED)
+
+    def finished(self) -> list[Sent]:
+        """Messages that were sent, each with None, or with the reason why not.
 
         Their channels are busy until they are told to be free: what was sent is not forgotten when it cannot be marked.
         """
-        if seconds:
-            wait_for([sent for _, sent in self._sending.values()], seconds)
         with suppress(BlockingIOError):
             os.read(self._reading, 4096)
         return [(parcel, sent.result()) for parcel, sent in self._sending.values() if sent.done()]
@@ -151,6 +159,37 @@ class Senders:
     def free(self, channel: str) -> None:
         """Its last message was sent, and that is marked."""
         del self._sending[channel]
+
+
+def _mark(database: Database, senders: Senders) -> list[Sent]:
+    """Mark the messages that were sent, or were not, free their channels, and return these messages."""
+    finished = senders.finished()
+    if finished:
+        with database.transaction() as transaction:
+            for parcel, problem in finished:
+                settle(transaction, parcel, problem, datetime.now(UTC))
+    for parcel, _ in finished:
+        senders.free(parcel.channel.name)
+    return finished
+
+
+def _mark_all(database: Database, senders: Senders) -> Iterator[Sent]:
+    """Wait until no message is on its way any more. Mark each as soon as it was sent, or was not, and yield it.
+
+    Raises:
+        StoreError: when the database could not be reached for a minute.
+    """
+    failures = 0
+    while senders.busy:
+        senders.wait()
+        try:
+            yield from _mark(database, senders)
+            failures = 0
+        except StoreError:
+            failures += 1
+            if failures == _ATTEMPTS_TO_MARK:
+                raise
+            time.sleep(_AGAIN_SECONDS)
 
 
 def deliver_until(is_over: Callable[[], bool], url: str, configuration: Configuration, say: Say) -> None:
@@ -195,14 +234,17 @@ class _Worker:
                 break
             # Also when another process has the lock by now. A message that was sent is marked before that process sends
             # it again, and the pipe is emptied: no wait lasts while it can be read.
-            self._settle()
+            for sent in _mark(self._database, self._senders):
+                self._say_of(*sent)
             if not self._listener.is_alone():
                 self._wait(_LOCKED_SECONDS, is_over)
                 continue
             self._listener.check()
             self._wait(self._once(self._configured), is_over)
-        # What is on its way is marked, so that it does not come twice.
-        self._settle(_LAST_SECONDS)
+        # What is on its way is marked, so that it does not come twice. The process would not end sooner without this,
+        # for Python waits for the threads that send.
+        for sent in _mark_all(self._database, self._senders):
+            self._say_of(*sent)
 
     def _adopt(self, configured: Configured | None) -> None:
         """Look at the channels of a watchlist that is another one, so that the first alert need not import Apprise."""
@@ -246,18 +288,9 @@ class _Worker:
         self._looks_from = now + TROUBLE_SECONDS
         return True
 
-    def _settle(self, seconds: float = 0.0) -> None:
-        finished = self._senders.finished(seconds)
-        if finished:
-            with self._database.transaction() as transaction:
-                for parcel, problem in finished:
-                    settle(transaction, parcel, problem, datetime.now(UTC))
-        for parcel, problem in finished:
-            self._senders.free(parcel.channel.name)
-            count = f"{len(parcel.ids)} alert{'' if len(parcel.ids) == 1 else 's'}"
-            self._say(
-                f"{parcel.channel.name}: {count} sent" if problem is None else f"{parcel.channel.name}: {problem}"
-            )
+    def _say_of(self, parcel: Parcel, problem: str | None) -> None:
+        count = f"{len(parcel.ids)} alert{'' if len(parcel.ids) == 1 else 's'}"
+        self._say(f"{parcel.channel.name}: {count} sent" if problem is None else f"{parcel.channel.name}: {problem}")
 
 
 def _packed(
@@ -291,7 +324,10 @@ class Delivered:
 
 
 def deliver_once(url: str, configured: Configured, ahead: timedelta = timedelta(0)) -> Delivered:
-    """Send what is due, and what will be within `ahead`, unless another process delivers. Waits for the services."""
+    """Send what is due, and what will be within `ahead`, unless another process delivers.
+
+    It waits for all channels. No other process delivers before everything that was sent is marked.
+    """
     now = datetime.now(UTC)
     with Listener(url) as listener, Database(url, SESSION) as database, Senders(os.environ) as senders:
         if not listener.is_alone():
@@ -301,9 +337,31 @@ def deliver_once(url: str, configured: Configured, ahead: timedelta = timedelta(
             parcels = _packed(transaction, configured, now, ahead=ahead + SOON)
         for parcel in parcels:
             senders.send(parcel)
-        finished = senders.finished(3 * _LAST_SECONDS) if parcels else []
-        with database.transaction() as transaction:
-            for parcel, problem in finished:
-                settle(transaction, parcel, problem, datetime.now(UTC))
+        finished = list(_mark_all(database, senders))
     failed = tuple(f"{parcel.channel.name}: {problem}" for parcel, problem in finished if problem is not None)
     return Delivered(True, sum(len(parcel.ids) for parcel, problem in finished if problem is None), failed)
+
+
+class Looks:
+    """`deliver_once` for a caller that comes regularly and cannot wait for the slowest channel.
+
+    A look that takes longer goes on in a thread, and the next one begins when it is over.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="alerts")
+        self._look: Future[Delivered] | None = None
+
+    def deliver(self, url: str, configured: Configured, ahead: timedelta, seconds: float) -> Delivered | None:
+        """What a look has done: the one that was not over the last time, or else a new one.
+
+        None when that is not over within `seconds`.
+        """
+        look = self._look
+        if look is None:
+            look = self._look = self._thread.submit(deliver_once, url, configured, ahead)
+        wait_for([look], seconds)
+        if not look.done():
+            return None
+        self._look = None
+        return look.result()

@@ -4,10 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,23 +17,28 @@ from ema_assets.alerts.messages import Message
 from ema_assets.alerts.subscriptions import Alerts, Subscription
 from ema_assets.config.settings import Settings
 from ema_assets.defs import namespace
-from ema_assets.defs.alerts import deliver_alerts
 from ema_assets.operations.deliver_alerts import Parcel
 from ema_assets.runtime import alert_process, alert_worker
 from ema_assets.runtime.alert_process import AlertProcess
-from ema_assets.runtime.alert_worker import Configuration, Senders, deliver_once, deliver_until
+from ema_assets.runtime.alert_worker import Configuration, Senders, deliver_once
 from ema_assets.runtime.supervisor import Program, Supervisor
 from ema_assets.store import provider_state
 from ema_assets.store.advisory_locks import AdvisoryLock
-from ema_assets.store.alert_listener import SESSION, Listener
+from ema_assets.store.alert_listener import Listener
 from ema_assets.store.database import Database
 from ema_assets.store.roles import ALERTS
+from ema_assets_tests.alerts.delivering import (
+    GROUP,
+    end_sessions,
+    evaluated,
+    others_are_kept_out,
+    told_by_webhook,
+    working,
+)
 from ema_assets_tests.alerts.raised import deliveries, raised
 from ema_assets_tests.alerts.webhook import Webhook, webhook
 from ema_assets_tests.conftest import Databases
 from ema_assets_tests.waiting import wait_until
-
-GROUP = '\n[[group]]\nsymbols = ["AAPL"]\n'
 
 
 @pytest.fixture
@@ -47,34 +50,7 @@ def hook() -> Iterator[Webhook]:
 @pytest.fixture
 def env(database_url: str, hook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A watchlist whose alerts go to the webhook, whose address is in a variable; the path of the file."""
-    for name in os.environ:
-        if name.startswith(("EMA_", "DAGSTER_")):
-            monkeypatch.delenv(name)
-    path = tmp_path / "watchlist.toml"
-    path.write_text('[[alert]]\nname = "mine"\non = ["crossover"]\nto = ["${HOOK}"]\ngroup_seconds = 0\n' + GROUP)
-    settings = {
-        "EMA_HOME": str(tmp_path / "home"),
-        "EMA_WATCHLIST": str(path),
-        "EMA_DATABASE_URL": database_url,
-        "HOOK": hook.url,
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    return path
-
-
-@contextmanager
-def working(url: str) -> Iterator[list[str]]:
-    """A worker in a thread of this process; what it says."""
-    said: list[str] = []
-    over = threading.Event()
-    worker = threading.Thread(target=deliver_until, args=(over.is_set, url, Configuration(), said.append))
-    worker.start()
-    try:
-        yield said
-    finally:
-        over.set()
-        worker.join()
+    return told_by_webhook(database_url, hook, tmp_path, monkeypatch)
 
 
 def test_it_hears_of_alerts_and_sends_them_once_also_after_its_session_was_ended(
@@ -92,97 +68,6 @@ def test_it_hears_of_alerts_and_sends_them_once_also_after_its_session_was_ended
     assert hook.titles == ["2 crossovers", "crossover: S002 1h"]
     # The server notices within moments that a session was closed.
     wait_until(lambda: not others_are_kept_out(database.url), "the lock is free")
-
-
-def test_a_message_that_was_sent_is_marked_also_when_another_one_delivers_by_now(
-    env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[Listener] = []
-    is_alone = Listener.is_alone
-
-    def counted(listener: Listener) -> bool:
-        asked.append(listener)
-        return is_alone(listener)
-
-    monkeypatch.setattr(Listener, "is_alone", counted)
-    monkeypatch.setattr(alert_worker, "_LOCKED_SECONDS", 3600.0)
-    hook.gate.clear()
-    with working(database.url) as said:
-        raised(database)
-        wait_until(lambda: hook.received, "it is on its way")
-        with Database(database.url) as other, other.transaction() as transaction:
-
-            def has_the_lock() -> bool:
-                end_sessions(database)
-                taken = transaction.query(
-                    "SELECT pg_try_advisory_xact_lock($1) AS is_taken", int(AdvisoryLock.ALERT_DELIVERY)
-                )
-                return bool(taken.item())
-
-            wait_until(has_the_lock, "the other one has the lock")
-            wait_until(lambda: said, "the worker knows that its session was lost")
-            hook.gate.set()
-            wait_until(lambda: {row[2] for row in deliveries(database)} == {"sent"}, "it is marked")
-            # It asks for the lock when something happens, and not all the time.
-            before = len(asked)
-            raised(database, first=1)
-            wait_until(lambda: len(asked) > before, "it has heard of another alert")
-            assert len(asked) - before <= 3
-            assert hook.titles == ["crossover: S000 1h"]
-
-
-def end_sessions(database: Database) -> None:
-    """End those of whoever delivers, as a restart of the server does."""
-    with database.transaction() as transaction:
-        transaction.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1", SESSION)
-
-
-def others_are_kept_out(url: str) -> bool:
-    with Listener(url) as other:
-        return not other.is_alone()
-
-
-def test_a_channel_that_hangs_keeps_no_other_waiting(env: Path, database: Database, hook: Webhook) -> None:
-    with webhook() as slow:
-        slow.gate.clear()
-        env.write_text(
-            '[channels]\nquick = "${HOOK}"\n'
-            f'slow = "{slow.url}?rto=300"\n'
-            '[[alert]]\nname = "mine"\non = ["crossover"]\nto = ["slow", "quick"]\ngroup_seconds = 0\n' + GROUP
-        )
-        with working(database.url) as said:
-            raised(database)
-            wait_until(lambda: slow.received and hook.received, "both have it")
-            raised(database, first=1)
-            wait_until(lambda: len(hook.received) == 2, "the quick one has the second")
-            assert len(slow.received) == 1
-            slow.gate.set()
-            wait_until(lambda: len(slow.received) == 2, "the slow one has the second")
-            wait_until(
-                lambda: {row[2] for row in deliveries(database)} == {"sent"}, "all are marked", evidence=lambda: said
-            )
-    assert slow.titles == hook.titles == ["crossover: S000 1h", "crossover: S001 1h"]
-
-
-def test_what_is_due_later_for_one_channel_does_not_wait_for_another_that_hangs(
-    env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(alert_worker, "_LONGEST_WAIT_SECONDS", 3600.0)
-    with webhook() as slow:
-        slow.gate.clear()
-        env.write_text(
-            f'[channels]\nquick = "${{HOOK}}"\nslow = "{slow.url}?rto=3600"\n'
-            '[[alert]]\nname = "mine"\non = ["crossover"]\nto = ["slow"]\ngroup_seconds = 0\n'
-            '[[alert]]\nname = "later"\non = ["crossover"]\nto = ["quick"]\ngroup_seconds = 1\n' + GROUP
-        )
-        with working(database.url):
-            raised(database)
-            wait_until(lambda: slow.received, "the slow one has its own")
-            raised(database, subscription="later", first=1)
-            wait_until(lambda: hook.received, "the quick one has the other")
-            assert ("S000", "slow", "waiting", None) in deliveries(database)
-            slow.gate.set()
-    assert (slow.titles, hook.titles) == (["crossover: S000 1h"], ["crossover: S001 1h"])
 
 
 def test_it_follows_the_watchlist_and_ends_when_nobody_is_to_be_told(
@@ -260,14 +145,6 @@ def test_after_the_computer_slept_trouble_waits_for_the_first_runs_again(
     assert looks_after(15)
     assert not looks_after(15, asleep=8 * 3600)
     assert [looks_after(seconds) for seconds in (50, 50, 25)] == [False, False, True]
-
-
-def evaluated() -> str:
-    """What a tick of the sensor says."""
-    from dagster import build_sensor_context
-
-    found = deliver_alerts(build_sensor_context())
-    return str(found.skip_message)
 
 
 def test_a_first_tick_of_the_sensor_makes_the_tables(

@@ -1,0 +1,218 @@
+"""Messages that are long on their way: no other channel waits for them, and none of them is sent twice."""
+
+import threading
+from collections.abc import Collection, Iterator
+from concurrent.futures import ALL_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ema_assets.defs import alerts as sensor
+from ema_assets.runtime import alert_worker
+from ema_assets.runtime.alert_worker import Configuration, Delivered, deliver_once, deliver_until
+from ema_assets.store.advisory_locks import AdvisoryLock
+from ema_assets.store.alert_listener import Listener
+from ema_assets.store.database import Database
+from ema_assets_tests.alerts.delivering import (
+    GROUP,
+    end_sessions,
+    evaluated,
+    others_are_kept_out,
+    told_by_webhook,
+    working,
+)
+from ema_assets_tests.alerts.raised import deliveries, raised
+from ema_assets_tests.alerts.webhook import Webhook, webhook
+from ema_assets_tests.waiting import wait_until
+
+
+@pytest.fixture
+def hook() -> Iterator[Webhook]:
+    with webhook() as served:
+        yield served
+
+
+@pytest.fixture
+def env(database_url: str, hook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The path of a watchlist whose alerts go to the webhook."""
+    return told_by_webhook(database_url, hook, tmp_path, monkeypatch)
+
+
+def test_a_channel_that_hangs_keeps_no_other_waiting(env: Path, database: Database, hook: Webhook) -> None:
+    with webhook() as slow:
+        slow.gate.clear()
+        env.write_text(
+            '[channels]\nquick = "${HOOK}"\n'
+            f'slow = "{slow.url}?rto=300"\n'
+            '[[alert]]\nname = "mine"\non = ["crossover"]\nto = ["slow", "quick"]\ngroup_seconds = 0\n' + GROUP
+        )
+        with working(database.url) as said:
+            raised(database)
+            wait_until(lambda: slow.received and hook.received, "both have it")
+            raised(database, first=1)
+            wait_until(lambda: len(hook.received) == 2, "the quick one has the second")
+            assert len(slow.received) == 1
+            slow.gate.set()
+            wait_until(lambda: len(slow.received) == 2, "the slow one has the second")
+            wait_until(
+                lambda: {row[2] for row in deliveries(database)} == {"sent"}, "all are marked", evidence=lambda: said
+            )
+    assert slow.titles == hook.titles == ["crossover: S000 1h", "crossover: S001 1h"]
+
+
+def test_what_is_due_later_for_one_channel_does_not_wait_for_another_that_hangs(
+    env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alert_worker, "_LONGEST_WAIT_SECONDS", 3600.0)
+    with webhook() as slow:
+        slow.gate.clear()
+        env.write_text(
+            f'[channels]\nquick = "${{HOOK}}"\nslow = "{slow.url}?rto=3600"\n'
+            '[[alert]]\nname = "mine"\non = ["crossover"]\nto = ["slow"]\ngroup_seconds = 0\n'
+            '[[alert]]\nname = "later"\non = ["crossover"]\nto = ["quick"]\ngroup_seconds = 1\n' + GROUP
+        )
+        with working(database.url):
+            raised(database)
+            wait_until(lambda: slow.received, "the slow one has its own")
+            raised(database, subscription="later", first=1)
+            wait_until(lambda: hook.received, "the quick one has the other")
+            assert ("S000", "slow", "waiting", None) in deliveries(database)
+            slow.gate.set()
+    assert (slow.titles, hook.titles) == (["crossover: S000 1h"], ["crossover: S001 1h"])
+
+
+def test_a_message_that_was_sent_is_marked_also_when_another_one_delivers_by_now(
+    env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Listener] = []
+    is_alone = Listener.is_alone
+
+    def counted(listener: Listener) -> bool:
+        asked.append(listener)
+        return is_alone(listener)
+
+    monkeypatch.setattr(Listener, "is_alone", counted)
+    monkeypatch.setattr(alert_worker, "_LOCKED_SECONDS", 3600.0)
+    hook.gate.clear()
+    with working(database.url) as said:
+        raised(database)
+        wait_until(lambda: hook.received, "it is on its way")
+        with Database(database.url) as other, other.transaction() as transaction:
+
+            def has_the_lock() -> bool:
+                end_sessions(database)
+                taken = transaction.query(
+                    "SELECT pg_try_advisory_xact_lock($1) AS is_taken", int(AdvisoryLock.ALERT_DELIVERY)
+                )
+                return bool(taken.item())
+
+            wait_until(has_the_lock, "the other one has the lock")
+            wait_until(lambda: said, "the worker knows that its session was lost")
+            hook.gate.set()
+            wait_until(lambda: {row[2] for row in deliveries(database)} == {"sent"}, "it is marked")
+            # It asks for the lock when something happens, and not all the time.
+            before = len(asked)
+            raised(database, first=1)
+            wait_until(lambda: len(asked) > before, "it has heard of another alert")
+            assert len(asked) - before <= 3
+            assert hook.titles == ["crossover: S000 1h"]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for messages with a limit reaches it at once, so that a message takes longer than any limit."""
+
+    def waited(
+        futures: Collection[Future[object]], timeout: float | None = None, return_when: str = ALL_COMPLETED
+    ) -> None:
+        wait(futures, None if timeout is None else 0.01, return_when)
+
+    monkeypatch.setattr(alert_worker, "wait_for", waited)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_worker_that_is_stopped_waits_for_what_is_on_its_way_and_marks_it(
+    env: Path, database: Database, hook: Webhook
+) -> None:
+    hook.gate.clear()
+    over, heard = threading.Event(), threading.Event()
+
+    def is_over() -> bool:
+        if over.is_set():
+            heard.set()
+        return over.is_set()
+
+    with ThreadPoolExecutor(1) as threads:
+        work = threads.submit(deliver_until, is_over, database.url, Configuration(), print)
+        try:
+            raised(database)
+            wait_until(lambda: hook.received, "it is on its way")
+            over.set()
+            wait_until(heard.is_set, "the worker knows that it is over")
+            assert not wait([work], 0.5).done
+        finally:
+            over.set()
+            hook.gate.set()
+        work.result()
+    assert deliveries(database) == [("S000", "HOOK", "sent", None)]
+
+
+@contextmanager
+def looking(url: str, hook: Webhook) -> Iterator["Future[Delivered]"]:
+    """One look in a thread, whose message is on its way until the gate is opened, at the latest by the end."""
+    configured = Configuration().now()
+    assert configured is not None
+    hook.gate.clear()
+    with ThreadPoolExecutor(1) as threads:
+        try:
+            look = threads.submit(deliver_once, url, configured)
+            wait_until(lambda: hook.received, "it is on its way")
+            yield look
+        finally:
+            hook.gate.set()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_one_look_takes_as_long_as_the_slowest_channel_and_keeps_others_out_meanwhile(
+    env: Path, database: Database, hook: Webhook
+) -> None:
+    raised(database)
+    with looking(database.url, hook) as look:
+        assert not wait([look], 0.5).done
+        assert others_are_kept_out(database.url)
+        hook.gate.set()
+        assert look.result() == Delivered(True, 1)
+    assert deliveries(database) == [("S000", "HOOK", "sent", None)]
+
+
+def test_one_look_marks_what_it_has_sent_also_when_the_database_was_restarted_meanwhile(
+    env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alert_worker, "_AGAIN_SECONDS", 0.1)
+    raised(database)
+    with looking(database.url, hook) as look:
+        end_sessions(database)
+        hook.gate.set()
+        assert look.result() == Delivered(True, 1)
+    assert deliveries(database) == [("S000", "HOOK", "sent", None)]
+
+
+def test_ticks_of_the_sensor_that_end_before_a_message_is_sent_do_not_send_it_again(
+    env: Path, database: Database, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook.gate.clear()
+    raised(database)
+    with monkeypatch.context() as patched:
+        patched.setattr(sensor, "PATIENCE_SECONDS", 0.1)
+        first = evaluated()
+        wait_until(lambda: hook.received, "it is on its way")
+        ticks = [first, evaluated(), evaluated()]
+    assert hook.titles == ["crossover: S000 1h"]
+    assert set(ticks) == {"messages are still on their way; a later tick says what became of them"}
+    assert others_are_kept_out(database.url)
+    hook.gate.set()
+    monkeypatch.setattr(sensor, "PATIENCE_SECONDS", 600.0)
+    assert evaluated() == "1 alert sent"
+    assert evaluated() == "no alert was due"
+    assert hook.titles == ["crossover: S000 1h"]
