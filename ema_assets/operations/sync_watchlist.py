@@ -2,6 +2,8 @@
 
 from datetime import UTC, date, datetime, time, timedelta
 
+import polars as pl
+
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.market import exchanges
 from ema_assets.model.asset_names import EMA_TREND
@@ -36,9 +38,9 @@ def sync(
         changed = {calendar: cover(transaction, calendar, past, now.date()) for calendar in watchlist.calendars}
         remade = adopt_graph(transaction, graph)
         added, removed = ledger.sync_instruments(transaction, watchlist.instruments)
-        for calendar, day in changed.items():
-            if day is not None and day <= now.date():
-                ledger.go_back(transaction, calendar, datetime.combine(day, time(), UTC))
+        for calendar, since in changed.items():
+            if since is not None and since <= now:
+                ledger.go_back(transaction, calendar, since)
         ledger.start_again(transaction, remade)
         ledger.adopt_code_versions(transaction, graph.code_versions)
         forget_unwanted(transaction, watchlist.alerts)
@@ -77,12 +79,12 @@ def adopt_graph(transaction: Transaction, graph: Graph) -> list[str]:
     return [node.name for node in graph.computed if node.touches(remade)]
 
 
-def cover(transaction: Transaction, calendar: str, start: date, today: date) -> date | None:
+def cover(transaction: Transaction, calendar: str, start: date, today: date) -> datetime | None:
     """Store the sessions of `calendar` from `start` to a year from `today`, where they are missing or out of date.
 
     They begin with the year of `start`, so that the bars of whole weeks, months and years begin where these do.
 
-    Returns the first day of those stored before that has changed, or None.
+    Returns the open (UTC) of the first session of those stored before that has changed, or None.
     """
     start = date(start.year, 1, 1) - timedelta(days=7)
     low, high, stored_from = sessions.stored(transaction, calendar)
@@ -94,6 +96,23 @@ def cover(transaction: Transaction, calendar: str, start: date, today: date) -> 
         return None
     start, end = min(start, low), max(today + _AHEAD, high)
     found = exchanges.exchange_sessions(calendar, start, end, special)
+    before = sessions.between(transaction, [calendar], *(datetime.combine(day, time(), UTC) for day in (start, end)))
     changed = sessions.replace(transaction, calendar, found, start, end)
     sessions.remember(transaction, calendar, made_from, exchanges.holidays_known_through(calendar))
-    return min((day for day in changed if low <= day <= high), default=None)
+    return _first_open([day for day in changed if low <= day <= high], before, found)
+
+
+def _first_open(days: list[date], before: pl.DataFrame, found: pl.DataFrame) -> datetime | None:
+    """The first open of the sessions of `days`, as they were `before` or as they are `found` (SESSION_SCHEMA).
+
+    Where another session has begun then and not ended, the open of that one. None without days. Bars of every length
+    begin anew at an open, but not at midnight UTC, which many sessions hold.
+    """
+    if not days:
+        return None
+    hours = pl.concat([before, found.select(before.columns)])
+    opens = hours.filter(pl.col("session").is_in(days))["open"]
+    under_way = hours.filter(pl.col("open") <= opens.min(), pl.col("close") > opens.min())["open"]
+    opened = pl.concat([opens, under_way]).min()
+    assert isinstance(opened, datetime)
+    return opened

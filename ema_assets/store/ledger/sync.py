@@ -11,6 +11,7 @@ from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import FETCHED, Timeframe, by_key
 from ema_assets.store import file_spans
 from ema_assets.store.database import Transaction
+from ema_assets.store.ledger.off_grid import delete_off_grid
 from ema_assets.store.ledger.row import BEGINNING
 
 # More new symbols than this in one sync change what Postgres must know of the ledger to plan its queries.
@@ -209,26 +210,25 @@ def _start_again(transaction: Transaction, symbols: Sequence[str]) -> None:
 def go_back(transaction: Transaction, calendar: str, since: datetime) -> None:
     """Have the series of `calendar` asked for and computed again from `since` (UTC) on: its sessions have changed.
 
-    Bars that were rolled up in a session that is gone are deleted; sessions must be stored before. Bars of whole weeks
-    and longer may now begin on another day: these series begin again.
+    `since` is the open of a session, so that every bar that is rolled up again is made as a whole. Rolled-up bars that
+    the sessions have no place for are deleted; sessions must be stored before. Bars of whole weeks and longer may now
+    begin on another day: these series begin again.
     """
     longer: list[str] = []
     for timeframe in known_timeframes(transaction):
-        if timeframe.is_fetched:
-            continue
-        is_gone = """o.ts >= $2 AND NOT EXISTS (SELECT FROM market.session s
-                                               WHERE s.calendar = $1 AND o.ts >= s.open AND o.ts < s.close)"""
         if timeframe.period is not None:
-            is_gone = f"o.ts >= $2 - make_interval(mins => {timeframe.minutes})"
             longer.append(timeframe.key)
-        transaction.execute(
-            f"""
-            DELETE FROM market.ohlc_{timeframe.sql_name} o USING market.instrument i
-            WHERE i.symbol = o.symbol AND i.calendar = $1 AND o.missing_bars IS NOT NULL AND {is_gone}
-            """,
-            calendar,
-            since,
-        )
+            transaction.execute(
+                f"""
+                DELETE FROM market.ohlc_{timeframe.sql_name} o USING market.instrument i
+                WHERE i.symbol = o.symbol AND i.calendar = $1 AND o.missing_bars IS NOT NULL
+                      AND o.ts >= $2 - make_interval(mins => {timeframe.minutes})
+                """,
+                calendar,
+                since,
+            )
+        elif not timeframe.is_fetched:
+            delete_off_grid(transaction, timeframe, calendar, since)
     transaction.execute(
         """
         UPDATE market.series_state s
@@ -237,7 +237,7 @@ def go_back(transaction: Transaction, calendar: str, since: datetime) -> None:
                               WHEN s.timeframe = ANY ($5::text[]) THEN $6::timestamptz
                               ELSE least(s.dirty_from, $2) END,
             dirty_end = CASE WHEN s.asset = $3 AND s.timeframe <> ALL ($4::text[])
-                             THEN CASE WHEN s.dirty_from <= $2 THEN s.dirty_end ELSE $2 END END,
+                             THEN CASE WHEN s.dirty_from < $2 THEN s.dirty_end ELSE $2 END END,
             updated_at = clock_timestamp()
         FROM market.instrument i
         WHERE i.symbol = s.symbol AND i.calendar = $1 AND s.first_ts IS NOT NULL

@@ -1,0 +1,133 @@
+"""A session that changes after its bars were stored: all bars end as if it had always been so."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, datetime, time, timedelta
+
+import polars as pl
+import pytest
+
+from ema_assets.config.watchlist import Watchlist
+from ema_assets.model.special_days import SpecialDays
+from ema_assets.model.symbols import without_hours
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.store.database import Database
+from ema_assets_tests.conftest import Databases
+from ema_assets_tests.refresh.exchange import (
+    MemoryExchange,
+    bars_on,
+    refresh,
+    rows_of,
+    tables_of,
+    utc,
+    versions_of,
+    watch,
+)
+from ema_assets_tests.timeframes import H1, H4, M5
+
+# A Tuesday, and a time so long after it that nothing of it is asked for again by itself.
+DAY, NOW = date(2026, 11, 24), utc("2026-12-05 12:00")
+FIRST, LAST = date(2026, 11, 17), date(2026, 12, 4)
+SHORT = (time(10), time(12))
+
+
+@pytest.fixture
+def other(databases: Databases) -> Iterator[Database]:
+    """A second database."""
+    url = databases.make()
+    with Database(url) as connected:
+        yield connected
+    databases.drop(url)
+
+
+def watching(calendar: str, special: SpecialDays | None = None) -> Watchlist:
+    watched = watch({"ABC": calendar}, m5_days=15, d1_days=30, timeframes=(M5, H1, H4))
+    return watched if special is None else replace(watched, special_days={without_hours(calendar): special})
+
+
+def exchange_of(calendar: str) -> MemoryExchange:
+    return MemoryExchange(bars_on(calendar, "ABC", M5, FIRST, LAST))
+
+
+def rolled_up(database: Database, timeframe: str) -> pl.DataFrame:
+    return tables_of(database)["ohlc"].filter(timeframe=timeframe)
+
+
+def openings(database: Database, timeframe: str, first: str, end: str) -> list[datetime]:
+    return rolled_up(database, timeframe).filter(pl.col("ts") >= utc(first), pl.col("ts") < utc(end))["ts"].to_list()
+
+
+# Each has a session that crosses midnight UTC: the one of the day itself, or the one before it.
+@pytest.mark.parametrize("calendar", ["24/5", "CMES", "XASX", "XNZE", "XNYS extended", "XNYS"])
+def test_a_session_that_gets_longer_ends_as_if_it_had_always_been_so(
+    database: Database, other: Database, calendar: str
+) -> None:
+    exchange = exchange_of(calendar)
+    refresh(database, watching(calendar, SpecialDays({DAY: SHORT})), exchange, NOW)
+    sync(database, watching(calendar), NOW)
+    refresh(database, watching(calendar), exchange, NOW)
+    refresh(other, watching(calendar), exchange, NOW)
+    for name, rows in tables_of(other).items():
+        assert tables_of(database)[name].equals(rows), name
+    gaps = "SELECT timeframe, first_ts, last_ts, status FROM market.bar_gap ORDER BY 1, 2"
+    assert rows_of(database, gaps) == rows_of(other, gaps)
+
+
+@pytest.mark.parametrize("special", [SpecialDays({DAY: SHORT}), SpecialDays({}, frozenset({DAY}))])
+@pytest.mark.parametrize("calendar", ["24/5", "CMES", "XASX", "XNZE", "XNYS extended", "XNYS"])
+def test_a_session_that_gets_shorter_or_goes_leaves_no_rolled_up_bar_behind(
+    database: Database, other: Database, calendar: str, special: SpecialDays
+) -> None:
+    exchange = exchange_of(calendar)
+    refresh(database, watching(calendar), exchange, NOW)
+    sync(database, watching(calendar, special), NOW)
+    refresh(database, watching(calendar, special), exchange, NOW)
+    refresh(other, watching(calendar, special), exchange, NOW)
+    for timeframe in ("1h", "4h"):
+        assert rolled_up(database, timeframe).equals(rolled_up(other, timeframe)), timeframe
+
+
+def test_hours_that_are_told_later_leave_one_bar_for_each_hour(database: Database) -> None:
+    day, now = date(2025, 10, 21), utc("2025-10-25 12:00")
+    bars = bars_on("XBOM", "ABC", M5, date(2025, 10, 13), date(2025, 10, 24))
+    # On Diwali an hour is traded in the afternoon, which exchange_calendars lacks.
+    evening = bars.filter(
+        pl.col("ts").is_between(utc("2025-10-20 08:15"), utc("2025-10-20 09:15"), closed="left")
+    ).with_columns(pl.col("ts") + timedelta(days=1))
+    exchange = MemoryExchange(pl.concat([bars.filter(pl.col("ts").dt.date() != day), evening]))
+    guessed, told = (watching("XBOM", SpecialDays({day: hours})) for hours in (None, (time(13, 45), time(14, 45))))
+    refresh(database, guessed, exchange, now)
+    assert openings(database, "1h", "2025-10-21 00:00", "2025-10-22 00:00") == [
+        utc("2025-10-21 07:45"),
+        utc("2025-10-21 08:45"),
+    ]
+    sync(database, told, now)
+    refresh(database, told, exchange, now)
+    for timeframe in ("1h", "4h"):
+        assert openings(database, timeframe, "2025-10-21 00:00", "2025-10-22 00:00") == [utc("2025-10-21 08:15")]
+
+
+def test_a_bar_of_which_the_new_close_leaves_nothing_goes(database: Database) -> None:
+    """With a close at 13:00 New York, the hour from 17:30 UTC ends at 18:00: before that nothing was traded."""
+    exchange = exchange_of("XNYS")
+    silent = pl.col("ts").is_between(utc("2026-11-24 17:30"), utc("2026-11-24 17:55"))
+    exchange.bars = exchange.bars.filter(~silent)
+    refresh(database, watching("XNYS"), exchange, NOW)
+    assert utc("2026-11-24 17:30") in openings(database, "1h", "2026-11-24 00:00", "2026-11-25 00:00")
+    early = watching("XNYS", SpecialDays({DAY: (time(9, 30), time(13))}))
+    sync(database, early, NOW)
+    refresh(database, early, exchange, NOW)
+    hours = [utc(f"2026-11-24 {hour}:30") for hour in (14, 15, 16)]
+    assert openings(database, "1h", "2026-11-24 00:00", "2026-11-25 00:00") == hours
+
+
+def test_bars_of_sessions_that_have_not_changed_are_not_written_again(database: Database) -> None:
+    """When they were stored first is what a reader as of a moment goes by."""
+    exchange = exchange_of("24/5")
+    refresh(database, watching("24/5"), exchange, NOW)
+    before = {row for row in versions_of(database)["ohlc"] if row[1] in ("1h", "4h")}
+    shorter = watching("24/5", SpecialDays({DAY: SHORT}))
+    sync(database, shorter, NOW)
+    refresh(database, shorter, exchange, NOW)
+    touched = before - versions_of(database)["ohlc"]
+    assert {row[2].date() for row in touched} == {DAY - timedelta(days=1), DAY}
