@@ -8,7 +8,7 @@ import adbc_driver_manager
 from ema_assets.model.errors import StoreError
 from ema_assets.store.database import Transaction, first_line
 
-# Those of a signal or strategy that reads others are read by them, so readers of readers are found, too.
+# A view of the user's may read another one of theirs: readers of readers are found, too.
 _NOTED = r"""
     WITH RECURSIVE reads AS (
         SELECT DISTINCT r.ev_class AS reader, d.refobjid AS source
