@@ -42,10 +42,7 @@ def load_watchlist(settings: Settings) -> Watchlist:
 
 def read_watchlist(settings: Settings) -> Watchlist:
     """The watchlist, or the default one where none has been written yet: for commands that write nothing."""
-    watchlist.check_is_there(settings.watchlist_path)
-    if settings.watchlist_path.exists():
-        return watchlist.of(settings)
-    return watchlist.parse(watchlist.default_text())
+    return watchlist.read(settings)
 
 
 def configuration_error(settings: Settings) -> str | None:

@@ -148,6 +148,16 @@ def of(settings: Settings) -> Watchlist:
     return replace(watched, instruments=tuple(instruments))
 
 
+def read(settings: Settings) -> Watchlist:
+    """The watchlist of `settings`, or the default one where none has been written yet: for whoever writes nothing.
+
+    Raises:
+        WatchlistError: as `of`, and when `EMA_WATCHLIST` names a file that is not there.
+    """
+    check_is_there(settings.watchlist_path)
+    return of(settings) if settings.watchlist_path.exists() else parse(default_text())
+
+
 def load(path: Path) -> Watchlist:
     """Read the file at `path`.
 

@@ -205,31 +205,29 @@ def _sentence(found: AssetCheckEvaluation) -> str:
 
 def _latest(context: Any, assets: Sequence[AssetKey]) -> dict[AssetKey, Any]:
     """The newest materialization of each of `assets` that has one, as what a check speaks of."""
-    from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-        AssetCheckEvaluationTargetMaterializationData,
-    )
-
     found = {}
     for record in context.instance.get_asset_records(assets):
         latest = record.asset_entry.last_materialization_record
         if latest is not None:
-            found[record.asset_entry.asset_key] = AssetCheckEvaluationTargetMaterializationData(
-                run_id=latest.run_id, storage_id=latest.storage_id, timestamp=latest.timestamp
-            )
+            found[record.asset_entry.asset_key] = _target(latest.storage_id, latest.run_id, latest.timestamp)
     return found
 
 
 def target_of(materialization: tuple[int, str, float] | None) -> Any:
     """What a check speaks of: a materialization by its id, run and time; None when that is not as we know it."""
-    try:
-        from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-            AssetCheckEvaluationTargetMaterializationData,
-        )
-    except _NOT_AS_KNOWN:
-        return None
     if materialization is None:
         return None
-    storage_id, run_id, timestamp = materialization
+    try:
+        return _target(*materialization)
+    except _NOT_AS_KNOWN:
+        return None
+
+
+def _target(storage_id: int, run_id: str, timestamp: float) -> Any:
+    from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+        AssetCheckEvaluationTargetMaterializationData,
+    )
+
     return AssetCheckEvaluationTargetMaterializationData(storage_id=storage_id, run_id=run_id, timestamp=timestamp)
 
 

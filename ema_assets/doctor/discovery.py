@@ -86,10 +86,7 @@ def _surroundings(settings: Settings, env: Mapping[str, str], *, is_online: bool
 
 def _watchlist(settings: Settings) -> tuple[Watchlist | None, str | None]:
     try:
-        watchlist.check_is_there(settings.watchlist_path)
-        if settings.watchlist_path.exists():
-            return watchlist.of(settings), None
-        return watchlist.parse(watchlist.default_text()), None
+        return watchlist.read(settings), None
     except (ConfigurationError, OSError) as refused:
         return None, str(refused)
 

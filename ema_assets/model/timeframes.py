@@ -200,6 +200,12 @@ _PERIODS: dict[str, tuple[Period, timedelta]] = {
 _INTRADAY = re.compile(r"([1-9][0-9]{0,3})([mh])")
 
 
+def _minutes_of(text: str) -> int | None:
+    """How many minutes `text` names, such as `90m` or `6h`; None when it is not written like that."""
+    match = _INTRADAY.fullmatch(text)
+    return int(match[1]) * (60 if match[2] == "h" else 1) if match is not None else None
+
+
 @cache
 def by_key(key: str) -> Timeframe:
     """The timeframe that is written `key`.
@@ -212,13 +218,9 @@ def by_key(key: str) -> Timeframe:
     if key in _PERIODS:
         period, longest = _PERIODS[key]
         return Timeframe(key, longest, RolledUp("1d"), period)
-    match = _INTRADAY.fullmatch(key)
-    if match is None:
-        raise KeyError(key)
-    number, is_hours = int(match[1]), match[2] == "h"
-    minutes = number * 60 if is_hours else number
+    minutes = _minutes_of(key)
     # One length has one key: an hour is not also 60m, nor a day 24h.
-    if minutes >= 1440 or (not is_hours and minutes % 60 == 0):
+    if minutes is None or minutes >= 1440 or (key.endswith("m") and minutes % 60 == 0):
         raise KeyError(key)
     if key in _FETCHED:
         return Timeframe(key, timedelta(minutes=minutes), _FETCHED[key])
@@ -258,7 +260,5 @@ ALLOWED = (
 
 def same_as(text: str) -> Timeframe | None:
     """The timeframe that is written in another way than `text`, such as `1h` for `60m`; None when there is none."""
-    match = _INTRADAY.fullmatch(text)
-    if match is None:
-        return None
-    return lasting(timedelta(minutes=int(match[1]) * (60 if match[2] == "h" else 1)))
+    minutes = _minutes_of(text)
+    return lasting(timedelta(minutes=minutes)) if minutes is not None else None

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ema_assets.store.database import Transaction
+from ema_assets.store.own_views import READS
 
 # In the order in which they are dropped: views before what they read.
 SCHEMAS = ("results", "market", "ema_assets")
@@ -47,13 +48,12 @@ def has_data(transaction: Transaction, schemas: Sequence[str]) -> bool:
 def views_of_others(transaction: Transaction, schemas: Sequence[str]) -> list[str]:
     """Views in other schemas that read from `schemas`, which would go with these; sorted."""
     found = transaction.query(
-        """
+        f"""
         SELECT DISTINCT format('%I.%I', n.nspname, v.relname) AS name
-        FROM pg_depend d
-        JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
-        JOIN pg_class v ON v.oid = r.ev_class
+        FROM ({READS}) r
+        JOIN pg_class v ON v.oid = r.reader
         JOIN pg_namespace n ON n.oid = v.relnamespace
-        JOIN pg_class t ON d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid
+        JOIN pg_class t ON t.oid = r.source
         JOIN pg_namespace tn ON tn.oid = t.relnamespace
         WHERE tn.nspname = ANY ($1::text[]) AND n.nspname <> ALL ($1::text[])
         ORDER BY 1

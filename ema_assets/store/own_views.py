@@ -8,13 +8,15 @@ import adbc_driver_manager
 from ema_assets.model.errors import StoreError
 from ema_assets.store.database import Transaction, first_line
 
+# SQL: which view reads from which table or view, by their oids.
+READS = """
+SELECT DISTINCT r.ev_class AS reader, d.refobjid AS source
+FROM pg_depend d JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class
+"""
 # A view of the user's may read another one of theirs: readers of readers are found, too.
-_NOTED = r"""
-    WITH RECURSIVE reads AS (
-        SELECT DISTINCT r.ev_class AS reader, d.refobjid AS source
-        FROM pg_depend d JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
-        WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class
-    ), found AS (
+_NOTED = rf"""
+    WITH RECURSIVE reads AS ({READS}), found AS (
         SELECT reads.reader, 1 AS depth
         FROM reads JOIN pg_class c ON c.oid = reads.source JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname IN ('results', 'market')

@@ -123,22 +123,13 @@ def materializations(run_id: str) -> list[EventLogEntry]:
     keys = ("A'B|5m", '"C"|5m', "{D,E}|5m", "F\\G|5m")
     tags = {"dagster/data_version": "7", "dagster/partition/symbol": "{'\"\\", "dagster/partition/timeframe": "5m"}
     return [
-        EventLogEntry(
-            error_info=None,
-            level=10,
-            user_message="materialized",
-            run_id=run_id,
-            timestamp=1_763_000_000.25 + number,
-            step_key="ohlc",
-            job_name="refresh",
-            dagster_event=DagsterEvent(
-                event_type_value=DagsterEventType.ASSET_MATERIALIZATION.value,
-                job_name="refresh",
-                step_key="ohlc",
-                event_specific_data=StepMaterializationData(
-                    AssetMaterialization(AssetKey("ohlc"), partition=key, tags=tags if number else {}), []
-                ),
+        event_of(
+            run_id,
+            DagsterEventType.ASSET_MATERIALIZATION,
+            StepMaterializationData(
+                AssetMaterialization(AssetKey("ohlc"), partition=key, tags=tags if number else {}), []
             ),
+            later=number,
         )
         for number, key in enumerate(keys)
     ]
@@ -162,13 +153,13 @@ def evaluations(run_id: str) -> list[EventLogEntry]:
     return [event_of(run_id, DagsterEventType.ASSET_CHECK_EVALUATION, each) for each in found]
 
 
-def event_of(run_id: str, kind: DagsterEventType, data: Any = None) -> EventLogEntry:
+def event_of(run_id: str, kind: DagsterEventType, data: Any = None, later: int = 0) -> EventLogEntry:
     return EventLogEntry(
         error_info=None,
         level=10,
         user_message="said",
         run_id=run_id,
-        timestamp=1_763_000_000.25,
+        timestamp=1_763_000_000.25 + later,
         step_key="ohlc",
         job_name="refresh",
         dagster_event=DagsterEvent(

@@ -1,6 +1,5 @@
 """A session that changes after its bars were stored: all bars end as if it had always been so."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 
@@ -12,7 +11,6 @@ from ema_assets.model.special_days import SpecialDays
 from ema_assets.model.symbols import without_hours
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store.database import Database
-from ema_assets_tests.conftest import Databases
 from ema_assets_tests.refresh.exchange import (
     MemoryExchange,
     bars_on,
@@ -25,19 +23,10 @@ from ema_assets_tests.refresh.exchange import (
 )
 from ema_assets_tests.timeframes import H1, H4, M5
 
-# A Tuesday, and a time so long after it that nothing of it is asked for again by itself.
+# A Tuesday, and a time after it: this exchange is not one whose last sessions are read again at night.
 DAY, NOW = date(2026, 11, 24), utc("2026-12-05 12:00")
 FIRST, LAST = date(2026, 11, 17), date(2026, 12, 4)
 SHORT = (time(10), time(12))
-
-
-@pytest.fixture
-def other(databases: Databases) -> Iterator[Database]:
-    """A second database."""
-    url = databases.make()
-    with Database(url) as connected:
-        yield connected
-    databases.drop(url)
 
 
 def watching(calendar: str, special: SpecialDays | None = None) -> Watchlist:

@@ -1,6 +1,5 @@
 """Special days and a day that the calendar lacks, all the way: sessions, bars, rolled-up bars, what is computed."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
@@ -12,7 +11,6 @@ from ema_assets.model.special_days import SpecialDays
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store import sessions
 from ema_assets.store.database import Database
-from ema_assets_tests.conftest import Databases
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, tables_of, utc, watch
 from ema_assets_tests.timeframes import D1, M5
 
@@ -21,15 +19,6 @@ NOW = utc("2026-12-01 22:00")
 SATURDAY = date(2026, 11, 28)
 WATCHED = watch({"AAPL": "XNYS", "MSFT": "XNYS"}, m5_days=12, d1_days=60)
 TRADED = replace(WATCHED, special_days={"XNYS": SpecialDays({SATURDAY: None})})
-
-
-@pytest.fixture
-def other(databases: Databases) -> Iterator[Database]:
-    """A second database."""
-    url = databases.make()
-    with Database(url) as connected:
-        yield connected
-    databases.drop(url)
 
 
 def on_saturday(bars: pl.DataFrame) -> pl.DataFrame:

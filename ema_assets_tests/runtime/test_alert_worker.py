@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -27,30 +26,17 @@ from ema_assets.store.advisory_locks import AdvisoryLock
 from ema_assets.store.alert_listener import Listener
 from ema_assets.store.database import Database
 from ema_assets.store.roles import ALERTS
-from ema_assets_tests.alerts.delivering import (
+from ema_assets_tests.alerts.raised import deliveries, raised
+from ema_assets_tests.alerts.webhook import Webhook, webhook
+from ema_assets_tests.conftest import Databases
+from ema_assets_tests.runtime.delivering import (
     GROUP,
     end_sessions,
     evaluated,
     others_are_kept_out,
-    told_by_webhook,
     working,
 )
-from ema_assets_tests.alerts.raised import deliveries, raised
-from ema_assets_tests.alerts.webhook import Webhook, webhook
-from ema_assets_tests.conftest import Databases
 from ema_assets_tests.waiting import wait_until
-
-
-@pytest.fixture
-def hook() -> Iterator[Webhook]:
-    with webhook() as served:
-        yield served
-
-
-@pytest.fixture
-def env(database_url: str, hook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A watchlist whose alerts go to the webhook, whose address is in a variable; the path of the file."""
-    return told_by_webhook(database_url, hook, tmp_path, monkeypatch)
 
 
 def test_it_hears_of_alerts_and_sends_them_once_also_after_its_session_was_ended(

@@ -14,29 +14,16 @@ from ema_assets.runtime.alert_worker import Configuration, Delivered, deliver_on
 from ema_assets.store.advisory_locks import AdvisoryLock
 from ema_assets.store.alert_listener import Listener
 from ema_assets.store.database import Database
-from ema_assets_tests.alerts.delivering import (
+from ema_assets_tests.alerts.raised import deliveries, raised
+from ema_assets_tests.alerts.webhook import Webhook, webhook
+from ema_assets_tests.runtime.delivering import (
     GROUP,
     end_sessions,
     evaluated,
     others_are_kept_out,
-    told_by_webhook,
     working,
 )
-from ema_assets_tests.alerts.raised import deliveries, raised
-from ema_assets_tests.alerts.webhook import Webhook, webhook
 from ema_assets_tests.waiting import wait_until
-
-
-@pytest.fixture
-def hook() -> Iterator[Webhook]:
-    with webhook() as served:
-        yield served
-
-
-@pytest.fixture
-def env(database_url: str, hook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The path of a watchlist whose alerts go to the webhook."""
-    return told_by_webhook(database_url, hook, tmp_path, monkeypatch)
 
 
 def test_a_channel_that_hangs_keeps_no_other_waiting(env: Path, database: Database, hook: Webhook) -> None:

@@ -1,0 +1,36 @@
+"""What tests of the process that delivers alerts need: a webhook, and a watchlist whose alerts go to it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ema_assets_tests.alerts.webhook import Webhook, webhook
+from ema_assets_tests.runtime.delivering import GROUP
+
+
+@pytest.fixture
+def hook() -> Iterator[Webhook]:
+    with webhook() as served:
+        yield served
+
+
+@pytest.fixture
+def env(database_url: str, hook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A watchlist whose alerts go to the webhook, whose address is in a variable; the path of the file."""
+    for name in os.environ:
+        if name.startswith(("EMA_", "DAGSTER_")):
+            monkeypatch.delenv(name)
+    path = tmp_path / "watchlist.toml"
+    path.write_text('[[alert]]\nname = "mine"\non = ["crossover"]\nto = ["${HOOK}"]\ngroup_seconds = 0\n' + GROUP)
+    settings = {
+        "EMA_HOME": str(tmp_path / "home"),
+        "EMA_WATCHLIST": str(path),
+        "EMA_DATABASE_URL": database_url,
+        # Its answer may come as late as a test wants: Apprise would wait for 4 s.
+        "HOOK": f"{hook.url}?rto=3600",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    return path
