@@ -34,6 +34,12 @@ from ema_assets_tests.waiting import wait_until
 RABBITMQ, REDIS = "pyamqp://broker//", "rediss://broker/0"
 
 
+@pytest.fixture(autouse=True)
+def nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process has loaded no signals for a run yet, whichever tests came before."""
+    monkeypatch.setattr(celery_runs, "_loaded", [])
+
+
 @op
 def nothing() -> None: ...
 
@@ -200,7 +206,6 @@ def test_a_worker_that_has_loaded_other_signals_executes_a_run_in_a_new_process(
 ) -> None:
     path = tmp_path / "watchlist.toml"
     monkeypatch.setenv("EMA_WATCHLIST", str(path))
-    monkeypatch.setattr(celery_runs, "_loaded", [])
     path.write_text("timeframes = 5\n")
     # Not to be read: the run says so when it loads it.
     assert celery_runs.is_outdated() is False
