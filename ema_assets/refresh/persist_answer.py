@@ -1,18 +1,18 @@
 """Writing a checked answer: bars, the bars that were refused, flags, the ledger and revisions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
 from ema_assets.market import corporate_actions
-from ema_assets.market.corporate_actions import rescaled
 from ema_assets.market.rollups import CODE_VERSION, dirty_buckets
 from ema_assets.model.asset_names import OHLC
-from ema_assets.model.schemas import BAR_CHANGE_SCHEMA, BAR_SCHEMA, UTC_TIME
+from ema_assets.model.schemas import BAR_CHANGE_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import by_key
 from ema_assets.refresh.answers import Extent, Storing
+from ema_assets.refresh.rescale import leftover_bars, rescale_long_history, rescaled_files
 from ema_assets.refresh.take_over import take_over, together
-from ema_assets.store import ledger, older_history, quality, tables
+from ema_assets.store import ledger, quality, tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,9 @@ def persist(storing: Storing, checked: Checked, asked: pl.DataFrame, splits: pl.
     """
     transaction, timeframe, source = storing.transaction, storing.timeframe, storing.answer.source
     # What the vendor no longer serves is brought to the new scale by ourselves: a cliff would be a false trade.
-    leftover = _rescale_leftover_bars(storing, splits, checked.accepted)
-    _rescale_long_history(storing, splits)
+    leftover = leftover_bars(storing, splits, checked.accepted)
+    rescale_long_history(storing, splits)
+    _rescale_files(storing, splits)
     tables.reject(transaction, checked.rejected, source)
     quality.count_skipped(transaction, checked.skipped, source)
     looked_at = pl.concat([checked.accepted, checked.rejected, checked.skipped], how="diagonal")
@@ -99,30 +100,18 @@ def _mark_rolled_up_dirty(storing: Storing, changed: pl.DataFrame) -> None:
     ledger.mark_dirty(storing.transaction, OHLC, pl.concat(starts).sort("symbol", "timeframe"))
 
 
-def _rescale_leftover_bars(storing: Storing, splits: pl.DataFrame, accepted: pl.DataFrame) -> pl.DataFrame:
-    """Stored bars of the series in `splits` that the vendor did not serve, on the new scale: BAR_SCHEMA."""
-    if splits.is_empty():
-        return accepted.clear()
-    starts = splits.select("symbol", from_ts=pl.lit(ledger.BEGINNING, UTC_TIME))
-    stored = tables.read_since(storing.transaction, tables.BARS, storing.timeframe, starts, tables.BARS.values)
-    leftover = stored.join(accepted, on=["symbol", "ts"], how="anti").with_columns(
-        timeframe=pl.lit(storing.timeframe.key)
-    )
-    is_old = leftover.join(splits.select("symbol", "last_ts"), on="symbol").filter(pl.col("ts") <= pl.col("last_ts"))
-    return rescaled(is_old.select(list(BAR_SCHEMA)), splits)
-
-
-def _rescale_long_history(storing: Storing, splits: pl.DataFrame) -> None:
-    """Bring the long history before the series in `splits` to their new scale, and have it asked for again."""
-    if splits.is_empty() or not storing.timeframe.is_fetched:
-        return
-    symbols = splits["symbol"].to_list()
-    starts = splits.select("symbol", from_ts=pl.lit(ledger.BEGINNING, UTC_TIME))
-    long = older_history.long_bars(storing.transaction, storing.timeframe, starts)
-    if not long.is_empty():
-        older_history.rescale(storing.transaction, storing.timeframe, rescaled(long, splits))
-        older_history.mark_dirty(storing.transaction, storing.timeframe, symbols)
-    older_history.ask_again(storing.transaction, storing.timeframe, symbols, storing.now)
+def _rescale_files(storing: Storing, splits: pl.DataFrame) -> None:
+    """Bring the bars of files that stand in for rolled-up ones of the series in `splits` to their new scale."""
+    for timeframe, locked, bars in rescaled_files(storing, splits):
+        own = replace(storing, timeframe=timeframe, locked=locked)
+        never = pl.lit(None, UTC_TIME)
+        asked = (
+            storing.answer.asked.select("symbol", "calendar")
+            .join(bars, on="symbol", how="semi")
+            .with_columns(checked_through=never, asked_at=never, final_through=never)
+        )
+        changes = _write_bars(own, bars, asked, BAR_CHANGE_SCHEMA.to_frame())
+        quality.record_revisions(storing.transaction, timeframe, _revisions(changes, splits), storing.answer.source)
 
 
 # What a change of the scale is called where the past of a series is told.

@@ -6,7 +6,7 @@ import polars as pl
 
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction
-from ema_assets.store.tables import STORED_BARS
+from ema_assets.store.tables import BARS, STORED_BARS
 
 # SQL: the continuous stretches of trading of all calendars, two where there is a lunch break.
 STRETCHES = """
@@ -22,6 +22,32 @@ def owned(transaction: Transaction, timeframe: Timeframe, symbols: Iterable[str]
         """
         SELECT symbol, first_ts, last_end FROM market.file_span
         WHERE timeframe = $1 AND symbol = ANY ($2::text[]) ORDER BY symbol, first_ts
+        """,
+        timeframe.key,
+        list(symbols),
+    )
+
+
+def timeframes(transaction: Transaction, symbols: Iterable[str]) -> list[str]:
+    """The keys of the timeframes on which files own spans of `symbols`."""
+    found = transaction.query(
+        "SELECT DISTINCT timeframe FROM market.file_span WHERE symbol = ANY ($1::text[])", list(symbols)
+    )
+    return found["timeframe"].to_list()
+
+
+def bars_of_files(transaction: Transaction, timeframe: Timeframe, symbols: Iterable[str]) -> pl.DataFrame:
+    """The bars of files of `symbols`: symbol, span (where the span begins), ts and the values of a bar; sorted."""
+    values = ", ".join(f"o.{name}" for name in BARS.values)
+    return transaction.query(
+        f"""
+        SELECT o.symbol, s.first_ts AS span, o.ts, {values}
+        FROM market.file_span s
+        JOIN {STORED_BARS.part(timeframe)} o
+            ON o.symbol = s.symbol AND o.timeframe = s.timeframe AND o.missing_bars IS NULL
+           AND o.ts >= s.first_ts AND o.ts < s.last_end
+        WHERE s.timeframe = $1 AND s.symbol = ANY ($2::text[])
+        ORDER BY o.symbol, o.ts
         """,
         timeframe.key,
         list(symbols),

@@ -227,6 +227,20 @@ def test_states_are_thinned_out_to_the_newest_and_every_so_many_bars(database: D
     assert left == [4, 8, 10, 11, 12]
 
 
+def test_more_sources_than_can_be_told_apart_are_one(database: Database) -> None:
+    """A file a day for each of a hundred symbols: within two years there would be no id left."""
+    with database.transaction() as transaction:
+        named = tables.source_id(transaction, "AAPL.csv")
+        transaction.execute(
+            "INSERT INTO market.source (name) SELECT 'file ' || n FROM generate_series(2, $1) n",
+            tables.writes.MOST_SOURCES,
+        )
+        further = {tables.source_id(transaction, f"new {number}.csv") for number in range(1000)}
+        assert (len(further), tables.source_id(transaction, "AAPL.csv")) == (1, named)
+        names = transaction.query("SELECT name FROM market.source WHERE id = ANY ($1::smallint[])", list(further))
+    assert names["name"].to_list() == [tables.writes.FURTHER_SOURCES]
+
+
 def test_a_rejected_bar_is_kept_once_a_source(database: Database) -> None:
     bad = bars(("AAPL", 1, 4.0), ("AAPL", 2, 4.0)).with_columns(reason=pl.lit("high below low"))
     timeless = bad.head(1).with_columns(ts=pl.lit(None, UTC_TIME), close=pl.lit(None, pl.Float64))

@@ -296,13 +296,33 @@ def reject(transaction: Transaction, rejected: pl.DataFrame, source: str) -> Non
         )
 
 
+# The most sources that are told apart: an id has two bytes. A file a day for each symbol makes so many within years.
+MOST_SOURCES = 32_000
+# What every further one is called.
+FURTHER_SOURCES = "a further file"
+
+
 def source_id(transaction: Transaction, name: str) -> int:
-    """The id of the source of that name, which is given one when it is new."""
-    known = transaction.query("SELECT id FROM market.source WHERE name = $1", name)
-    if known.is_empty():
+    """The id of the source of that name, which is given one when it is new.
+
+    From MOST_SOURCES on all new ones have the same, that of FURTHER_SOURCES.
+    """
+    known = _known_source(transaction, name)
+    if known is None:
+        count = transaction.query("SELECT count(*) AS sources FROM market.source").item()
+        name = name if count < MOST_SOURCES else FURTHER_SOURCES
+        # Asked for once more by its own name: an insert takes an id also where it then does nothing.
+        known = _known_source(transaction, name)
+    if known is None:
         transaction.execute("INSERT INTO market.source (name) VALUES ($1) ON CONFLICT DO NOTHING", name)
-        known = transaction.query("SELECT id FROM market.source WHERE name = $1", name)
-    return int(known.item())
+        known = _known_source(transaction, name)
+    assert known is not None
+    return known
+
+
+def _known_source(transaction: Transaction, name: str) -> int | None:
+    found = transaction.query("SELECT id FROM market.source WHERE name = $1", name)
+    return None if found.is_empty() else int(found.item())
 
 
 def _upsert(table: Table, timeframe: Timeframe, given: str) -> str:

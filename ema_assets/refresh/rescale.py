@@ -1,0 +1,68 @@
+"""What else is brought to the new scale of a series: bars that its vendor no longer serves, long history, files.
+
+A cliff in any of them would be a false trade.
+"""
+
+import polars as pl
+
+from ema_assets.market.corporate_actions import rescaled
+from ema_assets.market.file_scales import on_old_scale
+from ema_assets.model.asset_names import OHLC
+from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
+from ema_assets.model.timeframes import Timeframe, by_key
+from ema_assets.refresh.answers import Storing
+from ema_assets.store import file_spans, ledger, older_history, tables
+
+
+def leftover_bars(storing: Storing, splits: pl.DataFrame, accepted: pl.DataFrame) -> pl.DataFrame:
+    """Stored bars of the series in `splits` that the vendor did not serve, on the new scale: BAR_SCHEMA."""
+    if splits.is_empty():
+        return accepted.clear()
+    stored = tables.read_since(storing.transaction, tables.BARS, storing.timeframe, _whole(splits), tables.BARS.values)
+    leftover = stored.join(accepted, on=["symbol", "ts"], how="anti").with_columns(
+        timeframe=pl.lit(storing.timeframe.key)
+    )
+    is_old = leftover.join(splits.select("symbol", "last_ts"), on="symbol").filter(pl.col("ts") <= pl.col("last_ts"))
+    return rescaled(is_old.select(list(BAR_SCHEMA)), splits)
+
+
+def rescale_long_history(storing: Storing, splits: pl.DataFrame) -> None:
+    """Bring the long history before the series in `splits` to their new scale, and have it asked for again."""
+    if splits.is_empty() or not storing.timeframe.is_fetched:
+        return
+    symbols = splits["symbol"].to_list()
+    long = older_history.long_bars(storing.transaction, storing.timeframe, _whole(splits))
+    if not long.is_empty():
+        older_history.rescale(storing.transaction, storing.timeframe, rescaled(long, splits))
+        older_history.mark_dirty(storing.transaction, storing.timeframe, symbols)
+    older_history.ask_again(storing.transaction, storing.timeframe, symbols, storing.now)
+
+
+def rescaled_files(storing: Storing, splits: pl.DataFrame) -> list[tuple[Timeframe, pl.DataFrame, pl.DataFrame]]:
+    """Bars of files that stand in for rolled-up ones of the series in `splits`, on the new scale.
+
+    To be called while the stored bars of the series are still on the old one.
+
+    Returns:
+        For each rolled-up timeframe with such bars: itself, what `ledger.lock` returns of its series, and BAR_SCHEMA.
+    """
+    if splits.is_empty() or not storing.timeframe.is_fetched:
+        return []
+    transaction, symbols = storing.transaction, splits["symbol"].to_list()
+    fed = [by_key(key) for key in file_spans.timeframes(transaction, symbols)]
+    fed = sorted(each for each in fed if each.source is storing.timeframe)
+    if not fed:
+        return []
+    shorter = tables.read_since(transaction, tables.BARS, storing.timeframe, _whole(splits), ("close",))
+    found = []
+    for timeframe in fed:
+        locked = ledger.lock(transaction, OHLC, timeframe, symbols)
+        bars = file_spans.bars_of_files(transaction, timeframe, symbols)
+        old = on_old_scale(bars, shorter, timeframe, splits).with_columns(timeframe=pl.lit(timeframe.key))
+        if not old.is_empty():
+            found.append((timeframe, locked, rescaled(old.select(list(BAR_SCHEMA)), splits)))
+    return found
+
+
+def _whole(splits: pl.DataFrame) -> pl.DataFrame:
+    return splits.select("symbol", from_ts=pl.lit(ledger.BEGINNING, UTC_TIME))

@@ -1,0 +1,66 @@
+"""Which bars of files a change of the scale is still to reach."""
+
+from datetime import timedelta
+
+import polars as pl
+import pytest
+
+from ema_assets.market.corporate_actions import COMPARED_SCHEMA
+from ema_assets.market.file_scales import on_old_scale
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets_tests.refresh.exchange import utc
+from ema_assets_tests.timeframes import H1
+
+OPEN = utc("2026-11-24 14:30")
+SHORTER = pl.DataFrame(
+    [("GE", OPEN + timedelta(minutes=5 * bar), 700.0 + bar) for bar in range(36)],
+    schema={"symbol": pl.String, "ts": UTC_TIME, "close": pl.Float64},
+    orient="row",
+)
+
+
+def hours(first: str, closes: list[float], symbol: str = "GE") -> pl.DataFrame:
+    start = utc(first)
+    return pl.DataFrame(
+        [(symbol, start, start + timedelta(hours=hour), close) for hour, close in enumerate(closes)],
+        schema={"symbol": pl.String, "span": UTC_TIME, "ts": UTC_TIME, "close": pl.Float64},
+        orient="row",
+    )
+
+
+def scale(ratio: float, last: str = "2026-11-24 17:25") -> pl.DataFrame:
+    row = {"symbol": "GE", "ratio": ratio, "last_ts": utc(last)}
+    return pl.DataFrame([[row.get(name) for name in COMPARED_SCHEMA]], schema=COMPARED_SCHEMA, orient="row")
+
+
+@pytest.mark.parametrize("ratio", [7.0, 0.1, 1.253, 1.0046])
+@pytest.mark.parametrize("first", ["2026-11-24 14:30", "2026-11-24 14:00"], ids=["our grid", "by the clock"])
+def test_prices_of_the_same_time_tell_whatever_the_ratio(ratio: float, first: str) -> None:
+    offset = 0 if first.endswith("30") else -6
+    closes = [SHORTER["close"][12 * hour + 11 + offset] for hour in range(3)]
+    old, new = hours(first, closes), hours(first, [close / ratio for close in closes])
+    assert on_old_scale(old, SHORTER, H1, scale(ratio)).equals(old)
+    assert on_old_scale(new, SHORTER, H1, scale(ratio)).is_empty()
+
+
+def test_the_nearest_price_tells_of_a_split_and_not_of_a_small_change() -> None:
+    days_before = "2026-11-20 15:00"
+    assert on_old_scale(hours(days_before, [101.0]), SHORTER, H1, scale(7.0)).is_empty()
+    moved = hours(days_before, [640.0])
+    assert on_old_scale(moved, SHORTER, H1, scale(7.0)).equals(moved)
+    # Prices move by as much within days.
+    unclear = hours(days_before, [700.0 / 1.0046])
+    assert on_old_scale(unclear, SHORTER, H1, scale(1.0046)).equals(unclear)
+
+
+def test_each_span_is_judged_by_itself_and_bars_behind_the_change_stay() -> None:
+    old, new = hours("2026-11-24 14:30", [711.0, 723.0]), hours("2026-11-20 15:00", [100.0, 99.0])
+    later = hours("2026-11-24 18:30", [101.0])
+    both = pl.concat([new, old, later])
+    assert on_old_scale(both, SHORTER, H1, scale(7.0)).equals(old)
+
+
+def test_bars_of_which_nothing_is_known_go_with_the_others() -> None:
+    lonely = hours("2026-11-24 14:30", [711.0])
+    assert on_old_scale(lonely, SHORTER.clear(), H1, scale(7.0)).equals(lonely)
+    assert on_old_scale(hours("2026-11-24 14:30", [711.0], "MSFT"), SHORTER, H1, scale(7.0)).is_empty()
