@@ -20,12 +20,14 @@ from ema_assets.config.settings import Settings
 from ema_assets.model import timeframes
 from ema_assets.providers.registry import PROVIDERS
 from ema_assets.store.migrations import all_migrations
+from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
 
 REPOSITORY = Path(__file__).parents[1]
 
 
 def _passes(*command: str, cwd: Path = REPOSITORY) -> None:
-    done = subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    words = [sys.executable, *command]
+    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=GIVEN_UP_AFTER_SECONDS, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import compute
 from benchmarks.compute_run import MINUTES, NEVER, compare, worst_difference
+from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -21,7 +22,7 @@ def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=GIVEN_UP_AFTER_SECONDS,
         check=False,
     )
 

@@ -13,6 +13,7 @@ import polars as pl
 from benchmarks.parity import AGREED, WINDOW_BARS, measure
 from ema_assets.signals.ema_signals import SPANS
 from ema_assets_tests.market.series import START, random_walk
+from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -28,7 +29,7 @@ def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=GIVEN_UP_AFTER_SECONDS,
         check=False,
     )
 

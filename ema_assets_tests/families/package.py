@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import ema_assets
+from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
 
 _PACKAGE = Path(ema_assets.__file__).parent
 _REPOSITORY = _PACKAGE.parent
@@ -49,7 +50,7 @@ def run_python(folder: Path, code: str, **environment: str) -> str:
         env={**os.environ, "PYTHONPATH": os.pathsep.join((str(folder), str(_REPOSITORY))), **environment},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=GIVEN_UP_AFTER_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

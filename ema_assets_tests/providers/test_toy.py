@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ema_assets.store.database import Database
 from ema_assets_tests.timeframes import ORDER
+from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
 
 REPOSITORY = Path(__file__).parents[2]
 # The example of the page on providers, as it stands there.
@@ -39,7 +40,7 @@ def run(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProces
         env={**kept, "PYTHONPATH": str(folder), "EMA_HOME": str(folder / "home"), **env},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=GIVEN_UP_AFTER_SECONDS,
         check=False,
     )
 
