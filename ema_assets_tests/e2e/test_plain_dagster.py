@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from urllib.error import URLError
@@ -23,6 +24,7 @@ from ema_assets_tests.e2e.stack import (
     clean_environment,
     free_port,
     processes_mentioning,
+    said_in,
     wait_until,
 )
 
@@ -68,7 +70,10 @@ class PlainDagster(Dagster):
             process.wait(timeout=10)
 
     def evidence(self) -> str:
-        return "\n".join(f"== {path}\n{path.read_text()[-5000:]}" for path in self.folder.glob("*.out"))
+        # What one of them says of another that has ended comes a moment later.
+        time.sleep(10)
+        ended = [process.poll() for process in self.processes]
+        return f"ended with {ended}\n" + "\n".join(map(said_in, self.folder.glob("*.out")))
 
     def _run(self, name: str, module: str, *arguments: str) -> Path:
         path = self.folder / f"{name}.out"

@@ -11,6 +11,7 @@ from ema_assets.model.special_days import SpecialDays
 from ema_assets.model.symbols import without_hours
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store.database import Database
+from ema_assets_tests.conftest import empty
 from ema_assets_tests.refresh.exchange import (
     MemoryExchange,
     bars_on,
@@ -21,7 +22,7 @@ from ema_assets_tests.refresh.exchange import (
     versions_of,
     watch,
 )
-from ema_assets_tests.timeframes import H1, H4, M5
+from ema_assets_tests.timeframes import D1, H1, H4, M5, W1
 
 # A Tuesday, and a time after it: this exchange is not one whose last sessions are read again at night.
 DAY, NOW = date(2026, 11, 24), utc("2026-12-05 12:00")
@@ -32,6 +33,29 @@ SHORT = (time(10), time(12))
 def watching(calendar: str, special: SpecialDays | None = None) -> Watchlist:
     watched = watch({"ABC": calendar}, m5_days=15, d1_days=30, timeframes=(M5, H1, H4))
     return watched if special is None else replace(watched, special_days={without_hours(calendar): special})
+
+
+def of_days(special: SpecialDays | None = None) -> Watchlist:
+    watched = watch({"ABC": "XNYS"}, d1_days=60, timeframes=(D1, W1))
+    return watched if special is None else replace(watched, special_days={"XNYS": special})
+
+
+@pytest.mark.parametrize("hours", [SHORT, (time(8), time(16))], ids=["later", "earlier"])
+@pytest.mark.parametrize("day", [DAY, date(2026, 11, 23)], ids=["within a week", "first of a week"])
+def test_a_day_whose_open_moves_is_one_bar(
+    database: Database, other: Database, hours: tuple[time, time], day: date
+) -> None:
+    exchange = MemoryExchange(bars_on("XNYS", "ABC", D1, date(2026, 10, 12), LAST))
+    special = SpecialDays({day: hours})
+    for first, last in ((of_days(special), of_days()), (of_days(), of_days(special))):
+        empty(database)
+        empty(other)
+        refresh(database, first, exchange, NOW)
+        sync(database, last, NOW)
+        refresh(database, last, exchange, NOW)
+        refresh(other, last, exchange, NOW)
+        for name, rows in tables_of(other).items():
+            assert tables_of(database)[name].equals(rows), name
 
 
 def exchange_of(calendar: str) -> MemoryExchange:

@@ -1,7 +1,8 @@
-"""Rolled-up bars that the stored sessions have no place for any more. SQL only."""
+"""Stored bars that the sessions have no place for any more. SQL only."""
 
 from datetime import datetime
 
+from ema_assets.model.asset_names import OHLC
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction
 from ema_assets.store.file_spans import STRETCHES
@@ -43,4 +44,66 @@ def delete_off_grid(transaction: Transaction, timeframe: Timeframe, calendar: st
         since,
         timeframe.key,
         timeframe.source.key,
+    )
+
+
+# A session that opens further away is another one.
+_SAME_SESSION_HOURS = 12
+
+
+def move_to_opens(transaction: Transaction, timeframe: Timeframe, calendar: str, since: datetime) -> None:
+    """Have the bars of whole sessions of `calendar`, from `since` (UTC) on, begin where their sessions now open.
+
+    `timeframe` is that of a session. Else the next answer would bring a second bar of the same session. A bar whose
+    session is gone stays as it is: its source says that there was trading.
+    """
+    moved = transaction.query(
+        f"""
+        WITH astray AS (
+            SELECT DISTINCT ON (o.symbol, n.open) o.symbol, o.ts, n.open
+            FROM market.instrument i
+            JOIN {STORED_BARS.part(timeframe)} o ON o.symbol = i.symbol
+            CROSS JOIN LATERAL (
+                SELECT s.open, greatest(s.open - o.ts, o.ts - s.open) AS away FROM market.session s
+                WHERE s.calendar = $1 AND s.open > o.ts - make_interval(hours => {_SAME_SESSION_HOURS})
+                      AND s.open < o.ts + make_interval(hours => {_SAME_SESSION_HOURS})
+                ORDER BY away LIMIT 1
+            ) n
+            WHERE i.calendar = $1 AND o.timeframe = $3 AND o.ts >= $2 AND n.open <> o.ts
+            ORDER BY o.symbol, n.open, n.away
+        ), gone AS (
+            DELETE FROM {STORED_BARS.part(timeframe)} o USING astray a, {STORED_BARS.part(timeframe)} t
+            WHERE (o.symbol, o.timeframe, o.ts) = (a.symbol, $3, a.ts)
+                  AND (t.symbol, t.timeframe, t.ts) = (a.symbol, $3, a.open)
+            RETURNING o.symbol
+        ), moved AS (
+            UPDATE {STORED_BARS.part(timeframe)} o SET ts = a.open
+            FROM astray a
+            WHERE (o.symbol, o.timeframe, o.ts) = (a.symbol, $3, a.ts)
+                  AND NOT EXISTS (SELECT FROM {STORED_BARS.part(timeframe)} t
+                                  WHERE (t.symbol, t.timeframe, t.ts) = (a.symbol, $3, a.open))
+            RETURNING o.symbol
+        )
+        SELECT DISTINCT symbol FROM (SELECT * FROM gone UNION ALL SELECT * FROM moved) m
+        """,
+        calendar,
+        since,
+        timeframe.key,
+    )
+    transaction.execute(
+        f"""
+        UPDATE market.series_state s
+        SET first_ts = CASE WHEN s.asset = $3 THEN b.first_ts ELSE s.first_ts END,
+            last_ts = CASE WHEN s.asset = $3 THEN b.last_ts ELSE least(s.last_ts, b.last_ts) END,
+            revision = s.revision + CASE WHEN s.asset = $3 THEN 1 ELSE 0 END,
+            computed_at = CASE WHEN s.asset = $3 THEN clock_timestamp() ELSE s.computed_at END
+        FROM (
+            SELECT symbol, min(ts) AS first_ts, max(ts) AS last_ts FROM {STORED_BARS.part(timeframe)}
+            WHERE symbol = ANY ($1::text[]) AND timeframe = $2 GROUP BY 1
+        ) b
+        WHERE s.symbol = b.symbol AND s.timeframe = $2
+        """,
+        moved["symbol"],
+        timeframe.key,
+        OHLC,
     )

@@ -11,7 +11,7 @@ from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import FETCHED, Timeframe, by_key
 from ema_assets.store import file_spans
 from ema_assets.store.database import Transaction
-from ema_assets.store.ledger.off_grid import delete_off_grid
+from ema_assets.store.ledger.off_grid import delete_off_grid, move_to_opens
 from ema_assets.store.ledger.row import BEGINNING
 
 # More new symbols than this in one sync change what Postgres must know of the ledger to plan its queries.
@@ -211,8 +211,8 @@ def go_back(transaction: Transaction, calendar: str, since: datetime) -> None:
     """Have the series of `calendar` asked for and computed again from `since` (UTC) on: its sessions have changed.
 
     `since` is the open of a session, so that every bar that is rolled up again is made as a whole. Rolled-up bars that
-    the sessions have no place for are deleted; sessions must be stored before. Bars of whole weeks and longer may now
-    begin on another day: these series begin again.
+    the sessions have no place for are deleted, bars of whole sessions begin where these open; sessions must be stored
+    before. Bars of whole weeks and longer may now begin on another day: these series begin again.
     """
     longer: list[str] = []
     for timeframe in known_timeframes(transaction):
@@ -227,6 +227,8 @@ def go_back(transaction: Transaction, calendar: str, since: datetime) -> None:
                 calendar,
                 since,
             )
+        elif timeframe.is_session:
+            move_to_opens(transaction, timeframe, calendar, since)
         elif not timeframe.is_fetched:
             delete_off_grid(transaction, timeframe, calendar, since)
     transaction.execute(
