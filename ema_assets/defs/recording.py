@@ -29,13 +29,11 @@ from dagster import (
 )
 
 from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES
+from ema_assets.defs.run_tags import DEFER_TAG
 from ema_assets.defs.storage import MarketEventLog, noted_event_ids
 
 # What it looks like when a part of Dagster that is not public has gone or has changed.
 _NOT_AS_KNOWN = (ImportError, AttributeError, TypeError)
-
-# Dagster logs no materializations for a run with this tag.
-DEFER_TAG = "dagster/defer_asset_events"
 
 
 def set_event_variables() -> None:

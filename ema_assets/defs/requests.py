@@ -9,9 +9,9 @@ from dagster import DagsterInstance, DagsterRunStatus, RunRequest, RunsFilter
 from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.lost_runs import fail_lost_runs
 from ema_assets.defs.namespace import ALONE, Namespace
-from ema_assets.defs.recording import DEFER_TAG
 from ema_assets.defs.run_tags import (
     BACKGROUND_LANE,
+    DEFER_TAG,
     HISTORY_PRIORITY,
     HISTORY_TAG,
     LANE_TAG,

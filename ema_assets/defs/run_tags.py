@@ -3,6 +3,8 @@
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 PRIORITY_TAG = "dagster/priority"
+# Dagster logs no materializations for a run with this tag.
+DEFER_TAG = "dagster/defer_asset_events"
 # Bars that have just closed come first, the shortest at 0; then upkeep, bars that are asked for again, and history.
 REPAIR_PRIORITY, HISTORY_PRIORITY = -20, -40
 UPKEEP_PRIORITY = "-15"

@@ -34,7 +34,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DisconnectionError
 
 from ema_assets.config.settings import Settings
-from ema_assets.defs import backfill_looks, backfills
+from ema_assets.defs import backfill_looks, backfills, input_versions
 from ema_assets.defs.event_rows import batch_rows, check_row, compressible, tag_rows
 from ema_assets.model.urls import dagster_url, watched_url
 from ema_assets.runtime.locate import leased_database
@@ -78,6 +78,7 @@ class MarketPostgresStorage(DagsterPostgresStorage):
         # Every instance has a storage, the daemon's too.
         backfills.install()
         backfill_looks.install()
+        input_versions.install()
         parts: tuple[Any, ...] = (storage.event_log_storage, storage.run_storage, storage.schedule_storage)
         for part in parts:
             part._engine = engine  # noqa: SLF001 - there is no public way; a test watches over it
@@ -116,6 +117,17 @@ class MarketEventLog(PostgresEventLogStorage):
                 _partitions_seen.clear()
             _partitions_seen[key] = now
         return found
+
+    def get_dynamic_partitions(self, partitions_def_name: str) -> Sequence[str]:
+        """Asked three times in every step: within a run, what was found holds for a moment."""
+        held = _held.get()
+        if held is None:
+            return super().get_dynamic_partitions(partitions_def_name)
+        found_at, found = held.get(partitions_def_name, (-_SEEN_SECONDS, ()))
+        if (now := time.monotonic()) - found_at >= _SEEN_SECONDS:
+            found = super().get_dynamic_partitions(partitions_def_name)
+            held[partitions_def_name] = now, found
+        return list(found)
 
     def delete_dynamic_partition(self, partitions_def_name: str, partition_key: str) -> None:
         """As Dagster's."""
@@ -187,6 +199,20 @@ def noted_event_ids() -> Iterator[Mapping[tuple[str, str | None], int]]:
         yield noted
     finally:
         _noted.reset(token)
+
+
+# The partitions of a definition and when they were read, within a run.
+_held: ContextVar[dict[str, tuple[float, Sequence[str]]] | None] = ContextVar("held", default=None)
+
+
+@contextmanager
+def held_partitions() -> Iterator[None]:
+    """Within the block this thread reads the partitions once in a while. For a run, whose partitions are given."""
+    token = _held.set({})
+    try:
+        yield
+    finally:
+        _held.reset(token)
 
 
 def _note(seen: set[str], name: str, is_there: bool) -> bool:

@@ -13,10 +13,9 @@ from ema_assets.config import watchlist
 from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES, Settings
 from ema_assets.definitions import assembled
 from ema_assets.defs.partitions import SYMBOLS
-from ema_assets.defs.recording import DEFER_TAG
 from ema_assets.defs.requests import run_request
 from ema_assets.defs.resources import MarketResource, StoreResource
-from ema_assets.defs.run_tags import RANGE_END_TAG, RANGE_START_TAG
+from ema_assets.defs.run_tags import DEFER_TAG, RANGE_END_TAG, RANGE_START_TAG
 from ema_assets.model.urls import dagster_url
 from ema_assets.operations.refresh_all import refresh_all
 from ema_assets.operations.sync_watchlist import sync

@@ -27,9 +27,8 @@ from ema_assets.config import watchlist
 from ema_assets.defs import guest, namespace
 from ema_assets.defs.component import EmaAssetsComponent
 from ema_assets.defs.namespace import Namespace
-from ema_assets.defs.recording import DEFER_TAG
 from ema_assets.defs.resources import MarketResource, StoreResource
-from ema_assets.defs.run_tags import RANGE_END_TAG, RANGE_START_TAG
+from ema_assets.defs.run_tags import DEFER_TAG, RANGE_END_TAG, RANGE_START_TAG
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.refresh.graph import configured
 from ema_assets.sandbox.server import running_sandbox

@@ -22,7 +22,7 @@ from dagster._core.events import AssetMaterializationPlannedData, StepMaterializ
 from dagster._core.utils import make_new_run_id
 from dagster_postgres import PostgresEventLogStorage
 
-from ema_assets.defs import run_queue
+from ema_assets.defs import run_queue, storage
 from ema_assets.defs.recording import target_of
 from ema_assets.defs.resources import StoreResource, stand_by
 from ema_assets.defs.run_tags import TIMEFRAME_TAG
@@ -247,6 +247,21 @@ def test_a_partition_that_was_deleted_is_gone_at_once_and_one_that_is_new_is_the
     assert not world.instance.has_dynamic_partition("symbol", symbol)
     world.instance.add_dynamic_partitions("symbol", [symbol])
     assert world.instance.has_dynamic_partition("symbol", symbol)
+
+
+def test_within_a_run_partitions_are_read_once_in_a_while(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = list(world.instance.get_dynamic_partitions("symbol"))
+    monkeypatch.setattr(storage, "_SEEN_SECONDS", 600.0)
+    with storage.held_partitions():
+        assert world.instance.get_dynamic_partitions("symbol") == before
+        world.instance.add_dynamic_partitions("symbol", ["NEW"])
+        assert world.instance.get_dynamic_partitions("symbol") == before
+        assert world.instance.get_dynamic_partitions("of another definition") == []
+        monkeypatch.setattr(storage, "_SEEN_SECONDS", 0.0)
+        assert world.instance.get_dynamic_partitions("symbol") == [*before, "NEW"]
+        monkeypatch.setattr(storage, "_SEEN_SECONDS", 600.0)
+        world.instance.delete_dynamic_partition("symbol", "NEW")
+    assert world.instance.get_dynamic_partitions("symbol") == before
 
 
 def add_run(instance: DagsterInstance) -> None:

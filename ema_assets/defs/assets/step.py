@@ -10,7 +10,8 @@ from dagster_postgres.utils import DagsterPostgresException
 from ema_assets.defs import partition_checks
 from ema_assets.defs.backfills import run_partitions
 from ema_assets.defs.materializations import Labels, Recorder
-from ema_assets.defs.recording import DEFER_TAG, keep_events_for_us
+from ema_assets.defs.recording import keep_events_for_us
+from ema_assets.defs.run_tags import DEFER_TAG
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import Timeframe

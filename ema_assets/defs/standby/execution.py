@@ -26,6 +26,7 @@ from dagster._utils.interrupts import capture_interrupts
 from ema_assets.defs.standby.protocol import Load
 from ema_assets.defs.standby.warm_up import make_kernels, stand_by, warm_up
 from ema_assets.defs.standby.watch import Watch
+from ema_assets.defs.storage import held_partitions
 
 _MEGABYTE = 1024**2
 T = TypeVar("T")
@@ -106,7 +107,7 @@ class Executor:
         )
         assert run.job_code_origin is not None
         # Whatever is raised, an interrupt too, is in the run's events before.
-        with suppress(BaseException):
+        with suppress(BaseException), held_partitions():
             job = recon_job_from_origin(run.job_code_origin)
             for event in core_execute_run(job, run, instance, inject_env_vars=False):
                 if event.event_type is DagsterEventType.RUN_START and self._is_canceled:
