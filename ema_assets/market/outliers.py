@@ -12,6 +12,7 @@ from functools import cache
 from itertools import pairwise
 from statistics import median
 
+import numpy as np
 import polars as pl
 
 from ema_assets.market.corporate_actions import describe_ratio
@@ -140,6 +141,10 @@ class _Walk:
     is_context: Sequence[bool]
     is_news: Sequence[bool]
     shift: tuple[int, float] | None = None
+    # The place of the last bar that is stored.
+    last_context: int = -1
+    # What `_away_from` was asked last, and its answer.
+    counted: tuple[float, bool, Sequence[int]] | None = None
 
     def reasons(self) -> list[str | None]:
         """What is wrong with each bar: UNIT_ERROR, OFF_SCALE, BAD_TICK, UNCONFIRMED, or None.
@@ -147,6 +152,7 @@ class _Walk:
         Each bar is compared with the last one that was right and with the next one, so that a history gives the same
         bars in whatever portions it comes.
         """
+        self.last_context = max((place for place, is_stored in enumerate(self.is_context) if is_stored), default=-1)
         reasons = self._from(0)
         off = [place for place, reason in enumerate(reasons) if reason in (UNIT_ERROR, OFF_SCALE)]
         if self.is_context[0]:
@@ -216,13 +222,24 @@ class _Walk:
         Without stored bars, and with less than SHIFT_BARS `right` ones before, nothing tells which level is the new
         one.
         """
-        run = self.closes[place:]
-        if len(run) < SHIFT_BARS or right < SHIFT_BARS or any(self.is_context[place:]):
+        if len(self.closes) - place < SHIFT_BARS or right < SHIFT_BARS or place < self.last_context:
             return False
-        is_up = run[0] > last
-        if not (_is_one_level(run[:SHIFT_BARS], last, is_up) and _is_one_level(run[-SHIFT_BARS:], last, is_up)):
+        is_up = self.closes[place] > last
+        ends = (self.closes[place : place + SHIFT_BARS], self.closes[-SHIFT_BARS:])
+        if not all(_is_one_level(end, last, is_up) for end in ends):
             return False
-        return sum(_is_away(close, last, is_up) for close in run) >= _SHIFT_SHARE * len(run)
+        return self._away_from(last, is_up)[place] >= _SHIFT_SHARE * (len(self.closes) - place)
+
+    def _away_from(self, last: float, is_up: bool) -> Sequence[int]:
+        """How many bars from each place on are away from the level of `last`.
+
+        It is asked for at one bar after the other, and a file may have years of them.
+        """
+        if self.counted is None or self.counted[:2] != (last, is_up):
+            closes = np.asarray(self.closes)
+            away = (closes / last if is_up else last / closes) > _TICK_FACTOR
+            self.counted = (last, is_up, np.cumsum(away[::-1])[::-1].tolist())
+        return self.counted[2]
 
 
 def _is_away(close: float, last: float, is_up: bool) -> bool:
