@@ -12,7 +12,7 @@ from ema_assets.model.schemas import BAR_SCHEMA
 from ema_assets.operations.ingest import IngestedSeries, store_file
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store.database import Database
-from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, moved, refresh, rows_of, utc, watch
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, by_clock, moved, refresh, rows_of, utc, watch
 from ema_assets_tests.timeframes import H1, M5
 
 FIRST, LAST = date(2026, 11, 16), date(2026, 11, 25)
@@ -21,19 +21,6 @@ MINUTE = timedelta(minutes=1)
 WATCHED = watch({"AAPL": "XNYS"})
 BASE = bars_on("XNYS", "AAPL", M5, FIRST, LAST)
 EXTENDED = bars_on("XNYS extended", "AAPL", M5, FIRST, LAST)
-
-
-def by_clock(base: pl.DataFrame, first: str, last: str) -> pl.DataFrame:
-    """Hours cut by the clock, as many vendors do: the first one of a session begins half an hour before its open."""
-    days = base.filter(pl.col("ts").is_between(utc(first), utc(f"{last} 23:59")))
-    return (
-        days.group_by("symbol", ts=pl.col("ts").dt.truncate("1h"), maintain_order=True)
-        .agg(
-            pl.col("open").first(), pl.col("high").max(), pl.col("low").min(), pl.col("close").last(), pl.sum("volume")
-        )
-        .with_columns(timeframe=pl.lit("1h"))
-        .select(list(BAR_SCHEMA))
-    )
 
 
 def hours_of(base: pl.DataFrame) -> pl.DataFrame:

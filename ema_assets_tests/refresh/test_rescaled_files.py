@@ -11,8 +11,17 @@ from ema_assets.operations.ingest import store_file
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import empty
-from ema_assets_tests.operations.test_file_spans import by_clock
-from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, moved, refresh, rows_of, tables_of, utc, watch
+from ema_assets_tests.refresh.exchange import (
+    MemoryExchange,
+    bars_on,
+    by_clock,
+    moved,
+    refresh,
+    rows_of,
+    tables_of,
+    utc,
+    watch,
+)
 from ema_assets_tests.timeframes import H1, M5
 
 WATCHED = watch({"GE": "XNYS", "MSFT": "XNYS"}, m5_days=30, timeframes=[M5, H1])
