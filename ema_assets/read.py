@@ -25,32 +25,28 @@ database cannot be reached.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import polars as pl
 
+from ema_assets.arguments import Time, check_symbols, database_of, symbols_of, utc
 from ema_assets.config.settings import Settings
 from ema_assets.market import adjustment
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN, spans_of
 from ema_assets.model.errors import ConfigurationError, not_one_of
-from ema_assets.model.symbols import parse_symbol, parse_timeframe
+from ema_assets.model.symbols import parse_timeframe
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh import graph
 from ema_assets.reports import chart as pictures
 from ema_assets.reports import rows as stored
-from ema_assets.runtime.locate import required_database
 from ema_assets.store import action_facts, ledger, results, tables
-from ema_assets.store.database import Database, Transaction
+from ema_assets.store.database import Transaction
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["actions", "bars", "chart", "pages", "performance", "screener", "signals", "trades", "trends"]
-
-Time = datetime | str
 
 
 def bars(
@@ -78,11 +74,11 @@ def bars(
         return _rows(graph.BARS, timeframe, symbols, start, end, as_of, url, finality=finality)
     if as_of is not None:
         raise ConfigurationError(f"`adjust` must be 'splits' together with `as_of`, received {adjust!r}")
-    chosen, frame = _symbols(symbols), parse_timeframe(timeframe)
-    first, last = _utc("start", start), _utc("end", end)
-    with _database(url) as database, database.transaction() as transaction:
+    chosen, frame = symbols_of(symbols), parse_timeframe(timeframe)
+    first, last = utc("start", start), utc("end", end)
+    with database_of(url) as database, database.transaction() as transaction:
         transaction.read_one_moment()
-        _check_symbols(transaction, chosen)
+        check_symbols(transaction, chosen)
         rows = stored.adjusted_bars(transaction, frame, chosen, first, last, adjust)
         return stored.with_preliminary(transaction, rows, frame, chosen, "ts") if finality else rows
 
@@ -93,8 +89,8 @@ def actions(symbols: Sequence[str] | None = None, *, url: str | None = None) -> 
     `ratio` is the old price over the new one (7 for a split of 7:1), `amount` a dividend per share, `value` a new
     symbol or currency. Of all symbols when none are named.
     """
-    chosen = _symbols(symbols)
-    with _database(url) as database, database.transaction() as transaction:
+    chosen = symbols_of(symbols)
+    with database_of(url) as database, database.transaction() as transaction:
         return action_facts.known(transaction, chosen)
 
 
@@ -215,11 +211,11 @@ def chart(
         ConfigurationError: when there are no bars of the series, when nothing compares these averages, or when
             matplotlib, an extra, is not installed.
     """
-    (chosen,) = _symbols([symbol]) or []
+    (chosen,) = symbols_of([symbol]) or []
     frame = parse_timeframe(timeframe)
     if bars < 1:
         raise ConfigurationError(f"`bars` must be at least 1, received {bars!r}")
-    with _database(url) as database, database.transaction() as transaction:
+    with database_of(url) as database, database.transaction() as transaction:
         known = graph.configured(Settings.from_env())
         return pictures.draw(pictures.picture_of(transaction, known, chosen, frame, bars, strategy, averages))
 
@@ -239,11 +235,11 @@ def pages(
     node = _named(asset, None)
     if rows < 1:
         raise ConfigurationError(f"`rows` must be at least 1, received {rows!r}")
-    chosen, frame = _symbols(symbols), parse_timeframe(timeframe)
-    with _database(url) as database, database.transaction() as transaction:
+    chosen, frame = symbols_of(symbols), parse_timeframe(timeframe)
+    with database_of(url) as database, database.transaction() as transaction:
         transaction.read_one_moment()
         _check_known(transaction, node, frame)
-        _check_symbols(transaction, chosen)
+        check_symbols(transaction, chosen)
         yield from tables.pages(transaction, node.table, frame, chosen, rows)
 
 
@@ -269,34 +265,13 @@ def _check_known(transaction: Transaction, node: graph.Node, timeframe: Timefram
         )
 
 
-def _symbols(symbols: Sequence[str] | None) -> list[str] | None:
-    if isinstance(symbols, str):
-        raise ConfigurationError(f'`symbols` must be a list such as ["{symbols}"], received {symbols!r}')
-    return [parse_symbol(symbol) for symbol in symbols] if symbols is not None else None
-
-
-def _check_symbols(transaction: Transaction, symbols: Sequence[str] | None) -> None:
-    """Refuse symbols that never were on the watchlist: a frame without rows would say that nothing has traded."""
-    if symbols is not None and (unknown := ledger.unknown_symbols(transaction, symbols)):
-        raise ConfigurationError(
-            f"`symbols` must be among those that the watchlist has or had, received {', '.join(map(repr, unknown))}; "
-            "`ema-assets symbols add` adds one"
-        )
-
-
-@contextmanager
-def _database(url: str | None) -> Iterator[Database]:
-    with nullcontext(url) if url else required_database(Settings.from_env()) as found, Database(found) as database:
-        yield database
-
-
 def _view(
     view: str, timeframe: str | None, symbols: Sequence[str] | None, strategy: str | None, url: str | None
 ) -> pl.DataFrame:
     frame = parse_timeframe(timeframe).key if timeframe is not None else None
-    chosen = _symbols(symbols)
-    with _database(url) as database, database.transaction() as transaction:
-        _check_symbols(transaction, chosen)
+    chosen = symbols_of(symbols)
+    with database_of(url) as database, database.transaction() as transaction:
+        check_symbols(transaction, chosen)
         return results.select(transaction, view, frame, chosen, strategy)
 
 
@@ -313,11 +288,11 @@ def _rows(
 ) -> pl.DataFrame:
     if finality and as_of is not None:
         raise ConfigurationError("`finality` must be False together with `as_of`: what was final then is not known")
-    chosen, frame = _symbols(symbols), parse_timeframe(timeframe)
-    first, last, moment = _utc("start", start), _utc("end", end), _utc("as_of", as_of)
-    with _database(url) as database, database.transaction() as transaction:
+    chosen, frame = symbols_of(symbols), parse_timeframe(timeframe)
+    first, last, moment = utc("start", start), utc("end", end), utc("as_of", as_of)
+    with database_of(url) as database, database.transaction() as transaction:
         _check_known(transaction, node, frame)
-        _check_symbols(transaction, chosen)
+        check_symbols(transaction, chosen)
         if moment is None:
             rows = stored.rows_of(transaction, node, frame, chosen, first, last)
             newest = "ts" if node.variant is None else "last_ts"
@@ -330,19 +305,3 @@ def _rows(
     if last is not None:
         within.append(pl.col(node.table.time) < last)
     return rows.filter(*within)
-
-
-def _utc(name: str, time: Time | None) -> datetime | None:
-    if time is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(time) if isinstance(time, str) else time
-    except ValueError:
-        raise ConfigurationError(
-            f"`{name}` must be a time such as '2026-11-20 15:05', UTC, received {time!r}"
-        ) from None
-    if moment.tzinfo is None:
-        if not isinstance(time, str):
-            raise ConfigurationError(f"`{name}` must be a datetime with a zone, received {time!r}")
-        return moment.replace(tzinfo=UTC)
-    return moment.astimezone(UTC)

@@ -71,7 +71,7 @@ def test_what_was_known_at_a_moment_can_be_read_later(database: Database, monkey
 
     Its 264 reads share a connection; to open one takes longer than to read.
     """
-    monkeypatch.setattr(read, "_database", lambda _url: nullcontext(database))
+    monkeypatch.setattr(read, "database_of", lambda _url: nullcontext(database))
     source = exchange()
     hidden = source.bars.filter(pl.col("ts") == utc("2026-11-24 16:00"))
     source.bars = source.bars.filter(pl.col("ts") != utc("2026-11-24 16:00"))

@@ -55,6 +55,10 @@ class InvalidKeyError(ConfigurationError, ValueError):
     """A symbol, timeframe or series key is malformed."""
 
 
+class UnfitParameters(ConfigurationError):
+    """Parameters that are each within their limits do not fit together, such as a fast span above the slow one."""
+
+
 class UnclearSymbol(ConfigurationError):
     """What a symbol is and where it trades cannot be told from how it is written."""
 

@@ -203,8 +203,12 @@ def configured(settings: Settings) -> Graph:
     Raises:
         ConfigurationError: when one of them is wrong. A watchlist that is not there yet is the default one.
     """
-    watched = load(settings.watchlist_path) if settings.watchlist_path.exists() else Watchlist((), {})
-    return build(watched, settings.signals_folder, settings.strategies_folder)
+    return build(watchlist_of(settings), settings.signals_folder, settings.strategies_folder)
+
+
+def watchlist_of(settings: Settings) -> Watchlist:
+    """The watchlist of `settings`. One that is not there yet is the default one."""
+    return load(settings.watchlist_path) if settings.watchlist_path.exists() else Watchlist((), {})
 
 
 def build(watched: Watchlist, folder: Path | None = None, strategies_folder: Path | None = None) -> Graph:
@@ -215,7 +219,11 @@ def build(watched: Watchlist, folder: Path | None = None, strategies_folder: Pat
     Raises:
         ConfigurationError: naming the signal, parameter or strategy and what is allowed.
     """
-    parsed = parse_variants(watched.strategies, watched.where, strategies_folder)
+    return build_with(watched, parse_variants(watched.strategies, watched.where, strategies_folder), folder)
+
+
+def build_with(watched: Watchlist, parsed: Sequence[Variant], folder: Path | None = None) -> Graph:
+    """As `build`, with these strategies and not those of `watched`."""
     signals = with_read(discover(folder), chain.from_iterable(map(variants.reads, parsed)))
     nodes = {OHLC: BARS}
     params = _params(watched, signals)

@@ -206,17 +206,38 @@ def _statements(configured: Configured) -> list[str]:
         _trades(configured.strategies),
         _shown_trades(configured),
         _template("performance").format(
-            fewest=FEWEST_TRADES,
-            timeframes=", ".join(
-                f"('{each.key}', {each.minutes}, {_A_YEAR[each.period] if each.period else 'NULL'}::float8)"
-                for each in configured.timeframes
-            ),
+            fewest=FEWEST_TRADES, calendar_year=_calendar_year(configured.timeframes).strip()
         ),
         "CREATE UNIQUE INDEX ON market.strategy_performance (strategy, symbol, timeframe)",
         "CREATE VIEW results.performance AS SELECT * FROM market.strategy_performance",
         _screener(configured, _USUAL, STRATEGY),
         *(_screener(configured, spans, strategy) for spans, strategy in configured.averages.items()),
     ]
+
+
+def _calendar_year(timeframes: Iterable[Timeframe]) -> str:
+    """The query of how many bars a year has: calendar, timeframe, bars."""
+    rows = (
+        f"('{each.key}', {each.minutes}, {_A_YEAR[each.period] if each.period else 'NULL'}::float8)"
+        for each in timeframes
+    )
+    return _template("calendar_year").format(timeframes=", ".join(rows))
+
+
+def bars_per_year(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str] | None) -> pl.DataFrame:
+    """How many bars on `timeframe` a year has, of each of `symbols` (None: all): symbol, bars_per_year.
+
+    By the sessions that are stored of its calendar; null where none are.
+    """
+    return transaction.query(
+        f"""
+        SELECT i.symbol, y.bars AS bars_per_year
+        FROM market.instrument i LEFT JOIN ({_calendar_year([timeframe])}) y USING (calendar)
+        WHERE $1 OR i.symbol = ANY ($2::text[])
+        """,
+        symbols is None,
+        list(symbols or ()),
+    )
 
 
 def _frame(timeframes: Iterable[Timeframe]) -> str:

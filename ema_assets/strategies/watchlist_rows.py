@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ema_assets.model.declarations import Param
-from ema_assets.model.errors import ConfigurationError, did_you_mean, not_one_of
+from ema_assets.model.errors import ConfigurationError, UnfitParameters, did_you_mean, not_one_of
 from ema_assets.model.timeframes import by_key
 from ema_assets.strategies.rule import Rule
 from ema_assets.strategies.rule_discovery import TABLE_PREFIX, VARIANT_NAME, discover
@@ -40,7 +40,7 @@ def parse_variants(tables: Sequence[Mapping[str, Any]], where: str, folder: Path
         if name in seen:
             raise ConfigurationError(f"{row}: the name {name!r} is used twice; keep one of them")
         seen.add(name)
-        variant = _variant(table, name, rules, row)
+        variant = variant_of(table, name, rules, row)
         found[name] = variant if _value(table, "enabled", _ENABLED, row) else None
     return tuple(variant for variant in found.values() if variant is not None)
 
@@ -72,7 +72,13 @@ def _name(table: Mapping[str, Any], rules: Mapping[str, Rule], where: str) -> st
     return name
 
 
-def _variant(table: Mapping[str, Any], name: str, rules: Mapping[str, Rule], where: str) -> Variant:
+def variant_of(table: Mapping[str, Any], name: str, rules: Mapping[str, Rule], where: str) -> Variant:
+    """The variant `name` that the keys of one row make; `where` begins each error.
+
+    Raises:
+        UnfitParameters: when parameters of the rule, each of them within its limits, do not fit together.
+        ConfigurationError: for anything else that is wrong.
+    """
     existing = built_in(rules).get(name)
     rule = _rule(table, None if existing is None else existing.rule, rules, where)
     if existing is not None and rule is not existing.rule:
@@ -84,7 +90,7 @@ def _variant(table: Mapping[str, Any], name: str, rules: Mapping[str, Rule], whe
     options = {key: _value(table, key, param, where) for key, param in OPTIONS.items()}
     params = {key: _value(table, key, param, where) for key, param in rule.params.items()}
     if problem := rule.check(params):
-        raise ConfigurationError(f"{where}: {problem}")
+        raise UnfitParameters(f"{where}: {problem}")
     higher = options["higher_timeframe"]
     return Variant(
         name=f"{TABLE_PREFIX}{name}" if existing is None else existing.name,

@@ -10,10 +10,12 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from ema_assets import backtest
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.symbols import Instrument
 from ema_assets.operations import refresh_performance
 from ema_assets.store.database import Database
+from ema_assets_tests.backtest.figures import assert_same_figures
 from ema_assets_tests.conftest import Databases
 from ema_assets_tests.refresh.exchange import MemoryExchange, refresh, rows_of, utc
 from ema_assets_tests.timeframes import D1, FETCHED
@@ -156,6 +158,17 @@ def test_a_trade_has_a_return_where_entry_and_last_price_are_above_zero(stored: 
     assert row[0] == undefined
     assert undefined > 0
     assert any(trade["return_pct"] is not None for trade in trades)
+
+
+@pytest.mark.parametrize("options", STRATEGIES)
+def test_a_backtest_says_the_same_of_such_prices(stored: Database, options: dict[str, Any]) -> None:
+    given = {"rule": options["name"], **{name: value for name, value in options.items() if name != "name"}}
+    found = backtest.load("1d", url=stored.url).run(**given)
+    name = "strategy_9_30_ema" if options["name"] == "crossover" else f"strategy_9_30_{options['name']}"
+    assert_same_figures(found.performance, frame(stored, "results.performance").filter(strategy=name).sort("symbol"))
+    of_future = found.equity().filter(symbol="CL=F")["equity"]
+    assert of_future[0] == 1.0
+    assert of_future[-1] is None
 
 
 def test_performance_says_what_it_leaves_out_and_adds_nothing_up_over_it(stored: Database) -> None:

@@ -14,6 +14,7 @@ import pytest
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.market.calendars import bar_grid
 from ema_assets.market.exchanges import exchange_sessions
+from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.operations import refresh_performance
@@ -24,7 +25,9 @@ from ema_assets.signals.ema_trend import ema_trend
 from ema_assets.store import results
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
+from ema_assets.strategies import figures
 from ema_assets.strategies.trade_columns import TRADE_SCHEMA
+from ema_assets_tests.backtest.figures import assert_same_figures
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc
 from ema_assets_tests.strategies.test_performance import curve, of_curve
 from ema_assets_tests.timeframes import D1, FETCHED, M5, ORDER
@@ -318,8 +321,20 @@ def by_hand(
         database,
         "SELECT * FROM results.performance WHERE strategy = 'strategy_9_30_ema' AND symbol = 'X' AND timeframe = '1d'",
     )
+    year = bars_a_year(database, "24/7", D1)
     if is_checked:
-        assert_figures(row, expected_of(bars, stored, 0.0, bars_a_year(database, "24/7", D1)))
+        assert_figures(row, expected_of(bars, stored, 0.0, year))
+    # A backtest comes to the same in memory.
+    traded = pl.DataFrame(bars, schema={"ts": UTC_TIME, "close": pl.Float64()}).select(
+        pl.lit("X").alias("symbol"), pl.all()
+    )
+    spans = figures.spans(traded, pl.DataFrame({"symbol": ["X"], "bars_per_year": [year]}))
+    every = pl.DataFrame(stored, schema=TRADE_SCHEMA).select(pl.lit("X").alias("symbol"), pl.all())
+    with database.transaction() as transaction:
+        view = transaction.query(
+            "SELECT * FROM results.performance WHERE strategy = 'strategy_9_30_ema' AND symbol = 'X' AND timeframe = '1d'"
+        )
+    assert_same_figures(figures.figures(every, spans, results.FEWEST_TRADES), view)
     return row
 
 

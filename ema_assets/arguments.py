@@ -1,0 +1,63 @@
+"""What the public functions of `read` and `backtest` are given: symbols, times, a database. Reads no series."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+
+from ema_assets.config.settings import Settings
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.symbols import parse_symbol
+from ema_assets.runtime.locate import required_database
+from ema_assets.store import ledger
+from ema_assets.store.database import Database, Transaction
+
+Time = datetime | str
+
+
+def symbols_of(symbols: Sequence[str] | None) -> list[str] | None:
+    """The symbols as they are stored; None, which means all of them, stays None.
+
+    Raises:
+        ConfigurationError: when it is no list.
+        InvalidKeyError: for what cannot be a symbol.
+    """
+    if isinstance(symbols, str):
+        raise ConfigurationError(f'`symbols` must be a list such as ["{symbols}"], received {symbols!r}')
+    return [parse_symbol(symbol) for symbol in symbols] if symbols is not None else None
+
+
+def check_symbols(transaction: Transaction, symbols: Sequence[str] | None) -> None:
+    """Refuse symbols that never were on the watchlist: a frame without rows would say that nothing has traded."""
+    if symbols is not None and (unknown := ledger.unknown_symbols(transaction, symbols)):
+        raise ConfigurationError(
+            f"`symbols` must be among those that the watchlist has or had, received {', '.join(map(repr, unknown))}; "
+            "`ema-assets symbols add` adds one"
+        )
+
+
+@contextmanager
+def database_of(url: str | None) -> Iterator[Database]:
+    """The database at `url`, or the one that the settings name."""
+    with nullcontext(url) if url else required_database(Settings.from_env()) as found, Database(found) as database:
+        yield database
+
+
+def utc(name: str, time: Time | None) -> datetime | None:
+    """The moment that the argument `name` says: text is UTC unless it has a zone.
+
+    Raises:
+        ConfigurationError: for text that is no time, and for a datetime without a zone.
+    """
+    if time is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(time) if isinstance(time, str) else time
+    except ValueError:
+        raise ConfigurationError(
+            f"`{name}` must be a time such as '2026-11-20 15:05', UTC, received {time!r}"
+        ) from None
+    if moment.tzinfo is None:
+        if not isinstance(time, str):
+            raise ConfigurationError(f"`{name}` must be a datetime with a zone, received {time!r}")
+        return moment.replace(tzinfo=UTC)
+    return moment.astimezone(UTC)

@@ -1,0 +1,92 @@
+"""Options of a strategy as keywords: one value each, or several to be tried. From them come variants. No I/O."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from ema_assets.model.errors import ConfigurationError, UnfitParameters, not_one_of
+from ema_assets.strategies.rule import Rule
+from ema_assets.strategies.variant import Variant
+from ema_assets.strategies.watchlist_rows import variant_of
+
+# Keys of a row that say nothing of how a strategy trades.
+_NO_OPTIONS = ("name", "rule", "enabled")
+_WHERE = "backtest"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One choice of options: the values of those that are varied, and the variant that they make."""
+
+    varied: Mapping[str, Any]
+    variant: Variant
+
+
+def single(rule: str, options: Mapping[str, Any], rules: Mapping[str, Rule]) -> Choice:
+    """The one choice that `options` are.
+
+    Raises:
+        ConfigurationError: naming the option, what was received and what is allowed.
+    """
+    varied = _varied(options)
+    if varied:
+        raise ConfigurationError(
+            f"{_WHERE}: `{next(iter(varied))}` must be one value here, received {options[next(iter(varied))]!r}; "
+            "`sweep` tries several"
+        )
+    return _choice(rule, options, {}, 1, rules)
+
+
+def several(rule: str, options: Mapping[str, Any], rules: Mapping[str, Rule]) -> list[Choice]:
+    """Every choice of one value for each option with several; those whose values do not fit together are left out.
+
+    Raises:
+        ConfigurationError: when nothing is varied, when nothing fits together, or as `single`.
+    """
+    varied = _varied(options)
+    if not varied:
+        raise ConfigurationError(f"{_WHERE}: at least one option must have several values, such as fast=[5, 9, 12]")
+    for name, values in varied.items():
+        if not values:
+            raise ConfigurationError(f"{_WHERE}: `{name}` must have at least one value, received {options[name]!r}")
+    found, unfit = [], None
+    for number, chosen in enumerate(product(*varied.values()), start=1):
+        try:
+            found.append(_choice(rule, options, dict(zip(varied, chosen, strict=True)), number, rules))
+        except UnfitParameters as error:
+            unfit = unfit or error
+    if not found and unfit is not None:
+        raise unfit
+    return found
+
+
+def _choice(
+    rule: str, options: Mapping[str, Any], chosen: Mapping[str, Any], number: int, rules: Mapping[str, Rule]
+) -> Choice:
+    if rule not in rules:
+        raise not_one_of("rule", str(rule), rules)
+    for name in _NO_OPTIONS:
+        if name in options:
+            raise ConfigurationError(f"{_WHERE}: `{name}` is no option of a backtest")
+    given = {name: _plain(value) for name, value in {**options, **chosen}.items()}
+    # None is what an option is without being named.
+    row = {"rule": rule, **{name: value for name, value in given.items() if value is not None}}
+    return Choice({name: given[name] for name in chosen}, variant_of(row, f"choice_{number}", rules, _WHERE))
+
+
+def _varied(options: Mapping[str, Any]) -> dict[str, list[Any]]:
+    return {name: list(_values(value)) for name, value in options.items() if _is_several(value)}
+
+
+def _is_several(value: object) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+
+
+def _values(values: Iterable[Any]) -> Iterator[Any]:
+    yield from (_plain(value) for value in values)
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy as one of Python."""
+    return value.item() if hasattr(value, "item") and not isinstance(value, Sequence) else value

@@ -1,0 +1,206 @@
+"""`load` and `History`: what is in memory of some symbols, and the three ways to try strategies on it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import polars as pl
+
+from ema_assets.arguments import Time, symbols_of, utc
+from ema_assets.backtest import walking
+from ema_assets.backtest.choices import Choice, several, single
+from ema_assets.backtest.loaded import Market
+from ema_assets.backtest.outcomes import Backtest, WalkForward
+from ema_assets.config.settings import Settings
+from ema_assets.market import adjustment
+from ema_assets.model.asset_names import OHLC
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.symbols import parse_timeframe
+from ema_assets.refresh import graph
+from ema_assets.reports.in_memory import InMemory
+from ema_assets.store.results import FEWEST_TRADES
+from ema_assets.strategies import figures
+from ema_assets.strategies.rule_discovery import discover
+
+
+def load(
+    timeframe: str,
+    symbols: Sequence[str] | None = None,
+    start: Time | None = None,
+    end: Time | None = None,
+    *,
+    adjust: str = adjustment.SPLITS,
+    url: str | None = None,
+) -> "History":
+    """The stored bars of `symbols` (None: all) on `timeframe`, to try strategies on.
+
+    From `start` to before `end`, UTC: averages begin at the first bar. `adjust` is that of `read.bars`; with `all`,
+    dividends are no losses. The database is that of `url`, or the one that the settings name.
+
+    Raises:
+        ConfigurationError: for a symbol or timeframe that there never was, a time that is none, or no bars at all.
+        StoreUnavailable: when the database cannot be reached.
+    """
+    adjustment.check_adjustment(adjust)
+    frame, chosen = parse_timeframe(timeframe), symbols_of(symbols)
+    return History(Market(frame, chosen, utc("start", start), utc("end", end), adjust, url))
+
+
+class History:
+    """Bars of some symbols on one timeframe. Made by `load`.
+
+    The options of every method are keys of a `[[strategy]]` row. One that is not given, or None, has the default of a
+    row. Rules and signals of your own, and the parameters of signals, are those of EMA_HOME.
+
+    Every method raises ConfigurationError for an unknown rule or option and for a value that is not allowed.
+    """
+
+    def __init__(self, market: Market) -> None:
+        self._market = market
+
+    def __repr__(self) -> str:
+        bars = self.bars
+        return f"History({self._market.timeframe.key!r}, {bars['symbol'].n_unique()} symbols, {bars.height} bars)"
+
+    @property
+    def bars(self) -> pl.DataFrame:
+        """The bars: symbol, ts, open, high, low, close, volume; sorted by symbol and ts."""
+        return self._market.bars(self._market.timeframe)
+
+    def run(self, rule: str, *, start: Time | None = None, end: Time | None = None, **options: Any) -> Backtest:
+        """What `rule` with these options would have done from `start` to before `end` (None: with all bars).
+
+        Averages know the bars before `start`, the strategy does not: it begins without a trade. A trade that is open at
+        the end is marked to the last close before it.
+        """
+        window = self._window(start, end)
+        configured = _Configured()
+        (each,) = _traded(self._market, [single(rule, options, configured.rules)], configured)
+        trades, closes = each.trades(window), window.of(self.bars)
+        return Backtest(
+            rule=rule,
+            options=dict(options),
+            trades=trades,
+            performance=figures.figures(trades, self._spans(window), FEWEST_TRADES),
+            closes=closes.select("symbol", "ts", "close"),
+            cost=each.choice.variant.cost_bps / 10_000,
+        )
+
+    def sweep(self, rule: str, *, start: Time | None = None, end: Time | None = None, **options: Any) -> pl.DataFrame:
+        """`run` with every choice of one value for each option that has several: one row per choice and symbol.
+
+        Columns: the options that are varied, symbol, and those of `results.performance` behind timeframe. In the order
+        of the values given, then of symbols. Choices that do not fit together are left out, such as a fast span above
+        the slow one.
+        """
+        window = self._window(start, end)
+        spans, configured = self._spans(window), _Configured()
+        found = []
+        for each in _traded(self._market, several(rule, options, configured.rules), configured):
+            rows = figures.figures(each.trades(window), spans, FEWEST_TRADES)
+            found.append(rows.select(*_varied_columns(each.choice.varied), pl.all()))
+        return pl.concat(found, how="vertical_relaxed")
+
+    def walk_forward(
+        self,
+        rule: str,
+        *,
+        train: str | timedelta,
+        test: str | timedelta,
+        by: str = "total_return_pct",
+        start: Time | None = None,
+        end: Time | None = None,
+        **options: Any,
+    ) -> WalkForward:
+        """Options that are chosen again and again by what was known then, and what they did afterwards.
+
+        The choice with the highest mean of the figure `by` over all symbols in a time as long as `train` trades in the
+        following time, as long as `test`. Then both move on by `test`. Times are such as "180d" or "26w". The last test
+        ends with the bars, sooner than others if need be. Where a symbol has no such figure, choices of which more
+        symbols have one come first.
+
+        Raises:
+            ConfigurationError: also when the bars are not longer than `train`.
+        """
+        if by not in walking.FIGURES:
+            raise walking.not_a_figure(by)
+        lengths = walking.length("train", train), walking.length("test", test)
+        whole = self._window(start, end)
+        windows = walking.windows(whole.of(self.bars)["ts"], self._market.timeframe.duration, *lengths)
+        configured = _Configured()
+        walk = walking.Walk(windows, by, self._spans)
+        for each in _traded(self._market, several(rule, options, configured.rules), configured):
+            walk.add(each.choice.varied, each.trades)
+        return walk.result()
+
+    def _window(self, start: Time | None, end: Time | None) -> walking.Window:
+        window = walking.Window(utc("start", start), utc("end", end))
+        if window.of(self.bars).is_empty():
+            first, last = self.bars.select(first=pl.col("ts").min(), last=pl.col("ts").max()).row(0)
+            raise ConfigurationError(
+                f"there are no bars from `start` to `end`, received {start!r} and {end!r}; the loaded ones go from "
+                f"{first} to {last}"
+            )
+        return window
+
+    def _spans(self, window: walking.Window) -> pl.DataFrame:
+        return figures.spans(window.of(self.bars), self._market.bars_per_year)
+
+
+class _Configured:
+    """What the configuration says now, read once per call: files of a user's own may have changed since the last."""
+
+    def __init__(self) -> None:
+        self.settings = Settings.from_env()
+        # A mistake in the watchlist is told as one, before anything is tried.
+        graph.configured(self.settings)
+        self.rules = discover(self.settings.strategies_folder)
+
+
+@dataclass(frozen=True, slots=True)
+class _Traded:
+    """One choice of options, ready to be simulated on any window."""
+
+    choice: Choice
+    trades: Callable[[walking.Window], pl.DataFrame]
+
+
+def _traded(market: Market, choices: Sequence[Choice], configured: _Configured) -> Iterator[_Traded]:
+    """Each of `choices` in turn. What one of them reads is computed once, and dropped after the last that reads it."""
+    # Nobody is told of a backtest, and it may read signals that are switched off.
+    watched = replace(
+        graph.watchlist_of(configured.settings), strategies=(), signals_off=(), alerts=None, where="backtest"
+    )
+    built = graph.build_with(watched, [each.variant for each in choices], configured.settings.signals_folder)
+    reads = [_reads(built, each.variant.name) for each in choices]
+    last = {name: number for number, names in enumerate(reads) for name in names}
+    computed = InMemory(built, market.bars, market.placed)
+    for number, each in enumerate(choices):
+        name, timeframe = each.variant.name, market.timeframe
+        bars = computed.traded_bars(name, timeframe)
+
+        def trades(window: walking.Window, name: str = name, bars: pl.DataFrame = bars) -> pl.DataFrame:
+            return computed.trades(name, market.timeframe, window.of(bars))
+
+        yield _Traded(each, trades)
+        computed.forget([name for name in reads[number] if last[name] == number])
+
+
+def _reads(built: graph.Graph, name: str) -> set[str]:
+    """What `name` reads, directly or not, but for bars."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        node = built.nodes[waiting.pop()]
+        more = {each for each in node.reads if each != OHLC} - found
+        if node.variant is not None and node.variant.higher_timeframe is not None:
+            more.add(node.variant.trend)
+        found |= more
+        waiting += more
+    return found
+
+
+def _varied_columns(varied: Mapping[str, Any]) -> list[pl.Expr]:
+    """The values of the options that are varied, as columns."""
+    return [pl.lit(value, pl.Int64 if type(value) is int else None).alias(name) for name, value in varied.items()]

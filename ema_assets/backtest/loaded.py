@@ -1,0 +1,87 @@
+"""Stored bars and sessions in memory, read when they are first needed. Knows no strategy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import polars as pl
+
+from ema_assets.arguments import check_symbols, database_of
+from ema_assets.market.calendars import place, reach
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.reports import rows as stored
+from ema_assets.store import ledger, results, sessions, tables
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Bars of one timeframe, and the sessions around them."""
+
+    bars: pl.DataFrame
+    trading: pl.DataFrame
+
+
+@dataclass(slots=True)
+class Market:
+    """The bars of `symbols` (None: all) from `start` to before `end`, with corporate actions as `adjust` says.
+
+    Longer timeframes, whose trends a strategy may wait for, are read from their beginning.
+    """
+
+    timeframe: Timeframe
+    symbols: list[str] | None
+    start: datetime | None
+    end: datetime | None
+    adjust: str
+    url: str | None
+    calendars: pl.DataFrame = field(init=False)
+    bars_per_year: pl.DataFrame = field(init=False)
+    _known: dict[Timeframe, _Read] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        bars = self.bars(self.timeframe)
+        if bars.is_empty():
+            named = f" of {', '.join(self.symbols)}" if self.symbols else ""
+            raise ConfigurationError(
+                f"there are no bars{named} on {self.timeframe.key} in that time to try anything on"
+            )
+
+    def bars(self, timeframe: Timeframe) -> pl.DataFrame:
+        """Symbol, ts, open, high, low, close, volume; sorted by symbol and ts."""
+        return self._read(timeframe).bars
+
+    def placed(self, bars: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
+        """`bars` with calendar, session, is_session_last and ts_end."""
+        return place(
+            bars.join(self.calendars, on="symbol", how="left", maintain_order="left"),
+            timeframe,
+            self._read(timeframe).trading,
+        )
+
+    def _read(self, timeframe: Timeframe) -> _Read:
+        if timeframe not in self._known:
+            self._known[timeframe] = self._from_store(timeframe)
+        return self._known[timeframe]
+
+    def _from_store(self, timeframe: Timeframe) -> _Read:
+        symbols: Sequence[str] | None = self.symbols
+        with database_of(self.url) as database, database.transaction() as transaction:
+            transaction.read_one_moment()
+            check_symbols(transaction, symbols)
+            if not tables.has_part(transaction, tables.BARS, timeframe):
+                known = ", ".join(each.key for each in ledger.known_timeframes(transaction)) or "none yet"
+                raise ConfigurationError(
+                    f"`timeframe` must be one that the watchlist has or had, {known}, received {timeframe.key!r}"
+                )
+            start = self.start if timeframe == self.timeframe else None
+            bars = stored.adjusted_bars(transaction, timeframe, symbols, start, self.end, self.adjust)
+            if timeframe == self.timeframe:
+                self.calendars = sessions.calendars_of(transaction, bars["symbol"].unique().to_list())
+                self.bars_per_year = results.bars_per_year(transaction, timeframe, symbols)
+            low, high = bars.select(low=pl.col("ts").min(), high=pl.col("ts").max()).row(0)
+            if low is None:
+                low = high = ledger.BEGINNING
+            around = reach(timeframe)
+            calendars = self.calendars["calendar"].unique().to_list()
+            return _Read(bars, sessions.between(transaction, calendars, low - around, high + around))

@@ -1,0 +1,99 @@
+"""What a backtest gives: trades, figures, and curves of equity. Nothing is read or simulated here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from ema_assets.strategies.figures import level_before
+from ema_assets.strategies.trade_columns import LONG
+
+
+@dataclass(frozen=True, slots=True)
+class Backtest:
+    """What one rule with one choice of options would have done.
+
+    Attributes:
+        rule: of the strategy.
+        options: as they were given.
+        trades: symbol and the columns of a trade (docs/STRATEGIES.md), sorted by symbol and entry_ts.
+        performance: one row per symbol, sorted, with the columns of `results.performance` behind timeframe.
+        closes: symbol, ts, close of every bar that was traded on; sorted.
+        cost: of the traded value, per side of a trade, as a fraction.
+    """
+
+    rule: str
+    options: Mapping[str, Any]
+    trades: pl.DataFrame
+    performance: pl.DataFrame
+    closes: pl.DataFrame = field(repr=False)
+    cost: float
+
+    def equity(self) -> pl.DataFrame:
+        """Equity of each symbol at the close of every bar: symbol, ts, equity, drawdown_pct; sorted.
+
+        Equity is a multiple of the start, and null from a trade on whose return is not defined. drawdown_pct is how far
+        it is below its highest before, at most 0.
+        """
+        trades = self.trades.with_columns(
+            level=level_before(),
+            is_undefined=pl.col("net_return_pct").is_null().cast(pl.Int64).cum_sum().over("symbol") > 0,
+        ).select("symbol", "entry_ts", "exit_ts", "side", "entry_price", "net_return_pct", "level", "is_undefined")
+        traded = self.closes.join_asof(
+            trades, left_on="ts", right_on="entry_ts", by="symbol", strategy="backward", check_sortedness=False
+        )
+        way = pl.when(pl.col("side") == LONG).then(1.0).otherwise(-1.0)
+        while_open = 1 + way * (pl.col("close") / pl.col("entry_price") - 1) - self.cost
+        is_open = pl.col("exit_ts").is_null() | (pl.col("ts") < pl.col("exit_ts"))
+        growth = pl.when(is_open).then(while_open).otherwise(1 + pl.col("net_return_pct") / 100).clip(lower_bound=0)
+        return traded.select(
+            "symbol",
+            "ts",
+            equity=pl.when(pl.col("entry_ts").is_null())
+            .then(1.0)
+            .when(~pl.col("is_undefined"))
+            .then(pl.col("level") * growth),
+        ).with_columns(_drawdown(by="symbol"))
+
+    def portfolio(self) -> pl.DataFrame:
+        """Equity of all symbols together: ts, equity, drawdown_pct; sorted.
+
+        The capital is divided evenly among the symbols at the start, and nothing is moved between them later. A symbol
+        stays in cash before its first bar. Symbols whose equity is not defined are left out.
+        """
+        curves = self.equity()
+        undefined = curves.filter(pl.col("equity").is_null())["symbol"].unique()
+        curves = curves.filter(~pl.col("symbol").is_in(undefined.implode()))
+        return (
+            curves.with_columns(gained=pl.col("equity") - pl.col("equity").shift(1, fill_value=1.0).over("symbol"))
+            .group_by("ts")
+            .agg(pl.col("gained").sum())
+            .sort("ts")
+            .select("ts", equity=1 + pl.col("gained").cum_sum() / max(curves["symbol"].n_unique(), 1))
+            .with_columns(_drawdown())
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WalkForward:
+    """What a strategy would have done whose options were chosen anew, again and again, by what was known then.
+
+    Attributes:
+        windows: one row per window: window (1, 2, …), train_from, test_from, test_until (not in it), the options that
+            were chosen (null when there was nothing to choose by), and the figure that they were chosen by, its mean
+            over the symbols before the choice and after it: train_… and test_….
+        trades: those in all test windows: window, symbol and the columns of a trade; sorted by symbol and entry_ts.
+        performance: of all test windows together, one row per symbol, as of a Backtest.
+    """
+
+    windows: pl.DataFrame
+    trades: pl.DataFrame
+    performance: pl.DataFrame
+
+
+def _drawdown(by: str | None = None) -> pl.Expr:
+    highest = pl.col("equity").cum_max()
+    if by is not None:
+        highest = highest.over(by)
+    return ((pl.col("equity") / highest.clip(lower_bound=1.0) - 1) * 100).alias("drawdown_pct")

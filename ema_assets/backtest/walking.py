@@ -1,0 +1,163 @@
+"""Walk-forward: windows of time one after another, and the choice of options that each of them is traded with."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from ema_assets.backtest.outcomes import WalkForward
+from ema_assets.model.errors import ConfigurationError, not_one_of
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.store.results import FEWEST_TRADES
+from ema_assets.strategies import figures
+from ema_assets.strategies.trade_columns import TRADE_SCHEMA
+
+# The figures that options may be chosen by. Of each, more is better.
+FIGURES = (
+    "total_return_pct",
+    "annualized_return_pct",
+    "expectancy_pct",
+    "profit_factor",
+    "win_rate_pct",
+    "sharpe",
+    "sortino",
+    "calmar",
+)
+
+_LENGTH = re.compile(r"([1-9][0-9]{0,4})([dw])")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The time from `start` to before `end`; None is no limit."""
+
+    start: datetime | None
+    end: datetime | None
+
+    def of(self, bars: pl.DataFrame) -> pl.DataFrame:
+        """The `bars` in it."""
+        limits = []
+        if self.start is not None:
+            limits.append(pl.col("ts") >= self.start)
+        if self.end is not None:
+            limits.append(pl.col("ts") < self.end)
+        return bars.filter(*limits) if limits else bars
+
+
+def not_a_figure(by: str) -> ConfigurationError:
+    """The error for a figure that options cannot be chosen by."""
+    return not_one_of("by", str(by), FIGURES)
+
+
+def length(name: str, given: str | timedelta) -> timedelta:
+    """The time that the argument `name` says.
+
+    Raises:
+        ConfigurationError: when it says none.
+    """
+    if isinstance(given, timedelta) and given > timedelta(0):
+        return given
+    found = _LENGTH.fullmatch(given) if isinstance(given, str) else None
+    if found is None:
+        raise ConfigurationError(f'`{name}` must be a time such as "180d" or "26w", received {given!r}')
+    return int(found[1]) * timedelta(days=1 if found[2] == "d" else 7)
+
+
+def windows(times: pl.Series, bar: timedelta, train: timedelta, test: timedelta) -> list[tuple[Window, Window]]:
+    """The windows to choose in and to trade in, one after another, over the opening times of bars as long as `bar`.
+
+    Raises:
+        ConfigurationError: when there is no bar behind the first window to choose in.
+    """
+    first, last = times.min(), times.max()
+    assert isinstance(first, datetime)
+    assert isinstance(last, datetime)
+    if first + train > last:
+        raise ConfigurationError(
+            f"`train` must be shorter than the bars, which go from {first} to {last}, received {train.days} days"
+        )
+    found, begin = [], first
+    # The end of a window is not in it, but the last bar is in the last one.
+    stop = last + bar
+    while begin + train <= last:
+        middle = begin + train
+        found.append((Window(begin, middle), Window(middle, min(middle + test, stop))))
+        begin += test
+    return found
+
+
+@dataclass(slots=True)
+class Walk:
+    """Choices of options are added one by one; then the best one of each window is known."""
+
+    windows: Sequence[tuple[Window, Window]]
+    by: str
+    spans: Callable[[Window], pl.DataFrame]
+    _best: list["_Best | None"] = field(init=False)
+    _first: Mapping[str, Any] = field(init=False, default_factory=dict)
+    _spans: list[tuple[pl.DataFrame, pl.DataFrame]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._best = [None] * len(self.windows)
+        self._spans = [(self.spans(train), self.spans(test)) for train, test in self.windows]
+
+    def add(self, varied: Mapping[str, Any], trades: Callable[[Window], pl.DataFrame]) -> None:
+        """Take one choice of options, whose trades in any window are `trades`, into account."""
+        self._first = self._first or varied
+        for number, (train, test) in enumerate(self.windows):
+            known = figures.figures(trades(train), self._spans[number][0], FEWEST_TRADES)[self.by].drop_nulls()
+            if known.is_empty():
+                continue
+            mean = known.mean()
+            assert isinstance(mean, float)
+            best = self._best[number]
+            # Of equal ones the first that was given.
+            if best is None or (len(known), mean) > (best.symbols, best.mean):
+                self._best[number] = _Best(varied, len(known), mean, trades(test))
+
+    def result(self) -> WalkForward:
+        """What the best choices did."""
+        rows, traded = [], []
+        for number, ((train, test), best) in enumerate(zip(self.windows, self._best, strict=True), start=1):
+            chosen = dict.fromkeys(self._first) if best is None else best.varied
+            tested = None
+            if best is not None:
+                spans = self._spans[number - 1][1]
+                tested = figures.figures(best.trades, spans, FEWEST_TRADES)[self.by].mean()
+                traded.append(best.trades.select(pl.lit(number, pl.Int64).alias("window"), pl.all()))
+            rows.append(
+                {
+                    "window": number,
+                    "train_from": train.start,
+                    "test_from": test.start,
+                    "test_until": test.end,
+                    **chosen,
+                    f"train_{self.by}": None if best is None else best.mean,
+                    f"test_{self.by}": tested,
+                }
+            )
+        times = dict.fromkeys(("train_from", "test_from", "test_until"), UTC_TIME)
+        means = dict.fromkeys((f"train_{self.by}", f"test_{self.by}"), pl.Float64())
+        trades = pl.concat(traded).sort("symbol", "entry_ts") if traded else _NO_TRADES
+        whole = Window(self.windows[0][1].start, self.windows[-1][1].end)
+        return WalkForward(
+            windows=pl.DataFrame(rows, schema_overrides={**times, **means}, infer_schema_length=None),
+            trades=trades,
+            performance=figures.figures(trades, self.spans(whole), FEWEST_TRADES),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Best:
+    """The choice that was best in a window so far: on how many symbols, with which mean; its trades afterwards."""
+
+    varied: Mapping[str, Any]
+    symbols: int
+    mean: float
+    trades: pl.DataFrame
+
+
+_NO_TRADES = pl.DataFrame(schema={"window": pl.Int64(), "symbol": pl.String(), **TRADE_SCHEMA})

@@ -1,0 +1,84 @@
+"""Signals and trades computed in memory, from bars that somebody else has read. Reads no database, stores nothing."""
+
+from collections.abc import Callable, Collection
+
+import polars as pl
+
+from ema_assets.market.calendars import with_trend_of
+from ema_assets.model.asset_names import OHLC
+from ema_assets.model.schemas import KINDS
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.refresh.compute import side_by_side
+from ema_assets.refresh.graph import Graph, Node
+from ema_assets.strategies.simulator.bars import known_trend
+from ema_assets.strategies.simulator.simulation import simulate
+from ema_assets.strategies.trade_columns import STATE_SCHEMA
+
+_NO_STATES = pl.DataFrame(schema={"symbol": pl.String(), **STATE_SCHEMA})
+
+
+class InMemory:
+    """The assets of a graph, each computed once for all that read it: what a full recomputation would store."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        bars: Callable[[Timeframe], pl.DataFrame],
+        placed: Callable[[pl.DataFrame, Timeframe], pl.DataFrame],
+    ) -> None:
+        """`bars` gives symbol, ts and prices of a timeframe, sorted; `placed` adds to bars what `calendars.place` does.
+
+        `placed` also adds the column `calendar`.
+        """
+        self._graph = graph
+        self._bars = bars
+        self._placed = placed
+        self._known: dict[tuple[str, Timeframe], pl.DataFrame] = {}
+
+    def rows(self, asset: str, timeframe: Timeframe) -> pl.DataFrame:
+        """All rows of `asset`, sorted by symbol and time: symbol, the time column of its table, its values."""
+        if (asset, timeframe) not in self._known:
+            self._known[asset, timeframe] = self._computed(asset, timeframe)
+        return self._known[asset, timeframe]
+
+    def traded_bars(self, strategy: str, timeframe: Timeframe) -> pl.DataFrame:
+        """What `simulate` reads of `strategy`, one row per bar."""
+        node = self._graph.nodes[strategy]
+        assert node.variant is not None
+        variant = node.variant.on(timeframe)
+        bars = self._inputs(node, timeframe)
+        if variant.reads_sessions:
+            bars = self._placed(bars, timeframe)
+        if (higher := variant.higher_timeframe) is not None:
+            trend = self._placed(self.rows(variant.trend, higher), higher)
+            bars = with_trend_of(bars, trend.select("symbol", "ts_end", known_trend(variant)))
+        return bars
+
+    def trades(self, strategy: str, timeframe: Timeframe, bars: pl.DataFrame) -> pl.DataFrame:
+        """The trades of `strategy` on `bars`, which are all or some of its `traded_bars`; it begins without a trade."""
+        variant = self._graph.nodes[strategy].variant
+        assert variant is not None
+        return simulate(bars, _NO_STATES, variant.on(timeframe)).trades
+
+    def forget(self, assets: Collection[str]) -> None:
+        """Drop the rows of `assets`: whoever needs them again computes them again."""
+        self._known = {key: rows for key, rows in self._known.items() if key[0] not in assets}
+
+    def _computed(self, asset: str, timeframe: Timeframe) -> pl.DataFrame:
+        if asset == OHLC:
+            return self._bars(timeframe)
+        node = self._graph.nodes[asset]
+        if node.signal is None:
+            return self.trades(asset, timeframe, self.traded_bars(asset, timeframe))
+        bars = self._inputs(node, timeframe).with_columns(is_new=pl.lit(True))
+        if node.signal.has_sessions:
+            bars = self._placed(bars, timeframe).drop("calendar", "ts_end", "is_session_last")
+        kinds = {column.name: column.kind for column in node.columns}
+        nothing = {"symbol": pl.String(), **{name: KINDS[kinds[name]] for name in node.signal.carries}}
+        return node.signal.compute(bars, pl.DataFrame(schema=nothing), node.params)
+
+    def _inputs(self, node: Node, timeframe: Timeframe) -> pl.DataFrame:
+        parts = [
+            self.rows(source, timeframe).select("symbol", "ts", *columns) for source, columns in node.reads.items()
+        ]
+        return side_by_side(parts)

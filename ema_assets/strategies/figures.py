@@ -1,0 +1,243 @@
+"""The figures of trades, as docs/STRATEGIES.md defines them, of any trades at once. No I/O.
+
+The view `market.strategy_performance` computes the same of what is stored, in SQL.
+"""
+
+import polars as pl
+
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.strategies.trade_columns import CLOSED
+
+# What bars and years there were to trade on, one row per symbol.
+SPAN_SCHEMA = {
+    "first_ts": UTC_TIME,
+    "last_ts": UTC_TIME,
+    "bars": pl.Int64(),
+    "buy_and_hold_pct": pl.Float64(),
+    "bars_per_year": pl.Float64(),
+}
+
+_SECONDS_PER_YEAR = 365.25 * 86_400
+# Differences in the last digits are none.
+_ROUNDING = 1e-12
+# Below e^-300 equity is as good as nothing, and above e^50 a figure says nothing.
+_LEAST_LOG, _MOST_LOG = -300.0, 50.0
+# What adds up over all trades is not known when one of them is not.
+_ADDED_UP = ("growth", "fall", "most_won", "most_lost", "costs_pct", "mean")
+
+
+def spans(bars: pl.DataFrame, bars_per_year: pl.DataFrame) -> pl.DataFrame:
+    """What there was to trade on: symbol, SPAN_SCHEMA, one row per symbol of `bars` (symbol, ts, close, sorted).
+
+    `bars_per_year` has symbol and bars_per_year.
+    """
+    gained = (pl.col("close").last() / pl.col("close").first() - 1) * 100
+    return (
+        bars.group_by("symbol", maintain_order=True)
+        .agg(
+            first_ts=pl.col("ts").first(),
+            last_ts=pl.col("ts").last(),
+            bars=pl.len().cast(pl.Int64),
+            buy_and_hold_pct=pl.when((pl.col("close") > 0).all()).then(gained),
+        )
+        .join(bars_per_year, on="symbol", how="left", maintain_order="left")
+        .select("symbol", *SPAN_SCHEMA)
+    )
+
+
+def figures(trades: pl.DataFrame, spans: pl.DataFrame, fewest_trades: int) -> pl.DataFrame:
+    """One row per row of `spans`, in its order: symbol, and the columns of `results.performance` from first_ts on.
+
+    Args:
+        trades: symbol and TRADE_COLUMNS, sorted by symbol and entry_ts.
+        spans: symbol and SPAN_SCHEMA.
+        fewest_trades: with fewer closed trades, a row has no ratios.
+    """
+    return _columns(_judged(trades, spans, fewest_trades))
+
+
+def _judged(trades: pl.DataFrame, spans: pl.DataFrame, fewest_trades: int) -> pl.DataFrame:
+    """`spans` with what the trades add up to, per bar and per year."""
+    known = _summed(_fallen(trades))
+    measured = spans.join(known, on="symbol", how="left", maintain_order="left").with_columns(
+        pl.col("trades", "open_trades", "won", "undefined_returns", "undefined_closed", "bars_in_trades").fill_null(0),
+        pl.col("costs_pct", "fall", "returns", "squares", "negative_squares").fill_null(0.0),
+        pl.col("most_won", "most_lost").fill_null(0),
+        pl.col("growth").fill_null(1.0),
+    )
+    bars = pl.col("bars")
+    elapsed = (pl.col("last_ts") - pl.col("first_ts")).dt.total_microseconds() / 1e6 / _SECONDS_PER_YEAR
+    is_defined = pl.col("undefined_returns") == 0
+    return (
+        measured.with_columns(
+            mean=pl.col("returns") / bars,
+            deviation=((pl.col("squares") - pl.col("returns") ** 2 / bars) / (bars - 1)).clip(lower_bound=0).sqrt(),
+            downside=(pl.col("negative_squares").clip(lower_bound=0) / bars).sqrt(),
+            # By bars as a rule. A history with holes has taken longer than its bars.
+            years=pl.max_horizontal(bars / pl.col("bars_per_year"), elapsed),
+            is_enough=pl.col("trades") - pl.col("undefined_closed") >= fewest_trades,
+        )
+        .with_columns(pl.when(is_defined).then(pl.col(name)).alias(name) for name in _ADDED_UP)
+        .with_columns(
+            annualized=_annualized(pl.col("growth"), pl.col("years")),
+            bought_annualized=_annualized(1 + pl.col("buy_and_hold_pct") / 100, pl.col("years")),
+            root=pl.col("bars_per_year").sqrt(),
+        )
+    )
+
+
+def _columns(judged: pl.DataFrame) -> pl.DataFrame:
+    """The figures, in the order and under the names of the view."""
+    bars, is_defined = pl.col("bars"), pl.col("undefined_returns") == 0
+
+    def ratio(value: pl.Expr, base: pl.Expr) -> pl.Expr:
+        return pl.when(pl.col("is_enough") & (base != 0)).then(value / base)
+
+    has_fallen = is_defined & pl.col("fall_to").is_not_null()
+    return judged.select(
+        "symbol",
+        "first_ts",
+        "last_ts",
+        "bars",
+        "trades",
+        "open_trades",
+        win_rate_pct=_of(pl.col("won") * 100, pl.col("trades") - pl.col("undefined_closed")),
+        average_win_pct="average_win_pct",
+        average_loss_pct="average_loss_pct",
+        best_trade_pct="best_trade_pct",
+        worst_trade_pct="worst_trade_pct",
+        expectancy_pct="expectancy_pct",
+        profit_factor=ratio(pl.col("gained").fill_null(0.0), pl.col("lost")),
+        average_r="average_r",
+        average_bars_held="average_bars_held",
+        total_return_pct=(pl.col("growth") - 1) * 100,
+        annualized_return_pct=pl.when("is_enough").then("annualized"),
+        max_drawdown_pct=pl.col("fall") * 100,
+        max_drawdown_from=pl.when(has_fallen).then(pl.coalesce("fall_from", "first_ts")),
+        max_drawdown_to=pl.when(has_fallen).then("fall_to"),
+        exposure_pct=pl.col("bars_in_trades") / bars * 100,
+        sharpe=ratio(pl.col("mean"), pl.col("deviation")) * pl.col("root"),
+        sortino=ratio(pl.col("mean"), pl.col("downside")) * pl.col("root"),
+        calmar=ratio(pl.col("annualized"), pl.col("fall") * 100),
+        most_won="most_won",
+        most_lost="most_lost",
+        costs_pct="costs_pct",
+        buy_and_hold_pct="buy_and_hold_pct",
+        buy_and_hold_annualized_pct="bought_annualized",
+        remark=pl.when(~is_defined)
+        .then(pl.lit("prices of zero or less"))
+        .when(~pl.col("is_enough"))
+        .then(pl.lit("too few trades")),
+        undefined_returns="undefined_returns",
+    )
+
+
+def level_before() -> pl.Expr:
+    """What equity was when each trade began, as a multiple of what it was at first; 0 once everything was lost."""
+    net = pl.col("net_return_pct")
+    # A sum of logarithms, as the view has it.
+    logs = pl.when(net > -100).then((1 + net / 100).log()).fill_null(0.0)
+    lost_before = (net <= -100).fill_null(False).cast(pl.Int64).cum_sum().shift(1, fill_value=0).over("symbol") > 0
+    before = logs.cum_sum().shift(1, fill_value=0.0).over("symbol").clip(lower_bound=_LEAST_LOG).exp()
+    return pl.when(lost_before).then(0.0).otherwise(before)
+
+
+def _fallen(trades: pl.DataFrame) -> pl.DataFrame:
+    """`trades` with the deepest fall that each ended: fall (null for none), fall_from (null: the start), fall_to.
+
+    And with level (equity at entry), place (1, 2, … per symbol), last_won and last_lost (the last such place before).
+    """
+    net, place = pl.col("net_return_pct"), pl.col("place")
+    levelled = trades.with_columns(
+        level=level_before(), place=pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("symbol")
+    ).with_columns(
+        # A trade that never rose above its start has no peak of its own.
+        top=pl.when(pl.col("equity_peak") > 1 + _ROUNDING).then(pl.col("level") * pl.col("equity_peak")),
+        won_at=pl.when(net > 0).then(place),
+        lost_at=pl.when(net <= 0).then(place),
+    )
+    highest = pl.col("top").fill_null(float("-inf")).cum_max().shift(1, fill_value=float("-inf")).over("symbol")
+    peaked = levelled.with_columns(
+        highest=highest,
+        last_won=pl.col("won_at").forward_fill().shift(1).over("symbol").fill_null(0),
+        last_lost=pl.col("lost_at").forward_fill().shift(1).over("symbol").fill_null(0),
+    ).with_columns(
+        # Of equal peaks the first is the peak.
+        highest_ts=pl.when(pl.col("top") > pl.col("highest"))
+        .then(pl.col("equity_peak_ts"))
+        .forward_fill()
+        .shift(1)
+        .over("symbol"),
+        # A peak that is not above the start is none: the start came first.
+        peak=pl.max_horizontal(pl.lit(1.0), "highest"),
+    )
+    level, trough, peak = pl.col("level"), pl.col("equity_trough"), pl.col("peak")
+    compared = peaked.with_columns(
+        # A trade that never fell below its own start falls no deeper than what came before.
+        from_before=pl.when((level > 0) & (trough < 1 - _ROUNDING)).then(1 - level * trough / peak).otherwise(0.0),
+        within=pl.when(level > 0).then(pl.col("drawdown")).otherwise(0.0),
+    )
+    from_before, within = pl.col("from_before"), pl.col("within")
+    # Both are the same when they begin at equal peaks, and when everything is lost: then it began at the higher peak.
+    is_before = (from_before > within + _ROUNDING) | (
+        (from_before > within - _ROUNDING) & (level * pl.col("equity_peak") <= peak * (1 + _ROUNDING))
+    )
+    return compared.with_columns(
+        fall=pl.when(pl.max_horizontal("from_before", "within") > 0).then(
+            pl.when(is_before).then(from_before).otherwise(within)
+        ),
+        fall_from=pl.when(is_before)
+        .then(pl.when(pl.col("highest") > 1).then("highest_ts"))
+        .otherwise(pl.col("drawdown_peak_ts")),
+        fall_to=pl.when(is_before).then("equity_trough_ts").otherwise(pl.col("drawdown_trough_ts")),
+    )
+
+
+def _summed(fallen: pl.DataFrame) -> pl.DataFrame:
+    """What the trades of each symbol add up to."""
+    net = pl.col("net_return_pct")
+    is_closed = pl.col("status") == CLOSED
+    of_closed, gains, losses = net.filter(is_closed), is_closed & (net > 0), is_closed & (net <= 0)
+    is_deepest = pl.col("fall") == pl.col("fall").max()
+    has_level = pl.col("level") > 0
+    log = pl.when(net > -100).then((1 + net / 100).log()).sum().clip(lower_bound=_LEAST_LOG)
+    return fallen.group_by("symbol", maintain_order=True).agg(
+        trades=is_closed.sum().cast(pl.Int64),
+        open_trades=(~is_closed).sum().cast(pl.Int64),
+        won=gains.sum().cast(pl.Int64),
+        average_win_pct=net.filter(gains).mean(),
+        average_loss_pct=net.filter(losses).mean(),
+        gained=net.filter(gains).sum(),
+        lost=-net.filter(losses).sum(),
+        expectancy_pct=of_closed.mean(),
+        best_trade_pct=of_closed.max(),
+        worst_trade_pct=of_closed.min(),
+        average_r=pl.col("r_multiple").filter(is_closed).mean(),
+        average_bars_held=pl.col("bars_held").filter(is_closed).mean(),
+        most_won=(pl.col("place") - pl.col("last_lost")).filter(gains).max(),
+        most_lost=(pl.col("place") - pl.col("last_won")).filter(losses).max(),
+        costs_pct=(pl.col("return_pct") - net).sum(),
+        growth=pl.when((net <= -100).any()).then(0.0).otherwise(log.exp()),
+        bars_in_trades=pl.col("bars_held").sum(),
+        # Once all is lost, no bar has a return.
+        returns=pl.col("bar_returns_sum").filter(has_level).sum(),
+        squares=pl.col("bar_returns_square_sum").filter(has_level).sum(),
+        negative_squares=pl.col("bar_returns_negative_square_sum").filter(has_level).sum(),
+        fall=pl.col("fall").max(),
+        fall_from=pl.col("fall_from").filter(is_deepest).first(),
+        fall_to=pl.col("fall_to").filter(is_deepest).first(),
+        undefined_returns=(net.is_null() | pl.col("bar_returns_sum").is_null()).sum().cast(pl.Int64),
+        undefined_closed=of_closed.is_null().sum().cast(pl.Int64),
+    )
+
+
+def _annualized(growth: pl.Expr, years: pl.Expr) -> pl.Expr:
+    """In percent per year; null for what is too large to say anything."""
+    log = growth.log() / years
+    return (
+        pl.when(growth == 0).then(-100.0).when(log < _MOST_LOG).then((log.clip(lower_bound=-_MOST_LOG).exp() - 1) * 100)
+    )
+
+
+def _of(value: pl.Expr, base: pl.Expr) -> pl.Expr:
+    return pl.when(base != 0).then(value / base)

@@ -1,0 +1,381 @@
+"""The public module `backtest`: runs, sweeps, walks and curves, and what each of them refuses."""
+
+import math
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ema_assets import backtest, read
+from ema_assets.model.errors import ConfigurationError, InvalidKeyError
+from ema_assets.reports.rows import rows_of
+from ema_assets.strategies.simulator.simulation import simulate
+from ema_assets_tests.backtest.conftest import CALENDARS, STRATEGIES, World
+from ema_assets_tests.backtest.figures import assert_same_figures
+from ema_assets_tests.conftest import Databases
+from ema_assets_tests.refresh.exchange import utc
+from ema_assets_tests.strategies.test_performance import curve, of_curve
+from ema_assets_tests.timeframes import H1, M5, M15
+
+SYMBOLS = sorted(CALENDARS)
+SPANS: dict[str, Any] = {"fast": [3, 5, 8], "slow": [5, 13], "side": "both", "entries": "all", "cost_bps": 2}
+
+
+def stored_trades(world: World, name: str, timeframe: str) -> pl.DataFrame:
+    node = world.graph.nodes[f"strategy_9_30_{name}"]
+    frame = {"5m": M5, "15m": M15, "1h": H1}[timeframe]
+    with world.database.transaction() as transaction:
+        return rows_of(transaction, node, frame, None, None, None)
+
+
+def stored_performance(world: World, name: str, timeframe: str) -> pl.DataFrame:
+    return read.performance(timeframe, strategy=f"strategy_9_30_{name}", url=world.database.url).sort("symbol")
+
+
+# --- one run ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("timeframe", ["5m", "15m", "1h"])
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_run_makes_the_trades_and_the_figures_that_a_refresh_stores(
+    world: World, url: str, name: str, timeframe: str
+) -> None:
+    options = dict(STRATEGIES[name])
+    found = backtest.load(timeframe, url=url).run(str(options.pop("rule")), **options)
+    expected = stored_trades(world, name, timeframe)
+    assert found.trades.equals(expected.select(found.trades.columns))
+    assert found.trades.height > 5 or timeframe == "1h"
+    assert_same_figures(found.performance, stored_performance(world, name, timeframe))
+    assert found.performance["symbol"].to_list() == SYMBOLS
+
+
+def test_parameters_of_signals_are_those_of_the_watchlist_and_a_signal_that_is_off_may_be_read(
+    world: World, url: str, tmp_path: Any
+) -> None:
+    path = tmp_path / "watchlist.toml"
+    path.write_text(world.watchlist.replace("[[strategy]]", '[signals]\noff = ["rsi"]\n\n[[strategy]]', 1))
+    folder = tmp_path / "strategies"
+    folder.mkdir()
+    (folder / "weak.py").write_text(
+        "import polars as pl\n"
+        "from ema_assets.strategies.rule import BySide, Rule\n"
+        "def evaluate(bars, params):\n"
+        '    return bars.select(enter_long=pl.col("rsi") < 30, leave_long=pl.col("rsi") > 60)\n'
+        'RULE = Rule(name="weak", title="Weak", description="Buys what is weak.", version="1",\n'
+        '    reads={"rsi": ("rsi",)}, evaluate=evaluate, entry_reasons=BySide("weak", "strong"),\n'
+        '    exit_reasons=BySide("strong", "weak"))\n'
+    )
+    history = backtest.load("5m", ["BTC-USD"], url=url)
+    trades = history.run("weak", entries="all").trades
+    rsi = read.signals("5m", ["BTC-USD"], names=["rsi"], url=url) if world.graph.has("rsi") else None
+    assert rsi is not None
+    at = dict(rsi.select("ts", "rsi").iter_rows())
+    assert trades.height > 5
+    assert all(at[ts] < 30 for ts in trades["entry_ts"])
+    # The file is read anew by each call.
+    (folder / "weak.py").write_text((folder / "weak.py").read_text().replace("< 30", "< 20"))
+    assert all(at[ts] < 20 for ts in history.run("weak", entries="all").trades["entry_ts"])
+
+
+def test_a_window_begins_without_a_trade_and_averages_know_what_came_before(url: str) -> None:
+    history = backtest.load("5m", url=url)
+    start, end = utc("2026-11-12 12:00"), utc("2026-11-17 18:00")
+    whole = history.run("crossover", side="both", entries="all").trades
+    found = history.run("crossover", side="both", entries="all", start="2026-11-12 12:00", end="2026-11-17 18:00")
+    # Always in the market, so from the first crossover in the window on the trades are the same.
+    expected = whole.filter(pl.col("entry_ts").is_between(start, end, closed="left"))
+    same = ["symbol", "entry_ts", "side", "entry_price", "entry_reason"]
+    assert found.trades.select(same).equals(expected.select(same))
+    assert found.trades.filter(status="open").height == len(SYMBOLS)
+    last = history.bars.filter(pl.col("ts") < end).group_by("symbol", maintain_order=True).last()
+    still_open = found.trades.filter(status="open")
+    assert still_open["last_price"].to_list() == last["close"].to_list()
+    assert still_open["last_ts"].to_list() == last["ts"].to_list()
+    bars = history.bars.filter(pl.col("ts").is_between(start, end, closed="left"))
+    row = found.performance.row(0, named=True)
+    mine = bars.filter(symbol=row["symbol"])
+    assert (row["first_ts"], row["last_ts"], row["bars"]) == (mine["ts"].min(), mine["ts"].max(), mine.height)
+    assert math.isclose(row["buy_and_hold_pct"], (mine["close"][-1] / mine["close"][0] - 1) * 100)
+
+
+def test_averages_begin_where_the_bars_were_loaded_from(url: str) -> None:
+    whole, later = backtest.load("5m", ["AAPL"], url=url), backtest.load("5m", ["AAPL"], "2026-11-16", url=url)
+    assert later.bars.equals(whole.bars.filter(pl.col("ts") >= utc("2026-11-16 00:00")))
+    options: dict[str, Any] = {"entries": "all", "start": "2026-11-16"}
+    assert not whole.run("crossover", **options).trades.equals(later.run("crossover", **options).trades)
+    assert repr(later) == f"History('5m', 1 symbols, {later.bars.height} bars)"
+
+
+def test_dividends_are_no_losses_when_prices_allow_for_them(url: str) -> None:
+    """None are known here, so all adjustments give the same; an unknown one is refused."""
+    found = [
+        backtest.load("1h", url=url, adjust=adjust).run("crossover", entries="all").trades
+        for adjust in ("splits", "all")
+    ]
+    assert found[0].equals(found[1])
+    with pytest.raises(ConfigurationError, match="`adjust` must be one of"):
+        backtest.load("1h", url=url, adjust="dividends")
+
+
+# --- sweeps -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_is_one_run_per_choice_without_those_that_do_not_fit_together(url: str) -> None:
+    history = backtest.load("15m", url=url)
+    found = history.sweep("crossover", **SPANS)
+    # 5 and 5, 8 and 5 are no pair of a fast and a slow average.
+    chosen = [(3, 5), (3, 13), (5, 13), (8, 13)]
+    assert found.select("fast", "slow", "symbol").rows() == [(*each, symbol) for each in chosen for symbol in SYMBOLS]
+    for fast, slow in chosen:
+        alone = history.run("crossover", **{**SPANS, "fast": fast, "slow": slow}).performance
+        assert found.filter(fast=fast, slow=slow).drop("fast", "slow").equals(alone)
+    assert (found["trades"] > 5).all()
+
+
+def test_values_may_come_from_numpy_or_a_series_and_none_is_the_default(url: str) -> None:
+    history = backtest.load("15m", ["BTC-USD"], url=url)
+    found = history.sweep(
+        "crossover", fast=np.arange(3, 5), slow=pl.Series([8, 9]), entries="all", atr_stop=[None, 1.5]
+    )
+    assert found.select("fast", "slow", "atr_stop").rows() == [
+        (fast, slow, stop) for fast in (3, 4) for slow in (8, 9) for stop in (None, 1.5)
+    ]
+    assert found.schema["fast"] == pl.Int64
+    assert found.schema["atr_stop"] == pl.Float64
+    assert found["average_r"].is_null().to_list() == [True, False] * 4
+
+
+def test_a_sweep_over_the_trend_of_a_longer_timeframe_reads_it(url: str) -> None:
+    history = backtest.load("5m", ["BTC-USD"], url=url)
+    found = history.sweep("crossover", higher_timeframe=[None, "15m", "1h"], entries="all")
+    assert found["trades"].n_unique() == 3
+    assert found["trades"][0] == found["trades"].max()
+
+
+def test_each_choice_of_a_sweep_sees_only_its_window(url: str) -> None:
+    history = backtest.load("15m", url=url)
+    window = {"start": "2026-11-12", "end": "2026-11-18"}
+    found = history.sweep("crossover", **SPANS, **window)
+    alone = history.run("crossover", **{**SPANS, "fast": 3, "slow": 13}, **window)
+    assert found.filter(fast=3, slow=13).drop("fast", "slow").equals(alone.performance)
+
+
+# --- walk-forward -----------------------------------------------------------------------------------------------------
+
+
+def test_a_walk_trades_each_window_with_what_was_best_before_it(url: str) -> None:
+    history = backtest.load("15m", url=url)
+    walk = history.walk_forward("crossover", train="4d", test=timedelta(days=3), by="expectancy_pct", **SPANS)
+    first, last = history.bars["ts"].min(), history.bars["ts"].max()
+    assert isinstance(first, datetime)
+    assert isinstance(last, datetime)
+    trades = []
+    for number, row in enumerate(walk.windows.rows(named=True)):
+        begin = first + number * timedelta(days=3)
+        middle, end = begin + timedelta(days=4), begin + timedelta(days=7)
+        assert (row["window"], row["train_from"], row["test_from"]) == (number + 1, begin, middle)
+        assert row["test_until"] == min(end, last + timedelta(minutes=15))
+        swept = history.sweep("crossover", **SPANS, start=begin, end=middle)
+        means = (
+            swept.group_by("fast", "slow", maintain_order=True)
+            .agg(known=pl.col("expectancy_pct").count(), mean=pl.col("expectancy_pct").mean())
+            .sort("known", "mean", descending=True, maintain_order=True)
+        )
+        best = means.row(0, named=True)
+        assert (row["fast"], row["slow"]) == (best["fast"], best["slow"])
+        assert math.isclose(row["train_expectancy_pct"], best["mean"])
+        run = history.run("crossover", **{**SPANS, "fast": best["fast"], "slow": best["slow"]}, start=middle, end=end)
+        mean = run.performance["expectancy_pct"].mean()
+        assert isinstance(mean, float)
+        assert math.isclose(row["test_expectancy_pct"], mean)
+        trades.append(run.trades.select(pl.lit(number + 1, pl.Int64).alias("window"), pl.all()))
+    assert walk.windows.height == 3
+    assert walk.windows.select("fast", "slow").n_unique() > 1
+    assert walk.trades.equals(pl.concat(trades).sort("symbol", "entry_ts"))
+    for row in walk.performance.rows(named=True):
+        mine = walk.trades.filter(symbol=row["symbol"])
+        assert row["trades"] == mine.filter(status="closed").height
+        growth = math.prod(1 + net / 100 for net in mine["net_return_pct"])
+        assert math.isclose(row["total_return_pct"], (growth - 1) * 100)
+        tested = history.bars.filter(pl.col("symbol") == row["symbol"], pl.col("ts") >= walk.windows["test_from"][0])
+        assert row["bars"] == tested.height
+
+
+def test_the_windows_of_a_walk_follow_one_another_to_the_last_bar(url: str) -> None:
+    history = backtest.load("1h", ["BTC-USD"], url=url)
+    walk = history.walk_forward("crossover", train="1w", test="1d", fast=[3, 5], slow=9, entries="all")
+    assert all(row == following for row, following in pairwise_of(walk.windows))
+    assert history.bars["ts"].max() < walk.windows["test_until"][-1]
+
+
+def pairwise_of(windows: pl.DataFrame) -> list[tuple[datetime, datetime]]:
+    rows = windows.select("test_from", "test_until").rows()
+    return [(before[1], after[0]) for before, after in pairwise(rows)]
+
+
+def test_where_there_is_nothing_to_choose_by_nothing_is_traded(url: str) -> None:
+    """No trade in four days of hours with such an entry: profit factor is null for every choice."""
+    history = backtest.load("1h", ["AAPL"], url=url)
+    walk = history.walk_forward("crossover", train="4d", test="4d", by="profit_factor", min_spread_pct=[90.0, 99.0])
+    assert walk.windows["min_spread_pct"].is_null().all()
+    assert walk.trades.is_empty()
+    assert walk.trades.columns[:3] == ["window", "symbol", "entry_ts"]
+    assert walk.performance["total_return_pct"].to_list() == [0.0]
+
+
+# --- equity -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{"side": "both", "cost_bps": 25}, {"side": "both", "fill": "next_open"}])
+def test_equity_is_that_of_a_curve_bar_by_bar(url: str, options: dict[str, Any]) -> None:
+    found = backtest.load("15m", url=url).run("crossover", entries="all", **options)
+    equity = found.equity()
+    assert equity.select("symbol", "ts").equals(found.closes.select("symbol", "ts"))
+    for symbol in SYMBOLS:
+        bars = found.closes.filter(symbol=symbol).rows(named=True)
+        trades = found.trades.filter(symbol=symbol).rows(named=True)
+        returns, points = curve(bars, trades, options.get("cost_bps", 0) / 10_000)
+        at_closes = dict(points[1:])
+        mine = equity.filter(symbol=symbol)
+        assert len(trades) > 3
+        assert all(math.isclose(row["equity"], at_closes[row["ts"]], rel_tol=1e-9) for row in mine.rows(named=True))
+        lowest = mine["drawdown_pct"].min()
+        assert isinstance(lowest, float)
+        if "fill" not in options:
+            # Between closes nothing happens here.
+            assert math.isclose(-lowest, of_curve(returns, points).drawdown * 100, rel_tol=1e-9)
+
+
+def test_a_portfolio_is_the_mean_of_its_parts_each_in_cash_until_it_begins(url: str) -> None:
+    found = backtest.load("15m", url=url).run("crossover", entries="all", side="both")
+    whole = found.portfolio()
+    curves = {symbol: rows for (symbol,), rows in found.equity().partition_by("symbol", as_dict=True).items()}
+    for ts, value in whole.select("ts", "equity").gather_every(37).iter_rows():
+        parts = []
+        for rows in curves.values():
+            known = rows.filter(pl.col("ts") <= ts)["equity"]
+            parts.append(known[-1] if len(known) else 1.0)
+        assert math.isclose(value, sum(parts) / 3, rel_tol=1e-9)
+    highest = whole["equity"].cum_max().clip(lower_bound=1.0)
+    assert ((whole["drawdown_pct"] - (whole["equity"] / highest - 1) * 100).abs() < 1e-9).all()
+    assert whole["ts"].is_sorted()
+    assert whole["ts"].n_unique() == whole.height
+
+
+def test_equity_ends_where_a_price_is_not_above_zero_and_a_portfolio_leaves_the_symbol_out() -> None:
+    ts = [datetime(2026, 11, day, tzinfo=UTC) for day in range(2, 8)]
+    closes = pl.DataFrame(
+        {"symbol": ["A"] * 6 + ["B"] * 6, "ts": ts * 2, "close": [10.0, 11, 12, -3, 5, 6, 10, 20, 20, 30, 30, 30]}
+    )
+    trades = pl.DataFrame(
+        {
+            "symbol": ["A", "A", "B"],
+            "entry_ts": [ts[0], ts[2], ts[0]],
+            "exit_ts": [ts[1], ts[3], ts[3]],
+            "side": ["long"] * 3,
+            "entry_price": [10.0, 12.0, 10.0],
+            "net_return_pct": [10.0, None, 200.0],
+        },
+        schema_overrides={"ts": closes.schema["ts"]},
+    )
+    found = backtest.Backtest("crossover", {}, trades, trades.clear(), closes, 0.0)
+    curves = found.equity()
+    assert curves.filter(symbol="A")["equity"].to_list() == [1.0, 1.1, None, None, None, None]
+    assert curves.filter(symbol="B")["equity"].to_list() == [1.0, 2.0, 2.0, 3.0, 3.0, 3.0]
+    assert found.portfolio()["equity"].to_list() == [1.0, 2.0, 2.0, 3.0, 3.0, 3.0]
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda h: h.run("crosover"), "`rule` must be one of crossover, pullback, received 'crosover'; did you mean"),
+        (lambda h: h.run("crossover", fats=5), "backtest, rule 'crossover': unknown key `fats`.*did you mean `fast`"),
+        (lambda h: h.run("crossover", fast="9"), "backtest: `fast` must be a whole number from 2 to .*received '9'"),
+        (lambda h: h.run("crossover", fast=30, slow=9), "backtest: .*`fast`.*`slow`"),
+        (lambda h: h.run("crossover", fast=[5, 9]), r"`fast` must be one value here, received \[5, 9\]; `sweep` tries"),
+        (lambda h: h.run("crossover", enabled=False), "`enabled` is no option of a backtest"),
+        (lambda h: h.run("crossover", start="2027-01-01"), "there are no bars from `start` to `end`.*2026-11-20"),
+        (lambda h: h.run("crossover", start="soon"), "`start` must be a time such as"),
+        (lambda h: h.run("crossover", higher_timeframe="4h"), "reads the trend on 4h, which is not among"),
+        (lambda h: h.sweep("crossover", fast=5), r"at least one option must have several values, such as fast=\[5"),
+        (lambda h: h.sweep("crossover", fast=[]), r"`fast` must have at least one value, received \[\]"),
+        (lambda h: h.sweep("crossover", fast=[30, 40], slow=[9]), "backtest: .*`fast`.*`slow`"),
+        (lambda h: h.sweep("crossover", fast=[5, 0.5]), "`fast` must be a whole number"),
+        (lambda h: h.walk_forward("crossover", train="4d", test="1d"), "at least one option must have several values"),
+        (lambda h: h.walk_forward("crossover", train="4d", test="soon", fast=[5, 9]), "`test` must be a time such as"),
+        (lambda h: h.walk_forward("crossover", train="0d", test="1d", fast=[5, 9]), "`train` must be a time such as"),
+        (lambda h: h.walk_forward("crossover", train="90d", test="1d", fast=[5, 9]), "`train` must be shorter than"),
+        (
+            lambda h: h.walk_forward("crossover", train="4d", test="1d", by="sharp", fast=[5, 9]),
+            "`by` must be one of .*did you mean `sharpe`",
+        ),
+    ],
+)
+def test_what_cannot_be_tried_is_refused_with_what_can(url: str, call: Any, message: str) -> None:
+    history = backtest.load("1h", url=url)
+    with pytest.raises(ConfigurationError, match=message):
+        call(history)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"timeframe": "4x"}, InvalidKeyError, "4x"),
+        (
+            {"timeframe": "45m"},
+            ConfigurationError,
+            "`timeframe` must be one that the watchlist has or had, 5m, .*received '45m'",
+        ),
+        ({"timeframe": "1h", "symbols": "AAPL"}, ConfigurationError, "must be a list such as"),
+        ({"timeframe": "1h", "symbols": ["NVDA"]}, ConfigurationError, "received 'NVDA'"),
+        ({"timeframe": "1h", "end": "2020-01-01"}, ConfigurationError, "there are no bars on 1h in that time"),
+        ({"timeframe": "1h", "start": datetime(2026, 11, 1)}, ConfigurationError, "a datetime with a zone"),  # noqa: DTZ001
+    ],
+)
+def test_what_cannot_be_loaded_is_refused(
+    url: str, arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        backtest.load(**arguments, url=url)
+
+
+def test_whoever_may_only_read_may_try(databases: Databases, url: str) -> None:
+    mine = backtest.load("15m", url=url).run("crossover", entries="all", higher_timeframe="1h")
+    with databases.member(url, "ema_reader") as reader:
+        theirs = backtest.load("15m", url=reader).run("crossover", entries="all", higher_timeframe="1h")
+    assert theirs.trades.equals(mine.trades)
+    assert theirs.trades.height > 0
+
+
+def test_a_mistake_in_the_watchlist_is_told_as_one(url: str, tmp_path: Any) -> None:
+    history = backtest.load("1h", url=url)
+    path = tmp_path / "watchlist.toml"
+    path.write_text(path.read_text().replace("[[strategy]]", "[signals.rsi]\nspann = 3\n\n[[strategy]]", 1))
+    with pytest.raises(ConfigurationError, match=r"watchlist.toml: signals.rsi: unknown key `spann`"):
+        history.run("crossover")
+
+
+def test_nothing_is_computed_twice_and_nothing_is_kept_longer_than_it_is_read(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ema_assets.reports import in_memory
+
+    computed: list[str] = []
+    known: list[int] = []
+    before = in_memory.InMemory._computed
+    monkeypatch.setattr(
+        in_memory.InMemory,
+        "_computed",
+        lambda self, asset, timeframe: (computed.append(asset), before(self, asset, timeframe))[1],
+    )
+    monkeypatch.setattr(in_memory, "simulate", lambda *given: (known.append(len(given[0])), simulate(*given))[1])
+    backtest.load("1h", ["AAPL"], url=url).sweep("crossover", fast=[3, 5], slow=[8, 13], entries="all")
+    assert len(computed) == len(set(computed))
+    assert {"ema_3", "ema_5", "ema_8", "ema_13", "ema_trend_5_13"} <= set(computed)
+    assert len(known) == 4
