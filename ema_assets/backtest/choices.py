@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from ema_assets.model.errors import ConfigurationError, UnfitParameters, not_one_of
+from ema_assets.model.errors import ConfigurationError, UnfitParameters, did_you_mean, not_one_of
 from ema_assets.strategies.rule import Rule
-from ema_assets.strategies.variant import Variant
+from ema_assets.strategies.variant import OPTIONS, Variant
 from ema_assets.strategies.watchlist_rows import variant_of
 
-# Keys of a row that say nothing of how a strategy trades.
-_NO_OPTIONS = ("name", "rule", "enabled")
 _WHERE = "backtest"
 
 
@@ -66,9 +64,13 @@ def _choice(
 ) -> Choice:
     if rule not in rules:
         raise not_one_of("rule", str(rule), rules)
-    for name in _NO_OPTIONS:
-        if name in options:
-            raise ConfigurationError(f"{_WHERE}: `{name}` is no option of a backtest")
+    allowed = (*OPTIONS, *rules[rule].params)
+    for name in options:
+        if name not in allowed:
+            raise ConfigurationError(
+                f"{_WHERE}: `{name}` is no option of {rule}, which has {', '.join(allowed)}"
+                f"{did_you_mean(name, allowed)}"
+            )
     given = {name: _plain(value) for name, value in {**options, **chosen}.items()}
     # None is what an option is without being named.
     row = {"rule": rule, **{name: value for name, value in given.items() if value is not None}}

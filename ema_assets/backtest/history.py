@@ -123,7 +123,7 @@ class History:
         Raises:
             ConfigurationError: also when the bars are not longer than `train`.
         """
-        if by not in walking.FIGURES:
+        if by not in figures.MORE_IS_BETTER:
             raise walking.not_a_figure(by)
         lengths = walking.length("train", train), walking.length("test", test)
         whole = self._window(start, end)

@@ -15,18 +15,6 @@ from ema_assets.store.results import FEWEST_TRADES
 from ema_assets.strategies import figures
 from ema_assets.strategies.trade_columns import TRADE_SCHEMA
 
-# The figures that options may be chosen by. Of each, more is better.
-FIGURES = (
-    "total_return_pct",
-    "annualized_return_pct",
-    "expectancy_pct",
-    "profit_factor",
-    "win_rate_pct",
-    "sharpe",
-    "sortino",
-    "calmar",
-)
-
 _LENGTH = re.compile(r"([1-9][0-9]{0,4})([dw])")
 
 
@@ -49,7 +37,7 @@ class Window:
 
 def not_a_figure(by: str) -> ConfigurationError:
     """The error for a figure that options cannot be chosen by."""
-    return not_one_of("by", str(by), FIGURES)
+    return not_one_of("by", str(by), figures.MORE_IS_BETTER)
 
 
 def length(name: str, given: str | timedelta) -> timedelta:

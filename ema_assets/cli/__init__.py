@@ -5,6 +5,7 @@ import click
 from ema_assets.cli.actions import actions_group
 from ema_assets.cli.alerts import alerts_group
 from ema_assets.cli.archives import backup_command, restore_command
+from ema_assets.cli.backtest import backtest_command
 from ema_assets.cli.board import board_command
 from ema_assets.cli.capacity import capacity_command
 from ema_assets.cli.chart import chart_command
@@ -38,6 +39,7 @@ from ema_assets.cli.worker import worker_command
         quality_command,
         screen_command,
         chart_command,
+        backtest_command,
         alerts_group,
         export_command,
         sandbox_command,

@@ -45,12 +45,19 @@ def _assets(settings: Settings, watched: Watchlist) -> Sequence[str]:
     return [node.name for node in build(watched, settings.signals_folder, settings.strategies_folder).on]
 
 
+def _rules(settings: Settings, _watched: Watchlist) -> Iterable[str]:
+    from ema_assets.strategies.rule_discovery import discover
+
+    return discover(settings.strategies_folder)
+
+
 complete_symbol = _completing(lambda _, watched: watched.symbols)
 complete_timeframe = _completing(lambda _, watched: [each.key for each in watched.with_bars])
 complete_group = _completing(lambda _, watched: watched.groups)
 complete_strategy = _completing(_strategies)
 complete_averages = _completing(_averages)
 complete_asset = _completing(_assets)
+complete_rule = _completing(_rules)
 
 symbols_option = click.option(
     "--symbol",

@@ -17,6 +17,18 @@ SPAN_SCHEMA = {
     "bars_per_year": pl.Float64(),
 }
 
+# Figures to rank strategies by.
+MORE_IS_BETTER = (
+    "total_return_pct",
+    "annualized_return_pct",
+    "expectancy_pct",
+    "profit_factor",
+    "win_rate_pct",
+    "sharpe",
+    "sortino",
+    "calmar",
+)
+
 _SECONDS_PER_YEAR = 365.25 * 86_400
 # Differences in the last digits are none.
 _ROUNDING = 1e-12

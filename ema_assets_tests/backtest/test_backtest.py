@@ -295,11 +295,14 @@ def test_equity_ends_where_a_price_is_not_above_zero_and_a_portfolio_leaves_the_
     ("call", "message"),
     [
         (lambda h: h.run("crosover"), "`rule` must be one of crossover, pullback, received 'crosover'; did you mean"),
-        (lambda h: h.run("crossover", fats=5), "backtest, rule 'crossover': unknown key `fats`.*did you mean `fast`"),
+        (
+            lambda h: h.run("crossover", fats=5),
+            "backtest: `fats` is no option of crossover, which has side,.*; did you mean `fast`",
+        ),
         (lambda h: h.run("crossover", fast="9"), "backtest: `fast` must be a whole number from 2 to .*received '9'"),
         (lambda h: h.run("crossover", fast=30, slow=9), "backtest: .*`fast`.*`slow`"),
         (lambda h: h.run("crossover", fast=[5, 9]), r"`fast` must be one value here, received \[5, 9\]; `sweep` tries"),
-        (lambda h: h.run("crossover", enabled=False), "`enabled` is no option of a backtest"),
+        (lambda h: h.run("crossover", enabled=False), "`enabled` is no option of crossover, which has side"),
         (lambda h: h.run("crossover", start="2027-01-01"), "there are no bars from `start` to `end`.*2026-11-20"),
         (lambda h: h.run("crossover", start="soon"), "`start` must be a time such as"),
         (lambda h: h.run("crossover", higher_timeframe="4h"), "reads the trend on 4h, which is not among"),

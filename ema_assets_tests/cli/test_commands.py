@@ -84,7 +84,8 @@ def test_commands_are_listed_in_the_order_in_which_a_newcomer_needs_them(run: Ru
     listed = run("--help").stdout.split("Commands:\n")[1].splitlines()
     assert [line.split()[0] for line in listed if line.startswith("  ") and line[2] != " "] == [
         *("up", "down", "board", "status", "doctor", "plan", "refresh", "symbols", "ingest", "actions", "quality"),
-        *("screen", "chart", "alerts", "export", "sandbox", "worker", "metrics", "capacity", "maintain", "backup"),
+        *("screen", "chart", "backtest", "alerts", "export", "sandbox", "worker", "metrics", "capacity", "maintain"),
+        "backup",
         "restore",
         "migrate",
     ]

@@ -1,0 +1,198 @@
+"""The command `backtest`: a rule with any options on the stored bars. What is tried is computed in `backtest/`."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+import polars as pl
+
+from ema_assets.cli import environment, rendering
+from ema_assets.cli.commands import Command
+from ema_assets.cli.options import complete_rule, complete_timeframe, group_option, json_option, symbols_option
+from ema_assets.cli.rendering import cell, percent
+from ema_assets.config.settings import Settings
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.runtime import state
+from ema_assets.strategies.figures import MORE_IS_BETTER
+
+if TYPE_CHECKING:
+    from ema_assets.backtest import Backtest, WalkForward
+
+_WORDS = {"none": None, "true": True, "false": False}
+_USUAL_LIMIT = 20
+
+
+@click.command("backtest", cls=Command)
+@click.argument("rule", shell_complete=complete_rule)
+@click.argument("timeframe", default="1h", shell_complete=complete_timeframe)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE[,VALUE…]",
+    help="A key of a [[strategy]] row; with several values each is tried. May be given several times.",
+)
+@symbols_option
+@group_option
+@click.option("--start", help="Trade from this time on, such as 2026-11-01; UTC.")
+@click.option("--end", help="Trade up to this time, which is not included.")
+@click.option("--train", help="Choose the values anew by this much time before, such as 180d or 26w.")
+@click.option("--test", help="And trade with them for this long; then choose again.")
+@click.option(
+    "--by",
+    type=click.Choice(list(MORE_IS_BETTER)),
+    default=MORE_IS_BETTER[0],
+    show_default=True,
+    help="What decides: the order of rows, and with --train the choice.",
+)
+@click.option(
+    "--limit", type=click.IntRange(1), default=_USUAL_LIMIT, show_default=True, help="Show this many rows at most."
+)
+@json_option
+def backtest_command(  # noqa: PLR0913, PLR0917 - the options
+    rule: str,
+    timeframe: str,
+    assignments: Sequence[str],
+    symbols: Sequence[str],
+    groups: Sequence[str],
+    start: str | None,
+    end: str | None,
+    train: str | None,
+    test: str | None,
+    by: str,
+    limit: int,
+    *,
+    as_json: bool,
+) -> None:
+    r"""Try a rule with any options on the stored bars. Nothing is stored.
+
+    Without TIMEFRAME those of 1h.
+
+    \b
+    ema-assets backtest crossover 1h --set fast=12 --set slow=26 --set cost_bps=2
+    ema-assets backtest crossover 1h --symbol BTC-USD --set fast=5,9,12 --set slow=20,30 --set atr_stop=none,2
+    ema-assets backtest crossover 1d --set fast=5,9,12 --set slow=20,30 --train 365d --test 90d
+
+    The second tries every choice of the values, best first. The third chooses again and again by what was known, and
+    shows what came after each choice: the best of many choices is partly luck.
+    """
+    # Other commands start sooner without it.
+    from ema_assets.backtest import load
+
+    settings = Settings.from_env()
+    watched = environment.read_watchlist(settings)
+    environment.timeframe_of(watched, timeframe)
+    chosen = environment.chosen_symbols(watched, symbols, groups) or list(watched.symbols)
+    options = dict(map(_option, assignments))
+    if (train is None) != (test is None):
+        raise ConfigurationError("`--train` and `--test` must be given together")
+    with environment.open_existing(settings) as database:
+        history = load(timeframe, chosen, url=database.url)
+        if train is not None and test is not None:
+            walk = history.walk_forward(rule, train=train, test=test, by=by, start=start, end=end, **options)
+            _show_walk(walk, by, as_json=as_json)
+        elif any(isinstance(value, list) for value in options.values()):
+            _show_choices(history.sweep(rule, start=start, end=end, **options), by, limit, as_json=as_json)
+        else:
+            _show_run(history.run(rule, start=start, end=end, **options), by, limit, as_json=as_json)
+    default = environment.default_provider(settings, state.read_state(settings))
+    if not as_json and not watched.synthetic_symbols(default).isdisjoint(chosen):
+        click.echo("SYNTHETIC prices, not market data")
+
+
+def _option(assignment: str) -> tuple[str, Any]:
+    """The option that `KEY=VALUE` says: a list where there are several values."""
+    key, sign, text = assignment.partition("=")
+    values = [_value(each.strip()) for each in text.split(",") if each.strip()]
+    if not sign or not key.strip() or not values:
+        raise ConfigurationError(f"`--set` must be such as fast=12 or fast=5,9,12, received {assignment!r}")
+    return key.strip(), values[0] if len(values) == 1 else values
+
+
+def _value(text: str) -> Any:
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _show_run(found: "Backtest", by: str, limit: int, *, as_json: bool) -> None:
+    rows = _best_first(found.performance, by)
+    if as_json:
+        rendering.print_json(rows.to_dicts())
+        return
+    _print_figures(rows, limit)
+    if rows.height > 1:
+        whole = found.portfolio()
+        if not whole.is_empty():
+            total, deepest = (whole["equity"][-1] - 1) * 100, -float(whole["drawdown_pct"].min())  # type: ignore[arg-type]
+            click.echo(f"All of them with equal weights: {percent(total)}, deepest fall {deepest:.2f} %")
+
+
+def _show_choices(found: pl.DataFrame, by: str, limit: int, *, as_json: bool) -> None:
+    rows = _best_first(found, by)
+    if as_json:
+        rendering.print_json(rows.to_dicts())
+        return
+    _print_figures(rows, limit)
+
+
+def _show_walk(walk: "WalkForward", by: str, *, as_json: bool) -> None:
+    if as_json:
+        rendering.print_json({"windows": walk.windows.to_dicts(), "performance": walk.performance.to_dicts()})
+        return
+    figures = {f"train_{by}": f"{by} before", f"test_{by}": "and after"}
+    rows = walk.windows.drop("window", "train_from").rename(
+        {"test_from": "test from", "test_until": "until", **figures}
+    )
+    rendering.print_table(rows.columns, [list(map(cell, row)) for row in rows.rows()])
+    click.echo("\nAll tests together:")
+    _print_figures(walk.performance, walk.performance.height)
+
+
+def _best_first(rows: pl.DataFrame, by: str) -> pl.DataFrame:
+    return rows.sort(by, descending=True, nulls_last=True, maintain_order=True)
+
+
+def _print_figures(rows: pl.DataFrame, limit: int) -> None:
+    """The options that were varied, and the figures that one looks at first."""
+    options = rows.columns[: rows.columns.index("symbol")]
+    head = (
+        *options,
+        "symbol",
+        "bars",
+        "trades",
+        "won",
+        "return",
+        "drawdown",
+        "Sharpe",
+        "profit factor",
+        "buy, hold",
+        "remark",
+    )
+    rendering.print_table(head, [_row(row, options) for row in rows.head(limit).iter_rows(named=True)])
+    if rows.height > limit:
+        click.echo(f"{rows.height - limit} more rows; --limit shows more of them")
+
+
+def _row(found: Mapping[str, Any], options: Sequence[str]) -> tuple[str, ...]:
+    won, drawdown, sharpe, profit = (
+        found[name] for name in ("win_rate_pct", "max_drawdown_pct", "sharpe", "profit_factor")
+    )
+    return (
+        *(cell(found[name]) if found[name] is not None else "none" for name in options),
+        found["symbol"],
+        str(found["bars"]),
+        str(found["trades"]),
+        "" if won is None else f"{won:.0f} %",
+        percent(found["total_return_pct"]),
+        "" if drawdown is None else f"{drawdown:.2f} %",
+        "" if sharpe is None else f"{sharpe:.2f}",
+        "" if profit is None else f"{profit:.2f}",
+        percent(found["buy_and_hold_pct"]),
+        found["remark"] or "",
+    )

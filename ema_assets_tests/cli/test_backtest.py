@@ -1,0 +1,121 @@
+"""The command `backtest`: one run, every choice, a walk, and what it says when something cannot be tried."""
+
+import json
+from datetime import UTC, datetime
+
+import polars as pl
+import pytest
+
+from ema_assets import backtest
+from ema_assets.config import watchlist
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.store.database import Database
+from ema_assets_tests.cli.conftest import Refused, Run
+from ema_assets_tests.cli.shell import WATCHLIST
+from ema_assets_tests.conftest import Databases
+
+
+@pytest.fixture
+def env(database_url: str) -> dict[str, str]:
+    """A database with 600 hours of two symbols whose prices go up and down, and turn once."""
+    with Database(database_url) as database:
+        sync(database, watchlist.parse(WATCHLIST), datetime(2026, 11, 20, 15, tzinfo=UTC))
+        with database.transaction() as transaction:
+            transaction.execute(
+                """INSERT INTO market.ohlc (symbol, timeframe, ts, open, high, low, close, volume)
+                   SELECT symbol, '1h', '2026-10-20T00:00Z'::timestamptz + n * interval '1 hour', p, p + 1, p - 1, p, 1
+                   FROM (VALUES ('BTC-USD', 40), ('AAPL', 25)) AS s(symbol, length),
+                        generate_series(0, 599) AS n,
+                        LATERAL (SELECT 100 + n * 0.02 + 10 * sin(n * 6.28 / length) AS p) AS x"""
+            )
+    return {"EMA_DATABASE_URL": database_url}
+
+
+def test_a_run_shows_each_symbol_best_first_and_all_together(run: Run, env: dict[str, str]) -> None:
+    result = run("backtest", "crossover", "--set", "entries=all", "--set", "cost_bps=2", **env)
+    assert result.exit_code == 0, result.output
+    found = backtest.load("1h", ["AAPL", "BTC-USD"], url=env["EMA_DATABASE_URL"]).run(
+        "crossover", entries="all", cost_bps=2
+    )
+    best = found.performance.sort("total_return_pct", descending=True)
+    lines = result.stdout.splitlines()
+    assert lines[0].split()[:3] == ["symbol", "bars", "trades"]
+    assert [line.split()[:3] for line in lines[1:3]] == [
+        [row["symbol"], "600", str(row["trades"])] for row in best.rows(named=True)
+    ]
+    for line, total in zip(lines[1:3], best["total_return_pct"], strict=True):
+        assert f"{total:+.2f} %" in line
+    whole = found.portfolio()
+    assert lines[3].startswith(
+        f"All of them with equal weights: {(whole['equity'][-1] - 1) * 100:+.2f} %, deepest fall"
+    )
+    assert lines[4:] == ["SYNTHETIC prices, not market data"]
+
+
+def test_several_values_are_all_tried_best_first_and_no_more_than_asked_for(run: Run, env: dict[str, str]) -> None:
+    given = ("backtest", "crossover", "1h", "--symbol", "BTC-USD", "--set", "fast=3,5,9", "--set", "slow=5, 13",
+             "--set", "atr_stop=none,2", "--set", "entries=all")  # fmt: skip
+    rows = json.loads(run(*given, "--json", **env).stdout)
+    swept = backtest.load("1h", ["BTC-USD"], url=env["EMA_DATABASE_URL"]).sweep(
+        "crossover", fast=[3, 5, 9], slow=[5, 13], atr_stop=[None, 2], entries="all"
+    )
+    assert len(rows) == swept.height == 8
+    returns = [row["total_return_pct"] for row in rows]
+    assert returns == sorted(returns, reverse=True)
+    assert sorted(returns) == sorted(swept["total_return_pct"])
+    lines = run(*given, "--limit", "3", **env).stdout.splitlines()
+    assert lines[0].split()[:4] == ["fast", "slow", "atr_stop", "symbol"]
+    shown = rows[0]["fast"], rows[0]["slow"], rows[0]["atr_stop"] or "none"
+    assert lines[1].split()[:3] == [f"{each:g}" if isinstance(each, float) else str(each) for each in shown]
+    assert len(lines) == 6
+    assert lines[4] == "5 more rows; --limit shows more of them"
+
+
+def test_a_walk_shows_what_came_after_each_choice(run: Run, env: dict[str, str]) -> None:
+    given = ("backtest", "crossover", "--set", "fast=3,5", "--set", "slow=9,13", "--set", "entries=all", "--train",
+             "1w", "--test", "5d", "--by", "expectancy_pct")  # fmt: skip
+    found = json.loads(run(*given, "--json", **env).stdout)
+    walk = backtest.load("1h", ["AAPL", "BTC-USD"], url=env["EMA_DATABASE_URL"]).walk_forward(
+        "crossover", fast=[3, 5], slow=[9, 13], entries="all", train="7d", test="5d", by="expectancy_pct"
+    )
+    assert [row["fast"] for row in found["windows"]] == walk.windows["fast"].to_list()
+    assert pl.DataFrame(found["performance"])["trades"].to_list() == walk.performance["trades"].to_list()
+    lines = run(*given, **env).stdout.splitlines()
+    assert "expectancy_pct before  and after" in lines[0]
+    assert len(walk.windows) == 4
+    assert lines[1].split()[:2] == ["2026-10-27", "00:00"]
+    assert lines[6] == "All tests together:"
+    assert lines[7].split()[0] == "symbol"
+    assert lines[-1] == "SYNTHETIC prices, not market data"
+
+
+def test_whoever_may_only_read_may_try(databases: Databases, run: Run, env: dict[str, str]) -> None:
+    mine = run("backtest", "pullback", "--set", "entries=all", "--json", **env)
+    with databases.member(env["EMA_DATABASE_URL"], "ema_reader") as reader:
+        theirs = run("backtest", "pullback", "--set", "entries=all", "--json", EMA_DATABASE_URL=reader)
+    assert theirs.exit_code == 0, theirs.output
+    assert json.loads(theirs.stdout) == json.loads(mine.stdout)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (("crosover",), "`rule` must be one of crossover, pullback, received 'crosover'; did you mean `crossover`?"),
+        (("crossover", "2h"), "2h is not on, the watchlist has"),
+        (("crossover", "--symbol", "NVDA"), "not on the watchlist: NVDA"),
+        (("crossover", "--set", "fast"), "`--set` must be such as fast=12 or fast=5,9,12, received 'fast'"),
+        (("crossover", "--set", "fast=,"), "`--set` must be such as fast=12 or fast=5,9,12, received 'fast=,'"),
+        (("crossover", "--set", "fast=9.5"), "`fast` must be a whole number from 2 to"),
+        (
+            ("crossover", "--set", "exit_at_session_end=yes"),
+            "`exit_at_session_end` must be true or false, received 'yes'",
+        ),
+        (("crossover", "--train", "30d"), "`--train` and `--test` must be given together"),
+        (("crossover", "4h"), "there are no bars of AAPL"),
+        (("crossover", "--start", "2030-01-01"), "there are no bars from `start` to `end`"),
+    ],
+)
+def test_what_cannot_be_tried_is_one_sentence(
+    refused: Refused, env: dict[str, str], given: tuple[str, ...], sentence: str
+) -> None:
+    assert sentence in refused("backtest", *given, **env)
