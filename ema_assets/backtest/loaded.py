@@ -13,6 +13,9 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.reports import rows as stored
 from ema_assets.store import ledger, results, sessions, tables
 
+# So many symbols are named in an error.
+_NAMED = 5
+
 
 @dataclass(frozen=True, slots=True)
 class _Read:
@@ -42,10 +45,10 @@ class Market:
     def __post_init__(self) -> None:
         bars = self.bars(self.timeframe)
         if bars.is_empty():
-            named = f" of {', '.join(self.symbols)}" if self.symbols else ""
-            raise ConfigurationError(
-                f"there are no bars{named} on {self.timeframe.key} in that time to try anything on"
-            )
+            named, more = self.symbols or [], len(self.symbols or []) - _NAMED
+            of = f" of {', '.join(named[:_NAMED])}" if named else ""
+            of += f" and {more} more" if more > 0 else ""
+            raise ConfigurationError(f"there are no bars{of} on {self.timeframe.key} in that time to try anything on")
 
     def bars(self, timeframe: Timeframe) -> pl.DataFrame:
         """Symbol, ts, open, high, low, close, volume; sorted by symbol and ts."""

@@ -10,7 +10,7 @@ from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import BAR_CHANGE_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import by_key
 from ema_assets.refresh.answers import Extent, Storing
-from ema_assets.refresh.rescale import leftover_bars, rescale_long_history, rescaled_files
+from ema_assets.refresh.rescale import leftover_bars, rescale_long_history, rescaled_files, stored_bars
 from ema_assets.refresh.take_over import take_over, together
 from ema_assets.store import ledger, quality, tables
 
@@ -41,9 +41,10 @@ def persist(storing: Storing, checked: Checked, asked: pl.DataFrame, splits: pl.
     """
     transaction, timeframe, source = storing.transaction, storing.timeframe, storing.answer.source
     # What the vendor no longer serves is brought to the new scale by ourselves: a cliff would be a false trade.
-    leftover = leftover_bars(storing, splits, checked.accepted)
+    stored = stored_bars(storing, splits)
+    leftover = leftover_bars(storing, splits, checked.accepted, stored)
     rescale_long_history(storing, splits)
-    _rescale_files(storing, splits)
+    _rescale_files(storing, splits, stored)
     tables.reject(transaction, checked.rejected, source)
     quality.count_skipped(transaction, checked.skipped, source)
     looked_at = pl.concat([checked.accepted, checked.rejected, checked.skipped], how="diagonal")
@@ -100,9 +101,9 @@ def _mark_rolled_up_dirty(storing: Storing, changed: pl.DataFrame) -> None:
     ledger.mark_dirty(storing.transaction, OHLC, pl.concat(starts).sort("symbol", "timeframe"))
 
 
-def _rescale_files(storing: Storing, splits: pl.DataFrame) -> None:
+def _rescale_files(storing: Storing, splits: pl.DataFrame, stored: pl.DataFrame) -> None:
     """Bring the bars of files that stand in for rolled-up ones of the series in `splits` to their new scale."""
-    for timeframe, locked, bars in rescaled_files(storing, splits):
+    for timeframe, locked, bars in rescaled_files(storing, splits, stored):
         own = replace(storing, timeframe=timeframe, locked=locked)
         never = pl.lit(None, UTC_TIME)
         asked = (

@@ -13,12 +13,20 @@ from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.refresh.answers import Storing
 from ema_assets.store import file_spans, ledger, older_history, tables
 
+_NONE_STORED = pl.Schema({"symbol": pl.String(), "ts": UTC_TIME, **dict.fromkeys(tables.BARS.values, pl.Float64())})
 
-def leftover_bars(storing: Storing, splits: pl.DataFrame, accepted: pl.DataFrame) -> pl.DataFrame:
-    """Stored bars of the series in `splits` that the vendor did not serve, on the new scale: BAR_SCHEMA."""
+
+def stored_bars(storing: Storing, splits: pl.DataFrame) -> pl.DataFrame:
+    """All stored bars of the series in `splits`, as they are: symbol, ts, prices; sorted."""
+    if splits.is_empty():
+        return _NONE_STORED.to_frame()
+    return tables.read_since(storing.transaction, tables.BARS, storing.timeframe, _whole(splits), tables.BARS.values)
+
+
+def leftover_bars(storing: Storing, splits: pl.DataFrame, accepted: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
+    """Those of the `stored_bars` that the vendor did not serve, on the new scale: BAR_SCHEMA."""
     if splits.is_empty():
         return accepted.clear()
-    stored = tables.read_since(storing.transaction, tables.BARS, storing.timeframe, _whole(splits), tables.BARS.values)
     leftover = stored.join(accepted, on=["symbol", "ts"], how="anti").with_columns(
         timeframe=pl.lit(storing.timeframe.key)
     )
@@ -38,10 +46,12 @@ def rescale_long_history(storing: Storing, splits: pl.DataFrame) -> None:
     older_history.ask_again(storing.transaction, storing.timeframe, symbols, storing.now)
 
 
-def rescaled_files(storing: Storing, splits: pl.DataFrame) -> list[tuple[Timeframe, pl.DataFrame, pl.DataFrame]]:
+def rescaled_files(
+    storing: Storing, splits: pl.DataFrame, stored: pl.DataFrame
+) -> list[tuple[Timeframe, pl.DataFrame, pl.DataFrame]]:
     """Bars of files that stand in for rolled-up ones of the series in `splits`, on the new scale.
 
-    To be called while the stored bars of the series are still on the old one.
+    `stored` are the `stored_bars` while they were on the old one.
 
     Returns:
         For each rolled-up timeframe with such bars: itself, what `ledger.lock` returns of its series, and BAR_SCHEMA.
@@ -53,12 +63,11 @@ def rescaled_files(storing: Storing, splits: pl.DataFrame) -> list[tuple[Timefra
     fed = sorted(each for each in fed if each.source is storing.timeframe)
     if not fed:
         return []
-    shorter = tables.read_since(transaction, tables.BARS, storing.timeframe, _whole(splits), ("close",))
     found = []
     for timeframe in fed:
         locked = ledger.lock(transaction, OHLC, timeframe, symbols)
         bars = file_spans.bars_of_files(transaction, timeframe, symbols)
-        old = on_old_scale(bars, shorter, timeframe, splits).with_columns(timeframe=pl.lit(timeframe.key))
+        old = on_old_scale(bars, stored, timeframe, splits).with_columns(timeframe=pl.lit(timeframe.key))
         if not old.is_empty():
             found.append((timeframe, locked, rescaled(old.select(list(BAR_SCHEMA)), splits)))
     return found
