@@ -17,6 +17,9 @@ and trades are those of the bars known at that moment. It always looks at whole 
 With `finality=True`, bars, signals, trends and trades have a column `is_preliminary` too: the bar of the row, or the
 newest one of a trade, may still change at its provider, and with it the row. What was final at an `as_of` is not known.
 
+With `ends=True`, bars, signals and trends have a column `ts_end` too: when the bar closes, with its session at the
+latest. Until then nobody knows the row. Join a longer timeframe by it, and nothing comes from the future.
+
 What is too large for memory comes in parts: `for part in read.pages("ohlc", "5m"): …`.
 
 Raises everywhere: InvalidKeyError for a symbol or timeframe that cannot be one, ConfigurationError for a time that is
@@ -25,6 +28,7 @@ database cannot be reached.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -46,10 +50,10 @@ from ema_assets.store.database import Transaction
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["actions", "bars", "chart", "pages", "performance", "screener", "signals", "trades", "trends"]
+__all__ = ["actions", "assets", "bars", "chart", "pages", "performance", "screener", "signals", "trades", "trends"]
 
 
-def bars(
+def bars(  # noqa: PLR0913 - what a person may ask for, by name
     timeframe: str,
     symbols: Sequence[str] | None = None,
     start: Time | None = None,
@@ -58,6 +62,7 @@ def bars(
     adjust: str = adjustment.SPLITS,
     as_of: Time | None = None,
     finality: bool = False,
+    ends: bool = False,
     url: str | None = None,
 ) -> pl.DataFrame:
     """Closed bars: symbol, ts, open, high, low, close, volume; sorted by symbol and ts.
@@ -71,7 +76,7 @@ def bars(
     """
     adjustment.check_adjustment(adjust)
     if adjust == adjustment.SPLITS:
-        return _rows(graph.BARS, timeframe, symbols, start, end, as_of, url, finality=finality)
+        return _rows(graph.BARS, _Query(timeframe, symbols, start, end, as_of, url, finality, ends))
     if as_of is not None:
         raise ConfigurationError(f"`adjust` must be 'splits' together with `as_of`, received {adjust!r}")
     chosen, frame = symbols_of(symbols), parse_timeframe(timeframe)
@@ -80,6 +85,7 @@ def bars(
         transaction.read_one_moment()
         check_symbols(transaction, chosen)
         rows = stored.adjusted_bars(transaction, frame, chosen, first, last, adjust)
+        rows = stored.with_ends(transaction, rows, frame) if ends else rows
         return stored.with_preliminary(transaction, rows, frame, chosen, "ts") if finality else rows
 
 
@@ -94,7 +100,27 @@ def actions(symbols: Sequence[str] | None = None, *, url: str | None = None) -> 
         return action_facts.known(transaction, chosen)
 
 
-def signals(
+def assets() -> pl.DataFrame:
+    """What there is: asset, kind (`bars`, `signal`, `strategy`), is_on, reads, columns, description; parents first.
+
+    As the watchlist and the folders of your own signals and strategies say now. `reads` are the assets it is computed
+    from, `columns` those of its table behind symbol and timeframe.
+    """
+    known = graph.configured(Settings.from_env())
+    return pl.DataFrame(
+        {
+            "asset": list(known.nodes),
+            "kind": [_kind(node) for node in known.nodes.values()],
+            "is_on": [known.has(name) for name in known.nodes],
+            "reads": [list(node.reads) for node in known.nodes.values()],
+            "columns": [[column.name for column in node.columns] for node in known.nodes.values()],
+            "description": [node.description.partition("\n")[0] for node in known.nodes.values()],
+        },
+        schema_overrides={"reads": pl.List(pl.String())},
+    )
+
+
+def signals(  # noqa: PLR0913 - what a person may ask for, by name
     timeframe: str,
     symbols: Sequence[str] | None = None,
     start: Time | None = None,
@@ -103,6 +129,7 @@ def signals(
     names: Sequence[str] = (EMA_SIGNALS,),
     as_of: Time | None = None,
     finality: bool = False,
+    ends: bool = False,
     url: str | None = None,
 ) -> pl.DataFrame:
     """Signals side by side: symbol, ts, and the columns of every one of `names`; other arguments as `bars`.
@@ -115,7 +142,8 @@ def signals(
     found: pl.DataFrame | None = None
     for name in names:
         is_first = found is None
-        rows = _rows(_named(name, "signal"), timeframe, symbols, start, end, as_of, url, finality=finality and is_first)
+        query = _Query(timeframe, symbols, start, end, as_of, url, finality and is_first, ends and is_first)
+        rows = _rows(_named(name, "signal"), query)
         if found is None:
             found = rows
         else:
@@ -134,10 +162,11 @@ def trends(
     *,
     as_of: Time | None = None,
     finality: bool = False,
+    ends: bool = False,
     url: str | None = None,
 ) -> pl.DataFrame:
     """Trends: symbol, ts, trend, crossover, spread_pct, bars_since_cross, bar_number; arguments as `bars`."""
-    return _rows(_named(EMA_TREND, "signal"), timeframe, symbols, start, end, as_of, url, finality=finality)
+    return _rows(_named(EMA_TREND, "signal"), _Query(timeframe, symbols, start, end, as_of, url, finality, ends))
 
 
 def trades(
@@ -146,7 +175,7 @@ def trades(
     start: Time | None = None,
     end: Time | None = None,
     *,
-    strategy: str = STRATEGY,
+    strategy: str | None = STRATEGY,
     as_of: Time | None = None,
     finality: bool = False,
     url: str | None = None,
@@ -154,9 +183,16 @@ def trades(
     """Trades of `strategy`, entered from `start` to before `end`; sorted by symbol and entry_ts.
 
     Columns: symbol, entry_ts, side, entry_price, entry_reason, exit_ts, exit_price, exit_reason and more, as
-    docs/STRATEGIES.md defines them. The open trade has no exit and is marked to the newest bar.
+    docs/STRATEGIES.md defines them. The open trade has no exit and is marked to the newest bar. With None those of all
+    strategies that are switched on, one after the other, with a first column `strategy`.
     """
-    return _rows(_named(strategy, "strategy"), timeframe, symbols, start, end, as_of, url, finality=finality)
+    names = [strategy] if strategy is not None else graph.configured(Settings.from_env()).strategies
+    query = _Query(timeframe, symbols, start, end, as_of, url, finality)
+    found = [_rows(_named(name, "strategy"), query) for name in names]
+    if strategy is not None:
+        return found[0]
+    named = [rows.select(pl.lit(name).alias("strategy"), pl.all()) for name, rows in zip(names, found, strict=True)]
+    return pl.concat(named) if named else pl.DataFrame(schema={"strategy": pl.String(), "symbol": pl.String()})
 
 
 def screener(
@@ -246,14 +282,14 @@ def pages(
 def _named(name: str, kind: str | None) -> graph.Node:
     """The asset `name`, a signal or a strategy when `kind` says so."""
     known = graph.configured(Settings.from_env())
-    of_kind = {
-        each.name: each
-        for each in known.nodes.values()
-        if kind is None or ((kind == "signal") == (each.signal is not None) and each.name != OHLC)
-    }
+    of_kind = {each.name: each for each in known.nodes.values() if kind is None or _kind(each) == kind}
     if name not in of_kind:
         raise not_one_of(kind or "asset", name, of_kind)
     return of_kind[name]
+
+
+def _kind(node: graph.Node) -> str:
+    return "bars" if node.name == OHLC else "signal" if node.signal is not None else "strategy"
 
 
 def _check_known(transaction: Transaction, node: graph.Node, timeframe: Timeframe) -> None:
@@ -275,30 +311,36 @@ def _view(
         return results.select(transaction, view, frame, chosen, strategy)
 
 
-def _rows(
-    node: graph.Node,
-    timeframe: str,
-    symbols: Sequence[str] | None,
-    start: Time | None,
-    end: Time | None,
-    as_of: Time | None,
-    url: str | None,
-    *,
-    finality: bool,
-) -> pl.DataFrame:
-    if finality and as_of is not None:
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """What a public function was asked for."""
+
+    timeframe: str
+    symbols: Sequence[str] | None
+    start: Time | None
+    end: Time | None
+    as_of: Time | None
+    url: str | None
+    finality: bool
+    ends: bool = False
+
+
+def _rows(node: graph.Node, query: _Query) -> pl.DataFrame:
+    if query.finality and query.as_of is not None:
         raise ConfigurationError("`finality` must be False together with `as_of`: what was final then is not known")
-    chosen, frame = symbols_of(symbols), parse_timeframe(timeframe)
-    first, last, moment = utc("start", start), utc("end", end), utc("as_of", as_of)
-    with database_of(url) as database, database.transaction() as transaction:
+    chosen, frame = symbols_of(query.symbols), parse_timeframe(query.timeframe)
+    first, last, moment = utc("start", query.start), utc("end", query.end), utc("as_of", query.as_of)
+    with database_of(query.url) as database, database.transaction() as transaction:
         _check_known(transaction, node, frame)
         check_symbols(transaction, chosen)
         if moment is None:
             rows = stored.rows_of(transaction, node, frame, chosen, first, last)
+            rows = stored.with_ends(transaction, rows, frame) if query.ends else rows
             newest = "ts" if node.variant is None else "last_ts"
-            return stored.with_preliminary(transaction, rows, frame, chosen, newest) if finality else rows
+            return stored.with_preliminary(transaction, rows, frame, chosen, newest) if query.finality else rows
         known = graph.configured(Settings.from_env())
         rows = stored.rows_as_of(transaction, known, node.name, frame, chosen, moment)
+        rows = stored.with_ends(transaction, rows, frame) if query.ends else rows
     within = [pl.lit(True)]
     if first is not None:
         within.append(pl.col(node.table.time) >= first)

@@ -1,5 +1,6 @@
 """The public module `read`: what is stored, and what was known at some moment."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -8,17 +9,21 @@ import polars as pl
 import pytest
 
 from ema_assets import read
+from ema_assets.config.watchlist import load
 from ema_assets.model.asset_names import CHAIN, OHLC, STRATEGY
 from ema_assets.model.errors import ConfigurationError, InvalidKeyError, StoreUnavailable
 from ema_assets.model.schemas import ACTION_SCHEMA
 from ema_assets.operations.ingest import store_file
+from ema_assets.refresh.graph import build
 from ema_assets.store import action_facts
 from ema_assets.store.database import Database
 from ema_assets_tests.core import CORE_TEXT
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, moved, refresh, tables_of, utc, watch
 from ema_assets_tests.timeframes import D1, M5, ORDER
 
-READERS = dict(zip(CHAIN, (read.bars, read.signals, read.trends, read.trades), strict=True))
+READERS: dict[str, Callable[..., pl.DataFrame]] = dict(
+    zip(CHAIN, (read.bars, read.signals, read.trends, read.trades), strict=True)
+)
 WEEK = (date(2026, 11, 23), date(2026, 11, 27))
 # A week has too few bars for a crossover.
 WITHOUT_TRADES = [(STRATEGY, "4h"), (STRATEGY, "1d")]
@@ -210,3 +215,59 @@ def test_a_symbol_that_never_was_on_the_watchlist_is_refused(database: Database)
         read.bars("5m", ["MSFT"], adjust="none", url=database.url)
     with pytest.raises(ConfigurationError, match=wrong):
         next(read.pages("ohlc", "5m", ["MSFT"], url=database.url))
+
+
+def test_a_bar_ends_with_its_session_and_longer_timeframes_join_as_of_their_close(database: Database) -> None:
+    refresh(database, WATCHED, exchange(), utc("2026-11-27 12:00"))
+    url = database.url
+    hours = read.trends("1h", ends=True, url=url)
+    last = hours.filter(pl.col("symbol") == "AAPL", pl.col("ts") == utc("2026-11-25 20:30"))
+    # From the open at 14:30 on: the seventh hour has 30 minutes.
+    assert last["ts_end"].to_list() == [utc("2026-11-25 21:00")]
+    others = hours.filter(pl.col("symbol") == "BTC-USD")
+    assert (others["ts_end"] - others["ts"] == timedelta(hours=1)).all()
+    days = read.bars("1d", ["AAPL"], ends=True, url=url)
+    assert days["ts_end"][0] == utc("2026-11-23 21:00")
+    bars = read.signals("5m", names=["ema_signals", "ema_trend"], ends=True, finality=True, url=url)
+    assert {"ema_9", "trend", "ts_end", "is_preliminary"} <= set(bars.columns)
+    joined = bars.sort("ts_end").join_asof(
+        hours.sort("ts_end").select("symbol", "ts_end", hour="ts"), on="ts_end", by="symbol", check_sortedness=False
+    )
+    # At 15:30 the first hour of AAPL's day is known, and not a bar sooner.
+    at = dict(joined.filter(symbol="AAPL").select("ts", "hour").iter_rows())
+    assert at[utc("2026-11-24 15:20")] == utc("2026-11-23 20:30")
+    assert at[utc("2026-11-24 15:25")] == utc("2026-11-24 14:30")
+    # Also of what was known at some moment, and in other prices.
+    moment = clock(database)
+    assert read.trends("1h", as_of=moment, ends=True, url=url).equals(hours)
+    assert read.bars("1d", ["AAPL"], adjust="all", ends=True, url=url).equals(days)
+
+
+def test_all_strategies_are_read_at_once(database: Database, tmp_path: Path) -> None:
+    path = tmp_path / "watchlist.toml"
+    path.write_text(path.read_text() + '\n[[strategy]]\nname = "all"\nrule = "crossover"\nentries = "all"\n')
+    watched = load(path)
+    graph = build(watched)
+    refresh(database, watched, exchange(), utc("2026-11-27 12:00"), graph=graph)
+    found = read.trades("5m", strategy=None, url=database.url)
+    assert found.columns[:3] == ["strategy", "symbol", "entry_ts"]
+    assert set(found["strategy"]) <= set(graph.strategies)
+    assert "strategy_9_30_all" in set(found["strategy"])
+    for (name,), rows in found.partition_by("strategy", as_dict=True, include_key=False).items():
+        assert rows.equals(read.trades("5m", strategy=str(name), url=database.url))
+
+
+def test_assets_say_what_there_is() -> None:
+    found = read.assets()
+    kinds = dict(found.select("asset", "kind").iter_rows())
+    assert (kinds["ohlc"], kinds["ema_trend"], kinds[STRATEGY]) == ("bars", "signal", "strategy")
+    trend = found.row(by_predicate=pl.col("asset") == "ema_trend", named=True)
+    assert trend["reads"] == ["ema_signals"]
+    assert trend["is_on"]
+    assert {"ts", "trend", "crossover"} <= set(trend["columns"])
+    # What CORE_TEXT switches off is said to be off, and parents come before what reads them.
+    assert not found.row(by_predicate=pl.col("asset") == "rsi", named=True)["is_on"]
+    order = found["asset"].to_list()
+    assert all(
+        order.index(source) < order.index(row["asset"]) for row in found.rows(named=True) for source in row["reads"]
+    )
