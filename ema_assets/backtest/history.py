@@ -92,14 +92,14 @@ class History:
 
         Columns: the options that are varied, symbol, and those of `results.performance` behind timeframe. In the order
         of the values given, then of symbols. Choices that do not fit together are left out, such as a fast span above
-        the slow one.
+        the slow one. An option that is called as one of the figures, such as `bars`, is the column `bars_option`.
         """
         window = self._window(start, end)
         spans, configured = self._spans(window), _Configured()
         found = []
         for each in _traded(self._market, several(rule, options, configured.rules), configured):
             rows = figures.figures(each.trades(window), spans, FEWEST_TRADES)
-            found.append(rows.select(*_varied_columns(each.choice.varied), pl.all()))
+            found.append(rows.select(*_varied_columns(each.choice.varied, rows.columns), pl.all()))
         return pl.concat(found, how="vertical_relaxed")
 
     def walk_forward(
@@ -201,6 +201,9 @@ def _reads(built: graph.Graph, name: str) -> set[str]:
     return found
 
 
-def _varied_columns(varied: Mapping[str, Any]) -> list[pl.Expr]:
-    """The values of the options that are varied, as columns."""
-    return [pl.lit(value, pl.Int64 if type(value) is int else None).alias(name) for name, value in varied.items()]
+def _varied_columns(varied: Mapping[str, Any], others: Sequence[str]) -> list[pl.Expr]:
+    """The values of the options that are varied, as columns; none is called as one of the `others`."""
+    names = {name: f"{name}_option" if name in others else name for name in varied}
+    return [
+        pl.lit(value, pl.Int64 if type(value) is int else None).alias(names[name]) for name, value in varied.items()
+    ]

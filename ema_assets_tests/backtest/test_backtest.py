@@ -3,6 +3,7 @@
 import math
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ def test_a_run_makes_the_trades_and_the_figures_that_a_refresh_stores(
 
 
 def test_parameters_of_signals_are_those_of_the_watchlist_and_a_signal_that_is_off_may_be_read(
-    world: World, url: str, tmp_path: Any
+    world: World, url: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "watchlist.toml"
     path.write_text(world.watchlist.replace("[[strategy]]", '[signals]\noff = ["rsi"]\n\n[[strategy]]', 1))
@@ -146,6 +147,25 @@ def test_values_may_come_from_numpy_or_a_series_and_none_is_the_default(url: str
     assert found.schema["fast"] == pl.Int64
     assert found.schema["atr_stop"] == pl.Float64
     assert found["average_r"].is_null().to_list() == [True, False] * 4
+
+
+def test_an_option_of_a_rule_of_ones_own_may_be_called_as_a_figure(url: str, tmp_path: Path) -> None:
+    folder = tmp_path / "strategies"
+    folder.mkdir()
+    (folder / "timed.py").write_text(
+        "import polars as pl\n"
+        "from ema_assets.strategies.rule import BySide, Param, Rule\n"
+        "def evaluate(bars, params):\n"
+        '    turn = pl.col("bar_number") % params["bars"] == 0\n'
+        "    return bars.select(enter_long=turn, leave_long=~turn)\n"
+        'RULE = Rule(name="timed", title="Timed", description="Buys every so many bars.", version="1",\n'
+        '    reads={"ema_trend": ("bar_number",)}, evaluate=evaluate, params={"bars": Param(20, "How many")},\n'
+        '    entry_reasons=BySide("turn", "turn"), exit_reasons=BySide("turn", "turn"))\n'
+    )
+    history = backtest.load("15m", ["BTC-USD"], url=url)
+    found = history.sweep("timed", bars=[5, 10], entries="all")
+    assert found.select("bars_option", "bars").rows() == [(5, history.bars.height), (10, history.bars.height)]
+    assert found["trades"][0] > 1.9 * found["trades"][1]
 
 
 def test_a_sweep_over_the_trend_of_a_longer_timeframe_reads_it(url: str) -> None:
@@ -356,7 +376,7 @@ def test_whoever_may_only_read_may_try(databases: Databases, url: str) -> None:
     assert theirs.trades.height > 0
 
 
-def test_a_mistake_in_the_watchlist_is_told_as_one(url: str, tmp_path: Any) -> None:
+def test_a_mistake_in_the_watchlist_is_told_as_one(url: str, tmp_path: Path) -> None:
     history = backtest.load("1h", url=url)
     path = tmp_path / "watchlist.toml"
     path.write_text(path.read_text().replace("[[strategy]]", "[signals.rsi]\nspann = 3\n\n[[strategy]]", 1))
