@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _WORDS = {"none": None, "true": True, "false": False}
 _USUAL_LIMIT = 20
+# What the command has an argument or an option of its own for.
+_NOT_SET = ("rule", "start", "end", "train", "test", "by")
 
 
 @click.command("backtest", cls=Command)
@@ -83,7 +85,7 @@ def backtest_command(  # noqa: PLR0913, PLR0917 - the options
     watched = environment.read_watchlist(settings)
     environment.timeframe_of(watched, timeframe)
     chosen = environment.chosen_symbols(watched, symbols, groups) or list(watched.symbols)
-    options = dict(map(_option, assignments))
+    options = _options(assignments)
     if (train is None) != (test is None):
         raise ConfigurationError("`--train` and `--test` must be given together")
     with environment.open_existing(settings) as database:
@@ -100,13 +102,20 @@ def backtest_command(  # noqa: PLR0913, PLR0917 - the options
         click.echo("SYNTHETIC prices, not market data")
 
 
-def _option(assignment: str) -> tuple[str, Any]:
-    """The option that `KEY=VALUE` says: a list where there are several values."""
-    key, sign, text = assignment.partition("=")
-    values = [_value(each.strip()) for each in text.split(",") if each.strip()]
-    if not sign or not key.strip() or not values:
-        raise ConfigurationError(f"`--set` must be such as fast=12 or fast=5,9,12, received {assignment!r}")
-    return key.strip(), values[0] if len(values) == 1 else values
+def _options(assignments: Sequence[str]) -> dict[str, Any]:
+    """The options that `KEY=VALUE` say: a list where there are several values."""
+    found: dict[str, Any] = {}
+    for assignment in assignments:
+        key, _, text = (each.strip() for each in assignment.partition("="))
+        values = [_value(each.strip()) for each in text.split(",") if each.strip()]
+        if not key or not values:
+            raise ConfigurationError(f"`--set` must be such as fast=12 or fast=5,9,12, received {assignment!r}")
+        if key in _NOT_SET:
+            raise ConfigurationError(f"`{key}` is not said with `--set`; see `ema-assets backtest --help`")
+        if key in found:
+            raise ConfigurationError(f"`--set {key}=…` is there twice; give all values at once, such as {key}=5,9")
+        found[key] = values[0] if len(values) == 1 else values
+    return found
 
 
 def _value(text: str) -> Any:
