@@ -25,8 +25,8 @@ class Backtest:
 
     rule: str
     options: Mapping[str, Any]
-    trades: pl.DataFrame
-    performance: pl.DataFrame
+    trades: pl.DataFrame = field(repr=False)
+    performance: pl.DataFrame = field(repr=False)
     closes: pl.DataFrame = field(repr=False)
     cost: float
 
@@ -88,8 +88,8 @@ class WalkForward:
     """
 
     windows: pl.DataFrame
-    trades: pl.DataFrame
-    performance: pl.DataFrame
+    trades: pl.DataFrame = field(repr=False)
+    performance: pl.DataFrame = field(repr=False)
 
 
 def _drawdown(by: str | None = None) -> pl.Expr:
