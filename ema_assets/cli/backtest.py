@@ -92,7 +92,7 @@ def backtest_command(  # noqa: PLR0913, PLR0917 - the options
         history = load(timeframe, chosen, url=database.url)
         if train is not None and test is not None:
             walk = history.walk_forward(rule, train=train, test=test, by=by, start=start, end=end, **options)
-            _show_walk(walk, by, as_json=as_json)
+            _show_walk(walk, by, limit, as_json=as_json)
         elif any(isinstance(value, list) for value in options.values()):
             _show_choices(history.sweep(rule, start=start, end=end, **options), by, limit, as_json=as_json)
         else:
@@ -150,7 +150,7 @@ def _show_choices(found: pl.DataFrame, by: str, limit: int, *, as_json: bool) ->
     _print_figures(rows, limit)
 
 
-def _show_walk(walk: "WalkForward", by: str, *, as_json: bool) -> None:
+def _show_walk(walk: "WalkForward", by: str, limit: int, *, as_json: bool) -> None:
     if as_json:
         rendering.print_json({"windows": walk.windows.to_dicts(), "performance": walk.performance.to_dicts()})
         return
@@ -160,7 +160,10 @@ def _show_walk(walk: "WalkForward", by: str, *, as_json: bool) -> None:
     )
     rendering.print_table(rows.columns, [list(map(cell, row)) for row in rows.rows()])
     click.echo("\nAll tests together:")
-    _print_figures(walk.performance, walk.performance.height)
+    _print_figures(_best_first(walk.performance, by), limit)
+    totals = walk.performance["total_return_pct"].drop_nulls()
+    if len(totals) > 1:
+        click.echo(f"All of them with equal weights: {percent(float(totals.mean()))}")  # type: ignore[arg-type]
 
 
 def _best_first(rows: pl.DataFrame, by: str) -> pl.DataFrame:
@@ -184,8 +187,8 @@ def _print_figures(rows: pl.DataFrame, limit: int) -> None:
         "remark",
     )
     rendering.print_table(head, [_row(row, options) for row in rows.head(limit).iter_rows(named=True)])
-    if rows.height > limit:
-        click.echo(f"{rows.height - limit} more rows; --limit shows more of them")
+    if (more := rows.height - limit) > 0:
+        click.echo(f"{more} more {'row' if more == 1 else 'rows'}; --limit shows more of them")
 
 
 def _row(found: Mapping[str, Any], options: Sequence[str]) -> tuple[str, ...]:
@@ -196,7 +199,7 @@ def _row(found: Mapping[str, Any], options: Sequence[str]) -> tuple[str, ...]:
         *(cell(found[name]) if found[name] is not None else "none" for name in options),
         found["symbol"],
         str(found["bars"]),
-        str(found["trades"]),
+        f"{found['trades']}" + (f" + {found['open_trades']} open" if found["open_trades"] else ""),
         "" if won is None else f"{won:.0f} %",
         percent(found["total_return_pct"]),
         "" if drawdown is None else f"{drawdown:.2f} %",

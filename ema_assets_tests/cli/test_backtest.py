@@ -86,6 +86,13 @@ def test_a_walk_shows_what_came_after_each_choice(run: Run, env: dict[str, str])
     assert lines[1].split()[:2] == ["2026-10-27", "00:00"]
     assert lines[6] == "All tests together:"
     assert lines[7].split()[0] == "symbol"
+    best = walk.performance.sort("expectancy_pct", descending=True)
+    assert [line.split()[0] for line in lines[8:10]] == best["symbol"].to_list()
+    assert f"{best['trades'][0]} + {best['open_trades'][0]} open" in lines[8]
+    mean = best["total_return_pct"].mean()
+    assert isinstance(mean, float)
+    assert lines[10] == f"All of them with equal weights: {mean:+.2f} %"
+    assert run(*given, "--limit", "1", **env).stdout.splitlines()[9] == "1 more row; --limit shows more of them"
     assert lines[-1] == "SYNTHETIC prices, not market data"
 
 
