@@ -131,8 +131,8 @@ class History:
         configured = _Configured()
         walk = walking.Walk(windows, by, self._spans)
         for each in _traded(self._market, several(rule, options, configured.rules), configured):
-            walk.add(each.choice.varied, each.trades)
-        return walk.result()
+            walk.add(each.choice.varied, each.choice.variant.cost_bps / 10_000, each.trades)
+        return walk.result(self.bars)
 
     def _window(self, start: Time | None, end: Time | None) -> walking.Window:
         window = walking.Window(utc("start", start), utc("end", end))

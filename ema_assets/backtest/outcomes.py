@@ -36,25 +36,8 @@ class Backtest:
         Equity is a multiple of the start, and null from a trade on whose return is not defined. drawdown_pct is how far
         it is below its highest before, at most 0.
         """
-        trades = self.trades.with_columns(
-            level=level_before(),
-            is_undefined=pl.col("net_return_pct").is_null().cast(pl.Int64).cum_sum().over("symbol") > 0,
-        ).select("symbol", "entry_ts", "exit_ts", "side", "entry_price", "net_return_pct", "level", "is_undefined")
-        traded = self.closes.join_asof(
-            trades, left_on="ts", right_on="entry_ts", by="symbol", strategy="backward", check_sortedness=False
-        )
-        way = pl.when(pl.col("side") == LONG).then(1.0).otherwise(-1.0)
-        while_open = 1 + way * (pl.col("close") / pl.col("entry_price") - 1) - self.cost
-        is_open = pl.col("exit_ts").is_null() | (pl.col("ts") < pl.col("exit_ts"))
-        growth = pl.when(is_open).then(while_open).otherwise(1 + pl.col("net_return_pct") / 100).clip(lower_bound=0)
-        return traded.select(
-            "symbol",
-            "ts",
-            equity=pl.when(pl.col("entry_ts").is_null())
-            .then(1.0)
-            .when(~pl.col("is_undefined"))
-            .then(pl.col("level") * growth),
-        ).with_columns(_drawdown(by="symbol"))
+        trades = self.trades.with_columns(cost=pl.lit(self.cost))
+        return _equity(self.closes, trades, ["symbol"]).with_columns(_drawdown("symbol"))
 
     def portfolio(self) -> pl.DataFrame:
         """Equity of all symbols together: ts, equity, drawdown_pct; sorted.
@@ -62,17 +45,7 @@ class Backtest:
         The capital is divided evenly among the symbols at the start, and nothing is moved between them later. A symbol
         stays in cash before its first bar. Symbols whose equity is not defined are left out.
         """
-        curves = self.equity()
-        undefined = curves.filter(pl.col("equity").is_null())["symbol"].unique()
-        curves = curves.filter(~pl.col("symbol").is_in(undefined.implode()))
-        return (
-            curves.with_columns(gained=pl.col("equity") - pl.col("equity").shift(1, fill_value=1.0).over("symbol"))
-            .group_by("ts")
-            .agg(pl.col("gained").sum())
-            .sort("ts")
-            .select("ts", equity=1 + pl.col("gained").cum_sum() / max(curves["symbol"].n_unique(), 1))
-            .with_columns(_drawdown())
-        )
+        return _portfolio(self.equity())
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +58,73 @@ class WalkForward:
             over the symbols before the choice and after it: train_… and test_….
         trades: those in all test windows: window, symbol and the columns of a trade; sorted by symbol and entry_ts.
         performance: of all test windows together, one row per symbol, as of a Backtest.
+        closes: symbol, ts, window, close of every bar in the test windows; sorted by symbol and ts.
+        costs: of the traded value, per side of a trade, as a fraction, by window; without windows that were not traded.
     """
 
     windows: pl.DataFrame
     trades: pl.DataFrame = field(repr=False)
     performance: pl.DataFrame = field(repr=False)
+    closes: pl.DataFrame = field(repr=False)
+    costs: Mapping[int, float] = field(repr=False)
+
+    def equity(self) -> pl.DataFrame:
+        """Equity of each symbol over all test windows, as `Backtest.equity`. It goes on from one window to the next."""
+        cost = pl.col("window").replace_strict(self.costs, default=0.0, return_dtype=pl.Float64())
+        within = _equity(self.closes, self.trades.with_columns(cost=cost), ["symbol", "window"])
+        # A window begins with what was there at the end of the one before.
+        begins = (
+            within.group_by("symbol", "window", maintain_order=True)
+            .agg(pl.col("equity").last())
+            .with_columns(
+                before=pl.col("equity").fill_null(1.0).cum_prod().shift(1, fill_value=1.0).over("symbol"),
+                is_undefined=pl.col("equity").is_null().cast(pl.Int64).cum_sum().shift(1, fill_value=0).over("symbol")
+                > 0,
+            )
+            .select("symbol", "window", "before", "is_undefined")
+        )
+        return (
+            within.join(begins, on=["symbol", "window"], how="left", maintain_order="left")
+            .select("symbol", "ts", equity=pl.when(~pl.col("is_undefined")).then(pl.col("equity") * pl.col("before")))
+            .with_columns(_drawdown("symbol"))
+        )
+
+    def portfolio(self) -> pl.DataFrame:
+        """Equity of all symbols together, as `Backtest.portfolio`."""
+        return _portfolio(self.equity())
+
+
+def _equity(closes: pl.DataFrame, trades: pl.DataFrame, by: list[str]) -> pl.DataFrame:
+    """`by`, ts and equity at each of `closes`, each curve from 1 on. `trades` have their cost per side as `cost`."""
+    known = trades.with_columns(
+        level=level_before(*by), is_undefined=pl.col("net_return_pct").is_null().cast(pl.Int64).cum_sum().over(by) > 0
+    ).select(*by, "entry_ts", "exit_ts", "side", "entry_price", "net_return_pct", "cost", "level", "is_undefined")
+    traded = closes.join_asof(
+        known, left_on="ts", right_on="entry_ts", by=by, strategy="backward", check_sortedness=False
+    )
+    way = pl.when(pl.col("side") == LONG).then(1.0).otherwise(-1.0)
+    while_open = 1 + way * (pl.col("close") / pl.col("entry_price") - 1) - pl.col("cost")
+    is_open = pl.col("exit_ts").is_null() | (pl.col("ts") < pl.col("exit_ts"))
+    growth = pl.when(is_open).then(while_open).otherwise(1 + pl.col("net_return_pct") / 100).clip(lower_bound=0)
+    has_traded = pl.col("entry_ts").is_not_null()
+    return traded.select(
+        *by,
+        "ts",
+        equity=pl.when(~has_traded).then(1.0).when(~pl.col("is_undefined")).then(pl.col("level") * growth),
+    )
+
+
+def _portfolio(curves: pl.DataFrame) -> pl.DataFrame:
+    undefined = curves.filter(pl.col("equity").is_null())["symbol"].unique()
+    curves = curves.filter(~pl.col("symbol").is_in(undefined.implode()))
+    return (
+        curves.with_columns(gained=pl.col("equity") - pl.col("equity").shift(1, fill_value=1.0).over("symbol"))
+        .group_by("ts")
+        .agg(pl.col("gained").sum())
+        .sort("ts")
+        .select("ts", equity=1 + pl.col("gained").cum_sum() / max(curves["symbol"].n_unique(), 1))
+        .with_columns(_drawdown())
+    )
 
 
 def _drawdown(by: str | None = None) -> pl.Expr:

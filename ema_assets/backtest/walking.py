@@ -92,8 +92,11 @@ class Walk:
         self._best = [None] * len(self.windows)
         self._spans = [(self.spans(train), self.spans(test)) for train, test in self.windows]
 
-    def add(self, varied: Mapping[str, Any], trades: Callable[[Window], pl.DataFrame]) -> None:
-        """Take one choice of options, whose trades in any window are `trades`, into account."""
+    def add(self, varied: Mapping[str, Any], cost: float, trades: Callable[[Window], pl.DataFrame]) -> None:
+        """Take one choice of options, whose trades in any window are `trades`, into account.
+
+        `cost` is that of a side of a trade, as a fraction of the traded value.
+        """
         self._first = self._first or varied
         for number, (train, test) in enumerate(self.windows):
             known = figures.figures(trades(train), self._spans[number][0], FEWEST_TRADES)[self.by].drop_nulls()
@@ -104,10 +107,10 @@ class Walk:
             best = self._best[number]
             # Of equal ones the first that was given.
             if best is None or (len(known), mean) > (best.symbols, best.mean):
-                self._best[number] = _Best(varied, len(known), mean, trades(test))
+                self._best[number] = _Best(varied, cost, len(known), mean, trades(test))
 
-    def result(self) -> WalkForward:
-        """What the best choices did."""
+    def result(self, bars: pl.DataFrame) -> WalkForward:
+        """What the best choices did on `bars` (symbol, ts, close, …)."""
         rows, traded = [], []
         for number, ((train, test), best) in enumerate(zip(self.windows, self._best, strict=True), start=1):
             chosen = dict.fromkeys(self._first) if best is None else best.varied
@@ -135,7 +138,18 @@ class Walk:
             windows=pl.DataFrame(rows, schema_overrides={**times, **means}, infer_schema_length=None),
             trades=trades,
             performance=figures.figures(trades, self.spans(whole), FEWEST_TRADES),
+            closes=self._closes(whole.of(bars)),
+            costs={number: best.cost for number, best in enumerate(self._best, start=1) if best is not None},
         )
+
+    def _closes(self, bars: pl.DataFrame) -> pl.DataFrame:
+        """Symbol, ts, window and close of the `bars` of all test windows."""
+        begins = pl.DataFrame(
+            {"window": range(1, len(self.windows) + 1), "test_from": [test.start for _, test in self.windows]},
+            schema={"window": pl.Int64(), "test_from": UTC_TIME},
+        )
+        ends = bars.select("symbol", "ts", "close").sort("ts").join_asof(begins, left_on="ts", right_on="test_from")
+        return ends.sort("symbol", "ts").select("symbol", "ts", "window", "close")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +157,7 @@ class _Best:
     """The choice that was best in a window so far: on how many symbols, with which mean; its trades afterwards."""
 
     varied: Mapping[str, Any]
+    cost: float
     symbols: int
     mean: float
     trades: pl.DataFrame

@@ -135,11 +135,7 @@ def _show_run(found: "Backtest", by: str, limit: int, *, as_json: bool) -> None:
         rendering.print_json(rows.to_dicts())
         return
     _print_figures(rows, limit)
-    if rows.height > 1:
-        whole = found.portfolio()
-        if not whole.is_empty():
-            total, deepest = (whole["equity"][-1] - 1) * 100, -float(whole["drawdown_pct"].min())  # type: ignore[arg-type]
-            click.echo(f"All of them with equal weights: {percent(total)}, deepest fall {deepest:.2f} %")
+    _print_together(found)
 
 
 def _show_choices(found: pl.DataFrame, by: str, limit: int, *, as_json: bool) -> None:
@@ -161,9 +157,15 @@ def _show_walk(walk: "WalkForward", by: str, limit: int, *, as_json: bool) -> No
     rendering.print_table(rows.columns, [list(map(cell, row)) for row in rows.rows()])
     click.echo("\nAll tests together:")
     _print_figures(_best_first(walk.performance, by), limit)
-    totals = walk.performance["total_return_pct"].drop_nulls()
-    if len(totals) > 1:
-        click.echo(f"All of them with equal weights: {percent(float(totals.mean()))}")  # type: ignore[arg-type]
+    _print_together(walk)
+
+
+def _print_together(found: "Backtest | WalkForward") -> None:
+    """What all symbols together have come to, where there are several."""
+    whole = found.portfolio()
+    if found.performance.height > 1 and not whole.is_empty():
+        total, deepest = (whole["equity"][-1] - 1) * 100, -float(whole["drawdown_pct"].min())  # type: ignore[arg-type]
+        click.echo(f"All of them with equal weights: {percent(total)}, deepest fall {deepest:.2f} %")
 
 
 def _best_first(rows: pl.DataFrame, by: str) -> pl.DataFrame:

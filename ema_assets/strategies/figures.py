@@ -144,13 +144,16 @@ def _columns(judged: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def level_before() -> pl.Expr:
-    """What equity was when each trade began, as a multiple of what it was at first; 0 once everything was lost."""
+def level_before(*by: str) -> pl.Expr:
+    """What equity was when each trade began, as a multiple of what it was at first; 0 once everything was lost.
+
+    Of trades in their order, each curve of equity by itself, which `by` tells apart.
+    """
     net = pl.col("net_return_pct")
     # A sum of logarithms, as the view has it.
     logs = pl.when(net > -100).then((1 + net / 100).log()).fill_null(0.0)
-    lost_before = (net <= -100).fill_null(False).cast(pl.Int64).cum_sum().shift(1, fill_value=0).over("symbol") > 0
-    before = logs.cum_sum().shift(1, fill_value=0.0).over("symbol").clip(lower_bound=_LEAST_LOG).exp()
+    lost_before = (net <= -100).fill_null(False).cast(pl.Int64).cum_sum().shift(1, fill_value=0).over(by) > 0
+    before = logs.cum_sum().shift(1, fill_value=0.0).over(by).clip(lower_bound=_LEAST_LOG).exp()
     return pl.when(lost_before).then(0.0).otherwise(before)
 
 
@@ -161,7 +164,7 @@ def _fallen(trades: pl.DataFrame) -> pl.DataFrame:
     """
     net, place = pl.col("net_return_pct"), pl.col("place")
     levelled = trades.with_columns(
-        level=level_before(), place=pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("symbol")
+        level=level_before("symbol"), place=pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("symbol")
     ).with_columns(
         # A trade that never rose above its start has no peak of its own.
         top=pl.when(pl.col("equity_peak") > 1 + _ROUNDING).then(pl.col("level") * pl.col("equity_peak")),

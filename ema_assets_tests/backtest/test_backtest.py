@@ -224,6 +224,33 @@ def test_a_walk_trades_each_window_with_what_was_best_before_it(url: str) -> Non
         assert row["bars"] == tested.height
 
 
+def test_equity_of_a_walk_goes_on_from_window_to_window(url: str) -> None:
+    history = backtest.load("15m", url=url)
+    varied = {**SPANS, "cost_bps": [30.0, 2.0]}
+    # Of equal win rates the first is chosen, so that both costs occur.
+    walk = history.walk_forward("crossover", train="2d", test="2d", by="win_rate_pct", **varied)
+    equity = walk.equity()
+    level = dict.fromkeys(SYMBOLS, 1.0)
+    assert walk.windows["cost_bps"].n_unique() == 2
+    for row in walk.windows.rows(named=True):
+        run = history.run(
+            "crossover",
+            **{**SPANS, **{name: row[name] for name in ("fast", "slow", "cost_bps")}},
+            start=row["test_from"],
+            end=row["test_until"],
+        )
+        part = equity.filter(pl.col("ts") >= row["test_from"], pl.col("ts") < row["test_until"])
+        for (symbol,), expected in run.equity().partition_by("symbol", as_dict=True).items():
+            mine = part.filter(symbol=symbol)
+            assert mine["ts"].equals(expected["ts"])
+            for value, other in zip(mine["equity"], expected["equity"], strict=True):
+                assert math.isclose(value, other * level[str(symbol)], rel_tol=1e-9)
+            level[str(symbol)] *= expected["equity"][-1]
+    for row in walk.performance.rows(named=True):
+        assert math.isclose(level[row["symbol"]], 1 + row["total_return_pct"] / 100, rel_tol=1e-9)
+    assert math.isclose(walk.portfolio()["equity"][-1], sum(level.values()) / 3, rel_tol=1e-9)
+
+
 def test_the_windows_of_a_walk_follow_one_another_to_the_last_bar(url: str) -> None:
     history = backtest.load("1h", ["BTC-USD"], url=url)
     walk = history.walk_forward("crossover", train="1w", test="1d", fast=[3, 5], slow=9, entries="all")
@@ -244,6 +271,7 @@ def test_where_there_is_nothing_to_choose_by_nothing_is_traded(url: str) -> None
     assert walk.trades.is_empty()
     assert walk.trades.columns[:3] == ["window", "symbol", "entry_ts"]
     assert walk.performance["total_return_pct"].to_list() == [0.0]
+    assert (walk.equity()["equity"] == 1.0).all()
 
 
 # --- equity -----------------------------------------------------------------------------------------------------------

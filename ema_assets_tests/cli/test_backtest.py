@@ -91,7 +91,7 @@ def test_a_walk_shows_what_came_after_each_choice(run: Run, env: dict[str, str])
     assert f"{best['trades'][0]} + {best['open_trades'][0]} open" in lines[8]
     mean = best["total_return_pct"].mean()
     assert isinstance(mean, float)
-    assert lines[10] == f"All of them with equal weights: {mean:+.2f} %"
+    assert lines[10].startswith(f"All of them with equal weights: {mean:+.2f} %, deepest fall ")
     assert run(*given, "--limit", "1", **env).stdout.splitlines()[9] == "1 more row; --limit shows more of them"
     assert lines[-1] == "SYNTHETIC prices, not market data"
 
