@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from ema_assets.config.settings import Settings
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.symbols import parse_symbol
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.runtime.locate import required_database
-from ema_assets.store import ledger
+from ema_assets.store import ledger, tables
 from ema_assets.store.database import Database, Transaction
 
 Time = datetime | str
@@ -32,6 +33,15 @@ def check_symbols(transaction: Transaction, symbols: Sequence[str] | None) -> No
         raise ConfigurationError(
             f"`symbols` must be among those that the watchlist has or had, received {', '.join(map(repr, unknown))}; "
             "`ema-assets symbols add` adds one"
+        )
+
+
+def check_timeframe(transaction: Transaction, table: tables.Table, timeframe: Timeframe) -> None:
+    """Refuse a timeframe that was never on."""
+    if not tables.has_part(transaction, table, timeframe):
+        known = ", ".join(each.key for each in ledger.known_timeframes(transaction)) or "none yet"
+        raise ConfigurationError(
+            f"`timeframe` must be one that the watchlist has or had, {known}, received {timeframe.key!r}"
         )
 
 

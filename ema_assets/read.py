@@ -33,19 +33,17 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ema_assets.arguments import Time, check_symbols, database_of, symbols_of, utc
+from ema_assets.arguments import Time, check_symbols, check_timeframe, database_of, symbols_of, utc
 from ema_assets.config.settings import Settings
 from ema_assets.market import adjustment
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN, spans_of
 from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.model.symbols import parse_timeframe
-from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh import graph
 from ema_assets.reports import chart as pictures
 from ema_assets.reports import rows as stored
-from ema_assets.store import action_facts, ledger, results, tables
-from ema_assets.store.database import Transaction
+from ema_assets.store import action_facts, results, tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -186,12 +184,13 @@ def trades(
     docs/STRATEGIES.md defines them. The open trade has no exit and is marked to the newest bar. With None those of all
     strategies that are switched on, one after the other, with a first column `strategy`.
     """
-    names = [strategy] if strategy is not None else graph.configured(Settings.from_env()).strategies
     query = _Query(timeframe, symbols, start, end, as_of, url, finality)
-    found = [_rows(_named(name, "strategy"), query) for name in names]
     if strategy is not None:
-        return found[0]
-    named = [rows.select(pl.lit(name).alias("strategy"), pl.all()) for name, rows in zip(names, found, strict=True)]
+        return _rows(_named(strategy, "strategy"), query)
+    known = graph.configured(Settings.from_env())
+    named = [
+        _rows(known.nodes[name], query).select(pl.lit(name).alias("strategy"), pl.all()) for name in known.strategies
+    ]
     return pl.concat(named) if named else pl.DataFrame(schema={"strategy": pl.String(), "symbol": pl.String()})
 
 
@@ -274,7 +273,7 @@ def pages(
     chosen, frame = symbols_of(symbols), parse_timeframe(timeframe)
     with database_of(url) as database, database.transaction() as transaction:
         transaction.read_one_moment()
-        _check_known(transaction, node, frame)
+        check_timeframe(transaction, node.table, frame)
         check_symbols(transaction, chosen)
         yield from tables.pages(transaction, node.table, frame, chosen, rows)
 
@@ -290,15 +289,6 @@ def _named(name: str, kind: str | None) -> graph.Node:
 
 def _kind(node: graph.Node) -> str:
     return "bars" if node.name == OHLC else "signal" if node.signal is not None else "strategy"
-
-
-def _check_known(transaction: Transaction, node: graph.Node, timeframe: Timeframe) -> None:
-    """Refuse a timeframe that was never on."""
-    if not tables.has_part(transaction, node.table, timeframe):
-        known = ", ".join(each.key for each in ledger.known_timeframes(transaction)) or "none yet"
-        raise ConfigurationError(
-            f"`timeframe` must be one that the watchlist has or had, {known}, received {timeframe.key!r}"
-        )
 
 
 def _view(
@@ -331,16 +321,21 @@ def _rows(node: graph.Node, query: _Query) -> pl.DataFrame:
     chosen, frame = symbols_of(query.symbols), parse_timeframe(query.timeframe)
     first, last, moment = utc("start", query.start), utc("end", query.end), utc("as_of", query.as_of)
     with database_of(query.url) as database, database.transaction() as transaction:
-        _check_known(transaction, node, frame)
+        check_timeframe(transaction, node.table, frame)
         check_symbols(transaction, chosen)
         if moment is None:
             rows = stored.rows_of(transaction, node, frame, chosen, first, last)
-            rows = stored.with_ends(transaction, rows, frame) if query.ends else rows
+        else:
+            known = graph.configured(Settings.from_env())
+            rows = stored.rows_as_of(transaction, known, node.name, frame, chosen, moment)
+        if query.ends:
+            rows = stored.with_ends(transaction, rows, frame)
+        if query.finality:
             newest = "ts" if node.variant is None else "last_ts"
-            return stored.with_preliminary(transaction, rows, frame, chosen, newest) if query.finality else rows
-        known = graph.configured(Settings.from_env())
-        rows = stored.rows_as_of(transaction, known, node.name, frame, chosen, moment)
-        rows = stored.with_ends(transaction, rows, frame) if query.ends else rows
+            rows = stored.with_preliminary(transaction, rows, frame, chosen, newest)
+    if moment is None:
+        # It was narrowed where it was read.
+        return rows
     within = [pl.lit(True)]
     if first is not None:
         within.append(pl.col(node.table.time) >= first)

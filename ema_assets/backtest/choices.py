@@ -1,6 +1,6 @@
 """Options of a strategy as keywords: one value each, or several to be tried. From them come variants. No I/O."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -78,15 +78,11 @@ def _choice(
 
 
 def _varied(options: Mapping[str, Any]) -> dict[str, list[Any]]:
-    return {name: list(_values(value)) for name, value in options.items() if _is_several(value)}
+    return {name: list(value) for name, value in options.items() if _is_several(value)}
 
 
 def _is_several(value: object) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
-
-
-def _values(values: Iterable[Any]) -> Iterator[Any]:
-    yield from (_plain(value) for value in values)
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """`load` and `History`: what is in memory of some symbols, and the three ways to try strategies on it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -15,8 +15,9 @@ from ema_assets.backtest.outcomes import Backtest, WalkForward
 from ema_assets.config.settings import Settings
 from ema_assets.market import adjustment
 from ema_assets.model.asset_names import OHLC
-from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.model.symbols import parse_timeframe
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh import graph
 from ema_assets.reports.in_memory import InMemory
 from ema_assets.store.results import FEWEST_TRADES
@@ -84,7 +85,7 @@ class History:
             trades=trades,
             performance=figures.figures(trades, self._spans(window), FEWEST_TRADES),
             closes=closes.select("symbol", "ts", "close"),
-            cost=each.choice.variant.cost_bps / 10_000,
+            cost=each.choice.variant.cost,
         )
 
     def sweep(self, rule: str, *, start: Time | None = None, end: Time | None = None, **options: Any) -> pl.DataFrame:
@@ -124,14 +125,14 @@ class History:
             ConfigurationError: also when the bars are not longer than `train`.
         """
         if by not in figures.MORE_IS_BETTER:
-            raise walking.not_a_figure(by)
+            raise not_one_of("by", str(by), figures.MORE_IS_BETTER)
         lengths = walking.length("train", train), walking.length("test", test)
         whole = self._window(start, end)
         windows = walking.windows(whole.of(self.bars)["ts"], self._market.timeframe.duration, *lengths)
         configured = _Configured()
         walk = walking.Walk(windows, by, self._spans)
         for each in _traded(self._market, several(rule, options, configured.rules), configured):
-            walk.add(each.choice.varied, each.choice.variant.cost_bps / 10_000, each.trades)
+            walk.add(each.choice.varied, each.choice.variant.cost, each.trades)
         return walk.result(self.bars)
 
     def _window(self, start: Time | None, end: Time | None) -> walking.Window:
@@ -152,10 +153,12 @@ class _Configured:
     """What the configuration says now, read once per call: files of a user's own may have changed since the last."""
 
     def __init__(self) -> None:
-        self.settings = Settings.from_env()
+        settings = Settings.from_env()
+        self.signals_folder = settings.signals_folder
+        self.watchlist = graph.watchlist_of(settings)
         # A mistake in the watchlist is told as one, before anything is tried.
-        graph.configured(self.settings)
-        self.rules = discover(self.settings.strategies_folder)
+        graph.build(self.watchlist, settings.signals_folder, settings.strategies_folder)
+        self.rules = discover(settings.strategies_folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,27 +166,26 @@ class _Traded:
     """One choice of options, ready to be simulated on any window."""
 
     choice: Choice
-    trades: Callable[[walking.Window], pl.DataFrame]
+    timeframe: Timeframe
+    computed: InMemory
+    bars: pl.DataFrame
+
+    def trades(self, window: walking.Window) -> pl.DataFrame:
+        """Its trades in `window`, at whose beginning there is none."""
+        return self.computed.trades(self.choice.variant.name, self.timeframe, window.of(self.bars))
 
 
 def _traded(market: Market, choices: Sequence[Choice], configured: _Configured) -> Iterator[_Traded]:
     """Each of `choices` in turn. What one of them reads is computed once, and dropped after the last that reads it."""
     # Nobody is told of a backtest, and it may read signals that are switched off.
-    watched = replace(
-        graph.watchlist_of(configured.settings), strategies=(), signals_off=(), alerts=None, where="backtest"
-    )
-    built = graph.build_with(watched, [each.variant for each in choices], configured.settings.signals_folder)
+    watched = replace(configured.watchlist, strategies=(), signals_off=(), alerts=None, where="backtest")
+    built = graph.build_with(watched, [each.variant for each in choices], configured.signals_folder)
     reads = [_reads(built, each.variant.name) for each in choices]
     last = {name: number for number, names in enumerate(reads) for name in names}
     computed = InMemory(built, market.bars, market.placed)
     for number, each in enumerate(choices):
-        name, timeframe = each.variant.name, market.timeframe
-        bars = computed.traded_bars(name, timeframe)
-
-        def trades(window: walking.Window, name: str = name, bars: pl.DataFrame = bars) -> pl.DataFrame:
-            return computed.trades(name, market.timeframe, window.of(bars))
-
-        yield _Traded(each, trades)
+        bars = computed.traded_bars(each.variant.name, market.timeframe)
+        yield _Traded(each, market.timeframe, computed, bars)
         computed.forget([name for name in reads[number] if last[name] == number])
 
 

@@ -1,17 +1,17 @@
 """Stored bars and sessions in memory, read when they are first needed. Knows no strategy."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import polars as pl
 
-from ema_assets.arguments import check_symbols, database_of
-from ema_assets.market.calendars import place, reach
-from ema_assets.model.errors import ConfigurationError
+from ema_assets.arguments import check_symbols, check_timeframe, database_of
+from ema_assets.market.calendars import place
+from ema_assets.model.errors import ConfigurationError, first_of
 from ema_assets.model.timeframes import Timeframe
+from ema_assets.refresh.compute import sessions_of
 from ema_assets.reports import rows as stored
-from ema_assets.store import ledger, results, sessions, tables
+from ema_assets.store import results, sessions, tables
 
 # So many symbols are named in an error.
 _NAMED = 5
@@ -45,9 +45,7 @@ class Market:
     def __post_init__(self) -> None:
         bars = self.bars(self.timeframe)
         if bars.is_empty():
-            named, more = self.symbols or [], len(self.symbols or []) - _NAMED
-            of = f" of {', '.join(named[:_NAMED])}" if named else ""
-            of += f" and {more} more" if more > 0 else ""
+            of = f" of {first_of(self.symbols, _NAMED)}" if self.symbols else ""
             raise ConfigurationError(f"there are no bars{of} on {self.timeframe.key} in that time to try anything on")
 
     def bars(self, timeframe: Timeframe) -> pl.DataFrame:
@@ -68,23 +66,13 @@ class Market:
         return self._known[timeframe]
 
     def _from_store(self, timeframe: Timeframe) -> _Read:
-        symbols: Sequence[str] | None = self.symbols
         with database_of(self.url) as database, database.transaction() as transaction:
             transaction.read_one_moment()
-            check_symbols(transaction, symbols)
-            if not tables.has_part(transaction, tables.BARS, timeframe):
-                known = ", ".join(each.key for each in ledger.known_timeframes(transaction)) or "none yet"
-                raise ConfigurationError(
-                    f"`timeframe` must be one that the watchlist has or had, {known}, received {timeframe.key!r}"
-                )
+            check_symbols(transaction, self.symbols)
+            check_timeframe(transaction, tables.BARS, timeframe)
             start = self.start if timeframe == self.timeframe else None
-            bars = stored.adjusted_bars(transaction, timeframe, symbols, start, self.end, self.adjust)
+            bars = stored.adjusted_bars(transaction, timeframe, self.symbols, start, self.end, self.adjust)
             if timeframe == self.timeframe:
                 self.calendars = sessions.calendars_of(transaction, bars["symbol"].unique().to_list())
-                self.bars_per_year = results.bars_per_year(transaction, timeframe, symbols)
-            low, high = bars.select(low=pl.col("ts").min(), high=pl.col("ts").max()).row(0)
-            if low is None:
-                low = high = ledger.BEGINNING
-            around = reach(timeframe)
-            calendars = self.calendars["calendar"].unique().to_list()
-            return _Read(bars, sessions.between(transaction, calendars, low - around, high + around))
+                self.bars_per_year = results.bars_per_year(transaction, timeframe, self.symbols)
+            return _Read(bars, sessions_of(transaction, self.calendars, bars, timeframe))

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from ema_assets.strategies.figures import level_before
+from ema_assets.strategies.figures import drawdown_pct, level_before, together
 from ema_assets.strategies.trade_columns import LONG
 
 
@@ -37,7 +37,7 @@ class Backtest:
         it is below its highest before, at most 0.
         """
         trades = self.trades.with_columns(cost=pl.lit(self.cost))
-        return _equity(self.closes, trades, ["symbol"]).with_columns(_drawdown("symbol"))
+        return _with_drawdown(_equity(self.closes, trades, ["symbol"]))
 
     def portfolio(self) -> pl.DataFrame:
         """Equity of all symbols together: ts, equity, drawdown_pct; sorted.
@@ -83,11 +83,9 @@ class WalkForward:
             )
             .select("symbol", "window", "before", "is_undefined")
         )
-        return (
-            within.join(begins, on=["symbol", "window"], how="left", maintain_order="left")
-            .select("symbol", "ts", equity=pl.when(~pl.col("is_undefined")).then(pl.col("equity") * pl.col("before")))
-            .with_columns(_drawdown("symbol"))
-        )
+        equity = pl.when(~pl.col("is_undefined")).then(pl.col("equity") * pl.col("before"))
+        chained = within.join(begins, on=["symbol", "window"], how="left", maintain_order="left")
+        return _with_drawdown(chained.select("symbol", "ts", equity=equity))
 
     def portfolio(self) -> pl.DataFrame:
         """Equity of all symbols together, as `Backtest.portfolio`."""
@@ -117,18 +115,8 @@ def _equity(closes: pl.DataFrame, trades: pl.DataFrame, by: list[str]) -> pl.Dat
 def _portfolio(curves: pl.DataFrame) -> pl.DataFrame:
     undefined = curves.filter(pl.col("equity").is_null())["symbol"].unique()
     curves = curves.filter(~pl.col("symbol").is_in(undefined.implode()))
-    return (
-        curves.with_columns(gained=pl.col("equity") - pl.col("equity").shift(1, fill_value=1.0).over("symbol"))
-        .group_by("ts")
-        .agg(pl.col("gained").sum())
-        .sort("ts")
-        .select("ts", equity=1 + pl.col("gained").cum_sum() / max(curves["symbol"].n_unique(), 1))
-        .with_columns(_drawdown())
-    )
+    return together(curves, max(curves["symbol"].n_unique(), 1))
 
 
-def _drawdown(by: str | None = None) -> pl.Expr:
-    highest = pl.col("equity").cum_max()
-    if by is not None:
-        highest = highest.over(by)
-    return ((pl.col("equity") / highest.clip(lower_bound=1.0) - 1) * 100).alias("drawdown_pct")
+def _with_drawdown(curves: pl.DataFrame) -> pl.DataFrame:
+    return curves.with_columns(drawdown_pct=drawdown_pct(pl.col("equity").cum_max().over("symbol")))

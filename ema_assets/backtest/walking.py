@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from ema_assets.backtest.outcomes import WalkForward
-from ema_assets.model.errors import ConfigurationError, not_one_of
+from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.store.results import FEWEST_TRADES
 from ema_assets.strategies import figures
@@ -33,11 +33,6 @@ class Window:
         if self.end is not None:
             limits.append(pl.col("ts") < self.end)
         return bars.filter(*limits) if limits else bars
-
-
-def not_a_figure(by: str) -> ConfigurationError:
-    """The error for a figure that options cannot be chosen by."""
-    return not_one_of("by", str(by), figures.MORE_IS_BETTER)
 
 
 def length(name: str, given: str | timedelta) -> timedelta:

@@ -16,7 +16,7 @@ from ema_assets.alerts.subscriptions import Alerts, Subscription
 from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command, Commands
 from ema_assets.config.settings import Settings
-from ema_assets.model.errors import ConfigurationError, EmaAssetsError, not_one_of
+from ema_assets.model.errors import ConfigurationError, EmaAssetsError, first_of, not_one_of
 from ema_assets.model.variables import text_of
 from ema_assets.refresh.graph import build
 from ema_assets.runtime import locate
@@ -87,8 +87,7 @@ def _defaults(kind: Kind) -> dict[str, object]:
 def _as_row(subscription: Subscription) -> dict[str, str]:
     symbols = "all symbols"
     if subscription.symbols is not None:
-        named = sorted(subscription.symbols)
-        symbols = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
+        symbols = first_of(sorted(subscription.symbols), 5)
     about = [symbols, *([", ".join(subscription.timeframes)] if subscription.timeframes else [])]
     about += [", ".join(subscription.strategies)] if subscription.strategies else []
     about += [", ".join(subscription.averages)] if subscription.averages else []

@@ -130,12 +130,9 @@ def _value(text: str) -> Any:
 
 
 def _show_run(found: "Backtest", by: str, limit: int, *, as_json: bool) -> None:
-    rows = _best_first(found.performance, by)
-    if as_json:
-        rendering.print_json(rows.to_dicts())
-        return
-    _print_figures(rows, limit)
-    _print_together(found)
+    _show_choices(found.performance, by, limit, as_json=as_json)
+    if not as_json:
+        _print_together(found)
 
 
 def _show_choices(found: pl.DataFrame, by: str, limit: int, *, as_json: bool) -> None:

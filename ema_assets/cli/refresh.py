@@ -13,7 +13,7 @@ from ema_assets.cli.options import group_option, json_option, symbols_option, ti
 from ema_assets.cli.rendering import minute, timeframe_key
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock
-from ema_assets.model.errors import EmaAssetsError
+from ema_assets.model.errors import EmaAssetsError, first_of
 from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.outcome import Outcome
@@ -149,9 +149,8 @@ def _print_outcome(asset: str, timeframe: Timeframe, outcome: Outcome) -> None:
             f"{asset:18} {timeframe_key(timeframe):>3}  {len(outcome.done)} series, {outcome.rows} rows written{failed}"
         )
     for reason, symbols in _by_reason(outcome.errors).items():
-        shown = ", ".join(str(Series(symbol, timeframe)) for symbol in symbols[:_SHOWN_SERIES])
-        more = f" and {len(symbols) - _SHOWN_SERIES} more" if len(symbols) > _SHOWN_SERIES else ""
-        click.echo(f"  {shown}{more}: {reason}", err=True)
+        shown = first_of([str(Series(symbol, timeframe)) for symbol in symbols], _SHOWN_SERIES)
+        click.echo(f"  {shown}: {reason}", err=True)
 
 
 def _by_reason(errors: Mapping[str, str]) -> dict[str, list[str]]:

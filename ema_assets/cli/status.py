@@ -12,7 +12,7 @@ from ema_assets.cli.options import group_option
 from ema_assets.config.settings import Settings, is_synthetic
 from ema_assets.model import clock
 from ema_assets.model.asset_names import OHLC
-from ema_assets.model.errors import WatchlistError
+from ema_assets.model.errors import WatchlistError, first_of
 from ema_assets.model.urls import masked_url
 from ema_assets.reports import alert_states, status
 from ema_assets.reports.latency_legs import LEGS, Leg, legs
@@ -217,9 +217,7 @@ def _print_freshness(freshness: _Freshness) -> None:
     for timeframe in freshness.warming_up:
         click.echo(f"warming up: {timeframe}")
     if freshness.without_bars:
-        named, more = freshness.without_bars[:_NAMED], len(freshness.without_bars) - _NAMED
-        rest = f" and {more} more" if more > 0 else ""
-        click.echo(f"the provider has no bars of {', '.join(named)}{rest}; are the symbols right?")
+        click.echo(f"the provider has no bars of {first_of(freshness.without_bars, _NAMED)}; are the symbols right?")
 
 
 def _print_symbols(sentences: Sequence[str], what: str) -> None:

@@ -11,7 +11,7 @@ import polars as pl
 from ema_assets.cli.rendering import minute, print_table
 from ema_assets.files.declaration import BY_NAME
 from ema_assets.files.options import ReadOptions
-from ema_assets.model.errors import AmbiguousBarFile, FileReading
+from ema_assets.model.errors import AmbiguousBarFile, FileReading, first_of
 from ema_assets.model.schemas import PRICES
 
 if TYPE_CHECKING:
@@ -81,8 +81,7 @@ def _lines(file: "UnderstoodFile", origins: Mapping[str, str]) -> Iterator[tuple
 
 
 def _shown(names: Sequence[str]) -> str:
-    more = len(names) - _SHOWN_SYMBOLS
-    return ", ".join(names[:_SHOWN_SYMBOLS]) + (f" and {more} more" if more > 0 else "")
+    return first_of(names, _SHOWN_SYMBOLS)
 
 
 def print_refusal(

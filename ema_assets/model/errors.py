@@ -36,6 +36,12 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     return f"; did you mean `{close[0]}`?" if close else ""
 
 
+def first_of(names: Sequence[str], most: int) -> str:
+    """`names` in a row, and of more than `most` the first of them and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
 def not_one_of(argument: str, received: str, allowed: Iterable[str]) -> "ConfigurationError":
     """The error for an `argument` that is none of those allowed."""
     names = list(allowed)

@@ -147,7 +147,7 @@ def side_by_side(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 def _placed(transaction: Transaction, bars: pl.DataFrame, timeframe: Timeframe, claimed: pl.DataFrame) -> pl.DataFrame:
     """`bars` with session, is_session_last and ts_end."""
     calendars = claimed.select("symbol", "calendar")
-    trading = _sessions_of(transaction, calendars, bars, timeframe)
+    trading = sessions_of(transaction, calendars, bars, timeframe)
     return place(bars.join(calendars, on="symbol", how="left", maintain_order="left"), timeframe, trading)
 
 
@@ -347,7 +347,7 @@ def refresh_rolled_up(
                 return
             starts = long_bars.starts(claimed)
             bars = tables.read_since(transaction, tables.BARS, timeframe.source, starts, tables.BARS.values)
-            trading = _sessions_of(transaction, claimed, bars, timeframe)
+            trading = sessions_of(transaction, claimed, bars, timeframe)
             closed, still_open = roll_up(
                 bars.join(claimed.select("symbol", "calendar"), on="symbol", maintain_order="left"),
                 timeframe,
@@ -380,10 +380,10 @@ def refresh_rolled_up(
     return outcome
 
 
-def _sessions_of(
+def sessions_of(
     transaction: Transaction, claimed: pl.DataFrame, bars: pl.DataFrame, timeframe: Timeframe
 ) -> pl.DataFrame:
-    """The sessions of `bars`, with all those of the bars of `timeframe` that hold them."""
+    """The sessions of `bars` on the calendars in `claimed`, with all those of the bars of `timeframe` around them."""
     low, high = bars.select(pl.col("ts").min().alias("low"), pl.col("ts").max().alias("high")).row(0)
     if low is None:
         low = high = ledger.BEGINNING

@@ -9,6 +9,7 @@ import polars as pl
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.store import trade_lists
 from ema_assets.store.database import Transaction
+from ema_assets.strategies.figures import together
 from ema_assets.strategies.trade_columns import LONG
 
 MOST_POINTS = 1_000
@@ -61,21 +62,10 @@ def equity(transaction: Transaction, strategy: str, timeframe: str, symbols: Seq
     steps = steps.filter(~pl.col("symbol").is_in(left_out))
     if spans.is_empty():
         return Equity(_no_curve(), 0, tuple(left_out), (0, 0), 0.0)
-    values = _values(transaction, timeframe, steps, spans)
-    moves = (
-        values.sort("symbol", "ts", maintain_order=True)
-        .with_columns(gained=pl.col("value") - pl.col("value").shift(1, fill_value=1.0).over("symbol"))
-        .select("ts", "gained")
-    )
-    ends = pl.DataFrame({"ts": [spans["first_ts"].min(), spans["last_ts"].max()], "gained": [0.0, 0.0]})
-    curve = (
-        pl.concat([moves, ends.match_to_schema(moves.schema)])
-        .group_by("ts")
-        .agg(pl.col("gained").sum())
-        .sort("ts")
-        .select("ts", equity=1 + pl.col("gained").cum_sum() / spans.height)
-        .with_columns(drawdown_pct=(pl.col("equity") / pl.col("equity").cum_max() - 1) * 100)
-    )
+    values = _values(transaction, timeframe, steps, spans).sort("symbol", "ts", maintain_order=True)
+    # Without a trade there is a curve, too.
+    ends = pl.DataFrame({"symbol": "", "ts": [spans["first_ts"].min(), spans["last_ts"].max()], "value": 1.0})
+    curve = together(pl.concat([values, ends.match_to_schema(values.schema)]).rename({"value": "equity"}), spans.height)
     deepest = curve["drawdown_pct"].min()
     is_open = int(steps["is_open"].sum())
     return Equity(

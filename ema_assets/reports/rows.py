@@ -6,11 +6,12 @@ from datetime import datetime
 import polars as pl
 
 from ema_assets.market import adjustment
-from ema_assets.market.calendars import place, reach
+from ema_assets.market.calendars import place
 from ema_assets.model.timeframes import Timeframe
+from ema_assets.refresh.compute import sessions_of
 from ema_assets.refresh.graph import Graph, Node
 from ema_assets.reports.in_memory import InMemory
-from ema_assets.store import action_facts, ledger, results, sessions, tables
+from ema_assets.store import action_facts, results, sessions, tables
 from ema_assets.store.database import Transaction
 
 
@@ -78,21 +79,19 @@ def rows_as_of(
         return tables.bars_as_of(transaction, of, symbols, moment)
 
     def placed(rows: pl.DataFrame, of: Timeframe) -> pl.DataFrame:
-        return _placed(transaction, rows, of, moment)
+        return _placed(transaction, rows, of)
 
     return InMemory(graph, bars, placed).rows(asset, timeframe)
 
 
 def with_ends(transaction: Transaction, rows: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
     """`rows` with `ts_end`: when the bar of each closes, with its session at the latest; UTC."""
-    ends = _placed(transaction, rows.select("symbol", "ts"), timeframe, None)["ts_end"]
+    ends = _placed(transaction, rows.select("symbol", "ts"), timeframe)["ts_end"]
     return rows.with_columns(ends)
 
 
-def _placed(transaction: Transaction, rows: pl.DataFrame, timeframe: Timeframe, until: datetime | None) -> pl.DataFrame:
-    """`rows` with calendar, session, is_session_last and ts_end, by sessions up to `until` (None: to the last row)."""
+def _placed(transaction: Transaction, rows: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
+    """`rows` with calendar, session, is_session_last and ts_end."""
     calendars = sessions.calendars_of(transaction, rows["symbol"].unique().to_list())
-    first, last = rows.select(first=pl.col("ts").min(), last=pl.col("ts").max()).row(0)
-    since, until, around = first or until or ledger.BEGINNING, until or last or ledger.BEGINNING, reach(timeframe)
-    trading = sessions.between(transaction, calendars["calendar"].unique().to_list(), since - around, until + around)
+    trading = sessions_of(transaction, calendars, rows, timeframe)
     return place(rows.join(calendars, on="symbol", how="left", maintain_order="left"), timeframe, trading)

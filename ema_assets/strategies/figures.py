@@ -150,11 +150,37 @@ def level_before(*by: str) -> pl.Expr:
     Of trades in their order, each curve of equity by itself, which `by` tells apart.
     """
     net = pl.col("net_return_pct")
-    # A sum of logarithms, as the view has it.
-    logs = pl.when(net > -100).then((1 + net / 100).log()).fill_null(0.0)
+    logs = _growth_log().fill_null(0.0)
     lost_before = (net <= -100).fill_null(False).cast(pl.Int64).cum_sum().shift(1, fill_value=0).over(by) > 0
     before = logs.cum_sum().shift(1, fill_value=0.0).over(by).clip(lower_bound=_LEAST_LOG).exp()
     return pl.when(lost_before).then(0.0).otherwise(before)
+
+
+def together(curves: pl.DataFrame, parts: int) -> pl.DataFrame:
+    """Equity of a capital that was divided into `parts` equal ones: ts, equity, drawdown_pct; sorted.
+
+    `curves` has symbol, ts and equity, which is 1 at first, sorted by time per symbol. Parts without a row are cash.
+    """
+    gained = pl.col("equity") - pl.col("equity").shift(1, fill_value=1.0).over("symbol")
+    return (
+        curves.select("ts", gained=gained)
+        .group_by("ts")
+        .agg(pl.col("gained").sum())
+        .sort("ts")
+        .select("ts", equity=1 + pl.col("gained").cum_sum() / parts)
+        .with_columns(drawdown_pct=drawdown_pct(pl.col("equity").cum_max()))
+    )
+
+
+def drawdown_pct(highest: pl.Expr) -> pl.Expr:
+    """How far the column `equity` is below its `highest` before, or below the start, which is 1; at most 0."""
+    return (pl.col("equity") / highest.clip(lower_bound=1.0) - 1) * 100
+
+
+def _growth_log() -> pl.Expr:
+    """The logarithm of what a trade makes of equity, to be added up as the view does; null when all is lost."""
+    net = pl.col("net_return_pct")
+    return pl.when(net > -100).then((1 + net / 100).log())
 
 
 def _fallen(trades: pl.DataFrame) -> pl.DataFrame:
@@ -215,7 +241,7 @@ def _summed(fallen: pl.DataFrame) -> pl.DataFrame:
     of_closed, gains, losses = net.filter(is_closed), is_closed & (net > 0), is_closed & (net <= 0)
     is_deepest = pl.col("fall") == pl.col("fall").max()
     has_level = pl.col("level") > 0
-    log = pl.when(net > -100).then((1 + net / 100).log()).sum().clip(lower_bound=_LEAST_LOG)
+    log = _growth_log().sum().clip(lower_bound=_LEAST_LOG)
     return fallen.group_by("symbol", maintain_order=True).agg(
         trades=is_closed.sum().cast(pl.Int64),
         open_trades=(~is_closed).sum().cast(pl.Int64),

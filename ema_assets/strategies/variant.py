@@ -101,6 +101,11 @@ class Variant:
         return SHORT
 
     @property
+    def cost(self) -> float:
+        """Of the traded value, per side of a trade, as a fraction."""
+        return self.cost_bps / 10_000
+
+    @property
     def rule_reads(self) -> Mapping[str, tuple[str, ...]]:
         """Which columns of which assets the rule reads, with these parameters."""
         return self.rule.reads_with(self.params)

@@ -8,11 +8,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
+from ema_assets.config import watchlist
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.store.database import Database
 from ema_assets_tests.core import CORE_TEXT
 from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
 
@@ -40,6 +44,17 @@ DEAD = "postgresql://trader:ge%21heim@127.0.0.1:9/market"
 
 NOBODY = 65_534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def with_bars(database_url: str, rows: str) -> dict[str, str]:
+    """The environment in which the database of WATCHLIST has the bars that the query `rows` makes, and nothing else."""
+    with Database(database_url) as database:
+        sync(database, watchlist.parse(WATCHLIST), datetime(2026, 11, 20, 15, tzinfo=UTC))
+        with database.transaction() as transaction:
+            transaction.execute(
+                f"INSERT INTO market.ohlc (symbol, timeframe, ts, open, high, low, close, volume) {rows}"
+            )
+    return {"EMA_DATABASE_URL": database_url}
 
 
 def sentence_of(stderr: str) -> str:

@@ -1,34 +1,26 @@
 """The command `backtest`: one run, every choice, a walk, and what it says when something cannot be tried."""
 
 import json
-from datetime import UTC, datetime
 
 import polars as pl
 import pytest
 
 from ema_assets import backtest
-from ema_assets.config import watchlist
-from ema_assets.operations.sync_watchlist import sync
-from ema_assets.store.database import Database
 from ema_assets_tests.cli.conftest import Refused, Run
-from ema_assets_tests.cli.shell import WATCHLIST
+from ema_assets_tests.cli.shell import with_bars
 from ema_assets_tests.conftest import Databases
 
 
 @pytest.fixture
 def env(database_url: str) -> dict[str, str]:
     """A database with 600 hours of two symbols whose prices go up and down, and turn once."""
-    with Database(database_url) as database:
-        sync(database, watchlist.parse(WATCHLIST), datetime(2026, 11, 20, 15, tzinfo=UTC))
-        with database.transaction() as transaction:
-            transaction.execute(
-                """INSERT INTO market.ohlc (symbol, timeframe, ts, open, high, low, close, volume)
-                   SELECT symbol, '1h', '2026-10-20T00:00Z'::timestamptz + n * interval '1 hour', p, p + 1, p - 1, p, 1
-                   FROM (VALUES ('BTC-USD', 40), ('AAPL', 25)) AS s(symbol, length),
-                        generate_series(0, 599) AS n,
-                        LATERAL (SELECT 100 + n * 0.02 + 10 * sin(n * 6.28 / length) AS p) AS x"""
-            )
-    return {"EMA_DATABASE_URL": database_url}
+    return with_bars(
+        database_url,
+        """SELECT symbol, '1h', '2026-10-20T00:00Z'::timestamptz + n * interval '1 hour', p, p + 1, p - 1, p, 1
+           FROM (VALUES ('BTC-USD', 40), ('AAPL', 25)) AS s(symbol, length),
+                generate_series(0, 599) AS n,
+                LATERAL (SELECT 100 + n * 0.02 + 10 * sin(n * 6.28 / length) AS p) AS x""",
+    )
 
 
 def test_a_run_shows_each_symbol_best_first_and_all_together(run: Run, env: dict[str, str]) -> None:

@@ -1,29 +1,21 @@
 """The command `chart`: a picture of a series as a file."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from ema_assets.config import watchlist
-from ema_assets.operations.sync_watchlist import sync
-from ema_assets.store.database import Database
 from ema_assets_tests.cli.conftest import Refused, Run
-from ema_assets_tests.cli.shell import WATCHLIST
+from ema_assets_tests.cli.shell import with_bars
 
 
 @pytest.fixture
 def env(database_url: str) -> dict[str, str]:
     """A database with three bars of BTC-USD on 1h."""
-    with Database(database_url) as database:
-        sync(database, watchlist.parse(WATCHLIST), datetime(2026, 11, 20, 15, tzinfo=UTC))
-        with database.transaction() as transaction:
-            transaction.execute(
-                """INSERT INTO market.ohlc (symbol, timeframe, ts, open, high, low, close, volume)
-                   SELECT 'BTC-USD', '1h', '2026-11-20T10:00Z'::timestamptz + n * interval '1 hour', 10, 12, 9, 10 + n, n
-                   FROM generate_series(0, 2) AS n"""
-            )
-    return {"EMA_DATABASE_URL": database_url}
+    return with_bars(
+        database_url,
+        """SELECT 'BTC-USD', '1h', '2026-11-20T10:00Z'::timestamptz + n * interval '1 hour', 10, 12, 9, 10 + n, n
+           FROM generate_series(0, 2) AS n""",
+    )
 
 
 def test_without_a_file_it_is_drawn_in_the_terminal(run: Run, env: dict[str, str]) -> None:

@@ -114,7 +114,7 @@ class Options:
 def read_options(bars: Bars, variant: Variant) -> Options:
     """The options of `variant`, whose rule enters as its `bars` say."""
     return Options(
-        cost=variant.cost_bps / 10_000,
+        cost=variant.cost,
         atr_stop=_NAN if variant.atr_stop is None else variant.atr_stop,
         atr_target=_NAN if variant.atr_target is None else variant.atr_target,
         by_order=int(len(bars.order_price) > 0),

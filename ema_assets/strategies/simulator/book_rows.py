@@ -53,7 +53,7 @@ def trade_rows(trades: Records, symbols: pl.Series, variant: Variant) -> pl.Data
     is_long, is_closed = side > 0, reason > 0
     growth = _ratio(last, entry)
     gain = _gain(side, growth)
-    cost = variant.cost_bps / 10_000
+    cost = variant.cost
     costs = cost + np.where(is_closed, cost * growth, 0.0)
     risk = side * (entry - stop)
     rows, rule = as_rows(is_long), variant.rule
