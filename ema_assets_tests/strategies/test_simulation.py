@@ -18,11 +18,13 @@ from ema_assets_tests.market.series import cut
 from ema_assets_tests.strategies import reference
 from ema_assets_tests.strategies.market import (
     CROSSOVER,
+    DEFAULT,
     NOTHING,
     PULLBACK,
     RULES,
     Bar,
     Store,
+    bars_at,
     bars_from,
     frame_of,
     series,
@@ -113,6 +115,19 @@ def test_increments_give_the_same_trades_through_zero_and_every_figure_is_a_numb
     summed = ("bar_returns_sum", "bar_returns_square_sum", "equity_peak", "equity_trough", "drawdown")
     assert trades.filter(pl.any_horizontal(pl.col(summed).is_null()) != pl.col("drawdown").is_null()).is_empty()
     assert trades.filter(pl.col("drawdown").is_not_null() & pl.col("return_pct").is_null()).is_empty()
+
+
+@pytest.mark.parametrize("point", [1, 2, 3])
+def test_what_was_not_defined_on_the_way_is_not_after_going_on_either(point: int) -> None:
+    """One trade, the only one that is open, whose price was below zero at one close."""
+    bars = frame_of({"CL": bars_at(*[(close, close, close, close) for close in (1.0, -0.5, 1.5, 2.0)])})
+    bars = bars.with_columns(crossover=pl.when(pl.col("bar_number") == 1).then(pl.lit("bullish")))
+    store = Store(DEFAULT)
+    for part in cut(bars, {"CL": [point]}):
+        store.go_on(part)
+    assert_frame_equal(store.trades, simulate(bars, NOTHING, DEFAULT).trades, check_exact=True)
+    trade = store.trades.row(0, named=True)
+    assert (trade["return_pct"], trade["bar_returns_sum"], trade["drawdown"]) == (100.0, None, None)
 
 
 @heavy(2)

@@ -86,12 +86,13 @@ def read_books(states: pl.DataFrame) -> Records:
     books = blank_books(states.height)
     for name in _STORED:
         column = states[name]
-        if column.null_count() == states.height:
-            continue
-        if _KINDS[name] == "timestamptz":
-            books[name] = times(column)
-        elif _KINDS[name] == "float8":
+        if _KINDS[name] == "float8":
+            # Also where all are null: a sum of a trade is null when it is not defined, not when it has not begun.
             books[name] = floats(column)
+        elif column.null_count() == states.height:
+            continue
+        elif _KINDS[name] == "timestamptz":
+            books[name] = times(column)
         else:
             books[name] = column.cast(pl.Int64).fill_null(0).to_numpy()
     return books
