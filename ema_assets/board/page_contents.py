@@ -1,6 +1,7 @@
 """What single pages show beside the answer of one resource of the API. Plain values for templates; no markup."""
 
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 from ema_assets.board import contents, trust_contents
@@ -103,7 +104,8 @@ def _last_bars(drawn: dict[str, Any]) -> list[dict[str, Any]]:
     """The newest bars, newest first, each with its change against the one before."""
     names = ("time", "open", "high", "low", "close", "volume", "fast", "slow")
     rows = [dict(zip(names, row, strict=True)) for row in zip(*(drawn[name] for name in names), strict=True)]
-    for before, row in zip([None, *rows[:-1]], rows, strict=True):
+    for before, row in pairwise([None, *rows]):
+        assert row is not None
         row["at"] = datetime.fromtimestamp(row["time"], UTC)
         is_known = before is not None and before["close"] > 0
         row["change_pct"] = (row["close"] / before["close"] - 1) * 100 if before is not None and is_known else None

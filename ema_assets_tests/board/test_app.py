@@ -13,10 +13,13 @@ from ema_assets.board.listening import listen
 from ema_assets.board.pages import ALL
 from ema_assets.board.protection import POLICY
 from ema_assets.board.readers import Readers
+from ema_assets.board.resources import ALL as RESOURCES
+from ema_assets.config import watchlist
 from ema_assets.model.errors import ConfigurationError
+from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
-from ema_assets_tests.board.world import HOSTILE, ServedBoard, board_on
+from ema_assets_tests.board.world import HOSTILE, NOW, WATCHLIST, ServedBoard, board_on
 from ema_assets_tests.waiting import wait_until
 
 QUERIES: dict[str, dict[str, Any]] = {
@@ -184,6 +187,25 @@ def test_a_database_without_anything_shows_pages_that_say_so(databases, tmp_path
         else:
             assert answer.status == 200, answer.text
             assert "No series yet" in answer.text
+    databases.drop(url)
+
+
+def test_series_that_have_no_bars_yet_are_on_every_page(databases, tmp_path: Path) -> None:
+    """The first minute of `up`, and every symbol that has just been added: nothing is loaded, all is expected."""
+    url = databases.make()
+    with Database(url) as database:
+        sync(database, watchlist.parse(WATCHLIST), NOW)
+    with board_on(url, tmp_path) as board:
+        for path in PATHS:
+            answer = board.get(path, **QUERIES.get(path, {}))
+            assert answer.status == 200, (path, answer.text)
+        chart = board.get("/chart", **QUERIES["/chart"]).text
+        assert "There are no bars of AAPL|1h yet" in chart
+        for resource in RESOURCES:
+            named = {parameter.name for parameter in resource.parameters}
+            query = {name: value for name, value in QUERIES["/chart"].items() if name in named}
+            answer = board.get(f"/api{resource.path}", **query)
+            assert answer.status == 200, (resource.path, answer.text)
     databases.drop(url)
 
 
