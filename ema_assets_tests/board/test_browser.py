@@ -1,13 +1,16 @@
 """The board in a real browser: what is drawn, keys, theme, phone width, no connection, hostile names, a thousand symbols."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ema_assets.config import watchlist
+from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
-from ema_assets_tests.board.world import HOSTILE, ServedBoard, board_on, fill_widely
+from ema_assets_tests.board.world import HOSTILE, NOW, WATCHLIST, ServedBoard, board_on, fill, fill_widely
 from ema_assets_tests.browsers import installed_chromium
 
 if TYPE_CHECKING:
@@ -163,6 +166,24 @@ def test_an_empty_database_becomes_a_map_of_a_thousand_symbols_by_itself(
         )
         assert "4.50" in page.locator(".heat td a").first.inner_text()
     # What the page says when the board has gone, and that its requests fail, is no error of the page.
+    databases.drop(url)
+
+
+def test_the_chart_of_a_symbol_that_was_just_added_is_drawn_when_its_bars_are_there(
+    page: "Page", databases, tmp_path: Path
+) -> None:
+    url = databases.make()
+    with Database(url) as database:
+        sync(database, watchlist.parse(WATCHLIST), NOW)
+    with board_on(url, tmp_path) as board:
+        page.goto(f"{board.url}/chart?symbol=AAPL&timeframe=1h")
+        assert "There are no bars of AAPL|1h yet" in page.locator("#empty").inner_text()
+        # This thread has the browser's event loop.
+        with Database(url) as database, ThreadPoolExecutor(1) as beside:
+            beside.submit(fill, database).result()
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        page.wait_for_selector("#chart[data-drawn]", timeout=120_000)
+        assert page.locator("#empty").count() == 0
     databases.drop(url)
 
 

@@ -34,7 +34,8 @@
   // --- up to date -----------------------------------------------------------------------------------------------------
   let tag = null;
   let isAsking = false;
-  // A page without any number has nothing that could be replaced: it is loaded again when there are numbers.
+  // A page without any number, or without what its drawing needs, has nothing that could be replaced: it is loaded again
+  // when there is something.
   const toldBy = (page) => ["empty", "error"].find((id) => page.getElementById(id)) || null;
   const told = toldBy(document);
   const cellsOf = (part) => new Map([...part.querySelectorAll(".heat td a")].map((a) => [a.getAttribute("href"), a]));
