@@ -43,6 +43,7 @@ from ema_assets.model.symbols import parse_timeframe
 from ema_assets.refresh import graph
 from ema_assets.reports import chart as pictures
 from ema_assets.reports import rows as stored
+from ema_assets.reports.adjusted_bars import adjusted_bars
 from ema_assets.store import action_facts, results, tables
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def bars(  # noqa: PLR0913 - what a person may ask for, by name
     with database_of(url) as database, database.transaction() as transaction:
         transaction.read_one_moment()
         check_symbols(transaction, chosen)
-        rows = stored.adjusted_bars(transaction, frame, chosen, first, last, adjust)
+        rows = adjusted_bars(transaction, frame, chosen, first, last, adjust)
         rows = stored.with_ends(transaction, rows, frame) if ends else rows
         return stored.with_preliminary(transaction, rows, frame, chosen, "ts") if finality else rows
 

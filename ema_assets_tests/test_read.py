@@ -19,7 +19,7 @@ from ema_assets.store import action_facts
 from ema_assets.store.database import Database
 from ema_assets_tests.core import CORE_TEXT
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, moved, refresh, tables_of, utc, watch
-from ema_assets_tests.timeframes import D1, M5, ORDER
+from ema_assets_tests.timeframes import D1, M5, MO1, ORDER, W1
 
 READERS: dict[str, Callable[..., pl.DataFrame]] = dict(
     zip(CHAIN, (read.bars, read.signals, read.trends, read.trades), strict=True)
@@ -196,6 +196,37 @@ def test_bars_can_be_read_as_they_traded_and_with_dividends(database: Database) 
     assert part["close"].to_list() == [read.bars("1d", ["AAPL"], url=database.url)["close"][0] * 4]
     other = read.bars("1d", ["BTC-USD"], url=database.url)
     assert read.bars("1d", ["BTC-USD"], adjust="all", url=database.url).equals(other)
+
+
+def test_a_week_that_an_action_falls_into_is_that_of_its_days(database: Database) -> None:
+    """Its close is of after the action, its open of before, and a dividend is a part of the close before the ex-date."""
+    days = bars_on("XNYS", "AAPL", D1, date(2026, 10, 1), date(2026, 12, 1), seed=1)
+    watched = watch({"AAPL": "XNYS"}, d1_days=90, timeframes=(D1, W1, MO1))
+    refresh(database, watched, MemoryExchange(days), utc("2026-12-02 12:00"))
+    rows = [
+        ("AAPL", "split", utc("2026-11-24 14:30"), 4.0, None, None),
+        ("AAPL", "dividend", utc("2026-11-25 14:30"), None, 1.5, None),
+    ]
+    with database.transaction() as transaction:
+        action_facts.record(transaction, pl.DataFrame(rows, schema=ACTION_SCHEMA, orient="row"), "mine.csv")
+    for adjust in ("none", "all"):
+        days = read.bars("1d", ["AAPL"], adjust=adjust, ends=True, url=database.url)
+        for timeframe in ("1w", "1M"):
+            bars = read.bars(timeframe, ["AAPL"], adjust=adjust, ends=True, url=database.url)
+            assert bars.height
+            for bar in bars.iter_rows(named=True):
+                mine = days.filter(pl.col("ts") >= bar["ts"], pl.col("ts_end") <= bar["ts_end"])
+                assert (bar["open"], bar["close"]) == (mine["open"][0], mine["close"][-1]), (adjust, timeframe)
+                assert (bar["high"], bar["low"]) == (mine["high"].max(), mine["low"].min())
+                assert bar["volume"] == pytest.approx(mine["volume"].sum(), rel=1e-12)
+    # Without its days, a week is on the scale of its close.
+    with database.transaction() as transaction:
+        transaction.execute("DELETE FROM market.ohlc WHERE timeframe = '1d'")
+        transaction.execute("UPDATE market.series_state SET last_ts = NULL WHERE asset = 'ohlc' AND timeframe = '1d'")
+    stored = read.bars("1w", ["AAPL"], url=database.url)
+    found = read.bars("1w", ["AAPL"], adjust="none", url=database.url)
+    inside = pl.col("ts") < utc("2026-11-24 14:30")
+    assert found.filter(inside)["close"][-1] == stored.filter(inside)["close"][-1]
 
 
 def test_an_adjustment_that_does_not_exist_or_of_a_moment_is_refused() -> None:

@@ -10,7 +10,7 @@ from ema_assets.market.calendars import place
 from ema_assets.model.errors import ConfigurationError, first_of
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.compute import sessions_of
-from ema_assets.reports import rows as stored
+from ema_assets.reports.adjusted_bars import adjusted_bars
 from ema_assets.store import results, sessions, tables
 
 # So many symbols are named in an error.
@@ -71,7 +71,7 @@ class Market:
             check_symbols(transaction, self.symbols)
             check_timeframe(transaction, tables.BARS, timeframe)
             start = self.start if timeframe == self.timeframe else None
-            bars = stored.adjusted_bars(transaction, timeframe, self.symbols, start, self.end, self.adjust)
+            bars = adjusted_bars(transaction, timeframe, self.symbols, start, self.end, self.adjust)
             if timeframe == self.timeframe:
                 self.calendars = sessions.calendars_of(transaction, bars["symbol"].unique().to_list())
                 self.bars_per_year = results.bars_per_year(transaction, timeframe, self.symbols)

@@ -65,8 +65,12 @@ def of_dividends(dividends: pl.DataFrame, applied: pl.DataFrame) -> pl.DataFrame
     )
 
 
-def adjusted(bars: pl.DataFrame, factors: pl.DataFrame) -> pl.DataFrame:
-    """`bars` (symbol, ts, prices, volume; sorted by symbol and ts) times all later `factors` (FACTOR_SCHEMA)."""
+def adjusted(bars: pl.DataFrame, factors: pl.DataFrame, at: str = "ts") -> pl.DataFrame:
+    """`bars` (symbol, ts, prices, volume; sorted by symbol and ts) times all later `factors` (FACTOR_SCHEMA).
+
+    Later than the opening of a bar, `ts`, or not sooner than its close, with `at` the column `ts_end`: an action may
+    take effect within a bar that is longer than a session, whose close is of after it.
+    """
     if factors.is_empty() or bars.is_empty():
         return bars
     columns = bars.columns
@@ -74,13 +78,13 @@ def adjusted(bars: pl.DataFrame, factors: pl.DataFrame) -> pl.DataFrame:
     products = at_once.sort("effective_at").with_columns(
         pl.col("price_factor", "volume_factor").cum_prod(reverse=True).over("symbol")
     )
-    joined = bars.sort("ts").join_asof(
+    joined = bars.sort(at).join_asof(
         products,
-        left_on="ts",
+        left_on=at,
         right_on="effective_at",
         by="symbol",
         strategy="forward",
-        allow_exact_matches=False,
+        allow_exact_matches=at != "ts",
         check_sortedness=False,
     )
     return (

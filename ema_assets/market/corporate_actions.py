@@ -89,9 +89,8 @@ def compare(
         return COMPARED_SCHEMA.to_frame()
     both = both.with_columns(
         (pl.col("before") / pl.col("now")).log().alias("factor"),
-        *((_half_step(name) / pl.col(name)).alias(f"{name}_rounding") for name in ("before", "now")),
-    ).with_columns(
-        rounding=(_RELATIVE + pl.col("before_rounding") + pl.col("now_rounding")).clip(upper_bound=_MOST_OFF)
+        *(_rounding(name).alias(f"{name}_rounding") for name in ("before", "now")),
+        rounding=price_rounding("before", "now"),
     )
     ratios = _ratios(both, suspects, facts)
     agrees = (pl.col("factor") - pl.col("ratio").log()).abs() <= 2 * pl.col("rounding")
@@ -153,7 +152,7 @@ STORED_IS_OFF, FILE_IS_OFF, UNCLEAR = "stored", "file", "unclear"
 
 
 def which_is_off(
-    confirmed: pl.DataFrame, stored: pl.DataFrame, served: pl.DataFrame, newest: pl.DataFrame
+    confirmed: pl.DataFrame, stored: pl.DataFrame, served: pl.DataFrame, newest: pl.DataFrame, told: pl.DataFrame
 ) -> pl.DataFrame:
     """The `confirmed` changes of scale in files (COMPARED_SCHEMA) with `off`.
 
@@ -166,20 +165,23 @@ def which_is_off(
         stored: symbol, ts, close of the stored bars in the span of the file, and of the next one.
         served: symbol, ts, close of the file.
         newest: symbol, newest_ts of the newest stored bar.
+        told: symbol, told: what `off` is where a fact tells.
 
     Returns:
         `confirmed` with `off`; last_ts is the end of the file where all of the file is off.
     """
     ends = served.group_by("symbol").agg(file_ts=pl.col("ts").max())
     joined = confirmed.join(ends, on="symbol", how="left").join(newest, on="symbol", how="left")
-    joined = joined.join(_newer(confirmed, stored, served), on="symbol", how="left")
+    joined = joined.join(_newer(confirmed, stored, served), on="symbol", how="left").join(told, "symbol", how="left")
     half = pl.col("ratio").log().abs() / 2
     # By how much further than the stored bars the file would step to the next one.
     further = (pl.col("step") + pl.col("ratio").log()).abs() - pl.col("step").abs()
     is_newest = pl.col("file_ts") >= pl.col("newest_ts")
     is_off_as_a_whole = pl.col("same").is_null() & ~is_newest
     off = (
-        pl.when(pl.col("step").is_null() | (further < -half))
+        pl.when(pl.col("told").is_not_null())
+        .then("told")
+        .when(pl.col("step").is_null() | (further < -half))
         .then(pl.lit(STORED_IS_OFF))
         .when(is_off_as_a_whole | ((pl.col("same") >= CONFIRMING_SHARE) & (further > half)))
         .then(pl.lit(FILE_IS_OFF))
@@ -211,6 +213,15 @@ def _newer(confirmed: pl.DataFrame, stored: pl.DataFrame, served: pl.DataFrame) 
             same=is_same.filter(is_newer).mean(),
         )
     )
+
+
+def price_rounding(*names: str) -> pl.Expr:
+    """By how much rounding, and no more, sets the prices `names` of the same bar apart: a logarithm, per symbol."""
+    return pl.sum_horizontal(pl.lit(_RELATIVE), *map(_rounding, names)).clip(upper_bound=_MOST_OFF)
+
+
+def _rounding(name: str) -> pl.Expr:
+    return _half_step(name) / pl.col(name)
 
 
 def _half_step(name: str) -> pl.Expr:

@@ -57,7 +57,7 @@ def export(
     Raises:
         ConfigurationError: when the folder holds an export of another database or in another format.
     """
-    manifest = _Manifest.of(folder, _born(database), form)
+    manifest = _Manifest.of(folder, _identity(database), form)
     # Before the first file: a folder whose export was stopped at once says all the same what it holds.
     manifest.save()
     for node in nodes:
@@ -78,10 +78,17 @@ def export(
             manifest.save()
 
 
-def _born(database: Database) -> str:
-    """What tells this database from another: when it was made."""
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """What tells this database from another, when it was made, and from itself before a restore."""
+
+    born: str
+    incarnation: int
+
+
+def _identity(database: Database) -> _Identity:
     with database.transaction() as transaction:
-        return ledger.began(transaction)
+        return _Identity(ledger.began(transaction), ledger.incarnation(transaction))
 
 
 def _write(transaction: Transaction, node: Node, series: Series, folder: Path, form: str) -> int:
@@ -110,27 +117,27 @@ def _file_name(name: str, number: int, form: str) -> str:
 class _Manifest:
     """What the folder holds: by series, the revision that was written."""
 
-    def __init__(self, path: Path, born: str, form: str, written: dict[str, str]) -> None:
+    def __init__(self, path: Path, identity: _Identity, form: str, written: dict[str, str]) -> None:
         self.written = written
-        self._path, self._born, self._form = path, born, form
+        self._path, self._identity, self._form = path, identity, form
         self._new = 0
 
     @classmethod
-    def of(cls, folder: Path, born: str, form: str) -> "_Manifest":
-        """That of `folder`, or an empty one."""
+    def of(cls, folder: Path, identity: _Identity, form: str) -> "_Manifest":
+        """That of `folder`, or an empty one; of before a restore, one that says of no series that it was written."""
         path = folder / _MANIFEST
         if not path.exists():
-            return cls(path, born, form, {})
+            return cls(path, identity, form, {})
         try:
             found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             known = (found["format"], found["database"])
-            written = dict(found["written"])
+            written = dict(found["written"]) if found.get("incarnation") == identity.incarnation else {}
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(f"{path} is no record of an export; export to another folder") from error
-        if known != (form, born):
+        if known != (form, identity.born):
             what = "another database" if known[0] == form else f"the format {known[0]}, not {form}"
             raise ConfigurationError(f"{folder} holds an export of {what}; export to another folder")
-        return cls(path, born, form, written)
+        return cls(path, identity, form, written)
 
     def note(self, key: str, mark: str) -> None:
         """Remember that a series was written."""
@@ -146,7 +153,15 @@ class _Manifest:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         part = self._path.with_name(f".{self._path.name}.part")
         part.write_text(
-            json.dumps({"format": self._form, "database": self._born, "written": self.written}, indent=0),
+            json.dumps(
+                {
+                    "format": self._form,
+                    "database": self._identity.born,
+                    "incarnation": self._identity.incarnation,
+                    "written": self.written,
+                },
+                indent=0,
+            ),
             encoding="utf-8",
         )
         os.replace(part, self._path)  # noqa: PTH105

@@ -29,6 +29,13 @@ _NEEDED = {
     "rights distribution": None,
 }
 
+# What two of a kind on one day come to.
+_TOGETHER = {
+    "dividend": "the sum of the amounts",
+    "split": "the product of the ratios",
+    "spin-off": "the product of the ratios",
+}
+
 
 def read_actions(path: Path, calendars: Mapping[str, str]) -> pl.DataFrame:
     """The corporate actions of a CSV file, following ACTION_SCHEMA.
@@ -54,13 +61,21 @@ def read_actions(path: Path, calendars: Mapping[str, str]) -> pl.DataFrame:
             f"{path}: lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; needed are "
             f"{', '.join(_COLUMNS)} and `ratio`, `amount` or `value`"
         )
-    rows = []
+    rows: dict[Sequence[object], tuple[int, Sequence[object]]] = {}
     for line, row in enumerate(frame.iter_rows(named=True), start=2):
         try:
-            rows.append(_action({name: (value or "").strip() for name, value in row.items()}, calendars))
+            action = _action({name: (value or "").strip() for name, value in row.items()}, calendars)
         except (ValueError, InvalidKeyError) as error:
             raise ActionFileError(f"{path}: line {line}: {error}") from None
-    return pl.DataFrame(rows, schema=ACTION_SCHEMA, orient="row")
+        earlier, same = rows.setdefault(action[:3], (line, action))
+        if same != action:
+            symbol, kind, _ = action[:3]
+            together = _TOGETHER.get(str(kind))
+            raise ActionFileError(
+                f"{path}: lines {earlier} and {line}: {symbol} has two different actions of the kind {kind} on one "
+                f"day; keep the right line{f', or write one with {together}' if together else ''}"
+            )
+    return pl.DataFrame([action for _, action in rows.values()], schema=ACTION_SCHEMA, orient="row")
 
 
 def import_actions(database: Database, actions: pl.DataFrame, source: str) -> int:

@@ -11,6 +11,7 @@ import polars as pl
 from ema_assets.market import corporate_actions
 from ema_assets.market.corporate_actions import COMPARED_SCHEMA, LEVEL_SHIFT, RESCALED
 from ema_assets.model.schemas import SUSPECT_SCHEMA
+from ema_assets.refresh import file_actions
 from ema_assets.refresh.answers import Extent, Storing
 from ema_assets.refresh.screen_answer import Screening, StoredBars
 from ema_assets.store import action_facts
@@ -51,6 +52,7 @@ def recognise_actions(storing: Storing, stored: StoredBars, screening: Screening
     free = storing.through_zero(screening.bars, stored.within, stored.context)
     kept = screening.screened.kept.filter(~pl.col("symbol").is_in(free.implode()))
     compared = corporate_actions.compare(stored.within, kept, answer.suspects)
+    facts = file_actions.NO_FACTS
     if not compared.is_empty():
         facts = action_facts.factors(storing.transaction, compared["symbol"].to_list())
         if not facts.is_empty():
@@ -70,10 +72,9 @@ def recognise_actions(storing: Storing, stored: StoredBars, screening: Screening
     if answer.suspects is not None:
         half_done = corporate_actions.half_done(compared).join(answer.suspects, on="symbol", how="semi")
         refused = {row["symbol"]: _half_done_sentence(row) for row in half_done.iter_rows(named=True)}
-    confirmed, off = corporate_actions.confirmed(compared), compared.clear()
-    if answer.extent is Extent.FILE and not confirmed.is_empty():
-        confirmed, off, refused = _of_files(storing, stored, screening, confirmed)
-    confirmed = _told_by_spin_offs(storing, confirmed)
+    confirmed, off = _told_by_spin_offs(storing, corporate_actions.confirmed(compared)), compared.clear()
+    if answer.extent is Extent.FILE:
+        confirmed, off, refused = _of_files(storing, stored, screening, confirmed, compared, facts)
     shifted = _shifted(storing, stored, screening)
     shifted = shifted.filter(~pl.col("symbol").is_in([*confirmed["symbol"], *off["symbol"], *refused]))
     return RecognisedActions(
@@ -85,22 +86,32 @@ def recognise_actions(storing: Storing, stored: StoredBars, screening: Screening
 
 
 def _of_files(
-    storing: Storing, stored: StoredBars, screening: Screening, confirmed: pl.DataFrame
+    storing: Storing,
+    stored: StoredBars,
+    screening: Screening,
+    confirmed: pl.DataFrame,
+    compared: pl.DataFrame,
+    facts: pl.DataFrame,
 ) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, str]]:
-    """What follows of the `confirmed` changes of scale in files (COMPARED_SCHEMA).
+    """What follows of changes of scale in files: `confirmed` ones, others that were `compared`, and those of `facts`.
 
-    Those by which stored bars are brought to the file's scale, those by which the file is brought to theirs, and of the
-    other ones, by symbol, why nothing is stored.
+    Those by which stored bars are brought to the file's scale, those by which the file is brought to theirs (both
+    COMPARED_SCHEMA), and of the other ones, by symbol, why nothing is stored.
     """
+    kept = screening.screened.kept
+    confirmed, refused = file_actions.judged(confirmed, compared, facts, stored.within, kept, storing.locked)
+    beyond = file_actions.between(storing, stored, screening)
+    if confirmed.is_empty():
+        return beyond, confirmed, refused
     bars = pl.concat([stored.within, stored.context])
     newest = storing.locked.select("symbol", newest_ts="last_ts")
-    told = corporate_actions.which_is_off(confirmed, bars, screening.screened.kept, newest)
+    told = corporate_actions.which_is_off(confirmed, bars, kept, newest, file_actions.told_by_facts(confirmed, facts))
     of_stored, of_file, unclear = (
         told.filter(off=off).drop("off")
         for off in (corporate_actions.STORED_IS_OFF, corporate_actions.FILE_IS_OFF, corporate_actions.UNCLEAR)
     )
-    refused = {row["symbol"]: _unclear_sentence(row) for row in unclear.iter_rows(named=True)}
-    return of_stored, corporate_actions.inverted(of_file), refused
+    refused |= {row["symbol"]: _unclear_sentence(row) for row in unclear.iter_rows(named=True)}
+    return pl.concat([of_stored, beyond]), corporate_actions.inverted(of_file), refused
 
 
 def _told_by_spin_offs(storing: Storing, confirmed: pl.DataFrame) -> pl.DataFrame:

@@ -1,5 +1,6 @@
 """Storing an answer in four steps: validate, recognise corporate actions, persist, account for gaps."""
 
+from dataclasses import replace
 from datetime import datetime
 
 import polars as pl
@@ -18,6 +19,7 @@ from ema_assets.model.schemas import (
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.account_for_gaps import account_for_gaps
 from ema_assets.refresh.answers import Answer, Stored, Storing
+from ema_assets.refresh.complete_files import completed
 from ema_assets.refresh.persist_answer import Checked, persist
 from ema_assets.refresh.recognise_actions import recognise_actions
 from ema_assets.refresh.screen_answer import read_stored_bars, screen
@@ -53,6 +55,7 @@ def store_bars(
         screened = screen_outliers(rescaled(screening.bars, actions.served), context, screening.news)
 
     checked = _merge(validated, screened, ~pl.col("symbol").is_in(actions.left_out))
+    checked = replace(checked, accepted=completed(storing, checked.accepted, actions.confirmed))
     asked = _with_reach(answer.asked.filter(~pl.col("symbol").is_in(actions.left_out)), checked.accepted)
     persisted = persist(storing, checked, asked, actions.confirmed)
 

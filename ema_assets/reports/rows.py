@@ -5,13 +5,12 @@ from datetime import datetime
 
 import polars as pl
 
-from ema_assets.market import adjustment
 from ema_assets.market.calendars import place
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.compute import sessions_of
 from ema_assets.refresh.graph import Graph, Node
 from ema_assets.reports.in_memory import InMemory
-from ema_assets.store import action_facts, results, sessions, tables
+from ema_assets.store import results, sessions, tables
 from ema_assets.store.database import Transaction
 
 
@@ -40,25 +39,6 @@ def with_preliminary(
         .with_columns(is_preliminary=(pl.col(ts) >= pl.col("since")).fill_null(False))
         .drop("since")
     )
-
-
-def adjusted_bars(
-    transaction: Transaction,
-    timeframe: Timeframe,
-    symbols: Sequence[str] | None,
-    start: datetime | None,
-    end: datetime | None,
-    adjust: str,
-) -> pl.DataFrame:
-    """The stored bars as `rows_of` gives them, with other corporate actions allowed for: one of ADJUSTMENTS."""
-    bars = tables.read_range(transaction, tables.BARS, timeframe, symbols, start, end)
-    if adjust == adjustment.SPLITS:
-        return bars
-    applied = action_facts.applied(transaction, timeframe, symbols)
-    if adjust == adjustment.NONE:
-        return adjustment.adjusted(bars, adjustment.undoing(applied))
-    dividends = action_facts.dividends(transaction, timeframe, symbols)
-    return adjustment.adjusted(bars, adjustment.of_dividends(dividends, applied))
 
 
 def rows_as_of(

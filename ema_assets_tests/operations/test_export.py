@@ -12,6 +12,7 @@ from ema_assets.model.errors import ConfigurationError
 from ema_assets.operations import export as exporting
 from ema_assets.operations.export import FORMATS, Exported, export
 from ema_assets.refresh.graph import Graph, build
+from ema_assets.runtime.postgres.archives import back_up, restore
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, tables_of, utc, watch
 from ema_assets_tests.timeframes import D1, H1, M5
@@ -121,6 +122,25 @@ def test_a_folder_holds_one_database_in_one_format(database: Database, source: M
     (tmp_path / "export.json").write_text("{}")
     with pytest.raises(ConfigurationError, match="is no record of an export"):
         exported(database, tmp_path)
+
+
+def test_after_a_restore_everything_is_written_again_for_revisions_begin_again_there(
+    database: Database, database_url: str, source: MemoryExchange, tmp_path: Path
+) -> None:
+    def corrected(volume: float) -> None:
+        first = source.bars.filter(symbol="AAPL", timeframe="1d").sort("ts").head(1)
+        source.correct(first.with_columns(volume=volume))
+        with Database(database_url) as again:
+            refresh(again, WATCHED, source, utc("2026-11-26 12:00"), symbols=["AAPL"], timeframes=[D1], everything=True)
+            exported(again, tmp_path / "exported")
+
+    back_up(database_url, tmp_path / "backup")
+    corrected(1.0)
+    database.close()
+    restore(database_url, tmp_path / "backup", replace=True)
+    corrected(2.0)
+    found = pl.read_parquet(tmp_path / "exported" / "ohlc" / "1d" / "AAPL.parquet")
+    assert found["volume"][0] == 2.0
 
 
 def test_the_query_of_the_docs_reads_the_files(database: Database, source: MemoryExchange, tmp_path: Path) -> None:

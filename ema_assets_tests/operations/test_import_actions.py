@@ -78,3 +78,20 @@ def test_a_file_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
         read_actions(written(tmp_path, "when,what", "1,2"), {})
     with pytest.raises(ActionFileError, match="line 2: a split needs `ratio`"):
         read_actions(written(tmp_path, "symbol,kind,date", "AAPL,split,2026-11-25"), {})
+
+
+def test_two_different_actions_of_a_kind_on_one_day_are_asked_about_and_the_same_one_twice_is_one(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "actions.csv"
+    head = "symbol,kind,date,ratio,amount,value\nMSFT,dividend,2024-06-14,,0.25,\n"
+    path.write_text(head + "MSFT,split,2024-06-14,2:1,,\nMSFT,dividend,2024-06-14,,0.25,\n")
+    assert read_actions(path, {})["kind"].to_list() == ["dividend", "split"]
+    path.write_text(head + "AAPL,dividend,2024-06-14,,0.3,\nMSFT,dividend,2024-06-14,,0.10,\n")
+    with pytest.raises(ActionFileError) as caught:
+        read_actions(path, {})
+    assert "lines 2 and 4: MSFT has two different actions of the kind dividend on one day" in str(caught.value)
+    assert "or write one with the sum of the amounts" in str(caught.value)
+    path.write_text(head.splitlines()[0] + "\nFB,rename,2022-06-09,,,META\nFB,rename,2022-06-09,,,MVRS\n")
+    with pytest.raises(ActionFileError, match=r"keep the right line$"):
+        read_actions(path, {})

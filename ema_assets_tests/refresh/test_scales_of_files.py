@@ -1,13 +1,16 @@
 """Files on another scale than what is stored around them: one scale for the whole series, and no trade of a cliff."""
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from ema_assets.model.asset_names import EMA_TREND, OHLC, STRATEGY
+from ema_assets.model.schemas import ACTION_SCHEMA
 from ema_assets.operations.ingest import IngestedSeries, store_file
 from ema_assets.operations.sync_watchlist import sync
+from ema_assets.store import action_facts
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, moved, refresh, rows_of, tables_of, utc, watch
 from ema_assets_tests.timeframes import D1
@@ -122,3 +125,150 @@ def test_what_was_read_again_in_cents_of_before_the_split_changes_no_crossover(s
     assert ingest(stored, cents).unadjusted == "7:1"
     assert closes(stored) == pytest.approx(TODAY["close"].to_list(), abs=0.005)
     assert crossovers_and_trades(stored) == before
+
+
+# --- few bars that overlap, or none ------------------------------------------------------------------------------------
+
+
+def fact(database: Database, kind: str, at: datetime, ratio: float) -> None:
+    row = [("AAPL", kind, at, ratio, None, None)]
+    with database.transaction() as transaction:
+        action_facts.record(transaction, pl.DataFrame(row, ACTION_SCHEMA, orient="row"), "a file")
+
+
+@pytest.mark.parametrize(
+    ("overlap", "words"), [(1, "the only bar that is stored, too, is"), (2, "the 2 bars that are")]
+)
+def test_one_or_two_bars_that_are_off_by_a_split_are_asked_about_and_a_fact_makes_them_certain(
+    database: Database, overlap: int, words: str
+) -> None:
+    sync(database, FILES, NOW)
+    traded = as_traded(TODAY[:120], 4.0)
+    ingest(database, traded, "traded.csv")
+    newer = TODAY[120 - overlap :]
+    summary = ingest(database, newer, "newer.csv")
+    assert (summary.refused or "").startswith(f"{words}")
+    assert "off by 4:1, as after a split" in (summary.refused or "")
+    assert "`ema-assets actions import`" in (summary.refused or "")
+    assert closes(database) == traded["close"].to_list()
+    fact(database, "split", newer["ts"][overlap], 4.0)
+    summary = ingest(database, newer, "newer.csv")
+    assert (summary.split, summary.refused) == ("4:1", None)
+    assert closes(database) == pytest.approx(TODAY["close"].to_list(), rel=1e-12)
+    assert tables_of(database)[OHLC]["volume"].to_list() == pytest.approx(TODAY["volume"].to_list(), rel=1e-12)
+
+
+def test_a_bar_in_the_middle_that_is_off_by_the_ratio_of_a_split_is_a_correction(stored: Database) -> None:
+    assert ingest(stored, as_traded(TODAY[120:121], 2.0)).corrected == 1
+
+
+def test_a_fact_before_the_overlap_explains_nothing(database: Database) -> None:
+    sync(database, FILES, NOW)
+    ingest(database, as_traded(TODAY[:120], 4.0), "traded.csv")
+    fact(database, "split", TODAY["ts"][50], 4.0)
+    assert "off by 4:1" in (ingest(database, TODAY[118:], "newer.csv").refused or "")
+
+
+def test_a_fact_brings_what_is_stored_to_the_scale_of_a_file_that_begins_after_it(database: Database) -> None:
+    sync(database, FILES, NOW)
+    ingest(database, as_traded(TODAY[:120], 4.0), "traded.csv")
+    fact(database, "split", TODAY["ts"][120], 4.0)
+    assert ingest(database, TODAY[120:], "newer.csv").split == "4:1"
+    assert closes(database) == pytest.approx(TODAY["close"].to_list(), rel=1e-12)
+
+
+def test_stored_bars_that_were_adjusted_already_stay_as_they_are(database: Database) -> None:
+    sync(database, FILES, NOW)
+    ingest(database, TODAY[:120], "adjusted.csv")
+    fact(database, "split", TODAY["ts"][120], 4.0)
+    assert ingest(database, TODAY[120:], "newer.csv").split is None
+    assert closes(database) == TODAY["close"].to_list()
+
+
+# --- dividends --------------------------------------------------------------------------------------------------------
+
+
+def with_dividends(bars: pl.DataFrame, *dividends: tuple[int, float]) -> pl.DataFrame:
+    """`bars` as a vendor has them who adjusts for dividends: places of ex-dates, and the shares of the price."""
+    factor = pl.lit(1.0)
+    for place, share in dividends:
+        factor = factor * pl.when(pl.col("ts") < TODAY["ts"][place]).then(1 - share).otherwise(1.0)
+    return bars.with_columns(pl.col(PRICES) * factor)
+
+
+@pytest.mark.parametrize(
+    ("dividends", "first", "how"),
+    [
+        ([(150, 0.01)], 100, "50 of its closes differ from the stored ones by up to 1 %, all alike,"),
+        (
+            [(130, 0.004), (170, 0.006)],
+            100,
+            "70 of its closes differ from the stored ones by up to 0.998 %, in 2 steps",
+        ),
+        ([(199, 0.01)], 190, "9 of its closes"),
+    ],
+)
+def test_prices_that_are_adjusted_for_dividends_are_refused_and_no_cliff_is_stored(
+    stored: Database, dividends: list[tuple[int, float]], first: int, how: str
+) -> None:
+    summary = ingest(stored, with_dividends(TODAY[first:], *dividends), "adjusted.csv")
+    assert (summary.refused or "").startswith(how), summary.refused
+    assert "as prices with adjustment for dividends differ from those without" in (summary.refused or "")
+    assert closes(stored) == TODAY["close"].to_list()
+
+
+def test_prices_without_dividends_are_refused_over_prices_with_them(database: Database) -> None:
+    sync(database, FILES, NOW)
+    adjusted = with_dividends(TODAY, (80, 0.01), (150, 0.01))
+    ingest(database, adjusted, "adjusted.csv")
+    assert "in 2 steps" in (ingest(database, TODAY[50:], "plain.csv").refused or "")
+    assert closes(database) == adjusted["close"].to_list()
+
+
+def test_a_small_spin_off_that_is_known_is_no_dividend(stored: Database) -> None:
+    fact(stored, "spin-off", TODAY["ts"][150], 1 / 0.99)
+    summary = ingest(stored, with_dividends(TODAY[100:], (150, 0.01)), "adjusted.csv")
+    assert summary.refused is None
+    assert closes(stored)[:150] == pytest.approx((TODAY["close"][:150] * 0.99).to_list(), rel=1e-12)
+
+
+def test_corrections_here_and_there_are_none_either(stored: Database) -> None:
+    odd = pl.int_range(pl.len()) % 7 == 0
+    corrected = TODAY[100:].with_columns(pl.when(odd).then(pl.col(name) * 0.995).otherwise(name) for name in PRICES)
+    assert ingest(stored, corrected, "corrected.csv").refused is None
+    assert closes(stored)[100:] == corrected["close"].to_list()
+
+
+# --- files that lack something ----------------------------------------------------------------------------------------
+
+
+def test_a_file_without_volumes_leaves_those_that_are_stored(stored: Database) -> None:
+    lacking = TODAY[:150].with_columns(volume=pl.lit(None, pl.Float64))
+    summary = ingest(stored, lacking)
+    assert (summary.equal, summary.corrected) == (150, 0)
+    changed = lacking.with_columns(pl.col("high") + 1)
+    assert ingest(stored, changed).corrected == 150
+    found = tables_of(stored)[OHLC]
+    assert found["volume"].to_list() == TODAY["volume"].to_list()
+    assert found["high"][:150].to_list() == changed["high"].to_list()
+
+
+def test_a_file_of_closes_leaves_the_prices_beside_a_close_that_is_the_same(stored: Database) -> None:
+    flat = TODAY.with_columns(pl.col("close").alias(name) for name in PRICES)
+    flat = flat.with_columns(volume=pl.lit(None, pl.Float64))
+    changed = pl.col("ts") == TODAY["ts"][7]
+    flat = flat.with_columns(pl.when(changed).then(pl.col(name) * 1.001).otherwise(name) for name in PRICES)
+    assert ingest(stored, flat).corrected == 1
+    found = tables_of(stored)[OHLC].select("ts", *PRICES, "volume")
+    wanted = TODAY.select("ts", *PRICES, "volume")
+    assert_frame_equal(found.filter(~changed), wanted.filter(~changed))
+    assert found.filter(changed).select(PRICES).row(0) == flat.filter(changed).select(PRICES).row(0)
+
+
+def test_what_a_file_lacks_is_on_its_scale(stored: Database) -> None:
+    """Newest bars on another scale, without volumes: what is stored is brought to it, and its volumes with it."""
+    lacking = as_traded(TODAY, 4.0).with_columns(volume=pl.lit(None, pl.Float64))
+    assert ingest(stored, lacking).split == "1:4"
+    found = tables_of(stored)[OHLC]
+    assert found["close"].to_list() == pytest.approx(lacking["close"].to_list(), rel=1e-12)
+    assert found["volume"].to_list() == pytest.approx((TODAY["volume"] / 4).to_list(), rel=1e-12)

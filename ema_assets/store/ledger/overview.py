@@ -253,6 +253,14 @@ def began(transaction: Transaction) -> str:
     return str(found.item())
 
 
+def incarnation(transaction: Transaction) -> int:
+    """The number of the ledger's table in the catalog: a restored backup has another one.
+
+    Revisions go on from those of the backup then, and mean other rows than the same ones before the restore.
+    """
+    return int(transaction.query("SELECT 'market.series_state'::regclass::oid::bigint AS number").item())
+
+
 def unknown_symbols(transaction: Transaction, symbols: Sequence[str]) -> list[str]:
     """Those of `symbols` that never were on the watchlist."""
     found = transaction.query(

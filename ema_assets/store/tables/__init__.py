@@ -3,6 +3,7 @@
 from ema_assets.store.tables.ddl import ensure
 from ema_assets.store.tables.reads import (
     bars_as_of,
+    bars_between,
     closes_around,
     closes_between,
     earlier,
@@ -25,6 +26,7 @@ __all__ = [
     "Filled",
     "Table",
     "bars_as_of",
+    "bars_between",
     "closes_around",
     "closes_between",
     "converging",

@@ -187,9 +187,20 @@ def closes_between(transaction: Transaction, timeframe: Timeframe, spans: pl.Dat
 
     STORED_CLOSE_SCHEMA, sorted by symbol and ts.
     """
+    return _between(transaction, timeframe, spans, ("ts", "close", "volume"))
+
+
+def bars_between(transaction: Transaction, timeframe: Timeframe, spans: pl.DataFrame) -> pl.DataFrame:
+    """As `closes_between`, with all values of the bars: symbol, ts, and those of BARS."""
+    return _between(transaction, timeframe, spans, ("ts", *BARS.values))
+
+
+def _between(
+    transaction: Transaction, timeframe: Timeframe, spans: pl.DataFrame, columns: Sequence[str]
+) -> pl.DataFrame:
     return transaction.query(
         f"""
-        SELECT d.symbol, t.ts, t.close, t.volume
+        SELECT d.symbol, {", ".join(f"t.{name}" for name in columns)}
         FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS d(symbol, first, last)
         JOIN {BARS.part(timeframe)} t ON t.symbol = d.symbol AND t.timeframe = $4 AND t.ts BETWEEN d.first AND d.last
         """,

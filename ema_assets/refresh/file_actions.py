@@ -1,0 +1,153 @@
+"""Corporate actions between what is stored and a file: where few bars overlap, or none, and where dividends show."""
+
+import math
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import polars as pl
+
+from ema_assets.market import corporate_actions, dividend_adjustment
+from ema_assets.market.corporate_actions import COMPARED_SCHEMA, CONFIRMING_BARS, RESCALED
+from ema_assets.model.schemas import UTC_TIME
+from ema_assets.refresh.answers import Storing
+from ema_assets.refresh.screen_answer import Screening, StoredBars
+from ema_assets.store import action_facts
+
+# As `action_facts.factors` returns them.
+NO_FACTS = pl.DataFrame(
+    schema={"symbol": pl.String(), "effective_at": UTC_TIME, "ratio": pl.Float64(), "kind": pl.String()}
+)
+# A price moves over night beside the step of an action; a step is taken for it within so much, and within half of it.
+_STEP_WITHIN = math.log(1.1)
+# Logarithms of the same ratio.
+_SAME = 1e-9
+_IMPORT = "`ema-assets actions import`"
+
+
+def judged(
+    confirmed: pl.DataFrame,
+    compared: pl.DataFrame,
+    facts: pl.DataFrame,
+    stored: pl.DataFrame,
+    served: pl.DataFrame,
+    locked: pl.DataFrame,
+) -> tuple[pl.DataFrame, dict[str, str]]:
+    """The changes of scale in files that are certain (COMPARED_SCHEMA), and by symbol, why nothing of a file is stored.
+
+    A fact makes certain what one or two bars show; without it, that is asked about where the file goes on from them: to
+    store it would leave a cliff. A difference as between prices with and without adjustment for dividends is no change
+    of the scale, and refused.
+
+    Args:
+        confirmed: COMPARED_SCHEMA, what bars alone make certain.
+        compared: COMPARED_SCHEMA, everything that differs by a factor.
+        facts: symbol, effective_at, ratio, kind.
+        stored: symbol, ts, close, volume as they are stored.
+        served: symbol, ts, close, volume of the file.
+        locked: symbol, first_ts, last_ts of all that is stored.
+    """
+    if stored.is_empty():
+        return confirmed, {}
+    few = corporate_actions.suspected(compared).filter(pl.col("kind") != RESCALED)
+    few = few.join(confirmed, on="symbol", how="anti")
+    few = few.join(_going_on(stored, served, locked), on="symbol", how="semi")
+    known = few.join(told_by_facts(few, facts), on="symbol", how="semi")
+    refused = {row["symbol"]: _few_sentence(row) for row in few.join(known, on="symbol", how="anti").to_dicts()}
+    confirmed = pl.concat([confirmed, known])
+    # What splits and facts explain is certain, however small it is.
+    explained = confirmed.filter(pl.col("kind") != RESCALED)["symbol"].to_list()
+    adjusted = dividend_adjustment.differences(stored, served).filter(~pl.col("symbol").is_in([*explained, *refused]))
+    refused |= {row["symbol"]: _dividend_sentence(row) for row in adjusted.to_dicts()}
+    return confirmed.join(adjusted, on="symbol", how="anti"), refused
+
+
+def between(storing: Storing, stored: StoredBars, screening: Screening) -> pl.DataFrame:
+    """Facts that took effect between the newest stored bar and a file that begins after it: COMPARED_SCHEMA.
+
+    Where the price steps by their ratio, the stored bars are on the scale of before. Where it does not, they were
+    adjusted already.
+    """
+    nothing = COMPARED_SCHEMA.to_frame()
+    served = screening.bars.join(stored.within.select("symbol").unique(), on="symbol", how="anti")
+    if served.is_empty() or stored.context.is_empty():
+        return nothing
+    first = served.group_by("symbol").agg(pl.col("ts", "open").sort_by("ts").first())
+    last = stored.context.join(first.select("symbol", first_ts="ts"), on="symbol")
+    is_beyond = (pl.col("ts") < pl.col("first_ts")).all().over("symbol")
+    last = last.filter(is_beyond).group_by("symbol").agg(pl.col("ts", "close").sort_by("ts").last())
+    if last.is_empty():
+        return nothing
+    facts = action_facts.factors(storing.transaction, last["symbol"].to_list())
+    step = (pl.col("close") / pl.col("open")).log()
+    ratio = pl.col("ratio").log()
+    near = (
+        facts.join(last.select("symbol", "close", last_ts="ts"), on="symbol")
+        .join(first.select("symbol", "open", first_ts="ts"), on="symbol")
+        .filter(
+            pl.col("effective_at") > pl.col("last_ts"),
+            pl.col("effective_at").dt.date() <= pl.col("first_ts").dt.date(),
+            (pl.col("open") > 0) & (pl.col("close") > 0),
+        )
+        .filter((step - ratio).abs() <= pl.min_horizontal(pl.lit(_STEP_WITHIN), ratio.abs() / 2))
+        .unique("symbol", keep="last", maintain_order=True)
+    )
+    rows = []
+    for symbol, factor, kind, first_ts in near.select("symbol", "ratio", "kind", "first_ts").iter_rows():
+        volume, last_ts = corporate_actions.volume_ratio(factor, kind, None), first_ts - timedelta(microseconds=1)
+        rows.append((symbol, factor, corporate_actions.name_of(factor), kind, volume, 0, 0, 0, last_ts, 0))
+    return pl.DataFrame(rows, schema=COMPARED_SCHEMA, orient="row")
+
+
+def _going_on(stored: pl.DataFrame, served: pl.DataFrame, locked: pl.DataFrame) -> pl.DataFrame:
+    """The symbols of which a file begins before all that is stored, or ends after it; arguments as in `judged`."""
+    span = served.group_by("symbol").agg(begins=pl.col("ts").min(), ends=pl.col("ts").max())
+    goes_on = (pl.col("begins") < pl.col("first_ts")) | (pl.col("ends") > pl.col("last_ts"))
+    of_stored = locked.select("symbol", "first_ts", "last_ts").join(stored, on="symbol", how="semi")
+    return of_stored.join(span, on="symbol").filter(goes_on).select("symbol")
+
+
+def told_by_facts(compared: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+    """What is not on the scale of today, where a fact explains the ratio that took effect after the bars that show it.
+
+    Columns: symbol, told (what `off` may be in `corporate_actions.which_is_off`). `compared` is COMPARED_SCHEMA,
+    `facts` has symbol, effective_at, ratio.
+    """
+    ratio, fact = pl.col("ratio").log(), pl.col("fact").log()
+    off = (
+        pl.when((ratio - fact).abs() <= _SAME)
+        .then(pl.lit(corporate_actions.STORED_IS_OFF))
+        .when((ratio + fact).abs() <= _SAME)
+        .then(pl.lit(corporate_actions.FILE_IS_OFF))
+    )
+    return (
+        compared.select("symbol", "ratio", "last_ts")
+        .join(facts.select("symbol", "effective_at", fact="ratio"), on="symbol")
+        .filter(pl.col("effective_at") > pl.col("last_ts"))
+        .select("symbol", told=off)
+        .drop_nulls()
+        .unique("symbol", keep="last", maintain_order=True)
+    )
+
+
+def _few_sentence(row: Mapping[str, Any]) -> str:
+    bars = (
+        "the only bar that is stored, too, is"
+        if row["bars"] == 1
+        else f"the {row['bars']} bars that are stored, too, are"
+    )
+    return (
+        f"{bars} off by {row['split']}, as after a split; so few do not tell a split from a correction, and nothing of "
+        f"it is stored. Ingest a file that overlaps by {CONFIRMING_BARS} bars or more, or import the split first: "
+        f"{_IMPORT}"
+    )
+
+
+def _dividend_sentence(row: Mapping[str, Any]) -> str:
+    steps = row["steps"]
+    how = f"in {steps} steps" if steps > 1 else "all alike"
+    return (
+        f"{row['bars']} of its closes differ from the stored ones by up to {row['most_pct']:.3g} %, {how}, as prices "
+        "with adjustment for dividends differ from those without; nothing of it is stored. Ingest prices that are "
+        f"adjusted for splits only. If it was a spin-off, import it with its ratio first: {_IMPORT}"
+    )
