@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 
 from ema_assets.config.settings import Settings
 from ema_assets.model.errors import ConfigurationError
@@ -12,7 +12,7 @@ from ema_assets.runtime.locate import required_database
 from ema_assets.store import ledger, tables
 from ema_assets.store.database import Database, Transaction
 
-Time = datetime | str
+Time = datetime | date | str
 
 
 def symbols_of(symbols: Sequence[str] | None) -> list[str] | None:
@@ -52,22 +52,24 @@ def database_of(url: str | None) -> Iterator[Database]:
         yield database
 
 
-def utc(name: str, time: Time | None) -> datetime | None:
-    """The moment that the argument `name` says: text is UTC unless it has a zone.
+def utc(name: str, given: Time | None) -> datetime | None:
+    """The moment that the argument `name` says: text is UTC unless it has a zone, a date is its midnight, UTC.
 
     Raises:
-        ConfigurationError: for text that is no time, and for a datetime without a zone.
+        ConfigurationError: for what is no time, and for a datetime without a zone.
     """
-    if time is None:
+    if given is None:
         return None
     try:
-        moment = datetime.fromisoformat(time) if isinstance(time, str) else time
+        moment = datetime.fromisoformat(given) if isinstance(given, str) else given
     except ValueError:
-        raise ConfigurationError(
-            f"`{name}` must be a time such as '2026-11-20 15:05', UTC, received {time!r}"
-        ) from None
+        moment = None
+    if isinstance(moment, date) and not isinstance(moment, datetime):
+        return datetime.combine(moment, time(), UTC)
+    if not isinstance(moment, datetime):
+        raise ConfigurationError(f"`{name}` must be a time such as '2026-11-20 15:05', UTC, received {given!r}")
     if moment.tzinfo is None:
-        if not isinstance(time, str):
-            raise ConfigurationError(f"`{name}` must be a datetime with a zone, received {time!r}")
+        if not isinstance(given, str):
+            raise ConfigurationError(f"`{name}` must be a datetime with a zone, received {given!r}")
         return moment.replace(tzinfo=UTC)
     return moment.astimezone(UTC)

@@ -128,7 +128,8 @@ class History:
             raise not_one_of("by", str(by), figures.MORE_IS_BETTER)
         lengths = walking.length("train", train), walking.length("test", test)
         whole = self._window(start, end)
-        windows = walking.windows(whole.of(self.bars)["ts"], self._market.timeframe.duration, *lengths)
+        closing = self._market.placed(whole.of(self.bars), self._market.timeframe).select("symbol", "ts", "ts_end")
+        windows = walking.windows(closing, self._market.timeframe.duration, *lengths)
         configured = _Configured()
         walk = walking.Walk(windows, by, self._spans)
         for each in _traded(self._market, several(rule, options, configured.rules), configured):
@@ -177,8 +178,14 @@ class _Traded:
 
 def _traded(market: Market, choices: Sequence[Choice], configured: _Configured) -> Iterator[_Traded]:
     """Each of `choices` in turn. What one of them reads is computed once, and dropped after the last that reads it."""
-    # Nobody is told of a backtest, and it may read signals that are switched off.
-    watched = replace(configured.watchlist, strategies=(), signals_off=(), alerts=None, where="backtest")
+    for higher in {each.variant.higher_timeframe for each in choices}:
+        if higher is not None and market.timeframe < higher:
+            listed = [each.symbol for each in configured.watchlist.instruments if higher in each.timeframes]
+            market.check_trends(higher, listed)
+    # Nobody is told of a backtest, it may read signals that are switched off, and its symbols are those of the market.
+    watched = replace(
+        configured.watchlist, instruments=(), strategies=(), signals_off=(), alerts=None, where="backtest"
+    )
     built = graph.build_with(watched, [each.variant for each in choices], configured.signals_folder)
     reads = [_reads(built, each.variant.name) for each in choices]
     last = {name: number for number, names in enumerate(reads) for name in names}

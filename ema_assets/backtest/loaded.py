@@ -1,5 +1,6 @@
 """Stored bars and sessions in memory, read when they are first needed. Knows no strategy."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -43,6 +44,8 @@ class Market:
     _known: dict[Timeframe, _Read] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.symbols is not None and not self.symbols:
+            raise ConfigurationError("`symbols` must name one at least, or be left out for all; received none")
         bars = self.bars(self.timeframe)
         if bars.is_empty():
             of = f" of {first_of(self.symbols, _NAMED)}" if self.symbols else ""
@@ -51,6 +54,18 @@ class Market:
     def bars(self, timeframe: Timeframe) -> pl.DataFrame:
         """Symbol, ts, open, high, low, close, volume; sorted by symbol and ts."""
         return self._read(timeframe).bars
+
+    def check_trends(self, higher: Timeframe, expected: Collection[str]) -> None:
+        """Refuse a timeframe to wait for the trend of, where a symbol that is traded has no bars on it.
+
+        The `expected` symbols have it on the watchlist: they may have begun too late for a bar.
+        """
+        lacking = self.bars(self.timeframe).join(self.bars(higher), on="symbol", how="anti")["symbol"].unique().sort()
+        if others := [symbol for symbol in lacking if symbol not in expected]:
+            raise ConfigurationError(
+                f"`higher_timeframe` must have bars of each symbol, received {higher.key!r}, which has none of "
+                f"{first_of(others, _NAMED)}"
+            )
 
     def placed(self, bars: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
         """`bars` with calendar, session, is_session_last and ts_end."""

@@ -20,10 +20,14 @@ _LENGTH = re.compile(r"([1-9][0-9]{0,4})([dw])")
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The time from `start` to before `end`; None is no limit."""
+    """The time from `start` to before `end`; None is no limit.
+
+    Of the bars that open in it, those that are `not_closed` at its end (symbol, ts) are left out.
+    """
 
     start: datetime | None
     end: datetime | None
+    not_closed: pl.DataFrame | None = None
 
     def of(self, bars: pl.DataFrame) -> pl.DataFrame:
         """The `bars` in it."""
@@ -32,7 +36,10 @@ class Window:
             limits.append(pl.col("ts") >= self.start)
         if self.end is not None:
             limits.append(pl.col("ts") < self.end)
-        return bars.filter(*limits) if limits else bars
+        bars = bars.filter(*limits) if limits else bars
+        if self.not_closed is None:
+            return bars
+        return bars.join(self.not_closed, on=["symbol", "ts"], how="anti", maintain_order="left")
 
 
 def length(name: str, given: str | timedelta) -> timedelta:
@@ -49,27 +56,35 @@ def length(name: str, given: str | timedelta) -> timedelta:
     return int(found[1]) * timedelta(days=1 if found[2] == "d" else 7)
 
 
-def windows(times: pl.Series, bar: timedelta, train: timedelta, test: timedelta) -> list[tuple[Window, Window]]:
-    """The windows to choose in and to trade in, one after another, over the opening times of bars as long as `bar`.
+def windows(bars: pl.DataFrame, bar: timedelta, train: timedelta, test: timedelta) -> list[tuple[Window, Window]]:
+    """The windows to choose in and to trade in, one after another, over `bars` (symbol, ts, ts_end) as long as `bar`.
+
+    What is traded with was chosen by bars that had closed: exchanges do not open and close together.
 
     Raises:
         ConfigurationError: when there is no bar behind the first window to choose in.
     """
-    first, last = times.min(), times.max()
+    first, last = bars["ts"].min(), bars["ts"].max()
     assert isinstance(first, datetime)
     assert isinstance(last, datetime)
     if first + train > last:
         raise ConfigurationError(
-            f"`train` must be shorter than the bars, which go from {first} to {last}, received {train.days} days"
+            f"`train` must be shorter than the bars, which go from {first} to {last}, received {_said(train)}"
         )
     found, begin = [], first
     # The end of a window is not in it, but the last bar is in the last one.
     stop = last + bar
     while begin + train <= last:
         middle = begin + train
-        found.append((Window(begin, middle), Window(middle, min(middle + test, stop))))
+        late = bars.filter(pl.col("ts") < middle, pl.col("ts_end") > middle).select("symbol", "ts")
+        learned = Window(begin, middle, None if late.is_empty() else late)
+        found.append((learned, Window(middle, min(middle + test, stop))))
         begin += test
     return found
+
+
+def _said(length: timedelta) -> str:
+    return f"{length.days} days" if length % timedelta(days=1) == timedelta(0) else str(length)
 
 
 @dataclass(slots=True)

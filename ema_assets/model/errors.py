@@ -65,6 +65,10 @@ class UnfitParameters(ConfigurationError):
     """Parameters that are each within their limits do not fit together, such as a fast span above the slow one."""
 
 
+class RuleError(EmaAssetsError, ValueError):
+    """A strategy rule failed on bars, or returned what it must not; the message names the rule and the line."""
+
+
 class UnclearSymbol(ConfigurationError):
     """What a symbol is and where it trades cannot be told from how it is written."""
 

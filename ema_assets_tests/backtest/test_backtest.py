@@ -1,7 +1,7 @@
 """The public module `backtest`: runs, sweeps, walks and curves, and what each of them refuses."""
 
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 
 from ema_assets import backtest, read
-from ema_assets.model.errors import ConfigurationError, InvalidKeyError
+from ema_assets.backtest import walking
+from ema_assets.model.errors import ConfigurationError, InvalidKeyError, RuleError
 from ema_assets.reports.rows import rows_of
 from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets_tests.backtest.conftest import CALENDARS, STRATEGIES, World
@@ -175,6 +176,34 @@ def test_a_sweep_over_the_trend_of_a_longer_timeframe_reads_it(url: str) -> None
     assert found["trades"][0] == found["trades"].max()
 
 
+def test_a_trend_to_wait_for_is_needed_of_the_loaded_symbols_only(world: World, url: str, tmp_path: Path) -> None:
+    text = world.watchlist.replace('timeframes = ["5m", "15m", "1h"]', 'timeframes = ["5m", "15m"]', 1)
+    text = text.replace('calendar = "24/7"\n', 'calendar = "24/7"\ntimeframes = ["5m", "15m", "1h"]\n', 1)
+    rows = text.replace('higher_timeframe = "1h"', 'higher_timeframe = "15m"')
+    (tmp_path / "watchlist.toml").write_text(rows)
+    trades = backtest.load("5m", ["BTC-USD"], url=url).run("crossover", higher_timeframe="1h", entries="all").trades
+    assert trades.height
+    with pytest.raises(ConfigurationError) as caught:
+        backtest.load("5m", ["AAPL", "BTC-USD"], url=url).run("crossover", higher_timeframe="1d")
+    message = "`higher_timeframe` must have bars of each symbol, received '1d', which has none of AAPL, BTC-USD"
+    assert str(caught.value) == message
+
+
+def test_a_rule_that_fails_names_itself_and_its_line(url: str, tmp_path: Path) -> None:
+    folder = tmp_path / "strategies"
+    folder.mkdir()
+    (folder / "odd.py").write_text(
+        "import polars as pl\n"
+        "from ema_assets.strategies.rule import BySide, Rule\n"
+        "def evaluate(bars, params):\n"
+        '    return bars.select(enter_long=pl.col("volume") > 0)\n'
+        'RULE = Rule(name="odd", title="Odd", description="Reads what it did not declare.", version="1", reads={},\n'
+        '    evaluate=evaluate, entry_reasons=BySide("in", "in"), exit_reasons=BySide("out", "out"))\n'
+    )
+    with pytest.raises(RuleError, match=r"rule 'odd': `evaluate` failed in .*odd\.py, line 4: ColumnNotFoundError"):
+        backtest.load("5m", ["BTC-USD"], url=url).run("odd", entries="all")
+
+
 def test_each_choice_of_a_sweep_sees_only_its_window(url: str) -> None:
     history = backtest.load("15m", url=url)
     window = {"start": "2026-11-12", "end": "2026-11-18"}
@@ -261,6 +290,22 @@ def test_the_windows_of_a_walk_follow_one_another_to_the_last_bar(url: str) -> N
 def pairwise_of(windows: pl.DataFrame) -> list[tuple[datetime, datetime]]:
     rows = windows.select("test_from", "test_until").rows()
     return [(before[1], after[0]) for before, after in pairwise(rows)]
+
+
+def test_a_choice_is_made_by_bars_that_had_closed_when_it_is_traded(url: str) -> None:
+    """A bar that is open at the end of a window to choose in is no part of it, whatever exchange it comes from."""
+    opened = utc("2026-11-10 00:00")
+    bars = pl.DataFrame(
+        {
+            "symbol": ["AAPL", "AAPL", "BTC-USD", "BTC-USD", "BTC-USD"],
+            "ts": [opened + timedelta(hours=hour) for hour in (14, 38, 0, 24, 48)],
+            "ts_end": [opened + timedelta(hours=hour) for hour in (21, 45, 24, 48, 72)],
+        }
+    )
+    learned, _ = walking.windows(bars, timedelta(days=1), timedelta(hours=46), timedelta(days=1))[0]
+    assert learned.of(bars).rows() == bars.filter(pl.col("ts_end") <= opened + timedelta(hours=46)).rows()
+    learned, _ = walking.windows(bars, timedelta(days=1), timedelta(hours=48), timedelta(days=1))[0]
+    assert learned.of(bars).height == 4
 
 
 def test_where_there_is_nothing_to_choose_by_nothing_is_traded(url: str) -> None:
@@ -353,7 +398,7 @@ def test_equity_ends_where_a_price_is_not_above_zero_and_a_portfolio_leaves_the_
         (lambda h: h.run("crossover", enabled=False), "`enabled` is no option of crossover, which has side"),
         (lambda h: h.run("crossover", start="2027-01-01"), "there are no bars from `start` to `end`.*2026-11-20"),
         (lambda h: h.run("crossover", start="soon"), "`start` must be a time such as"),
-        (lambda h: h.run("crossover", higher_timeframe="4h"), "reads the trend on 4h, which is not among"),
+        (lambda h: h.run("crossover", higher_timeframe="4h"), "must have bars of each symbol, received .4h., which has none of 0700.HK, AAPL"),
         (lambda h: h.sweep("crossover", fast=5), r"at least one option must have several values, such as fast=\[5"),
         (lambda h: h.sweep("crossover", fast=[]), r"`fast` must have at least one value, received \[\]"),
         (lambda h: h.sweep("crossover", fast=[30, 40], slow=[9]), "backtest: .*`fast`.*`slow`"),
@@ -386,6 +431,13 @@ def test_what_cannot_be_tried_is_refused_with_what_can(url: str, call: Any, mess
         ({"timeframe": "1h", "symbols": "AAPL"}, ConfigurationError, "must be a list such as"),
         ({"timeframe": "1h", "symbols": ["NVDA"]}, ConfigurationError, "received 'NVDA'"),
         ({"timeframe": "1h", "end": "2020-01-01"}, ConfigurationError, "there are no bars on 1h in that time"),
+        ({"timeframe": "1h", "end": date(2020, 1, 1)}, ConfigurationError, "there are no bars on 1h in that time"),
+        (
+            {"timeframe": "1h", "start": 20261101},
+            ConfigurationError,
+            "`start` must be a time such as .*received 20261101",
+        ),
+        ({"timeframe": "1h", "symbols": []}, ConfigurationError, "`symbols` must name one at least"),
         ({"timeframe": "1h", "start": datetime(2026, 11, 1)}, ConfigurationError, "a datetime with a zone"),  # noqa: DTZ001
     ],
 )

@@ -5,14 +5,16 @@ depends on the open trade and the pending order, and is decided in events.py.
 """
 
 from dataclasses import dataclass
+from traceback import extract_tb
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
+from ema_assets.model.errors import RuleError
 from ema_assets.model.kernels import floats
 from ema_assets.model.symbols import DOWN, UP
-from ema_assets.strategies.rule import FLAGS, PRICES
+from ema_assets.strategies.rule import FLAGS, PRICES, Rule
 from ema_assets.strategies.simulator.arrays import NEVER, Flags, Floats, Ints, Sides, times
 from ema_assets.strategies.variant import Variant
 
@@ -127,7 +129,7 @@ def read_bars(frame: pl.DataFrame, begins: Ints, variant: Variant) -> Bars:
     """Bars from a frame with the columns that `simulate` names. `begins` are the first rows of its series, and the end.
 
     Raises:
-        ValueError: when the rule's `evaluate` returns something else than it may.
+        RuleError: when the rule's `evaluate` fails, or returns something else than it may.
     """
     said = _Said(frame, variant)
     ends = (
@@ -178,9 +180,16 @@ class _Said:
 
     def __init__(self, frame: pl.DataFrame, variant: Variant) -> None:
         rule = variant.rule
-        said = rule.evaluate(frame, variant.params)
+        try:
+            said = rule.evaluate(frame, variant.params)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise RuleError(
+                f"rule {rule.name!r}: `evaluate` failed{_where(rule, error)}: {_described(error)}"
+            ) from error
         if problem := _problem(said, frame.height):
-            raise ValueError(f"rule {rule.name!r}: `evaluate` must return {problem}")
+            raise RuleError(f"rule {rule.name!r}: `evaluate` must return {problem}")
         self._size = frame.height
         self._frame = said
 
@@ -210,6 +219,20 @@ class _Said:
             for each in (f"{name}_long", f"{name}_short")
         )
         return np.where(side > 0, long, short)
+
+
+def _where(rule: Rule, error: Exception) -> str:
+    """The line of the rule's own file that failed, where it can be told."""
+    code = getattr(rule.evaluate, "__code__", None)
+    if code is None:
+        return ""
+    lines = [each for each in extract_tb(error.__traceback__) if each.filename == code.co_filename]
+    return f" in {lines[-1].filename}, line {lines[-1].lineno}" if lines else ""
+
+
+def _described(error: Exception) -> str:
+    said = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def _problem(said: Any, size: int) -> str | None:
