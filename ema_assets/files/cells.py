@@ -18,6 +18,10 @@ _NUMBER = re.compile(r"[-+]?\s*[$€£¥₹]?\s*[-+]?\d[\d.,'\u00a0\u202f ]*(?:[
 MISSING_MARKS = ("", ".", "-", "--", "n/a", "na", "nan", "null", "none", "#n/a", "#n/a n/a", "<na>", "nat")
 
 
+# The form of text whose cells are set apart by commas.
+BY_COMMAS = "CSV"
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """Cells of a file.

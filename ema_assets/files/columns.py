@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from ema_assets.files.declaration import Layout
-from ema_assets.model.errors import BarFileError
+from ema_assets.files.options import IGNORED
+from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
 
 _PRICES = ("open", "high", "low", "close")
 
@@ -33,6 +34,13 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     ),
     "timeframe": ("timeframe", "time frame", "tf", "interval", "period", "per", "resolution", "granularity", "barsize"),
 }
+# Names of a column that has symbols in some files, and names of companies or one and the same word in others.
+_MAYBE_SYMBOLS = (
+    *("ric", "act symbol", "stock symbol", "ts code", "tic", "product id", "epic", "stock code", "security code"),
+    *("scrip code", "instrument code", "stock", "security", "scrip", "asset"),
+)
+# Prices that are adjusted for dividends, which stored prices are not.
+ADJUSTED = ("adj close", "adjusted close", "5 adjusted close", "adjclose")
 # An index that was saved without a name.
 UNNAMED = ("", "unnamed 0", "index level 0", "index")
 
@@ -46,14 +54,15 @@ def plain(name: str) -> str:
 
 def is_known(name: str) -> bool:
     """True when `name` (of `plain`) is one of the usual names of a column."""
-    return any(name in names for names in _ALIASES.values())
+    return name in ADJUSTED or any(name in names for names in _ALIASES.values())
 
 
 def roles(names: Sequence[str], layout: Layout) -> dict[str, int]:
     """The position of the column of each role, by the `names` (of `plain`) of all columns and the `layout`.
 
     Roles are `ts`, or `date` with or without `time`, and the others of `options.ROLES`; those that the file lacks are
-    missing. A file with one price per row has it as `close` only.
+    missing. A file with one price per row has it as `close` only. Whether a column of `may_be_symbols` is that of
+    `symbol`, its values must tell.
 
     Raises:
         BarFileError: when two columns have the same name and one of them is needed; without the path of the file.
@@ -79,7 +88,14 @@ def roles(names: Sequence[str], layout: Layout) -> dict[str, int]:
         found["ts"] = 0
     if "close" not in found:
         found |= _single_value(names, found)
-    return found
+    maybe = [names.index(each) for each in _MAYBE_SYMBOLS if names.count(each) == 1]
+    left = [place for place in maybe if place not in found.values()]
+    return found if "symbol" in found or not left else found | {"symbol": left[0]}
+
+
+def may_be_symbols(name: str) -> bool:
+    """True when a column of this `name` (of `plain`) has symbols or something else, which its values tell."""
+    return name in _MAYBE_SYMBOLS
 
 
 def _single_value(names: Sequence[str], found: Mapping[str, int]) -> dict[str, int]:
@@ -90,15 +106,24 @@ def _single_value(names: Sequence[str], found: Mapping[str, int]) -> dict[str, i
 
 
 def check_prices(found: Mapping[str, int], names: Sequence[str]) -> None:
-    """Check that a time and prices are there: all four, or a close alone.
+    """Check that a time and prices are there: all four, or a close alone, which is not adjusted for dividends.
 
     Raises:
+        AmbiguousBarFile: when the only price is adjusted for dividends.
         BarFileError: naming what is missing and what is there; without the path of the file.
     """
     missing = [] if {"ts", "date"} & found.keys() else ["ts"]
     prices = [role for role in _PRICES if role in found]
     if prices != ["close"]:
         missing += [role for role in _PRICES if role not in found]
+    if not missing and names[found["close"]] in ADJUSTED:
+        by_place = {place: role for role, place in found.items()}
+        columns = ",".join(by_place.get(place, IGNORED) for place in range(len(names)))
+        raise AmbiguousBarFile(
+            f"its only price is {names[found['close']].title()}, which is adjusted for dividends, and stored prices "
+            "are not; get a file with Close",
+            [FileReading("stored as the close all the same", (("columns", columns),))],
+        )
     if missing and not any(is_known(name) for name in names):
         raise BarFileError("holds no table of bars: no column has a name that is known; `--columns` says what each is")
     if missing:

@@ -8,16 +8,23 @@ from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
 
 _NUMERIC = r"^(\d{1,2})([-/.])(\d{1,2})[-/.](\d{4}|\d{2})$"
 _NAMES: Mapping[str, str] = {"dmy": "day/month/year", "mdy": "month/day/year", "ymd": "year/month/day"}
+# Fewer days may be picked ones, which follow one another by chance.
+_LEAST_DAYS = 4
+# Over a long weekend trading days are so far apart.
+_NEXT_DAYS = 5
+# A day of the stocks of one exchange has fewer hours, and a file of days fewer symbols.
+_INTRADAY_ROWS = 24
 
 
 def date_order(days: pl.Series, order: str | None, usual: str | None) -> tuple[str, str]:
     """The order of the numbers in the texts `days`, and how to say it; the latter is empty where no text depends on it.
 
     `order` is the one that was asked for, `usual` the one that the vendor uses. Dates with points are day first
-    everywhere.
+    everywhere. Where both orders are possible, days that follow one another in one of them and lie months apart in the
+    other decide.
 
     Raises:
-        AmbiguousBarFile: when both readings are possible for all dates.
+        AmbiguousBarFile: when both readings are possible, and the days show neither of them, or not the usual one.
         BarFileError: when none is possible for all of them.
     """
     parts = days.drop_nulls().unique(maintain_order=True).str.extract_groups(_NUMERIC).struct.unnest()
@@ -40,13 +47,44 @@ def date_order(days: pl.Series, order: str | None, usual: str | None) -> tuple[s
         return possible[0], f"{_NAMES[possible[0]]}, for no month is above 12"
     if (parts["sign"] == ".").all():
         return "dmy", f"{_NAMES['dmy']}, as dates with points are written"
-    if usual is not None:
+    return _of_both_possible(days, usual)
+
+
+def _of_both_possible(days: pl.Series, usual: str | None) -> tuple[str, str]:
+    of_days = _order_of_neighbours(days)
+    if usual is not None and of_days in (None, usual):
         return usual, f"{_NAMES[usual]}, as this vendor writes them"
+    if usual is None and of_days is not None:
+        other = _NAMES["mdy" if of_days == "dmy" else "dmy"]
+        return of_days, f"{_NAMES[of_days]}, for as {other} its days would be months apart"
     shown = days.drop_nulls()[0]
     raise AmbiguousBarFile(
         f"its dates, such as {shown}, may be day/month or month/day: no number in them is above 12",
-        sorted((_reading(days, name) for name in possible), key=lambda each: _weekend_days(days, each.answers[0][1])),
+        sorted(
+            (_reading(days, name) for name in ("dmy", "mdy")), key=lambda each: _weekend_days(days, each.answers[0][1])
+        ),
     )
+
+
+def _order_of_neighbours(days: pl.Series) -> str | None:
+    """The order in which nearly all days are neighbours, while nearly none are in the other; None without one.
+
+    Days of one month in one order are the same day of many months in the other. Those on the first may be bars of
+    months, unless there are many rows per day.
+    """
+    for order, other in (("dmy", "mdy"), ("mdy", "dmy")):
+        near, far = _parsed(days, order).unique().sort(), _parsed(days, other).unique().sort()
+        may_be_monthly = bool((far.dt.day() == 1).all()) and len(days.drop_nulls()) < len(far) * _INTRADAY_ROWS
+        steps = len(near) - 1
+        are_neighbours = _neighbours(near) * 4 >= steps * 3 and _neighbours(far) * 4 <= steps
+        if len(near) >= _LEAST_DAYS and are_neighbours and not may_be_monthly:
+            return order
+    return None
+
+
+def _neighbours(days: pl.Series) -> int:
+    """How many of sorted `days` follow the one before within a long weekend."""
+    return int((days.diff().drop_nulls().dt.total_days() <= _NEXT_DAYS).sum())
 
 
 def _reading(days: pl.Series, order: str) -> FileReading:

@@ -17,7 +17,10 @@ class Layout:
         row: for files without a head: whether the cells of a row are this layout's.
         headless: for files without a head: the roles of the columns from the left, `-` for one that is not read.
         only: rows that are bars: the values that a column must have one of.
+        is_guessed: True when files of others look alike: its marks are the commonest names, or there is no head. Then
+            `zone` and `label` are taken only where the sessions do not show others.
         zone: the zone of times that name none, where the vendor documents it.
+        zone_calendars: calendars of the symbols that `zone` is for; empty when it is for all.
         zones: zones that its times may be in, where the vendor leaves it open. The sessions of the calendar decide.
         is_zone_unknown: True when not even UTC may be taken for granted.
         label: `open` or `close` where the vendor documents it.
@@ -37,7 +40,9 @@ class Layout:
     row: Callable[[Sequence[str]], bool] | None = None
     headless: tuple[str, ...] = ()
     only: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    is_guessed: bool = False
     zone: str | None = None
+    zone_calendars: frozenset[str] = frozenset()
     zones: tuple[str, ...] = ()
     is_zone_unknown: bool = False
     label: str | None = None

@@ -6,7 +6,12 @@ from functools import cache
 from importlib import import_module
 
 from ema_assets.files import layouts
+from ema_assets.files.cells import Table
 from ema_assets.files.declaration import BY_NAME, Layout
+from ema_assets.files.headless import are_prices_in_order
+
+# So many rows show how the cells of a layout look; what order its prices are in, all rows say.
+_SAMPLED_ROWS = 5
 
 
 @cache
@@ -32,9 +37,11 @@ def by_head(names: Sequence[str]) -> Layout:
     return max(fitting, key=lambda each: len(each.marks), default=BY_NAME)
 
 
-def by_rows(rows: Sequence[Sequence[str]]) -> Layout | None:
-    """The layout that all of `rows`, of a file without a head, belong to; None when there is none."""
+def by_rows(table: Table) -> Layout | None:
+    """The layout that the rows of a table without a head belong to; None when there is none."""
+    rows = table.sample(_SAMPLED_ROWS)
     for each in discover():
-        if each.row is not None and rows and all(each.row(row) for row in rows):
+        looks_so = each.row is not None and rows and all(each.row(row) for row in rows)
+        if looks_so and are_prices_in_order(table, each.headless):
             return each
     return None

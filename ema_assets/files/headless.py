@@ -1,4 +1,6 @@
-"""Files without names of columns that no layout claims: what their columns seem to be. Decides nothing."""
+"""Files without names of columns: whether prices are in the order of a layout, and what columns seem to be."""
+
+from collections.abc import Sequence
 
 import polars as pl
 
@@ -7,6 +9,46 @@ from ema_assets.files.times import joined, read_times
 from ema_assets.model.errors import BarFileError, FileReading
 
 _SHOWN = 50
+_USUAL_ORDER = ("open", "high", "low", "close")
+# So many of a hundred rows that tell two orders apart must speak for the less usual one.
+_NEARLY_ALL = 95
+
+
+def are_prices_in_order(table: Table, columns: Sequence[str]) -> bool:
+    """Whether the prices of `table`, which has no head, are in the order of `columns`, roles from the left.
+
+    A bar whose prices are equal fits every order, so the others decide. Where there are none, the usual order is taken
+    for granted and no other.
+    """
+    places = [place for place, role in enumerate(columns) if role in _USUAL_ORDER]
+    roles = [role for role in columns if role in _USUAL_ORDER]
+    prices = _numbers(table, places).drop_nulls()
+    flags = prices.select(
+        own=_fits(dict(zip(roles, prices.columns, strict=True))),
+        usual=_fits(dict(zip(_USUAL_ORDER, prices.columns, strict=True))),
+        is_telling=_is_telling(prices.columns),
+    ).filter("is_telling")
+    if int(flags["own"].sum()) * 2 < flags.height:
+        return False
+    if tuple(roles) == _USUAL_ORDER:
+        return True
+    own_only = flags.filter(pl.col("own") & ~pl.col("usual")).height
+    usual_only = flags.filter(pl.col("usual") & ~pl.col("own")).height
+    return own_only > 0 and own_only * 100 >= (own_only + usual_only) * _NEARLY_ALL
+
+
+def _numbers(table: Table, places: Sequence[int]) -> pl.DataFrame:
+    return table.cells.select(pl.col(str(place)).cast(pl.Float64, strict=False) for place in places)
+
+
+def _fits(column: dict[str, str]) -> pl.Expr:
+    """Whether the high is the highest of a bar and the low the lowest, by the column of each price."""
+    every = list(column.values())
+    return (pl.col(column["high"]) == pl.max_horizontal(every)) & (pl.col(column["low"]) == pl.min_horizontal(every))
+
+
+def _is_telling(names: Sequence[str]) -> pl.Expr:
+    return pl.max_horizontal(*names) > pl.min_horizontal(*names)
 
 
 def guessed_columns(table: Table) -> tuple[str, list[FileReading]]:
@@ -15,7 +57,6 @@ def guessed_columns(table: Table) -> tuple[str, list[FileReading]]:
     Raises:
         BarFileError: when there is nothing to guess by; without the path of the file.
     """
-    rows = [[float(cell) if _is_plain(cell) else None for cell in row] for row in table.sample(_SHOWN)]
     texts = table.sample(1)[0]
     width = len(texts)
     start = _first_price(texts)
@@ -28,11 +69,10 @@ def guessed_columns(table: Table) -> tuple[str, list[FileReading]]:
         raise BarFileError(f"holds no table of bars: its first row is {' '.join(texts).strip()[:80]!r}")
     if prices in (2, 3):
         raise BarFileError("has no head that names its columns; `--columns` says what each of them is")
-    names = ["close"] if prices == 1 else ["open", "high", "low", "close", "volume"][:prices]
+    names = ["close"] if prices == 1 else [*_USUAL_ORDER, "volume"][:prices]
     evidence = "its columns are in the usual order"
     if prices >= 4:
-        values = [[cell for cell in row[start : start + 4] if cell is not None] for row in rows]
-        full = [row for row in values if len(row) == 4]
+        full = _telling_prices(table, start)
         high, low = _extreme(full, max), _extreme(full, min)
         if high is not None and low is not None and high != low:
             names = [*_named(high, low), *["volume"] * (prices > 4)]
@@ -41,12 +81,10 @@ def guessed_columns(table: Table) -> tuple[str, list[FileReading]]:
     return "has no head that names its columns", [FileReading(evidence, (("columns", ",".join(columns)),))]
 
 
-def _is_plain(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+def _telling_prices(table: Table, start: int) -> list[list[float]]:
+    """Four columns from place `start` on, of the first rows in which these are not all equal."""
+    prices = _numbers(table, range(start, start + 4)).drop_nulls()
+    return [list(row) for row in prices.filter(_is_telling(prices.columns)).head(_SHOWN).rows()]
 
 
 def _first_price(texts: list[str]) -> int:

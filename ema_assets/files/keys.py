@@ -1,24 +1,28 @@
 """Which symbol and timeframe the bars of a file have: from columns, options, names and the distance of the bars."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
-from ema_assets.files.cells import LINE
-from ema_assets.files.declaration import Layout
+from ema_assets.files.cells import LINE, Table, numbers_of
+from ema_assets.files.declaration import BY_NAME, Layout
 from ema_assets.files.names import Named, from_name
-from ema_assets.files.options import ReadOptions
+from ema_assets.files.options import IGNORED, ReadOptions
 from ema_assets.files.spacing import ALL_TIMEFRAMES, Spacing, spacing
 from ema_assets.files.words import timeframe_key, timeframe_of
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading, InvalidKeyError
+from ema_assets.model.schemas import PRICES
 from ema_assets.model.symbols import parse_symbol, parse_timeframe
 from ema_assets.model.timeframes import Timeframe, by_key
 
 _DAY = 86_400
 # So many distances say that bars are weeks apart; a few may be days that were picked.
 _CERTAIN = 5
+# One of so many rows may still contradict another one when a column tells instruments apart.
+_ONE_OF = 20
+_SAMPLED_VALUES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,85 @@ def with_keys(bars: pl.DataFrame, sources: KeySources) -> tuple[pl.DataFrame, Ke
     for (key,), part in bars.partition_by("timeframe", as_dict=True, maintain_order=True).items():
         _check_spacing(by_key(str(key)), spacing(part, "wall"), timeframe_from)
     return bars, Keys(symbol_from, timeframe_from)
+
+
+def are_symbols(column: pl.Series) -> bool:
+    """True when `column` holds several texts that can be symbols, and no names such as `Apple`.
+
+    A column with one value throughout tells no instruments apart: it may as well name a company or a kind.
+    """
+    texts = [text for text in column.cast(pl.String).str.strip_chars().unique() if text]
+    return len(texts) > 1 and all(map(_is_symbol, texts))
+
+
+def _is_symbol(text: str) -> bool:
+    try:
+        parse_symbol(text)
+    except InvalidKeyError:
+        return False
+    small = sum(letter.islower() for letter in text)
+    # Refinitiv writes BRKb.N and CLc1.
+    return small == 0 or small < sum(letter.isupper() for letter in text)
+
+
+def check_one_instrument(table: Table, found: Mapping[str, int], layout: Layout) -> None:
+    """Check that no column of words beside those of `found`, places by role, tells several instruments apart.
+
+    Raises:
+        AmbiguousBarFile: when one does: at the same times prices differ, and are one series for each of its values.
+    """
+    if "symbol" in found and layout is not BY_NAME and not layout.is_guessed:
+        return
+    others = [place for place in range(len(table.names)) if place not in found.values()]
+    words = [
+        place for place in others if table.names[place] not in layout.only and _holds_words(table.cells[str(place)])
+    ]
+    if not words:
+        return
+    key = [str(place) for role, place in found.items() if role in ("ts", "date", "time", "symbol", "timeframe")]
+    prices = [str(found[role]) for role in PRICES if role in found]
+    # A row that lacks its time or its prices is none of the bars.
+    rows = table.cells.drop_nulls([*key, *prices])
+    for name, values in layout.only.items():
+        rows = rows.filter(pl.col(str(table.names.index(name))).is_in(values))
+    rows = _contradicting(rows, key, prices)
+    for place in words if rows.height else ():
+        column = rows[str(place)].cast(pl.String)
+        is_told = column.null_count() == 0 and not (column.str.strip_chars() == "").any()
+        if is_told and _contradicting(rows, [*key, str(place)], prices).height * _ONE_OF <= rows.height:
+            raise _several_instruments(table, found, place, column)
+
+
+def _holds_words(column: pl.Series) -> bool:
+    if column.dtype not in (pl.String, pl.Categorical, pl.Enum):
+        return False
+    texts = column.cast(pl.String).drop_nulls().unique(maintain_order=True).head(_SAMPLED_VALUES).to_list()
+    return len(texts) > 1 and numbers_of(texts) == 0
+
+
+def _contradicting(rows: pl.DataFrame, key: Sequence[str], prices: Sequence[str]) -> pl.DataFrame:
+    """The rows of which others have the same `key` and other `prices`."""
+    repeated = rows.filter(pl.struct(key).is_duplicated())
+    return repeated.filter(pl.struct(prices).n_unique().over(key) > 1) if repeated.height else repeated
+
+
+def _several_instruments(table: Table, found: Mapping[str, int], place: int, column: pl.Series) -> AmbiguousBarFile:
+    name = table.heads[-1][place].strip()
+    first, second = column.unique(maintain_order=True)[:2]
+    readings = []
+    for role, evidence in (
+        ("symbol", f"with {name} as the symbol"),
+        (IGNORED, f"without {name}, of rows with the same time the last one"),
+    ):
+        by_place = {each: of for of, each in found.items()} | {place: role}
+        if role == IGNORED or ("symbol" not in found and all(map(_is_symbol, column.unique()))):
+            columns = ",".join(by_place.get(each, IGNORED) for each in range(len(table.names)))
+            readings.append(FileReading(evidence, (("columns", columns),)))
+    return AmbiguousBarFile(
+        f"it holds several instruments: the same times have other prices where its column {name} says {first} than "
+        f"where it says {second}; call the column that has symbols `symbol`, or give one file per instrument",
+        readings,
+    )
 
 
 def _symbols(bars: pl.DataFrame, sources: KeySources, named: Named) -> tuple[pl.Series, str]:

@@ -114,8 +114,21 @@ def _only_member(archive: zipfile.ZipFile) -> str:
 
 
 def _typed(frame: pl.DataFrame, form: str) -> Table:
-    cells = frame.rename({name: str(place) for place, name in enumerate(frame.columns)})
+    cells = pl.DataFrame([_as_text(column).alias(str(place)) for place, column in enumerate(frame)])
     return Table(cells.with_columns(_numbered(0)), (tuple(frame.columns),), form)
+
+
+def _as_text(column: pl.Series) -> pl.Series:
+    """Categories and bytes of text as text; every other column as it is."""
+    if column.dtype in (pl.Categorical, pl.Enum):
+        return column.cast(pl.String)
+    if column.dtype != pl.Binary:
+        return column
+    try:
+        return column.cast(pl.String)
+    except pl.exceptions.ComputeError:
+        # No text. If it is needed, it is refused where that is known.
+        return column
 
 
 def _numbered(before: int) -> pl.Expr:

@@ -1,18 +1,51 @@
-"""Prices and volumes from text: decimal signs, thousands, currencies, units. Knows nothing of columns or bars."""
+"""Prices and volumes from text: decimal signs, thousands, currencies, units. Knows nothing of layouts or bars."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import polars as pl
 
 from ema_assets.files.cells import MISSING_MARKS
-from ema_assets.model.errors import AmbiguousBarFile, FileReading
+from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
 
-# Thin and narrow spaces and apostrophes set thousands apart, currencies stand before or behind.
-_BARE = r"[\s\u00a0\u2009\u202f'\u2019$€£¥₹%]|(?i:usd|eur|gbp|inr|rs\.?)"
+# Thin and narrow spaces set thousands apart, currencies stand before or behind.
+_BARE = r"[\s\u00a0\u2009\u202f$€£¥₹%]|(?i:usd|eur|gbp|inr|rs\.?)"
 _UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
-_THOUSANDS = r"^[-+]?\d{1,3}(?:,\d{2,3})*,\d{3}$"
-# How much further apart the prices of one file may be when a comma is read wrongly: 985 beside 1,002.
+# Groups of thousands by their sign. Those of India have two digits (12,34,567).
+_GROUPED = {",": r"[1-9]\d{0,2}(?:,\d{2,3})*,\d{3}", ".": r"[1-9]\d{0,2}(?:\.\d{3})+", "'": r"[1-9]\d{0,2}(?:'\d{3})+"}
+_THOUSANDS = {".": ",", ",": "."}
+# How much further apart the prices of one file may be when a sign is read wrongly: 985 beside 1,002.
 _FAR_APART = 50.0
+# Fractions of futures: eighths of grains (450'5), 32nds of bonds (111'04), halves and quarters of these (111'04+).
+_FRACTION = r"^[-+]?\d+'[\d+/.]+$"
+_ONE_GROUP = r"^[-+]?[1-9]\d{0,2}'\d{3}$"
+# The last three digits as 32nds, of which the last digit is a quarter: 0, 2 (.25), 5 or 7 (.75).
+_IN_32NDS = r"'(?:[0-2]\d|3[01])[0257]$"
+_QUARTERS = {"0": 0.0, "2": 0.25, "5": 0.5, "7": 0.75}
+# Dates of countries whose thousands have points. A clock with a fraction of a second shows a decimal point.
+_DOTTED_DAY = r"^\d{1,2}\.\d{1,2}\.(?:\d{4}|\d{2})(?:,?\s+\d{1,2}:\d{2}(?::\d{2})?)?$"
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What texts show of their decimal sign: of each kind the first text, or None.
+
+    Attributes:
+        point: one that is a number with a decimal point only, such as `100.01` or `1,234,567`.
+        comma: one that is a number with a decimal comma only.
+        either: one that is a number both ways, such as `1,234` or `1.234`.
+    """
+
+    point: str | None = None
+    comma: str | None = None
+    either: str | None = None
+
+    @property
+    def sign(self) -> str | None:
+        """The decimal sign that the texts show, if it is one."""
+        if (self.point is None) == (self.comma is None):
+            return None
+        return "." if self.point is not None else ","
 
 
 def is_missing(column: str) -> pl.Expr:
@@ -21,88 +54,210 @@ def is_missing(column: str) -> pl.Expr:
 
 
 def read_numbers(
-    frame: pl.DataFrame, prices: Mapping[str, str], volume: str | None, decimal: str | None
+    frame: pl.DataFrame,
+    prices: Mapping[str, str],
+    volume: str | None,
+    decimal: str | None,
+    *,
+    are_by_commas: bool = False,
 ) -> tuple[dict[str, pl.Series], str]:
     """The numbers of columns of `frame`, by role: those of `prices` (column by role) and `volume`, as Float64.
 
-    Text that is no number is null. All columns have one decimal sign: the one given as `decimal`, or the one that
-    the text shows. Returned too is that sign.
+    Text that is no number is null; K, M, B and T are units of volumes only. All prices have one decimal sign: the one
+    given as `decimal`, or the one that the text shows. The volume has the same, unless its text shows the other one.
+    Returned too is the sign of the prices. Other columns of `frame` are looked at for dates with points, unless its
+    cells were set apart by commas: where thousands have points, the comma is the decimal sign and no delimiter.
 
     Raises:
-        AmbiguousBarFile: when a comma may be the decimal sign or set thousands apart.
+        AmbiguousBarFile: when a comma or point may be the decimal sign or set thousands apart, or is both.
+        BarFileError: when a column holds neither numbers nor text, prices are fractions or may be, or `decimal` cannot
+            be the sign of the prices.
     """
     columns = {**prices, **({"volume": volume} if volume is not None else {})}
-    texts = {role: frame[name] for role, name in columns.items() if frame.schema[name] == pl.String}
-    sign = decimal or _decimal_sign(
-        frame, [prices[role] for role in prices if role in texts], volume if "volume" in texts else None
-    )
+    _check_types(frame, columns)
+    plain = {name: frame[name].cast(pl.Float64, strict=False) for name in columns.values()}
+    texts = [name for name in plain if frame.schema[name] == pl.String and not _is_all_read(frame, name, plain[name])]
+    has_dots = not are_by_commas and _has_dotted_days(frame)
+    if not texts and decimal != "," and (decimal == "." or not has_dots):
+        # Most files: all text is numbers with a decimal point, or without any.
+        signs = (".", ".")
+    else:
+        signs = _signs(frame, prices, volume, decimal, has_dots=has_dots)
     found = {}
     for role, name in columns.items():
-        column = frame[name]
-        if role not in texts:
-            found[role] = column.cast(pl.Float64, strict=False)
-            continue
-        plain = column.cast(pl.Float64, strict=False) if sign == "." else None
-        missing = frame.select(is_missing(name)).to_series()
-        if plain is not None and int(plain.null_count()) <= int((missing & plain.is_null()).sum()):
-            found[role] = plain
+        sign = signs[role == "volume"]
+        if frame.schema[name] != pl.String or (sign == "." and name not in texts):
+            found[role] = plain[name]
         else:
-            found[role] = frame.select(_number(name, sign)).to_series()
+            found[role] = frame.select(_number(_bare(name), sign, has_unit=role == "volume")).to_series()
     # What no vendor means by NaN in a column of volumes is a number.
     if "volume" in found:
         found["volume"] = found["volume"].fill_nan(None)
-    return found, sign
+    return found, signs[0] if prices else signs[1]
 
 
-def _number(name: str, sign: str) -> pl.Expr:
-    bare = pl.col(name).str.replace_all(_BARE, "").str.to_lowercase()
-    bare = (
-        bare.str.replace_all(",", "", literal=True)
-        if sign == "."
-        else (bare.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True))
+def _check_types(frame: pl.DataFrame, columns: Mapping[str, str]) -> None:
+    # A file with one price per row has it in four roles, of which close is the last.
+    for name, role in {name: role for role, name in columns.items()}.items():
+        dtype = frame.schema[name]
+        if not (dtype.is_numeric() or dtype in (pl.String, pl.Null)):
+            raise BarFileError(f"`{role}` must be numbers or text, its column holds {dtype}")
+
+
+def _is_all_read(frame: pl.DataFrame, name: str, plain: pl.Series) -> bool:
+    """True when every text of a column that is not said to be missing is a number as computers write it."""
+    return not plain.null_count() or bool(frame.select((is_missing(name) | pl.lit(plain).is_not_null()).all()).item())
+
+
+def _has_dotted_days(frame: pl.DataFrame) -> bool:
+    firsts = frame.select(pl.col(pl.String).drop_nulls().first()).row(0) if frame.height else ()
+    return bool(pl.Series(firsts, dtype=pl.String).str.strip_chars().str.contains(_DOTTED_DAY).any())
+
+
+def _bare(name: str) -> pl.Expr:
+    """The text of a number without currency and spaces. An apostrophe before it makes text of a cell of Excel."""
+    text = pl.col(name).str.replace_all(_BARE, "").str.replace_all("\u2019", "'", literal=True)
+    return text.str.strip_chars("'").str.to_lowercase()
+
+
+def _grammar(sign: str) -> str:
+    """What a number with this decimal sign looks like, thousands set apart or not."""
+    mark = rf"\{sign}"
+    whole = "|".join([r"\d+", _GROUPED[_THOUSANDS[sign]], _GROUPED["'"]])
+    return rf"^[-+]?(?:(?:{whole})(?:{mark}\d*)?|{mark}\d+)(?:e[-+]?\d+)?$"
+
+
+def _number(bare: pl.Expr, sign: str, *, has_unit: bool = False) -> pl.Expr:
+    digits = bare.str.strip_chars_end("kmbt") if has_unit else bare
+    plain = digits.str.replace_all(rf"[\{_THOUSANDS[sign]}']", "").str.replace(sign, ".", literal=True)
+    value = pl.when(digits.str.contains(_grammar(sign))).then(plain.cast(pl.Float64, strict=False))
+    if not has_unit:
+        return value
+    unit = bare.str.extract(r"\d[.,]?([kmbt])$", 1)
+    # Two letters are no unit.
+    is_one = (bare.str.len_chars() - digits.str.len_chars()) <= 1
+    times = unit.replace_strict(_UNITS, default=1.0, return_dtype=pl.Float64).fill_null(1.0)
+    return pl.when(is_one).then(value * times)
+
+
+def _signs(
+    frame: pl.DataFrame, prices: Mapping[str, str], volume: str | None, decimal: str | None, *, has_dots: bool
+) -> tuple[str, str]:
+    """The decimal signs of the prices and of the volume."""
+    names = [name for name in dict.fromkeys(prices.values()) if frame.schema[name] == pl.String]
+    none = pl.Series("x", [], dtype=pl.String)
+    price_texts = pl.concat([frame.select(_bare(name).alias("x")).to_series().drop_nulls() for name in names] or [none])
+    volume_texts = none
+    if volume is not None and frame.schema[volume] == pl.String:
+        volume_texts = frame.select(_bare(volume).alias("x")).to_series().drop_nulls().str.strip_chars_end("kmbt")
+    _check_apostrophes(price_texts, volume_texts)
+    of_prices, of_volume = _shown(price_texts), _shown(volume_texts)
+    if decimal is not None:
+        if of_prices.sign not in (None, decimal):
+            wrong = of_prices.point or of_prices.comma
+            raise BarFileError(f"`--decimal {decimal}` cannot be: {wrong} is among its prices")
+        return decimal, of_volume.sign or decimal
+    _check_one_sign(of_prices, "prices")
+    _check_one_sign(of_volume, "volumes")
+    sign = of_prices.sign or of_volume.sign
+    unclear = [text for text in (of_prices.either, of_volume.either) if text is not None]
+    if sign is None and unclear:
+        commas = [text for text in unclear if "," in text]
+        # Alone, a point is the decimal sign, as most programs write it.
+        if commas or has_dots:
+            sign = _by_their_size(price_texts, (commas or unclear)[0])
+    return sign or ".", of_volume.sign or sign or "."
+
+
+def _check_one_sign(shown: _Shown, what: str) -> None:
+    """Ask when texts show both decimal signs."""
+    if shown.point is not None and shown.comma is not None:
+        raise AmbiguousBarFile(
+            f"its {what} have both decimal signs: {shown.point} and {shown.comma}",
+            [
+                FileReading(f"with `--decimal .` {shown.comma} is no number", (("decimal", "."),)),
+                FileReading(f"with `--decimal ,` {shown.point} is no number", (("decimal", ","),)),
+            ],
+        )
+
+
+def _shown(texts: pl.Series) -> _Shown:
+    x = pl.col("x")
+    frame = pl.DataFrame({"x": texts}).filter(x.str.contains(r"[.,]"))
+    frame = frame.with_columns(
+        x.str.contains(_grammar(".")).alias("point"), x.str.contains(_grammar(",")).alias("comma")
     )
-    unit = bare.str.extract(r"^[-+]?[\d.]+([kmbt])$", 1)
-    value = bare.str.strip_chars_end("kmbt").cast(pl.Float64, strict=False)
-    return value * unit.replace_strict(_UNITS, default=1.0, return_dtype=pl.Float64).fill_null(1.0)
+    point, comma = pl.col("point"), pl.col("comma")
+    kinds = (point & ~comma, comma & ~point, point & comma)
+    return _Shown(*frame.select(x.filter(kind).first().alias(str(place)) for place, kind in enumerate(kinds)).row(0))
 
 
-def _decimal_sign(frame: pl.DataFrame, prices: list[str], volume: str | None) -> str:
-    columns = [*prices, *([volume] if volume is not None else [])]
-    commas = frame.select(pl.col(columns).str.contains(",", literal=True).any()) if columns else None
-    if commas is None or not any(commas.row(0)):
-        # Numbers with several points have them between thousands, and then there are no decimals to be seen.
-        many = [name for name in columns if frame[name].str.contains(r"^\d{1,3}(\.\d{3}){2,}$").any()]
-        return "," if many else "."
-    bare = pl.concat([frame[name].drop_nulls().str.replace_all(_BARE, "").str.to_lowercase() for name in columns])
-    with_comma = bare.filter(bare.str.contains(",", literal=True)).str.strip_chars_end("kmbt")
-    both = with_comma.filter(with_comma.str.contains(".", literal=True))
-    if len(both):
-        last = both.str.contains(r",[^,]*\.\d*$")
-        return "." if last.all() else ","
-    if with_comma.str.contains(r",\d+,").any():
-        return "."
-    if not with_comma.str.contains(_THOUSANDS).all():
-        return ","
-    if any(frame[name].str.contains(r"\d\.\d").any() for name in columns):
-        return "."
-    return _by_their_size(frame, prices, with_comma[0])
-
-
-def _by_their_size(frame: pl.DataFrame, prices: list[str], shown: str) -> str:
+def _by_their_size(prices: pl.Series, shown: str) -> str:
     """The sign by which the prices of a file are of one size; asked for when that does not tell."""
-    spread = {}
-    for sign in (".", ","):
-        values = frame.select(pl.concat([frame.select(_number(name, sign)).to_series() for name in prices]).alias("x"))
-        positive = values.filter(pl.col("x") > 0)["x"] if prices else pl.Series([], dtype=pl.Float64)
-        spread[sign] = float(positive.max() / positive.min()) if len(positive) else 1.0  # type: ignore[operator,arg-type]
-    narrow, wide = sorted(spread, key=lambda sign: spread[sign])
-    if prices and spread[wide] > _FAR_APART * spread[narrow]:
+    texts = pl.DataFrame({"x": prices})
+    narrow = _narrower({sign: texts.select(_number(pl.col("x"), sign)).to_series() for sign in (".", ",")})
+    if narrow is not None:
         return narrow
-    thousand, decimal = shown.replace(",", ""), shown.replace(",", ".")
+    mark = "," if "," in shown else "."
+    thousand, decimal = shown.replace(mark, ""), shown.replace(",", ".")
+    readings = {".": decimal, ",": thousand} if mark == "." else {".": thousand, ",": decimal}
     raise AmbiguousBarFile(
-        "the comma in its numbers may set thousands apart or be the decimal sign",
+        f"the {'comma' if mark == ',' else 'point'} in its numbers may set thousands apart or be the decimal sign",
         [
-            FileReading(f"with `--decimal .` {shown} is {thousand}", (("decimal", "."),)),
-            FileReading(f"with `--decimal ,` {shown} is {decimal}", (("decimal", ","),)),
+            FileReading(f"with `--decimal {sign}` {shown} is {value}", (("decimal", sign),))
+            for sign, value in readings.items()
         ],
     )
+
+
+def _narrower(readings: Mapping[str, pl.Series]) -> str | None:
+    """Of two readings the one whose values are much closer together, as prices of one file are; or None."""
+    spread = {}
+    for name, values in readings.items():
+        positive = values.filter(values > 0)
+        spread[name] = float(positive.max() / positive.min()) if len(positive) else 1.0  # type: ignore[operator,arg-type]
+    narrow, wide = sorted(spread, key=lambda name: spread[name])
+    return narrow if spread[wide] > _FAR_APART * spread[narrow] else None
+
+
+def _check_apostrophes(prices: pl.Series, volumes: pl.Series) -> None:
+    """Refuse prices whose apostrophe sets no thousands apart, or may not: no option says that fractions are meant.
+
+    Raises:
+        BarFileError: with the first such price, and what to write instead.
+    """
+    marked = prices.filter(prices.str.contains("'", literal=True))
+    if marked.is_empty():
+        return
+    is_number = marked.str.contains(_grammar(".")) | marked.str.contains(_grammar(","))
+    fractions = marked.filter(~is_number & marked.str.contains(_FRACTION))
+    if len(fractions):
+        raise BarFileError(_no_fractions(fractions[0]))
+    numbers = marked.filter(is_number)
+    groups = numbers.filter(numbers.str.contains(_ONE_GROUP))
+    shows_thousands = (
+        len(groups) < len(numbers)
+        or not bool(groups.str.contains(_IN_32NDS).all())
+        or bool(volumes.str.contains(r"\d'\d{3}").any())
+    )
+    if groups.is_empty() or shows_thousands:
+        return
+    texts = pl.DataFrame({"x": prices})
+    points = pl.col("x").str.replace(r"'\d{3}$", "")
+    readings = {"thousands": pl.col("x"), "fractions": points}
+    narrow = _narrower({name: texts.select(_number(text, ".")).to_series() for name, text in readings.items()})
+    if narrow == "thousands":
+        return
+    if narrow == "fractions":
+        raise BarFileError(_no_fractions(groups[0]))
+    shown = groups[0]
+    whole, tail = shown.split("'")
+    value = abs(int(whole)) + (int(tail[:2]) + _QUARTERS[tail[2]]) / 32
+    raise BarFileError(
+        f"its prices, such as {shown}, may have thousands set apart or be points and 32nds, and no other value shows "
+        f"which; write {whole}{tail} for the first, {'-' * whole.startswith('-')}{value} for the second"
+    )
+
+
+def _no_fractions(shown: str) -> str:
+    return f"its prices, such as {shown}, are fractions, which are not read; write them as decimal numbers"

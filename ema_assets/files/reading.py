@@ -10,11 +10,11 @@ from pathlib import Path
 import polars as pl
 
 from ema_assets.files import discovery
-from ema_assets.files.cells import LINE, Table
-from ema_assets.files.columns import check_prices, is_known, plain, roles, volume_columns
+from ema_assets.files.cells import BY_COMMAS, LINE, Table
+from ema_assets.files.columns import ADJUSTED, check_prices, is_known, may_be_symbols, plain, roles, volume_columns
 from ema_assets.files.declaration import BY_NAME, Layout
 from ema_assets.files.headless import guessed_columns
-from ema_assets.files.keys import Keys, KeySources, with_keys
+from ema_assets.files.keys import Keys, KeySources, are_symbols, check_one_instrument, with_keys
 from ema_assets.files.loading import load
 from ema_assets.files.numbers import is_missing, read_numbers
 from ema_assets.files.options import IGNORED, ReadOptions
@@ -23,8 +23,6 @@ from ema_assets.files.wide import unpivoted
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError
 from ema_assets.model.schemas import BAR_SCHEMA, PRICES
 
-# Names of columns whose prices are adjusted for dividends, which stored prices are not.
-_ADJUSTED = ("adj close", "adjusted close", "5 adjusted close", "adjclose")
 _NO_BAR = "without prices"
 _BEGINS_LIKE_A_TIME = r"^\W*(\d|(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))"
 
@@ -73,6 +71,9 @@ def read(path: Path, options: ReadOptions, known: Collection[str] = ()) -> BarsO
         raise AmbiguousBarFile(f"{path}: {error}", error.readings) from None
     except BarFileError as error:
         raise BarFileError(f"{path}: {error}") from None
+    except pl.exceptions.PolarsError as error:
+        # A column of a type that no role has, such as lists of symbols.
+        raise BarFileError(f"{path}: cannot be read as bars: {str(error).splitlines()[0]}") from error
 
 
 def _read(path: Path, table: Table, options: ReadOptions, known: Collection[str]) -> BarsOfFile:
@@ -84,7 +85,9 @@ def _read(path: Path, table: Table, options: ReadOptions, known: Collection[str]
     cells = cells.with_columns(times.wall.alias("wall"), times.ts.alias("ts"), written.cast(pl.String).alias("written"))
     cells, below = _without_footers(cells, column)
     prices = {role: column.get(role, column["close"]) for role in PRICES}
-    numbers, sign = read_numbers(cells, prices, column.get("volume"), options.decimal)
+    numbers, sign = read_numbers(
+        cells, prices, column.get("volume"), options.decimal, are_by_commas=table.form == BY_COMMAS
+    )
     volume = numbers.pop("volume", None)
     if volume is not None and table.heads and options.columns is None:
         volume = _first_traded(volume, cells, table.names, layout, sign)
@@ -118,13 +121,17 @@ def _columns(table: Table, options: ReadOptions) -> tuple[Layout, dict[str, int]
             raise BarFileError(f"`--columns` names {len(options.columns)} columns, the file has {width}")
         return BY_NAME, _places(options.columns)
     if not table.heads:
-        layout = discovery.by_rows(table.sample(5))
+        layout = discovery.by_rows(table)
         if layout is None:
             raise AmbiguousBarFile(*guessed_columns(table))
         return layout, _places(layout.headless[:width])
     layout = discovery.by_head(table.names)
     found = roles(table.names, layout)
     check_prices(found, table.names)
+    if "symbol" in found and may_be_symbols(table.names[found["symbol"]]):
+        place = found["symbol"]
+        found = found if are_symbols(table.cells[str(place)]) else {k: v for k, v in found.items() if v != place}
+    check_one_instrument(table, found, layout)
     return layout, found
 
 
@@ -234,9 +241,12 @@ def _notes(
             notes.append(f"{wrong} volume{'s' if wrong > 1 else ''} that are no numbers are missing")
         if absent:
             notes.append(f"{absent} row{'s' if absent > 1 else ''} without a volume")
-    notes += [
-        f"{name.title()} is left out: stored prices are not adjusted for dividends"
-        for name in names
-        if name in _ADJUSTED
-    ]
+    read = {int(place) for place in column.values()}
+    for place, name in enumerate(names):
+        if name in ADJUSTED and place in read:
+            notes.append(
+                f"{name.title()} is read as `--columns` says: it is adjusted for dividends, stored prices are not"
+            )
+        elif name in ADJUSTED:
+            notes.append(f"{name.title()} is left out: stored prices are not adjusted for dividends")
     return notes

@@ -8,7 +8,7 @@ from io import BytesIO
 
 import polars as pl
 
-from ema_assets.files.cells import LINE, SAMPLED_ROWS, Table, find_head, heads_of, numbers_of
+from ema_assets.files.cells import BY_COMMAS, LINE, SAMPLED_ROWS, Table, find_head, heads_of, numbers_of
 from ema_assets.model.errors import BarFileError
 
 # In the order in which they win when several fit: a decimal or thousands comma is no delimiter where a semicolon is.
@@ -43,7 +43,7 @@ def read_text(data: bytes) -> Table:
     return Table(
         cells=_read(text, delimiter, first, width),
         heads=heads_of(rows[head:first], width),
-        form="CSV" if name == "comma" else "text",
+        form=BY_COMMAS if name == "comma" else "text",
         notes=tuple(notes),
     )
 

@@ -7,12 +7,14 @@ that instant (`ts`, UTC).
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import polars as pl
 
 from ema_assets.files.date_order import date_order
+from ema_assets.model.errors import BarFileError
 from ema_assets.model.schemas import UTC_TIME
 
 WALL = pl.Datetime("us")
@@ -37,6 +39,19 @@ _ZONES = {
 _OFFSET_PARTS = re.compile(r"([+-])(\d{1,2}):?(\d{2})?")
 # Days since 1899-12-30, as Excel keeps them: 1927 to 2119.
 _EXCEL_DAY = r"^[1-7]\d{4}(\.\d+)?$"
+# The day that stands before a time of day which has none: in spreadsheets, where 24 hours are on a later one, and as
+# `strptime` of Python reads it.
+_NO_DAY = r"^1899-12-3[01][T ]"
+_NEXT_DAYS = r"^1900-\d{2}-\d{2}[T ]"
+_PYTHONS_DAY = r"^1900-01-01[T ]"
+# Units of epochs per second, the longest first, and the seconds between which times of bars lie: 1900 to 2100.
+_UNITS = {"s": 1, "ms": 10**3, "µs": 10**6, "ns": 10**9}
+_FIRST, _LAST = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (1900, 2100))
+# Epochs of one unit are so many of their usual steps apart at most: bars of one minute over a night.
+_MOST_STEPS = 2000
+# No bars are further apart (seconds), and so many steps are enough to say so.
+_LONGEST_STEP = 400 * 86_400
+_ENOUGH_STEPS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +76,7 @@ def read_times(column: pl.Series, order: str | None, *, usual_order: str | None 
 
     Raises:
         AmbiguousBarFile: when days and months cannot be told apart.
+        BarFileError: when the column has a type that no time has.
     """
     dtype = column.dtype
     if isinstance(dtype, pl.Datetime):
@@ -69,18 +85,39 @@ def read_times(column: pl.Series, order: str | None, *, usual_order: str | None 
         return Times(wall, ts)
     if dtype == pl.Date:
         return Times(column.cast(WALL), _none(len(column)))
-    if dtype.is_float():
-        column = column.cast(pl.Decimal(38, 6)) if column.abs().max() else column
-    text = column.cast(pl.String).str.strip_chars().str.strip_chars("'\"[]")
+    _check_type(column, "ts")
+    text = _text_of_floats(column) if dtype.is_float() else column.cast(pl.String)
+    text = text.str.strip_chars().str.strip_chars("'\"[]")
     filled = text.drop_nulls().filter(text.drop_nulls() != "")
     if _are_mostly(filled, _EPOCH) and not _are_mostly(filled, _COMPACT):
-        return _epochs(text)
+        return _epochs(*_parts_of_floats(column), is_float=True) if dtype.is_float() else _epochs(*_parts(text))
     if _are_mostly(filled, _EXCEL_DAY):
         days = text.cast(pl.Float64, strict=False)
         # To the second: a double has no more of a day.
         since = (days * 86_400).round().cast(pl.Int64) * 1_000_000 - 2_209_161_600_000_000
         return Times(since.cast(WALL), _none(len(text)), "days as Excel counts them")
     return _texts(text, order, usual_order)
+
+
+def _check_type(column: pl.Series, role: str) -> None:
+    dtype = column.dtype
+    if not (
+        dtype.is_numeric() or dtype in (pl.String, pl.Categorical, pl.Enum, pl.Time, pl.Date, pl.Datetime, pl.Null)
+    ):
+        raise BarFileError(f"`{role}` must be a time, a date, an epoch or text, its column holds {dtype}")
+
+
+def _finite(column: pl.Series) -> pl.Series:
+    """Floats as Float64, null where one is not finite."""
+    return column.cast(pl.Float64).set(~column.is_finite(), None)
+
+
+def _text_of_floats(column: pl.Series) -> pl.Series:
+    """Floats as text: without a fraction, such as 20240102, when all are whole."""
+    finite = _finite(column)
+    whole = finite.cast(pl.Int64, strict=False)
+    is_whole = (whole.cast(pl.Float64) == finite).all()
+    return (whole if is_whole else finite.cast(pl.Decimal(38, 6), strict=False)).cast(pl.String)
 
 
 def _are_mostly(texts: pl.Series, pattern: str) -> bool:
@@ -92,26 +129,83 @@ def _none(rows: int) -> pl.Series:
     return pl.Series([None] * rows, dtype=UTC_TIME)
 
 
-def _epochs(text: pl.Series) -> Times:
-    """Instants, each in the unit that its size shows. From 1973 on these do not overlap."""
-    whole = pl.col("x").str.replace(r"\.\d+$", "").cast(pl.Int64, strict=False)
-    fraction = pl.col("x").str.extract(r"(\.\d+)$", 1).cast(pl.Float64, strict=False).fill_null(0.0)
-    size = whole.abs()
+def _parts(text: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Numbers as whole ones (Int64) and fractions (Float64) of the same sign."""
+    x = pl.col("x")
+    fraction = x.str.extract(r"(\.\d+)$", 1).cast(pl.Float64, strict=False).fill_null(0.0)
+    parts = pl.DataFrame({"x": text}).select(
+        x.str.replace(r"\.\d+$", "").cast(pl.Int64, strict=False).alias("whole"),
+        pl.when(x.str.starts_with("-")).then(-fraction).otherwise(fraction).alias("fraction"),
+    )
+    return parts["whole"], parts["fraction"]
+
+
+def _parts_of_floats(column: pl.Series) -> tuple[pl.Series, pl.Series]:
+    finite = _finite(column)
+    return finite.floor().cast(pl.Int64, strict=False), (finite - finite.floor()).fill_null(0.0)
+
+
+def _epochs(whole: pl.Series, fraction: pl.Series, *, is_float: bool = False) -> Times:
+    """Instants of whole numbers and fractions, each in the unit that the column shows.
+
+    Integers in ns are cut to µs, floats are rounded to them: a double is up to 128 ns off.
+    """
+    frame = pl.DataFrame({"whole": whole, "fraction": fraction, "unit": _units(whole)})
+    number, rest, unit = pl.col("whole"), pl.col("fraction"), pl.col("unit")
     micros = (
-        pl.when(size >= 10**17).then(whole // 1000)
-        .when(size >= 10**14).then(whole)
-        .when(size >= 10**11).then(whole * 1000 + (fraction * 1000).round().cast(pl.Int64))
-        .otherwise(whole * 1_000_000 + (fraction * 1_000_000).round().cast(pl.Int64))
+        pl.when(unit == "ns").then((number + (500 if is_float else 0)) // 1000)
+        .when(unit == "µs").then(number)
+        .when(unit == "ms").then(number * 1000 + (rest * 1000).round().cast(pl.Int64))
+        .otherwise(number * 1_000_000 + (rest * 1_000_000).round().cast(pl.Int64))
     )  # fmt: skip
-    frame = pl.DataFrame({"x": text}).with_columns(whole.abs().alias("size"))
     ts = frame.select(micros.cast(UTC_TIME)).to_series()
-    return Times(ts.dt.replace_time_zone(None), ts, f"epoch {_units(frame['size'].drop_nulls())}")
+    present = frame["unit"].unique().to_list()
+    return Times(ts.dt.replace_time_zone(None), ts, f"epoch {' and '.join(each for each in _UNITS if each in present)}")
 
 
-def _units(sizes: pl.Series) -> str:
-    limits = {"s": (0, 10**11), "ms": (10**11, 10**14), "µs": (10**14, 10**17), "ns": (10**17, 2**63 - 1)}
-    present = [unit for unit, (low, high) in limits.items() if sizes.is_between(low, high, closed="left").any()]
-    return " and ".join(present) or "s"
+def _units(whole: pl.Series) -> pl.Series:
+    """The unit of each epoch: the longest by which it lies between 1900 and 2100, or a shorter one of its neighbours.
+
+    Near 1970 an epoch is small in every unit, so those beside it decide. A file may also change its unit, as those of
+    Binance do from ms to µs: then there is a wide gap between both.
+    """
+    number = pl.col("whole")
+    fitting = (pl.when(number.is_between(_FIRST * per, _LAST * per)).then(pl.lit(unit)) for unit, per in _UNITS.items())
+    units = pl.DataFrame({"whole": whole}).with_columns(
+        pl.when(number.is_not_null()).then(pl.coalesce(*fitting, pl.lit("ns"))).alias("unit")
+    )
+    distinct = units.drop_nulls().unique().sort("whole")
+    found = distinct["unit"].unique().to_list()
+    present = [unit for unit in reversed(_UNITS) if unit in found]
+    read_as = {unit: unit for unit in present}
+    for shorter, longer in pairwise(present):
+        if _are_neighbours(distinct.filter(pl.col("unit").is_in([shorter, longer])), shorter):
+            read_as[longer] = read_as[shorter]
+    if len(set(read_as.values())) == 1:
+        read_as = dict.fromkeys(present, _unit_of_steps(distinct["whole"], present[0]))
+    return units["unit"].replace(read_as)
+
+
+def _are_neighbours(epochs: pl.DataFrame, shorter: str) -> bool:
+    """Whether sorted `epochs` (`whole`, `unit`) of two units follow upon one another as those of one unit do."""
+    steps = epochs.select(
+        pl.col("whole").diff().alias("step"),
+        (pl.col("unit") != pl.col("unit").shift()).alias("is_between"),
+        (pl.col("unit") == shorter).alias("is_shorter"),
+    ).drop_nulls()
+    within = steps.filter(~pl.col("is_between"))
+    usual = within.filter("is_shorter")["step"].median() or within["step"].median()
+    gap = steps.filter("is_between")["step"].min()
+    return usual is not None and bool(gap <= _MOST_STEPS * usual)  # type: ignore[operator]
+
+
+def _unit_of_steps(epochs: pl.Series, unit: str) -> str:
+    """`unit` of sorted `epochs`, or a shorter one when by that they are further apart than bars can be."""
+    steps = epochs.diff().drop_nulls()
+    if len(steps) < _ENOUGH_STEPS:
+        return unit
+    step: float = steps.median()  # type: ignore[assignment]
+    return next((name for name, per in _UNITS.items() if per >= _UNITS[unit] and step <= _LONGEST_STEP * per), "ns")
 
 
 def _texts(text: pl.Series, order: str | None, usual_order: str | None) -> Times:
@@ -240,10 +334,19 @@ def in_zone(wall: pl.Expr, name: str) -> pl.Expr:
 
 
 def joined(texts: Sequence[pl.Series]) -> pl.Series:
-    """A column of dates and one of times as one; a time that has its own date stands alone."""
+    """A column of dates and one of times as one; a time that has its own date stands alone.
+
+    A duration is the time since midnight. Spreadsheets put 1899-12-30 or 1899-12-31 before a time of day.
+
+    Raises:
+        BarFileError: when a column has a type that no date or time of day has, or a time is not one of the same day.
+    """
     if len(texts) == 1:
         return texts[0]
-    day, clock = (text.cast(pl.String).str.strip_chars() for text in texts)
+    if len(texts) > 2:
+        raise BarFileError("has three columns of times; `--columns` must name ts, or date and time")
+    _check_type(texts[0], "date")
+    day, clock = texts[0].cast(pl.String).str.strip_chars(), _clock_text(texts[1])
     if clock.drop_nulls().head(20).str.contains(r"^\d{4}-\d{2}-\d{2}[T ]").any():
         return clock
     day = day.str.replace(r"[T ]00:00(:00(\.0+)?)?$", "")
@@ -252,3 +355,19 @@ def joined(texts: Sequence[pl.Series]) -> pl.Series:
         .select(pl.concat_str("d", "c", separator=" ", ignore_nulls=True))
         .to_series()
     )
+
+
+def _clock_text(column: pl.Series) -> pl.Series:
+    """Times of day as text, or times with their own date."""
+    if column.dtype == pl.Duration:
+        if not column.drop_nulls().is_between(timedelta(0), timedelta(days=1), closed="left").all():
+            raise BarFileError(f"`time` must be a time of day, received durations up to {column.max()!s}")
+        return column.dt.total_nanoseconds().cast(pl.Time).cast(pl.String)
+    _check_type(column, "time")
+    text = column.cast(pl.String).str.strip_chars()
+    if text.str.contains(_NO_DAY).any():
+        later = text.filter(text.str.contains(_NEXT_DAYS))
+        if len(later):
+            raise BarFileError(f"`time` must be a time of day, received {later[0]!r}, which is 24 hours or more")
+        return text.str.replace(_NO_DAY, "")
+    return text.str.replace(_PYTHONS_DAY, "") if text.str.contains(_PYTHONS_DAY).all() else text

@@ -76,4 +76,6 @@ def _stacked(table: Table, prices: Sequence[str], tickers: Sequence[str]) -> Tab
         parts.append(
             cells.filter(~pl.all_horizontal(pl.col(str(place)).is_null() for place in range(2, len(fields) + 2)))
         )
-    return Table(pl.concat(parts), ((DATE, SYMBOL, *fields),), table.form, table.notes, table.facts)
+    # Volumes of one ticker may be whole numbers, of another fractions.
+    stacked = pl.concat(parts, how="vertical_relaxed")
+    return Table(stacked, ((DATE, SYMBOL, *fields),), table.form, table.notes, table.facts)

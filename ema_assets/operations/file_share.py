@@ -6,21 +6,28 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from ema_assets.market.exchanges import exchange_sessions
-from ema_assets.market.validation import NOT_CLOSED, OFF_GRID, OUTSIDE_SESSION, validate
+from ema_assets.market.repair import DUPLICATE
+from ema_assets.market.validation import NOT_CLOSED, OFF_GRID, OUTSIDE_SESSION, Validated, validate
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError, ConfigurationError, FileReading
+from ema_assets.model.schemas import PRICES
 from ema_assets.model.symbols import ALWAYS_OPEN, EXTENDED_CALENDARS, EXTENDED_SUFFIX, Instrument
-from ema_assets.model.timeframes import by_key
+from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.operations.file_sessions import AT_OPEN, TRIED_CALENDARS, fitting
 
 _PARTLY = "with `--partial` what fits is stored and the rest skipped"
 _SAMPLED_BARS = 400
 _NEARLY_ALL = 95
+# So many times with several prices may be corrections, whatever the length of the file.
+_CORRECTIONS = 2
 
 
 def check_mostly_stored(
     bars: pl.DataFrame, instruments: Mapping[str, Instrument], sessions: pl.DataFrame, now: datetime
 ) -> None:
     """Check that at least half of `bars` (BAR_SCHEMA) of each timeframe are fit to be stored at `now`.
+
+    Rows that repeat a time and its prices are one bar. Where half of the times have other prices too, the rows are
+    those of several instruments or of several sources.
 
     Raises:
         AmbiguousBarFile: naming the commonest reason, with what would help.
@@ -33,7 +40,9 @@ def check_mostly_stored(
     )
     for (key,), part in bars.partition_by("timeframe", as_dict=True, maintain_order=True).items():
         timeframe = by_key(str(key))
+        part = part.unique(["symbol", "ts", *PRICES], keep="last", maintain_order=True)  # noqa: PLW2901
         sound = validate(part, timeframe, by_symbol, sessions, now)
+        _check_one_price(part, sound, timeframe)
         if sound.accepted.height * 2 >= part.height:
             continue
         refused = pl.concat([sound.rejected, sound.skipped])
@@ -49,6 +58,19 @@ def check_mostly_stored(
         if not sound.accepted.is_empty():
             readings.append(FileReading(_PARTLY, (("partial", ""),)))
         raise AmbiguousBarFile(message, readings)
+
+
+def _check_one_price(part: pl.DataFrame, sound: Validated, timeframe: Timeframe) -> None:
+    repeated = sound.rejected.filter(pl.col("reason") == DUPLICATE).select("symbol", "ts").unique().sort("symbol", "ts")
+    times = part.select("symbol", "ts").n_unique()
+    if repeated.height <= _CORRECTIONS or repeated.height * 2 < times:
+        return
+    raise AmbiguousBarFile(
+        f"{repeated.height} of its {times} {timeframe.key} times have several rows with different prices, such as "
+        f"{repeated['ts'][0]:%Y-%m-%d %H:%M} UTC, so it may hold several instruments: give one file per instrument, or "
+        "a column `symbol`",
+        [FileReading("with `--partial` the last row of each time is stored", (("partial", ""),))],
+    )
 
 
 def _cause(reason: str, shown: pl.DataFrame, instruments: Mapping[str, Instrument]) -> str:

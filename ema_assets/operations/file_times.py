@@ -1,11 +1,12 @@
 """Which instants the intraday times of a file are: their zone, and the end of a bar that they stand for. No store.
 
-A time with a zone or an epoch is certain. One without is read as UTC and on the clocks of the exchange, and the
-sessions of the calendar decide, or a person is asked.
+A time with a zone or an epoch is certain, unless the sessions show that the zone lacks the summer time. One without is
+read as UTC and on the clocks of the exchange, and the sessions of the calendar decide, or a person is asked.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import polars as pl
 
@@ -13,6 +14,7 @@ from ema_assets.files.declaration import Layout
 from ema_assets.files.options import ReadOptions
 from ema_assets.files.times import in_zone
 from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
+from ema_assets.model.symbols import FX_CALENDAR, without_hours
 from ema_assets.operations.file_sessions import (
     AT_CLOSE,
     AT_OPEN,
@@ -25,6 +27,8 @@ from ema_assets.operations.file_sessions import (
 # So many of a hundred times must lie in sessions for a reading to count.
 _NEARLY_ALL = 95
 _UTC = "UTC"
+# The clock of most brokers of foreign exchange: their weeks and days begin at midnight on it.
+_BROKERS_ZONE = "Europe/Athens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +62,17 @@ def place_times(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, opti
         AmbiguousBarFile: when two readings fit, or only another one than UTC.
         BarFileError: when times do not exist on the clocks of the zone that was given.
     """
-    zones, origin = _zones(bars, layout, options)
-    told_label = options.label or layout.label
+    # Around the clock the end of a week is all that there is to tell, and a zone an hour away looks the same.
+    is_tested = layout.is_guessed and not _is_around_the_clock(bars)
+    told_label = options.label or (None if is_tested else layout.label)
     labels = [AT_OPEN, AT_CLOSE] if told_label is None else [told_label]
+    bars = _with_summer_time(bars, sessions, labels, options)
+    zones, origin = _zones(bars, layout, options)
     if layout.is_zone_unknown and origin == "" and _is_around_the_clock(bars):
         raise _unknown_zone(layout, [_read(bars, sessions, zone, labels[0]) for zone in zones[::-1]], bars)
     readings = [_read(bars, sessions, zone, label) for zone in zones for label in labels]
+    if layout.is_guessed and zones == [layout.zone] and not any(each.is_good() for each in readings):
+        _check_fits_nowhere_else(bars, sessions, layout, labels)
     if len(zones) > 1:
         readings, origin = _of_one_zone(readings, bars), "the sessions fit no other zone"
     elif _is_around_the_clock(bars) and not origin:
@@ -71,7 +80,7 @@ def place_times(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, opti
     chosen = _labelled(readings)
     _check_all_exist(bars, chosen, options)
     ts = chosen.at if chosen.label == AT_OPEN else _opens(bars, chosen, sessions)
-    told = "--label" if options.label else f"as {layout.name} writes them" if layout.label else ""
+    told = "--label" if options.label else f"as {layout.name} writes them" if layout.label == chosen.label else ""
     label = f"at the {chosen.label} of a bar"
     return PlacedTimes(
         ts, f"{chosen.zone} ({origin})" if origin else chosen.zone, f"{label} ({told})" if told else label
@@ -84,13 +93,77 @@ def _zones(bars: pl.DataFrame, layout: Layout, options: ReadOptions) -> tuple[li
         return [_UTC], "as the file says"
     if options.tz is not None:
         return [options.tz], "--tz"
-    if layout.zone is not None:
-        return [layout.zone], f"as {layout.name} writes them"
     calendars = bars["calendar"].unique().sort().to_list()
-    zones = list(dict.fromkeys([_UTC, *(zone_of(each) for each in calendars), *layout.zones]))
+    is_of_layout = not layout.zone_calendars or {without_hours(each) for each in calendars} <= layout.zone_calendars
+    if layout.zone is not None and is_of_layout:
+        return [layout.zone], f"as {layout.name} writes them"
     if all(each == "24/7" for each in calendars) and not layout.is_zone_unknown:
-        zones = [_UTC]
-    return zones, ""
+        return [_UTC], ""
+    return _usual_zones(calendars, layout), ""
+
+
+def _usual_zones(calendars: Sequence[str], layout: Layout) -> list[str]:
+    """UTC, the zones of the exchanges, those of the vendor, and for foreign exchange the clock of brokers."""
+    brokers = [_BROKERS_ZONE] if FX_CALENDAR in calendars else []
+    return list(dict.fromkeys([_UTC, *(zone_of(each) for each in calendars), *layout.zones, *brokers]))
+
+
+def _with_summer_time(
+    bars: pl.DataFrame, sessions: pl.DataFrame, labels: Sequence[str], options: ReadOptions
+) -> pl.DataFrame:
+    """`bars`, without their `ts` when `--tz` is the zone of the exchange whose standard time the file names all year.
+
+    `EST` in summer is five hours behind UTC, and New York is four. Who writes it may mean either.
+
+    Raises:
+        AmbiguousBarFile: when the times fit the sessions on the clocks of the exchange, and as the file says fit worse.
+    """
+    zones = dict.fromkeys(zone_of(each) for each in bars["calendar"].unique().sort())
+    zone = next(iter(zones), _UTC)
+    if bars["ts"].null_count() or len(zones) != 1 or zone == _UTC or options.tz not in (None, zone):
+        return bars
+    local = bars.select("ts", "wall", here=in_zone(pl.col("wall"), zone).dt.convert_time_zone(zone))
+    standard = pl.col("wall").dt.replace_time_zone(_UTC) - pl.col("here").dt.base_utc_offset()
+    if not local.select((standard == pl.col("ts")).fill_null(False).all()).item():
+        return bars
+    days = local.filter(pl.col("here").dt.dst_offset() > timedelta(0))["wall"].dt.date().n_unique()
+    if days == 0:
+        return bars
+    clocks = bars.with_columns(ts=pl.lit(None, bars.schema["ts"]))
+    best = max((_read(clocks, sessions, zone, each) for each in labels), key=lambda each: each.count)
+    told, *others = (_read(bars, sessions, _UTC, each) for each in labels)
+    if not best.is_good() or (best.count - told.count) * 2 < days:
+        return bars
+    if options.tz is not None:
+        return clocks
+    if options.partial:
+        return bars
+    calendars = " and ".join(bars["calendar"].unique().sort())
+    raise AmbiguousBarFile(
+        f"its times name a zone that has no summer time, and {_outside(told)} in it",
+        [
+            FileReading(_evidence(best, calendars), _answers(best)),
+            *(
+                FileReading(
+                    f"as the file says, labelled at the {each.label}, {each.count} fit", (("label", each.label),)
+                )
+                for each in others
+                if each.is_good()
+            ),
+            FileReading(f"as the file says {told.count} of {bars.height} fit", (("partial", ""),)),
+        ],
+    )
+
+
+def _check_fits_nowhere_else(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, labels: Sequence[str]) -> None:
+    """Refuse to take the zone of a layout that is only guessed, when the sessions fit another one."""
+    zones = _usual_zones(bars["calendar"].unique().sort().to_list(), layout)
+    others = [_read(bars, sessions, zone, label) for zone in zones if zone != layout.zone for label in labels]
+    if any(each.is_good() for each in others):
+        raise AmbiguousBarFile(
+            f"its times name no zone, and do not fit the sessions as {layout.name} writes them",
+            _asked([each for each in others if each.is_good()], bars),
+        )
 
 
 def _is_around_the_clock(bars: pl.DataFrame) -> bool:
@@ -122,16 +195,16 @@ def _read(bars: pl.DataFrame, sessions: pl.DataFrame, zone: str, label: str) -> 
 
 
 def _in_repeated_hour(bars: pl.DataFrame, at: pl.Series, zone: str) -> pl.Series:
-    """Of a time that stands twice, the second is the later one when clocks were turned back in between."""
+    """Of a time that stands twice, the second is the later when clocks were turned back, newest first the first."""
     later = (
         pl.col("wall").dt.replace_time_zone(zone, ambiguous="latest", non_existent="null").dt.convert_time_zone(_UTC)
     )
-    is_second = pl.int_range(pl.len()).over("symbol", "timeframe", "wall") > 0
-    return (
-        bars.with_columns(at)
-        .select(pl.when(is_second & pl.col("ts").is_null()).then(later).otherwise("at").alias("at"))
-        .to_series()
-    )
+    series = ("symbol", "timeframe")
+    steps = pl.col("wall").diff().dt.total_microseconds().sign().over(series)
+    frame = bars.with_columns(at, steps.sum().over(series).alias("direction"))
+    place, count = pl.int_range(pl.len()).over(*series, "wall"), pl.len().over(*series, "wall")
+    is_later = pl.when(pl.col("direction") < 0).then(place < count - 1).otherwise(place > 0)
+    return frame.select(pl.when(is_later & pl.col("ts").is_null()).then(later).otherwise("at").alias("at")).to_series()
 
 
 def _of_one_zone(readings: Sequence[_Reading], bars: pl.DataFrame) -> list[_Reading]:

@@ -185,6 +185,30 @@ def test_naive_times_are_asked_about_and_the_printed_command_stores_them(
             "11 of 31 days are no sessions of XNYS, 10 of them on a weekend, such as 2024-03-02",
             "--calendar 24/7",
         ),
+        (
+            "BTCUSD_1h.csv",
+            (*(f"{1325376000 + 3600 * hour},4.5,4.5,4.5,4.5,0" for hour in range(6)), "1325397600,5,5.5,4.9,5.2,3"),
+            "has no head that names its columns",
+            "--columns ts,open,high,low,close,volume",
+        ),
+        (
+            "KO_1d.csv",
+            ("Date,Adj Close", "2024-03-04,58.9", "2024-03-05,59.1"),
+            "its only price is Adj Close, which is adjusted for dividends, and stored prices are not; get a file with Close",
+            "--columns date,close",
+        ),
+        (
+            "KO_1h.csv",
+            ("ts,open,high,low,close", *(f"2024-06-{day:02} {hour:02}:30 EST,10,12,9,11" for day in (3, 4) for hour in range(9, 16))),
+            "its times name a zone that has no summer time, and 2 of 14 lie outside the sessions in it",
+            "--tz America/New_York",
+        ),
+        (
+            "KO_5m.csv",
+            ("time,open,high,low,close", *(f"2024-06-03T{hour:02}:{minute:02}:00-04:00,10,12,9,11" for hour, minute in ((15, 45), (15, 50), (15, 55), (16, 0)))),
+            "its times seem to be those at which bars close, not open",
+            "--label close",
+        ),
     ],
 )  # fmt: skip
 def test_each_question_names_a_command_that_then_works(

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from ema_assets.files.options import ReadOptions
+from ema_assets.files.reading import read
 from ema_assets_tests.files.reader import HEADER, Row, question, read_text, refusal, rows, rows_of, understood, written
 
 HEAD = "Date,Open,High,Low,Close,Volume"
@@ -174,6 +176,44 @@ def test_excel_with_times_of_day_keeps_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("clocks", "form"),
+    [([time(9, 30), time(9, 35)], "hh:mm:ss"), ([timedelta(minutes=570), timedelta(minutes=575)], "[h]:mm")],
+    ids=["times", "durations"],
+)
+def test_excel_with_dates_and_times_in_two_columns_is_read_as_both(
+    tmp_path: Path, clocks: list[time | timedelta], form: str
+) -> None:
+    import xlsxwriter
+
+    path = tmp_path / "KO_5m.xlsx"
+    with xlsxwriter.Workbook(path) as book:
+        sheet = book.add_worksheet()
+        sheet.write_row(0, 0, ["Date", "Time", "Open", "High", "Low", "Close"])
+        for place, clock in enumerate(clocks, 1):
+            sheet.write_datetime(place, 0, date(2024, 3, 11), book.add_format({"num_format": "yyyy-mm-dd"}))
+            sheet.write_datetime(place, 1, clock, book.add_format({"num_format": form}))
+            sheet.write_row(place, 2, [59.4, 60.4, 59.3, 60.1])
+    found = read(path, ReadOptions()).bars
+    assert found["wall"].to_list() == [datetime(2024, 3, 11, 9, 30), datetime(2024, 3, 11, 9, 35)]
+
+
+def test_parquet_with_times_of_day_as_durations_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "KO_5m.parquet"
+    clocks = pl.Series([timedelta(minutes=570), timedelta(minutes=575)])
+    FRAME.with_columns(clocks.alias("Time"), pl.lit(date(2024, 3, 11)).alias("Date")).write_parquet(path)
+    found = read(path, ReadOptions()).bars
+    assert found["wall"].to_list() == [datetime(2024, 3, 11, 9, 30), datetime(2024, 3, 11, 9, 35)]
+
+
+def test_parquet_with_text_as_bytes_or_categories_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "bars.parquet"
+    frame = FRAME.with_columns(pl.lit("KO").alias("Symbol").cast(pl.Binary), pl.lit("1d").alias("Timeframe"))
+    frame = frame.with_columns(pl.exclude("Symbol").cast(pl.String)).cast({"Close": pl.Binary, "Open": pl.Categorical})
+    frame.write_parquet(path)
+    assert rows_of(understood(path).bars) == BARS
+
+
+@pytest.mark.parametrize(
     "text",
     [
         FRAME.cast({"Date": pl.String}).write_json(),
@@ -326,6 +366,28 @@ def test_a_file_without_a_head_is_asked_about_with_the_columns_that_it_seems_to_
     assert [each["columns"] for each in question(path).values()] == [columns]
 
 
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        (pl.concat_list("Close"), "`close` must be numbers or text, its column holds List(Float64)"),
+        (pl.lit(b"\xff").alias("Close"), "`close` must be numbers or text, its column holds Binary"),
+        (pl.lit(timedelta(hours=9)).alias("Date"), "`ts` must be a time, a date, an epoch or text, its column holds "),
+        (
+            pl.lit(float("nan")).alias("Date"),
+            "line 1: `ts` must be a time such as 2024-02-14T14:30:00Z, received 'NaN'",
+        ),
+        (pl.lit("1,234").alias("Volume"), "the comma in its numbers may set thousands apart or be the decimal sign"),
+    ],
+    ids=["lists", "bytes", "durations", "no number as a time", "text of volumes"],
+)
+def test_parquet_with_columns_that_say_no_bars_is_refused_in_one_sentence(
+    tmp_path: Path, changed: pl.Expr, expected: str
+) -> None:
+    path = tmp_path / "KO_1d.parquet"
+    FRAME.with_columns(changed).write_parquet(path)
+    assert expected in refusal(path)
+
+
 def test_numbers_without_a_time_are_no_bars(tmp_path: Path) -> None:
     assert refusal(written(tmp_path, "a,1,2,3,4,5\nb,1,2,3,4,5\n")) == (
         "holds no table of bars: its first row is 'a 1 2 3 4 5'"
@@ -335,3 +397,21 @@ def test_numbers_without_a_time_are_no_bars(tmp_path: Path) -> None:
 def test_the_reader_of_excel_is_not_imported_before_it_is_needed() -> None:
     code = "import sys, ema_assets.cli, ema_assets.files.reading; print('fastexcel' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_a_wide_table_may_have_whole_volumes_of_one_ticker_and_fractions_of_another(tmp_path: Path) -> None:
+    """As pandas writes them where one ticker has a day without a bar."""
+    fields = ("Open", "High", "Low", "Close", "Volume")
+    days = [date(2026, 11, 23), date(2026, 11, 24)]
+    columns = {f"('{field}', '{ticker}')": [10.0, 10.5] for ticker in ("AAPL", "MSFT") for field in fields}
+    volumes = {"('Volume', 'AAPL')": [100, 200], "('Volume', 'MSFT')": [300.0, None]}
+    path = tmp_path / "wide_1d.parquet"
+    pl.DataFrame({"Date": days, **columns, **volumes}).write_parquet(path)
+    found = read(path, ReadOptions()).bars.sort("symbol")
+    assert found["volume"].to_list() == [100.0, 200.0, 300.0, None]
+
+
+def test_a_column_of_a_type_that_no_symbol_has_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "AAPL_1d.parquet"
+    FRAME.with_columns(pl.concat_list(pl.lit("AAPL")).alias("Symbol")).write_parquet(path)
+    assert "cannot be read as bars: " in refusal(path)

@@ -1,6 +1,6 @@
 """Every usual way to write a time, and those that are refused or asked about."""
 
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 
 import polars as pl
 import pytest
@@ -189,3 +189,109 @@ def test_days_and_clocks_in_two_columns_are_one_time() -> None:
         datetime(2024, 3, 11, 9, 30),
         datetime(2024, 3, 12, 16),
     ]
+
+
+@pytest.mark.parametrize(
+    "clocks",
+    [
+        pl.Series(["1899-12-31 09:30:00", "1899-12-31 16:00:00"]),
+        pl.Series(["1899-12-30T09:30:00", "1899-12-30T16:00:00"]),
+        pl.Series([datetime(1900, 1, 1, 9, 30), datetime(1900, 1, 1, 16)]),
+        pl.Series([time(9, 30), time(16)]),
+        pl.Series([timedelta(hours=9, minutes=30), timedelta(hours=16)]),
+    ],
+    ids=["Excel", "LibreOffice", "strptime", "time", "duration"],
+)
+def test_a_time_of_day_with_a_day_that_means_none_has_that_of_the_date(clocks: pl.Series) -> None:
+    days = pl.Series(["2024-03-11 00:00:00", "2024-03-12 00:00:00"])
+    assert read_times(joined([days, clocks]), None).wall.to_list() == [
+        datetime(2024, 3, 11, 9, 30),
+        datetime(2024, 3, 12, 16),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("clocks", "expected"),
+    [
+        (pl.Series([timedelta(hours=24)]), "`time` must be a time of day, received durations up to 1 day, 0:00:00"),
+        (
+            pl.Series(["1899-12-31 23:55:00", "1900-01-01 00:00:00"]),
+            "`time` must be a time of day, received '1900-01-01 00:00:00', which is 24 hours or more",
+        ),
+        (pl.Series([["09:30"]]), "`time` must be a time, a date, an epoch or text, its column holds List(String)"),
+    ],
+)
+def test_what_is_no_time_of_day_is_refused(clocks: pl.Series, expected: str) -> None:
+    with pytest.raises(BarFileError) as caught:
+        joined([pl.Series(["2024-03-11"] * len(clocks)), clocks])
+    assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize("values", [[timedelta(hours=9)], [["2024-03-11"]], [{"x": 1}], [b"2024-03-11"], [True]])
+def test_a_column_whose_type_is_no_time_is_refused_by_name(values: list[object]) -> None:
+    with pytest.raises(BarFileError, match="`ts` must be a time, a date, an epoch or text, its column holds "):
+        read_times(pl.Series(values), None)
+
+
+def test_three_columns_of_times_are_refused() -> None:
+    with pytest.raises(BarFileError, match="`--columns` must name ts, or date and time"):
+        joined([pl.Series(["2024-03-11"])] * 3)
+
+
+def test_floats_that_are_not_finite_are_no_times() -> None:
+    found = read_times(pl.Series([1795618800.5, float("nan"), None, float("inf"), 1795618801.0]), None)
+    assert found.wall.to_list() == [
+        datetime(2026, 11, 25, 15, 0, 0, 500_000),
+        None,
+        None,
+        None,
+        datetime(2026, 11, 25, 15, 0, 1),
+    ]
+
+
+@pytest.mark.parametrize("per_second", [1, 10**3, 10**6, 10**9])
+def test_floats_are_exact_epochs_in_every_unit(per_second: int) -> None:
+    times = [datetime(2024, 1, 2, 14, 30) + timedelta(minutes=5 * place) for place in range(50)]
+    epochs = [float(round(each.replace(tzinfo=UTC).timestamp()) * per_second) for each in times]
+    assert read_times(pl.Series(epochs), None).wall.to_list() == times
+
+
+def test_floats_without_a_fraction_may_be_dates() -> None:
+    assert read_times(pl.Series([20240102.0, 20240103.0]), None).wall.dt.day().to_list() == [2, 3]
+    assert read_times(pl.Series([202401021530.0]), None).wall.to_list() == [datetime(2024, 1, 2, 15, 30)]
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        ("1971-01-04", "2010-12-24"),
+        ("1965-01-04", "1982-12-31"),
+        ("1969-12-01", "1970-03-31"),
+        ("1970-01-01", "1970-01-30"),
+    ],
+)
+@pytest.mark.parametrize("unit", ["ms", "µs", "ns"])
+def test_epochs_around_1970_have_the_unit_of_the_whole_column(first: str, last: str, unit: str) -> None:
+    days = pl.date_range(date.fromisoformat(first), date.fromisoformat(last), "1d", eager=True)
+    per_second = {"ms": 10**3, "µs": 10**6, "ns": 10**9}[unit]
+    found = read_times(days.cast(pl.Int32).cast(pl.Int64) * 86_400 * per_second, None)
+    assert found.wall.dt.date().to_list() == days.to_list()
+    assert found.note == f"epoch {unit}"
+
+
+def test_epochs_in_seconds_before_1970_are_such() -> None:
+    days = pl.date_range(date(1950, 1, 2), date(1999, 12, 31), "1d", eager=True)
+    found = read_times(days.cast(pl.Int32).cast(pl.Int64) * 86_400, None)
+    assert found.wall.dt.date().to_list() == days.to_list()
+    assert read_times(pl.Series(["-157507200.5", "-157507199.25"]), None).wall.to_list() == [
+        datetime(1965, 1, 3, 23, 59, 59, 500_000),
+        datetime(1965, 1, 4, 0, 0, 0, 750_000),
+    ]
+
+
+@pytest.mark.parametrize("mark", [0, -1, 9_999_999_999])
+def test_an_epoch_that_stands_for_none_does_not_decide_the_unit_of_the_others(mark: int) -> None:
+    times = [datetime(2024, 1, 2, 14, 30, tzinfo=UTC) + timedelta(minutes=5 * place) for place in range(50)]
+    for per_second in (1, 10**3):
+        epochs = [mark, *(round(each.timestamp()) * per_second for each in times), mark]
+        assert read_times(pl.Series(epochs), None).ts.to_list()[1:-1] == times

@@ -3,8 +3,11 @@
 Sessions are worked out by hand here: New York is five hours behind UTC in winter, and opens at 09:30.
 """
 
-from datetime import date, datetime, timedelta
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -26,7 +29,7 @@ def lines(times: list[str], symbol: str = "KO", timeframe: str = "5m") -> str:
     return "\n".join([HEADER, *bars]) + "\n"
 
 
-def times_of(path: Path, **options: str) -> list[str]:
+def times_of(path: Path, **options: Any) -> list[str]:
     return [row[2] for row in rows_of(understood(path, **options).bars)]
 
 
@@ -135,6 +138,70 @@ def test_the_hour_that_clocks_repeat_is_read_in_the_order_of_the_file(tmp_path: 
     assert times_of(path, tz="America/New_York") == [
         *("2024-11-03 04:30", "2024-11-03 05:30", "2024-11-03 06:30", "2024-11-03 07:30"),
     ]
+
+
+def test_the_hour_that_clocks_repeat_is_read_backwards_where_the_newest_bar_is_first(tmp_path: Path) -> None:
+    """One symbol newest first, the other oldest first, in one file."""
+    texts = ["2024-11-03 02:30", "2024-11-03 01:30", "2024-11-03 01:30", "2024-11-03 00:30"]
+    mixed = lines(texts, "BTC-USD", "1h") + "".join(f"ETH-USD,1h,{time},10,11,9,10.5,1\n" for time in texts[::-1])
+    instants = ["2024-11-03 07:30", "2024-11-03 06:30", "2024-11-03 05:30", "2024-11-03 04:30"]
+    assert times_of(written(tmp_path, mixed), tz="America/New_York") == [*instants, *instants[::-1]]
+
+
+def broker_hours(zone: str) -> list[str]:
+    """Two weeks of hours of foreign exchange, from Sunday 17:00 to Friday 17:00 in New York, on the clocks of `zone`."""
+    starts = [datetime(2024, 2, day, 22, tzinfo=UTC) for day in (4, 11)]
+    times = [start + timedelta(hours=number) for start in starts for number in range(120)]
+    return [f"{time.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M}" for time in times]
+
+
+@pytest.mark.parametrize("zone", ["Europe/Athens", "America/New_York", "UTC"])
+@pytest.mark.parametrize("head", ["time", "date"])
+def test_the_zone_of_foreign_exchange_is_asked_for_whatever_the_layout(tmp_path: Path, head: str, zone: str) -> None:
+    text = f"{head},open,high,low,close,volume\n" + "".join(
+        f"{time},1.1,1.2,1.0,1.1,5\n" for time in broker_hours(zone)
+    )
+    path = written(tmp_path, text, "GBPUSD_1h.csv")
+    asked = question(path)
+    assert next(iter(asked.items())) == (f"as {zone} all 240 times fit the sessions of 24/5", {"tz": zone})
+    assert {"tz": "Europe/Athens"} in asked.values()
+    assert times_of(path, tz=zone)[0] == "2024-02-04 22:00"
+
+
+def summer(days: Sequence[int], zone: str) -> str:
+    """Five minutes of whole sessions in June 2024 on the clocks of New York, which are said to be those of `zone`."""
+    starts = [datetime(2024, 6, day, 9, 30) for day in days]
+    return lines(
+        [f"{time:%Y-%m-%d %H:%M}{zone}" for start in starts for time in five_minutes(start, start + 77 * FIVE)]
+    )
+
+
+@pytest.mark.parametrize("zone", [" EST", "-05:00"])
+def test_a_zone_without_summer_time_is_asked_about_when_the_clocks_of_the_exchange_fit(
+    tmp_path: Path, zone: str
+) -> None:
+    path = written(tmp_path, summer((3, 4, 5), zone))
+    assert (
+        refusal(path) == "its times name a zone that has no summer time, and 36 of 234 lie outside the sessions in it"
+    )
+    asked = question(path)
+    assert asked == {
+        "as America/New_York all 234 times fit the sessions of XNYS": {"tz": "America/New_York"},
+        "as the file says 198 of 234 fit": {"partial": ""},
+    }
+    assert times_of(path, tz="America/New_York")[:2] == ["2024-06-03 13:30", "2024-06-03 13:35"]
+    assert times_of(path, partial=True, label="open")[:2] == ["2024-06-03 14:30", "2024-06-03 14:35"]
+
+
+def test_a_zone_without_summer_time_that_the_sessions_fit_is_as_the_file_says(tmp_path: Path) -> None:
+    """Opens at 13:30 UTC are 08:30 Eastern Standard Time. A zone that is given changes nothing."""
+    starts = [datetime(2024, 6, day, 8, 30) for day in (3, 4)]
+    times = [time for start in starts for time in five_minutes(start, start + 77 * FIVE)]
+    path = written(tmp_path, lines([f"{time:%Y-%m-%d %H:%M} EST" for time in times]))
+    for options in ({}, {"tz": "America/New_York"}):
+        found = understood(path, **options)
+        assert rows_of(found.bars)[0][2] == "2024-06-03 13:30"
+        assert found.zone == "UTC (as the file says)"
 
 
 def test_a_time_that_clocks_skipped_is_named_with_its_line(tmp_path: Path) -> None:

@@ -7,13 +7,7 @@ from ema_assets.files.declaration import Layout
 
 
 def _is_candle(row: Sequence[str]) -> bool:
-    if len(row) != 6 or not re.fullmatch(r"\d{9,10}", row[0]):
-        return False
-    try:
-        low, high, opened, closed = (float(cell) for cell in row[1:5])
-    except ValueError:
-        return False
-    return low <= min(opened, closed) and high >= max(opened, closed)
+    return len(row) == 6 and re.fullmatch(r"\d{9,10}", row[0]) is not None
 
 
 LAYOUT = Layout(

@@ -19,11 +19,12 @@ def _is_kibot(row: Sequence[str]) -> bool:
 LAYOUT = Layout(
     name="Kibot",
     words=frozenset({"kibot", "firstrate"}),
-    example="01/02/2024,09:30,187.15,187.70,186.90,187.02,5214335",
+    example="01/16/2024,09:30,182.16,182.88,181.85,182.45,4098120",
     row=_is_kibot,
     headless=("date", "time", "open", "high", "low", "close", "volume"),
+    is_guessed=True,
     zone=_ZONE,
+    zone_calendars=frozenset({"XNYS", "XNAS"}),
     label="open",
-    dates="mdy",
-    remark="Eastern time with daylight saving.",
+    remark="This zone is for US stocks only. The order of day and month is decided by the dates, or asked.",
 )

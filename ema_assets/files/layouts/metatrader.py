@@ -25,6 +25,7 @@ LAYOUTS = (
         headless=("date", "time", "open", "high", "low", "close", "volume"),
         zones=("Europe/Athens",),
         is_zone_unknown=True,
+        is_guessed=True,
         label="open",
         remark=_ZONE + " `EURUSD60.csv` is EURUSD, 1h.",
     ),

@@ -45,6 +45,7 @@ LAYOUT = Layout(
     example="time,open,high,low,close,Volume,EMA\n1704205800,187.15,187.70,186.90,187.02,5214335,186.5",
     marks=frozenset({"time", "open", "high", "low", "close"}),
     unless=frozenset({"date", "symbol", "timeframe"}),
+    is_guessed=True,
     label="open",
     remark="Epochs in s or ISO times. Symbol and timeframe are in the name: `NASDAQ_AAPL, 5.csv`.",
 )
