@@ -40,6 +40,7 @@ from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import by_key
 
 BACKFILL_TAG = "dagster/backfill"
+_PARTITION_TAG = "dagster/partition"
 # On the way from Dagster's daemon to the storage; a stored tag could not be so long.
 CHOSEN_TAG = "ema_assets/partitions"
 
@@ -116,20 +117,24 @@ def run_partitions(context: AssetExecutionContext | OpExecutionContext) -> list[
 
 
 def as_stored(run: DagsterRun, parent: DagsterRun | None) -> DagsterRun:
-    """`run` as the storage keeps it: of a backfill, with its partitions, and behind the newest bars.
+    """`run` as the storage keeps it: what a person asks for, with its partitions, and behind the newest bars.
 
-    `parent` is the run that it tries again, of the same partitions.
+    `parent` is the run that it executes again: by itself, or because a person wants it, with or without its backfill.
     """
-    if BACKFILL_TAG not in run.tags:
+    if not run.tags.keys() & {BACKFILL_TAG, RANGE_START_TAG, _PARTITION_TAG}:
         return run
     tags = {LANE_TAG: BACKGROUND_LANE, PRIORITY_TAG: BACKFILL_PRIORITY, **run.tags}
     chosen = tags.pop(CHOSEN_TAG, None)
     subset = run.partitions_subset
     if chosen is not None:
         subset = _subset(json.loads(chosen))
-    elif subset is None and parent is not None:
+    elif subset is None and parent is not None and _corners(parent) == _corners(run):
         subset = parent.partitions_subset
     return run._replace(tags=tags, partitions_subset=subset)
+
+
+def _corners(run: DagsterRun) -> tuple[str | None, str | None]:
+    return run.tags.get(RANGE_START_TAG), run.tags.get(RANGE_END_TAG)
 
 
 def as_planned(run: DagsterRun) -> DagsterRun:
@@ -159,7 +164,7 @@ def _subset(chosen: Sequence[str]) -> KeyRangesPartitionsSubset:
 def _chosen(run: DagsterRun) -> set[str] | None:
     """The partitions of `run`, where it spans others too."""
     subset = run.partitions_subset
-    if BACKFILL_TAG not in run.tags or not isinstance(subset, KeyRangesPartitionsSubset):
+    if LANE_TAG not in run.tags or not isinstance(subset, KeyRangesPartitionsSubset):
         return None
     return {each.start for each in subset.key_ranges}
 

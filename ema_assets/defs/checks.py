@@ -13,13 +13,14 @@ from dagster import (
     AssetChecksDefinition,
     AssetCheckSeverity,
     AssetCheckSpec,
+    AssetExecutionContext,
     AssetKey,
     multi_asset_check,
 )
 
 from ema_assets.defs import partition_checks
 from ema_assets.defs.namespace import ALONE, Namespace
-from ema_assets.defs.recording import log_checks
+from ema_assets.defs.recording import evaluations_of, log_checks
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.defs.ui_tables import ui_table
 from ema_assets.model.asset_names import OHLC
@@ -118,6 +119,22 @@ def series_checks(graph: Graph, namespace: Namespace = ALONE) -> AssetChecksDefi
         )
 
     return checks
+
+
+def log_for_failed_step(
+    context: AssetExecutionContext, graph: Graph, store: StoreResource, market: MarketResource, namespace: Namespace
+) -> None:
+    """Log the checks of all assets of a run in which a step has failed: Dagster skips the step that would do it.
+
+    Without them they would say what was true before, and nothing at all once an asset is materialized again.
+    """
+    found, _ = _results(graph, store, market, namespace)
+    results = [each._replace(asset_key=_within(namespace, each.asset_key)) for each in found]
+    # A run of a whole job has none.
+    chosen = context.run.asset_selection
+    results = [each for each in results if not chosen or each.asset_key in chosen]
+    for evaluation in evaluations_of(context, results):
+        context.log_event(evaluation)
 
 
 def _results(

@@ -167,19 +167,7 @@ def log_checks(
     try:
         outputs = context.get_step_execution_context().job_def.asset_layer.get_op_output_name
         names = [outputs(AssetCheckKey(_key(result), str(result.check_name))) for result in results]
-        targets = _latest(context, list({_key(result) for result in results}))
-        evaluations = [
-            AssetCheckEvaluation(
-                asset_key=_key(result),
-                check_name=str(result.check_name),
-                passed=result.passed,
-                metadata=result.metadata,
-                target_materialization_data=targets.get(_key(result)),
-                severity=result.severity,
-                description=result.description,
-            )
-            for result in results
-        ]
+        evaluations = evaluations_of(context, results)
         entry, now = _entry_of(context, DagsterEventType.ASSET_CHECK_EVALUATION), time.time()
         entries = [entry(each, _sentence(each), now) for each in [*evaluations, *partitions]]
         send = _batch_of(context, entries)
@@ -193,6 +181,23 @@ def log_checks(
     else:
         yield from evaluations
         yield from partitions
+
+
+def evaluations_of(context: Any, results: Sequence[AssetCheckResult]) -> list[AssetCheckEvaluation]:
+    """The `results` as events, which speak of the newest materialization of their assets."""
+    targets = _latest(context, list({_key(result) for result in results}))
+    return [
+        AssetCheckEvaluation(
+            asset_key=_key(result),
+            check_name=str(result.check_name),
+            passed=result.passed,
+            metadata=result.metadata,
+            target_materialization_data=targets.get(_key(result)),
+            severity=result.severity,
+            description=result.description,
+        )
+        for result in results
+    ]
 
 
 def _sentence(found: AssetCheckEvaluation) -> str:

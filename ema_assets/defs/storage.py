@@ -86,7 +86,7 @@ class MarketPostgresStorage(DagsterPostgresStorage):
 
 
 class MarketRuns(PostgresRunStorage):
-    """Dagster's runs; those of a backfill are kept with the partitions that were chosen."""
+    """Dagster's runs; those of a person are kept with their lane, and with the partitions that were chosen."""
 
     def add_run(self, dagster_run: DagsterRun) -> DagsterRun:
         """As Dagster's."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from dagster._core.definitions.events import AssetKeyPartitionKey
 from dagster._core.execution import asset_backfill as bookkeeping
 
 from ema_assets.defs import backfills
-from ema_assets.defs.backfills import CHOSEN_TAG, chunks
+from ema_assets.defs.backfills import CHOSEN_TAG, chunks, run_partitions
 from ema_assets.defs.run_tags import (
     BACKFILL_PRIORITY,
     BACKGROUND_LANE,
@@ -134,6 +135,45 @@ def test_a_run_that_is_tried_again_is_for_the_same_partitions(world: World) -> N
     assert stored is not None
     subset: Any = stored.partitions_subset
     assert {each.start for each in subset.key_ranges} == {"AAPL|5m", "JPM|5m"}
+
+
+@pytest.mark.settled
+def test_a_run_that_a_person_executes_again_is_for_the_chosen_partitions_too(world: World) -> None:
+    """*Re-execute* in the UI makes a run of its own, outside the backfill."""
+    chosen = ["AAPL|5m", "JPM|1h", "BTC-USD|5m"]
+    (request,) = requests_for(world, chosen)
+    first = world.instance.get_run_by_id(by_backfill(world, request).run_id)
+    assert first is not None
+    job = defs.resolve_implicit_global_asset_job_def().get_subset(asset_selection=frozenset([AssetKey(OHLC)]))
+    tags = {key: value for key, value in first.tags.items() if key != "dagster/backfill"}
+    again = world.instance.create_run_for_job(
+        job,
+        tags=tags,
+        parent_run_id=first.run_id,
+        root_run_id=first.run_id,
+        asset_selection=frozenset([AssetKey(OHLC)]),
+    )
+    assert planned(world.instance, again.run_id) == {(OHLC, partition) for partition in chosen}
+    stored = world.instance.get_run_by_id(again.run_id)
+    assert stored is not None
+    context: Any = SimpleNamespace(partition_keys=["AAPL|5m", "MSFT|5m", "JPM|1h"], run=stored)
+    assert run_partitions(context) == ["AAPL|5m", "JPM|1h"]
+
+
+@pytest.mark.parametrize(
+    "tags", [{RANGE_START_TAG: "AAPL|5m", RANGE_END_TAG: "JPM|5m"}, {"dagster/partition": "AAPL|5m"}]
+)
+def test_a_run_that_a_person_launches_by_hand_leaves_room_for_the_newest_bars(
+    world: World, tags: dict[str, str]
+) -> None:
+    run = world.instance.run_storage.add_run(DagsterRun("job", tags=tags))
+    stored = world.instance.get_run_by_id(run.run_id)
+    assert stored is not None
+    assert (stored.tags[LANE_TAG], stored.tags[PRIORITY_TAG]) == (BACKGROUND_LANE, BACKFILL_PRIORITY)
+    live = world.instance.run_storage.add_run(DagsterRun("job", tags={**tags, LANE_TAG: "live", PRIORITY_TAG: "0"}))
+    kept = world.instance.get_run_by_id(live.run_id)
+    assert kept is not None
+    assert (kept.tags[LANE_TAG], kept.tags[PRIORITY_TAG]) == ("live", "0")
 
 
 def test_where_dagster_is_not_as_known_its_own_runs_come(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

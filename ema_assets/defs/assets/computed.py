@@ -1,6 +1,7 @@
 """The assets that are computed: one for every signal and strategy of the graph, made from its declaration."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from dagster import (
     AssetDep,
@@ -16,6 +17,7 @@ from dagster import (
 
 from ema_assets.defs.assets.catalog import catalog_metadata, described
 from ema_assets.defs.assets.step import refresh_partitions
+from ema_assets.defs.checks import log_for_failed_step
 from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.defs.partitions import series_of
 from ema_assets.defs.resources import MarketResource, StoreResource
@@ -91,6 +93,7 @@ def _computed_asset(node: Node, graph: Graph, namespace: Namespace) -> AssetsDef
                     run_id=run_id,
                 )
 
-            refresh_partitions(context, node, database, work, market.origin)
+            say_checks = partial(log_for_failed_step, context, graph, store, market, namespace)
+            refresh_partitions(context, node, database, work, market.origin, say_checks)
 
     return computed

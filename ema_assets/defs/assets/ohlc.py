@@ -1,12 +1,14 @@
 """The asset `ohlc`: closed bars, fetched for 1m, 5m and 1d, rolled up from stored ones for the rest."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from dagster import AssetExecutionContext, AssetsDefinition, BackfillPolicy, asset
 
 from ema_assets.defs.assets.catalog import catalog_metadata, described
 from ema_assets.defs.assets.sources import source_deps
 from ema_assets.defs.assets.step import refresh_partitions
+from ema_assets.defs.checks import log_for_failed_step
 from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.defs.partitions import series_of
 from ema_assets.defs.resources import MarketResource, StoreResource
@@ -66,6 +68,7 @@ def ohlc_asset(graph: Graph, sources: Sequence[str], namespace: Namespace = ALON
                     wait_for_base(database, timeframe, symbols, market.now, rules.publications)
                 return refresh_rolled_up(database, timeframe, symbols, market.now(), everything=everything)
 
-            refresh_partitions(context, BARS, database, work, market.origin)
+            say_checks = partial(log_for_failed_step, context, graph, store, market, namespace)
+            refresh_partitions(context, BARS, database, work, market.origin, say_checks)
 
     return ohlc

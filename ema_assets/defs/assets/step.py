@@ -46,14 +46,20 @@ def series_by_timeframe(context: AssetExecutionContext) -> dict[Timeframe, list[
 
 
 def refresh_partitions(
-    context: AssetExecutionContext, node: Node, database: Database, work: Work, labels: Labels
+    context: AssetExecutionContext,
+    node: Node,
+    database: Database,
+    work: Work,
+    labels: Labels,
+    say_checks: Callable[[], None],
 ) -> None:
     """Do `work` for each timeframe of the run, tell Dagster what was processed, and name what failed.
 
     A run with the tag `dagster/defer_asset_events` processes stale series only and records those. In any other run a
     person asked for the partitions: all are processed and recorded, fresh or not.
 
-    `labels` makes what a materialization of bars says of their provider.
+    `labels` makes what a materialization of bars says of their provider, `say_checks` logs the checks of the run, whose
+    own step Dagster skips after a failure.
 
     Raises:
         Failure: in a run for stale series when nothing at all could be done; in a run that a person asked for when
@@ -68,6 +74,11 @@ def refresh_partitions(
         if can_heal(error) or isinstance(error, sqlalchemy.exc.OperationalError | DagsterPostgresException):
             raise RetryRequested(_RETRIES, _RETRY_SECONDS) from error
         context.instance.add_run_tags(context.run.run_id, {_RETRY_RUN_TAG: "false"})
+        try:
+            say_checks()
+        except Exception:
+            # Why the step failed matters more.
+            context.log.exception("the checks of this run cannot be told")
         raise
 
 
@@ -119,7 +130,8 @@ def _check_symbols(context: AssetExecutionContext, database: Database) -> None:
 def _show_failed(context: AssetExecutionContext, database: Database, failed: dict[str, str]) -> None:
     """Say which series failed where a person looks: in the list of runs, and on the partitions of bars.
 
-    The checks that would do it come after all assets, and are skipped when one has failed.
+    The checks that would do it come after all assets, and are skipped when one has failed. Those of whole assets are
+    logged by `say_checks`.
     """
     first, *more = failed
     context.instance.add_run_tags(context.run.run_id, {FAILED_TAG: f"{first} and {len(more)} more" if more else first})

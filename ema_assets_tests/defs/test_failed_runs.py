@@ -1,0 +1,87 @@
+"""What the checks say after a run in which a step has failed, as Dagster's UI shows it."""
+
+from datetime import timedelta
+
+import polars as pl
+import pytest
+from dagster import ExecuteInProcessResult
+
+from ema_assets.defs.run_tags import RANGE_END_TAG, RANGE_START_TAG
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.refresh import compute
+from ema_assets.refresh.graph import Node
+from ema_assets.store.database import Transaction
+from ema_assets_tests.defs.conftest import World
+from ema_assets_tests.defs.staleness import ask
+from ema_assets_tests.defs.test_refresh_runs import clear_faults, fault
+
+_CHECKS = """
+    query ($assetKey: AssetKeyInput!) {
+        assetNodeOrError(assetKey: $assetKey) {
+            ... on AssetNode {
+                assetChecksOrError {
+                    ... on AssetChecks {
+                        checks { name executionForLatestMaterialization { status evaluation { description } } }
+                    }
+                }
+            }
+        }
+    }
+"""
+# Of one partition only, and written where something changes.
+_OF_PARTITIONS = "series_is_well"
+
+
+def shown(world: World, asset: str) -> dict[str, tuple[str, str | None]]:
+    """What the UI shows of the checks of `asset`: status and description by name."""
+    answer = ask(world.instance, _CHECKS, {"assetKey": {"path": [asset]}})
+    found = {}
+    for check in answer["assetNodeOrError"]["assetChecksOrError"]["checks"]:
+        execution = check["executionForLatestMaterialization"]
+        if check["name"] != _OF_PARTITIONS:
+            evaluation = (execution or {}).get("evaluation") or {}
+            found[check["name"]] = ("" if execution is None else execution["status"], evaluation.get("description"))
+    return found
+
+
+def by_a_person(world: World, first: str, last: str) -> ExecuteInProcessResult:
+    return world.run({RANGE_START_TAG: first, RANGE_END_TAG: last}, raise_on_error=False)
+
+
+@pytest.mark.settled
+def test_a_provider_that_is_down_is_seen_by_the_checks_of_the_run_that_it_fails(world: World) -> None:
+    assert by_a_person(world, "AAPL|5m", "AAPL|5m").success
+    assert shown(world, "ohlc")["no_series_fails"] == ("SUCCEEDED", "No series failing")
+    world.now += timedelta(minutes=5)
+    fault(world, kind="server_error")
+    run, *_ = world.sweep(raise_on_error=False)
+    assert not run.success
+    checks = shown(world, "ohlc")
+    assert checks["no_series_fails"] == ("FAILED", "5 series failing")
+    assert {status for name, (status, _) in checks.items() if name != "no_series_fails"} == {"SUCCEEDED"}
+    clear_faults(world)
+    world.now += timedelta(minutes=5)
+    world.sweep()
+    assert shown(world, "ohlc")["no_series_fails"] == ("SUCCEEDED", "No series failing")
+
+
+@pytest.mark.settled
+def test_an_asset_that_fails_switches_off_no_check_of_another(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = compute.compute
+
+    def failing(transaction: Transaction, node: Node, timeframe: Timeframe, claimed: pl.DataFrame) -> compute.Computed:
+        if node.name == "ema_trend":
+            raise ValueError("boom")
+        return usual(transaction, node, timeframe, claimed)
+
+    monkeypatch.setattr(compute, "compute", failing)
+    assert not by_a_person(world, "AAPL|5m", "MSFT|5m").success
+    assert {status for status, _ in shown(world, "ohlc").values()} == {"SUCCEEDED"}
+    assert shown(world, "ema_trend")["no_series_fails"] == ("FAILED", "2 series failing")
+
+
+@pytest.mark.settled
+def test_a_partition_that_is_not_on_the_watchlist_leaves_the_checks_as_true_as_they_were(world: World) -> None:
+    world.instance.add_dynamic_partitions("symbol", ["NOSUCH"])
+    assert not by_a_person(world, "NOSUCH|1h", "NOSUCH|1h").success
+    assert {status for status, _ in shown(world, "ohlc").values()} == {"SUCCEEDED"}
