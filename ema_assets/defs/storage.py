@@ -16,6 +16,7 @@ import psycopg2
 import sqlalchemy
 from dagster import (
     AssetCheckKey,
+    AssetKey,
     DagsterEventType,
     DagsterRun,
     EventLogEntry,
@@ -38,6 +39,8 @@ from ema_assets.defs import backfill_looks, backfills, input_versions
 from ema_assets.defs.event_rows import batch_rows, check_row, compressible, tag_rows
 from ema_assets.model.urls import dagster_url, watched_url
 from ema_assets.runtime.locate import leased_database
+from ema_assets.store import archived
+from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
 
 # A connection that was used this long ago is tried before its next use.
@@ -133,6 +136,12 @@ class MarketEventLog(PostgresEventLogStorage):
         """As Dagster's."""
         super().delete_dynamic_partition(partitions_def_name, partition_key)
         _partitions_seen.clear()
+
+    def wipe_asset(self, asset_key: AssetKey) -> None:
+        """As Dagster's. The next runs tell of its series again, which are computed all the same."""
+        super().wipe_asset(asset_key)
+        with Database(leased_database(Settings.from_env())) as database, database.transaction() as transaction:
+            archived.forget_dagster(transaction, asset_key.path[-1])
 
     def get_asset_check_state(self, keys: Sequence[tuple[AssetCheckKey, PartitionsDefinition[Any] | None]]) -> Any:
         """As Dagster's, which cannot list dynamic partitions here: the page of a check's partitions shows an error."""

@@ -282,3 +282,16 @@ def test_the_role_of_metrics_reads_runs_and_may_not_start_any(
             with pytest.raises(Exception, match="permission denied"):
                 add_run(another)
     assert ours.last
+
+
+@pytest.mark.settled
+def test_an_asset_that_was_wiped_in_the_ui_is_told_again_by_the_next_runs(world: World) -> None:
+    """Its rows are all there: nothing is computed, and nothing is told of the other assets."""
+    world.tell()
+    partitions = world.instance.get_materialized_partitions(AssetKey("ema_trend"))
+    world.instance.wipe_assets([AssetKey("ema_trend")])
+    assert world.instance.get_materialized_partitions(AssetKey("ema_trend")) == set()
+    world.let_grace_pass()
+    runs = world.sweep()
+    assert world.instance.get_materialized_partitions(AssetKey("ema_trend")) == partitions
+    assert {asset for run in runs for asset, _ in world.materialized(run.run_id)} == {"ema_trend"}
