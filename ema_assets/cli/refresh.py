@@ -37,9 +37,12 @@ def plan_command(symbols: Sequence[str], groups: Sequence[str], *, each_series: 
     ema-assets plan
     ema-assets plan --series --symbol AAPL
 
-    As JSON: the planned runs, the stale series with their reasons, and what is wrong with the configuration.
+    Series that failed are left alone for a while: how many are, until when, and what went wrong.
+
+    As JSON: the planned runs, the stale series with their reasons, those that wait for their next attempt, and what is
+    wrong with the configuration.
     """
-    from ema_assets.refresh import plan
+    from ema_assets.refresh import left_alone, plan
     from ema_assets.refresh.runs import plan_runs
 
     settings = Settings.from_env()
@@ -48,14 +51,15 @@ def plan_command(symbols: Sequence[str], groups: Sequence[str], *, each_series: 
     now = clock.now()
     wrong = environment.configuration_error(settings)
     with environment.open_existing(settings) as database, database.transaction() as transaction:
-        stale = plan.stale_for_sweep(transaction, now, timedelta(0), settings.publications).filter(
-            pl.col("symbol").is_in(list(symbols or watched.symbols))
-        )
+        is_chosen = pl.col("symbol").is_in(list(symbols or watched.symbols))
+        stale = plan.stale_for_sweep(transaction, now, timedelta(0), settings.publications).filter(is_chosen)
+        waiting = left_alone.series(transaction, now, settings.publications).filter(is_chosen)
         runs = plan_runs(stale, watched.symbols, [], settings.series_per_run)
-        lines = plan.sentences(stale, runs)
-        if each_series:
-            lines += ["", *plan.series_sentences(transaction, stale)]
-        if not runs:
+        lines = plan.sentences(stale, runs) + left_alone.sentences(waiting, now)
+        if lines and each_series:
+            lines.append("")
+            lines += plan.series_sentences(transaction, stale) + plan.series_sentences(transaction, waiting)
+        if not lines:
             shortest = watched.with_bars[0]
             lines = ["Nothing is stale."]
             lines += [
@@ -63,7 +67,7 @@ def plan_command(symbols: Sequence[str], groups: Sequence[str], *, each_series: 
                 for calendar, _, closes in plan.next_closes(transaction, shortest, now).rows()
             ]
     if as_json:
-        rendering.print_json({**_as_json(stale, runs), "configuration_error": wrong})
+        rendering.print_json({**_as_json(stale, waiting, runs), "configuration_error": wrong})
         return
     if wrong is not None:
         lines = [f"A running Dagster launches nothing: {wrong}", "", *lines]
@@ -71,7 +75,7 @@ def plan_command(symbols: Sequence[str], groups: Sequence[str], *, each_series: 
         click.echo(line)
 
 
-def _as_json(stale: pl.DataFrame, runs: "Sequence[PlannedRun]") -> dict[str, object]:
+def _as_json(stale: pl.DataFrame, waiting: pl.DataFrame, runs: "Sequence[PlannedRun]") -> dict[str, object]:
     return {
         "runs": [
             {
@@ -86,6 +90,7 @@ def _as_json(stale: pl.DataFrame, runs: "Sequence[PlannedRun]") -> dict[str, obj
             for run in runs
         ],
         "stale": stale.select("asset", "symbol", "timeframe", "reason", "since", "failures").to_dicts(),
+        "waiting": waiting.to_dicts(),
     }
 
 
@@ -109,6 +114,7 @@ def refresh_command(
     """
     from ema_assets.operations import refresh_performance
     from ema_assets.operations.refresh_all import refresh_all
+    from ema_assets.refresh import left_alone
     from ema_assets.refresh.clients import open_provider
     from ema_assets.refresh.graph import build
     from ema_assets.refresh.plan_requests import FetchRules
@@ -118,7 +124,9 @@ def refresh_command(
     settings = environment.with_providers(Settings.from_env(), watched, symbols or watched.symbols)
     chosen = [environment.timeframe_of(watched, text) for text in timeframes] or list(watched.with_bars)
     graph = build(watched, settings.signals_folder, settings.strategies_folder)
-    failures, has_traded = 0, False
+    failed, has_traded = set[tuple[str, str, str]](), False
+    # Before the work: a pause that ends meanwhile has kept its series from being tried all the same.
+    now = clock.now()
     steps = len(graph.on) * len(chosen) + len(graph.behind(chosen))
     with environment.open_database(settings) as database, rendering.progress("refreshing", steps) as advance:
         for asset, timeframe, outcome in refresh_all(
@@ -133,12 +141,23 @@ def refresh_command(
         ):
             advance(f"{asset} {timeframe.key}")
             _print_outcome(asset, timeframe, outcome)
-            failures += len(outcome.errors)
+            failed |= {(asset, symbol, timeframe.key) for symbol in outcome.errors}
             has_traded |= asset in graph.strategies and outcome.rows > 0
         if has_traded:
             click.echo(f"{'performance':18} all  {refresh_performance.refresh(database).rows} rows")
-    if failures:
-        raise EmaAssetsError(f"{failures} series failed; they are tried again after a pause")
+        with database.transaction() as transaction:
+            waiting = left_alone.series(transaction, now, settings.publications, timeframes=chosen)
+    is_chosen = pl.col("symbol").is_in(list(symbols or watched.symbols))
+    is_older = pl.Series(
+        [key not in failed for key in waiting.select("asset", "symbol", "timeframe").rows()], dtype=pl.Boolean()
+    )
+    lines = left_alone.sentences(waiting.filter(is_chosen, is_older), now)
+    if failed:
+        for line in lines:
+            click.echo(line, err=True)
+        raise EmaAssetsError(f"{len(failed)} series failed; they are tried again after a pause")
+    if lines:
+        raise EmaAssetsError("; ".join(lines))
     click.echo("Up to date.")
 
 

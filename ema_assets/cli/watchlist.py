@@ -150,11 +150,11 @@ def symbols_check(*, as_json: bool) -> None:
 def _add(wanted: Sequence[str], calendar: str | None, provider: str | None) -> None:
     """Add the symbols that are clear, say why of each, and end with exit code 1 when there are others."""
     from ema_assets.cli.listing import Chooser
-    from ema_assets.config.watchlist_edits import add_instruments
+    from ema_assets.config.watchlist_edits import add_instruments, listed
 
     settings = Settings.from_env()
     watchlist.ensure(settings.watchlist_path)
-    known = set(watchlist.load(settings.watchlist_path).symbols)
+    known = set(listed(settings.watchlist_path))
     running = state.read_state(settings)
     chooser = Chooser(environment.default_provider(settings, running), calendar, provider)
     chosen = [each for symbol in dict.fromkeys(wanted) if symbol not in known and (each := chooser.choose(symbol))]

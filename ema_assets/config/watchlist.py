@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ema_assets.config import calendar_tables, shared_files, timeframe_lists
 from ema_assets.config.settings import Settings, is_synthetic, named_watchlist
-from ema_assets.model.errors import InvalidKeyError, WatchlistError, did_you_mean
+from ema_assets.model.errors import EmptyWatchlist, InvalidKeyError, WatchlistError, did_you_mean
 from ema_assets.model.special_days import SpecialDays
 from ema_assets.model.symbols import (
     ALWAYS_OPEN,
@@ -212,7 +212,7 @@ def parse(text: str, where: str = "watchlist") -> Watchlist:
                 raise WatchlistError(f"{where}: the symbol {instrument.symbol!r} is listed twice; keep one of them")
             instruments[instrument.symbol] = instrument
     if not instruments:
-        raise WatchlistError(f'{where}: lists no symbol; add a `[[group]]` with `symbols = ["AAPL"]`')
+        raise EmptyWatchlist(f'{where}: lists no symbol; add a `[[group]]` with `symbols = ["AAPL"]`')
     special = calendar_tables.special_days(
         document.get("calendar", {}), {each.calendar for each in instruments.values()}, where
     )

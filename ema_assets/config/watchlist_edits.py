@@ -8,6 +8,7 @@ import tomlkit
 
 from ema_assets.config import shared_files, watchlist
 from ema_assets.market.listings import listing_of
+from ema_assets.model.errors import EmptyWatchlist
 from ema_assets.model.symbols import DEFAULT_CALENDAR, Instrument, parse_symbol
 
 
@@ -26,6 +27,8 @@ def instrument_of(symbol: str, calendar: str | None = None, provider: str | None
 
 def add_instruments(path: Path, instruments: Iterable[Instrument]) -> list[str]:
     """Append `instruments` to the file at `path`, each to the group that fits; return the symbols that were not there.
+
+    The file may list none yet.
 
     Raises:
         WatchlistError: when the file is missing or malformed.
@@ -57,7 +60,29 @@ def remove_symbols(path: Path, symbols: Iterable[str]) -> list[str]:
                     group["symbols"].remove(symbol)
         return removed
 
-    return _edit(path, remove)
+    try:
+        return _edit(path, remove)
+    except EmptyWatchlist:
+        raise EmptyWatchlist(
+            f"{path}: the last symbol cannot be removed; add another one first, as in `ema-assets symbols add NVDA`, "
+            "or stop everything with `ema-assets down`"
+        ) from None
+
+
+def listed(path: Path) -> tuple[str, ...]:
+    """The symbols in the file at `path`, none where it lists none: for whoever is about to add some.
+
+    Raises:
+        WatchlistError: when the file is missing or malformed.
+    """
+    return _listed(watchlist.read_text(path), path)
+
+
+def _listed(text: str, path: Path) -> tuple[str, ...]:
+    try:
+        return watchlist.parse(text, str(path)).symbols
+    except EmptyWatchlist:
+        return ()
 
 
 _Change = Callable[[tomlkit.TOMLDocument, frozenset[str]], list[str]]
@@ -66,10 +91,10 @@ _Change = Callable[[tomlkit.TOMLDocument, frozenset[str]], list[str]]
 def _edit(path: Path, change: _Change) -> list[str]:
     """Apply `change` to the file at `path` and return the symbols that it changed; it is given the symbols listed."""
     # Read here too: a file that is missing or malformed is refused before anything is made beside it.
-    watchlist.load(path)
+    listed(path)
     with shared_files.locked(path) as target:
         text = watchlist.read_text(path)
-        known = frozenset(watchlist.parse(text, str(path)).symbols)
+        known = frozenset(_listed(text, path))
         document = tomlkit.parse(text)
         changed = change(document, known)
         if changed:
@@ -81,7 +106,11 @@ def _edit(path: Path, change: _Change) -> list[str]:
 
 def _group_for(document: tomlkit.TOMLDocument, instrument: Instrument) -> Any:
     """The first group that `instrument` can be part of, with regular hours and the file's timeframes, or a new one."""
-    groups: Any = document.setdefault("group", tomlkit.aot())
+    if not document.get("group"):
+        # `group = []` is an array of values, which tables cannot be appended to.
+        document.pop("group", None)
+        document["group"] = tomlkit.aot()
+    groups: Any = document["group"]
     for group in groups:
         if (
             "symbols" in group

@@ -18,8 +18,9 @@ from ema_assets.defs.requests import run_request, runs_for
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.model import clock
 from ema_assets.model.timeframes import Timeframe
+from ema_assets.refresh import left_alone
 from ema_assets.refresh.graph import Graph
-from ema_assets.refresh.plan import next_closes, sentences, stale_on_close
+from ema_assets.refresh.plan import SCHEDULE_REACH, next_closes, sentences, stale_on_close
 
 
 def _schedule(timeframe: Timeframe, graph: Graph, namespace: Namespace) -> ScheduleDefinition:
@@ -39,14 +40,20 @@ def _schedule(timeframe: Timeframe, graph: Graph, namespace: Namespace) -> Sched
             return SkipReason(reason)
         now = max(clock.at(context.scheduled_execution_time), market.now())
         with store.open() as database, database.transaction() as transaction:
-            stale = stale_on_close(transaction, timeframe, now, market.publications())
+            publications = market.publications()
+            stale = stale_on_close(transaction, timeframe, now, publications)
+            alone = left_alone.series(transaction, now, publications, ahead=SCHEDULE_REACH, timeframes=[timeframe])
+            waiting = left_alone.sentences(alone, now)
             runs = runs_for(context.instance, transaction, stale, market.machine_now(), namespace=namespace)
             if runs:
-                context.log.info("\n".join(sentences(stale, runs)))
+                context.log.info("\n".join([*sentences(stale, runs), *waiting]))
                 return [run_request(run, context.scheduled_execution_time) for run in runs]
             coming = next_closes(transaction, timeframe, now)
         if not stale.is_empty():
-            return SkipReason(f"{stale.height} stale {timeframe.key} series are covered by a queued or running run")
+            covered = f"{stale.height} stale {timeframe.key} series are covered by a queued or running run"
+            return SkipReason("; ".join([covered, *waiting]))
+        if waiting:
+            return SkipReason(f"nothing is launched: {'; '.join(waiting)}")
         return SkipReason(_silence(timeframe, coming.rows(), now))
 
     return refresh

@@ -27,6 +27,7 @@ from ema_assets.defs.one_sentence import in_one_sentence
 from ema_assets.defs.requests import run_request, runs_for
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.operations.sync_watchlist import sync
+from ema_assets.refresh import left_alone
 from ema_assets.refresh.graph import Graph
 from ema_assets.refresh.plan import SCHEDULE_REACH, sentences, stale_for_sweep
 
@@ -44,8 +45,8 @@ def _requests_for_stale(
     market: MarketResource,
     namespace: Namespace,
     symbols: Sequence[str] | None = None,
-) -> tuple[list[RunRequest], int]:
-    """Run requests for all that is stale and not covered yet, and how many series are stale.
+) -> tuple[list[RunRequest], int, list[str]]:
+    """Run requests for all that is stale and not covered yet, how many series are stale, and which are left alone.
 
     `symbols` are the partitions as they will be, where that is not what they are.
     """
@@ -55,10 +56,11 @@ def _requests_for_stale(
     grace = SCHEDULE_GRACE if settings.clock is None else timedelta(0)
     with store.open() as database, database.transaction() as transaction:
         stale = stale_for_sweep(transaction, now, grace, settings.publications)
+        waiting = left_alone.sentences(left_alone.series(transaction, now, settings.publications), now)
         runs = runs_for(context.instance, transaction, stale, market.machine_now(), symbols, namespace)
     if runs:
-        context.log.info("\n".join(sentences(stale, runs)))
-    return [run_request(run, now) for run in runs], stale.height
+        context.log.info("\n".join([*sentences(stale, runs), *waiting]))
+    return [run_request(run, now) for run in runs], stale.height, waiting
 
 
 def _sweep(graph: Graph, namespace: Namespace) -> SensorDefinition:
@@ -79,20 +81,23 @@ def _sweep(graph: Graph, namespace: Namespace) -> SensorDefinition:
         """Fail runs whose process is gone, and launch what is stale. The cursor is since when nothing was."""
         now, pause = market.machine_now(), namespace.settings().sweep_seconds
         if (quiet := _quiet_for(context.cursor, now)) is not None and quiet < pause - 1:
-            return SkipReason(f"nothing was stale {quiet:.0f} s ago; it looks again after {pause} s")
+            return SkipReason(f"there was nothing to launch {quiet:.0f} s ago; it looks again after {pause} s")
         if (sentence := what_is_slower(context.instance)) is not None:
             context.log.info(sentence)
         with store.open() as database, database.transaction() as transaction:
             fail_lost_runs(context.instance, transaction, now, namespace)
         if (reason := configuration_drift(graph, namespace)) is not None:
             return SkipReason(reason)
-        requests, stale = _requests_for_stale(context, store, market, namespace)
+        requests, stale, waiting = _requests_for_stale(context, store, market, namespace)
         context.update_cursor("" if stale else now.isoformat())
         if requests:
             return requests
-        if not stale:
-            return SkipReason("nothing is stale that a schedule does not see to")
-        return SkipReason(f"{stale} stale series are covered by queued or running runs")
+        if stale:
+            covered = f"{stale} stale series are covered by queued or running runs"
+            return SkipReason("; ".join([covered, *waiting]))
+        if waiting:
+            return SkipReason(f"nothing is launched: {'; '.join(waiting)}")
+        return SkipReason("nothing is stale that a schedule does not see to")
 
     return sweep
 
@@ -153,7 +158,7 @@ def _sync_watchlist(graph: Graph, namespace: Namespace) -> SensorDefinition:
         said = _told(settings.watchlist_path.name, change, before)
         if not change.is_new:
             return SkipReason(said)
-        requests, _ = _requests_for_stale(context, store, market, namespace, change.symbols)
+        requests, *_ = _requests_for_stale(context, store, market, namespace, change.symbols)
         if requests:
             context.log.info(said)
         return SensorResult(

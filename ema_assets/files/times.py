@@ -166,8 +166,8 @@ def _epochs(whole: pl.Series, fraction: pl.Series, *, is_float: bool = False) ->
 def _units(whole: pl.Series) -> pl.Series:
     """The unit of each epoch: the longest by which it lies between 1900 and 2100, or a shorter one of its neighbours.
 
-    Near 1970 an epoch is small in every unit, so those beside it decide. A file may also change its unit, as those of
-    Binance do from ms to µs: then there is a wide gap between both.
+    Near 1970 an epoch is small in every unit, so those beside it decide. A file may also change its unit, from ms to µs
+    for example: then there is a wide gap between both.
     """
     number = pl.col("whole")
     fitting = (pl.when(number.is_between(_FIRST * per, _LAST * per)).then(pl.lit(unit)) for unit, per in _UNITS.items())

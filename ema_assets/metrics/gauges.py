@@ -96,7 +96,12 @@ GAUGES = (
     Gauge("symbols", "Active symbols of the watchlist", (), _counted("symbols")),
     Gauge("symbols_silent", "Active symbols without bars for several sessions", (), _counted("silent")),
     Gauge("series", "Series of an asset on a timeframe", ("asset", "timeframe"), _of_assets("series")),
-    Gauge("series_stale", "Series with work that is due", ("asset", "timeframe"), _of_assets("stale")),
+    Gauge(
+        "series_stale",
+        "Series with work that is due, failing ones that wait for their next attempt included",
+        ("asset", "timeframe"),
+        _of_assets("stale"),
+    ),
     Gauge("series_missing", "Series never computed", ("asset", "timeframe"), _of_assets("missing")),
     Gauge("series_failing", "Series whose last attempt failed", ("asset", "timeframe"), _of_assets("failing")),
     Gauge(

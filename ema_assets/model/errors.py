@@ -85,6 +85,10 @@ class WatchlistError(ConfigurationError):
     """The watchlist file is malformed; the message names the file and the entry."""
 
 
+class EmptyWatchlist(WatchlistError):
+    """The watchlist file lists no symbol."""
+
+
 class BarFileError(ConfigurationError):
     """A file of bars cannot be read as one; the message names the file and the columns."""
 

@@ -18,7 +18,7 @@ from ema_assets.refresh.delays import Delays
 from ema_assets.refresh.describe import describe_due
 from ema_assets.refresh.isolate import bisect
 from ema_assets.refresh.older import Older, wants_older, without
-from ema_assets.refresh.outages import outage
+from ema_assets.refresh.outages import not_asked, outage
 from ema_assets.refresh.outcome import Outcome, batches
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.refresh.plan_requests import FetchRules, plan_gaps, plan_requests
@@ -122,7 +122,10 @@ class _Fetching:
         self._name: str | None = None
         self._delays = Delays(now)
         self._actions = NO_ACTIONS
+        # Why the provider is left alone, which is said of the series that it is not asked for.
         self._dead: str | None = None
+        # The provider's circuit breaker before it was asked.
+        self._seen = provider_state.Breaker()
         self._is_unproven = False
         # A 5xx for the only series asked for may be that series' own fault.
         self._least_for_outage = 2
@@ -167,10 +170,10 @@ class _Fetching:
 
         A gap is as good as anything else to find out: nothing but gaps may be due.
         """
-        breaker = await asyncio.to_thread(self._breaker, provider.name)
+        breaker = self._seen = await asyncio.to_thread(self._breaker, provider.name)
         if breaker.is_open(self._now):
             assert breaker.open_until is not None
-            self._dead, self._dead_until = breaker.last_error, breaker.open_until
+            self._leave_alone(provider.name, breaker.last_error or "no answer", breaker.open_until)
         elif breaker.failures and not (plan.is_empty() and gap_plan.is_empty()):
             if plan.is_empty():
                 gap_plan = await self._try_one(provider, gap_plan, Extent.GAP)
@@ -224,8 +227,11 @@ class _Fetching:
         """Have the provider left alone by every run."""
         wait = outage.retry_after_seconds if isinstance(outage, RateLimited) else None
         with self._database.transaction() as transaction:
-            self._dead_until = provider_state.trip(transaction, provider, str(outage), self._now, wait)
-        self._dead = str(outage)
+            until = provider_state.trip(transaction, provider, str(outage), self._now, self._seen, wait)
+        self._leave_alone(provider, str(outage), until)
+
+    def _leave_alone(self, provider: str, error: str, until: datetime) -> None:
+        self._dead, self._dead_until = not_asked(provider, error, until, self._now), until
 
     def _is_sound(self) -> pl.Expr:
         # A gap of a series whose scale is in doubt must not be filled on another one; and an answer about a gap would

@@ -1,9 +1,15 @@
-"""Whether a provider that answered no request is out of order as a whole. No I/O."""
+"""Whether a provider that answered no request is out of order as a whole, and what is said then. No I/O."""
 
+import re
 from collections.abc import Sequence
+from datetime import datetime
 
 from ema_assets.model.errors import ProviderError, ProviderUnavailable, RateLimited, Unauthorized
 from ema_assets.providers.http.refusals import Unreachable, shared_failure
+
+_NOT_ASKED = re.compile(
+    r"(?P<provider>.+) was not asked: it is left alone until .* UTC, after (it|this error:) (?P<error>.*)", re.DOTALL
+)
 
 
 def outage(errors: Sequence[ProviderError], least_down: int) -> ProviderError | None:
@@ -16,3 +22,19 @@ def outage(errors: Sequence[ProviderError], least_down: int) -> ProviderError | 
             return error
     down = [error for error in errors if isinstance(error, ProviderUnavailable)]
     return down[0] if len(errors) == len(down) >= least_down else shared_failure(errors)
+
+
+def not_asked(provider: str, error: str, until: datetime, now: datetime) -> str:
+    """What is said of a series whose `provider` is left alone until `until`, because of `error`."""
+    moment = f"{until:%H:%M:%S}" if until.date() == now.date() else f"{until:%Y-%m-%d %H:%M:%S}"
+    named = f"{provider} "
+    reason = f"it {error.removeprefix(named)}" if error.startswith(named) else f"this error: {error}"
+    return f"{provider} was not asked: it is left alone until {moment} UTC, after {reason}"
+
+
+def root_of(error: str) -> str:
+    """Why a provider was left alone, of a sentence of `not_asked`; any other `error` as it is."""
+    found = _NOT_ASKED.fullmatch(error)
+    if found is None:
+        return error
+    return f"{found['provider']} {found['error']}" if found[2] == "it" else found["error"]

@@ -193,7 +193,7 @@ def _since(moment: datetime | None) -> str:
 
 
 def series_sentences(transaction: Transaction, stale: pl.DataFrame) -> list[str]:
-    """Why each series of `stale` is so, one line each.
+    """Why each series of `stale`, or of what `left_alone.series` has found, is so, one line each.
 
     Such as `AAPL|5m ohlc: bar closed, since 2026-11-25 15:35; asked up to 2026-11-25 15:30; failed 2 times: …`.
     """
@@ -208,5 +208,7 @@ def series_sentences(transaction: Transaction, stale: pl.DataFrame) -> list[str]
             parts.append(f"asked up to {row['checked_through']:%Y-%m-%d %H:%M}")
         if row["failures"]:
             parts.append(f"failed {row['failures']} times: {row['last_error']}")
+        if row.get("next_attempt_at") is not None:
+            parts.append(f"the next attempt is at {row['next_attempt_at']:%Y-%m-%d %H:%M:%S} UTC")
         lines.append("; ".join(parts))
     return lines

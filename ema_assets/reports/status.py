@@ -9,6 +9,7 @@ import polars as pl
 from ema_assets.model.asset_names import EMA_SIGNALS
 from ema_assets.model.averages import EMA, SLOW_SPAN, averaged, converged_after
 from ema_assets.model.timeframes import by_key
+from ema_assets.refresh import left_alone
 from ema_assets.refresh.plan import AT_ONCE, Publications, closed_bars
 from ema_assets.reports import symbol_states
 from ema_assets.store import latency as latencies
@@ -20,6 +21,7 @@ from ema_assets.store.database import Transaction
 class AssetStatus:
     """One asset on one timeframe: how many series, how many of them stale, missing (never computed), failing.
 
+    Failing series that wait for their next attempt are stale like any other.
     `newest_ts` is the opening time of the newest bar that the asset has reached in any series, UTC.
     """
 
@@ -44,7 +46,10 @@ def by_asset(
     """
     rows = ledger.summary(transaction, symbols).iter_rows(named=True)
     summary = {(row["asset"], row["timeframe"]): row for row in rows}
-    stale = ledger.stale(transaction, closed_bars(transaction, now, publications), now)
+    closed = closed_bars(transaction, now, publications)
+    due = ledger.stale(transaction, closed, now).select("asset", "symbol", "timeframe", "reason")
+    alone = left_alone.behind(ledger.pausing(transaction, now), closed, now).select(due.columns)
+    stale = pl.concat([due, alone])
     if symbols is not None:
         stale = stale.filter(pl.col("symbol").is_in(list(symbols)))
     # A series that waits to be told to Dagster is up to date all the same.

@@ -61,6 +61,7 @@ def run(settings: Settings, options: Options, say: Say) -> int:
     Raises:
         EmaAssetsError: when something cannot be started or does not stay up; everything started so far is stopped.
     """
+    _check_ports_differ(options)
     settings.home.mkdir(parents=True, exist_ok=True)
     with state.only_one(settings), Supervisor() as supervisor:
         _check_port(options.port)
@@ -244,6 +245,22 @@ def _tell_commands(settings: Settings, ui: str, board: str) -> None:
         board=board,
     )
     state.write_state(settings, running)
+
+
+def _check_ports_differ(options: Options) -> None:
+    """Refuse one port for two servers: the second one could never start."""
+    wanted = {
+        "`--port`": options.port,
+        "`--board-port` (without it, the port behind `--port`)": options.board_port,
+        "`--metrics-port` (without it, `EMA_METRICS_PORT`)": options.metrics_port,
+    }
+    taken: dict[int, str] = {}
+    for option, port in wanted.items():
+        if port is None:
+            continue
+        if port in taken:
+            raise ConfigurationError(f"{taken[port]} and {option} must be two ports, received {port} for both")
+        taken[port] = option
 
 
 def _check_port(port: int, option: str = "--port") -> None:

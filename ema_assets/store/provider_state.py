@@ -54,20 +54,31 @@ def breaker(transaction: Transaction, provider: str) -> Breaker:
 
 
 def trip(
-    transaction: Transaction, provider: str, error: str, now: datetime, least_seconds: float | None = None
+    transaction: Transaction,
+    provider: str,
+    error: str,
+    now: datetime,
+    seen: Breaker,
+    least_seconds: float | None = None,
 ) -> datetime:
     """Leave `provider` alone for a while, because it did not answer at all; return until when.
 
     30 s, twice as long after each further failure, a quarter of an hour at most; `least_seconds` when it said so.
+    Runs that asked side by side count once. A failure counts when the pause is still the one that the run had `seen`
+    before it asked, or when the provider has answered since; otherwise another run has counted it.
     """
+    counts = "(p.failures = 0 OR p.open_until IS NOT DISTINCT FROM $7::timestamptz)"
     found = transaction.query(
-        """
+        f"""
         INSERT INTO market.provider_state AS p (provider, failures, open_until, last_error)
         VALUES ($1, 1, $3 + make_interval(secs => greatest($4::float8, $6::float8)), $2)
         ON CONFLICT (provider) DO UPDATE
-        SET failures = p.failures + 1, last_error = excluded.last_error, updated_at = clock_timestamp(),
-            open_until = $3 + make_interval(secs => greatest(
-                least($4::float8 * 2 ^ least(p.failures, 20), $5::float8), $6::float8))
+        SET failures = p.failures + CASE WHEN {counts} THEN 1 ELSE 0 END,
+            last_error = excluded.last_error, updated_at = clock_timestamp(),
+            open_until = CASE
+                WHEN {counts} THEN $3 + make_interval(secs => greatest(
+                    least($4::float8 * 2 ^ least(p.failures, 20), $5::float8), $6::float8))
+                ELSE greatest(p.open_until, $3 + make_interval(secs => $6::float8)) END
         RETURNING open_until
         """,
         provider,
@@ -76,6 +87,7 @@ def trip(
         float(FIRST_PAUSE_SECONDS),
         float(LONGEST_PAUSE_SECONDS),
         least_seconds or 0.0,
+        seen.open_until,
     )
     until = found.item()
     assert isinstance(until, datetime)

@@ -338,6 +338,41 @@ def test_keys_are_looked_for_and_with_online_tried(run: Run, shut_door: str, exc
     assert found["clock"][1] == ("ok", "the clocks of this machine and sandbox agree")
 
 
+def test_a_provider_that_runs_leave_alone_is_told_of_with_what_happens_next(
+    run: Run, exchange: dict[str, str], database_url: str
+) -> None:
+    """The market's time is 2026-11-20 15:00:10."""
+
+    def told(until: str, *arguments: str) -> list[tuple[str, str]]:
+        ask(
+            database_url,
+            "INSERT INTO market.provider_state AS p (provider, failures, open_until, last_error) "
+            f"VALUES ('sandbox', 7, '{until}', 'sandbox answered 503: no') "
+            "ON CONFLICT (provider) DO UPDATE SET open_until = excluded.open_until",
+        )
+        shown = run("doctor", "--json", *arguments, **exchange, EMA_DATABASE_URL=database_url)
+        found = [each for each in json.loads(shown.stdout)["findings"] if each["check"] == "providers"]
+        assert [each["level"] for each in found] == ["ok", "warning"]
+        return [(each["text"], each["remedy"]) for each in found]
+
+    later = "2026-11-20 15:10:00+00"
+    assert told(later)[1] == (
+        "sandbox did not answer runs 7 times in a row: sandbox answered 503: no",
+        "runs ask it again from 2026-11-20 15:10:00 UTC on",
+    )
+    assert told(later, "--online") == [
+        ("sandbox: has answered for AAPL", ""),
+        (
+            "sandbox answers now, but did not answer runs 7 times in a row: sandbox answered 503: no",
+            "nothing needs to be done: runs ask it again from 2026-11-20 15:10:00 UTC on and fetch what is missing",
+        ),
+    ]
+    assert told("2026-11-20 15:00:00+00", "--online")[1][1] == (
+        "nothing needs to be done: runs ask it again at once and fetch what is missing"
+    )
+    assert ask(database_url, "SELECT failures FROM market.provider_state") == [(7,)], "the doctor writes nothing"
+
+
 def test_an_up_whose_ui_does_not_answer_is_an_error(run: Run, home: Path) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))

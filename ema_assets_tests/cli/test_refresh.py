@@ -68,9 +68,56 @@ def test_a_dead_provider_is_named_once_with_the_series_it_cost(run: Run, databas
         named, reason = group.strip().split(": ", 1)
         assert named.endswith(" and 2 more")
         assert all(series.endswith(f"|{timeframe}") for series in named.removesuffix(" and 2 more").split(", "))
-        assert reason.startswith(f"sandbox cannot be reached at {dead.removeprefix('http://')}: ")
+        assert reason.startswith("sandbox ")
+        assert f"cannot be reached at {dead.removeprefix('http://')}: " in reason
     failing = json.loads(run("status", "--json", EMA_DATABASE_URL=database_url).stdout)["failing"]
     assert any("cannot be reached" in reason for reason in failing)
+
+
+def test_series_that_failed_and_wait_are_never_called_up_to_date(
+    run: Run, database_url: str, exchange: dict[str, str]
+) -> None:
+    """Seen: with a provider that was down, all said that nothing was stale while nothing had been loaded."""
+    env = {"EMA_DATABASE_URL": database_url, **exchange}
+    dead = f"127.0.0.1:{free_port()}"
+    only = ("--timeframe", "5m")
+    assert run("refresh", *only, **{**env, "EMA_SANDBOX_URL": f"http://{dead}"}).exit_code == 1
+    with Database(database_url) as database, database.transaction() as transaction:
+        transaction.execute(
+            "UPDATE market.series_state SET next_attempt_at = '2026-11-20T16:00:05Z' WHERE timeframe = '5m' AND failures > 0"
+        )
+        # The provider itself may be asked: only its series wait.
+        transaction.execute("DELETE FROM market.provider_state")
+    waits = "series of 5m are behind and left alone until 16:00:05 UTC: sandbox cannot be reached at"
+    again = run("refresh", *only, **env)
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert again.stderr.startswith(f"Error: 3 {waits} {dead}: ")
+    # What is rolled up from them is behind, too.
+    assert run("refresh", "--timeframe", "15m", **env).stderr.startswith(f"Error: 3 {waits}")
+    share = run("refresh", *only, "--symbol", "AAPL", **env)
+    assert share.exit_code == 1
+    assert share.stderr.startswith("Error: 1 series of 5m is behind and left alone until 16:00:05 UTC: ")
+
+    assert run("refresh", "--timeframe", "1d", **env).stdout.endswith("Up to date.\n")
+    planned = run("plan", **env)
+    assert planned.exit_code == 0
+    assert planned.stdout.startswith(f"3 {waits} {dead}: ")
+    assert len(planned.stdout.splitlines()) == 1
+    head, detailed = run("plan", "--series", "--symbol", "AAPL", **env).stdout.split("\n\n")
+    assert head.startswith("1 series of 5m is behind")
+    assert detailed.startswith("AAPL|5m ohlc: never asked, since 2026-11-20 15:00; failed 1 times: sandbox cannot be ")
+    assert detailed.endswith("; the next attempt is at 2026-11-20 16:00:05 UTC\n")
+    found = json.loads(run("plan", "--json", **env).stdout)
+    assert (found["runs"], found["stale"]) == ([], [])
+    assert [(each["symbol"], each["reason"], each["failures"]) for each in found["waiting"]] == [
+        (symbol, "never asked", 1) for symbol in ("AAPL", "BTC-USD", "MSFT")
+    ]
+    assert found["waiting"][0]["next_attempt_at"].startswith("2026-11-20T16:00:05")
+
+    # --all asks at once, and what it could bring up to date does not wait any more.
+    done = run("refresh", "--all", *only, "--symbol", "AAPL", **env)
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "Up to date.")
+    assert run("refresh", *only, **env).stderr.startswith("Error: 2 series of 5m are behind")
 
 
 def test_plan_says_what_would_run_and_why_and_changes_nothing(

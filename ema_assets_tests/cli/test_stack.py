@@ -31,6 +31,35 @@ def test_a_taken_board_port_is_named_with_the_way_out(refused: Refused, taken_po
     assert "`--board-port" in alone
 
 
+@pytest.mark.parametrize(
+    ("options", "first", "second"),
+    [
+        (("--board-port", "3831"), "--port", "--board-port"),
+        (("--metrics-port", "3831"), "--port", "--metrics-port"),
+        (("--metrics-port", "3832"), "--board-port", "--metrics-port"),
+        (("--board-port", "3840", "--metrics-port", "3840"), "--board-port", "--metrics-port"),
+    ],
+)
+def test_two_servers_on_one_port_are_refused_before_anything_starts(
+    refused: Refused, home: Path, options: tuple[str, ...], first: str, second: str
+) -> None:
+    # The watchlist that is not there would end `up` at once, later and by another sentence.
+    sentence = refused("up", "--port", "3831", *options, EMA_WATCHLIST="none.toml")
+    assert sentence.startswith(f"`{first}`")
+    assert f" and `{second}`" in sentence
+    assert sentence.endswith(f" must be two ports, received {options[-1]} for both")
+    assert [each.name for each in home.iterdir()] == ["watchlist.toml"]
+
+
+def test_the_ports_of_the_settings_and_the_last_port_are_compared_as_well(refused: Refused) -> None:
+    assert "received 3832 for both" in refused(
+        "up", "--port", "3831", EMA_METRICS_PORT="3832", EMA_WATCHLIST="none.toml"
+    )
+    assert "received 65535 for both" in refused("up", "--port", "65535", EMA_WATCHLIST="none.toml")
+    taken = refused("up", "--port", "3831", "--no-board", "--metrics-port", "3832", EMA_WATCHLIST="none.toml")
+    assert "two ports" not in taken, "without a board its port is free"
+
+
 def test_a_board_refuses_an_address_of_dagster_that_is_none(refused: Refused) -> None:
     assert "`--dagster-url` must be an http or https URL" in refused("board", "--dagster-url", "dagster")
     assert "`--allow-host` must be names of hosts without ports, received 'x:80'" in refused(

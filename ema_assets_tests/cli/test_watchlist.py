@@ -36,7 +36,6 @@ US = "XNYS: no suffix, as stocks and funds in the US are written"
         ("[[group]\nsymbols = []", "not valid TOML: "),
         ('[[group]]\nsymbols = ["AAPL", "MSFT", "AAPL"]', "the symbol 'AAPL' is listed twice"),
         ('[[group]]\nsymbols = ["A|B"]', "`symbol` must be 1 to 32 letters"),
-        ("", "lists no symbol"),
     ],
 )
 @pytest.mark.parametrize("command", [("refresh",), ("symbols", "list"), ("symbols", "add", "NVDA"), ("sandbox",)])
@@ -48,6 +47,17 @@ def test_a_mistake_in_the_watchlist_is_named_with_its_file(
     assert found.startswith(f"{home / 'watchlist.toml'}: ")
     assert sentence in found
     assert (home / "watchlist.toml").read_text() == text
+
+
+def test_the_first_symbol_can_be_added_and_the_last_one_not_removed(run: Run, refused: Refused, home: Path) -> None:
+    (home / "watchlist.toml").write_text("")
+    for command in (("refresh",), ("symbols", "list")):
+        assert "lists no symbol" in refused(*command, EMA_SANDBOX_URL="http://127.0.0.1:9", EMA_DATABASE_URL=DEAD)
+    assert refused("symbols", "remove", "AAPL") == "not on the watchlist: AAPL"
+    assert run("symbols", "add", "AAPL").stdout == f"Added AAPL ({US}).\n"
+    assert watchlist.load(home / "watchlist.toml").symbols == ("AAPL",)
+    assert "the last symbol cannot be removed; add another one first" in refused("symbols", "remove", "AAPL")
+    assert run("symbols", "add", "MSFT").exit_code == run("symbols", "remove", "AAPL").exit_code == 0
 
 
 def test_an_unknown_calendar_is_named_wherever_it_comes_from(refused: Refused, home: Path, database_url: str) -> None:
@@ -193,7 +203,7 @@ def test_a_calendar_whose_holidays_are_not_known_for_long_is_told(run: Run, days
 def test_a_symbol_that_cannot_be_one_or_is_not_there_is_refused(refused: Refused, home: Path) -> None:
     assert refused("symbols", "add", "A|B").startswith("`symbol` must be 1 to 32 letters")
     assert refused("symbols", "remove", "NVDA") == "not on the watchlist: NVDA"
-    assert "lists no symbol" in refused("symbols", "remove", "AAPL", "MSFT", "BTC-USD")
+    assert "the last symbol cannot be removed" in refused("symbols", "remove", "AAPL", "MSFT", "BTC-USD")
     assert (home / "watchlist.toml").read_text() == WATCHLIST
 
 

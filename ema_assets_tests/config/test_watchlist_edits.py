@@ -95,9 +95,36 @@ def test_removed_symbols_are_gone_and_comments_stay(path: Path) -> None:
 
 
 def test_the_last_symbol_cannot_be_removed(path: Path) -> None:
-    with pytest.raises(WatchlistError, match="lists no symbol"):
+    with pytest.raises(WatchlistError) as raised:
         remove_symbols(path, ["AAPL", "MSFT", "BTC-USD", "VOD.L"])
+    assert str(raised.value) == (
+        f"{path}: the last symbol cannot be removed; add another one first, as in `ema-assets symbols add NVDA`, or "
+        "stop everything with `ema-assets down`"
+    )
     assert path.read_text(encoding="utf-8") == TEXT
+
+
+@pytest.mark.parametrize(
+    "text", ["", "# Mine.\n[history]\n'5m' = 20\n", "[[group]]\nsymbols = []\n", "group = []\n[ema]\nseed = 'sma'\n"]
+)
+def test_the_first_symbol_is_added_to_a_file_that_lists_none(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    assert remove_symbols(path, ["AAPL"]) == []
+    assert add_symbols(path, []) == []
+    assert path.read_text(encoding="utf-8") == text
+    assert add_symbols(path, ["AAPL", "ETH-USD"]) == ["AAPL", "ETH-USD"]
+    assert watchlist.load(path).instruments == (Instrument("AAPL"), Instrument("ETH-USD", "24/7"))
+    edited = path.read_text(encoding="utf-8")
+    assert edited.count("[[group]]") == 2
+    assert all(line in edited for line in text.splitlines() if line != "group = []" and line != "symbols = []")
+
+
+def test_what_else_is_wrong_in_a_file_without_symbols_is_refused(path: Path) -> None:
+    text = "[ema]\nsead = 'sma'\n"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(WatchlistError, match="sead"):
+        add_symbols(path, ["AAPL"])
+    assert path.read_text(encoding="utf-8") == text
 
 
 @pytest.mark.parametrize("edit", [add_symbols, remove_symbols])

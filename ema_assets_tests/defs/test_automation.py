@@ -30,8 +30,10 @@ from ema_assets.model.timeframes import DEFAULT, Timeframe
 from ema_assets.providers import registry
 from ema_assets.refresh import waiting
 from ema_assets.refresh.graph import Graph, build, configured
+from ema_assets.store import ledger
 from ema_assets_tests.core import CORE_TEXT, rewrite
 from ema_assets_tests.defs.conftest import FRAMES, WATCHLIST, MarketAt, World, defs, sweep, sync_watchlist
+from ema_assets_tests.defs.test_refresh_runs import clear_faults, fault
 from ema_assets_tests.timeframes import H1, M5, M15
 
 SUNDAY = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -189,13 +191,65 @@ def test_the_sweep_looks_seldom_while_nothing_is_stale_and_often_while_something
     assert quiet.skip_message == "nothing is stale that a schedule does not see to"
     assert cursor == world.now.isoformat()
     soon, kept = sweep_after(20, cursor)
-    assert (soon.skip_message, kept) == ("nothing was stale 20 s ago; it looks again after 30 s", cursor)
+    assert (soon.skip_message, kept) == ("there was nothing to launch 20 s ago; it looks again after 30 s", cursor)
     later, cursor = sweep_after(10, cursor)
     assert later.skip_message == quiet.skip_message
     assert cursor == world.now.isoformat()
     # Whatever a person writes into the cursor in the UI, the sweep goes on.
     other, _ = sweep_after(0, "yesterday")
     assert other.skip_message == quiet.skip_message
+
+
+def wait(world: World, until: datetime) -> None:
+    """Let the series that have failed wait until then."""
+    with world.database.transaction() as transaction:
+        transaction.execute("UPDATE market.series_state SET next_attempt_at = $1 WHERE failures > 0", until)
+
+
+@pytest.mark.settled
+def test_while_a_provider_is_down_ticks_say_how_many_series_are_behind_until_when_and_why(world: World) -> None:
+    """Seen: for as long as all series failed, every tick said that nothing was stale."""
+    world.now = world.now.replace(minute=35)
+    fault(world, kind="server_error", status=503)
+    (request,) = tick(world, M5)
+    assert not world.run(request.tags, raise_on_error=False).success
+    clear_faults(world)
+    wait(world, world.now.replace(minute=50, second=13))
+
+    waiting = "5 series of 5m are behind and left alone until 15:50:13 UTC: sandbox"
+    for said in (tick(world, M5), look(world, sweep)):
+        assert isinstance(said, SkipReason)
+        assert str(said.skip_message).startswith(f"nothing is launched: {waiting}")
+        assert "503" in str(said.skip_message)
+    # The bars of the quarter that ended at 15:30 are all there.
+    assert str(tick(world, M15).skip_message).startswith("nothing is stale: ")
+    world.now = world.now.replace(minute=45)
+    assert str(tick(world, M15).skip_message).startswith(f"nothing is launched: {waiting}")
+    world.now = world.now.replace(minute=50, second=12)
+    assert str(look(world, sweep).skip_message).startswith(f"nothing is launched: {waiting}")
+    world.now = world.now.replace(minute=50, second=13)
+    (request,) = look(world, sweep)
+    assert request.tags["for"].endswith(", 5 series")
+    assert world.run(request.tags).success
+    assert all("left alone" not in str(said) for said in (tick(world, M5), look(world, sweep)))
+
+
+@pytest.mark.settled
+def test_a_tick_that_launches_others_or_finds_them_covered_names_those_that_wait(
+    world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    world.now = world.now.replace(minute=35)
+    with world.database.transaction() as transaction:
+        ledger.fail(transaction, "ohlc", M5, {"XOM": "no symbol XOM"}, world.now, world.now.replace(minute=55))
+    waiting = "1 series of 5m is behind and left alone until 15:55:00 UTC: no symbol XOM"
+    (request,) = tick(world, M5)
+    assert request.tags["for"].endswith(", 4 series")
+    assert waiting in capfd.readouterr().err.splitlines()
+    world.instance.create_run_for_job(defs.resolve_job_def("refresh"), tags=dict(request.tags))
+    world.now += timedelta(minutes=1)
+    for said in (tick(world, M5), look(world, sweep)):
+        assert "covered by" in str(said.skip_message)
+        assert str(said.skip_message).endswith(f"; {waiting}")
 
 
 @pytest.mark.settled

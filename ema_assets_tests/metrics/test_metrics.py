@@ -175,6 +175,26 @@ def test_every_metric_has_the_values_of_the_database(filled: str, tmp_path: Path
     assert found["dagster_last_run_timestamp_seconds"] == {labelled(timeframe="5m", status="success"): 2_000.0}
 
 
+def test_series_that_failed_and_wait_for_their_next_attempt_are_stale(
+    databases: Databases, filled: str, tmp_path: Path, at_now: None
+) -> None:
+    url = databases.make(like=filled)
+    ask(
+        url,
+        f"""UPDATE market.series_state SET failures = 3, last_error = 'down', next_attempt_at = '{NOW.isoformat()}'::timestamptz
+            + interval '1 minute' WHERE asset = 'ohlc' AND timeframe IN ('5m', '1d')""",
+    )
+    exporter = Exporter(settings_of(url, tmp_path), no_dagster)
+    found = samples(list(exporter.collect()))
+    for name in ("series_stale", "series_failing"):
+        assert found[name][labelled(asset="ohlc", timeframe="5m")] == 2
+    # No day has closed since they were asked for.
+    assert found["series_stale"][labelled(asset="ohlc", timeframe="1d")] == 0
+    assert exporter.statements <= 24
+    exporter.close()
+    databases.drop(url)
+
+
 def test_a_scrape_is_as_many_statements_for_many_symbols_and_names_none(
     databases: Databases, filled: str, tmp_path: Path, at_now: None
 ) -> None:

@@ -79,7 +79,8 @@ def test_a_provider_that_does_not_answer_is_told_with_its_reason(database: Datab
     for _ in range(2):
         assert look(database, alerts) == []
         with database.transaction() as transaction:
-            provider_state.trip(transaction, "sandbox", "connection refused", NOW)
+            seen = provider_state.breaker(transaction, "sandbox")
+            provider_state.trip(transaction, "sandbox", "connection refused", NOW, seen)
     text = "sandbox has not answered 2 times in a row, asked again at 15:01:30 UTC: connection refused"
     assert look(database, alerts) == [("provider_shut_out", text, False)]
     with database.transaction() as transaction:

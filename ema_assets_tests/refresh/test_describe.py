@@ -149,7 +149,7 @@ def test_two_runs_at_the_same_moment_ask_once(database: Database, sandbox: Runni
 
 def test_a_provider_that_does_not_answer_is_not_asked(database: Database, sandbox: RunningSandbox) -> None:
     with database.transaction() as transaction:
-        provider_state.trip(transaction, "alpaca", "down", NOW)
+        provider_state.trip(transaction, "alpaca", "down", NOW, provider_state.Breaker())
     assert describe(database, sandbox) == 0
     with database.transaction() as transaction:
         provider_state.reset(transaction, "alpaca")

@@ -20,6 +20,7 @@ from ema_assets.providers.http.refusals import Unreachable
 from ema_assets.refresh import fetch
 from ema_assets.refresh.answers import Stored
 from ema_assets.refresh.fetch import refresh_fetched
+from ema_assets.refresh.outages import not_asked, root_of
 from ema_assets.refresh.outcome import Outcome
 from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.refresh.store_answer import store_bars
@@ -127,7 +128,8 @@ def test_an_outage_costs_one_probe_a_period_and_the_other_provider_goes_on(
     # Daily series know nothing of it yet, and are told without a call.
     daily = market.fetch(start + timedelta(seconds=10), D1)
     assert market.asked() == ([], ["BTC-USD"])
-    assert daily.errors == dict.fromkeys(STOCKS, "it is down")
+    said = "alpaca was not asked: it is left alone until 16:05:30 UTC, after this error: it is down"
+    assert daily.errors == dict.fromkeys(STOCKS, said)
     assert daily.done == ["BTC-USD"]
     assert state_of(market.database, "AAPL", D1)["next_attempt_at"] == until
 
@@ -149,6 +151,86 @@ def test_an_outage_costs_one_probe_a_period_and_the_other_provider_goes_on(
         (0, None, None)
     ]
     assert market.alpaca.calls == 2, "the probe, and all others together"
+
+
+def test_runs_that_ask_at_the_same_moment_count_as_one_failure(market: Market, database_url: str) -> None:
+    """Three timeframes close together: a short outage must not be paid for with a long pause."""
+    fail_all(market.alpaca, Unreachable)
+    at, pauses = NOW, []
+    for _ in range(3):
+        together = threading.Barrier(3)
+
+        class Together(MemoryExchange):
+            barrier = together
+
+            async def fetch(self, requests: Sequence[BarRequest]) -> AsyncIterator[FetchBatch]:
+                await asyncio.to_thread(self.barrier.wait, 60)
+                async for batch in super().fetch(requests):
+                    yield batch
+
+        def one(timeframe: Timeframe, now: datetime, kind: type[MemoryExchange] = Together) -> None:
+            down = kind()
+            down.name = "alpaca"
+            fail_all(down, Unreachable)
+            with Database(database_url) as database:
+                refresh_fetched(database, lambda _: down, timeframe, ["AAPL", "MSFT"], FetchRules(DAYS), now)
+
+        runs = [threading.Thread(target=one, args=(each, at)) for each in (M5, M5, D1)]
+        for run in runs:
+            run.start()
+        for run in runs:
+            run.join(60)
+        ((failures, until),) = rows_of(market.database, "SELECT failures, open_until FROM market.provider_state")
+        assert isinstance(until, datetime)
+        pauses.append((failures, (until - at).total_seconds()))
+        at = until
+    assert pauses == [(1, 30), (2, 60), (3, 120)]
+
+
+def test_a_failure_counts_once_for_the_pause_that_was_seen(database: Database) -> None:
+    def tripped(seen: provider_state.Breaker, now: datetime, least: float | None = None) -> tuple[int, datetime]:
+        with database.transaction() as transaction:
+            until = provider_state.trip(transaction, "alpaca", "down", now, seen, least)
+            found = provider_state.breaker(transaction, "alpaca")
+        assert found.open_until == until
+        return found.failures, until
+
+    def seen() -> provider_state.Breaker:
+        with database.transaction() as transaction:
+            return provider_state.breaker(transaction, "alpaca")
+
+    second = timedelta(seconds=1)
+    before = seen()
+    assert tripped(before, NOW) == (1, NOW + 30 * second)
+    assert tripped(before, NOW + 3 * second) == (1, NOW + 30 * second), "another run has counted it"
+    assert tripped(before, NOW + 3 * second, 600) == (1, NOW + 603 * second), "but a ban is kept to"
+    first = seen()
+    assert tripped(first, NOW + 700 * second) == (2, NOW + 760 * second)
+    assert tripped(first, NOW + 701 * second) == (2, NOW + 760 * second)
+    assert tripped(before, NOW + 702 * second) == (2, NOW + 760 * second), "a run that began long ago"
+    with database.transaction() as transaction:
+        provider_state.reset(transaction, "alpaca")
+    assert tripped(first, NOW + 800 * second) == (1, NOW + 830 * second), "it has answered since"
+
+
+def test_a_series_that_is_not_asked_for_says_so_with_the_reason_and_until_when(market: Market) -> None:
+    fail_all(market.alpaca, ProviderUnavailable)
+    market.alpaca.failing = dict.fromkeys(STOCKS, "alpaca answered 503: no")
+    assert market.fetch(NOW).errors == dict.fromkeys(STOCKS, "alpaca answered 503: no")
+    until = NOW + timedelta(seconds=30)
+    probed = market.fetch(until).errors
+    assert len(market.alpaca.asked) == 1
+    probe = market.alpaca.asked[0].instrument.symbol
+    said = "alpaca was not asked: it is left alone until 16:01:30 UTC, after it answered 503: no"
+    assert probed == dict.fromkeys(STOCKS, said) | {probe: "alpaca answered 503: no"}
+    again = market.fetch(until + timedelta(seconds=1), D1)
+    assert market.alpaca.asked == []
+    assert again.errors == dict.fromkeys(STOCKS, said), "the reason is not told within itself"
+    assert not_asked("binance", "binance has shut us out (418): no", NOW + timedelta(days=1), NOW) == (
+        "binance was not asked: it is left alone until 2026-11-26 16:00:00 UTC, after it has shut us out (418): no"
+    )
+    for error in ("binance has shut us out (418): no", "no route to host"):
+        assert root_of(not_asked("binance", error, NOW, NOW)) == root_of(error) == error
 
 
 def test_a_ban_lasts_as_long_as_the_provider_says(market: Market) -> None:
@@ -209,7 +291,7 @@ def test_when_only_gaps_are_due_after_an_outage_one_of_them_is_the_probe(market:
 
     all_is_asked_for(due)
     with market.database.transaction() as transaction:
-        provider_state.trip(transaction, "alpaca", "it is down", due - timedelta(minutes=1))
+        provider_state.trip(transaction, "alpaca", "it is down", due - timedelta(minutes=1), provider_state.Breaker())
     fail_all(market.alpaca, Unreachable)
     assert set(market.fetch(due).errors) == set(STOCKS)
     assert len(market.alpaca.asked) == 1

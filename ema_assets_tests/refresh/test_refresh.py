@@ -11,6 +11,7 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.ingest import store_file
 from ema_assets.providers.http.refusals import Unreachable
 from ema_assets.refresh import compute, fetch
+from ema_assets.refresh.outages import root_of
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.store import ledger
 from ema_assets.store.database import Database, Transaction
@@ -154,7 +155,10 @@ def test_a_provider_that_cannot_be_reached_is_asked_for_one_batch_and_every_seri
     exchange.failure = Unreachable
     outcomes = refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
     assert [request.instrument.symbol for request in exchange.asked] == ["AAPL"]
-    assert outcomes[OHLC, M5].errors == dict.fromkeys(SYMBOLS, "no route to host")
+    errors = outcomes[OHLC, M5].errors
+    assert errors["AAPL"] == "no route to host"
+    assert {root_of(errors[symbol]) for symbol in SYMBOLS} == {"no route to host"}
+    assert all("memory was not asked: it is left alone" in errors[symbol] for symbol in SYMBOLS if symbol != "AAPL")
     assert {state_of(database, symbol, M5)["failures"] for symbol in SYMBOLS} == {1}
 
 

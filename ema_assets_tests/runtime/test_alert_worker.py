@@ -101,7 +101,8 @@ def test_trouble_is_looked_for_once_the_first_runs_had_their_time(
     env.write_text(env.read_text().replace('["crossover"]', '["crossover", "provider_shut_out"]'))
     with database.transaction() as transaction:
         for _ in range(3):
-            provider_state.trip(transaction, "sandbox", "no answer", datetime.now(UTC))
+            seen = provider_state.breaker(transaction, "sandbox")
+            provider_state.trip(transaction, "sandbox", "no answer", datetime.now(UTC), seen)
     raised(database)
     with working(database.url):
         wait_until(lambda: hook.received, "the crossover")

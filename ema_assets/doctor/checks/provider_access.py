@@ -1,7 +1,7 @@
 """The check of providers: keys are set, and with `--online` accepted, by one call for a week of days of one symbol."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import timedelta
 
 from ema_assets.config.watchlist import Watchlist
@@ -25,6 +25,7 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
     if seen.watched is None:
         return
     by_provider = seen.watched.by_provider(seen.settings.provider)
+    answering: set[str] = set()
     for name, symbols in by_provider.items():
         try:
             seen.settings.check_provider(name, is_starting=seen.running is None)
@@ -33,7 +34,10 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
             continue
         is_up = seen.running is not None or name not in seen.settings.unserved([name])
         if seen.is_online and is_up:
-            yield _called(seen, seen.watched, name, symbols[0])
+            finding = _called(seen, seen.watched, name, symbols[0])
+            if finding.level == "ok":
+                answering.add(name)
+            yield finding
         elif not is_up:
             yield ok(f"{name}: `ema-assets up` starts it")
         else:
@@ -41,21 +45,29 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
             yield ok(f"{name}: {'keys are set' if needs_keys else 'needs no key'}; `--online` asks it")
     if not by_provider:
         yield ok("all bars come from files")
-    yield from _not_answering(seen)
+    yield from _not_answering(seen, answering)
 
 
-def _not_answering(seen: Surroundings) -> Iterator[Finding]:
-    """What runs have noted of late."""
+def _not_answering(seen: Surroundings, answering: Collection[str]) -> Iterator[Finding]:
+    """Providers that runs had no answer from of late, and when runs ask them again; `answering` have just answered.
+
+    That ends no pause: the doctor writes nothing, and the next run finds it out with one call.
+    """
     if seen.database is None or not seen.is_migrated:
         return
     with seen.database.transaction() as transaction:
         transaction.read_one_moment()
         silent = provider_state.not_answering(transaction)
     for row in silent.iter_rows(named=True):
-        yield warning(
-            f"{row['provider']} did not answer {row['failures']} times in a row: {row['last_error']}",
-            f"it is asked again at {row['open_until']:%Y-%m-%d %H:%M:%S} UTC",
-        )
+        name, failures, until = row["provider"], row["failures"], row["open_until"]
+        times = f"{failures} time{'' if failures == 1 else 's'} in a row"
+        moment = "at once" if until <= seen.market_now else f"from {until:%Y-%m-%d %H:%M:%S} UTC on"
+        again = f"runs ask it again {moment}"
+        if name in answering:
+            text = f"{name} answers now, but did not answer runs {times}: {row['last_error']}"
+            yield warning(text, f"nothing needs to be done: {again} and fetch what is missing")
+        else:
+            yield warning(f"{name} did not answer runs {times}: {row['last_error']}", again)
 
 
 def _called(seen: Surroundings, watched: Watchlist, name: str, symbol: str) -> Finding:

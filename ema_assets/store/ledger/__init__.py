@@ -25,11 +25,12 @@ from ema_assets.store.ledger.overview import (
 from ema_assets.store.ledger.recording import lock_recording, mark_recorded, to_record
 from ema_assets.store.ledger.row import (
     BEGINNING,
+    CLOCK_SLACK_SECONDS,
     FIRST_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,
     RECORDING_GRACE_SECONDS,
 )
-from ema_assets.store.ledger.staleness import expected_rollups, source_behind, stale
+from ema_assets.store.ledger.staleness import expected_rollups, pausing, source_behind, stale
 from ema_assets.store.ledger.sync import (
     add_rows,
     adopt_code_versions,
@@ -55,6 +56,7 @@ from ema_assets.store.ledger.work import (
 
 __all__ = [
     "BEGINNING",
+    "CLOCK_SLACK_SECONDS",
     "FIRST_PAUSE_SECONDS",
     "LONGEST_PAUSE_SECONDS",
     "RECORDING_GRACE_SECONDS",
@@ -82,6 +84,7 @@ __all__ = [
     "newest_checked_through",
     "note_delays",
     "note_silence",
+    "pausing",
     "pending",
     "progress",
     "revisions",

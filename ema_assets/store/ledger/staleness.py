@@ -124,6 +124,34 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
     )
 
 
+def pausing(transaction: Transaction, now: datetime) -> pl.DataFrame:
+    """Series that have failed and whose next attempt is later than `now`: what `stale` leaves out.
+
+    Without those that are asked for once in a while only, because their symbol is silent. There are few: an index knows
+    them, whatever the number of series.
+
+    Columns: asset, symbol, timeframe, calendar, provider (null for the default one), delay_seconds, timeframes (those
+    that are on for the symbol), checked_through, asked_at, last_ts, dirty_from, failures, next_attempt_at, last_error.
+    """
+    return transaction.query(
+        f"""
+        SELECT s.asset, s.symbol, s.timeframe, i.calendar, i.provider, i.delay_seconds::bigint AS delay_seconds,
+               i.timeframes, s.checked_through, s.asked_at, s.last_ts, s.dirty_from, s.failures, s.next_attempt_at,
+               s.last_error
+        FROM market.series_state s
+        JOIN market.asset a ON a.asset = s.asset AND a.is_on
+        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+        WHERE s.failures > 0 AND s.next_attempt_at > $1 AND s.is_on
+          AND (s.asset <> $2 OR s.timeframe <> ALL ($3::text[])
+               OR (i.is_fetched AND coalesce(s.asked_at <= $1 - make_interval(hours => {PAUSE_HOURS}), true)))
+        ORDER BY 1, 3, 2
+        """,
+        now,
+        OHLC,
+        [timeframe.key for timeframe in FETCHED],
+    )
+
+
 def expected_rollups(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.DataFrame:
     """Rolled-up series whose bar has just closed but whose last 5m bars are still to be asked for.
 

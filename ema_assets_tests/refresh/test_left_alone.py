@@ -1,0 +1,163 @@
+"""What is behind and left alone after a failure: which series that are, why, and what is said of them."""
+
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from ema_assets.model.asset_names import EMA_TREND, OHLC
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.refresh import left_alone, plan
+from ema_assets.reports import status
+from ema_assets.store import ledger
+from ema_assets.store.database import Database, Transaction
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc, watch
+from ema_assets_tests.timeframes import D1, FEW, H1, M5, M15
+
+NOW = utc("2026-11-25 15:45")
+SOON = NOW + timedelta(seconds=10)
+CALENDARS = {"AAPL": "XNYS", "MSFT": "XNYS", "BTC-USD": "24/7"}
+WATCHED = watch(CALENDARS, m5_days=3, d1_days=30, timeframes=(M5, M15, H1, D1))
+
+
+@pytest.fixture
+def exchange() -> MemoryExchange:
+    return MemoryExchange(
+        *(
+            bars_on(calendar, symbol, timeframe, first, date(2026, 11, 25), seed)
+            for seed, (symbol, calendar) in enumerate(CALENDARS.items())
+            for timeframe, first in ((M5, date(2026, 11, 23)), (D1, date(2026, 10, 1)))
+        )
+    )
+
+
+def alone_at(database: Database, now: datetime, timeframes: Sequence[Timeframe] | None = None) -> pl.DataFrame:
+    with database.transaction() as transaction:
+        return left_alone.series(transaction, now, timeframes=timeframes)
+
+
+def said(database: Database, now: datetime, timeframes: Sequence[Timeframe] | None = None) -> list[str]:
+    return left_alone.sentences(alone_at(database, now, timeframes), now)
+
+
+def pause(database: Database, until: datetime, where: str = "failures > 0") -> None:
+    with database.transaction() as transaction:
+        transaction.execute(f"UPDATE market.series_state SET next_attempt_at = $1 WHERE {where}", until)
+
+
+def test_a_series_that_failed_is_left_alone_until_its_pause_ends_and_then_stale(
+    database: Database, exchange: MemoryExchange
+) -> None:
+    refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
+    assert alone_at(database, NOW).is_empty()
+    exchange.failing = {"AAPL": "answered 503", "MSFT": "answered 503"}
+    now = NOW + timedelta(minutes=5)
+    refresh(database, WATCHED, exchange, now, timeframes=FEW)
+    until = now + timedelta(seconds=40)
+    pause(database, until)
+    assert alone_at(database, now).select("asset", "symbol", "timeframe", "reason", "since", "failures").rows() == [
+        (OHLC, symbol, "5m", "bar closed", now, 1) for symbol in ("AAPL", "MSFT")
+    ]
+    (sentence,) = said(database, now)
+    assert sentence == "2 series of 5m are behind and left alone until 15:50:40 UTC: answered 503"
+    with database.transaction() as transaction:
+        assert plan.stale_for_sweep(transaction, now, timedelta(0)).filter(reason="bar closed").is_empty()
+        (behind,) = {
+            each.stale for each in status.by_asset(transaction, now) if (each.asset, each.timeframe) == (OHLC, "5m")
+        }
+        assert behind == 2
+        assert plan.series_sentences(transaction, alone_at(database, now))[0] == (
+            "AAPL|5m ohlc: bar closed, since 2026-11-25 15:50; asked up to 2026-11-25 15:45; failed 1 times: "
+            "answered 503; the next attempt is at 2026-11-25 15:50:40 UTC"
+        )
+    assert said(database, until) == []
+
+
+def test_what_fails_but_lacks_nothing_is_not_behind(database: Database, exchange: MemoryExchange) -> None:
+    """As when a person asked for a fresh series, and when its exchange is closed."""
+    refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
+    with database.transaction() as transaction:
+        ledger.fail(transaction, OHLC, M5, {"AAPL": "no"}, NOW, NOW + timedelta(days=7))
+    assert said(database, SOON) == []
+    assert said(database, NOW + timedelta(minutes=5)) == [
+        "1 series of 5m is behind and left alone until 2026-12-02 15:45:00 UTC: no"
+    ]
+
+
+def test_a_timeframe_is_behind_when_a_bar_is_missing_that_it_is_rolled_up_from(
+    database: Database, exchange: MemoryExchange
+) -> None:
+    refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
+    with database.transaction() as transaction:
+        ledger.fail(transaction, OHLC, M5, {"AAPL": "no"}, NOW, NOW + timedelta(hours=1))
+    for minutes, behind in ((5, [M5]), (10, [M5]), (15, [M5, M15]), (45, [M5, M15, H1])):
+        now = NOW + timedelta(minutes=minutes)
+        assert [each for each in (M5, M15, H1, D1) if said(database, now, [each])] == behind, minutes
+    # A symbol that has no such timeframe is not waited for.
+    with database.transaction() as transaction:
+        transaction.execute("UPDATE market.instrument SET timeframes = '{5m}' WHERE symbol = 'AAPL'")
+    assert said(database, now, [M15]) == []
+
+
+def test_a_sentence_has_the_commonest_reason_and_from_when_to_when_series_wait(
+    database: Database, exchange: MemoryExchange
+) -> None:
+    refresh(database, WATCHED, exchange, NOW, timeframes=(M5,))
+    now, hour = NOW + timedelta(minutes=5), timedelta(hours=1)
+    with database.transaction() as transaction:
+        ledger.fail(transaction, OHLC, M5, {"AAPL": "down\n" * 100, "MSFT": "down\n" * 100}, now, now + hour)
+        ledger.fail(transaction, OHLC, M5, {"BTC-USD": "another"}, now, now + 2 * hour)
+        ledger.fail(transaction, EMA_TREND, M5, {"AAPL": "no memory"}, now, now + hour)
+        transaction.execute("UPDATE market.series_state SET dirty_from = $1 WHERE asset = $2", NOW, EMA_TREND)
+    (sentence,) = said(database, now)
+    assert sentence.startswith(
+        "3 series of 5m are behind and left alone until 16:50:00 UTC, the last of them until 17:50:00: down down "
+    )
+    assert sentence.endswith(" down… (and 2 other reasons)")
+    assert len(sentence) < 350
+    assert set(alone_at(database, now).select("asset", "reason").rows()) == {
+        (OHLC, "bar closed"),
+        (EMA_TREND, "input changed"),
+    }
+
+
+def test_a_series_never_loaded_is_behind_and_one_of_a_silent_symbol_or_from_files_is_not(
+    database: Database, exchange: MemoryExchange
+) -> None:
+    exchange.failing = dict.fromkeys(CALENDARS, "answered 503")
+    refresh(database, WATCHED, exchange, NOW, timeframes=(M5,))
+    pause(database, NOW + timedelta(hours=1))
+    assert alone_at(database, NOW).select("symbol", "reason").rows() == [
+        (symbol, "never asked") for symbol in ("AAPL", "BTC-USD", "MSFT")
+    ]
+    with database.transaction() as transaction:
+        transaction.execute("UPDATE market.instrument SET is_fetched = false WHERE symbol = 'AAPL'")
+        transaction.execute("UPDATE market.instrument SET silent_since = $1 WHERE symbol = 'MSFT'", NOW)
+        transaction.execute("UPDATE market.series_state SET asked_at = $1 WHERE symbol = 'MSFT'", NOW)
+    assert alone_at(database, NOW)["symbol"].to_list() == ["BTC-USD"]
+
+
+def test_the_search_for_failing_series_reads_no_others(database: Database) -> None:
+    with database.transaction() as transaction:
+        transaction.execute(
+            "INSERT INTO market.instrument (symbol, calendar, timeframes) "
+            "SELECT 'S' || n, 'XNYS', '{5m}' FROM generate_series(1, 3000) n"
+        )
+        transaction.execute(
+            "INSERT INTO market.series_state (asset, symbol, timeframe) "
+            "SELECT 'ohlc', 'S' || n, '5m' FROM generate_series(1, 3000) n"
+        )
+    with database.transaction() as transaction:
+        ledger.fail(transaction, OHLC, M5, {"S7": "no"}, NOW)
+        transaction.execute("ANALYZE market.series_state")
+        assert ledger.pausing(transaction, NOW)["symbol"].to_list() == ["S7"]
+
+    class Explaining(Transaction):
+        def query(self, sql: str, *parameters: object) -> pl.DataFrame:
+            return super().query(f"EXPLAIN {sql}", *parameters)
+
+    with database.transaction() as transaction:
+        explained = "\n".join(ledger.pausing(Explaining(database, transaction._cursor), NOW).to_series())
+    assert "series_state_failing" in explained, explained
+    assert "Seq Scan on series_state" not in explained, explained
