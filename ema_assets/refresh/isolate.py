@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import adbc_driver_manager
 
 from ema_assets.model.errors import StoreError
+from ema_assets.store import interrupts
 
 _log = logging.getLogger(__name__)
 
@@ -29,10 +30,13 @@ def bisect(symbols: Sequence[str], work: Callable[[list[str]], None]) -> dict[st
 
     Raises:
         StoreError: and other errors that are no series' own: the database is gone, out of memory, a deadlock.
+        BaseException: an interrupt, at once.
     """
     try:
         work(list(symbols))
     except Exception as error:
+        # Whatever fails when all is to end, is no series' fault.
+        interrupts.check()
         if can_heal(error) or isinstance(error, MemoryError):
             raise
         if len(symbols) == 1:

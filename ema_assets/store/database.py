@@ -16,6 +16,7 @@ import polars as pl
 from ema_assets.model.errors import StoreUnavailable
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.urls import masked_url, named_url, watched_url
+from ema_assets.store.interrupts import completely, interruptibly
 
 _ANALYZE_ABOVE_ROWS = 20_000
 # A temporary table costs three statements, and PostgreSQL dozens of rows in its catalogs: 2 CPU ms in all, however few
@@ -78,11 +79,7 @@ class Transaction:
     def query(self, sql: str, *parameters: Any) -> pl.DataFrame:
         """Run one statement with `$1`, `$2` … bound and return its rows. A list binds as an array."""
         self._database.statements += 1
-        if parameters:
-            self._cursor.execute(sql, _bound(parameters))
-        else:
-            self._cursor.execute(sql)
-        return pl.DataFrame(self._cursor.fetch_arrow())
+        return _rows(self._cursor, sql, _bound(parameters) if parameters else None)
 
     def read_one_moment(self) -> None:
         """Have all statements see the database as it was at the first one, and write nothing."""
@@ -92,7 +89,8 @@ class Transaction:
         """Run one statement with `$1`, `$2` … bound, for its effect."""
         self._database.statements += 1
         # Of `executemany` nothing comes back that would have to be fetched and made a frame.
-        self._cursor.executemany(sql, _bound(parameters) if parameters else None)
+        bound = _bound(parameters) if parameters else None
+        interruptibly(lambda: self._cursor.executemany(sql, bound), self._cursor.adbc_cancel)
 
     @contextmanager
     def staged(self, rows: pl.DataFrame) -> Iterator[str]:
@@ -100,13 +98,15 @@ class Transaction:
         self._staged += 1
         name = f"staged_{self._staged}"
         self._database.statements += 2
-        self._cursor.adbc_ingest(name, rows, mode="create", temporary=True)
+        interruptibly(
+            lambda: self._cursor.adbc_ingest(name, rows, mode="create", temporary=True), self._cursor.adbc_cancel
+        )
         if rows.height > _ANALYZE_ABOVE_ROWS:
             # Without statistics the planner takes a new table for a small one and picks nested loops.
             self.execute(f"ANALYZE pg_temp.{name}")
         yield name
         # On an error the rollback takes the table with it.
-        self._cursor.execute(f"DROP TABLE pg_temp.{name}")
+        interruptibly(lambda: self._cursor.execute(f"DROP TABLE pg_temp.{name}"), self._cursor.adbc_cancel)
 
     def append(self, table: str, rows: pl.DataFrame) -> None:
         """COPY `rows` straight into `table`, named with its schema, whose columns have the types of theirs.
@@ -115,7 +115,9 @@ class Transaction:
         """
         schema, name = map(identifier, table.split("."))
         self._database.statements += 1
-        self._cursor.adbc_ingest(name, rows, mode="append", db_schema_name=schema)
+        interruptibly(
+            lambda: self._cursor.adbc_ingest(name, rows, mode="append", db_schema_name=schema), self._cursor.adbc_cancel
+        )
         # Whoever reads them next shall not take the table for an empty one: autovacuum comes a minute later.
         self.execute(f"ANALYZE {schema}.{name}")
 
@@ -163,15 +165,14 @@ class Database:
         with self._turn:
             connection = self._open()
             try:
-                cursor = connection.cursor()
+                cursor = completely(connection.cursor)
                 try:
                     yield Transaction(self, cursor)
                 finally:
-                    cursor.close()
-                connection.commit()
+                    completely(cursor.close)
+                completely(connection.commit)
             except BaseException as error:
-                with suppress(Exception):
-                    connection.rollback()
+                self._roll_back(connection)
                 # Rows stream in while polars reads them: an error of the server then reaches us as one of polars.
                 if isinstance(error, (adbc_driver_manager.Error, pl.exceptions.ComputeError)) and _is_lost(error):
                     self.close()
@@ -187,6 +188,17 @@ class Database:
             with suppress(Exception):
                 connection.close()
 
+    def _roll_back(self, connection: Any) -> None:
+        # When a further interrupt comes in between, nobody goes on with what is half done.
+        self._connection = None
+        try:
+            completely(connection.rollback)
+        except Exception:  # noqa: BLE001 - its session ends, and with it what it has done
+            with suppress(Exception):
+                connection.close()
+        else:
+            self._connection = connection
+
     def _open(self) -> Any:
         if self._connection is None:
             try:
@@ -194,8 +206,7 @@ class Database:
                     watched_url(named_url(self.url, self.name)), conn_kwargs={"adbc.connection.autocommit": "false"}
                 )
                 with connection.cursor() as cursor:
-                    cursor.execute(_END_WHEN_CUT_OFF)
-                    pl.DataFrame(cursor.fetch_arrow())
+                    _rows(cursor, _END_WHEN_CUT_OFF)
                 connection.commit()
                 self._connection = connection
             except adbc_driver_manager.Error as error:
@@ -211,6 +222,14 @@ def identifier(name: str) -> str:
     if not _IDENTIFIER.fullmatch(name):
         raise ValueError(f"`name` must be a lower-case SQL identifier, received {name!r}")
     return name
+
+
+def _rows(cursor: Any, sql: str, bound: pl.DataFrame | None = None) -> pl.DataFrame:
+    def read() -> pl.DataFrame:
+        cursor.execute(sql, bound)
+        return pl.DataFrame(cursor.fetch_arrow())
+
+    return interruptibly(read, cursor.adbc_cancel)
 
 
 def _bound(parameters: tuple[Any, ...]) -> pl.DataFrame:

@@ -398,7 +398,10 @@ def test_equity_ends_where_a_price_is_not_above_zero_and_a_portfolio_leaves_the_
         (lambda h: h.run("crossover", enabled=False), "`enabled` is no option of crossover, which has side"),
         (lambda h: h.run("crossover", start="2027-01-01"), "there are no bars from `start` to `end`.*2026-11-20"),
         (lambda h: h.run("crossover", start="soon"), "`start` must be a time such as"),
-        (lambda h: h.run("crossover", higher_timeframe="4h"), "must have bars of each symbol, received .4h., which has none of 0700.HK, AAPL"),
+        (
+            lambda h: h.run("crossover", higher_timeframe="4h"),
+            "must have bars of each symbol, received .4h., which has none of 0700.HK, AAPL",
+        ),
         (lambda h: h.sweep("crossover", fast=5), r"at least one option must have several values, such as fast=\[5"),
         (lambda h: h.sweep("crossover", fast=[]), r"`fast` must have at least one value, received \[\]"),
         (lambda h: h.sweep("crossover", fast=[30, 40], slow=[9]), "backtest: .*`fast`.*`slow`"),

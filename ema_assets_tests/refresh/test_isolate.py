@@ -1,5 +1,8 @@
 """One series that spoils its batch costs only itself."""
 
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 
 import pytest
@@ -10,9 +13,11 @@ from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.model.errors import StoreUnavailable
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.isolate import bisect
+from ema_assets.store import interrupts
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, state_of, utc, watch
 from ema_assets_tests.timeframes import M5, M15, ORDER
+from ema_assets_tests.waiting import wait_until
 
 SYMBOLS = [f"S{number}" for number in range(9)]
 WATCHED = watch(dict.fromkeys(SYMBOLS, "XNYS"), m5_days=3, timeframes=ORDER)
@@ -50,6 +55,90 @@ def test_what_is_nobodys_fault_is_raised_at_once() -> None:
     with pytest.raises(StoreUnavailable):
         bisect(SYMBOLS, work)
     assert calls == 1
+
+
+class Interrupted(BaseException):
+    """What Dagster raises in a run that is terminated is no Exception either."""
+
+
+@pytest.mark.parametrize("raised", [Interrupted(), KeyboardInterrupt()])
+def test_an_interrupt_is_no_series_fault(raised: BaseException) -> None:
+    calls = 0
+
+    def work(_part: list[str]) -> None:
+        nonlocal calls
+        calls += 1
+        raise raised
+
+    with pytest.raises(type(raised)):
+        bisect(SYMBOLS, work)
+    assert calls == 1
+
+
+def test_what_fails_while_all_work_is_interrupted_is_neither_bisected_nor_tried_again() -> None:
+    calls = 0
+
+    def work(_part: list[str]) -> None:
+        nonlocal calls
+        calls += 1
+        interrupts.interrupt(Interrupted)
+        raise ValueError("something that the interrupt has led to")
+
+    try:
+        with pytest.raises(Interrupted):
+            bisect(SYMBOLS, work)
+    finally:
+        interrupts.go_on()
+    assert calls == 1
+
+
+@pytest.mark.parametrize("is_main", [True, False])
+def test_a_statement_that_is_interrupted_stops_the_whole_batch(database: Database, is_main: bool) -> None:
+    """By a signal where the main thread waits for it, by a wish in other threads."""
+    calls = 0
+
+    def work(_part: list[str]) -> None:
+        nonlocal calls
+        calls += 1
+        with database.transaction() as transaction:
+            transaction.query("SELECT pg_sleep(600)::text AS nothing")
+
+    def interrupt() -> None:
+        import sys
+
+        print("HANDLER", signal.getsignal(signal.SIGINT), file=sys.__stderr__)
+        with Database(database.url) as other:
+            wait_until(lambda: sleeping(other), "the statement is at work")
+        import sys
+
+        print("SENDING", is_main, file=sys.__stderr__)
+        if is_main:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        else:
+            interrupts.interrupt(Interrupted)
+
+    with ThreadPoolExecutor(2) as threads:
+        interrupting = threads.submit(interrupt)
+        try:
+            with pytest.raises(KeyboardInterrupt if is_main else Interrupted):
+                bisect(SYMBOLS, work) if is_main else threads.submit(bisect, SYMBOLS, work).result()
+        finally:
+            interrupting.result()
+            interrupts.go_on()
+    assert calls == 1
+    with database.transaction() as transaction:
+        assert not sleeping(database)
+        assert transaction.query("SELECT 1 AS one").item() == 1
+
+
+def sleeping(database: Database) -> int:
+    """How many statements wait in `pg_sleep`."""
+    with database.transaction() as transaction:
+        return int(
+            transaction.query(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+            ).item()
+        )
 
 
 def poison(database: Database, table: str, symbol: str, timeframe: str) -> None:

@@ -2,7 +2,6 @@
 
 import gc
 import os
-import queue
 import resource
 import signal
 import sys
@@ -14,7 +13,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import psutil
-from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunStatus, MetadataValue
+from dagster import (
+    DagsterEventType,
+    DagsterExecutionInterruptedError,
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    MetadataValue,
+)
 from dagster._core.events import EngineEventData
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.origin import RepositoryPythonOrigin
@@ -24,22 +30,28 @@ from dagster._utils.hosted_user_process import recon_job_from_origin, recon_repo
 from dagster._utils.interrupts import capture_interrupts
 
 from ema_assets.defs.standby.protocol import Load
+from ema_assets.defs.standby.tag import CANCEL
 from ema_assets.defs.standby.warm_up import make_kernels, stand_by, warm_up
 from ema_assets.defs.standby.watch import Watch
 from ema_assets.defs.storage import held_partitions
+from ema_assets.store import interrupts
 
 _MEGABYTE = 1024**2
+# An interrupt can get lost, such as in the finalizer of an object.
+_AGAIN_SECONDS = 1.0
 T = TypeVar("T")
 
 
 class Executor:
     """A loaded code location. Loading it raises whatever is wrong with it.
 
-    `wishes` gets an item whenever the run may be one that is being canceled.
+    The signal CANCEL, which is to be blocked in all threads, has it look whether its run is being canceled; then
+    `canceling` is called with the run's id, and the run is interrupted.
     """
 
-    def __init__(self, load: Load, watch: Watch, wishes: "queue.SimpleQueue[None]") -> None:
+    def __init__(self, load: Load, watch: Watch, canceling: Callable[[str], None]) -> None:
         self._load = load
+        self._canceling = canceling
         self._watch = watch
         self._ref = deserialize_value(load.instance, InstanceRef)
         origin = deserialize_value(load.origin, RepositoryPythonOrigin)
@@ -63,7 +75,8 @@ class Executor:
         self._turn = threading.Lock()
         self._current: tuple[DagsterInstance, str] | None = None
         self._is_canceled = False
-        threading.Thread(target=self._cancel, args=(wishes,), name="cancel", daemon=True).start()
+        self._is_over = threading.Event()
+        threading.Thread(target=self._listen, name="cancel", daemon=True).start()
 
     def change(self) -> str | None:
         """Why the definitions that were loaded are old; None when they are not."""
@@ -84,11 +97,14 @@ class Executor:
             with self._turn:
                 # A wish of which the run before has taken no notice any more is none for this one.
                 self._current, self._is_canceled = (instance, run_id), False
+                self._is_over.clear()
             run = instance.get_run_by_id(run_id)
             if run is not None:
                 self._execute(instance, run)
             with self._turn:
                 self._current = None
+                self._is_over.set()
+                interrupts.go_on()
             stand_by()
             leaves = self._leaves(instance, run_id)
             if run is not None:
@@ -126,21 +142,35 @@ class Executor:
             return f"it holds {held:.0f} MB of memory"
         return None
 
-    def _cancel(self, wishes: "queue.SimpleQueue[None]") -> None:
+    def _listen(self) -> None:
         while True:
-            wishes.get()
+            signal.sigwait([CANCEL])
+            # Without a database, for example, the next wish may have more luck.
+            _try(self._cancel)
+
+    def _cancel(self) -> None:
+        with self._turn:
+            # A wish that comes late must not reach the next run.
+            if self._current is None:
+                return
+            instance, run_id = self._current
+            run = instance.get_run_by_id(run_id)
+            if run is None or not _is_to_be_canceled(instance, run):
+                return
+            self._is_canceled = True
+            if run.status is DagsterRunStatus.STARTED:
+                instance.report_run_canceling(run)
+            self._canceling(run_id)
+            main = threading.main_thread().ident
+            assert main is not None
+        while not self._is_over.is_set():
             with self._turn:
-                # A wish that comes late must not reach the next run.
-                if self._current is None:
-                    continue
-                instance, run_id = self._current
-                run = instance.get_run_by_id(run_id)
-                if run is None or not _is_to_be_canceled(instance, run):
-                    continue
-                self._is_canceled = True
-                if run.status is DagsterRunStatus.STARTED:
-                    instance.report_run_canceling(run)
-                os.kill(os.getpid(), signal.SIGINT)
+                if self._current != (instance, run_id):
+                    return
+                signal.pthread_kill(main, signal.SIGINT)
+                # Fetches wait in other threads for the database, to which no signal comes.
+                interrupts.interrupt(DagsterExecutionInterruptedError)
+            self._is_over.wait(_AGAIN_SECONDS)
 
 
 def _is_to_be_canceled(instance: DagsterInstance, run: DagsterRun) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ema_assets.defs.standby.options import Options
 from ema_assets.defs.standby.process import Location, StandbyProcess
-from ema_assets.defs.standby.protocol import Accepted, Done, Execute, Failed, Leaving, Load, Ready, ToOwner
+from ema_assets.defs.standby.protocol import Accepted, Canceling, Done, Execute, Failed, Leaving, Load, Ready, ToOwner
 
 _log = logging.getLogger("dagster.ema_assets.standby")
 
@@ -21,6 +21,8 @@ _PATIENCE_SECONDS = 30.0
 _LEAVE_SECONDS = 30.0
 # What ends without a run within so long after it was ready counts as not started.
 _SOUND_SECONDS = 10.0
+# A run that was interrupted has as long to end before its process is killed.
+_CANCEL_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS = 2.0
 _LONGEST_PAUSE_SECONDS = 300.0
 
@@ -185,8 +187,12 @@ class Pool:
                     process.failure = reason
                 case Accepted():
                     self._failures = 0
+                case Canceling(run_id=run_id):
+                    if process.run_id == run_id:
+                        process.canceling_since = time.monotonic()
                 case Done(leaves=leaves):
                     process.run_id, process.since, process.leaves = None, time.monotonic(), leaves
+                    process.canceling_since = None
                 case Leaving(reason=reason):
                     # What has changed for one has changed for all.
                     process.leaves = process.failure = reason
@@ -236,10 +242,15 @@ class Pool:
                 self.look(time.monotonic())
 
     def look(self, now: float) -> None:
-        """End what is idle for long, start a spare. `now` is in seconds of the monotonic clock."""
+        """End what is idle for long or canceled in vain, start a spare. `now` is in seconds of the monotonic clock."""
         with self._lock:
             for process in list(self._processes):
                 if process.leaves is not None and process.run_id is None and now - process.since > _LEAVE_SECONDS:
+                    process.kill()
+                if process.canceling_since is not None and now - process.canceling_since > _CANCEL_SECONDS:
+                    process.failure = (
+                        f"it did not end within {_CANCEL_SECONDS:g} s when it was canceled, and was killed"
+                    )
                     process.kill()
             free = sorted(self._free(), key=lambda process: process.since)
             idle = [process for process in free if process.is_ready]

@@ -47,11 +47,12 @@ class StandbyProcess:
         self.has_worked = False  # it was told of a run, this one or another
         self.leaves: str | None = None  # why it gets no further run
         self.has_ended = False
-        self.failure: str | None = None  # why it could not load
+        self.canceling_since: float | None = None  # when its run was interrupted
+        self.failure: str | None = None  # why it could not load, or was killed
         self.since = time.monotonic()  # when it was started, has become idle, or was asked to leave
         # Its own session: Ctrl-C in a terminal is for the owner, whose end it notices.
         reading, writing = os.pipe()
-        # Until it has a handler the signal would end it; what is blocked is inherited, and waits.
+        # The signal would end it; what is blocked is inherited, and waits until the process asks for it.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [CANCEL])
         try:
             self._popen = subprocess.Popen(  # noqa: S603 - this package's own module

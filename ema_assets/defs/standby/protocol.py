@@ -48,6 +48,12 @@ class Leaving(msgspec.Struct, tag=True, frozen=True):
     reason: str
 
 
+class Canceling(msgspec.Struct, tag=True, frozen=True):
+    """Somebody wants the run to be canceled, and it has been interrupted: it ends soon."""
+
+    run_id: str
+
+
 class Done(msgspec.Struct, tag=True, frozen=True):
     """The run is over; `leaves` says why the process ends now, None when it waits for the next run."""
 
@@ -56,7 +62,7 @@ class Done(msgspec.Struct, tag=True, frozen=True):
 
 
 ToProcess: TypeAlias = Load | Execute
-ToOwner: TypeAlias = Ready | Failed | Accepted | Leaving | Done
+ToOwner: TypeAlias = Ready | Failed | Accepted | Canceling | Leaving | Done
 
 _to_process: "msgspec.json.Decoder[ToProcess]" = msgspec.json.Decoder(ToProcess)
 _to_owner: "msgspec.json.Decoder[ToOwner]" = msgspec.json.Decoder(ToOwner)

@@ -14,7 +14,18 @@ import time
 from contextlib import suppress
 
 from ema_assets.defs.standby import protocol
-from ema_assets.defs.standby.protocol import Accepted, Done, Execute, Failed, Leaving, Load, Ready, ToOwner, ToProcess
+from ema_assets.defs.standby.protocol import (
+    Accepted,
+    Canceling,
+    Done,
+    Execute,
+    Failed,
+    Leaving,
+    Load,
+    Ready,
+    ToOwner,
+    ToProcess,
+)
 from ema_assets.defs.standby.tag import CANCEL
 from ema_assets.defs.standby.watch import Watch
 
@@ -70,10 +81,8 @@ def leave(code: int) -> None:
 
 def main(writing: int) -> None:
     """Load, say so, execute what comes."""
-    wishes: queue.SimpleQueue[None] = queue.SimpleQueue()
-    # All a handler may do is what may be done at any point. Until now the signal was blocked by the owner.
-    signal.signal(CANCEL, lambda *_: wishes.put(None))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [CANCEL])
+    # The owner has blocked it: a thread waits for it, which does not depend on what the main one does.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [CANCEL])
     # Without a run both end the process, and Dagster puts back what it finds here after each run.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     owner = _Owner(writing)
@@ -85,7 +94,7 @@ def main(writing: int) -> None:
         watch = Watch(load.module, load.working_directory)
         from ema_assets.defs.standby.execution import Executor
 
-        executor = Executor(load, watch, wishes)
+        executor = Executor(load, watch, lambda run_id: owner.tell(Canceling(run_id)))
     except BaseException as error:  # noqa: BLE001 - whatever it is, the owner says it
         owner.tell(Failed(f"{type(error).__name__}: {error}"))
         raise SystemExit(1) from None

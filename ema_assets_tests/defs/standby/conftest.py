@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 # What its op does is in a tag of the run.
 CODE = """
-import json, logging, os, signal, sys, threading, time
+import asyncio, json, logging, os, signal, sys, threading, time
 from dagster import Definitions, Failure, in_process_executor, job, op
 
 if os.environ.get("SMALL_IS_BROKEN"):
@@ -41,6 +41,36 @@ def state():
         "folder": os.getcwd(),
     }
 
+def query(database, sql):
+    with database.transaction() as transaction:
+        transaction.execute("INSERT INTO half VALUES (1)")
+        transaction.query(sql)
+
+QUERIES = {
+    "long": lambda database: query(database, "SELECT pg_sleep(60)::text AS nothing"),
+    "short": lambda database: query(database, "SELECT 1 AS one"),
+    "many": lambda database: query(database, "SELECT i::text AS i FROM generate_series(1, 1000000) AS i"),
+    "aside": lambda database: asyncio.run(asyncio.to_thread(QUERIES["long"], database)),
+}
+
+def work(kind, url):
+    "For a minute; whatever is no interrupt is gone over, as if a series were to blame."
+    from ema_assets.store.database import Database
+    deadline = time.monotonic() + 60
+    with Database(url) as database:
+        while time.monotonic() < deadline:
+            try:
+                QUERIES[kind](database)
+            except Exception as error:
+                print(error)
+
+def cling():
+    while True:
+        try:
+            time.sleep(1)
+        except BaseException as error:
+            print(error)
+
 @op
 def act(context):
     words = context.run.tags.get("act", "").split()
@@ -56,6 +86,10 @@ def act(context):
     if words[:1] == ["wait"]:
         for _ in range(600):
             time.sleep(0.1)
+    if words[:1] == ["work"]:
+        work(*words[1:])
+    if words[:1] == ["cling"]:
+        cling()
 
 @job(executor_def=in_process_executor)
 def small():

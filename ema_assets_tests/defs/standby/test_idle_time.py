@@ -71,7 +71,7 @@ def test_a_cancellation_that_came_too_late_for_its_run_is_none_of_the_next_one(
     with DagsterInstance.local_temp() as instance:
         executor = object.__new__(Executor)
         executor._ref, executor._turn, executor._runs = instance.get_ref(), threading.Lock(), 1
-        executor._is_canceled = True
+        executor._is_over, executor._is_canceled = threading.Event(), True
         executor.execute("no run of this name")
         assert not executor._is_canceled
 

@@ -11,8 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+import psycopg2
 import pytest
 from dagster import DagsterEventType, DagsterRunStatus
 from dagster._core.code_pointer import ModuleCodePointer
@@ -21,8 +23,10 @@ from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 
+from ema_assets.defs.standby import pool as pools
 from ema_assets.defs.standby.pool import Unavailable
 from ema_assets.defs.standby.tag import TAG, Holder
+from ema_assets.store.database import Database
 from ema_assets_tests.defs.standby.conftest import Small, is_gone, job_of, wait_until
 
 _TERMINATE = "mutation ($id: String!) { terminateRun(runId: $id) { __typename ... on PythonError { message } } }"
@@ -123,6 +127,47 @@ def test_a_run_is_terminated_from_another_process_by_graphql_and_its_process_rep
     assert answer.data["terminateRun"]["__typename"] == "TerminateRunSuccess"
     assert small.done(run_id).status is DagsterRunStatus.CANCELED
     wait_until(lambda: is_gone(pid))
+
+
+@pytest.mark.parametrize("kind", ["long", "short", "many", "aside"])
+def test_a_run_is_terminated_whatever_it_does_with_the_database(small: Small, database: Database, kind: str) -> None:
+    with database.transaction() as transaction:
+        transaction.execute("CREATE TABLE half (one int)")
+    run_id, pid = small.at_work(f"work {kind} {database.url}")
+    wait_until(lambda: statements_of(database))
+    with small.elsewhere() as webserver:
+        assert webserver.run_launcher.terminate(run_id)
+    assert small.done(run_id).status is DagsterRunStatus.CANCELED, small.said(run_id)
+    assert not any("was killed" in message for message in small.said(run_id))
+    wait_until(lambda: is_gone(pid))
+    wait_until(lambda: not statements_of(database))
+    with database.transaction() as transaction:
+        # Each transaction was complete, or none of it is there.
+        assert kind in {"short", "many"} or transaction.query("SELECT count(*) FROM half").item() == 0
+    assert small.succeed()[0] != pid
+
+
+def statements_of(database: Database) -> int:
+    """How many statements others execute in its database."""
+    with closing(psycopg2.connect(database.url)) as own, own.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle' "
+            "AND pid <> pg_backend_pid()"
+        )
+        (count,) = cursor.fetchone() or (0,)
+        return int(count)
+
+
+def test_a_process_that_does_not_end_when_its_run_is_canceled_is_killed(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "_CANCEL_SECONDS", 2.0)
+    run_id, pid = small.at_work("cling")
+    assert small.launcher.terminate(run_id)
+    assert small.done(run_id).status is DagsterRunStatus.CANCELED
+    wait_until(lambda: is_gone(pid))
+    assert any("it did not end within 2 s when it was canceled, and was killed" in text for text in small.said(run_id))
+    assert small.succeed()[0] != pid
 
 
 def test_a_killed_process_fails_its_run_at_once(small: Small) -> None:

@@ -10,7 +10,7 @@ from ema_assets.defs.standby import pool as pools
 from ema_assets.defs.standby.options import Options
 from ema_assets.defs.standby.pool import Callbacks, Pool, Unavailable
 from ema_assets.defs.standby.process import Location, StandbyProcess
-from ema_assets.defs.standby.protocol import Accepted, Done, Execute, Failed, Leaving, Load, Ready, ToOwner
+from ema_assets.defs.standby.protocol import Accepted, Canceling, Done, Execute, Failed, Leaving, Load, Ready, ToOwner
 
 HERE = Location("python", "here", "module", None, "origin")
 
@@ -22,7 +22,7 @@ class Fake(StandbyProcess):
 
     def __init__(self, location: Location, load: Load, heard: Callable[..., None], ended: Callable[..., None]) -> None:
         self.location, self.load, self._heard, self._ended = location, load, heard, ended
-        self.run_id = self.leaves = self.failure = None
+        self.run_id = self.leaves = self.failure = self.canceling_since = None
         self.is_tagged = self.is_told = self.is_ready = self.has_worked = self.has_ended = False
         self.since = time.monotonic()
         self.pid = len(Fake.made) + 1
@@ -259,6 +259,27 @@ def test_a_process_that_dies_with_a_run_that_it_was_told_is_reported_once() -> N
     Fake.made[0].end()
     assert world.over == [("one", "it ended by SIGKILL")]
     assert world.unstarted == []
+
+
+def test_a_process_whose_run_is_canceled_is_killed_when_that_takes_long() -> None:
+    world = World()
+    world.pool.take("one", HERE)
+    Fake.made[0].says(Ready(), Accepted("one"), Canceling("one"))
+    world.look(9)
+    assert world.over == []
+    world.look(11)
+    assert world.over == [("one", "it did not end within 10 s when it was canceled, and was killed")]
+    assert world.pool._failures == 0
+
+
+def test_a_process_that_has_ended_its_canceled_run_in_time_is_left_alone() -> None:
+    world = World()
+    world.pool.take("one", HERE)
+    Fake.made[0].says(Ready(), Accepted("one"), Canceling("one"), Done("one"), Canceling("one"))
+    world.pool.take("two", HERE)
+    Fake.made[0].says(Accepted("two"))
+    world.look(11)
+    assert world.over == [("one", None)]
 
 
 def test_a_callback_that_fails_leaves_the_pool_as_it_should_be() -> None:
