@@ -1,8 +1,9 @@
-"""When Dagster's daemon looks at backfills: soon after one was asked for or a run of one has ended, else as it does.
+"""When Dagster's daemon looks at backfills: soon after one was asked for, canceled or a run of one has ended.
 
-By itself it looks every 30 s: a backfill waits that long to begin, and again to be seen as finished. To look more often
-would cost what grows with its partitions, so the pause between two looks is what ends early. The loop of the daemon is
-not public API: when it is not as we know it, it goes on by itself.
+By itself it looks every 30 s: a backfill waits that long to begin, and again to be seen as finished; one that a person
+cancels goes on as long, and most have ended by then. To look more often would cost what grows with its partitions, so
+the pause between two looks is what ends early. The loop of the daemon is not public API: when it is not as we know it,
+it goes on by itself.
 """
 
 import inspect
@@ -43,16 +44,20 @@ class News:
     def __init__(self, instance: DagsterInstance, now: datetime) -> None:
         self._instance = instance
         self._since = now
-        self._open = 0
+        self._open = (0, 0)
         self._ended: set[str] = set()
 
     def is_there(self, now: datetime) -> bool:
-        """True when more or fewer of them are open, or a run of one has ended. `now` is the machine's time."""
-        still_open = self._instance.get_backfills_count(BulkActionsFilter(statuses=_OPEN))
-        has_changed, self._open = still_open != self._open, still_open
+        """True when others are open or to be canceled, or a run of one has ended. `now` is the machine's time."""
+        still_open = self._count(_OPEN)
+        counts = still_open, self._count([BulkActionStatus.CANCELING]) if still_open else 0
+        has_changed, self._open = counts != self._open, counts
         ended = self._runs_that_ended() if still_open else set()
         is_new, self._ended, self._since = bool(ended - self._ended), ended, now - _OVERLAP
         return has_changed or is_new
+
+    def _count(self, statuses: list[BulkActionStatus]) -> int:
+        return self._instance.get_backfills_count(BulkActionsFilter(statuses=statuses))
 
     def _runs_that_ended(self) -> set[str]:
         records = self._instance.get_run_records(RunsFilter(statuses=_ENDED, updated_after=self._since))

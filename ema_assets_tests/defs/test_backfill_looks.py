@@ -61,7 +61,8 @@ def test_a_backfill_that_was_asked_for_is_news_once_and_so_is_each_end_of_a_run_
         instance.add_run(DagsterRun("job", status=status, tags={BACKFILL_TAG: "one"}))
         assert looks() == [True, False]
     instance.update_backfill(asked.with_status(BulkActionStatus.CANCELING))
-    instance.update_backfill(asked.with_status(BulkActionStatus.COMPLETED_SUCCESS))
+    assert looks() == [True, False], "its runs are canceled at the next look"
+    instance.update_backfill(asked.with_status(BulkActionStatus.CANCELED))
     assert looks() == [True, False]
 
 
