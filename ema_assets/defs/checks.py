@@ -111,8 +111,7 @@ def series_checks(graph: Graph, namespace: Namespace = ALONE) -> AssetChecksDefi
     @multi_asset_check(name=namespace.name("series_checks"), specs=_specs(graph, namespace), can_subset=True)
     @namespace.own_resources
     def checks(context: AssetCheckExecutionContext, store: StoreResource, market: MarketResource) -> Iterator[Any]:
-        found, partitions = _results(graph, store, market, namespace)
-        results = [each._replace(asset_key=_within(namespace, each.asset_key)) for each in found]
+        results, partitions = _results(graph, store, market, namespace)
         wanted = {(key.asset_key, key.name) for key in context.selected_asset_check_keys}
         yield from log_checks(
             context, [each for each in results if (each.asset_key, each.check_name) in wanted], partitions
@@ -128,8 +127,7 @@ def log_for_failed_step(
 
     Without them they would say what was true before, and nothing at all once an asset is materialized again.
     """
-    found, _ = _results(graph, store, market, namespace)
-    results = [each._replace(asset_key=_within(namespace, each.asset_key)) for each in found]
+    results, _ = _results(graph, store, market, namespace)
     # A run of a whole job has none.
     chosen = context.run.asset_selection
     results = [each for each in results if not chosen or each.asset_key in chosen]
@@ -172,7 +170,7 @@ def _results(
             results.append(
                 _result(node.name, "no_series_fails", rows, "{} series failing", AssetCheckSeverity.ERROR, also=also)
             )
-    return results, partitions
+    return [each._replace(asset_key=_within(namespace, each.asset_key)) for each in results], partitions
 
 
 def _result(

@@ -60,7 +60,7 @@ def limited(path: str | Path) -> Iterator[None]:
                 yield
             return
         except Overdue as error:
-            _overdue[str(path)], line = stamp, _line(error, path)
+            _overdue[str(path)], line = stamp, line_of(error, path)
     raise ConfigurationError(
         f"{path}:{line} is not done after {LIMIT_SECONDS:g} seconds; is there a loop without an end?"
     )
@@ -74,13 +74,15 @@ def _load(path: Path, kind: str) -> ModuleType:
     try:
         spec.loader.exec_module(module)  # type: ignore[union-attr]
     except (Exception, SystemExit) as error:
-        raise ConfigurationError(f"{path}:{_line(error, path)} cannot be imported: {told(error)}") from error
+        raise ConfigurationError(f"{path}:{line_of(error, path)} cannot be imported: {told(error)}") from error
     return module
 
 
 def told(error: BaseException) -> str:
     """What `error` says, in a line."""
-    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    # Errors of polars go on with the query that failed.
+    message = next(iter(said.strip().splitlines()), "")
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
@@ -91,7 +93,7 @@ class _Loader(SourceFileLoader):
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
-def _line(error: BaseException, path: str | Path) -> str:
+def line_of(error: BaseException, path: str | Path) -> str:
     """` line 3:`, where it is known which line of `path` is to blame."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f" line {error.lineno}:"

@@ -11,7 +11,7 @@ import polars as pl
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import FETCHED, Timeframe, by_key
-from ema_assets.refresh.outages import root_of
+from ema_assets.refresh.outages import root_of, time_of
 from ema_assets.refresh.plan import AT_ONCE, MARKET, Publications, closed_bars
 from ema_assets.store import ledger
 from ema_assets.store.database import Transaction
@@ -117,7 +117,7 @@ def sentences(alone: pl.DataFrame, now: datetime) -> list[str]:
     for timeframe in sorted(map(by_key, alone["timeframe"].unique())):
         mine = alone.filter(timeframe=timeframe.key)
         count = mine["symbol"].n_unique()
-        times = [_time(moment, now) for moment in (mine["next_attempt_at"].min(), mine["next_attempt_at"].max())]
+        times = [time_of(mine["next_attempt_at"].sort()[place], now) for place in (0, -1)]
         until = f"{times[0]} UTC" if times[0] == times[1] else f"{times[0]} UTC, the last of them until {times[1]}"
         errors = _errors(mine)
         others = "" if len(errors) == 1 else f" (and {len(errors) - 1} other reason{'s' if len(errors) > 2 else ''})"
@@ -142,9 +142,3 @@ def _errors(alone: pl.DataFrame) -> list[str]:
     )
     lines = [" ".join(error.split()) for error in counted["error"]]
     return [line if len(line) <= _SHOWN_ERROR else f"{line[: _SHOWN_ERROR - 1]}…" for line in lines]
-
-
-def _time(moment: object, now: datetime) -> str:
-    """The time of day of `moment`, with its date when that is another one than that of `now`."""
-    assert isinstance(moment, datetime)
-    return f"{moment:%H:%M:%S}" if moment.date() == now.date() else f"{moment:%Y-%m-%d %H:%M:%S}"

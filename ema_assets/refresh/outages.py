@@ -26,10 +26,14 @@ def outage(errors: Sequence[ProviderError], least_down: int) -> ProviderError | 
 
 def not_asked(provider: str, error: str, until: datetime, now: datetime) -> str:
     """What is said of a series whose `provider` is left alone until `until`, because of `error`."""
-    moment = f"{until:%H:%M:%S}" if until.date() == now.date() else f"{until:%Y-%m-%d %H:%M:%S}"
     named = f"{provider} "
     reason = f"it {error.removeprefix(named)}" if error.startswith(named) else f"this error: {error}"
-    return f"{provider} was not asked: it is left alone until {moment} UTC, after {reason}"
+    return f"{provider} was not asked: it is left alone until {time_of(until, now)} UTC, after {reason}"
+
+
+def time_of(moment: datetime, now: datetime) -> str:
+    """The time of day of `moment`, with its date when that is another one than that of `now`."""
+    return f"{moment:%H:%M:%S}" if moment.date() == now.date() else f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def root_of(error: str) -> str:

@@ -63,11 +63,7 @@ def _longer_than_a_session(
     found = adjustment.adjusted(placed, factors, at="ts_end")
     is_inside = (pl.col("effective_at") > pl.col("ts")) & (pl.col("effective_at") < pl.col("ts_end"))
     inside = placed.join(factors.select("symbol", "effective_at"), on="symbol").filter(is_inside)
-    inside = (
-        inside.select(placed.columns)
-        .unique(["symbol", "ts"])
-        .join(pl.DataFrame({"symbol": with_days}, schema={"symbol": pl.String()}), on="symbol", how="semi")
-    )
+    inside = inside.filter(pl.col("symbol").is_in(with_days)).select(placed.columns).unique(["symbol", "ts"])
     if not inside.is_empty():
         spans = inside.group_by("symbol").agg(first=pl.col("ts").min(), last=pl.col("ts_end").max())
         stored = tables.bars_between(transaction, days, spans)

@@ -5,7 +5,6 @@ depends on the open trade and the pending order, and is decided in events.py.
 """
 
 from dataclasses import dataclass
-from traceback import extract_tb
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ import polars as pl
 
 from ema_assets.model.errors import RuleError
 from ema_assets.model.kernels import floats
+from ema_assets.model.own_modules import line_of, told
 from ema_assets.model.symbols import DOWN, UP
 from ema_assets.strategies.rule import FLAGS, PRICES, Rule
 from ema_assets.strategies.simulator.arrays import NEVER, Flags, Floats, Ints, Sides, times
@@ -185,9 +185,7 @@ class _Said:
         except MemoryError:
             raise
         except Exception as error:
-            raise RuleError(
-                f"rule {rule.name!r}: `evaluate` failed{_where(rule, error)}: {_described(error)}"
-            ) from error
+            raise RuleError(f"rule {rule.name!r}: `evaluate` failed{_where(rule, error)} {told(error)}") from error
         if problem := _problem(said, frame.height):
             raise RuleError(f"rule {rule.name!r}: `evaluate` must return {problem}")
         self._size = frame.height
@@ -222,17 +220,10 @@ class _Said:
 
 
 def _where(rule: Rule, error: Exception) -> str:
-    """The line of the rule's own file that failed, where it can be told."""
+    """The file and line of the rule that failed, where it can be told."""
     code = getattr(rule.evaluate, "__code__", None)
-    if code is None:
-        return ""
-    lines = [each for each in extract_tb(error.__traceback__) if each.filename == code.co_filename]
-    return f" in {lines[-1].filename}, line {lines[-1].lineno}" if lines else ""
-
-
-def _described(error: Exception) -> str:
-    said = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    line = "" if code is None else line_of(error, code.co_filename)
+    return f" in {code.co_filename},{line}" if code is not None and line else ":"
 
 
 def _problem(said: Any, size: int) -> str | None:
