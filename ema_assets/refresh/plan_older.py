@@ -151,11 +151,15 @@ def _fed(series: pl.DataFrame, timeframe: Timeframe, length: Timeframe) -> pl.Da
 
 
 def _begins(fed: pl.DataFrame, trading: pl.DataFrame, now: datetime) -> list[pl.DataFrame]:
-    """With which session a series of DEEP_ENOUGH_BARS begins: calendar, timeframe, from_ts, a frame per timeframe."""
+    """With which session a series of DEEP_ENOUGH_BARS begins: calendar, timeframe, from_ts, a frame per timeframe.
+
+    The bars of today (UTC) do not count, so that whatever is loaded on one day reaches equally far back.
+    """
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     opens = trading.select("calendar", "session", from_ts="open")
     found = []
     for key in sorted(fed["timeframe"].unique()):
-        grid = bar_grid(trading, by_key(key)).filter(pl.col("ts_end") <= now).sort("calendar", "ts")
+        grid = bar_grid(trading, by_key(key)).filter(pl.col("ts_end") <= today).sort("calendar", "ts")
         first = grid.group_by("calendar", maintain_order=True).tail(DEEP_ENOUGH_BARS).group_by("calendar").first()
         begins = first.join(opens, on=["calendar", "session"])
         found.append(begins.select("calendar", pl.lit(key).alias("timeframe"), "from_ts"))

@@ -25,7 +25,7 @@ from ema_assets.refresh.plan_requests import FetchRules
 from ema_assets.refresh.runs import plan_runs
 from ema_assets.reports import story
 from ema_assets.store.database import Database
-from ema_assets_tests.conftest import empty, heavy
+from ema_assets_tests.conftest import Databases, empty, heavy
 from ema_assets_tests.refresh.exchange import (
     MemoryExchange,
     bars_on,
@@ -157,6 +157,22 @@ def test_it_is_asked_for_once_and_a_refresh_of_everything_asks_again_and_changes
     assert len(long_asked(exchange)) == 2
     for asset, rows in tables_of(database).items():
         assert_frame_equal(rows, before[asset], check_exact=True)
+
+
+def test_it_reaches_equally_far_whenever_on_a_day_it_is_loaded(databases: Databases) -> None:
+    """So that a home that was loaded in the morning and one of the afternoon come to the same bits."""
+    exchange = MemoryExchange(served(TRUTH, M30))
+    tables = []
+    for hour in (15, 17):
+        url = databases.make()
+        with Database(url) as database:
+            refresh(database, WATCHED, exchange, utc(f"2026-11-25 {hour}:45"), long=HALF_HOURS)
+            refresh(database, WATCHED, exchange, NOW, long=HALF_HOURS)
+            tables.append(tables_of(database))
+        databases.drop(url)
+    early, late = tables
+    for asset, rows in late.items():
+        assert_frame_equal(rows, early[asset], check_exact=True)
 
 
 def test_bars_that_are_missing_in_long_history_are_counted_against_it(database: Database) -> None:
