@@ -52,8 +52,9 @@ def by_asset(
     stale = pl.concat([due, alone])
     if symbols is not None:
         stale = stale.filter(pl.col("symbol").is_in(list(symbols)))
-    # A series that waits to be told to Dagster is up to date all the same.
-    stale = stale.filter(pl.col("reason") != "not recorded").group_by("asset", "timeframe").agg(n=pl.len())
+    # A series that waits to be told to Dagster is up to date all the same, and one with several reasons is one series.
+    stale = stale.filter(pl.col("reason") != "not recorded")
+    stale = stale.group_by("asset", "timeframe").agg(n=pl.col("symbol").n_unique())
     stale_count = {(asset, timeframe): count for asset, timeframe, count in stale.iter_rows()}
     known = ledger.known_timeframes(transaction)
     return [
