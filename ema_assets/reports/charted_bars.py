@@ -18,6 +18,7 @@ from ema_assets.model.averages import (
 from ema_assets.model.errors import not_one_of
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import Graph, Node
+from ema_assets.signals.ema_trend import ema_trend
 from ema_assets.store import tables
 from ema_assets.store.database import Transaction
 
@@ -64,6 +65,15 @@ def are_there(transaction: Transaction, graph: Graph, timeframe: Timeframe, aver
 def label_of(average: str) -> str:
     """How a column with an average is called in a legend: `EMA 9`."""
     return average.upper().replace("_", " ")
+
+
+def newest_spread(bars: pl.DataFrame) -> float | None:
+    """How far `fast` is from `slow` at the newest of `bars`, in percent, as `ema_trend` has it: None where it has none."""
+    averages = bars.tail(1).select(
+        "ts", "fast", "slow", symbol=pl.lit(""), trend=pl.lit(None), bars_since_cross=pl.lit(None), bar_number=pl.lit(0)
+    )
+    spread: float | None = ema_trend(averages, averages.clear(), "fast", "slow")["spread_pct"].item()
+    return spread
 
 
 def charted_bars(

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from ema_assets.reports.chart import Picture
-from ema_assets.reports.charted_bars import label_of
+from ema_assets.reports.charted_bars import label_of, newest_spread
 from ema_assets.strategies.trade_columns import LONG
 
 FAST, SLOW = "•", "◦"
@@ -114,8 +114,8 @@ def _told(picture: Picture, bars: Sequence[Mapping[str, Any]], note: str) -> lis
         for mark, role, column in zip((FAST, SLOW), ("fast", "slow"), picture.averages, strict=True)
         if _is_there(last[role])
     ]
-    if len(averages) == 2:
-        averages.append((f"spread {100 * (last['fast'] - last['slow']) / last['close']:+.2f} %", ""))
+    if len(averages) == 2 and (spread := newest_spread(picture.bars)) is not None:
+        averages.append((f"spread {spread:+.2f} %", ""))
     lines += [averages] if averages else []
     if picture.strategy is not None:
         lines.append([(f"{picture.strategy}: {_last_trade(picture)}", "")])

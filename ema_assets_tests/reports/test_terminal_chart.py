@@ -72,6 +72,19 @@ def test_averages_run_on_between_bars_that_stand_apart_and_are_seen_through_wick
     assert [line[:6] for line in drawn[3:] if SLOW in line] == [f"┃  ┃{SLOW * 2}"]
 
 
+def test_the_spread_is_that_of_the_signal_and_is_left_out_where_the_slow_average_is_not_above_zero() -> None:
+    bar = (8.0, 9.0, 1.0, 4.0, None)
+    averages = {
+        (10.0, 8.0): "spread +25.00 %",
+        (6.0, 8.0): "spread -25.00 %",
+        (1.0, 0.0): "EMA 30 0",
+        (1.0, -1.0): "EMA 30 -1",
+    }
+    for (fast, slow), ending in averages.items():
+        said = text(terminal_chart(picture([bar], fast=[fast], slow=[slow]), 80, 12))[1]
+        assert said.endswith(ending)
+
+
 def test_entries_point_into_the_direction_of_the_trade_and_exits_stand_on_the_other_side() -> None:
     bars = [(5.0, 6.0, 4.0, 5.5, None)] * 6 + [(5.0, 10.0, 0.0, 5.5, None)]
     trades = [
