@@ -28,7 +28,7 @@ class Subscription:
         params: of its kinds, all of them.
         quiet: when its alerts wait.
         messages_per_hour: that it sends to a channel at most; more alerts wait and come together.
-        group_seconds: for how long an alert waits for others.
+        group_seconds: for how long the first alert of a message waits for others, which then come along.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Subscription:
         )
 
     def due_at(self, raised_at: datetime, now: datetime) -> datetime:
-        """When an alert of it that was raised then may be sent, as it looks `now`."""
+        """When an alert of it that was raised then is sent, as it looks `now`; an earlier one may take it along."""
         due = raised_at + timedelta(seconds=self.group_seconds)
         quiet_until = None if self.quiet is None else self.quiet.until(max(due, now))
         return due if quiet_until is None else quiet_until

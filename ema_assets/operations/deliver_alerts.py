@@ -66,6 +66,8 @@ def pack(
 ) -> list[Parcel]:
     """The messages that are to be sent now, one per channel: all that is due for it, but for what has to wait.
 
+    What is due takes along what its subscription has raised since for the same channel: that is what it waited for.
+
     Args:
         transaction: any.
         alerts: subscriptions and channels as they are now.
@@ -78,10 +80,11 @@ def pack(
     channels = alerts.used()
     alert_delivery.give_up_unknown(transaction, list(channels), now)
     alert_delivery.give_up_old(transaction, now - alert_delivery.GIVEN_UP_AFTER, now)
-    due = alert_delivery.waiting(transaction, now + ahead).filter(~pl.col("channel").is_in(list(busy)))
+    latest = now + (ahead - SOON)
+    due = alert_delivery.waiting(transaction, now + ahead, latest).filter(~pl.col("channel").is_in(list(busy)))
     parcels = []
     for (name,), rows in due.partition_by("channel", as_dict=True, maintain_order=True).items():
-        if rows["due_at"].min() > now + (ahead - SOON):  # type: ignore[operator]
+        if rows["due_at"].min() > latest:  # type: ignore[operator]
             continue
         channel = channels[str(name)]
         sent = _that_may_go(transaction, alerts, channel.name, rows, now)

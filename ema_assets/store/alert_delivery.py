@@ -35,21 +35,29 @@ def route(transaction: Transaction, routed: Sequence[int], deliveries: pl.DataFr
     transaction.execute("UPDATE market.alert SET routed_at = $2 WHERE id = ANY ($1::bigint[])", list(routed), now)
 
 
-def waiting(transaction: Transaction, due_by: datetime) -> pl.DataFrame:
-    """Alerts that are due then, to channels that are not left alone: channel, due_at, raised_at, and what is told.
+def waiting(transaction: Transaction, due_by: datetime, tried_by: datetime) -> pl.DataFrame:
+    """Alerts that are due by `due_by`, and what waits for them: channel, due_at, raised_at, and what is told.
 
-    Sorted by channel, symbol and timeframe; those about no series come first.
+    An alert takes along all that waits of its subscription for the same channel. A channel that did not take a message
+    is left out until its pause is over by `tried_by`. Sorted by channel, symbol and timeframe; those about no series
+    come first.
     """
     return transaction.query(
         """
+        WITH due AS (
+            SELECT DISTINCT d.channel, a.subscription
+            FROM market.alert_delivery d JOIN market.alert a ON a.id = d.alert_id
+            LEFT JOIN market.alert_channel c ON c.channel = d.channel
+            WHERE d.state = 'waiting' AND d.due_at <= $1 AND (c.next_attempt_at IS NULL OR c.next_attempt_at <= $2)
+        )
         SELECT d.channel, d.due_at, a.raised_at, a.id, a.subscription, a.kind, a.text, a.symbol, a.timeframe,
                a.strategy, a.ts, a.is_over
         FROM market.alert_delivery d JOIN market.alert a ON a.id = d.alert_id
-        LEFT JOIN market.alert_channel c ON c.channel = d.channel
-        WHERE d.state = 'waiting' AND d.due_at <= $1 AND (c.next_attempt_at IS NULL OR c.next_attempt_at <= $1)
+        WHERE d.state = 'waiting' AND (d.channel, a.subscription) IN (SELECT channel, subscription FROM due)
         ORDER BY d.channel, a.symbol NULLS FIRST, a.timeframe, a.id
         """,
         due_by,
+        tried_by,
     )
 
 

@@ -74,6 +74,73 @@ def test_five_hundred_crossovers_of_one_tick_are_one_message_per_channel(databas
     assert set(logged["settled_at"]) == {NOW + timedelta(seconds=2)}
 
 
+def test_the_first_alert_of_a_subscription_takes_along_what_waits_with_it_and_nothing_else(
+    database: Database, hook: Webhook
+) -> None:
+    alerts = alerts_to(
+        hook,
+        replace(MINE, group_seconds=60),
+        Subscription("digest", ("crossover",), ("hook",), group_seconds=3600),
+    )
+    raised(database, first=50, subscription="digest", at=NOW)
+    assert delivered(database, alerts, NOW) == []
+    for number, seconds in enumerate((0, 5, 35)):
+        at = NOW + timedelta(seconds=seconds)
+        raised(database, first=number, at=at)
+        assert delivered(database, alerts, at) == []
+    assert delivered(database, alerts, NOW + timedelta(seconds=59)) == [], "what comes along pulls nothing forward"
+    assert delivered(database, alerts, NOW + timedelta(seconds=60)) == [None]
+    assert hook.titles == ["3 crossovers"]
+    assert hook.lines == ["S000 1h: bullish", "S001 1h: bullish", "S002 1h: bullish"]
+    # The next one begins to wait anew, and the digest has its own hour.
+    later = NOW + timedelta(seconds=61)
+    raised(database, first=3, at=later)
+    assert delivered(database, alerts, later + timedelta(seconds=59)) == []
+    assert delivered(database, alerts, later + timedelta(seconds=60)) == [None]
+    raised(database, first=51, subscription="digest", at=NOW + timedelta(minutes=59))
+    assert delivered(database, alerts, NOW + timedelta(minutes=59)) == []
+    assert delivered(database, alerts, NOW + timedelta(hours=1)) == [None]
+    assert hook.titles[1:] == ["crossover: S003 1h", "2 crossovers"]
+
+
+def test_a_message_that_is_tried_again_takes_along_what_was_raised_since_and_not_before_its_pause_is_over(
+    database: Database, hook: Webhook
+) -> None:
+    with webhook() as other:
+        alerts = alerts_to(hook, replace(MINE, to=("hook", "other"), group_seconds=60), other=other.url)
+        hook.status = 503
+        raised(database, at=NOW)
+        tried = NOW + timedelta(seconds=60)
+        outcomes = delivered(database, alerts, tried)
+        assert [outcome is None for outcome in outcomes] == [False, True]
+        hook.status = 200
+        raised(database, first=1, at=tried + timedelta(seconds=1))
+        for seconds in (1, 4, 4.9):
+            assert delivered(database, alerts, tried + timedelta(seconds=seconds)) == [], "the pause is 5 s"
+        assert delivered(database, alerts, tried + timedelta(seconds=5)) == [None]
+        assert (hook.titles[-1], other.titles) == ("2 crossovers", ["crossover: S000 1h"])
+        assert delivered(database, alerts, tried + timedelta(seconds=61)) == [None], (
+            "the other channel waits for its own"
+        )
+        assert (len(hook.received), other.titles[1:]) == (2, ["crossover: S001 1h"])
+
+
+def test_what_comes_along_goes_by_quiet_hours_and_limits(database: Database, hook: Webhook) -> None:
+    night = QuietHours(time(22), time(7), ZoneInfo("Europe/Berlin"))
+    alerts = alerts_to(hook, replace(MINE, quiet=night, messages_per_hour=1, group_seconds=600))
+    raised(database, at=utc("2026-11-26 20:40"))
+    assert delivered(database, alerts, utc("2026-11-26 20:50")) == [None]
+    # The first of these would be due at 20:55, and the limit lets it go at 21:50, which is quiet.
+    for number, text in enumerate(("20:45", "20:52", "21:20"), start=1):
+        raised(database, first=number, at=utc(f"2026-11-26 {text}"))
+        assert delivered(database, alerts, utc(f"2026-11-26 {text}")) == []
+    for text in ("2026-11-26 20:55", "2026-11-26 21:50", "2026-11-27 05:59"):
+        assert delivered(database, alerts, utc(text)) == []
+    raised(database, first=4, at=utc("2026-11-27 05:59:30"))
+    assert delivered(database, alerts, utc("2026-11-27 06:00")) == [None]
+    assert hook.titles[1:] == ["4 crossovers"]
+
+
 def test_what_is_raised_again_is_not_told_again(database: Database, hook: Webhook) -> None:
     assert raised(database, 3, at=NOW) == 3
     assert delivered(database, alerts_to(hook), NOW + timedelta(seconds=2)) == [None]
