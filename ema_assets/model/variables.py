@@ -116,9 +116,10 @@ class HttpUrl:
             return None
         try:
             parts = urlsplit(value)
+            is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
         except ValueError:
-            parts = urlsplit("")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+            is_one = False
+        if not is_one:
             example = self.default or "https://example.com"
             raise ConfigurationError(
                 f"`{self.name}` must be an http or https URL such as {example}, received {value!r}"

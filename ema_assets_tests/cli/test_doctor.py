@@ -338,6 +338,17 @@ def test_keys_are_looked_for_and_with_online_tried(run: Run, shut_door: str, exc
     assert found["clock"][1] == ("ok", "the clocks of this machine and sandbox agree")
 
 
+def test_a_proxy_that_cannot_be_one_is_named_by_its_variable_and_is_no_bug(run: Run, shut_door: str) -> None:
+    keys = {"APCA_API_KEY_ID": "K", "APCA_API_SECRET_KEY": "S", "EMA_ALPACA_BASE_URL": "http://data.example.com"}
+    wrong = {"http_proxy": "ftp://user:hunter2@proxy.example.com", "no_proxy": "fd00::/8"}
+    shown = run("doctor", "--online", **keys, **wrong)
+    assert "`http_proxy` must be the URL of a proxy that begins with http, https" in shown.output
+    assert "hunter2" not in shown.output
+    assert "bug" not in shown.output
+    shown = run("doctor", "--online", **keys, http_proxy=shut_door, no_proxy="fd00::/8")
+    assert "refused the API key" in shown.output
+
+
 def test_a_provider_that_runs_leave_alone_is_told_of_with_what_happens_next(
     run: Run, exchange: dict[str, str], database_url: str
 ) -> None:

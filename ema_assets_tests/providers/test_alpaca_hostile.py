@@ -270,7 +270,10 @@ def test_what_is_asked_for_is_spelt_as_the_vendor_spells_it() -> None:
     assert (params["symbols"], params["feed"], params["adjustment"]) == ("A,B", "sip", "split,spin-off")
 
 
-@pytest.mark.parametrize("base_url", ["", "data.alpaca.markets", "ftp://x", "https://user:pw@host", "https://h/?k=1"])
+@pytest.mark.parametrize(
+    "base_url",
+    ["", "data.alpaca.markets", "ftp://x", "https://user:pw@host", "https://h/?k=1", "https://h:port", "https://[h"],
+)
 def test_a_base_url_that_cannot_be_is_a_configuration_error_without_its_password(base_url: str) -> None:
     with pytest.raises(ConfigurationError, match="base_url") as caught:
         fetch(base_url, [])

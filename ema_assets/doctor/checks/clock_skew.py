@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from ema_assets.doctor.declaration import Check, Finding, Surroundings, error, ok, warning
+from ema_assets.model.errors import ConfigurationError
 from ema_assets.store import diagnosis
 
 # Bars are asked for three seconds after their close. A second more or less is a bar that is not there yet.
@@ -57,11 +58,16 @@ def _addresses(seen: Surroundings) -> list[tuple[str, str]]:
 def _asked(provider: str, url: str) -> Iterator[Finding]:
     import httpx
 
-    before = datetime.now(UTC).timestamp()
+    from ema_assets.providers.http.proxies import way_to
+
     try:
-        answer = httpx.head(url, timeout=_ANSWER_SECONDS)
+        way = way_to(url)
+        before = datetime.now(UTC).timestamp()
+        answer = httpx.head(
+            url, timeout=_ANSWER_SECONDS, proxy=way.http_proxy, verify=way.certificates, trust_env=False
+        )
         theirs = parsedate_to_datetime(answer.headers["date"]).timestamp()
-    except (httpx.HTTPError, KeyError, ValueError):
+    except (ConfigurationError, httpx.HTTPError, httpx.InvalidURL, KeyError, ValueError):
         return  # whether it can be reached is another check's business
     yield compared(provider, theirs, before, datetime.now(UTC).timestamp(), resolution=1.0)
 

@@ -78,6 +78,8 @@ def _called(seen: Surroundings, watched: Watchlist, name: str, symbol: str) -> F
         refused = ProviderUnavailable(f"no answer within {_CALL_SECONDS:g} s", provider=name)
     except ProviderError as failed:
         refused = failed
+    except ConfigurationError as wrong:
+        return error(str(wrong), f"set it right: without it {name} is not asked")
     match refused:
         case None:
             return ok(f"{name}: has answered for {symbol}")

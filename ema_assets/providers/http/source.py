@@ -4,10 +4,8 @@ A request becomes the body of a 200, or one error of the ProviderError tree. Wha
 """
 
 import asyncio
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -17,6 +15,7 @@ import httpx
 from ema_assets.model.errors import ConfigurationError, MalformedAnswer, ProviderUnavailable
 from ema_assets.providers.http.budget import Budget, HttpLimits
 from ema_assets.providers.http.calls import CallSource
+from ema_assets.providers.http.proxies import way_to
 from ema_assets.providers.http.refusals import (
     CutAnswer,
     Explain,
@@ -27,7 +26,6 @@ from ema_assets.providers.http.refusals import (
     web_page,
 )
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _QUOTED_BYTES = 4_096
 
 
@@ -54,28 +52,26 @@ class HttpCall:
     explain: Explain
 
 
-@cache
-def _certificates(trusts_environment: bool) -> ssl.SSLContext:
-    """Whom to trust, read once per process: it takes 16 ms, and a client lives for one fetch."""
-    return httpx.create_ssl_context(trust_env=trusts_environment)
-
-
 class HttpSource(CallSource[HttpCall, bytes]):
     """One vendor's HTTP endpoint, with its connections and its budget. Serves one event loop."""
 
     def __init__(
         self, name: str, base_url: str, manners: Manners, limits: HttpLimits, options: HttpOptions | None = None
     ) -> None:
-        parts = urlsplit(base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        try:
+            parts = urlsplit(base_url)
+            is_plain = parts.hostname and (parts.port or 0) >= 0 and not parts.username and not parts.query
+        except ValueError:
+            is_plain = False
+        if not is_plain or parts.scheme not in ("http", "https"):
             raise ConfigurationError(
                 f"`base_url` of {name} must read http(s)://host[:port] without user, password or query"
             )
         options = options or HttpOptions()
-        # A proxy of the environment must not see calls to this machine.
-        trusts_environment = parts.hostname not in _LOOPBACK
+        way = way_to(base_url) if options.transport is None else None
         super().__init__(name, parts.netloc, options.limits or limits, options.budget)
         self._manners = manners
+        self._proxy = way.proxy if way is not None else None
         self._client = httpx.AsyncClient(
             base_url=base_url.rstrip("/"),
             headers=dict(manners.headers),
@@ -85,8 +81,9 @@ class HttpSource(CallSource[HttpCall, bytes]):
             ),
             follow_redirects=False,
             transport=options.transport,
-            verify=_certificates(trusts_environment),
-            trust_env=trusts_environment,
+            proxy=way.http_proxy if way is not None else None,
+            verify=way.certificates if way is not None else True,
+            trust_env=False,
         )
 
     async def __aenter__(self) -> Self:
@@ -129,9 +126,10 @@ class HttpSource(CallSource[HttpCall, bytes]):
                             f"{self.name} sent more than {self.limits.max_body_bytes} bytes in one answer",
                             provider=self.name,
                         )
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
+            by = "" if self._proxy is None else f" by {self._proxy}"
             raise Unreachable(
-                f"{self.name} cannot be reached at {self.host}: {reason(error)}", provider=self.name
+                f"{self.name} cannot be reached at {self.host}{by}: {reason(error)}", provider=self.name
             ) from None
         except (httpx.TimeoutException, TimeoutError):
             raise ProviderUnavailable(
