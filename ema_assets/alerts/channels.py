@@ -90,7 +90,7 @@ def without_secrets(text: str, url: str) -> str:
         parts_of_url = urlsplit(url)
         # Of most services what stands there is a token.
         if parts_of_url.scheme.lower() in _WITH_HOSTS:
-            shown.add(parts_of_url.hostname or "")
+            shown |= {parts_of_url.hostname or "", str(parts_of_url.port)}
     body = url.partition("://")[2] or url
     parts = {body, *re.split(r"[/?&=@#,;]", body)}
     parts |= {part for each in tuple(parts) for part in each.split(":")}

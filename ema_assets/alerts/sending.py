@@ -4,7 +4,9 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache, wraps
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 from ema_assets.alerts.channels import Channel, without_secrets
 from ema_assets.alerts.messages import Message
@@ -33,7 +35,7 @@ def send(channel: Channel, message: Message, env: Mapping[str, str]) -> str | No
     from apprise import NotifyType
 
     kind = NotifyType.WARNING if message.is_trouble else NotifyType.INFO
-    with _said_by_apprise() as said:
+    with _said_by_apprise() as said, _redirects() as redirects:
         try:
             is_sent = service.notify(title=message.title, body=message.body, notify_type=kind)
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises is the channel's failure
@@ -41,6 +43,12 @@ def send(channel: Channel, message: Message, env: Mapping[str, str]) -> str | No
             is_sent = False
     if is_sent:
         return None
+    if redirects:
+        status, target = redirects[-1]
+        return (
+            f"answered with a redirect (error={status}) to {without_secrets(target, url)}, which is not followed, for "
+            "messages get lost on the way; write the address where it leads into the channel"
+        )
     reason = " ".join(" ".join(said).split()) or f"the service {service.service_name} did not take the message"
     return without_secrets(reason, url)[:MOST_REASON]
 
@@ -61,15 +69,18 @@ def _service(channel: Channel, env: Mapping[str, str]) -> tuple[Any, str]:
         ConfigurationError: when a variable is not set, or Apprise knows no such service.
     """
     url = channel.url(env)
-    from apprise import Apprise
+    from apprise import Apprise, AppriseAsset
 
     with _said_by_apprise():
-        service = Apprise.instantiate(url)
+        # A POST that is redirected becomes a GET without the message, whose answer says that all is well.
+        service = Apprise.instantiate(url, asset=AppriseAsset(http_redirects=False))
     if service is None:
         raise ConfigurationError(
             f"the channel {channel.name} is no URL that Apprise can use: {_shape(channel)}; "
             "https://appriseit.com/services/ lists what each service needs"
         )
+    # Whatever `?redirect=` of the URL says.
+    service.redirects = False
     return service, url
 
 
@@ -97,3 +108,46 @@ def _said_by_apprise() -> Iterator[list[str]]:
         yield said
     finally:
         logger.removeHandler(keeper)
+
+
+_HERE = threading.local()
+
+
+@contextmanager
+def _redirects() -> Iterator[list[tuple[int, str]]]:
+    """The redirects that services answer with in this thread during the block: status, and host of the target."""
+    _hear_redirects()
+    _HERE.redirects = []
+    try:
+        yield _HERE.redirects
+    finally:
+        del _HERE.redirects
+
+
+@cache
+def _hear_redirects() -> None:
+    """Let `_redirects` hear of the answers that requests gets.
+
+    Apprise says that an answer was a redirect and not where it leads, which is what the user has to write.
+    """
+    import requests
+
+    request = requests.Session.request
+
+    @wraps(request)
+    def heard(*args: Any, **options: Any) -> requests.Response:
+        response = request(*args, **options)
+        if response.is_redirect and hasattr(_HERE, "redirects"):
+            _HERE.redirects.append((response.status_code, _target(response.url, response.headers["location"])))
+        return response
+
+    requests.Session.request = heard  # type: ignore[method-assign]
+
+
+def _target(asked: str, location: str) -> str:
+    """Which host `location` leads to: the rest of it may be a secret."""
+    try:
+        parts = urlsplit(urljoin(asked, location))
+        return f"{parts.scheme}://{parts.hostname}" + ("" if parts.port is None else f":{parts.port}")
+    except ValueError:
+        return "no address"

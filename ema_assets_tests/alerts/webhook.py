@@ -11,11 +11,16 @@ from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
 
 
 class Webhook:
-    """What came in, in order. While `status` is not 200 messages are refused; while `gate` is clear answers wait."""
+    """What came in, in order. While `status` is not 200 messages are refused; while `gate` is clear answers wait.
+
+    `location` is where answers lead that are redirects.
+    """
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.status = 200
+        self.location: str | None = None
+        self.gets = 0
         self.gate = threading.Event()
         self.gate.set()
         self.received: list[dict[str, Any]] = []
@@ -47,9 +52,16 @@ def webhook() -> Iterator[Webhook]:
             hook.gate.wait(GIVEN_UP_AFTER_SECONDS)
             try:
                 self.send_response(hook.status)
+                if hook.location is not None:
+                    self.send_header("Location", hook.location)
                 self.end_headers()
             except OSError:
                 pass  # whoever has sent it is gone
+
+        def do_GET(self) -> None:
+            hook.gets += 1
+            self.send_response(200)
+            self.end_headers()
 
         def log_message(self, *_: object) -> None:
             pass

@@ -67,6 +67,13 @@ def test_a_test_message_goes_to_each_channel_and_what_fails_is_said_without_its_
     assert "phone: the channel phone needs the environment variable `TOKEN`, which is not set" in missing.stderr
 
 
+def test_a_test_message_to_a_channel_that_redirects_was_not_sent(run: Run, hook: Webhook) -> None:
+    hook.status, hook.location = 302, "https://elsewhere.example/login"
+    shown = run("alerts", "test", "--to", "phone", **env_of(hook))
+    assert (shown.exit_code, shown.stdout, hook.gets) == (1, "", 0)
+    assert shown.stderr.startswith("phone: answered with a redirect (error=302) to https://elsewhere.example, which is")
+
+
 def test_a_channel_that_is_none_is_told_which_there_are(refused: Refused, hook: Webhook) -> None:
     assert refused("alerts", "test", "--to", "phon", **env_of(hook)) == (
         "`--to` must be one of phone, desk, received 'phon'; did you mean `phone`?"

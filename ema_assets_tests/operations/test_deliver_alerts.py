@@ -320,6 +320,28 @@ def test_a_channel_that_cannot_be_used_says_why(url: str, said: str) -> None:
     assert said in problem
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("query", ["", "?redirect=yes"])
+def test_a_redirect_is_a_failure_that_names_its_host_and_no_more(
+    database: Database, hook: Webhook, status: int, query: str
+) -> None:
+    with webhook() as other:
+        hook.status, hook.location = status, f"http://me:{SECRET}@127.0.0.1:{other.port}/{SECRET}?token={SECRET}"
+        alerts = Alerts((MINE,), {"hook": Channel("hook", hook.url + query)})
+        raised(database, at=NOW)
+        (problem,) = delivered(database, alerts, NOW + timedelta(seconds=2))
+        assert (other.gets, other.received) == (0, []), "it is not followed"
+    assert problem == (
+        f"answered with a redirect (error={status}) to http://127.0.0.1:{other.port}, which is not followed, for "
+        "messages get lost on the way; write the address where it leads into the channel"
+    )
+    assert deliveries(database) == [("S000", "hook", "waiting", None)]
+    # A path stands for the same host.
+    hook.location = f"/{SECRET}"
+    (problem,) = delivered(database, alerts, NOW + timedelta(minutes=1))
+    assert f" to http://127.0.0.1:{hook.port}, " in str(problem)
+
+
 def test_secrets_are_in_no_error_of_a_service(hook: Webhook, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     hook.status = 404
