@@ -8,9 +8,9 @@
     │   │   └── AmbiguousBarFile      one that can be read in several ways; carries them with their options
     │   └── ActionFileError       a file given to `actions import`
     ├── ProviderError             a market data provider did not give usable bars
-    │   ├── TransientProviderError    asking again later can help
+    │   ├── TransientProviderError    asking again later can help; has `retry_after_seconds` when the provider gave it
     │   │   ├── ProviderUnavailable       no connection, time-out, 5xx, a web page where data is due
-    │   │   ├── RateLimited               429; carries `retry_after_seconds` when the provider gave it
+    │   │   ├── RateLimited               429
     │   │   │   └── Banned                    418, or a vendor's way to say it: nothing may be asked for a while
     │   │   └── MalformedAnswer           a 200 that cannot be read
     │   └── PermanentProviderError    asking again the same way cannot help
@@ -25,9 +25,27 @@ The CLI prints any of these, and what the operating system or the database refus
 bug and keeps its traceback.
 """
 
+import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+
+# The longest time for which a provider is left alone because it asks for it. Binance shuts an address out for three
+# days at most, and no vendor asks for more; a larger number is a mistake.
+LONGEST_PAUSE_SECONDS = 3 * 86_400.0
+
+# How a terminal is told of colours and the like.
+_ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+
+
+def printable(text: str) -> str:
+    """`text` on one line, fit for a terminal and a database: without control characters, whoever has sent them."""
+    if text.isprintable():
+        return text
+    text = _ESCAPE_SEQUENCE.sub("", text)
+    text = "".join(each if each.isprintable() or each.isspace() else "\N{REPLACEMENT CHARACTER}" for each in text)
+    return " ".join(text.split())
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
@@ -117,24 +135,23 @@ class ActionFileError(ConfigurationError):
 
 
 class ProviderError(EmaAssetsError):
-    """A provider did not give usable bars. `provider` names it; `symbol` is set when one symbol is to blame."""
+    """A provider did not give usable bars. `provider` names it; `symbol` is set when one symbol is to blame.
+
+    A message may quote what the provider sent: it is made `printable` here, for all of them.
+    """
 
     def __init__(self, message: str, *, provider: str, symbol: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.provider = provider
         self.symbol = symbol
 
 
 class TransientProviderError(ProviderError):
-    """Asking again later can help."""
+    """Asking again later can help.
 
-
-class ProviderUnavailable(TransientProviderError):
-    """No connection, a time-out, an answer of 5xx, or one that does not come from the provider's API."""
-
-
-class RateLimited(TransientProviderError):
-    """The provider said 429. `retry_after_seconds` is None when it did not say for how long."""
+    `retry_after_seconds` is for how long the provider asks to be left alone, at most LONGEST_PAUSE_SECONDS; None when
+    it did not say, or said what cannot be.
+    """
 
     def __init__(
         self,
@@ -145,7 +162,22 @@ class RateLimited(TransientProviderError):
         retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(message, provider=provider, symbol=symbol)
-        self.retry_after_seconds = retry_after_seconds
+        self.retry_after_seconds = pause_of(retry_after_seconds)
+
+
+def pause_of(seconds: float | None) -> float | None:
+    """A pause as long as LONGEST_PAUSE_SECONDS at most; None for what cannot be one."""
+    if seconds is None or not 0 <= seconds < math.inf:
+        return None
+    return min(seconds, LONGEST_PAUSE_SECONDS)
+
+
+class ProviderUnavailable(TransientProviderError):
+    """No connection, a time-out, an answer of 5xx, or one that does not come from the provider's API."""
+
+
+class RateLimited(TransientProviderError):
+    """The provider said 429."""
 
 
 class Banned(RateLimited):

@@ -140,5 +140,16 @@ class Secret:
         return None
 
     def read(self, env: Mapping[str, str]) -> str | None:
-        """The secret; None where it is not set."""
-        return text_of(env, self.name) or None
+        """The secret without blanks and line ends around it, as a file brings them along; None where it is not set.
+
+        Raises:
+            ConfigurationError: for characters that no header can carry. It says where, and not what was received.
+        """
+        text = text_of(env, self.name)
+        for place, each in enumerate(text, start=1):
+            if not (each.isascii() and each.isprintable()):
+                what = "a control character, such as a line end" if each.isascii() else "none of ASCII"
+                raise ConfigurationError(
+                    f"`{self.name}` must consist of printable ASCII characters; number {place} of {len(text)} is {what}"
+                )
+        return text or None

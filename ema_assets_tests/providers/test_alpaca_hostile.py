@@ -238,6 +238,27 @@ def test_a_vendor_that_repeats_our_keys_does_not_get_them_into_the_error() -> No
     assert "bad key *** with ***" in str(got.only_error())
 
 
+@pytest.mark.parametrize("secret", ["topsecret\nvalue", "topsecret\u2019"])
+def test_a_key_that_no_header_can_carry_is_refused_without_being_shown(secret: str) -> None:
+    with pytest.raises(ConfigurationError, match="APCA-API-SECRET-KEY") as caught:
+        fetch("http://127.0.0.1:8930", [], secret_key=secret)
+    assert "topsecret" not in str(caught.value)
+
+
+def test_control_characters_of_an_answer_are_in_no_error() -> None:
+    got, _ = outcome(raw('{"message": "bad\\u0000thing \\u001b[31mred"}', 422))
+    assert str(got.only_error()).endswith("bad\N{REPLACEMENT CHARACTER}thing red")
+    got, _ = outcome(lambda _: page({"A\0\x1b[31m": [bar(0)]}))
+    assert str(got.only_error()).isprintable()
+
+
+def test_a_503_that_says_when_to_come_back_tells_it() -> None:
+    got, _ = outcome(lambda _: Response(status_code=503, headers={"Retry-After": "600"}))
+    error = got.only_error()
+    assert isinstance(error, ProviderUnavailable)
+    assert error.retry_after_seconds == 600
+
+
 def test_one_failing_call_does_not_stop_the_others_and_two_in_a_row_do() -> None:
     """A 500 may be the doing of one call; a second one is taken for the vendor's state."""
 

@@ -2,14 +2,37 @@
 
 import asyncio
 import email.utils
+import json
+import math
+import re
 import time
 from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 
-from ema_assets.model.errors import ConfigurationError, MalformedAnswer, ProviderError, ProviderUnavailable
+from ema_assets.model.errors import (
+    LONGEST_PAUSE_SECONDS,
+    ConfigurationError,
+    MalformedAnswer,
+    ProviderError,
+    ProviderUnavailable,
+    RateLimited,
+    TransientProviderError,
+    UnknownSymbol,
+)
 from ema_assets.providers.http.budget import HttpLimits, RequestBudget
-from ema_assets.providers.http.refusals import CutAnswer, NotTheApi, retry_after_seconds, shared_failure, web_page
+from ema_assets.providers.http.refusals import (
+    CutAnswer,
+    Manners,
+    NotTheApi,
+    Refusal,
+    reason,
+    retry_after_seconds,
+    shared_failure,
+    web_page,
+)
 from ema_assets_tests.waiting import run_virtually
 
 
@@ -60,9 +83,13 @@ def test_a_wait_is_read_from_seconds_a_date_or_the_reset_time(monkeypatch: pytes
     now = 1_784_138_580
     monkeypatch.setattr(time, "time", lambda: float(now))
     assert retry_after_seconds({"retry-after": "7"}) == 7
-    assert retry_after_seconds({"retry-after": "-7"}) == 0
-    date = email.utils.formatdate(now + 30, usegmt=True)
-    assert retry_after_seconds({"retry-after": date}) == 30
+    assert retry_after_seconds({"retry-after": "0.5"}) == 0.5
+    for moment, seconds in ((now + 30, 30), (now - 30, 0), (now + 900_000, LONGEST_PAUSE_SECONDS)):
+        date = email.utils.formatdate(moment, usegmt=True)
+        assert retry_after_seconds({"retry-after": date}) == seconds
+        assert retry_after_seconds({"retry-after": date.replace("GMT", "-0000")}) == seconds
+        assert retry_after_seconds({"retry-after": str(moment)}) == seconds
+        assert retry_after_seconds({"retry-after": f"{moment}000"}) == seconds
     assert retry_after_seconds({"x-ratelimit-reset": str(now + 20)}) == 20
 
 
@@ -72,12 +99,90 @@ def test_a_wait_is_read_from_seconds_a_date_or_the_reset_time(monkeypatch: pytes
         {},
         {"retry-after": "soon"},
         {"retry-after": "nan"},
+        {"retry-after": "-7"},
+        {"retry-after": "inf"},
+        {"retry-after": "1e15"},
+        {"retry-after": "1e308"},
+        {"retry-after": "Mon, 01 Jan 99999 00:00:00 GMT"},
         {"x-ratelimit-reset": "99999999999"},
         {"x-ratelimit-reset": ""},
     ],
 )
 def test_a_wait_that_cannot_be_read_is_none(headers: dict[str, str]) -> None:
     assert retry_after_seconds(headers) is None
+
+
+@pytest.mark.parametrize("seconds", ["86400000", "259201", "2e10"])
+def test_no_pause_is_longer_than_the_longest_ban_there_is(seconds: str) -> None:
+    assert retry_after_seconds({"retry-after": seconds}) == LONGEST_PAUSE_SECONDS == 3 * 86_400
+
+
+@pytest.mark.parametrize(
+    ("asked", "taken"), [(None, None), (0, 0), (60, 60), (1e15, LONGEST_PAUSE_SECONDS), (-1, None), (math.nan, None)]
+)
+def test_a_pause_that_a_provider_of_ones_own_asks_for_is_bounded_as_well(
+    asked: float | None, taken: float | None
+) -> None:
+    assert RateLimited("slower", provider="toy", retry_after_seconds=asked).retry_after_seconds == taken
+
+
+def refused(status: int, headers: dict[str, str], body: bytes = b"{}", **manners: Any) -> ProviderError:
+    how = Manners(headers={}, **manners)
+    return Refusal(status, headers, body).error("toy", how, lambda _status, _said: None)
+
+
+@pytest.mark.parametrize("status", [429, 418, 500, 503])
+def test_whoever_asks_to_be_left_alone_is_heard_with_any_status_that_may_pass(status: int) -> None:
+    error = refused(status, {"retry-after": "600"})
+    assert isinstance(error, TransientProviderError)
+    assert error.retry_after_seconds == 600
+    silent = refused(status, {})
+    assert isinstance(silent, TransientProviderError)
+    assert silent.retry_after_seconds is None
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"message": "bad\\u0000thing \\u001b[31mred\\u001b[0m"}', "bad\N{REPLACEMENT CHARACTER}thing red"),
+        (b"no\x00 JSON \x1b]0;title\x07", "no\N{REPLACEMENT CHARACTER} JSON"),
+        (b'{"message": "one\\r\\n two\\u2028three \\u202eback"}', "one two three"),
+    ],
+)
+def test_a_message_has_no_characters_that_a_terminal_or_a_database_does_not_take(body: bytes, words: str) -> None:
+    said = str(refused(400, {}, body))
+    assert words in said
+    assert said.isprintable()
+
+
+def test_errors_of_a_provider_of_ones_own_are_printable_too() -> None:
+    error = UnknownSymbol("nothing\x00there\n\x1b[1mat all\ud800", provider="toy", symbol="A")
+    assert str(error) == "nothing\N{REPLACEMENT CHARACTER}there at all\N{REPLACEMENT CHARACTER}"
+    assert str(MalformedAnswer("naïve – 価格 🙂", provider="toy")) == "naïve – 価格 🙂"
+
+
+@pytest.mark.parametrize("secret", ["topsecret", "top'se\\cret\"", "top secret/ü"])
+def test_a_key_is_cut_out_in_whatever_form_it_is_quoted(secret: str) -> None:
+    forms = (secret, repr(secret), repr(secret.encode()), json.dumps(secret), quote(secret))
+    for form in forms:
+        said = str(refused(400, {}, f"no {form} here".encode(), secrets=(secret,)))
+        assert "***" in said
+        assert not {"secret", "cret"} & set(re.findall(r"[a-z]+", said))
+
+
+def test_a_key_at_the_end_of_what_is_quoted_is_cut_out_whole() -> None:
+    assert "top" not in str(refused(400, {}, b"x" * 195 + b"topsecret", secrets=("topsecret",)))
+
+
+@pytest.mark.parametrize("value", ["topsecret\nvalue", "topsecret\x00", "tópsecret"])
+def test_a_header_that_cannot_be_sent_is_refused_by_its_name(value: str) -> None:
+    with pytest.raises(ConfigurationError, match="the header X-KEY can hold printable ASCII") as caught:
+        Manners(headers={"X-KEY": value}, secrets=(value,))
+    assert "psecret" not in str(caught.value)
+
+
+def test_the_password_of_a_proxy_is_not_quoted() -> None:
+    assert reason(ValueError("cannot use http://user:hunter2@proxy:1")) == "cannot use http://***@proxy:1"
 
 
 @pytest.mark.parametrize("name", list(HttpLimits.__dataclass_fields__))

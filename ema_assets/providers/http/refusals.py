@@ -4,26 +4,35 @@ Keys are cut out of whatever a vendor says before it is quoted.
 """
 
 import email.utils
+import json
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from urllib.parse import urlsplit
+from datetime import UTC, datetime
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
 from ema_assets.model.errors import (
     Banned,
+    ConfigurationError,
     MalformedAnswer,
     ProviderError,
     ProviderUnavailable,
     RateLimited,
     RequestRefused,
     Unauthorized,
+    pause_of,
+    printable,
 )
 
 _QUOTE_CHARACTERS = 200
+# What stands before the host of a URL, such as that of a proxy.
+_USER_AND_PASSWORD = re.compile(r"(?<=//)[^/\s]*@")
+# From here on a number of seconds is a time since 1970, and from there on one in milliseconds: no pause is as long.
+_LEAST_UNIX_SECONDS, _LEAST_UNIX_MILLISECONDS, _MOST_UNIX_MILLISECONDS = 1e9, 1e12, 1e13
 
 
 class Unreachable(ProviderUnavailable):
@@ -76,11 +85,28 @@ class Manners:
     bans: tuple[int, ...] = (418,)
     pause_seconds: Callable[[Mapping[str, str]], float] = _no_pause
 
+    def __post_init__(self) -> None:
+        for name, value in self.headers.items():
+            # The HTTP library would say so with the value, which may be a key.
+            if not (value.isascii() and value.isprintable()):
+                raise ConfigurationError(f"the header {name} can hold printable ASCII characters only")
+
     def without_secrets(self, text: str) -> str:
-        """`text` with every key replaced by `***`."""
+        """`text` with every key replaced by `***`, also where it stands as programs write texts."""
         for secret in self.secrets:
-            text = text.replace(secret, "***")
+            forms = {secret, repr(secret)[1:-1], repr(secret.encode())[2:-1], json.dumps(secret)[1:-1], quote(secret)}
+            for form in sorted(forms, key=len, reverse=True):
+                text = text.replace(form, "***")
         return text
+
+    def quoted(self, text: str) -> str:
+        """`text` as a message may quote it: without keys, on one line and short."""
+        # Cut last, so that no part of a key is left.
+        return self.without_secrets(printable(text))[:_QUOTE_CHARACTERS]
+
+    def reason(self, error: Exception) -> str:
+        """What an error of the HTTP library says, as a message may quote it."""
+        return self.quoted(_words(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +119,7 @@ class Refusal:
 
     def error(self, provider: str, manners: Manners, explain: Explain) -> ProviderError:
         """The error that it stands for, in the vendor's words."""
-        said = manners.without_secrets(_message(self.body, self.headers.get("content-type", ""), manners.says))
+        said = manners.quoted(_message(self.body, self.headers.get("content-type", ""), manners.says))
         if self.status in manners.bans:
             return self._banned(provider, said)
         if self.status == 429:
@@ -104,6 +130,12 @@ class Refusal:
             )
         if 400 <= self.status < 500 and (explained := explain(self.status, said)) is not None:
             return explained
+        if self.status >= 500:
+            return ProviderUnavailable(
+                f"{provider} answered {self.status}: {said}",
+                provider=provider,
+                retry_after_seconds=retry_after_seconds(self.headers),
+            )
         kind, message = self._usual(provider, said, has_keys=bool(manners.secrets))
         return kind(manners.without_secrets(message), provider=provider)
 
@@ -117,8 +149,6 @@ class Refusal:
         )
 
     def _usual(self, provider: str, said: str, *, has_keys: bool) -> tuple[type[ProviderError], str]:
-        if self.status >= 500:
-            return ProviderUnavailable, f"{provider} answered {self.status}: {said}"
         if self.status in (401, 403):
             what = "the API key" if has_keys else "access"
             return Unauthorized, f"{provider} refused {what} ({self.status}): {said}"
@@ -164,33 +194,33 @@ def _without_symbol(error: ProviderError) -> str:
 
 
 def reason(error: Exception) -> str:
-    """What an error of the HTTP library says, short."""
-    text = str(error).strip() or type(error).__name__
-    return text[:_QUOTE_CHARACTERS]
+    """What an error of a library says, on one line and short. Use that of `Manners` where there may be keys in it."""
+    return printable(_words(error))[:_QUOTE_CHARACTERS]
+
+
+def _words(error: Exception) -> str:
+    return _USER_AND_PASSWORD.sub("***@", str(error).strip() or type(error).__name__)
 
 
 def _message(body: bytes, content_type: str, says: Callable[[bytes], str]) -> str:
-    """What the vendor says in an error body, on one line and short; never raises."""
+    """What the vendor says in an error body; never raises."""
     try:
         text = says(body)
     except (msgspec.DecodeError, RecursionError):
         if "html" in content_type or body.lstrip()[:1] == b"<":
             return "an HTML page instead of a message"
         text = body.decode(errors="replace")
-    text = " ".join(text.split())
-    return text[:_QUOTE_CHARACTERS] if text else "no message"
+    return " ".join(text.split()) or "no message"
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait by `Retry-After` (a number or a date), else by `X-RateLimit-Reset` (unix time), else None."""
-    text = headers.get("retry-after")
-    if text is not None:
-        try:
-            seconds = float(text)
-        except ValueError:
-            seconds = _seconds_until_date(text)
-        if math.isfinite(seconds):
-            return max(0.0, seconds)
+    """Seconds to wait by `Retry-After`, else by `X-RateLimit-Reset` (unix time); None when neither can be read.
+
+    `Retry-After` is a number of seconds or a date. Some send unix time, which a number is that is too large for a wait.
+    A time that is over is 0, and none is longer than LONGEST_PAUSE_SECONDS.
+    """
+    if (pause := _retry_after(headers.get("retry-after", ""))) is not None:
+        return pause
     try:
         seconds = float(headers.get("x-ratelimit-reset", "")) - time.time()
     except ValueError:
@@ -199,9 +229,27 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     return max(0.0, seconds) if seconds <= 61 else None
 
 
-def _seconds_until_date(text: str) -> float:
+def _retry_after(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return _until(_unix_seconds_of_date(text))
+    if _LEAST_UNIX_MILLISECONDS <= number < _MOST_UNIX_MILLISECONDS:
+        return _until(number / 1_000)
+    if _LEAST_UNIX_SECONDS <= number < _LEAST_UNIX_MILLISECONDS:
+        return _until(number)
+    return pause_of(number) if number < _LEAST_UNIX_SECONDS else None
+
+
+def _until(unix_seconds: float) -> float | None:
+    """The pause until a time, 0 when it is over; None when it is NaN."""
+    return None if math.isnan(unix_seconds) else pause_of(max(0.0, unix_seconds - time.time()))
+
+
+def _unix_seconds_of_date(text: str) -> float:
     try:
         moment: datetime = email.utils.parsedate_to_datetime(text)
-        return moment.timestamp() - time.time()
-    except (ValueError, TypeError):
+        # One that says no zone is of UTC, as all dates of HTTP are.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError):
         return math.nan

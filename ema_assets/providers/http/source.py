@@ -22,7 +22,6 @@ from ema_assets.providers.http.refusals import (
     Manners,
     Refusal,
     Unreachable,
-    reason,
     web_page,
 )
 
@@ -129,7 +128,7 @@ class HttpSource(CallSource[HttpCall, bytes]):
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
             by = "" if self._proxy is None else f" by {self._proxy}"
             raise Unreachable(
-                f"{self.name} cannot be reached at {self.host}{by}: {reason(error)}", provider=self.name
+                f"{self.name} cannot be reached at {self.host}{by}: {self._manners.reason(error)}", provider=self.name
             ) from None
         except (httpx.TimeoutException, TimeoutError):
             raise ProviderUnavailable(
@@ -141,7 +140,7 @@ class HttpSource(CallSource[HttpCall, bytes]):
                     f"{self.name} cut its answer off after {len(received)} bytes", provider=self.name
                 ) from None
             raise ProviderUnavailable(
-                f"{self.name} broke the connection: {reason(error)}", provider=self.name
+                f"{self.name} broke the connection: {self._manners.reason(error)}", provider=self.name
             ) from None
         except httpx.DecodingError:
             raise MalformedAnswer(f"{self.name} sent a body that cannot be unpacked", provider=self.name) from None
