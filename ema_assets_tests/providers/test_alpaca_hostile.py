@@ -65,8 +65,8 @@ ONE_BAR = json.dumps({"bars": {"A": [bar(0)]}, "next_page_token": None})
         ('{"bars": []}', "bars"),
         ('{"bars": {"A": {}}}', "array"),
         ('{"bars": {"A": [1]}}', "object"),
+        ('{"bars": {"A": [1], "B": [2]}}', "object"),
         (ONE_BAR.replace("1.5", '"1.5"'), "float"),
-        (ONE_BAR.replace("1.5", "null"), "float"),
         (ONE_BAR.replace("1.5", "NaN"), "JSON"),
         (ONE_BAR.replace("1.5", "1e999"), "range"),
         (ONE_BAR.replace('"c": 1.5, ', ""), "missing required field `c`"),
@@ -111,6 +111,43 @@ def test_unsorted_and_duplicated_bars_come_out_sorted_and_once_the_last_winning(
 def test_impossible_prices_pass_because_judging_them_is_not_the_providers_job() -> None:
     got, _ = outcome(lambda _: page({"A": [bar(0, h=-1.0, l=7.0, v=-3)]}))
     assert got.bars.select("high", "low", "volume").row(0) == (-1.0, 7.0, -3.0)
+
+
+def test_a_null_is_passed_on_in_its_bar_to_be_judged_and_costs_no_other() -> None:
+    got, _ = outcome(lambda _: page({"A": [bar(0), bar(5, c=None)], "B": [bar(0, v=None)]}))
+    assert len(got.completed) == 2
+    assert got.bars.select("symbol", "close", "volume").rows() == [("A", 1.5, 10), ("A", None, 10), ("B", 1.5, None)]
+
+
+@pytest.mark.parametrize("value", ["1.5", [], {}, True, 10**400])
+def test_a_bar_that_cannot_be_read_is_one_of_nulls_among_those_that_can(value: Any) -> None:
+    got, seen = outcome(lambda _: page({"A": [bar(0), bar(5, c=value), bar(10)], "B": [bar(0)]}))
+    assert (len(got.completed), len(seen)) == (2, 1)
+    assert got.bars.select("symbol", "open", "close").rows() == [
+        ("A", 1.0, 1.5),
+        ("A", None, None),
+        ("A", 1.0, 1.5),
+        ("B", 1.0, 1.5),
+    ]
+
+
+@pytest.mark.parametrize(
+    "rows", [[bar(0, c="1.5")], [bar(0), bar(5, t="yesterday")], [bar(0), "not a bar"], [bar(0, c="1.5"), bar(5, o={})]]
+)
+def test_a_symbol_that_cannot_be_read_fails_alone_and_is_named(rows: list[Any]) -> None:
+    pages = {None: page({"A": rows}, "2"), "2": page({"A": rows, "B": [bar(0)]})}
+    got, seen = outcome(lambda request: pages[request.query_params.get("page_token")])
+    assert [request.instrument.symbol for request in got.completed] == got.bars["symbol"].to_list() == ["B"]
+    assert list(got.errors) == ["A|5m"]
+    assert isinstance(got.only_error(), MalformedAnswer)
+    assert "an answer that is not bars: a bar of 'A': " in str(got.only_error())
+    assert len(seen) == 2
+
+
+def test_where_no_bar_of_several_symbols_can_be_read_the_answer_is_malformed_as_a_whole() -> None:
+    got, seen = outcome(lambda _: page({"A": [bar(0, c="1.5")], "B": [bar(0, c="2.5")]}, "2"))
+    assert (len(got.errors), got.bars.height, len(seen)) == (2, 0, 1)
+    assert "Expected" in str(got.only_error())
 
 
 def test_bars_outside_the_range_are_left_out() -> None:

@@ -1,36 +1,25 @@
 """The client of Alpaca's Market Data v2 API, stocks and crypto. Budget and retries are in `http`.
 
-One call asks for many symbols. Its pages come sorted by symbol, then time, so a symbol is answered to the end as
-soon as a later one appears. Daily bars keep the vendor's `ts`: New York midnight for stocks, UTC midnight for crypto.
-With feed `iex`, bars of stocks that are older than 16 minutes come from SIP: see `alpaca_feeds`.
+One call asks for many symbols; `alpaca_pages` reads its pages. Daily bars keep the vendor's `ts`: New York midnight for
+stocks, UTC midnight for crypto. With feed `iex`, bars of stocks that are older than 16 minutes come from SIP: see
+`alpaca_feeds`.
 """
 
 import itertools
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
-import polars as pl
-
-from ema_assets.model.errors import (
-    MalformedAnswer,
-    ProviderError,
-    RequestRefused,
-    Unauthorized,
-    UnknownSymbol,
-)
-from ema_assets.model.schemas import UTC_TIME
+from ema_assets.model.errors import ProviderError, RequestRefused, Unauthorized, UnknownSymbol
 from ema_assets.model.symbols import Instrument
 from ema_assets.providers.alpaca import AlpacaConfig
 from ema_assets.providers.declaration import Provider
 from ema_assets.providers.fetching.base import NO_BARS, BarRequest, FetchBatch, SeriesFailure, without_calls
-from ema_assets.providers.fetching.frames import only_asked, ranges
 from ema_assets.providers.fetching.packing import Call, pack
 from ema_assets.providers.fetching.single_symbol import Clock, utc_now
 from ema_assets.providers.fetching.workers import side_by_side
@@ -39,6 +28,7 @@ from ema_assets.providers.http.circuit_breaker import CircuitBreaker, CircuitOpe
 from ema_assets.providers.http.refusals import Manners
 from ema_assets.providers.http.source import HttpCall, HttpOptions, HttpSource
 from ema_assets.providers.vendors.alpaca_feeds import FEED_DELAYS, SIP, Parts
+from ema_assets.providers.vendors.alpaca_pages import Walk
 
 _log = logging.getLogger(__name__)
 
@@ -50,32 +40,10 @@ _PAGE_LIMIT = 10_000
 _ADJUSTMENT = "split,spin-off"
 # Pages of a call follow each other; five keep the connections busy without costing many half-empty last pages.
 _PAGES_PER_CALL = 5
-_PAGES_WITHOUT_PROGRESS = 10
-_LONGEST_TOKEN = 2_048
 # Two symbols among 200, each refused without being named, are found by 14 calls divided in halves.
 _MOST_BISECTED = 16
 _INVALID_SYMBOL = re.compile(r"invalid symbol:\s*(\S+)", re.IGNORECASE)
 _RECENT_SIP = "subscription does not permit"
-
-
-class _Bar(msgspec.Struct, rename={"ts": "t", "open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}):
-    ts: Annotated[datetime, msgspec.Meta(tz=True)]
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: float
-
-
-class _Page(msgspec.Struct):
-    bars: dict[str, list[_Bar]] | None
-    next_page_token: str | None = None
-
-
-_read_page = msgspec.json.Decoder(_Page).decode
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class _SipRefused(Unauthorized):
@@ -189,7 +157,7 @@ class AlpacaClient:
             RequestRefused: for a refusal that names no symbol.
         """
         while job.pending:
-            walk = _Walk(job.pending, job.call, self.name)
+            walk = Walk(job.pending, job.call, self.name)
             if (hopeless := breaker.error(job.endpoint)) is not None:
                 yield job.fail(hopeless)
                 return
@@ -215,14 +183,17 @@ class AlpacaClient:
                 yield job.fail(error)
                 return
 
-    async def _pages(self, job: "_Job", walk: "_Walk", breaker: CircuitBreaker) -> AsyncIterator[FetchBatch]:
+    async def _pages(self, job: "_Job", walk: "Walk", breaker: CircuitBreaker) -> AsyncIterator[FetchBatch]:
         params = self._params(job)
         explain = partial(self._explain, params.get("feed", self._feed))
         while True:
             body = await self._http.get(HttpCall(_PATHS[job.endpoint], params, job.endpoint, explain), breaker)
             bars, finished, token = walk.read(body)
             breaker.answered(job.endpoint)
-            completed = tuple(request for symbol in finished for request in job.pending.pop(symbol))
+            for symbol in finished:
+                if symbol in walk.unreadable:
+                    yield job.fail(walk.unreadable[symbol], symbol)
+            completed = tuple(request for symbol in finished for request in job.pending.pop(symbol, ()))
             if completed or len(bars):
                 said = (
                     dict.fromkeys(completed, self._clock() - FEED_DELAYS[job.feed]) if job.feed in FEED_DELAYS else {}
@@ -303,90 +274,6 @@ class _Job:
         symbols = list(self.pending) if only is None else [only]
         failures = tuple(SeriesFailure(r, error) for symbol in symbols for r in self.pending.pop(symbol))
         return FetchBatch(NO_BARS, (), failures)
-
-
-class _Walk:
-    """Reads the pages of one call in turn, and refuses any that cannot be part of an honest walk through its range."""
-
-    def __init__(self, pending: Mapping[str, list[BarRequest]], call: Call, provider: str) -> None:
-        self._left = dict(pending)
-        self._provider = provider
-        self._timeframe = call.timeframe
-        self._wanted = ranges((vendor, request) for vendor, requests in pending.items() for request in requests)
-        self._room = len(pending) * ((call.end - call.start) // call.timeframe.duration + 2)
-        self._furthest: tuple[str, datetime] | None = None
-        self._tokens: set[str] = set()
-        self._idle_pages = 0
-
-    def read(self, body: bytes) -> tuple[pl.DataFrame, list[str], str | None]:
-        """Bars of one page in BAR_SCHEMA, the symbols finished by it, and the token of the next page.
-
-        Raises:
-            MalformedAnswer: naming what is wrong.
-        """
-        try:
-            page = _read_page(body)
-        except msgspec.DecodeError as error:
-            raise self._malformed(str(error)) from None
-        except RecursionError:
-            raise self._malformed("JSON nested too deep") from None
-        bars = {symbol: rows for symbol, rows in (page.bars or {}).items() if rows}
-        token = page.next_page_token or None
-        self._check_walk(bars, token)
-        if token is None:
-            finished = list(self._left)
-        else:
-            finished = [s for s in self._left if self._furthest is not None and s < self._furthest[0]]
-        for symbol in finished:
-            del self._left[symbol]
-        return self._frame(bars), finished, token
-
-    def _check_walk(self, bars: Mapping[str, list[_Bar]], token: str | None) -> None:
-        for symbol in bars:
-            if symbol not in self._left:
-                why = "again after a later symbol" if symbol in self._wanted["vendor"] else "which was not asked for"
-                raise self._malformed(f"bars of {symbol!r:.40}, {why}")
-        self._room -= sum(map(len, bars.values()))
-        if self._room < 0:
-            raise self._malformed("more bars than the range can hold")
-        furthest = max(((symbol, max(row.ts for row in rows)) for symbol, rows in bars.items()), default=None)
-        if furthest is not None and (self._furthest is None or furthest > self._furthest):
-            self._furthest = furthest
-            self._idle_pages = 0
-        else:
-            self._idle_pages += 1
-        if token is None:
-            return
-        if len(token) > _LONGEST_TOKEN:
-            raise self._malformed(f"a `next_page_token` of {len(token)} characters")
-        if token in self._tokens:
-            raise self._malformed("a `next_page_token` that was used before")
-        if self._idle_pages >= _PAGES_WITHOUT_PROGRESS:
-            raise self._malformed(f"{_PAGES_WITHOUT_PROGRESS} pages in a row without new bars and yet another token")
-        self._tokens.add(token)
-
-    def _frame(self, bars: Mapping[str, list[_Bar]]) -> pl.DataFrame:
-        """The bars asked for, each once, the last of its `ts` winning; sorted by symbol and ts."""
-        if not bars:
-            return NO_BARS
-        rows = [row for symbol in bars for row in bars[symbol]]
-        # Building the column from datetimes takes six times as long.
-        microseconds = pl.Series([(row.ts - _EPOCH) // _MICROSECOND for row in rows], dtype=pl.Int64)
-        columns = pl.DataFrame(
-            {
-                "vendor": pl.Series([symbol for symbol in bars for _ in bars[symbol]], dtype=pl.String),
-                "ts": microseconds.cast(UTC_TIME),
-                "open": pl.Series([row.open for row in rows], dtype=pl.Float64),
-                "high": pl.Series([row.high for row in rows], dtype=pl.Float64),
-                "low": pl.Series([row.low for row in rows], dtype=pl.Float64),
-                "close": pl.Series([row.close for row in rows], dtype=pl.Float64),
-                "volume": pl.Series([row.volume for row in rows], dtype=pl.Float64),
-            }
-        )
-        return only_asked(columns, self._wanted, self._timeframe)
-
-    def _malformed(self, what: str) -> MalformedAnswer:
-        return MalformedAnswer(f"{self._provider} sent an answer that is not bars: {what}", provider=self._provider)
 
 
 def vendor_symbol(instrument: Instrument) -> str:
