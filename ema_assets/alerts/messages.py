@@ -18,7 +18,7 @@ MOST_CHARACTERS = 3_500
 class Told:
     """One alert of a message. `symbol` and `timeframe` are None where it is not about a series.
 
-    `is_over` when it tells the end of trouble.
+    `is_over` when it tells the end of trouble, `is_synthetic` when the prices that it is about are made up.
     """
 
     id: int
@@ -30,6 +30,7 @@ class Told:
     strategy: str | None = None
     ts: datetime | None = None
     is_over: bool = False
+    is_synthetic: bool = False
 
     @property
     def line(self) -> str:
@@ -50,18 +51,17 @@ class Message:
     is_trouble: bool
 
 
-def compose(alerts: Sequence[Told], synthetic: frozenset[str] = frozenset(), room: int = MOST_CHARACTERS) -> Message:
+def compose(alerts: Sequence[Told], room: int = MOST_CHARACTERS) -> Message:
     """One message of all `alerts`, in their order; lines that have no room are counted.
 
-    A title says so when an alert is about one of the `synthetic` symbols, whose prices are made up. `room` is how many
-    characters the body may have.
+    A title says so when an alert is about prices that are made up. `room` is how many characters the body may have.
     """
     # The same fact for two subscriptions is one line.
     lines = list(dict.fromkeys(each.line for each in alerts))
     facts = {each.line: (each.kind, each.is_over) for each in alerts}
     counted = ", ".join(_counted(*what, count) for what, count in Counter(facts.values()).most_common())
     title = lines[0].partition(": ")[0] if len(lines) == 1 and alerts[0].symbol is not None else ""
-    prefix = "[SYNTHETIC prices] " if any(each.symbol in synthetic for each in alerts) else ""
+    prefix = "[SYNTHETIC prices] " if any(each.is_synthetic for each in alerts) else ""
     return Message(
         title=f"{prefix}{counted}: {title}" if title else f"{prefix}{counted}",
         body=_fitting(lines, min(room, MOST_CHARACTERS)),

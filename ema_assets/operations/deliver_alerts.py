@@ -22,7 +22,7 @@ _ROUTED_AT_ONCE = 10_000
 _HOUR = timedelta(hours=1)
 # What is due so soon comes along.
 SOON = timedelta(seconds=1)
-_TOLD = ("id", "subscription", "kind", "text", "symbol", "timeframe", "strategy", "ts", "is_over")
+_TOLD = ("id", "subscription", "kind", "text", "symbol", "timeframe", "strategy", "ts", "is_over", "is_synthetic")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,6 @@ def pack(
     now: datetime,
     *,
     busy: Collection[str] = (),
-    synthetic: frozenset[str] = frozenset(),
     room: Callable[[Channel], int] | None = None,
     ahead: timedelta = SOON,
 ) -> list[Parcel]:
@@ -73,7 +72,6 @@ def pack(
         alerts: subscriptions and channels as they are now.
         now: the machine's time, UTC.
         busy: channels to which a message is on its way.
-        synthetic: symbols whose prices are made up.
         room: how many characters the body of a message to a channel may have.
         ahead: what is due within this time comes along.
     """
@@ -90,7 +88,7 @@ def pack(
         sent = _that_may_go(transaction, alerts, channel.name, rows, now)
         if not sent.is_empty():
             told = [_told(row) for row in sent.iter_rows(named=True)]
-            message = compose(told, synthetic) if room is None else compose(told, synthetic, room(channel))
+            message = compose(told) if room is None else compose(told, room(channel))
             parcels.append(Parcel(channel, tuple(sent["id"]), message))
     return parcels
 

@@ -133,7 +133,12 @@ def _lasted(span: timedelta) -> str:
 
 
 def _as_alerts(rows: pl.DataFrame) -> pl.DataFrame:
-    blank = {"is_over": pl.lit(value=False), "strategy": pl.lit(None, pl.String), "ts": pl.lit(None, UTC_TIME)}
+    blank = {
+        "is_over": pl.lit(value=False),
+        "is_synthetic": pl.lit(value=False),
+        "strategy": pl.lit(None, pl.String),
+        "ts": pl.lit(None, UTC_TIME),
+    }
     return rows.with_columns(**{name: value for name, value in blank.items() if name not in rows.columns}).select(
         list(ALERT_SCHEMA)
     )

@@ -200,7 +200,7 @@ def _of_bars(
     if beside is None or not bars.join(beside, on=["symbol", "ts"], how="anti").is_empty():
         beside = alert_outbox.surroundings(transaction, timeframe, bars, {})
     beside = of_providers(beside).join(live.select("symbol", "newest"), on="symbol")
-    told = _just_closed(transaction, beside, timeframe, now).select("symbol", "ts", "close")
+    told = _just_closed(transaction, beside, timeframe, now).select("symbol", "ts", "close", "is_synthetic")
     for subscription, kind, rows in found:
         news = rows.drop("close", strict=False).join(told, on=["symbol", "ts"], how="inner", maintain_order="left")
         if not news.is_empty():
@@ -230,7 +230,7 @@ def _of_corrections(transaction: Transaction, found: Sequence[_Found], timeframe
         return
     symbols = pl.concat(rows["symbol"] for *_, rows in found).unique()
     revisions = alert_outbox.latest_revisions(transaction, timeframe, symbols)
-    revisions = of_providers(revisions).select("symbol", "detail", occurrence="revision")
+    revisions = of_providers(revisions).select("symbol", "detail", "is_synthetic", occurrence="revision")
     for subscription, kind, rows in found:
         explained = rows.join(revisions, on="symbol", how="inner", maintain_order="left")
         if not explained.is_empty():
@@ -238,9 +238,17 @@ def _of_corrections(transaction: Transaction, found: Sequence[_Found], timeframe
 
 
 def of_providers(rows: pl.DataFrame) -> pl.DataFrame:
-    """Those of `rows` whose `source` is a provider, or null: any other name is that of a file."""
-    files = [name for name in rows["source"].drop_nulls().unique() if registry.find(name) is None]
-    return rows.filter(~pl.col("source").is_in(files).fill_null(value=False))
+    """Those of `rows` whose `source` is a provider, or null: any other name is that of a file.
+
+    With is_synthetic: whether its prices are made up.
+    """
+    providers = {name: registry.find(name) for name in rows["source"].drop_nulls().unique()}
+    files = [name for name, provider in providers.items() if provider is None]
+    made_up = [name for name, provider in providers.items() if provider is not None and provider.is_synthetic]
+    source = pl.col("source")
+    return rows.filter(~source.is_in(files).fill_null(value=False)).with_columns(
+        is_synthetic=source.is_in(made_up).fill_null(value=False)
+    )
 
 
 def _as_alerts(
@@ -267,6 +275,7 @@ def _as_alerts(
         ts=pl.col("ts").cast(UTC_TIME),
         text=pl.Series(texts),
         is_over=pl.lit(value=False),
+        is_synthetic="is_synthetic",
     )
 
 

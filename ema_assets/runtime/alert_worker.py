@@ -56,7 +56,6 @@ class Configured:
     """What the watchlist says of alerts, and what has to be known to tell them."""
 
     alerts: Alerts
-    synthetic: frozenset[str]
     publications: Publications
 
 
@@ -81,8 +80,7 @@ class Configuration:
             watched = watchlist.of(settings)
             self._configured = None
             if watched.alerts is not None:
-                synthetic = watched.synthetic_symbols(settings.provider)
-                self._configured = Configured(watched.alerts, synthetic, settings.publications)
+                self._configured = Configured(watched.alerts, settings.publications)
         return self._configured
 
 
@@ -308,7 +306,6 @@ def _packed(
         configured.alerts,
         now,
         busy=busy,
-        synthetic=configured.synthetic,
         room=lambda channel: sending.room_of(channel, os.environ),
         ahead=ahead,
     )

@@ -51,7 +51,7 @@ def waiting(transaction: Transaction, due_by: datetime, tried_by: datetime) -> p
             WHERE d.state = 'waiting' AND d.due_at <= $1 AND (c.next_attempt_at IS NULL OR c.next_attempt_at <= $2)
         )
         SELECT d.channel, d.due_at, a.raised_at, a.id, a.subscription, a.kind, a.text, a.symbol, a.timeframe,
-               a.strategy, a.ts, a.is_over
+               a.strategy, a.ts, a.is_over, a.is_synthetic
         FROM market.alert_delivery d JOIN market.alert a ON a.id = d.alert_id
         WHERE d.state = 'waiting' AND (d.channel, a.subscription) IN (SELECT channel, subscription FROM due)
         ORDER BY d.channel, a.symbol NULLS FIRST, a.timeframe, a.id
@@ -185,13 +185,14 @@ def give_up_unknown(transaction: Transaction, channels: Sequence[str], now: date
 def log(transaction: Transaction, most: int, state: str | None = None, channel: str | None = None) -> pl.DataFrame:
     """The newest alerts, each once per channel, the newest first.
 
-    Columns: raised_at, subscription, kind, symbol, timeframe, strategy, ts, text, is_over, channel (null before it was
-    handed over), state, settled_at, note, due_at.
+    Columns: raised_at, subscription, kind, symbol, timeframe, strategy, ts, text, is_over, is_synthetic, channel (null
+    before it was handed over), state, settled_at, note, due_at.
     """
     return transaction.query(
         """
         SELECT a.raised_at, a.subscription, a.kind, a.symbol, a.timeframe, a.strategy, a.ts, a.text, a.is_over,
-               d.channel, coalesce(d.state, CASE WHEN a.routed_at IS NULL THEN 'waiting' ELSE 'nobody' END) AS state,
+               a.is_synthetic, d.channel,
+               coalesce(d.state, CASE WHEN a.routed_at IS NULL THEN 'waiting' ELSE 'nobody' END) AS state,
                d.settled_at, d.note, d.due_at
         FROM market.alert a LEFT JOIN market.alert_delivery d ON d.alert_id = a.id
         WHERE ($2::text IS NULL OR d.state = $2) AND ($3::text IS NULL OR d.channel = $3)

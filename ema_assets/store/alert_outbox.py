@@ -22,6 +22,7 @@ ALERT_SCHEMA = pl.Schema(
         "ts": UTC_TIME,
         "text": pl.String(),
         "is_over": pl.Boolean(),
+        "is_synthetic": pl.Boolean(),
     }
 )
 
@@ -42,7 +43,7 @@ def raise_alerts(transaction: Transaction, alerts: pl.DataFrame) -> int:
             INSERT INTO market.alert ({names})
             SELECT {names}
             FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-                        $8::timestamptz[], $9::text[], $10::boolean[]) AS a({names})
+                        $8::timestamptz[], $9::text[], $10::boolean[], $11::boolean[]) AS a({names})
             ORDER BY subscription, kind, subject, occurrence
             ON CONFLICT (subscription, kind, subject, occurrence) DO NOTHING
             RETURNING 1

@@ -10,15 +10,33 @@ from ema_assets.store.database import Database
 
 
 def raised(
-    database: Database, count: int = 1, *, subscription: str = "mine", first: int = 0, at: datetime | None = None
+    database: Database,
+    count: int = 1,
+    *,
+    subscription: str = "mine",
+    first: int = 0,
+    at: datetime | None = None,
+    is_synthetic: bool = False,
 ) -> int:
     """Raise a crossover of each of `count` symbols; how many that were not there. `at` is when, else now."""
-    rows = [
-        (subscription, "crossover", f"S{n:03}|1h", "2026-11-26T15:00", f"S{n:03}", "1h", None, None, "bullish", False)
+    rows = pl.DataFrame(
+        {
+            "subscription": subscription,
+            "kind": "crossover",
+            "subject": f"S{n:03}|1h",
+            "occurrence": "2026-11-26T15:00",
+            "symbol": f"S{n:03}",
+            "timeframe": "1h",
+            "strategy": None,
+            "ts": None,
+            "text": "bullish",
+            "is_over": False,
+            "is_synthetic": is_synthetic,
+        }
         for n in range(first, first + count)
-    ]
+    )
     with database.transaction() as transaction:
-        new = alert_outbox.raise_alerts(transaction, pl.DataFrame(rows, schema=ALERT_SCHEMA, orient="row"))
+        new = alert_outbox.raise_alerts(transaction, rows.cast(dict(ALERT_SCHEMA)))  # type: ignore[arg-type]
         if at is not None:
             transaction.execute("UPDATE market.alert SET raised_at = $1 WHERE routed_at IS NULL", at)
     return new

@@ -45,8 +45,8 @@ def test_the_same_fact_for_two_subscriptions_is_one_line() -> None:
 
 
 def test_made_up_prices_are_called_so() -> None:
-    assert compose([told(1), told(2)], frozenset(["S002"])).title == "[SYNTHETIC prices] 2 crossovers"
-    assert compose([told(1)], frozenset(["S002"])).title.startswith("crossover: ")
+    assert compose([told(1), told(2, is_synthetic=True)]).title == "[SYNTHETIC prices] 2 crossovers"
+    assert compose([told(1)]).title.startswith("crossover: ")
 
 
 def test_trouble_and_its_end_are_told_apart() -> None:

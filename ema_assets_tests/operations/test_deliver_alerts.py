@@ -141,6 +141,17 @@ def test_what_comes_along_goes_by_quiet_hours_and_limits(database: Database, hoo
     assert hook.titles[1:] == ["4 crossovers"]
 
 
+def test_made_up_prices_are_called_so_whatever_the_watchlist_says_when_they_are_sent(
+    database: Database, hook: Webhook
+) -> None:
+    # The watchlist has neither of these symbols.
+    raised(database, at=NOW, is_synthetic=True)
+    assert delivered(database, alerts_to(hook), NOW + timedelta(seconds=2)) == [None]
+    raised(database, first=1, at=NOW)
+    assert delivered(database, alerts_to(hook), NOW + timedelta(seconds=4)) == [None]
+    assert hook.titles == ["[SYNTHETIC prices] crossover: S000 1h", "crossover: S001 1h"]
+
+
 def test_what_is_raised_again_is_not_told_again(database: Database, hook: Webhook) -> None:
     assert raised(database, 3, at=NOW) == 3
     assert delivered(database, alerts_to(hook), NOW + timedelta(seconds=2)) == [None]

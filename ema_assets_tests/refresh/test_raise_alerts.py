@@ -316,6 +316,20 @@ def test_whatever_is_not_called_as_a_provider_is_a_file() -> None:
     files = ["bars", "bars.csv", "ccxt:gate.csv", "other:gateio", "file of ccxt"]
     found = raise_alerts.of_providers(pl.DataFrame({"source": [*providers, *files]}))
     assert found["source"].to_list() == providers
+    assert found["is_synthetic"].to_list() == [False, True, False, False]
+
+
+def test_an_alert_knows_whether_its_prices_were_made_up(
+    lived: tuple[Database, MemoryExchange, datetime], loaded: Database
+) -> None:
+    assert rows_of(lived[0], "SELECT DISTINCT is_synthetic FROM market.alert") == [(True,)]
+    # From here on a real exchange brings the bars of the same symbols.
+    exchange, now = new_exchange(), START
+    exchange.name = "coinbase"
+    for _ in range(STEPS):
+        now += EVERY_BAR
+        tick(loaded, exchange, now)
+    assert rows_of(loaded, "SELECT DISTINCT is_synthetic FROM market.alert") == [(False,)]
 
 
 def test_a_correction_that_flips_the_newest_bar_is_told_as_what_it_is(loaded: Database) -> None:
@@ -345,6 +359,7 @@ def test_a_correction_that_flips_the_newest_bar_is_told_as_what_it_is(loaded: Da
     found = alerts_of(database)[before:].filter(subscription="corrections", symbol=symbol)
     assert ("correction_flipped_crossover", None) in found.select("kind", "strategy").rows()
     assert ("correction_flipped_trade", "strategy_9_30_ema") in found.select("kind", "strategy").rows()
+    assert rows_of(database, "SELECT DISTINCT is_synthetic FROM market.alert") == [(True,)]
     text = found.filter(kind="correction_flipped_crossover")["text"][0]
     assert text.startswith(
         "a crossover of EMA 9 and EMA 30 is not what it was: the source changed bars that were stored, from 2026-11-25 "
