@@ -148,8 +148,9 @@ def latency(transaction: Transaction, now: datetime) -> list[dict[str, object]]:
 def not_answering(transaction: Transaction) -> list[str]:
     """A sentence for each provider that does not answer at present, or did not say what became of its symbols."""
     return [
-        f"{row['provider']} does not answer, asked {row['failures']} times, again at {row['open_until']:%H:%M:%S} UTC: "
-        f"{row['last_error']}"
+        f"{row['provider']} does not answer, asked {row['failures']} times, again at "
+        # With its day: a pause may last some.
+        f"{row['open_until']:%Y-%m-%d %H:%M:%S} UTC: {row['last_error']}"
         for row in provider_state.not_answering(transaction).iter_rows(named=True)
     ] + [
         f"{provider} did not say all of what became of its symbols, and is asked again the next night: {error}"

@@ -16,7 +16,8 @@ def _find(conditions: Conditions, params: Params) -> pl.DataFrame:
 
 
 def _say(row: Row) -> str:
-    again = "" if row["open_until"] is None else f", asked again at {row['open_until']:%H:%M:%S} UTC"
+    # With its day: a pause may last some, and a message is read when it is read.
+    again = "" if row["open_until"] is None else f", asked again at {row['open_until']:%Y-%m-%d %H:%M:%S} UTC"
     return f"{row['provider']} has not answered {row['failures']} times in a row{again}: {row['last_error']}"
 
 
