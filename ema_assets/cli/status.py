@@ -1,6 +1,6 @@
 """The command `status`: what runs, where, and how fresh every asset is. The numbers come from `reports.status`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 
@@ -159,8 +159,17 @@ def _freshness(url: str, settings: Settings, symbols: Sequence[str] | None) -> _
             silent=status.silent(transaction),
             states=status.states_apart(transaction),
             warming_up=status.warming_up(transaction),
-            alerts=alert_states.alert_problems(transaction, datetime.now(UTC)),
+            alerts=alert_states.alert_problems(transaction, datetime.now(UTC), _channels(settings)),
         )
+
+
+def _channels(settings: Settings) -> Collection[str] | None:
+    """The channels that an alert of the watchlist names; None when the watchlist is wrong."""
+    try:
+        alerts = environment.read_watchlist(settings).alerts
+    except WatchlistError:
+        return None
+    return () if alerts is None else alerts.used()
 
 
 def _print_surroundings(found: _Surroundings) -> None:

@@ -1,6 +1,8 @@
 """How alerts fare: channels that take none, what waits and what was given up, in sentences. Sends nothing."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
+from typing import Any
 
 from ema_assets.store import alert_delivery
 from ema_assets.store.database import Transaction
@@ -10,29 +12,26 @@ _DAY = timedelta(days=1)
 _PATIENCE = timedelta(minutes=2)
 
 
-def alert_problems(transaction: Transaction, now: datetime) -> list[str]:
+def alert_problems(transaction: Transaction, now: datetime, used: Collection[str] | None = None) -> list[str]:
     """A sentence for each channel that takes no messages, for what was given up, and when nobody delivers.
 
-    `now` is the machine's time, UTC.
+    `now` is the machine's time, UTC; `used` are the channels that an alert of the watchlist names, None for all. What
+    waits for any other one is sent by nobody, and that is no problem.
     """
     found = []
-    oldest = alert_delivery.unrouted_since(transaction)
     overdue = 0
     for row in alert_delivery.channels(transaction, now - _DAY).iter_rows(named=True):
-        waiting = f"{row['waiting']} alert{'' if row['waiting'] == 1 else 's'}"
-        if row["failures"]:
-            found.append(
-                f"alerts: {row['channel']} takes no message, tried {_times(row['failures'])}, again at "
-                f"{row['next_attempt_at']:%H:%M:%S} UTC; {waiting} wait{'s' if row['waiting'] == 1 else ''}: "
-                f"{row['last_error']}"
-            )
-        elif row["oldest_due_at"] is not None and row["oldest_due_at"] < now - _PATIENCE:
-            overdue += row["waiting"]
+        if used is None or row["channel"] in used:
+            if row["failures"]:
+                found.append(f"alerts: {row['channel']} takes no message, {_attempts(row)}: {row['last_error']}")
+            elif row["oldest_due_at"] is not None and row["oldest_due_at"] < now - _PATIENCE:
+                overdue += row["waiting"]
         if row["given_up"]:
             found.append(
                 f"alerts: {row['given_up']} for {row['channel']} were given up in the last 24 hours; "
                 '`ema-assets alerts log --state "given up"` names them'
             )
+    oldest = None if used is not None and not used else alert_delivery.unrouted_since(transaction)
     if overdue or (oldest is not None and oldest < now - _PATIENCE):
         found.append(
             "alerts: some wait and nobody delivers them; `ema-assets up` and `ema-assets alerts deliver` do, and "
@@ -41,5 +40,9 @@ def alert_problems(transaction: Transaction, now: datetime) -> list[str]:
     return found
 
 
-def _times(number: int) -> str:
-    return "once" if number == 1 else f"{number} times"
+def _attempts(row: dict[str, Any]) -> str:
+    tried = "tried once" if row["failures"] == 1 else f"tried {row['failures']} times"
+    if not row["waiting"]:
+        return f"{tried}, and again with the next alert"
+    waiting = "1 alert waits" if row["waiting"] == 1 else f"{row['waiting']} alerts wait"
+    return f"{tried}, again at {row['next_attempt_at']:%H:%M:%S} UTC; {waiting}"

@@ -170,7 +170,7 @@ def give_up_old(transaction: Transaction, due_before: datetime, now: datetime) -
 
 
 def give_up_unknown(transaction: Transaction, channels: Sequence[str], now: datetime) -> None:
-    """Give up what waits for a channel that is none of `channels` any more."""
+    """Give up what waits for a channel that is none of `channels` any more, and forget that it took no messages."""
     transaction.execute(
         """
         UPDATE market.alert_delivery SET state = 'given up', settled_at = $2,
@@ -179,6 +179,13 @@ def give_up_unknown(transaction: Transaction, channels: Sequence[str], now: date
         """,
         list(channels),
         now,
+    )
+    transaction.execute(
+        """
+        UPDATE market.alert_channel SET failures = 0, next_attempt_at = NULL, last_error = NULL
+        WHERE failures > 0 AND NOT channel = ANY ($1::text[])
+        """,
+        list(channels),
     )
 
 

@@ -291,6 +291,40 @@ def test_who_is_no_longer_subscribed_is_told_nothing(database: Database, hook: W
         assert alert_delivery.log(transaction, 9)["state"].to_list() == ["sent", "given up", "nobody"]
 
 
+def test_a_channel_that_took_no_message_is_forgotten_when_no_alert_names_it_any_more(
+    database: Database, hook: Webhook
+) -> None:
+    hook.status = 503
+    raised(database, at=NOW)
+    later = NOW + timedelta(seconds=2)
+    assert delivered(database, alerts_to(hook), later) != [None]
+    with database.transaction() as transaction:
+        (problem,) = alert_problems(transaction, later, {"hook"})
+        assert problem.startswith("alerts: hook takes no message, tried once, again at 15:00:12 UTC; 1 alert waits: ")
+        # Nobody delivers for a watchlist that has no alerts, or none for it.
+        assert alert_problems(transaction, later + timedelta(hours=1), ()) == []
+        assert alert_problems(transaction, later + timedelta(hours=1), {"other"}) == []
+    with webhook() as other:
+        alerts = alerts_to(hook, replace(MINE, to=("other",)), other=other.url)
+        assert delivered(database, alerts, later) == []
+    with database.transaction() as transaction:
+        (problem,) = alert_problems(transaction, later)
+        assert problem.startswith("alerts: 1 for hook were given up in the last 24 hours")
+        assert alert_problems(transaction, later + timedelta(days=2)) == []
+
+
+def test_a_channel_that_takes_no_message_and_for_which_none_waits_says_no_time(
+    database: Database, hook: Webhook
+) -> None:
+    hook.status = 503
+    raised(database, at=NOW)
+    delivered(database, alerts_to(hook), NOW + timedelta(seconds=2))
+    assert delivered(database, alerts_to(hook), NOW + timedelta(hours=7)) == []
+    with database.transaction() as transaction:
+        problem, _ = alert_problems(transaction, NOW + timedelta(hours=7), {"hook"})
+    assert problem.startswith("alerts: hook takes no message, tried once, and again with the next alert: ")
+
+
 def test_alerts_that_nobody_delivers_are_named(database: Database, hook: Webhook) -> None:
     raised(database, at=NOW)
     with database.transaction() as transaction:
