@@ -58,7 +58,10 @@ def list_command(*, kinds: bool, as_json: bool) -> None:
     alerts = _configured(settings)
     states = _states(settings)
     subscriptions = [_as_row(each) for each in alerts.subscriptions]
-    channels = [_channel_row(channel, states.get(name, {})) for name, channel in alerts.used().items()]
+    channels = [
+        _channel_row(channel, None if states is None else states.get(name, {}))
+        for name, channel in alerts.used().items()
+    ]
     if as_json:
         rendering.print_json({"alerts": subscriptions, "channels": channels})
         return
@@ -102,11 +105,14 @@ def _as_row(subscription: Subscription) -> dict[str, str]:
     }
 
 
-def _channel_row(channel: Channel, state: Mapping[str, Any]) -> dict[str, Any]:
+def _channel_row(channel: Channel, state: Mapping[str, Any] | None) -> dict[str, Any]:
+    """`state` is None when no database runs that knows it."""
     missing = [name for name in channel.variables if not text_of(os.environ, name)]
     said = "never used"
     if missing:
         said = f"{', '.join(missing)} not set"
+    elif state is None:
+        said = "unknown: the database is not running"
     elif state.get("failures"):
         said = f"takes no message: {state['last_error']}"
     elif state.get("last_sent_at"):
@@ -116,16 +122,16 @@ def _channel_row(channel: Channel, state: Mapping[str, Any]) -> dict[str, Any]:
         "service": channel.scheme,
         "variables": ", ".join(channel.variables),
         "state": said,
-        "last sent (UTC)": state.get("last_sent_at"),
-        "waiting": state.get("waiting", 0),
+        "last sent (UTC)": state.get("last_sent_at") if state is not None else None,
+        "waiting": state.get("waiting", 0) if state is not None else None,
     }
 
 
-def _states(settings: Settings) -> dict[str, dict[str, Any]]:
-    """How each channel is, as far as a database runs that knows it."""
+def _states(settings: Settings) -> dict[str, dict[str, Any]] | None:
+    """How each channel is; None when no database runs that knows it."""
     with locate.running_database(settings) as url:
         if url is None:
-            return {}
+            return None
         migrate(url)
         with Database(url) as database, database.transaction() as transaction:
             found = alert_delivery.channels(transaction, datetime.now(UTC) - timedelta(days=1))

@@ -142,6 +142,15 @@ def test_what_was_sent_is_in_the_log_and_channels_show_how_they_are(
         assert SECRET not in text
 
 
+def test_how_channels_are_is_unknown_while_no_database_runs(run: Run, hook: Webhook) -> None:
+    phone, desk = json.loads(run("alerts", "list", "--json", PORT=str(hook.port)).stdout)["channels"]
+    assert (phone["state"], phone["waiting"]) == ("TOKEN not set", None)
+    assert (desk["state"], desk["waiting"]) == ("unknown: the database is not running", None)
+    shown = run("alerts", "list", **env_of(hook)).stdout
+    assert "never used" not in shown
+    assert shown.count("unknown: the database is not running") == 2
+
+
 def test_up_refuses_to_start_without_a_variable_that_a_channel_needs(refused: Refused, hook: Webhook) -> None:
     assert refused("up", PORT=str(hook.port)) == (
         "the channel phone needs the environment variable `TOKEN`, which is not set"
