@@ -15,11 +15,17 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
+from ema_assets.model.errors import LONGEST_PAUSE_SECONDS
 from ema_assets.sandbox.synthetic_bars import Bars
 
 _KIND = "kind"
+_BAR_SECONDS = 300
 _Aware = Annotated[datetime, msgspec.Meta(tz=True)]
 _Positive = Annotated[float, msgspec.Meta(gt=0)]
+# Prices have four decimals: by more than this they would come to nothing or to no number.
+_Ratio = Annotated[float, msgspec.Meta(ge=0.0001, le=10_000)]
+# For longer no client stays away.
+_Wait = Annotated[float, msgspec.Meta(ge=0, le=LONGEST_PAUSE_SECONDS)]
 _Symbols = Annotated[list[str], msgspec.Meta(min_length=1)]
 
 
@@ -40,7 +46,7 @@ class RateLimit(Fault, tag="rate_limit"):
     """Answer 429. With `headers` it says when to come back: after `retry_after_seconds`."""
 
     headers: bool = True
-    retry_after_seconds: Annotated[float, msgspec.Meta(ge=0)] = 1.0
+    retry_after_seconds: _Wait = 1.0
 
 
 class Refuse(Fault, tag="refuse"):
@@ -48,7 +54,7 @@ class Refuse(Fault, tag="refuse"):
 
     status: Annotated[int, msgspec.Meta(ge=400, le=499)]
     html: bool = False
-    retry_after_seconds: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    retry_after_seconds: _Wait | None = None
 
 
 class ServerError(Fault, tag="server_error"):
@@ -66,6 +72,11 @@ class _DataFault(Fault):
     symbols: _Symbols
 
 
+def _check_opening(ts: datetime) -> None:
+    if ts.timestamp() % _BAR_SECONDS:
+        raise ValueError("`ts` must be the opening time of a five-minute bar, such as 15:00 or 15:05")
+
+
 class MissingSymbol(_DataFault, tag="missing_symbol"):
     """Leave the symbols out of the answer."""
 
@@ -75,6 +86,9 @@ class LateBar(_DataFault, tag="late_bar"):
 
     ts: _Aware
     seconds: _Positive | None = None
+
+    def __post_init__(self) -> None:
+        _check_opening(self.ts)
 
 
 class CorrectedBar(_DataFault, tag="corrected_bar"):
@@ -92,6 +106,7 @@ class CorrectedBar(_DataFault, tag="corrected_bar"):
     volume: float | None = None
 
     def __post_init__(self) -> None:
+        _check_opening(self.ts)
         if not self.changes():
             raise ValueError("a corrected_bar needs at least one of open, high, low, close, volume")
 
@@ -146,14 +161,14 @@ class Split(_DataFault, tag="split"):
     """Divide the prices of all bars before `at` by `ratio` and multiply their volumes. Not seen in raw prices."""
 
     at: _Aware
-    ratio: _Positive
+    ratio: _Ratio
 
 
 class Repriced(_DataFault, tag="repriced"):
     """Divide the prices of all bars from `at` on by `ratio`, and of none before: 100 for pence that become pounds."""
 
     at: _Aware
-    ratio: _Positive
+    ratio: _Ratio
 
 
 AnyFault = (

@@ -224,7 +224,10 @@ def test_the_list_tells_what_is_active_and_how_often_it_acted(client: httpx.Clie
         (b'{"kind": "missing_symbol"}', ["symbols"]),
         (b'{"kind": "missing_symbol", "symbols": []}', ["symbols"]),
         (b'{"kind": "late_bar", "symbols": ["AAPL"], "ts": "2026-07-14T14:05:00"}', ["ts", "timezone"]),
+        (b'{"kind": "late_bar", "symbols": ["AAPL"], "ts": "2026-07-14T15:02:00Z"}', ["ts", "five-minute bar"]),
+        (b'{"kind": "late_bar", "symbols": ["AAPL"], "ts": "2026-07-14T15:05:00.5Z"}', ["ts", "five-minute bar"]),
         (b'{"kind": "corrected_bar", "symbols": ["AAPL"], "ts": "2026-07-14T14:05:00Z"}', ["open", "close"]),
+        (b'{"kind": "corrected_bar", "symbols": ["AAPL"], "ts": "2026-07-14T15:02:00Z", "close": 1}', ["five-minute"]),
         (
             b'{"kind": "hole", "symbols": ["AAPL"], "start": "2026-07-14T14:05:00Z", "end": "2026-07-14T14:05:00Z"}',
             ["end"],
@@ -232,6 +235,10 @@ def test_the_list_tells_what_is_active_and_how_often_it_acted(client: httpx.Clie
         (b'{"kind": "ended", "symbols": ["AAPL"]}', ["at"]),
         (b'{"kind": "delayed", "symbols": ["AAPL"], "seconds": 7200}', ["seconds"]),
         (b'{"kind": "split", "symbols": ["AAPL"], "at": "2026-07-14T14:05:00Z", "ratio": 0}', ["ratio"]),
+        (b'{"kind": "split", "symbols": ["AAPL"], "at": "2026-07-14T14:05:00Z", "ratio": 1e-320}', ["ratio", "0.0001"]),
+        (b'{"kind": "repriced", "symbols": ["AAPL"], "at": "2026-07-14T14:05:00Z", "ratio": 1e308}', ["ratio"]),
+        (b'{"kind": "rate_limit", "retry_after_seconds": 1e12}', ["retry_after_seconds", "259200"]),
+        (b'{"kind": "refuse", "status": 418, "retry_after_seconds": 259201}', ["retry_after_seconds"]),
     ],
 )
 def test_a_fault_that_cannot_be_is_refused_with_what_is_allowed(
