@@ -294,6 +294,7 @@ def test_an_action_that_cannot_be_read_costs_only_itself_and_is_told() -> None:
         {"symbol": "SAB", "new_rate": 2, "old_rate": 1},
         {"new_rate": 2, "old_rate": 1, "ex_date": "2026-07-01"},
         {"symbol": "SAC", "new_rate": 2, "old_rate": 1, "ex_date": "2026-07-01"},
+        {"symbol": "SAC", "new_rate": 5e-324, "old_rate": 1, "ex_date": "2026-07-02"},
     ]
     with vendor(told(ACTIVE, forward_splits=splits)) as (base_url, _):
         found = ask(base_url)
@@ -302,6 +303,7 @@ def test_an_action_that_cannot_be_read_costs_only_itself_and_is_told() -> None:
         "alpaca sent an answer that is not corporate actions: one of `forward_splits` of SAA at 2.0 for None",
         "alpaca sent an answer that is not corporate actions: one of `forward_splits` without `ex_date`",
         "alpaca sent an answer that is not corporate actions: one of `forward_splits` without `symbol`",
+        "alpaca sent an answer that is not corporate actions: one of `forward_splits` of SAC at 5e-324 for 1.0",
     ]
     assert len(states_of(found)) == 3
 

@@ -10,6 +10,9 @@ from ema_assets.model.schemas import BAR_SCHEMA, PRICES, UTC_TIME
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.fetching.base import BarRequest
 
+_RATIOS = (1e-6, 1e6)
+_AMOUNTS = (1e-9, 1e12)
+
 
 def ranges(asked: Iterable[tuple[str, BarRequest]]) -> pl.DataFrame:
     """The ranges asked for, with the vendor's spelling of each symbol: columns vendor, symbol, start, end."""
@@ -39,6 +42,19 @@ def only_asked(rows: pl.DataFrame, wanted: pl.DataFrame, timeframe: Timeframe) -
         # The last of equal neighbours; `unique` hashes every row for what is almost never there.
         .filter(~pl.struct("symbol", "ts").eq_missing(pl.struct("symbol", "ts").shift(-1)))
     )
+
+
+def is_ratio(value: float) -> bool:
+    """True when a price may have changed by `value` at a corporate action; anything else is a mistake of the vendor.
+
+    Reverse splits of 1 for 35,000 have been seen. Far beyond, a ratio or its inverse is no number that can be stored.
+    """
+    return _RATIOS[0] <= value <= _RATIOS[1]
+
+
+def is_amount(value: float | None) -> bool:
+    """True when `value` can be what a dividend is per share, in whatever currency; None cannot."""
+    return value is not None and _AMOUNTS[0] <= value <= _AMOUNTS[1]
 
 
 class Opened(Protocol):

@@ -16,6 +16,7 @@ import polars as pl
 
 from ema_assets.model.errors import MalformedAnswer
 from ema_assets.model.schemas import ACTION_SCHEMA
+from ema_assets.providers.fetching.frames import is_amount, is_ratio
 
 
 class _Action(msgspec.Struct):
@@ -130,7 +131,7 @@ class ActionPages:
             return
         # What the vendor does not know is missing or empty.
         told = None if value_field is None else getattr(action, value_field) or None
-        if kind == "split" and not (_is_number(action.new_rate) and _is_number(action.old_rate)):
+        if kind == "split" and not is_ratio(_ratio(action)):
             said = f"one of `{name}` of {symbol} at {action.new_rate} for {action.old_rate}"
             self.problems.append(self._malformed(said, symbol))
         elif (fact := _fact(Fact(symbol, kind, day, value=told), action)) is not None:
@@ -148,12 +149,11 @@ def _fact(bare: Fact, action: _Action) -> Fact | None:
     """`bare` with what `action` says of its kind; None for what changes nothing."""
     match bare.kind:
         case "split":
-            assert action.new_rate is not None and action.old_rate is not None  # noqa: PT018 - for the type checker
-            ratio = action.new_rate / action.old_rate
+            ratio = _ratio(action)
             return None if ratio == 1 else replace(bare, ratio=ratio)
         case "dividend":
             # Zero until it is declared.
-            return replace(bare, amount=action.rate) if _is_number(action.rate) else None
+            return replace(bare, amount=action.rate) if is_amount(action.rate) else None
         case "stock dividend":
             return bare if action.rate is None else replace(bare, value=f"{action.rate:g}")
         case "unit split":
@@ -164,8 +164,10 @@ def _fact(bare: Fact, action: _Action) -> Fact | None:
     return bare
 
 
-def _is_number(value: float | None) -> bool:
-    return value is not None and 0 < value < math.inf
+def _ratio(action: _Action) -> float:
+    """The new shares for an old one; NaN when the vendor does not say."""
+    new, old = action.new_rate or 0.0, action.old_rate or 0.0
+    return new / old if new > 0 and old > 0 else math.nan
 
 
 def _midnight(day: date) -> datetime:

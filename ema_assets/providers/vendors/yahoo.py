@@ -22,7 +22,7 @@ from ema_assets.model.schemas import ACTION_SCHEMA, UTC_TIME
 from ema_assets.model.symbols import FX_CALENDAR, Instrument
 from ema_assets.providers.declaration import Provider
 from ema_assets.providers.fetching.base import NO_ACTIONS, NO_BARS
-from ema_assets.providers.fetching.frames import only_asked
+from ema_assets.providers.fetching.frames import is_amount, is_ratio, only_asked
 from ema_assets.providers.fetching.single_symbol import Clock, Page, SeriesQuery, SingleSymbolClient, utc_now
 from ema_assets.providers.http.budget import HttpLimits
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker
@@ -297,9 +297,10 @@ def _actions(query: SeriesQuery, events: msgspec.Raw) -> pl.DataFrame:
     rows: list[tuple[str, int, float | None, float | None]] = [
         (_kind(split), split.date, split.numerator / split.denominator, None)
         for split in found.splits.values()
-        if split.numerator > 0 and split.denominator > 0 and split.numerator != split.denominator
+        if split.denominator > 0 and split.numerator != split.denominator
+        if is_ratio(split.numerator / split.denominator)
     ]
-    rows += [("dividend", each.date, None, each.amount) for each in found.dividends.values() if each.amount > 0]
+    rows += [("dividend", each.date, None, each.amount) for each in found.dividends.values() if is_amount(each.amount)]
     if not rows:
         return NO_ACTIONS
     symbol = query.requests[0].instrument.symbol
