@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from ema_assets.model.prices import price_text
+
 # A spread of so many percent is one shade of the heat map.
 _SHADES = (0.1, 0.35, 0.8, 1.8)
 NOTHING = "\N{EN DASH}"
@@ -11,12 +13,8 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def price(value: float | None) -> str:
-    """A price with as many decimals as its size calls for: `1,234.50`, `12.34`, `0.0712`."""
-    if value is None:
-        return NOTHING
-    size = abs(value)
-    decimals = 2 if size >= 1 or size == 0 else 4 if size >= 0.01 else 8
-    return _signed(f"{value:,.{decimals}f}")
+    """A price, as everywhere: `1,234.50`, `12.34`, `1.08432`."""
+    return NOTHING if value is None else _signed(price_text(value))
 
 
 def percent(value: float | None, decimals: int = 2) -> str:

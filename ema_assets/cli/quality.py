@@ -12,6 +12,8 @@ from ema_assets.cli.options import complete_timeframe, symbols_option
 from ema_assets.config.settings import Settings
 from ema_assets.model.symbols import Series, parse_timeframe
 
+_PRICES = ("open", "high", "low", "close")
+
 
 @click.command("quality", cls=Command)
 @symbols_option
@@ -66,7 +68,9 @@ def _print_tables(report: Mapping[str, tuple[int, pl.DataFrame]]) -> None:
         shown = f", the newest {rows.height}:" if rows.height < count else ":" if count else ""
         click.echo(f"{kind}: {count}{shown}")
         if count:
-            rendering.print_table(rows.columns, [tuple(map(rendering.cell, row)) for row in rows.iter_rows()])
+            shown_by = [rendering.price if name in _PRICES else rendering.cell for name in rows.columns]
+            cells = [tuple(show(value) for show, value in zip(shown_by, row, strict=True)) for row in rows.iter_rows()]
+            rendering.print_table(rows.columns, cells)
 
 
 def _bar(symbols: Sequence[str], timeframe: str | None, opened: str | None) -> tuple[Series, datetime] | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ema_assets.model.prices import price_text
 from ema_assets.model.timeframes import Timeframe
 
 if TYPE_CHECKING:
@@ -150,6 +151,11 @@ def cell(value: object) -> str:
     if isinstance(value, datetime):
         return minute(value)
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def price(value: float | None) -> str:
+    """A price as everywhere; nothing for None."""
+    return "" if value is None else price_text(value)
 
 
 def minute(moment: datetime) -> str:

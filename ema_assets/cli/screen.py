@@ -9,7 +9,7 @@ import polars as pl
 from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command
 from ema_assets.cli.options import complete_averages, complete_timeframe, group_option, strategy_option, symbols_option
-from ema_assets.cli.rendering import cell, percent
+from ema_assets.cli.rendering import cell, percent, price
 from ema_assets.config.settings import Settings
 from ema_assets.model.asset_names import EMA_TREND
 from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN, spans_of, spans_text
@@ -143,14 +143,14 @@ def _row(found: Mapping[str, Any], all_timeframes: Sequence[Timeframe]) -> tuple
     return (
         found["symbol"],
         cell(found["ts"]) + ("*" if found["is_preliminary"] else ""),
-        cell(found["close"]),
+        price(found["close"]),
         (found["trend"] or "") + ("~" if found["is_warming_up"] else ""),
         "" if found["bars_since_cross"] is None else f"{found['bars_since_cross']} bars",
         percent(found["spread_pct"]),
-        cell(found["cross_price"]),
+        price(found["cross_price"]),
         percent(found["cross_distance_pct"]),
         trends(found, all_timeframes),
         "" if found["rsi"] is None else f"{found['rsi']:.1f}",
         "" if found["trade_side"] is None else f"{found['trade_side']} {percent(found['trade_return_pct'])}",
-        "" if found["stop_price"] is None else f"{cell(found['stop_price'])} ({percent(found['stop_distance_pct'])})",
+        "" if found["stop_price"] is None else f"{price(found['stop_price'])} ({percent(found['stop_distance_pct'])})",
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ema_assets.model.errors import ConfigurationError, not_one_of
+from ema_assets.model.prices import price_text
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import Graph
 from ema_assets.reports.charted_bars import USUAL, Averages, are_there, charted_bars, chosen_averages, label_of
@@ -169,11 +170,13 @@ def _name_axes(prices: "Axes", volumes: "Axes", picture: Picture, note: str) -> 
     volumes.set_xticks(list(places), [f"{bars['ts'][place]:{form}}" for place in places])
     volumes.set_xlabel("opening time of the bar, UTC")
     last = bars.row(-1, named=True)
-    told = [f"{picture.symbol} {timeframe.key}", f"bar of {last['ts']:%Y-%m-%d %H:%M} UTC, close {last['close']:.6g}"]
+    told = [f"{picture.symbol} {timeframe.key}"]
+    told.append(f"bar of {last['ts']:%Y-%m-%d %H:%M} UTC, close {price_text(last['close'])}")
     if picture.strategy is not None:
         told.append(f"trades of {picture.strategy}")
     # Dollars would begin a formula.
     prices.set_title("  ·  ".join([*told, *([note] if note else [])]).replace("$", r"\$"), loc="left")
+    prices.yaxis.set_major_formatter(lambda price, _: price_text(price))
     prices.grid(alpha=0.25)
     if prices.get_legend_handles_labels()[0]:
         prices.legend(loc="upper left")

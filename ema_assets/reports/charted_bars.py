@@ -68,7 +68,7 @@ def label_of(average: str) -> str:
 
 
 def newest_spread(bars: pl.DataFrame) -> float | None:
-    """How far `fast` is from `slow` at the newest of `bars`, in percent, as `ema_trend` has it: None where it has none."""
+    """How far `fast` is from `slow` at the newest of `bars`, in percent; None where `ema_trend` has none."""
     averages = bars.tail(1).select(
         "ts", "fast", "slow", symbol=pl.lit(""), trend=pl.lit(None), bars_since_cross=pl.lit(None), bar_number=pl.lit(0)
     )

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from ema_assets.market.calendars import place, reach
+from ema_assets.model.prices import price_text
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import Series
 from ema_assets.reports.symbol_states import said_of, silent_sentence
@@ -91,12 +92,13 @@ def of_bar(transaction: Transaction, series: Series, ts: datetime) -> list[str]:
     for at, what, close, detail in bar_history.events(transaction, symbol, timeframe, ts).iter_rows():
         said = f"{detail}."
         if what == "corrected":
-            said = f"its close had been {close:g} until then, {_brought(detail, 'brought by')}."
+            said = f"its close had been {price_text(close)} until then, {_brought(detail, 'brought by')}."
         lines.append(f"It was {what} at {at:%Y-%m-%d %H:%M:%S}: {said}")
     if not bars.is_empty():
-        values = {name: row[name] for name in ("open", "high", "low", "close", "volume")}
-        prices = ", ".join(f"{name} {'unknown' if each is None else f'{each:g}'}" for name, each in values.items())
-        lines.append(f"It is now {prices}, {_brought(row['source'], 'brought by')}.")
+        values = {name: price_text(row[name]) for name in ("open", "high", "low", "close")}
+        values["volume"] = "unknown" if row["volume"] is None else f"{row['volume']:,.10g}"
+        now = ", ".join(f"{name} {text}" for name, text in values.items())
+        lines.append(f"It is now {now}, {_brought(row['source'], 'brought by')}.")
         if row["missing_bars"]:
             lines.append(f"{_counted(row['missing_bars'], 'bar')} of {timeframe.source.key} are missing in it.")
         lines.append(_finality(transaction, series, ts, row))

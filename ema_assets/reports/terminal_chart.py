@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from ema_assets.model.prices import price_text
 from ema_assets.reports.chart import Picture
 from ema_assets.reports.charted_bars import label_of, newest_spread
 from ema_assets.strategies.trade_columns import LONG
@@ -79,10 +80,11 @@ def terminal_chart(picture: Picture, columns: int, rows: int, note: str = "") ->
     """
     columns, rows = max(columns, LEAST_COLUMNS), max(rows, LEAST_ROWS)
     bars = picture.bars.tail(bars_that_fit(columns)).rows(named=True)
-    step = min(_WIDEST_STEP, max(1, bars_that_fit(columns) // len(bars)))
-    prices = [
-        price for bar in bars for price in (bar["low"], bar["high"], bar["fast"], bar["slow"]) if _is_there(price)
-    ]
+    # The prices of the smallest coins take more room than others.
+    fitting = min(bars_that_fit(columns), max(columns - _AXIS - max(map(len, map(price_text, _prices(bars)))), 1))
+    bars = bars[-fitting:]
+    step = min(_WIDEST_STEP, max(1, fitting // len(bars)))
+    prices = _prices(bars)
     has_volume = any(bar["volume"] for bar in bars)
     told = _told(picture, bars, note)
     under = 2 + has_volume * _VOLUME_ROWS + len(told)
@@ -99,6 +101,11 @@ def terminal_chart(picture: Picture, columns: int, rows: int, note: str = "") ->
     return [line[:columns] for line in [*_wrapped(told, columns), *lines]]
 
 
+def _prices(bars: Sequence[Mapping[str, Any]]) -> list[float]:
+    """What has to lie within the scale."""
+    return [price for bar in bars for price in (bar["low"], bar["high"], bar["fast"], bar["slow"]) if _is_there(price)]
+
+
 def _is_there(price: object) -> bool:
     return isinstance(price, float | int) and math.isfinite(price)
 
@@ -107,10 +114,10 @@ def _told(picture: Picture, bars: Sequence[Mapping[str, Any]], note: str) -> lis
     """What stands above the chart: parts of lines with their roles."""
     last = bars[-1]
     title = [f"{picture.symbol} {picture.timeframe.key}", f"bar of {last['ts']:%Y-%m-%d %H:%M} UTC"]
-    title += [f"close {last['close']:.6g}", *([note] if note else [])]
+    title += [f"close {price_text(last['close'])}", *([note] if note else [])]
     lines: list[list[tuple[str, str]]] = [[("  ".join(title), "")]]
     averages = [
-        (f"{mark} {label_of(column)} {last[role]:.6g}", role)
+        (f"{mark} {label_of(column)} {price_text(last[role])}", role)
         for mark, role, column in zip((FAST, SLOW), ("fast", "slow"), picture.averages, strict=True)
         if _is_there(last[role])
     ]
@@ -126,11 +133,13 @@ def _last_trade(picture: Picture) -> str:
     if picture.trades.is_empty():
         return "no trade in these bars"
     trade = picture.trades.row(-1, named=True)
-    side, entry = trade["side"], f"{trade['entry_price']:.6g} on {trade['entry_ts']:%Y-%m-%d %H:%M}"
+    side, entry = trade["side"], f"{price_text(trade['entry_price'])} on {trade['entry_ts']:%Y-%m-%d %H:%M}"
     gain = f" {trade['return_pct']:+.2f} %" if _is_there(trade["return_pct"]) else ""
     if trade["exit_ts"] is not None:
-        return f"last {side}{gain}, from {entry} to {trade['exit_price']:.6g} on {trade['exit_ts']:%Y-%m-%d %H:%M}"
-    stop = f", stop {trade['stop_now']:.6g}" if _is_there(trade["stop_now"]) else ""
+        return (
+            f"last {side}{gain}, from {entry} to {price_text(trade['exit_price'])} on {trade['exit_ts']:%Y-%m-%d %H:%M}"
+        )
+    stop = f", stop {price_text(trade['stop_now'])}" if _is_there(trade["stop_now"]) else ""
     return f"{side}{gain}, from {entry}{stop}"
 
 
@@ -187,7 +196,7 @@ def _draw_trades(
 def _price_axis(row: int, scale: _Scale, close: float) -> Line:
     """The price of this row where it has a label; the last close has one of its own."""
     if row == scale.row(close):
-        return _cells(f" ◂{close:.6g}", "last")
+        return _cells(f" ◂{price_text(close)}", "last")
     labels = _labels(scale)
     # One that touches the last close would only be in its way.
     if row not in labels or abs(row - scale.row(close)) < 2:
@@ -207,7 +216,7 @@ def _labels(scale: _Scale) -> dict[int, str]:
     first = math.ceil(scale.low / price_step)
     found = {}
     for number in range(first, math.floor(scale.high / price_step) + 1):
-        found[scale.row(number * price_step)] = f"{number * price_step:.{decimals}f}"
+        found[scale.row(number * price_step)] = f"{number * price_step:,.{decimals}f}"
     return found
 
 

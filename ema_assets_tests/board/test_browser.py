@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ema_assets.board import formats
 from ema_assets.config import watchlist
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store.database import Database
@@ -14,7 +15,7 @@ from ema_assets_tests.board.world import HOSTILE, NOW, WATCHLIST, ServedBoard, b
 from ema_assets_tests.browsers import installed_chromium
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
 # Canvases that have something drawn: more than one colour.
 DRAWN = """
@@ -85,6 +86,22 @@ def test_signals_and_trades_are_chosen_on_the_chart_and_equity_is_drawn(page: "P
     page.goto(f"{board.url}/performance?timeframe=1h")
     page.wait_for_selector("#equity[data-drawn]")
     assert "drawdown" in page.locator("#values").inner_text()
+
+
+def test_prices_under_the_cursor_are_written_as_everywhere(page: "Page", board: ServedBoard) -> None:
+    price = 0.0
+
+    def answer(route: "Route") -> None:
+        found = route.fetch().json()
+        prices = dict.fromkeys(("open", "high", "low", "close", "fast", "slow"), [price] * len(found["time"]))
+        route.fulfill(json={**found, **prices})
+
+    page.route("**/api/chart?**", answer)
+    for price in (45.39, 253558.374, 1.08432, 161.234, 0.05114, 9.7e-10, -37.63):
+        page.goto(f"{board.url}/chart?symbol=AAPL&timeframe=1h")
+        page.wait_for_selector("#chart[data-drawn]")
+        assert [page.locator("#values b").nth(place).inner_text() for place in (1, 4)] == [formats.price(price)] * 2
+        assert f"EMA 9{formats.price(price)}" in page.locator("#values").inner_text()
 
 
 def test_the_theme_is_kept_and_follows_the_system_before(page: "Page", board: ServedBoard) -> None:

@@ -2,7 +2,17 @@
 
 from datetime import UTC, datetime
 
-from ema_assets.board.formats import short
+from ema_assets.board.formats import price, short
+
+
+def test_a_price_is_written_as_everywhere_with_a_real_minus() -> None:
+    assert [price(each) for each in (1234.5, 1.08432, 9.7e-10, -37.63, None)] == [
+        "1,234.50",
+        "1.08432",
+        "0.00000000097",
+        "−37.63",
+        "–",
+    ]
 
 
 def test_a_time_of_another_year_has_its_year() -> None:

@@ -22,7 +22,7 @@ def test_without_a_file_it_is_drawn_in_the_terminal(run: Run, env: dict[str, str
     result = run("chart", "BTC-USD", **env, COLUMNS="80", LINES="20")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[0] == "BTC-USD 1h  bar of 2026-11-20 12:00 UTC  close 12  SYNTHETIC prices"
+    assert lines[0] == "BTC-USD 1h  bar of 2026-11-20 12:00 UTC  close 12.00  SYNTHETIC prices"
     assert len(lines) == 19
     assert max(map(len, lines)) <= 80
     assert any("┃" in line for line in lines)

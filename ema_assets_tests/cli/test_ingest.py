@@ -298,7 +298,7 @@ def test_a_file_without_volumes_is_stored_without(run: Run, home: Path, database
     shown = run(
         "quality", "--symbol", "SPX", "--timeframe", "1d", "--bar", "2024-01-12T14:30", EMA_DATABASE_URL=database_url
     )
-    assert "open 4783.83, high 4783.83, low 4783.83, close 4783.83" in shown.stdout
+    assert "open 4,783.83, high 4,783.83, low 4,783.83, close 4,783.83" in shown.stdout
 
 
 def test_ingested_bars_are_in_the_status_and_their_symbol_is_on_the_watchlist(
@@ -358,6 +358,7 @@ def test_what_is_skipped_and_rejected_is_counted_with_its_reason(run: Run, home:
         "rejected: 1:",
         "skipped: 1:",
     ]
+    assert "10.00 12.00 9.00 110.00" in " ".join(shown.stdout.split())
     found = json.loads(run("quality", "--json", EMA_DATABASE_URL=database_url).stdout)
     assert [(each["series"], each["bars"]) for each in found["skipped"]] == [("AAPL|5m", 1)]
     assert [(each["series"], each["ts"]) for each in found["rejected"]] == [("AAPL|5m", "2024-02-14T15:05:00+00:00")]

@@ -7,6 +7,7 @@ import pytest
 from dagster import AssetKey, AssetRecordsFilter, DagsterEventType
 
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND
+from ema_assets.model.prices import price_text
 from ema_assets.model.timeframes import by_key
 from ema_assets.reports.partition_page import newest_rows, newest_values
 from ema_assets.reports.small_chart import MOST_CHARACTERS
@@ -50,7 +51,7 @@ def test_the_page_of_a_strategy_shows_its_open_trade_or_else_the_last_one(world:
     both = {"dagster/asset_partition_range_start": partition, "dagster/asset_partition_range_end": partition}
     told = metadata_of(world, world.run(both))
     said = {name: entry.value for name, entry in told[STRATEGY, partition].items()}
-    assert said["open_trade"] == f"{side} since {entry_ts:%Y-%m-%d %H:%M} UTC at {price:.6g}"
+    assert said["open_trade"] == f"{side} since {entry_ts:%Y-%m-%d %H:%M} UTC at {price_text(price)}"
     assert said["open_trade_pct"] == float(f"{return_pct:.8g}")
     with world.database.transaction() as transaction:
         transaction.execute(
@@ -66,7 +67,7 @@ def test_the_page_of_a_strategy_shows_its_open_trade_or_else_the_last_one(world:
     assert shown == {
         symbol: {
             "open_trade": "none",
-            "last_trade": f"{side} from {entry_ts:%Y-%m-%d %H:%M} UTC at {price:.6g} to 2026-11-20 15:25 UTC at 101.5 "
+            "last_trade": f"{side} from {entry_ts:%Y-%m-%d %H:%M} UTC at {price_text(price)} to 2026-11-20 15:25 UTC at 101.50 "
             "(stop), -1.26 %",
         },
         "NEVER": {"open_trade": "none so far"},

@@ -49,6 +49,21 @@ def heights(axes: Axes) -> list[float]:
     return [bar.get_height() for bar in axes.patches if isinstance(bar, Rectangle)]
 
 
+@pytest.mark.parametrize("close", [1.08432, 9.7e-10, 253558.37])
+def test_the_price_axis_says_whole_prices(market: Database, close: float) -> None:
+    with market.transaction() as transaction:
+        picture = picture_of(transaction, GRAPH, "AAPL", H1, 60)
+    prices = pl.Series([close * (1 + place / 100_000) for place in range(60)])
+    bars = picture.bars.with_columns(open=prices, high=prices, low=prices, close=prices, fast=prices, slow=prices)
+    figure = draw(replace(picture, bars=bars, trades=picture.trades.clear()))
+    figure.savefig(BytesIO())
+    axis = figure.axes[0].yaxis
+    assert axis.get_offset_text().get_text() == ""
+    shown = [float(label.get_text().replace(",", "")) for label in axis.get_ticklabels()]
+    assert len(set(shown)) == len(shown)
+    assert min(shown) == pytest.approx(close, rel=1e-3)
+
+
 def test_candles_averages_and_volume_are_those_that_are_stored(market: Database) -> None:
     figure, bars = drawn(market)
     stored = rows_of(

@@ -16,6 +16,7 @@ from ema_assets.cli import main
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist, parse
 from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.prices import price_text
 from ema_assets.model.symbols import Instrument
 from ema_assets.refresh.graph import build
 from ema_assets.reports.screen import SORTS
@@ -110,7 +111,7 @@ def test_the_trades_are_those_of_the_strategy_that_was_asked_for_and_the_stop_is
                 shown += 1
                 assert row["stop_distance_pct"] == pytest.approx((row["close"] / trade["stop_now"] - 1) * 100)
                 line = run("--timeframe", timeframe.key, "--strategy", name, "--symbol", str(row["symbol"])).stdout
-                assert f"{trade['stop_now']:.6g} ({row['stop_distance_pct']:+.2f} %)" in line
+                assert f"{price_text(trade['stop_now'])} ({row['stop_distance_pct']:+.2f} %)" in line
         same = run("--timeframe", timeframe.key, "--sort", "symbol", "--strategy", "strategy_9_30_ema", "--json")
         assert rows(same) == default
     assert shown == len(opened)
@@ -141,6 +142,9 @@ def test_a_person_sees_a_table_with_the_trend_on_every_timeframe(run: Run) -> No
     assert f"{ORDER[0].key}…{ORDER[-1].key}" in head.split()
     assert line.split()[0] == "AAPL"
     assert set(line) & {"↑", "↓"}
+    (row,) = rows(run("--symbol", "AAPL", "--json"))
+    assert price_text(row["close"]) in line.split()
+    assert price_text(row["cross_price"]) in line.split()
 
 
 def test_a_symbol_is_shown_only_while_all_that_was_asked_for_is_so(run: Run) -> None:

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ema_assets.cli import main
+from ema_assets.model.prices import price_text
 from ema_assets.model.symbols import Series
 from ema_assets.providers.declaration import Publication
 from ema_assets.refresh.plan_requests import FetchRules
@@ -53,7 +54,7 @@ def test_a_day_is_preliminary_then_corrected_then_final(life: Life) -> None:
     assert lines[:3] == [
         "AAPL|1d, the bar that opens at 2026-11-25 14:30 UTC:",
         "It was first stored at <then>.",
-        f"It was corrected at <then>: its close had been {early:g} until then, brought by memory.",
+        f"It was corrected at <then>: its close had been {price_text(early)} until then, brought by memory.",
     ]
     assert lines[-2].endswith("brought by memory.")
     assert lines[-1] == "It is final: it was asked for after the time in which its provider changes bars."

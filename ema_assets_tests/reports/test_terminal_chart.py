@@ -57,7 +57,7 @@ def test_bodies_are_thick_wicks_are_thin_and_halves_of_cells_are_told_apart() ->
         "rule: no trade in these bars",
         "│  ╽   │",
         "│  ┃   │",
-        "╽  ╿   ◂5",
+        "╽  ╿   ◂5.00",
         "┃      │",
         "╿      ┤0",
         "┬──────┘",
@@ -67,7 +67,7 @@ def test_bodies_are_thick_wicks_are_thin_and_halves_of_cells_are_told_apart() ->
 
 def test_averages_run_on_between_bars_that_stand_apart_and_are_seen_through_wicks() -> None:
     drawn = text(terminal_chart(picture([(8, 9, 0, 9, None)] * 2, fast=[2, 4], slow=[None, 9]), 60, 12))
-    assert drawn[1].startswith(f"{FAST} EMA 9 4  {SLOW} EMA 30 9  spread -55.56 %")
+    assert drawn[1].startswith(f"{FAST} EMA 9 4.00  {SLOW} EMA 30 9.00  spread -55.56 %")
     assert [line[:6] for line in drawn[3:] if FAST in line] == [f"│  {FAST * 3}", f"{FAST * 3}│  "]
     assert [line[:6] for line in drawn[3:] if SLOW in line] == [f"┃  ┃{SLOW * 2}"]
 
@@ -77,8 +77,8 @@ def test_the_spread_is_that_of_the_signal_and_is_left_out_where_the_slow_average
     averages = {
         (10.0, 8.0): "spread +25.00 %",
         (6.0, 8.0): "spread -25.00 %",
-        (1.0, 0.0): "EMA 30 0",
-        (1.0, -1.0): "EMA 30 -1",
+        (1.0, 0.0): "EMA 30 0.00",
+        (1.0, -1.0): "EMA 30 -1.00",
     }
     for (fast, slow), ending in averages.items():
         said = text(terminal_chart(picture([bar], fast=[fast], slow=[slow]), 80, 12))[1]
@@ -91,7 +91,7 @@ def test_entries_point_into_the_direction_of_the_trade_and_exits_stand_on_the_ot
         {"entry_ts": BEGIN, "exit_ts": BEGIN + timedelta(hours=2), "exit_price": 10.25},
         {"entry_ts": BEGIN + timedelta(hours=3), "side": "short", "stop_now": 10.5},
     ]
-    drawn = terminal_chart(picture(bars, trades), 60, 24)
+    drawn = terminal_chart(picture(bars, trades), 70, 24)
     places = {
         mark: [(row, line.index(cell)) for row, line in enumerate(drawn) for cell in line if cell.text == mark]
         for mark in (UP_ARROW, DOWN_ARROW, EXIT)
@@ -99,9 +99,9 @@ def test_entries_point_into_the_direction_of_the_trade_and_exits_stand_on_the_ot
     assert [column for _, column in (*places[UP_ARROW], *places[EXIT], *places[DOWN_ARROW])] == [0, 6, 9]
     (low, _), (high, _) = places[UP_ARROW][0], places[EXIT][0]
     assert low > high == places[DOWN_ARROW][0][0]
-    assert text(drawn)[1] == "rule: short +2.50 %, from 10 on 2026-11-21 01:00, stop 10.5"
+    assert text(drawn)[1] == "rule: short +2.50 %, from 10.00 on 2026-11-21 01:00, stop 10.50"
     assert text(terminal_chart(picture(bars, trades[:1]), 90, 24))[1] == (
-        "rule: last long +2.50 %, from 10 on 2026-11-20 22:00 to 10.25 on 2026-11-21 00:00"
+        "rule: last long +2.50 %, from 10.00 on 2026-11-20 22:00 to 10.25 on 2026-11-21 00:00"
     )
 
 
@@ -120,6 +120,16 @@ def test_it_keeps_to_the_width_and_the_height_and_shows_the_newest_bars() -> Non
         assert f"{BEGIN + timedelta(hours=500 - bars_that_fit(columns)):%m-%d %H:%M}" in drawn[-1]
 
 
+def test_prices_of_currencies_and_of_the_smallest_coins_are_seen_in_full() -> None:
+    pair = [(1.0841, 1.0849, 1.084, 1.08432 + n / 100_000, None) for n in range(300)]
+    assert any(line.endswith("◂1.08731") for line in text(terminal_chart(picture(pair), 80, 24)))
+    coin = [(9.6e-10, 9.9e-10, 9.5e-10, 9.7e-10, None)] * 300
+    drawn = text(terminal_chart(picture(coin), 80, 24))
+    assert "close 0.00000000097" in drawn[0]
+    assert any(line.endswith("◂0.00000000097") for line in drawn)
+    assert any(line.endswith("┤0.00000000096") for line in drawn)
+
+
 def test_the_time_axis_has_the_day_where_it_changes() -> None:
     drawn = text(terminal_chart(picture([(1, 2, 1, 2, None)] * 60), 80, 12))
     assert drawn[-1].split() == ["11-20", "22:00", "11-21", "12:00", "11-22", "02:00", "16:00", "11-23", "06:00"]
@@ -127,4 +137,4 @@ def test_the_time_axis_has_the_day_where_it_changes() -> None:
 
 def test_one_bar_that_does_not_move_is_drawn() -> None:
     drawn = text(terminal_chart(picture([(7, 7, 7, 7, 0)]), 80, 24))
-    assert [line for line in drawn if "7" in line[3:]][1:] == ["╻   ◂7"]
+    assert [line for line in drawn if "7" in line[3:]][1:] == ["╻   ◂7.00"]

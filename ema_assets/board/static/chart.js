@@ -10,8 +10,12 @@
   const isPhone = matchMedia("(max-width: 640px)").matches;
 
   // --- numbers --------------------------------------------------------------------------------------------------------
-  const decimalsFor = (size) => (size >= 1 || size === 0 ? 2 : size >= 0.01 ? 4 : 8);
-  const number = (value, decimals) => (value === null || value === undefined ? "–" : value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals }).replace("-", "−"));
+  const number = (value, least, most = least) => (value === null || value === undefined ? "–" : value.toLocaleString("en-US", { minimumFractionDigits: least, maximumFractionDigits: most }).replace("-", "−"));
+  // As `price_text` of the server: six digits that count, two decimals at least.
+  const decimalsFor = (price) => (price ? Math.min(Math.max(5 - Number(price.toExponential(5).split("e")[1]), 2), 20) : 2);
+  const priced = (price) => number(price, 2, decimalsFor(price));
+  // How many decimals one of these prices has at most, so that those of an axis have equally many.
+  const decimalsOf = (prices) => Math.max(2, ...prices.map((price) => price.toFixed(decimalsFor(price)).replace(/0+$/, "").split(".")[1].length));
   const compact = (value) => (value === null || value === undefined ? "–" : value.toLocaleString("en-US", { notation: "compact", maximumFractionDigits: 1 }));
   const percent = (value) => `${value >= 0 ? "+" : "−"}${Math.abs(value).toFixed(2)} %`;
   const moment = (time) => new Date(time * 1000).toISOString().slice(0, 16).replace("T", " ");
@@ -159,15 +163,14 @@
     return span;
   };
   const say = (n) => {
-    const decimals = decimalsFor(Math.abs(found.close[n]));
     const before = n ? found.close[n - 1] : null;
     const parts = [part("", `${moment(found.time[n])} UTC`)];
-    for (const [name, list] of [["O", "open"], ["H", "high"], ["L", "low"], ["C", "close"]]) parts.push(part(name, number(found[list][n], decimals)));
+    for (const [name, list] of [["O", "open"], ["H", "high"], ["L", "low"], ["C", "close"]]) parts.push(part(name, priced(found[list][n])));
     if (before > 0) parts.push(part("", percent((found.close[n] / before - 1) * 100), found.close[n] >= before ? "gain" : "loss"));
-    parts.push(part("Vol", compact(found.volume[n])), part(found.averages[0], number(found.fast[n], decimals), "key c0"), part(found.averages[1], number(found.slow[n], decimals), "key c1"));
-    found.lines.forEach((line, k) => parts.push(part(line.column.replaceAll("_", " "), number(line.values[n], line.on_price ? decimals : 2), `key c${2 + (k % 6)}`)));
+    parts.push(part("Vol", compact(found.volume[n])), part(found.averages[0], priced(found.fast[n]), "key c0"), part(found.averages[1], priced(found.slow[n]), "key c1"));
+    found.lines.forEach((line, k) => parts.push(part(line.column.replaceAll("_", " "), line.on_price ? priced(line.values[n]) : number(line.values[n], 2), `key c${2 + (k % 6)}`)));
     const trade = found.trades.find((each) => each.entry_ts <= found.time[n] && found.time[n] <= each.last_ts);
-    if (trade) parts.push(part(trade.side, `${number(trade.entry_price, decimals)}${trade.stop_now === null ? "" : `, stop ${number(trade.stop_now, decimals)}`}${trade.return_pct === null ? "" : `, ${percent(trade.return_pct)}`}`, (trade.return_pct ?? 0) >= 0 ? "gain" : "loss"));
+    if (trade) parts.push(part(trade.side, `${priced(trade.entry_price)}${trade.stop_now === null ? "" : `, stop ${priced(trade.stop_now)}`}${trade.return_pct === null ? "" : `, ${percent(trade.return_pct)}`}`, (trade.return_pct ?? 0) >= 0 ? "gain" : "loss"));
     values.replaceChildren(...parts);
   };
   chart.subscribeCrosshairMove((at) => {
@@ -191,8 +194,7 @@
       found = await answer.json();
       tag = answer.headers.get("ETag");
       rows = new Map(found.time.map((time, n) => [time, n]));
-      const size = Math.abs(found.close[found.close.length - 1] ?? 1);
-      const decimals = decimalsFor(size);
+      const decimals = decimalsOf(found.close);
       const priceFormat = { type: "custom", minMove: 10 ** -decimals, formatter: (price) => number(price, decimals) };
       for (const each of [candles, fast, slow]) each.applyOptions({ priceFormat });
       candles.setData(found.time.map((time, n) => ({ time, open: found.open[n], high: found.high[n], low: found.low[n], close: found.close[n] })));
