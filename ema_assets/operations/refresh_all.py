@@ -44,7 +44,7 @@ def refresh_all(  # noqa: PLR0913 - one call of the whole chain, for those who h
                 )
             elif timeframe.is_fetched:
                 outcome = refresh_fetched(
-                    database, open_provider, timeframe, symbols, rules, now, everything=everything
+                    database, open_provider, timeframe, symbols, rules, now, everything=everything, clock=clock
                 )
             else:
                 outcome = refresh_rolled_up(database, timeframe, symbols, now, everything=everything)

@@ -6,11 +6,13 @@ from datetime import UTC, date, datetime
 
 import polars as pl
 
+from ema_assets.model.errors import MalformedAnswer
 from ema_assets.model.schemas import ACTION_SCHEMA, STATE_SCHEMA, check_frame
 from ema_assets.model.symbols import Instrument
 from ema_assets.providers.fetching.describing import Described, Question
 from ema_assets.providers.http.budget import Budget
 from ema_assets.refresh.call_budget import SharedBudget
+from ema_assets.refresh.contract import unforeseen
 from ema_assets.store import action_facts, provider_state, sessions, states
 from ema_assets.store.database import Database, Transaction
 
@@ -57,10 +59,18 @@ async def describe_due(
     }
     instruments = [Instrument(symbol, calendar) for symbol, calendar in asked.select("symbol", "calendar").iter_rows()]
     budget = SharedBudget(database, describer.provider, describer.requests_per_minute)
-    described = await describer.ask(budget, Question(instruments, since, now.astimezone(UTC).date()))
+    described = await _answer(describer, budget, Question(instruments, since, now.astimezone(UTC).date()))
     with database.transaction() as transaction:
         _store(transaction, describer.provider, asked, described, now)
     return described.calls
+
+
+async def _answer(describer: Describer, budget: Budget, question: Question) -> Described:
+    try:
+        return await describer.ask(budget, question)
+    except Exception as error:  # noqa: BLE001 - it is not our code
+        said = unforeseen(error, describer.provider, "saying what became of symbols")
+        return Described(None, None, (MalformedAnswer(said, provider=describer.provider),))
 
 
 def _store(transaction: Transaction, provider: str, asked: pl.DataFrame, described: Described, now: datetime) -> None:

@@ -8,23 +8,24 @@ import polars as pl
 
 from ema_assets.market import gaps
 from ema_assets.model.asset_names import OHLC
-from ema_assets.model.errors import ConfigurationError, ProviderError, RateLimited
+from ema_assets.model.errors import ProviderError
 from ema_assets.model.schemas import ASKED_SCHEMA, BAR_SCHEMA, SUSPECT_SCHEMA
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.fetching.base import NO_ACTIONS, BarRequest, ProviderClient
 from ema_assets.refresh.answers import Answer, Extent, Stored
+from ema_assets.refresh.contract import answers, close, unforeseen
 from ema_assets.refresh.delays import Delays
 from ema_assets.refresh.describe import describe_due
 from ema_assets.refresh.isolate import bisect
 from ema_assets.refresh.older import Older, wants_older, without
-from ema_assets.refresh.outages import not_asked, outage
 from ema_assets.refresh.outcome import Outcome, batches
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.refresh.plan_requests import FetchRules, plan_gaps, plan_requests
+from ema_assets.refresh.standing import Standing
 from ema_assets.refresh.store_answer import store_bars
 from ema_assets.refresh.why_stale import why_asked
-from ema_assets.store import ledger, older_history, provider_state, quality, sessions
+from ema_assets.store import ledger, older_history, quality, sessions
 from ema_assets.store.database import Database
 
 # Makes a client of the provider of that name; None stands for the default one.
@@ -40,7 +41,7 @@ BARS_PER_BATCH = 400_000
 BARS_PER_TRANSACTION = 100_000
 
 
-def refresh_fetched(
+def refresh_fetched(  # noqa: PLR0913 - what a refresh of fetched bars depends on
     database: Database,
     open_provider: OpenProvider,
     timeframe: Timeframe,
@@ -50,20 +51,26 @@ def refresh_fetched(
     *,
     everything: bool = False,
     older: bool = True,
+    clock: Callable[[], datetime] | None = None,
 ) -> Outcome:
     """Ask for every bar of `timeframe` that has closed and was not asked for yet, and for gaps; store what came.
 
     The providers of the symbols are asked side by side. A series whose vendor re-adjusted history for a split is
     fetched again as a whole. At last, where `older` bars are allowed to take their time, what is wanted before the
     first bar of a series (`plan_older`), and once a night what became of the symbols (`describe`). One symbol's failure
-    costs only that symbol: it is in `errors` and in the ledger. A provider that does not answer is left alone a while.
+    costs only that symbol: it is in `errors` and in the ledger. A provider that does not answer is left alone a while,
+    counted from its answer where the market's `clock` is given.
     """
+    moment = clock or (lambda: now)
     with database.transaction() as transaction:
         ledger.take_back(transaction, timeframe, symbols, now)
         state = ledger.fetch_state(transaction, timeframe, symbols)
         closed = closed_bars(transaction, now, rules.publications, timeframes=[timeframe])
         plan = plan_requests(state, timeframe, closed, rules, now, everything=everything)
         gap_plan = plan_gaps(quality.due_gaps(transaction, timeframe, symbols, now), plan, timeframe, closed)
+
+    def own(each: pl.DataFrame, name: str | None) -> pl.DataFrame:
+        return each.filter(pl.col("provider").eq_missing(name))
 
     def whole(symbols: pl.Series) -> pl.DataFrame:
         mine = state.filter(pl.col("symbol").is_in(symbols.implode()))
@@ -78,12 +85,9 @@ def refresh_fetched(
 
     async def ask_all() -> None:
         talks = [
-            _Fetching(database, timeframe, now, outcome, extent, rules, new).run(
-                open_provider,
-                name,
-                whole,
-                *(each.filter(pl.col("provider").eq_missing(name)) for each in (plan, gap_plan, wanting)),
-            )
+            _Fetching(
+                database, timeframe, now, outcome, extent, rules, new, Standing(database, own(state, name), moment)
+            ).run(open_provider, name, whole, *(own(each, name) for each in (plan, gap_plan, wanting)))
             for name in named
         ]
         # A bug in one talk is raised once the others are at an end: what they fetched is stored.
@@ -110,6 +114,7 @@ class _Fetching:
         extent: Extent,
         rules: FetchRules,
         new: Sequence[str],
+        standing: Standing,
     ) -> None:
         self._database = database
         self._timeframe = timeframe
@@ -122,14 +127,7 @@ class _Fetching:
         self._name: str | None = None
         self._delays = Delays(now)
         self._actions = NO_ACTIONS
-        # Why the provider is left alone, which is said of the series that it is not asked for.
-        self._dead: str | None = None
-        # The provider's circuit breaker before it was asked.
-        self._seen = provider_state.Breaker()
-        self._is_unproven = False
-        # A 5xx for the only series asked for may be that series' own fault.
-        self._least_for_outage = 2
-        self._dead_until: datetime | None = None
+        self._standing = standing
         self._suspects = SUSPECT_SCHEMA.to_frame()
         self._fetched_whole: set[str] = set()
 
@@ -146,10 +144,10 @@ class _Fetching:
         self._name = name
         try:
             provider = open_provider(name)
-        except ConfigurationError as error:
-            await self._fail(dict.fromkeys(plan["symbol"], str(error)), self._extent)
-            await self._fail(dict.fromkeys(gap_plan["symbol"], str(error)), Extent.GAP)
-            await self._fail(dict.fromkeys(wanting["symbol"], str(error)), Extent.OLDER)
+        except Exception as error:  # noqa: BLE001 - settings, or code that is not ours: the other providers go on
+            said = unforeseen(error, name, "being opened")
+            for each, extent in ((plan, self._extent), (gap_plan, Extent.GAP), (wanting, Extent.OLDER)):
+                await self._fail(dict.fromkeys(each["symbol"], said), extent)
             return
         try:
             plan, gap_plan = await self._probe(provider, plan, gap_plan)
@@ -160,8 +158,7 @@ class _Fetching:
             if not wanting.is_empty():
                 await self._reach_back(provider, whole, wanting["symbol"].to_list())
         finally:
-            self._outcome.calls += provider.calls
-            await provider.aclose()
+            self._outcome.calls += await close(provider)
 
     async def _probe(
         self, provider: ProviderClient, plan: pl.DataFrame, gap_plan: pl.DataFrame
@@ -170,27 +167,20 @@ class _Fetching:
 
         A gap is as good as anything else to find out: nothing but gaps may be due.
         """
-        breaker = self._seen = await asyncio.to_thread(self._breaker, provider.name)
-        if breaker.is_open(self._now):
-            assert breaker.open_until is not None
-            self._leave_alone(provider.name, breaker.last_error or "no answer", breaker.open_until)
-        elif breaker.failures and not (plan.is_empty() and gap_plan.is_empty()):
-            if plan.is_empty():
-                gap_plan = await self._try_one(provider, gap_plan, Extent.GAP)
-            else:
-                plan = await self._try_one(provider, plan, self._extent)
-        else:
-            self._is_unproven = breaker.failures > 0
+        await asyncio.to_thread(self._standing.look, provider.name)
+        if not plan.is_empty():
+            plan = await self._prove(provider, plan, self._extent)
+        elif not gap_plan.is_empty():
+            gap_plan = await self._prove(provider, gap_plan, Extent.GAP)
         return plan, gap_plan
 
-    async def _try_one(self, provider: ProviderClient, plan: pl.DataFrame, extent: Extent) -> pl.DataFrame:
-        """Ask a provider that did not answer last time for the first of `plan`; return the others."""
-        self._least_for_outage = 1
-        await self._fetch(provider, plan.head(1), extent)
-        self._least_for_outage = 2
-        if self._dead is None:
-            await asyncio.to_thread(self._reset, provider.name)
-        return plan.tail(-1)
+    async def _prove(self, provider: ProviderClient, plan: pl.DataFrame, extent: Extent) -> pl.DataFrame:
+        """Ask a provider that did not answer last time for one of `plan`; return what is left of it."""
+        if not self._standing.is_unproven:
+            return plan
+        ordered = self._standing.probe_first(plan)
+        await self._fetch(provider, ordered.head(1), extent)
+        return ordered.tail(-1)
 
     async def _fetch_suspects(self, provider: ProviderClient, whole: Whole) -> None:
         """Ask for the `whole` of each series whose scale is in doubt, once."""
@@ -210,28 +200,8 @@ class _Fetching:
         await self._fetch_older(provider, await asyncio.to_thread(self._older.long, sound, self._name), Extent.LONG)
 
     async def _fetch_older(self, provider: ProviderClient, plan: pl.DataFrame, extent: Extent) -> None:
-        if self._is_unproven and not plan.is_empty():
-            self._is_unproven = False
-            plan = await self._try_one(provider, plan, extent)
-        await self._fetch(provider, plan, extent)
-
-    def _breaker(self, provider: str) -> provider_state.Breaker:
-        with self._database.transaction() as transaction:
-            return provider_state.breaker(transaction, provider)
-
-    def _reset(self, provider: str) -> None:
-        with self._database.transaction() as transaction:
-            provider_state.reset(transaction, provider)
-
-    def _trip(self, provider: str, outage: ProviderError) -> None:
-        """Have the provider left alone by every run."""
-        wait = outage.retry_after_seconds if isinstance(outage, RateLimited) else None
-        with self._database.transaction() as transaction:
-            until = provider_state.trip(transaction, provider, str(outage), self._now, self._seen, wait)
-        self._leave_alone(provider, str(outage), until)
-
-    def _leave_alone(self, provider: str, error: str, until: datetime) -> None:
-        self._dead, self._dead_until = not_asked(provider, error, until, self._now), until
+        if not plan.is_empty():
+            await self._fetch(provider, await self._prove(provider, plan, extent), extent)
 
     def _is_sound(self) -> pl.Expr:
         # A gap of a series whose scale is in doubt must not be filled on another one; and an answer about a gap would
@@ -244,9 +214,9 @@ class _Fetching:
         trading = await asyncio.to_thread(self._sessions, plan)
         self._delays.know(plan)
         for batch in batches(plan, BARS_PER_BATCH):
-            if self._dead is not None:
+            if self._standing.refusal is not None:
                 # Each batch would try in vain for half a minute.
-                await self._fail(dict.fromkeys(batch, self._dead), extent)
+                await self._fail(dict.fromkeys(batch, self._standing.refusal), extent)
                 continue
             part = plan.filter(pl.col("symbol").is_in(batch))
             timeframe = self._older.length(self._name) if extent is Extent.LONG else self._timeframe
@@ -290,7 +260,7 @@ class _Fetching:
             waiting[:] = [received.filter(~complete)]
             ready.clear()
 
-        async for part in provider.fetch(requests):
+        async for part in answers(provider, requests):
             waiting.append(part.bars)
             ready.extend(part.completed)
             self._delays.hear(part.complete_through)
@@ -300,9 +270,7 @@ class _Fetching:
                 await store()
         if ready:
             await store()
-        down = outage(list(errors.values()), self._least_for_outage) if len(errors) == len(requests) else None
-        if down is not None:
-            await asyncio.to_thread(self._trip, provider.name, down)
+        await asyncio.to_thread(self._standing.judge, [request.instrument.symbol for request in requests], errors)
         if extent in (Extent.OLDER, Extent.LONG):
             for symbol in await asyncio.to_thread(self._older.give_up, errors):
                 del errors[symbol]
@@ -379,12 +347,13 @@ class _Fetching:
             self._outcome.errors.update(errors)
 
     def _write_failures(self, errors: Mapping[str, str], extent: Extent) -> None:
+        moment, until = self._standing.moment(), self._standing.until
         with self._database.transaction() as transaction:
             if extent is Extent.GAP:
                 # The series itself is up to date: only its gap stays open.
-                until = gaps.next_due_time(self._now + GAP_PAUSE_AFTER_FAILURE)
-                quality.postpone_gaps(transaction, self._timeframe, list(errors), until)
+                due = gaps.next_due_time(moment + GAP_PAUSE_AFTER_FAILURE)
+                quality.postpone_gaps(transaction, self._timeframe, list(errors), due)
             elif extent in (Extent.OLDER, Extent.LONG):
-                older_history.fail(transaction, self._timeframe, errors, self._now, self._dead_until)
+                older_history.fail(transaction, self._timeframe, errors, moment, until)
             else:
-                ledger.fail(transaction, OHLC, self._timeframe, errors, self._now, self._dead_until)
+                ledger.fail(transaction, OHLC, self._timeframe, errors, moment, until)

@@ -12,16 +12,20 @@ _NOT_ASKED = re.compile(
 )
 
 
-def outage(errors: Sequence[ProviderError], least_down: int) -> ProviderError | None:
+def outage(errors: Sequence[ProviderError], least: int | None) -> ProviderError | None:
     """The error by which a provider that answered no request is out of order as a whole, if it is.
 
-    `least_down` of them must be 5xx or time-outs when all are. The same unreadable answer of several series counts too.
+    That nobody could be reached, or a limit of calls, concerns every series. Of 5xx, time-outs and refused access there
+    must be at least `least` and nothing else; with None they do not count. The same unreadable answer of several series
+    counts too.
     """
     for error in errors:
-        if isinstance(error, Unreachable | RateLimited | Unauthorized):
+        if isinstance(error, Unreachable | RateLimited):
             return error
-    down = [error for error in errors if isinstance(error, ProviderUnavailable)]
-    return down[0] if len(errors) == len(down) >= least_down else shared_failure(errors)
+    if least is None:
+        return None
+    down = [error for error in errors if isinstance(error, ProviderUnavailable | Unauthorized)]
+    return down[0] if len(errors) == len(down) >= least else shared_failure(errors)
 
 
 def not_asked(provider: str, error: str, until: datetime, now: datetime) -> str:
@@ -34,6 +38,11 @@ def not_asked(provider: str, error: str, until: datetime, now: datetime) -> str:
 def time_of(moment: datetime, now: datetime) -> str:
     """The time of day of `moment`, with its date when that is another one than that of `now`."""
     return f"{moment:%H:%M:%S}" if moment.date() == now.date() else f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def is_own(error: str | None) -> bool:
+    """True when a series failed by itself, and not because its provider was left alone."""
+    return error is not None and _NOT_ASKED.fullmatch(error) is None
 
 
 def root_of(error: str) -> str:

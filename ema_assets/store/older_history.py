@@ -176,6 +176,21 @@ def fail(
     )
 
 
+def end_pauses(
+    transaction: Transaction, symbols: Sequence[str], timeframes: Sequence[Timeframe], now: datetime
+) -> None:
+    """Have what could not be had of the older bars of `symbols` tried again at once."""
+    transaction.execute(
+        """
+        UPDATE market.older_history SET due_at = least(due_at, $3)
+        WHERE failures > 0 AND due_at IS NOT NULL AND symbol = ANY ($1::text[]) AND timeframe = ANY ($2::text[])
+        """,
+        list(symbols),
+        [timeframe.key for timeframe in timeframes],
+        now,
+    )
+
+
 def ask_again(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str], now: datetime) -> None:
     """Have the long history of `symbols`, where there is one, asked for once more as a whole."""
     transaction.execute(

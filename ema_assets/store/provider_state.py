@@ -1,10 +1,12 @@
 """What all runs know of the providers together: calls sent in the last minute, and who does not answer. SQL only."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import polars as pl
 
+from ema_assets.model.errors import LONGEST_PAUSE_SECONDS as LONGEST_ASKED_SECONDS
 from ema_assets.store.database import Transaction
 
 FIRST_PAUSE_SECONDS = 30
@@ -20,8 +22,9 @@ class Breaker:
     last_error: str | None = None
 
     def is_open(self, now: datetime) -> bool:
-        """True while the provider is not to be asked at all."""
-        return self.open_until is not None and now < self.open_until
+        """True while the provider is not to be asked at all. A clock that was years ahead keeps nobody out."""
+        longest = timedelta(seconds=2 * LONGEST_ASKED_SECONDS)
+        return self.open_until is not None and now < self.open_until < now + longest
 
 
 def take_call(transaction: Transaction, provider: str, most: int, window_seconds: float) -> float:
@@ -92,6 +95,14 @@ def trip(
     until = found.item()
     assert isinstance(until, datetime)
     return until
+
+
+def end_pauses(transaction: Transaction, providers: Sequence[str]) -> None:
+    """Have those of `providers` that are left alone tried at once, each with one series first."""
+    transaction.execute(
+        "UPDATE market.provider_state SET open_until = NULL WHERE failures > 0 AND provider = ANY ($1::text[])",
+        list(providers),
+    )
 
 
 def reset(transaction: Transaction, provider: str) -> None:

@@ -63,6 +63,7 @@ def ohlc_asset(graph: Graph, sources: Sequence[str], namespace: Namespace = ALON
                         everything=everything,
                         # A live run brings the newest bars, and nothing else.
                         older=not is_live,
+                        clock=market.now,
                     )
                 if not everything:
                     wait_for_base(database, timeframe, symbols, market.now, rules.publications)

@@ -19,7 +19,7 @@ from ema_assets.providers.http.refusals import CutAnswer, NotTheApi
 
 _log = logging.getLogger(__name__)
 
-_BAN_SECONDS = 300.0  # when the vendor does not say for how long
+BAN_SECONDS = 300.0  # when the vendor does not say for how long
 _JITTER = (0.5, 1.5)  # each pause is as many times as long; it keeps the calls of one fetch from coming back together
 
 
@@ -105,7 +105,7 @@ class CallSource(ABC, Generic[Call, Answer]):
         """Let nothing leave for as long as the vendor asks."""
         match error:
             case Banned(retry_after_seconds=seconds):
-                self._ban, self._banned_until = error, time.monotonic() + (seconds or _BAN_SECONDS)
+                self._ban, self._banned_until = error, time.monotonic() + (seconds or BAN_SECONDS)
             case RateLimited(retry_after_seconds=float(seconds)):
                 self._budget.close_for(min(seconds, self.limits.waiting_seconds))
 
@@ -133,7 +133,7 @@ class _Patience:
         if not isinstance(error, ProviderUnavailable | RateLimited | CutAnswer):
             return False
         self.pause_seconds = self._limits.backoff_seconds * 2**self._tries * random.uniform(*_JITTER)  # noqa: S311
-        if isinstance(error, RateLimited) and error.retry_after_seconds:
+        if error.retry_after_seconds:
             self.pause_seconds = error.retry_after_seconds
         self._tries += 1
         self._waited_seconds += self.pause_seconds

@@ -44,6 +44,7 @@ from ema_assets.store.ledger.sync import (
 from ema_assets.store.ledger.work import (
     claim,
     complete,
+    end_pauses,
     fail,
     fetch_state,
     lock,
@@ -67,6 +68,7 @@ __all__ = [
     "began",
     "claim",
     "complete",
+    "end_pauses",
     "expected_rollups",
     "fail",
     "failing",

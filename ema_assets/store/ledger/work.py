@@ -25,7 +25,8 @@ def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
 
     Columns: symbol, calendar, provider (null for the default one), delay_seconds, checked_through, asked_at, first_ts,
     older_due_at (when older bars are to be looked at; null when there is no need or no bar), next_attempt_at (no
-    earlier than PAUSE_HOURS after the last attempt for a symbol that is silent or has ended).
+    earlier than PAUSE_HOURS after the last attempt for a symbol that is silent or has ended), last_error (null when the
+    last attempt did not fail).
     """
     return transaction.query(
         f"""
@@ -33,7 +34,8 @@ def fetch_state(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
                s.checked_through, s.asked_at, s.first_ts,
                greatest(s.next_attempt_at, s.asked_at + make_interval(hours => {PAUSE_HOURS}))
                AS next_attempt_at,
-               CASE WHEN s.last_ts IS NOT NULL THEN h.due_at END AS older_due_at
+               CASE WHEN s.last_ts IS NOT NULL THEN h.due_at END AS older_due_at,
+               CASE WHEN s.failures > 0 THEN s.last_error END AS last_error
         FROM market.series_state s JOIN market.instrument i USING (symbol)
         LEFT JOIN market.older_history h ON h.symbol = s.symbol AND h.timeframe = s.timeframe
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) AND s.is_on AND i.is_fetched
@@ -328,4 +330,17 @@ def fail(
         now,
         float(FIRST_PAUSE_SECONDS),
         until,
+    )
+
+
+def end_pauses(transaction: Transaction, symbols: Sequence[str], timeframes: Sequence[Timeframe]) -> None:
+    """Have those of the series of `symbols` that are left alone after a failure tried at once, of all assets."""
+    transaction.execute(
+        """
+        UPDATE market.series_state SET next_attempt_at = NULL
+        WHERE failures > 0 AND next_attempt_at IS NOT NULL
+          AND symbol = ANY ($1::text[]) AND timeframe = ANY ($2::text[])
+        """,
+        list(symbols),
+        [timeframe.key for timeframe in timeframes],
     )

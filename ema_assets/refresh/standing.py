@@ -1,0 +1,130 @@
+"""Where we stand with one provider in one talk: whether it is asked, whom it is asked for first, when it is given up.
+
+What all runs know of it together is in `store.provider_state`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from ema_assets.model.errors import (
+    Banned,
+    PermanentProviderError,
+    ProviderError,
+    RateLimited,
+    TransientProviderError,
+    Unauthorized,
+)
+from ema_assets.providers.http.calls import BAN_SECONDS
+from ema_assets.refresh.outages import is_own, not_asked, outage
+from ema_assets.store import provider_state
+from ema_assets.store.database import Database
+
+# Of so many series alone it may be their own fault that the provider does not answer.
+_LEAST_FOR_OUTAGE = 2
+
+
+class Standing:
+    """What a talk knows of its provider. All methods that read or write the database are for a thread.
+
+    A series that failed by itself before says nothing about the provider, unless there are only such: it is asked for
+    after the others, and does not have the provider left alone.
+
+    Attributes:
+        refusal: why the provider is not asked (any more), which is said of each series that it is not asked for.
+        until: until when it is left alone then.
+        is_unproven: it did not answer last time, and was not asked since.
+        moment: says the time that it is on the market's clock, from when on pauses count.
+    """
+
+    def __init__(self, database: Database, state: pl.DataFrame, moment: Callable[[], datetime]) -> None:
+        """Take `state` (as of `ledger.fetch_state`) of the provider's series, and what says the time that it is."""
+        self.refusal: str | None = None
+        self.until: datetime | None = None
+        self.is_unproven = False
+        self.moment = moment
+        self._database = database
+        ill = {symbol for symbol, error in state.select("symbol", "last_error").iter_rows() if is_own(error)}
+        self._ill = ill if len(ill) < state.height else set()
+        self._provider = ""
+        # The provider's circuit breaker before it was asked.
+        self._seen = provider_state.Breaker()
+        self._is_probing = False
+        self._unanswered: dict[str, ProviderError] = {}
+
+    def look(self, provider: str) -> None:
+        """See whether all runs leave `provider` alone."""
+        self._provider = provider
+        with self._database.transaction() as transaction:
+            self._seen = provider_state.breaker(transaction, provider)
+        if self._seen.is_open(self.moment()):
+            assert self._seen.open_until is not None
+            self._leave_alone(self._seen.last_error or "no answer", self._seen.open_until)
+        else:
+            self.is_unproven = self._seen.failures > 0
+
+    def probe_first(self, plan: pl.DataFrame) -> pl.DataFrame:
+        """`plan` with a series in its first row by which it can be found out whether the provider answers again."""
+        self.is_unproven, self._is_probing = False, True
+        return plan.sort(pl.col("symbol").is_in(list(self._ill)), maintain_order=True)
+
+    def judge(self, asked: Iterable[str], errors: Mapping[str, ProviderError]) -> None:
+        """Conclude from the `errors` of the symbols `asked` at once whether the provider is to be left alone."""
+        is_probe, self._is_probing = self._is_probing, False
+        wanted_rest = _rest_wanted(errors.values())
+        if wanted_rest is not None:
+            self._trip(wanted_rest)
+        elif errors.keys() >= set(asked) and not any(map(_is_answer, errors.values())):
+            self._judge_silence(errors, 1 if is_probe else _LEAST_FOR_OUTAGE, is_probe=is_probe)
+        else:
+            self._unanswered.clear()
+            if is_probe:
+                self._reset()
+
+    def _judge_silence(self, errors: Mapping[str, ProviderError], least: int, *, is_probe: bool) -> None:
+        self._unanswered |= {symbol: error for symbol, error in errors.items() if symbol not in self._ill}
+        down = outage(list(self._unanswered.values()), least) or outage(list(errors.values()), None)
+        if down is not None:
+            self._trip(down)
+        elif is_probe and (unclear := outage(list(errors.values()), least)) is not None:
+            # Only series that have failed by themselves are due. The others of them are tried another time.
+            self._leave_alone(str(unclear), self.moment() + timedelta(seconds=provider_state.FIRST_PAUSE_SECONDS))
+        elif is_probe:
+            self._reset()
+
+    def _reset(self) -> None:
+        with self._database.transaction() as transaction:
+            provider_state.reset(transaction, self._provider)
+
+    def _trip(self, error: ProviderError) -> None:
+        """Have the provider left alone by every run."""
+        with self._database.transaction() as transaction:
+            until = provider_state.trip(
+                transaction, self._provider, str(error), self.moment(), self._seen, _rest_seconds(error)
+            )
+        self._leave_alone(str(error), until)
+
+    def _leave_alone(self, error: str, until: datetime) -> None:
+        self.refusal, self.until = not_asked(self._provider, error, until, self.moment()), until
+
+
+def _is_answer(error: ProviderError) -> bool:
+    return isinstance(error, PermanentProviderError) and not isinstance(error, Unauthorized)
+
+
+def _rest_seconds(error: ProviderError) -> float | None:
+    """For how long the provider wants not to be asked, by one of its errors."""
+    asked = error.retry_after_seconds if isinstance(error, TransientProviderError) else None
+    return BAN_SECONDS if asked is None and isinstance(error, Banned) else asked
+
+
+def _rest_wanted(errors: Iterable[ProviderError]) -> ProviderError | None:
+    """Of errors by which the provider wants nobody to ask it for long, that with the longest time, if any.
+
+    It counts also when some series were answered before: the budget of calls, which all processes share, keeps calls
+    back for a short while only.
+    """
+    rests = {error: _rest_seconds(error) or 0.0 for error in errors if isinstance(error, RateLimited)}
+    longest = max(rests, key=lambda error: rests[error], default=None)
+    return longest if longest is not None and rests[longest] > provider_state.FIRST_PAUSE_SECONDS else None
