@@ -101,8 +101,11 @@ def _as_json(stale: pl.DataFrame, waiting: pl.DataFrame, runs: "Sequence[Planned
 @click.option(
     "--all", "everything", is_flag=True, help="Also what is fresh: fetch and compute it again from the beginning."
 )
+@click.option(
+    "--retry", is_flag=True, help="Also what is left alone because it has failed, without waiting any longer."
+)
 def refresh_command(
-    symbols: Sequence[str], groups: Sequence[str], timeframes: Sequence[str], *, everything: bool
+    symbols: Sequence[str], groups: Sequence[str], timeframes: Sequence[str], *, everything: bool, retry: bool
 ) -> None:
     r"""Bring what is stale up to date now, here, without Dagster.
 
@@ -110,9 +113,11 @@ def refresh_command(
     ema-assets refresh
     ema-assets refresh --symbol AAPL --timeframe 1h --all
 
-    A Dagster that runs on the same database takes note of it within two minutes.
+    A Dagster that runs on the same database takes note of it within two minutes. With --retry a provider that is left
+    alone is asked for one series first; whoever has been shut out by one does better to wait.
     """
     from ema_assets.operations import refresh_performance
+    from ema_assets.operations.end_pauses import end_pauses
     from ema_assets.operations.refresh_all import refresh_all
     from ema_assets.refresh import left_alone
     from ema_assets.refresh.clients import open_provider
@@ -129,6 +134,8 @@ def refresh_command(
     now = clock.now()
     steps = len(graph.on) * len(chosen) + len(graph.behind(chosen))
     with environment.open_database(settings) as database, rendering.progress("refreshing", steps) as advance:
+        if retry:
+            end_pauses(database, watched, settings.provider, symbols or watched.symbols, chosen, now)
         for asset, timeframe, outcome in refresh_all(
             database,
             watched,
@@ -157,7 +164,7 @@ def refresh_command(
             click.echo(line, err=True)
         raise EmaAssetsError(f"{len(failed)} series failed; they are tried again after a pause")
     if lines:
-        raise EmaAssetsError("; ".join(lines))
+        raise EmaAssetsError(f"{'; '.join(lines)}; `--retry` does not wait")
     click.echo("Up to date.")
 
 

@@ -120,6 +120,23 @@ def test_series_that_failed_and_wait_are_never_called_up_to_date(
     assert run("refresh", *only, **env).stderr.startswith("Error: 2 series of 5m are behind")
 
 
+def test_who_has_mended_what_was_wrong_need_not_wait(run: Run, database_url: str, exchange: dict[str, str]) -> None:
+    env = {"EMA_DATABASE_URL": database_url, **exchange}
+    dead = {**env, "EMA_SANDBOX_URL": f"http://127.0.0.1:{free_port()}"}
+    assert run("refresh", "--timeframe", "5m", **dead).exit_code == 1
+    waiting = run("refresh", "--timeframe", "5m", **env)
+    assert waiting.exit_code == 1
+    assert waiting.stderr.endswith("; `--retry` does not wait\n")
+    assert run("refresh", "--timeframe", "1d", **env).exit_code == 1, "the provider is left alone"
+    one = run("refresh", "--retry", "--timeframe", "15m", "--symbol", "AAPL", **dead)
+    assert one.exit_code == 1, "it is rolled up from what still waits"
+    assert one.stderr.startswith("Error: 1 series of 5m is behind and left alone until ")
+    again = run("refresh", "--retry", **env)
+    assert (again.exit_code, again.stdout.splitlines()[-1], again.stderr) == (0, "Up to date.", "")
+    with Database(database_url) as database, database.transaction() as transaction:
+        assert transaction.query("SELECT failures FROM market.provider_state")["failures"].to_list() == [0]
+
+
 def test_plan_says_what_would_run_and_why_and_changes_nothing(
     run: Run, refused: Refused, database_url: str, exchange: dict[str, str]
 ) -> None:

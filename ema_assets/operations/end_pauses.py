@@ -1,0 +1,25 @@
+"""Series and providers that are left alone after a failure are tried at once: somebody has mended what was wrong."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from ema_assets.config.watchlist import Watchlist
+from ema_assets.model.timeframes import Timeframe
+from ema_assets.store import ledger, older_history, provider_state
+from ema_assets.store.database import Database
+
+
+def end_pauses(
+    database: Database,
+    watched: Watchlist,
+    default_provider: str,
+    symbols: Collection[str],
+    timeframes: Sequence[Timeframe],
+    now: datetime,
+) -> None:
+    """End the pauses of `symbols` on `timeframes`, and of their providers."""
+    mine = [each for each in watched.instruments if each.symbol in symbols and each.is_fetched]
+    with database.transaction() as transaction:
+        ledger.end_pauses(transaction, list(symbols), timeframes)
+        older_history.end_pauses(transaction, list(symbols), timeframes, now)
+        provider_state.end_pauses(transaction, sorted({each.provider or default_provider for each in mine}))
