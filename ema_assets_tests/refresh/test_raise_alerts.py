@@ -1,5 +1,6 @@
 """Alerts are raised in the transaction of their bar: once for each bar that has just closed, never for history."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -96,6 +97,12 @@ def alerts_of(database: Database) -> pl.DataFrame:
 def table(database: Database, sql: str) -> pl.DataFrame:
     with database.transaction() as transaction:
         return transaction.query(sql)
+
+
+def cross_price_of(text: str) -> float:
+    found = re.search(r"(?:close at|rises above|falls below) ([\d.]+),", text)
+    assert found is not None, text
+    return float(found[1])
 
 
 GRAPH = build(EVERYTHING)
@@ -199,7 +206,7 @@ def test_crossovers_of_a_strategy_with_other_averages_are_told_with_their_names(
         f"""SELECT f.ema_3, s.ema_8 FROM market.ema_3 f JOIN market.ema_8 s USING (symbol, timeframe, ts)
             WHERE symbol = '{near["symbol"]}' AND timeframe = '5m' AND ts = '{near["ts"]}'""",
     ).row(0, named=True)
-    price = float(near["text"].split("next close at ")[1].split(",")[0])
+    price = cross_price_of(near["text"])
     fast = averages["ema_3"] + (price - averages["ema_3"]) * 2 / 4
     assert fast == pytest.approx(averages["ema_8"] + (price - averages["ema_8"]) * 2 / 9, rel=1e-4)
 
@@ -268,7 +275,7 @@ def test_what_lasts_is_told_once_per_trade_and_per_leg(lived: tuple[Database, Me
     )
     assert since[0][0] >= 3
     # The price that it names is the one at which both averages would be equal.
-    price = float(near["text"].split("next close at ")[1].split(",")[0])
+    price = cross_price_of(near["text"])
     fast = screened["ema_9"] + (price - screened["ema_9"]) * 2 / 10
     slow = screened["ema_30"] + (price - screened["ema_30"]) * 2 / 31
     assert fast == pytest.approx(slow, rel=1e-4)

@@ -33,11 +33,13 @@ def _find(batch: Batch, params: Params) -> pl.DataFrame:
 
 
 def _say(row: Row) -> str:
-    coming = "bearish" if row["trend"] == UP else "bullish"
-    return (
-        f"{' and '.join(averages(row))} about to cross ({coming}): a next close at {price(row['cross_price'])}, "
-        f"{percent(row['move_pct'])} from {price(row['close'])}, would do"
-    )
+    is_up = row["trend"] == UP
+    coming = f"{' and '.join(averages(row))} about to cross ({'bearish' if is_up else 'bullish'})"
+    move = f"{price(row['cross_price'])}, {percent(row['move_pct'])} from {price(row['close'])}"
+    # A move with the trend keeps them from crossing, one against it makes them cross.
+    if row["move_pct"] > 0 if is_up else row["move_pct"] < 0:
+        return f"{coming} unless the next close {'rises above' if is_up else 'falls below'} {move}"
+    return f"{coming}: a next close at {move}, would do"
 
 
 KIND = SeriesKind(

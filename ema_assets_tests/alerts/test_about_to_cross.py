@@ -1,0 +1,23 @@
+"""What is said of averages that are about to cross: a move that makes them, or one that would keep them from it."""
+
+import pytest
+
+from ema_assets.alerts.kinds.about_to_cross import KIND
+from ema_assets.model.symbols import DOWN, UP
+
+
+@pytest.mark.parametrize(
+    ("trend", "cross_price", "move_pct", "said"),
+    [
+        (UP, 99.8, -0.2, "(bearish): a next close at 99.8, -0.20 % from 100, would do"),
+        (UP, 100.1, 0.1, "(bearish) unless the next close rises above 100.1, +0.10 % from 100"),
+        (DOWN, 100.1, 0.1, "(bullish): a next close at 100.1, +0.10 % from 100, would do"),
+        (DOWN, 99.8, -0.2, "(bullish) unless the next close falls below 99.8, -0.20 % from 100"),
+        (DOWN, 100.0, 0.0, "(bullish): a next close at 100, +0.00 % from 100, would do"),
+    ],
+)
+def test_a_move_with_the_trend_keeps_averages_from_crossing(
+    trend: str, cross_price: float, move_pct: float, said: str
+) -> None:
+    row = {"trend": trend, "close": 100.0, "cross_price": cross_price, "move_pct": move_pct}
+    assert KIND.say({**row, "fast_span": 9, "slow_span": 30}) == f"EMA 9 and EMA 30 about to cross {said}"
