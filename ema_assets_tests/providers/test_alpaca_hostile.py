@@ -290,10 +290,11 @@ def test_control_characters_of_an_answer_are_in_no_error() -> None:
 
 
 def test_a_503_that_says_when_to_come_back_tells_it() -> None:
-    got, _ = outcome(lambda _: Response(status_code=503, headers={"Retry-After": "600"}))
+    got, seen = outcome(lambda _: Response(status_code=503, headers={"Retry-After": "600"}))
     error = got.only_error()
     assert isinstance(error, ProviderUnavailable)
     assert error.retry_after_seconds == 600
+    assert len(seen) == 1, "sooner would be in vain"
 
 
 def test_one_failing_call_does_not_stop_the_others_and_two_in_a_row_do() -> None:
