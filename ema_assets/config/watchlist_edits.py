@@ -8,7 +8,7 @@ import tomlkit
 
 from ema_assets.config import shared_files, watchlist
 from ema_assets.market.listings import listing_of
-from ema_assets.model.errors import EmptyWatchlist
+from ema_assets.model.errors import EmptyWatchlist, WatchlistError
 from ema_assets.model.symbols import DEFAULT_CALENDAR, Instrument, parse_symbol
 
 
@@ -48,12 +48,14 @@ def remove_symbols(path: Path, symbols: Iterable[str]) -> list[str]:
     """Remove `symbols` from the file at `path`; return those that were there.
 
     Raises:
-        WatchlistError: when the file is missing or malformed, or would be left without a symbol.
+        WatchlistError: when the file is missing or malformed, or would be left without a symbol, and when an alert
+            names one of them.
     """
     wanted = list(dict.fromkeys(symbols))
 
     def remove(document: tomlkit.TOMLDocument, known: frozenset[str]) -> list[str]:
         removed = [symbol for symbol in wanted if symbol in known]
+        _refuse_named(document, removed, path)
         for symbol in removed:
             for group in document["group"]:
                 if symbol in group.get("symbols", []):
@@ -67,6 +69,17 @@ def remove_symbols(path: Path, symbols: Iterable[str]) -> list[str]:
             f"{path}: the last symbol cannot be removed; add another one first, as in `ema-assets symbols add NVDA`, "
             "or stop everything with `ema-assets down`"
         ) from None
+
+
+def _refuse_named(document: tomlkit.TOMLDocument, symbols: list[str], path: Path) -> None:
+    """Refuse to remove what an alert names: one that loses its last symbol would be about all of them."""
+    for number, alert in enumerate(document.get("alert", []), start=1):
+        if named := [symbol for symbol in symbols if symbol in alert.get("symbols", [])]:
+            them = "it" if len(named) == 1 else "them"
+            raise WatchlistError(
+                f"{path}: the alert {str(alert.get('name', f'alert {number}'))!r} still names {', '.join(named)}; take "
+                f"{them} out of its `symbols`, or the alert out of the file, and remove {them} then"
+            )
 
 
 def listed(path: Path) -> tuple[str, ...]:

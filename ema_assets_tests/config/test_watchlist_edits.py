@@ -224,3 +224,40 @@ def test_an_edit_that_changes_nothing_writes_nothing(path: Path) -> None:
     assert remove_symbols(path, ["TSLA"]) == []
     after = path.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_symbol_that_an_alert_names_is_not_removed_from_under_it(tmp_path: Path) -> None:
+    path = tmp_path / "watchlist.toml"
+    text = """
+[[alert]]
+name = "quiet"
+on = ["crossover"]
+symbols = ["BTC-USD", "SOL-USD"]
+to = ["${HOOK}"]
+
+[[alert]]
+on = ["crossover"]
+symbols = ["SOL-USD"]
+to = ["${HOOK}"]
+
+[[group]]
+name = "Crypto"
+calendar = "24/7"
+symbols = ["BTC-USD", "ETH-USD", "SOL-USD"]
+"""
+    path.write_text(text)
+    for symbols, said in (
+        (
+            ["BTC-USD"],
+            "the alert 'quiet' still names BTC-USD; take it out of its `symbols`, or the alert out of the file",
+        ),
+        (["ETH-USD", "SOL-USD", "BTC-USD"], "the alert 'quiet' still names SOL-USD, BTC-USD; take them out of its"),
+    ):
+        with pytest.raises(WatchlistError) as raised:
+            remove_symbols(path, symbols)
+        assert str(raised.value).startswith(f"{path}: {said}")
+        assert path.read_text() == text
+    path.write_text(text.replace('name = "quiet"', "").replace('["BTC-USD", "SOL-USD"]', '["ETH-USD"]', 1))
+    with pytest.raises(WatchlistError, match="the alert 'alert 2' still names SOL-USD; "):
+        remove_symbols(path, ["SOL-USD"])
+    assert remove_symbols(path, ["BTC-USD"]) == ["BTC-USD"]
