@@ -65,7 +65,9 @@ def _channels(table: Any, where: str) -> dict[str, Channel]:
         )
     for name, url in table.items():
         if not _NAME.fullmatch(name):
-            raise WatchlistError(f"{where}: channels: a name must be 1 to 48 letters, digits, blanks or . _ -")
+            raise WatchlistError(
+                f"{where}: channels: a name must be 1 to 48 letters, digits, blanks or . _ -, received {_shown(name)}"
+            )
         if problem := problem_with_template(url):
             raise WatchlistError(f"{where}: channels: `{name}` {problem}")
     return {name: Channel(name, url) for name, url in table.items()}

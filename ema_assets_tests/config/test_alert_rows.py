@@ -140,7 +140,11 @@ def test_a_wrong_row_is_told_what_is_allowed_and_no_url_is_repeated(row: str, sa
     [
         ("channels = 3", "`channels` must be a table of URLs by name"),
         (f'[channels]\nphone = "{SECRET}"', "channels: `phone` must be a URL of Apprise"),
-        ('[channels]\n"a/b" = "ntfy://x"', "channels: a name must be 1 to 48 letters"),
+        (
+            '[channels]\n"a/b" = "ntfy://x"',
+            "channels: a name must be 1 to 48 letters, digits, blanks or . _ -, received 'a/b'",
+        ),
+        (f'[channels]\n"ntfy://{SECRET}" = "ntfy://x"', "blanks or . _ -, received a URL"),
         ("[alert]\non = []", "alerts are written `[[alert]]`, with two brackets on each side"),
         ('[[alert]]\nname = "x"\non = ["exit"]\nto = ["${H}"]\n' * 2, "alert 'x': the name is used twice"),
     ],
