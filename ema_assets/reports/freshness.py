@@ -85,8 +85,9 @@ def _condition(now: datetime) -> pl.Expr:
     # What did not trade is no gap.
     lacks_newest = (pl.col("last_ts") < pl.col("ts")) & pl.col("missing_bars").is_not_null()
     return (
+        # Files need not have bars of every timeframe.
         pl.when(~pl.col("is_fetched") & pl.col("last_ts").is_null())
-        .then(pl.lit(WITHOUT_BARS))
+        .then(pl.lit(FROM_FILES))
         .when(pl.col("failures") > 0)
         .then(pl.lit(FAILING))
         .when(~pl.col("is_fetched") & pl.col("waiting_since").is_null())

@@ -115,6 +115,10 @@ def _headline(known: _Known) -> str:
     row, series = known.row, known.series
     newest = "" if row["last_ts"] is None else f" Its newest bar opened at {_at(row['last_ts'])} UTC."
     missing = "" if row["since"] is None else _missing(known)
+    if row["condition"] == freshness.FROM_FILES and row["last_ts"] is None:
+        return (
+            f"{series} has no bars: they come from files, and none of these has brought any of {series.timeframe.key}."
+        )
     said = {
         freshness.FRESH: f"{series} is fresh: every bar that has closed is stored and computed.",
         freshness.FROM_FILES: f"{series} comes from files, and everything is computed from what they hold.",
@@ -159,9 +163,12 @@ def _reasons(transaction: Transaction, known: _Known) -> Iterator[str]:
     else:
         yield "Its bars come from files: no provider is asked for them."
     if not series.timeframe.is_fetched:
-        source = series.timeframe.source.key
-        yield f"Bars of {series.timeframe.key} are rolled up from those of {source}, so they wait for these."
-    if row["checked_through"] is not None:
+        key, source = series.timeframe.key, series.timeframe.source.key
+        if row["is_fetched"]:
+            yield f"Bars of {key} are rolled up from those of {source}, so they wait for these."
+        else:
+            yield f"Where no file has bars of {key}, they are rolled up from those of {source}."
+    if row["is_fetched"] and row["checked_through"] is not None:
         asked = "" if row["asked_at"] is None else f", last at {row['asked_at']:%Y-%m-%d %H:%M:%S}"
         yield f"Bars that closed up to {_at(row['checked_through'])} UTC were asked for{asked}."
     for sentence in known.not_answering:

@@ -7,12 +7,15 @@ from datetime import datetime, timedelta
 import pytest
 
 from ema_assets.model.symbols import Series
-from ema_assets.reports import freshness
+from ema_assets.operations.ingest import store_file
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.reports import freshness, status
+from ema_assets.reports.heat_map import heat_map
 from ema_assets.reports.trust import trust
 from ema_assets.reports.why import Why, why
 from ema_assets.store.database import Database, Transaction
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc, watch
-from ema_assets_tests.timeframes import D1, H1, M5
+from ema_assets_tests.timeframes import D1, FEW, H1, M5
 
 NOW = utc("2026-11-20 15:00:30")
 SERIES = Series("AAPL", M5)
@@ -158,6 +161,28 @@ def test_silence_computing_and_an_idle_machine_are_told(transaction: Transaction
     assert asked(transaction, Series("AAPL", D1), NOW).condition == "from files"
     assert "no provider is asked" in " ".join(asked(transaction, Series("AAPL", D1), NOW).reasons)
     assert why(transaction, Series("MSFT", M5), conditions, "sandbox", NOW, NOW) is None
+
+
+def test_timeframes_of_which_files_bring_no_bars_are_no_trouble(database: Database) -> None:
+    watched = watch({"OLD": "XNYS"}, provider="file", timeframes=FEW)
+    sync(database, watched, NOW)
+    store_file(database, bars_on("XNYS", "OLD", D1, utc("2026-10-01").date(), utc("2026-11-19").date()), "old.csv", NOW)
+    refresh(database, watched, MemoryExchange(), NOW)
+    with database.transaction() as transaction:
+        found = heat_map(transaction, NOW)
+        assert set(found.series["timeframe"]) == {timeframe.key for timeframe in FEW}
+        assert set(found.series["condition"]) == {"from files"}
+        assert {row["not_fresh"] for row in found.breadth().values()} == {0}
+        assert trust(transaction, found.series, NOW).verdict == "fresh"
+        # A number per series that has bars, as `status` has it.
+        assert {each.timeframe: each.series for each in status.by_asset(transaction, NOW)} == {"1d": 1}
+        of = {timeframe.key: asked(transaction, Series("OLD", timeframe), NOW) for timeframe in FEW}
+    no_bars = "OLD|5m has no bars: they come from files, and none of these has brought any of 5m."
+    assert of["5m"].headline == no_bars
+    assert of["5m"].reasons == ("Its bars come from files: no provider is asked for them.",)
+    assert of["1h"].reasons[1:] == ("Where no file has bars of 1h, they are rolled up from those of 5m.",)
+    assert of["1d"].headline.startswith("OLD|1d comes from files, and everything is computed from what they hold.")
+    assert {found.advice for found in of.values()} == {()}
 
 
 def test_the_verdict_is_the_worst_of_all_series(transaction: Transaction) -> None:
