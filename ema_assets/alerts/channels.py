@@ -13,6 +13,12 @@ from ema_assets.model.variables import text_of
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,31})://", re.IGNORECASE)
 _PASSWORD = re.compile(r"://[^/?#@]*:([^/?#@]+)@")
+# Parameters that Apprise, or a web server, takes secrets in: `token`, `apikey`, `+X-Auth-Token` (a header).
+_SECRET_PARAMETER = re.compile(
+    r"pass|pwd|sig|.*(?:password|passwd|passphrase|token|secret|authorization|credentials?|bearer)|(?:.*[_-])?(?:api)?key"
+)
+# What a header has before its secret, which may stand there: `Bearer%20${TOKEN}`.
+_KIND_OF_TOKEN = re.compile(r"(?:bearer|basic|token)(?:\s|\+)+", re.IGNORECASE)
 # Shorter parts of a URL are words such as `bot`, and would be taken out of every other sentence.
 _LEAST_SECRET = 5
 _HIDDEN = "***"
@@ -80,7 +86,20 @@ def problem_with_template(template: str) -> str | None:
     match = _PASSWORD.search(template)
     if match and _VARIABLE.sub("", match[1]):
         return "has a password in it; write it as a variable, such as `${SMTP_PASSWORD}`, and set that"
+    if any(_is_plain_secret(*each.partition("=")[::2]) for each in template.partition("?")[2].split("&")):
+        return (
+            "has a parameter with a password, a token or a key in it; write its value as a variable, such as "
+            "`token=${HOOK_TOKEN}`, and set that"
+        )
     return None
+
+
+def _is_plain_secret(name: str, value: str) -> bool:
+    """Whether a parameter of a URL is one for secrets, and its value stands there itself."""
+    # Apprise sends those with `+`, `-` or `:` before their names to the web server.
+    if not _SECRET_PARAMETER.fullmatch(unquote(name).lstrip("+-: ").lower()):
+        return False
+    return bool(_VARIABLE.sub("", _KIND_OF_TOKEN.sub("", unquote(value), count=1)).strip())
 
 
 def without_secrets(text: str, url: str) -> str:

@@ -63,6 +63,19 @@ def test_a_channel_without_a_name_is_called_by_its_scheme_and_shows_no_more() ->
         ("${WHOLE}", None),
         ("mailto://me:hunter2@example.com", "has a password in it"),
         ("jsons://me:hunter2${X}@example.com/", "has a password in it"),
+        *(
+            (f"json://h/x?a=b&{name}=hunter2", "has a parameter with a password, a token or a key in it")
+            for name in (
+                *("pass", "password", "Token", "apikey", "api_key", "key", "secret", "client_secret", "access_token"),
+                *("pwd", "oauth_secret", "+Authorization", "%2BX-Auth-Token", "-sig", ":passphrase"),
+            )
+        ),
+        ("jsons://h/x?token=hunter2${X}", "has a parameter with"),
+        ("jsons://h/x?+Authorization=Bearer%20hunter2", "has a parameter with"),
+        ("json://h/x?pass=${PASSWORD}&token=${TOKEN}&a=b", None),
+        ("json://h/x?+Authorization=Bearer%20${TOKEN}", None),
+        ("json://h/x?+Authorization=Bearer+${TOKEN}", None),
+        ("ntfy://topic?auth=token&priority=high&bypass=yes&keyboard=no&to=me&pass=", None),
         ("hunter2", "must be a URL of Apprise"),
         ("prefix ${WHOLE}", "must be a URL of Apprise"),
         ("tgram://${TO KEN}/x", "has `${` that begins no name"),
