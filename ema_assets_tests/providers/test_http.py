@@ -141,6 +141,13 @@ def test_whoever_asks_to_be_left_alone_is_heard_with_any_status_that_may_pass(st
     assert silent.retry_after_seconds is None
 
 
+@pytest.mark.parametrize(("status", "is_heard"), [(429, True), (503, False)])
+def test_when_the_limit_of_calls_begins_anew_says_nothing_of_an_outage(status: int, is_heard: bool) -> None:
+    error = refused(status, {"x-ratelimit-reset": str(time.time() + 30)})
+    assert isinstance(error, TransientProviderError)
+    assert (error.retry_after_seconds is not None) is is_heard
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [

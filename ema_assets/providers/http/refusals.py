@@ -134,7 +134,8 @@ class Refusal:
             return ProviderUnavailable(
                 f"{provider} answered {self.status}: {said}",
                 provider=provider,
-                retry_after_seconds=retry_after_seconds(self.headers),
+                # Not the reset of the limit of calls, which answers of any status may have.
+                retry_after_seconds=_retry_after(self.headers.get("retry-after", "")),
             )
         kind, message = self._usual(provider, said, has_keys=bool(manners.secrets))
         return kind(manners.without_secrets(message), provider=provider)
