@@ -236,22 +236,50 @@ def iex_only(request: Request) -> Response:
     return JSONResponse({"bars": bars, "next_page_token": None})
 
 
+GIVEN_UP = (
+    f"alpaca: the plan of this key does not include what was asked of SIP ({REFUSED}); all bars come from the feed iex "
+    "now"
+)
+MAY_BE_AHEAD = (
+    f"alpaca: the plan of this key does not include what was asked of SIP ({REFUSED}), though it is older than 16 "
+    "minutes by this machine's clock: if that is not ahead, the plan has no SIP at all; bars of the last day come from "
+    "the feed iex now"
+)
+
+
 @pytest.mark.parametrize("concurrency", [1, 8])
-def test_a_plan_that_refuses_sip_gets_everything_from_iex_with_one_warning(
-    concurrency: int, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("back", [HOUR, 3 * DAY])
+def test_a_plan_that_refuses_sip_gets_everything_from_iex_with_one_warning_of_a_kind(
+    concurrency: int, back: timedelta, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
     limits = HttpLimits(max_concurrency=concurrency, requests_per_minute=1_000)
     with vendor(iex_only) as (base_url, seen):
-        got = fetch(base_url, ask(STOCKS[:20], MIDDAY - HOUR), limits=limits, history_feed="sip", symbols_per_call=5)
+        got = fetch(base_url, ask(STOCKS[:20], MIDDAY - back), limits=limits, history_feed="sip", symbols_per_call=5)
     assert (len(got.completed), got.errors) == (20, {})
-    assert set(got.bars["ts"].to_list()) == {MIDDAY - HOUR, at("15 17:45")}
+    is_long = back > DAY
+    assert set(got.bars["ts"].to_list()) == {MIDDAY - back, at("15 17:45")} | ({at("14 18:00")} if is_long else set())
     feeds = [request.query_params["feed"] for request in seen]
-    assert feeds.count("iex") == 8
-    assert feeds.count("sip") == (1 if concurrency == 1 else 4)
-    assert [record.getMessage() for record in caplog.records] == [
-        f"alpaca: the plan of this key does not include SIP history ({REFUSED}); all bars come from the feed iex now"
-    ]
+    if concurrency == 1:
+        assert (feeds.count("iex"), feeds.count("sip")) == ((9, 2) if is_long else (8, 1))
+    assert len(feeds) <= 20
+    assert [record.getMessage() for record in caplog.records] == [MAY_BE_AHEAD, GIVEN_UP][: 1 + is_long]
+
+
+def test_a_clock_that_is_ahead_costs_the_last_day_and_not_all_of_the_history(
+    free: RunningSandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    ahead = MIDDAY + 10 * MINUTE
+    requests = [*ask(STOCKS[:1], MIDDAY - 3 * DAY, ahead), *ask(STOCKS[:1], at("08 04:00"), at("15 04:00"), D1)]
+    got = fetch(free.base_url, requests, history_feed="sip", clock=lambda: ahead)
+    assert (len(got.completed), got.errors) == (2, {})
+    assert [record.getMessage() for record in caplog.records] == [MAY_BE_AHEAD]
+    stored = volumes(Fetched(**{**vars(got), "bars": got.bars.filter(timeframe="5m")}), STOCKS[0].symbol)
+    assert all(stored[label] == true_volume(free, label) for label in ("13 13:30", "14 18:05"))
+    assert all(stored[label] == true_volume(free, label) // 50 for label in ("14 18:10", "15 17:30", "15 17:55"))
+    days = got.bars.filter(timeframe="1d")
+    assert days.height == 5
 
 
 def test_a_wrong_key_is_not_taken_for_a_plan_and_costs_one_call() -> None:

@@ -27,7 +27,7 @@ from ema_assets.providers.http.budget import HttpLimits
 from ema_assets.providers.http.circuit_breaker import CircuitBreaker, CircuitOpen
 from ema_assets.providers.http.refusals import Manners
 from ema_assets.providers.http.source import HttpCall, HttpOptions, HttpSource
-from ema_assets.providers.vendors.alpaca_feeds import FEED_DELAYS, SIP, Parts
+from ema_assets.providers.vendors.alpaca_feeds import DELAY, FEED_DELAYS, SIP, Parts, begin_of_recent
 from ema_assets.providers.vendors.alpaca_pages import Walk
 
 _log = logging.getLogger(__name__)
@@ -44,10 +44,21 @@ _PAGES_PER_CALL = 5
 _MOST_BISECTED = 16
 _INVALID_SYMBOL = re.compile(r"invalid symbol:\s*(\S+)", re.IGNORECASE)
 _RECENT_SIP = "subscription does not permit"
+# Further than this no clock is ahead by accident: by minutes of drift, or by the hours of a time zone.
+_MOST_AHEAD = timedelta(days=1)
 
 
 class _SipRefused(Unauthorized):
-    """The plan does not have the SIP history that the free plan is said to have; never leaves this module."""
+    """The plan does not have the SIP bars that the free plan is said to have; never leaves this module."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """What the calls of one fetch share. `bisected` counts those that were refused and asked again by halves."""
+
+    parts: Parts
+    breaker: CircuitBreaker
+    bisected: Iterator[int]
 
 
 def manners(config: AlpacaConfig) -> Manners:
@@ -62,8 +73,9 @@ def manners(config: AlpacaConfig) -> Manners:
 class AlpacaClient:
     """Asks Alpaca, or whoever speaks its format, for bars. One object serves one event loop, closed with `aclose`.
 
-    Without keys only crypto, or a sandbox, will answer. `clock` tells which bars the free plan has of which feed; once
-    the plan refuses SIP, all bars come from the feed of the configuration.
+    Without keys only crypto, or a sandbox, will answer. `clock` tells which bars the free plan has of which feed. Once
+    the plan refuses SIP, those of the last day come from the feed of the configuration, for the clock may be ahead; and
+    all bars, once it refuses older ones.
     """
 
     def __init__(
@@ -78,6 +90,7 @@ class AlpacaClient:
         self._provider = provider
         self._feed = config.feed
         self._has_sip_history = (config.feed, config.history_feed) == ("iex", SIP)
+        self._is_ahead = False
         self._clock = clock
         self._page_limit = page_limit
         limits = HttpLimits(requests_per_minute=config.requests_per_minute)
@@ -110,9 +123,9 @@ class AlpacaClient:
         stocks, crypto = ([r for r in asked if r.instrument.is_crypto is is_crypto] for is_crypto in (False, True))
         parts = Parts(stocks, self._feed, self._clock() if self._has_sip_history else None)
         jobs = self._plan([(_STOCKS, feed, some) for feed, some in parts.by_feed.items()] + [(_CRYPTO, None, crypto)])
-        breaker, bisected = CircuitBreaker(), itertools.count()
+        course = _Course(parts, CircuitBreaker(), itertools.count())
         async with aclosing(
-            side_by_side(jobs, lambda job: self._run(job, breaker, bisected), self._http.limits.max_concurrency)
+            side_by_side(jobs, lambda job: self._run(job, course), self._http.limits.max_concurrency)
         ) as batches:
             async for batch in batches:
                 joined = parts.joined(batch)
@@ -134,27 +147,32 @@ class AlpacaClient:
         # Small calls first, so that the bars just closed do not wait behind a backfill.
         return sorted(jobs, key=lambda job: (job.call.expected_rows > self._page_limit, job.call.timeframe.rank))
 
-    async def _run(
-        self, job: "_Job", breaker: CircuitBreaker, bisected: Iterator[int]
-    ) -> AsyncGenerator[FetchBatch, None]:
-        """Ask for all pages of one call, and by halves where it is refused; `bisected` counts these calls."""
-        try:
-            async for batch in self._ask(job, breaker):
-                yield batch
-        except RequestRefused as error:
-            if len(job.pending) < 2 or next(bisected) >= _MOST_BISECTED:
-                yield job.fail(error)
-                return
-            for half in job.halves():
-                async with aclosing(self._run(half, breaker, bisected)) as batches:
-                    async for batch in batches:
-                        yield batch
+    async def _run(self, job: "_Job", course: _Course) -> AsyncGenerator[FetchBatch, None]:
+        """Ask for all pages of one call: by halves where it is refused, and with less of SIP where that is."""
+        again = self._with_less_sip(job, course.parts)
+        if not again:
+            try:
+                async for batch in self._ask(job, course.breaker):
+                    yield batch
+            except _SipRefused as refused:
+                self._heed(job, refused)
+                again = [job]
+            except RequestRefused as error:
+                if len(job.pending) < 2 or next(course.bisected) >= _MOST_BISECTED:
+                    yield job.fail(error)
+                    return
+                again = list(job.halves())
+        for each in again:
+            async with aclosing(self._run(each, course)) as batches:
+                async for batch in batches:
+                    yield batch
 
     async def _ask(self, job: "_Job", breaker: CircuitBreaker) -> AsyncIterator[FetchBatch]:
         """Ask for all pages of one call, and again without the symbols that the vendor calls malformed.
 
         Raises:
             RequestRefused: for a refusal that names no symbol.
+            _SipRefused: when the plan does not have the bars from SIP.
         """
         while job.pending:
             walk = Walk(job.pending, job.call, self.name)
@@ -168,15 +186,13 @@ class AlpacaClient:
             except CircuitOpen as stop:
                 yield job.fail(stop.error)
                 return
-            except _SipRefused as refused:
-                self._do_without_sip(refused)
             except UnknownSymbol as error:
                 if error.symbol in job.pending:
                     yield job.fail(error, error.symbol)
                     continue
                 yield job.fail(error)
                 return
-            except RequestRefused:
+            except (RequestRefused, _SipRefused):
                 raise
             except ProviderError as error:
                 breaker.failed(job.endpoint, error)
@@ -218,11 +234,33 @@ class AlpacaClient:
             params |= {"feed": feed, "adjustment": _ADJUSTMENT}
         return params
 
-    def _do_without_sip(self, refused: _SipRefused) -> None:
-        """Ask for all bars of one feed from now on. Calls that had left meanwhile may be refused as well."""
-        if self._has_sip_history:
+    def _with_less_sip(self, job: "_Job", parts: Parts) -> list["_Job"]:
+        """The calls in place of one that asks SIP for bars of the last day, once that was refused; else none."""
+        if job.feed != SIP or not self._has_sip_history or not self._is_ahead:
+            return []
+        old, recent = parts.divided(job.requests(), self._clock() - _MOST_AHEAD + DELAY)
+        if not recent:
+            return []
+        sides = [(feed, tuple(some)) for feed, some in ((SIP, old), (self._feed, recent)) if some]
+        return [job.of(feed, some) for feed, some in sides]
+
+    def _heed(self, job: "_Job", refused: _SipRefused) -> None:
+        """Ask for less of SIP from now on. Calls that had left meanwhile may be refused as well."""
+        before = self._clock() - _MOST_AHEAD + DELAY
+        if not self._has_sip_history:
+            return
+        if all(begin_of_recent(request, before) == request.end for request in job.requests()):
             _log.warning("%s; all bars come from the feed %s now", refused, self._feed)
-        self._has_sip_history = False
+            self._has_sip_history = False
+        elif not self._is_ahead:
+            _log.warning(
+                "%s, though it is older than %d minutes by this machine's clock: if that is not ahead, the plan has no "
+                "SIP at all; bars of the last day come from the feed %s now",
+                refused,
+                DELAY // timedelta(minutes=1),
+                self._feed,
+            )
+            self._is_ahead = True
 
     def _explain(self, feed: str, status: int, said: str) -> ProviderError | None:
         if status in (400, 422) and (match := _INVALID_SYMBOL.search(said)):
@@ -234,7 +272,8 @@ class AlpacaClient:
         if status == 403 and _RECENT_SIP in said.lower():
             if feed != self._feed:
                 return _SipRefused(
-                    f"{self.name}: the plan of this key does not include SIP history ({said})", provider=self.name
+                    f"{self.name}: the plan of this key does not include what was asked of SIP ({said})",
+                    provider=self.name,
                 )
             return Unauthorized(
                 f"{self.name}: the plan of this key does not include recent bars of the {self._feed!r} feed ({said}): "
@@ -268,6 +307,15 @@ class _Job:
         for some in (symbols[:middle], symbols[middle:]):
             requests = tuple(request for symbol in some for request in self.pending[symbol])
             yield replace(self, call=replace(self.call, requests=requests))
+
+    def requests(self) -> Iterator[BarRequest]:
+        """The pending requests."""
+        return itertools.chain.from_iterable(self.pending.values())
+
+    def of(self, feed: str, requests: tuple[BarRequest, ...]) -> "_Job":
+        """A job for parts of the pending requests, of another feed."""
+        start, end = min(each.start for each in requests), max(each.end for each in requests)
+        return replace(self, feed=feed, call=replace(self.call, requests=requests, start=start, end=end))
 
     def fail(self, error: ProviderError, only: str | None = None) -> FetchBatch:
         """Give up on the pending requests, or on those of one symbol."""

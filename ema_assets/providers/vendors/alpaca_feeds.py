@@ -7,7 +7,7 @@ Sources: "About Market Data API" (historical data delay of the free plan) and "M
 and what Alpaca answered the users of alpacahq/alpaca-trade-api-python: it goes by the `end` of a request.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -52,18 +52,29 @@ class Parts:
     """
 
     def __init__(self, requests: Sequence[BarRequest], recent_feed: str, now: datetime | None) -> None:
-        self.by_feed: dict[str, list[BarRequest]] = {SIP: [], recent_feed: []}
-        # By identity: two requests may be equal, and each is answered once.
+        # By identity: two requests may be equal, and each is answered once. A part is kept, so that its id is its own.
         self._wholes: dict[int, _Whole] = {}
+        self._parts: list[BarRequest] = []
+        old, recent = ([], list(requests)) if now is None else self.divided(requests, now)
+        self.by_feed: dict[str, list[BarRequest]] = {SIP: old}
+        self.by_feed.setdefault(recent_feed, []).extend(recent)
+
+    def divided(self, requests: Iterable[BarRequest], now: datetime) -> tuple[list[BarRequest], list[BarRequest]]:
+        """`requests`, or parts of some, as they are before their recent bars at `now`, and from these on."""
+        old: list[BarRequest] = []
+        recent: list[BarRequest] = []
         for request in requests:
-            border = request.start if now is None else begin_of_recent(request, now)
+            border = begin_of_recent(request, now)
             if border in (request.start, request.end):
-                self.by_feed[recent_feed if border == request.start else SIP].append(request)
+                (recent if border == request.start else old).append(request)
                 continue
-            whole = _Whole(request, parts_left=2)
-            for feed, part in ((SIP, replace(request, end=border)), (recent_feed, replace(request, start=border))):
-                self.by_feed[feed].append(part)
+            whole = self._wholes.pop(id(request), None) or _Whole(request, parts_left=1)
+            whole.parts_left += 1
+            for side, part in ((old, replace(request, end=border)), (recent, replace(request, start=border))):
+                side.append(part)
+                self._parts.append(part)
                 self._wholes[id(part)] = whole
+        return old, recent
 
     def joined(self, batch: FetchBatch) -> FetchBatch:
         """`batch`, which is about parts, as it is about the requests: complete with the last part, failed with one."""
