@@ -14,6 +14,9 @@ STRATEGIES = "strategies"
 # The same for every trend: EMA 9 and 30, and those of strategies with other spans.
 TRENDS = "trends"
 
+# Keys of an `[[alert]]` that narrow what it is about, where that is a series.
+_OF_SERIES = ("symbols", "groups", "timeframes")
+
 # The row of what was found, as it is said: what `find` returned, and symbol, timeframe, strategy, ts, close and, of a
 # trend, `fast_span` and `slow_span`.
 Row = Mapping[str, Any]
@@ -66,6 +69,13 @@ class SeriesKind:
     params: Mapping[str, Param] = field(default_factory=dict)
     is_of_corrections: bool = False
 
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """The keys of an `[[alert]]` that narrow what of it is told."""
+        # Averages are those that strategies compare, so strategies narrow these as well.
+        more = {STRATEGIES: ("strategies",), TRENDS: ("strategies", "averages")}
+        return (*_OF_SERIES, *more.get(self.asset, ()))
+
 
 class Conditions(Protocol):
     """How the whole stands at a moment, for kinds of trouble. Each is asked for once at most."""
@@ -91,11 +101,12 @@ class TroubleKind:
         name: what the watchlist calls it.
         titles: what one and what several are called in the title of a message.
         description: when it is raised, in a sentence.
-        find: what is wrong now: subject (text) and whatever `say` needs; with symbol and timeframe it is about a
-            series, and subscriptions to other symbols or timeframes do not get it.
+        find: what is wrong now: subject (text) and whatever `say` needs; with symbol and timeframe where it is about a
+            series.
         say: from one of these rows to a sentence.
         params: that a subscription may set.
         is_lasting: it is told once until it is over, and its end is told as well. Else each subject is told once.
+        is_of_series: it is about a series: subscriptions to other symbols or timeframes do not get it.
     """
 
     name: str
@@ -105,6 +116,12 @@ class TroubleKind:
     say: Callable[[Row], str]
     params: Mapping[str, Param] = field(default_factory=dict)
     is_lasting: bool = True
+    is_of_series: bool = False
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """The keys of an `[[alert]]` that narrow what of it is told."""
+        return _OF_SERIES if self.is_of_series else ()
 
 
 Kind = SeriesKind | TroubleKind

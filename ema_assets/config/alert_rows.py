@@ -79,6 +79,7 @@ def _subscription(
     kinds = _kinds(row, where)
     params = {key: param for kind in kinds for key, param in discover()[kind].params.items()}
     _only(row, (*_KEYS, *params), where)
+    _refuse_idle_filters(row, kinds, where)
     timeframes = _names(row, "timeframes", [each.key for each in listed.timeframes], where)
     per_hour = row.get("messages_per_hour")
     return Subscription(
@@ -108,6 +109,17 @@ def _only(row: Mapping[str, Any], allowed: Iterable[str], where: str) -> None:
             owners = [kind.name for kind in discover().values() if key in kind.params]
             hint = f"; it is a key of {', '.join(owners)}" if owners else did_you_mean(key, allowed)
             raise WatchlistError(f"{where}: unknown key `{key}`, allowed are {', '.join(allowed)}{hint}")
+
+
+def _refuse_idle_filters(row: Mapping[str, Any], kinds: Sequence[str], where: str) -> None:
+    """Refuse a filter that narrows none of `kinds`: whoever writes it expects less than would be told."""
+    for key in _FILTERS:
+        narrowed = [kind.name for kind in discover().values() if key in kind.filters]
+        if key in row and not set(narrowed) & set(kinds):
+            raise WatchlistError(
+                f"{where}: `{key}` does not apply to {', '.join(kinds)}; leave it out, for it narrows only "
+                f"{', '.join(narrowed)}"
+            )
 
 
 def _kinds(row: Mapping[str, Any], where: str) -> tuple[str, ...]:

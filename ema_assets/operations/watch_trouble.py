@@ -96,7 +96,7 @@ def watch_trouble(
 def _found(standing: Standing, subscription: Subscription, kind: TroubleKind) -> pl.DataFrame:
     """What `kind` finds for `subscription`: its key, text, symbol and timeframe (null where it is about no series)."""
     rows = kind.find(standing, subscription.params)
-    if "symbol" in rows.columns:
+    if kind.is_of_series:
         if subscription.symbols is not None:
             rows = rows.filter(pl.col("symbol").is_in(list(subscription.symbols)))
         if subscription.timeframes is not None:
@@ -108,8 +108,8 @@ def _found(standing: Standing, subscription: Subscription, kind: TroubleKind) ->
         kind=pl.lit(kind.name),
         subject="subject",
         text=pl.Series(texts, dtype=pl.String),
-        symbol="symbol" if "symbol" in rows.columns else nothing,
-        timeframe="timeframe" if "timeframe" in rows.columns else nothing,
+        symbol="symbol" if kind.is_of_series else nothing,
+        timeframe="timeframe" if kind.is_of_series else nothing,
     )
 
 

@@ -67,6 +67,40 @@ def test_a_row_may_say_all() -> None:
     assert found.to[0] == "telegram"
 
 
+@pytest.mark.parametrize(
+    ("kinds", "filters"),
+    [
+        (
+            ("crossover", "about_to_cross", "correction_flipped_crossover"),
+            "symbols groups timeframes strategies averages",
+        ),
+        (("entry", "exit", "stop_near", "correction_flipped_trade"), "symbols groups timeframes strategies"),
+        (("series_failing",), "symbols groups timeframes"),
+        (("provider_shut_out", "nothing_fresh", "run_failed"), ""),
+    ],
+)
+def test_a_filter_that_narrows_nothing_is_refused(kinds: tuple[str, ...], filters: str) -> None:
+    values = {
+        "symbols": '["AAPL"]',
+        "groups": '["Crypto"]',
+        "timeframes": '["1h"]',
+        "strategies": '["strategy_9_30_ema"]',
+        "averages": '["9/30"]',
+    }
+    for kind in kinds:
+        for key, value in values.items():
+            row = f'on = ["{kind}"]\nto = ["${{H}}"]\n{key} = {value}'
+            if key in filters.split():
+                parsed(row)
+            else:
+                with pytest.raises(
+                    WatchlistError, match=f"^watchlist: alert 'alert 1': `{key}` does not apply to {kind}; "
+                ):
+                    parsed(row)
+    # Beside a kind that it narrows it may stand.
+    assert parsed('on = ["crossover", "run_failed"]\nto = ["${H}"]\nsymbols = ["AAPL"]').symbols == ("AAPL",)
+
+
 KINDS = ", ".join(discover())
 
 
@@ -121,6 +155,10 @@ KINDS = ", ".join(discover())
         ('on = ["entry"]\nto = ["${H}"]\nquiet_hours = "22:00-07:00"', "need a `time_zone` such as"),
         ('on = ["entry"]\nto = ["${H}"]\nquiet_hours = "22:00-07:00"\ntime_zone = "Mars/Base"', "received 'Mars/Base'"),
         ('on = ["entry"]\nto = ["${H}"]\ntime_zone = "UTC"', "`quiet_hours` must be two different times"),
+        (
+            'on = ["run_failed", "nothing_fresh"]\nto = ["${H}"]\nstrategies = ["strategy_9_30_ema"]',
+            "`strategies` does not apply to run_failed, nothing_fresh; leave it out, for it narrows only about_to_cross, ",
+        ),
         (
             'name = "a/b"\non = ["entry"]\nto = ["${H}"]',
             "`name` must be 1 to 48 letters, digits, blanks or . _ -, received 'a/b'",

@@ -26,4 +26,5 @@ KIND = TroubleKind(
     find=_find,
     say=_say,
     params=AFTER,
+    is_of_series=True,
 )
