@@ -517,7 +517,7 @@ def test_the_state_of_fetched_bars_leaves_out_symbols_from_files(ready: Database
     with ready.transaction() as transaction:
         ledger.sync_instruments(transaction, [AAPL, Instrument("MSFT", provider="file")])
         found = ledger.fetch_state(transaction, FIVE, ["AAPL", "MSFT", "NONE"])
-        assert found.rows() == [("AAPL", "XNYS", None, 0, None, None, None, None, None)]
+        assert found.rows() == [("AAPL", "XNYS", None, 0, None, None, None, None, None, None)]
         known = ledger.instruments(transaction, FIVE, ["AAPL", "MSFT", "NONE"])
         assert known.rows() == [("AAPL", "XNYS", True, None), ("MSFT", "XNYS", False, None)]
 
