@@ -3,7 +3,7 @@
 Nothing here was measured above 10,000 symbols: beyond that the figures go on along the same lines.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -19,6 +19,7 @@ CPU_SECONDS_PER_SERIES = (0.95 - 0.38) / 900
 CPU_SECONDS_PER_RUN = 0.38 - 100 * CPU_SECONDS_PER_SERIES
 # The same page: 0.69 CPU s with 12 assets, 0.345 with the chain of 4, of 100 symbols.
 EVERYTHING_TO_CHAIN = 2.0
+ASSETS_OF_CHAIN, ASSETS_OF_EVERYTHING = 4, 12
 # The same page and docs/OPERATIONS.md: what a process holds after runs of 1,000 series, with its kernels.
 MEGABYTES_PER_PROCESS = 300
 # "benchmarks.growth", days 7 to 28, 15 trading days: 70 to 198 MB in `market` for 100 symbols on six timeframes, four
@@ -37,6 +38,14 @@ SYMBOLS_PER_CALL = 200
 
 # Minutes in which a market trades, of a US exchange and of one that never closes.
 SESSION_MINUTES, ALWAYS_MINUTES = 390, 1_440
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """Symbols that trade at the same hours: how many, and how many bars of each timeframe close on a trading day."""
+
+    symbols: int
+    closes: Mapping[Timeframe, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,22 +92,40 @@ def estimate(
     Raises:
         ConfigurationError: when there are no symbols, or more than the figures are good for.
     """
-    wanted = sorted(timeframes)
+    closes = {each: closes_per_day(each, is_always_open=is_always_open) for each in timeframes}
+    return estimate_markets([Market(symbols, closes)], ASSETS_OF_EVERYTHING if is_everything else ASSETS_OF_CHAIN)
+
+
+def estimate_markets(markets: Sequence[Market], assets: int) -> Estimate:
+    """What the symbols of `markets` cost with so many `assets`; what other numbers than 4 and 12 cost is interpolated.
+
+    Raises:
+        ConfigurationError: when there are no symbols, or more than the figures are good for.
+    """
+    symbols = sum(market.symbols for market in markets)
     if not 1 <= symbols <= MOST_SYMBOLS:
         raise ConfigurationError(f"`symbols` must be from 1 to {MOST_SYMBOLS:,}, received {symbols}")
-    runs = ceil(symbols / SERIES_PER_RUN)
-    factors = (EVERYTHING_TO_CHAIN, MARKET_EVERYTHING_TO_CHAIN, DAGSTER_EVERYTHING_TO_CHAIN)
-    cpu_factor, market_factor, dagster_factor = factors if is_everything else (1.0, 1.0, 1.0)
-    tick = (runs * CPU_SECONDS_PER_RUN + symbols * CPU_SECONDS_PER_SERIES) * cpu_factor
-    closes = [closes_per_day(each, is_always_open=is_always_open) for each in wanted]
-    bars = symbols * sum(closes)
+    share = (assets - ASSETS_OF_CHAIN) / (ASSETS_OF_EVERYTHING - ASSETS_OF_CHAIN)
+    cpu_factor, market_factor, dagster_factor = (
+        1 + (factor - 1) * share
+        for factor in (EVERYTHING_TO_CHAIN, MARKET_EVERYTHING_TO_CHAIN, DAGSTER_EVERYTHING_TO_CHAIN)
+    )
+    timeframes = {timeframe for market in markets for timeframe in market.closes}
+    # Markets that are open at the same time share their runs.
+    runs = sum(
+        max(market.closes.get(each, 0) for market in markets)
+        * ceil(sum(market.symbols for market in markets if each in market.closes) / SERIES_PER_RUN)
+        for each in timeframes
+    )
+    bars = sum(market.symbols * sum(market.closes.values()) for market in markets)
+    tick = (ceil(symbols / SERIES_PER_RUN) * CPU_SECONDS_PER_RUN + symbols * CPU_SECONDS_PER_SERIES) * cpu_factor
     return Estimate(
-        series=symbols * len(wanted),
+        series=sum(market.symbols * len(market.closes) for market in markets),
         bars_per_day=bars,
-        runs_per_day=runs * sum(closes),
+        runs_per_day=runs,
         cpu_seconds_per_tick=tick,
-        cpu_seconds_at_the_worst_close=tick * max(sum(not each.is_session for each in wanted), 1),
-        cpu_hours_per_day=tick * sum(closes) / 3600,
+        cpu_seconds_at_the_worst_close=tick * max(sum(not each.is_session for each in timeframes), 1),
+        cpu_hours_per_day=(runs * CPU_SECONDS_PER_RUN + bars * CPU_SECONDS_PER_SERIES) * cpu_factor / 3600,
         memory_megabytes=4 * MEGABYTES_PER_PROCESS,
         market_megabytes_per_day=bars * MARKET_BYTES_PER_BAR * market_factor / 1e6,
         dagster_megabytes=bars * DAGSTER_BYTES_PER_BAR * dagster_factor * DAGSTER_LEVEL_TO_DAY / 1e6,

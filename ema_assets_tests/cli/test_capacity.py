@@ -1,6 +1,8 @@
 """`ema-assets capacity`."""
 
 import json
+import re
+from pathlib import Path
 
 from ema_assets_tests.cli.conftest import Refused, Run
 
@@ -12,7 +14,25 @@ def test_a_watchlist_of_some_size_is_estimated_as_a_table_and_as_json(run: Run, 
     assert {name.strip(): text for name, text in lines.items()}["new bars"] == f"{500 * 289:,}"
     found = json.loads(run("capacity", "--symbols", "500", "--timeframes", "5m", "--json").stdout)
     assert (found["series"], found["runs_per_day"], found["calls_per_tick"]) == (500, 78, 3)
-    ours = json.loads(run("capacity", "--json").stdout)
-    assert (ours["series"], ours["runs_per_day"]) == (3 * 6, 78 + 26 + 13 + 7 + 2 + 1)
     assert "received 0" in refused("capacity", "--symbols", "0")
     assert "7x" in refused("capacity", "--symbols", "5", "--timeframes", "7x")
+    assert "goes with `--symbols`" in refused("capacity", "--always-open")
+
+
+def test_of_the_watchlist_count_the_hours_of_its_markets_and_what_is_switched_on(run: Run, home: Path) -> None:
+    """Seen: ten pairs were taken for stocks, which have a quarter of their bars, and every signal for none."""
+    stock, pair = 78 + 26 + 13 + 7 + 2 + 1, 288 + 96 + 48 + 24 + 6 + 1
+    ours = json.loads(run("capacity", "--json").stdout)
+    assert (ours["series"], ours["bars_per_day"], ours["runs_per_day"]) == (3 * 6, 2 * stock + pair, pair)
+    only_days = json.loads(run("capacity", "--timeframes", "1d", "--json").stdout)
+    assert (only_days["series"], only_days["bars_per_day"], only_days["runs_per_day"]) == (3, 3, 1)
+
+    path = home / "watchlist.toml"
+    usual = path.read_text()
+    chain, everything = ours["dagster_megabytes"], json.loads(run("capacity", "--json", "--everything").stdout)
+    path.write_text(re.sub(r"off = \[.*\]", "off = []", usual))
+    more = json.loads(run("capacity", "--json").stdout)
+    assert chain < more["dagster_megabytes"] < everything["dagster_megabytes"], "one strategy of two is off"
+    path.write_text(usual.replace('name = "Shares"', 'calendar = "XHKG"'))
+    hong_kong = json.loads(run("capacity", "--timeframes", "5m", "--json").stdout)
+    assert hong_kong["bars_per_day"] == 2 * 66 + 288

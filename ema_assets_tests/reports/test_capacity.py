@@ -8,7 +8,7 @@ import pytest
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.timeframes import DEFAULT, by_key
 from ema_assets.reports import capacity
-from ema_assets.reports.capacity import estimate
+from ema_assets.reports.capacity import Market, estimate, estimate_markets
 
 PAGE = (Path(__file__).parents[2] / "docs/CAPACITY.md").read_text()
 
@@ -28,6 +28,19 @@ def test_closes_of_a_day_are_those_of_the_market() -> None:
     keys = ("1m", "5m", "15m", "1h", "4h", "1d")
     assert [capacity.closes_per_day(by_key(key), is_always_open=False) for key in keys] == [390, 78, 26, 7, 2, 1]
     assert [capacity.closes_per_day(by_key(key), is_always_open=True) for key in keys] == [1440, 288, 96, 24, 6, 1]
+
+
+def test_markets_that_are_open_together_share_their_runs() -> None:
+    """What one market costs, and two of which one never closes; symbols above a thousand take a run more."""
+    m5, d1 = by_key("5m"), by_key("1d")
+    stocks, pairs = Market(600, {m5: 78, d1: 1}), Market(600, {m5: 288})
+    alone, both = estimate_markets([stocks], 4), estimate_markets([stocks, pairs], 4)
+    assert alone == estimate(600, [m5, d1])
+    assert (both.series, both.bars_per_day) == (600 * 3, 600 * 79 + 600 * 288)
+    assert both.runs_per_day == 2 * 288 + 1
+    eight = estimate_markets([stocks], 8)
+    assert eight.cpu_seconds_per_tick == pytest.approx(1.5 * alone.cpu_seconds_per_tick)
+    assert estimate_markets([stocks], 12) == estimate(600, [m5, d1], is_everything=True)
 
 
 def test_the_page_shows_what_the_function_says() -> None:
