@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ema_assets.model.errors import did_you_mean
+from ema_assets.model.reserved_words import RESERVED_WORDS
 from ema_assets.model.schemas import KINDS
 
 # Parameters by name, as the configuration or the declaration's defaults give them.
@@ -102,6 +103,8 @@ def problems_with_columns(columns: Sequence[Column], taken: Sequence[str] = ()) 
             continue
         if column.name in taken:
             yield f"a column must not be called {', '.join(taken)}, received {column.name!r}"
+        if column.name in RESERVED_WORDS:
+            yield f"a column must not be called by a word that SQL reserves, received {column.name!r}"
         if column.name in seen:
             yield f"column {column.name!r} is declared twice"
         if column.kind not in KINDS:

@@ -5,9 +5,11 @@ import pkgutil
 import re
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 
 from ema_assets import signals
+from ema_assets.model.averages import EMA, WMA, averaged
 from ema_assets.model.declarations import (
     problem_with_identifier,
     problems_with_columns,
@@ -17,6 +19,7 @@ from ema_assets.model.declarations import (
 )
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.own_modules import files_of, limited, load, told
+from ema_assets.model.reserved_words import RESERVED_WORDS
 from ema_assets.signals.declaration import Signal
 
 OHLC = "ohlc"
@@ -25,17 +28,25 @@ OHLC_COLUMNS = ("open", "high", "low", "close", "volume")
 # Assets and tables that are no signals; a table's partitions are called by it and a timeframe.
 _TAKEN = re.compile(
     r"(ema|wma)_[0-9]+|ema_trend_[0-9]+_[0-9]+"
-    r"|(ohlc|strategy|bar|provider|asset|performance)(_.*)?|instrument|session|close_latency|migration|screener|trade"
-    r"|watchlist|.*_([0-9]+(m|h|d|w|mo)|state)"
+    r"|(ohlc|strategy|bar|provider|asset|performance|alert)(_.*)?|instrument|session|close_latency|migration|screener"
+    r"|trade|watchlist|calendar|corporate_action|file_span|history_depth|long_bar|older_history|source|special_day"
+    r"|timeframe|.*_([0-9]+(m|h|d|w|mo)|state)"
 )
-# What Dagster does not take as a name.
+# What Dagster or SQL does not take as a name.
 _RESERVED = {
     *keyword.kwlist,
+    *RESERVED_WORDS,
     *("arg_dict", "bool", "conf", "config", "context", "dict", "float", "input", "input_arg_dict", "int", "meta"),
     *("output", "output_arg_dict", "str", "type"),
 }
-# The key of each table, what the engine adds to what is read, and what the views say of each row.
-_KEY_COLUMNS = ("symbol", "timeframe", "ts", "is_new", "session", "is_preliminary")
+# The key of each table, what the engine adds to it and to what is read, and what the views say of each row: its bar,
+# of which readers may want more than the close one day, and whether it may still change.
+_TAKEN_COLUMNS = (
+    *("symbol", "timeframe", "ts", *OHLC_COLUMNS, "is_preliminary", "warming_up"),
+    *("is_new", "from_ts", "calendar", "session", "is_session_last", "ts_end", "higher_trend"),
+)
+# The number of a bar is the same in each signal that counts bars, so that it does not matter whose is shown.
+_SHARED_COLUMN = "bar_number"
 _FIRST = ("ema_signals", "ema_trend")
 
 
@@ -61,8 +72,9 @@ def discover(folder: Path | None = None) -> dict[str, Signal]:
                 f"{origin}: there is a signal `{signal.name}` already, in {origins[signal.name]}; names must differ"
             )
         found[signal.name], origins[signal.name] = signal, origin
+    owners: dict[str, str] = {}
     for name, signal in found.items():
-        problem = next(_problems_of_reads(signal, found), None)
+        problem = next(chain(_problems_of_reads(signal, found), _problems_of_shared(signal, owners, origins)), None)
         if problem:
             raise ConfigurationError(f"{origins[name]}: signal `{name}`: {problem}")
     depths = {name: _depth(name, found, ()) for name in found}
@@ -95,6 +107,11 @@ def _of_folder(folder: Path | None) -> Iterator[tuple[str, Signal]]:
         yield str(path), declared
 
 
+def is_taken(name: str) -> bool:
+    """True when a signal cannot be called `name`, as another asset or table is or as Dagster or SQL reserves."""
+    return name in _RESERVED or _TAKEN.fullmatch(name) is not None
+
+
 # --- declarations -----------------------------------------------------------------------------------------------------
 
 
@@ -104,17 +121,17 @@ def _problems(signal: Signal) -> Iterator[str]:
     if problem:
         yield problem
         return
-    if signal.name in _RESERVED or _TAKEN.fullmatch(signal.name):
+    if is_taken(signal.name):
         yield f"`name` must not be that of another asset or table, or be reserved; received {signal.name!r}"
     problems = (
         *problems_with_texts({"description": signal.description, "version": signal.version}),
-        *problems_with_columns(signal.columns, taken=_KEY_COLUMNS),
+        *problems_with_columns(signal.columns, taken=_TAKEN_COLUMNS),
         *_problems_of_names("carries", signal.carries, signal),
         *_problems_of_names("shown", signal.shown, signal),
         *problems_with_params(signal.params),
     )
     # The functions are called with the defaults, so these are looked at first.
-    for each in problems or _problems_of_functions(signal):
+    for each in problems or (*_problems_of_bar_number(signal), *_problems_of_functions(signal)):
         yield f"signal `{signal.name}`: {each}"
 
 
@@ -126,6 +143,14 @@ def _problems_of_names(field: str, names: tuple[str, ...], signal: Signal) -> It
     unknown = [name for name in names if name not in [column.name for column in signal.columns]]
     if unknown:
         yield f"`{field}` must name columns of its own, received {', '.join(map(repr, unknown))}"
+
+
+def _problems_of_bar_number(signal: Signal) -> Iterator[str]:
+    kind = next((column.kind for column in signal.columns if column.name == _SHARED_COLUMN), None)
+    if kind is not None and kind != "int8":
+        yield f"`{_SHARED_COLUMN}` is the number of the bar in its series and must be an int8, received {kind}"
+    if kind is None and signal.converged_after is not None:
+        yield f"`converged_after` needs a column `{_SHARED_COLUMN}`"
 
 
 def _problems_of_functions(signal: Signal) -> Iterator[str]:
@@ -151,6 +176,22 @@ def _problems_of_reads(signal: Signal, found: Mapping[str, Signal]) -> Iterator[
         return
     known = {OHLC: OHLC_COLUMNS, **{name: found[name].column_names for name in sorted(found)}}
     yield from problems_with_reads(signal.reads, known)
+
+
+def _problems_of_shared(signal: Signal, owners: dict[str, str], origins: Mapping[str, str]) -> Iterator[str]:
+    """Which of its columns have the name of another signal's; notes in `owners` whose the others are.
+
+    All signals stand side by side in `results.signals`, and one of two columns would be left out.
+    """
+    for column in signal.column_names:
+        if column == _SHARED_COLUMN:
+            continue
+        owner = owners.setdefault(column, signal.name)
+        said = averaged(column)
+        if owner != signal.name:
+            yield f"the signal `{owner}` has a column {column!r} already, in {origins[owner]}; names must differ"
+        elif said is not None and said.kind in {EMA, WMA} and not origins[signal.name].startswith(signals.__name__):
+            yield f"column {column!r} has the name of an average that a strategy may read; choose another one"
 
 
 def _depth(name: str, found: Mapping[str, Signal], above: tuple[str, ...]) -> int:

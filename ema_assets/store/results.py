@@ -309,14 +309,15 @@ def _shown_trades(configured: Configured) -> str:
 
 
 def _signals(configured: Configured) -> str:
-    """Every signal beside its bar; a name that two of them use is the first one's."""
-    signals = configured.signals
+    """Every signal beside its bar. What several have, such as trends of other spans, is that of the first."""
     columns: dict[str, str] = {}
-    for name, names in signals.items():
+    joins = ""
+    for number, (name, names) in enumerate(configured.signals.items()):
+        # Under a name of ours: a signal may be called as the view calls its other tables, such as `f`.
+        joins += f" LEFT JOIN market.{identifier(name)} s{number} USING (symbol, timeframe, ts)"
         for column in names:
-            columns.setdefault(column, name)
-    shown = "".join(f", {identifier(name)}.{identifier(column)}" for column, name in columns.items())
-    joins = "".join(f" LEFT JOIN market.{identifier(name)} USING (symbol, timeframe, ts)" for name in signals)
+            columns.setdefault(column, f"s{number}.{identifier(column)}")
+    shown = "".join(f", {column}" for column in columns.values())
     return (
         f"CREATE VIEW results.signals AS SELECT o.symbol, o.timeframe, o.ts, o.close{shown}, "
         f"{_preliminary('o.ts')} AS is_preliminary FROM market.{OHLC} o{joins} "

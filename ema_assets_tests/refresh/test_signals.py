@@ -167,6 +167,15 @@ def test_a_signal_is_added_by_one_file_and_computes_the_past_and_then_only_what_
     assert rows_of(database, "SELECT count(below_high_pct) FROM results.signals")[0][0] == found.height
 
 
+@pytest.mark.parametrize("name", ["f", "i", "o", "base", "row"])
+def test_a_signal_may_be_called_as_a_query_calls_its_tables(database: Database, folder, name: str) -> None:
+    few = Watchlist(WATCHED.instruments, WATCHED.history_days)
+    (folder / "below_high.py").write_text(TOY.replace('name="below_high"', f'name="{name}"'))
+    refresh(database, few, exchange(), utc("2026-11-18 15:00"), timeframes=[M5], graph=build(few, folder))
+    shown = rows_of(database, "SELECT count(below_high_pct) FROM results.signals")[0][0]
+    assert shown == rows_of(database, f"SELECT count(*) FROM market.{name}")[0][0] > 0
+
+
 def test_a_signal_that_is_switched_off_is_left_alone_and_catches_up_when_it_is_on_again(
     database: Database,
 ) -> None:

@@ -141,6 +141,8 @@ def test_a_file_that_declares_no_signal_is_named_with_the_line(tmp_path: Path, t
         ('name="toy"', 'name="series_state"', "received 'series_state'"),
         ('name="toy"', 'name="session"', "received 'session'"),
         ('name="toy"', 'name="instrument"', "received 'instrument'"),
+        ('name="toy"', 'name="source"', "received 'source'"),
+        ('name="toy"', 'name="user"', "received 'user'"),
         ('name="toy"', 'name="rsi_5m"', "received 'rsi_5m'"),
         ('name="toy"', 'name="lambda"', "received 'lambda'"),
         ('name="toy"', 'name="context"', "received 'context'"),
@@ -151,6 +153,21 @@ def test_a_file_that_declares_no_signal_is_named_with_the_line(tmp_path: Path, t
         ('Column("toy", ', 'Column("symbol", ', "received 'symbol'"),
         ('Column("toy", ', 'Column("timeframe", ', "received 'timeframe'"),
         ('Column("toy", ', 'Column("ts", ', "received 'ts'"),
+        ('Column("toy", ', 'Column("close", ', "must not be called symbol, timeframe, ts, open, high, low, close,"),
+        ('Column("toy", ', 'Column("volume", ', "received 'volume'"),
+        ('Column("toy", ', 'Column("is_preliminary", ', "received 'is_preliminary'"),
+        ('Column("toy", ', 'Column("warming_up", ', "received 'warming_up'"),
+        ('Column("toy", ', 'Column("calendar", ', "received 'calendar'"),
+        ('Column("toy", ', 'Column("end", ', "must not be called by a word that SQL reserves, received 'end'"),
+        (
+            'Column("toy", ',
+            'Column("rsi", ',
+            "signal `toy`: the signal `rsi` has a column 'rsi' already, in ema_assets.s",
+        ),
+        ('Column("toy", ', 'Column("trend", ', "the signal `ema_trend` has a column 'trend' already"),
+        ('Column("toy", ', 'Column("ema_12", ', "column 'ema_12' has the name of an average that a strategy may read"),
+        ('Column("toy", "float8"', 'Column("bar_number", "float8"', "must be an int8, received float8"),
+        ("compute=compute,", "compute=compute, converged_after=20,", "`converged_after` needs a column `bar_number`"),
         ('factor"),)', 'factor"), Column("toy", "int8", ""))', "column 'toy' is declared twice"),
         ('(Column("toy", "float8", "close · factor"),)', "()", "at least one Column"),
         ('(Column("toy", "float8", "close · factor"),)', '("toy",)', "at least one Column"),
@@ -190,6 +207,18 @@ def test_two_signals_of_one_name_are_refused_with_both_files(tmp_path: Path) -> 
     (tmp_path / "one.py").unlink()
     write(tmp_path, "two", ('name="toy"', 'name="rsi"'))
     assert_refused(tmp_path, str(tmp_path / "two.py"), "in ema_assets.signals.rsi")
+
+
+def test_a_column_of_two_signals_is_refused_in_the_later_file_naming_the_earlier_one(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    write(tmp_path, "two", ('name="toy"', 'name="other"'))
+    said = f"signal `other`: the signal `toy` has a column 'toy' already, in {tmp_path / 'one.py'}; names must differ"
+    assert_refused(tmp_path, f"{tmp_path / 'two.py'}: {said}")
+
+
+def test_signals_may_number_bars_alike(tmp_path: Path) -> None:
+    write(tmp_path, "toy", ('Column("toy", "float8"', 'Column("bar_number", "int8"'))
+    assert "toy" in discover(tmp_path)
 
 
 def test_signals_that_read_one_another_are_refused(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ import pytest
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.declarations import Column
 from ema_assets.model.errors import StoreError
+from ema_assets.model.reserved_words import RESERVED_WORDS
 from ema_assets.operations.sync_watchlist import adopt_graph
 from ema_assets.refresh.graph import build
+from ema_assets.signals.discovery import is_taken
 from ema_assets.store import tables
 from ema_assets.store.database import Database
 from ema_assets.store.tables import Filled, Table
@@ -279,3 +281,27 @@ def test_a_text_in_a_declaration_is_quoted(database: Database) -> None:
             "INSERT INTO market.toy (symbol, timeframe, ts, side) VALUES ('A', '5m', now(), 'o''clock')"
         )
     assert ("toy", None, "It's a toy.") in catalog(database, "toy")["comments"]
+
+
+# --- names that are taken ---
+
+
+def test_the_words_that_sql_reserves_are_those_of_the_server(database: Database) -> None:
+    with database.transaction() as transaction:
+        words = transaction.query("SELECT word FROM pg_get_keywords() WHERE catcode IN ('R', 'T')")["word"]
+        system = transaction.query(
+            "SELECT attname::text FROM pg_attribute WHERE attrelid = 'market.ohlc'::regclass AND attnum < 0"
+        )["attname"]
+    # An older server has fewer words.
+    assert {*words, *system} <= RESERVED_WORDS
+
+
+def test_no_signal_can_have_the_name_of_another_table(database: Database) -> None:
+    with database.transaction() as transaction:
+        adopt_graph(transaction, GRAPH)
+        names = transaction.query(
+            "SELECT relname::text AS name FROM pg_class WHERE relnamespace = 'market'::regnamespace AND relkind IN "
+            "('r', 'p', 'v', 'm')"
+        )["name"]
+    signals = {node.name for node in GRAPH.nodes.values() if node.signal is not None}
+    assert [name for name in names if name not in signals and not is_taken(name)] == []
