@@ -36,6 +36,9 @@ Whole = Callable[[pl.Series], pl.DataFrame]
 
 GAP_PAUSE_AFTER_FAILURE = timedelta(minutes=30)
 
+# What answers are about the newest bars, too.
+_NEWEST = (Extent.PART, Extent.WHOLE)
+
 # Bars asked for and kept in memory at a time: bounds memory whatever the number of series.
 BARS_PER_BATCH = 400_000
 BARS_PER_TRANSACTION = 100_000
@@ -294,7 +297,8 @@ class _Fetching:
                     bars,
                     asked,
                     source,
-                    closed_by=max(asked["end"]),
+                    # Of gaps and older bars all have closed, also one that lies across the end of its request.
+                    closed_by=max(asked["end"]) if extent in _NEWEST else self._now,
                     extent=extent,
                     suspects=self._suspects if extent is Extent.WHOLE and self._fetched_whole else None,
                     actions=self._actions.filter(pl.col("symbol").is_in(asked["symbol"].implode())),
@@ -325,7 +329,7 @@ class _Fetching:
         """The series of the requests `answered`, up to where the provider is complete."""
         ends = [min(request.end, self._delays.complete_through(request)) for request in answered]
         final = self._rules.final_through(self._timeframe, self._name, self._now)
-        is_newest = extent in (Extent.PART, Extent.WHOLE)
+        is_newest = extent in _NEWEST
         return pl.DataFrame(
             {
                 "symbol": [request.instrument.symbol for request in answered],

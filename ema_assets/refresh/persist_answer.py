@@ -54,7 +54,8 @@ def persist(storing: Storing, checked: Checked, asked: pl.DataFrame, splits: pl.
     changes = _write_bars(storing, pl.concat([checked.accepted, leftover], how="diagonal"), asked, deleted)
     past = changes.filter((pl.col("corrected") > 0) | (pl.col("late") > 0))
     if not past.is_empty():
-        quality.record_revisions(transaction, timeframe, _revisions(past, splits), source)
+        is_older = storing.answer.extent is Extent.OLDER
+        quality.record_revisions(transaction, timeframe, _revisions(past, splits, is_older=is_older), source)
     return Persisted(changes, leftover.group_by("symbol").agg(bars=pl.len()))
 
 
@@ -122,8 +123,16 @@ _SAID = {
 }
 
 
-def _revisions(past: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame:
-    """What is told of changes of the `past`: symbol, changed_from, corrected, late, kind and detail."""
+def _revisions(past: pl.DataFrame, splits: pl.DataFrame, *, is_older: bool = False) -> pl.DataFrame:
+    """What is told of changes of the `past`: symbol, changed_from, corrected, late, kind and detail.
+
+    `is_older` of bars before the first one, which were not asked for until now.
+    """
+    added = (
+        "the history reaches further back: older bars were asked for"
+        if is_older
+        else "the source sent bars that were missing"
+    )
     is_correction = pl.col("corrected") > 0
     scaled = pl.format("the vendor re-adjusted history for a {} {}", "split", "scale")
     for kind, sentence in _SAID.items():
@@ -138,5 +147,5 @@ def _revisions(past: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame:
         .then(scaled)
         .when(is_correction)
         .then(pl.lit("the source changed bars that were stored"))
-        .otherwise(pl.lit("the source sent bars that were missing")),
+        .otherwise(pl.lit(added)),
     )

@@ -10,7 +10,7 @@ import polars as pl
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import empty
-from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, state_of, tables_of, utc, watch
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, state_of, tables_of, utc, watch
 from ema_assets_tests.timeframes import D1, M5
 
 
@@ -61,3 +61,24 @@ def test_an_ema_that_starts_otherwise_is_computed_again_with_all_that_reads_it(d
     assert state_of(database, "AAPL", M5, EMA_SIGNALS)["code_version"] == "1 seed=first"
     refresh(database, watched, exchange, now)
     assert all(rows.equals(tables_of(database)[asset]) for asset, rows in seeded_by_mean.items())
+
+
+def test_a_longer_history_of_days_is_told_as_what_it_is_and_leaves_no_bar_out(database: Database) -> None:
+    """It was asked for: the source did not send late what was missing, and a day long past is not too new."""
+    months = (date(2026, 6, 1), date(2026, 11, 27))
+    now = utc("2026-11-28 12:00")
+    # Labelled as vendors do, before the open; the short history begins on a Saturday.
+    days = bars_on("XNYS", "AAPL", D1, *months).with_columns(pl.col("ts").dt.truncate("1d").dt.offset_by("5h"))
+    exchange = MemoryExchange(days)
+    short, long = (watch({"AAPL": "XNYS"}, d1_days=days, timeframes=[D1]) for days in (63, 150))
+    refresh(database, short, exchange, now)
+    refresh(database, long, exchange, now)
+    refresh(database, long, exchange, now)
+    stored = tables_of(database)[OHLC].filter(timeframe="1d")["ts"]
+    assert (stored.min(), stored.len()) == (
+        utc("2026-07-01 13:30"),
+        days.filter(pl.col("ts") >= utc("2026-07-01")).height,
+    )
+    told = rows_of(database, "SELECT kind, detail FROM market.bar_revision")
+    assert told == [("late bars", "the history reaches further back: older bars were asked for")]
+    assert rows_of(database, "SELECT symbol, reason FROM market.bar_skipped") == []
