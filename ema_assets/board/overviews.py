@@ -245,5 +245,7 @@ def _tag(mark: str, series: pl.DataFrame, said: Trust) -> str:
     """Differs with the ledger, by `mark`, and with what the clock alone changes: conditions, corrections of a day."""
     rows = series.sort("symbol", "timeframe").select("symbol", "timeframe", "condition", "since")
     digest = hashlib.sha256(rows.hash_rows(seed=930).to_numpy().tobytes())
-    digest.update(repr((mark, said.corrections.height, said.gaps, said.not_answering, said.symbols)).encode())
+    digest.update(
+        repr((mark, said.corrections.height, said.gaps, said.not_answering, said.symbols, said.not_synced)).encode()
+    )
     return digest.hexdigest()[:20]

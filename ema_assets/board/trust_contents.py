@@ -33,6 +33,7 @@ def trust_of(site: Site) -> dict[str, Any]:
         "silent_symbols": found.symbols,
         "is_synthetic": site.is_synthetic,
         "configuration_error": configured.error,
+        "sync_error": found.not_synced,
         "reads_as_role": bool(site.overviews.readers.has_role),
     }
 

@@ -4,12 +4,9 @@ import errno
 import os
 from pathlib import Path
 
-import adbc_driver_manager
-import psycopg2
-
 from ema_assets.config.settings import home_folder
 from ema_assets.model.errors import EmaAssetsError
-from ema_assets.store.database import first_line
+from ema_assets.store.driver_errors import refusal
 
 _MAY_NOT = (errno.EACCES, errno.EPERM)
 _CANNOT_BE_MADE = (*_MAY_NOT, errno.ENOENT, errno.ENOTDIR)
@@ -23,9 +20,7 @@ def sentence(error: Exception) -> str | None:
         case OSError():
             # With EPIPE whoever read our output has gone: click ends quietly.
             return None if error.errno == errno.EPIPE else _system_sentence(error)
-        case psycopg2.Error() | adbc_driver_manager.Error():
-            return f"the database or its driver refused: {first_line(error)}"
-    return None
+    return refusal(error)
 
 
 def _system_sentence(error: OSError) -> str:

@@ -39,11 +39,12 @@ def plan_command(symbols: Sequence[str], groups: Sequence[str], *, each_series: 
 
     Series that failed are left alone for a while: how many are, until when, and what went wrong.
 
-    As JSON: the planned runs, the stale series with their reasons, those that wait for their next attempt, and what is
-    wrong with the configuration.
+    As JSON: the planned runs, the stale series with their reasons, those that wait for their next attempt, what is
+    wrong with the configuration, and why the watchlist could not be taken up.
     """
     from ema_assets.refresh import left_alone, plan
     from ema_assets.refresh.runs import plan_runs
+    from ema_assets.reports.status import not_synced
 
     settings = Settings.from_env()
     watched = environment.read_watchlist(settings)
@@ -55,6 +56,7 @@ def plan_command(symbols: Sequence[str], groups: Sequence[str], *, each_series: 
         stale = plan.stale_for_sweep(transaction, now, timedelta(0), settings.publications).filter(is_chosen)
         waiting = left_alone.series(transaction, now, settings.publications).filter(is_chosen)
         runs = plan_runs(stale, watched.symbols, [], settings.series_per_run)
+        sync_error = not_synced(transaction)
         lines = plan.sentences(stale, runs) + left_alone.sentences(waiting, now)
         if lines and each_series:
             lines.append("")
@@ -67,8 +69,11 @@ def plan_command(symbols: Sequence[str], groups: Sequence[str], *, each_series: 
                 for calendar, _, closes in plan.next_closes(transaction, shortest, now).rows()
             ]
     if as_json:
-        rendering.print_json({**_as_json(stale, waiting, runs), "configuration_error": wrong})
+        errors = {"configuration_error": wrong, "sync_error": sync_error}
+        rendering.print_json({**_as_json(stale, waiting, runs), **errors})
         return
+    if sync_error is not None:
+        lines = [f"The watchlist is {sync_error}", "", *lines]
     if wrong is not None:
         lines = [f"A running Dagster launches nothing: {wrong}", "", *lines]
     for line in lines:

@@ -44,6 +44,8 @@ def status_command(groups: Sequence[str], *, as_json: bool) -> None:
         rendering.print_json({**surroundings.as_json(), **freshness.as_json()})
         return
     _print_surroundings(surroundings)
+    if freshness.sync_error is not None:
+        click.echo(f"Watchlist  {freshness.sync_error}")
     _print_freshness(freshness)
 
 
@@ -115,6 +117,7 @@ class _Surroundings:
 class _Freshness:
     """How fresh everything is, as `reports.status` says; nothing where no database runs."""
 
+    sync_error: str | None = None
     loading: Loading | None = None
     assets: list[status.AssetStatus] = field(default_factory=list)
     latency: list[dict[str, object]] = field(default_factory=list)
@@ -149,6 +152,7 @@ def _freshness(url: str, settings: Settings, symbols: Sequence[str] | None) -> _
     migrate(url)
     with Database(url) as database, database.transaction() as transaction:
         return _Freshness(
+            sync_error=status.not_synced(transaction),
             loading=loading(transaction, datetime.now(UTC)),
             assets=status.by_asset(transaction, clock.now(), settings.publications, symbols),
             latency=status.latency(transaction, datetime.now(UTC)),

@@ -1,4 +1,4 @@
-"""How a mistake of the user's reads in Dagster's UI: as its one sentence, without a traceback of ours."""
+"""How a mistake of the user's, or a refusal of the database, reads in Dagster's UI: as one sentence, no traceback."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from dagster._core.errors import DagsterUserCodeProcessError
 from dagster_shared.error import SerializableErrorInfo
 
-from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.errors import ConfigurationError, StoreError
+from ema_assets.store.driver_errors import refusal
 
 
 class WrongConfiguration(DagsterUserCodeProcessError):
@@ -23,12 +24,19 @@ class WrongConfiguration(DagsterUserCodeProcessError):
 
 @contextmanager
 def in_one_sentence(consequence: str = "") -> Iterator[None]:
-    """A block in which a mistake of the user's is told to Dagster, and in a second line its `consequence`.
+    """A block in which a mistake or refusal is told to Dagster, and in a second line its `consequence`.
 
     Raises:
         WrongConfiguration: when one is found.
     """
     try:
         yield
-    except ConfigurationError as error:
-        raise WrongConfiguration(f"{error}\n{consequence}".rstrip()) from None
+    except Exception as error:
+        if (sentence := sentence_of(error)) is None:
+            raise
+        raise WrongConfiguration(f"{sentence}\n{consequence}".rstrip()) from None
+
+
+def sentence_of(error: Exception) -> str | None:
+    """What `error` means to the user; None when it is a bug and keeps its traceback."""
+    return str(error) if isinstance(error, ConfigurationError | StoreError) else refusal(error)

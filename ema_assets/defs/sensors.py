@@ -1,7 +1,8 @@
 """The sweep, which takes up whatever the schedules leave, and the sensor that follows the watchlist."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -23,13 +24,15 @@ from ema_assets.defs.guest import what_is_slower
 from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.lost_runs import fail_lost_runs
 from ema_assets.defs.namespace import ALONE, Namespace
-from ema_assets.defs.one_sentence import in_one_sentence
+from ema_assets.defs.one_sentence import in_one_sentence, sentence_of
 from ema_assets.defs.requests import run_request, runs_for
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh import left_alone
 from ema_assets.refresh.graph import Graph
 from ema_assets.refresh.plan import SCHEDULE_REACH, sentences, stale_for_sweep
+from ema_assets.store import sync_failures
+from ema_assets.store.database import first_line
 
 # A schedule's tick takes some seconds to launch its run; before this the sweep would launch the same one. Not longer: a
 # tick that found its series covered by a run that began before the close leaves the new bar to the sweep, and so does
@@ -130,7 +133,8 @@ def _sync_watchlist(graph: Graph, namespace: Namespace) -> SensorDefinition:
         default_status=DefaultSensorStatus.RUNNING,
         description=(
             "Follows the watchlist file: new symbols become partitions and are loaded, removed ones go. Its ticks fail "
-            "while the watchlist, or a signal or strategy of yours, is wrong, and say what is allowed."
+            "while the watchlist, or a signal or strategy of yours, is wrong or refused by the database, and say what "
+            "is allowed."
         ),
     )
     @namespace.own_resources
@@ -142,7 +146,8 @@ def _sync_watchlist(graph: Graph, namespace: Namespace) -> SensorDefinition:
         The first runs of new symbols are launched at once and not left to the next sweep.
 
         Raises:
-            WrongConfiguration: while the watchlist or a file of signals or strategies is wrong.
+            WrongConfiguration: while the watchlist or a file of signals or strategies is wrong, or the database
+                refuses what it says.
         """
         nonlocal last
         before, last = last, _WRONG
@@ -151,8 +156,10 @@ def _sync_watchlist(graph: Graph, namespace: Namespace) -> SensorDefinition:
         if reason is not None:
             last = before
             return SkipReason(reason)
-        with in_one_sentence(_NOT_SYNCED):
+        with in_one_sentence(_NOT_SYNCED), _kept_in(store):
             change = _follow(context, store, market.now(), graph, namespace)
+            if before != _READ and not change.is_new:
+                _forget_failure(store)
         last = _READ
         settings = namespace.settings()
         said = _told(settings.watchlist_path.name, change, before)
@@ -177,6 +184,24 @@ _NOTHING_IS_LAUNCHED = (
     "Nothing is launched until this is mended: what is stored stays, and what closes meanwhile is fetched afterwards"
 )
 _NOT_SYNCED = "The watchlist was not synced: everything goes on with the last one that was right"
+
+
+@contextmanager
+def _kept_in(store: StoreResource) -> Iterator[None]:
+    """A block whose failure is kept in the database, for all who do not look at ticks."""
+    try:
+        yield
+    except Exception as error:
+        # A database that cannot be reached keeps nothing, and everybody sees that it cannot.
+        with suppress(Exception), store.open() as database, database.transaction() as transaction:
+            sync_failures.note(transaction, sentence_of(error) or f"{type(error).__name__}: {first_line(error)}")
+        raise
+
+
+def _forget_failure(store: StoreResource) -> None:
+    """Forget what a sync would forget: a file that is as it was before a mistake has nothing to sync."""
+    with store.open() as database, database.transaction() as transaction:
+        sync_failures.forget(transaction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +230,7 @@ def _follow(
     """Read the watchlist, and sync the database with it when it is another one.
 
     Raises:
-        ConfigurationError: when it cannot be synced.
+        ConfigurationError, StoreError: when it cannot be synced.
     """
     settings = namespace.settings()
     watched = watchlist.of(settings)

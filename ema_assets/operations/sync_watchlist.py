@@ -12,7 +12,7 @@ from ema_assets.model.symbols import without_hours
 from ema_assets.operations.watch_trouble import forget_unwanted
 from ema_assets.refresh.graph import Graph, build
 from ema_assets.refresh.plan_older import LOOK_BACK, depths
-from ema_assets.store import ledger, older_history, own_views, results, sessions, tables
+from ema_assets.store import ledger, older_history, own_views, results, sessions, sync_failures, tables
 from ema_assets.store.database import Database, Transaction
 
 _AHEAD = timedelta(days=370)
@@ -26,10 +26,11 @@ def sync(
     """Make the database watch what `watchlist` says and compute `graph`; return the symbols added and those taken off.
 
     Without `graph`, it is the one that `watchlist` makes. Tables of signals and strategies are made where they are
-    missing.
+    missing. A failure that was kept of a sync before is forgotten.
 
     Raises:
         ConfigurationError: when a calendar is not known; nothing is written then.
+        StoreError: as `adopt_graph`.
     """
     graph = graph or build(watchlist)
     past = now.date() - timedelta(days=max(*watchlist.history_days.values(), LOOK_BACK.days) + 30)
@@ -45,6 +46,7 @@ def sync(
         ledger.adopt_code_versions(transaction, graph.code_versions)
         forget_unwanted(transaction, watchlist.alerts)
         older_history.sync_depth(transaction, depths(watchlist.history_days, graph.with_bars), now)
+        sync_failures.forget(transaction)
     return added, removed
 
 

@@ -13,7 +13,7 @@ from ema_assets.refresh import left_alone
 from ema_assets.refresh.plan import AT_ONCE, Publications, closed_bars
 from ema_assets.reports import symbol_states
 from ema_assets.store import latency as latencies
-from ema_assets.store import ledger, provider_state
+from ema_assets.store import ledger, provider_state, sync_failures
 from ema_assets.store.database import Transaction
 
 
@@ -143,6 +143,12 @@ def latency(transaction: Transaction, now: datetime) -> list[dict[str, object]]:
     """
     found = latencies.summary(transaction, now - timedelta(days=7)).to_dicts()
     return sorted(found, key=lambda row: by_key(row["timeframe"]))
+
+
+def not_synced(transaction: Transaction) -> str | None:
+    """Since when the watchlist, or a signal or strategy of the user's, is not taken up, and why; None when it is."""
+    failure = sync_failures.last(transaction)
+    return None if failure is None else f"not taken up since {failure.since:%Y-%m-%d %H:%M} UTC: {failure.reason}"
 
 
 def not_answering(transaction: Transaction) -> list[str]:

@@ -29,6 +29,7 @@ class Trust:
         failures: why series fail, the commonest reason first.
         not_answering: a sentence per provider that does not answer.
         symbols: a sentence per symbol that has no bars any more or does not trade as usual.
+        not_synced: since when and why the watchlist is not taken up; None when it is.
     """
 
     counts: Mapping[str, int]
@@ -38,6 +39,7 @@ class Trust:
     failures: tuple[status.FailureReason, ...]
     not_answering: tuple[str, ...]
     symbols: tuple[str, ...]
+    not_synced: str | None
 
     @property
     def series(self) -> int:
@@ -81,4 +83,5 @@ def trust(transaction: Transaction, conditions: pl.DataFrame, instant: datetime)
         failures=tuple(status.failure_reasons(transaction)),
         not_answering=tuple(status.not_answering(transaction)),
         symbols=(*status.silent(transaction), *status.states_apart(transaction)),
+        not_synced=status.not_synced(transaction),
     )

@@ -64,6 +64,8 @@ class News:
         """Say what has changed in the database since the last look."""
         try:
             with database.transaction() as transaction:
+                if (not_synced := status.not_synced(transaction)) is not None:
+                    self.once(f"the watchlist is {not_synced}")
                 self._problems(status.failure_reasons(transaction), status.without_bars(transaction))
                 self._progress(transaction)
         except EmaAssetsError as error:

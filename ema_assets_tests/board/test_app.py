@@ -17,6 +17,7 @@ from ema_assets.board.resources import ALL as RESOURCES
 from ema_assets.config import watchlist
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.operations.sync_watchlist import sync
+from ema_assets.store import sync_failures
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
 from ema_assets_tests.board.world import HOSTILE, NOW, WATCHLIST, ServedBoard, board_on
@@ -253,6 +254,22 @@ def test_a_watchlist_that_went_wrong_is_told_and_the_board_goes_on(
         assert "not valid TOML" in board.another("/api/trust", tag).json["configuration_error"]
         assert "not valid TOML" in board.get("/").text
         assert "AAPL" in board.get("/").text
+
+
+def test_a_watchlist_that_could_not_be_taken_up_is_told(
+    databases, untouched: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overviews, "_LOOKED_AT_AGAIN_SECONDS", 0.1)
+    url = databases.make(like=untouched)
+    with board_on(url, tmp_path) as board:
+        assert board.get("/api/trust").json["sync_error"] is None
+        tag = board.get("/api/trust").headers["ETag"]
+        with Database(url) as database, database.transaction() as transaction:
+            sync_failures.note(transaction, "the view mine.v of yours <reads>")
+        said = board.another("/api/trust", tag).json["sync_error"]
+        assert said.endswith("UTC: the view mine.v of yours <reads>")
+        assert "the view mine.v of yours &lt;reads&gt;" in board.get("/").text
+    databases.drop(url)
 
 
 def test_it_reads_as_ema_reader_and_cannot_write(filled: str) -> None:

@@ -12,6 +12,7 @@ from click.shell_completion import ShellComplete
 from ema_assets.cli import main, rendering
 from ema_assets.config import watchlist
 from ema_assets.operations.sync_watchlist import sync
+from ema_assets.store import sync_failures
 from ema_assets.store.database import Database
 from ema_assets.store.roles import READER
 from ema_assets_tests.cli.conftest import Refused, Run
@@ -104,6 +105,26 @@ def test_what_is_wrong_with_the_configuration_is_said_until_it_is_mended(
     own.unlink()
     assert json.loads(run("status", "--json", **synced).stdout)["configuration_error"] is None
     assert "launches nothing" not in run("plan", **synced).stdout
+
+
+def test_why_the_watchlist_could_not_be_taken_up_is_said_until_it_is(
+    run: Run, synced: dict[str, str], database: Database
+) -> None:
+    with database.transaction() as transaction:
+        sync_failures.note(transaction, "the view mine.v of yours reads what has changed")
+    wrong = json.loads(run("status", "--json", **synced).stdout)["sync_error"]
+    assert wrong.startswith("not taken up since 2")
+    assert wrong.endswith(" UTC: the view mine.v of yours reads what has changed")
+    assert f"\nWatchlist  {wrong}\n" in run("status", **synced).stdout
+    assert run("plan", **synced).stdout.startswith(f"The watchlist is {wrong}\n")
+    assert json.loads(run("plan", "--json", **synced).stdout)["sync_error"] == wrong
+    examined = run("doctor", **synced)
+    assert examined.exit_code == 1
+    assert f"error    watchlist               {wrong}: mend that" in examined.stdout
+    with database.transaction() as transaction:
+        sync_failures.forget(transaction)
+    assert json.loads(run("status", "--json", **synced).stdout)["sync_error"] is None
+    assert "taken up" not in run("plan", **synced).stdout + run("doctor", **synced).stdout
 
 
 def completed(*words: str) -> list[str]:

@@ -32,6 +32,7 @@ def test_status_with_nothing_running_is_valid_json_that_says_so(run: Run, home: 
         "watchlist": str(home / "watchlist.toml"),
         "watchlist_error": None,
         "configuration_error": None,
+        "sync_error": None,
         "loading": None,
         "assets": [],
         "latency": [],

@@ -1,15 +1,23 @@
 """What somebody sees of a mistake in the configuration who looks at Dagster's UI alone, asked through GraphQL."""
 
+import re
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
 from dagster import DagsterRunStatus, SensorDefinition, build_sensor_context
 from dagster._core.workspace.context import WorkspaceRequestContext
 
+from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.defs.assembly import assembled
+from ema_assets.defs.one_sentence import WrongConfiguration
 from ema_assets.defs.run_tags import RANGE_END_TAG, RANGE_START_TAG
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.refresh.graph import build
+from ema_assets.reports.status import not_synced
+from ema_assets.runtime.news import News
 from ema_assets_tests.defs.conftest import GRAPH, World, sync_watchlist
 from ema_assets_tests.defs.test_lost_runs import code_server, launched, wait_until
 
@@ -140,3 +148,48 @@ def test_the_first_tick_after_a_reload_says_that_the_file_was_read_also_where_it
         "watchlist.toml was read and has not changed: 5 symbols",
         "watchlist.toml has not changed: 5 symbols",
     ]
+
+
+def test_what_the_database_refuses_is_one_sentence_at_the_tick_and_kept_for_all_others_until_it_is_mended(
+    world: World,
+) -> None:
+    def tick(cursor: str | None = None) -> Any:
+        sensor = assembled(GRAPH).resolve_sensor_def("sync_watchlist")
+        return sensor._raw_fn(build_sensor_context(instance=world.instance, cursor=cursor), **world.resources)
+
+    def kept() -> str | None:
+        with world.database.transaction() as transaction:
+            return not_synced(transaction)
+
+    def shown_by_up() -> list[str]:
+        said: list[str] = []
+        News(said.append).look(world.database)
+        return [line for line in said if "watchlist" in line]
+
+    def execute(sql: str) -> None:
+        with world.database.transaction() as transaction:
+            transaction.execute(sql)
+
+    # One signal more than the files have now, and a view of the user's that reads it.
+    with_more = watchlist.parse(re.sub(r"off = .*", "off = []", world.watchlist_path.read_text()))
+    sync(world.database, with_more, world.now, build(with_more))
+    execute("CREATE SCHEMA mine")
+    execute("CREATE VIEW mine.v AS SELECT symbol, rsi FROM results.signals")
+    with pytest.raises(WrongConfiguration) as failed:
+        tick()
+    sentence, consequence = str(failed.value).splitlines()
+    assert sentence.startswith("the view mine.v of yours reads what has changed and cannot be made again: column ")
+    assert consequence.startswith("The watchlist was not synced: everything goes on")
+    said = kept()
+    assert said is not None
+    assert re.fullmatch(r"not taken up since \d{4}-\d\d-\d\d \d\d:\d\d UTC: " + re.escape(sentence), said)
+    assert shown_by_up() == [f"  the watchlist is {said}"]
+    # A sync that succeeds, wherever it is done, ends it.
+    execute("DROP VIEW mine.v")
+    cursor = tick().cursor
+    assert (kept(), shown_by_up()) == (None, [])
+
+    # So does a file that is as it was: then there is nothing to sync.
+    execute("INSERT INTO ema_assets.sync_failure (reason) VALUES ('a mistake that was taken back')")
+    assert tick(cursor).skip_message == "watchlist.toml was read and has not changed: 5 symbols"
+    assert kept() is None

@@ -1,8 +1,9 @@
-"""The check of the watchlist: whether it can be read, and what it names exists."""
+"""The check of the watchlist: whether it can be read, and whether the database could be made to fit it."""
 
 from collections.abc import Iterator
 
 from ema_assets.doctor.declaration import Check, Finding, Surroundings, error, ok, warning
+from ema_assets.store import sync_failures
 
 
 def _look(seen: Surroundings) -> Iterator[Finding]:
@@ -16,6 +17,18 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
     else:
         timeframes = ", ".join(each.key for each in seen.watched.timeframes)
         yield ok(f"{path}: {len(seen.watched.instruments)} symbols on {timeframes}")
+    yield from _not_synced(seen)
+
+
+def _not_synced(seen: Surroundings) -> Iterator[Finding]:
+    if seen.database is None or not seen.is_migrated:
+        return
+    with seen.database.transaction() as transaction:
+        transaction.read_one_moment()
+        failure = sync_failures.last(transaction)
+    if failure is not None:
+        text = f"not taken up since {failure.since:%Y-%m-%d %H:%M} UTC: {failure.reason}"
+        yield error(text, "mend that; Dagster tries again every ten seconds, and goes on with the last one until then")
 
 
 CHECK = Check("watchlist", 60, _look)

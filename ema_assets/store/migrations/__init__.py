@@ -32,7 +32,14 @@ CREATE TABLE IF NOT EXISTS ema_assets.declaration (
     sql        text NOT NULL,
     PRIMARY KEY (table_name, part)
 );
+-- Why the watchlist is not taken up, at most one row: see store/sync_failures.py.
+CREATE TABLE IF NOT EXISTS ema_assets.sync_failure (
+    is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+    reason  text NOT NULL,
+    since   timestamptz NOT NULL DEFAULT clock_timestamp()
+);
 """
+_OWN_NAMES = ("ema_assets.migration", "ema_assets.declaration", "ema_assets.sync_failure")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +139,7 @@ def _is_whole(cursor: Any) -> bool:
         SELECT bool_and(to_regclass(name) IS NOT NULL) AND to_regnamespace('dagster') IS NOT NULL
         FROM unnest(%s) AS t(name)
         """,
-        (["ema_assets.migration", "ema_assets.declaration", f"market.{tables.STORED_BARS.name}"],),
+        ([*_OWN_NAMES, f"market.{tables.STORED_BARS.name}"],),
     )
     (is_whole,) = cursor.fetchone() or (False,)
     return bool(is_whole)
