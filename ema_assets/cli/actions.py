@@ -9,6 +9,7 @@ from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Commands
 from ema_assets.cli.options import symbols_option
 from ema_assets.config.settings import Settings
+from ema_assets.model.symbols import parse_symbol
 
 
 @click.group("actions", cls=Commands)
@@ -31,6 +32,28 @@ def actions_import(file: Path) -> None:
     with environment.open_database(settings) as database:
         new = import_actions(database, actions, file.name)
     click.echo(f"{file}: {actions.height} corporate actions read, {new} of them new or changed.")
+
+
+@actions_group.command("remove")
+@click.argument("symbol")
+@click.argument("kind")
+@click.argument("date")
+def actions_remove(symbol: str, kind: str, date: str) -> None:
+    r"""Forget a corporate action that was recorded from a file by mistake.
+
+    \b
+    ema-assets actions remove AAPL split 2026-10-09
+
+    Bars that were brought to another scale because of it stay so. `refresh --all` fetches those of a provider again.
+    """
+    from ema_assets.operations.import_actions import take_back
+
+    settings = Settings.from_env()
+    symbol = parse_symbol(symbol)
+    calendars = {each.symbol: each.calendar for each in environment.load_watchlist(settings).instruments}
+    with environment.open_existing(settings) as database:
+        take_back(database, symbol, kind, date, calendars.get(symbol))
+    click.echo(f"{symbol}: the {kind} of {date} is forgotten.")
 
 
 @actions_group.command("list")

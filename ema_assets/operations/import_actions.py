@@ -1,4 +1,4 @@
-"""Corporate actions from a file of the user's: read, checked, and recorded as facts. No bar is changed by it."""
+"""Corporate actions from a file of the user's: read, checked, recorded as facts, and taken back. No bar is changed."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
@@ -7,9 +7,10 @@ from pathlib import Path
 import polars as pl
 
 from ema_assets.market.exchanges import exchange_sessions
-from ema_assets.model.errors import ActionFileError, InvalidKeyError
+from ema_assets.model.errors import ActionFileError, ConfigurationError, InvalidKeyError, not_one_of
 from ema_assets.model.schemas import ACTION_KINDS, ACTION_SCHEMA
 from ema_assets.model.symbols import parse_symbol
+from ema_assets.providers.registry import PROVIDERS
 from ema_assets.store import action_facts
 from ema_assets.store.database import Database
 
@@ -82,6 +83,30 @@ def import_actions(database: Database, actions: pl.DataFrame, source: str) -> in
     """Record `actions` (ACTION_SCHEMA) of the file `source`; return how many are new or changed."""
     with database.transaction() as transaction:
         return action_facts.record(transaction, actions, source)
+
+
+def take_back(database: Database, symbol: str, kind: str, day: str, calendar: str | None) -> None:
+    """Forget the action of `symbol` on `day` (such as 2026-11-25) that files told of; `calendar` is the symbol's.
+
+    Raises:
+        ConfigurationError: when no file told of it, with what is known of the symbol.
+    """
+    if kind not in ACTION_KINDS:
+        raise not_one_of("kind", kind, ACTION_KINDS)
+    try:
+        # The symbol may have been on no watchlist, or on another calendar, when it was recorded.
+        times = [_effective_at(day, each) for each in (calendar, None)]
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+    with database.transaction() as transaction:
+        if action_facts.forget(transaction, symbol, kind, times, list(PROVIDERS)):
+            return
+        known = action_facts.known(transaction, [symbol]).select("kind", "effective_at", "source").rows()
+    listed = "; ".join(f"{each} of {at:%Y-%m-%d %H:%M} UTC from {source}" for each, at, source in known) or "nothing"
+    raise ConfigurationError(
+        f"no file told of a {kind} of {symbol} on {day}; known of it is {listed}. What a provider tells cannot be "
+        "taken back: it would tell it again"
+    )
 
 
 def _action(row: Mapping[str, str], calendars: Mapping[str, str]) -> Sequence[object]:

@@ -99,6 +99,21 @@ def withdraw(
     )
 
 
+def forget(transaction: Transaction, symbol: str, kind: str, times: Sequence[datetime], told_by: Sequence[str]) -> int:
+    """Delete the action of `symbol` at one of `times`, but for what the sources `told_by` say; return how many rows."""
+    return transaction.query(
+        """
+        DELETE FROM market.corporate_action
+        WHERE symbol = $1 AND kind = $2 AND effective_at = ANY ($3::timestamptz[]) AND source <> ALL ($4::text[])
+        RETURNING source
+        """,
+        symbol,
+        kind,
+        list(times),
+        list(told_by),
+    ).height
+
+
 def endings(transaction: Transaction, symbols: Sequence[str], now: datetime) -> pl.DataFrame:
     """By what `symbols` have ended up to `now`, whoever says so: symbol, kind, effective_at, value; the last of each.
 

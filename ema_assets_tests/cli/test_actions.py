@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+from ema_assets.model.schemas import ACTION_SCHEMA
+from ema_assets.store import action_facts
+from ema_assets.store.database import Database
 from ema_assets_tests.cli.conftest import Refused, Run
 
 
@@ -27,3 +30,25 @@ def test_actions_of_a_file_are_listed(run: Run, home: Path, database_url: str) -
 
 def test_a_file_that_holds_no_actions_is_refused_by_name(refused: Refused, tmp_path: Path) -> None:
     assert refused("actions", "import", str(tmp_path / "none.csv")) == f"{tmp_path / 'none.csv'}: no such file"
+
+
+def test_an_action_that_was_recorded_by_mistake_is_taken_back(
+    run: Run, refused: Refused, home: Path, database_url: str
+) -> None:
+    env = {"EMA_DATABASE_URL": database_url}
+    path = home / "mine.csv"
+    path.write_text("symbol,kind,date,ratio\nAAPL,split,2026-10-09,4:1\nAAPL,split,2020-08-31,4:1\n")
+    run("actions", "import", str(path), **env)
+    with Database(database_url) as database, database.transaction() as transaction:
+        told = action_facts.known(transaction, ["AAPL"]).select(list(ACTION_SCHEMA)).head(1)
+        action_facts.record(transaction, told, "yahoo")
+    done = run("actions", "remove", "AAPL", "split", "2026-10-09", **env)
+    assert done.stdout == "AAPL: the split of 2026-10-09 is forgotten.\n"
+    again = refused("actions", "remove", "AAPL", "split", "2026-10-09", **env)
+    assert "no file told of a split of AAPL on 2026-10-09; known of it is split of 2020-08-31 13:30 UTC from" in again
+    assert run("actions", "remove", "AAPL", "split", "2020-08-31", **env).exit_code == 0
+    (left,) = json.loads(run("actions", "list", "--json", **env).stdout)["actions"]
+    assert (left["source"], left["effective_at"][:10]) == ("yahoo", "2020-08-31")
+    assert "a provider tells cannot be taken back" in refused("actions", "remove", "AAPL", "split", "2020-08-31", **env)
+    assert "`kind` must be one of" in refused("actions", "remove", "AAPL", "spilt", "2020-08-31", **env)
+    assert "`date` must be a day" in refused("actions", "remove", "AAPL", "split", "31.8.2020", **env)
