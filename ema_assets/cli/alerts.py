@@ -30,14 +30,19 @@ def alerts_group() -> None:
     """Show, test and deliver alerts: the rows `[[alert]]` of the watchlist."""
 
 
+def _in_the_watchlist(settings: Settings) -> Alerts | None:
+    """The alerts of the watchlist, checked; None when there are none."""
+    watched = environment.load_watchlist(settings)
+    return build(watched, settings.signals_folder, settings.strategies_folder).alerts
+
+
 def _configured(settings: Settings) -> Alerts:
     """The alerts of the watchlist, checked.
 
     Raises:
         ConfigurationError: when there are none.
     """
-    watched = environment.load_watchlist(settings)
-    alerts = build(watched, settings.signals_folder, settings.strategies_folder).alerts
+    alerts = _in_the_watchlist(settings)
     if alerts is None:
         raise ConfigurationError(
             f"{settings.watchlist_path} has no `[[alert]]`; docs/ALERTS.md shows how one is written, such as\n"
@@ -55,6 +60,9 @@ def list_command(*, kinds: bool, as_json: bool) -> None:
         _print_kinds(as_json=as_json)
         return
     settings = Settings.from_env()
+    if as_json and _in_the_watchlist(settings) is None:
+        rendering.print_json({"alerts": [], "channels": []})
+        return
     alerts = _configured(settings)
     states = _states(settings)
     subscriptions = [_as_row(each) for each in alerts.subscriptions]

@@ -138,6 +138,8 @@ def test_what_was_sent_is_in_the_log_and_channels_show_how_they_are(
     assert "4 messages per hour" in shown
     (Path("home") / "watchlist.toml").write_text(WATCHLIST)
     assert json.loads(run("status", "--json", **env).stdout)["alerts"] == [], "nobody is to be told of anything"
+    nothing = run("alerts", "list", "--json", **env)
+    assert (nothing.exit_code, json.loads(nothing.stdout)) == (0, {"alerts": [], "channels": []})
     for text in (status, shown, failed.output, str(rows)):
         assert SECRET not in text
 
