@@ -137,7 +137,9 @@ def test_a_wrong_choice_is_named_with_what_is_allowed(name: str, allowed: str) -
     "name",
     ["EMA_ALPACA_BASE_URL", "EMA_YAHOO_BASE_URL", "EMA_BINANCE_BASE_URL", "EMA_COINBASE_BASE_URL", "EMA_SANDBOX_URL"],
 )
-@pytest.mark.parametrize("text", ["localhost:80", "ftp://host", "http://", "https:///x", "http://[", "http://h:port", "x"])
+@pytest.mark.parametrize(
+    "text", ["localhost:80", "ftp://host", "http://", "https:///x", "http://[", "http://h:port", "x"]
+)
 def test_an_address_that_is_no_http_url_is_refused(name: str, text: str) -> None:
     assert refusal(**{name: text}).startswith(f"`{name}` must be an http or https URL such as https://")
 
