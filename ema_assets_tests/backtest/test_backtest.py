@@ -204,6 +204,27 @@ def test_a_rule_that_fails_names_itself_and_its_line(url: str, tmp_path: Path) -
         backtest.load("5m", ["BTC-USD"], url=url).run("odd", entries="all")
 
 
+def test_a_rule_that_looks_back_is_refused_as_a_refresh_refuses_it(url: str, tmp_path: Path) -> None:
+    folder = tmp_path / "strategies"
+    folder.mkdir()
+    (folder / "momentum.py").write_text(
+        "import polars as pl\n"
+        "from ema_assets.strategies.rule import BySide, Rule\n"
+        "def evaluate(bars, params):\n"
+        '    close, prev = pl.col("close"), pl.col("close").shift(1).over("symbol")\n'
+        "    return bars.select(enter_long=close > prev, leave_long=close < prev)\n"
+        'RULE = Rule(name="momentum", title="Momentum", description="Follows the last bar.", version="1", reads={},\n'
+        '    evaluate=evaluate, entry_reasons=BySide("in", "in"), exit_reasons=BySide("out", "out"))\n'
+    )
+    history = backtest.load("5m", ["BTC-USD"], url=url)
+    with pytest.raises(RuleError) as caught:
+        history.run("momentum", entries="all")
+    said = str(caught.value)
+    assert said.startswith(f"rule 'momentum' in {folder / 'momentum.py'}, line 3: `evaluate` must use only the row of ")
+    with pytest.raises(RuleError, match="must use only the row of each bar"):
+        history.sweep("momentum", entries="all", side=["long", "both"])
+
+
 def test_each_choice_of_a_sweep_sees_only_its_window(url: str) -> None:
     history = backtest.load("15m", url=url)
     window = {"start": "2026-11-12", "end": "2026-11-18"}

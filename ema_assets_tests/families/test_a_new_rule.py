@@ -120,6 +120,27 @@ def test_it_trades_in_a_database_that_was_made_without_it(graph: Graph, database
     assert shown == [(stored.height,)]
 
 
+def test_one_that_looks_back_costs_only_itself_and_says_why(database: Database, tmp_path: Path) -> None:
+    looking = RULE.replace("leave_long=distance < 0", 'leave_long=pl.col("close") < pl.col("close").shift(1)')
+    assert looking != RULE
+    (tmp_path / "strong.py").write_text(looking, encoding="utf-8")
+    graph = build(parse(WATCHLIST), strategies_folder=tmp_path)
+    outcomes = refresh(database, WATCHED, exchange(), NOW, timeframes=[M5], graph=graph)
+    assert {name for (name, _), outcome in outcomes.items() if outcome.errors} == {"strategy_9_30_strong"}
+    refused = outcomes["strategy_9_30_strong", M5]
+    assert sorted(refused.errors) == ["BTC-USD", "ETH-USD"]
+    for symbol, said in refused.errors.items():
+        where = re.escape(str(tmp_path / "strong.py"))
+        wanted = (
+            f"RuleError: rule 'strong_close' in {where}, line 8: `evaluate` must use only the row of each bar, but "
+            f"`leave_long` of {symbol} at 2026-11-.* UTC changes when bars around it are left out; what looks back is "
+            r"a signal's business \(docs/SIGNALS.md\)"
+        )
+        assert re.fullmatch(wanted, said), said
+    assert rows_of(database, "SELECT count(*) FROM market.strategy_9_30_strong") == [(0,)]
+    assert rows_of(database, "SELECT count(*) > 0 FROM market.strategy_9_30_ema") == [(True,)]
+
+
 # --- errors ---
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from ema_assets.model.schemas import UTC_TIME
 from ema_assets.strategies.simulator import simulation
 from ema_assets.strategies.simulator.simulation import Simulated, simulate
 from ema_assets.strategies.variant import Variant
@@ -77,7 +78,10 @@ def test_warming_up_makes_the_one_machine_code_of_all_variants_and_lengths() -> 
 
 def trades_of(bars: list[Bar], variant: Variant | None = None, **columns: Any) -> list[dict[str, Any]]:
     variant = variant or Variant("x", CROSSOVER, True, True)
-    rule = replace(CROSSOVER, evaluate=lambda frame, _: pl.DataFrame(columns))
+    said = pl.DataFrame({"ts": [bar["ts"] for bar in bars], **columns}, schema_overrides={"ts": UTC_TIME})
+    rule = replace(
+        CROSSOVER, evaluate=lambda frame, _: frame.select("ts").join(said, on="ts", maintain_order="left").drop("ts")
+    )
     return simulate(frame_of({"A": bars}), NOTHING, replace(variant, rule=rule)).trades.rows(named=True)
 
 

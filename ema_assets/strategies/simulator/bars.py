@@ -5,6 +5,7 @@ depends on the open trade and the pending order, and is decided in events.py.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from ema_assets.model.kernels import floats
 from ema_assets.model.own_modules import line_of, told
 from ema_assets.model.symbols import DOWN, UP
 from ema_assets.strategies.rule import FLAGS, PRICES, Rule
+from ema_assets.strategies.simulator import own_rows
 from ema_assets.strategies.simulator.arrays import NEVER, Flags, Floats, Ints, Sides, times
 from ema_assets.strategies.variant import Variant
 
@@ -129,7 +131,7 @@ def read_bars(frame: pl.DataFrame, begins: Ints, variant: Variant) -> Bars:
     """Bars from a frame with the columns that `simulate` names. `begins` are the first rows of its series, and the end.
 
     Raises:
-        RuleError: when the rule's `evaluate` fails, or returns something else than it may.
+        RuleError: when the rule's `evaluate` fails, returns something else than it may, or looks at other bars.
     """
     said = _Said(frame, variant)
     ends = (
@@ -179,15 +181,16 @@ class _Said:
     """What the rule of `variant` says about the bars of `frame`, checked."""
 
     def __init__(self, frame: pl.DataFrame, variant: Variant) -> None:
-        rule = variant.rule
-        try:
-            said = rule.evaluate(frame, variant.params)
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise RuleError(f"rule {rule.name!r}: `evaluate` failed{_where(rule, error)} {told(error)}") from error
-        if problem := _problem(said, frame.height):
-            raise RuleError(f"rule {rule.name!r}: `evaluate` must return {problem}")
+        said = _evaluated(variant, frame)
+        unlike = own_rows.difference(frame, said, partial(_evaluated, variant))
+        if unlike is not None:
+            column, row = unlike
+            symbol, ts = frame["symbol"][row], frame["ts"][row]
+            raise RuleError(
+                f"rule {variant.rule.name!r}{_file(variant.rule)}: `evaluate` must use only the row of each bar, but "
+                f"`{column}` of {symbol} at {ts:%Y-%m-%d %H:%M} UTC changes when bars around it are left out; what "
+                "looks back is a signal's business (docs/SIGNALS.md)"
+            )
         self._size = frame.height
         self._frame = said
 
@@ -217,6 +220,26 @@ class _Said:
             for each in (f"{name}_long", f"{name}_short")
         )
         return np.where(side > 0, long, short)
+
+
+def _evaluated(variant: Variant, frame: pl.DataFrame) -> pl.DataFrame:
+    """What the rule of `variant` says about the bars of `frame`: one row per bar, with columns that it may return."""
+    rule = variant.rule
+    try:
+        said = rule.evaluate(frame, variant.params)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise RuleError(f"rule {rule.name!r}: `evaluate` failed{_where(rule, error)} {told(error)}") from error
+    if problem := _problem(said, frame.height):
+        raise RuleError(f"rule {rule.name!r}: `evaluate` must return {problem}")
+    return said
+
+
+def _file(rule: Rule) -> str:
+    """The file and line of its `evaluate`, where they are known."""
+    code = getattr(rule.evaluate, "__code__", None)
+    return "" if code is None else f" in {code.co_filename}, line {code.co_firstlineno}"
 
 
 def _where(rule: Rule, error: Exception) -> str:

@@ -49,7 +49,7 @@ def simulate(bars: pl.DataFrame, carried: pl.DataFrame, variant: Variant) -> Sim
         divisible by STATE_EVERY, and after the NEWEST_STATES last bars of each symbol.
 
     Raises:
-        RuleError: when the rule's `evaluate` fails, or returns something else than it may.
+        RuleError: when the rule's `evaluate` fails, returns something else than it may, or looks at other bars.
     """
     symbols, begins = stretches(bars["symbol"])
     idle = carried.filter(pl.col("side") != 0, ~pl.col("symbol").is_in(symbols.implode())) if len(carried) else carried

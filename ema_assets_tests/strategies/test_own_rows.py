@@ -1,0 +1,135 @@
+"""A rule that looks at other bars is refused wherever it is evaluated, and one that does not never is."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ema_assets.model.errors import RuleError
+from ema_assets.strategies.simulator import own_rows
+from ema_assets.strategies.simulator.simulation import simulate
+from ema_assets.strategies.variant import Variant
+from ema_assets_tests.strategies.market import CROSSOVER, NOTHING, RULES, Bar, bars_from, frame_of, several, variants
+
+CLOSE, FAST = pl.col("close"), pl.col("ema_9")
+# The same bars each time: few, where every second one is left out, and more, of which some are chosen.
+FEW = frame_of({"A": bars_from(1, 20), "B": bars_from(2, 17)})
+MANY = frame_of({name: bars_from(seed, 900 - 40 * seed) for seed, name in enumerate("ABC")})
+each_size = pytest.mark.parametrize("bars", [pytest.param(FEW, id="few"), pytest.param(MANY, id="many")])
+
+
+def evaluated(bars: pl.DataFrame, evaluate: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
+    """Raises what the simulator says of the rule."""
+    rule = replace(CROSSOVER, name="mine", evaluate=lambda frame, _: evaluate(frame))
+    simulate(bars, NOTHING, Variant("x", rule, allow_short=True))
+
+
+@each_size
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(CLOSE.shift(1).over("symbol") < CLOSE, id="one bar back"),
+        pytest.param(CLOSE.shift(7).over("symbol") < CLOSE, id="seven bars back"),
+        pytest.param(CLOSE.shift(-1).over("symbol") < CLOSE, id="one bar ahead"),
+        pytest.param(CLOSE.shift(1) < CLOSE, id="one bar back, of any symbol"),
+        pytest.param((CLOSE.diff().over("symbol") > 0).fill_null(value=True), id="without nulls"),
+        pytest.param((FAST > 100) & (CLOSE.shift(1).over("symbol") < CLOSE), id="behind another condition"),
+        pytest.param(CLOSE.rolling_mean(5, min_samples=1).over("symbol") < CLOSE, id="a window"),
+        pytest.param(CLOSE.cum_max().over("symbol") == CLOSE, id="the highest so far"),
+        pytest.param(CLOSE.max() <= CLOSE, id="the highest of all"),
+        pytest.param(pl.int_range(pl.len()).over("symbol") % 10 == 0, id="counted"),
+        pytest.param(FAST.forward_fill().over("symbol") > CLOSE, id="filled from before"),
+        pytest.param(pl.col("crossover").is_first_distinct(), id="the first one"),
+    ],
+)
+def test_a_rule_that_looks_at_other_bars_is_refused(bars: pl.DataFrame, entry: pl.Expr) -> None:
+    with pytest.raises(RuleError, match="`evaluate` must use only the row of each bar, but `enter_long` of "):
+        evaluated(bars, lambda frame: frame.select(enter_long=entry, leave_long=CLOSE < FAST))
+
+
+@each_size
+@pytest.mark.parametrize("column", ["stop_long", "trail_long", "order_long", "leave_long", "cancel_short"])
+def test_every_column_counts(bars: pl.DataFrame, column: str) -> None:
+    before = CLOSE.shift(1).over("symbol")
+    looking = before if column.startswith(("stop", "trail", "order")) else before > CLOSE
+    with pytest.raises(RuleError, match=f"but `{column}` of "):
+        evaluated(bars, lambda frame: frame.select(looking.alias(column), enter_long=CLOSE > FAST))
+
+
+@each_size
+def test_a_column_that_depends_on_what_other_bars_say_is_refused(bars: pl.DataFrame) -> None:
+    def evaluate(frame: pl.DataFrame) -> pl.DataFrame:
+        said = frame.select(enter_long=CLOSE > FAST, order_long=pl.when(pl.int_range(pl.len()) == 1).then("high"))
+        return said if said["order_long"].null_count() < frame.height else said.drop("order_long")
+
+    with pytest.raises(RuleError, match="but `order_long` of "):
+        evaluated(bars, evaluate)
+
+
+def test_it_is_said_which_rule_where_and_of_which_bar() -> None:
+    with pytest.raises(RuleError) as caught:
+        evaluated(FEW, lambda frame: frame.select(enter_long=CLOSE.shift(1).over("symbol") < CLOSE))
+    said = str(caught.value)
+    assert said.startswith(f"rule 'mine' in {__file__}, line ")
+    assert ": `evaluate` must use only the row of each bar, but `enter_long` of A at 2026-07-" in said
+    assert said.endswith("left out; what looks back is a signal's business (docs/SIGNALS.md)")
+
+
+@each_size
+@pytest.mark.parametrize(
+    "evaluate",
+    [
+        pytest.param(lambda frame: frame.select(enter_long=CLOSE > FAST, leave_long=CLOSE < FAST), id="nulls"),
+        pytest.param(
+            lambda frame: frame.select(
+                enter_long=CLOSE > 100, stop_long=pl.when(CLOSE > 105).then(float("nan")).otherwise(CLOSE / 3)
+            ),
+            id="NaN",
+        ),
+        pytest.param(
+            lambda frame: frame.select(enter_long=CLOSE > 100, order_long=(CLOSE - 100).log()), id="infinity, NaN"
+        ),
+        pytest.param(lambda frame: frame.select(enter_long=pl.when(CLOSE < 0).then(pl.lit(value=True))), id="never"),
+        pytest.param(
+            lambda frame: pl.DataFrame({"enter_long": frame["close"].to_numpy() % 2 == 0, "trail_long": frame["low"]}),
+            id="numpy",
+        ),
+        pytest.param(
+            lambda frame: frame.select(enter_long=pl.col("symbol").replace_strict({"A": 99, "B": 101, "C": 1}) < CLOSE),
+            id="symbols by name",
+        ),
+        pytest.param(lambda frame: frame.select(enter_long=pl.col("ts").dt.minute() == 0), id="the time"),
+        pytest.param(lambda frame: frame.select(enter_long=pl.col("bar_number") % 5 == 0), id="the number"),
+        pytest.param(
+            lambda frame: frame.select(enter_long=CLOSE.map_batches(lambda c: pl.Series([each > 100 for each in c]))),
+            id="Python",
+        ),
+        pytest.param(lambda frame: frame.select(), id="nothing at all"),
+    ],
+)
+def test_a_rule_that_uses_only_the_row_is_not_refused(bars: pl.DataFrame, evaluate: Any) -> None:
+    if evaluate(bars).width:
+        evaluated(bars, evaluate)
+
+
+@given(several(60), variants())
+def test_no_rule_of_the_package_is_refused(drawn: dict[str, list[Bar]], variant: Variant) -> None:
+    bars = frame_of(drawn)
+    for rule in RULES.values():
+        evaluate = replace(variant, rule=rule, params={}).rule.evaluate
+        said = evaluate(bars, rule.defaults)
+        assert own_rows.difference(bars, said, lambda part: evaluate(part, rule.defaults)) is None  # noqa: B023
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(4, 700))
+def test_a_shift_of_any_length_shows(seed: int, length: int, count: int) -> None:
+    bars = frame_of({"A": bars_from(seed, count + length)})
+
+    def evaluate(frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.select(stop_long=CLOSE.shift(length).over("symbol"))
+
+    assert own_rows.difference(bars, evaluate(bars), evaluate) is not None
