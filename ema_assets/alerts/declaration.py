@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from ema_assets.model.declarations import Param, Params
+from ema_assets.model.prices import price_text
 
 # In place of an asset: the kind is about the trades of every strategy.
 STRATEGIES = "strategies"
@@ -134,7 +135,7 @@ def averages(row: Row) -> tuple[str, str]:
 
 def price(value: float | None) -> str:
     """A price as a person reads it."""
-    return "?" if value is None else f"{value:.6g}"
+    return "?" if value is None else price_text(value)
 
 
 def percent(value: float) -> str:

@@ -100,9 +100,9 @@ def table(database: Database, sql: str) -> pl.DataFrame:
 
 
 def cross_price_of(text: str) -> float:
-    found = re.search(r"(?:close at|rises above|falls below) ([\d.]+),", text)
+    found = re.search(r"(?:close at|rises above|falls below) ([\d.,]+),", text)
     assert found is not None, text
-    return float(found[1])
+    return float(found[1].replace(",", ""))
 
 
 GRAPH = build(EVERYTHING)
