@@ -20,6 +20,7 @@ from ema_assets.operations import refresh_performance
 from ema_assets.refresh.graph import build
 from ema_assets.signals.declaration import Signal
 from ema_assets.signals.discovery import discover
+from ema_assets.store import roles
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc
 from ema_assets_tests.signals.harness import advanced, inputs_of, no_rows, walks, whole
@@ -218,7 +219,12 @@ def test_the_signal_of_the_readme_has_a_table_and_a_column_of_the_results(filled
             assert rows["below_high_pct"].null_count() == 0
 
 
-QUERIES = [(page, sql) for page, sql in all_blocks("sql") if page != "STRATEGIES.md"]
+QUERIES = [(page, sql) for page, sql in all_blocks("sql") if page != "STRATEGIES.md" and "NOLOGIN" not in sql]
+
+
+def test_what_a_dba_makes_is_what_migrate_would_make() -> None:
+    (made,) = [sql for page, sql in all_blocks("sql") if page == "SECURITY.md" and "NOLOGIN" in sql]
+    assert made.splitlines() == [f"{each};" for each in roles.MAKING]
 
 
 def without_end(sql: str) -> str:

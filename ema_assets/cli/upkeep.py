@@ -9,6 +9,7 @@ import click
 from ema_assets.cli import environment
 from ema_assets.cli.commands import Command
 from ema_assets.config.settings import Settings
+from ema_assets.store import roles
 from ema_assets.store.migrations import migrate
 
 
@@ -32,11 +33,27 @@ def maintain_command() -> None:
 
 @click.command("migrate", cls=Command)
 def migrate_command() -> None:
-    """Bring the database at EMA_DATABASE_URL to this version. `up` and Dagster do it by themselves."""
+    """Bring the database at EMA_DATABASE_URL to this version. `up` and Dagster do it by themselves.
+
+    Also makes the roles ema_reader, ema_metrics and ema_alerts where they are missing, and gives each its rights, as
+    far as the user of the database may. It says what somebody who may create roles has to run.
+    """
     settings = Settings.from_env()
     with environment.open_database(settings, migrated=False) as database:
         applied = migrate(database.url)
-    for migration in applied:
-        click.echo(f"Applied {migration.number:04} {migration.name}.")
-    if not applied:
-        click.echo("Nothing to do.")
+        with database.transaction() as transaction:
+            done = roles.set_up(transaction)
+    said = [f"Applied {migration.number:04} {migration.name}." for migration in applied]
+    if done.made:
+        said.append(f"Made the roles {', '.join(done.made)}.")
+    if done.granted:
+        said.append(f"Granted {', '.join(done.granted)} what they need.")
+    for line in said or ["Nothing to do."]:
+        click.echo(line)
+    if done.lacking:
+        click.echo(
+            "The user of the database may not make all roles for those who only read. Have somebody who may create "
+            "roles run this, and run `ema-assets migrate` again:"
+        )
+        for statement in done.lacking:
+            click.echo(f"  {statement};")

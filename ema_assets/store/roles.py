@@ -1,8 +1,10 @@
 """Roles of the database, each with the rights that one kind of process needs and no more. SQL only.
 
-No role can log in: a user of the database is made a member of one. A migration makes them where it may; where they do
-not exist, nobody is granted anything.
+No role can log in: a user of the database is made a member of one. A migration makes them where it may, and so does
+`ema-assets migrate` each time; where they do not exist, nobody is granted anything.
 """
+
+from dataclasses import dataclass
 
 from ema_assets.store.database import Transaction
 
@@ -13,6 +15,12 @@ ALERTS = "ema_alerts"
 # Each role has the rights of the one before it.
 _READ = {READER: ("results", "market", "ema_assets"), METRICS: ("dagster",), ALERTS: ()}
 EVERY = tuple(_READ)
+# Role and the one whose member it is.
+_MEMBERS = ((METRICS, READER), (ALERTS, METRICS))
+MAKING = (
+    *(f"CREATE ROLE {role} NOLOGIN" for role in EVERY),
+    *(f"GRANT {role} TO {member}" for member, role in _MEMBERS),
+)
 _WRITTEN_BY_ALERTS = ("alert", "alert_delivery", "alert_channel", "alert_trouble")
 
 
@@ -33,9 +41,108 @@ def statements(role: str) -> list[str]:
 
 def grant(transaction: Transaction) -> None:
     """Give each role that exists its rights."""
-    known = transaction.query(
-        "SELECT rolname::text AS name FROM pg_roles WHERE rolname = ANY ($1::text[])", list(EVERY)
-    )
-    for role in known["name"].sort():
+    for role in _known(transaction):
         for statement in statements(role):
             transaction.execute(statement)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What was done for the roles: which were made, and which have rights now that they had not.
+
+    `lacking` are the statements that make what is missing still, for somebody who may create roles.
+    """
+
+    made: tuple[str, ...]
+    granted: tuple[str, ...]
+    lacking: tuple[str, ...]
+
+
+def set_up(transaction: Transaction) -> Setup:
+    """Make the roles that are missing, where that is allowed, and give each its rights on all that there is.
+
+    Does nothing for a user who is not the owner of the schemas.
+    """
+    before, rights = lacking(transaction), _rights(transaction)
+    if not _is_owner(transaction):
+        return Setup((), (), before)
+    for statement in before:
+        # A statement that is refused shall not take the rest along.
+        transaction.execute(
+            f"""
+            DO $do$ BEGIN {statement}; EXCEPTION
+                WHEN insufficient_privilege OR duplicate_object OR unique_violation OR undefined_object THEN NULL;
+            END $do$
+            """
+        )
+    grant(transaction)
+    after = lacking(transaction)
+    now = _rights(transaction)
+    done = set(before) - set(after)
+    made = tuple(role for role, statement in zip(EVERY, MAKING, strict=False) if statement in done)
+    return Setup(made, tuple(role for role in EVERY if now.get(role) != rights.get(role)), after)
+
+
+def lacking(transaction: Transaction) -> tuple[str, ...]:
+    """The statements that make what is missing of the roles and of their memberships, in order."""
+    known = set(_known(transaction))
+    members = transaction.query(
+        """
+        SELECT m.rolname::text AS member, r.rolname::text AS role FROM pg_auth_members a
+        JOIN pg_roles m ON m.oid = a.member JOIN pg_roles r ON r.oid = a.roleid WHERE m.rolname = ANY ($1::text[])
+        """,
+        list(EVERY),
+    )
+    joined = set(members.iter_rows())
+    there = [role in known for role in EVERY] + [each in joined for each in _MEMBERS]
+    return tuple(statement for statement, is_there in zip(MAKING, there, strict=True) if not is_there)
+
+
+def without_rights(transaction: Transaction) -> list[str]:
+    """The roles that exist and may not see all of what they are for, such as one that was made after all the rest."""
+    found = transaction.query(
+        """
+        SELECT DISTINCT r.rolname::text AS role
+        FROM unnest($1::text[], $2::text[]) AS w(role, schema)
+        JOIN pg_roles r ON r.rolname = w.role JOIN pg_namespace n ON n.nspname = w.schema
+        WHERE NOT has_schema_privilege(r.oid, n.oid, 'USAGE')
+           OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'v', 'm')
+                         AND NOT has_table_privilege(r.oid, c.oid, 'SELECT'))
+        """,
+        [role for role in EVERY for _ in _READ[role]],
+        [schema for role in EVERY for schema in _READ[role]],
+    )["role"]
+    return [role for role in EVERY if role in found]
+
+
+def _is_owner(transaction: Transaction) -> bool:
+    found = transaction.query(
+        "SELECT coalesce(pg_has_role(nspowner, 'USAGE'), false) AS is_owner FROM pg_namespace WHERE nspname = 'market'"
+    )
+    return bool(found["is_owner"].any())
+
+
+def _known(transaction: Transaction) -> list[str]:
+    found = transaction.query(
+        "SELECT rolname::text AS name FROM pg_roles WHERE rolname = ANY ($1::text[])", list(EVERY)
+    )["name"]
+    return [role for role in EVERY if role in found]
+
+
+def _rights(transaction: Transaction) -> dict[str, tuple[int, int]]:
+    """In how many schemas each role may look at all, and how many rights it has on tables."""
+    found = transaction.query(
+        """
+        SELECT r.rolname::text AS role, count(DISTINCT n.oid) FILTER (WHERE s.may_use) AS schemas,
+               sum(t.reads::integer + t.writes::integer) AS tables
+        FROM pg_roles r
+        JOIN pg_namespace n ON n.nspname IN ('results', 'market', 'ema_assets', 'dagster')
+        CROSS JOIN LATERAL (SELECT has_schema_privilege(r.oid, n.oid, 'USAGE') AS may_use) s
+        JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'v', 'm')
+        CROSS JOIN LATERAL (SELECT has_table_privilege(r.oid, c.oid, 'SELECT') AS reads,
+                                   has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE') AS writes) t
+        WHERE r.rolname = ANY ($1::text[]) GROUP BY 1
+        """,
+        list(EVERY),
+    )
+    return {role: (schemas, tables) for role, schemas, tables in found.iter_rows()}

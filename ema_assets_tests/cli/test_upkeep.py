@@ -1,9 +1,21 @@
 """`ema-assets maintain` and `migrate`."""
 
-import psycopg2
+import json
+from collections.abc import Iterator
+from urllib.parse import urlsplit
 
-from ema_assets_tests.cli.conftest import Run
+import psycopg2
+import pytest
+
+from ema_assets.config.watchlist import Watchlist
+from ema_assets.operations.sync_watchlist import adopt_graph
+from ema_assets.refresh.graph import build
+from ema_assets.store import roles
+from ema_assets.store.database import Database
+from ema_assets.store.migrations import migrate
+from ema_assets_tests.cli.conftest import Refused, Run
 from ema_assets_tests.conftest import Databases
+from ema_assets_tests.core import CORE
 
 
 def test_an_empty_database_is_migrated_once(run: Run, databases: Databases) -> None:
@@ -11,7 +23,82 @@ def test_an_empty_database_is_migrated_once(run: Run, databases: Databases) -> N
     first, second = run("migrate", EMA_DATABASE_URL=url), run("migrate", EMA_DATABASE_URL=url)
     databases.drop(url)
     assert first.stdout.startswith("Applied 0001 ")
+    assert first.stdout.endswith("\nGranted ema_reader, ema_metrics, ema_alerts what they need.\n")
     assert second.stdout == "Nothing to do.\n"
+
+
+@pytest.fixture
+def without_roles(databases: Databases) -> Iterator[str]:
+    """The migrated and synced database of an owner who may not create roles, on a server that has none of ours."""
+    url = databases.make(migrated=False)
+    parts = urlsplit(url)
+    databases.execute("CREATE ROLE limited")
+    databases.execute(f"ALTER DATABASE {parts.path[1:]} OWNER TO limited")
+    for role in roles.EVERY:
+        databases.execute(f"ALTER ROLE {role} RENAME TO {role}_away")
+    limited = f"{url}{'&' if parts.query else '?'}options=-crole%3Dlimited"
+    migrate(limited)
+    with Database(limited) as database, database.transaction() as transaction:
+        adopt_graph(transaction, build(Watchlist((), {}, **CORE)))
+    yield limited
+    databases.drop(url)
+    for role in roles.EVERY:
+        databases.execute(f"DROP ROLE IF EXISTS {role}")
+        databases.execute(f"ALTER ROLE {role}_away RENAME TO {role}")
+    databases.execute("DROP ROLE limited")
+
+
+def test_roles_that_are_made_after_the_migrations_get_their_rights_by_migrate(
+    run: Run, refused: Refused, databases: Databases, without_roles: str
+) -> None:
+    def levels_of(check: str) -> list[str]:
+        found = json.loads(run("doctor", "--json", EMA_DATABASE_URL=without_roles).stdout)["findings"]
+        return [each["level"] for each in found if each["check"] == check]
+
+    statements = [
+        *(f"CREATE ROLE {role} NOLOGIN" for role in ("ema_reader", "ema_metrics", "ema_alerts")),
+        *("GRANT ema_reader TO ema_metrics", "GRANT ema_metrics TO ema_alerts"),
+    ]
+    first = run("migrate", EMA_DATABASE_URL=without_roles)
+    assert first.exit_code == 0
+    nothing, asked, *told = first.stdout.splitlines()
+    assert nothing == "Nothing to do."
+    assert "Have somebody who may create roles run this, and run `ema-assets migrate` again:" in asked
+    assert told == [f"  {each};" for each in statements]
+    missing = run("doctor", EMA_DATABASE_URL=without_roles).stdout
+    assert "warning  roles " in missing
+    assert "missing for those who only read: CREATE ROLE ema_reader NOLOGIN; CREATE ROLE ema_metrics" in missing
+    for statement in statements:
+        databases.execute(statement)
+    with databases.member(without_roles, "ema_reader") as reader:
+        sentence = refused("screen", EMA_DATABASE_URL=reader)
+        assert sentence.endswith(
+            "cannot be migrated: permission denied for schema ema_assets; have its owner run `ema-assets migrate`, and "
+            "make this user a member of ema_reader"
+        )
+        # Only the owner can.
+        assert refused("migrate", EMA_DATABASE_URL=reader) == sentence
+        assert levels_of("roles") == ["warning"]
+        granted = run("migrate", EMA_DATABASE_URL=without_roles).stdout
+        assert granted == "Granted ema_reader, ema_metrics, ema_alerts what they need.\n"
+        shown = run("screen", EMA_DATABASE_URL=reader)
+        assert shown.exit_code == 0, shown.output
+        assert run("migrate", EMA_DATABASE_URL=reader).stdout == "Nothing to do.\n"
+    assert run("migrate", EMA_DATABASE_URL=without_roles).stdout == "Nothing to do.\n"
+    assert levels_of("roles") == ["ok"]
+
+
+def test_an_owner_who_may_create_roles_makes_those_that_are_missing(
+    run: Run, databases: Databases, without_roles: str
+) -> None:
+    databases.execute("ALTER ROLE limited CREATEROLE")
+    made = run("migrate", EMA_DATABASE_URL=without_roles).stdout
+    assert made == (
+        "Made the roles ema_reader, ema_metrics, ema_alerts.\n"
+        "Granted ema_reader, ema_metrics, ema_alerts what they need.\n"
+    )
+    with databases.member(without_roles, "ema_alerts") as alerts:
+        assert run("screen", EMA_DATABASE_URL=alerts).exit_code == 0
 
 
 def test_maintenance_needs_no_dagster_and_follows_the_days_that_are_set(run: Run, database_url: str) -> None:

@@ -12,7 +12,7 @@ import psycopg2
 from ema_assets.model.errors import StoreError, StoreUnavailable
 from ema_assets.model.timeframes import DEFAULT
 from ema_assets.model.urls import masked_url
-from ema_assets.store import tables
+from ema_assets.store import roles, tables
 from ema_assets.store.advisory_locks import AdvisoryLock
 from ema_assets.store.database import Database
 
@@ -97,6 +97,7 @@ def migrate(url: str) -> list[Migration]:
         raise StoreUnavailable(
             f"cannot connect to {masked_url(url)}: {reason}; is the server running and EMA_DATABASE_URL right?"
         ) from None
+    if_refused = f"; have its owner run `ema-assets migrate`, and make this user a member of {roles.READER}"
     # The lock goes with the connection.
     with closing(connection):
         try:
@@ -106,6 +107,7 @@ def migrate(url: str) -> list[Migration]:
                     _migrated.add(url)
                     return []
                 connection.rollback()
+                if_refused = "; have its owner run `ema-assets migrate`"
                 cursor.execute("SELECT pg_advisory_lock(%s)", (int(AdvisoryLock.MIGRATION),))
                 _check_age(cursor, url)
                 cursor.execute(_OWN_TABLES)
@@ -123,7 +125,7 @@ def migrate(url: str) -> list[Migration]:
                 (lacks_bars,) = cursor.fetchone() or (True,)
         except psycopg2.Error as error:
             is_not_ours = isinstance(error, psycopg2.errors.InsufficientPrivilege)
-            advice = "; have its owner run `ema-assets migrate`" if is_not_ours else ""
+            advice = if_refused if is_not_ours else ""
             raise StoreError(f"{masked_url(url)} cannot be migrated: {str(error).strip()}{advice}") from error
         if lacks_bars:
             with Database(url) as database, database.transaction() as transaction:
