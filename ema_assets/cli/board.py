@@ -1,6 +1,8 @@
 """The command `board`: the web page of traders, served until it is stopped. What it shows is made in `board/`."""
 
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import click
@@ -53,7 +55,7 @@ def board_command(host: str, port: int, allowed_hosts: Sequence[str], dagster_ur
     default_provider = environment.default_provider(settings, running)
     hosts = same_origin.allowed_hosts() | same_origin.host_names(allowed_hosts, "--allow-host") | {host.lower()}
     environment.check_exists(settings)
-    with locate.started_database(settings) as url:
+    with _ended_by_sigterm(), locate.started_database(settings) as url:
         options = BoardOptions(
             database_url=url,
             dagster_url=dagster_url or (running.ui if running else None),
@@ -62,3 +64,25 @@ def board_command(host: str, port: int, allowed_hosts: Sequence[str], dagster_ur
         )
         app = create_app(options, Settings.from_env, Times(clock.now, lambda: datetime.now(UTC)))
         serve(app, host, port, lambda at: click.echo(f"Board on {at}. Ctrl-C stops it."))
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM has come: the process ends as by Ctrl-C."""
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, so that what it holds is given back; then it ends the process."""
+
+    def end(*_: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except _Terminated:
+        # Whoever has sent it sees that it was heeded.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
