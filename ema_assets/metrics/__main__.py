@@ -8,7 +8,7 @@ from functools import partial
 from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES, Settings
 from ema_assets.metrics.exposition import Exporter
 from ema_assets.metrics.serving import HOST, serve
-from ema_assets.runtime import log_lines
+from ema_assets.runtime import locate, log_lines
 
 
 def main(port: int) -> None:
@@ -19,6 +19,7 @@ def main(port: int) -> None:
         os.environ.setdefault(name, value)
     from ema_assets.defs.run_queue import RunQueue
 
+    locate.take_no_leases()
     log_lines.configure(settings.log_format)
     say = log_lines.speaker(settings.log_format, partial(print, flush=True), "ema_assets.metrics")
     serve(port, Exporter(settings, RunQueue()), lambda taken: say(f"Metrics on http://{HOST}:{taken}/metrics."))

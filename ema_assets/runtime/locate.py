@@ -1,7 +1,8 @@
 """Where the database is: the user's own, or the embedded server, which runs as long as somebody holds a lease on it.
 
 Processes that `up` starts get its URL in EMA_DATABASE_URL. They hold no lease: `up` holds one until they have ended.
-Without `up`, each process of Dagster that needs the embedded server holds a lease until its end.
+Without `up`, each process of Dagster that needs the embedded server holds a lease until its end. The one that serves
+metrics holds none: to be looked at must not keep a server alive.
 """
 
 import atexit
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 # Of this process, by folder.
 _leased: "dict[Path, EmbeddedServer]" = {}
 _lock = threading.Lock()
+_takes_leases = True
+
+
+def take_no_leases() -> None:
+    """From now on an embedded server may stop while this process reads it, and is not started for it."""
+    global _takes_leases  # noqa: PLW0603 - who asks for a lease is Dagster, which has no argument for it
+    _takes_leases = False
 
 
 def database_url(settings: Settings) -> str:
@@ -38,13 +46,14 @@ def database_url(settings: Settings) -> str:
 def leased_database(settings: Settings) -> str:
     """The URL (libpq form) of the database in use. An embedded server is started where none runs.
 
-    It stays until this process ends; one that has died meanwhile is started again.
+    It stays until this process ends; one that has died meanwhile is started again. After `take_no_leases`, as
+    `database_url`.
 
     Raises:
         EmbeddedServerError: when it cannot be started.
     """
-    if settings.database_url is not None:
-        return settings.database_url
+    if settings.database_url is not None or not _takes_leases:
+        return database_url(settings)
     from ema_assets.runtime.postgres.server import EmbeddedServer
 
     with _lock:

@@ -5,8 +5,13 @@ import signal
 import urllib.request
 from pathlib import Path
 
+from ema_assets.config.settings import Settings
 from ema_assets.providers import registry
+from ema_assets.runtime import dagster_parts
+from ema_assets.runtime.postgres.server import EmbeddedServer, read_running
+from ema_assets.store.migrations import migrate
 from ema_assets_tests.cli.shell import in_a_process, sentence_of, start
+from ema_assets_tests.waiting import wait_until
 
 
 def test_metrics_are_served_while_nothing_runs_until_the_process_is_told_to_end(home: Path) -> None:
@@ -26,6 +31,31 @@ def test_metrics_are_served_while_nothing_runs_until_the_process_is_told_to_end(
     assert warning["level"] == "WARNING"
     assert warning["message"].startswith("the database cannot be read: no database: EMA_DATABASE_URL is not set")
     assert sorted(home.rglob("*")) == before
+
+
+def test_an_embedded_postgresql_is_read_and_neither_kept_nor_started(home: Path) -> None:
+    settings = Settings.from_env()
+    dagster_parts.write_instance_file(settings, None, print)
+
+    def says(line: str) -> bool:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            return f"\nema_assets_{line}\n" in answer.read().decode()
+
+    server = EmbeddedServer(settings.postgres_folder)
+    with start("metrics", "--port", "0") as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1].removesuffix(".")
+        try:
+            with server:
+                migrate(server.url)
+                wait_until(lambda: says("database_up 1.0") and says("dagster_up 1.0"), "database and Dagster are read")
+            # That was the last one with a lease.
+            assert read_running(settings.postgres_folder) is None
+            wait_until(lambda: says("database_up 0.0"), "a scrape without a database")
+            assert read_running(settings.postgres_folder) is None
+        finally:
+            process.kill()
+            server.stop(force=True)
 
 
 def test_a_taken_port_is_named(home: Path, taken_port: int) -> None:
