@@ -163,11 +163,7 @@ def _reasons(transaction: Transaction, known: _Known) -> Iterator[str]:
     else:
         yield "Its bars come from files: no provider is asked for them."
     if not series.timeframe.is_fetched:
-        key, source = series.timeframe.key, series.timeframe.source.key
-        if row["is_fetched"]:
-            yield f"Bars of {key} are rolled up from those of {source}, so they wait for these."
-        else:
-            yield f"Where no file has bars of {key}, they are rolled up from those of {source}."
+        yield _of_rollup(series, is_asked_for=row["is_fetched"])
     if row["is_fetched"] and row["checked_through"] is not None:
         asked = "" if row["asked_at"] is None else f", last at {row['asked_at']:%Y-%m-%d %H:%M:%S}"
         yield f"Bars that closed up to {_at(row['checked_through'])} UTC were asked for{asked}."
@@ -183,6 +179,13 @@ def _reasons(transaction: Transaction, known: _Known) -> Iterator[str]:
     dirty = known.chain.filter(pl.col("dirty_from").is_not_null())["asset"].to_list()
     if dirty and row["condition"] not in (freshness.LOADING, freshness.FAILING):
         yield f"An input has changed of {', '.join(dirty)}: {'they wait' if len(dirty) > 1 else 'it waits'} for a run."
+
+
+def _of_rollup(series: Series, *, is_asked_for: bool) -> str:
+    key, source = series.timeframe.key, series.timeframe.source.key
+    if is_asked_for:
+        return f"Bars of {key} are rolled up from those of {source}, so they wait for these."
+    return f"Where no file has bars of {key}, they are rolled up from those of {source}."
 
 
 def _of_gap(row: Mapping[str, Any]) -> Iterator[str]:
