@@ -13,13 +13,13 @@ from ema_assets.market.rollups import CODE_VERSION, buckets_of, roll_up, without
 from ema_assets.model.asset_names import OHLC, STRATEGY
 from ema_assets.model.schemas import COMPLETED_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.refresh import long_bars
+from ema_assets.refresh import impact, long_bars
 from ema_assets.refresh.graph import Node
 from ema_assets.refresh.isolate import bisect
 from ema_assets.refresh.outcome import Outcome, batches
 from ema_assets.refresh.waiting import retry_locked
 from ema_assets.refresh.why_stale import why_claimed
-from ema_assets.store import file_spans, latency, ledger, quality, sessions, tables
+from ema_assets.store import file_spans, latency, ledger, sessions, tables
 from ema_assets.store.database import Database, Transaction
 from ema_assets.strategies.simulator.bars import NEWEST_STATES, STATE_EVERY, known_trend
 from ema_assets.strategies.simulator.simulation import simulate
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
 # Input rows read and held at a time: bounds memory whatever the number of series.
 ROWS_A_BATCH = 400_000
 
-
-# Of a claimed series: what is computed again is not computed from the beginning.
-_IS_PAST = (pl.col("from_ts") > ledger.BEGINNING) & (pl.col("from_ts") <= pl.col("last_ts"))
-_NOTHING_RECOMPUTED = pl.Schema({"symbol": pl.String(), "recomputed": pl.Int64()})
 
 # What is not said of a series that was computed.
 _SAID = ("symbol", "changed_from", "first_ts", "last_ts")
@@ -206,14 +202,15 @@ def refresh_computed(
                 return
             computed = compute(transaction, node, timeframe, claimed)
             computed_at = time.monotonic()
-            past, recomputed = _past(claimed, computed.rows, node.table.time)
+            past = impact.revised(transaction, node.name, timeframe, claimed, everything=everything)
+            recomputed = impact.recomputed(past, computed.rows, node.table.time)
             changes, flipped = tables.write_computed(
                 transaction, node.table, timeframe, computed.rows, computed.starts, past
             )
             if computed.states is not None:
                 tables.write_computed(transaction, node.states, timeframe, computed.states, computed.starts)
                 tables.thin_out(transaction, node.states, timeframe, claimed["symbol"], NEWEST_STATES, STATE_EVERY)
-            _report_impact(transaction, node.table.flips, timeframe, recomputed, flipped)
+            impact.report(transaction, timeframe, recomputed, node.table.flips, flipped)
             results = (
                 claimed.select("symbol")
                 .join(changes.select("symbol", "changed_from"), on="symbol", how="left")
@@ -294,43 +291,6 @@ def _closed(transaction: Transaction, timeframe: Timeframe, claimed: pl.DataFram
     return closed.group_by("bucket_end").agg(pl.col("series").sum())
 
 
-def _past(claimed: pl.DataFrame, rows: pl.DataFrame, time: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Series whose input changed in the past, and how many of the new `rows` are not new.
-
-    The first frame has symbol, from_ts, last_ts; the second symbol, recomputed. A series that is computed from the
-    beginning, for new code or because a person asked for it, has no part in this: nothing was revised.
-    """
-    past = claimed.filter(_IS_PAST).select("symbol", "from_ts", "last_ts")
-    if past.is_empty():
-        return past, _NOTHING_RECOMPUTED.to_frame()
-    old = rows.join(past, on="symbol").filter(pl.col(time).is_between("from_ts", "last_ts"))
-    return past, old.group_by("symbol").agg(recomputed=pl.len().cast(pl.Int64))
-
-
-def _report_impact(
-    transaction: Transaction,
-    flips: str | None,
-    timeframe: Timeframe,
-    recomputed: pl.DataFrame,
-    flipped: pl.DataFrame,
-) -> None:
-    """Add to the blast radius of the revisions behind what was computed again."""
-    if recomputed.is_empty() and flipped.is_empty():
-        return
-    impact = recomputed.join(flipped, on="symbol", how="full", coalesce=True).fill_null(0)
-    nothing = pl.lit(0, pl.Int64)
-    quality.add_impact(
-        transaction,
-        timeframe,
-        impact.select(
-            "symbol",
-            "recomputed",
-            crossovers=pl.col("flipped") if flips == tables.CROSSOVERS else nothing,
-            trades=pl.col("flipped") if flips == tables.TRADES else nothing,
-        ),
-    )
-
-
 def refresh_rolled_up(
     database: Database, timeframe: Timeframe, symbols: Sequence[str], now: datetime, *, everything: bool = False
 ) -> Outcome:
@@ -358,10 +318,9 @@ def refresh_rolled_up(
             owned = file_spans.owned(transaction, timeframe, claimed["symbol"])
             closed = without_owned(rolled, owned, timeframe)
             changes = long_bars.write(transaction, timeframe, claimed, closed)
-            _, recomputed = _past(claimed, closed, tables.BARS.time)
-            _report_impact(
-                transaction, None, timeframe, recomputed, flipped=recomputed.clear().rename({"recomputed": "flipped"})
-            )
+            past = impact.revised(transaction, OHLC, timeframe, claimed, everything=everything)
+            recomputed = impact.recomputed(past, closed, tables.BARS.time)
+            impact.report(transaction, timeframe, recomputed)
             results = (
                 claimed.select("symbol", checked_through="complete_through")
                 .join(changes.select("symbol", "changed_from"), on="symbol", how="left")

@@ -230,6 +230,23 @@ def test_a_corrected_day_is_a_revision_of_the_days(database: Database, exchange:
     ]  # fmt: skip
 
 
+def test_a_correction_that_a_refresh_of_everything_finds_says_how_far_it_reached(
+    database: Database, exchange: MemoryExchange
+) -> None:
+    before = tables_of(database)
+    # Older than what is asked for again by itself.
+    changed_from = utc("2026-11-17 15:00")
+    exchange.correct(moved(bar_at(changed_from), 1.5))
+    refresh(database, WATCHED, exchange, NOW)
+    assert rows_of(database, "SELECT * FROM market.bar_revision") == []
+    outcomes = refresh(database, WATCHED, exchange, NOW, everything=True)
+    (found,) = rows_of(database, f"SELECT symbol, changed_from, {COUNTS} FROM market.bar_revision")
+    expected = slow_count(before, tables_of(database), changed_from)
+    assert min(expected) > 0
+    assert found == ("AAPL", changed_from, *expected)
+    assert sum(outcome.flipped for outcome in outcomes.values()) == expected[1] + expected[2]
+
+
 def test_computing_all_again_is_no_revision(
     database: Database, exchange: MemoryExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:

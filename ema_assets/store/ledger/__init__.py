@@ -30,7 +30,7 @@ from ema_assets.store.ledger.row import (
     LONGEST_PAUSE_SECONDS,
     RECORDING_GRACE_SECONDS,
 )
-from ema_assets.store.ledger.staleness import expected_rollups, pausing, source_behind, stale
+from ema_assets.store.ledger.staleness import dirty_since, expected_rollups, pausing, source_behind, stale
 from ema_assets.store.ledger.sync import (
     add_rows,
     adopt_code_versions,
@@ -68,6 +68,7 @@ __all__ = [
     "began",
     "claim",
     "complete",
+    "dirty_since",
     "end_pauses",
     "expected_rollups",
     "fail",

@@ -124,6 +124,19 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
     )
 
 
+def dirty_since(transaction: Transaction, asset: str, timeframe: Timeframe, symbols: Sequence[str]) -> pl.DataFrame:
+    """From which bar on the input of a series has changed, of those of `symbols` where it has: symbol, dirty_from."""
+    return transaction.query(
+        """
+        SELECT symbol, dirty_from FROM market.series_state
+        WHERE asset = $1 AND timeframe = $2 AND symbol = ANY ($3::text[]) AND dirty_from IS NOT NULL
+        """,
+        asset,
+        timeframe.key,
+        list(symbols),
+    )
+
+
 def pausing(transaction: Transaction, now: datetime) -> pl.DataFrame:
     """Series that have failed and whose next attempt is later than `now`: what `stale` leaves out.
 
