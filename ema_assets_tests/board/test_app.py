@@ -2,10 +2,12 @@
 
 import re
 import socket
+from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from ema_assets.board import overviews
@@ -17,10 +19,14 @@ from ema_assets.board.resources import ALL as RESOURCES
 from ema_assets.config import watchlist
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.operations.sync_watchlist import sync
+from ema_assets.refresh.graph import build
 from ema_assets.store import sync_failures
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
 from ema_assets_tests.board.world import HOSTILE, NOW, WATCHLIST, ServedBoard, board_on
+from ema_assets_tests.conftest import empty
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh
+from ema_assets_tests.timeframes import D1
 from ema_assets_tests.waiting import wait_until
 
 QUERIES: dict[str, dict[str, Any]] = {
@@ -311,4 +317,23 @@ def test_a_trend_at_prices_below_zero_has_no_spread_and_is_shown_all_the_same(
             r"<a class=\"n\" href=\"/chart\?symbol=AAPL[^>]*><span class=\"a\">[▲▼]</span> <b>–</b>",
             board.get("/").text,
         )
+    databases.drop(url)
+
+
+def test_why_there_is_no_trend_is_told(databases, tmp_path: Path) -> None:
+    flat = bars_on("24/7", "BTC-USD", D1, date(2026, 9, 1), date(2026, 11, 19)).with_columns(
+        pl.lit(100.0).alias(name) for name in ("open", "high", "low", "close")
+    )
+    url = databases.make()
+    watched = watchlist.parse(WATCHLIST)
+    with Database(url) as database:
+        refresh(database, watched, MemoryExchange(flat), NOW, graph=build(watched))
+        with board_on(url, tmp_path) as board:
+            page = board.get("/chart", symbol="BTC-USD", timeframe="1d").text
+            assert "no trend yet: EMA 9 and EMA 30 have been equal so far" in page
+            assert "would cross" not in page
+        empty(database)
+        refresh(database, watched, MemoryExchange(flat.tail(20)), NOW, graph=build(watched))
+        with board_on(url, tmp_path) as board:
+            assert "no trend yet: EMA 30 needs 30 bars" in board.get("/chart", symbol="BTC-USD", timeframe="1d").text
     databases.drop(url)
