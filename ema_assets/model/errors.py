@@ -87,6 +87,18 @@ class RuleError(EmaAssetsError, ValueError):
     """A strategy rule failed on bars, or returned what it must not; the message names the rule and the line."""
 
 
+class UnsoundCode(EmaAssetsError, ValueError):
+    """A rule or signal uses bars that it must not, so that no series can be computed by it; names it and its file."""
+
+
+class UnsoundRule(UnsoundCode, RuleError):
+    """A strategy rule looks at other rows than that of each bar."""
+
+
+class UnsoundSignal(UnsoundCode):
+    """A signal of a user's own depends on other symbols, on later bars or on how a history is cut."""
+
+
 class UnclearSymbol(ConfigurationError):
     """What a symbol is and where it trades cannot be told from how it is written."""
 

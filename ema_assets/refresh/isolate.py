@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import adbc_driver_manager
 
-from ema_assets.model.errors import StoreError
+from ema_assets.model.errors import StoreError, UnsoundCode, first_of
 from ema_assets.store import interrupts
 
 _log = logging.getLogger(__name__)
@@ -13,6 +13,9 @@ _log = logging.getLogger(__name__)
 # Classes of SQLSTATE that are no series' fault: lost connection, wrong transaction state, deadlock, out of resources,
 # shutdown, system error. What comes again later can succeed as it is.
 _CAN_HEAL = ("08", "25", "40", "53", "57", "58")
+
+# So many symbols are named in the log.
+_NAMED = 5
 
 
 def can_heal(error: BaseException) -> bool:
@@ -26,7 +29,8 @@ def can_heal(error: BaseException) -> bool:
 def bisect(symbols: Sequence[str], work: Callable[[list[str]], None]) -> dict[str, str]:
     """Do `work` for all `symbols` at once; when that fails, for each half, until the culprits stand alone.
 
-    `work` must leave nothing behind when it raises. Returns why each culprit failed.
+    `work` must leave nothing behind when it raises. Returns why each culprit failed. Code that is unsound fails for all
+    of them: what it mixes up in a batch would go unnoticed in a single series.
 
     Raises:
         StoreError: and other errors that are no series' own: the database is gone, out of memory, a deadlock.
@@ -39,9 +43,9 @@ def bisect(symbols: Sequence[str], work: Callable[[list[str]], None]) -> dict[st
         interrupts.check()
         if can_heal(error) or isinstance(error, MemoryError):
             raise
-        if len(symbols) == 1:
-            _log.exception("%s cannot be processed", symbols[0])
-            return {symbols[0]: _described(error)}
+        if len(symbols) == 1 or isinstance(error, UnsoundCode):
+            _log.exception("%s cannot be processed", first_of(symbols, _NAMED))
+            return dict.fromkeys(symbols, _described(error))
         middle = len(symbols) // 2
         return bisect(symbols[:middle], work) | bisect(symbols[middle:], work)
     return {}

@@ -21,6 +21,7 @@ from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.own_modules import files_of, limited, load, told
 from ema_assets.model.reserved_words import RESERVED_WORDS
 from ema_assets.signals.declaration import Signal
+from ema_assets.signals.own_compute import checked
 
 OHLC = "ohlc"
 OHLC_COLUMNS = ("open", "high", "low", "close", "volume")
@@ -71,7 +72,8 @@ def discover(folder: Path | None = None) -> dict[str, Signal]:
             raise ConfigurationError(
                 f"{origin}: there is a signal `{signal.name}` already, in {origins[signal.name]}; names must differ"
             )
-        found[signal.name], origins[signal.name] = signal, origin
+        is_own = origin.endswith(".py")
+        found[signal.name], origins[signal.name] = checked(signal, origin) if is_own else signal, origin
     owners: dict[str, str] = {}
     for name, signal in found.items():
         problem = next(chain(_problems_of_reads(signal, found), _problems_of_shared(signal, owners, origins)), None)

@@ -129,11 +129,11 @@ def test_one_that_looks_back_costs_only_itself_and_says_why(database: Database, 
     assert {name for (name, _), outcome in outcomes.items() if outcome.errors} == {"strategy_9_30_strong"}
     refused = outcomes["strategy_9_30_strong", M5]
     assert sorted(refused.errors) == ["BTC-USD", "ETH-USD"]
-    for symbol, said in refused.errors.items():
+    for said in refused.errors.values():
         where = re.escape(str(tmp_path / "strong.py"))
         wanted = (
-            f"RuleError: rule 'strong_close' in {where}, line 8: `evaluate` must use only the row of each bar, but "
-            f"`leave_long` of {symbol} at 2026-11-.* UTC changes when bars around it are left out; what looks back is "
+            f"UnsoundRule: rule 'strong_close' in {where}, line 8: `evaluate` must use only the row of each bar, but "
+            f"`leave_long` of BTC-USD at 2026-11-.* UTC changes when bars around it are left out; what looks back is "
             r"a signal's business \(docs/SIGNALS.md\)"
         )
         assert re.fullmatch(wanted, said), said

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
-from ema_assets.model.errors import StoreUnavailable
+from ema_assets.model.errors import StoreUnavailable, UnsoundSignal
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.isolate import bisect
 from ema_assets.store import interrupts
@@ -42,6 +42,18 @@ def test_the_culprits_and_only_they_are_left_out(size: int, bad: set[int]) -> No
     assert bisect(symbols, work) == dict.fromkeys(culprits, "ValueError: one of these is bad")
     assert sorted(done) == sorted(set(symbols) - culprits)
     assert calls <= 1 + 2 * len(culprits) * size.bit_length()
+
+
+def test_unsound_code_fails_for_all_at_once_since_one_alone_would_hide_it() -> None:
+    batches: list[list[str]] = []
+
+    def work(batch: list[str]) -> None:
+        batches.append(batch)
+        if len(batch) > 1:
+            raise UnsoundSignal("it mixes up symbols")
+
+    assert bisect(SYMBOLS, work) == dict.fromkeys(SYMBOLS, "UnsoundSignal: it mixes up symbols")
+    assert batches == [SYMBOLS]
 
 
 def test_what_is_nobodys_fault_is_raised_at_once() -> None:

@@ -1,5 +1,6 @@
 """Signals and strategies through the store: from declaration to table, ledger and views."""
 
+import re
 from datetime import date, timedelta
 
 import polars as pl
@@ -174,6 +175,32 @@ def test_a_signal_may_be_called_as_a_query_calls_its_tables(database: Database, 
     refresh(database, few, exchange(), utc("2026-11-18 15:00"), timeframes=[M5], graph=build(few, folder))
     shown = rows_of(database, "SELECT count(below_high_pct) FROM results.signals")[0][0]
     assert shown == rows_of(database, f"SELECT count(*) FROM market.{name}")[0][0] > 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('.over("symbol")', "", r"`compute` must compute each symbol by itself, but `below_high_pct` of BTC-USD at "),
+        (
+            'params["bars"] - 1',
+            "0",
+            r"goes on from the bar before; does it see enough bars \(`bars_before`, here 0\), or",
+        ),
+    ],
+)
+def test_a_signal_that_would_differ_with_each_new_bar_costs_itself_and_says_why(
+    database: Database, folder, old: str, new: str, said: str
+) -> None:
+    few = Watchlist(WATCHED.instruments, WATCHED.history_days)
+    assert old in TOY
+    (folder / "below_high.py").write_text(TOY.replace(old, new))
+    outcomes = refresh(database, few, exchange(), utc("2026-11-18 15:00"), timeframes=[M5], graph=build(few, folder))
+    assert {name for (name, _), outcome in outcomes.items() if outcome.errors} == {"below_high"}
+    refused = outcomes["below_high", M5].errors
+    assert sorted(refused) == sorted(CALENDARS)
+    where = f"UnsoundSignal: signal `below_high` in {folder / 'below_high.py'}, line 9: "
+    assert all(each.startswith(where) and re.search(said, each) for each in refused.values()), refused
+    assert rows_of(database, "SELECT count(*) FROM market.below_high") == [(0,)]
 
 
 def test_a_signal_that_is_switched_off_is_left_alone_and_catches_up_when_it_is_on_again(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from ema_assets.model.errors import RuleError
+from ema_assets.model.errors import RuleError, UnsoundRule
 from ema_assets.model.kernels import floats
 from ema_assets.model.own_modules import line_of, told
 from ema_assets.model.symbols import DOWN, UP
@@ -186,7 +186,7 @@ class _Said:
         if unlike is not None:
             column, row = unlike
             symbol, ts = frame["symbol"][row], frame["ts"][row]
-            raise RuleError(
+            raise UnsoundRule(
                 f"rule {variant.rule.name!r}{_file(variant.rule)}: `evaluate` must use only the row of each bar, but "
                 f"`{column}` of {symbol} at {ts:%Y-%m-%d %H:%M} UTC changes when bars around it are left out; what "
                 "looks back is a signal's business (docs/SIGNALS.md)"

@@ -1,0 +1,176 @@
+"""Whether a signal of a user's own computes each symbol by itself, and the same however a history is cut. No I/O.
+
+Signals of the package have tests for this. One of a user's own is looked at while it computes, on its own bars: some of
+them are computed again, as the increments of later days would, and both must say the same. A forgotten
+`.over("symbol")`, too few `bars_before` or a look ahead would otherwise be stored, and differ with each new bar. For a
+window of 50 bars of 100 symbols it takes 12 ms beside 19 ms over 5,000 bars, and 1 ms for a new bar.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import wraps
+from itertools import pairwise
+
+import numpy as np
+import polars as pl
+
+from ema_assets.model.errors import UnsoundSignal
+from ema_assets.model.schemas import KINDS
+from ema_assets.model.stretches import Rows, stretches
+from ema_assets.signals.declaration import Params, Signal
+
+Compute = Callable[[pl.DataFrame, pl.DataFrame, Params], pl.DataFrame]
+
+# The first bars of a symbol that are computed by themselves, beside `bars_before`.
+_FIRST_BARS = 64
+# How many symbols go on at how many places of their history, and for how many bars.
+_SYMBOLS, _PLACES, _BARS = 8, 8, 4
+# What began elsewhere may weigh a millionth, as where averages have converged; beside the largest value of a column,
+# what running sums have lost may stay.
+_RELATIVE, _ABSOLUTE = 1e-6, 1e-9
+# A flag that compares such sums may differ in so many of the bars.
+_FEW = 0.05
+
+
+def checked(signal: Signal, origin: str) -> Signal:
+    """`signal` of the file `origin`; `compute` raises UnsoundSignal when its values depend on more than they may."""
+    compute = signal.compute
+
+    @wraps(compute)  # the catalog of the UI leads there
+    def computed(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
+        rows = compute(bars, carried, params)
+        call = _Call(signal, compute, params, bars, carried)
+        problem = next(call.problems(rows), None) if call.is_fit(rows) else None
+        if problem is not None:
+            raise UnsoundSignal(f"signal `{signal.name}` in {origin}{_line(compute)}: {problem}")
+        return rows
+
+    return replace(signal, compute=computed)
+
+
+def _line(compute: Compute) -> str:
+    code = getattr(inspect.unwrap(compute), "__code__", None)
+    return "" if code is None else f", line {code.co_firstlineno}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call of `compute`."""
+
+    signal: Signal
+    compute: Compute
+    params: Params
+    bars: pl.DataFrame
+    carried: pl.DataFrame
+
+    def is_fit(self, rows: object) -> bool:
+        """True when `rows` has what it must have; what else is wrong is found where it is stored."""
+        return (
+            isinstance(rows, pl.DataFrame)
+            and rows.height == self.bars.height > 0
+            and set(rows.columns) >= {"symbol", "ts", *self.signal.column_names}
+        )
+
+    def problems(self, rows: pl.DataFrame) -> Iterator[str]:
+        """What `compute` does that it must not, seen by other calls for some of the bars."""
+        _, begins = stretches(self.bars["symbol"])
+        yield from self._alone(begins, rows)
+        yield from self._in_increments(begins, rows)
+
+    def _alone(self, begins: Rows, rows: pl.DataFrame) -> Iterator[str]:
+        """The first bars of the last symbol by themselves: what stands before it in the frame is another symbol."""
+        most = self.signal.bars_before(self.params) + _FIRST_BARS
+        mine = np.arange(begins[-2], min(begins[-2] + most, begins[-1]))
+        if len(mine) == self.bars.height:
+            return
+        alone = self._computed(self.bars[mine], self.carried)
+        unlike = self._unlike(alone, mine, self.bars["is_new"][mine], rows, 0.0)
+        if unlike is None:
+            return
+        # Which of both it is, other symbols or later bars, is looked for only now.
+        firsts = [np.arange(begin, min(begin + most, end)) for begin, end in pairwise(begins)]
+        together = self._computed(self.bars[np.concatenate(firsts)], self.carried)
+        if not together.tail(len(mine)).equals(alone):
+            yield (
+                f"`compute` must compute each symbol by itself, but {unlike} changes when it is computed without the "
+                'other symbols; is an `.over("symbol")` missing?'
+            )
+        else:
+            yield f"`compute` must not look ahead, but {unlike} changes when later bars are there"
+
+    def _in_increments(self, begins: Rows, rows: pl.DataFrame) -> Iterator[str]:
+        """Symbols that are computed from nothing go on at some places of their history, as a refresh does."""
+        begun = self._begun(begins)
+        if not begun:
+            return
+        before = self.signal.bars_before(self.params)
+        # From the end on, where averages have come far from where they began.
+        for part in np.linspace(1, 0.3, _PLACES):
+            starts = [begin + max(1, int((end - begin - _BARS) * part)) for begin, end in begun]
+            carried = self._carried(rows[[start - 1 for start in starts]])
+            known = set(carried["symbol"]) if self.signal.carries else None
+            seen, new = [], []
+            for (begin, end), start in zip(begun, starts, strict=True):
+                # One whose last row lacks a value would start again from its first bar.
+                if known is None or self.bars["symbol"][begin] in known:
+                    seen.append(np.arange(max(begin, start - before), min(start + _BARS, end)))
+                    new.append(seen[-1] >= start)
+            if not seen:
+                continue
+            mine, is_new = np.concatenate(seen), pl.Series(np.concatenate(new))
+            again = self._computed(self.bars[mine].with_columns(is_new=is_new), carried)
+            unlike = self._unlike(again, mine, is_new, rows, _FEW)
+            if unlike is not None:
+                yield (
+                    f"`compute` must give the same values however a history is cut into increments, but {unlike} "
+                    f"changes when it goes on from the bar before; does it see enough bars (`bars_before`, here "
+                    f"{before}), or carry what it goes on from (`carries`)?"
+                )
+                return
+
+    def _begun(self, begins: Rows) -> list[tuple[int, int]]:
+        """The first row and the end of some symbols with several bars that are computed from nothing."""
+        is_new = self.bars["is_new"][begins[:-1]].to_numpy()
+        places = np.flatnonzero((np.diff(begins) > 1) & is_new)
+        places = places[:: max(1, len(places) // _SYMBOLS)][:_SYMBOLS]
+        known = set(self.carried["symbol"])
+        found = [(int(begins[place]), int(begins[place + 1])) for place in places]
+        return [each for each in found if self.bars["symbol"][each[0]] not in known]
+
+    def _carried(self, last: pl.DataFrame) -> pl.DataFrame:
+        """Of the rows just before the new ones, what would be stored and read: symbol and what the signal carries."""
+        kinds = {column.name: KINDS[column.kind] for column in self.signal.columns}
+        found = last.select("symbol", *(pl.col(name).cast(kinds[name]) for name in self.signal.carries))
+        found = found.with_columns(pl.selectors.float().fill_nan(None))
+        return found if self.signal.carries_nulls else found.drop_nulls()
+
+    def _computed(self, bars: pl.DataFrame, carried: pl.DataFrame) -> pl.DataFrame:
+        mine = carried.filter(pl.col("symbol").is_in(bars["symbol"].unique().implode()))
+        return self.compute(bars, mine, self.params)
+
+    def _unlike(self, again: pl.DataFrame, mine: Rows, is_new: pl.Series, rows: pl.DataFrame, few: float) -> str | None:
+        """Which column of which bar among `mine` that is new has come out otherwise than in `rows`."""
+        expected = rows[mine]
+        if again.height != expected.height:
+            return f"the number of rows of {expected['symbol'][0]}"
+        found, expected = again.filter(is_new), expected.filter(is_new)
+        if found.equals(expected):
+            return None
+        for column in self.signal.columns:
+            name, kind = column.name, KINDS[column.kind]
+            differs = ~_alike(*(each[name].cast(kind, strict=False) for each in (found, expected)))
+            if differs.sum() > (0.0 if kind.is_float() else few) * len(differs):
+                row = expected.row(int(differs.arg_true()[0]), named=True)
+                return f"`{name}` of {row['symbol']} at {row['ts']:%Y-%m-%d %H:%M} UTC"
+        return None
+
+
+def _alike(one: pl.Series, other: pl.Series) -> pl.Series:
+    """Where two columns have the same value, or no value: NaN is none."""
+    if not other.dtype.is_float():
+        return one.eq_missing(other)
+    one, other = one.fill_nan(None), other.fill_nan(None)
+    scale = other.abs().max()
+    allowed = other.abs() * _RELATIVE + (_ABSOLUTE * scale if isinstance(scale, float) else 0.0)
+    return one.eq_missing(other) | ((one - other).abs() <= allowed).fill_null(value=False)

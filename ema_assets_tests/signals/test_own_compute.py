@@ -1,0 +1,136 @@
+"""A signal of one's own whose values depend on other symbols, later bars or the cut is refused; a sound one never is."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ema_assets.model.errors import UnsoundSignal
+from ema_assets.signals.declaration import Column, Params, Signal
+from ema_assets.signals.own_compute import checked
+from ema_assets_tests.conftest import heavy
+from ema_assets_tests.signals.harness import SIGNALS, advanced, histories, inputs_of, no_rows, variants, walks, whole
+
+CLOSE = pl.col("close")
+BARS = walks(300, symbols=3)
+
+
+def signal(compute: Callable[..., pl.DataFrame], before: int = 0, kind: str = "float8", **more: Any) -> Signal:
+    return Signal(
+        name="mine",
+        description="One of my own",
+        version="1",
+        reads={"ohlc": ("close",)},
+        columns=(Column("mine", kind, "A value"), *more.pop("columns", ())),
+        compute=compute,
+        bars_before=lambda _: before,
+        **more,
+    )
+
+
+def of(expression: pl.Expr, before: int = 0, kind: str = "float8") -> Signal:
+    return signal(lambda bars, carried, params: bars.select("symbol", "ts", mine=expression), before, kind)
+
+
+def computed(declared: Signal, bars: pl.DataFrame = BARS) -> pl.DataFrame:
+    mine = checked(declared, "/home/me/mine.py")
+    return whole(mine, mine.defaults, inputs_of(mine, bars))
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        pytest.param(of(CLOSE.shift(1), 1), "each symbol by itself", id="the bar before of any symbol"),
+        pytest.param(of(CLOSE.rolling_mean(20), 19), "each symbol by itself", id="a window over any symbol"),
+        pytest.param(of(CLOSE - CLOSE.mean()), "each symbol by itself", id="the mean of all"),
+        pytest.param(of(CLOSE.shift(-1).over("symbol")), "must not look ahead", id="the bar behind"),
+        pytest.param(of(CLOSE - CLOSE.mean().over("symbol")), "must not look ahead", id="the mean of all bars"),
+        pytest.param(of(CLOSE.shift(1).over("symbol")), "bars_before`, here 0", id="no bar before"),
+        pytest.param(of(CLOSE.rolling_mean(20).over("symbol"), 18), "bars_before`, here 18", id="one bar too few"),
+        pytest.param(of(CLOSE.cum_sum().over("symbol"), 5), "however a history is cut", id="a sum of all bars"),
+        pytest.param(of(CLOSE.ewm_mean(span=50).over("symbol"), 50), "however a history is cut", id="an average"),
+        pytest.param(of(CLOSE.shift(1).over("symbol") < CLOSE, 0, "boolean"), "however a history is cut", id="a flag"),
+        pytest.param(of(pl.int_range(pl.len()).over("symbol"), 0, "int8"), "however a history is cut", id="a count"),
+    ],
+)
+def test_what_depends_on_more_than_it_may_is_refused(declared: Signal, said: str) -> None:
+    with pytest.raises(UnsoundSignal, match=said) as caught:
+        computed(declared)
+    assert str(caught.value).startswith("signal `mine` in /home/me/mine.py, line ")
+    assert "but `mine` of S" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        pytest.param(of(CLOSE.shift(1).over("symbol"), 1), id="the bar before"),
+        pytest.param(of(CLOSE.rolling_mean(20).over("symbol"), 19), id="a window"),
+        pytest.param(of(CLOSE.rolling_std(20).over("symbol"), 19), id="running squares"),
+        pytest.param(of(CLOSE.rolling_max(50, min_samples=1).over("symbol"), 49), id="of the docs"),
+        pytest.param(of(CLOSE.ewm_mean(span=9).over("symbol"), 120), id="an average that has forgotten"),
+        pytest.param(of(CLOSE.rolling_mean(5).over("symbol") < CLOSE, 4, "boolean"), id="a flag"),
+        pytest.param(of(pl.when(CLOSE > 100).then(float("nan")).otherwise(CLOSE)), id="NaN"),
+        pytest.param(of(pl.lit(None)), id="never a value"),
+        pytest.param(of(CLOSE.round().cast(pl.Int32), 0, "int8"), id="another width"),
+    ],
+)
+@pytest.mark.parametrize("bars", [1, 2, 7, 60, 300])
+@pytest.mark.parametrize("symbols", [1, 3])
+def test_what_is_sound_is_not_refused(declared: Signal, bars: int, symbols: int) -> None:
+    assert computed(declared, walks(bars, symbols)).height == bars * symbols
+
+
+def test_no_bars_are_no_reason_to_refuse() -> None:
+    assert computed(of(CLOSE.shift(1)), BARS.clear()).is_empty()
+
+
+def test_what_has_no_value_of_a_column_is_left_to_whoever_stores_it() -> None:
+    without = signal(lambda bars, carried, params: bars.select("symbol", "ts"))
+    assert computed(without).columns == ["symbol", "ts"]
+
+
+def test_a_state_that_is_carried_under_another_name_is_refused() -> None:
+    """It goes on from what is stored, which is not the sum that it needs."""
+
+    def summed(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
+        known = bars.join(carried.select("symbol", _sum="mine"), on="symbol", how="left", maintain_order="left")
+        total = CLOSE.cum_sum().over("symbol") + pl.col("_sum").fill_null(0.0)
+        return known.select("symbol", "ts", mine=total * params.get("factor", 1.0))
+
+    assert computed(signal(summed, carries=("mine",))).height == BARS.height
+    with pytest.raises(UnsoundSignal, match="however a history is cut"):
+        computed(signal(lambda bars, carried, params: summed(bars, carried, {"factor": 2.0}), carries=("mine",)))
+
+
+@pytest.mark.parametrize(
+    ("mine", "params"),
+    [
+        pytest.param(checked(each, "mine.py"), params, id=" ".join([name, each.code_version(params)]))
+        for name, each in SIGNALS.items()
+        for params in variants(each)
+    ],
+)
+@heavy(2)
+@given(bars=histories(), data=st.data())
+def test_no_signal_of_the_package_is_refused_in_one_go_or_in_increments(
+    mine: Signal, params: Params, bars: pl.DataFrame, data: st.DataObject
+) -> None:
+    inputs = inputs_of(mine, bars)
+    all_rows = whole(mine, params, inputs)
+    assert all_rows.height == bars.height
+    lengths = dict(inputs.group_by("symbol", maintain_order=True).len().iter_rows())
+    starts = {symbol: data.draw(st.integers(0, max(length - 1, 0))) for symbol, length in lengths.items()}
+    assert advanced(mine, params, inputs, all_rows if bars.height else no_rows(mine), starts).equals(all_rows)
+
+
+def test_one_that_forgets_symbols_is_refused_in_increments_too() -> None:
+    mine = checked(of(CLOSE.rolling_mean(20), 5), "mine.py")
+    rows = replace(mine, compute=mine.compute.__wrapped__)  # type: ignore[attr-defined]
+    inputs = inputs_of(mine, BARS)
+    stored = whole(rows, {}, inputs)
+    with pytest.raises(UnsoundSignal, match="each symbol by itself"):
+        advanced(mine, {}, inputs, stored, dict.fromkeys(("S0", "S1", "S2"), 290))
