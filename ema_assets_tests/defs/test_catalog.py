@@ -132,3 +132,6 @@ SIGNAL = Signal(
     graph = assembled(build(Watchlist((), {}), tmp_path)).resolve_asset_graph()
     owners = {node.key.to_user_string(): list(node.owners) for node in graph.asset_nodes}
     assert (owners["mine"], owners["rsi"]) == (["team:yours"], ["team:ema-assets"])
+    (mine,) = (node for node in graph.asset_nodes if node.key.to_user_string() == "mine")
+    (place,) = mine.metadata["dagster/code_references"].code_references
+    assert (place.file_path, place.line_number) == (str(tmp_path / "mine.py"), 6)

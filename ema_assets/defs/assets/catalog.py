@@ -49,7 +49,7 @@ class Filed(TypedDict):
 
 def described(node: Node, source: Callable[..., object]) -> Filed:
     """How the asset of `node` is filed, whose rows `source` makes: owners, kinds, tags, and its coarse freshness."""
-    path = inspect.getsourcefile(source)
+    path = inspect.getsourcefile(inspect.unwrap(source))
     is_ours = path is not None and Path(path).is_relative_to(Path(ema_assets.__file__).parent)
     return {
         "owners": [OWNER if is_ours else _OWN],
@@ -70,9 +70,10 @@ def catalog_metadata(node: Node, source: Callable[..., object], namespace: Names
     }
     if node.reads:
         found["dagster/column_lineage"] = _column_lineage(node, namespace)
-    path = inspect.getsourcefile(source)
+    written = inspect.unwrap(source)
+    path = inspect.getsourcefile(written)
     if path is not None:
-        line = inspect.unwrap(source).__code__.co_firstlineno
+        line = written.__code__.co_firstlineno
         with warnings.catch_warnings():
             # Beta to Dagster, and to users one line per asset.
             warnings.simplefilter("ignore", BetaWarning)
