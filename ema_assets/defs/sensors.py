@@ -63,7 +63,9 @@ def _requests_for_stale(
         runs = runs_for(context.instance, transaction, stale, market.machine_now(), symbols, namespace)
     if runs:
         context.log.info("\n".join([*sentences(stale, runs), *waiting]))
-    return [run_request(run, now) for run in runs], stale.height, waiting
+    # A series is stale in several assets, and for several reasons.
+    count = stale.select("symbol", "timeframe").n_unique()
+    return [run_request(run, now) for run in runs], count, waiting
 
 
 def _sweep(graph: Graph, namespace: Namespace) -> SensorDefinition:
