@@ -278,11 +278,12 @@ def test_rolled_up_timeframes_wait_for_the_run_that_loads_their_5m_history(world
     with world.database.transaction() as transaction:
         transaction.execute(
             """UPDATE market.series_state SET dirty_from = first_ts, dirty_end = first_ts
-               WHERE asset = 'ohlc' AND timeframe IN ('15m', '1h')"""
+               WHERE asset IN ('ohlc', 'ema_signals') AND timeframe IN ('15m', '1h')"""
         )
     reason = look(world, sweep)
     assert isinstance(reason, SkipReason)
-    assert "covered by queued or running runs" in str(reason.skip_message)
+    # Five symbols on two timeframes, whatever is stale of each.
+    assert str(reason.skip_message) == "10 stale series are covered by queued or running runs"
 
 
 def test_the_watchlist_sensor_adds_and_removes_partitions_in_one_batch_each(world: World) -> None:
