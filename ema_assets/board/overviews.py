@@ -177,14 +177,14 @@ class Overviews:
             at = time.monotonic()
             if self._kept is not None and at - self._asked_at < _ASKED_AGAIN_SECONDS / 2:
                 return self._kept
-            publications = self.configured().settings.publications
+            settings = self.configured().settings
             with self.readers.transaction() as transaction:
                 mark = series_overview.mark(transaction)
                 is_old = at - self._looked_at >= _LOOKED_AT_AGAIN_SECONDS
                 if self._kept is None or mark != self._mark or is_old:
                     now = self.times.market()
-                    found = heat_map(transaction, now, publications)
-                    said = trust(transaction, found.series, self.times.machine())
+                    found = heat_map(transaction, now, settings.publications)
+                    said = trust(transaction, found.series, self.times.machine(), settings.provider)
                     self._kept = Overview(now, found, said, _timeframes(found), _tag(mark, found.series, said))
                     self._mark, self._looked_at = mark, at
             self._asked_at = time.monotonic()

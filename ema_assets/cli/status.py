@@ -38,7 +38,7 @@ def status_command(groups: Sequence[str], *, as_json: bool) -> None:
     running = state.read_state(settings)
     providers = _providers(settings, environment.default_provider(settings, running))
     with locate.running_database(settings) as url:
-        freshness = _freshness(url, settings, chosen) if url is not None else _Freshness()
+        freshness = _freshness(url, settings, chosen, providers.default) if url is not None else _Freshness()
     surroundings = _Surroundings(settings, running, masked_url(url) if url else None, providers)
     if as_json:
         rendering.print_json({**surroundings.as_json(), **freshness.as_json()})
@@ -148,7 +148,7 @@ class _Freshness:
         }
 
 
-def _freshness(url: str, settings: Settings, symbols: Sequence[str] | None) -> _Freshness:
+def _freshness(url: str, settings: Settings, symbols: Sequence[str] | None, default_provider: str) -> _Freshness:
     migrate(url)
     with Database(url) as database, database.transaction() as transaction:
         return _Freshness(
@@ -157,7 +157,7 @@ def _freshness(url: str, settings: Settings, symbols: Sequence[str] | None) -> _
             assets=status.by_asset(transaction, clock.now(), settings.publications, symbols),
             latency=status.latency(transaction, datetime.now(UTC)),
             legs=legs(transaction, datetime.now(UTC)),
-            not_answering=status.not_answering(transaction),
+            not_answering=status.not_answering(transaction, default_provider),
             failing=[str(reason) for reason in status.failure_reasons(transaction)],
             without_bars=status.without_bars(transaction),
             silent=status.silent(transaction),

@@ -22,12 +22,18 @@ class Standing:
     """How the whole stands: `alerts.declaration.Conditions` from the database."""
 
     def __init__(
-        self, transaction: Transaction, now: datetime, machine_now: datetime, publications: Publications
+        self,
+        transaction: Transaction,
+        now: datetime,
+        machine_now: datetime,
+        publications: Publications,
+        default_provider: str | None,
     ) -> None:
         self._transaction = transaction
         self._now = now
         self._machine_now = machine_now
         self._publications = publications
+        self._default_provider = default_provider
 
     def failing_series(self) -> pl.DataFrame:
         """As declared."""
@@ -35,7 +41,7 @@ class Standing:
 
     def silent_providers(self) -> pl.DataFrame:
         """As declared."""
-        return provider_state.not_answering(self._transaction)
+        return provider_state.not_answering(self._transaction, self._default_provider)
 
     def freshness(self) -> pl.DataFrame:
         """As declared."""
@@ -66,16 +72,22 @@ class Standing:
 
 
 def watch_trouble(
-    transaction: Transaction, alerts: Alerts, now: datetime, machine_now: datetime, publications: Publications
+    transaction: Transaction,
+    alerts: Alerts,
+    now: datetime,
+    machine_now: datetime,
+    publications: Publications,
+    default_provider: str | None = None,
 ) -> int:
     """Raise alerts about trouble that began or is over since the last look; return how many.
 
     `now` is the market's time, which says what should be fresh. What was told is remembered in the same transaction.
+    `default_provider` is that of symbols that name none.
     """
     wanted = [(each, kind) for each in alerts.subscriptions for kind in each.trouble_kinds()]
     if not wanted:
         return 0
-    standing = Standing(transaction, now, machine_now, publications)
+    standing = Standing(transaction, now, machine_now, publications, default_provider)
     found = [_found(standing, subscription, kind) for subscription, kind in wanted]
     lasting = [each for each, (_, kind) in zip(found, wanted, strict=True) if kind.is_lasting]
     events = [each for each, (_, kind) in zip(found, wanted, strict=True) if not kind.is_lasting]

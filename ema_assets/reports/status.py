@@ -151,14 +151,17 @@ def not_synced(transaction: Transaction) -> str | None:
     return None if failure is None else f"not taken up since {failure.since:%Y-%m-%d %H:%M} UTC: {failure.reason}"
 
 
-def not_answering(transaction: Transaction) -> list[str]:
-    """A sentence for each provider that does not answer at present, or did not say what became of its symbols."""
+def not_answering(transaction: Transaction, default_provider: str | None = None) -> list[str]:
+    """A sentence for each provider in use that does not answer at present, or did not say what became of its symbols.
+
+    `default_provider` as for `provider_state.not_answering`.
+    """
     return [
         f"{row['provider']} does not answer, asked {row['failures']} times, again at "
         # With its day: a pause may last some.
         f"{row['open_until']:%Y-%m-%d %H:%M:%S} UTC: {row['last_error']}"
-        for row in provider_state.not_answering(transaction).iter_rows(named=True)
+        for row in provider_state.not_answering(transaction, default_provider).iter_rows(named=True)
     ] + [
         f"{provider} did not say all of what became of its symbols, and is asked again the next night: {error}"
-        for provider, error in provider_state.not_describing(transaction).iter_rows()
+        for provider, error in provider_state.not_describing(transaction, default_provider).iter_rows()
     ]

@@ -72,8 +72,13 @@ class Trust:
         return rows, crossovers, trades
 
 
-def trust(transaction: Transaction, conditions: pl.DataFrame, instant: datetime) -> Trust:
-    """What is to be said of `conditions`, those of `freshness.conditions`, at an `instant` of the machine's."""
+def trust(
+    transaction: Transaction, conditions: pl.DataFrame, instant: datetime, default_provider: str | None = None
+) -> Trust:
+    """What is to be said of `conditions`, those of `freshness.conditions`, at an `instant` of the machine's.
+
+    `default_provider` as for `status.not_answering`.
+    """
     gaps = health.open_gaps(transaction)
     return Trust(
         counts=dict(conditions.group_by("condition").len().iter_rows()),
@@ -81,7 +86,7 @@ def trust(transaction: Transaction, conditions: pl.DataFrame, instant: datetime)
         gaps=(gaps.height, int(gaps["bars"].sum())),
         corrections=health.revised_since(transaction, instant - LOOK_BACK),
         failures=tuple(status.failure_reasons(transaction)),
-        not_answering=tuple(status.not_answering(transaction)),
+        not_answering=tuple(status.not_answering(transaction, default_provider)),
         symbols=(*status.silent(transaction), *status.states_apart(transaction)),
         not_synced=status.not_synced(transaction),
     )

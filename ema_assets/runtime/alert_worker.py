@@ -57,6 +57,7 @@ class Configured:
 
     alerts: Alerts
     publications: Publications
+    default_provider: str
 
 
 class Configuration:
@@ -80,7 +81,7 @@ class Configuration:
             watched = watchlist.of(settings)
             self._configured = None
             if watched.alerts is not None:
-                self._configured = Configured(watched.alerts, settings.publications)
+                self._configured = Configured(watched.alerts, settings.publications, settings.provider)
         return self._configured
 
 
@@ -266,7 +267,7 @@ class _Worker:
         now = datetime.now(UTC)
         with self._database.transaction() as transaction:
             if self._is_time_to_look(configured.alerts):
-                watch_trouble(transaction, configured.alerts, clock.now(), now, configured.publications)
+                _look_for_trouble(transaction, configured, now)
             parcels = _packed(transaction, configured, now, busy=self._senders.busy)
             due = next_due(transaction)
         for parcel in parcels:
@@ -311,6 +312,12 @@ def _packed(
     )
 
 
+def _look_for_trouble(transaction: Transaction, configured: Configured, now: datetime) -> None:
+    watch_trouble(
+        transaction, configured.alerts, clock.now(), now, configured.publications, configured.default_provider
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Delivered:
     """What one look has done. `is_ours` is False when another process delivers."""
@@ -330,7 +337,7 @@ def deliver_once(url: str, configured: Configured, ahead: timedelta = timedelta(
         if not listener.is_alone():
             return Delivered(is_ours=False)
         with database.transaction() as transaction:
-            watch_trouble(transaction, configured.alerts, clock.now(), now, configured.publications)
+            _look_for_trouble(transaction, configured, now)
             parcels = _packed(transaction, configured, now, ahead=ahead + SOON)
         for parcel in parcels:
             senders.send(parcel)

@@ -6,6 +6,7 @@ import polars as pl
 
 from ema_assets.model.asset_names import OHLC
 from ema_assets.store.database import Transaction
+from ema_assets.store.provider_state import is_in_use
 
 
 def asked_through(transaction: Transaction) -> pl.DataFrame:
@@ -40,16 +41,21 @@ def latencies(transaction: Transaction, after: datetime, through: datetime) -> p
 
 
 def providers(transaction: Transaction, window_seconds: float) -> pl.DataFrame:
-    """Who was asked: provider, calls (that left in the window), failures (in a row), is_open, closed_seconds (left)."""
+    """Who was asked: provider, calls (that left in the window), failures (in a row), is_open, closed_seconds (left).
+
+    A provider of which no symbol is watched any more does not fail.
+    """
     return transaction.query(
-        """
-        SELECT provider, coalesce(c.calls, 0) AS calls, coalesce(s.failures, 0)::bigint AS failures,
-               coalesce(s.open_until > clock_timestamp(), false) AS is_open,
+        f"""
+        SELECT provider, coalesce(c.calls, 0) AS calls,
+               coalesce(CASE WHEN u.is_in_use THEN s.failures END, 0)::bigint AS failures,
+               coalesce(u.is_in_use AND s.open_until > clock_timestamp(), false) AS is_open,
                greatest(coalesce(extract(epoch FROM s.closed_until - clock_timestamp()), 0), 0)::float8
                    AS closed_seconds
         FROM market.provider_state s
         FULL JOIN (SELECT provider, count(*) AS calls FROM market.provider_call
                    WHERE sent_at > clock_timestamp() - make_interval(secs => $1::float8) GROUP BY 1) c USING (provider)
+        CROSS JOIN LATERAL (SELECT {is_in_use("s.provider", "NULL::text")} AS is_in_use) u
         ORDER BY 1
         """,
         window_seconds,

@@ -117,10 +117,30 @@ def reset(transaction: Transaction, provider: str) -> None:
     )
 
 
-def not_answering(transaction: Transaction) -> pl.DataFrame:
-    """Providers that did not answer last time: provider, failures, open_until, last_error."""
+def is_in_use(provider: str, default: str) -> str:
+    """SQL: whether any active symbol is asked for at `provider`, where `default` is that of symbols that name none.
+
+    Where `default` is null, it may be any provider that no symbol has ever named.
+    """
+    return f"""EXISTS (
+        SELECT FROM market.instrument i
+        WHERE i.is_active AND i.is_fetched AND CASE
+            WHEN i.provider IS NOT NULL THEN i.provider = {provider}
+            WHEN {default} IS NOT NULL THEN {provider} = {default}
+            ELSE NOT EXISTS (SELECT FROM market.instrument o WHERE o.provider = {provider}) END)"""
+
+
+def not_answering(transaction: Transaction, default_provider: str | None = None) -> pl.DataFrame:
+    """Providers in use that did not answer last time: provider, failures, open_until, last_error.
+
+    `default_provider` is that of symbols that name none. Who does not know it is also told of what may be it.
+    """
     return transaction.query(
-        "SELECT provider, failures, open_until, last_error FROM market.provider_state WHERE failures > 0 ORDER BY 1"
+        f"""
+        SELECT provider, failures, open_until, last_error FROM market.provider_state p
+        WHERE failures > 0 AND {is_in_use("p.provider", "$1::text")} ORDER BY 1
+        """,
+        default_provider,
     )
 
 
@@ -137,8 +157,15 @@ def note_description(transaction: Transaction, provider: str, error: str | None)
     )
 
 
-def not_describing(transaction: Transaction) -> pl.DataFrame:
-    """Providers that did not say what became of their symbols when they were last asked: provider, describe_error."""
+def not_describing(transaction: Transaction, default_provider: str | None = None) -> pl.DataFrame:
+    """Those in use that did not say what became of their symbols when they were last asked: provider, describe_error.
+
+    `default_provider` as for `not_answering`.
+    """
     return transaction.query(
-        "SELECT provider, describe_error FROM market.provider_state WHERE describe_error IS NOT NULL ORDER BY 1"
+        f"""
+        SELECT provider, describe_error FROM market.provider_state p
+        WHERE describe_error IS NOT NULL AND {is_in_use("p.provider", "$1::text")} ORDER BY 1
+        """,
+        default_provider,
     )

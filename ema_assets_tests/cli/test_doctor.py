@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import resources
 from pathlib import Path
@@ -16,10 +17,13 @@ import psycopg2
 import pytest
 from packaging.requirements import Requirement
 
+from ema_assets.config import watchlist
 from ema_assets.doctor import discovery
 from ema_assets.doctor.checks import clock_skew, data_folder, database_server, installed_versions
 from ema_assets.doctor.declaration import Check
 from ema_assets.model import own_modules
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.store.database import Database
 from ema_assets.store.diagnosis import Server
 from ema_assets.store.migrations import all_migrations
 from ema_assets_tests.cli.conftest import Run
@@ -354,6 +358,8 @@ def test_a_provider_that_runs_leave_alone_is_told_of_with_what_happens_next(
     run: Run, exchange: dict[str, str], database_url: str
 ) -> None:
     """The market's time is 2026-11-20 15:00:10."""
+    with Database(database_url) as database:
+        sync(database, watchlist.parse(WATCHLIST), datetime(2026, 11, 20, 15, tzinfo=UTC))
 
     def told(until: str, *arguments: str) -> list[tuple[str, str]]:
         ask(

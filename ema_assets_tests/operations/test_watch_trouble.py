@@ -75,7 +75,8 @@ def test_a_subscription_hears_of_its_own_symbols_and_timeframes(database: Databa
 
 
 def test_a_provider_that_does_not_answer_is_told_with_its_reason(database: Database) -> None:
-    alerts = told_of()
+    alerts = told_of("provider_shut_out")
+    sync(database, WATCHED, NOW)
     for _ in range(2):
         assert look(database, alerts) == []
         with database.transaction() as transaction:
@@ -88,6 +89,21 @@ def test_a_provider_that_does_not_answer_is_told_with_its_reason(database: Datab
     assert look(database, alerts, NOW + timedelta(minutes=75)) == [
         ("provider_shut_out", f"over after 1 h 15 min: {text}", True)
     ]
+
+
+def test_of_a_provider_whose_last_symbol_is_removed_the_trouble_is_over(database: Database) -> None:
+    alerts = told_of("provider_shut_out")
+    coins, metals = replace(watch({"BTC-USD": "24/7"}), alerts=alerts), watch({"SI=F": "CMES"}, provider="yahoo")
+    sync(database, replace(coins, instruments=(*coins.instruments, *metals.instruments)), NOW)
+    for _ in range(2):
+        with database.transaction() as transaction:
+            seen = provider_state.breaker(transaction, "yahoo")
+            provider_state.trip(transaction, "yahoo", "no such host", NOW, seen)
+    ((kind, text, is_over),) = look(database, alerts)
+    assert (kind, text.partition(" has ")[0], is_over) == ("provider_shut_out", "yahoo", False)
+    sync(database, coins, NOW)
+    assert look(database, alerts, LATER) == [("provider_shut_out", f"over after 12 min: {text}", True)]
+    assert look(database, alerts, MUCH_LATER) == []
 
 
 def test_that_nothing_is_fresh_is_told_only_of_what_was_loaded(database: Database) -> None:

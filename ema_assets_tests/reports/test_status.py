@@ -1,18 +1,50 @@
 """What `status` says in sentences."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from ema_assets.reports import status
-from ema_assets.store import provider_state
+from ema_assets.operations.sync_watchlist import sync
+from ema_assets.reports import freshness, status
+from ema_assets.reports.trust import trust
+from ema_assets.store import measurements, provider_state
 from ema_assets.store.database import Database
+from ema_assets_tests.refresh.exchange import watch
 
 NOW = datetime(2026, 11, 25, 15, 0, tzinfo=UTC)
 
 
 def test_a_provider_that_does_not_answer_is_named_with_the_day_on_which_it_is_asked_again(database: Database) -> None:
+    sync(database, watch({"BTC-USD": "24/7"}), NOW)
     with database.transaction() as transaction:
         seen = provider_state.breaker(transaction, "sandbox")
         provider_state.trip(transaction, "sandbox", "banned", NOW, seen, 2 * 86_400.0)
         assert status.not_answering(transaction) == [
             "sandbox does not answer, asked 1 times, again at 2026-11-27 15:00:00 UTC: banned"
         ]
+
+
+def test_a_provider_of_which_no_symbol_is_watched_any_more_is_no_trouble(database: Database) -> None:
+    coins, metals = watch({"BTC-USD": "24/7"}), watch({"SI=F": "CMES"}, provider="yahoo")
+
+    def said(default: str | None = "sandbox") -> tuple[list[str], bool, int]:
+        with database.transaction() as transaction:
+            conditions = freshness.conditions(transaction, NOW)
+            verdict = trust(transaction, conditions, NOW, default).verdict
+            asked = measurements.providers(transaction, 60)
+            sentences = status.not_answering(transaction, default)
+            return [each.split()[0] for each in sentences], verdict == "failing", int(asked["failures"].sum())
+
+    sync(database, replace(coins, instruments=(*coins.instruments, *metals.instruments)), NOW)
+    with database.transaction() as transaction:
+        provider_state.trip(transaction, "yahoo", "no host", NOW, provider_state.breaker(transaction, "yahoo"))
+        provider_state.note_description(transaction, "yahoo", "no host")
+    assert said() == (["yahoo", "yahoo"], True, 1)
+    sync(database, coins, NOW)
+    assert said() == said(None) == ([], False, 0)
+    # It is the default now, of the symbol that names none.
+    assert said("yahoo")[:2] == (["yahoo", "yahoo"], True)
+    # Also who does not know the default hears of one that no symbol has ever named.
+    with database.transaction() as transaction:
+        provider_state.trip(transaction, "binance", "gone", NOW, provider_state.breaker(transaction, "binance"))
+    assert said(None) == (["binance"], True, 1)
+    assert said() == ([], False, 1)

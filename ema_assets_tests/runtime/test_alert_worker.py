@@ -100,6 +100,7 @@ def test_trouble_is_looked_for_once_the_first_runs_had_their_time(
 ) -> None:
     env.write_text(env.read_text().replace('["crossover"]', '["crossover", "provider_shut_out"]'))
     with database.transaction() as transaction:
+        transaction.execute("INSERT INTO market.instrument (symbol, calendar) VALUES ('S000', '24/7')")
         for _ in range(3):
             seen = provider_state.breaker(transaction, "sandbox")
             provider_state.trip(transaction, "sandbox", "no answer", datetime.now(UTC), seen)

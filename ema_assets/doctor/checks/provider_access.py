@@ -55,9 +55,10 @@ def _not_answering(seen: Surroundings, answering: Collection[str]) -> Iterator[F
     """
     if seen.database is None or not seen.is_migrated:
         return
+    default = seen.running.provider if seen.running is not None else seen.settings.provider
     with seen.database.transaction() as transaction:
         transaction.read_one_moment()
-        silent = provider_state.not_answering(transaction)
+        silent = provider_state.not_answering(transaction, default)
     for row in silent.iter_rows(named=True):
         name, failures, until = row["provider"], row["failures"], row["open_until"]
         times = f"{failures} time{'' if failures == 1 else 's'} in a row"
