@@ -24,9 +24,10 @@ What is too large for memory comes in parts: `for part in read.pages("ohlc", "5m
 
 Raises everywhere: InvalidKeyError for a symbol or timeframe that cannot be one, ConfigurationError for a time that is
 none, a symbol that never was on the watchlist, or a signal or strategy that does not exist, StoreUnavailable when the
-database cannot be reached.
+database cannot be reached. A signal or strategy of yours that is wrong is a Python warning: the others can be read.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -41,6 +42,7 @@ from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN, spans_of
 from ema_assets.model.errors import ConfigurationError, not_one_of
 from ema_assets.model.symbols import parse_timeframe
 from ema_assets.refresh import graph
+from ema_assets.refresh.readable import readable
 from ema_assets.reports import chart as pictures
 from ema_assets.reports import rows as stored
 from ema_assets.reports.adjusted_bars import adjusted_bars
@@ -105,7 +107,7 @@ def assets() -> pl.DataFrame:
     As the watchlist and the folders of your own signals and strategies say now. `reads` are the assets it is computed
     from, `columns` those of its table behind symbol and timeframe.
     """
-    known = graph.configured(Settings.from_env())
+    known = _configured()
     return pl.DataFrame(
         {
             "asset": list(known.nodes),
@@ -188,7 +190,7 @@ def trades(
     query = _Query(timeframe, symbols, start, end, as_of, url, finality)
     if strategy is not None:
         return _rows(_named(strategy, "strategy"), query)
-    known = graph.configured(Settings.from_env())
+    known = _configured()
     named = [
         _rows(known.nodes[name], query).select(pl.lit(name).alias("strategy"), pl.all()) for name in known.strategies
     ]
@@ -208,7 +210,7 @@ def screener(
     """
     spans = spans_of(averages)
     if spans != (FAST_SPAN, SLOW_SPAN):
-        known = graph.configured(Settings.from_env()).averages
+        known = _configured().averages
         if spans is None or averages not in known:
             raise not_one_of("averages", averages, known)
     return _view(results.screener_view(spans).rpartition(".")[2], timeframe, symbols, None, url)
@@ -252,7 +254,7 @@ def chart(
     if bars < 1:
         raise ConfigurationError(f"`bars` must be at least 1, received {bars!r}")
     with database_of(url) as database, database.transaction() as transaction:
-        known = graph.configured(Settings.from_env())
+        known = _configured()
         return pictures.draw(pictures.picture_of(transaction, known, chosen, frame, bars, strategy, averages))
 
 
@@ -279,9 +281,19 @@ def pages(
         yield from tables.pages(transaction, node.table, frame, chosen, rows)
 
 
+def _configured() -> graph.Graph:
+    """What the configuration makes. A mistake there is a warning: what is stored can be read all the same."""
+    settings = Settings.from_env()
+    known, wrong = readable(graph.watchlist_of(settings), settings.signals_folder, settings.strategies_folder)
+    if wrong is not None:
+        # Of the caller of the public function that has called this one.
+        warnings.warn(f"{wrong}; nothing is computed until that is corrected", stacklevel=3)
+    return known
+
+
 def _named(name: str, kind: str | None) -> graph.Node:
     """The asset `name`, a signal or a strategy when `kind` says so."""
-    known = graph.configured(Settings.from_env())
+    known = _configured()
     of_kind = {each.name: each for each in known.nodes.values() if kind is None or _kind(each) == kind}
     if name not in of_kind:
         raise not_one_of(kind or "asset", name, of_kind)
@@ -327,7 +339,7 @@ def _rows(node: graph.Node, query: _Query) -> pl.DataFrame:
         if moment is None:
             rows = stored.rows_of(transaction, node, frame, chosen, first, last)
         else:
-            known = graph.configured(Settings.from_env())
+            known = _configured()
             rows = stored.rows_as_of(transaction, known, node.name, frame, chosen, moment)
         if query.ends:
             rows = stored.with_ends(transaction, rows, frame)

@@ -288,6 +288,19 @@ def test_all_strategies_are_read_at_once(database: Database, tmp_path: Path) -> 
         assert rows.equals(read.trades("5m", strategy=str(name), url=database.url))
 
 
+def test_while_a_rule_of_ones_own_is_broken_the_others_are_read_with_a_warning(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refresh(database, WATCHED, exchange(), utc("2026-11-27 12:00"), timeframes=[M5])
+    expected = read.trades("5m", url=database.url)
+    monkeypatch.setenv("EMA_STRATEGIES_FOLDER", str(tmp_path))
+    (tmp_path / "mine.py").write_text("import nowhere\n")
+    with pytest.warns(UserWarning, match=r"mine.py: line 1: cannot be imported: .*; nothing is computed until that is"):
+        found = read.trades("5m", url=database.url)
+    assert found.height
+    assert found.equals(expected)
+
+
 def test_assets_say_what_there_is() -> None:
     found = read.assets()
     kinds = dict(found.select("asset", "kind").iter_rows())

@@ -10,7 +10,6 @@ from ema_assets.cli.commands import Command
 from ema_assets.cli.options import complete_averages, complete_symbol, complete_timeframe, strategy_option
 from ema_assets.config.settings import Settings, is_synthetic
 from ema_assets.model.errors import ConfigurationError, not_one_of
-from ema_assets.refresh.graph import build
 from ema_assets.reports import chart, terminal_chart
 from ema_assets.runtime import state
 
@@ -63,7 +62,7 @@ def chart_command(
     default = environment.default_provider(settings, state.read_state(settings))
     providers = [name for name, symbols in watched.by_provider(default).items() if symbol in symbols]
     note = "SYNTHETIC prices" if any(map(is_synthetic, providers)) else ""
-    graph = build(watched, settings.signals_folder, settings.strategies_folder)
+    graph = environment.readable_graph(settings, watched)
     with environment.open_existing(settings) as database, database.transaction() as transaction:
         picture = chart.picture_of(transaction, graph, symbol, chosen, most, strategy, averages)
     if output is None:

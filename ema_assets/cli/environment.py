@@ -3,6 +3,9 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
 
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
@@ -15,6 +18,9 @@ from ema_assets.model.urls import without_libpq_settings
 from ema_assets.runtime import locate, state
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
+
+if TYPE_CHECKING:
+    from ema_assets.refresh.graph import Graph
 
 
 def prepare() -> None:
@@ -54,6 +60,17 @@ def configuration_error(settings: Settings) -> str | None:
     except ConfigurationError as error:
         return str(error)
     return None
+
+
+def readable_graph(settings: Settings, watched: Watchlist) -> "Graph":
+    """The graph for a command that shows what is stored: a mistake in the configuration is a warning there."""
+    from ema_assets.refresh.readable import readable
+
+    graph, wrong = readable(watched, settings.signals_folder, settings.strategies_folder)
+    if wrong is not None:
+        click.echo(f"Warning: {wrong}", err=True)
+        click.echo("Nothing is computed until that is corrected; this shows what is stored.", err=True)
+    return graph
 
 
 def check_on_watchlist(watched: Watchlist, symbols: Sequence[str]) -> None:

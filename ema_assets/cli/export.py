@@ -11,7 +11,6 @@ from ema_assets.cli.options import complete_asset, group_option, symbols_option,
 from ema_assets.config.settings import Settings
 from ema_assets.model.errors import not_one_of
 from ema_assets.operations.export import FORMATS, export
-from ema_assets.refresh.graph import build
 
 
 @click.command("export", cls=Command)
@@ -57,7 +56,7 @@ def export_command(
     watched = environment.read_watchlist(settings)
     chosen = environment.chosen_symbols(watched, symbols, groups) or list(watched.symbols)
     frames = {environment.timeframe_of(watched, text) for text in timeframes} or set(watched.with_bars)
-    graph = build(watched, settings.signals_folder, settings.strategies_folder)
+    graph = environment.readable_graph(settings, watched)
     known = {node.name: node for node in graph.on}
     for name in assets:
         if name not in known:

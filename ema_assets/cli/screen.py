@@ -15,7 +15,6 @@ from ema_assets.model.asset_names import EMA_TREND
 from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN, spans_of, spans_text
 from ema_assets.model.errors import not_one_of
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.refresh.graph import build
 from ema_assets.reports.screen import SORTS, computed, screen, trends
 
 _USUAL = spans_text((FAST_SPAN, SLOW_SPAN))
@@ -83,7 +82,7 @@ def screen_command(  # noqa: PLR0913, PLR0917 - the options
     watched = environment.read_watchlist(settings)
     chosen = environment.timeframe_of(watched, timeframe)
     symbols = environment.chosen_symbols(watched, symbols, groups)
-    graph = build(watched, settings.signals_folder, settings.strategies_folder)
+    graph = environment.readable_graph(settings, watched)
     if strategy is not None and strategy not in graph.strategies:
         raise not_one_of("--strategy", strategy, graph.strategies)
     spans, known_averages = spans_of(averages), {_USUAL: EMA_TREND, **graph.averages}

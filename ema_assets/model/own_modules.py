@@ -1,7 +1,7 @@
 """Modules in files of a user's own folder, such as `.ema/signals/`. What they declare is not known here."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import module_from_spec
@@ -18,8 +18,8 @@ LIMIT_SECONDS = 30.0
 _overdue: dict[str, tuple[int, int, int]] = {}
 
 
-def files_of(folder: Path, what: str) -> Iterator[Path]:
-    """The *.py files of a folder of `what`, sorted. A file whose name starts with `_` is left alone.
+def files_of(folder: Path, what: str, without: Collection[Path] = ()) -> Iterator[Path]:
+    """The *.py files of a folder of `what`, sorted. Those `without`, or whose name starts with `_`, are left alone.
 
     Raises:
         ConfigurationError: when there is no such folder.
@@ -27,7 +27,7 @@ def files_of(folder: Path, what: str) -> Iterator[Path]:
     if not folder.is_dir():
         raise ConfigurationError(f"{folder}: there is no such folder of {what}")
     for path in sorted(folder.glob("*.py")):
-        if not path.name.startswith("_"):
+        if not path.name.startswith("_") and path not in without:
             yield path
 
 

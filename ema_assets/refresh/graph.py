@@ -224,7 +224,12 @@ def build(watched: Watchlist, folder: Path | None = None, strategies_folder: Pat
 
 def build_with(watched: Watchlist, parsed: Sequence[Variant], folder: Path | None = None) -> Graph:
     """As `build`, with these strategies and not those of `watched`."""
-    signals = with_read(discover(folder), chain.from_iterable(map(variants.reads, parsed)))
+    return build_of(watched, parsed, discover(folder))
+
+
+def build_of(watched: Watchlist, parsed: Sequence[Variant], discovered: Mapping[str, Signal]) -> Graph:
+    """As `build_with`, of signals that have been discovered."""
+    signals = with_read(discovered, chain.from_iterable(map(variants.reads, parsed)))
     nodes = {OHLC: BARS}
     params = _params(watched, signals)
     nodes |= {name: _signal(signal, params[name]) for name, signal in signals.items()}

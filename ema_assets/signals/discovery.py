@@ -3,7 +3,7 @@
 import keyword
 import pkgutil
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
@@ -51,11 +51,12 @@ _SHARED_COLUMN = "bar_number"
 _FIRST = ("ema_signals", "ema_trend")
 
 
-def discover(folder: Path | None = None) -> dict[str, Signal]:
+def discover(folder: Path | None = None, without: Collection[Path] = ()) -> dict[str, Signal]:
     """Every signal by name, each after those it reads; `ema_signals` and `ema_trend` first, the rest by depth and name.
 
     Args:
         folder: of a user's own signals, one in each *.py file. A file whose name starts with `_` is left alone.
+        without: files of it that are left alone, too.
 
     Raises:
         ConfigurationError: when a file cannot be imported or declares no signal, or a declaration cannot be right. It
@@ -63,7 +64,7 @@ def discover(folder: Path | None = None) -> dict[str, Signal]:
     """
     origins: dict[str, str] = {}
     found: dict[str, Signal] = {}
-    for origin, signal in (*_of_package(), *_of_folder(folder)):
+    for origin, signal in (*_of_package(), *_of_folder(folder, without)):
         with limited(origin):
             problem = next(_problems(signal), None)
         if problem:
@@ -96,10 +97,8 @@ def _of_package() -> Iterator[tuple[str, Signal]]:
             yield path, declared
 
 
-def _of_folder(folder: Path | None) -> Iterator[tuple[str, Signal]]:
-    if folder is None:
-        return
-    for path in files_of(folder, "signals"):
+def _of_folder(folder: Path | None, without: Collection[Path]) -> Iterator[tuple[str, Signal]]:
+    for path in () if folder is None else files_of(folder, "signals", without):
         declared = getattr(load(path, "signal"), "SIGNAL", None)
         if not isinstance(declared, Signal):
             received = "none" if declared is None else f"a {type(declared).__name__}"

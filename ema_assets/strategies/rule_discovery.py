@@ -2,7 +2,7 @@
 
 import pkgutil
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -32,11 +32,12 @@ _IN_BRACES = re.compile(r"\{([^{}]*)\}")
 _ADDED_COLUMNS = ("symbol", "timeframe", "ts", "calendar", "ts_end", "session", "is_session_last", "higher_trend")
 
 
-def discover(folder: Path | None = None) -> dict[str, Rule]:
+def discover(folder: Path | None = None, without: Collection[Path] = ()) -> dict[str, Rule]:
     """Every rule by name, sorted by name.
 
     Args:
         folder: of a user's own rules, one in each *.py file. A file whose name starts with `_` is left alone.
+        without: files of it that are left alone, too.
 
     Raises:
         ConfigurationError: when a file cannot be imported, a module declares no rule, or a declaration cannot be right.
@@ -44,7 +45,7 @@ def discover(folder: Path | None = None) -> dict[str, Rule]:
     """
     found: dict[str, Rule] = {}
     origins: dict[str, str] = {}
-    for path, module in (*_of_package(), *_of_folder(folder)):
+    for path, module in (*_of_package(), *_of_folder(folder, without)):
         rule = getattr(module, "RULE", None)
         if not isinstance(rule, Rule):
             received = "nothing" if rule is None else f"a {type(rule).__name__}"
@@ -66,8 +67,8 @@ def _of_package() -> Iterator[tuple[str, ModuleType]]:
         yield path, import_module(path)
 
 
-def _of_folder(folder: Path | None) -> Iterator[tuple[str, ModuleType]]:
-    for path in () if folder is None else files_of(folder, "strategies"):
+def _of_folder(folder: Path | None, without: Collection[Path]) -> Iterator[tuple[str, ModuleType]]:
+    for path in () if folder is None else files_of(folder, "strategies", without):
         yield str(path), load(path, "rule")
 
 

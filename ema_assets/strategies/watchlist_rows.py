@@ -28,7 +28,11 @@ def parse_variants(tables: Sequence[Mapping[str, Any]], where: str, folder: Path
     Raises:
         ConfigurationError: naming the row, the key, what was received and what is allowed; or the file of a rule.
     """
-    rules = discover(folder)
+    return variants_of(tables, where, discover(folder))
+
+
+def variants_of(tables: Sequence[Mapping[str, Any]], where: str, rules: Mapping[str, Rule]) -> tuple[Variant, ...]:
+    """As `parse_variants`, of rules that have been discovered."""
     found: dict[str, Variant | None] = dict(built_in(rules))
     seen: set[str] = set()
     for number, table in enumerate(tables, start=1):

@@ -225,6 +225,15 @@ def test_a_rule_that_looks_back_is_refused_as_a_refresh_refuses_it(url: str, tmp
         history.sweep("momentum", entries="all", side=["long", "both"])
 
 
+def test_a_file_that_cannot_be_loaded_is_refused_whatever_rule_is_tried(url: str, tmp_path: Path) -> None:
+    folder = tmp_path / "strategies"
+    folder.mkdir()
+    (folder / "broken.py").write_text("import nowhere\n")
+    history = backtest.load("5m", ["BTC-USD"], url=url)
+    with pytest.raises(ConfigurationError, match=r"broken\.py: line 1: cannot be imported: ModuleNotFoundError"):
+        history.run("crossover", entries="all")
+
+
 def test_each_choice_of_a_sweep_sees_only_its_window(url: str) -> None:
     history = backtest.load("15m", url=url)
     window = {"start": "2026-11-12", "end": "2026-11-18"}

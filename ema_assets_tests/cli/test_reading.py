@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -65,6 +66,26 @@ def test_every_command_that_reads_prints_json(run: Run, synced: dict[str, str]) 
         "problems": [],
         "halted": [],
     }
+
+
+def test_while_a_file_of_ones_own_is_broken_what_is_stored_is_shown_with_a_warning(
+    run: Run, home: Path, synced: dict[str, str], tmp_path: Path
+) -> None:
+    for kind in ("signals", "strategies"):
+        # A plan says itself that nothing is launched.
+        usual = {command: run(*command, **synced) for command in READING if command != ("plan",)}
+        shutil.rmtree(tmp_path / "exported", ignore_errors=True)
+        (home / kind).mkdir()
+        (home / kind / "mine.py").write_text("\nimport nowhere\n")
+        wrong = f"{home / kind / 'mine.py'}: line 2: cannot be imported: ModuleNotFoundError: No module named 'nowhere'"
+        for command, before in usual.items():
+            shown = run(*command, **synced)
+            assert (shown.exit_code, shown.stdout) == (before.exit_code, before.stdout), (command, shown.output)
+            if command[0] in {"screen", "chart", "export"}:
+                said = f"Warning: {wrong}\nNothing is computed until that is corrected; this shows what is stored.\n"
+                assert shown.stderr == said + before.stderr
+        assert json.loads(run("status", "--json", **synced).stdout)["configuration_error"] == wrong
+        shutil.rmtree(home / kind)
 
 
 def test_a_user_who_may_only_read_has_every_command_that_reads(
