@@ -1,6 +1,7 @@
 """The commands `plan` and `refresh`: what is stale, and bringing it up to date without Dagster."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -37,14 +38,16 @@ def plan_command(symbols: Sequence[str], groups: Sequence[str], *, each_series: 
     ema-assets plan
     ema-assets plan --series --symbol AAPL
 
-    Series that failed are left alone for a while: how many are, until when, and what went wrong.
+    Series that failed are left alone for a while: how many are, until when, and what went wrong. What the database does
+    not know yet of the watchlist is said first, and not planned.
 
-    As JSON: the planned runs, the stale series with their reasons, those that wait for their next attempt, what is
-    wrong with the configuration, and why the watchlist could not be taken up.
+    As JSON: the planned runs, the stale series with their reasons, those that wait for their next attempt, what has
+    changed in the watchlist, what is wrong with the configuration, and why the watchlist could not be taken up.
     """
     from ema_assets.refresh import left_alone, plan
     from ema_assets.refresh.runs import plan_runs
     from ema_assets.reports.status import not_synced
+    from ema_assets.reports.watchlist_changes import watchlist_changes
 
     settings = Settings.from_env()
     watched = environment.read_watchlist(settings)
@@ -57,6 +60,7 @@ def plan_command(symbols: Sequence[str], groups: Sequence[str], *, each_series: 
         waiting = left_alone.series(transaction, now, settings.publications).filter(is_chosen)
         runs = plan_runs(stale, watched.symbols, [], settings.series_per_run)
         sync_error = not_synced(transaction)
+        changes = watchlist_changes(transaction, watched.instruments)
         lines = plan.sentences(stale, runs) + left_alone.sentences(waiting, now)
         if lines and each_series:
             lines.append("")
@@ -70,13 +74,17 @@ def plan_command(symbols: Sequence[str], groups: Sequence[str], *, each_series: 
             ]
     if as_json:
         errors = {"configuration_error": wrong, "sync_error": sync_error}
-        rendering.print_json({**_as_json(stale, waiting, runs), **errors})
+        rendering.print_json({**_as_json(stale, waiting, runs), "watchlist_changes": asdict(changes), **errors})
         return
-    if sync_error is not None:
-        lines = [f"The watchlist is {sync_error}", "", *lines]
+    warnings = []
     if wrong is not None:
-        lines = [f"A running Dagster launches nothing: {wrong}", "", *lines]
-    for line in lines:
+        warnings.append(f"A running Dagster launches nothing: {wrong}")
+    if sync_error is not None:
+        warnings.append(f"The watchlist is {sync_error}")
+    if changes:
+        taken_up = "`ema-assets refresh` or a running Dagster takes that up"
+        warnings.append(f"The database does not know yet what has changed in the watchlist: {changes}; {taken_up}")
+    for line in (*warnings, *([""] if warnings else []), *lines):
         click.echo(line)
 
 

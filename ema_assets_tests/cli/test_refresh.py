@@ -1,11 +1,14 @@
 """`ema-assets plan` and `refresh`: what is stale, and what becomes of it."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
+from ema_assets.config import watchlist
+from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store.database import Database
 from ema_assets_tests.cli.conftest import Refused, Run
-from ema_assets_tests.cli.shell import DEAD, free_port
+from ema_assets_tests.cli.shell import DEAD, WATCHLIST, free_port
 
 
 def test_refresh_without_the_sandbox_says_how_to_start_it(refused: Refused) -> None:
@@ -163,7 +166,7 @@ def test_a_group_is_planned_refreshed_and_screened_by_itself(
     run: Run, database_url: str, exchange: dict[str, str]
 ) -> None:
     env = {"EMA_DATABASE_URL": database_url, **exchange}
-    assert run("plan", "--group", "Shares", **env).stdout.startswith("Nothing is stale.\n")
+    assert "\n\nNothing is stale.\n" in run("plan", "--group", "Shares", **env).stdout
     only = ("--timeframe", "1d")
     assert run("refresh", "--group", "Shares", *only, **env).exit_code == 0
     planned = run("plan", "--group", "2", **env).stdout.splitlines()
@@ -181,3 +184,34 @@ def test_a_group_is_planned_refreshed_and_screened_by_itself(
         "",
         "Nothing has been computed on 5m yet; `ema-assets status` says how far it is.\n",
     )
+
+
+def test_plan_says_how_the_watchlist_differs_from_what_the_database_knows(
+    run: Run, database: Database, database_url: str, home: Path
+) -> None:
+    env = {"EMA_DATABASE_URL": database_url, "EMA_CLOCK": "2026-11-20T15:00:10Z"}
+    path = home / "watchlist.toml"
+    sync(database, watchlist.parse(WATCHLIST), datetime(2026, 11, 20, 15, tzinfo=UTC))
+    assert "has changed" not in run("plan", **env).stdout
+    none: dict[str, object] = {"added": [], "removed": [], "changed": {}}
+    assert json.loads(run("plan", "--json", **env).stdout)["watchlist_changes"] == none
+
+    assert run("symbols", "add", "TSLA").exit_code == 0
+    assert run("symbols", "remove", "BTC-USD").exit_code == 0
+    said, blank, *rest = run("plan", **env).stdout.splitlines()
+    assert said == (
+        "The database does not know yet what has changed in the watchlist: +TSLA, -BTC-USD; `ema-assets refresh` or a "
+        "running Dagster takes that up"
+    )
+    assert (blank, rest != []) == ("", True)
+    changes = json.loads(run("plan", "--json", **env).stdout)["watchlist_changes"]
+    assert changes == {"added": ["TSLA"], "removed": ["BTC-USD"], "changed": {}}
+
+    path.write_text(
+        'timeframes = ["5m", "1h"]\n[history]\n"5m" = 5\n"1d" = 60\n[[group]]\ncalendar = "XLON"\n'
+        'provider = "yahoo"\nsymbols = ["AAPL", "MSFT"]\n'
+    )
+    what = "calendar, provider, timeframes"
+    assert f"in the watchlist: -BTC-USD, AAPL ({what}), MSFT ({what}); `ema" in run("plan", **env).stdout
+    sync(database, watchlist.load(path), datetime(2026, 11, 20, 15, tzinfo=UTC))
+    assert "has changed" not in run("plan", **env).stdout

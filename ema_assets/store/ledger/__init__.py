@@ -20,6 +20,7 @@ from ema_assets.store.ledger.overview import (
     unknown_symbols,
     waiting_since,
     warming_up,
+    watched,
     without_bars,
 )
 from ema_assets.store.ledger.recording import lock_recording, mark_recorded, to_record
@@ -104,5 +105,6 @@ __all__ = [
     "unknown_symbols",
     "waiting_since",
     "warming_up",
+    "watched",
     "without_bars",
 ]

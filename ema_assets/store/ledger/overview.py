@@ -25,6 +25,19 @@ def instruments(transaction: Transaction, timeframe: Timeframe, symbols: Sequenc
     )
 
 
+def watched(transaction: Transaction) -> pl.DataFrame:
+    """The active symbols as the last sync has written them; sorted.
+
+    Columns: symbol, calendar, provider (null for the default one), allow_negative, timeframes and bars_only (keys).
+    """
+    return transaction.query(
+        """
+        SELECT symbol, calendar, provider, allow_negative, timeframes, bars_only
+        FROM market.instrument WHERE is_active ORDER BY symbol
+        """
+    )
+
+
 def failing(transaction: Transaction, asset: str | None = None) -> pl.DataFrame:
     """Series whose last attempt failed: asset, symbol, timeframe, failures, next_attempt_at, last_error."""
     return transaction.query(
