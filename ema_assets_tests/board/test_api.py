@@ -11,12 +11,9 @@ import pytest
 
 from ema_assets.board import formats, overviews, resources
 from ema_assets.board.resources import ALL
-from ema_assets.config import watchlist
-from ema_assets.operations import sync_watchlist
-from ema_assets.refresh.graph import build
 from ema_assets.sandbox.faults import parse_fault
 from ema_assets.store.database import Database
-from ema_assets_tests.board.world import HOSTILE, NOW, WATCHLIST, ServedBoard, board_on
+from ema_assets_tests.board.world import HOSTILE, ServedBoard, board_on
 from ema_assets_tests.refresh.exchange import rows_of, utc
 
 REQUIRED: dict[str, dict[str, Any]] = {
@@ -159,39 +156,13 @@ def test_a_chart_draws_the_averages_that_are_asked_for_and_tells_their_trend(boa
     assert "timeframe=1h&amp;averages=5%2F13" in crossed
 
 
-OWN = """
-from ema_assets.signals.declaration import Column, Signal
-
-SIGNAL = Signal(
-    name="mine",
-    description="Closes once more, under names that others have",
-    version="1",
-    reads={"ohlc": ("close",)},
-    columns=(Column("rsi", "float8", "The close"),),
-    compute=lambda bars, carried, params: bars.select("symbol", "ts", rsi="close"),
-)
-"""
-
-
-def test_columns_of_two_signals_may_have_one_name(databases, untouched: str, tmp_path: Path) -> None:
-    (tmp_path / "signals").mkdir()
-    (tmp_path / "signals" / "mine.py").write_text(OWN)
-    watched = watchlist.parse(WATCHLIST)
-    url = databases.make(like=untouched)
-    with Database(url) as database:
-        sync_watchlist.sync(database, watched, NOW, build(watched, tmp_path / "signals"))
-        with database.transaction() as transaction:
-            transaction.execute(
-                "INSERT INTO market.mine (symbol, timeframe, ts, rsi) SELECT symbol, timeframe, ts, close "
-                "FROM market.ohlc WHERE symbol = 'AAPL' AND timeframe = '5m'"
-            )
-    with board_on(url, tmp_path) as board:
-        found = board.get("/api/chart", symbol="AAPL", timeframe="5m", bars=30, signals="rsi,mine").json
-    values = {line["signal"]: line["values"] for line in found["lines"]}
-    assert values["mine"] == [pytest.approx(close, rel=1e-8) for close in found["close"]]
-    assert None not in values["rsi"]
-    assert values["rsi"] != values["mine"]
-    databases.drop(url)
+def test_columns_of_two_trends_have_one_name(board: ServedBoard) -> None:
+    names = "ema_trend,ema_trend_5_13"
+    found = board.get("/api/chart", symbol="AAPL", timeframe="5m", bars=30, signals=names).json
+    values = {line["signal"]: line["values"] for line in found["lines"] if line["column"] == "spread_pct"}
+    assert sorted(values) == names.split(",")
+    assert all(None not in each for each in values.values())
+    assert values["ema_trend"] != values["ema_trend_5_13"]
 
 
 def test_a_series_with_one_bar_has_a_chart_and_no_trend_yet(board: ServedBoard) -> None:
