@@ -18,6 +18,7 @@ from ema_assets.model.urls import with_settings
 from ema_assets.runtime import locate, state
 from ema_assets.store import diagnosis
 from ema_assets.store.database import Database
+from ema_assets.store.driver_errors import is_about_rights, refusal
 from ema_assets.store.migrations import all_migrations
 
 # A server that does not answer for so long is not reachable.
@@ -59,8 +60,9 @@ def _looked(check: Check, seen: Surroundings) -> Iterator[Finding]:
     try:
         yield from check.look(seen)
     except Exception as failed:  # noqa: BLE001 - whatever is wrong here must not hide what the other checks find
+        refused = refusal(failed)
         yield error(
-            f"this could not be looked at: {type(failed).__name__}: {failed}",
+            f"this could not be looked at: {refused or f'{type(failed).__name__}: {failed}'}",
             "the other lines may say why; if they do not, report it as a bug",
         )
 
@@ -111,7 +113,13 @@ def _database(settings: Settings) -> Iterator[tuple[Database | None, str | None]
 
 
 def _is_migrated(database: Database) -> bool:
-    with database.transaction() as transaction:
-        transaction.read_one_moment()
-        applied = diagnosis.applied_migrations(transaction)
+    try:
+        with database.transaction() as transaction:
+            transaction.read_one_moment()
+            applied = diagnosis.applied_migrations(transaction)
+    except Exception as error:
+        if not is_about_rights(error):
+            raise
+        # The check of migrations says so.
+        return False
     return all(each.number in applied for each in all_migrations())

@@ -10,7 +10,8 @@ class Server:
     """The server, the role that is logged in and the database.
 
     `version` is PostgreSQL's number, 180004 for 18.4. `connections_free` are those for roles without privileges.
-    `unix_seconds` is the server's clock. `may_write` is whether the role can make or fill the tables.
+    `unix_seconds` is the server's clock. `may_write` is whether the role can make or fill the tables, `may_read`
+    whether it can read those that there are; None while there are none.
     """
 
     version: int
@@ -18,6 +19,7 @@ class Server:
     encoding: str
     is_standby: bool
     may_write: bool
+    may_read: bool | None
     connections: int
     connections_free: int
     bytes: int
@@ -37,6 +39,8 @@ def server(transaction: Transaction) -> Server:
                current_setting('server_encoding') AS encoding, pg_is_in_recovery() AS is_standby,
                coalesce(has_schema_privilege(to_regnamespace('market')::oid, 'CREATE'),
                         has_database_privilege(current_database(), 'CREATE')) AS may_write,
+               (SELECT bool_and(has_schema_privilege(oid, 'USAGE')) FROM pg_namespace
+                WHERE nspname IN ('market', 'ema_assets')) AS may_read,
                usable AS connections, usable - used AS connections_free,
                pg_database_size(current_database()) AS bytes,
                extract(epoch FROM clock_timestamp())::float8 AS unix_seconds

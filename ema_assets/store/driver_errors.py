@@ -5,9 +5,14 @@ import polars as pl
 import psycopg2
 
 from ema_assets.store.database import first_line
+from ema_assets.store.roles import READER
 
 # SQLSTATE insufficient_privilege.
 _MAY_NOT = "42501"
+_ADVICE = (
+    f"the user of EMA_DATABASE_URL may only read, or not even that: what writes needs the owner of the database, and "
+    f"what reads a member of {READER}"
+)
 
 
 def refusal(error: Exception) -> str | None:
@@ -26,10 +31,6 @@ def is_about_rights(error: Exception) -> bool:
     """Whether the user of the database lacks a right."""
     # psycopg2 calls it `pgcode`, ADBC `sqlstate`, and polars passes only the text on.
     state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-    return state == _MAY_NOT if state else "permission denied for " in str(error)
-
-
-_ADVICE = (
-    "the user of EMA_DATABASE_URL may read at most: for whatever writes, set it to the owner of the database, and for "
-    "what only reads have the owner run `ema-assets migrate` and make this user a member of `ema_reader`"
-)
+    if state:
+        return str(state) == _MAY_NOT
+    return any(words in str(error) for words in ("permission denied for ", "must be owner of "))

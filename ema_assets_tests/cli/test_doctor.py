@@ -177,13 +177,7 @@ def test_a_database_is_described_and_left_as_it_is(run: Run, databases: Database
     databases.drop(empty)
 
 
-def test_a_role_without_rights_a_newer_version_and_an_edited_file_are_errors(run: Run, database_url: str) -> None:
-    ask(database_url, "CREATE ROLE poor; GRANT USAGE ON SCHEMA ema_assets, market TO poor")
-    ask(database_url, "GRANT SELECT ON ALL TABLES IN SCHEMA ema_assets, market TO poor")
-    found = examined(run, EMA_DATABASE_URL=f"{database_url}&options=-crole%3Dpoor")
-    assert found["database"][0][0] == "error"
-    assert found["database"][0][1].endswith("the role may not make tables")
-    ask(database_url, "DROP OWNED BY poor; DROP ROLE poor")
+def test_a_newer_version_and_an_edited_file_are_errors(run: Run, database_url: str) -> None:
     ask(database_url, "UPDATE ema_assets.migration SET sha256 = 'x' WHERE number = 1")
     found = examined(run, EMA_DATABASE_URL=database_url)
     assert found["migrations"] == [("error", "0001_baseline.sql was edited after it had been applied")]
@@ -193,10 +187,49 @@ def test_a_role_without_rights_a_newer_version_and_an_edited_file_are_errors(run
 
 
 def test_versions_standbys_and_connections_of_a_server_have_their_limits() -> None:
-    server = Server(180004, "ema", "UTF8", False, True, 147, 140, 10**9, 0.0)
+    server = Server(180004, "ema", "UTF8", False, True, True, 147, 140, 10**9, 0.0)
     found = [database_server._connections(replace(server, connections_free=free)).level for free in (20, 19, 3, 2)]
     assert found == ["ok", "warning", "warning", "error"]
     assert (server.version_text, replace(server, version=150020).version_text) == ("18.4", "15.20")
+
+
+def test_a_user_who_may_only_read_is_told_that_this_is_enough_for_what_reads(
+    run: Run, database_url: str, databases: Databases
+) -> None:
+    for role in ("ema_reader", "ema_metrics"):
+        with databases.member(database_url, role) as url:
+            found = examined(run, EMA_DATABASE_URL=url)
+        assert {level for each in levels(found).values() for level in each} <= {"ok", "warning"}
+        (level, text), _ = found["database"]
+        assert (level, text.partition(" MB: ")[2]) == ("ok", "read-only role, enough for the commands that read")
+        assert found["migrations"][0][0] == "ok"
+
+
+def test_a_user_who_may_not_even_read_is_told_what_is_missing(
+    run: Run, database_url: str, databases: Databases
+) -> None:
+    with databases.member(database_url, "pg_monitor") as url:
+        shown = run("doctor", EMA_DATABASE_URL=url)
+        found = examined(run, EMA_DATABASE_URL=url)
+    assert found["database"][0][1].endswith("the role may neither read nor write the tables")
+    assert "to read: GRANT ema_reader TO member; to write, log in as the owner of the schema market" in shown.stdout
+    ((level, text),) = found["migrations"]
+    assert (level, text.partition("permission denied")[0]) == (
+        "error",
+        "this could not be looked at: the database or its driver refused: ",
+    )
+    assert "ComputeError" not in shown.stdout
+    assert text.endswith("what writes needs the owner of the database, and what reads a member of ema_reader")
+    assert list(found)[-1] == "up"
+
+
+def test_a_user_of_an_empty_database_has_to_be_let_make_tables(run: Run, databases: Databases) -> None:
+    empty = databases.make(migrated=False)
+    with databases.member(empty, "pg_monitor") as url:
+        shown = run("doctor", EMA_DATABASE_URL=url)
+    databases.drop(empty)
+    assert shown.exit_code == 1
+    assert "the role may not make tables: let it: GRANT CREATE ON DATABASE … TO member" in shown.stdout
 
 
 def test_calendars_that_end_soon_are_named(run: Run, database_url: str) -> None:

@@ -114,3 +114,16 @@ def test_maintenance_needs_no_dagster_and_follows_the_days_that_are_set(run: Run
         assert shown.exit_code == 0, shown.output
         assert f"Deleted {gone} rejected bars after {days or 90} days;" in shown.stdout
         assert shown.stdout.startswith("Deleted 0 runs with 0 events ")
+
+
+def test_a_user_who_may_only_read_is_told_so_by_what_writes(
+    refused: Refused, databases: Databases, database_url: str
+) -> None:
+    with databases.member(database_url, "ema_reader") as reader:
+        for command in ("maintain", "refresh"):
+            sentence = refused(command, EMA_DATABASE_URL=reader, EMA_SANDBOX_URL="http://127.0.0.1:9")
+            assert "permission denied for " in sentence
+            assert sentence.endswith(
+                "; the user of EMA_DATABASE_URL may only read, or not even that: what writes needs the owner of the "
+                "database, and what reads a member of ema_reader"
+            )

@@ -6,6 +6,7 @@ from ema_assets.doctor.declaration import Check, Finding, Surroundings, error, o
 from ema_assets.model.errors import EmbeddedServerError
 from ema_assets.model.urls import masked_url
 from ema_assets.store import diagnosis
+from ema_assets.store.roles import READER
 
 OLDEST = 150_000
 # Each process of Dagster and each run holds some: a running stack with four run slots uses about twenty.
@@ -26,15 +27,27 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
     elif server.is_standby:
         yield error(f"{text}: a standby, which can only be read", "set EMA_DATABASE_URL to the primary")
     elif not server.may_write:
-        yield error(
-            f"{text}: the role may not make tables",
-            f"let it: GRANT CREATE ON DATABASE … TO {server.role}, or log in as the owner of the schema market",
-        )
+        yield _without_writing(server, text)
     elif server.encoding != "UTF8":
         yield warning(f"{text}, encoding {server.encoding}", "symbols and messages need UTF8: use a database made so")
     else:
         yield ok(text)
     yield _connections(server)
+
+
+def _without_writing(server: diagnosis.Server, text: str) -> Finding:
+    """What to say of a role that cannot make tables. To let it is right only where there are none yet."""
+    if server.may_read:
+        return ok(f"{text}: read-only role, enough for the commands that read")
+    if server.may_read is None:
+        return error(
+            f"{text}: the role may not make tables",
+            f"let it: GRANT CREATE ON DATABASE … TO {server.role}, or log in as the owner of the database",
+        )
+    return error(
+        f"{text}: the role may neither read nor write the tables",
+        f"to read: GRANT {READER} TO {server.role}; to write, log in as the owner of the schema market",
+    )
 
 
 def _connections(server: diagnosis.Server) -> Finding:
