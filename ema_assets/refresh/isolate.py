@@ -44,7 +44,9 @@ def bisect(symbols: Sequence[str], work: Callable[[list[str]], None]) -> dict[st
         if can_heal(error) or isinstance(error, MemoryError):
             raise
         if len(symbols) == 1 or isinstance(error, UnsoundCode):
-            _log.exception("%s cannot be processed", first_of(symbols, _NAMED))
+            # What unsound code did wrong is in the error, and not where it was raised.
+            trace = None if isinstance(error, UnsoundCode) else error
+            _log.error("%s cannot be processed: %s", first_of(symbols, _NAMED), error, exc_info=trace)
             return dict.fromkeys(symbols, _described(error))
         middle = len(symbols) // 2
         return bisect(symbols[:middle], work) | bisect(symbols[middle:], work)

@@ -44,7 +44,7 @@ def test_the_culprits_and_only_they_are_left_out(size: int, bad: set[int]) -> No
     assert calls <= 1 + 2 * len(culprits) * size.bit_length()
 
 
-def test_unsound_code_fails_for_all_at_once_since_one_alone_would_hide_it() -> None:
+def test_unsound_code_fails_for_all_at_once_since_one_alone_would_hide_it(caplog: pytest.LogCaptureFixture) -> None:
     batches: list[list[str]] = []
 
     def work(batch: list[str]) -> None:
@@ -54,6 +54,9 @@ def test_unsound_code_fails_for_all_at_once_since_one_alone_would_hide_it() -> N
 
     assert bisect(SYMBOLS, work) == dict.fromkeys(SYMBOLS, "UnsoundSignal: it mixes up symbols")
     assert batches == [SYMBOLS]
+    (record,) = caplog.records
+    assert record.getMessage() == "S0, S1, S2, S3, S4 and 4 more cannot be processed: it mixes up symbols"
+    assert record.exc_info is None
 
 
 def test_what_is_nobodys_fault_is_raised_at_once() -> None:
