@@ -31,6 +31,8 @@ _EARLY, _LATE = timedelta(hours=5, minutes=30), timedelta(hours=4)
 _NEW_YORK = ZoneInfo("America/New_York")
 _FX_ROLLOVER = time(17)
 # CME Globex trades from 17:00 to 16:00 Chicago (CME's published hours). The library leaves out the hour's pause.
+# How the library says that there is no break. Times before 1970 are numbers below zero as well.
+_NOT_A_TIME = -(2**63)
 _GLOBEX_HOURS = timedelta(hours=23)
 _GLOBEX = ("CMES", "us_futures")
 # The first and last day that the library is asked for must not be holidays.
@@ -194,9 +196,9 @@ def _sessions_between(calendar: str, first: date, last: date) -> pl.DataFrame:
     found = exchange_calendars.get_calendar(calendar, start=first.isoformat(), end=last.isoformat())
 
     def utc(nanos: Any) -> pl.Series:
-        # NaT, which stands for "no break", is the smallest int64.
         raw = pl.Series(nanos, dtype=pl.Int64)
-        return pl.select(pl.when(raw > 0).then(raw)).to_series().cast(pl.Datetime("ns", "UTC")).cast(UTC_TIME)
+        known = pl.select(pl.when(raw != _NOT_A_TIME).then(raw)).to_series()
+        return known.cast(pl.Datetime("ns", "UTC")).cast(UTC_TIME)
 
     frame = pl.DataFrame(
         {

@@ -99,6 +99,18 @@ def test_beyond_the_holidays_that_the_library_knows_every_weekday_is_a_session()
     assert far.equals(found.filter(pl.col("session").is_between(last + timedelta(days=50), last + timedelta(days=60))))
 
 
+@pytest.mark.parametrize("calendar", ["XNYS", "XFRA"])
+def test_sessions_before_1970_have_their_hours(calendar: str) -> None:
+    """As in a daily history of sixty years. Their times are numbers below zero."""
+    found = exchange_sessions(calendar, date(1962, 1, 1), date(1971, 12, 31))
+    theirs = exchange_calendars.get_calendar(calendar, start="1962-01-01", end="1971-12-31")
+    assert found["session"].to_list() == [day.date() for day in theirs.sessions]
+    opens, closes = ([at.to_pydatetime() for at in each] for each in (theirs.opens, theirs.closes))
+    assert (found["open"].to_list(), found["close"].to_list()) == (opens, closes)
+    assert found["regular_open"].null_count() == found["regular_close"].null_count() == 0
+    assert found["break_start"].null_count() == found.height
+
+
 @pytest.mark.parametrize("calendar", ["XNYS", "24/7", "24/5", "XNYS extended"])
 def test_holidays_that_follow_from_rules_are_known_for_ever(calendar: str) -> None:
     assert holidays_known_through(calendar) is None
