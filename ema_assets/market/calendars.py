@@ -208,7 +208,8 @@ def place(bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> p
         placed = latest_of(bars, known, "_open").with_columns(ts_end=pl.col("_shut"), is_session_last=pl.lit(True))
     else:
         placed = stretch_of(bars, timeframe, days).rename({"session_open": "session", "session_close": "_shut"})
-        placed = placed.with_columns(is_session_last=(full_end >= pl.col("_shut")).fill_null(False))
+        # By where it ends: a bar as long as the session is cut by the break, and others follow.
+        placed = placed.with_columns(is_session_last=(pl.col("ts_end") >= pl.col("_shut")).fill_null(False))
     if placed["session"].null_count():
         # Hours that are not wanted any more leave such bars: they stay with the session before them.
         before = latest_of(bars, days.select("calendar", _before="open").sort("_before"), "_before")["_before"]

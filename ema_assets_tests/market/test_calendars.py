@@ -142,7 +142,7 @@ def test_a_bar_that_spans_two_sessions_belongs_to_the_one_it_ends_in() -> None:
     ]
 
 
-@pytest.mark.parametrize("timeframe", [each for each in ORDER if not each.is_session])
+@pytest.mark.parametrize("timeframe", [*(each for each in ORDER if not each.is_session), by_key("6h")])
 @pytest.mark.parametrize("sessions", [THANKSGIVING, HONG_KONG, CRYPTO], ids=["half day", "lunch break", "24/7"])
 def test_bars_of_the_grid_lie_in_their_session_and_end_where_the_grid_says(
     sessions: pl.DataFrame, timeframe: Timeframe
