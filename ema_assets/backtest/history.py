@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -70,10 +70,10 @@ class History:
         return self._market.bars(self._market.timeframe)
 
     def run(self, rule: str, *, start: Time | None = None, end: Time | None = None, **options: Any) -> Backtest:
-        """What `rule` with these options would have done from `start` to before `end` (None: with all bars).
+        """What `rule` with these options would have done from `start` to `end` (None: with all bars).
 
-        Averages know the bars before `start`, the strategy does not: it begins without a trade. A trade that is open at
-        the end is marked to the last close before it.
+        With the bars that open from `start` on and have closed at `end`. Averages know the bars before `start`, the
+        strategy does not: it begins without a trade. A trade that is open at the end is marked to the last close.
         """
         window = self._window(start, end)
         configured = _Configured()
@@ -137,7 +137,8 @@ class History:
         return walk.result(self.bars)
 
     def _window(self, start: Time | None, end: Time | None) -> walking.Window:
-        window = walking.Window(utc("start", start), utc("end", end))
+        last = utc("end", end)
+        window = walking.Window(utc("start", start), last, None if last is None else self._not_closed(last))
         if window.of(self.bars).is_empty():
             first, last = self.bars.select(first=pl.col("ts").min(), last=pl.col("ts").max()).row(0)
             raise ConfigurationError(
@@ -145,6 +146,13 @@ class History:
                 f"{first} to {last}"
             )
         return window
+
+    def _not_closed(self, end: datetime) -> pl.DataFrame | None:
+        """The bars that open before `end` and have not closed then: symbol, ts; None when there are none."""
+        timeframe = self._market.timeframe
+        near = self.bars.filter(pl.col("ts") < end, pl.col("ts") > end - timeframe.duration - timedelta(days=1))
+        late = self._market.placed(near, timeframe).filter(pl.col("ts_end") > end).select("symbol", "ts")
+        return None if late.is_empty() else late
 
     def _spans(self, window: walking.Window) -> pl.DataFrame:
         return figures.spans(window.of(self.bars), self._market.bars_per_year)

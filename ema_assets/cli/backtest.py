@@ -37,7 +37,7 @@ _NOT_SET = ("rule", "start", "end", "train", "test", "by")
 @symbols_option
 @group_option
 @click.option("--start", help="Trade from this time on, such as 2026-11-01; UTC.")
-@click.option("--end", help="Trade up to this time, which is not included.")
+@click.option("--end", help="Trade with the bars that have closed at this time.")
 @click.option("--train", help="Choose the values anew by this much time before, such as 180d or 26w.")
 @click.option("--test", help="And trade with them for this long; then choose again.")
 @click.option(

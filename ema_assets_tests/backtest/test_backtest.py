@@ -82,6 +82,25 @@ def test_parameters_of_signals_are_those_of_the_watchlist_and_a_signal_that_is_o
     assert all(at[ts] < 20 for ts in history.run("weak", entries="all").trades["entry_ts"])
 
 
+@pytest.mark.parametrize(
+    ("end", "last"),
+    [
+        ("2026-11-17 18:15", {"24/7": "17 17:00", "XNYS": "17 16:30", "XHKG": "17 07:00"}),
+        ("2026-11-17 18:30", {"24/7": "17 17:00", "XNYS": "17 17:30", "XHKG": "17 07:00"}),
+        ("2026-11-17 07:30", {"24/7": "17 06:00", "XNYS": "16 20:30", "XHKG": "17 06:00"}),
+    ],
+)
+def test_a_window_ends_with_what_had_closed_by_then(url: str, end: str, last: dict[str, str]) -> None:
+    """A bar that goes on behind the end would tell of a price after it."""
+    found = backtest.load("1h", url=url).run("crossover", fast=2, slow=4, entries="all", end=end)
+    newest = dict(found.closes.group_by("symbol").agg(pl.col("ts").max()).iter_rows())
+    assert {symbol: f"{ts:%d %H:%M}" for symbol, ts in newest.items()} == {
+        symbol: last[CALENDARS[symbol]] for symbol in SYMBOLS
+    }
+    still_open = found.trades.filter(status="open")
+    assert all(newest[symbol] == ts for symbol, ts in still_open.select("symbol", "last_ts").iter_rows())
+
+
 def test_a_window_begins_without_a_trade_and_averages_know_what_came_before(url: str) -> None:
     history = backtest.load("5m", url=url)
     start, end = utc("2026-11-12 12:00"), utc("2026-11-17 18:00")
