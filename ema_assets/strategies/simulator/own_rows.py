@@ -1,4 +1,4 @@
-"""Whether a rule uses only the row of each bar: what it says of a bar must be the same when other bars are left out.
+"""Whether a rule of one's own uses only the row of each bar: it must say the same when other bars are left out.
 
 The simulator goes on in the middle of a history, and nothing stands before the first bar there. A rule that looks back
 would trade over a history and in a backtest, and then by another logic with each new bar.
