@@ -31,8 +31,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-# The longest time for which a provider is left alone because it asks for it. The longest ban that a vendor's pages speak
-# of takes three days; a larger number is a mistake.
+# The longest time for which a provider is left alone because it asks for it. The longest ban that the pages of a vendor
+# speak of takes three days; a larger number is a mistake.
 LONGEST_PAUSE_SECONDS = 3 * 86_400.0
 
 # How a terminal is told of colours and the like.
