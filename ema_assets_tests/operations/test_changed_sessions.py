@@ -35,19 +35,20 @@ def watching(calendar: str, special: SpecialDays | None = None) -> Watchlist:
     return watched if special is None else replace(watched, special_days={without_hours(calendar): special})
 
 
-def of_days(special: SpecialDays | None = None) -> Watchlist:
-    watched = watch({"ABC": "XNYS"}, d1_days=60, timeframes=(D1, W1))
-    return watched if special is None else replace(watched, special_days={"XNYS": special})
+def of_days(special: SpecialDays | None = None, calendar: str = "XNYS") -> Watchlist:
+    watched = watch({"ABC": calendar}, d1_days=60, timeframes=(D1, W1))
+    return watched if special is None else replace(watched, special_days={without_hours(calendar): special})
 
 
+@pytest.mark.parametrize("calendar", ["XNYS", "XNYS extended", "XASX"])
 @pytest.mark.parametrize("hours", [SHORT, (time(8), time(16))], ids=["later", "earlier"])
 @pytest.mark.parametrize("day", [DAY, date(2026, 11, 23)], ids=["within a week", "first of a week"])
 def test_a_day_whose_open_moves_is_one_bar(
-    database: Database, other: Database, hours: tuple[time, time], day: date
+    database: Database, other: Database, hours: tuple[time, time], day: date, calendar: str
 ) -> None:
-    exchange = MemoryExchange(bars_on("XNYS", "ABC", D1, date(2026, 10, 12), LAST))
-    special = SpecialDays({day: hours})
-    for first, last in ((of_days(special), of_days()), (of_days(), of_days(special))):
+    exchange = MemoryExchange(bars_on(calendar, "ABC", D1, date(2026, 10, 12), LAST))
+    of_special, plain = of_days(SpecialDays({day: hours}), calendar), of_days(None, calendar)
+    for first, last in ((of_special, plain), (plain, of_special)):
         empty(database)
         empty(other)
         refresh(database, first, exchange, NOW)
@@ -56,6 +57,49 @@ def test_a_day_whose_open_moves_is_one_bar(
         refresh(other, last, exchange, NOW)
         for name, rows in tables_of(other).items():
             assert tables_of(database)[name].equals(rows), name
+
+
+@pytest.mark.parametrize("calendar", ["XNYS", "XNYS extended", "XASX", "CMES"])
+def test_days_after_one_that_is_closed_and_is_none_any_more_stay_one_bar_each(
+    database: Database, other: Database, calendar: str
+) -> None:
+    exchange = MemoryExchange(bars_on(calendar, "ABC", D1, date(2026, 10, 12), LAST))
+    plain = of_days(None, calendar)
+    refresh(database, plain, exchange, NOW)
+    refresh(other, plain, exchange, NOW)
+    for watched in (of_days(SpecialDays({}, frozenset({DAY})), calendar), plain):
+        sync(database, watched, NOW)
+        refresh(database, watched, exchange, NOW)
+        # The bar of the closed day stays, for its source says that there was trading.
+        assert rolled_up(database, "1d").equals(rolled_up(other, "1d"))
+        weeks = [rolled_up(each, "1w").select("ts", "close", "volume") for each in (database, other)]
+        assert weeks[0].equals(weeks[1])
+    for name, rows in tables_of(other).items():
+        assert tables_of(database)[name].equals(rows), name
+
+
+def test_a_second_bar_of_a_day_at_the_open_of_its_extended_hours_goes_with_the_next_change(
+    database: Database, other: Database
+) -> None:
+    """Such bars were left behind by earlier versions."""
+    calendar = "XNYS extended"
+    exchange = MemoryExchange(bars_on(calendar, "ABC", D1, date(2026, 10, 12), LAST))
+    plain = of_days(None, calendar)
+    closed = of_days(SpecialDays({}, frozenset({DAY})), calendar)
+    refresh(other, plain, exchange, NOW)
+    refresh(database, closed, exchange, NOW)
+    with database.transaction() as transaction:
+        transaction.execute(
+            """
+            INSERT INTO market.ohlc (symbol, timeframe, ts, open, high, low, close, volume)
+            SELECT symbol, timeframe, ts - interval '5 hours 30 minutes', open, high, low, close, volume
+            FROM market.ohlc WHERE timeframe = '1d' AND ts >= '2026-11-25'
+            """
+        )
+    sync(database, plain, NOW)
+    refresh(database, plain, exchange, NOW)
+    for name, rows in tables_of(other).items():
+        assert tables_of(database)[name].equals(rows), name
 
 
 def exchange_of(calendar: str) -> MemoryExchange:

@@ -54,7 +54,8 @@ _SAME_SESSION_HOURS = 12
 def move_to_opens(transaction: Transaction, timeframe: Timeframe, calendar: str, since: datetime) -> None:
     """Have the bars of whole sessions of `calendar`, from `since` (UTC) on, begin where their sessions now open.
 
-    `timeframe` is that of a session. Else the next answer would bring a second bar of the same session. A bar whose
+    `timeframe` is that of a session; it begins at the exchange's own open, also with extended hours. Else the next
+    answer would bring a second bar of the same session. A second one that is there already is deleted. A bar whose
     session is gone stays as it is: its source says that there was trading.
     """
     moved = transaction.query(
@@ -64,9 +65,10 @@ def move_to_opens(transaction: Transaction, timeframe: Timeframe, calendar: str,
             FROM market.instrument i
             JOIN {STORED_BARS.part(timeframe)} o ON o.symbol = i.symbol
             CROSS JOIN LATERAL (
-                SELECT s.open, greatest(s.open - o.ts, o.ts - s.open) AS away FROM market.session s
-                WHERE s.calendar = $1 AND s.open > o.ts - make_interval(hours => {_SAME_SESSION_HOURS})
-                      AND s.open < o.ts + make_interval(hours => {_SAME_SESSION_HOURS})
+                SELECT s.regular_open AS open, greatest(s.regular_open - o.ts, o.ts - s.regular_open) AS away
+                FROM market.session s
+                WHERE s.calendar = $1 AND s.regular_open > o.ts - make_interval(hours => {_SAME_SESSION_HOURS})
+                      AND s.regular_open < o.ts + make_interval(hours => {_SAME_SESSION_HOURS})
                 ORDER BY away LIMIT 1
             ) n
             WHERE i.calendar = $1 AND o.timeframe = $3 AND o.ts >= $2 AND n.open <> o.ts
