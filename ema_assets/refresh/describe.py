@@ -110,13 +110,16 @@ def with_endings(said: pl.DataFrame, endings: pl.DataFrame) -> pl.DataFrame:
 
 
 def _at_the_open(transaction: Transaction, actions: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
-    """`actions`, whose times are midnights, at the open of the session of their day where one is known."""
+    """`actions`, whose times are midnights, at the open of the session of their day where one is known.
+
+    An ex-date begins with its first trade, which is before hours where a series has them.
+    """
     if actions.is_empty():
         return actions
     first, last = actions["effective_at"].min(), actions["effective_at"].max()
     assert isinstance(first, datetime) and isinstance(last, datetime)  # noqa: PT018 - for the type checker
     trading = sessions.between(transaction, asked["calendar"].unique().to_list(), first, last)
-    opens = trading.select("calendar", "session", opens="regular_open")
+    opens = trading.select("calendar", "session", opens="open")
     return (
         actions.with_columns(session=pl.col("effective_at").dt.date())
         .join(asked.select("symbol", "calendar"), on="symbol", how="left", maintain_order="left")

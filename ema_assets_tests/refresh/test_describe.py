@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -16,6 +17,7 @@ from ema_assets.model.errors import UnknownSymbol
 from ema_assets.model.schemas import ACTION_SCHEMA, STATE_SCHEMA
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import Timeframe
+from ema_assets.operations.import_actions import read_actions
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.providers.declaration import Publication
 from ema_assets.refresh.clients import open_provider
@@ -206,6 +208,18 @@ def test_facts_take_effect_at_the_open_and_carry_their_source(database: Database
         ("GE", "dividend", utc("2026-11-20 14:30"), None, 0.28, None, "alpaca"),
     ]
     assert rows_of(database, "SELECT DISTINCT actions_through FROM market.instrument") == [(NOW,)]
+
+
+def test_with_extended_hours_an_ex_date_begins_with_its_first_trade_as_that_of_a_file_does(
+    database: Database, sandbox: RunningSandbox, tmp_path: Path
+) -> None:
+    calendar = "XNYS extended"
+    tell(sandbox, "GE", "cash_dividends", symbol="GE", rate=0.28, ex_date="2026-11-20", process_date="2026-12-04")
+    describe(database, sandbox, symbols={"GE": calendar})
+    path = tmp_path / "mine.csv"
+    path.write_text("symbol,kind,date,amount\nGE,dividend,2026-11-20,0.28\n")
+    of_file = read_actions(path, {"GE": calendar})["effective_at"].to_list()
+    assert [row[2] for row in facts_in(database)] == of_file == [utc("2026-11-20 09:00")]
 
 
 def announce_split(sandbox: RunningSandbox, day: str) -> int:
