@@ -198,6 +198,26 @@ def test_bars_can_be_read_as_they_traded_and_with_dividends(database: Database) 
     assert read.bars("1d", ["BTC-USD"], adjust="all", url=database.url).equals(other)
 
 
+@pytest.mark.parametrize("told_at", ["2026-11-25 00:00", "2026-11-25 14:30", "2026-11-25 09:00"])
+def test_bars_before_hours_of_an_ex_date_trade_without_the_dividend_already(database: Database, told_at: str) -> None:
+    """Whether its source knew the day, the exchange's own open, or the first trade."""
+    now, opened = utc("2026-11-27 02:00"), utc("2026-11-25 09:00")
+    bars = pl.concat(
+        bars_on("XNYS extended", "AAPL", timeframe, date(2026, 11, 23), date(2026, 11, 25)) for timeframe in (M5, D1)
+    )
+    refresh(database, watch({"AAPL": "XNYS extended"}, m5_days=5, d1_days=10), MemoryExchange(bars), now)
+    row = ("AAPL", "dividend", utc(told_at), None, 1.5, None)
+    with database.transaction() as transaction:
+        action_facts.record(transaction, pl.DataFrame([row], schema=ACTION_SCHEMA, orient="row"), "mine.csv")
+    for timeframe in ("5m", "1h", "1d"):
+        stored = read.bars(timeframe, ["AAPL"], url=database.url)
+        before = stored.filter(pl.col("ts") < opened)["close"][-1]
+        held = read.bars(timeframe, ["AAPL"], adjust="all", url=database.url)
+        factor = pl.when(pl.col("ts") < opened).then(1 - 1.5 / before).otherwise(1.0)
+        expected = stored.select(pl.col("close") * factor).to_series()
+        assert held["close"].to_list() == expected.to_list(), timeframe
+
+
 def test_a_week_that_an_action_falls_into_is_that_of_its_days(database: Database) -> None:
     """Its close is of after the action, its open of before, and a dividend is a part of the close before the ex-date."""
     days = bars_on("XNYS", "AAPL", D1, date(2026, 10, 1), date(2026, 12, 1), seed=1)

@@ -11,6 +11,19 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction
 from ema_assets.store.tables import BARS
 
+# Each fact with the `day` of its session, and when it `takes_effect`. Sources say the day only: its time is midnight
+# where no session was known when it was recorded, and the open else. The session of a day opens between 21:00 UTC of
+# the day before (Wellington, foreign exchange) and 16:00 (Sao Paulo), so that five hours later it is that day. An
+# ex-date begins with its first trade, before hours where a series has them. Any other time is meant as it is.
+_PLACED = """
+    SELECT a.symbol, a.kind, a.ratio, a.amount, a.known_at, a.day,
+           CASE WHEN a.effective_at IN (a.day::timestamp AT TIME ZONE 'UTC', s.regular_open)
+                THEN coalesce(s.open, a.effective_at) ELSE a.effective_at END AS takes_effect
+    FROM (SELECT *, (effective_at AT TIME ZONE 'UTC' + interval '5 hours')::date AS day FROM market.corporate_action) a
+    LEFT JOIN market.instrument i USING (symbol)
+    LEFT JOIN market.session s ON s.calendar = i.calendar AND s.session = a.day
+    """
+
 
 def record(transaction: Transaction, actions: pl.DataFrame, source: str) -> int:
     """Record `actions` (ACTION_SCHEMA) as `source` knows them; return how many are new or changed.
@@ -146,13 +159,14 @@ def known(transaction: Transaction, symbols: Sequence[str] | None = None) -> pl.
 def factors(transaction: Transaction, symbols: Sequence[str]) -> pl.DataFrame:
     """What changed the scale of `symbols`: symbol, effective_at, ratio (old price over new), kind; sorted.
 
-    One row per action and day, of the source that knew it first.
+    One row per action and session, of the source that knew it first; effective_at is the open of the session where
+    that is known.
     """
     return transaction.query(
-        """
-        SELECT DISTINCT ON (symbol, kind, effective_at::date) symbol, effective_at, ratio, kind
-        FROM market.corporate_action WHERE ratio IS NOT NULL AND symbol = ANY ($1::text[])
-        ORDER BY symbol, kind, effective_at::date, known_at
+        f"""
+        SELECT DISTINCT ON (symbol, kind, day) symbol, takes_effect AS effective_at, ratio, kind
+        FROM ({_PLACED}) p WHERE ratio IS NOT NULL AND symbol = ANY ($1::text[])
+        ORDER BY symbol, kind, day, known_at
         """,
         list(symbols),
     ).sort("symbol", "effective_at")
@@ -177,16 +191,16 @@ def applied(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[st
 def dividends(transaction: Transaction, timeframe: Timeframe, symbols: Sequence[str] | None) -> pl.DataFrame:
     """The dividends of `symbols` (None: all), and the last stored close of `timeframe` before each.
 
-    Columns: symbol, effective_at, amount, known_at, previous_close. One row per day, of the source that knew it first;
-    without those that have no bar before them or take effect after the newest one.
+    Columns: symbol, effective_at, amount, known_at, previous_close. One row per session, as in `factors`; without those
+    that have no bar before them or take effect after the newest one.
     """
     return transaction.query(
         f"""
         WITH known AS (
-            SELECT DISTINCT ON (symbol, effective_at::date) symbol, effective_at, amount, known_at
-            FROM market.corporate_action
+            SELECT DISTINCT ON (symbol, day) symbol, takes_effect AS effective_at, amount, known_at
+            FROM ({_PLACED}) p
             WHERE kind = 'dividend' AND ($1 OR symbol = ANY ($2::text[]))
-            ORDER BY symbol, effective_at::date, known_at
+            ORDER BY symbol, day, known_at
         )
         SELECT k.symbol, k.effective_at, k.amount, k.known_at, b.close AS previous_close
         FROM known k

@@ -1,13 +1,16 @@
 """Corporate actions as they are recorded and read."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
 
 from ema_assets.model.schemas import ACTION_SCHEMA, SchemaMismatch
+from ema_assets.operations.sync_watchlist import sync
 from ema_assets.store import action_facts
 from ema_assets.store.database import Database
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc, watch
+from ema_assets_tests.timeframes import D1
 
 DAY = datetime(2026, 11, 25, 14, 30, tzinfo=UTC)
 
@@ -43,6 +46,58 @@ def test_of_two_sources_with_one_action_the_first_one_counts(database: Database)
         later = ("AAPL", "split", DAY.replace(hour=0, minute=0), 7.1, None, None)
         action_facts.record(transaction, facts(later), "actions.csv")
         assert action_facts.factors(transaction, ["AAPL"]).rows() == [("AAPL", DAY, 7.0, "split")]
+
+
+@pytest.mark.parametrize("is_watched", [True, False])
+@pytest.mark.parametrize(
+    ("calendar", "opened"),
+    [
+        ("XASX", utc("2026-03-09 23:00")),
+        ("XNZE", utc("2026-03-09 21:00")),
+        ("24/5", utc("2026-03-09 21:00")),
+        ("XLON", utc("2026-03-10 08:00")),
+        ("XNYS", utc("2026-03-10 13:30")),
+        ("XNYS extended", utc("2026-03-10 08:00")),
+    ],
+)
+def test_an_action_of_which_only_the_day_was_known_is_the_one_at_the_open_of_that_session(
+    database: Database, calendar: str, opened: datetime, is_watched: bool
+) -> None:
+    midnight = utc("2026-03-10 00:00")
+    if is_watched:
+        sync(database, watch({"ABC": calendar}, d1_days=300), utc("2026-11-25 12:00"))
+    with database.transaction() as transaction:
+        for source, moment, ratio in (("before.csv", midnight, 2.0), ("after.csv", opened, 2.1)):
+            action_facts.record(transaction, facts(("ABC", "split", moment, ratio, None, None)), source)
+        # Of other sessions.
+        for days in (-1, 1):
+            other = midnight + timedelta(days=days)
+            action_facts.record(transaction, facts(("ABC", "split", other, 3.0, None, None)), "before.csv")
+        found = action_facts.factors(transaction, ["ABC"]).select("effective_at", "ratio").rows()
+    assert [ratio for _, ratio in found] == [3.0, 2.0, 3.0]
+    assert found[1][0] == (opened if is_watched else midnight)
+
+
+@pytest.mark.parametrize("calendar", ["XASX", "XNZE", "XNYS"])
+def test_a_dividend_that_was_told_at_midnight_and_at_the_open_counts_once_from_the_bar_of_its_day(
+    database: Database, calendar: str
+) -> None:
+    now, bars = utc("2026-11-25 12:00"), bars_on(calendar, "ABC", D1, date(2026, 2, 2), date(2026, 11, 24))
+    refresh(database, watch({"ABC": calendar}, d1_days=300), MemoryExchange(bars), now, timeframes=[D1])
+    before, opened = bars.filter(pl.col("ts") < utc("2026-03-10 18:00"))[-2:].select("close", "ts").rows()
+    with database.transaction() as transaction:
+        for source, moment in (("before.csv", utc("2026-03-10 00:00")), ("after.csv", opened[1])):
+            action_facts.record(transaction, facts(("ABC", "dividend", moment, None, 2.0, None)), source)
+        found = action_facts.dividends(transaction, D1, ["ABC"])
+    assert found.select("effective_at", "amount", "previous_close").rows() == [(opened[1], 2.0, before[0])]
+
+
+def test_a_time_within_a_session_is_meant_as_it_is(database: Database) -> None:
+    moment = utc("2026-03-10 15:00")
+    sync(database, watch({"XMR-USD": "24/7"}, d1_days=300), utc("2026-11-25 12:00"))
+    with database.transaction() as transaction:
+        action_facts.record(transaction, facts(("XMR-USD", "split", moment, 10.0, None, None)), "mine")
+        assert action_facts.factors(transaction, ["XMR-USD"])["effective_at"].to_list() == [moment]
 
 
 def test_no_facts_are_nothing_and_a_frame_without_the_columns_is_refused(database: Database) -> None:
