@@ -11,13 +11,14 @@ def libpq_url(url: str) -> str:
 
 
 def dagster_url(url: str) -> str:
-    """`url` as Dagster's storage needs it: the psycopg2 driver named, tables in the schema `dagster`.
+    """`url` as Dagster's storage needs it: the psycopg2 driver named, tables in the schema `dagster`, times in UTC.
 
+    Dagster keeps times without a zone, which a server writes by the zone of the session, and reads them as UTC.
     SQLAlchemy 2.1 picks psycopg 3 for a bare `postgresql://`, with which dagster-postgres 0.29 fails every run.
     """
     parts = urlsplit(url)
     query = [(key, value) for key, value in parse_qsl(parts.query) if key != "options"]
-    query.append(("options", "-csearch_path=dagster"))
+    query.append(("options", "-csearch_path=dagster -ctimezone=UTC"))
     return _joined("postgresql+psycopg2", parts.netloc, parts.path, urlencode(query, quote_via=quote))
 
 

@@ -34,11 +34,11 @@ _SQL_TYPES: Mapping[pl.DataType, str] = {
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 # The server ends the session of a host that the network has cut off, with its locks, after half a minute. By itself it
-# waits for two hours.
-_END_WHEN_CUT_OFF = """
+# waits for two hours. And what a day is, is said in UTC, whatever the zone of the server.
+_SETTINGS = """
     SELECT set_config(name, value, false) FROM (VALUES
         ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3'),
-        ('tcp_user_timeout', '30000')) AS limits(name, value)
+        ('tcp_user_timeout', '30000'), ('timezone', 'UTC')) AS limits(name, value)
 """
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]*")
 
@@ -206,7 +206,7 @@ class Database:
                     watched_url(named_url(self.url, self.name)), conn_kwargs={"adbc.connection.autocommit": "false"}
                 )
                 with connection.cursor() as cursor:
-                    _rows(cursor, _END_WHEN_CUT_OFF)
+                    _rows(cursor, _SETTINGS)
                 connection.commit()
                 self._connection = connection
             except adbc_driver_manager.Error as error:

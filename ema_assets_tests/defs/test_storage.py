@@ -1,7 +1,9 @@
 """Dagster's storage over held connections."""
 
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg2
 import pytest
@@ -20,7 +22,7 @@ from dagster import (
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
 from dagster._core.events import AssetMaterializationPlannedData, StepMaterializationData
 from dagster._core.utils import make_new_run_id
-from dagster_postgres import PostgresEventLogStorage
+from dagster_postgres import PostgresEventLogStorage, PostgresRunStorage
 
 from ema_assets.defs import run_queue, storage
 from ema_assets.defs.recording import target_of
@@ -295,3 +297,16 @@ def test_an_asset_that_was_wiped_in_the_ui_is_told_again_by_the_next_runs(world:
     runs = world.sweep()
     assert world.instance.get_materialized_partitions(AssetKey("ema_trend")) == partitions
     assert {asset for run in runs for asset, _ in world.materialized(run.run_id)} == {"ema_trend"}
+
+
+def test_times_that_dagster_keeps_without_a_zone_are_utc_whatever_the_zone_of_the_server(world: World) -> None:
+    """Seen: a server in New York, and every run that was new was taken for one lost hours ago."""
+    name = urlsplit(world.database.url).path.strip("/")
+    with world.database.transaction() as transaction:
+        transaction.execute(f"ALTER DATABASE {name} SET timezone = 'America/New_York'")
+    theirs = PostgresRunStorage(dagster_url(world.database.url), should_autocreate_tables=False)
+    with theirs.connect() as found:
+        assert found.exec_driver_sql("SHOW timezone").scalar() == "UTC"
+        now = found.exec_driver_sql("SELECT CURRENT_TIMESTAMP::timestamp").scalar()
+    assert isinstance(now, datetime)
+    assert abs(datetime.now(UTC).replace(tzinfo=None) - now) < timedelta(minutes=10)

@@ -3,7 +3,7 @@
 import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from urllib.parse import parse_qsl, urlsplit
 
 import adbc_driver_manager
@@ -293,3 +293,12 @@ def test_a_session_that_the_network_cuts_off_ends_on_both_sides_within_half_a_mi
         "keepalives_count": "3",
         "tcp_user_timeout": "30000",
     }
+
+
+def test_days_are_those_of_utc_whatever_the_zone_of_the_server(database: Database, database_url: str) -> None:
+    name = urlsplit(database_url).path.strip("/")
+    with database.transaction() as transaction:
+        transaction.execute(f"ALTER DATABASE {identifier(name)} SET timezone = 'Asia/Kolkata'")
+    with Database(database_url) as other, other.transaction() as transaction:
+        found = transaction.query("SELECT ('2026-11-25 20:00Z'::timestamptz)::date AS day")
+    assert found.item() == date(2026, 11, 25)
