@@ -11,6 +11,7 @@ from ema_assets.cli import environment
 from ema_assets.cli.commands import Command
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock, same_origin
+from ema_assets.model.errors import ConfigurationError
 from ema_assets.runtime import locate, state
 
 
@@ -48,6 +49,9 @@ def board_command(host: str, port: int, allowed_hosts: Sequence[str], dagster_ur
     from ema_assets.board.overviews import Times
     from ema_assets.model.variables import HttpUrl
 
+    if not host.strip():
+        # A server takes it for every address of the machine.
+        raise ConfigurationError("`--host` must be an address to listen on such as 127.0.0.1, received none")
     settings = Settings.from_env()
     running = state.read_state(settings)
     if dagster_url is not None:

@@ -94,7 +94,8 @@ def _coloured(line: str) -> "Text":
 
 def _console() -> "Console | None":
     """What prints on a terminal, without colours where NO_COLOR says so; None when the output is not one."""
-    if not sys.stdout.isatty():
+    # A program that is started with a closed output has none.
+    if sys.stdout is None or not sys.stdout.isatty():
         return None
     from rich.console import Console
 
@@ -118,7 +119,7 @@ def print_cells(lines: Sequence[Sequence[tuple[str, str]]], styles: Mapping[str,
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[str], None]]:
     """A bar on the terminal while a command works; nothing where nobody watches. It is called with each step's name."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield lambda _: None
         return
     from rich.console import Console

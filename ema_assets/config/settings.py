@@ -68,7 +68,16 @@ VARIABLES: tuple[Variable, ...] = (
 
 def home_folder(env: Mapping[str, str] = os.environ) -> Path:
     """The folder of this installation's data, EMA_HOME; not checked."""
-    return Path(_HOME.read(env) or "").expanduser().absolute()
+    return _path_of(_HOME, _HOME.read(env) or "")
+
+
+def _path_of(variable: Text, text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise ConfigurationError(
+            f"`{variable.name}` must be a path, received {text!r}: there is no home folder for its ~"
+        ) from None
 
 
 def postgres_programs(env: Mapping[str, str] = os.environ) -> Path | None:
@@ -80,7 +89,7 @@ def postgres_programs(env: Mapping[str, str] = os.environ) -> Path | None:
     named = _POSTGRES_PROGRAMS.read(env)
     if not named:
         return None
-    folder = Path(named).expanduser().absolute()
+    folder = _path_of(_POSTGRES_PROGRAMS, named)
     if not folder.is_dir():
         raise ConfigurationError(f"`{_POSTGRES_PROGRAMS.name}` must be a folder, received {folder}")
     return folder
@@ -268,7 +277,7 @@ def _named_provider(env: Mapping[str, str]) -> str | None:
 def named_watchlist(env: Mapping[str, str] = os.environ) -> Path | None:
     """The file that `EMA_WATCHLIST` names; None when it is not set."""
     named = _WATCHLIST.read(env)
-    return Path(named).expanduser().absolute() if named else None
+    return _path_of(_WATCHLIST, named) if named else None
 
 
 def _watchlist_path(env: Mapping[str, str], home: Path) -> Path:
@@ -284,7 +293,7 @@ def _own_folder(env: Mapping[str, str], variable: Text, usual: Path) -> Path | N
     named = variable.read(env)
     if not named:
         return usual if usual.is_dir() else None
-    folder = Path(named).expanduser().absolute()
+    folder = _path_of(variable, named)
     if not folder.is_dir():
         raise ConfigurationError(f"`{variable.name}` must be a folder, received {folder}")
     return folder

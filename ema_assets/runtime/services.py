@@ -143,6 +143,8 @@ def environment(settings: Settings, url: str) -> dict[str, str]:
         **{name: str(folder) for name, folder in _own_folders(settings) if os.environ.get(name)},
         **DAGSTER_EVENT_VARIABLES,
         "PYTHONUNBUFFERED": "1",
+        # The current folder may hold a file that is called as a module of Python is, such as `secrets.py`.
+        "PYTHONSAFEPATH": "1",
         # Notices of Dagster about itself (beta parameters, `dg dev`) are nothing a user of `up` can act on.
         "PYTHONWARNINGS": "ignore",
     }

@@ -208,6 +208,8 @@ def test_what_cannot_be_backed_up_or_restored_is_said_in_one_sentence(
     assert refused("backup", str(text), EMA_DATABASE_URL=filled) == (
         f"{text} exists; choose another file, or say `--overwrite`"
     )
+    assert refused("backup", "--overwrite", "/dev/null", EMA_DATABASE_URL=filled).startswith("/dev/null is no file")
+    assert Path("/dev/null").is_char_device()
     assert refused("backup", str(tmp_path / "new.dump"), EMA_DATABASE_URL=empty_url).endswith(
         "holds nothing of ema-assets"
     )
@@ -264,3 +266,14 @@ def test_a_server_that_is_newer_than_every_program_is_named(monkeypatch: pytest.
     assert archives._folder(cluster.version_of(cluster.programs()) * 10_000 + 4) == cluster.programs()
     with pytest.raises(StoreError, match="no pg_dump for PostgreSQL 99: install .* postgresql-client-99"):
         archives._folder(990_000)
+
+
+def test_a_backup_goes_to_where_a_link_leads(filled: str, tmp_path: Path, run: Run) -> None:
+    """Such as to another disk."""
+    target, link = tmp_path / "target.dump", tmp_path / "link.dump"
+    target.write_text("old")
+    link.symlink_to(target)
+    done = run("backup", "--overwrite", str(link), EMA_DATABASE_URL=filled)
+    assert done.exit_code == 0, done.output
+    assert link.is_symlink()
+    assert target.read_bytes().startswith(b"PGDMP")

@@ -8,6 +8,7 @@ import pytest
 
 from ema_assets.runtime.postgres.server import EmbeddedServer, read_running
 from ema_assets.store.migrations import migrate
+from ema_assets_tests.cli.conftest import Refused
 from ema_assets_tests.cli.shell import start
 from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
 
@@ -34,3 +35,8 @@ def test_either_signal_ends_it_and_the_postgresql_that_nobody_else_uses(folder: 
         _, stderr = process.communicate(timeout=GIVEN_UP_AFTER_SECONDS)
     assert process.returncode == (1 if number is signal.SIGINT else -signal.SIGTERM)
     assert "Traceback" not in stderr
+
+
+def test_an_address_that_was_left_empty_is_not_every_address(refused: Refused) -> None:
+    """As with `--host "$HOST"` where HOST is not set."""
+    assert "`--host` must be an address to listen on" in refused("board", "--host", "")

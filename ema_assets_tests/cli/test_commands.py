@@ -108,6 +108,13 @@ def test_a_bug_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert isinstance(run("status").exception, LookupError)
 
 
+def test_a_closed_output_is_no_bug(home: Path) -> None:
+    """As when a program starts a command without one."""
+    words = ["bash", "-c", 'exec "$0" -m ema_assets symbols list >&-', sys.executable]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=GIVEN_UP_AFTER_SECONDS, check=False)
+    assert "Traceback" not in done.stderr
+
+
 def test_a_reader_that_has_gone_ends_a_command_quietly(home: Path) -> None:
     """As `ema-assets symbols list | head -1` does."""
     reading, writing = os.pipe()

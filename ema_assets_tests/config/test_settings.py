@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import make_url
 
-from ema_assets.config.settings import Settings
+from ema_assets.config.settings import Settings, postgres_programs
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.urls import dagster_url, libpq_url, masked_url
 from ema_assets.providers import alpaca, binance, coinbase, sandbox, yahoo
@@ -203,10 +203,10 @@ def test_a_database_url_is_given_in_the_form_libpq_reads(text: str, expected: st
 def test_dagster_gets_a_driver_and_a_schema_of_its_own(url: str) -> None:
     found = make_url(dagster_url(url))
     assert found.drivername == "postgresql+psycopg2"
-    assert found.query["options"] == "-csearch_path=dagster"
+    assert found.query["options"] == "-csearch_path=dagster -ctimezone=UTC"
     kept = dict(make_url(url).query)
     kept.pop("options", None)
-    assert {**found.query} == {**kept, "options": "-csearch_path=dagster"}
+    assert {**found.query} == {**kept, "options": "-csearch_path=dagster -ctimezone=UTC"}
     assert found.set(drivername="postgresql", query={}) == make_url(url).set(query={})
 
 
@@ -229,3 +229,15 @@ def test_a_password_is_masked_wherever_it_stands(url: str, expected: str) -> Non
 @given(st.text("abcXYZ019:@%.-_~!$'()*+;=", min_size=4))
 def test_no_password_gets_past_the_mask(password: str) -> None:
     assert f"-{password}-" not in masked_url(f"postgresql://user:-{password}-@host:5432/db?sslmode=require")
+
+
+@pytest.mark.parametrize(
+    "name", ["EMA_HOME", "EMA_WATCHLIST", "EMA_SIGNALS_FOLDER", "EMA_STRATEGIES_FOLDER", "EMA_POSTGRES_BIN"]
+)
+def test_a_path_of_somebody_who_is_not_there_is_refused_by_its_variable(name: str) -> None:
+    def read() -> None:
+        postgres_programs({name: "~nobody-at-all/x"})
+        Settings.from_env({name: "~nobody-at-all/x"})
+
+    with pytest.raises(ConfigurationError, match=rf"`{name}` must be a path, received '~nobody-at-all/x'"):
+        read()

@@ -272,12 +272,14 @@ class Stack(Dagster):
         self.port = free_port()
         self.board = f"http://127.0.0.1:{free_port()}" if board else None
         self.folder = folder
+        # The current folder of a user may hold a file that is called as a module of Python is: none of ours reads it.
+        (folder / "secrets.py").write_text("raise ImportError('that of the current folder')\n")
         self.env = clean_environment(self.home, EMA_SWEEP_SECONDS="5", **env)
         self.process: subprocess.Popen[bytes] | None = None
 
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-m", "ema_assets", *arguments],
+            [sys.executable, "-P", "-m", "ema_assets", *arguments],
             env=self.env,
             cwd=self.folder,
             capture_output=True,
@@ -293,7 +295,7 @@ class Stack(Dagster):
         board = ["--board-port", self.board.rpartition(":")[2]] if self.board else ["--no-board"]
         with (self.folder / "up.out").open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ema_assets", "up", "--port", str(self.port), *board],
+                [sys.executable, "-P", "-m", "ema_assets", "up", "--port", str(self.port), *board],
                 env=self.env,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,

@@ -57,7 +57,11 @@ def back_up(url: str, path: Path, *, with_dagster: bool = False, overwrite: bool
         ConfigurationError: when `path` exists and is not to be overwritten.
         StoreError: when the database cannot be reached or pg_dump refuses. There is no archive then, or the old one.
     """
-    if path.is_dir() or (path.exists() and not overwrite):
+    # Where a link leads to is where the archive is wanted.
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        raise ConfigurationError(f"{path} is no file that could be written over; choose another one")
+    if path.exists() and not overwrite:
         raise ConfigurationError(f"{path} exists; choose another file, or say `--overwrite`")
     schemas = (*archived.SCHEMAS, *([archived.DAGSTER] if with_dagster else []))
     with Database(url) as database, database.transaction() as transaction:
