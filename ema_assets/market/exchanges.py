@@ -31,13 +31,13 @@ _EARLY, _LATE = timedelta(hours=5, minutes=30), timedelta(hours=4)
 _NEW_YORK = ZoneInfo("America/New_York")
 _FX_ROLLOVER = time(17)
 # CME Globex trades from 17:00 to 16:00 Chicago (CME's published hours). The library leaves out the hour's pause.
-# How the library says that there is no break. Times before 1970 are numbers below zero as well.
-_NOT_A_TIME = -(2**63)
 _GLOBEX_HOURS = timedelta(hours=23)
 _GLOBEX = ("CMES", "us_futures")
 # The first and last day that the library is asked for must not be holidays.
 _MARGIN = timedelta(days=14)
 _SATURDAY = 5
+# How the library says that there is no break. Times before 1970 are numbers below zero as well.
+_NOT_A_TIME = -(2**63)
 # The rules of this module. A new number makes every database work its sessions out anew.
 RULES_VERSION = 1
 
