@@ -50,9 +50,8 @@ def actions_remove(symbol: str, kind: str, date: str) -> None:
 
     settings = Settings.from_env()
     symbol = parse_symbol(symbol)
-    calendars = {each.symbol: each.calendar for each in environment.load_watchlist(settings).instruments}
     with environment.open_existing(settings) as database:
-        take_back(database, symbol, kind, date, calendars.get(symbol))
+        take_back(database, symbol, kind, date)
     click.echo(f"{symbol}: the {kind} of {date} is forgotten.")
 
 

@@ -53,5 +53,9 @@ def restore_command(file: Path, *, replace: bool) -> None:
     click.echo(f"Restored {file}, {'with' if done.archive.has_dagster else 'without'} Dagster's runs and events.")
     if done.migrations:
         click.echo(f"Applied {done.migrations} newer migrations.")
+    if not settings.watchlist_path.exists():
+        click.echo(
+            f"The watchlist is not in it: put yours at {settings.watchlist_path}, or the next command writes a new one."
+        )
     if done.series_to_record:
         click.echo(f"Dagster will be told of {done.series_to_record} series anew by the next runs.")

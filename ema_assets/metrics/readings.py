@@ -64,7 +64,7 @@ def read(transaction: Transaction, settings: Settings, now: datetime, market_now
     """Everything at one moment, in as many statements for ten symbols as for ten thousand."""
     transaction.read_one_moment()
     asked = measurements.asked_through(transaction)
-    known = measurements.providers(transaction, WINDOW_SECONDS)
+    known = measurements.providers(transaction, WINDOW_SECONDS, settings.provider)
     in_use = {provider or settings.provider for provider in asked["provider"].unique()} | set(known["provider"])
     return Readings(
         now=now,

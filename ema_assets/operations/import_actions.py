@@ -85,8 +85,8 @@ def import_actions(database: Database, actions: pl.DataFrame, source: str) -> in
         return action_facts.record(transaction, actions, source)
 
 
-def take_back(database: Database, symbol: str, kind: str, day: str, calendar: str | None) -> None:
-    """Forget the action of `symbol` on `day` (such as 2026-11-25) that files told of; `calendar` is the symbol's.
+def take_back(database: Database, symbol: str, kind: str, text: str) -> None:
+    """Forget the action of `symbol` on a day, the `text` such as 2026-11-25, that files told of.
 
     Raises:
         ConfigurationError: when no file told of it, with what is known of the symbol.
@@ -94,12 +94,11 @@ def take_back(database: Database, symbol: str, kind: str, day: str, calendar: st
     if kind not in ACTION_KINDS:
         raise not_one_of("kind", kind, ACTION_KINDS)
     try:
-        # The symbol may have been on no watchlist, or on another calendar, when it was recorded.
-        times = [_effective_at(day, each) for each in (calendar, None)]
+        day = _day_of(text)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
     with database.transaction() as transaction:
-        if action_facts.forget(transaction, symbol, kind, times, list(PROVIDERS)):
+        if action_facts.forget(transaction, symbol, kind, day, list(PROVIDERS)):
             return
         known = action_facts.known(transaction, [symbol]).select("kind", "effective_at", "source").rows()
     listed = "; ".join(f"{each} of {at:%Y-%m-%d %H:%M} UTC from {source}" for each, at, source in known) or "nothing"
@@ -127,11 +126,15 @@ def _action(row: Mapping[str, str], calendars: Mapping[str, str]) -> Sequence[ob
     )
 
 
-def _effective_at(text: str, calendar: str | None) -> datetime:
+def _day_of(text: str) -> date:
     try:
-        day = date.fromisoformat(text)
+        return date.fromisoformat(text)
     except ValueError:
         raise ValueError(f"`date` must be a day such as 2026-11-25, received {text!r}") from None
+
+
+def _effective_at(text: str, calendar: str | None) -> datetime:
+    day = _day_of(text)
     if calendar is not None:
         opened = exchange_sessions(calendar, day, day)["open"]
         if not opened.is_empty():

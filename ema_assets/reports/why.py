@@ -89,7 +89,7 @@ def why(
         provider=row["provider"] or provider,
         now=now,
         chain=series_overview.chain(transaction, series.symbol, series.timeframe.key),
-        not_answering=tuple(status.not_answering(transaction)),
+        not_answering=tuple(status.not_answering(transaction, provider)),
         is_idle=last_work is None or last_work < instant - _IDLE_AFTER,
         last_work=last_work,
     )

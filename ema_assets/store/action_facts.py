@@ -1,7 +1,7 @@
 """Corporate actions as facts: what happened to an instrument, when, and who says so. SQL only."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import polars as pl
 
@@ -11,15 +11,17 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.store.database import Transaction
 from ema_assets.store.tables import BARS
 
-# Each fact with the `day` of its session, and when it `takes_effect`. Sources say the day only: its time is midnight
-# where no session was known when it was recorded, and the open else. The session of a day opens between 21:00 UTC of
-# the day before (Wellington, foreign exchange) and 16:00 (Sao Paulo), so that five hours later it is that day. An
-# ex-date begins with its first trade, before hours where a series has them. Any other time is meant as it is.
-_PLACED = """
+# The day of the session in which an action takes effect. Sources say the day only: its time is midnight where no
+# session was known when it was recorded, and the open else. The session of a day opens between 21:00 UTC of the day
+# before, in Wellington and for foreign exchange, and 16:00, in Sao Paulo, so that five hours later it is that day.
+_DAY = "(effective_at AT TIME ZONE 'UTC' + interval '5 hours')::date"
+# Each fact with this `day`, and when it `takes_effect`. An ex-date begins with its first trade, before hours where a
+# series has them. Any other time is meant as it is.
+_PLACED = f"""
     SELECT a.symbol, a.kind, a.ratio, a.amount, a.known_at, a.day,
            CASE WHEN a.effective_at IN (a.day::timestamp AT TIME ZONE 'UTC', s.regular_open)
                 THEN coalesce(s.open, a.effective_at) ELSE a.effective_at END AS takes_effect
-    FROM (SELECT *, (effective_at AT TIME ZONE 'UTC' + interval '5 hours')::date AS day FROM market.corporate_action) a
+    FROM (SELECT *, {_DAY} AS day FROM market.corporate_action) a
     LEFT JOIN market.instrument i USING (symbol)
     LEFT JOIN market.session s ON s.calendar = i.calendar AND s.session = a.day
     """
@@ -112,17 +114,17 @@ def withdraw(
     )
 
 
-def forget(transaction: Transaction, symbol: str, kind: str, times: Sequence[datetime], told_by: Sequence[str]) -> int:
-    """Delete the action of `symbol` at one of `times`, but for what the sources `told_by` say; return how many rows."""
+def forget(transaction: Transaction, symbol: str, kind: str, day: date, told_by: Sequence[str]) -> int:
+    """Delete the action of `symbol` on `day`, but for what the sources `told_by` say; return how many rows."""
     return transaction.query(
-        """
+        f"""
         DELETE FROM market.corporate_action
-        WHERE symbol = $1 AND kind = $2 AND effective_at = ANY ($3::timestamptz[]) AND source <> ALL ($4::text[])
+        WHERE symbol = $1 AND kind = $2 AND {_DAY} = $3::date AND source <> ALL ($4::text[])
         RETURNING source
         """,
         symbol,
         kind,
-        list(times),
+        day.isoformat(),
         list(told_by),
     ).height
 

@@ -40,10 +40,11 @@ def latencies(transaction: Transaction, after: datetime, through: datetime) -> p
     )
 
 
-def providers(transaction: Transaction, window_seconds: float) -> pl.DataFrame:
+def providers(transaction: Transaction, window_seconds: float, default_provider: str | None = None) -> pl.DataFrame:
     """Who was asked: provider, calls (that left in the window), failures (in a row), is_open, closed_seconds (left).
 
-    A provider of which no symbol is watched any more does not fail.
+    A provider of which no symbol is watched any more does not fail. `default_provider` is that of symbols that name
+    none.
     """
     return transaction.query(
         f"""
@@ -55,10 +56,11 @@ def providers(transaction: Transaction, window_seconds: float) -> pl.DataFrame:
         FROM market.provider_state s
         FULL JOIN (SELECT provider, count(*) AS calls FROM market.provider_call
                    WHERE sent_at > clock_timestamp() - make_interval(secs => $1::float8) GROUP BY 1) c USING (provider)
-        CROSS JOIN LATERAL (SELECT {is_in_use("s.provider", "NULL::text")} AS is_in_use) u
+        CROSS JOIN LATERAL (SELECT {is_in_use("s.provider", "$2::text")} AS is_in_use) u
         ORDER BY 1
         """,
         window_seconds,
+        default_provider,
     )
 
 

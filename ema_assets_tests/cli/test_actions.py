@@ -39,6 +39,13 @@ def test_an_action_that_was_recorded_by_mistake_is_taken_back(
     path = home / "mine.csv"
     path.write_text("symbol,kind,date,ratio\nAAPL,split,2026-10-09,4:1\nAAPL,split,2020-08-31,4:1\n")
     run("actions", "import", str(path), **env)
+    # Recorded again before its symbol was on the list.
+    path.write_text("symbol,kind,date,ratio\nAAPL,split,2026-10-09,4:1\n")
+    watched = home / "watchlist.toml"
+    listed = watched.read_text()
+    watched.write_text(listed.replace("AAPL", "NVDA"))
+    run("actions", "import", str(path), **env)
+    watched.write_text(listed)
     with Database(database_url) as database, database.transaction() as transaction:
         told = action_facts.known(transaction, ["AAPL"]).select(list(ACTION_SCHEMA)).head(1)
         action_facts.record(transaction, told, "yahoo")

@@ -182,7 +182,12 @@ def test_data_is_replaced_only_when_told_and_a_restore_that_fails_changes_nothin
     assert said == "views of yours read what would be dropped; drop them first: public.of_mine"
     ask(url, "DROP VIEW public.of_mine")
     assert everything(url, *OURS, "dagster") == before
-    assert run("restore", str(archive), "--replace", EMA_DATABASE_URL=url).exit_code == 0
+    restored = run("restore", str(archive), "--replace", EMA_DATABASE_URL=url)
+    assert (restored.exit_code, "watchlist" in restored.stdout) == (0, False)
+    Path("home/watchlist.toml").rename("home/kept.toml")
+    restored = run("restore", str(archive), "--replace", EMA_DATABASE_URL=url)
+    Path("home/kept.toml").rename("home/watchlist.toml")
+    assert "The watchlist is not in it: put yours at " in restored.stdout
     assert len(everything(url, "market")["market.bar_rejected"]) == 3
     # What is not in the archive: a table of the schema goes with it, Dagster's own stay.
     assert "market.mine" not in everything(url, "market")
