@@ -141,7 +141,8 @@ LAST_DAY = utc("2026-11-20").date()
 
 
 def test_every_metric_has_the_values_of_the_database(filled: str, tmp_path: Path, at_now: None) -> None:
-    exporter = Exporter(settings_of(filled, tmp_path, EMA_BINANCE_REQUESTS_PER_MINUTE="100"), lambda _: RUNS)
+    default = {"EMA_PROVIDER": "coinbase", "EMA_BINANCE_REQUESTS_PER_MINUTE": "100"}
+    exporter = Exporter(settings_of(filled, tmp_path, **default), lambda _: RUNS)
     found = samples(list(exporter.collect()))
     assert found["database_up"] == found["dagster_up"] == {(): 1.0}
     assert found["symbols"] == {(): 2.0}
