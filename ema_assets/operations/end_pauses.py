@@ -18,8 +18,10 @@ def end_pauses(
     now: datetime,
 ) -> None:
     """End the pauses of `symbols` on `timeframes`, and of their providers."""
-    mine = [each for each in watched.instruments if each.symbol in symbols and each.is_fetched]
+    by_provider = watched.by_provider(default_provider)
     with database.transaction() as transaction:
         ledger.end_pauses(transaction, list(symbols), timeframes)
         older_history.end_pauses(transaction, list(symbols), timeframes, now)
-        provider_state.end_pauses(transaction, sorted({each.provider or default_provider for each in mine}))
+        provider_state.end_pauses(
+            transaction, [name for name, theirs in by_provider.items() if not set(theirs).isdisjoint(symbols)]
+        )
