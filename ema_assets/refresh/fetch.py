@@ -22,7 +22,7 @@ from ema_assets.refresh.older import Older, wants_older, without
 from ema_assets.refresh.outcome import Outcome, batches
 from ema_assets.refresh.plan import closed_bars
 from ema_assets.refresh.plan_requests import FetchRules, plan_gaps, plan_requests
-from ema_assets.refresh.standing import Standing
+from ema_assets.refresh.standing import ProviderStanding
 from ema_assets.refresh.store_answer import store_bars
 from ema_assets.refresh.why_stale import why_asked
 from ema_assets.store import ledger, older_history, quality, sessions
@@ -89,7 +89,14 @@ def refresh_fetched(  # noqa: PLR0913 - what a refresh of fetched bars depends o
     async def ask_all() -> None:
         talks = [
             _Fetching(
-                database, timeframe, now, outcome, extent, rules, new, Standing(database, own(state, name), moment)
+                database,
+                timeframe,
+                now,
+                outcome,
+                extent,
+                rules,
+                new,
+                ProviderStanding(database, own(state, name), moment),
             ).run(open_provider, name, whole, *(own(each, name) for each in (plan, gap_plan, wanting)))
             for name in named
         ]
@@ -117,7 +124,7 @@ class _Fetching:
         extent: Extent,
         rules: FetchRules,
         new: Sequence[str],
-        standing: Standing,
+        standing: ProviderStanding,
     ) -> None:
         self._database = database
         self._timeframe = timeframe

@@ -25,7 +25,7 @@ from ema_assets.store.database import Database
 _LEAST_FOR_OUTAGE = 2
 
 
-class Standing:
+class ProviderStanding:
     """What a talk knows of its provider. All methods that read or write the database are for a thread.
 
     A series that failed by itself before says nothing about the provider, unless there are only such: it is asked for

@@ -17,7 +17,7 @@ from ema_assets.model.errors import (
 )
 from ema_assets.providers.http.refusals import Unreachable
 from ema_assets.refresh.outages import not_asked
-from ema_assets.refresh.standing import Standing
+from ema_assets.refresh.standing import ProviderStanding
 from ema_assets.store import provider_state
 from ema_assets.store.database import Database
 from ema_assets_tests.refresh.exchange import utc
@@ -29,13 +29,13 @@ DOWN = ProviderUnavailable("toy answered 503: no", provider="toy")
 REFUSED = Unauthorized("toy refused access (403): not for this symbol", provider="toy")
 
 
-def standing(database: Database, errors: Mapping[str, str | None], now: datetime = NOW) -> Standing:
+def standing(database: Database, errors: Mapping[str, str | None], now: datetime = NOW) -> ProviderStanding:
     """Where we stand with a provider whose series have failed so last time."""
     state = pl.DataFrame(
         {"symbol": list(errors), "last_error": list(errors.values())},
         {"symbol": pl.String(), "last_error": pl.String()},
     )
-    found = Standing(database, state, lambda: now)
+    found = ProviderStanding(database, state, lambda: now)
     found.look("toy")
     return found
 
