@@ -1,7 +1,7 @@
 """Fetched bars: ask the providers for what has closed and is missing, and store it. How it is stored is not here."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -86,30 +86,26 @@ def refresh_fetched(  # noqa: PLR0913 - what a refresh of fetched bars depends o
 
     named = pl.concat([each["provider"] for each in (plan, gap_plan, wanting)]).unique(maintain_order=True)
 
+    async def ask(name: str | None) -> None:
+        standing = ProviderStanding(database, own(state, name), moment)
+        talk = _Fetching(database, timeframe, now, outcome, extent, rules, new, standing)
+        await talk.run(open_provider, name, whole, *(own(each, name) for each in (plan, gap_plan, wanting)))
+
     async def ask_all() -> None:
-        talks = [
-            _Fetching(
-                database,
-                timeframe,
-                now,
-                outcome,
-                extent,
-                rules,
-                new,
-                ProviderStanding(database, own(state, name), moment),
-            ).run(open_provider, name, whole, *(own(each, name) for each in (plan, gap_plan, wanting)))
-            for name in named
-        ]
-        # A bug in one talk is raised once the others are at an end: what they fetched is stored.
-        for result in await asyncio.gather(*talks, return_exceptions=True):
-            if isinstance(result, BaseException):
-                raise result
+        await _side_by_side(ask(name) for name in named)
         for name in named:
             if (describer := rules.describers.get(name)) is not None:
                 outcome.calls += await describe_due(database, name, describer, closed, now)
 
     asyncio.run(ask_all())
     return outcome
+
+
+async def _side_by_side(talks: Iterable[Awaitable[None]]) -> None:
+    """Wait for all `talks`. A bug in one is raised once the others are at an end: what they fetched is stored."""
+    for result in await asyncio.gather(*talks, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 class _Fetching:
