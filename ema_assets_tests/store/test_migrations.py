@@ -145,6 +145,23 @@ def _everything(url: str) -> list[tuple[object, ...]]:
     )
 
 
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_cannot_hold_every_text_is_refused_and_left_as_it_is(
+    databases: Databases, encoding: str
+) -> None:
+    name = "of_another_encoding"
+    databases.execute(
+        f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' LOCALE_PROVIDER libc TEMPLATE template0"
+    )
+    url = databases.url_of(name)
+    try:
+        with pytest.raises(StoreError, match=f"has the encoding {encoding}, and only UTF8 .*ENCODING 'UTF8'"):
+            migrate(url)
+        assert ask(url, "SELECT nspname FROM pg_namespace WHERE nspname IN ('market', 'ema_assets', 'dagster')") == []
+    finally:
+        databases.drop(url)
+
+
 def test_the_series_of_a_database_from_before_are_looked_at_once_for_older_bars(
     new_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,8 +87,8 @@ def migrate(url: str) -> list[Migration]:
 
     Raises:
         StoreUnavailable: when the database cannot be reached.
-        StoreError: when the database is of another version, when a file was edited after it had been applied, or when
-            the database refuses a migration.
+        StoreError: when the database is of another version or encoding, when a file was edited after it had been
+            applied, or when the database refuses a migration.
     """
     try:
         connection = psycopg2.connect(url, connect_timeout=10)
@@ -110,6 +110,7 @@ def migrate(url: str) -> list[Migration]:
                 if_refused = "; have its owner run `ema-assets migrate`"
                 cursor.execute("SELECT pg_advisory_lock(%s)", (int(AdvisoryLock.MIGRATION),))
                 _check_age(cursor, url)
+                _check_encoding(cursor, url)
                 cursor.execute(_OWN_TABLES)
                 connection.commit()
                 missing = _missing(cursor, url)
@@ -160,6 +161,18 @@ def _check_age(cursor: Any, url: str) -> None:
             f"{masked_url(url)} was made by ema-assets before 0.1.0, whose tables this one cannot take over; "
             "nothing was changed. To load anew, set EMA_HOME to another folder, or EMA_DATABASE_URL to an empty "
             "database, and start `ema-assets up`"
+        )
+
+
+def _check_encoding(cursor: Any, url: str) -> None:
+    """Refuse a database that cannot hold every text: the first foreign letter would end a run or a restore."""
+    cursor.execute("SELECT getdatabaseencoding()")
+    (encoding,) = cursor.fetchone() or ("",)
+    if encoding != "UTF8":
+        raise StoreError(
+            f"{masked_url(url)} has the encoding {encoding}, and only UTF8 holds every text; nothing was changed. "
+            "Make one with CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0, and set EMA_DATABASE_URL "
+            "to it"
         )
 
 
