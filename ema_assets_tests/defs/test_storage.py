@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import psycopg2
 import pytest
+import sqlalchemy
 from dagster import (
     AssetCheckEvaluation,
     AssetCheckSeverity,
@@ -118,6 +119,28 @@ def test_a_restart_of_postgres_is_survived(world: World) -> None:
     end_connections(world)
     assert world.instance.get_dynamic_partitions("symbol") == world.symbols
     assert world.instance.get_runs(limit=1) == []
+
+
+def test_a_run_reads_the_catalog_for_no_column_that_was_there_before(world: World) -> None:
+    def make_and_look() -> None:
+        # Each makes an instance, as a tick does.
+        with DagsterInstance.from_ref(world.instance.get_ref()) as instance:
+            run = instance.add_run(DagsterRun(job_name="refresh", run_id=make_new_run_id()))
+            instance.handle_new_event(event_of(run.run_id, DagsterEventType.RUN_START))
+            (record,) = instance.get_run_records(limit=1)
+        assert record.start_time is not None
+
+    make_and_look()
+    statements: list[str] = []
+    engine: Any = world.instance.run_storage
+    listened = engine._engine, "before_cursor_execute", lambda *given: statements.append(given[2])
+    sqlalchemy.event.listen(*listened)
+    try:
+        make_and_look()
+    finally:
+        sqlalchemy.event.remove(*listened)
+    assert any("INSERT INTO runs" in statement for statement in statements)
+    assert [statement for statement in statements if "pg_catalog" in statement] == []
 
 
 def materializations(run_id: str) -> list[EventLogEntry]:
