@@ -68,7 +68,15 @@ class Listener:
         return is_raised or wake in ready
 
     def close(self) -> None:
-        """End the session; the lock goes with it."""
+        """Give the lock back and end the session.
+
+        The lock goes with the session, too, but the server ends one a moment after its client has left. Whoever came in
+        that moment was told that another process delivers.
+        """
+        if self._is_alone:
+            with suppress(psycopg2.Error), self._connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", (int(AdvisoryLock.ALERT_DELIVERY),))
+            self._is_alone = False
         with suppress(psycopg2.Error):
             self._connection.close()
 

@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -175,6 +177,30 @@ def test_the_sensor_sends_what_waits_unless_a_worker_does(env: Path, database: D
     assert "nothing is sent: " in evaluated()
     env.write_text(GROUP)
     assert evaluated() == "nobody is to be told of anything"
+
+
+class Lingering:
+    """A connection whose server has not noticed yet that its client has left."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def cursor(self) -> Any:
+        return self._connection.cursor()
+
+    def close(self) -> None:
+        pass
+
+
+def test_whoever_comes_right_after_one_that_has_delivered_may_deliver(database: Database) -> None:
+    before = Listener(database.url)
+    connection: Any = before._connection
+    before._connection = Lingering(connection)
+    with closing(connection), Listener(database.url) as after:
+        assert before.is_alone()
+        assert not after.is_alone()
+        before.close()
+        assert after.is_alone()
 
 
 def test_what_will_be_due_soon_comes_along_for_one_who_looks_rarely(
