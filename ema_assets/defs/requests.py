@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import polars as pl
-from dagster import DagsterInstance, DagsterRunStatus, RunRequest, RunsFilter
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunRequest, RunsFilter
 
 from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.lost_runs import fail_lost_runs
@@ -23,6 +23,7 @@ from ema_assets.defs.run_tags import (
     REPAIR_PRIORITY,
     TIMEFRAME_TAG,
 )
+from ema_assets.model.errors import InvalidKeyError
 from ema_assets.model.symbols import Series
 from ema_assets.refresh.runs import PlannedRun, Rectangle, plan_runs
 from ema_assets.store import ledger
@@ -118,8 +119,8 @@ def in_flight(
     runs = instance.get_runs(filters=RunsFilter(job_name=namespace.name(REFRESH_JOB), statuses=IN_FLIGHT))
     rectangles = []
     for run in runs:
-        if RANGE_START_TAG in run.tags and RANGE_END_TAG in run.tags:
-            first, last = Series.parse(run.tags[RANGE_START_TAG]), Series.parse(run.tags[RANGE_END_TAG])
+        if (corners := _corners(run)) is not None:
+            first, last = corners
             is_history = HISTORY_TAG in run.tags
             feeds = [each for each in known if is_history and not each.is_fetched and each.source is first.timeframe]
             takes_closes = not is_history or run.status in _BEGUN
@@ -127,3 +128,16 @@ def in_flight(
                 Rectangle(timeframe, first.symbol, last.symbol, takes_closes) for timeframe in (first.timeframe, *feeds)
             ]
     return rectangles
+
+
+def _corners(run: DagsterRun) -> tuple[Series, Series] | None:
+    """What a run for stale series spans; None for a run that a person has launched.
+
+    It may be for other assets, wait behind backfills for as long as they take, and have any text in its tags.
+    """
+    if run.tags.get(DEFER_TAG) != "true":
+        return None
+    try:
+        return Series.parse(run.tags[RANGE_START_TAG]), Series.parse(run.tags[RANGE_END_TAG])
+    except (KeyError, InvalidKeyError):
+        return None

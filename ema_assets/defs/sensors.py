@@ -117,11 +117,15 @@ def _hurried(namespace: Namespace) -> int:
 
 
 def _quiet_for(cursor: str | None, now: datetime) -> float | None:
-    """For how many seconds nothing has been stale, by the sweep's cursor; None when something was, or nobody knows."""
+    """For how many seconds nothing has been stale, by the sweep's cursor; None when something was, or nobody knows.
+
+    Nobody knows by a time to come, of a clock that was ahead or of a person, nor by one without a zone.
+    """
     try:
-        return (now - datetime.fromisoformat(cursor or "")).total_seconds()
-    except ValueError:
+        seconds = (now - datetime.fromisoformat(cursor or "")).total_seconds()
+    except (ValueError, TypeError):
         return None
+    return seconds if seconds >= 0 else None
 
 
 def _sync_watchlist(graph: Graph, namespace: Namespace) -> SensorDefinition:

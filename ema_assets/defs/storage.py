@@ -7,7 +7,7 @@ server, is turned into the form Dagster needs, and the schemas are made before D
 import select
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from threading import Lock
 from typing import Any
@@ -24,6 +24,7 @@ from dagster import (
     partition_loading_context,
 )
 from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS
+from dagster._core.instance import RUNLESS_RUN_ID
 from dagster._core.storage.event_log.schema import (
     AssetCheckExecutionsTable,
     AssetEventTagsTable,
@@ -37,10 +38,12 @@ from sqlalchemy.exc import DisconnectionError
 from ema_assets.config.settings import Settings
 from ema_assets.defs import backfill_looks, backfills, input_versions
 from ema_assets.defs.event_rows import batch_rows, check_row, compressible, tag_rows
+from ema_assets.model.errors import InvalidKeyError
+from ema_assets.model.symbols import Series
 from ema_assets.model.urls import dagster_url, watched_url
 from ema_assets.runtime.locate import leased_database
-from ema_assets.store import archived
-from ema_assets.store.database import Database
+from ema_assets.store import ledger
+from ema_assets.store.database import Database, Transaction
 from ema_assets.store.migrations import migrate
 
 # A connection that was used this long ago is tried before its next use.
@@ -155,8 +158,14 @@ class MarketEventLog(PostgresEventLogStorage):
     def wipe_asset(self, asset_key: AssetKey) -> None:
         """As Dagster's. The next runs tell of its series again, which are computed all the same."""
         super().wipe_asset(asset_key)
-        with Database(leased_database(Settings.from_env())) as database, database.transaction() as transaction:
-            archived.forget_dagster(transaction, asset_key.path[-1])
+        with _ledger() as transaction:
+            ledger.forget_asset(transaction, asset_key.path[-1])
+
+    def delete_events(self, run_id: str) -> None:
+        """As Dagster's. The next runs tell again of the series of which only this run had told."""
+        with _ledger() as transaction:
+            ledger.forget_run(transaction, run_id)
+        super().delete_events(run_id)
 
     def get_asset_check_state(self, keys: Sequence[tuple[AssetCheckKey, PartitionsDefinition[Any] | None]]) -> Any:
         """As Dagster's, which cannot list dynamic partitions here: the page of a check's partitions shows an error."""
@@ -178,6 +187,8 @@ class MarketEventLog(PostgresEventLogStorage):
             with self.index_transaction() as connection:
                 self._store_asset_event_tags(connection, [event], [event_id])
                 self._store_asset_event(connection, event, event_id)
+            if event.run_id == RUNLESS_RUN_ID and inner.is_step_materialization:
+                _tell_again(inner.asset_key, inner.partition)
         if inner.event_type in ASSET_CHECK_EVENTS:
             self.store_asset_check_event(event, event_id)
 
@@ -208,6 +219,19 @@ class MarketEventLog(PostgresEventLogStorage):
             noted.update(ids)
         if rows:
             conn.execute(_insert(AssetEventTagsTable, rows))
+
+
+@contextmanager
+def _ledger() -> Iterator[Transaction]:
+    with Database(leased_database(Settings.from_env())) as database, database.transaction() as transaction:
+        yield transaction
+
+
+def _tell_again(asset: AssetKey, partition: str | None) -> None:
+    """Have the next run tell of a partition that a person has reported by hand: nothing of it has changed by that."""
+    with suppress(InvalidKeyError), _ledger() as transaction:
+        series = Series.parse(partition or "")
+        ledger.forget_series(transaction, asset.path[-1], series.symbol, series.timeframe.key)
 
 
 # By asset key, as Dagster stores it, and partition.

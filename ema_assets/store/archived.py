@@ -63,8 +63,8 @@ def views_of_others(transaction: Transaction, schemas: Sequence[str]) -> list[st
     return [str(name) for name in found["name"]]
 
 
-def forget_dagster(transaction: Transaction, asset: str | None = None) -> int:
-    """Write that Dagster has not been told of anything, or not of `asset`; return of how many series it knew.
+def forget_dagster(transaction: Transaction) -> int:
+    """Write that Dagster has not been told of anything; return of how many series it knew.
 
     The ledger names events of a log that is not there any more. The next runs tell Dagster of each series again.
     """
@@ -73,10 +73,8 @@ def forget_dagster(transaction: Transaction, asset: str | None = None) -> int:
         WITH forgotten AS (
             UPDATE market.series_state
             SET recorded_at = NULL, recorded_revision = NULL, recorded_event = NULL, recorded_first_event = NULL
-            WHERE recorded_at IS NOT NULL AND ($1 OR asset = $2) RETURNING 1
+            WHERE recorded_at IS NOT NULL RETURNING 1
         ) SELECT count(*) AS n FROM forgotten
-        """,
-        asset is None,
-        asset,
+        """
     )
     return int(found.item())

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from dagster import (
     BetaWarning,
+    DagsterRun,
+    DagsterRunStatus,
     Definitions,
     PreviewWarning,
     SkipReason,
@@ -152,6 +154,25 @@ def test_a_persons_backfill_does_not_keep_a_close_from_its_run(world: World) -> 
 
 
 @pytest.mark.settled
+@pytest.mark.parametrize("start", ["AAPL|5m", "garbage"])
+def test_a_refresh_that_a_person_launches_keeps_no_close_from_its_run(world: World, start: str) -> None:
+    """Seen: a corner that is no series, and every schedule and the sweep failed for as long as that run was there."""
+    world.now = world.now.replace(minute=35)
+    world.instance.add_run(
+        DagsterRun(
+            "refresh",
+            status=DagsterRunStatus.NOT_STARTED,
+            tags={
+                "dagster/asset_partition_range_start": start,
+                "dagster/asset_partition_range_end": "BTC-USD|5m",
+            },
+        )
+    )
+    (request,) = tick(world, M5)
+    assert request.tags["for"].endswith(", 5 series")
+
+
+@pytest.mark.settled
 def test_of_overdue_ticks_the_daemon_evaluates_the_last_one_only(world: World) -> None:
     """So it does for schedules without a partition set; the one tick then finds all that has become stale."""
     for schedule in defs.schedules or ():
@@ -196,8 +217,9 @@ def test_the_sweep_looks_seldom_while_nothing_is_stale_and_often_while_something
     assert later.skip_message == quiet.skip_message
     assert cursor == world.now.isoformat()
     # Whatever a person writes into the cursor in the UI, the sweep goes on.
-    other, _ = sweep_after(0, "yesterday")
-    assert other.skip_message == quiet.skip_message
+    for written in ("yesterday", "2020-01-01", "2999-01-01T00:00:00+00:00"):
+        other, _ = sweep_after(0, written)
+        assert other.skip_message == quiet.skip_message
 
 
 def wait(world: World, until: datetime) -> None:

@@ -5,11 +5,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from dagster import AssetKey, AssetRecordsFilter, ExecuteInProcessResult
+from dagster import AssetKey, AssetMaterialization, AssetRecordsFilter, ExecuteInProcessResult
 
 from ema_assets.config import watchlist
 from ema_assets.definitions import assembled
 from ema_assets.defs.materializations import Recorder
+from ema_assets.defs.run_tags import DEFER_TAG
 from ema_assets.model.asset_names import CHAIN, EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
 from ema_assets.operations.maintain import Retention, maintain
 from ema_assets.refresh.graph import Node, build
@@ -202,3 +203,34 @@ def test_maintenance_keeps_the_event_that_a_series_without_new_bars_was_computed
     assert first.run_id in left
     assert done.runs == 1
     assert stale(world.instance, CHAIN) == {}
+
+
+@pytest.mark.settled
+def test_what_a_person_deletes_wipes_or_reports_in_the_ui_is_told_again_and_what_reads_it(world: World) -> None:
+    """Nothing is computed, and no partition waits for the next bar of its exchange to look right."""
+    day = ["AAPL|1d", "MSFT|1d"]
+
+    def tell() -> str:
+        world.let_grace_pass()
+        return world.run({RANGE_START: day[0], RANGE_END: day[-1], DEFER_TAG: "true"}).run_id
+
+    def forget(asset: str) -> None:
+        with world.database.transaction() as transaction:
+            transaction.execute("UPDATE market.series_state SET recorded_at = NULL WHERE asset LIKE $1", asset)
+
+    by_hand = AssetMaterialization(EMA_SIGNALS, partition=day[0])
+    forget("%")
+    told = tell()
+    # Of another run than that of the bars that it names.
+    forget(EMA_SIGNALS)
+    tell()
+    for harm in (
+        lambda: world.instance.delete_run(told),
+        lambda: world.instance.wipe_assets([AssetKey(OHLC)]),
+        lambda: world.instance.report_runless_asset_event(by_hand),
+    ):
+        harm()
+        tell()
+        assert stale(world.instance, CHAIN, day) == {}
+    with world.database.transaction() as transaction:
+        assert transaction.query("SELECT max(revision) AS n FROM market.series_state").item() == 1

@@ -30,6 +30,7 @@ from ema_assets.defs.recording import target_of
 from ema_assets.defs.resources import StoreResource, stand_by
 from ema_assets.defs.run_tags import TIMEFRAME_TAG
 from ema_assets.defs.storage import MarketEventLog
+from ema_assets.model.asset_names import STRATEGY
 from ema_assets.model.urls import dagster_url
 from ema_assets.store import worker_sessions
 from ema_assets.store.roles import METRICS
@@ -311,7 +312,7 @@ def test_the_role_of_metrics_reads_runs_and_may_not_start_any(
 
 @pytest.mark.settled
 def test_an_asset_that_was_wiped_in_the_ui_is_told_again_by_the_next_runs(world: World) -> None:
-    """Its rows are all there: nothing is computed, and nothing is told of the other assets."""
+    """Its rows are all there: nothing is computed, and nothing is told of assets that do not read it."""
     world.tell()
     partitions = world.instance.get_materialized_partitions(AssetKey("ema_trend"))
     world.instance.wipe_assets([AssetKey("ema_trend")])
@@ -319,7 +320,7 @@ def test_an_asset_that_was_wiped_in_the_ui_is_told_again_by_the_next_runs(world:
     world.let_grace_pass()
     runs = world.sweep()
     assert world.instance.get_materialized_partitions(AssetKey("ema_trend")) == partitions
-    assert {asset for run in runs for asset, _ in world.materialized(run.run_id)} == {"ema_trend"}
+    assert {asset for run in runs for asset, _ in world.materialized(run.run_id)} == {"ema_trend", STRATEGY}
 
 
 def test_times_that_dagster_keeps_without_a_zone_are_utc_whatever_the_zone_of_the_server(world: World) -> None:

@@ -23,7 +23,14 @@ from ema_assets.store.ledger.overview import (
     watched,
     without_bars,
 )
-from ema_assets.store.ledger.recording import lock_recording, mark_recorded, to_record
+from ema_assets.store.ledger.recording import (
+    forget_asset,
+    forget_run,
+    forget_series,
+    lock_recording,
+    mark_recorded,
+    to_record,
+)
 from ema_assets.store.ledger.row import (
     BEGINNING,
     CLOCK_SLACK_SECONDS,
@@ -75,6 +82,9 @@ __all__ = [
     "fail",
     "failing",
     "fetch_state",
+    "forget_asset",
+    "forget_run",
+    "forget_series",
     "go_back",
     "incarnation",
     "instruments",

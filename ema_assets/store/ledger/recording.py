@@ -112,3 +112,75 @@ def mark_recorded(transaction: Transaction, asset: str, timeframe: Timeframe, to
         told["revision"],
         told["event"],
     )
+
+
+# Forgets the series that come before it, and has what reads them told again: an event of a reader names an event of
+# what it read, and where that is gone Dagster takes the reader for stale until it is computed from something newer.
+_FORGET = """
+    forgotten AS (
+        UPDATE market.series_state s
+        SET recorded_at = NULL, recorded_revision = NULL, recorded_event = NULL, recorded_first_event = NULL
+        FROM chosen c
+        WHERE s.asset = c.asset AND s.symbol = c.symbol AND s.timeframe = c.timeframe
+        RETURNING s.asset, s.symbol, s.timeframe
+    ), readers AS (
+        UPDATE market.series_state s SET recorded_at = NULL
+        FROM (
+            SELECT i.asset, f.symbol, i.timeframe FROM forgotten f
+            JOIN market.asset_input i ON i.reads = f.asset AND i.reads_timeframe = f.timeframe
+            EXCEPT SELECT asset, symbol, timeframe FROM forgotten
+        ) r
+        WHERE s.asset = r.asset AND s.symbol = r.symbol AND s.timeframe = r.timeframe
+    )
+    SELECT count(*) AS n FROM forgotten
+"""
+
+
+def forget_asset(transaction: Transaction, asset: str) -> int:
+    """Write that Dagster knows nothing of `asset` any more; return of how many series it knew.
+
+    The next runs tell Dagster of each series again, and of what reads it.
+    """
+    found = transaction.query(
+        f"""
+        WITH chosen AS (
+            SELECT asset, symbol, timeframe FROM market.series_state WHERE asset = $1 AND recorded_at IS NOT NULL
+        ), {_FORGET}
+        """,
+        asset,
+    )
+    return int(found.item())
+
+
+def forget_run(transaction: Transaction, run_id: str) -> int:
+    """Write that Dagster does not know any more what the events of this run tell; return of how many series it knew.
+
+    That is a series whose newest event it is, or the first one of its revision: what reads it names an event between
+    these two. The next runs tell Dagster of each series again, and of what reads it.
+    """
+    found = transaction.query(
+        f"""
+        WITH gone AS MATERIALIZED (
+            SELECT id, asset_key::json ->> -1 AS asset, split_part(partition, '|', 1) AS symbol,
+                   split_part(partition, '|', 2) AS timeframe
+            FROM dagster.event_logs
+            WHERE run_id = $1 AND dagster_event_type = 'ASSET_MATERIALIZATION' AND partition IS NOT NULL
+        ), chosen AS (
+            SELECT DISTINCT s.asset, s.symbol, s.timeframe
+            FROM gone g JOIN market.series_state s USING (asset, symbol, timeframe)
+            WHERE g.id IN (s.recorded_event, s.recorded_first_event)
+        ), {_FORGET}
+        """,
+        run_id,
+    )
+    return int(found.item())
+
+
+def forget_series(transaction: Transaction, asset: str, symbol: str, timeframe: str) -> None:
+    """Write that what Dagster was told of this series last is not what the ledger says."""
+    transaction.execute(
+        "UPDATE market.series_state SET recorded_at = NULL WHERE asset = $1 AND symbol = $2 AND timeframe = $3",
+        asset,
+        symbol,
+        timeframe,
+    )
