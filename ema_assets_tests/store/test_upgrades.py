@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import psycopg2
 import pytest
@@ -166,4 +167,28 @@ def test_the_way_over_every_number_ends_where_the_short_one_does(
             patches.setattr(migrations, "all_migrations", lambda upto=upto: KNOWN[:upto])
             assert [each.number for each in migrate(url)] == [upto]
     assert shape(url) == shape(newest)
+    databases.drop(url)
+
+
+def test_bars_of_before_the_fifth_migration_have_the_table_that_is_declared_now(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it had another declaration, in which a volume was never null and a price always positive."""
+    url = databases.make(migrated=False)
+    columns = (replace(each, is_nullable=False) if each.name == "volume" else each for each in tables.BARS.columns)
+    then = replace(
+        tables.STORED_BARS,
+        columns=(*columns, *(each for each in tables.STORED_BARS.columns if each.name == "missing_bars")),
+        checks=(f"low > 0 AND {tables.BARS.checks[0]}",),
+    )
+    with monkeypatch.context() as patches:
+        patches.setattr(migrations, "all_migrations", lambda: KNOWN[:4])
+        patches.setattr(tables, "STORED_BARS", then)
+        migrate(url)
+    ask(url, "INSERT INTO market.ohlc VALUES ('AAPL', '5m', '2026-11-20T14:30Z', 1, 1, 1, 1, 7)")
+    migrate(url)
+    with Database(url) as database, database.transaction() as transaction:
+        assert tables.ensure(transaction, [tables.STORED_BARS], DEFAULT) == [tables.STORED_BARS.name]
+        assert tables.ensure(transaction, [tables.STORED_BARS], DEFAULT) == []
+    assert ask(url, "SELECT open, volume, source_id FROM market.ohlc") == [(1.0, 7.0, None)]
     databases.drop(url)
