@@ -24,7 +24,9 @@ from ema_assets.store.migrations import all_migrations, migrate
 
 # What pg_restore 17 and newer sets first, and older servers do not know.
 _UNKNOWN_BELOW_17 = b"SET transaction_timeout = 0;\n"
-_LINES_OF_HEAD = 60
+# What the security releases of November 2026 note of each column for themselves. A pg_dump that is older than its
+# server writes it down as an option of the user's, which a server that is older, too, refuses.
+_OF_ITS_SERVER = re.compile(rb"ALTER TABLE ONLY [^;]+ SET \(pg_attver=\d+\);\n")
 _LOCK_WAIT_MILLISECONDS = 60_000
 
 
@@ -187,11 +189,13 @@ def _load(url: str, path: Path, archive: Archive, folder: Path, version: int) ->
 
 
 def _copy(source: IO[bytes], target: IO[bytes], version: int) -> None:
-    if version < 170_000:
-        for _ in range(_LINES_OF_HEAD):
-            line = source.readline()
-            if line != _UNKNOWN_BELOW_17:
-                target.write(line)
+    """Hand on SQL for a server of `version`, without what it may not know: all of that stands before the first rows."""
+    for line in iter(source.readline, b""):
+        is_unknown = line == _UNKNOWN_BELOW_17 and version < 170_000
+        if not is_unknown and not _OF_ITS_SERVER.fullmatch(line):
+            target.write(line)
+        if line.startswith(b"COPY "):
+            break
     shutil.copyfileobj(source, target, 1 << 20)
     target.flush()
 
@@ -226,8 +230,9 @@ def _called(url: str) -> tuple[list[str], dict[str, str]]:
 
 
 def _environment() -> dict[str, str]:
-    """What the programs need of ours. Keys of providers and PG… variables are not among it."""
-    kept = {name: os.environ[name] for name in ("HOME", "PATH", "TMPDIR", "LD_LIBRARY_PATH") if name in os.environ}
+    """What the programs need of ours. Keys of providers are not among it, and of PG… variables the passfile alone."""
+    names = ("HOME", "PATH", "TMPDIR", "LD_LIBRARY_PATH", "PGPASSFILE")
+    kept = {name: os.environ[name] for name in names if name in os.environ}
     return {"LC_ALL": "C.UTF-8", "PGAPPNAME": "ema-assets archive", **kept}
 
 
