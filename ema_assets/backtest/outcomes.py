@@ -33,8 +33,8 @@ class Backtest:
     def equity(self) -> pl.DataFrame:
         """Equity of each symbol at the close of every bar: symbol, ts, equity, drawdown_pct; sorted.
 
-        Equity is a multiple of the start, and null from a trade on whose return is not defined. drawdown_pct is how far
-        it is below its highest before, at most 0.
+        Equity is a multiple of the start, and null from a trade on whose way a price was not above zero. drawdown_pct
+        is how far it is below its highest before, at most 0.
         """
         trades = self.trades.with_columns(cost=pl.lit(self.cost))
         return _with_drawdown(_equity(self.closes, trades, ["symbol"]))
@@ -94,8 +94,10 @@ class WalkForward:
 
 def _equity(closes: pl.DataFrame, trades: pl.DataFrame, by: list[str]) -> pl.DataFrame:
     """`by`, ts and equity at each of `closes`, each curve from 1 on. `trades` have their cost per side as `cost`."""
+    # As figures count them: a price that is not above zero at the entry, the exit or a close within the trade.
+    has_no_return = pl.col("net_return_pct").is_null() | pl.col("bar_returns_sum").is_null()
     known = trades.with_columns(
-        level=level_before(*by), is_undefined=pl.col("net_return_pct").is_null().cast(pl.Int64).cum_sum().over(by) > 0
+        level=level_before(*by), is_undefined=has_no_return.cast(pl.Int64).cum_sum().over(by) > 0
     ).select(*by, "entry_ts", "exit_ts", "side", "entry_price", "net_return_pct", "cost", "level", "is_undefined")
     traded = closes.join_asof(
         known, left_on="ts", right_on="entry_ts", by=by, strategy="backward", check_sortedness=False

@@ -11,7 +11,7 @@ from ema_assets.cli.commands import Command
 from ema_assets.cli.options import complete_rule, complete_timeframe, group_option, json_option, symbols_option
 from ema_assets.cli.rendering import cell, percent
 from ema_assets.config.settings import Settings
-from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.errors import ConfigurationError, first_of
 from ema_assets.runtime import state
 from ema_assets.strategies.figures import MORE_IS_BETTER
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _WORDS = {"none": None, "true": True, "false": False}
 _USUAL_LIMIT = 20
+# So many symbols are named that a portfolio leaves out.
+_NAMED = 5
 # What the command has an argument or an option of its own for.
 _NOT_SET = ("rule", "start", "end", "train", "test", "by")
 
@@ -158,11 +160,13 @@ def _show_walk(walk: "WalkForward", by: str, limit: int, *, as_json: bool) -> No
 
 
 def _print_together(found: "Backtest | WalkForward") -> None:
-    """What all symbols together have come to, where there are several."""
+    """What all symbols together have come to, where there are several: those whose equity is defined."""
     whole = found.portfolio()
     if found.performance.height > 1 and not whole.is_empty():
         total, deepest = (whole["equity"][-1] - 1) * 100, -float(whole["drawdown_pct"].min())  # type: ignore[arg-type]
-        click.echo(f"All of them with equal weights: {percent(total)}, deepest fall {deepest:.2f} %")
+        left_out = found.performance.filter(pl.col("undefined_returns") > 0)["symbol"].to_list()
+        which = f"All but {first_of(left_out, _NAMED)}" if left_out else "All of them"
+        click.echo(f"{which} with equal weights: {percent(total)}, deepest fall {deepest:.2f} %")
 
 
 def _best_first(rows: pl.DataFrame, by: str) -> pl.DataFrame:

@@ -87,7 +87,7 @@ def _values(transaction: Transaction, timeframe: str, steps: pl.DataFrame, spans
         before=pl.col("value").shift(1, fill_value=1.0).over("symbol")
     )
     moments = _moments(spans).join(steps.select("symbol").unique(), on="symbol", how="semi")
-    trades = steps.select("symbol", "entry_ts", "side", "entry_price", "before", ended="ts")
+    trades = steps.select("symbol", "entry_ts", "side", "entry_price", "entry_cost", "before", ended="ts")
     while_open = (
         moments.sort("at")
         .join_asof(trades.sort("entry_ts"), left_on="at", right_on="entry_ts", by="symbol", check_sortedness=False)
@@ -95,10 +95,11 @@ def _values(transaction: Transaction, timeframe: str, steps: pl.DataFrame, spans
     )
     closes = trade_lists.closes_at(transaction, timeframe, while_open.select("symbol", "at"))
     way = pl.when(pl.col("side") == LONG).then(1.0).otherwise(-1.0)
+    made = way * (pl.col("close") / pl.col("entry_price") - 1) - pl.col("entry_cost")
     marked = while_open.join(closes, on=["symbol", "at"]).select(
         "symbol",
         ts="at",
-        value=pl.col("before") * (1 + way * (pl.col("close") / pl.col("entry_price") - 1)).clip(lower_bound=0),
+        value=pl.col("before") * (1 + made).clip(lower_bound=0),
     )
     return pl.concat(
         [steps.select("symbol", "ts", "value"), marked.match_to_schema(steps.select("symbol", "ts", "value").schema)]

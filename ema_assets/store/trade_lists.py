@@ -36,11 +36,17 @@ def steps(transaction: Transaction, strategy: str, timeframe: str, symbols: Sequ
     """What every trade of a strategy on a timeframe has made.
 
     Columns: symbol, entry_ts, side, entry_price, ts (opening time of the bar of the exit, or of the newest one),
-    net_return_pct (null where a price is not above zero), is_open; sorted by symbol and entry.
+    net_return_pct (null where a price was not above zero, at a close within the trade too), entry_cost (as a fraction
+    of the equity at entry), is_open; sorted by symbol and entry.
     """
     return transaction.query(
         """
-        SELECT t.symbol, t.entry_ts, t.side, t.entry_price, t.last_ts AS ts, t.net_return_pct,
+        SELECT t.symbol, t.entry_ts, t.side, t.entry_price, t.last_ts AS ts,
+               CASE WHEN t.bar_returns_sum IS NOT NULL THEN t.net_return_pct END AS net_return_pct,
+               -- The exit cost as much per unit of value as the entry, of what the position was worth then.
+               coalesce((t.return_pct - t.net_return_pct) / 100
+                   / (1 + CASE WHEN t.status = 'open' THEN 0 ELSE t.last_price / nullif(t.entry_price, 0) END), 0)
+                   AS entry_cost,
                t.status = 'open' AS is_open
         FROM market.trade t JOIN market.instrument i ON i.symbol = t.symbol AND i.is_active
         WHERE t.strategy = $1 AND t.timeframe = $2 AND ($3::text[] IS NULL OR t.symbol = ANY ($3::text[]))

@@ -410,16 +410,22 @@ def test_a_portfolio_is_the_mean_of_its_parts_each_in_cash_until_it_begins(url: 
 def test_equity_ends_where_a_price_is_not_above_zero_and_a_portfolio_leaves_the_symbol_out() -> None:
     ts = [datetime(2026, 11, day, tzinfo=UTC) for day in range(2, 8)]
     closes = pl.DataFrame(
-        {"symbol": ["A"] * 6 + ["B"] * 6, "ts": ts * 2, "close": [10.0, 11, 12, -3, 5, 6, 10, 20, 20, 30, 30, 30]}
+        {
+            "symbol": ["A"] * 6 + ["B"] * 6 + ["C"] * 6,
+            "ts": ts * 3,
+            "close": [10.0, 11, 12, -3, 5, 6, 10, 20, 20, 30, 30, 30, 5, 6, -1, 7, 8, 9],
+        }
     )
     trades = pl.DataFrame(
         {
-            "symbol": ["A", "A", "B"],
-            "entry_ts": [ts[0], ts[2], ts[0]],
-            "exit_ts": [ts[1], ts[3], ts[3]],
-            "side": ["long"] * 3,
-            "entry_price": [10.0, 12.0, 10.0],
-            "net_return_pct": [10.0, None, 200.0],
+            "symbol": ["A", "A", "B", "C"],
+            "entry_ts": [ts[0], ts[2], ts[0], ts[1]],
+            "exit_ts": [ts[1], ts[3], ts[3], ts[4]],
+            "side": ["long"] * 4,
+            "entry_price": [10.0, 12.0, 10.0, 6.0],
+            # C was below zero on its way only.
+            "net_return_pct": [10.0, None, 200.0, 100 / 3],
+            "bar_returns_sum": [0.1, None, 1.5, None],
         },
         schema_overrides={"ts": closes.schema["ts"]},
     )
@@ -427,6 +433,7 @@ def test_equity_ends_where_a_price_is_not_above_zero_and_a_portfolio_leaves_the_
     curves = found.equity()
     assert curves.filter(symbol="A")["equity"].to_list() == [1.0, 1.1, None, None, None, None]
     assert curves.filter(symbol="B")["equity"].to_list() == [1.0, 2.0, 2.0, 3.0, 3.0, 3.0]
+    assert curves.filter(symbol="C")["equity"].to_list() == [1.0, None, None, None, None, None]
     assert found.portfolio()["equity"].to_list() == [1.0, 2.0, 2.0, 3.0, 3.0, 3.0]
 
 

@@ -44,6 +44,21 @@ def test_a_run_shows_each_symbol_best_first_and_all_together(run: Run, env: dict
     assert lines[4:] == ["SYNTHETIC prices, not market data"]
 
 
+def test_a_symbol_whose_price_went_through_zero_is_named_beside_the_others_together(
+    run: Run, database_url: str
+) -> None:
+    env = with_bars(
+        database_url,
+        """SELECT symbol, '1h', '2026-10-20T00:00Z'::timestamptz + n * interval '1 hour', p, p + 1, p - 1, p, 1
+           FROM (VALUES ('BTC-USD', 100), ('AAPL', 2)) AS s(symbol, level), generate_series(0, 599) AS n,
+                LATERAL (SELECT level + 10 * sin(n * 6.28 / 40) AS p) AS x""",
+    )
+    lines = run("backtest", "crossover", "--set", "entries=all", **env).stdout.splitlines()
+    assert lines[1].split()[0] == "BTC-USD"
+    total = next(part for part in lines[1].split() if part.startswith(("+", "-")))
+    assert lines[3].startswith(f"All but AAPL with equal weights: {total} %, deepest fall ")
+
+
 def test_several_values_are_all_tried_best_first_and_no_more_than_asked_for(run: Run, env: dict[str, str]) -> None:
     given = ("backtest", "crossover", "1h", "--symbol", "BTC-USD", "--set", "fast=3,5,9", "--set", "slow=5, 13",
              "--set", "atr_stop=none,2", "--set", "entries=all")  # fmt: skip

@@ -18,13 +18,15 @@ def put(database: Database, sql: str, *values: object) -> None:
 
 
 def trade(database: Database, symbol: str, begin: int, end: int, pct: float | None, **more: object) -> None:
-    side, status = more.get("side", "long"), more.get("status", "closed")
+    side, status, cost = more.get("side", "long"), more.get("status", "closed"), more.get("cost_pct", 0.0)
+    bar_returns = None if pct is None else more.get("bar_returns", 0.0)
     put(
         database,
         """
         INSERT INTO market.strategy_9_30_ema (symbol, timeframe, entry_ts, side, entry_price, last_ts, last_price,
-            net_return_pct, bars_held, status)
-        VALUES ($1, '1h', $2, $3, 100, $4, 100, $5::text::float8, 1, $6)
+            return_pct, net_return_pct, bars_held, status, bar_returns_sum)
+        VALUES ($1, '1h', $2, $3, 100, $4, 100, $5::text::float8 + $7::text::float8, $5::text::float8, 1, $6,
+            $8::text::float8)
         """,
         symbol,
         START + timedelta(hours=begin),
@@ -32,6 +34,8 @@ def trade(database: Database, symbol: str, begin: int, end: int, pct: float | No
         START + timedelta(hours=end),
         None if pct is None else str(pct),
         status,
+        str(cost),
+        None if bar_returns is None else str(bar_returns),
     )
 
 
@@ -86,6 +90,15 @@ def test_a_series_compounds_and_is_marked_while_a_trade_is_open(traded: Database
     assert (own.series, own.trades, own.left_out) == (1, (2, 0), ())
 
 
+def test_a_trade_has_paid_for_its_entry_while_it_is_open(traded: Database) -> None:
+    trade(traded, "A", 30, 70, 0.0, cost_pct=2.0)
+    trade(traded, "B", 30, 99, 0.0, cost_pct=1.0, status="open")
+    for symbol in ("A", "B"):
+        curve = found(traded, [symbol]).curve
+        assert at(curve, 35) == pytest.approx(0.99)
+        assert at(curve, 50) == pytest.approx(1.09)
+
+
 def test_a_portfolio_is_the_mean_of_its_parts_and_cash_counts(traded: Database) -> None:
     trade(traded, "A", 10, 20, 10.0)
     trade(traded, "B", 30, 99, 4.0, side="short", status="open")
@@ -108,6 +121,14 @@ def test_what_is_lost_stays_lost_and_what_is_not_defined_is_left_out(traded: Dat
     nothing = found(traded, ["B"])
     assert (nothing.total_return_pct, nothing.series, nothing.curve.height) == (None, 0, 0)
     assert found(traded, ["C"]).series == 0
+
+
+def test_a_price_of_zero_or_less_within_a_trade_leaves_a_series_out_as_one_at_its_ends_does(traded: Database) -> None:
+    trade(traded, "A", 10, 20, 10.0)
+    trade(traded, "B", 10, 20, 10.0, bar_returns=None)
+    whole = found(traded)
+    assert (whole.series, whole.left_out) == (1, ("B",))
+    assert whole.total_return_pct == pytest.approx(10.0)
 
 
 def test_a_long_curve_is_thinned_out_and_keeps_its_end(traded: Database, monkeypatch: pytest.MonkeyPatch) -> None:
