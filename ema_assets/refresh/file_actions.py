@@ -99,6 +99,42 @@ def between(storing: Storing, stored: StoredBars, screening: Screening) -> pl.Da
     return pl.DataFrame(rows, schema=COMPARED_SCHEMA, orient="row")
 
 
+def ahead(storing: Storing, stored: StoredBars, screening: Screening) -> pl.DataFrame:
+    """Facts that took effect after a file that ends before stored bars and shares none with them: COMPARED_SCHEMA.
+
+    Stored bars are on the scale of today. Where the file steps to the next of them by the ratio of all later facts, it
+    holds prices as they traded, and is brought to the scale of what is stored. Where it does not, it was adjusted
+    already.
+    """
+    nothing = COMPARED_SCHEMA.to_frame()
+    served = screening.bars.join(stored.within.select("symbol").unique(), on="symbol", how="anti")
+    if served.is_empty() or stored.context.is_empty():
+        return nothing
+    last = served.group_by("symbol").agg(pl.col("ts", "close").sort_by("ts").last())
+    later = stored.context.join(last.select("symbol", ends="ts"), on="symbol").filter(pl.col("ts") > pl.col("ends"))
+    if later.is_empty():
+        return nothing
+    following = later.group_by("symbol").agg(pl.col("close").sort_by("ts").first().alias("next"))
+    facts = action_facts.factors(storing.transaction, following["symbol"].to_list())
+    found = (
+        facts.join(last, on="symbol")
+        .join(storing.locked.select("symbol", newest_ts="last_ts"), on="symbol")
+        .filter(pl.col("effective_at") > pl.col("ts"), pl.col("effective_at") <= pl.col("newest_ts"))
+        .sort("symbol", "effective_at")
+        .group_by("symbol", "ts", "close")
+        .agg("kind", ratios="ratio")
+        .join(following, on="symbol")
+        .filter((pl.col("close") > 0) & (pl.col("next") > 0))
+    )
+    rows = []
+    for symbol, ts, close, kinds, ratios, next_close in found.iter_rows():
+        ratio = math.prod(ratios)
+        volume = math.prod(corporate_actions.volume_ratio(*each, None) for each in zip(ratios, kinds, strict=True))
+        if abs(math.log(close / next_close / ratio)) <= min(_STEP_WITHIN, abs(math.log(ratio)) / 2):
+            rows.append((symbol, ratio, corporate_actions.name_of(ratio), kinds[0], volume, 0, 0, 0, ts, 0))
+    return pl.DataFrame(rows, schema=COMPARED_SCHEMA, orient="row")
+
+
 def _going_on(stored: pl.DataFrame, served: pl.DataFrame, locked: pl.DataFrame) -> pl.DataFrame:
     """The symbols of which a file begins before all that is stored, or ends after it; arguments as in `judged`."""
     span = served.group_by("symbol").agg(begins=pl.col("ts").min(), ends=pl.col("ts").max())

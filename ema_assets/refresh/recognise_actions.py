@@ -100,9 +100,9 @@ def _of_files(
     """
     kept = screening.screened.kept
     confirmed, refused = file_actions.judged(confirmed, compared, facts, stored.within, kept, storing.locked)
-    beyond = file_actions.between(storing, stored, screening)
+    beyond, ahead = (find(storing, stored, screening) for find in (file_actions.between, file_actions.ahead))
     if confirmed.is_empty():
-        return beyond, confirmed, refused
+        return beyond, ahead, refused
     bars = pl.concat([stored.within, stored.context])
     newest = storing.locked.select("symbol", newest_ts="last_ts")
     told = corporate_actions.which_is_off(confirmed, bars, kept, newest, file_actions.told_by_facts(confirmed, facts))
@@ -111,7 +111,7 @@ def _of_files(
         for off in (corporate_actions.STORED_IS_OFF, corporate_actions.FILE_IS_OFF, corporate_actions.UNCLEAR)
     )
     refused |= {row["symbol"]: _unclear_sentence(row) for row in unclear.iter_rows(named=True)}
-    return pl.concat([of_stored, beyond]), corporate_actions.inverted(of_file), refused
+    return pl.concat([of_stored, beyond]), pl.concat([corporate_actions.inverted(of_file), ahead]), refused
 
 
 def _told_by_spin_offs(storing: Storing, confirmed: pl.DataFrame) -> pl.DataFrame:

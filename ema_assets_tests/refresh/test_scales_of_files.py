@@ -185,6 +185,29 @@ def test_stored_bars_that_were_adjusted_already_stay_as_they_are(database: Datab
     assert closes(database) == TODAY["close"].to_list()
 
 
+def test_facts_bring_a_file_as_traded_that_ends_before_all_that_is_stored_to_its_scale(database: Database) -> None:
+    """No bar is in both, so that nothing but the step to the next bar tells; later facts count as well."""
+    sync(database, FILES, NOW)
+    fact(database, "split", TODAY["ts"][120], 4.0)
+    fact(database, "spin-off", TODAY["ts"][160], 1.25)
+    fact(database, "split", TODAY["ts"][-1] + timedelta(days=30), 3.0)
+    ingest(database, TODAY[120:], "newer.csv")
+    traded = TODAY[:120].with_columns(pl.col(PRICES) * 5.0, pl.col("volume") / 4.0)
+    assert ingest(database, traded).unadjusted == "5:1"
+    assert closes(database) == pytest.approx(TODAY["close"].to_list(), rel=1e-12)
+    assert tables_of(database)[OHLC]["volume"].to_list() == pytest.approx(TODAY["volume"].to_list(), rel=1e-12)
+
+
+def test_a_file_that_ends_before_all_that_is_stored_and_was_adjusted_already_stays_as_it_is(
+    database: Database,
+) -> None:
+    sync(database, FILES, NOW)
+    fact(database, "split", TODAY["ts"][120], 4.0)
+    ingest(database, TODAY[120:], "newer.csv")
+    assert ingest(database, TODAY[:120]).unadjusted is None
+    assert closes(database) == TODAY["close"].to_list()
+
+
 # --- dividends --------------------------------------------------------------------------------------------------------
 
 
