@@ -31,7 +31,12 @@ from dagster._core.storage.event_log.schema import (
     SqlEventLogStorageTable,
 )
 from dagster._serdes import ConfigurableClassData
-from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage, PostgresRunStorage
+from dagster_postgres import (
+    DagsterPostgresStorage,
+    PostgresEventLogStorage,
+    PostgresRunStorage,
+    PostgresScheduleStorage,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DisconnectionError
 
@@ -48,6 +53,8 @@ from ema_assets.store.migrations import migrate
 
 # A connection that was used this long ago is tried before its next use.
 _TRUSTED_SECONDS = 10.0
+# Threads of the daemon ask for so many at a time, often. A process with one thread makes one.
+_HELD_CONNECTIONS = 3
 # That a partition exists is believed this long; of so many of them.
 _SEEN_SECONDS, _PARTITIONS_KEPT = 5.0, 1000
 
@@ -70,6 +77,7 @@ class MarketPostgresStorage(DagsterPostgresStorage):
                 migrate(url)
                 _tables_seen.clear()
                 _columns_seen.clear()
+                _indexes_seen.clear()
                 _partitions_seen.clear()
             # Looking for tables costs three connections and three queries of the catalog; once a process is enough.
             storage = cls(postgres_url=dagster_url(url), should_autocreate_tables=engine is None, inst_data=inst_data)
@@ -81,6 +89,7 @@ class MarketPostgresStorage(DagsterPostgresStorage):
                 _engines[url] = engine
         storage._event_log_storage = MarketEventLog(storage.postgres_url, should_autocreate_tables=False)
         storage._run_storage = MarketRuns(storage.postgres_url, should_autocreate_tables=False)
+        storage._schedule_storage = MarketSchedules(storage.postgres_url, should_autocreate_tables=False)
         # Every instance has a storage, the daemon's too.
         backfills.install()
         backfill_looks.install()
@@ -113,6 +122,23 @@ class MarketRuns(PostgresRunStorage):
         """As Dagster's, until the answer is yes."""
         return "runs.backfill_id" in _columns_seen or _note(
             _columns_seen, "runs.backfill_id", super().has_backfill_id_column()
+        )
+
+
+class MarketSchedules(PostgresScheduleStorage):
+    """Dagster's schedules and sensors. Two questions come with every look at one, a thousand times in five minutes."""
+
+    def _has_instigators_table(self, conn: sqlalchemy.Connection) -> bool:
+        return "instigators" in _tables_seen or _note(_tables_seen, "instigators", super()._has_instigators_table(conn))
+
+    def has_instigators_table(self) -> bool:
+        """As Dagster's, until the answer is yes."""
+        return "instigators" in _tables_seen or super().has_instigators_table()
+
+    def has_built_index(self, migration_name: str) -> bool:
+        """As Dagster's, until the answer is yes."""
+        return migration_name in _indexes_seen or _note(
+            _indexes_seen, migration_name, super().has_built_index(migration_name)
         )
 
 
@@ -303,12 +329,13 @@ def _update_checks(rows: Sequence[Mapping[str, Any]]) -> Any:
 _engines: dict[str, sqlalchemy.Engine] = {}
 _tables_seen: set[str] = set()
 _columns_seen: set[str] = set()
+_indexes_seen: set[str] = set()
 _partitions_seen: dict[tuple[str, str], float] = {}
 _lock = Lock()
 
 
 def _new_engine(url: str) -> sqlalchemy.Engine:
-    """An engine that keeps its connection between statements.
+    """An engine that keeps its connections between statements.
 
     Dagster opens one for every event it stores; for a refresh of 100 series that was half of the run's 6 s. The
     webserver does the same to itself. A lost connection is noticed before its next use, so that a restart of Postgres
@@ -317,7 +344,9 @@ def _new_engine(url: str) -> sqlalchemy.Engine:
     engine = sqlalchemy.create_engine(
         watched_url(url),
         isolation_level="AUTOCOMMIT",
-        pool_size=1,
+        pool_size=_HELD_CONNECTIONS,
+        # The others are not used for long enough to be tried first.
+        pool_use_lifo=True,
         max_overflow=20,
         pool_recycle=3600,
         pool_pre_ping=False,

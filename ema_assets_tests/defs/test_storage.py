@@ -1,7 +1,9 @@
 """Dagster's storage over held connections."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from threading import Barrier
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -70,6 +72,27 @@ def test_a_connection_is_held_from_one_statement_to_the_next(world: World) -> No
     assert connections(world) == held
 
 
+def test_threads_that_ask_at_once_find_their_connections_again(world: World) -> None:
+    """As those of the daemon do, several times a second."""
+
+    def ask_together(threads: int) -> None:
+        at_once = Barrier(threads, timeout=60)
+
+        def ask(_: int) -> None:
+            storage: Any = world.instance.run_storage
+            with storage.connect() as connection:
+                at_once.wait()
+                connection.execute(sqlalchemy.text("SELECT 1"))
+
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(ask, range(threads)))
+
+    ask_together(3)
+    held = connections(world)
+    ask_together(3)
+    assert connections(world) == held
+
+
 def test_all_instances_of_a_process_share_the_connection(world: World) -> None:
     """A code location makes an instance for every tick of a schedule."""
     world.instance.get_runs(limit=1)
@@ -122,13 +145,16 @@ def test_a_restart_of_postgres_is_survived(world: World) -> None:
     assert world.instance.get_runs(limit=1) == []
 
 
-def test_a_run_reads_the_catalog_for_no_column_that_was_there_before(world: World) -> None:
+def test_neither_a_run_nor_a_tick_asks_the_catalog_for_what_was_there_before(world: World) -> None:
     def make_and_look() -> None:
         # Each makes an instance, as a tick does.
         with DagsterInstance.from_ref(world.instance.get_ref()) as instance:
             run = instance.add_run(DagsterRun(job_name="refresh", run_id=make_new_run_id()))
             instance.handle_new_event(event_of(run.run_id, DagsterEventType.RUN_START))
             (record,) = instance.get_run_records(limit=1)
+            assert instance.all_instigator_state() == []
+            assert instance.get_ticks("an origin", "a selector") == []
+            instance.purge_ticks("an origin", "a selector", before=0.0)
         assert record.start_time is not None
 
     make_and_look()
@@ -140,8 +166,9 @@ def test_a_run_reads_the_catalog_for_no_column_that_was_there_before(world: Worl
         make_and_look()
     finally:
         sqlalchemy.event.remove(*listened)
-    assert any("INSERT INTO runs" in statement for statement in statements)
-    assert [statement for statement in statements if "pg_catalog" in statement] == []
+    for asked in ("INSERT INTO runs", "FROM instigators", "FROM job_ticks"):
+        assert any(asked in statement for statement in statements), asked
+    assert [each for each in statements if "pg_catalog" in each or "FROM secondary_indexes" in each] == []
 
 
 def materializations(run_id: str) -> list[EventLogEntry]:
