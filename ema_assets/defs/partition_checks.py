@@ -55,9 +55,13 @@ def partition_checks(graph: Graph, namespace: Namespace = ALONE) -> AssetChecksD
         with store.open() as database, database.transaction() as transaction:
             late = health.late_series(transaction, closed_bars(transaction, market.now(), market.publications()))
             problems = health.series_problems(health.failing(transaction), late)
-            partitions = run_partitions(context.op_execution_context)
-            targets = newest_materializations(transaction, OHLC, partitions) if dagster_is_here(transaction) else {}
-            results = _evaluations(namespace.key(OHLC), {each: problems.get(each) for each in partitions}, targets)
+            if context.op_execution_context.has_partitions:
+                partitions = run_partitions(context.op_execution_context)
+                targets = newest_materializations(transaction, OHLC, partitions) if dagster_is_here(transaction) else {}
+                results = _evaluations(namespace.key(OHLC), {each: problems.get(each) for each in partitions}, targets)
+            else:
+                # "Execute all" of the checks of an asset names no partition.
+                results = changed(transaction, namespace.key(OHLC), problems)
         yield from results
         output = context.get_step_execution_context().job_def.asset_layer.get_op_output_name(spec.key)
         yield Output(None, output_name=output or "result")

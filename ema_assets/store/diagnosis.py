@@ -58,3 +58,22 @@ def applied_migrations(transaction: Transaction) -> dict[int, str]:
         return {}
     found = transaction.query("SELECT number, sha256 FROM ema_assets.migration ORDER BY number")
     return dict(found.iter_rows())
+
+
+def stopped_automation(transaction: Transaction) -> list[str] | None:
+    """The names of schedules and sensors that a person has stopped; None where there is nothing that may be read."""
+    there = transaction.query(
+        """
+        SELECT coalesce(has_schema_privilege(to_regnamespace('dagster')::oid, 'USAGE')
+                        AND has_table_privilege(to_regclass('dagster.instigators')::oid, 'SELECT'), false) AS may_read
+        """
+    )
+    if not there.item():
+        return None
+    found = transaction.query(
+        """
+        SELECT DISTINCT instigator_body::json -> 'origin' ->> 'job_name' AS name
+        FROM dagster.instigators WHERE status = 'STOPPED' ORDER BY 1
+        """
+    )
+    return [str(name) for name in found["name"].drop_nulls()]

@@ -15,6 +15,10 @@ from pathlib import Path
 
 import psycopg2
 import pytest
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus
+from dagster._serdes import serialize_value
 from packaging.requirements import Requirement
 
 from ema_assets.config import watchlist
@@ -73,8 +77,10 @@ CHECKS = [
         "watchlist",
         "signals and strategies",
     ),
-    *("providers", "dagster.yaml", "versions", "up"),
+    *("providers", "dagster.yaml", "schedules and sensors", "versions", "up"),
 ]
+
+WITH_DATABASE = ("migrations", "roles", "clock", "schedules and sensors")
 
 
 def test_every_check_is_found_by_itself_in_the_order_in_which_they_rest_on_each_other() -> None:
@@ -88,8 +94,8 @@ def test_with_nothing_running_all_is_said_that_can_be_and_nothing_is_written(
 ) -> None:
     before = files(tmp_path)
     found = examined(run)
-    # Without a database, nothing to say of migrations and of its clock.
-    assert list(found) == [each for each in CHECKS if each not in ("migrations", "roles", "clock")]
+    # Without a database, nothing to say of migrations, of its clock and of what Dagster keeps there.
+    assert list(found) == [each for each in CHECKS if each not in WITH_DATABASE]
     assert {check: level for check, level in levels(found).items() if level != {"ok"}} == {
         "database": {"warning"},
         "up": {"warning"},
@@ -422,6 +428,36 @@ def test_a_provider_that_runs_leave_alone_is_told_of_with_what_happens_next(
         "nothing needs to be done: runs ask it again at once and fetch what is missing"
     )
     assert ask(database_url, "SELECT failures FROM market.provider_state") == [(7,)], "the doctor writes nothing"
+
+
+def test_schedules_and_sensors_that_a_person_has_stopped_are_named_with_what_waits_for_them(
+    run: Run, database_url: str
+) -> None:
+    """Stopped in the UI, they stay so whenever `up` is started again; those of others are not ours to name."""
+    assert "schedules and sensors" not in examined(run, EMA_DATABASE_URL=database_url)
+    ask(database_url, "CREATE TABLE dagster.instigators (status text, instigator_body text)")
+
+    def note(name: str, status: InstigatorStatus) -> None:
+        location = RegisteredCodeLocationOrigin("ema_assets.definitions")
+        origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(location, "__repository__"), name)
+        body = serialize_value(InstigatorState(origin, InstigatorType.SENSOR, status))
+        ask(database_url, f"INSERT INTO dagster.instigators VALUES ('{status.value}', '{body}')")
+
+    note("refresh_15m", InstigatorStatus.DECLARED_IN_CODE)
+    note("theirs", InstigatorStatus.STOPPED)
+    note("refresh_2h", InstigatorStatus.STOPPED)
+    found = examined(run, EMA_DATABASE_URL=database_url)
+    assert found["schedules and sensors"] == [("ok", "nobody has stopped one in the Dagster UI")]
+    note("eu__refresh_5m", InstigatorStatus.STOPPED)
+    note("sync_watchlist", InstigatorStatus.STOPPED)
+    found = examined(run, EMA_DATABASE_URL=database_url)
+    assert found["schedules and sensors"] == [
+        ("warning", "eu__refresh_5m is stopped: new 5m bars wait for the sweep"),
+        (
+            "warning",
+            "sync_watchlist is stopped: new symbols are not loaded, and no other edit of the watchlist is taken up",
+        ),
+    ]
 
 
 def test_an_up_whose_ui_does_not_answer_is_an_error(run: Run, home: Path) -> None:

@@ -125,6 +125,22 @@ def test_a_persons_run_says_of_each_of_its_partitions_how_it_is_and_when_it_fail
 
 
 @pytest.mark.settled
+def test_all_checks_of_bars_executed_at_once_tell_of_the_partitions_that_have_changed(world: World) -> None:
+    """The button "Execute all" names no partition. Seen: the run failed, and was launched three more times."""
+    with world.database.transaction() as transaction:
+        transaction.execute(
+            """UPDATE market.series_state SET failures = 1, last_error = 'HTTP 500'
+               WHERE symbol = 'AAPL' AND timeframe = '5m' AND asset = 'ohlc'"""
+        )
+    bars = AssetKey("ohlc")
+    job = conftest.defs.resolve_implicit_global_asset_job_def().get_subset(
+        asset_selection=frozenset(), asset_check_selection=frozenset([AssetCheckKey(bars, CHECK)])
+    )
+    assert job.execute_in_process(instance=world.instance, resources=world.resources).success
+    assert [each for each in written(world) if each[0]] == [("AAPL|5m", "FAILED", "ohlc: HTTP 500")]
+
+
+@pytest.mark.settled
 def test_a_series_whose_newest_bars_do_not_come_is_late_although_it_was_asked_for(world: World) -> None:
     def problems() -> dict[str, str]:
         with world.database.transaction() as transaction:
@@ -152,6 +168,24 @@ def test_a_series_whose_newest_bars_do_not_come_is_late_although_it_was_asked_fo
                WHERE symbol = 'AAPL' AND timeframe = '5m' AND asset IN ('ohlc', 'ema_trend')"""
         )
     assert problems()["AAPL|5m"] == "ema_trend: HTTP 500; ohlc: HTTP 500"
+
+
+@pytest.mark.settled
+@pytest.mark.parametrize("ends", [(), ("MSFT|5m", "AAPL|5m")])
+def test_a_persons_run_without_partitions_fails_with_one_sentence(world: World, ends: tuple[str, ...]) -> None:
+    """Seen: a range that ended before it began did nothing, and was a success."""
+    job = conftest.defs.resolve_implicit_global_asset_job_def().get_subset(
+        asset_selection=frozenset([AssetKey("ohlc")])
+    )
+    names = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+    run = job.execute_in_process(
+        instance=world.instance,
+        tags=dict(zip(names, ends, strict=False)),
+        resources=world.resources,
+        raise_on_error=False,
+    )
+    (failure,) = run.get_step_failure_events()
+    assert str(failure.step_failure_data.user_failure_data.description).startswith("this run has no partition: ")
 
 
 @pytest.mark.settled

@@ -87,6 +87,7 @@ def _refresh_partitions(
 ) -> None:
     everything = context.run.tags.get(DEFER_TAG) != "true"
     if everything:
+        _check_partitions(context)
         _check_symbols(context, database)
     # When Dagster cannot be kept from logging events without inputs, the next run for stale series logs ours behind it.
     is_told_here = keep_events_for_us(context)
@@ -110,6 +111,17 @@ def _refresh_partitions(
             metadata={"failed": MetadataValue.json(failed)},
             allow_retries=False,
         )
+
+
+def _check_partitions(context: AssetExecutionContext) -> None:
+    """Refuse a run that a person has launched without partitions, or with a range that ends before it begins."""
+    if context.op_execution_context.has_partitions and run_partitions(context):
+        return
+    raise Failure(
+        description="this run has no partition: choose symbols and timeframes under *Materialize…*, and write a range "
+        "in the order in which *Partitions* of the asset lists them",
+        allow_retries=False,
+    )
 
 
 def _check_symbols(context: AssetExecutionContext, database: Database) -> None:
