@@ -50,6 +50,7 @@ from ema_assets.runtime.locate import leased_database
 from ema_assets.store import ledger
 from ema_assets.store.database import Database, Transaction
 from ema_assets.store.migrations import migrate
+from ema_assets.store.poolers import check_direct
 
 # A connection that was used this long ago is tried before its next use.
 _TRUSTED_SECONDS = 10.0
@@ -74,6 +75,7 @@ class MarketPostgresStorage(DagsterPostgresStorage):
         with _lock:
             engine = _engines.get(url)
             if engine is None:
+                check_direct(url)
                 migrate(url)
                 _tables_seen.clear()
                 _columns_seen.clear()

@@ -35,6 +35,7 @@ from ema_assets.runtime.supervisor import Program, Supervisor
 from ema_assets.store.database import Database
 from ema_assets.store.ledger import newest_checked_through
 from ema_assets.store.migrations import migrate
+from ema_assets.store.poolers import check_direct
 
 DEFAULT_PORT = 3000
 _LOOK_SECONDS = 3.0
@@ -101,6 +102,7 @@ def _serve(start: _Start) -> Signals:
     """Everything beside the database, until a signal comes: which one."""
     url = start.postgres.url if start.postgres is not None else start.settings.database_url
     assert url is not None
+    check_direct(url)
     migrate(url)
     with Database(url) as database:
         _prepare(start, database)
