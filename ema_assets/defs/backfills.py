@@ -30,11 +30,13 @@ from ema_assets.defs.namespace import ALONE
 from ema_assets.defs.run_tags import (
     BACKFILL_PRIORITY,
     BACKGROUND_LANE,
+    FAILED_TAG,
     LANE_TAG,
     PRIORITY_TAG,
     PURPOSE_TAG,
     RANGE_END_TAG,
     RANGE_START_TAG,
+    RETRY_RUN_TAG,
 )
 from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import by_key
@@ -124,6 +126,9 @@ def as_stored(run: DagsterRun, parent: DagsterRun | None) -> DagsterRun:
     if not run.tags.keys() & {BACKFILL_TAG, RANGE_START_TAG, _PARTITION_TAG}:
         return run
     tags = {LANE_TAG: BACKGROUND_LANE, PRIORITY_TAG: BACKFILL_PRIORITY, **run.tags}
+    for of_parent in (FAILED_TAG, RETRY_RUN_TAG) if parent is not None else ():
+        # Dagster copies all tags, also those that say how the run before has ended.
+        tags.pop(of_parent, None)
     chosen = tags.pop(CHOSEN_TAG, None)
     subset = run.partitions_subset
     if chosen is not None:

@@ -19,3 +19,7 @@ TIMEFRAME_TAG = "ema_assets/timeframe"
 PURPOSE_TAG = "for"
 # On runs that load the whole history of new series.
 HISTORY_TAG = "ema_assets/history"
+# On runs that ended red: the series because of which.
+FAILED_TAG = "failed"
+# Tells the daemon whether a run that fails in a step is launched again; dagster.yaml says yes.
+RETRY_RUN_TAG = "dagster/retry_on_asset_or_op_failure"

@@ -137,6 +137,18 @@ def test_a_run_that_is_tried_again_is_for_the_same_partitions(world: World) -> N
     assert {each.start for each in subset.key_ranges} == {"AAPL|5m", "JPM|5m"}
 
 
+def test_a_run_that_is_executed_again_does_not_say_how_the_one_before_has_ended(world: World) -> None:
+    tags = {RANGE_START_TAG: "AAPL|5m", RANGE_END_TAG: "JPM|5m"}
+    first = world.instance.run_storage.add_run(DagsterRun("job", tags=tags))
+    ended = {"failed": "JPM|5m", "dagster/retry_on_asset_or_op_failure": "false"}
+    again = world.instance.run_storage.add_run(
+        DagsterRun("job", tags={**first.tags, **ended}, parent_run_id=first.run_id, root_run_id=first.run_id)
+    )
+    stored = world.instance.get_run_by_id(again.run_id)
+    assert stored is not None
+    assert not ended.keys() & stored.tags.keys()
+
+
 @pytest.mark.settled
 def test_a_run_that_a_person_executes_again_is_for_the_chosen_partitions_too(world: World) -> None:
     """*Re-execute* in the UI makes a run of its own, outside the backfill."""

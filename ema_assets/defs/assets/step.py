@@ -11,7 +11,7 @@ from ema_assets.defs import partition_checks
 from ema_assets.defs.backfills import run_partitions
 from ema_assets.defs.materializations import Labels, Recorder
 from ema_assets.defs.recording import keep_events_for_us
-from ema_assets.defs.run_tags import DEFER_TAG
+from ema_assets.defs.run_tags import DEFER_TAG, FAILED_TAG, RETRY_RUN_TAG
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import Timeframe
@@ -26,11 +26,6 @@ _NAMED_FAILURES = 20
 # A restart of Postgres takes seconds. What outlasts this is left to the sweep, or to the person who asked.
 _RETRIES = 3
 _RETRY_SECONDS = 5.0
-# Tells the daemon whether a run that fails in a step is launched again; dagster.yaml says yes.
-_RETRY_RUN_TAG = "dagster/retry_on_asset_or_op_failure"
-
-# On runs that ended red: the series because of which.
-FAILED_TAG = "failed"
 
 # From a timeframe, its symbols and whether fresh ones are wanted too to what came of them.
 Work = Callable[[Timeframe, Sequence[str], bool], Outcome]
@@ -73,7 +68,7 @@ def refresh_partitions(
         # Dagster's own storage is in the same database.
         if can_heal(error) or isinstance(error, sqlalchemy.exc.OperationalError | DagsterPostgresException):
             raise RetryRequested(_RETRIES, _RETRY_SECONDS) from error
-        context.instance.add_run_tags(context.run.run_id, {_RETRY_RUN_TAG: "false"})
+        context.instance.add_run_tags(context.run.run_id, {RETRY_RUN_TAG: "false"})
         try:
             say_checks()
         except Exception:
