@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -10,8 +11,12 @@ import click
 from ema_assets.cli.commands import Command
 from ema_assets.config.settings import Settings
 from ema_assets.defs.celery_queues import QUEUES
-from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.errors import ConfigurationError, StoreUnavailable
 from ema_assets.model.variables import text_of
+from ema_assets.store import diagnosis
+from ema_assets.store.database import Database
+from ema_assets.store.migrations import migrate
+from ema_assets.store.poolers import check_direct
 
 _APP = "ema_assets.defs.celery_worker"
 
@@ -40,7 +45,8 @@ def worker_command(processes: int, runs_per_process: int, queues: str) -> None:
         raise ConfigurationError(f"`--queues` must be of {', '.join(QUEUES)}, received {queues!r}")
     if importlib.util.find_spec("dagster_celery") is None:
         raise ConfigurationError("a worker needs Celery: pip install 'ema-assets[cluster]'")
-    if Settings.from_env().database_url is None:
+    url = Settings.from_env().database_url
+    if url is None:
         raise ConfigurationError("a worker needs `EMA_DATABASE_URL`, the database that all hosts share")
     if not text_of(os.environ, "EMA_CELERY_BROKER"):
         raise ConfigurationError("a worker needs `EMA_CELERY_BROKER`, such as pyamqp://user:password@broker:5672//")
@@ -50,7 +56,27 @@ def worker_command(processes: int, runs_per_process: int, queues: str) -> None:
             "a worker needs `DAGSTER_HOME`, a folder with deploy/celery/dagster.yaml as dagster.yaml, received "
             f"{home or 'nothing'}"
         )
+    with suppress(StoreUnavailable):  # a server that is away is waited for
+        _check_database(url)
     options = ["-Q", ",".join(taken), "-c", str(processes), "--max-tasks-per-child", str(runs_per_process)]
     # Two workers of one name, such as those of two queues on one host, lock each other out at the broker.
     options += ["-n", f"{'-'.join(taken)}-{os.getpid()}@%h", "-l", "WARNING"]
     os.execv(sys.executable, [sys.executable, "-m", "celery", "-A", _APP, "worker", *options])  # noqa: S606 - Celery
+
+
+def _check_database(url: str) -> None:
+    """Refuse a database in which no run of this worker could begin: it would take runs from others, and lose them.
+
+    Raises:
+        StoreUnavailable: when it cannot be reached.
+        StoreError: when it is of a newer version, or behind a pooler.
+        ConfigurationError: when the role may not write.
+    """
+    check_direct(url)
+    migrate(url)
+    with Database(url) as database, database.transaction() as transaction:
+        found = diagnosis.server(transaction)
+    if not found.may_write:
+        raise ConfigurationError(
+            f"a worker writes, and the role {found.role} of `EMA_DATABASE_URL` may not: log in as the database's owner"
+        )

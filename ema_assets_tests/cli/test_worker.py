@@ -3,6 +3,8 @@
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,11 @@ import pytest
 import yaml
 
 from ema_assets.defs.run_coordinator import LaneRunCoordinator
+from ema_assets.store import diagnosis, migrations
+from ema_assets.store.database import Transaction
+from ema_assets.store.migrations import all_migrations
 from ema_assets_tests.cli.conftest import Refused, Run
+from ema_assets_tests.conftest import Databases
 
 REPOSITORY = Path(__file__).parents[2]
 DEPLOYED = REPOSITORY / "deploy" / "celery" / "dagster.yaml"
@@ -58,6 +64,27 @@ def test_the_process_becomes_a_celery_worker(run: Run, monkeypatch: pytest.Monke
     # `ps` shows it to everybody.
     assert "guest" not in " ".join(words)
     assert importlib.util.find_spec("ema_assets.defs.celery_worker") is not None
+
+
+def test_a_worker_that_could_begin_no_run_takes_none(
+    refused: Refused, databases: Databases, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It would lose each run that it takes from the broker."""
+    with_celery(monkeypatch, is_here=True)
+    (tmp_path / "dagster.yaml").write_text(DEPLOYED.read_text())
+    url = databases.make()
+    env = {"EMA_DATABASE_URL": url, "EMA_CELERY_BROKER": BROKER, "DAGSTER_HOME": str(tmp_path)}
+    with monkeypatch.context() as patches:
+        patches.setattr(diagnosis, "server", _read_only(diagnosis.server))
+        assert "a worker writes, and the role " in refused("worker", **env)
+    with monkeypatch.context() as patches:
+        patches.setattr(migrations, "all_migrations", lambda: all_migrations()[:-1])
+        assert "install the newer version" in refused("worker", **env)
+    databases.drop(url)
+
+
+def _read_only(look: Callable[[Transaction], diagnosis.Server]) -> Callable[[Transaction], diagnosis.Server]:
+    return lambda transaction: replace(look(transaction), may_write=False)
 
 
 def test_a_worker_can_be_kept_for_one_of_the_queues(
