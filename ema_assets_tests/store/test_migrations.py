@@ -98,6 +98,24 @@ def test_a_migration_that_fails_leaves_the_ones_before_it_and_nothing_of_itself(
     assert ask(new_url, "SELECT to_regclass('market.half')::text") == [(None,)]
 
 
+def test_a_migration_that_waits_for_a_table_in_use_gives_up_and_says_why(
+    new_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others would wait behind it, and nobody would know for what."""
+    migrate(new_url)
+    number = all_migrations()[-1].number + 1
+    later = Migration(number, "later", "ALTER TABLE market.instrument ADD COLUMN later int")
+    known = [*all_migrations(), later]
+    monkeypatch.setattr(migrations, "all_migrations", lambda: known)
+    with closing(psycopg2.connect(new_url)) as reader, reader.cursor() as cursor:
+        cursor.execute("SELECT FROM market.instrument")
+        with monkeypatch.context() as patches:
+            patches.setattr(migrations, "_LOCK_WAIT", "1ms")
+            with pytest.raises(StoreError, match=r"(?s)lock timeout.*an older version that still runs, a backup"):
+                migrate(new_url)
+    assert [each.number for each in migrate(new_url)] == [number]
+
+
 def test_a_file_that_was_edited_after_it_had_been_applied_is_refused_and_named(
     new_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

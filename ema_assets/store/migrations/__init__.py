@@ -39,6 +39,12 @@ CREATE TABLE IF NOT EXISTS ema_assets.sync_failure (
     since   timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 """
+# How long a migration waits for a table that others read or write.
+_LOCK_WAIT = "30s"
+_IF_LOCKED = (
+    "; another session has the table in use, such as an older version that still runs, a backup, or a transaction that "
+    "was left open: end it and try again"
+)
 _OWN_NAMES = ("ema_assets.migration", "ema_assets.declaration", "ema_assets.sync_failure")
 
 
@@ -111,6 +117,8 @@ def migrate(url: str) -> list[Migration]:
                 cursor.execute("SELECT pg_advisory_lock(%s)", (int(AdvisoryLock.MIGRATION),))
                 _check_age(cursor, url)
                 _check_encoding(cursor, url)
+                # Whoever reads a table waits behind a migration that waits for it.
+                cursor.execute("SELECT set_config('lock_timeout', %s, false)", (_LOCK_WAIT,))
                 cursor.execute(_OWN_TABLES)
                 connection.commit()
                 missing = _missing(cursor, url)
@@ -125,8 +133,9 @@ def migrate(url: str) -> list[Migration]:
                 cursor.execute("SELECT to_regclass(%s) IS NULL", (f"market.{tables.STORED_BARS.name}",))
                 (lacks_bars,) = cursor.fetchone() or (True,)
         except psycopg2.Error as error:
-            is_not_ours = isinstance(error, psycopg2.errors.InsufficientPrivilege)
-            advice = if_refused if is_not_ours else ""
+            advice = if_refused if isinstance(error, psycopg2.errors.InsufficientPrivilege) else ""
+            if isinstance(error, psycopg2.errors.LockNotAvailable):
+                advice = _IF_LOCKED
             raise StoreError(f"{masked_url(url)} cannot be migrated: {str(error).strip()}{advice}") from error
         if lacks_bars:
             with Database(url) as database, database.transaction() as transaction:
