@@ -9,7 +9,8 @@ from ema_assets.store.database import Transaction
 class Server:
     """The server, the role that is logged in and the database.
 
-    `version` is PostgreSQL's number, 180004 for 18.4. `connections_free` are those for roles without privileges.
+    `version` is PostgreSQL's number, 180004 for 18.4. `connections` are those that the role may have, by the limit of
+    the server, of the role or of the database, whichever leaves the fewest; `connections_free` are left.
     `unix_seconds` is the server's clock. `may_write` is whether the role can make or fill the tables, `may_read`
     whether it can read those that there are; None while there are none.
     """
@@ -41,12 +42,28 @@ def server(transaction: Transaction) -> Server:
                         has_database_privilege(current_database(), 'CREATE')) AS may_write,
                (SELECT bool_and(has_schema_privilege(oid, 'USAGE')) FROM pg_namespace
                 WHERE nspname IN ('market', 'ema_assets')) AS may_read,
-               usable AS connections, usable - used AS connections_free,
+               limits.*,
                pg_database_size(current_database()) AS bytes,
                extract(epoch FROM clock_timestamp())::float8 AS unix_seconds
-        FROM (SELECT current_setting('max_connections')::bigint
-                     - current_setting('superuser_reserved_connections')::bigint AS usable,
-                     (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS used) c
+        FROM (
+            SELECT l.connections, l.connections - (
+                       -- Of sessions of other roles not every role sees the kind.
+                       SELECT count(*) FROM pg_stat_activity a
+                       WHERE a.usesysid IS NOT NULL AND coalesce(a.backend_type, 'client backend') = 'client backend'
+                         AND a.usesysid = coalesce(l.role, a.usesysid) AND a.datid = coalesce(l.database, a.datid)
+                   ) AS connections_free
+            FROM (
+                SELECT NULL::oid AS role, NULL::oid AS database,
+                       current_setting('max_connections')::bigint
+                       - current_setting('superuser_reserved_connections')::bigint AS connections
+                UNION ALL SELECT oid, NULL, rolconnlimit FROM pg_roles WHERE rolname = current_user
+                UNION ALL SELECT NULL, oid, datconnlimit FROM pg_database WHERE datname = current_database()
+            ) l
+            -- -1 is no limit, and superusers have those of the server alone.
+            WHERE l.role IS NULL AND l.database IS NULL
+               OR l.connections >= 0 AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+            ORDER BY connections_free LIMIT 1
+        ) limits
         """
     )
     return Server(**found.to_dicts()[0])

@@ -52,7 +52,7 @@ def _without_writing(server: diagnosis.Server, text: str) -> Finding:
 
 def _connections(server: diagnosis.Server) -> Finding:
     text = f"{server.connections_free} of {server.connections} connections are free"
-    remedy = "raise max_connections of the server, or close what else uses it"
+    remedy = "raise max_connections of the server, or the limit of the role or database, or close what else uses it"
     if server.connections_free < _TOO_FEW_CONNECTIONS:
         return error(text, remedy)
     return warning(text, remedy) if server.connections_free < _FEW_CONNECTIONS else ok(text)
