@@ -1,7 +1,7 @@
 """The command `status`: what runs, where, and how fresh every asset is. The numbers come from `reports.status`."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 
 import click
@@ -39,6 +39,9 @@ def status_command(groups: Sequence[str], *, as_json: bool) -> None:
     providers = _providers(settings, environment.default_provider(settings, running))
     with locate.running_database(settings) as url:
         freshness = _freshness(url, settings, chosen, providers.default) if url is not None else _Freshness()
+    if running is None and freshness.loading is not None and freshness.loading.is_computed:
+        # As `refresh` or a restore leaves it: nothing is loading.
+        freshness = replace(freshness, loading=None)
     surroundings = _Surroundings(settings, running, masked_url(url) if url else None, providers)
     if as_json:
         rendering.print_json({**surroundings.as_json(), **freshness.as_json()})

@@ -17,17 +17,24 @@ class Loading:
     """How many series of each timeframe are loaded, of how many, and the seconds that the rest will take.
 
     A series is loaded when all of its assets were computed and Dagster has been told. One of which the provider has no
-    bars counts as loaded; one that is fed from files counts once it has bars. `seconds_left` is None while nothing has
-    been loaded in the last minutes, or nothing is left that does not fail.
+    bars counts as loaded; one that is fed from files counts once it has bars. `unrecorded` counts those of which only
+    Dagster has not been told. `seconds_left` is None while nothing has been loaded in the last minutes, or nothing is
+    left that does not fail.
     """
 
     series: Mapping[Timeframe, tuple[int, int]]
     seconds_left: float | None
+    unrecorded: int = 0
 
     @property
     def is_complete(self) -> bool:
         """True when every series is loaded."""
         return all(done == total for done, total in self.series.values())
+
+    @property
+    def is_computed(self) -> bool:
+        """True when every series is loaded, or would be if Dagster were told: where it does not run nobody tells it."""
+        return sum(total - done for done, total in self.series.values()) == self.unrecorded
 
     @property
     def estimate(self) -> str:
@@ -53,7 +60,8 @@ def loading(transaction: Transaction, now: datetime) -> Loading:
     rows = {timeframe: counted[timeframe] for timeframe in sorted(counted)}
     left, loaded = (sum(row[name] for row in rows.values()) for name in ("rows_left", "rows_loaded"))
     series = {timeframe: (row["done"], row["series"]) for timeframe, row in rows.items()}
-    return Loading(series, seconds_left(left, loaded, now - begun))
+    unrecorded = sum(row["unrecorded"] for row in rows.values())
+    return Loading(series, seconds_left(left, loaded, now - begun), unrecorded)
 
 
 def seconds_left(left: int, loaded: int, took: timedelta) -> float | None:

@@ -148,6 +148,24 @@ def test_status_says_what_is_loading_and_how_long_it_will_take(run: Run, databas
     assert "Loading" not in run("status", **env).stdout
 
 
+def test_what_was_computed_without_dagster_is_not_loading_where_nothing_runs(
+    run: Run, database_url: str, home: Path
+) -> None:
+    """As after `refresh`, or a restore: only Dagster has not been told."""
+    env = {"EMA_DATABASE_URL": database_url}
+    with Database(database_url) as database:
+        sync(database, watchlist.parse(WATCHLIST), datetime(2026, 11, 20, 15, tzinfo=UTC))
+        with database.transaction() as transaction:
+            transaction.execute("UPDATE market.series_state SET computed_at = now() WHERE asset <> 'ema_trend'")
+        assert "Loading    5m 0/3" in run("status", **env).stdout
+        with database.transaction() as transaction:
+            transaction.execute("UPDATE market.series_state SET computed_at = now()")
+    assert "Loading" not in run("status", **env).stdout
+    assert json.loads(run("status", "--json", **env).stdout)["loading"] is None
+    with an_up(home, 4711, provider="sandbox"):
+        assert "Loading    5m 0/3" in run("status", **env).stdout
+
+
 def test_status_shows_a_line_per_asset_and_a_column_per_timeframe(run: Run, database_url: str) -> None:
     with Database(database_url) as database:
         sync(database, watchlist.parse(WATCHLIST), datetime(2026, 11, 20, 15, tzinfo=UTC))

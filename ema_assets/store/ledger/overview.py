@@ -157,6 +157,7 @@ _EACH_SERIES = """
     SELECT s.symbol, s.timeframe,
            bool_and(s.recorded_at IS NOT NULL)
            OR bool_or(s.asset = $1 AND s.checked_through IS NOT NULL AND s.last_ts IS NULL) AS is_done,
+           bool_and(s.computed_at IS NOT NULL) AS is_computed,
            count(*) FILTER (WHERE s.recorded_at IS NULL AND s.failures = 0) AS rows_left,
            count(*) FILTER (WHERE s.recorded_at IS NOT NULL AND s.loaded_at > $2) AS rows_loaded
     FROM market.series_state s
@@ -171,12 +172,14 @@ _EACH_SERIES = """
 def progress(transaction: Transaction, since: datetime) -> pl.DataFrame:
     """How many series of each timeframe have been computed to the end and recorded.
 
-    Columns: timeframe, done, series; rows_left (of all assets of series that are not done, without failing ones),
-    rows_loaded (that were recorded for the first time after `since`).
+    Columns: timeframe, done, series; unrecorded (those that were computed to the end and not recorded); rows_left (of
+    all assets of series that are not done, without failing ones), rows_loaded (that were recorded for the first time
+    after `since`).
     """
     return transaction.query(
         f"""
         SELECT timeframe, count(*) FILTER (WHERE is_done) AS done, count(*) AS series,
+               count(*) FILTER (WHERE is_computed AND NOT is_done) AS unrecorded,
                coalesce(sum(rows_left) FILTER (WHERE NOT is_done), 0)::bigint AS rows_left,
                sum(rows_loaded)::bigint AS rows_loaded
         FROM ({_EACH_SERIES}) each_series
