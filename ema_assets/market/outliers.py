@@ -52,15 +52,17 @@ class Screened:
     """Bars sorted by plausibility, all with the columns that came in.
 
     `rejected` and `unconfirmed` have a `reason`; `unconfirmed` are newest bars whose jump no later bar confirms or
-    refutes yet. `flags` has symbol, timeframe, ts, reason and detail of bars that are in `kept`. `shifts` are level
-    shifts: symbol, ratio (price before over price after, roughly), first_ts (the first bar on the new level, which is
-    `kept`); one per symbol, the last.
+    refutes yet. `flags` has symbol, timeframe, ts, reason and detail of bars that are in `kept`, and of those `after`:
+    symbol, ts and reason of the stored bars that follow one of `kept`, of which is seen anew whether they jump.
+    `shifts` are level shifts: symbol, ratio (price before over price after, roughly), first_ts (the first bar on the
+    new level, which is `kept`); one per symbol, the last.
     """
 
     kept: pl.DataFrame
     rejected: pl.DataFrame
     unconfirmed: pl.DataFrame
     flags: pl.DataFrame
+    after: pl.DataFrame
     shifts: pl.DataFrame
 
 
@@ -71,7 +73,8 @@ def screen_outliers(bars: pl.DataFrame, context: pl.DataFrame, confirmed: pl.Dat
     """Sort sound `bars` (BAR_SCHEMA and whatever else, one timeframe, sorted by symbol and ts) by plausibility.
 
     `context` has symbol, ts, close and volume of the last few stored bars before each symbol's first bar here, about
-    CONTEXT_BARS of them; a symbol without any is screened by its own bars. Stored bars are taken to be right.
+    CONTEXT_BARS of them, and of the one after its last; a symbol without any is screened by its own bars. Stored bars
+    are taken to be right.
     `confirmed` (symbol, ts) are bars that other evidence shows to be news, however far away they are.
     """
     columns = bars.columns
@@ -90,13 +93,15 @@ def screen_outliers(bars: pl.DataFrame, context: pl.DataFrame, confirmed: pl.Dat
     stacked = stacked.with_columns(_is_news=is_news, reason=_reason_of_mixed())
     off = stacked.filter(pl.col("reason").is_not_null())
     stacked, shifts = _among_neighbours(stacked.filter(pl.col("reason").is_null()))
-    kept = stacked.filter(pl.col("reason").is_null())
+    follows_ours = pl.col("_is_context") & ~pl.col("_is_context").shift(1, fill_value=True).over("symbol")
+    kept = stacked.filter(pl.col("reason").is_null()).with_columns(_is_after=follows_ours)
     rejected = pl.concat([off, stacked.filter(pl.col("reason").is_in([UNIT_ERROR, OFF_SCALE, BAD_TICK]))])
     return Screened(
         kept=kept.filter(~pl.col("_is_context")).select(columns),
         rejected=rejected.select(*columns, "reason"),
         unconfirmed=stacked.filter(pl.col("reason") == UNCONFIRMED).select(*columns, "reason"),
         flags=_flags(kept),
+        after=kept.filter("_is_after").select("symbol", "ts", reason=pl.lit(JUMP)),
         shifts=shifts,
     )
 
@@ -260,7 +265,10 @@ def _is_off_scale(one: float, other: float) -> bool:
 def _flags(stacked: pl.DataFrame) -> pl.DataFrame:
     move, typical, is_jump, is_wick = _measures()
     measured = stacked.with_columns(_move=move).with_columns(_typical=typical)
-    fresh = measured.filter(~pl.col("_is_context")).with_columns(_is_jump=is_jump, _is_wick=is_wick)
+    # Of a stored bar only the close is known here, and its timeframe is that of all.
+    fresh = measured.filter(~pl.col("_is_context") | pl.col("_is_after")).with_columns(
+        pl.col("timeframe").forward_fill(), _is_jump=is_jump, _is_wick=is_wick
+    )
     flags = [
         fresh.filter(is_odd).select("symbol", "timeframe", "ts", reason=pl.lit(reason), detail=said())
         for is_odd, reason, said in (("_is_jump", JUMP, _said_of_jump), ("_is_wick", WICK, _said_of_wick))

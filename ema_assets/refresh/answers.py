@@ -68,7 +68,7 @@ class Stored:
         changes: BAR_CHANGE_SCHEMA.
         rejected: REFUSED_BAR_SCHEMA: bars that cannot be true.
         skipped: REFUSED_BAR_SCHEMA: sound bars that do not belong into the table.
-        flags: FLAG_SCHEMA of accepted bars that look suspicious.
+        flags: FLAG_SCHEMA of accepted bars that look suspicious, and of stored ones that jump after an accepted one.
         missing: symbol, bars: how many bars of the spans asked for do not exist.
         suspected: SUSPECT_SCHEMA: series of which nothing was stored, because their vendor seems to have re-adjusted
             their history.

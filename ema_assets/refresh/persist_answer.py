@@ -17,12 +17,13 @@ from ema_assets.store import ledger, quality, tables
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The bars of an answer, by whether they are to be stored; schemas as in `Stored`."""
+    """The bars of an answer, by whether they are to be stored; schemas as in `Stored`, `after` as in `Screened`."""
 
     accepted: pl.DataFrame
     rejected: pl.DataFrame
     skipped: pl.DataFrame
     flags: pl.DataFrame
+    after: pl.DataFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def persist(storing: Storing, checked: Checked, asked: pl.DataFrame, splits: pl.
     tables.reject(transaction, checked.rejected, source)
     quality.count_skipped(transaction, checked.skipped, source)
     looked_at = pl.concat([checked.accepted, checked.rejected, checked.skipped], how="diagonal")
-    quality.flag(transaction, timeframe, looked_at.select("symbol", "ts"), checked.flags)
+    quality.flag(transaction, timeframe, looked_at.select("symbol", "ts"), checked.after, checked.flags)
     is_owner = storing.answer.extent is Extent.FILE and not timeframe.is_fetched
     deleted = take_over(storing, checked.accepted) if is_owner else BAR_CHANGE_SCHEMA.to_frame()
     changes = _write_bars(storing, pl.concat([checked.accepted, leftover], how="diagonal"), asked, deleted)

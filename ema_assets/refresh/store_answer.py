@@ -6,7 +6,7 @@ from datetime import datetime
 import polars as pl
 
 from ema_assets.market.corporate_actions import rescaled
-from ema_assets.market.outliers import Screened, screen_outliers
+from ema_assets.market.outliers import CONTEXT_BARS, Screened, screen_outliers
 from ema_assets.market.validation import Validated, validate
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import (
@@ -18,12 +18,12 @@ from ema_assets.model.schemas import (
 )
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.account_for_gaps import account_for_gaps
-from ema_assets.refresh.answers import Answer, Stored, Storing
+from ema_assets.refresh.answers import Answer, Stored, Storing, spans_of
 from ema_assets.refresh.complete_files import completed
 from ema_assets.refresh.persist_answer import Checked, persist
 from ema_assets.refresh.recognise_actions import recognise_actions
 from ema_assets.refresh.screen_answer import read_stored_bars, screen
-from ema_assets.store import action_facts, ledger
+from ema_assets.store import action_facts, ledger, quality, tables
 from ema_assets.store.database import Transaction
 
 
@@ -58,6 +58,7 @@ def store_bars(
     checked = replace(checked, accepted=completed(storing, checked.accepted, actions.confirmed))
     asked = _with_reach(answer.asked.filter(~pl.col("symbol").is_in(actions.left_out)), checked.accepted)
     persisted = persist(storing, checked, asked, actions.confirmed)
+    _look_behind(storing, checked.accepted.join(actions.confirmed, on="symbol", how="semi"))
 
     missing = account_for_gaps(storing, checked.accepted, asked)
     return Stored(
@@ -91,7 +92,18 @@ def _merge(validated: Validated, screened: Screened, is_kept: pl.Expr) -> Checke
         rejected=pl.concat([validated.rejected, screened.rejected.select(columns)]).filter(is_kept),
         skipped=pl.concat([validated.skipped, screened.unconfirmed.select(columns)]).filter(is_kept),
         flags=pl.concat([screened.flags, noted]).filter(is_kept),
+        after=screened.after.filter(is_kept),
     )
+
+
+def _look_behind(storing: Storing, bars: pl.DataFrame) -> None:
+    """Look at the stored bars behind `bars`, whose series are on one scale now, for a jump that is one no more."""
+    if bars.is_empty():
+        return
+    context = tables.closes_around(storing.transaction, storing.timeframe, spans_of(bars), CONTEXT_BARS)
+    screened = screen_outliers(bars, context)
+    flags = screened.flags.join(screened.after, on=["symbol", "ts"], how="semi")
+    quality.flag(storing.transaction, storing.timeframe, bars.select("symbol", "ts").clear(), screened.after, flags)
 
 
 def _with_reach(asked: pl.DataFrame, accepted: pl.DataFrame) -> pl.DataFrame:

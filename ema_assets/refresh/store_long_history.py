@@ -82,7 +82,7 @@ def store_long_history(
     tables.reject(transaction, rejected, answer.brought_by)
     quality.count_skipped(transaction, skipped, answer.brought_by)
     flags = pl.concat([screened.flags, validated.flags]).join(before, on=["symbol", "ts"], how="semi")
-    quality.flag(transaction, answer.length, before.select("symbol", "ts"), flags)
+    quality.flag(transaction, answer.length, before.select("symbol", "ts"), screened.after, flags)
     stored = Stored(
         accepted=before.drop("seam"),
         changes=BAR_CHANGE_SCHEMA.to_frame(),

@@ -133,10 +133,16 @@ def postpone_gaps(transaction: Transaction, timeframe: Timeframe, symbols: Seque
     )
 
 
-def flag(transaction: Transaction, timeframe: Timeframe, looked_at: pl.DataFrame, flags: pl.DataFrame) -> None:
-    """Make the flags of the bars `looked_at` (symbol, ts) be `flags` (symbol, timeframe, ts, reason, detail)."""
-    if looked_at.is_empty():
+def flag(
+    transaction: Transaction, timeframe: Timeframe, looked_at: pl.DataFrame, after: pl.DataFrame, flags: pl.DataFrame
+) -> None:
+    """Make the flags of the bars `looked_at` (symbol, ts) be `flags` (symbol, timeframe, ts, reason, detail).
+
+    Of the bars `after` (symbol, ts, reason) likewise, but for flags of that reason only.
+    """
+    if looked_at.is_empty() and after.is_empty():
         return
+    looked_at = pl.concat([looked_at.with_columns(only=pl.lit(None, pl.String)), after.rename({"reason": "only"})])
     spans = looked_at.group_by("symbol").agg(first=pl.col("ts").min(), last=pl.col("ts").max())
     known = transaction.query(
         """
@@ -150,7 +156,8 @@ def flag(transaction: Transaction, timeframe: Timeframe, looked_at: pl.DataFrame
         timeframe.key,
     )
     key = ["symbol", "ts", "reason", "detail"]
-    gone = known.join(looked_at, on=["symbol", "ts"], how="semi").join(flags, on=key, how="anti")
+    is_told = pl.col("only").is_null() | (pl.col("reason") == pl.col("only"))
+    gone = known.join(looked_at, on=["symbol", "ts"]).filter(is_told).join(flags, on=key, how="anti")
     new = flags.join(known, on=key, how="anti")
     if not gone.is_empty():
         transaction.execute(

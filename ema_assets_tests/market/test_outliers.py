@@ -69,7 +69,9 @@ def screened(frame: pl.DataFrame, stored: pl.DataFrame = NOTHING) -> Screened:
     parts = [part.select("symbol", "ts") for part in (result.kept, result.rejected, result.unconfirmed)]
     assert pl.concat(parts).sort("symbol", "ts").equals(frame.select("symbol", "ts").sort("symbol", "ts"))
     assert list(result.flags.columns) == ["symbol", "timeframe", "ts", "reason", "detail"]
-    assert result.flags.join(result.kept, on=["symbol", "timeframe", "ts"], how="anti").is_empty()
+    looked_at = pl.concat([result.kept.select("symbol", "ts"), result.after.select("symbol", "ts")])
+    assert result.flags.join(looked_at, on=["symbol", "ts"], how="anti").is_empty()
+    assert set(result.flags["timeframe"]) <= {"5m"}
     return result
 
 
@@ -388,6 +390,16 @@ def test_stored_bars_say_what_is_usual() -> None:
     calm = context({place - 10: 100.0 + place % 2 for place in range(10)})
     assert flagged(bars([125.0]), calm) == {0: JUMP}
     assert flagged(bars([125.0])) == {}
+
+
+@pytest.mark.parametrize(("level", "expected"), [(400.0, {20: JUMP}), (101.0, {})])
+def test_the_stored_bar_behind_older_ones_is_looked_at_anew_for_a_jump(level: float, expected: dict[int, str]) -> None:
+    older = bars([level + place % 2 for place in range(20)])
+    result = screened(older, context({20: 100.0}))
+    assert result.after.rows() == [("AAPL", at(20), JUMP)]
+    assert flagged(older, context({20: 100.0})) == expected
+    # Of the newest bars none is stored behind.
+    assert screened(older, context({-1: 100.0})).after.is_empty()
 
 
 def test_the_first_jump_of_a_history_is_measured_by_what_follows() -> None:

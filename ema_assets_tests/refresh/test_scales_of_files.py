@@ -65,6 +65,22 @@ def test_a_file_as_traded_that_ends_before_what_is_stored_is_brought_to_the_stor
     assert rows_of(stored, "SELECT * FROM market.bar_flag") == []
 
 
+def test_the_cliff_behind_an_older_file_is_flagged_at_the_stored_bar_until_the_file_is_right(
+    database: Database,
+) -> None:
+    flags = "SELECT ts, reason, detail FROM market.bar_flag"
+    sync(database, FILES, NOW)
+    ingest(database, TODAY[120:], "today.csv")
+    for _ in range(2):
+        ingest(database, as_traded(TODAY[:120], 4.0))
+        ((ts, reason, detail),) = rows_of(database, flags)
+        assert (ts, reason) == (TODAY["ts"][120], "jump")
+        assert str(detail).endswith("like a split of 4:1 not adjusted for")
+    ingest(database, TODAY[:120])
+    assert closes(database) == pytest.approx(TODAY["close"].to_list(), rel=1e-12)
+    assert rows_of(database, flags) == []
+
+
 def test_days_of_such_a_file_that_were_not_stored_are_on_the_stored_scale_as_well(database: Database) -> None:
     sync(database, FILES, NOW)
     ingest(database, pl.concat([TODAY[60:100], TODAY[110:]]), "today.csv")
@@ -86,8 +102,10 @@ def test_a_split_within_a_file_as_traded_brings_its_older_days_to_the_stored_sca
 def test_a_file_that_is_adjusted_heals_what_was_stored_on_two_scales(database: Database, days: int) -> None:
     sync(database, FILES, NOW)
     ingest(database, pl.concat([as_traded(TODAY[:120], 4.0), TODAY[120:]]), "traded.csv")
+    assert rows_of(database, "SELECT ts, reason FROM market.bar_flag") == [(TODAY["ts"][120], "jump")]
     summary = ingest(database, TODAY[20:days], "adjusted.csv")
     assert (summary.split, summary.unadjusted) == ("4:1", None)
+    assert rows_of(database, "SELECT ts, reason FROM market.bar_flag") == []
     assert closes(database) == pytest.approx(TODAY["close"].to_list(), rel=1e-12)
 
 
