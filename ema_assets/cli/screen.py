@@ -17,6 +17,8 @@ from ema_assets.model.errors import not_one_of
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.reports.screen import SORTS, computed, screen, trends
 
+# Of many symbols without bars, this many are named.
+_NAMED = 20
 _USUAL = spans_text((FAST_SPAN, SLOW_SPAN))
 _HEAD = (
     "symbol",
@@ -97,19 +99,22 @@ def screen_command(  # noqa: PLR0913, PLR0917 - the options
             crossed_within=crossed_within,
             sort=sort,
             reverse=reverse,
-            limit=limit,
+            # Of a table, symbols that it leaves out do not count.
+            limit=limit if as_json else None,
             strategy=strategy,
             averages=spans,
         )
         known, of = computed(transaction, chosen, known_averages[averages])
     if as_json:
         rendering.print_json(rows.to_dicts())
-    else:
-        if known:
-            _print(rows if symbols else rows.filter(pl.col("silent_since").is_null()), chosen, watched.timeframes)
-        if known < of:
-            click.echo(_missing(chosen, known, of), err=True)
-        _print_silent(rows, is_left_out=not symbols)
+        return
+    shown = rows if symbols else rows.filter(pl.col("silent_since").is_null())
+    shown = shown if limit is None else shown.head(limit)
+    if known:
+        _print(shown, chosen, watched.timeframes)
+    if known < of:
+        click.echo(_missing(chosen, known, of), err=True)
+    _print_silent(shown if symbols else rows, is_left_out=not symbols)
 
 
 def _missing(timeframe: Timeframe, known: int, of: int) -> str:
@@ -134,8 +139,14 @@ def _print(rows: pl.DataFrame, timeframe: Timeframe, all_timeframes: Sequence[Ti
 
 def _print_silent(rows: pl.DataFrame, *, is_left_out: bool) -> None:
     """Say which of `rows` are of symbols that have no bars any more."""
-    for symbol, since in rows.select("symbol", "silent_since").drop_nulls().iter_rows():
-        click.echo(f"{'Left out: ' if is_left_out else ''}{symbol} has had no bar since {since:%Y-%m-%d}", err=True)
+    silent = rows.select("symbol", "silent_since").drop_nulls()
+    prefix = "Left out: " if is_left_out else ""
+    for symbol, since in silent.head(_NAMED).iter_rows():
+        click.echo(f"{prefix}{symbol} has had no bar since {since:%Y-%m-%d}", err=True)
+    if silent.height > _NAMED:
+        more = silent.height - _NAMED
+        noun = "symbol has" if more == 1 else "symbols have"
+        click.echo(f"{prefix}{more} more {noun} no bars; `ema-assets symbols check` names all", err=True)
 
 
 def _row(found: Mapping[str, Any], all_timeframes: Sequence[Timeframe]) -> tuple[str, ...]:

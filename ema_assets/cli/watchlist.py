@@ -14,7 +14,7 @@ from ema_assets.cli.options import complete_symbol, group_option, json_option
 from ema_assets.config import renames, watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock
-from ema_assets.model.errors import ConfigurationError, not_one_of
+from ema_assets.model.errors import ConfigurationError, first_of, not_one_of
 from ema_assets.model.symbols import FROM_FILES, Instrument, parse_symbol
 from ema_assets.runtime import state
 
@@ -200,8 +200,12 @@ def symbols_remove(symbols: Sequence[str]) -> None:
     settings = Settings.from_env()
     wanted = [symbol.upper() for symbol in symbols]
     removed = remove_symbols(settings.watchlist_path, wanted)
-    for symbol in removed:
-        click.echo(f"Removed {symbol}; its data stays.")
-    missing = [symbol for symbol in wanted if symbol not in removed]
+    if len(removed) <= _SHOWN_SYMBOLS:
+        for symbol in removed:
+            click.echo(f"Removed {symbol}; its data stays.")
+    else:
+        click.echo(f"Removed {len(removed)} symbols; their data stays.")
+    gone = set(removed)
+    missing = [symbol for symbol in dict.fromkeys(wanted) if symbol not in gone]
     if missing:
-        raise ConfigurationError(f"not on the watchlist: {', '.join(missing)}")
+        raise ConfigurationError(f"not on the watchlist: {first_of(missing, _SHOWN_SYMBOLS)}")

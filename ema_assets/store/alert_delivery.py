@@ -198,11 +198,13 @@ def log(transaction: Transaction, most: int, state: str | None = None, channel: 
     return transaction.query(
         """
         SELECT a.raised_at, a.subscription, a.kind, a.symbol, a.timeframe, a.strategy, a.ts, a.text, a.is_over,
-               a.is_synthetic, d.channel,
-               coalesce(d.state, CASE WHEN a.routed_at IS NULL THEN 'waiting' ELSE 'nobody' END) AS state,
-               d.settled_at, d.note, d.due_at
+               a.is_synthetic, d.channel, s.state, d.settled_at, d.note, d.due_at
         FROM market.alert a LEFT JOIN market.alert_delivery d ON d.alert_id = a.id
-        WHERE ($2::text IS NULL OR d.state = $2) AND ($3::text IS NULL OR d.channel = $3)
+        -- What was handed over to nobody yet waits, too.
+        CROSS JOIN LATERAL (
+            SELECT coalesce(d.state, CASE WHEN a.routed_at IS NULL THEN 'waiting' ELSE 'nobody' END) AS state
+        ) s
+        WHERE ($2::text IS NULL OR s.state = $2) AND ($3::text IS NULL OR d.channel = $3)
         ORDER BY a.id DESC, d.channel LIMIT $1
         """,
         most,

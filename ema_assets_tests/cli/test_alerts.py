@@ -166,3 +166,15 @@ def test_a_watchlist_with_a_wrong_alert_is_refused_by_every_command(run: Run, ho
     assert "alert 'alert 1': `strategies` must name strategy_9_30_ema; received 'none'" in sentence_of(
         run("alerts", "list").stderr
     )
+
+
+def test_the_log_of_what_waits_has_what_was_raised_while_nothing_delivers(
+    run: Run, home: Path, database: Database
+) -> None:
+    raised(database, 2)
+    logged = json.loads(run("alerts", "log", "--json", EMA_DATABASE_URL=database.url).stdout)
+    assert [row["state"] for row in logged] == ["waiting", "waiting"]
+    waiting = run("alerts", "log", "--json", "--state", "waiting", EMA_DATABASE_URL=database.url)
+    assert json.loads(waiting.stdout) == logged
+    sent = run("alerts", "log", "--state", "sent", EMA_DATABASE_URL=database.url)
+    assert sent.stdout == "There is none like that.\n"

@@ -100,6 +100,15 @@ def test_what_no_symbol_has_is_refused_and_no_empty_table(
     assert refused("symbols", "list", *asked) == sentence
 
 
+def test_hundreds_of_symbols_that_are_removed_at_once_are_counted(run: Run, home: Path) -> None:
+    many = [f"S{number:05}" for number in range(40)]
+    (home / "watchlist.toml").write_text(f'[[group]]\ncalendar = "XNYS"\nsymbols = {json.dumps(["AAPL", *many])}\n')
+    assert run("symbols", "remove", *many).stdout == "Removed 40 symbols; their data stays.\n"
+    again = run("symbols", "remove", *many, *many)
+    assert again.exit_code == 1
+    assert again.stderr == f"Error: not on the watchlist: {', '.join(many[:30])} and 10 more\n"
+
+
 def test_symbols_are_added_and_removed_with_all_comments_kept(run: Run, home: Path) -> None:
     added = run("symbols", "add", "nvda", "AZN.L", "ETH-USD", "AAPL")
     assert added.exit_code == 0

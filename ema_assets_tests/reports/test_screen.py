@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from ema_assets import read
 from ema_assets.cli import main
+from ema_assets.cli import screen as screen_command
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist, parse
 from ema_assets.model.errors import ConfigurationError
@@ -157,6 +158,27 @@ def test_a_symbol_is_shown_only_while_all_that_was_asked_for_is_so(run: Run) -> 
     nothing = "No symbol on 5m is like that.\n"
     assert run(*asked, "--trend", trend, "--crossed-within", str(since - 1)).stdout == nothing
     assert run(*asked, "--trend", "down" if trend == "up" else "up").stdout == nothing
+
+
+def test_a_limit_counts_only_the_symbols_of_the_table(run: Run, stored: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ("--sort", "symbol", "--limit", "2")
+    with Database(stored) as database:
+        with database.transaction() as transaction:
+            transaction.execute("UPDATE market.instrument SET silent_since = ts FROM (SELECT max(ts) AS ts "
+                                "FROM market.ohlc) b WHERE symbol IN ('AAPL', 'JPM')")  # fmt: skip
+        try:
+            result = run(*asked)
+            monkeypatch.setattr(screen_command, "_NAMED", 1)
+            few = run(*asked)
+        finally:
+            with database.transaction() as transaction:
+                transaction.execute("UPDATE market.instrument SET silent_since = NULL")
+    assert [line.split()[0] for line in result.stdout.splitlines()[1:3]] == ["MSFT", "XOM"]
+    told = [f"Left out: {symbol} has had no bar since 2026-11-20" for symbol in ("AAPL", "JPM")]
+    assert result.stderr.splitlines() == told
+    assert few.stderr.splitlines() == [
+        told[0], "Left out: 1 more symbol has no bars; `ema-assets symbols check` names all"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
