@@ -18,11 +18,14 @@ from ema_assets.reports import alert_states, status
 from ema_assets.reports.latency_legs import LEGS, Leg, legs
 from ema_assets.reports.progress import Loading, loading
 from ema_assets.runtime import locate, state
+from ema_assets.store import diagnosis
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
 
 # Of many symbols that want a look, this many are named.
 _NAMED = 20
+# A daemon of Dagster says twice a minute that it is alive. On several hosts no `up` runs, and all is well.
+_DAEMON_LIVES = 90
 
 
 @click.command("status", cls=Command)
@@ -46,7 +49,7 @@ def status_command(groups: Sequence[str], *, as_json: bool) -> None:
     if as_json:
         rendering.print_json({**surroundings.as_json(), **freshness.as_json()})
         return
-    _print_surroundings(surroundings)
+    _print_surroundings(surroundings, freshness.daemon_heard_at)
     if freshness.sync_error is not None:
         click.echo(f"Watchlist  {freshness.sync_error}")
     _print_freshness(freshness)
@@ -118,8 +121,12 @@ class _Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class _Freshness:
-    """How fresh everything is, as `reports.status` says; nothing where no database runs."""
+    """How fresh everything is, as `reports.status` says; nothing where no database runs.
 
+    `daemon_heard_at` is of any daemon of Dagster at work on this database, on whatever host.
+    """
+
+    daemon_heard_at: datetime | None = None
     sync_error: str | None = None
     loading: Loading | None = None
     assets: list[status.AssetStatus] = field(default_factory=list)
@@ -155,6 +162,7 @@ def _freshness(url: str, settings: Settings, symbols: Sequence[str] | None, defa
     migrate(url)
     with Database(url) as database, database.transaction() as transaction:
         return _Freshness(
+            daemon_heard_at=diagnosis.daemon_heard_at(transaction),
             sync_error=status.not_synced(transaction),
             loading=loading(transaction, datetime.now(UTC)),
             assets=status.by_asset(transaction, clock.now(), settings.publications, symbols),
@@ -179,10 +187,14 @@ def _channels(settings: Settings) -> Collection[str] | None:
     return () if alerts is None else alerts.used()
 
 
-def _print_surroundings(found: _Surroundings) -> None:
+def _print_surroundings(found: _Surroundings, heard_at: datetime | None) -> None:
     settings, running = found.settings, found.running
     board = f", board at {running.board}" if running and running.board else ""
-    click.echo(f"Running, UI at {running.ui}{board}" if running else "Not running; start it with `ema-assets up`")
+    idle = "Not running; start it with `ema-assets up`"
+    ago = (datetime.now(UTC) - heard_at).total_seconds() if heard_at is not None else None
+    if ago is not None and ago < _DAEMON_LIVES and settings.database_url is not None:
+        idle = f"No `ema-assets up` runs here; a daemon of Dagster was heard {max(ago, 0):.0f} seconds ago"
+    click.echo(f"Running, UI at {running.ui}{board}" if running else idle)
     for line in _provider_lines(found.providers):
         click.echo(f"Provider   {line}")
     click.echo(f"Database   {found.database_url or 'embedded, not running'}")

@@ -1,6 +1,7 @@
 """What the server and the database are, and which migrations were applied: for whoever looks and changes nothing."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from ema_assets.store.database import Transaction
 
@@ -79,13 +80,7 @@ def applied_migrations(transaction: Transaction) -> dict[int, str]:
 
 def stopped_automation(transaction: Transaction) -> list[str] | None:
     """The names of schedules and sensors that a person has stopped; None where there is nothing that may be read."""
-    there = transaction.query(
-        """
-        SELECT coalesce(has_schema_privilege(to_regnamespace('dagster')::oid, 'USAGE')
-                        AND has_table_privilege(to_regclass('dagster.instigators')::oid, 'SELECT'), false) AS may_read
-        """
-    )
-    if not there.item():
+    if not _may_read(transaction, "dagster.instigators"):
         return None
     found = transaction.query(
         """
@@ -94,3 +89,24 @@ def stopped_automation(transaction: Transaction) -> list[str] | None:
         """
     )
     return [str(name) for name in found["name"].drop_nulls()]
+
+
+def daemon_heard_at(transaction: Transaction) -> datetime | None:
+    """When a daemon of Dagster has last said that it is alive (UTC); None where none has, or it may not be read."""
+    if not _may_read(transaction, "dagster.daemon_heartbeats"):
+        return None
+    found = transaction.query("SELECT max(timestamp) AT TIME ZONE 'UTC' AS heard_at FROM dagster.daemon_heartbeats")
+    heard_at = found.item()
+    return heard_at if isinstance(heard_at, datetime) else None
+
+
+def _may_read(transaction: Transaction, table: str) -> bool:
+    """Whether there is such a table of Dagster's, and the role may read it."""
+    found = transaction.query(
+        """
+        SELECT coalesce(has_schema_privilege(to_regnamespace('dagster')::oid, 'USAGE')
+                        AND has_table_privilege(to_regclass($1)::oid, 'SELECT'), false) AS may_read
+        """,
+        table,
+    )
+    return bool(found.item())

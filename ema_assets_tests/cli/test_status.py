@@ -32,6 +32,7 @@ def test_status_with_nothing_running_is_valid_json_that_says_so(run: Run, home: 
         "watchlist": str(home / "watchlist.toml"),
         "watchlist_error": None,
         "configuration_error": None,
+        "daemon_heard_at": None,
         "sync_error": None,
         "loading": None,
         "assets": [],
@@ -164,6 +165,30 @@ def test_what_was_computed_without_dagster_is_not_loading_where_nothing_runs(
     assert json.loads(run("status", "--json", **env).stdout)["loading"] is None
     with an_up(home, 4711, provider="sandbox"):
         assert "Loading    5m 0/3" in run("status", **env).stdout
+
+
+def test_a_daemon_on_another_host_is_heard_until_it_falls_silent(run: Run, database_url: str) -> None:
+    """As Dagster's own storage writes it: without a time zone, in UTC."""
+    env = {"EMA_DATABASE_URL": database_url}
+    stopped = "Not running; start it with `ema-assets up`"
+    with Database(database_url) as database:
+        with database.transaction() as transaction:
+            transaction.execute("CREATE TABLE dagster.daemon_heartbeats (daemon_type text, timestamp timestamp)")
+        assert run("status", **env).stdout.startswith(stopped)
+        for heard, said in (
+            ("5 minutes", stopped),
+            ("10 seconds", "No `ema-assets up` runs here; a daemon of Dagster"),
+        ):
+            with database.transaction() as transaction:
+                transaction.execute(
+                    f"""
+                    INSERT INTO dagster.daemon_heartbeats
+                    VALUES ('SENSOR', (now() - interval '{heard}') AT TIME ZONE 'UTC')
+                    """
+                )
+            assert run("status", **env).stdout.startswith(said)
+    heard_at = datetime.fromisoformat(json.loads(run("status", "--json", **env).stdout)["daemon_heard_at"])
+    assert 10 <= (datetime.now(UTC) - heard_at).total_seconds() < 3600
 
 
 def test_status_shows_a_line_per_asset_and_a_column_per_timeframe(run: Run, database_url: str) -> None:
