@@ -1,5 +1,6 @@
 """What single pages show beside the answer of one resource of the API. Plain values for templates; no markup."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -26,11 +27,17 @@ def _few(values: Values | None = None, **more: Any) -> dict[str, Any]:
     return {**chosen, **(values or {}), "page": 1, "per_page": _BESIDE, **more}
 
 
+def _within(make: Callable[[Site, Values], dict[str, Any]], site: Site, values: Values) -> dict[str, Any]:
+    """What `make` gives of the page asked for, or of the last one: while a page is open, its list may get shorter."""
+    found = make(site, values)
+    return found if found["page"] <= found["pages"] else make(site, {**values, "page": found["pages"]})
+
+
 def heat_map(site: Site, values: Values) -> dict[str, Any]:
     """The map, and beside it who is about to cross, who has crossed, and whose stop is near."""
     chosen = {"group": values["group"], "symbols": values["symbols"], "averages": values["averages"]}
     return {
-        "map": contents.heat_map_page(site, values),
+        "map": _within(contents.heat_map_page, site, values),
         # Its chart draws these averages.
         "strategy": None if values["averages"] is None else _strategy_of(site, trend_of(site, values["averages"])),
         "sorts": maps.SORTS,
@@ -126,7 +133,7 @@ def _results(site: Site, series: Series) -> list[dict[str, Any]]:
 
 def trades(site: Site, values: Values) -> dict[str, Any]:
     """Open trades, and how they may be sorted."""
-    return {"found": contents.open_trades(site, values), "sorts": trade_table.SORTS}
+    return {"found": _within(contents.open_trades, site, values), "sorts": trade_table.SORTS}
 
 
 def crossovers(site: Site, values: Values) -> dict[str, Any]:
@@ -139,7 +146,7 @@ def crossovers(site: Site, values: Values) -> dict[str, Any]:
 
 def performance(site: Site, values: Values) -> dict[str, Any]:
     """The figures of each series, and the curve of all that are chosen as a portfolio."""
-    found = contents.performance(site, values)
+    found = _within(contents.performance, site, values)
     chosen = {**values, "strategy": found["strategy"], "timeframe": found["timeframe"]}
     curve = None if found["timeframe"] is None else contents.equity(site, chosen)
     return {"found": found, "chosen": chosen, "curve": curve, "sorts": list(performance_table.SORTS)}
@@ -149,7 +156,7 @@ def freshness(site: Site, values: Values) -> dict[str, Any]:
     """What is not fresh and why, gaps, corrections, latency, assets."""
     few = {"page": 1, "per_page": 25}
     return {
-        "found": trust_contents.not_fresh(site, values),
+        "found": _within(trust_contents.not_fresh, site, values),
         "conditions": conditions.CONDITIONS,
         "gaps": trust_contents.gaps(site, few),
         "corrections": trust_contents.corrections(site, few),

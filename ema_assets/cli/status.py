@@ -22,7 +22,7 @@ from ema_assets.store import diagnosis
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
 
-# Of many symbols that want a look, this many are named.
+# Of many symbols that want a look, and of many reasons why series fail, this many are named.
 _NAMED = 20
 # A daemon of Dagster says twice a minute that it is alive. On several hosts no `up` runs, and all is well.
 _DAEMON_LIVES = 90
@@ -236,8 +236,10 @@ def _print_freshness(freshness: _Freshness) -> None:
         _print_legs(freshness.legs)
     for provider in freshness.not_answering:
         click.echo(provider)
-    for reason in freshness.failing:
+    for reason in freshness.failing[:_NAMED]:
         click.echo(f"failing: {reason}")
+    if (more := len(freshness.failing) - _NAMED) > 0:
+        click.echo(f"failing: {more} more reason{'' if more == 1 else 's'}; `ema-assets status --json` has all")
     _print_symbols(freshness.silent, "without bars")
     _print_symbols(freshness.states, "that do not trade as usual")
     for problem in freshness.alerts:
@@ -251,8 +253,8 @@ def _print_freshness(freshness: _Freshness) -> None:
 def _print_symbols(sentences: Sequence[str], what: str) -> None:
     for sentence in sentences[:_NAMED]:
         click.echo(sentence)
-    if len(sentences) > _NAMED:
-        click.echo(f"and {len(sentences) - _NAMED} more symbols {what}; `ema-assets symbols check` names all")
+    if (more := len(sentences) - _NAMED) > 0:
+        click.echo(f"and {more} more symbol{'' if more == 1 else 's'} {what}; `ema-assets symbols check` names all")
 
 
 def _print_assets(assets: list[status.AssetStatus]) -> None:

@@ -94,7 +94,7 @@ def failure_reasons(transaction: Transaction) -> list[FailureReason]:
     )
     return [
         FailureReason(reason, count, example)
-        for reason, count, example in grouped.sort("n", descending=True).iter_rows()
+        for reason, count, example in grouped.sort("n", descending=True, maintain_order=True).iter_rows()
     ]
 
 

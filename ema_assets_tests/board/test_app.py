@@ -119,6 +119,27 @@ def test_only_its_own_hosts_and_its_own_origin_are_answered(
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
+@pytest.mark.parametrize(
+    ("path", "resource"),
+    [("/", "heatmap"), ("/trades", "trades/open"), ("/performance", "performance"), ("/freshness", "not-fresh")],
+)
+def test_a_page_behind_the_last_one_of_a_list_shows_the_last_one(board: ServedBoard, path: str, resource: str) -> None:
+    behind = board.get(f"/api/{resource}", per_page=1, page=99).json
+    assert (behind["rows"], behind["page"]) == ([], 99)
+    assert 0 < behind["total"] < 99
+    last = board.get(path, per_page=1, page=behind["pages"]).text
+    assert board.get(path, per_page=1, page=99).text == last
+
+
+def test_what_is_said_of_chosen_series_is_not_said_of_all(board: ServedBoard) -> None:
+    assert board.get("/api/trust").json["fine"] < board.get("/api/trust").json["series"]
+    shown = board.get("/freshness", timeframe="5m", symbols="AAPL").text
+    assert "All series that are chosen are fresh." in shown
+    assert "Everything is fresh" not in shown
+    assert "No series that is chosen is loading." in board.get("/freshness", condition="loading", timeframe="5m").text
+    assert "No series is loading." in board.get("/freshness", condition="loading").text
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_nothing_but_reading_is_allowed(board: ServedBoard, method: str) -> None:
     answer = board.get("/api/heatmap", method=method)

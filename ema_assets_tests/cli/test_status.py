@@ -9,9 +9,11 @@ import pytest
 
 from ema_assets.config import watchlist
 from ema_assets.operations.sync_watchlist import sync
+from ema_assets.store import ledger
 from ema_assets.store.database import Database
 from ema_assets_tests.cli.conftest import Refused, Run
 from ema_assets_tests.cli.shell import WATCHLIST, an_up
+from ema_assets_tests.timeframes import M5
 
 
 def test_status_with_nothing_running_is_valid_json_that_says_so(run: Run, home: Path) -> None:
@@ -232,3 +234,17 @@ def test_status_writes_nothing(run: Run, home: Path) -> None:
     assert found["providers"] == [{"provider": "sandbox", "synthetic": True, "symbols": 100}]
     assert found["watchlist_error"] is None
     assert list(home.iterdir()) == []
+
+
+def test_of_many_reasons_why_series_fail_the_first_are_named(run: Run, database: Database, home: Path) -> None:
+    names = [f"S{number:03}" for number in range(22)]
+    (home / "watchlist.toml").write_text(f'[[group]]\ncalendar = "XNYS"\nsymbols = {json.dumps(names)}\n')
+    now = datetime(2026, 11, 25, 16, 0, tzinfo=UTC)
+    sync(database, watchlist.load(home / "watchlist.toml"), now)
+    with database.transaction() as transaction:
+        ledger.fail(transaction, "ohlc", M5, {name: f"no symbol {name}" for name in names}, now)
+    shown = run("status", EMA_DATABASE_URL=database.url).stdout.splitlines()
+    failing = [line for line in shown if line.startswith("failing: ")]
+    assert failing[:-1] == [f"failing: {name}|5m: no symbol {name}" for name in names[:20]]
+    assert failing[-1] == "failing: 2 more reasons; `ema-assets status --json` has all"
+    assert len(json.loads(run("status", "--json", EMA_DATABASE_URL=database.url).stdout)["failing"]) == 22
