@@ -19,8 +19,10 @@ from ema_assets.store.database import Database, Transaction
 
 # A file holds this many rows at most, and so does memory. A longer series goes on in files with a number.
 ROWS_PER_FILE = 500_000
-# What is written is noted after so many series: an export that was stopped goes on from there.
+# What is written is noted after so many series, or one in twenty of those that are noted, for each time all of them are
+# written down: an export that was stopped goes on from there.
 _NOTED_EVERY = 50
+_NOTED_SHARE = 20
 _MANIFEST = "export.json"
 
 _WRITERS: Mapping[str, Callable[[pl.DataFrame, Path], object]] = {
@@ -143,7 +145,7 @@ class _Manifest:
         """Remember that a series was written."""
         self.written[key] = mark
         self._new += 1
-        if self._new >= _NOTED_EVERY:
+        if self._new >= max(_NOTED_EVERY, len(self.written) // _NOTED_SHARE):
             self.save()
 
     def save(self) -> None:
@@ -159,8 +161,7 @@ class _Manifest:
                     "database": self._identity.born,
                     "incarnation": self._identity.incarnation,
                     "written": self.written,
-                },
-                indent=0,
+                }
             ),
             encoding="utf-8",
         )

@@ -154,3 +154,21 @@ def test_the_query_of_the_docs_reads_the_files(database: Database, source: Memor
     )
     stored = tables_of(database)["ohlc"].group_by("symbol", "timeframe").agg(pl.len().alias("bars"))
     assert_frame_equal(found.sort("symbol", "timeframe"), stored.sort("symbol", "timeframe"))
+
+
+def test_what_is_noted_of_an_export_grows_with_its_series_and_not_with_their_square(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted: list[int] = []
+
+    def move(part: Path, path: Path) -> None:
+        noted.append(part.stat().st_size)
+        part.rename(path)
+
+    monkeypatch.setattr("ema_assets.operations.export.os.replace", move)
+    manifest = exporting._Manifest.of(tmp_path, exporting._Identity("2026-11-27", 1), "parquet")
+    for number in range(5_000):
+        manifest.note(f"ohlc/S{number:05}|5m", "1 1")
+    # Fifty times 100 would be fifty times half of the whole.
+    assert sum(noted) < 25 * (tmp_path / "export.json").stat().st_size
+    assert noted == sorted(noted)
