@@ -236,10 +236,7 @@ def _print_freshness(freshness: _Freshness) -> None:
         _print_legs(freshness.legs)
     for provider in freshness.not_answering:
         click.echo(provider)
-    for reason in freshness.failing[:_NAMED]:
-        click.echo(f"failing: {reason}")
-    if (more := len(freshness.failing) - _NAMED) > 0:
-        click.echo(f"failing: {more} more reason{'' if more == 1 else 's'}; `ema-assets status --json` has all")
+    _print_failing(freshness.failing)
     _print_symbols(freshness.silent, "without bars")
     _print_symbols(freshness.states, "that do not trade as usual")
     for problem in freshness.alerts:
@@ -248,6 +245,13 @@ def _print_freshness(freshness: _Freshness) -> None:
         click.echo(f"warming up: {timeframe}")
     if freshness.without_bars:
         click.echo(f"the provider has no bars of {first_of(freshness.without_bars, _NAMED)}; are the symbols right?")
+
+
+def _print_failing(reasons: Sequence[str]) -> None:
+    for reason in reasons[:_NAMED]:
+        click.echo(f"failing: {reason}")
+    if (more := len(reasons) - _NAMED) > 0:
+        click.echo(f"failing: {more} more reason{'' if more == 1 else 's'}; `ema-assets status --json` has all")
 
 
 def _print_symbols(sentences: Sequence[str], what: str) -> None:
