@@ -343,7 +343,8 @@ def _screener(configured: Configured, spans: tuple[int, int], strategy: str | No
     fast, slow = map(ema_name, spans)
     is_one = asset_of(fast) == asset_of(slow)
     frames = ", ".join(
-        f"max(trend) FILTER (WHERE timeframe = '{each.key}') AS trend_{each.sql_name}" for each in configured.timeframes
+        f"max(trend) FILTER (WHERE timeframe = '{each.key}') OVER own AS trend_{each.sql_name}"
+        for each in configured.timeframes
     )
     open_trade = (
         f"""LEFT JOIN LATERAL (
@@ -374,7 +375,7 @@ def _screener(configured: Configured, spans: tuple[int, int], strategy: str | No
         rsi=_latest("rsi", "rsi", on),
         atr=_latest("atr", "atr_pct", on),
         open_trade=open_trade,
-        trends=", ".join(f"p.trend_{each.sql_name}" for each in configured.timeframes),
+        trends=", ".join(f"l.trend_{each.sql_name}" for each in configured.timeframes),
     )
 
 

@@ -528,6 +528,21 @@ def test_a_row_of_the_screener_is_what_the_newest_bars_say(filled: Database) -> 
         assert near(row["cross_distance_pct"], (at / close - 1) * 100 if at > 0 else None), key
 
 
+def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes_of(below)
+
+
+def test_a_question_about_one_symbol_joins_rows_of_no_other(filled: Database) -> None:
+    with closing(psycopg2.connect(filled.url)) as connection, connection.cursor() as cursor:
+        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM results.screener WHERE symbol = 'AAPL'")
+        plan = cursor.fetchall()[0][0][0]["Plan"]
+    joined = [node["Actual Rows"] for node in nodes_of(plan) if "Join Type" in node]
+    assert len(joined) > 3
+    assert max(joined) == len(ORDER)
+
+
 def test_the_cross_price_as_next_close_makes_the_averages_equal_and_a_close_beyond_flips_the_trend(
     filled: Database,
 ) -> None:

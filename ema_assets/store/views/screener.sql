@@ -10,17 +10,18 @@ WITH latest AS (
     LEFT JOIN market.series_state base
            ON base.asset = 'ohlc' AND base.symbol = s.symbol AND base.timeframe = f.source
     WHERE s.asset = '{trend}'
-), per_symbol AS (
-    SELECT symbol, {frames},
-           count(*) FILTER (WHERE trend = 'up') - count(*) FILTER (WHERE trend = 'down') AS alignment
-    FROM latest GROUP BY symbol
+), beside AS (
+    -- Windows, and nothing that is read twice: so a query of one symbol reads nothing of the others.
+    SELECT latest.*, {frames},
+           count(*) FILTER (WHERE trend = 'up') OVER own - count(*) FILTER (WHERE trend = 'down') OVER own AS alignment
+    FROM latest WINDOW own AS (PARTITION BY symbol)
 ), crossing AS (
     -- The close p at which both EMAs would be equal after the next bar: f·p + (1-f)·F = s·p + (1-s)·S, with f and s
     -- being 2/(n+1).
     SELECT l.*, b.close, {fast_from}.{fast}, s.{slow}, s.warming_up,
            ((1 - 2.0::float8 / {slow_more}) * s.{slow} - (1 - 2.0::float8 / {fast_more}) * {fast_from}.{fast})
            / (2.0::float8 / {fast_more} - 2.0::float8 / {slow_more}) AS cross_at
-    FROM latest l
+    FROM beside l
     JOIN market.ohlc b ON b.symbol = l.symbol AND b.timeframe = l.timeframe AND b.ts = l.ts
     JOIN market.{slow_asset} s ON s.symbol = l.symbol AND s.timeframe = l.timeframe AND s.ts = l.ts
     {join_fast}
@@ -29,12 +30,11 @@ SELECT l.symbol, l.timeframe, l.ts, l.close, l.trend, l.bars_since_cross, l.spre
        -- Where no price is below zero, such a trend cannot flip at the next bar. What is not above zero is no percentage.
        CASE WHEN l.cross_at > 0 OR l.allow_negative THEN l.cross_at END AS cross_price,
        CASE WHEN l.cross_at > 0 AND l.close > 0 THEN (l.cross_at / l.close - 1) * 100 END AS cross_distance_pct,
-       p.alignment, {trends},
+       l.alignment, {trends},
        {rsi} AS rsi, {atr} AS atr_pct,
        o.side AS trade_side, o.entry_ts AS trade_since, o.entry_price AS trade_price, o.return_pct AS trade_return_pct,
        o.stop_now AS stop_price, 
        CASE WHEN l.close > 0 AND o.stop_now > 0 THEN (l.close / o.stop_now - 1) * 100 END AS stop_distance_pct,
        l.is_preliminary, l.warming_up AS is_warming_up, l.silent_since
 FROM crossing l
-JOIN per_symbol p ON p.symbol = l.symbol
 {open_trade}
