@@ -163,7 +163,7 @@ def _print_together(found: "Backtest | WalkForward") -> None:
     """What all symbols together have come to, where there are several: those whose equity is defined."""
     whole = found.portfolio()
     if found.performance.height > 1 and not whole.is_empty():
-        total, deepest = (whole["equity"][-1] - 1) * 100, -float(whole["drawdown_pct"].min())  # type: ignore[arg-type]
+        total, deepest = (whole["equity"][-1] - 1) * 100, abs(float(whole["drawdown_pct"].min()))  # type: ignore[arg-type]
         left_out = found.performance.filter(pl.col("undefined_returns") > 0)["symbol"].to_list()
         which = f"All but {first_of(left_out, _NAMED)}" if left_out else "All of them"
         click.echo(f"{which} with equal weights: {percent(total)}, deepest fall {deepest:.2f} %")

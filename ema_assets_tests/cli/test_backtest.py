@@ -44,6 +44,12 @@ def test_a_run_shows_each_symbol_best_first_and_all_together(run: Run, env: dict
     assert lines[4:] == ["SYNTHETIC prices, not market data"]
 
 
+def test_without_a_trade_there_is_no_fall(run: Run, env: dict[str, str]) -> None:
+    result = run("backtest", "crossover", "--set", "fast=200", "--set", "slow=300", **env)
+    line = result.stdout.splitlines()[3]
+    assert line == "All of them with equal weights: +0.00 %, deepest fall 0.00 %", result.output
+
+
 def test_a_symbol_whose_price_went_through_zero_is_named_beside_the_others_together(
     run: Run, database_url: str
 ) -> None:
