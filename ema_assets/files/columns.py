@@ -14,7 +14,8 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     "ts": (
         *("ts", "timestamp", "datetime", "date time", "opentime", "open time", "time open", "timeopen"),
         *("starttime", "start time", "start", "begin", "begins at", "bartime", "bar time", "unix", "unix timestamp"),
-        *("time utc", "gmt time", "utc time", "utc", "local time", "observation date", "exchange date", "t"),
+        *("time utc", "gmt time", "utc time", "utc", "local time", "observation date", "exchange date"),
+        *("window start", "t"),
     ),
     "date": ("date", "day", "tradedate", "trade date", "datum", "data", "fecha"),
     "time": ("time", "hour", "zeit"),

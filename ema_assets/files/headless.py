@@ -6,7 +6,7 @@ import polars as pl
 
 from ema_assets.files.cells import Table, numbers_of
 from ema_assets.files.times import joined, read_times
-from ema_assets.model.errors import BarFileError, FileReading
+from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
 
 _SHOWN = 50
 _USUAL_ORDER = ("open", "high", "low", "close")
@@ -65,7 +65,7 @@ def guessed_columns(table: Table) -> tuple[str, list[FileReading]]:
     written = joined(
         [pl.Series(part) for part in zip(*(row[:start][-2:] for row in table.sample(_SHOWN)), strict=True)]
     )
-    if read_times(written, "dmy").wall.null_count() * 2 > len(written):
+    if _are_no_times(written):
         raise BarFileError(f"holds no table of bars: its first row is {' '.join(texts).strip()[:80]!r}")
     if prices in (2, 3):
         raise BarFileError("has no head that names its columns; `--columns` says what each of them is")
@@ -79,6 +79,14 @@ def guessed_columns(table: Table) -> tuple[str, list[FileReading]]:
             evidence = f"column {start + high + 1} is the highest and column {start + low + 1} the lowest of each row"
     columns = [*times, *names, *["-"] * (width - len(times) - len(names))]
     return "has no head that names its columns", [FileReading(evidence, (("columns", ",".join(columns)),))]
+
+
+def _are_no_times(texts: pl.Series) -> bool:
+    try:
+        return read_times(texts, None).wall.null_count() * 2 > len(texts)
+    except AmbiguousBarFile:
+        # Days and months that cannot be told apart are times. It is asked about them once the columns are known.
+        return False
 
 
 def _telling_prices(table: Table, start: int) -> list[list[float]]:

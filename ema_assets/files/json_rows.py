@@ -12,9 +12,11 @@ from ema_assets.files.words import timeframe_key
 from ema_assets.model.errors import BarFileError
 
 _FACTS = {
-    "symbol": ("symbol", "ticker", "2 symbol", "instrument", "code"),
+    "symbol": ("symbol", "ticker", "2 symbol", "instrument", "code", "pair"),
     "timeframe": ("interval", "timeframe", "granularity", "resolution", "data granularity", "4 interval"),
 }
+# Names of arrays that are no symbols, whatever the case.
+_WRAPPINGS = ("bars", "candles", "data", "history", "klines", "ohlc", "ohlcv", "prices", "quotes", "results", "values")
 
 
 def read_json(text: str) -> Table:
@@ -64,8 +66,19 @@ def _parts(node: Any, facts: dict[str, str]) -> Iterator[Part]:
             yield keyed, facts
         else:
             for name, each in node.items():
-                own = {**facts, "symbol": name} if isinstance(each, list) and not is_known(plain(name)) else facts
+                own = {**facts, "symbol": name} if _is_of_a_symbol(name, node) else facts
                 yield from _parts(each, own if "symbol" not in facts else facts)
+
+
+def _is_of_a_symbol(name: str, node: Mapping[str, Any]) -> bool:
+    """True when an array in `node` has the name of a symbol: in capitals, or beside other arrays of bars.
+
+    An array alone is more often called by what it holds, such as `candles`.
+    """
+    if not isinstance(node[name], list) or is_known(plain(name)) or name.lower() in _WRAPPINGS:
+        return False
+    arrays = [each for each in node.values() if isinstance(each, list) and each and all(map(_is_record, each))]
+    return name == name.upper() or len(arrays) > 1
 
 
 def _is_record(node: Any) -> bool:

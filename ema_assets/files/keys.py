@@ -132,7 +132,7 @@ def _contradicting(rows: pl.DataFrame, key: Sequence[str], prices: Sequence[str]
 
 
 def _several_instruments(table: Table, found: Mapping[str, int], place: int, column: pl.Series) -> AmbiguousBarFile:
-    name = table.heads[-1][place].strip()
+    name = table.heads[-1][place].strip() or f"number {place + 1}"
     first, second = column.unique(maintain_order=True)[:2]
     readings = []
     for role, evidence in (
@@ -151,9 +151,16 @@ def _several_instruments(table: Table, found: Mapping[str, int], place: int, col
 
 
 def _symbols(bars: pl.DataFrame, sources: KeySources, named: Named) -> tuple[pl.Series, str]:
-    given, spelled = sources.options.symbol, sources.layout.symbol or str
+    given = sources.options.symbol
+
+    def spelled(text: str) -> str:
+        symbol = parse_symbol((sources.layout.symbol or str)(text))
+        # In small letters it is the symbol that there is already, as in the name of a file.
+        is_known = symbol in sources.known or not symbol.islower() or symbol.upper() not in sources.known
+        return symbol if is_known else symbol.upper()
+
     if sources.symbols is not None:
-        column = _parsed(bars, sources.symbols, lambda text: parse_symbol(spelled(parse_symbol(text))))
+        column = _parsed(bars, sources.symbols, lambda text: spelled(parse_symbol(text)))
         if given is None:
             return column, "its column"
         if column.n_unique() > 1:
@@ -168,7 +175,7 @@ def _symbols(bars: pl.DataFrame, sources: KeySources, named: Named) -> tuple[pl.
     ):
         if text is not None:
             try:
-                symbol = text if text == given else parse_symbol(spelled(text))
+                symbol = text if text == given else spelled(text)
             except InvalidKeyError as error:
                 raise BarFileError(f"{error}; give `--symbol`") from None
             return _all(bars, symbol), origin

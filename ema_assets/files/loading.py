@@ -27,6 +27,15 @@ _UNPACKED: dict[bytes, tuple[str, Callable[[bytes], bytes]]] = {
 _OLD_EXCEL = b"\xd0\xcf\x11\xe0"
 _NEW_EXCEL = ("xl/", "content.xml")
 _MOST_PACKINGS = 3
+# What is packed in ways that are not unpacked here, by the place and the bytes that show it.
+_NOT_UNPACKED = {
+    "a zstd file": (0, b"\x28\xb5\x2f\xfd"),
+    "an LZ4 file": (0, b"\x04\x22\x4d\x18"),
+    "a 7z archive": (0, b"7z\xbc\xaf\x27\x1c"),
+    "a RAR archive": (0, b"Rar!\x1a\x07"),
+    "a tar archive": (257, b"ustar"),
+    "an empty zip archive": (0, b"PK\x05\x06"),
+}
 
 
 def load(path: Path) -> Table:
@@ -76,6 +85,9 @@ def _plain(data: bytes) -> Table:
         return _typed(pl.read_ipc(BytesIO(data)), "Feather")
     if data.startswith(b"\xff\xff\xff\xff"):
         return _typed(pl.read_ipc_stream(BytesIO(data)), "Arrow stream")
+    for name, (place, mark) in _NOT_UNPACKED.items():
+        if data.startswith(mark, place):
+            raise BarFileError(f"is {name}; unpack it and give the files")
     if data.startswith(b"FEA1"):
         raise BarFileError("is Feather of version 1; write it as version 2 or as Parquet")
     if data.startswith((b"PK\x03\x04", _OLD_EXCEL)):

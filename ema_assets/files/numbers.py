@@ -10,7 +10,8 @@ from ema_assets.model.errors import AmbiguousBarFile, BarFileError, FileReading
 
 # Thin and narrow spaces set thousands apart, currencies stand before or behind.
 _BARE = r"[\s\u00a0\u2009\u202f$€£¥₹%]|(?i:usd|eur|gbp|inr|rs\.?)"
-_UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
+# As the exponent that they are: a product would not be the nearest number to 0.514449M.
+_UNITS = {"k": "e3", "m": "e6", "b": "e9", "t": "e12"}
 # Groups of thousands by their sign. Those of India have two digits (12,34,567).
 _GROUPED = {",": r"[1-9]\d{0,2}(?:,\d{2,3})*,\d{3}", ".": r"[1-9]\d{0,2}(?:\.\d{3})+", "'": r"[1-9]\d{0,2}(?:'\d{3})+"}
 _THOUSANDS = {".": ",", ",": "."}
@@ -130,14 +131,14 @@ def _grammar(sign: str) -> str:
 def _number(bare: pl.Expr, sign: str, *, has_unit: bool = False) -> pl.Expr:
     digits = bare.str.strip_chars_end("kmbt") if has_unit else bare
     plain = digits.str.replace_all(rf"[\{_THOUSANDS[sign]}']", "").str.replace(sign, ".", literal=True)
-    value = pl.when(digits.str.contains(_grammar(sign))).then(plain.cast(pl.Float64, strict=False))
+    is_number = digits.str.contains(_grammar(sign))
     if not has_unit:
-        return value
+        return pl.when(is_number).then(plain.cast(pl.Float64, strict=False))
     unit = bare.str.extract(r"\d[.,]?([kmbt])$", 1)
     # Two letters are no unit.
     is_one = (bare.str.len_chars() - digits.str.len_chars()) <= 1
-    times = unit.replace_strict(_UNITS, default=1.0, return_dtype=pl.Float64).fill_null(1.0)
-    return pl.when(is_one).then(value * times)
+    exponent = unit.replace_strict(_UNITS, default="", return_dtype=pl.String).fill_null("")
+    return pl.when(is_number & is_one).then(pl.concat_str(plain, exponent).cast(pl.Float64, strict=False))
 
 
 def _signs(

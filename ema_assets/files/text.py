@@ -26,11 +26,12 @@ def read_text(data: bytes) -> Table:
         BarFileError: when it holds no table, or a row has more cells than the others; without the path of the file.
     """
     text, encoding = _utf8(data)
-    lines = text[:_SAMPLED_BYTES].decode("utf-8", "replace").splitlines()[:SAMPLED_ROWS]
+    text = _with_newlines(text)
+    lines = _lines(text[:_SAMPLED_BYTES])[:SAMPLED_ROWS]
     delimiter = _delimiter(lines)
     if delimiter is None:
         text, delimiter, name = _without_runs_of_spaces(text, lines), "\t", "spaces"
-        lines = text[:_SAMPLED_BYTES].decode("utf-8", "replace").splitlines()[:SAMPLED_ROWS]
+        lines = _lines(text[:_SAMPLED_BYTES])[:SAMPLED_ROWS]
     else:
         name = _DELIMITERS[delimiter]
     rows = [_cells(line, delimiter) for line in lines]
@@ -72,9 +73,22 @@ def _decoded(data: bytes, encoding: str) -> bytes:
     return data.decode(encoding, "replace").encode()
 
 
+def _with_newlines(text: bytes) -> bytes:
+    """The text with a newline at the end of each line, where it has a return alone or several before the newline."""
+    returns, pairs = text.count(b"\r"), text.count(b"\r\n")
+    if b"\r\r\n" in text or returns - pairs > text.count(b"\n"):
+        return re.sub(rb"\r+\n|\r", b"\n", text)
+    return text
+
+
+def _lines(text: bytes) -> list[str]:
+    # As the reader of the cells counts them: nothing else than a newline ends a line.
+    return [line.replace("\r", " ") for line in text.decode("utf-8", "replace").removesuffix("\n").split("\n")]
+
+
 def _cells(line: str, delimiter: str) -> list[str]:
-    # A mark of quotation that is never closed is a character like any other.
-    if line.count('"') % 2:
+    # A mark of quotation that is never closed is a character like any other, and so is one in a cell without an end.
+    if line.count('"') % 2 or len(line) > csv.field_size_limit():
         return [cell.strip().strip('"') for cell in line.split(delimiter)]
     return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
 
@@ -137,7 +151,7 @@ def _read(text: bytes, delimiter: str, first: int, width: int) -> pl.DataFrame:
 
 def _check_widths(text: bytes, delimiter: str, first: int, width: int) -> None:
     """Refuse a row with more cells than the others, unless these are empty or it stands below the table."""
-    lines = text.decode("utf-8", "replace").splitlines()
+    lines = _lines(text)
     last = len(lines) - _MOST_FOOTERS
     for number, line in enumerate(lines[first:], start=first):
         cells = _cells(line, delimiter)

@@ -32,7 +32,12 @@ def readings_by_calendar(
         try:
             understand(source, instruments, special_days, options, now)
         except AmbiguousBarFile as error:
-            yield from (FileReading(each.evidence, (*each.answers, answer)) for each in error.readings)
+            # One of another calendar is that calendar's own turn.
+            yield from (
+                FileReading(each.evidence, (*each.answers, answer))
+                for each in error.readings
+                if "calendar" not in dict(each.answers)
+            )
         except BarFileError:
             continue
         else:

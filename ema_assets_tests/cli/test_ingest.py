@@ -245,6 +245,25 @@ def test_a_symbol_that_does_not_say_where_it_trades_is_asked_for_its_calendar(ru
         assert run(*command, "--dry-run", EMA_DATABASE_URL=DEAD).exit_code == 0
 
 
+def test_each_calendar_is_offered_with_what_speaks_for_it_and_not_for_another(run: Run, home: Path) -> None:
+    weekend = [f"2024-03-{day:02}T{hour:02}:00:00Z,10,12,9,11,100" for day in (8, 9, 10) for hour in range(24)]
+    path = bars_file(home, BARE, *weekend, name="TOOLONG_1h.csv")
+    asked = run("ingest", path, EMA_DATABASE_URL=DEAD)
+    lines = [line.strip().removesuffix(":") for line in asked.stderr.splitlines()[1:]]
+    offered = {command: evidence for evidence, command in zip(lines[::2], lines[1::2], strict=True)}
+    assert offered == {
+        f"ema-assets ingest {path} --calendar XNYS --partial": "with `--partial` what fits is stored and the rest skipped",
+        f"ema-assets ingest {path} --calendar 24/5": "its times fit the sessions of 24/5",
+        f"ema-assets ingest {path} --calendar 24/7": "its times fit the sessions of 24/7",
+    }
+
+
+def test_a_symbol_in_small_letters_is_the_one_that_is_watched(run: Run, home: Path) -> None:
+    path = bars_file(home, f"Symbol,{BARE}", "aapl,2024-02-14,10,12,9,11,100", "zzz,2024-02-14,10,12,9,11,100")
+    told = run("ingest", path, "--dry-run", EMA_DATABASE_URL=DEAD)
+    assert "  symbol     AAPL, zzz (its column)" in told.stdout.splitlines()
+
+
 def test_the_calendar_of_a_watched_symbol_is_that_of_the_watchlist(run: Run, home: Path) -> None:
     path = bars_file(home, BARE, "2024-02-14,10,12,9,11,100", name="AAPL.csv")
     asked = run("ingest", path, "--calendar", "XLON", EMA_DATABASE_URL=DEAD)

@@ -89,6 +89,29 @@ def test_every_usual_encoding_is_found(tmp_path: Path, encode: Callable[[str], b
     assert [note for note in found.source.notes if note[:3] in ("UTF", "Win")] == ([noted] if noted else [])
 
 
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\r\r\n", "\r\r"])
+@pytest.mark.parametrize("above", ["", "Prices\n", "Prices\x0c of\u2028KO\n"])
+def test_no_row_is_lost_whatever_ends_the_lines(tmp_path: Path, end: str, above: str) -> None:
+    assert rows(tmp_path, (above + TEXT).replace("\n", end), "KO.csv") == BARS
+
+
+def test_the_start_of_a_window_is_the_time_of_its_bar(tmp_path: Path) -> None:
+    text = (
+        "ticker,volume,open,close,high,low,window_start,transactions\n"
+        "KO,120,59.4,60.1,60.4,59.3,1710163800000000000,7\n"
+        "KO,130,60.2,60.5,60.6,59.9,1710164100000000000,8\n"
+    )
+    assert rows(tmp_path, text, "2024-03-11_5m.csv") == [
+        ("KO", "5m", "2024-03-11 13:30", 59.4, 60.4, 59.3, 60.1, 120.0),
+        ("KO", "5m", "2024-03-11 13:35", 60.2, 60.6, 59.9, 60.5, 130.0),
+    ]
+
+
+def test_a_return_within_a_cell_ends_no_line(tmp_path: Path) -> None:
+    text = TEXT.replace("Volume", '"Volume\rshares"')
+    assert rows(tmp_path, text, "KO.csv", columns=("ts", "open", "high", "low", "close", "volume")) == BARS
+
+
 def test_lines_above_and_below_the_table_are_left_out_and_counted(tmp_path: Path) -> None:
     text = (
         "Historical prices\nSymbol: KO, The Coca-Cola Company\n\n" + TEXT + '\n"Source: an exchange, 2024"\nTotal,2\n'
@@ -129,6 +152,35 @@ def test_names_of_rows_as_r_writes_them_have_no_name_in_the_head(tmp_path: Path)
 )
 def test_a_packed_file_is_read_like_the_file(tmp_path: Path, name: str, pack: Callable[[bytes], bytes]) -> None:
     assert rows(tmp_path, pack(TEXT.encode()), name) == BARS
+
+
+@pytest.mark.parametrize(
+    ("data", "form"),
+    [
+        (b"\x28\xb5\x2f\xfd\x04\x00abc", "a zstd file"),
+        (b"7z\xbc\xaf\x27\x1c\x00\x04", "a 7z archive"),
+        (b"KO.csv".ljust(257, b"\0") + b"ustar  \0", "a tar archive"),
+        (gzip.compress(b"KO.csv".ljust(257, b"\0") + b"ustar  \0"), "a tar archive"),
+        (_zipped(), "an empty zip archive"),
+    ],
+    ids=["zstd", "7z", "tar", "packed tar", "empty zip"],
+)
+def test_what_is_packed_in_another_way_is_named(tmp_path: Path, data: bytes, form: str) -> None:
+    assert refusal(written(tmp_path, data, "KO.csv")) == f"is {form}; unpack it and give the files"
+
+
+def test_a_file_of_one_long_line_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    assert refusal(written(tmp_path, "x" * 150_000, "KO.csv")).startswith("holds no table of bars: ")
+
+
+def test_an_array_of_bars_is_no_symbol_because_it_has_a_name(tmp_path: Path) -> None:
+    bars = '[{"t": "2024-03-11", "o": 59.4, "h": 60.4, "l": 59.3, "c": 60.1, "v": 16120345}]'
+    for name in ("bars", "candles", "Candles", "OHLC", "prices", "stock_prices"):
+        assert rows(tmp_path, f'{{"{name}": {bars}}}', "KO_1d.json") == BARS[:1]
+    assert rows(tmp_path, f'{{"KO": {bars}}}', "x_1d.json") == BARS[:1]
+    assert [row[0] for row in rows(tmp_path, f'{{"ko": {bars}, "pg": {bars}}}', "x_1d.json")] == ["ko", "pg"]
+    paired = rows(tmp_path, f'{{"data": {{"pair": "BTC/USD", "ohlc": {bars}}}}}', "x_1d.json")
+    assert [row[0] for row in paired] == ["BTC/USD"]
 
 
 def test_a_file_is_known_by_its_bytes_and_not_by_its_name(tmp_path: Path) -> None:

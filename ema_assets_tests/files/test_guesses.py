@@ -51,6 +51,16 @@ def test_rows_like_those_of_a_layout_with_prices_in_another_order_are_asked_abou
     assert list(question(path).values()) == [{"columns": "ts,open,close,high,low,volume,-"}]
 
 
+def test_days_first_or_not_do_not_keep_rows_without_names_from_being_asked_about(tmp_path: Path) -> None:
+    lines = ["01/31/2024,10,12,9,11,100\n", "02/01/2024,11,13,10,12,100\n", "02/02/2024,11,13,10,12,100\n"]
+    columns = {"columns": "ts,open,high,low,close,volume"}
+    path = written(tmp_path, "".join(lines), "KO.txt")
+    assert list(question(path).values()) == [columns]
+    assert understood(path, columns=tuple(columns["columns"].split(","))).bars["ts"].dt.month().to_list() == [1, 2, 2]
+    either = written(tmp_path, "".join(lines[1:]), "KO.txt")
+    assert list(question(either).values()) == [columns]
+
+
 # --- the order of day and month ---------------------------------------------------------------------------------------
 
 

@@ -73,6 +73,10 @@ def test_volumes_have_units_and_a_volume_that_is_none_is_missing() -> None:
     assert found == [78_010_000.0, 816_500.0, 1.2e9, 9007199254740992.0, None, None, None, 0.00012]
 
 
+def test_volumes_with_a_unit_are_the_nearest_numbers() -> None:
+    assert numbers(["1"] * 3, ["0.514449M", "1.040579M", "522.354 k"])[1] == [514449.0, 1040579.0, 522354.0]
+
+
 def test_a_comma_that_may_be_either_sign_is_asked_about() -> None:
     with pytest.raises(AmbiguousBarFile) as caught:
         numbers(["1,085", "1,092"])
