@@ -65,20 +65,23 @@ def _parts(node: Any, facts: dict[str, str]) -> Iterator[Part]:
         elif (keyed := _keyed(node)) is not None:
             yield keyed, facts
         else:
-            for name, each in node.items():
-                own = {**facts, "symbol": name} if _is_of_a_symbol(name, node) else facts
-                yield from _parts(each, own if "symbol" not in facts else facts)
+            inner = {name: list(_parts(each, facts)) for name, each in node.items()}
+            are_many = sum(map(bool, inner.values())) > 1
+            for name, parts in inner.items():
+                own = _said_by_name(name, is_array=isinstance(node[name], list), are_many=are_many)
+                yield from ((records, {**own, **known}) for records, known in parts)
 
 
-def _is_of_a_symbol(name: str, node: Mapping[str, Any]) -> bool:
-    """True when an array in `node` has the name of a symbol: in capitals, or beside other arrays of bars.
+def _said_by_name(name: str, *, is_array: bool, are_many: bool) -> dict[str, str]:
+    """What the name of an array or object of bars says: a timeframe, or a symbol in capitals or beside other bars.
 
     An array alone is more often called by what it holds, such as `candles`.
     """
-    if not isinstance(node[name], list) or is_known(plain(name)) or name.lower() in _WRAPPINGS:
-        return False
-    arrays = [each for each in node.values() if isinstance(each, list) and each and all(map(_is_record, each))]
-    return name == name.upper() or len(arrays) > 1
+    if is_known(plain(name)) or name.lower() in _WRAPPINGS:
+        return {}
+    if any(letter.isdigit() for letter in name) and timeframe_key(name):
+        return {"timeframe": name}
+    return {"symbol": name} if are_many or (is_array and name == name.upper()) else {}
 
 
 def _is_record(node: Any) -> bool:
@@ -131,7 +134,9 @@ def _is_flat(values: Sequence[Any]) -> bool:
 def _keyed(node: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     """Rows of an object of objects, whose names are the times."""
     are_records = node and all(isinstance(each, dict) and _is_record(each) for each in node.values())
-    if are_records and all(any(letter.isdigit() for letter in name) for name in node):
+    # Objects of columns have names of their own, such as `1d`.
+    are_rows = are_records and not any(isinstance(cell, list) for each in node.values() for cell in each.values())
+    if are_rows and all(any(letter.isdigit() for letter in name) for name in node):
         return [{"ts": name, **each} for name, each in node.items()]
     return None
 

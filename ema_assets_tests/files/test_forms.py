@@ -183,6 +183,20 @@ def test_an_array_of_bars_is_no_symbol_because_it_has_a_name(tmp_path: Path) -> 
     assert [row[0] for row in paired] == ["BTC/USD"]
 
 
+def test_objects_of_bars_beside_each_other_are_named_by_symbol_or_timeframe(tmp_path: Path) -> None:
+    day = '{"o": [59.4], "h": [60.4], "l": [59.3], "c": [60.1], "v": [16120345], "t": ["%s"]}'
+    by_symbol = f'{{"KO": {day % "2024-03-11"}, "PG": {day % "2024-03-12"}}}'
+    assert [row[:3] for row in rows(tmp_path, by_symbol, "AAPL_1d.json")] == [
+        ("KO", "1d", "2024-03-11 13:30"),
+        ("PG", "1d", "2024-03-12 13:30"),
+    ]
+    prices = '{"2024-03-11": {"open": 59.4, "high": 60.4, "low": 59.3, "close": 60.1}}'
+    by_day = f'{{"KO": {prices}, "PG": {prices}}}'
+    assert [row[0] for row in read_text(tmp_path, by_day, "AAPL_1d.json").bars.rows()] == ["KO", "PG"]
+    by_timeframe = f'{{"KO": {{"1d": {day % "2024-03-11"}, "1h": {day % "2024-03-12T14:00:00Z"}}}}}'
+    assert [row[:2] for row in rows(tmp_path, by_timeframe, "KO.json")] == [("KO", "1d"), ("KO", "1h")]
+
+
 def test_a_file_is_known_by_its_bytes_and_not_by_its_name(tmp_path: Path) -> None:
     assert rows(tmp_path, gzip.compress(TEXT.encode()), "KO.csv") == BARS
     buffer = io.BytesIO()
