@@ -78,6 +78,8 @@ def find_head(rows: Sequence[Sequence[str]]) -> tuple[int, int]:
         if named is None:
             raise BarFileError(_no_table(rows))
         return named, named + 1
+    while first and _is_empty_bar(rows[first - 1], width):
+        first -= 1
     above = first
     for place in range(first - 1, -1, -1):
         # pandas prints the name of its index on a line of its own.
@@ -98,6 +100,15 @@ def _usual_width(rows: Sequence[Sequence[str]]) -> int:
 def _is_bar(row: Sequence[str], width: int) -> bool:
     # A day and a value are two cells, of which the day may look like no number.
     return len(row) == width > 1 and numbers_of(row) >= max(1, (width - 1) // 4) and not _is_head(row)
+
+
+def _is_empty_bar(row: Sequence[str], width: int) -> bool:
+    """True for a time without any price, as before the first day of an instrument: it is no row of names."""
+    return (
+        len(row) == width > 1
+        and row[0][:1].isdigit()
+        and all(cell[:1].isdigit() or cell.lower() in MISSING_MARKS for cell in row)
+    )
 
 
 def _is_head(row: Sequence[str]) -> bool:

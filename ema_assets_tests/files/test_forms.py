@@ -95,6 +95,14 @@ def test_no_row_is_lost_whatever_ends_the_lines(tmp_path: Path, end: str, above:
     assert rows(tmp_path, (above + TEXT).replace("\n", end), "KO.csv") == BARS
 
 
+@pytest.mark.parametrize("missing", ["", "N/A", "null"])
+def test_days_without_prices_above_the_first_bar_are_no_names(tmp_path: Path, missing: str) -> None:
+    empty = "".join(f"2024-03-0{day}{f',{missing}' * 5}\n" for day in (7, 8))
+    found = understood(written(tmp_path, TEXT.replace("\n", f"\n{empty}", 1), "KO.csv"))
+    assert rows_of(found.bars) == BARS
+    assert found.source.notes == ("2 rows without prices left out",)
+
+
 def test_the_start_of_a_window_is_the_time_of_its_bar(tmp_path: Path) -> None:
     text = (
         "ticker,volume,open,close,high,low,window_start,transactions\n"
