@@ -43,18 +43,13 @@ def conditions(transaction: Transaction, now: datetime, publications: Publicatio
     """
     series = series_overview.computed_series(transaction)
     waiting = series_overview.to_compute(transaction)
-    closed = closed_bars(transaction, now, publications)
-    expected = closed.select(
-        "calendar", pl.col("provider").fill_null(""), "delay_seconds", "timeframe", "ts", "ts_end", "published_at"
-    )
+    market = ["calendar", "provider", "delay_seconds", "timeframe"]
+    expected = closed_bars(transaction, now, publications).select(*market, "ts", "ts_end")
+    # Of which the grace is over. The newest bar alone does not tell: on 1m another one closes before it ends.
+    overdue = closed_bars(transaction, now - GRACE, publications).select(*market, overdue_end="ts_end")
     rows = (
-        series.with_columns(_provider=pl.col("provider").fill_null(""))
-        .join(
-            expected,
-            left_on=["calendar", "_provider", "delay_seconds", "timeframe"],
-            right_on=["calendar", "provider", "delay_seconds", "timeframe"],
-            how="left",
-        )
+        series.join(expected, on=market, how="left", nulls_equal=True)
+        .join(overdue, on=market, how="left", nulls_equal=True)
         .join(waiting, on=["symbol", "timeframe"], how="left", suffix="_computed")
         .with_columns(_base=pl.coalesce("source", "timeframe"))
         .join(
@@ -70,7 +65,7 @@ def conditions(transaction: Transaction, now: datetime, publications: Publicatio
         next_attempt_at=pl.coalesce("next_attempt_at", "next_attempt_at_computed"),
     )
     return (
-        rows.with_columns(condition=_condition(now))
+        rows.with_columns(condition=_condition())
         .with_columns(since=pl.when(pl.col("condition").is_in([LATE, DUE, INCOMPLETE])).then("ts_end"))
         .select(
             *("symbol", "timeframe", "condition", "since", *series.columns[2:], "waiting_since", "ts_end"),
@@ -79,7 +74,7 @@ def conditions(transaction: Transaction, now: datetime, publications: Publicatio
     )
 
 
-def _condition(now: datetime) -> pl.Expr:
+def _condition() -> pl.Expr:
     """The first of the conditions that a row meets, the most urgent one first."""
     is_behind = pl.col("checked_through") < pl.col("ts_end")
     # What did not trade is no gap.
@@ -98,7 +93,7 @@ def _condition(now: datetime) -> pl.Expr:
         .then(pl.lit(LOADING))
         .when(pl.col("source").is_not_null() & pl.col("last_ts").is_null())
         .then(pl.lit(LOADING))
-        .when(is_behind & (pl.col("published_at") + GRACE < now))
+        .when(pl.col("checked_through") < pl.col("overdue_end"))
         .then(pl.lit(LATE))
         .when(lacks_newest)
         .then(pl.lit(INCOMPLETE))

@@ -81,6 +81,13 @@ STATES = {
         "bars that closed after 2026-11-20 15:00, up to 2026-11-20 16:00 UTC, 3 minutes ago, are not stored yet.",
         "The next sweep takes it up",
     ),
+    "late for some bars, the newest of which has just closed": (
+        utc("2026-11-20 16:00:10"),
+        "",
+        M5,
+        "bars that closed after 2026-11-20 15:00, up to 2026-11-20 16:00 UTC",
+        "The next sweep takes it up",
+    ),
     "late by its source": (
         utc("2026-11-20 15:40:00"),
         "",
