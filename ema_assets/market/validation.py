@@ -114,7 +114,11 @@ def _place_on(bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) 
         return _on_sessions(bars, sessions)
     if timeframe.is_fetched:
         return _on_grid(bars, timeframe, sessions)
-    return _in_session(bars, timeframe, sessions)
+    placed, lost = _in_session(bars, timeframe, sessions)
+    # Vendors cut hours at other places than ours, and never within a minute: that is a time of something else.
+    is_whole = pl.col("ts") == pl.col("ts").dt.truncate("1m")
+    off_grid = placed.filter(~is_whole).drop("ts_end").with_columns(reason=pl.lit(OFF_GRID))
+    return (placed, lost) if off_grid.is_empty() else (placed.filter(is_whole), pl.concat([lost, off_grid]))
 
 
 def _on_grid(bars: pl.DataFrame, timeframe: Timeframe, sessions: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

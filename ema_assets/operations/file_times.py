@@ -65,6 +65,8 @@ def place_times(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, opti
     # Around the clock the end of a week is all that there is to tell, and a zone an hour away looks the same.
     is_tested = layout.is_guessed and not _is_around_the_clock(bars)
     told_label = options.label or (None if is_tested else layout.label)
+    if told_label != AT_OPEN and (closes := _from_last_seconds(bars)) is not None:
+        bars, told_label = closes, AT_CLOSE
     labels = [AT_OPEN, AT_CLOSE] if told_label is None else [told_label]
     bars = _with_summer_time(bars, sessions, labels, options)
     zones, origin = _zones(bars, layout, options)
@@ -85,6 +87,17 @@ def place_times(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, opti
     return PlacedTimes(
         ts, f"{chosen.zone} ({origin})" if origin else chosen.zone, f"{label} ({told})" if told else label
     )
+
+
+def _from_last_seconds(bars: pl.DataFrame) -> pl.DataFrame | None:
+    """`bars` with the whole minutes behind their times, where all of these are in the last second of a minute.
+
+    So some exchanges write when a bar closes: 00:59:59, or 00:59:59.999. None where any time is another one.
+    """
+    second = bars.select(pl.coalesce(pl.col("ts").dt.second(), pl.col("wall").dt.second())).to_series().drop_nulls()
+    if second.is_empty() or not (second == 59).all():
+        return None
+    return bars.with_columns(pl.col("ts", "wall").dt.truncate("1m") + timedelta(minutes=1))
 
 
 def _zones(bars: pl.DataFrame, layout: Layout, options: ReadOptions) -> tuple[list[str], str]:

@@ -8,7 +8,7 @@ import pytest
 
 from ema_assets.market import repair
 from ema_assets.market.exchanges import exchange_sessions
-from ema_assets.market.validation import ANOTHER_DAY, NOT_IN_CALENDAR, OUTSIDE_SESSION, Validated, validate
+from ema_assets.market.validation import ANOTHER_DAY, NOT_IN_CALENDAR, OFF_GRID, OUTSIDE_SESSION, Validated, validate
 from ema_assets.model.schemas import BAR_SCHEMA, FLAG_SCHEMA
 from ema_assets.model.timeframes import Timeframe
 from ema_assets_tests.timeframes import D1, H1, M5, ORDER
@@ -232,6 +232,14 @@ def test_hours_of_a_file_need_only_overlap_the_session(symbol: str, ts: str, end
     else:
         assert found.accepted.select("ts", "ts_end").rows() == [(utc(ts), utc(end))]
         assert validated(bar(ts, symbol, "1h"), timeframe=H1, closed_by=utc(ts)).accepted.is_empty()
+
+
+def test_hours_that_begin_within_a_minute_are_none() -> None:
+    found = validated(
+        bar("2026-11-25 14:59:59", "BTC-USD", "1h"), bar("2026-11-25 16:20", "BTC-USD", "1h"), timeframe=H1
+    )
+    assert found.accepted["ts"].to_list() == [utc("2026-11-25 16:20")]
+    assert found.skipped.select("ts", "reason").rows() == [(utc("2026-11-25 14:59:59"), OFF_GRID)]
 
 
 def test_accepted_bars_are_sorted_by_symbol_and_time() -> None:

@@ -100,6 +100,20 @@ def test_a_zone_that_is_given_does_not_silence_the_question_of_the_label(tmp_pat
     }
 
 
+@pytest.mark.parametrize("fraction", ["", ".999"])
+@pytest.mark.parametrize(("timeframe", "step"), [("5m", FIVE), ("1h", timedelta(hours=1))])
+def test_times_in_the_last_second_of_a_bar_are_those_of_its_close(
+    tmp_path: Path, timeframe: str, step: timedelta, fraction: str
+) -> None:
+    opens = [datetime(2025, 1, 14) + number * step for number in range(24)]
+    ends = [f"{each + step - timedelta(seconds=1)}{fraction}" for each in opens]
+    path = written(tmp_path, lines(ends, "BTC-USD", timeframe))
+    found = understood(path)
+    assert [row[2] for row in rows_of(found.bars)] == [f"{each:%Y-%m-%d %H:%M}" for each in opens]
+    assert found.label == "at the close of a bar"
+    assert "24 of its 24" in refusal(path, label="open")
+
+
 def test_the_last_hour_that_is_labelled_at_the_close_is_half_an_hour_long(tmp_path: Path) -> None:
     """The grid of 1h opens at 09:30, so its last bar opens at 15:30 and closes at 16:00."""
     ends = ["10:30", "11:30", "12:30", "13:30", "14:30", "15:30", "16:00"]
