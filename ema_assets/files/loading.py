@@ -16,7 +16,7 @@ import polars as pl
 from ema_assets.files.cells import LINE, SAMPLED_ROWS, Table, find_head, heads_of
 from ema_assets.files.json_rows import read_json
 from ema_assets.files.text import read_text
-from ema_assets.model.errors import BarFileError
+from ema_assets.model.errors import BarFileError, first_of
 
 _UNPACKED: dict[bytes, tuple[str, Callable[[bytes], bytes]]] = {
     b"\x1f\x8b": ("gzip", gzip.decompress),
@@ -27,6 +27,8 @@ _UNPACKED: dict[bytes, tuple[str, Callable[[bytes], bytes]]] = {
 _OLD_EXCEL = b"\xd0\xcf\x11\xe0"
 _NEW_EXCEL = ("xl/", "content.xml")
 _MOST_PACKINGS = 3
+# So many sheets are named.
+_NAMED = 5
 # What is packed in ways that are not unpacked here, by the place and the bytes that show it.
 _NOT_UNPACKED = {
     "a zstd file": (0, b"\x28\xb5\x2f\xfd"),
@@ -148,7 +150,11 @@ def _numbered(before: int) -> pl.Expr:
 
 
 def _excel(data: bytes) -> Table:
-    """The first sheet with a table. Every cell is taken as text, so that it is read like that of any other file."""
+    """The first sheet with a table. Every cell is taken as text, so that it is read like that of any other file.
+
+    Sheets with other columns are beside it, such as notes and dividends. One with the same columns has more bars, and
+    they would be lost without a word.
+    """
     import fastexcel
 
     try:
@@ -156,17 +162,28 @@ def _excel(data: bytes) -> Table:
     except fastexcel.FastExcelError as error:
         raise BarFileError(f"cannot be read as Excel: {_line(error)}") from None
     refusal: BarFileError | None = None
+    found: Table | None = None
+    alike: list[str] = []
     for name in book.sheet_names:
         options: Any = {"header_row": None, "dtypes": "string"}
-        sheet = book.load_sheet(name, **options).to_polars()
         try:
-            table = _sheet(sheet)
+            table = _sheet(book.load_sheet(name, **options).to_polars())
         except BarFileError as error:
             refusal = refusal or error
             continue
-        note = (f"sheet {name!r} of {len(book.sheet_names)}",) if len(book.sheet_names) > 1 else ()
-        return Table(table.cells, table.heads, table.form, note + table.notes)
-    raise refusal or BarFileError("holds no sheet")
+        if found is None:
+            note = (f"sheet {name!r} of {len(book.sheet_names)}",) if len(book.sheet_names) > 1 else ()
+            found = Table(table.cells, table.heads, table.form, note + table.notes)
+        if table.heads == found.heads:
+            alike.append(name)
+    if len(alike) > 1:
+        raise BarFileError(
+            f"has tables of the same columns in the sheets {first_of(alike, _NAMED)}; save each sheet as a file of its "
+            "own"
+        )
+    if found is None:
+        raise refusal or BarFileError("holds no sheet")
+    return found
 
 
 def _sheet(sheet: pl.DataFrame) -> Table:

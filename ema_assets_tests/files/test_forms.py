@@ -237,6 +237,19 @@ def test_excel_is_read_with_real_dates_and_numbers_below_a_title(tmp_path: Path)
     assert "sheet 'Prices' of 2" in found.source.notes
 
 
+def test_excel_with_bars_in_several_sheets_loses_none_without_a_word(tmp_path: Path) -> None:
+    import xlsxwriter
+
+    path = tmp_path / "prices.xlsx"
+    with xlsxwriter.Workbook(path) as book:
+        FRAME.write_excel(book, worksheet="KO")
+        book.add_worksheet("Dividends").write_row(0, 0, ["Date", "Amount"])
+        FRAME.write_excel(book, worksheet="PG")
+    assert refusal(path) == (
+        "has tables of the same columns in the sheets KO, PG; save each sheet as a file of its own"
+    )
+
+
 def test_excel_with_times_of_day_keeps_them(tmp_path: Path) -> None:
     import xlsxwriter
 
