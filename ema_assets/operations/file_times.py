@@ -27,6 +27,7 @@ from ema_assets.operations.file_sessions import (
 # So many of a hundred times must lie in sessions for a reading to count.
 _NEARLY_ALL = 95
 _UTC = "UTC"
+_SERIES = ("symbol", "timeframe")
 # The clock of most brokers of foreign exchange: their weeks and days begin at midnight on it.
 _BROKERS_ZONE = "Europe/Athens"
 
@@ -81,6 +82,7 @@ def place_times(bars: pl.DataFrame, sessions: pl.DataFrame, layout: Layout, opti
         origin = "as crypto is written"
     chosen = _labelled(readings)
     _check_all_exist(bars, chosen, options)
+    _check_repeated_hour(bars, chosen)
     ts = chosen.at if chosen.label == AT_OPEN else _opens(bars, chosen, sessions)
     told = "--label" if options.label else f"as {layout.name} writes them" if layout.label == chosen.label else ""
     label = f"at the {chosen.label} of a bar"
@@ -209,15 +211,22 @@ def _read(bars: pl.DataFrame, sessions: pl.DataFrame, zone: str, label: str) -> 
 
 def _in_repeated_hour(bars: pl.DataFrame, at: pl.Series, zone: str) -> pl.Series:
     """Of a time that stands twice, the second is the later when clocks were turned back, newest first the first."""
-    later = (
-        pl.col("wall").dt.replace_time_zone(zone, ambiguous="latest", non_existent="null").dt.convert_time_zone(_UTC)
-    )
-    series = ("symbol", "timeframe")
-    steps = pl.col("wall").diff().dt.total_microseconds().sign().over(series)
-    frame = bars.with_columns(at, steps.sum().over(series).alias("direction"))
-    place, count = pl.int_range(pl.len()).over(*series, "wall"), pl.len().over(*series, "wall")
+    frame = bars.with_columns(at, _step().sum().over(_SERIES).alias("direction"))
+    place, count = pl.int_range(pl.len()).over(*_SERIES, "wall"), pl.len().over(*_SERIES, "wall")
     is_later = pl.when(pl.col("direction") < 0).then(place < count - 1).otherwise(place > 0)
-    return frame.select(pl.when(is_later & pl.col("ts").is_null()).then(later).otherwise("at").alias("at")).to_series()
+    later = pl.when(is_later & pl.col("ts").is_null()).then(_latest(zone)).otherwise("at")
+    return frame.select(later.alias("at")).to_series()
+
+
+def _step() -> pl.Expr:
+    """1 where the clock of a row is ahead of that of the row before it in its series, -1 where it is behind."""
+    return pl.col("wall").diff().dt.total_microseconds().sign().over(_SERIES)
+
+
+def _latest(zone: str) -> pl.Expr:
+    """The instant at which the clocks of `zone` show `wall`: the later one, where they do twice."""
+    wall = pl.col("wall").dt.replace_time_zone(zone, ambiguous="latest", non_existent="null")
+    return wall.dt.convert_time_zone(_UTC)
 
 
 def _of_one_zone(readings: Sequence[_Reading], bars: pl.DataFrame) -> list[_Reading]:
@@ -289,6 +298,31 @@ def _check_all_exist(bars: pl.DataFrame, chosen: _Reading, options: ReadOptions)
             f"line {line}: {wall} does not exist in {chosen.zone}, whose clocks are put forward then "
             f"({missing.height} such line{'s' if missing.height > 1 else ''}); "
             + ("another `--tz` is needed" if options.tz else "give `--tz`")
+        )
+
+
+def _check_repeated_hour(bars: pl.DataFrame, chosen: _Reading) -> None:
+    """Refuse a file with both bars of a time that clocks show twice, whose rows are in no order that tells them apart.
+
+    In the order of time its clock goes back once for each such hour, and forward once when the newest row is first.
+    """
+    if chosen.zone == _UTC:
+        return
+    is_twice = pl.col("ts").is_null() & pl.struct(*_SERIES, "wall").is_duplicated()
+    both = bars.filter(is_twice & (in_zone(pl.col("wall"), chosen.zone) != _latest(chosen.zone)))
+    if both.is_empty():
+        return
+    hours = both.group_by(_SERIES).agg(hours=pl.col("wall").dt.date().n_unique(), wall=pl.col("wall").min())
+    steps = (
+        bars.with_columns(step=_step())
+        .group_by(_SERIES)
+        .agg(forward=(pl.col("step") > 0).sum(), back=(pl.col("step") < 0).sum())
+    )
+    shuffled = hours.join(steps, on=_SERIES).filter(pl.min_horizontal("forward", "back") > pl.col("hours"))
+    for wall in shuffled["wall"].sort().head(1).dt.to_string("%Y-%m-%d %H:%M"):
+        raise BarFileError(
+            f"has two bars at {wall}, which the clocks of {chosen.zone} show twice, and its rows are in no order that "
+            "tells which is the later one; sort them by time"
         )
 
 

@@ -3,6 +3,7 @@
 Sessions are worked out by hand here: New York is five hours behind UTC in winter, and opens at 09:30.
 """
 
+import random
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -160,6 +161,22 @@ def test_the_hour_that_clocks_repeat_is_read_backwards_where_the_newest_bar_is_f
     mixed = lines(texts, "BTC-USD", "1h") + "".join(f"ETH-USD,1h,{time},10,11,9,10.5,1\n" for time in texts[::-1])
     instants = ["2024-11-03 07:30", "2024-11-03 06:30", "2024-11-03 05:30", "2024-11-03 04:30"]
     assert times_of(written(tmp_path, mixed), tz="America/New_York") == [*instants, *instants[::-1]]
+
+
+def test_the_hour_that_clocks_repeat_is_refused_in_rows_without_an_order(tmp_path: Path) -> None:
+    new_york = ZoneInfo("America/New_York")
+    instants = [datetime(2024, 11, 3, 4, tzinfo=UTC) + number * FIVE for number in range(48)]
+    texts = [f"{each.astimezone(new_york):%Y-%m-%d %H:%M}" for each in instants]
+    ordered = written(tmp_path, lines(texts, "BTC-USD"), "ordered.csv")
+    assert times_of(ordered, tz="America/New_York") == [f"{each:%Y-%m-%d %H:%M}" for each in instants]
+    shuffled = written(tmp_path, lines(random.Random(1).sample(texts, len(texts)), "BTC-USD"), "shuffled.csv")
+    assert refusal(shuffled, tz="America/New_York") == (
+        "has two bars at 2024-11-03 01:00, which the clocks of America/New_York show twice, and its rows are in no order "
+        "that tells which is the later one; sort them by time"
+    )
+    # Where no time stands twice, any order will do.
+    once = random.Random(1).sample(texts[24:], 24)
+    assert len(times_of(written(tmp_path, lines(once, "BTC-USD"), "once.csv"), tz="America/New_York")) == 24
 
 
 def broker_hours(zone: str) -> list[str]:
