@@ -6,7 +6,7 @@ server, is turned into the form Dagster needs, and the schemas are made before D
 
 import select
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from threading import Lock
@@ -77,9 +77,7 @@ class MarketPostgresStorage(DagsterPostgresStorage):
             if engine is None:
                 check_direct(url)
                 migrate(url)
-                _tables_seen.clear()
-                _columns_seen.clear()
-                _indexes_seen.clear()
+                _seen.clear()
                 _partitions_seen.clear()
             # Looking for tables costs three connections and three queries of the catalog; once a process is enough.
             storage = cls(postgres_url=dagster_url(url), should_autocreate_tables=engine is None, inst_data=inst_data)
@@ -116,32 +114,26 @@ class MarketRuns(PostgresRunStorage):
 
     def has_run_stats_index_cols(self) -> bool:
         """As Dagster's, until the answer is yes."""
-        return "runs.start_time" in _columns_seen or _note(
-            _columns_seen, "runs.start_time", super().has_run_stats_index_cols()
-        )
+        return _stays("column runs.start_time", super().has_run_stats_index_cols)
 
     def has_backfill_id_column(self) -> bool:
         """As Dagster's, until the answer is yes."""
-        return "runs.backfill_id" in _columns_seen or _note(
-            _columns_seen, "runs.backfill_id", super().has_backfill_id_column()
-        )
+        return _stays("column runs.backfill_id", super().has_backfill_id_column)
 
 
 class MarketSchedules(PostgresScheduleStorage):
     """Dagster's schedules and sensors. Two questions come with every look at one, a thousand times in five minutes."""
 
     def _has_instigators_table(self, conn: sqlalchemy.Connection) -> bool:
-        return "instigators" in _tables_seen or _note(_tables_seen, "instigators", super()._has_instigators_table(conn))
+        return _stays("table instigators", super()._has_instigators_table, conn)
 
     def has_instigators_table(self) -> bool:
         """As Dagster's, until the answer is yes."""
-        return "instigators" in _tables_seen or super().has_instigators_table()
+        return _stays("table instigators", super().has_instigators_table)
 
     def has_built_index(self, migration_name: str) -> bool:
         """As Dagster's, until the answer is yes."""
-        return migration_name in _indexes_seen or _note(
-            _indexes_seen, migration_name, super().has_built_index(migration_name)
-        )
+        return _stays(f"index {migration_name}", super().has_built_index, migration_name)
 
 
 class MarketEventLog(PostgresEventLogStorage):
@@ -149,11 +141,11 @@ class MarketEventLog(PostgresEventLogStorage):
 
     def has_table(self, table_name: str) -> bool:
         """Asked before most statements. A table that is there stays there."""
-        return table_name in _tables_seen or _note(_tables_seen, table_name, super().has_table(table_name))
+        return _stays(f"table {table_name}", super().has_table, table_name)
 
     def has_asset_key_col(self, column_name: str) -> bool:
         """Asked three times in every step, likewise of a column."""
-        return column_name in _columns_seen or _note(_columns_seen, column_name, super().has_asset_key_col(column_name))
+        return _stays(f"column asset_keys.{column_name}", super().has_asset_key_col, column_name)
 
     def has_dynamic_partition(self, partitions_def_name: str, partition_key: str) -> bool:
         """Asked six times in every step, of the ends of the run's range: a yes holds for a moment."""
@@ -291,11 +283,11 @@ def held_partitions() -> Iterator[None]:
         _held.reset(token)
 
 
-def _note(seen: set[str], name: str, is_there: bool) -> bool:
-    """Keep `name` in `seen` when it is there; returns whether it is."""
-    if is_there:
-        seen.add(name)
-    return is_there
+def _stays(what: str, ask: Callable[..., bool], *given: Any) -> bool:
+    """Whether `what` is there, a part of Dagster's schema: as `ask` says of what is `given`, until it says yes."""
+    if what not in _seen and ask(*given):
+        _seen.add(what)
+    return what in _seen
 
 
 _INSERT_EVENT = SqlEventLogStorageTable.insert().returning(SqlEventLogStorageTable.c.id)
@@ -329,9 +321,7 @@ def _update_checks(rows: Sequence[Mapping[str, Any]]) -> Any:
 
 # What all instances of this process share, by URL. One engine is enough: only tests change the database.
 _engines: dict[str, sqlalchemy.Engine] = {}
-_tables_seen: set[str] = set()
-_columns_seen: set[str] = set()
-_indexes_seen: set[str] = set()
+_seen: set[str] = set()
 _partitions_seen: dict[tuple[str, str], float] = {}
 _lock = Lock()
 

@@ -200,10 +200,7 @@ def _unknown_zone(layout: Layout, readings: Sequence[_Reading], bars: pl.DataFra
 
 def _read(bars: pl.DataFrame, sessions: pl.DataFrame, zone: str, label: str) -> _Reading:
     at = bars.select(pl.coalesce("ts", in_zone(pl.col("wall"), zone)).alias("at")).to_series()
-    repeated = bars.select(
-        pl.col("ts").is_null() & pl.struct("symbol", "timeframe", "wall").is_duplicated()
-    ).to_series()
-    if zone != _UTC and repeated.any():
+    if zone != _UTC and bars.select(_is_repeated().any()).item():
         at = _in_repeated_hour(bars, at, zone)
     times = bars.select("calendar", "timeframe").with_columns(at)
     return _Reading(zone, label, at, int(fitting(times, sessions, label).sum()))
@@ -216,6 +213,11 @@ def _in_repeated_hour(bars: pl.DataFrame, at: pl.Series, zone: str) -> pl.Series
     is_later = pl.when(pl.col("direction") < 0).then(place < count - 1).otherwise(place > 0)
     later = pl.when(is_later & pl.col("ts").is_null()).then(_latest(zone)).otherwise("at")
     return frame.select(later.alias("at")).to_series()
+
+
+def _is_repeated() -> pl.Expr:
+    """Whether the time of a row names no instant and stands more than once in its series."""
+    return pl.col("ts").is_null() & pl.struct(*_SERIES, "wall").is_duplicated()
 
 
 def _step() -> pl.Expr:
@@ -308,8 +310,7 @@ def _check_repeated_hour(bars: pl.DataFrame, chosen: _Reading) -> None:
     """
     if chosen.zone == _UTC:
         return
-    is_twice = pl.col("ts").is_null() & pl.struct(*_SERIES, "wall").is_duplicated()
-    both = bars.filter(is_twice & (in_zone(pl.col("wall"), chosen.zone) != _latest(chosen.zone)))
+    both = bars.filter(_is_repeated() & (in_zone(pl.col("wall"), chosen.zone) != _latest(chosen.zone)))
     if both.is_empty():
         return
     hours = both.group_by(_SERIES).agg(hours=pl.col("wall").dt.date().n_unique(), wall=pl.col("wall").min())

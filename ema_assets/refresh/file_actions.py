@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -69,8 +69,8 @@ def between(storing: Storing, stored: StoredBars, screening: Screening) -> pl.Da
     adjusted already.
     """
     nothing = COMPARED_SCHEMA.to_frame()
-    served = screening.bars.join(stored.within.select("symbol").unique(), on="symbol", how="anti")
-    if served.is_empty() or stored.context.is_empty():
+    served = _sharing_none(stored, screening)
+    if served.is_empty():
         return nothing
     first = served.group_by("symbol").agg(pl.col("ts", "open").sort_by("ts").first())
     last = stored.context.join(first.select("symbol", first_ts="ts"), on="symbol")
@@ -95,7 +95,7 @@ def between(storing: Storing, stored: StoredBars, screening: Screening) -> pl.Da
     rows = []
     for symbol, factor, kind, first_ts in near.select("symbol", "ratio", "kind", "first_ts").iter_rows():
         volume, last_ts = corporate_actions.volume_ratio(factor, kind, None), first_ts - timedelta(microseconds=1)
-        rows.append((symbol, factor, corporate_actions.name_of(factor), kind, volume, 0, 0, 0, last_ts, 0))
+        rows.append(_told_by_fact(symbol, factor, kind, volume, last_ts))
     return pl.DataFrame(rows, schema=COMPARED_SCHEMA, orient="row")
 
 
@@ -107,8 +107,8 @@ def ahead(storing: Storing, stored: StoredBars, screening: Screening) -> pl.Data
     already.
     """
     nothing = COMPARED_SCHEMA.to_frame()
-    served = screening.bars.join(stored.within.select("symbol").unique(), on="symbol", how="anti")
-    if served.is_empty() or stored.context.is_empty():
+    served = _sharing_none(stored, screening)
+    if served.is_empty():
         return nothing
     last = served.group_by("symbol").agg(pl.col("ts", "close").sort_by("ts").last())
     later = stored.context.join(last.select("symbol", ends="ts"), on="symbol").filter(pl.col("ts") > pl.col("ends"))
@@ -131,8 +131,19 @@ def ahead(storing: Storing, stored: StoredBars, screening: Screening) -> pl.Data
         ratio = math.prod(ratios)
         volume = math.prod(corporate_actions.volume_ratio(*each, None) for each in zip(ratios, kinds, strict=True))
         if abs(math.log(close / next_close / ratio)) <= min(_STEP_WITHIN, abs(math.log(ratio)) / 2):
-            rows.append((symbol, ratio, corporate_actions.name_of(ratio), kinds[0], volume, 0, 0, 0, ts, 0))
+            rows.append(_told_by_fact(symbol, ratio, kinds[0], volume, ts))
     return pl.DataFrame(rows, schema=COMPARED_SCHEMA, orient="row")
+
+
+def _sharing_none(stored: StoredBars, screening: Screening) -> pl.DataFrame:
+    """The bars of a file of those series of which none is stored, too; nothing where nothing is stored around them."""
+    served = screening.bars.join(stored.within.select("symbol").unique(), on="symbol", how="anti")
+    return served.clear() if stored.context.is_empty() else served
+
+
+def _told_by_fact(symbol: str, ratio: float, kind: str, volume: float, last_ts: datetime) -> tuple[object, ...]:
+    """A row of COMPARED_SCHEMA that no bar tells of, for there is none to compare."""
+    return symbol, ratio, corporate_actions.name_of(ratio), kind, volume, 0, 0, 0, last_ts, 0
 
 
 def _going_on(stored: pl.DataFrame, served: pl.DataFrame, locked: pl.DataFrame) -> pl.DataFrame:
