@@ -99,6 +99,10 @@ class UnsoundSignal(UnsoundCode):
     """A signal of a user's own depends on other symbols, on later bars or on how a history is cut."""
 
 
+class CodeDiffers(EmaAssetsError):
+    """This host would compute an asset by other code or parameters than those that the run was launched for."""
+
+
 class UnclearSymbol(ConfigurationError):
     """What a symbol is and where it trades cannot be told from how it is written."""
 

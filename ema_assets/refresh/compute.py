@@ -11,6 +11,7 @@ import polars as pl
 from ema_assets.market.calendars import place, reach, with_trend_of
 from ema_assets.market.rollups import CODE_VERSION, buckets_of, roll_up, without_owned
 from ema_assets.model.asset_names import OHLC, STRATEGY
+from ema_assets.model.errors import CodeDiffers
 from ema_assets.model.schemas import COMPLETED_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh import impact, long_bars
@@ -246,6 +247,28 @@ def _teller(
     return lambda transaction, claimed, computed, flipped: raise_alerts(
         transaction, wanted, node, timeframe, known_of(claimed, computed.seen), computed.rows, flipped, now
     )
+
+
+def refused(
+    database: Database,
+    asset: str,
+    timeframe: Timeframe,
+    symbols: Sequence[str],
+    now: datetime,
+    *,
+    error: CodeDiffers,
+    everything: bool,
+) -> Outcome:
+    """Compute nothing of `asset`: those of `symbols` that were to be computed are in `errors` and in the ledger."""
+    outcome = Outcome()
+
+    def work(batch: list[str]) -> None:
+        with database.transaction() as transaction:
+            if not ledger.claim(transaction, asset, timeframe, batch, everything=everything).is_empty():
+                raise error
+
+    _in_batches(database, asset, timeframe, symbols, now, work, outcome, everything=everything)
+    return outcome
 
 
 def _in_batches(

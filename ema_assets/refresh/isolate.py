@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import adbc_driver_manager
 
-from ema_assets.model.errors import StoreError, UnsoundCode, first_of
+from ema_assets.model.errors import CodeDiffers, StoreError, UnsoundCode, first_of
 from ema_assets.store import interrupts
 
 _log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def bisect(symbols: Sequence[str], work: Callable[[list[str]], None]) -> dict[st
     """Do `work` for all `symbols` at once; when that fails, for each half, until the culprits stand alone.
 
     `work` must leave nothing behind when it raises. Returns why each culprit failed. Code that is unsound fails for all
-    of them: what it mixes up in a batch would go unnoticed in a single series.
+    of them: what it mixes up in a batch would go unnoticed in a single series. So does code that nobody asked for.
 
     Raises:
         StoreError: and other errors that are no series' own: the database is gone, out of memory, a deadlock.
@@ -43,9 +43,10 @@ def bisect(symbols: Sequence[str], work: Callable[[list[str]], None]) -> dict[st
         interrupts.check()
         if can_heal(error) or isinstance(error, MemoryError):
             raise
-        if len(symbols) == 1 or isinstance(error, UnsoundCode):
-            # What unsound code did wrong is in the error, and not where it was raised.
-            trace = None if isinstance(error, UnsoundCode) else error
+        is_of_all = isinstance(error, UnsoundCode | CodeDiffers)
+        if len(symbols) == 1 or is_of_all:
+            # What is wrong with the code is in the error, and not where it was raised.
+            trace = None if is_of_all else error
             _log.error("%s cannot be processed: %s", first_of(symbols, _NAMED), error, exc_info=trace)
             return dict.fromkeys(symbols, _described(error))
         middle = len(symbols) // 2

@@ -18,12 +18,13 @@ from dagster import (
 from ema_assets.defs.assets.catalog import catalog_metadata, described
 from ema_assets.defs.assets.step import refresh_partitions
 from ema_assets.defs.checks import log_for_failed_step
+from ema_assets.defs.code_versions import CODE_VERSION_TAG, code_differs
 from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.defs.partitions import series_of
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.model.asset_names import CHAIN
 from ema_assets.model.timeframes import Timeframe
-from ema_assets.refresh.compute import refresh_computed
+from ema_assets.refresh.compute import refresh_computed, refused
 from ema_assets.refresh.graph import Graph, Node
 from ema_assets.refresh.outcome import Outcome
 
@@ -74,14 +75,17 @@ def _computed_asset(node: Node, graph: Graph, namespace: Namespace) -> AssetsDef
         description=node.description,
         metadata=catalog_metadata(node, _source_of(node), namespace),
         # Within a run the chain to the trades goes first: that is what a trader waits for.
-        op_tags={"dagster/priority": "1" if node.name in CHAIN else "0"},
+        op_tags={"dagster/priority": "1" if node.name in CHAIN else "0", CODE_VERSION_TAG: node.code_version},
     )
     @namespace.own_resources
     def computed(context: AssetExecutionContext, store: StoreResource, market: MarketResource) -> None:
         with store.open() as database:
+            differs = code_differs(context, node, database)
 
             def work(timeframe: Timeframe, symbols: Sequence[str], everything: bool) -> Outcome:
                 now, run_id = market.now(), context.run.run_id
+                if differs is not None:
+                    return refused(database, node.name, timeframe, symbols, now, error=differs, everything=everything)
                 return refresh_computed(
                     database,
                     node,

@@ -4,6 +4,7 @@ Every function takes a Transaction, so that the ledger is written together with 
 """
 
 from ema_assets.store.ledger.overview import (
+    adopted_code_version,
     assets,
     attempts,
     began,
@@ -71,6 +72,7 @@ __all__ = [
     "RECORDING_GRACE_SECONDS",
     "add_rows",
     "adopt_code_versions",
+    "adopted_code_version",
     "assets",
     "attempts",
     "began",

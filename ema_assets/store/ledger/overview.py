@@ -59,6 +59,13 @@ def assets(transaction: Transaction) -> list[str]:
     return [str(asset) for asset in found["asset"]]
 
 
+def adopted_code_version(transaction: Transaction, asset: str) -> str | None:
+    """The version of its code by which `asset` is to be computed since the last sync; None before there was one."""
+    found = transaction.query("SELECT code_version FROM market.asset WHERE asset = $1", asset)
+    version = found["code_version"].first()
+    return None if version is None else str(version)
+
+
 def summary(transaction: Transaction, symbols: Sequence[str] | None = None) -> pl.DataFrame:
     """Per asset that is on and timeframe of active instruments: series, never_computed, failing, newest_ts.
 

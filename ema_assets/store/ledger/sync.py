@@ -367,6 +367,14 @@ def adopt_code_versions(transaction: Transaction, versions: Mapping[str, str]) -
         OHLC,
         [timeframe.key for timeframe in FETCHED],
     )
+    transaction.execute(
+        """
+        UPDATE market.asset a SET code_version = v.version FROM unnest($1::text[], $2::text[]) AS v(asset, version)
+        WHERE a.asset = v.asset AND a.code_version IS DISTINCT FROM v.version
+        """,
+        list(versions),
+        list(versions.values()),
+    )
     changed = transaction.query(
         """
         UPDATE market.series_state s

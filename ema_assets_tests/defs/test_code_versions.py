@@ -1,0 +1,119 @@
+"""A run on another host, whose parameters are not those of the code location that launched it."""
+
+import socket
+
+import pytest
+from dagster import AssetKey, DagsterRunStatus, Definitions, JobDefinition
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run
+from dagster._serdes import ConfigurableClassData
+
+from ema_assets.config import watchlist
+from ema_assets.definitions import assembled
+from ema_assets.defs.run_tags import DEFER_TAG, RANGE_END_TAG, RANGE_START_TAG
+from ema_assets.model.asset_names import EMA_TREND
+from ema_assets.operations.sync_watchlist import adopt_graph
+from ema_assets.refresh.graph import Graph, build
+from ema_assets.store import ledger
+from ema_assets.store.ledger import BEGINNING
+from ema_assets_tests.core import rewrite
+from ema_assets_tests.defs.conftest import GRAPH, WATCHLIST, World, defs
+
+pytestmark = pytest.mark.settled
+
+SERIES = "AAPL|5m"
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Graph:
+    """What another host would compute: the trend by other code."""
+    rewrite(monkeypatch, "ema_trend")
+    return build(watchlist.parse(WATCHLIST))
+
+
+def launched_by(world: World, monkeypatch: pytest.MonkeyPatch, class_name: str) -> None:
+    launcher = ConfigurableClassData("somewhere", class_name, "{}\n")
+    ref = world.instance.get_ref()._replace(run_launcher_data=launcher)
+    monkeypatch.setattr(world.instance, "get_ref", lambda: ref)
+
+
+def execute(world: World, launched: Definitions, executed: Definitions, **tags: str) -> tuple[DagsterRunStatus, str]:
+    """A run of the trend of SERIES that one code location has launched and another one executes: status and error."""
+    ranged = {RANGE_START_TAG: SERIES, RANGE_END_TAG: SERIES, **tags}
+
+    def job(location: Definitions) -> JobDefinition:
+        return location.resolve_implicit_global_asset_job_def().get_subset(asset_selection={AssetKey(EMA_TREND)})
+
+    run = world.instance.create_run_for_job(
+        job(launched), tags=ranged, asset_selection=frozenset({AssetKey(EMA_TREND)})
+    )
+    result = execute_run(InMemoryJob(job(executed)), run, world.instance, raise_on_error=False)
+    failures = [each.step_failure_data.error for each in result.filter_events(lambda each: each.is_step_failure)]
+    return world.instance.get_run_by_id(run.run_id).status, " ".join(str(each.message) for each in failures)
+
+
+def state(world: World) -> tuple[str, object, int, str | None]:
+    with world.database.transaction() as transaction:
+        (row,) = transaction.query(
+            """SELECT code_version, dirty_from, failures, last_error FROM market.series_state
+               WHERE asset = $1 AND symbol = 'AAPL' AND timeframe = '5m'""",
+            EMA_TREND,
+        ).rows()
+    return row
+
+
+def test_a_host_with_other_parameters_computes_nothing_and_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch, elsewhere: Graph
+) -> None:
+    launched_by(world, monkeypatch, "LaneRunLauncher")
+    ours, theirs = GRAPH.nodes[EMA_TREND].code_version, elsewhere.nodes[EMA_TREND].code_version
+    status, error = execute(world, defs, assembled(elsewhere))
+    assert status is DagsterRunStatus.FAILURE
+    assert f"{SERIES}: CodeDiffers: {socket.gethostname()} computes ema_trend in another way ({theirs})" in error
+    assert f"launched the run ({ours})" in error
+    version, dirty_from, failures, last_error = state(world)
+    assert (version, dirty_from, failures) == (ours, None, 1)
+    assert "Give all hosts the same, and restart their workers" in str(last_error)
+
+
+def test_what_is_stale_waits_for_a_host_that_computes_it_as_wanted(
+    world: World, monkeypatch: pytest.MonkeyPatch, elsewhere: Graph
+) -> None:
+    launched_by(world, monkeypatch, "K8sRunLauncher")
+    other = assembled(elsewhere)
+    # Nothing is stale: nothing would be computed, and nothing is wrong.
+    assert execute(world, defs, other, **{DEFER_TAG: "true"})[0] is DagsterRunStatus.SUCCESS
+    assert state(world)[2] == 0
+    with world.database.transaction() as transaction:
+        ledger.start_again(transaction, [EMA_TREND])
+    assert execute(world, defs, other, **{DEFER_TAG: "true"})[0] is DagsterRunStatus.FAILURE
+    assert state(world)[1:3] == (BEGINNING, 1)
+    assert execute(world, defs, defs)[0] is DagsterRunStatus.SUCCESS
+    assert state(world)[1:3] == (None, 0)
+
+
+def test_a_run_that_waited_while_the_configuration_changed_computes_what_is_wanted_now(
+    world: World, monkeypatch: pytest.MonkeyPatch, elsewhere: Graph
+) -> None:
+    launched_by(world, monkeypatch, "LaneRunLauncher")
+    with world.database.transaction() as transaction:
+        adopt_graph(transaction, elsewhere)
+        ledger.adopt_code_versions(transaction, elsewhere.code_versions)
+    assert execute(world, defs, assembled(elsewhere))[0] is DagsterRunStatus.SUCCESS
+    assert state(world)[:3] == (elsewhere.nodes[EMA_TREND].code_version, None, 0)
+
+
+def test_a_code_location_that_was_reloaded_need_not_wait_for_the_sync(
+    world: World, monkeypatch: pytest.MonkeyPatch, elsewhere: Graph
+) -> None:
+    launched_by(world, monkeypatch, "LaneRunLauncher")
+    other = assembled(elsewhere)
+    assert execute(world, other, other)[0] is DagsterRunStatus.SUCCESS
+    assert state(world)[:3] == (elsewhere.nodes[EMA_TREND].code_version, None, 0)
+
+
+def test_processes_of_the_same_host_read_the_same_files(
+    world: World, monkeypatch: pytest.MonkeyPatch, elsewhere: Graph
+) -> None:
+    launched_by(world, monkeypatch, "StandbyRunLauncher")
+    assert execute(world, defs, assembled(elsewhere))[0] is DagsterRunStatus.SUCCESS
