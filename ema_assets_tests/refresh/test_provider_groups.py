@@ -358,17 +358,26 @@ def test_when_only_gaps_are_due_after_an_outage_one_of_them_is_the_probe(market:
 def test_storing_the_bulk_of_one_provider_does_not_keep_another_ones_answers_waiting(
     market: Market, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The store of the first waits for the second to be heard: on the event loop that would be for ever."""
-    is_heard = threading.Event()
+    """The store of the first waits for the second to be heard: on the event loop that would be for ever.
+
+    Both have been asked by then, for what is to be asked is looked up in the database that the store has to itself.
+    """
+    is_asked, has_begun, is_heard = threading.Event(), threading.Event(), threading.Event()
 
     class Slow(MemoryExchange):
         async def fetch(self, requests: Sequence[BarRequest]) -> AsyncIterator[FetchBatch]:
+            is_asked.set()
             await asyncio.to_thread(has_begun.wait, 60)
             async for batch in super().fetch(requests):
                 is_heard.set()
                 yield batch
 
-    has_begun = threading.Event()
+    class Quick(MemoryExchange):
+        async def fetch(self, requests: Sequence[BarRequest]) -> AsyncIterator[FetchBatch]:
+            await asyncio.to_thread(is_asked.wait, 60)
+            async for batch in super().fetch(requests):
+                yield batch
+
     was_heard = []
 
     def waiting_store(*arguments: Any, **more: Any) -> Stored:
@@ -376,9 +385,9 @@ def test_storing_the_bulk_of_one_provider_does_not_keep_another_ones_answers_wai
         was_heard.append(is_heard.wait(timeout=60))
         return store_bars(*arguments, **more)
 
-    slow = Slow(market.binance.bars)
-    slow.name = "binance"
-    market.binance = slow
+    quick, slow = Quick(market.alpaca.bars), Slow(market.binance.bars)
+    quick.name, slow.name = "alpaca", "binance"
+    market.alpaca, market.binance = quick, slow
     monkeypatch.setattr(fetch, "store_bars", waiting_store)
     assert sorted(market.fetch(NOW).done) == ["AAPL", "BTC-USD", "JPM", "MSFT"]
     assert was_heard == [True, True]
