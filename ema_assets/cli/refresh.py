@@ -99,6 +99,8 @@ def _as_json(stale: pl.DataFrame, waiting: pl.DataFrame, runs: "Sequence[Planned
                 "is_history": run.is_history,
                 "is_first": run.is_first,
                 "is_repair": run.is_repair,
+                "is_anew": run.is_anew,
+                "is_telling": run.is_telling,
             }
             for run in runs
         ],

@@ -80,6 +80,10 @@ def purpose(planned: PlannedRun) -> str:
         what = f"first results on {timeframe}"
     elif planned.is_repair:
         what = f"{timeframe} bars asked again"
+    elif planned.is_anew:
+        what = f"{timeframe} computed anew"
+    elif planned.is_telling:
+        what = f"{timeframe} told to Dagster again"
     else:
         what = f"newest {timeframe} bars"
     return f"{what}, {planned.series} series"

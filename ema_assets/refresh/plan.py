@@ -183,7 +183,13 @@ def sentences(stale: pl.DataFrame, planned: Sequence[PlannedRun]) -> list[str]:
 
 
 def _kinds(run: PlannedRun) -> dict[str, bool]:
-    return {"history, ": run.is_history, "computed first, ": run.is_first, "asked again, ": run.is_repair}
+    return {
+        "history, ": run.is_history,
+        "computed first, ": run.is_first,
+        "asked again, ": run.is_repair,
+        "computed anew, ": run.is_anew,
+        "told to Dagster again, ": run.is_telling,
+    }
 
 
 def _since(moment: datetime | None) -> str:

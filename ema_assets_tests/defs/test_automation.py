@@ -27,6 +27,7 @@ from ema_assets.definitions import assembled
 from ema_assets.defs.configuration import configuration_drift
 from ema_assets.defs.one_sentence import WrongConfiguration
 from ema_assets.defs.resources import MarketResource
+from ema_assets.model.asset_names import EMA_TREND
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.timeframes import DEFAULT, Timeframe
 from ema_assets.providers import registry
@@ -100,6 +101,23 @@ def test_a_rolled_up_close_asks_for_its_run_although_the_last_5m_bar_is_still_to
     assert request.tags["ema_assets/lane"] == "background"
     assert request.tags["for"] == "newest 15m bars, 5 series"
     assert int(request.tags["dagster/priority"]) < 0
+
+
+@pytest.mark.settled
+def test_a_run_that_only_tells_dagster_again_does_not_say_that_there_are_new_bars(world: World) -> None:
+    with world.database.transaction() as transaction:
+        transaction.execute("UPDATE market.series_state SET recorded_at = NULL WHERE timeframe = '1h'")
+    world.let_grace_pass()
+    (request,) = tick(world, H1)
+    assert request.tags["for"] == "1h told to Dagster again, 5 series"
+
+
+@pytest.mark.settled
+def test_a_run_after_a_changed_parameter_says_that_it_computes_anew(world: World) -> None:
+    with world.database.transaction() as transaction:
+        ledger.start_again(transaction, [EMA_TREND])
+    (request,) = tick(world, H1)
+    assert request.tags["for"] == "1h computed anew, 5 series"
 
 
 @pytest.mark.settled

@@ -1,17 +1,22 @@
 """Stale series to runs."""
 
+from datetime import UTC, datetime
+
 import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ema_assets.model.schemas import UTC_TIME
 from ema_assets.refresh.runs import PlannedRun, Rectangle, plan_runs
+from ema_assets.store.ledger import BEGINNING
 from ema_assets_tests.timeframes import D1, H1, M5, M15, ORDER
 
 SYMBOLS = [f"S{number:02}" for number in range(12)]
 
 
 def stale_of(*rows: tuple[str, str, str]) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema={"symbol": pl.String, "timeframe": pl.String, "reason": pl.String}, orient="row")
+    frame = pl.DataFrame(rows, schema={"symbol": pl.String, "timeframe": pl.String, "reason": pl.String}, orient="row")
+    return frame.with_columns(since=pl.lit(None, UTC_TIME))
 
 
 def test_runs_come_in_order_of_timeframe_and_history_after_everything_live() -> None:
@@ -51,6 +56,23 @@ def test_what_is_computed_for_the_first_time_comes_last_and_is_left_to_any_other
 def test_a_series_stale_in_several_assets_counts_once() -> None:
     stale = stale_of(("S01", "5m", "input changed"), ("S01", "5m", "bar closed"), ("S01", "5m", "not recorded"))
     assert plan_runs(stale, SYMBOLS, [], 100) == [PlannedRun(Rectangle(M5, "S01", "S01"), 1, False)]
+
+
+def test_a_run_says_that_it_computes_anew_or_only_tells_where_no_series_of_it_has_new_bars() -> None:
+    anew = pl.col("reason") == "input changed"
+    stale = stale_of(
+        ("S01", "5m", "not recorded"),
+        ("S02", "5m", "not recorded"),
+        ("S02", "5m", "input changed"),
+        ("S03", "5m", "bar closed"),
+        ("S03", "5m", "input changed"),
+    ).with_columns(since=pl.when(anew).then(pl.lit(BEGINNING, UTC_TIME)))
+    said = [(run.is_telling, run.is_anew) for run in plan_runs(stale, SYMBOLS, [], 1)]
+    assert said == [(True, False), (False, True), (False, False)]
+    together = [(run.series, run.is_telling, run.is_anew) for run in plan_runs(stale, SYMBOLS, [], 2)]
+    assert together == [(2, False, True), (1, False, False)]
+    since_a_bar = stale.with_columns(since=pl.lit(datetime(2026, 11, 20, tzinfo=UTC), UTC_TIME))
+    assert not any(run.is_anew for run in plan_runs(since_a_bar, SYMBOLS, [], 1))
 
 
 def test_more_series_than_a_run_takes_are_cut_in_the_order_of_the_symbols() -> None:
@@ -121,16 +143,12 @@ def test_every_stale_series_is_in_a_run_or_in_flight_and_no_run_takes_more_than_
 
 
 def test_missing_bars_have_runs_of_their_own_between_what_is_live_and_history() -> None:
-    stale = pl.DataFrame(
-        [
-            ("AAPL", "5m", "bars missing"),
-            ("AAPL", "5m", "bar closed"),
-            ("MSFT", "5m", "bars missing"),
-            ("XOM", "5m", "never asked"),
-            ("JPM", "1d", "bars missing"),
-        ],
-        schema=["symbol", "timeframe", "reason"],
-        orient="row",
+    stale = stale_of(
+        ("AAPL", "5m", "bars missing"),
+        ("AAPL", "5m", "bar closed"),
+        ("MSFT", "5m", "bars missing"),
+        ("XOM", "5m", "never asked"),
+        ("JPM", "1d", "bars missing"),
     )
     runs = plan_runs(stale, ["AAPL", "JPM", "MSFT", "XOM"], [], 10)
     assert [(run.rectangle.first, run.rectangle.timeframe, run.is_repair, run.is_history) for run in runs] == [
