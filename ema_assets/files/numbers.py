@@ -76,7 +76,7 @@ def read_numbers(
     """
     columns = {**prices, **({"volume": volume} if volume is not None else {})}
     _check_types(frame, columns)
-    plain = {name: frame[name].cast(pl.Float64, strict=False) for name in columns.values()}
+    plain = {name: _as_float(frame[name]) for name in columns.values()}
     texts = [name for name in plain if frame.schema[name] == pl.String and not _is_all_read(frame, name, plain[name])]
     has_dots = not are_by_commas and _has_dotted_days(frame)
     if not texts and decimal != "," and (decimal == "." or not has_dots):
@@ -95,6 +95,13 @@ def read_numbers(
     if "volume" in found:
         found["volume"] = found["volume"].fill_nan(None)
     return found, signs[0] if prices else signs[1]
+
+
+def _as_float(column: pl.Series) -> pl.Series:
+    """`column` as Float64. A number of single precision is the decimal it was written as: 101.3, not 101.30000305."""
+    if column.dtype == pl.Float32:
+        column = column.cast(pl.String)
+    return column.cast(pl.Float64, strict=False)
 
 
 def _check_types(frame: pl.DataFrame, columns: Mapping[str, str]) -> None:

@@ -224,6 +224,12 @@ def test_parquet_and_arrow_files_are_read(tmp_path: Path, form: str) -> None:
     assert rows_of(understood(path, symbol="KO").bars) == BARS
 
 
+def test_prices_of_single_precision_are_the_decimals_that_they_were_written_as(tmp_path: Path) -> None:
+    path = tmp_path / "KO.parquet"
+    FRAME.with_columns(pl.col(pl.Float64).cast(pl.Float32)).write_parquet(path)
+    assert rows_of(understood(path).bars) == BARS
+
+
 def test_excel_is_read_with_real_dates_and_numbers_below_a_title(tmp_path: Path) -> None:
     import xlsxwriter
 
