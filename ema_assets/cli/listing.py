@@ -42,7 +42,7 @@ class Chooser:
     default: str
     calendar: str | None
     provider: str | None
-    refused: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
     _calendars: dict[str, str | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -57,10 +57,10 @@ class Chooser:
             listing = self._listing(symbol)
             self._check_provider(symbol, listing)
         except ConfigurationError as error:
-            self.refused.append(str(error))
+            self.refused[symbol] = str(error)
             return None
         if (problem := self._problem_of(listing.calendar)) is not None:
-            self.refused.append(f"{symbol}: {problem}")
+            self.refused[symbol] = f"{symbol}: {problem}"
             return None
         negative = listing.asset_class == "futures"
         return Choice(Instrument(symbol, listing.calendar, self.provider, negative), listing.reason)

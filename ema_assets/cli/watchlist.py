@@ -2,7 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from ema_assets.cli.options import complete_symbol, group_option, json_option
 from ema_assets.config import renames, watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock
-from ema_assets.model.errors import ConfigurationError, first_of, not_one_of
+from ema_assets.model.errors import ConfigurationError, StoreError, first_of, not_one_of
 from ema_assets.model.symbols import FROM_FILES, Instrument, parse_symbol
 from ema_assets.runtime import state
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 # Of more symbols than this in one command, they are counted instead of named.
 _SHOWN_SYMBOLS = 30
+# Then the reasons of so many that are not added.
+_SHOWN_REASONS = 10
+# It takes edits of the watchlist up.
+_SENSOR = "sync_watchlist"
 
 
 @click.group("symbols", cls=Commands)
@@ -164,10 +169,37 @@ def _add(wanted: Sequence[str], calendar: str | None, provider: str | None) -> N
     for note in chooser.notes():
         click.echo(note, err=True)
     if added and running is not None:
-        click.echo("Dagster picks this up within ten seconds and loads the history.")
+        click.echo(_what_dagster_does(settings))
     if chooser.refused:
         only = len(chooser.refused) == 1
-        raise ConfigurationError((" " if only else "\n").join(["not added:", *chooser.refused]))
+        raise ConfigurationError((" " if only else "\n").join(["not added:", *_first_sentences(chooser.refused)]))
+
+
+def _what_dagster_does(settings: Settings) -> str:
+    """Whether a running Dagster takes up the edited watchlist."""
+    from ema_assets.reports.status import not_synced
+    from ema_assets.store import diagnosis
+
+    with (
+        suppress(StoreError),
+        environment.open_database(settings, migrated=False) as database,
+        database.transaction() as transaction,
+    ):
+        if _SENSOR in (diagnosis.stopped_automation(transaction) or ()):
+            where = "Start it in the Dagster UI under *Automation*."
+            return f"Nothing is loaded yet: the sensor {_SENSOR} is stopped. {where}"
+        if (error := not_synced(transaction)) is not None:
+            return f"Nothing is loaded yet: the watchlist was {error}"
+    return "Dagster picks this up within ten seconds and loads the history."
+
+
+def _first_sentences(refused: Mapping[str, str]) -> list[str]:
+    """Why each symbol is not added; of many, of the first ones, and the names of the others to be copied."""
+    reasons = list(refused.values())
+    if len(reasons) <= _SHOWN_SYMBOLS:
+        return reasons
+    others = list(refused)[_SHOWN_REASONS:]
+    return [*reasons[:_SHOWN_REASONS], f"and {len(others)} more: {' '.join(others)}"]
 
 
 def _print_added(choices: "Sequence[Choice]") -> None:

@@ -15,10 +15,10 @@ from ema_assets.model.schemas import ACTION_SCHEMA, STATE_SCHEMA
 from ema_assets.model.symbols import Instrument
 from ema_assets.model.timeframes import DEFAULT
 from ema_assets.operations.sync_watchlist import sync
-from ema_assets.store import action_facts, ledger, states
+from ema_assets.store import action_facts, ledger, states, sync_failures
 from ema_assets.store.database import Database
 from ema_assets_tests.cli.conftest import Refused, Run
-from ema_assets_tests.cli.shell import DEAD, HEAD, SOUND, WATCHLIST, bars_file, start
+from ema_assets_tests.cli.shell import DEAD, HEAD, SOUND, WATCHLIST, an_up, bars_file, start
 from ema_assets_tests.timeframes import M5
 from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
 
@@ -159,6 +159,34 @@ def test_what_is_clear_is_added_and_of_the_rest_is_said_how_to_say_it(run: Run, 
     assert found["ES=F"] == Instrument("ES=F", "CMES", None, allow_negative=True)
     assert found["EUR_USD"] == Instrument("EUR_USD", "24/5")
     assert not {"7203", "BTC", "TEVA.TA"} & set(found)
+
+
+def test_of_hundreds_of_symbols_that_are_not_added_the_first_say_why_and_all_are_named(run: Run) -> None:
+    numbers = [str(number) for number in range(7000, 7040)]
+    *said, others = run("symbols", "add", *numbers).stderr.splitlines()
+    assert len(said) == 11
+    assert said[10].startswith("7009: a number needs the suffix of its exchange")
+    assert others == f"and 30 more: {' '.join(numbers[10:])}"
+
+
+def test_who_adds_a_symbol_is_told_when_dagster_does_not_take_it_up(run: Run, home: Path, database_url: str) -> None:
+    def added(symbol: str) -> str:
+        with an_up(home, 4711, provider="sandbox", ui="http://127.0.0.1:3000"):
+            return run("symbols", "add", symbol, EMA_DATABASE_URL=database_url).stdout.splitlines()[1]
+
+    assert added("NVDA") == "Dagster picks this up within ten seconds and loads the history."
+    with Database(database_url) as database, database.transaction() as transaction:
+        sync_failures.note(transaction, "a disk is full")
+    said = added("AMD")
+    assert said.startswith("Nothing is loaded yet: the watchlist was not taken up since 20")
+    assert said.endswith(" UTC: a disk is full")
+    with Database(database_url) as database, database.transaction() as transaction:
+        transaction.execute("CREATE TABLE dagster.instigators (status text, instigator_body text)")
+        body = json.dumps({"origin": {"job_name": "sync_watchlist"}})
+        transaction.execute("INSERT INTO dagster.instigators VALUES ('STOPPED', $1)", body)
+    assert added("TSLA") == (
+        "Nothing is loaded yet: the sensor sync_watchlist is stopped. Start it in the Dagster UI under *Automation*."
+    )
 
 
 @pytest.mark.parametrize(
