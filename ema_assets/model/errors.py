@@ -54,6 +54,10 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     return f"; did you mean `{close[0]}`?" if close else ""
 
 
+# Enough for all calendars and all signals.
+_NAMED = 100
+
+
 def first_of(names: Sequence[str], most: int) -> str:
     """`names` in a row, and of more than `most` the first of them and how many more there are."""
     more = len(names) - most
@@ -61,10 +65,10 @@ def first_of(names: Sequence[str], most: int) -> str:
 
 
 def not_one_of(argument: str, received: str, allowed: Iterable[str]) -> "ConfigurationError":
-    """The error for an `argument` that is none of those allowed."""
+    """The error for an `argument` that is none of those allowed. Of thousands, such as symbols, the first are named."""
     names = list(allowed)
     hint = did_you_mean(received, names)
-    return ConfigurationError(f"`{argument}` must be one of {', '.join(names)}, received {received!r}{hint}")
+    return ConfigurationError(f"`{argument}` must be one of {first_of(names, _NAMED)}, received {received!r}{hint}")
 
 
 class EmaAssetsError(Exception):

@@ -1,0 +1,11 @@
+"""What messages say of what is allowed."""
+
+from ema_assets.model.errors import not_one_of
+
+
+def test_of_thousands_that_are_allowed_the_first_are_named_and_the_one_that_was_meant() -> None:
+    allowed = [f"S{number:04}" for number in range(5000)]
+    said = str(not_one_of("symbol", "S4711X", allowed))
+    assert said.startswith("`symbol` must be one of S0000, S0001, ")
+    assert said.endswith("S0099 and 4900 more, received 'S4711X'; did you mean `S4711`?")
+    assert str(not_one_of("side", "up", ["long", "short"])) == "`side` must be one of long, short, received 'up'"
