@@ -32,6 +32,7 @@ from ema_assets.runtime.news import News, Say, greet
 from ema_assets.runtime.restarts import Aside, Beside, Part, Restarts, look_at_each
 from ema_assets.runtime.services import HOST, Postgres, Service, answers, environment, free_port, without_secrets
 from ema_assets.runtime.supervisor import Program, Supervisor
+from ema_assets.store import diagnosis
 from ema_assets.store.database import Database
 from ema_assets.store.ledger import newest_checked_through
 from ema_assets.store.migrations import migrate
@@ -137,6 +138,8 @@ def _serve(start: _Start) -> Signals:
 def _prepare(start: _Start, database: Database) -> None:
     """What has to be true of the database before Dagster starts on it."""
     _check_time(start.settings, database)
+    if start.postgres is None and (warning := few_connections(database)) is not None:
+        start.say(warning)
     own = start.settings.signals_folder, start.settings.strategies_folder
     sync(database, start.watched, clock.now(), build(start.watched, *own))
 
@@ -183,6 +186,19 @@ def _check_time(settings: Settings, database: Database) -> None:
             f"`{clock.VARIABLE}` must not lie before the bars that are stored, received '{settings.clock}'; go on from "
             f"{newest:%Y-%m-%dT%H:%MZ}, or set EMA_HOME to another folder"
         )
+
+
+def few_connections(database: Database) -> str | None:
+    """A sentence about a database that has fewer connections left than a running `up` uses; None when it has them."""
+    with database.transaction() as transaction:
+        server = diagnosis.server(transaction)
+    if server.connections_free >= diagnosis.CONNECTIONS_IN_USE:
+        return None
+    return (
+        f"Only {server.connections_free} of {server.connections} connections of the database are free, and a running "
+        f"`up` uses about {diagnosis.CONNECTIONS_IN_USE}: parts will fail. Raise max_connections of the server, or the "
+        "limit of the role or database."
+    )
 
 
 def _start_service(start: _Start, env: dict[str, str], provider: Provider[Any]) -> tuple[Service, str]:

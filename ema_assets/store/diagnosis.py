@@ -5,6 +5,9 @@ from datetime import datetime
 
 from ema_assets.store.database import Transaction
 
+# Each process of Dagster and each run holds some: a running stack with four run slots uses about twenty.
+CONNECTIONS_IN_USE = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Server:

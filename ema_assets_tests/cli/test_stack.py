@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from ema_assets.runtime.stack import few_connections
+from ema_assets.store.database import Database
 from ema_assets_tests.cli.conftest import Refused, Run
 from ema_assets_tests.cli.shell import DEAD, an_up, as_root, free_port, in_a_process, sentence_of, unprivileged
+from ema_assets_tests.conftest import Databases
 
 
 def test_a_taken_ui_port_is_named_with_the_way_out(home: Path, taken_port: int) -> None:
@@ -147,3 +150,15 @@ def test_down_names_a_process_that_does_not_stop(refused: Refused, home: Path) -
     with an_up(home, process.pid):
         sentence = refused("down", "--timeout", "0.1")
     assert sentence == f"process {process.pid} has not stopped within 0.1 s; its logs are in {home / 'logs'}"
+
+
+def test_who_starts_up_on_a_database_with_few_connections_left_is_told(databases: Databases) -> None:
+    url = databases.make()
+    with databases.member(url, "ema_reader") as member, Database(member) as database:
+        assert few_connections(database) is None
+    with databases.member(url, "ema_reader") as member:
+        databases.execute("ALTER ROLE member CONNECTION LIMIT 7")
+        with Database(member) as database:
+            said = few_connections(database)
+    assert str(said).startswith("Only 6 of 7 connections of the database are free, and a running `up` uses about 20")
+    databases.drop(url)

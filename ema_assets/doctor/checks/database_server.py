@@ -9,8 +9,7 @@ from ema_assets.store import diagnosis
 from ema_assets.store.roles import READER
 
 OLDEST = 150_000
-# Each process of Dagster and each run holds some: a running stack with four run slots uses about twenty.
-_FEW_CONNECTIONS, _TOO_FEW_CONNECTIONS = 20, 3
+_TOO_FEW_CONNECTIONS = 3
 
 
 def _look(seen: Surroundings) -> Iterator[Finding]:
@@ -55,7 +54,7 @@ def _connections(server: diagnosis.Server) -> Finding:
     remedy = "raise max_connections of the server, or the limit of the role or database, or close what else uses it"
     if server.connections_free < _TOO_FEW_CONNECTIONS:
         return error(text, remedy)
-    return warning(text, remedy) if server.connections_free < _FEW_CONNECTIONS else ok(text)
+    return warning(text, remedy) if server.connections_free < diagnosis.CONNECTIONS_IN_USE else ok(text)
 
 
 def _without(seen: Surroundings) -> Finding:
