@@ -57,5 +57,7 @@ def restore_command(file: Path, *, replace: bool) -> None:
         click.echo(
             f"The watchlist is not in it: put yours at {settings.watchlist_path}, or the next command writes a new one."
         )
+    for sentence in done.lost:
+        click.echo(sentence, err=True)
     if done.series_to_record:
         click.echo(f"Dagster will be told of {done.series_to_record} series anew by the next runs.")

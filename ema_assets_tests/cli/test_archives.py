@@ -195,6 +195,29 @@ def test_data_is_replaced_only_when_told_and_a_restore_that_fails_changes_nothin
     databases.drop(url)
 
 
+def test_views_that_a_user_has_made_in_our_schemas_outlive_a_restore_or_are_handed_back(
+    databases: Databases, filled: str, archive: Path, run: Run
+) -> None:
+    url = databases.make(like=filled)
+    ask(
+        url,
+        """
+        CREATE TABLE market.mine (a int);
+        CREATE VIEW results.last_day AS SELECT symbol, max(ts) AS ts FROM results.bars GROUP BY 1;
+        COMMENT ON VIEW results.last_day IS 'for the report';
+        CREATE VIEW results.of_mine AS SELECT a FROM market.mine;
+        """,
+    )
+    restored = run("restore", str(archive), "--replace", EMA_DATABASE_URL=url)
+    assert restored.exit_code == 0, restored.output
+    assert ask(url, "SELECT count(*) FROM results.last_day") == [(2,)]
+    assert ask(url, "SELECT obj_description('results.last_day'::regclass)") == [("for the report",)]
+    said = " ".join(restored.stderr.split())
+    assert said.startswith("the view results.of_mine of yours reads what has changed and cannot be made again: ")
+    assert said.endswith("It was made by: CREATE VIEW results.of_mine AS SELECT a FROM market.mine")
+    databases.drop(url)
+
+
 def test_what_cannot_be_backed_up_or_restored_is_said_in_one_sentence(
     databases: Databases,
     filled: str,

@@ -18,7 +18,7 @@ from typing import IO
 from ema_assets.model.errors import ConfigurationError, EmbeddedServerError, StoreError
 from ema_assets.model.urls import masked_url, without_password
 from ema_assets.runtime.postgres import cluster
-from ema_assets.store import archived, retention, roles
+from ema_assets.store import archived, own_views, results, retention, roles
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import all_migrations, migrate
 
@@ -45,11 +45,15 @@ class Archive:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restore did: the archive, migrations applied afterwards, series that Dagster is to be told of again."""
+    """What a restore did: the archive, migrations applied afterwards, series that Dagster is to be told of again.
+
+    `lost` says of each view of a user's in the schemas, which the archive has not, why it is gone, and how it was made.
+    """
 
     archive: Archive
     migrations: int
     series_to_record: int
+    lost: tuple[str, ...] = ()
 
 
 def back_up(url: str, path: Path, *, with_dagster: bool = False, overwrite: bool = False) -> int:
@@ -137,6 +141,7 @@ def restore(url: str, path: Path, *, replace: bool = False) -> Restored:
                     "another EMA_HOME or an empty database"
                 )
             others = archived.views_of_others(transaction, archive.schemas)
+            own = own_views.noted(transaction, results.VIEWS)
         if others:
             raise ConfigurationError(f"views of yours read what would be dropped; drop them first: {', '.join(others)}")
     _load(url, path, archive, folder, version)
@@ -150,7 +155,18 @@ def restore(url: str, path: Path, *, replace: bool = False) -> Restored:
         for table in tables:
             with database.transaction() as transaction:
                 retention.analyze(transaction, table)
-    return Restored(archive, len(applied), to_record)
+        lost = tuple(_put_back(database, own))
+    return Restored(archive, len(applied), to_record, lost)
+
+
+def _put_back(database: Database, own: Sequence[own_views.OwnView]) -> Iterator[str]:
+    """Make those of the views `own` again that the archive has not; say of each that cannot be how it was made."""
+    for view in own:
+        try:
+            with database.transaction() as transaction:
+                own_views.put_back(transaction, [view])
+        except StoreError as error:
+            yield f"{error}. It was made by: {view.statements[0]}"
 
 
 def _load(url: str, path: Path, archive: Archive, folder: Path, version: int) -> None:
