@@ -4,6 +4,7 @@ from dagster import AssetChecksDefinition, AssetSelection, define_asset_job, in_
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from ema_assets.defs.namespace import ALONE, Namespace
+from ema_assets.defs.run_tags import BACKGROUND_LANE, LANE_TAG
 from ema_assets.refresh.graph import Graph
 
 REFRESH_JOB = "refresh"
@@ -22,6 +23,8 @@ def refresh_job(
         namespace.name(REFRESH_JOB),
         # Without the check of each partition: the step of `checks` tells of those that have changed.
         selection=assets.without_checks() | AssetSelection.checks(checks),
+        # Of a run that a person launches; those of schedules and of the sweep have their own.
+        tags={LANE_TAG: BACKGROUND_LANE},
         description=(
             "Brings stale series up to date through all assets in one run. Launched by the schedules and the sweep; "
             "to recompute partitions by hand, materialize the assets instead."

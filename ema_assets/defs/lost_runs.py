@@ -13,6 +13,7 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
 from ema_assets.defs.jobs import JOBS
 from ema_assets.defs.namespace import ALONE, Namespace
+from ema_assets.defs.run_tags import LANE_TAG
 from ema_assets.defs.standby.tag import Holder
 from ema_assets.store import ledger, worker_sessions
 from ema_assets.store.database import Transaction
@@ -58,7 +59,7 @@ def fail_lost_runs(
         return []
     # The process of another code location has no session here.
     assets, jobs = set(ledger.assets(transaction)), {namespace.name(job) for job in JOBS}
-    ours = [run for run in old if run.job_name in jobs or _assets_of(run, namespace) & assets]
+    ours = [run for run in old if _is_of_job(run, jobs) or _is_of_assets(run, assets, namespace)]
     alive = worker_sessions.living(transaction, [session_name(run.run_id) for run in ours])
     lost = [
         run
@@ -80,10 +81,18 @@ def _grace(run: DagsterRun) -> timedelta:
     return QUEUEING_GRACE if run.status is DagsterRunStatus.NOT_STARTED else GRACE
 
 
-def _assets_of(run: DagsterRun, namespace: Namespace) -> set[str]:
-    """The assets here that a run of no job of ours has; none within a project whose executor may be any other."""
+def _is_of_job(run: DagsterRun, jobs: set[str]) -> bool:
+    """Whether `run` is of one of `jobs`, whose runs all have a lane: a host may call jobs of its own the same."""
+    return run.job_name in jobs and LANE_TAG in run.tags
+
+
+def _is_of_assets(run: DagsterRun, assets: set[str], namespace: Namespace) -> bool:
+    """Whether a run of no job of ours is of `assets` alone: at work on one of the host's, it has no session here.
+
+    Never within a project, whose executor may be any other.
+    """
     found = () if namespace.prefix else run.asset_selection or ()
-    return {name for key in found if (name := namespace.asset_of(key)) is not None}
+    return bool(found) and {namespace.asset_of(key) for key in found} <= assets
 
 
 def _is_elsewhere(run: DagsterRun) -> bool:

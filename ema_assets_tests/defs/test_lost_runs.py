@@ -16,12 +16,25 @@ from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 import pytest
-from dagster import DagsterRun, DagsterRunStatus, InitResourceContext, SkipReason, build_sensor_context
+from dagster import (
+    AssetKey,
+    DagsterRun,
+    DagsterRunStatus,
+    Definitions,
+    DynamicPartitionsDefinition,
+    InitResourceContext,
+    MultiPartitionsDefinition,
+    SkipReason,
+    StaticPartitionsDefinition,
+    asset,
+    build_sensor_context,
+    job,
+)
 from dagster._core.workspace.context import WorkspaceProcessContext, WorkspaceRequestContext
 from dagster._core.workspace.load_target import ModuleTarget
 
 from ema_assets.defs import lost_runs, resources
-from ema_assets.defs.jobs import MAINTENANCE_JOB
+from ema_assets.defs.jobs import MAINTENANCE_JOB, REFRESH_JOB
 from ema_assets.defs.lost_runs import fail_lost_runs, session_name
 from ema_assets.defs.requests import in_flight, run_request
 from ema_assets.defs.resources import StoreResource
@@ -30,7 +43,7 @@ from ema_assets.defs.standby.tag import Holder
 from ema_assets.refresh.runs import PlannedRun, Rectangle
 from ema_assets.store import worker_sessions
 from ema_assets.store.database import Database
-from ema_assets_tests.defs.conftest import World, defs, sweep
+from ema_assets_tests.defs.conftest import GRAPH, World, defs, sweep
 from ema_assets_tests.defs.test_maintenance import age
 from ema_assets_tests.defs.test_refresh_runs import fault
 from ema_assets_tests.timeframes import M5
@@ -200,6 +213,48 @@ def test_a_run_of_another_code_location_is_none_of_our_business(world: World, tm
     )
     assert run.asset_selection is None
     assert look(world) == []
+
+
+def test_a_job_of_another_code_location_that_is_called_as_one_of_ours_is_left_alone(world: World) -> None:
+    """Such as one that its command line or Kubernetes executes: no code server of this machine answers for it."""
+
+    @job(name=MAINTENANCE_JOB)
+    def theirs() -> None: ...
+
+    world.instance.create_run_for_job(theirs, status=DagsterRunStatus.STARTED)
+    world.instance.create_run_for_job(theirs, status=DagsterRunStatus.NOT_STARTED)
+    assert look(world, timedelta(hours=1)) == []
+
+
+def test_a_run_of_ours_that_a_person_has_launched_is_failed_when_its_process_is_gone(
+    world: World, tmp_path: Path
+) -> None:
+    run = world.instance.create_run_for_job(
+        defs.resolve_job_def(REFRESH_JOB),
+        status=DagsterRunStatus.STARTED,
+        tags={RANGE_START_TAG: "AAPL|5m", RANGE_END_TAG: "AAPL|5m", **gone(tmp_path)},
+    )
+    assert look(world) == [run.run_id]
+
+
+def test_a_run_that_is_at_work_on_an_asset_of_the_host_is_left_alone(world: World) -> None:
+    """Which may take its time before the first of ours, or in a process of its own."""
+
+    timeframes = StaticPartitionsDefinition([timeframe.key for timeframe in GRAPH.with_bars])
+    symbols = DynamicPartitionsDefinition(name="symbol")
+
+    @asset(deps=["ohlc"], partitions_def=MultiPartitionsDefinition({"symbol": symbols, "timeframe": timeframes}))
+    def orders() -> None: ...
+
+    merged = Definitions.merge(defs, Definitions(assets=[orders])).resolve_implicit_global_asset_job_def()
+    for chosen, lost in ((["orders", "ema_signals"], False), (["ohlc", "ema_signals"], True)):
+        run = world.instance.create_run_for_job(
+            merged.get_subset(asset_selection={AssetKey(name) for name in chosen}),
+            status=DagsterRunStatus.STARTED,
+            asset_selection=frozenset(AssetKey(name) for name in chosen),
+            tags={RANGE_START_TAG: "AAPL|5m", RANGE_END_TAG: "AAPL|5m"},
+        )
+        assert look(world) == ([run.run_id] if lost else [])
 
 
 _LAUNCH = """
