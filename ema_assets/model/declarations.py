@@ -109,6 +109,8 @@ def problems_with_columns(columns: Sequence[Column], taken: Sequence[str] = ()) 
             yield f"column {column.name!r} is declared twice"
         if column.kind not in KINDS:
             yield f"the kind of column {column.name!r} must be one of {', '.join(KINDS)}, received {column.kind!r}"
+        elif not isinstance(column.description, str):
+            yield f"the description of column {column.name!r} must be a text, received {column.description!r}"
         elif column.choices and column.kind != "text":
             yield f"column {column.name!r} must be a text to have `choices`, received the kind {column.kind!r}"
         seen.add(column.name)
@@ -116,6 +118,9 @@ def problems_with_columns(columns: Sequence[Column], taken: Sequence[str] = ()) 
 
 def problems_with_params(params: Mapping[str, Param]) -> Iterator[str]:
     """What is wrong with the parameters that are declared."""
+    if not isinstance(params, Mapping):
+        yield f"`params` must give a Param by name, received {params!r}"
+        return
     for name, param in params.items():
         problem = problem_with_identifier("the name of a parameter", name)
         if problem:
@@ -123,11 +128,38 @@ def problems_with_params(params: Mapping[str, Param]) -> Iterator[str]:
         elif not isinstance(param, Param):
             yield f"parameter `{name}` must be a Param, received {param!r}"
             return
-        elif isinstance(param.default, str):
-            if param.default not in param.choices:
-                yield f"the default of `{name}` must be one of {', '.join(param.choices)}, received {param.default!r}"
-        elif not isinstance(param.default, bool) and not param.least <= param.default <= param.most:
-            yield f"the default of `{name}` must be {param.least} to {param.most}, received {param.default}"
+        elif problem := _problem_with_choices(name, param) or _problem_with_limits(name, param):
+            yield problem
+
+
+def _problem_with_choices(name: str, param: Param) -> str | None:
+    """What is wrong with the texts that a parameter may be, or with a default that is a text."""
+    if isinstance(param.choices, str) or not all(isinstance(choice, str) for choice in param.choices):
+        return f"`choices` of `{name}` must be a tuple of texts, received {param.choices!r}"
+    if not isinstance(param.default, str) or param.default in param.choices:
+        return None
+    allowed = ", ".join(param.choices) or "its `choices`, and it has none"
+    return f"the default of `{name}` must be one of {allowed}, received {param.default!r}"
+
+
+def _problem_with_limits(name: str, param: Param) -> str | None:
+    """What is wrong with a default that is no text, or with its limits."""
+    if isinstance(param.default, str | bool):
+        return None
+    if not isinstance(param.default, int | float):
+        return f"the default of `{name}` must be a number, a text, True or False, received {param.default!r}"
+    if not all(isinstance(limit, int | float) for limit in (param.least, param.most)):
+        return f"`least` and `most` of `{name}` must be numbers, received {param.least!r} and {param.most!r}"
+    if not param.least <= param.default <= param.most:
+        return f"the default of `{name}` must be {param.least} to {param.most}, received {param.default}"
+    return None
+
+
+def problem_with_columns_read(asset: object, columns: object) -> str | None:
+    """Why `columns` are no names of columns that are read of `asset`; None when they are."""
+    if isinstance(columns, tuple | list) and columns and all(isinstance(column, str) for column in columns):
+        return None
+    return f"`reads` must give a tuple of column names for `{asset}`, received {columns!r}"
 
 
 def problems_with_reads(reads: Mapping[str, tuple[str, ...]], known: Mapping[str, Collection[str]]) -> Iterator[str]:
@@ -137,8 +169,8 @@ def problems_with_reads(reads: Mapping[str, tuple[str, ...]], known: Mapping[str
         if asset not in known:
             yield f"`reads` must name assets among {', '.join(known)}, received {asset!r}{did_you_mean(asset, known)}"
             continue
-        if isinstance(columns, str) or not columns:
-            yield f"`reads` must give a tuple of column names for `{asset}`, received {columns!r}"
+        if problem := problem_with_columns_read(asset, columns):
+            yield problem
             continue
         for column in columns:
             if column not in known[asset]:

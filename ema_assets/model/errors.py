@@ -91,6 +91,10 @@ class RuleError(EmaAssetsError, ValueError):
     """A strategy rule failed on bars, or returned what it must not; the message names the rule and the line."""
 
 
+class SignalError(EmaAssetsError, ValueError):
+    """A signal of a user's own failed on bars, or returned what it must not; the message names it, file and line."""
+
+
 class UnsoundCode(EmaAssetsError, ValueError):
     """A rule or signal uses bars that it must not, so that no series can be computed by it; names it and its file."""
 
@@ -99,7 +103,7 @@ class UnsoundRule(UnsoundCode, RuleError):
     """A strategy rule looks at other rows than that of each bar."""
 
 
-class UnsoundSignal(UnsoundCode):
+class UnsoundSignal(UnsoundCode, SignalError):
     """A signal of a user's own depends on other symbols, on later bars or on how a history is cut."""
 
 

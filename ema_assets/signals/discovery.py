@@ -126,6 +126,7 @@ def _problems(signal: Signal) -> Iterator[str]:
         yield f"`name` must not be that of another asset or table, or be reserved; received {signal.name!r}"
     problems = (
         *problems_with_texts({"description": signal.description, "version": signal.version}),
+        *filter(None, [problem_with_identifier("`group`", signal.group)]),
         *problems_with_columns(signal.columns, taken=_TAKEN_COLUMNS),
         *_problems_of_names("carries", signal.carries, signal),
         *_problems_of_names("shown", signal.shown, signal),
@@ -140,6 +141,9 @@ def _problems_of_names(field: str, names: tuple[str, ...], signal: Signal) -> It
     """What is wrong with a field that names columns of the signal."""
     if isinstance(names, str):
         yield f"`{field}` must be a tuple of names, received the text {names!r}"
+        return
+    if not isinstance(names, tuple | list):
+        yield f"`{field}` must be a tuple of names, received {names!r}"
         return
     unknown = [name for name in names if name not in [column.name for column in signal.columns]]
     if unknown:

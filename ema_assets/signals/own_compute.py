@@ -1,5 +1,7 @@
 """Whether a signal of a user's own computes each symbol by itself, and the same however a history is cut. No I/O.
 
+What it raises or returns that it must not is said with its name, file and line.
+
 Signals of the package have tests for this. One of a user's own is looked at while it computes, on its own bars: some of
 them are computed again, as the increments of later days would, and both must say the same. A forgotten
 `.over("symbol")`, too few `bars_before` or a look ahead would otherwise be stored, and differ with each new bar. For a
@@ -15,7 +17,8 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 
-from ema_assets.model.errors import UnsoundSignal
+from ema_assets.model.errors import SignalError, UnsoundSignal
+from ema_assets.model.own_modules import line_of, told
 from ema_assets.model.schemas import KINDS
 from ema_assets.model.stretches import Rows, stretches
 from ema_assets.signals.declaration import Params, Signal
@@ -34,19 +37,65 @@ _FEW = 0.05
 
 
 def checked(signal: Signal, origin: str) -> Signal:
-    """`signal` of the file `origin`; `compute` raises UnsoundSignal when its values depend on more than they may."""
-    compute = signal.compute
+    """`signal` of the file `origin`; `compute` raises SignalError when it fails or returns what it must not.
 
-    @wraps(compute)  # the catalog of the UI leads there
+    UnsoundSignal is one, when its values depend on more than they may.
+    """
+    compute = _named(signal, origin)
+
+    @wraps(signal.compute)  # the catalog of the UI leads there
     def computed(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
         rows = compute(bars, carried, params)
         call = _Call(signal, compute, params, bars, carried)
         problem = next(call.problems(rows), None) if call.is_fit(rows) else None
         if problem is not None:
-            raise UnsoundSignal(f"signal `{signal.name}` in {origin}{_line(compute)}: {problem}")
+            raise UnsoundSignal(f"signal `{signal.name}` in {origin}{_line(signal.compute)}: {problem}")
         return rows
 
     return replace(signal, compute=computed)
+
+
+def _named(signal: Signal, origin: str) -> Compute:
+    """`compute` of `signal`, which says where it failed and what it must return."""
+
+    def compute(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
+        try:
+            rows = signal.compute(bars, carried, params)
+        except MemoryError:
+            raise
+        except (Exception, SystemExit) as error:
+            where = line_of(error, origin) or ":"
+            raise SignalError(f"signal `{signal.name}` in {origin}:{where} {told(error)}") from error
+        if problem := _misfit(signal, bars, rows):
+            raise SignalError(
+                f"signal `{signal.name}` in {origin}{_line(signal.compute)}: `compute` must return {problem}"
+            )
+        # Of a series that is still within its first bars, a column may have no value at all.
+        unknown = [column for column in signal.columns if rows.schema.get(column.name) == pl.Null]
+        return rows.with_columns(pl.col(column.name).cast(KINDS[column.kind]) for column in unknown)
+
+    return compute
+
+
+def _misfit(signal: Signal, bars: pl.DataFrame, rows: object) -> str | None:
+    """What `compute` must return of `bars` and did not; what else is wrong is found where it is stored."""
+    if not isinstance(rows, pl.DataFrame):
+        return f"a polars frame, received a {type(rows).__name__}"
+    if rows.height != bars.height:
+        return f"one row per bar, {bars.height:,}, received {rows.height:,}"
+    for key in ("symbol", "ts"):
+        if rows.schema.get(key) == bars.schema[key] and not rows[key].equals(bars[key]):
+            place = int((~rows[key].eq_missing(bars[key])).arg_true()[0])
+            return f"the bars in their order, but `{key}` of row {place} is {rows[key][place]}, not {bars[key][place]}"
+    for column in signal.columns:
+        found = rows[column.name] if column.name in rows.columns else pl.Series(dtype=KINDS[column.kind])
+        if not column.is_nullable and (found.null_count() or (found.dtype.is_float() and found.is_nan().any())):
+            return f"a value of `{column.name}` for each bar, as its column declares; received null"
+        if column.choices and found.dtype == pl.String:
+            others = found.filter(~found.is_in(column.choices))
+            if not others.is_empty():
+                return f"{', '.join(column.choices)} or null in `{column.name}`, received {others[0]!r}"
+    return None
 
 
 def _line(compute: Compute) -> str:
@@ -64,13 +113,9 @@ class _Call:
     bars: pl.DataFrame
     carried: pl.DataFrame
 
-    def is_fit(self, rows: object) -> bool:
+    def is_fit(self, rows: pl.DataFrame) -> bool:
         """True when `rows` has what it must have; what else is wrong is found where it is stored."""
-        return (
-            isinstance(rows, pl.DataFrame)
-            and rows.height == self.bars.height > 0
-            and set(rows.columns) >= {"symbol", "ts", *self.signal.column_names}
-        )
+        return not rows.is_empty() and set(rows.columns) >= {"symbol", "ts", *self.signal.column_names}
 
     def problems(self, rows: pl.DataFrame) -> Iterator[str]:
         """What `compute` does that it must not, seen by other calls for some of the bars."""
@@ -152,8 +197,6 @@ class _Call:
     def _unlike(self, again: pl.DataFrame, mine: Rows, is_new: pl.Series, rows: pl.DataFrame, few: float) -> str | None:
         """Which column of which bar among `mine` that is new has come out otherwise than in `rows`."""
         expected = rows[mine]
-        if again.height != expected.height:
-            return f"the number of rows of {expected['symbol'][0]}"
         found, expected = again.filter(is_new), expected.filter(is_new)
         if found.equals(expected):
             return None

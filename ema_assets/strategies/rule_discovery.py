@@ -10,6 +10,7 @@ from types import ModuleType
 from ema_assets.model.asset_names import EMA_TREND
 from ema_assets.model.averages import trend_spans
 from ema_assets.model.declarations import (
+    problem_with_columns_read,
     problem_with_identifier,
     problems_with_params,
     problems_with_texts,
@@ -19,12 +20,16 @@ from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.own_modules import files_of, limited, load, told
 from ema_assets.strategies import rules
 from ema_assets.strategies.rule import BySide, Rule
+from ema_assets.strategies.trade_columns import SESSION_END, SESSION_MISSED, STOP, TARGET, TRAILING_STOP
 from ema_assets.strategies.variant import ROW_KEYS
 
 # The tables of all variants are called by it and a name.
 TABLE_PREFIX = "strategy_9_30_"
 # With the prefix, a timeframe and a suffix a name must fit into the 63 characters of an identifier.
 VARIANT_NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
+
+# Why trades of every rule are closed.
+_REASONS_OF_ALL = (STOP, TRAILING_STOP, TARGET, SESSION_END, SESSION_MISSED)
 
 _IN_BRACES = re.compile(r"\{([^{}]*)\}")
 
@@ -104,8 +109,11 @@ def _problems_with_reads(rule: Rule) -> Iterator[str]:
         yield f"`reads` must give columns by asset, received {rule.reads!r}"
         return
     for asset, columns in rule.reads.items():
-        if isinstance(columns, str) or not columns:
-            yield f"`reads` must give a tuple of column names for `{asset}`, received {columns!r}"
+        if not isinstance(asset, str):
+            yield f"`reads` must give columns by the name of an asset, received {asset!r}"
+        if problem := problem_with_columns_read(asset, columns):
+            yield problem
+            continue
         for column in columns:
             if column in _ADDED_COLUMNS:
                 yield f"`reads` must not name {', '.join(_ADDED_COLUMNS)}, received {column!r} of `{asset}`"
@@ -128,7 +136,7 @@ def _problems_with_braces(rule: Rule) -> Iterator[str]:
 
 
 def _problems_with_names(rule: Rule) -> Iterator[str]:
-    for name in rule.params:
+    for name in rule.params if isinstance(rule.params, Mapping) else ():
         if name in ROW_KEYS:
             yield f"a parameter must not have the name of a key of every variant, received {name!r}"
     for field in ("entry_reasons", "exit_reasons"):
@@ -140,6 +148,8 @@ def _problems_with_names(rule: Rule) -> Iterator[str]:
             problem = problem_with_identifier(f"a word of `{field}`", reason)
             if problem:
                 yield problem
+            elif reason in _REASONS_OF_ALL:
+                yield f"a word of `{field}` must not be one that every rule has, received {reason!r}"
     if rule.table is not None and not (
         rule.table.startswith(TABLE_PREFIX) and VARIANT_NAME.fullmatch(rule.table.removeprefix(TABLE_PREFIX))
     ):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC, STRATEGY
-from ema_assets.model.errors import StoreUnavailable, UnsoundSignal
+from ema_assets.model.errors import SignalError, StoreUnavailable, UnsoundSignal
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.isolate import bisect
 from ema_assets.store import interrupts
@@ -57,6 +57,26 @@ def test_unsound_code_fails_for_all_at_once_since_one_alone_would_hide_it(caplog
     (record,) = caplog.records
     assert record.getMessage() == "S0, S1, S2, S3, S4 and 4 more cannot be processed: it mixes up symbols"
     assert record.exc_info is None
+
+
+@pytest.mark.parametrize("raised", [ValueError, SignalError])
+def test_what_fails_all_series_for_one_reason_is_told_once_and_then_of_the_others_together(
+    raised: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    def work(_batch: list[str]) -> None:
+        raise raised("a name is misspelt")
+
+    assert bisect(SYMBOLS, work) == dict.fromkeys(SYMBOLS, f"{raised.__name__}: a name is misspelt")
+    first, others = caplog.records
+    assert first.getMessage() == "S0 cannot be processed: a name is misspelt"
+    assert others.getMessage() == (
+        f"S1, S2, S3, S4, S5 and 3 more cannot be processed either: {raised.__name__}: a name is misspelt"
+    )
+    assert others.exc_info is None
+    # What is wrong with a signal is in the error. Of anything else there is one trace, without those of the batches.
+    trace = first.exc_info[1] if first.exc_info else None
+    assert isinstance(trace, ValueError) == (raised is ValueError)
+    assert trace is None or trace.__context__ is None
 
 
 def test_what_is_nobodys_fault_is_raised_at_once() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ema_assets.model.errors import UnsoundSignal
+from ema_assets.model.errors import SignalError, UnsoundSignal
 from ema_assets.signals.declaration import Column, Params, Signal
 from ema_assets.signals.own_compute import checked
 from ema_assets_tests.conftest import heavy
@@ -82,6 +82,78 @@ def test_what_depends_on_more_than_it_may_is_refused(declared: Signal, said: str
 @pytest.mark.parametrize("symbols", [1, 3])
 def test_what_is_sound_is_not_refused(declared: Signal, bars: int, symbols: int) -> None:
     assert computed(declared, walks(bars, symbols)).height == bars * symbols
+
+
+def divides(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
+    return bars.select("symbol", "ts", mine=pl.lit(float(len(params) / 0)))
+
+
+def ends_the_process(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
+    raise SystemExit(1)
+
+
+def test_what_compute_raises_is_said_with_the_signal_its_file_and_the_line() -> None:
+    for compute, said in ((divides, "ZeroDivisionError: division by zero"), (ends_the_process, "SystemExit: 1")):
+        mine = checked(signal(compute), __file__)
+        with pytest.raises(SignalError) as caught:
+            whole(mine, mine.defaults, inputs_of(mine, BARS))
+        assert str(caught.value) == f"signal `mine` in {__file__}: line {compute.__code__.co_firstlineno + 1}: {said}"
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        pytest.param(
+            signal(lambda bars, carried, params: None),  # type: ignore[arg-type, return-value]
+            "a polars frame, received a NoneType",
+            id="nothing",
+        ),
+        pytest.param(
+            signal(lambda bars, carried, params: bars.lazy()), "a polars frame, received a LazyFrame", id="a query"
+        ),
+        pytest.param(
+            signal(lambda bars, carried, params: bars.select("symbol", "ts", mine="close")[1:]),
+            "one row per bar, 900, received 899",
+            id="a bar left out",
+        ),
+        pytest.param(
+            signal(lambda bars, carried, params: bars.select("symbol", "ts", mine="close").sort("ts")),
+            "the bars in their order, but `symbol` of row 1 is S1, not S0",
+            id="another order",
+        ),
+        pytest.param(
+            signal(lambda bars, carried, params: bars.select("symbol", pl.col("ts").shift(1), mine="close")),
+            "the bars in their order, but `ts` of row 0 is None, not ",
+            id="another time",
+        ),
+        pytest.param(
+            signal(
+                lambda bars, carried, params: bars.select("symbol", "ts", mine="close", side=pl.lit("sell")),
+                columns=(Column("side", "text", "Which", choices=("long", "short")),),
+            ),
+            "long, short or null in `side`, received 'sell'",
+            id="no choice",
+        ),
+        pytest.param(
+            signal(
+                lambda bars, carried, params: bars.select("symbol", "ts", mine="close", sure=pl.lit(float("nan"))),
+                columns=(Column("sure", "float8", "Always", is_nullable=False),),
+            ),
+            "a value of `sure` for each bar, as its column declares; received null",
+            id="null where none may be",
+        ),
+    ],
+)
+def test_what_compute_must_not_return_is_said_with_the_signal_and_its_file(declared: Signal, said: str) -> None:
+    with pytest.raises(SignalError) as caught:
+        computed(declared)
+    message = str(caught.value)
+    assert message.startswith("signal `mine` in /home/me/mine.py, line ")
+    assert f": `compute` must return {said}" in message
+
+
+def test_a_column_without_any_value_yet_has_the_kind_that_it_declares() -> None:
+    assert computed(of(pl.lit(None), kind="int8"))["mine"].dtype == pl.Int64
 
 
 def test_no_bars_are_no_reason_to_refuse() -> None:
