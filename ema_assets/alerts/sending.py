@@ -4,15 +4,20 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache, wraps
+from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from ema_assets.alerts.channels import Channel, without_secrets
 from ema_assets.alerts.messages import Message
+from ema_assets.alerts.unreachable import why_unreachable
 from ema_assets.model.errors import ConfigurationError
 
 MOST_REASON = 300
+# What plugins that send mail log at DEBUG: the answer of the server, or why there is none.
+_OF_MAIL = "Socket Exception: "
 
 
 def room_of(channel: Channel, env: Mapping[str, str]) -> int:
@@ -35,21 +40,23 @@ def send(channel: Channel, message: Message, env: Mapping[str, str]) -> str | No
     from apprise import NotifyType
 
     kind = NotifyType.WARNING if message.is_trouble else NotifyType.INFO
-    with _said_by_apprise() as said, _redirects() as redirects:
+    with _hearing() as heard:
         try:
             is_sent = service.notify(title=message.title, body=message.body, notify_type=kind)
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises is the channel's failure
-            said.append(f"{type(error).__name__}: {error}")
+            heard.said.append(f"{type(error).__name__}: {error}")
             is_sent = False
     if is_sent:
         return None
-    if redirects:
-        status, target = redirects[-1]
+    if heard.redirects:
+        status, target = heard.redirects[-1]
         return (
             f"answered with a redirect (error={status}) to {without_secrets(target, url)}, which is not followed, for "
             "messages get lost on the way; write the address where it leads into the channel"
         )
-    reason = " ".join(" ".join(said).split()) or f"the service {service.service_name} did not take the message"
+    reason = " ".join(" ".join(heard.said).split()) or f"the service {service.service_name} did not take the message"
+    if heard.faults:
+        reason = f"{reason.rstrip('.')}: {' '.join(heard.faults[-1].split())}"
     return without_secrets(reason, url)[:MOST_REASON]
 
 
@@ -71,7 +78,7 @@ def _service(channel: Channel, env: Mapping[str, str]) -> tuple[Any, str]:
     url = channel.url(env)
     from apprise import Apprise, AppriseAsset
 
-    with _said_by_apprise():
+    with _hearing():
         # A POST that is redirected becomes a GET without the message, whose answer says that all is well.
         service = Apprise.instantiate(url, asset=AppriseAsset(http_redirects=False))
     if service is None:
@@ -88,47 +95,59 @@ def _shape(channel: Channel) -> str:
     return f"`{channel.scheme}://…`" if channel.scheme != "?" else "what the variable holds"
 
 
-@contextmanager
-def _said_by_apprise() -> Iterator[list[str]]:
-    """What Apprise logs in this thread during the block, at WARNING and above. None of it goes anywhere else."""
-    said: list[str] = []
-    thread = threading.get_ident()
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What came out while a message was sent.
 
-    class Keeper(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.thread == thread:
-                said.append(record.getMessage())
+    Attributes:
+        said: what Apprise logs at WARNING and above.
+        faults: why no answer came, and what servers of mail have answered: Apprise does not say it to people.
+        redirects: that services answered with: status, and host of the target.
+    """
 
-    logger = logging.getLogger("apprise")
-    # It logs URLs at DEBUG, and whatever a server has answered.
-    logger.propagate = False
-    keeper = Keeper(logging.WARNING)
-    logger.addHandler(keeper)
-    try:
-        yield said
-    finally:
-        logger.removeHandler(keeper)
+    said: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    redirects: list[tuple[int, str]] = field(default_factory=list)
 
 
 _HERE = threading.local()
 
 
 @contextmanager
-def _redirects() -> Iterator[list[tuple[int, str]]]:
-    """The redirects that services answer with in this thread during the block: status, and host of the target."""
-    _hear_redirects()
-    _HERE.redirects = []
+def _hearing() -> Iterator[_Heard]:
+    """What is heard in this thread during the block. None of what Apprise logs goes anywhere else."""
+    _hear_requests()
+    heard = _HERE.heard = _Heard()
+    thread = threading.get_ident()
+
+    class Keeper(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.thread != thread:
+                return
+            if record.levelno >= logging.WARNING:
+                heard.said.append(record.getMessage())
+            elif "email" in Path(record.pathname).parts and record.getMessage().startswith(_OF_MAIL):
+                heard.faults.append(record.getMessage().removeprefix(_OF_MAIL))
+
+    logger = logging.getLogger("apprise")
+    # It logs URLs at DEBUG, and whatever a server has answered.
+    logger.propagate = False
+    logger.setLevel(logging.DEBUG)
+    keeper = Keeper(logging.DEBUG)
+    logger.addHandler(keeper)
     try:
-        yield _HERE.redirects
+        yield heard
     finally:
-        del _HERE.redirects
+        logger.removeHandler(keeper)
+        del _HERE.heard
 
 
 @cache
-def _hear_redirects() -> None:
-    """Let `_redirects` hear of the answers that requests gets.
+def _hear_requests() -> None:
+    """Let `_hearing` know how the calls by requests end.
 
-    Apprise says that an answer was a redirect and not where it leads, which is what the user has to write.
+    Apprise says that an answer was a redirect and not where it leads, which is what the user has to write. Of a refused
+    connection, a certificate and a server that hangs it says the same.
     """
     import requests
 
@@ -136,9 +155,15 @@ def _hear_redirects() -> None:
 
     @wraps(request)
     def heard(*args: Any, **options: Any) -> requests.Response:
-        response = request(*args, **options)
-        if response.is_redirect and hasattr(_HERE, "redirects"):
-            _HERE.redirects.append((response.status_code, _target(response.url, response.headers["location"])))
+        here: _Heard | None = getattr(_HERE, "heard", None)
+        try:
+            response = request(*args, **options)
+        except requests.RequestException as error:
+            if here is not None:
+                here.faults.append(why_unreachable(error))
+            raise
+        if response.is_redirect and here is not None:
+            here.redirects.append((response.status_code, _target(response.url, response.headers["location"])))
         return response
 
     requests.Session.request = heard  # type: ignore[method-assign]
