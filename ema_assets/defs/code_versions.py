@@ -30,9 +30,9 @@ def code_differs(context: AssetExecutionContext, node: Node, database: Database)
         if ledger.adopted_code_version(transaction, node.name) == node.code_version:
             return None
     return CodeDiffers(
-        f"{socket.gethostname()} computes {node.name} in another way ({node.code_version}) than the code location that "
-        f"launched the run ({launched_for}): the ema-assets, parameters, signals or strategies of the two differ. Give "
-        "all hosts the same, and restart their workers"
+        f"{socket.gethostname()} computes {node.name} by version {node.code_version!r} and the code location that "
+        f"launched the run by {launched_for!r}: their releases, parameters, signals or strategies differ. "
+        "Give all hosts the same"
     )
 
 
