@@ -1,6 +1,7 @@
 """Dagster's code location, asked and reloaded over GraphQL. Knows nothing of what it defines."""
 
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -13,6 +14,7 @@ _LONGEST_PAUSE_SECONDS = 60.0
 _RELOADS = 4
 _TIMEOUT_SECONDS = 120.0
 _UNREACHABLE = "DagsterUserCodeUnreachableError"
+_DETAILS = re.compile(r'^\s*details = "(.+)"$', re.MULTILINE)
 _ANSWER = """{ __typename ... on Error { message } ... on Workspace { locationEntries { loadStatus
     locationOrLoadError { __typename ... on PythonError { className message cause { message } } } } } }"""
 _ASK = f"query {{ answer: workspaceOrError {_ANSWER} }}"
@@ -135,4 +137,7 @@ def _problem_of(entry: Any) -> Problem | None:
 
 
 def _first_line(text: str) -> str:
+    # gRPC prints an error as an object of several lines, of which one is for people.
+    if (details := _DETAILS.search(text)) is not None:
+        return details[1]
     return text.strip().partition("\n")[0] or "an error without a message"

@@ -19,6 +19,12 @@ UNREACHABLE = {
     "message": "dagster._core.errors.DagsterUserCodeUnreachableError: Could not reach user code server.\n",
     "cause": None,
 }
+REFUSED = """grpc._channel._InactiveRpcError: <_InactiveRpcError of RPC that terminated with:
+\tstatus = StatusCode.UNAVAILABLE
+\tdetails = "failed to connect to all addresses; Connection refused"
+\tdebug_error_string = "UNKNOWN:Error received from peer {grpc_status:14}"
+>
+"""
 BROKEN: dict[str, Any] = {
     "__typename": "PythonError",
     "className": "DagsterUserCodeLoadError",
@@ -47,6 +53,10 @@ REFUSALS = {
     "a code server that does not answer": (
         failed(UNREACHABLE),
         "dagster._core.errors.DagsterUserCodeUnreachableError: Could not reach user code server.",
+    ),
+    "a code server that refuses the connection": (
+        failed({**UNREACHABLE, "cause": {"message": REFUSED}}),
+        "Could not reach user code server. (failed to connect to all addresses; Connection refused)",
     ),
     "code that does not load": (
         failed(BROKEN),
