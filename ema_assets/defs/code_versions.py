@@ -15,6 +15,8 @@ from ema_assets.store.database import Database
 # On the step of each computed asset, in what Dagster stores of a run when it is launched.
 CODE_VERSION_TAG = "ema_assets/code_version"
 _OF_THIS_HOST = ("StandbyRunLauncher", "DefaultRunLauncher")
+# The versions in the plan that was read last, by step: one for all steps of a run. A plan is called by its contents.
+_versions: dict[str, dict[str, str | None]] = {}
 
 
 def code_differs(context: AssetExecutionContext, node: Node, database: Database) -> CodeDiffers | None:
@@ -49,6 +51,8 @@ def _launched_for(context: AssetExecutionContext) -> str | None:
     stored = context.run.execution_plan_snapshot_id
     if stored is None:
         return None
-    plan = context.instance.get_execution_plan_snapshot(stored)
-    step_key = context.op_execution_context.get_step_execution_context().step.key
-    return next(((step.tags or {}).get(CODE_VERSION_TAG) for step in plan.steps if step.key == step_key), None)
+    if stored not in _versions:
+        _versions.clear()
+        steps = context.instance.get_execution_plan_snapshot(stored).steps
+        _versions[stored] = {step.key: (step.tags or {}).get(CODE_VERSION_TAG) for step in steps}
+    return _versions[stored].get(context.op_execution_context.get_step_execution_context().step.key)
