@@ -20,6 +20,7 @@ from ema_assets.board.answering import etag_of, is_known, json_answer, not_modif
 from ema_assets.board.links import DagsterLinks
 from ema_assets.board.overviews import Overviews, Times
 from ema_assets.board.pages import ALL, Pages
+from ema_assets.board.parameters import refuse_others
 from ema_assets.board.protection import ReadingOnly, WithHeaders
 from ema_assets.board.readers import Readers
 from ema_assets.board.site import Site
@@ -100,6 +101,7 @@ def _api_routes(site: Site) -> Iterable[BaseRoute]:
 def _endpoint(site: Site, resource: api.Resource, version: str) -> Callable[[Request], Response]:
     def endpoint(request: Request) -> Response:
         try:
+            refuse_others(resource.parameters, [name for name, _ in request.query_params.multi_items()])
             values = values_of(resource.parameters, request)
             revision = resource.revision(site, values)
             tag = etag_of(resource.path, repr(values), version, site.configured.tag, revision)

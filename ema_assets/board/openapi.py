@@ -58,10 +58,10 @@ def _operation(resource: Resource) -> dict[str, Any]:
             "content": {"application/json": {"schema": schema}},
         },
         "304": {"description": "Nothing has changed since the ETag of If-None-Match", "headers": _ETAG},
+        "400": _refusal("A parameter cannot be read, is given twice or does not exist"),
         "503": _refusal("The database cannot be reached, or nothing was computed in it yet"),
     }
     if resource.parameters:
-        answers["400"] = _refusal("A parameter cannot be read")
         answers["404"] = _refusal("A symbol, timeframe, group, signal or strategy that does not exist")
     return {
         "operationId": resource.path.strip("/").replace("/", "_").replace("-", "_"),

@@ -34,6 +34,24 @@ def unknown(parameter: str, received: str, allowed: Sequence[str], *, where: str
     )
 
 
+def refuse_others(parameters: Sequence["Parameter"], given: Sequence[str]) -> None:
+    """Refuse names among those that are `given` which no parameter has, or which come twice.
+
+    Whoever writes `symbol` for `symbols` would take the answer of all symbols for that of one.
+
+    Raises:
+        BadRequest: naming the parameters that there are.
+    """
+    names = [each.name for each in parameters]
+    for name in given:
+        if name not in names:
+            allowed = f"takes {', '.join(names)}" if names else "takes none"
+            message = f"there is no parameter `{name}`: this resource {allowed}{did_you_mean(name, names)}"
+            raise BadRequest(message, name, name, names)
+        if given.count(name) > 1:
+            raise BadRequest(f"`{name}` must be given once; a list is parted by commas", name, name)
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """A parameter of the query: a text, a whole number from `least` to `most`, or a list parted by commas.

@@ -44,7 +44,7 @@ def test_the_description_names_what_each_resource_takes_and_answers(board: Serve
     for told in operation["parameters"]:
         assert told["required"] == (told["name"] in REQUIRED.get(path, {}))
         assert told["description"]
-    assert {"200", "304", "503"} <= operation["responses"].keys()
+    assert {"200", "304", "400", "503"} <= operation["responses"].keys()
 
 
 def test_the_heat_map_is_what_the_screener_says(board: ServedBoard, filled: str) -> None:
@@ -242,6 +242,14 @@ def test_groups_and_symbols_choose_what_is_shown(board: ServedBoard) -> None:
         ("/heatmap", {"sort": "colour"}, 400, "`sort` must be one of watchlist, symbol"),
         ("/heatmap", {"page": "0"}, 400, "`page` must be a whole number from 1"),
         ("/equity", {"symbols": "AAPL,NOPE"}, 404, "`symbols` must be one of"),
+        (
+            "/equity",
+            {"symbol": "AAPL"},
+            400,
+            "there is no parameter `symbol`: this resource takes strategy, timeframe, ",
+        ),
+        ("/equity", {"symbol": "AAPL"}, 400, "; did you mean `symbols`?"),
+        ("/trust", {"group": "Crypto"}, 400, "there is no parameter `group`: this resource takes none"),
         ("/nowhere", {}, 404, "there is no /api/nowhere; GET /api/openapi.json"),
     ],
 )
@@ -254,6 +262,12 @@ def test_an_error_says_what_was_received_and_what_is_allowed(
     assert answer.headers.get("ETag") is None
     if status == 404:
         assert answer.json["allowed"]
+
+
+def test_a_parameter_that_is_given_twice_is_refused(board: ServedBoard) -> None:
+    answer = board.get("/api/heatmap?symbols=AAPL&symbols=BTC-USD")
+    assert (answer.status, answer.json["parameter"]) == (400, "symbols")
+    assert answer.json["error"] == "`symbols` must be given once; a list is parted by commas"
 
 
 def test_performance_and_the_curve_of_a_portfolio_agree(board: ServedBoard) -> None:
@@ -343,12 +357,14 @@ def test_what_the_clock_alone_changes_has_another_etag(
             """
         )
     with board_on(url, tmp_path) as board:
-        asked = {path: board.get(path, symbol="AAPL", timeframe="5m") for path in ("/api/why", "/why", "/api/trust")}
+        series = {"symbol": "AAPL", "timeframe": "5m"}
+        queries: dict[str, dict[str, Any]] = {"/api/why": series, "/why": series, "/api/trust": {}}
+        asked = {path: board.get(path, **query) for path, query in queries.items()}
         assert asked["/api/trust"].json["corrections"] == 1
         board.now += timedelta(hours=1)
         board.passed = timedelta(hours=25)
         for path, before in asked.items():
-            board.another(path, before.headers["ETag"], symbol="AAPL", timeframe="5m")
+            board.another(path, before.headers["ETag"], **queries[path])
         assert board.get("/api/trust").json["corrections"] == 0
     databases.drop(url)
 

@@ -29,6 +29,16 @@ DRAWN = """
 """
 
 
+# Symbols, times and prices as long as those of a usual watchlist.
+LIKE_THE_WIDEST = """
+() => document.querySelectorAll("aside .list tbody tr").forEach((row) => {
+  row.cells[0].firstChild.textContent = "SOL-USD";
+  row.querySelectorAll(".num").forEach((cell) => { if (/^[\\d,.]+$/.test(cell.innerText)) cell.innerText = "258,364.58"; });
+  row.querySelectorAll("time").forEach((time) => { time.innerText = "20 Nov 14:50"; });
+})
+"""
+
+
 def test_from_the_heat_map_to_a_chart_and_on_with_keys(page: "Page", board: ServedBoard) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -140,6 +150,16 @@ def test_a_phone_shows_every_page_without_scrolling_sideways(page: "Page", board
     )
     assert len(ends) == 1
     assert 0 < ends[0] <= 390
+
+
+def test_the_lists_beside_the_map_are_whole_on_a_laptop(page: "Page", board: ServedBoard) -> None:
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(board.url)
+    page.evaluate(LIKE_THE_WIDEST)
+    widths = page.evaluate("[...document.querySelectorAll('aside .scroll')].map(e => [e.scrollWidth, e.clientWidth])")
+    assert widths
+    for needed, there in widths:
+        assert needed <= there
 
 
 def test_a_symbol_called_script_is_text_everywhere(page: "Page", board: ServedBoard) -> None:

@@ -1,0 +1,48 @@
+"""Text of the board can be read on what is behind it, light and dark: a contrast of 4.5 at least, as WCAG AA asks."""
+
+import re
+from importlib import resources
+
+import pytest
+
+CSS = resources.files("ema_assets.board").joinpath("static", "board.css").read_text()
+LIGHT, DARK, CHOSEN_DARK = (
+    dict(re.findall(r"--([\w-]+): (#[0-9a-f]{3,6})\b", block))
+    for block in re.findall(r":root[^{]*\{([^}]*)\}", CSS)[:3]
+)
+PAIRS = [
+    *((name, "panel") for name in ("ink", "soft", "accent", "gain", "loss", "warn", "fast", "slow")),
+    *(("ink", f"{side}{shade}") for side in "ud" for shade in (1, 2, 3)),
+    *((ink, f"{side}{shade}") for side, ink in (("u", "deep-ink"), ("d", "deep-ink-d")) for shade in (4, 5)),
+    ("warn", "warn-bg"),
+    ("gain", "good-bg"),
+]
+
+
+def contrast(one: str, other: str) -> float:
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def luminance(color: str) -> float:
+    digits = color[1:] if len(color) == 7 else "".join(each * 2 for each in color[1:])
+    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    red, green, blue = (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize(("ink", "behind"), PAIRS)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_stands_out_from_what_is_behind_it(theme: str, ink: str, behind: str) -> None:
+    colors = LIGHT if theme == "light" else {**LIGHT, **DARK}
+    assert contrast(colors[ink], colors[behind]) >= 4.5
+
+
+def test_dark_is_the_same_by_the_system_and_by_choice() -> None:
+    assert DARK == CHOSEN_DARK
+
+
+def test_the_sign_of_the_line_of_trust_stands_out_from_its_colour() -> None:
+    lamps = re.findall(r"\.trust\.\w+ \.lamp \{ background: (#[0-9a-f]{6}); \}", CSS)
+    assert len(lamps) == 4
+    assert min(contrast("#ffffff", lamp) for lamp in lamps) >= 4.5
