@@ -12,6 +12,8 @@ import inspect
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +40,8 @@ from ema_assets.defs.run_tags import (
     RANGE_START_TAG,
     RETRY_RUN_TAG,
 )
+from ema_assets.model.asset_names import ROWS_TAG
+from ema_assets.model.errors import InvalidKeyError
 from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import by_key
 
@@ -46,8 +50,10 @@ _PARTITION_TAG = "dagster/partition"
 # On the way from Dagster's daemon to the storage; a stored tag could not be so long.
 CHOSEN_TAG = "ema_assets/partitions"
 
-_DIMENSIONS = ["symbol", "timeframe"]
 _NOT_AS_KNOWN = (ImportError, AttributeError, TypeError)
+_ASK = "build_run_requests_with_backfill_policies"
+_BUILD = "_build_run_requests_with_backfill_policy"
+_REQUESTED = "_get_requested_asset_graph_subset_from_run_requests"
 # What Dagster hands over for one group of assets with the same partitions, by name.
 _BUILD_PARAMETERS = [
     "asset_keys",
@@ -122,8 +128,9 @@ def as_stored(run: DagsterRun, parent: DagsterRun | None) -> DagsterRun:
     """`run` as the storage keeps it: what a person asks for, with its partitions, and behind the newest bars.
 
     `parent` is the run that it executes again: by itself, or because a person wants it, with or without its backfill.
+    Runs whose partitions are no series are the business of whoever has made them.
     """
-    if not run.tags.keys() & {BACKFILL_TAG, RANGE_START_TAG, _PARTITION_TAG}:
+    if not _is_of_series(run):
         return run
     tags = {LANE_TAG: BACKGROUND_LANE, PRIORITY_TAG: BACKFILL_PRIORITY, **run.tags}
     for of_parent in (FAILED_TAG, RETRY_RUN_TAG) if parent is not None else ():
@@ -136,6 +143,13 @@ def as_stored(run: DagsterRun, parent: DagsterRun | None) -> DagsterRun:
     elif subset is None and parent is not None and _corners(parent) == _corners(run):
         subset = parent.partitions_subset
     return run._replace(tags=tags, partitions_subset=subset)
+
+
+def _is_of_series(run: DagsterRun) -> bool:
+    """Whether `run` is for partitions such as `AAPL|5m`."""
+    with suppress(InvalidKeyError):
+        return bool(Series.parse(run.tags.get(RANGE_START_TAG) or run.tags.get(_PARTITION_TAG, "")))
+    return False
 
 
 def _corners(run: DagsterRun) -> tuple[str | None, str | None]:
@@ -182,24 +196,41 @@ def install() -> bool:
     try:
         building: Any = importlib.import_module("dagster._core.definitions.automation_tick_evaluation_context")
         bookkeeping: Any = importlib.import_module("dagster._core.execution.asset_backfill")
-        build = building._build_run_requests_with_backfill_policy  # noqa: SLF001
-        requested = bookkeeping._get_requested_asset_graph_subset_from_run_requests  # noqa: SLF001
+        ask, build = getattr(bookkeeping, _ASK), getattr(building, _BUILD)
+        requested = getattr(bookkeeping, _REQUESTED)
         if build is _build:
             return True
-        if list(inspect.signature(build).parameters) != _BUILD_PARAMETERS:
+        if _parameters(ask) != ["asset_partitions", "asset_graph", "dynamic_partitions_store"]:
             return False
-        if list(inspect.signature(requested).parameters) != ["run_requests", "asset_graph_view"]:
+        if _parameters(build) != _BUILD_PARAMETERS or _parameters(requested) != ["run_requests", "asset_graph_view"]:
             return False
     except _NOT_AS_KNOWN:
         return False
-    _dagsters.update(build=build, requested=requested)
-    building._build_run_requests_with_backfill_policy = _build  # noqa: SLF001
-    bookkeeping._get_requested_asset_graph_subset_from_run_requests = _requested  # noqa: SLF001
+    _dagsters.update(ask=ask, build=build, requested=requested)
+    setattr(bookkeeping, _ASK, _ask)
+    setattr(building, _BUILD, _build)
+    setattr(bookkeeping, _REQUESTED, _requested)
     return True
+
+
+def _parameters(function: Any) -> list[str]:
+    return list(inspect.signature(function).parameters)
 
 
 # Dagster's own functions, which see to all other assets.
 _dagsters: dict[str, Any] = {}
+# Of the backfill whose runs are being asked for.
+_graph: ContextVar[Any] = ContextVar("graph", default=None)
+
+
+def _ask(asset_partitions: Iterable[Any], asset_graph: Any, dynamic_partitions_store: Any) -> Sequence[RunRequest]:
+    """Stands in for Dagster's `build_run_requests_with_backfill_policies`, which says nothing of assets to `_build`."""
+    token = _graph.set(asset_graph)
+    try:
+        found: Sequence[RunRequest] = _dagsters["ask"](asset_partitions, asset_graph, dynamic_partitions_store)
+        return found
+    finally:
+        _graph.reset(token)
 
 
 def _build(
@@ -212,7 +243,7 @@ def _build(
     dynamic_partitions_store: Any,
 ) -> Sequence[RunRequest]:
     """Stands in for Dagster's `_build_run_requests_with_backfill_policy`."""
-    if not _is_ours(partitions_def):
+    if not _are_ours(asset_keys, partitions_def):
         own: Sequence[RunRequest] = _dagsters["build"](
             asset_keys,
             asset_check_keys,
@@ -244,13 +275,15 @@ def _build(
     ]
 
 
-def _is_ours(partitions_def: Any) -> bool:
-    """Whether an asset with these partitions is one of this package, in any namespace."""
-    if not isinstance(partitions_def, MultiPartitionsDefinition):
+def _are_ours(asset_keys: Sequence[Any], partitions_def: Any) -> bool:
+    """Whether all of these assets are of this package, in any namespace.
+
+    A host's own may have the same partitions: it reads them from its context, and has a backfill policy of its own.
+    """
+    graph = _graph.get()
+    if graph is None or not isinstance(partitions_def, MultiPartitionsDefinition):
         return False
-    dimensions = partitions_def.partitions_defs
-    name = getattr(dimensions[0].partitions_def, "name", None)
-    return [each.name for each in dimensions] == _DIMENSIONS and str(name).rpartition("__")[2] == "symbol"
+    return all(ROWS_TAG in graph.get(key).tags for key in asset_keys)
 
 
 def _requested(run_requests: Sequence[RunRequest], asset_graph_view: Any) -> Any:

@@ -1,12 +1,21 @@
-"""What another project's `dagster.yaml` means for ema-assets: everything works, only slower. Said once per process."""
+"""What another project's `dagster.yaml` means for ema-assets: everything works, only slower. Said once per process.
+
+And what a storage of Dagster does not know that another one was told of the same data.
+"""
 
 from dagster import DagsterInstance
 
+from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.defs.storage import MarketEventLog
+from ema_assets.refresh.graph import Graph
+from ema_assets.store import ledger
+from ema_assets.store.database import Transaction
 
 _LAUNCHER = "StandbyRunLauncher"
 # Whether this process has looked; an instance is made for every tick.
 _looked: list[bool] = []
+# The namespaces of which this process has compared what Dagster knows with what it was told.
+_compared: set[str] = set()
 
 
 def what_is_slower(instance: DagsterInstance) -> str | None:
@@ -27,3 +36,30 @@ def what_is_slower(instance: DagsterInstance) -> str | None:
     if not reasons:
         return None
     return f"Everything works with this dagster.yaml, only slower: {' and '.join(reasons)}; see docs/GUEST.md"
+
+
+def tell_anew(
+    instance: DagsterInstance, transaction: Transaction, graph: Graph, namespace: Namespace = ALONE
+) -> str | None:
+    """Have the next runs tell Dagster of assets of which it knows less than it was told, as the ledger says.
+
+    That is a storage that has taken the place of another one, or one that is not ours and in which somebody has wiped
+    an asset. A sentence about it; None when there is no such asset, and all later times.
+    """
+    if namespace.id in _compared:
+        return None
+    _compared.add(namespace.id)
+    # In this order: what a run tells meanwhile is not missing.
+    told = ledger.newest_events(transaction)
+    records = instance.get_asset_records([namespace.key(node.name) for node in graph.on])
+    newest = {each.asset_entry.asset_key: each.asset_entry.last_materialization_record for each in records}
+    unknown = []
+    # Readers first: what is to be told again because of its input would be taken for forgotten already.
+    for node in reversed(graph.on):
+        record = newest.get(namespace.key(node.name))
+        if told.get(node.name, 0) > (record.storage_id if record is not None else 0):
+            unknown.append(node.name)
+            ledger.forget_asset(transaction, node.name)
+    if not unknown:
+        return None
+    return f"Dagster lacks what it was told of {', '.join(reversed(unknown))}: the next runs tell it again"

@@ -41,7 +41,7 @@ from ema_assets.defs.requests import IN_FLIGHT
 from ema_assets.defs.resources import StoreResource
 from ema_assets.defs.run_tags import BACKGROUND_LANE, LANE_TAG, PRIORITY_TAG, UPKEEP_PRIORITY
 from ema_assets.defs.ui_tables import ui_table
-from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
+from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC, ROWS_TAG
 from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN, ema_name, spans_of, spans_text
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.operations.refresh_performance import refresh, why_not, why_not_for_new_series
@@ -79,7 +79,7 @@ def performance_asset(graph: Graph, namespace: Namespace = ALONE) -> AssetsDefin
         group_name="strategies",
         owners=[OWNER],
         kinds={"postgres"},
-        tags={"ema_assets/rows": "series"},
+        tags={ROWS_TAG: "series"},
         code_version="1",
         metadata={"dagster/table_name": "results.performance"},
         freshness_policy=_EACH_DAY,
@@ -163,7 +163,7 @@ def screener_spec(graph: Graph, namespace: Namespace = ALONE) -> AssetSpec:
         group_name="strategies",
         owners=[OWNER],
         kinds={"postgres"},
-        tags={"ema_assets/rows": "series"},
+        tags={ROWS_TAG: "series"},
         freshness_policy=_EACH_DAY,
         metadata={
             "dagster/table_name": "results.screener",

@@ -20,7 +20,7 @@ from dagster import (
 
 from ema_assets.config import watchlist
 from ema_assets.defs.configuration import check_configuration, configuration_drift
-from ema_assets.defs.guest import what_is_slower
+from ema_assets.defs.guest import tell_anew, what_is_slower
 from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.lost_runs import fail_lost_runs
 from ema_assets.defs.namespace import ALONE, Namespace
@@ -91,6 +91,8 @@ def _sweep(graph: Graph, namespace: Namespace) -> SensorDefinition:
             context.log.info(sentence)
         with store.open() as database, database.transaction() as transaction:
             fail_lost_runs(context.instance, transaction, now, namespace)
+            if (sentence := tell_anew(context.instance, transaction, graph, namespace)) is not None:
+                context.log.info(sentence)
         if (reason := configuration_drift(graph, namespace)) is not None:
             return SkipReason(reason)
         requests, stale, waiting = _requests_for_stale(context, store, market, namespace)

@@ -43,6 +43,7 @@ from sqlalchemy.exc import DisconnectionError
 from ema_assets.config.settings import Settings
 from ema_assets.defs import backfill_looks, backfills, input_versions
 from ema_assets.defs.event_rows import batch_rows, check_row, compressible, tag_rows
+from ema_assets.defs.namespace import ALONE
 from ema_assets.model.errors import InvalidKeyError
 from ema_assets.model.symbols import Series
 from ema_assets.model.urls import dagster_url, watched_url
@@ -178,8 +179,9 @@ class MarketEventLog(PostgresEventLogStorage):
     def wipe_asset(self, asset_key: AssetKey) -> None:
         """As Dagster's. The next runs tell of its series again, which are computed all the same."""
         super().wipe_asset(asset_key)
-        with _ledger() as transaction:
-            ledger.forget_asset(transaction, asset_key.path[-1])
+        if (asset := ALONE.asset_of(asset_key)) is not None:
+            with _ledger() as transaction:
+                ledger.forget_asset(transaction, asset)
 
     def delete_events(self, run_id: str) -> None:
         """As Dagster's. The next runs tell again of the series of which only this run had told."""
@@ -249,9 +251,11 @@ def _ledger() -> Iterator[Transaction]:
 
 def _tell_again(asset: AssetKey, partition: str | None) -> None:
     """Have the next run tell of a partition that a person has reported by hand: nothing of it has changed by that."""
+    if (name := ALONE.asset_of(asset)) is None:
+        return
     with suppress(InvalidKeyError), _ledger() as transaction:
         series = Series.parse(partition or "")
-        ledger.forget_series(transaction, asset.path[-1], series.symbol, series.timeframe.key)
+        ledger.forget_series(transaction, name, series.symbol, series.timeframe.key)
 
 
 # By asset key, as Dagster stores it, and partition.

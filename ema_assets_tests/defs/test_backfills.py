@@ -6,7 +6,22 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from dagster import AssetKey, DagsterEventType, DagsterInstance, DagsterRun, RunRequest, partition_loading_context
+from dagster import (
+    AssetKey,
+    AssetsDefinition,
+    BackfillPolicy,
+    DagsterEventType,
+    DagsterInstance,
+    DagsterRun,
+    Definitions,
+    DynamicPartitionsDefinition,
+    MultiPartitionsDefinition,
+    PartitionsDefinition,
+    RunRequest,
+    StaticPartitionsDefinition,
+    asset,
+    partition_loading_context,
+)
 from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
 from dagster._core.definitions import automation_tick_evaluation_context as building
 from dagster._core.definitions.events import AssetKeyPartitionKey
@@ -65,12 +80,15 @@ def test_many_partitions_are_runs_of_symbols_of_their_own_and_no_symbol_is_divid
     assert [len(chunk.partitions) for chunk in chunks(chosen, SYMBOLS, TIMEFRAMES, 3)] == [4] * 7
 
 
-def requests_for(world: World, partitions: Sequence[str], assets: Sequence[str] = (OHLC,)) -> Sequence[RunRequest]:
+def requests_for(
+    world: World, partitions: Sequence[str], assets: Sequence[str] = (OHLC,), all_there_is: Definitions = defs
+) -> Sequence[RunRequest]:
     """What Dagster's daemon makes of a backfill."""
     wanted = [AssetKeyPartitionKey(AssetKey(asset), partition) for asset in assets for partition in partitions]
-    graph = defs.resolve_asset_graph()
+    ask: Any = vars(bookkeeping)["build_run_requests_with_backfill_policies"]
     with partition_loading_context(dynamic_partitions_store=world.instance):
-        return building.build_run_requests_with_backfill_policies(wanted, graph, world.instance)
+        requests: Sequence[RunRequest] = ask(wanted, all_there_is.resolve_asset_graph(), world.instance)
+        return requests
 
 
 def by_backfill(world: World, request: RunRequest, *, raise_on_error: bool = True) -> Any:
@@ -186,6 +204,70 @@ def test_a_run_that_a_person_launches_by_hand_leaves_room_for_the_newest_bars(
     kept = world.instance.get_run_by_id(live.run_id)
     assert kept is not None
     assert (kept.tags[LANE_TAG], kept.tags[PRIORITY_TAG]) == ("live", "0")
+
+
+def host(name: str, partitions: PartitionsDefinition[Any], policy: BackfillPolicy) -> AssetsDefinition:
+    """An asset of another project."""
+
+    @asset(name=name, partitions_def=partitions, backfill_policy=policy)
+    def theirs() -> None: ...
+
+    return theirs
+
+
+def ranges(requests: Sequence[RunRequest]) -> list[tuple[list[str], str, str]]:
+    """The assets and the partitions from and to of each of `requests`."""
+    assert not any(CHOSEN_TAG in request.tags for request in requests)
+    return sorted(
+        (
+            sorted(key.to_user_string() for key in request.asset_selection or ()),
+            request.tags[RANGE_START_TAG],
+            request.tags[RANGE_END_TAG],
+        )
+        for request in requests
+    )
+
+
+def test_an_asset_of_the_host_with_the_same_partitions_has_the_runs_of_its_own_backfill_policy(world: World) -> None:
+    ours = defs.resolve_asset_graph().get(AssetKey(OHLC)).partitions_def
+    assert ours is not None
+    single, two = BackfillPolicy.single_run(), BackfillPolicy.multi_run(2)
+    merged = Definitions.merge(defs, Definitions(assets=[host("orders", ours, single), host("pairs", ours, two)]))
+    scattered = ["AAPL|5m", "JPM|5m"]
+    apart = [(["orders"], partition, partition) for partition in scattered]
+    assert ranges(requests_for(world, scattered, ["orders"], merged)) == apart
+    row = ["AAPL|5m", "AAPL|15m", "AAPL|1h"]
+    assert ranges(requests_for(world, row, ["pairs"], merged)) == [
+        (["pairs"], "AAPL|1h", "AAPL|1h"),
+        (["pairs"], "AAPL|5m", "AAPL|15m"),
+    ]
+    # In one run with ours, which Dagster does one after the other.
+    assert ranges(requests_for(world, scattered, [OHLC, "orders"], merged)) == [
+        ([OHLC, "orders"], partition, partition) for partition in scattered
+    ]
+    (request,) = requests_for(world, scattered, [OHLC], merged)
+    assert request.tags[PURPOSE_TAG] == "backfill, 2 series"
+
+
+def test_partitions_of_the_host_that_are_called_as_ours_and_are_none_are_no_concern(world: World) -> None:
+    days = MultiPartitionsDefinition(
+        {"symbol": DynamicPartitionsDefinition(name="coins__symbol"), "timeframe": StaticPartitionsDefinition(["day"])}
+    )
+    world.instance.add_dynamic_partitions("coins__symbol", ["X", "Y"])
+    merged = Definitions.merge(defs, Definitions(assets=[host("coins", days, BackfillPolicy.single_run())]))
+    assert ranges(requests_for(world, ["X|day", "Y|day"], ["coins"], merged)) == [(["coins"], "X|day", "Y|day")]
+
+
+@pytest.mark.parametrize("key", ["2026-11-27", "X|day", "a"])
+def test_a_run_of_the_host_whose_partition_is_no_series_keeps_its_place_in_the_queue(world: World, key: str) -> None:
+    for tags in (
+        {"dagster/partition": key, "dagster/backfill": "abcdefgh"},
+        {RANGE_START_TAG: key, RANGE_END_TAG: key},
+    ):
+        run = world.instance.run_storage.add_run(DagsterRun("job", tags=tags))
+        stored = world.instance.get_run_by_id(run.run_id)
+        assert stored is not None
+        assert stored.tags == tags
 
 
 def test_where_dagster_is_not_as_known_its_own_runs_come(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

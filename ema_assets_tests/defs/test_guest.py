@@ -29,13 +29,16 @@ from ema_assets.defs.component import EmaAssetsComponent
 from ema_assets.defs.namespace import Namespace
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.defs.run_tags import DEFER_TAG, RANGE_END_TAG, RANGE_START_TAG
+from ema_assets.model.asset_names import CHAIN
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.refresh.graph import configured
 from ema_assets.sandbox.server import running_sandbox
+from ema_assets.store import ledger
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import Databases
 from ema_assets_tests.core import OFF
-from ema_assets_tests.defs.conftest import own_settings
+from ema_assets_tests.defs.conftest import GRAPH, World, own_settings, sweep
+from ema_assets_tests.defs.staleness import stale
 
 NOW = datetime(2026, 11, 20, 15, 32, tzinfo=UTC)
 WATCHLIST: dict[str, Any] = {
@@ -192,6 +195,58 @@ def test_schedule_sweep_and_backfill_work_and_nothing_touches_the_other_one(
     password = project.urls["eu"].partition("passfile=")[2]
     assert password
     assert all(password not in dump(path) for path in Path(project.instance.root_directory).rglob("*.db"))
+
+
+def test_a_storage_that_has_taken_the_place_of_another_one_is_told_of_what_is_stored(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when data that `up` has loaded come into a Dagster with a storage of its own."""
+
+    def partitions(instance: DagsterInstance) -> set[tuple[str, str]]:
+        found = ((node.name, instance.get_materialized_partitions(AssetKey(node.name))) for node in GRAPH.on)
+        return {(name, partition) for name, keys in found for partition in keys}
+
+    def look(instance: DagsterInstance) -> str | None:
+        monkeypatch.setattr(guest, "_compared", set())
+        with world.database.transaction() as transaction:
+            found = [guest.tell_anew(instance, transaction, GRAPH) for _ in range(2)]
+        assert found[1] is None
+        return found[0]
+
+    world.settle()
+    world.tell()
+    told = partitions(world.instance)
+    assert look(world.instance) is None
+    with instance_for_test(overrides={"telemetry": {"enabled": False}}) as theirs:
+        theirs.add_dynamic_partitions("symbol", world.symbols)
+        monkeypatch.setattr(world, "instance", theirs)
+        assert world.sweep() == []
+        said = look(theirs)
+        assert said is not None
+        assert said.startswith("Dagster lacks what it was told of ohlc, ")
+        world.let_grace_pass()
+        world.sweep_until_fresh()
+        assert partitions(theirs) == told
+        assert stale(theirs, CHAIN, ["AAPL|5m", "BTC-USD|1h"]) == {}
+        assert look(theirs) is None
+
+
+def test_what_was_wiped_in_a_storage_of_the_host_is_told_again_by_the_next_process(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guest, "_compared", set())
+    world.settle()
+    world.tell()
+    told = world.instance.get_materialized_partitions(AssetKey("ema_trend"))
+    with monkeypatch.context() as patched:
+        # As one that is not ours does it: the ledger does not know.
+        patched.setattr(ledger, "forget_asset", lambda _transaction, _asset: 0)
+        world.instance.wipe_assets([AssetKey("ema_trend")])
+    with build_sensor_context(instance=world.instance) as context:
+        sweep._raw_fn(context, **world.resources)
+    world.let_grace_pass()
+    world.sweep()
+    assert world.instance.get_materialized_partitions(AssetKey("ema_trend")) == told
 
 
 def names(defs: Definitions) -> list[str]:

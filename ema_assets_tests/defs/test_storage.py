@@ -350,6 +350,17 @@ def test_an_asset_that_was_wiped_in_the_ui_is_told_again_by_the_next_runs(world:
     assert {asset for run in runs for asset, _ in world.materialized(run.run_id)} == {"ema_trend", STRATEGY}
 
 
+@pytest.mark.settled
+def test_an_asset_of_the_host_with_the_same_last_name_is_wiped_and_reported_by_itself(world: World) -> None:
+    world.tell()
+    theirs = AssetKey(["desk", "ema_trend"])
+    world.instance.report_runless_asset_event(AssetMaterialization(theirs, partition="AAPL|5m"))
+    world.instance.wipe_assets([theirs])
+    assert not world.instance.has_asset_key(theirs)
+    world.let_grace_pass()
+    assert world.sweep() == []
+
+
 def test_times_that_dagster_keeps_without_a_zone_are_utc_whatever_the_zone_of_the_server(world: World) -> None:
     """Seen: a server in New York, and every run that was new was taken for one lost hours ago."""
     name = urlsplit(world.database.url).path.strip("/")

@@ -20,7 +20,7 @@ from dagster import (
 
 import ema_assets
 from ema_assets.defs.namespace import ALONE, Namespace
-from ema_assets.model.asset_names import CHAIN
+from ema_assets.model.asset_names import CHAIN, ROWS_TAG
 from ema_assets.refresh.graph import Node
 
 OWNER = "team:ema-assets"
@@ -54,7 +54,7 @@ def described(node: Node, source: Callable[..., object]) -> Filed:
     return {
         "owners": [OWNER if is_ours else _OWN],
         "kinds": {"postgres", "polars"},
-        "tags": {"ema_assets/rows": "trades" if node.variant is not None else "bars"}
+        "tags": {ROWS_TAG: "trades" if node.variant is not None else "bars"}
         | ({"ema_assets/chain": ""} if node.name in CHAIN else {}),
         "freshness_policy": FreshnessPolicy.time_window(fail_window=_FAIL_AFTER, warn_window=_WARN_AFTER),
     }

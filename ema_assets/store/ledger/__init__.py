@@ -30,6 +30,7 @@ from ema_assets.store.ledger.recording import (
     forget_series,
     lock_recording,
     mark_recorded,
+    newest_events,
     to_record,
 )
 from ema_assets.store.ledger.row import (
@@ -98,6 +99,7 @@ __all__ = [
     "mark_dirty",
     "mark_recorded",
     "newest_checked_through",
+    "newest_events",
     "note_delays",
     "note_silence",
     "pausing",

@@ -136,6 +136,17 @@ _FORGET = """
 """
 
 
+def newest_events(transaction: Transaction) -> dict[str, int]:
+    """Per asset of which Dagster was told, the id of the newest event that tells of one of its series."""
+    found = transaction.query(
+        """
+        SELECT asset, max(recorded_event) AS event FROM market.series_state
+        WHERE recorded_event IS NOT NULL GROUP BY asset
+        """
+    )
+    return dict(found.iter_rows())
+
+
 def forget_asset(transaction: Transaction, asset: str) -> int:
     """Write that Dagster knows nothing of `asset` any more; return of how many series it knew.
 
