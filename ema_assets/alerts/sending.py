@@ -84,11 +84,18 @@ def _service(channel: Channel, env: Mapping[str, str]) -> tuple[Any, str]:
     if service is None:
         raise ConfigurationError(
             f"the channel {channel.name} is no URL that Apprise can use: {_shape(channel)}; "
-            "https://appriseit.com/services/ lists what each service needs"
+            f"{_instead(url)}https://appriseit.com/services/ lists what each service needs"
         )
     # Whatever `?redirect=` of the URL says.
     service.redirects = False
     return service, url
+
+
+def _instead(url: str) -> str:
+    """What to write in place of the address of a web hook, as a browser has it."""
+    scheme = url.partition("://")[0].lower()
+    hook = {"http": "json", "https": "jsons"}.get(scheme)
+    return "" if hook is None else f"a web hook of your own is written `{hook}://` in place of `{scheme}://`, and "
 
 
 def _shape(channel: Channel) -> str:

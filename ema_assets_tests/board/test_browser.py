@@ -15,7 +15,7 @@ from ema_assets_tests.board.world import HOSTILE, NOW, WATCHLIST, ServedBoard, b
 from ema_assets_tests.browsers import installed_chromium
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page, Route
+    from playwright.sync_api import Browser, Page, Route
 
 # Canvases that have something drawn: more than one colour.
 DRAWN = """
@@ -238,6 +238,29 @@ def test_a_page_that_could_not_be_shown_is_loaded_again_by_itself(page: "Page", 
     page.unroute("**/trades")
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     page.wait_for_selector("#open")
+
+
+def test_an_open_page_of_a_symbol_that_is_taken_off_the_watchlist_says_so(
+    browser: "Browser", databases, tmp_path: Path
+) -> None:
+    # Not the fixture `page`: that a page is not there is an error to the console of a browser.
+    context = browser.new_context()
+    page = context.new_page()
+    url = databases.make()
+    with Database(url) as database:
+        sync(database, watchlist.parse(WATCHLIST), NOW)
+        # This thread has the browser's event loop.
+        with ThreadPoolExecutor(1) as beside:
+            beside.submit(fill, database).result()
+    with board_on(url, tmp_path) as board:
+        page.goto(f"{board.url}/why?symbol=AAPL&timeframe=1h")
+        assert page.locator("h1").inner_text().startswith("Why is AAPL|1h")
+        with Database(url) as database:
+            sync(database, watchlist.parse(WATCHLIST.replace('"AAPL"', '"MSFT"')), NOW)
+        page.wait_for_selector("#error", timeout=120_000)
+        assert "received 'AAPL'" in page.locator("#error").inner_text()
+        context.close()
+    databases.drop(url)
 
 
 def test_a_missing_browser_is_named_in_one_line_and_an_error_in_ci(tmp_path: Path) -> None:

@@ -355,6 +355,10 @@ def test_a_year_later_alerts_go_and_those_that_wait_stay(database: Database, hoo
     [
         ("nosuchservice://host/path", "is no URL that Apprise can use: `nosuchservice://…`"),
         ("tgram://x", "is no URL that Apprise can use: `tgram://…`"),
+        (
+            "https://hooks.example.com/x",
+            "; a web hook of your own is written `jsons://` in place of `https://`, and http",
+        ),
         ("json://127.0.0.1:1/hook", "JSON"),
     ],
 )

@@ -76,6 +76,8 @@
         if (told !== toldBy(fresh)) location.reload();
         else takeOver(fresh);
       } else if (answer.status >= 500) by("offline").hidden = false;
+      // What it shows was taken off the watchlist meanwhile: it would look fresh for ever.
+      else if ((answer.status === 404 || answer.status === 400) && !told) location.reload();
       document.dispatchEvent(new CustomEvent("asked"));
     } catch {
       by("offline").hidden = false;
