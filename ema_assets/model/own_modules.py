@@ -12,6 +12,8 @@ from types import CodeType, ModuleType
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.time_limits import Overdue, time_limit
 
+# What the names of these modules begin with.
+_PREFIX = "_ema_assets_"
 # A module that imports the largest of libraries from a slow disk takes less.
 LIMIT_SECONDS = 30.0
 # Files that took longer, and how they stood then. Who looks every few seconds must not wait each time.
@@ -67,7 +69,7 @@ def limited(path: str | Path) -> Iterator[None]:
 
 
 def _load(path: Path, kind: str) -> ModuleType:
-    name = f"_ema_assets_{kind}_{path.stem}"
+    name = f"{_PREFIX}{kind}_{path.stem}"
     spec = ModuleSpec(name, _Loader(name, str(path)), origin=str(path))
     spec.has_location = True
     module = module_from_spec(spec)
@@ -76,6 +78,11 @@ def _load(path: Path, kind: str) -> ModuleType:
     except (Exception, SystemExit) as error:
         raise ConfigurationError(f"{path}:{line_of(error, path)} cannot be imported: {told(error)}") from error
     return module
+
+
+def is_own(function: object) -> bool:
+    """True when `function` was made in a file that `load` has read."""
+    return str(getattr(function, "__module__", "")).startswith(_PREFIX)
 
 
 def told(error: BaseException) -> str:

@@ -28,6 +28,7 @@ from ema_assets.runtime import alert_process, dagster_parts, state
 from ema_assets.runtime.alert_process import AlertProcess
 from ema_assets.runtime.alert_worker import Configuration
 from ema_assets.runtime.code_location import CodeLocation
+from ema_assets.runtime.edited_code import EditedCode
 from ema_assets.runtime.news import News, Say, greet
 from ema_assets.runtime.restarts import Aside, Beside, Part, Restarts, look_at_each
 from ema_assets.runtime.services import HOST, Postgres, Service, answers, environment, free_port, without_secrets
@@ -116,7 +117,8 @@ def _serve(start: _Start) -> Signals:
             parts.append(service)
         start.say("Starting Dagster …")
         ui = f"http://{HOST}:{start.options.port}"
-        location = CodeLocation(ui, lambda: configured(Settings.from_env()).fingerprint, start.say)
+        edited = EditedCode(start.say)
+        location = CodeLocation(ui, lambda: edited.looked(configured(Settings.from_env())).fingerprint, start.say)
         parts += _start_dagster(start, env, ui, location)
         port = start.options.metrics_port
         beside: list[Beside] = [] if port is None else [Aside(_start_metrics(start, env, port), start.say)]

@@ -221,6 +221,12 @@ def test_a_rule_that_fails_names_itself_and_its_line(url: str, tmp_path: Path) -
     )
     with pytest.raises(RuleError, match=r"rule 'odd': `evaluate` failed in .*odd\.py, line 4: ColumnNotFoundError"):
         backtest.load("5m", ["BTC-USD"], url=url).run("odd", entries="all")
+    text = (folder / "odd.py").read_text()
+    (folder / "odd.py").write_text(
+        text.replace('return bars.select(enter_long=pl.col("volume") > 0)', "raise SystemExit(2)")
+    )
+    with pytest.raises(RuleError, match=r"rule 'odd': `evaluate` failed in .*odd\.py, line 4: SystemExit: 2"):
+        backtest.load("5m", ["BTC-USD"], url=url).run("odd", entries="all")
 
 
 def test_a_rule_that_looks_back_is_refused_as_a_refresh_refuses_it(url: str, tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ def _evaluated(variant: Variant, frame: pl.DataFrame) -> pl.DataFrame:
         said = rule.evaluate(frame, variant.params)
     except MemoryError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RuleError(f"rule {rule.name!r}: `evaluate` failed{_where(rule, error)} {told(error)}") from error
     if problem := _problem(said, frame.height):
         raise RuleError(f"rule {rule.name!r}: `evaluate` must return {problem}")
@@ -244,7 +244,7 @@ def _file(rule: Rule) -> str:
     return "" if code is None else f" in {code.co_filename}, line {code.co_firstlineno}"
 
 
-def _where(rule: Rule, error: Exception) -> str:
+def _where(rule: Rule, error: BaseException) -> str:
     """The file and line of the rule that failed, where it can be told."""
     code = getattr(rule.evaluate, "__code__", None)
     line = "" if code is None else line_of(error, code.co_filename)

@@ -1,0 +1,67 @@
+"""Files of a user's own signals and rules that are edited without a new `version`: nothing is computed again."""
+
+import ast
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+from ema_assets.model.own_modules import is_own
+from ema_assets.refresh.graph import Graph, Node
+
+# Of a file: what it does, without comments and layout, and which versions it declares.
+_Code = tuple[str, frozenset[tuple[str, str]]]
+
+
+class EditedCode:
+    """Says so once per edit. It knows only the files that it has seen before."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._known: dict[str, _Code] = {}
+        self._texts: dict[str, tuple[str, str]] = {}
+
+    def looked(self, graph: Graph) -> Graph:
+        """`graph`, after a look at the files that its signals and rules come from."""
+        declared: dict[str, set[tuple[str, str]]] = {}
+        for node in graph.on:
+            if (found := _declared(node)) is not None:
+                path, name, version = found
+                declared.setdefault(path, set()).add((name, version))
+        for path, versions in declared.items():
+            code = self._does(path), frozenset(versions)
+            before = self._known.setdefault(path, code)
+            if code[0] != before[0] and code[1] == before[1]:
+                names = ", ".join(sorted(name for name, _ in versions))
+                self._say(
+                    f"  {path} has changed and the `version` of {names} has not: what is stored stays as it was "
+                    "computed, and new bars are computed in the new way. Raise `version` when that gives other values"
+                )
+            self._known[path] = code
+        return graph
+
+    def _does(self, path: str) -> str:
+        """What the code of a file does; the file is parsed only when its text is another one."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+            before, code = self._texts.get(path, ("", ""))
+            if text != before or not code:
+                code = ast.dump(ast.parse(text))
+                self._texts[path] = text, code
+        except (OSError, ValueError, SyntaxError):  # it is being written
+            return self._known[path][0] if path in self._known else ""
+        return code
+
+
+def _declared(node: Node) -> tuple[str, str, str] | None:
+    """The file of a user's own that a node comes from, and the signal or rule with its version; None of other nodes."""
+    function: Callable[..., object]
+    if node.signal is not None:
+        function, name, version = node.signal.compute, node.signal.name, node.signal.version
+    elif node.variant is not None:
+        rule = node.variant.rule
+        function, name, version = rule.evaluate, rule.name, rule.version
+    else:
+        return None
+    function = inspect.unwrap(function)
+    code = getattr(function, "__code__", None)
+    return (code.co_filename, name, version) if code is not None and is_own(function) else None

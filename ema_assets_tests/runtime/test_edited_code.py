@@ -1,0 +1,96 @@
+"""An edited signal or rule without a new version is told of while `up` runs: its stored values are the old ones."""
+
+from pathlib import Path
+
+import pytest
+
+from ema_assets.config.watchlist import Watchlist
+from ema_assets.refresh.graph import build
+from ema_assets.runtime.edited_code import EditedCode
+
+SIGNAL = """
+import polars as pl
+from ema_assets.signals.declaration import Column, Param, Signal
+
+def doubled(bars, carried, params):
+    return bars.select("symbol", "ts", twice=pl.col("close") * 2)
+
+SIGNAL = Signal(name="doubled", version="1", description="Twice the close", reads={"ohlc": ("close",)},
+                columns=(Column("twice", "float8", "Twice"),), compute=doubled, params={"bars": Param(20, "How many")})
+"""
+RULE = """
+import polars as pl
+from ema_assets.strategies.rule import BySide, Rule
+
+def evaluate(bars, params):
+    return bars.select(enter_long=pl.col("close") > pl.col("open"))
+
+RULE = Rule(name="rising", title="rising", version="1", description="Rising", reads={}, evaluate=evaluate,
+            entry_reasons=BySide(long="up", short="down"), exit_reasons=BySide(long="never", short="never"))
+"""
+WATCHED = Watchlist((), {}, strategies=({"name": "rise", "rule": "rising"}, {"name": "both", "rule": "rising"}))
+
+
+class Folders:
+    """A folder of signals and one of rules, and what was said of edits in them."""
+
+    def __init__(self, home: Path) -> None:
+        self.signal, self.rule = home / "signals" / "mine.py", home / "strategies" / "mine.py"
+        for path, text in ((self.signal, SIGNAL), (self.rule, RULE)):
+            path.parent.mkdir()
+            path.write_text(text, encoding="utf-8")
+        self.said: list[str] = []
+        self._edited = EditedCode(self.said.append)
+        self.look()
+
+    def look(self) -> list[str]:
+        """What is said at another look."""
+        self.said.clear()
+        self._edited.looked(build(WATCHED, self.signal.parent, self.rule.parent))
+        return self.said
+
+    def edit(self, path: Path, old: str, new: str) -> list[str]:
+        """What is said at the look after an edit."""
+        text = path.read_text(encoding="utf-8")
+        assert old in text
+        path.write_text(text.replace(old, new), encoding="utf-8")
+        return self.look()
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    return Folders(tmp_path)
+
+
+def test_another_formula_without_another_version_is_told_once(folders: Folders) -> None:
+    (said,) = folders.edit(folders.signal, "* 2", "* 2.5")
+    assert said.startswith(f"  {folders.signal} has changed and the `version` of doubled has not: what is stored stays")
+    assert folders.look() == []
+
+
+def test_another_default_of_a_parameter_is_told_too(folders: Folders) -> None:
+    assert len(folders.edit(folders.signal, "Param(20", "Param(30")) == 1
+
+
+def test_a_rule_of_two_strategies_is_named_once(folders: Folders) -> None:
+    (said,) = folders.edit(folders.rule, ">", ">=")
+    assert "the `version` of rising has not" in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param("* 2)", "* 2)  # twice", id="a comment"),
+        pytest.param('version="1"', 'version="2"', id="another version"),
+        pytest.param('name="doubled"', 'name="twofold"', id="another name"),
+    ],
+)
+def test_what_leaves_values_or_makes_them_anew_is_not_told(folders: Folders, old: str, new: str) -> None:
+    assert folders.edit(folders.signal, old, new) == []
+
+
+def test_nothing_is_said_of_files_that_are_new_or_gone(folders: Folders) -> None:
+    folders.signal.rename(folders.signal.with_name("renamed.py"))
+    assert folders.look() == []
+    folders.rule.with_name("_helper.py").write_text("x = 1\n", encoding="utf-8")
+    assert folders.look() == []
