@@ -80,6 +80,12 @@ class EmaAssetsComponent(Component, Model, Resolvable):
 
     def _environment(self, prefix: tuple[str, ...], folder: Path) -> Mapping[str, str]:
         """What stands in for variables of the environment. Folders are absolute: runs may have another current one."""
+        # Dagster makes nothing of `{{ env.NAME }}` where there is no such variable: the data would go elsewhere.
+        for name in ("database_url", "provider", "home"):
+            if name in self.model_fields_set and not getattr(self, name):
+                raise ConfigurationError(
+                    f"`{name}` is in defs.yaml and has no value; set the variable that it names, or leave the line out"
+                )
         for name in self.variables:
             # Ticks and runs of the whole process go by one clock.
             if not is_ours(name) or name == clock.VARIABLE:

@@ -313,3 +313,17 @@ def test_a_variable_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     for name in ("PATH", "EMA_CLOCK"):
         with pytest.raises(ConfigurationError, match=f"other than EMA_CLOCK, received '{name}'"):
             EmaAssetsComponent(variables={name: "x"})._environment((), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["database_url", "provider", "home"])
+def test_an_attribute_whose_variable_is_not_set_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dagster makes nothing of it, and the data would go to the embedded PostgreSQL."""
+    monkeypatch.delenv("EU_NOT_SET", raising=False)
+    with create_defs_folder_sandbox() as folder:
+        path = folder.scaffold_component(EmaAssetsComponent, "eu")
+        attributes = {"asset_key_prefix": "eu", "watchlist": WATCHLIST, name: "{{ env.EU_NOT_SET }}"}
+        said = {"type": "ema_assets.defs.component.EmaAssetsComponent", "attributes": attributes}
+        (path / "defs.yaml").write_text(yaml.safe_dump(said))
+        with pytest.raises(Exception, match="Error while building") as raised, folder.build_all_defs():
+            pass
+        assert f"`{name}` is in defs.yaml and has no value" in str(raised.value.__cause__)
