@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from ema_assets.alerts.subscriptions import Alerts, Subscription
 from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command, Commands
 from ema_assets.config.settings import Settings
-from ema_assets.model.errors import ConfigurationError, EmaAssetsError, first_of, not_one_of
+from ema_assets.model.errors import ConfigurationError, EmaAssetsError, StoreError, first_of, not_one_of
 from ema_assets.model.variables import text_of
 from ema_assets.refresh.graph import build
 from ema_assets.runtime import locate
@@ -151,24 +152,42 @@ def _states(settings: Settings) -> dict[str, dict[str, Any]] | None:
 def check_command(names: tuple[str, ...]) -> None:
     """Send a test message to every channel, and say which took it. Nothing else has to run.
 
+    A channel that had taken no message and takes this one gets what waits for it within seconds.
+
     Channels have the names of `[channels]`; `ema-assets alerts list` shows those of URLs without a name.
     """
     from ema_assets.alerts import sending
     from ema_assets.alerts.messages import Message
 
-    alerts = _configured(Settings.from_env())
+    settings = Settings.from_env()
+    alerts = _configured(settings)
     channels = {**alerts.channels}
     for name in names:
         if name not in channels:
             raise not_one_of("--to", name if "://" not in name else "a URL", channels)
     message = Message("ema-assets: test", "This channel works: alerts of ema-assets come here.", is_trouble=False)
-    failed = 0
+    took, failed = [], 0
     for name in names or alerts.used():
         problem = sending.send(channels[name], message, os.environ)
         click.echo(f"{name}: {problem or 'sent'}", err=problem is not None)
-        failed += problem is not None
+        if problem is None:
+            took.append(name)
+        else:
+            failed += 1
+    _end_pauses(settings, took)
     if failed:
         raise EmaAssetsError(f"{failed} channel{'' if failed == 1 else 's'} did not take the message")
+
+
+def _end_pauses(settings: Settings, channels: list[str]) -> None:
+    """Have what waits for `channels` sent now, where a database runs that knows them."""
+    with locate.running_database(settings) as url:
+        if url is None or not channels:
+            return
+        with suppress(StoreError), Database(url) as database, database.transaction() as transaction:
+            if alert_delivery.has_tables(transaction):
+                for name in alert_delivery.end_pauses(transaction, channels):
+                    click.echo(f"{name}: what waits for it is sent within seconds")
 
 
 @alerts_group.command("log", cls=Command)

@@ -151,6 +151,23 @@ def channel_failed(transaction: Transaction, channel: str, reason: str, now: dat
     )
 
 
+def has_tables(transaction: Transaction) -> bool:
+    """Whether the database has the tables of alerts."""
+    return bool(transaction.query("SELECT to_regclass('market.alert_channel') IS NOT NULL AS has_them").item())
+
+
+def end_pauses(transaction: Transaction, channels: Sequence[str]) -> list[str]:
+    """Have those of `channels` that took no message tried again at once; return them, sorted."""
+    found = transaction.query(
+        """
+        UPDATE market.alert_channel SET failures = 0, next_attempt_at = NULL, last_error = NULL
+        WHERE failures > 0 AND channel = ANY ($1::text[]) RETURNING channel
+        """,
+        list(channels),
+    )
+    return sorted(map(str, found["channel"]))
+
+
 def give_up_old(transaction: Transaction, due_before: datetime, now: datetime) -> int:
     """Give up what was due before then and its channel did not take, with its last error; return how many."""
     found = transaction.query(

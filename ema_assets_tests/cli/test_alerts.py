@@ -178,3 +178,46 @@ def test_the_log_of_what_waits_has_what_was_raised_while_nothing_delivers(
     assert json.loads(waiting.stdout) == logged
     sent = run("alerts", "log", "--state", "sent", EMA_DATABASE_URL=database.url)
     assert sent.stdout == "There is none like that.\n"
+
+
+def test_a_channel_that_takes_a_test_message_again_is_not_left_alone_any_longer(
+    run: Run, hook: Webhook, database: Database
+) -> None:
+    env = env_of(hook, EMA_DATABASE_URL=database.url)
+    (Path("home") / "watchlist.toml").write_text(ALERTS.replace('quiet_hours = "22:00-07:00"\ntime_zone = "UTC"\n', ""))
+    hook.status = 500
+    raised(database)
+    assert run("alerts", "deliver", "--once", **env).stdout == "0 alerts sent.\n"
+    assert run("alerts", "test", "--to", "phone", **env).stdout == ""
+    hook.status = 200
+    assert run("alerts", "deliver", "--once", **env).stdout == "0 alerts sent.\n", "its pause is not over"
+    assert run("alerts", "test", "--to", "phone", **env).stdout.splitlines() == [
+        "phone: sent",
+        "phone: what waits for it is sent within seconds",
+    ]
+    assert run("alerts", "deliver", "--once", **env).stdout == "1 alert sent.\n"
+    assert run("alerts", "test", "--to", "phone", **env).stdout == "phone: sent\n"
+
+
+def test_the_doctor_names_channels_that_lack_a_variable_or_take_no_message(
+    run: Run, hook: Webhook, database: Database
+) -> None:
+    env = env_of(hook, EMA_DATABASE_URL=database.url)
+
+    def told(**env: str) -> list[tuple[str, str]]:
+        found = json.loads(run("doctor", "--json", **env).stdout)["findings"]
+        return [(each["level"], each["text"]) for each in found if each["check"] == "alerts"]
+
+    assert told(**env) == [("ok", "phone, desk: no message was refused; `ema-assets alerts test` sends one")]
+    unset = {name: value for name, value in env.items() if name != "TOKEN"}
+    assert told(**unset) == [("error", "the channel phone needs the environment variable `TOKEN`, which is not set")]
+    (Path("home") / "watchlist.toml").write_text(ALERTS.replace('quiet_hours = "22:00-07:00"\ntime_zone = "UTC"\n', ""))
+    hook.status = 500
+    raised(database)
+    run("alerts", "deliver", "--once", **env)
+    ((level, text),) = told(**env)
+    assert level == "warning"
+    assert text.startswith("phone takes no message, tried once, again at ")
+    assert SECRET not in text
+    (Path("home") / "watchlist.toml").write_text(WATCHLIST)
+    assert told(**env) == []
