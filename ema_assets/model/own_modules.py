@@ -1,21 +1,27 @@
 """Modules in files of a user's own folder, such as `.ema/signals/`. What they declare is not known here."""
 
 import os
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import module_from_spec
 from pathlib import Path
 from traceback import extract_tb
 from types import CodeType, ModuleType
+from typing import TypeVar
 
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.time_limits import Overdue, time_limit
+
+T = TypeVar("T")
 
 # What the names of these modules begin with.
 _PREFIX = "_ema_assets_"
 # A module that imports the largest of libraries from a slow disk takes less.
 LIMIT_SECONDS = 30.0
+# 400,000 bars at a time, or those of one series, take seconds where each bar is a step of Python.
+COMPUTE_SECONDS = 300.0
 # Files that took longer, and how they stood then. Who looks every few seconds must not wait each time.
 _overdue: dict[str, tuple[int, int, int]] = {}
 
@@ -66,6 +72,32 @@ def limited(path: str | Path) -> Iterator[None]:
     raise ConfigurationError(
         f"{path}:{line} is not done after {LIMIT_SECONDS:g} seconds; is there a loop without an end?"
     )
+
+
+class TooLong(Exception):
+    """A call of a user's own code took longer than COMPUTE_SECONDS; its cause says where it was then."""
+
+
+def in_time(call: Callable[[], T]) -> T:
+    """What `call` returns, which runs code of a user's own on bars.
+
+    Raises:
+        TooLong: when it is not done in time. What waits in a library and not in Python is not ended.
+    """
+    began = time.monotonic()
+    try:
+        with time_limit(COMPUTE_SECONDS):
+            return call()
+    except (Overdue, Exception) as error:
+        # polars makes an error of its own of what ends a function that it calls.
+        if isinstance(error, Overdue) or time.monotonic() - began >= COMPUTE_SECONDS:
+            raise TooLong from error
+        raise
+
+
+def endless(bars: int) -> str:
+    """What to say of a call for so many bars that took too long."""
+    return f"is not done with {bars:,} bars after {COMPUTE_SECONDS:g} seconds; is there a loop without an end?"
 
 
 def _load(path: Path, kind: str) -> ModuleType:

@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from ema_assets.model.errors import SignalError, UnsoundSignal
-from ema_assets.model.own_modules import line_of, told
+from ema_assets.model.own_modules import TooLong, endless, in_time, line_of, told
 from ema_assets.model.schemas import KINDS
 from ema_assets.model.stretches import Rows, stretches
 from ema_assets.signals.declaration import Params, Signal
@@ -60,9 +60,12 @@ def _named(signal: Signal, origin: str) -> Compute:
 
     def compute(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
         try:
-            rows = signal.compute(bars, carried, params)
+            rows = in_time(lambda: signal.compute(bars, carried, params))
         except MemoryError:
             raise
+        except TooLong as error:
+            where = line_of(error.__cause__ or error, origin) or ":"
+            raise UnsoundSignal(f"signal `{signal.name}` in {origin}:{where} {endless(bars.height)}") from None
         except (Exception, SystemExit) as error:
             where = line_of(error, origin) or ":"
             raise SignalError(f"signal `{signal.name}` in {origin}:{where} {told(error)}") from error
@@ -124,25 +127,32 @@ class _Call:
         yield from self._in_increments(begins, rows)
 
     def _alone(self, begins: Rows, rows: pl.DataFrame) -> Iterator[str]:
-        """The first bars of the last symbol by themselves: what stands before it in the frame is another symbol."""
+        """The first bars of the last symbol and of the first one by themselves.
+
+        What stands before the last one in the frame is another symbol. A rank among all symbols may be right for one of
+        them by chance.
+        """
         most = self.signal.bars_before(self.params) + _FIRST_BARS
-        mine = np.arange(begins[-2], min(begins[-2] + most, begins[-1]))
-        if len(mine) == self.bars.height:
-            return
-        alone = self._computed(self.bars[mine], self.carried)
-        unlike = self._unlike(alone, mine, self.bars["is_new"][mine], rows, 0.0)
-        if unlike is None:
-            return
-        # Which of both it is, other symbols or later bars, is looked for only now.
         firsts = [np.arange(begin, min(begin + most, end)) for begin, end in pairwise(begins)]
+        for place in dict.fromkeys((len(firsts) - 1, 0)):
+            mine = firsts[place]
+            if len(mine) == self.bars.height:
+                return
+            alone = self._computed(self.bars[mine], self.carried)
+            unlike = self._unlike(alone, mine, self.bars["is_new"][mine], rows, 0.0)
+            if unlike is not None:
+                yield self._blamed(unlike, alone, firsts, place)
+
+    def _blamed(self, unlike: str, alone: pl.DataFrame, firsts: list[Rows], place: int) -> str:
+        """Which of both it is, other symbols or later bars, by all the first bars together: looked for only now."""
         together = self._computed(self.bars[np.concatenate(firsts)], self.carried)
-        if not together.tail(len(mine)).equals(alone):
-            yield (
+        before = sum(map(len, firsts[:place]))
+        if not together[before : before + len(alone)].equals(alone):
+            return (
                 f"`compute` must compute each symbol by itself, but {unlike} changes when it is computed without the "
                 'other symbols; is an `.over("symbol")` missing?'
             )
-        else:
-            yield f"`compute` must not look ahead, but {unlike} changes when later bars are there"
+        return f"`compute` must not look ahead, but {unlike} changes when later bars are there"
 
     def _in_increments(self, begins: Rows, rows: pl.DataFrame) -> Iterator[str]:
         """Symbols that are computed from nothing go on at some places of their history, as a refresh does."""

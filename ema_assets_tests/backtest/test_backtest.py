@@ -12,7 +12,8 @@ import pytest
 
 from ema_assets import backtest, read
 from ema_assets.backtest import walking
-from ema_assets.model.errors import ConfigurationError, InvalidKeyError, RuleError
+from ema_assets.model import own_modules
+from ema_assets.model.errors import ConfigurationError, InvalidKeyError, RuleError, UnsoundRule
 from ema_assets.reports.rows import rows_of
 from ema_assets.strategies.simulator.simulation import simulate
 from ema_assets_tests.backtest.conftest import CALENDARS, STRATEGIES, World
@@ -208,7 +209,9 @@ def test_a_trend_to_wait_for_is_needed_of_the_loaded_symbols_only(world: World, 
     assert str(caught.value) == message
 
 
-def test_a_rule_that_fails_names_itself_and_its_line(url: str, tmp_path: Path) -> None:
+def test_a_rule_that_fails_or_never_ends_names_itself_and_its_line(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "strategies"
     folder.mkdir()
     (folder / "odd.py").write_text(
@@ -226,6 +229,12 @@ def test_a_rule_that_fails_names_itself_and_its_line(url: str, tmp_path: Path) -
         text.replace('return bars.select(enter_long=pl.col("volume") > 0)', "raise SystemExit(2)")
     )
     with pytest.raises(RuleError, match=r"rule 'odd': `evaluate` failed in .*odd\.py, line 4: SystemExit: 2"):
+        backtest.load("5m", ["BTC-USD"], url=url).run("odd", entries="all")
+    monkeypatch.setattr(own_modules, "COMPUTE_SECONDS", 0.2)
+    (folder / "odd.py").write_text(
+        text.replace('return bars.select(enter_long=pl.col("volume") > 0)', "while True: ...")
+    )
+    with pytest.raises(UnsoundRule, match=r"rule 'odd': `evaluate` in .*odd\.py, line 4: is not done with .* a loop"):
         backtest.load("5m", ["BTC-USD"], url=url).run("odd", entries="all")
 
 

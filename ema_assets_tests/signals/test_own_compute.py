@@ -1,6 +1,8 @@
 """A signal of one's own whose values depend on other symbols, later bars or the cut is refused; a sound one never is."""
 
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ema_assets.model import own_modules
 from ema_assets.model.errors import SignalError, UnsoundSignal
 from ema_assets.signals.declaration import Column, Params, Signal
 from ema_assets.signals.own_compute import checked
@@ -47,6 +50,9 @@ def computed(declared: Signal, bars: pl.DataFrame = BARS) -> pl.DataFrame:
         pytest.param(of(CLOSE.shift(1), 1), "each symbol by itself", id="the bar before of any symbol"),
         pytest.param(of(CLOSE.rolling_mean(20), 19), "each symbol by itself", id="a window over any symbol"),
         pytest.param(of(CLOSE - CLOSE.mean()), "each symbol by itself", id="the mean of all"),
+        pytest.param(
+            of((CLOSE.max() <= CLOSE).over("ts"), 0, "boolean"), "each symbol by itself", id="the largest of all"
+        ),
         pytest.param(of(CLOSE.shift(-1).over("symbol")), "must not look ahead", id="the bar behind"),
         pytest.param(of(CLOSE - CLOSE.mean().over("symbol")), "must not look ahead", id="the mean of all bars"),
         pytest.param(of(CLOSE.shift(1).over("symbol")), "bars_before`, here 0", id="no bar before"),
@@ -84,12 +90,45 @@ def test_what_is_sound_is_not_refused(declared: Signal, bars: int, symbols: int)
     assert computed(declared, walks(bars, symbols)).height == bars * symbols
 
 
+def test_a_rank_among_all_symbols_is_refused_also_where_the_last_one_is_always_the_lowest() -> None:
+    apart = BARS.with_columns(CLOSE - 1000 * pl.col("symbol").str.slice(1).cast(pl.Int64))
+    with pytest.raises(UnsoundSignal, match="each symbol by itself, but `mine` of S0 at"):
+        computed(of(CLOSE.rank().over("ts")), apart)
+
+
 def divides(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
     return bars.select("symbol", "ts", mine=pl.lit(float(len(params) / 0)))
 
 
 def ends_the_process(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
     raise SystemExit(1)
+
+
+def never_ends(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
+    while True:
+        with suppress(Exception):
+            sum(range(1000))
+
+
+def waits_for_each_bar(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
+    def slow(close: float) -> float:
+        time.sleep(0.05)
+        return close
+
+    return bars.select("symbol", "ts", mine=CLOSE.map_elements(slow, return_dtype=pl.Float64))
+
+
+@pytest.mark.parametrize("compute", [never_ends, waits_for_each_bar])
+def test_a_compute_that_never_ends_is_ended_for_all_series_at_once(
+    compute: Callable[..., pl.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_modules, "COMPUTE_SECONDS", 0.2)
+    mine = checked(signal(compute), __file__)
+    with pytest.raises(UnsoundSignal) as caught:
+        whole(mine, mine.defaults, inputs_of(mine, BARS))
+    said = str(caught.value)
+    assert said.startswith(f"signal `mine` in {__file__}: line ")
+    assert said.endswith("is not done with 900 bars after 0.2 seconds; is there a loop without an end?")
 
 
 def test_what_compute_raises_is_said_with_the_signal_its_file_and_the_line() -> None:

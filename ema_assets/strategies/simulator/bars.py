@@ -13,7 +13,7 @@ import polars as pl
 
 from ema_assets.model.errors import RuleError, UnsoundRule
 from ema_assets.model.kernels import floats
-from ema_assets.model.own_modules import line_of, told
+from ema_assets.model.own_modules import TooLong, endless, in_time, line_of, told
 from ema_assets.model.symbols import DOWN, UP
 from ema_assets.strategies.rule import FLAGS, PRICES, Rule
 from ema_assets.strategies.simulator import own_rows
@@ -183,8 +183,7 @@ class _Said:
     def __init__(self, frame: pl.DataFrame, variant: Variant) -> None:
         said = _evaluated(variant, frame)
         # Rules of the package have tests for it.
-        is_own = not variant.rule.evaluate.__module__.startswith("ema_assets.")
-        unlike = own_rows.difference(frame, said, partial(_evaluated, variant)) if is_own else None
+        unlike = own_rows.difference(frame, said, partial(_evaluated, variant)) if _is_own(variant.rule) else None
         if unlike is not None:
             column, row = unlike
             symbol, ts = frame["symbol"][row], frame["ts"][row]
@@ -224,13 +223,23 @@ class _Said:
         return np.where(side > 0, long, short)
 
 
+def _is_own(rule: Rule) -> bool:
+    return not rule.evaluate.__module__.startswith("ema_assets.")
+
+
 def _evaluated(variant: Variant, frame: pl.DataFrame) -> pl.DataFrame:
     """What the rule of `variant` says about the bars of `frame`: one row per bar, with columns that it may return."""
     rule = variant.rule
     try:
-        said = rule.evaluate(frame, variant.params)
+        if _is_own(rule):
+            said = in_time(lambda: rule.evaluate(frame, variant.params))
+        else:
+            said = rule.evaluate(frame, variant.params)
     except MemoryError:
         raise
+    except TooLong as error:
+        where = _where(rule, error.__cause__ or error)
+        raise UnsoundRule(f"rule {rule.name!r}: `evaluate`{where} {endless(frame.height)}") from None
     except (Exception, SystemExit) as error:
         raise RuleError(f"rule {rule.name!r}: `evaluate` failed{_where(rule, error)} {told(error)}") from error
     if problem := _problem(said, frame.height):
