@@ -101,10 +101,10 @@ def without_provider_keys(env: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in env.items() if name not in keys}
 
 
-def is_ours(name: str) -> bool:
-    """Whether the variable `name` is one of this project or of a provider."""
-    of_providers = (variable for config in registry.CONFIGS.values() for variable in config.variables().values())
-    return name.startswith("EMA_") or name in {variable.name for variable in of_providers}
+def known_variables() -> set[str]:
+    """The names of the variables of this project and of its providers."""
+    of_providers = (each.name for config in registry.CONFIGS.values() for each in config.variables().values())
+    return {*(each.name for each in VARIABLES), *of_providers}
 
 
 def is_synthetic(provider: str) -> bool:

@@ -13,12 +13,12 @@ from dagster.components import scaffold_component, scaffold_with
 from pydantic import Field
 
 from ema_assets.config import watchlist
-from ema_assets.config.settings import home_folder, is_ours
+from ema_assets.config.settings import home_folder, known_variables
 from ema_assets.defs.assembly import assembled
 from ema_assets.defs.assets.sources import sources_in_use
 from ema_assets.defs.namespace import Namespace, register
 from ema_assets.model import clock
-from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.errors import ConfigurationError, did_you_mean
 from ema_assets.refresh.graph import configured
 
 _WATCHLIST, _SIGNALS, _STRATEGIES = "watchlist.toml", "signals", "strategies"
@@ -86,11 +86,13 @@ class EmaAssetsComponent(Component, Model, Resolvable):
                 raise ConfigurationError(
                     f"`{name}` is in defs.yaml and has no value; set the variable that it names, or leave the line out"
                 )
+        # Ticks and runs of the whole process go by one clock.
+        allowed = known_variables() - {clock.VARIABLE}
         for name in self.variables:
-            # Ticks and runs of the whole process go by one clock.
-            if not is_ours(name) or name == clock.VARIABLE:
+            if name not in allowed:
                 raise ConfigurationError(
                     f"`variables` must name variables of ema-assets other than {clock.VARIABLE}, received {name!r}"
+                    f"{did_you_mean(name, sorted(allowed))}"
                 )
         home = (folder / Path(self.home).expanduser()) if self.home else home_folder().joinpath(*prefix)
         found = {

@@ -313,6 +313,8 @@ def test_a_variable_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     for name in ("PATH", "EMA_CLOCK"):
         with pytest.raises(ConfigurationError, match=f"other than EMA_CLOCK, received '{name}'"):
             EmaAssetsComponent(variables={name: "x"})._environment((), tmp_path)
+    with pytest.raises(ConfigurationError, match="'EMA_SWEP_SECONDS'; did you mean `EMA_SWEEP_SECONDS`?"):
+        EmaAssetsComponent(variables={"EMA_SWEP_SECONDS": 20})._environment((), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["database_url", "provider", "home"])

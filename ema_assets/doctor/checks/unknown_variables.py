@@ -3,10 +3,9 @@
 import os
 from collections.abc import Iterator
 
-from ema_assets.config.settings import VARIABLES
+from ema_assets.config.settings import known_variables
 from ema_assets.doctor.declaration import Check, Finding, Surroundings, ok, warning
 from ema_assets.model.errors import did_you_mean
-from ema_assets.providers import registry
 
 # Read by parts that are not always installed, by our own processes, and by our tests.
 _OTHERS = ("EMA_CELERY_BROKER", "EMA_SUPERVISOR_ID", "EMA_HYPOTHESIS")
@@ -16,12 +15,7 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
     path = seen.settings.watchlist_path
     # A channel of alerts may be in a variable of any name.
     named = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    configs = registry.CONFIGS.values()
-    known = {
-        *(each.name for each in VARIABLES),
-        *(each.name for config in configs for each in config.variables().values()),
-        *_OTHERS,
-    }
+    known = {*known_variables(), *_OTHERS}
     mine = sorted(name for name in os.environ if name.startswith("EMA_"))
     for name in mine:
         if name not in known and f"${{{name}}}" not in named:
