@@ -11,7 +11,7 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.signals.discovery import discover
 from ema_assets.store import database as store_database
 from ema_assets.store import tables
-from ema_assets.store.database import Database
+from ema_assets.store.database import Database, Transaction
 from ema_assets.store.tables import BARS, Table
 from ema_assets_tests.timeframes import M5, ORDER
 
@@ -257,3 +257,32 @@ def test_a_rejected_bar_is_kept_once_a_source(database: Database) -> None:
         tables.reject(transaction, bad.clear(), "memory")
         found = transaction.query("SELECT source, count(*) AS n FROM market.bar_rejected GROUP BY 1 ORDER BY 1")
     assert found.rows() == [("a file", 2), ("memory", 3)]
+
+
+def test_a_few_bars_of_many_series_are_read_by_the_index_whatever_the_server_takes_a_page_to_cost(
+    database: Database,
+) -> None:
+    symbols = [f"S{number:02}" for number in range(60)]
+    # As they come: the bars of a series lie on many pages.
+    for first in range(0, 400, 20):
+        write_bars(database, bars(*((symbol, bar, 9.0) for symbol in symbols for bar in range(first, first + 20))))
+    spans = pl.DataFrame(
+        {"symbol": symbols, "first": [at(398)] * 60, "last": [at(399)] * 60},
+        schema_overrides={"first": UTC_TIME, "last": UTC_TIME},
+    )
+
+    class Explaining(Transaction):
+        def query(self, sql: str, *parameters: object) -> pl.DataFrame:
+            plan = super().query(f"EXPLAIN {sql}", *parameters)
+            return pl.DataFrame({"symbol": plan.to_series(), "ts": 0})
+
+    with database.transaction() as transaction:
+        found = tables.closes_between(transaction, M5, spans)
+        transaction.execute("ANALYZE market.ohlc")
+        # What a server has that nobody has tuned; the embedded one takes 1.1.
+        transaction.execute("SET LOCAL random_page_cost = 4")
+        plan = tables.closes_between(Explaining(database, transaction._cursor), M5, spans)
+    assert found.height == 120
+    text = "\n".join(plan["symbol"])
+    assert "ohlc_5m_pkey" in text
+    assert "Seq Scan" not in text, text

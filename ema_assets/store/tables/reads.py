@@ -200,9 +200,13 @@ def _between(
 ) -> pl.DataFrame:
     return transaction.query(
         f"""
-        SELECT d.symbol, {", ".join(f"t.{name}" for name in columns)}
+        SELECT d.symbol, r.*
         FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS d(symbol, first, last)
-        JOIN {BARS.part(timeframe)} t ON t.symbol = d.symbol AND t.timeframe = $4 AND t.ts BETWEEN d.first AND d.last
+        -- Span by span: Postgres takes the few bars of each for hundreds, and may read the whole table.
+        CROSS JOIN LATERAL (
+            SELECT {", ".join(columns)} FROM {BARS.part(timeframe)} t
+            WHERE t.symbol = d.symbol AND t.timeframe = $4 AND t.ts BETWEEN d.first AND d.last ORDER BY t.ts
+        ) r
         """,
         spans["symbol"],
         spans["first"],
