@@ -20,8 +20,9 @@ T = TypeVar("T")
 _PREFIX = "_ema_assets_"
 # A module that imports the largest of libraries from a slow disk takes less.
 LIMIT_SECONDS = 30.0
-# 400,000 bars at a time, or those of one series, take seconds where each bar is a step of Python.
-COMPUTE_SECONDS = 300.0
+# For a call with bars, and for each of them: a step of Python per bar takes a hundredth of that. New bars of the others
+# wait for no longer than a minute, and a history of 400,000 has seven.
+COMPUTE_SECONDS, _SECONDS_PER_BAR = 60.0, 0.001
 # Files that took longer, and how they stood then. Who looks every few seconds must not wait each time.
 _overdue: dict[str, tuple[int, int, int]] = {}
 
@@ -75,29 +76,30 @@ def limited(path: str | Path) -> Iterator[None]:
 
 
 class TooLong(Exception):
-    """A call of a user's own code took longer than COMPUTE_SECONDS; its cause says where it was then."""
+    """A call of a user's own code took too long; its cause says where it was then."""
 
 
-def in_time(call: Callable[[], T]) -> T:
-    """What `call` returns, which runs code of a user's own on bars.
+def in_time(call: Callable[[], T], bars: int) -> T:
+    """What `call` returns, which runs code of a user's own on so many bars.
 
     Raises:
         TooLong: when it is not done in time. What waits in a library and not in Python is not ended.
     """
-    began = time.monotonic()
+    began, seconds = time.monotonic(), _seconds_for(bars)
     try:
-        with time_limit(COMPUTE_SECONDS):
+        with time_limit(seconds):
             return call()
     except (Overdue, Exception) as error:
         # polars makes an error of its own of what ends a function that it calls.
-        if isinstance(error, Overdue) or time.monotonic() - began >= COMPUTE_SECONDS:
-            raise TooLong from error
+        if isinstance(error, Overdue) or time.monotonic() - began >= seconds:
+            raise TooLong(
+                f"is not done with {bars:,} bars after {seconds:.0f} seconds; is there a loop without an end?"
+            ) from error
         raise
 
 
-def endless(bars: int) -> str:
-    """What to say of a call for so many bars that took too long."""
-    return f"is not done with {bars:,} bars after {COMPUTE_SECONDS:g} seconds; is there a loop without an end?"
+def _seconds_for(bars: int) -> float:
+    return COMPUTE_SECONDS + bars * _SECONDS_PER_BAR
 
 
 def _load(path: Path, kind: str) -> ModuleType:

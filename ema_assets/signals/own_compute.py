@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from ema_assets.model.errors import SignalError, UnsoundSignal
-from ema_assets.model.own_modules import TooLong, endless, in_time, line_of, told
+from ema_assets.model.own_modules import TooLong, in_time, line_of, told
 from ema_assets.model.schemas import KINDS
 from ema_assets.model.stretches import Rows, stretches
 from ema_assets.signals.declaration import Params, Signal
@@ -60,12 +60,12 @@ def _named(signal: Signal, origin: str) -> Compute:
 
     def compute(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
         try:
-            rows = in_time(lambda: signal.compute(bars, carried, params))
+            rows = in_time(lambda: signal.compute(bars, carried, params), bars.height)
         except MemoryError:
             raise
         except TooLong as error:
             where = line_of(error.__cause__ or error, origin) or ":"
-            raise UnsoundSignal(f"signal `{signal.name}` in {origin}:{where} {endless(bars.height)}") from None
+            raise UnsoundSignal(f"signal `{signal.name}` in {origin}:{where} {error}") from None
         except (Exception, SystemExit) as error:
             where = line_of(error, origin) or ":"
             raise SignalError(f"signal `{signal.name}` in {origin}:{where} {told(error)}") from error

@@ -128,7 +128,7 @@ def test_a_compute_that_never_ends_is_ended_for_all_series_at_once(
         whole(mine, mine.defaults, inputs_of(mine, BARS))
     said = str(caught.value)
     assert said.startswith(f"signal `mine` in {__file__}: line ")
-    assert said.endswith("is not done with 900 bars after 0.2 seconds; is there a loop without an end?")
+    assert said.endswith("is not done with 900 bars after 1 seconds; is there a loop without an end?")
 
 
 def test_what_compute_raises_is_said_with_the_signal_its_file_and_the_line() -> None:

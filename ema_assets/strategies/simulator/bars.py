@@ -13,7 +13,7 @@ import polars as pl
 
 from ema_assets.model.errors import RuleError, UnsoundRule
 from ema_assets.model.kernels import floats
-from ema_assets.model.own_modules import TooLong, endless, in_time, line_of, told
+from ema_assets.model.own_modules import TooLong, in_time, line_of, told
 from ema_assets.model.symbols import DOWN, UP
 from ema_assets.strategies.rule import FLAGS, PRICES, Rule
 from ema_assets.strategies.simulator import own_rows
@@ -232,14 +232,14 @@ def _evaluated(variant: Variant, frame: pl.DataFrame) -> pl.DataFrame:
     rule = variant.rule
     try:
         if _is_own(rule):
-            said = in_time(lambda: rule.evaluate(frame, variant.params))
+            said = in_time(lambda: rule.evaluate(frame, variant.params), frame.height)
         else:
             said = rule.evaluate(frame, variant.params)
     except MemoryError:
         raise
     except TooLong as error:
         where = _where(rule, error.__cause__ or error)
-        raise UnsoundRule(f"rule {rule.name!r}: `evaluate`{where} {endless(frame.height)}") from None
+        raise UnsoundRule(f"rule {rule.name!r}: `evaluate`{where} {error}") from None
     except (Exception, SystemExit) as error:
         raise RuleError(f"rule {rule.name!r}: `evaluate` failed{_where(rule, error)} {told(error)}") from error
     if problem := _problem(said, frame.height):
