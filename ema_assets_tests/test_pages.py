@@ -140,6 +140,14 @@ def test_every_command_of_a_page_can_be_parsed(page: Path) -> None:
 # --- the watchlist ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["README.md", "docs/index.md", "docs/BACKFILL.md", "docs/OPERATIONS.md"])
+def test_the_symbols_that_a_page_adds_are_not_on_the_default_watchlist_already(name: str) -> None:
+    there = watchlist.parse(watchlist.default_text()).symbols
+    added = [symbol for line in commands(REPOSITORY / name) for symbol in line.split()[3:] if " symbols add " in line]
+    assert added
+    assert [symbol for symbol in added if symbol in there] == []
+
+
 def test_every_piece_of_a_watchlist_is_understood() -> None:
     # A rule that a page declares itself has a test of its own.
     own = {
