@@ -1,24 +1,37 @@
 """Files of a user's own signals and rules that are edited without a new `version`: nothing is computed again."""
 
 import ast
+import hashlib
 import inspect
+import json
+import platform
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ema_assets.model.own_modules import is_own
 from ema_assets.refresh.graph import Graph, Node
 
-# Of a file: what it does, without comments and layout, and which versions it declares.
+# Of a file: the hash of what it does, without comments and layout, and which versions it declares.
 _Code = tuple[str, frozenset[tuple[str, str]]]
+# Another Python may read the same text in another way.
+_PYTHON = platform.python_version()
 
 
 class EditedCode:
-    """Says so once per edit. It knows only the files that it has seen before."""
+    """Says so once per edit. It knows the files that it has seen before, also those of an earlier process, by `record`."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], record: Path) -> None:
         self._say = say
+        self._record = record
         self._known: dict[str, _Code] = {}
         self._texts: dict[str, tuple[str, str]] = {}
+        # One that cannot be read is written anew.
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            kept = json.loads(record.read_text(encoding="utf-8"))
+            if kept["python"] == _PYTHON:
+                for path, (digest, versions) in kept["files"].items():
+                    self._known[path] = digest, frozenset((name, version) for name, version in versions)
 
     def looked(self, graph: Graph) -> Graph:
         """`graph`, after a look at the files that its signals and rules come from."""
@@ -27,6 +40,7 @@ class EditedCode:
             if (found := _declared(node)) is not None:
                 path, name, version = found
                 declared.setdefault(path, set()).add((name, version))
+        seen = dict(self._known)
         for path, versions in declared.items():
             code = self._does(path), frozenset(versions)
             before = self._known.setdefault(path, code)
@@ -37,7 +51,17 @@ class EditedCode:
                     "computed, and new bars are computed in the new way. Raise `version` when that gives other values"
                 )
             self._known[path] = code
+        if self._known != seen:
+            self._keep()
         return graph
+
+    def _keep(self) -> None:
+        files = {path: (digest, sorted(versions)) for path, (digest, versions) in sorted(self._known.items())}
+        # On a full disk the next process only knows less.
+        with suppress(OSError):
+            draft = self._record.with_suffix(".new")
+            draft.write_text(json.dumps({"python": _PYTHON, "files": files}, indent=1) + "\n", encoding="utf-8")
+            draft.replace(self._record)
 
     def _does(self, path: str) -> str:
         """What the code of a file does; the file is parsed only when its text is another one."""
@@ -45,7 +69,7 @@ class EditedCode:
             text = Path(path).read_text(encoding="utf-8")
             before, code = self._texts.get(path, ("", ""))
             if text != before or not code:
-                code = ast.dump(ast.parse(text))
+                code = hashlib.sha256(ast.dump(ast.parse(text)).encode()).hexdigest()
                 self._texts[path] = text, code
         except (OSError, ValueError, SyntaxError):  # it is being written
             return self._known[path][0] if path in self._known else ""

@@ -117,7 +117,7 @@ def _serve(start: _Start) -> Signals:
             parts.append(service)
         start.say("Starting Dagster …")
         ui = f"http://{HOST}:{start.options.port}"
-        edited = EditedCode(start.say)
+        edited = EditedCode(start.say, start.settings.home / "own_code.json")
         location = CodeLocation(ui, lambda: edited.looked(configured(Settings.from_env())).fingerprint, start.say)
         parts += _start_dagster(start, env, ui, location)
         port = start.options.metrics_port

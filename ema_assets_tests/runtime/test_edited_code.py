@@ -40,8 +40,13 @@ class Folders:
             path.parent.mkdir()
             path.write_text(text, encoding="utf-8")
         self.said: list[str] = []
-        self._edited = EditedCode(self.said.append)
+        self.record = home / "own_code.json"
+        self.start()
         self.look()
+
+    def start(self) -> None:
+        """As a new process does."""
+        self._edited = EditedCode(self.said.append, self.record)
 
     def look(self) -> list[str]:
         """What is said at another look."""
@@ -94,3 +99,29 @@ def test_nothing_is_said_of_files_that_are_new_or_gone(folders: Folders) -> None
     assert folders.look() == []
     folders.rule.with_name("_helper.py").write_text("x = 1\n", encoding="utf-8")
     assert folders.look() == []
+
+
+def test_an_edit_while_nothing_ran_is_told_at_the_next_start_and_not_at_the_one_after(folders: Folders) -> None:
+    folders.signal.write_text(SIGNAL.replace("* 2", "* 2.5"), encoding="utf-8")
+    folders.start()
+    (said,) = folders.look()
+    assert "the `version` of doubled has not" in said
+    folders.start()
+    assert folders.look() == []
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"python": "3.11", "files": {"a": 1}}', '{"python": "2.7.18", "files": {}}']
+)
+def test_a_record_that_cannot_be_used_is_written_anew(folders: Folders, text: str) -> None:
+    whole = folders.record.read_text(encoding="utf-8")
+    folders.record.write_text(text, encoding="utf-8")
+    folders.start()
+    assert folders.look() == []
+    assert folders.record.read_text(encoding="utf-8") == whole
+
+
+def test_where_nothing_can_be_written_edits_are_told_all_the_same(folders: Folders) -> None:
+    folders.record.unlink()
+    folders.record.mkdir()
+    assert len(folders.edit(folders.signal, "* 2", "* 2.5")) == 1
