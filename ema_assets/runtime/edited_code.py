@@ -19,7 +19,7 @@ _PYTHON = platform.python_version()
 
 
 class EditedCode:
-    """Says so once per edit. It knows the files that it has seen before, also those of an earlier process, by `record`."""
+    """Says so once per edit, of files that it or an earlier process has seen before; `record` has how they stood."""
 
     def __init__(self, say: Callable[[str], None], record: Path) -> None:
         self._say = say
