@@ -119,7 +119,8 @@ class Pages:
         symbol = known.get(typed) or (begun[0] if len(begun) == 1 else None)
         if symbol is None:
             return RedirectResponse(f"/?{urlencode({'q': ' '.join(words)})}" if words else "/", 303)
-        asked = [word for word in words[1:] if word in timeframes]
+        # `1M` is a month, `1H` an hour.
+        asked = [each for word in words[1:] for each in dict.fromkeys((word, word.lower())) if each in timeframes]
         own = overview.timeframes[symbol]
         usual = next((each for each in ("1h", *timeframes) if each in own), own[0])
         target = urlencode({"symbol": symbol, "timeframe": asked[0] if asked and asked[0] in own else usual})

@@ -173,6 +173,7 @@ def test_a_search_leads_to_the_chart_or_to_what_contains_it(board: ServedBoard) 
 
     assert "<h1>BTC-USD <small>1h</small></h1>" in found("btc-usd")
     assert "<h1>AAPL <small>5m</small></h1>" in found("AAPL|5m")
+    assert "<h1>AAPL <small>5m</small></h1>" in found("aapl 5M")
     assert "<h1>AAPL <small>1h</small></h1>" in found("aapl 7m")
     assert "<h1>AAPL <small>1h</small></h1>" in found("aap")
     assert ">AAPL</th>" in found("p")
