@@ -91,6 +91,13 @@ def test_every_check_is_found_by_itself_in_the_order_in_which_they_rest_on_each_
     assert len({each.place for each in found}) == len(found)
 
 
+def test_the_page_on_monitoring_lists_every_check_in_their_order() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "MONITORING.md").read_text(encoding="utf-8")
+    table = page.partition("| check | what it looks at |")[2].partition("\n\n")[0]
+    named = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()[2:]]
+    assert named == [check.name for check in discovery.discover()]
+
+
 def test_with_nothing_running_all_is_said_that_can_be_and_nothing_is_written(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
