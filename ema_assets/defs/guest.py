@@ -43,12 +43,14 @@ def tell_anew(
 ) -> str | None:
     """Have the next runs tell Dagster of assets of which it knows less than it was told, as the ledger says.
 
-    That is a storage that has taken the place of another one, or one that is not ours and in which somebody has wiped
-    an asset. A sentence about it; None when there is no such asset, and all later times.
+    That is a storage that has taken the place of another one, also of one that has had its place before; or one that is
+    not ours and in which somebody has wiped an asset. A sentence about it; None when there is no such asset, and all
+    later times.
     """
     if namespace.id in _compared:
         return None
     _compared.add(namespace.id)
+    is_another = (own_id := _id_of(instance)) is not None and ledger.adopt_storage(transaction, own_id)
     # In this order: what a run tells meanwhile is not missing.
     told = ledger.newest_events(transaction)
     records = instance.get_asset_records([namespace.key(node.name) for node in graph.on])
@@ -57,9 +59,16 @@ def tell_anew(
     # Readers first: what is to be told again because of its input would be taken for forgotten already.
     for node in reversed(graph.on):
         record = newest.get(namespace.key(node.name))
-        if told.get(node.name, 0) > (record.storage_id if record is not None else 0):
+        known = record.storage_id if record is not None else 0
+        if node.name in told and (is_another or told[node.name] > known):
             unknown.append(node.name)
             ledger.forget_asset(transaction, node.name)
     if not unknown:
         return None
     return f"Dagster lacks what it was told of {', '.join(reversed(unknown))}: the next runs tell it again"
+
+
+def _id_of(instance: DagsterInstance) -> str | None:
+    """The id by which the storage of runs knows itself; None of one that has none."""
+    ask = getattr(instance.run_storage, "get_run_storage_id", None)
+    return None if ask is None else str(ask())

@@ -229,6 +229,12 @@ def test_a_storage_that_has_taken_the_place_of_another_one_is_told_of_what_is_st
         assert partitions(theirs) == told
         assert stale(theirs, CHAIN, ["AAPL|5m", "BTC-USD|1h"]) == {}
         assert look(theirs) is None
+    # Back again: it knows newer events than those of the other one, which has told of later data.
+    monkeypatch.undo()
+    said = look(world.instance)
+    assert said is not None
+    assert said.startswith("Dagster lacks what it was told of ohlc, ")
+    assert look(world.instance) is None
 
 
 def test_what_was_wiped_in_a_storage_of_the_host_is_told_again_by_the_next_process(

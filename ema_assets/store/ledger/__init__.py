@@ -25,6 +25,7 @@ from ema_assets.store.ledger.overview import (
     without_bars,
 )
 from ema_assets.store.ledger.recording import (
+    adopt_storage,
     forget_asset,
     forget_run,
     forget_series,
@@ -73,6 +74,7 @@ __all__ = [
     "RECORDING_GRACE_SECONDS",
     "add_rows",
     "adopt_code_versions",
+    "adopt_storage",
     "adopted_code_version",
     "assets",
     "attempts",

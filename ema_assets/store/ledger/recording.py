@@ -147,6 +147,15 @@ def newest_events(transaction: Transaction) -> dict[str, int]:
     return dict(found.iter_rows())
 
 
+def adopt_storage(transaction: Transaction, storage_id: str) -> bool:
+    """Remember which of Dagster's storages is told from now on; True when it was another one before."""
+    found = transaction.query("SELECT storage_id FROM market.dagster_storage")["storage_id"].to_list()
+    if found != [storage_id]:
+        transaction.execute("DELETE FROM market.dagster_storage")
+        transaction.execute("INSERT INTO market.dagster_storage VALUES ($1)", storage_id)
+    return bool(found) and found != [storage_id]
+
+
 def forget_asset(transaction: Transaction, asset: str) -> int:
     """Write that Dagster knows nothing of `asset` any more; return of how many series it knew.
 
