@@ -17,6 +17,7 @@ from ema_assets.model.errors import StoreUnavailable
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.urls import masked_url, named_url, watched_url
 from ema_assets.store.interrupts import completely, interruptibly
+from ema_assets.store.planner_settings import PLANNED_BY
 
 _ANALYZE_ABOVE_ROWS = 20_000
 # A temporary table costs three statements, and PostgreSQL dozens of rows in its catalogs: 2 CPU ms in all, however few
@@ -34,11 +35,16 @@ _SQL_TYPES: Mapping[pl.DataType, str] = {
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 # The server ends the session of a host that the network has cut off, with its locks, after half a minute. By itself it
-# waits for two hours. And what a day is, is said in UTC, whatever the zone of the server.
-_SETTINGS = """
+# waits for two hours. And what a day is, is said in UTC, whatever the zone of the server. How statements are planned is
+# left to whoever has chosen.
+_SETTINGS = f"""
     SELECT set_config(name, value, false) FROM (VALUES
         ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3'),
         ('tcp_user_timeout', '30000'), ('timezone', 'UTC')) AS limits(name, value)
+    UNION ALL
+    SELECT set_config(name, value, false)
+    FROM (VALUES {", ".join(f"('{name}', '{value}')" for name, value in PLANNED_BY.items())}) AS costs(name, value)
+    JOIN pg_settings USING (name) WHERE source = 'default'
 """
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]*")
 

@@ -17,7 +17,7 @@ from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN, asset_of, ema_name, 
 from ema_assets.model.errors import StoreError
 from ema_assets.model.symbols import BEGIN_ON_SUNDAY
 from ema_assets.model.timeframes import Period, Timeframe
-from ema_assets.store import roles
+from ema_assets.store import lock_waits, roles
 from ema_assets.store.database import Transaction, identifier
 
 _PERFORMANCE = "market.strategy_performance"
@@ -50,7 +50,11 @@ class Configured:
 
 
 def ensure(transaction: Transaction, configured: Configured) -> bool:
-    """Make the views fit `configured`; return True when they had to be made. Views over them go: see `own_views`."""
+    """Make the views fit `configured`; return True when they had to be made. Views over them go: see `own_views`.
+
+    Raises:
+        StoreError: when another session has one of them in use for long.
+    """
     statements = _statements(configured)
     granted = [each for role in roles.EVERY for each in roles.statements(role)]
     signature = hashlib.sha256("\n".join([*statements, *granted]).encode()).hexdigest()
@@ -67,9 +71,10 @@ def ensure(transaction: Transaction, configured: Configured) -> bool:
     ).row(0, named=True)
     if (state["signature"], state["is_whole"]) == (signature, True):
         return False
-    for name in (*state["screeners"], *VIEWS):
-        kind = "MATERIALIZED VIEW" if name == _PERFORMANCE else "VIEW"
-        transaction.execute(f"DROP {kind} IF EXISTS {name} CASCADE")
+    with lock_waits.limited(transaction):
+        for name in (*state["screeners"], *VIEWS):
+            kind = "MATERIALIZED VIEW" if name == _PERFORMANCE else "VIEW"
+            transaction.execute(f"DROP {kind} IF EXISTS {name} CASCADE")
     for statement in statements:
         transaction.execute(statement)
     transaction.execute(f"COMMENT ON VIEW results.screener IS '{signature}'")

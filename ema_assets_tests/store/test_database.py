@@ -302,3 +302,18 @@ def test_days_are_those_of_utc_whatever_the_zone_of_the_server(database: Databas
     with Database(database_url) as other, other.transaction() as transaction:
         found = transaction.query("SELECT ('2026-11-25 20:00Z'::timestamptz)::date AS day")
     assert found.item() == date(2026, 11, 25)
+
+
+def test_statements_are_planned_as_on_the_embedded_server_where_nobody_has_chosen(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = urlsplit(database_url).path.strip("/")
+    with database.transaction() as transaction:
+        transaction.execute(f"ALTER DATABASE {identifier(name)} SET random_page_cost = 3")
+    # The server of the tests is an embedded one, which has both in its file: by a setting that it has not.
+    monkeypatch.setattr(store_database, "_SETTINGS", store_database._SETTINGS.replace("'jit'", "'geqo'"))
+    with Database(database_url) as other, other.transaction() as transaction:
+        found = transaction.query(
+            "SELECT current_setting('geqo') AS geqo, current_setting('random_page_cost') AS random_page_cost"
+        )
+    assert found.row(0, named=True) == {"geqo": "off", "random_page_cost": "3"}

@@ -13,6 +13,7 @@ from ema_assets.model.errors import EmbeddedServerError
 from ema_assets.runtime.postgres.identity import Identity
 from ema_assets.runtime.postgres.postmaster import HOST, USER
 from ema_assets.runtime.postgres.server_files import INSTEAD, Files, write
+from ema_assets.store.planner_settings import PLANNED_BY
 
 # What the wheel brings, and the oldest that the whole suite has passed with.
 MAJOR_VERSION = 18
@@ -29,8 +30,7 @@ SETTINGS = {
     "maintenance_work_mem": "128MB",
     "work_mem": "16MB",
     "effective_cache_size": "1GB",
-    "random_page_cost": "1.1",
-    "jit": "off",  # the queries are short: compiling them costs more than it saves
+    **PLANNED_BY,
     "fsync": "on",
     "wal_level": "minimal",  # nothing replicates an embedded server
     "max_wal_senders": "0",

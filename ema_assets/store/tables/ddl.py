@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ema_assets.model.declarations import Column
 from ema_assets.model.errors import StoreError
 from ema_assets.model.timeframes import Timeframe
+from ema_assets.store import lock_waits
 from ema_assets.store.advisory_locks import AdvisoryLock
 from ema_assets.store.database import Transaction, identifier
 from ema_assets.store.tables.table import CROSSOVERS, TRADES, Table
@@ -25,7 +26,8 @@ def ensure(transaction: Transaction, tables: Iterable[Table], timeframes: Iterab
     new rows. One of `timeframes` that has no partition yet gets one.
 
     Raises:
-        StoreError: when a table that cannot be computed again is declared in another way than it was made.
+        StoreError: when a table that cannot be computed again is declared in another way than it was made, or when
+            another session has one in use for long.
     """
     wanted, parted = list(tables), list(timeframes)
     declared = _declared(transaction, wanted)
@@ -35,12 +37,13 @@ def ensure(transaction: Transaction, tables: Iterable[Table], timeframes: Iterab
     transaction.execute("SELECT pg_advisory_xact_lock($1)", int(AdvisoryLock.TABLES))
     # Another process may have made them while this one waited.
     declared = _declared(transaction, wanted)
-    changed = [table.name for table in wanted if _ensure(transaction, table, declared.get(table.name))]
-    for table, timeframe in _missing_partitions(transaction, wanted, parted):
-        transaction.execute(
-            f"CREATE TABLE {table.part(timeframe)} PARTITION OF market.{identifier(table.name)} "
-            f"FOR VALUES IN ({_literal(timeframe.key)})"
-        )
+    with lock_waits.limited(transaction):
+        changed = [table.name for table in wanted if _ensure(transaction, table, declared.get(table.name))]
+        for table, timeframe in _missing_partitions(transaction, wanted, parted):
+            transaction.execute(
+                f"CREATE TABLE {table.part(timeframe)} PARTITION OF market.{identifier(table.name)} "
+                f"FOR VALUES IN ({_literal(timeframe.key)})"
+            )
     return changed
 
 
