@@ -311,7 +311,7 @@ class _Fetching:
             )
             ledger.fail(transaction, OHLC, self._timeframe, stored.refused, self._now)
             left_out = [*stored.suspected["symbol"], *stored.refused]
-            self._older.begin(transaction, asked.filter(~pl.col("symbol").is_in(left_out)), self._new, extent)
+            self._older.begin(transaction, asked.filter(~pl.col("symbol").is_in(left_out)), bars, self._new, extent)
             if self._timeframe.is_session:
                 ledger.note_silence(transaction, self._timeframe, asked["symbol"].to_list())
         return asked, stored

@@ -93,15 +93,21 @@ class Older:
         beginning = self._rules.beginning(self._timeframe, self._now)
         return settled.with_columns(asked_from=pl.lit(beginning, UTC_TIME))
 
-    def begin(self, transaction: Transaction, stored: pl.DataFrame, new: Sequence[str], extent: Extent) -> None:
-        """Write how far back series were asked for, those of `stored` (symbol, start) for which that is news.
+    def begin(
+        self, transaction: Transaction, stored: pl.DataFrame, bars: pl.DataFrame, new: Sequence[str], extent: Extent
+    ) -> None:
+        """Write how far back series were asked for, those of `stored` (symbol, start, end) for which that is news.
 
         It is news of the `new` ones, and of those whose `growth` was asked for, also when they came as a whole because
-        their scale was in doubt. Long history comes after.
+        their scale was in doubt. Long history comes after. A new series without one of the `bars` that came counts as
+        asked for from the end on: vendors send empty answers by mistake, so its past is asked for again as `growth`
+        once it has a bar.
         """
         is_new = pl.col("symbol").is_in(list(new) if extent is not Extent.OLDER else [])
         is_growing = pl.col("symbol").is_in(list(self._growing)) & ~is_new
-        for mine, is_anew in ((stored.filter(is_new), True), (stored.filter(is_growing), False)):
+        has_bars = pl.col("symbol").is_in(bars["symbol"].unique().implode())
+        begun = stored.filter(is_new).with_columns(start=pl.when(has_bars).then("start").otherwise("end"))
+        for mine, is_anew in ((begun, True), (stored.filter(is_growing), False)):
             if not mine.is_empty():
                 older_history.begin(transaction, self._timeframe, mine.sort("symbol"), self._now, is_anew=is_anew)
                 self._grown.update(mine["symbol"])

@@ -98,6 +98,13 @@ def test_null_bars_are_no_bars() -> None:
     assert (len(got.completed), got.bars.height) == (2, 0)
 
 
+@pytest.mark.parametrize("rows", [[bar(0)], [bar(0), bar(5, c="1.5")]], ids=["sound", "with one that is unreadable"])
+def test_null_instead_of_the_bars_of_a_symbol_are_no_bars_of_it_and_cost_no_other(rows: list[Any]) -> None:
+    got, seen = outcome(lambda _: page({"A": None, "B": rows}))
+    assert (len(got.completed), len(seen)) == (2, 1)
+    assert got.bars["symbol"].to_list() == ["B"] * len(rows)
+
+
 def test_unsorted_and_duplicated_bars_come_out_sorted_and_once_the_last_winning() -> None:
     got, _ = outcome(lambda _: page({"B": [bar(5)], "A": [bar(10), bar(0), bar(5), bar(0, c=9.0)]}))
     assert got.bars.select("symbol", "ts", "close").rows() == [

@@ -118,6 +118,18 @@ def test_a_mirror_of_shorter_pages_loses_no_bar(sandbox: RunningSandbox) -> None
     assert (got.bars.height, got.bars["ts"].n_unique(), len(seen)) == (200, 200, 4)
 
 
+def test_a_kline_between_two_others_at_the_end_of_a_page_hides_none_behind_it() -> None:
+    rows = [kline(at(0, 0) + n * MINUTE_5 + (14_789 if n % 100 == 99 else 0)) for n in range(200)]
+
+    def answer(request: Request) -> Response:
+        start = int(request.query_params["startTime"])
+        return JSONResponse([row for row in rows if row[0] >= start][:100])
+
+    with vendor(answer) as (base_url, _):
+        got = fetch(base_url, ask([BTC], MIDDAY.replace(hour=0, minute=0), MIDDAY.replace(hour=16, minute=40)), binance)
+    assert got.bars["ts"].dt.epoch("ms").to_list() == [row[0] for row in rows]
+
+
 def test_pages_of_a_single_kline_are_given_up_on(sandbox: RunningSandbox) -> None:
     def answer(request: Request) -> Response:
         return JSONResponse([kline(int(request.query_params["startTime"]))])

@@ -165,6 +165,24 @@ def test_a_page_without_candles_does_not_end_the_walk(sandbox: RunningSandbox) -
     assert [f"{ts:%d %H:%M}" for ts in got.bars["ts"]] == ["14 22:00", "15 17:45"]
 
 
+@pytest.mark.parametrize(("empty_answers", "calls", "missing"), [(1, 5 + 1, 0), (2, 5 + 2, 0), (9, 5 + 2, 300)])
+def test_a_full_page_that_comes_empty_behind_candles_is_asked_for_again(
+    empty_answers: int, calls: int, missing: int
+) -> None:
+    begin = MIDDAY.replace(hour=0, minute=0) - timedelta(days=5)
+    asked: list[str] = []
+
+    def answer(request: Request) -> Response:
+        start, end = (int(datetime.fromisoformat(request.query_params[key]).timestamp()) for key in ("start", "end"))
+        asked.append(request.query_params["start"])
+        is_empty = start == int(begin.timestamp()) + 2 * 300 * 300 and asked.count(asked[-1]) <= empty_answers
+        return JSONResponse([] if is_empty else [candle(opened) for opened in range(end, start - 1, -300)])
+
+    with vendor(answer) as (base_url, seen):
+        got = fetch(base_url, ask([BTC], begin, begin + timedelta(days=5)), coinbase)
+    assert (len(seen), got.bars.height) == (calls, 5 * 288 - missing)
+
+
 def test_candles_in_any_order_come_sorted_and_each_once() -> None:
     rows = [candle(at(17, 50), close=1.1), candle(at(17, 45)), candle(at(17, 50), close=1.9), candle(at(17, 30))]
     with vendor(lambda _: JSONResponse(rows)) as (base_url, _):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import httpx
 import polars as pl
 import pytest
 from starlette.requests import Request
@@ -13,12 +14,15 @@ from starlette.responses import JSONResponse, Response
 
 from ema_assets.config.settings import Settings
 from ema_assets.market.exchanges import exchange_sessions
-from ema_assets.model.errors import Banned, MalformedAnswer, RequestRefused, UnknownSymbol
+from ema_assets.model.errors import Banned, MalformedAnswer, RequestRefused, Unauthorized, UnknownSymbol
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.fetching.base import ProviderClient
 from ema_assets.providers.http.budget import HttpLimits
+from ema_assets.providers.http.source import HttpOptions
 from ema_assets.providers.registry import PROVIDERS
+from ema_assets.providers.vendors.yahoo import YahooClient
+from ema_assets.providers.yahoo import YahooConfig
 from ema_assets.refresh.clients import open_provider
 from ema_assets.sandbox.dialects.yahoo import CHART_PATH
 from ema_assets.sandbox.faults import (
@@ -227,6 +231,43 @@ def test_a_refusal_is_told_in_the_vendors_words(sandbox: RunningSandbox) -> None
     got = fetch(sandbox.base_url, ask(STOCKS[:1], ONE_BAR), yahoo)
     assert isinstance(got.only_error(), RequestRefused)
     assert str(got.only_error()) == "yahoo refused the request (422): Unprocessable Entity: the request was refused"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "description", "kind", "said"),
+    [
+        (401, "Unauthorized", "Invalid Crumb", Unauthorized, "yahoo refused access (401): Unauthorized: Invalid Crumb"),
+        (404, "Not Found", "delisted", UnknownSymbol, "yahoo has no symbol 'AAPL': Not Found: delisted"),
+    ],
+)
+def test_a_refusal_before_the_chart_is_told_in_the_vendors_words(
+    status: int, code: str, description: str, kind: type[Exception], said: str
+) -> None:
+    """What checks who asks answers with `finance` where a chart would stand."""
+    body = {"finance": {"result": None, "error": {"code": code, "description": description}}}
+    with vendor(lambda _: JSONResponse(body, status)) as (base_url, _):
+        error = fetch(base_url, ask([AAPL], ONE_BAR), yahoo).only_error()
+    assert (type(error), str(error)) == (kind, said)
+
+
+def test_a_status_of_999_is_a_block() -> None:
+    """No server here can send it, so the transport is a fake."""
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(999, html="<html>Sorry, Unable to process request at this time -- error 999.</html>")
+
+    async def run() -> Fetched:
+        options = HttpOptions(limits=HttpLimits(max_concurrency=1), transport=httpx.MockTransport(answer))
+        client = YahooClient(PROVIDERS["yahoo"], YahooConfig(), options, lambda: MIDDAY)
+        got = await collect(client, ask(STOCKS[:20], ONE_BAR))
+        await client.aclose()
+        return got
+
+    got = asyncio.run(run())
+    assert isinstance(got.only_error(), Banned)
+    assert (len(got.errors), len(seen)) == (20, 1)
 
 
 def test_a_correction_of_the_vendor_is_seen(sandbox: RunningSandbox) -> None:

@@ -199,6 +199,25 @@ def test_an_empty_answer_is_an_answer(database: Database, exchange: MemoryExchan
     assert "MSFT" not in stale_at(database, NOW).filter(timeframe="5m")["symbol"]
 
 
+def test_a_symbol_whose_first_answer_was_empty_by_mistake_gets_its_past_once_it_has_a_bar(
+    database: Database, exchange: MemoryExchange
+) -> None:
+    whole = exchange.bars
+    exchange.bars = whole.filter(pl.col("symbol") != "MSFT")
+    refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
+    exchange.bars = whole
+    later = [NOW + timedelta(minutes=minutes) for minutes in (5, 10, 15)]
+    for now in later[:2]:
+        refresh(database, WATCHED, exchange, now, timeframes=FEW)
+    stored = tables_of(database)[OHLC].filter(symbol="MSFT", timeframe="5m")["ts"]
+    sent = whole.filter(pl.col("symbol") == "MSFT", pl.col("timeframe") == "5m")["ts"]
+    assert stored.to_list() == sent.filter(sent < later[1]).to_list()
+    assert state_of(database, "MSFT", M5)["asked_from"] == utc("2026-11-15 00:00")
+    exchange.asked = []
+    refresh(database, WATCHED, exchange, later[2], timeframes=FEW)
+    assert min(each.start for each in exchange.asked) > NOW - timedelta(hours=1)
+
+
 def test_bars_of_a_symbol_whose_last_page_has_not_come_are_not_stored(
     database: Database, exchange: MemoryExchange
 ) -> None:

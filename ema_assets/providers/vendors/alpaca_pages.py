@@ -34,7 +34,7 @@ class _Bar(msgspec.Struct, rename={"ts": "t", "open": "o", "high": "h", "low": "
 
 
 class _Page(msgspec.Struct):
-    bars: dict[str, list[_Bar]] | None
+    bars: dict[str, list[_Bar] | None] | None
     next_page_token: str | None = None
 
 
@@ -47,7 +47,7 @@ class _Stamp(msgspec.Struct, rename={"ts": "t"}):
 class _Pieces(msgspec.Struct):
     """A page whose bars are still to be read."""
 
-    bars: dict[str, list[msgspec.Raw]] | None
+    bars: dict[str, list[msgspec.Raw] | None] | None
     next_page_token: str | None = None
 
 
@@ -110,7 +110,7 @@ class Walk:
             pieces = _read_pieces(body)
         except (msgspec.DecodeError, RecursionError):
             raise self._malformed(str(whole)) from None
-        bars: dict[str, list[_Bar]] = {}
+        bars: dict[str, list[_Bar] | None] = {}
         is_any_read = False
         for symbol, rows in (pieces.bars or {}).items():
             if not rows:

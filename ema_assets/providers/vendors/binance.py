@@ -124,7 +124,8 @@ class BinanceClient(SingleSymbolClient[HttpSource]):
             if inside:
                 yield Page(self._frame(query, inside, step, wanted))
                 # Only an empty page or one that reaches the end says that there are no more.
-                cursor = max(kline.opened for kline in inside) + step
+                # A kline that opens between two others, as some did after stops of the exchange, hides none behind it.
+                cursor = (max(kline.opened for kline in inside) // step + 1) * step
             elif klines and max(kline.opened for kline in klines) < cursor:
                 raise self.malformed(query, "a page that brings nothing new")
             else:

@@ -32,6 +32,9 @@ _PATH = "/products/{product}/candles"
 _LIST_PATH = "/products"
 _PAGE_LIMIT = 300
 _UNIT = timedelta(seconds=1)
+# At times a fifth of all answers comes empty, without a reason. A full page that is empty behind one with candles is
+# asked for so many times again before it is believed that nothing was traded.
+_TRIES_OF_EMPTY_PAGES = 2
 # An address has 10 per second, and 15 in a burst. Two processes that ask at the same time stay within that.
 _REQUESTS_PER_SECOND = 5
 _UNKNOWN_PRODUCT = ("NotFound", "Product not found")
@@ -94,11 +97,18 @@ class CoinbaseClient(SingleSymbolClient[HttpSource]):
         step = int(query.timeframe.duration.total_seconds())
         first, end = first_opening(query.start, step, _UNIT), first_opening(query.end, step, _UNIT)
         wanted = query.ranges()
+        is_traded = False
         # Each page has its own place: an empty one may be followed by others, where nothing was traded for a while.
         for start in range(first, end, _PAGE_LIMIT * step):
             last = min(start + _PAGE_LIMIT * step, end) - step
-            candles = self.decoded(query, _read_candles, await self._http.get(self._call(query, start, last), breaker))
-            breaker.answered(self.name)
+            is_full = last - start == (_PAGE_LIMIT - 1) * step
+            for _ in range(1 + _TRIES_OF_EMPTY_PAGES * (is_traded and is_full)):
+                body = await self._http.get(self._call(query, start, last), breaker)
+                candles = self.decoded(query, _read_candles, body)
+                breaker.answered(self.name)
+                if candles:
+                    is_traded = True
+                    break
             yield Page(self._frame(query, [each for each in candles if start <= each.opened <= last], step, wanted))
 
     def _call(self, query: SeriesQuery, start: int, last: int) -> HttpCall:

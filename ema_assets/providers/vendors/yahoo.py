@@ -122,7 +122,10 @@ class _RefusedChart(msgspec.Struct):
 
 
 class _Refused(msgspec.Struct):
-    chart: _RefusedChart
+    """An error body: that of the charts, or what stands before all of the vendor's answers and checks who asks."""
+
+    chart: _RefusedChart | None = None
+    finance: _RefusedChart | None = None
 
 
 _read_answer = msgspec.json.Decoder(_Answer).decode
@@ -137,8 +140,8 @@ class _NothingThere(RequestRefused):
 class YahooClient(SingleSymbolClient[HttpSource]):
     """Asks Yahoo for charts. One object serves one event loop and is closed with `aclose`.
 
-    What was asked for before the reach of a timeframe is completed without bars. A 429 ends the fetch for all symbols
-    at once: it is no hint to slow down but a block of several minutes.
+    What was asked for before the reach of a timeframe is completed without bars. A 429, or its older form 999, ends the
+    fetch for all symbols at once: it is no hint to slow down but a block of several minutes.
     """
 
     def __init__(
@@ -150,8 +153,8 @@ class YahooClient(SingleSymbolClient[HttpSource]):
     ) -> None:
         manners = Manners(
             headers={"Accept": "application/json", "User-Agent": _USER_AGENT},
-            says=lambda body: _in_words(_read_refused(body).chart.error),
-            bans=(418, 429),
+            says=_says,
+            bans=(418, 429, 999),
         )
         limits = HttpLimits(max_concurrency=MAX_CONCURRENCY, requests_per_minute=config.requests_per_minute)
         super().__init__(provider, HttpSource(provider.name, config.base_url, manners, limits, options), clock)
@@ -313,6 +316,13 @@ def _kind(split: _Split) -> str:
     """The vendor tells of a spin-off as of a split, by how much the price was worth before: `1253:1000`."""
     terms = Fraction(split.numerator) / Fraction(split.denominator)
     return "spin-off" if min(terms.as_integer_ratio()) > _MOST_SHARES else "split"
+
+
+def _says(body: bytes) -> str:
+    refused = _read_refused(body)
+    if (part := refused.chart or refused.finance) is None:
+        raise msgspec.ValidationError("neither `chart` nor `finance`")
+    return _in_words(part.error)
 
 
 def _in_words(error: _Error) -> str:
