@@ -21,6 +21,8 @@ _MANY_SYMBOLS = 500
 _EVERY_LOOK, _TOLD_AGAIN = 5, 20
 # Of series without bars, this many are named.
 _NAMED = 20
+# What is said about the database, whatever the words.
+_DATABASE = "database"
 
 
 def greet(settings: Settings, addresses: Mapping[str, str], database: str, watched: Watchlist, say: Say) -> None:
@@ -44,7 +46,10 @@ def greet(settings: Settings, addresses: Mapping[str, str], database: str, watch
 
 
 class News:
-    """How loading goes until all is up to date, then only what changes for the worse, until symbols are added."""
+    """How loading goes until all is up to date, then only what changes for the worse, until symbols are added.
+
+    A database that answers again is told as well.
+    """
 
     def __init__(self, say: Say) -> None:
         self._say = say
@@ -69,7 +74,12 @@ class News:
                 self._problems(status.failure_reasons(transaction), status.without_bars(transaction))
                 self._progress(transaction)
         except EmaAssetsError as error:
-            self.once(f"the database does not answer: {error}")
+            self.once(f"the database does not answer: {error}", topic=_DATABASE)
+        else:
+            if _DATABASE in self._told:
+                # The next time is news again.
+                self._told.discard(_DATABASE)
+                self._say("  the database answers again")
 
     def _problems(self, failing: list[status.FailureReason], without_bars: list[str]) -> None:
         for failure in failing:

@@ -7,11 +7,15 @@ import psycopg2
 from ema_assets.store.database import first_line
 from ema_assets.store.roles import READER
 
-# SQLSTATE insufficient_privilege.
-_MAY_NOT = "42501"
+# SQLSTATE insufficient_privilege and read_only_sql_transaction.
+_MAY_NOT, _READ_ONLY = "42501", "25006"
 _ADVICE = (
     f"the user of EMA_DATABASE_URL may only read, or not even that: what writes needs the owner of the database, and "
     f"what reads a member of {READER}"
+)
+READ_ONLY_ADVICE = (
+    "it is a standby, or default_transaction_read_only is on for the server, the database or the role: what writes "
+    "needs a primary that may be written to"
 )
 
 
@@ -24,13 +28,22 @@ def refusal(error: Exception) -> str | None:
     if isinstance(error, pl.exceptions.ComputeError) and "[libpq]" not in text:
         return None
     sentence = f"the database or its driver refused: {first_line(error)}"
-    return f"{sentence}; {_ADVICE}" if is_about_rights(error) else sentence
+    if is_about_rights(error):
+        return f"{sentence}; {_ADVICE}"
+    return f"{sentence}; {READ_ONLY_ADVICE}" if is_about_a_read_only_session(error) else sentence
 
 
 def is_about_rights(error: Exception) -> bool:
     """Whether the user of the database lacks a right."""
+    return _is(error, _MAY_NOT, "permission denied for ", "must be owner of ")
+
+
+def is_about_a_read_only_session(error: Exception) -> bool:
+    """Whether the server lets nobody write, or the session may not."""
+    return _is(error, _READ_ONLY, " in a read-only transaction", " during recovery")
+
+
+def _is(error: Exception, state: str, *texts: str) -> bool:
     # psycopg2 calls it `pgcode`, ADBC `sqlstate`, and polars passes only the text on.
-    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-    if state:
-        return str(state) == _MAY_NOT
-    return any(words in str(error) for words in ("permission denied for ", "must be owner of "))
+    found = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    return str(found) == state if found else any(text in str(error) for text in texts)

@@ -127,3 +127,20 @@ def test_a_user_who_may_only_read_is_told_so_by_what_writes(
                 "; the user of EMA_DATABASE_URL may only read, or not even that: what writes needs the owner of the "
                 "database, and what reads a member of ema_reader"
             )
+
+
+def test_what_writes_to_a_database_that_lets_nobody_write_says_what_it_may_be(
+    refused: Refused, databases: Databases
+) -> None:
+    """As a standby does, and a database or role with default_transaction_read_only."""
+    url, empty = databases.make(), databases.make(migrated=False)
+    for each in (url, empty):
+        databases.execute(f"ALTER DATABASE {urlsplit(each).path[1:]} SET default_transaction_read_only = on")
+    env = {"EMA_DATABASE_URL": url, "EMA_SANDBOX_URL": "http://127.0.0.1:9"}
+    sentences = [refused(command, **env) for command in ("maintain", "refresh", "migrate")]
+    sentences.append(refused("status", EMA_DATABASE_URL=empty))
+    databases.drop(url)
+    databases.drop(empty)
+    for sentence in sentences:
+        assert " in a read-only transaction; it is a standby, or default_transaction_read_only is on" in sentence
+        assert sentence.endswith("what writes needs a primary that may be written to")

@@ -220,3 +220,15 @@ def test_a_server_that_does_not_answer_is_named_without_the_password() -> None:
     with pytest.raises(StoreUnavailable, match=r"cannot connect to postgresql://ema:\*\*\*@127.0.0.1:1/x: ") as caught:
         migrate("postgresql://ema:s3cret@127.0.0.1:1/x")
     assert "s3cret" not in str(caught.value)
+
+
+def test_rows_of_every_table_can_be_deleted_while_all_tables_are_published(new_url: str) -> None:
+    """For logical replication, to a warehouse or another server."""
+    migrate(new_url)
+    without_identity = """
+        SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname IN ('market', 'ema_assets') AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
+          AND c.relreplident <> 'f'
+          AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
+    """
+    assert ask(new_url, without_identity) == []

@@ -15,6 +15,7 @@ from ema_assets.model.urls import masked_url
 from ema_assets.store import roles, tables
 from ema_assets.store.advisory_locks import AdvisoryLock
 from ema_assets.store.database import Database
+from ema_assets.store.driver_errors import READ_ONLY_ADVICE
 
 _OWN_TABLES = """
 CREATE SCHEMA IF NOT EXISTS dagster;
@@ -133,15 +134,26 @@ def migrate(url: str) -> list[Migration]:
                 cursor.execute("SELECT to_regclass(%s) IS NULL", (f"market.{tables.STORED_BARS.name}",))
                 (lacks_bars,) = cursor.fetchone() or (True,)
         except psycopg2.Error as error:
-            advice = if_refused if isinstance(error, psycopg2.errors.InsufficientPrivilege) else ""
-            if isinstance(error, psycopg2.errors.LockNotAvailable):
-                advice = _IF_LOCKED
-            raise StoreError(f"{masked_url(url)} cannot be migrated: {str(error).strip()}{advice}") from error
+            raise StoreError(
+                f"{masked_url(url)} cannot be migrated: {str(error).strip()}{_advice(error, if_refused)}"
+            ) from error
         if lacks_bars:
             with Database(url) as database, database.transaction() as transaction:
                 tables.ensure(transaction, [tables.STORED_BARS], DEFAULT)
     _migrated.add(url)
     return missing
+
+
+def _advice(error: psycopg2.Error, if_refused: str) -> str:
+    """What to do about a migration that the database refuses, where that is known."""
+    match error:
+        case psycopg2.errors.InsufficientPrivilege():
+            return if_refused
+        case psycopg2.errors.LockNotAvailable():
+            return _IF_LOCKED
+        case psycopg2.errors.ReadOnlySqlTransaction():
+            return f"; {READ_ONLY_ADVICE}"
+    return ""
 
 
 def _is_whole(cursor: Any) -> bool:
