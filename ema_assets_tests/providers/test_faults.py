@@ -29,7 +29,7 @@ from ema_assets.model.errors import (
     UnknownSymbol,
 )
 from ema_assets.providers.http.budget import HttpLimits
-from ema_assets.providers.http.refusals import CutAnswer, NotTheApi, Unreachable
+from ema_assets.providers.http.refusals import AccessRefused, CutAnswer, NotTheApi, Unreachable
 from ema_assets_tests.providers.conftest import Drip, Reset, ask, collect, fetch, vendor
 from ema_assets_tests.providers.speakers import FIELDS, SPEAKERS, Row, Speaker
 from ema_assets_tests.waiting import LeapingLoop
@@ -49,6 +49,7 @@ LIMITS = HttpLimits(
     max_body_bytes=100_000,
 )
 HTML = "<html><body>Sorry</body></html>"
+WITHOUT_KEYS = ("yahoo", "binance", "coinbase")
 
 
 @dataclass(frozen=True)
@@ -182,8 +183,11 @@ CASES = (
     ),
     Case("418 with Retry-After", status(418, "", Retry_After="120"), error=Banned, stops=True, words="120 seconds (418)"),
     Case("418 without Retry-After", status(418), error=Banned, stops=True, words="shut us out (418)"),
-    Case("401 in HTML", status(401, HTML, "text/html"), error=Unauthorized, stops=True, words="an HTML page"),
-    Case("403", status(403, '{"message": "forbidden"}'), error=Unauthorized, stops=True, words="403"),
+    # A refused key is good for nothing. Without a key it may be the symbol's.
+    Case("401 in HTML", status(401, HTML, "text/html"), error=Unauthorized, stops=True, words="an HTML page",
+         other=dict.fromkeys(WITHOUT_KEYS, {"error": AccessRefused, "stops": False})),
+    Case("403", status(403, '{"message": "forbidden"}'), error=Unauthorized, stops=True, words="403",
+         other=dict.fromkeys(WITHOUT_KEYS, {"error": AccessRefused, "stops": False})),
     Case("404", status(404, "nothing here", "text/plain"), error=RequestRefused, words="404"),
     Case(
         "404 of a symbol",
@@ -334,6 +338,8 @@ def test_a_refused_connection_is_found_out_by_one_symbol_for_all(speaker: Speake
 def test_a_vendor_that_is_down_or_shuts_us_out_is_not_stormed(speaker: Speaker, answer: Response, calls: int) -> None:
     if (speaker.name, answer.status_code) == ("yahoo", 429):
         calls = 1  # it says so when it has shut us out
+    if speaker.name in WITHOUT_KEYS and answer.status_code == 401:
+        calls = 2
     many = [speaker.spells(f"{chr(65 + n // 26)}{chr(65 + n % 26)}") for n in range(100)]
     with vendor(lambda _: answer) as (base_url, seen):
         got = fetch(base_url, ask(many, START, END), speaker.opened, limits=LIMITS)

@@ -14,11 +14,12 @@ from starlette.responses import JSONResponse, Response
 
 from ema_assets.config.settings import Settings
 from ema_assets.market.exchanges import exchange_sessions
-from ema_assets.model.errors import Banned, MalformedAnswer, RequestRefused, Unauthorized, UnknownSymbol
+from ema_assets.model.errors import Banned, MalformedAnswer, RequestRefused, UnknownSymbol
 from ema_assets.model.symbols import ALWAYS_OPEN, Instrument
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.providers.fetching.base import ProviderClient
 from ema_assets.providers.http.budget import HttpLimits
+from ema_assets.providers.http.refusals import AccessRefused
 from ema_assets.providers.http.source import HttpOptions
 from ema_assets.providers.registry import PROVIDERS
 from ema_assets.providers.vendors.yahoo import YahooClient
@@ -236,7 +237,13 @@ def test_a_refusal_is_told_in_the_vendors_words(sandbox: RunningSandbox) -> None
 @pytest.mark.parametrize(
     ("status", "code", "description", "kind", "said"),
     [
-        (401, "Unauthorized", "Invalid Crumb", Unauthorized, "yahoo refused access (401): Unauthorized: Invalid Crumb"),
+        (
+            401,
+            "Unauthorized",
+            "Invalid Crumb",
+            AccessRefused,
+            "yahoo refused access (401): Unauthorized: Invalid Crumb",
+        ),
         (404, "Not Found", "delisted", UnknownSymbol, "yahoo has no symbol 'AAPL': Not Found: delisted"),
     ],
 )

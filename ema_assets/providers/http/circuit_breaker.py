@@ -10,15 +10,15 @@ from ema_assets.model.errors import (
     RateLimited,
     Unauthorized,
 )
-from ema_assets.providers.http.refusals import Unreachable
+from ema_assets.providers.http.refusals import AccessRefused, Unreachable
 
 
 class CircuitBreaker:
     """Stops the calls of one fetch that cannot succeed any more.
 
     It opens at once when the vendor cannot be reached, refuses the key or keeps saying 429, and at the second call in
-    a row that ends in a 5xx, a time-out or a web page: one may be the call's own fault. `scope` is the part of the
-    vendor that is concerned; None is all of it.
+    a row that ends in a 5xx, a time-out, a web page or, where nobody needs a key, refused access: one may be the call's
+    own fault. `scope` is the part of the vendor that is concerned; None is all of it.
     """
 
     def __init__(self) -> None:
@@ -37,12 +37,12 @@ class CircuitBreaker:
         """A call to `scope` failed for good."""
         if isinstance(error, Unreachable | RateLimited):
             self._errors.setdefault(None, error)
-        elif isinstance(error, Unauthorized):
-            self._errors.setdefault(scope, error)
-        elif isinstance(error, ProviderUnavailable):
+        elif isinstance(error, ProviderUnavailable | AccessRefused):
             self._strikes[scope] = self._strikes.get(scope, 0) + 1
             if self._strikes[scope] >= 2:
                 self._errors.setdefault(scope, error)
+        elif isinstance(error, Unauthorized):
+            self._errors.setdefault(scope, error)
 
 
 class CircuitOpen(PermanentProviderError):

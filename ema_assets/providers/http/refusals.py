@@ -47,6 +47,10 @@ class NotTheApi(ProviderUnavailable):
     """
 
 
+class AccessRefused(Unauthorized):
+    """A 401 or 403 of a vendor that asks nobody for a key: it may be about one symbol, or about one call too many."""
+
+
 class CutAnswer(MalformedAnswer):
     """The connection ended in the middle of an answer."""
 
@@ -74,6 +78,7 @@ class Manners:
     Attributes:
         headers: of every request.
         secrets: what must never be quoted.
+        needs_key: False when the vendor asks nobody for a key.
         says: reads an error body in the vendor's format; raises a DecodeError for any other.
         bans: the statuses by which the vendor shuts us out: nothing is asked again until the ban is over.
         pause_seconds: from the headers of any answer, for how long nothing more may leave.
@@ -81,6 +86,7 @@ class Manners:
 
     headers: Mapping[str, str] = field(repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    needs_key: bool = True
     says: Callable[[bytes], str] = _plain_message
     bans: tuple[int, ...] = (418,)
     pause_seconds: Callable[[Mapping[str, str]], float] = _no_pause
@@ -137,7 +143,7 @@ class Refusal:
                 # Not the reset of the limit of calls, which answers of any status may have.
                 retry_after_seconds=_retry_after(self.headers.get("retry-after", "")),
             )
-        kind, message = self._usual(provider, said, has_keys=bool(manners.secrets))
+        kind, message = self._usual(provider, said, manners)
         return kind(manners.without_secrets(message), provider=provider)
 
     def _banned(self, provider: str, said: str) -> Banned:
@@ -149,10 +155,11 @@ class Refusal:
             retry_after_seconds=seconds,
         )
 
-    def _usual(self, provider: str, said: str, *, has_keys: bool) -> tuple[type[ProviderError], str]:
+    def _usual(self, provider: str, said: str, manners: Manners) -> tuple[type[ProviderError], str]:
         if self.status in (401, 403):
-            what = "the API key" if has_keys else "access"
-            return Unauthorized, f"{provider} refused {what} ({self.status}): {said}"
+            what = "the API key" if manners.secrets else "access"
+            kind = Unauthorized if manners.needs_key else AccessRefused
+            return kind, f"{provider} refused {what} ({self.status}): {said}"
         if self.status == 451:
             return Unauthorized, f"{provider} does not serve this region (451): {said}"
         if self.status >= 400:

@@ -88,7 +88,8 @@ class BinanceClient(SingleSymbolClient[HttpSource]):
         options: HttpOptions | None = None,
         clock: Clock = utc_now,
     ) -> None:
-        manners = Manners(headers={"Accept": "application/json"}, says=_says, pause_seconds=self._pause_seconds)
+        headers = {"Accept": "application/json"}
+        manners = Manners(headers=headers, needs_key=False, says=_says, pause_seconds=self._pause_seconds)
         limits = HttpLimits(requests_per_minute=config.requests_per_minute)
         super().__init__(provider, HttpSource(provider.name, config.base_url, manners, limits, options), clock)
 

@@ -78,7 +78,7 @@ class CoinbaseClient(SingleSymbolClient[HttpSource]):
         options: HttpOptions | None = None,
         clock: Clock = utc_now,
     ) -> None:
-        manners = Manners(headers={"Accept": "application/json", "User-Agent": "ema-assets"})
+        manners = Manners(headers={"Accept": "application/json", "User-Agent": "ema-assets"}, needs_key=False)
         limits = HttpLimits(requests_per_minute=config.requests_per_minute, requests_per_second=_REQUESTS_PER_SECOND)
         super().__init__(provider, HttpSource(provider.name, config.base_url, manners, limits, options), clock)
 

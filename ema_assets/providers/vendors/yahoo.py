@@ -153,6 +153,7 @@ class YahooClient(SingleSymbolClient[HttpSource]):
     ) -> None:
         manners = Manners(
             headers={"Accept": "application/json", "User-Agent": _USER_AGENT},
+            needs_key=False,
             says=_says,
             bans=(418, 429, 999),
         )
