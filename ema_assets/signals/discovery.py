@@ -30,8 +30,8 @@ OHLC_COLUMNS = ("open", "high", "low", "close", "volume")
 _TAKEN = re.compile(
     r"(ema|wma)_[0-9]+|ema_trend_[0-9]+_[0-9]+"
     r"|(ohlc|strategy|bar|provider|asset|performance|alert)(_.*)?|instrument|session|close_latency|migration|screener"
-    r"|trade|watchlist|calendar|corporate_action|file_span|history_depth|long_bar|older_history|source|special_day"
-    r"|timeframe|.*_([0-9]+(m|h|d|w|mo)|state)"
+    r"|trade|watchlist|calendar|corporate_action|dagster_storage|file_span|history_depth|long_bar|older_history|source"
+    r"|special_day|timeframe|.*_([0-9]+(m|h|d|w|mo)|state)"
 )
 # What Dagster or SQL does not take as a name.
 _RESERVED = {
