@@ -17,7 +17,7 @@ from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN, asset_of, ema_name, 
 from ema_assets.model.errors import StoreError
 from ema_assets.model.symbols import BEGIN_ON_SUNDAY
 from ema_assets.model.timeframes import Period, Timeframe
-from ema_assets.store import lock_waits, roles
+from ema_assets.store import lock_waits, roles, view_comments
 from ema_assets.store.database import Transaction, identifier
 
 _PERFORMANCE = "market.strategy_performance"
@@ -55,19 +55,20 @@ def ensure(transaction: Transaction, configured: Configured) -> bool:
     Raises:
         StoreError: when another session has one of them in use for long.
     """
-    statements = _statements(configured)
+    screeners = [screener_view(spans) for spans in configured.averages]
+    statements = [*_statements(configured), *view_comments.statements(screeners)]
     granted = [each for role in roles.EVERY for each in roles.statements(role)]
     signature = hashlib.sha256("\n".join([*statements, *granted]).encode()).hexdigest()
     # A table that was made anew took the views over it along.
-    screeners = [screener_view(spans) for spans in configured.averages]
     state = transaction.query(
         r"""
-        SELECT obj_description(to_regclass('results.screener'), 'pg_class') AS signature,
+        SELECT obj_description(to_regclass($2), 'pg_class') AS signature,
                (SELECT bool_and(to_regclass(name) IS NOT NULL) FROM unnest($1::text[]) AS v(name)) AS is_whole,
                ARRAY (SELECT 'results.' || viewname::text FROM pg_views
                       WHERE schemaname = 'results' AND viewname LIKE 'screener\_%') AS screeners
         """,
         [*VIEWS, *screeners],
+        view_comments.SIGNED,
     ).row(0, named=True)
     if (state["signature"], state["is_whole"]) == (signature, True):
         return False
@@ -75,9 +76,8 @@ def ensure(transaction: Transaction, configured: Configured) -> bool:
         for name in (*state["screeners"], *VIEWS):
             kind = "MATERIALIZED VIEW" if name == _PERFORMANCE else "VIEW"
             transaction.execute(f"DROP {kind} IF EXISTS {name} CASCADE")
-    for statement in statements:
+    for statement in (*statements, f"COMMENT ON VIEW {view_comments.SIGNED} IS '{signature}'"):
         transaction.execute(statement)
-    transaction.execute(f"COMMENT ON VIEW results.screener IS '{signature}'")
     roles.grant(transaction)
     return True
 

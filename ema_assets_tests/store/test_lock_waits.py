@@ -18,7 +18,7 @@ USUAL = build(Watchlist((), {}))
 @pytest.mark.parametrize(
     ("read", "changed"),
     [
-        ("results.screener", "COMMENT ON VIEW results.screener IS 'of another version'"),
+        ("results.screener", "COMMENT ON VIEW market.trade IS 'of another version'"),
         ("market.rsi", "UPDATE ema_assets.declaration SET sql = 'rsi text' WHERE table_name = 'rsi' AND part = 'rsi'"),
     ],
 )

@@ -1,0 +1,28 @@
+"""What database clients show of the views of `results`."""
+
+from ema_assets.config.watchlist import Watchlist
+from ema_assets.operations.sync_watchlist import adopt_graph
+from ema_assets.refresh.graph import build
+from ema_assets.store.database import Database
+
+WATCHED = Watchlist((), {}, strategies=({"name": "slow", "rule": "crossover", "fast": 12, "slow": 26},))
+
+
+def test_every_view_says_what_its_rows_are_and_is_made_once(database: Database) -> None:
+    with database.transaction() as transaction:
+        adopt_graph(transaction, build(WATCHED))
+        found = dict(
+            transaction.query(
+                """
+                SELECT relname::text AS view, obj_description(oid, 'pg_class') AS comment FROM pg_class
+                WHERE relnamespace = 'results'::regnamespace AND relkind = 'v'
+                """
+            ).iter_rows()
+        )
+        assert found.keys() == {"bars", "signals", "trades", "performance", "screener", "screener_12_26"}
+        assert all(str(comment).startswith("One row per ") for comment in found.values()), found
+        made = "SELECT min(xmin::text) AS x FROM pg_class WHERE relnamespace = 'results'::regnamespace"
+        before = transaction.query(made).item()
+    with database.transaction() as transaction:
+        adopt_graph(transaction, build(WATCHED))
+        assert transaction.query(made).item() == before
