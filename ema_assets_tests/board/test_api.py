@@ -377,11 +377,16 @@ def test_every_answer_is_json_that_any_reader_takes(board: ServedBoard) -> None:
         json.loads(board.get(f"/api{each.path}", **REQUIRED.get(each.path, {})).body, parse_constant=refuse)
 
 
-PAGE = (Path(__file__).parents[2] / "docs/BOARD.md").read_text()
-CURLS = [shlex.split(line)[1:] for line in PAGE.splitlines() if line.startswith("curl ")]
+DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize("words", [words for words in CURLS if "/api/" in words[-1]], ids=lambda words: words[-1])
+def curls(page: str) -> list[list[str]]:
+    """The words of each `curl` on a page."""
+    lines = (DOCS / page).read_text(encoding="utf-8").splitlines()
+    return [shlex.split(line)[1:] for line in lines if line.startswith("curl ")]
+
+
+@pytest.mark.parametrize("words", curls("BOARD.md"), ids=lambda words: words[-1])
 def test_every_documented_request_is_answered(board: ServedBoard, words: list[str]) -> None:
     (address,) = words
     path, _, query = address.removeprefix("http://127.0.0.1:3001").partition("?")
@@ -391,6 +396,6 @@ def test_every_documented_request_is_answered(board: ServedBoard, words: list[st
 
 
 def test_the_documented_fault_is_one() -> None:
-    (body,) = [words[words.index("-d") + 1] for words in CURLS if "-d" in words]
-    assert parse_fault(body.encode()).symbols == ["AAPL"]
-    assert len([words for words in CURLS if "/api/" in words[-1]]) == 5
+    (body,) = [words[words.index("-d") + 1] for words in curls("WHY_NOT_FRESH.md") if "-d" in words]
+    assert parse_fault(body.encode()).symbols == ["BTC-USD"]
+    assert len(curls("BOARD.md")) == 5
