@@ -7,6 +7,7 @@ import socket
 
 from dagster import AssetExecutionContext, DagsterInstance
 
+from ema_assets.defs.guest import launcher_name
 from ema_assets.model.errors import CodeDiffers
 from ema_assets.refresh.graph import Node
 from ema_assets.store import ledger
@@ -39,11 +40,8 @@ def code_differs(context: AssetExecutionContext, node: Node, database: Database)
 
 
 def _is_elsewhere(instance: DagsterInstance) -> bool:
-    """Whether the run may be on another host than the code server; a launcher of this host is not even imported."""
-    if instance.is_ephemeral:
-        return False
-    launcher = instance.get_ref().run_launcher_data
-    return launcher is not None and launcher.class_name not in _OF_THIS_HOST
+    """Whether the run may be on another host than the code server."""
+    return not instance.is_ephemeral and launcher_name(instance) not in _OF_THIS_HOST
 
 
 def _launched_for(context: AssetExecutionContext) -> str | None:

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from ema_assets.config import watchlist
 from ema_assets.config.settings import home_folder, known_variables
+from ema_assets.config.shared_files import replace_text
 from ema_assets.defs.assembly import assembled
 from ema_assets.defs.assets.sources import sources_in_use
 from ema_assets.defs.namespace import Namespace, register
@@ -115,9 +116,7 @@ class EmaAssetsComponent(Component, Model, Resolvable):
         watchlist.parse(text)
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.parent.mkdir(parents=True, exist_ok=True)
-            draft = path.with_suffix(".new")
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(path)
+            replace_text(path, text)
         return path
 
 

@@ -28,14 +28,17 @@ def what_is_slower(instance: DagsterInstance) -> str | None:
         reasons.append(
             f"{type(instance.event_log_storage).__name__} stores events one by one (storage: MarketPostgresStorage)"
         )
-    # The launcher itself would import what only Dagster's daemon needs.
-    launcher = instance.get_ref().run_launcher_data
-    name = "DefaultRunLauncher" if launcher is None else launcher.class_name
-    if name != _LAUNCHER:
+    if (name := launcher_name(instance)) != _LAUNCHER:
         reasons.append(f"{name} starts a process per run (run_launcher: {_LAUNCHER})")
     if not reasons:
         return None
     return f"Everything works with this dagster.yaml, only slower: {' and '.join(reasons)}; see docs/GUEST.md"
+
+
+def launcher_name(instance: DagsterInstance) -> str:
+    """The class of its run launcher, which is not made: it would import what only Dagster's daemon needs."""
+    launcher = instance.get_ref().run_launcher_data
+    return "DefaultRunLauncher" if launcher is None else launcher.class_name
 
 
 def tell_anew(

@@ -16,8 +16,6 @@ from ema_assets.model.time_limits import Overdue, time_limit
 
 T = TypeVar("T")
 
-# What the names of these modules begin with.
-_PREFIX = "_ema_assets_"
 # A module that imports the largest of libraries from a slow disk takes less.
 LIMIT_SECONDS = 30.0
 # For a call with bars, and for each of them: a step of Python per bar takes a hundredth of that. New bars of the others
@@ -103,7 +101,7 @@ def _seconds_for(bars: int) -> float:
 
 
 def _load(path: Path, kind: str) -> ModuleType:
-    name = f"{_PREFIX}{kind}_{path.stem}"
+    name = f"_ema_assets_{kind}_{path.stem}"
     spec = ModuleSpec(name, _Loader(name, str(path)), origin=str(path))
     spec.has_location = True
     module = module_from_spec(spec)
@@ -115,8 +113,8 @@ def _load(path: Path, kind: str) -> ModuleType:
 
 
 def is_own(function: object) -> bool:
-    """True when `function` was made in a file that `load` has read."""
-    return str(getattr(function, "__module__", "")).startswith(_PREFIX)
+    """True when `function` was made outside of this package, such as in a file that `load` has read."""
+    return not str(getattr(function, "__module__", "")).startswith("ema_assets.")
 
 
 def told(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from ema_assets.config.shared_files import replace_text
 from ema_assets.model.own_modules import is_own
 from ema_assets.refresh.graph import Graph, Node
 
@@ -43,7 +44,7 @@ class EditedCode:
         seen = dict(self._known)
         for path, versions in declared.items():
             code = self._does(path), frozenset(versions)
-            before = self._known.setdefault(path, code)
+            before = self._known.get(path, code)
             if code[0] != before[0] and code[1] == before[1]:
                 names = ", ".join(sorted(name for name, _ in versions))
                 self._say(
@@ -59,9 +60,7 @@ class EditedCode:
         files = {path: (digest, sorted(versions)) for path, (digest, versions) in sorted(self._known.items())}
         # On a full disk the next process only knows less.
         with suppress(OSError):
-            draft = self._record.with_suffix(".new")
-            draft.write_text(json.dumps({"python": _PYTHON, "files": files}, indent=1) + "\n", encoding="utf-8")
-            draft.replace(self._record)
+            replace_text(self._record, json.dumps({"python": _PYTHON, "files": files}, indent=1) + "\n")
 
     def _does(self, path: str) -> str:
         """What the code of a file does; the file is parsed only when its text is another one."""

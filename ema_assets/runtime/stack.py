@@ -194,7 +194,7 @@ def few_connections(database: Database) -> str | None:
     """A sentence about a database that has fewer connections left than a running `up` uses; None when it has them."""
     with database.transaction() as transaction:
         server = diagnosis.server(transaction)
-    if server.connections_free >= diagnosis.CONNECTIONS_IN_USE:
+    if not server.has_few_connections:
         return None
     return (
         f"Only {server.connections_free} of {server.connections} connections of the database are free, and a running "

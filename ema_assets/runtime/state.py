@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from ema_assets.config.settings import Settings
+from ema_assets.config.shared_files import replace_text
 from ema_assets.model.errors import ConfigurationError
 
 _LOOK_SECONDS = 0.5
@@ -61,10 +62,7 @@ def read_state(settings: Settings) -> Running | None:
 
 def write_state(settings: Settings, running: Running) -> None:
     """Tell other commands that this `up` is ready."""
-    path = _state_path(settings)
-    draft = path.with_suffix(".new")
-    draft.write_text(json.dumps(asdict(running), indent=2) + "\n", encoding="utf-8")
-    draft.replace(path)
+    replace_text(_state_path(settings), json.dumps(asdict(running), indent=2) + "\n")
 
 
 @contextmanager

@@ -57,6 +57,7 @@ def checked(signal: Signal, origin: str) -> Signal:
 
 def _named(signal: Signal, origin: str) -> Compute:
     """`compute` of `signal`, which says where it failed and what it must return."""
+    name = f"signal `{signal.name}` in {origin}"
 
     def compute(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
         try:
@@ -65,14 +66,12 @@ def _named(signal: Signal, origin: str) -> Compute:
             raise
         except TooLong as error:
             where = line_of(error.__cause__ or error, origin) or ":"
-            raise UnsoundSignal(f"signal `{signal.name}` in {origin}:{where} {error}") from None
+            raise UnsoundSignal(f"{name}:{where} {error}") from None
         except (Exception, SystemExit) as error:
             where = line_of(error, origin) or ":"
-            raise SignalError(f"signal `{signal.name}` in {origin}:{where} {told(error)}") from error
+            raise SignalError(f"{name}:{where} {told(error)}") from error
         if problem := _misfit(signal, bars, rows):
-            raise SignalError(
-                f"signal `{signal.name}` in {origin}{_line(signal.compute)}: `compute` must return {problem}"
-            )
+            raise SignalError(f"{name}{_line(signal.compute)}: `compute` must return {problem}")
         # Of a series that is still within its first bars, a column may have no value at all.
         unknown = [column for column in signal.columns if rows.schema.get(column.name) == pl.Null]
         return rows.with_columns(pl.col(column.name).cast(KINDS[column.kind]) for column in unknown)

@@ -35,6 +35,11 @@ class Server:
         """Such as `18.4`."""
         return f"{self.version // 10_000}.{self.version % 10_000}"
 
+    @property
+    def has_few_connections(self) -> bool:
+        """Whether fewer are free than a running stack uses."""
+        return self.connections_free < CONNECTIONS_IN_USE
+
 
 def server(transaction: Transaction) -> Server:
     """What there is."""

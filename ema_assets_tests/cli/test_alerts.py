@@ -37,6 +37,8 @@ messages_per_hour = 4
 """
     + WATCHLIST
 )
+# Without quiet hours.
+AT_ONCE = ALERTS.replace('quiet_hours = "22:00-07:00"\ntime_zone = "UTC"\n', "")
 
 
 @pytest.fixture
@@ -100,7 +102,7 @@ def test_what_was_sent_is_in_the_log_and_channels_show_how_they_are(
     run: Run, hook: Webhook, database: Database
 ) -> None:
     env = env_of(hook, EMA_DATABASE_URL=database.url)
-    (Path("home") / "watchlist.toml").write_text(ALERTS.replace('quiet_hours = "22:00-07:00"\ntime_zone = "UTC"\n', ""))
+    (Path("home") / "watchlist.toml").write_text(AT_ONCE)
     assert run("alerts", "log", **env).stdout == "Nothing was raised so far.\n"
     raised(database, 2)
     once = run("alerts", "deliver", "--once", **env)
@@ -184,7 +186,7 @@ def test_a_channel_that_takes_a_test_message_again_is_not_left_alone_any_longer(
     run: Run, hook: Webhook, database: Database
 ) -> None:
     env = env_of(hook, EMA_DATABASE_URL=database.url)
-    (Path("home") / "watchlist.toml").write_text(ALERTS.replace('quiet_hours = "22:00-07:00"\ntime_zone = "UTC"\n', ""))
+    (Path("home") / "watchlist.toml").write_text(AT_ONCE)
     hook.status = 500
     raised(database)
     assert run("alerts", "deliver", "--once", **env).stdout == "0 alerts sent.\n"
@@ -211,7 +213,7 @@ def test_the_doctor_names_channels_that_lack_a_variable_or_take_no_message(
     assert told(**env) == [("ok", "phone, desk: no message was refused; `ema-assets alerts test` sends one")]
     unset = {name: value for name, value in env.items() if name != "TOKEN"}
     assert told(**unset) == [("error", "the channel phone needs the environment variable `TOKEN`, which is not set")]
-    (Path("home") / "watchlist.toml").write_text(ALERTS.replace('quiet_hours = "22:00-07:00"\ntime_zone = "UTC"\n', ""))
+    (Path("home") / "watchlist.toml").write_text(AT_ONCE)
     hook.status = 500
     raised(database)
     run("alerts", "deliver", "--once", **env)

@@ -54,7 +54,7 @@ def _connections(server: diagnosis.Server) -> Finding:
     remedy = "raise max_connections of the server, or the limit of the role or database, or close what else uses it"
     if server.connections_free < _TOO_FEW_CONNECTIONS:
         return error(text, remedy)
-    return warning(text, remedy) if server.connections_free < diagnosis.CONNECTIONS_IN_USE else ok(text)
+    return warning(text, remedy) if server.has_few_connections else ok(text)
 
 
 def _without(seen: Surroundings) -> Finding:

@@ -13,7 +13,7 @@ import polars as pl
 
 from ema_assets.model.errors import RuleError, UnsoundRule
 from ema_assets.model.kernels import floats
-from ema_assets.model.own_modules import TooLong, in_time, line_of, told
+from ema_assets.model.own_modules import TooLong, in_time, is_own, line_of, told
 from ema_assets.model.symbols import DOWN, UP
 from ema_assets.strategies.rule import FLAGS, PRICES, Rule
 from ema_assets.strategies.simulator import own_rows
@@ -183,7 +183,9 @@ class _Said:
     def __init__(self, frame: pl.DataFrame, variant: Variant) -> None:
         said = _evaluated(variant, frame)
         # Rules of the package have tests for it.
-        unlike = own_rows.difference(frame, said, partial(_evaluated, variant)) if _is_own(variant.rule) else None
+        unlike = (
+            own_rows.difference(frame, said, partial(_evaluated, variant)) if is_own(variant.rule.evaluate) else None
+        )
         if unlike is not None:
             column, row = unlike
             symbol, ts = frame["symbol"][row], frame["ts"][row]
@@ -223,15 +225,11 @@ class _Said:
         return np.where(side > 0, long, short)
 
 
-def _is_own(rule: Rule) -> bool:
-    return not rule.evaluate.__module__.startswith("ema_assets.")
-
-
 def _evaluated(variant: Variant, frame: pl.DataFrame) -> pl.DataFrame:
     """What the rule of `variant` says about the bars of `frame`: one row per bar, with columns that it may return."""
     rule = variant.rule
     try:
-        if _is_own(rule):
+        if is_own(rule.evaluate):
             said = in_time(lambda: rule.evaluate(frame, variant.params), frame.height)
         else:
             said = rule.evaluate(frame, variant.params)
