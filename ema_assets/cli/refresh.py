@@ -89,6 +89,8 @@ def plan_command(symbols: Sequence[str], groups: Sequence[str], *, each_series: 
 
 
 def _as_json(stale: pl.DataFrame, waiting: pl.DataFrame, runs: "Sequence[PlannedRun]") -> dict[str, object]:
+    from ema_assets.refresh.runs import Purpose
+
     return {
         "runs": [
             {
@@ -96,11 +98,7 @@ def _as_json(stale: pl.DataFrame, waiting: pl.DataFrame, runs: "Sequence[Planned
                 "first_symbol": run.rectangle.first,
                 "last_symbol": run.rectangle.last,
                 "series": run.series,
-                "is_history": run.is_history,
-                "is_first": run.is_first,
-                "is_repair": run.is_repair,
-                "is_anew": run.is_anew,
-                "is_telling": run.is_telling,
+                **{f"is_{each.value}": run.purpose is each for each in Purpose if each is not Purpose.NEWEST},
             }
             for run in runs
         ],

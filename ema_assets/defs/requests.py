@@ -25,7 +25,7 @@ from ema_assets.defs.run_tags import (
 )
 from ema_assets.model.errors import InvalidKeyError
 from ema_assets.model.symbols import Series
-from ema_assets.refresh.runs import PlannedRun, Rectangle, plan_runs
+from ema_assets.refresh.runs import PlannedRun, Purpose, Rectangle, plan_runs
 from ema_assets.store import ledger
 from ema_assets.store.database import Transaction
 
@@ -41,6 +41,20 @@ IN_FLIGHT = [
     DagsterRunStatus.STARTED,
 ]
 _BEGUN = (DagsterRunStatus.STARTING, DagsterRunStatus.STARTED)
+# By what runs are for: their priority, which is that of live ones where it is not here, and what they are called.
+_PRIORITY = {
+    Purpose.HISTORY: HISTORY_PRIORITY,
+    Purpose.FIRST: HISTORY_PRIORITY,
+    Purpose.REPAIR: REPAIR_PRIORITY,
+}
+_WHAT = {
+    Purpose.NEWEST: "newest {} bars",
+    Purpose.ANEW: "{} computed anew",
+    Purpose.TELLING: "{} told to Dagster again",
+    Purpose.REPAIR: "{} bars asked again",
+    Purpose.HISTORY: "history of {}",
+    Purpose.FIRST: "first results on {}",
+}
 
 
 def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
@@ -50,9 +64,8 @@ def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
     """
     rectangle = planned.rectangle
     first, last = Series(rectangle.first, rectangle.timeframe), Series(rectangle.last, rectangle.timeframe)
-    is_new = planned.is_history or planned.is_first
-    is_live = rectangle.timeframe.is_live and not is_new and not planned.is_repair
-    priority = HISTORY_PRIORITY * is_new + REPAIR_PRIORITY * planned.is_repair - rectangle.timeframe.rank
+    is_live = rectangle.timeframe.is_live and planned.purpose.is_live
+    priority = _PRIORITY.get(planned.purpose, 0) - rectangle.timeframe.rank
     return RunRequest(
         run_key=f"{first}..{last}@{now.isoformat(timespec='seconds')}",
         run_config=QUIET_CONFIG,
@@ -62,8 +75,8 @@ def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
             DEFER_TAG: "true",
             PRIORITY_TAG: str(priority),
             LANE_TAG: LIVE_LANE if is_live else BACKGROUND_LANE,
-            PURPOSE_TAG: purpose(planned),
-            **({HISTORY_TAG: "true"} if planned.is_history else {}),
+            PURPOSE_TAG: _said(planned),
+            **({HISTORY_TAG: "true"} if planned.purpose is Purpose.HISTORY else {}),
             TIMEFRAME_TAG: rectangle.timeframe.key,
             # What a run leaves undone is stale still, and the sweep takes it up; a retry would only do it twice.
             "dagster/max_retries": "0",
@@ -71,21 +84,9 @@ def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
     )
 
 
-def purpose(planned: PlannedRun) -> str:
+def _said(planned: PlannedRun) -> str:
     """What the run of `planned` is for, such as `newest 5m bars, 100 series`."""
-    timeframe = planned.rectangle.timeframe.key
-    if planned.is_history:
-        what = f"history of {timeframe}"
-    elif planned.is_first:
-        what = f"first results on {timeframe}"
-    elif planned.is_repair:
-        what = f"{timeframe} bars asked again"
-    elif planned.is_anew:
-        what = f"{timeframe} computed anew"
-    elif planned.is_telling:
-        what = f"{timeframe} told to Dagster again"
-    else:
-        what = f"newest {timeframe} bars"
+    what = _WHAT[planned.purpose].format(planned.rectangle.timeframe.key)
     return f"{what}, {planned.series} series"
 
 

@@ -10,7 +10,7 @@ from ema_assets.market.calendars import LOOK_BACK, last_bar_reach, last_closed, 
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import FETCHED, Timeframe, by_key
 from ema_assets.providers.declaration import REREAD_SESSIONS, Publication
-from ema_assets.refresh.runs import PlannedRun
+from ema_assets.refresh.runs import PlannedRun, Purpose
 from ema_assets.store import ledger, sessions
 from ema_assets.store.database import Transaction
 
@@ -25,6 +25,15 @@ SCHEDULE_REACH = timedelta(seconds=30)
 
 # What bars have in common that can be asked for at the same time.
 MARKET = ("calendar", "provider", "delay_seconds")
+
+# How a line about a planned run that is not for the newest bars begins.
+_KINDS = {
+    Purpose.HISTORY: "history, ",
+    Purpose.FIRST: "computed first, ",
+    Purpose.REPAIR: "asked again, ",
+    Purpose.ANEW: "computed anew, ",
+    Purpose.TELLING: "told to Dagster again, ",
+}
 
 _CLOSED_SCHEMA = {
     "calendar": pl.String(),
@@ -170,7 +179,7 @@ def sentences(stale: pl.DataFrame, planned: Sequence[PlannedRun]) -> list[str]:
     lines = []
     for run in planned:
         where = run.rectangle
-        kind = next((word for word, is_so in _kinds(run).items() if is_so), "")
+        kind = _KINDS.get(run.purpose, "")
         lines.append(f"{where.timeframe.key}: {kind}one run from {where.first} to {where.last} for {run.series} series")
         mine = stale.filter(pl.col("timeframe") == where.timeframe.key)
         reasons = (
@@ -180,16 +189,6 @@ def sentences(stale: pl.DataFrame, planned: Sequence[PlannedRun]) -> list[str]:
         )
         lines += [f"  {row['series']} {row['reason']}{_since(row['since'])}" for row in reasons.iter_rows(named=True)]
     return lines
-
-
-def _kinds(run: PlannedRun) -> dict[str, bool]:
-    return {
-        "history, ": run.is_history,
-        "computed first, ": run.is_first,
-        "asked again, ": run.is_repair,
-        "computed anew, ": run.is_anew,
-        "told to Dagster again, ": run.is_telling,
-    }
 
 
 def _since(moment: datetime | None) -> str:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 
 import polars as pl
 
@@ -24,37 +25,49 @@ class Rectangle:
     takes_closes: bool = True
 
 
+class Purpose(Enum):
+    """What a run is for. Of the three live ones, the first that is true of one of its series counts."""
+
+    NEWEST = "newest"
+    """Bars that have closed or were corrected, and what follows from them."""
+    ANEW = "anew"
+    """Series that are only computed again from their beginning, such as by other code."""
+    TELLING = "telling"
+    """Dagster was not told of what has been computed, and no more is to do."""
+    REPAIR = "repair"
+    """Only to ask again for bars that are missing or may have changed."""
+    HISTORY = "history"
+    """The whole history of new series, or what is older than the bars of others."""
+    FIRST = "first"
+    """Series whose bars are there are computed for the first time."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it goes before runs that repair or load anything."""
+        return self in _LIVE
+
+
+_LIVE = (Purpose.NEWEST, Purpose.ANEW, Purpose.TELLING)
+# In order of urgency.
+_ORDER = (Purpose.NEWEST, Purpose.REPAIR, Purpose.HISTORY, Purpose.FIRST)
+_CLOSED = "bar closed"
+# What a reason for which a series is stale asks for, where it is more than a live run.
+_BY_REASON = {
+    "bars missing": Purpose.REPAIR,
+    "to be confirmed": Purpose.REPAIR,
+    "never asked": Purpose.HISTORY,
+    "older bars": Purpose.HISTORY,
+    "never computed": Purpose.FIRST,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """One run: a rectangle, and how many stale series it is for.
-
-    `is_history` when it loads the whole history of new series or what is older than the bars of others, `is_first` when
-    it computes series for the first time whose bars are there, `is_repair` when it only asks again for bars that are
-    missing or may have changed. Of the other runs, `is_anew` when it only computes series again from their beginning,
-    such as by other code, and `is_telling` when Dagster was not told of what has been computed, and no more is to do.
-    """
+    """One run: a rectangle, how many stale series it is for, and what it is for."""
 
     rectangle: Rectangle
     series: int
-    is_history: bool
-    is_repair: bool = False
-    is_first: bool = False
-    is_anew: bool = False
-    is_telling: bool = False
-
-
-# Kinds of runs in order of urgency, by the reason for which a series is stale.
-_LIVE, _REPAIR, _HISTORY, _FIRST = range(4)
-_CLOSED = "bar closed"
-# What live runs are for, the first that is true of one of their series.
-_NEWEST, _ANEW, _TELLING = range(3)
-_KINDS = {
-    "bars missing": _REPAIR,
-    "to be confirmed": _REPAIR,
-    "never asked": _HISTORY,
-    "older bars": _HISTORY,
-    "never computed": _FIRST,
-}
+    purpose: Purpose = Purpose.NEWEST
 
 
 def plan_runs(
@@ -84,43 +97,40 @@ def plan_runs(
             covered[rectangle.timeframe, False].update(numbers)
             if rectangle.takes_closes:
                 covered[rectangle.timeframe, True].update(numbers)
-    wanted: dict[tuple[int, Timeframe], set[int]] = {}
-    purposes: dict[tuple[Timeframe, int], int] = {}
+    # By kind and timeframe, the numbers of symbols; of those in live runs, how urgent what they are for is.
+    wanted: defaultdict[tuple[Purpose, Timeframe], set[int]] = defaultdict(set)
+    urgency: dict[tuple[Timeframe, int], int] = {}
     for symbol, text, reason, since in stale.select("symbol", "timeframe", "reason", "since").iter_rows():
         timeframe = by_key(text)
         number = position.get(symbol)
         if number is not None and number not in covered[timeframe, reason == _CLOSED]:
-            wanted.setdefault((_KINDS.get(reason, _LIVE), timeframe), set()).add(number)
-            known = purposes.get((timeframe, number), _TELLING)
-            purposes[timeframe, number] = min(known, _purpose(reason, since))
+            purpose = _purpose(reason, since)
+            wanted[Purpose.NEWEST if purpose.is_live else purpose, timeframe].add(number)
+            # A live run does what else there is to do for its series.
+            rank = _LIVE.index(purpose) if purpose.is_live else 0
+            urgency[timeframe, number] = min(urgency.get((timeframe, number), rank), rank)
     timeframes = sorted({timeframe for _, timeframe in wanted})
     for timeframe in timeframes:
         # Any run of a series computes all of its assets, and asks for its missing bars too.
-        others = wanted.get((_LIVE, timeframe), set()) | wanted.get((_HISTORY, timeframe), set())
-        wanted.get((_FIRST, timeframe), set()).difference_update(others)
-        wanted.get((_REPAIR, timeframe), set()).difference_update(others | wanted.get((_FIRST, timeframe), set()))
+        others = wanted[Purpose.NEWEST, timeframe] | wanted[Purpose.HISTORY, timeframe]
+        wanted[Purpose.FIRST, timeframe] -= others
+        wanted[Purpose.REPAIR, timeframe] -= others | wanted[Purpose.FIRST, timeframe]
     runs = []
-    for kind in (_LIVE, _REPAIR, _HISTORY, _FIRST):
+    for kind in _ORDER:
         for timeframe in timeframes:
-            stale_ones = sorted(wanted.get((kind, timeframe), ()))
+            stale_ones = sorted(wanted[kind, timeframe])
             for start in range(0, len(stale_ones), series_per_run):
                 part = stale_ones[start : start + series_per_run]
-                purpose = min(purposes[timeframe, number] for number in part) if kind == _LIVE else _NEWEST
-                runs.append(
-                    PlannedRun(
-                        Rectangle(timeframe, symbols[part[0]], symbols[part[-1]]),
-                        len(part),
-                        is_history=kind == _HISTORY,
-                        is_repair=kind == _REPAIR,
-                        is_first=kind == _FIRST,
-                        is_anew=purpose == _ANEW,
-                        is_telling=purpose == _TELLING,
-                    )
-                )
+                most_urgent = min(urgency[timeframe, number] for number in part)
+                rectangle = Rectangle(timeframe, symbols[part[0]], symbols[part[-1]])
+                purpose = _LIVE[most_urgent] if kind is Purpose.NEWEST else kind
+                runs.append(PlannedRun(rectangle, len(part), purpose))
     return runs
 
 
-def _purpose(reason: str, since: datetime | None) -> int:
+def _purpose(reason: str, since: datetime | None) -> Purpose:
     if reason == "not recorded":
-        return _TELLING
-    return _ANEW if reason == "input changed" and since is not None and since <= BEGINNING else _NEWEST
+        return Purpose.TELLING
+    if reason == "input changed" and since is not None and since <= BEGINNING:
+        return Purpose.ANEW
+    return _BY_REASON.get(reason, Purpose.NEWEST)

@@ -72,7 +72,7 @@ def left_behind(world: World, status: DagsterRunStatus, tags: dict[str, str], jo
     return world.instance.create_run_for_job(
         defs.resolve_job_def(job),
         status=status,
-        tags={**run_request(PlannedRun(AAPL, 1, is_history=False), world.now).tags, **tags},
+        tags={**run_request(PlannedRun(AAPL, 1), world.now).tags, **tags},
     )
 
 
@@ -324,7 +324,7 @@ def test_a_real_run_covers_as_long_as_its_process_lives_and_no_longer(world: Wor
     # The exchange takes its time, and so does the run.
     fault(world, kind="delay", seconds=600)
     with code_server(world) as workspace:
-        run_id = launched(world, workspace, run_request(PlannedRun(AAPL, 1, is_history=False), world.now).tags)
+        run_id = launched(world, workspace, run_request(PlannedRun(AAPL, 1), world.now).tags)
         worker = wait_until(lambda: process_of(world, run_id))
         assert worker is not None
         try:

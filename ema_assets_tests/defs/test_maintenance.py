@@ -31,7 +31,7 @@ from ema_assets.defs.requests import run_request
 from ema_assets.model.asset_names import CHAIN
 from ema_assets.model.timeframes import by_key
 from ema_assets.operations.maintain import Retention, Tidied, maintain
-from ema_assets.refresh.runs import PlannedRun, Rectangle
+from ema_assets.refresh.runs import PlannedRun, Purpose, Rectangle
 from ema_assets.store import retention
 from ema_assets.store.database import Transaction
 from ema_assets_tests.defs.conftest import World, defs
@@ -79,7 +79,7 @@ def tick(world: World, without: Sequence[str] = ()) -> str:
             list(without),
         )
     rectangle = Rectangle(M5, "AAPL", "BTC-USD")
-    return world.run(dict(run_request(PlannedRun(rectangle, 5, is_history=False), world.now).tags)).run_id
+    return world.run(dict(run_request(PlannedRun(rectangle, 5), world.now).tags)).run_id
 
 
 def statuses(world: World) -> dict[str, tuple[set[str], set[str], set[str]]]:
@@ -451,8 +451,8 @@ def test_the_schedule_waits_for_the_last_maintenance_to_end(world: World, status
 
 def test_the_run_is_in_the_slow_lane_after_everything_live_and_before_history(world: World) -> None:
     tags = defs.resolve_job_def("maintenance").tags
-    history = run_request(PlannedRun(Rectangle(M5, "A", "B"), 1, is_history=True), world.now).tags
-    slowest = run_request(PlannedRun(Rectangle(by_key("12M"), "A", "B"), 1, is_history=False), world.now).tags
+    history = run_request(PlannedRun(Rectangle(M5, "A", "B"), 1, Purpose.HISTORY), world.now).tags
+    slowest = run_request(PlannedRun(Rectangle(by_key("12M"), "A", "B"), 1), world.now).tags
     assert tags["ema_assets/lane"] == slowest["ema_assets/lane"]
     priorities = [int(each["dagster/priority"]) for each in (slowest, tags, history)]
     assert priorities == sorted(priorities, reverse=True)

@@ -135,7 +135,7 @@ def test_of_a_thousand_symbols_the_37_stale_ones_are_recorded_and_no_other_in_on
 @pytest.mark.settled
 def test_a_run_that_finds_nothing_stale_records_nothing(world: World) -> None:
     rectangle = Rectangle(M5, "AAPL", "BTC-USD")
-    run = world.run(dict(run_request(PlannedRun(rectangle, 5, is_history=False), world.now).tags))
+    run = world.run(dict(run_request(PlannedRun(rectangle, 5), world.now).tags))
     assert run.success
     assert world.materialized(run.run_id) == []
 
@@ -288,7 +288,7 @@ def test_a_flagged_bar_is_named_and_fails_no_check(world: World) -> None:
             world.now,
             ["AAPL", "MSFT"],
         )
-    planned = PlannedRun(Rectangle(M5, "AAPL", "BTC-USD"), 5, is_history=False)
+    planned = PlannedRun(Rectangle(M5, "AAPL", "BTC-USD"), 5)
     found = checked(world, world.run(dict(run_request(planned, world.now).tags)))
     (plausible,) = [each for each in found if each.check_name == "bars_are_plausible"]
     assert plausible.passed
@@ -306,7 +306,7 @@ def test_a_series_that_waits_to_be_computed_shows_in_the_check_of_its_asset(worl
             """,
             world.now - timedelta(minutes=16),
         )
-    planned = PlannedRun(Rectangle(M5, "AAPL", "BTC-USD"), 5, is_history=False)
+    planned = PlannedRun(Rectangle(M5, "AAPL", "BTC-USD"), 5)
     (late,) = [
         each for each in checked(world, world.run(dict(run_request(planned, world.now).tags))) if not each.passed
     ]
@@ -476,7 +476,7 @@ def test_a_step_that_loses_the_database_is_tried_again(
 
     wanted = {"dagster/asset_partition_range_start": "AAPL|5m", "dagster/asset_partition_range_end": "BTC-USD|5m"}
     if tags == "the sweep's":
-        planned = PlannedRun(Rectangle(M5, "AAPL", "BTC-USD"), 5, is_history=False)
+        planned = PlannedRun(Rectangle(M5, "AAPL", "BTC-USD"), 5)
         wanted = dict(run_request(planned, world.now).tags)
     monkeypatch.setattr(Database, "_open", refuse_two_steps)
     run = world.run(wanted)
@@ -502,7 +502,7 @@ def test_only_what_can_heal_and_no_sweep_takes_up_is_launched_again(
     monkeypatch.setattr("ema_assets.defs.assets.step._RETRY_SECONDS", 0.0)
     tags = {"dagster/asset_partition_range_start": "AAPL|5m", "dagster/asset_partition_range_end": "AAPL|5m"}
     if not by_a_person:
-        planned = PlannedRun(Rectangle(M5, "AAPL", "AAPL"), 1, is_history=False)
+        planned = PlannedRun(Rectangle(M5, "AAPL", "AAPL"), 1)
         tags = dict(run_request(planned, world.now).tags)
 
     def broken(_database: Database) -> object:

@@ -22,7 +22,7 @@ from ema_assets.refresh.fetch import refresh_fetched
 from ema_assets.refresh.plan import stale_for_sweep
 from ema_assets.refresh.plan_older import DEEP_ENOUGH_BARS
 from ema_assets.refresh.plan_requests import FetchRules
-from ema_assets.refresh.runs import plan_runs
+from ema_assets.refresh.runs import Purpose, plan_runs
 from ema_assets.reports import story
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import Databases, empty, heavy
@@ -352,7 +352,7 @@ def test_a_live_run_leaves_older_bars_to_a_run_for_history(database: Database) -
     older = stale.filter(reason="older bars")
     assert sorted(older["symbol"]) == sorted(SYMBOLS)
     (run,) = plan_runs(older, SYMBOLS, [], 100)
-    assert run.is_history
+    assert run.purpose is Purpose.HISTORY
     refresh_fetched(database, exchange, M5, WATCHED.symbols, rules, NOW)
     assert len(long_asked(exchange)) == 2
     with database.transaction() as transaction:

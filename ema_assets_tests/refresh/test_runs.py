@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ema_assets.model.schemas import UTC_TIME
-from ema_assets.refresh.runs import PlannedRun, Rectangle, plan_runs
+from ema_assets.refresh.runs import PlannedRun, Purpose, Rectangle, plan_runs
 from ema_assets.store.ledger import BEGINNING
 from ema_assets_tests.timeframes import D1, H1, M5, M15, ORDER
 
@@ -28,11 +28,11 @@ def test_runs_come_in_order_of_timeframe_and_history_after_everything_live() -> 
         ("S05", "1h", "input changed"),
     )
     assert plan_runs(stale, SYMBOLS, [], 100) == [
-        PlannedRun(Rectangle(M5, "S03", "S03"), 1, False),
-        PlannedRun(Rectangle(H1, "S05", "S05"), 1, False),
-        PlannedRun(Rectangle(D1, "S01", "S01"), 1, False),
-        PlannedRun(Rectangle(M5, "S02", "S02"), 1, True),
-        PlannedRun(Rectangle(D1, "S04", "S04"), 1, True),
+        PlannedRun(Rectangle(M5, "S03", "S03"), 1),
+        PlannedRun(Rectangle(H1, "S05", "S05"), 1),
+        PlannedRun(Rectangle(D1, "S01", "S01"), 1),
+        PlannedRun(Rectangle(M5, "S02", "S02"), 1, Purpose.HISTORY),
+        PlannedRun(Rectangle(D1, "S04", "S04"), 1, Purpose.HISTORY),
     ]
 
 
@@ -47,15 +47,15 @@ def test_what_is_computed_for_the_first_time_comes_last_and_is_left_to_any_other
         ("S04", "15m", "never computed"),
     )
     assert plan_runs(stale, SYMBOLS, [], 100) == [
-        PlannedRun(Rectangle(M15, "S02", "S02"), 1, False),
-        PlannedRun(Rectangle(M5, "S03", "S03"), 1, True),
-        PlannedRun(Rectangle(M15, "S01", "S04"), 2, False, is_first=True),
+        PlannedRun(Rectangle(M15, "S02", "S02"), 1),
+        PlannedRun(Rectangle(M5, "S03", "S03"), 1, Purpose.HISTORY),
+        PlannedRun(Rectangle(M15, "S01", "S04"), 2, Purpose.FIRST),
     ]
 
 
 def test_a_series_stale_in_several_assets_counts_once() -> None:
     stale = stale_of(("S01", "5m", "input changed"), ("S01", "5m", "bar closed"), ("S01", "5m", "not recorded"))
-    assert plan_runs(stale, SYMBOLS, [], 100) == [PlannedRun(Rectangle(M5, "S01", "S01"), 1, False)]
+    assert plan_runs(stale, SYMBOLS, [], 100) == [PlannedRun(Rectangle(M5, "S01", "S01"), 1)]
 
 
 def test_a_run_says_that_it_computes_anew_or_only_tells_where_no_series_of_it_has_new_bars() -> None:
@@ -67,20 +67,20 @@ def test_a_run_says_that_it_computes_anew_or_only_tells_where_no_series_of_it_ha
         ("S03", "5m", "bar closed"),
         ("S03", "5m", "input changed"),
     ).with_columns(since=pl.when(anew).then(pl.lit(BEGINNING, UTC_TIME)))
-    said = [(run.is_telling, run.is_anew) for run in plan_runs(stale, SYMBOLS, [], 1)]
-    assert said == [(True, False), (False, True), (False, False)]
-    together = [(run.series, run.is_telling, run.is_anew) for run in plan_runs(stale, SYMBOLS, [], 2)]
-    assert together == [(2, False, True), (1, False, False)]
+    said = [run.purpose for run in plan_runs(stale, SYMBOLS, [], 1)]
+    assert said == [Purpose.TELLING, Purpose.ANEW, Purpose.NEWEST]
+    together = [(run.series, run.purpose) for run in plan_runs(stale, SYMBOLS, [], 2)]
+    assert together == [(2, Purpose.ANEW), (1, Purpose.NEWEST)]
     since_a_bar = stale.with_columns(since=pl.lit(datetime(2026, 11, 20, tzinfo=UTC), UTC_TIME))
-    assert not any(run.is_anew for run in plan_runs(since_a_bar, SYMBOLS, [], 1))
+    assert all(run.purpose is not Purpose.ANEW for run in plan_runs(since_a_bar, SYMBOLS, [], 1))
 
 
 def test_more_series_than_a_run_takes_are_cut_in_the_order_of_the_symbols() -> None:
     stale = stale_of(*((symbol, "5m", "bar closed") for symbol in ("S09", "S00", "S04", "S02", "S07")))
     assert plan_runs(stale, SYMBOLS, [], 2) == [
-        PlannedRun(Rectangle(M5, "S00", "S02"), 2, False),
-        PlannedRun(Rectangle(M5, "S04", "S07"), 2, False),
-        PlannedRun(Rectangle(M5, "S09", "S09"), 1, False),
+        PlannedRun(Rectangle(M5, "S00", "S02"), 2),
+        PlannedRun(Rectangle(M5, "S04", "S07"), 2),
+        PlannedRun(Rectangle(M5, "S09", "S09"), 1),
     ]
 
 
@@ -88,15 +88,15 @@ def test_series_that_a_run_in_flight_covers_are_left_to_it_on_that_timeframe_onl
     stale = stale_of(*((symbol, frame, "bar closed") for symbol in ("S01", "S03", "S06") for frame in ("5m", "1d")))
     in_flight = [Rectangle(M5, "S00", "S03")]
     assert plan_runs(stale, SYMBOLS, in_flight, 100) == [
-        PlannedRun(Rectangle(M5, "S06", "S06"), 1, False),
-        PlannedRun(Rectangle(D1, "S01", "S06"), 3, False),
+        PlannedRun(Rectangle(M5, "S06", "S06"), 1),
+        PlannedRun(Rectangle(D1, "S01", "S06"), 3),
     ]
 
 
 def test_no_bar_that_has_just_closed_waits_for_a_run_of_history_that_waits_itself() -> None:
     stale = stale_of(("S01", "5m", "bar closed"), ("S02", "5m", "older bars"), ("S03", "15m", "input changed"))
     waiting = [Rectangle(timeframe, "S00", "S03", takes_closes=False) for timeframe in (M5, M15)]
-    assert plan_runs(stale, SYMBOLS, waiting, 100) == [PlannedRun(Rectangle(M5, "S01", "S01"), 1, False)]
+    assert plan_runs(stale, SYMBOLS, waiting, 100) == [PlannedRun(Rectangle(M5, "S01", "S01"), 1)]
     at_work = [Rectangle(timeframe, "S00", "S03") for timeframe in (M5, M15)]
     assert plan_runs(stale, SYMBOLS, at_work, 100) == []
 
@@ -133,11 +133,15 @@ def test_every_stale_series_is_in_a_run_or_in_flight_and_no_run_takes_more_than_
 
     planned = plan_runs(stale_of(*rows), SYMBOLS, in_flight, series_per_run)
     assert all(1 <= run.series <= series_per_run for run in planned)
-    assert [run.is_history for run in planned] == sorted(run.is_history for run in planned)
+    are_history = [run.purpose is Purpose.HISTORY for run in planned]
+    assert are_history == sorted(are_history)
     for symbol, timeframe, reason in rows:
         if symbol in SYMBOLS and not any(holds(rectangle, symbol, timeframe) for rectangle in in_flight):
             kind = reason == "never asked"
-            assert any(holds(run.rectangle, symbol, timeframe) and run.is_history == kind for run in planned)
+            assert any(
+                holds(run.rectangle, symbol, timeframe) and is_history == kind
+                for run, is_history in zip(planned, are_history, strict=True)
+            )
     wanted = {row[:2] + (row[2] == "never asked",) for row in rows if row[0] in SYMBOLS}
     assert sum(run.series for run in planned) <= len(wanted)
 
@@ -151,10 +155,10 @@ def test_missing_bars_have_runs_of_their_own_between_what_is_live_and_history() 
         ("JPM", "1d", "bars missing"),
     )
     runs = plan_runs(stale, ["AAPL", "JPM", "MSFT", "XOM"], [], 10)
-    assert [(run.rectangle.first, run.rectangle.timeframe, run.is_repair, run.is_history) for run in runs] == [
-        ("AAPL", M5, False, False),
-        ("MSFT", M5, True, False),
-        ("JPM", D1, True, False),
-        ("XOM", M5, False, True),
+    assert [(run.rectangle.first, run.rectangle.timeframe, run.purpose) for run in runs] == [
+        ("AAPL", M5, Purpose.NEWEST),
+        ("MSFT", M5, Purpose.REPAIR),
+        ("JPM", D1, Purpose.REPAIR),
+        ("XOM", M5, Purpose.HISTORY),
     ]
     assert [run.series for run in runs] == [1, 1, 1, 1]
