@@ -27,6 +27,8 @@ def stretches(symbols: pl.Series) -> tuple[pl.Series, Rows]:
     # Between two rows with the same symbol there is no other one.
     changes = _changes(symbols, np.append(np.arange(0, size - 1, _APART[0]), size - 1)[None, :])
     for far, near in pairwise(_APART):
+        if not changes.size:  # all rows are of one symbol
+            break
         changes = _changes(symbols, np.minimum(changes[:, None] + np.arange(0, far + 1, near), size - 1))
     firsts = np.append(0, changes + 1)
     return symbols[as_rows(firsts)], np.append(firsts, size)

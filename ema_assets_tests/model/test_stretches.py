@@ -19,3 +19,9 @@ def test_the_first_row_of_each_symbol_is_found_however_long_its_series_is(size: 
     expected = [row for row in range(size) if row == 0 or names[row] != names[row - 1]]
     assert begins.tolist() == [*expected, size]
     assert symbols.to_list() == [names[row] for row in expected]
+
+
+@pytest.mark.parametrize("size", [MANY_ROWS - 1, MANY_ROWS, MANY_ROWS + 1, 2 * MANY_ROWS + 3])
+def test_many_rows_of_a_single_symbol_are_one_stretch(size: int) -> None:
+    symbols, begins = stretches(pl.Series("symbol", ["AAPL"] * size))
+    assert (symbols.to_list(), begins.tolist()) == (["AAPL"], [0, size])
