@@ -17,6 +17,7 @@ from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.asset_names import EMA_TREND
 from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.own_modules import all_files
 from ema_assets.refresh.graph import Graph, build
 from ema_assets.reports.heat_map import HeatMap, heat_map, of_trend
 from ema_assets.reports.trust import Trust, trust
@@ -229,8 +230,7 @@ def _read(settings: Settings, files: object) -> Configured:
 
 def _state_of_files(settings: Settings) -> object:
     """Something that differs when the watchlist or a file of one's own signals and strategies has changed."""
-    folders = [folder for folder in (settings.signals_folder, settings.strategies_folder) if folder is not None]
-    paths = [settings.watchlist_path, *(path for folder in folders for path in sorted(folder.glob("*.py")))]
+    paths = [settings.watchlist_path, *all_files((settings.signals_folder, settings.strategies_folder))]
     return [(path, _changed_at(path)) for path in paths]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ema_assets.config.settings import Settings
+from ema_assets.model.own_modules import all_files
 
 # Of a file: its path, inode, time of last change in nanoseconds and size; zeros when there is none.
 Stamp = tuple[str, int, int, int]
@@ -26,7 +27,4 @@ def stamps(paths: Iterable[str | Path]) -> tuple[Stamp, ...]:
 
 def configuration_files(settings: Settings) -> list[Path]:
     """The watchlist, and the files of the user's signals and strategies with what they import."""
-    files: list[Path] = [settings.watchlist_path]
-    for folder in (settings.signals_folder, settings.strategies_folder):
-        files += sorted(folder.rglob("*.py")) if folder is not None else []
-    return files
+    return [settings.watchlist_path, *all_files((settings.signals_folder, settings.strategies_folder))]

@@ -1,17 +1,15 @@
 """Modules in files of a user's own folder, such as `.ema/signals/`. What they declare is not known here."""
 
-import os
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import module_from_spec
 from pathlib import Path
 from traceback import extract_tb
-from types import CodeType, ModuleType
+from types import ModuleType
 from typing import TypeVar
 
 from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.own_packages import State, module_of, place_beside, state_of
 from ema_assets.model.time_limits import Overdue, time_limit
 
 T = TypeVar("T")
@@ -22,7 +20,7 @@ LIMIT_SECONDS = 30.0
 # wait for no longer than a minute, and a history of 400,000 has seven.
 COMPUTE_SECONDS, _SECONDS_PER_BAR = 60.0, 0.001
 # Files that took longer, and how they stood then. Who looks every few seconds must not wait each time.
-_overdue: dict[str, tuple[int, int, int]] = {}
+_overdue: dict[str, State] = {}
 
 
 def files_of(folder: Path, what: str, without: Collection[Path] = ()) -> Iterator[Path]:
@@ -36,6 +34,11 @@ def files_of(folder: Path, what: str, without: Collection[Path] = ()) -> Iterato
     for path in sorted(folder.glob("*.py")):
         if not path.name.startswith("_") and path not in without:
             yield path
+
+
+def all_files(folders: Iterable[Path | None]) -> list[Path]:
+    """Every *.py file in and below `folders`, also those that are only imported by others; None is no folder."""
+    return [path for folder in folders if folder is not None for path in sorted(folder.rglob("*.py"))]
 
 
 def load(path: Path, kind: str) -> ModuleType:
@@ -58,18 +61,16 @@ def limited(path: str | Path) -> Iterator[None]:
     if not str(path).endswith(".py"):
         yield
         return
-    status = os.stat(path)  # noqa: PTH116 - beside the import of a module it costs nothing
-    stamp = status.st_ino, status.st_mtime_ns, status.st_size
-    line = ""
-    if _overdue.get(str(path)) != stamp:
+    line = beside = ""
+    if _overdue.get(str(path)) != state_of(path):
         try:
             with time_limit(LIMIT_SECONDS):
                 yield
             return
         except Overdue as error:
-            _overdue[str(path)], line = stamp, line_of(error, path)
+            _overdue[str(path)], line, beside = state_of(path), line_of(error, path), place_beside(error)
     raise ConfigurationError(
-        f"{path}:{line} is not done after {LIMIT_SECONDS:g} seconds; is there a loop without an end?"
+        f"{path}:{line} is not done after {LIMIT_SECONDS:g} seconds{beside}; is there a loop without an end?"
     )
 
 
@@ -101,15 +102,18 @@ def _seconds_for(bars: int) -> float:
 
 
 def _load(path: Path, kind: str) -> ModuleType:
-    name = f"_ema_assets_{kind}_{path.stem}"
-    spec = ModuleSpec(name, _Loader(name, str(path)), origin=str(path))
-    spec.has_location = True
-    module = module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)  # type: ignore[union-attr]
+        return module_of(path, kind)
     except (Exception, SystemExit) as error:
-        raise ConfigurationError(f"{path}:{line_of(error, path)} cannot be imported: {told(error)}") from error
-    return module
+        reason = f"{told(error)}{_by_a_dot(error, path.parent)}"
+        raise ConfigurationError(f"{path}:{line_of(error, path)} cannot be imported: {reason}") from error
+
+
+def _by_a_dot(error: BaseException, folder: Path) -> str:
+    """How to import a file of `folder`, when `error` says that there is no such module; else nothing."""
+    name = error.name if isinstance(error, ModuleNotFoundError) else None
+    is_beside = name is not None and (folder / f"{name.partition('.')[0]}.py").is_file()
+    return f"; it is a file beside this one: `from .{name} import …`" if is_beside else ""
 
 
 def is_own(function: object) -> bool:
@@ -122,14 +126,8 @@ def told(error: BaseException) -> str:
     said = error.msg if isinstance(error, SyntaxError) else str(error)
     # Errors of polars go on with the query that failed.
     message = next(iter(said.strip().splitlines()), "")
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
-
-
-class _Loader(SourceFileLoader):
-    """Compiles each time: bytecode would be written beside the user's file, and be taken for newer than it is."""
-
-    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002 - the caller's signature
-        return self.source_to_code(self.get_data(self.path), self.path)
+    kind = type(error).__name__
+    return (f"{kind}: {message}" if message else kind) + place_beside(error)
 
 
 def line_of(error: BaseException, path: str | Path) -> str:

@@ -5,9 +5,10 @@ import hashlib
 import inspect
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from ema_assets.config.shared_files import replace_text
 from ema_assets.model.own_modules import is_own
@@ -17,6 +18,15 @@ from ema_assets.refresh.graph import Graph, Node
 _Code = tuple[str, frozenset[tuple[str, str]]]
 # Another Python may read the same text in another way.
 _PYTHON = platform.python_version()
+_BESIDE = ", or a file that it imports from beside it,"
+
+
+class _Parsed(NamedTuple):
+    """A file: its text, the hash of what it does, and the files that it imports from beside it."""
+
+    text: str
+    code: str
+    imports: tuple[str, ...]
 
 
 class EditedCode:
@@ -26,7 +36,7 @@ class EditedCode:
         self._say = say
         self._record = record
         self._known: dict[str, _Code] = {}
-        self._texts: dict[str, tuple[str, str]] = {}
+        self._files: dict[str, _Parsed] = {}
         # One that cannot be read is written anew.
         with suppress(OSError, ValueError, LookupError, TypeError):
             kept = json.loads(record.read_text(encoding="utf-8"))
@@ -48,8 +58,9 @@ class EditedCode:
             if code[0] != before[0] and code[1] == before[1]:
                 names = ", ".join(sorted(name for name, _ in versions))
                 self._say(
-                    f"  {path} has changed and the `version` of {names} has not: what is stored stays as it was "
-                    "computed, and new bars are computed in the new way. Raise `version` when that gives other values"
+                    f"  {path}{_BESIDE if self._imports(path) else ''} has changed and the `version` of {names} has "
+                    "not: what is stored stays as it was computed, and new bars are computed in the new way. Raise "
+                    "`version` when that gives other values"
                 )
             self._known[path] = code
         if self._known != seen:
@@ -63,16 +74,39 @@ class EditedCode:
             replace_text(self._record, json.dumps({"python": _PYTHON, "files": files}, indent=1) + "\n")
 
     def _does(self, path: str) -> str:
-        """What the code of a file does; the file is parsed only when its text is another one."""
+        """What the code of a file does, with that of the files beside it that it imports."""
         try:
-            text = Path(path).read_text(encoding="utf-8")
-            before, code = self._texts.get(path, ("", ""))
-            if text != before or not code:
-                code = hashlib.sha256(ast.dump(ast.parse(text)).encode()).hexdigest()
-                self._texts[path] = text, code
-        except (OSError, ValueError, SyntaxError):  # it is being written
+            found = [self._parsed(each).code for each in (path, *self._imports(path))]
+        except (OSError, ValueError, SyntaxError):  # one is being written
             return self._known[path][0] if path in self._known else ""
-        return code
+        return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
+
+    def _imports(self, path: str) -> list[str]:
+        """The files beside `path` that it imports, and those that these import; in the order in which they are met."""
+        found = [path]
+        for each in found:
+            with suppress(OSError, ValueError, SyntaxError):
+                found += [other for other in self._parsed(each).imports if other not in found]
+        return found[1:]
+
+    def _parsed(self, path: str) -> _Parsed:
+        """One file; it is parsed only when its text is another one."""
+        text = Path(path).read_text(encoding="utf-8")
+        before = self._files.get(path)
+        if before is None or before.text != text:
+            tree = ast.parse(text)
+            code = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+            self._files[path] = before = _Parsed(text, code, tuple(_imported(tree, Path(path))))
+        return before
+
+
+def _imported(tree: ast.Module, path: Path) -> Iterator[str]:
+    """The files that the code of `path` imports with dots: `from ._helpers import …` and `from . import _helpers`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and 0 < node.level <= len(path.parents):
+            folder = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            for module in (folder, *(folder / alias.name for alias in node.names)):
+                yield from (str(file) for file in (module.with_suffix(".py"), module / "__init__.py") if file.is_file())
 
 
 def _declared(node: Node) -> tuple[str, str, str] | None:

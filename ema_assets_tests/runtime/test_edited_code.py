@@ -73,6 +73,23 @@ def test_another_formula_without_another_version_is_told_once(folders: Folders) 
     assert folders.look() == []
 
 
+def test_another_formula_in_a_file_beside_is_told_once_too_and_comments_are_not(folders: Folders) -> None:
+    helpers, deeper = folders.signal.parent / "_helpers.py", folders.signal.parent / "_deeper.py"
+    helpers.write_text("from . import _deeper\nFACTOR = _deeper.FACTOR\n", encoding="utf-8")
+    deeper.write_text("FACTOR = 2\n", encoding="utf-8")
+    folders.edit(folders.signal, "* 2", "* FACTOR")
+    folders.edit(folders.signal, "\nimport polars", "\nfrom ._helpers import FACTOR\nimport polars")
+    assert folders.edit(deeper, "= 2", "= 2  # twice") == []
+    (said,) = folders.edit(deeper, "= 2", "= 3")
+    assert said.startswith(
+        f"  {folders.signal}, or a file that it imports from beside it, has changed and the `version` of doubled has not"
+    )
+    assert folders.look() == []
+    folders.start()
+    assert folders.look() == []
+    assert len(folders.edit(helpers, "_deeper.FACTOR", "_deeper.FACTOR + 1")) == 1
+
+
 def test_another_default_of_a_parameter_is_told_too(folders: Folders) -> None:
     assert len(folders.edit(folders.signal, "Param(20", "Param(30")) == 1
 

@@ -1,0 +1,147 @@
+"""A user's own modules import files beside them, which are read again after an edit."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from ema_assets.model import own_modules
+from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.own_modules import load, told
+from ema_assets.model.own_packages import place_beside
+
+
+class Folder:
+    """A folder of modules."""
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(exist_ok=True)
+        self.path = path
+
+    def write(self, **texts: str) -> None:
+        """Write files, each by the name of its module; `__` stands for a folder's end."""
+        for name, text in texts.items():
+            path = self.path / f"{name.replace('__', '/')}.py"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+
+    def answer(self, name: str = "mine") -> object:
+        """`answer` of the module `name`, loaded now."""
+        return load(self.path / f"{name}.py", "signal").answer
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "signals")
+
+
+def test_a_file_beside_is_imported_with_a_dot_and_read_again_after_an_edit(folder: Folder) -> None:
+    folder.write(mine="from ._helpers import answer\n", _helpers="answer = 41\n")
+    assert folder.answer() == 41
+    folder.write(_helpers="answer = 42\n")
+    assert folder.answer() == 42
+    (folder.path / "_helpers.py").unlink()
+    with pytest.raises(ConfigurationError, match=r"mine\.py: line 1: cannot be imported: ModuleNotFoundError"):
+        folder.answer()
+    folder.write(_helpers="answer = 43\n")
+    assert folder.answer() == 43
+    assert sorted(path.name for path in folder.path.rglob("*")) == ["_helpers.py", "mine.py"], (
+        "no bytecode is left there"
+    )
+
+
+def test_what_has_not_changed_is_executed_once_for_all_that_import_it(folder: Folder) -> None:
+    folder.write(mine="from ._helpers import answer\n", other="from ._helpers import answer\n")
+    folder.write(_helpers="answer = object()\n")
+    assert folder.answer() is folder.answer("other") is folder.answer()
+
+
+def test_a_file_that_a_file_beside_imports_counts_too_also_of_a_folder_below(folder: Folder) -> None:
+    folder.write(mine="from .shared.numbers import answer\n", shared__numbers="from .._deep import answer\n")
+    folder.write(_deep="answer = 1\n")
+    assert folder.answer() == 1
+    folder.write(_deep="answer = 2\n")
+    assert folder.answer() == 2
+
+
+def test_an_import_within_a_function_finds_what_stood_there_when_its_module_was_loaded_last(folder: Folder) -> None:
+    folder.write(mine="def answer():\n    from ._late import number\n    return number\n", _late="number = 1\n")
+    first = folder.answer()
+    assert callable(first)
+    assert first() == 1
+    folder.write(_late="number = 2\n")
+    second = folder.answer()
+    assert callable(second)
+    assert (first(), second()) == (1, 2)
+
+
+def test_files_of_one_name_in_two_folders_are_two_modules(tmp_path: Path) -> None:
+    answers = []
+    for number, name in enumerate(("signals", "strategies")):
+        folder = Folder(tmp_path / name)
+        folder.write(mine="from ._helpers import answer\n", _helpers=f"answer = {number}\n")
+        answers.append(folder.answer())
+    assert answers == [0, 1]
+
+
+def test_no_other_module_is_shadowed_and_none_can_be_imported_without_a_dot(folder: Folder) -> None:
+    folder.write(mine="import json\nanswer = json.dumps(1)\n", json="raise AssertionError\n")
+    assert folder.answer() == "1"
+    folder.write(mine="from _helpers import answer\n", _helpers="answer = 1\n")
+    with pytest.raises(
+        ConfigurationError, match=r"No module named '_helpers'; it is a file beside this one: `from \._"
+    ):
+        folder.answer()
+    assert "_helpers" not in sys.modules
+
+
+def test_dataclasses_with_annotations_that_are_text_are_made(folder: Folder) -> None:
+    folder.write(
+        mine="from __future__ import annotations\nfrom dataclasses import dataclass\n\n"
+        "@dataclass\nclass Pair:\n    a: int\n\nanswer = Pair(1).a\n"
+    )
+    assert folder.answer() == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("answer = 1 / 0\n", "ZeroDivisionError: division by zero"),
+        ("\nanswer = (\n", "SyntaxError: '(' was never closed"),
+    ],
+)
+def test_an_error_in_a_file_beside_names_it_and_its_line(folder: Folder, text: str, said: str) -> None:
+    folder.write(mine="\nfrom ._helpers import answer\n", _helpers=text)
+    with pytest.raises(ConfigurationError) as raised:
+        folder.answer()
+    line = 1 + text.startswith("\n")
+    assert str(raised.value) == (
+        f"{folder.path}/mine.py: line 2: cannot be imported: {said} (_helpers.py, line {line})"
+    )
+
+
+def test_an_error_when_a_function_of_it_is_called_names_it_too(folder: Folder) -> None:
+    folder.write(mine="from ._helpers import answer\n", _helpers="def answer():\n    return {}['x']\n")
+    answer = folder.answer()
+    assert callable(answer)
+    with pytest.raises(KeyError) as raised:
+        answer()
+    assert told(raised.value) == "KeyError: 'x' (_helpers.py, line 2)"
+    assert place_beside(ValueError("elsewhere")) == ""
+
+
+def test_an_endless_file_beside_is_named_and_tried_again_when_it_has_changed(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_modules, "LIMIT_SECONDS", 0.2)
+    folder.write(mine="from ._helpers import answer\n", _helpers="while True:\n    pass\n")
+    with pytest.raises(
+        ConfigurationError, match=r"mine\.py: line 1: is not done .* \(_helpers\.py, line [12]\); is there"
+    ):
+        folder.answer()
+    with monkeypatch.context() as patched:
+        patched.setattr(own_modules, "time_limit", None)
+        with pytest.raises(ConfigurationError, match=r"is not done after"):
+            folder.answer()
+    folder.write(_helpers="answer = 42\n")
+    assert folder.answer() == 42
