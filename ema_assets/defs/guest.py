@@ -12,6 +12,8 @@ from ema_assets.store import ledger
 from ema_assets.store.database import Transaction
 
 _LAUNCHER = "StandbyRunLauncher"
+# Processes of both have loaded everything before a run begins: here, and as workers of Celery.
+_WARM_LAUNCHERS = (_LAUNCHER, "LaneRunLauncher")
 # Whether this process has looked; an instance is made for every tick.
 _looked: list[bool] = []
 # The namespaces of which this process has compared what Dagster knows with what it was told.
@@ -28,7 +30,7 @@ def what_is_slower(instance: DagsterInstance) -> str | None:
         reasons.append(
             f"{type(instance.event_log_storage).__name__} stores events one by one (storage: MarketPostgresStorage)"
         )
-    if (name := launcher_name(instance)) != _LAUNCHER:
+    if (name := launcher_name(instance)) not in _WARM_LAUNCHERS:
         reasons.append(f"{name} starts a process per run (run_launcher: {_LAUNCHER})")
     if not reasons:
         return None

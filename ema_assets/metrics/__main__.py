@@ -2,8 +2,10 @@
 
 import errno
 import os
+import signal
 import sys
 from functools import partial
+from typing import Never
 
 from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES, Settings
 from ema_assets.metrics.exposition import Exporter
@@ -12,7 +14,9 @@ from ema_assets.runtime import locate, log_lines
 
 
 def main(port: int) -> None:
-    """Serve on `port` of 127.0.0.1 until Ctrl-C."""
+    """Serve on `port` of 127.0.0.1 until Ctrl-C or SIGTERM."""
+    # The first process of a container is not ended by a signal that it does not handle.
+    signal.signal(signal.SIGTERM, _end)
     settings = Settings.from_env()
     os.environ.setdefault("DAGSTER_HOME", str(settings.dagster_home))
     for name, value in DAGSTER_EVENT_VARIABLES.items():
@@ -23,6 +27,12 @@ def main(port: int) -> None:
     log_lines.configure(settings.log_format)
     say = log_lines.speaker(settings.log_format, partial(print, flush=True), "ema_assets.metrics")
     serve(port, Exporter(settings, RunQueue()), lambda taken: say(f"Metrics on http://{HOST}:{taken}/metrics."))
+
+
+def _end(*_: object) -> Never:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGTERM)
+    sys.exit(0)  # a process that the signal has not ended
 
 
 if __name__ == "__main__":

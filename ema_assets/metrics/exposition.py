@@ -113,6 +113,7 @@ class Exporter(Collector):
                 rows = measurements.latencies(transaction, after, through)
                 self.statements = database.statements - before
             self._latency.add(rows, through)
+            self._latency.expect({each.timeframe for each in seen.assets})
         except Exception as error:  # noqa: BLE001 - whatever it is, the scrape says that the database is down
             _log.warning("the database cannot be read: %s", error, exc_info=not isinstance(error, StoreError))
             self.close()

@@ -1,5 +1,6 @@
 """From a bar's close to its last row: a histogram that only grows while its process lives, as Prometheus wants it."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -22,6 +23,14 @@ class LatencyCounts:
         """Of which time rows are to be given to `add`: after the first moment, up to the second."""
         return self.counted_through, max(now - SETTLED, self.counted_through)
 
+    def expect(self, timeframes: Iterable[str]) -> None:
+        """Have `cumulative` name these, with zeros as long as nothing was counted.
+
+        What Prometheus sees for the first time is no increase to it: the first close would be missing in every rate.
+        """
+        for timeframe in timeframes:
+            self._buckets.setdefault(timeframe, [0] * (len(BUCKETS) + 1))
+
     def add(self, rows: pl.DataFrame, through: datetime) -> None:
         """Count `rows` (timeframe, seconds, series), which are all up to `through`."""
         for timeframe, seconds, series in rows.select("timeframe", "seconds", "series").iter_rows():
@@ -37,5 +46,5 @@ class LatencyCounts:
         found = {}
         for timeframe, buckets in sorted(self._buckets.items()):
             totals = [float(sum(buckets[: n + 1])) for n in range(len(buckets))]
-            found[timeframe] = (list(zip(limits, totals, strict=True)), self._sums[timeframe])
+            found[timeframe] = (list(zip(limits, totals, strict=True)), self._sums.get(timeframe, 0.0))
         return found

@@ -1,6 +1,6 @@
 """One reading of everything that is measured. What the numbers are called is not known here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -38,7 +38,7 @@ class Readings:
         lags: timeframe, lag_seconds, series: how far series are behind.
         computed: timeframe, computed_at: when bars of a timeframe were last brought up to date.
         latency: timeframe, closes, series, p50_seconds, p99_seconds of the last seven days.
-        providers: provider, calls, failures, is_open, closed_seconds.
+        providers: provider, calls, failures, is_open, closed_seconds; also those in use that nobody has asked.
         allowed: calls per minute by provider, of those in use.
         counts: what, label, n.
         sizes: schema, bytes.
@@ -66,6 +66,7 @@ def read(transaction: Transaction, settings: Settings, now: datetime, market_now
     asked = measurements.asked_through(transaction)
     known = measurements.providers(transaction, WINDOW_SECONDS, settings.provider)
     in_use = {provider or settings.provider for provider in asked["provider"].unique()} | set(known["provider"])
+    are_asked = sorted(name for name in in_use if registry.is_asked(name))
     return Readings(
         now=now,
         market_now=market_now,
@@ -73,12 +74,23 @@ def read(transaction: Transaction, settings: Settings, now: datetime, market_now
         lags=lags(transaction, asked, market_now, settings.publications),
         computed=asked.group_by("timeframe").agg(pl.col("computed_at").max()).drop_nulls(),
         latency=status.latency(transaction, now),
-        providers=known,
-        allowed={name: _allowed(settings, name) for name in sorted(in_use) if registry.is_asked(name)},
+        providers=_with_silent_ones(known, are_asked),
+        allowed={name: _allowed(settings, name) for name in are_asked},
         counts=measurements.counts(transaction, now - _DAY),
         sizes=measurements.sizes(transaction),
         horizons=sessions.ending_calendars(transaction, market_now + _FAR),
     )
+
+
+def _with_silent_ones(known: pl.DataFrame, are_asked: Sequence[str]) -> pl.DataFrame:
+    """`known` and a row of zeros for each of `are_asked` that it lacks.
+
+    A series of Prometheus that comes and goes with each close draws a line through the minutes without calls, and ends
+    an alert that waits for it.
+    """
+    silent = pl.DataFrame({"provider": [name for name in are_asked if name not in set(known["provider"])]})
+    zeros = silent.cast(pl.String).with_columns(calls=0, failures=0, is_open=False, closed_seconds=0.0)
+    return pl.concat([known, zeros], how="vertical_relaxed").sort("provider")
 
 
 def _allowed(settings: Settings, provider: str) -> int:

@@ -65,6 +65,7 @@ def files(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*")}
 
 
+CELERY = Path(__file__).parents[2] / "deploy" / "celery" / "dagster.yaml"
 CHECKS = [
     *(
         "variables",
@@ -296,6 +297,7 @@ def test_room_on_the_disk_has_two_limits(run: Run, home: Path, monkeypatch: pyte
     ("text", "expected"),
     [
         (None, ["ok", "ok"]),
+        (CELERY.read_text(encoding="utf-8"), ["ok", "ok"]),
         ("storage: [", ["error"]),
         ("- a list", ["error"]),
         ("storage:\n  sqlite:\n    base_dir: /tmp\n", ["warning", "warning"]),

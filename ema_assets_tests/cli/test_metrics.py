@@ -1,9 +1,15 @@
 """`ema-assets metrics`: the process that serves them, with nothing running. What they say is in metrics/."""
 
 import json
+import shutil
 import signal
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
+
+import psutil
+import pytest
 
 from ema_assets.config.settings import Settings
 from ema_assets.providers import registry
@@ -12,6 +18,16 @@ from ema_assets.runtime.postgres.server import EmbeddedServer, read_running
 from ema_assets.store.migrations import migrate
 from ema_assets_tests.cli.shell import in_a_process, sentence_of, start
 from ema_assets_tests.waiting import wait_until
+
+# A command as process 1 of a namespace, as in a container, without being root.
+_AS_THE_FIRST = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child")
+
+
+def _has_namespaces() -> bool:
+    return (
+        shutil.which("unshare") is not None
+        and subprocess.run([*_AS_THE_FIRST, "true"], capture_output=True, check=False).returncode == 0
+    )
 
 
 def test_metrics_are_served_while_nothing_runs_until_the_process_is_told_to_end(home: Path) -> None:
@@ -31,6 +47,21 @@ def test_metrics_are_served_while_nothing_runs_until_the_process_is_told_to_end(
     assert warning["level"] == "WARNING"
     assert warning["message"].startswith("the database cannot be read: no database: EMA_DATABASE_URL is not set")
     assert sorted(home.rglob("*")) == before
+
+
+@pytest.mark.skipif(not _has_namespaces(), reason="needs namespaces of users and processes")
+def test_the_first_process_of_a_container_ends_by_sigterm(home: Path) -> None:
+    command = [*_AS_THE_FIRST, sys.executable, "-m", "ema_assets", "metrics", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (first,) = psutil.Process(process.pid).children()
+        first.terminate()
+        try:
+            _, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, stderr) == (0, "")
 
 
 def test_an_embedded_postgresql_is_read_and_neither_kept_nor_started(home: Path) -> None:

@@ -21,6 +21,7 @@ from dagster import (
     build_sensor_context,
     instance_for_test,
 )
+from dagster._serdes import ConfigurableClassData
 from dagster.components.testing import create_defs_folder_sandbox
 
 from ema_assets.config import watchlist
@@ -40,6 +41,7 @@ from ema_assets_tests.core import OFF
 from ema_assets_tests.defs.conftest import GRAPH, World, own_settings, sweep
 from ema_assets_tests.defs.staleness import stale
 
+REPOSITORY = Path(__file__).parents[2]
 NOW = datetime(2026, 11, 20, 15, 32, tzinfo=UTC)
 WATCHLIST: dict[str, Any] = {
     "timeframes": ["5m", "1h"],
@@ -195,6 +197,26 @@ def test_schedule_sweep_and_backfill_work_and_nothing_touches_the_other_one(
     password = project.urls["eu"].partition("passfile=")[2]
     assert password
     assert all(password not in dump(path) for path in Path(project.instance.root_directory).rglob("*.db"))
+
+
+@pytest.mark.parametrize(
+    ("file", "starts_processes"), [("dagster.yaml", False), ("deploy/celery/dagster.yaml", False), (None, True)]
+)
+def test_only_a_launcher_that_starts_a_process_per_run_is_called_slower(
+    file: str | None, starts_processes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = None
+    if file is not None:
+        named = yaml.safe_load((REPOSITORY / file).read_text(encoding="utf-8"))["run_launcher"]
+        launcher = ConfigurableClassData(named["module"], named["class"], "{}\n")
+    monkeypatch.setattr(guest, "_looked", [])
+    with instance_for_test(overrides={"telemetry": {"enabled": False}}) as instance:
+        ref = instance.get_ref()._replace(run_launcher_data=launcher)
+        monkeypatch.setattr(instance, "get_ref", lambda: ref)
+        said = guest.what_is_slower(instance)
+    assert said is not None
+    assert "SqliteEventLogStorage stores events one by one" in said
+    assert ("starts a process per run" in said) == starts_processes
 
 
 def test_a_storage_that_has_taken_the_place_of_another_one_is_told_of_what_is_stored(

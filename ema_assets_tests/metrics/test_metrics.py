@@ -27,7 +27,7 @@ from ema_assets.defs.run_queue import Runs
 from ema_assets.metrics import exposition
 from ema_assets.metrics.exposition import Exporter
 from ema_assets.metrics.gauges import GAUGES, PREFIX
-from ema_assets.metrics.latency_counts import LatencyCounts
+from ema_assets.metrics.latency_counts import BUCKETS, LatencyCounts
 from ema_assets.metrics.serving import server
 from ema_assets.model import clock
 from ema_assets.model.symbols import Instrument
@@ -271,9 +271,10 @@ def test_the_histogram_counts_each_close_once_and_only_grows(filled: str, tmp_pa
     commit(4.0, 100, -1)  # before this process
     commit(4.0, 10, 5)
     commit(31.0, 2, 6)
-    assert histogram() == {}
+    # Zeros, not nothing: Prometheus would take what it sees first for no increase.
+    assert histogram() == {**dict.fromkeys(map(str, BUCKETS), 0.0), "+Inf": 0.0}
     moment[0] = start + timedelta(seconds=12)
-    assert histogram() == {}  # younger than ten seconds
+    assert set(histogram().values()) == {0.0}  # younger than ten seconds
     moment[0] = start + timedelta(seconds=16)
     assert {limit: histogram()[limit] for limit in ("2.0", "5.0", "30.0", "45.0", "+Inf")} == {
         "2.0": 0.0,
@@ -285,6 +286,15 @@ def test_the_histogram_counts_each_close_once_and_only_grows(filled: str, tmp_pa
     commit(5000.0, 1, 20)
     moment[0] = start + timedelta(seconds=40)
     assert (histogram()["3600.0"], histogram()["+Inf"]) == (12.0, 13.0)
+
+
+def test_a_provider_that_was_not_asked_yet_has_made_no_call(filled: str, tmp_path: Path, at_now: None) -> None:
+    exporter = Exporter(settings_of(filled, tmp_path, EMA_PROVIDER="alpaca"), no_dagster)
+    found = samples(list(exporter.collect()))
+    for name in ("provider_calls", "provider_failures", "provider_circuit_open", "provider_closed_seconds"):
+        assert found[name][labelled(provider="alpaca")] == 0, name
+        assert found[name].keys() == {labelled(provider=name) for name in ("alpaca", "binance", "coinbase")}, name
+    assert found["provider_calls_left"].keys() == found["provider_calls"].keys()
 
 
 def test_a_clock_that_is_set_back_counts_nothing_twice() -> None:

@@ -10,6 +10,7 @@ from ema_assets.doctor.declaration import Check, Finding, Surroundings, error, o
 from ema_assets.runtime.dagster_parts import STORAGE
 
 LAUNCHER = ("ema_assets.defs.launcher", "StandbyRunLauncher")
+CELERY_LAUNCHER = ("ema_assets.defs.celery_launcher", "LaneRunLauncher")
 # What a process holds that waits, with its kernels: docs/OPERATIONS.md.
 MEGABYTES_PER_PROCESS = 300
 # Dagster's own, where dagster.yaml does not say.
@@ -61,7 +62,10 @@ def _named(content: dict[str, Any], *path: str) -> tuple[Any, Any] | None:
 
 
 def _launcher(content: dict[str, Any], where: str) -> Finding:
-    if _named(content, "run_launcher") != LAUNCHER:
+    launcher = _named(content, "run_launcher")
+    if launcher == CELERY_LAUNCHER:
+        return ok(f"{where} hands runs to workers of Celery: `ema-assets worker` on each host that executes some")
+    if launcher != LAUNCHER:
         return warning(
             f"{where} names no standby processes",
             "each run then starts a process, for 2 to 4 s of processor time; our dagster.yaml names a `run_launcher`",
