@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _WORDS = {"none": None, "true": True, "false": False}
 _USUAL_LIMIT = 20
-# So many symbols are named that a portfolio leaves out.
+# So many symbols are named that have no bars, or that a portfolio leaves out.
 _NAMED = 5
 # What the command has an argument or an option of its own for.
 _NOT_SET = ("rule", "start", "end", "train", "test", "by")
@@ -94,11 +94,17 @@ def backtest_command(  # noqa: PLR0913, PLR0917 - the options
         history = load(timeframe, chosen, url=database.url)
         if train is not None and test is not None:
             walk = history.walk_forward(rule, train=train, test=test, by=by, start=start, end=end, **options)
+            rows = walk.performance
             _show_walk(walk, by, limit, as_json=as_json)
         elif any(isinstance(value, list) for value in options.values()):
-            _show_choices(history.sweep(rule, start=start, end=end, **options), by, limit, as_json=as_json)
+            rows = history.sweep(rule, start=start, end=end, **options)
+            _show_choices(rows, by, limit, as_json=as_json)
         else:
-            _show_run(history.run(rule, start=start, end=end, **options), by, limit, as_json=as_json)
+            found = history.run(rule, start=start, end=end, **options)
+            rows = found.performance
+            _show_run(found, by, limit, as_json=as_json)
+    if without := sorted(set(chosen).difference(rows["symbol"])):
+        click.echo(f"Left out, for want of bars on {timeframe} in that time: {first_of(without, _NAMED)}", err=True)
     default = environment.default_provider(settings, state.read_state(settings))
     if not as_json and not watched.synthetic_symbols(default).isdisjoint(chosen):
         click.echo("SYNTHETIC prices, not market data")

@@ -44,6 +44,23 @@ def test_a_run_shows_each_symbol_best_first_and_all_together(run: Run, env: dict
     assert lines[4:] == ["SYNTHETIC prices, not market data"]
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--json",),
+        ("--set", "fast=3,5", "--set", "slow=9"),
+        ("--set", "fast=3,5", "--set", "slow=9", "--train", "1w", "--test", "5d"),
+    ],
+)
+def test_chosen_symbols_without_bars_are_named_beside_the_result(
+    run: Run, env: dict[str, str], given: tuple[str, ...]
+) -> None:
+    named = run("backtest", "crossover", "--symbol", "BTC-USD", "--symbol", "MSFT", *given, **env)
+    assert named.stderr == "Left out, for want of bars on 1h in that time: MSFT\n"
+    assert "MSFT" not in named.stdout
+    assert not run("backtest", "crossover", "--symbol", "BTC-USD", *given, **env).stderr
+
+
 def test_without_a_trade_there_is_no_fall(run: Run, env: dict[str, str]) -> None:
     result = run("backtest", "crossover", "--set", "fast=200", "--set", "slow=300", **env)
     line = result.stdout.splitlines()[3]
