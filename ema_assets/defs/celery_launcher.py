@@ -3,6 +3,8 @@
 Needs the extra `cluster`; docs/CLUSTER.md. `run_launcher` in deploy/celery/dagster.yaml names the class.
 """
 
+from typing import Any
+
 from dagster import DagsterRun
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster_celery.launcher import CeleryRunLauncher
@@ -12,6 +14,12 @@ from ema_assets.defs.celery_queues import TASK_TAG, queue_of, tags_of
 
 class LaneRunLauncher(CeleryRunLauncher):  # type: ignore[misc, unused-ignore]
     """Gives each run to the queue of its lane. The result backend of Celery is never asked."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        # What the message says goes before what the task of the worker says. Without it each run leaves two messages
+        # in a queue of the broker that nobody reads.
+        self.celery.conf.task_ignore_result = True
 
     def launch_run(self, context: LaunchRunContext) -> None:
         """Hand the run to the broker."""

@@ -158,6 +158,18 @@ def test_a_worker_executes_the_runs_of_its_queue_and_no_others(tmp_path: Path, m
         assert tags["dagster-celery/task_id"]
 
 
+@pytest.mark.filterwarnings("ignore:Task name 'execute_job' is already registered")
+def test_no_worker_is_asked_for_a_result_that_nobody_reads() -> None:
+    origin = JobPythonOrigin("some_job", RepositoryPythonOrigin(sys.executable, FileCodePointer("here.py", "defs")))
+    with instance_for_test() as instance:
+        launcher = launcher_of(instance)
+        run = a_run_of(origin, instance, DagsterRunStatus.STARTING, **{"dagster-celery__queue": "unread"})
+        launcher.launch_run(LaunchRunContext(run, None))
+        with launcher.celery.connection() as connection, connection.channel() as channel:
+            message = channel.basic_get("unread", no_ack=True)
+    assert message.headers["ignore_result"] is True
+
+
 def test_a_stopped_run_is_canceling_and_its_task_is_revoked(monkeypatch: pytest.MonkeyPatch) -> None:
     with DagsterInstance.ephemeral() as instance:
         launcher, revoked = launcher_of(instance), Revoked()
