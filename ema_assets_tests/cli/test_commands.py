@@ -1,6 +1,7 @@
 """Every command: listed in order, with help that works in any environment."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,7 +77,8 @@ def test_help_and_version_need_nothing_that_works(home: Path, tmp_path: Path) ->
 def test_a_wrong_option_is_named_before_a_wrong_setting(run: Run) -> None:
     result = run("up", "--prot", "3000", EMA_PROVIDER="foo")
     assert result.exit_code == 2
-    assert result.stderr.splitlines()[-1].startswith("Error: No such option '--prot'")
+    # Older versions of click put a colon in place of the quotes.
+    assert re.match(r"Error: No such option(: | ')--prot\b", result.stderr.splitlines()[-1])
     assert "EMA_PROVIDER" not in result.output
 
 
