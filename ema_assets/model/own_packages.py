@@ -29,9 +29,10 @@ class _Package:
 
     def is_current(self) -> bool:
         """Whether all that was imported is still the same."""
-        return all(_stamp(path) == stamp for path, stamp in self.imported.items())
+        return all(_stamp(path) == stamp for path, stamp in tuple(self.imported.items()))
 
 
+# Ticks load in threads of their own: whoever goes through all of these, or through what one has imported, copies first.
 _packages: dict[tuple[str, Path], _Package] = {}
 
 
@@ -59,13 +60,15 @@ def module_of(path: Path, kind: str) -> ModuleType:
 def state_of(path: str | Path) -> State:
     """Something that differs when the file `path`, or what files beside it have imported, is edited."""
     folder = Path(path).parent.resolve()
-    beside = {each for package in _packages.values() if package.folder == folder for each in package.imported}
+    beside = {
+        each for package in tuple(_packages.values()) if package.folder == folder for each in tuple(package.imported)
+    }
     return tuple(_stamp(each) for each in (str(path), *sorted(beside)))
 
 
 def place_beside(error: BaseException) -> str:
     """` (_helpers.py, line 3)`, where `error` comes from such a file that another one has imported; else nothing."""
-    imported = {path for package in _packages.values() for path in package.imported}
+    imported = {path for package in tuple(_packages.values()) for path in tuple(package.imported)}
     if isinstance(error, SyntaxError) and error.filename in imported:
         return f" ({Path(error.filename).name}, line {error.lineno})"
     frames = [frame for frame in extract_tb(error.__traceback__) if frame.filename in imported]
@@ -108,7 +111,7 @@ class _Beside(_Loader):
 
     def get_code(self, fullname: str) -> CodeType:
         """The code of the file. One that cannot be compiled is noted, too: its edit is waited for."""
-        for package in _packages.values():
+        for package in tuple(_packages.values()):
             if fullname.startswith(f"{package.name}.") and (stamp := _stamp(self.path)) is not None:
                 package.imported[self.path] = stamp
         return super().get_code(fullname)
