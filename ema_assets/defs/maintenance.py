@@ -20,7 +20,7 @@ from dagster import (
 
 from ema_assets.defs.jobs import MAINTENANCE_JOB
 from ema_assets.defs.namespace import ALONE, Namespace
-from ema_assets.defs.requests import IN_FLIGHT
+from ema_assets.defs.requests import IN_FLIGHT, QUIET_CONFIG
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.defs.run_tags import BACKGROUND_LANE, LANE_TAG, PRIORITY_TAG, UPKEEP_PRIORITY
 from ema_assets.operations.maintain import Retention, maintain
@@ -78,6 +78,6 @@ def maintenance_schedule(whole: JobDefinition, namespace: Namespace = ALONE) -> 
             RunsFilter(job_name=whole.name, statuses=[*IN_FLIGHT, DagsterRunStatus.CANCELING]), limit=1
         ):
             return SkipReason("the last maintenance is not over yet")
-        return RunRequest(run_key=context.scheduled_execution_time.date().isoformat())
+        return RunRequest(run_key=context.scheduled_execution_time.date().isoformat(), run_config=QUIET_CONFIG)
 
     return maintenance

@@ -37,7 +37,7 @@ from ema_assets.defs.assets.catalog import OWNER
 from ema_assets.defs.configuration import configuration_drift
 from ema_assets.defs.jobs import PERFORMANCE_JOB
 from ema_assets.defs.namespace import ALONE, Namespace
-from ema_assets.defs.requests import IN_FLIGHT
+from ema_assets.defs.requests import IN_FLIGHT, QUIET_CONFIG
 from ema_assets.defs.resources import StoreResource
 from ema_assets.defs.run_tags import BACKGROUND_LANE, LANE_TAG, PRIORITY_TAG, UPKEEP_PRIORITY
 from ema_assets.defs.ui_tables import ui_table
@@ -214,7 +214,7 @@ def performance_schedule(graph: Graph, namespace: Namespace = ALONE) -> Schedule
     def performance(context: ScheduleEvaluationContext, store: StoreResource) -> RunRequest | SkipReason:
         if (reason := _why_not(context.instance, store, graph, namespace, why_not)) is not None:
             return SkipReason(reason)
-        return RunRequest(run_key=context.scheduled_execution_time.isoformat())
+        return RunRequest(run_key=context.scheduled_execution_time.isoformat(), run_config=QUIET_CONFIG)
 
     return performance
 
@@ -233,7 +233,7 @@ def performance_sensor(graph: Graph, namespace: Namespace = ALONE) -> SensorDefi
     def performance_of_new_series(context: SensorEvaluationContext, store: StoreResource) -> RunRequest | SkipReason:
         if (reason := _why_not(context.instance, store, graph, namespace, why_not_for_new_series)) is not None:
             return SkipReason(reason)
-        return RunRequest()
+        return RunRequest(run_config=QUIET_CONFIG)
 
     return performance_of_new_series
 

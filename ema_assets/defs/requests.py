@@ -29,8 +29,9 @@ from ema_assets.refresh.runs import PlannedRun, Purpose, Rectangle, plan_runs
 from ema_assets.store import ledger
 from ema_assets.store.database import Transaction
 
-# At the default, DEBUG, a run prints a line for every partition it materializes. Said with each run: as the config of
-# the job it has no effect, for Dagster drops that of a job over selected assets.
+# At the default, DEBUG, a run prints a line for every partition it materializes; and without any config Dagster's own
+# text, also where JSON is asked for. Said with each run: as the config of the job it has no effect, for Dagster drops
+# that of a job over selected assets.
 QUIET_CONFIG = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
 
 # Of a run that is queued or at work.

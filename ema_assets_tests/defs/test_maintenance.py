@@ -27,7 +27,7 @@ from dagster._core.storage.compute_log_manager import ComputeIOType
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
 from ema_assets.cli import main
-from ema_assets.defs.requests import run_request
+from ema_assets.defs.requests import QUIET_CONFIG, run_request
 from ema_assets.model.asset_names import CHAIN
 from ema_assets.model.timeframes import by_key
 from ema_assets.operations.maintain import Retention, Tidied, maintain
@@ -438,7 +438,9 @@ def test_the_schedule_asks_for_one_run_for_all_days_that_were_missed(world: Worl
     missed = evaluate(world, due - timedelta(days=1))
     assert isinstance(missed, SkipReason)
     assert "later day's maintenance" in str(missed.skip_message)
-    assert isinstance(evaluate(world, due), RunRequest)
+    request = evaluate(world, due)
+    assert isinstance(request, RunRequest)
+    assert request.run_config == QUIET_CONFIG
 
 
 @pytest.mark.parametrize("status", [DagsterRunStatus.QUEUED, DagsterRunStatus.STARTED])

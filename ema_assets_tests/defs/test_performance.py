@@ -19,6 +19,7 @@ from ema_assets.config import watchlist
 from ema_assets.defs.assembly import assembled
 from ema_assets.defs.jobs import PERFORMANCE_JOB
 from ema_assets.defs.performance import PERFORMANCE, SCREENER
+from ema_assets.defs.requests import QUIET_CONFIG
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh.graph import build
 from ema_assets.store import results, series_overview
@@ -56,6 +57,7 @@ def test_performance_is_added_up_in_the_background_once_strategies_are_computed_
     request = tick(world)
     assert isinstance(request, RunRequest)
     assert request.run_key == world.now.isoformat()
+    assert request.run_config == QUIET_CONFIG
     job = defs.resolve_job_def(PERFORMANCE_JOB)
     assert (job.tags["ema_assets/lane"], job.tags["dagster/priority"]) == ("background", "-15")
     done = job.execute_in_process(instance=world.instance, resources=world.resources)
@@ -136,7 +138,9 @@ def test_series_that_performance_does_not_have_are_added_up_without_waiting_for_
     refresh(60)
     run(f"UPDATE market.series_state SET last_ts = (SELECT last_ts FROM kept), computed_at = now() WHERE {series}")
     assert silence(world).startswith("added up 60 s ago")
-    assert isinstance(look(world), RunRequest)
+    looked = look(world)
+    assert isinstance(looked, RunRequest)
+    assert looked.run_config == QUIET_CONFIG
     # Not in every tick, should adding up not find the series either.
     run("UPDATE market.performance_refresh SET refreshed_at = now(), seconds = 4")
     assert silence(world, look).endswith("which took 4.0 s; again after 40 s")

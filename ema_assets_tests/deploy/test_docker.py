@@ -1,6 +1,7 @@
 """deploy/docker/: what can be checked without Docker. Commands, variables, ports, keys, the image, its health check."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -56,6 +57,13 @@ def test_each_command_is_one_of_ours_or_of_dagster() -> None:
                 assert start_command.make_context("start", words).params["port"] == 4000
             case other:
                 pytest.fail(f"{name}: {other}")
+
+
+def test_dagsters_services_log_in_the_format_of_the_image() -> None:
+    (log_format,) = re.findall(r"EMA_LOG_FORMAT=(\w+)", DOCKERFILE)
+    (of_image,) = re.findall(r"^CMD (\[.*\])$", LAST_STAGE, re.MULTILINE)
+    commands = [json.loads(of_image), *(OURS[name]["command"] for name in ("code", "daemon", "webserver"))]
+    assert [command[command.index("--log-format") + 1] for command in commands] == [log_format] * 4
 
 
 def test_the_ui_is_behind_the_checks_of_host_and_origin_and_seen_by_this_machine_alone() -> None:
