@@ -150,7 +150,9 @@ class History:
     def _not_closed(self, end: datetime) -> pl.DataFrame | None:
         """The bars that open before `end` and have not closed then: symbol, ts; None when there are none."""
         timeframe = self._market.timeframe
-        near = self.bars.filter(pl.col("ts") < end, pl.col("ts") > end - timeframe.duration - timedelta(days=1))
+        longest = timeframe.duration + timedelta(days=1)
+        # Added to the bars, since there may be no time so long before `end`.
+        near = self.bars.filter(pl.col("ts") < end, pl.col("ts") + longest > end)
         late = self._market.placed(near, timeframe).filter(pl.col("ts_end") > end).select("symbol", "ts")
         return None if late.is_empty() else late
 

@@ -67,13 +67,15 @@ def windows(bars: pl.DataFrame, bar: timedelta, train: timedelta, test: timedelt
     first, last = bars["ts"].min(), bars["ts"].max()
     assert isinstance(first, datetime)
     assert isinstance(last, datetime)
-    if first + train > last:
+    if train > last - first:
         raise ConfigurationError(
             f"`train` must be shorter than the bars, which go from {first} to {last}, received {_said(train)}"
         )
     found, begin = [], first
     # The end of a window is not in it, but the last bar is in the last one.
     stop = last + bar
+    # No calendar reaches as far as some times do.
+    test = min(test, stop - first)
     while begin + train <= last:
         middle = begin + train
         late = bars.filter(pl.col("ts") < middle, pl.col("ts_end") > middle).select("symbol", "ts")

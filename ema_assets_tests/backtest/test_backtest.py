@@ -351,6 +351,17 @@ def test_the_windows_of_a_walk_follow_one_another_to_the_last_bar(url: str) -> N
     assert history.bars["ts"].max() < walk.windows["test_until"][-1]
 
 
+def test_times_that_no_calendar_reaches_are_all_the_rest_or_too_long(url: str) -> None:
+    history = backtest.load("1h", ["BTC-USD"], url=url)
+    tried: dict[str, Any] = {"fast": [3, 5], "slow": 9, "entries": "all"}
+    walk = history.walk_forward("crossover", train="1w", test=timedelta.max, **tried)
+    assert walk.windows.height == 1
+    assert walk.closes["ts"].max() == history.bars["ts"].max() < walk.windows["test_until"][0]
+    assert walk.windows.equals(history.walk_forward("crossover", train="1w", test="99999w", **tried).windows)
+    with pytest.raises(ConfigurationError, match="`train` must be shorter than the bars"):
+        history.walk_forward("crossover", train=timedelta.max, test="1d", **tried)
+
+
 def pairwise_of(windows: pl.DataFrame) -> list[tuple[datetime, datetime]]:
     rows = windows.select("test_from", "test_until").rows()
     return [(before[1], after[0]) for before, after in pairwise(rows)]
@@ -468,6 +479,7 @@ def test_equity_ends_where_a_price_is_not_above_zero_and_a_portfolio_leaves_the_
         (lambda h: h.run("crossover", fast=[5, 9]), r"`fast` must be one value here, received \[5, 9\]; `sweep` tries"),
         (lambda h: h.run("crossover", enabled=False), "`enabled` is no option of crossover, which has side"),
         (lambda h: h.run("crossover", start="2027-01-01"), "there are no bars from `start` to `end`.*2026-11-20"),
+        (lambda h: h.run("crossover", end="0001-01-01"), "there are no bars from `start` to `end`.*2026-11-20"),
         (lambda h: h.run("crossover", start="soon"), "`start` must be a time such as"),
         (
             lambda h: h.run("crossover", higher_timeframe="4h"),
