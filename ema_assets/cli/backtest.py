@@ -88,15 +88,18 @@ def backtest_command(  # noqa: PLR0913, PLR0917 - the options
     environment.timeframe_of(watched, timeframe)
     chosen = environment.chosen_symbols(watched, symbols, groups) or list(watched.symbols)
     options = _options(assignments)
+    is_varied = any(isinstance(value, list) for value in options.values())
     if (train is None) != (test is None):
         raise ConfigurationError("`--train` and `--test` must be given together")
+    if train is not None and not is_varied:
+        raise ConfigurationError("`--train` chooses among several values, such as `--set fast=5,9,12`; received none")
     with environment.open_existing(settings) as database:
         history = load(timeframe, chosen, url=database.url)
         if train is not None and test is not None:
             walk = history.walk_forward(rule, train=train, test=test, by=by, start=start, end=end, **options)
             rows = walk.performance
             _show_walk(walk, by, limit, as_json=as_json)
-        elif any(isinstance(value, list) for value in options.values()):
+        elif is_varied:
             rows = history.sweep(rule, start=start, end=end, **options)
             _show_choices(rows, by, limit, as_json=as_json)
         else:

@@ -153,6 +153,10 @@ def test_whoever_may_only_read_may_try(databases: Databases, run: Run, env: dict
             "`exit_at_session_end` must be true or false, received 'yes'",
         ),
         (("crossover", "--train", "30d"), "`--train` and `--test` must be given together"),
+        (
+            ("crossover", "--set", "fast=5", "--train", "30d", "--test", "5d"),
+            "`--train` chooses among several values, such as `--set fast=5,9,12`; received none",
+        ),
         (("crossover", "4h"), "there are no bars of AAPL"),
         (("crossover", "--start", "2030-01-01"), "there are no bars from `start` to `end`"),
     ],
