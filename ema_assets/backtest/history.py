@@ -24,6 +24,9 @@ from ema_assets.store.results import FEWEST_TRADES
 from ema_assets.strategies import figures
 from ema_assets.strategies.rule_discovery import discover
 
+# A frame of one row takes 45 kB, a row of a large one 0.3 kB.
+_MANY_FRAMES = 256
+
 
 def load(
     timeframe: str,
@@ -101,6 +104,8 @@ class History:
         for each in _traded(self._market, several(rule, options, configured.rules), configured):
             rows = figures.figures(each.trades(window), spans, FEWEST_TRADES)
             found.append(rows.select(*_varied_columns(each.choice.varied, rows.columns), pl.all()))
+            if len(found) == _MANY_FRAMES:
+                found = [pl.concat(found, how="vertical_relaxed", rechunk=True)]
         return pl.concat(found, how="vertical_relaxed")
 
     def walk_forward(

@@ -268,6 +268,16 @@ def test_a_file_that_cannot_be_loaded_is_refused_whatever_rule_is_tried(url: str
         history.run("crossover", entries="all")
 
 
+def test_a_sweep_is_the_same_however_many_choices_are_put_together_at_once(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = backtest.load("1h", ["BTC-USD", "AAPL"], url=url)
+    tried: dict[str, Any] = {**SPANS, "atr_stop": [None, 2], "fill": ["close", "next_open"]}
+    whole = history.sweep("crossover", **tried)
+    monkeypatch.setattr(backtest.history, "_MANY_FRAMES", 3)
+    assert history.sweep("crossover", **tried).equals(whole)
+
+
 def test_each_choice_of_a_sweep_sees_only_its_window(url: str) -> None:
     history = backtest.load("15m", url=url)
     window = {"start": "2026-11-12", "end": "2026-11-18"}
