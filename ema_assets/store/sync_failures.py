@@ -32,8 +32,17 @@ def forget(transaction: Transaction) -> None:
 
 
 def last(transaction: Transaction) -> SyncFailure | None:
-    """What is kept; None when the last sync succeeded, also in a database of a version that kept nothing."""
-    if transaction.query("SELECT to_regclass('ema_assets.sync_failure') IS NULL AS is_old").item():
+    """What is kept; None when the last sync succeeded, also in a database of a version that kept nothing.
+
+    Such a version let its readers not see into the schema, and they do not until the first sync by this one.
+    """
+    is_old = """
+        SELECT NOT EXISTS (
+            SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname = 'ema_assets' AND c.relname = 'sync_failure' AND has_schema_privilege(n.oid, 'USAGE')
+        ) AS is_old
+        """
+    if transaction.query(is_old).item():
         return None
     found = transaction.query("SELECT reason, since FROM ema_assets.sync_failure")
     return SyncFailure(*found.row(0)) if found.height else None

@@ -300,6 +300,19 @@ def test_a_watchlist_that_could_not_be_taken_up_is_told(
     databases.drop(url)
 
 
+def test_a_database_of_an_older_version_is_shown_until_it_is_brought_to_this_one(
+    databases, untouched: str, tmp_path: Path
+) -> None:
+    """The board migrates nothing. Before the twelfth migration its role had no right to see that schema."""
+    url = databases.make(like=untouched)
+    with Database(url) as database, database.transaction() as transaction:
+        transaction.execute("REVOKE USAGE ON SCHEMA ema_assets FROM ema_reader")
+    with board_on(url, tmp_path) as board:
+        assert board.get("/api/trust").json["sync_error"] is None
+        assert "AAPL" in board.get("/").text
+    databases.drop(url)
+
+
 def test_it_reads_as_ema_reader_and_cannot_write(filled: str) -> None:
     readers = Readers(filled)
     with readers.transaction() as transaction:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import psycopg2
 import pytest
@@ -114,6 +115,39 @@ def test_a_migration_that_waits_for_a_table_in_use_gives_up_and_says_why(
             with pytest.raises(StoreError, match=r"(?s)lock timeout.*an older version that still runs, a backup"):
                 migrate(new_url)
     assert [each.number for each in migrate(new_url)] == [number]
+
+
+def test_a_limit_of_the_database_on_statements_cuts_off_no_migration(
+    new_url: str, databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is meant for queries. A migration that takes longer would never be done."""
+    migrate(new_url)
+    long = Migration(all_migrations()[-1].number + 1, "long", "SELECT pg_sleep(0.2)")
+    known = [*all_migrations(), long]
+    monkeypatch.setattr(migrations, "all_migrations", lambda: known)
+    databases.execute(f"ALTER DATABASE {urlsplit(new_url).path[1:]} SET statement_timeout = '100ms'")
+    assert migrate(new_url) == [long]
+
+
+def test_who_owns_the_schemas_brings_them_up_to_date_without_the_right_to_make_others(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a DBA owns the database and has let the product make its schemas once."""
+    url = databases.make(migrated=False)
+    name = urlsplit(url).path[1:]
+    as_keeper = f"{url}{'&' if urlsplit(url).query else '?'}options=-crole%3Dkeeper"
+    later = Migration(all_migrations()[-1].number + 1, "later", "ALTER TABLE market.instrument ADD COLUMN later int")
+    known = [*all_migrations(), later]
+    databases.execute("CREATE ROLE keeper")
+    try:
+        databases.execute(f"GRANT CREATE ON DATABASE {name} TO keeper")
+        migrate(as_keeper)
+        databases.execute(f"REVOKE CREATE ON DATABASE {name} FROM keeper")
+        monkeypatch.setattr(migrations, "all_migrations", lambda: known)
+        assert migrate(as_keeper) == [later]
+    finally:
+        databases.drop(url)
+        databases.execute("DROP ROLE keeper")
 
 
 def test_a_file_that_was_edited_after_it_had_been_applied_is_refused_and_named(

@@ -17,9 +17,8 @@ from ema_assets.store.advisory_locks import AdvisoryLock
 from ema_assets.store.database import Database
 from ema_assets.store.driver_errors import READ_ONLY_ADVICE
 
+_OWN_SCHEMAS = ("dagster", "ema_assets")
 _OWN_TABLES = """
-CREATE SCHEMA IF NOT EXISTS dagster;
-CREATE SCHEMA IF NOT EXISTS ema_assets;
 CREATE TABLE IF NOT EXISTS ema_assets.migration (
     number     integer PRIMARY KEY,
     name       text NOT NULL,
@@ -115,12 +114,13 @@ def migrate(url: str) -> list[Migration]:
                     return []
                 connection.rollback()
                 if_refused = "; have its owner run `ema-assets migrate`"
+                _wait_as_long_as_it_takes(cursor)
                 cursor.execute("SELECT pg_advisory_lock(%s)", (int(AdvisoryLock.MIGRATION),))
                 _check_age(cursor, url)
                 _check_encoding(cursor, url)
                 # Whoever reads a table waits behind a migration that waits for it.
                 cursor.execute("SELECT set_config('lock_timeout', %s, false)", (_LOCK_WAIT,))
-                cursor.execute(_OWN_TABLES)
+                _make_own_tables(cursor)
                 connection.commit()
                 missing = _missing(cursor, url)
                 for migration in missing:
@@ -142,6 +142,29 @@ def migrate(url: str) -> list[Migration]:
                 tables.ensure(transaction, [tables.STORED_BARS], DEFAULT)
     _migrated.add(url)
     return missing
+
+
+def _wait_as_long_as_it_takes(cursor: Any) -> None:
+    """Lift limits of the server, database or role on statements, which are meant for queries, as pg_restore does.
+
+    A migration that takes longer, or one that waits for that of another process, would never be done.
+    """
+    cursor.execute(
+        """
+        SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('statement_timeout', 'transaction_timeout')
+        """
+    )
+
+
+def _make_own_tables(cursor: Any) -> None:
+    """Make what is in no numbered file, where it is missing.
+
+    `CREATE SCHEMA IF NOT EXISTS` asks for the right to make schemas also where there is nothing to make.
+    """
+    cursor.execute("SELECT name FROM unnest(%s) AS t(name) WHERE to_regnamespace(name) IS NULL", ([*_OWN_SCHEMAS],))
+    for (name,) in cursor.fetchall():
+        cursor.execute(f"CREATE SCHEMA {name}")
+    cursor.execute(_OWN_TABLES)
 
 
 def _advice(error: psycopg2.Error, if_refused: str) -> str:
