@@ -7,6 +7,7 @@ import polars as pl
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunRequest, RunsFilter
 
 from ema_assets.defs.jobs import REFRESH_JOB
+from ema_assets.defs.just_requested import JustRequested
 from ema_assets.defs.lost_runs import fail_lost_runs
 from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.defs.run_tags import (
@@ -25,9 +26,12 @@ from ema_assets.defs.run_tags import (
 )
 from ema_assets.model.errors import InvalidKeyError
 from ema_assets.model.symbols import Series
+from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.runs import PlannedRun, Purpose, Rectangle, plan_runs
 from ema_assets.store import ledger
 from ema_assets.store.database import Transaction
+
+_just_requested = JustRequested()
 
 # At the default, DEBUG, a run prints a line for every partition it materializes; and without any config Dagster's own
 # text, also where JSON is asked for. Said with each run: as the config of the job it has no effect, for Dagster drops
@@ -64,15 +68,15 @@ def run_request(planned: PlannedRun, now: datetime) -> RunRequest:
     Of many new series the 5m bars are loaded first, then what is rolled up from them is computed, then days are loaded.
     """
     rectangle = planned.rectangle
-    first, last = Series(rectangle.first, rectangle.timeframe), Series(rectangle.last, rectangle.timeframe)
+    first, last = rectangle.corners
     is_live = rectangle.timeframe.is_live and planned.purpose.is_live
     priority = _PRIORITY.get(planned.purpose, 0) - rectangle.timeframe.rank
     return RunRequest(
         run_key=f"{first}..{last}@{now.isoformat(timespec='seconds')}",
         run_config=QUIET_CONFIG,
         tags={
-            RANGE_START_TAG: str(first),
-            RANGE_END_TAG: str(last),
+            RANGE_START_TAG: first,
+            RANGE_END_TAG: last,
             DEFER_TAG: "true",
             PRIORITY_TAG: str(priority),
             LANE_TAG: LIVE_LANE if is_live else BACKGROUND_LANE,
@@ -96,19 +100,36 @@ def runs_for(
     transaction: Transaction,
     stale: pl.DataFrame,
     now: datetime,
+    tick: str,
     symbols: Sequence[str] | None = None,
     namespace: Namespace = ALONE,
 ) -> list[PlannedRun]:
     """The runs for what is `stale` and not covered by queued and running ones; Dagster is asked only when something is.
 
-    `now` is the machine's time. `symbols` are the partitions in their order, read from Dagster when they are not given.
+    `now` is the machine's time, and `tick` the name of the schedule or sensor that asks: what another one has requested
+    at the same moment is covered, too. `symbols` are the partitions in their order, read from Dagster when they are not
+    given.
     """
     if stale.is_empty():
         return []
     if symbols is None:
         symbols = instance.get_dynamic_partitions(str(namespace.symbols.name))
-    covered = in_flight(instance, transaction, now, namespace)
-    return plan_runs(stale, symbols, covered, namespace.settings().series_per_run)
+    job = namespace.name(REFRESH_JOB)
+
+    def made_since(moment: datetime) -> set[tuple[str, str]]:
+        runs = instance.get_runs(RunsFilter(job_name=job, created_after=moment))
+        return {(run.tags.get(RANGE_START_TAG, ""), run.tags.get(RANGE_END_TAG, "")) for run in runs}
+
+    def plan(requested: list[PlannedRun]) -> list[PlannedRun]:
+        covered = in_flight(instance, transaction, now, namespace)
+        known = ledger.known_timeframes(transaction) if requested else ()
+        # No bar that has just closed: a run that is over before Dagster was asked has not seen it.
+        for run in requested:
+            is_history = run.purpose is Purpose.HISTORY
+            covered.extend(_covered(run.rectangle, known, is_history=is_history, takes_closes=False))
+        return plan_runs(stale, symbols, covered, namespace.settings().series_per_run)
+
+    return _just_requested.plan(namespace.name(tick), now, made_since, plan)
 
 
 def in_flight(
@@ -128,12 +149,16 @@ def in_flight(
         if (corners := _corners(run)) is not None:
             first, last = corners
             is_history = HISTORY_TAG in run.tags
-            feeds = [each for each in known if is_history and not each.is_fetched and each.source is first.timeframe]
             takes_closes = not is_history or run.status in _BEGUN
-            rectangles += [
-                Rectangle(timeframe, first.symbol, last.symbol, takes_closes) for timeframe in (first.timeframe, *feeds)
-            ]
+            place = Rectangle(first.timeframe, first.symbol, last.symbol)
+            rectangles += _covered(place, known, is_history=is_history, takes_closes=takes_closes)
     return rectangles
+
+
+def _covered(place: Rectangle, known: Sequence[Timeframe], *, is_history: bool, takes_closes: bool) -> list[Rectangle]:
+    """What a run for `place` covers, also on the timeframes that are rolled up from what it loads."""
+    feeds = [each for each in known if is_history and not each.is_fetched and each.source is place.timeframe]
+    return [Rectangle(each, place.first, place.last, takes_closes) for each in (place.timeframe, *feeds)]
 
 
 def _corners(run: DagsterRun) -> tuple[Series, Series] | None:

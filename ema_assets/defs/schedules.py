@@ -44,7 +44,8 @@ def _schedule(timeframe: Timeframe, graph: Graph, namespace: Namespace) -> Sched
             stale = stale_on_close(transaction, timeframe, now, publications)
             alone = left_alone.series(transaction, now, publications, ahead=SCHEDULE_REACH, timeframes=[timeframe])
             waiting = left_alone.sentences(alone, now)
-            runs = runs_for(context.instance, transaction, stale, market.machine_now(), namespace=namespace)
+            name, machine_now = f"refresh_{timeframe.key}", market.machine_now()
+            runs = runs_for(context.instance, transaction, stale, machine_now, name, namespace=namespace)
             if runs:
                 context.log.info("\n".join([*sentences(stale, runs), *waiting]))
                 return [run_request(run, context.scheduled_execution_time) for run in runs]

@@ -47,11 +47,12 @@ def _requests_for_stale(
     store: StoreResource,
     market: MarketResource,
     namespace: Namespace,
+    tick: str,
     symbols: Sequence[str] | None = None,
 ) -> tuple[list[RunRequest], int, list[str]]:
     """Run requests for all that is stale and not covered yet, how many series are stale, and which are left alone.
 
-    `symbols` are the partitions as they will be, where that is not what they are.
+    `tick` is the name of the sensor. `symbols` are the partitions as they will be, where that is not what they are.
     """
     now = market.now()
     # Schedules tick by the machine's clock, so that at a virtual time no close has its schedule.
@@ -60,7 +61,7 @@ def _requests_for_stale(
     with store.open() as database, database.transaction() as transaction:
         stale = stale_for_sweep(transaction, now, grace, settings.publications)
         waiting = left_alone.sentences(left_alone.series(transaction, now, settings.publications), now)
-        runs = runs_for(context.instance, transaction, stale, market.machine_now(), symbols, namespace)
+        runs = runs_for(context.instance, transaction, stale, market.machine_now(), tick, symbols, namespace)
     if runs:
         context.log.info("\n".join([*sentences(stale, runs), *waiting]))
     # A series is stale in several assets, and for several reasons.
@@ -95,7 +96,7 @@ def _sweep(graph: Graph, namespace: Namespace) -> SensorDefinition:
                 context.log.info(sentence)
         if (reason := configuration_drift(graph, namespace)) is not None:
             return SkipReason(reason)
-        requests, stale, waiting = _requests_for_stale(context, store, market, namespace)
+        requests, stale, waiting = _requests_for_stale(context, store, market, namespace, "sweep")
         context.update_cursor("" if stale else now.isoformat())
         if requests:
             return requests
@@ -173,7 +174,7 @@ def _sync_watchlist(graph: Graph, namespace: Namespace) -> SensorDefinition:
         said = _told(settings.watchlist_path.name, change, before)
         if not change.is_new:
             return SkipReason(said)
-        requests, *_ = _requests_for_stale(context, store, market, namespace, change.symbols)
+        requests, *_ = _requests_for_stale(context, store, market, namespace, "sync_watchlist", change.symbols)
         if requests:
             context.log.info(said)
         return SensorResult(

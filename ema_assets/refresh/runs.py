@@ -8,6 +8,7 @@ from enum import Enum
 
 import polars as pl
 
+from ema_assets.model.symbols import Series
 from ema_assets.model.timeframes import Timeframe, by_key
 from ema_assets.store.ledger import BEGINNING
 
@@ -23,6 +24,11 @@ class Rectangle:
     first: str
     last: str
     takes_closes: bool = True
+
+    @property
+    def corners(self) -> tuple[str, str]:
+        """The first and the last series, as they are written."""
+        return str(Series(self.first, self.timeframe)), str(Series(self.last, self.timeframe))
 
 
 class Purpose(Enum):

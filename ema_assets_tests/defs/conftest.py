@@ -12,6 +12,7 @@ from dagster_postgres import DagsterPostgresStorage
 from ema_assets.config import watchlist
 from ema_assets.config.settings import DAGSTER_EVENT_VARIABLES, Settings
 from ema_assets.definitions import assembled
+from ema_assets.defs.just_requested import JustRequested
 from ema_assets.defs.partitions import SYMBOLS
 from ema_assets.defs.requests import run_request
 from ema_assets.defs.resources import MarketResource, StoreResource
@@ -221,6 +222,7 @@ def world(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sh
     monkeypatch.setenv("EMA_WATCHLIST", str(path))
     for name, value in DAGSTER_EVENT_VARIABLES.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr("ema_assets.defs.requests._just_requested", JustRequested())
     storage = {"custom": {"module": "ema_assets.defs.storage", "class": "MarketPostgresStorage", "config": {}}}
     with (
         running_sandbox(watchlist.load(path).instruments) as sandbox,
