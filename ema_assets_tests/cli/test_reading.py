@@ -108,7 +108,7 @@ def test_a_database_of_an_older_version_is_left_to_its_owner(
         )
     with databases.member(synced["EMA_DATABASE_URL"], READER) as url:
         sentence = refused("screen", **{**synced, "EMA_DATABASE_URL": url})
-    assert "cannot be migrated: permission denied for database" in sentence
+    assert "cannot be migrated: permission denied for schema ema_assets; have its owner run" in sentence
     assert sentence.endswith("; have its owner run `ema-assets migrate`")
 
 

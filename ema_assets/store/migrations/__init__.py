@@ -135,7 +135,7 @@ def migrate(url: str) -> list[Migration]:
                 (lacks_bars,) = cursor.fetchone() or (True,)
         except psycopg2.Error as error:
             raise StoreError(
-                f"{masked_url(url)} cannot be migrated: {str(error).strip()}{_advice(error, if_refused)}"
+                f"{masked_url(url)} cannot be migrated: {_said(error)}{_advice(error, if_refused)}"
             ) from error
         if lacks_bars:
             with Database(url) as database, database.transaction() as transaction:
@@ -165,6 +165,13 @@ def _make_own_tables(cursor: Any) -> None:
     for (name,) in cursor.fetchall():
         cursor.execute(f"CREATE SCHEMA {name}")
     cursor.execute(_OWN_TABLES)
+
+
+def _said(error: psycopg2.Error) -> str:
+    """What PostgreSQL says, in one line and without the statement."""
+    said = (error.diag.message_primary, error.diag.message_detail, error.diag.message_hint)
+    parts = [part.rstrip(".") for part in said if part]
+    return " ".join("; ".join(parts or [str(error).strip()]).split())
 
 
 def _advice(error: psycopg2.Error, if_refused: str) -> str:
