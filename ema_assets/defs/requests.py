@@ -1,5 +1,6 @@
 """Planned runs to Dagster's run requests, and queued or running runs back to what they cover."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -31,7 +32,8 @@ from ema_assets.refresh.runs import PlannedRun, Purpose, Rectangle, plan_runs
 from ema_assets.store import ledger
 from ema_assets.store.database import Transaction
 
-_just_requested = JustRequested()
+# By the name of the job: components with prefixes of their own have watchlists of their own.
+_just_requested: defaultdict[str, JustRequested] = defaultdict(JustRequested)
 
 # At the default, DEBUG, a run prints a line for every partition it materializes; and without any config Dagster's own
 # text, also where JSON is asked for. Said with each run: as the config of the job it has no effect, for Dagster drops
@@ -129,7 +131,7 @@ def runs_for(
             covered.extend(_covered(run.rectangle, known, is_history=is_history, takes_closes=False))
         return plan_runs(stale, symbols, covered, namespace.settings().series_per_run)
 
-    return _just_requested.plan(namespace.name(tick), now, made_since, plan)
+    return _just_requested[job].plan(tick, now, made_since, plan)
 
 
 def in_flight(

@@ -1,6 +1,7 @@
 """A Dagster instance on a real Postgres and a sandbox on a real socket, at a fixed moment of a trading day."""
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -222,7 +223,7 @@ def world(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sh
     monkeypatch.setenv("EMA_WATCHLIST", str(path))
     for name, value in DAGSTER_EVENT_VARIABLES.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("ema_assets.defs.requests._just_requested", JustRequested())
+    monkeypatch.setattr("ema_assets.defs.requests._just_requested", defaultdict(JustRequested))
     storage = {"custom": {"module": "ema_assets.defs.storage", "class": "MarketPostgresStorage", "config": {}}}
     with (
         running_sandbox(watchlist.load(path).instruments) as sandbox,

@@ -9,6 +9,9 @@ from dagster import DagsterRunStatus, SensorResult
 from dagster._core.test_utils import create_run_for_test
 
 from ema_assets.defs.just_requested import JustRequested
+from ema_assets.defs.namespace import Namespace
+from ema_assets.defs.requests import runs_for
+from ema_assets.refresh.plan import stale_for_sweep
 from ema_assets.refresh.runs import PlannedRun, Rectangle
 from ema_assets_tests.defs.conftest import World, sweep, sync_watchlist
 from ema_assets_tests.defs.test_automation import look, tick, timeframe_of
@@ -39,6 +42,15 @@ def test_what_dagster_has_made_of_it_counts_and_the_request_no_longer(world: Wor
     assert requested(look(world, sync_watchlist)) == ["5m"]
     create_run_for_test(world.instance, job_name="refresh", tags=dict(days.tags), status=DagsterRunStatus.STARTED)
     assert requested(look(world, sync_watchlist)) == ["5m"]
+
+
+def test_a_component_with_a_prefix_has_requests_of_its_own(world: World) -> None:
+    assert requested(look(world, sweep)) == ["5m", "1d"]
+    with world.database.transaction() as transaction:
+        stale = stale_for_sweep(transaction, world.now, timedelta(0))
+        given = (world.instance, transaction, stale, world.now, "sync_watchlist", world.symbols)
+        assert len(runs_for(*given, Namespace(("eu",)))) == 2
+        assert runs_for(*given) == []
 
 
 @pytest.mark.settled
