@@ -1,6 +1,8 @@
 """A user's own modules import files beside them, which are read again after an edit."""
 
+import importlib
 import sys
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from ema_assets.model import own_modules
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.own_modules import load, told
-from ema_assets.model.own_packages import place_beside
+from ema_assets.model.own_packages import place_beside, state_of
 
 
 class Folder:
@@ -84,6 +86,51 @@ def test_files_of_one_name_in_two_folders_are_two_modules(tmp_path: Path) -> Non
     assert answers == [0, 1]
 
 
+def test_an_edit_in_one_folder_leaves_alone_what_another_one_has_imported(tmp_path: Path) -> None:
+    folder, other = Folder(tmp_path / "signals"), Folder(tmp_path / "strategies")
+    for each in (folder, other):
+        each.write(mine="from ._helpers import answer\n", _helpers="answer = object()\n")
+    answer, state = folder.answer(), state_of(folder.path / "mine.py")
+    other.answer()
+    other.write(_helpers="answer = 'edited'\n")
+    assert other.answer() == "edited"
+    assert folder.answer() is answer
+    assert state_of(folder.path / "mine.py") == state
+
+
+def test_an_edit_is_seen_through_a_link_to_the_folder(folder: Folder, tmp_path: Path) -> None:
+    folder.write(mine="from ._helpers import answer\n", _helpers="answer = 41\n")
+    linked = Folder(tmp_path / "linked")
+    linked.path.rmdir()
+    linked.path.symlink_to(folder.path)
+    assert linked.answer() == 41
+    before = state_of(linked.path / "mine.py")
+    folder.write(_helpers="answer = 'edited'\n")
+    assert state_of(linked.path / "mine.py") != before
+
+
+def test_a_module_knows_its_file(folder: Folder) -> None:
+    folder.write(mine="answer = __file__\n")
+    assert folder.answer() == str(folder.path / "mine.py")
+
+
+def test_what_a_failed_file_has_made_so_far_is_imported_by_no_other(folder: Folder) -> None:
+    folder.write(mine="answer = 1\n1 / 0\n", other="from .mine import answer\n")
+    for name in ("mine", "other", "mine"):
+        with pytest.raises(ConfigurationError, match="ZeroDivisionError"):
+            folder.answer(name)
+
+
+def test_modules_of_others_are_found_by_python_itself(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.write(mine="answer = 1\n")
+    folder.answer()
+    finders = list(sys.meta_path)
+    monkeypatch.delitem(sys.modules, "json.tool", raising=False)
+    assert type(importlib.import_module("json.tool").__loader__) is SourceFileLoader
+    folder.answer()
+    assert sys.meta_path == finders
+
+
 def test_no_other_module_is_shadowed_and_none_can_be_imported_without_a_dot(folder: Folder) -> None:
     folder.write(mine="import json\nanswer = json.dumps(1)\n", json="raise AssertionError\n")
     assert folder.answer() == "1"
@@ -117,6 +164,15 @@ def test_an_error_in_a_file_beside_names_it_and_its_line(folder: Folder, text: s
     line = 1 + text.startswith("\n")
     assert str(raised.value) == (
         f"{folder.path}/mine.py: line 2: cannot be imported: {said} (_helpers.py, line {line})"
+    )
+
+
+def test_an_error_in_the_file_itself_says_its_line_once(folder: Folder) -> None:
+    folder.write(mine="\nanswer = (\n")
+    with pytest.raises(ConfigurationError) as raised:
+        folder.answer()
+    assert str(raised.value) == (
+        f"{folder.path}/mine.py: line 2: cannot be imported: SyntaxError: '(' was never closed"
     )
 
 

@@ -21,6 +21,13 @@ def test_the_first_row_of_each_symbol_is_found_however_long_its_series_is(size: 
     assert symbols.to_list() == [names[row] for row in expected]
 
 
+@pytest.mark.parametrize("more", [0, 1, 2])
+def test_the_last_rows_are_looked_at_wherever_the_looks_from_afar_end(more: int) -> None:
+    size = 40 * 1_024 + more
+    symbols, begins = stretches(pl.Series("symbol", ["A"] * (size - 1) + ["B"]))
+    assert (symbols.to_list(), begins.tolist()) == (["A", "B"], [0, size - 1, size])
+
+
 @pytest.mark.parametrize("size", [MANY_ROWS - 1, MANY_ROWS, MANY_ROWS + 1, 2 * MANY_ROWS + 3])
 def test_many_rows_of_a_single_symbol_are_one_stretch(size: int) -> None:
     symbols, begins = stretches(pl.Series("symbol", ["AAPL"] * size))

@@ -51,6 +51,9 @@ def test_what_is_computed_for_the_first_time_comes_last_and_is_left_to_any_other
         PlannedRun(Rectangle(M5, "S03", "S03"), 1, Purpose.HISTORY),
         PlannedRun(Rectangle(M15, "S01", "S04"), 2, Purpose.FIRST),
     ]
+    # The ledger says from where on they are to be computed: from the beginning, like what is computed anew.
+    from_the_beginning = stale.with_columns(since=pl.lit(BEGINNING, UTC_TIME))
+    assert plan_runs(from_the_beginning, SYMBOLS, [], 100) == plan_runs(stale, SYMBOLS, [], 100)
 
 
 def test_a_series_stale_in_several_assets_counts_once() -> None:
@@ -73,6 +76,11 @@ def test_a_run_says_that_it_computes_anew_or_only_tells_where_no_series_of_it_ha
     assert together == [(2, Purpose.ANEW), (1, Purpose.NEWEST)]
     since_a_bar = stale.with_columns(since=pl.lit(datetime(2026, 11, 20, tzinfo=UTC), UTC_TIME))
     assert all(run.purpose is not Purpose.ANEW for run in plan_runs(since_a_bar, SYMBOLS, [], 1))
+
+
+def test_a_run_that_also_asks_for_missing_bars_is_one_for_the_newest() -> None:
+    stale = stale_of(("S01", "5m", "not recorded"), ("S01", "5m", "bars missing"))
+    assert plan_runs(stale, SYMBOLS, [], 9) == [PlannedRun(Rectangle(M5, "S01", "S01"), 1, Purpose.NEWEST)]
 
 
 def test_more_series_than_a_run_takes_are_cut_in_the_order_of_the_symbols() -> None:
@@ -102,8 +110,15 @@ def test_no_bar_that_has_just_closed_waits_for_a_run_of_history_that_waits_itsel
 
 
 def test_a_run_in_flight_for_symbols_no_longer_watched_covers_nothing() -> None:
-    planned = plan_runs(stale_of(("S01", "5m", "bar closed")), SYMBOLS, [Rectangle(M5, "GONE", "S05")], 9)
-    assert [run.rectangle.first for run in planned] == ["S01"]
+    for gone in (Rectangle(M5, "GONE", "S05"), Rectangle(M5, "S00", "GONE")):
+        planned = plan_runs(stale_of(("S01", "5m", "bar closed")), SYMBOLS, [gone], 9)
+        assert [run.rectangle.first for run in planned] == ["S01"]
+
+
+def test_the_neighbours_of_what_a_run_in_flight_covers_are_not_left_to_it() -> None:
+    stale = stale_of(*((symbol, "5m", "bar closed") for symbol in SYMBOLS[:6]))
+    planned = plan_runs(stale, SYMBOLS, [Rectangle(M5, "S02", "S03")], 2)
+    assert [(run.rectangle.first, run.rectangle.last) for run in planned] == [("S00", "S01"), ("S04", "S05")]
 
 
 def test_symbols_without_a_partition_are_left_out() -> None:
