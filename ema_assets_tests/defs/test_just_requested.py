@@ -107,3 +107,16 @@ def test_dagster_is_asked_only_where_another_tick_has_requested_something_and_a_
     assert look_at("sync_watchlist", NOW + timedelta(seconds=1)) == [RUN, RUN]
     assert asked == [NOW - timedelta(seconds=20)]
     assert look_at("refresh_5m", NOW - timedelta(minutes=5)) == []
+
+
+def test_a_request_that_dagster_has_made_a_run_of_is_asked_about_once() -> None:
+    both, asked = JustRequested(), []
+
+    def made_since(moment: datetime) -> set[tuple[str, str]]:
+        asked.append(moment)
+        return {RUN.rectangle.corners}
+
+    both.plan("sweep", NOW, made_since, lambda _: [RUN])
+    for _ in range(2):
+        both.plan("sync_watchlist", NOW, made_since, lambda requests: requests)
+    assert asked == [NOW - timedelta(seconds=20)]

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ema_assets.model.stretches import MANY_ROWS, stretches
+from ema_assets.model.stretches import MANY_ROWS, of_each, stretches
 
 
 @pytest.mark.parametrize("size", [0, 1, 63, MANY_ROWS - 1, MANY_ROWS, MANY_ROWS + 1, 2 * MANY_ROWS + 3])
@@ -32,3 +32,18 @@ def test_the_last_rows_are_looked_at_wherever_the_looks_from_afar_end(more: int)
 def test_many_rows_of_a_single_symbol_are_one_stretch(size: int) -> None:
     symbols, begins = stretches(pl.Series("symbol", ["AAPL"] * size))
     assert (symbols.to_list(), begins.tolist()) == (["AAPL"], [0, size])
+
+
+@pytest.mark.parametrize(
+    ("symbols", "values"), [(["A", "B"], [1, 2]), (["B", "C", "A"], [2, None, 1]), (["C", "D"], [None, None]), ([], [])]
+)
+def test_of_each_symbol_there_is_the_row_that_is_carried_or_one_of_nulls(
+    symbols: list[str], values: list[int | None]
+) -> None:
+    carried = pl.DataFrame({"symbol": ["A", "B"], "value": [1, 2]})
+    assert of_each(pl.Series("symbol", symbols, dtype=pl.String), carried)["value"].to_list() == values
+
+
+def test_rows_without_a_symbol_are_a_stretch_of_their_own() -> None:
+    symbols, begins = stretches(pl.Series("symbol", ["A", None, None, "B"]))
+    assert (symbols.to_list(), begins.tolist()) == (["A", None, "B"], [0, 1, 3, 4])
