@@ -102,3 +102,8 @@ def test_an_error_keeps_its_words_and_loses_every_part_of_the_url() -> None:
     web = "json://user:p%40ssword@hooks.example.com:8080/T0KEN0/path"
     said = "hooks.example.com:8080 refused user with p@ssword (p%40ssword) at /T0KEN0/path, error=404"
     assert without_secrets(said, web) == "hooks.example.com:8080 refused user with *** (***) at /***/path, error=404"
+
+
+def test_an_error_keeps_short_words_and_the_scheme_also_where_they_stand_in_the_url() -> None:
+    said = "tgram://: bot1 has no topic T0KEN at tgram:abcd"
+    assert without_secrets(said, "tgram://bot1/T0KEN/abcd") == "tgram://: bot1 has no topic *** at tgram:abcd"

@@ -139,14 +139,8 @@ def test_a_statement_that_is_interrupted_stops_the_whole_batch(database: Databas
             transaction.query("SELECT pg_sleep(600)::text AS nothing")
 
     def interrupt() -> None:
-        import sys
-
-        print("HANDLER", signal.getsignal(signal.SIGINT), file=sys.__stderr__)
         with Database(database.url) as other:
             wait_until(lambda: sleeping(other), "the statement is at work")
-        import sys
-
-        print("SENDING", is_main, file=sys.__stderr__)
         if is_main:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         else:
