@@ -107,3 +107,8 @@ def test_an_error_keeps_its_words_and_loses_every_part_of_the_url() -> None:
 def test_an_error_keeps_short_words_and_the_scheme_also_where_they_stand_in_the_url() -> None:
     said = "tgram://: bot1 has no topic T0KEN at tgram:abcd"
     assert without_secrets(said, "tgram://bot1/T0KEN/abcd") == "tgram://: bot1 has no topic *** at tgram:abcd"
+
+
+def test_what_stands_where_other_urls_have_a_host_is_a_secret_of_most_services_and_so_is_what_is_no_url() -> None:
+    assert without_secrets("slack refused secret-one", "slack://secret-one/secret-two") == "slack refused ***"
+    assert without_secrets("no service for secret-one", "secret-one/secret-two") == "no service for ***"

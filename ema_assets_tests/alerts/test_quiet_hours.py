@@ -45,6 +45,10 @@ def test_quiet_hours_end_when_the_clock_on_the_wall_says_so(hours: QuietHours, n
     assert hours.until(utc(now)) == (None if until is None else utc(until))
 
 
+def test_quiet_hours_are_shown_with_their_zone() -> None:
+    assert str(NIGHT) == "22:00 to 07:00 Europe/Berlin"
+
+
 def test_no_moment_of_a_year_is_quiet_beyond_its_end() -> None:
     moment, nights = utc("2026-01-01 00:00"), set[datetime]()
     while moment.year == 2026:

@@ -5,6 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 
+import adbc_driver_manager
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,6 +91,41 @@ def test_what_is_nobodys_fault_is_raised_at_once() -> None:
     with pytest.raises(StoreUnavailable):
         bisect(SYMBOLS, work)
     assert calls == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "is_raised"),
+    [
+        *((state, True) for state in ("08006", "25P02", "40P01", "53200", "57P01", "58030", None)),
+        *((state, False) for state in ("22003", "23514", "42P01")),
+    ],
+)
+def test_what_the_database_says_of_itself_is_nobodys_fault_and_what_it_says_of_rows_is_theirs(
+    state: str | None, is_raised: bool
+) -> None:
+    def work(_part: list[str]) -> None:
+        raise adbc_driver_manager.OperationalError(
+            "said", status_code=adbc_driver_manager.AdbcStatusCode.INTERNAL, sqlstate=state
+        )
+
+    if is_raised:
+        with pytest.raises(adbc_driver_manager.OperationalError):
+            bisect(SYMBOLS, work)
+    else:
+        assert bisect(SYMBOLS, work) == dict.fromkeys(SYMBOLS, "OperationalError: said")
+
+
+def test_a_lack_of_memory_is_no_series_fault_and_a_reason_is_not_long() -> None:
+    def work(_part: list[str]) -> None:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        bisect(SYMBOLS, work)
+
+    def tells_much(_part: list[str]) -> None:
+        raise ValueError("x" * 10_000)
+
+    assert bisect(["S0"], tells_much) == {"S0": "ValueError: " + "x" * 500}
 
 
 class Interrupted(BaseException):
