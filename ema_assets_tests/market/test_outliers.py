@@ -278,6 +278,10 @@ def test_volume_tells_nothing_where_hardly_any_is_known() -> None:
     assert screened(frame, context(dict.fromkeys(range(-4, 0), 952.5))).unconfirmed.height == 1
     silent = context(dict.fromkeys(range(-12, 0), 952.5)).with_columns(volume=pl.lit(0.0))
     assert screened(frame, silent).unconfirmed.height == 1
+    # Of crypto, volumes are fractions. One that is not known is no large one.
+    fractions = context(dict.fromkeys(range(-12, 0), 952.5)).with_columns(volume=pl.lit(0.01))
+    assert screened(frame.with_columns(volume=pl.lit(0.2)), fractions).kept.height == 1
+    assert screened(frame.with_columns(volume=pl.lit(None, pl.Float64)), fractions).unconfirmed.height == 1
 
 
 def test_other_evidence_confirms_a_bar() -> None:
@@ -285,6 +289,13 @@ def test_other_evidence_confirms_a_bar() -> None:
     frame = bars([102.25])
     assert places(screen_outliers(frame, stored).unconfirmed) == [0]
     assert places(screen_outliers(frame, stored, frame.select("symbol", "ts")).kept) == [0]
+
+
+def test_other_evidence_confirms_no_other_bar() -> None:
+    frame = bars([100, 101, 1_000, 101, 102, 1_000, 101])
+    found = screen_outliers(frame, NOTHING, frame[2:3].select("symbol", "ts"))
+    assert places(found.kept) == [0, 1, 2, 3, 4, 6]
+    assert (places(found.rejected), found.rejected["reason"].to_list()) == ([5], [BAD_TICK])
 
 
 @st.composite
@@ -400,6 +411,8 @@ def test_the_stored_bar_behind_older_ones_is_looked_at_anew_for_a_jump(level: fl
     assert flagged(older, context({20: 100.0})) == expected
     # Of the newest bars none is stored behind.
     assert screened(older, context({-1: 100.0})).after.is_empty()
+    within_a_gap = screened(bars([100.0]), context({-2: 100.0, -1: 100.0, 1: 100.0}))
+    assert within_a_gap.after.rows() == [("AAPL", at(1), JUMP)]
 
 
 def test_the_first_jump_of_a_history_is_measured_by_what_follows() -> None:
