@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 from ema_assets.market import rollups
 from ema_assets.market.calendars import bar_grid
 from ema_assets.market.exchanges import exchange_sessions
-from ema_assets.market.rollups import buckets_of, dirty_buckets, roll_up
+from ema_assets.market.rollups import buckets_of, dirty_buckets, roll_up, without_owned
 from ema_assets.model.schemas import BAR_SCHEMA, UTC_TIME
 from ema_assets.model.timeframes import Timeframe
 from ema_assets_tests.market import reference
@@ -239,6 +239,19 @@ def test_the_next_bucket_is_one_of_the_same_calendar() -> None:
 def test_a_bar_behind_the_last_known_session_makes_dirty_what_follows_it() -> None:
     moment = utc("2026-12-05 15:00")
     assert dirty_buckets(changes({"AAPL": moment}), H1, TIMES["half day"]).rows() == [("AAPL", moment, moment)]
+
+
+def test_no_bar_reaches_into_a_span_of_a_file_and_all_beside_it_stay() -> None:
+    hours = [utc(f"2026-11-25 {hour:02}:00") for hour in range(8, 18)]
+    closed = pl.DataFrame({"symbol": ["A"] * 10 + ["B"] * 10, "ts": hours * 2, "close": range(20)})
+    spans = [
+        ("A", utc("2026-11-25 10:00"), utc("2026-11-25 12:00")),
+        ("A", utc("2026-11-25 14:59"), utc("2026-11-25 15:01")),
+    ]
+    owned = pl.DataFrame(spans, schema={"symbol": pl.String, "first_ts": UTC_TIME, "last_end": UTC_TIME}, orient="row")
+    closed = closed.with_columns(pl.col("ts").cast(UTC_TIME))
+    assert without_owned(closed, owned, H1)["close"].to_list() == [0, 1, 4, 5, 8, 9, *range(10, 20)]
+    assert without_owned(closed, owned.clear(), H1).equals(closed)
 
 
 def changes(changed_from: dict[str, datetime], calendar: str = "XNYS") -> pl.DataFrame:

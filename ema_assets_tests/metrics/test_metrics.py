@@ -288,6 +288,21 @@ def test_the_histogram_counts_each_close_once_and_only_grows(filled: str, tmp_pa
     assert (histogram()["3600.0"], histogram()["+Inf"]) == (12.0, 13.0)
 
 
+def test_a_latency_of_just_a_limit_is_within_it_and_seconds_add_up_over_the_series() -> None:
+    counts = LatencyCounts(utc("2026-11-25 15:00"))
+    for seconds, series in ((5.0, 3), (5000.0, 1)):
+        rows = pl.DataFrame({"timeframe": ["5m"], "seconds": [seconds], "series": [series]})
+        counts.add(rows, utc("2026-11-25 15:01"))
+    buckets, total = counts.cumulative()["5m"]
+    assert {limit: dict(buckets)[limit] for limit in ("2.0", "5.0", "3600.0", "+Inf")} == {
+        "2.0": 0.0,
+        "5.0": 3.0,
+        "3600.0": 3.0,
+        "+Inf": 4.0,
+    }
+    assert total == 5015.0
+
+
 def test_a_provider_that_was_not_asked_yet_has_made_no_call(filled: str, tmp_path: Path, at_now: None) -> None:
     exporter = Exporter(settings_of(filled, tmp_path, EMA_PROVIDER="alpaca"), no_dagster)
     found = samples(list(exporter.collect()))
