@@ -57,7 +57,7 @@ def _bisect(symbols: Sequence[str], work: Callable[[list[str]], None], alike: di
         is_of_all = isinstance(error, UnsoundCode | CodeDiffers)
         if len(symbols) == 1 or is_of_all:
             reason = _described(error)
-            if is_of_all or reason not in alike:
+            if reason not in alike:
                 # What is wrong with the code of a signal or rule is in the error, and not where it was raised.
                 trace = None if isinstance(error, SignalError | RuleError | CodeDiffers) else error
                 _log.error("%s cannot be processed: %s", first_of(symbols, _NAMED), error, exc_info=trace)

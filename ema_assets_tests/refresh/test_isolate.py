@@ -60,6 +60,15 @@ def test_unsound_code_fails_for_all_at_once_since_one_alone_would_hide_it(caplog
     assert record.exc_info is None
 
 
+def test_a_culprit_that_is_alone_is_told_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    def work(batch: list[str]) -> None:
+        if "S4" in batch:
+            raise ValueError("a bad price")
+
+    assert bisect(SYMBOLS, work) == {"S4": "ValueError: a bad price"}
+    assert caplog.messages == ["S4 cannot be processed: a bad price"]
+
+
 @pytest.mark.parametrize("raised", [ValueError, SignalError])
 def test_what_fails_all_series_for_one_reason_is_told_once_and_then_of_the_others_together(
     raised: type[Exception], caplog: pytest.LogCaptureFixture
