@@ -192,6 +192,28 @@ def test_the_password_of_a_proxy_is_not_quoted() -> None:
     assert reason(ValueError("cannot use http://user:hunter2@proxy:1")) == "cannot use http://***@proxy:1"
 
 
+def test_an_error_that_says_nothing_is_called_by_its_kind() -> None:
+    assert reason(TimeoutError(" ")) == "TimeoutError"
+
+
+@pytest.mark.parametrize(
+    ("status", "location", "words"),
+    [
+        (302, "/login", "toy answered 302, a redirect to a path of its own, which is not followed: check `base_url`"),
+        (
+            300,
+            "//else.example/",
+            "toy answered 300, a redirect to else.example, which is not followed: check `base_url`",
+        ),
+        (204, "", "toy answered with the unexpected status 204"),
+    ],
+)
+def test_an_answer_that_is_neither_data_nor_an_error_is_told_by_its_status(
+    status: int, location: str, words: str
+) -> None:
+    assert str(refused(status, {"location": location})) == words
+
+
 @pytest.mark.parametrize("name", list(HttpLimits.__dataclass_fields__))
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
 def test_a_limit_must_be_above_zero(name: str, value: float) -> None:
