@@ -77,6 +77,19 @@ def test_volumes_with_a_unit_are_the_nearest_numbers() -> None:
     assert numbers(["1"] * 3, ["0.514449M", "1.040579M", "522.354 k"])[1] == [514449.0, 1040579.0, 522354.0]
 
 
+def test_prices_that_lie_far_apart_either_way_tell_no_sign() -> None:
+    assert len(readings_of(["900", "1,000", "5"])) == 2
+
+
+def test_a_price_of_zero_does_not_hide_the_sign_and_a_point_alone_is_decimal_also_behind_a_currency() -> None:
+    assert numbers(["0", "985", "1,002"])[0] == [0.0, 985.0, 1002.0]
+    assert numbers(["$147.268", "$147.075"])[::2] == ([147.268, 147.075], ".")
+
+
+def test_a_word_with_an_apostrophe_is_no_price_and_no_fraction() -> None:
+    assert numbers(["12.5", "o'clock"])[0] == [12.5, None]
+
+
 def test_a_comma_that_may_be_either_sign_is_asked_about() -> None:
     with pytest.raises(AmbiguousBarFile) as caught:
         numbers(["1,085", "1,092"])
