@@ -4,13 +4,15 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from ema_assets.model import own_modules
 from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.time_limits import Overdue
 from ema_assets.signals import discovery
 from ema_assets.strategies import rule_discovery
 
@@ -69,6 +71,43 @@ def test_a_module_without_an_end_is_named_with_its_line_and_is_not_tried_again_u
     path.write_text("answer = 42\n")
     run(lambda: own_modules.load(path, "signal"))
     assert own_modules.load(path, "signal").answer == 42
+
+
+def test_a_call_has_more_time_for_more_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+
+    @contextmanager
+    def time_limit(seconds: float) -> Iterator[None]:
+        given.append(seconds)
+        yield
+        if len(given) > 1:
+            raise Overdue
+
+    monkeypatch.setattr(own_modules, "time_limit", time_limit)
+    assert own_modules.in_time(lambda: 42, 0) == 42
+    with pytest.raises(own_modules.TooLong, match="is not done with 400,000 bars after 460 seconds; is there a loop"):
+        own_modules.in_time(lambda: 42, 400_000)
+    assert given == [60.0, 460.0]
+
+
+def test_what_a_call_raises_in_time_is_its_own() -> None:
+    def fails() -> None:
+        raise ValueError("its own")
+
+    with pytest.raises(ValueError, match="its own"):
+        own_modules.in_time(fails, 1)
+
+
+def test_files_are_those_that_are_not_left_out_and_all_of_them_are_known(tmp_path: Path) -> None:
+    for name in ("b.py", "a.py", "_helper.py", "notes.txt"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "c.py").write_text("")
+    found = own_modules.files_of(tmp_path, "signals", without=[tmp_path / "a.py"])
+    assert [path.name for path in found] == ["b.py"]
+    assert [path.name for path in own_modules.all_files([None, tmp_path])] == ["_helper.py", "a.py", "b.py", "c.py"]
+    with pytest.raises(ConfigurationError, match="there is no such folder of signals"):
+        list(own_modules.files_of(tmp_path / "none", "signals"))
 
 
 def test_a_time_limit_of_somebody_else_goes_on(tmp_path: Path) -> None:
