@@ -289,6 +289,23 @@ def test_each_choice_of_a_sweep_sees_only_its_window(url: str) -> None:
 # --- walk-forward -----------------------------------------------------------------------------------------------------
 
 
+def test_a_window_to_choose_in_may_end_where_the_last_bar_opens() -> None:
+    times = pl.datetime_range(datetime(2026, 11, 2, tzinfo=UTC), datetime(2026, 11, 6, tzinfo=UTC), "1d", eager=True)
+    bars = pl.DataFrame({"symbol": "A", "ts": times, "ts_end": times + timedelta(days=1)})
+    day = timedelta(days=1)
+    ((learned, traded),) = walking.windows(bars, day, 4 * day, day)
+    assert (learned.of(bars).height, traded.of(bars).height) == (4, 1)
+    with pytest.raises(ConfigurationError, match="`train` must be shorter than the bars"):
+        walking.windows(bars, day, 4 * day + timedelta(hours=1), day)
+
+
+@pytest.mark.parametrize("given", [5, None, "", "5", "1.5d", "100000d", timedelta(0), timedelta(days=-1)])
+def test_what_is_no_length_of_a_window_is_refused_by_name(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match="`train` must be a time such as"):
+        walking.length("train", given)
+    assert (walking.length("train", "2w"), walking.length("train", "3d")) == (timedelta(days=14), timedelta(days=3))
+
+
 def test_a_walk_trades_each_window_with_what_was_best_before_it(url: str) -> None:
     history = backtest.load("15m", url=url)
     walk = history.walk_forward("crossover", train="4d", test=timedelta(days=3), by="expectancy_pct", **SPANS)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from ema_assets.model import own_modules
@@ -88,6 +89,18 @@ def test_a_call_has_more_time_for_more_bars(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(own_modules.TooLong, match="is not done with 400,000 bars after 460 seconds; is there a loop"):
         own_modules.in_time(lambda: 42, 400_000)
     assert given == [60.0, 460.0]
+
+
+def test_a_call_that_polars_ends_with_an_error_of_its_own_took_too_long_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(own_modules, "COMPUTE_SECONDS", 0.0)
+
+    def fails() -> None:
+        raise pl.exceptions.ComputeError("Overdue")
+
+    with pytest.raises(own_modules.TooLong, match="is not done with 0 bars after 0 seconds"):
+        own_modules.in_time(fails, 0)
 
 
 def test_what_a_call_raises_in_time_is_its_own() -> None:

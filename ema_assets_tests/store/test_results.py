@@ -338,6 +338,13 @@ def by_hand(
     return row
 
 
+def test_of_what_once_cost_nothing_no_gain_is_said() -> None:
+    times = [TS, TS + timedelta(days=1)] * 2
+    bars = pl.DataFrame({"symbol": ["X", "X", "Y", "Y"], "ts": times, "close": [0.0, 1.0, 1.0, 2.0]})
+    found = figures.spans(bars, pl.DataFrame({"symbol": ["X", "Y"], "bars_per_year": [365.0, 365.0]}))
+    assert found["buy_and_hold_pct"].to_list() == [None, 100.0]
+
+
 def test_one_open_trade_counts_as_it_is_marked_and_is_no_closed_one(database: Database) -> None:
     row = by_hand(database, [10, 11, 12, 9, 12.1], [("long", 1, None)])
     assert (row["trades"], row["open_trades"], row["win_rate_pct"]) == (0, 1, None)
