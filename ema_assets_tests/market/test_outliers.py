@@ -140,6 +140,11 @@ def test_a_bar_with_one_price_in_another_unit_is_rejected_and_its_neighbours_are
     assert screened(bars([102], first=2, **values)).rejected.height == 1, "also without any neighbour"
 
 
+def test_a_bar_further_off_than_a_unit_says_so() -> None:
+    assert verdicts([100, 101, 20_000, 101, 100]) == {2: OFF_SCALE}
+    assert verdicts([100, 101, 0.5, 101, 100]) == {2: OFF_SCALE}
+
+
 def test_a_close_and_high_in_another_unit_leave_the_next_bars_alone() -> None:
     wrong = bars([10_200], first=2, open=0.01, low=0.01)
     found = screened(pl.concat([bars([100, 101]), wrong, bars([103, 104], first=3)]))
@@ -278,6 +283,8 @@ def test_volume_tells_nothing_where_hardly_any_is_known() -> None:
     assert screened(frame, context(dict.fromkeys(range(-4, 0), 952.5))).unconfirmed.height == 1
     silent = context(dict.fromkeys(range(-12, 0), 952.5)).with_columns(volume=pl.lit(0.0))
     assert screened(frame, silent).unconfirmed.height == 1
+    unknown = context(dict.fromkeys(range(-12, 0), 952.5)).with_columns(volume=pl.lit(None, pl.Float64))
+    assert screened(frame, unknown).unconfirmed.height == 1
     # Of crypto, volumes are fractions. One that is not known is no large one.
     fractions = context(dict.fromkeys(range(-12, 0), 952.5)).with_columns(volume=pl.lit(0.01))
     assert screened(frame.with_columns(volume=pl.lit(0.2)), fractions).kept.height == 1
