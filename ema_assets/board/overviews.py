@@ -1,23 +1,22 @@
 """What the board keeps between requests: the configuration, and how all series stand. No HTTP."""
 
 import hashlib
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
 import polars as pl
 
 from ema_assets.board.readers import Readers
 from ema_assets.config import watchlist
+from ema_assets.config.configuration_files import configuration_files
 from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model.asset_names import EMA_TREND
 from ema_assets.model.errors import ConfigurationError
-from ema_assets.model.own_modules import all_files
+from ema_assets.model.file_stamps import stamps
 from ema_assets.refresh.graph import Graph, build
 from ema_assets.reports.heat_map import HeatMap, heat_map, of_trend
 from ema_assets.reports.trust import Trust, trust
@@ -202,7 +201,7 @@ class Overviews:
             self._files_at = at
             try:
                 settings = self._settings()
-                files = _state_of_files(settings)
+                files = stamps(configuration_files(settings))
                 if self._configured is None or self._configured.error or files != self._files:
                     self._configured, self._files = _read(settings, files), files
             except ConfigurationError as error:
@@ -226,19 +225,6 @@ def _read(settings: Settings, files: object) -> Configured:
     watched = watchlist.of(settings) if path.exists() else watchlist.parse(watchlist.default_text())
     graph = build(watched, settings.signals_folder, settings.strategies_folder)
     return Configured(settings, watched, graph, f"{graph.fingerprint} {files}")
-
-
-def _state_of_files(settings: Settings) -> object:
-    """Something that differs when the watchlist or a file of one's own signals and strategies has changed."""
-    paths = [settings.watchlist_path, *all_files((settings.signals_folder, settings.strategies_folder))]
-    return [(path, _changed_at(path)) for path in paths]
-
-
-def _changed_at(path: Path) -> int | None:
-    try:
-        return os.stat(path).st_mtime_ns  # noqa: PTH116 - of many files, a Path costs more than the question
-    except OSError:
-        return None
 
 
 def _tag(mark: str, series: pl.DataFrame, said: Trust) -> str:

@@ -4,10 +4,11 @@ The code server builds the assets once; each run reads the files anew. A run of 
 would fail, so nothing is launched until the code location is reloaded.
 """
 
+from ema_assets.config.configuration_files import configuration_files
 from ema_assets.config.settings import Settings
 from ema_assets.defs.namespace import ALONE, Namespace
-from ema_assets.defs.stamps import Stamp, configuration_files, stamps
 from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.file_stamps import Stamp, stamps
 from ema_assets.refresh.graph import Graph, configured
 
 

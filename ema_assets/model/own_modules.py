@@ -9,7 +9,8 @@ from types import ModuleType
 from typing import TypeVar
 
 from ema_assets.model.errors import ConfigurationError
-from ema_assets.model.own_packages import State, module_of, place_beside, state_of
+from ema_assets.model.file_stamps import Stamp
+from ema_assets.model.own_packages import module_of, place_beside, state_of
 from ema_assets.model.time_limits import Overdue, time_limit
 
 T = TypeVar("T")
@@ -20,7 +21,7 @@ LIMIT_SECONDS = 30.0
 # wait for no longer than a minute, and a history of 400,000 has seven.
 COMPUTE_SECONDS, _SECONDS_PER_BAR = 60.0, 0.001
 # Files that took longer, and how they stood then. Who looks every few seconds must not wait each time.
-_overdue: dict[str, State] = {}
+_overdue: dict[str, tuple[Stamp, ...]] = {}
 
 
 def files_of(folder: Path, what: str, without: Collection[Path] = ()) -> Iterator[Path]:

@@ -1,6 +1,5 @@
 """A folder of a user's own modules as a package: a file in it imports one beside it by `from ._helpers import …`."""
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,11 +11,10 @@ from pathlib import Path
 from traceback import extract_tb
 from types import CodeType, ModuleType
 
+from ema_assets.model.file_stamps import Stamp, stamp, stamps
+
 _PREFIX = "_ema_assets_own_"
 _numbers = count(1)
-# What a file is like: inode, time of last change in nanoseconds, size.
-_Stamp = tuple[int, int, int]
-State = tuple[_Stamp | None, ...]
 
 
 @dataclass
@@ -25,11 +23,12 @@ class _Package:
 
     name: str
     folder: Path
-    imported: dict[str, _Stamp] = field(default_factory=dict)
+    imported: dict[str, Stamp] = field(default_factory=dict)
 
     def is_current(self) -> bool:
         """Whether all that was imported is still the same."""
-        return all(_stamp(path) == stamp for path, stamp in tuple(self.imported.items()))
+        known = tuple(self.imported.values())
+        return stamps(path for path, *_ in known) == known
 
 
 # Ticks load in threads of their own: whoever goes through all of these, or through what one has imported, copies first.
@@ -57,13 +56,13 @@ def module_of(path: Path, kind: str) -> ModuleType:
     return module
 
 
-def state_of(path: str | Path) -> State:
+def state_of(path: str | Path) -> tuple[Stamp, ...]:
     """Something that differs when the file `path`, or what files beside it have imported, is edited."""
     folder = Path(path).parent.resolve()
     beside = {
         each for package in tuple(_packages.values()) if package.folder == folder for each in tuple(package.imported)
     }
-    return tuple(_stamp(each) for each in (str(path), *sorted(beside)))
+    return stamps((str(path), *sorted(beside)))
 
 
 def place_beside(error: BaseException) -> str:
@@ -91,14 +90,6 @@ def _package(folder: Path, kind: str) -> _Package:
     return package
 
 
-def _stamp(path: str) -> _Stamp | None:
-    try:
-        found = os.stat(path)  # noqa: PTH116 - looked at every few seconds
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
-
-
 class _Loader(SourceFileLoader):
     """Compiles each time: bytecode would be written beside the user's file, and be taken for newer than it is."""
 
@@ -112,8 +103,8 @@ class _Beside(_Loader):
     def get_code(self, fullname: str) -> CodeType:
         """The code of the file. One that cannot be compiled is noted, too: its edit is waited for."""
         for package in tuple(_packages.values()):
-            if fullname.startswith(f"{package.name}.") and (stamp := _stamp(self.path)) is not None:
-                package.imported[self.path] = stamp
+            if fullname.startswith(f"{package.name}."):
+                package.imported[self.path] = stamp(self.path)
         return super().get_code(fullname)
 
 

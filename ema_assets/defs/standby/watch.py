@@ -6,8 +6,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from ema_assets.config.configuration_files import configuration_files
 from ema_assets.config.settings import Settings
-from ema_assets.defs.stamps import Stamp, configuration_files, stamp
+from ema_assets.model.file_stamps import Stamp, stamp
 
 # What Dagster reads variables from when it loads a code location.
 _DOTENV = ".env"
