@@ -93,7 +93,8 @@ def _judged(trades: pl.DataFrame, spans: pl.DataFrame, fewest_trades: int) -> pl
         .with_columns(
             annualized=_annualized(pl.col("growth"), pl.col("years")),
             bought_annualized=_annualized(1 + pl.col("buy_and_hold_pct") / 100, pl.col("years")),
-            root=pl.col("bars_per_year").sqrt(),
+            # Of the bars that a year really had: the return of one behind a hole is that of the whole time.
+            root=(bars / pl.col("years")).sqrt(),
         )
     )
 

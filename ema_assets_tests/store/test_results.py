@@ -154,8 +154,8 @@ def expected_of(bars: list[dict[str, Any]], trades: list[dict[str, Any]], cost: 
         "max_drawdown_from": (path.peak_ts or bars[0]["ts"]) if path.drawdown > 0 else None,
         "max_drawdown_to": path.trough_ts,
         "exposure_pct": held / len(bars) * 100,
-        "sharpe": path.mean / path.deviation * math.sqrt(year) if enough and path.deviation else None,
-        "sortino": path.mean / path.downside * math.sqrt(year) if enough and path.downside else None,
+        "sharpe": path.mean / path.deviation * math.sqrt(len(bars) * times) if enough and path.deviation else None,
+        "sortino": path.mean / path.downside * math.sqrt(len(bars) * times) if enough and path.downside else None,
         "calmar": annual / (path.drawdown * 100) if enough and path.drawdown and annual is not None else None,
         "most_won": longest([net > 0 for net in nets], True),
         "most_lost": longest([net > 0 for net in nets], False),
@@ -358,7 +358,10 @@ def test_a_history_with_holes_is_annualized_by_the_time_that_it_took(database: D
     trades = [("long", number, number + 1) for number in range(0, 20, 2)]
     row = by_hand(database, closes, trades, days=[number * 77 for number in range(20)])
     assert near(row["total_return_pct"], (1.01**10 - 1) * 100)
-    assert near(row["annualized_return_pct"], (1.01 ** (10 / (19 * 77 / 365.25)) - 1) * 100)
+    years = 19 * 77 / 365.25
+    assert near(row["annualized_return_pct"], (1.01 ** (10 / years) - 1) * 100)
+    # Ten bars of 1 % and ten of none, five a year.
+    assert near(row["sharpe"], 0.005 / math.sqrt(0.0005 / 19) * math.sqrt(20 / years))
 
 
 def test_a_fall_over_several_trades_has_the_dates_of_its_peak_and_of_its_trough(database: Database) -> None:

@@ -105,7 +105,7 @@ WITH series AS (
            count(*) FILTER (WHERE is_closed AND net_return_pct IS NULL) AS undefined_closed
     FROM fallen GROUP BY symbol, timeframe, strategy
 ), measured AS (
-    SELECT s.*, y.bars AS bars_a_year,
+    SELECT s.*,
            -- By bars as a rule. A history with holes has taken longer than its bars.
            greatest(s.bars / y.bars, extract(epoch FROM s.last_ts - s.first_ts)::float8 / (365.25 * 86400)) AS years,
            coalesce(t.trades, 0) AS trades, coalesce(t.open_trades, 0) AS open_trades,
@@ -147,8 +147,8 @@ SELECT strategy, symbol, timeframe, first_ts, last_ts, bars, trades, open_trades
        CASE WHEN is_enough THEN annualized END AS annualized_return_pct,
        fall * 100 AS max_drawdown_pct, fall_from AS max_drawdown_from, fall_to AS max_drawdown_to,
        bars_in_trades::float8 / bars * 100 AS exposure_pct,
-       CASE WHEN is_enough THEN mean_return / nullif(sqrt(greatest(variance, 0)), 0) * sqrt(bars_a_year) END AS sharpe,
-       CASE WHEN is_enough THEN mean_return / nullif(sqrt(downside), 0) * sqrt(bars_a_year) END AS sortino,
+       CASE WHEN is_enough THEN mean_return / nullif(sqrt(greatest(variance, 0)), 0) * sqrt(bars / years) END AS sharpe,
+       CASE WHEN is_enough THEN mean_return / nullif(sqrt(downside), 0) * sqrt(bars / years) END AS sortino,
        CASE WHEN is_enough THEN annualized / nullif(fall * 100, 0) END AS calmar,
        most_won, most_lost, costs_pct, buy_and_hold_pct,
        held_annualized AS buy_and_hold_annualized_pct,
