@@ -76,6 +76,12 @@ def _sizes(seen: Readings) -> Values:
     return (((schema or "all",), size) for schema, size in seen.sizes.iter_rows())
 
 
+def _of_channels(value: pl.Expr) -> Callable[[Readings], Values]:
+    return lambda seen: (
+        ((name,), float(number)) for name, number in seen.channels.select("channel", value=value).iter_rows()
+    )
+
+
 def _runs(seen: Readings) -> Values:
     return () if seen.runs is None else (((state,), number) for state, number in seen.runs.counts.items())
 
@@ -143,6 +149,24 @@ GAUGES = (
     Gauge("corrected_bars_day", "Bars changed in 24 hours", ("kind",), _counted("corrected", is_labelled=True)),
     Gauge("rejected_bars_day", "Bars rejected in 24 hours", (), _counted("rejected")),
     Gauge("flagged_bars_day", "Bars flagged in 24 hours", (), _counted("flagged")),
+    Gauge(
+        "alerts_waiting",
+        "Alerts that wait for a channel, those in quiet hours included",
+        ("channel",),
+        _of_channels(pl.col("waiting")),
+    ),
+    Gauge(
+        "alerts_given_up_day",
+        "Alerts that were given up in 24 hours",
+        ("channel",),
+        _of_channels(pl.col("given_up")),
+    ),
+    Gauge(
+        "alert_channel_failures",
+        "Failures in a row of a channel that alerts wait for",
+        ("channel",),
+        _of_channels(pl.when(pl.col("waiting") > 0).then("failures").otherwise(0)),
+    ),
     Gauge("calendar_days_left", "Days for which a calendar is known", ("calendar",), _horizons),
     Gauge("database_size_bytes", "Size on disk: of all, and of each schema", ("schema",), _sizes),
     Gauge("dagster_runs", "Runs that are queued or at work", ("status",), _runs),

@@ -15,7 +15,7 @@ from ema_assets.refresh.call_budget import WINDOW_SECONDS
 from ema_assets.refresh.plan import Publications, closed_bars
 from ema_assets.reports import status
 from ema_assets.reports.status import AssetStatus
-from ema_assets.store import measurements, sessions
+from ema_assets.store import alert_delivery, measurements, sessions
 from ema_assets.store.database import Transaction
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Readings:
         counts: what, label, n.
         sizes: schema, bytes.
         horizons: calendar, known_through.
+        channels: those of alerts, as `alert_delivery.channels` gives them for the last 24 hours.
         runs: what Dagster says; None when it does not answer or has not been asked.
     """
 
@@ -57,6 +58,7 @@ class Readings:
     counts: pl.DataFrame
     sizes: pl.DataFrame
     horizons: pl.DataFrame
+    channels: pl.DataFrame
     runs: "Runs | None" = None
 
 
@@ -79,6 +81,7 @@ def read(transaction: Transaction, settings: Settings, now: datetime, market_now
         counts=measurements.counts(transaction, now - _DAY),
         sizes=measurements.sizes(transaction),
         horizons=sessions.ending_calendars(transaction, market_now + _FAR),
+        channels=alert_delivery.channels(transaction, now - _DAY),
     )
 
 

@@ -131,6 +131,13 @@ def filled(databases: Databases) -> Iterator[str]:
         VALUES ('coinbase', 3, now() + interval '1 hour', 'gone', now() + interval '1 hour');
         UPDATE market.series_state SET failures = 1, last_error = 'why' WHERE asset = 'ema_trend' AND timeframe = '1d';
         DELETE FROM market.close_latency;
+        INSERT INTO market.alert (subscription, kind, subject, occurrence, text)
+        SELECT 'mine', 'crossover', 'AAPL|5m', n::text, '' FROM generate_series(1, 7) n;
+        INSERT INTO market.alert_channel (channel, failures) VALUES ('phone', 4), ('gone', 2);
+        INSERT INTO market.alert_delivery (alert_id, channel, state, due_at, settled_at)
+        SELECT id, 'phone', 'waiting', now() + interval '8 hours', NULL FROM market.alert WHERE id <= 3
+        UNION ALL SELECT id, 'gone', 'given up', now(), now() - (id - 3) * interval '10 hours' FROM market.alert
+        WHERE id > 3;
         """,
     )
     yield url
@@ -168,6 +175,11 @@ def test_every_metric_has_the_values_of_the_database(filled: str, tmp_path: Path
     assert found["revisions_day"] == {labelled(kind="correction"): 2.0}
     assert found["corrected_bars_day"] == {labelled(kind="correction"): 4.0}
     assert found["revisions_total"] == {(): 5.0}
+    phone, gone = labelled(channel="phone"), labelled(channel="gone")
+    assert found["alerts_waiting"] == {phone: 3.0, gone: 0.0}
+    assert found["alerts_given_up_day"] == {phone: 0.0, gone: 2.0}
+    # Nothing waits for a channel that no row of the watchlist names any more, and so it does not fail.
+    assert found["alert_channel_failures"] == {phone: 4.0, gone: 0.0}
     sizes = found["database_size_bytes"]
     assert sizes[labelled(schema="all")] > sizes[labelled(schema="market")] > sizes[labelled(schema="dagster")]
     assert found["calendar_days_left"][labelled(calendar="XNYS")] > 100
@@ -452,7 +464,7 @@ def test_an_instance_that_failed_is_made_anew_at_the_next_question(monkeypatch: 
     assert queue(["5m"]).queued_since is None
 
 
-# --- the dashboard ----------------------------------------------------------------------------------------------------
+# --- the dashboard, and rules -----------------------------------------------------------------------------------------
 
 
 def queries() -> dict[str, list[str]]:
@@ -465,7 +477,8 @@ def queries() -> dict[str, list[str]]:
     }
 
 
-def test_every_query_of_the_dashboard_asks_for_what_is_served(filled: str, tmp_path: Path, at_now: None) -> None:
+def served_labels(filled: str, tmp_path: Path) -> dict[str, set[str]]:
+    """The labels of every metric that is served, by its name without the prefix."""
     ask(
         filled,
         """INSERT INTO market.close_latency (timeframe, closed_at, series, seconds, committed_at)
@@ -475,24 +488,50 @@ def test_every_query_of_the_dashboard_asks_for_what_is_served(filled: str, tmp_p
     exporter._latency.counted_through -= timedelta(days=1)
     exporter._now = lambda: datetime.now(UTC) + timedelta(minutes=1)
     found = samples(list(exporter.collect()))
-    labels = {name: {label for key in values for label, _ in key} for name, values in found.items()}
-    asked = set()
-    for title, texts in queries().items():
-        for text in texts:
-            selectors = re.findall(r"ema_assets_(\w+)\{([^}]*)\}", text)
-            assert selectors, (title, text)
-            assert re.findall(r"ema_assets_\w+", text) == [f"ema_assets_{name}" for name, _ in selectors]
-            for name, matchers in selectors:
-                assert name in found, (title, name)
-                named = set(re.findall(r"(\w+)=", matchers)) - {"job"}
-                assert named <= labels[name], (title, name)
-                asked.add(re.sub(r"_(bucket|sum|count)$", "", name))
-            by = {label.strip() for group in re.findall(r"by \(([^)]*)\)", text) for label in group.split(",")}
-            assert by <= labels[selectors[0][0]], (title, text)
-            assert text.count("(") == text.count(")"), (title, text)
+    return {name: {label for key in values for label, _ in key} for name, values in found.items()}
+
+
+def asked_for(text: str, labels: dict[str, set[str]]) -> set[str]:
+    """The metrics that the query `text` names, which are served with the labels that it names. Buckets are one."""
+    names = re.findall(r"ema_assets_(\w+)", text)
+    assert names, text
+    for name, matchers in re.findall(r"ema_assets_(\w+)(?:\{([^}]*)\})?", text):
+        assert name in labels, text
+        # Of Prometheus itself are the others.
+        assert set(re.findall(r"(\w+)=", matchers)) <= labels[name] | {"job"}, text
+    by = {label.strip() for group in re.findall(r"by \(([^)]*)\)", text) for label in group.split(",")}
+    assert by <= labels[names[0]] | {"instance"}, text
+    assert text.count("(") == text.count(")"), text
+    return {re.sub(r"_(bucket|sum|count)$", "", name) for name in names}
+
+
+def test_every_query_of_the_dashboard_asks_for_what_is_served(filled: str, tmp_path: Path, at_now: None) -> None:
+    labels, texts = served_labels(filled, tmp_path), [text for each in queries().values() for text in each]
+    for text in texts:
+        assert text.count("ema_assets_") == text.count('{job=~"$job"'), text
+    asked = {name for text in texts for name in asked_for(text, labels)}
     # Nothing is served that nobody looks at.
     every = {*(gauge.name for gauge in GAUGES), "build_info", "database_up", "dagster_up", "revisions_total"}
     assert every | {"close_latency_seconds"} == asked
+
+
+def test_every_rule_asks_for_what_is_served_and_names_labels_that_it_has(
+    filled: str, tmp_path: Path, at_now: None
+) -> None:
+    labels = served_labels(filled, tmp_path)
+    content = yaml.safe_load((REPOSITORY / "deploy/prometheus/alerts.yml").read_text())
+    rules = [rule for group in content["groups"] for rule in group["rules"]]
+    for rule in rules:
+        said = " ".join(rule["annotations"].values())
+        named = set(re.findall(r"\$labels\.(\w+)", said)) - {"instance"}
+        if rule["expr"] == 'up{job="ema-assets"} == 0':
+            assert not named
+            continue
+        (name,) = asked_for(rule["expr"], labels)
+        grouped = re.search(r"by \(([^)]*)\)", rule["expr"])
+        known = labels.get(name, set()) if grouped is None else set(grouped[1].split(", "))
+        assert named <= known, rule
+    assert len({rule["alert"] for rule in rules}) == len(rules) > 10
 
 
 def test_the_scrape_settings_name_the_port_that_is_the_default() -> None:
@@ -500,5 +539,6 @@ def test_the_scrape_settings_name_the_port_that_is_the_default() -> None:
 
     content = yaml.safe_load((REPOSITORY / "deploy/prometheus/prometheus.yml").read_text())
     (job,) = content["scrape_configs"]
+    assert all((REPOSITORY / "deploy/prometheus" / name).is_file() for name in content["rule_files"])
     assert job["static_configs"] == [{"targets": [f"127.0.0.1:{METRICS_PORT}"]}]
     assert MappingProxyType(job)["job_name"] == "ema-assets"
