@@ -51,6 +51,14 @@ class Message:
     is_trouble: bool
 
 
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """Why a message was not sent, without secrets, and for how many seconds its service asks to be left alone."""
+
+    reason: str
+    pause_seconds: float | None = None
+
+
 def compose(alerts: Sequence[Told], room: int = MOST_CHARACTERS) -> Message:
     """One message of all `alerts`, in their order; lines that have no room are counted.
 

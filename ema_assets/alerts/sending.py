@@ -11,9 +11,10 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from ema_assets.alerts.channels import Channel, without_secrets
-from ema_assets.alerts.messages import Message
+from ema_assets.alerts.messages import Message, NotSent
 from ema_assets.alerts.unreachable import why_unreachable
 from ema_assets.model.errors import ConfigurationError
+from ema_assets.model.retry_after import pause_in
 
 MOST_REASON = 300
 # What plugins that send mail log at DEBUG: the answer of the server, or why there is none.
@@ -28,15 +29,15 @@ def room_of(channel: Channel, env: Mapping[str, str]) -> int:
         return 10_000
 
 
-def send(channel: Channel, message: Message, env: Mapping[str, str]) -> str | None:
-    """Send `message` to `channel`, whose secrets are in `env`. Returns why that failed, without secrets; None when not.
+def send(channel: Channel, message: Message, env: Mapping[str, str]) -> NotSent | None:
+    """Send `message` to `channel`, whose secrets are in `env`. Returns why that failed; None when it did not.
 
     It takes as long as the service lets it: some seconds when nobody answers.
     """
     try:
         service, url = _service(channel, env)
     except ConfigurationError as error:
-        return str(error)
+        return NotSent(str(error))
     from apprise import NotifyType
 
     kind = NotifyType.WARNING if message.is_trouble else NotifyType.INFO
@@ -46,8 +47,10 @@ def send(channel: Channel, message: Message, env: Mapping[str, str]) -> str | No
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises is the channel's failure
             heard.said.append(f"{type(error).__name__}: {error}")
             is_sent = False
-    if is_sent:
-        return None
+    return None if is_sent else NotSent(_why(heard, service, url), max(heard.pauses, default=None))
+
+
+def _why(heard: "_Heard", service: Any, url: str) -> str:
     if heard.redirects:
         status, target = heard.redirects[-1]
         return (
@@ -110,11 +113,13 @@ class _Heard:
         said: what Apprise logs at WARNING and above.
         faults: why no answer came, and what servers of mail have answered: Apprise does not say it to people.
         redirects: that services answered with: status, and host of the target.
+        pauses: for how many seconds services that refused ask to be left alone.
     """
 
     said: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     redirects: list[tuple[int, str]] = field(default_factory=list)
+    pauses: list[float] = field(default_factory=list)
 
 
 _HERE = threading.local()
@@ -154,7 +159,7 @@ def _hear_requests() -> None:
     """Let `_hearing` know how the calls by requests end.
 
     Apprise says that an answer was a redirect and not where it leads, which is what the user has to write. Of a refused
-    connection, a certificate and a server that hangs it says the same.
+    connection, a certificate and a server that hangs it says the same. It does not tell for how long it is to wait.
     """
     import requests
 
@@ -169,8 +174,12 @@ def _hear_requests() -> None:
             if here is not None:
                 here.faults.append(why_unreachable(error))
             raise
-        if response.is_redirect and here is not None:
+        if here is not None and response.is_redirect:
             here.redirects.append((response.status_code, _target(response.url, response.headers["location"])))
+        elif here is not None and not response.ok:
+            pause = pause_in(response.headers.get("retry-after", ""))
+            if pause is not None:
+                here.pauses.append(pause)
         return response
 
     requests.Session.request = heard  # type: ignore[method-assign]

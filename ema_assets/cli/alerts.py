@@ -169,7 +169,7 @@ def check_command(names: tuple[str, ...]) -> None:
     took, failed = [], 0
     for name in names or alerts.used():
         problem = sending.send(channels[name], message, os.environ)
-        click.echo(f"{name}: {problem or 'sent'}", err=problem is not None)
+        click.echo(f"{name}: {'sent' if problem is None else problem.reason}", err=problem is not None)
         if problem is None:
             took.append(name)
         else:

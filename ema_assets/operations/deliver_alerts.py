@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from ema_assets.alerts.channels import Channel
-from ema_assets.alerts.messages import Message, Told, compose
+from ema_assets.alerts.messages import Message, NotSent, Told, compose
 from ema_assets.alerts.subscriptions import Alerts, Subscription
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.store import alert_delivery
@@ -128,10 +128,12 @@ def _allowed_at(recent: pl.DataFrame, subscription: Subscription, channel: str) 
     return oldest + _HOUR
 
 
-def settle(transaction: Transaction, parcel: Parcel, problem: str | None, now: datetime) -> None:
+def settle(transaction: Transaction, parcel: Parcel, problem: NotSent | None, now: datetime) -> None:
     """Write that the message of `parcel` was sent, or why not; then its alerts wait for the next attempt."""
     if problem is None:
         alert_delivery.settle(transaction, parcel.channel.name, parcel.ids, "sent", None, now)
         alert_delivery.channel_took(transaction, parcel.channel.name, now)
     else:
-        alert_delivery.channel_failed(transaction, parcel.channel.name, problem, now)
+        alert_delivery.channel_failed(
+            transaction, parcel.channel.name, problem.reason, now, problem.pause_seconds or 0.0
+        )

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from ema_assets.alerts import sending
+from ema_assets.alerts.messages import NotSent
 from ema_assets.alerts.subscriptions import Alerts
 from ema_assets.config import watchlist
 from ema_assets.config.settings import Settings
@@ -48,7 +49,7 @@ _CHANNELS_AT_ONCE = 8
 
 Say = Callable[[str], None]
 # A message, and why it could not be sent.
-Sent = tuple[Parcel, str | None]
+Sent = tuple[Parcel, NotSent | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class Senders:
     def __init__(self, env: Mapping[str, str]) -> None:
         self._env = env
         self._threads = ThreadPoolExecutor(_CHANNELS_AT_ONCE, thread_name_prefix="channel")
-        self._sending: dict[str, tuple[Parcel, Future[str | None]]] = {}
+        self._sending: dict[str, tuple[Parcel, Future[NotSent | None]]] = {}
         self._reading, self._writing = os.pipe()
         os.set_blocking(self._reading, False)
         self._turn = threading.Lock()
@@ -287,9 +288,11 @@ class _Worker:
         self._looks_from = now + TROUBLE_SECONDS
         return True
 
-    def _say_of(self, parcel: Parcel, problem: str | None) -> None:
+    def _say_of(self, parcel: Parcel, problem: NotSent | None) -> None:
         count = f"{len(parcel.ids)} alert{'' if len(parcel.ids) == 1 else 's'}"
-        self._say(f"{parcel.channel.name}: {count} sent" if problem is None else f"{parcel.channel.name}: {problem}")
+        self._say(
+            f"{parcel.channel.name}: {count} sent" if problem is None else f"{parcel.channel.name}: {problem.reason}"
+        )
 
 
 def _packed(
@@ -342,7 +345,7 @@ def deliver_once(url: str, configured: Configured, ahead: timedelta = timedelta(
         for parcel in parcels:
             senders.send(parcel)
         finished = list(_mark_all(database, senders))
-    failed = tuple(f"{parcel.channel.name}: {problem}" for parcel, problem in finished if problem is not None)
+    failed = tuple(f"{parcel.channel.name}: {problem.reason}" for parcel, problem in finished if problem is not None)
     return Delivered(True, sum(len(parcel.ids) for parcel, problem in finished if problem is None), failed)
 
 

@@ -130,24 +130,30 @@ def channel_took(transaction: Transaction, channel: str, now: datetime) -> None:
     )
 
 
-def channel_failed(transaction: Transaction, channel: str, reason: str, now: datetime) -> None:
+def channel_failed(
+    transaction: Transaction, channel: str, reason: str, now: datetime, pause_seconds: float = 0.0
+) -> None:
     """`channel` did not take a message. It is left alone for 5 s, then for twice as long, a quarter of an hour at most.
 
-    `reason` holds no secret.
+    Or for `pause_seconds`, where the service asks for more; until its alerts would be given up at most. `reason` holds
+    no secret.
     """
     transaction.execute(
         """
         INSERT INTO market.alert_channel AS c (channel, failures, next_attempt_at, last_error)
-        VALUES ($1, 1, $3 + make_interval(secs => $4::float8), $2)
+        VALUES ($1, 1, $3 + make_interval(secs => greatest($4::float8, $6::float8)), $2)
         ON CONFLICT (channel) DO UPDATE
         SET failures = c.failures + 1, last_error = excluded.last_error,
-            next_attempt_at = $3 + make_interval(secs => least($4::float8 * 2 ^ least(c.failures, 20), $5::float8))
+            next_attempt_at = $3 + make_interval(
+                secs => greatest(least($4::float8 * 2 ^ least(c.failures, 20), $5::float8), $6::float8)
+            )
         """,
         channel,
         reason,
         now,
         float(FIRST_PAUSE_SECONDS),
         float(LONGEST_PAUSE_SECONDS),
+        min(pause_seconds, GIVEN_UP_AFTER.total_seconds()),
     )
 
 

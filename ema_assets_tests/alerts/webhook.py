@@ -13,13 +13,14 @@ from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
 class Webhook:
     """What came in, in order. While `status` is not 200 messages are refused; while `gate` is clear answers wait.
 
-    `location` is where answers lead that are redirects.
+    `location` is where answers lead that are redirects, `retry_after` what they say of the next attempt.
     """
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.status = 200
         self.location: str | None = None
+        self.retry_after: str | None = None
         self.gets = 0
         self.gate = threading.Event()
         self.gate.set()
@@ -54,6 +55,8 @@ def webhook() -> Iterator[Webhook]:
                 self.send_response(hook.status)
                 if hook.location is not None:
                     self.send_header("Location", hook.location)
+                if hook.retry_after is not None:
+                    self.send_header("Retry-After", hook.retry_after)
                 self.end_headers()
             except OSError:
                 pass  # whoever has sent it is gone

@@ -9,7 +9,7 @@ import pytest
 
 from ema_assets.alerts import sending
 from ema_assets.alerts.channels import Channel
-from ema_assets.alerts.messages import Message
+from ema_assets.alerts.messages import Message, NotSent
 from ema_assets.alerts.quiet_hours import QuietHours
 from ema_assets.alerts.subscriptions import Alerts, Subscription
 from ema_assets.operations.deliver_alerts import Parcel, pack, route, settle
@@ -46,11 +46,12 @@ def packed(database: Database, alerts: Alerts, now: datetime) -> list[Parcel]:
 
 def delivered(database: Database, alerts: Alerts, now: datetime) -> list[str | None]:
     """Send what is due, by Apprise; None for each message that was taken, else why not."""
-    outcomes = []
+    outcomes: list[str | None] = []
     for parcel in packed(database, alerts, now):
-        outcomes.append(sending.send(parcel.channel, parcel.message, {}))
+        problem = sending.send(parcel.channel, parcel.message, {})
+        outcomes.append(None if problem is None else problem.reason)
         with database.transaction() as transaction:
-            settle(transaction, parcel, outcomes[-1], now)
+            settle(transaction, parcel, problem, now)
     return outcomes
 
 
@@ -224,7 +225,7 @@ def test_pauses_have_an_end_and_what_nobody_wants_to_hear_any_more_is_given_up(
             route(transaction, alerts, now)
             for parcel in pack(transaction, alerts, now):
                 tried.append(now)
-                settle(transaction, parcel, "no answer", now)
+                settle(transaction, parcel, NotSent("no answer"), now)
             due = alert_delivery.next_due(transaction)
     pauses = [(after - before).total_seconds() for before, after in zip(tried, tried[1:], strict=False)]
     assert pauses[:8] == [5 * 2**number for number in range(8)]
@@ -234,6 +235,38 @@ def test_pauses_have_an_end_and_what_nobody_wants_to_hear_any_more_is_given_up(
     with database.transaction() as transaction:
         found = alert_problems(transaction, now)
     assert found[-1].startswith("alerts: 2 for hook were given up in the last 24 hours; `ema-assets alerts log --state")
+
+
+def test_a_service_that_says_for_how_long_is_left_alone_for_so_long(database: Database, hook: Webhook) -> None:
+    alerts, now = alerts_to(hook), NOW + timedelta(seconds=2)
+    raised(database, at=NOW)
+
+    def pause() -> float:
+        with database.transaction() as transaction:
+            due = alert_delivery.next_due(transaction)
+        assert due is not None
+        return (due - now).total_seconds()
+
+    hook.status, hook.retry_after = 429, "90"
+    assert "429" in str(delivered(database, alerts, now)[0])
+    assert pause() == 90
+    assert delivered(database, alerts, now + timedelta(seconds=80)) == []
+    # A wait that is shorter than ours, none, or one that cannot be read, is ours; twice as long with each failure.
+    for said, seconds in (("1", 10), (None, 20), ("soon", 40), ("-5", 80), ("1e9000", 160)):
+        now += timedelta(hours=1)
+        hook.status, hook.retry_after = 503, said
+        assert delivered(database, alerts, now) != [], said
+        assert pause() == seconds, said
+    # What waits is given up before a longer pause is over.
+    now += timedelta(minutes=10)
+    hook.retry_after = "864000"
+    delivered(database, alerts, now)
+    assert timedelta(seconds=pause()) == alert_delivery.GIVEN_UP_AFTER
+    # A message that was taken ends it, whatever the answer says.
+    with database.transaction() as transaction:
+        alert_delivery.end_pauses(transaction, ["hook"])
+    hook.status = 200
+    assert delivered(database, alerts, now) == [None]
 
 
 def test_a_limit_makes_more_alerts_wait_and_come_together(database: Database, hook: Webhook) -> None:
@@ -366,7 +399,7 @@ def test_a_channel_that_cannot_be_used_says_why(url: str, said: str) -> None:
     message = _message()
     problem = sending.send(Channel("phone", url), message, {})
     assert problem is not None
-    assert said in problem
+    assert said in problem.reason
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -400,9 +433,9 @@ def test_secrets_are_in_no_error_of_a_service(hook: Webhook, caplog: pytest.LogC
     ):
         problem = sending.send(Channel("phone", template), _message(), {"PORT": str(hook.port), **env})
         assert problem is not None
-        assert "404" in problem
+        assert "404" in problem.reason
         for secret in ("hunter2secret", SECRET):
-            assert secret not in problem
+            assert secret not in problem.reason
     assert "hunter2secret" not in caplog.text
 
 

@@ -22,6 +22,7 @@ from ema_assets.model.errors import (
     TransientProviderError,
     UnknownSymbol,
 )
+from ema_assets.model.retry_after import retry_after_seconds
 from ema_assets.providers.http.budget import HttpLimits, RequestBudget
 from ema_assets.providers.http.refusals import (
     CutAnswer,
@@ -29,7 +30,6 @@ from ema_assets.providers.http.refusals import (
     NotTheApi,
     Refusal,
     reason,
-    retry_after_seconds,
     shared_failure,
     web_page,
 )

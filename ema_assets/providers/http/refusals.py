@@ -3,14 +3,10 @@
 Keys are cut out of whatever a vendor says before it is quoted.
 """
 
-import email.utils
 import json
-import math
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -24,15 +20,13 @@ from ema_assets.model.errors import (
     RateLimited,
     RequestRefused,
     Unauthorized,
-    pause_of,
     printable,
 )
+from ema_assets.model.retry_after import pause_in, retry_after_seconds
 
 _QUOTE_CHARACTERS = 200
 # What stands before the host of a URL, such as that of a proxy.
 _USER_AND_PASSWORD = re.compile(r"(?<=//)[^/\s]*@")
-# From here on a number of seconds is a time since 1970, and from there on one in milliseconds: no pause is as long.
-_LEAST_UNIX_SECONDS, _LEAST_UNIX_MILLISECONDS, _MOST_UNIX_MILLISECONDS = 1e9, 1e12, 1e13
 
 
 class Unreachable(ProviderUnavailable):
@@ -141,7 +135,7 @@ class Refusal:
                 f"{provider} answered {self.status}: {said}",
                 provider=provider,
                 # Not the reset of the limit of calls, which answers of any status may have.
-                retry_after_seconds=_retry_after(self.headers.get("retry-after", "")),
+                retry_after_seconds=pause_in(self.headers.get("retry-after", "")),
             )
         kind, message = self._usual(provider, said, manners)
         return kind(manners.without_secrets(message), provider=provider)
@@ -219,45 +213,3 @@ def _message(body: bytes, content_type: str, says: Callable[[bytes], str]) -> st
             return "an HTML page instead of a message"
         text = body.decode(errors="replace")
     return " ".join(text.split()) or "no message"
-
-
-def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait by `Retry-After`, else by `X-RateLimit-Reset` (unix time); None when neither can be read.
-
-    `Retry-After` is a number of seconds or a date. Some send unix time, which a number is that is too large for a wait.
-    A time that is over is 0, and none is longer than LONGEST_PAUSE_SECONDS.
-    """
-    if (pause := _retry_after(headers.get("retry-after", ""))) is not None:
-        return pause
-    try:
-        seconds = float(headers.get("x-ratelimit-reset", "")) - time.time()
-    except ValueError:
-        return None
-    # A reset beyond the budget's window is another unit or another clock.
-    return max(0.0, seconds) if seconds <= 61 else None
-
-
-def _retry_after(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return _until(_unix_seconds_of_date(text))
-    if _LEAST_UNIX_MILLISECONDS <= number < _MOST_UNIX_MILLISECONDS:
-        return _until(number / 1_000)
-    if _LEAST_UNIX_SECONDS <= number < _LEAST_UNIX_MILLISECONDS:
-        return _until(number)
-    return pause_of(number) if number < _LEAST_UNIX_SECONDS else None
-
-
-def _until(unix_seconds: float) -> float | None:
-    """The pause until a time, 0 when it is over; None when it is NaN."""
-    return None if math.isnan(unix_seconds) else pause_of(max(0.0, unix_seconds - time.time()))
-
-
-def _unix_seconds_of_date(text: str) -> float:
-    try:
-        moment: datetime = email.utils.parsedate_to_datetime(text)
-        # One that says no zone is of UTC, as all dates of HTTP are.
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return math.nan
