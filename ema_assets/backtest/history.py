@@ -72,6 +72,14 @@ class History:
         """The bars: symbol, ts, open, high, low, close, volume; sorted by symbol and ts."""
         return self._market.bars(self._market.timeframe)
 
+    @property
+    def flagged(self) -> pl.DataFrame:
+        """Bars that look suspicious, such as by a split not adjusted for: symbol, ts, reason, detail; sorted.
+
+        In the prices as they are stored, whatever `adjust` says.
+        """
+        return self._market.flags
+
     def run(self, rule: str, *, start: Time | None = None, end: Time | None = None, **options: Any) -> Backtest:
         """What `rule` with these options would have done from `start` to `end` (None: with all bars).
 

@@ -12,7 +12,7 @@ from ema_assets.model.errors import ConfigurationError, first_of
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.compute import sessions_of
 from ema_assets.reports.adjusted_bars import adjusted_bars
-from ema_assets.store import results, sessions, tables
+from ema_assets.store import quality_reports, results, sessions, tables
 
 # So many symbols are named in an error.
 _NAMED = 5
@@ -41,6 +41,7 @@ class Market:
     url: str | None
     calendars: pl.DataFrame = field(init=False)
     bars_per_year: pl.DataFrame = field(init=False)
+    flags: pl.DataFrame = field(init=False)
     _known: dict[Timeframe, _Read] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -90,4 +91,5 @@ class Market:
             if timeframe == self.timeframe:
                 self.calendars = sessions.calendars_of(transaction, bars["symbol"].unique().to_list())
                 self.bars_per_year = results.bars_per_year(transaction, timeframe, self.symbols)
+                self.flags = quality_reports.flags_of(transaction, timeframe.key, self.symbols, start, self.end)
             return _Read(bars, sessions_of(transaction, self.calendars, bars, timeframe))

@@ -11,6 +11,7 @@ from ema_assets.cli.commands import Command
 from ema_assets.cli.options import complete_rule, complete_timeframe, group_option, json_option, symbols_option
 from ema_assets.cli.rendering import cell, percent
 from ema_assets.config.settings import Settings
+from ema_assets.market.corporate_actions import LIKE_A_SPLIT
 from ema_assets.model.errors import ConfigurationError, first_of
 from ema_assets.runtime import state
 from ema_assets.strategies.figures import MORE_IS_BETTER
@@ -101,16 +102,29 @@ def backtest_command(  # noqa: PLR0913, PLR0917 - the options
             _show_walk(walk, by, limit, as_json=as_json)
         elif is_varied:
             rows = history.sweep(rule, start=start, end=end, **options)
-            _show_choices(rows, by, limit, as_json=as_json)
+            _show_sweep(rows, by, limit, as_json=as_json)
         else:
             found = history.run(rule, start=start, end=end, **options)
             rows = found.performance
             _show_run(found, by, limit, as_json=as_json)
     if without := sorted(set(chosen).difference(rows["symbol"])):
         click.echo(f"Left out, for want of bars on {timeframe} in that time: {first_of(without, _NAMED)}", err=True)
+    _warn_of_splits(history.flagged)
     default = environment.default_provider(settings, state.read_state(settings))
     if not as_json and not watched.synthetic_symbols(default).isdisjoint(chosen):
         click.echo("SYNTHETIC prices, not market data")
+
+
+def _warn_of_splits(flagged: pl.DataFrame) -> None:
+    """Say which of the bars that were traded on look as if a split had not been allowed for."""
+    found = flagged.filter(pl.col("detail").str.contains(LIKE_A_SPLIT, literal=True))
+    if found.height:
+        bars = [f"{symbol} {ts:%Y-%m-%d %H:%M}" for symbol, ts in found.select("symbol", "ts").rows()]
+        click.echo(
+            "Traded as falls and rises, but they look like splits that the prices are not adjusted for: "
+            f"{first_of(bars, _NAMED)} (UTC); `ema-assets quality --symbol {found['symbol'][0]}` shows them",
+            err=True,
+        )
 
 
 def _options(assignments: Sequence[str]) -> dict[str, Any]:
@@ -144,6 +158,14 @@ def _show_run(found: "Backtest", by: str, limit: int, *, as_json: bool) -> None:
     _show_choices(found.performance, by, limit, as_json=as_json)
     if not as_json:
         _print_together(found)
+
+
+def _show_sweep(found: pl.DataFrame, by: str, limit: int, *, as_json: bool) -> None:
+    _show_choices(found, by, limit, as_json=as_json)
+    if not as_json:
+        tried = found.select(found.columns[: found.columns.index("symbol")]).n_unique()
+        of = "1 choice was" if tried == 1 else f"{tried} choices were"
+        click.echo(f"{of} tried, best first: the best of many is partly luck")
 
 
 def _show_choices(found: pl.DataFrame, by: str, limit: int, *, as_json: bool) -> None:

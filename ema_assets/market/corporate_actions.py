@@ -19,6 +19,9 @@ _SMALL = [Fraction(text) for text in ("3/2", "4/3", "5/2", "5/3", "5/4", "6/5", 
 _REVERSE_ONLY = [Fraction(1, n) for n in (35, 60)]
 RATIOS = tuple(sorted([*_FORWARD, *_SMALL, *(1 / ratio for ratio in [*_FORWARD, *_SMALL]), *_REVERSE_ONLY]))
 
+# What a flag says of a jump by such a ratio.
+LIKE_A_SPLIT = "like a split of"
+
 # A factor is suspected on this many bars at least, unless it is a ratio that splits have or that is known as a fact.
 SUSPECTING_BARS = 2
 # It is confirmed on this many bars at least, and on nearly all that are compared.
@@ -391,6 +394,6 @@ def describe_ratio(ratio: pl.Expr) -> pl.Expr:
     for forward in (Fraction(3, 2), *_FORWARD):
         for split in (forward, 1 / forward):
             near = (ratio * float(split) - 1).abs() <= 0.05
-            named = pl.lit(f", like a split of {split.numerator}:{split.denominator} not adjusted for")
+            named = pl.lit(f", {LIKE_A_SPLIT} {split.numerator}:{split.denominator} not adjusted for")
             text = pl.when(near).then(named).otherwise(text)
     return text

@@ -30,6 +30,28 @@ def flagged_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
     )
 
 
+def flags_of(
+    transaction: Transaction,
+    timeframe: str,
+    symbols: Sequence[str] | None,
+    start: datetime | None,
+    end: datetime | None,
+) -> pl.DataFrame:
+    """Suspicious bars of `symbols` (None: all) from `start` to before `end`: symbol, ts, reason, detail; sorted."""
+    return transaction.query(
+        """
+        SELECT symbol, ts, reason, detail FROM market.bar_flag
+        WHERE timeframe = $1 AND ($2::text[] IS NULL OR symbol = ANY ($2::text[]))
+          AND ($3::timestamptz IS NULL OR ts >= $3::timestamptz) AND ($4::timestamptz IS NULL OR ts < $4::timestamptz)
+        ORDER BY symbol, ts
+        """,
+        timeframe,
+        None if symbols is None else list(symbols),
+        start,
+        end,
+    )
+
+
 def revised_since(transaction: Transaction, since: datetime) -> pl.DataFrame:
     """Corrections and splits since then, and how far they reached."""
     return transaction.query(

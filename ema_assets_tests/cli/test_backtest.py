@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from ema_assets import backtest
+from ema_assets.store.database import Database
 from ema_assets_tests.cli.conftest import Refused, Run
 from ema_assets_tests.cli.shell import with_bars
 from ema_assets_tests.conftest import Databases
@@ -61,6 +62,32 @@ def test_chosen_symbols_without_bars_are_named_beside_the_result(
     assert not run("backtest", "crossover", "--symbol", "BTC-USD", *given, **env).stderr
 
 
+def test_bars_that_look_like_a_split_are_named_beside_the_result(run: Run, env: dict[str, str]) -> None:
+    with Database(env["EMA_DATABASE_URL"]) as database, database.transaction() as transaction:
+        transaction.execute(
+            """
+            INSERT INTO market.bar_flag (symbol, timeframe, ts, reason, detail)
+            SELECT 'BTC-USD', timeframe, ts::timestamptz, 'jump', detail FROM (VALUES
+                ('1h', '2026-10-21T05:00Z', 'close 50 after 100, like a split of 2:1 not adjusted for'),
+                ('1h', '2026-10-22T05:00Z', 'close 80 after 100'),
+                ('1d', '2026-10-23T00:00Z', 'close 50 after 100, like a split of 2:1 not adjusted for')
+            ) AS f (timeframe, ts, detail)
+            """
+        )
+    for given in (("--json",), ("--set", "fast=3,5")):
+        said = run("backtest", "crossover", "--symbol", "BTC-USD", "--symbol", "AAPL", *given, **env).stderr
+        assert said == (
+            "Traded as falls and rises, but they look like splits that the prices are not adjusted for: BTC-USD "
+            "2026-10-21 05:00 (UTC); `ema-assets quality --symbol BTC-USD` shows them\n"
+        )
+    assert not run("backtest", "crossover", "--symbol", "AAPL", **env).stderr
+    history = backtest.load("1h", url=env["EMA_DATABASE_URL"])
+    assert history.flagged.select("symbol", "reason").unique().rows() == [("BTC-USD", "jump")]
+    assert [f"{ts:%d %H}" for ts in history.flagged["ts"]] == ["21 05", "22 05"]
+    later = backtest.load("1h", start="2026-10-21 06:00", end="2026-10-22 05:00", url=env["EMA_DATABASE_URL"])
+    assert later.flagged.is_empty()
+
+
 def test_without_a_trade_there_is_no_fall(run: Run, env: dict[str, str]) -> None:
     result = run("backtest", "crossover", "--set", "fast=200", "--set", "slow=300", **env)
     line = result.stdout.splitlines()[3]
@@ -97,8 +124,11 @@ def test_several_values_are_all_tried_best_first_and_no_more_than_asked_for(run:
     assert lines[0].split()[:4] == ["fast", "slow", "atr_stop", "symbol"]
     shown = rows[0]["fast"], rows[0]["slow"], rows[0]["atr_stop"] or "none"
     assert lines[1].split()[:3] == [f"{each:g}" if isinstance(each, float) else str(each) for each in shown]
-    assert len(lines) == 6
-    assert lines[4] == "5 more rows; --limit shows more of them"
+    assert lines[4:6] == [
+        "5 more rows; --limit shows more of them",
+        "8 choices were tried, best first: the best of many is partly luck",
+    ]
+    assert len(lines) == 7
 
 
 def test_a_walk_shows_what_came_after_each_choice(run: Run, env: dict[str, str]) -> None:
