@@ -130,9 +130,10 @@ class History:
         """Options that are chosen again and again by what was known then, and what they did afterwards.
 
         The choice with the highest mean of the figure `by` over all symbols in a time as long as `train` trades in the
-        following time, as long as `test`. Then both move on by `test`. Times are such as "180d" or "26w". The last test
-        ends with the bars, sooner than others if need be. Where a symbol has no such figure, choices of which more
-        symbols have one come first.
+        following time, as long as `test`. A trade that is open then is closed, for other options may follow. Then both
+        move on by `test`. Times are such as "180d" or "26w". The last test ends with the bars, sooner than others if
+        need be, and its open trade is marked to the last close. Where a symbol has no such figure, choices of which
+        more symbols have one come first.
 
         Raises:
             ConfigurationError: also when the bars are not longer than `train`.
@@ -196,7 +197,12 @@ class _Traded:
 
     def trades(self, window: walking.Window) -> pl.DataFrame:
         """Its trades in `window`, at whose beginning there is none."""
-        return self.computed.trades(self.choice.variant.name, self.timeframe, window.of(self.bars))
+        return self.computed.trades(
+            self.choice.variant.name,
+            self.timeframe,
+            window.of(self.bars),
+            leaves_nothing_open=window.leaves_nothing_open,
+        )
 
 
 def _traded(market: Market, choices: Sequence[Choice], configured: _Configured) -> Iterator[_Traded]:

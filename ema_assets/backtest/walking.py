@@ -22,12 +22,14 @@ _LENGTH = re.compile(r"([1-9][0-9]{0,4})([dw])")
 class Window:
     """The time from `start` to before `end`; None is no limit.
 
-    Of the bars that open in it, those that are `not_closed` at its end (symbol, ts) are left out.
+    Of the bars that open in it, those that are `not_closed` at its end (symbol, ts) are left out. Where other options
+    may follow, a trade that is open at the end is closed there, at what that costs: `leaves_nothing_open`.
     """
 
     start: datetime | None
     end: datetime | None
     not_closed: pl.DataFrame | None = None
+    leaves_nothing_open: bool = False
 
     def of(self, bars: pl.DataFrame) -> pl.DataFrame:
         """The `bars` in it."""
@@ -80,7 +82,7 @@ def windows(bars: pl.DataFrame, bar: timedelta, train: timedelta, test: timedelt
         middle = begin + train
         late = bars.filter(pl.col("ts") < middle, pl.col("ts_end") > middle).select("symbol", "ts")
         learned = Window(begin, middle, None if late.is_empty() else late)
-        found.append((learned, Window(middle, min(middle + test, stop))))
+        found.append((learned, Window(middle, min(middle + test, stop), leaves_nothing_open=middle + test <= last)))
         begin += test
     return found
 

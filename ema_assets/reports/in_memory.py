@@ -1,6 +1,7 @@
 """Signals and trades computed in memory, from bars that somebody else has read. Reads no database, stores nothing."""
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import polars as pl
 
@@ -12,7 +13,7 @@ from ema_assets.refresh.compute import side_by_side
 from ema_assets.refresh.graph import Graph, Node
 from ema_assets.strategies.simulator.bars import known_trend
 from ema_assets.strategies.simulator.simulation import simulate
-from ema_assets.strategies.trade_columns import STATE_SCHEMA
+from ema_assets.strategies.trade_columns import SESSION_END, STATE_SCHEMA, WINDOW_END
 
 _NO_STATES = pl.DataFrame(schema={"symbol": pl.String(), **STATE_SCHEMA})
 
@@ -54,11 +55,34 @@ class InMemory:
             bars = with_trend_of(bars, trend.select("symbol", "ts_end", known_trend(variant)))
         return bars
 
-    def trades(self, strategy: str, timeframe: Timeframe, bars: pl.DataFrame) -> pl.DataFrame:
-        """The trades of `strategy` on `bars`, which are all or some of its `traded_bars`; it begins without a trade."""
+    def trades(
+        self, strategy: str, timeframe: Timeframe, bars: pl.DataFrame, *, leaves_nothing_open: bool = False
+    ) -> pl.DataFrame:
+        """The trades of `strategy` on `bars`, which are all or some of its `traded_bars`; it begins without a trade.
+
+        With `leaves_nothing_open`, one that is open at the last close of a symbol is closed there, and none begins.
+        """
         variant = self._graph.nodes[strategy].variant
         assert variant is not None
-        return simulate(bars, _NO_STATES, variant.on(timeframe)).trades
+        variant = variant.on(timeframe)
+        if not leaves_nothing_open:
+            return simulate(bars, _NO_STATES, variant).trades
+        is_last = pl.col("ts") == pl.col("ts").last().over("symbol")
+        ends = pl.lit(value=False)
+        if variant.exit_at_session_end:
+            ends = pl.col("is_session_last").fill_null(value=False)
+        else:
+            # To the simulator all bars of a symbol are one session, which no trade outlives.
+            bars = bars.with_columns(session=pl.col("ts").first().over("symbol"))
+        last = bars.filter(is_last & ~ends).select("symbol", exit_ts="ts", is_forced=pl.lit(value=True))
+        bars = bars.with_columns(is_session_last=ends | is_last)
+        trades = simulate(bars, _NO_STATES, replace(variant, exit_at_session_end=True)).trades
+        is_forced = pl.col("is_forced") & (pl.col("exit_reason") == SESSION_END)
+        return (
+            trades.join(last, on=["symbol", "exit_ts"], how="left", maintain_order="left")
+            .with_columns(exit_reason=pl.when(is_forced).then(pl.lit(WINDOW_END)).otherwise("exit_reason"))
+            .drop("is_forced")
+        )
 
     def forget(self, assets: Collection[str]) -> None:
         """Drop the rows of `assets`: whoever needs them again computes them again."""

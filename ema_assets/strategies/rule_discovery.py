@@ -20,7 +20,7 @@ from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.own_modules import files_of, limited, load, told
 from ema_assets.strategies import rules
 from ema_assets.strategies.rule import BySide, Rule
-from ema_assets.strategies.trade_columns import SESSION_END, SESSION_MISSED, STOP, TARGET, TRAILING_STOP
+from ema_assets.strategies.trade_columns import SESSION_END, SESSION_MISSED, STOP, TARGET, TRAILING_STOP, WINDOW_END
 from ema_assets.strategies.variant import ROW_KEYS
 
 # The tables of all variants are called by it and a name.
@@ -29,7 +29,7 @@ TABLE_PREFIX = "strategy_9_30_"
 VARIANT_NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
 
 # Why trades of every rule are closed.
-_REASONS_OF_ALL = (STOP, TRAILING_STOP, TARGET, SESSION_END, SESSION_MISSED)
+_REASONS_OF_ALL = (STOP, TRAILING_STOP, TARGET, SESSION_END, SESSION_MISSED, WINDOW_END)
 
 _IN_BRACES = re.compile(r"\{([^{}]*)\}")
 

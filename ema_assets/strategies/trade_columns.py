@@ -14,6 +14,8 @@ OPEN, CLOSED = "open", "closed"
 STOP, TRAILING_STOP, TARGET = "stop", "trailing_stop", "target"
 SESSION_END = "session_end"
 SESSION_MISSED = "session_missed"
+# In a walk-forward only.
+WINDOW_END = "window_end"
 
 # The time column in the key of a table of trades.
 ENTRY_TIME = "entry_ts"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from ema_assets import backtest, read
 from ema_assets.backtest import walking
@@ -306,13 +307,34 @@ def test_what_is_no_length_of_a_window_is_refused_by_name(given: Any) -> None:
     assert (walking.length("train", "2w"), walking.length("train", "3d")) == (timedelta(days=14), timedelta(days=3))
 
 
+def closed_at_the_end(found: backtest.Backtest) -> pl.DataFrame:
+    """The trades of a run that leaves nothing open: what is open at the last close pays for its exit there.
+
+    What was entered at that close was not, and what its rule left there ends with the window as well. Only the columns
+    that say what was traded, when, why and with what gain.
+    """
+    ends = found.closes.group_by("symbol").agg(last_close_ts=pl.col("ts").max())
+    is_last = pl.col("exit_reason").str.ends_with("crossover") & (pl.col("exit_ts") == pl.col("last_close_ts"))
+    sign = pl.when(pl.col("side") == "long").then(1).otherwise(-1)
+    gained, is_open = sign * (pl.col("last_price") / pl.col("entry_price") - 1), pl.col("status") == "open"
+    paid = found.cost * (1 + pl.col("last_price") / pl.col("entry_price"))
+    traded = found.trades.join(ends, on="symbol", maintain_order="left")
+    return traded.filter(~is_open | (pl.col("entry_ts") < pl.col("last_ts"))).select(
+        *("symbol", "entry_ts", "side", "entry_price", "entry_reason"),
+        exit_ts=pl.when(is_open).then("last_ts").otherwise("exit_ts"),
+        exit_price=pl.when(is_open).then("last_price").otherwise("exit_price"),
+        exit_reason=pl.when(is_open | is_last).then(pl.lit("window_end")).otherwise("exit_reason"),
+        net_return_pct=pl.when(is_open).then((gained - paid) * 100).otherwise("net_return_pct"),
+    )
+
+
 def test_a_walk_trades_each_window_with_what_was_best_before_it(url: str) -> None:
     history = backtest.load("15m", url=url)
     walk = history.walk_forward("crossover", train="4d", test=timedelta(days=3), by="expectancy_pct", **SPANS)
     first, last = history.bars["ts"].min(), history.bars["ts"].max()
     assert isinstance(first, datetime)
     assert isinstance(last, datetime)
-    trades = []
+    ended = []
     for number, row in enumerate(walk.windows.rows(named=True)):
         begin = first + number * timedelta(days=3)
         middle, end = begin + timedelta(days=4), begin + timedelta(days=7)
@@ -328,13 +350,27 @@ def test_a_walk_trades_each_window_with_what_was_best_before_it(url: str) -> Non
         assert (row["fast"], row["slow"]) == (best["fast"], best["slow"])
         assert math.isclose(row["train_expectancy_pct"], best["mean"])
         run = history.run("crossover", **{**SPANS, "fast": best["fast"], "slow": best["slow"]}, start=middle, end=end)
-        mean = run.performance["expectancy_pct"].mean()
+        mine = walk.trades.filter(window=number + 1).drop("window")
+        if number == 2:
+            # Nothing follows the last window.
+            assert mine.equals(run.trades)
+        else:
+            expected = closed_at_the_end(run)
+            assert_frame_equal(mine.select(expected.columns), expected)
+            assert mine["status"].unique().to_list() == ["closed"]
+            forced = pl.col("exit_reason") == "window_end"
+            assert mine.filter(~forced).equals(
+                run.trades.join(mine.filter(~forced), on=["symbol", "entry_ts"], how="semi", maintain_order="left")
+            )
+            ended.append(mine.filter(forced).height)
+        of_symbols = mine.filter(status="closed").group_by("symbol").agg(pl.col("net_return_pct").mean())
+        mean = of_symbols["net_return_pct"].mean()
         assert isinstance(mean, float)
         assert math.isclose(row["test_expectancy_pct"], mean)
-        trades.append(run.trades.select(pl.lit(number + 1, pl.Int64).alias("window"), pl.all()))
     assert walk.windows.height == 3
     assert walk.windows.select("fast", "slow").n_unique() > 1
-    assert walk.trades.equals(pl.concat(trades).sort("symbol", "entry_ts"))
+    assert min(ended) > 0
+    assert walk.trades.select("symbol", "entry_ts").equals(walk.trades.select("symbol", "entry_ts").sort(pl.all()))
     for row in walk.performance.rows(named=True):
         mine = walk.trades.filter(symbol=row["symbol"])
         assert row["trades"] == mine.filter(status="closed").height
@@ -342,6 +378,36 @@ def test_a_walk_trades_each_window_with_what_was_best_before_it(url: str) -> Non
         assert math.isclose(row["total_return_pct"], (growth - 1) * 100)
         tested = history.bars.filter(pl.col("symbol") == row["symbol"], pl.col("ts") >= walk.windows["test_from"][0])
         assert row["bars"] == tested.height
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"fill": "next_open"},
+        {"exit_at_session_end": True},
+        {"higher_timeframe": "1h"},
+        {"atr_stop": 1, "atr_target": 2},
+    ],
+)
+def test_a_walk_leaves_nothing_open_where_other_options_may_follow(url: str, more: dict[str, Any]) -> None:
+    history = backtest.load("15m", url=url)
+    walk = history.walk_forward("crossover", train="2d", test="2d", by="total_return_pct", **{**SPANS, **more})
+    before, last = walk.windows["window"] < walk.windows.height, walk.windows.height
+    assert before.sum() >= 2
+    trades = walk.trades.filter(pl.col("window") < last).join(walk.windows, on="window")
+    assert trades.height > 20
+    assert trades["status"].unique().to_list() == ["closed"]
+    assert (trades["exit_ts"] < trades["test_until"]).all()
+    for row in trades.filter(exit_reason="window_end").rows(named=True):
+        of_window = walk.closes.filter(symbol=row["symbol"], window=row["window"])
+        assert (row["exit_ts"], row["exit_price"]) == (of_window["ts"][-1], of_window["close"][-1])
+    # A session that ends with the window is one all the same.
+    if "exit_at_session_end" in more:
+        assert "window_end" not in trades.filter(symbol="AAPL")["exit_reason"]
+        assert "session_end" in trades.filter(symbol="AAPL")["exit_reason"]
+    else:
+        assert "session_end" not in trades["exit_reason"]
+        assert "window_end" in trades["exit_reason"]
 
 
 def test_equity_of_a_walk_goes_on_from_window_to_window(url: str) -> None:
@@ -360,12 +426,15 @@ def test_equity_of_a_walk_goes_on_from_window_to_window(url: str) -> None:
             end=row["test_until"],
         )
         part = equity.filter(pl.col("ts") >= row["test_from"], pl.col("ts") < row["test_until"])
+        traded = run.trades if row["window"] == walk.windows.height else closed_at_the_end(run)
         for (symbol,), expected in run.equity().partition_by("symbol", as_dict=True).items():
             mine = part.filter(symbol=symbol)
             assert mine["ts"].equals(expected["ts"])
-            for value, other in zip(mine["equity"], expected["equity"], strict=True):
+            # A trade that is closed at the end pays for that at the last point.
+            growth = math.prod(1 + net / 100 for net in traded.filter(symbol=symbol)["net_return_pct"])
+            for value, other in zip(mine["equity"], [*expected["equity"][:-1], growth], strict=True):
                 assert math.isclose(value, other * level[str(symbol)], rel_tol=1e-9)
-            level[str(symbol)] *= expected["equity"][-1]
+            level[str(symbol)] *= growth
     for row in walk.performance.rows(named=True):
         assert math.isclose(level[row["symbol"]], 1 + row["total_return_pct"] / 100, rel_tol=1e-9)
     assert math.isclose(walk.portfolio()["equity"][-1], sum(level.values()) / 3, rel_tol=1e-9)
