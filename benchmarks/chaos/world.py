@@ -232,7 +232,8 @@ def graphql(ui: str, query: str, variables: Mapping[str, Any]) -> Any:
         with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
             found = json.load(answer)
     except urllib.error.HTTPError as error:
-        raise OSError(f"GraphQL: {error.read()[:500].decode()}") from error
+        with error:
+            raise OSError(f"GraphQL: {error.read()[:500].decode()}") from error
     if "errors" in found:
         raise RuntimeError(f"GraphQL: {found['errors']}")
     return found["data"]

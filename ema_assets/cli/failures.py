@@ -54,4 +54,6 @@ def _is_about(path: Path, home: Path) -> bool:
 def _is_writable(path: Path) -> bool:
     """True when `path` may be written, or made where it does not exist."""
     nearest = next(each for each in (path, *path.parents) if os.access(each, os.F_OK))
-    return os.access(nearest, os.W_OK)
+    # A file that can be read and written was to be replaced, which is for its folder to allow.
+    is_sound = nearest.is_file() and os.access(nearest, os.R_OK | os.W_OK)
+    return os.access(nearest.parent if is_sound else nearest, os.W_OK)

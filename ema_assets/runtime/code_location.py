@@ -104,6 +104,9 @@ def _request(ui: str, query: str) -> Problem | None:
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 - http://127.0.0.1
             return _problem(json.load(answer))
+    except urllib.error.HTTPError as error:
+        with error:
+            return Problem(f"no answer at {ui}/graphql: {error}")
     except (OSError, ValueError) as error:  # URLError and TimeoutError are among them
         return Problem(f"no answer at {ui}/graphql: {error}")
 

@@ -108,7 +108,8 @@ class ServedBoard:
             with urllib.request.urlopen(request, timeout=120) as answer:
                 return Answer(answer.status, Headers(answer.headers.items()), answer.read())
         except urllib.error.HTTPError as error:
-            return Answer(error.code, Headers(error.headers.items()), error.read())
+            with error:
+                return Answer(error.code, Headers(error.headers.items()), error.read())
 
     def another(self, path: str, etag: str, /, **query: Any) -> Answer:
         """Poll it with an ETag, as a page does, until its answer is another one."""

@@ -154,6 +154,8 @@ def test_a_home_that_cannot_be_made_is_named(
 
 def test_a_home_of_another_user_is_named_by_its_watchlist(run: Run, refused: Refused, reachable: Path) -> None:
     assert run("symbols", "add", "NVDA").exit_code == 0
+    # The file may be written, but another one is to take its place.
+    (reachable / "home" / "watchlist.toml").chmod(0o666)
     (reachable / "home").chmod(0o555)
     with unprivileged():
         sentence = refused("symbols", "add", "NOVO-B.CO")

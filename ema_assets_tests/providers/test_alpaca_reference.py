@@ -372,7 +372,7 @@ def test_a_live_accounts_key_at_the_paper_host_costs_the_states_and_says_what_to
             1,
         ),
         (lambda: JSONResponse({"bars": {}}), MalformedAnswer, "corporate_actions", 1),
-        (lambda: Response('{"x":' + "[" * 100_000), MalformedAnswer, "nested too deep", 1),
+        (lambda: Response('{"x":' + "[" * 1_000_000), MalformedAnswer, "nested too deep", 1),
         (lambda: JSONResponse({"message": "no"}, 403), Unauthorized, "refused the API key (403): no", 1),
     ],
     ids=["5xx", "web page", "other types", "other fields", "nested", "refused"],

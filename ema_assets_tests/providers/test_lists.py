@@ -123,7 +123,7 @@ def test_a_product_that_is_offline_is_halted() -> None:
 
 def _nested(lister: Lister) -> Response:
     text = json.dumps(lister.wrapped([{"id": "CA-USD", "symbol": "CAUSDT", "status": "online", "x": 0}]))
-    return Response(text.partition("0")[0] + "[" * 100_000)
+    return Response(text.partition("0")[0] + "[" * 1_000_000)
 
 
 @pytest.mark.parametrize(
