@@ -1,5 +1,7 @@
 """How every command behaves: the order of help, what happens before a command runs, and how errors are shown."""
 
+import sys
+from io import TextIOWrapper
 from typing import Any
 
 import click
@@ -30,6 +32,12 @@ class Commands(click.Group):
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """The names of all commands, in the order in which a newcomer needs them."""
         return list(self.commands)
+
+    def main(self, *arguments: Any, **attributes: Any) -> Any:
+        """Run the command line. What a terminal has no character for, such as an arrow in Latin-1, is a question mark."""
+        if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+            sys.stdout.reconfigure(errors="replace")
+        return super().main(*arguments, **attributes)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a command; an error that its user can understand ends it with exit code 1."""

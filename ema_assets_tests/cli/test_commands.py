@@ -132,3 +132,15 @@ def test_a_reader_that_has_gone_ends_a_command_quietly(home: Path) -> None:
         )
     assert done.returncode == 1
     assert done.stderr == ""
+
+
+def test_a_character_that_the_terminal_does_not_have_is_a_question_mark(home: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ema_assets", "backtest", "--help"],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1:strict"},
+        capture_output=True,
+        timeout=GIVEN_UP_AFTER_SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"KEY=VALUE[,VALUE?]" in done.stdout
