@@ -34,7 +34,7 @@ class Commands(click.Group):
         return list(self.commands)
 
     def main(self, *arguments: Any, **attributes: Any) -> Any:
-        """Run the command line. What a terminal has no character for, such as an arrow in Latin-1, is a question mark."""
+        """Run the command line. What the terminal has no character for, such as an arrow, is a question mark."""
         if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
             sys.stdout.reconfigure(errors="replace")
         return super().main(*arguments, **attributes)
