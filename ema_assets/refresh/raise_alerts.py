@@ -129,6 +129,9 @@ def raise_alerts(
     if known.is_empty():
         return 0
     live = known.filter(pl.col("newest") > pl.col("known_through"))
+    if live.is_empty():
+        # Bars of the past alone have changed: nothing beside them is read, and nothing of them is news.
+        wanted = [each for each in wanted if each[1].is_of_corrections]
     batch = Batch(
         rows=rows.join(live.drop("from_ts"), on="symbol", how="inner", maintain_order="left"),
         flipped=flipped.join(known.select("symbol", "from_ts"), on="symbol", how="inner"),

@@ -377,6 +377,21 @@ def test_a_correction_that_flips_the_newest_bar_is_told_as_what_it_is(loaded: Da
     )
 
 
+def test_a_correction_without_a_newer_bar_is_computed_whatever_is_subscribed_to(loaded: Database) -> None:
+    exchange, now = new_exchange(), START
+    newest = exchange.bars.filter(pl.col("ts") <= LOADED).sort("ts").group_by("symbol").last()
+    exchange.correct(newest.with_columns(close=pl.col("low")))
+    # The exchange has none of the bar that has closed since.
+    exchange.bars = exchange.bars.filter(pl.col("ts") <= LOADED)
+    refresh_fetched(
+        loaded, exchange, M5, EVERYTHING.symbols, FetchRules(EVERYTHING.history_days, {}), now + EVERY_BAR, older=False
+    )
+    for node in GRAPH.computed:
+        outcome = compute.refresh_computed(loaded, node, M5, EVERYTHING.symbols, now + EVERY_BAR, alerts=GRAPH.alerts)
+        assert (sorted(outcome.done), outcome.errors) == (sorted(EVERYTHING.symbols), {}), node.name
+    assert alerts_of(loaded).filter(pl.col("kind").is_in(NEWS)).is_empty()
+
+
 def test_an_alert_is_written_with_its_bar_or_not_at_all(loaded: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     exchange, now = new_exchange(), START
     with monkeypatch.context() as patched:
