@@ -184,6 +184,23 @@ def test_a_computed_series_is_stale_while_its_input_has_changed(ready: Database)
         assert stale(transaction, closed()) == [(EMA_TREND, "AAPL", "1h", "input changed", NOW)]
 
 
+def test_what_is_computed_from_a_series_that_failed_waits_with_it(ready: Database) -> None:
+    """Strategies read the averages and the bars themselves: a bar that has closed makes both dirty."""
+    chain = [EMA_SIGNALS, EMA_TREND, STRATEGY]
+    with ready.transaction() as transaction:
+        for asset in chain:
+            for symbol in ("AAPL", "MSFT"):
+                ledger.mark_dirty(transaction, asset, starts(symbol, HOUR, NOW))
+        ledger.mark_dirty(transaction, STRATEGY, starts("AAPL", M30, NOW))
+        ledger.fail(transaction, EMA_SIGNALS, HOUR, {"AAPL": "no"}, NOW)
+        next_attempt = row(transaction, EMA_SIGNALS, "AAPL", HOUR)["next_attempt_at"]
+        assert isinstance(next_attempt, datetime)
+        before = [each[:3] for each in stale(transaction, closed(), next_attempt - timedelta(microseconds=1))]
+        assert sorted(before) == sorted([*((each, "MSFT", "1h") for each in chain), (STRATEGY, "AAPL", "30m")])
+        then = [each[:3] for each in stale(transaction, closed(), next_attempt)]
+        assert sorted(then) == sorted([*before, *((each, "AAPL", "1h") for each in chain)])
+
+
 def test_a_rolled_up_series_is_stale_only_when_a_dirty_bucket_has_closed(ready: Database) -> None:
     with ready.transaction() as transaction:
         ledger.mark_dirty(transaction, OHLC, starts("AAPL", HOUR, NOW, NOW + minutes(60)))

@@ -11,7 +11,7 @@ from ema_assets.store.database import Transaction
 from ema_assets.store.ledger.row import CLOCK_SLACK_SECONDS, PAUSE_HOURS, RECORDING_GRACE_SECONDS
 
 _STALE = f"""
-WITH closed AS (
+WITH RECURSIVE closed AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $8::text[], $9::bigint[], $10::timestamptz[])
                   AS c(calendar, timeframe, ts_end, provider, delay_seconds, recheck_at)
 ), behind AS MATERIALIZED (
@@ -39,6 +39,15 @@ WITH closed AS (
           AND (k.next_attempt_at IS NULL OR k.next_attempt_at <= $4)
         OFFSET 0
     ) s
+), waiting AS (
+    -- What has failed to be computed, and what reads that in the same run: Dagster would not come to it.
+    SELECT s.asset, s.symbol, s.timeframe
+    FROM market.series_state s JOIN market.asset a ON a.asset = s.asset AND a.is_on
+    WHERE s.failures > 0 AND s.next_attempt_at > $4 AND s.asset <> $5 AND s.is_on
+    UNION
+    SELECT i.asset, w.symbol, w.timeframe
+    FROM waiting w
+    JOIN market.asset_input i ON i.reads = w.asset AND i.reads_timeframe = w.timeframe AND i.timeframe = w.timeframe
 )
 SELECT s.asset, s.symbol, s.timeframe,
        CASE WHEN s.checked_through IS NULL THEN 'never asked' WHEN s.checked_through < s.ts_end THEN 'bar closed'
@@ -66,6 +75,8 @@ LEFT JOIN market.series_state base
 WHERE s.dirty_from IS NOT NULL AND s.is_on
   AND (s.asset <> $5 OR (s.timeframe <> ALL ($6::text[]) AND s.dirty_end <= base.checked_through))
   AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $4)
+  AND NOT EXISTS (SELECT FROM waiting w
+                  WHERE w.asset = s.asset AND w.symbol = s.symbol AND w.timeframe = s.timeframe)
 UNION ALL
 SELECT s.asset, s.symbol, s.timeframe, 'bars missing', min(g.first_ts), s.failures
 FROM market.bar_gap g
@@ -101,7 +112,7 @@ def stale(transaction: Transaction, closed: pl.DataFrame, now: datetime) -> pl.D
         closed: calendar, provider (null for the default one), delay_seconds, timeframe, ts_end: closing time of the
             last bar that can be asked for; recheck_at: a series that was asked before is asked again. `closed_bars`
             makes it.
-        now: UTC; series whose next attempt is later are left out.
+        now: UTC; series whose next attempt is later are left out, and what is computed from them.
 
     Returns:
         asset, symbol, timeframe, reason (`bar closed`, `never asked`, `asked too early`, `to be confirmed`, `bars
