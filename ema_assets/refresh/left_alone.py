@@ -1,4 +1,4 @@
-"""What is behind and left alone for a while, because it has failed: which series, until when, and why.
+"""What is behind and left alone for a while, because it or what it reads has failed: which, until when, and why.
 
 Nothing is launched for it, and so it is not in the plan; whoever says that nothing is to be done says this, too.
 """
@@ -41,7 +41,7 @@ def series(
     ahead: timedelta = timedelta(0),
     timeframes: Sequence[Timeframe] | None = None,
 ) -> pl.DataFrame:
-    """Series that are behind and are not tried yet, because they have failed: what `ledger.stale` leaves out.
+    """Series that are behind and are not tried yet, because of a failure: what `ledger.stale` leaves out.
 
     Of `timeframes`, and of those that these are rolled up from; of all without. Where nothing fails, this is one query.
 
@@ -60,7 +60,7 @@ def series(
 
 
 def behind(pausing: pl.DataFrame, closed: pl.DataFrame, now: datetime) -> pl.DataFrame:
-    """Those series of `pausing`, from `ledger.pausing`, that would be stale if they had not failed, and why.
+    """Those series of `pausing`, from `ledger.pausing`, that would be stale if nothing had failed, and why.
 
     `closed` is from `closed_bars`. Fetched bars are behind when any of its timeframes lacks them. Columns as of
     `series`.
@@ -130,9 +130,10 @@ def sentences(alone: pl.DataFrame, now: datetime) -> list[str]:
 
 def _errors(alone: pl.DataFrame) -> list[str]:
     """What went wrong in the series of `alone`, the commonest error first, each shortened to one line."""
+    failed = alone.filter(pl.col("failures") > 0)
     said = [
         root_of(error or "it failed") if asset == OHLC else f"{asset}: {error or ''}"
-        for asset, error in alone.select("asset", "last_error").iter_rows()
+        for asset, error in failed.select("asset", "last_error").iter_rows()
     ]
     counted = (
         pl.DataFrame({"error": said}, schema={"error": pl.String()})

@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 import polars as pl
 import pytest
 
-from ema_assets.model.asset_names import EMA_TREND, OHLC
+from ema_assets.model.asset_names import EMA_TREND, OHLC, STRATEGY
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh import left_alone, plan
 from ema_assets.reports import status
@@ -120,6 +120,34 @@ def test_a_sentence_has_the_commonest_reason_and_from_when_to_when_series_wait(
         (OHLC, "bar closed"),
         (EMA_TREND, "input changed"),
     }
+
+
+def test_what_reads_a_series_that_failed_is_behind_with_it_and_no_reason_of_its_own(
+    database: Database, exchange: MemoryExchange
+) -> None:
+    refresh(database, WATCHED, exchange, NOW, timeframes=FEW)
+    with database.transaction() as transaction:
+        ledger.fail(
+            transaction, EMA_TREND, M5, {"AAPL": "no memory", "MSFT": "no memory"}, NOW, NOW + timedelta(hours=1)
+        )
+        # The averages of MSFT are fresh: what failed was asked for by a person, and nothing waits for it.
+        transaction.execute(
+            "UPDATE market.series_state SET dirty_from = $1 WHERE timeframe = '5m'"
+            " AND (asset = $2 OR (asset = $3 AND symbol = 'AAPL'))",
+            NOW,
+            STRATEGY,
+            EMA_TREND,
+        )
+    assert alone_at(database, SOON).select("asset", "symbol", "reason", "failures").rows() == [
+        (EMA_TREND, "AAPL", "input changed", 1),
+        (STRATEGY, "AAPL", "input changed", 0),
+    ]
+    assert said(database, SOON) == ["1 series of 5m is behind and left alone until 16:45:00 UTC: ema_trend: no memory"]
+    with database.transaction() as transaction:
+        due = plan.stale_for_sweep(transaction, SOON, timedelta(0)).filter(asset=STRATEGY)
+        assert sorted(due["symbol"]) == ["BTC-USD", "MSFT"]
+        stale = {(each.asset, each.timeframe): each.stale for each in status.by_asset(transaction, SOON)}
+    assert (stale[EMA_TREND, "5m"], stale[STRATEGY, "5m"]) == (1, 3)
 
 
 def test_a_series_never_loaded_is_behind_and_one_of_a_silent_symbol_or_from_files_is_not(

@@ -10,6 +10,23 @@ from ema_assets.model.timeframes import FETCHED, Timeframe
 from ema_assets.store.database import Transaction
 from ema_assets.store.ledger.row import CLOCK_SLACK_SECONDS, PAUSE_HOURS, RECORDING_GRACE_SECONDS
 
+
+def _waiting(now: str, ohlc: str) -> str:
+    """The part `waiting` of a recursive query: what has failed to be computed, and what reads that in the same run.
+
+    Dagster would not come to a reader behind a step that has failed. What is read on another timeframe is no such step.
+    """
+    return f"""waiting AS (
+    SELECT s.asset, s.symbol, s.timeframe, s.next_attempt_at
+    FROM market.series_state s JOIN market.asset a ON a.asset = s.asset AND a.is_on
+    WHERE s.failures > 0 AND s.next_attempt_at > {now} AND s.dirty_from IS NOT NULL AND s.asset <> {ohlc} AND s.is_on
+    UNION
+    SELECT i.asset, w.symbol, w.timeframe, w.next_attempt_at
+    FROM waiting w
+    JOIN market.asset_input i ON i.reads = w.asset AND i.reads_timeframe = w.timeframe AND i.timeframe = w.timeframe
+)"""
+
+
 _STALE = f"""
 WITH RECURSIVE closed AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $8::text[], $9::bigint[], $10::timestamptz[])
@@ -39,16 +56,7 @@ WITH RECURSIVE closed AS (
           AND (k.next_attempt_at IS NULL OR k.next_attempt_at <= $4)
         OFFSET 0
     ) s
-), waiting AS (
-    -- What has failed to be computed, and what reads that in the same run: Dagster would not come to it.
-    SELECT s.asset, s.symbol, s.timeframe
-    FROM market.series_state s JOIN market.asset a ON a.asset = s.asset AND a.is_on
-    WHERE s.failures > 0 AND s.next_attempt_at > $4 AND s.asset <> $5 AND s.is_on
-    UNION
-    SELECT i.asset, w.symbol, w.timeframe
-    FROM waiting w
-    JOIN market.asset_input i ON i.reads = w.asset AND i.reads_timeframe = w.timeframe AND i.timeframe = w.timeframe
-)
+), {_waiting("$4", "$5")}
 SELECT s.asset, s.symbol, s.timeframe,
        CASE WHEN s.checked_through IS NULL THEN 'never asked' WHEN s.checked_through < s.ts_end THEN 'bar closed'
             ELSE 'asked too early' END AS reason,
@@ -149,16 +157,18 @@ def dirty_since(transaction: Transaction, asset: str, timeframe: Timeframe, symb
 
 
 def pausing(transaction: Transaction, now: datetime) -> pl.DataFrame:
-    """Series that have failed and whose next attempt is later than `now`: what `stale` leaves out.
+    """Series whose next attempt is later than `now`, for they or what they are computed from have failed.
 
-    Without those that are asked for once in a while only, because their symbol is silent. There are few: an index knows
-    them, whatever the number of series.
+    That is what `stale` leaves out. Those that wait for another one have no failures and no last_error. Without those
+    that are asked for once in a while only, because their symbol is silent. There are few: an index knows them,
+    whatever the number of series.
 
     Columns: asset, symbol, timeframe, calendar, provider (null for the default one), delay_seconds, timeframes (those
     that are on for the symbol), checked_through, asked_at, last_ts, dirty_from, failures, next_attempt_at, last_error.
     """
     return transaction.query(
         f"""
+        WITH RECURSIVE {_waiting("$1", "$2")}
         SELECT s.asset, s.symbol, s.timeframe, i.calendar, i.provider, i.delay_seconds::bigint AS delay_seconds,
                i.timeframes, s.checked_through, s.asked_at, s.last_ts, s.dirty_from, s.failures, s.next_attempt_at,
                s.last_error
@@ -168,6 +178,14 @@ def pausing(transaction: Transaction, now: datetime) -> pl.DataFrame:
         WHERE s.failures > 0 AND s.next_attempt_at > $1 AND s.is_on
           AND (s.asset <> $2 OR s.timeframe <> ALL ($3::text[])
                OR (i.is_fetched AND coalesce(s.asked_at <= $1 - make_interval(hours => {PAUSE_HOURS}), true)))
+        UNION ALL
+        SELECT s.asset, s.symbol, s.timeframe, i.calendar, i.provider, i.delay_seconds::bigint,
+               i.timeframes, s.checked_through, s.asked_at, s.last_ts, s.dirty_from, 0, w.next_attempt_at, NULL
+        FROM (SELECT asset, symbol, timeframe, max(next_attempt_at) AS next_attempt_at FROM waiting GROUP BY 1, 2, 3) w
+        JOIN market.series_state s USING (asset, symbol, timeframe)
+        JOIN market.asset a ON a.asset = s.asset AND a.is_on
+        JOIN market.instrument i ON i.symbol = s.symbol AND i.is_active
+        WHERE s.dirty_from IS NOT NULL AND s.is_on AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= $1)
         ORDER BY 1, 3, 2
         """,
         now,
