@@ -54,7 +54,7 @@ def chart_command(
     settings = Settings.from_env()
     watched = environment.read_watchlist(settings)
     chosen = environment.timeframe_of(watched, timeframe)
-    environment.check_on_watchlist(watched, [symbol])
+    (symbol,) = environment.on_watchlist(watched, [symbol])
     if output is not None and (ending := output.suffix.removeprefix(".").lower()) not in chart.FORMATS:
         raise not_one_of("the ending of --output", ending, chart.FORMATS)
     columns, rows = shutil.get_terminal_size()

@@ -12,7 +12,7 @@ from ema_assets.config.settings import Settings
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError, StoreUnavailable, not_one_of
-from ema_assets.model.symbols import DEFAULT_CALENDAR, parse_timeframe
+from ema_assets.model.symbols import DEFAULT_CALENDAR, parse_timeframe, speller
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.model.urls import without_libpq_settings
 from ema_assets.runtime import locate, state
@@ -73,11 +73,16 @@ def readable_graph(settings: Settings, watched: Watchlist) -> "Graph":
     return graph
 
 
-def check_on_watchlist(watched: Watchlist, symbols: Sequence[str]) -> None:
-    """Refuse symbols that are not on the watchlist."""
-    unknown = sorted(set(symbols) - set(watched.symbols))
-    if unknown:
+def on_watchlist(watched: Watchlist, symbols: Sequence[str]) -> list[str]:
+    """`symbols` as the watchlist spells them.
+
+    Raises:
+        ConfigurationError: naming those that are not on it.
+    """
+    spelt = speller(watched.symbols)
+    if unknown := sorted({symbol for symbol in symbols if spelt(symbol) is None}):
         raise ConfigurationError(f"not on the watchlist: {', '.join(unknown)}; `ema-assets symbols list` shows what is")
+    return [found for symbol in symbols if (found := spelt(symbol)) is not None]
 
 
 def chosen_symbols(watched: Watchlist, symbols: Sequence[str], groups: Sequence[str]) -> list[str]:
@@ -86,13 +91,13 @@ def chosen_symbols(watched: Watchlist, symbols: Sequence[str], groups: Sequence[
     Raises:
         ConfigurationError: naming a symbol or a group that is not on the watchlist.
     """
-    check_on_watchlist(watched, symbols)
+    chosen = on_watchlist(watched, symbols)
     for group in groups:
         if group not in watched.groups:
             raise not_one_of("--group", group, watched.groups)
         if not watched.groups[group]:
             raise ConfigurationError(f"the group {group!r} of the watchlist has no symbol")
-    return list(dict.fromkeys([*symbols, *(each for group in groups for each in watched.groups[group])]))
+    return list(dict.fromkeys([*chosen, *(each for group in groups for each in watched.groups[group])]))
 
 
 def timeframe_of(watched: Watchlist, text: str) -> Timeframe:

@@ -38,7 +38,7 @@ def quality_command(
     from ema_assets.reports import health, story
 
     settings = Settings.from_env()
-    environment.check_on_watchlist(environment.read_watchlist(settings), symbols)
+    symbols = environment.on_watchlist(environment.read_watchlist(settings), symbols)
     bar = _bar(symbols, timeframe, opened)
     with environment.open_existing(settings) as database, database.transaction() as transaction:
         if bar is not None:

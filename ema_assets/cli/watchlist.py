@@ -16,7 +16,7 @@ from ema_assets.config import renames, watchlist
 from ema_assets.config.settings import Settings
 from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError, StoreError, first_of, not_one_of
-from ema_assets.model.symbols import FROM_FILES, Instrument, parse_symbol
+from ema_assets.model.symbols import FROM_FILES, Instrument, parse_symbol, speller
 from ema_assets.runtime import state
 
 if TYPE_CHECKING:
@@ -160,12 +160,14 @@ def _add(wanted: Sequence[str], calendar: str | None, provider: str | None) -> N
     settings = Settings.from_env()
     watchlist.ensure(settings.watchlist_path)
     known = set(listed(settings.watchlist_path))
+    spelt = speller(known)
+    wanted = list(dict.fromkeys(spelt(symbol) or symbol for symbol in wanted))
     running = state.read_state(settings)
     chooser = Chooser(environment.default_provider(settings, running), calendar, provider)
-    chosen = [each for symbol in dict.fromkeys(wanted) if symbol not in known and (each := chooser.choose(symbol))]
+    chosen = [each for symbol in wanted if symbol not in known and (each := chooser.choose(symbol))]
     added = set(add_instruments(settings.watchlist_path, [choice.instrument for choice in chosen]))
     _print_added([choice for choice in chosen if choice.instrument.symbol in added])
-    _print_known([symbol for symbol in dict.fromkeys(wanted) if symbol in known])
+    _print_known([symbol for symbol in wanted if symbol in known])
     for note in chooser.notes():
         click.echo(note, err=True)
     if added and running is not None:
@@ -227,10 +229,11 @@ def _print_known(symbols: Sequence[str]) -> None:
 @click.argument("symbols", nargs=-1, required=True, shell_complete=complete_symbol)
 def symbols_remove(symbols: Sequence[str]) -> None:
     """Remove SYMBOLS from the watchlist; what is stored of them stays."""
-    from ema_assets.config.watchlist_edits import remove_symbols
+    from ema_assets.config.watchlist_edits import listed, remove_symbols
 
     settings = Settings.from_env()
-    wanted = [symbol.upper() for symbol in symbols]
+    spelt = speller(listed(settings.watchlist_path))
+    wanted = [spelt(symbol) or symbol for symbol in symbols]
     removed = remove_symbols(settings.watchlist_path, wanted)
     if len(removed) <= _SHOWN_SYMBOLS:
         for symbol in removed:

@@ -1,6 +1,7 @@
 """Symbols, series and instruments: parsed once, at the edge. No I/O."""
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -50,6 +51,18 @@ def parse_symbol(text: str) -> str:
             f"received {text!r}"
         )
     return text
+
+
+def speller(known: Iterable[str]) -> Callable[[str], str | None]:
+    """What finds the one of the `known` symbols that a person means: by `aapl` AAPL, unless there are both.
+
+    It finds None when there is none, or when several differ from it by their capitals alone.
+    """
+    exact = frozenset(known)
+    capitals: dict[str, str | None] = {}
+    for symbol in exact:
+        capitals[symbol.upper()] = None if symbol.upper() in capitals else symbol
+    return lambda symbol: symbol if symbol in exact else capitals.get(symbol.upper())
 
 
 def parse_timeframe(text: str) -> Timeframe:

@@ -237,6 +237,22 @@ def test_a_calendar_whose_holidays_are_not_known_for_long_is_told(run: Run, days
     assert bool(done.stderr) is is_told
 
 
+def test_symbols_may_be_typed_in_small_letters_and_are_found_as_they_are_spelt(
+    run: Run, refused: Refused, home: Path
+) -> None:
+    text = WATCHLIST.replace('"MSFT"', '"MSFT", "eurgold", "Twin", "TWIN"')
+    (home / "watchlist.toml").write_text(text)
+    assert run("symbols", "add", "msft", "EurGold", "twin").stdout.endswith(" on the watchlist already.\n")
+    assert refused("chart", "twin", EMA_DATABASE_URL=DEAD).startswith("not on the watchlist: twin; ")
+    assert "not on the watchlist" not in refused("chart", "msft", EMA_DATABASE_URL=DEAD)
+    assert "not on the watchlist" not in refused("quality", "--symbol", "EURGOLD", EMA_DATABASE_URL=DEAD)
+    assert "not on the watchlist" not in refused("refresh", "--symbol", "btc-usd", EMA_DATABASE_URL=DEAD)
+    assert run("symbols", "remove", "EURGOLD", "Twin").stdout == (
+        "Removed eurgold; its data stays.\nRemoved Twin; its data stays.\n"
+    )
+    assert watchlist.load(home / "watchlist.toml").symbols == ("AAPL", "MSFT", "TWIN", "BTC-USD")
+
+
 def test_a_symbol_that_cannot_be_one_or_is_not_there_is_refused(refused: Refused, home: Path) -> None:
     assert refused("symbols", "add", "A|B").startswith("`symbol` must be 1 to 32 letters")
     assert refused("symbols", "remove", "NVDA") == "not on the watchlist: NVDA"
