@@ -34,6 +34,7 @@ _SYMBOLS, _PLACES, _BARS = 8, 8, 4
 _RELATIVE, _ABSOLUTE = 1e-6, 1e-9
 # A flag that compares such sums may differ in so many of the bars.
 _FEW = 0.05
+_NARROW = (pl.Int8, pl.Int16, pl.Int32, pl.UInt8, pl.UInt16, pl.UInt32)
 
 
 def checked(signal: Signal, origin: str) -> Signal:
@@ -47,7 +48,7 @@ def checked(signal: Signal, origin: str) -> Signal:
     def computed(bars: pl.DataFrame, carried: pl.DataFrame, params: Params) -> pl.DataFrame:
         rows = compute(bars, carried, params)
         call = _Call(signal, compute, params, bars, carried)
-        problem = next(call.problems(rows), None) if call.is_fit(rows) else None
+        problem = None if rows.is_empty() else next(call.problems(rows), None)
         if problem is not None:
             raise UnsoundSignal(f"signal `{signal.name}` in {origin}{_line(signal.compute)}: {problem}")
         return rows
@@ -72,25 +73,31 @@ def _named(signal: Signal, origin: str) -> Compute:
             raise SignalError(f"{name}:{where} {told(error)}") from error
         if problem := _misfit(signal, bars, rows):
             raise SignalError(f"{name}{_line(signal.compute)}: `compute` must return {problem}")
-        # Of a series that is still within its first bars, a column may have no value at all.
-        unknown = [column for column in signal.columns if rows.schema.get(column.name) == pl.Null]
-        return rows.with_columns(pl.col(column.name).cast(KINDS[column.kind]) for column in unknown)
+        others = [column for column in signal.columns if rows.schema[column.name] != KINDS[column.kind]]
+        return rows.with_columns(pl.col(column.name).cast(KINDS[column.kind]) for column in others)
 
     return compute
 
 
 def _misfit(signal: Signal, bars: pl.DataFrame, rows: object) -> str | None:
-    """What `compute` must return of `bars` and did not; what else is wrong is found where it is stored."""
+    """What `compute` must return of `bars` and did not."""
     if not isinstance(rows, pl.DataFrame):
         return f"a polars frame, received a {type(rows).__name__}"
     if rows.height != bars.height:
         return f"one row per bar, {bars.height:,}, received {rows.height:,}"
-    for key in ("symbol", "ts"):
-        if rows.schema.get(key) == bars.schema[key] and not rows[key].equals(bars[key]):
+    keys = {key: bars.schema[key] for key in ("symbol", "ts")}
+    for name, kind in (keys | {column.name: KINDS[column.kind] for column in signal.columns}).items():
+        dtype = rows.schema.get(name)
+        if dtype is None:
+            return f"a column `{name}`, received {', '.join(rows.columns) or 'no columns'}"
+        if dtype != kind and (name in keys or not _becomes(dtype, kind)):
+            return f"`{name}` as {kind} of polars, received {dtype}"
+    for key in keys:
+        if not rows[key].equals(bars[key]):
             place = int((~rows[key].eq_missing(bars[key])).arg_true()[0])
             return f"the bars in their order, but `{key}` of row {place} is {rows[key][place]}, not {bars[key][place]}"
     for column in signal.columns:
-        found = rows[column.name] if column.name in rows.columns else pl.Series(dtype=KINDS[column.kind])
+        found = rows[column.name]
         if not column.is_nullable and (found.null_count() or (found.dtype.is_float() and found.is_nan().any())):
             return f"a value of `{column.name}` for each bar, as its column declares; received null"
         if column.choices and found.dtype == pl.String:
@@ -98,6 +105,12 @@ def _misfit(signal: Signal, bars: pl.DataFrame, rows: object) -> str | None:
             if not others.is_empty():
                 return f"{', '.join(column.choices)} or null in `{column.name}`, received {others[0]!r}"
     return None
+
+
+def _becomes(dtype: pl.DataType, kind: pl.DataType) -> bool:
+    """Whether values of `dtype` are taken as those of the `kind` of a column, for every one of them can be."""
+    # Of a series that is still within its first bars, a column may have no value at all.
+    return dtype == pl.Null or (kind == pl.Int64 and dtype in _NARROW)
 
 
 def _line(compute: Compute) -> str:
@@ -114,10 +127,6 @@ class _Call:
     params: Params
     bars: pl.DataFrame
     carried: pl.DataFrame
-
-    def is_fit(self, rows: pl.DataFrame) -> bool:
-        """True when `rows` has what it must have; what else is wrong is found where it is stored."""
-        return not rows.is_empty() and set(rows.columns) >= {"symbol", "ts", *self.signal.column_names}
 
     def problems(self, rows: pl.DataFrame) -> Iterator[str]:
         """What `compute` does that it must not, seen by other calls for some of the bars."""

@@ -166,6 +166,22 @@ def test_what_compute_raises_is_said_with_the_signal_its_file_and_the_line() -> 
             id="another time",
         ),
         pytest.param(
+            signal(lambda bars, carried, params: bars.select("symbol", "ts", my="close")),
+            "a column `mine`, received symbol, ts, my",
+            id="another name",
+        ),
+        pytest.param(
+            signal(lambda bars, carried, params: bars.select("symbol", mine="close")),
+            "a column `ts`, received symbol, mine",
+            id="no times",
+        ),
+        pytest.param(of(pl.lit(1)), "`mine` as Float64 of polars, received Int32", id="another kind"),
+        pytest.param(
+            signal(lambda bars, carried, params: bars.select("symbol", ts=pl.lit(None), mine="close")),
+            "`ts` as Datetime(time_unit='us', time_zone='UTC') of polars, received Null",
+            id="times that are null",
+        ),
+        pytest.param(
             signal(
                 lambda bars, carried, params: bars.select("symbol", "ts", mine="close", side=pl.lit("sell")),
                 columns=(Column("side", "text", "Which", choices=("long", "short")),),
@@ -195,13 +211,12 @@ def test_a_column_without_any_value_yet_has_the_kind_that_it_declares() -> None:
     assert computed(of(pl.lit(None), kind="int8"))["mine"].dtype == pl.Int64
 
 
+def test_whole_numbers_of_another_width_are_those_of_the_column() -> None:
+    assert computed(of(CLOSE.rank().over("symbol").cast(pl.UInt32) * 0, kind="int8"))["mine"].dtype == pl.Int64
+
+
 def test_no_bars_are_no_reason_to_refuse() -> None:
     assert computed(of(CLOSE.shift(1)), BARS.clear()).is_empty()
-
-
-def test_what_has_no_value_of_a_column_is_left_to_whoever_stores_it() -> None:
-    without = signal(lambda bars, carried, params: bars.select("symbol", "ts"))
-    assert computed(without).columns == ["symbol", "ts"]
 
 
 def test_a_state_that_is_carried_under_another_name_is_refused() -> None:
