@@ -32,6 +32,7 @@ _SYMBOLS, _PLACES, _BARS = 8, 8, 4
 # What began elsewhere may weigh a millionth, as where averages have converged; beside the largest value of a column,
 # what running sums have lost may stay.
 _RELATIVE, _ABSOLUTE = 1e-6, 1e-9
+_KEYS = ("symbol", "ts")
 # A flag that compares such sums may differ in so many of the bars.
 _FEW = 0.05
 _NARROW = (pl.Int8, pl.Int16, pl.Int32, pl.UInt8, pl.UInt16, pl.UInt32)
@@ -85,14 +86,22 @@ def _misfit(signal: Signal, bars: pl.DataFrame, rows: object) -> str | None:
         return f"a polars frame, received a {type(rows).__name__}"
     if rows.height != bars.height:
         return f"one row per bar, {bars.height:,}, received {rows.height:,}"
-    keys = {key: bars.schema[key] for key in ("symbol", "ts")}
+    return _misfit_of_kinds(signal, bars, rows) or _misfit_of_values(signal, bars, rows)
+
+
+def _misfit_of_kinds(signal: Signal, bars: pl.DataFrame, rows: pl.DataFrame) -> str | None:
+    keys = {key: bars.schema[key] for key in _KEYS}
     for name, kind in (keys | {column.name: KINDS[column.kind] for column in signal.columns}).items():
         dtype = rows.schema.get(name)
         if dtype is None:
             return f"a column `{name}`, received {', '.join(rows.columns) or 'no columns'}"
         if dtype != kind and (name in keys or not _becomes(dtype, kind)):
             return f"`{name}` as {kind} of polars, received {dtype}"
-    for key in keys:
+    return None
+
+
+def _misfit_of_values(signal: Signal, bars: pl.DataFrame, rows: pl.DataFrame) -> str | None:
+    for key in _KEYS:
         if not rows[key].equals(bars[key]):
             place = int((~rows[key].eq_missing(bars[key])).arg_true()[0])
             return f"the bars in their order, but `{key}` of row {place} is {rows[key][place]}, not {bars[key][place]}"
