@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -20,7 +20,9 @@ from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.outcome import Outcome
 
 if TYPE_CHECKING:
+    from ema_assets.model.symbols import Instrument
     from ema_assets.refresh.runs import PlannedRun
+    from ema_assets.store.database import Transaction
 
 # Of series that failed for one reason, `refresh` names this many.
 _SHOWN_SERIES = 5
@@ -66,12 +68,8 @@ def plan_command(symbols: Sequence[str], groups: Sequence[str], *, each_series: 
             lines.append("")
             lines += plan.series_sentences(transaction, stale) + plan.series_sentences(transaction, waiting)
         if not lines:
-            shortest = watched.with_bars[0]
-            lines = ["Nothing is stale."]
-            lines += [
-                f"{calendar}: the next {timeframe_key(shortest)} bar closes {minute(closes)} UTC"
-                for calendar, _, closes in plan.next_closes(transaction, shortest, now).rows()
-            ]
+            chosen = [each for each in watched.instruments if each.symbol in (symbols or watched.symbols)]
+            lines = ["Nothing is stale.", *_coming(transaction, chosen, now)]
     if as_json:
         errors = {"configuration_error": wrong, "sync_error": sync_error}
         rendering.print_json({**_as_json(stale, waiting, runs), "watchlist_changes": asdict(changes), **errors})
@@ -105,6 +103,25 @@ def _as_json(stale: pl.DataFrame, waiting: pl.DataFrame, runs: "Sequence[Planned
         "stale": stale.select("asset", "symbol", "timeframe", "reason", "since", "failures").to_dicts(),
         "waiting": waiting.to_dicts(),
     }
+
+
+def _coming(transaction: "Transaction", instruments: "Sequence[Instrument]", now: datetime) -> list[str]:
+    """When the next bar of each calendar of `instruments` closes, of the shortest timeframe there."""
+    from ema_assets.refresh.plan import next_closes
+
+    shortest: dict[str, Timeframe] = {}
+    for each in instruments:
+        shortest[each.calendar] = min(each.with_bars[0], shortest.get(each.calendar, each.with_bars[0]))
+    coming = sorted(
+        (closes, calendar, timeframe)
+        for timeframe in sorted(set(shortest.values()))
+        for calendar, _, closes in next_closes(transaction, timeframe, now).rows()
+        if shortest.get(calendar) == timeframe
+    )
+    return [
+        f"{calendar}: the next {timeframe_key(timeframe)} bar closes {minute(closes)} UTC"
+        for closes, calendar, timeframe in coming
+    ]
 
 
 @click.command("refresh", cls=Command)

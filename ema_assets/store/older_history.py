@@ -52,7 +52,8 @@ def sync_depth(transaction: Transaction, wanted: Mapping[str, str], now: datetim
             ON CONFLICT (timeframe) DO UPDATE SET wanted = excluded.wanted WHERE d.wanted <> excluded.wanted
             RETURNING timeframe
         )
-        UPDATE market.older_history h SET due_at = least(h.due_at, $3), failures = 0
+        UPDATE market.older_history h
+        SET due_at = least(h.due_at, $3), failures = 0, note = CASE WHEN h.failures = 0 THEN h.note END
         FROM changed c WHERE h.timeframe = c.timeframe
         """,
         list(wanted),
@@ -135,7 +136,9 @@ def settle(transaction: Transaction, timeframe: Timeframe, settled: pl.DataFrame
         FROM settled ORDER BY symbol
         ON CONFLICT (symbol, timeframe) DO UPDATE
         SET due_at = NULL, failures = 0, asked_from = least(h.asked_from, excluded.asked_from),
-            asked_at = coalesce(excluded.asked_at, h.asked_at), note = coalesce(excluded.note, h.note)
+            asked_at = coalesce(excluded.asked_at, h.asked_at),
+            -- What went wrong the last time is over.
+            note = coalesce(excluded.note, CASE WHEN h.failures = 0 THEN h.note END)
         """,
         timeframe.key,
         settled["symbol"],

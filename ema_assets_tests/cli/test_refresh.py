@@ -162,6 +162,26 @@ def test_plan_says_what_would_run_and_why_and_changes_nothing(
     assert refused("plan", "--symbol", "NOPE", **env).startswith("not on the watchlist: NOPE")
 
 
+def test_plan_names_the_next_bar_of_each_calendar_that_its_symbols_have(
+    run: Run, database: Database, database_url: str, home: Path
+) -> None:
+    path = home / "watchlist.toml"
+    text = path.read_text().replace('calendar = "24/7"', 'calendar = "24/7"\ntimeframes = ["1m", "1d"]')
+    path.write_text(text)
+    sync(database, watchlist.parse(text), datetime(2026, 11, 20, 15, tzinfo=UTC))
+    with database.transaction() as transaction:
+        transaction.execute("UPDATE market.series_state SET checked_through = '2026-11-20 15:00', asked_at = now()")
+    env = {"EMA_DATABASE_URL": database_url, "EMA_CLOCK": "2026-11-20T15:00:10Z"}
+    assert run("plan", **env).stdout == (
+        "Nothing is stale.\n"
+        "24/7: the next 1m bar closes 2026-11-20 15:01 UTC\n"
+        "XNYS: the next 5m bar closes 2026-11-20 15:05 UTC\n"
+    )
+    assert run("plan", "--symbol", "BTC-USD", **env).stdout == (
+        "Nothing is stale.\n24/7: the next 1m bar closes 2026-11-20 15:01 UTC\n"
+    )
+
+
 def test_a_group_is_planned_refreshed_and_screened_by_itself(
     run: Run, database_url: str, exchange: dict[str, str]
 ) -> None:

@@ -294,6 +294,21 @@ def test_a_failure_pauses_and_costs_the_series_itself_nothing(database: Database
     assert sources(database, "AAPL", H4)[0][0] == "rolled up from 30m"
 
 
+def test_what_went_wrong_is_forgotten_once_older_bars_have_come(database: Database) -> None:
+    exchange = MemoryExchange(served(TRUTH, M30, OLDEST))
+    refresh(database, WATCHED, exchange, NOW, timeframes=(M5,))
+    exchange.failing = {"AAPL": "no answer"}
+    deeper = watch(CALENDARS, m5_days=20, d1_days=20, timeframes=ORDER)
+    refresh(database, deeper, exchange, NOW, timeframes=(M5,))
+    noted = "SELECT symbol, note, due_at FROM market.older_history WHERE timeframe = '5m' AND note IS NOT NULL"
+    ((symbol, said, due),) = rows_of(database, noted)
+    assert (symbol, said) == ("AAPL", "no answer")
+    exchange.failing = {}
+    refresh(database, deeper, exchange, due, timeframes=(M5,))
+    assert state_of(database, "AAPL", M5)["asked_from"] == utc("2026-11-07 00:00")
+    assert rows_of(database, noted) == []
+
+
 def test_what_a_provider_refuses_is_settled(database: Database) -> None:
     exchange = MemoryExchange(served(TRUTH, M30))
     exchange.failing, exchange.failing_timeframe = {"AAPL": "there is no 30m"}, M30
