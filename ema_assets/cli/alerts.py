@@ -33,7 +33,7 @@ def alerts_group() -> None:
 
 def _in_the_watchlist(settings: Settings) -> Alerts | None:
     """The alerts of the watchlist, checked; None when there are none."""
-    watched = environment.load_watchlist(settings)
+    watched = environment.read_watchlist(settings)
     return build(watched, settings.signals_folder, settings.strategies_folder).alerts
 
 

@@ -55,7 +55,7 @@ def restore_command(file: Path, *, replace: bool) -> None:
         click.echo(f"Applied {done.migrations} newer migrations.")
     if not settings.watchlist_path.exists():
         click.echo(
-            f"The watchlist is not in it: put yours at {settings.watchlist_path}, or the next command writes a new one."
+            f"The watchlist is not in it: put yours at {settings.watchlist_path}, or `up` writes a default."
         )
     for sentence in done.lost:
         click.echo(sentence, err=True)

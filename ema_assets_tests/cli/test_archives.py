@@ -187,7 +187,7 @@ def test_data_is_replaced_only_when_told_and_a_restore_that_fails_changes_nothin
     Path("home/watchlist.toml").rename("home/kept.toml")
     restored = run("restore", str(archive), "--replace", EMA_DATABASE_URL=url)
     Path("home/kept.toml").rename("home/watchlist.toml")
-    assert "The watchlist is not in it: put yours at " in restored.stdout
+    assert "home/watchlist.toml, or `up` writes a default.\n" in restored.stdout
     assert len(everything(url, "market")["market.bar_rejected"]) == 3
     # What is not in the archive: a table of the schema goes with it, Dagster's own stay.
     assert "market.mine" not in everything(url, "market")

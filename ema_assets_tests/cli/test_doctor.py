@@ -269,6 +269,16 @@ def test_calendars_that_end_soon_are_named(run: Run, database_url: str) -> None:
 # --- files and what is installed --------------------------------------------------------------------------------------
 
 
+OWN_SIGNAL = """
+import polars as pl
+from ema_assets.signals.declaration import Column, Signal
+
+SIGNAL = Signal(name="mine", version="1", description="Twice the close", reads={"ohlc": ("close",)},
+                columns=(Column("twice", "float8", "Twice"),),
+                compute=lambda bars, carried, params: bars.select("symbol", "ts", twice=pl.col("close") * 2))
+"""
+
+
 def test_a_file_of_the_users_own_that_fails_or_never_ends_is_named(
     run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +294,9 @@ def test_a_file_of_the_users_own_that_fails_or_never_ends_is_named(
     assert level == "error"
     assert re.fullmatch(re.escape(str(path)) + r": line \d: is not done after 0.2 seconds; is there a loop .*", text)
     assert [each.name for each in (home / "signals").iterdir()] == ["mine.py"]
+    path.write_text(OWN_SIGNAL)
+    ((_, one),) = examined(run)["signals and strategies"]
+    assert one.endswith(" assets, from 1 file of your own")
 
 
 def test_room_on_the_disk_has_two_limits(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

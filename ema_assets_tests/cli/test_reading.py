@@ -49,6 +49,7 @@ def test_a_command_that_reads_makes_nothing_in_a_folder_without_data(
         assert refused(*command).startswith(f"there is nothing in {home} yet; start everything with `ema-assets up`")
     assert "AAPL" in run("symbols", "list").stdout
     assert run("status").exit_code == 0
+    assert run("alerts", "list").stderr.startswith(f"Error: {home / 'watchlist.toml'} has no `[[alert]]`")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -19,7 +19,8 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
         yield error(str(refused), "correct the file, or move it out of the folder; every process loads it")
     else:
         own = sum(1 for folder in folders for path in folder.glob("*.py") if not path.name.startswith("_"))
-        yield ok(f"{len(graph.nodes)} assets, from {own} files of your own" if own else f"{len(graph.nodes)} assets")
+        files = f", from {own} file{'s' if own > 1 else ''} of your own" if own else ""
+        yield ok(f"{len(graph.nodes)} assets{files}")
 
 
 CHECK = Check("signals and strategies", 70, _look)
