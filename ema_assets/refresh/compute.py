@@ -201,6 +201,10 @@ def refresh_computed(
             claimed = ledger.claim(transaction, node.name, timeframe, batch, everything=everything)
             if claimed.is_empty():
                 return
+            if not everything and claimed["adopted"][0] not in {None, node.code_version}:
+                # Between an edit of the configuration and the sync that takes it up, new bars wait: a series is all of
+                # one version, and the sync wants the whole of it.
+                return
             computed = compute(transaction, node, timeframe, claimed)
             computed_at = time.monotonic()
             past = impact.revised(transaction, node.name, timeframe, claimed, everything=everything)

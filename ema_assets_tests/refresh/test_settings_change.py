@@ -1,13 +1,19 @@
 """What a change of the watchlist's settings does to series that are there already."""
 
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
 import polars as pl
 
 from ema_assets.model.asset_names import EMA_SIGNALS, EMA_TREND, OHLC
+from ema_assets.providers.declaration import Publication
+from ema_assets.refresh.compute import refresh_computed
+from ema_assets.refresh.fetch import refresh_fetched
+from ema_assets.refresh.graph import build
+from ema_assets.refresh.plan_requests import FetchRules
+from ema_assets.store import ledger
 from ema_assets.store.database import Database
 from ema_assets_tests.conftest import empty
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, rows_of, state_of, tables_of, utc, watch
@@ -61,6 +67,42 @@ def test_an_ema_that_starts_otherwise_is_computed_again_with_all_that_reads_it(d
     assert state_of(database, "AAPL", M5, EMA_SIGNALS)["code_version"] == "1 seed=first"
     refresh(database, watched, exchange, now)
     assert all(rows.equals(tables_of(database)[asset]) for asset, rows in seeded_by_mean.items())
+
+
+def test_new_bars_wait_between_an_edit_of_the_configuration_and_the_sync_that_takes_it_up(database: Database) -> None:
+    """Whoever has read the file meanwhile must not put rows of the new version behind those of the one before."""
+    week = (date(2026, 11, 23), date(2026, 11, 27))
+    exchange = MemoryExchange(bars_on("XNYS", "AAPL", M5, *week), bars_on("XNYS", "AAPL", D1, *week))
+    before, now, later = watch({"AAPL": "XNYS"}), utc("2026-11-27 15:00"), utc("2026-11-27 16:00")
+    edited = replace(before, ema_seed="first")
+    node = build(edited).nodes[EMA_SIGNALS]
+    refresh(database, before, exchange, now)
+    known = tables_of(database)[EMA_SIGNALS]
+    rules = FetchRules(before.history_days, {None: Publication(timedelta(0))}, {})
+    assert refresh_fetched(database, exchange, M5, ["AAPL"], rules, later).rows
+    outcome = refresh_computed(database, node, M5, ["AAPL"], later)
+    assert (outcome.done, outcome.errors) == ([], {})
+    assert tables_of(database)[EMA_SIGNALS].equals(known)
+    state = state_of(database, "AAPL", M5, EMA_SIGNALS)
+    assert state["dirty_from"] is not None
+    assert state["code_version"] == build(before).nodes[EMA_SIGNALS].code_version
+    # A person who asks for everything gets all of the new version at once.
+    assert refresh_computed(database, node, M5, ["AAPL"], later, everything=True).done == ["AAPL"]
+    assert state_of(database, "AAPL", M5, EMA_SIGNALS)["dirty_from"] is None
+    refresh(database, edited, exchange, later)
+    found = tables_of(database)
+    # A process that goes by what was before computes nothing any more, and what it was about to finish is computed again.
+    old = build(before).nodes[EMA_SIGNALS]
+    with database.transaction() as transaction:
+        ledger.start_again(transaction, [EMA_SIGNALS])
+    assert refresh_computed(database, old, M5, ["AAPL"], later).done == []
+    with database.transaction() as transaction:
+        transaction.execute("UPDATE market.series_state SET code_version = $1 WHERE asset = $2", "1", EMA_SIGNALS)
+    assert refresh_computed(database, old, M5, ["AAPL"], later, everything=True).done == ["AAPL"]
+    assert state_of(database, "AAPL", M5, EMA_SIGNALS)["dirty_from"] == ledger.BEGINNING
+    refresh(database, edited, exchange, later)
+    assert all(rows.equals(tables_of(database)[asset]) for asset, rows in found.items())
+    assert state_of(database, "AAPL", M5, EMA_SIGNALS)["dirty_from"] is None
 
 
 def test_a_longer_history_of_days_is_told_as_what_it_is_and_leaves_no_bar_out(database: Database) -> None:

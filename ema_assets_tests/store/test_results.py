@@ -436,6 +436,30 @@ def test_a_reader_in_a_transaction_neither_holds_up_adding_up_nor_sees_it(filled
         assert cursor.fetchone() == (7.0,)
 
 
+@pytest.mark.parametrize("first", ["ANALYZE", "DELETE FROM pg_statistic"])
+def test_trades_are_added_up_once_and_not_once_for_each_series(filled: Database, first: str) -> None:
+    """Where the planner expects one series in all it did the second: of 528 series that took minutes and not 0.2 s."""
+    with closing(psycopg2.connect(filled.url)) as connection, connection.cursor() as cursor:
+        cursor.execute(first)
+        cursor.execute(results.ADDS_UP_ONCE)
+        cursor.execute("SELECT pg_get_viewdef('market.strategy_performance'::regclass)")
+        (sql,) = cursor.fetchone() or ("",)
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql.rstrip('; ')}")
+        (found,) = cursor.fetchone() or (None,)
+        connection.rollback()
+    nodes = [found[0]["Plan"]]
+    for node in nodes:
+        nodes += node.get("Plans", [])
+    sums = [node["Actual Loops"] for node in nodes if node["Node Type"] == "WindowAgg"]
+    assert set(sums) == {1}
+    # Of the bars, the first and the last one of each series are read.
+    series = nodes[0]["Actual Rows"]
+    reads = [node for node in nodes if node.get("Relation Name", "").startswith("ohlc_")]
+    bars = [node["Actual Rows"] * node["Actual Loops"] for node in reads]
+    assert series > 10
+    assert 0 < sum(bars) <= 2 * series
+
+
 def test_performance_of_a_new_database_does_not_take_the_ledger_for_empty(database: Database) -> None:
     """Without statistics of it, a hundred symbols took minutes; here autovacuum is off."""
     watched = Watchlist((Instrument("BTC-USD", "24/7"),), dict(zip(FETCHED, (2, 10), strict=True)))

@@ -136,18 +136,20 @@ def claim(
     """Lock those of `symbols` that want work and that nobody else works on.
 
     Returns symbol, calendar, from_ts (where to start), last_ts (up to where it was computed before), code_version (by
-    which it was computed before), and for rolled-up
-    bars `complete_through` of their 5m input, asked_from (from when on they are made of long history, null when they
-    are not) and long_end (where the stored long history ends); sorted by symbol. With `everything`, from_ts is the
-    beginning and fresh series are claimed too.
+    which it was computed before), adopted (the version of the asset since the last sync, null before one), and for
+    rolled-up bars `complete_through` of their 5m input, asked_from (from when on they are made of long history, null
+    when they are not) and long_end (where the stored long history ends); sorted by symbol. With `everything`, from_ts
+    is the beginning and fresh series are claimed too.
     """
     return transaction.query(
         """
         SELECT s.symbol, i.calendar,
                CASE WHEN $4 THEN $5::timestamptz ELSE s.dirty_from END AS from_ts,
-               s.last_ts, s.code_version, base.checked_through AS complete_through, s.asked_from, h.last_end AS long_end
+               s.last_ts, s.code_version, a.code_version AS adopted, base.checked_through AS complete_through,
+               s.asked_from, h.last_end AS long_end
         FROM market.series_state s
         JOIN market.instrument i ON i.symbol = s.symbol
+        LEFT JOIN market.asset a ON a.asset = s.asset
         JOIN market.series_state base ON base.asset = $6 AND base.symbol = s.symbol AND base.timeframe = $7
         LEFT JOIN market.older_history h ON h.symbol = s.symbol AND h.timeframe = $7
         WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) AND s.is_on
@@ -200,11 +202,16 @@ SET revision = s.revision + CASE WHEN r.changed_from IS NULL THEN 0 ELSE 1 END,
     checked_through = greatest(s.checked_through, r.checked_through),
     asked_at = coalesce(r.asked_at, s.asked_at),
     final_through = greatest(s.final_through, r.final_through),
-    dirty_from = r.dirty_from, dirty_end = r.dirty_end,
+    -- A sync that has adopted another version meanwhile wants the whole series computed by that one, and not by the one
+    -- of before again.
+    dirty_from = CASE WHEN s.asset <> $13 AND a.code_version <> $8 AND s.code_version IS DISTINCT FROM a.code_version
+                      THEN $14::timestamptz ELSE r.dirty_from END,
+    dirty_end = r.dirty_end,
     code_version = $8, failures = 0, next_attempt_at = NULL, last_error = NULL,
     computed_at = clock_timestamp(), updated_at = clock_timestamp()
 FROM results r
 LEFT JOIN read ON read.symbol = r.symbol
+LEFT JOIN market.asset a ON a.asset = $1
 WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = r.symbol
 """
 
@@ -234,6 +241,8 @@ def complete(
         results["dirty_end"],
         results["asked_at"],
         results["final_through"],
+        OHLC,
+        BEGINNING,
     )
 
 

@@ -2,7 +2,7 @@ CREATE MATERIALIZED VIEW market.strategy_performance AS
 WITH series AS (
     -- How long each series has been traded: from its first bar to the newest one that the strategy has seen. Bars that
     -- the ledger names may be gone, when a symbol moved to another exchange: the bars themselves are asked.
-    SELECT s.asset AS strategy, s.symbol, s.timeframe, a.ts AS first_ts, b.ts AS last_ts, i.calendar,
+    SELECT s.asset AS strategy, s.symbol, s.timeframe, a.ts AS first_ts, t.ts AS last_ts, i.calendar,
            t.bar_number AS bars,
            -- A price of zero or less is no multiple of another, and who holds through one has lost more than all.
            CASE WHEN a.close > 0 AND b.close > 0
@@ -20,7 +20,11 @@ WITH series AS (
         SELECT ts, close FROM market.ohlc x
         WHERE x.symbol = s.symbol AND x.timeframe = s.timeframe ORDER BY ts LIMIT 1
     ) a
-    JOIN market.ohlc b ON b.symbol = s.symbol AND b.timeframe = s.timeframe AND b.ts = t.ts
+    -- A join would read all bars.
+    CROSS JOIN LATERAL (
+        SELECT close FROM market.ohlc x
+        WHERE x.symbol = s.symbol AND x.timeframe = s.timeframe AND x.ts = t.ts LIMIT 1
+    ) b
     WHERE s.asset IN (SELECT asset FROM market.asset WHERE is_on)
       AND s.asset LIKE 'strategy\_%'
 ), calendar_year AS (
