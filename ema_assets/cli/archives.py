@@ -54,9 +54,7 @@ def restore_command(file: Path, *, replace: bool) -> None:
     if done.migrations:
         click.echo(f"Applied {done.migrations} newer migrations.")
     if not settings.watchlist_path.exists():
-        click.echo(
-            f"The watchlist is not in it: put yours at {settings.watchlist_path}, or `up` writes a default."
-        )
+        click.echo(f"The watchlist is not in it: put yours at {settings.watchlist_path}, or `up` writes a default.")
     for sentence in done.lost:
         click.echo(sentence, err=True)
     if done.series_to_record:
