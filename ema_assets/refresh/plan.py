@@ -7,6 +7,7 @@ from types import MappingProxyType
 import polars as pl
 
 from ema_assets.market.calendars import LOOK_BACK, last_bar_reach, last_closed, next_close, reach
+from ema_assets.model.counts import times
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.timeframes import FETCHED, Timeframe, by_key
 from ema_assets.providers.declaration import REREAD_SESSIONS, Publication
@@ -212,7 +213,7 @@ def series_sentences(transaction: Transaction, stale: pl.DataFrame) -> list[str]
         if row["reason"] == "bar closed":
             parts.append(f"asked up to {row['checked_through']:%Y-%m-%d %H:%M}")
         if row["failures"]:
-            parts.append(f"failed {row['failures']} times: {row['last_error']}")
+            parts.append(f"failed {times(row['failures'])}: {row['last_error']}")
         if row.get("next_attempt_at") is not None:
             parts.append(f"the next attempt is at {row['next_attempt_at']:%Y-%m-%d %H:%M:%S} UTC")
         lines.append("; ".join(parts))

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
+from ema_assets.model.counts import times
 from ema_assets.store import alert_delivery
 from ema_assets.store.database import Transaction
 
@@ -41,7 +42,7 @@ def alert_problems(transaction: Transaction, now: datetime, used: Collection[str
 
 
 def _attempts(row: dict[str, Any]) -> str:
-    tried = "tried once" if row["failures"] == 1 else f"tried {row['failures']} times"
+    tried = f"tried {times(row['failures'])}"
     if not row["waiting"]:
         return f"{tried}, and again with the next alert"
     waiting = "1 alert waits" if row["waiting"] == 1 else f"{row['waiting']} alerts wait"

@@ -8,6 +8,7 @@ import polars as pl
 
 from ema_assets.model.asset_names import EMA_SIGNALS
 from ema_assets.model.averages import EMA, SLOW_SPAN, averaged, converged_after
+from ema_assets.model.counts import times
 from ema_assets.model.timeframes import by_key
 from ema_assets.refresh import left_alone
 from ema_assets.refresh.plan import AT_ONCE, Publications, closed_bars
@@ -157,7 +158,7 @@ def not_answering(transaction: Transaction, default_provider: str | None = None)
     `default_provider` as for `provider_state.not_answering`.
     """
     return [
-        f"{row['provider']} does not answer, asked {row['failures']} times, again at "
+        f"{row['provider']} does not answer, asked {times(row['failures'])}, again at "
         # With its day: a pause may last some.
         f"{row['open_until']:%Y-%m-%d %H:%M:%S} UTC: {row['last_error']}"
         for row in provider_state.not_answering(transaction, default_provider).iter_rows(named=True)

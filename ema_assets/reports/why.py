@@ -169,7 +169,7 @@ def _reasons(transaction: Transaction, known: _Known) -> Iterator[str]:
         yield f"Bars that closed up to {_at(row['checked_through'])} UTC were asked for{asked}."
     for sentence in known.not_answering:
         if sentence.startswith(known.provider):
-            yield f"{sentence}."
+            yield f"{sentence.removesuffix('.')}."
     if row["failures"]:
         yield f"What went wrong last: {row['last_error']}"
         if row["next_attempt_at"] is not None:

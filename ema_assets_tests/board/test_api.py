@@ -340,6 +340,20 @@ def test_a_correction_a_gap_and_a_failure_are_told_and_change_the_etag(
         shown = board.get("/freshness").text
         assert "sandbox said 503" in shown
         assert "312" in shown
+        with database.transaction() as transaction:
+            transaction.execute(
+                """
+                INSERT INTO market.provider_state (provider, failures, open_until, last_error)
+                VALUES ('sandbox', 1, now() + interval '1 hour', 'refused access.')
+                """
+            )
+        (sentence,) = (
+            each
+            for each in board.get("/api/why", symbol="AAPL", timeframe="5m").json["reasons"]
+            if "does not answer" in each
+        )
+        assert sentence.startswith("sandbox does not answer, asked once, again at ")
+        assert sentence.endswith(": refused access.")
     databases.drop(url)
 
 

@@ -108,7 +108,7 @@ def test_series_that_failed_and_wait_are_never_called_up_to_date(
     assert len(planned.stdout.splitlines()) == 1
     head, detailed = run("plan", "--series", "--symbol", "AAPL", **env).stdout.split("\n\n")
     assert head.startswith("1 series of 5m is behind")
-    assert detailed.startswith("AAPL|5m ohlc: never asked, since 2026-11-20 15:00; failed 1 times: sandbox cannot be ")
+    assert detailed.startswith("AAPL|5m ohlc: never asked, since 2026-11-20 15:00; failed once: sandbox cannot be ")
     assert detailed.endswith("; the next attempt is at 2026-11-20 16:00:05 UTC\n")
     found = json.loads(run("plan", "--json", **env).stdout)
     assert (found["runs"], found["stale"]) == ([], [])

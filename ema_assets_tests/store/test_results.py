@@ -445,7 +445,7 @@ def test_trades_are_added_up_once_and_not_once_for_each_series(filled: Database,
         cursor.execute("SELECT pg_get_viewdef('market.strategy_performance'::regclass)")
         (sql,) = cursor.fetchone() or ("",)
         cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql.rstrip('; ')}")
-        (found,) = cursor.fetchone() or (None,)
+        (found,) = cursor.fetchone() or ([],)
         connection.rollback()
     nodes = [found[0]["Plan"]]
     for node in nodes:
