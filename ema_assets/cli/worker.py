@@ -10,7 +10,7 @@ import click
 
 from ema_assets.cli.commands import Command
 from ema_assets.config.settings import Settings
-from ema_assets.defs.celery_queues import QUEUES
+from ema_assets.defs.celery_queues import QUEUES, check_client
 from ema_assets.model.errors import ConfigurationError, StoreUnavailable
 from ema_assets.model.variables import text_of
 from ema_assets.store import diagnosis
@@ -48,8 +48,9 @@ def worker_command(processes: int, runs_per_process: int, queues: str) -> None:
     url = Settings.from_env().database_url
     if url is None:
         raise ConfigurationError("a worker needs `EMA_DATABASE_URL`, the database that all hosts share")
-    if not text_of(os.environ, "EMA_CELERY_BROKER"):
+    if not (broker := text_of(os.environ, "EMA_CELERY_BROKER")):
         raise ConfigurationError("a worker needs `EMA_CELERY_BROKER`, such as pyamqp://user:password@broker:5672//")
+    check_client(broker)
     home = text_of(os.environ, "DAGSTER_HOME")
     if not (home and (Path(home) / "dagster.yaml").is_file()):
         raise ConfigurationError(

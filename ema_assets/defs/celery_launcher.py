@@ -6,10 +6,12 @@ Needs the extra `cluster`; docs/CLUSTER.md. `run_launcher` in deploy/celery/dags
 from typing import Any
 
 from dagster import DagsterRun
+from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster_celery.launcher import CeleryRunLauncher
+from kombu.exceptions import OperationalError
 
-from ema_assets.defs.celery_queues import TASK_TAG, queue_of, tags_of
+from ema_assets.defs.celery_queues import TASK_TAG, check_client, queue_of, tags_of
 
 
 class LaneRunLauncher(CeleryRunLauncher):  # type: ignore[misc, unused-ignore]
@@ -22,11 +24,15 @@ class LaneRunLauncher(CeleryRunLauncher):  # type: ignore[misc, unused-ignore]
         self.celery.conf.task_ignore_result = True
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Hand the run to the broker."""
+        """Hand the run to the broker. While that does not answer, the run goes back into Dagster's queue."""
+        check_client(self.broker or "")
         run = context.dagster_run
-        super().launch_run(
-            context._replace(dagster_run=run.with_tags({**run.tags, **tags_of(run.tags, self.broker or "")}))
-        )
+        tagged = run.with_tags({**run.tags, **tags_of(run.tags, self.broker or "")})
+        try:
+            super().launch_run(context._replace(dagster_run=tagged))
+        except OperationalError as error:
+            # Of this error alone Dagster makes no failed run, as often as `LaneRunCoordinator` says.
+            raise DagsterUserCodeUnreachableError(f"the broker of Celery does not answer: {error}") from error
 
     def terminate(self, run_id: str) -> bool:
         """Stop the run, or keep it from beginning; False when it is over.

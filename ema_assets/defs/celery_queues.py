@@ -1,6 +1,9 @@
 """The queues of Celery workers: which one a run goes to, and how urgent it is there. No Celery and no Dagster here."""
 
+import importlib.util
 from collections.abc import Mapping
+
+from ema_assets.model.errors import ConfigurationError
 
 # Bars that have just closed, and all else: history, missing bars, upkeep, backfills, what a person asks for.
 LIVE, SLOW = "live", "slow"
@@ -38,3 +41,13 @@ def _urgency_of(tags: Mapping[str, str], queue: str, broker: str) -> int:
 def is_redis(broker: str) -> bool:
     """Whether the URL names a Redis, plain, with TLS, by a socket or by sentinels."""
     return broker.partition("://")[0] in ("redis", "rediss", "redis+socket", "sentinel")
+
+
+def check_client(broker: str) -> None:
+    """Refuse the URL of a broker that no installed package speaks to. Celery says so by a traceback.
+
+    Raises:
+        ConfigurationError: naming the package and how it is installed.
+    """
+    if is_redis(broker) and importlib.util.find_spec("redis") is None:
+        raise ConfigurationError("`EMA_CELERY_BROKER` is a Redis, which needs a package: pip install 'celery[redis]'")

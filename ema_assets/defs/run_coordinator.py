@@ -2,8 +2,12 @@
 
 from dagster import DagsterRun
 from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
+from dagster._core.run_coordinator.queued_run_coordinator import RunQueueConfig
 
 from ema_assets.defs.run_tags import BACKGROUND_LANE, LANE_TAG
+
+# A broker that is away is tried again after so many seconds, for about three hours.
+_PAUSE, _ATTEMPTS = 10, 1000
 
 
 class LaneRunCoordinator(QueuedRunCoordinator):
@@ -15,3 +19,10 @@ class LaneRunCoordinator(QueuedRunCoordinator):
         if LANE_TAG not in run.tags:
             self._instance.add_run_tags(run.run_id, {LANE_TAG: BACKGROUND_LANE})
         return super().submit_run(context)
+
+    def get_run_queue_config(self) -> RunQueueConfig:
+        """What the daemon goes by: a run that could not be handed to the broker stays in the queue for a while."""
+        config = super().get_run_queue_config()
+        if config.max_user_code_failure_retries:
+            return config
+        return config._replace(max_user_code_failure_retries=_ATTEMPTS, user_code_failure_retry_delay=_PAUSE)

@@ -25,11 +25,13 @@ DATABASE = "postgresql://ema@127.0.0.1:9/ema"
 
 
 def with_celery(monkeypatch: pytest.MonkeyPatch, *, is_here: bool) -> None:
+    """As if Celery were installed, or not; the client of Redis is not."""
     find = importlib.util.find_spec
+    installed = {"dagster_celery": object() if is_here else None, "redis": None}
     monkeypatch.setattr(
         importlib.util,
         "find_spec",
-        lambda name, *more: (object() if is_here else None) if name == "dagster_celery" else find(name, *more),
+        lambda name, *more: installed[name] if name in installed else find(name, *more),
     )
 
 
@@ -41,6 +43,9 @@ def test_what_a_worker_lacks_is_named_in_one_sentence(
     with_celery(monkeypatch, is_here=True)
     assert "`EMA_DATABASE_URL`" in refused("worker")
     assert "`EMA_CELERY_BROKER`" in refused("worker", EMA_DATABASE_URL=DATABASE)
+    assert refused("worker", EMA_DATABASE_URL=DATABASE, EMA_CELERY_BROKER="redis://broker/0") == (
+        "`EMA_CELERY_BROKER` is a Redis, which needs a package: pip install 'celery[redis]'"
+    )
     for home, received in (("", "nothing"), (str(tmp_path), str(tmp_path))):
         said = refused("worker", EMA_DATABASE_URL=DATABASE, EMA_CELERY_BROKER=BROKER, DAGSTER_HOME=home)
         assert "`DAGSTER_HOME`" in said

@@ -1,6 +1,7 @@
 """Several hosts: which queue a run goes to, how urgent it is there, who executes it, how it is stopped."""
 
 import importlib
+import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,12 +13,16 @@ from typing import Any, cast
 import pytest
 from celery.contrib.testing.worker import start_worker
 from celery.signals import setup_logging
-from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, instance_for_test, job, op
+from dagster import DagsterEvent, DagsterInstance, DagsterRun, DagsterRunStatus, instance_for_test, job, op
 from dagster._core.code_pointer import FileCodePointer, ModuleCodePointer
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.run_coordinator import SubmitRunContext
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import EmptyWorkspaceTarget
+from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import deserialize_value
 
@@ -199,6 +204,48 @@ def test_a_run_at_work_counts_as_running_and_one_that_never_began_is_explained()
         )
         assert launcher.check_run_worker_health(run).status is WorkerStatus.RUNNING
         assert launcher.get_run_worker_debug_info(run).startswith("No worker has begun task task-1 of the queue `live`")
+
+
+def a_queued_run(instance: DagsterInstance) -> DagsterRun:
+    """One in the queue of Dagster's daemon."""
+    location = RegisteredCodeLocationOrigin("here")
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "repository"), "some_job")
+    code = JobPythonOrigin("some_job", RepositoryPythonOrigin(sys.executable, ModuleCodePointer("here", "defs")))
+    run = instance.create_run_for_job(some_job, remote_job_origin=origin, job_code_origin=code)
+    instance.report_dagster_event(DagsterEvent.job_enqueue(run), run.run_id)
+    return run
+
+
+def test_a_run_stays_in_the_queue_while_the_broker_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dagster fails a run that cannot be launched: a backfill would be over before the broker is back."""
+    config = {"broker": "pyamqp://guest:secret@127.0.0.1:9//", "config_source": {"task_publish_retry": False}}
+    overrides = {
+        "run_launcher": {"module": LaneRunLauncher.__module__, "class": LaneRunLauncher.__name__, "config": config},
+        "run_coordinator": {"module": LaneRunCoordinator.__module__, "class": LaneRunCoordinator.__name__},
+    }
+
+    def status_after_a_try(instance: DagsterInstance) -> DagsterRunStatus:
+        with (
+            WorkspaceProcessContext(instance, EmptyWorkspaceTarget()) as workspace,
+            QueuedRunCoordinatorDaemon(1) as it,
+        ):
+            list(it.run_iteration(workspace))
+        return instance.get_run_by_id(run.run_id).status
+
+    with instance_for_test(overrides) as instance:
+        run = a_queued_run(instance)
+        assert status_after_a_try(instance) is DagsterRunStatus.QUEUED
+        said = "".join(map(str, instance.all_logs(run.run_id)))
+        assert "the broker of Celery does not answer: " in said
+        assert "secret" not in said
+    # One that this host can hand to no broker fails, and says what to install.
+    config["broker"] = "redis://127.0.0.1:9/0"
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "redis" else find(name, *more))
+    with instance_for_test(overrides) as instance:
+        run = a_queued_run(instance)
+        assert status_after_a_try(instance) is DagsterRunStatus.FAILURE
+        assert "is a Redis, which needs a package: pip install" in "".join(map(str, instance.all_logs(run.run_id)))
 
 
 def test_a_run_without_a_lane_counts_among_the_background_ones() -> None:
