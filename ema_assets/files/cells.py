@@ -52,12 +52,6 @@ class Table:
         return [list(row) for row in part.rows()]
 
 
-def is_number(cell: str) -> bool:
-    """True when `cell` looks like a number, whatever the decimal sign, or says that there is none."""
-    text = cell.strip()
-    return text.lower() in MISSING_MARKS or _NUMBER.fullmatch(text) is not None
-
-
 def numbers_of(row: Sequence[str]) -> int:
     """How many cells of `row` hold a number."""
     return sum(bool(_NUMBER.fullmatch(cell.strip())) for cell in row)
