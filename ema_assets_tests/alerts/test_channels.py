@@ -52,6 +52,8 @@ def test_a_channel_without_a_name_is_called_by_its_scheme_and_shows_no_more() ->
         assert "secret" not in repr(channel)
     assert inline_channel("${SLACK_URL}").name == "SLACK_URL"
     assert (one.scheme, inline_channel("${SLACK_URL}").scheme) == ("tgram", "?")
+    capitals = inline_channel("TGRAM://secret-one/chat")
+    assert (capitals.scheme, capitals.name.partition("-")[0]) == ("tgram", "tgram")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,11 @@ def test_one_alert_names_its_series_in_the_title() -> None:
     assert message.title == "crossover: AAPL 1h, bar of 2026-11-26 15:00 UTC"
     assert message.body == "AAPL 1h, bar of 2026-11-26 15:00 UTC: bullish crossover"
     assert not message.is_trouble
+    assert compose([Told(1, "mine", "series_failing", "fails", "AAPL", "1h")]).body == "AAPL 1h: fails"
+    entry = compose([told(1, "entry", "AAPL", strategy="strategy_9_30_ema")])
+    assert entry.body == "AAPL 1h strategy_9_30_ema, bar of 2026-11-26 15:00 UTC: bullish crossover"
+    # One that was raised before its kind was renamed or removed.
+    assert compose([told(1, "gone"), told(2, "gone")]).title == "2 gone"
 
 
 def test_five_hundred_are_counted_in_the_title_and_the_first_are_lines() -> None:
@@ -37,6 +42,10 @@ def test_a_body_fits_into_the_room_of_its_service(room: int) -> None:
         shown = [line for line in message.body.splitlines() if line.startswith("S00")]
         more = 8 - len(shown)
         assert (f"… and {more} more" in message.body) == (more > 0)
+    assert message.body.startswith("S000 1h, "[: room - 1])
+    # A text that has just the room it needs is not cut.
+    one = told(1).line
+    assert (compose([told(1)], room=len(one)).body, compose([told(1)], room=len(one) - 1).body) == (one, f"{one[:-2]}…")
 
 
 def test_the_same_fact_for_two_subscriptions_is_one_line() -> None:
@@ -55,3 +64,4 @@ def test_trouble_and_its_end_are_told_apart() -> None:
     assert (compose([began]).title, compose([began]).is_trouble) == ("provider shut out", True)
     assert (compose([over]).title, compose([over]).is_trouble) == ("over: provider shut out", False)
     assert compose([began, over]).body.splitlines() == [began.text, over.text]
+    assert compose([over, began]).is_trouble

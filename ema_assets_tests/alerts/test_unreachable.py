@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+import requests
 
 from ema_assets.alerts import sending
 from ema_assets.alerts.channels import Channel
@@ -92,3 +93,11 @@ def test_a_server_that_hangs_does_not_answer_in_time() -> None:
     outer = OSError(f"https://hooks.example.com/{SECRET}")
     outer.__context__ = TimeoutError("timed out")
     assert why_unreachable(outer) == "no answer in time"
+    assert why_unreachable(requests.ReadTimeout(SECRET)) == "no answer in time"
+
+
+def test_of_errors_within_errors_the_innermost_says_it() -> None:
+    outer = OSError(5, f"https://hooks.example.com/{SECRET}")
+    outer.__cause__ = OSError(f"https://hooks.example.com/{SECRET}")
+    outer.__cause__.__context__ = ConnectionRefusedError(111, "Connection refused")
+    assert why_unreachable(outer) == "Connection refused"

@@ -1,6 +1,7 @@
 """From the outbox to channels: once as a rule, at least once whatever crashes, together, and not at night."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -20,6 +21,7 @@ from ema_assets.store.database import Database
 from ema_assets_tests.alerts.raised import deliveries, raised
 from ema_assets_tests.alerts.webhook import Webhook, webhook
 from ema_assets_tests.refresh.exchange import utc
+from ema_assets_tests.waiting import wait_until
 
 NOW = utc("2026-11-26 15:00:05")
 MINE = Subscription("mine", ("crossover",), ("hook",))
@@ -437,6 +439,30 @@ def test_secrets_are_in_no_error_of_a_service(hook: Webhook, caplog: pytest.LogC
         for secret in ("hunter2secret", SECRET):
             assert secret not in problem.reason
     assert "hunter2secret" not in caplog.text
+
+
+def test_trouble_is_sent_as_a_warning_and_all_else_is_not(hook: Webhook) -> None:
+    for message in (_message(), replace(_message(), is_trouble=False)):
+        assert sending.send(Channel("phone", hook.url), message, {}) is None
+    assert [message["type"] for message in hook.received] == ["warning", "info"]
+
+
+def test_why_one_channel_failed_is_not_said_of_another_that_is_sent_to_meanwhile(hook: Webhook) -> None:
+    hook.status = 500
+    hook.gate.clear()
+    with ThreadPoolExecutor() as threads:
+        slow = threads.submit(sending.send, Channel("slow", hook.url), _message(), {})
+        try:
+            wait_until(lambda: hook.received, "the message arrives")
+            other = sending.send(Channel("dead", "json://127.0.0.1:1/hook"), _message(), {})
+        finally:
+            hook.gate.set()
+    of_slow = slow.result()
+    assert of_slow is not None
+    assert other is not None
+    assert ("500" in of_slow.reason, "500" in other.reason) == (True, False)
+    assert ("refused" in of_slow.reason, "onnection" in of_slow.reason) == (False, False)
+    assert "refused" in other.reason
 
 
 def _message() -> Message:
