@@ -11,6 +11,7 @@ from ema_assets_tests.refresh.exchange import utc
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NIGHT = QuietHours(time(22), time(7), BERLIN)
+TOKYO_MORNING = QuietHours(time(8), time(9), ZoneInfo("Asia/Tokyo"))
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,9 @@ NIGHT = QuietHours(time(22), time(7), BERLIN)
         (NIGHT, "2026-11-27 06:00", None),
         (QuietHours(time(12), time(13, 30), BERLIN), "2026-11-26 11:15", "2026-11-26 12:30"),
         (QuietHours(time(12), time(13, 30), BERLIN), "2026-11-26 12:30", None),
+        # In Tokyo the next day has begun.
+        (TOKYO_MORNING, "2026-11-26 23:30", "2026-11-27 00:00"),
+        (TOKYO_MORNING, "2026-11-27 00:00", None),
         # Spring: 02:00 to 03:00 do not exist, the night is an hour shorter.
         (NIGHT, "2026-03-28 21:00", "2026-03-29 05:00"),
         (NIGHT, "2026-03-29 04:59", "2026-03-29 05:00"),
