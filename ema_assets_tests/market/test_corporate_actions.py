@@ -124,6 +124,16 @@ def test_rounding_and_noise_are_no_factor(seed: int, bars: int, price: float) ->
     assert verdict(before, [close * (1 + 1e-6) for close in before]) == []
 
 
+def test_volumes_that_nobody_knows_go_with_a_split_and_with_nothing_else() -> None:
+    before = random_walk(30, 3)
+    for factor, expected in ((4.0, 4.0), (1.253, 1.0)):
+        stored, served = bars_of({"AAPL": before}), bars_of({"AAPL": [close / factor for close in before]})
+        found = compare(stored.with_columns(volume=pl.lit(None, pl.Float64)), served)
+        assert found["volume_ratio"].to_list() == [expected]
+        # Five shares before and after: nothing was split.
+        assert compare(stored, served)["volume_ratio"].to_list() == [1.0]
+
+
 def test_one_bar_with_any_other_value_is_a_correction_unless_a_fact_says_otherwise() -> None:
     assert verdict([141.0], [141.0 / 1.253]) == []
     fact = pl.DataFrame({"symbol": ["AAPL"], "ratio": [1.253], "kind": ["spin-off"]})

@@ -249,6 +249,12 @@ def test_a_real_reverse_split_falls_further_after_it_and_is_a_shift_all_the_same
     assert shifts_of([2.51, 1.96, 1.56, 1.43, 1.40], [0.024] * 12) == [(0, 0.024 / 2.51)]
 
 
+def test_bars_far_away_that_do_not_agree_are_no_level() -> None:
+    closes = [40_000.0, 10_000.0, 40_000.0, 10_000.0]
+    assert shifts_of(closes, [100.0] * 12) == []
+    assert verdicts(closes, [100.0] * 12) == {0: OFF_SCALE, 1: UNIT_ERROR, 2: OFF_SCALE, 3: UNIT_ERROR}
+
+
 def test_a_bad_tick_within_a_new_level_does_not_hide_it() -> None:
     closes = [100.0] * 10 + [10_000.0] * 8 + [99.0] + [10_000.0] * 8
     assert shifts_of(closes) == [(10, 0.01)]
@@ -289,6 +295,15 @@ def test_volume_tells_nothing_where_hardly_any_is_known() -> None:
     fractions = context(dict.fromkeys(range(-12, 0), 952.5)).with_columns(volume=pl.lit(0.01))
     assert screened(frame.with_columns(volume=pl.lit(0.2)), fractions).kept.height == 1
     assert screened(frame.with_columns(volume=pl.lit(None, pl.Float64)), fractions).unconfirmed.height == 1
+
+
+def test_usual_is_the_volume_of_the_last_bars() -> None:
+    """Not that of years ago."""
+    calm = bars([100.0] * 60).with_columns(volume=pl.when(pl.int_range(60) < 40).then(5.0).otherwise(500.0))
+    # Fifty times what it was once, and half of what it is by now.
+    tick = bars([1_000.0, 100.0], first=60, open=0.5, low=0.4).with_columns(volume=pl.lit(250.0))
+    found = screened(pl.concat([calm, tick]))
+    assert (places(found.rejected), found.rejected["reason"].to_list()) == ([60], [BAD_TICK])
 
 
 def test_other_evidence_confirms_a_bar() -> None:
