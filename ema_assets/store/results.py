@@ -17,7 +17,7 @@ from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN, asset_of, ema_name, 
 from ema_assets.model.errors import StoreError
 from ema_assets.model.symbols import BEGIN_ON_SUNDAY
 from ema_assets.model.timeframes import Period, Timeframe
-from ema_assets.store import lock_waits, roles, view_comments
+from ema_assets.store import lock_waits, planner_settings, roles, view_comments
 from ema_assets.store.database import Transaction, identifier
 
 _PERFORMANCE = "market.strategy_performance"
@@ -31,10 +31,6 @@ VIEWS = (
 _A_YEAR: Mapping[Period, str] = {"week": "365.25 / 7", "month": "12", "quarter": "4", "year": "1"}
 
 _USUAL = (FAST_SPAN, SLOW_SPAN)
-
-# Trades are added up once, and not anew for each series, as the planner does where it expects one series in all: of 528
-# that took minutes and not 0.2 s. What has to be looked up for each series still is.
-ADDS_UP_ONCE = "SET LOCAL enable_nestloop = off"
 
 # A ratio of fewer closed trades says nothing.
 FEWEST_TRADES = 10
@@ -80,10 +76,9 @@ def ensure(transaction: Transaction, configured: Configured) -> bool:
         for name in (*state["screeners"], *VIEWS):
             kind = "MATERIALIZED VIEW" if name == _PERFORMANCE else "VIEW"
             transaction.execute(f"DROP {kind} IF EXISTS {name} CASCADE")
-    transaction.execute(ADDS_UP_ONCE)
-    for statement in (*statements, f"COMMENT ON VIEW {view_comments.SIGNED} IS '{signature}'"):
+    signed = f"COMMENT ON VIEW {view_comments.SIGNED} IS '{signature}'"
+    for statement in (planner_settings.ADDS_UP_ONCE, *statements, signed, planner_settings.PLANS_AS_USUAL):
         transaction.execute(statement)
-    transaction.execute("SET LOCAL enable_nestloop TO DEFAULT")
     roles.grant(transaction)
     return True
 
@@ -99,7 +94,7 @@ def refresh_performance(transaction: Transaction) -> tuple[int, float]:
     known = "SELECT count(*) FROM pg_stats WHERE schemaname = 'market' AND tablename = 'series_state'"
     if not transaction.query(known).item():
         transaction.execute("ANALYZE market.series_state")
-    transaction.execute(ADDS_UP_ONCE)
+    transaction.execute(planner_settings.ADDS_UP_ONCE)
     # Where the planner sorts all trades at once, it shall not do so on disk.
     transaction.execute("SET LOCAL work_mem = '128MB'")
     transaction.execute("REFRESH MATERIALIZED VIEW CONCURRENTLY market.strategy_performance")

@@ -25,6 +25,7 @@ from ema_assets.signals.ema_trend import ema_trend
 from ema_assets.store import results
 from ema_assets.store.database import Database
 from ema_assets.store.migrations import migrate
+from ema_assets.store.planner_settings import ADDS_UP_ONCE
 from ema_assets.strategies import figures
 from ema_assets.strategies.trade_columns import TRADE_SCHEMA
 from ema_assets_tests.backtest.figures import assert_same_figures
@@ -441,7 +442,7 @@ def test_trades_are_added_up_once_and_not_once_for_each_series(filled: Database,
     """Where the planner expects one series in all it did the second: of 528 series that took minutes and not 0.2 s."""
     with closing(psycopg2.connect(filled.url)) as connection, connection.cursor() as cursor:
         cursor.execute(first)
-        cursor.execute(results.ADDS_UP_ONCE)
+        cursor.execute(ADDS_UP_ONCE)
         cursor.execute("SELECT pg_get_viewdef('market.strategy_performance'::regclass)")
         (sql,) = cursor.fetchone() or ("",)
         cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql.rstrip('; ')}")
