@@ -1,7 +1,12 @@
 """Where a worker executes a run: in its own warm process, or in a new one after a change of signals or strategies."""
 
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from dagster._grpc.types import ExecuteRunArgs
 
@@ -26,9 +31,28 @@ def is_outdated() -> bool:
     return False
 
 
+@contextmanager
+def stopped_by_sigterm(stop: Callable[..., Any] | signal.Handlers = signal.SIG_DFL) -> Iterator[None]:
+    """SIGTERM, by which *Terminate* stops a run, calls `stop`, or ends this process; afterwards it does the latter.
+
+    Dagster has a signal of its own kind while it executes a run here, and leaves SIGTERM ignored behind it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def execute_in_a_new_process(args: ExecuteRunArgs) -> int:
-    """Execute the run of `args` as Dagster does without workers, with the instance of this host; its exit code."""
+    """Execute the run of `args` as Dagster does without workers, with the instance of this host; its exit code.
+
+    *Terminate* stops the new process, which says by itself that the run was canceled.
+    """
     own = ExecuteRunArgs(args.job_origin, args.run_id, None, args.set_exit_code_on_failure)
     words = [sys.executable, "-m", "dagster", *own.get_command_args()[-3:]]
-    done = subprocess.run(words, check=False)  # noqa: S603 - our own program
-    return done.returncode
+    with subprocess.Popen(words) as running, stopped_by_sigterm(lambda *_: running.terminate()):  # noqa: S603 - our own
+        return running.wait()

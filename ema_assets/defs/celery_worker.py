@@ -10,7 +10,7 @@ from dagster_celery.make_app import make_app
 from dagster_celery.tasks import create_execute_job_task
 
 from ema_assets.defs.celery_queues import is_redis
-from ema_assets.defs.celery_runs import execute_in_a_new_process, is_outdated
+from ema_assets.defs.celery_runs import execute_in_a_new_process, is_outdated, stopped_by_sigterm
 from ema_assets.defs.resources import forget_run
 from ema_assets.model.variables import text_of
 
@@ -35,10 +35,12 @@ class _Run(Task):  # type: ignore[misc, unused-ignore]
     """Dagster's task, which keeps what it has loaded."""
 
     def __call__(self, *given: Any, **named: Any) -> Any:
-        if is_outdated():
-            return execute_in_a_new_process(unpack_value(named["execute_job_args_packed"], as_type=ExecuteRunArgs))
         try:
-            return super().__call__(*given, **named)
+            with stopped_by_sigterm():
+                if is_outdated():
+                    packed = named["execute_job_args_packed"]
+                    return execute_in_a_new_process(unpack_value(packed, as_type=ExecuteRunArgs))
+                return super().__call__(*given, **named)
         finally:
             # A run whose end could not be written, such as on a full disk, must not look alive: this process is.
             forget_run()

@@ -2,12 +2,13 @@
 
 import importlib
 import importlib.util
-import subprocess
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -304,15 +305,64 @@ def test_after_a_run_the_session_of_a_worker_carries_its_name_no_longer(
         assert worker_sessions.living(transaction, [session_name("one")]) == set()
 
 
-def test_the_new_process_goes_by_the_instance_of_its_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    began: list[list[str]] = []
-    monkeypatch.setattr(subprocess, "run", lambda words, *, check: began.append(words) or SimpleNamespace(returncode=1))
+def new_process_of(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> int:
+    """What comes of a run in a new process, where `script` stands for Python."""
+    python = folder / "python"
+    python.write_text(f"#!/bin/sh\n{script}")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
     origin = JobPythonOrigin(
         "refresh", RepositoryPythonOrigin("/elsewhere/python", ModuleCodePointer("ema_assets.definitions", "defs"))
     )
-    args = ExecuteRunArgs(origin, "run-1", InstanceRef.from_dir(str(tmp_path)), True)
-    assert celery_runs.execute_in_a_new_process(args) == 1
-    ((python, *words, given),) = began
-    assert [python, *words] == [sys.executable, "-m", "dagster", "api", "execute_run"]
+    return celery_runs.execute_in_a_new_process(
+        ExecuteRunArgs(origin, "run-1", InstanceRef.from_dir(str(folder)), True)
+    )
+
+
+def test_the_new_process_goes_by_the_instance_of_its_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    words = tmp_path / "words"
+    assert new_process_of(monkeypatch, tmp_path, f'printf "%s\\n" "$@" > {words}\nexit 1') == 1
+    *command, given = words.read_text().splitlines()
+    assert command == ["-m", "dagster", "api", "execute_run"]
     found = deserialize_value(given, ExecuteRunArgs)
     assert (found.run_id, found.instance_ref, found.set_exit_code_on_failure) == ("run-1", None, True)
+
+
+@pytest.fixture
+def ignored_sigterm() -> Iterator[None]:
+    """As a run that Dagster has executed leaves it in the process of a worker."""
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("ignored_sigterm")
+def test_stopping_a_run_stops_the_new_process_that_executes_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    script = f"trap 'exit 7' TERM\ntouch {begun}\nfor each in $(seq 100); do sleep 0.1; done\n"
+
+    def stop() -> None:
+        wait_until(begun.exists, "the run to begin")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    assert new_process_of(monkeypatch, tmp_path, script) == 7
+    thread.join()
+
+
+@pytest.mark.usefixtures("ignored_sigterm")
+@pytest.mark.filterwarnings("ignore:Task name 'execute_job' is already registered")
+def test_a_run_can_be_stopped_before_dagster_listens_also_after_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMA_CELERY_BROKER", "memory://")
+    monkeypatch.delitem(sys.modules, "ema_assets.defs.celery_worker", raising=False)
+    task = importlib.import_module("ema_assets.defs.celery_worker").execute_job
+    seen = []
+
+    def run(**_: Any) -> None:
+        seen.append(signal.getsignal(signal.SIGTERM))
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    monkeypatch.setattr(task, "run", run)
+    task()
+    assert (seen, signal.getsignal(signal.SIGTERM)) == ([signal.SIG_DFL], signal.SIG_DFL)
