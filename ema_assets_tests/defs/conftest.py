@@ -98,12 +98,13 @@ class World:
         sync(self.database, watched, self.now)
         self.instance.add_dynamic_partitions(str(SYMBOLS.name), list(watched.symbols))
 
-    def sweep(self, *, raise_on_error: bool = True) -> list[ExecuteInProcessResult]:
+    def sweep(self, *, raise_on_error: bool = True, loaded: Definitions | None = None) -> list[ExecuteInProcessResult]:
         """Do what the sweep would launch now, in this process."""
         with self.database.transaction() as transaction:
             stale = stale_for_sweep(transaction, self.now, timedelta(0))
         runs = plan_runs(stale, self.symbols, [], 1000)
-        return [self.run(run_request(run, self.now).tags, raise_on_error=raise_on_error) for run in runs]
+        requests = [run_request(run, self.now) for run in runs]
+        return [self.run(each.tags, raise_on_error=raise_on_error, loaded=loaded) for each in requests]
 
     def settle(self) -> None:
         """Bring everything up to date without Dagster, and let it count as told: a run costs a second or more.
@@ -127,11 +128,11 @@ class World:
         first, last = f"{self.symbols[0]}|{FRAMES[0].key}", f"{self.symbols[-1]}|{FRAMES[-1].key}"
         self.run({RANGE_START_TAG: first, RANGE_END_TAG: last, DEFER_TAG: "true"}, loaded=loaded)
 
-    def sweep_until_fresh(self) -> list[ExecuteInProcessResult]:
+    def sweep_until_fresh(self, loaded: Definitions | None = None) -> list[ExecuteInProcessResult]:
         """Sweep until nothing is stale."""
         done: list[ExecuteInProcessResult] = []
         for _ in range(5):
-            found = self.sweep()
+            found = self.sweep(loaded=loaded)
             if not found:
                 return done
             done += found

@@ -416,7 +416,10 @@ def test_changed_code_recomputes_that_asset_and_what_reads_it(world: World, monk
     world.sync()
     with world.database.transaction() as transaction:
         transaction.execute("UPDATE market.ema_trend SET spread_pct = 0")
-    recorded = {asset for run in world.sweep_until_fresh() for asset, _ in world.materialized(run.run_id)}
+    # A process that has loaded the code of before computes none of it.
+    assert all(world.materialized(run.run_id) == [] for run in world.sweep())
+    loaded = assembled(build(watchlist.load(world.watchlist_path)))
+    recorded = {asset for run in world.sweep_until_fresh(loaded) for asset, _ in world.materialized(run.run_id)}
     assert recorded == {"ema_trend", "strategy_9_30_ema"}
     with world.database.transaction() as transaction:
         left = transaction.query("SELECT count(*) AS n FROM market.ema_trend WHERE spread_pct = 0")["n"][0]
