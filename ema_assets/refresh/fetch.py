@@ -313,7 +313,9 @@ class _Fetching:
             left_out = [*stored.suspected["symbol"], *stored.refused]
             self._older.begin(transaction, asked.filter(~pl.col("symbol").is_in(left_out)), bars, self._new, extent)
             if self._timeframe.is_session:
-                ledger.note_silence(transaction, self._timeframe, asked["symbol"].to_list())
+                ledger.note_silence(transaction, asked["symbol"].to_list())
+            elif not bars.is_empty():
+                ledger.end_silence(transaction, bars["symbol"].unique().to_list())
         return asked, stored
 
     def _count(self, asked: pl.DataFrame, stored: Stored) -> None:

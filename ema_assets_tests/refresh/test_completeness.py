@@ -172,6 +172,40 @@ def test_a_symbol_that_ended_is_told_by_its_last_bar_asked_once_a_day_and_taken_
     assert state_of(database, "XMR-USD", M5)["checked_through"] == later
 
 
+def test_a_symbol_without_daily_bars_whose_other_bars_go_on_is_not_silent(database: Database) -> None:
+    """Its provider publishes no daily bars for a week, and those of five minutes on time."""
+    end, later = utc("2026-11-10 12:00"), utc("2026-11-16 12:00")
+    exchange = LivingExchange(*frames("24/7", "BTC-USD"))
+    exchange.bars = exchange.bars.filter((pl.col("timeframe") != "1d") | (pl.col("ts") < end))
+    life = Life(database, watch({"BTC-USD": "24/7"}), exchange, FetchRules(DAYS), end)
+    for day in range(1, 7):
+        life.sweep(end + timedelta(days=day))
+    assert state_of(database, "BTC-USD", D1)["last_ts"] == utc("2026-11-10 00:00")
+    with database.transaction() as transaction:
+        assert status.silent(transaction) == []
+    life.sweep(later + timedelta(minutes=5))
+    assert state_of(database, "BTC-USD", M5)["checked_through"] == later + timedelta(minutes=5)
+
+
+def test_a_silent_symbol_is_taken_up_again_with_its_first_bar_of_any_timeframe(database: Database) -> None:
+    """Its daily bars are still missing when those of five minutes come again."""
+    end, later = utc("2026-11-10 12:00"), utc("2026-11-20 06:00")
+    exchange = LivingExchange(*frames("24/7", "BTC-USD"))
+    alive = exchange.bars
+    exchange.bars = alive.filter(pl.col("ts") < end)
+    life = Life(database, watch({"BTC-USD": "24/7"}), exchange, FetchRules(DAYS), end)
+    for day in range(1, 6):
+        life.sweep(end + timedelta(days=day))
+    with database.transaction() as transaction:
+        assert len(status.silent(transaction)) == 1
+    exchange.bars = alive.filter((pl.col("timeframe") != "1d") | (pl.col("ts") < end))
+    life.sweep(later)
+    with database.transaction() as transaction:
+        assert status.silent(transaction) == []
+    life.sweep(later + timedelta(minutes=5))
+    assert state_of(database, "BTC-USD", M5)["checked_through"] == later + timedelta(minutes=5)
+
+
 def test_the_screener_says_which_rows_rest_on_a_bar_that_is_not_final(database: Database) -> None:
     close = utc("2026-11-25 21:00")
     late = Publication(timedelta(seconds=3), {"5m": (timedelta(minutes=15),), "1d": (timedelta(hours=4),)})

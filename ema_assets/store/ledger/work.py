@@ -7,7 +7,7 @@ import polars as pl
 
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.schemas import COMPLETED_SCHEMA, check_frame
-from ema_assets.model.timeframes import Timeframe
+from ema_assets.model.timeframes import FETCHED, Timeframe
 from ema_assets.store.database import Transaction
 from ema_assets.store.ledger.row import (
     BEGINNING,
@@ -259,30 +259,46 @@ def note_delays(transaction: Transaction, seconds: Mapping[str, int]) -> None:
         )
 
 
-def note_silence(transaction: Transaction, days: Timeframe, symbols: Sequence[str]) -> None:
-    """Write which of `symbols` are silent: SILENT_SESSIONS or more have closed since the last bar of `days`.
+# A provider may lack daily bars of a symbol whose other bars go on, so the newest bar of all timeframes counts.
+_NOTE_SILENCE = """
+UPDATE market.instrument i SET silent_since = CASE WHEN n.sessions >= $4 THEN n.since END
+FROM (
+    SELECT b.symbol,
+           greatest(b.last_day, (SELECT max(c.regular_open) FROM market.session c
+                                 WHERE c.calendar = b.calendar AND c.session >= (b.newest - interval '10 days')::date
+                                   AND c.regular_open <= b.newest)) AS since,
+           (SELECT count(*) FROM market.session c
+            WHERE c.calendar = b.calendar AND c.session >= (b.newest - interval '2 days')::date
+              AND c.regular_open > b.newest AND c.regular_close <= b.checked_through) AS sessions
+    FROM (
+        SELECT s.symbol, k.calendar,
+               max(s.last_ts) AS newest,
+               max(s.last_ts) FILTER (WHERE s.timeframe = ANY ($2::text[])) AS last_day,
+               max(s.checked_through) FILTER (WHERE s.timeframe = ANY ($2::text[])) AS checked_through
+        FROM market.series_state s JOIN market.instrument k USING (symbol)
+        WHERE s.asset = $1 AND s.symbol = ANY ($3::text[]) AND k.is_fetched AND ($5 OR k.silent_since IS NOT NULL)
+        GROUP BY s.symbol, k.calendar
+    ) b
+) n
+WHERE i.symbol = n.symbol AND i.silent_since IS DISTINCT FROM CASE WHEN n.sessions >= $4 THEN n.since END
+"""
 
-    Only sessions count that the provider was asked for. One that trades again is no longer silent.
+
+def note_silence(transaction: Transaction, symbols: Sequence[str]) -> None:
+    """Write which of `symbols` are silent: SILENT_SESSIONS or more have closed since the last bar of any timeframe.
+
+    Only sessions count of which the provider was asked for a daily bar. A symbol that trades again is no longer silent.
     """
-    transaction.execute(
-        """
-        UPDATE market.instrument i SET silent_since = CASE WHEN n.sessions >= $4 THEN n.last_ts END
-        FROM (
-            SELECT s.symbol, s.last_ts,
-                   (SELECT count(*) FROM market.session c
-                    WHERE c.calendar = k.calendar AND c.session >= (s.last_ts - interval '2 days')::date
-                      AND c.regular_open > s.last_ts AND c.regular_close <= s.checked_through) AS sessions
-            FROM market.series_state s JOIN market.instrument k USING (symbol)
-            WHERE s.asset = $1 AND s.timeframe = $2 AND s.symbol = ANY ($3::text[]) AND k.is_fetched
-        ) n
-        WHERE i.symbol = n.symbol
-          AND i.silent_since IS DISTINCT FROM CASE WHEN n.sessions >= $4 THEN n.last_ts END
-        """,
-        OHLC,
-        days.key,
-        list(symbols),
-        SILENT_SESSIONS,
-    )
+    transaction.execute(_NOTE_SILENCE, OHLC, _days(), list(symbols), SILENT_SESSIONS, True)
+
+
+def end_silence(transaction: Transaction, symbols: Sequence[str]) -> None:
+    """As `note_silence`, for those of `symbols` alone that are silent: mostly there is none."""
+    transaction.execute(_NOTE_SILENCE, OHLC, _days(), list(symbols), SILENT_SESSIONS, False)
+
+
+def _days() -> list[str]:
+    return [timeframe.key for timeframe in FETCHED if timeframe.is_session]
 
 
 def mark_dirty(transaction: Transaction, asset: str, starts: pl.DataFrame) -> None:
