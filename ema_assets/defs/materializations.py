@@ -47,7 +47,7 @@ class Recorder:
         """Log a materialization of each series that Dagster has not been told of, also those of a run that died.
 
         With `everything`, one of each of `symbols` that has not failed: Dagster fails a backfill that leaves a
-        partition out, even one without any bars.
+        partition out, even one without any bars, or of a timeframe that the group of the symbol does not have.
         """
         wanted = [symbol for symbol in symbols if symbol not in outcome.errors] if everything else symbols
         with self._database.transaction() as transaction:
@@ -64,14 +64,16 @@ class Recorder:
                 self._record(transaction, source, source_timeframe, names, _Told())
             rows = ledger.to_record(transaction, asset, timeframe, symbols, everything=told.everything)
         page, key = _page(transaction, timeframe, rows, told), self._key(asset)
-        ids = log_materializations(
-            self._context,
-            key,
-            [
-                self._materialization(key, asset, timeframe, row, told, page.get(str(row["symbol"]), {}))
-                for row in rows.iter_rows(named=True)
-            ],
-        )
+        materializations = [
+            self._materialization(key, asset, timeframe, row, told, page.get(str(row["symbol"]), {}))
+            for row in rows.iter_rows(named=True)
+        ]
+        if told.everything:
+            known = set(rows["symbol"])
+            materializations += [
+                self._of_no_series(key, Series(symbol, timeframe), told) for symbol in symbols if symbol not in known
+            ]
+        ids = log_materializations(self._context, key, materializations)
         events = [ids.get(str(Series(symbol, timeframe))) for symbol in rows["symbol"]]
         ledger.mark_recorded(transaction, asset, timeframe, rows.with_columns(event=pl.Series(events, dtype=pl.Int64)))
 
@@ -103,6 +105,26 @@ class Recorder:
                 "dagster/data_version": str(row["revision"]),
                 "dagster/code_version": row["code_version"] or told.code_version,
                 **self._input_tags(row),
+            },
+        )
+
+    def _of_no_series(self, key: AssetKey, series: Series, told: "_Told") -> AssetMaterialization:
+        """Of a partition that the ledger does not know: all symbols and all timeframes are more than there are series.
+
+        It has the version of what was never computed, and names as read what was never materialized.
+        """
+        reads = () if told.node is None else told.node.reads
+        names = [self._key(asset).to_user_string() for asset in reads]
+        remark = f"nothing to compute: {series.timeframe.key} is not among the timeframes of the symbol"
+        return AssetMaterialization(
+            asset_key=key,
+            partition=str(series),
+            metadata={"remark": remark},
+            tags={
+                "dagster/data_version": "0",
+                "dagster/code_version": told.code_version,
+                **{f"dagster/input_data_version/{name}": "0" for name in names},
+                **{f"dagster/input_event_pointer/{name}": "NULL" for name in names},
             },
         )
 

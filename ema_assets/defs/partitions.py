@@ -11,7 +11,8 @@ SYMBOLS = ALONE.symbols
 def series_of(graph: Graph, namespace: Namespace = ALONE) -> MultiPartitionsDefinition:
     """The partitions of every asset of `graph`, such as `AAPL|5m`.
 
-    A symbol whose group has fewer timeframes than others has partitions that nobody materializes.
+    A symbol whose group has fewer timeframes than others has partitions that stay empty: they are materialized only
+    when a person chooses them.
     """
     timeframes = StaticPartitionsDefinition([timeframe.key for timeframe in graph.with_bars])
     return MultiPartitionsDefinition({"symbol": namespace.symbols, "timeframe": timeframes})

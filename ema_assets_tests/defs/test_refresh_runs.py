@@ -395,6 +395,28 @@ def test_a_persons_run_materializes_partitions_without_bars_too(world: World) ->
 
 
 @pytest.mark.settled
+def test_a_persons_run_materializes_partitions_of_timeframes_that_a_symbol_does_not_have(world: World) -> None:
+    """Whoever chooses all symbols and all timeframes chooses these too, and Dagster would fail his backfill."""
+    text = world.watchlist_path.read_text()
+    world.watchlist_path.write_text(f'{text}[[group]]\ncalendar = "24/7"\ntimeframes = ["5m"]\nsymbols = ["LTC-USD"]\n')
+    world.sync()
+    run = world.run(
+        {"dagster/asset_partition_range_start": "BTC-USD|1h", "dagster/asset_partition_range_end": "LTC-USD|1h"}
+    )
+    assert world.materialized(run.run_id) == sorted(
+        (asset, f"{symbol}|1h") for asset in CHAIN for symbol in ("BTC-USD", "LTC-USD")
+    )
+    assert stale(world.instance, CHAIN, ["BTC-USD|1h", "LTC-USD|1h"]) == {}
+    remarks = {
+        (asset, partition): said["remark"].value
+        for (asset, partition), said in metadata_of(world, run).items()
+        if "remark" in said
+    }
+    said = "nothing to compute: 1h is not among the timeframes of the symbol"
+    assert remarks == {(asset, "LTC-USD|1h"): said for asset in CHAIN}
+
+
+@pytest.mark.settled
 def test_what_dagster_insists_on_logging_itself_is_told_again_by_the_next_run_for_stale_series(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
