@@ -139,5 +139,5 @@ def price(value: float | None) -> str:
 
 
 def percent(value: float) -> str:
-    """A share in percent with its sign."""
-    return f"{value:+.2f} %"
+    """A share in percent with its sign; what is rounded to nothing has that of nothing."""
+    return f"{round(value, 2) + 0.0:+.2f} %"

@@ -52,7 +52,7 @@ def restore_command(file: Path, *, replace: bool) -> None:
         done = archives.restore(database.url, file, replace=replace)
     click.echo(f"Restored {file}, {'with' if done.archive.has_dagster else 'without'} Dagster's runs and events.")
     if done.migrations:
-        click.echo(f"Applied {done.migrations} newer migrations.")
+        click.echo(f"Applied {done.migrations} newer migration{'' if done.migrations == 1 else 's'}.")
     if not settings.watchlist_path.exists():
         click.echo(f"The watchlist is not in it: put yours at {settings.watchlist_path}, or `up` writes a default.")
     for sentence in done.lost:

@@ -3,4 +3,9 @@
 
 def times(count: int) -> str:
     """`once`, or how many times."""
-    return "once" if count == 1 else f"{count} times"
+    return "once" if count == 1 else f"{count:,} times"
+
+
+def times_in_a_row(count: int) -> str:
+    """As `times`, of what has happened each time since."""
+    return times(count) if count == 1 else f"{times(count)} in a row"

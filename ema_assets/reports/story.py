@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from ema_assets.market.calendars import place, reach
+from ema_assets.model.counts import times_in_a_row
 from ema_assets.model.prices import price_text
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import Series
@@ -66,7 +67,7 @@ def _of_series(row: Mapping[str, Any], who: str) -> Iterator[str]:
     if said := ", ".join(f"{count:,} {what}" for what, count in counts.items() if count):
         yield f"Bars: {said}."
     if row["failures"]:
-        yield f"Failing, {_counted(row['failures'], 'time')} in a row: {row['last_error']}"
+        yield f"Failed {times_in_a_row(row['failures'])}: {row['last_error']}"
 
 
 def _of_older(row: Mapping[str, Any] | None) -> Iterator[str]:

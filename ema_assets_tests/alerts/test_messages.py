@@ -2,6 +2,7 @@
 
 import pytest
 
+from ema_assets.alerts.declaration import percent
 from ema_assets.alerts.messages import MOST_LINES, Told, compose
 from ema_assets_tests.refresh.exchange import utc
 
@@ -65,3 +66,10 @@ def test_trouble_and_its_end_are_told_apart() -> None:
     assert (compose([over]).title, compose([over]).is_trouble) == ("over: provider shut out", False)
     assert compose([began, over]).body.splitlines() == [began.text, over.text]
     assert compose([over, began]).is_trouble
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(-0.004, "+0.00 %"), (-0.0, "+0.00 %"), (-0.006, "-0.01 %"), (0.204, "+0.20 %")]
+)
+def test_what_is_rounded_to_nothing_has_no_minus(value: float, said: str) -> None:
+    assert percent(value) == said

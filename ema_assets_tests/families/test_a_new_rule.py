@@ -215,7 +215,7 @@ def test_it_cannot_read_a_signal_that_is_switched_off(monkeypatch: pytest.Monkey
 )
 def test_an_evaluation_of_the_wrong_size_or_type_is_refused(rule: Rule, made: Any, message: str) -> None:
     bars = frame_of({"A": bars_from(7, 20)})
-    with pytest.raises(ValueError, match=f"rule 'strong_close': `evaluate` must return {message}"):
+    with pytest.raises(ValueError, match=rf"rule 'strong_close' in .*\.py, line \d+: `evaluate` must return {message}"):
         simulate(bars, NOTHING, Variant("x", replace(rule, evaluate=made)))
 
 

@@ -4,6 +4,7 @@ import polars as pl
 
 from ema_assets.alerts.declaration import Conditions, Row, TroubleKind
 from ema_assets.alerts.failures import AFTER
+from ema_assets.model.counts import times_in_a_row
 from ema_assets.model.declarations import Params
 
 
@@ -16,7 +17,7 @@ def _find(conditions: Conditions, params: Params) -> pl.DataFrame:
 
 
 def _say(row: Row) -> str:
-    return f"{row['asset']} has failed {row['failures']} times in a row: {row['last_error']}"
+    return f"{row['asset']} has failed {times_in_a_row(row['failures'])}: {row['last_error']}"
 
 
 KIND = TroubleKind(

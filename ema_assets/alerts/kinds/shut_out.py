@@ -4,6 +4,7 @@ import polars as pl
 
 from ema_assets.alerts.declaration import Conditions, Row, TroubleKind
 from ema_assets.alerts.failures import AFTER
+from ema_assets.model.counts import times_in_a_row
 from ema_assets.model.declarations import Params
 
 
@@ -18,7 +19,7 @@ def _find(conditions: Conditions, params: Params) -> pl.DataFrame:
 def _say(row: Row) -> str:
     # With its day: a pause may last some, and a message is read when it is read.
     again = "" if row["open_until"] is None else f", asked again at {row['open_until']:%Y-%m-%d %H:%M:%S} UTC"
-    return f"{row['provider']} has not answered {row['failures']} times in a row{again}: {row['last_error']}"
+    return f"{row['provider']} has not answered {times_in_a_row(row['failures'])}{again}: {row['last_error']}"
 
 
 KIND = TroubleKind(

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.doctor.declaration import Check, Finding, Surroundings, error, ok, warning
+from ema_assets.model.counts import times_in_a_row
 from ema_assets.model.errors import (
     ConfigurationError,
     ProviderError,
@@ -61,7 +62,7 @@ def _not_answering(seen: Surroundings, answering: Collection[str]) -> Iterator[F
         silent = provider_state.not_answering(transaction, default)
     for row in silent.iter_rows(named=True):
         name, failures, until = row["provider"], row["failures"], row["open_until"]
-        times = f"{failures} time{'' if failures == 1 else 's'} in a row"
+        times = times_in_a_row(failures)
         moment = "at once" if until <= seen.market_now else f"from {until:%Y-%m-%d %H:%M:%S} UTC on"
         again = f"runs ask it again {moment}"
         if name in answering:

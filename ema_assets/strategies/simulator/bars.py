@@ -241,7 +241,7 @@ def _evaluated(variant: Variant, frame: pl.DataFrame) -> pl.DataFrame:
     except (Exception, SystemExit) as error:
         raise RuleError(f"rule {rule.name!r}: `evaluate` failed{_where(rule, error)} {told(error)}") from error
     if problem := _problem(said, frame.height):
-        raise RuleError(f"rule {rule.name!r}: `evaluate` must return {problem}")
+        raise RuleError(f"rule {rule.name!r}{_file(rule)}: `evaluate` must return {problem}")
     return said
 
 
