@@ -44,6 +44,18 @@ def _signed(text: str) -> str:
     return text.replace("-", MINUS)
 
 
+def volume(value: float | None) -> str:
+    """A volume: whole from a hundred on, below with three digits that count, such as `12,345`, `80.5` or `0.0123`.
+
+    A coin is traded in fractions: a bar of 0.0123 is not one of nothing.
+    """
+    if value is None or value == 0 or abs(value) >= 100:
+        return whole(value)
+    decimals = min(max(2 - int(f"{value:.2e}".partition("e")[2]), 0), 20)
+    text = f"{value:,.{decimals}f}"
+    return _signed(text.rstrip("0").rstrip(".") if "." in text else text)
+
+
 def minute(moment: datetime | None) -> str:
     """A time to the minute, UTC: `2026-11-25 16:30`."""
     return NOTHING if moment is None else f"{moment:%Y-%m-%d %H:%M}"
@@ -91,6 +103,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "signed": signed,
     "unsigned": unsigned,
     "whole": whole,
+    "volume": volume,
     "minute": minute,
     "second": second,
     "iso": iso,

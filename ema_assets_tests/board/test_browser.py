@@ -107,11 +107,63 @@ def test_prices_under_the_cursor_are_written_as_everywhere(page: "Page", board: 
         route.fulfill(json={**found, **prices})
 
     page.route("**/api/chart?**", answer)
-    for price in (45.39, 253558.374, 1.08432, 161.234, 0.05114, 9.7e-10, -37.63):
+    # The last one is a little less than it looks, and so is rounded down.
+    for price in (45.39, 253558.374, 1.08432, 161.234, 0.05114, 9.7e-10, -37.63, 1.011395e-8):
         page.goto(f"{board.url}/chart?symbol=AAPL&timeframe=1h")
         page.wait_for_selector("#chart[data-drawn]")
         assert [page.locator("#values b").nth(place).inner_text() for place in (1, 4)] == [formats.price(price)] * 2
         assert f"EMA 9{formats.price(price)}" in page.locator("#values").inner_text()
+
+
+def test_changes_and_returns_that_round_to_zero_have_no_sign_and_small_volumes_are_not_zero(
+    page: "Page", board: ServedBoard
+) -> None:
+    def of_chart(route: "Route") -> None:
+        found = route.fetch().json()
+        closes = [100.0] * (len(found["time"]) - 1) + [99.9999]
+        route.fulfill(json={**found, "close": closes, "volume": [0.0123] * len(closes)})
+
+    def of_equity(route: "Route") -> None:
+        found = route.fetch().json()
+        points = len(found["time"])
+        route.fulfill(json={**found, "equity": [0.9999999] * points, "drawdown_pct": [-0.00001] * points})
+
+    page.route("**/api/chart?**", of_chart)
+    page.route("**/api/equity?**", of_equity)
+    page.goto(f"{board.url}/chart?symbol=AAPL&timeframe=1h")
+    page.wait_for_selector("#chart[data-drawn]")
+    said = [page.locator("#values > span").nth(place).inner_text() for place in (5, 6)]
+    assert said == ["0.00 %", "Vol0.0123"]
+    page.goto(f"{board.url}/performance?timeframe=1h")
+    page.wait_for_selector("#equity[data-drawn]")
+    said = [span.inner_text() for span in page.locator("#values > span").all()]
+    assert said[0].endswith(" UTC")
+    assert said[1:] == ["equity0.00 %", "drawdown0.00 %"]
+
+
+def test_the_open_trades_of_a_series_say_whose_they_are(page: "Page", board: ServedBoard) -> None:
+    trades = board.get("/api/trades/open").json["rows"]
+    symbol, timeframe = trades[0]["symbol"], trades[0]["timeframe"]
+    of_series = [each for each in trades if (each["symbol"], each["timeframe"]) == (symbol, timeframe)]
+    page.goto(f"{board.url}/chart?symbol={symbol}&timeframe={timeframe}")
+    assert page.title() == f"{symbol} {timeframe} · ema-assets board"
+    assert page.locator("#open thead th").first.inner_text() == "Strategy"
+    named = [trade["strategy"].removeprefix("strategy_") for trade in of_series]
+    assert page.locator("#open tbody th").all_inner_texts() == named
+    assert len(named) > 0
+
+
+def test_legends_on_a_phone_are_whole_sentences_about_what_is_there(page: "Page", board: ServedBoard) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto(board.url)
+    legend = page.locator(".map .legend")
+    assert "since the cross" not in legend.inner_text()
+    assert legend.inner_text().endswith("spread in percent of EMA 30 · ! not fresh · ~ averages not converged")
+    page.goto(f"{board.url}/why?symbol=AAPL&timeframe=1h")
+    assert "the run that wrote it, and Materialize…, which" in page.locator(".legend").last.inner_text()
+    page.set_viewport_size({"width": 1400, "height": 900})
+    page.goto(board.url)
+    assert "· bars since the cross · !" in legend.inner_text()
 
 
 def test_the_theme_is_kept_and_follows_the_system_before(page: "Page", board: ServedBoard) -> None:

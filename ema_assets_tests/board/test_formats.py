@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from ema_assets.board.formats import price, short
+from ema_assets.board.formats import price, short, volume
 
 
 def test_a_price_is_written_as_everywhere_with_a_real_minus() -> None:
@@ -11,6 +11,19 @@ def test_a_price_is_written_as_everywhere_with_a_real_minus() -> None:
         "1.08432",
         "0.00000000097",
         "−37.63",
+        "–",
+    ]
+
+
+def test_a_small_volume_is_not_nothing() -> None:
+    assert [volume(each) for each in (31113913.4, 100, 80.45, 5, 0.0123, 0.00001234, 0, None)] == [
+        "31,113,913",
+        "100",
+        "80.5",
+        "5",
+        "0.0123",
+        "0.0000123",
+        "0",
         "–",
     ]
 

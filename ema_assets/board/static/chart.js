@@ -13,11 +13,17 @@
   const number = (value, least, most = least) => (value === null || value === undefined ? "–" : value.toLocaleString("en-US", { minimumFractionDigits: least, maximumFractionDigits: most }).replace("-", "−"));
   // As `price_text` of the server: six digits that count, two decimals at least.
   const decimalsFor = (price) => (price ? Math.min(Math.max(5 - Number(price.toExponential(5).split("e")[1]), 2), 20) : 2);
-  const priced = (price) => number(price, 2, decimalsFor(price));
+  // `toFixed` rounds as the server does; `toLocaleString` rounds up 1.011395e-8, which is a little less.
+  const priced = (price) => (price === null || price === undefined ? "–" : number(Number(price.toFixed(decimalsFor(price))), 2, decimalsFor(price)));
   // How many decimals one of these prices has at most, so that those of an axis have equally many.
   const decimalsOf = (prices) => Math.max(2, ...prices.map((price) => price.toFixed(decimalsFor(price)).replace(/0+$/, "").split(".")[1].length));
-  const compact = (value) => (value === null || value === undefined ? "–" : value.toLocaleString("en-US", { notation: "compact", maximumFractionDigits: 1 }));
-  const percent = (value) => `${value >= 0 ? "+" : "−"}${Math.abs(value).toFixed(2)} %`;
+  // A coin is traded in fractions: a bar of 0.0123 is not one of nothing.
+  const compact = (value) => (value === null || value === undefined ? "–" : value.toLocaleString("en-US", { notation: "compact", ...(Math.abs(value) < 100 ? { maximumSignificantDigits: 3 } : { maximumFractionDigits: 1 }) }));
+  // What rounds to zero has no sign.
+  const percent = (value) => {
+    const text = Math.abs(value).toFixed(2);
+    return `${Number(text) ? (value > 0 ? "+" : "−") : ""}${text} %`;
+  };
   const moment = (time) => new Date(time * 1000).toISOString().slice(0, 16).replace("T", " ");
 
   // --- the chart ------------------------------------------------------------------------------------------------------

@@ -6,9 +6,15 @@
   const { createChart, AreaSeries, HistogramSeries } = window.LightweightCharts;
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const values = document.getElementById("values");
+  // What rounds to zero has no sign.
+  const percent = (value, decimals, plus = "") => {
+    const text = Math.abs(value).toFixed(decimals);
+    return `${Number(text) ? (value > 0 ? plus : "−") : ""}${text} %`;
+  };
+  const priceFormat = { type: "custom", formatter: (value) => percent(value, 1) };
   const chart = createChart(box, { autoSize: true, layout: { attributionLogo: false }, timeScale: { timeVisible: true, secondsVisible: false } });
-  const curve = chart.addSeries(AreaSeries, { lineWidth: 2, priceLineVisible: false, priceFormat: { type: "custom", formatter: (v) => `${v.toFixed(1)} %` } });
-  const fall = chart.addSeries(HistogramSeries, { priceLineVisible: false, lastValueVisible: false, priceFormat: { type: "custom", formatter: (v) => `${v.toFixed(1)} %` } }, 1);
+  const curve = chart.addSeries(AreaSeries, { lineWidth: 2, priceLineVisible: false, priceFormat });
+  const fall = chart.addSeries(HistogramSeries, { priceLineVisible: false, lastValueVisible: false, priceFormat }, 1);
   const zero = curve.createPriceLine({ price: 0, lineWidth: 1, lineStyle: 2, axisLabelVisible: false });
 
   const dress = () => {
@@ -30,7 +36,7 @@
     return span;
   };
   const say = (time, gain, drawdown) => values.replaceChildren(
-    part("", new Date(time * 1000).toISOString().slice(0, 16).replace("T", " ")), part("equity", `${gain >= 0 ? "+" : "−"}${Math.abs(gain).toFixed(2)} %`), part("drawdown", `${drawdown.toFixed(2)} %`.replace("-", "−")),
+    part("", `${new Date(time * 1000).toISOString().slice(0, 16).replace("T", " ")} UTC`), part("equity", percent(gain, 2, "+")), part("drawdown", percent(drawdown, 2)),
   );
   let tag = null;
   let last = null;
