@@ -35,7 +35,10 @@ _STYLES = {"up": "green", "down": "red", "fast": "cyan", "slow": "magenta", "axi
 @click.option(
     "--averages",
     shell_complete=complete_averages,
-    help="Which EMAs are drawn, such as 12/26 of a strategy with these spans.  [default: those of the strategy]",
+    help=(
+        "Which EMAs are drawn, such as 12/26 of a strategy with these spans; its trades, unless --strategy says other "
+        "ones.  [default: those of the strategy]"
+    ),
 )
 def chart_command(
     symbol: str, timeframe: str, output: Path | None, bars: int | None, strategy: str | None, averages: str | None

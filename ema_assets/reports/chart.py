@@ -63,16 +63,17 @@ def picture_of(
     strategy: str | None = None,
     averages: str | None = None,
 ) -> Picture:
-    """The newest `bars` stored bars of a series, and the trades of `strategy` in them (None: the first strategy's).
+    """The newest `bars` stored bars of a series, and the trades of `strategy` in them.
 
-    `averages` names two EMAs, such as `12/26`; without it they are those that the strategy compares.
+    `averages` names two EMAs, such as `12/26`; without it they are those that the strategy compares. Without `strategy`
+    it is the first one, of those that compare these averages where there is any.
 
     Raises:
         ConfigurationError: when there is no bar, no such strategy, or nothing compares these averages.
     """
     if strategy is not None and strategy not in graph.strategies:
         raise not_one_of("strategy", strategy, graph.strategies)
-    name = strategy or next(iter(graph.strategies), None)
+    name = strategy or _first_strategy(graph, averages)
     drawn = chosen_averages(graph, averages, name)
     if not tables.has_part(transaction, tables.BARS, timeframe):
         raise ConfigurationError(f"there are no bars on {timeframe.key}: it was never on")
@@ -87,6 +88,13 @@ def picture_of(
         trades = tables.newest_rows(transaction, table, timeframe, [symbol], _TRADE, bars)
         trades = trades.filter(pl.col("last_ts") >= found["ts"][0])
     return Picture(symbol, timeframe, found, trades, name, drawn)
+
+
+def _first_strategy(graph: Graph, averages: str | None) -> str | None:
+    compared = None if averages is None else graph.averages.get(averages)
+    variants = {name: graph.nodes[name].variant for name in graph.strategies}
+    fitting = (name for name, variant in variants.items() if variant is not None and variant.trend == compared)
+    return next(fitting, None) or next(iter(variants), None)
 
 
 def draw(picture: Picture, note: str = "") -> "Figure":
