@@ -6,11 +6,11 @@ import polars as pl
 
 from ema_assets.config.watchlist import Watchlist
 from ema_assets.market import exchanges
-from ema_assets.model.asset_names import EMA_TREND
+from ema_assets.model.asset_names import EMA_TREND, STRATEGY
 from ema_assets.model.averages import trend_spans
 from ema_assets.model.symbols import without_hours
 from ema_assets.operations.watch_trouble import forget_unwanted
-from ema_assets.refresh.graph import Graph, build
+from ema_assets.refresh.graph import Graph, build, trades_table
 from ema_assets.refresh.plan_older import LOOK_BACK, depths
 from ema_assets.store import ledger, older_history, own_views, results, sessions, sync_failures, tables
 from ema_assets.store.database import Database, Transaction
@@ -59,7 +59,11 @@ def adopt_graph(transaction: Transaction, graph: Graph) -> list[str]:
         StoreError: naming a view of the user's that cannot be.
     """
     own = own_views.noted(transaction, results.VIEWS)
-    remade = tables.ensure(transaction, [table for node in graph.on for table in node.tables], graph.with_bars)
+    # Where every strategy is switched off, the views of trades stay: they are empty ones of this table.
+    wanted = [table for node in graph.on for table in node.tables] + (
+        [] if graph.strategies else [trades_table(STRATEGY)]
+    )
+    remade = tables.ensure(transaction, wanted, graph.with_bars)
     ledger.sync_timeframes(transaction, graph.with_bars)
     ledger.sync_assets(transaction, graph.assets(), graph.inputs())
     results.ensure(

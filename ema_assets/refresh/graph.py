@@ -345,6 +345,17 @@ def _converging(variant: Variant, signals: Mapping[str, Signal]) -> Variant:
     return replace(variant, converged_after=max((signals[name].converged_after or 0 for name in known), default=0))
 
 
+def trades_table(strategy: str) -> Table:
+    """The table of the trades of a strategy."""
+    return Table(
+        strategy,
+        ENTRY_TIME,
+        tuple(column for column in TRADE_COLUMNS if column.name != ENTRY_TIME),
+        flips=tables.TRADES,
+        comment="One row per trade; the open trade has no exit and is marked to the last close.",
+    )
+
+
 def _strategy(variant: Variant) -> Node:
     rule = variant.rule
     title, description = (with_params(text, variant.params) for text in (rule.title, rule.description))
@@ -356,13 +367,7 @@ def _strategy(variant: Variant) -> Node:
     )
     return Node(
         name=variant.name,
-        table=Table(
-            variant.name,
-            ENTRY_TIME,
-            tuple(column for column in TRADE_COLUMNS if column.name != ENTRY_TIME),
-            flips=tables.TRADES,
-            comment="One row per trade; the open trade has no exit and is marked to the last close.",
-        ),
+        table=trades_table(variant.name),
         reads=variants.reads(variant),
         columns=TRADE_COLUMNS,
         code_version=variants.code_version(variant),

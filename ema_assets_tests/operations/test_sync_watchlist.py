@@ -25,6 +25,7 @@ from ema_assets.reports.progress import loading
 from ema_assets.store import ledger, sessions
 from ema_assets.store.database import Database, Transaction
 from ema_assets.store.ledger import staleness
+from ema_assets.store.migrations import migrate
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, state_of, utc
 from ema_assets_tests.refresh.exchange import watch as watchlist_of
 from ema_assets_tests.timeframes import D1, H1, H4, M5, M15, ORDER
@@ -433,6 +434,19 @@ def test_rejected_bars_are_counted_by_series_and_reason(database: Database) -> N
             ("AAPL", "5m", "price not above zero", "memory", 6)
         ]
         assert health.rejected_since(transaction, utc("2100-01-01 00:00")).is_empty()
+
+
+def test_the_first_watchlist_may_have_every_strategy_switched_off(databases) -> None:
+    """The views of trades are there, and empty."""
+    url = databases.make(migrated=False)
+    migrate(url)
+    off = tuple({"name": name, "enabled": False} for name in ("crossover", "pullback"))
+    with Database(url) as database:
+        sync_watchlist.sync(database, replace(WATCHED, strategies=off), NOW)
+        with database.transaction() as transaction:
+            for view in ("trades", "performance", "screener"):
+                assert transaction.query(f"SELECT * FROM results.{view}").is_empty()
+    databases.drop(url)
 
 
 def test_symbols_taken_off_the_watchlist_are_in_no_count(database: Database) -> None:
