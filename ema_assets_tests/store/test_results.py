@@ -29,7 +29,7 @@ from ema_assets.store.planner_settings import ADDS_UP_ONCE
 from ema_assets.strategies import figures
 from ema_assets.strategies.trade_columns import TRADE_SCHEMA
 from ema_assets_tests.backtest.figures import assert_same_figures
-from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc
+from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh, utc, watch
 from ema_assets_tests.strategies.test_performance import curve, of_curve
 from ema_assets_tests.timeframes import D1, FETCHED, M5, ORDER
 
@@ -413,6 +413,18 @@ def test_a_symbol_off_the_watchlist_and_a_strategy_that_is_off_have_no_performan
         transaction.execute("ROLLBACK TO SAVEPOINT before")
     assert set(found["symbol"]) == {"0700.HK", "BTC-USD"}
     assert "strategy_9_30_bears" not in set(found["strategy"])
+
+
+def test_a_series_of_one_bar_on_a_timeframe_that_is_switched_off_is_no_error(database: Database) -> None:
+    """How many such bars a year has is not asked any more, and one bar has taken no time."""
+    exchange = MemoryExchange(bars_on("24/7", "BTC-USD", M5, date(2026, 11, 18), date(2026, 11, 18)))
+    now = utc("2026-11-18 04:30")
+    refresh(database, watch({"BTC-USD": "24/7"}, timeframes=(M5, by_key("4h"))), exchange, now)
+    refresh(database, watch({"BTC-USD": "24/7"}, timeframes=(M5,)), exchange, now)
+    refresh_performance.refresh(database)
+    with database.transaction() as transaction:
+        found = transaction.query("SELECT timeframe, bars, annualized_return_pct, sharpe FROM results.performance")
+    assert sorted(found.rows()) == [("4h", 1, None, None), ("5m", 54, None, None)]
 
 
 # --- adding up --------------------------------------------------------------------------------------------------------

@@ -110,8 +110,10 @@ WITH series AS (
     FROM fallen GROUP BY symbol, timeframe, strategy
 ), measured AS (
     SELECT s.*,
-           -- By bars as a rule. A history with holes has taken longer than its bars.
-           greatest(s.bars / y.bars, extract(epoch FROM s.last_ts - s.first_ts)::float8 / (365.25 * 86400)) AS years,
+           -- By bars as a rule. A history with holes has taken longer than its bars. How many a year has is not known of
+           -- a timeframe that is no longer on: there one bar has taken no time.
+           nullif(greatest(s.bars / y.bars, extract(epoch FROM s.last_ts - s.first_ts)::float8 / (365.25 * 86400)),
+                  0) AS years,
            coalesce(t.trades, 0) AS trades, coalesce(t.open_trades, 0) AS open_trades,
            coalesce(t.won, 0) AS won, t.average_win_pct, t.average_loss_pct, t.gained, t.lost, t.expectancy_pct,
            t.best_trade_pct, t.worst_trade_pct, t.average_r, t.average_bars_held,
