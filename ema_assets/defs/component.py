@@ -3,7 +3,8 @@
 What a file of it may say is in docs/GUEST.md. Everything else stands in the watchlist and in the environment.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,21 @@ from ema_assets.config.settings import home_folder, known_variables
 from ema_assets.config.shared_files import replace_text
 from ema_assets.defs.assembly import assembled
 from ema_assets.defs.assets.sources import sources_in_use
-from ema_assets.defs.namespace import Namespace, register
+from ema_assets.defs.namespace import Namespace, refuse_second, register
 from ema_assets.model import clock
 from ema_assets.model.errors import ConfigurationError, did_you_mean
 from ema_assets.refresh.graph import configured
 
 _WATCHLIST, _SIGNALS, _STRATEGIES = "watchlist.toml", "signals", "strategies"
+# The variables that attributes stand in for.
+_ATTRIBUTES = {
+    "EMA_HOME": "home",
+    "EMA_WATCHLIST": "watchlist",
+    "EMA_SIGNALS_FOLDER": "signals",
+    "EMA_STRATEGIES_FOLDER": "strategies",
+    "EMA_PROVIDER": "provider",
+    "EMA_DATABASE_URL": "database_url",
+}
 
 
 class EmaAssetsScaffolder(Scaffolder[Any]):
@@ -39,11 +49,12 @@ class EmaAssetsScaffolder(Scaffolder[Any]):
 class EmaAssetsComponent(Component, Model, Resolvable):
     """Bars, signals and strategies as assets with a prefix of their own, with their jobs, schedules and sensors."""
 
-    asset_key_prefix: str = Field(
+    # None is what Dagster makes of `{{ env.NAME }}` without such a variable: allowed here, and refused in a sentence.
+    asset_key_prefix: str | None = Field(
         default="",
         description="Before the name of every asset, such as `eu` or `desk/eu`; also begins the names of jobs.",
     )
-    watchlist: str | dict[str, Any] = Field(
+    watchlist: str | dict[str, Any] | None = Field(
         default=_WATCHLIST,
         description="A file as in docs/CONFIGURATION.md, relative to this folder; or what would stand in it.",
     )
@@ -61,7 +72,7 @@ class EmaAssetsComponent(Component, Model, Resolvable):
         description="EMA_DATABASE_URL: a database of its own, such as `{{ env.EU_DATABASE_URL }}`.",
     )
     # What looks like a number becomes one when Dagster fills in templates.
-    variables: dict[str, str | int | float] = Field(
+    variables: dict[str, str | int | float | None] = Field(
         default_factory=dict,
         repr=False,
         description="Further environment variables of docs/CONFIGURATION.md, for this one alone.",
@@ -73,28 +84,56 @@ class EmaAssetsComponent(Component, Model, Resolvable):
         Raises:
             ConfigurationError: naming what is wrong in the watchlist, the prefix or a folder.
         """
-        prefix = tuple(part for part in self.asset_key_prefix.split("/") if part)
-        namespace = Namespace(prefix, self._environment(prefix, context.path))
-        register(namespace)
-        settings = namespace.settings()
-        return assembled(configured(settings), sources_in_use(settings), namespace=namespace)
+        prefix = tuple(part for part in (self.asset_key_prefix or "").split("/") if part)
+        place = (context.component_path.file_path, str(context.component_path.instance_key))
+        # Before anything is written: their folders would be the same.
+        refuse_second(prefix, place)
+        with self._in_words_of_the_file():
+            namespace = Namespace(prefix, self._environment(prefix, context.path), place)
+            register(namespace)
+            settings = namespace.settings()
+            return assembled(configured(settings), sources_in_use(settings), namespace=namespace)
 
-    def _environment(self, prefix: tuple[str, ...], folder: Path) -> Mapping[str, str]:
-        """What stands in for variables of the environment. Folders are absolute: runs may have another current one."""
-        # Dagster makes nothing of `{{ env.NAME }}` where there is no such variable: the data would go elsewhere.
-        for name in ("database_url", "provider", "home"):
-            if name in self.model_fields_set and not getattr(self, name):
+    @contextmanager
+    def _in_words_of_the_file(self) -> Iterator[None]:
+        """A block whose mistakes name the attributes that stand in `defs.yaml`, and not the variables behind them."""
+        try:
+            yield
+        except ConfigurationError as error:
+            text = str(error)
+            for variable, attribute in _ATTRIBUTES.items():
+                if attribute in self.model_fields_set:
+                    text = text.replace(f"`{variable}`", f"`{attribute}`")
+            raise ConfigurationError(text) from None
+
+    def _check_values(self) -> None:
+        """Refuse what has no value, and variables that go elsewhere: without it the data would go elsewhere, too."""
+        for name in ("asset_key_prefix", "watchlist", "home", "database_url", "provider", "signals", "strategies"):
+            value = getattr(self, name)
+            if name in self.model_fields_set and (value is None or (value == "" and name != "asset_key_prefix")):
                 raise ConfigurationError(
                     f"`{name}` is in defs.yaml and has no value; set the variable that it names, or leave the line out"
                 )
         # Ticks and runs of the whole process go by one clock.
         allowed = known_variables() - {clock.VARIABLE}
-        for name in self.variables:
+        for name, value in self.variables.items():
             if name not in allowed:
                 raise ConfigurationError(
                     f"`variables` must name variables of ema-assets other than {clock.VARIABLE}, received {name!r}"
                     f"{did_you_mean(name, sorted(allowed))}"
                 )
+            if name in _ATTRIBUTES:
+                raise ConfigurationError(
+                    f"`variables` must not name {name}; the attribute `{_ATTRIBUTES[name]}` says the same"
+                )
+            if value is None:
+                raise ConfigurationError(
+                    f"{name} is in `variables` and has no value; set the variable that it names, or leave the line out"
+                )
+
+    def _environment(self, prefix: tuple[str, ...], folder: Path) -> Mapping[str, str]:
+        """What stands in for variables of the environment. Folders are absolute: runs may have another current one."""
+        self._check_values()
         home = (folder / Path(self.home).expanduser()) if self.home else home_folder().joinpath(*prefix)
         found = {
             **{name: str(value) for name, value in self.variables.items()},
@@ -109,8 +148,13 @@ class EmaAssetsComponent(Component, Model, Resolvable):
 
     def _watchlist(self, home: Path, folder: Path) -> Path:
         """The file of the watchlist. One that stands in `defs.yaml` is written there where ticks and runs read it."""
-        if isinstance(self.watchlist, str):
-            return folder / Path(self.watchlist).expanduser()
+        if not isinstance(self.watchlist, dict):
+            path = folder / Path(self.watchlist or _WATCHLIST).expanduser()
+            if not path.exists():
+                # A misspelt name would go by the default watchlist, which has a hundred symbols.
+                raise ConfigurationError(f"`watchlist` must be a file, received {path}, which is not there")
+            return path
+        _check_for_toml(self.watchlist, "watchlist")
         path = home / _WATCHLIST
         text = f"# Written from {folder / 'defs.yaml'}: edit it there.\n\n{tomlkit.dumps(self.watchlist)}"
         watchlist.parse(text)
@@ -124,3 +168,29 @@ def _own_folder(folder: Path, named: str | None, usual: str) -> str | None:
     if named is not None:
         return str(folder / Path(named).expanduser())
     return str(folder / usual) if (folder / usual).is_dir() else None
+
+
+def _check_for_toml(value: Any, where: str) -> None:
+    """Refuse what YAML can say and a watchlist cannot.
+
+    Raises:
+        ConfigurationError: naming the place.
+    """
+    if value is None:
+        raise ConfigurationError(f"`{where}` has no value; give it one, or leave the line out")
+    for key, each in _members(value):
+        if isinstance(key, bool):
+            # As YAML reads off, on, no and yes without quotes.
+            raise ConfigurationError(
+                f"`{where}` has a key that YAML reads as {str(key).lower()}; write it in quotes, as in "
+                f'"{"on" if key else "off"}":'
+            )
+        _check_for_toml(each, f"{where}.{key}")
+
+
+def _members(value: Any) -> Iterator[tuple[Any, Any]]:
+    """The keys and values of a table, and the numbers and values of a list."""
+    if isinstance(value, dict):
+        yield from value.items()
+    elif isinstance(value, list):
+        yield from enumerate(value, start=1)

@@ -9,9 +9,12 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 from dagster import AssetKey, DynamicPartitionsDefinition
@@ -39,6 +42,8 @@ class Namespace:
     prefix: tuple[str, ...] = ()
     # Not in a repr: some are secrets.
     variables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False, repr=False)
+    # Of a component: its folder, and which one it is in the `defs.yaml` there.
+    source: tuple[Path, str] | None = None
 
     def __post_init__(self) -> None:
         for part in self.prefix:
@@ -137,6 +142,22 @@ def register(namespace: Namespace) -> None:
     _known[namespace.id] = namespace
 
 
+def refuse_second(prefix: tuple[str, ...], source: tuple[Path, str]) -> None:
+    """Refuse a component of `source` whose `prefix` another one has, of which Dagster would name a resource only.
+
+    Raises:
+        ConfigurationError: naming the other one.
+    """
+    found = _known.get(_JOINT.join(prefix))
+    # One whose folder is gone was loaded before, and Dagster may keep its definitions.
+    if found is None or found.source is None or found.source == source or not found.source[0].exists():
+        return
+    folder, number = found.source
+    raise ConfigurationError(
+        f"`asset_key_prefix` {'/'.join(prefix)!r} is also that of the component {number} in {folder}; give each its own"
+    )
+
+
 def _others_in(place: str, namespace: Namespace) -> list[Namespace]:
     return [
         each for each in list(_known.values()) if each.prefix != namespace.prefix and _place(each.settings()) == place
@@ -145,4 +166,11 @@ def _others_in(place: str, namespace: Namespace) -> list[Namespace]:
 
 def _place(settings: Settings) -> str:
     """Where the data are: the database, or the folder of the embedded one."""
-    return settings.database_url or str(settings.postgres_folder)
+    if settings.database_url is None:
+        return str(settings.postgres_folder)
+    parts = urlsplit(settings.database_url)
+    # By several users, or with the usual port and without it, it is one database.
+    with suppress(ValueError):
+        if parts.hostname:
+            return f"{parts.hostname}:{parts.port or 5432}{parts.path}"
+    return settings.database_url
