@@ -68,7 +68,8 @@ def not_one_of(argument: str, received: str, allowed: Iterable[str]) -> "Configu
     """The error for an `argument` that is none of those allowed. Of thousands, such as symbols, the first are named."""
     names = list(allowed)
     hint = did_you_mean(received, names)
-    return ConfigurationError(f"`{argument}` must be one of {first_of(names, _NAMED)}, received {received!r}{hint}")
+    named = first_of(names, _NAMED) if names else "those that are on, of which there is none"
+    return ConfigurationError(f"`{argument}` must be one of {named}, received {received!r}{hint}")
 
 
 class EmaAssetsError(Exception):

@@ -9,3 +9,5 @@ def test_of_thousands_that_are_allowed_the_first_are_named_and_the_one_that_was_
     assert said.startswith("`symbol` must be one of S0000, S0001, ")
     assert said.endswith("S0099 and 4900 more, received 'S4711X'; did you mean `S4711`?")
     assert str(not_one_of("side", "up", ["long", "short"])) == "`side` must be one of long, short, received 'up'"
+    none = "`strategy` must be one of those that are on, of which there is none, received 'mine'"
+    assert str(not_one_of("strategy", "mine", [])) == none
