@@ -7,7 +7,7 @@ from typing import Any
 
 from ema_assets.board import contents, trust_contents
 from ema_assets.board.parameters import Values
-from ema_assets.board.site import Site, series_of, strategy_of, trend_of
+from ema_assets.board.site import Site, chosen_symbols, series_of, strategy_of, trend_of
 from ema_assets.model.asset_names import EMA_TREND
 from ema_assets.model.averages import FAST_SPAN, SLOW_SPAN, converged_after, ema_name, spans_text, trend_spans
 from ema_assets.model.symbols import Series
@@ -149,7 +149,17 @@ def performance(site: Site, values: Values) -> dict[str, Any]:
     found = _within(contents.performance, site, values)
     chosen = {**values, "strategy": found["strategy"], "timeframe": found["timeframe"]}
     curve = None if found["timeframe"] is None else contents.equity(site, chosen)
-    return {"found": found, "chosen": chosen, "curve": curve, "sorts": list(performance_table.SORTS)}
+    timeframes = site.overview.timeframes
+    symbols = chosen_symbols(site, values)
+    own = [timeframes.get(symbol, ()) for symbol in (timeframes if symbols is None else symbols)]
+    return {
+        "found": found,
+        "chosen": chosen,
+        "curve": curve,
+        "sorts": list(performance_table.SORTS),
+        # A group may have timeframes of its own: on others nothing is ever computed.
+        "has_timeframe": any(found["timeframe"] in each for each in own),
+    }
 
 
 def freshness(site: Site, values: Values) -> dict[str, Any]:

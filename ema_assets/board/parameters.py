@@ -128,12 +128,12 @@ class Parameter:
 SYMBOL = Parameter("symbol", "A symbol of the watchlist, such as AAPL", is_required=True)
 TIMEFRAME = Parameter("timeframe", "A timeframe of the watchlist, such as 5m", is_required=True)
 ANY_TIMEFRAME = Parameter("timeframe", "Only this timeframe, such as 1h")
-SYMBOLS = Parameter("symbols", "Only these symbols, parted by commas", kind="list", default=())
+SYMBOLS = Parameter("symbols", "Only these symbols, parted by commas, and those of `group`", kind="list", default=())
 AVERAGES = Parameter("averages", "Which EMAs are compared, such as 12/26 of a strategy; 9/30 where none are named")
 DRAWN_AVERAGES = Parameter(
     "averages", "Which EMAs are drawn, such as 12/26; where none are named those of `strategy`, else 9/30"
 )
-GROUP = Parameter("group", "Only the symbols of this group of the watchlist")
+GROUP = Parameter("group", "Only the symbols of this group of the watchlist, and those of `symbols`")
 STRATEGY = Parameter("strategy", "A strategy, such as strategy_9_30_ema; the first one where none is given")
 ANY_STRATEGY = Parameter("strategy", "Only the trades of this strategy")
 PAGE = Parameter("page", "Which page, 1 for the first", kind="number", default=1, most=1_000_000)

@@ -238,6 +238,23 @@ def test_series_that_have_no_bars_yet_are_on_every_page(databases, tmp_path: Pat
     databases.drop(url)
 
 
+def test_figures_of_a_timeframe_that_a_symbol_does_not_have_are_not_promised(databases, tmp_path: Path) -> None:
+    url = databases.make()
+    text = f'{WATCHLIST}[[group]]\nname = "Days"\ncalendar = "24/7"\ntimeframes = ["1d"]\nsymbols = ["LTC-USD"]\n'
+    with Database(url) as database:
+        sync(database, watchlist.parse(text), NOW)
+    with board_on(url, tmp_path, text) as board:
+        never = "1h is not among the timeframes of what is chosen"
+        assert never in board.get("/performance", symbols="LTC-USD").text
+        assert never in board.get("/performance", group="Days", timeframe="1h").text
+        others: list[dict[str, Any]] = [{}, {"symbols": "LTC-USD,AAPL"}, {"symbols": "LTC-USD", "timeframe": "1d"}]
+        for chosen in others:
+            shown = board.get("/performance", **chosen).text
+            assert never not in shown
+            assert "has not been computed on any of these series yet" in shown
+    databases.drop(url)
+
+
 def test_a_database_that_was_never_synced_tells_how_to_begin(databases, tmp_path: Path) -> None:
     url = databases.make(migrated=False)
     with board_on(url, tmp_path) as board:
