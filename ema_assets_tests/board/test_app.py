@@ -2,7 +2,7 @@
 
 import re
 import socket
-from datetime import date
+from datetime import date, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from ema_assets.store.migrations import migrate
 from ema_assets_tests.board.world import HOSTILE, NOW, WATCHLIST, ServedBoard, board_on
 from ema_assets_tests.conftest import empty
 from ema_assets_tests.refresh.exchange import MemoryExchange, bars_on, refresh
-from ema_assets_tests.timeframes import D1
+from ema_assets_tests.timeframes import D1, M5
 from ema_assets_tests.waiting import wait_until
 
 QUERIES: dict[str, dict[str, Any]] = {
@@ -235,6 +235,24 @@ def test_series_that_have_no_bars_yet_are_on_every_page(databases, tmp_path: Pat
             query = {name: value for name, value in QUERIES["/chart"].items() if name in named}
             answer = board.get(f"/api{resource.path}", **query)
             assert answer.status == 200, (resource.path, answer.text)
+    databases.drop(url)
+
+
+def test_bars_that_have_just_closed_are_no_bars_that_are_stored(databases, tmp_path: Path) -> None:
+    """Nothing is late for two minutes, and the page does not say that every bar that has closed is stored."""
+    url = databases.make()
+    text = WATCHLIST.replace('["5m", "1h", "1d"]', '["5m"]').replace('"AAPL"', "")
+    watched = watchlist.parse(text)
+    exchange = MemoryExchange(bars_on("24/7", "BTC-USD", M5, date(2026, 11, 18), date(2026, 11, 20)))
+    with Database(url) as database:
+        refresh(database, watched, exchange, NOW, graph=build(watched))
+    with board_on(url, tmp_path, text) as board:
+        assert "Everything is fresh: every bar that has closed is stored" in board.get("/freshness").text
+    with board_on(url, tmp_path, text) as board:
+        board.now += timedelta(minutes=5)
+        shown = board.get("/freshness").text
+        assert "Nothing is late. The newest bars of 1 series have just closed and are being fetched." in shown
+        assert "Everything is fresh" not in shown
     databases.drop(url)
 
 
