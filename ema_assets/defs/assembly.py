@@ -59,6 +59,6 @@ def assembled(
                 namespace.name("market"): MarketResource(namespace=namespace.id),
             },
             # Also for runs that a person launches, of assets and of no job. Within a project, that is its own business.
-            executor=None if namespace.prefix else in_process_executor,
+            executor=None if namespace.prefix or namespace.source is not None else in_process_executor,
             loggers={"console": json_console_logger} if log_format == "json" and not namespace.prefix else None,
         )

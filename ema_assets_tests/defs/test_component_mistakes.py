@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dagster import Definitions, multiprocess_executor
 from dagster.components.testing import DefsFolderSandbox, create_defs_folder_sandbox
 
 from ema_assets.defs.component import EmaAssetsComponent
@@ -91,6 +92,16 @@ def test_two_components_of_one_prefix_are_refused_before_the_second_one_writes_a
     said = f"`asset_key_prefix` 'eu' is also that of the component 0 in {path.parent}; give each its own"
     assert mistake(folder) == said
     assert 'timeframes = ["5m"]' in (tmp_path / "home" / "eu" / "watchlist.toml").read_text()
+
+
+@pytest.mark.parametrize("prefix", ["", "eu"])
+def test_a_component_leaves_the_executor_to_its_project_also_without_a_prefix(
+    folder: DefsFolderSandbox, prefix: str
+) -> None:
+    write(folder, "eu", {"asset_key_prefix": prefix, "watchlist": WATCHLIST})
+    with folder.build_all_defs() as defs:
+        assert defs.executor is None
+        assert Definitions.merge(defs, Definitions(executor=multiprocess_executor)).executor is multiprocess_executor
 
 
 def test_a_component_whose_folder_was_renamed_is_no_second_one(folder: DefsFolderSandbox) -> None:
