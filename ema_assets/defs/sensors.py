@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import polars as pl
 from dagster import (
     AddDynamicPartitionsRequest,
     DefaultSensorStatus,
@@ -27,11 +28,12 @@ from ema_assets.defs.namespace import ALONE, Namespace
 from ema_assets.defs.one_sentence import in_one_sentence, sentence_of
 from ema_assets.defs.requests import run_request, runs_for
 from ema_assets.defs.resources import MarketResource, StoreResource
+from ema_assets.model.asset_names import OHLC
 from ema_assets.operations.sync_watchlist import sync
 from ema_assets.refresh import left_alone
 from ema_assets.refresh.graph import Graph
 from ema_assets.refresh.plan import SCHEDULE_REACH, sentences, stale_for_sweep
-from ema_assets.store import sync_failures
+from ema_assets.store import ledger, sync_failures
 from ema_assets.store.database import first_line
 
 # A schedule's tick takes some seconds to launch its run; before this the sweep would launch the same one. Not longer: a
@@ -47,6 +49,7 @@ def _requests_for_stale(
     store: StoreResource,
     market: MarketResource,
     namespace: Namespace,
+    graph: Graph,
     tick: str,
     symbols: Sequence[str] | None = None,
 ) -> tuple[list[RunRequest], int, list[str]]:
@@ -61,6 +64,10 @@ def _requests_for_stale(
     with store.open() as database, database.transaction() as transaction:
         stale = stale_for_sweep(transaction, now, grace, settings.publications)
         waiting = left_alone.sentences(left_alone.series(transaction, now, settings.publications), now)
+        if changed := [name for name in ledger.not_adopted(transaction, graph.code_versions) if name != OHLC]:
+            # A run would compute nothing of them, one after another for as long as the sync fails.
+            stale = stale.filter(~pl.col("asset").is_in(changed))
+            waiting.append(f"{', '.join(changed)}: changed code or parameters wait for a sync of the watchlist")
         runs = runs_for(context.instance, transaction, stale, market.machine_now(), tick, symbols, namespace)
     if runs:
         context.log.info("\n".join([*sentences(stale, runs), *waiting]))
@@ -96,7 +103,7 @@ def _sweep(graph: Graph, namespace: Namespace) -> SensorDefinition:
                 context.log.info(sentence)
         if (reason := configuration_drift(graph, namespace)) is not None:
             return SkipReason(reason)
-        requests, stale, waiting = _requests_for_stale(context, store, market, namespace, "sweep")
+        requests, stale, waiting = _requests_for_stale(context, store, market, namespace, graph, "sweep")
         context.update_cursor("" if stale else now.isoformat())
         if requests:
             return requests
@@ -174,7 +181,7 @@ def _sync_watchlist(graph: Graph, namespace: Namespace) -> SensorDefinition:
         said = _told(settings.watchlist_path.name, change, before)
         if not change.is_new:
             return SkipReason(said)
-        requests, *_ = _requests_for_stale(context, store, market, namespace, "sync_watchlist", change.symbols)
+        requests, *_ = _requests_for_stale(context, store, market, namespace, graph, "sync_watchlist", change.symbols)
         if requests:
             context.log.info(said)
         return SensorResult(

@@ -426,6 +426,23 @@ def test_changed_code_recomputes_that_asset_and_what_reads_it(world: World, monk
     assert left == 0
 
 
+@pytest.mark.settled
+def test_while_changed_code_is_not_synced_the_sweep_launches_no_run_that_would_compute_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sync that the database refuses comes again and again, and as many runs for nothing would."""
+    rewrite(monkeypatch, "ema_trend")
+    loaded = assembled(build(watchlist.load(world.watchlist_path))).resolve_sensor_def("sweep")
+    with world.database.transaction() as transaction:
+        transaction.execute("UPDATE market.series_state SET dirty_from = last_ts WHERE asset = 'ema_trend'")
+    skipped = look(world, loaded)
+    assert skipped.skip_message == (
+        "nothing is launched: ema_trend: changed code or parameters wait for a sync of the watchlist"
+    )
+    world.sync()
+    assert len(look(world, loaded)) > 0
+
+
 def publish_after(monkeypatch: pytest.MonkeyPatch, delay: timedelta) -> None:
     """Have Binance publish its bars so late."""
     late = replace(registry.PROVIDERS["binance"], publication_delay=delay)

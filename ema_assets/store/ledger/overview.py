@@ -1,6 +1,6 @@
 """How far each series has got, for reports and messages. SQL only."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import polars as pl
@@ -64,6 +64,12 @@ def adopted_code_version(transaction: Transaction, asset: str) -> str | None:
     found = transaction.query("SELECT code_version FROM market.asset WHERE asset = $1", asset)
     version = found["code_version"].first()
     return None if version is None else str(version)
+
+
+def not_adopted(transaction: Transaction, code_versions: Mapping[str, str]) -> list[str]:
+    """The assets of `code_versions` that are to be computed by another version since the last sync; sorted."""
+    found = transaction.query("SELECT asset, code_version FROM market.asset WHERE code_version IS NOT NULL ORDER BY 1")
+    return [asset for asset, version in found.rows() if code_versions.get(asset, version) != version]
 
 
 def summary(transaction: Transaction, symbols: Sequence[str] | None = None) -> pl.DataFrame:
