@@ -88,14 +88,14 @@ class EmaAssetsComponent(Component, Model, Resolvable):
         place = (context.component_path.file_path, str(context.component_path.instance_key))
         # Before anything is written: their folders would be the same.
         refuse_second(prefix, place)
-        with self._in_words_of_the_file():
+        with self._in_words_of_the_file(prefix, context.path):
             namespace = Namespace(prefix, self._environment(prefix, context.path), place)
             register(namespace)
             settings = namespace.settings()
             return assembled(configured(settings), sources_in_use(settings), namespace=namespace)
 
     @contextmanager
-    def _in_words_of_the_file(self) -> Iterator[None]:
+    def _in_words_of_the_file(self, prefix: tuple[str, ...], folder: Path) -> Iterator[None]:
         """A block whose mistakes name the attributes that stand in `defs.yaml`, and not the variables behind them."""
         try:
             yield
@@ -104,6 +104,8 @@ class EmaAssetsComponent(Component, Model, Resolvable):
             for variable, attribute in _ATTRIBUTES.items():
                 if attribute in self.model_fields_set:
                     text = text.replace(f"`{variable}`", f"`{attribute}`")
+            if isinstance(self.watchlist, dict):
+                text = text.replace(str(self._home(prefix, folder) / _WATCHLIST), f"{folder / 'defs.yaml'}: watchlist")
             raise ConfigurationError(text) from None
 
     def _check_values(self) -> None:
@@ -134,7 +136,7 @@ class EmaAssetsComponent(Component, Model, Resolvable):
     def _environment(self, prefix: tuple[str, ...], folder: Path) -> Mapping[str, str]:
         """What stands in for variables of the environment. Folders are absolute: runs may have another current one."""
         self._check_values()
-        home = (folder / Path(self.home).expanduser()) if self.home else home_folder().joinpath(*prefix)
+        home = self._home(prefix, folder)
         found = {
             **{name: str(value) for name, value in self.variables.items()},
             "EMA_HOME": str(home),
@@ -145,6 +147,9 @@ class EmaAssetsComponent(Component, Model, Resolvable):
             "EMA_DATABASE_URL": self.database_url,
         }
         return {name: value for name, value in found.items() if value is not None}
+
+    def _home(self, prefix: tuple[str, ...], folder: Path) -> Path:
+        return (folder / Path(self.home).expanduser()) if self.home else home_folder().joinpath(*prefix)
 
     def _watchlist(self, home: Path, folder: Path) -> Path:
         """The file of the watchlist. One that stands in `defs.yaml` is written there where ticks and runs read it."""

@@ -78,6 +78,16 @@ def test_a_key_that_yaml_takes_for_a_truth_value_is_shown_with_its_quotes(folder
     assert mistake(folder).endswith('reads as false; write it in quotes, as in "off":')
 
 
+def test_a_mistake_in_a_watchlist_of_the_file_names_this_file_and_not_the_written_one(
+    folder: DefsFolderSandbox, tmp_path: Path
+) -> None:
+    """One that is found when the graph is made: `wma` is what the strategy `pullback` reads."""
+    path = write(folder, "eu", {"asset_key_prefix": "eu", "watchlist": WATCHLIST | {"signals": {"off": ["wma"]}}})
+    said = mistake(folder)
+    assert said.startswith(f"{path}: watchlist: wma cannot be switched off while ")
+    assert str(tmp_path / "home") not in said
+
+
 @pytest.mark.parametrize("in_one_file", [False, True])
 def test_two_components_of_one_prefix_are_refused_before_the_second_one_writes_anything(
     folder: DefsFolderSandbox, in_one_file: bool, tmp_path: Path
