@@ -14,6 +14,7 @@ from dagster import (
 from ema_assets.defs.configuration import configuration_drift
 from ema_assets.defs.jobs import REFRESH_JOB
 from ema_assets.defs.namespace import ALONE, Namespace
+from ema_assets.defs.one_sentence import in_one_sentence
 from ema_assets.defs.requests import run_request, runs_for
 from ema_assets.defs.resources import MarketResource, StoreResource
 from ema_assets.model import clock
@@ -33,6 +34,7 @@ def _schedule(timeframe: Timeframe, graph: Graph, namespace: Namespace) -> Sched
         description=_description(timeframe),
     )
     @namespace.own_resources
+    @in_one_sentence()
     def refresh(
         context: ScheduleEvaluationContext, store: StoreResource, market: MarketResource
     ) -> list[RunRequest] | SkipReason:

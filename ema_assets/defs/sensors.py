@@ -88,6 +88,7 @@ def _sweep(graph: Graph, namespace: Namespace) -> SensorDefinition:
         ),
     )
     @namespace.own_resources
+    @in_one_sentence()
     def sweep(
         context: SensorEvaluationContext, store: StoreResource, market: MarketResource
     ) -> list[RunRequest] | SkipReason:

@@ -443,6 +443,17 @@ def test_while_changed_code_is_not_synced_the_sweep_launches_no_run_that_would_c
     assert len(look(world, loaded)) > 0
 
 
+def test_a_tick_without_a_database_says_so_in_one_sentence(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMA_DATABASE_URL", "postgresql://nobody:secret@127.0.0.1:1/none")
+    for ask in (lambda: look(world, sweep), lambda: look(world, sync_watchlist), lambda: tick(world, M5)):
+        with pytest.raises(WrongConfiguration) as failed:
+            ask()
+        assert str(failed.value).startswith(
+            "cannot connect to postgresql://nobody:***@127.0.0.1:1/none: connection to server"
+        )
+        assert failed.value.user_code_process_error_infos[0].stack == []
+
+
 def publish_after(monkeypatch: pytest.MonkeyPatch, delay: timedelta) -> None:
     """Have Binance publish its bars so late."""
     late = replace(registry.PROVIDERS["binance"], publication_delay=delay)
