@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from ema_assets.config.watchlist import Watchlist
+from ema_assets.model.special_days import SpecialDays
 from ema_assets.model.timeframes import by_key
 from ema_assets.operations.ingest import store_file
 from ema_assets.refresh.graph import Graph, build
@@ -22,6 +23,7 @@ from ema_assets_tests.refresh.test_increments import SEEDS, some_of, stale_at
 from ema_assets_tests.timeframes import D1, M5
 
 CALENDARS = {"AAPL": "XNYS", "0700.HK": "XHKG", "BTC-USD": "24/7"}
+EXTENDED = "XNYS extended"
 TIMEFRAMES = ("15m", "1h", "2h", "4h", "1d", "1w")
 # Signals that are switched on and off, and what is said of them.
 SOME = ("rsi", "atr", "bollinger", "wma")
@@ -54,7 +56,10 @@ def configuration(data: st.DataObject) -> Watchlist:
     keys = sorted(data.draw(st.sets(st.sampled_from(TIMEFRAMES)), "timeframes"), key=TIMEFRAMES.index)
     symbols = data.draw(st.sets(st.sampled_from(sorted(CALENDARS)), min_size=1), "symbols")
     timeframes = [M5, *map(by_key, keys)]
-    watched = watch({name: CALENDARS[name] for name in sorted(symbols)}, timeframes=timeframes)
+    calendars = {**CALENDARS, "AAPL": data.draw(st.sampled_from(["XNYS", EXTENDED]), "hours")}
+    watched = watch({name: calendars[name] for name in sorted(symbols)}, timeframes=timeframes)
+    if data.draw(st.booleans(), "a day off in Hong Kong"):
+        watched = replace(watched, special_days={"XHKG": SpecialDays(closed=frozenset({FIRST + timedelta(days=5)}))})
     off = data.draw(st.sets(st.sampled_from(SOME)), "off")
     needed = {"ema_signals", "ema_trend", *SOME}
     strategies = rows_of_strategies(data, [key for key in keys if by_key(key) > M5])
@@ -97,10 +102,10 @@ def results(database: Database, graph: Graph, watched: Watchlist) -> dict[str, p
 def test_any_order_of_edits_ends_as_one_computation_by_the_last_of_them(
     module_database: Database, data: st.DataObject
 ) -> None:
-    """Symbols, timeframes, signals, their parameters and strategies come, change and go; bars come in, and corrections."""
+    """Symbols, timeframes, hours, days off, signals, parameters and strategies come, change and go; so do bars."""
     truth = pl.concat(
         bars_on(calendar, symbol, timeframe, start, FIRST + timedelta(days=8), data.draw(SEEDS, "history"), 0.05)
-        for symbol, calendar in CALENDARS.items()
+        for symbol, calendar in {**CALENDARS, "AAPL": EXTENDED}.items()
         for timeframe, start in ((M5, FIRST), (D1, FIRST - timedelta(days=90)))
     )
     exchange = MemoryExchange(truth)
