@@ -110,7 +110,7 @@ class EmaAssetsComponent(Component, Model, Resolvable):
 
     def _check_values(self) -> None:
         """Refuse what has no value, and variables that go elsewhere: without it the data would go elsewhere, too."""
-        for name in ("asset_key_prefix", "watchlist", "home", "database_url", "provider", "signals", "strategies"):
+        for name in ("asset_key_prefix", *_ATTRIBUTES.values()):
             value = getattr(self, name)
             if name in self.model_fields_set and (value is None or (value == "" and name != "asset_key_prefix")):
                 raise ConfigurationError(

@@ -114,7 +114,7 @@ class Recorder:
         It has the version of what was never computed, and names as read what was never materialized.
         """
         reads = () if told.node is None else told.node.reads
-        names = [self._key(asset).to_user_string() for asset in reads]
+        inputs = {"reads": reads, "read_versions": ["0"] * len(reads), "read_events": ["NULL"] * len(reads)}
         remark = f"nothing to compute: {series.timeframe.key} is not among the timeframes of the symbol"
         return AssetMaterialization(
             asset_key=key,
@@ -123,8 +123,7 @@ class Recorder:
             tags={
                 "dagster/data_version": "0",
                 "dagster/code_version": told.code_version,
-                **{f"dagster/input_data_version/{name}": "0" for name in names},
-                **{f"dagster/input_event_pointer/{name}": "NULL" for name in names},
+                **self._input_tags(inputs),
             },
         )
 

@@ -372,24 +372,22 @@ def test_a_persons_run_says_of_every_partition_what_was_written(world: World) ->
     assert final == {datetime(2026, 11, 20, 15, 30, tzinfo=UTC)}
 
 
+def remarks_of_a_persons_run(world: World, *symbols: str) -> dict[tuple[str, str], Any]:
+    """Run 1h of `symbols`, which makes each partition of theirs, and fresh; what it remarks, by asset and partition."""
+    keys = [f"{symbol}|1h" for symbol in symbols]
+    run = world.run({"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]})
+    assert world.materialized(run.run_id) == sorted((asset, key) for asset in CHAIN for key in keys)
+    assert stale(world.instance, CHAIN, keys) == {}
+    return {key: said["remark"].value for key, said in metadata_of(world, run).items() if "remark" in said}
+
+
 @pytest.mark.settled
 def test_a_persons_run_materializes_partitions_without_bars_too(world: World) -> None:
     """Dagster fails a backfill whose run has succeeded and left a partition out."""
     text = world.watchlist_path.read_text()
     world.watchlist_path.write_text(f'{text}[[group]]\nprovider = "file"\nsymbols = ["MINE"]\n')
     world.sync()
-    run = world.run(
-        {"dagster/asset_partition_range_start": "BTC-USD|1h", "dagster/asset_partition_range_end": "MINE|1h"}
-    )
-    assert world.materialized(run.run_id) == sorted(
-        (asset, f"{symbol}|1h") for asset in CHAIN for symbol in ("BTC-USD", "MINE")
-    )
-    assert stale(world.instance, CHAIN, ["BTC-USD|1h", "MINE|1h"]) == {}
-    remarks = {
-        (asset, partition): said["remark"].value
-        for (asset, partition), said in metadata_of(world, run).items()
-        if "remark" in said
-    }
+    remarks = remarks_of_a_persons_run(world, "BTC-USD", "MINE")
     assert remarks[OHLC, "MINE|1h"] == "the provider returned no bars for this series"
     assert {partition for _, partition in remarks} == {"MINE|1h"}
 
@@ -400,18 +398,7 @@ def test_a_persons_run_materializes_partitions_of_timeframes_that_a_symbol_does_
     text = world.watchlist_path.read_text()
     world.watchlist_path.write_text(f'{text}[[group]]\ncalendar = "24/7"\ntimeframes = ["5m"]\nsymbols = ["LTC-USD"]\n')
     world.sync()
-    run = world.run(
-        {"dagster/asset_partition_range_start": "BTC-USD|1h", "dagster/asset_partition_range_end": "LTC-USD|1h"}
-    )
-    assert world.materialized(run.run_id) == sorted(
-        (asset, f"{symbol}|1h") for asset in CHAIN for symbol in ("BTC-USD", "LTC-USD")
-    )
-    assert stale(world.instance, CHAIN, ["BTC-USD|1h", "LTC-USD|1h"]) == {}
-    remarks = {
-        (asset, partition): said["remark"].value
-        for (asset, partition), said in metadata_of(world, run).items()
-        if "remark" in said
-    }
+    remarks = remarks_of_a_persons_run(world, "BTC-USD", "LTC-USD")
     said = "nothing to compute: 1h is not among the timeframes of the symbol"
     assert remarks == {(asset, "LTC-USD|1h"): said for asset in CHAIN}
 
