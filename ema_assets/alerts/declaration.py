@@ -136,8 +136,3 @@ def averages(row: Row) -> tuple[str, str]:
 def price(value: float | None) -> str:
     """A price as a person reads it."""
     return "?" if value is None else price_text(value)
-
-
-def percent(value: float) -> str:
-    """A share in percent with its sign; what is rounded to nothing has that of nothing."""
-    return f"{round(value, 2) + 0.0:+.2f} %"

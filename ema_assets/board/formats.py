@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from ema_assets.model.counts import counted
 from ema_assets.model.prices import price_text
 
 # A spread of so many percent is one shade of the heat map.
@@ -77,11 +78,6 @@ def second(moment: datetime | None) -> str:
 def iso(moment: datetime | None) -> str:
     """A time as HTML wants it."""
     return "" if moment is None else f"{moment:%Y-%m-%dT%H:%M:%SZ}"
-
-
-def counted(number: int, what: str, many: str | None = None) -> str:
-    """`1 gap`, `2 gaps`; of words with another plural, `many` is it."""
-    return f"{number:,} {what if number == 1 else many or what + 's'}"
 
 
 def shade(trend: str | None, spread_pct: float | None) -> str:

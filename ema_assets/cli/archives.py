@@ -7,6 +7,7 @@ import click
 from ema_assets.cli import environment
 from ema_assets.cli.commands import Command
 from ema_assets.config.settings import Settings
+from ema_assets.model.counts import counted
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.runtime import state
 
@@ -52,7 +53,7 @@ def restore_command(file: Path, *, replace: bool) -> None:
         done = archives.restore(database.url, file, replace=replace)
     click.echo(f"Restored {file}, {'with' if done.archive.has_dagster else 'without'} Dagster's runs and events.")
     if done.migrations:
-        click.echo(f"Applied {done.migrations} newer migration{'' if done.migrations == 1 else 's'}.")
+        click.echo(f"Applied {counted(done.migrations, 'newer migration')}.")
     if not settings.watchlist_path.exists():
         click.echo(f"The watchlist is not in it: put yours at {settings.watchlist_path}, or `up` writes a default.")
     for sentence in done.lost:

@@ -9,6 +9,7 @@ import click
 from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Command
 from ema_assets.doctor.discovery import Found
+from ema_assets.model.counts import counted
 from ema_assets.model.errors import ConfigurationError
 
 
@@ -39,7 +40,7 @@ def doctor_command(*, as_json: bool, is_online: bool) -> None:
         rendering.print_json({"errors": errors, "warnings": warnings, "findings": rows})
     else:
         _print(found)
-        click.echo(f"{_counted(errors, 'error')}, {_counted(warnings, 'warning')}.")
+        click.echo(f"{counted(errors, 'error')}, {counted(warnings, 'warning')}.")
     if errors:
         raise click.exceptions.Exit(1)
 
@@ -50,7 +51,3 @@ def _print(found: list[Found]) -> None:
         finding = each.finding
         remedy = f": {finding.remedy}" if finding.remedy else ""
         click.echo(f"{finding.level:<8} {each.check:<{width}}  {finding.text}{remedy}")
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ema_assets.model.prices import price_text
+from ema_assets.model.prices import percent_text, price_text
 from ema_assets.model.timeframes import Timeframe
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def minute(moment: datetime) -> str:
 
 def percent(value: float | None) -> str:
     """A share in percent with its sign, such as `+0.31 %`; nothing for None."""
-    return "" if value is None else f"{value:+.2f} %"
+    return "" if value is None else percent_text(value)
 
 
 def timeframe_key(timeframe: Timeframe) -> str:

@@ -9,3 +9,8 @@ def times(count: int) -> str:
 def times_in_a_row(count: int) -> str:
     """As `times`, of what has happened each time since."""
     return times(count) if count == 1 else f"{times(count)} in a row"
+
+
+def counted(number: int, what: str, many: str | None = None) -> str:
+    """`1 gap`, `2 gaps`; of words with another plural, `many` is it."""
+    return f"{number:,} {what if number == 1 else many or what + 's'}"

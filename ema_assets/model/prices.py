@@ -1,4 +1,4 @@
-"""How a price is written for people: on pages, in tables, charts and sentences. One rule, so that prices compare."""
+"""How prices and shares are written for people: on pages, in tables, charts and sentences, by one rule each."""
 
 import math
 
@@ -19,6 +19,11 @@ def price_text(price: float) -> str:
     text = f"{price:,.{decimals_of(price)}f}"
     whole, _, decimals = text.partition(".")
     return f"{whole}.{decimals.rstrip('0').ljust(_LEAST_DECIMALS, '0')}"
+
+
+def percent_text(value: float) -> str:
+    """A share in percent with its sign, such as `+0.31 %`; what is rounded to nothing has that of nothing."""
+    return f"{round(value, 2) + 0.0:+.2f} %"
 
 
 def decimals_of(price: float) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from ema_assets.model.asset_names import OHLC
-from ema_assets.model.prices import price_text
+from ema_assets.model.prices import percent_text, price_text
 from ema_assets.model.timeframes import Timeframe
 from ema_assets.refresh.graph import Node
 from ema_assets.reports.charted_bars import averages_of, charted_bars
@@ -66,7 +66,7 @@ def _said_of(trade: Mapping[str, Any]) -> dict[str, Any]:
         stop = "" if trade["stop_now"] is None else f", stop {price_text(trade['stop_now'])}"
         made = {} if trade["return_pct"] is None else {"open_trade_pct": _rounded(trade["return_pct"])}
         return {"open_trade": entered + stop, **made}
-    made_pct = "" if trade["return_pct"] is None else f", {trade['return_pct']:+.2f} %"
+    made_pct = "" if trade["return_pct"] is None else f", {percent_text(trade['return_pct'])}"
     until = f"{_at(trade['exit_ts'])} at {price_text(trade['exit_price'])}"
     said = f"{entered.replace(' since ', ' from ')} to {until} ({trade['exit_reason']}){made_pct}"
     return {"open_trade": "none", "last_trade": said}

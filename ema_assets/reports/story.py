@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from ema_assets.market.calendars import place, reach
-from ema_assets.model.counts import times_in_a_row
+from ema_assets.model.counts import counted, times_in_a_row
 from ema_assets.model.prices import price_text
 from ema_assets.model.schemas import UTC_TIME
 from ema_assets.model.symbols import Series
@@ -55,7 +55,7 @@ def _of_series(row: Mapping[str, Any], who: str) -> Iterator[str]:
     if row["final_through"] is not None:
         yield f"Final through {_at(row['final_through'])}."
     if row["open_gaps"]:
-        bars, gaps = _counted(row["open_bars"], "bar"), _counted(row["open_gaps"], "gap")
+        bars, gaps = counted(row["open_bars"], "bar"), counted(row["open_gaps"], "gap")
         yield f"{bars} missing and asked for again, in {gaps}."
     counts = {
         "not traded": row["not_traded"],
@@ -75,7 +75,7 @@ def _of_older(row: Mapping[str, Any] | None) -> Iterator[str]:
     if row is None:
         return
     if row["failures"]:
-        yield f"Older bars failed {_counted(row['failures'], 'time')}: {row['note']}; tried again {_at(row['due_at'])}."
+        yield f"Older bars failed {counted(row['failures'], 'time')}: {row['note']}; tried again {_at(row['due_at'])}."
     else:
         yield row["note"]
 
@@ -101,7 +101,7 @@ def of_bar(transaction: Transaction, series: Series, ts: datetime) -> list[str]:
         now = ", ".join(f"{name} {text}" for name, text in values.items())
         lines.append(f"It is now {now}, {_brought(row['source'], 'brought by')}.")
         if row["missing_bars"]:
-            lines.append(f"{_counted(row['missing_bars'], 'bar')} of {timeframe.source.key} are missing in it.")
+            lines.append(f"{counted(row['missing_bars'], 'bar')} of {timeframe.source.key} are missing in it.")
         lines.append(_finality(transaction, series, ts, row))
     return lines
 
@@ -112,7 +112,7 @@ def _of_missing(transaction: Transaction, series: Series, ts: datetime) -> Itera
         yield "There is no such bar, and none is known to be missing there."
         return
     row = gaps.row(0, named=True)
-    asked = f"asked for again {_counted(row['asked'], 'time')}"
+    asked = f"asked for again {counted(row['asked'], 'time')}"
     yield f"It is missing, noted at {_at(row['found_at'])}: {row['status']}, {asked}."
     if row["next_attempt_at"] is not None:
         yield f"It will be asked for again at {_at(row['next_attempt_at'])}."
@@ -139,7 +139,3 @@ def _brought(source: str | None, by: str) -> str:
 
 def _at(moment: datetime | None) -> str:
     return "" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ema_assets.model.prices import price_text
+from ema_assets.model.prices import percent_text, price_text
 from ema_assets.reports.chart import Picture
 from ema_assets.reports.charted_bars import label_of, newest_spread
 from ema_assets.strategies.trade_columns import LONG
@@ -122,7 +122,7 @@ def _told(picture: Picture, bars: Sequence[Mapping[str, Any]], note: str) -> lis
         if _is_there(last[role])
     ]
     if len(averages) == 2 and (spread := newest_spread(picture.bars)) is not None:
-        averages.append((f"spread {spread:+.2f} %", ""))
+        averages.append((f"spread {percent_text(spread)}", ""))
     lines += [averages] if averages else []
     if picture.strategy is not None:
         lines.append([(f"{picture.strategy}: {_last_trade(picture)}", "")])
@@ -134,7 +134,7 @@ def _last_trade(picture: Picture) -> str:
         return "no trade in these bars"
     trade = picture.trades.row(-1, named=True)
     side, entry = trade["side"], f"{price_text(trade['entry_price'])} on {trade['entry_ts']:%Y-%m-%d %H:%M}"
-    gain = f" {trade['return_pct']:+.2f} %" if _is_there(trade["return_pct"]) else ""
+    gain = f" {percent_text(trade['return_pct'])}" if _is_there(trade["return_pct"]) else ""
     if trade["exit_ts"] is not None:
         return (
             f"last {side}{gain}, from {entry} to {price_text(trade['exit_price'])} on {trade['exit_ts']:%Y-%m-%d %H:%M}"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ema_assets.alerts.declaration import percent
 from ema_assets.alerts.messages import MOST_LINES, Told, compose
+from ema_assets.model.prices import percent_text
 from ema_assets_tests.refresh.exchange import utc
 
 TS = utc("2026-11-26 15:00")
@@ -72,4 +72,4 @@ def test_trouble_and_its_end_are_told_apart() -> None:
     ("value", "said"), [(-0.004, "+0.00 %"), (-0.0, "+0.00 %"), (-0.006, "-0.01 %"), (0.204, "+0.20 %")]
 )
 def test_what_is_rounded_to_nothing_has_no_minus(value: float, said: str) -> None:
-    assert percent(value) == said
+    assert percent_text(value) == said

@@ -2,9 +2,10 @@
 
 import polars as pl
 
-from ema_assets.alerts.declaration import TRENDS, Batch, Row, SeriesKind, averages, percent, price
+from ema_assets.alerts.declaration import TRENDS, Batch, Row, SeriesKind, averages, price
 from ema_assets.model.asset_names import OHLC
 from ema_assets.model.declarations import Param, Params
+from ema_assets.model.prices import percent_text
 from ema_assets.model.symbols import UP
 
 _WITHIN, _AFTER = "cross_within_pct", "cross_after_bars"
@@ -35,7 +36,7 @@ def _find(batch: Batch, params: Params) -> pl.DataFrame:
 def _say(row: Row) -> str:
     is_up = row["trend"] == UP
     coming = f"{' and '.join(averages(row))} about to cross ({'bearish' if is_up else 'bullish'})"
-    move = f"{price(row['cross_price'])}, {percent(row['move_pct'])} from {price(row['close'])}"
+    move = f"{price(row['cross_price'])}, {percent_text(row['move_pct'])} from {price(row['close'])}"
     # A move with the trend keeps them from crossing, one against it makes them cross.
     if row["move_pct"] > 0 if is_up else row["move_pct"] < 0:
         return f"{coming} unless the next close {'rises above' if is_up else 'falls below'} {move}"

@@ -2,8 +2,9 @@
 
 import polars as pl
 
-from ema_assets.alerts.declaration import TRENDS, Batch, Row, SeriesKind, averages, percent, price
+from ema_assets.alerts.declaration import TRENDS, Batch, Row, SeriesKind, averages, price
 from ema_assets.model.declarations import Params
+from ema_assets.model.prices import percent_text
 from ema_assets.model.symbols import BULLISH
 
 
@@ -16,7 +17,7 @@ def _find(batch: Batch, _: Params) -> pl.DataFrame:
 
 def _say(row: Row) -> str:
     where = "above" if row["crossover"] == BULLISH else "below"
-    spread = "" if row["spread_pct"] is None else f", spread {percent(row['spread_pct'])}"
+    spread = "" if row["spread_pct"] is None else f", spread {percent_text(row['spread_pct'])}"
     fast, slow = averages(row)
     return f"{row['crossover']} crossover, {fast} is {where} {slow}; close {price(row['close'])}{spread}"
 

@@ -2,8 +2,9 @@
 
 import polars as pl
 
-from ema_assets.alerts.declaration import STRATEGIES, Batch, Row, SeriesKind, percent, price
+from ema_assets.alerts.declaration import STRATEGIES, Batch, Row, SeriesKind, price
 from ema_assets.model.declarations import Param, Params
+from ema_assets.model.prices import percent_text
 
 _WITHIN = "stop_within_pct"
 
@@ -26,10 +27,10 @@ def _find(batch: Batch, params: Params) -> pl.DataFrame:
 
 
 def _say(row: Row) -> str:
-    made = "" if row["return_pct"] is None else f"; the trade is at {percent(row['return_pct'])}"
+    made = "" if row["return_pct"] is None else f"; the trade is at {percent_text(row['return_pct'])}"
     return (
-        f"close {price(row['last_price'])} is {percent(row['away_pct'])} from the stop {price(row['stop_now'])} of the "
-        f"{row['side']} trade{made}"
+        f"close {price(row['last_price'])} is {percent_text(row['away_pct'])} from the stop {price(row['stop_now'])} of "
+        f"the {row['side']} trade{made}"
     )
 
 
