@@ -29,8 +29,8 @@ def _find(batch: Batch, params: Params) -> pl.DataFrame:
 def _say(row: Row) -> str:
     made = "" if row["return_pct"] is None else f"; the trade is at {percent_text(row['return_pct'])}"
     return (
-        f"close {price(row['last_price'])} is {percent_text(row['away_pct'])} from the stop {price(row['stop_now'])} of "
-        f"the {row['side']} trade{made}"
+        f"close {price(row['last_price'])} is {percent_text(row['away_pct'])} from the stop {price(row['stop_now'])} "
+        f"of the {row['side']} trade{made}"
     )
 
 
