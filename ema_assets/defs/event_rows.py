@@ -191,7 +191,7 @@ def check_row(event: EventLogEntry, event_id: int, row: Mapping[str, Any]) -> di
         "run_id": event.run_id,
         "partition": found.partition,
         "execution_status": status.value,
-        "evaluation_event": row["event"].rstrip(),
+        "evaluation_event": row["event"],
         "evaluation_event_timestamp": row["timestamp"],
         "evaluation_event_storage_id": event_id,
         "materialization_event_storage_id": target.storage_id if target else None,

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy
 from dagster import (
     AssetCheckEvaluation,
+    AssetCheckKey,
     AssetCheckSeverity,
     AssetKey,
     AssetMaterialization,
@@ -262,7 +263,7 @@ def stored_by(world: World, storage: PostgresEventLogStorage, run_id: str) -> li
                 FROM dagster.asset_keys WHERE last_run_id = $1
                 """,
                 """
-                SELECT c.asset_key, check_name, c.partition, execution_status, replace(evaluation_event, $1, '') AS event,
+                SELECT c.asset_key, check_name, c.partition, execution_status, replace(rtrim(evaluation_event), $1, '') AS event,
                        evaluation_event_timestamp, materialization_event_storage_id, e.dagster_event_type, e.partition AS named
                 FROM dagster.asset_check_executions c JOIN dagster.event_logs e ON e.id = evaluation_event_storage_id
                 WHERE c.run_id = $1 ORDER BY c.id
@@ -291,6 +292,26 @@ def test_events_that_are_stored_one_by_one_are_compressed_and_read_as_they_were(
         )
     assert sizes["stored"].item() < sizes["written"].item()
     assert world.instance.all_logs("one") == [event]
+
+
+def test_results_of_checks_are_compressed_in_both_tables_and_read_as_they_were(world: World) -> None:
+    events = evaluations("one")
+    world.instance.event_log_storage.store_event_batch(events)
+    with world.database.transaction() as transaction:
+        sizes = transaction.query(
+            """
+            SELECT pg_column_size(event) AS stored, pg_column_size(evaluation_event) AS repeated,
+                   length(rtrim(event)) AS written
+            FROM dagster.event_logs e JOIN dagster.asset_check_executions c ON c.evaluation_event_storage_id = e.id
+            WHERE e.run_id = 'one'
+            """
+        )
+    assert sizes.height == len(events)
+    assert (sizes["stored"] < sizes["written"]).all()
+    assert (sizes["repeated"] < sizes["written"]).all()
+    key = AssetCheckKey(AssetKey("ohlc"), "sound")
+    (record, *_) = world.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+    assert record.event in events
 
 
 def test_a_partition_that_was_deleted_is_gone_at_once_and_one_that_is_new_is_there(world: World) -> None:
