@@ -53,10 +53,19 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """Why a message was not sent, without secrets, and for how many seconds its service asks to be left alone."""
+    """Why a message was not sent to all targets of its channel.
+
+    Attributes:
+        reason: in words, without secrets.
+        pause_seconds: for how long its service asks to be left alone.
+        targets: the keys of all targets (`alerts.targets`).
+        taken_by: the keys of those that have taken what they were to get.
+    """
 
     reason: str
     pause_seconds: float | None = None
+    targets: tuple[str, ...] = ()
+    taken_by: tuple[str, ...] = ()
 
 
 def compose(alerts: Sequence[Told], room: int = MOST_CHARACTERS) -> Message:

@@ -12,11 +12,13 @@ from urllib.parse import urljoin, urlsplit
 
 from ema_assets.alerts.channels import Channel, without_secrets
 from ema_assets.alerts.messages import Message, NotSent
+from ema_assets.alerts.targets import targets
 from ema_assets.alerts.unreachable import why_unreachable
 from ema_assets.model.errors import ConfigurationError
 from ema_assets.model.retry_after import pause_in
 
 MOST_REASON = 300
+NOTHING_SENT: Mapping[str, Message | None] = {}
 # What plugins that send mail log at DEBUG: the answer of the server, or why there is none.
 _OF_MAIL = "Socket Exception: "
 
@@ -24,20 +26,48 @@ _OF_MAIL = "Socket Exception: "
 def room_of(channel: Channel, env: Mapping[str, str]) -> int:
     """How many characters the body of a message to `channel` may have; none is known of one that cannot be used."""
     try:
-        return int(_service(channel, env)[0].body_maxlen)
+        return min(int(each.body_maxlen) for each in _services(channel, env)[0].values())
     except ConfigurationError:
         return 10_000
 
 
-def send(channel: Channel, message: Message, env: Mapping[str, str]) -> NotSent | None:
-    """Send `message` to `channel`, whose secrets are in `env`. Returns why that failed; None when it did not.
+def send(
+    channel: Channel, message: Message, env: Mapping[str, str], partly: Mapping[str, Message | None] = NOTHING_SENT
+) -> NotSent | None:
+    """Send `message` to each target of `channel`, whose secrets are in `env`. Returns why that failed, or None.
 
     It takes as long as the service lets it: some seconds when nobody answers.
+
+    Args:
+        channel: where it goes.
+        message: what goes there.
+        env: the environment.
+        partly: what goes to targets that had a part of `message` before, by their keys; None where they had all of it.
     """
     try:
-        service, url = _service(channel, env)
+        services, url = _services(channel, env)
     except ConfigurationError as error:
         return NotSent(str(error))
+    failed: dict[str, NotSent] = {}
+    for key, service in services.items():
+        due = partly.get(key, message)
+        problem = None if due is None else _send_one(service, url, due)
+        if problem is not None:
+            failed[key] = problem
+    if not failed:
+        return None
+    first = next(iter(failed.values()))
+    which = f"{len(failed)} of {len(services)} targets: " if len(services) > 1 else ""
+    return NotSent(
+        f"{which}{first.reason}",
+        max((each.pause_seconds for each in failed.values() if each.pause_seconds is not None), default=None),
+        targets=tuple(services),
+        taken_by=tuple(key for key in services if key not in failed),
+    )
+
+
+def _send_one(service: Any, url: str, message: Message) -> NotSent | None:
+    """Send `message` by one plugin of Apprise, which `url` is about."""
     from apprise import NotifyType
 
     kind = NotifyType.WARNING if message.is_trouble else NotifyType.INFO
@@ -66,32 +96,31 @@ def _why(heard: "_Heard", service: Any, url: str) -> str:
 def problem_with(channel: Channel, env: Mapping[str, str]) -> str | None:
     """Why `channel` cannot be used, without sending anything; None when it can."""
     try:
-        _service(channel, env)
+        _services(channel, env)
     except ConfigurationError as error:
         return str(error)
     return None
 
 
-def _service(channel: Channel, env: Mapping[str, str]) -> tuple[Any, str]:
-    """The plugin of Apprise for `channel`, and the URL.
+def _services(channel: Channel, env: Mapping[str, str]) -> tuple[dict[str, Any], str]:
+    """The plugins of Apprise for the targets of `channel` by their keys, and the URL.
 
     Raises:
         ConfigurationError: when a variable is not set, or Apprise knows no such service.
     """
     url = channel.url(env)
-    from apprise import Apprise, AppriseAsset
-
     with _hearing():
         # A POST that is redirected becomes a GET without the message, whose answer says that all is well.
-        service = Apprise.instantiate(url, asset=AppriseAsset(http_redirects=False))
-    if service is None:
+        services = targets(url, http_redirects=False)
+    if not services:
         raise ConfigurationError(
             f"the channel {channel.name} is no URL that Apprise can use: {_shape(channel)}; "
             f"{_instead(url)}https://appriseit.com/services/ lists what each service needs"
         )
-    # Whatever `?redirect=` of the URL says.
-    service.redirects = False
-    return service, url
+    for service in services.values():
+        # Whatever `?redirect=` of the URL says.
+        service.redirects = False
+    return services, url
 
 
 def _instead(url: str) -> str:

@@ -5,7 +5,7 @@ sends it once more, and one before that loses nothing.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,11 +27,19 @@ _TOLD = ("id", "subscription", "kind", "text", "symbol", "timeframe", "strategy"
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A message to a channel, and the ids of the alerts in it."""
+    """A message to a channel.
+
+    Attributes:
+        channel: where it goes.
+        ids: of the alerts in it.
+        message: what it says.
+        partly: what it says to targets that have taken some of these alerts before, by their keys; None where all.
+    """
 
     channel: Channel
     ids: tuple[int, ...]
     message: Message
+    partly: Mapping[str, Message | None] = field(default_factory=dict)
 
 
 def route(transaction: Transaction, alerts: Alerts, now: datetime) -> int:
@@ -87,10 +95,26 @@ def pack(
         channel = channels[str(name)]
         sent = _that_may_go(transaction, alerts, channel.name, rows, now)
         if not sent.is_empty():
-            told = [_told(row) for row in sent.iter_rows(named=True)]
-            message = compose(told) if room is None else compose(told, room(channel))
-            parcels.append(Parcel(channel, tuple(sent["id"]), message))
+            parcels.append(_parcel(channel, sent, None if room is None else room(channel)))
     return parcels
+
+
+def _parcel(channel: Channel, rows: pl.DataFrame, room: int | None) -> Parcel:
+    def said(of: pl.DataFrame) -> Message | None:
+        told = [_told(row) for row in of.iter_rows(named=True)]
+        if not told:
+            return None
+        return compose(told) if room is None else compose(told, room)
+
+    message = said(rows)
+    assert message is not None
+    before = rows["taken_by"].explode().drop_nulls().unique(maintain_order=True)
+    return Parcel(
+        channel,
+        tuple(rows["id"]),
+        message,
+        {key: said(rows.filter(~pl.col("taken_by").list.contains(key))) for key in before},
+    )
 
 
 def _told(row: Mapping[str, Any]) -> Told:
@@ -129,11 +153,18 @@ def _allowed_at(recent: pl.DataFrame, subscription: Subscription, channel: str) 
 
 
 def settle(transaction: Transaction, parcel: Parcel, problem: NotSent | None, now: datetime) -> None:
-    """Write that the message of `parcel` was sent, or why not; then its alerts wait for the next attempt."""
+    """Write that the message of `parcel` was sent, or why not; then its alerts wait for the next attempt.
+
+    Targets of a channel that have taken it are not among those that the next attempt goes to.
+    """
     if problem is None:
         alert_delivery.settle(transaction, parcel.channel.name, parcel.ids, "sent", None, now)
         alert_delivery.channel_took(transaction, parcel.channel.name, now)
     else:
+        if problem.taken_by:
+            alert_delivery.note_taken(
+                transaction, parcel.channel.name, parcel.ids, problem.taken_by, problem.targets, now
+            )
         alert_delivery.channel_failed(
             transaction, parcel.channel.name, problem.reason, now, problem.pause_seconds or 0.0
         )

@@ -128,7 +128,7 @@ class Senders:
 
     def send(self, parcel: Parcel) -> None:
         """Begin to send a message to a channel that is not busy."""
-        sent = self._threads.submit(sending.send, parcel.channel, parcel.message, self._env)
+        sent = self._threads.submit(sending.send, parcel.channel, parcel.message, self._env, parcel.partly)
         self._sending[parcel.channel.name] = parcel, sent
         sent.add_done_callback(self._wake_up)
 

@@ -36,7 +36,7 @@ def route(transaction: Transaction, routed: Sequence[int], deliveries: pl.DataFr
 
 
 def waiting(transaction: Transaction, due_by: datetime, tried_by: datetime) -> pl.DataFrame:
-    """Alerts that are due by `due_by`, and what waits for them: channel, due_at, raised_at, and what is told.
+    """Alerts that are due by `due_by`, and what waits for them: channel, due_at, raised_at, what is told, taken_by.
 
     An alert takes along all that waits of its subscription for the same channel. A channel that did not take a message
     is left out until its pause is over by `tried_by`. Sorted by channel, symbol and timeframe; those about no series
@@ -51,7 +51,7 @@ def waiting(transaction: Transaction, due_by: datetime, tried_by: datetime) -> p
             WHERE d.state = 'waiting' AND d.due_at <= $1 AND (c.next_attempt_at IS NULL OR c.next_attempt_at <= $2)
         )
         SELECT d.channel, d.due_at, a.raised_at, a.id, a.subscription, a.kind, a.text, a.symbol, a.timeframe,
-               a.strategy, a.ts, a.is_over, a.is_synthetic
+               a.strategy, a.ts, a.is_over, a.is_synthetic, d.taken_by
         FROM market.alert_delivery d JOIN market.alert a ON a.id = d.alert_id
         WHERE d.state = 'waiting' AND (d.channel, a.subscription) IN (SELECT channel, subscription FROM due)
         ORDER BY d.channel, a.symbol NULLS FIRST, a.timeframe, a.id
@@ -113,6 +113,36 @@ def settle(
         list(ids),
         state,
         note or "",
+        now,
+    )
+
+
+def note_taken(
+    transaction: Transaction,
+    channel: str,
+    ids: Sequence[int],
+    taken_by: Sequence[str],
+    targets: Sequence[str],
+    now: datetime,
+) -> None:
+    """Write which of the `targets` of `channel` have taken alerts. One that all of them have taken was sent."""
+    transaction.execute(
+        """
+        WITH taken AS (
+            SELECT d.alert_id, array(SELECT DISTINCT t FROM unnest(d.taken_by || $3::text[]) AS t ORDER BY t) AS keys
+            FROM market.alert_delivery d
+            WHERE d.channel = $1 AND d.alert_id = ANY ($2::bigint[]) AND d.state = 'waiting'
+        )
+        UPDATE market.alert_delivery d
+        SET taken_by = t.keys,
+            state = CASE WHEN t.keys @> $4::text[] THEN 'sent' ELSE d.state END,
+            settled_at = CASE WHEN t.keys @> $4::text[] THEN $5::timestamptz END
+        FROM taken t WHERE d.alert_id = t.alert_id AND d.channel = $1
+        """,
+        channel,
+        list(ids),
+        list(taken_by),
+        list(targets),
         now,
     )
 

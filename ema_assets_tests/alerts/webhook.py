@@ -13,6 +13,7 @@ from ema_assets_tests.waiting import GIVEN_UP_AFTER_SECONDS
 class Webhook:
     """What came in, in order. While `status` is not 200 messages are refused; while `gate` is clear answers wait.
 
+    So are always those to a topic in `refused_topics`, as ntfy has topics.
     `location` is where answers lead that are redirects, `retry_after` what they say of the next attempt.
     """
 
@@ -21,6 +22,7 @@ class Webhook:
         self.status = 200
         self.location: str | None = None
         self.retry_after: str | None = None
+        self.refused_topics: set[str] = set()
         self.gets = 0
         self.gate = threading.Event()
         self.gate.set()
@@ -52,7 +54,7 @@ def webhook() -> Iterator[Webhook]:
             hook.received.append(body)
             hook.gate.wait(GIVEN_UP_AFTER_SECONDS)
             try:
-                self.send_response(hook.status)
+                self.send_response(503 if body.get("topic") in hook.refused_topics else hook.status)
                 if hook.location is not None:
                     self.send_header("Location", hook.location)
                 if hook.retry_after is not None:
