@@ -62,6 +62,12 @@ def route(transaction: Transaction, alerts: Alerts, now: datetime) -> int:
     return new.height
 
 
+def give_up_unwanted(transaction: Transaction, alerts: Alerts | None, now: datetime | None = None) -> None:
+    """Give up what waits for a channel that its subscription names no more, such as when the whole row was removed."""
+    subscriptions = () if alerts is None else alerts.subscriptions
+    alert_delivery.give_up_unwanted(transaction, [(each.name, to) for each in subscriptions for to in each.to], now)
+
+
 def pack(
     transaction: Transaction,
     alerts: Alerts,
@@ -84,7 +90,7 @@ def pack(
         ahead: what is due within this time comes along.
     """
     channels = alerts.used()
-    alert_delivery.give_up_unknown(transaction, list(channels), now)
+    give_up_unwanted(transaction, alerts, now)
     alert_delivery.give_up_old(transaction, now - alert_delivery.GIVEN_UP_AFTER, now)
     latest = now + (ahead - SOON)
     due = alert_delivery.waiting(transaction, now + ahead, latest).filter(~pl.col("channel").is_in(list(busy)))
@@ -128,8 +134,7 @@ def _that_may_go(
     recent = None
     for name in rows["subscription"].unique(maintain_order=True):
         subscription = alerts.named(name)
-        if subscription is None:
-            continue
+        assert subscription is not None, "what it had raised was given up"
         until = None if subscription.quiet is None else subscription.quiet.until(now)
         if until is None and subscription.messages_per_hour is not None:
             recent = alert_delivery.messages_since(transaction, now - _HOUR) if recent is None else recent

@@ -9,6 +9,7 @@ from ema_assets.market import exchanges
 from ema_assets.model.asset_names import EMA_TREND, STRATEGY
 from ema_assets.model.averages import trend_spans
 from ema_assets.model.symbols import without_hours
+from ema_assets.operations.deliver_alerts import give_up_unwanted
 from ema_assets.operations.watch_trouble import forget_unwanted
 from ema_assets.refresh.graph import Graph, build, trades_table
 from ema_assets.refresh.plan_older import LOOK_BACK, depths
@@ -45,6 +46,8 @@ def sync(
         ledger.start_again(transaction, remade)
         ledger.adopt_code_versions(transaction, graph.code_versions)
         forget_unwanted(transaction, watchlist.alerts)
+        # Where the last row is gone, nobody delivers who would do it.
+        give_up_unwanted(transaction, watchlist.alerts)
         older_history.sync_depth(transaction, depths(watchlist.history_days, graph.with_bars), now)
         sync_failures.forget(transaction)
     return added, removed

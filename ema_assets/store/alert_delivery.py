@@ -222,15 +222,35 @@ def give_up_old(transaction: Transaction, due_before: datetime, now: datetime) -
     return int(found.item())
 
 
-def give_up_unknown(transaction: Transaction, channels: Sequence[str], now: datetime) -> None:
-    """Give up what waits for a channel that is none of `channels` any more, and forget that it took no messages."""
+def give_up_unwanted(transaction: Transaction, wanted: Sequence[tuple[str, str]], now: datetime | None = None) -> None:
+    """Give up what waits and is none of `wanted` (subscription, channel), and forget that channels took no messages.
+
+    Alerts of subscriptions that are gone are handed to nobody. `now` is that of the database when it is None.
+    """
+    names, channels = [name for name, _ in wanted], [channel for _, channel in wanted]
     transaction.execute(
         """
-        UPDATE market.alert_delivery SET state = 'given up', settled_at = $2,
-               note = 'no alert names the channel any more'
-        WHERE state = 'waiting' AND NOT channel = ANY ($1::text[])
+        UPDATE market.alert_delivery d
+        SET state = 'given up', settled_at = coalesce($3::timestamptz, clock_timestamp()),
+            note = CASE
+                WHEN NOT a.subscription = ANY ($1::text[]) THEN 'its [[alert]] was removed from the watchlist'
+                WHEN NOT d.channel = ANY ($2::text[]) THEN 'no alert names the channel any more'
+                ELSE 'its [[alert]] does not name the channel any more'
+            END
+        FROM market.alert a
+        WHERE a.id = d.alert_id AND d.state = 'waiting'
+          AND (a.subscription, d.channel) NOT IN (SELECT * FROM unnest($1::text[], $2::text[]))
         """,
-        list(channels),
+        names,
+        channels,
+        now,
+    )
+    transaction.execute(
+        """
+        UPDATE market.alert SET routed_at = coalesce($2::timestamptz, clock_timestamp())
+        WHERE routed_at IS NULL AND NOT subscription = ANY ($1::text[])
+        """,
+        names,
         now,
     )
     transaction.execute(
@@ -238,7 +258,7 @@ def give_up_unknown(transaction: Transaction, channels: Sequence[str], now: date
         UPDATE market.alert_channel SET failures = 0, next_attempt_at = NULL, last_error = NULL
         WHERE failures > 0 AND NOT channel = ANY ($1::text[])
         """,
-        list(channels),
+        channels,
     )
 
 

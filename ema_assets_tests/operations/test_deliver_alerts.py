@@ -15,12 +15,13 @@ from ema_assets.alerts.quiet_hours import QuietHours
 from ema_assets.alerts.subscriptions import Alerts, Subscription
 from ema_assets.operations.deliver_alerts import Parcel, pack, route, settle
 from ema_assets.operations.maintain import Retention, maintain
+from ema_assets.operations.sync_watchlist import sync
 from ema_assets.reports.alert_states import alert_problems
 from ema_assets.store import alert_delivery
 from ema_assets.store.database import Database
 from ema_assets_tests.alerts.raised import deliveries, raised
 from ema_assets_tests.alerts.webhook import Webhook, webhook
-from ema_assets_tests.refresh.exchange import utc
+from ema_assets_tests.refresh.exchange import utc, watch
 from ema_assets_tests.waiting import wait_until
 
 NOW = utc("2026-11-26 15:00:05")
@@ -324,6 +325,45 @@ def test_who_is_no_longer_subscribed_is_told_nothing(database: Database, hook: W
     ]
     with database.transaction() as transaction:
         assert alert_delivery.log(transaction, 9)["state"].to_list() == ["sent", "given up", "nobody"]
+
+
+def test_alerts_whose_row_or_channel_is_gone_are_given_up_and_each_says_why(database: Database, hook: Webhook) -> None:
+    other = Subscription("other", ("crossover",), ("hook", "second"))
+    raised(database, at=NOW)
+    raised(database, subscription="other", first=1, at=NOW)
+    alerts = alerts_to(hook, MINE, other, second="ntfy://127.0.0.1:1/topic")
+    soon, later = NOW + timedelta(seconds=1), NOW + timedelta(hours=1)
+    with database.transaction() as transaction:
+        route(transaction, alerts, soon)
+    third = Subscription("third", ("crossover",), ("second",))
+    alerts = alerts_to(hook, replace(other, to=("hook",)), third, second="ntfy://127.0.0.1:1/topic")
+    assert delivered(database, alerts, later) == [None]
+    assert hook.lines == ["S001 1h: bullish"]
+    assert deliveries(database) == [
+        ("S000", "hook", "given up", "its [[alert]] was removed from the watchlist"),
+        ("S001", "hook", "sent", None),
+        ("S001", "second", "given up", "its [[alert]] does not name the channel any more"),
+    ]
+    with database.transaction() as transaction:
+        first, _ = alert_problems(transaction, later)
+    assert first.startswith("alerts: 1 for hook were given up in the last 24 hours")
+
+
+def test_when_the_last_row_is_removed_nothing_waits_for_one_of_its_name_that_comes_later(
+    database: Database, hook: Webhook
+) -> None:
+    raised(database)
+    with database.transaction() as transaction:
+        route(transaction, alerts_to(hook), NOW)
+    raised(database, first=1)
+    sync(database, replace(watch({"BTC-USD": "24/7"}), alerts=None), NOW)
+    with database.transaction() as transaction:
+        log = alert_delivery.log(transaction, 9)
+    assert log.select("symbol", "state", "note").rows() == [
+        ("S001", "nobody", None),
+        ("S000", "given up", "its [[alert]] was removed from the watchlist"),
+    ]
+    assert delivered(database, alerts_to(hook), NOW + timedelta(days=9)) == []
 
 
 def test_a_channel_that_took_no_message_is_forgotten_when_no_alert_names_it_any_more(
