@@ -91,7 +91,10 @@ class Conditions(Protocol):
         """One row: fresh, late (numbers of fetched series), asked_through (of the one that was asked for last)."""
 
     def failed_runs(self) -> pl.DataFrame:
-        """run_id, job, of_timeframe (or null), ended_at: runs that failed in the last hour and are not tried again."""
+        """run_id, job, of_timeframe, backfill, ended_at: runs that failed and are not tried again; the oldest first.
+
+        Those with of_timeframe, while none for it has ended well since; all others when they failed in the last hour.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +106,10 @@ class TroubleKind:
         titles: what one and what several are called in the title of a message.
         description: when it is raised, in a sentence.
         find: what is wrong now: subject (text) and whatever `say` needs; with symbol and timeframe where it is about a
-            series.
+            series. It is told once until it is over, and its end is told as well. Where a column `is_lasting` says
+            false, its subject is told once.
         say: from one of these rows to a sentence.
         params: that a subscription may set.
-        is_lasting: it is told once until it is over, and its end is told as well. Else each subject is told once.
         is_of_series: it is about a series: subscriptions to other symbols or timeframes do not get it.
     """
 
@@ -116,7 +119,6 @@ class TroubleKind:
     find: Callable[[Conditions, Params], pl.DataFrame]
     say: Callable[[Row], str]
     params: Mapping[str, Param] = field(default_factory=dict)
-    is_lasting: bool = True
     is_of_series: bool = False
 
     @property

@@ -15,6 +15,8 @@ from ema_assets.store.alert_outbox import ALERT_SCHEMA
 from ema_assets.store.database import Transaction
 
 _RUNS_BACK = timedelta(hours=1)
+# Of a timeframe no run may end for long, such as over a holiday: until one has ended well, the trouble lasts.
+_RUNS_OF_TIMEFRAMES_BACK = timedelta(days=1)
 _KEY = ["subscription", "kind", "subject"]
 
 
@@ -50,9 +52,10 @@ class Standing:
     def failed_runs(self) -> pl.DataFrame:
         """As declared; none where Dagster's storage is in another database."""
         if not retention.dagster_is_here(self._transaction):
-            names = ("run_id", "job", "of_timeframe")
+            names = ("run_id", "job", "of_timeframe", "backfill")
             return pl.DataFrame(schema={**dict.fromkeys(names, pl.String()), "ended_at": UTC_TIME})
-        return alert_outbox.failed_runs(self._transaction, self._machine_now - _RUNS_BACK)
+        now = self._machine_now
+        return alert_outbox.failed_runs(self._transaction, now - _RUNS_BACK, now - _RUNS_OF_TIMEFRAMES_BACK)
 
     @cached_property
     def _failing(self) -> pl.DataFrame:
@@ -88,25 +91,27 @@ def watch_trouble(
     if not wanted:
         return 0
     standing = Standing(transaction, now, machine_now, publications, default_provider)
-    found = [_found(standing, subscription, kind) for subscription, kind in wanted]
-    lasting = [each for each, (_, kind) in zip(found, wanted, strict=True) if kind.is_lasting]
-    events = [each for each, (_, kind) in zip(found, wanted, strict=True) if not kind.is_lasting]
-    raised = [each.with_columns(occurrence="subject") for each in events]
+    found = pl.concat([_found(standing, subscription, kind) for subscription, kind in wanted])
+    there, events = found.filter(is_lasting=True), found.filter(is_lasting=False)
     told = alert_outbox.told_troubles(transaction)
-    if lasting:
-        there = pl.concat(lasting)
-        began = there.join(told, on=_KEY, how="anti")
-        over = told.join(there, on=_KEY, how="anti")
-        alert_outbox.note_troubles(transaction, began, over, machine_now)
-        raised.append(began.with_columns(occurrence=pl.lit(machine_now.isoformat())))
-        raised.append(_ends(over, wanted, machine_now))
+    began = there.join(told, on=_KEY, how="anti")
+    over = told.join(there, on=_KEY, how="anti")
+    alert_outbox.note_troubles(transaction, began, over, machine_now)
+    raised = [
+        events.with_columns(occurrence=pl.col("subject")),
+        began.with_columns(occurrence=pl.lit(machine_now.isoformat())),
+        _ends(over, wanted, machine_now),
+    ]
     if all(each.is_empty() for each in raised):
         return 0
     return alert_outbox.raise_alerts(transaction, pl.concat(map(_as_alerts, raised)))
 
 
 def _found(standing: Standing, subscription: Subscription, kind: TroubleKind) -> pl.DataFrame:
-    """What `kind` finds for `subscription`: its key, text, symbol and timeframe (null where it is about no series)."""
+    """What `kind` finds for `subscription`: its key, text, symbol, timeframe and is_lasting.
+
+    Symbol and timeframe are null where it is about no series.
+    """
     rows = kind.find(standing, subscription.params)
     if kind.is_of_series:
         if subscription.symbols is not None:
@@ -122,6 +127,7 @@ def _found(standing: Standing, subscription: Subscription, kind: TroubleKind) ->
         text=pl.Series(texts, dtype=pl.String),
         symbol="symbol" if kind.is_of_series else nothing,
         timeframe="timeframe" if kind.is_of_series else nothing,
+        is_lasting="is_lasting" if "is_lasting" in rows.columns else pl.lit(value=True),
     )
 
 

@@ -150,21 +150,41 @@ def keep_troubles(transaction: Transaction, wanted: Sequence[tuple[str, str]]) -
     )
 
 
-def failed_runs(transaction: Transaction, since: datetime) -> pl.DataFrame:
-    """Runs of Dagster that failed after then and are not tried again: run_id, job, of_timeframe (or null), ended_at."""
+def failed_runs(transaction: Transaction, since: datetime, of_timeframe_since: datetime) -> pl.DataFrame:
+    """Runs of Dagster that failed and are not tried again: run_id, job, of_timeframe, backfill, ended_at; oldest first.
+
+    Those of a timeframe when no run of their job for it has ended well afterwards, and that was after
+    `of_timeframe_since`; all others, whose of_timeframe is null, after `since`. `backfill` is null outside one.
+    """
     return transaction.query(
         """
-        SELECT r.run_id::text AS run_id, r.pipeline_name::text AS job,
-               (SELECT t.value FROM dagster.run_tags t WHERE t.run_id = r.run_id AND t.key = 'ema_assets/timeframe')
-               AS of_timeframe,
-               to_timestamp(r.end_time) AS ended_at
-        FROM dagster.runs r
-        WHERE r.status = 'FAILURE' AND r.end_time > extract(epoch FROM $1::timestamptz)
-          AND NOT EXISTS (SELECT FROM dagster.run_tags t
-                          WHERE t.run_id = r.run_id AND t.key = 'dagster/will_retry' AND t.value = 'true')
-        ORDER BY r.end_time
+        WITH failed AS (
+            SELECT r.run_id::text AS run_id, r.pipeline_name::text AS job, w.value AS of_timeframe,
+                   (SELECT t.value FROM dagster.run_tags t WHERE t.run_id = r.run_id AND t.key = 'dagster/backfill')
+                   AS backfill,
+                   r.end_time
+            FROM dagster.runs r
+            LEFT JOIN dagster.run_tags w ON w.run_id = r.run_id AND w.key = 'ema_assets/timeframe'
+            WHERE r.status = 'FAILURE'
+              AND to_timestamp(r.end_time) > CASE WHEN w.value IS NULL THEN $1::timestamptz ELSE $2::timestamptz END
+              AND NOT EXISTS (SELECT FROM dagster.run_tags t
+                              WHERE t.run_id = r.run_id AND t.key = 'dagster/will_retry' AND t.value = 'true')
+        ), good AS (
+            SELECT f.job, f.of_timeframe, (
+                SELECT max(r.end_time) FROM dagster.runs r JOIN dagster.run_tags t ON t.run_id = r.run_id
+                WHERE r.pipeline_name = f.job AND r.status = 'SUCCESS'
+                  AND t.key = 'ema_assets/timeframe' AND t.value = f.of_timeframe
+            ) AS end_time
+            FROM (SELECT DISTINCT job, of_timeframe FROM failed) f
+        )
+        SELECT f.run_id, f.job, f.of_timeframe, f.backfill, to_timestamp(f.end_time) AS ended_at
+        FROM failed f
+        LEFT JOIN good g ON g.job = f.job AND g.of_timeframe = f.of_timeframe AND g.end_time > f.end_time
+        WHERE g.job IS NULL
+        ORDER BY f.end_time, f.run_id
         """,
         since,
+        of_timeframe_since,
     )
 
 

@@ -190,6 +190,59 @@ def test_a_failed_run_is_told_once_unless_it_is_tried_again(with_runs: Database)
     assert look(with_runs, alerts, LATER) == []
 
 
+def ended(database: Database, run: str, status: str, at: datetime, **tags: str) -> None:
+    """A run of the job `refresh` has ended `at`, with these tags."""
+    with database.transaction() as transaction:
+        transaction.execute(
+            "INSERT INTO dagster.runs VALUES ($1, 'refresh', $2, extract(epoch FROM $3::timestamptz))", run, status, at
+        )
+        for key, value in tags.items():
+            transaction.execute("INSERT INTO dagster.run_tags VALUES ($1, $2, $3)", run, key, value)
+
+
+OF_5M, OF_1H = {"ema_assets/timeframe": "5m"}, {"ema_assets/timeframe": "1h"}
+
+
+def test_in_an_outage_the_runs_that_follow_the_bars_are_one_trouble_with_one_end(with_runs: Database) -> None:
+    alerts = told_of("run_failed")
+    ended(with_runs, "before", "SUCCESS", NOW - timedelta(hours=1), **OF_5M)
+    told = []
+    for minutes in range(0, 60, 5):
+        now = NOW + timedelta(minutes=minutes)
+        ended(with_runs, f"run-{minutes:03}-5m", "FAILURE", now, **OF_5M)
+        if minutes == 30:
+            ended(with_runs, "run-030-1h", "FAILURE", now, **OF_1H)
+        told += look(with_runs, alerts, now + timedelta(seconds=15))
+    text = "run run-000- of refresh (5m) failed at 2026-11-26 15:00 UTC"
+    assert told == [("run_failed", text, False)]
+    ended(with_runs, "good-5m", "SUCCESS", NOW + timedelta(minutes=60), **OF_5M)
+    assert look(with_runs, alerts, NOW + timedelta(minutes=61)) == [], "1h has failed and was not done since"
+    assert look(with_runs, alerts, NOW + timedelta(minutes=120)) == [], "and lasts, however long no run of it ends"
+    ended(with_runs, "good-1h", "SUCCESS", NOW + timedelta(minutes=121), **OF_1H)
+    assert look(with_runs, alerts, NOW + timedelta(minutes=122)) == [
+        ("run_failed", f"over after 2 h 1 min: {text}", True)
+    ]
+    ended(with_runs, "again", "FAILURE", NOW + timedelta(minutes=125), **OF_5M)
+    assert len(look(with_runs, alerts, NOW + timedelta(minutes=126))) == 1
+
+
+def test_the_runs_of_a_backfill_that_fail_are_told_once_and_any_other_one_by_itself(with_runs: Database) -> None:
+    alerts = told_of("run_failed")
+    for run, backfill in (("1-of-fill", "fill"), ("2-of-fill", "fill"), ("1-of-other", "other")):
+        ended(with_runs, run, "FAILURE", NOW, **{"dagster/backfill": backfill})
+    ended(with_runs, "by-hand-1", "FAILURE", NOW)
+    ended(with_runs, "by-hand-2", "FAILURE", NOW)
+    assert [text.split()[1] for _, text, _ in look(with_runs, alerts)] == [
+        "1-of-fil",
+        "1-of-oth",
+        "by-hand-",
+        "by-hand-",
+    ]
+    ended(with_runs, "3-of-fill", "FAILURE", LATER, **{"dagster/backfill": "fill"})
+    assert look(with_runs, alerts, LATER) == []
+    assert look(with_runs, alerts, LATER + timedelta(hours=2)) == [], "of what happens at a moment no end is told"
+
+
 def test_who_wants_no_trouble_costs_nothing_and_what_is_no_longer_wanted_is_forgotten(database: Database) -> None:
     sync(database, WATCHED, NOW)
     silent = told_of("crossover")

@@ -1,4 +1,7 @@
-"""Kind `run_failed`: a run of Dagster has failed and is not tried again."""
+"""Kind `run_failed`: a run of Dagster has failed and is not tried again.
+
+In an outage each run for stale series fails, on every timeframe: that is told as one trouble, with its end.
+"""
 
 import polars as pl
 
@@ -7,7 +10,10 @@ from ema_assets.model.declarations import Params
 
 
 def _find(conditions: Conditions, _: Params) -> pl.DataFrame:
-    return conditions.failed_runs().with_columns(subject="run_id")
+    is_lasting = pl.col("of_timeframe").is_not_null()
+    subject = pl.when(is_lasting).then("job").otherwise(pl.coalesce("backfill", "run_id"))
+    found = conditions.failed_runs().with_columns(subject=subject, is_lasting=is_lasting)
+    return found.unique("subject", keep="first", maintain_order=True)
 
 
 def _say(row: Row) -> str:
@@ -18,8 +24,10 @@ def _say(row: Row) -> str:
 KIND = TroubleKind(
     name="run_failed",
     titles=("failed run", "failed runs"),
-    description="A run of Dagster has failed and is not tried again.",
+    description=(
+        "A run of Dagster has failed and is not tried again. Runs that follow the bars are told once until they end "
+        "well again, which is told as well; those of one backfill are told once."
+    ),
     find=_find,
     say=_say,
-    is_lasting=False,
 )
