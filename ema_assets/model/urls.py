@@ -15,10 +15,14 @@ def dagster_url(url: str) -> str:
 
     Dagster keeps times without a zone, which a server writes by the zone of the session, and reads them as UTC.
     SQLAlchemy 2.1 picks psycopg 3 for a bare `postgresql://`, with which dagster-postgres 0.29 fails every run.
+
+    `options` that `url` has of its own, such as a role or a limit on statements, hold for Dagster, too.
     """
     parts = urlsplit(url)
-    query = [(key, value) for key, value in parse_qsl(parts.query) if key != "options"]
-    query.append(("options", "-csearch_path=dagster -ctimezone=UTC"))
+    said = _parameters(parts.query)
+    # Of two values of one setting the server takes the last one.
+    options = [*[value for key, value in said if key == "options"][-1:], _OPTIONS_OF_DAGSTER]
+    query = [(key, value) for key, value in said if key != "options"] + [("options", " ".join(options))]
     return _joined("postgresql+psycopg2", parts.netloc, parts.path, urlencode(query, quote_via=quote))
 
 
@@ -27,7 +31,7 @@ def named_url(url: str, name: str | None) -> str:
     if name is None:
         return url
     parts = urlsplit(url)
-    query = [(key, value) for key, value in parse_qsl(parts.query) if key != "application_name"]
+    query = [(key, value) for key, value in _parameters(parts.query) if key != "application_name"]
     query.append(("application_name", name))
     return _joined(parts.scheme, parts.netloc, parts.path, urlencode(query, quote_via=quote))
 
@@ -35,7 +39,7 @@ def named_url(url: str, name: str | None) -> str:
 def with_settings(url: str, **settings: str) -> str:
     """`url` (libpq form) with these parameters, such as `connect_timeout`; others of the same names go."""
     parts = urlsplit(url)
-    query = [(key, value) for key, value in parse_qsl(parts.query) if key not in settings]
+    query = [(key, value) for key, value in _parameters(parts.query) if key not in settings]
     return _joined(parts.scheme, parts.netloc, parts.path, urlencode([*query, *settings.items()], quote_via=quote))
 
 
@@ -44,7 +48,7 @@ def watched_url(url: str) -> str:
 
     By itself a process waits a quarter of an hour for an answer, and two hours idle. What `url` says of it stays.
     """
-    said = {key for key, _ in parse_qsl(urlsplit(url).query)}
+    said = {key for key, _ in _parameters(urlsplit(url).query)}
     return with_settings(url, **{key: value for key, value in _WATCHED.items() if key not in said})
 
 
@@ -54,7 +58,7 @@ def without_password(url: str) -> tuple[str, str | None]:
     Arguments of a program can be read by every user of the machine, its environment by its own user only.
     """
     parts = urlsplit(url)
-    query = parse_qsl(parts.query)
+    query = _parameters(parts.query)
     inside = unquote(parts.password) if parts.password else None
     password = next((value for key, value in query if key == "password"), inside)
     netloc = re.sub(r"^([^:@]*):.*@", r"\1@", parts.netloc)
@@ -69,6 +73,11 @@ def masked_url(url: str) -> str:
     return _joined(parts.scheme, netloc, parts.path, re.sub(r"(?i)(password=)[^&]*", r"\1***", parts.query))
 
 
+def _parameters(query: str) -> list[tuple[str, str]]:
+    """The parameters of a URL as libpq reads them: a plus sign is no blank."""
+    return parse_qsl(query.replace("+", "%2B"))
+
+
 def _joined(scheme: str, netloc: str, path: str, query: str) -> str:
     # Not urlunsplit, which drops the slashes of a URL without a host (a server on a Unix socket).
     return f"{scheme}://{netloc}{path}{'?' if query else ''}{query}"
@@ -81,6 +90,8 @@ def without_libpq_settings(environment: dict[str, str]) -> dict[str, str]:
     """
     return {name: value for name, value in environment.items() if name not in _LIBPQ_VARIABLES}
 
+
+_OPTIONS_OF_DAGSTER = "-csearch_path=dagster -ctimezone=UTC"
 
 _WATCHED = {"keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3", "tcp_user_timeout": "30000"}
 

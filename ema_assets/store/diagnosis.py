@@ -16,7 +16,8 @@ class Server:
     `version` is PostgreSQL's number, 180004 for 18.4. `connections` are those that the role may have, by the limit of
     the server, of the role or of the database, whichever leaves the fewest; `connections_free` are left.
     `unix_seconds` is the server's clock. `may_write` is whether the role can make or fill the tables, `may_read`
-    whether it can read those that there are; None while there are none.
+    whether it can read those that there are; None while there are none. `is_read_only` is whether every transaction of
+    the role here begins as one that may only read, whatever the role may write.
     """
 
     version: int
@@ -29,6 +30,7 @@ class Server:
     connections_free: int
     bytes: int
     unix_seconds: float
+    is_read_only: bool = False
 
     @property
     def version_text(self) -> str:
@@ -53,7 +55,8 @@ def server(transaction: Transaction) -> Server:
                 WHERE nspname IN ('market', 'ema_assets')) AS may_read,
                limits.*,
                pg_database_size(current_database()) AS bytes,
-               extract(epoch FROM clock_timestamp())::float8 AS unix_seconds
+               extract(epoch FROM clock_timestamp())::float8 AS unix_seconds,
+               current_setting('default_transaction_read_only')::boolean AS is_read_only
         FROM (
             SELECT l.connections, l.connections - (
                        -- Of sessions of other roles not every role sees the kind.

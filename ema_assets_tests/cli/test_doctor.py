@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import resources
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg2
 import pytest
@@ -27,6 +28,7 @@ from ema_assets.doctor.checks import clock_skew, data_folder, database_server, i
 from ema_assets.doctor.declaration import Check
 from ema_assets.model import own_modules
 from ema_assets.operations.sync_watchlist import sync
+from ema_assets.store import diagnosis
 from ema_assets.store.database import Database
 from ema_assets.store.diagnosis import Server
 from ema_assets.store.migrations import all_migrations
@@ -219,6 +221,36 @@ def test_a_user_who_may_only_read_is_told_that_this_is_enough_for_what_reads(
         (level, text), _ = found["database"]
         assert (level, text.partition(" MB: ")[2]) == ("ok", "read-only role, enough for the commands that read")
         assert found["migrations"][0][0] == "ok"
+
+
+@pytest.mark.parametrize("is_standby", [True, False], ids=["a standby", "default_transaction_read_only"])
+def test_a_database_that_can_only_be_read_is_called_what_it_is(
+    run: Run, databases: Databases, monkeypatch: pytest.MonkeyPatch, *, is_standby: bool
+) -> None:
+    url, empty = databases.make(), databases.make(migrated=False)
+    if is_standby:
+        look = diagnosis.server
+        monkeypatch.setattr(diagnosis, "server", lambda transaction: replace(look(transaction), is_standby=True))
+    else:
+        for each in (url, empty):
+            databases.execute(f"ALTER DATABASE {urlsplit(each).path[1:]} SET default_transaction_read_only = on")
+    what = (
+        "a standby, which follows its primary and" if is_standby else "default_transaction_read_only is on, so that it"
+    )
+    (of_owner, *_) = examined(run, EMA_DATABASE_URL=url)["database"]
+    remedy = run("doctor", EMA_DATABASE_URL=url).stdout
+    with databases.member(url, "ema_reader") as of:
+        (of_reader, *_) = examined(run, EMA_DATABASE_URL=of)["database"]
+    (of_nothing, *_) = examined(run, EMA_DATABASE_URL=empty)["database"]
+    databases.drop(url)
+    databases.drop(empty)
+    assert [(level, text.partition(" MB: ")[2]) for level, text in (of_owner, of_reader, of_nothing)] == [
+        ("warning", f"{what} can only be read, enough for the commands that read"),
+        ("ok", f"{what} can only be read, enough for the commands that read"),
+        ("error", f"{what} can only be read, and has no tables yet"),
+    ]
+    elsewhere = "its primary" if is_standby else "one where that is off"
+    assert f"for `up` and whatever else writes, set EMA_DATABASE_URL to {elsewhere}" in remedy
 
 
 def test_a_user_who_may_not_even_read_is_told_what_is_missing(

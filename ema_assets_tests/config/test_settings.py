@@ -1,10 +1,12 @@
 """Settings from the environment, and the forms of the database's URL."""
 
+from contextlib import closing
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import quote
 
 import psycopg2.extensions
 import pytest
@@ -14,7 +16,7 @@ from sqlalchemy import make_url
 
 from ema_assets.config.settings import Settings, postgres_programs
 from ema_assets.model.errors import ConfigurationError
-from ema_assets.model.urls import dagster_url, libpq_url, masked_url
+from ema_assets.model.urls import dagster_url, libpq_url, masked_url, watched_url
 from ema_assets.providers import alpaca, binance, coinbase, sandbox, yahoo
 
 
@@ -203,11 +205,31 @@ def test_a_database_url_is_given_in_the_form_libpq_reads(text: str, expected: st
 def test_dagster_gets_a_driver_and_a_schema_of_its_own(url: str) -> None:
     found = make_url(dagster_url(url))
     assert found.drivername == "postgresql+psycopg2"
-    assert found.query["options"] == "-csearch_path=dagster -ctimezone=UTC"
     kept = dict(make_url(url).query)
-    kept.pop("options", None)
-    assert {**found.query} == {**kept, "options": "-csearch_path=dagster -ctimezone=UTC"}
+    of_its_own = kept.pop("options", None)
+    wanted = "-csearch_path=dagster -ctimezone=UTC"
+    assert {**found.query} == {**kept, "options": wanted if of_its_own is None else f"{of_its_own} {wanted}"}
     assert found.set(drivername="postgresql", query={}) == make_url(url).set(query={})
+
+
+def test_options_of_a_database_url_hold_in_every_session_but_for_the_schema_and_the_zone_of_dagster(
+    database_url: str,
+) -> None:
+    options = quote("-c search_path=other -cstatement_timeout=7s -c timezone=Asia/Tokyo -cwork_mem=5MB")
+    join = "&" if "?" in database_url else "?"
+    url = f"{database_url}{join}options={options}&application_name=a+b"
+
+    def shown(of: str) -> list[str]:
+        names = ("search_path", "TimeZone", "statement_timeout", "work_mem", "application_name")
+        with closing(psycopg2.connect(of)) as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT current_setting(n) FROM unnest(%s) WITH ORDINALITY AS s(n, i) ORDER BY i", [[*names]]
+            )
+            return [value for (value,) in cursor.fetchall()]
+
+    assert shown(libpq_url(url)) == ["other", "Asia/Tokyo", "7s", "5MB", "a+b"]
+    assert shown(dagster_url(url).replace("+psycopg2", "")) == ["dagster", "UTC", "7s", "5MB", "a+b"]
+    assert shown(watched_url(url)) == ["other", "Asia/Tokyo", "7s", "5MB", "a+b"]
 
 
 @pytest.mark.parametrize(

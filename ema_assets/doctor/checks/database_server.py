@@ -23,8 +23,8 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
     text = f"PostgreSQL {server.version_text} at {url}, role {server.role}, {server.bytes / 1e6:,.0f} MB"
     if server.version < OLDEST:
         yield error(text, "use PostgreSQL 15 or newer")
-    elif server.is_standby:
-        yield error(f"{text}: a standby, which can only be read", "set EMA_DATABASE_URL to the primary")
+    elif (server.is_standby or server.is_read_only) and server.may_read is not False:
+        yield _for_reading(server, text)
     elif not server.may_write:
         yield _without_writing(server, text)
     elif server.encoding != "UTF8":
@@ -32,6 +32,21 @@ def _look(seen: Surroundings) -> Iterator[Finding]:
     else:
         yield ok(text)
     yield _connections(server)
+
+
+def _for_reading(server: diagnosis.Server, text: str) -> Finding:
+    """What to say of a server, database or role by which nothing can be written: that is right for who reads."""
+    what, elsewhere = "a standby, which follows its primary and can only be read", "its primary"
+    if not server.is_standby:
+        what, elsewhere = "default_transaction_read_only is on, so that it can only be read", "one where that is off"
+    if server.may_read is None:
+        return error(f"{text}: {what}, and has no tables yet", f"run `ema-assets migrate` against {elsewhere} first")
+    if not server.may_write:
+        return ok(f"{text}: {what}, enough for the commands that read")
+    return warning(
+        f"{text}: {what}, enough for the commands that read",
+        f"for `up` and whatever else writes, set EMA_DATABASE_URL to {elsewhere}",
+    )
 
 
 def _without_writing(server: diagnosis.Server, text: str) -> Finding:
