@@ -94,11 +94,8 @@ def about_to_cross(site: Site, values: Values) -> dict[str, Any]:
 
 def crossovers(site: Site, values: Values) -> dict[str, Any]:
     """The latest crossovers, newest first. `has_more` says whether there is another page."""
-    overview = site.overview
-    timeframe = timeframe_of(overview, values["timeframe"])
-    chosen = chosen_symbols(site, values)
-    page, per_page, trend = values["page"], values["per_page"], trend_of(site, values["averages"])
-    timeframes = [each.key for each in overview.heat_map.timeframes] if timeframe is None else [timeframe.key]
+    page, per_page = values["page"], values["per_page"]
+    timeframes, chosen, trend = _crossed_on(site, values)
     with site.overviews.readers.transaction() as transaction:
         rows = series_overview.crossovers(transaction, timeframes, chosen, per_page + 1, (page - 1) * per_page, trend)
     return {
@@ -107,6 +104,22 @@ def crossovers(site: Site, values: Values) -> dict[str, Any]:
         "has_more": rows.height > per_page,
         "rows": rows.head(per_page).to_dicts(),
     }
+
+
+def last_page_of_crossovers(site: Site, values: Values) -> int:
+    """The number of the last page. To count takes much longer than to read one page, so the answers do not tell it."""
+    timeframes, chosen, trend = _crossed_on(site, values)
+    with site.overviews.readers.transaction() as transaction:
+        count = series_overview.crossovers_in_all(transaction, timeframes, chosen, trend)
+    per_page: int = values["per_page"]
+    return max(-(-count // per_page), 1)
+
+
+def _crossed_on(site: Site, values: Values) -> tuple[list[str], list[str] | None, str]:
+    """The timeframes, the symbols (None: all) and the trend whose crossovers a request names."""
+    timeframe = timeframe_of(site.overview, values["timeframe"])
+    known = site.overview.heat_map.timeframes if timeframe is None else (timeframe,)
+    return [each.key for each in known], chosen_symbols(site, values), trend_of(site, values["averages"])
 
 
 # --- trades -----------------------------------------------------------------------------------------------------------

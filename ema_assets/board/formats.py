@@ -27,8 +27,8 @@ def signed(value: float | None, decimals: int = 2) -> str:
     """A number with its sign; one that rounds to zero has none."""
     if value is None:
         return NOTHING
-    text = f"{value:+,.{decimals}f}"
-    return text[1:] if not any(digit in text for digit in "123456789") else _signed(text)
+    text = _signed(f"{value:+,.{decimals}f}")
+    return text.removeprefix("+") if _is_zero(text) else text
 
 
 def unsigned(value: float | None, decimals: int = 2) -> str:
@@ -42,7 +42,12 @@ def whole(value: float | None) -> str:
 
 
 def _signed(text: str) -> str:
-    return text.replace("-", MINUS)
+    """With a minus as it is printed, and none before what is rounded to zero."""
+    return text.removeprefix("-") if _is_zero(text) else text.replace("-", MINUS)
+
+
+def _is_zero(text: str) -> bool:
+    return "0" in text and not any(digit in text for digit in "123456789")
 
 
 def volume(value: float | None) -> str:

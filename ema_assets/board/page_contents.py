@@ -138,8 +138,11 @@ def trades(site: Site, values: Values) -> dict[str, Any]:
 
 def crossovers(site: Site, values: Values) -> dict[str, Any]:
     """Who has crossed, and who is about to."""
+    crossed = contents.crossovers(site, values)
+    if not crossed["rows"] and crossed["page"] > 1:
+        crossed = contents.crossovers(site, {**values, "page": contents.last_page_of_crossovers(site, values)})
     return {
-        "crossed": contents.crossovers(site, values),
+        "crossed": crossed,
         "about": contents.about_to_cross(site, {**values, "page": 1, "per_page": 40}),
     }
 

@@ -73,7 +73,7 @@ def equity(transaction: Transaction, strategy: str, timeframe: str, symbols: Seq
         series=spans.height,
         left_out=tuple(left_out),
         trades=(steps.height - is_open, is_open),
-        max_drawdown_pct=-float(deepest) if isinstance(deepest, float) else 0.0,
+        max_drawdown_pct=abs(deepest) if isinstance(deepest, float) else 0.0,
     )
 
 

@@ -192,3 +192,20 @@ def crossovers(
         limit,
         offset,
     )
+
+
+def crossovers_in_all(
+    transaction: Transaction, timeframes: Sequence[str], symbols: Sequence[str] | None, trend: str = EMA_TREND
+) -> int:
+    """How many `crossovers` there are. It reads an entry for each of them."""
+    found = transaction.query(
+        f"""
+        SELECT count(*) AS n
+        FROM market.{identifier(trend)} x JOIN market.instrument i ON i.symbol = x.symbol AND i.is_active
+        WHERE x.crossover IS NOT NULL AND x.timeframe = ANY ($1::text[])
+          AND ($2::text[] IS NULL OR x.symbol = ANY ($2::text[]))
+        """,
+        list(timeframes),
+        None if symbols is None else list(symbols),
+    )
+    return int(found.item())

@@ -3,6 +3,7 @@
 import re
 import socket
 from datetime import date, timedelta
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,13 @@ def test_only_its_own_hosts_and_its_own_origin_are_answered(
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
+def without_the_note(text: str) -> tuple[str, str | None]:
+    """The page without the sentence that the page asked for is not there, and that sentence."""
+    note = re.compile(r'<p class="legend behind">(.*?)</p>\n')
+    said = note.search(text)
+    return note.sub("", text), None if said is None else said.group(1)
+
+
 @pytest.mark.parametrize(
     ("path", "resource"),
     [("/", "heatmap"), ("/trades", "trades/open"), ("/performance", "performance"), ("/freshness", "not-fresh")],
@@ -128,7 +136,31 @@ def test_a_page_behind_the_last_one_of_a_list_shows_the_last_one(board: ServedBo
     assert (behind["rows"], behind["page"]) == ([], 99)
     assert 0 < behind["total"] < 99
     last = board.get(path, per_page=1, page=behind["pages"]).text
-    assert board.get(path, per_page=1, page=99).text == last
+    shown, said = without_the_note(board.get(path, per_page=1, page=99).text)
+    assert shown == last
+    assert said is not None
+    address = re.fullmatch(r'There is no page 99\. This is the last one: <a href="([^"]*)">page (\d+)</a>\.', said)
+    assert address is not None, said
+    assert int(address[2]) == behind["pages"]
+    assert board.get(f"{path}{unescape(address[1])}").text == last
+    assert without_the_note(last) == (last, None)
+
+
+def test_a_page_of_crossovers_behind_the_last_one_shows_the_last_one(board: ServedBoard) -> None:
+    numbers = range(1, 1000)
+    pages = next(each for each in numbers if not board.get("/api/crossovers", per_page=7, page=each).json["has_more"])
+    assert pages > 2
+    last = board.get("/crossovers", per_page=7, page=pages).text
+    shown, said = without_the_note(board.get("/crossovers", per_page=7, page=999).text)
+    assert "No crossover yet" not in shown
+    assert shown == last
+    assert (
+        said == f'There is no page 999. This is the last one: <a href="?page={pages}&amp;per_page=7">page {pages}</a>.'
+    )
+    only = board.get("/crossovers", symbols="AAPL", timeframe="1d", page=2).text
+    assert (
+        'This is the last one: <a href="?timeframe=1d&amp;symbols=AAPL&amp;page=1&amp;per_page=40">page 1</a>.' in only
+    )
 
 
 def test_what_is_said_of_chosen_series_is_not_said_of_all(board: ServedBoard) -> None:
@@ -387,6 +419,17 @@ def test_a_trend_at_prices_below_zero_has_no_spread_and_is_shown_all_the_same(
             r"<a class=\"n\" href=\"/chart\?symbol=AAPL[^>]*><span class=\"a\">[▲▼]</span> <b>–</b>",
             board.get("/").text,
         )
+    databases.drop(url)
+
+
+def test_a_spread_that_rounds_to_zero_has_no_sign_on_the_map(databases, untouched: str, tmp_path: Path) -> None:
+    url = databases.make(like=untouched)
+    with Database(url) as database, database.transaction() as transaction:
+        transaction.execute("UPDATE market.ema_trend SET spread_pct = CASE trend WHEN 'up' THEN 0.004 ELSE -0.004 END")
+    with board_on(url, tmp_path) as board:
+        shown = re.findall(r'class="a">[▲▼]</span> <b>([^<]*)</b>', board.get("/").text)
+        assert shown
+        assert set(shown) == {"0.00"}
     databases.drop(url)
 
 

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from ema_assets.board.formats import price, short, volume
+from ema_assets.board.formats import price, short, signed, unsigned, volume, whole
 
 
 def test_a_price_is_written_as_everywhere_with_a_real_minus() -> None:
@@ -13,6 +13,14 @@ def test_a_price_is_written_as_everywhere_with_a_real_minus() -> None:
         "−37.63",
         "–",
     ]
+
+
+def test_what_rounds_to_zero_has_no_sign() -> None:
+    assert [signed(each) for each in (0.004, -0.004, 0.0, -0.0, -0.006)] == ["0.00", "0.00", "0.00", "0.00", "−0.01"]
+    assert [unsigned(each, 1) for each in (-0.04, -0.0, -0.06)] == ["0.0", "0.0", "−0.1"]
+    assert [whole(each) for each in (-0.4, -0.0, -1.2)] == ["0", "0", "−1"]
+    assert [price(each) for each in (-0.0, -1e-30)] == ["0.00", "0.00"]
+    assert [signed(each, 0) for each in (float("-inf"), 10, -10)] == ["−inf", "+10", "−10"]
 
 
 def test_a_small_volume_is_not_nothing() -> None:

@@ -90,6 +90,11 @@ def test_a_series_compounds_and_is_marked_while_a_trade_is_open(traded: Database
     assert (own.series, own.trades, own.left_out) == (1, (2, 0), ())
 
 
+def test_a_curve_that_never_falls_has_a_drawdown_of_zero_without_a_sign(traded: Database) -> None:
+    trade(traded, "A", 10, 20, 10.0)
+    assert str(found(traded, ["A"]).max_drawdown_pct) == "0.0"
+
+
 def test_a_trade_has_paid_for_its_entry_while_it_is_open(traded: Database) -> None:
     trade(traded, "A", 30, 70, 0.0, cost_pct=2.0)
     trade(traded, "B", 30, 99, 0.0, cost_pct=1.0, status="open")
