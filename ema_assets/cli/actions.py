@@ -9,6 +9,7 @@ from ema_assets.cli import environment, rendering
 from ema_assets.cli.commands import Commands
 from ema_assets.cli.options import symbols_option
 from ema_assets.config.settings import Settings
+from ema_assets.model.counts import counted
 from ema_assets.model.symbols import parse_symbol
 
 
@@ -31,7 +32,7 @@ def actions_import(file: Path) -> None:
     actions = read_actions(file, calendars)
     with environment.open_database(settings) as database:
         new = import_actions(database, actions, file.name)
-    click.echo(f"{file}: {actions.height} corporate actions read, {new} of them new or changed.")
+    click.echo(f"{file}: {counted(actions.height, 'corporate action')} read, {new} of them new or changed.")
 
 
 @actions_group.command("remove")

@@ -1,7 +1,7 @@
 """Corporate actions as facts: what happened to an instrument, when, and who says so. SQL only."""
 
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 
 import polars as pl
 
@@ -31,12 +31,13 @@ def record(transaction: Transaction, actions: pl.DataFrame, source: str) -> int:
     """Record `actions` (ACTION_SCHEMA) as `source` knows them; return how many are new or changed.
 
     The same action from another source is another row. When a source changes what it says, its later word counts; the
-    ratio of a spin-off stays that was measured, where the source knows none.
+    ratio of a spin-off stays that was measured, where the source knows none. An action is one row also when its session
+    was not known the first time, such as before its symbol was on the watchlist, or is not known any more.
     """
     check_frame(f"corporate actions of {source}", actions, ACTION_SCHEMA)
     if actions.is_empty():
         return 0
-    rows = actions.unique(["symbol", "kind", "effective_at"], keep="last")
+    rows = _placed(transaction, actions, source).unique(["symbol", "kind", "effective_at"], keep="last")
     with transaction.given(rows.select(list(ACTION_SCHEMA))) as given:
         return int(
             transaction.query(
@@ -58,6 +59,53 @@ def record(transaction: Transaction, actions: pl.DataFrame, source: str) -> int:
                 *given.values,
             ).item()
         )
+
+
+def _placed(transaction: Transaction, actions: pl.DataFrame, source: str) -> pl.DataFrame:
+    """`actions` at the times at which `source` has told them; what it told for midnight moves to a time given now."""
+    key = ["symbol", "kind", "day"]
+    told = transaction.query(
+        f"""
+        SELECT symbol, kind, {_DAY} AS day, effective_at AS before FROM market.corporate_action
+        WHERE source = $1 AND symbol = ANY ($2::text[]) ORDER BY 1, 2, 4
+        """,
+        source,
+        actions["symbol"].unique(),
+    )
+    if told.is_empty():
+        return actions
+    is_midnight = pl.col("effective_at").dt.time() == time()
+    given = actions.with_columns(day=(pl.col("effective_at") + pl.duration(hours=5)).dt.date())
+    at_a_time = given.filter(~is_midnight).unique(key, keep="last")
+    moved = told.filter(pl.col("before").dt.time() == time()).join(at_a_time, on=key)
+    is_there = told.select(*key, effective_at="before")
+    doubled, alone = (moved.join(is_there, on=[*key, "effective_at"], how=how) for how in ("semi", "anti"))
+    transaction.execute(
+        """
+        DELETE FROM market.corporate_action a
+        USING unnest($2::text[], $3::text[], $4::timestamptz[]) AS m(symbol, kind, at)
+        WHERE a.source = $1 AND (a.symbol, a.kind, a.effective_at) = (m.symbol, m.kind, m.at)
+        """,
+        source,
+        *(doubled[name] for name in ("symbol", "kind", "before")),
+    )
+    transaction.execute(
+        """
+        UPDATE market.corporate_action a SET effective_at = m.at
+        FROM unnest($2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[]) AS m(symbol, kind, before, at)
+        WHERE a.source = $1 AND (a.symbol, a.kind, a.effective_at) = (m.symbol, m.kind, m.before)
+        """,
+        source,
+        *(alone[name] for name in ("symbol", "kind", "before", "effective_at")),
+    )
+    last = pl.concat([is_there, at_a_time.select(is_there.columns)]).group_by(key).agg(pl.col("effective_at").max())
+    return (
+        given.join(last.rename({"effective_at": "known"}), on=key, how="left")
+        .with_columns(
+            effective_at=pl.when(is_midnight).then(pl.coalesce("known", "effective_at")).otherwise("effective_at")
+        )
+        .select(list(ACTION_SCHEMA))
+    )
 
 
 def measure_spin_offs(transaction: Transaction, changes: pl.DataFrame, within: timedelta) -> list[str]:

@@ -59,3 +59,20 @@ def test_an_action_that_was_recorded_by_mistake_is_taken_back(
     assert "a provider tells cannot be taken back" in refused("actions", "remove", "AAPL", "split", "2020-08-31", **env)
     assert "`kind` must be one of" in refused("actions", "remove", "AAPL", "spilt", "2020-08-31", **env)
     assert "`date` must be a day" in refused("actions", "remove", "AAPL", "split", "31.8.2020", **env)
+
+
+def test_an_action_that_was_imported_before_its_symbol_was_watched_is_listed_once(
+    run: Run, home: Path, database_url: str
+) -> None:
+    env = {"EMA_DATABASE_URL": database_url}
+    path = home / "mine.csv"
+    path.write_text("symbol,kind,date,ratio\nAAPL,split,2020-08-31,4:1\n")
+    watched = home / "watchlist.toml"
+    listed = watched.read_text()
+    watched.write_text(listed.replace("AAPL", "NVDA"))
+    run("actions", "import", str(path), **env)
+    watched.write_text(listed)
+    done = run("actions", "import", str(path), **env)
+    assert done.stdout == f"{path}: 1 corporate action read, 0 of them new or changed.\n"
+    (row,) = json.loads(run("actions", "list", "--json", **env).stdout)["actions"]
+    assert row["effective_at"].startswith("2020-08-31T13:30")

@@ -92,6 +92,40 @@ def test_a_dividend_that_was_told_at_midnight_and_at_the_open_counts_once_from_t
     assert found.select("effective_at", "amount", "previous_close").rows() == [(opened[1], 2.0, before[0])]
 
 
+@pytest.mark.parametrize("opened", [utc("2026-03-09 23:00"), utc("2026-03-10 13:30")])
+def test_an_action_is_one_row_of_its_source_whether_its_session_was_known_or_not(
+    database: Database, opened: datetime
+) -> None:
+    midnight, another = utc("2026-03-10 00:00"), utc("2026-03-11 00:00")
+
+    def told(moment: datetime, ratio: float) -> int:
+        with database.transaction() as transaction:
+            return action_facts.record(transaction, facts(("ABC", "split", moment, ratio, None, None)), "mine.csv")
+
+    def known() -> list[tuple[datetime, float]]:
+        with database.transaction() as transaction:
+            return action_facts.known(transaction).select("effective_at", "ratio").rows()
+
+    told(midnight, 2.0)
+    told(another, 3.0)
+    with database.transaction() as transaction:
+        first = action_facts.known(transaction)["known_at"][0]
+    assert told(opened, 2.0) == 0
+    assert known() == [(opened, 2.0), (another, 3.0)]
+    with database.transaction() as transaction:
+        assert action_facts.known(transaction)["known_at"][0] == first, "it is known since then"
+    assert told(midnight, 2.5) == 1
+    assert known() == [(opened, 2.5), (another, 3.0)]
+    # As it was stored before.
+    with database.transaction() as transaction:
+        transaction.execute(
+            "INSERT INTO market.corporate_action (symbol, kind, effective_at, ratio, source) VALUES ($1, $2, $3, 2, $4)",
+            *("ABC", "split", midnight, "mine.csv"),
+        )
+    assert told(opened, 2.5) == 0
+    assert known() == [(opened, 2.5), (another, 3.0)]
+
+
 def test_a_time_within_a_session_is_meant_as_it_is(database: Database) -> None:
     moment = utc("2026-03-10 15:00")
     sync(database, watch({"XMR-USD": "24/7"}, d1_days=300), utc("2026-11-25 12:00"))
