@@ -168,13 +168,16 @@ def performance(site: Site, values: Values) -> dict[str, Any]:
 def freshness(site: Site, values: Values) -> dict[str, Any]:
     """What is not fresh and why, gaps, corrections, latency, assets."""
     few = {"page": 1, "per_page": 25}
+    assets = _by_name(trust_contents.by_asset(site, {})["rows"])
     return {
         "found": _within(trust_contents.not_fresh, site, values),
         "conditions": conditions.CONDITIONS,
         "gaps": trust_contents.gaps(site, few),
         "corrections": trust_contents.corrections(site, few),
         "latency": trust_contents.latency(site, {})["rows"],
-        "assets": _by_name(trust_contents.by_asset(site, {})["rows"]),
+        "assets": assets,
+        # Also those of bars alone, from which others are rolled up.
+        "asset_timeframes": [each.key for each in sorted({by_key(key) for rows in assets.values() for key in rows})],
         "breadth": site.overview.heat_map.breadth(),
     }
 

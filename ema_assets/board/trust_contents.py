@@ -7,6 +7,7 @@ import polars as pl
 
 from ema_assets.board.parameters import Values
 from ema_assets.board.site import Site, chosen_symbols, paged, timeframe_of
+from ema_assets.model.asset_names import OHLC
 from ema_assets.reports import freshness, health, status
 
 
@@ -82,8 +83,29 @@ def latency(site: Site, _values: Values) -> dict[str, Any]:
 
 
 def by_asset(site: Site, _values: Values) -> dict[str, Any]:
-    """How many series of every asset and timeframe are stale, missing, failing."""
+    """How many series of every asset and timeframe are stale, missing, failing.
+
+    Rolled-up bars fail also where the bars fail that they come from.
+    """
     overview = site.overview
     with site.overviews.readers.transaction() as transaction:
         found = status.by_asset(transaction, overview.now, site.configured.settings.publications)
-    return {"rows": [asdict(each) for each in found]}
+        failing = _failing_bars(overview.heat_map.series, health.failing(transaction, OHLC))
+    rows = [asdict(each) for each in found]
+    for row in rows:
+        if row["asset"] == OHLC:
+            row["failing"] = max(row["failing"], failing.get(row["timeframe"], 0))
+    return {"rows": rows}
+
+
+def _failing_bars(series: pl.DataFrame, failing: pl.DataFrame) -> dict[str, int]:
+    """By timeframe, how many series have bars that fail or come from such that do."""
+    own = series.select("symbol", "timeframe", base=pl.coalesce("source", "timeframe"))
+    known = failing.select("symbol", base="timeframe")
+    hit = pl.concat(
+        [
+            own.join(known, on=["symbol", "base"], how="semi"),
+            own.join(known, left_on=["symbol", "timeframe"], right_on=["symbol", "base"], how="semi"),
+        ]
+    )
+    return dict(hit.group_by("timeframe").agg(pl.col("symbol").n_unique()).iter_rows())

@@ -172,6 +172,35 @@ def test_what_is_said_of_chosen_series_is_not_said_of_all(board: ServedBoard) ->
     assert "No series is loading." in board.get("/freshness", condition="loading").text
 
 
+def test_the_table_of_assets_counts_rolled_up_bars_whose_source_fails(databases, tmp_path: Path) -> None:
+    url = databases.make()
+    text = WATCHLIST.replace('["5m", "1h", "1d"]', '["1h", "1d"]')
+    watched = watchlist.parse(text)
+    bars = [bars_on("24/7", "BTC-USD", each, date(2026, 11, 15), date(2026, 11, 20)) for each in (M5, D1)]
+    with Database(url) as database:
+        refresh(database, watched, MemoryExchange(*bars), NOW, graph=build(watched))
+        with database.transaction() as transaction:
+            transaction.execute(
+                """
+                UPDATE market.series_state SET failures = 3, last_error = 'no', next_attempt_at = $1
+                WHERE asset = 'ohlc' AND symbol = 'BTC-USD' AND timeframe = '5m'
+                """,
+                NOW + timedelta(minutes=10),
+            )
+    with board_on(url, tmp_path, text) as board:
+        shown = board.get("/freshness").text
+        head, row = (re.search(f"<tr><th[^>]*>{name}</th>.*", shown) for name in ("Asset", "ohlc"))
+        assert head is not None
+        assert row is not None
+        timeframes = re.findall("<th>([^<]*)</th>", head[0])[1:]
+        cells = dict(zip(timeframes, re.findall("<td>(.*?)</td>", row[0]), strict=True))
+        assert list(cells) == ["5m", "1h", "1d"]
+        assert {key: "1 failing" in cell for key, cell in cells.items()} == {"5m": True, "1h": True, "1d": False}
+        found = {(each["asset"], each["timeframe"]): each["failing"] for each in board.get("/api/assets").json["rows"]}
+        assert {key: count for key, count in found.items() if count} == {("ohlc", "5m"): 1, ("ohlc", "1h"): 1}
+    databases.drop(url)
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_nothing_but_reading_is_allowed(board: ServedBoard, method: str) -> None:
     answer = board.get("/api/heatmap", method=method)
