@@ -1,6 +1,8 @@
 """What signals and strategy rules declare alike: columns and parameters, and what is wrong with one. No I/O."""
 
+import math
 import re
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +14,8 @@ from ema_assets.model.schemas import KINDS
 # Parameters by name, as the configuration or the declaration's defaults give them.
 Params = Mapping[str, Any]
 
+# Columns and kernels have room for no longer ones.
+_MOST_WHOLE = 2**63 - 1
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,47}")
 
 
@@ -63,10 +67,22 @@ class Param:
             and not isinstance(value, bool)
             and (isinstance(value, int) or not is_whole)
             and self.least <= value <= self.most
+            # `inf`, which limits may allow, is no number to compute with.
+            and abs(value) <= (_MOST_WHOLE if is_whole else sys.float_info.max)
         ):
             return None
-        kind = "a whole number" if is_whole else "a number"
-        return f"must be {kind} from {self.least:g} to {self.most:g}, received {value!r}"
+        received = "a longer number" if isinstance(value, int) and abs(value) > _MOST_WHOLE else repr(value)
+        return f"must be {self._allowed}, received {received}"
+
+    @property
+    def _allowed(self) -> str:
+        """Such as `a whole number from 1 to 1000`."""
+        kind = "a whole number" if isinstance(self.default, int) else "a number"
+        if math.isfinite(self.least) and math.isfinite(self.most):
+            return f"{kind} from {self.least:g} to {self.most:g}"
+        if math.isfinite(self.least):
+            return f"{kind}, {self.least:g} or more"
+        return f"{kind}, {self.most:g} or less" if math.isfinite(self.most) else kind
 
 
 def with_params(text: str, params: Params) -> str:
@@ -150,7 +166,7 @@ def _problem_with_limits(name: str, param: Param) -> str | None:
         return f"the default of `{name}` must be a number, a text, True or False, received {param.default!r}"
     if not all(isinstance(limit, int | float) for limit in (param.least, param.most)):
         return f"`least` and `most` of `{name}` must be numbers, received {param.least!r} and {param.most!r}"
-    if not param.least <= param.default <= param.most:
+    if not param.least <= param.default <= param.most or not math.isfinite(param.default):
         return f"the default of `{name}` must be {param.least} to {param.most}, received {param.default}"
     return None
 

@@ -4,6 +4,8 @@ import pytest
 
 from ema_assets.model.declarations import Column, Param, changed_params, problems_with_columns, problems_with_params
 
+INF = float("inf")
+
 
 @pytest.mark.parametrize(
     ("param", "value"),
@@ -12,6 +14,7 @@ from ema_assets.model.declarations import Column, Param, changed_params, problem
         (Param(3, ""), 1000),
         (Param(0.5, "", least=0), 0),
         (Param(0.5, "", least=0), 0.25),
+        (Param(0.5, "", least=-INF, most=INF), 1e300),
         (Param("sma", "", choices=("sma", "first")), "first"),
         (Param(False, ""), True),
     ],
@@ -29,6 +32,13 @@ def test_a_value_within_the_limits_is_taken(param: Param, value: object) -> None
         (Param(3, ""), "3", "must be a whole number from 1 to 1000, received '3'"),
         (Param(0.5, "", least=0.01, most=1), 1.5, "must be a number from 0.01 to 1, received 1.5"),
         (Param(0.5, "", least=0), float("nan"), "must be a number from 0 to 1000, received nan"),
+        (Param(0.5, "", least=0, most=INF), INF, "must be a number, 0 or more, received inf"),
+        (Param(0.5, "", least=0, most=INF), float("nan"), "must be a number, 0 or more, received nan"),
+        (Param(0.5, "", least=0, most=INF), True, "must be a number, 0 or more, received True"),
+        (Param(0.5, "", least=0, most=INF), 10**400, "must be a number, 0 or more, received a longer number"),
+        (Param(-0.5, "", least=-INF, most=0), -INF, "must be a number, 0 or less, received -inf"),
+        (Param(0.5, "", least=-INF, most=INF), -INF, "must be a number, received -inf"),
+        (Param(3, "", most=INF), 10**19, "must be a whole number, 1 or more, received a longer number"),
         (Param("sma", "", choices=("sma", "first")), "firts", "must be one of sma, first, received 'firts'; did you mean `first`?"),
         (Param("sma", "", choices=("sma", "first")), 1, "must be one of sma, first, received 1"),
         (Param(True, ""), 1, "must be true or false, received 1"),
@@ -40,6 +50,11 @@ def test_any_other_value_is_refused_with_what_is_allowed(param: Param, value: ob
 
 def test_a_flag_may_be_a_default() -> None:
     assert list(problems_with_params({"flag": Param(False, "a flag")})) == []
+
+
+def test_infinity_is_no_default() -> None:
+    said = ["the default of `far` must be 0 to inf, received inf"]
+    assert list(problems_with_params({"far": Param(INF, "", least=0, most=INF)})) == said
 
 
 def test_only_a_text_has_choices() -> None:
