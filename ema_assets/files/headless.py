@@ -1,6 +1,7 @@
 """Files without names of columns: whether prices are in the order of a layout, and what columns seem to be."""
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 import polars as pl
 
@@ -59,9 +60,8 @@ def guessed_columns(table: Table) -> tuple[str, list[FileReading]]:
     """
     texts = table.sample(1)[0]
     width = len(texts)
-    start = _first_price(texts)
+    start, prices = _first_price(texts)
     times = ["ts"] if start == 1 else ["date", "time"] if start == 2 else ["symbol", "date", "time"][: max(start, 0)]
-    prices = width - start
     written = joined(
         [pl.Series(part) for part in zip(*(row[:start][-2:] for row in table.sample(_SHOWN)), strict=True)]
     )
@@ -95,17 +95,20 @@ def _telling_prices(table: Table, start: int) -> list[list[float]]:
     return [list(row) for row in prices.filter(_is_telling(prices.columns)).head(_SHOWN).rows()]
 
 
-def _first_price(texts: list[str]) -> int:
-    """The place of the first price: behind a time, or a day and a time, or a symbol too."""
+def _first_price(texts: list[str]) -> tuple[int, int]:
+    """The place of the first price, behind a time, or a day and a time, or a symbol too; and how many numbers follow.
+
+    Behind them may stand words, such as a currency, and empty cells.
+    """
     for place in range(1, min(4, len(texts))):
-        rest = texts[place:]
+        numbers = list(takewhile(lambda each: numbers_of([each]), texts[place:]))
         has_separators = any(sign in texts[place] for sign in (":", "/")) or texts[place].count("-") > 1
         is_compact = (
-            texts[place].isdigit() and len(texts[place]) in (4, 6, 8) and place < 3 and "." in "".join(rest[1:])
+            texts[place].isdigit() and len(texts[place]) in (4, 6, 8) and place < 3 and "." in "".join(numbers[1:])
         )
-        if numbers_of(rest) == len(rest) and not has_separators and not (is_compact and len(rest) > 5):
-            return place
-    return 1
+        if numbers and not has_separators and not (is_compact and len(numbers) > 5):
+            return place, len(numbers)
+    return 1, len(texts) - 1
 
 
 def _extreme(rows: list[list[float]], pick: object) -> int | None:

@@ -449,6 +449,12 @@ def test_a_price_that_is_no_number_is_left_to_the_validation(tmp_path: Path) -> 
         ("03/11/2024\t09:30\t59.4\t60.4\t59.3\t60.1\t5\t7", "date,time,open,high,low,close,volume,-"),
         ("20240311 083000;59.4;60.4;59.3;60.1;1200", "ts,open,high,low,close,volume"),
         ("2024-03-11,60.1", "ts,close"),
+        # What stands behind the prices is no price, and changes nothing before it.
+        ("2024-03-11,59.4,60.4,59.3,60.1,16120345,USD", "ts,open,high,low,close,volume,-"),
+        ("03/11/2024,09:30,59.4,60.4,59.3,60.1,5,USD,7", "date,time,open,high,low,close,volume,-,-"),
+        ("KO,2024-03-11,09:30,59.4,60.4,59.3,60.1,NYSE", "symbol,date,time,open,high,low,close,-"),
+        ("2024-03-11,59.4,60.4,59.3,60.1,5,,", "ts,open,high,low,close,volume,-,-"),
+        ("2024-03-11,60.1,USD", "ts,close,-"),
     ],
 )
 def test_a_file_without_a_head_is_asked_about_with_the_columns_that_it_seems_to_have(
